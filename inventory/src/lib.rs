@@ -1,0 +1,15 @@
+//! Observed state of one or more clusters: sources, kinds, compact records, state rules, dependency graph.
+//!
+//! Sources run side by side and decode; one task owns the [`Inventory`] and applies their events in
+//! order. Nothing here knows of HTTP or of the views made from it.
+
+pub mod catalogue;
+mod intern;
+mod record;
+pub mod source;
+mod state;
+
+pub use intern::{Interner, Str};
+pub use record::{Deadline, Detail, FluxDetail, Layer, ObjectKey, Record, Reference, Seconds, Verdict};
+pub use source::{ClusterId, Event, Heard, KindStatus, Sink, Source};
+pub use state::{Counts, State};

@@ -1,0 +1,216 @@
+//! What is kept of an observed object: enough to render every view, and nothing else.
+//!
+//! A record is made once, by the source that decoded the object, and never changed afterwards. Times are
+//! whole seconds since the Unix epoch, the precision of Kubernetes' `metav1.Time`.
+
+use crate::{Counts, State, Str, catalogue::KindId};
+
+/// Seconds since the Unix epoch (`metav1.Time` has no more precision).
+pub type Seconds = i64;
+
+/// Names one object within a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey {
+    /// The kind, as its row in the catalogue.
+    pub kind: KindId,
+    /// `metadata.namespace`; empty for cluster-scoped objects.
+    pub namespace: Str,
+    /// `metadata.name`.
+    pub name: Str,
+}
+
+/// An observed object, compact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Kind, namespace and name.
+    pub key: ObjectKey,
+    /// `metadata.creationTimestamp`; 0 where a manifest has none.
+    pub created: Seconds,
+    /// The part of the cluster that this object's health counts towards.
+    pub layer: Option<Layer>,
+    /// What it is doing.
+    pub verdict: Verdict,
+    /// What only some kinds have.
+    pub detail: Detail,
+}
+
+/// The outcome of a state rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// What the object is doing.
+    pub state: State,
+    /// The state it would be in if it were not Suspended or Progressing: its last finished attempt's.
+    pub last_outcome: Option<State>,
+    /// The deciding condition's reason, CamelCase; empty if nothing decided.
+    pub reason: Str,
+    /// For people; at most [`Verdict::MESSAGE_BYTES`] long.
+    pub message: Str,
+    /// When it entered this state, as far as its conditions tell.
+    pub since: Option<Seconds>,
+    /// When this verdict turns into another by the passing of time alone.
+    pub deadline: Option<Box<Deadline>>,
+}
+
+impl Verdict {
+    /// Controllers put whole build logs into messages; this much is kept, cut at a character.
+    pub const MESSAGE_BYTES: usize = 512;
+}
+
+/// A verdict that time alone brings about: a certificate expires, a backup grows too old.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deadline {
+    /// From this second on.
+    pub at: Seconds,
+    /// What the object's state is then.
+    pub state: State,
+    /// CamelCase.
+    pub reason: Str,
+    /// For people.
+    pub message: Str,
+}
+
+/// What only some kinds have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Detail {
+    /// Nothing more.
+    None,
+    /// A kind of Flux's.
+    Flux(Box<FluxDetail>),
+    /// A Namespace: its tenant, from the label `gatehouse.dev/tenant`.
+    Namespace {
+        /// The label's value.
+        tenant: Option<Str>,
+    },
+    /// A Node.
+    Node {
+        /// `status.nodeInfo.kubeletVersion`.
+        kubelet_version: Str,
+    },
+}
+
+/// What the Flux views show beyond a verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FluxDetail {
+    /// `status.lastAppliedRevision`, the artifact's revision, or the last Helm snapshot's chart version.
+    pub revision: Option<Str>,
+    /// Whether it is suspended, whatever its state (a suspended object can be Terminating).
+    pub suspended: bool,
+    /// The annotation `fluxcd.controlplane.io/suspendedBy`.
+    pub suspended_by: Option<Str>,
+    /// Where its content comes from (`sourceRef`, `chart.spec.sourceRef`, `chartRef`).
+    pub source: Option<Reference>,
+    /// `spec.dependsOn`, with kinds and namespaces filled in.
+    pub depends_on: Box<[Reference]>,
+}
+
+/// A reference to another object of the same cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reference {
+    /// An object of a kind the catalogue has.
+    Known(ObjectKey),
+    /// An object of a kind that is not observed.
+    Foreign {
+        /// `apiVersion`, or empty.
+        api_version: Str,
+        /// `kind`.
+        kind: Str,
+        /// `namespace`; empty for cluster-scoped objects.
+        namespace: Str,
+        /// `name`.
+        name: Str,
+    },
+}
+
+/// A part of the cluster whose health is told as one, in the order in which people look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub enum Layer {
+    /// Nodes.
+    Nodes,
+    /// The Flux controllers' own Deployments.
+    FluxControllers,
+    /// Flux objects.
+    Flux,
+    /// Deployments, StatefulSets, DaemonSets.
+    Workloads,
+    /// Volumes and claims, Longhorn.
+    Storage,
+    /// cert-manager's Certificates.
+    Certificates,
+    /// External and sealed secrets.
+    Secrets,
+    /// Databases and caches.
+    Data,
+    /// Gateways and routes.
+    Network,
+    /// Velero.
+    Backup,
+    /// Argo CD Applications.
+    ArgoCD,
+    /// Fleets and game servers.
+    GameServers,
+}
+
+impl Layer {
+    /// Every layer, in order.
+    pub const ALL: [Layer; 12] = [
+        Layer::Nodes,
+        Layer::FluxControllers,
+        Layer::Flux,
+        Layer::Workloads,
+        Layer::Storage,
+        Layer::Certificates,
+        Layer::Secrets,
+        Layer::Data,
+        Layer::Network,
+        Layer::Backup,
+        Layer::ArgoCD,
+        Layer::GameServers,
+    ];
+
+    /// The name used in the API (`status.layers[].name`).
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Layer::Nodes => "Nodes",
+            Layer::FluxControllers => "FluxControllers",
+            Layer::Flux => "Flux",
+            Layer::Workloads => "Workloads",
+            Layer::Storage => "Storage",
+            Layer::Certificates => "Certificates",
+            Layer::Secrets => "Secrets",
+            Layer::Data => "Data",
+            Layer::Network => "Network",
+            Layer::Backup => "Backup",
+            Layer::ArgoCD => "ArgoCD",
+            Layer::GameServers => "GameServers",
+        }
+    }
+}
+
+impl Record {
+    /// Counts this record in or out of a tally.
+    pub(crate) fn tally(&self, counts: &mut Counts, add: bool) {
+        if add {
+            counts.add(self.verdict.state);
+        } else {
+            counts.remove(self.verdict.state);
+        }
+    }
+
+    /// The Flux part, for Flux's kinds.
+    pub fn flux(&self) -> Option<&FluxDetail> {
+        match &self.detail {
+            Detail::Flux(detail) => Some(detail),
+            _ => None,
+        }
+    }
+
+    /// Bytes this record occupies, without the shared text of its strings.
+    pub fn size(&self) -> usize {
+        let detail = match &self.detail {
+            Detail::Flux(flux) => size_of::<FluxDetail>() + flux.depends_on.len() * size_of::<Reference>(),
+            _ => 0,
+        };
+        let deadline = if self.verdict.deadline.is_some() { size_of::<Deadline>() } else { 0 };
+        size_of::<Self>() + detail + deadline
+    }
+}

@@ -1,0 +1,127 @@
+//! The states an observed object can be in, and how they rank when many are told as one.
+
+use serde::{Deserialize, Serialize};
+
+/// What an object is doing, as its controller last told. The order of the state rule that arrives at
+/// one of these is in `flux.rs` for Flux's kinds and in the catalogue for all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum State {
+    /// Its last reconciliation succeeded, on its current generation.
+    Ready,
+    /// Suspended by its owner: nothing is expected of it.
+    Suspended,
+    /// Being deleted.
+    Terminating,
+    /// No controller has said anything about it yet.
+    Pending,
+    /// A controller is at work and has not failed.
+    Progressing,
+    /// It could not be judged: fields of the wrong type, a rule that does not evaluate.
+    Unknown,
+    /// It waits for a dependency that is not ready.
+    Blocked,
+    /// Failed, and being retried.
+    Failing,
+    /// Failed.
+    Failed,
+    /// Failed, and its controller has given up until the object changes.
+    Stalled,
+}
+
+impl State {
+    /// Every state, mildest first: the order in which [`State`] compares.
+    pub const ALL: [State; 10] = [
+        State::Ready,
+        State::Suspended,
+        State::Terminating,
+        State::Pending,
+        State::Progressing,
+        State::Unknown,
+        State::Blocked,
+        State::Failing,
+        State::Failed,
+        State::Stalled,
+    ];
+
+    /// The name used in the API (`status.state`).
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            State::Ready => "Ready",
+            State::Suspended => "Suspended",
+            State::Terminating => "Terminating",
+            State::Pending => "Pending",
+            State::Progressing => "Progressing",
+            State::Unknown => "Unknown",
+            State::Blocked => "Blocked",
+            State::Failing => "Failing",
+            State::Failed => "Failed",
+            State::Stalled => "Stalled",
+        }
+    }
+
+    /// Whether somebody has to act, on this object or on one it depends on.
+    pub const fn is_failure(self) -> bool {
+        matches!(self, State::Blocked | State::Failing | State::Failed | State::Stalled)
+    }
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// How many objects are in each state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts([u32; State::ALL.len()]);
+
+impl Counts {
+    /// The number of objects in `state`.
+    pub const fn of(&self, state: State) -> u32 {
+        self.0[state as usize]
+    }
+
+    /// The number of objects in any state.
+    pub fn total(&self) -> u32 {
+        self.0.iter().sum()
+    }
+
+    /// One more object in `state`.
+    pub const fn add(&mut self, state: State) {
+        self.0[state as usize] += 1;
+    }
+
+    /// One object less in `state`; it was added before.
+    pub const fn remove(&mut self, state: State) {
+        self.0[state as usize] -= 1;
+    }
+
+    /// The gravest state that any object is in.
+    pub fn worst(&self) -> Option<State> {
+        State::ALL.into_iter().rev().find(|state| self.of(*state) > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_lists_the_states_in_the_order_they_compare() {
+        assert!(State::ALL.is_sorted());
+        for (index, state) in State::ALL.into_iter().enumerate() {
+            assert_eq!(state as usize, index);
+        }
+    }
+
+    #[test]
+    fn worst_is_the_gravest_state_present() {
+        let mut counts = Counts::default();
+        assert_eq!(counts.worst(), None);
+        counts.add(State::Ready);
+        counts.add(State::Blocked);
+        assert_eq!((counts.worst(), counts.total()), (Some(State::Blocked), 2));
+        counts.remove(State::Blocked);
+        assert_eq!(counts.worst(), Some(State::Ready));
+    }
+}
