@@ -1,0 +1,161 @@
+//! Follows a certificate and its key on disk.
+//!
+//! Files are polled by content: a mounted Secret changes by swapping a symlink two levels up, which a watch on the
+//! file misses. Invariant: the published key is always one that loaded; a broken new file is logged, once for each
+//! distinct problem, and the old key stays.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::sign::CertifiedKey;
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+use crate::load::{Contents, LoadError};
+
+/// A certificate's and a key's file, and what was last read from them.
+pub struct CertificateFiles {
+    certificate: PathBuf,
+    key: PathBuf,
+    seen: Contents,
+    problem: Option<String>,
+    publish: watch::Sender<Arc<CertifiedKey>>,
+}
+
+impl CertificateFiles {
+    /// Loads both files; they must be good to begin with.
+    pub fn open(certificate: PathBuf, key: PathBuf) -> Result<Self, LoadError> {
+        let seen = Contents::read(&certificate, &key)?;
+        let (publish, _) = watch::channel(seen.parse(&certificate, &key)?);
+        Ok(Self { certificate, key, seen, problem: None, publish })
+    }
+
+    /// The current key, and every one that follows.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<CertifiedKey>> {
+        self.publish.subscribe()
+    }
+
+    /// Reads the files again each `period`, until nobody is subscribed any more.
+    pub async fn poll_every(mut self, period: Duration) {
+        let mut ticks = tokio::time::interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.publish.closed() => return,
+                _ = ticks.tick() => self.refresh(),
+            }
+        }
+    }
+
+    /// Reads synchronously: two small files, in memory wherever they come from a Secret volume.
+    fn refresh(&mut self) {
+        match self.changed_key() {
+            Ok(None) => {}
+            Ok(Some(key)) => {
+                tracing::info!(certificate = %self.certificate.display(), "serving certificate reloaded");
+                self.problem = None;
+                self.publish.send_replace(key);
+            }
+            Err(error) => self.report(&error),
+        }
+    }
+
+    fn changed_key(&mut self) -> Result<Option<Arc<CertifiedKey>>, LoadError> {
+        let contents = Contents::read(&self.certificate, &self.key)?;
+        if contents == self.seen {
+            return Ok(None);
+        }
+        // A swap between the two reads pairs an old file with a new one. It is refused here, and the next poll,
+        // which reads both new ones, sees yet another content and tries again.
+        self.seen = contents;
+        self.seen.parse(&self.certificate, &self.key).map(Some)
+    }
+
+    fn report(&mut self, error: &LoadError) {
+        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        let problem = format!("{error}: {cause}");
+        if self.problem.as_ref() != Some(&problem) {
+            tracing::warn!(error = %problem, "new certificate refused, the old one stays in use");
+            self.problem = Some(problem);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use super::*;
+    use crate::issue::KeyPair;
+    use crate::load::tests::key_pair;
+
+    fn write(folder: &Path, pair: &KeyPair) {
+        std::fs::create_dir_all(folder).expect("folder");
+        std::fs::write(folder.join("tls.crt"), &pair.certificate_pem).expect("certificate");
+        std::fs::write(folder.join("tls.key"), &pair.key_pem).expect("key");
+    }
+
+    fn open(folder: &Path) -> CertificateFiles {
+        CertificateFiles::open(folder.join("tls.crt"), folder.join("tls.key")).expect("good files")
+    }
+
+    #[test]
+    fn unchanged_files_publish_nothing() {
+        let folder = tempfile::tempdir().expect("folder");
+        write(folder.path(), &key_pair("a"));
+        let mut files = open(folder.path());
+        let keys = files.subscribe();
+        files.refresh();
+        assert!(!keys.has_changed().expect("open"));
+    }
+
+    #[test]
+    fn symlink_swap_publishes_the_new_key() {
+        let folder = tempfile::tempdir().expect("folder");
+        write(&folder.path().join("1"), &key_pair("a"));
+        write(&folder.path().join("2"), &key_pair("b"));
+        let data = folder.path().join("data");
+        symlink("1", &data).expect("symlink");
+        let mut files = open(&data);
+        let keys = files.subscribe();
+        let before = keys.borrow().cert.clone();
+
+        symlink("2", folder.path().join("next")).expect("symlink");
+        std::fs::rename(folder.path().join("next"), &data).expect("swap");
+        files.refresh();
+        assert_ne!(keys.borrow().cert, before);
+    }
+
+    #[test]
+    fn broken_file_keeps_the_old_key_and_a_good_one_replaces_it() {
+        let folder = tempfile::tempdir().expect("folder");
+        write(folder.path(), &key_pair("a"));
+        let mut files = open(folder.path());
+        let keys = files.subscribe();
+        let before = keys.borrow().cert.clone();
+
+        std::fs::write(folder.path().join("tls.key"), "half a ke").expect("write");
+        files.refresh();
+        assert_eq!(keys.borrow().cert, before);
+        std::fs::remove_file(folder.path().join("tls.key")).expect("remove");
+        files.refresh();
+        assert_eq!(keys.borrow().cert, before);
+
+        write(folder.path(), &key_pair("b"));
+        files.refresh();
+        assert_ne!(keys.borrow().cert, before);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn polling_ends_with_its_last_subscriber() {
+        let folder = tempfile::tempdir().expect("folder");
+        write(folder.path(), &key_pair("a"));
+        let files = open(folder.path());
+        let keys = files.subscribe();
+        let polling = tokio::spawn(files.poll_every(Duration::from_secs(10)));
+        drop(keys);
+        polling.await.expect("ends");
+    }
+}
