@@ -1,0 +1,183 @@
+//! `clusterhealths`: one row for each cluster, over all its layers.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, generate::SchemaGenerator};
+use serde::Serialize;
+
+use super::Failure;
+use crate::{Cell, Column, Condition, Resource, Time, View};
+
+/// How a cluster is doing, layer by layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterHealthStatus {
+    /// The cluster told about; `local` is the one that serves this API.
+    pub cluster: String,
+    /// The worst health of any layer.
+    pub health: Health,
+    /// Why, in a few words: the layers that are not healthy.
+    pub reason: String,
+    /// `gitVersion` of the cluster's API server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Every layer of which the cluster serves at least one kind, and those that may not be read.
+    pub layers: Vec<LayerHealth>,
+    /// What is odd without being bad, for example nodes with different kubelet versions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// When the observation that this row tells about was made.
+    pub last_observed_time: Time,
+    /// Healthy: no layer is Degraded or Unknown. Reachable: the cluster answers. Fresh: it was heard from lately.
+    pub conditions: Vec<Condition>,
+}
+
+/// How well something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+pub enum Health {
+    /// All is as it should be.
+    Healthy,
+    /// Something is under way; nothing has failed.
+    Progressing,
+    /// It cannot be told: a kind may not be read, or the cluster does not answer.
+    Unknown,
+    /// Something has failed.
+    Degraded,
+}
+
+impl Health {
+    /// The name used in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "Healthy",
+            Self::Progressing => "Progressing",
+            Self::Unknown => "Unknown",
+            Self::Degraded => "Degraded",
+        }
+    }
+}
+
+/// How one layer of a cluster is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LayerHealth {
+    /// Nodes, FluxControllers, Flux, Workloads, Storage, Certificates, Secrets, Data, Network, Backup, ArgoCD
+    /// or GameServers.
+    pub name: Cow<'static, str>,
+    /// The health of the layer.
+    pub health: Health,
+    /// All objects that count towards the layer.
+    pub total: u32,
+    /// Objects that are as they should be.
+    pub current: u32,
+    /// Failed objects, blocked and stalled ones included.
+    pub failed: u32,
+    /// Objects that something is being done about.
+    pub progressing: u32,
+    /// Suspended objects; they do not count against the layer.
+    pub suspended: u32,
+    /// Objects that could not be judged.
+    pub unknown: u32,
+    /// The kinds that make up the layer.
+    pub kinds: Vec<KindHealth>,
+    /// The worst failures, the gravest and longest first; at most five.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<Failure>,
+    /// How many failures the list leaves out.
+    pub failures_omitted: u32,
+}
+
+/// How a kind takes part in a layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KindHealth {
+    /// The kind.
+    pub kind: String,
+    /// API group of the kind.
+    pub group: String,
+    /// Watched, Forbidden (a right is missing: its objects are unknown, not zero), Failing (what is told may be
+    /// stale) or Pending (not heard of yet).
+    pub observed: Cow<'static, str>,
+    /// Why it is not Watched.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// All objects of the kind that count towards the layer.
+    pub total: u32,
+    /// Those that have failed.
+    pub failed: u32,
+}
+
+impl View for ClusterHealthStatus {
+    const RESOURCE: Resource = Resource {
+        plural: "clusterhealths",
+        singular: "clusterhealth",
+        kind: "ClusterHealth",
+        short_names: &["chl"],
+        namespaced: false,
+        description: "ClusterHealth tells how a cluster is doing over its nodes, Flux and Argo CD, workloads, \
+                      storage, certificates, secrets, data services, network, backups and game servers. What \
+                      may not be read is Unknown, never counted as zero.",
+        columns: &[
+            Column::NAME,
+            Column::text("Health", "The worst health of any layer."),
+            Column::text("Nodes", "Nodes: current of all."),
+            Column::text("Flux", "Flux objects: current of all that are not suspended."),
+            Column::text("Workloads", "Deployments, StatefulSets, DaemonSets: current of all."),
+            Column::text("Storage", "Volumes and claims: current of all."),
+            Column::text("Certs", "Certificates: current of all."),
+            Column::text("Data", "Databases and caches: current of all."),
+            Column::text("Network", "Gateways and routes: current of all."),
+            Column::text("Backup", "Backups, their schedules and locations: current of all."),
+            Column::text("Reason", "The layers that are not healthy."),
+            Column::text("Version", "Version of the cluster's API server."),
+            Column::text("Controllers", "Flux controllers: current of all.").wide(),
+            Column::text("Secrets", "External and sealed secrets: current of all.").wide(),
+            Column::text("ArgoCD", "Argo CD Applications: current of all.").wide(),
+            Column::text("Games", "Fleets and game servers: current of all.").wide(),
+            Column::text("Reachable", "Whether the cluster answers.").wide(),
+            Column::text("Fresh", "Whether the cluster was heard from lately.").wide(),
+        ],
+        selectable_fields: &["status.health"],
+        status_schema: SchemaGenerator::subschema_for::<Self>,
+    };
+
+    fn cells(&self) -> Vec<Cell<'_>> {
+        vec![
+            self.health.as_str().into(),
+            self.layer_cell("Nodes").into(),
+            self.layer_cell("Flux").into(),
+            self.layer_cell("Workloads").into(),
+            self.layer_cell("Storage").into(),
+            self.layer_cell("Certificates").into(),
+            self.layer_cell("Data").into(),
+            self.layer_cell("Network").into(),
+            self.layer_cell("Backup").into(),
+            self.reason.as_str().into(),
+            self.version.as_deref().unwrap_or_default().into(),
+            self.layer_cell("FluxControllers").into(),
+            self.layer_cell("Secrets").into(),
+            self.layer_cell("ArgoCD").into(),
+            self.layer_cell("GameServers").into(),
+            super::common::status_of(&self.conditions, "Reachable").into(),
+            super::common::status_of(&self.conditions, "Fresh").into(),
+        ]
+    }
+
+    fn fields(&self) -> Vec<Cow<'_, str>> {
+        vec![self.health.as_str().into()]
+    }
+}
+
+impl ClusterHealthStatus {
+    /// `current/total` without the suspended; `?` where something may not be read; `-` where there is nothing.
+    fn layer_cell(&self, name: &str) -> String {
+        let Some(layer) = self.layers.iter().find(|layer| layer.name == name) else { return "-".into() };
+        let counted = layer.total - layer.suspended;
+        match layer.health {
+            Health::Unknown if layer.total == 0 => "?".into(),
+            Health::Unknown => format!("{}/{counted}?", layer.current),
+            _ if layer.total == 0 => "-".into(),
+            _ => format!("{}/{counted}", layer.current),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! `fluxdependencies`: who waits for whom, and why in the end.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, generate::SchemaGenerator};
+use serde::Serialize;
+
+use super::{BlockedBy, ObjectReference};
+use crate::{Cell, Column, Condition, Resource, View};
+
+/// The place of one Flux object in the graph of `spec.dependsOn`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FluxDependencyStatus {
+    /// The cluster told about; `local` is the one that serves this API.
+    pub cluster: String,
+    /// Kind of the object.
+    pub kind: String,
+    /// Name of the object; its namespace is this object's own.
+    pub name: String,
+    /// What the object is doing.
+    pub state: Cow<'static, str>,
+    /// What the object depends on, as its spec names it.
+    pub depends_on: Vec<Dependency>,
+    /// How many objects name this one in their `spec.dependsOn`.
+    pub dependents: u32,
+    /// How many objects the longest chain of dependencies below this one has; those of a cycle count as one.
+    pub depth: u32,
+    /// Whether the object depends on itself, directly or through others.
+    pub cycle: bool,
+    /// The members of the cycle, each depending on the next and the last on the first. At most 16.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cycle_path: Vec<ObjectReference>,
+    /// What the object waits for in the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocked_by: Option<BlockedBy>,
+    /// Ready: every dependency is ready. Fresh: the cluster was heard from lately.
+    pub conditions: Vec<Condition>,
+}
+
+/// An entry of `spec.dependsOn`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Dependency {
+    /// The object depended on.
+    #[serde(flatten)]
+    pub object: ObjectReference,
+    /// What that object is doing; Missing if there is none, Unknown if its kind is not observed.
+    pub state: Cow<'static, str>,
+}
+
+impl View for FluxDependencyStatus {
+    const RESOURCE: Resource = Resource {
+        plural: "fluxdependencies",
+        singular: "fluxdependency",
+        kind: "FluxDependency",
+        short_names: &["fxd"],
+        namespaced: true,
+        description: "FluxDependency tells what a Flux object depends on, how deep, whether in a cycle, and \
+                      what it waits for in the end. Objects without dependencies or dependents have none.",
+        columns: &[
+            Column::NAME,
+            Column::text("Depends-On", "What it depends on."),
+            Column::text("State", "What the object is doing."),
+            Column::text("Blocked-By", "What it waits for in the end."),
+            Column::integer("Depth", "Objects on the longest chain of dependencies below it."),
+            Column::text("Cycle", "Whether it depends on itself."),
+            Column::integer("Dependents", "How many objects depend on it.").wide(),
+            Column::text("Message", "What the object at the end of the chain says.").wide(),
+            Column::text("Cluster", "The cluster told about.").wide(),
+        ],
+        selectable_fields: &["status.state", "status.cycle"],
+        status_schema: SchemaGenerator::subschema_for::<Self>,
+    };
+
+    fn cells(&self) -> Vec<Cell<'_>> {
+        vec![
+            self.depends_on_cell().into(),
+            self.state.as_ref().into(),
+            self.blocked_by.as_ref().map(ToString::to_string).unwrap_or_default().into(),
+            Cell::Integer(self.depth.into()),
+            if self.cycle { "True" } else { "False" }.into(),
+            Cell::Integer(self.dependents.into()),
+            self.blocked_by.as_ref().map(|by| by.message.as_str()).unwrap_or_default().into(),
+            self.cluster.as_str().into(),
+        ]
+    }
+
+    fn fields(&self) -> Vec<Cow<'_, str>> {
+        vec![self.state.as_ref().into(), if self.cycle { "true" } else { "false" }.into()]
+    }
+}
+
+impl FluxDependencyStatus {
+    /// The names depended on; how many more, beyond three.
+    fn depends_on_cell(&self) -> String {
+        const SHOWN: usize = 3;
+        let names = self.depends_on.iter().take(SHOWN).map(|dependency| dependency.object.name.as_str());
+        let shown = names.collect::<Vec<_>>().join(",");
+        match self.depends_on.len().saturating_sub(SHOWN) {
+            0 => shown,
+            more => format!("{shown} +{more}"),
+        }
+    }
+}
