@@ -6,6 +6,8 @@
 mod snapshot;
 mod watch;
 
+pub use snapshot::{Snapshot, SnapshotError};
+
 use std::{future::Future, sync::Arc};
 
 use tokio::sync::mpsc;
@@ -36,8 +38,9 @@ pub enum Event {
     Delete(ObjectKey),
     /// Since the last [`Event::Restart`] every object of the kind was sent: what was not is gone.
     Synced(KindId),
-    /// An object that could not even be named was left out, and why.
-    Undecodable(KindId, String),
+    /// Something was left out, and why: an object that could not even be named, or, without a kind, a
+    /// document that does not parse.
+    Undecodable(Option<KindId>, String),
     /// The cluster answered, or did not.
     Heard(Heard),
 }

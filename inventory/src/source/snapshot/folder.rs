@@ -1,0 +1,109 @@
+//! Walks a folder for manifests.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs::{self, Metadata},
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+/// What is in a folder.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// Manifest files, relative to the root, in path order.
+    pub(super) files: BTreeMap<PathBuf, Stamp>,
+    /// Folders below the root that could not be listed, and why: what was known of them stays.
+    pub(super) unreadable: Vec<(PathBuf, String)>,
+    /// What has to be watched anew when it changes: the root itself, and where links to folders lead.
+    pub(super) identity: Vec<(PathBuf, u64)>,
+}
+
+/// Tells a changed file from an unchanged one without reading it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Stamp {
+    modified: Option<SystemTime>,
+    length: u64,
+    inode: u64,
+}
+
+/// Two writes within the clock's granularity leave one stamp, so a file this young is read again. Two seconds
+/// is the coarsest granularity of a file system in use (FAT).
+const GRANULARITY: Duration = Duration::from_secs(2);
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self { modified: metadata.modified().ok(), length: metadata.len(), inode: inode(metadata) }
+    }
+
+    /// Whether a later change would surely change the stamp.
+    pub(super) fn is_settled(&self) -> bool {
+        self.modified.and_then(|at| at.elapsed().ok()).is_some_and(|age| age > GRANULARITY)
+    }
+}
+
+#[cfg(unix)]
+fn inode(metadata: &Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(metadata)
+}
+
+#[cfg(not(unix))]
+fn inode(_: &Metadata) -> u64 {
+    0
+}
+
+/// Lists the manifests under `root`. An error is the root's own.
+pub(super) fn list(root: &Path) -> io::Result<Listing> {
+    let metadata = fs::metadata(root)?;
+    let mut listing = Listing::default();
+    listing.identity.push((root.to_path_buf(), inode(&metadata)));
+    let mut seen = HashSet::new();
+    walk(root, Path::new(""), &mut seen, &mut listing)?;
+    Ok(listing)
+}
+
+fn walk(root: &Path, relative: &Path, seen: &mut HashSet<PathBuf>, listing: &mut Listing) -> io::Result<()> {
+    let path = root.join(relative);
+    // Links can lead back up; each real folder is entered once.
+    if !seen.insert(fs::canonicalize(&path)?) {
+        return Ok(());
+    }
+    let mut entries = fs::read_dir(&path)?.collect::<Result<Vec<_>, _>>()?;
+    // Which of two paths to one folder counts must not depend on the order on disk.
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let name = entry.file_name();
+        // Hidden: version control, and the folders a mounted ConfigMap really lives in (its files link there).
+        if name.as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        let relative = relative.join(&name);
+        // Follows links. One that leads nowhere is as good as absent.
+        let Ok(metadata) = fs::metadata(entry.path()) else { continue };
+        if metadata.is_dir() {
+            if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+                listing.identity.push((relative.clone(), inode(&metadata)));
+            }
+            match walk(root, &relative, seen, listing) {
+                // Removed since it was listed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => listing.unreadable.push((relative, error.to_string())),
+                Ok(()) => {}
+            }
+        } else if metadata.is_file() && is_manifest(&relative) {
+            listing.files.insert(relative, Stamp::of(&metadata));
+        }
+    }
+    Ok(())
+}
+
+fn is_manifest(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| {
+        ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+    })
+}
+
+/// Whether the file is read as JSON.
+pub(super) fn is_json(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
+}

@@ -1,0 +1,354 @@
+//! What a folder says now against what was told of it before.
+//!
+//! Everything told is a function of the folder alone, so a restart tells the same: a document that no longer
+//! parses takes its object away, and of two documents naming one object the last in path order counts. The
+//! exception is what cannot be read at all (the root gone, a file or folder without permission): that says
+//! nothing about its objects, so they stay.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    io,
+    path::{Path, PathBuf},
+};
+
+use kube::core::Version;
+use serde_json::Value;
+
+use super::{
+    folder::{self, Listing, Stamp},
+    parse::{self, Fault, Manifest},
+};
+use crate::{
+    ObjectKey, Seconds,
+    catalogue::KindId,
+    source::{Event, KindStatus, Sink},
+};
+
+/// The files of a folder and the objects told from them.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    files: BTreeMap<PathBuf, File>,
+    told: BTreeMap<ObjectKey, Told>,
+    /// The version each kind was last said to be served at; none while it is absent.
+    versions: BTreeMap<KindId, String>,
+    /// Objects named twice and where, so that each is warned of once.
+    twice: HashMap<ObjectKey, String>,
+    begun: bool,
+}
+
+#[derive(Debug)]
+struct File {
+    stamp: Stamp,
+    /// Of the bytes. Many writes change nothing but the time.
+    digest: u64,
+    objects: Vec<Found>,
+    faults: Vec<Fault>,
+}
+
+/// An object in a file.
+#[derive(Debug)]
+struct Found {
+    key: ObjectKey,
+    version: String,
+    line: usize,
+    digest: u64,
+    /// Kept only until it was told: the folder has it.
+    json: Option<String>,
+}
+
+#[derive(Debug)]
+struct Told {
+    digest: u64,
+    /// As the record names it; none if it could not be decoded.
+    key: Option<ObjectKey>,
+}
+
+impl Index {
+    /// Reads what changed, and returns what there is to tell. The first time that is everything.
+    pub(super) fn update(&mut self, root: &Path, listing: Listing, sink: &Sink, now: Seconds) -> Vec<Event> {
+        let mut events = Vec::new();
+        let changed = self.read(root, listing, sink, &mut events);
+        if changed || !self.begun {
+            self.tell(root, sink, now, &mut events);
+            for found in self.files.values_mut().flat_map(|file| &mut file.objects) {
+                found.json = None;
+            }
+        }
+        self.begun = true;
+        events
+    }
+
+    /// Whether any file came, went, or changed.
+    fn read(&mut self, root: &Path, listing: Listing, sink: &Sink, events: &mut Vec<Event>) -> bool {
+        let Listing { files, unreadable, .. } = listing;
+        let before = self.files.len();
+        self.files.retain(|path, _| {
+            files.contains_key(path) || unreadable.iter().any(|(folder, _)| path.starts_with(folder))
+        });
+        let mut changed = self.files.len() != before;
+        for (folder, why) in unreadable {
+            let fault = Fault { line: 0, message: format!("cannot be listed: {why}") };
+            // Told once while it lasts, by the same means as a file's faults.
+            changed |= self.replace(folder, None, vec![fault], events);
+        }
+        for (path, stamp) in files {
+            let known = self.files.get(&path);
+            if known.is_some_and(|known| known.stamp == stamp && stamp.is_settled()) {
+                continue;
+            }
+            match fs::read(root.join(&path)) {
+                Ok(bytes) => {
+                    let digest = digest(&bytes);
+                    if let Some(known) = self.files.get_mut(&path)
+                        && known.digest == digest
+                    {
+                        known.stamp = stamp;
+                        continue;
+                    }
+                    let (objects, faults) = objects(&path, &bytes, sink);
+                    changed |= self.replace(
+                        path,
+                        Some(File { stamp, digest, objects, faults: vec![] }),
+                        faults,
+                        events,
+                    );
+                }
+                // Removed since it was listed; the next look does not find it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    let fault = Fault { line: 0, message: format!("cannot be read: {error}") };
+                    changed |= self.replace(path, None, vec![fault], events);
+                }
+            }
+        }
+        changed
+    }
+
+    /// Puts a file's new content in its place, or, without one, keeps the objects it had. Faults not told
+    /// before are told.
+    fn replace(
+        &mut self,
+        path: PathBuf,
+        new: Option<File>,
+        faults: Vec<Fault>,
+        events: &mut Vec<Event>,
+    ) -> bool {
+        let old = self.files.remove(&path);
+        let known = old.as_ref().map_or(&[][..], |file| &file.faults);
+        for fault in faults.iter().filter(|fault| !known.contains(fault)) {
+            let place = place(&path, fault.line);
+            tracing::warn!(at = %place, reason = %fault.message, "left out of the snapshot");
+            events.push(Event::Undecodable(None, format!("{place}: {}", fault.message)));
+        }
+        if !known.is_empty() && faults.is_empty() {
+            tracing::info!(file = %path.display(), "can be read again");
+        }
+        let changed = new.is_some();
+        let kept = new.or(old.map(|file| File { digest: 0, ..file }));
+        let mut file = kept.unwrap_or_else(File::unread);
+        file.faults = faults;
+        self.files.insert(path, file);
+        changed
+    }
+
+    fn tell(&mut self, root: &Path, sink: &Sink, now: Seconds, events: &mut Vec<Event>) {
+        let winners = self.winners();
+        let versions = versions(&winners, &self.files);
+        if self.begun {
+            self.tell_served(&versions, sink, events);
+            self.tell_gone(&winners, events);
+            for (key, at) in &winners {
+                self.tell_object(root, key, at, sink, now, events);
+            }
+            for kind in self.versions.keys().filter(|kind| !versions.contains_key(kind)) {
+                events.push(Event::Kind(*kind, KindStatus::Absent));
+            }
+        } else {
+            for (kind, _) in sink.catalogue.kinds() {
+                let status = versions.get(&kind).map_or(KindStatus::Absent, |version| served(version, sink));
+                events.extend([Event::Kind(kind, status), Event::Restart(kind)]);
+                for (key, at) in winners.iter().filter(|(key, _)| key.kind == kind) {
+                    self.tell_object(root, key, at, sink, now, events);
+                }
+                events.push(Event::Synced(kind));
+            }
+        }
+        self.versions = versions;
+    }
+
+    /// Which document counts for each object: its file and position there.
+    fn winners(&mut self) -> BTreeMap<ObjectKey, (PathBuf, usize)> {
+        let mut winners: BTreeMap<ObjectKey, (PathBuf, usize)> = BTreeMap::new();
+        let mut twice = HashMap::new();
+        for (path, file) in &self.files {
+            for (index, found) in file.objects.iter().enumerate() {
+                let Some((other, at)) = winners.insert(found.key.clone(), (path.clone(), index)) else {
+                    continue;
+                };
+                let hidden = place(&other, self.files[&other].objects[at].line);
+                let counts = place(path, found.line);
+                let note = format!("{hidden} {counts}");
+                if self.twice.get(&found.key) != Some(&note) {
+                    tracing::warn!(
+                        namespace = %found.key.namespace, name = %found.key.name, %hidden, %counts,
+                        "two documents name one object"
+                    );
+                }
+                twice.insert(found.key.clone(), note);
+            }
+        }
+        self.twice = twice;
+        winners
+    }
+
+    fn tell_served(&self, versions: &BTreeMap<KindId, String>, sink: &Sink, events: &mut Vec<Event>) {
+        for (kind, version) in versions {
+            if self.versions.get(kind) != Some(version) {
+                events.push(Event::Kind(*kind, served(version, sink)));
+            }
+        }
+    }
+
+    fn tell_gone(&mut self, winners: &BTreeMap<ObjectKey, (PathBuf, usize)>, events: &mut Vec<Event>) {
+        self.told.retain(|key, told| {
+            let stays = winners.contains_key(key);
+            if !stays && let Some(key) = told.key.take() {
+                events.push(Event::Delete(key));
+            }
+            stays
+        });
+    }
+
+    fn tell_object(
+        &mut self,
+        root: &Path,
+        key: &ObjectKey,
+        (path, index): &(PathBuf, usize),
+        sink: &Sink,
+        now: Seconds,
+        events: &mut Vec<Event>,
+    ) {
+        let found = &self.files[path].objects[*index];
+        let digest = found.digest;
+        if self.told.get(key).is_some_and(|told| told.digest == digest) {
+            return;
+        }
+        let line = found.line;
+        let Some(json) = self.json(root, path, *index, sink) else { return };
+        let told = match sink.catalogue.observe(key.kind, &json, &sink.interner, now) {
+            Ok(record) => {
+                let told = Told { digest, key: Some(record.key.clone()) };
+                events.push(Event::Apply(Box::new(record)));
+                told
+            }
+            Err(error) => {
+                let place = place(path, line);
+                tracing::warn!(at = %place, %error, "left out of the snapshot");
+                events.push(Event::Undecodable(Some(key.kind), format!("{place}: {error}")));
+                if let Some(Told { key: Some(before), .. }) = self.told.remove(key) {
+                    events.push(Event::Delete(before));
+                }
+                Told { digest, key: None }
+            }
+        };
+        self.told.insert(key.clone(), told);
+    }
+
+    /// The text of an object. That of one which another document hid until now is read anew.
+    fn json(&mut self, root: &Path, path: &Path, index: usize, sink: &Sink) -> Option<String> {
+        let file = self.files.get_mut(path)?;
+        if file.objects[index].json.is_none() {
+            let bytes = fs::read(root.join(path)).ok();
+            match bytes.filter(|bytes| digest(bytes) == file.digest) {
+                Some(bytes) => file.objects = objects(path, &bytes, sink).0,
+                // Changed meanwhile: forget its digest, so that the next look takes it for new.
+                None => file.digest = 0,
+            }
+        }
+        file.objects[index].json.take()
+    }
+}
+
+impl File {
+    /// Stands for what could never be read, to remember that this was told.
+    fn unread() -> Self {
+        File { stamp: Stamp::default(), digest: 0, objects: Vec::new(), faults: Vec::new() }
+    }
+}
+
+/// The observed objects among a file's documents.
+fn objects(path: &Path, bytes: &[u8], sink: &Sink) -> (Vec<Found>, Vec<Fault>) {
+    let parsed = parse::parse(bytes, folder::is_json(path));
+    let mut faults = parsed.faults;
+    let mut objects = Vec::new();
+    for manifest in parsed.manifests {
+        let Some(kind) = sink.catalogue.find(&manifest.group, &manifest.kind) else { continue };
+        let line = manifest.line;
+        match found(manifest, kind, sink) {
+            Ok(found) => objects.push(found),
+            Err(message) => faults.push(Fault { line, message: message.to_owned() }),
+        }
+    }
+    (objects, faults)
+}
+
+fn found(manifest: Manifest, kind: KindId, sink: &Sink) -> Result<Found, &'static str> {
+    let Manifest { version, line, mut object, .. } = manifest;
+    let Some(Value::Object(metadata)) = object.get_mut("metadata") else { return Err("has no metadata") };
+    let Some(Value::String(name)) = metadata.get("name").filter(|name| *name != "") else {
+        return Err("metadata.name is missing or no string");
+    };
+    let name = sink.interner.intern(name);
+    let namespace = if sink.catalogue.kind(kind).namespaced {
+        // As `kubectl apply` does with a kubeconfig that names no namespace.
+        match metadata.entry("namespace").or_insert(Value::Null) {
+            Value::String(namespace) if !namespace.is_empty() => sink.interner.intern(namespace),
+            unset => {
+                *unset = "default".into();
+                sink.interner.intern("default")
+            }
+        }
+    } else {
+        metadata.remove("namespace");
+        sink.interner.intern("")
+    };
+    let json = Value::Object(object).to_string();
+    let digest = digest(json.as_bytes());
+    Ok(Found { key: ObjectKey { kind, namespace, name }, version, line, digest, json: Some(json) })
+}
+
+/// For each kind, the version to speak of: the one Kubernetes would prefer among those in use.
+fn versions(
+    winners: &BTreeMap<ObjectKey, (PathBuf, usize)>,
+    files: &BTreeMap<PathBuf, File>,
+) -> BTreeMap<KindId, String> {
+    let mut versions: BTreeMap<KindId, String> = BTreeMap::new();
+    for (key, (path, index)) in winners {
+        let version = &files[path].objects[*index].version;
+        match versions.get_mut(&key.kind) {
+            Some(known) if known == version => {}
+            Some(known) if Version::parse(known).priority() >= Version::parse(version).priority() => {}
+            Some(known) => known.clone_from(version),
+            None => {
+                versions.insert(key.kind, version.clone());
+            }
+        }
+    }
+    versions
+}
+
+fn served(version: &str, sink: &Sink) -> KindStatus {
+    KindStatus::Served { version: sink.interner.intern(version) }
+}
+
+fn place(path: &Path, line: usize) -> String {
+    if line == 0 { path.display().to_string() } else { format!("{}:{line}", path.display()) }
+}
+
+fn digest(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,338 @@
+//! The text of one file, as the Kubernetes objects it holds and the places where it does not parse.
+//!
+//! Documents are split before they are parsed, so that a broken one costs only itself. Values come out as
+//! kubectl would send them (YAML through its JSON form): merge keys expanded, the last of duplicate keys,
+//! leading-zero octals. One difference: booleans are YAML 1.2's, so `yes` and `off` stay strings.
+
+use serde_json::{Map, Value};
+
+/// What a file holds.
+#[derive(Debug, Default)]
+pub(super) struct Parsed {
+    /// Objects, in the file's order; the items of lists in their place.
+    pub(super) manifests: Vec<Manifest>,
+    /// What could not be read.
+    pub(super) faults: Vec<Fault>,
+}
+
+/// Something that says which kind it is.
+#[derive(Debug)]
+pub(super) struct Manifest {
+    pub(super) group: String,
+    pub(super) version: String,
+    pub(super) kind: String,
+    /// The line its document begins on.
+    pub(super) line: usize,
+    /// The whole object.
+    pub(super) object: Map<String, Value>,
+}
+
+/// A place where a file is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// From 1; 0 for the file as a whole.
+    pub(super) line: usize,
+    pub(super) message: String,
+}
+
+/// Reads a file. `json`: as a stream of JSON values, which is what a `.json` file is.
+pub(super) fn parse(bytes: &[u8], json: bool) -> Parsed {
+    let mut parsed = Parsed::default();
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
+        Err(error) => {
+            let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
+            parsed.faults.push(Fault { line, message: "not UTF-8".to_owned() });
+            return parsed;
+        }
+    };
+    if json {
+        let (values, fault) = json_values(text);
+        parsed.take_all(values, 1, None);
+        parsed.faults.extend(fault);
+        return parsed;
+    }
+    for (line, document) in documents(text) {
+        // JSON is YAML, but its own parser reads a large dump many times faster.
+        if document.trim_start().starts_with('{')
+            && let (values, None) = json_values(document)
+        {
+            parsed.take_all(values, line, None);
+            continue;
+        }
+        match yaml_value(document, line) {
+            Ok(value) => parsed.take(value, line, None),
+            Err(fault) => parsed.faults.push(fault),
+        }
+    }
+    parsed
+}
+
+impl Parsed {
+    fn take_all(&mut self, values: Vec<Value>, line: usize, of: Option<(&str, &str)>) {
+        for value in values {
+            self.take(value, line, of);
+        }
+    }
+
+    /// Keeps `value` if it is an object, or the objects in it if it is a list. Everything else that YAML is
+    /// used for (Helm's values, configuration) is none of our business.
+    fn take(&mut self, value: Value, line: usize, of: Option<(&str, &str)>) {
+        let Value::Object(mut object) = value else { return };
+        if let Some((api_version, kind)) = of {
+            // Items of a typed list, as the API server sends it, leave these two to the list.
+            object.entry("apiVersion").or_insert_with(|| api_version.into());
+            object.entry("kind").or_insert_with(|| kind.into());
+        }
+        let (Some(api_version), Some(kind)) = (text(&object, "apiVersion"), text(&object, "kind")) else {
+            return;
+        };
+        let (api_version, kind) = (api_version.to_owned(), kind.to_owned());
+        if let Some(item_kind) = kind.strip_suffix("List")
+            && matches!(object.get("items"), Some(Value::Array(_)))
+        {
+            let of = (!item_kind.is_empty()).then_some((api_version.as_str(), item_kind));
+            if let Some(Value::Array(items)) = object.remove("items") {
+                self.take_all(items, line, of);
+            }
+            return;
+        }
+        let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
+        let (group, version) = (group.to_owned(), version.to_owned());
+        self.manifests.push(Manifest { group, version, kind, line, object });
+    }
+}
+
+fn text<'a>(object: &'a Map<String, Value>, field: &str) -> Option<&'a str> {
+    object.get(field).and_then(Value::as_str).filter(|text| !text.is_empty())
+}
+
+/// The documents of a YAML stream and the lines they begin on. A line that begins with `---` ends a document
+/// wherever it stands, even in a block scalar, so no parser is needed to find it.
+fn documents(text: &str) -> Vec<(usize, &str)> {
+    let mut documents = Vec::new();
+    let (mut start, mut start_line, mut offset) = (0, 1, 0);
+    for (index, line) in text.split_inclusive('\n').enumerate() {
+        if is_marker(line, "---") {
+            documents.push((start_line, &text[start..offset]));
+            // The marker stays with what it opens: content may follow it on its line.
+            (start, start_line) = (offset, index + 1);
+        } else if is_marker(line, "...") {
+            documents.push((start_line, &text[start..offset]));
+            (start, start_line) = (offset + line.len(), index + 2);
+        }
+        offset += line.len();
+    }
+    documents.push((start_line, &text[start..]));
+    documents.retain(|(_, document)| !is_blank(document));
+    documents
+}
+
+fn is_marker(line: &str, marker: &str) -> bool {
+    line.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+}
+
+/// Nothing but comments, directives and a marker: not a document.
+fn is_blank(document: &str) -> bool {
+    document.lines().all(|line| {
+        let line = line.strip_prefix("---").unwrap_or(line).trim_start();
+        line.is_empty() || line.starts_with(['#', '%'])
+    })
+}
+
+/// JSON values one after another, up to where the text is wrong.
+fn json_values(text: &str) -> (Vec<Value>, Option<Fault>) {
+    let mut values = Vec::new();
+    for value in serde_json::Deserializer::from_str(text).into_iter() {
+        match value {
+            Ok(value) => values.push(value),
+            Err(error) => return (values, Some(Fault { line: error.line(), message: error.to_string() })),
+        }
+    }
+    (values, None)
+}
+
+fn yaml_value(document: &str, first_line: usize) -> Result<Value, Fault> {
+    serde_saphyr::from_str_with_options(document, options()).map_err(|_| {
+        // Errors tell lines in their text too, some of them several. Parsed again at its place in the file,
+        // the document tells the file's lines; only broken ones pay for that.
+        let mut padded = "\n".repeat(first_line - 1);
+        padded.push_str(document);
+        match serde_saphyr::from_str_with_options::<Value>(&padded, options()) {
+            Ok(_) => Fault { line: first_line, message: "does not parse".to_owned() },
+            Err(error) => {
+                let line = error.location().map_or(0, |at| usize::try_from(at.line()).unwrap_or(usize::MAX));
+                Fault { line: line.max(first_line), message: one_line(&error.without_snippet().to_string()) }
+            }
+        }
+    })
+}
+
+/// Log lines and event messages hold one line.
+fn one_line(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        // The defaults are sized for configuration files; a dump of a large cluster is one document of a
+        // hundred megabytes. Depth and anchors keep their guards: those are what hostile files use.
+        budget: serde_saphyr::budget! {
+            max_depth: 128,
+            max_events: 100_000_000,
+            max_nodes: 50_000_000,
+            max_total_scalar_bytes: 1 << 30,
+            max_total_comment_bytes: 1 << 30,
+        },
+        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
+        legacy_octal_numbers: true,
+        strict_booleans: true,
+        with_snippet: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn names(parsed: &Parsed) -> Vec<String> {
+        parsed
+            .manifests
+            .iter()
+            .map(|m| {
+                format!("{}/{}:{}", m.kind, m.object["metadata"]["name"].as_str().unwrap_or("?"), m.line)
+            })
+            .collect()
+    }
+
+    fn value(yaml: &str) -> Value {
+        yaml_value(yaml, 1).expect("the sample parses")
+    }
+
+    #[test]
+    fn scalars_are_what_kubectl_would_send() {
+        for (yaml, expected) in [
+            ("\"1\"", json!("1")),
+            ("'true'", json!("true")),
+            ("1", json!(1)),
+            ("-7", json!(-7)),
+            ("1.5", json!(1.5)),
+            ("true", json!(true)),
+            ("yes", json!("yes")),
+            ("off", json!("off")),
+            ("null", json!(null)),
+            ("~", json!(null)),
+            ("", json!(null)),
+            ("2026-01-02T03:04:05Z", json!("2026-01-02T03:04:05Z")),
+            ("2026-01-02", json!("2026-01-02")),
+            ("10m", json!("10m")),
+            ("v1", json!("v1")),
+            ("1.2.3", json!("1.2.3")),
+            ("12:30:45", json!("12:30:45")),
+            ("0644", json!(420)),
+            ("18446744073709551615", json!(u64::MAX)),
+            ("!!str 12", json!("12")),
+            ("|\n  a\n  b", json!("a\nb\n")),
+            ("sha1:0123abc", json!("sha1:0123abc")),
+        ] {
+            assert_eq!(value(&format!("v: {yaml}\n"))["v"], expected, "{yaml}");
+        }
+        // Beyond 64 bits the exact number is lost, but not its place: it stays a number.
+        assert!(value("v: 184467440737095516150\n")["v"].is_number());
+    }
+
+    #[test]
+    fn anchors_merge_keys_and_duplicates_are_resolved_as_kubectl_does() {
+        let merged = value("base: &b {x: 1, y: 2}\nuse:\n  <<: *b\n  y: 3\nlist: [*b]\n");
+        assert_eq!(merged["use"], json!({"x": 1, "y": 3}));
+        assert_eq!(merged["list"], json!([{"x": 1, "y": 2}]));
+        assert_eq!(value("a: 1\nb: 2\na: 3\n"), json!({"a": 3, "b": 2}));
+    }
+
+    #[test]
+    fn documents_begin_and_end_where_yaml_says() {
+        let text = "%YAML 1.2\n---\n# only a comment\n---\na: 1\n--- # two\nb: |\n  text\n  --- not one\n...\nc: 3\n--- {d: 4}\n---\n";
+        let found: Vec<_> = documents(text).into_iter().map(|(line, text)| (line, value(text))).collect();
+        assert_eq!(
+            found,
+            [
+                (4, json!({"a": 1})),
+                (6, json!({"b": "text\n--- not one\n"})),
+                (11, json!({"c": 3})),
+                (12, json!({"d": 4})),
+            ]
+        );
+    }
+
+    #[test]
+    fn windows_line_ends_and_a_byte_order_mark_change_nothing() {
+        let parsed = parse(
+            "\u{feff}apiVersion: v1\r\nkind: Node\r\nmetadata: {name: a}\r\n---\r\napiVersion: v1\r\nkind: Node\r\nmetadata: {name: b}\r\n".as_bytes(),
+            false,
+        );
+        assert_eq!((names(&parsed), parsed.faults), (vec!["Node/a:1".into(), "Node/b:4".into()], vec![]));
+    }
+
+    #[test]
+    fn lists_are_their_items_and_typed_lists_lend_them_their_type() {
+        let parsed = parse(
+            b"apiVersion: v1\nkind: List\nitems:\n- {apiVersion: apps/v1, kind: Deployment, metadata: {name: a}}\n- null\n---\napiVersion: apps/v1\nkind: DeploymentList\nitems:\n- metadata: {name: b}\n",
+            false,
+        );
+        assert_eq!(names(&parsed), ["Deployment/a:1", "Deployment/b:6"]);
+        assert_eq!(
+            (parsed.manifests[1].group.as_str(), parsed.manifests[1].version.as_str()),
+            ("apps", "v1")
+        );
+        assert_eq!(parsed.manifests[1].object["apiVersion"], "apps/v1");
+    }
+
+    #[test]
+    fn what_is_no_kubernetes_object_is_passed_over() {
+        for text in
+            ["replicas: 3\n", "- a\n- b\n", "just text\n", "kind: 3\napiVersion: v1\n", "{}", "", "# hi\n"]
+        {
+            let parsed = parse(text.as_bytes(), false);
+            assert!(parsed.manifests.is_empty() && parsed.faults.is_empty(), "{text}: {parsed:?}");
+        }
+    }
+
+    #[test]
+    fn a_broken_document_is_told_by_the_files_line_and_hides_no_other() {
+        let parsed = parse(
+            b"apiVersion: v1\nkind: Node\nmetadata: {name: a}\n---\nkind: Node\nmetadata:\n  name: {{ .Values.name }}\n  {{- if .x }}\n---\napiVersion: v1\nkind: Node\nmetadata: {name: c}\n",
+            false,
+        );
+        assert_eq!(names(&parsed), ["Node/a:1", "Node/c:9"]);
+        assert_eq!(parsed.faults.len(), 1, "{:?}", parsed.faults);
+        assert!((7..=8).contains(&parsed.faults[0].line), "{:?}", parsed.faults);
+        assert!(!parsed.faults[0].message.contains('\n'));
+    }
+
+    #[test]
+    fn json_files_hold_one_object_or_several() {
+        let parsed = parse(
+            br#"{"apiVersion":"v1","kind":"Node","metadata":{"name":"a"}} {"apiVersion":"v1","kind":"Node","metadata":{"name":"b"}}"#,
+            true,
+        );
+        assert_eq!(names(&parsed), ["Node/a:1", "Node/b:1"]);
+        let broken = parse(b"{\"apiVersion\":\"v1\",\n \"kind\": }", true);
+        assert_eq!(broken.faults[0].line, 2);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_told_by_their_line() {
+        let parsed = parse(b"a: 1\nb: \xff\n", false);
+        assert_eq!(parsed.faults, [Fault { line: 2, message: "not UTF-8".into() }]);
+    }
+
+    #[test]
+    fn deep_nesting_is_a_fault_not_a_crash() {
+        let deep = format!("a: {}", "[".repeat(100_000));
+        assert_eq!(parse(deep.as_bytes(), false).faults.len(), 1);
+        let json = format!("{{\"a\": {}", "[".repeat(100_000));
+        assert_eq!(parse(json.as_bytes(), true).faults.len(), 1);
+    }
+}
