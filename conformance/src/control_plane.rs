@@ -1,0 +1,397 @@
+//! etcd and kube-apiserver on loopback, with RBAC and the aggregation layer configured as a real cluster has them.
+//!
+//! There is no kube-controller-manager: nothing is garbage-collected, no namespace ever finishes terminating, and no
+//! pod gets a service account.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use gatehouse_certs::issue::{self, Authority, KeyPair, Leaf, Usage};
+
+use crate::assets::{self, Assets};
+use crate::kubeconfig;
+use crate::progress;
+use crate::supervise::{Program, Scratch, Supervised};
+
+/// Longer than any run.
+const CERTIFICATE_LIFETIME: Duration = Duration::from_hours(30 * 24);
+
+/// A cold start on two busy cores takes about ten seconds.
+const START_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// A free port can be taken by somebody else before the program binds it.
+const START_ATTEMPTS: u32 = 3;
+
+/// How much of a log goes into an error message.
+const LOG_LINES: usize = 20;
+
+/// What may be different from one control plane to another.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The executables; found or built where they are not given.
+    pub assets: Option<Assets>,
+    /// Appended to kube-apiserver's flags, and so stronger than those given here.
+    pub api_server_flags: Vec<String>,
+}
+
+/// A running control plane. Dropped, it stops and leaves nothing behind; `stop` does the same without blocking.
+pub struct ControlPlane {
+    // In the order in which they must be dropped.
+    api_server: Supervised,
+    etcd: Supervised,
+    scratch: Arc<Scratch>,
+    url: String,
+    cluster_ca: Authority,
+    front_proxy: FrontProxy,
+    admin: PathBuf,
+    kubeconfigs: AtomicU32,
+}
+
+/// What kube-apiserver proves itself with to aggregated API servers.
+pub struct FrontProxy {
+    /// The requestheader CA.
+    pub authority: Authority,
+    /// The client certificate, of the allowed name.
+    pub client: KeyPair,
+}
+
+impl ControlPlane {
+    /// Starts one and waits until it is ready.
+    pub async fn start(options: &Options) -> anyhow::Result<Self> {
+        let assets = match &options.assets {
+            Some(assets) => assets.clone(),
+            None => assets::find().await?,
+        };
+        let mut attempt = 1;
+        loop {
+            match Self::start_once(&assets, &options.api_server_flags).await {
+                Err(error) if attempt < START_ATTEMPTS && port_was_taken(&error) => attempt += 1,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn start_once(assets: &Assets, extra_flags: &[String]) -> anyhow::Result<Self> {
+        let [api_port, client_port, peer_port] = free_ports()?;
+        let scratch = Arc::new(Scratch::new()?);
+        let cluster_ca = Authority::new("cluster-ca")?;
+        let front_proxy_ca = Authority::new("front-proxy-ca")?;
+        let front_proxy = FrontProxy {
+            client: client_identity(&front_proxy_ca, "front-proxy-client", None)?,
+            authority: front_proxy_ca,
+        };
+        let files = Files::write(scratch.path(), &cluster_ca, &front_proxy)?;
+
+        let mut etcd =
+            scratch.spawn("etcd", &etcd_program(assets, scratch.path(), client_port, peer_port))?;
+        wait_for_port(&mut etcd, client_port).await?;
+        let program = api_server_program(assets, &files, api_port, client_port, extra_flags);
+        let api_server = scratch.spawn("kube-apiserver", &program)?;
+
+        let url = format!("https://127.0.0.1:{api_port}");
+        let admin = scratch.path().join("admin.kubeconfig");
+        let identity = client_identity(&cluster_ca, "admin", Some("system:masters"))?;
+        kubeconfig::write(&admin, &url, cluster_ca.certificate_pem(), "admin", &identity)?;
+
+        let kubeconfigs = AtomicU32::new(0);
+        let mut started =
+            Self { api_server, etcd, scratch, url, cluster_ca, front_proxy, admin, kubeconfigs };
+        let client = started.client().await?;
+        let what = "starting etcd and kube-apiserver";
+        progress::during(what, wait_until_ready(&mut started.api_server, &client, START_TIMEOUT)).await?;
+        Ok(started)
+    }
+
+    /// Where kube-apiserver serves.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The folder that logs and certificates are in, until the end.
+    pub fn folder(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// The kubeconfig of an administrator (system:masters).
+    pub fn kubeconfig(&self) -> &Path {
+        &self.admin
+    }
+
+    /// Writes a kubeconfig with a client certificate for a user.
+    pub fn kubeconfig_for(&self, user: &str, group: Option<&str>) -> anyhow::Result<PathBuf> {
+        self.kubeconfig_at(&self.url, self.cluster_ca.certificate_pem(), user, group)
+    }
+
+    /// Writes a kubeconfig with a client certificate for a user of another server that trusts this cluster's CA.
+    pub fn kubeconfig_at(
+        &self,
+        server: &str,
+        server_ca: &str,
+        user: &str,
+        group: Option<&str>,
+    ) -> anyhow::Result<PathBuf> {
+        let identity = client_identity(&self.cluster_ca, user, group)?;
+        let number = self.kubeconfigs.fetch_add(1, Ordering::Relaxed);
+        let path = self.folder().join(format!("user-{number}.kubeconfig"));
+        kubeconfig::write(&path, server, server_ca, user, &identity)?;
+        Ok(path)
+    }
+
+    /// A client of an administrator.
+    pub async fn client(&self) -> anyhow::Result<kube::Client> {
+        kubeconfig::client(&self.admin).await
+    }
+
+    /// The CA of users and of kube-apiserver itself.
+    pub fn client_ca(&self) -> &Authority {
+        &self.cluster_ca
+    }
+
+    /// What kube-apiserver proves itself with to aggregated API servers.
+    pub fn front_proxy(&self) -> &FrontProxy {
+        &self.front_proxy
+    }
+
+    /// kube-apiserver, for its process id and log.
+    pub fn api_server(&self) -> &Supervised {
+        &self.api_server
+    }
+
+    /// etcd, for its process id and log.
+    pub fn etcd(&self) -> &Supervised {
+        &self.etcd
+    }
+
+    /// Keeps the folder as long as something else runs in it.
+    pub(crate) fn scratch(&self) -> Arc<Scratch> {
+        Arc::clone(&self.scratch)
+    }
+
+    /// Stops both in order; the folder goes with the last program in it.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        let Self { api_server, etcd, scratch, .. } = self;
+        api_server.stop().await?;
+        etcd.stop().await?;
+        tokio::task::spawn_blocking(move || drop(scratch)).await?;
+        Ok(())
+    }
+}
+
+/// Waits until a server's `/readyz` says yes, its program ends, or it takes too long.
+pub(crate) async fn wait_until_ready(
+    program: &mut Supervised,
+    client: &kube::Client,
+    timeout: Duration,
+) -> anyhow::Result<()> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        let request = http_get("/readyz")?;
+        let answer = tokio::time::timeout(Duration::from_secs(5), client.request_text(request)).await;
+        let problem = match answer {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => anyhow::Error::from(error),
+            Err(late) => anyhow::Error::from(late),
+        };
+        check_alive(program)?;
+        if Instant::now() > deadline {
+            let log = program.log_tail(LOG_LINES);
+            return Err(
+                problem.context(format!("not ready after {} s; its log ends:\n{log}", timeout.as_secs()))
+            );
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn http_get(path: &str) -> anyhow::Result<http::Request<Vec<u8>>> {
+    Ok(http::Request::get(path).body(Vec::new())?)
+}
+
+fn check_alive(program: &mut Supervised) -> anyhow::Result<()> {
+    if let Some(status) = program.ended()? {
+        let (log, tail) = (program.log().display(), program.log_tail(LOG_LINES));
+        bail!("the program that logs to {log} ended with {status}; its log ends:\n{tail}");
+    }
+    Ok(())
+}
+
+/// As many different ports as asked for, free at this moment.
+pub(crate) fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
+    let mut ports = [0; N];
+    // All held until all are known, so that none is handed out twice.
+    let mut held = Vec::new();
+    for port in &mut ports {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port on 127.0.0.1")?;
+        *port = listener.local_addr()?.port();
+        held.push(listener);
+    }
+    Ok(ports)
+}
+
+fn port_was_taken(error: &anyhow::Error) -> bool {
+    error.to_string().contains("address already in use")
+}
+
+async fn wait_for_port(program: &mut Supervised, port: u16) -> anyhow::Result<()> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let deadline = Instant::now() + START_TIMEOUT;
+    while TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err() {
+        check_alive(program)?;
+        if Instant::now() > deadline {
+            bail!("nothing listens on {address}; the log ends:\n{}", program.log_tail(LOG_LINES));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+pub(crate) fn client_identity(
+    authority: &Authority,
+    user: &str,
+    group: Option<&str>,
+) -> anyhow::Result<KeyPair> {
+    Ok(authority.issue(&Leaf {
+        common_name: user.to_owned(),
+        organization: group.map(ToOwned::to_owned),
+        dns_names: Vec::new(),
+        ips: Vec::new(),
+        usage: Usage::ClientAuth,
+        lifetime: CERTIFICATE_LIFETIME,
+    })?)
+}
+
+pub(crate) fn server_identity(authority: &Authority, dns_names: &[&str]) -> anyhow::Result<KeyPair> {
+    Ok(authority.issue(&Leaf {
+        common_name: dns_names.first().copied().unwrap_or("localhost").to_owned(),
+        organization: None,
+        dns_names: dns_names.iter().map(|&name| name.to_owned()).collect(),
+        ips: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+        usage: Usage::ServerAuth,
+        lifetime: CERTIFICATE_LIFETIME,
+    })?)
+}
+
+/// The files that kube-apiserver's flags name.
+struct Files {
+    folder: PathBuf,
+}
+
+impl Files {
+    fn write(folder: &Path, cluster_ca: &Authority, front_proxy: &FrontProxy) -> anyhow::Result<Self> {
+        let names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"];
+        let serving = server_identity(cluster_ca, &names)?;
+        let (account_public, account_private) = issue::bare_key()?;
+        for (name, text) in [
+            ("client-ca.crt", cluster_ca.certificate_pem()),
+            ("front-proxy-ca.crt", front_proxy.authority.certificate_pem()),
+            ("front-proxy-client.crt", &front_proxy.client.certificate_pem),
+            ("front-proxy-client.key", &front_proxy.client.key_pem),
+            ("kube-apiserver.crt", &serving.certificate_pem),
+            ("kube-apiserver.key", &serving.key_pem),
+            ("service-account.pub", &account_public),
+            ("service-account.key", &account_private),
+        ] {
+            kubeconfig::write_private(&folder.join(name), text)?;
+        }
+        Ok(Self { folder: folder.to_owned() })
+    }
+
+    fn flag(&self, flag: &str, file: &str) -> OsString {
+        let mut argument = OsString::from(format!("--{flag}="));
+        argument.push(self.folder.join(file));
+        argument
+    }
+}
+
+fn etcd_program(assets: &Assets, folder: &Path, client_port: u16, peer_port: u16) -> Program {
+    let mut data_dir = OsString::from("--data-dir=");
+    data_dir.push(folder.join("etcd"));
+    let (client, peer) = (format!("http://127.0.0.1:{client_port}"), format!("http://127.0.0.1:{peer_port}"));
+    let mut args = vec![data_dir];
+    args.extend(
+        [
+            "--name=default".to_owned(),
+            format!("--listen-client-urls={client}"),
+            format!("--advertise-client-urls={client}"),
+            format!("--listen-peer-urls={peer}"),
+            format!("--initial-advertise-peer-urls={peer}"),
+            format!("--initial-cluster=default={peer}"),
+            // The data is worth nothing after the run.
+            "--unsafe-no-fsync".to_owned(),
+            "--log-level=warn".to_owned(),
+        ]
+        .map(OsString::from),
+    );
+    Program { path: assets.etcd.clone(), args, env: Vec::new() }
+}
+
+fn api_server_program(
+    assets: &Assets,
+    files: &Files,
+    port: u16,
+    etcd_port: u16,
+    extra_flags: &[String],
+) -> Program {
+    let mut args = vec![
+        files.flag("cert-dir", ""),
+        files.flag("client-ca-file", "client-ca.crt"),
+        files.flag("tls-cert-file", "kube-apiserver.crt"),
+        files.flag("tls-private-key-file", "kube-apiserver.key"),
+        files.flag("requestheader-client-ca-file", "front-proxy-ca.crt"),
+        files.flag("proxy-client-cert-file", "front-proxy-client.crt"),
+        files.flag("proxy-client-key-file", "front-proxy-client.key"),
+        files.flag("service-account-key-file", "service-account.pub"),
+        files.flag("service-account-signing-key-file", "service-account.key"),
+    ];
+    args.extend(
+        [format!("--secure-port={port}"), format!("--etcd-servers=http://127.0.0.1:{etcd_port}")]
+            .map(OsString::from),
+    );
+    args.extend(
+        [
+            "--bind-address=127.0.0.1",
+            // Without it the address of the default route is looked for, which an isolated machine does not have.
+            "--advertise-address=127.0.0.1",
+            // The endpoints of the Service `kubernetes` refuse loopback addresses.
+            "--endpoint-reconciler-type=none",
+            "--authorization-mode=RBAC",
+            "--requestheader-allowed-names=front-proxy-client",
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+            "--requestheader-group-headers=X-Remote-Group",
+            "--requestheader-username-headers=X-Remote-User",
+            "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+            "--service-cluster-ip-range=10.0.0.0/24",
+            // There is no controller that makes the accounts it waits for.
+            "--disable-admission-plugins=ServiceAccount",
+            "--profiling=false",
+        ]
+        .map(OsString::from),
+    );
+    args.extend(extra_flags.iter().map(OsString::from));
+    Program { path: assets.kube_apiserver.clone(), args, env: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_different() {
+        let [a, b, c] = free_ports().expect("ports");
+        assert!(a != b && b != c && a != c);
+    }
+
+    #[test]
+    fn extra_flags_come_last_and_so_win() {
+        let assets = Assets { kube_apiserver: PathBuf::new(), etcd: PathBuf::new() };
+        let files = Files { folder: PathBuf::from("/scratch") };
+        let program = api_server_program(&assets, &files, 1, 2, &["--profiling=true".to_owned()]);
+        assert_eq!(program.args.last(), Some(&OsString::from("--profiling=true")));
+        assert!(program.args.contains(&OsString::from("--client-ca-file=/scratch/client-ca.crt")));
+    }
+}

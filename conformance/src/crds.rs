@@ -1,0 +1,139 @@
+//! The kinds Gatehouse reads, and permissive CRDs for them where the real ones are not at hand.
+//!
+//! Names, scopes and subresources are the real ones, so that clients and RBAC behave as on a real cluster; the schemas
+//! accept anything, bad input included.
+
+use std::collections::HashSet;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::load::Manifest;
+
+/// A kind that some system other than Kubernetes defines.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kind {
+    /// Its API group.
+    pub group: String,
+    /// The served versions; the first is stored.
+    pub versions: Vec<String>,
+    /// As in manifests.
+    pub kind: String,
+    /// As in URLs.
+    pub plural: String,
+    #[serde(default)]
+    short: Vec<String>,
+    #[serde(default = "namespaced")]
+    scope: String,
+    #[serde(default = "yes")]
+    status: bool,
+    #[serde(default)]
+    scale: bool,
+}
+
+fn namespaced() -> String {
+    "Namespaced".to_owned()
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Every kind, in the order of the table.
+pub fn kinds() -> Vec<Kind> {
+    serde_saphyr::from_str(include_str!("../crds/kinds.yaml")).expect("the table, part of this crate, parses")
+}
+
+/// CRDs for the kinds that are not among those `defined` already.
+pub fn missing_from(defined: &[Manifest]) -> Vec<Manifest> {
+    let names: HashSet<_> = defined
+        .iter()
+        .filter(|manifest| manifest.object["kind"] == "CustomResourceDefinition")
+        .filter_map(|manifest| manifest.object["metadata"]["name"].as_str())
+        .collect();
+    let missing = kinds().into_iter().filter(|kind| !names.contains(kind.crd_name().as_str()));
+    missing.map(|kind| Manifest { origin: "crds/kinds.yaml".to_owned(), object: kind.crd() }).collect()
+}
+
+impl Kind {
+    fn crd_name(&self) -> String {
+        format!("{}.{}", self.plural, self.group)
+    }
+
+    fn crd(&self) -> Value {
+        let anything = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        let mut subresources = json!({});
+        if self.status {
+            subresources["status"] = json!({});
+        }
+        if self.scale {
+            subresources["scale"] =
+                json!({"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"});
+        }
+        let condition = |field| format!(".status.conditions[?(@.type==\"Ready\")].{field}");
+        let versions: Vec<_> = self
+            .versions
+            .iter()
+            .enumerate()
+            .map(|(index, version)| {
+                json!({
+                    "name": version,
+                    "served": true,
+                    "storage": index == 0,
+                    "schema": {"openAPIV3Schema": {
+                        "type": "object",
+                        "properties": {"spec": anything, "status": anything},
+                        // Velero and Longhorn, among others, keep fields beside spec.
+                        "x-kubernetes-preserve-unknown-fields": true,
+                    }},
+                    "subresources": subresources,
+                    "additionalPrinterColumns": [
+                        {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+                        {"name": "Ready", "type": "string", "jsonPath": condition("status")},
+                        {"name": "Status", "type": "string", "jsonPath": condition("message")},
+                    ],
+                })
+            })
+            .collect();
+        json!({
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {
+                "name": self.crd_name(),
+                // Groups under k8s.io are refused without it.
+                "annotations": {"api-approved.kubernetes.io": "unapproved, a stand-in for tests"},
+            },
+            "spec": {
+                "group": self.group,
+                "scope": self.scope,
+                "names": {
+                    "kind": self.kind,
+                    "listKind": format!("{}List", self.kind),
+                    "plural": self.plural,
+                    "singular": self.kind.to_lowercase(),
+                    "shortNames": self.short,
+                },
+                "versions": versions,
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_that_are_defined_already_are_left_alone() {
+        let all = missing_from(&[]);
+        let defined = &all[..3];
+        assert_eq!(missing_from(defined).len(), all.len() - 3);
+    }
+
+    #[test]
+    fn no_kind_is_listed_twice() {
+        let names: HashSet<_> = kinds().iter().map(Kind::crd_name).collect();
+        assert_eq!(names.len(), kinds().len());
+    }
+}

@@ -1,0 +1,143 @@
+//! kubectl as one user: each with a kubeconfig and a discovery cache of its own, so that no test sees what another's
+//! kubectl remembers.
+//!
+//! The executable is `kubectl`, or what KUBECTL says.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+/// Far longer than any one call takes.
+const TIMEOUT: Duration = Duration::from_mins(1);
+
+/// kubectl as one user.
+pub struct Kubectl {
+    kubeconfig: PathBuf,
+    cache_dir: tempfile::TempDir,
+}
+
+/// What a run of kubectl printed, and its exit code.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// The arguments it was given, for messages.
+    pub command: String,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained about.
+    pub stderr: String,
+    /// Its exit code; none where a signal ended it.
+    pub code: Option<i32>,
+}
+
+/// A `kubectl get -w` that runs until it is dropped.
+pub struct Watch {
+    command: String,
+    lines: Lines<BufReader<ChildStdout>>,
+    // Killed on drop.
+    _child: Child,
+}
+
+impl Kubectl {
+    /// As the user of this kubeconfig.
+    pub fn new(kubeconfig: &Path) -> anyhow::Result<Self> {
+        let cache_dir = tempfile::Builder::new().prefix("gatehouse-kubectl-").tempdir()?;
+        Ok(Self { kubeconfig: kubeconfig.to_owned(), cache_dir })
+    }
+
+    /// Runs to the end, whatever that is.
+    pub async fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> anyhow::Result<Output> {
+        let (mut command, text) = self.command(args);
+        let output = tokio::time::timeout(TIMEOUT, command.stdin(Stdio::null()).output())
+            .await
+            .with_context(|| format!("`{text}` took longer than {} s", TIMEOUT.as_secs()))?
+            .with_context(|| format!("cannot run `{text}`"))?;
+        Ok(Output {
+            command: text,
+            stdout: String::from_utf8(output.stdout)?,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            code: output.status.code(),
+        })
+    }
+
+    /// Starts a command that goes on printing.
+    pub fn watch<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> anyhow::Result<Watch> {
+        let (mut command, text) = self.command(args);
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot run `{text}`"))?;
+        let stdout = child.stdout.take().expect("piped above");
+        Ok(Watch { command: text, lines: BufReader::new(stdout).lines(), _child: child })
+    }
+
+    fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> (Command, String) {
+        let args: Vec<OsString> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
+        let text = args.iter().fold("kubectl".to_owned(), |text, arg| format!("{text} {}", arg.display()));
+        let program = std::env::var_os("KUBECTL").unwrap_or_else(|| "kubectl".into());
+        let mut command = Command::new(program);
+        command.env("KUBECONFIG", &self.kubeconfig).arg("--cache-dir").arg(self.cache_dir.path()).args(args);
+        command.kill_on_drop(true);
+        (command, text)
+    }
+}
+
+impl Output {
+    /// What it printed, if it succeeded.
+    pub fn ok(self) -> anyhow::Result<String> {
+        ensure!(
+            self.code == Some(0),
+            "`{}` ended with {:?}:\n{}{}",
+            self.command,
+            self.code,
+            self.stdout,
+            self.stderr
+        );
+        Ok(self.stdout)
+    }
+
+    /// What it complained about, if it failed.
+    pub fn failed(self) -> anyhow::Result<String> {
+        ensure!(self.code != Some(0), "`{}` should have failed, but printed:\n{}", self.command, self.stdout);
+        Ok(self.stderr)
+    }
+}
+
+impl Watch {
+    /// The next line, which must come in time.
+    pub async fn next_line(&mut self, timeout: Duration) -> anyhow::Result<String> {
+        match tokio::time::timeout(timeout, self.lines.next_line()).await {
+            Ok(Ok(Some(line))) => Ok(line),
+            Ok(Ok(None)) => bail!("`{}` ended", self.command),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => bail!("`{}` printed nothing for {timeout:?}", self.command),
+        }
+    }
+
+    /// The first line that is wanted; the lines before it are in the error if none comes in time.
+    pub async fn line_where(
+        &mut self,
+        timeout: Duration,
+        mut wanted: impl FnMut(&str) -> bool,
+    ) -> anyhow::Result<String> {
+        let deadline = tokio::time::Instant::now() + timeout;
+        let mut seen = Vec::new();
+        loop {
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            let line = self
+                .next_line(left)
+                .await
+                .with_context(|| format!("no such line after:\n{}", seen.join("\n")))?;
+            if wanted(&line) {
+                return Ok(line);
+            }
+            seen.push(line);
+        }
+    }
+}

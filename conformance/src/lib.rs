@@ -1,0 +1,16 @@
+//! A real control plane on this machine, and what the suites and the benchmarks need around it.
+//!
+//! kube-apiserver and etcd run as children that cannot outlive their owner (see [`supervise`]), on loopback ports and
+//! in a folder of their own, so that any number of control planes run side by side. Whoever links this crate into an
+//! executable calls [`supervise::intercept`] as the first thing in `main`.
+
+pub mod assets;
+pub mod control_plane;
+pub mod crds;
+pub mod gatehouse;
+pub mod kubeconfig;
+pub mod kubectl;
+pub mod load;
+pub mod progress;
+pub mod registration;
+pub mod supervise;

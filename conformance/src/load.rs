@@ -1,0 +1,284 @@
+//! Loads manifests into a cluster: definitions first, then namespaces, then everything else side by side, each by
+//! server-side apply, its status through the status subresource where there is one.
+//!
+//! Every manifest is tried; the error at the end lists all that failed. A namespace that objects name but no manifest
+//! defines is made.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use futures::{StreamExt, stream};
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::core::GroupVersionKind;
+use kube::discovery::{self, ApiResource, Scope};
+use serde_json::{Value, json};
+
+/// Who owns the fields.
+const FIELD_MANAGER: &str = "gatehouse-conformance";
+
+/// Requests in flight: enough to keep a small control plane busy.
+const PARALLEL: usize = 16;
+
+/// A definition is served a moment after it is accepted.
+const DEFINITION_ATTEMPTS: u32 = 100;
+const DEFINITION_PAUSE: Duration = Duration::from_millis(100);
+
+/// One object, and where it came from.
+#[derive(Debug, Clone)]
+pub struct Manifest {
+    /// The file, for error messages.
+    pub origin: String,
+    /// The object; never a List.
+    pub object: Value,
+}
+
+impl Manifest {
+    fn text(&self, pointer: &str) -> &str {
+        self.object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    fn kind(&self) -> &str {
+        self.text("/kind")
+    }
+
+    fn name(&self) -> &str {
+        self.text("/metadata/name")
+    }
+
+    fn type_key(&self) -> (String, String) {
+        (self.text("/apiVersion").to_owned(), self.kind().to_owned())
+    }
+
+    fn describe(&self) -> String {
+        format!("{}: {} {}", self.origin, self.kind(), self.name())
+    }
+}
+
+/// Every object in the `.yaml`, `.yml` and `.json` files of a folder and its subfolders, in the order of their paths.
+pub fn read_folder(folder: &Path) -> anyhow::Result<Vec<Manifest>> {
+    let mut files = Vec::new();
+    collect_files(folder, &mut files)?;
+    files.sort();
+    let mut manifests = Vec::new();
+    for file in files {
+        let text =
+            std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        manifests.extend(parse(&file.display().to_string(), &text)?);
+    }
+    Ok(manifests)
+}
+
+fn collect_files(folder: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    let cannot_read = || format!("cannot read {}", folder.display());
+    for entry in std::fs::read_dir(folder).with_context(cannot_read)? {
+        let path = entry.with_context(cannot_read)?.path();
+        if path.is_dir() {
+            collect_files(&path, files)?;
+        } else if path
+            .extension()
+            .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|one| extension == *one))
+        {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// The objects of one file; JSON is YAML too. Lists are taken apart, empty documents passed over.
+pub fn parse(origin: &str, text: &str) -> anyhow::Result<Vec<Manifest>> {
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(text).map_err(|error| anyhow!("{origin} is not valid: {error}"))?;
+    let mut manifests = Vec::new();
+    for document in documents {
+        flatten(origin, document, &mut manifests)?;
+    }
+    Ok(manifests)
+}
+
+fn flatten(origin: &str, mut document: Value, manifests: &mut Vec<Manifest>) -> anyhow::Result<()> {
+    if document.is_null() {
+        return Ok(());
+    }
+    let kind = document["kind"].as_str().unwrap_or_default();
+    if kind.ends_with("List") && document["items"].is_array() {
+        let Value::Array(items) = document["items"].take() else { return Ok(()) };
+        return items.into_iter().try_for_each(|item| flatten(origin, item, manifests));
+    }
+    if kind.is_empty() || !document["apiVersion"].is_string() {
+        bail!("{origin} holds a document without apiVersion and kind");
+    }
+    manifests.push(Manifest { origin: origin.to_owned(), object: document });
+    Ok(())
+}
+
+/// Loads them all.
+pub async fn apply(client: &kube::Client, manifests: Vec<Manifest>) -> anyhow::Result<()> {
+    let (definitions, others): (Vec<_>, Vec<_>) =
+        manifests.into_iter().partition(|manifest| manifest.kind() == "CustomResourceDefinition");
+    let (mut namespaces, objects): (Vec<_>, Vec<_>) = others
+        .into_iter()
+        .partition(|manifest| manifest.kind() == "Namespace" && manifest.text("/apiVersion") == "v1");
+    namespaces.extend(missing_namespaces(&namespaces, &objects));
+
+    for stage in [definitions, namespaces, objects] {
+        apply_all(client, stage).await?;
+    }
+    Ok(())
+}
+
+fn missing_namespaces(defined: &[Manifest], objects: &[Manifest]) -> Vec<Manifest> {
+    let mut named: BTreeSet<_> =
+        objects.iter().map(|manifest| manifest.text("/metadata/namespace")).collect();
+    for known in ["", "default", "kube-system", "kube-public", "kube-node-lease"] {
+        named.remove(known);
+    }
+    for manifest in defined {
+        named.remove(manifest.name());
+    }
+    let namespace = |name: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    named
+        .into_iter()
+        .map(|name| Manifest { origin: "(implied)".to_owned(), object: namespace(name) })
+        .collect()
+}
+
+/// Resolves each kind once, then applies side by side.
+async fn apply_all(client: &kube::Client, manifests: Vec<Manifest>) -> anyhow::Result<()> {
+    let mut failures = Vec::new();
+    let mut resources: HashMap<(String, String), Option<Resource>> = HashMap::new();
+    for manifest in &manifests {
+        if let Entry::Vacant(unknown) = resources.entry(manifest.type_key()) {
+            let (api_version, kind) = unknown.key();
+            let resource = Resource::resolve(client, api_version, kind).await;
+            let resource =
+                resource.map_err(|error| failures.push(format!("{}: {error:#}", manifest.describe())));
+            unknown.insert(resource.ok());
+        }
+    }
+    let resources = &resources;
+    let outcomes: Vec<_> = stream::iter(manifests)
+        .map(|manifest| async move {
+            let resource = resources.get(&manifest.type_key())?.as_ref()?;
+            let applied = resource.apply(client, &manifest).await;
+            applied.err().map(|error| format!("{}: {error:#}", manifest.describe()))
+        })
+        .buffer_unordered(PARALLEL)
+        .collect()
+        .await;
+    failures.extend(outcomes.into_iter().flatten());
+    if failures.is_empty() {
+        return Ok(());
+    }
+    let mut message = format!("{} objects could not be loaded:", failures.len());
+    for failure in &failures {
+        write!(message, "\n  {failure}")?;
+    }
+    bail!(message)
+}
+
+/// What discovery says of a kind.
+struct Resource {
+    api: ApiResource,
+    namespaced: bool,
+    has_status: bool,
+}
+
+impl Resource {
+    async fn resolve(client: &kube::Client, api_version: &str, kind: &str) -> anyhow::Result<Self> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let gvk = GroupVersionKind::gvk(group, version, kind);
+        let mut attempt = 1;
+        let (api, capabilities) = loop {
+            match discovery::pinned_kind(client, &gvk).await {
+                Ok(found) => break found,
+                Err(error) if attempt == DEFINITION_ATTEMPTS => {
+                    return Err(error)
+                        .with_context(|| format!("the cluster does not serve {api_version} {kind}"));
+                }
+                Err(_) => tokio::time::sleep(DEFINITION_PAUSE).await,
+            }
+            attempt += 1;
+        };
+        let has_status =
+            capabilities.subresources.iter().any(|(subresource, _)| subresource.plural == "status");
+        Ok(Self { api, namespaced: capabilities.scope == Scope::Namespaced, has_status })
+    }
+
+    async fn apply(&self, client: &kube::Client, manifest: &Manifest) -> anyhow::Result<()> {
+        let api: Api<DynamicObject> = if self.namespaced {
+            let namespace = Some(manifest.text("/metadata/namespace")).filter(|name| !name.is_empty());
+            Api::namespaced_with(client.clone(), namespace.unwrap_or("default"), &self.api)
+        } else {
+            Api::all_with(client.clone(), &self.api)
+        };
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let name = manifest.name();
+        let mut object = manifest.object.clone();
+        let status = if self.has_status { take_status(&mut object) } else { None };
+        api.patch(name, &params, &Patch::Apply(&object)).await?;
+        if let Some(status) = status {
+            let patch = json!({
+                "apiVersion": object["apiVersion"],
+                "kind": object["kind"],
+                "metadata": {"name": name},
+                "status": status,
+            });
+            api.patch_status(name, &params, &Patch::Apply(&patch)).await.context("its status")?;
+        }
+        Ok(())
+    }
+}
+
+fn take_status(object: &mut Value) -> Option<Value> {
+    object.as_object_mut()?.remove("status").filter(|status| !status.is_null())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(manifests: &[Manifest]) -> Vec<&str> {
+        manifests.iter().map(Manifest::name).collect()
+    }
+
+    #[test]
+    fn documents_and_lists_become_single_objects() {
+        let text = "
+apiVersion: v1
+kind: List
+items:
+- {apiVersion: v1, kind: Namespace, metadata: {name: a}}
+- {apiVersion: v1, kind: ConfigMap, metadata: {name: b, namespace: a}}
+---
+---
+{\"apiVersion\": \"v1\", \"kind\": \"Node\", \"metadata\": {\"name\": \"c\"}}
+";
+        assert_eq!(names(&parse("x.yaml", text).expect("parses")), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn document_that_is_no_object_is_refused_by_file() {
+        let error = parse("x.yaml", "just: data").expect_err("refused").to_string();
+        assert!(error.starts_with("x.yaml holds a document"), "{error}");
+        let error = parse("y.yaml", "a: [").expect_err("refused").to_string();
+        assert!(error.starts_with("y.yaml is not valid"), "{error}");
+    }
+
+    #[test]
+    fn namespaces_are_made_only_where_nobody_defines_them() {
+        let object = |namespace: &str| Manifest {
+            origin: String::new(),
+            object: json!({"kind": "ConfigMap", "metadata": {"namespace": namespace}}),
+        };
+        let defined = [Manifest {
+            origin: String::new(),
+            object: json!({"kind": "Namespace", "metadata": {"name": "a"}}),
+        }];
+        let objects = [object("a"), object("b"), object("b"), object("default"), object("")];
+        assert_eq!(names(&missing_namespaces(&defined, &objects)), ["b"]);
+    }
+}

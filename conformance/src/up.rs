@@ -1,0 +1,171 @@
+//! `up`: the control plane, Gatehouse, CRDs and objects; then a command, or a person.
+//!
+//! Ctrl-C and SIGTERM end it in good order at any moment: while a command runs, the command gets the Ctrl-C too and
+//! decides for itself what to make of it.
+
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, ExitStatus};
+
+use anyhow::Context;
+use gatehouse_conformance::control_plane::{self, ControlPlane};
+use gatehouse_conformance::gatehouse::{self, Gatehouse};
+use gatehouse_conformance::load::{self, Manifest};
+use gatehouse_conformance::progress::{during, say};
+use gatehouse_conformance::{crds, supervise};
+use tokio::process::Child;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The real CRDs, where they lie beside the repository.
+const SHARED_CRDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/crds");
+
+/// What a shell reports for a program that Ctrl-C has ended.
+const INTERRUPTED: u8 = 130;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// A folder of CustomResourceDefinitions; kinds it does not define get permissive ones
+    #[arg(long, value_name = "DIR")]
+    crds: Vec<PathBuf>,
+    /// A folder of manifests to load, each with its status
+    #[arg(long, value_name = "DIR")]
+    objects: Vec<PathBuf>,
+    /// Pass a flag on to kube-apiserver
+    #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
+    api_server_flag: Vec<String>,
+    /// Start the control plane alone
+    #[arg(long)]
+    without_gatehouse: bool,
+    /// Run this with KUBECONFIG set, and exit with its code
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::listen()?;
+    let prepared = tokio::select! {
+        prepared = prepare(&arguments) => prepared?,
+        () = signals.any() => return Ok(ExitCode::from(INTERRUPTED)),
+    };
+    let code = if let Some((program, args)) = arguments.command.split_first() {
+        let command = spawn(program, args, prepared.control_plane.kubeconfig())?;
+        exit_code(wait(command, &mut signals).await?)
+    } else {
+        explain(&prepared);
+        signals.any().await;
+        ExitCode::SUCCESS
+    };
+    let Prepared { control_plane, gatehouse } = prepared;
+    during("stopping", async {
+        if let Some(mut gatehouse) = gatehouse {
+            gatehouse.stop().await?;
+        }
+        control_plane.stop().await
+    })
+    .await?;
+    Ok(code)
+}
+
+struct Prepared {
+    // Before the control plane it uses.
+    gatehouse: Option<Gatehouse>,
+    control_plane: ControlPlane,
+}
+
+async fn prepare(arguments: &Arguments) -> anyhow::Result<Prepared> {
+    let manifests = manifests(arguments)?;
+    let options =
+        control_plane::Options { api_server_flags: arguments.api_server_flag.clone(), assets: None };
+    let control_plane = ControlPlane::start(&options).await?;
+    let client = control_plane.client().await?;
+    let what = format!("loading {} CRDs and objects", manifests.len());
+    during(what, load::apply(&client, manifests)).await?;
+    let gatehouse = if arguments.without_gatehouse {
+        None
+    } else {
+        gatehouse::prepare(&control_plane).await?;
+        let gatehouse = Gatehouse::start(&control_plane, &gatehouse::Options::default()).await?;
+        gatehouse.register(&control_plane).await?;
+        Some(gatehouse)
+    };
+    Ok(Prepared { gatehouse, control_plane })
+}
+
+fn manifests(arguments: &Arguments) -> anyhow::Result<Vec<Manifest>> {
+    let shared = Path::new(SHARED_CRDS);
+    let mut manifests = if arguments.crds.is_empty() && shared.is_dir() {
+        load::read_folder(shared)?
+    } else {
+        read_folders(&arguments.crds)?
+    };
+    let objects =
+        if arguments.objects.is_empty() { example_objects()? } else { read_folders(&arguments.objects)? };
+    manifests.extend(objects);
+    let missing = crds::missing_from(&manifests);
+    manifests.extend(missing);
+    Ok(manifests)
+}
+
+fn read_folders(folders: &[PathBuf]) -> anyhow::Result<Vec<Manifest>> {
+    let read: anyhow::Result<Vec<_>> = folders.iter().map(|folder| load::read_folder(folder)).collect();
+    Ok(read?.concat())
+}
+
+/// The bundled example cluster; nothing until there is one.
+#[expect(clippy::unnecessary_wraps, reason = "reading the example can fail, once it is here")]
+fn example_objects() -> anyhow::Result<Vec<Manifest>> {
+    Ok(Vec::new())
+}
+
+fn explain(prepared: &Prepared) {
+    let control_plane = &prepared.control_plane;
+    say(format_args!("ready; logs are in {}", control_plane.folder().display()));
+    println!("export KUBECONFIG={}", control_plane.kubeconfig().display());
+    if prepared.gatehouse.is_some() {
+        println!("kubectl get fluxsummaries,clusterhealths -A");
+    }
+    say("Ctrl-C stops it and leaves nothing behind");
+}
+
+fn spawn(program: &OsString, args: &[OsString], kubeconfig: &Path) -> anyhow::Result<Child> {
+    let mut command = supervise::foreground(program)?;
+    command.args(args).env("KUBECONFIG", kubeconfig);
+    tokio::process::Command::from(command)
+        .spawn()
+        .with_context(|| format!("cannot run {}", program.display()))
+}
+
+/// A Ctrl-C reaches the command by itself; a SIGTERM is for this process alone, so it ends the command.
+async fn wait(mut command: Child, signals: &mut Signals) -> anyhow::Result<ExitStatus> {
+    loop {
+        tokio::select! {
+            status = command.wait() => return Ok(status?),
+            _ = signals.interrupt.recv() => {}
+            _ = signals.terminate.recv() => command.start_kill()?,
+        }
+    }
+}
+
+fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
+    ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
