@@ -1,0 +1,221 @@
+//! From a catalogue file to compiled kinds, or to an error that names file, kind and field.
+
+use std::collections::HashSet;
+
+use kube_cel::cel::Value;
+use serde::Deserialize;
+
+use super::{
+    CatalogueError, Judge, Kind,
+    expression::{Expression, Functions},
+    form::{DeadlineForm, KindForm, LookupForm, OneOrMany, RuleFields, RuleForm, Scope, TextForm},
+    path::FieldPath,
+    rule::{Check, ConditionTest, Lookup, Rule, Rules, Test, Text, TimedRule},
+    tree,
+};
+use crate::State;
+
+/// Where conditions are, unless a rule says otherwise.
+const CONDITIONS: &str = "status.conditions";
+
+/// What a deadline ends, unless it says otherwise: states in which an object is as good as it gets.
+const WAITING: [State; 3] = [State::Ready, State::Pending, State::Progressing];
+
+/// A catalogue file: the kinds are read one by one, so that an error can name its kind.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileForm {
+    kinds: Vec<serde_json::Value>,
+}
+
+/// Reads and compiles every kind of a catalogue file.
+pub(super) fn parse(file: &str, text: &str, functions: &Functions) -> Result<Vec<Kind>, CatalogueError> {
+    let form: FileForm = serde_saphyr::from_str(text)
+        .map_err(|error| CatalogueError::File { file: file.into(), message: error.to_string() })?;
+    let mut seen = HashSet::new();
+    let mut kinds = Vec::with_capacity(form.kinds.len());
+    for (index, row) in form.kinds.into_iter().enumerate() {
+        let name = row.get("kind").and_then(serde_json::Value::as_str);
+        let name = name.map_or_else(|| format!("kinds[{index}]"), ToOwned::to_owned);
+        let wrong = |(field, message): (String, String)| CatalogueError::Kind {
+            file: file.into(),
+            kind: name.clone(),
+            field,
+            message,
+        };
+        let form: KindForm = serde_path_to_error::deserialize(row)
+            .map_err(|error| wrong((error.path().to_string(), error.inner().to_string())))?;
+        let kind = compile(form, functions).map_err(wrong)?;
+        if !seen.insert(kind.resource_name()) {
+            return Err(wrong(("kind".into(), format!("{} is listed twice", kind.resource_name()))));
+        }
+        kinds.push(kind);
+    }
+    Ok(kinds)
+}
+
+/// A field, and what is wrong with it.
+type FieldError = (String, String);
+
+fn compile(form: KindForm, functions: &Functions) -> Result<Kind, FieldError> {
+    for (field, value) in [("kind", &form.kind), ("plural", &form.plural)] {
+        if value.is_empty() {
+            return Err((field.into(), "is empty".into()));
+        }
+    }
+    let mut compiler = Compiler { functions, uses: Vec::new() };
+    let rules = Rules {
+        suspended: compiler.rules("suspended", form.suspended)?,
+        progressing: compiler.rules("progressing", form.progressing)?,
+        failed: compiler.rules("failed", form.failed)?,
+        current: compiler.rules("current", form.current)?,
+        deadlines: compiler.deadlines(form.deadlines)?,
+        layers: (form.layers.into_iter().enumerate())
+            .map(|(index, row)| Ok((row.layer, compiler.rule(&format!("layers[{index}].when"), row.when)?)))
+            .collect::<Result<_, FieldError>>()?,
+        uses: compiler.uses,
+    };
+    let judge = match form.judge {
+        None => Judge::Rules(Box::new(rules)),
+        Some(_) if rules.is_empty() => Judge::Flux,
+        Some(_) => return Err(("judge".into(), "leaves no room for rules of its own".into())),
+    };
+    Ok(Kind {
+        group: form.group,
+        kind: form.kind,
+        plural: form.plural,
+        namespaced: form.scope == Scope::Namespaced,
+        layer: form.layer,
+        judge,
+    })
+}
+
+impl Rules {
+    fn is_empty(&self) -> bool {
+        let rules = [&self.suspended, &self.progressing, &self.failed, &self.current];
+        rules.into_iter().all(Vec::is_empty) && self.deadlines.is_empty() && self.layers.is_empty()
+    }
+}
+
+/// Compiles the parts of one kind.
+struct Compiler<'a> {
+    functions: &'a Functions,
+    uses: Vec<&'static str>,
+}
+
+impl Compiler<'_> {
+    fn rules(&mut self, field: &str, forms: OneOrMany<RuleForm>) -> Result<Vec<Rule>, FieldError> {
+        let single = forms.0.len() == 1;
+        let place = |index| if single { field.to_owned() } else { format!("{field}[{index}]") };
+        forms.0.into_iter().enumerate().map(|(index, form)| self.rule(&place(index), form)).collect()
+    }
+
+    fn rule(&mut self, field: &str, RuleForm(form): RuleForm) -> Result<Rule, FieldError> {
+        let mut form = *form;
+        let since = form.since.take().map(|since| self.lookup(&format!("{field}.since"), since)).transpose()?;
+        let reason = self.text(&format!("{field}.reason"), form.reason.take())?;
+        let message = self.text(&format!("{field}.message"), form.message.take())?;
+        Ok(Rule { test: self.test(field, form)?, reason, message, since })
+    }
+
+    fn test(&mut self, field: &str, form: RuleFields) -> Result<Test, FieldError> {
+        let wrong = |message: &str| (field.to_owned(), message.to_owned());
+        let of_path = [form.equals.is_some(), form.one_of.is_some(), form.not_in.is_some(), form.exists.is_some()];
+        let of_path = of_path.into_iter().filter(|given| *given).count();
+        let of_condition =
+            form.status.is_some() || form.with_reason.is_some() || form.conditions.is_some();
+        match (form.cel, form.path, form.condition) {
+            (Some(cel), None, None) if of_path == 0 && !of_condition => {
+                Ok(Test::Cel(self.expression(field, &cel)?))
+            }
+            (None, Some(path), None) if of_path == 1 && !of_condition => {
+                let path = field_path(&format!("{field}.path"), &path)?;
+                let among = |name: &str, values| scalars(&format!("{field}.{name}"), values);
+                let check = match (form.equals, form.one_of, form.not_in, form.exists) {
+                    (Some(value), ..) => Check::In(among("equals", vec![value])?),
+                    (_, Some(values), ..) => Check::In(among("in", values)?),
+                    (_, _, Some(values), _) => Check::NotIn(among("notIn", values)?),
+                    (.., exists) => Check::Exists(exists.unwrap_or(true)),
+                };
+                Ok(Test::Path(path, check))
+            }
+            (None, Some(_), None) if !of_condition => {
+                Err(wrong("a path needs exactly one of equals, in, notIn and exists"))
+            }
+            (None, None, Some(types)) if of_path == 0 => {
+                let lists = form.conditions.as_deref().unwrap_or(CONDITIONS);
+                Ok(Test::Condition(ConditionTest {
+                    lists: field_path(&format!("{field}.conditions"), lists)?,
+                    types: types.0,
+                    statuses: form.status.map_or_else(|| vec!["True".into()], |statuses| statuses.0),
+                    reasons: form.with_reason.unwrap_or_default().0,
+                }))
+            }
+            _ => Err(wrong(
+                "expected one of: cel · path with equals, in, notIn or exists · condition with status, \
+                 withReason, conditions",
+            )),
+        }
+    }
+
+    fn deadlines(&mut self, forms: Vec<DeadlineForm>) -> Result<Vec<TimedRule>, FieldError> {
+        let compile = |(index, form): (usize, DeadlineForm)| {
+            let field = format!("deadlines[{index}]");
+            Ok(TimedRule {
+                at: self.lookup(&format!("{field}.at"), form.at)?,
+                during: if form.during.is_empty() { WAITING.into() } else { form.during },
+                state: form.state.unwrap_or(State::Failed),
+                reason: self.text(&format!("{field}.reason"), form.reason)?,
+                message: self.text(&format!("{field}.message"), form.message)?,
+            })
+        };
+        forms.into_iter().enumerate().map(compile).collect()
+    }
+
+    fn text(&mut self, field: &str, form: Option<TextForm>) -> Result<Option<Text>, FieldError> {
+        match form {
+            None => Ok(None),
+            Some(TextForm::Literal(text)) => Ok(Some(Text::Literal(text))),
+            Some(TextForm::Found(lookup)) => Ok(Some(Text::Found(self.lookup(field, lookup)?))),
+        }
+    }
+
+    fn lookup(&mut self, field: &str, form: LookupForm) -> Result<Lookup, FieldError> {
+        match form {
+            LookupForm::Path(path) => Ok(Lookup::Path(field_path(field, &path)?)),
+            LookupForm::Cel(cel) => Ok(Lookup::Cel(self.expression(field, &cel)?)),
+        }
+    }
+
+    fn expression(&mut self, field: &str, source: &str) -> Result<Expression, FieldError> {
+        let compiled = Expression::compile(source, self.functions)
+            .map_err(|message| (field.to_owned(), message))?;
+        self.uses.extend(&compiled.uses);
+        self.uses.sort_unstable();
+        self.uses.dedup();
+        Ok(compiled)
+    }
+}
+
+fn field_path(field: &str, path: &str) -> Result<FieldPath, FieldError> {
+    FieldPath::parse(path).map_err(|message| (field.to_owned(), message))
+}
+
+/// The values a field is compared with: of one type, so that a value of another is an error of the object.
+fn scalars(field: &str, values: Vec<serde_json::Value>) -> Result<Vec<Value>, FieldError> {
+    let wrong = |message: &str| (field.to_owned(), message.to_owned());
+    let scalar = |value| match value {
+        serde_json::Value::String(text) => Ok(Value::from(text)),
+        serde_json::Value::Bool(value) => Ok(Value::Bool(value)),
+        serde_json::Value::Number(number) => {
+            number.as_i64().map(Value::Int).ok_or_else(|| wrong("expected a whole number"))
+        }
+        _ => Err(wrong("expected a string, a boolean or a whole number")),
+    };
+    let values = values.into_iter().map(scalar).collect::<Result<Vec<_>, _>>()?;
+    let Some(first) = values.first() else { return Err(wrong("is empty")) };
+    if values.iter().any(|value| tree::describe(value) != tree::describe(first)) {
+        return Err(wrong("expected values of one type"));
+    }
+    Ok(values)
+}

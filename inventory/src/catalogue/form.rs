@@ -1,0 +1,220 @@
+//! The form of a catalogue file, as it is read. `builtin.yaml` documents it by example.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
+};
+
+use crate::{Layer, State};
+
+/// A row of the catalogue.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct KindForm {
+    #[serde(default)]
+    pub(super) group: String,
+    pub(super) kind: String,
+    pub(super) plural: String,
+    #[serde(default)]
+    pub(super) scope: Scope,
+    pub(super) layer: Option<Layer>,
+    #[serde(default)]
+    pub(super) layers: Vec<LayerForm>,
+    /// `Flux`: the built-in state rule, instead of the fields below.
+    pub(super) judge: Option<JudgeForm>,
+    #[serde(default)]
+    pub(super) suspended: OneOrMany<RuleForm>,
+    #[serde(default, alias = "inProgress")]
+    pub(super) progressing: OneOrMany<RuleForm>,
+    #[serde(default)]
+    pub(super) failed: OneOrMany<RuleForm>,
+    #[serde(default)]
+    pub(super) current: OneOrMany<RuleForm>,
+    #[serde(default)]
+    pub(super) deadlines: Vec<DeadlineForm>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(super) enum Scope {
+    #[default]
+    Namespaced,
+    Cluster,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(super) enum JudgeForm {
+    Flux,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LayerForm {
+    pub(super) layer: Layer,
+    pub(super) when: RuleForm,
+}
+
+/// A rule: an expression, or one of `cel`, `path` and `condition` with what goes with it.
+#[derive(Debug)]
+pub(super) struct RuleForm(pub(super) Box<RuleFields>);
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RuleFields {
+    pub(super) cel: Option<String>,
+    pub(super) path: Option<String>,
+    pub(super) equals: Option<serde_json::Value>,
+    #[serde(rename = "in")]
+    pub(super) one_of: Option<Vec<serde_json::Value>>,
+    pub(super) not_in: Option<Vec<serde_json::Value>>,
+    pub(super) exists: Option<bool>,
+    pub(super) condition: Option<OneOrMany<String>>,
+    pub(super) status: Option<OneOrMany<String>>,
+    pub(super) with_reason: Option<OneOrMany<String>>,
+    pub(super) conditions: Option<String>,
+    pub(super) reason: Option<TextForm>,
+    pub(super) message: Option<TextForm>,
+    pub(super) since: Option<LookupForm>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct DeadlineForm {
+    pub(super) at: LookupForm,
+    #[serde(default)]
+    pub(super) during: Vec<State>,
+    pub(super) state: Option<State>,
+    pub(super) reason: Option<TextForm>,
+    pub(super) message: Option<TextForm>,
+}
+
+/// `{path: …}` or `{cel: …}`; a bare string is an expression.
+#[derive(Debug)]
+pub(super) enum LookupForm {
+    Path(String),
+    Cel(String),
+}
+
+/// A bare string is taken literally; else as [`LookupForm`].
+#[derive(Debug)]
+pub(super) enum TextForm {
+    Literal(String),
+    Found(LookupForm),
+}
+
+/// One `T`, or a list of them.
+#[derive(Debug)]
+pub(super) struct OneOrMany<T>(pub(super) Vec<T>);
+
+impl<T> Default for OneOrMany<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de> Deserialize<'de> for RuleForm {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let fields = match string_or_map::<RuleFields, D>(deserializer, "an expression or a map")? {
+            Either::String(cel) => RuleFields { cel: Some(cel), ..RuleFields::default() },
+            Either::Map(fields) => fields,
+        };
+        Ok(Self(Box::new(fields)))
+    }
+}
+
+/// The map form of [`LookupForm`].
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LookupFields {
+    path: Option<String>,
+    cel: Option<String>,
+}
+
+impl LookupFields {
+    fn one<E: Error>(self) -> Result<LookupForm, E> {
+        match (self.path, self.cel) {
+            (Some(path), None) => Ok(LookupForm::Path(path)),
+            (None, Some(cel)) => Ok(LookupForm::Cel(cel)),
+            _ => Err(E::custom("expected either path or cel")),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for LookupForm {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match string_or_map::<LookupFields, D>(deserializer, "an expression, {path: …} or {cel: …}")? {
+            Either::String(cel) => Ok(LookupForm::Cel(cel)),
+            Either::Map(fields) => fields.one(),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for TextForm {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match string_or_map::<LookupFields, D>(deserializer, "a text, {path: …} or {cel: …}")? {
+            Either::String(text) => Ok(TextForm::Literal(text)),
+            Either::Map(fields) => fields.one().map(TextForm::Found),
+        }
+    }
+}
+
+enum Either<T> {
+    String(String),
+    Map(T),
+}
+
+/// As an untagged enum, but the errors of the map are kept.
+fn string_or_map<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+    expected: &'static str,
+) -> Result<Either<T>, D::Error> {
+    struct EitherVisitor<T>(&'static str, std::marker::PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for EitherVisitor<T> {
+        type Value = Either<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+
+        fn visit_str<E: Error>(self, v: &str) -> Result<Self::Value, E> {
+            Ok(Either::String(v.to_owned()))
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map)).map(Either::Map)
+        }
+    }
+    deserializer.deserialize_any(EitherVisitor(expected, std::marker::PhantomData))
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ManyVisitor<T>(std::marker::PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ManyVisitor<T> {
+            type Value = OneOrMany<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string, a map or a list of them")
+            }
+
+            fn visit_str<E: Error>(self, v: &str) -> Result<Self::Value, E> {
+                let one = T::deserialize(serde::de::value::StrDeserializer::new(v))?;
+                Ok(OneOrMany(vec![one]))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                Ok(OneOrMany(vec![T::deserialize(MapAccessDeserializer::new(map))?]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut many = Vec::new();
+                while let Some(one) = seq.next_element()? {
+                    many.push(one);
+                }
+                Ok(OneOrMany(many))
+            }
+        }
+        deserializer.deserialize_any(ManyVisitor(std::marker::PhantomData))
+    }
+}

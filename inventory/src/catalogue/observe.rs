@@ -1,0 +1,212 @@
+//! From an object's JSON to its record.
+
+use kube_cel::cel::Value;
+
+use super::{Catalogue, Draft, Judge, Kind, KindId, Undecodable, expression::Scope, rule, rule::Rules, tree};
+use crate::{
+    Detail, FluxDetail, Interner, ObjectKey, Record, Seconds, State,
+    flux::{self, Named, Text},
+};
+
+/// `metadata.namespace` of a manifest that names none, as kubectl takes it.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// The label that makes a namespace a tenant's.
+const TENANT_LABEL: &str = "gatehouse.dev/tenant";
+
+/// The reason of an object with fields of the wrong type.
+const UNDECODABLE: &str = "Undecodable";
+
+/// The reason of an object that a rule could not be evaluated on.
+const RULE_ERROR: &str = "RuleError";
+
+/// An object's namespace: none for a cluster-scoped kind, whatever the manifest says.
+pub(crate) fn namespace_of<'a>(kind: &Kind, namespace: Option<&'a Text<'_>>) -> &'a str {
+    named_namespace(kind, namespace.map(Text::as_str))
+}
+
+fn named_namespace<'a>(kind: &Kind, namespace: Option<&'a str>) -> &'a str {
+    if !kind.namespaced {
+        return "";
+    }
+    namespace.filter(|namespace| !namespace.is_empty()).unwrap_or(DEFAULT_NAMESPACE)
+}
+
+impl Catalogue {
+    /// Decodes and judges an object. `now` is for verdicts that time brings about.
+    ///
+    /// An object whose fields have the wrong type gets a record too: Unknown, with the field's path.
+    pub fn observe(
+        &self,
+        id: KindId,
+        json: &str,
+        interner: &Interner,
+        now: Seconds,
+    ) -> Result<Record, Undecodable> {
+        match &self.kind(id).judge {
+            Judge::Flux => {
+                flux::observe(self, id, json, interner).or_else(|_| self.undecodable_flux(id, json, interner))
+            }
+            Judge::Rules(rules) => self.observe_by_rules(id, rules, json, interner, now),
+        }
+    }
+
+    /// A Flux object that did not decode: read again, slowly, for the field and the name.
+    fn undecodable_flux(&self, id: KindId, json: &str, interner: &Interner) -> Result<Record, Undecodable> {
+        let error = flux::field_error(json);
+        let Ok(Named { metadata }) = serde_json::from_str::<Named<'_>>(json) else {
+            return Err(Undecodable { message: error });
+        };
+        let kind = self.kind(id);
+        let namespace = namespace_of(kind, metadata.namespace.as_ref());
+        Ok(Record {
+            key: ObjectKey {
+                kind: id,
+                namespace: interner.intern(namespace),
+                name: interner.intern(metadata.name.as_str()),
+            },
+            created: 0,
+            layer: kind.layer,
+            verdict: Draft::unknown(UNDECODABLE, error).finish(interner),
+            detail: Detail::Flux(Box::new(FluxDetail::default())),
+        })
+    }
+
+    fn observe_by_rules(
+        &self,
+        id: KindId,
+        rules: &Rules,
+        json: &str,
+        interner: &Interner,
+        now: Seconds,
+    ) -> Result<Record, Undecodable> {
+        let kind = self.kind(id);
+        let undecodable = |message: String| Undecodable { message };
+        let object = tree::parse(json).map_err(|error| undecodable(error.to_string()))?;
+        let metadata = Fields::of(&object, "metadata").map_err(undecodable)?;
+        let name = metadata.text("name").map_err(undecodable)?.unwrap_or_default();
+        if name.is_empty() {
+            return Err(undecodable("metadata.name: missing".into()));
+        }
+        let namespace = metadata.text("namespace").map_err(undecodable)?;
+        let scope = Scope::new(&object, now, &self.functions, &rules.uses);
+
+        let judged = Judged::of(kind, rules, &metadata, &scope, interner);
+        let Judged { created, layer, draft, detail } = judged.unwrap_or_else(|draft| Judged {
+            created: 0,
+            layer: kind.layer,
+            draft,
+            detail: Detail::None,
+        });
+        Ok(Record {
+            key: ObjectKey {
+                kind: id,
+                namespace: interner.intern(named_namespace(kind, namespace)),
+                name: interner.intern(name),
+            },
+            created,
+            layer,
+            verdict: draft.finish(interner),
+            detail,
+        })
+    }
+}
+
+/// What is found out about an object that has a name.
+struct Judged<'a> {
+    created: Seconds,
+    layer: Option<crate::Layer>,
+    draft: Draft<'a>,
+    detail: Detail,
+}
+
+impl<'a> Judged<'a> {
+    /// The error is the verdict on an object that is not of its kind's form.
+    fn of(
+        kind: &Kind,
+        rules: &Rules,
+        metadata: &Fields<'a>,
+        scope: &Scope<'a>,
+        interner: &Interner,
+    ) -> Result<Self, Draft<'a>> {
+        let undecodable = |message| Draft::unknown(UNDECODABLE, message);
+        let created = metadata.instant("creationTimestamp").map_err(undecodable)?;
+        let deleted = metadata.instant("deletionTimestamp").map_err(undecodable)?;
+        for part in ["spec", "status"] {
+            Fields::of(scope.object, part).map_err(undecodable)?;
+        }
+        let detail = detail(kind, scope.object, interner).map_err(undecodable)?;
+        let rule_error = |error: rule::RuleError| {
+            Draft::unknown(RULE_ERROR, format!("{}: {}", error.field, error.message))
+        };
+        let layer = rules.layer(scope).map(|layer| layer.or(kind.layer));
+        let draft = match deleted {
+            Some(_) => Draft { since: deleted, ..Draft::new(State::Terminating) },
+            None => rules.judge(scope, interner).unwrap_or_else(rule_error),
+        };
+        let (layer, draft) = match layer {
+            Ok(layer) => (layer, draft),
+            Err(error) => (kind.layer, rule_error(error)),
+        };
+        Ok(Self { created: created.unwrap_or_default(), layer, draft, detail })
+    }
+}
+
+/// What views show of some kinds beyond their verdict.
+fn detail(kind: &Kind, object: &Value, interner: &Interner) -> Result<Detail, String> {
+    match (kind.group.as_str(), kind.kind.as_str()) {
+        ("", "Namespace") => {
+            let labels = tree::field(object, "metadata").and_then(|metadata| tree::field(metadata, "labels"));
+            let tenant = match labels.and_then(|labels| tree::field(labels, TENANT_LABEL)) {
+                None => None,
+                Some(Value::String(tenant)) => Some(interner.intern(tenant)),
+                Some(other) => return Err(expected("metadata.labels", TENANT_LABEL, "a string", other)),
+            };
+            Ok(Detail::Namespace { tenant })
+        }
+        ("", "Node") => {
+            let info = tree::field(object, "status").and_then(|status| tree::field(status, "nodeInfo"));
+            let kubelet_version = match info.and_then(|info| tree::field(info, "kubeletVersion")) {
+                None => "",
+                Some(Value::String(version)) => version,
+                Some(other) => return Err(expected("status.nodeInfo", "kubeletVersion", "a string", other)),
+            };
+            Ok(Detail::Node { kubelet_version: interner.intern(kubelet_version) })
+        }
+        _ => Ok(Detail::None),
+    }
+}
+
+/// A part of an object that is a map, or absent.
+struct Fields<'a> {
+    part: &'static str,
+    value: Option<&'a Value>,
+}
+
+impl<'a> Fields<'a> {
+    fn of(object: &'a Value, part: &'static str) -> Result<Self, String> {
+        match tree::field(object, part) {
+            None => Ok(Self { part, value: None }),
+            Some(value @ Value::Map(_)) => Ok(Self { part, value: Some(value) }),
+            Some(other) => Err(format!("{part}: expected a map, got {}", tree::describe(other))),
+        }
+    }
+
+    fn text(&self, name: &str) -> Result<Option<&'a str>, String> {
+        match self.value.and_then(|value| tree::field(value, name)) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(other) => Err(expected(self.part, name, "a string", other)),
+        }
+    }
+
+    fn instant(&self, name: &str) -> Result<Option<Seconds>, String> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        let wrong = || format!("{}.{name}: expected an RFC 3339 timestamp, got {text:?}", self.part);
+        rule::seconds(text).map(Some).ok_or_else(wrong)
+    }
+}
+
+fn expected(part: &str, name: &str, what: &str, got: &Value) -> String {
+    format!("{part}.{name}: expected {what}, got {}", tree::describe(got))
+}

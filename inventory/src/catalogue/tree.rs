@@ -1,0 +1,122 @@
+//! An object as the values that rules look at.
+//!
+//! JSON becomes CEL values directly. Whole numbers are `int` whatever their sign, as Kubernetes does it:
+//! through a generic JSON value they would be `uint`, and `status.replicas < 1` would not compare.
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use kube_cel::cel::{
+    Value,
+    objects::{Key, Map},
+};
+use serde::{
+    Deserializer,
+    de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+
+/// Reads an object, leaving out `metadata.managedFields`: often half of it, and of no use to a rule.
+pub(super) fn parse(json: &str) -> Result<Value, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let value = Place::Root.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(value)
+}
+
+/// The field `name` of a map. Null is absence.
+pub(super) fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+    let Value::Map(map) = value else { return None };
+    map.get(&Key::String(Arc::new(name.to_owned()))).filter(|value| !matches!(value, Value::Null))
+}
+
+/// What a value is, in the words of an error message.
+pub(super) fn describe(value: &Value) -> &'static str {
+    match value {
+        Value::Map(_) => "a map",
+        Value::List(_) => "a list",
+        Value::String(_) => "a string",
+        Value::Bool(_) => "a boolean",
+        Value::Int(_) | Value::UInt(_) | Value::Float(_) => "a number",
+        Value::Timestamp(_) => "a timestamp",
+        Value::Duration(_) => "a duration",
+        Value::Null => "null",
+        _ => "something else",
+    }
+}
+
+/// Where in the object a value stands, as far as that matters.
+#[derive(Clone, Copy)]
+enum Place {
+    Root,
+    Metadata,
+    Within,
+}
+
+impl Place {
+    fn of_child(self, key: &str) -> Self {
+        match self {
+            Place::Root if key == "metadata" => Place::Metadata,
+            _ => Place::Within,
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Place {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Place {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E: Error>(self, v: bool) -> Result<Value, E> {
+        Ok(Value::Bool(v))
+    }
+
+    fn visit_i64<E: Error>(self, v: i64) -> Result<Value, E> {
+        Ok(Value::Int(v))
+    }
+
+    fn visit_u64<E: Error>(self, v: u64) -> Result<Value, E> {
+        Ok(i64::try_from(v).map_or(Value::UInt(v), Value::Int))
+    }
+
+    fn visit_f64<E: Error>(self, v: f64) -> Result<Value, E> {
+        Ok(Value::Float(v))
+    }
+
+    fn visit_str<E: Error>(self, v: &str) -> Result<Value, E> {
+        Ok(Value::String(Arc::new(v.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(value) = seq.next_element_seed(Place::Within)? {
+            list.push(value);
+        }
+        Ok(Value::List(Arc::new(list)))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut map = HashMap::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            if matches!(self, Place::Metadata) && key == "managedFields" {
+                entries.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let value = entries.next_value_seed(self.of_child(&key))?;
+            map.insert(Key::String(Arc::new(key)), value);
+        }
+        Ok(Value::Map(Map { map: Arc::new(map) }))
+    }
+}

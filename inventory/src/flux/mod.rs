@@ -1,0 +1,179 @@
+//! Flux's kinds: from JSON to a record.
+//!
+//! Ten thousand of these are decoded when a cluster is first listed, and one for each reconciliation after
+//! that: the input is read once, nothing of it is built that no view shows.
+
+mod object;
+mod rule;
+
+use object::{Object, Ref, Snapshot, Spec, Status};
+
+use crate::{
+    Detail, FluxDetail, Interner, Record, Reference, State, Str,
+    catalogue::{Catalogue, KindId, namespace_of},
+};
+
+pub(crate) use object::{Named, Text};
+
+/// The Flux operator's word for a suspended object, as the value of its `reconcile` annotation.
+const DISABLED: &str = "disabled";
+
+/// Decodes and judges an object of a kind whose rule is Flux's own.
+pub(crate) fn observe(
+    catalogue: &Catalogue,
+    id: KindId,
+    json: &str,
+    interner: &Interner,
+) -> Result<Record, serde_json::Error> {
+    let Object { metadata, spec, status } = serde_json::from_str(json)?;
+    let (spec, status) = (spec.unwrap_or_default(), status.unwrap_or_default());
+    let kind = catalogue.kind(id);
+    let own = Own { catalogue, id, namespace: namespace_of(kind, metadata.namespace.as_ref()), interner };
+    let annotations = metadata.annotations.as_ref();
+    let disabled = annotations
+        .and_then(|annotations| annotations.reconcile.as_ref())
+        .is_some_and(|value| value.as_str().eq_ignore_ascii_case(DISABLED));
+    let suspended = disabled || spec.suspend == Some(true);
+    let newest = status.history.as_ref().and_then(|history| history.0.as_ref());
+
+    let facts = rule::Facts {
+        deleted: metadata.deletion_timestamp.map(|at| at.0),
+        suspended,
+        generation: metadata.generation,
+        observed_generation: status.observed_generation,
+        conditions: status.conditions.as_deref().unwrap_or_default(),
+        last_attempt: newest.and_then(|newest| last_attempt(&kind.kind, newest)),
+        statusless: match kind.kind.as_str() {
+            "Alert" | "Provider" => true,
+            "HelmRepository" => spec.type_.as_ref().is_some_and(|type_| type_.as_str() == "oci"),
+            _ => false,
+        },
+    };
+    let verdict = rule::judge(&facts).finish(interner);
+    let suspended_by = annotations.and_then(|annotations| annotations.suspended_by.as_ref());
+    let detail = FluxDetail {
+        revision: revision(&status, interner),
+        suspended,
+        suspended_by: suspended_by.map(|by| interner.intern(by.as_str())),
+        source: own.source(&spec),
+        depends_on: own.dependencies(spec.depends_on.as_deref().unwrap_or_default()),
+    };
+    Ok(Record {
+        key: own.key(metadata.name.as_str()),
+        created: metadata.creation_timestamp.map_or(0, |at| at.0),
+        layer: kind.layer,
+        verdict,
+        detail: Detail::Flux(Box::new(detail)),
+    })
+}
+
+/// What is wrong with an object that [`observe`] refused: the field's path and the type it should have.
+pub(crate) fn field_error(json: &str) -> String {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let Err(error) = serde_path_to_error::deserialize::<_, Object<'_>>(&mut deserializer) else {
+        // What follows the object is wrong.
+        return deserializer.end().err().map_or_else(String::new, |error| error.to_string());
+    };
+    let message = error.inner().to_string();
+    if !error.inner().is_data() {
+        return message;
+    }
+    // The place in a document that nobody sees says less than the path.
+    let message = message.rfind(" at line ").map_or(message.as_str(), |end| &message[..end]);
+    format!("{}: {message}", error.path())
+}
+
+fn last_attempt(kind: &str, newest: &Snapshot<'_>) -> Option<State> {
+    if kind == "HelmRelease" { rule::released(newest) } else { rule::reconciled(newest) }
+}
+
+fn revision(status: &Status<'_>, interner: &Interner) -> Option<Str> {
+    let present = |text: &Option<Text<'_>>| {
+        text.as_ref().filter(|text| !text.as_str().is_empty()).map(|text| interner.intern(text.as_str()))
+    };
+    let chart = || {
+        let newest = status.history.as_ref()?.0.as_ref()?;
+        let (name, version) = (newest.chart_name.as_ref()?, newest.chart_version.as_ref()?);
+        Some(interner.intern(&format!("{}@{}", name.as_str(), version.as_str())))
+    };
+    let image = || {
+        let latest = status.latest_ref.as_ref()?;
+        let (name, tag) = (latest.name.as_ref()?, latest.tag.as_ref()?);
+        Some(interner.intern(&format!("{}:{}", name.as_str(), tag.as_str())))
+    };
+    // A HelmRelease of an older version has both; the Helm snapshot is the newer truth.
+    chart()
+        .or_else(|| present(&status.last_applied_revision))
+        .or_else(|| status.artifact.as_ref().and_then(|artifact| present(&artifact.revision)))
+        .or_else(image)
+        .or_else(|| present(&status.latest_image))
+        .or_else(|| status.last_scan_result.as_ref().and_then(|scan| present(&scan.revision)))
+        .or_else(|| present(&status.last_push_commit))
+}
+
+/// The object whose references are resolved.
+struct Own<'a> {
+    catalogue: &'a Catalogue,
+    id: KindId,
+    namespace: &'a str,
+    interner: &'a Interner,
+}
+
+impl Own<'_> {
+    fn key(&self, name: &str) -> crate::ObjectKey {
+        crate::ObjectKey {
+            kind: self.id,
+            namespace: self.interner.intern(self.namespace),
+            name: self.interner.intern(name),
+        }
+    }
+
+    fn source(&self, spec: &Spec<'_>) -> Option<Reference> {
+        let chart = || spec.chart.as_ref().and_then(|chart| chart.0.as_ref());
+        let generator = || spec.sources.as_ref().and_then(|sources| sources.0.as_ref());
+        if let Some(image) = &spec.image_repository_ref {
+            return Some(self.reference(image, "image.toolkit.fluxcd.io", "ImageRepository"));
+        }
+        let source = spec.source_ref.as_ref().or(spec.chart_ref.as_ref()).or_else(chart).or_else(generator)?;
+        let group = match source.kind.as_ref().map(Text::as_str) {
+            Some("ArtifactGenerator") => "source.extensions.fluxcd.io",
+            _ => "source.toolkit.fluxcd.io",
+        };
+        Some(self.reference(source, group, ""))
+    }
+
+    fn dependencies(&self, depends_on: &[Ref<'_>]) -> Box<[Reference]> {
+        let kind = self.catalogue.kind(self.id);
+        depends_on.iter().map(|to| self.reference(to, &kind.group, &kind.kind)).collect()
+    }
+
+    /// Resolves a reference; `group` and `kind` stand in for what it leaves out.
+    fn reference(&self, to: &Ref<'_>, group: &str, kind: &str) -> Reference {
+        let api_version = to.api_version.as_ref().map(Text::as_str).filter(|version| !version.is_empty());
+        let group = match api_version {
+            Some(version) => version.split_once('/').map_or("", |(group, _)| group),
+            None => group,
+        };
+        let kind = to.kind.as_ref().map_or(kind, |kind| kind.as_str());
+        let name = self.interner.intern(to.name.as_str());
+        let given = to.namespace.as_ref().map(Text::as_str).filter(|namespace| !namespace.is_empty());
+        match self.catalogue.find(group, kind) {
+            Some(id) => {
+                let namespaced = self.catalogue.kind(id).namespaced;
+                let namespace = if namespaced { given.unwrap_or(self.namespace) } else { "" };
+                let namespace = self.interner.intern(namespace);
+                Reference::Known(crate::ObjectKey { kind: id, namespace, name })
+            }
+            None => Reference::Foreign {
+                api_version: self.interner.intern(api_version.unwrap_or_default()),
+                kind: self.interner.intern(kind),
+                // Whether its kind is cluster-scoped is not known: what is written counts.
+                namespace: self.interner.intern(given.unwrap_or_default()),
+                name,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

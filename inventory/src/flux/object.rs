@@ -1,0 +1,285 @@
+//! The parts of Flux's objects that are kept, as they come over the wire.
+//!
+//! Text is borrowed from the input, and what is not named here (`managedFields`, `status.inventory`, Helm
+//! values) is skipped without being built. One shape serves every kind: a field that a kind does not have
+//! is absent. Every field may also be null, as Go writes empty values.
+
+use std::{borrow::Cow, fmt, marker::PhantomData};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
+};
+
+/// A string, borrowed where the JSON has no escapes in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Text<'a>(pub(crate) Cow<'a, str>);
+
+impl Text<'_> {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Text<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E: Error>(self, v: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(v)))
+            }
+
+            fn visit_str<E: Error>(self, v: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(v.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(TextVisitor)
+    }
+}
+
+/// An instant in RFC 3339, to the second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Instant(pub(crate) i64);
+
+impl<'de> Deserialize<'de> for Instant {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Text::deserialize(deserializer)?;
+        match text.as_str().parse::<jiff::Timestamp>() {
+            Ok(instant) => Ok(Instant(instant.as_second())),
+            Err(_) => Err(D::Error::invalid_value(
+                serde::de::Unexpected::Str(text.as_str()),
+                &"an RFC 3339 timestamp",
+            )),
+        }
+    }
+}
+
+/// The first element of a list; the others are skipped.
+#[derive(Debug)]
+pub(crate) struct First<T>(pub(crate) Option<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for First<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FirstVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for FirstVisitor<T> {
+            type Value = First<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<First<T>, A::Error> {
+                let first = seq.next_element()?;
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(First(first))
+            }
+        }
+        deserializer.deserialize_seq(FirstVisitor(PhantomData))
+    }
+}
+
+/// An object of any of Flux's kinds.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Object<'a> {
+    #[serde(borrow)]
+    pub(crate) metadata: Metadata<'a>,
+    #[serde(borrow)]
+    pub(crate) spec: Option<Spec<'a>>,
+    #[serde(borrow)]
+    pub(crate) status: Option<Status<'a>>,
+}
+
+/// What is read where nothing else of the object can be.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Named<'a> {
+    #[serde(borrow)]
+    pub(crate) metadata: Name<'a>,
+}
+
+/// An object's name, and nothing that could be of the wrong type beside it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Name<'a> {
+    #[serde(borrow)]
+    pub(crate) name: Text<'a>,
+    #[serde(borrow)]
+    pub(crate) namespace: Option<Text<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Metadata<'a> {
+    #[serde(borrow)]
+    pub(crate) name: Text<'a>,
+    #[serde(borrow)]
+    pub(crate) namespace: Option<Text<'a>>,
+    pub(crate) generation: Option<i64>,
+    pub(crate) creation_timestamp: Option<Instant>,
+    pub(crate) deletion_timestamp: Option<Instant>,
+    #[serde(borrow)]
+    pub(crate) annotations: Option<Annotations<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Annotations<'a> {
+    #[serde(borrow, rename = "fluxcd.controlplane.io/reconcile")]
+    pub(crate) reconcile: Option<Text<'a>>,
+    #[serde(borrow, rename = "fluxcd.controlplane.io/suspendedBy")]
+    pub(crate) suspended_by: Option<Text<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Spec<'a> {
+    pub(crate) suspend: Option<bool>,
+    /// Of a HelmRepository: `oci` ones have no status.
+    #[serde(borrow, rename = "type")]
+    pub(crate) type_: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(crate) source_ref: Option<Ref<'a>>,
+    #[serde(borrow)]
+    pub(crate) chart: Option<Chart<'a>>,
+    #[serde(borrow)]
+    pub(crate) chart_ref: Option<Ref<'a>>,
+    /// Of an ImagePolicy.
+    #[serde(borrow)]
+    pub(crate) image_repository_ref: Option<Ref<'a>>,
+    /// Of an ArtifactGenerator, which may combine several.
+    #[serde(borrow)]
+    pub(crate) sources: Option<First<Ref<'a>>>,
+    #[serde(borrow)]
+    pub(crate) depends_on: Option<Vec<Ref<'a>>>,
+}
+
+/// A reference to another object; what is left out has a default that depends on where it stands.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Ref<'a> {
+    #[serde(borrow)]
+    pub(crate) api_version: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(crate) kind: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(crate) name: Text<'a>,
+    #[serde(borrow)]
+    pub(crate) namespace: Option<Text<'a>>,
+}
+
+/// `spec.chart`: a template with a source in a HelmRelease, a mere name in a HelmChart.
+#[derive(Debug)]
+pub(crate) struct Chart<'a>(pub(crate) Option<Ref<'a>>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Chart<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Template<'a> {
+            #[serde(borrow)]
+            spec: Option<TemplateSpec<'a>>,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct TemplateSpec<'a> {
+            #[serde(borrow)]
+            source_ref: Option<Ref<'a>>,
+        }
+        struct ChartVisitor;
+        impl<'de> Visitor<'de> for ChartVisitor {
+            type Value = Chart<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a chart template or a chart's name")
+            }
+
+            fn visit_str<E: Error>(self, _: &str) -> Result<Chart<'de>, E> {
+                Ok(Chart(None))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Chart<'de>, A::Error> {
+                let template = Template::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Chart(template.spec.and_then(|spec| spec.source_ref)))
+            }
+        }
+        deserializer.deserialize_any(ChartVisitor)
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Status<'a> {
+    pub(crate) observed_generation: Option<i64>,
+    #[serde(borrow)]
+    pub(crate) conditions: Option<Vec<Condition<'a>>>,
+    #[serde(borrow)]
+    pub(crate) last_applied_revision: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(crate) artifact: Option<Artifact<'a>>,
+    #[serde(borrow)]
+    pub(crate) history: Option<First<Snapshot<'a>>>,
+    /// Of an ImagePolicy.
+    #[serde(borrow)]
+    pub(crate) latest_ref: Option<ImageRef<'a>>,
+    /// Of an ImagePolicy before v1.
+    #[serde(borrow)]
+    pub(crate) latest_image: Option<Text<'a>>,
+    /// Of an ImageRepository.
+    #[serde(borrow)]
+    pub(crate) last_scan_result: Option<ScanResult<'a>>,
+    /// Of an ImageUpdateAutomation.
+    #[serde(borrow)]
+    pub(crate) last_push_commit: Option<Text<'a>>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Condition<'a> {
+    #[serde(borrow, rename = "type")]
+    pub(crate) type_: Text<'a>,
+    #[serde(borrow)]
+    pub(crate) status: Text<'a>,
+    #[serde(borrow)]
+    pub(crate) reason: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(crate) message: Option<Text<'a>>,
+    pub(crate) last_transition_time: Option<Instant>,
+    pub(crate) observed_generation: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Artifact<'a> {
+    #[serde(borrow)]
+    pub(crate) revision: Option<Text<'a>>,
+}
+
+/// The newest entry of `status.history`. A Kustomization's tells how its last reconciliation ended, a
+/// HelmRelease's what Helm released: they share nothing but the field's name.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Snapshot<'a> {
+    #[serde(borrow)]
+    pub(crate) last_reconciled_status: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(crate) chart_name: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(crate) chart_version: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(crate) status: Option<Text<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct ImageRef<'a> {
+    #[serde(borrow)]
+    pub(crate) name: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(crate) tag: Option<Text<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct ScanResult<'a> {
+    #[serde(borrow)]
+    pub(crate) revision: Option<Text<'a>>,
+}
