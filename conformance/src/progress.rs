@@ -20,23 +20,24 @@ pub fn say(what: impl Display) {
 pub async fn during<T>(what: impl Display, work: impl Future<Output = T>) -> T {
     let terminal = std::io::stderr().is_terminal();
     let started = Instant::now();
-    let elapsed = || started.elapsed().as_secs_f32();
     let mut ticks = tokio::time::interval(if terminal { IN_TERMINAL } else { IN_LOG });
     let mut work = pin!(work);
     let result = loop {
         tokio::select! {
             result = &mut work => break result,
             _ = ticks.tick() => {
+                let seconds = started.elapsed().as_secs();
+                let since = if seconds == 0 { String::new() } else { format!(" {seconds} s") };
                 if terminal {
-                    eprint!("\r\x1b[Kgatehouse: {what} … {:.0} s", elapsed());
+                    eprint!("\r\x1b[Kgatehouse: {what} …{since}");
                     let _ = std::io::stderr().flush();
                 } else {
-                    eprintln!("gatehouse: {what} … {:.0} s", elapsed());
+                    eprintln!("gatehouse: {what} …{since}");
                 }
             }
         }
     };
     let rewrite = if terminal { "\r\x1b[K" } else { "" };
-    eprintln!("{rewrite}gatehouse: {what}: {:.1} s", elapsed());
+    eprintln!("{rewrite}gatehouse: {what}: {:.1} s", started.elapsed().as_secs_f32());
     result
 }

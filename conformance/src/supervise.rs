@@ -63,7 +63,7 @@ impl Scratch {
         let path =
             tempfile::Builder::new().prefix("gatehouse-").tempdir().context("cannot make a folder")?.keep();
         let (closed, lifeline) = io::pipe()?;
-        let guard = Command::new(std::env::current_exe()?)
+        let guard = Command::new(shim::executable()?)
             .arg(shim::GUARD)
             .arg(&path)
             .stdin(closed)
@@ -85,7 +85,7 @@ impl Scratch {
         let log = self.path.join(format!("{name}.log"));
         let pid_file = self.path.join(format!("{name}.pid"));
         let lifeline = self.lifeline.as_ref().expect("taken by drop alone").try_clone()?;
-        let mut shim = Command::new(std::env::current_exe()?)
+        let mut shim = Command::new(shim::executable()?)
             .arg(shim::SUPERVISE)
             .args([log.as_os_str(), pid_file.as_os_str(), program.path.as_os_str()])
             .args(&program.args)
@@ -175,7 +175,7 @@ impl Drop for Supervised {
 ///
 /// To be spawned from a thread that lives as long as the command may: the kernel watches the thread.
 pub fn foreground(program: impl AsRef<OsStr>) -> io::Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = Command::new(shim::executable()?);
     command.arg(shim::BIND).arg(std::process::id().to_string()).arg(program);
     Ok(command)
 }

@@ -14,6 +14,7 @@ use gatehouse_conformance::gatehouse::{self, Gatehouse};
 use gatehouse_conformance::load::{self, Manifest};
 use gatehouse_conformance::progress::{during, say};
 use gatehouse_conformance::{crds, supervise};
+use rustix::process::{Pid, kill_process};
 use tokio::process::Child;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -142,8 +143,16 @@ async fn wait(mut command: Child, signals: &mut Signals) -> anyhow::Result<ExitS
         tokio::select! {
             status = command.wait() => return Ok(status?),
             _ = signals.interrupt.recv() => {}
-            _ = signals.terminate.recv() => command.start_kill()?,
+            _ = signals.terminate.recv() => terminate(&command),
         }
+    }
+}
+
+fn terminate(command: &Child) {
+    let pid = command.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        // One that has just ended is what was wanted.
+        let _ = kill_process(pid, rustix::process::Signal::TERM);
     }
 }
 

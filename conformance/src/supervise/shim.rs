@@ -55,6 +55,11 @@ pub(super) fn intercepted() -> bool {
     INTERCEPTED.load(Ordering::Relaxed)
 }
 
+/// This executable, even when a new build has taken its place on disk meanwhile.
+pub(super) fn executable() -> io::Result<PathBuf> {
+    if cfg!(target_os = "linux") { Ok(PathBuf::from("/proc/self/exe")) } else { std::env::current_exe() }
+}
+
 enum Event {
     Ended(io::Result<ExitStatus>),
     Kill,
@@ -65,7 +70,7 @@ fn supervise(mut args: impl Iterator<Item = OsString>) -> io::Result<i32> {
     let (log, pid_file, program) = (next(&mut args)?, next(&mut args)?, next(&mut args)?);
     let log = File::options().create(true).append(true).open(log)?;
     // Spawned from the main thread, which lives as long as this process: see `bind`.
-    let mut child = Command::new(std::env::current_exe()?)
+    let mut child = Command::new(executable()?)
         .arg(BIND)
         .arg(std::process::id().to_string())
         .arg(program)
