@@ -1,0 +1,180 @@
+//! A connection's client certificate, and what it is worth.
+//!
+//! The handshake (`client_verifier`) has already proved that the peer holds the key. Whether an authority vouches
+//! for the certificate is decided here, for each connection, and again whenever the configuration changes or a
+//! certificate involved may have expired: a rotated authority counts at once on connections that stay open, as the
+//! aggregator's single HTTP/2 connection does for days.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use rustls_pki_types::{CertificateDer, UnixTime};
+use sha2::{Digest, Sha256};
+use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::config::{AuthenticationConfig, CaBundle, Validity, earliest_end};
+use super::{Unauthenticated, UserInfo};
+
+/// A verdict is formed anew after this long, so that one that depends on a certificate becoming valid is not kept.
+/// Forming one costs a fraction of a millisecond.
+const VERDICT_LIFETIME: Duration = Duration::from_secs(60);
+
+/// The key under which upstream tells the authoriser and the audit log which credential was used.
+const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
+
+/// The other end of a connection.
+#[derive(Debug)]
+pub struct Peer {
+    address: SocketAddr,
+    certificate: Option<PeerCertificate>,
+}
+
+/// A certificate whose key the peer holds.
+#[derive(Debug)]
+pub struct PeerCertificate {
+    chain: Vec<CertificateDer<'static>>,
+    subject: Result<Subject, String>,
+    validities: Vec<Validity>,
+    verdict: ArcSwapOption<Verdict>,
+}
+
+#[derive(Debug)]
+struct Subject {
+    common_name: String,
+    organizations: Vec<String>,
+}
+
+/// What a certificate is worth under one configuration, until a moment.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    /// Holding on to the configuration keeps its address from being reused, so that comparing addresses is sound.
+    config: Arc<AuthenticationConfig>,
+    until: u64,
+    /// Its headers may be believed, or the reason why not.
+    pub(super) front_proxy: Result<(), String>,
+    /// Its subject is a user, or the reason why not.
+    pub(super) client: Result<(), String>,
+}
+
+impl Peer {
+    /// A peer that sent `chain`, its own certificate first, in the handshake; empty if it sent none.
+    pub fn new(address: SocketAddr, chain: Vec<CertificateDer<'static>>) -> Self {
+        Self { address, certificate: PeerCertificate::new(chain) }
+    }
+
+    /// Where it connects from.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it proved to hold the key of.
+    pub fn certificate(&self) -> Option<&PeerCertificate> {
+        self.certificate.as_ref()
+    }
+}
+
+impl PeerCertificate {
+    fn new(chain: Vec<CertificateDer<'static>>) -> Option<Self> {
+        let subject = Subject::parse(chain.first()?);
+        let validities = chain
+            .iter()
+            .filter_map(|certificate| X509Certificate::from_der(certificate).ok())
+            .map(|(_, parsed)| Validity::of(&parsed))
+            .collect();
+        Some(Self { chain, subject, validities, verdict: ArcSwapOption::empty() })
+    }
+
+    /// What the certificate is worth now; remembered while nothing it depends on changes.
+    pub(super) fn verdict(&self, config: &Arc<AuthenticationConfig>, now: UnixTime) -> Arc<Verdict> {
+        if let Some(verdict) = &*self.verdict.load()
+            && Arc::ptr_eq(&verdict.config, config)
+            && now.as_secs() <= verdict.until
+        {
+            return Arc::clone(verdict);
+        }
+        let verdict = Arc::new(self.judge(config, now));
+        self.verdict.store(Some(Arc::clone(&verdict)));
+        verdict
+    }
+
+    fn judge(&self, config: &Arc<AuthenticationConfig>, now: UnixTime) -> Verdict {
+        let bundles = [config.request_header.as_ref().map(|headers| &headers.ca), config.client_ca.as_ref()];
+        let authorities = bundles.into_iter().flatten().flat_map(CaBundle::validities);
+        Verdict {
+            config: Arc::clone(config),
+            until: earliest_end(now, VERDICT_LIFETIME, self.validities.iter().copied().chain(authorities)),
+            front_proxy: self.judge_front_proxy(config, now),
+            client: match &config.client_ca {
+                Some(ca) => self.verify(ca, now),
+                None => Err("no client CA is configured".to_owned()),
+            },
+        }
+    }
+
+    fn judge_front_proxy(&self, config: &AuthenticationConfig, now: UnixTime) -> Result<(), String> {
+        let Some(headers) = &config.request_header else {
+            return Err("no front proxy is configured".to_owned());
+        };
+        self.verify(&headers.ca, now)?;
+        let name = &self.subject.as_ref().map_err(Clone::clone)?.common_name;
+        if headers.allowed_names.is_empty() || headers.allowed_names.contains(name) {
+            Ok(())
+        } else {
+            Err(format!("the certificate's name {name:?} is not an allowed one"))
+        }
+    }
+
+    fn verify(&self, ca: &CaBundle, now: UnixTime) -> Result<(), String> {
+        let refused = |error: webpki::Error| format!("the certificate does not verify: {error}");
+        let [leaf, intermediates @ ..] = self.chain.as_slice() else {
+            return Err("there is no certificate".to_owned());
+        };
+        let anchors = ca.anchors(now);
+        EndEntityCert::try_from(leaf)
+            .and_then(|leaf| {
+                let usage = KeyUsage::client_auth();
+                leaf.verify_for_usage(ALL_VERIFICATION_ALGS, &anchors, intermediates, now, usage, None, None)
+                    .map(|_| ())
+            })
+            .map_err(refused)
+    }
+
+    /// The user that the subject names; only to be believed under a verdict that says so.
+    pub(super) fn user(&self) -> Result<UserInfo, String> {
+        let subject = self.subject.as_ref().map_err(Clone::clone)?;
+        if subject.common_name.is_empty() {
+            return Err("the certificate has no common name".to_owned());
+        }
+        let fingerprint = Sha256::digest(&self.chain[0]);
+        Ok(UserInfo {
+            name: subject.common_name.clone(),
+            groups: subject.organizations.clone(),
+            extra: [(CREDENTIAL_ID.to_owned(), vec![format!("X509SHA256={fingerprint:x}")])].into(),
+            ..UserInfo::default()
+        })
+    }
+}
+
+impl Subject {
+    fn parse(leaf: &CertificateDer<'_>) -> Result<Self, String> {
+        let (_, parsed) = X509Certificate::from_der(leaf)
+            .map_err(|error| format!("the certificate cannot be read: {error}"))?;
+        let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| {
+            value.as_str().map(str::to_owned).map_err(|error| format!("the subject cannot be read: {error}"))
+        };
+        // Of several common names Go takes the last.
+        let common_name =
+            parsed.subject().iter_common_name().last().map(text).transpose()?.unwrap_or_default();
+        let organizations = parsed.subject().iter_organization().map(text).collect::<Result<_, _>>()?;
+        Ok(Self { common_name, organizations })
+    }
+}
+
+impl From<String> for Unauthenticated {
+    fn from(reason: String) -> Self {
+        Self(reason)
+    }
+}

@@ -1,0 +1,203 @@
+//! What vouches for users: two certificate authorities, and the headers a front proxy names them in.
+
+use std::time::Duration;
+
+use http::HeaderName;
+use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// Everything that users can be verified against. Replaced as a whole when any part changes.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct AuthenticationConfig {
+    /// How a front proxy is known, and how it names users. Without it, identity headers are refused.
+    pub request_header: Option<RequestHeaderConfig>,
+    /// Issues certificates to users. Without it, no certificate names a user.
+    pub client_ca: Option<CaBundle>,
+}
+
+/// How a front proxy is known, and how it names users.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestHeaderConfig {
+    /// Issues the front proxy's certificate.
+    pub ca: CaBundle,
+    /// Common names a front proxy may have; empty for any.
+    pub allowed_names: Vec<String>,
+    /// Headers with the user's name; the first that is there counts.
+    pub username_headers: Vec<HeaderName>,
+    /// Headers with the user's uid. Empty by default, as upstream: a front proxy older than this header hands it
+    /// through from its client.
+    pub uid_headers: Vec<HeaderName>,
+    /// Headers with the user's groups; all count.
+    pub group_headers: Vec<HeaderName>,
+    /// Prefixes, in lower case, of headers with anything else.
+    pub extra_header_prefixes: Vec<String>,
+}
+
+/// The certificates of one or more authorities.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaBundle(Vec<Authority>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Authority {
+    anchor: TrustAnchor<'static>,
+    validity: Validity,
+}
+
+/// When a certificate is valid, in seconds since 1970, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Validity {
+    pub(super) from: u64,
+    pub(super) until: u64,
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A bundle is not PEM.
+    #[error("{origin} is not valid PEM")]
+    Pem {
+        /// The file or key it stands in.
+        origin: String,
+        /// Where it breaks off.
+        source: pem::Error,
+    },
+    /// A bundle holds no certificate.
+    #[error("{0} holds no certificate")]
+    Empty(String),
+    /// A bundle holds something that cannot issue certificates.
+    #[error("{origin} holds a certificate that cannot be read: {problem}")]
+    Certificate {
+        /// The file or key it stands in.
+        origin: String,
+        /// What the parser says.
+        problem: String,
+    },
+    /// Not the name of an HTTP header.
+    #[error("{origin}: {name:?} is not a header name")]
+    HeaderName {
+        /// The flag or key it stands in.
+        origin: String,
+        /// The name.
+        name: String,
+    },
+    /// A key of the ConfigMap that should be a JSON list of strings.
+    #[error("{key} is not a JSON list of strings")]
+    List {
+        /// The key.
+        key: String,
+        /// What the parser says.
+        source: serde_json::Error,
+    },
+    /// The ConfigMap cannot be read.
+    #[error("cannot read the ConfigMap kube-system/extension-apiserver-authentication")]
+    ConfigMap(#[source] Box<kube::Error>),
+}
+
+impl AuthenticationConfig {
+    /// This configuration, and where it says nothing, `other`'s.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            request_header: self.request_header.or(other.request_header),
+            client_ca: self.client_ca.or(other.client_ca),
+        }
+    }
+}
+
+impl CaBundle {
+    /// Reads every certificate of a PEM text; `origin` names it in errors.
+    pub fn from_pem(origin: &str, pem: &[u8]) -> Result<Self, ConfigError> {
+        let authorities = CertificateDer::pem_slice_iter(pem)
+            .map(|certificate| {
+                let certificate =
+                    certificate.map_err(|source| ConfigError::Pem { origin: origin.to_owned(), source })?;
+                Authority::parse(&certificate)
+                    .map_err(|problem| ConfigError::Certificate { origin: origin.to_owned(), problem })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        if authorities.is_empty() {
+            return Err(ConfigError::Empty(origin.to_owned()));
+        }
+        Ok(Self(authorities))
+    }
+
+    /// The authorities whose own certificates are valid at `now`. webpki does not look at this for a trust anchor,
+    /// Go does.
+    pub(super) fn anchors(&self, now: UnixTime) -> Vec<TrustAnchor<'static>> {
+        let valid = |authority: &&Authority| authority.validity.contains(now);
+        self.0.iter().filter(valid).map(|authority| authority.anchor.clone()).collect()
+    }
+
+    pub(super) fn validities(&self) -> impl Iterator<Item = Validity> {
+        self.0.iter().map(|authority| authority.validity)
+    }
+}
+
+impl Authority {
+    fn parse(certificate: &CertificateDer<'_>) -> Result<Self, String> {
+        let anchor =
+            webpki::anchor_from_trusted_cert(certificate).map_err(|error| error.to_string())?.to_owned();
+        let (_, parsed) = X509Certificate::from_der(certificate).map_err(|error| error.to_string())?;
+        Ok(Self { anchor, validity: Validity::of(&parsed) })
+    }
+}
+
+impl Validity {
+    pub(super) fn of(certificate: &X509Certificate<'_>) -> Self {
+        // Dates before 1970 are in the past all the same.
+        let seconds = |time: x509_parser::time::ASN1Time| u64::try_from(time.timestamp()).unwrap_or(0);
+        let validity = certificate.validity();
+        Self { from: seconds(validity.not_before), until: seconds(validity.not_after) }
+    }
+
+    fn contains(self, now: UnixTime) -> bool {
+        (self.from..=self.until).contains(&now.as_secs())
+    }
+}
+
+impl RequestHeaderConfig {
+    /// The headers that kube-apiserver uses unless told otherwise.
+    pub fn with_usual_headers(ca: CaBundle, allowed_names: Vec<String>) -> Self {
+        Self {
+            ca,
+            allowed_names,
+            username_headers: vec![HeaderName::from_static("x-remote-user")],
+            uid_headers: Vec::new(),
+            group_headers: vec![HeaderName::from_static("x-remote-group")],
+            extra_header_prefixes: vec!["x-remote-extra-".to_owned()],
+        }
+    }
+}
+
+/// Parses header names, any case; `origin` names the flag or key in errors.
+pub(super) fn header_names(origin: &str, names: &[String]) -> Result<Vec<HeaderName>, ConfigError> {
+    let parse = |name: &String| {
+        HeaderName::try_from(name.trim())
+            .map_err(|_| ConfigError::HeaderName { origin: origin.to_owned(), name: name.clone() })
+    };
+    names.iter().map(parse).collect()
+}
+
+/// Parses prefixes of header names. A prefix that is empty would take every header for an identity.
+pub(super) fn header_prefixes(origin: &str, prefixes: &[String]) -> Result<Vec<String>, ConfigError> {
+    Ok(header_names(origin, prefixes)?.into_iter().map(|name| name.as_str().to_owned()).collect())
+}
+
+/// The later of two moments is never wanted here: what holds until then must not outlive the earlier.
+pub(super) fn earliest_end(
+    now: UnixTime,
+    at_most: Duration,
+    validities: impl Iterator<Item = Validity>,
+) -> u64 {
+    let horizon = now.as_secs() + at_most.as_secs();
+    validities.map(|validity| validity.until).filter(|until| *until >= now.as_secs()).fold(horizon, u64::min)
+}

@@ -1,0 +1,96 @@
+//! The authentication configuration that is given by flags.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+use super::config::{header_names, header_prefixes};
+use super::{AuthenticationConfig, CaBundle, ConfigError, RequestHeaderConfig};
+
+/// Files and names as flags give them; named as kube-apiserver's flags are.
+#[derive(Debug, Clone, Default)]
+pub struct AuthenticationFiles {
+    /// `--client-ca-file`
+    pub client_ca_file: Option<PathBuf>,
+    /// `--requestheader-client-ca-file`; the other requestheader flags mean nothing without it.
+    pub requestheader_client_ca_file: Option<PathBuf>,
+    /// `--requestheader-allowed-names`
+    pub requestheader_allowed_names: Vec<String>,
+    /// `--requestheader-username-headers`; empty for the usual one, as for the two below.
+    pub requestheader_username_headers: Vec<String>,
+    /// `--requestheader-uid-headers`; empty for none.
+    pub requestheader_uid_headers: Vec<String>,
+    /// `--requestheader-group-headers`
+    pub requestheader_group_headers: Vec<String>,
+    /// `--requestheader-extra-headers-prefix`
+    pub requestheader_extra_headers_prefix: Vec<String>,
+}
+
+impl AuthenticationFiles {
+    /// Reads the files.
+    pub fn load(&self) -> Result<AuthenticationConfig, ConfigError> {
+        let client_ca = self.client_ca_file.as_deref().map(bundle).transpose()?;
+        let request_header = match &self.requestheader_client_ca_file {
+            Some(path) => Some(self.request_header(bundle(path)?)?),
+            None => None,
+        };
+        Ok(AuthenticationConfig { request_header, client_ca })
+    }
+
+    fn request_header(&self, ca: CaBundle) -> Result<RequestHeaderConfig, ConfigError> {
+        let mut config =
+            RequestHeaderConfig::with_usual_headers(ca, self.requestheader_allowed_names.clone());
+        for (flag, given, headers) in [
+            (
+                "--requestheader-username-headers",
+                &self.requestheader_username_headers,
+                &mut config.username_headers,
+            ),
+            ("--requestheader-uid-headers", &self.requestheader_uid_headers, &mut config.uid_headers),
+            ("--requestheader-group-headers", &self.requestheader_group_headers, &mut config.group_headers),
+        ] {
+            if !given.is_empty() {
+                *headers = header_names(flag, given)?;
+            }
+        }
+        if !self.requestheader_extra_headers_prefix.is_empty() {
+            config.extra_header_prefixes = header_prefixes(
+                "--requestheader-extra-headers-prefix",
+                &self.requestheader_extra_headers_prefix,
+            )?;
+        }
+        Ok(config)
+    }
+
+    /// Reads the files again each `period`, until nobody listens any more. A file that is broken is logged, and what
+    /// was read before stays.
+    pub async fn follow(self, publish: watch::Sender<Arc<AuthenticationConfig>>, period: Duration) {
+        let mut ticks = tokio::time::interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = publish.closed() => return,
+                _ = ticks.tick() => self.refresh(&publish),
+            }
+        }
+    }
+
+    fn refresh(&self, publish: &watch::Sender<Arc<AuthenticationConfig>>) {
+        match self.load() {
+            Ok(config) => super::config_map::publish_if_changed(publish, config),
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(%error, cause, "authentication files not reloaded, the previous ones stay in use");
+            }
+        }
+    }
+}
+
+fn bundle(path: &Path) -> Result<CaBundle, ConfigError> {
+    let origin = path.display().to_string();
+    let pem = std::fs::read(path).map_err(|source| ConfigError::Read { path: origin.clone(), source })?;
+    CaBundle::from_pem(&origin, &pem)
+}

@@ -1,0 +1,104 @@
+//! Who is asking.
+//!
+//! In this order, the first that knows wins: identity headers behind a verified front-proxy certificate, a client
+//! certificate, a bearer token, and nobody (`system:anonymous`) where that is allowed.
+//!
+//! Invariants: identity headers and tokens leave the request here, whatever the outcome. A request that carries
+//! identity headers without a front proxy's certificate is refused, and never served as somebody else: who sends
+//! them believes to be a proxy, or wants to be taken for one. A credential that cannot be verified is refused too,
+//! and does not fall back to anonymous.
+
+mod bearer_token;
+mod certificate;
+mod client_verifier;
+mod config;
+pub mod config_map;
+mod files;
+mod request_header;
+mod review_cache;
+#[cfg(test)]
+pub(crate) mod testing;
+mod user;
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use rustls_pki_types::UnixTime;
+use tokio::sync::watch;
+
+pub use bearer_token::TokenReviewer;
+pub use certificate::{Peer, PeerCertificate};
+pub(crate) use client_verifier::ProofOfPossession;
+pub use config::{AuthenticationConfig, CaBundle, ConfigError, RequestHeaderConfig};
+pub use files::AuthenticationFiles;
+pub(crate) use review_cache::{Key, Lookup, ReviewCache, ReviewError};
+pub use user::UserInfo;
+
+/// The request's credentials are missing, or nothing vouches for them. The reason is for the log, not for the client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unauthenticated(pub(crate) String);
+
+/// Finds out who sends a request.
+pub struct Authenticator {
+    config: watch::Receiver<Arc<AuthenticationConfig>>,
+    tokens: Option<TokenReviewer>,
+    anonymous: bool,
+}
+
+impl Authenticator {
+    /// Follows `config` as it changes. Without `tokens`, every bearer token is refused.
+    pub fn new(
+        config: watch::Receiver<Arc<AuthenticationConfig>>,
+        tokens: Option<TokenReviewer>,
+        anonymous: bool,
+    ) -> Self {
+        Self { config, tokens, anonymous }
+    }
+
+    /// Says who sends a request with these `headers` from `peer`, and takes all credentials out of them.
+    pub async fn authenticate(
+        &self,
+        headers: &mut HeaderMap,
+        peer: &Peer,
+        now: UnixTime,
+    ) -> Result<UserInfo, Unauthenticated> {
+        let config = self.config.borrow().clone();
+        let claimed = request_header::take(headers, config.request_header.as_ref());
+        let token = bearer_token::take(headers);
+        let verdict = peer.certificate().map(|certificate| (certificate, certificate.verdict(&config, now)));
+
+        if let Some(claimed) = claimed {
+            return match verdict {
+                None => Err(Unauthenticated("identity headers without a client certificate".to_owned())),
+                Some((_, verdict)) => match &verdict.front_proxy {
+                    Ok(()) => claimed.map(UserInfo::authenticated),
+                    Err(reason) => Err(Unauthenticated(format!("identity headers, but {reason}"))),
+                },
+            };
+        }
+        let refused = match verdict {
+            None => None,
+            Some((certificate, verdict)) => match verdict.client.clone().and_then(|()| certificate.user()) {
+                Ok(user) => return Ok(user.authenticated()),
+                Err(reason) => Some(reason),
+            },
+        };
+        match (token, refused) {
+            (Some(token), _) => self.review(token?).await.map(UserInfo::authenticated),
+            (None, Some(reason)) => Err(Unauthenticated(reason)),
+            (None, None) if self.anonymous => Ok(UserInfo::anonymous()),
+            (None, None) => Err(Unauthenticated("no credentials".to_owned())),
+        }
+    }
+
+    async fn review(&self, token: bearer_token::Token) -> Result<UserInfo, Unauthenticated> {
+        match &self.tokens {
+            Some(reviewer) => reviewer.review(token).await,
+            None => Err(Unauthenticated("a bearer token, but no TokenReview to verify it".to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,200 @@
+//! Remembers what the cluster answered to a review, and asks once for a burst of the same question.
+//!
+//! Invariants: bounded in entries and in time; failures are never remembered; the lock is not held while waiting.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use lru::LruCache;
+use tokio::time::Instant;
+
+/// SHA-256 of the question. Its size does not depend on what a client sends.
+pub(crate) type Key = [u8; 32];
+
+/// Why there is no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum ReviewError {
+    /// The cluster did not answer in time.
+    #[error("no answer within the deadline")]
+    Deadline,
+    /// The cluster could not be asked, or answered with an error.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<kube::Error> for ReviewError {
+    fn from(error: kube::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// Where an answer came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lookup {
+    /// It was known.
+    Hit,
+    /// It had to be asked for, by this caller or one before it.
+    Miss,
+}
+
+type Pending<V> = Shared<BoxFuture<'static, Result<V, ReviewError>>>;
+
+enum Entry<V> {
+    Known { answer: V, until: Instant },
+    Asked(Pending<V>),
+}
+
+/// Answers by question.
+pub(crate) struct ReviewCache<V> {
+    entries: Mutex<LruCache<Key, Entry<V>>>,
+    lifetime: Duration,
+}
+
+impl<V: Clone + Send + Sync + 'static> ReviewCache<V> {
+    /// Holds up to `size` answers, each for `lifetime`.
+    pub(crate) fn new(size: usize, lifetime: Duration) -> Arc<Self> {
+        let size = NonZeroUsize::new(size).unwrap_or(NonZeroUsize::MIN);
+        Arc::new(Self { entries: Mutex::new(LruCache::new(size)), lifetime })
+    }
+
+    /// The remembered answer, or that of the question under way, or that of `ask`.
+    ///
+    /// The question runs in a task of its own: a caller that goes away neither cancels it for the others nor wastes
+    /// the answer.
+    pub(crate) async fn get_or_ask(
+        self: &Arc<Self>,
+        key: Key,
+        deadline: Duration,
+        ask: impl Future<Output = Result<V, ReviewError>> + Send + 'static,
+    ) -> (Result<V, ReviewError>, Lookup) {
+        let pending = {
+            let mut entries = self.lock();
+            match entries.get(&key) {
+                Some(Entry::Known { answer, until }) if Instant::now() < *until => {
+                    return (Ok(answer.clone()), Lookup::Hit);
+                }
+                // One that has ended and is still here panicked: settling it would have replaced or removed it.
+                Some(Entry::Asked(pending)) if pending.peek().is_none() => pending.clone(),
+                _ => {
+                    let pending = self.ask(key, deadline, ask);
+                    entries.put(key, Entry::Asked(pending.clone()));
+                    pending
+                }
+            }
+        };
+        (pending.await, Lookup::Miss)
+    }
+
+    /// Called with the lock held, which is what makes the task's `settle` come after the entry exists.
+    fn ask(
+        self: &Arc<Self>,
+        key: Key,
+        deadline: Duration,
+        ask: impl Future<Output = Result<V, ReviewError>> + Send + 'static,
+    ) -> Pending<V> {
+        let cache = Arc::clone(self);
+        let asking = tokio::spawn(async move {
+            let answer = tokio::time::timeout(deadline, ask).await.unwrap_or(Err(ReviewError::Deadline));
+            cache.settle(key, &answer);
+            answer
+        });
+        let ended = |ended: Result<_, tokio::task::JoinError>| {
+            ended.unwrap_or_else(|error| Err(ReviewError::Failed(error.to_string())))
+        };
+        asking.map(ended).boxed().shared()
+    }
+
+    fn settle(&self, key: Key, answer: &Result<V, ReviewError>) {
+        let mut entries = self.lock();
+        match answer {
+            Ok(answer) => {
+                let until = Instant::now() + self.lifetime;
+                entries.put(key, Entry::Known { answer: answer.clone(), until });
+            }
+            Err(_) => {
+                entries.pop(&key);
+            }
+        }
+    }
+
+    /// Nothing panics while it holds the lock, and a map of answers is whole between any two operations anyway.
+    fn lock(&self) -> MutexGuard<'_, LruCache<Key, Entry<V>>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(5);
+
+    fn cache(size: usize) -> Arc<ReviewCache<usize>> {
+        ReviewCache::new(size, Duration::from_secs(10))
+    }
+
+    async fn answer(cache: &Arc<ReviewCache<usize>>, key: u8, answer: usize) -> (usize, Lookup) {
+        let (result, lookup) = cache.get_or_ask([key; 32], DEADLINE, async move { Ok(answer) }).await;
+        (result.expect("answered"), lookup)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_kept_for_its_lifetime() {
+        let cache = cache(10);
+        assert_eq!(answer(&cache, 1, 100).await, (100, Lookup::Miss));
+        tokio::time::advance(Duration::from_millis(9_999)).await;
+        assert_eq!(answer(&cache, 1, 200).await, (100, Lookup::Hit));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(answer(&cache, 1, 300).await, (300, Lookup::Miss));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_asks_once() {
+        let (cache, asked) = (cache(10), Arc::new(AtomicUsize::new(0)));
+        let burst = (0..50).map(|_| {
+            let (cache, asked) = (Arc::clone(&cache), Arc::clone(&asked));
+            async move {
+                let ask = async move {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    Ok(asked.fetch_add(1, Ordering::SeqCst))
+                };
+                cache.get_or_ask([0; 32], DEADLINE, ask).await.0.expect("answered")
+            }
+        });
+        assert!(futures::future::join_all(burst).await.into_iter().all(|answer| answer == 0));
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_and_silence_are_not_remembered() {
+        let cache = cache(10);
+        let failed = cache.get_or_ask([0; 32], DEADLINE, async { Err(ReviewError::Failed("no".to_owned())) });
+        assert!(matches!(failed.await.0, Err(ReviewError::Failed(_))));
+        let silent = cache.get_or_ask([0; 32], DEADLINE, std::future::pending());
+        assert!(matches!(silent.await.0, Err(ReviewError::Deadline)));
+        assert_eq!(answer(&cache, 0, 7).await, (7, Lookup::Miss));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_fails_once_and_is_not_remembered() {
+        let cache = cache(10);
+        let panicking = cache.get_or_ask([0; 32], DEADLINE, async { panic!("for the test") });
+        assert!(panicking.await.0.is_err());
+        assert_eq!(answer(&cache, 0, 7).await, (7, Lookup::Miss));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_answers_make_room() {
+        let cache = cache(2);
+        for key in 1..=3 {
+            answer(&cache, key, usize::from(key)).await;
+        }
+        assert_eq!(answer(&cache, 3, 9).await, (3, Lookup::Hit));
+        assert_eq!(answer(&cache, 1, 9).await, (9, Lookup::Miss));
+    }
+}
