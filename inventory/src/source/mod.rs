@@ -7,6 +7,7 @@ mod snapshot;
 mod watch;
 
 pub use snapshot::{Snapshot, SnapshotError};
+pub use watch::{Streaming, Watch, WatchSettings};
 
 use std::{future::Future, sync::Arc};
 

@@ -52,7 +52,7 @@ fn run(folder: TempDir) -> Running {
 
 impl Running {
     async fn next(&mut self) -> Event {
-        tokio::time::timeout(Duration::from_secs(60), self.events.recv()).await.unwrap().unwrap().1
+        tokio::time::timeout(Duration::from_mins(1), self.events.recv()).await.unwrap().unwrap().1
     }
 
     /// Everything up to the end of a look, as text, without what is told of kinds that stay absent.

@@ -1,0 +1,136 @@
+//! An object as its JSON text, for any kind.
+//!
+//! Decoding it is the catalogue's, once, later: here nothing but the four fields that move a watch on is
+//! read, and those leniently, so that no object can make a whole page or stream undecodable.
+
+use std::borrow::Cow;
+
+use kube::{
+    Resource,
+    api::ObjectMeta,
+    core::{ApiResource, DynamicResourceScope},
+};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+/// An object as the API server sent it.
+#[derive(Debug, Clone)]
+pub(super) struct Raw {
+    /// `name`, `namespace`, `uid` and `resourceVersion` only.
+    metadata: ObjectMeta,
+    /// All of it.
+    json: Box<RawValue>,
+}
+
+impl Raw {
+    pub(super) fn json(&self) -> &str {
+        self.json.get()
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn namespace(&self) -> &str {
+        self.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn resource_version(&self) -> Option<&str> {
+        self.metadata.resource_version.as_deref().filter(|version| !version.is_empty())
+    }
+}
+
+#[derive(Deserialize, Default)]
+struct Envelope<'a> {
+    #[serde(borrow, default)]
+    metadata: Metadata<'a>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct Metadata<'a> {
+    #[serde(borrow, default)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    namespace: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    uid: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    resource_version: Option<Cow<'a, str>>,
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = Box::<RawValue>::deserialize(deserializer)?;
+        let Envelope { metadata } = serde_json::from_str(json.get()).unwrap_or_default();
+        let metadata = ObjectMeta {
+            name: metadata.name.map(Cow::into_owned),
+            namespace: metadata.namespace.map(Cow::into_owned),
+            uid: metadata.uid.map(Cow::into_owned),
+            resource_version: metadata.resource_version.map(Cow::into_owned),
+            ..ObjectMeta::default()
+        };
+        Ok(Self { metadata, json })
+    }
+}
+
+impl Resource for Raw {
+    type DynamicType = ApiResource;
+    type Scope = DynamicResourceScope;
+
+    fn kind(of: &ApiResource) -> Cow<'_, str> {
+        of.kind.as_str().into()
+    }
+
+    fn group(of: &ApiResource) -> Cow<'_, str> {
+        of.group.as_str().into()
+    }
+
+    fn version(of: &ApiResource) -> Cow<'_, str> {
+        of.version.as_str().into()
+    }
+
+    fn plural(of: &ApiResource) -> Cow<'_, str> {
+        of.plural.as_str().into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::{ObjectList, WatchEvent};
+
+    use super::*;
+
+    #[test]
+    fn items_of_a_list_keep_their_text_whatever_their_fields_hold() {
+        let list: ObjectList<Raw> = serde_json::from_str(
+            r#"{"kind":"NodeList","apiVersion":"v1","metadata":{"resourceVersion":"7"},
+                "items":[{"metadata":{"name":"a","namespace":"b","resourceVersion":"5"},"spec":{ "x": 1 }},
+                         {"metadata":{"name":["odd"]},"status":3}, {"metadata":"none"}, null]}"#,
+        )
+        .unwrap();
+        let [a, odd, none, null] = &list.items[..] else { panic!("{list:?}") };
+        assert_eq!((a.namespace(), a.name(), a.resource_version()), ("b", "a", Some("5")));
+        assert!(a.json().ends_with(r#""spec":{ "x": 1 }}"#));
+        assert_eq!((odd.name(), odd.json()), ("", r#"{"metadata":{"name":["odd"]},"status":3}"#));
+        assert_eq!((none.name(), null.json()), ("", "null"));
+    }
+
+    #[test]
+    fn a_watch_event_keeps_the_objects_text() {
+        let event: WatchEvent<Raw> = serde_json::from_str(
+            r#"{"type":"MODIFIED","object":{"kind":"Node","metadata":{"name":"a","resourceVersion":"9"}}}"#,
+        )
+        .unwrap();
+        let WatchEvent::Modified(raw) = event else { panic!("{event:?}") };
+        assert_eq!((raw.name(), raw.resource_version()), ("a", Some("9")));
+    }
+}

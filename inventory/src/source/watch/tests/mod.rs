@@ -1,0 +1,274 @@
+//! Against a scripted API server. Only the back-off takes real time: a second where something fails.
+
+mod fake;
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::{sync::mpsc, task::JoinHandle};
+
+use self::fake::{Fake, Reply, app, bookmark, event, expired, list, status};
+use super::*;
+use crate::{ClusterId, Interner, catalogue::Catalogue};
+
+struct Running {
+    fake: Fake,
+    events: mpsc::Receiver<(ClusterId, Event)>,
+    kustomization: KindId,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+async fn run(minor: &'static str, replies: Vec<Reply>) -> Running {
+    let fake = Fake::start(minor, replies).await;
+    let client = fake.client();
+    let (events, kustomization, stop, task) = run_with(client);
+    Running { fake, events, kustomization, stop, task }
+}
+
+type Parts = (mpsc::Receiver<(ClusterId, Event)>, KindId, CancellationToken, JoinHandle<()>);
+
+fn run_with(client: Client) -> Parts {
+    let catalogue = Arc::new(Catalogue::builtin());
+    let kustomization = catalogue.find("kustomize.toolkit.fluxcd.io", "Kustomization").unwrap();
+    let (sender, events) = mpsc::channel(64);
+    let sink = Sink::new(catalogue, Arc::new(Interner::default()), ClusterId(0), sender);
+    let settings = WatchSettings {
+        discovery_interval: Duration::from_millis(300),
+        heartbeat: Duration::from_millis(500),
+        page_size: 2,
+        ..WatchSettings::default()
+    };
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(Watch::with_settings(client, settings).run(sink, stop.clone()));
+    (events, kustomization, stop, task)
+}
+
+async fn next(events: &mut mpsc::Receiver<(ClusterId, Event)>) -> Event {
+    timeout(Duration::from_mins(1), events.recv()).await.unwrap().unwrap().1
+}
+
+impl Running {
+    /// The next `count` events about Kustomizations, as text.
+    async fn told(&mut self, count: usize) -> Vec<String> {
+        let mut told = Vec::new();
+        while told.len() < count {
+            let of = self.kustomization;
+            match next(&mut self.events).await {
+                Event::Kind(kind, KindStatus::Served { version }) if kind == of => {
+                    told.push(format!("served {version}"));
+                }
+                Event::Kind(kind, KindStatus::Absent) if kind == of => told.push("absent".into()),
+                Event::Kind(kind, KindStatus::Forbidden { message }) if kind == of => {
+                    told.push(format!("forbidden {message}"));
+                }
+                Event::Kind(kind, KindStatus::Failing { message }) if kind == of => {
+                    told.push(format!("failing {message}"));
+                }
+                Event::Restart(kind) if kind == of => told.push("restart".into()),
+                Event::Synced(kind) if kind == of => told.push("synced".into()),
+                Event::Apply(record) if record.key.kind == of => {
+                    told.push(format!("apply {}/{}", record.key.namespace, record.key.name));
+                }
+                Event::Delete(key) if key.kind == of => {
+                    told.push(format!("delete {}/{}", key.namespace, key.name));
+                }
+                Event::Undecodable(kind, _) if kind == Some(of) => told.push("undecodable".into()),
+                _ => {}
+            }
+        }
+        told
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        timeout(Duration::from_secs(10), self.task).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn pages_then_a_watch_and_anew_when_its_version_is_gone() {
+    let mut run = run(
+        "33",
+        vec![
+            Reply::Body(200, list(&[app("a", "1"), app("b", "2")], "", "more")),
+            Reply::Body(200, list(&[app("c", "3")], "10", "")),
+            Reply::Events(vec![event("MODIFIED", app("a", "11")), event("DELETED", app("b", "12"))]),
+            Reply::Events(vec![event("ADDED", app("d", "13")), expired()]),
+            Reply::Body(200, list(&[app("a", "11"), app("d", "13")], "20", "")),
+            Reply::Open(vec![event("ADDED", app("e", "21"))]),
+        ],
+    )
+    .await;
+    let told = run.told(12).await;
+    assert_eq!(
+        told,
+        [
+            "served v1",
+            "restart",
+            "apply apps/a",
+            "apply apps/b",
+            "apply apps/c",
+            "synced",
+            "apply apps/a",
+            "delete apps/b",
+            // The watch's end is no event, and neither is that its version was gone: what is known stays.
+            "apply apps/d",
+            "restart",
+            "apply apps/a",
+            "apply apps/d",
+        ]
+    );
+    assert_eq!(run.told(2).await, ["synced", "apply apps/e"]);
+    let asked = run.fake.asked();
+    assert!(asked[0].contains("limit=2") && !asked[0].contains("continue"), "{asked:?}");
+    assert!(asked[1].contains("continue=more"), "{asked:?}");
+    assert!(asked[2].contains("watch=true") && asked[2].ends_with("resourceVersion=10"), "{asked:?}");
+    assert!(asked[3].ends_with("resourceVersion=12"), "{asked:?}");
+    assert!(asked[5].ends_with("resourceVersion=20"), "{asked:?}");
+    assert!(asked.iter().all(|query| !query.contains("sendInitialEvents")), "{asked:?}");
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn a_streaming_list_ends_with_its_bookmark_and_goes_on_as_a_watch() {
+    let mut run = run(
+        "36+",
+        vec![
+            Reply::Events(vec![
+                event("ADDED", app("a", "5")),
+                event("ADDED", app("b", "3")),
+                bookmark("9"),
+                event("DELETED", app("a", "10")),
+            ]),
+            // A version refused when the watch opens.
+            status(410, "gone"),
+            Reply::Open(vec![event("ADDED", app("b", "3")), bookmark("30")]),
+        ],
+    )
+    .await;
+    let told = run.told(9).await;
+    assert_eq!(
+        told,
+        [
+            "served v1",
+            "restart",
+            "apply apps/a",
+            "apply apps/b",
+            "synced",
+            "delete apps/a",
+            "restart",
+            "apply apps/b",
+            "synced"
+        ]
+    );
+    let asked = run.fake.asked();
+    assert!(asked[0].contains("sendInitialEvents=true"), "{asked:?}");
+    assert!(!asked[1].contains("sendInitialEvents") && asked[1].ends_with("resourceVersion=10"), "{asked:?}");
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_streaming_is_listed_by_pages() {
+    let replies = vec![
+        status(422, "sendInitialEvents is forbidden"),
+        Reply::Body(200, list(&[app("a", "1")], "10", "")),
+        Reply::Open(vec![]),
+    ];
+    let mut run = run("36", replies).await;
+    assert_eq!(run.told(4).await, ["served v1", "restart", "apply apps/a", "synced"]);
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_named_stalls_nothing() {
+    let odd = json!({"metadata": {"name": {"not": "a name"}, "resourceVersion": "2"}});
+    let replies = vec![
+        Reply::Body(200, list(&[odd.clone(), app("a", "1")], "10", "")),
+        Reply::Open(vec![event("ADDED", odd), event("ADDED", app("b", "11"))]),
+    ];
+    let mut run = run("30", replies).await;
+    let told = run.told(7).await;
+    assert_eq!(
+        told,
+        ["served v1", "restart", "undecodable", "apply apps/a", "synced", "undecodable", "apply apps/b"]
+    );
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn failing_is_told_and_so_is_recovery_without_a_new_list() {
+    let replies = vec![
+        status(500, "etcd is down"),
+        Reply::Body(200, list(&[app("a", "1")], "10", "")),
+        status(500, "etcd is down again"),
+        // Opens and stays quiet: nothing but the open watch tells that it works.
+        Reply::Open(vec![]),
+    ];
+    let mut run = run("30", replies).await;
+    assert_eq!(
+        run.told(7).await,
+        [
+            "failing etcd is down",
+            "served v1",
+            "restart",
+            "apply apps/a",
+            "synced",
+            "failing etcd is down again",
+            "served v1"
+        ]
+    );
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn missing_rights_are_told_for_the_kind_alone() {
+    let mut run = run("30", vec![status(403, "may not list kustomizations")]).await;
+    assert_eq!(run.told(1).await, ["forbidden may not list kustomizations"]);
+    // Another kind, and the cluster as a whole, are well.
+    let (mut alive, mut nodes) = (false, false);
+    while !(alive && nodes) {
+        match next(&mut run.events).await {
+            Event::Heard(Heard::Alive { version }) => alive = version.as_deref() == Some("v1.30.0"),
+            Event::Synced(_) => nodes = true,
+            Event::Kind(_, KindStatus::Failing { message }) => panic!("{message}"),
+            _ => {}
+        }
+    }
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn a_kind_that_goes_takes_its_rows_along_and_may_come_back() {
+    let replies = vec![Reply::Body(200, list(&[app("a", "1")], "10", "")), Reply::Open(vec![])];
+    let mut run = run("30", replies).await;
+    assert_eq!(run.told(4).await, ["served v1", "restart", "apply apps/a", "synced"]);
+    run.fake.serve_kustomizations(false);
+    assert_eq!(run.told(3).await, ["restart", "synced", "absent"]);
+    run.fake.script(Reply::Body(200, list(&[app("b", "20")], "21", "")));
+    run.fake.script(Reply::Open(vec![]));
+    run.fake.serve_kustomizations(true);
+    assert_eq!(run.told(4).await, ["served v1", "restart", "apply apps/b", "synced"]);
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn kinds_that_are_not_served_are_told_absent_once() {
+    let mut run = run("30", vec![]).await;
+    run.fake.serve_kustomizations(false);
+    let told = run.told(3).await;
+    assert_eq!(told, ["restart", "synced", "absent"]);
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn a_cluster_that_cannot_be_reached_is_silent_and_stops_at_once() {
+    // Bound and dropped: nobody listens there.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = kube::Config::new(format!("http://{address}").parse().unwrap());
+    let (mut events, _, stop, task) = run_with(Client::try_from(config).unwrap());
+    let Event::Heard(Heard::Silent { message }) = next(&mut events).await else { panic!("heard") };
+    assert!(message.contains("refused"), "{message}");
+    stop.cancel();
+    timeout(Duration::from_secs(10), task).await.unwrap().unwrap();
+}
