@@ -33,6 +33,17 @@ pub struct Subject<'a> {
     pub name: &'a str,
 }
 
+/// What is wrong with one query parameter: a `field.Error` of `k8s.io/apimachinery`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldProblem {
+    /// The parameter.
+    pub field: &'static str,
+    /// The reason of the cause, such as `FieldValueForbidden`.
+    pub reason: &'static str,
+    /// What clients show.
+    pub message: String,
+}
+
 impl Subject<'_> {
     /// `fluxsummaries.view.gatehouse.dev "local"`.
     fn qualified(&self) -> String {
@@ -130,6 +141,25 @@ impl ApiError {
             "causes".into(),
             json!([{ "reason": "FieldValueInvalid", "message": problem, "field": field }]),
         );
+        error
+    }
+
+    /// 422 for query parameters, in the words of `errors.NewInvalid`; one cause for each problem.
+    pub fn invalid_options(problems: &[FieldProblem]) -> Self {
+        let lines: Vec<_> =
+            problems.iter().map(|problem| format!("{}: {}", problem.field, problem.message)).collect();
+        let summary = match lines.as_slice() {
+            [one] => one.clone(),
+            several => format!("[{}]", several.join(", ")),
+        };
+        let message = format!("ListOptions.meta.k8s.io \"\" is invalid: {summary}");
+        let mut error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
+            .detail("group", "meta.k8s.io".to_owned())
+            .detail("kind", "ListOptions".to_owned());
+        let causes = problems.iter().map(
+            |FieldProblem { field, reason, message }| json!({ "reason": reason, "message": message, "field": field }),
+        );
+        error.details.insert("causes".into(), causes.collect());
         error
     }
 

@@ -1,7 +1,14 @@
 //! The aggregated API: authentication, authorisation, discovery, OpenAPI, endpoints, views, watch cache.
 
+pub mod authn;
+pub mod authz;
 pub mod body;
 pub mod error;
+pub mod metrics;
+pub(crate) mod negotiate;
+pub(crate) mod options;
+pub mod request_info;
+pub(crate) mod selector;
 
 pub use body::Body;
 pub use error::ApiError;

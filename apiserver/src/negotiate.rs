@@ -1,0 +1,349 @@
+//! What representation of its answer a client asks for, in `Accept`.
+//!
+//! Input: the request's headers. Invariant: a clause that cannot be served is passed over for the next one,
+//! and only where none is left is the answer 406, so that a client which prefers protobuf gets JSON if it
+//! takes JSON at all.
+
+use http::{HeaderMap, header};
+
+use crate::ApiError;
+
+/// The content type of every answer about resources, watches included: kube-apiserver, too, names neither
+/// `stream=watch` nor the transformation in the answers it gives in JSON.
+pub(crate) const JSON: &str = "application/json";
+
+/// How a resource's objects are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Representation {
+    /// As they are.
+    Object,
+    /// As rows of a `meta.k8s.io` Table.
+    Table(MetaVersion),
+    /// As PartialObjectMetadata, or PartialObjectMetadataList.
+    Metadata(MetaVersion),
+}
+
+/// A version of the group `meta.k8s.io`; both have the same fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MetaVersion {
+    /// `meta.k8s.io/v1`
+    V1,
+    /// `meta.k8s.io/v1beta1`
+    V1Beta1,
+}
+
+impl MetaVersion {
+    /// `group/version`, as in `apiVersion`.
+    pub(crate) const fn api_version(self) -> &'static str {
+        match self {
+            Self::V1 => "meta.k8s.io/v1",
+            Self::V1Beta1 => "meta.k8s.io/v1beta1",
+        }
+    }
+
+    fn parse(version: &str) -> Option<Self> {
+        match version {
+            "v1" => Some(Self::V1),
+            "v1beta1" => Some(Self::V1Beta1),
+            _ => None,
+        }
+    }
+}
+
+/// What is asked for; it decides which metadata representation fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// One object.
+    Object,
+    /// A list.
+    List,
+    /// A watch. Its events carry single objects, yet clients reuse the Accept of their list for it.
+    Watch,
+}
+
+/// A representation of `discovery`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Discovery {
+    /// The documents of `meta/v1`: APIGroupList, APIVersions.
+    Legacy,
+    /// `apidiscovery.k8s.io/v2`
+    V2,
+    /// `apidiscovery.k8s.io/v2beta1`
+    V2Beta1,
+}
+
+/// How to show resources, and whether the client would like it `pretty` (a parameter of the media type).
+pub(crate) fn resource(headers: &HeaderMap, shape: Shape) -> Result<(Representation, bool), ApiError> {
+    let offered = |clause: &Clause| {
+        if !clause.includes("application", "json") || !clause.streams() || !clause.server_version() {
+            return None;
+        }
+        let representation = match clause.transformation() {
+            None => Representation::Object,
+            Some(("meta.k8s.io", version, kind)) => {
+                let version = MetaVersion::parse(version)?;
+                match (kind, shape) {
+                    ("Table", _) => Representation::Table(version),
+                    ("PartialObjectMetadata", Shape::Object | Shape::Watch)
+                    | ("PartialObjectMetadataList", Shape::List | Shape::Watch) => {
+                        Representation::Metadata(version)
+                    }
+                    _ => return None,
+                }
+            }
+            Some(_) => return None,
+        };
+        Some((representation, clause.parameter("pretty") == "1"))
+    };
+    first(headers, offered)
+        .ok_or_else(|| ApiError::not_acceptable("application/json, application/json;stream=watch"))
+}
+
+/// Which form of discovery to answer with, where there is a choice.
+pub(crate) fn discovery(headers: &HeaderMap) -> Result<Discovery, ApiError> {
+    let offered = |clause: &Clause| {
+        if !clause.includes("application", "json") {
+            return None;
+        }
+        match clause.transformation() {
+            None => Some(Discovery::Legacy),
+            Some(("apidiscovery.k8s.io", "v2", "APIGroupDiscoveryList")) => Some(Discovery::V2),
+            Some(("apidiscovery.k8s.io", "v2beta1", "APIGroupDiscoveryList")) => Some(Discovery::V2Beta1),
+            Some(_) => None,
+        }
+    };
+    first(headers, offered).ok_or_else(|| ApiError::not_acceptable(JSON))
+}
+
+/// Whether plain JSON will do, for documents that have no other form.
+pub(crate) fn json(headers: &HeaderMap) -> Result<(), ApiError> {
+    first(headers, |clause| {
+        (clause.includes("application", "json") && clause.transformation().is_none()).then_some(())
+    })
+    .ok_or_else(|| ApiError::not_acceptable(JSON))
+}
+
+/// What is made of the first clause, in the client's order of preference, of which anything can be made.
+fn first<T>(headers: &HeaderMap, offered: impl Fn(&Clause) -> Option<T>) -> Option<T> {
+    let mut clauses = Vec::new();
+    let mut named_any = false;
+    for value in headers.get_all(header::ACCEPT) {
+        // A header that is not text accepts nothing that could be named here.
+        let text = value.to_str().unwrap_or("?");
+        named_any |= !text.trim().is_empty();
+        clauses.extend(split(text, ',').filter_map(Clause::parse));
+    }
+    if !named_any {
+        clauses = vec![Clause::anything()];
+    }
+    clauses.retain(|clause| clause.quality > 0);
+    // A stable sort: among equals, the client's own order counts.
+    clauses.sort_by_key(|clause| (std::cmp::Reverse(clause.quality), clause.wildcards()));
+    clauses.iter().find_map(offered)
+}
+
+/// One media range of an Accept header.
+#[derive(Debug)]
+struct Clause<'a> {
+    kind: &'a str,
+    subtype: &'a str,
+    /// In thousandths.
+    quality: u16,
+    parameters: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Clause<'a> {
+    fn anything() -> Self {
+        Self { kind: "*", subtype: "*", quality: 1000, parameters: Vec::new() }
+    }
+
+    /// `None` for what is no media range: it is passed over, as goautoneg does.
+    fn parse(text: &'a str) -> Option<Self> {
+        let mut parts = split(text, ';');
+        let range = parts.next()?.trim();
+        // Java's URLConnection sends a lone `*`.
+        let (kind, subtype) = if range == "*" { ("*", "*") } else { range.split_once('/')? };
+        let mut clause = Self { kind: kind.trim(), subtype: subtype.trim(), ..Self::anything() };
+        for part in parts {
+            let Some((name, value)) = part.split_once('=') else { continue };
+            let (name, value) = (name.trim(), value.trim().trim_matches('"'));
+            if name.eq_ignore_ascii_case("q") {
+                clause.quality = quality(value);
+            } else {
+                clause.parameters.push((name, value));
+            }
+        }
+        Some(clause)
+    }
+
+    fn includes(&self, kind: &str, subtype: &str) -> bool {
+        let matches = |range: &str, offer| range == "*" || range.eq_ignore_ascii_case(offer);
+        matches(self.kind, kind)
+            && matches(self.subtype, subtype)
+            && (self.kind != "*" || self.subtype == "*")
+    }
+
+    fn wildcards(&self) -> u8 {
+        u8::from(self.kind == "*") + u8::from(self.subtype == "*")
+    }
+
+    /// The value of a parameter; empty where it is not given.
+    fn parameter(&self, name: &str) -> &'a str {
+        let found = self.parameters.iter().find(|(given, _)| given.eq_ignore_ascii_case(name));
+        found.map_or("", |(_, value)| value)
+    }
+
+    /// Group, version and kind that the answer shall be turned into, if any of the three is named.
+    fn transformation(&self) -> Option<(&'a str, &'a str, &'a str)> {
+        let target = (self.parameter("g"), self.parameter("v"), self.parameter("as"));
+        (target != ("", "", "")).then_some(target)
+    }
+
+    /// The only streaming schema there is, is that of watches.
+    fn streams(&self) -> bool {
+        matches!(self.parameter("stream"), "" | "watch")
+    }
+
+    /// `sv`, the version of the server's own types (Status, WatchEvent), of which v1 is the only one.
+    fn server_version(&self) -> bool {
+        matches!(self.parameter("sv"), "" | "v1")
+    }
+}
+
+/// A weight in thousandths. One that cannot be read counts as the least there is, not as a refusal.
+fn quality(text: &str) -> u16 {
+    match text.parse::<f32>() {
+        // Truncation is the point: RFC 9110 allows three decimals. Clamped, it fits.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        Ok(weight) if !weight.is_nan() => (weight.clamp(0.0, 1.0) * 1000.0).round() as u16,
+        _ => 1,
+    }
+}
+
+/// Splits at `separator`, except within quotes.
+fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    text.split(move |c| {
+        quoted ^= c == '"';
+        c == separator && !quoted
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TABLES: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,\
+                          application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+
+    fn accept(value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_str(value).unwrap())])
+    }
+
+    fn check(value: &str, shape: Shape, expected: Option<Representation>) {
+        let actual = resource(&accept(value), shape).ok().map(|(representation, _)| representation);
+        assert_eq!(actual, expected, "{value} for {shape:?}");
+    }
+
+    #[test]
+    fn kubectl_gets_a_table_in_the_newest_version_it_knows() {
+        check(TABLES, Shape::List, Some(Representation::Table(MetaVersion::V1)));
+        let older = "application/json;as=Table;v=v1beta1;g=meta.k8s.io, application/json";
+        check(older, Shape::Watch, Some(Representation::Table(MetaVersion::V1Beta1)));
+    }
+
+    #[test]
+    fn without_an_accept_header_objects_are_served_as_they_are() {
+        assert_eq!(resource(&HeaderMap::new(), Shape::List).unwrap(), (Representation::Object, false));
+        for anything in
+            ["", "*/*", "*", "application/*", "text/html, */*;q=0.8", "application/json; charset=utf-8"]
+        {
+            check(anything, Shape::List, Some(Representation::Object));
+        }
+    }
+
+    #[test]
+    fn a_clause_that_cannot_be_served_gives_way_to_the_next() {
+        let metadata = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,\
+                        application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+        check(metadata, Shape::List, Some(Representation::Metadata(MetaVersion::V1)));
+        check(metadata, Shape::Object, Some(Representation::Object));
+        check(
+            "application/vnd.kubernetes.protobuf, application/json",
+            Shape::List,
+            Some(Representation::Object),
+        );
+        check("application/json;as=Table;v=v7;g=meta.k8s.io, */*", Shape::List, Some(Representation::Object));
+    }
+
+    #[test]
+    fn what_cannot_be_served_at_all_returns_406() {
+        for refused in [
+            "application/vnd.kubernetes.protobuf",
+            "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io",
+            "application/json;as=Table;v=v2;g=meta.k8s.io",
+            "application/json;as=Pod;v=v1;g=",
+            "application/json;stream=other",
+            "application/json;q=0",
+            "text/*",
+            "*/json",
+            "nonsense",
+        ] {
+            check(refused, Shape::List, None);
+        }
+        let error = resource(&accept("text/html"), Shape::List).unwrap_err();
+        assert_eq!(error.code(), http::StatusCode::NOT_ACCEPTABLE);
+    }
+
+    #[test]
+    fn weights_and_wildcards_order_the_clauses() {
+        let table = Some(Representation::Table(MetaVersion::V1));
+        check("*/*;q=0.5, application/json;as=Table;v=v1;g=meta.k8s.io;q=0.9", Shape::List, table);
+        check("*/*, application/json;as=Table;v=v1;g=meta.k8s.io", Shape::List, table);
+        check(
+            "application/json;q=0.2, application/json;as=Table;v=\"v1\";g=meta.k8s.io;q=0.7",
+            Shape::List,
+            table,
+        );
+        check("application/json;q=bad", Shape::List, Some(Representation::Object));
+    }
+
+    #[test]
+    fn clauses_may_be_spread_over_several_headers() {
+        let mut headers = accept("application/vnd.kubernetes.protobuf");
+        headers.append(header::ACCEPT, HeaderValue::from_static("application/json;pretty=1"));
+        assert_eq!(resource(&headers, Shape::Object).unwrap(), (Representation::Object, true));
+    }
+
+    #[test]
+    fn a_watch_takes_either_name_of_the_metadata_representation() {
+        for kind in ["PartialObjectMetadata", "PartialObjectMetadataList"] {
+            let value = format!("application/json;stream=watch;as={kind};g=meta.k8s.io;v=v1");
+            check(&value, Shape::Watch, Some(Representation::Metadata(MetaVersion::V1)));
+        }
+        check("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1", Shape::List, None);
+    }
+
+    #[test]
+    fn discovery_is_aggregated_for_those_who_ask() {
+        let v2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+        let v2beta1 = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
+        let of = |value: &str| discovery(&accept(value)).ok();
+        assert_eq!(of(&format!("{v2},{v2beta1},application/json")), Some(Discovery::V2));
+        assert_eq!(of(&format!("{v2};profile=nopeer,{v2},{v2beta1}")), Some(Discovery::V2));
+        assert_eq!(of(&format!("{v2beta1},application/json")), Some(Discovery::V2Beta1));
+        assert_eq!(of("application/json"), Some(Discovery::Legacy));
+        assert_eq!(of("application/json;g=apidiscovery.k8s.io;v=v9;as=APIGroupDiscoveryList"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_is_answered(value in "[ -~]{0,80}") {
+            let _ = resource(&accept(&value), Shape::List);
+            let _ = discovery(&accept(&value));
+        }
+    }
+}

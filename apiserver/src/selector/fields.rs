@@ -1,0 +1,277 @@
+//! Field selectors, compiled for one resource.
+
+use std::{fmt, sync::Arc};
+
+use gatehouse_apiservice::Resource;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::FieldSelectorRequirement;
+
+use crate::ApiError;
+
+/// What an object's name, namespace and selectable fields must be; the default asks for nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct FieldSelector {
+    /// All must hold. Sorted.
+    terms: Vec<Term>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Term {
+    field: Field,
+    equal: bool,
+    value: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Field {
+    Name,
+    Namespace,
+    /// One of the resource's own, by its place in `selectable_fields`.
+    Own(usize, &'static str),
+}
+
+impl FieldSelector {
+    /// The value of the parameter `fieldSelector`, on `resource`.
+    pub(crate) fn parse(text: &str, resource: &Resource) -> Result<Self, ApiError> {
+        let parsed =
+            split_terms(text).filter(|term| !term.is_empty()).map(|term| Term::parse(term, text, resource));
+        let mut terms = parsed
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|problem| ApiError::bad_request(format!("fieldSelector: {problem}")))?;
+        terms.sort();
+        terms.dedup();
+        Ok(Self { terms })
+    }
+
+    /// The same, for a watch of the single object `name` (`…/fluxsummaries/NAME?watch=true`): the selector may
+    /// only say the same again.
+    pub(crate) fn on(self, name: &str) -> Result<Self, ApiError> {
+        if !self.is_empty() && self.requires_name() != Some(name) {
+            return Err(ApiError::bad_request("fieldSelector metadata.name doesn't match requested name"));
+        }
+        let named = Term { field: Field::Name, equal: true, value: name.to_owned() };
+        Ok(if self.is_empty() { Self { terms: vec![named] } } else { self })
+    }
+
+    /// Whether it asks for nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.terms.is_empty()
+    }
+
+    /// Whether an object with these values, in the order of the resource's `selectable_fields`, is selected.
+    /// A field that has no value counts as empty, as in Kubernetes.
+    pub(crate) fn matches(&self, namespace: &str, name: &str, fields: &[Arc<str>]) -> bool {
+        self.terms.iter().all(|term| {
+            let value = match term.field {
+                Field::Name => name,
+                Field::Namespace => namespace,
+                Field::Own(index, _) => fields.get(index).map_or("", AsRef::as_ref),
+            };
+            (value == term.value) == term.equal
+        })
+    }
+
+    /// The one name that can be selected, if there is only one.
+    pub(crate) fn requires_name(&self) -> Option<&str> {
+        self.requires(Field::Name)
+    }
+
+    /// The one namespace that can be selected, if there is only one.
+    pub(crate) fn requires_namespace(&self) -> Option<&str> {
+        self.requires(Field::Namespace)
+    }
+
+    /// For a SubjectAccessReview.
+    pub(crate) fn requirements(&self) -> Vec<FieldSelectorRequirement> {
+        let requirements = self.terms.iter().map(|term| FieldSelectorRequirement {
+            key: term.field.label().to_owned(),
+            operator: if term.equal { "In" } else { "NotIn" }.to_owned(),
+            values: Some(vec![term.value.clone()]),
+        });
+        requirements.collect()
+    }
+
+    fn requires(&self, field: Field) -> Option<&str> {
+        let term = self.terms.iter().find(|term| term.equal && term.field == field)?;
+        Some(&term.value)
+    }
+}
+
+impl Term {
+    fn parse(text: &str, whole: &str, resource: &Resource) -> Result<Self, String> {
+        // The first operator counts: field names cannot be escaped.
+        let (at, operator) = text
+            .char_indices()
+            .find_map(|(at, _)| {
+                Some((at, ["!=", "==", "="].into_iter().find(|op| text[at..].starts_with(op))?))
+            })
+            .ok_or_else(|| format!("invalid selector: '{whole}'; can't understand '{text}'"))?;
+        Ok(Self {
+            field: Field::parse(&text[..at], resource)?,
+            equal: operator != "!=",
+            value: unescape(&text[at + operator.len()..])?,
+        })
+    }
+}
+
+impl Field {
+    fn parse(label: &str, resource: &Resource) -> Result<Self, String> {
+        match label {
+            "metadata.name" => Ok(Self::Name),
+            "metadata.namespace" => Ok(Self::Namespace),
+            _ => {
+                let own = resource.selectable_fields.iter().enumerate().find(|(_, field)| **field == label);
+                own.map(|(index, field)| Self::Own(index, field))
+                    .ok_or_else(|| format!("field label not supported: {label}"))
+            }
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Name => "metadata.name",
+            Self::Namespace => "metadata.namespace",
+            Self::Own(_, label) => label,
+        }
+    }
+}
+
+impl fmt::Display for FieldSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, term) in self.terms.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            let operator = if term.equal { "=" } else { "!=" };
+            write!(f, "{comma}{}{operator}{}", term.field.label(), escape(&term.value))?;
+        }
+        Ok(())
+    }
+}
+
+/// The terms between the commas that are not escaped; their escapes are left in them.
+fn split_terms(text: &str) -> impl Iterator<Item = &str> {
+    let mut escaped = false;
+    text.split(move |c| {
+        let splits = c == ',' && !escaped;
+        escaped = c == '\\' && !escaped;
+        splits
+    })
+}
+
+fn escape(value: &str) -> String {
+    value.replace('\\', r"\\").replace(',', r"\,").replace('=', r"\=")
+}
+
+fn unescape(text: &str) -> Result<String, String> {
+    let mut value = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => match chars.next() {
+                Some(c @ ('\\' | ',' | '=')) => value.push(c),
+                other => {
+                    let sequence: String = ['\\'].into_iter().chain(other).collect();
+                    return Err(format!("invalid field selector: invalid escape sequence: {sequence}"));
+                }
+            },
+            ',' | '=' => return Err(format!("invalid field selector: unescaped character in value: {c}")),
+            _ => value.push(c),
+        }
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use gatehouse_apiservice::{View, view::FluxResourceStatus};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const RESOURCE: Resource = <FluxResourceStatus as View>::RESOURCE;
+
+    fn parse(text: &str) -> Result<FieldSelector, ApiError> {
+        FieldSelector::parse(text, &RESOURCE)
+    }
+
+    fn matches(text: &str) -> bool {
+        // status.cluster, status.kind, status.state, status.suspended
+        let fields = ["local", "Kustomization", "Failed", "false"].map(Arc::from);
+        parse(text).unwrap().matches("team-a", "local.kustomization.app", &fields)
+    }
+
+    #[test]
+    fn fields_are_compared_as_text() {
+        for holds in [
+            "",
+            ",",
+            "status.state=Failed",
+            "status.state==Failed",
+            "status.state!=Ready",
+            "metadata.namespace=team-a",
+            "metadata.name=local.kustomization.app,status.suspended=false",
+            "status.kind!=",
+        ] {
+            assert!(matches(holds), "{holds}");
+        }
+        for fails in [
+            "status.state=failed",
+            "status.state!=Failed",
+            "metadata.name=x",
+            "status.cluster=",
+            "metadata.namespace=",
+        ] {
+            assert!(!matches(fails), "{fails}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_field_returns_400_with_its_name() {
+        for (bad, problem) in [
+            ("status.reason=x", "field label not supported: status.reason"),
+            ("=x", "field label not supported: "),
+            ("status.state", "can't understand 'status.state'"),
+            ("status.state=a=b", "unescaped character in value: ="),
+            (r"status.state=a\b", r"invalid escape sequence: \b"),
+            (r"status.state=a\", r"invalid escape sequence: \"),
+        ] {
+            let error = parse(bad).unwrap_err();
+            assert_eq!(error.code(), http::StatusCode::BAD_REQUEST, "{bad}");
+            assert!(error.to_string().ends_with(problem), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_watch_of_one_object_knows_its_name() {
+        let name = |text| parse(text).unwrap().requires_name().map(str::to_owned);
+        assert_eq!(name("status.state=Failed,metadata.name=a").as_deref(), Some("a"));
+        assert_eq!(name("metadata.name!=a"), None);
+        assert_eq!(parse("").unwrap().on("a").unwrap().to_string(), "metadata.name=a");
+        assert!(parse("metadata.name=a").unwrap().on("a").is_ok());
+        assert!(parse("metadata.name=b").unwrap().on("a").is_err());
+        assert!(parse("status.state=Failed").unwrap().on("a").is_err());
+    }
+
+    #[test]
+    fn the_canonical_form_is_sorted_and_escaped() {
+        let canonical = |text| parse(text).unwrap().to_string();
+        assert_eq!(
+            canonical(r"status.state==a\,b,,metadata.name!=c\\"),
+            r"metadata.name!=c\\,status.state=a\,b"
+        );
+        assert_eq!(parse("status.state!=a").unwrap().requirements()[0].operator, "NotIn");
+    }
+
+    proptest! {
+        #[test]
+        fn a_selector_is_read_back_as_it_was_written(value in "\\PC{0,12}|[\\\\,=a]{0,12}", equal: bool) {
+            let selector = FieldSelector { terms: vec![Term { field: Field::Own(2, "status.state"), equal, value }] };
+            prop_assert_eq!(parse(&selector.to_string()).unwrap(), selector);
+        }
+
+        #[test]
+        fn any_text_is_answered(text in "\\PC{0,30}|(metadata\\.name[=!,\\\\a]{1,5}){0,3}") {
+            if let Ok(selector) = parse(&text) {
+                prop_assert_eq!(parse(&selector.to_string()).unwrap(), selector);
+            }
+        }
+    }
+}
