@@ -25,6 +25,9 @@ const ETCD: &str = "go.etcd.io/etcd/server/v3";
 const API_SERVER_FILE: &str = "kube-apiserver";
 const ETCD_FILE: &str = "etcd";
 
+/// A folder that a build runs in.
+const WORK_PREFIX: &str = "build-";
+
 /// The lines of a failed build worth showing.
 const ERROR_LINES: usize = 15;
 
@@ -158,8 +161,9 @@ async fn cached(folder: &Path) -> Result<Assets, Unavailable> {
         return Ok(assets);
     }
 
+    remove_abandoned(folder);
     // Beside the results, so that renaming stays within one file system; removed however the build ends.
-    let work = tempfile::Builder::new().prefix("build-").tempdir_in(folder).map_err(cache_error)?;
+    let work = tempfile::Builder::new().prefix(WORK_PREFIX).tempdir_in(folder).map_err(cache_error)?;
     std::fs::write(work.path().join("go.mod"), GO_MOD).map_err(cache_error)?;
     std::fs::write(work.path().join("go.sum"), GO_SUM).map_err(cache_error)?;
     for (file, package, version) in [
@@ -174,6 +178,16 @@ async fn cached(folder: &Path) -> Result<Assets, Unavailable> {
         std::fs::rename(work.path().join(file), folder.join(file)).map_err(cache_error)?;
     }
     in_folder(folder).map_err(|path| Unavailable::Cache { path, source: io::ErrorKind::NotFound.into() })
+}
+
+/// What a builder that was killed has left behind; called under the lock, so nobody is using it. Best effort: what
+/// cannot be removed is only in the way of disk space.
+fn remove_abandoned(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(WORK_PREFIX) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// Held until it is dropped, or its process ends.

@@ -93,7 +93,7 @@ impl Gatehouse {
         ensure!(self.process.is_none(), "{} runs already", self.name);
         let client = kubeconfig::client(&self.probe).await?;
         let process = self.process.insert(self.scratch.spawn(&self.name, &self.program)?);
-        wait_until_ready(process, &client, READY_TIMEOUT).await
+        progress::during("starting Gatehouse", wait_until_ready(process, &client, READY_TIMEOUT)).await
     }
 
     /// Ends it in good order.

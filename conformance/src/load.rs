@@ -5,7 +5,7 @@
 //! defines is made.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,7 +23,7 @@ const FIELD_MANAGER: &str = "gatehouse-conformance";
 /// Requests in flight: enough to keep a small control plane busy.
 const PARALLEL: usize = 16;
 
-/// A definition is served a moment after it is accepted.
+/// A definition that was just accepted is served a moment later.
 const DEFINITION_ATTEMPTS: u32 = 100;
 const DEFINITION_PAUSE: Duration = Duration::from_millis(100);
 
@@ -124,8 +124,10 @@ pub async fn apply(client: &kube::Client, manifests: Vec<Manifest>) -> anyhow::R
         .partition(|manifest| manifest.kind() == "Namespace" && manifest.text("/apiVersion") == "v1");
     namespaces.extend(missing_namespaces(&namespaces, &objects));
 
+    let awaited: HashSet<_> =
+        definitions.iter().map(|manifest| manifest.text("/spec/group").to_owned()).collect();
     for stage in [definitions, namespaces, objects] {
-        apply_all(client, stage).await?;
+        apply_all(client, stage, &awaited).await?;
     }
     Ok(())
 }
@@ -146,14 +148,18 @@ fn missing_namespaces(defined: &[Manifest], objects: &[Manifest]) -> Vec<Manifes
         .collect()
 }
 
-/// Resolves each kind once, then applies side by side.
-async fn apply_all(client: &kube::Client, manifests: Vec<Manifest>) -> anyhow::Result<()> {
+/// Resolves each kind once, then applies side by side. Kinds of the `awaited` groups are given time to appear.
+async fn apply_all(
+    client: &kube::Client,
+    manifests: Vec<Manifest>,
+    awaited: &HashSet<String>,
+) -> anyhow::Result<()> {
     let mut failures = Vec::new();
     let mut resources: HashMap<(String, String), Option<Resource>> = HashMap::new();
     for manifest in &manifests {
         if let Entry::Vacant(unknown) = resources.entry(manifest.type_key()) {
             let (api_version, kind) = unknown.key();
-            let resource = Resource::resolve(client, api_version, kind).await;
+            let resource = Resource::resolve(client, api_version, kind, awaited).await;
             let resource =
                 resource.map_err(|error| failures.push(format!("{}: {error:#}", manifest.describe())));
             unknown.insert(resource.ok());
@@ -188,18 +194,26 @@ struct Resource {
 }
 
 impl Resource {
-    async fn resolve(client: &kube::Client, api_version: &str, kind: &str) -> anyhow::Result<Self> {
+    async fn resolve(
+        client: &kube::Client,
+        api_version: &str,
+        kind: &str,
+        awaited: &HashSet<String>,
+    ) -> anyhow::Result<Self> {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         let gvk = GroupVersionKind::gvk(group, version, kind);
+        let attempts = if awaited.contains(group) { DEFINITION_ATTEMPTS } else { 1 };
         let mut attempt = 1;
         let (api, capabilities) = loop {
             match discovery::pinned_kind(client, &gvk).await {
                 Ok(found) => break found,
-                Err(error) if attempt == DEFINITION_ATTEMPTS => {
-                    return Err(error)
-                        .with_context(|| format!("the cluster does not serve {api_version} {kind}"));
+                Err(kube::Error::Api(_) | kube::Error::Discovery(_)) if attempt == attempts => {
+                    bail!("the cluster does not serve {api_version} {kind}")
                 }
-                Err(_) => tokio::time::sleep(DEFINITION_PAUSE).await,
+                Err(kube::Error::Api(_) | kube::Error::Discovery(_)) => {
+                    tokio::time::sleep(DEFINITION_PAUSE).await;
+                }
+                Err(error) => return Err(error.into()),
             }
             attempt += 1;
         };
@@ -219,7 +233,7 @@ impl Resource {
         let name = manifest.name();
         let mut object = manifest.object.clone();
         let status = if self.has_status { take_status(&mut object) } else { None };
-        api.patch(name, &params, &Patch::Apply(&object)).await?;
+        api.patch(name, &params, &Patch::Apply(&object)).await.map_err(answer)?;
         if let Some(status) = status {
             let patch = json!({
                 "apiVersion": object["apiVersion"],
@@ -227,9 +241,20 @@ impl Resource {
                 "metadata": {"name": name},
                 "status": status,
             });
-            api.patch_status(name, &params, &Patch::Apply(&patch)).await.context("its status")?;
+            api.patch_status(name, &params, &Patch::Apply(&patch))
+                .await
+                .map_err(answer)
+                .context("its status")?;
         }
         Ok(())
+    }
+}
+
+/// An API server's refusal in its own words, without the structure around them.
+fn answer(error: kube::Error) -> anyhow::Error {
+    match error {
+        kube::Error::Api(status) => anyhow!("{}", status.message),
+        error => error.into(),
     }
 }
 

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use gatehouse_conformance::control_plane::{ControlPlane, Options};
-use gatehouse_conformance::supervise::GRACE;
+use gatehouse_conformance::supervise::{GRACE, Program, Scratch};
 use libtest_mimic::Trial;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -17,11 +17,40 @@ use crate::world::{World, eventually};
 
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
     vec![
+        world.trial(
+            "supervision::program_that_ignores_sigterm_is_killed",
+            program_that_ignores_sigterm_is_killed,
+        ),
+        world.trial("supervision::crash_takes_the_whole_group", crash_takes_the_whole_group),
         world.trial("supervision::stop_leaves_nothing_behind", stop_leaves_nothing_behind),
         world.trial("supervision::owner_that_is_killed_leaves_nothing_behind", killed),
         world.trial("supervision::owner_that_is_interrupted_leaves_nothing_behind", interrupted),
         world.trial("supervision::command_gives_its_exit_code", command_gives_its_exit_code),
     ]
+}
+
+async fn program_that_ignores_sigterm_is_killed(_: Arc<ControlPlane>) -> anyhow::Result<()> {
+    let scratch = Scratch::new()?;
+    let program = scratch.spawn("stubborn", &shell("trap '' TERM; echo up; while :; do sleep 1; done"))?;
+    eventually("it is up", Duration::from_secs(5), || program.log_tail(1) == "up").await?;
+    let started = Instant::now();
+    program.stop().await?;
+    ensure!(started.elapsed() >= GRACE, "it had only {:?}", started.elapsed());
+    Ok(())
+}
+
+async fn crash_takes_the_whole_group(_: Arc<ControlPlane>) -> anyhow::Result<()> {
+    let scratch = Scratch::new()?;
+    let program = scratch.spawn("parent", &shell("sleep 1000 & echo $!; wait"))?;
+    eventually("it is up", Duration::from_secs(5), || !program.log_tail(1).is_empty()).await?;
+    let child = Pid::from_raw(program.log_tail(1).parse()?).context("zero is nobody's")?;
+    let status = program.kill().await?;
+    ensure!(status.code() == Some(137), "{status}");
+    eventually("its child is gone", Duration::from_secs(2), || test_kill_process(child).is_err()).await
+}
+
+fn shell(script: &str) -> Program {
+    Program { path: "sh".into(), args: vec!["-c".into(), script.into()], env: Vec::new() }
 }
 
 /// Beside the shared one, which shows that two can run at a time.

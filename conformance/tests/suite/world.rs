@@ -72,11 +72,12 @@ impl World {
 
     /// Stops the control plane.
     pub(crate) fn end(self) {
-        if let Cluster::Up(control_plane) = self.cluster {
-            let control_plane = Arc::into_inner(control_plane).expect("every trial has given its share back");
-            if let Err(error) = self.runtime.block_on(control_plane.stop()) {
-                eprintln!("gatehouse: the control plane did not stop: {error:#}");
-            }
+        let Cluster::Up(control_plane) = self.cluster else { return };
+        // A task that a trial has left running may hold a share. The shims then stop the control plane a moment after
+        // this process has ended.
+        let Some(control_plane) = Arc::into_inner(control_plane) else { return };
+        if let Err(error) = self.runtime.block_on(control_plane.stop()) {
+            eprintln!("gatehouse: the control plane did not stop: {error:#}");
         }
     }
 }
@@ -87,7 +88,8 @@ async fn start() -> anyhow::Result<Cluster> {
         Ok(assets) => assets,
         Err(AssetsError::Unavailable(reason)) if !required => {
             eprintln!("gatehouse: every trial is ignored: {reason}");
-            return Ok(Cluster::Unavailable(reason.to_string()));
+            let reason = reason.to_string();
+            return Ok(Cluster::Unavailable(reason.lines().next().unwrap_or_default().to_owned()));
         }
         Err(error) => return Err(error.into()),
     };
