@@ -42,6 +42,8 @@ pub struct Gatehouse {
 /// What may be different from one replica to another.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
+    /// The executable; found or built where it is not given.
+    pub executable: Option<PathBuf>,
     /// Names its log and files; needed where several replicas run beside one control plane.
     pub name: Option<String>,
     /// Appended to its flags.
@@ -54,7 +56,10 @@ impl Gatehouse {
     /// Builds the executable if need be, starts it and waits until it is ready. Its account needs its rights first:
     /// see [`prepare`].
     pub async fn start(control_plane: &ControlPlane, options: &Options) -> anyhow::Result<Self> {
-        let executable = executable().await?;
+        let executable = match &options.executable {
+            Some(executable) => executable.clone(),
+            None => executable().await?,
+        };
         let name = options.name.clone().unwrap_or_else(|| "gatehouse".to_owned());
         let [port] = free_ports()?;
 

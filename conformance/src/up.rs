@@ -76,19 +76,23 @@ struct Prepared {
 
 async fn prepare(arguments: &Arguments) -> anyhow::Result<Prepared> {
     let manifests = manifests(arguments)?;
+    // Before anything is started: this is what fails while somebody works on it.
+    let executable = if arguments.without_gatehouse { None } else { Some(gatehouse::executable().await?) };
     let options =
         control_plane::Options { api_server_flags: arguments.api_server_flag.clone(), assets: None };
     let control_plane = ControlPlane::start(&options).await?;
     let client = control_plane.client().await?;
     let what = format!("loading {} CRDs and objects", manifests.len());
     during(what, load::apply(&client, manifests)).await?;
-    let gatehouse = if arguments.without_gatehouse {
-        None
-    } else {
-        gatehouse::prepare(&control_plane).await?;
-        let gatehouse = Gatehouse::start(&control_plane, &gatehouse::Options::default()).await?;
-        gatehouse.register(&control_plane).await?;
-        Some(gatehouse)
+    let gatehouse = match executable {
+        None => None,
+        executable => {
+            gatehouse::prepare(&control_plane).await?;
+            let options = gatehouse::Options { executable, ..gatehouse::Options::default() };
+            let gatehouse = Gatehouse::start(&control_plane, &options).await?;
+            gatehouse.register(&control_plane).await?;
+            Some(gatehouse)
+        }
     };
     Ok(Prepared { gatehouse, control_plane })
 }
