@@ -79,7 +79,9 @@ impl Expression {
             ExecutionError::ValuesNotComparable(left, right) => {
                 format!("cannot compare {} with {}", tree::describe(&left), tree::describe(&right))
             }
-            ExecutionError::NoSuchOverload => "an operator or function does not take values of these types".into(),
+            ExecutionError::NoSuchOverload => {
+                "an operator or function does not take values of these types".into()
+            }
             other => other.to_string(),
         })
     }
@@ -150,8 +152,10 @@ fn next_run(schedule: Arc<String>, after: Value) -> Result<Value, ExecutionError
     let after = after.timestamp();
     let next = match schedule.strip_prefix("@every ") {
         Some(every) => {
-            let every: jiff::SignedDuration =
-                every.trim().parse().map_err(|error| fail(format!("{every:?} is not a duration: {error}")))?;
+            let every: jiff::SignedDuration = every
+                .trim()
+                .parse()
+                .map_err(|error| fail(format!("{every:?} is not a duration: {error}")))?;
             after.saturating_add(every.as_secs())
         }
         None => {

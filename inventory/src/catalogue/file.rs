@@ -112,7 +112,8 @@ impl Compiler<'_> {
 
     fn rule(&mut self, field: &str, RuleForm(form): RuleForm) -> Result<Rule, FieldError> {
         let mut form = *form;
-        let since = form.since.take().map(|since| self.lookup(&format!("{field}.since"), since)).transpose()?;
+        let since =
+            form.since.take().map(|since| self.lookup(&format!("{field}.since"), since)).transpose()?;
         let reason = self.text(&format!("{field}.reason"), form.reason.take())?;
         let message = self.text(&format!("{field}.message"), form.message.take())?;
         Ok(Rule { test: self.test(field, form)?, reason, message, since })
@@ -120,10 +121,10 @@ impl Compiler<'_> {
 
     fn test(&mut self, field: &str, form: RuleFields) -> Result<Test, FieldError> {
         let wrong = |message: &str| (field.to_owned(), message.to_owned());
-        let of_path = [form.equals.is_some(), form.one_of.is_some(), form.not_in.is_some(), form.exists.is_some()];
+        let of_path =
+            [form.equals.is_some(), form.one_of.is_some(), form.not_in.is_some(), form.exists.is_some()];
         let of_path = of_path.into_iter().filter(|given| *given).count();
-        let of_condition =
-            form.status.is_some() || form.with_reason.is_some() || form.conditions.is_some();
+        let of_condition = form.status.is_some() || form.with_reason.is_some() || form.conditions.is_some();
         match (form.cel, form.path, form.condition) {
             (Some(cel), None, None) if of_path == 0 && !of_condition => {
                 Ok(Test::Cel(self.expression(field, &cel)?))
@@ -188,8 +189,8 @@ impl Compiler<'_> {
     }
 
     fn expression(&mut self, field: &str, source: &str) -> Result<Expression, FieldError> {
-        let compiled = Expression::compile(source, self.functions)
-            .map_err(|message| (field.to_owned(), message))?;
+        let compiled =
+            Expression::compile(source, self.functions).map_err(|message| (field.to_owned(), message))?;
         self.uses.extend(&compiled.uses);
         self.uses.sort_unstable();
         self.uses.dedup();

@@ -65,7 +65,9 @@ impl Catalogue {
     /// The kinds that come with Gatehouse.
     pub fn builtin() -> Self {
         let mut catalogue = Self { kinds: Vec::new(), functions: expression::Functions::new() };
-        catalogue.add("builtin.yaml", BUILTIN).expect("the built-in catalogue is part of the build and tested");
+        catalogue
+            .add("builtin.yaml", BUILTIN)
+            .expect("the built-in catalogue is part of the build and tested");
         catalogue
     }
 
@@ -138,3 +140,6 @@ impl Kind {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod example_tests;

@@ -26,7 +26,8 @@ impl FieldPath {
         let mut steps = Vec::new();
         let mut rest = text;
         loop {
-            let wrong = |what: &str| format!("{what} at character {} of path {text:?}", text.len() - rest.len() + 1);
+            let wrong =
+                |what: &str| format!("{what} at character {} of path {text:?}", text.len() - rest.len() + 1);
             if let Some(index) = rest.strip_prefix('[') {
                 let (step, tail) = bracketed(index).ok_or_else(|| wrong("expected [*], [0] or [\"key\"]"))?;
                 steps.push(step);
@@ -57,7 +58,9 @@ impl FieldPath {
             found = match step {
                 Step::Field(name) => found.into_iter().filter_map(|value| tree::field(value, name)).collect(),
                 Step::Each => found.into_iter().flat_map(elements).collect(),
-                Step::At(index) => found.into_iter().filter_map(|value| elements(value).get(*index)).collect(),
+                Step::At(index) => {
+                    found.into_iter().filter_map(|value| elements(value).get(*index)).collect()
+                }
             };
         }
         found
@@ -96,9 +99,11 @@ mod tests {
 
     #[test]
     fn a_path_leads_to_every_value_it_matches() {
-        let object = r#"{"metadata": {"labels": {"a.b/c": "d"}}, "status": {"parents": [{"n": 1}, {}, {"n": 3}]}}"#;
+        let object =
+            r#"{"metadata": {"labels": {"a.b/c": "d"}}, "status": {"parents": [{"n": 1}, {}, {"n": 3}]}}"#;
         let object = tree::parse(object).unwrap();
-        let values = |path: &str| FieldPath::parse(path).unwrap().values(&object).into_iter().cloned().collect();
+        let values =
+            |path: &str| FieldPath::parse(path).unwrap().values(&object).into_iter().cloned().collect();
         let found: Vec<Value> = values(r#"metadata.labels["a.b/c"]"#);
         assert_eq!(found, [Value::from("d")]);
         let found: Vec<Value> = values("status.parents[*].n");
@@ -111,7 +116,9 @@ mod tests {
 
     #[test]
     fn a_wrong_path_is_refused_with_the_place() {
-        for (path, place) in [("", 1), (".a", 1), ("a..b", 2), ("a[", 2), ("a[x]", 2), ("a b", 1), ("a[0]b", 5)] {
+        for (path, place) in
+            [("", 1), (".a", 1), ("a..b", 2), ("a[", 2), ("a[x]", 2), ("a b", 1), ("a[0]b", 5)]
+        {
             let error = FieldPath::parse(path).unwrap_err();
             assert!(error.contains(&format!("at character {place} ")), "{path}: {error}");
         }

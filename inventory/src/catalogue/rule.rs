@@ -152,7 +152,11 @@ impl Rules {
         }
         Ok(Draft::new(match tree::field(scope.object, "status") {
             Some(Value::Map(status)) if !status.map.is_empty() => {
-                if self.current.is_empty() { State::Ready } else { State::Progressing }
+                if self.current.is_empty() {
+                    State::Ready
+                } else {
+                    State::Progressing
+                }
             }
             _ => State::Pending,
         }))
@@ -253,7 +257,9 @@ impl Check {
         };
         for value in values {
             // A list of one type is checked when the catalogue is read.
-            if let Some(expected) = among.first().filter(|first| tree::describe(first) != tree::describe(value)) {
+            if let Some(expected) =
+                among.first().filter(|first| tree::describe(first) != tree::describe(value))
+            {
                 let (expected, got) = (tree::describe(expected), tree::describe(value));
                 return Err(format!("{path}: expected {expected}, got {got}"));
             }
@@ -338,9 +344,9 @@ impl Lookup {
             None => Ok(None),
             // Longhorn writes an empty string for never.
             Some(Value::String(text)) if text.is_empty() => Ok(None),
-            Some(Value::String(text)) => {
-                seconds(&text).map(Some).ok_or_else(|| format!("expected an RFC 3339 timestamp, got {text:?}"))
-            }
+            Some(Value::String(text)) => seconds(&text)
+                .map(Some)
+                .ok_or_else(|| format!("expected an RFC 3339 timestamp, got {text:?}")),
             Some(Value::Timestamp(at)) => Ok(Some(at.timestamp())),
             Some(other) => Err(format!("expected a timestamp, got {}", tree::describe(&other))),
         }
@@ -366,11 +372,12 @@ pub(super) fn seconds(text: &str) -> Option<Seconds> {
 
 /// `metadata.generation` and `status.observedGeneration`, where the latter lags.
 fn generation_ahead(object: &Value) -> Result<Option<(i64, i64)>, String> {
-    let number = |part: &str, name: &str| match tree::field(object, part).and_then(|part| tree::field(part, name)) {
-        None => Ok(None),
-        Some(Value::Int(number)) => Ok(Some(*number)),
-        Some(other) => Err(format!("{part}.{name}: expected a number, got {}", tree::describe(other))),
-    };
+    let number =
+        |part: &str, name: &str| match tree::field(object, part).and_then(|part| tree::field(part, name)) {
+            None => Ok(None),
+            Some(Value::Int(number)) => Ok(Some(*number)),
+            Some(other) => Err(format!("{part}.{name}: expected a number, got {}", tree::describe(other))),
+        };
     let generation = number("metadata", "generation")?;
     let observed = number("status", "observedGeneration")?;
     Ok(generation.zip(observed).filter(|(generation, observed)| generation > observed && *observed >= 0))
