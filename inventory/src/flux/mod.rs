@@ -134,7 +134,8 @@ impl Own<'_> {
         if let Some(image) = &spec.image_repository_ref {
             return Some(self.reference(image, "image.toolkit.fluxcd.io", "ImageRepository"));
         }
-        let source = spec.source_ref.as_ref().or(spec.chart_ref.as_ref()).or_else(chart).or_else(generator)?;
+        let source =
+            spec.source_ref.as_ref().or(spec.chart_ref.as_ref()).or_else(chart).or_else(generator)?;
         let group = match source.kind.as_ref().map(Text::as_str) {
             Some("ArtifactGenerator") => "source.extensions.fluxcd.io",
             _ => "source.toolkit.fluxcd.io",

@@ -156,9 +156,10 @@ impl<'a> Facts<'a> {
     /// The verdict of an object that changed since its controller last looked. The CRDs' default
     /// `observedGeneration: -1` says that none ever did, which is Pending's to tell.
     fn generation_ahead(&self) -> Option<Draft<'a>> {
-        let observed = self.observed_generation.filter(|observed| *observed >= 0).or_else(|| {
-            self.condition(condition::READY).and_then(|ready| ready.observed_generation)
-        })?;
+        let observed = self
+            .observed_generation
+            .filter(|observed| *observed >= 0)
+            .or_else(|| self.condition(condition::READY).and_then(|ready| ready.observed_generation))?;
         let generation = self.generation.filter(|generation| *generation > observed)?;
         Some(Draft {
             reason: reason::GENERATION_NOT_OBSERVED.into(),
