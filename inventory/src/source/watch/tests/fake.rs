@@ -173,6 +173,7 @@ pub(super) fn list(items: &[Value], version: &str, more: &str) -> Value {
            "metadata": {"resourceVersion": version, "continue": more}, "items": items})
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "scripts read better without a borrow at every event")]
 pub(super) fn event(what: &str, object: Value) -> Value {
     json!({"type": what, "object": object})
 }
