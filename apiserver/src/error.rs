@@ -17,7 +17,8 @@ pub struct ApiError {
     code: StatusCode,
     reason: &'static str,
     message: String,
-    details: serde_json::Map<String, Value>,
+    /// Boxed, to keep the results that carry an error small.
+    details: Box<serde_json::Map<String, Value>>,
     retry_after: Option<Duration>,
     continue_token: Option<String>,
 }
@@ -61,7 +62,7 @@ impl ApiError {
             code,
             reason,
             message: message.into(),
-            details: serde_json::Map::new(),
+            details: Box::default(),
             retry_after: None,
             continue_token: None,
         }
@@ -250,7 +251,7 @@ impl ApiError {
             "reason": self.reason,
         });
         if !self.details.is_empty() {
-            status["details"] = Value::Object(self.details.clone());
+            status["details"] = Value::Object(self.details.as_ref().clone());
         }
         status["code"] = self.code.as_u16().into();
         status

@@ -52,7 +52,7 @@ impl ContinueToken {
     pub(crate) fn decode(text: &str) -> Result<Self, ApiError> {
         let invalid = |why: &str| ApiError::bad_request(format!("continue key is not valid{why}"));
         let mut base64 = text.replace('-', "+").replace('_', "/");
-        while base64.len() % 4 != 0 {
+        while !base64.len().is_multiple_of(4) {
             base64.push('=');
         }
         let ByteString(json) = serde_json::from_value(base64.into()).map_err(|_| invalid(""))?;

@@ -138,7 +138,7 @@ fn a_watch_starts_with_what_there_is_unless_a_version_is_named() {
 #[test]
 fn a_timeout_is_bounded() {
     assert_eq!(parse("timeoutSeconds=-5").timeout, Some(Duration::ZERO));
-    assert_eq!(parse("timeoutSeconds=9223372036854775807").timeout, Some(Duration::from_secs(86_400)));
+    assert_eq!(parse("timeoutSeconds=9223372036854775807").timeout, Some(Duration::from_hours(24)));
 }
 
 proptest! {
