@@ -3,6 +3,7 @@
 pub mod authn;
 pub mod authz;
 pub mod body;
+pub(crate) mod discovery;
 pub mod error;
 pub mod metrics;
 pub(crate) mod negotiate;

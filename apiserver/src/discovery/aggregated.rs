@@ -1,0 +1,68 @@
+//! Everything in one document, of `apidiscovery.k8s.io`.
+
+use gatehouse_apiservice::{
+    Resource,
+    view::{CATEGORY, GROUP, RESOURCES, VERSION},
+};
+use serde_json::{Value, json};
+
+use super::VERBS;
+
+/// Group and version of the document itself; the two that exist have the same fields.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Format {
+    V2,
+    V2Beta1,
+}
+
+impl Format {
+    /// Clients compare it parameter by parameter before they decode.
+    pub(super) const fn content_type(self) -> &'static str {
+        match self {
+            Self::V2 => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+            Self::V2Beta1 => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
+        }
+    }
+
+    const fn api_version(self) -> &'static str {
+        match self {
+            Self::V2 => "apidiscovery.k8s.io/v2",
+            Self::V2Beta1 => "apidiscovery.k8s.io/v2beta1",
+        }
+    }
+}
+
+/// `/api`: there is no core group here.
+pub(super) fn core(format: Format) -> Value {
+    list(format, json!([]))
+}
+
+/// `/apis`
+pub(super) fn groups(format: Format) -> Value {
+    let version = json!({ "version": VERSION, "resources": RESOURCES.map(resource), "freshness": "Current" });
+    list(format, json!([{ "metadata": { "name": GROUP }, "versions": [version] }]))
+}
+
+// By value: `json!` borrows what it is given, and a temporary is all there is.
+#[expect(clippy::needless_pass_by_value)]
+fn list(format: Format, items: Value) -> Value {
+    json!({
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": format.api_version(),
+        "metadata": {},
+        "items": items,
+    })
+}
+
+fn resource(resource: &Resource) -> Value {
+    json!({
+        "resource": resource.plural,
+        // Never null: clients before 0.26.4 panic on it (kubernetes#118361).
+        "responseKind": { "group": GROUP, "version": VERSION, "kind": resource.kind },
+        "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": resource.singular,
+        "verbs": VERBS,
+        "shortNames": resource.short_names,
+        "categories": [CATEGORY],
+    })
+}

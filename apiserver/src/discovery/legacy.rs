@@ -1,0 +1,55 @@
+//! Discovery one document at a time, of `meta/v1`: for old clients, and the aggregator's availability checks.
+
+use gatehouse_apiservice::{
+    Resource,
+    view::{API_VERSION, CATEGORY, GROUP, RESOURCES, VERSION},
+};
+use serde_json::{Value, json};
+
+use super::VERBS;
+
+/// `/api`: there is no core group here.
+pub(super) fn core_versions() -> Value {
+    json!({ "kind": "APIVersions", "apiVersion": "v1", "versions": [], "serverAddressByClientCIDRs": [] })
+}
+
+/// `/apis`
+pub(super) fn groups() -> Value {
+    json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": [group_fields()] })
+}
+
+/// `/apis/GROUP`
+pub(super) fn group() -> Value {
+    let mut group = json!({ "kind": "APIGroup", "apiVersion": "v1" });
+    if let (Value::Object(group), Value::Object(fields)) = (&mut group, group_fields()) {
+        group.extend(fields);
+    }
+    group
+}
+
+/// `/apis/GROUP/VERSION`
+pub(super) fn resources() -> Value {
+    json!({
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": API_VERSION,
+        "resources": RESOURCES.map(resource),
+    })
+}
+
+fn group_fields() -> Value {
+    let version = json!({ "groupVersion": API_VERSION, "version": VERSION });
+    json!({ "name": GROUP, "versions": [version], "preferredVersion": version })
+}
+
+fn resource(resource: &Resource) -> Value {
+    json!({
+        "name": resource.plural,
+        "singularName": resource.singular,
+        "namespaced": resource.namespaced,
+        "kind": resource.kind,
+        "verbs": VERBS,
+        "shortNames": resource.short_names,
+        "categories": [CATEGORY],
+    })
+}

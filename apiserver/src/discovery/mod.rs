@@ -1,0 +1,107 @@
+//! What this server serves, told to clients: legacy and aggregated discovery, and `/version`.
+//!
+//! Input: the contract (`RESOURCES`), nothing else. Invariants: the documents are made once and are the same
+//! before and after anything has synced, because a discovery that fails blocks the deletion of every namespace
+//! of the cluster; and only `get`, `list` and `watch` are advertised, so that the garbage collector, quotas and
+//! the namespace controller leave the read models alone.
+
+mod aggregated;
+mod document;
+mod legacy;
+#[cfg(test)]
+mod tests;
+mod version;
+
+use std::sync::LazyLock;
+
+use gatehouse_apiservice::view::{GROUP, VERSION};
+use http::{HeaderMap, Response};
+
+use self::aggregated::Format;
+pub(crate) use self::document::Document;
+use crate::{ApiError, Body, negotiate};
+
+const VERBS: [&str; 3] = ["get", "list", "watch"];
+
+static DOCUMENTS: LazyLock<Documents> = LazyLock::new(Documents::build);
+
+/// Answers a GET or HEAD for a path of discovery; `None` for any other path.
+pub(crate) fn respond(path: &str, headers: &HeaderMap) -> Option<Result<Response<Body>, ApiError>> {
+    let answer = match Path::parse(path)? {
+        Path::Core => DOCUMENTS.core.choose(headers),
+        Path::Groups => DOCUMENTS.groups.choose(headers),
+        Path::Group => negotiate::json(headers).map(|()| &DOCUMENTS.group),
+        Path::Resources => negotiate::json(headers).map(|()| &DOCUMENTS.resources),
+        Path::Version => negotiate::json(headers).map(|()| &DOCUMENTS.version),
+    };
+    Some(answer.map(|document| document.respond(headers)))
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Path {
+    Core,
+    Groups,
+    Group,
+    Resources,
+    Version,
+}
+
+impl Path {
+    fn parse(path: &str) -> Option<Self> {
+        let path = path.strip_prefix('/')?;
+        let segments: Vec<_> = path.strip_suffix('/').unwrap_or(path).split('/').collect();
+        match segments.as_slice() {
+            ["api"] => Some(Self::Core),
+            ["apis"] => Some(Self::Groups),
+            ["apis", GROUP] => Some(Self::Group),
+            ["apis", GROUP, VERSION] => Some(Self::Resources),
+            ["version"] => Some(Self::Version),
+            _ => None,
+        }
+    }
+}
+
+struct Documents {
+    core: Forms,
+    groups: Forms,
+    group: Document,
+    resources: Document,
+    version: Document,
+}
+
+/// One document in every form a client may ask for.
+struct Forms {
+    legacy: Document,
+    v2: Document,
+    v2beta1: Document,
+}
+
+impl Documents {
+    fn build() -> Self {
+        // Cached by ETag where Kubernetes does that, and nowhere else: clients differ in how they read the rest.
+        let plain = |json| Document::new(negotiate::JSON, "no-cache, private", &json);
+        let aggregated = |format: Format, json| Document::new(format.content_type(), "public", &json);
+        let forms = |legacy, make: fn(Format) -> serde_json::Value| Forms {
+            legacy: plain(legacy),
+            v2: aggregated(Format::V2, make(Format::V2)),
+            v2beta1: aggregated(Format::V2Beta1, make(Format::V2Beta1)),
+        };
+        Self {
+            core: forms(legacy::core_versions(), aggregated::core),
+            groups: forms(legacy::groups(), aggregated::groups),
+            group: plain(legacy::group()),
+            resources: plain(legacy::resources()),
+            version: plain(version::info()),
+        }
+    }
+}
+
+impl Forms {
+    fn choose(&self, headers: &HeaderMap) -> Result<&Document, ApiError> {
+        Ok(match negotiate::discovery(headers)? {
+            negotiate::Discovery::Legacy => &self.legacy,
+            negotiate::Discovery::V2 => &self.v2,
+            negotiate::Discovery::V2Beta1 => &self.v2beta1,
+        })
+    }
+}
