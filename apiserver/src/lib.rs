@@ -7,6 +7,7 @@ pub(crate) mod discovery;
 pub mod error;
 pub mod metrics;
 pub(crate) mod negotiate;
+pub(crate) mod openapi;
 pub(crate) mod options;
 pub mod request_info;
 pub(crate) mod selector;

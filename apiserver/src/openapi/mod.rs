@@ -1,0 +1,103 @@
+//! The API's own documentation: OpenAPI 3 by group, and the one Swagger 2 document.
+//!
+//! Input: the contract, nothing else. Invariants: the documents are made once and are there before anything has
+//! synced; a URL with a hash always has the content of that hash, so that clients keep it for as long as they
+//! like.
+
+mod parameters;
+mod paths;
+mod schemas;
+#[cfg(test)]
+mod tests;
+mod v2;
+mod v3;
+
+use std::sync::LazyLock;
+
+use gatehouse_apiservice::view::API_VERSION;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::{ApiError, Body, body::full, discovery::Document, negotiate};
+
+/// What `Expires` promises at most (RFC 2616, 14.21), and what Kubernetes promises.
+const A_YEAR: SignedDuration = SignedDuration::from_hours(365 * 24);
+
+static DOCUMENTS: LazyLock<Documents> = LazyLock::new(Documents::build);
+
+/// Answers a GET or HEAD for a path of OpenAPI; `None` for any other path. `query` is without its question mark.
+pub(crate) fn respond(
+    path: &str,
+    query: &str,
+    headers: &HeaderMap,
+) -> Option<Result<Response<Body>, ApiError>> {
+    let path = path.strip_prefix("/openapi/")?;
+    let answer = match path.strip_suffix('/').unwrap_or(path) {
+        "v2" => negotiate::json(headers).map(|()| DOCUMENTS.v2.respond(headers)),
+        "v3" => negotiate::json(headers).map(|()| DOCUMENTS.root.respond(headers)),
+        group if group.strip_prefix("v3/apis/") == Some(API_VERSION) => {
+            negotiate::json(headers).map(|()| DOCUMENTS.group(query, headers))
+        }
+        _ => return None,
+    };
+    Some(answer)
+}
+
+struct Documents {
+    v2: Document,
+    root: Document,
+    group: Document,
+}
+
+impl Documents {
+    fn build() -> Self {
+        let document = |json| Document::new(negotiate::JSON, "no-cache, private", &json);
+        let group = document(v3::document());
+        let root = json!({
+            "paths": { format!("apis/{API_VERSION}"): { "serverRelativeURL": url_of(&group) } },
+        });
+        Self { v2: document(v2::document()), root: document(root), group }
+    }
+
+    /// The group's document, for a year if the URL names its hash; for another hash, the way to the right URL.
+    fn group(&self, query: &str, headers: &HeaderMap) -> Response<Body> {
+        let asked = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "hash");
+        match asked.map(|(_, hash)| hash).filter(|hash| !hash.is_empty()) {
+            None => self.group.respond(headers),
+            Some(hash) if hash == self.group.hash() => {
+                let mut response = self.group.respond(headers);
+                let caching = response.headers_mut();
+                caching.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+                if let Ok(expires) = Timestamp::now().checked_add(A_YEAR)
+                    && let Ok(expires) =
+                        HeaderValue::from_str(&expires.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
+                {
+                    caching.insert(header::EXPIRES, expires);
+                }
+                response
+            }
+            Some(_) => {
+                let mut response = Response::new(full(""));
+                *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+                let location =
+                    HeaderValue::from_str(&url_of(&self.group)).expect("paths and hashes are ASCII");
+                response.headers_mut().insert(header::LOCATION, location);
+                response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+                response
+            }
+        }
+    }
+}
+
+fn url_of(group: &Document) -> String {
+    format!("/openapi/v3/apis/{API_VERSION}?hash={}", group.hash())
+}
+
+fn info() -> Value {
+    json!({
+        "title": "Gatehouse",
+        "description": "Read models of Flux and of a cluster's health.",
+        "version": concat!("v", env!("CARGO_PKG_VERSION")),
+    })
+}

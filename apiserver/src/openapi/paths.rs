@@ -1,0 +1,99 @@
+//! The operations: one list for each scope, and one get, for each resource.
+
+use gatehouse_apiservice::{
+    Resource,
+    view::{API_VERSION, RESOURCES},
+};
+
+use super::{
+    parameters::{self, Parameter},
+    schemas,
+};
+
+/// The group and version as operation ids name them.
+const ID: &str = "ViewGatehouseDevV1alpha1";
+/// What groups the operations in generated documentation.
+pub(super) const TAG: &str = "viewGatehouseDev_v1alpha1";
+
+/// A path with the one operation it has, GET.
+pub(super) struct Operation {
+    pub(super) path: String,
+    pub(super) id: String,
+    pub(super) description: String,
+    /// `x-kubernetes-action` and the kind acted on, unless it is about discovery.
+    pub(super) action: Option<(&'static str, &'static str)>,
+    pub(super) path_parameters: Vec<Parameter>,
+    pub(super) query_parameters: &'static [Parameter],
+    /// Name of the schema of the answer.
+    pub(super) answer: String,
+    pub(super) content_types: &'static [&'static str],
+}
+
+/// Every operation of the group, ordered by path.
+pub(super) fn all() -> Vec<Operation> {
+    let mut operations = vec![resources()];
+    for resource in RESOURCES {
+        operations.push(list(resource, false));
+        if resource.namespaced {
+            operations.push(list(resource, true));
+        }
+        operations.push(get(resource));
+    }
+    operations.sort_by(|a, b| a.path.cmp(&b.path));
+    operations
+}
+
+fn resources() -> Operation {
+    Operation {
+        path: format!("/apis/{API_VERSION}/"),
+        id: format!("get{ID}APIResources"),
+        description: "get available resources".into(),
+        action: None,
+        path_parameters: Vec::new(),
+        query_parameters: &[],
+        answer: schemas::meta_name_of("APIResourceList"),
+        content_types: &["application/json"],
+    }
+}
+
+fn list(resource: &Resource, in_namespace: bool) -> Operation {
+    let Resource { plural, kind, .. } = resource;
+    let (path, id) = match (resource.namespaced, in_namespace) {
+        (true, true) => (namespaced(plural), format!("list{ID}Namespaced{kind}")),
+        (true, false) => (format!("/apis/{API_VERSION}/{plural}"), format!("list{ID}{kind}ForAllNamespaces")),
+        (false, _) => (format!("/apis/{API_VERSION}/{plural}"), format!("list{ID}{kind}")),
+    };
+    Operation {
+        path,
+        id,
+        description: format!("list or watch objects of kind {kind}"),
+        action: Some(("list", kind)),
+        path_parameters: in_namespace.then_some(parameters::NAMESPACE).into_iter().collect(),
+        query_parameters: &parameters::LIST,
+        answer: schemas::name_of(&schemas::list_kind(resource)),
+        content_types: &["application/json", "application/json;stream=watch"],
+    }
+}
+
+fn get(resource: &Resource) -> Operation {
+    let Resource { plural, kind, .. } = resource;
+    let (collection, scope, path_parameters) = if resource.namespaced {
+        (namespaced(plural), "Namespaced", vec![parameters::NAME, parameters::NAMESPACE])
+    } else {
+        (format!("/apis/{API_VERSION}/{plural}"), "", vec![parameters::NAME])
+    };
+    Operation {
+        path: format!("{collection}/{{name}}"),
+        id: format!("read{ID}{scope}{kind}"),
+        description: format!("read the specified {kind}"),
+        action: Some(("get", kind)),
+        path_parameters,
+        query_parameters: &parameters::GET,
+        answer: schemas::name_of(kind),
+        content_types: &["application/json"],
+    }
+}
+
+fn namespaced(plural: &str) -> String {
+    format!("/apis/{API_VERSION}/namespaces/{{namespace}}/{plural}")
+}

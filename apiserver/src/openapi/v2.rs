@@ -1,0 +1,87 @@
+//! Swagger 2.0: the same, for the aggregator's merged document and for clients that read nothing newer.
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    info,
+    parameters::Parameter,
+    paths::{self, Operation, TAG},
+    schemas::{self, COMPONENTS},
+};
+
+const DEFINITIONS: &str = "#/definitions/";
+
+/// The whole document.
+pub(super) fn document() -> Value {
+    let paths: Map<_, _> =
+        paths::all().into_iter().map(|operation| (operation.path.clone(), item(&operation))).collect();
+    let mut definitions = schemas::all();
+    definitions.values_mut().for_each(downgrade);
+    json!({ "swagger": "2.0", "info": info(), "paths": paths, "definitions": definitions })
+}
+
+/// A schema of OpenAPI 3 as one of Swagger 2, all the way down.
+fn downgrade(schema: &mut Value) {
+    match schema {
+        Value::Array(values) => values.iter_mut().for_each(downgrade),
+        Value::Object(fields) => {
+            fields.values_mut().for_each(downgrade);
+            // Kubernetes' Swagger has descriptions beside references, and its clients read them.
+            if let Some([Value::Object(only)]) =
+                fields.get("allOf").and_then(Value::as_array).map(Vec::as_slice)
+                && let Some(reference) = only.get("$ref").cloned()
+            {
+                fields.remove("allOf");
+                fields.remove("default");
+                fields.insert("$ref".into(), reference);
+            }
+            if let Some(Value::String(target)) = fields.get_mut("$ref")
+                && let Some(name) = target.strip_prefix(COMPONENTS)
+            {
+                *target = format!("{DEFINITIONS}{name}");
+            }
+        }
+        _ => {}
+    }
+}
+
+fn item(operation: &Operation) -> Value {
+    let mut get = json!({
+        "description": operation.description,
+        "operationId": operation.id,
+        "tags": [TAG],
+        "schemes": ["https"],
+        "consumes": ["*/*"],
+        "produces": operation.content_types,
+        "responses": {
+            "200": { "description": "OK", "schema": { "$ref": format!("{DEFINITIONS}{}", operation.answer) } },
+            "401": { "description": "Unauthorized" },
+        },
+    });
+    if !operation.query_parameters.is_empty() {
+        get["parameters"] = operation.query_parameters.iter().map(parameter).collect();
+    }
+    if let Some((action, kind)) = operation.action {
+        get["x-kubernetes-action"] = action.into();
+        get["x-kubernetes-group-version-kind"] = schemas::group_version_kind(kind);
+    }
+    let mut item = json!({ "get": get });
+    if !operation.path_parameters.is_empty() {
+        item["parameters"] = operation.path_parameters.iter().map(parameter).collect();
+    }
+    item
+}
+
+fn parameter(parameter: &Parameter) -> Value {
+    let mut described = json!({
+        "name": parameter.name,
+        "in": if parameter.in_path { "path" } else { "query" },
+        "description": parameter.description,
+        "type": parameter.kind,
+        "uniqueItems": true,
+    });
+    if parameter.in_path {
+        described["required"] = true.into();
+    }
+    described
+}

@@ -1,0 +1,65 @@
+//! OpenAPI 3.0: the document of the one group and version.
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    info,
+    parameters::Parameter,
+    paths::{self, Operation, TAG},
+    schemas::{self, COMPONENTS},
+};
+
+/// The whole document.
+pub(super) fn document() -> Value {
+    let paths: Map<_, _> =
+        paths::all().into_iter().map(|operation| (operation.path.clone(), item(&operation))).collect();
+    json!({
+        "openapi": "3.0.0",
+        "info": info(),
+        "paths": paths,
+        "components": { "schemas": schemas::all() },
+    })
+}
+
+fn item(operation: &Operation) -> Value {
+    let schema = json!({ "$ref": format!("{COMPONENTS}{}", operation.answer) });
+    let content: Map<_, _> = operation
+        .content_types
+        .iter()
+        .map(|kind| ((*kind).to_owned(), json!({ "schema": schema })))
+        .collect();
+    let mut get = json!({
+        "description": operation.description,
+        "operationId": operation.id,
+        "tags": [TAG],
+        "responses": {
+            "200": { "description": "OK", "content": content },
+            "401": { "description": "Unauthorized" },
+        },
+    });
+    if !operation.query_parameters.is_empty() {
+        get["parameters"] = operation.query_parameters.iter().map(parameter).collect();
+    }
+    if let Some((action, kind)) = operation.action {
+        get["x-kubernetes-action"] = action.into();
+        get["x-kubernetes-group-version-kind"] = schemas::group_version_kind(kind);
+    }
+    let mut item = json!({ "get": get });
+    if !operation.path_parameters.is_empty() {
+        item["parameters"] = operation.path_parameters.iter().map(parameter).collect();
+    }
+    item
+}
+
+fn parameter(parameter: &Parameter) -> Value {
+    let mut described = json!({
+        "name": parameter.name,
+        "in": if parameter.in_path { "path" } else { "query" },
+        "description": parameter.description,
+        "schema": { "type": parameter.kind, "uniqueItems": true },
+    });
+    if parameter.in_path {
+        described["required"] = true.into();
+    }
+    described
+}
