@@ -18,7 +18,7 @@ pub(crate) struct Draft<'a> {
 /// Kubernetes' own limit for a condition's reason; what does not come from a condition may be longer.
 const REASON_BYTES: usize = 256;
 
-impl<'a> Draft<'a> {
+impl Draft<'_> {
     /// `state`, for no reason given.
     pub(crate) fn new(state: State) -> Self {
         Self {

@@ -144,31 +144,26 @@ fn timestamp(at: Seconds) -> Value {
 }
 
 /// `nextRun(schedule, after)`: cron with five fields, `@daily` and the like, or `@every 6h`, in UTC.
+#[allow(clippy::needless_pass_by_value, reason = "the evaluator hands arguments over by value")]
 fn next_run(schedule: Arc<String>, after: Value) -> Result<Value, ExecutionError> {
-    let fail = |message: String| ExecutionError::function_error("nextRun", message);
-    let Value::Timestamp(after) = after else {
-        return Err(fail(format!("expected a timestamp, got {}", tree::describe(&after))));
+    let next = match &after {
+        Value::Timestamp(after) => due_after(&schedule, after.timestamp()),
+        other => Err(format!("expected a timestamp, got {}", tree::describe(other))),
     };
-    let after = after.timestamp();
-    let next = match schedule.strip_prefix("@every ") {
-        Some(every) => {
-            let every: jiff::SignedDuration = every
-                .trim()
-                .parse()
-                .map_err(|error| fail(format!("{every:?} is not a duration: {error}")))?;
-            after.saturating_add(every.as_secs())
-        }
-        None => {
-            let cron: croner::Cron =
-                schedule.parse().map_err(|error| fail(format!("{schedule:?} is not a schedule: {error}")))?;
-            let Value::Timestamp(utc) = timestamp(after) else {
-                return Err(fail("the timestamp is out of range".into()));
-            };
-            let next = cron.find_next_occurrence(&utc, false).map_err(|error| fail(error.to_string()))?;
-            next.timestamp()
-        }
-    };
-    Ok(timestamp(next))
+    next.map(timestamp).map_err(|message| ExecutionError::function_error("nextRun", message))
+}
+
+fn due_after(schedule: &str, after: Seconds) -> Result<Seconds, String> {
+    if let Some(every) = schedule.strip_prefix("@every ") {
+        let every: jiff::SignedDuration =
+            every.trim().parse().map_err(|error| format!("{every:?} is not a duration: {error}"))?;
+        return Ok(after.saturating_add(every.as_secs()));
+    }
+    let cron: croner::Cron =
+        schedule.parse().map_err(|error| format!("{schedule:?} is not a schedule: {error}"))?;
+    let Value::Timestamp(utc) = timestamp(after) else { return Err("the timestamp is out of range".into()) };
+    let next = cron.find_next_occurrence(&utc, false).map_err(|error| error.to_string())?;
+    Ok(next.timestamp())
 }
 
 /// Walks an expression, with the names its comprehensions bind.

@@ -4,7 +4,7 @@ use kube_cel::cel::Value;
 
 use super::{Catalogue, Draft, Judge, Kind, KindId, Undecodable, expression::Scope, rule, rule::Rules, tree};
 use crate::{
-    Detail, FluxDetail, Interner, ObjectKey, Record, Seconds, State,
+    Detail, Interner, ObjectKey, Record, Seconds, State,
     flux::{self, Named, Text},
 };
 
@@ -68,7 +68,7 @@ impl Catalogue {
             created: 0,
             layer: kind.layer,
             verdict: Draft::unknown(UNDECODABLE, error).finish(interner),
-            detail: Detail::Flux(Box::new(FluxDetail::default())),
+            detail: Detail::Flux(Box::default()),
         })
     }
 

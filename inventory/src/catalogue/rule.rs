@@ -121,7 +121,11 @@ impl Rules {
 
     /// Judges an object that is not being deleted.
     pub(super) fn judge<'a>(&self, scope: &Scope<'a>, interner: &Interner) -> Result<Draft<'a>, RuleError> {
-        let mut draft = self.state(scope)?;
+        let mut draft = match self.state(scope) {
+            // Expressions written for a status need not be ready for none.
+            Err(_) if !has_status(scope.object) => Draft::new(State::Pending),
+            state => state?,
+        };
         self.apply_deadlines(scope, interner, &mut draft)?;
         Ok(draft)
     }
@@ -251,7 +255,7 @@ impl Check {
     fn matches<'a>(&self, path: &FieldPath, object: &'a Value) -> Result<Option<Found<'a>>, String> {
         let values = path.values(object);
         let (among, wanted) = match self {
-            Check::Exists(wanted) => return Ok((!values.is_empty() == *wanted).then(Found::default)),
+            Check::Exists(wanted) => return Ok((values.is_empty() != *wanted).then(Found::default)),
             Check::In(among) => (among, true),
             Check::NotIn(among) => (among, false),
         };
@@ -368,6 +372,11 @@ fn text<'a>(text: Option<&Text>, scope: &Scope<'_>) -> Result<Option<Cow<'a, str
 /// An RFC 3339 instant, to the second.
 pub(super) fn seconds(text: &str) -> Option<Seconds> {
     text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
+}
+
+/// Whether a controller has said anything.
+fn has_status(object: &Value) -> bool {
+    matches!(tree::field(object, "status"), Some(Value::Map(status)) if !status.map.is_empty())
 }
 
 /// `metadata.generation` and `status.observedGeneration`, where the latter lags.

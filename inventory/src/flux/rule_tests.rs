@@ -40,7 +40,8 @@ fn state(facts: &Facts<'_>) -> (State, Option<State>) {
 
 #[test]
 fn each_line_of_the_rule_decides_before_those_below_it() {
-    let stalled = [condition("Stalled", "True", "RetriesExceeded"), condition("Ready", "False", "RetriesExceeded")];
+    let stalled =
+        [condition("Stalled", "True", "RetriesExceeded"), condition("Ready", "False", "RetriesExceeded")];
     let (blocked, failed) = (ready("False", "DependencyNotReady"), ready("False", "BuildFailed"));
     let failing = retrying(ready("False", "BuildFailed"));
     let (unknown, good) = (ready("Unknown", "Progressing"), ready("True", "ReconciliationSucceeded"));
@@ -96,11 +97,9 @@ fn trap_2_a_reconciliation_of_a_healthy_object_hides_no_outcome() {
 
 #[test]
 fn trap_3_a_helm_snapshot_is_no_reconciliation_and_a_rollback_no_success() {
-    for (status, outcome) in [
-        ("deployed", Some(State::Ready)),
-        ("failed", Some(State::Failed)),
-        ("pending-upgrade", None),
-    ] {
+    for (status, outcome) in
+        [("deployed", Some(State::Ready)), ("failed", Some(State::Failed)), ("pending-upgrade", None)]
+    {
         let json = format!(r#"{{"chartVersion": "1.0.0", "status": "{status}"}}"#);
         assert_eq!(snapshot(&json, released), outcome, "{status}");
         assert_eq!(snapshot(&json, reconciled), None, "{status}");
@@ -124,7 +123,8 @@ fn trap_4_a_suspended_object_is_suspended_however_far_its_generation_is_ahead() 
 fn trap_5_an_object_that_fails_and_is_retried_is_not_progressing() {
     let failing = retrying(ready("False", "UpgradeFailed"));
     assert_eq!(state(&facts(&failing)), (State::Failing, None));
-    let exhausted = [condition("Stalled", "True", "RetriesExceeded"), condition("Ready", "False", "UpgradeFailed")];
+    let exhausted =
+        [condition("Stalled", "True", "RetriesExceeded"), condition("Ready", "False", "UpgradeFailed")];
     assert_eq!(state(&facts(&exhausted)), (State::Stalled, None));
 }
 

@@ -37,15 +37,51 @@ fn own(spec: &Value) -> Value {
 #[test]
 fn references_get_the_group_and_namespace_that_they_leave_out() {
     for (kind, spec, expected) in [
-        ("Kustomization", json!({"sourceRef": {"kind": "GitRepository", "name": "x"}}), "gitrepositories.source.toolkit.fluxcd.io ns/x"),
-        ("Kustomization", json!({"sourceRef": {"kind": "Bucket", "name": "x", "namespace": "y"}}), "buckets.source.toolkit.fluxcd.io y/x"),
-        ("HelmRelease", json!({"chart": {"spec": {"chart": "c", "sourceRef": {"kind": "HelmRepository", "name": "x"}}}}), "helmrepositories.source.toolkit.fluxcd.io ns/x"),
-        ("HelmRelease", json!({"chartRef": {"kind": "OCIRepository", "name": "x", "namespace": "y"}}), "ocirepositories.source.toolkit.fluxcd.io y/x"),
-        ("HelmChart", json!({"chart": "c", "sourceRef": {"kind": "GitRepository", "name": "x"}}), "gitrepositories.source.toolkit.fluxcd.io ns/x"),
-        ("ExternalArtifact", json!({"sourceRef": {"apiVersion": "source.extensions.fluxcd.io/v1beta1", "kind": "ArtifactGenerator", "name": "x"}}), "artifactgenerators.source.extensions.fluxcd.io ns/x"),
-        ("ArtifactGenerator", json!({"sources": [{"alias": "m", "kind": "OCIRepository", "name": "x"}, {"alias": "n", "kind": "Bucket", "name": "z"}]}), "ocirepositories.source.toolkit.fluxcd.io ns/x"),
-        ("ImagePolicy", json!({"imageRepositoryRef": {"name": "x"}}), "imagerepositories.image.toolkit.fluxcd.io ns/x"),
-        ("Kustomization", json!({"sourceRef": {"apiVersion": "example.com/v1", "kind": "Folder", "name": "x"}}), "? example.com/v1 Folder /x"),
+        (
+            "Kustomization",
+            json!({"sourceRef": {"kind": "GitRepository", "name": "x"}}),
+            "gitrepositories.source.toolkit.fluxcd.io ns/x",
+        ),
+        (
+            "Kustomization",
+            json!({"sourceRef": {"kind": "Bucket", "name": "x", "namespace": "y"}}),
+            "buckets.source.toolkit.fluxcd.io y/x",
+        ),
+        (
+            "HelmRelease",
+            json!({"chart": {"spec": {"chart": "c", "sourceRef": {"kind": "HelmRepository", "name": "x"}}}}),
+            "helmrepositories.source.toolkit.fluxcd.io ns/x",
+        ),
+        (
+            "HelmRelease",
+            json!({"chartRef": {"kind": "OCIRepository", "name": "x", "namespace": "y"}}),
+            "ocirepositories.source.toolkit.fluxcd.io y/x",
+        ),
+        (
+            "HelmChart",
+            json!({"chart": "c", "sourceRef": {"kind": "GitRepository", "name": "x"}}),
+            "gitrepositories.source.toolkit.fluxcd.io ns/x",
+        ),
+        (
+            "ExternalArtifact",
+            json!({"sourceRef": {"apiVersion": "source.extensions.fluxcd.io/v1beta1", "kind": "ArtifactGenerator", "name": "x"}}),
+            "artifactgenerators.source.extensions.fluxcd.io ns/x",
+        ),
+        (
+            "ArtifactGenerator",
+            json!({"sources": [{"alias": "m", "kind": "OCIRepository", "name": "x"}, {"alias": "n", "kind": "Bucket", "name": "z"}]}),
+            "ocirepositories.source.toolkit.fluxcd.io ns/x",
+        ),
+        (
+            "ImagePolicy",
+            json!({"imageRepositoryRef": {"name": "x"}}),
+            "imagerepositories.image.toolkit.fluxcd.io ns/x",
+        ),
+        (
+            "Kustomization",
+            json!({"sourceRef": {"apiVersion": "example.com/v1", "kind": "Folder", "name": "x"}}),
+            "? example.com/v1 Folder /x",
+        ),
     ] {
         let source = detail(kind, &own(&spec)).source.unwrap();
         assert_eq!(shown(&source), expected, "{kind} {spec}");
@@ -56,7 +92,10 @@ fn references_get_the_group_and_namespace_that_they_leave_out() {
 fn dependencies_are_of_the_same_kind_unless_they_say_otherwise() {
     let spec = json!({"dependsOn": [{"name": "b"}, {"name": "c", "namespace": "other"}]});
     let found: Vec<_> = detail("HelmRelease", &own(&spec)).depends_on.iter().map(shown).collect();
-    assert_eq!(found, ["helmreleases.helm.toolkit.fluxcd.io ns/b", "helmreleases.helm.toolkit.fluxcd.io other/c"]);
+    assert_eq!(
+        found,
+        ["helmreleases.helm.toolkit.fluxcd.io ns/b", "helmreleases.helm.toolkit.fluxcd.io other/c"]
+    );
 
     let spec = json!({"dependsOn": [
         {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d", "namespace": "other"},
@@ -66,17 +105,33 @@ fn dependencies_are_of_the_same_kind_unless_they_say_otherwise() {
     let found: Vec<_> = detail("ResourceSet", &own(&spec)).depends_on.iter().map(shown).collect();
     assert_eq!(
         found,
-        ["deployments.apps other/d", "namespaces /n", "? apiextensions.k8s.io/v1 CustomResourceDefinition /crd"]
+        [
+            "deployments.apps other/d",
+            "namespaces /n",
+            "? apiextensions.k8s.io/v1 CustomResourceDefinition /crd"
+        ]
     );
 }
 
 #[test]
 fn a_revision_is_what_was_applied_fetched_or_released() {
     for (kind, status, expected) in [
-        ("Kustomization", json!({"lastAppliedRevision": "main@sha1:1", "lastAttemptedRevision": "main@sha1:2"}), Some("main@sha1:1")),
+        (
+            "Kustomization",
+            json!({"lastAppliedRevision": "main@sha1:1", "lastAttemptedRevision": "main@sha1:2"}),
+            Some("main@sha1:1"),
+        ),
         ("GitRepository", json!({"artifact": {"revision": "main@sha1:1"}}), Some("main@sha1:1")),
-        ("HelmRelease", json!({"history": [{"chartName": "c", "chartVersion": "1.2.3"}, {"chartName": "c", "chartVersion": "1.2.2"}]}), Some("c@1.2.3")),
-        ("ImagePolicy", json!({"latestRef": {"name": "ghcr.io/a/b", "tag": "1.0.0"}}), Some("ghcr.io/a/b:1.0.0")),
+        (
+            "HelmRelease",
+            json!({"history": [{"chartName": "c", "chartVersion": "1.2.3"}, {"chartName": "c", "chartVersion": "1.2.2"}]}),
+            Some("c@1.2.3"),
+        ),
+        (
+            "ImagePolicy",
+            json!({"latestRef": {"name": "ghcr.io/a/b", "tag": "1.0.0"}}),
+            Some("ghcr.io/a/b:1.0.0"),
+        ),
         ("Kustomization", json!({"lastAppliedRevision": ""}), None),
         ("Receiver", json!({"webhookPath": "/hook/secret"}), None),
     ] {
@@ -114,14 +169,29 @@ fn an_object_without_a_status_is_pending_or_ready_where_there_never_is_one() {
 #[test]
 fn a_field_of_the_wrong_type_makes_an_unknown_row_that_names_it() {
     for (object, message) in [
-        (json!({"metadata": {"name": "a"}, "spec": {"suspend": "yes"}}), r#"spec.suspend: invalid type: string "yes", expected a boolean"#),
-        (json!({"metadata": {"name": "a"}, "status": {"conditions": "none"}}), r#"status.conditions: invalid type: string "none", expected a sequence"#),
-        (json!({"metadata": {"name": "a"}, "status": {"conditions": [{"type": "Ready", "status": true}]}}), "status.conditions[0].status: invalid type: boolean `true`, expected a string"),
-        (json!({"metadata": {"name": "a", "creationTimestamp": "soon"}}), r#"metadata.creationTimestamp: invalid value: string "soon", expected an RFC 3339 timestamp"#),
+        (
+            json!({"metadata": {"name": "a"}, "spec": {"suspend": "yes"}}),
+            r#"spec.suspend: invalid type: string "yes", expected a boolean"#,
+        ),
+        (
+            json!({"metadata": {"name": "a"}, "status": {"conditions": "none"}}),
+            r#"status.conditions: invalid type: string "none", expected a sequence"#,
+        ),
+        (
+            json!({"metadata": {"name": "a"}, "status": {"conditions": [{"type": "Ready", "status": true}]}}),
+            "status.conditions[0].status: invalid type: boolean `true`, expected a string",
+        ),
+        (
+            json!({"metadata": {"name": "a", "creationTimestamp": "soon"}}),
+            r#"metadata.creationTimestamp: invalid value: string "soon", expected an RFC 3339 timestamp"#,
+        ),
     ] {
         let record = observe("Kustomization", &object).unwrap();
         let verdict = &record.verdict;
-        assert_eq!((verdict.state, &*verdict.reason, &*verdict.message), (State::Unknown, "Undecodable", message));
+        assert_eq!(
+            (verdict.state, &*verdict.reason, &*verdict.message),
+            (State::Unknown, "Undecodable", message)
+        );
         assert_eq!((&*record.key.namespace, &*record.key.name), ("default", "a"));
         assert!(record.flux().is_some());
     }
