@@ -4,12 +4,23 @@
 //! order. Nothing here knows of HTTP or of the views made from it.
 
 pub mod catalogue;
+mod flux;
+mod graph;
+mod index;
 mod intern;
 mod record;
+mod root_cause;
 pub mod source;
 mod state;
+mod tally;
+#[cfg(test)]
+mod testing;
 
+pub use graph::Place;
+pub use index::{Cluster, Contact, Delta, Inventory, STALE_AFTER};
 pub use intern::{Interner, Str};
 pub use record::{Deadline, Detail, FluxDetail, Layer, ObjectKey, Record, Reference, Seconds, Verdict};
+pub use root_cause::{Root, RootCause};
 pub use source::{ClusterId, Event, Heard, KindStatus, Sink, Source};
 pub use state::{Counts, State};
+pub use tally::Tally;

@@ -3,7 +3,7 @@
 //! A record is made once, by the source that decoded the object, and never changed afterwards. Times are
 //! whole seconds since the Unix epoch, the precision of Kubernetes' `metav1.Time`.
 
-use crate::{Counts, State, Str, catalogue::KindId};
+use crate::{State, Str, catalogue::KindId};
 
 /// Seconds since the Unix epoch (`metav1.Time` has no more precision).
 pub type Seconds = i64;
@@ -54,6 +54,15 @@ pub struct Verdict {
 impl Verdict {
     /// Controllers put whole build logs into messages; this much is kept, cut at a character.
     pub const MESSAGE_BYTES: usize = 512;
+
+    /// The state without regard to an attempt under way, as long as there was one before: kustomize-controller
+    /// goes through Progressing on every reconciliation, whatever comes of it.
+    pub fn outcome(&self) -> State {
+        match self.state {
+            State::Progressing => self.last_outcome.unwrap_or(self.state),
+            state => state,
+        }
+    }
 }
 
 /// A verdict that time alone brings about: a certificate expires, a backup grows too old.
@@ -187,15 +196,6 @@ impl Layer {
 }
 
 impl Record {
-    /// Counts this record in or out of a tally.
-    pub(crate) fn tally(&self, counts: &mut Counts, add: bool) {
-        if add {
-            counts.add(self.verdict.state);
-        } else {
-            counts.remove(self.verdict.state);
-        }
-    }
-
     /// The Flux part, for Flux's kinds.
     pub fn flux(&self) -> Option<&FluxDetail> {
         match &self.detail {

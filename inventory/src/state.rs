@@ -102,6 +102,15 @@ impl Counts {
     }
 }
 
+impl std::iter::Sum for Counts {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::default(), |mut sum, counts| {
+            sum.0.iter_mut().zip(counts.0).for_each(|(sum, count)| *sum += count);
+            sum
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

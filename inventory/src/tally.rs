@@ -1,0 +1,177 @@
+//! Running counts over a set of records, kept change by change and never recounted.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap},
+};
+
+use crate::{Counts, Detail, Layer, ObjectKey, Record, Seconds, State, Str, catalogue::KindId};
+
+/// Counts by kind and state, and the failures in order.
+#[derive(Debug, Default)]
+pub struct Tally {
+    kinds: BTreeMap<KindId, Counts>,
+    failures: BTreeSet<Rank>,
+}
+
+/// Orders failures: the gravest state first, then the longest lasting, then by key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    state: Reverse<State>,
+    /// [`Seconds::MAX`] where nothing tells since when.
+    since: Seconds,
+    key: ObjectKey,
+}
+
+impl Rank {
+    fn of(record: &Record, state: State) -> Option<Self> {
+        state.is_failure().then(|| Self {
+            state: Reverse(state),
+            since: record.verdict.since.unwrap_or(Seconds::MAX),
+            key: record.key.clone(),
+        })
+    }
+}
+
+impl Tally {
+    fn add(&mut self, record: &Record, state: State) {
+        self.kinds.entry(record.key.kind).or_default().add(state);
+        self.failures.extend(Rank::of(record, state));
+    }
+
+    /// Takes out a record that was added with the same state.
+    fn remove(&mut self, record: &Record, state: State) {
+        if let Some(counts) = self.kinds.get_mut(&record.key.kind) {
+            counts.remove(state);
+            if counts.total() == 0 {
+                self.kinds.remove(&record.key.kind);
+            }
+        }
+        if let Some(rank) = Rank::of(record, state) {
+            self.failures.remove(&rank);
+        }
+    }
+
+    /// The kinds that are present, with their counts.
+    pub fn kinds(&self) -> impl Iterator<Item = (KindId, &Counts)> {
+        self.kinds.iter().map(|(kind, counts)| (*kind, counts))
+    }
+
+    /// The counts of one kind.
+    pub fn kind(&self, kind: KindId) -> Counts {
+        self.kinds.get(&kind).copied().unwrap_or_default()
+    }
+
+    /// The counts over all kinds.
+    pub fn counts(&self) -> Counts {
+        self.kinds.values().copied().sum()
+    }
+
+    /// Whether nothing is counted.
+    pub fn is_empty(&self) -> bool {
+        self.kinds.is_empty()
+    }
+
+    /// The failures, the worst first.
+    pub fn failures(&self) -> impl ExactSizeIterator<Item = &ObjectKey> {
+        self.failures.iter().map(|rank| &rank.key)
+    }
+
+    /// The failure that has lasted longest, of those that tell.
+    pub fn oldest_failure(&self) -> Option<&ObjectKey> {
+        // Within a state the oldest comes first, so one look at the head of each is enough.
+        let heads = State::ALL.into_iter().filter(|state| state.is_failure()).filter_map(|state| {
+            let from = self.failures.range(first_of(state)..).next();
+            from.filter(|rank| rank.state.0 == state && rank.since < Seconds::MAX)
+        });
+        heads.min_by_key(|rank| (rank.since, &rank.key)).map(|rank| &rank.key)
+    }
+}
+
+/// The tallies of a cluster.
+#[derive(Debug, Default)]
+pub(crate) struct Tallies {
+    /// Flux objects by namespace, each in the state it is in.
+    pub(crate) namespaces: HashMap<Str, Tally>,
+    /// Every object by the layer it counts towards, each with the outcome of its last attempt: a layer does
+    /// not stop being healthy whenever a controller looks after one of its objects.
+    pub(crate) layers: [Tally; Layer::ALL.len()],
+    /// Nodes by kubelet version.
+    pub(crate) kubelet_versions: BTreeMap<Str, u32>,
+}
+
+impl Tallies {
+    pub(crate) fn add(&mut self, record: &Record, flux: bool) {
+        if flux {
+            let namespace = self.namespaces.entry(record.key.namespace.clone()).or_default();
+            namespace.add(record, record.verdict.state);
+        }
+        if let Some(layer) = record.layer {
+            self.layers[layer as usize].add(record, record.verdict.outcome());
+        }
+        if let Detail::Node { kubelet_version } = &record.detail {
+            *self.kubelet_versions.entry(kubelet_version.clone()).or_default() += 1;
+        }
+    }
+
+    /// Takes out a record that was added as it is now.
+    pub(crate) fn remove(&mut self, record: &Record, flux: bool) {
+        if flux && let Some(namespace) = self.namespaces.get_mut(&record.key.namespace) {
+            namespace.remove(record, record.verdict.state);
+            if namespace.is_empty() {
+                self.namespaces.remove(&record.key.namespace);
+            }
+        }
+        if let Some(layer) = record.layer {
+            self.layers[layer as usize].remove(record, record.verdict.outcome());
+        }
+        if let Detail::Node { kubelet_version } = &record.detail
+            && let Some(nodes) = self.kubelet_versions.get_mut(kubelet_version)
+        {
+            *nodes -= 1;
+            if *nodes == 0 {
+                self.kubelet_versions.remove(kubelet_version);
+            }
+        }
+    }
+}
+
+/// Sorts before every failure in `state`.
+fn first_of(state: State) -> Rank {
+    let key = ObjectKey { kind: KindId(0), namespace: "".into(), name: "".into() };
+    Rank { state: Reverse(state), since: Seconds::MIN, key }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::record;
+
+    #[test]
+    fn failures_come_gravest_first_and_the_oldest_is_found_among_all() {
+        let mut tally = Tally::default();
+        for (name, state, since) in [
+            ("fresh-stall", State::Stalled, 300),
+            ("old-block", State::Blocked, 10),
+            ("older-fail", State::Failed, 100),
+            ("newer-fail", State::Failed, 200),
+            ("fine", State::Ready, 1),
+        ] {
+            tally.add(&record(name).since(since).build(), state);
+        }
+        let names: Vec<_> = tally.failures().map(|key| &*key.name).collect();
+        assert_eq!(names, ["fresh-stall", "older-fail", "newer-fail", "old-block"]);
+        assert_eq!(tally.oldest_failure().map(|key| &*key.name), Some("old-block"));
+        assert_eq!((tally.counts().total(), tally.counts().of(State::Failed)), (5, 2));
+    }
+
+    #[test]
+    fn what_was_added_and_removed_leaves_nothing() {
+        let mut tally = Tally::default();
+        let record = record("a").build();
+        tally.add(&record, State::Failed);
+        tally.remove(&record, State::Failed);
+        assert!(tally.is_empty());
+        assert_eq!((tally.failures().len(), tally.oldest_failure()), (0, None));
+    }
+}
