@@ -245,12 +245,12 @@ mod tests {
 
     use super::*;
 
-    fn parse(method: Method, uri: &str) -> RequestInfo {
-        RequestInfo::parse(&method, &uri.parse().expect("URI")).expect("readable")
+    fn parse(method: &Method, uri: &str) -> RequestInfo {
+        RequestInfo::parse(method, &uri.parse().expect("URI")).expect("readable")
     }
 
     /// `verb group/version resource/subresource namespace name`, a dash for what is not there.
-    fn summary(method: Method, uri: &str) -> String {
+    fn summary(method: &Method, uri: &str) -> String {
         let dash = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
         match parse(method, uri) {
             RequestInfo::NonResource(other) => format!("{} {}", other.verb, other.path),
@@ -306,19 +306,19 @@ mod tests {
             (Method::GET, "/apis/g/v/namespaces/n%2Fthings%2Fa", "get g/v things/- n a"),
             (Method::GET, "/apis/g/v/th%69ngs", "list g/v things/- - -"),
         ] {
-            assert_eq!(summary(method.clone(), uri), expected, "{method} {uri}");
+            assert_eq!(summary(&method, uri), expected, "{method} {uri}");
         }
     }
 
     #[test]
     fn selectors_are_kept_for_lists_and_dropped_behind_the_watch_prefix() {
         let RequestInfo::Resource(list) =
-            parse(Method::GET, "/apis/g/v/things?labelSelector=a%3Db&fieldSelector=")
+            parse(&Method::GET, "/apis/g/v/things?labelSelector=a%3Db&fieldSelector=")
         else {
             panic!("a resource")
         };
         assert_eq!((list.label_selector.as_deref(), list.field_selector), (Some("a=b"), None));
-        let RequestInfo::Resource(watch) = parse(Method::GET, "/apis/g/v/watch/things?labelSelector=a%3Db")
+        let RequestInfo::Resource(watch) = parse(&Method::GET, "/apis/g/v/watch/things?labelSelector=a%3Db")
         else {
             panic!("a resource")
         };
@@ -327,7 +327,7 @@ mod tests {
 
     #[test]
     fn longer_paths_are_marked() {
-        let RequestInfo::Resource(request) = parse(Method::GET, "/apis/g/v/things/a/status/x") else {
+        let RequestInfo::Resource(request) = parse(&Method::GET, "/apis/g/v/things/a/status/x") else {
             panic!("a resource")
         };
         assert!(request.has_extra_segments);

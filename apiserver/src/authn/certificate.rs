@@ -20,7 +20,7 @@ use super::{Unauthenticated, UserInfo};
 
 /// A verdict is formed anew after this long, so that one that depends on a certificate becoming valid is not kept.
 /// Forming one costs a fraction of a millisecond.
-const VERDICT_LIFETIME: Duration = Duration::from_secs(60);
+const VERDICT_LIFETIME: Duration = Duration::from_mins(1);
 
 /// The key under which upstream tells the authoriser and the audit log which credential was used.
 const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";

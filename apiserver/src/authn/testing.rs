@@ -11,7 +11,7 @@ use rustls_pki_types::pem::PemObject;
 use super::{AuthenticationConfig, CaBundle, Peer, RequestHeaderConfig};
 
 pub(crate) const PROXY_NAME: &str = "front-proxy-client";
-pub(crate) const LIFETIME: Duration = Duration::from_secs(3600);
+pub(crate) const LIFETIME: Duration = Duration::from_hours(1);
 
 /// The three kinds of authority that matter: two that are trusted for something, and one that is not.
 pub(crate) struct Authorities {

@@ -160,7 +160,7 @@ mod tests {
         let client = kube::Client::new(service, "default");
         let metrics = Arc::new(Metrics::new(&[]));
         let delegated = DelegatedAuthorizer::new(client, DelegatedAuthorizer::DEADLINE, metrics);
-        (Authorizer::Delegated(delegated), asked)
+        (delegated.into(), asked)
     }
 
     fn jane() -> UserInfo {
@@ -248,7 +248,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silence_ends_at_the_deadline_with_a_refusal() {
         let (authorizer, _) =
-            authorizer(StatusCode::CREATED, json!({"allowed": true}), Duration::from_secs(3600));
+            authorizer(StatusCode::CREATED, json!({"allowed": true}), Duration::from_hours(1));
         let start = Instant::now();
         let error = list(&authorizer, "").await.expect_err("refused");
         assert_eq!(error.code(), StatusCode::INTERNAL_SERVER_ERROR);

@@ -24,7 +24,7 @@ pub struct Attributes<'a> {
 /// Decides who may do what.
 pub enum Authorizer {
     /// The cluster decides, by SubjectAccessReview.
-    Delegated(DelegatedAuthorizer),
+    Delegated(Box<DelegatedAuthorizer>),
     /// Every authenticated user may do everything. For a server whose client CA is its own, as the demo's.
     CertificateHolders,
 }
@@ -56,6 +56,12 @@ impl Authorizer {
             Decision::Allow => Ok(()),
             Decision::Deny { reason } => Err(attributes.forbidden(&reason)),
         }
+    }
+}
+
+impl From<DelegatedAuthorizer> for Authorizer {
+    fn from(delegated: DelegatedAuthorizer) -> Self {
+        Self::Delegated(Box::new(delegated))
     }
 }
 

@@ -271,7 +271,10 @@ mod tests {
             (Method::from_bytes(b"BREW").expect("method"), "/made-up", "other - - - - -"),
         ] {
             let labels = labels(&metrics, &method, uri);
-            let shown: Vec<_> = labels.long_running()[..6].iter().map(|label| if label.is_empty() { "-" } else { label }).collect();
+            let shown: Vec<_> = labels.long_running()[..6]
+                .iter()
+                .map(|label| if label.is_empty() { "-" } else { label })
+                .collect();
             assert_eq!(shown.join(" "), expected, "{uri}");
         }
     }
