@@ -1,11 +1,13 @@
 //! Response bodies: whole, or streamed piece by piece.
 
 use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
-use hyper::body::Frame;
+use hyper::body::{Frame, SizeHint};
 
 /// The body of every response.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -18,4 +20,40 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
 /// A body that is made as the client reads it.
 pub fn streamed(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Body {
     StreamBody::new(chunks.map(|chunk| Ok(Frame::data(chunk)))).boxed_unsync()
+}
+
+/// The same body; `observer` is told of each chunk, and is dropped with the body, sent to its end or not.
+pub(crate) fn observed(body: Body, observer: impl FnMut(&Bytes) + Send + Unpin + 'static) -> Body {
+    Observed { body, observer }.boxed_unsync()
+}
+
+struct Observed<F> {
+    body: Body,
+    observer: F,
+}
+
+impl<F: FnMut(&Bytes) + Unpin> hyper::body::Body for Observed<F> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            (self.observer)(data);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }

@@ -5,12 +5,15 @@ pub mod authz;
 pub mod body;
 pub(crate) mod discovery;
 pub mod error;
+pub mod health;
 pub mod metrics;
 pub(crate) mod negotiate;
 pub(crate) mod openapi;
 pub(crate) mod options;
+pub mod pipeline;
 pub mod request_info;
 pub(crate) mod selector;
+pub mod serve;
 
 pub use body::Body;
 pub use error::ApiError;

@@ -1,0 +1,59 @@
+//! The name of a request, by which its traces in different logs are found.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use rustls::crypto::aws_lc_rs;
+
+pub(super) const HEADER: HeaderName = HeaderName::from_static("audit-id");
+
+/// As upstream's `MaxAuditIDLength`.
+const MAX_LENGTH: usize = 64;
+
+/// The client's own (kube-apiserver sends its one along), or a random one.
+#[derive(Debug, Clone)]
+pub(super) struct AuditId(String);
+
+impl AuditId {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let given = headers.get(HEADER).and_then(|value| value.to_str().ok());
+        // It ends up in logs: printable, and of bounded length.
+        let usable = given.filter(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_graphic()));
+        usable.map_or_else(Self::random, |id| Self(id.chars().take(MAX_LENGTH).collect()))
+    }
+
+    fn random() -> Self {
+        let mut bytes = [0; 16];
+        // Without randomness a request has an ID like others, which is no reason to refuse it.
+        let _ = aws_lc_rs::default_provider().secure_random.fill(&mut bytes);
+        Self(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string())
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<AuditId> for HeaderValue {
+    fn from(id: AuditId) -> Self {
+        Self::try_from(id.0).expect("an audit ID holds printable ASCII only")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(value: &str) -> String {
+        let value = HeaderValue::from_bytes(value.as_bytes()).expect("value");
+        AuditId::of(&[(HEADER, value)].into_iter().collect()).0
+    }
+
+    #[test]
+    fn a_usable_id_is_kept_and_any_other_replaced() {
+        assert_eq!(of("abc-1"), "abc-1");
+        assert_eq!(of(&"x".repeat(100)).len(), MAX_LENGTH);
+        for unusable in ["", "a b", "\u{fc}"] {
+            assert_eq!(of(unusable).len(), 36, "{unusable:?}");
+        }
+        assert_ne!(AuditId::random().0, AuditId::random().0);
+    }
+}

@@ -1,0 +1,218 @@
+//! What every request passes through, in this order: a panic is caught, the request is named (Audit-ID) and read
+//! (RequestInfo), refused while the server drains or is full, its sender found out, allowed, timed, counted and
+//! logged. Then health and metrics are answered here, and everything else by the [`Handler`].
+//!
+//! Invariants: no handler sees a request that was not authenticated and authorised, nor credentials. Bodies are never
+//! read: the API is read-only. Every answer carries its Audit-ID.
+
+mod audit_id;
+mod observe;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use rustls_pki_types::UnixTime;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::authn::{Authenticator, Peer, UserInfo};
+use crate::authz::{Attributes, Authorizer, is_health};
+use crate::body::{Body, full};
+use crate::error::ApiError;
+use crate::health::Health;
+use crate::metrics::{self, Metrics};
+use crate::request_info::RequestInfo;
+use crate::serve::Shutdown;
+use audit_id::AuditId;
+use observe::Observation;
+
+/// A request whose sender is known and allowed to make it.
+#[derive(Debug)]
+pub struct Authorized {
+    /// Method, URL, headers. Identity headers and tokens are taken out.
+    pub parts: Parts,
+    /// What is asked for; the very reading that was authorised.
+    pub info: RequestInfo,
+    /// Who asks.
+    pub user: UserInfo,
+    /// Cancelled when a watch should end.
+    pub stop: CancellationToken,
+}
+
+/// Answers requests for everything but health and metrics.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request. Dropped when the client goes away or the deadline passes.
+    fn serve(&self, request: Authorized) -> impl Future<Output = Result<Response<Body>, ApiError>> + Send;
+}
+
+/// How much is taken on.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// `--max-requests-inflight`; watches and health are not counted. 0 is no limit.
+    pub max_requests_in_flight: usize,
+    /// `--request-timeout`; watches excepted.
+    pub request_timeout: Duration,
+}
+
+impl Default for Limits {
+    /// kube-apiserver's.
+    fn default() -> Self {
+        Self { max_requests_in_flight: 400, request_timeout: Duration::from_mins(1) }
+    }
+}
+
+/// The parts a pipeline is made of.
+pub struct Pipeline<H> {
+    authenticator: Authenticator,
+    authorizer: Arc<Authorizer>,
+    health: Health,
+    metrics: Arc<Metrics>,
+    shutdown: Arc<Shutdown>,
+    slots: Semaphore,
+    request_timeout: Duration,
+    handler: H,
+}
+
+impl<H: Handler> Pipeline<H> {
+    /// Puts the parts together.
+    pub fn new(
+        authenticator: Authenticator,
+        authorizer: Arc<Authorizer>,
+        health: Health,
+        metrics: Arc<Metrics>,
+        shutdown: Arc<Shutdown>,
+        limits: Limits,
+        handler: H,
+    ) -> Self {
+        let slots = match limits.max_requests_in_flight {
+            0 => Semaphore::MAX_PERMITS,
+            limit => limit.min(Semaphore::MAX_PERMITS),
+        };
+        Self {
+            authenticator,
+            authorizer,
+            health,
+            metrics,
+            shutdown,
+            slots: Semaphore::new(slots),
+            request_timeout: limits.request_timeout,
+            handler,
+        }
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Answers a request, whatever happens.
+    pub async fn handle<B>(&self, request: Request<B>, peer: &Peer) -> Response<Body> {
+        let (parts, _body) = request.into_parts();
+        let audit_id = AuditId::of(&parts.headers);
+        let version = parts.version;
+        let mut response = match RequestInfo::parse(&parts.method, &parts.uri) {
+            Err(error) => ApiError::bad_request(error.to_string()).into_response(),
+            Ok(info) => {
+                let observation =
+                    Observation::begin(Arc::clone(&self.metrics), &parts, &info, peer, &audit_id);
+                let answer =
+                    AssertUnwindSafe(self.answer(parts, info, peer, &observation)).catch_unwind().await;
+                observation.finish(answer.unwrap_or_else(|_| {
+                    // The panic's message has gone to the process' panic hook, and is none of the client's business.
+                    self.metrics.count_panic();
+                    ApiError::internal("the request ended in a panic, which has been logged").into_response()
+                }))
+            }
+        };
+        if self.shutdown.is_draining() && version < Version::HTTP_2 {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response.headers_mut().insert(audit_id::HEADER, audit_id.into());
+        response
+    }
+
+    async fn answer(
+        &self,
+        parts: Parts,
+        info: RequestInfo,
+        peer: &Peer,
+        observation: &Observation,
+    ) -> Response<Body> {
+        let answer = if info.is_long_running() {
+            self.admit(parts, info, peer).await
+        } else {
+            let admitted = tokio::time::timeout(self.request_timeout, self.admit(parts, info, peer));
+            admitted.await.unwrap_or_else(|_| {
+                Err(ApiError::timeout("request did not complete within the allotted timeout"))
+            })
+        };
+        answer.unwrap_or_else(|error| {
+            if matches!(error.code(), StatusCode::TOO_MANY_REQUESTS | StatusCode::GATEWAY_TIMEOUT) {
+                observation.count_termination(error.code());
+            }
+            error.into_response()
+        })
+    }
+
+    /// Health is answered even while the server drains or is full: it is how others find out.
+    async fn admit(&self, parts: Parts, info: RequestInfo, peer: &Peer) -> Result<Response<Body>, ApiError> {
+        let is_health = matches!(&info, RequestInfo::NonResource(request) if is_health(&request.path));
+        if self.shutdown.is_draining() && !is_health {
+            return Err(ApiError::too_many_requests());
+        }
+        let _slot = if is_health || info.is_long_running() {
+            None
+        } else {
+            Some(self.slots.try_acquire().map_err(|_| ApiError::too_many_requests())?)
+        };
+        self.authorized(parts, info, peer).await
+    }
+
+    async fn authorized(
+        &self,
+        mut parts: Parts,
+        info: RequestInfo,
+        peer: &Peer,
+    ) -> Result<Response<Body>, ApiError> {
+        let known = self.authenticator.authenticate(&mut parts.headers, peer, UnixTime::now()).await;
+        let user = known.map_err(|reason| {
+            tracing::info!(peer = %peer.address(), %reason, "request refused: not authenticated");
+            ApiError::unauthorized()
+        })?;
+        self.authorizer.authorize(Attributes { user: &user, request: &info }).await?;
+        match &info {
+            RequestInfo::NonResource(request) if is_health(&request.path) => {
+                only_read(&parts.method)?;
+                Ok(self.health.respond(&request.path, parts.uri.query().unwrap_or_default()))
+            }
+            RequestInfo::NonResource(request) if request.path == "/metrics" => {
+                only_read(&parts.method)?;
+                Ok(self.rendered_metrics())
+            }
+            _ => {
+                let stop = self.shutdown.watch_token();
+                self.handler.serve(Authorized { parts, info, user, stop }).await
+            }
+        }
+    }
+
+    fn rendered_metrics(&self) -> Response<Body> {
+        let mut response = Response::new(full(self.metrics.render()));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(metrics::TEXT_FORMAT));
+        response
+    }
+}
+
+fn only_read(method: &Method) -> Result<(), ApiError> {
+    match *method {
+        Method::GET | Method::HEAD => Ok(()),
+        _ => Err(ApiError::method_not_allowed(method)),
+    }
+}

@@ -1,0 +1,133 @@
+//! What is counted and logged of a request: never its query, body, user or credentials.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use prometheus::IntGauge;
+
+use super::audit_id::AuditId;
+use crate::authn::Peer;
+use crate::body::{Body, observed};
+use crate::metrics::{Metrics, RequestLabels};
+use crate::request_info::RequestInfo;
+
+/// A request from its arrival to its answer.
+pub(super) struct Observation {
+    metrics: Arc<Metrics>,
+    labels: RequestLabels,
+    started: Instant,
+    /// Open watches, or requests in flight.
+    open: Raised,
+    is_long_running: bool,
+    line: LogLine,
+}
+
+struct LogLine {
+    verb: String,
+    path: String,
+    user_agent: String,
+    audit_id: String,
+    peer: std::net::SocketAddr,
+}
+
+impl Observation {
+    pub(super) fn begin(
+        metrics: Arc<Metrics>,
+        parts: &Parts,
+        info: &RequestInfo,
+        peer: &Peer,
+        audit_id: &AuditId,
+    ) -> Self {
+        let labels = RequestLabels::new(metrics.served(), info);
+        let is_long_running = info.is_long_running();
+        let open = if is_long_running {
+            metrics.long_running(&labels)
+        } else {
+            metrics.in_flight(matches!(parts.method, Method::GET | Method::HEAD))
+        };
+        let user_agent = parts.headers.get(header::USER_AGENT).map(HeaderValue::as_bytes);
+        let line = LogLine {
+            verb: info.verb().to_owned(),
+            path: parts.uri.path().to_owned(),
+            user_agent: String::from_utf8_lossy(user_agent.unwrap_or_default()).into_owned(),
+            audit_id: audit_id.as_str().to_owned(),
+            peer: peer.address(),
+        };
+        Self { metrics, labels, started: Instant::now(), open: Raised::new(open), is_long_running, line }
+    }
+
+    /// Counts a request that the server ends to protect itself.
+    pub(super) fn count_termination(&self, code: StatusCode) {
+        self.metrics.count_termination(&self.labels, code);
+    }
+
+    /// The head of the answer is there. A watch stays open until its body ends, and its size is nobody's measure.
+    pub(super) fn finish(self, response: Response<Body>) -> Response<Body> {
+        let code = response.status();
+        let elapsed = self.started.elapsed();
+        self.metrics.observe_request(&self.labels, code, (!self.is_long_running).then_some(elapsed));
+        self.line.log(code, elapsed);
+        let Self { metrics, labels, open, is_long_running, .. } = self;
+        response.map(|body| {
+            if is_long_running {
+                observed(body, move |_| {
+                    let _kept = &open;
+                })
+            } else {
+                let mut size = BodySize { metrics, labels, bytes: 0 };
+                observed(body, move |chunk| size.add(chunk))
+            }
+        })
+    }
+}
+
+impl LogLine {
+    fn log(&self, code: StatusCode, latency: Duration) {
+        let Self { verb, path, user_agent, audit_id, peer } = self;
+        let code = code.as_u16();
+        if code >= 500 {
+            tracing::info!(verb, ?path, code, ?latency, ?user_agent, audit_id, %peer, "request failed");
+        } else {
+            tracing::debug!(verb, ?path, code, ?latency, ?user_agent, audit_id, %peer, "request");
+        }
+    }
+}
+
+/// A gauge that counts something for as long as this exists.
+struct Raised(IntGauge);
+
+impl Raised {
+    fn new(gauge: IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Raised {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Observed when the body has been sent, or given up by the client.
+struct BodySize {
+    metrics: Arc<Metrics>,
+    labels: RequestLabels,
+    bytes: u64,
+}
+
+impl BodySize {
+    /// A method, so that a closure that calls it takes all of this along, and with it the moment it is dropped.
+    fn add(&mut self, chunk: &Bytes) {
+        self.bytes += chunk.len() as u64;
+    }
+}
+
+impl Drop for BodySize {
+    fn drop(&mut self) {
+        self.metrics.observe_response_size(&self.labels, self.bytes);
+    }
+}

@@ -1,0 +1,59 @@
+//! A handler with one behaviour per resource, and a pipeline around it.
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use tokio::sync::watch;
+
+use super::*;
+use crate::authn::AuthenticationConfig;
+use crate::body::streamed;
+use crate::metrics::ServedResource;
+use crate::serve::ShutdownTiming;
+
+pub(crate) const THINGS: &str = "/apis/g/v1/things";
+pub(crate) const WATCH: &str = "/apis/g/v1/things?watch=1";
+pub(crate) const PANIC: &str = "/apis/g/v1/panic";
+pub(crate) const SILENT: &str = "/apis/g/v1/silent";
+
+pub(crate) const LIMITS: Limits =
+    Limits { max_requests_in_flight: 2, request_timeout: Duration::from_mins(1) };
+pub(crate) const TIMING: ShutdownTiming =
+    ShutdownTiming { delay: Duration::from_millis(1), grace: Duration::from_millis(640) };
+
+/// Answers with the user's name and the names of the headers it sees. A watch says hello and goes on until it is
+/// told to stop.
+pub(crate) struct Fake;
+
+impl Handler for Fake {
+    async fn serve(&self, request: Authorized) -> Result<Response<Body>, ApiError> {
+        let path = request.parts.uri.path();
+        assert_ne!(path, PANIC, "as the test asked");
+        if path == SILENT {
+            std::future::pending::<()>().await;
+        }
+        if request.info.is_long_running() {
+            let hello = stream::once(async { Bytes::from_static(b"hello") });
+            let end = stream::once(async move { request.stop.cancelled().await }).map(|()| Bytes::new());
+            return Ok(Response::new(streamed(hello.chain(end))));
+        }
+        let headers: Vec<_> = request.parts.headers.keys().map(http::HeaderName::as_str).collect();
+        Ok(Response::new(full(format!("{} {}", request.user.name, headers.join(" ")))))
+    }
+}
+
+pub(crate) fn pipeline(
+    config: watch::Receiver<Arc<AuthenticationConfig>>,
+    shutdown: &Arc<Shutdown>,
+) -> Arc<Pipeline<Fake>> {
+    let things =
+        ServedResource { group: "g".to_owned(), version: "v1".to_owned(), resource: "things".to_owned() };
+    Arc::new(Pipeline::new(
+        Authenticator::new(config, None, true),
+        Arc::new(Authorizer::CertificateHolders),
+        Health::new([shutdown.readiness_check()]),
+        Arc::new(Metrics::new(&[things])),
+        Arc::clone(shutdown),
+        LIMITS,
+        Fake,
+    ))
+}

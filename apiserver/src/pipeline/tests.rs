@@ -1,0 +1,193 @@
+//! The pipeline without sockets.
+
+use http_body_util::BodyExt;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::testing::*;
+use super::*;
+use crate::authn::testing::{Authorities, PROXY_NAME, peer, peer_without_certificate};
+
+struct Server {
+    pipeline: Arc<Pipeline<Fake>>,
+    shutdown: Arc<Shutdown>,
+    jane: Peer,
+    proxy: Peer,
+}
+
+impl Server {
+    fn new() -> Self {
+        let authorities = Authorities::new();
+        let shutdown = Shutdown::new(TIMING);
+        Self {
+            pipeline: pipeline(watch::channel(authorities.config()).1, &shutdown),
+            shutdown,
+            jane: peer(&authorities.client, "jane", None),
+            proxy: peer(&authorities.proxy, PROXY_NAME, None),
+        }
+    }
+
+    async fn ask(&self, peer: &Peer, uri: &str, headers: &[(&str, &str)]) -> Response<Body> {
+        let request =
+            headers.iter().fold(Request::get(uri), |request, (name, value)| request.header(*name, *value));
+        self.pipeline.handle(request.body(()).expect("request"), peer).await
+    }
+
+    async fn get(&self, uri: &str) -> Response<Body> {
+        self.ask(&self.jane, uri, &[]).await
+    }
+
+    async fn metrics(&self) -> String {
+        text(self.get("/metrics").await).await
+    }
+}
+
+async fn text(response: Response<Body>) -> String {
+    let bytes = response.into_body().collect().await.expect("infallible").to_bytes();
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+async fn status(response: Response<Body>) -> Value {
+    serde_json::from_str(&text(response).await).expect("a Status")
+}
+
+#[tokio::test]
+async fn the_handler_sees_the_user_and_no_credentials() {
+    let server = Server::new();
+    let headers =
+        [("x-remote-user", "joe"), ("x-remote-group", "a"), ("authorization", "Bearer x"), ("accept", "*")];
+    let response = server.ask(&server.proxy, THINGS, &headers).await;
+    assert_eq!(text(response).await, "joe accept");
+    assert_eq!(text(server.get(THINGS).await).await, "jane ");
+}
+
+#[tokio::test]
+async fn strangers_get_a_status_and_health() {
+    let server = Server::new();
+    let nobody = peer_without_certificate();
+    let refused = server.ask(&nobody, THINGS, &[("x-remote-user", "system:admin")]).await;
+    assert_eq!(refused.status(), 401);
+    assert_eq!(status(refused).await["reason"], "Unauthorized");
+    let forbidden = server.ask(&nobody, THINGS, &[]).await;
+    assert_eq!(forbidden.status(), 403);
+    assert_eq!(status(forbidden).await["details"]["kind"], "things");
+    assert_eq!(server.ask(&nobody, "/metrics", &[]).await.status(), 403);
+    assert_eq!(text(server.ask(&nobody, "/readyz", &[]).await).await, "ok");
+}
+
+#[tokio::test]
+async fn every_answer_carries_an_audit_id() {
+    let server = Server::new();
+    for uri in [THINGS, PANIC, "/healthz", "/apis/g/v1/watch", "/apis/g/v1/%ff"] {
+        let response = server.ask(&server.jane, uri, &[("audit-id", "abc")]).await;
+        assert_eq!(response.headers()["audit-id"], "abc", "{uri}");
+    }
+    assert_eq!(server.get("/healthz").await.headers()["audit-id"].len(), 36);
+}
+
+#[tokio::test]
+async fn unreadable_paths_are_bad_requests() {
+    let server = Server::new();
+    for uri in ["/apis/g/v1/watch", "/apis/g/v1/%ff"] {
+        assert_eq!(server.get(uri).await.status(), 400, "{uri}");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_one_request_s_end() {
+    let server = Server::new();
+    let response = server.get(PANIC).await;
+    assert_eq!(response.status(), 500);
+    assert_eq!(status(response).await["reason"], "InternalError");
+    assert_eq!(server.get(THINGS).await.status(), 200);
+    let metrics = server.metrics().await;
+    assert!(metrics.contains("gatehouse_request_panics_total 1"), "{metrics}");
+    assert!(
+        metrics.contains(r#"apiserver_current_inflight_requests{request_kind="readOnly"} 1"#),
+        "{metrics}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_ends_at_the_deadline() {
+    let server = Server::new();
+    let start = tokio::time::Instant::now();
+    let response = server.get(SILENT).await;
+    assert_eq!((response.status().as_u16(), start.elapsed()), (504, LIMITS.request_timeout));
+    assert_eq!(status(response).await["reason"], "Timeout");
+    assert!(server.metrics().await.contains("apiserver_request_terminations_total{code=\"504\""));
+}
+
+#[tokio::test(start_paused = true)]
+async fn beyond_the_limit_requests_are_turned_away_and_watches_and_health_are_not() {
+    let server = Server::new();
+    let full = async {
+        tokio::task::yield_now().await;
+        let refused = server.get(THINGS).await;
+        assert_eq!(
+            (refused.status().as_u16(), refused.headers()["retry-after"].as_bytes()),
+            (429, &b"1"[..])
+        );
+        assert_eq!(status(refused).await["reason"], "TooManyRequests");
+        assert_eq!(server.get(WATCH).await.status(), 200);
+        assert_eq!(server.get("/readyz").await.status(), 200);
+    };
+    let (first, second, ()) = tokio::join!(server.get(SILENT), server.get(SILENT), full);
+    assert_eq!((first.status().as_u16(), second.status().as_u16()), (504, 504));
+    assert_eq!(server.get(THINGS).await.status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_draining_server_refuses_all_but_health() {
+    let server = Server::new();
+    server.shutdown.run().await;
+    let refused = server.get(THINGS).await;
+    assert_eq!(refused.status(), 429);
+    assert_eq!(refused.headers()["connection"], "close");
+    assert!(refused.headers().contains_key("retry-after"));
+    assert_eq!(server.get("/livez").await.status(), 200);
+    let ready = server.get("/readyz").await;
+    assert_eq!(ready.status(), 500);
+    assert!(text(ready).await.contains("[-]shutdown failed"));
+}
+
+#[tokio::test]
+async fn a_watch_is_open_until_its_body_ends() {
+    let server = Server::new();
+    let open = r#"resource="things",scope="cluster",subresource="",verb="WATCH",version="v1"} "#;
+    let gauge = |metrics: &str| {
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with("apiserver_longrunning_requests") && line.contains(open));
+        line.and_then(|line| line.rsplit(' ').next()).map(str::to_owned)
+    };
+    let response = server.get(WATCH).await;
+    assert_eq!(gauge(&server.metrics().await).as_deref(), Some("1"));
+    drop(response);
+    let metrics = server.metrics().await;
+    assert_eq!(gauge(&metrics).as_deref(), Some("0"));
+    assert!(!metrics.contains(
+        "apiserver_request_duration_seconds_count{component=\"apiserver\",dry_run=\"\",group=\"g\""
+    ));
+}
+
+#[tokio::test]
+async fn response_sizes_are_those_of_the_body() {
+    let server = Server::new();
+    let length = text(server.get(THINGS).await).await.len();
+    let metrics = server.metrics().await;
+    let sum = metrics
+        .lines()
+        .find(|line| line.starts_with("apiserver_response_sizes_sum") && line.contains("things"))
+        .expect("observed");
+    assert!(sum.ends_with(&format!(" {length}")), "{sum}");
+}
+
+#[tokio::test]
+async fn health_and_metrics_are_only_read() {
+    let server = Server::new();
+    for uri in ["/healthz", "/metrics"] {
+        let request = Request::post(uri).body(()).expect("request");
+        assert_eq!(server.pipeline.handle(request, &server.jane).await.status(), 405, "{uri}");
+    }
+}

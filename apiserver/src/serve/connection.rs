@@ -1,0 +1,219 @@
+//! One connection: handshake, HTTP, and an end when it is idle or the server drains.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::Shutdown;
+use super::tls::ALPN_HTTP2;
+use crate::authn::Peer;
+use crate::body::{Body, observed};
+use crate::pipeline::{Handler, Pipeline};
+
+/// As k8s.io/apiserver's `tlsHandshakeTimeout`.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// As k8s.io/apiserver's `ReadHeaderTimeout`. hyper counts it from the end of the request before, so on HTTP/1.1 it
+/// is the idle timeout too.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(32);
+/// As k8s.io/apiserver's `IdleTimeout`.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+/// As k8s.io/apiserver's: one kube-apiserver sends everything through one connection.
+const MAX_STREAMS: u32 = 250;
+/// A front proxy sends a header for each of a user's groups, some hundreds in a large directory; hyper's usual 100
+/// headers and 16 KiB would shut those users out.
+const MAX_HEADERS: usize = 1024;
+const MAX_HEADER_BYTES: u32 = 256 * 1024;
+/// A peer that vanished without a word is noticed after both together, and its watches end.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What Go's net/http says, which people search for.
+const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+/// The first byte of a TLS record that carries a handshake.
+const TLS_HANDSHAKE: u8 = 22;
+
+/// What all connections share.
+pub(super) struct Connections<H> {
+    pipeline: Arc<Pipeline<H>>,
+    shutdown: Arc<Shutdown>,
+    acceptor: TlsAcceptor,
+    http1: Builder<TokioExecutor>,
+    http2: Builder<TokioExecutor>,
+}
+
+impl<H: Handler> Connections<H> {
+    pub(super) fn new(pipeline: Arc<Pipeline<H>>, shutdown: Arc<Shutdown>, acceptor: TlsAcceptor) -> Self {
+        Self { pipeline, shutdown, acceptor, http1: builder().http1_only(), http2: builder().http2_only() }
+    }
+
+    /// Returns when the connection is closed.
+    pub(super) async fn serve(&self, socket: TcpStream, address: SocketAddr) {
+        let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, self.handshake(socket)).await {
+            Ok(Ok(Some(stream))) => stream,
+            Ok(Ok(None)) => return,
+            Ok(Err(error)) => return tracing::debug!(%address, %error, "TLS handshake failed"),
+            Err(_) => return tracing::debug!(%address, "TLS handshake took too long"),
+        };
+        let open = self.pipeline.metrics().connections();
+        open.inc();
+        let open = Guard(|| open.dec());
+        self.serve_http(stream, address).await;
+        drop(open);
+    }
+
+    /// `None` if the peer does not speak TLS, or nothing at all.
+    async fn handshake(&self, mut socket: TcpStream) -> std::io::Result<Option<TlsStream<TcpStream>>> {
+        // Watch events are small, and must not wait for the acknowledgement of the one before.
+        socket.set_nodelay(true)?;
+        let mut first = [0];
+        match socket.peek(&mut first).await? {
+            0 => Ok(None),
+            _ if first == [TLS_HANDSHAKE] => self.acceptor.accept(socket).await.map(Some),
+            _ => {
+                socket.write_all(NOT_TLS).await?;
+                socket.shutdown().await?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn serve_http(&self, stream: TlsStream<TcpStream>, address: SocketAddr) {
+        let tls = stream.get_ref().1;
+        let chain = tls.peer_certificates().unwrap_or_default().to_vec();
+        let builder = if tls.alpn_protocol() == Some(ALPN_HTTP2) { &self.http2 } else { &self.http1 };
+        let peer = Arc::new(Peer::new(address, chain));
+        let activity = Arc::new(Activity::new());
+        let service = service_fn(|request: Request<Incoming>| {
+            let (pipeline, peer) = (Arc::clone(&self.pipeline), Arc::clone(&peer));
+            let request_is_open = Activity::begin(&activity);
+            async move {
+                let response = pipeline.handle(request, &peer).await;
+                Ok::<_, Infallible>(until_sent(response, request_is_open))
+            }
+        });
+        let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+        let mut ending = pin!(async {
+            tokio::select! {
+                () = self.shutdown.draining() => {}
+                () = activity.idle() => {}
+            }
+        });
+        let result = tokio::select! {
+            result = connection.as_mut() => result,
+            () = ending.as_mut() => {
+                connection.as_mut().graceful_shutdown();
+                connection.as_mut().await
+            }
+        };
+        if let Err(error) = result {
+            tracing::debug!(%address, %error, "connection ended with an error");
+        }
+    }
+}
+
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEADER_BYTES as usize);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_BYTES)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT);
+    builder
+}
+
+/// When a connection was last in use.
+struct Activity {
+    since: Instant,
+    open_requests: AtomicUsize,
+    last_end_millis: AtomicU64,
+}
+
+impl Activity {
+    fn new() -> Self {
+        Self { since: Instant::now(), open_requests: AtomicUsize::new(0), last_end_millis: AtomicU64::new(0) }
+    }
+
+    fn begin(activity: &Arc<Self>) -> impl Send + Unpin + use<> {
+        activity.open_requests.fetch_add(1, Ordering::SeqCst);
+        let activity = Arc::clone(activity);
+        Guard(move || {
+            let elapsed = u64::try_from(activity.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+            activity.last_end_millis.store(elapsed, Ordering::SeqCst);
+            activity.open_requests.fetch_sub(1, Ordering::SeqCst);
+        })
+    }
+
+    /// Returns once nothing has been asked for a while.
+    async fn idle(&self) {
+        loop {
+            let is_used = self.open_requests.load(Ordering::SeqCst) > 0;
+            let last_end = self.since + Duration::from_millis(self.last_end_millis.load(Ordering::SeqCst));
+            let deadline = if is_used { Instant::now() } else { last_end } + IDLE_TIMEOUT;
+            if !is_used && deadline <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(deadline).await;
+        }
+    }
+}
+
+/// Keeps `guard` until the body has been sent or given up.
+fn until_sent(response: Response<Body>, guard: impl Send + Unpin + 'static) -> Response<Body> {
+    response.map(|body| {
+        observed(body, move |_| {
+            let _kept = &guard;
+        })
+    })
+}
+
+/// Does something when it is dropped, so also when a task is aborted.
+struct Guard<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for Guard<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_is_counted_from_the_last_request_and_not_while_one_is_open() {
+        let activity = Arc::new(Activity::new());
+        let request = Activity::begin(&activity);
+        let idle = tokio::spawn({
+            let activity = Arc::clone(&activity);
+            async move { activity.idle().await }
+        });
+        tokio::time::sleep(Duration::from_hours(1)).await;
+        assert!(!idle.is_finished());
+        drop(request);
+        let ended = Instant::now();
+        idle.await.expect("ends");
+        assert!(ended.elapsed() >= IDLE_TIMEOUT && ended.elapsed() < 2 * IDLE_TIMEOUT);
+    }
+}

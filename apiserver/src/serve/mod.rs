@@ -1,0 +1,135 @@
+//! From a socket to the pipeline: TLS, HTTP/1.1 and HTTP/2, limits, and a graceful end.
+//!
+//! Invariants: nothing a peer does ends the accept loop; every phase of a connection has a time limit; every task
+//! started here is awaited or aborted before [`Server::run`] returns.
+
+mod connection;
+mod shutdown;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::sign::CertifiedKey;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use crate::pipeline::{Handler, Pipeline};
+use connection::Connections;
+pub use shutdown::{Shutdown, ShutdownTiming};
+
+/// A connection with its TLS buffers takes some 50 KiB: half a gigabyte when all are in use.
+pub const MAX_CONNECTIONS: usize = 10_000;
+
+/// How long to wait when the system has no sockets to give, as Go's net/http does.
+const ACCEPT_BACK_OFF: Duration = Duration::from_secs(1);
+
+/// The server cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address is taken, or not this machine's.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The TLS configuration is refused.
+    #[error("cannot configure TLS")]
+    Tls(#[source] rustls::Error),
+}
+
+/// A socket that listens, and what it takes to serve it.
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    acceptor: TlsAcceptor,
+    slots: Arc<Semaphore>,
+}
+
+impl Server {
+    /// Listens on `address`, port 0 for any. The key in use is always the latest of `keys`.
+    pub async fn bind(
+        address: SocketAddr,
+        keys: watch::Receiver<Arc<CertifiedKey>>,
+        max_connections: usize,
+    ) -> Result<Self, ServeError> {
+        let acceptor = tls::acceptor(keys).map_err(ServeError::Tls)?;
+        let listen = |source| ServeError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        Ok(Self { listener, address, acceptor, slots: Arc::new(Semaphore::new(max_connections)) })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown` has run its course: stops accepting when it drains, then waits for what is being
+    /// served, but not longer than its grace.
+    pub async fn run<H: Handler>(self, pipeline: Arc<Pipeline<H>>, shutdown: Arc<Shutdown>) {
+        let connections = Arc::new(Connections::new(pipeline, Arc::clone(&shutdown), self.acceptor.clone()));
+        let mut tasks = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = shutdown.draining() => break,
+                Some(ended) = tasks.join_next() => report(ended),
+                (socket, address, slot) = self.accept() => {
+                    let connections = Arc::clone(&connections);
+                    tasks.spawn(async move {
+                        connections.serve(socket, address).await;
+                        drop(slot);
+                    });
+                }
+            }
+        }
+        drop(self);
+        let drained = async {
+            while let Some(ended) = tasks.join_next().await {
+                report(ended);
+            }
+        };
+        if tokio::time::timeout(shutdown.grace(), drained).await.is_err() {
+            tracing::warn!(connections = tasks.len(), "grace is over, connections are cut");
+            tasks.shutdown().await;
+        }
+    }
+
+    /// The next connection. Waits for a slot first, so that a flood queues in the kernel and not here.
+    async fn accept(&self) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+        let slot = Arc::clone(&self.slots).acquire_owned().await.expect("the semaphore is never closed");
+        loop {
+            match self.listener.accept().await {
+                Ok((socket, address)) => return (socket, address, slot),
+                // One peer went away between SYN and accept.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::ConnectionAborted
+                            | ErrorKind::ConnectionReset
+                            | ErrorKind::ConnectionRefused
+                            | ErrorKind::Interrupted
+                    ) => {}
+                // Out of descriptors or memory: asking again at once would only burn CPU.
+                Err(error) => {
+                    tracing::error!(%error, "cannot accept connections");
+                    tokio::time::sleep(ACCEPT_BACK_OFF).await;
+                }
+            }
+        }
+    }
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection's task panicked");
+    }
+}

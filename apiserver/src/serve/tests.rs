@@ -1,0 +1,246 @@
+//! The server over real sockets and TLS, on loopback.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use gatehouse_certs::issue::{Authority, KeyPair, Usage};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::crypto::aws_lc_rs;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::*;
+use crate::authn::AuthenticationConfig;
+use crate::authn::testing::{Authorities, chain, issue};
+use crate::pipeline::testing::{THINGS, TIMING, WATCH, pipeline};
+
+struct Running {
+    address: SocketAddr,
+    authority: Authority,
+    authorities: Authorities,
+    config: watch::Sender<Arc<AuthenticationConfig>>,
+    keys: watch::Sender<Arc<CertifiedKey>>,
+    shutdown: Arc<Shutdown>,
+    serving: JoinHandle<()>,
+}
+
+impl Running {
+    async fn start() -> Self {
+        let (authority, authorities) = (Authority::new("server-ca").expect("authority"), Authorities::new());
+        let (keys, latest_key) = watch::channel(serving_key(&authority, "localhost"));
+        let (config, latest_config) = watch::channel(authorities.config());
+        let shutdown = Shutdown::new(TIMING);
+        let server =
+            Server::bind(([127, 0, 0, 1], 0).into(), latest_key, MAX_CONNECTIONS).await.expect("listening");
+        let address = server.local_addr();
+        let serving = tokio::spawn(server.run(pipeline(latest_config, &shutdown), Arc::clone(&shutdown)));
+        Self { address, authority, authorities, config, keys, shutdown, serving }
+    }
+
+    fn jane(&self) -> KeyPair {
+        issue(&self.authorities.client, "jane", None, Usage::ClientAuth)
+    }
+
+    async fn connect(&self, alpn: &[u8], client: Option<&KeyPair>) -> TlsStream<TcpStream> {
+        let mut roots = RootCertStore::empty();
+        let root = CertificateDer::from_pem_slice(self.authority.certificate_pem().as_bytes()).expect("PEM");
+        roots.add(root).expect("root");
+        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots);
+        let mut tls = match client {
+            Some(pair) => {
+                let key = PrivateKeyDer::from_pem_slice(pair.key_pem.as_bytes()).expect("PEM");
+                builder.with_client_auth_cert(chain(pair), key).expect("key")
+            }
+            None => builder.with_no_client_auth(),
+        };
+        tls.alpn_protocols = vec![alpn.to_vec()];
+        let socket = TcpStream::connect(self.address).await.expect("connected");
+        let name = ServerName::try_from("localhost").expect("name");
+        TlsConnector::from(Arc::new(tls)).connect(name, socket).await.expect("handshake")
+    }
+
+    async fn http1(&self, client: Option<&KeyPair>) -> Http1 {
+        let stream = TokioIo::new(self.connect(b"http/1.1", client).await);
+        let (sender, connection) = http1::handshake(stream).await.expect("HTTP/1.1");
+        tokio::spawn(connection);
+        sender
+    }
+
+    async fn http2(&self, client: Option<&KeyPair>) -> Http2 {
+        let stream = TokioIo::new(self.connect(b"h2", client).await);
+        let (sender, connection) =
+            http2::Builder::new(TokioExecutor::new()).handshake(stream).await.expect("HTTP/2");
+        tokio::spawn(connection);
+        sender
+    }
+}
+
+type Http1 = http1::SendRequest<Empty<Bytes>>;
+type Http2 = http2::SendRequest<Empty<Bytes>>;
+
+fn serving_key(authority: &Authority, common_name: &str) -> Arc<CertifiedKey> {
+    let pair = issue(authority, common_name, None, Usage::ServerAuth);
+    let key = PrivateKeyDer::from_pem_slice(pair.key_pem.as_bytes()).expect("PEM");
+    Arc::new(CertifiedKey::from_der(chain(&pair), key, &aws_lc_rs::default_provider()).expect("key"))
+}
+
+fn get(uri: &str) -> Request<Empty<Bytes>> {
+    Request::get(uri).header("host", "localhost").body(Empty::new()).expect("request")
+}
+
+/// A request with some headers, of some bytes each.
+fn with_headers(uri: &str, count: usize, bytes: usize) -> Request<Empty<Bytes>> {
+    let mut request = get(uri);
+    for index in 0..count {
+        let name = http::HeaderName::try_from(format!("x-{index}")).expect("name");
+        request.headers_mut().insert(name, "a".repeat(bytes).try_into().expect("value"));
+    }
+    request
+}
+
+async fn text(response: http::Response<Incoming>) -> String {
+    String::from_utf8(response.into_body().collect().await.expect("whole").to_bytes().to_vec()).expect("text")
+}
+
+#[tokio::test]
+async fn both_protocols_serve_by_alpn() {
+    let server = Running::start().await;
+    let jane = server.jane();
+    let answer = server.http1(Some(&jane)).await.send_request(get(THINGS)).await.expect("answered");
+    assert_eq!(text(answer).await, "jane host");
+    let uri = format!("https://localhost{THINGS}");
+    let answer = server.http2(Some(&jane)).await.send_request(get(&uri)).await.expect("answered");
+    assert_eq!(answer.version(), http::Version::HTTP_2);
+    assert_eq!(text(answer).await, "jane host");
+}
+
+#[tokio::test]
+async fn a_stranger_s_certificate_is_told_401_and_not_cut_off() {
+    let server = Running::start().await;
+    let stranger = issue(&server.authorities.stranger, "jane", None, Usage::ClientAuth);
+    let answer = server.http1(Some(&stranger)).await.send_request(get(THINGS)).await.expect("answered");
+    assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+    assert!(text(answer).await.contains(r#""kind":"Status""#));
+    let answer = server.http1(None).await.send_request(get(THINGS)).await.expect("answered");
+    assert_eq!(answer.status(), StatusCode::FORBIDDEN, "anonymous");
+}
+
+#[tokio::test]
+async fn a_rotated_authority_counts_on_an_open_connection() {
+    let server = Running::start().await;
+    let mut connection = server.http1(Some(&server.jane())).await;
+    let answer = connection.send_request(get(THINGS)).await.expect("answered");
+    assert_eq!(answer.status(), StatusCode::OK);
+    text(answer).await;
+    server.config.send_replace(Authorities::new().config());
+    let answer = connection.send_request(get(THINGS)).await.expect("answered");
+    assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_rotated_serving_certificate_is_shown_to_the_next_connection() {
+    let server = Running::start().await;
+    let shown =
+        |stream: &TlsStream<TcpStream>| stream.get_ref().1.peer_certificates().expect("shown").to_vec();
+    let before = shown(&server.connect(b"h2", None).await);
+    server.keys.send_replace(serving_key(&server.authority, "localhost"));
+    assert_ne!(shown(&server.connect(b"h2", None).await), before);
+}
+
+#[tokio::test]
+async fn plain_http_is_told_so() {
+    let server = Running::start().await;
+    let mut socket = TcpStream::connect(server.address).await.expect("connected");
+    socket.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("sent");
+    let mut answer = String::new();
+    // Bytes left unread make the close a reset, which is as good an end.
+    let _ = socket.read_to_string(&mut answer).await;
+    assert!(answer.starts_with("HTTP/1.0 400 Bad Request"), "{answer}");
+}
+
+#[tokio::test]
+async fn tls_1_1_is_refused_by_an_alert() {
+    const ALERT: u8 = 21;
+    const FATAL: u8 = 2;
+    let server = Running::start().await;
+    let mut socket = TcpStream::connect(server.address).await.expect("connected");
+    // A ClientHello of TLS 1.1: version, random, no session, TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, no compression.
+    let mut hello = vec![3, 2];
+    hello.extend([7; 32]);
+    hello.extend([0, 0, 2, 0xc0, 0x09, 1, 0]);
+    let length = u8::try_from(hello.len()).expect("short");
+    let mut record = vec![22, 3, 1, 0, length + 4, 1, 0, 0, length];
+    record.extend(hello);
+    socket.write_all(&record).await.expect("sent");
+    let mut answer = Vec::new();
+    let _ = socket.read_to_end(&mut answer).await;
+    assert!(matches!(answer.as_slice(), [ALERT, _, _, _, _, FATAL, _]), "{answer:?}");
+}
+
+#[tokio::test]
+async fn many_headers_pass_and_oversized_ones_are_refused_without_harm() {
+    let server = Running::start().await;
+    let jane = server.jane();
+    let uri = format!("https://localhost{THINGS}");
+    let (many, oversized) = ((500, 100), (20, 16 * 1024));
+
+    for ((count, bytes), expected) in [(many, 200), (oversized, 431), ((2000, 1), 431)] {
+        let answer = server.http1(Some(&jane)).await.send_request(with_headers(THINGS, count, bytes)).await;
+        assert_eq!(answer.expect("answered").status().as_u16(), expected, "HTTP/1.1, {count} × {bytes}");
+    }
+    let mut connection = server.http2(Some(&jane)).await;
+    let answer = connection.send_request(with_headers(&uri, many.0, many.1)).await.expect("answered");
+    assert_eq!(answer.status(), StatusCode::OK);
+    // The client knows the limit from the server's settings by now, or is told by it.
+    if let Ok(answer) = connection.send_request(with_headers(&uri, oversized.0, oversized.1)).await {
+        assert_eq!(answer.status(), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+    }
+    let answer = server.http2(Some(&jane)).await.send_request(get(&uri)).await.expect("answered");
+    assert_eq!(answer.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_end_lets_watches_finish_and_refuses_newcomers() {
+    let server = Running::start().await;
+    let jane = server.jane();
+    let mut connection = server.http2(Some(&jane)).await;
+    let uri = format!("https://localhost{WATCH}");
+    let mut watches = Vec::new();
+    for _ in 0..40 {
+        watches.push(connection.send_request(get(&uri)).await.expect("answered"));
+    }
+    let idle = server.http1(Some(&jane)).await;
+    server.shutdown.run().await;
+    for watch in watches {
+        assert_eq!(text(watch).await, "hello", "a clean end of the stream");
+    }
+    server.serving.await.expect("the server ends");
+    drop(idle);
+    TcpStream::connect(server.address).await.expect_err("nobody listens any more");
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_is_cut_when_the_grace_is_over() {
+    let server = Running::start().await;
+    let mut connection = server.http1(Some(&server.jane())).await;
+    let request = connection.send_request(get(crate::pipeline::testing::SILENT));
+    let (answer, ended) = tokio::join!(request, async {
+        tokio::task::yield_now().await;
+        server.shutdown.run().await;
+        server.serving.await
+    });
+    answer.expect_err("cut");
+    ended.expect("the server ends");
+}
