@@ -77,3 +77,96 @@ fn user(status: TokenReviewStatus) -> Option<UserInfo> {
         extra: user.extra.unwrap_or_default(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::Mutex;
+
+    use http::{Request, Response, StatusCode};
+    use http_body_util::BodyExt;
+    use kube::client::Body as KubeBody;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A cluster that knows one token, fails on another, and never answers to a third; and what it was asked.
+    fn reviewer() -> (TokenReviewer, Arc<Mutex<Vec<String>>>) {
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let seen = Arc::clone(&asked);
+        let service = tower::service_fn(move |request: Request<KubeBody>| {
+            let seen = Arc::clone(&seen);
+            async move {
+                assert_eq!(request.uri().path(), "/apis/authentication.k8s.io/v1/tokenreviews");
+                let body = request.into_body().collect().await.expect("body").to_bytes();
+                let mut review: Value = serde_json::from_slice(&body).expect("JSON");
+                let token = review["spec"]["token"].as_str().expect("a token").to_owned();
+                seen.lock().expect("lock").push(token.clone());
+                let user = json!({"username": "jane", "uid": "1", "groups": ["a"], "extra": {"k": ["v"]}});
+                let (code, status) = match token.as_str() {
+                    "good" => (StatusCode::CREATED, json!({"authenticated": true, "user": user})),
+                    "nameless" => (StatusCode::CREATED, json!({"authenticated": true, "user": {}})),
+                    "failing" => (StatusCode::SERVICE_UNAVAILABLE, Value::Null),
+                    "silent" => std::future::pending().await,
+                    _ => (StatusCode::CREATED, json!({"authenticated": false, "user": user})),
+                };
+                review["status"] = status;
+                let response = Response::builder().status(code);
+                Ok::<_, Infallible>(
+                    response.body(KubeBody::from(review.to_string().into_bytes())).expect("response"),
+                )
+            }
+        });
+        (TokenReviewer::new(kube::Client::new(service, "default"), Duration::from_secs(5)), asked)
+    }
+
+    async fn review(reviewer: &TokenReviewer, token: &str) -> Result<UserInfo, Unauthenticated> {
+        reviewer.review(Token(token.to_owned())).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_cluster_says_whose_token_it_is_and_is_asked_once_in_ten_seconds() {
+        let (reviewer, asked) = reviewer();
+        for _ in 0..3 {
+            let user = review(&reviewer, "good").await.expect("known");
+            assert_eq!(
+                (user.name.as_str(), user.uid.as_str(), user.groups),
+                ("jane", "1", vec!["a".to_owned()])
+            );
+            assert_eq!(user.extra["k"], ["v"]);
+            review(&reviewer, "bad").await.expect_err("unknown");
+        }
+        assert_eq!(*asked.lock().expect("lock"), ["good", "bad"]);
+        tokio::time::advance(CACHE_LIFETIME).await;
+        review(&reviewer, "good").await.expect("known");
+        assert_eq!(asked.lock().expect("lock").len(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_answer_is_no_user_and_is_not_remembered() {
+        let (reviewer, asked) = reviewer();
+        for token in ["failing", "silent", "nameless"] {
+            review(&reviewer, token).await.expect_err(token);
+            review(&reviewer, token).await.expect_err(token);
+        }
+        assert_eq!(*asked.lock().expect("lock"), ["failing", "failing", "silent", "silent", "nameless"]);
+    }
+
+    #[test]
+    fn tokens_leave_the_request_whether_they_can_be_read_or_not() {
+        for (value, expected) in [
+            ("Bearer abc", Some("abc")),
+            ("bearer   abc ", Some("abc")),
+            ("Bearer", None),
+            ("Bearer a b", None),
+            ("Basic abc", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, value.parse().expect("value"));
+            let token = take(&mut headers).expect("present").ok().map(|token| token.0);
+            assert_eq!(token.as_deref(), expected, "{value}");
+            assert!(headers.is_empty());
+        }
+        assert!(take(&mut HeaderMap::new()).is_none());
+    }
+}

@@ -94,3 +94,59 @@ fn bundle(path: &Path) -> Result<CaBundle, ConfigError> {
     let pem = std::fs::read(path).map_err(|source| ConfigError::Read { path: origin.clone(), source })?;
     CaBundle::from_pem(&origin, &pem)
 }
+
+#[cfg(test)]
+mod tests {
+    use gatehouse_certs::issue::Authority;
+
+    use super::*;
+
+    fn write_ca(path: &Path) {
+        let authority = Authority::new("ca").expect("authority");
+        std::fs::write(path, authority.certificate_pem()).expect("written");
+    }
+
+    #[test]
+    fn a_changed_file_is_published_and_a_broken_one_is_not() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("ca.crt");
+        write_ca(&path);
+        let files =
+            AuthenticationFiles { client_ca_file: Some(path.clone()), ..AuthenticationFiles::default() };
+        let (publish, mut config) = watch::channel(Arc::new(files.load().expect("readable")));
+
+        files.refresh(&publish);
+        assert!(!config.has_changed().expect("open"), "nothing has changed");
+        std::fs::write(&path, "-----BEGIN").expect("written");
+        files.refresh(&publish);
+        assert!(!config.has_changed().expect("open"), "nothing that can be used");
+        write_ca(&path);
+        files.refresh(&publish);
+        assert!(config.has_changed().expect("open"));
+        assert!(config.borrow_and_update().client_ca.is_some());
+    }
+
+    #[test]
+    fn headers_have_usual_names_unless_given() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("ca.crt");
+        write_ca(&path);
+        let files = AuthenticationFiles {
+            requestheader_client_ca_file: Some(path),
+            requestheader_group_headers: vec!["X-Groups".to_owned()],
+            ..AuthenticationFiles::default()
+        };
+        let config = files.load().expect("readable").request_header.expect("configured");
+        assert_eq!(
+            (config.username_headers[0].as_str(), config.group_headers[0].as_str()),
+            ("x-remote-user", "x-groups")
+        );
+        assert!(config.uid_headers.is_empty(), "an old front proxy would hand its client's through");
+        let files = AuthenticationFiles { requestheader_group_headers: vec!["a b".to_owned()], ..files };
+        assert!(files.load().expect_err("refused").to_string().contains("--requestheader-group-headers"));
+        assert_eq!(
+            AuthenticationFiles::default().load().expect("nothing to read"),
+            AuthenticationConfig::default()
+        );
+    }
+}

@@ -1,7 +1,7 @@
 //! From a socket to the pipeline: TLS, HTTP/1.1 and HTTP/2, limits, and a graceful end.
 //!
-//! Invariants: nothing a peer does ends the accept loop; every phase of a connection has a time limit; every task
-//! started here is awaited or aborted before [`Server::run`] returns.
+//! Invariants: nothing a peer does ends the accept loop; every phase of a connection has a time limit; every
+//! connection has ended or been cut before [`Server::run`] returns. An upgraded connection is its handler's.
 
 mod connection;
 mod shutdown;
