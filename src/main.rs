@@ -1,2 +1,77 @@
-//! x
-fn main() {}
+//! The `gatehouse` command: a file per subcommand.
+
+mod apiserver;
+mod demo;
+mod logging;
+mod server;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Shows and guards a GitOps cluster through the Kubernetes API itself.
+#[derive(Debug, Parser)]
+#[command(version, about, propagate_version = true, max_term_width = 100)]
+struct Command {
+    #[command(flatten)]
+    logging: logging::LogArgs,
+    #[command(subcommand)]
+    subcommand: Subcommands,
+}
+
+#[derive(Debug, Subcommand)]
+enum Subcommands {
+    Apiserver(Box<apiserver::Args>),
+    Demo(demo::Args),
+}
+
+fn main() -> ExitCode {
+    let command = Command::parse();
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        unreachable!("nothing installs a provider before main does");
+    }
+    let quiet = matches!(command.subcommand, Subcommands::Demo(_));
+    if let Err(error) = command.logging.install(quiet) {
+        eprintln!("gatehouse: {error:#}");
+        return ExitCode::from(2);
+    }
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("gatehouse: cannot start threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = runtime.block_on(async {
+        match command.subcommand {
+            Subcommands::Apiserver(args) => apiserver::run(*args).await.map(|()| ExitCode::SUCCESS),
+            Subcommands::Demo(args) => demo::run(args).await,
+        }
+    });
+    // What still blocks a thread (a file being read) is not worth waiting for.
+    runtime.shutdown_background();
+    ended.unwrap_or_else(|error| {
+        eprintln!("gatehouse: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_flag_is_explained() {
+        fn check(command: &clap::Command) {
+            for arg in command.get_arguments() {
+                assert!(arg.get_help().is_some(), "{} {}: no help", command.get_name(), arg.get_id());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        let command = Command::command();
+        command.clone().debug_assert();
+        check(&command);
+    }
+}

@@ -3,7 +3,10 @@
 pub mod authn;
 pub mod authz;
 pub mod body;
+pub mod clock;
 pub(crate) mod discovery;
+pub mod endpoints;
+pub mod engine;
 pub mod error;
 pub mod health;
 pub mod metrics;
@@ -14,6 +17,8 @@ pub mod pipeline;
 pub mod request_info;
 pub(crate) mod selector;
 pub mod serve;
+pub mod views;
+pub mod watchcache;
 
 pub use body::Body;
 pub use error::ApiError;

@@ -1,6 +1,7 @@
 //! The contract of the Gatehouse API: what a resource is called, what its objects look like, what its
 //! tables show. Types only; what fills them is in `inventory` and `apiserver`.
 
+pub mod kubeconfig;
 mod meta;
 mod resource;
 pub mod view;

@@ -8,6 +8,8 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::issue::KeyPair;
+
 /// A file does not hold what it should.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -59,6 +61,15 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, LoadErr
 /// A chain and its key, checked to belong together.
 pub fn certified_key(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, LoadError> {
     Contents::read(certificate, key)?.parse(certificate, key)
+}
+
+/// A certificate that was issued here, ready to serve with. The errors name no real file.
+pub fn issued(pair: &KeyPair) -> Result<Arc<CertifiedKey>, LoadError> {
+    let contents = Contents {
+        certificate: pair.certificate_pem.as_bytes().to_vec(),
+        key: pair.key_pem.as_bytes().to_vec(),
+    };
+    contents.parse(Path::new("the issued certificate"), Path::new("the issued key"))
 }
 
 /// The bytes of a certificate's and a key's file, read but not yet understood.

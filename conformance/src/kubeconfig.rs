@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use anyhow::Context;
+use gatehouse_apiservice::kubeconfig::{Access, document};
 use gatehouse_certs::issue::KeyPair;
-use k8s_openapi::ByteString;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use serde_json::json;
 
 /// Writes a self-contained kubeconfig that only its owner can read.
 pub fn write(
@@ -16,25 +15,9 @@ pub fn write(
     user: &str,
     identity: &KeyPair,
 ) -> anyhow::Result<()> {
-    let base64 = |pem: &str| ByteString(pem.as_bytes().to_vec());
-    let config = json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{
-            "name": "gatehouse",
-            "cluster": {"server": server, "certificate-authority-data": base64(server_ca)},
-        }],
-        "users": [{
-            "name": user,
-            "user": {
-                "client-certificate-data": base64(&identity.certificate_pem),
-                "client-key-data": base64(&identity.key_pem),
-            },
-        }],
-        "contexts": [{"name": "gatehouse", "context": {"cluster": "gatehouse", "user": user}}],
-        "current-context": "gatehouse",
-    });
-    write_private(path, &serde_saphyr::to_string(&config)?)
+    let access =
+        Access { server, server_ca, user, certificate: &identity.certificate_pem, key: &identity.key_pem };
+    write_private(path, &document(access).to_string())
 }
 
 /// A client that is the user of a kubeconfig file, and takes a first error for an answer: tests are about those.

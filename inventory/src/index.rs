@@ -74,6 +74,17 @@ pub struct Contact {
     pub version: Option<Str>,
 }
 
+/// What the object behind an entry of `dependsOn` is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dependency {
+    /// It is in this state.
+    Is(State),
+    /// It does not exist, though its kind is observed.
+    Missing,
+    /// Its kind is not observed, or may not be.
+    Unseen,
+}
+
 /// What changed since the last [`Inventory::take_delta`].
 #[derive(Debug, Default)]
 pub struct Delta {
@@ -135,11 +146,12 @@ impl Inventory {
         match event {
             Event::Apply(record) => {
                 cluster.last_event = now;
-                self.replace(id, record.key.clone(), Some(record));
+                let key = record.key.clone();
+                self.replace(id, &key, Some(record));
             }
             Event::Delete(key) => {
                 cluster.last_event = now;
-                self.replace(id, key, None);
+                self.replace(id, &key, None);
             }
             Event::Restart(kind) => {
                 cluster.kind_mut(kind).pass += 1;
@@ -152,7 +164,7 @@ impl Inventory {
                     cluster.records.iter().filter(|(key, entry)| key.kind == kind && entry.pass != pass);
                 let gone: Vec<_> = swept.map(|(key, _)| key.clone()).collect();
                 for key in gone {
-                    self.replace(id, key, None);
+                    self.replace(id, &key, None);
                 }
                 self.delta.clusters.insert(id);
             }
@@ -195,7 +207,7 @@ impl Inventory {
                 record.verdict.reason = deadline.reason;
                 record.verdict.message = deadline.message;
                 record.verdict.since = Some(deadline.at);
-                self.replace(id, key, Some(record));
+                self.replace(id, &key, Some(record));
             }
         }
         for index in 0..self.clusters.len() {
@@ -230,9 +242,9 @@ impl Inventory {
         let mut stale_kinds = HashSet::new();
         for (kind, _) in self.catalogue.kinds() {
             let state = cluster.kind_mut(kind);
-            let stale = state.failing_since.is_some_and(|since| now - since >= STALE_AFTER);
-            if stale != state.stale {
-                state.stale = stale;
+            let is_stale = state.failing_since.is_some_and(|since| now - since >= STALE_AFTER);
+            if is_stale != state.stale {
+                state.stale = is_stale;
                 stale_kinds.insert(kind);
             }
         }
@@ -262,10 +274,10 @@ impl Inventory {
     }
 
     /// Puts `new` in the place of whatever is known under `key`.
-    fn replace(&mut self, id: ClusterId, key: ObjectKey, new: Option<Box<Record>>) {
+    fn replace(&mut self, id: ClusterId, key: &ObjectKey, new: Option<Box<Record>>) {
         let cluster = &mut self.clusters[usize::from(id.0)];
         let pass = cluster.kind_mut(key.kind).pass;
-        let unchanged = match (cluster.records.get_mut(&key), &new) {
+        let unchanged = match (cluster.records.get_mut(key), &new) {
             (Some(entry), Some(record)) => {
                 entry.pass = pass;
                 entry.record == *record
@@ -279,7 +291,7 @@ impl Inventory {
         let flux = self.catalogue.kind(key.kind).is_flux();
         let old = match new {
             Some(record) => cluster.records.insert(key.clone(), Entry { record, pass }),
-            None => cluster.records.remove(&key),
+            None => cluster.records.remove(key),
         }
         .map(|entry| entry.record);
         if let Some(old) = &old {
@@ -289,16 +301,16 @@ impl Inventory {
             }
         }
         let cluster = &mut self.clusters[usize::from(id.0)];
-        if let Some(entry) = cluster.records.get(&key) {
+        if let Some(entry) = cluster.records.get(key) {
             cluster.tallies.add(&entry.record, flux);
             if let Some(deadline) = &entry.record.verdict.deadline {
                 self.deadlines.insert((deadline.at, id, key.clone()));
             }
         }
-        let new = cluster.records.record(&key);
+        let new = cluster.records.record(key);
         let mut affected = HashSet::from([key.clone()]);
         if flux {
-            cluster.graph.update(&key, old.as_deref(), new, &cluster.records, &mut affected);
+            cluster.graph.update(key, old.as_deref(), new, &cluster.records, &mut affected);
         }
         if labels(old.as_deref()) != labels(new) {
             self.delta.namespaces.insert((id, key.name.clone()));
@@ -385,13 +397,13 @@ impl Cluster {
         root_cause::root_cause(self, record)
     }
 
-    /// What an entry of `dependsOn` is doing; `None` if its kind is not observed.
-    pub fn dependency(&self, reference: &Reference) -> Option<Option<State>> {
-        let Reference::Known(key) = reference else { return None };
+    /// What an entry of `dependsOn` is doing.
+    pub fn dependency(&self, reference: &Reference) -> Dependency {
+        let Reference::Known(key) = reference else { return Dependency::Unseen };
         match self.record(key) {
-            Some(record) => Some(Some(record.verdict.state)),
-            None if self.is_watched(key.kind) => Some(None),
-            None => None,
+            Some(record) => Dependency::Is(record.verdict.state),
+            None if self.is_watched(key.kind) => Dependency::Missing,
+            None => Dependency::Unseen,
         }
     }
 

@@ -17,7 +17,7 @@ mod tally;
 mod testing;
 
 pub use graph::Place;
-pub use index::{Cluster, Contact, Delta, Inventory, STALE_AFTER};
+pub use index::{Cluster, Contact, Delta, Dependency, Inventory, STALE_AFTER};
 pub use intern::{Interner, Str};
 pub use record::{Deadline, Detail, FluxDetail, Layer, ObjectKey, Record, Reference, Seconds, Verdict};
 pub use root_cause::{Root, RootCause};

@@ -75,11 +75,6 @@ impl FieldSelector {
         self.requires(Field::Name)
     }
 
-    /// The one namespace that can be selected, if there is only one.
-    pub(crate) fn requires_namespace(&self) -> Option<&str> {
-        self.requires(Field::Namespace)
-    }
-
     /// For a SubjectAccessReview.
     pub(crate) fn requirements(&self) -> Vec<FieldSelectorRequirement> {
         let requirements = self.terms.iter().map(|term| FieldSelectorRequirement {

@@ -132,6 +132,15 @@ impl Kind {
         matches!(self.judge, Judge::Flux)
     }
 
+    /// Whether objects of this kind may count towards a layer.
+    pub fn counts_towards(&self, layer: Layer) -> bool {
+        let elsewhere = match &self.judge {
+            Judge::Flux => false,
+            Judge::Rules(rules) => rules.layers.iter().any(|(other, _)| *other == layer),
+        };
+        self.layer == Some(layer) || elsewhere
+    }
+
     /// `plural.group`, as CustomResourceDefinitions are named; the plural alone in the core group.
     pub fn resource_name(&self) -> String {
         if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }

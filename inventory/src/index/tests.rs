@@ -247,7 +247,7 @@ fn a_forbidden_kind_is_settled_and_its_objects_are_not_missing() {
     inventory.apply(LOCAL, Event::Kind(kustomization(), forbidden), 1);
     let cluster = inventory.cluster(LOCAL);
     assert!(cluster.is_settled(kustomization()));
-    assert_eq!(cluster.dependency(&Reference::Known(key("a"))), None, "unknown, not missing");
+    assert_eq!(cluster.dependency(&Reference::Known(key("a"))), Dependency::Unseen, "unknown, not missing");
 }
 
 #[test]

@@ -1,0 +1,247 @@
+//! From rows to the bytes of a response, in the representation that was negotiated.
+//!
+//! Rows are rendered once, when they change; what is done here is to put their pieces between the
+//! constant parts of the representation, and the ages into table cells.
+
+use std::io::Write as _;
+
+use gatehouse_apiservice::{ColumnType, Resource, view::API_VERSION};
+use serde_json::{Value, json};
+
+use super::age::Age;
+use crate::{
+    error::ApiError,
+    negotiate::{MetaVersion, Representation},
+    options::IncludeObject,
+    watchcache::{Row, object_head},
+};
+
+/// What goes into `metadata` of a list or Table.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ListMeta {
+    pub(super) version: u64,
+    pub(super) continue_token: Option<String>,
+    pub(super) remaining: Option<usize>,
+}
+
+/// Writes rows of one resource in one representation.
+#[derive(Debug)]
+pub(super) struct Encoder {
+    resource: &'static Resource,
+    representation: Representation,
+    include_object: IncludeObject,
+    /// `{"apiVersion":…,"kind":…,` of a whole object.
+    object_head: String,
+    /// The moment of the request, for ages.
+    now: i64,
+    /// A watch's Tables name their columns in the first event only.
+    columns_sent: bool,
+}
+
+impl Encoder {
+    pub(super) fn new(
+        resource: &'static Resource,
+        representation: Representation,
+        include_object: IncludeObject,
+    ) -> Self {
+        Self {
+            resource,
+            representation,
+            include_object,
+            object_head: object_head(resource.kind),
+            now: jiff::Timestamp::now().as_second(),
+            columns_sent: false,
+        }
+    }
+
+    /// The answer to a GET of one object.
+    pub(super) fn single(&self, row: &Row) -> Vec<u8> {
+        let mut out = Vec::with_capacity(row.size() + 256);
+        match self.representation {
+            Representation::Table(version) => self.table(&mut out, version, Some(row), &meta(row), true),
+            _ => self.item(&mut out, row),
+        }
+        out
+    }
+
+    /// The list up to its first item.
+    pub(super) fn list_head(&self, meta: &ListMeta) -> Vec<u8> {
+        let meta = list_meta(meta);
+        let head = match self.representation {
+            Representation::Object => {
+                format!(
+                    "{{\"kind\":\"{}List\",\"apiVersion\":\"{API_VERSION}\",\"metadata\":{meta},\"items\":[",
+                    self.resource.kind
+                )
+            }
+            Representation::Metadata(version) => format!(
+                "{{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"{}\",\"metadata\":{meta},\"items\":[",
+                version.api_version()
+            ),
+            Representation::Table(version) => self.table_head(version, &meta, true),
+        };
+        head.into_bytes()
+    }
+
+    /// What follows the last item.
+    pub(super) const LIST_TAIL: &[u8] = b"]}";
+
+    /// One item of a list, or one row of a Table.
+    pub(super) fn item(&self, out: &mut Vec<u8>, row: &Row) {
+        match self.representation {
+            Representation::Object => self.object(out, row),
+            Representation::Metadata(version) => partial(out, version, row.metadata()),
+            Representation::Table(version) => self.table_row(out, version, row),
+        }
+    }
+
+    /// A watch event with the row as it is.
+    pub(super) fn event(&mut self, out: &mut Vec<u8>, kind: &str, row: &Row) {
+        self.now = jiff::Timestamp::now().as_second();
+        self.wrap(out, kind, |encoder, out| match encoder.representation {
+            Representation::Table(version) => {
+                let with_columns = !std::mem::replace(&mut encoder.columns_sent, true);
+                encoder.table(out, version, Some(row), &meta(row), with_columns);
+            }
+            _ => encoder.item(out, row),
+        });
+    }
+
+    /// A bookmark: nothing happened up to `version`; or, annotated, the initial events end here (KEP-3157).
+    pub(super) fn bookmark(&mut self, out: &mut Vec<u8>, version: u64, initial_events_end: bool) {
+        let mut metadata = json!({ "resourceVersion": version.to_string(), "creationTimestamp": null });
+        if initial_events_end {
+            metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
+        }
+        let metadata = format!("\"metadata\":{metadata}");
+        self.wrap(out, "BOOKMARK", |encoder, out| match encoder.representation {
+            Representation::Object => {
+                out.extend_from_slice(encoder.object_head.as_bytes());
+                out.extend_from_slice(metadata.as_bytes());
+                out.push(b'}');
+            }
+            Representation::Metadata(meta) => partial(out, meta, metadata.as_bytes()),
+            Representation::Table(meta) => {
+                // As upstream: a Table of one row without content, whose object carries the bookmark.
+                let with_columns = !std::mem::replace(&mut encoder.columns_sent, true);
+                let list = ListMeta { version, ..ListMeta::default() };
+                out.extend_from_slice(encoder.table_head(meta, &list_meta(&list), with_columns).as_bytes());
+                let _ = write!(out, "{{\"cells\":{},\"object\":", encoder.empty_cells());
+                partial(out, meta, metadata.as_bytes());
+                out.push(b'}');
+                out.extend_from_slice(Self::LIST_TAIL);
+            }
+        });
+    }
+
+    /// The last event of a watch that cannot go on.
+    pub(super) fn error(&mut self, out: &mut Vec<u8>, error: &ApiError) {
+        let status = error.status().to_string();
+        self.wrap(out, "ERROR", |_, out| out.extend_from_slice(status.as_bytes()));
+    }
+
+    fn wrap(&mut self, out: &mut Vec<u8>, kind: &str, object: impl FnOnce(&mut Self, &mut Vec<u8>)) {
+        let _ = write!(out, "{{\"type\":\"{kind}\",\"object\":");
+        object(self, out);
+        out.extend_from_slice(b"}\n");
+    }
+
+    fn object(&self, out: &mut Vec<u8>, row: &Row) {
+        out.extend_from_slice(self.object_head.as_bytes());
+        out.extend_from_slice(row.object_tail());
+    }
+
+    fn table(
+        &self,
+        out: &mut Vec<u8>,
+        version: MetaVersion,
+        row: Option<&Row>,
+        meta: &ListMeta,
+        with_columns: bool,
+    ) {
+        out.extend_from_slice(self.table_head(version, &list_meta(meta), with_columns).as_bytes());
+        if let Some(row) = row {
+            self.table_row(out, version, row);
+        }
+        out.extend_from_slice(Self::LIST_TAIL);
+    }
+
+    fn table_head(&self, version: MetaVersion, meta: &Value, with_columns: bool) -> String {
+        let columns = if with_columns { columns(self.resource) } else { Value::Null };
+        format!(
+            "{{\"kind\":\"Table\",\"apiVersion\":\"{}\",\"metadata\":{meta},\"columnDefinitions\":{columns},\"rows\":[",
+            version.api_version()
+        )
+    }
+
+    fn table_row(&self, out: &mut Vec<u8>, version: MetaVersion, row: &Row) {
+        out.extend_from_slice(b"{\"cells\":");
+        let cells = row.cells();
+        let mut written = 0;
+        for (at, time) in row.ages() {
+            out.extend_from_slice(&cells[written..at]);
+            written = at;
+            let _ = match time {
+                Some(time) => write!(out, "\"{}\"", Age(self.now - time.0)),
+                None => write!(out, "\"\""),
+            };
+        }
+        out.extend_from_slice(&cells[written..]);
+        out.extend_from_slice(b",\"object\":");
+        match self.include_object {
+            IncludeObject::None => out.extend_from_slice(b"null"),
+            IncludeObject::Metadata => partial(out, version, row.metadata()),
+            IncludeObject::Object => self.object(out, row),
+        }
+        out.push(b'}');
+    }
+
+    fn empty_cells(&self) -> Value {
+        let cells = self.resource.columns.iter().map(|column| match column.kind {
+            ColumnType::Integer => json!(0),
+            ColumnType::Name | ColumnType::Text | ColumnType::Age => json!(""),
+        });
+        cells.collect()
+    }
+}
+
+fn meta(row: &Row) -> ListMeta {
+    ListMeta { version: row.version, ..ListMeta::default() }
+}
+
+fn list_meta(meta: &ListMeta) -> Value {
+    let mut json = json!({ "resourceVersion": meta.version.to_string() });
+    if let Some(token) = &meta.continue_token {
+        json["continue"] = json!(token);
+    }
+    if let Some(remaining) = meta.remaining {
+        json["remainingItemCount"] = json!(remaining);
+    }
+    json
+}
+
+/// A PartialObjectMetadata around `"metadata":{…}`.
+fn partial(out: &mut Vec<u8>, version: MetaVersion, metadata: &[u8]) {
+    let _ = write!(out, "{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"{}\",", version.api_version());
+    out.extend_from_slice(metadata);
+    out.push(b'}');
+}
+
+/// `metav1.TableColumnDefinition`s.
+fn columns(resource: &Resource) -> Value {
+    let columns = resource.columns.iter().map(|column| {
+        let (kind, format) = match column.kind {
+            ColumnType::Name => ("string", "name"),
+            ColumnType::Text | ColumnType::Age => ("string", ""),
+            ColumnType::Integer => ("integer", ""),
+        };
+        json!({
+            "name": column.name,
+            "type": kind,
+            "format": format,
+            "description": column.description,
+            "priority": i32::from(column.wide),
+        })
+    });
+    columns.collect()
+}

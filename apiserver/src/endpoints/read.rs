@@ -1,0 +1,175 @@
+//! GET of one object and of lists.
+//!
+//! Nothing is computed here but which rows are wanted: a snapshot of the cache is taken, and its rows'
+//! bytes are copied out piece by piece as the client reads them.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, header};
+
+use super::{
+    encode::{Encoder, ListMeta},
+    select::Selection,
+};
+use crate::{
+    ApiError, Body,
+    body::{full, streamed},
+    negotiate::{JSON, Representation},
+    options::{ContinueToken, GetOptions, ListOptions, ResourceVersion, ResourceVersionMatch},
+    watchcache::{Row, RowKey, Snapshot, WatchCache},
+};
+
+/// How long a request waits for a version that is not there yet, as kube-apiserver's watch cache does.
+const WAIT_FOR_VERSION: Duration = Duration::from_secs(3);
+/// Pieces of this size keep the memory of a list bounded, whatever its length, and cost few wake-ups.
+const CHUNK: usize = 64 << 10;
+
+pub(super) async fn get(
+    cache: &WatchCache,
+    key: RowKey,
+    options: GetOptions,
+    representation: Representation,
+) -> Result<Response<Body>, ApiError> {
+    at_least(cache, options.resource_version).await?;
+    let snapshot = cache.snapshot();
+    let row = snapshot.rows.get(&key).ok_or_else(|| ApiError::not_found(super::subject(cache, &key.name)))?;
+    let encoder = Encoder::new(cache.resource, representation, options.include_object);
+    Ok(json(full(encoder.single(row))))
+}
+
+pub(super) async fn list(
+    cache: &WatchCache,
+    selection: Selection,
+    options: ListOptions,
+    representation: Representation,
+) -> Result<Response<Body>, ApiError> {
+    let snapshot = snapshot(cache, &options).await?;
+    let after = options
+        .continue_token
+        .map(|token| RowKey { namespace: token.namespace.into(), name: token.name.into() });
+    let mut matching = selection.rows(&snapshot.rows, after);
+    let limit = options.limit.map_or(usize::MAX, std::num::NonZeroUsize::get);
+    let page: Vec<Arc<Row>> = matching.by_ref().take(limit).cloned().collect();
+    let mut meta = ListMeta { version: snapshot.version, ..ListMeta::default() };
+    if let Some(last) = page.last()
+        && page.len() == limit
+    {
+        let rest = matching.count();
+        if rest > 0 {
+            // Kubernetes leaves the count out under a selector, where it would have to evaluate the rest.
+            meta.remaining = selection.is_everything().then_some(rest);
+            meta.continue_token = Some(token_after(&last.key, Some(snapshot.version)));
+        }
+    }
+    let encoder = Encoder::new(cache.resource, representation, options.include_object);
+    let head = encoder.list_head(&meta);
+    Ok(json(body(encoder, head, page)))
+}
+
+/// The rows at the version that the parameters ask for.
+async fn snapshot(cache: &WatchCache, options: &ListOptions) -> Result<Snapshot, ApiError> {
+    if let Some(token) = &options.continue_token {
+        let Some(ResourceVersion(version)) = token.version else { return Ok(cache.snapshot()) };
+        let expired = || {
+            let key = RowKey { namespace: token.namespace.as_str().into(), name: token.name.as_str().into() };
+            ApiError::expired(
+                "The provided continue parameter is too old to display a consistent list result. You can start a \
+                 new list without the continue parameter, or use the continue token in this response to retrieve \
+                 the remainder of the results. Continuing with the provided token results in an inconsistent list \
+                 - objects that were created, modified, or deleted between the time the first chunk was returned \
+                 and now may show up in the list.",
+            )
+            .with_continue(token_after(&key, None))
+        };
+        // A version from the future was made by another replica, whose snapshots are not here.
+        if version > cache.snapshot().version {
+            return Err(expired());
+        }
+        return cache.snapshot_at(version).map_err(|_| expired());
+    }
+    at_least(cache, options.resource_version).await?;
+    match (options.resource_version_match, options.resource_version) {
+        (Some(ResourceVersionMatch::Exact), Some(ResourceVersion(version))) => {
+            cache.snapshot_at(version).map_err(|error| ApiError::expired(error.to_string()))
+        }
+        _ => Ok(cache.snapshot()),
+    }
+}
+
+/// Waits until the cache is at least at `version`.
+pub(super) async fn at_least(cache: &WatchCache, version: Option<ResourceVersion>) -> Result<(), ApiError> {
+    let Some(ResourceVersion(version)) = version else { return Ok(()) };
+    let mut follow = cache.follow();
+    let reached = follow.wait_for(|current| *current >= version);
+    match tokio::time::timeout(WAIT_FOR_VERSION, reached).await {
+        Ok(_) => Ok(()),
+        Err(_) => Err(ApiError::resource_version_too_large(version, cache.snapshot().version)),
+    }
+}
+
+fn token_after(key: &RowKey, version: Option<u64>) -> String {
+    let token = ContinueToken {
+        version: version.map(ResourceVersion),
+        namespace: key.namespace.to_string(),
+        name: key.name.to_string(),
+    };
+    token.encode()
+}
+
+/// The list's bytes: whole if they are few, else made as they are read.
+fn body(encoder: Encoder, head: Vec<u8>, rows: Vec<Arc<Row>>) -> Body {
+    let mut pieces = Pieces { encoder, rows, next: 0, buffer: head };
+    match pieces.next() {
+        Some(first) if pieces.is_done() => full(first),
+        first => streamed(futures::stream::iter(first.into_iter().chain(pieces))),
+    }
+}
+
+struct Pieces {
+    encoder: Encoder,
+    rows: Vec<Arc<Row>>,
+    next: usize,
+    buffer: Vec<u8>,
+}
+
+impl Pieces {
+    fn is_done(&self) -> bool {
+        self.next > self.rows.len()
+    }
+}
+
+impl Iterator for Pieces {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        if self.is_done() {
+            return None;
+        }
+        // The rows' own size is a good guess at what they come to.
+        let expected = CHUNK + CHUNK / 8;
+        self.buffer.reserve(expected.saturating_sub(self.buffer.len()));
+        while self.buffer.len() < CHUNK {
+            let Some(row) = self.rows.get(self.next) else {
+                self.next = self.rows.len() + 1;
+                self.buffer.extend_from_slice(Encoder::LIST_TAIL);
+                break;
+            };
+            if self.next > 0 {
+                self.buffer.push(b',');
+            }
+            self.encoder.item(&mut self.buffer, row);
+            self.next += 1;
+        }
+        Some(std::mem::take(&mut self.buffer).into())
+    }
+}
+
+/// An answer in JSON.
+pub(super) fn json(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}

@@ -1,0 +1,206 @@
+//! `clusterhealths`: a row for each cluster, over all its layers.
+
+use std::collections::HashMap;
+
+use gatehouse_apiservice::{
+    Condition, ConditionStatus, Time,
+    view::{ClusterHealthStatus, Health, KindHealth, LayerHealth},
+};
+use gatehouse_inventory::{
+    Cluster, Counts, Delta, Inventory, KindStatus, Layer, State,
+    catalogue::{Kind, KindId},
+};
+
+use super::{Projected, Projection, common};
+use crate::watchcache::RowKey;
+
+/// How many failures each layer names.
+const WORST: usize = 5;
+
+#[derive(Debug, Default)]
+pub(super) struct ClusterHealths {
+    /// What each row said last: when its conditions turned, and when it last changed.
+    last: HashMap<RowKey, ClusterHealthStatus>,
+}
+
+impl Projection for ClusterHealths {
+    type Status = ClusterHealthStatus;
+
+    fn needs(_: &Kind) -> bool {
+        true
+    }
+
+    fn project<'a>(
+        &'a mut self,
+        inventory: &'a Inventory,
+        delta: &'a Delta,
+    ) -> impl Iterator<Item = Projected<ClusterHealthStatus>> + 'a {
+        delta.clusters.iter().map(move |id| {
+            let cluster = inventory.cluster(*id);
+            let key = RowKey { namespace: "".into(), name: cluster.name.clone() };
+            let mut status = health(inventory, cluster);
+            let last = self.last.get(&key);
+            common::keep_times(last.map(|last| &*last.conditions), &mut status.conditions);
+            if let Some(last) = last {
+                let observed = std::mem::replace(&mut status.last_observed_time, last.last_observed_time);
+                if status != *last {
+                    status.last_observed_time = observed;
+                }
+            }
+            self.last.insert(key.clone(), status.clone());
+            // A cluster is as old as the namespace that it starts with.
+            let first = inventory.namespace(cluster, &"kube-system".into());
+            Projected::Row {
+                cluster: cluster.name.clone(),
+                key,
+                created: Time(first.map_or(0, |namespace| namespace.created)),
+                tenant: None,
+                status: Box::new(status),
+            }
+        })
+    }
+}
+
+fn health(inventory: &Inventory, cluster: &Cluster) -> ClusterHealthStatus {
+    let layers: Vec<_> =
+        Layer::ALL.into_iter().filter_map(|layer| layer_health(inventory, cluster, layer)).collect();
+    let contact = cluster.contact();
+    let reachable = contact.silent.is_none();
+    let worst = layers.iter().map(|layer| layer.health).max().unwrap_or(Health::Healthy);
+    let health = if reachable { worst } else { worst.max(Health::Unknown) };
+    let mut reasons: Vec<_> = layers.iter().filter_map(reason).collect();
+    if let Some(silent) = &contact.silent {
+        reasons.insert(0, format!("unreachable: {silent}"));
+    }
+    ClusterHealthStatus {
+        cluster: cluster.name.to_string(),
+        health,
+        reason: reasons.join(", "),
+        version: contact.version.as_deref().map(Into::into),
+        warnings: warnings(cluster),
+        last_observed_time: Time(cluster.last_event()),
+        conditions: conditions(inventory, cluster, health, &reasons),
+        layers,
+    }
+}
+
+fn conditions(
+    inventory: &Inventory,
+    cluster: &Cluster,
+    health: Health,
+    reasons: &[String],
+) -> Vec<Condition> {
+    let since = Time(cluster.last_event());
+    let silent = cluster.contact().silent.as_deref();
+    let status = match health {
+        Health::Healthy | Health::Progressing => ConditionStatus::True,
+        Health::Unknown => ConditionStatus::Unknown,
+        Health::Degraded => ConditionStatus::False,
+    };
+    let fresh = inventory.catalogue().kinds().all(|(kind, _)| cluster.is_fresh(kind));
+    vec![
+        Condition {
+            kind: "Healthy",
+            status,
+            last_transition_time: since,
+            reason: health.as_str().into(),
+            message: reasons.join(", "),
+        },
+        Condition {
+            kind: "Reachable",
+            status: ConditionStatus::from(silent.is_none()),
+            last_transition_time: since,
+            reason: if silent.is_none() { "Answers" } else { "Silent" }.into(),
+            message: silent.unwrap_or_default().into(),
+        },
+        common::fresh(cluster, fresh),
+    ]
+}
+
+/// How a layer is doing; `None` if the cluster serves none of its kinds.
+fn layer_health(inventory: &Inventory, cluster: &Cluster, layer: Layer) -> Option<LayerHealth> {
+    let catalogue = inventory.catalogue();
+    let tally = cluster.layer(layer);
+    let kinds: Vec<_> = catalogue
+        .kinds()
+        .filter(|(id, kind)| kind.counts_towards(layer) && is_present(cluster, *id))
+        .map(|(id, kind)| kind_health(cluster, id, kind, tally.kind(id)))
+        .collect();
+    if kinds.is_empty() {
+        return None;
+    }
+    let counts = tally.counts();
+    let failed = tally.failures().len();
+    let progressing = under_way(counts);
+    let unseen = kinds.iter().any(|kind| matches!(&*kind.observed, "Forbidden" | "Pending"));
+    let health = if failed > 0 {
+        Health::Degraded
+    } else if unseen || counts.of(State::Unknown) > 0 {
+        Health::Unknown
+    } else if progressing > 0 {
+        Health::Progressing
+    } else {
+        Health::Healthy
+    };
+    let (failures, failures_omitted) = common::worst(catalogue, cluster, tally.failures(), WORST);
+    Some(LayerHealth {
+        name: layer.as_str().into(),
+        health,
+        total: counts.total(),
+        current: counts.of(State::Ready),
+        failed: u32::try_from(failed).unwrap_or(u32::MAX),
+        progressing,
+        suspended: counts.of(State::Suspended),
+        unknown: counts.of(State::Unknown),
+        kinds,
+        failures,
+        failures_omitted,
+    })
+}
+
+/// Whether there is anything to say of a kind.
+fn is_present(cluster: &Cluster, kind: KindId) -> bool {
+    !matches!(cluster.kind_status(kind), Some(KindStatus::Absent))
+}
+
+fn kind_health(cluster: &Cluster, id: KindId, kind: &Kind, counts: Counts) -> KindHealth {
+    let (observed, message) = common::trouble(cluster, id).unwrap_or(("Watched", ""));
+    let failures = State::ALL.into_iter().filter(|state| state.is_failure());
+    KindHealth {
+        kind: kind.kind.clone(),
+        group: kind.group.clone(),
+        observed: observed.into(),
+        message: message.into(),
+        total: counts.total(),
+        failed: failures.map(|state| counts.of(state)).sum(),
+    }
+}
+
+/// Objects that something is being done about.
+fn under_way(counts: Counts) -> u32 {
+    [State::Progressing, State::Pending, State::Terminating].map(|state| counts.of(state)).into_iter().sum()
+}
+
+/// What a layer gives as the reason, if it is not healthy.
+fn reason(layer: &LayerHealth) -> Option<String> {
+    let name = &layer.name;
+    match layer.health {
+        Health::Healthy => None,
+        Health::Degraded => Some(format!("{name}: {} failed", layer.failed)),
+        Health::Progressing => Some(format!("{name}: {} progressing", layer.progressing)),
+        Health::Unknown => Some(match layer.kinds.iter().find(|kind| kind.observed != "Watched") {
+            Some(kind) => format!("{name}: {} {}", kind.kind, kind.observed.to_lowercase()),
+            None => format!("{name}: {} unknown", layer.unknown),
+        }),
+    }
+}
+
+fn warnings(cluster: &Cluster) -> Vec<String> {
+    let versions: Vec<_> =
+        cluster.kubelet_versions().map(|(version, nodes)| format!("{version} on {nodes}")).collect();
+    let mixed = versions.len() > 1;
+    mixed
+        .then(|| format!("nodes run different kubelet versions: {}", versions.join(", ")))
+        .into_iter()
+        .collect()
+}

@@ -1,0 +1,189 @@
+//! What several projections say in the same words.
+
+use gatehouse_apiservice::{
+    Condition, ConditionStatus, Time,
+    view::{BlockedBy, BlockedReason, Failure, KindCount, ObjectReference, Unreadable},
+};
+use gatehouse_inventory::{
+    Cluster, Counts, Detail, Inventory, KindStatus, ObjectKey, Record, Reference, Root, RootCause, State,
+    Str,
+    catalogue::{Catalogue, Kind, KindId},
+};
+
+/// How many objects a path in the API names at most.
+const PATH: usize = 16;
+
+pub(super) fn reference(catalogue: &Catalogue, key: &ObjectKey) -> ObjectReference {
+    ObjectReference {
+        kind: catalogue.kind(key.kind).kind.clone(),
+        namespace: key.namespace.to_string(),
+        name: key.name.to_string(),
+    }
+}
+
+pub(super) fn any_reference(catalogue: &Catalogue, reference: &Reference) -> ObjectReference {
+    match reference {
+        Reference::Known(key) => self::reference(catalogue, key),
+        Reference::Foreign { kind, namespace, name, .. } => ObjectReference {
+            kind: kind.to_string(),
+            namespace: namespace.to_string(),
+            name: name.to_string(),
+        },
+    }
+}
+
+pub(super) fn path<'a>(
+    catalogue: &Catalogue,
+    keys: impl IntoIterator<Item = &'a ObjectKey>,
+) -> Vec<ObjectReference> {
+    keys.into_iter().take(PATH).map(|key| reference(catalogue, key)).collect()
+}
+
+/// Why `record` cannot go on, if it cannot and the cause is not its own.
+pub(super) fn blocked_by(catalogue: &Catalogue, cluster: &Cluster, record: &Record) -> Option<BlockedBy> {
+    let RootCause { root, path: passed } = cluster.root_cause(record)?;
+    let of = |reason, record: &Record| BlockedBy {
+        reason,
+        object: reference(catalogue, &record.key),
+        state: Some(record.verdict.state.as_str().into()),
+        message: record.verdict.message.to_string(),
+        path: path(catalogue, passed.iter().copied()),
+    };
+    let named = |reason, object, message: &str| BlockedBy {
+        reason,
+        object,
+        state: None,
+        message: message.into(),
+        path: path(catalogue, passed.iter().copied()),
+    };
+    Some(match root {
+        Root::Dependency(failed) if failed.verdict.state.is_failure() => {
+            of(BlockedReason::DependencyFailed, failed)
+        }
+        Root::Dependency(waiting) => of(BlockedReason::DependencyNotReady, waiting),
+        Root::Source(source) => of(BlockedReason::SourceFailed, source),
+        Root::Missing(key) => {
+            named(BlockedReason::DependencyMissing, reference(catalogue, key), "no such object")
+        }
+        Root::Unseen(unseen) => named(
+            BlockedReason::DependencyNotReady,
+            any_reference(catalogue, unseen),
+            "objects of this kind cannot be seen",
+        ),
+        Root::Cycle(key) => BlockedBy {
+            path: cycle(catalogue, cluster, key),
+            ..named(
+                BlockedReason::DependencyCycle,
+                reference(catalogue, key),
+                "the dependencies form a cycle",
+            )
+        },
+    })
+}
+
+/// The members of the cycle through `key`; empty if there is none.
+pub(super) fn cycle(catalogue: &Catalogue, cluster: &Cluster, key: &ObjectKey) -> Vec<ObjectReference> {
+    path(catalogue, cluster.place(key).cycle.iter().flat_map(|members| members.iter()))
+}
+
+pub(super) fn failure(catalogue: &Catalogue, cluster: &Cluster, record: &Record) -> Failure {
+    let verdict = &record.verdict;
+    Failure {
+        object: reference(catalogue, &record.key),
+        state: verdict.state.as_str().into(),
+        reason: verdict.reason.to_string(),
+        message: verdict.message.to_string(),
+        since: verdict.since.map(Time),
+        blocked_by: blocked_by(catalogue, cluster, record),
+    }
+}
+
+/// The failures behind `keys`, at most `limit`, and how many are left out.
+pub(super) fn worst<'a>(
+    catalogue: &Catalogue,
+    cluster: &Cluster,
+    keys: impl ExactSizeIterator<Item = &'a ObjectKey>,
+    limit: usize,
+) -> (Vec<Failure>, u32) {
+    let omitted = keys.len().saturating_sub(limit);
+    let records = keys.take(limit).filter_map(|key| cluster.record(key));
+    let failures = records.map(|record| failure(catalogue, cluster, record)).collect();
+    (failures, u32::try_from(omitted).unwrap_or(u32::MAX))
+}
+
+pub(super) fn kind_count(kind: &Kind, counts: &Counts) -> KindCount {
+    KindCount {
+        kind: kind.kind.clone(),
+        group: kind.group.clone(),
+        total: counts.total(),
+        ready: counts.of(State::Ready),
+        failed: counts.of(State::Failed) + counts.of(State::Failing),
+        stalled: counts.of(State::Stalled),
+        blocked: counts.of(State::Blocked),
+        progressing: counts.of(State::Progressing),
+        suspended: counts.of(State::Suspended),
+        pending: counts.of(State::Pending),
+        terminating: counts.of(State::Terminating),
+        unknown: counts.of(State::Unknown),
+    }
+}
+
+/// Why a kind's objects are unknown or may be stale; `None` if all is well.
+pub(super) fn trouble(cluster: &Cluster, kind: KindId) -> Option<(&'static str, &str)> {
+    match cluster.kind_status(kind) {
+        Some(KindStatus::Forbidden { message }) => Some(("Forbidden", message)),
+        Some(KindStatus::Failing { message }) => Some(("Failing", message)),
+        None => Some(("Pending", "not heard of yet")),
+        Some(KindStatus::Absent | KindStatus::Served { .. }) => None,
+    }
+}
+
+/// The Flux kinds whose objects cannot be seen: forbidden, or never listed.
+pub(super) fn unreadable(inventory: &Inventory, cluster: &Cluster) -> Vec<Unreadable> {
+    let flux = inventory.catalogue().kinds().filter(|(_, kind)| kind.is_flux());
+    flux.filter_map(|(id, kind)| {
+        let (reason, message) = trouble(cluster, id)?;
+        (reason == "Forbidden" || !cluster.is_settled(id)).then(|| Unreadable {
+            kind: kind.kind.clone(),
+            group: kind.group.clone(),
+            reason: reason.into(),
+            message: message.into(),
+        })
+    })
+    .collect()
+}
+
+/// Whether the cluster, and the kinds told about, were heard from lately.
+pub(super) fn fresh(cluster: &Cluster, fresh: bool) -> Condition {
+    let (alive, since) = cluster.freshness();
+    let (reason, message) = match (fresh, alive) {
+        (true, _) => ("Observed", ""),
+        (false, true) => ("WatchFailing", "a watch fails; what is told may be stale"),
+        (false, false) => ("ClusterSilent", cluster.contact().silent.as_deref().unwrap_or_default()),
+    };
+    Condition {
+        kind: "Fresh",
+        status: ConditionStatus::from(fresh),
+        last_transition_time: Time(since),
+        reason: reason.into(),
+        message: message.into(),
+    }
+}
+
+/// The tenant that a Namespace belongs to.
+pub(super) fn tenant(namespace: Option<&Record>) -> Option<Str> {
+    match &namespace?.detail {
+        Detail::Namespace { tenant } => tenant.clone(),
+        _ => None,
+    }
+}
+
+/// A condition that holds as it did before has turned when it turned before.
+pub(super) fn keep_times(last: Option<&[Condition]>, conditions: &mut [Condition]) {
+    for condition in conditions {
+        let before = last.into_iter().flatten().find(|last| last.kind == condition.kind);
+        if let Some(before) = before.filter(|before| before.status == condition.status) {
+            condition.last_transition_time = before.last_transition_time;
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! `fluxdependencies`: a row for each Flux object that depends on another or is depended on.
+
+use gatehouse_apiservice::{
+    Condition, ConditionStatus, Time,
+    view::{self, FluxDependencyStatus},
+};
+use gatehouse_inventory::{
+    Cluster, Delta, Dependency, Inventory, Record, State,
+    catalogue::{Catalogue, Kind},
+};
+
+use super::{Projected, Projection, common, flux_resource};
+
+#[derive(Debug, Default)]
+pub(super) struct FluxDependencies;
+
+impl Projection for FluxDependencies {
+    type Status = FluxDependencyStatus;
+
+    fn needs(kind: &Kind) -> bool {
+        kind.is_flux()
+    }
+
+    fn project<'a>(
+        &'a mut self,
+        inventory: &'a Inventory,
+        delta: &'a Delta,
+    ) -> impl Iterator<Item = Projected<FluxDependencyStatus>> + 'a {
+        let catalogue = inventory.catalogue();
+        let objects = delta.objects.iter().filter(|(_, key)| catalogue.kind(key.kind).is_flux());
+        objects.map(move |(id, key)| {
+            let cluster = inventory.cluster(*id);
+            let row = flux_resource::row_key(catalogue, cluster, key);
+            let part_of_graph = |record: &&Record| {
+                !cluster.dependents(key).is_empty()
+                    || record.flux().is_some_and(|flux| !flux.depends_on.is_empty())
+            };
+            let Some(record) = cluster.record(key).filter(part_of_graph) else { return Projected::Gone(row) };
+            Projected::Row {
+                cluster: cluster.name.clone(),
+                key: row,
+                created: Time(record.created),
+                tenant: common::tenant(inventory.namespace(cluster, &key.namespace)),
+                status: Box::new(status(catalogue, cluster, record)),
+            }
+        })
+    }
+}
+
+fn status(catalogue: &Catalogue, cluster: &Cluster, record: &Record) -> FluxDependencyStatus {
+    let key = &record.key;
+    let place = cluster.place(key);
+    let named = record.flux().map(|flux| &*flux.depends_on).unwrap_or_default();
+    let states: Vec<_> = named.iter().map(|reference| cluster.dependency(reference)).collect();
+    let depends_on = named.iter().zip(&states).map(|(reference, state)| view::Dependency {
+        object: common::any_reference(catalogue, reference),
+        state: match state {
+            Dependency::Is(state) => state.as_str().into(),
+            Dependency::Missing => "Missing".into(),
+            Dependency::Unseen => "Unknown".into(),
+        },
+    });
+    FluxDependencyStatus {
+        cluster: cluster.name.to_string(),
+        kind: catalogue.kind(key.kind).kind.clone(),
+        name: key.name.to_string(),
+        state: record.verdict.state.as_str().into(),
+        depends_on: depends_on.collect(),
+        dependents: u32::try_from(cluster.dependents(key).len()).unwrap_or(u32::MAX),
+        depth: place.depth,
+        cycle: place.cycle.is_some(),
+        cycle_path: common::cycle(catalogue, cluster, key),
+        blocked_by: common::blocked_by(catalogue, cluster, record),
+        conditions: vec![ready(record, &states), common::fresh(cluster, cluster.is_fresh(key.kind))],
+    }
+}
+
+/// Whether every dependency is ready.
+fn ready(record: &Record, dependencies: &[Dependency]) -> Condition {
+    let unknown = |state| matches!(state, Dependency::Unseen | Dependency::Is(State::Unknown));
+    let mut not_ready =
+        dependencies.iter().filter(|state| **state != Dependency::Is(State::Ready)).peekable();
+    let (status, reason) = if not_ready.peek().is_none() {
+        (ConditionStatus::True, "DependenciesReady")
+    } else if not_ready.all(|state| unknown(*state)) {
+        (ConditionStatus::Unknown, "DependencyUnknown")
+    } else {
+        (ConditionStatus::False, "DependencyNotReady")
+    };
+    Condition {
+        kind: "Ready",
+        status,
+        last_transition_time: Time(record.verdict.since.unwrap_or(record.created)),
+        reason: reason.into(),
+        message: String::new(),
+    }
+}

@@ -1,0 +1,95 @@
+//! `fluxresources`: a row for each Flux object.
+
+use gatehouse_apiservice::{Condition, ConditionStatus, Time, view::FluxResourceStatus};
+use gatehouse_inventory::{
+    Cluster, Delta, Inventory, ObjectKey, Record, State,
+    catalogue::{Catalogue, Kind},
+};
+
+use super::{Projected, Projection, common};
+use crate::watchcache::RowKey;
+
+#[derive(Debug, Default)]
+pub(super) struct FluxResources;
+
+impl Projection for FluxResources {
+    type Status = FluxResourceStatus;
+
+    fn needs(kind: &Kind) -> bool {
+        kind.is_flux()
+    }
+
+    fn project<'a>(
+        &'a mut self,
+        inventory: &'a Inventory,
+        delta: &'a Delta,
+    ) -> impl Iterator<Item = Projected<FluxResourceStatus>> + 'a {
+        let catalogue = inventory.catalogue();
+        let objects = delta.objects.iter().filter(|(_, key)| catalogue.kind(key.kind).is_flux());
+        objects.map(move |(id, key)| {
+            let cluster = inventory.cluster(*id);
+            let row = row_key(catalogue, cluster, key);
+            let Some(record) = cluster.record(key) else { return Projected::Gone(row) };
+            Projected::Row {
+                cluster: cluster.name.clone(),
+                key: row,
+                created: Time(record.created),
+                tenant: common::tenant(inventory.namespace(cluster, &key.namespace)),
+                status: Box::new(status(catalogue, cluster, record)),
+            }
+        })
+    }
+}
+
+/// `CLUSTER.KIND.NAME`, lower case, in the object's own namespace.
+pub(super) fn row_key(catalogue: &Catalogue, cluster: &Cluster, key: &ObjectKey) -> RowKey {
+    let kind = catalogue.kind(key.kind).kind.to_lowercase();
+    RowKey { namespace: key.namespace.clone(), name: format!("{}.{kind}.{}", cluster.name, key.name).into() }
+}
+
+fn status(catalogue: &Catalogue, cluster: &Cluster, record: &Record) -> FluxResourceStatus {
+    let kind = catalogue.kind(record.key.kind);
+    let verdict = &record.verdict;
+    let flux = record.flux();
+    FluxResourceStatus {
+        cluster: cluster.name.to_string(),
+        group: kind.group.clone(),
+        kind: kind.kind.clone(),
+        name: record.key.name.to_string(),
+        state: verdict.state.as_str().into(),
+        last_outcome: verdict.last_outcome.map(|state| state.as_str().into()),
+        suspended: flux.is_some_and(|flux| flux.suspended),
+        suspended_by: flux.and_then(|flux| flux.suspended_by.as_deref()).map(Into::into),
+        reason: verdict.reason.to_string(),
+        message: verdict.message.to_string(),
+        since: verdict.since.map(Time),
+        revision: flux.and_then(|flux| flux.revision.as_deref()).map(Into::into),
+        source: flux
+            .and_then(|flux| flux.source.as_ref())
+            .map(|source| common::any_reference(catalogue, source)),
+        blocked_by: common::blocked_by(catalogue, cluster, record),
+        conditions: vec![ready(record), common::fresh(cluster, cluster.is_fresh(record.key.kind))],
+    }
+}
+
+/// Whether the object is ready, as far as is known. A controller at work does not take back what it has
+/// achieved: the outcome of the last attempt holds until the next, so that the condition does not flap.
+fn ready(record: &Record) -> Condition {
+    let verdict = &record.verdict;
+    let outcome = match verdict.state {
+        State::Progressing | State::Suspended => verdict.last_outcome.unwrap_or(verdict.state),
+        state => state,
+    };
+    let status = match outcome {
+        State::Ready => ConditionStatus::True,
+        state if state.is_failure() => ConditionStatus::False,
+        _ => ConditionStatus::Unknown,
+    };
+    Condition {
+        kind: "Ready",
+        status,
+        last_transition_time: Time(verdict.since.unwrap_or(record.created)),
+        reason: verdict.state.as_str().into(),
+        message: String::new(),
+    }
+}

@@ -1,0 +1,84 @@
+//! From a projected row to its bytes: metadata, status, cells, each serialised once.
+
+use std::{collections::HashMap, sync::Arc};
+
+use gatehouse_apiservice::{
+    Cell, Resource, View,
+    view::{CLUSTER_LABEL, GROUP, TENANT_LABEL},
+};
+use gatehouse_inventory::{Interner, Str};
+use uuid::Uuid;
+
+use super::Projected;
+use crate::watchcache::{Cells, Draft, Label, RowKey, Update};
+
+/// Renders the rows of one resource.
+pub(super) struct Renderer {
+    resource: &'static Resource,
+    interner: Arc<Interner>,
+    /// One set of labels for each cluster and tenant, shared by their rows.
+    labels: HashMap<(Str, Option<Str>), Arc<[Label]>>,
+    /// UUIDv5 of the group: the name space of every row's uid.
+    uids: Uuid,
+}
+
+impl Renderer {
+    pub(super) fn new(resource: &'static Resource, interner: Arc<Interner>) -> Self {
+        let uids = Uuid::new_v5(&Uuid::NAMESPACE_DNS, GROUP.as_bytes());
+        Self { resource, interner, labels: HashMap::new(), uids }
+    }
+
+    pub(super) fn render<S: View>(&mut self, row: Projected<S>) -> Update {
+        let (cluster, key, created, tenant, status) = match row {
+            Projected::Gone(key) => return Update::Delete(key),
+            Projected::Row { cluster, key, created, tenant, status } => {
+                (cluster, key, created, tenant, status)
+            }
+        };
+        let fields = status.fields().iter().map(|value| self.interner.intern(value)).collect();
+        Update::Apply(Draft {
+            uid: self.uid(&cluster, &key),
+            created,
+            labels: self.labels(cluster, tenant),
+            fields,
+            cells: cells(&key.name, &status.cells()),
+            status: serde_json::to_vec(&*status).expect("a status is a struct of strings and numbers"),
+            key,
+        })
+    }
+
+    /// The same for the same object on every replica and after every restart.
+    fn uid(&self, cluster: &str, key: &RowKey) -> Uuid {
+        let name = format!("{cluster}/{}/{}/{}", self.resource.plural, key.namespace, key.name);
+        Uuid::new_v5(&self.uids, name.as_bytes())
+    }
+
+    fn labels(&mut self, cluster: Str, tenant: Option<Str>) -> Arc<[Label]> {
+        let known = self.labels.entry((cluster, tenant));
+        let labels = known.or_insert_with_key(|(cluster, tenant)| {
+            let tenant = tenant.iter().map(|tenant| (TENANT_LABEL.into(), tenant.clone()));
+            std::iter::once((CLUSTER_LABEL.into(), cluster.clone())).chain(tenant).collect()
+        });
+        Arc::clone(labels)
+    }
+}
+
+/// The cells as a JSON array, the name first.
+fn cells(name: &str, cells: &[Cell<'_>]) -> Cells {
+    let mut made = Cells { json: b"[".to_vec(), ages: Vec::new() };
+    string(&mut made.json, name);
+    for cell in cells {
+        made.json.push(b',');
+        match cell {
+            Cell::Text(text) => string(&mut made.json, text),
+            Cell::Integer(number) => made.json.extend_from_slice(number.to_string().as_bytes()),
+            Cell::Age(time) => made.ages.push((made.json.len(), *time)),
+        }
+    }
+    made.json.push(b']');
+    made
+}
+
+fn string(json: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(json, text).expect("writing text to memory cannot fail");
+}

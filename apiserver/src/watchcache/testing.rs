@@ -1,0 +1,27 @@
+//! Builders for tests.
+
+use std::sync::Arc;
+
+use gatehouse_apiservice::{Time, View, view::FluxSummaryStatus};
+
+use super::{Cells, Draft, RowKey, WatchCache};
+use crate::clock::Clock;
+
+/// A draft of a summary in `state`.
+pub(crate) fn draft(namespace: &str, name: &str, state: &str) -> Draft {
+    Draft {
+        key: RowKey { namespace: namespace.into(), name: name.into() },
+        uid: uuid::Uuid::from_u128(7),
+        created: Time(7),
+        labels: [("gatehouse.dev/cluster".into(), name.into())].into(),
+        fields: [name.into(), state.into()].into(),
+        status: format!("{{\"state\":\"{state}\"}}").into(),
+        cells: Cells { json: format!("[\"{name}\",]").into(), ages: vec![(name.len() + 4, Some(Time(7)))] },
+    }
+}
+
+/// A cache of summaries, not synced.
+pub(crate) fn cache() -> WatchCache {
+    static RESOURCE: gatehouse_apiservice::Resource = <FluxSummaryStatus as View>::RESOURCE;
+    WatchCache::new(&RESOURCE, Arc::new(Clock::new(0)))
+}

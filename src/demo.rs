@@ -1,0 +1,180 @@
+//! `gatehouse demo`: the embedded default. Serves a folder of manifests, by default a bundled example
+//! cluster, on loopback, with certificates made on the spot.
+
+mod example;
+mod tables;
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use gatehouse_apiserver::{
+    authn::{AuthenticationConfig, Authenticator, CaBundle},
+    authz::Authorizer,
+    engine,
+    metrics::Metrics,
+    pipeline::Limits,
+    serve::ShutdownTiming,
+};
+use gatehouse_apiservice::kubeconfig::{self, Access};
+use gatehouse_certs::{
+    issue::{Authority, KeyPair, Leaf, Usage},
+    load,
+};
+use gatehouse_inventory::{catalogue::Catalogue, source::Snapshot};
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use crate::server::{self, Parts, Running};
+
+/// The user's certificate and the server's are thrown away with the process.
+const LIFETIME: Duration = Duration::from_hours(24 * 365);
+const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Serve an example cluster, or a folder of manifests, on this machine.
+///
+/// With a COMMAND, runs it with KUBECONFIG set and ends with its exit code. Without one, prints the views and goes on
+/// serving; editing a manifest shows in `kubectl get -w`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A folder of manifests, YAML or JSON, to serve instead of the example. It is watched for changes.
+    #[arg(long, value_name = "DIR", conflicts_with = "export")]
+    snapshot: Option<PathBuf>,
+    /// A file of kinds to observe beyond the built-in ones, or instead of some. May be repeated.
+    #[arg(long, value_name = "FILE")]
+    catalogue_file: Vec<PathBuf>,
+    /// The port to serve HTTPS on; 0 for any free one.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    secure_port: u16,
+    /// Write the example's manifests to this folder, which must not exist or be empty, and end.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["command", "secure_port"])]
+    export: Option<PathBuf>,
+    /// What to run, for example `kubectl get fluxsummaries -A`.
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// Serves, and runs the command if there is one.
+pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if let Some(folder) = &args.export {
+        example::write(folder)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let scratch =
+        tempfile::Builder::new().prefix("gatehouse-demo-").tempdir().context("no temporary folder")?;
+    let folder = match args.snapshot {
+        Some(folder) => folder,
+        None => {
+            let folder = scratch.path().join("cluster");
+            example::write(&folder)?;
+            folder
+        }
+    };
+    let running = start(&folder, &args.catalogue_file, args.secure_port, &scratch).await?;
+    running.synced().await;
+    let kubeconfig = scratch.path().join("kubeconfig");
+    if let Some((program, arguments)) = args.command.split_first() {
+        let mut child = tokio::process::Command::new(program)
+            .args(arguments)
+            .env("KUBECONFIG", &kubeconfig)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot run {program}"))?;
+        // Ctrl-C goes to the command as well, which ends in its own way; then so does this.
+        let status = tokio::select! {
+            status = child.wait() => status.context("cannot wait for the command")?,
+            _ = server::signalled() => child.wait().await.context("cannot wait for the command")?,
+        };
+        return Ok(exit_code(status));
+    }
+    tables::print(&kubeconfig).await?;
+    eprintln!(
+        "\nServing {} on https://{}. To look around:\n\n  export KUBECONFIG={}\n  kubectl get fluxresources -A\n  \
+         kubectl get fluxdependencies -A -o wide\n  kubectl explain fluxsummaries.status\n\nCtrl-C ends it.",
+        folder.display(),
+        running.address,
+        kubeconfig.display(),
+    );
+    running
+        .until(async {
+            if server::signalled().await.is_err() {
+                std::future::pending().await
+            }
+        })
+        .await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn start(
+    folder: &Path,
+    catalogue_files: &[PathBuf],
+    port: u16,
+    scratch: &TempDir,
+) -> anyhow::Result<Running> {
+    let source = Snapshot::open(folder)?;
+    let mut catalogue = Catalogue::builtin();
+    for file in catalogue_files {
+        catalogue = catalogue.with_file(file).context("--catalogue-file")?;
+    }
+    let authority = Authority::new("gatehouse-demo")?;
+    let serving = issue(&authority, "localhost", None, Usage::ServerAuth)?;
+    let user = issue(&authority, "demo", Some("system:masters"), Usage::ClientAuth)?;
+    let authentication = AuthenticationConfig {
+        client_ca: Some(CaBundle::from_pem("the demo's CA", authority.certificate_pem().as_bytes())?),
+        request_header: None,
+    };
+    // The senders may go: receivers keep the last value, and nothing here ever changes.
+    let (_, configs) = watch::channel(Arc::new(authentication));
+    let (_, keys) = watch::channel(load::issued(&serving)?);
+    let running = Running::start(Parts {
+        cluster: "local".into(),
+        catalogue,
+        source,
+        replica: 0,
+        authenticator: Authenticator::new(configs, None, true),
+        authorizer: Arc::new(Authorizer::CertificateHolders),
+        metrics: Arc::new(Metrics::new(&engine::served_resources())),
+        limits: Limits::default(),
+        shutdown: ShutdownTiming { delay: Duration::ZERO, grace: Duration::from_secs(2) },
+        address: (HOST, port).into(),
+        keys,
+    })
+    .await?;
+    let server = format!("https://{}", running.address);
+    let access = Access {
+        server: &server,
+        server_ca: authority.certificate_pem(),
+        user: "demo",
+        certificate: &user.certificate_pem,
+        key: &user.key_pem,
+    };
+    // The folder is readable to its owner alone, as temporary folders are made.
+    let kubeconfig = scratch.path().join("kubeconfig");
+    std::fs::write(&kubeconfig, kubeconfig::document(access).to_string())
+        .with_context(|| format!("cannot write {}", kubeconfig.display()))?;
+    Ok(running)
+}
+
+fn issue(authority: &Authority, name: &str, group: Option<&str>, usage: Usage) -> anyhow::Result<KeyPair> {
+    let leaf = Leaf {
+        common_name: name.into(),
+        organization: group.map(Into::into),
+        dns_names: if usage == Usage::ServerAuth { vec![name.into()] } else { Vec::new() },
+        ips: if usage == Usage::ServerAuth { vec![HOST] } else { Vec::new() },
+        usage,
+        lifetime: LIFETIME,
+    };
+    Ok(authority.issue(&leaf)?)
+}
+
+/// A shell's: a command that a signal ended counts as 128 and the signal's number.
+fn exit_code(status: std::process::ExitStatus) -> ExitCode {
+    use std::os::unix::process::ExitStatusExt;
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}

@@ -1,0 +1,46 @@
+//! What the process says, and how: text for people, JSON for collectors, always to standard error.
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// Flags of every subcommand.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Logging")]
+pub(crate) struct LogArgs {
+    /// How log lines are written.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// What is logged: a level (error, warn, info, debug, trace), or directives such as
+    /// `info,gatehouse_apiserver=debug`. Defaults to `info`, and to `warn` for the demo.
+    #[arg(long, global = true, env = "RUST_LOG", value_name = "FILTER")]
+    log_level: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// One line of text each.
+    Text,
+    /// One JSON object each.
+    Json,
+}
+
+impl LogArgs {
+    /// Starts logging; `quiet` is for commands whose own output is what people look at.
+    pub(crate) fn install(&self, quiet: bool) -> anyhow::Result<()> {
+        let default = if quiet { "warn" } else { "info" };
+        let filter = self.log_level.as_deref().unwrap_or(default);
+        // The client logs whole bodies when it cannot decode them, Secrets included; errors it also returns.
+        let filter = format!("kube_client=error,{filter}");
+        let filter = EnvFilter::try_new(&filter)
+            .with_context(|| format!("--log-level: {filter:?} is no filter of log lines"))?;
+        let registry = tracing_subscriber::registry().with(filter);
+        match self.log_format {
+            LogFormat::Text => registry.with(fmt::layer().with_writer(std::io::stderr)).init(),
+            LogFormat::Json => {
+                registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).init();
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,158 @@
+//! What every way of serving has in common: sources into the inventory, views out of it, and the server
+//! before them.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::Context;
+use gatehouse_apiserver::{
+    authn::Authenticator,
+    authz::Authorizer,
+    clock::Clock,
+    endpoints::Endpoints,
+    engine,
+    health::{Health, HealthCheck},
+    metrics::Metrics,
+    pipeline::{Limits, Pipeline},
+    serve::{MAX_CONNECTIONS, Server, Shutdown, ShutdownTiming},
+    views::Views,
+    watchcache::WatchCache,
+};
+use gatehouse_inventory::{ClusterId, Interner, Inventory, Sink, Source, Str, catalogue::Catalogue};
+use rustls::sign::CertifiedKey;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Events on their way to the inventory. A source that is ahead waits.
+const EVENTS: usize = 4096;
+
+/// What is different from one way of serving to another.
+pub(crate) struct Parts<S> {
+    pub(crate) cluster: Str,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) source: S,
+    pub(crate) replica: u8,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) authorizer: Arc<Authorizer>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) limits: Limits,
+    pub(crate) shutdown: ShutdownTiming,
+    pub(crate) address: SocketAddr,
+    pub(crate) keys: watch::Receiver<Arc<CertifiedKey>>,
+}
+
+/// A server with all that it serves from.
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    caches: Vec<Arc<WatchCache>>,
+    shutdown: Arc<Shutdown>,
+    stop: CancellationToken,
+    tasks: JoinSet<&'static str>,
+}
+
+impl Running {
+    /// Listens, and starts to observe. Discovery is answered from here on.
+    pub(crate) async fn start<S: Source>(parts: Parts<S>) -> anyhow::Result<Self> {
+        let server = Server::bind(parts.address, parts.keys, MAX_CONNECTIONS).await?;
+        let address = server.local_addr();
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+
+        let (sender, events) = mpsc::channel(EVENTS);
+        let (catalogue, interner) = (Arc::new(parts.catalogue), Arc::new(Interner::default()));
+        let views = Views::new(&Arc::new(Clock::new(parts.replica)), &interner);
+        let caches = views.caches();
+        let now = jiff::Timestamp::now().as_second();
+        let inventory = Inventory::new(Arc::clone(&catalogue), [parts.cluster], now);
+        let sink = Sink::new(catalogue, interner, ClusterId(0), sender);
+        let source = parts.source.run(sink, stop.clone());
+        tasks.spawn(async move {
+            source.await;
+            "the source"
+        });
+        let engine = engine::run(inventory, views, events, Arc::clone(&parts.metrics), stop.clone());
+        tasks.spawn(async move {
+            engine.await;
+            "the inventory"
+        });
+
+        let shutdown = Shutdown::new(parts.shutdown);
+        let health = Health::new([shutdown.readiness_check(), synced_check(caches.clone())]);
+        let endpoints = Endpoints::new(caches.clone(), Arc::clone(&parts.metrics));
+        let pipeline = Arc::new(Pipeline::new(
+            parts.authenticator,
+            parts.authorizer,
+            health,
+            parts.metrics,
+            Arc::clone(&shutdown),
+            parts.limits,
+            endpoints,
+        ));
+        let serving = server.run(pipeline, Arc::clone(&shutdown));
+        tasks.spawn(async move {
+            serving.await;
+            "the server"
+        });
+        tracing::info!(%address, "serving");
+        Ok(Self { address, caches, shutdown, stop, tasks })
+    }
+
+    /// Waits until every resource answers.
+    pub(crate) async fn synced(&self) {
+        for cache in &self.caches {
+            // The sender lives in the cache, so waiting ends only with the version.
+            let _ = cache.follow().wait_for(|version| *version > 0).await;
+        }
+    }
+
+    /// Serves until `end` resolves, then ends in good order; or until a part fails.
+    pub(crate) async fn until(mut self, end: impl Future<Output = ()>) -> anyhow::Result<()> {
+        tokio::select! {
+            () = end => {}
+            Some(ended) = self.tasks.join_next() => {
+                let part = ended.context("a part of the server panicked")?;
+                anyhow::bail!("{part} ended by itself");
+            }
+        }
+        self.shutdown.run().await;
+        self.stop.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.context("a part of the server panicked")?;
+        }
+        Ok(())
+    }
+}
+
+/// Ready once every view has rows to show; until then the resources answer 503 one by one.
+fn synced_check(caches: Vec<Arc<WatchCache>>) -> HealthCheck {
+    HealthCheck::readiness("informer-sync", move || {
+        let missing: Vec<_> = caches.iter().filter(|cache| !cache.is_synced()).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<_> = missing.iter().map(|cache| cache.resource.plural).collect();
+        Err(format!("not synced yet: {}", names.join(", ")))
+    })
+}
+
+/// Resolves at the first SIGTERM or SIGINT; a second one ends the process at once.
+pub(crate) async fn signalled() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::warn!("a second signal: ending at once");
+        std::process::exit(130);
+    });
+    Ok(())
+}
