@@ -119,14 +119,19 @@ struct Authentication {
     #[arg(long, value_name = "PREFIX", value_delimiter = ',')]
     requestheader_extra_headers_prefix: Vec<String>,
     /// Do not read the ConfigMap extension-apiserver-authentication: the flags say all.
-    #[arg(long)]
-    authentication_skip_lookup: bool,
+    #[arg(long = "authentication-skip-lookup")]
+    skip_lookup: bool,
     /// Whether requests without credentials are served, as system:anonymous, as far as the cluster's roles allow.
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     anonymous_auth: bool,
     /// How long a review of a token may take. One that takes longer is a refusal.
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
-    authentication_token_webhook_timeout: Duration,
+    #[arg(
+        long = "authentication-token-webhook-timeout",
+        value_name = "DURATION",
+        default_value = "5s",
+        value_parser = duration
+    )]
+    token_timeout: Duration,
     /// How long a review of access may take. One that takes longer is a refusal.
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     authorization_webhook_timeout: Duration,
@@ -174,7 +179,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         StreamingLists::Never => Streaming::Never,
     };
     let settings = WatchSettings { streaming, ..WatchSettings::default() };
-    let tokens = TokenReviewer::new(review.clone(), authentication.authentication_token_webhook_timeout);
+    let tokens = TokenReviewer::new(review.clone(), authentication.token_timeout);
     let delegated =
         DelegatedAuthorizer::new(review, authentication.authorization_webhook_timeout, Arc::clone(&metrics));
     let configs = authentication.configs(client.clone()).await?;
@@ -197,15 +202,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         address: (args.serving.bind_address, args.serving.secure_port).into(),
         keys: args.serving.keys()?,
     };
-    let running = Running::start(parts).await?;
-    running
-        .until(async {
-            if let Err(error) = server::signalled().await {
-                tracing::error!(%error, "cannot be ended by signals");
-                std::future::pending().await
-            }
-        })
-        .await
+    Running::start(parts).await?.until(server::signalled()).await
 }
 
 fn catalogue(files: &[PathBuf]) -> anyhow::Result<Catalogue> {
@@ -284,7 +281,7 @@ impl Authentication {
             requestheader_extra_headers_prefix: self.requestheader_extra_headers_prefix.clone(),
         };
         let fixed = files.load()?;
-        if self.authentication_skip_lookup {
+        if self.skip_lookup {
             let (publish, configs) = watch::channel(Arc::new(fixed));
             tokio::spawn(files.follow(publish, POLL_FILES));
             return Ok(configs);

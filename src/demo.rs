@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use gatehouse_apiserver::{
     authn::{AuthenticationConfig, Authenticator, CaBundle},
     authz::Authorizer,
@@ -67,13 +67,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let scratch =
         tempfile::Builder::new().prefix("gatehouse-demo-").tempdir().context("no temporary folder")?;
-    let folder = match args.snapshot {
-        Some(folder) => folder,
-        None => {
-            let folder = scratch.path().join("cluster");
-            example::write(&folder)?;
-            folder
-        }
+    let folder = if let Some(folder) = args.snapshot {
+        folder
+    } else {
+        let folder = scratch.path().join("cluster");
+        example::write(&folder)?;
+        folder
     };
     let running = start(&folder, &args.catalogue_file, args.secure_port, &scratch).await?;
     running.synced().await;
@@ -88,7 +87,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         // Ctrl-C goes to the command as well, which ends in its own way; then so does this.
         let status = tokio::select! {
             status = child.wait() => status.context("cannot wait for the command")?,
-            _ = server::signalled() => child.wait().await.context("cannot wait for the command")?,
+            () = server::signalled() => child.wait().await.context("cannot wait for the command")?,
         };
         return Ok(exit_code(status));
     }
@@ -100,13 +99,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         running.address,
         kubeconfig.display(),
     );
-    running
-        .until(async {
-            if server::signalled().await.is_err() {
-                std::future::pending().await
-            }
-        })
-        .await?;
+    running.until(server::signalled()).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -138,10 +138,10 @@ fn synced_check(caches: Vec<Arc<WatchCache>>) -> HealthCheck {
 }
 
 /// Resolves at the first SIGTERM or SIGINT; a second one ends the process at once.
-pub(crate) async fn signalled() -> anyhow::Result<()> {
+pub(crate) async fn signalled() {
     use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let listen = |kind| signal(kind).expect("the runtime drives signals, and these two can be caught");
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate()), listen(SignalKind::interrupt()));
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -154,5 +154,4 @@ pub(crate) async fn signalled() -> anyhow::Result<()> {
         tracing::warn!("a second signal: ending at once");
         std::process::exit(130);
     });
-    Ok(())
 }

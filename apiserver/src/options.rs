@@ -187,11 +187,6 @@ impl GetOptions {
     }
 }
 
-/// Whether a get asks to be a watch: `…/NAME?watch=true` is one, with a field selector for the name.
-pub(crate) fn asks_to_watch(query: &str) -> bool {
-    Query::parse(query).flag("watch").unwrap_or_default()
-}
-
 /// A decoded query string.
 struct Query<'a>(Vec<(std::borrow::Cow<'a, str>, std::borrow::Cow<'a, str>)>);
 

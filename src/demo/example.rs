@@ -45,11 +45,11 @@ fn at(text: &str, now: Timestamp) -> anyhow::Result<String> {
     while let Some((before, from)) = rest.split_once("{{now") {
         let Some((offset, after)) = from.split_once("}}") else { bail!("a time is not closed by }}}}") };
         let time = now.checked_add(parse(offset)?)?;
-        made.push_str(before);
-        made.push_str(&format!("{time:.0}"));
+        made += before;
+        made += &time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         rest = after;
     }
-    made.push_str(rest);
+    made += rest;
     Ok(made)
 }
 

@@ -49,7 +49,6 @@ fn flags_are_true_unless_they_say_no() {
     for no in ["watch=0", "watch=false", "watch=FALSE"] {
         assert!(!parse(no).watch, "{no}");
     }
-    assert!(asks_to_watch("a=b&watch=true"));
 }
 
 #[test]
