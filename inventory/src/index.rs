@@ -40,6 +40,7 @@ pub struct Cluster {
     graph: Graph,
     tallies: Tallies,
     contact: Contact,
+    added: Seconds,
     fresh: bool,
     fresh_since: Seconds,
     last_event: Seconds,
@@ -234,7 +235,9 @@ impl Inventory {
     /// Judges anew whether a cluster and each of its kinds were heard from lately.
     fn refresh(&mut self, id: ClusterId, now: Seconds) {
         let cluster = &mut self.clusters[usize::from(id.0)];
-        let fresh = cluster.contact.last_heard.is_some_and(|heard| now - heard < STALE_AFTER);
+        // Before the first word, it has been silent since it was added.
+        let heard = cluster.contact.last_heard.unwrap_or(cluster.added);
+        let fresh = now - heard < STALE_AFTER;
         let flipped = fresh != cluster.fresh;
         if flipped {
             (cluster.fresh, cluster.fresh_since) = (fresh, now);
@@ -343,6 +346,7 @@ impl Cluster {
             graph: Graph::default(),
             tallies: Tallies::default(),
             contact: Contact::default(),
+            added: now,
             fresh: true,
             fresh_since: now,
             last_event: now,

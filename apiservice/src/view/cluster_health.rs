@@ -152,7 +152,7 @@ impl View for ClusterHealthStatus {
             self.layer_cell("Data").into(),
             self.layer_cell("Network").into(),
             self.layer_cell("Backup").into(),
-            self.reason.as_str().into(),
+            self.reason_cell().into(),
             self.version.as_deref().unwrap_or_default().into(),
             self.layer_cell("FluxControllers").into(),
             self.layer_cell("Secrets").into(),
@@ -169,6 +169,18 @@ impl View for ClusterHealthStatus {
 }
 
 impl ClusterHealthStatus {
+    /// The first reasons, and how many more there are: a column has to fit beside the others.
+    fn reason_cell(&self) -> Cow<'_, str> {
+        const SHOWN: usize = 3;
+        match self.reason.match_indices(", ").nth(SHOWN - 1) {
+            None => self.reason.as_str().into(),
+            Some((end, _)) => {
+                let more = self.reason[end..].matches(", ").count();
+                format!("{} +{more}", &self.reason[..end]).into()
+            }
+        }
+    }
+
     /// `current/total` without the suspended; `?` where something may not be read; `-` where there is nothing.
     fn layer_cell(&self, name: &str) -> String {
         let Some(layer) = self.layers.iter().find(|layer| layer.name == name) else { return "-".into() };
