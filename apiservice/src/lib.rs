@@ -1,8 +1,10 @@
 //! The contract of the Gatehouse API: what a resource is called, what its objects look like, what its
-//! tables show. Types only; what fills them is in `inventory` and `apiserver`.
+//! tables show, and how the server is registered. Types and values only; what fills them is in `inventory` and
+//! `apiserver`.
 
 pub mod kubeconfig;
 mod meta;
+pub mod registration;
 mod resource;
 pub mod view;
 

@@ -103,7 +103,8 @@ impl ControlPlane {
             Self { api_server, etcd, scratch, url, cluster_ca, front_proxy, admin, kubeconfigs };
         let client = started.client().await?;
         let what = "starting etcd and kube-apiserver";
-        progress::during(what, wait_until_ready(&mut started.api_server, &client, START_TIMEOUT)).await?;
+        progress::during(what, wait_until_ready(&mut started.api_server, &client, "/readyz", START_TIMEOUT))
+            .await?;
         Ok(started)
     }
 
@@ -182,15 +183,16 @@ impl ControlPlane {
     }
 }
 
-/// Waits until a server's `/readyz` says yes, its program ends, or it takes too long.
+/// Waits until a server's health `path` says yes, its program ends, or it takes too long.
 pub(crate) async fn wait_until_ready(
     program: &mut Supervised,
     client: &kube::Client,
+    path: &str,
     timeout: Duration,
 ) -> anyhow::Result<()> {
     let deadline = Instant::now() + timeout;
     loop {
-        let request = http_get("/readyz")?;
+        let request = http_get(path)?;
         let answer = tokio::time::timeout(Duration::from_secs(5), client.request_text(request)).await;
         let problem = match answer {
             Ok(Ok(_)) => return Ok(()),

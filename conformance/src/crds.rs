@@ -4,11 +4,12 @@
 //! accept anything, bad input included.
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::load::Manifest;
+use crate::load::{self, Manifest};
 
 /// A kind that some system other than Kubernetes defines.
 #[derive(Debug, Clone, Deserialize)]
@@ -43,6 +44,15 @@ fn yes() -> bool {
 /// Every kind, in the order of the table.
 pub fn kinds() -> Vec<Kind> {
     serde_saphyr::from_str(include_str!("../crds/kinds.yaml")).expect("the table, part of this crate, parses")
+}
+
+/// Real CRDs, in a folder that some working copies have beside them.
+const SHARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/crds");
+
+/// The real CRDs that are at hand; none is fine.
+pub fn shared() -> anyhow::Result<Vec<Manifest>> {
+    let folder = Path::new(SHARED);
+    if folder.is_dir() { load::read_folder(folder) } else { Ok(Vec::new()) }
 }
 
 /// CRDs for the kinds that are not among those `defined` already.
@@ -123,12 +133,21 @@ impl Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registration;
 
     #[test]
     fn kinds_that_are_defined_already_are_left_alone() {
         let all = missing_from(&[]);
         let defined = &all[..3];
         assert_eq!(missing_from(defined).len(), all.len() - 3);
+    }
+
+    #[test]
+    fn every_kind_that_gatehouse_reads_can_be_defined() {
+        let known: Vec<_> = kinds().into_iter().map(|kind| (kind.group, kind.plural)).collect();
+        for kind in registration::kinds() {
+            assert!(known.contains(&kind) || ["", "apps"].contains(&&*kind.0), "{kind:?}");
+        }
     }
 
     #[test]

@@ -3,18 +3,19 @@
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use gatehouse_apiservice::registration::{SERVER_NAME, USER, api_service, api_service_name};
+use gatehouse_apiservice::view::{GROUP, VERSION};
 use gatehouse_certs::issue::Authority;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::process::Command;
 
 use crate::control_plane::{ControlPlane, free_ports, server_identity, wait_until_ready};
-use crate::crds;
 use crate::kubeconfig;
 use crate::load::{self, Manifest};
 use crate::progress;
@@ -27,6 +28,13 @@ const READY_TIMEOUT: Duration = Duration::from_mins(1);
 /// The aggregator looks at a new APIService at once, and again each 30 seconds where it was not ready.
 const AVAILABLE_TIMEOUT: Duration = Duration::from_secs(75);
 
+/// The aggregator fetches OpenAPI documents when it gets round to it, and what it serves follows a moment later.
+const OPENAPI_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// A child is killed [`crate::supervise::GRACE`] after it was asked to end, and nobody has to notice here first, so
+/// there is no delay before it refuses requests.
+const SHUTDOWN: [&str; 2] = ["--shutdown-delay-duration=0s", "--shutdown-grace=3s"];
+
 /// One replica of Gatehouse. Dropped, it stops.
 pub struct Gatehouse {
     // Before the folder it runs in.
@@ -37,6 +45,26 @@ pub struct Gatehouse {
     port: u16,
     serving_ca: String,
     probe: PathBuf,
+    awaited: Awaited,
+}
+
+/// What a start waits for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Awaited {
+    /// Every resource answers.
+    #[default]
+    Ready,
+    /// It serves discovery, whatever else.
+    Alive,
+}
+
+impl Awaited {
+    fn path(self) -> &'static str {
+        match self {
+            Self::Ready => "/readyz",
+            Self::Alive => "/livez",
+        }
+    }
 }
 
 /// What may be different from one replica to another.
@@ -50,6 +78,10 @@ pub struct Options {
     pub flags: Vec<String>,
     /// Its environment, `RUST_LOG` for example.
     pub env: Vec<(String, OsString)>,
+    /// How it reaches the cluster, and as whom; as its own account where it is not given.
+    pub kubeconfig: Option<PathBuf>,
+    /// What its start waits for.
+    pub awaited: Awaited,
 }
 
 impl Gatehouse {
@@ -64,13 +96,16 @@ impl Gatehouse {
         let [port] = free_ports()?;
 
         let authority = Authority::new("gatehouse-serving-ca")?;
-        let serving = server_identity(&authority, &[registration::SERVER_NAME, "localhost"])?;
+        let serving = server_identity(&authority, &[SERVER_NAME, "localhost"])?;
         let file = |extension| control_plane.folder().join(format!("{name}.{extension}"));
         let (certificate, key) = (file("crt"), file("key"));
         kubeconfig::write_private(&certificate, &serving.certificate_pem)?;
         kubeconfig::write_private(&key, &serving.key_pem)?;
 
-        let upstream = control_plane.kubeconfig_for(registration::USER, None)?;
+        let upstream = match &options.kubeconfig {
+            Some(kubeconfig) => kubeconfig.clone(),
+            None => control_plane.kubeconfig_for(USER, None)?,
+        };
         let mut args: Vec<OsString> = vec!["apiserver".into()];
         for (flag, value) in [
             ("--kubeconfig", upstream.as_os_str()),
@@ -81,6 +116,7 @@ impl Gatehouse {
         ] {
             args.extend([flag.into(), value.to_owned()]);
         }
+        args.extend(SHUTDOWN.map(OsString::from));
         args.extend(options.flags.iter().map(OsString::from));
 
         let serving_ca = authority.certificate_pem().to_owned();
@@ -88,7 +124,8 @@ impl Gatehouse {
         let probe = control_plane.kubeconfig_at(&url, &serving_ca, "probe", Some("system:masters"))?;
         let program = Program { path: executable, args, env: options.env.clone() };
         let scratch = control_plane.scratch();
-        let mut gatehouse = Self { process: None, scratch, name, program, port, serving_ca, probe };
+        let awaited = options.awaited;
+        let mut gatehouse = Self { process: None, scratch, name, program, port, serving_ca, probe, awaited };
         gatehouse.launch().await?;
         Ok(gatehouse)
     }
@@ -98,15 +135,16 @@ impl Gatehouse {
         ensure!(self.process.is_none(), "{} runs already", self.name);
         let client = kubeconfig::client(&self.probe).await?;
         let process = self.process.insert(self.scratch.spawn(&self.name, &self.program)?);
-        progress::during("starting Gatehouse", wait_until_ready(process, &client, READY_TIMEOUT)).await
+        let ready = wait_until_ready(process, &client, self.awaited.path(), READY_TIMEOUT);
+        progress::during(format_args!("starting {}", self.name), ready).await
     }
 
-    /// Ends it in good order.
-    pub async fn stop(&mut self) -> anyhow::Result<()> {
-        if let Some(process) = self.process.take() {
-            process.stop().await?;
+    /// Ends it in good order, and says how it ended; nothing if it did not run.
+    pub async fn stop(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        match self.process.take() {
+            Some(process) => Ok(Some(process.stop().await?)),
+            None => Ok(None),
         }
-        Ok(())
     }
 
     /// Ends it as a crash would.
@@ -147,11 +185,16 @@ impl Gatehouse {
         control_plane.kubeconfig_at(&self.url(), &self.serving_ca, user, group)
     }
 
-    /// Registers it with the control plane and waits until the aggregator says that it is available.
+    /// Registers it with the control plane and waits until the aggregator says that it is available, and serves its
+    /// OpenAPI, which `kubectl explain` reads.
     pub async fn register(&self, control_plane: &ControlPlane) -> anyhow::Result<()> {
         let client = control_plane.client().await?;
-        apply(&client, vec![registration::api_service(self.port, &self.serving_ca)]).await?;
-        progress::during("registering Gatehouse", wait_until_available(&client)).await
+        apply(&client, vec![api_service(self.port, &self.serving_ca)]).await?;
+        progress::during("registering Gatehouse", async {
+            wait_until_available(&client).await?;
+            wait_until_explained(&client).await
+        })
+        .await
     }
 }
 
@@ -161,7 +204,7 @@ fn url(port: u16) -> String {
 
 /// Makes the namespace, the Service and the rights of Gatehouse's account: everything but the APIService.
 pub async fn prepare(control_plane: &ControlPlane) -> anyhow::Result<()> {
-    apply(&control_plane.client().await?, registration::prerequisites(&crds::kinds())).await
+    apply(&control_plane.client().await?, registration::prerequisites()).await
 }
 
 async fn apply(client: &kube::Client, objects: Vec<Value>) -> anyhow::Result<()> {
@@ -171,7 +214,7 @@ async fn apply(client: &kube::Client, objects: Vec<Value>) -> anyhow::Result<()>
 
 /// Waits until the aggregator says that Gatehouse is available.
 pub async fn wait_until_available(client: &kube::Client) -> anyhow::Result<()> {
-    let path = format!("/apis/apiregistration.k8s.io/v1/apiservices/{}", registration::API_SERVICE);
+    let path = format!("/apis/apiregistration.k8s.io/v1/apiservices/{}", api_service_name());
     let deadline = Instant::now() + AVAILABLE_TIMEOUT;
     loop {
         let object: Value = client.request(http::Request::get(&path).body(Vec::new())?).await?;
@@ -187,6 +230,23 @@ pub async fn wait_until_available(client: &kube::Client) -> anyhow::Result<()> {
     }
 }
 
+/// Waits until kube-apiserver serves the OpenAPI of Gatehouse's group.
+async fn wait_until_explained(client: &kube::Client) -> anyhow::Result<()> {
+    let wanted = format!("apis/{GROUP}/{VERSION}");
+    let deadline = Instant::now() + OPENAPI_TIMEOUT;
+    loop {
+        let root: Value = client.request(http::Request::get("/openapi/v3").body(Vec::new())?).await?;
+        if let Some(path) = root["paths"][&wanted]["serverRelativeURL"].as_str() {
+            let document = client.request::<Value>(http::Request::get(path).body(Vec::new())?).await;
+            if document.is_ok_and(|document| document["components"]["schemas"].is_object()) {
+                return Ok(());
+            }
+        }
+        ensure!(Instant::now() < deadline, "kube-apiserver does not serve the OpenAPI of {wanted}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// The executable: what GATEHOUSE_BIN says, else built in the profile that this one was built in.
 pub async fn executable() -> anyhow::Result<PathBuf> {
     if let Some(path) = std::env::var_os("GATEHOUSE_BIN").map(PathBuf::from) {
@@ -194,6 +254,20 @@ pub async fn executable() -> anyhow::Result<PathBuf> {
         return Ok(path);
     }
     progress::during("building gatehouse", build()).await
+}
+
+/// The objects of the example cluster that is part of the executable, their times filled in.
+pub async fn example(executable: &Path) -> anyhow::Result<Vec<Manifest>> {
+    let folder = tempfile::Builder::new().prefix("gatehouse-example-").tempdir()?;
+    let mut command = Command::new(executable);
+    command.args(["demo", "--export"]).arg(folder.path()).stdin(Stdio::null()).kill_on_drop(true);
+    let output = command.output().await.with_context(|| format!("cannot run {}", executable.display()))?;
+    ensure!(
+        output.status.success(),
+        "`gatehouse demo --export` failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    load::read_folder(folder.path())
 }
 
 #[derive(Deserialize)]

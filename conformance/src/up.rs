@@ -18,9 +18,6 @@ use rustix::process::{Pid, kill_process};
 use tokio::process::Child;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The real CRDs, where they lie beside the repository.
-const SHARED_CRDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/crds");
-
 /// What a shell reports for a program that Ctrl-C has ended.
 const INTERRUPTED: u8 = 130;
 
@@ -29,7 +26,7 @@ pub(crate) struct Arguments {
     /// A folder of CustomResourceDefinitions; kinds it does not define get permissive ones
     #[arg(long, value_name = "DIR")]
     crds: Vec<PathBuf>,
-    /// A folder of manifests to load, each with its status
+    /// A folder of manifests to load, each with its status; without one, Gatehouse's example cluster is loaded
     #[arg(long, value_name = "DIR")]
     objects: Vec<PathBuf>,
     /// Pass a flag on to kube-apiserver
@@ -75,9 +72,9 @@ struct Prepared {
 }
 
 async fn prepare(arguments: &Arguments) -> anyhow::Result<Prepared> {
-    let manifests = manifests(arguments)?;
     // Before anything is started: this is what fails while somebody works on it.
     let executable = if arguments.without_gatehouse { None } else { Some(gatehouse::executable().await?) };
+    let manifests = manifests(arguments, executable.as_deref()).await?;
     let options =
         control_plane::Options { api_server_flags: arguments.api_server_flag.clone(), assets: None };
     let control_plane = ControlPlane::start(&options).await?;
@@ -97,16 +94,15 @@ async fn prepare(arguments: &Arguments) -> anyhow::Result<Prepared> {
     Ok(Prepared { gatehouse, control_plane })
 }
 
-fn manifests(arguments: &Arguments) -> anyhow::Result<Vec<Manifest>> {
-    let shared = Path::new(SHARED_CRDS);
-    let mut manifests = if arguments.crds.is_empty() && shared.is_dir() {
-        load::read_folder(shared)?
-    } else {
-        read_folders(&arguments.crds)?
-    };
-    let objects =
-        if arguments.objects.is_empty() { example_objects()? } else { read_folders(&arguments.objects)? };
-    manifests.extend(objects);
+async fn manifests(arguments: &Arguments, executable: Option<&Path>) -> anyhow::Result<Vec<Manifest>> {
+    let mut manifests =
+        if arguments.crds.is_empty() { crds::shared()? } else { read_folders(&arguments.crds)? };
+    match executable {
+        Some(executable) if arguments.objects.is_empty() => {
+            manifests.extend(gatehouse::example(executable).await?);
+        }
+        _ => manifests.extend(read_folders(&arguments.objects)?),
+    }
     let missing = crds::missing_from(&manifests);
     manifests.extend(missing);
     Ok(manifests)
@@ -115,12 +111,6 @@ fn manifests(arguments: &Arguments) -> anyhow::Result<Vec<Manifest>> {
 fn read_folders(folders: &[PathBuf]) -> anyhow::Result<Vec<Manifest>> {
     let read: anyhow::Result<Vec<_>> = folders.iter().map(|folder| load::read_folder(folder)).collect();
     Ok(read?.concat())
-}
-
-/// The bundled example cluster; nothing until there is one.
-#[expect(clippy::unnecessary_wraps, reason = "reading the example can fail, once it is here")]
-fn example_objects() -> anyhow::Result<Vec<Manifest>> {
-    Ok(Vec::new())
 }
 
 fn explain(prepared: &Prepared) {
