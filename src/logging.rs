@@ -1,5 +1,7 @@
 //! What the process says, and how: text for people, JSON for collectors, always to standard error.
 
+use std::io::{IsTerminal, stderr};
+
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
@@ -36,9 +38,12 @@ impl LogArgs {
             .with_context(|| format!("--log-level: {filter:?} is no filter of log lines"))?;
         let registry = tracing_subscriber::registry().with(filter);
         match self.log_format {
-            LogFormat::Text => registry.with(fmt::layer().with_writer(std::io::stderr)).init(),
+            LogFormat::Text => {
+                // Colours are for terminals; in a file they hide words from grep.
+                registry.with(fmt::layer().with_ansi(stderr().is_terminal()).with_writer(stderr)).init();
+            }
             LogFormat::Json => {
-                registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).init();
+                registry.with(fmt::layer().json().flatten_event(true).with_writer(stderr)).init();
             }
         }
         Ok(())
