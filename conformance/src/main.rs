@@ -1,5 +1,6 @@
 //! `gatehouse-conformance`: a real control plane with Gatehouse registered, for a person or a script.
 
+mod bench;
 mod up;
 
 use std::process::ExitCode;
@@ -18,6 +19,8 @@ struct Arguments {
 enum Command {
     /// Start a control plane with Gatehouse registered; run a command against it, or keep it until Ctrl-C
     Up(up::Arguments),
+    /// Load many Kustomizations, and print what Gatehouse costs and gains beside the design's targets
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -27,6 +30,7 @@ fn main() -> ExitCode {
     let outcome = runtime.block_on(async {
         match arguments.command {
             Command::Up(arguments) => up::run(arguments).await,
+            Command::Bench(arguments) => bench::run(arguments).await,
         }
     });
     outcome.unwrap_or_else(|error| {

@@ -1,0 +1,130 @@
+//! What an answer costs the server: CPU time of its process over many requests, asked one after another over one
+//! kept connection, straight from Gatehouse.
+//!
+//! What the client does meanwhile does not count. What Gatehouse does beside answering does: it is little, and shown.
+
+use std::time::{Duration, Instant};
+
+use gatehouse_conformance::progress::during;
+
+use super::process::Process;
+use super::raw::{Get, KUSTOMIZATIONS, RESOURCES, SUMMARIES};
+use super::report::{Report, bytes, seconds};
+use super::stats::float;
+
+/// The sample server of k8s.io/apiserver takes so long for a list of 10,000 rows. It is not part of this run.
+const SAMPLE_LIST: f64 = 0.110;
+const SAMPLE_LIST_ROWS: f64 = 10_000.0;
+/// And so long for a GET.
+const SAMPLE_GET: f64 = 0.000_26;
+/// How many times less Gatehouse is to take.
+const LIST_FACTOR: f64 = 20.0;
+const GET_FACTOR: f64 = 5.0;
+
+/// In smaller answers bytes are not what costs.
+const WORTH_A_THROUGHPUT: f64 = 100_000.0;
+
+/// Asked before the clock runs.
+const WARM_UP: u32 = 3;
+
+/// The server, and how to ask it.
+#[derive(Clone, Copy)]
+pub(super) struct Server<'a> {
+    pub(super) process: Process,
+    pub(super) client: &'a kube::Client,
+}
+
+struct Cost {
+    requests: u32,
+    cpu: f64,
+    wall: f64,
+    size: f64,
+}
+
+pub(super) async fn measure(
+    gatehouse: Server<'_>,
+    upstream: Server<'_>,
+    rows: u64,
+    time: Duration,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    report.section(format!(
+        "CPU of Gatehouse per answer, {} s each, direct, one request at a time",
+        time.as_secs()
+    ));
+    let list_target = SAMPLE_LIST / LIST_FACTOR * float(rows) / SAMPLE_LIST_ROWS;
+    let get_target = SAMPLE_GET / GET_FACTOR;
+    let object = first(gatehouse.client).await?;
+
+    for (what, get, target) in [
+        ("list of fluxsummaries, JSON".to_owned(), Get::json(SUMMARIES), None),
+        ("list of fluxsummaries, Table".to_owned(), Get::table(SUMMARIES), None),
+        (format!("list of {rows} fluxresources, JSON"), Get::json(RESOURCES), Some(list_target)),
+        (format!("list of {rows} fluxresources, Table"), Get::table(RESOURCES), Some(list_target)),
+        ("get of a fluxresource, JSON".to_owned(), Get::json(&object), Some(get_target)),
+        ("get of a fluxresource, Table".to_owned(), Get::table(&object), None),
+    ] {
+        let cost = during(&what, cost(gatehouse, get, time)).await?;
+        match target {
+            None => report.row(what, cost.describe()),
+            Some(target) => {
+                let limit = format!("≤ {}", precise(target));
+                report.row_with_target(what, cost.describe(), limit, cost.cpu <= target);
+            }
+        }
+    }
+    let idle = during("nothing at all", idle(gatehouse, time)).await?;
+    report.row("beside answering, each second", precise(idle));
+    let what = "kube-apiserver: list of all kustomizations, JSON";
+    let cost = during(&what, cost(upstream, Get::json(KUSTOMIZATIONS), time)).await?;
+    report.row(what, cost.describe());
+    Ok(())
+}
+
+/// The path of some object.
+async fn first(client: &kube::Client) -> anyhow::Result<String> {
+    let list = Get::json(&format!("{RESOURCES}?limit=1")).value(client).await?;
+    let metadata = &list["items"][0]["metadata"];
+    let text = |name: &str| metadata[name].as_str().unwrap_or_default().to_owned();
+    let namespaced = RESOURCES.replace("fluxresources", &format!("namespaces/{}", text("namespace")));
+    Ok(format!("{namespaced}/fluxresources/{}", text("name")))
+}
+
+async fn cost(server: Server<'_>, get: Get<'_>, time: Duration) -> anyhow::Result<Cost> {
+    let mut size = 0;
+    for _ in 0..WARM_UP {
+        size = get.size(server.client).await?;
+    }
+    let (start, before) = (Instant::now(), server.process.cpu()?);
+    let mut requests = 0;
+    while start.elapsed() < time {
+        get.size(server.client).await?;
+        requests += 1;
+    }
+    let (cpu, wall) = (server.process.cpu()? - before, start.elapsed().as_secs_f64());
+    let each = f64::from(requests);
+    Ok(Cost { requests, cpu: cpu / each, wall: wall / each, size: float(size) })
+}
+
+/// CPU seconds per second.
+async fn idle(server: Server<'_>, time: Duration) -> anyhow::Result<f64> {
+    let before = server.process.cpu()?;
+    tokio::time::sleep(time).await;
+    Ok((server.process.cpu()? - before) / time.as_secs_f64())
+}
+
+impl Cost {
+    fn describe(&self) -> String {
+        let (cpu, wall, size) = (precise(self.cpu), seconds(self.wall), bytes(self.size));
+        let throughput = if self.cpu > 0.0 && self.size > WORTH_A_THROUGHPUT {
+            format!(", {:.0} MB/s", self.size / self.cpu / 1e6)
+        } else {
+            String::new()
+        };
+        format!("{cpu} ({size}{throughput}; {wall} wall; {} asked)", self.requests)
+    }
+}
+
+fn precise(seconds: f64) -> String {
+    format!("{:.3} ms", seconds * 1e3)
+}

@@ -1,0 +1,142 @@
+//! `bench`: the real Gatehouse beside a real control plane that holds many Kustomizations, measured in one run.
+//!
+//! What is measured goes to stdout as one table, with the design's targets beside the figures; progress goes to stderr.
+//! Targets speak of 10,000 objects on two cores. A missed one is said and fails nothing: a machine with other work to
+//! do proves little.
+
+mod cpu;
+mod fill;
+mod latency;
+mod lists;
+mod objects;
+mod process;
+mod raw;
+mod report;
+mod start;
+mod stats;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::ensure;
+use gatehouse_conformance::control_plane::{self, ControlPlane};
+use gatehouse_conformance::gatehouse::{self, Gatehouse};
+use gatehouse_conformance::progress::{during, say};
+use gatehouse_conformance::{crds, kubeconfig, load};
+
+use self::cpu::Server;
+use self::latency::Load;
+use self::objects::Layout;
+use self::process::Process;
+use self::report::Report;
+
+/// The real CRDs, where they lie beside the repository.
+const SHARED_CRDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/crds");
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// How many Kustomizations to load
+    #[arg(long, value_name = "NUMBER", default_value_t = 10_000, value_parser = positive)]
+    objects: usize,
+    /// Over how many namespaces to spread them
+    #[arg(long, value_name = "NUMBER", default_value_t = 100, value_parser = positive)]
+    namespaces: usize,
+    /// How long to ask for each kind of answer
+    #[arg(long, value_name = "NUMBER", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: u64,
+    /// How often to run each kubectl command
+    #[arg(long, value_name = "NUMBER", default_value_t = 5, value_parser = positive)]
+    runs: usize,
+    /// How many changes to make for the latency of events
+    #[arg(long, value_name = "NUMBER", default_value_t = 300, value_parser = positive)]
+    changes: usize,
+    /// How many changes to make a second
+    #[arg(long, value_name = "NUMBER", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rate: u32,
+    /// Measure cold starts and memory, and nothing else
+    #[arg(long)]
+    memory_only: bool,
+    /// Pass a flag on to Gatehouse
+    #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
+    gatehouse_flag: Vec<String>,
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        parsed => parsed.map_err(|error| format!("{error}")),
+    }
+}
+
+/// Ctrl-C needs no care: what was started ends with its owner.
+pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    ensure!(arguments.namespaces <= arguments.objects, "there are more namespaces than objects");
+    if cfg!(debug_assertions) {
+        say("this is a debug build: its figures say little");
+    }
+    let executable = gatehouse::executable().await?;
+    let control_plane = ControlPlane::start(&control_plane::Options::default()).await?;
+    let client = control_plane.client().await?;
+    during("loading CRDs", load::apply(&client, definitions()?)).await?;
+    gatehouse::prepare(&control_plane).await?;
+    let options = gatehouse::Options {
+        executable: Some(executable),
+        flags: arguments.gatehouse_flag.clone(),
+        ..gatehouse::Options::default()
+    };
+    let mut gatehouse = Gatehouse::start(&control_plane, &options).await?;
+    let report = measure(&arguments, &control_plane, &mut gatehouse).await?;
+    during("stopping", async {
+        gatehouse.kill().await?;
+        control_plane.stop().await
+    })
+    .await?;
+    print!("{report}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn definitions() -> anyhow::Result<Vec<load::Manifest>> {
+    let shared = Path::new(SHARED_CRDS);
+    let mut definitions = if shared.is_dir() { load::read_folder(shared)? } else { Vec::new() };
+    definitions.extend(crds::missing_from(&definitions));
+    Ok(definitions)
+}
+
+async fn measure(
+    arguments: &Arguments,
+    control_plane: &ControlPlane,
+    gatehouse: &mut Gatehouse,
+) -> anyhow::Result<Report> {
+    let client = control_plane.client().await?;
+    let direct =
+        kubeconfig::client(&gatehouse.kubeconfig_for(control_plane, "bench", Some("system:masters"))?)
+            .await?;
+    let mut report = Report::default();
+
+    let empty = start::empty(gatehouse).await?;
+    gatehouse.kill().await?;
+    let layout = Layout {
+        objects: arguments.objects,
+        namespaces: arguments.namespaces,
+        now: jiff::Timestamp::now().as_second(),
+    };
+    fill::fill(&client, layout).await?;
+    // Each namespace has a GitRepository.
+    let objects = (layout.objects + layout.namespaces) as u64;
+    start::measure(gatehouse, &direct, (objects, empty), &mut report).await?;
+    if arguments.memory_only {
+        return Ok(report);
+    }
+
+    gatehouse.register(control_plane).await?;
+    lists::measure(control_plane, arguments.runs, &mut report).await?;
+    let server = Server { process: start::process(gatehouse)?, client: &direct };
+    let upstream = Server { process: Process(control_plane.api_server().pid()?), client: &client };
+    let time = Duration::from_secs(arguments.seconds);
+    cpu::measure(server, upstream, objects, time, &mut report).await?;
+    let load = Load { changes: arguments.changes, rate: arguments.rate };
+    latency::measure(&direct, &client, layout, load, &mut report).await?;
+    start::afterwards(gatehouse, &mut report)?;
+    Ok(report)
+}

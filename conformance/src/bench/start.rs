@@ -1,0 +1,162 @@
+//! Cold starts with everything already in the cluster: when discovery is served, when everything is synced, and what
+//! that has cost.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use gatehouse_conformance::gatehouse::Gatehouse;
+use gatehouse_conformance::progress::during;
+
+use super::process::{Memory, Process};
+use super::raw::{Get, RESOURCES};
+use super::report::{Report, mebibytes, seconds, spread};
+use super::stats::{Sample, float};
+
+const DISCOVERY: &str = "/apis/view.gatehouse.dev/v1alpha1";
+
+/// For 10,000 objects; the second grows with them.
+const DISCOVERY_TARGET: f64 = 0.1;
+const SYNC_TARGET: f64 = 3.0;
+const SYNC_TARGET_OBJECTS: u64 = 10_000;
+
+/// So much memory is allowed for so many objects. Between the two the target is a straight line.
+const MEMORY_TARGETS: [(u64, f64); 2] = [(10_000, 40.0 * MIB), (100_000, 200.0 * MIB)];
+const MIB: f64 = 1_048_576.0;
+
+/// The figures of one process are a matter of luck.
+const STARTS: usize = 3;
+/// What a start needs is given back some time after it.
+const SETTLE: Duration = Duration::from_secs(3);
+/// Far longer than any start.
+const TIMEOUT: Duration = Duration::from_mins(2);
+
+struct Start {
+    discovery: Duration,
+    ready: Duration,
+    cpu: f64,
+    memory: Memory,
+}
+
+/// How much memory a process takes that has nothing to show.
+pub(super) async fn empty(gatehouse: &Gatehouse) -> anyhow::Result<Memory> {
+    tokio::time::sleep(SETTLE).await;
+    process(gatehouse)?.memory()
+}
+
+/// Starts Gatehouse several times, the last one to stay. It must not be running.
+pub(super) async fn measure(
+    gatehouse: &mut Gatehouse,
+    client: &kube::Client,
+    (objects, empty): (u64, Memory),
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let mut starts = Vec::new();
+    for _ in 0..STARTS {
+        gatehouse.kill().await?;
+        starts.push(start(gatehouse, client).await?);
+        let found = count(client).await?;
+        ensure!(found == objects, "Gatehouse is ready, but shows {found} of {objects} Flux objects");
+    }
+    report.section(format!("Cold start with {objects} Flux objects"));
+    let sample = |of: fn(&Start) -> f64| Sample::new(starts.iter().map(of).collect()).context("no start");
+    let discovery = sample(|start| start.discovery.as_secs_f64())?;
+    let ready = sample(|start| start.ready.as_secs_f64())?;
+    let target = format!("≤ {}", seconds(DISCOVERY_TARGET));
+    let met = discovery.median() <= DISCOVERY_TARGET;
+    report.row_with_target("start → discovery served", spread(&discovery), target, met);
+    let ready_text = spread(&ready);
+    if objects <= SYNC_TARGET_OBJECTS * 11 / 10 {
+        let target = format!("≤ {}", seconds(SYNC_TARGET));
+        let met = ready.median() <= SYNC_TARGET;
+        report.row_with_target("start → synced (/readyz)", ready_text, target, met);
+    } else {
+        report.row("start → synced (/readyz)", ready_text);
+    }
+    report.row("CPU until synced", spread(&sample(|start| start.cpu)?));
+
+    report.section(format!("Memory with {objects} Flux objects, {} s after a cold start", SETTLE.as_secs()));
+    let resident = sample(|start| float(start.memory.resident))?.median();
+    let anonymous = sample(|start| float(start.memory.anonymous))?.median();
+    let peak = sample(|start| float(start.memory.peak))?.median();
+    let target = memory_target(objects);
+    let limit = format!("≤ {}", mebibytes(target));
+    report.row_with_target("resident (VmRSS)", mebibytes(resident), limit, resident <= target);
+    report.row("  without the program itself (RssAnon)", mebibytes(anonymous));
+    report.row("peak (VmHWM)", mebibytes(peak));
+    report.row("resident without objects", mebibytes(float(empty.resident)));
+    report.row("  without the program itself", mebibytes(float(empty.anonymous)));
+    let each = (anonymous - float(empty.anonymous)) / float(objects);
+    report.row("for each object (RssAnon)", format!("{each:.0} B"));
+    Ok(())
+}
+
+/// What memory has become under load.
+pub(super) fn afterwards(gatehouse: &Gatehouse, report: &mut Report) -> anyhow::Result<()> {
+    let memory = process(gatehouse)?.memory()?;
+    report.section("Memory after all of this");
+    report.row("resident (VmRSS)", mebibytes(float(memory.resident)));
+    report.row("peak (VmHWM)", mebibytes(float(memory.peak)));
+    Ok(())
+}
+
+pub(super) fn process(gatehouse: &Gatehouse) -> anyhow::Result<Process> {
+    Ok(Process(gatehouse.process().context("Gatehouse is not running")?.pid()?))
+}
+
+async fn start(gatehouse: &mut Gatehouse, client: &kube::Client) -> anyhow::Result<Start> {
+    let begin = Instant::now();
+    let probes = async {
+        let discovery = until_served(client, DISCOVERY, Duration::from_millis(2), begin).await?;
+        let ready = until_served(client, "/readyz", Duration::from_millis(20), begin).await?;
+        anyhow::Ok((discovery, ready))
+    };
+    let ((), (discovery, ready)) = tokio::try_join!(gatehouse.launch(), probes)?;
+    let process = process(gatehouse)?;
+    let cpu = process.cpu()?;
+    during("letting memory settle", tokio::time::sleep(SETTLE)).await;
+    Ok(Start { discovery, ready, cpu, memory: process.memory()? })
+}
+
+/// Asks again and again, at such intervals, and says when the first answer came.
+async fn until_served(
+    client: &kube::Client,
+    path: &str,
+    pause: Duration,
+    begin: Instant,
+) -> anyhow::Result<Duration> {
+    loop {
+        match Get::json(path).size(client).await {
+            Ok(_) => return Ok(begin.elapsed()),
+            Err(error) if begin.elapsed() > TIMEOUT => return Err(error),
+            Err(_) => tokio::time::sleep(pause).await,
+        }
+    }
+}
+
+/// How many rows Gatehouse has.
+async fn count(client: &kube::Client) -> anyhow::Result<u64> {
+    let list = Get::json(&format!("{RESOURCES}?limit=1")).value(client).await?;
+    let here = list["items"].as_array().map_or(0, Vec::len) as u64;
+    Ok(here + list["metadata"]["remainingItemCount"].as_u64().unwrap_or_default())
+}
+
+fn memory_target(objects: u64) -> f64 {
+    let [(few, least), (many, most)] = MEMORY_TARGETS;
+    let beyond = float(objects.saturating_sub(few).min(many - few));
+    // What is beyond the larger number by the sources of the objects counted is not worth a target of its own.
+    least + (most - least) * beyond / float(many - few)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_target_is_the_designs_at_its_two_points() {
+        for (objects, mebibytes) in
+            [(500, 40.0), (10_000, 40.0), (55_000, 120.0), (100_000, 200.0), (100_100, 200.0)]
+        {
+            assert!((memory_target(objects) / MIB - mebibytes).abs() < 1e-9, "{objects}");
+        }
+    }
+}
