@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{ObjectKey, Record, Reference, State};
+use crate::{ObjectKey, Record, Reference, State, catalogue::KindId};
 
 /// The records of a cluster, as far as the graph needs them.
 pub(crate) trait Records {
@@ -43,6 +43,10 @@ fn dependencies(record: &Record) -> impl Iterator<Item = &ObjectKey> {
 
 fn source(record: &Record) -> Option<&ObjectKey> {
     record.flux().and_then(|flux| flux.source.as_ref()).and_then(known)
+}
+
+fn is_failing(record: &Record) -> bool {
+    record.verdict.state.is_failure()
 }
 
 fn known(reference: &Reference) -> Option<&ObjectKey> {
@@ -92,24 +96,58 @@ impl Graph {
             }
         }
         self.resource(key, old.and_then(source), new.and_then(source));
-        if rewired || old.is_some() != new.is_some() {
-            let above = self.above(key, |_| true);
-            self.recompute(&above, records);
-            affected.extend(above);
-        } else {
-            // Beyond an object that is not blocked nobody sees what it depends on.
-            let blocked = |key: &ObjectKey| {
-                records.record(key).is_some_and(|record| record.verdict.state == State::Blocked)
-            };
-            affected.extend(self.above(key, blocked));
+        let moved = rewired || old.is_some() != new.is_some();
+        if moved {
+            self.recompute(&self.above(key), records);
         }
-        let failing =
-            |record: Option<&Record>| record.is_some_and(|record| record.verdict.state.is_failure());
-        if failing(old) || failing(new) {
-            let consumers = self.consumers.get(key).into_iter().flatten();
-            let fed: Vec<_> = consumers.filter(|key| failing(records.record(key))).cloned().collect();
-            for consumer in fed {
-                affected.extend(self.above(&consumer, |key| failing(records.record(key))));
+        let failed = old.is_some_and(is_failing) || new.is_some_and(is_failing);
+        self.reach(key, moved, failed, records, affected);
+    }
+
+    /// Adds to `affected` what depends on objects of `kind` that are not there: whether those are missing or
+    /// merely unseen has changed.
+    pub(crate) fn reach_absent(
+        &self,
+        kind: KindId,
+        records: &impl Records,
+        affected: &mut HashSet<ObjectKey>,
+    ) {
+        let absent = self.dependents.keys().filter(|key| key.kind == kind && records.record(key).is_none());
+        for key in absent {
+            self.reach(key, false, false, records, affected);
+        }
+    }
+
+    /// Adds to `affected` what shows `key`: its dependents, and whatever has it as its root cause or on the
+    /// way there. `moved`: chains through it may have changed. `failed`: it fails or did.
+    fn reach(
+        &self,
+        key: &ObjectKey,
+        moved: bool,
+        failed: bool,
+        records: &impl Records,
+        affected: &mut HashSet<ObjectKey>,
+    ) {
+        let mut seen = HashSet::from([key.clone()]);
+        let mut queue = VecDeque::from([key.clone()]);
+        while let Some(next) = queue.pop_front() {
+            for dependent in self.dependents(&next) {
+                affected.insert(dependent.clone());
+                // Beyond an object that is not blocked nobody sees what it depends on.
+                let blocked =
+                    || records.record(dependent).is_some_and(|one| one.verdict.state == State::Blocked);
+                if (moved || blocked()) && seen.insert(dependent.clone()) {
+                    queue.push_back(dependent.clone());
+                }
+            }
+            let fails = |key: &ObjectKey| records.record(key).is_some_and(is_failing);
+            if (failed && next == *key) || fails(&next) {
+                for consumer in self.consumers.get(&next).into_iter().flatten().filter(|key| fails(key)) {
+                    affected.insert(consumer.clone());
+                    if seen.insert(consumer.clone()) {
+                        queue.push_back(consumer.clone());
+                    }
+                }
             }
         }
     }
@@ -140,13 +178,13 @@ impl Graph {
         }
     }
 
-    /// `key` and all that depend on it, going beyond an object only where `through` says so.
-    fn above(&self, key: &ObjectKey, through: impl Fn(&ObjectKey) -> bool) -> HashSet<ObjectKey> {
+    /// `key` and all that depend on it, directly or through others.
+    fn above(&self, key: &ObjectKey) -> HashSet<ObjectKey> {
         let mut reached = HashSet::from([key.clone()]);
         let mut queue = VecDeque::from([key.clone()]);
         while let Some(next) = queue.pop_front() {
             for dependent in self.dependents(&next) {
-                if reached.insert(dependent.clone()) && through(dependent) {
+                if reached.insert(dependent.clone()) {
                     queue.push_back(dependent.clone());
                 }
             }

@@ -9,8 +9,9 @@ use std::{
 };
 
 use crate::{
-    ClusterId, Detail, Event, Heard, KindStatus, Layer, ObjectKey, Record, Reference, Seconds, State, Str,
+    ClusterId, Detail, Event, Heard, KindStatus, Layer, ObjectKey, Record, Reference, Seconds, Str,
     catalogue::{Catalogue, KindId},
+    delta::Delta,
     graph::{Graph, Place, Records},
     root_cause::{self, RootCause},
     tally::{Tallies, Tally},
@@ -62,6 +63,8 @@ struct Kind {
     pass: u32,
     synced: bool,
     stale: bool,
+    /// When `stale` last turned.
+    turned: Seconds,
 }
 
 /// What was last heard of a cluster.
@@ -71,37 +74,21 @@ pub struct Contact {
     pub last_heard: Option<Seconds>,
     /// Why it does not answer, if the last attempt failed.
     pub silent: Option<Str>,
+    /// Since when it has answered, or has not.
+    pub since: Seconds,
     /// `gitVersion` of its API server.
     pub version: Option<Str>,
 }
 
 /// What the object behind an entry of `dependsOn` is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dependency {
-    /// It is in this state.
-    Is(State),
+pub enum Dependency<'a> {
+    /// It is this object.
+    Is(&'a Record),
     /// It does not exist, though its kind is observed.
     Missing,
     /// Its kind is not observed, or may not be.
     Unseen,
-}
-
-/// What changed since the last [`Inventory::take_delta`].
-#[derive(Debug, Default)]
-pub struct Delta {
-    /// Objects that changed, came or went, and those whose place in the graph or root cause may have.
-    pub objects: HashSet<(ClusterId, ObjectKey)>,
-    /// Namespaces some of whose Flux objects are among these, or whose tenant changed.
-    pub namespaces: HashSet<(ClusterId, Str)>,
-    /// Clusters of which anything changed.
-    pub clusters: HashSet<ClusterId>,
-}
-
-impl Delta {
-    /// Whether nothing changed.
-    pub fn is_empty(&self) -> bool {
-        self.objects.is_empty() && self.namespaces.is_empty() && self.clusters.is_empty()
-    }
 }
 
 impl Records for HashMap<ObjectKey, Entry> {
@@ -158,24 +145,42 @@ impl Inventory {
                 cluster.kind_mut(kind).pass += 1;
             }
             Event::Synced(kind) => {
+                let watched = cluster.is_watched(kind);
                 let state = cluster.kind_mut(kind);
-                state.synced = true;
+                let first = !std::mem::replace(&mut state.synced, true);
                 let pass = state.pass;
                 let swept =
                     cluster.records.iter().filter(|(key, entry)| key.kind == kind && entry.pass != pass);
                 let gone: Vec<_> = swept.map(|(key, _)| key.clone()).collect();
+                if !gone.is_empty() {
+                    cluster.last_event = now;
+                }
                 for key in gone {
                     self.replace(id, &key, None);
                 }
-                self.delta.clusters.insert(id);
+                if first {
+                    self.kind_changed(id, kind, watched);
+                }
             }
             Event::Kind(kind, status) => {
+                let watched = cluster.is_watched(kind);
                 let state = cluster.kind_mut(kind);
-                let failing = matches!(status, KindStatus::Failing { .. });
+                let failing = match &status {
+                    KindStatus::Failing { .. } => true,
+                    // What was seen before the right was taken away is still there, and ages.
+                    KindStatus::Forbidden { .. } => state.synced,
+                    KindStatus::Absent => {
+                        // Should it be served again, its objects are not known before they are listed.
+                        state.synced = false;
+                        false
+                    }
+                    KindStatus::Served { .. } => false,
+                };
                 state.failing_since = failing.then(|| state.failing_since.unwrap_or(now));
                 if state.status.as_ref() != Some(&status) {
                     state.status = Some(status);
-                    self.kind_changed(id, kind);
+                    cluster.last_event = now;
+                    self.kind_changed(id, kind, watched);
                 }
             }
             Event::Undecodable(..) => {}
@@ -183,9 +188,13 @@ impl Inventory {
                 let before = cluster.contact.clone();
                 match heard {
                     Heard::Alive { version } => {
-                        cluster.contact = Contact { last_heard: Some(now), silent: None, version };
+                        let since = if before.silent.is_some() { now } else { before.since };
+                        cluster.contact = Contact { last_heard: Some(now), silent: None, since, version };
                     }
-                    Heard::Silent { message } => cluster.contact.silent = Some(message),
+                    Heard::Silent { message } => {
+                        cluster.contact.since = if before.silent.is_some() { before.since } else { now };
+                        cluster.contact.silent = Some(message);
+                    }
                 }
                 let after = &cluster.contact;
                 if (&before.silent, &before.version) != (&after.silent, &after.version) {
@@ -201,7 +210,9 @@ impl Inventory {
             && at <= now
         {
             self.deadlines.pop_first();
-            let Some(entry) = self.clusters[usize::from(id.0)].records.get(&key) else { continue };
+            let cluster = &mut self.clusters[usize::from(id.0)];
+            let Some(entry) = cluster.records.get(&key) else { continue };
+            cluster.last_event = now;
             let mut record = entry.record.clone();
             if let Some(deadline) = record.verdict.deadline.take() {
                 record.verdict.state = deadline.state;
@@ -247,7 +258,7 @@ impl Inventory {
             let state = cluster.kind_mut(kind);
             let is_stale = state.failing_since.is_some_and(|since| now - since >= STALE_AFTER);
             if is_stale != state.stale {
-                state.stale = is_stale;
+                (state.stale, state.turned) = (is_stale, now);
                 stale_kinds.insert(kind);
             }
         }
@@ -257,11 +268,28 @@ impl Inventory {
         }
     }
 
-    /// A kind's status shows in the row of every namespace and cluster.
-    fn kind_changed(&mut self, id: ClusterId, kind: KindId) {
+    /// A kind's status shows in the row of every namespace and cluster; and whether all of it is known, as
+    /// it was if it was `watched`, in the rows of what depends on objects that are not there.
+    fn kind_changed(&mut self, id: ClusterId, kind: KindId, watched: bool) {
         self.delta.clusters.insert(id);
         if self.catalogue.kind(kind).is_flux() {
             self.touch_namespaces(id);
+        }
+        let cluster = &self.clusters[usize::from(id.0)];
+        if cluster.is_watched(kind) != watched {
+            let mut affected = HashSet::new();
+            cluster.graph.reach_absent(kind, &cluster.records, &mut affected);
+            self.touch(id, affected);
+        }
+    }
+
+    /// Objects, and the namespaces that tell of them.
+    fn touch(&mut self, id: ClusterId, objects: HashSet<ObjectKey>) {
+        for key in objects {
+            if self.catalogue.kind(key.kind).is_flux() {
+                self.delta.namespaces.insert((id, key.namespace.clone()));
+            }
+            self.delta.objects.insert((id, key));
         }
     }
 
@@ -319,12 +347,7 @@ impl Inventory {
             self.delta.namespaces.insert((id, key.name.clone()));
             self.touch_records(id, |other| other.namespace == key.name);
         }
-        for key in affected {
-            if self.catalogue.kind(key.kind).is_flux() {
-                self.delta.namespaces.insert((id, key.namespace.clone()));
-            }
-            self.delta.objects.insert((id, key));
-        }
+        self.touch(id, affected);
         self.delta.clusters.insert(id);
     }
 }
@@ -345,7 +368,7 @@ impl Cluster {
             kinds: std::iter::repeat_with(Kind::default).take(kinds).collect(),
             graph: Graph::default(),
             tallies: Tallies::default(),
-            contact: Contact::default(),
+            contact: Contact { since: now, ..Contact::default() },
             added: now,
             fresh: true,
             fresh_since: now,
@@ -402,10 +425,10 @@ impl Cluster {
     }
 
     /// What an entry of `dependsOn` is doing.
-    pub fn dependency(&self, reference: &Reference) -> Dependency {
+    pub fn dependency(&self, reference: &Reference) -> Dependency<'_> {
         let Reference::Known(key) = reference else { return Dependency::Unseen };
         match self.record(key) {
-            Some(record) => Dependency::Is(record.verdict.state),
+            Some(record) => Dependency::Is(record),
             None if self.is_watched(key.kind) => Dependency::Missing,
             None => Dependency::Unseen,
         }
@@ -440,6 +463,15 @@ impl Cluster {
     /// Whether the cluster was heard from lately, and since when that has been so.
     pub fn freshness(&self) -> (bool, Seconds) {
         (self.fresh, self.fresh_since)
+    }
+
+    /// Whether what is known of all these kinds is up to date, and since when that has been so.
+    pub fn freshness_of(&self, kinds: impl IntoIterator<Item = KindId>) -> (bool, Seconds) {
+        let kinds = kinds.into_iter().map(|kind| self.kind_state(kind)).map(|kind| (kind.stale, kind.turned));
+        let turns: Vec<_> = kinds.chain([(!self.fresh, self.fresh_since)]).collect();
+        let stale = turns.iter().filter(|(stale, _)| *stale).map(|(_, turned)| *turned).min();
+        let last = turns.iter().map(|(_, turned)| *turned).max();
+        (stale.is_none(), stale.or(last).unwrap_or(self.fresh_since))
     }
 
     /// Whether what is known of a kind is up to date.

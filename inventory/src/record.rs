@@ -55,6 +55,14 @@ impl Verdict {
     /// Controllers put whole build logs into messages; this much is kept, cut at a character.
     pub const MESSAGE_BYTES: usize = 512;
 
+    /// Whether what depends on the object may go on: it is Ready, or was when it was suspended.
+    pub fn satisfies_dependents(&self) -> bool {
+        match self.state {
+            State::Suspended => self.last_outcome == Some(State::Ready),
+            state => state == State::Ready,
+        }
+    }
+
     /// The state without regard to an attempt under way, as long as there was one before: kustomize-controller
     /// goes through Progressing on every reconciliation, whatever comes of it.
     pub fn outcome(&self) -> State {

@@ -105,9 +105,7 @@ impl Grave {
     fn of(dependency: &Record) -> Option<Self> {
         let verdict = &dependency.verdict;
         match verdict.state {
-            State::Ready => None,
-            // A suspended dependency still counts as ready for those above if it was when it was suspended.
-            State::Suspended if verdict.last_outcome == Some(State::Ready) => None,
+            _ if verdict.satisfies_dependents() => None,
             state if state.is_failure() => Some(Self::Failed(state)),
             state => Some(Self::NotReady(state)),
         }

@@ -90,30 +90,30 @@ fn conditions(
     health: Health,
     reasons: &[String],
 ) -> Vec<Condition> {
-    let since = Time(cluster.last_event());
-    let silent = cluster.contact().silent.as_deref();
+    let contact = cluster.contact();
+    let silent = contact.silent.as_deref();
     let status = match health {
         Health::Healthy | Health::Progressing => ConditionStatus::True,
         Health::Unknown => ConditionStatus::Unknown,
         Health::Degraded => ConditionStatus::False,
     };
-    let fresh = inventory.catalogue().kinds().all(|(kind, _)| cluster.is_fresh(kind));
+    let fresh = common::fresh(cluster, inventory.catalogue().kinds().map(|(kind, _)| kind));
     vec![
         Condition {
             kind: "Healthy",
             status,
-            last_transition_time: since,
+            last_transition_time: Time(cluster.last_event().max(contact.since)),
             reason: health.as_str().into(),
             message: reasons.join(", "),
         },
         Condition {
             kind: "Reachable",
             status: ConditionStatus::from(silent.is_none()),
-            last_transition_time: since,
+            last_transition_time: Time(contact.since),
             reason: if silent.is_none() { "Answers" } else { "Silent" }.into(),
             message: silent.unwrap_or_default().into(),
         },
-        common::fresh(cluster, fresh),
+        fresh,
     ]
 }
 
@@ -132,7 +132,8 @@ fn layer_health(inventory: &Inventory, cluster: &Cluster, layer: Layer) -> Optio
     let counts = tally.counts();
     let failed = tally.failures().len();
     let progressing = under_way(counts);
-    let unseen = kinds.iter().any(|kind| matches!(&*kind.observed, "Forbidden" | "Pending"));
+    let unseen = kinds.iter().any(|kind| kind.observed == "Forbidden")
+        || catalogue.kinds().any(|(id, kind)| kind.counts_towards(layer) && !cluster.is_settled(id));
     let health = if failed > 0 {
         Health::Degraded
     } else if unseen || counts.of(State::Unknown) > 0 {

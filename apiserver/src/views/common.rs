@@ -90,7 +90,8 @@ pub(super) fn failure(catalogue: &Catalogue, cluster: &Cluster, record: &Record)
     let verdict = &record.verdict;
     Failure {
         object: reference(catalogue, &record.key),
-        state: verdict.state.as_str().into(),
+        // A retry under way of what had failed is among the failures of its layer, and has failed until it ends.
+        state: verdict.outcome().as_str().into(),
         reason: verdict.reason.to_string(),
         message: verdict.message.to_string(),
         since: verdict.since.map(Time),
@@ -134,6 +135,7 @@ pub(super) fn trouble(cluster: &Cluster, kind: KindId) -> Option<(&'static str, 
         Some(KindStatus::Forbidden { message }) => Some(("Forbidden", message)),
         Some(KindStatus::Failing { message }) => Some(("Failing", message)),
         None => Some(("Pending", "not heard of yet")),
+        Some(KindStatus::Served { .. }) if !cluster.is_settled(kind) => Some(("Pending", "being listed")),
         Some(KindStatus::Absent | KindStatus::Served { .. }) => None,
     }
 }
@@ -153,10 +155,10 @@ pub(super) fn unreadable(inventory: &Inventory, cluster: &Cluster) -> Vec<Unread
     .collect()
 }
 
-/// Whether the cluster, and the kinds told about, were heard from lately.
-pub(super) fn fresh(cluster: &Cluster, fresh: bool) -> Condition {
-    let (alive, since) = cluster.freshness();
-    let (reason, message) = match (fresh, alive) {
+/// Whether the cluster, and these kinds of it, were heard from lately.
+pub(super) fn fresh(cluster: &Cluster, kinds: impl IntoIterator<Item = KindId>) -> Condition {
+    let (fresh, since) = cluster.freshness_of(kinds);
+    let (reason, message) = match (fresh, cluster.freshness().0) {
         (true, _) => ("Observed", ""),
         (false, true) => ("WatchFailing", "a watch fails; what is told may be stale"),
         (false, false) => ("ClusterSilent", cluster.contact().silent.as_deref().unwrap_or_default()),

@@ -55,7 +55,7 @@ fn status(catalogue: &Catalogue, cluster: &Cluster, record: &Record) -> FluxDepe
     let depends_on = named.iter().zip(&states).map(|(reference, state)| view::Dependency {
         object: common::any_reference(catalogue, reference),
         state: match state {
-            Dependency::Is(state) => state.as_str().into(),
+            Dependency::Is(record) => record.verdict.state.as_str().into(),
             Dependency::Missing => "Missing".into(),
             Dependency::Unseen => "Unknown".into(),
         },
@@ -71,18 +71,22 @@ fn status(catalogue: &Catalogue, cluster: &Cluster, record: &Record) -> FluxDepe
         cycle: place.cycle.is_some(),
         cycle_path: common::cycle(catalogue, cluster, key),
         blocked_by: common::blocked_by(catalogue, cluster, record),
-        conditions: vec![ready(record, &states), common::fresh(cluster, cluster.is_fresh(key.kind))],
+        conditions: vec![ready(record, &states), common::fresh(cluster, [key.kind])],
     }
 }
 
 /// Whether every dependency is ready.
-fn ready(record: &Record, dependencies: &[Dependency]) -> Condition {
-    let unknown = |state| matches!(state, Dependency::Unseen | Dependency::Is(State::Unknown));
-    let mut not_ready =
-        dependencies.iter().filter(|state| **state != Dependency::Is(State::Ready)).peekable();
+fn ready(record: &Record, dependencies: &[Dependency<'_>]) -> Condition {
+    let unknown = |dependency: &Dependency<'_>| match dependency {
+        Dependency::Is(record) => record.verdict.state == State::Unknown,
+        Dependency::Missing => false,
+        Dependency::Unseen => true,
+    };
+    let is_ready = |dependency: &Dependency<'_>| matches!(dependency, Dependency::Is(record) if record.verdict.satisfies_dependents());
+    let mut not_ready = dependencies.iter().filter(|dependency| !is_ready(dependency)).peekable();
     let (status, reason) = if not_ready.peek().is_none() {
         (ConditionStatus::True, "DependenciesReady")
-    } else if not_ready.all(|state| unknown(*state)) {
+    } else if not_ready.all(unknown) {
         (ConditionStatus::Unknown, "DependencyUnknown")
     } else {
         (ConditionStatus::False, "DependencyNotReady")

@@ -68,7 +68,7 @@ fn status(catalogue: &Catalogue, cluster: &Cluster, record: &Record) -> FluxReso
             .and_then(|flux| flux.source.as_ref())
             .map(|source| common::any_reference(catalogue, source)),
         blocked_by: common::blocked_by(catalogue, cluster, record),
-        conditions: vec![ready(record), common::fresh(cluster, cluster.is_fresh(record.key.kind))],
+        conditions: vec![ready(record), common::fresh(cluster, [record.key.kind])],
     }
 }
 

@@ -82,7 +82,7 @@ fn summary(inventory: &Inventory, cluster: &Cluster, tally: &Tally) -> FluxSumma
     let oldest = tally.oldest_failure().and_then(|key| cluster.record(key));
     let oldest_failure = oldest.map(|record| common::failure(catalogue, cluster, record));
     let since = oldest.and_then(|record| record.verdict.since).unwrap_or_else(|| cluster.last_event());
-    let fresh = tally.kinds().all(|(kind, _)| cluster.is_fresh(kind));
+    let fresh = common::fresh(cluster, tally.kinds().map(|(kind, _)| kind));
     FluxSummaryStatus {
         cluster: cluster.name.to_string(),
         state: counts.worst().unwrap_or(State::Ready).as_str().into(),
@@ -97,7 +97,7 @@ fn summary(inventory: &Inventory, cluster: &Cluster, tally: &Tally) -> FluxSumma
         terminating: counts.of(State::Terminating),
         unknown: counts.of(State::Unknown),
         kinds: tally.kinds().map(|(id, counts)| common::kind_count(catalogue.kind(id), counts)).collect(),
-        conditions: vec![ready(tally, unreadable.is_empty(), Time(since)), common::fresh(cluster, fresh)],
+        conditions: vec![ready(tally, unreadable.is_empty(), Time(since)), fresh],
         oldest_failure,
         failures,
         failures_omitted,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    Root, Verdict,
+    Root, State, Verdict,
     testing::{CATALOGUE, key, kustomization, record},
 };
 
