@@ -155,3 +155,6 @@ fn settled<P: Projection>(inventory: &Inventory, id: ClusterId, cluster: &Cluste
     let known = kinds.all(|(id, kind)| !P::needs(kind) || cluster.is_settled(id));
     known || (id != ClusterId(0) && cluster.contact().silent.is_some())
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

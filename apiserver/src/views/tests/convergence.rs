@@ -1,0 +1,233 @@
+//! Whatever way things came to be as they are, the rows say the same.
+
+use gatehouse_inventory::{Layer, State};
+use proptest::prelude::*;
+
+use super::{
+    records::{key, namespace, node, object},
+    *,
+};
+
+/// Something that happens, small enough a world that things meet.
+#[derive(Debug, Clone)]
+enum Happening {
+    Apply {
+        kind: usize,
+        place: usize,
+        state: usize,
+        outcome: usize,
+        depends_on: Vec<(usize, usize)>,
+        source: Option<(usize, usize)>,
+    },
+    Delete {
+        kind: usize,
+        place: usize,
+    },
+    Tenant {
+        namespace: usize,
+        tenant: Option<u8>,
+    },
+    Node {
+        name: usize,
+        version: u8,
+        state: usize,
+    },
+    Status {
+        kind: usize,
+        status: u8,
+    },
+    Relist {
+        kind: usize,
+    },
+    Update,
+}
+
+/// Kinds that depend on each other and feed each other.
+const KINDS: [&str; 5] = ["Kustomization", "HelmRelease", "HelmChart", "HelmRepository", "Deployment"];
+const PLACES: [(&str, &str); 4] = [("apps", "a"), ("apps", "b"), ("infra", "a"), ("infra", "c")];
+const NAMESPACES: [&str; 3] = ["apps", "infra", "kube-system"];
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let (kind, place, state) = (0..KINDS.len(), 0..PLACES.len(), 0..State::ALL.len());
+    let other = || (0..4_usize, 0..PLACES.len());
+    prop_oneof![
+        8 => (
+            kind.clone(), place.clone(), state.clone(), state.clone(),
+            prop::collection::vec(other(), 0..3), prop::option::of(other()),
+        ).prop_map(|(kind, place, state, outcome, depends_on, source)| {
+            Happening::Apply { kind, place, state, outcome, depends_on, source }
+        }),
+        3 => (kind.clone(), place).prop_map(|(kind, place)| Happening::Delete { kind, place }),
+        1 => (0..NAMESPACES.len(), prop::option::of(0..2_u8))
+            .prop_map(|(namespace, tenant)| Happening::Tenant { namespace, tenant }),
+        1 => (0..2_usize, 0..2_u8, state)
+            .prop_map(|(name, version, state)| Happening::Node { name, version, state }),
+        2 => (kind.clone(), 0..4_u8).prop_map(|(kind, status)| Happening::Status { kind, status }),
+        1 => kind.prop_map(|kind| Happening::Relist { kind }),
+        4 => Just(Happening::Update),
+    ]
+}
+
+fn id(at: usize) -> gatehouse_inventory::catalogue::KindId {
+    kind(KINDS[at])
+}
+
+fn place_key((kind, place): (usize, usize)) -> ObjectKey {
+    let (namespace, name) = PLACES[place];
+    key(id(kind), namespace, name)
+}
+
+fn record(happening: &Happening) -> Option<Record> {
+    match happening {
+        Happening::Apply { kind, place, state, outcome, depends_on, source } => {
+            let (namespace, name) = PLACES[*place];
+            let since = i64::try_from(state * 10 + place).unwrap();
+            let mut builder = object(id(*kind), namespace, name).state(State::ALL[*state], since);
+            if matches!(State::ALL[*state], State::Progressing | State::Suspended) {
+                builder = builder.last_outcome(State::ALL[*outcome]);
+            }
+            if KINDS[*kind] != "Deployment" {
+                let references =
+                    depends_on.iter().map(|other| gatehouse_inventory::Reference::Known(place_key(*other)));
+                builder = builder.depends_on_any(references.collect());
+                if let Some(source) = source {
+                    builder = builder.source(place_key(*source));
+                }
+            }
+            Some(builder.build())
+        }
+        Happening::Tenant { namespace: at, tenant } => {
+            let tenant = tenant.map(|tenant| format!("team-{tenant}"));
+            Some(namespace(NAMESPACES[*at], tenant.as_deref()))
+        }
+        Happening::Node { name, version, state } => {
+            let node = node(&format!("n{name}"), &format!("v1.3{version}.0"));
+            Some(node.state(State::ALL[*state], 5).build())
+        }
+        _ => None,
+    }
+}
+
+/// A change of a kind's status with the objects that a source would send along.
+fn status(world: &mut World, kind: gatehouse_inventory::catalogue::KindId, status: u8) {
+    let message = "so it is";
+    match status {
+        0 => {
+            world.event(Event::Restart(kind));
+            world.event(Event::Synced(kind));
+            world.event(Event::Kind(kind, KindStatus::Absent));
+        }
+        1 => world.event(Event::Kind(kind, KindStatus::Forbidden { message: message.into() })),
+        2 => world.event(Event::Kind(kind, KindStatus::Failing { message: message.into() })),
+        _ => world.event(Event::Kind(kind, KindStatus::Served { version: "v1".into() })),
+    }
+}
+
+fn happen(world: &mut World, happening: &Happening) {
+    world.now += 1;
+    world.hear(LOCAL);
+    if let Some(record) = record(happening) {
+        world.event(Event::Apply(Box::new(record)));
+        return;
+    }
+    match happening {
+        Happening::Delete { kind, place } => world.event(Event::Delete(place_key((*kind, *place)))),
+        Happening::Status { kind, status: to } => status(world, id(*kind), *to),
+        Happening::Relist { kind } => {
+            let known =
+                world.inventory.cluster(LOCAL).records().filter(|record| record.key.kind == id(*kind));
+            let known: Vec<_> = known.cloned().collect();
+            world.event(Event::Restart(id(*kind)));
+            world.events(known.into_iter().map(|record| Event::Apply(Box::new(record))));
+            world.event(Event::Synced(id(*kind)));
+        }
+        Happening::Update => drop(world.update()),
+        _ => {}
+    }
+}
+
+/// Everything that the rows say but for versions and the times at which they were seen to change.
+fn rows(world: &World) -> Vec<(String, Value, Vec<Value>)> {
+    let mut all = Vec::new();
+    for cache in world.views.caches() {
+        for row in cache.snapshot().rows.values() {
+            let mut object = object_of(cache.resource, row);
+            object["metadata"]["resourceVersion"].take();
+            object["status"]["lastObservedTime"].take();
+            for condition in object["status"]["conditions"].as_array_mut().into_iter().flatten() {
+                condition["lastTransitionTime"].take();
+            }
+            all.push((format!("{} {:?}", cache.resource.plural, row.key), object, cells(row, NOW)));
+        }
+    }
+    all
+}
+
+/// A new process that is told what this inventory holds.
+fn restarted(world: &World) -> World {
+    let mut fresh = World::of(&["local"]);
+    fresh.now = world.now;
+    fresh.hear(LOCAL);
+    let cluster = world.inventory.cluster(LOCAL);
+    for (kind, _) in CATALOGUE.kinds() {
+        let status = cluster.kind_status(kind).expect("every kind was told of").clone();
+        fresh.event(Event::Restart(kind));
+        fresh.event(Event::Kind(kind, status));
+    }
+    for record in cluster.records() {
+        fresh.event(Event::Apply(Box::new(record.clone())));
+    }
+    for (kind, _) in CATALOGUE.kinds() {
+        if cluster.is_settled(kind) {
+            fresh.event(Event::Synced(kind));
+        }
+    }
+    fresh.update();
+    fresh
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn rows_kept_up_change_by_change_are_those_rendered_from_scratch(
+        happenings in prop::collection::vec(happening(), 1..40)
+    ) {
+        let mut world = World::with([]);
+        for happening in &happenings {
+            happen(&mut world, happening);
+        }
+        world.update();
+        // A kind that is still being listed would keep the new process from answering at all.
+        for at in 0..KINDS.len() {
+            if !world.inventory.cluster(LOCAL).is_settled(id(at)) {
+                happen(&mut world, &Happening::Relist { kind: at });
+            }
+        }
+        world.update();
+        let fresh = restarted(&world);
+        prop_assert!(fresh.cache(HEALTHS).is_synced());
+        let (live, scratch) = (rows(&world), rows(&fresh));
+        prop_assert_eq!(live.len(), scratch.len());
+        for (live, scratch) in live.into_iter().zip(scratch) {
+            prop_assert_eq!(live, scratch);
+        }
+    }
+
+    #[test]
+    fn counts_add_up_however_things_changed(happenings in prop::collection::vec(happening(), 1..40)) {
+        let mut world = World::with([]);
+        for happening in &happenings {
+            happen(&mut world, happening);
+        }
+        world.update();
+        let cluster = world.inventory.cluster(LOCAL);
+        let flux = cluster.records().filter(|record| CATALOGUE.kind(record.key.kind).is_flux()).count();
+        let summed: u64 = world.names(SUMMARIES).iter()
+            .map(|place| world.status_of(SUMMARIES, place)["total"].as_u64().unwrap()).sum();
+        prop_assert_eq!(u64::try_from(flux).unwrap(), summed);
+        prop_assert_eq!(world.names(RESOURCES).len(), flux);
+        let counted = cluster.layer(Layer::Flux).counts().total();
+        prop_assert_eq!(u64::from(counted), summed);
+    }
+}

@@ -1,0 +1,103 @@
+//! What every row has in common: uid, labels, age.
+
+use gatehouse_inventory::Record;
+use serde_json::json;
+
+use super::{
+    records::{kustomization, namespace},
+    *,
+};
+
+const ROWS: [(&str, &str); 4] = [
+    (SUMMARIES, "apps/local"),
+    (RESOURCES, "apps/local.kustomization.web"),
+    (DEPENDENCIES, "apps/local.kustomization.web"),
+    (HEALTHS, "/local"),
+];
+
+fn web() -> Record {
+    kustomization("apps", "web").depends_on(&["apps/base"]).build()
+}
+
+fn metadata(world: &World, plural: &str, place: &str, field: &str) -> Value {
+    world.object(plural, place)["metadata"][field].take()
+}
+
+/// Written down here because clients keep objects by uid: another one would be another object.
+#[test]
+fn uids_never_change() {
+    let world = World::with([web()]);
+    assert_eq!(
+        ROWS.map(|(plural, place)| metadata(&world, plural, place, "uid")),
+        [
+            "678ead51-b93d-5f0e-84dc-ca7da275f6db",
+            "06ff2178-b6d3-5f26-8193-2c65b424bf2b",
+            "f46716fe-e892-5379-8b19-dfa0f276a2d5",
+            "923a6f8d-360a-5877-b9d3-57246f604293",
+        ]
+    );
+}
+
+#[test]
+fn rows_are_labelled_with_their_cluster_and_their_namespace_s_tenant() {
+    let mut world = World::with([web(), namespace("apps", Some("team-a"))]);
+    for (plural, place) in &ROWS[..3] {
+        let labels = json!({ "gatehouse.dev/cluster": "local", "gatehouse.dev/tenant": "team-a" });
+        assert_eq!(metadata(&world, plural, place, "labels"), labels, "{plural}");
+    }
+    assert_eq!(metadata(&world, HEALTHS, "/local", "labels"), json!({ "gatehouse.dev/cluster": "local" }));
+
+    world.apply(namespace("apps", Some("team-b")));
+    for (plural, place) in &ROWS[..3] {
+        assert_eq!(metadata(&world, plural, place, "labels")["gatehouse.dev/tenant"], "team-b", "{plural}");
+    }
+    world.apply(namespace("apps", None));
+    for (plural, place) in &ROWS[..3] {
+        let labels = json!({ "gatehouse.dev/cluster": "local" });
+        assert_eq!(metadata(&world, plural, place, "labels"), labels, "{plural}");
+    }
+}
+
+#[test]
+fn a_tenant_that_changes_touches_only_its_namespace() {
+    let elsewhere = kustomization("other", "x").build();
+    let mut world = World::with([web(), elsewhere, namespace("apps", None), namespace("other", None)]);
+    let before = (world.versions(SUMMARIES), world.versions(RESOURCES));
+    world.apply(namespace("apps", Some("team-a")));
+    assert_eq!(world.changed_since(SUMMARIES, &before.0), ["apps/local"]);
+    assert_eq!(world.changed_since(RESOURCES, &before.1), ["apps/local.kustomization.web"]);
+}
+
+#[test]
+fn an_object_s_row_is_as_old_as_the_object_and_a_summary_as_its_namespace() {
+    let system = namespace("kube-system", None);
+    let world = World::with([web(), namespace("apps", None), system]);
+    let created = ROWS.map(|(plural, place)| metadata(&world, plural, place, "creationTimestamp"));
+    let (namespace, object) = ("2026-02-27T23:58:20Z", "2026-02-28T00:00:00Z");
+    assert_eq!(created, [namespace, object, object, namespace]);
+}
+
+#[test]
+fn a_namespace_that_is_not_known_leaves_a_summary_without_an_age() {
+    let mut world = World::with([web()]);
+    assert_eq!(metadata(&world, SUMMARIES, "apps/local", "creationTimestamp"), Value::Null);
+    world.apply(namespace("apps", None));
+    assert_eq!(metadata(&world, SUMMARIES, "apps/local", "creationTimestamp"), "2026-02-27T23:58:20Z");
+}
+
+#[test]
+fn rows_of_several_clusters_stand_side_by_side() {
+    let mut world = World::of(&["local", "edge"]);
+    for id in [LOCAL, ClusterId(1)] {
+        world.hear(id);
+        for (kind, _) in CATALOGUE.kinds() {
+            world.inventory.apply(id, Event::Kind(kind, KindStatus::Absent), NOW);
+        }
+        world.inventory.apply(id, Event::Apply(Box::new(web())), NOW);
+    }
+    world.update();
+    assert_eq!(world.names(SUMMARIES), ["apps/edge", "apps/local"]);
+    assert_eq!(world.names(HEALTHS), ["/edge", "/local"]);
+    let uids = ["apps/edge", "apps/local"].map(|place| metadata(&world, SUMMARIES, place, "uid"));
+    assert_ne!(uids[0], uids[1]);
+}

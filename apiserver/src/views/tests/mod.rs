@@ -1,0 +1,203 @@
+//! The views over an inventory that is fed with events, as the engine does it.
+
+mod convergence;
+mod dependencies;
+mod healths;
+mod metadata;
+pub(crate) mod records;
+mod resources;
+mod summaries;
+mod updates;
+
+use std::sync::LazyLock;
+
+use gatehouse_inventory::{
+    Event, Heard, KindStatus, ObjectKey, Record, Seconds,
+    catalogue::{Catalogue, KindId},
+};
+use serde_json::Value;
+
+use super::*;
+use crate::watchcache::{Row, object_head};
+
+pub(crate) const LOCAL: ClusterId = ClusterId(0);
+pub(crate) const SUMMARIES: &str = "fluxsummaries";
+pub(crate) const RESOURCES: &str = "fluxresources";
+pub(crate) const DEPENDENCIES: &str = "fluxdependencies";
+pub(crate) const HEALTHS: &str = "clusterhealths";
+/// When the tests take place, 2026-03-01T00:00:00Z, so that nothing depends on the day they are run.
+pub(crate) const NOW: Seconds = 1_772_323_200;
+
+/// Compiled once: it takes longer than any test.
+static CATALOGUE: LazyLock<Arc<Catalogue>> = LazyLock::new(|| Arc::new(Catalogue::builtin()));
+
+/// The built-in kind of this name; names that several groups have are written `Kind.group`.
+pub(crate) fn kind(name: &str) -> KindId {
+    let (name, group) = name.split_once('.').unwrap_or((name, ""));
+    let mut kinds = CATALOGUE.kinds();
+    let found = kinds.find(|(_, kind)| kind.kind == name && kind.group.starts_with(group));
+    found.unwrap_or_else(|| panic!("no kind {name} in group {group}")).0
+}
+
+/// An inventory and the views made from it, and the time.
+pub(crate) struct World {
+    pub(crate) inventory: Inventory,
+    pub(crate) views: Views,
+    pub(crate) now: Seconds,
+}
+
+impl World {
+    /// Clusters of these names, of which nothing is known yet.
+    pub(crate) fn of(clusters: &[&str]) -> Self {
+        let names = clusters.iter().map(|name| Str::from(*name));
+        Self {
+            inventory: Inventory::new(Arc::clone(&CATALOGUE), names, NOW),
+            views: Views::new(&Arc::new(Clock::new(0)), &Arc::new(Interner::default())),
+            now: NOW,
+        }
+    }
+
+    /// The cluster `local`, which answers, serves every kind, and holds `records`; the views have synced.
+    pub(crate) fn with(records: impl IntoIterator<Item = Record>) -> Self {
+        let mut world = Self::of(&["local"]);
+        world.hear(LOCAL);
+        for (kind, _) in CATALOGUE.kinds() {
+            world.event(Event::Kind(kind, KindStatus::Served { version: "v1".into() }));
+            world.event(Event::Restart(kind));
+        }
+        world.events(records.into_iter().map(|record| Event::Apply(Box::new(record))));
+        for (kind, _) in CATALOGUE.kinds() {
+            world.event(Event::Synced(kind));
+        }
+        world.update();
+        world
+    }
+
+    /// Takes in an event of the first cluster; the views follow at the next [`World::update`].
+    pub(crate) fn event(&mut self, event: Event) {
+        self.inventory.apply(LOCAL, event, self.now);
+    }
+
+    fn events(&mut self, events: impl IntoIterator<Item = Event>) {
+        for event in events {
+            self.event(event);
+        }
+    }
+
+    /// A sign of life.
+    pub(crate) fn hear(&mut self, cluster: ClusterId) {
+        let alive = Heard::Alive { version: Some("v1.36.0".into()) };
+        self.inventory.apply(cluster, Event::Heard(alive), self.now);
+    }
+
+    /// Brings the views up to date; how many rows changed in each.
+    pub(crate) fn update(&mut self) -> [Updates; 4] {
+        let delta = self.inventory.take_delta();
+        self.views.update(&self.inventory, &delta)
+    }
+
+    /// An object is, or has become, this; a second later.
+    pub(crate) fn apply(&mut self, record: Record) {
+        self.now += 1;
+        self.event(Event::Apply(Box::new(record)));
+        self.update();
+    }
+
+    /// An object is gone; a second later.
+    pub(crate) fn delete(&mut self, key: &ObjectKey) {
+        self.now += 1;
+        self.event(Event::Delete(key.clone()));
+        self.update();
+    }
+
+    /// How a kind's observation stands has changed; a second later.
+    pub(crate) fn status(&mut self, kind: KindId, status: KindStatus) {
+        self.now += 1;
+        self.event(Event::Kind(kind, status));
+        self.update();
+    }
+
+    /// Lets time pass without a sign of life.
+    pub(crate) fn pass(&mut self, seconds: Seconds) {
+        self.now += seconds;
+        self.inventory.tick(self.now);
+        self.update();
+    }
+
+    pub(crate) fn cache(&self, plural: &str) -> Arc<WatchCache> {
+        let mut caches = self.views.caches().into_iter();
+        caches.find(|cache| cache.resource.plural == plural).expect("a resource of the group")
+    }
+
+    /// `namespace/name` of every row, in order.
+    pub(crate) fn names(&self, plural: &str) -> Vec<String> {
+        let snapshot = self.cache(plural).snapshot();
+        snapshot.rows.keys().map(|key| format!("{}/{}", key.namespace, key.name)).collect()
+    }
+
+    fn find(&self, plural: &str, place: &str) -> Arc<Row> {
+        let (namespace, name) = place.split_once('/').expect("namespace/name");
+        let key = RowKey { namespace: namespace.into(), name: name.into() };
+        let row = self.cache(plural).snapshot().rows.get(&key).cloned();
+        row.unwrap_or_else(|| panic!("no {plural} {place} among {:?}", self.names(plural)))
+    }
+
+    /// The row `namespace/name` as an object.
+    pub(crate) fn object(&self, plural: &str, place: &str) -> Value {
+        object_of(self.cache(plural).resource, &self.find(plural, place))
+    }
+
+    /// Its status.
+    pub(crate) fn status_of(&self, plural: &str, place: &str) -> Value {
+        self.object(plural, place)["status"].take()
+    }
+
+    /// The version of each row, by `namespace/name`.
+    pub(crate) fn versions(&self, plural: &str) -> Vec<(String, u64)> {
+        let snapshot = self.cache(plural).snapshot();
+        let place = |key: &RowKey| format!("{}/{}", key.namespace, key.name);
+        snapshot.rows.iter().map(|(key, row)| (place(key), row.version)).collect()
+    }
+
+    /// The rows whose version is another than in `before`, and those that are new.
+    pub(crate) fn changed_since(&self, plural: &str, before: &[(String, u64)]) -> Vec<String> {
+        let now = self.versions(plural).into_iter();
+        now.filter(|row| !before.contains(row)).map(|(place, _)| place).collect()
+    }
+
+    /// The cell in the column `column` of a row; an age as the seconds since its time.
+    pub(crate) fn cell(&self, plural: &str, place: &str, column: &str) -> Value {
+        let columns = self.cache(plural).resource.columns;
+        let at = columns.iter().position(|known| known.name == column).expect("a column of the resource");
+        cells(&self.find(plural, place), self.now)[at].clone()
+    }
+
+    /// A condition of a row: its status, reason and `lastTransitionTime`.
+    pub(crate) fn condition(&self, plural: &str, place: &str, kind: &str) -> (String, String, Seconds) {
+        let status = self.status_of(plural, place);
+        let conditions = status["conditions"].as_array().expect("conditions");
+        let found = conditions.iter().find(|condition| condition["type"] == kind).expect("the condition");
+        let text = |field: &str| found[field].as_str().expect("text").to_owned();
+        let time: jiff::Timestamp = text("lastTransitionTime").parse().expect("RFC 3339");
+        (text("status"), text("reason"), time.as_second())
+    }
+}
+
+/// A row as an object.
+fn object_of(resource: &Resource, row: &Row) -> Value {
+    let text = object_head(resource.kind).into_bytes();
+    serde_json::from_slice(&[&text, row.object_tail()].concat()).expect("a row is JSON")
+}
+
+/// A row's cells, ages as seconds.
+fn cells(row: &Row, now: Seconds) -> Vec<Value> {
+    let mut json = Vec::new();
+    let mut written = 0;
+    for (at, time) in row.ages() {
+        json.extend_from_slice(&row.cells()[written..at]);
+        json.extend_from_slice(time.map_or("null".into(), |Time(time)| (now - time).to_string()).as_bytes());
+        written = at;
+    }
+    json.extend_from_slice(&row.cells()[written..]);
+    serde_json::from_slice(&json).expect("cells are JSON")
+}

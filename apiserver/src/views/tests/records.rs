@@ -1,0 +1,130 @@
+//! Records as the sources make them.
+
+use gatehouse_inventory::{
+    Deadline, Detail, FluxDetail, ObjectKey, Record, Reference, Seconds, State, Verdict, catalogue::KindId,
+};
+
+use super::{CATALOGUE, NOW, kind};
+
+/// When the objects of the tests were made.
+pub(crate) const CREATED: Seconds = NOW - 86_400;
+
+pub(crate) fn key(kind: KindId, namespace: &str, name: &str) -> ObjectKey {
+    ObjectKey { kind, namespace: namespace.into(), name: name.into() }
+}
+
+/// A Ready object of a kind of Flux's or any other.
+pub(crate) fn object(kind: KindId, namespace: &str, name: &str) -> Builder {
+    let row = CATALOGUE.kind(kind);
+    Builder(Record {
+        key: key(kind, namespace, name),
+        created: CREATED,
+        layer: row.layer,
+        verdict: Verdict {
+            state: State::Ready,
+            last_outcome: None,
+            reason: "ReconciliationSucceeded".into(),
+            message: "Applied revision: main@sha1:0647aea75b85755411e0".into(),
+            since: Some(CREATED),
+            deadline: None,
+        },
+        detail: if row.is_flux() { Detail::Flux(Box::default()) } else { Detail::None },
+    })
+}
+
+/// A Ready Kustomization.
+pub(crate) fn kustomization(namespace: &str, name: &str) -> Builder {
+    object(kind("Kustomization"), namespace, name)
+}
+
+/// A Namespace, and the tenant it is labelled with.
+pub(crate) fn namespace(name: &str, tenant: Option<&str>) -> Record {
+    let mut record = object(kind("Namespace"), "", name).build();
+    record.created = CREATED - 100;
+    record.detail = Detail::Namespace { tenant: tenant.map(Into::into) };
+    record
+}
+
+/// A Node with a kubelet of this version.
+pub(crate) fn node(name: &str, kubelet_version: &str) -> Builder {
+    let mut builder = object(kind("Node"), "", name);
+    builder.0.detail = Detail::Node { kubelet_version: kubelet_version.into() };
+    builder
+}
+
+#[derive(Clone)]
+pub(crate) struct Builder(Record);
+
+impl Builder {
+    /// In `state` for `seconds`, for a reason and with a message that say so.
+    pub(crate) fn state(mut self, state: State, seconds: Seconds) -> Self {
+        let verdict = &mut self.0.verdict;
+        verdict.state = state;
+        verdict.reason = format!("{state}Reason").into();
+        verdict.message = format!("{} is {state}", self.0.key.name).into();
+        verdict.since = Some(NOW - seconds);
+        self
+    }
+
+    /// How its last attempt ended.
+    pub(crate) fn last_outcome(mut self, state: State) -> Self {
+        self.0.verdict.last_outcome = Some(state);
+        self
+    }
+
+    pub(crate) fn since(mut self, since: Option<Seconds>) -> Self {
+        self.0.verdict.since = since;
+        self
+    }
+
+    /// Fails by the passing of time.
+    pub(crate) fn fails_at(mut self, at: Seconds) -> Self {
+        let deadline = Deadline {
+            at,
+            state: State::Failed,
+            reason: "Expired".into(),
+            message: "the certificate has expired".into(),
+        };
+        self.0.verdict.deadline = Some(Box::new(deadline));
+        self
+    }
+
+    fn flux(mut self, change: impl FnOnce(&mut FluxDetail)) -> Self {
+        let Detail::Flux(flux) = &mut self.0.detail else { panic!("not a kind of Flux's") };
+        change(flux);
+        self
+    }
+
+    /// Kustomizations it depends on, as `namespace/name`.
+    pub(crate) fn depends_on(self, places: &[&str]) -> Self {
+        let references = places.iter().map(|place| {
+            let (namespace, name) = place.split_once('/').expect("namespace/name");
+            Reference::Known(key(kind("Kustomization"), namespace, name))
+        });
+        let references: Vec<_> = references.collect();
+        self.depends_on_any(references)
+    }
+
+    pub(crate) fn depends_on_any(self, references: Vec<Reference>) -> Self {
+        self.flux(|flux| flux.depends_on = references.into())
+    }
+
+    pub(crate) fn source(self, source: ObjectKey) -> Self {
+        self.flux(|flux| flux.source = Some(Reference::Known(source)))
+    }
+
+    pub(crate) fn revision(self, revision: &str) -> Self {
+        self.flux(|flux| flux.revision = Some(revision.into()))
+    }
+
+    pub(crate) fn suspended_by(self, who: &str) -> Self {
+        self.state(State::Suspended, 60).flux(|flux| {
+            flux.suspended = true;
+            flux.suspended_by = Some(who.into());
+        })
+    }
+
+    pub(crate) fn build(self) -> Record {
+        self.0
+    }
+}
