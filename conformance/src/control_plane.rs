@@ -252,11 +252,8 @@ async fn wait_for_port(program: &mut Supervised, port: u16) -> anyhow::Result<()
     Ok(())
 }
 
-pub(crate) fn client_identity(
-    authority: &Authority,
-    user: &str,
-    group: Option<&str>,
-) -> anyhow::Result<KeyPair> {
+/// A certificate with which a client is `user`, of `group`, to whoever trusts `authority`.
+pub fn client_identity(authority: &Authority, user: &str, group: Option<&str>) -> anyhow::Result<KeyPair> {
     Ok(authority.issue(&Leaf {
         common_name: user.to_owned(),
         organization: group.map(ToOwned::to_owned),

@@ -1,10 +1,22 @@
-//! The conformance suite: one control plane, many trials.
+//! The conformance suite: one control plane, one registered Gatehouse, many trials.
 //!
 //! Where no control plane can be had the trials are reported as ignored, with the reason, unless
 //! GATEHOUSE_CONFORMANCE=require. A trial is an `async fn` of a module beside this file, named in its `trials`.
 
+mod access;
+mod authentication;
+mod availability;
+mod bad_input;
+mod caller;
+mod changes;
 mod control_plane;
+mod explain;
+mod informers;
+mod kubectl;
+mod rights;
+mod site;
 mod supervision;
+mod upstream;
 mod world;
 
 use std::process::ExitCode;
@@ -14,16 +26,34 @@ use libtest_mimic::{Arguments, Trial};
 
 use crate::world::World;
 
+/// Most of a trial's time is spent waiting for somebody else.
+const AT_A_TIME: usize = 6;
+
 fn main() -> ExitCode {
     supervise::intercept();
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(AT_A_TIME);
     let world = World::new(&arguments);
     let conclusion = libtest_mimic::run(&arguments, trials(&world));
     world.end();
     conclusion.exit_code()
 }
 
+/// What takes long begins first; what needs Gatehouse for itself comes last.
 fn trials(world: &World) -> Vec<Trial> {
-    let modules = [control_plane::trials, supervision::trials];
+    let modules = [
+        rights::trials,
+        informers::trials,
+        upstream::trials,
+        access::trials,
+        authentication::trials,
+        explain::trials,
+        kubectl::trials,
+        bad_input::trials,
+        changes::trials,
+        control_plane::trials,
+        supervision::trials,
+        availability::trials,
+    ];
     modules.into_iter().flat_map(|trials| trials(world)).collect()
 }

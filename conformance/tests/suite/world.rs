@@ -1,4 +1,8 @@
-//! What the trials share: the runtime and the control plane, or the reason why there is none.
+//! What the trials share: the runtime, the control plane, or the reason why there is none, and the site: a Gatehouse
+//! registered with it.
+//!
+//! The site is made for the first trial that asks for it. Trials of the site run side by side, in namespaces of their
+//! own; a trial that stops the site's Gatehouse runs while none of them does.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -9,8 +13,12 @@ use std::time::Duration;
 use anyhow::{anyhow, ensure};
 use gatehouse_conformance::assets::{self, AssetsError};
 use gatehouse_conformance::control_plane::{ControlPlane, Options};
+use gatehouse_conformance::gatehouse::Gatehouse;
 use libtest_mimic::{Arguments, Completion, Trial};
 use tokio::runtime::Runtime;
+use tokio::sync::{OnceCell, OwnedRwLockWriteGuard, RwLock};
+
+use crate::site::Site;
 
 /// A trial that takes longer hangs.
 const TRIAL_TIMEOUT: Duration = Duration::from_mins(2);
@@ -19,7 +27,14 @@ const TRIAL_TIMEOUT: Duration = Duration::from_mins(2);
 pub(crate) struct World {
     runtime: Runtime,
     cluster: Cluster,
+    registered: Arc<OnceCell<Result<Registered, String>>>,
 }
+
+/// The site and its Gatehouse; who holds the lock for writing may stop it.
+type Registered = (Arc<Site>, Arc<RwLock<Gatehouse>>);
+
+/// Exclusive use of the site's Gatehouse.
+pub(crate) type Alone = OwnedRwLockWriteGuard<Gatehouse>;
 
 enum Cluster {
     Up(Arc<ControlPlane>),
@@ -32,14 +47,15 @@ impl World {
     /// Starts the control plane, unless only the names of the trials are asked for.
     pub(crate) fn new(arguments: &Arguments) -> Self {
         let runtime = Runtime::new().expect("threads can be started");
+        let registered = Arc::default();
         if arguments.list {
-            return Self { runtime, cluster: Cluster::NotNeeded };
+            return Self { runtime, cluster: Cluster::NotNeeded, registered };
         }
         let cluster = runtime.block_on(start()).unwrap_or_else(|error| {
             eprintln!("gatehouse: {error:#}");
             process::exit(101)
         });
-        Self { runtime, cluster }
+        Self { runtime, cluster, registered }
     }
 
     /// A trial against the shared control plane.
@@ -48,6 +64,14 @@ impl World {
         name: &str,
         body: impl FnOnce(Arc<ControlPlane>) -> F + Send + 'static,
     ) -> Trial
+    where
+        F: Future<Output = anyhow::Result<()>>,
+    {
+        self.unbounded(name, |control_plane| bounded(body(control_plane)))
+    }
+
+    /// A trial that bounds its own time, since some of it may be spent waiting for others.
+    fn unbounded<F>(&self, name: &str, body: impl FnOnce(Arc<ControlPlane>) -> F + Send + 'static) -> Trial
     where
         F: Future<Output = anyhow::Result<()>>,
     {
@@ -61,17 +85,50 @@ impl World {
             }
         };
         Trial::test(name, move || {
-            let outcome =
-                runtime.block_on(async { tokio::time::timeout(TRIAL_TIMEOUT, body(control_plane)).await });
-            outcome
-                .map_err(|_| anyhow!("took longer than {TRIAL_TIMEOUT:?}"))
-                .flatten()
-                .map_err(|error| format!("{error:#}").into())
+            runtime.block_on(body(control_plane)).map_err(|error| format!("{error:#}").into())
+        })
+    }
+
+    /// A trial of the registered Gatehouse, beside others.
+    pub(crate) fn shared<F>(&self, name: &str, body: impl FnOnce(Arc<Site>) -> F + Send + 'static) -> Trial
+    where
+        F: Future<Output = anyhow::Result<()>>,
+    {
+        let registered = Arc::clone(&self.registered);
+        self.unbounded(name, async move |control_plane| {
+            let (site, gatehouse) = self::registered(&registered, control_plane).await?;
+            let _beside_others = gatehouse.read().await;
+            bounded(body(site)).await
+        })
+    }
+
+    /// A trial that stops the registered Gatehouse, with no other beside it.
+    pub(crate) fn alone<F>(
+        &self,
+        name: &str,
+        body: impl FnOnce(Arc<Site>, Alone) -> F + Send + 'static,
+    ) -> Trial
+    where
+        F: Future<Output = anyhow::Result<()>>,
+    {
+        let registered = Arc::clone(&self.registered);
+        self.unbounded(name, async move |control_plane| {
+            let (site, gatehouse) = self::registered(&registered, control_plane).await?;
+            let alone = gatehouse.write_owned().await;
+            bounded(body(site, alone)).await
         })
     }
 
     /// Stops the control plane.
     pub(crate) fn end(self) {
+        if let Some(Ok((site, gatehouse))) = Arc::into_inner(self.registered).and_then(OnceCell::into_inner) {
+            drop(site);
+            let gatehouse = Arc::into_inner(gatehouse).map(RwLock::into_inner);
+            let stopped = gatehouse.map(|mut gatehouse| self.runtime.block_on(gatehouse.stop()));
+            if let Some(Err(error)) = stopped {
+                eprintln!("gatehouse: Gatehouse did not stop: {error:#}");
+            }
+        }
         let Cluster::Up(control_plane) = self.cluster else { return };
         // A task that a trial has left running may hold a share. The shims then stop the control plane a moment after
         // this process has ended.
@@ -80,6 +137,23 @@ impl World {
             eprintln!("gatehouse: the control plane did not stop: {error:#}");
         }
     }
+}
+
+async fn bounded(trial: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let outcome = tokio::time::timeout(TRIAL_TIMEOUT, trial).await;
+    outcome.map_err(|_| anyhow!("took longer than {TRIAL_TIMEOUT:?}")).flatten()
+}
+
+/// The site, made once; if that fails, it fails for every trial.
+async fn registered(
+    registered: &OnceCell<Result<Registered, String>>,
+    control_plane: Arc<ControlPlane>,
+) -> anyhow::Result<Registered> {
+    let made = registered.get_or_init(async || {
+        let (site, gatehouse) = Site::new(control_plane).await.map_err(|error| format!("{error:#}"))?;
+        Ok((Arc::new(site), Arc::new(RwLock::new(gatehouse))))
+    });
+    made.await.clone().map_err(|error| anyhow!("there is no site: {error}"))
 }
 
 async fn start() -> anyhow::Result<Cluster> {
@@ -95,6 +169,31 @@ async fn start() -> anyhow::Result<Cluster> {
     };
     let options = Options { assets: Some(assets), ..Options::default() };
     Ok(Cluster::Up(Arc::new(ControlPlane::start(&options).await?)))
+}
+
+/// Polls until an answer is what is wanted, and returns it; the last one is in the error if none comes in time.
+pub(crate) async fn settles<T, F>(
+    what: impl Display,
+    timeout: Duration,
+    mut ask: impl FnMut() -> F,
+    mut wanted: impl FnMut(&T) -> bool,
+) -> anyhow::Result<T>
+where
+    T: std::fmt::Debug,
+    F: Future<Output = anyhow::Result<T>>,
+{
+    let deadline = tokio::time::Instant::now() + timeout;
+    loop {
+        let answer = ask().await?;
+        if wanted(&answer) {
+            return Ok(answer);
+        }
+        ensure!(
+            tokio::time::Instant::now() < deadline,
+            "not within {timeout:?}: {what}; at last: {answer:#?}"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Polls until something holds.
