@@ -17,7 +17,8 @@ pub(crate) const API: &str = "/apis/view.gatehouse.dev/v1alpha1";
 
 /// A kind that is left out of the cluster, for the trial of kinds that come and go.
 pub(crate) const ABSENT_KIND: &str = "ResourceSetInputProvider";
-const ABSENT_CRD: &str = "resourcesetinputproviders.fluxcd.controlplane.io";
+/// Its definition.
+pub(crate) const ABSENT_CRD: &str = "resourcesetinputproviders.fluxcd.controlplane.io";
 
 /// What the trials of the registered Gatehouse share.
 pub(crate) struct Site {
