@@ -27,8 +27,9 @@ use gatehouse_certs::{
     load,
 };
 use gatehouse_inventory::{catalogue::Catalogue, source::Snapshot};
+use rustix::process::Pid;
 use tempfile::TempDir;
-use tokio::sync::watch;
+use tokio::{signal::unix::SignalKind, sync::watch};
 
 use crate::server::{self, Parts, Running};
 
@@ -78,18 +79,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     running.synced().await;
     let kubeconfig = scratch.path().join("kubeconfig");
     if let Some((program, arguments)) = args.command.split_first() {
-        let mut child = tokio::process::Command::new(program)
-            .args(arguments)
-            .env("KUBECONFIG", &kubeconfig)
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("cannot run {program}"))?;
-        // Ctrl-C goes to the command as well, which ends in its own way; then so does this.
-        let status = tokio::select! {
-            status = child.wait() => status.context("cannot wait for the command")?,
-            () = server::signalled() => child.wait().await.context("cannot wait for the command")?,
-        };
-        return Ok(exit_code(status));
+        return command(program, arguments, &kubeconfig).await;
     }
     tables::print(&kubeconfig).await?;
     eprintln!(
@@ -101,6 +91,30 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     );
     running.until(server::signalled()).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a command with KUBECONFIG set, and ends as it does.
+async fn command(program: &str, arguments: &[String], kubeconfig: &Path) -> anyhow::Result<ExitCode> {
+    let mut child = tokio::process::Command::new(program)
+        .args(arguments)
+        .env("KUBECONFIG", kubeconfig)
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("cannot run {program}"))?;
+    let mut terminate = server::listen(SignalKind::terminate());
+    // A terminal sends Ctrl-C to the command as well; a shell, for one, does not end by it.
+    let _interrupt = server::listen(SignalKind::interrupt());
+    let status = tokio::select! {
+        status = child.wait() => status,
+        _ = terminate.recv() => {
+            if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
+                // It may have ended by itself meanwhile.
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            }
+            child.wait().await
+        }
+    };
+    Ok(exit_code(status.context("cannot wait for the command")?))
 }
 
 async fn start(

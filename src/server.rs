@@ -20,6 +20,7 @@ use gatehouse_apiserver::{
 use gatehouse_inventory::{ClusterId, Interner, Inventory, Sink, Source, Str, catalogue::Catalogue};
 use rustls::sign::CertifiedKey;
 use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
     task::JoinSet,
 };
@@ -139,8 +140,6 @@ fn synced_check(caches: Vec<Arc<WatchCache>>) -> HealthCheck {
 
 /// Resolves at the first SIGTERM or SIGINT; a second one ends the process at once.
 pub(crate) async fn signalled() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let listen = |kind| signal(kind).expect("the runtime drives signals, and these two can be caught");
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate()), listen(SignalKind::interrupt()));
     tokio::select! {
         _ = terminate.recv() => {}
@@ -154,4 +153,9 @@ pub(crate) async fn signalled() {
         tracing::warn!("a second signal: ending at once");
         std::process::exit(130);
     });
+}
+
+/// Receives a signal instead of being ended by it.
+pub(crate) fn listen(kind: SignalKind) -> Signal {
+    signal(kind).expect("the runtime drives signals, and these can be caught")
 }

@@ -88,7 +88,9 @@ impl Graph {
                 affected.insert(target.clone());
             }
             for target in &after {
-                let dependents = self.dependents.entry(target.clone()).or_default();
+                // Most objects have one dependent, and there are many objects.
+                let dependents =
+                    self.dependents.entry(target.clone()).or_insert_with(|| Vec::with_capacity(1));
                 if !dependents.contains(key) {
                     dependents.push(key.clone());
                 }

@@ -4,10 +4,7 @@ use gatehouse_apiservice::{
     Condition, ConditionStatus, Time,
     view::{self, FluxDependencyStatus},
 };
-use gatehouse_inventory::{
-    Cluster, Delta, Dependency, Inventory, Record, State,
-    catalogue::{Catalogue, Kind},
-};
+use gatehouse_inventory::{Cluster, Delta, Dependency, Inventory, Record, State, catalogue::Catalogue};
 
 use super::{Projected, Projection, common, flux_resource};
 
@@ -16,10 +13,6 @@ pub(super) struct FluxDependencies;
 
 impl Projection for FluxDependencies {
     type Status = FluxDependencyStatus;
-
-    fn needs(kind: &Kind) -> bool {
-        kind.is_flux()
-    }
 
     fn project<'a>(
         &'a mut self,

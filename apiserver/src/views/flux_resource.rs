@@ -1,10 +1,7 @@
 //! `fluxresources`: a row for each Flux object.
 
 use gatehouse_apiservice::{Condition, ConditionStatus, Time, view::FluxResourceStatus};
-use gatehouse_inventory::{
-    Cluster, Delta, Inventory, ObjectKey, Record, State,
-    catalogue::{Catalogue, Kind},
-};
+use gatehouse_inventory::{Cluster, Delta, Inventory, ObjectKey, Record, State, catalogue::Catalogue};
 
 use super::{Projected, Projection, common};
 use crate::watchcache::RowKey;
@@ -14,10 +11,6 @@ pub(super) struct FluxResources;
 
 impl Projection for FluxResources {
     type Status = FluxResourceStatus;
-
-    fn needs(kind: &Kind) -> bool {
-        kind.is_flux()
-    }
 
     fn project<'a>(
         &'a mut self,

@@ -3,10 +3,7 @@
 use std::collections::HashMap;
 
 use gatehouse_apiservice::{Condition, ConditionStatus, Time, view::FluxSummaryStatus};
-use gatehouse_inventory::{
-    Cluster, Delta, Inventory, State, Tally,
-    catalogue::{Catalogue, Kind},
-};
+use gatehouse_inventory::{Cluster, Delta, Inventory, State, Tally, catalogue::Catalogue};
 
 use super::{Projected, Projection, common};
 use crate::watchcache::RowKey;
@@ -22,10 +19,6 @@ pub(super) struct FluxSummaries {
 
 impl Projection for FluxSummaries {
     type Status = FluxSummaryStatus;
-
-    fn needs(kind: &Kind) -> bool {
-        kind.is_flux()
-    }
 
     fn project<'a>(
         &'a mut self,

@@ -50,8 +50,11 @@ pub(crate) trait Projection {
     /// The type of `status`.
     type Status: View;
 
-    /// Whether the view tells about objects of this kind.
-    fn needs(kind: &Kind) -> bool;
+    /// Whether the view cannot be told without the objects of this kind. Namespaces give every row its labels:
+    /// rows made before they are known would all be made again.
+    fn needs(kind: &Kind) -> bool {
+        kind.is_flux() || kind.is_namespace()
+    }
 
     /// The rows that `delta` touches, as they are to be now.
     fn project<'a>(

@@ -132,6 +132,11 @@ impl Kind {
         matches!(self.judge, Judge::Flux)
     }
 
+    /// Whether it is the core group's Namespace.
+    pub fn is_namespace(&self) -> bool {
+        self.group.is_empty() && self.kind == "Namespace"
+    }
+
     /// Whether objects of this kind may count towards a layer.
     pub fn counts_towards(&self, layer: Layer) -> bool {
         let elsewhere = match &self.judge {

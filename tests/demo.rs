@@ -1,0 +1,273 @@
+//! The `gatehouse demo` command as a person uses it: through kubectl, on the bundled example and on folders.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
+
+/// Far more than anything here takes, on a machine that is busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn gatehouse(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gatehouse"));
+    command.args(args).env_remove("RUST_LOG").env_remove("KUBECONFIG");
+    command
+}
+
+/// Runs a shell command against a demo; `{}` in it stands for kubectl with a cache folder of its own.
+fn demo(flags: &[&str], shell: &str) -> Output {
+    let cache = tempfile::tempdir().unwrap();
+    let shell = shell.replace("{}", &format!("kubectl --cache-dir {}", cache.path().display()));
+    gatehouse(&["demo"]).args(flags).args(["--", "sh", "-c", &shell]).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn ok(output: &Output) -> String {
+    assert!(output.status.success(), "{}: {}", output.status, text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// A Kustomization with a Ready condition.
+fn kustomization(name: &str, ready: &str, message: &str) -> String {
+    format!(
+        r#"---
+apiVersion: kustomize.toolkit.fluxcd.io/v1
+kind: Kustomization
+metadata: {{name: {name}, namespace: apps, generation: 1, creationTimestamp: "2026-01-01T00:00:00Z"}}
+spec: {{interval: 10m, prune: true, sourceRef: {{kind: GitRepository, name: source}}}}
+status:
+  observedGeneration: 1
+  conditions:
+  - {{type: Ready, status: "{ready}", reason: Test, message: {message}, lastTransitionTime: "2026-01-02T00:00:00Z"}}
+"#
+    )
+}
+
+#[test]
+fn the_readme_command_prints_the_tables_and_ends() {
+    let shown = ok(&demo(&[], "{} get fluxsummaries,clusterhealths -A"));
+    let row = |start: &str| {
+        let found = shown.lines().find(|line| line.starts_with(start));
+        found.unwrap_or_else(|| panic!("no row {start}:\n{shown}")).split_whitespace().collect::<Vec<_>>()
+    };
+    assert_eq!(row("NAMESPACE")[2..5], ["TOTAL", "READY", "FAILED"]);
+    let team_b = row("team-b");
+    assert_eq!(team_b[2..9], ["6", "1", "1", "1", "2", "0", "1"], "the counts of team-b");
+    assert!(shown.contains("HelmRelease/warehouse Stalled"), "{shown}");
+    assert!(shown.contains("clusterhealth.view.gatehouse.dev/local   Degraded"), "{shown}");
+}
+
+#[test]
+fn the_example_has_what_it_is_there_to_show() {
+    let shown = ok(&demo(&[], "{} get fxd -A; {} get fxr -A; {} get chl -o json"));
+    for expected in [
+        // A chain three deep, with one root cause.
+        "local.kustomization.apps",
+        "GitRepository/flux-system/storage",
+        // A cycle, and an object that does not exist.
+        "(cycle)",
+        "(missing)",
+        "Suspended",
+        "Progressing",
+        "Stalled",
+        "\"reason\": \"Expired\"",
+        "\"kind\": \"Application\"",
+        "\"kind\": \"Fleet\"",
+    ] {
+        assert!(shown.contains(expected), "{expected} is missing in:\n{shown}");
+    }
+}
+
+#[test]
+fn the_command_s_exit_code_is_the_demo_s() {
+    assert_eq!(demo(&[], "exit 7").status.code(), Some(7));
+    let missing = gatehouse(&["demo", "--", "/no/such/program"]).output().unwrap();
+    assert!(!missing.status.success());
+    assert!(text(&missing.stderr).contains("cannot run /no/such/program"), "{}", text(&missing.stderr));
+}
+
+#[test]
+fn the_demo_leaves_nothing_behind() {
+    let folder = ok(&demo(&[], "dirname $KUBECONFIG"));
+    let folder = Path::new(folder.trim());
+    assert!(folder.is_absolute() && !folder.exists(), "{}", folder.display());
+}
+
+#[test]
+fn an_edit_shows_in_a_watch() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("app.yaml");
+    fs::write(&file, kustomization("app", "True", "applied")).unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let watch = format!("kubectl --cache-dir {} get fxr -n apps -w", cache.path().display());
+    let snapshot = folder.path().to_str().unwrap();
+    let mut child = gatehouse(&["demo", "--snapshot", snapshot, "--", "sh", "-c", &format!("exec {watch}")])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = lines(&mut child);
+    wait_for(&lines, |line| line.contains("Ready") && line.contains("applied"));
+    fs::write(&file, kustomization("app", "False", "it broke")).unwrap();
+    wait_for(&lines, |line| line.contains("Failed") && line.contains("it broke"));
+    terminate(&mut child);
+}
+
+#[test]
+fn without_a_command_it_prints_the_tables_and_serves_until_it_is_ended() {
+    let mut child = gatehouse(&["demo"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let lines = lines(&mut child);
+    wait_for(&lines, |line| line.starts_with("NAMESPACE") && line.contains("WORST"));
+    wait_for(&lines, |line| line.contains("HEALTH"));
+    assert!(terminate(&mut child).success(), "it ends in good order");
+}
+
+#[test]
+fn a_broken_file_is_reported_by_line_and_hides_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("good.yaml"), kustomization("good", "True", "applied")).unwrap();
+    let broken =
+        format!("{}---\napiVersion: v1\nkind: [unclosed\n", kustomization("also-good", "True", "applied"));
+    fs::write(folder.path().join("broken.yaml"), &broken).unwrap();
+    let output = demo(&["--snapshot", folder.path().to_str().unwrap()], "{} get fxr -n apps -o name");
+    let shown = ok(&output);
+    assert!(shown.contains("local.kustomization.good"), "{shown}");
+    assert!(shown.contains("local.kustomization.also-good"), "{shown}");
+    let said = text(&output.stderr);
+    let line = broken.lines().count();
+    assert!(
+        said.contains(&format!("broken.yaml:{line}")) || said.contains(&format!("broken.yaml:{}", line + 1)),
+        "the file and line in {said}"
+    );
+}
+
+#[test]
+fn a_field_of_the_wrong_type_makes_its_row_unknown_and_the_others_are_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let bad =
+        kustomization("bad", "True", "applied").replace("interval: 10m", "interval: 10m, suspend: perhaps");
+    fs::write(folder.path().join("all.yaml"), kustomization("good", "True", "applied") + &bad).unwrap();
+    let snapshot = folder.path().to_str().unwrap();
+    let shown =
+        ok(&demo(&["--snapshot", snapshot], "{} get fxr -n apps --no-headers; {} get fxs -n apps -o json"));
+    let row = |name: &str| shown.lines().find(|line| line.contains(name)).unwrap_or_default().to_owned();
+    assert!(row("kustomization.good").contains("Ready"), "{shown}");
+    assert!(
+        row("kustomization.bad").contains("Unknown") && row("kustomization.bad").contains("suspend"),
+        "{shown}"
+    );
+    assert!(shown.contains("\"unknown\": 1"), "{shown}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_served_is_refused_by_name() {
+    let empty = tempfile::tempdir().unwrap();
+    let file = empty.path().join("file.txt");
+    for (path, complaint) in [
+        (Path::new("/no/such/folder"), "does not exist"),
+        (empty.path(), "no manifest"),
+        (&file, "not a folder"),
+    ] {
+        if complaint == "not a folder" {
+            fs::write(&file, "text").unwrap();
+        }
+        let output = demo(&["--snapshot", path.to_str().unwrap()], "echo served");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(path.to_str().unwrap()) && said.contains(complaint), "{said}");
+        assert!(output.stdout.is_empty(), "nothing was served");
+    }
+}
+
+#[test]
+fn the_exported_example_can_be_served_and_is_not_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("example");
+    let target = target.to_str().unwrap();
+    ok(&gatehouse(&["demo", "--export", target]).output().unwrap());
+    let shown = ok(&demo(&["--snapshot", target], "{} get chl"));
+    assert!(shown.contains("Degraded"), "{shown}");
+    let again = gatehouse(&["demo", "--export", target]).output().unwrap();
+    assert!(!again.status.success() && text(&again.stderr).contains("is not empty"), "{again:?}");
+}
+
+#[test]
+fn a_real_repository_without_status_is_pending() {
+    let real = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/real/endsys-gitops");
+    if !real.exists() {
+        eprintln!("left out: {} is not here", real.display());
+        return;
+    }
+    let shown = ok(&demo(&["--snapshot", real.to_str().unwrap()], "{} get fxr -A --no-headers"));
+    assert!(shown.lines().count() > 50, "{shown}");
+    let odd: Vec<_> = shown
+        .lines()
+        .filter(|line| !["Pending", "Ready", "Suspended"].iter().any(|state| line.contains(state)))
+        .collect();
+    assert!(
+        odd.is_empty(),
+        "without a status there is nothing but Pending, and Ready for static kinds: {odd:?}"
+    );
+}
+
+#[test]
+fn a_catalogue_file_adds_a_kind_and_a_bad_one_is_refused_by_field() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifests = folder.path().join("manifests");
+    fs::create_dir(&manifests).unwrap();
+    let widget = "apiVersion: example.com/v1\nkind: Widget\nmetadata: {name: w, namespace: apps}\nstatus: {phase: Broken}\n";
+    fs::write(manifests.join("widget.yaml"), widget).unwrap();
+    let catalogue = folder.path().join("kinds.yaml");
+    let kinds = |failed: &str| {
+        format!(
+            "kinds:\n  - group: example.com\n    kind: Widget\n    plural: widgets\n    layer: Data\n    \
+             failed: \"{failed}\"\n    current: \"status.phase == 'Running'\"\n"
+        )
+    };
+    let flags = ["--snapshot", manifests.to_str().unwrap(), "--catalogue-file", catalogue.to_str().unwrap()];
+    fs::write(&catalogue, kinds("status.phase == 'Broken'")).unwrap();
+    let shown = ok(&demo(&flags, "{} get chl"));
+    assert!(shown.contains("Data: 1 failed"), "{shown}");
+    fs::write(&catalogue, kinds("status.phase ==")).unwrap();
+    let refused = demo(&flags, "echo served");
+    let said = text(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("Widget") && said.contains("failed"), "{said}");
+}
+
+/// The lines of a child's output, as they come.
+fn lines(child: &mut Child) -> mpsc::Receiver<String> {
+    let output = BufReader::new(child.stdout.take().unwrap());
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in output.lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+fn wait_for(lines: &mpsc::Receiver<String>, wanted: impl Fn(&str) -> bool) {
+    let mut seen = Vec::new();
+    while let Ok(line) = lines.recv_timeout(PATIENCE) {
+        if wanted(&line) {
+            return;
+        }
+        seen.push(line);
+    }
+    panic!("it did not come; there was only: {seen:#?}");
+}
+
+/// Asks a child to end, as a terminal or a service manager does.
+fn terminate(child: &mut Child) -> std::process::ExitStatus {
+    let sent = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(sent.success());
+    child.wait().unwrap()
+}
