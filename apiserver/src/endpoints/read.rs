@@ -44,6 +44,11 @@ pub(super) async fn list(
     options: ListOptions,
     representation: Representation,
 ) -> Result<Response<Body>, ApiError> {
+    if let (Some(token), Some(namespace)) = (&options.continue_token, &selection.namespace)
+        && token.namespace != *namespace
+    {
+        return Err(ApiError::bad_request("continue key is not valid: it is of another namespace"));
+    }
     let snapshot = snapshot(cache, &options).await?;
     let after = options
         .continue_token

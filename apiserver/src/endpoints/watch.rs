@@ -55,7 +55,11 @@ pub(super) async fn watch(
         let snapshot = cache.snapshot();
         (selection.rows(&snapshot.rows, None).cloned().collect(), snapshot.version)
     } else {
-        let ResourceVersion(version) = options.resource_version.unwrap_or(ResourceVersion::ANY);
+        let version = match options.resource_version {
+            // Initial events declined, and no version to start from: from now on.
+            None | Some(ResourceVersion::ANY) => cache.snapshot().version,
+            Some(ResourceVersion(version)) => version,
+        };
         cache.changes_after(version, 0).map_err(|error| ApiError::expired(error.to_string()))?;
         (Vec::new(), version)
     };
@@ -112,6 +116,10 @@ impl Watch {
     async fn next_chunk(&mut self) -> Option<Bytes> {
         let mut out = Vec::new();
         loop {
+            // Looked at here too: a client that reads slowly, or changes without a pause, never get to wait.
+            if self.stop.is_cancelled() || Instant::now() >= self.deadline {
+                self.phase = Phase::Ended;
+            }
             match &mut self.phase {
                 Phase::Initial { .. } => self.initial(&mut out),
                 Phase::Live => {
