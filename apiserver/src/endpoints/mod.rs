@@ -154,3 +154,6 @@ async fn prettified(response: Response<Body>, pretty: bool) -> Result<Response<B
     let text = serde_json::to_string_pretty(&value).map_err(ApiError::internal)?;
     Ok(Response::from_parts(head, full(text + "\n")))
 }
+
+#[cfg(test)]
+mod tests;

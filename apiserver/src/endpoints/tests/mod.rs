@@ -1,0 +1,243 @@
+//! The endpoints without a network: requests as they come out of the pipeline, bodies read to their end.
+//!
+//! Time is paused: what waits, waits in no time at all.
+
+mod bookmarks;
+mod convergence;
+mod list;
+mod paging;
+mod paths;
+mod representations;
+mod selectors;
+mod versions;
+mod watch;
+
+use std::{fmt::Write as _, time::Duration};
+
+use bytes::Bytes;
+use gatehouse_apiservice::{View, view::FluxSummaryStatus};
+use http::{Request, StatusCode, header};
+use serde_json::Value;
+use tokio::time::{Instant, timeout};
+
+use super::*;
+use crate::{
+    authn::UserInfo,
+    clock::Clock,
+    watchcache::{Draft, Update, testing},
+};
+
+const SUMMARIES: &str = "/apis/view.gatehouse.dev/v1alpha1/fluxsummaries";
+const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
+const TABLE_BETA: &str = "application/json;as=Table;v=v1beta1;g=meta.k8s.io";
+const METADATA: &str = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
+const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
+
+/// A summary in `state`, labelled with it; named `namespace/name`.
+fn row(place: &str, state: &str) -> Draft {
+    let (namespace, name) = place.split_once('/').expect("namespace/name");
+    let labels = [("gatehouse.dev/cluster".into(), name.into()), ("state".into(), state.into())].into();
+    Draft { labels, ..testing::draft(namespace, name, state) }
+}
+
+fn key(place: &str) -> RowKey {
+    let (namespace, name) = place.split_once('/').expect("namespace/name");
+    RowKey { namespace: namespace.into(), name: name.into() }
+}
+
+/// `/apis/…/namespaces/NAMESPACE/fluxsummaries`
+fn within(namespace: &str) -> String {
+    format!("/apis/view.gatehouse.dev/v1alpha1/namespaces/{namespace}/fluxsummaries")
+}
+
+/// The path and query of all summaries with these parameters.
+fn all(parameters: &[(&str, &str)]) -> String {
+    with(SUMMARIES, parameters)
+}
+
+fn with(path: &str, parameters: &[(&str, &str)]) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(format!("{path}?"));
+    query.extend_pairs(parameters).finish()
+}
+
+/// Endpoints over one cache of summaries, which has synced.
+struct Server {
+    endpoints: Endpoints,
+    cache: Arc<WatchCache>,
+    stop: CancellationToken,
+}
+
+impl Server {
+    /// With these rows, all of them Ready.
+    fn with(places: &[&str]) -> Self {
+        let cache = Arc::new(testing::cache());
+        cache.publish(places.iter().map(|place| Update::Apply(row(place, "Ready"))));
+        cache.mark_synced();
+        Self {
+            endpoints: Endpoints::new([Arc::clone(&cache)], Arc::new(Metrics::new(&[]))),
+            cache,
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// A row says this from now on; the version from which it does.
+    fn put(&self, place: &str, state: &str) -> u64 {
+        self.cache.publish([Update::Apply(row(place, state))]);
+        self.version()
+    }
+
+    fn delete(&self, place: &str) -> u64 {
+        self.cache.publish([Update::Delete(key(place))]);
+        self.version()
+    }
+
+    /// More changes than the log keeps; the version before the last of them.
+    fn flood(&self) -> u64 {
+        for n in 0..=20_u8 {
+            let mut big = row("flood/local", "Ready");
+            big.status = format!("{{\"n\":{n},\"text\":\"{}\"}}", "x".repeat(1 << 20)).into();
+            self.cache.publish([Update::Apply(big)]);
+        }
+        let before = self.version();
+        self.delete("flood/local");
+        before
+    }
+
+    fn version(&self) -> u64 {
+        self.cache.snapshot().version
+    }
+
+    async fn send(&self, method: Method, uri: &str, accept: &str) -> Result<Response<Body>, ApiError> {
+        let request = Request::builder().method(method).uri(uri).header(header::ACCEPT, accept);
+        let (parts, ()) = request.body(()).expect("a request").into_parts();
+        let info = RequestInfo::parse(&parts.method, &parts.uri).expect("a path that can be read");
+        let request = Authorized { parts, info, user: UserInfo::anonymous(), stop: self.stop.clone() };
+        self.endpoints.serve(request).await
+    }
+
+    async fn get_as(&self, uri: &str, accept: &str) -> Value {
+        let response = self.send(Method::GET, uri, accept).await.unwrap_or_else(|error| {
+            panic!("{uri}: {}", error.status());
+        });
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
+        serde_json::from_slice(&read(response).await).expect("JSON")
+    }
+
+    async fn get(&self, uri: &str) -> Value {
+        self.get_as(uri, "application/json").await
+    }
+
+    /// The refusal of a GET: its code, reason and message.
+    async fn refuses(&self, uri: &str) -> (u16, String, String) {
+        let error = self.refusal(uri).await;
+        let status = error.status();
+        let text = |field: &str| status[field].as_str().unwrap_or_default().to_owned();
+        (error.code().as_u16(), text("reason"), text("message"))
+    }
+
+    async fn refusal(&self, uri: &str) -> ApiError {
+        match self.send(Method::GET, uri, "application/json").await {
+            Ok(response) => panic!("{uri} is answered with {}", response.status()),
+            Err(error) => error,
+        }
+    }
+
+    /// Opens a watch of all summaries.
+    async fn watch(&self, parameters: &[(&str, &str)]) -> Stream {
+        self.watch_as(SUMMARIES, parameters, "application/json").await
+    }
+
+    async fn watch_as(&self, path: &str, parameters: &[(&str, &str)], accept: &str) -> Stream {
+        let uri = with(path, &[&[("watch", "true")], parameters].concat());
+        match self.send(Method::GET, &uri, accept).await {
+            Ok(response) => Stream { body: response.into_body(), buffer: Vec::new() },
+            Err(error) => panic!("{uri}: {}", error.status()),
+        }
+    }
+}
+
+async fn read(response: Response<Body>) -> Bytes {
+    let Ok(body) = response.into_body().collect().await;
+    body.to_bytes()
+}
+
+/// A watch, event by event.
+struct Stream {
+    body: Body,
+    buffer: Vec<u8>,
+}
+
+impl Stream {
+    /// The next event; `None` at the end.
+    async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                return Some(serde_json::from_slice(&line).expect("a line is an event"));
+            }
+            match self.body.frame().await {
+                Some(Ok(frame)) => self.buffer.extend_from_slice(&frame.into_data().expect("data")),
+                None => {
+                    assert!(self.buffer.is_empty(), "a watch ends between two events");
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// The next events in a few words each, see [`told`].
+    async fn take(&mut self, count: usize) -> Vec<String> {
+        let mut events = Vec::new();
+        while events.len() < count {
+            let event = timeout(Duration::from_secs(1), self.next()).await;
+            let event = event.unwrap_or_else(|_| panic!("nothing follows {events:?}"));
+            events.push(told(&event.unwrap_or_else(|| panic!("it ends after {events:?}"))));
+        }
+        events
+    }
+
+    /// Nothing is to come for a while.
+    async fn is_quiet(&mut self) -> bool {
+        timeout(Duration::from_secs(1), self.next()).await.is_err()
+    }
+
+    /// Everything up to the end, and how long that took.
+    async fn rest(mut self) -> (Vec<String>, Duration) {
+        let start = Instant::now();
+        let mut events = Vec::new();
+        while let Some(event) = self.next().await {
+            events.push(told(&event));
+        }
+        (events, start.elapsed())
+    }
+}
+
+/// An event as `TYPE namespace/name state`, with what is there of it.
+fn told(event: &Value) -> String {
+    let mut text = event["type"].as_str().expect("a type").to_owned();
+    let metadata = &event["object"]["metadata"];
+    if let (Some(namespace), Some(name)) = (metadata["namespace"].as_str(), metadata["name"].as_str()) {
+        let _ = write!(text, " {namespace}/{name}");
+    }
+    if let Some(state) = event.pointer("/object/status/state").and_then(Value::as_str) {
+        let _ = write!(text, " {state}");
+    }
+    if let Some(code) = event.pointer("/object/code") {
+        let _ = write!(text, " {code}");
+    }
+    text
+}
+
+/// The `resourceVersion` of an object, list or Table.
+fn version_of(object: &Value) -> u64 {
+    let text = object["metadata"]["resourceVersion"].as_str().expect("a resourceVersion");
+    text.parse().expect("a decimal number")
+}
+
+/// `namespace/name` of the items of a list.
+fn places(list: &Value) -> Vec<String> {
+    let items = list["items"].as_array().expect("items").iter();
+    let text = |item: &Value, field: &str| item["metadata"][field].as_str().expect("text").to_owned();
+    items.map(|item| format!("{}/{}", text(item, "namespace"), text(item, "name"))).collect()
+}
