@@ -1,6 +1,6 @@
 //! The one task that owns the inventory and the views: events in, rows out.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use gatehouse_apiservice::view::RESOURCES;
 use gatehouse_inventory::{ClusterId, Event, Inventory, Seconds, catalogue::KindId};
@@ -39,15 +39,16 @@ pub async fn run(
             received = events.recv_many(&mut batch, BATCH) => if received == 0 { return },
             _ = ticks.tick() => {
                 inventory.tick(now());
+                observe_lag(&inventory, &metrics);
                 if count.next() == Some(0) {
-                    observe(&inventory, &metrics);
+                    measure(&inventory, &views, &metrics);
                 }
             }
             () = stop.cancelled() => return,
         }
         for (cluster, event) in batch.drain(..) {
             if let Event::Undecodable(kind, why) = &event {
-                undecodable(&inventory, *kind, why);
+                undecodable(&inventory, *kind, why, &metrics);
             }
             inventory.apply(cluster, event, now());
         }
@@ -79,27 +80,38 @@ fn now() -> Seconds {
     jiff::Timestamp::now().as_second()
 }
 
-fn undecodable(inventory: &Inventory, kind: Option<KindId>, why: &str) {
-    let kind =
-        kind.map_or_else(|| "unknown".to_owned(), |kind| inventory.catalogue().kind(kind).resource_name());
-    tracing::warn!(kind, why, "an object was left out: it cannot be decoded");
+fn undecodable(inventory: &Inventory, kind: Option<KindId>, why: &str, metrics: &Metrics) {
+    let kind = kind.map(|kind| inventory.catalogue().kind(kind));
+    let (group, name) = kind.map_or(("", ""), |kind| (&kind.group, &kind.kind));
+    tracing::warn!(group, kind = name, why, "an object was left out: it cannot be decoded");
+    metrics.count_undecodable(group, name);
 }
 
-fn observe(inventory: &Inventory, metrics: &Metrics) {
+fn observe_lag(inventory: &Inventory, metrics: &Metrics) {
     for (_, cluster) in inventory.clusters() {
-        let mut counts = vec![0_i64; inventory.catalogue().len()];
-        let kinds: Vec<_> = inventory.catalogue().kinds().collect();
-        for record in cluster.records() {
-            if let Some(at) = kinds.iter().position(|(id, _)| *id == record.key.kind) {
-                counts[at] += 1;
-            }
-        }
-        for ((_, kind), count) in kinds.into_iter().zip(counts) {
-            metrics.inventory_objects(&cluster.name, &kind.group, &kind.kind).set(count);
-        }
         if let Some(heard) = cluster.contact().last_heard {
             let lag = Duration::from_secs(u64::try_from(now() - heard).unwrap_or_default());
             metrics.set_inventory_lag(&cluster.name, lag);
         }
+    }
+}
+
+/// Counts what there is and what it weighs.
+fn measure(inventory: &Inventory, views: &Views, metrics: &Metrics) {
+    for (_, cluster) in inventory.clusters() {
+        let mut counts: HashMap<KindId, i64> = HashMap::new();
+        let mut bytes = 0;
+        for record in cluster.records() {
+            *counts.entry(record.key.kind).or_default() += 1;
+            bytes += record.size();
+        }
+        for (id, kind) in inventory.catalogue().kinds() {
+            let count = counts.get(&id).copied().unwrap_or_default();
+            metrics.inventory_objects(&cluster.name, &kind.group, &kind.kind).set(count);
+        }
+        metrics.set_inventory_bytes(&cluster.name, bytes);
+    }
+    for cache in views.caches() {
+        metrics.set_view_size(cache.resource.plural, cache.size());
     }
 }

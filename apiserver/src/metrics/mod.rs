@@ -47,8 +47,12 @@ pub struct Metrics {
     connections: IntGauge,
     authorization_lookups: IntCounterVec,
     inventory_objects: IntGaugeVec,
+    inventory_bytes: IntGaugeVec,
     inventory_lag: GaugeVec,
+    inventory_undecodable: IntCounterVec,
     view_updates: IntCounterVec,
+    view_rows: IntGaugeVec,
+    view_bytes: IntGaugeVec,
 }
 
 impl Metrics {
@@ -105,17 +109,30 @@ impl Metrics {
                 "Objects mirrored, by kind.",
                 &["cluster", "group", "kind"],
             ),
+            inventory_bytes: gauges(
+                "gatehouse_inventory_bytes",
+                "Bytes of the objects mirrored, without the text they share.",
+                &["cluster"],
+            ),
+            inventory_undecodable: counters(
+                "gatehouse_inventory_undecodable_total",
+                "Objects left out because not even their names could be read.",
+                &["group", "kind"],
+            ),
             inventory_lag: known(GaugeVec::new(
-                Opts::new(
-                    "gatehouse_inventory_lag_seconds",
-                    "How long ago the last event's object changed upstream.",
-                ),
+                Opts::new("gatehouse_inventory_lag_seconds", "How long ago the cluster was last heard from."),
                 &["cluster"],
             )),
             view_updates: counters(
                 "gatehouse_view_updates_total",
                 "Rows added, modified and deleted, by view.",
                 &["resource", "type"],
+            ),
+            view_rows: gauges("gatehouse_view_rows", "Rows there are, by view.", &["resource"]),
+            view_bytes: gauges(
+                "gatehouse_view_bytes",
+                "Bytes of the rows there are, and of those kept for watches to resume.",
+                &["resource", "part"],
             ),
             registry,
         };
@@ -124,7 +141,7 @@ impl Metrics {
     }
 
     fn register(&self) {
-        let collectors: [Box<dyn Collector>; 14] = [
+        let collectors: [Box<dyn Collector>; 18] = [
             Box::new(self.requests.clone()),
             Box::new(self.durations.clone()),
             Box::new(self.response_sizes.clone()),
@@ -138,6 +155,10 @@ impl Metrics {
             Box::new(self.inventory_objects.clone()),
             Box::new(self.inventory_lag.clone()),
             Box::new(self.view_updates.clone()),
+            Box::new(self.inventory_bytes.clone()),
+            Box::new(self.inventory_undecodable.clone()),
+            Box::new(self.view_rows.clone()),
+            Box::new(self.view_bytes.clone()),
             Box::new(process::ProcessCollector::new()),
         ];
         for collector in collectors {
@@ -164,7 +185,24 @@ impl Metrics {
         self.inventory_objects.with_label_values(&[cluster, group, kind])
     }
 
-    /// Sets how far behind a cluster's changes the inventory is.
+    /// Sets how many bytes the objects of a cluster occupy.
+    pub fn set_inventory_bytes(&self, cluster: &str, bytes: usize) {
+        self.inventory_bytes.with_label_values(&[cluster]).set(gauge(bytes));
+    }
+
+    /// Counts an object that was left out; both labels are empty where not even its kind could be read.
+    pub fn count_undecodable(&self, group: &str, kind: &str) {
+        self.inventory_undecodable.with_label_values(&[group, kind]).inc();
+    }
+
+    /// Sets how many rows a view has, how many bytes they occupy, and those of its log.
+    pub fn set_view_size(&self, resource: &str, (rows, bytes, log): (usize, usize, usize)) {
+        self.view_rows.with_label_values(&[resource]).set(gauge(rows));
+        self.view_bytes.with_label_values(&[resource, "rows"]).set(gauge(bytes));
+        self.view_bytes.with_label_values(&[resource, "log"]).set(gauge(log));
+    }
+
+    /// Sets how long ago a cluster was last heard from.
     pub fn set_inventory_lag(&self, cluster: &str, lag: Duration) {
         self.inventory_lag.with_label_values(&[cluster]).set(lag.as_secs_f64());
     }
@@ -218,6 +256,10 @@ impl Metrics {
         #[allow(clippy::cast_precision_loss, reason = "exact up to 8 PiB")]
         self.response_sizes.with_label_values(&labels.request()).observe(bytes as f64);
     }
+}
+
+fn gauge(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
