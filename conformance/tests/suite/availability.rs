@@ -1,5 +1,102 @@
-use crate::world::World;
+//! The cluster does not suffer when Gatehouse is dead, and nothing needs a restart when it is back.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use gatehouse_conformance::gatehouse::wait_until_available;
+use gatehouse_conformance::progress;
 use libtest_mimic::Trial;
-pub(crate) fn trials(_: &World) -> Vec<Trial> {
-    vec![]
+use serde_json::Value;
+
+use crate::site::{API, Site, kustomization};
+use crate::world::{Alone, World, settles};
+
+/// The aggregator looks each 30 s, and asks for discovery each 60 s.
+const WHOLE_AGAIN: Duration = Duration::from_secs(100);
+
+pub(crate) fn trials(world: &World) -> Vec<Trial> {
+    vec![
+        world.shared("availability::api_service_is_available_and_verified", available),
+        world
+            .alone("availability::cluster_works_without_gatehouse_and_has_it_back_without_a_restart", killed),
+    ]
+}
+
+async fn available(site: Arc<Site>) -> anyhow::Result<()> {
+    wait_until_available(&site.client).await?;
+    let args = ["get", "apiservice", "v1alpha1.view.gatehouse.dev", "-o", "json"];
+    let object: Value = serde_json::from_str(&site.kubectl()?.run(args).await?.ok()?)?;
+    ensure!(object["spec"]["caBundle"].is_string() && object["spec"]["insecureSkipTLSVerify"].is_null());
+    Ok(())
+}
+
+async fn killed(site: Arc<Site>, mut gatehouse: Alone) -> anyhow::Result<()> {
+    let namespace = "availability";
+    site.apply([kustomization(namespace, "app", Ok(()))]).await?;
+    let watching = site.kubectl()?;
+    let caller = site.caller().await?;
+    let aggregated = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    let discovery = async || caller.get_with("/apis", &[("accept", aggregated)]).await?.ok();
+    ensure!(unavailable(&discovery().await?).is_empty(), "all is well at first");
+
+    gatehouse.kill().await?;
+    let killed = Instant::now();
+    // Clients find out at once; discovery when the aggregator next looks.
+    // The aggregator's own answer, which is no Status.
+    let answer = caller.get(&format!("{API}/fluxsummaries")).await?;
+    ensure!(answer.code == 503, "{answer:#?}");
+    for args in [
+        &["get", "namespaces"][..],
+        &["get", "kustomizations", "-A"],
+        &["get", "deployments", "-A"],
+        &["create", "configmap", "made-meanwhile", "-n", namespace],
+        &["delete", "configmap", "made-meanwhile", "-n", namespace],
+    ] {
+        site.kubectl()?.run(args).await?.ok()?;
+    }
+    let stale =
+        settles("discovery says so", WHOLE_AGAIN, || discovery(), |list| !unavailable(list).is_empty());
+    let stale = stale.await?;
+    ensure!(unavailable(&stale) == ["view.gatehouse.dev"], "{:?}", unavailable(&stale));
+    progress::say(format_args!("discovery told of the end after {:.1} s", killed.elapsed().as_secs_f32()));
+    let complaint = site.kubectl()?.run(["api-resources"]).await?.stderr;
+    let failed: Vec<_> = complaint.lines().filter(|line| line.contains("stale GroupVersion")).collect();
+    ensure!(failed.iter().all(|line| line.contains("view.gatehouse.dev")), "{complaint}");
+    site.kubectl()?.run(["get", "kustomizations", "-n", "team-b"]).await?.ok()?;
+
+    site.apply([kustomization(namespace, "app", Err("broken while nobody looked"))]).await?;
+    gatehouse.launch().await?;
+    let started = Instant::now();
+    let path = format!("{API}/namespaces/{namespace}/fluxresources/local.kustomization.app");
+    let whole = settles("it is served", WHOLE_AGAIN, || caller.get(&path), |answer| answer.code == 200);
+    let row = whole.await?.ok()?;
+    ensure!(row["status"]["state"] == "Failed", "{row:#}");
+    let served = started.elapsed();
+    settles("discovery is whole", WHOLE_AGAIN, || discovery(), |list| unavailable(list).is_empty()).await?;
+    wait_until_available(&site.client).await?;
+    progress::say(format_args!(
+        "served {:.1} s after the start, discovery whole after {:.1} s",
+        served.as_secs_f32(),
+        started.elapsed().as_secs_f32()
+    ));
+
+    let mut watch = watching.watch(["get", "fxr", "-n", namespace, "-w"])?;
+    watch.line_where(Duration::from_secs(30), |line| line.contains("Failed")).await?;
+    site.apply([kustomization(namespace, "app", Ok(()))]).await?;
+    watch
+        .line_where(Duration::from_secs(10), |line| line.contains("Ready"))
+        .await
+        .context("watching goes on")?;
+    Ok(())
+}
+
+/// The groups that discovery says it could not ask.
+fn unavailable(list: &Value) -> Vec<&str> {
+    let groups = list["items"].as_array().into_iter().flatten();
+    let is_stale = |group: &&Value| {
+        let mut versions = group["versions"].as_array().into_iter().flatten();
+        versions.any(|version| version["freshness"] == "Stale")
+    };
+    groups.filter(is_stale).filter_map(|group| group["metadata"]["name"].as_str()).collect()
 }

@@ -13,6 +13,7 @@ mod control_plane;
 mod explain;
 mod informers;
 mod kubectl;
+mod relay;
 mod rights;
 mod site;
 mod supervision;
