@@ -15,7 +15,6 @@ mod report;
 mod start;
 mod stats;
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -30,9 +29,6 @@ use self::latency::Load;
 use self::objects::Layout;
 use self::process::Process;
 use self::report::Report;
-
-/// The real CRDs, where they lie beside the repository.
-const SHARED_CRDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/crds");
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -96,9 +92,9 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Real CRDs where they are at hand: validating against their schemas is part of what a Kustomization costs upstream.
 fn definitions() -> anyhow::Result<Vec<load::Manifest>> {
-    let shared = Path::new(SHARED_CRDS);
-    let mut definitions = if shared.is_dir() { load::read_folder(shared)? } else { Vec::new() };
+    let mut definitions = crds::shared()?;
     definitions.extend(crds::missing_from(&definitions));
     Ok(definitions)
 }
@@ -137,6 +133,6 @@ async fn measure(
     cpu::measure(server, upstream, objects, time, &mut report).await?;
     let load = Load { changes: arguments.changes, rate: arguments.rate };
     latency::measure(&direct, &client, layout, load, &mut report).await?;
-    start::afterwards(gatehouse, &mut report)?;
+    start::afterwards(gatehouse, &direct, &mut report).await?;
     Ok(report)
 }

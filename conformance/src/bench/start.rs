@@ -90,13 +90,33 @@ pub(super) async fn measure(
     Ok(())
 }
 
-/// What memory has become under load.
-pub(super) fn afterwards(gatehouse: &Gatehouse, report: &mut Report) -> anyhow::Result<()> {
+/// What memory has become under load, and what of it Gatehouse itself accounts for.
+pub(super) async fn afterwards(
+    gatehouse: &Gatehouse,
+    client: &kube::Client,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     let memory = process(gatehouse)?.memory()?;
     report.section("Memory after all of this");
     report.row("resident (VmRSS)", mebibytes(float(memory.resident)));
+    report.row("  without the program itself (RssAnon)", mebibytes(float(memory.anonymous)));
     report.row("peak (VmHWM)", mebibytes(float(memory.peak)));
+    let metrics = client.request_text(http::Request::get("/metrics").body(Vec::new())?).await?;
+    for name in ["gatehouse_inventory_bytes", "gatehouse_view_bytes"] {
+        for (labels, value) in gauges(&metrics, name) {
+            report.row(format!("{name}{labels}"), mebibytes(value));
+        }
+    }
     Ok(())
+}
+
+/// The values of a gauge in the exposition format, with their labels as they are written.
+fn gauges<'a>(metrics: &'a str, name: &str) -> impl Iterator<Item = (&'a str, f64)> {
+    metrics.lines().filter_map(move |line| {
+        let (labels, value) = line.strip_prefix(name)?.rsplit_once(' ')?;
+        let is_whole_name = labels.is_empty() || labels.starts_with('{');
+        Some((labels, value.parse().ok()?)).filter(|_| is_whole_name)
+    })
 }
 
 pub(super) fn process(gatehouse: &Gatehouse) -> anyhow::Result<Process> {
@@ -150,6 +170,14 @@ fn memory_target(objects: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn gauges_are_found_by_their_whole_name() {
+        let metrics = "# TYPE a gauge\na{b=\"c d\"} 7\na{b=\"e\"} 8.5\na_total{b=\"f\"} 9\na 1\n";
+        let found: Vec<_> = gauges(metrics, "a").map(|(labels, value)| (labels, value.to_string())).collect();
+        let expected = [("{b=\"c d\"}", "7"), ("{b=\"e\"}", "8.5"), ("", "1")];
+        assert_eq!(found, expected.map(|(labels, value)| (labels, value.to_owned())));
+    }
 
     #[test]
     fn memory_target_is_the_designs_at_its_two_points() {
