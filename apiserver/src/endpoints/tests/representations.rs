@@ -10,12 +10,13 @@ const LOCAL: &str = "/apis/view.gatehouse.dev/v1alpha1/namespaces/apps/fluxsumma
 
 /// Real summaries of two namespaces, one with a failure.
 fn server() -> Server {
-    let world = World::with([
+    let mut world = World::with([
         records::kustomization("apps", "web").state(State::Failed, 60).build(),
-        records::kustomization("infra", "base").build(),
         records::namespace("apps", Some("team-a")),
         records::namespace("infra", None),
     ]);
+    // One after the other, so that the order of the versions is known.
+    world.apply(records::kustomization("infra", "base").build());
     let cache = world.cache(PLURAL);
     let metrics = Arc::new(Metrics::new(&[]));
     let stop = CancellationToken::new();
