@@ -57,6 +57,8 @@ pub(super) struct Shared {
     pub(super) streams: Arc<AtomicBool>,
     /// Wakes discovery: something is no longer, or newly, served.
     pub(super) rediscover: Arc<Notify>,
+    /// Wakes whoever waits to try again: the server, which was silent, answers.
+    pub(super) answers: Arc<Notify>,
 }
 
 /// An answer must begin within this; the client itself has no read timeout.
@@ -72,6 +74,8 @@ const WATCH_SECONDS: u32 = 240;
 const GRACE: Duration = Duration::from_secs(5);
 /// Rights are granted by people; one attempt in this time, or up to twice it, finds out.
 const FORBIDDEN: Duration = Duration::from_secs(30);
+/// How soon a server that answers again is asked, or up to twice that.
+const AT_ONCE: Duration = Duration::from_millis(200);
 /// A watch that ends sooner after it began is not taken up again at once.
 const TOO_SHORT: Duration = Duration::from_secs(1);
 
@@ -149,7 +153,12 @@ impl Follower {
                 Ok(()) => Duration::ZERO,
                 Err(trouble) => self.take_trouble(trouble).await,
             };
-            sleep(wait).await;
+            let answers = Arc::clone(&self.shared.answers);
+            tokio::select! {
+                () = sleep(wait) => {}
+                // Not all at once: there are some forty kinds.
+                () = answers.notified() => sleep(jittered(AT_ONCE)).await,
+            }
         }
     }
 

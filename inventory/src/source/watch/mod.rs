@@ -76,6 +76,7 @@ impl Source for Watch {
             settings: Arc::new(self.settings),
             streams: Arc::default(),
             rediscover: Arc::default(),
+            answers: Arc::default(),
         };
         let mut tasks = JoinSet::new();
         let mut kinds = HashMap::new();
@@ -168,6 +169,7 @@ async fn heartbeat(shared: Shared) {
     let period = shared.settings.heartbeat;
     let mut beats = interval(period);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut was_silent = false;
     loop {
         beats.tick().await;
         let heard = match timeout(period, shared.client.apiserver_version()).await {
@@ -183,6 +185,13 @@ async fn heartbeat(shared: Shared) {
                 Heard::Silent { message: message.into() }
             }
         };
+        let is_silent = matches!(heard, Heard::Silent { .. });
+        if was_silent && !is_silent {
+            // After a long silence the kinds would otherwise wait out their back-off, half a minute each.
+            shared.answers.notify_waiters();
+            shared.rediscover.notify_one();
+        }
+        was_silent = is_silent;
         shared.sink.send(Event::Heard(heard)).await;
     }
 }
