@@ -40,12 +40,13 @@ fn main() -> ExitCode {
     conclusion.exit_code()
 }
 
-/// What takes long begins first; what needs Gatehouse for itself comes last.
+/// What takes long begins first.
 fn trials(world: &World) -> Vec<Trial> {
     let modules = [
+        availability::trials,
         rights::trials,
-        informers::trials,
         upstream::trials,
+        informers::trials,
         access::trials,
         authentication::trials,
         explain::trials,
@@ -54,7 +55,6 @@ fn trials(world: &World) -> Vec<Trial> {
         changes::trials,
         control_plane::trials,
         supervision::trials,
-        availability::trials,
     ];
     modules.into_iter().flat_map(|trials| trials(world)).collect()
 }

@@ -1,8 +1,8 @@
 //! What the trials share: the runtime, the control plane, or the reason why there is none, and the site: a Gatehouse
 //! registered with it.
 //!
-//! The site is made for the first trial that asks for it. Trials of the site run side by side, in namespaces of their
-//! own; a trial that stops the site's Gatehouse runs while none of them does.
+//! The site is made for the first trial that asks for it. Its trials run side by side, in namespaces of their own, and
+//! leave its Gatehouse alone.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -16,7 +16,7 @@ use gatehouse_conformance::control_plane::{ControlPlane, Options};
 use gatehouse_conformance::gatehouse::Gatehouse;
 use libtest_mimic::{Arguments, Completion, Trial};
 use tokio::runtime::Runtime;
-use tokio::sync::{OnceCell, OwnedRwLockWriteGuard, RwLock};
+use tokio::sync::OnceCell;
 
 use crate::site::Site;
 
@@ -30,11 +30,8 @@ pub(crate) struct World {
     registered: Arc<OnceCell<Result<Registered, String>>>,
 }
 
-/// The site and its Gatehouse; who holds the lock for writing may stop it.
-type Registered = (Arc<Site>, Arc<RwLock<Gatehouse>>);
-
-/// Exclusive use of the site's Gatehouse.
-pub(crate) type Alone = OwnedRwLockWriteGuard<Gatehouse>;
+/// The site and its Gatehouse.
+type Registered = (Arc<Site>, Gatehouse);
 
 enum Cluster {
     Up(Arc<ControlPlane>),
@@ -70,7 +67,7 @@ impl World {
         self.unbounded(name, |control_plane| bounded(body(control_plane)))
     }
 
-    /// A trial that bounds its own time, since some of it may be spent waiting for others.
+    /// A trial that bounds its own time, since some of it may be spent waiting for the site.
     fn unbounded<F>(&self, name: &str, body: impl FnOnce(Arc<ControlPlane>) -> F + Send + 'static) -> Trial
     where
         F: Future<Output = anyhow::Result<()>>,
@@ -89,45 +86,25 @@ impl World {
         })
     }
 
-    /// A trial of the registered Gatehouse, beside others.
+    /// A trial of the registered Gatehouse.
     pub(crate) fn shared<F>(&self, name: &str, body: impl FnOnce(Arc<Site>) -> F + Send + 'static) -> Trial
     where
         F: Future<Output = anyhow::Result<()>>,
     {
         let registered = Arc::clone(&self.registered);
         self.unbounded(name, async move |control_plane| {
-            let (site, gatehouse) = self::registered(&registered, control_plane).await?;
-            let _beside_others = gatehouse.read().await;
+            let site = site(&registered, control_plane).await?;
             bounded(body(site)).await
-        })
-    }
-
-    /// A trial that stops the registered Gatehouse, with no other beside it.
-    pub(crate) fn alone<F>(
-        &self,
-        name: &str,
-        body: impl FnOnce(Arc<Site>, Alone) -> F + Send + 'static,
-    ) -> Trial
-    where
-        F: Future<Output = anyhow::Result<()>>,
-    {
-        let registered = Arc::clone(&self.registered);
-        self.unbounded(name, async move |control_plane| {
-            let (site, gatehouse) = self::registered(&registered, control_plane).await?;
-            let alone = gatehouse.write_owned().await;
-            bounded(body(site, alone)).await
         })
     }
 
     /// Stops the control plane.
     pub(crate) fn end(self) {
-        if let Some(Ok((site, gatehouse))) = Arc::into_inner(self.registered).and_then(OnceCell::into_inner) {
-            drop(site);
-            let gatehouse = Arc::into_inner(gatehouse).map(RwLock::into_inner);
-            let stopped = gatehouse.map(|mut gatehouse| self.runtime.block_on(gatehouse.stop()));
-            if let Some(Err(error)) = stopped {
-                eprintln!("gatehouse: Gatehouse did not stop: {error:#}");
-            }
+        let registered = Arc::into_inner(self.registered).and_then(OnceCell::into_inner);
+        if let Some(Ok((_, mut gatehouse))) = registered
+            && let Err(error) = self.runtime.block_on(gatehouse.stop())
+        {
+            eprintln!("gatehouse: Gatehouse did not stop: {error:#}");
         }
         let Cluster::Up(control_plane) = self.cluster else { return };
         // A task that a trial has left running may hold a share. The shims then stop the control plane a moment after
@@ -145,15 +122,18 @@ async fn bounded(trial: impl Future<Output = anyhow::Result<()>>) -> anyhow::Res
 }
 
 /// The site, made once; if that fails, it fails for every trial.
-async fn registered(
+async fn site(
     registered: &OnceCell<Result<Registered, String>>,
     control_plane: Arc<ControlPlane>,
-) -> anyhow::Result<Registered> {
+) -> anyhow::Result<Arc<Site>> {
     let made = registered.get_or_init(async || {
         let (site, gatehouse) = Site::new(control_plane).await.map_err(|error| format!("{error:#}"))?;
-        Ok((Arc::new(site), Arc::new(RwLock::new(gatehouse))))
+        Ok((Arc::new(site), gatehouse))
     });
-    made.await.clone().map_err(|error| anyhow!("there is no site: {error}"))
+    match made.await {
+        Ok((site, _)) => Ok(Arc::clone(site)),
+        Err(error) => Err(anyhow!("there is no site: {error}")),
+    }
 }
 
 async fn start() -> anyhow::Result<Cluster> {
