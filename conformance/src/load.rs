@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use futures::{StreamExt, stream};
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::{self, ApiResource, Scope};
 use serde_json::{Value, json};
@@ -122,7 +123,15 @@ pub async fn apply(client: &kube::Client, manifests: Vec<Manifest>) -> anyhow::R
     let (mut namespaces, objects): (Vec<_>, Vec<_>) = others
         .into_iter()
         .partition(|manifest| manifest.kind() == "Namespace" && manifest.text("/apiVersion") == "v1");
-    namespaces.extend(missing_namespaces(&namespaces, &objects));
+    let mut missing = missing_namespaces(&namespaces, &objects);
+    if !missing.is_empty() {
+        // One that is there already would lose the labels that its own manifest gave it.
+        let known = Api::<Namespace>::all(client.clone()).list_metadata(&ListParams::default()).await?;
+        let known: HashSet<_> =
+            known.items.iter().filter_map(|known| known.metadata.name.as_deref()).collect();
+        missing.retain(|manifest| !known.contains(manifest.name()));
+    }
+    namespaces.extend(missing);
 
     let awaited: HashSet<_> =
         definitions.iter().map(|manifest| manifest.text("/spec/group").to_owned()).collect();
