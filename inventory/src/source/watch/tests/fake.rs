@@ -31,6 +31,7 @@ struct Script {
     kustomizations: VecDeque<Reply>,
     asked: Vec<String>,
     serves_kustomizations: bool,
+    is_ill: bool,
     minor: &'static str,
 }
 
@@ -76,6 +77,11 @@ impl Fake {
 
     pub(super) fn serve_kustomizations(&self, serves: bool) {
         self.script.lock().unwrap().serves_kustomizations = serves;
+    }
+
+    /// Whether it answers 500 when asked for its version, as a sign of life.
+    pub(super) fn fall_ill(&self, is_ill: bool) {
+        self.script.lock().unwrap().is_ill = is_ill;
     }
 
     pub(super) fn script(&self, reply: Reply) {
@@ -126,6 +132,7 @@ fn answer(target: &str, script: &Mutex<Script>) -> Option<Reply> {
     let mut script = script.lock().unwrap();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     match path {
+        "/version" if script.is_ill => Some(status(500, "ill")),
         "/version" => Some(Reply::Body(
             200,
             json!({"major": "1", "minor": script.minor, "gitVersion": format!("v1.{}.0", script.minor)}),

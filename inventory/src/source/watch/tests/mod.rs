@@ -239,6 +239,21 @@ async fn missing_rights_are_told_for_the_kind_alone() {
 }
 
 #[tokio::test]
+async fn a_server_that_answers_again_is_asked_at_once() {
+    let mut run = run("30", vec![status(403, "not now")]).await;
+    assert_eq!(run.told(1).await, ["forbidden not now"]);
+    run.fake.script(Reply::Body(200, list(&[app("a", "1")], "10", "")));
+    run.fake.script(Reply::Open(vec![]));
+    run.fake.fall_ill(true);
+    while !matches!(next(&mut run.events).await, Event::Heard(Heard::Silent { .. })) {}
+    run.fake.fall_ill(false);
+    // Left alone, it would try again after half a minute.
+    let told = timeout(Duration::from_secs(10), run.told(4)).await.unwrap();
+    assert_eq!(told, ["served v1", "restart", "apply apps/a", "synced"]);
+    run.stop().await;
+}
+
+#[tokio::test]
 async fn a_kind_that_goes_takes_its_rows_along_and_may_come_back() {
     let replies = vec![Reply::Body(200, list(&[app("a", "1")], "10", "")), Reply::Open(vec![])];
     let mut run = run("30", replies).await;
