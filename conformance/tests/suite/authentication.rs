@@ -160,8 +160,8 @@ async fn rotation(site: Arc<Site>) -> anyhow::Result<()> {
     let (client_key, proxy_key) = ("client-ca-file", "requestheader-client-ca-file");
     let data = maps.get(name).await?.data.context("data")?;
     let set = async |client: &str, proxy: &str| {
-        let patch = json!({"data": {client_key: client, proxy_key: proxy}});
-        maps.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await
+        let changed = json!({"data": {client_key: client, proxy_key: proxy}});
+        maps.patch(name, &PatchParams::default(), &Patch::Merge(&changed)).await
     };
     let both = |key: &str, new: &Authority| format!("{}{}", data[key], new.certificate_pem());
     set(&both(client_key, &client_ca), &both(proxy_key, &proxy_ca)).await?;

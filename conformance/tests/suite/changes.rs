@@ -85,7 +85,7 @@ async fn wrong_types(site: Arc<Site>) -> anyhow::Result<()> {
     let list = settles("all are shown", SHOWN, &rows, |list| by_name(list).len() == 5).await?;
     for ((_, name), row) in by_name(&list) {
         let status = &row["status"];
-        let expected = if name.ends_with(".well") { "Ready" } else { "Unknown" };
+        let expected = if name == "local.resourceset.well" { "Ready" } else { "Unknown" };
         ensure!(status["state"] == expected, "{name}: {row:#}");
         ensure!(
             expected == "Ready" || status["message"].as_str().is_some_and(|why| !why.is_empty()),

@@ -8,9 +8,9 @@ use anyhow::{Context, ensure};
 use futures::{Stream, StreamExt};
 use gatehouse_apiservice::view::{GROUP, VERSION};
 use gatehouse_conformance::progress;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, PartialObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
-use kube::runtime::watcher::{self, Config, Event, metadata_watcher, watcher};
+use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Resource, ResourceExt};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -135,7 +135,10 @@ impl Watchers {
     }
 }
 
-fn view(client: &kube::Client, plural: &str, kind: &str) -> Api<DynamicObject> {
+fn view<K>(client: &kube::Client, plural: &str, kind: &str) -> Api<K>
+where
+    K: Resource<DynamicType = ApiResource>,
+{
     let gvk = GroupVersionKind::gvk(GROUP, VERSION, kind);
     Api::all_with(client.clone(), &ApiResource::from_gvk_with_plural(&gvk, plural))
 }
@@ -143,9 +146,10 @@ fn view(client: &kube::Client, plural: &str, kind: &str) -> Api<DynamicObject> {
 async fn converge(site: Arc<Site>) -> anyhow::Result<()> {
     let aggregated = &site.client;
     let direct = &site.direct_as("informer", Some("system:masters")).await?.client;
-    let resources = |client| view(client, "fluxresources", "FluxResource");
-    let dependencies = |client| view(client, "fluxdependencies", "FluxDependency");
-    let summaries = |client| view(client, "fluxsummaries", "FluxSummary");
+    let resources = |client| view::<DynamicObject>(client, "fluxresources", "FluxResource");
+    let metadata = |client| view::<PartialObjectMeta<DynamicObject>>(client, "fluxresources", "FluxResource");
+    let dependencies = |client| view::<DynamicObject>(client, "fluxdependencies", "FluxDependency");
+    let summaries = |client| view::<DynamicObject>(client, "fluxsummaries", "FluxSummary");
     let (streaming, plain) = (|| Config::default().streaming_lists(), || Config::default().page_size(7));
 
     let mut watchers = Watchers::default();
@@ -153,7 +157,7 @@ async fn converge(site: Arc<Site>) -> anyhow::Result<()> {
         let name = |how: &str| format!("{how}, {way}");
         watchers.start(&name("streaming"), "fluxresources", watcher(resources(client), streaming()));
         watchers.start(&name("plain"), "fluxresources", watcher(resources(client), plain()));
-        watchers.start(&name("metadata"), "fluxresources", metadata_watcher(resources(client), streaming()));
+        watchers.start(&name("metadata"), "fluxresources", watcher(metadata(client), streaming()));
         watchers.start(&name("streaming"), "fluxdependencies", watcher(dependencies(client), streaming()));
         watchers.start(&name("plain"), "fluxsummaries", watcher(summaries(client), plain()));
     }
@@ -163,7 +167,7 @@ async fn converge(site: Arc<Site>) -> anyhow::Result<()> {
     // Those that begin in the middle of it all.
     watchers.start("plain, late", "fluxresources", watcher(resources(aggregated), plain()));
     watchers.start("streaming, late", "fluxresources", watcher(resources(aggregated), streaming()));
-    watchers.start("metadata, late, plain", "fluxresources", metadata_watcher(resources(direct), plain()));
+    watchers.start("metadata, late, plain", "fluxresources", watcher(metadata(direct), plain()));
     expected.extend(change_at_random(&site, NAMESPACES / 2).await?);
     let took = started.elapsed();
 

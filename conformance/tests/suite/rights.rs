@@ -27,7 +27,7 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
     ]
 }
 
-fn is_kind(kind: &&Value) -> bool {
+fn is_kind(kind: &Value) -> bool {
     kind["kind"] == "Kustomization"
 }
 
@@ -35,16 +35,16 @@ fn is_kind(kind: &&Value) -> bool {
 fn told(health: &Value) -> Option<(String, String)> {
     let layers = health["status"]["layers"].as_array()?;
     let flux = layers.iter().find(|layer| layer["name"] == "Flux")?;
-    let kind = flux["kinds"].as_array()?.iter().find(is_kind)?;
+    let kind = flux["kinds"].as_array()?.iter().find(|kind| is_kind(kind))?;
     Some((kind["observed"].as_str()?.to_owned(), flux["health"].as_str()?.to_owned()))
 }
 
 fn unreadable(summary: &Value) -> Option<&Value> {
-    summary["status"]["unreadable"].as_array()?.iter().find(is_kind)
+    summary["status"]["unreadable"].as_array()?.iter().find(|kind| is_kind(kind))
 }
 
 fn counted(summary: &Value) -> Option<u64> {
-    let kind = summary["status"]["kinds"].as_array()?.iter().find(is_kind)?;
+    let kind = summary["status"]["kinds"].as_array()?.iter().find(|kind| is_kind(kind))?;
     kind["total"].as_u64()
 }
 
