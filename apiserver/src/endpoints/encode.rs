@@ -8,7 +8,6 @@ use std::io::Write as _;
 use gatehouse_apiservice::{ColumnType, Resource, view::API_VERSION};
 use serde_json::{Value, json};
 
-use super::age::Age;
 use crate::{
     error::ApiError,
     negotiate::{MetaVersion, Representation},
@@ -90,7 +89,7 @@ impl Encoder {
     pub(super) fn item(&self, out: &mut Vec<u8>, row: &Row) {
         match self.representation {
             Representation::Object => self.object(out, row),
-            Representation::Metadata(version) => partial(out, version, row.metadata()),
+            Representation::Metadata(version) => partial(out, version, |out| row.write_metadata(out)),
             Representation::Table(version) => self.table_row(out, version, row),
         }
     }
@@ -120,14 +119,16 @@ impl Encoder {
                 out.extend_from_slice(metadata.as_bytes());
                 out.push(b'}');
             }
-            Representation::Metadata(meta) => partial(out, meta, metadata.as_bytes()),
+            Representation::Metadata(meta) => {
+                partial(out, meta, |out| out.extend_from_slice(metadata.as_bytes()))
+            }
             Representation::Table(meta) => {
                 // As upstream: a Table of one row without content, whose object carries the bookmark.
                 let with_columns = !std::mem::replace(&mut encoder.columns_sent, true);
                 let list = ListMeta { version, ..ListMeta::default() };
                 out.extend_from_slice(encoder.table_head(meta, &list_meta(&list), with_columns).as_bytes());
                 let _ = write!(out, "{{\"cells\":{},\"object\":", encoder.empty_cells());
-                partial(out, meta, metadata.as_bytes());
+                partial(out, meta, |out| out.extend_from_slice(metadata.as_bytes()));
                 out.push(b'}');
                 out.extend_from_slice(Self::LIST_TAIL);
             }
@@ -148,7 +149,7 @@ impl Encoder {
 
     fn object(&self, out: &mut Vec<u8>, row: &Row) {
         out.extend_from_slice(self.object_head.as_bytes());
-        out.extend_from_slice(row.object_tail());
+        row.write_object(out);
     }
 
     fn table(
@@ -176,21 +177,11 @@ impl Encoder {
 
     fn table_row(&self, out: &mut Vec<u8>, version: MetaVersion, row: &Row) {
         out.extend_from_slice(b"{\"cells\":");
-        let cells = row.cells();
-        let mut written = 0;
-        for (at, time) in row.ages() {
-            out.extend_from_slice(&cells[written..at]);
-            written = at;
-            let _ = match time {
-                Some(time) => write!(out, "\"{}\"", Age(self.now - time.0)),
-                None => write!(out, "\"\""),
-            };
-        }
-        out.extend_from_slice(&cells[written..]);
+        row.write_cells(self.now, out);
         out.extend_from_slice(b",\"object\":");
         match self.include_object {
             IncludeObject::None => out.extend_from_slice(b"null"),
-            IncludeObject::Metadata => partial(out, version, row.metadata()),
+            IncludeObject::Metadata => partial(out, version, |out| row.write_metadata(out)),
             IncludeObject::Object => self.object(out, row),
         }
         out.push(b'}');
@@ -221,9 +212,9 @@ fn list_meta(meta: &ListMeta) -> Value {
 }
 
 /// A PartialObjectMetadata around `"metadata":{…}`.
-fn partial(out: &mut Vec<u8>, version: MetaVersion, metadata: &[u8]) {
+fn partial(out: &mut Vec<u8>, version: MetaVersion, metadata: impl FnOnce(&mut Vec<u8>)) {
     let _ = write!(out, "{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"{}\",", version.api_version());
-    out.extend_from_slice(metadata);
+    metadata(out);
     out.push(b'}');
 }
 

@@ -1,7 +1,6 @@
 //! What is behind the paths: discovery and OpenAPI, which are there from the start, and the resources,
 //! each of which answers as soon as its own view has synced.
 
-mod age;
 mod encode;
 mod read;
 mod select;

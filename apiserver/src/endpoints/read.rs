@@ -64,7 +64,7 @@ pub(super) async fn list(
         if rest > 0 {
             // Kubernetes leaves the count out under a selector, where it would have to evaluate the rest.
             meta.remaining = selection.is_everything().then_some(rest);
-            meta.continue_token = Some(token_after(&last.key, Some(snapshot.version)));
+            meta.continue_token = Some(token_after(last.key(), Some(snapshot.version)));
         }
     }
     let encoder = Encoder::new(cache.resource, representation, options.include_object);

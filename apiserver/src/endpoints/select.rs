@@ -20,9 +20,9 @@ pub(super) struct Selection {
 
 impl Selection {
     pub(super) fn matches(&self, row: &Row) -> bool {
-        self.namespace.as_ref().is_none_or(|namespace| **namespace == *row.key.namespace)
-            && self.fields.matches(&row.key.namespace, &row.key.name, &row.fields)
-            && self.labels.matches(&row.labels)
+        self.namespace.as_ref().is_none_or(|namespace| **namespace == *row.key().namespace)
+            && self.fields.matches(&row.key().namespace, &row.key().name, row.fields())
+            && self.labels.matches(row.labels())
     }
 
     /// Whether every row of the namespace matches.

@@ -92,10 +92,13 @@ impl Log {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::testing::draft, *};
+    use super::{
+        super::{row::Content, testing::draft},
+        *,
+    };
 
     fn change(version: u64, at: Instant) -> Change {
-        let row = |version| Arc::new(Row::new(draft("a", "x", "Ready"), version));
+        let row = |version| Arc::new(Row::new(Content::new(draft("a", "x", "Ready")), version));
         Change { kind: ChangeKind::Modified, row: row(version), previous: Some(row(version - 1)), at }
     }
 

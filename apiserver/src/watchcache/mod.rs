@@ -6,7 +6,9 @@
 //! who asks for what has left it is told so (410) and lists again. Nothing is queued per watcher: each
 //! keeps a position in the shared log, so a slow one is left behind instead of being waited for.
 
+mod age;
 mod log;
+mod packed;
 mod row;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -24,8 +26,11 @@ pub use log::{Change, ChangeKind};
 pub(crate) use row::object_head;
 pub use row::{Cells, Draft, Label, Row, RowKey};
 
-use self::log::Log;
+use self::{log::Log, row::Content};
 use crate::clock::Clock;
+
+/// Changes made between two moments at which readers get their turn.
+const BATCH: usize = 256;
 
 /// The rows of a resource at one version.
 #[derive(Debug, Clone)]
@@ -107,12 +112,20 @@ impl WatchCache {
     /// Takes over what a view says, in order; what the rows said already is passed over.
     pub fn publish(&self, updates: impl IntoIterator<Item = Update>) -> Published {
         let mut published = Published::default();
-        let mut updates = updates.into_iter().peekable();
-        // The lock is let go now and then, so that thousands of changes do not hold readers up.
-        while updates.peek().is_some() {
+        let mut updates = updates.into_iter().map(|update| match update {
+            Update::Apply(draft) => (draft.key.clone(), Some(Content::new(draft))),
+            Update::Delete(key) => (key, None),
+        });
+        loop {
+            // Packed before the lock is taken, which is let go now and then: thousands of changes do not hold
+            // readers up.
+            let batch: Vec<_> = updates.by_ref().take(BATCH).collect();
+            if batch.is_empty() {
+                return published;
+            }
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            for update in updates.by_ref().take(256) {
-                state.apply(update, &self.clock, &mut published);
+            for (key, content) in batch {
+                state.apply(key, content, &self.clock, &mut published);
             }
             state.log.compact(Instant::now());
             let version = state.current.version;
@@ -122,7 +135,6 @@ impl WatchCache {
                 self.version.send_replace(version);
             }
         }
-        published
     }
 
     /// Says that all there is at first has been published: from here on the cache answers.
@@ -151,8 +163,8 @@ impl WatchCache {
             let mut rows = state.current.rows.clone();
             for change in state.log.after(version)?.iter().rev() {
                 match &change.previous {
-                    Some(previous) => rows.insert(change.row.key.clone(), Arc::clone(previous)),
-                    None => rows.remove(&change.row.key),
+                    Some(previous) => rows.insert(change.row.key().clone(), Arc::clone(previous)),
+                    None => rows.remove(change.row.key()),
                 };
             }
             Ok(Snapshot { version, rows })
@@ -186,17 +198,13 @@ impl WatchCache {
 }
 
 impl State {
-    fn apply(&mut self, update: Update, clock: &Clock, published: &mut Published) {
-        let (key, draft) = match update {
-            Update::Apply(draft) => (draft.key.clone(), Some(draft)),
-            Update::Delete(key) => (key, None),
-        };
+    fn apply(&mut self, key: RowKey, content: Option<Content>, clock: &Clock, published: &mut Published) {
         let previous = self.current.rows.get(&key).cloned();
-        let (kind, row) = match (&previous, draft) {
+        let (kind, row) = match (&previous, content) {
             (None, None) => return,
-            (Some(row), Some(draft)) if row.says(&draft) => return,
-            (None, Some(draft)) => (ChangeKind::Added, Row::new(draft, clock.next())),
-            (Some(_), Some(draft)) => (ChangeKind::Modified, Row::new(draft, clock.next())),
+            (Some(row), Some(content)) if row.says(&content) => return,
+            (None, Some(content)) => (ChangeKind::Added, Row::new(content, clock.next())),
+            (Some(_), Some(content)) => (ChangeKind::Modified, Row::new(content, clock.next())),
             (Some(row), None) => (ChangeKind::Deleted, row.at_version(clock.next())),
         };
         let row = Arc::new(row);

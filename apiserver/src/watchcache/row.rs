@@ -1,10 +1,12 @@
 //! One object of a view, rendered: everything a response needs of it is bytes to be copied.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::RangeBounds, sync::Arc};
 
 use gatehouse_apiservice::{Time, view::API_VERSION};
 use gatehouse_inventory::Str;
 use serde_json::json;
+
+use super::packed::{Packer, unpack};
 
 /// Names a row within its resource; rows are listed in this order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,145 +51,131 @@ pub struct Cells {
 /// A rendered object at one version.
 #[derive(Debug)]
 pub struct Row {
-    /// Namespace and name.
-    pub key: RowKey,
     /// `metadata.resourceVersion`.
     pub version: u64,
-    /// Sorted by key.
-    pub labels: Arc<[Label]>,
-    /// The values of the resource's selectable fields, in its order.
-    pub fields: Box<[Str]>,
-    created: Time,
+    content: Content,
+}
+
+/// What a row says, whatever its version.
+#[derive(Debug, Clone)]
+pub(super) struct Content {
+    key: RowKey,
+    labels: Arc<[Label]>,
+    fields: Box<[Str]>,
     /// `"metadata":{…},"status":{…}}`, then the cells.
-    bytes: Box<[u8]>,
-    version_digits: Range<u32>,
+    packed: Box<[u8]>,
     metadata_end: u32,
     cells_start: u32,
-    ages: Box<[(u32, Option<Time>)]>,
+}
+
+impl Content {
+    pub(super) fn new(draft: Draft) -> Self {
+        let Draft { key, uid, created, labels, fields, status, cells } = draft;
+        let mut packer = Packer::default();
+        metadata(&mut packer, &key, uid, created, &labels);
+        let metadata_end = offset(&packer);
+        packer.text(&[b",\"status\":", status.as_slice(), b"}"].concat());
+        let cells_start = offset(&packer);
+        let mut written = 0;
+        for (at, since) in cells.ages {
+            packer.text(&cells.json[written..at]);
+            packer.age(since);
+            written = at;
+        }
+        packer.text(&cells.json[written..]);
+        Self { key, labels, fields, packed: packer.finish(), metadata_end, cells_start }
+    }
 }
 
 impl Row {
-    /// The row that `draft` becomes at `version`.
-    pub(super) fn new(draft: Draft, version: u64) -> Self {
-        let Draft { key, uid, created, labels, fields, status, cells } = draft;
-        let mut bytes = Vec::with_capacity(320 + status.len() + cells.json.len());
-        let (head, tail) = metadata(&key, uid, created, &labels);
-        bytes.extend_from_slice(head.as_bytes());
-        let digits = offset(bytes.len());
-        bytes.extend_from_slice(version.to_string().as_bytes());
-        let version_digits = digits..offset(bytes.len());
-        bytes.extend_from_slice(tail.as_bytes());
-        let metadata_end = offset(bytes.len());
-        bytes.extend_from_slice(STATUS_KEY);
-        bytes.extend_from_slice(&status);
-        bytes.push(b'}');
-        let cells_start = offset(bytes.len());
-        bytes.extend_from_slice(&cells.json);
-        let ages = cells.ages.into_iter().map(|(at, time)| (offset(at), time)).collect();
-        Self {
-            key,
-            version,
-            labels,
-            fields,
-            created,
-            bytes: bytes.into(),
-            version_digits,
-            metadata_end,
-            cells_start,
-            ages,
-        }
+    /// The row that says `content` at `version`.
+    pub(super) fn new(content: Content, version: u64) -> Self {
+        Self { version, content }
     }
 
     /// The same content at another version: what a DELETED event carries.
     pub(crate) fn at_version(&self, version: u64) -> Self {
-        let digits = version.to_string();
-        let Range { start, end } = self.version_digits.clone();
-        let grown = |at: u32| at - (end - start) + offset(digits.len());
-        let bytes = [&self.bytes[..start as usize], digits.as_bytes(), &self.bytes[end as usize..]].concat();
-        Self {
-            key: self.key.clone(),
-            version,
-            labels: Arc::clone(&self.labels),
-            fields: self.fields.clone(),
-            created: self.created,
-            bytes: bytes.into(),
-            version_digits: start..start + offset(digits.len()),
-            metadata_end: grown(self.metadata_end),
-            cells_start: grown(self.cells_start),
-            ages: self.ages.clone(),
-        }
+        Self { version, content: self.content.clone() }
     }
 
-    /// Whether the row already says what `draft` says.
-    pub(super) fn says(&self, draft: &Draft) -> bool {
-        self.status() == draft.status && self.labels == draft.labels && self.created == draft.created
+    /// Whether the row already says this.
+    pub(super) fn says(&self, content: &Content) -> bool {
+        self.content.packed == content.packed
     }
 
-    /// `"metadata":{…},"status":{…}}`: the object without its opening brace, apiVersion and kind, which are
-    /// the same for all of a resource.
-    pub fn object_tail(&self) -> &[u8] {
-        &self.bytes[..self.cells_start as usize]
+    /// Namespace and name.
+    pub fn key(&self) -> &RowKey {
+        &self.content.key
     }
 
-    /// `"metadata":{…}`.
-    pub fn metadata(&self) -> &[u8] {
-        &self.bytes[..self.metadata_end as usize]
+    /// `metadata.labels`, sorted by key.
+    pub fn labels(&self) -> &[Label] {
+        &self.content.labels
     }
 
-    /// The `status` object.
-    fn status(&self) -> &[u8] {
-        &self.bytes[self.metadata_end as usize + STATUS_KEY.len()..self.cells_start as usize - 1]
+    /// The values of the resource's selectable fields, in its order.
+    pub fn fields(&self) -> &[Str] {
+        &self.content.fields
     }
 
-    /// The cells, as they are kept.
-    pub fn cells(&self) -> &[u8] {
-        &self.bytes[self.cells_start as usize..]
+    /// Writes `"metadata":{…},"status":{…}}`: the object without its opening brace, apiVersion and kind, which
+    /// are the same for all of a resource.
+    pub fn write_object(&self, out: &mut Vec<u8>) {
+        self.write(..self.content.cells_start, 0, out);
     }
 
-    /// Where in [`Row::cells`] the age since a time is to be put in.
-    pub fn ages(&self) -> impl Iterator<Item = (usize, Option<Time>)> {
-        self.ages.iter().map(|(at, time)| (*at as usize, *time))
+    /// Writes `"metadata":{…}`.
+    pub fn write_metadata(&self, out: &mut Vec<u8>) {
+        self.write(..self.content.metadata_end, 0, out);
+    }
+
+    /// Writes the cells of its table row, a JSON array, with ages as of `now` in seconds since the epoch.
+    pub fn write_cells(&self, now: i64, out: &mut Vec<u8>) {
+        self.write(self.content.cells_start.., now, out);
+    }
+
+    fn write(&self, part: impl RangeBounds<u32>, now: i64, out: &mut Vec<u8>) {
+        let packed = &self.content.packed;
+        let part = (part.start_bound().map(|at| *at as usize), part.end_bound().map(|at| *at as usize));
+        unpack(&packed[part], self.version, now, out);
     }
 
     /// Bytes this row occupies, without the shared text of its strings.
     pub fn size(&self) -> usize {
-        size_of::<Self>()
-            + self.bytes.len()
-            + self.fields.len() * size_of::<Str>()
-            + self.ages.len() * size_of::<(u32, Option<Time>)>()
+        size_of::<Self>() + self.content.packed.len() + self.content.fields.len() * size_of::<Str>()
     }
 }
 
-const STATUS_KEY: &[u8] = b",\"status\":";
-
-/// Rows are bounded: messages, failures and paths are, so none comes near four gigabytes.
-fn offset(at: usize) -> u32 {
-    u32::try_from(at).expect("a row is far smaller than 4 GiB")
+fn offset(packer: &Packer) -> u32 {
+    u32::try_from(packer.len()).expect("messages, failures and paths are bounded, and so are rows")
 }
 
-/// `"metadata":{…}` in two halves, to go before and after the digits of the version.
-fn metadata(key: &RowKey, uid: uuid::Uuid, created: Time, labels: &[Label]) -> (String, String) {
+/// `"metadata":{…}`.
+fn metadata(packer: &mut Packer, key: &RowKey, uid: uuid::Uuid, created: Time, labels: &[Label]) {
     use std::fmt::Write as _;
-    let mut head = format!("\"metadata\":{{\"name\":{}", json!(&*key.name));
+    let mut text = format!("\"metadata\":{{\"name\":{}", json!(&*key.name));
+    // Writing to a string cannot fail.
     if !key.namespace.is_empty() {
-        let _ = write!(head, ",\"namespace\":{}", json!(&*key.namespace));
+        let _ = write!(text, ",\"namespace\":{}", json!(&*key.namespace));
     }
-    let _ = write!(head, ",\"uid\":\"{uid}\",\"resourceVersion\":\"");
+    let _ = write!(text, ",\"uid\":\"{uid}\",\"resourceVersion\":\"");
+    packer.text(text.as_bytes());
+    packer.version();
     // A manifest that was never applied has none, which Kubernetes writes as null.
-    let mut tail = match created {
+    let mut text = match created {
         Time(0) => String::from("\",\"creationTimestamp\":null"),
         created => format!("\",\"creationTimestamp\":\"{created}\""),
     };
     if !labels.is_empty() {
         let labels: serde_json::Map<_, _> =
             labels.iter().map(|(key, value)| (key.to_string(), json!(&**value))).collect();
-        let _ = write!(tail, ",\"labels\":{}", serde_json::Value::Object(labels));
+        let _ = write!(text, ",\"labels\":{}", serde_json::Value::Object(labels));
     }
-    tail.push('}');
-    (head, tail)
+    text.push('}');
+    packer.text(text.as_bytes());
 }
 
-/// `{"apiVersion":…,"kind":…,`: what goes before [`Row::object_tail`].
+/// `{"apiVersion":…,"kind":…,`: what goes before [`Row::write_object`].
 pub(crate) fn object_head(kind: &str) -> String {
     format!("{{\"apiVersion\":\"{API_VERSION}\",\"kind\":\"{kind}\",")
 }
@@ -199,31 +187,42 @@ mod tests {
     use super::*;
     use crate::watchcache::testing::draft;
 
+    fn row(state: &str, version: u64) -> Row {
+        Row::new(Content::new(draft("team-a", "local", state)), version)
+    }
+
     fn object(row: &Row) -> Value {
-        serde_json::from_str(&(object_head("Test") + std::str::from_utf8(row.object_tail()).unwrap()))
-            .unwrap()
+        let mut text = object_head("Test").into_bytes();
+        row.write_object(&mut text);
+        serde_json::from_slice(&text).unwrap()
     }
 
     #[test]
     fn a_row_is_a_whole_object() {
-        let row = Row::new(draft("team-a", "local", "Ready"), 42);
+        let row = row("Ready", 42);
         let object = object(&row);
         assert_eq!(object["kind"], "Test");
         assert_eq!(object["metadata"]["resourceVersion"], "42");
         assert_eq!(object["metadata"]["creationTimestamp"], "1970-01-01T00:00:07Z");
         assert_eq!(object["metadata"]["labels"]["gatehouse.dev/cluster"], "local");
         assert_eq!(object["status"]["state"], "Ready");
-        assert!(row.says(&draft("team-a", "local", "Ready")));
-        assert!(!row.says(&draft("team-a", "local", "Failed")));
+        assert!(row.says(&Content::new(draft("team-a", "local", "Ready"))));
+        assert!(!row.says(&Content::new(draft("team-a", "local", "Failed"))));
     }
 
     #[test]
     fn another_version_changes_the_version_and_nothing_else() {
-        let row = Row::new(draft("team-a", "local", "Ready"), 9);
+        let row = row("Ready", 9);
         let later = row.at_version(10_000);
         assert_eq!(object(&later)["metadata"]["resourceVersion"], "10000");
         assert_eq!(object(&later)["status"], object(&row)["status"]);
-        assert_eq!(later.cells(), row.cells());
-        assert!(later.says(&draft("team-a", "local", "Ready")));
+        assert!(later.says(&row.content));
+    }
+
+    #[test]
+    fn ages_are_those_of_the_moment_of_reading() {
+        let mut cells = Vec::new();
+        row("Ready", 9).write_cells(67, &mut cells);
+        assert_eq!(cells, b"[\"local\",\"60s\"]");
     }
 }

@@ -123,7 +123,8 @@ pub struct KindCount {
     pub unknown: u32,
 }
 
-/// A kind whose objects cannot be seen: they are not counted, which does not mean that there are none.
+/// A kind whose objects cannot be seen. That none are counted does not mean that there are none; those counted were
+/// seen before, and may have changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Unreadable {
@@ -131,7 +132,7 @@ pub struct Unreadable {
     pub kind: String,
     /// API group of the kind.
     pub group: String,
-    /// Why: Forbidden (a right is missing) or Failing (the last attempt to watch failed).
+    /// Why: Forbidden (a right is missing), Failing (the last attempt to list failed) or Pending (not listed yet).
     pub reason: Cow<'static, str>,
     /// The API server's words.
     pub message: String,

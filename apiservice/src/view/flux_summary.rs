@@ -39,14 +39,14 @@ pub struct FluxSummaryStatus {
     pub unknown: u32,
     /// The same counts for each kind that is present.
     pub kinds: Vec<KindCount>,
-    /// Since when the longest failing object has been failing.
+    /// The failure that has lasted longest, of those that tell since when.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_failure: Option<Failure>,
     /// The worst failures, the gravest and longest first; at most ten.
     pub failures: Vec<Failure>,
     /// How many failures the list leaves out.
     pub failures_omitted: u32,
-    /// Kinds whose objects could not be seen. They are missing from every count.
+    /// Kinds whose objects cannot be seen: what is not known of them is missing from every count.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unreadable: Vec<Unreadable>,
     /// When the observation that this row tells about was made.

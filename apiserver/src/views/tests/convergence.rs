@@ -157,7 +157,7 @@ fn rows(world: &World) -> Vec<(String, Value, Vec<Value>)> {
             for condition in object["status"]["conditions"].as_array_mut().into_iter().flatten() {
                 condition["lastTransitionTime"].take();
             }
-            all.push((format!("{} {:?}", cache.resource.plural, row.key), object, cells(row, NOW)));
+            all.push((format!("{} {:?}", cache.resource.plural, row.key()), object, cells(row, NOW)));
         }
     }
     all

@@ -185,19 +185,14 @@ impl World {
 
 /// A row as an object.
 fn object_of(resource: &Resource, row: &Row) -> Value {
-    let text = object_head(resource.kind).into_bytes();
-    serde_json::from_slice(&[&text, row.object_tail()].concat()).expect("a row is JSON")
+    let mut text = object_head(resource.kind).into_bytes();
+    row.write_object(&mut text);
+    serde_json::from_slice(&text).expect("a row is JSON")
 }
 
-/// A row's cells, ages as seconds.
+/// A row's cells.
 fn cells(row: &Row, now: Seconds) -> Vec<Value> {
     let mut json = Vec::new();
-    let mut written = 0;
-    for (at, time) in row.ages() {
-        json.extend_from_slice(&row.cells()[written..at]);
-        json.extend_from_slice(time.map_or("null".into(), |Time(time)| (now - time).to_string()).as_bytes());
-        written = at;
-    }
-    json.extend_from_slice(&row.cells()[written..]);
+    row.write_cells(now, &mut json);
     serde_json::from_slice(&json).expect("cells are JSON")
 }

@@ -34,7 +34,7 @@ fn a_resource_is_told_in_full() {
         "main@sha1:0647aea7",
         "False",
         "GitRepository/flux-system/fleet",
-        300,
+        "5m",
         "web is Failed",
     ]);
     assert_eq!(json!(shown), expected);
@@ -90,7 +90,7 @@ fn a_suspended_object_names_who_suspended_it() {
 #[test]
 fn an_object_that_does_not_tell_since_when_has_no_age() {
     let world = World::with([web().state(State::Pending, 0).since(None).build()]);
-    assert_eq!(world.cell(RESOURCES, ROW, "Age"), Value::Null);
+    assert_eq!(world.cell(RESOURCES, ROW, "Age"), "");
     assert_eq!(world.status_of(RESOURCES, ROW).get("since"), None);
 }
 
@@ -126,4 +126,24 @@ fn a_deadline_that_passes_changes_the_row_without_an_event() {
     let status = world.status_of(RESOURCES, ROW);
     assert_eq!((&status["state"], &status["reason"]), (&json!("Failed"), &json!("Expired")));
     assert_eq!(world.status_of(SUMMARIES, "apps/local")["failed"], 1);
+}
+
+/// Watches over the phrases of `watchcache/packed.rs`, which follow the names of the fields.
+#[test]
+fn packing_halves_a_row() {
+    let web = web()
+        .state(State::Ready, 300)
+        .revision("main@sha1:0647aea75b85755411e0b2b2b2f3b1f2a6c1a7b1")
+        .source(key(kind("GitRepository"), "apps", "flux-system"))
+        .depends_on(&["apps/base"]);
+    let base = kustomization("apps", "base");
+    let world = World::with([web.build(), base.build(), records::namespace("apps", Some("team-a"))]);
+    for plural in [RESOURCES, "fluxdependencies"] {
+        let row = world.find(plural, ROW);
+        let mut written = Vec::new();
+        row.write_object(&mut written);
+        row.write_cells(NOW, &mut written);
+        let (packed, written) = (row.size() - size_of::<Row>(), written.len());
+        assert!(2 * packed < written, "{plural}: {packed} bytes for {written}");
+    }
 }

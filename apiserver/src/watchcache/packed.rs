@@ -1,0 +1,277 @@
+//! A row's text with what nearly all rows have in common left out.
+//!
+//! Most of a rendered object is the names of its fields. They are phrases known beforehand, and a byte stands
+//! for each; what is between them is kept as it is. Written out, it is a few dozen copies, which costs hardly
+//! more than one copy of the whole and saves more than half of the memory of a large cluster. Two
+//! things change without the row's content changing and have a place in the text instead of a value: its version,
+//! and the ages in table cells.
+//!
+//! A packed text is a row of steps: a byte below [`PHRASE_LIMIT`] is that phrase; [`VERSION`], [`AGE`] (eight bytes
+//! of seconds follow) and [`NO_AGE`] are the places; any other is a count of bytes that follow, less [`LITERAL`].
+
+use std::{io::Write as _, sync::LazyLock};
+
+use gatehouse_apiservice::Time;
+
+use super::age::Age;
+
+/// What rows have in common, in any order. A phrase that no longer occurs costs nothing but its line; rows whose
+/// phrases are not here are merely kept longer. `packing_halves_a_row` watches over the most common.
+const PHRASES: &[&str] = &[
+    // metadata
+    "\"metadata\":{\"name\":\"local.kustomization.",
+    "\"metadata\":{\"name\":\"local.helmrelease.",
+    "\"metadata\":{\"name\":\"local.",
+    "\"metadata\":{\"name\":\"",
+    "\",\"namespace\":\"",
+    "\",\"uid\":\"",
+    "\",\"resourceVersion\":\"",
+    "\",\"creationTimestamp\":\"",
+    "\",\"labels\":{\"gatehouse.dev/cluster\":\"local\",\"gatehouse.dev/tenant\":\"",
+    "\",\"labels\":{\"gatehouse.dev/cluster\":\"local\"}}",
+    "\"}},\"status\":{\"cluster\":\"local\",\"group\":\"",
+    ",\"status\":{\"cluster\":\"local\",\"group\":\"",
+    "\"}},\"status\":{\"cluster\":\"local\",\"kind\":\"Kustomization\",\"name\":\"",
+    "\"}},\"status\":{\"cluster\":\"local\",\"kind\":\"",
+    ",\"status\":{\"cluster\":\"local\",\"kind\":\"",
+    // fluxresources
+    "kustomize.toolkit.fluxcd.io\",\"kind\":\"Kustomization\",\"name\":\"",
+    "helm.toolkit.fluxcd.io\",\"kind\":\"HelmRelease\",\"name\":\"",
+    "source.toolkit.fluxcd.io\",\"kind\":\"",
+    "notification.toolkit.fluxcd.io\",\"kind\":\"",
+    "image.toolkit.fluxcd.io\",\"kind\":\"",
+    "\",\"kind\":\"",
+    "\",\"name\":\"",
+    "\",\"state\":\"Ready\",\"suspended\":false,\"reason\":\"ReconciliationSucceeded\",\"message\":\"Applied revision: ",
+    "\",\"state\":\"Ready\",\"suspended\":false,\"reason\":\"",
+    "\",\"state\":\"Ready\",",
+    "\",\"state\":\"",
+    "\",\"lastOutcome\":\"",
+    "\",\"suspended\":false,\"reason\":\"",
+    "\",\"suspended\":true,\"",
+    "\",\"reason\":\"",
+    "\",\"message\":\"",
+    "\",\"since\":\"",
+    "\",\"revision\":\"",
+    "\",\"source\":{\"kind\":\"GitRepository\",\"namespace\":\"",
+    "\",\"source\":{\"kind\":\"",
+    "\",\"name\":\"flux-system\"},",
+    "\"blockedBy\":{\"reason\":\"",
+    "\",\"path\":[",
+    "\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\",\"lastTransitionTime\":\"",
+    "\"conditions\":[{\"type\":\"Ready\",\"status\":\"",
+    "\",\"lastTransitionTime\":\"",
+    "\",\"reason\":\"Ready\",\"message\":\"\"},{\"type\":\"Fresh\",\"status\":\"True\",\"lastTransitionTime\":\"",
+    "\",\"message\":\"\"},{\"type\":\"Fresh\",\"status\":\"True\",\"lastTransitionTime\":\"",
+    "\"},{\"type\":\"Fresh\",\"status\":\"",
+    "\",\"reason\":\"Observed\",\"message\":\"\"}]}",
+    // fluxdependencies
+    "\"dependsOn\":[{\"kind\":\"Kustomization\",\"namespace\":\"",
+    "\"dependsOn\":[],\"dependents\":",
+    "\"dependsOn\":[{\"kind\":\"",
+    "\"},{\"kind\":\"Kustomization\",\"namespace\":\"",
+    "\"},{\"kind\":\"",
+    "\",\"state\":\"Ready\"}],\"dependents\":",
+    "\"}],\"dependents\":",
+    ",\"depth\":",
+    ",\"cycle\":false,",
+    ",\"cycle\":true,\"cyclePath\":[{\"kind\":\"",
+    "\",\"reason\":\"DependenciesReady\",\"message\":\"\"},{\"type\":\"Fresh\",\"status\":\"True\",\"lastTransitionTime\":\"",
+    // cells
+    "[\"local.kustomization.",
+    "[\"local.helmrelease.",
+    "[\"local.",
+    "\",\"Kustomization\",\"",
+    "\",\"HelmRelease\",\"",
+    "\",\"Ready\",\"\",",
+    "\",\"Ready\",\"",
+    "\",\"False\",\"\",",
+    ",\"Applied revision: ",
+    "\",\"ReconciliationSucceeded\",\"\",\"",
+    "\",\"\",\"local\"]",
+    ",\"False\",",
+    ",\"\",\"local\"]",
+    "GitRepository/",
+    "main@sha1:",
+    "T00:00:00Z",
+];
+
+/// Phrases are the bytes below this one.
+const PHRASE_LIMIT: u8 = 0x7d;
+/// The age since a time that is not there: an empty cell.
+const NO_AGE: u8 = 0x7d;
+/// The age since the seconds in the eight bytes that follow, least significant first.
+const AGE: u8 = 0x7e;
+/// The digits of the row's version.
+const VERSION: u8 = 0x7f;
+/// Added to the number of literal bytes that follow, less one.
+const LITERAL: u8 = 0x80;
+/// The most bytes one literal step holds.
+const LONGEST_LITERAL: usize = 128;
+
+/// The phrases by their first byte, each group longest first: the longest that fits is taken.
+static BY_FIRST_BYTE: LazyLock<[Vec<u8>; 256]> = LazyLock::new(|| {
+    let mut groups = [const { Vec::new() }; 256];
+    for (token, phrase) in (0..PHRASE_LIMIT).zip(PHRASES) {
+        groups[usize::from(phrase.as_bytes()[0])].push(token);
+    }
+    for group in &mut groups {
+        group.sort_by_key(|token| std::cmp::Reverse(phrase(*token).len()));
+    }
+    groups
+});
+
+fn phrase(token: u8) -> &'static [u8] {
+    PHRASES[usize::from(token)].as_bytes()
+}
+
+/// Makes packed texts.
+#[derive(Debug, Default)]
+pub(super) struct Packer {
+    packed: Vec<u8>,
+}
+
+impl Packer {
+    /// Appends a text.
+    pub(super) fn text(&mut self, text: &[u8]) {
+        let (mut start, mut at) = (0, 0);
+        while at < text.len() {
+            let rest = &text[at..];
+            let mut candidates = BY_FIRST_BYTE[usize::from(rest[0])].iter();
+            match candidates.find(|token| rest.starts_with(phrase(**token))) {
+                Some(token) => {
+                    self.literal(&text[start..at]);
+                    self.packed.push(*token);
+                    at += phrase(*token).len();
+                    start = at;
+                }
+                None => at += 1,
+            }
+        }
+        self.literal(&text[start..]);
+    }
+
+    fn literal(&mut self, text: &[u8]) {
+        for piece in text.chunks(LONGEST_LITERAL) {
+            let less_one = u8::try_from(piece.len() - 1).expect("a piece has at most 128 bytes");
+            self.packed.push(LITERAL + less_one);
+            self.packed.extend_from_slice(piece);
+        }
+    }
+
+    /// Appends the place of the version's digits.
+    pub(super) fn version(&mut self) {
+        self.packed.push(VERSION);
+    }
+
+    /// Appends the place of an age, with its quotation marks.
+    pub(super) fn age(&mut self, since: Option<Time>) {
+        match since {
+            None => self.packed.push(NO_AGE),
+            Some(Time(seconds)) => {
+                self.packed.push(AGE);
+                self.packed.extend_from_slice(&seconds.to_le_bytes());
+            }
+        }
+    }
+
+    /// How long the packed text is so far.
+    pub(super) fn len(&self) -> usize {
+        self.packed.len()
+    }
+
+    /// The packed text.
+    pub(super) fn finish(self) -> Box<[u8]> {
+        self.packed.into()
+    }
+}
+
+/// Writes out a packed text, which a [`Packer`] made. `now` is in seconds since the epoch.
+pub(super) fn unpack(mut packed: &[u8], version: u64, now: i64, out: &mut Vec<u8>) {
+    while let Some((step, rest)) = packed.split_first() {
+        packed = match *step {
+            token @ ..PHRASE_LIMIT => {
+                out.extend_from_slice(phrase(token));
+                rest
+            }
+            NO_AGE => {
+                out.extend_from_slice(b"\"\"");
+                rest
+            }
+            AGE => {
+                let (seconds, rest) = rest.split_first_chunk().expect("eight bytes follow");
+                // Writing to memory cannot fail.
+                let _ = write!(out, "\"{}\"", Age(now - i64::from_le_bytes(*seconds)));
+                rest
+            }
+            VERSION => {
+                let _ = write!(out, "{version}");
+                rest
+            }
+            literal => {
+                let (text, rest) = rest.split_at(usize::from(literal - LITERAL) + 1);
+                out.extend_from_slice(text);
+                rest
+            }
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn packed(text: &[u8]) -> Box<[u8]> {
+        let mut packer = Packer::default();
+        packer.text(text);
+        packer.finish()
+    }
+
+    fn unpacked(packed: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        unpack(packed, 7, 0, &mut out);
+        out
+    }
+
+    #[test]
+    fn there_are_not_more_phrases_than_bytes_for_them_and_none_twice() {
+        assert!(PHRASES.len() <= usize::from(PHRASE_LIMIT));
+        let mut sorted = PHRASES.to_vec();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert_eq!(sorted.len(), PHRASES.len());
+        assert!(PHRASES.iter().all(|phrase| phrase.len() > 1), "a phrase must save something");
+    }
+
+    #[test]
+    fn places_are_filled_in_when_it_is_written_out() {
+        let mut packer = Packer::default();
+        packer.text(b"[");
+        packer.version();
+        packer.text(b",");
+        packer.age(Some(Time(100)));
+        packer.text(b",");
+        packer.age(None);
+        packer.text(b"]");
+        let mut out = Vec::new();
+        unpack(&packer.finish(), 42, 130, &mut out);
+        assert_eq!(out, b"[42,\"30s\",\"\"]");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_packed_comes_out_again(text in prop::collection::vec(any::<u8>(), 0..600)) {
+            prop_assert_eq!(unpacked(&packed(&text)), text);
+        }
+
+        #[test]
+        fn phrases_and_other_text_come_out_in_order(
+            pieces in prop::collection::vec((0..PHRASES.len(), "[a-z\",:]{0,9}"), 0..20)
+        ) {
+            let text: String = pieces.iter().map(|(at, rest)| PHRASES[*at].to_owned() + rest).collect();
+            prop_assert_eq!(unpacked(&packed(text.as_bytes())), text.as_bytes());
+        }
+    }
+}
