@@ -3,9 +3,12 @@
 //! Rows are rendered once, when they change; what is done here is to put their pieces between the
 //! constant parts of the representation, and the ages into table cells.
 
-use std::io::Write as _;
+use std::{collections::HashMap, io::Write as _, sync::LazyLock};
 
-use gatehouse_apiservice::{ColumnType, Resource, view::API_VERSION};
+use gatehouse_apiservice::{
+    ColumnType, Resource,
+    view::{API_VERSION, RESOURCES},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -120,7 +123,7 @@ impl Encoder {
                 out.push(b'}');
             }
             Representation::Metadata(meta) => {
-                partial(out, meta, |out| out.extend_from_slice(metadata.as_bytes()))
+                partial(out, meta, |out| out.extend_from_slice(metadata.as_bytes()));
             }
             Representation::Table(meta) => {
                 // As upstream: a Table of one row without content, whose object carries the bookmark.
@@ -168,7 +171,7 @@ impl Encoder {
     }
 
     fn table_head(&self, version: MetaVersion, meta: &Value, with_columns: bool) -> String {
-        let columns = if with_columns { columns(self.resource) } else { Value::Null };
+        let columns = if with_columns { columns(self.resource) } else { "null" };
         format!(
             "{{\"kind\":\"Table\",\"apiVersion\":\"{}\",\"metadata\":{meta},\"columnDefinitions\":{columns},\"rows\":[",
             version.api_version()
@@ -218,8 +221,16 @@ fn partial(out: &mut Vec<u8>, version: MetaVersion, metadata: impl FnOnce(&mut V
     out.push(b'}');
 }
 
-/// `metav1.TableColumnDefinition`s.
-fn columns(resource: &Resource) -> Value {
+/// The `metav1.TableColumnDefinition`s of each resource, which never change.
+static COLUMNS: LazyLock<HashMap<&str, String>> = LazyLock::new(|| {
+    RESOURCES.iter().map(|resource| (resource.plural, column_definitions(resource).to_string())).collect()
+});
+
+fn columns(resource: &Resource) -> &'static str {
+    COLUMNS.get(resource.plural).expect("what is served is listed in RESOURCES")
+}
+
+fn column_definitions(resource: &Resource) -> Value {
     let columns = resource.columns.iter().map(|column| {
         let (kind, format) = match column.kind {
             ColumnType::Name => ("string", "name"),

@@ -20,8 +20,15 @@ pub(super) struct Selection {
 
 impl Selection {
     pub(super) fn matches(&self, row: &Row) -> bool {
-        self.namespace.as_ref().is_none_or(|namespace| **namespace == *row.key().namespace)
-            && self.fields.matches(&row.key().namespace, &row.key().name, row.fields())
+        self.within(row.key()) && self.selects(row)
+    }
+
+    fn within(&self, key: &RowKey) -> bool {
+        self.namespace.as_ref().is_none_or(|namespace| **namespace == *key.namespace)
+    }
+
+    fn selects(&self, row: &Row) -> bool {
+        self.fields.matches(&row.key().namespace, &row.key().name, row.fields())
             && self.labels.matches(row.labels())
     }
 
@@ -43,11 +50,11 @@ impl Selection {
             }
             (None, None) => Bound::Unbounded,
         };
-        let within =
-            |key: &RowKey| self.namespace.as_ref().is_none_or(|namespace| **namespace == *key.namespace);
+        // Without a selector no row has to be looked at to know that it is wanted.
+        let everything = self.is_everything();
         rows.range((start, Bound::Unbounded))
-            .take_while(move |(key, _)| within(key))
+            .take_while(|(key, _)| self.within(key))
             .map(|(_, row)| row)
-            .filter(|row| self.matches(row))
+            .filter(move |row| everything || self.selects(row))
     }
 }

@@ -9,7 +9,7 @@ use super::{Projected, Projection, common};
 use crate::watchcache::RowKey;
 
 /// How many failures a row names.
-const WORST: usize = 10;
+const WORST: usize = 5;
 
 #[derive(Debug, Default)]
 pub(super) struct FluxSummaries {

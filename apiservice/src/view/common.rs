@@ -93,7 +93,7 @@ impl std::fmt::Display for BlockedBy {
     }
 }
 
-/// How many objects of one kind are in which state.
+/// How many objects of one kind are in which state. A state that no object is in is left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KindCount {
@@ -104,23 +104,37 @@ pub struct KindCount {
     /// All objects of the kind, whatever their state.
     pub total: u32,
     /// Objects whose last reconciliation succeeded.
+    #[serde(skip_serializing_if = "is_zero")]
     pub ready: u32,
     /// Failed objects, those being retried included.
+    #[serde(skip_serializing_if = "is_zero")]
     pub failed: u32,
     /// Objects whose controller has given up.
+    #[serde(skip_serializing_if = "is_zero")]
     pub stalled: u32,
     /// Objects waiting for a dependency.
+    #[serde(skip_serializing_if = "is_zero")]
     pub blocked: u32,
     /// Objects being reconciled, with no failure.
+    #[serde(skip_serializing_if = "is_zero")]
     pub progressing: u32,
     /// Suspended objects.
+    #[serde(skip_serializing_if = "is_zero")]
     pub suspended: u32,
     /// Objects that no controller has said anything about.
+    #[serde(skip_serializing_if = "is_zero")]
     pub pending: u32,
     /// Objects being deleted.
+    #[serde(skip_serializing_if = "is_zero")]
     pub terminating: u32,
     /// Objects that could not be judged.
+    #[serde(skip_serializing_if = "is_zero")]
     pub unknown: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// A kind whose objects cannot be seen. That none are counted does not mean that there are none; those counted were

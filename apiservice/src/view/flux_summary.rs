@@ -42,7 +42,7 @@ pub struct FluxSummaryStatus {
     /// The failure that has lasted longest, of those that tell since when.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_failure: Option<Failure>,
-    /// The worst failures, the gravest and longest first; at most ten.
+    /// The worst failures, the gravest and longest first; at most five.
     pub failures: Vec<Failure>,
     /// How many failures the list leaves out.
     pub failures_omitted: u32,

@@ -82,7 +82,12 @@ async fn wrong_types(site: Arc<Site>) -> anyhow::Result<()> {
     let caller = site.caller().await?;
     let path = format!("{API}/namespaces/{namespace}/fluxresources");
     let rows = async || caller.get(&path).await?.ok();
-    let list = settles("all are shown", SHOWN, &rows, |list| by_name(list).len() == 5).await?;
+    // An object is there before its status.
+    let told = |list: &Value| {
+        let rows = by_name(list);
+        rows.len() == 5 && rows.values().all(|row| row["status"]["state"] != "Pending")
+    };
+    let list = settles("all are shown", SHOWN, &rows, told).await?;
     for ((_, name), row) in by_name(&list) {
         let status = &row["status"];
         let expected = if name == "local.resourceset.well" { "Ready" } else { "Unknown" };
