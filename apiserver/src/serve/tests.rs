@@ -21,7 +21,7 @@ use tokio_rustls::client::TlsStream;
 use super::*;
 use crate::authn::AuthenticationConfig;
 use crate::authn::testing::{Authorities, chain, issue};
-use crate::pipeline::testing::{THINGS, TIMING, WATCH, pipeline};
+use crate::pipeline::testing::{Fake, THINGS, TIMING, WATCH, pipeline};
 
 struct Running {
     address: SocketAddr,
@@ -30,6 +30,7 @@ struct Running {
     config: watch::Sender<Arc<AuthenticationConfig>>,
     keys: watch::Sender<Arc<CertifiedKey>>,
     shutdown: Arc<Shutdown>,
+    pipeline: Arc<Pipeline<Fake>>,
     serving: JoinHandle<()>,
 }
 
@@ -42,8 +43,9 @@ impl Running {
         let server =
             Server::bind(([127, 0, 0, 1], 0).into(), latest_key, MAX_CONNECTIONS).await.expect("listening");
         let address = server.local_addr();
-        let serving = tokio::spawn(server.run(pipeline(latest_config, &shutdown), Arc::clone(&shutdown)));
-        Self { address, authority, authorities, config, keys, shutdown, serving }
+        let pipeline = pipeline(latest_config, &shutdown);
+        let serving = tokio::spawn(server.run(Arc::clone(&pipeline), Arc::clone(&shutdown)));
+        Self { address, authority, authorities, config, keys, shutdown, pipeline, serving }
     }
 
     fn jane(&self) -> KeyPair {
@@ -237,7 +239,10 @@ async fn a_request_that_never_ends_is_cut_when_the_grace_is_over() {
     let mut connection = server.http1(Some(&server.jane())).await;
     let request = connection.send_request(get(crate::pipeline::testing::SILENT));
     let (answer, ended) = tokio::join!(request, async {
-        tokio::task::yield_now().await;
+        // Once it is being served: what arrives later is refused instead.
+        while server.pipeline.metrics().in_flight(true).get() == 0 {
+            tokio::task::yield_now().await;
+        }
         server.shutdown.run().await;
         server.serving.await
     });

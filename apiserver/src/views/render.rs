@@ -1,6 +1,10 @@
 //! From a projected row to its bytes: metadata, status, cells, each serialised once.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use gatehouse_apiservice::{
     Cell, Resource, View,
@@ -18,6 +22,8 @@ pub(super) struct Renderer {
     interner: Arc<Interner>,
     /// One set of labels for each cluster and tenant, shared by their rows.
     labels: HashMap<(Str, Option<Str>), Arc<[Label]>>,
+    /// Each distinct set of selectable fields once: there are as many as there are kinds and states.
+    fields: HashSet<Arc<[Str]>>,
     /// UUIDv5 of the group: the name space of every row's uid.
     uids: Uuid,
 }
@@ -25,7 +31,7 @@ pub(super) struct Renderer {
 impl Renderer {
     pub(super) fn new(resource: &'static Resource, interner: Arc<Interner>) -> Self {
         let uids = Uuid::new_v5(&Uuid::NAMESPACE_DNS, GROUP.as_bytes());
-        Self { resource, interner, labels: HashMap::new(), uids }
+        Self { resource, interner, labels: HashMap::new(), fields: HashSet::new(), uids }
     }
 
     pub(super) fn render<S: View>(&mut self, row: Projected<S>) -> Update {
@@ -35,7 +41,7 @@ impl Renderer {
                 (cluster, key, created, tenant, status)
             }
         };
-        let fields = status.fields().iter().map(|value| self.interner.intern(value)).collect();
+        let fields = self.fields(&status.fields());
         Update::Apply(Draft {
             uid: self.uid(&cluster, &key),
             created,
@@ -51,6 +57,15 @@ impl Renderer {
     fn uid(&self, cluster: &str, key: &RowKey) -> Uuid {
         let name = format!("{cluster}/{}/{}/{}", self.resource.plural, key.namespace, key.name);
         Uuid::new_v5(&self.uids, name.as_bytes())
+    }
+
+    fn fields(&mut self, values: &[Cow<'_, str>]) -> Arc<[Str]> {
+        let fields: Arc<[Str]> = values.iter().map(|value| self.interner.intern(value)).collect();
+        if let Some(known) = self.fields.get(&fields) {
+            return Arc::clone(known);
+        }
+        self.fields.insert(Arc::clone(&fields));
+        fields
     }
 
     fn labels(&mut self, cluster: Str, tenant: Option<Str>) -> Arc<[Label]> {

@@ -32,7 +32,7 @@ pub struct Draft {
     /// `metadata.labels`, sorted by key.
     pub labels: Arc<[Label]>,
     /// The values of the resource's selectable fields, in its order.
-    pub fields: Box<[Str]>,
+    pub fields: Arc<[Str]>,
     /// `status`, as JSON.
     pub status: Vec<u8>,
     /// The cells of its table row.
@@ -61,7 +61,7 @@ pub struct Row {
 pub(super) struct Content {
     key: RowKey,
     labels: Arc<[Label]>,
-    fields: Box<[Str]>,
+    fields: Arc<[Str]>,
     /// `"metadata":{…},"status":{…}}`, then the cells.
     packed: Box<[u8]>,
     metadata_end: u32,
@@ -140,9 +140,9 @@ impl Row {
         unpack(&packed[part], self.version, now, out);
     }
 
-    /// Bytes this row occupies, without the shared text of its strings.
+    /// Bytes this row occupies, without what it shares with others.
     pub fn size(&self) -> usize {
-        size_of::<Self>() + self.content.packed.len() + self.content.fields.len() * size_of::<Str>()
+        size_of::<Self>() + self.content.packed.len()
     }
 }
 

@@ -224,10 +224,10 @@ async fn waited_for_what_comes(site: Arc<Site>) -> anyhow::Result<()> {
     let namespace = "kubectl-wait";
     site.apply([kustomization(namespace, "app", Err("no such file"))]).await?;
     let kubectl = site.kubectl()?;
-    kubectl
-        .run(["wait", "--for=create", "--timeout=20s", "-n", namespace, "fluxsummary/local"])
-        .await?
-        .ok()?;
+    for there in ["--for=create", "--for=condition=Ready=false"] {
+        let args = ["wait", there, "--timeout=20s", "-n", namespace, "fluxsummary/local"];
+        kubectl.run(args).await?.ok()?;
+    }
     let args = ["wait", "--for=condition=Ready", "--timeout=30s", "-n", namespace, "fluxsummary/local"];
     let mut waiting = Box::pin(kubectl.run(args));
     let early = tokio::time::timeout(Duration::from_secs(1), &mut waiting).await;
