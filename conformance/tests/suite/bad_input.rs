@@ -111,9 +111,15 @@ async fn media_types(site: Arc<Site>) -> anyhow::Result<()> {
 async fn oversized_headers(site: Arc<Site>) -> anyhow::Result<()> {
     let direct = site.direct_as("bad-input", Some("system:masters")).await?;
     let path = format!("{API}/fluxresources");
-    let large = "x".repeat(2 << 20);
-    let answer = direct.get_with(&path, &[("x-large", &large)]).await?;
+    let many: Vec<_> = (0..2000).map(|number| format!("x-{number}")).collect();
+    let many: Vec<_> = many.iter().map(|name| (name.as_str(), "x")).collect();
+    let answer = direct.get_with(&path, &many).await?;
     ensure!(answer.code == 431, "{answer:#?}");
+    // The server hangs up in the middle of this one, and a client that is still writing may miss the answer.
+    let large = "x".repeat(2 << 20);
+    if let Ok(answer) = direct.get_with(&path, &[("x-large", &large)]).await {
+        ensure!(answer.code == 431, "{answer:#?}");
+    }
     // It was that request alone.
     direct.get(&path).await?.ok()?;
     Ok(())
