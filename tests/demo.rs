@@ -5,6 +5,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::Path,
     process::{Child, Command, Output, Stdio},
     sync::mpsc,
@@ -185,6 +186,42 @@ fn a_folder_that_cannot_be_served_is_refused_by_name() {
         assert!(said.contains(path.to_str().unwrap()) && said.contains(complaint), "{said}");
         assert!(output.stdout.is_empty(), "nothing was served");
     }
+}
+
+/// As somebody whom permissions bind, which they do not do to root.
+#[test]
+fn what_may_not_be_read_is_told_by_name_and_hides_nothing_else() {
+    let open = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let base = tempfile::tempdir().unwrap();
+    open(base.path(), 0o755);
+    let (folder, locked) = (base.path().join("manifests"), base.path().join("manifests/locked.yaml"));
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("good.yaml"), kustomization("good", "True", "applied")).unwrap();
+    fs::write(&locked, kustomization("locked", "True", "applied")).unwrap();
+    open(&locked, 0);
+    // The build's folder may be closed to others.
+    let executable = base.path().join("gatehouse");
+    fs::copy(env!("CARGO_BIN_EXE_gatehouse"), &executable).unwrap();
+    let demo = || {
+        let mut command = Command::new(&executable);
+        command.args(["demo", "--snapshot", folder.to_str().unwrap(), "--", "sh", "-c"]);
+        command.arg("kubectl --cache-dir $(dirname $KUBECONFIG)/cache get fxr -n apps -o name");
+        if rustix::process::geteuid().is_root() {
+            const NOBODY: u32 = 65534;
+            command.uid(NOBODY).gid(NOBODY).current_dir("/");
+        }
+        command.env_remove("RUST_LOG").output().unwrap()
+    };
+    let output = demo();
+    let (shown, said) = (ok(&output), text(&output.stderr));
+    assert!(shown.contains("good") && !shown.contains("locked"), "{shown}");
+    assert!(said.contains("locked.yaml: cannot be read"), "{said}");
+    open(&folder, 0);
+    let refused = demo();
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("{} cannot be read", folder.display())), "{said}");
+    open(&folder, 0o755);
 }
 
 #[test]
