@@ -4,6 +4,7 @@ use gatehouse_apiservice::{
     Resource,
     view::{API_VERSION, RESOURCES},
 };
+use serde_json::{Value, json};
 
 use super::{
     parameters::{self, Parameter},
@@ -27,6 +28,25 @@ pub(super) struct Operation {
     /// Name of the schema of the answer.
     pub(super) answer: String,
     pub(super) content_types: &'static [&'static str],
+}
+
+impl Operation {
+    /// The path item around `get`, with what is the same in either version of OpenAPI but for how parameters are
+    /// written.
+    pub(super) fn item(&self, mut get: Value, parameter: impl Fn(&Parameter) -> Value) -> Value {
+        if !self.query_parameters.is_empty() {
+            get["parameters"] = self.query_parameters.iter().map(&parameter).collect();
+        }
+        if let Some((action, kind)) = self.action {
+            get["x-kubernetes-action"] = action.into();
+            get["x-kubernetes-group-version-kind"] = schemas::group_version_kind(kind);
+        }
+        let mut item = json!({ "get": get });
+        if !self.path_parameters.is_empty() {
+            item["parameters"] = self.path_parameters.iter().map(&parameter).collect();
+        }
+        item
+    }
 }
 
 /// Every operation of the group, ordered by path.

@@ -46,7 +46,7 @@ fn downgrade(schema: &mut Value) {
 }
 
 fn item(operation: &Operation) -> Value {
-    let mut get = json!({
+    let get = json!({
         "description": operation.description,
         "operationId": operation.id,
         "tags": [TAG],
@@ -58,18 +58,7 @@ fn item(operation: &Operation) -> Value {
             "401": { "description": "Unauthorized" },
         },
     });
-    if !operation.query_parameters.is_empty() {
-        get["parameters"] = operation.query_parameters.iter().map(parameter).collect();
-    }
-    if let Some((action, kind)) = operation.action {
-        get["x-kubernetes-action"] = action.into();
-        get["x-kubernetes-group-version-kind"] = schemas::group_version_kind(kind);
-    }
-    let mut item = json!({ "get": get });
-    if !operation.path_parameters.is_empty() {
-        item["parameters"] = operation.path_parameters.iter().map(parameter).collect();
-    }
-    item
+    operation.item(get, parameter)
 }
 
 fn parameter(parameter: &Parameter) -> Value {

@@ -1,7 +1,5 @@
 //! `clusterhealths`: a row for each cluster, over all its layers.
 
-use std::collections::HashMap;
-
 use gatehouse_apiservice::{
     Condition, ConditionStatus, Time,
     view::{ClusterHealthStatus, Health, KindHealth, LayerHealth},
@@ -11,7 +9,7 @@ use gatehouse_inventory::{
     catalogue::{Kind, KindId},
 };
 
-use super::{Projected, Projection, common};
+use super::{Projected, Projection, common, memory::Memory};
 use crate::watchcache::RowKey;
 
 /// How many failures each layer names.
@@ -19,8 +17,7 @@ const WORST: usize = 5;
 
 #[derive(Debug, Default)]
 pub(super) struct ClusterHealths {
-    /// What each row said last: when its conditions turned, and when it last changed.
-    last: HashMap<RowKey, ClusterHealthStatus>,
+    last: Memory<ClusterHealthStatus>,
 }
 
 impl Projection for ClusterHealths {
@@ -38,16 +35,7 @@ impl Projection for ClusterHealths {
         delta.clusters.iter().map(move |id| {
             let cluster = inventory.cluster(*id);
             let key = RowKey { namespace: "".into(), name: cluster.name.clone() };
-            let mut status = health(inventory, cluster);
-            let last = self.last.get(&key);
-            common::keep_times(last.map(|last| &*last.conditions), &mut status.conditions);
-            if let Some(last) = last {
-                let observed = std::mem::replace(&mut status.last_observed_time, last.last_observed_time);
-                if status != *last {
-                    status.last_observed_time = observed;
-                }
-            }
-            self.last.insert(key.clone(), status.clone());
+            let status = self.last.date(&key, health(inventory, cluster));
             // A cluster is as old as the namespace that it starts with.
             let first = inventory.namespace(cluster, &"kube-system".into());
             Projected::Row {

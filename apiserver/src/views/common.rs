@@ -179,13 +179,3 @@ pub(super) fn tenant(namespace: Option<&Record>) -> Option<Str> {
         _ => None,
     }
 }
-
-/// A condition that holds as it did before has turned when it turned before.
-pub(super) fn keep_times(last: Option<&[Condition]>, conditions: &mut [Condition]) {
-    for condition in conditions {
-        let before = last.into_iter().flatten().find(|last| last.kind == condition.kind);
-        if let Some(before) = before.filter(|before| before.status == condition.status) {
-            condition.last_transition_time = before.last_transition_time;
-        }
-    }
-}

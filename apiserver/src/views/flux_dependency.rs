@@ -6,7 +6,7 @@ use gatehouse_apiservice::{
 };
 use gatehouse_inventory::{Cluster, Delta, Dependency, Inventory, Record, State, catalogue::Catalogue};
 
-use super::{Projected, Projection, common, flux_resource};
+use super::{Projected, Projection, common, objects};
 
 #[derive(Debug, Default)]
 pub(super) struct FluxDependencies;
@@ -19,23 +19,10 @@ impl Projection for FluxDependencies {
         inventory: &'a Inventory,
         delta: &'a Delta,
     ) -> impl Iterator<Item = Projected<FluxDependencyStatus>> + 'a {
-        let catalogue = inventory.catalogue();
-        let objects = delta.objects.iter().filter(|(_, key)| catalogue.kind(key.kind).is_flux());
-        objects.map(move |(id, key)| {
-            let cluster = inventory.cluster(*id);
-            let row = flux_resource::row_key(catalogue, cluster, key);
-            let part_of_graph = |record: &&Record| {
-                !cluster.dependents(key).is_empty()
-                    || record.flux().is_some_and(|flux| !flux.depends_on.is_empty())
-            };
-            let Some(record) = cluster.record(key).filter(part_of_graph) else { return Projected::Gone(row) };
-            Projected::Row {
-                cluster: cluster.name.clone(),
-                key: row,
-                created: Time(record.created),
-                tenant: common::tenant(inventory.namespace(cluster, &key.namespace)),
-                status: Box::new(status(catalogue, cluster, record)),
-            }
+        objects::project(inventory, delta, |catalogue, cluster, record| {
+            let depends = record.flux().is_some_and(|flux| !flux.depends_on.is_empty());
+            let part_of_graph = depends || !cluster.dependents(&record.key).is_empty();
+            part_of_graph.then(|| status(catalogue, cluster, record))
         })
     }
 }

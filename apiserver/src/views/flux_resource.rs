@@ -1,10 +1,9 @@
 //! `fluxresources`: a row for each Flux object.
 
 use gatehouse_apiservice::{Condition, ConditionStatus, Time, view::FluxResourceStatus};
-use gatehouse_inventory::{Cluster, Delta, Inventory, ObjectKey, Record, State, catalogue::Catalogue};
+use gatehouse_inventory::{Cluster, Delta, Inventory, Record, State, catalogue::Catalogue};
 
-use super::{Projected, Projection, common};
-use crate::watchcache::RowKey;
+use super::{Projected, Projection, common, objects};
 
 #[derive(Debug, Default)]
 pub(super) struct FluxResources;
@@ -17,27 +16,10 @@ impl Projection for FluxResources {
         inventory: &'a Inventory,
         delta: &'a Delta,
     ) -> impl Iterator<Item = Projected<FluxResourceStatus>> + 'a {
-        let catalogue = inventory.catalogue();
-        let objects = delta.objects.iter().filter(|(_, key)| catalogue.kind(key.kind).is_flux());
-        objects.map(move |(id, key)| {
-            let cluster = inventory.cluster(*id);
-            let row = row_key(catalogue, cluster, key);
-            let Some(record) = cluster.record(key) else { return Projected::Gone(row) };
-            Projected::Row {
-                cluster: cluster.name.clone(),
-                key: row,
-                created: Time(record.created),
-                tenant: common::tenant(inventory.namespace(cluster, &key.namespace)),
-                status: Box::new(status(catalogue, cluster, record)),
-            }
+        objects::project(inventory, delta, |catalogue, cluster, record| {
+            Some(status(catalogue, cluster, record))
         })
     }
-}
-
-/// `CLUSTER.KIND.NAME`, lower case, in the object's own namespace.
-pub(super) fn row_key(catalogue: &Catalogue, cluster: &Cluster, key: &ObjectKey) -> RowKey {
-    let kind = catalogue.kind(key.kind).kind.to_lowercase();
-    RowKey { namespace: key.namespace.clone(), name: format!("{}.{kind}.{}", cluster.name, key.name).into() }
 }
 
 fn status(catalogue: &Catalogue, cluster: &Cluster, record: &Record) -> FluxResourceStatus {

@@ -1,11 +1,9 @@
 //! `fluxsummaries`: a row for each namespace that holds Flux objects.
 
-use std::collections::HashMap;
-
 use gatehouse_apiservice::{Condition, ConditionStatus, Time, view::FluxSummaryStatus};
 use gatehouse_inventory::{Cluster, Delta, Inventory, State, Tally, catalogue::Catalogue};
 
-use super::{Projected, Projection, common};
+use super::{Projected, Projection, common, memory::Memory};
 use crate::watchcache::RowKey;
 
 /// How many failures a row names.
@@ -13,8 +11,7 @@ const WORST: usize = 5;
 
 #[derive(Debug, Default)]
 pub(super) struct FluxSummaries {
-    /// What each row said last: when its conditions turned, and when it last changed.
-    last: HashMap<RowKey, FluxSummaryStatus>,
+    last: Memory<FluxSummaryStatus>,
 }
 
 impl Projection for FluxSummaries {
@@ -29,10 +26,10 @@ impl Projection for FluxSummaries {
             let cluster = inventory.cluster(*id);
             let key = RowKey { namespace: name.clone(), name: cluster.name.clone() };
             let Some(tally) = cluster.namespace(name) else {
-                self.last.remove(&key);
+                self.last.forget(&key);
                 return Projected::Gone(key);
             };
-            let status = self.status(inventory, cluster, tally, &key);
+            let status = self.last.date(&key, summary(inventory, cluster, tally));
             let namespace = inventory.namespace(cluster, name);
             Projected::Row {
                 cluster: cluster.name.clone(),
@@ -42,28 +39,6 @@ impl Projection for FluxSummaries {
                 status: Box::new(status),
             }
         })
-    }
-}
-
-impl FluxSummaries {
-    fn status(
-        &mut self,
-        inventory: &Inventory,
-        cluster: &Cluster,
-        tally: &Tally,
-        key: &RowKey,
-    ) -> FluxSummaryStatus {
-        let last = self.last.get(key);
-        let mut status = summary(inventory, cluster, tally);
-        common::keep_times(last.map(|last| &*last.conditions), &mut status.conditions);
-        if let Some(last) = last {
-            let observed = std::mem::replace(&mut status.last_observed_time, last.last_observed_time);
-            if status != *last {
-                status.last_observed_time = observed;
-            }
-        }
-        self.last.insert(key.clone(), status.clone());
-        status
     }
 }
 

@@ -10,6 +10,8 @@ mod common;
 mod flux_dependency;
 mod flux_resource;
 mod flux_summary;
+mod memory;
+mod objects;
 mod render;
 
 use std::sync::Arc;

@@ -1,0 +1,72 @@
+//! What rows said last, for what a row says about its own past: when a condition turned, when anything changed.
+
+use std::collections::HashMap;
+
+use gatehouse_apiservice::{
+    Condition, Time,
+    view::{ClusterHealthStatus, FluxSummaryStatus},
+};
+
+use crate::watchcache::RowKey;
+
+/// A status that says when it was last observed to change.
+pub(super) trait Dated: Clone + PartialEq {
+    fn conditions(&mut self) -> &mut [Condition];
+    fn last_observed_time(&mut self) -> &mut Time;
+}
+
+impl Dated for FluxSummaryStatus {
+    fn conditions(&mut self) -> &mut [Condition] {
+        &mut self.conditions
+    }
+
+    fn last_observed_time(&mut self) -> &mut Time {
+        &mut self.last_observed_time
+    }
+}
+
+impl Dated for ClusterHealthStatus {
+    fn conditions(&mut self) -> &mut [Condition] {
+        &mut self.conditions
+    }
+
+    fn last_observed_time(&mut self) -> &mut Time {
+        &mut self.last_observed_time
+    }
+}
+
+/// The last status of each row. Only for views with few rows.
+#[derive(Debug)]
+pub(super) struct Memory<S>(HashMap<RowKey, S>);
+
+impl<S> Default for Memory<S> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<S: Dated> Memory<S> {
+    /// The status with the times it had before, as far as it says what it said before; remembered.
+    pub(super) fn date(&mut self, key: &RowKey, mut status: S) -> S {
+        if let Some(last) = self.0.get_mut(key) {
+            for condition in status.conditions() {
+                // A condition that holds as it did has turned when it turned.
+                let before = last.conditions().iter().find(|before| before.kind == condition.kind);
+                if let Some(before) = before.filter(|before| before.status == condition.status) {
+                    condition.last_transition_time = before.last_transition_time;
+                }
+            }
+            let observed = std::mem::replace(status.last_observed_time(), *last.last_observed_time());
+            if status != *last {
+                *status.last_observed_time() = observed;
+            }
+        }
+        self.0.insert(key.clone(), status.clone());
+        status
+    }
+
+    /// Forgets a row that is gone.
+    pub(super) fn forget(&mut self, key: &RowKey) {
+        self.0.remove(key);
+    }
+}
