@@ -82,7 +82,7 @@ struct Serving {
     #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
     tls_private_key_file: Option<PathBuf>,
     /// The number of this replica, from 0 to 15, different for each: no two replicas then make the same
-    /// resourceVersion. Without it, one is made from the host's name and the process.
+    /// resourceVersion. Without it, one is drawn by chance.
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(0..i64::from(REPLICAS)))]
     replica: Option<u8>,
     /// From being asked to end until requests are refused; /readyz says no meanwhile, so that load balancers notice.
@@ -232,10 +232,11 @@ async fn upstream(file: Option<PathBuf>, context: Option<String>) -> anyhow::Res
     config.context("the kubeconfig cannot be used")
 }
 
-/// Names the replica where nobody has: by chance, yet the same chance for as long as the process lives.
+/// Numbers the replica where nobody has.
 fn replica() -> u8 {
     use std::hash::{BuildHasher, RandomState};
-    let chance = RandomState::new().hash_one(std::process::id());
+    // The standard library's hashers are seeded by the operating system's random numbers.
+    let chance = RandomState::new().hash_one(());
     u8::try_from(chance % u64::from(REPLICAS)).unwrap_or_default()
 }
 

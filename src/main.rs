@@ -9,9 +9,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Shows and guards a GitOps cluster through the Kubernetes API itself.
+/// Tells what is broken in a GitOps cluster, since when and because of what, through the Kubernetes API itself.
 #[derive(Debug, Parser)]
-#[command(version, about, propagate_version = true, max_term_width = 100)]
+#[command(version, propagate_version = true, max_term_width = 100)]
 struct Command {
     #[command(flatten)]
     logging: logging::LogArgs,
@@ -35,7 +35,10 @@ fn main() -> ExitCode {
         eprintln!("gatehouse: {error:#}");
         return ExitCode::from(2);
     }
-    let runtime = match tokio::runtime::Runtime::new() {
+    // Rendering a large cluster's first rows keeps a thread busy for a while; another one goes on answering.
+    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("gatehouse: cannot start threads: {error}");

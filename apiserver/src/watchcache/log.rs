@@ -10,8 +10,9 @@ use super::{Expired, Row};
 
 /// How long a change is kept: longer than a client that lists, loses its watch and backs off needs.
 const AGE: Duration = Duration::from_mins(10);
-/// How many bytes of rows are kept for the log alone, per resource.
-const BYTES: usize = 16 << 20;
+/// How many bytes of rows are kept for the log alone, per resource: at a hundred changes a second, those of two
+/// minutes, which is as long as a client may take to come back without having to list again.
+const BYTES: usize = 8 << 20;
 
 /// What happened to a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
