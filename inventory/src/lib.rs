@@ -4,6 +4,7 @@
 //! order. Nothing here knows of HTTP or of the views made from it.
 
 pub mod catalogue;
+mod cluster;
 mod delta;
 mod flux;
 mod graph;
@@ -17,9 +18,10 @@ mod tally;
 #[cfg(test)]
 mod testing;
 
+pub use cluster::{Cluster, Contact, Dependency, STALE_AFTER};
 pub use delta::Delta;
 pub use graph::Place;
-pub use index::{Cluster, Contact, Dependency, Inventory, STALE_AFTER};
+pub use index::Inventory;
 pub use intern::{Interner, Str};
 pub use record::{Deadline, Detail, FluxDetail, Layer, ObjectKey, Record, Reference, Seconds, Verdict};
 pub use root_cause::{Root, RootCause};

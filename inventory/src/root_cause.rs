@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::{ObjectKey, Record, Reference, State, index::Cluster};
+use crate::{ObjectKey, Record, Reference, State, cluster::Cluster};
 
 /// The end of a chain of dependencies.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,8 +1,10 @@
 //! What a change touches, and what is kept up with it.
 
+use std::collections::HashMap;
+
 use super::*;
 use crate::{
-    Root, State, Verdict,
+    Dependency, Heard, Reference, Root, State, Verdict,
     testing::{CATALOGUE, key, kustomization, record},
 };
 

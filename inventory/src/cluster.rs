@@ -1,0 +1,227 @@
+//! What is known of one cluster, for those who read it. The inventory alone changes it.
+
+use std::collections::HashMap;
+
+use crate::{
+    Heard, KindStatus, Layer, ObjectKey, Record, Reference, Seconds, Str,
+    catalogue::KindId,
+    graph::{Graph, Place, Records},
+    root_cause::{self, RootCause},
+    tally::{Tallies, Tally},
+};
+
+/// A source that was not heard from for this long is stale: several heartbeats of five seconds, so that a
+/// restart of an API server behind a load balancer goes unnoticed.
+pub const STALE_AFTER: Seconds = 30;
+
+/// What is known of one cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Its name; `local` is the one that serves this API.
+    pub name: Str,
+    pub(crate) records: HashMap<ObjectKey, Entry>,
+    kinds: Vec<Kind>,
+    pub(crate) graph: Graph,
+    pub(crate) tallies: Tallies,
+    pub(crate) contact: Contact,
+    /// When it was added to the inventory.
+    pub(crate) added: Seconds,
+    pub(crate) fresh: bool,
+    pub(crate) fresh_since: Seconds,
+    pub(crate) last_event: Seconds,
+}
+
+/// A record as it is kept.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) record: Box<Record>,
+    /// The pass of [`Kind::pass`] in which it was last sent.
+    pub(crate) pass: u32,
+}
+
+/// How the observation of a kind stands.
+#[derive(Debug, Default)]
+pub(crate) struct Kind {
+    pub(crate) status: Option<KindStatus>,
+    pub(crate) failing_since: Option<Seconds>,
+    /// Counts [`Event::Restart`](crate::Event::Restart); what a whole pass does not send is gone.
+    pub(crate) pass: u32,
+    /// Whether a whole pass has been seen.
+    pub(crate) synced: bool,
+    pub(crate) stale: bool,
+    /// When `stale` last turned.
+    pub(crate) turned: Seconds,
+}
+
+/// What was last heard of a cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Contact {
+    /// When it last answered; `None` if it never has.
+    pub last_heard: Option<Seconds>,
+    /// Why it does not answer, if the last attempt failed.
+    pub silent: Option<Str>,
+    /// Since when it has answered, or has not.
+    pub since: Seconds,
+    /// `gitVersion` of its API server.
+    pub version: Option<Str>,
+}
+
+/// What the object behind an entry of `dependsOn` is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dependency<'a> {
+    /// It is this object.
+    Is(&'a Record),
+    /// It does not exist, though its kind is observed.
+    Missing,
+    /// Its kind is not observed, or may not be.
+    Unseen,
+}
+
+impl Records for HashMap<ObjectKey, Entry> {
+    fn record(&self, key: &ObjectKey) -> Option<&Record> {
+        self.get(key).map(|entry| &*entry.record)
+    }
+}
+
+impl Cluster {
+    pub(crate) fn new(name: Str, kinds: usize, now: Seconds) -> Self {
+        Self {
+            name,
+            records: HashMap::new(),
+            kinds: std::iter::repeat_with(Kind::default).take(kinds).collect(),
+            graph: Graph::default(),
+            tallies: Tallies::default(),
+            contact: Contact { since: now, ..Contact::default() },
+            added: now,
+            fresh: true,
+            fresh_since: now,
+            last_event: now,
+        }
+    }
+
+    pub(crate) fn kind_mut(&mut self, kind: KindId) -> &mut Kind {
+        &mut self.kinds[usize::from(kind.0)]
+    }
+
+    fn kind_state(&self, kind: KindId) -> &Kind {
+        &self.kinds[usize::from(kind.0)]
+    }
+
+    /// The record of an object.
+    pub fn record(&self, key: &ObjectKey) -> Option<&Record> {
+        self.records.record(key)
+    }
+
+    /// Every record, in no order.
+    pub fn records(&self) -> impl ExactSizeIterator<Item = &Record> {
+        self.records.values().map(|entry| &*entry.record)
+    }
+
+    /// The counts over the Flux objects of a namespace; `None` if it has none.
+    pub fn namespace(&self, name: &str) -> Option<&Tally> {
+        self.tallies.namespaces.get(name)
+    }
+
+    /// The counts over a layer.
+    pub fn layer(&self, layer: Layer) -> &Tally {
+        &self.tallies.layers[layer as usize]
+    }
+
+    /// The kubelet versions of its nodes, and how many nodes have each.
+    pub fn kubelet_versions(&self) -> impl ExactSizeIterator<Item = (&Str, u32)> {
+        self.tallies.kubelet_versions.iter().map(|(version, nodes)| (version, *nodes))
+    }
+
+    /// The objects that name `key` in their `dependsOn`.
+    pub fn dependents(&self, key: &ObjectKey) -> &[ObjectKey] {
+        self.graph.dependents(key)
+    }
+
+    /// Where an object stands in the graph of dependencies.
+    pub fn place(&self, key: &ObjectKey) -> Place {
+        self.graph.place(key)
+    }
+
+    /// Why an object cannot go on; `None` if it can, or if the cause is its own.
+    pub fn root_cause<'a>(&'a self, record: &'a Record) -> Option<RootCause<'a>> {
+        root_cause::root_cause(self, record)
+    }
+
+    /// What an entry of `dependsOn` is doing.
+    pub fn dependency(&self, reference: &Reference) -> Dependency<'_> {
+        let Reference::Known(key) = reference else { return Dependency::Unseen };
+        match self.record(key) {
+            Some(record) => Dependency::Is(record),
+            None if self.is_watched(key.kind) => Dependency::Missing,
+            None => Dependency::Unseen,
+        }
+    }
+
+    /// How a kind's observation stands; `None` before the source has said.
+    pub fn kind_status(&self, kind: KindId) -> Option<&KindStatus> {
+        self.kind_state(kind).status.as_ref()
+    }
+
+    /// Whether every object of the kind is known, so that an unknown one does not exist.
+    pub(crate) fn is_watched(&self, kind: KindId) -> bool {
+        self.is_settled(kind)
+            && matches!(self.kind_status(kind), Some(KindStatus::Served { .. } | KindStatus::Absent))
+    }
+
+    /// Whether as much as can be is known of a kind: all of it, or that it cannot be seen.
+    pub fn is_settled(&self, kind: KindId) -> bool {
+        let state = self.kind_state(kind);
+        match state.status {
+            Some(KindStatus::Absent | KindStatus::Forbidden { .. }) => true,
+            Some(KindStatus::Served { .. } | KindStatus::Failing { .. }) => state.synced,
+            None => false,
+        }
+    }
+
+    /// What was last heard of the cluster.
+    pub fn contact(&self) -> &Contact {
+        &self.contact
+    }
+
+    /// Whether the cluster was heard from lately, and since when that has been so.
+    pub fn freshness(&self) -> (bool, Seconds) {
+        (self.fresh, self.fresh_since)
+    }
+
+    /// Whether what is known of all these kinds is up to date, and since when that has been so.
+    pub fn freshness_of(&self, kinds: impl IntoIterator<Item = KindId>) -> (bool, Seconds) {
+        let kinds = kinds.into_iter().map(|kind| self.kind_state(kind)).map(|kind| (kind.stale, kind.turned));
+        let turns: Vec<_> = kinds.chain([(!self.fresh, self.fresh_since)]).collect();
+        let stale = turns.iter().filter(|(stale, _)| *stale).map(|(_, turned)| *turned).min();
+        let last = turns.iter().map(|(_, turned)| *turned).max();
+        (stale.is_none(), stale.or(last).unwrap_or(self.fresh_since))
+    }
+
+    /// Whether what is known of a kind is up to date.
+    pub fn is_fresh(&self, kind: KindId) -> bool {
+        self.fresh && !self.kind_state(kind).stale
+    }
+
+    /// When anything was last observed to change.
+    pub fn last_event(&self) -> Seconds {
+        self.last_event
+    }
+}
+
+impl Contact {
+    /// Takes in a sign of life or its absence; whether it is anything new.
+    pub(crate) fn hear(&mut self, heard: Heard, now: Seconds) -> bool {
+        let before = self.clone();
+        let was_silent = before.silent.is_some();
+        match heard {
+            Heard::Alive { version } => {
+                (self.last_heard, self.silent, self.version) = (Some(now), None, version);
+            }
+            Heard::Silent { message } => self.silent = Some(message),
+        }
+        if self.silent.is_some() != was_silent {
+            self.since = now;
+        }
+        (&before.silent, &before.version) != (&self.silent, &self.version)
+    }
+}
