@@ -26,7 +26,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use rustls::sign::CertifiedKey;
 use tokio::sync::watch;
 
-use crate::server::{self, Parts, Running};
+use crate::server::{EndSignals, Parts, Running};
 
 /// How often files of certificates and CAs are looked at. A kubelet takes about a minute to bring a changed Secret
 /// into a volume, so this adds little.
@@ -202,7 +202,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         address: (args.serving.bind_address, args.serving.secure_port).into(),
         keys: args.serving.keys()?,
     };
-    Running::start(parts).await?.until(server::signalled()).await
+    let signals = EndSignals::listen();
+    Running::start(parts).await?.until(signals.received()).await
 }
 
 fn catalogue(files: &[PathBuf]) -> anyhow::Result<Catalogue> {

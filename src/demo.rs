@@ -31,7 +31,7 @@ use rustix::process::Pid;
 use tempfile::TempDir;
 use tokio::{signal::unix::SignalKind, sync::watch};
 
-use crate::server::{self, Parts, Running};
+use crate::server::{self, EndSignals, Parts, Running};
 
 /// The user's certificate and the server's are thrown away with the process.
 const LIFETIME: Duration = Duration::from_hours(24 * 365);
@@ -81,6 +81,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some((program, arguments)) = args.command.split_first() {
         return command(program, arguments, &kubeconfig).await;
     }
+    let signals = EndSignals::listen();
     tables::print(&kubeconfig).await?;
     eprintln!(
         "\nServing {} on https://{}. To look around:\n\n  export KUBECONFIG={}\n  kubectl get fluxresources -A\n  \
@@ -89,7 +90,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         running.address,
         kubeconfig.display(),
     );
-    running.until(server::signalled()).await?;
+    running.until(signals.received()).await?;
     Ok(ExitCode::SUCCESS)
 }
 

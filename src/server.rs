@@ -138,21 +138,34 @@ fn synced_check(caches: Vec<Arc<WatchCache>>) -> HealthCheck {
     })
 }
 
-/// Resolves at the first SIGTERM or SIGINT; a second one ends the process at once.
-pub(crate) async fn signalled() {
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate()), listen(SignalKind::interrupt()));
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// What asks the process to end. From being made on, the signals no longer end it by themselves.
+pub(crate) struct EndSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl EndSignals {
+    /// Begins to listen. Made before anything that others take as a sign that the process is up.
+    pub(crate) fn listen() -> Self {
+        Self { terminate: listen(SignalKind::terminate()), interrupt: listen(SignalKind::interrupt()) }
     }
-    tokio::spawn(async move {
+
+    /// Resolves at the first SIGTERM or SIGINT; a second one ends the process at once.
+    pub(crate) async fn received(mut self) {
+        self.next().await;
+        tokio::spawn(async move {
+            self.next().await;
+            tracing::warn!("a second signal: ending at once");
+            std::process::exit(130);
+        });
+    }
+
+    async fn next(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-        tracing::warn!("a second signal: ending at once");
-        std::process::exit(130);
-    });
+    }
 }
 
 /// Receives a signal instead of being ended by it.
