@@ -59,13 +59,11 @@ pub(super) async fn list(
     let mut meta = ListMeta { version: snapshot.version, ..ListMeta::default() };
     if let Some(last) = page.last()
         && page.len() == limit
+        && matching.next().is_some()
     {
-        let rest = matching.count();
-        if rest > 0 {
-            // Kubernetes leaves the count out under a selector, where it would have to evaluate the rest.
-            meta.remaining = selection.is_everything().then_some(rest);
-            meta.continue_token = Some(token_after(last.key(), Some(snapshot.version)));
-        }
+        // Kubernetes leaves the count out under a selector, where it would have to evaluate the rest.
+        meta.remaining = selection.is_everything().then(|| 1 + matching.count());
+        meta.continue_token = Some(token_after(last.key(), Some(snapshot.version)));
     }
     let encoder = Encoder::new(cache.resource, representation, options.include_object);
     let head = encoder.list_head(&meta);

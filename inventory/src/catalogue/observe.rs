@@ -1,5 +1,6 @@
 //! From an object's JSON to its record.
 
+use gatehouse_apiservice::view::TENANT_LABEL;
 use kube_cel::cel::Value;
 
 use super::{Catalogue, Draft, Judge, Kind, KindId, Undecodable, expression::Scope, rule, rule::Rules, tree};
@@ -7,12 +8,10 @@ use crate::{
     Detail, Interner, ObjectKey, Record, Seconds, State,
     flux::{self, Named, Text},
 };
+use gatehouse_apiservice::view::TENANT_LABEL;
 
 /// `metadata.namespace` of a manifest that names none, as kubectl takes it.
 const DEFAULT_NAMESPACE: &str = "default";
-
-/// The label that makes a namespace a tenant's.
-const TENANT_LABEL: &str = "gatehouse.dev/tenant";
 
 /// The reason of an object with fields of the wrong type.
 const UNDECODABLE: &str = "Undecodable";
