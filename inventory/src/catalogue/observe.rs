@@ -8,7 +8,6 @@ use crate::{
     Detail, Interner, ObjectKey, Record, Seconds, State,
     flux::{self, Named, Text},
 };
-use gatehouse_apiservice::view::TENANT_LABEL;
 
 /// `metadata.namespace` of a manifest that names none, as kubectl takes it.
 const DEFAULT_NAMESPACE: &str = "default";
