@@ -4,6 +4,8 @@
 
 pub mod kubeconfig;
 mod meta;
+pub mod policy;
+pub mod quantity;
 pub mod registration;
 mod resource;
 pub mod view;

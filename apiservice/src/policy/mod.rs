@@ -1,0 +1,34 @@
+//! The group `policy.gatehouse.dev`: what people write to say what may be done. One file each.
+
+mod quota_ledger;
+mod reconcile_policy;
+mod tenant_quota;
+
+pub use quota_ledger::{LedgerEntry, QuotaLedger, QuotaLedgerSpec};
+pub use reconcile_policy::{
+    CelRule, CrossNamespaceRefs, Defaults, DependencyCycles, Example, Exempt, Freeze, GameServerResources,
+    IntervalRule, OwnNamespace, Prune, ReconcilePolicy, ReconcilePolicySpec, ReconcilePolicyStatus,
+    ReplicasRule, RuleCount, Rules, ServiceAccount, ServiceAccountNameRule, SourcesRule, SuspensionRule,
+    TargetNamespaces, Verbs,
+};
+pub use tenant_quota::{LastDenial, TenantQuota, TenantQuotaSpec, TenantQuotaStatus};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The API group.
+pub const GROUP: &str = "policy.gatehouse.dev";
+/// The one version.
+pub const VERSION: &str = "v1alpha1";
+
+/// What happens to a request that breaks a rule or exceeds a limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Enforcement {
+    /// It is refused.
+    #[default]
+    Deny,
+    /// It is admitted, with a warning to whoever made it.
+    Warn,
+    /// It is admitted; metrics, the audit log and Events tell of it.
+    Audit,
+}

@@ -1,0 +1,88 @@
+//! `tenantquotas`: limits on what the namespaces of a tenant hold together.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Enforcement;
+
+/// TenantQuota limits what the namespaces of a tenant hold together, as ResourceQuota does for one namespace. A request
+/// that would exceed a limit is refused, however many come at once and whichever way they come.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
+#[kube(
+    group = "policy.gatehouse.dev",
+    version = "v1alpha1",
+    kind = "TenantQuota",
+    plural = "tenantquotas",
+    shortname = "tq",
+    category = "gatehouse",
+    status = "TenantQuotaStatus",
+    printcolumn(name = "Enforcement", type_ = "string", json_path = ".spec.enforcement"),
+    printcolumn(name = "Namespaces", type_ = "integer", json_path = ".status.namespaces"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(name = "Denied", type_ = "integer", json_path = ".status.denied"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantQuotaSpec {
+    /// Which namespaces are the tenant's, by their labels.
+    pub namespace_selector: LabelSelector,
+    /// The limits, as quantities. `count/RESOURCE.GROUP` limits the objects of any resource; `gameservers` the game
+    /// servers that exist or that fleets ask for; `requests.cpu` and `requests.memory` what those servers ask for;
+    /// `players` the players they have room for.
+    #[schemars(extend("minProperties" = 1))]
+    pub hard: BTreeMap<String, String>,
+    /// What happens to a request that would exceed a limit.
+    #[serde(default)]
+    pub enforcement: Enforcement,
+}
+
+/// What is used of a TenantQuota.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantQuotaStatus {
+    /// The generation that this status tells about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The limits this status tells about.
+    #[serde(default)]
+    pub hard: BTreeMap<String, String>,
+    /// What the objects that exist take up.
+    #[serde(default)]
+    pub used: BTreeMap<String, String>,
+    /// What was admitted beyond that, and has not been seen yet.
+    #[serde(default)]
+    pub reserved: BTreeMap<String, String>,
+    /// By how much `used` exceeds `hard`; limits that hold are left out. Nothing is evicted for it.
+    #[serde(default)]
+    pub overcommit: BTreeMap<String, String>,
+    /// How many namespaces the selector matches.
+    #[serde(default)]
+    pub namespaces: i64,
+    /// How many requests were refused so far.
+    #[serde(default)]
+    pub denied: i64,
+    /// The last request that was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_denial: Option<LastDenial>,
+    /// Ready: the ledger stands, and every limit is enforced. Overcommitted: more is used than a limit allows.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+}
+
+/// A request that was refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastDenial {
+    /// When.
+    pub time: Time,
+    /// What was said.
+    pub message: String,
+}

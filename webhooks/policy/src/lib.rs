@@ -1,0 +1,1 @@
+//! Reconcile policies: compiled when they are written, judged on objects. No I/O.

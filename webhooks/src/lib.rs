@@ -1,0 +1,1 @@
+//! Admission: reviews answered, the quota ledger at work, and the controllers behind the policies.
