@@ -3,6 +3,10 @@
 //! They are what an installation needs beside the server itself and the Service that leads to it. The rights are the
 //! least there can be: to read the kinds that are summarised, to notice definitions of kinds that come and go, to have
 //! tokens and access reviewed, and to read the ConfigMap that says whom to trust. No right to write, none to Secrets.
+//! What the webhooks need is in modules of its own.
+
+pub mod webhook_account;
+pub mod webhooks;
 
 use std::collections::{BTreeMap, BTreeSet};
 

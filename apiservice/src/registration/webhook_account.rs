@@ -1,0 +1,252 @@
+//! The account that the webhooks run as, and its rights, as pure values.
+//!
+//! It reads what it judges, counts or compiles, writes ledgers, statuses and Events, and suspends and resumes what Flux
+//! reconciles. It reads no Secrets, and writes no object's spec but for that.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::{NAMESPACE, webhooks};
+use crate::policy::GROUP;
+
+/// The name of the Service, account and roles of the webhooks.
+pub const NAME: &str = "gatehouse-webhooks";
+/// Its user name: that of its service account.
+pub const USER: &str = "system:serviceaccount:gatehouse-system:gatehouse-webhooks";
+/// The name under which kube-apiserver asks for it in the TLS handshake: a serving certificate must carry it.
+pub const SERVER_NAME: &str = "gatehouse-webhooks.gatehouse-system.svc";
+/// A ClusterRole with this label, set to `true`, adds to what the account may do: to list and watch whatever a
+/// TenantQuota is to count that it does not read by itself.
+pub const AGGREGATE: &str = "gatehouse.dev/aggregate-to-webhooks";
+/// The role that such rights are gathered in.
+const AGGREGATED: &str = "gatehouse-webhooks-counted";
+
+const AUTHORIZATION: &str = "rbac.authorization.k8s.io";
+
+/// Every right of the account [`USER`]: to read `kinds` and to suspend and resume `suspended`, each a group and a
+/// plural name.
+pub fn rights(
+    kinds: impl IntoIterator<Item = (String, String)>,
+    suspended: impl IntoIterator<Item = (String, String)>,
+) -> Vec<Value> {
+    vec![
+        cluster_role(kinds, suspended),
+        cluster_role_binding(NAME, NAME),
+        aggregated(),
+        cluster_role_binding(AGGREGATED, AGGREGATED),
+        lease_role(),
+        lease_role_binding(),
+        // Whoever asks for metrics is asked about.
+        cluster_role_binding("gatehouse-webhooks:system:auth-delegator", "system:auth-delegator"),
+        authentication_reader(),
+        priority_level(),
+        flow_schema(),
+    ]
+}
+
+/// A ClusterRole that lets the account list and watch `kinds`, by [`AGGREGATE`] or by a binding to it.
+pub fn counted_role(name: &str, kinds: impl IntoIterator<Item = (String, String)>) -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": name, "labels": {AGGREGATE: "true"}},
+        "rules": by_group(kinds, &["get", "list", "watch"]),
+    })
+}
+
+/// Binds the account to a ClusterRole.
+pub fn cluster_role_binding(name: &str, role: &str) -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": AUTHORIZATION, "kind": "ClusterRole", "name": role},
+        "subjects": [subject()],
+    })
+}
+
+fn cluster_role(
+    kinds: impl IntoIterator<Item = (String, String)>,
+    suspended: impl IntoIterator<Item = (String, String)>,
+) -> Value {
+    let mut rules = by_group(kinds, &["get", "list", "watch"]);
+    rules.extend(by_group(suspended, &["patch"]));
+    let rule = |groups: &[&str], resources: &[&str], verbs: &[&str]| json!({"apiGroups": groups, "resources": resources, "verbs": verbs});
+    let registrations = ["admissionregistration.k8s.io"];
+    let configurations = ["validatingwebhookconfigurations"];
+    rules.extend([
+        rule(&[""], &["namespaces"], &["get", "list", "watch"]),
+        rule(&["apiextensions.k8s.io"], &["customresourcedefinitions"], &["list", "watch"]),
+        rule(&[GROUP], &["reconcilepolicies", "tenantquotas"], &["get", "list", "watch"]),
+        rule(&[GROUP], &["reconcilepolicies/status", "tenantquotas/status"], &["patch", "update"]),
+        rule(&[GROUP], &["quotaledgers"], &["get", "list", "watch", "create", "update", "patch"]),
+        rule(&["", "events.k8s.io"], &["events"], &["create", "patch"]),
+        rule(&["authorization.k8s.io"], &["subjectaccessreviews"], &["create"]),
+        rule(&registrations, &configurations, &["list", "watch"]),
+    ]);
+    let named = |name: &str, verbs: &[&str]| {
+        json!({
+            "apiGroups": registrations, "resources": configurations, "resourceNames": [name], "verbs": verbs,
+        })
+    };
+    // Server-side apply asks for the right to create by name, so no right to create others is needed.
+    rules.push(named(webhooks::NAME, &["get"]));
+    rules.push(named(webhooks::COUNTS_NAME, &["get", "create", "update", "patch", "delete"]));
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": NAME},
+        "rules": rules,
+    })
+}
+
+/// Its rules are kube-controller-manager's to fill in, and so are not written here.
+fn aggregated() -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": AGGREGATED},
+        "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {AGGREGATE: "true"}}]},
+    })
+}
+
+fn lease_role() -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": {"name": NAME, "namespace": NAMESPACE},
+        "rules": [{
+            "apiGroups": ["coordination.k8s.io"],
+            "resources": ["leases"],
+            "verbs": ["get", "create", "update", "patch"],
+        }],
+    })
+}
+
+fn lease_role_binding() -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": NAME, "namespace": NAMESPACE},
+        "roleRef": {"apiGroup": AUTHORIZATION, "kind": "Role", "name": NAME},
+        "subjects": [subject()],
+    })
+}
+
+fn authentication_reader() -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": NAME, "namespace": "kube-system"},
+        "roleRef": {"apiGroup": AUTHORIZATION, "kind": "Role", "name": "extension-apiserver-authentication-reader"},
+        "subjects": [subject()],
+    })
+}
+
+/// A request that waits for admission holds a seat of its user's level. Were the ledger written from the same level,
+/// a full one would wait for itself.
+fn priority_level() -> Value {
+    json!({
+        "apiVersion": "flowcontrol.apiserver.k8s.io/v1",
+        "kind": "PriorityLevelConfiguration",
+        "metadata": {"name": NAME},
+        "spec": {
+            "type": "Limited",
+            "limited": {
+                "nominalConcurrencyShares": 20,
+                "lendablePercent": 50,
+                "limitResponse": {
+                    "type": "Queue",
+                    "queuing": {"queues": 16, "handSize": 4, "queueLengthLimit": 50},
+                },
+            },
+        },
+    })
+}
+
+fn flow_schema() -> Value {
+    json!({
+        "apiVersion": "flowcontrol.apiserver.k8s.io/v1",
+        "kind": "FlowSchema",
+        "metadata": {"name": NAME},
+        "spec": {
+            "priorityLevelConfiguration": {"name": NAME},
+            // Before those of service accounts (9000).
+            "matchingPrecedence": 1000,
+            "distinguisherMethod": {"type": "ByUser"},
+            "rules": [{
+                "subjects": [{
+                    "kind": "ServiceAccount",
+                    "serviceAccount": {"namespace": NAMESPACE, "name": NAME},
+                }],
+                "resourceRules": [{
+                    "apiGroups": ["*"],
+                    "resources": ["*"],
+                    "verbs": ["*"],
+                    "clusterScope": true,
+                    "namespaces": ["*"],
+                }],
+            }],
+        },
+    })
+}
+
+fn subject() -> Value {
+    json!({"kind": "ServiceAccount", "namespace": NAMESPACE, "name": NAME})
+}
+
+/// One rule for each group, in order.
+fn by_group(kinds: impl IntoIterator<Item = (String, String)>, verbs: &[&str]) -> Vec<Value> {
+    let mut groups: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (group, plural) in kinds {
+        groups.entry(group).or_default().insert(plural);
+    }
+    groups
+        .into_iter()
+        .map(|(group, plurals)| json!({"apiGroups": [group], "resources": plurals, "verbs": verbs}))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(group: &str, plural: &str) -> (String, String) {
+        (group.to_owned(), plural.to_owned())
+    }
+
+    #[test]
+    fn account_reads_what_it_judges_and_patches_only_what_it_suspends() {
+        let role = cluster_role([pair("a", "fleets"), pair("b", "ks")], [pair("b", "ks")]);
+        let rules = role["rules"].as_array().expect("rules");
+        assert_eq!(
+            rules[0],
+            json!({"apiGroups": ["a"], "resources": ["fleets"], "verbs": ["get", "list", "watch"]})
+        );
+        assert_eq!(rules[2], json!({"apiGroups": ["b"], "resources": ["ks"], "verbs": ["patch"]}));
+        let text = role.to_string();
+        assert!(!text.contains("\"*\"") && !text.contains("secrets"), "{text}");
+    }
+
+    #[test]
+    fn only_its_own_registration_may_be_written() {
+        let role = cluster_role([], []);
+        for rule in role["rules"].as_array().expect("rules") {
+            let writes = rule["verbs"]
+                .as_array()
+                .expect("verbs")
+                .iter()
+                .any(|verb| !["get", "list", "watch"].contains(&verb.as_str().expect("text")));
+            if rule["apiGroups"][0] == "admissionregistration.k8s.io" && writes {
+                assert_eq!(rule["resourceNames"], json!([webhooks::COUNTS_NAME]));
+            }
+        }
+    }
+
+    #[test]
+    fn user_is_the_bound_service_account() {
+        assert_eq!(USER, format!("system:serviceaccount:{NAMESPACE}:{NAME}"));
+        assert_eq!(SERVER_NAME, format!("{NAME}.{NAMESPACE}.svc"));
+    }
+}
