@@ -1,4 +1,4 @@
-//! Response bodies: whole, or streamed piece by piece.
+//! Bodies: those of requests, unread; those of responses, whole or streamed piece by piece.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -11,6 +11,21 @@ use hyper::body::{Frame, SizeHint};
 
 /// The body of every response.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// The body of a request, of which nothing has been read. Whoever reads it bounds its length and its time.
+pub type RequestBody = UnsyncBoxBody<Bytes, BodyError>;
+
+/// Why a request's body ended early.
+pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The body of a request, as handlers get it.
+pub(crate) fn unread<B>(body: B) -> RequestBody
+where
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BodyError>,
+{
+    body.map_err(Into::into).boxed_unsync()
+}
 
 /// A body that is there as a whole.
 pub fn full(bytes: impl Into<Bytes>) -> Body {

@@ -3,6 +3,7 @@
 //! The one place where errors become HTTP. Reasons, codes and wording follow
 //! `k8s.io/apimachinery/pkg/api/errors`, because clients' typed errors match on them.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use http::{HeaderValue, Response, StatusCode, header};
@@ -34,11 +35,11 @@ pub struct Subject<'a> {
     pub name: &'a str,
 }
 
-/// What is wrong with one query parameter: a `field.Error` of `k8s.io/apimachinery`.
+/// What is wrong with one field or query parameter: a `field.Error` of `k8s.io/apimachinery`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldProblem {
-    /// The parameter.
-    pub field: &'static str,
+    /// The field's path, or the parameter.
+    pub field: Cow<'static, str>,
     /// The reason of the cause, such as `FieldValueForbidden`.
     pub reason: &'static str,
     /// What clients show.
@@ -110,6 +111,15 @@ impl ApiError {
         )
     }
 
+    /// 405 for a path that takes POST alone.
+    pub fn only_post(method: &http::Method) -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "MethodNotAllowed",
+            format!("the server does not allow {method} on the requested path: it takes POST"),
+        )
+    }
+
     /// 406: none of the media types the client accepts can be served.
     pub fn not_acceptable(available: &str) -> Self {
         Self::new(
@@ -133,6 +143,15 @@ impl ApiError {
         )
     }
 
+    /// 415: what was sent is of no type that is read here.
+    pub fn unsupported_media_type(sent: &str, accepted: &str) -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "UnsupportedMediaType",
+            format!("the body is of type {sent:?}; only {accepted} is accepted"),
+        )
+    }
+
     /// 422: a parameter has a value that is not allowed; one cause per field.
     pub fn invalid(kind: &str, field: &str, problem: &str) -> Self {
         let message = format!("{kind} is invalid: {field}: {problem}");
@@ -145,23 +164,39 @@ impl ApiError {
         error
     }
 
-    /// 422 for query parameters, in the words of `errors.NewInvalid`; one cause for each problem.
+    /// 422 for query parameters.
     pub fn invalid_options(problems: &[FieldProblem]) -> Self {
+        let options = Subject { group: "meta.k8s.io", resource: "ListOptions", name: "" };
+        Self::invalid_object(options, problems)
+    }
+
+    /// 422 for an object, in the words of `errors.NewInvalid`; one cause for each problem. The subject's `resource` is
+    /// a kind here.
+    pub fn invalid_object(subject: Subject<'_>, problems: &[FieldProblem]) -> Self {
         let lines: Vec<_> =
             problems.iter().map(|problem| format!("{}: {}", problem.field, problem.message)).collect();
         let summary = match lines.as_slice() {
             [one] => one.clone(),
             several => format!("[{}]", several.join(", ")),
         };
-        let message = format!("ListOptions.meta.k8s.io \"\" is invalid: {summary}");
-        let mut error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
-            .detail("group", "meta.k8s.io".to_owned())
-            .detail("kind", "ListOptions".to_owned());
+        let Subject { group, resource: kind, name } = subject;
+        let message = format!("{kind}.{group} {name:?} is invalid: {summary}");
+        let mut error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message).about(subject);
         let causes = problems.iter().map(
             |FieldProblem { field, reason, message }| json!({ "reason": reason, "message": message, "field": field }),
         );
         error.details.insert("causes".into(), causes.collect());
         error
+    }
+
+    /// 403 in words of one's own.
+    pub fn denied(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
+    }
+
+    /// 429: it cannot be decided now, and may be in a moment.
+    pub fn try_again(message: impl Into<String>, after: Duration) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message).retry_after(after)
     }
 
     /// 429: more requests in flight than this server takes on.
@@ -229,6 +264,11 @@ impl ApiError {
     fn detail(mut self, key: &str, value: String) -> Self {
         self.details.insert(key.into(), value.into());
         self
+    }
+
+    /// The machine-readable reason.
+    pub fn reason(&self) -> &'static str {
+        self.reason
     }
 
     /// The HTTP status code.

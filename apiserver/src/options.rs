@@ -120,13 +120,13 @@ impl ListOptions {
     fn validate_match(&mut self, query: &Query<'_>) -> Result<(), ApiError> {
         const MATCH: &str = "resourceVersionMatch";
         let given = query.text(MATCH);
-        let forbidden = |field, why: &str| FieldProblem {
-            field,
+        let forbidden = |field: &'static str, why: &str| FieldProblem {
+            field: field.into(),
             reason: "FieldValueForbidden",
             message: format!("Forbidden: {why}"),
         };
         let unsupported = |supported| FieldProblem {
-            field: MATCH,
+            field: MATCH.into(),
             reason: "FieldValueNotSupported",
             message: format!(
                 "Unsupported value: \"{}\": supported values: {supported}",
@@ -242,7 +242,7 @@ impl<'a> Query<'a> {
         ResourceVersion::parse(text).map(Some).map_err(|message| {
             if watch {
                 ApiError::invalid_options(&[FieldProblem {
-                    field: FIELD,
+                    field: FIELD.into(),
                     reason: "FieldValueInvalid",
                     message,
                 }])

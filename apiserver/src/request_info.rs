@@ -72,6 +72,8 @@ pub enum Verb {
     Delete,
     /// DELETE of all objects.
     DeleteCollection,
+    /// One that RBAC knows and HTTP does not, such as `suspend`. No request is read as one.
+    Custom(&'static str),
     /// A method Kubernetes gives no meaning to. RBAC can allow it by `*` alone.
     Unknown,
 }
@@ -200,6 +202,7 @@ impl Verb {
             Self::Patch => "patch",
             Self::Delete => "delete",
             Self::DeleteCollection => "deletecollection",
+            Self::Custom(verb) => verb,
             Self::Unknown => "",
         }
     }

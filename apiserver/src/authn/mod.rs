@@ -92,6 +92,21 @@ impl Authenticator {
         }
     }
 
+    /// Says who holds the client certificate of `peer`, whatever else the request carries; that is taken out of it.
+    pub fn certificate_holder(
+        &self,
+        headers: &mut HeaderMap,
+        peer: &Peer,
+        now: UnixTime,
+    ) -> Result<UserInfo, Unauthenticated> {
+        let config = self.config.borrow().clone();
+        request_header::take(headers, config.request_header.as_ref());
+        bearer_token::take(headers);
+        let certificate = peer.certificate().ok_or_else(|| "no client certificate".to_owned())?;
+        certificate.verdict(&config, now).client.clone()?;
+        Ok(certificate.user()?.authenticated())
+    }
+
     async fn review(&self, token: bearer_token::Token) -> Result<UserInfo, Unauthenticated> {
         match &self.tokens {
             Some(reviewer) => reviewer.review(token).await,

@@ -19,7 +19,7 @@ const DRY_RUN: &str = "";
 const COMPONENT: &str = "apiserver";
 
 /// Paths that appear as `subresource`, as upstream has it; what is below one counts as it.
-const PATHS: [&str; 10] = [
+const PATHS: [&str; 13] = [
     "/healthz",
     "/livez",
     "/readyz",
@@ -30,6 +30,9 @@ const PATHS: [&str; 10] = [
     "/apis",
     "/api",
     "/debug",
+    "/mutate",
+    "/validate",
+    "/quota",
 ];
 
 /// A resource that may become a label.
@@ -142,7 +145,7 @@ fn verb(verb: Verb) -> &'static str {
         Verb::Patch => "PATCH",
         Verb::Delete => "DELETE",
         Verb::DeleteCollection => "DELETECOLLECTION",
-        Verb::Unknown => "other",
+        Verb::Custom(_) | Verb::Unknown => "other",
     }
 }
 

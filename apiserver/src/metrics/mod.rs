@@ -166,6 +166,11 @@ impl Metrics {
         }
     }
 
+    /// What else is counted in this process registers here, and is rendered along.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// The text that `GET /metrics` answers with.
     pub fn render(&self) -> Vec<u8> {
         let mut text = Vec::new();

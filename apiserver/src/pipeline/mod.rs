@@ -2,10 +2,11 @@
 //! (RequestInfo), refused while the server drains or is full, its sender found out, allowed, timed, counted and
 //! logged. Then health and metrics are answered here, and everything else by the [`Handler`].
 //!
-//! Invariants: no handler sees a request that was not authenticated and authorised, nor credentials. Bodies are never
-//! read: the API is read-only. Every answer carries its Audit-ID.
+//! Invariants: no handler sees a request that was not authenticated and authorised, nor credentials; the paths of
+//! [`Callers`] have a rule of their own. Bodies are handed on unread. Every answer carries its Audit-ID.
 
 mod audit_id;
+mod callers;
 mod observe;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -16,6 +17,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::FutureExt;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
@@ -25,13 +27,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::authn::{Authenticator, Peer, UserInfo};
 use crate::authz::{Attributes, Authorizer, is_health};
-use crate::body::{Body, full};
+use crate::body::{Body, BodyError, RequestBody, full, unread};
 use crate::error::ApiError;
 use crate::health::Health;
 use crate::metrics::{self, Metrics};
 use crate::request_info::RequestInfo;
 use crate::serve::Shutdown;
 use audit_id::AuditId;
+pub use callers::{Callers, Credential};
 use observe::Observation;
 
 /// A request whose sender is known and allowed to make it.
@@ -45,6 +48,8 @@ pub struct Authorized {
     pub user: UserInfo,
     /// Cancelled when a watch should end.
     pub stop: CancellationToken,
+    /// What was sent along. The read API has no use for it.
+    pub body: RequestBody,
 }
 
 /// Answers requests for everything but health and metrics.
@@ -78,6 +83,7 @@ pub struct Pipeline<H> {
     shutdown: Arc<Shutdown>,
     slots: Semaphore,
     request_timeout: Duration,
+    callers: Callers,
     handler: H,
 }
 
@@ -104,8 +110,15 @@ impl<H: Handler> Pipeline<H> {
             shutdown,
             slots: Semaphore::new(slots),
             request_timeout: limits.request_timeout,
+            callers: Callers::default(),
             handler,
         }
+    }
+
+    /// Lets the callers of some paths in by a rule of their own.
+    #[must_use]
+    pub fn with_callers(self, callers: Callers) -> Self {
+        Self { callers, ..self }
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -113,8 +126,12 @@ impl<H: Handler> Pipeline<H> {
     }
 
     /// Answers a request, whatever happens.
-    pub async fn handle<B>(&self, request: Request<B>, peer: &Peer) -> Response<Body> {
-        let (parts, _body) = request.into_parts();
+    pub async fn handle<B>(&self, request: Request<B>, peer: &Peer) -> Response<Body>
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BodyError>,
+    {
+        let (parts, body) = request.into_parts();
         let audit_id = AuditId::of(&parts.headers);
         let version = parts.version;
         let mut response = match RequestInfo::parse(&parts.method, &parts.uri) {
@@ -122,8 +139,8 @@ impl<H: Handler> Pipeline<H> {
             Ok(info) => {
                 let observation =
                     Observation::begin(Arc::clone(&self.metrics), &parts, &info, peer, &audit_id);
-                let answer =
-                    AssertUnwindSafe(self.answer(parts, info, peer, &observation)).catch_unwind().await;
+                let request = Arrived { parts, info, body: unread(body) };
+                let answer = AssertUnwindSafe(self.answer(request, peer, &observation)).catch_unwind().await;
                 observation.finish(answer.unwrap_or_else(|_| {
                     // The panic's message has gone to the process' panic hook, and is none of the client's business.
                     self.metrics.count_panic();
@@ -131,24 +148,20 @@ impl<H: Handler> Pipeline<H> {
                 }))
             }
         };
-        if self.shutdown.is_draining() && version < Version::HTTP_2 {
+        // As soon as the end is in sight: a client that keeps its connection would go on sending here, past any load
+        // balancer, and lose what it sends when the connection closes (kubernetes#127335).
+        if self.shutdown.has_begun() && version < Version::HTTP_2 {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response.headers_mut().insert(audit_id::HEADER, audit_id.into());
         response
     }
 
-    async fn answer(
-        &self,
-        parts: Parts,
-        info: RequestInfo,
-        peer: &Peer,
-        observation: &Observation,
-    ) -> Response<Body> {
-        let answer = if info.is_long_running() {
-            self.admit(parts, info, peer).await
+    async fn answer(&self, request: Arrived, peer: &Peer, observation: &Observation) -> Response<Body> {
+        let answer = if request.info.is_long_running() {
+            self.admit(request, peer).await
         } else {
-            let admitted = tokio::time::timeout(self.request_timeout, self.admit(parts, info, peer));
+            let admitted = tokio::time::timeout(self.request_timeout, self.admit(request, peer));
             admitted.await.unwrap_or_else(|_| {
                 Err(ApiError::timeout("request did not complete within the allotted timeout"))
             })
@@ -162,31 +175,41 @@ impl<H: Handler> Pipeline<H> {
     }
 
     /// Health is answered even while the server drains or is full: it is how others find out.
-    async fn admit(&self, parts: Parts, info: RequestInfo, peer: &Peer) -> Result<Response<Body>, ApiError> {
-        let is_health = matches!(&info, RequestInfo::NonResource(request) if is_health(&request.path));
-        if self.shutdown.is_draining() && !is_health {
+    async fn admit(&self, request: Arrived, peer: &Peer) -> Result<Response<Body>, ApiError> {
+        let is_health = matches!(&request.info, RequestInfo::NonResource(to) if is_health(&to.path));
+        if self.shutdown.is_draining() && !is_health && !self.callers.know(&request.info) {
             return Err(ApiError::too_many_requests());
         }
-        let _slot = if is_health || info.is_long_running() {
+        let _slot = if is_health || request.info.is_long_running() {
             None
         } else {
             Some(self.slots.try_acquire().map_err(|_| ApiError::too_many_requests())?)
         };
-        self.authorized(parts, info, peer).await
+        self.authorized(request, peer).await
     }
 
-    async fn authorized(
-        &self,
-        mut parts: Parts,
-        info: RequestInfo,
-        peer: &Peer,
-    ) -> Result<Response<Body>, ApiError> {
-        let known = self.authenticator.authenticate(&mut parts.headers, peer, UnixTime::now()).await;
-        let user = known.map_err(|reason| {
+    /// Finds out who asks, and whether they may.
+    async fn user(&self, parts: &mut Parts, info: &RequestInfo, peer: &Peer) -> Result<UserInfo, ApiError> {
+        let now = UnixTime::now();
+        let refused = |reason| {
             tracing::info!(peer = %peer.address(), %reason, "request refused: not authenticated");
             ApiError::unauthorized()
-        })?;
-        self.authorizer.authorize(Attributes { user: &user, request: &info }).await?;
+        };
+        if self.callers.know(info) {
+            let holder = self.authenticator.certificate_holder(&mut parts.headers, peer, now);
+            return match self.callers.credential {
+                Credential::None => Ok(UserInfo::anonymous()),
+                Credential::Certificate => holder.map_err(refused),
+            };
+        }
+        let user = self.authenticator.authenticate(&mut parts.headers, peer, now).await.map_err(refused)?;
+        self.authorizer.authorize(Attributes { user: &user, request: info }).await?;
+        Ok(user)
+    }
+
+    async fn authorized(&self, request: Arrived, peer: &Peer) -> Result<Response<Body>, ApiError> {
+        let Arrived { mut parts, info, body } = request;
+        let user = self.user(&mut parts, &info, peer).await?;
         match &info {
             RequestInfo::NonResource(request) if is_health(&request.path) => {
                 only_read(&parts.method)?;
@@ -198,7 +221,7 @@ impl<H: Handler> Pipeline<H> {
             }
             _ => {
                 let stop = self.shutdown.watch_token();
-                self.handler.serve(Authorized { parts, info, user, stop }).await
+                self.handler.serve(Authorized { parts, info, user, stop, body }).await
             }
         }
     }
@@ -208,6 +231,13 @@ impl<H: Handler> Pipeline<H> {
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(metrics::TEXT_FORMAT));
         response
     }
+}
+
+/// A request that was read, from nobody known yet.
+struct Arrived {
+    parts: Parts,
+    info: RequestInfo,
+    body: RequestBody,
 }
 
 fn only_read(method: &Method) -> Result<(), ApiError> {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
+use http_body_util::BodyExt;
 use tokio::sync::watch;
 
 use super::*;
@@ -14,6 +15,8 @@ pub(crate) const THINGS: &str = "/apis/g/v1/things";
 pub(crate) const WATCH: &str = "/apis/g/v1/things?watch=1";
 pub(crate) const PANIC: &str = "/apis/g/v1/panic";
 pub(crate) const SILENT: &str = "/apis/g/v1/silent";
+/// A path for callers: answered with what they sent.
+pub(crate) const CALLED: &str = "/called";
 
 pub(crate) const LIMITS: Limits =
     Limits { max_requests_in_flight: 2, request_timeout: Duration::from_mins(1) };
@@ -27,6 +30,11 @@ pub(crate) struct Fake;
 impl Handler for Fake {
     async fn serve(&self, request: Authorized) -> Result<Response<Body>, ApiError> {
         let path = request.parts.uri.path();
+        if path == CALLED {
+            let sent =
+                request.body.collect().await.map_err(|error| ApiError::bad_request(error.to_string()))?;
+            return Ok(Response::new(full(sent.to_bytes())));
+        }
         assert_ne!(path, PANIC, "as the test asked");
         if path == SILENT {
             std::future::pending::<()>().await;
@@ -44,10 +52,11 @@ impl Handler for Fake {
 pub(crate) fn pipeline(
     config: watch::Receiver<Arc<AuthenticationConfig>>,
     shutdown: &Arc<Shutdown>,
+    credential: Credential,
 ) -> Arc<Pipeline<Fake>> {
     let things =
         ServedResource { group: "g".to_owned(), version: "v1".to_owned(), resource: "things".to_owned() };
-    Arc::new(Pipeline::new(
+    let pipeline = Pipeline::new(
         Authenticator::new(config, None, true),
         Arc::new(Authorizer::CertificateHolders),
         Health::new([shutdown.readiness_check()]),
@@ -55,5 +64,6 @@ pub(crate) fn pipeline(
         Arc::clone(shutdown),
         LIMITS,
         Fake,
-    ))
+    );
+    Arc::new(pipeline.with_callers(Callers { paths: &[CALLED], credential }))
 }

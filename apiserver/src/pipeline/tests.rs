@@ -1,6 +1,6 @@
 //! The pipeline without sockets.
 
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Empty, Full};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -17,10 +17,14 @@ struct Server {
 
 impl Server {
     fn new() -> Self {
+        Self::with_callers(Credential::Certificate)
+    }
+
+    fn with_callers(credential: Credential) -> Self {
         let authorities = Authorities::new();
         let shutdown = Shutdown::new(TIMING);
         Self {
-            pipeline: pipeline(watch::channel(authorities.config()).1, &shutdown),
+            pipeline: pipeline(watch::channel(authorities.config()).1, &shutdown, credential),
             shutdown,
             jane: peer(&authorities.client, "jane", None),
             proxy: peer(&authorities.proxy, PROXY_NAME, None),
@@ -30,11 +34,19 @@ impl Server {
     async fn ask(&self, peer: &Peer, uri: &str, headers: &[(&str, &str)]) -> Response<Body> {
         let request =
             headers.iter().fold(Request::get(uri), |request, (name, value)| request.header(*name, *value));
-        self.pipeline.handle(request.body(()).expect("request"), peer).await
+        self.pipeline.handle(request.body(Empty::<Bytes>::new()).expect("request"), peer).await
     }
 
     async fn get(&self, uri: &str) -> Response<Body> {
         self.ask(&self.jane, uri, &[]).await
+    }
+
+    async fn call(&self, peer: &Peer, headers: &[(&str, &str)]) -> Response<Body> {
+        let request = headers
+            .iter()
+            .fold(Request::post(CALLED), |request, (name, value)| request.header(*name, *value));
+        let body = Full::new(Bytes::from_static(b"what was sent"));
+        self.pipeline.handle(request.body(body).expect("request"), peer).await
     }
 
     async fn metrics(&self) -> String {
@@ -137,10 +149,56 @@ async fn beyond_the_limit_requests_are_turned_away_and_watches_and_health_are_no
     assert_eq!(server.get(THINGS).await.status(), 200);
 }
 
+#[tokio::test]
+async fn callers_without_the_certificate_are_refused_where_one_is_asked_for() {
+    let server = Server::new();
+    assert_eq!(text(server.call(&server.jane, &[]).await).await, "what was sent");
+    let stranger = peer(&Authorities::new().client, "jane", None);
+    let proxied = [("x-remote-user", "system:admin"), ("x-remote-group", "system:masters")];
+    for (peer, headers) in [
+        (&stranger, &[][..]),
+        (&peer_without_certificate(), &[]),
+        (&peer_without_certificate(), &[("authorization", "Bearer x")]),
+        (&server.proxy, &proxied),
+    ] {
+        assert_eq!(server.call(peer, headers).await.status(), 401, "{headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn callers_are_let_in_whatever_they_show_where_nothing_is_asked_for() {
+    let server = Server::with_callers(Credential::None);
+    let stranger = peer(&Authorities::new().client, "jane", None);
+    for headers in [&[][..], &[("authorization", "Bearer x")], &[("x-remote-user", "system:admin")]] {
+        for peer in [&stranger, &peer_without_certificate(), &server.jane] {
+            assert_eq!(server.call(peer, headers).await.status(), 200, "{headers:?}");
+        }
+    }
+    let other = server.ask(&peer_without_certificate(), "/called/", &[]).await;
+    assert_eq!(other.status(), 403, "another path is not theirs");
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_draining_server_refuses_all_but_health() {
+async fn connections_are_given_up_as_soon_as_the_end_begins() {
+    let server = Server::new();
+    let connection = |response: &Response<Body>| response.headers().get("connection").cloned();
+    assert_eq!(connection(&server.get(THINGS).await), None);
+    let end = async {
+        tokio::task::yield_now().await;
+        let answer = server.get(THINGS).await;
+        assert_eq!(
+            (answer.status().as_u16(), connection(&answer)),
+            (200, Some("close".parse().expect("value")))
+        );
+    };
+    tokio::join!(server.shutdown.run(), end);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_draining_server_refuses_all_but_health_and_callers() {
     let server = Server::new();
     server.shutdown.run().await;
+    assert_eq!(server.call(&server.jane, &[]).await.status(), 200);
     let refused = server.get(THINGS).await;
     assert_eq!(refused.status(), 429);
     assert_eq!(refused.headers()["connection"], "close");
@@ -187,7 +245,7 @@ async fn response_sizes_are_those_of_the_body() {
 async fn health_and_metrics_are_only_read() {
     let server = Server::new();
     for uri in ["/healthz", "/metrics"] {
-        let request = Request::post(uri).body(()).expect("request");
+        let request = Request::post(uri).body(Empty::<Bytes>::new()).expect("request");
         assert_eq!(server.pipeline.handle(request, &server.jane).await.status(), 405, "{uri}");
     }
 }

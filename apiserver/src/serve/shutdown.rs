@@ -73,6 +73,11 @@ impl Shutdown {
         })
     }
 
+    /// The process has been told to stop, whatever it still serves.
+    pub(crate) fn has_begun(&self) -> bool {
+        *self.phase.borrow() != Phase::Serving
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         *self.phase.borrow() == Phase::Draining
     }
@@ -112,7 +117,7 @@ mod tests {
             async move { shutdown.run().await }
         });
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!((*shutdown.phase.borrow(), shutdown.is_draining()), (Phase::NotReady, false));
+        assert_eq!((shutdown.has_begun(), shutdown.is_draining()), (true, false));
         shutdown.draining().await;
         assert_eq!(start.elapsed(), Duration::from_secs(10));
         watches[0].cancelled().await;

@@ -21,6 +21,7 @@ use tokio_rustls::client::TlsStream;
 use super::*;
 use crate::authn::AuthenticationConfig;
 use crate::authn::testing::{Authorities, chain, issue};
+use crate::pipeline::Credential;
 use crate::pipeline::testing::{Fake, THINGS, TIMING, WATCH, pipeline};
 
 struct Running {
@@ -43,7 +44,7 @@ impl Running {
         let server =
             Server::bind(([127, 0, 0, 1], 0).into(), latest_key, MAX_CONNECTIONS).await.expect("listening");
         let address = server.local_addr();
-        let pipeline = pipeline(latest_config, &shutdown);
+        let pipeline = pipeline(latest_config, &shutdown, Credential::Certificate);
         let serving = tokio::spawn(server.run(Arc::clone(&pipeline), Arc::clone(&shutdown)));
         Self { address, authority, authorities, config, keys, shutdown, pipeline, serving }
     }

@@ -111,7 +111,9 @@ impl Server {
         let request = Request::builder().method(method).uri(uri).header(header::ACCEPT, accept);
         let (parts, ()) = request.body(()).expect("a request").into_parts();
         let info = RequestInfo::parse(&parts.method, &parts.uri).expect("a path that can be read");
-        let request = Authorized { parts, info, user: UserInfo::anonymous(), stop: self.stop.clone() };
+        let (user, stop) = (UserInfo::anonymous(), self.stop.clone());
+        let body = crate::body::unread(http_body_util::Empty::new());
+        let request = Authorized { parts, info, user, stop, body };
         self.endpoints.serve(request).await
     }
 

@@ -1,0 +1,32 @@
+//! Paths that are called by kube-apiserver itself, which has no rights it could be asked for.
+
+use crate::request_info::RequestInfo;
+
+/// Paths whose callers are let in without the authoriser being asked: kube-apiserver calls webhooks without any
+/// credential, unless it is configured to present a certificate.
+///
+/// They are served while the server drains too: a request that comes through a connection on its way to be closed is
+/// somebody's write, which would fail where a read would only be repeated.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Callers {
+    /// The paths, whole.
+    pub paths: &'static [&'static str],
+    /// What callers must show.
+    pub credential: Credential,
+}
+
+/// What a caller must show.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Credential {
+    /// Nothing: whoever can connect may call. What they send along is not looked at.
+    None,
+    /// A certificate signed by the client CA.
+    #[default]
+    Certificate,
+}
+
+impl Callers {
+    pub(super) fn know(&self, info: &RequestInfo) -> bool {
+        matches!(info, RequestInfo::NonResource(request) if self.paths.contains(&request.path.as_str()))
+    }
+}
