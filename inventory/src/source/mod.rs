@@ -6,8 +6,11 @@
 mod snapshot;
 mod watch;
 
+pub(crate) use snapshot::folder;
 pub use snapshot::{Snapshot, SnapshotError};
-pub use watch::{Streaming, Watch, WatchSettings};
+pub use watch::{
+    Assignment, Content, Observer, Raw, Said, Streaming, Upstream, Wanted, Watch, WatchSettings,
+};
 
 use std::{future::Future, sync::Arc};
 

@@ -13,13 +13,13 @@ use kube::{
 };
 use tokio::time::sleep;
 
-use super::{follow::Shared, trouble::jittered};
+use super::{trouble::jittered, upstream::Shared};
 
 /// Where these may not be watched, one attempt in this time, or up to twice it.
 const FORBIDDEN: Duration = Duration::from_mins(1);
 
-/// Wakes discovery for every change of a CRD that defines a kind of the catalogue, for ever.
-pub(super) async fn watch(shared: Shared) {
+/// Wakes discovery for every change of a CRD that defines something wanted, for ever.
+pub(super) async fn watch(shared: &Shared) {
     let gvk = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
     let definitions = ApiResource::from_gvk_with_plural(&gvk, "customresourcedefinitions");
     let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(shared.client.clone(), &definitions);
@@ -29,7 +29,7 @@ pub(super) async fn watch(shared: Shared) {
         match event {
             Ok(Event::Apply(definition) | Event::Delete(definition)) => {
                 let name = definition.metadata.name.as_deref().unwrap_or_default();
-                if is_ours(&shared, name) {
+                if shared.is_wanted(name) {
                     shared.rediscover.notify_one();
                 }
             }
@@ -43,12 +43,6 @@ pub(super) async fn watch(shared: Shared) {
             }
         }
     }
-}
-
-fn is_ours(shared: &Shared, name: &str) -> bool {
-    name.split_once('.').is_some_and(|(plural, group)| {
-        shared.sink.catalogue.kinds().any(|(_, kind)| kind.group == group && kind.plural == plural)
-    })
 }
 
 fn is_forbidden(error: &watcher::Error) -> bool {

@@ -1,4 +1,4 @@
-//! Which kinds of the catalogue a cluster serves, and at which version.
+//! Which resources a cluster serves, and at which version.
 
 use kube::{
     Client,
@@ -11,24 +11,41 @@ use kube::{
 };
 
 use super::trouble::explain;
-use crate::catalogue::{Catalogue, Kind, KindId};
+use crate::catalogue::Kind;
 
-/// What discovery says of a kind.
+/// A resource that somebody wants to follow.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Wanted {
+    /// API group; empty for the core group.
+    pub group: String,
+    /// The resource's plural name.
+    pub plural: String,
+    /// Its `kind`. If given, a resource that answers with it will do, and `plural` only decides between several.
+    pub kind: Option<String>,
+}
+
+/// What discovery says of a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Finding {
     /// Served like this.
     Served(ApiResource),
-    /// Not served.
+    /// Not served, or not to be listed and watched.
     Absent,
     /// The aggregator could not ask the group's own server: what was known of it stands.
     Unknown,
 }
 
+/// What a cluster serves.
+#[derive(Debug)]
+pub(super) struct Served {
+    core: APIGroupDiscoveryList,
+    groups: APIGroupDiscoveryList,
+    /// Whether the server's version promises streaming lists.
+    pub(super) streams: bool,
+}
+
 /// Asks a cluster. Three requests, whatever the number of groups; the error is in words.
-pub(super) async fn discover(
-    client: &Client,
-    catalogue: &Catalogue,
-) -> Result<(Vec<(KindId, Finding)>, Streams), String> {
+pub(super) async fn discover(client: &Client) -> Result<Served, String> {
     let asked = futures::future::try_join3(
         client.list_core_api_versions_aggregated(),
         client.list_api_groups_aggregated(),
@@ -39,53 +56,45 @@ pub(super) async fn discover(
         // What a server older than 1.26 answers parses as this. Taken at its word, nothing would be served.
         return Err("the API server has no aggregated discovery (Kubernetes 1.26 or later)".to_owned());
     }
-    Ok((resolve(catalogue, &core, &groups), Streams::by(&version.major, &version.minor)))
+    Ok(Served { core, groups, streams: streams(&version.major, &version.minor) })
 }
 
-/// Whether an API server is known to answer streaming lists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Streams(pub(super) bool);
-
-impl Streams {
-    /// Streaming lists are on by default from 1.34 on.
-    fn by(major: &str, minor: &str) -> Self {
-        // Distributions append a plus sign and more.
-        let number = |text: &str| -> u32 {
-            text.split(|c: char| !c.is_ascii_digit())
-                .next()
-                .and_then(|digits| digits.parse().ok())
-                .unwrap_or(0)
-        };
-        Self((number(major), number(minor)) >= (1, 34))
+impl From<&Kind> for Wanted {
+    fn from(kind: &Kind) -> Self {
+        Self { group: kind.group.clone(), plural: kind.plural.clone(), kind: Some(kind.kind.clone()) }
     }
 }
 
-/// Finds every kind of the catalogue in what discovery answered.
-fn resolve(
-    catalogue: &Catalogue,
-    core: &APIGroupDiscoveryList,
-    groups: &APIGroupDiscoveryList,
-) -> Vec<(KindId, Finding)> {
-    let find = |kind: &Kind| {
-        let group = if kind.group.is_empty() {
-            core.items.first()
+impl Served {
+    /// Finds `wanted` in what discovery answered.
+    pub(super) fn find(&self, wanted: &Wanted) -> Finding {
+        let group = if wanted.group.is_empty() {
+            self.core.items.first()
         } else {
-            groups.items.iter().find(|group| name(group) == kind.group)
+            self.groups.items.iter().find(|group| name(group) == wanted.group)
         };
-        group.map_or(Finding::Absent, |group| find_in(group, kind))
+        group.map_or(Finding::Absent, |group| find_in(group, wanted))
+    }
+}
+
+/// Streaming lists are on by default from 1.34 on.
+fn streams(major: &str, minor: &str) -> bool {
+    // Distributions append a plus sign and more.
+    let number = |text: &str| -> u32 {
+        text.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
     };
-    catalogue.kinds().map(|(id, kind)| (id, find(kind))).collect()
+    (number(major), number(minor)) >= (1, 34)
 }
 
 fn name(group: &APIGroupDiscovery) -> &str {
     group.metadata.as_ref().and_then(|metadata| metadata.name.as_deref()).unwrap_or_default()
 }
 
-fn find_in(group: &APIGroupDiscovery, kind: &Kind) -> Finding {
+fn find_in(group: &APIGroupDiscovery, wanted: &Wanted) -> Finding {
     // In order of preference.
     for version in &group.versions {
-        if let (Some(name), Some(plural)) = (&version.version, watchable(version, kind)) {
-            let gvk = GroupVersionKind::gvk(&kind.group, name, &kind.kind);
+        if let (Some(name), Some((plural, kind))) = (&version.version, watchable(version, wanted)) {
+            let gvk = GroupVersionKind::gvk(&wanted.group, name, kind);
             return Finding::Served(ApiResource::from_gvk_with_plural(&gvk, plural));
         }
     }
@@ -93,21 +102,25 @@ fn find_in(group: &APIGroupDiscovery, kind: &Kind) -> Finding {
     if group.versions.iter().any(stale) { Finding::Unknown } else { Finding::Absent }
 }
 
-/// The plural name under which `version` lists and watches `kind`.
-fn watchable<'a>(version: &'a APIVersionDiscovery, kind: &Kind) -> Option<&'a str> {
-    let of_kind = |resource: &&APIResourceDiscovery| {
-        let served = resource.response_kind.as_ref().and_then(|served| served.kind.as_deref());
+/// The plural name and the kind under which `version` lists and watches what is wanted.
+fn watchable<'a>(version: &'a APIVersionDiscovery, wanted: &Wanted) -> Option<(&'a str, &'a str)> {
+    let named = |resource: &'a APIResourceDiscovery| {
         let can = |verb| resource.verbs.iter().any(|known| known == verb);
-        served == Some(kind.kind.as_str()) && can("list") && can("watch")
+        let kind = resource.response_kind.as_ref().and_then(|served| served.kind.as_deref())?;
+        let plural = resource.resource.as_deref()?;
+        (can("list") && can("watch")).then_some((plural, kind))
     };
-    let plural = |resource: &'a APIResourceDiscovery| resource.resource.as_deref();
-    let mut candidates = version.resources.iter().filter(of_kind).filter_map(plural);
-    // Two resources may answer with one kind; the catalogue knows which is meant.
+    let is_meant = |(plural, kind): &(&str, &str)| match &wanted.kind {
+        Some(wanted) => kind == wanted,
+        None => *plural == wanted.plural,
+    };
+    let mut candidates = version.resources.iter().filter_map(named).filter(is_meant);
+    // Two resources may answer with one kind; whoever wants it knows which is meant.
     let first = candidates.next()?;
-    Some(if first == kind.plural {
+    Some(if first.0 == wanted.plural {
         first
     } else {
-        candidates.find(|name| *name == kind.plural).unwrap_or(first)
+        candidates.find(|(plural, _)| *plural == wanted.plural).unwrap_or(first)
     })
 }
 
@@ -116,6 +129,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::catalogue::Catalogue;
 
     fn resource(plural: &str, kind: &str) -> Value {
         json!({"resource": plural, "responseKind": {"group": "", "version": "", "kind": kind},
@@ -129,10 +143,8 @@ mod tests {
 
     fn found(core: &APIGroupDiscoveryList, groups: &APIGroupDiscoveryList, of: (&str, &str)) -> Finding {
         let catalogue = Catalogue::builtin();
-        let wanted = catalogue.find(of.0, of.1).unwrap();
-        let mut found = resolve(&catalogue, core, groups);
-        found.retain(|(kind, _)| *kind == wanted);
-        found.remove(0).1
+        let wanted = catalogue.kind(catalogue.find(of.0, of.1).unwrap()).into();
+        Served { core: core.clone(), groups: groups.clone(), streams: false }.find(&wanted)
     }
 
     const KUSTOMIZATION: (&str, &str) = ("kustomize.toolkit.fluxcd.io", "Kustomization");
@@ -187,11 +199,22 @@ mod tests {
     }
 
     #[test]
+    fn any_resource_is_found_by_its_plural_name() {
+        let core = group("", &json!([{"version": "v1", "resources": [resource("secrets", "Secret")]}]));
+        let groups = APIGroupDiscoveryList::default();
+        let served = Served { core, groups, streams: false };
+        let wanted = |plural: &str| Wanted { group: String::new(), plural: plural.to_owned(), kind: None };
+        let Finding::Served(secrets) = served.find(&wanted("secrets")) else { panic!("absent") };
+        assert_eq!((secrets.api_version.as_str(), secrets.kind.as_str()), ("v1", "Secret"));
+        assert_eq!(served.find(&wanted("pods")), Finding::Absent);
+    }
+
+    #[test]
     fn servers_stream_from_1_34_on() {
-        for (major, minor, streams) in
+        for (major, minor, expected) in
             [("1", "34", true), ("1", "36+", true), ("2", "0", true), ("1", "33", false), ("", "", false)]
         {
-            assert_eq!(Streams::by(major, minor), Streams(streams), "{major}.{minor}");
+            assert_eq!(streams(major, minor), expected, "{major}.{minor}");
         }
     }
 }

@@ -1,64 +1,76 @@
-//! Lists and watches one kind for as long as it is served.
+//! Lists and watches one resource for as long as it is served, and tells an [`Observer`] what it sees.
 //!
 //! kube's `watcher` is not used: it does not tell when a broken watch stands again (a quiet kind would be
 //! told as failing until its next change), nor does it give up a resourceVersion that is refused with HTTP
-//! 410 when the watch is opened.
+//! 410 when the watch is opened, nor does it say up to which resourceVersion everything was told.
 
 use std::{
     convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use futures::{Stream, TryStreamExt};
 use kube::{
-    Api, Client,
-    api::{ListParams, WatchParams},
-    core::{ApiResource, WatchEvent},
+    Resource,
+    api::{DynamicObject, ListParams, WatchParams},
+    core::{ApiResource, ObjectList, Request, WatchEvent},
     runtime::watcher::DefaultBackoff,
 };
 use tokio::{
-    sync::{Notify, watch},
+    sync::watch,
     time::{Instant, sleep, timeout},
 };
 
 use super::{
     raw::Raw,
-    settings::{Streaming, WatchSettings},
+    settings::Streaming,
     trouble::{Trouble, jittered},
+    upstream::Shared,
 };
-use crate::{
-    ObjectKey, Str,
-    catalogue::KindId,
-    source::{Event, KindStatus, Sink},
-};
+use crate::{Str, source::KindStatus};
 
-/// Whether and as what a kind is to be watched.
+/// What is done with what a resource's list and watch say.
+pub trait Observer: Send {
+    /// Takes the next thing that is said. Nothing further is read until this returns.
+    fn observe(&mut self, said: Said<'_>) -> impl Future<Output = ()> + Send;
+}
+
+/// What is said of a resource and its objects, in order.
+#[derive(Debug)]
+pub enum Said<'a> {
+    /// Whether it can be observed, and how that stands. Said before the first object.
+    Status(KindStatus),
+    /// All objects are about to be told. Until [`Said::Synced`], the known ones stay.
+    Restart,
+    /// An object as it is now.
+    Apply(&'a Raw),
+    /// An object, as it was last, is gone.
+    Delete(&'a Raw),
+    /// Since the last [`Said::Restart`] every object was told: what was not is gone.
+    Synced,
+    /// Every change up to this resourceVersion was told. Not said of versions that are no numbers.
+    Reached(u64),
+}
+
+/// How much of each object is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// All of it.
+    Whole,
+    /// `metadata` alone: the rest never leaves the API server.
+    Metadata,
+}
+
+/// Whether and as what a resource is to be watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Assignment {
+pub enum Assignment {
     /// Discovery has not answered yet.
     Undecided,
     /// Not served.
     Absent,
     /// Served like this.
     Served(ApiResource),
-}
-
-/// What the tasks of one cluster share.
-#[derive(Clone)]
-pub(super) struct Shared {
-    pub(super) client: Client,
-    pub(super) sink: Sink,
-    pub(super) settings: Arc<WatchSettings>,
-    /// Whether the server's version promises streaming lists.
-    pub(super) streams: Arc<AtomicBool>,
-    /// Wakes discovery: something is no longer, or newly, served.
-    pub(super) rediscover: Arc<Notify>,
-    /// Wakes whoever waits to try again: the server, which was silent, answers.
-    pub(super) answers: Arc<Notify>,
 }
 
 /// An answer must begin within this; the client itself has no read timeout.
@@ -79,22 +91,25 @@ const AT_ONCE: Duration = Duration::from_millis(200);
 /// A watch that ends sooner after it began is not taken up again at once.
 const TOO_SHORT: Duration = Duration::from_secs(1);
 
-/// Observes `kind` as assigned, for ever.
-pub(super) async fn follow(shared: Shared, kind: KindId, mut assigned: watch::Receiver<Assignment>) {
+/// Follows a resource as assigned, until nobody assigns any more.
+pub(super) async fn follow(
+    shared: Arc<Shared>,
+    mut assigned: watch::Receiver<Assignment>,
+    content: Content,
+    mut observer: impl Observer,
+) {
     loop {
         let assignment = assigned.borrow_and_update().clone();
         match assignment {
             Assignment::Undecided => {}
             Assignment::Absent => {
-                // An empty list takes the rows away.
-                for event in
-                    [Event::Restart(kind), Event::Synced(kind), Event::Kind(kind, KindStatus::Absent)]
-                {
-                    shared.sink.send(event).await;
+                // An empty list takes away what there was.
+                for said in [Said::Restart, Said::Synced, Said::Status(KindStatus::Absent)] {
+                    observer.observe(said).await;
                 }
             }
             Assignment::Served(resource) => {
-                let mut follower = Follower::new(shared.clone(), kind, &resource);
+                let mut follower = Follower::new(&shared, &resource, content, &mut observer);
                 tokio::select! {
                     never = follower.run() => match never {},
                     changed = assigned.changed() => match changed {
@@ -110,11 +125,15 @@ pub(super) async fn follow(shared: Shared, kind: KindId, mut assigned: watch::Re
     }
 }
 
-struct Follower {
-    shared: Shared,
-    kind: KindId,
+struct Follower<'a, O> {
+    shared: &'a Shared,
+    observer: &'a mut O,
+    content: Content,
+    /// `plural.group`.
+    name: String,
     version: Str,
-    api: Api<Raw>,
+    request: Request,
+    watch_seconds: u32,
     streaming: bool,
     /// The resourceVersion to go on from; none before everything was listed.
     resume: Option<String>,
@@ -125,18 +144,25 @@ struct Follower {
     backoff: DefaultBackoff,
 }
 
-impl Follower {
-    fn new(shared: Shared, kind: KindId, resource: &ApiResource) -> Self {
+impl<'a, O: Observer> Follower<'a, O> {
+    fn new(shared: &'a Shared, resource: &ApiResource, content: Content, observer: &'a mut O) -> Self {
         let streaming = match shared.settings.streaming {
             Streaming::Auto => shared.streams.load(Ordering::Relaxed),
             Streaming::Always => true,
             Streaming::Never => false,
         };
+        let name = match resource.group.as_str() {
+            "" => resource.plural.clone(),
+            group => format!("{}.{group}", resource.plural),
+        };
         Self {
-            version: shared.sink.interner.intern(&resource.version),
-            api: Api::all_with(shared.client.clone(), resource),
             shared,
-            kind,
+            observer,
+            content,
+            version: resource.version.as_str().into(),
+            request: Request::new(DynamicObject::url_path(resource, None)),
+            watch_seconds: watch_seconds(&name),
+            name,
             streaming,
             resume: None,
             status: None,
@@ -153,11 +179,10 @@ impl Follower {
                 Ok(()) => Duration::ZERO,
                 Err(trouble) => self.take_trouble(trouble).await,
             };
-            let answers = Arc::clone(&self.shared.answers);
             tokio::select! {
                 () = sleep(wait) => {}
                 // Not all at once: there are some forty kinds.
-                () = answers.notified() => sleep(jittered(AT_ONCE)).await,
+                () = self.shared.answers.notified() => sleep(jittered(AT_ONCE)).await,
             }
         }
     }
@@ -171,11 +196,11 @@ impl Follower {
         let mut events = Box::pin(self.open(streaming).await?);
         self.told_served().await;
         if streaming {
-            self.send(Event::Restart(self.kind)).await;
+            self.say(Said::Restart).await;
         }
         let mut listing = streaming;
         loop {
-            let patience = if listing { FIRST_BOOKMARK } else { idle(self.kind) };
+            let patience = if listing { FIRST_BOOKMARK } else { idle(self.watch_seconds) };
             match timeout(patience, events.try_next()).await {
                 Ok(Ok(Some(event))) => self.take(event, &mut listing).await?,
                 Ok(Err(error)) => return Err(Trouble::of(&error, false)),
@@ -187,21 +212,41 @@ impl Follower {
     }
 
     async fn open(
-        &self,
+        &mut self,
         streaming: bool,
-    ) -> Result<impl Stream<Item = kube::Result<WatchEvent<Raw>>> + use<>, Trouble> {
+    ) -> Result<impl Stream<Item = kube::Result<WatchEvent<Raw>>> + use<O>, Trouble> {
         let parameters = WatchParams {
-            timeout: Some(watch_seconds(self.kind)),
+            timeout: Some(self.watch_seconds),
             bookmarks: true,
             send_initial_events: streaming,
             ..WatchParams::default()
         };
         // An empty version asks a streaming list for the newest state, as a paged one does.
         let from = self.resume.as_deref().unwrap_or_default();
-        match timeout(ANSWER, self.api.watch(&parameters, from)).await {
+        let request = match self.content {
+            Content::Whole => self.request.watch(&parameters, from),
+            Content::Metadata => self.request.watch_metadata(&parameters, from),
+        };
+        let mut request = request.map_err(|error| Trouble::Failed(error.to_string()))?;
+        request.extensions_mut().insert("watch");
+        match timeout(ANSWER, self.shared.client.request_events(request)).await {
             Ok(Ok(events)) => Ok(events),
             Ok(Err(error)) => Err(Trouble::of(&error, streaming)),
             Err(_) => Err(late("watch", ANSWER)),
+        }
+    }
+
+    async fn page(&mut self, parameters: &ListParams) -> Result<ObjectList<Raw>, Trouble> {
+        let request = match self.content {
+            Content::Whole => self.request.list(parameters),
+            Content::Metadata => self.request.list_metadata(parameters),
+        };
+        let mut request = request.map_err(|error| Trouble::Failed(error.to_string()))?;
+        request.extensions_mut().insert("list");
+        match timeout(PAGE, self.shared.client.request(request)).await {
+            Ok(Ok(page)) => Ok(page),
+            Ok(Err(error)) => Err(Trouble::of(&error, false)),
+            Err(_) => Err(late("list", PAGE)),
         }
     }
 
@@ -209,17 +254,13 @@ impl Follower {
         let mut parameters = ListParams::default().limit(self.shared.settings.page_size);
         let mut first = true;
         loop {
-            let page = match timeout(PAGE, self.api.list(&parameters)).await {
-                Ok(Ok(page)) => page,
-                Ok(Err(error)) => return Err(Trouble::of(&error, false)),
-                Err(_) => return Err(late("list", PAGE)),
-            };
+            let page = self.page(&parameters).await?;
             if std::mem::take(&mut first) {
                 self.told_served().await;
-                self.send(Event::Restart(self.kind)).await;
+                self.say(Said::Restart).await;
             }
-            for raw in page.items {
-                self.apply(&raw).await;
+            for raw in &page.items {
+                self.say(Said::Apply(raw)).await;
             }
             let given = |text: Option<String>| text.filter(|text| !text.is_empty());
             parameters.continue_token = given(page.metadata.continue_);
@@ -227,8 +268,8 @@ impl Follower {
                 let Some(version) = given(page.metadata.resource_version) else {
                     return Err(Trouble::Failed("the list has no resourceVersion to watch from".to_owned()));
                 };
-                self.resume = Some(version);
-                self.send(Event::Synced(self.kind)).await;
+                self.say(Said::Synced).await;
+                self.reached(Some(&version), false).await;
                 return Ok(());
             }
         }
@@ -238,45 +279,32 @@ impl Follower {
     async fn take(&mut self, event: WatchEvent<Raw>, listing: &mut bool) -> Result<(), Trouble> {
         match event {
             WatchEvent::Added(raw) | WatchEvent::Modified(raw) => {
-                self.apply(&raw).await;
-                self.reached(raw.resource_version(), *listing);
+                self.say(Said::Apply(&raw)).await;
+                self.reached(raw.resource_version(), *listing).await;
             }
             WatchEvent::Deleted(raw) => {
-                let intern = |text| self.shared.sink.interner.intern(text);
-                let (namespace, name) = (intern(raw.namespace()), intern(raw.name()));
-                self.send(Event::Delete(ObjectKey { kind: self.kind, namespace, name })).await;
-                self.reached(raw.resource_version(), *listing);
+                self.say(Said::Delete(&raw)).await;
+                self.reached(raw.resource_version(), *listing).await;
             }
             WatchEvent::Bookmark(bookmark) => {
                 if *listing && bookmark.metadata.annotations.contains_key("k8s.io/initial-events-end") {
                     *listing = false;
-                    self.send(Event::Synced(self.kind)).await;
+                    self.say(Said::Synced).await;
                 }
-                self.reached(Some(&bookmark.metadata.resource_version), *listing);
+                self.reached(Some(&bookmark.metadata.resource_version), *listing).await;
             }
             WatchEvent::Error(status) => return Err(Trouble::of_status(&status, false)),
         }
         Ok(())
     }
 
-    fn reached(&mut self, version: Option<&str>, listing: bool) {
+    async fn reached(&mut self, version: Option<&str>, listing: bool) {
         if let Some(version) = version.filter(|version| !listing && !version.is_empty()) {
             self.resume = Some(version.to_owned());
-        }
-    }
-
-    async fn apply(&self, raw: &Raw) {
-        let sink = &self.shared.sink;
-        let now = jiff::Timestamp::now().as_second();
-        let event = match sink.catalogue.observe(self.kind, raw.json(), &sink.interner, now) {
-            Ok(record) => Event::Apply(Box::new(record)),
-            Err(error) => {
-                let what = format!("{}/{}: {error}", raw.namespace(), raw.name());
-                tracing::warn!(kind = %self.name(), object = %what, "left out");
-                Event::Undecodable(Some(self.kind), what)
+            if let Ok(version) = version.parse() {
+                self.say(Said::Reached(version)).await;
             }
-        };
-        self.send(event).await;
+        }
     }
 
     /// Says what is wrong, and returns how long to wait before the next attempt.
@@ -303,7 +331,7 @@ impl Follower {
                 self.back_off()
             }
             Trouble::NoStreaming => {
-                tracing::debug!(kind = %self.name(), "no streaming lists here; listing by pages");
+                tracing::debug!(kind = %self.name, "no streaming lists here; listing by pages");
                 self.streaming = false;
                 Duration::ZERO
             }
@@ -336,21 +364,16 @@ impl Follower {
         }
         match &status {
             KindStatus::Forbidden { message } | KindStatus::Failing { message } => {
-                tracing::warn!(kind = %self.name(), reason = %message, "cannot be watched");
+                tracing::warn!(kind = %self.name, reason = %message, "cannot be watched");
             }
-            _ => tracing::debug!(kind = %self.name(), version = %self.version, "watched"),
+            _ => tracing::debug!(kind = %self.name, version = %self.version, "watched"),
         }
         self.status = Some(status.clone());
-        self.send(Event::Kind(self.kind, status)).await;
+        self.say(Said::Status(status)).await;
     }
 
-    fn name(&self) -> String {
-        let kind = self.shared.sink.catalogue.kind(self.kind);
-        format!("{}.{}", kind.plural, kind.group)
-    }
-
-    async fn send(&self, event: Event) {
-        self.shared.sink.send(event).await;
+    async fn say(&mut self, said: Said<'_>) {
+        self.observer.observe(said).await;
     }
 }
 
@@ -359,10 +382,10 @@ fn late(what: &str, limit: Duration) -> Trouble {
 }
 
 /// Kinds end their watches at different times, or a cluster's whole set would be renewed at once.
-fn watch_seconds(kind: KindId) -> u32 {
-    WATCH_SECONDS + u32::from(kind.0) * 7 % 50
+fn watch_seconds(name: &str) -> u32 {
+    WATCH_SECONDS + name.bytes().map(u32::from).sum::<u32>() * 7 % 50
 }
 
-fn idle(kind: KindId) -> Duration {
-    Duration::from_secs(watch_seconds(kind).into()) + GRACE
+fn idle(watch_seconds: u32) -> Duration {
+    Duration::from_secs(watch_seconds.into()) + GRACE
 }

@@ -5,38 +5,44 @@
 
 use std::borrow::Cow;
 
-use kube::{
-    Resource,
-    api::ObjectMeta,
-    core::{ApiResource, DynamicResourceScope},
-};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 /// An object as the API server sent it.
 #[derive(Debug, Clone)]
-pub(super) struct Raw {
-    /// `name`, `namespace`, `uid` and `resourceVersion` only.
-    metadata: ObjectMeta,
+pub struct Raw {
+    name: String,
+    namespace: String,
+    uid: String,
+    resource_version: String,
     /// All of it.
     json: Box<RawValue>,
 }
 
 impl Raw {
-    pub(super) fn json(&self) -> &str {
+    /// The object's text.
+    pub fn json(&self) -> &str {
         self.json.get()
     }
 
-    pub(super) fn name(&self) -> &str {
-        self.metadata.name.as_deref().unwrap_or_default()
+    /// `metadata.name`; empty, if it has none.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
-    pub(super) fn namespace(&self) -> &str {
-        self.metadata.namespace.as_deref().unwrap_or_default()
+    /// `metadata.namespace`; empty, if it has none.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
     }
 
-    pub(super) fn resource_version(&self) -> Option<&str> {
-        self.metadata.resource_version.as_deref().filter(|version| !version.is_empty())
+    /// `metadata.uid`; empty, if it has none.
+    pub fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    /// `metadata.resourceVersion`, if it has one.
+    pub fn resource_version(&self) -> Option<&str> {
+        Some(self.resource_version.as_str()).filter(|version| !version.is_empty())
     }
 }
 
@@ -63,43 +69,14 @@ impl<'de> Deserialize<'de> for Raw {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let json = Box::<RawValue>::deserialize(deserializer)?;
         let Envelope { metadata } = serde_json::from_str(json.get()).unwrap_or_default();
-        let metadata = ObjectMeta {
-            name: metadata.name.map(Cow::into_owned),
-            namespace: metadata.namespace.map(Cow::into_owned),
-            uid: metadata.uid.map(Cow::into_owned),
-            resource_version: metadata.resource_version.map(Cow::into_owned),
-            ..ObjectMeta::default()
-        };
-        Ok(Self { metadata, json })
-    }
-}
-
-impl Resource for Raw {
-    type DynamicType = ApiResource;
-    type Scope = DynamicResourceScope;
-
-    fn kind(of: &ApiResource) -> Cow<'_, str> {
-        of.kind.as_str().into()
-    }
-
-    fn group(of: &ApiResource) -> Cow<'_, str> {
-        of.group.as_str().into()
-    }
-
-    fn version(of: &ApiResource) -> Cow<'_, str> {
-        of.version.as_str().into()
-    }
-
-    fn plural(of: &ApiResource) -> Cow<'_, str> {
-        of.plural.as_str().into()
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
+        let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned).unwrap_or_default();
+        Ok(Self {
+            name: owned(metadata.name),
+            namespace: owned(metadata.namespace),
+            uid: owned(metadata.uid),
+            resource_version: owned(metadata.resource_version),
+            json,
+        })
     }
 }
 

@@ -30,6 +30,7 @@ pub(super) enum Reply {
 struct Script {
     kustomizations: VecDeque<Reply>,
     asked: Vec<String>,
+    accept: Vec<String>,
     serves_kustomizations: bool,
     is_ill: bool,
     minor: &'static str,
@@ -75,6 +76,11 @@ impl Fake {
         self.script.lock().unwrap().asked.clone()
     }
 
+    /// What the requests for Kustomizations accepted so far.
+    pub(super) fn accepted(&self) -> Vec<String> {
+        self.script.lock().unwrap().accept.clone()
+    }
+
     pub(super) fn serve_kustomizations(&self, serves: bool) {
         self.script.lock().unwrap().serves_kustomizations = serves;
     }
@@ -94,8 +100,19 @@ async fn serve(connection: TcpStream, script: Arc<Mutex<Script>>) -> Option<()> 
     let mut lines = BufReader::new(reader).lines();
     loop {
         let request = lines.next_line().await.ok()??;
-        while !lines.next_line().await.ok()??.is_empty() {}
         let target = request.split(' ').nth(1)?.to_owned();
+        loop {
+            let header = lines.next_line().await.ok()??;
+            match header.split_once(": ") {
+                Some((name, value))
+                    if name.eq_ignore_ascii_case("accept") && target.starts_with(KUSTOMIZATIONS) =>
+                {
+                    script.lock().unwrap().accept.push(value.to_owned());
+                }
+                _ if header.is_empty() => break,
+                _ => {}
+            }
+        }
         match answer(&target, &script) {
             Some(Reply::Body(code, body)) => {
                 let body = body.to_string();

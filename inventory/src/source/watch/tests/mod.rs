@@ -2,14 +2,17 @@
 
 mod fake;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use self::fake::{Fake, Reply, app, bookmark, event, expired, list, status};
 use super::*;
-use crate::{ClusterId, Interner, catalogue::Catalogue};
+use crate::{
+    ClusterId, Interner,
+    catalogue::{Catalogue, KindId},
+};
 
 struct Running {
     fake: Fake,
@@ -166,6 +169,85 @@ async fn a_streaming_list_ends_with_its_bookmark_and_goes_on_as_a_watch() {
     assert!(asked[0].contains("sendInitialEvents=true"), "{asked:?}");
     assert!(!asked[1].contains("sendInitialEvents") && asked[1].ends_with("resourceVersion=10"), "{asked:?}");
     run.stop().await;
+}
+
+/// Hands on what it is told, as text.
+struct Teller(mpsc::UnboundedSender<String>);
+
+impl Observer for Teller {
+    async fn observe(&mut self, said: Said<'_>) {
+        let text = match said {
+            Said::Status(KindStatus::Served { version }) => format!("served {version}"),
+            Said::Apply(raw) => format!("apply {}/{} {}", raw.namespace(), raw.name(), raw.uid()),
+            Said::Delete(raw) => format!("delete {}/{} {}", raw.namespace(), raw.name(), raw.uid()),
+            Said::Reached(version) => format!("reached {version}"),
+            said @ (Said::Status(_) | Said::Restart | Said::Synced) => format!("{said:?}"),
+        };
+        self.0.send(text).unwrap();
+    }
+}
+
+async fn follow_metadata(fake: &Fake, count: usize) -> Vec<String> {
+    let settings = WatchSettings { page_size: 2, ..WatchSettings::default() };
+    let upstream = Upstream::new(fake.client(), settings);
+    let (sender, mut told) = mpsc::unbounded_channel();
+    let wanted =
+        Wanted { group: "kustomize.toolkit.fluxcd.io".into(), plural: "kustomizations".into(), kind: None };
+    let following = upstream.follow(wanted, Content::Metadata, Teller(sender));
+    let mut all = Vec::new();
+    let hear = async {
+        while all.len() < count {
+            all.push(told.recv().await.unwrap());
+        }
+    };
+    tokio::select! {
+        () = hear => {}
+        () = following => panic!("it goes on for ever"),
+        () = upstream.run(|_| std::future::ready(())) => panic!("it goes on for ever"),
+        () = tokio::time::sleep(Duration::from_mins(1)) => panic!("too late: {told:?}"),
+    }
+    all
+}
+
+#[tokio::test]
+async fn any_resource_is_followed_by_its_metadata_and_says_how_far_it_came() {
+    let replies = vec![
+        Reply::Body(200, list(&[app("a", "1"), app("b", "2")], "9", "more")),
+        Reply::Body(200, list(&[], "10", "")),
+        Reply::Open(vec![event("DELETED", app("b", "12")), bookmark("15")]),
+    ];
+    let fake = Fake::start("33", replies).await;
+    let told = follow_metadata(&fake, 9).await;
+    assert_eq!(
+        told,
+        [
+            "served v1",
+            "Restart",
+            "apply apps/a a",
+            "apply apps/b b",
+            "Synced",
+            "reached 10",
+            "delete apps/b b",
+            "reached 12",
+            "reached 15"
+        ]
+    );
+    assert_eq!(
+        fake.accepted(),
+        [
+            "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+            "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+            "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn of_a_streaming_list_only_its_end_says_how_far_it_came() {
+    let events = vec![event("ADDED", app("a", "5")), event("ADDED", app("b", "3")), bookmark("9")];
+    let fake = Fake::start("36", vec![Reply::Open(events)]).await;
+    let told = follow_metadata(&fake, 6).await;
+    assert_eq!(told, ["served v1", "Restart", "apply apps/a a", "apply apps/b b", "Synced", "reached 9"]);
 }
 
 #[tokio::test]

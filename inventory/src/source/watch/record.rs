@@ -1,0 +1,50 @@
+//! The catalogue's observer: each object decoded once, into a record, and sent on.
+
+use super::{
+    follow::{Observer, Said},
+    raw::Raw,
+};
+use crate::{
+    ObjectKey,
+    catalogue::KindId,
+    source::{Event, Sink},
+};
+
+/// Turns what is said of one kind into events.
+pub(super) struct Recorder {
+    pub(super) kind: KindId,
+    pub(super) sink: Sink,
+}
+
+impl Observer for Recorder {
+    async fn observe(&mut self, said: Said<'_>) {
+        let event = match said {
+            Said::Status(status) => Event::Kind(self.kind, status),
+            Said::Restart => Event::Restart(self.kind),
+            Said::Apply(raw) => self.record(raw),
+            Said::Delete(raw) => {
+                let intern = |text| self.sink.interner.intern(text);
+                let (namespace, name) = (intern(raw.namespace()), intern(raw.name()));
+                Event::Delete(ObjectKey { kind: self.kind, namespace, name })
+            }
+            Said::Synced => Event::Synced(self.kind),
+            Said::Reached(_) => return,
+        };
+        self.sink.send(event).await;
+    }
+}
+
+impl Recorder {
+    fn record(&self, raw: &Raw) -> Event {
+        let now = jiff::Timestamp::now().as_second();
+        match self.sink.catalogue.observe(self.kind, raw.json(), &self.sink.interner, now) {
+            Ok(record) => Event::Apply(Box::new(record)),
+            Err(error) => {
+                let what = format!("{}/{}: {error}", raw.namespace(), raw.name());
+                let kind = self.sink.catalogue.kind(self.kind).resource_name();
+                tracing::warn!(%kind, object = %what, "left out");
+                Event::Undecodable(Some(self.kind), what)
+            }
+        }
+    }
+}

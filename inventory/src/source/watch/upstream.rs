@@ -1,0 +1,215 @@
+//! An API server: what it serves, now and later, and whether it answers.
+//!
+//! Discovery is asked regularly, and soon after a CustomResourceDefinition that matters has changed. Whoever
+//! wants a resource is told when it comes, changes its version, or goes.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use kube::{Client, runtime::watcher::DefaultBackoff};
+use tokio::{
+    sync::{Notify, watch},
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use super::{
+    crds,
+    discovery::{self, Finding, Served, Wanted},
+    follow::{self, Assignment, Content, Observer},
+    settings::WatchSettings,
+    trouble::{explain, jittered},
+};
+use crate::source::Heard;
+
+/// An API server of which resources are followed. Cheap to clone. Nothing happens before [`Upstream::run`] runs.
+#[derive(Clone)]
+pub struct Upstream(Arc<Shared>);
+
+/// What the tasks of one cluster share.
+pub(super) struct Shared {
+    pub(super) client: Client,
+    pub(super) settings: WatchSettings,
+    /// Whether the server's version promises streaming lists.
+    pub(super) streams: AtomicBool,
+    /// Wakes discovery: something is no longer, or newly, served or wanted.
+    pub(super) rediscover: Notify,
+    /// Wakes whoever waits to try again: the server, which was silent, answers.
+    pub(super) answers: Notify,
+    wishes: Mutex<Wishes>,
+}
+
+/// Locked for one look or change at a time, never across an await.
+#[derive(Default)]
+struct Wishes {
+    /// Discovery has answered at least once: what is wanted from now on it has to be asked for.
+    is_answered: bool,
+    wanted: Vec<(Wanted, watch::Sender<Assignment>)>,
+}
+
+/// Discovery in all; it is three requests.
+const DISCOVERY: Duration = Duration::from_secs(30);
+/// What discovery serves lags behind what it is asked about, a new CRD above all. After a change it is asked
+/// this often, with these delays; the first also gathers what comes at once, such as the CRDs of one chart.
+const AFTER_CHANGE: [Duration; 4] =
+    [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5)];
+
+impl Upstream {
+    /// The API server behind `client`.
+    pub fn new(client: Client, settings: WatchSettings) -> Self {
+        Self(Arc::new(Shared {
+            client,
+            settings,
+            streams: AtomicBool::default(),
+            rediscover: Notify::new(),
+            answers: Notify::new(),
+            wishes: Mutex::default(),
+        }))
+    }
+
+    /// The client that everything is asked with.
+    pub fn client(&self) -> &Client {
+        &self.0.client
+    }
+
+    /// Whether and as what `wanted` is served, now and later. Dropping the receiver ends the wish.
+    pub fn served(&self, wanted: Wanted) -> watch::Receiver<Assignment> {
+        let (assign, assigned) = watch::channel(Assignment::Undecided);
+        let mut wishes = self.0.wishes();
+        wishes.wanted.push((wanted, assign));
+        if wishes.is_answered {
+            self.0.rediscover.notify_one();
+        }
+        assigned
+    }
+
+    /// Lists and watches `wanted` whenever it is served, for ever. It is wanted from the call on, not only
+    /// from the first poll.
+    pub fn follow(
+        &self,
+        wanted: Wanted,
+        content: Content,
+        observer: impl Observer + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        follow::follow(Arc::clone(&self.0), self.served(wanted), content, observer)
+    }
+
+    /// Finds out what is served and whether the server answers, for ever. `heard` takes each sign of life, or
+    /// the want of one.
+    pub async fn run<F>(&self, heard: impl FnMut(Heard) -> F + Send)
+    where
+        F: Future<Output = ()> + Send,
+    {
+        let shared = &*self.0;
+        futures::future::join3(discover(shared), crds::watch(shared), heartbeat(shared, heard)).await;
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("settings", &self.0.settings).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Whether somebody wants what the CustomResourceDefinition of this name, `plural.group`, defines.
+    pub(super) fn is_wanted(&self, definition: &str) -> bool {
+        let wishes = self.wishes();
+        definition.split_once('.').is_some_and(|(plural, group)| {
+            wishes.wanted.iter().any(|(wanted, _)| wanted.group == group && wanted.plural == plural)
+        })
+    }
+
+    fn assign(&self, served: &Served) {
+        self.streams.store(served.streams, Ordering::Relaxed);
+        let mut wishes = self.wishes();
+        wishes.is_answered = true;
+        wishes.wanted.retain(|(_, assign)| !assign.is_closed());
+        for (wanted, assign) in &wishes.wanted {
+            let new = match served.find(wanted) {
+                Finding::Served(resource) => Assignment::Served(resource),
+                Finding::Absent => Assignment::Absent,
+                Finding::Unknown => continue,
+            };
+            assign.send_if_modified(|current| {
+                let differs = *current != new;
+                if differs {
+                    *current = new;
+                }
+                differs
+            });
+        }
+    }
+
+    fn wishes(&self) -> std::sync::MutexGuard<'_, Wishes> {
+        self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells followers what is served, regularly and whenever something changed.
+async fn discover(shared: &Shared) {
+    let mut backoff = DefaultBackoff::default();
+    let mut soon = [].iter();
+    loop {
+        let found = timeout(DISCOVERY, discovery::discover(&shared.client)).await;
+        let found = found.unwrap_or_else(|_| Err(format!("no answer within {} s", DISCOVERY.as_secs())));
+        let failed = match found {
+            Ok(served) => {
+                shared.assign(&served);
+                backoff = DefaultBackoff::default();
+                None
+            }
+            Err(reason) => {
+                tracing::warn!(%reason, "discovery failed; what was known to be served stays so");
+                backoff.next()
+            }
+        };
+        let regular = shared.settings.discovery_interval;
+        let wait =
+            failed.or_else(|| soon.next().copied()).unwrap_or_else(|| jittered(regular.mul_f64(2.0 / 3.0)));
+        if timeout(wait, shared.rediscover.notified()).await.is_ok() {
+            soon = AFTER_CHANGE.iter();
+            tokio::time::sleep(soon.next().copied().unwrap_or_default()).await;
+        }
+    }
+}
+
+/// Asks for the server's version: small, open to every account, and answered by the API server itself.
+async fn heartbeat<F>(shared: &Shared, mut heard: impl FnMut(Heard) -> F + Send)
+where
+    F: Future<Output = ()> + Send,
+{
+    let period = shared.settings.heartbeat;
+    let mut beats = interval(period);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut was_silent = false;
+    loop {
+        beats.tick().await;
+        let sign = match timeout(period, shared.client.apiserver_version()).await {
+            Ok(Ok(version)) => {
+                let version = version.git_version;
+                Heard::Alive { version: (!version.is_empty()).then(|| version.into()) }
+            }
+            // It answered, if only to say that this account may not ask.
+            Ok(Err(kube::Error::Api(status))) if status.code == 403 => Heard::Alive { version: None },
+            Ok(Err(error)) => Heard::Silent { message: explain(&error).into() },
+            Err(_) => {
+                let message = format!("no answer within {} s", period.as_secs_f64());
+                Heard::Silent { message: message.into() }
+            }
+        };
+        let is_silent = matches!(sign, Heard::Silent { .. });
+        if was_silent && !is_silent {
+            // After a long silence the kinds would otherwise wait out their back-off, half a minute each.
+            shared.answers.notify_waiters();
+            shared.rediscover.notify_one();
+        }
+        was_silent = is_silent;
+        heard(sign).await;
+    }
+}
