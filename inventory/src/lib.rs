@@ -10,6 +10,7 @@ mod flux;
 mod graph;
 mod index;
 mod intern;
+pub mod manifest;
 mod record;
 mod root_cause;
 pub mod source;

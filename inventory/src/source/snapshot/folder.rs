@@ -10,18 +10,18 @@ use std::{
 
 /// What is in a folder.
 #[derive(Debug, Default)]
-pub(super) struct Listing {
+pub(crate) struct Listing {
     /// Manifest files, relative to the root, in path order.
-    pub(super) files: BTreeMap<PathBuf, Stamp>,
+    pub(crate) files: BTreeMap<PathBuf, Stamp>,
     /// Folders below the root that could not be listed, and why: what was known of them stays.
-    pub(super) unreadable: Vec<(PathBuf, String)>,
+    pub(crate) unreadable: Vec<(PathBuf, String)>,
     /// What has to be watched anew when it changes: the root itself, and where links to folders lead.
-    pub(super) identity: Vec<(PathBuf, u64)>,
+    pub(crate) identity: Vec<(PathBuf, u64)>,
 }
 
 /// Tells a changed file from an unchanged one without reading it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(crate) struct Stamp {
     modified: Option<SystemTime>,
     length: u64,
     inode: u64,
@@ -37,7 +37,7 @@ impl Stamp {
     }
 
     /// Whether a later change would surely change the stamp.
-    pub(super) fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         self.modified.and_then(|at| at.elapsed().ok()).is_some_and(|age| age > GRANULARITY)
     }
 }
@@ -53,7 +53,7 @@ fn inode(_: &Metadata) -> u64 {
 }
 
 /// Lists the manifests under `root`. An error is the root's own.
-pub(super) fn list(root: &Path) -> io::Result<Listing> {
+pub(crate) fn list(root: &Path) -> io::Result<Listing> {
     let metadata = fs::metadata(root)?;
     let mut listing = Listing::default();
     listing.identity.push((root.to_path_buf(), inode(&metadata)));
@@ -104,6 +104,6 @@ fn is_manifest(path: &Path) -> bool {
 }
 
 /// Whether the file is read as JSON.
-pub(super) fn is_json(path: &Path) -> bool {
+pub(crate) fn is_json(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
 }

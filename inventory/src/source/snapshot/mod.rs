@@ -5,9 +5,8 @@
 //! in any case: network file systems report nothing, and a folder that was replaced reports to nobody.
 
 mod eyes;
-mod folder;
+pub(crate) mod folder;
 mod index;
-mod parse;
 #[cfg(test)]
 mod tests;
 

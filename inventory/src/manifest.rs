@@ -1,83 +1,139 @@
-//! The text of one file, as the Kubernetes objects it holds and the places where it does not parse.
+//! Manifests: the text of one file, as the Kubernetes objects it holds and the places where it does not parse; and
+//! which files of a folder hold manifests.
 //!
 //! Documents are split before they are parsed, so that a broken one costs only itself. Values come out as
 //! kubectl would send them (YAML through its JSON form): merge keys expanded, the last of duplicate keys,
 //! leading-zero octals. One difference: booleans are YAML 1.2's, so `yes` and `off` stay strings.
 
+use std::{
+    io,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
 use serde_json::{Map, Value};
+
+use crate::source::folder;
 
 /// What a file holds.
 #[derive(Debug, Default)]
-pub(super) struct Parsed {
+pub struct Parsed {
     /// Objects, in the file's order; the items of lists in their place.
-    pub(super) manifests: Vec<Manifest>,
+    pub manifests: Vec<Manifest>,
     /// What could not be read.
-    pub(super) faults: Vec<Fault>,
+    pub faults: Vec<Fault>,
 }
 
 /// Something that says which kind it is.
 #[derive(Debug)]
-pub(super) struct Manifest {
-    pub(super) group: String,
-    pub(super) version: String,
-    pub(super) kind: String,
+pub struct Manifest {
+    /// Empty for the core group.
+    pub group: String,
+    /// For example `v1`.
+    pub version: String,
+    /// For example `Kustomization`.
+    pub kind: String,
     /// The line its document begins on.
-    pub(super) line: usize,
+    pub line: usize,
+    /// Where its document is in the text, a byte order mark left out.
+    pub document: Range<usize>,
+    /// Its way through the lists of the document, as indices of their items; empty if it is the document.
+    pub items: Vec<usize>,
     /// The whole object.
-    pub(super) object: Map<String, Value>,
+    pub object: Map<String, Value>,
 }
 
 /// A place where a file is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fault {
+pub struct Fault {
     /// From 1; 0 for the file as a whole.
-    pub(super) line: usize,
-    pub(super) message: String,
+    pub line: usize,
+    /// The document that does not parse, as far as it could be told from the others.
+    pub document: Range<usize>,
+    /// What is wrong, in one line.
+    pub message: String,
 }
 
 /// Reads a file. `json`: as a stream of JSON values, which is what a `.json` file is.
-pub(super) fn parse(bytes: &[u8], json: bool) -> Parsed {
+pub fn parse(bytes: &[u8], json: bool) -> Parsed {
     let mut parsed = Parsed::default();
     let text = match std::str::from_utf8(bytes) {
-        Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
+        Ok(text) => without_mark(text),
         Err(error) => {
             let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
-            parsed.faults.push(Fault { line, message: "not UTF-8".to_owned() });
+            parsed.faults.push(Fault { line, document: 0..0, message: "not UTF-8".to_owned() });
             return parsed;
         }
     };
     if json {
-        let (values, fault) = json_values(text);
-        parsed.take_all(values, 1, None);
+        let (values, fault) = json_values(text, 0, 1);
+        parsed.take_values(values);
         parsed.faults.extend(fault);
         return parsed;
     }
     for (line, document) in documents(text) {
         // JSON is YAML, but its own parser reads a large dump many times faster.
-        if document.trim_start().starts_with('{')
-            && let (values, None) = json_values(document)
+        if text[document.clone()].trim_start().starts_with('{')
+            && let (values, None) = json_values(&text[document.clone()], document.start, line)
         {
-            parsed.take_all(values, line, None);
+            parsed.take_values(values);
             continue;
         }
-        match yaml_value(document, line) {
-            Ok(value) => parsed.take(value, line, None),
-            Err(fault) => parsed.faults.push(fault),
+        match yaml_value(&text[document.clone()], line) {
+            Ok(value) => parsed.take(value, &Place { line, document, items: Vec::new() }, None),
+            Err((line, message)) => parsed.faults.push(Fault { line, document, message }),
         }
     }
     parsed
 }
 
+/// The text without its byte order mark: what places in it count from.
+pub fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+/// The manifest files of a folder.
+#[derive(Debug, Default)]
+pub struct Files {
+    /// `*.yaml`, `*.yml` and `*.json` at any depth, below the folder, in path order. Hidden files and folders are left
+    /// out; links are followed, each real folder is entered once.
+    pub files: Vec<PathBuf>,
+    /// Folders that could not be listed, and why.
+    pub unreadable: Vec<(PathBuf, String)>,
+}
+
+/// Lists the manifest files under `folder`; their paths begin with it.
+pub fn files(folder: &Path) -> io::Result<Files> {
+    let folder::Listing { files, unreadable, .. } = folder::list(folder)?;
+    Ok(Files {
+        files: files.into_keys().map(|file| folder.join(file)).collect(),
+        unreadable: unreadable.into_iter().map(|(below, why)| (folder.join(below), why)).collect(),
+    })
+}
+
+/// Whether the file is read as JSON.
+pub fn is_json(path: &Path) -> bool {
+    folder::is_json(path)
+}
+
+/// Where a value stands in its file.
+#[derive(Debug, Clone)]
+struct Place {
+    line: usize,
+    document: Range<usize>,
+    items: Vec<usize>,
+}
+
 impl Parsed {
-    fn take_all(&mut self, values: Vec<Value>, line: usize, of: Option<(&str, &str)>) {
-        for value in values {
-            self.take(value, line, of);
+    fn take_values(&mut self, values: Vec<(Value, Place)>) {
+        for (value, place) in values {
+            self.take(value, &place, None);
         }
     }
 
     /// Keeps `value` if it is an object, or the objects in it if it is a list. Everything else that YAML is
     /// used for (Helm's values, configuration) is none of our business.
-    fn take(&mut self, value: Value, line: usize, of: Option<(&str, &str)>) {
+    fn take(&mut self, value: Value, place: &Place, of: Option<(&str, &str)>) {
         let Value::Object(mut object) = value else { return };
         if let Some((api_version, kind)) = of {
             // Items of a typed list, as the API server sends it, leave these two to the list.
@@ -93,13 +149,18 @@ impl Parsed {
         {
             let of = (!item_kind.is_empty()).then_some((api_version.as_str(), item_kind));
             if let Some(Value::Array(items)) = object.remove("items") {
-                self.take_all(items, line, of);
+                for (index, item) in items.into_iter().enumerate() {
+                    let mut place = place.clone();
+                    place.items.push(index);
+                    self.take(item, &place, of);
+                }
             }
             return;
         }
         let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
         let (group, version) = (group.to_owned(), version.to_owned());
-        self.manifests.push(Manifest { group, version, kind, line, object });
+        let Place { line, document, items } = place.clone();
+        self.manifests.push(Manifest { group, version, kind, line, document, items, object });
     }
 }
 
@@ -109,22 +170,22 @@ fn text<'a>(object: &'a Map<String, Value>, field: &str) -> Option<&'a str> {
 
 /// The documents of a YAML stream and the lines they begin on. A line that begins with `---` ends a document
 /// wherever it stands, even in a block scalar, so no parser is needed to find it.
-fn documents(text: &str) -> Vec<(usize, &str)> {
+fn documents(text: &str) -> Vec<(usize, Range<usize>)> {
     let mut documents = Vec::new();
     let (mut start, mut start_line, mut offset) = (0, 1, 0);
     for (index, line) in text.split_inclusive('\n').enumerate() {
         if is_marker(line, "---") {
-            documents.push((start_line, &text[start..offset]));
+            documents.push((start_line, start..offset));
             // The marker stays with what it opens: content may follow it on its line.
             (start, start_line) = (offset, index + 1);
         } else if is_marker(line, "...") {
-            documents.push((start_line, &text[start..offset]));
+            documents.push((start_line, start..offset));
             (start, start_line) = (offset + line.len(), index + 2);
         }
         offset += line.len();
     }
-    documents.push((start_line, &text[start..]));
-    documents.retain(|(_, document)| !is_blank(document));
+    documents.push((start_line, start..text.len()));
+    documents.retain(|(_, document)| !is_blank(&text[document.clone()]));
     documents
 }
 
@@ -140,29 +201,48 @@ fn is_blank(document: &str) -> bool {
     })
 }
 
-/// JSON values one after another, up to where the text is wrong.
-fn json_values(text: &str) -> (Vec<Value>, Option<Fault>) {
+/// JSON values one after another, up to where the text is wrong. The text begins at `offset` of the file, on `line`.
+fn json_values(text: &str, offset: usize, line: usize) -> (Vec<(Value, Place)>, Option<Fault>) {
     let mut values = Vec::new();
-    for value in serde_json::Deserializer::from_str(text).into_iter() {
+    let mut stream = serde_json::Deserializer::from_str(text).into_iter();
+    let (mut end, mut end_line) = (0, line);
+    while let Some(value) = stream.next() {
+        // Space before a value is not part of it.
+        let start = end + (text[end..].len() - text[end..].trim_start().len());
+        let start_line = end_line + lines(&text[end..start]);
         match value {
-            Ok(value) => values.push(value),
-            Err(error) => return (values, Some(Fault { line: error.line(), message: error.to_string() })),
+            Ok(value) => {
+                end = stream.byte_offset();
+                end_line = start_line + lines(&text[start..end]);
+                let document = offset + start..offset + end;
+                values.push((value, Place { line: start_line, document, items: Vec::new() }));
+            }
+            Err(error) => {
+                let document = offset + start..offset + text.len();
+                let fault = Fault { line: error.line(), document, message: error.to_string() };
+                return (values, Some(fault));
+            }
         }
     }
     (values, None)
 }
 
-fn yaml_value(document: &str, first_line: usize) -> Result<Value, Fault> {
+fn lines(text: &str) -> usize {
+    text.bytes().filter(|byte| *byte == b'\n').count()
+}
+
+/// Else the line, and what is wrong there.
+fn yaml_value(document: &str, first_line: usize) -> Result<Value, (usize, String)> {
     serde_saphyr::from_str_with_options(document, options()).map_err(|_| {
         // Errors tell lines in their text too, some of them several. Parsed again at its place in the file,
         // the document tells the file's lines; only broken ones pay for that.
         let mut padded = "\n".repeat(first_line - 1);
         padded.push_str(document);
         match serde_saphyr::from_str_with_options::<Value>(&padded, options()) {
-            Ok(_) => Fault { line: first_line, message: "does not parse".to_owned() },
+            Ok(_) => (first_line, "does not parse".to_owned()),
             Err(error) => {
                 let line = error.location().map_or(0, |at| usize::try_from(at.line()).unwrap_or(usize::MAX));
-                Fault { line: line.max(first_line), message: one_line(&error.without_snippet().to_string()) }
+                (line.max(first_line), one_line(&error.without_snippet().to_string()))
             }
         }
     })
@@ -254,7 +334,7 @@ mod tests {
     #[test]
     fn documents_begin_and_end_where_yaml_says() {
         let text = "%YAML 1.2\n---\n# only a comment\n---\na: 1\n--- # two\nb: |\n  text\n  --- not one\n...\nc: 3\n--- {d: 4}\n---\n";
-        let found: Vec<_> = documents(text).into_iter().map(|(line, text)| (line, value(text))).collect();
+        let found: Vec<_> = documents(text).into_iter().map(|(line, at)| (line, value(&text[at]))).collect();
         assert_eq!(
             found,
             [
@@ -290,6 +370,26 @@ mod tests {
     }
 
     #[test]
+    fn a_manifest_tells_its_document_and_its_way_through_lists() {
+        let text = "\u{feff}# head\n---\nkind: List\napiVersion: v1\nitems:\n- {apiVersion: v1, kind: Node}\n- kind: List\n  apiVersion: v1\n  items: [{apiVersion: v1, kind: Pod}]\n--- {apiVersion: v1, kind: Node}\n";
+        let parsed = parse(text.as_bytes(), false);
+        let text = without_mark(text);
+        let found: Vec<_> = parsed
+            .manifests
+            .iter()
+            .map(|m| (m.kind.as_str(), m.items.as_slice(), text[m.document.clone()].lines().next().unwrap()))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("Node", [0].as_slice(), "---"),
+                ("Pod", &[1, 0], "---"),
+                ("Node", &[], "--- {apiVersion: v1, kind: Node}")
+            ]
+        );
+    }
+
+    #[test]
     fn what_is_no_kubernetes_object_is_passed_over() {
         for text in
             ["replicas: 3\n", "- a\n- b\n", "just text\n", "kind: 3\napiVersion: v1\n", "{}", "", "# hi\n"]
@@ -318,6 +418,12 @@ mod tests {
             true,
         );
         assert_eq!(names(&parsed), ["Node/a:1", "Node/b:1"]);
+        let several = parse(
+            b"\n{\"kind\":\"A\",\n\"apiVersion\":\"v1\"}\n\n {\"kind\":\"B\",\"apiVersion\":\"v1\"}",
+            true,
+        );
+        let places: Vec<_> = several.manifests.iter().map(|m| (m.line, m.document.clone())).collect();
+        assert_eq!(places, [(2, 1..32), (5, 35..65)]);
         let broken = parse(b"{\"apiVersion\":\"v1\",\n \"kind\": }", true);
         assert_eq!(broken.faults[0].line, 2);
     }
@@ -325,7 +431,7 @@ mod tests {
     #[test]
     fn bytes_that_are_no_text_are_told_by_their_line() {
         let parsed = parse(b"a: 1\nb: \xff\n", false);
-        assert_eq!(parsed.faults, [Fault { line: 2, message: "not UTF-8".into() }]);
+        assert_eq!(parsed.faults, [Fault { line: 2, document: 0..0, message: "not UTF-8".into() }]);
     }
 
     #[test]
