@@ -1,6 +1,7 @@
 //! The `gatehouse` command: a file per subcommand.
 
 mod apiserver;
+mod crds;
 mod demo;
 mod logging;
 mod server;
@@ -22,6 +23,7 @@ struct Command {
 #[derive(Debug, Subcommand)]
 enum Subcommands {
     Apiserver(Box<apiserver::Args>),
+    Crds(crds::Args),
     Demo(demo::Args),
 }
 
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
     let ended = runtime.block_on(async {
         match command.subcommand {
             Subcommands::Apiserver(args) => apiserver::run(*args).await.map(|()| ExitCode::SUCCESS),
+            Subcommands::Crds(args) => crds::run(&args).map(|()| ExitCode::SUCCESS),
             Subcommands::Demo(args) => demo::run(args).await,
         }
     });

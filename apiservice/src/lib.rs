@@ -2,6 +2,7 @@
 //! tables show, and how the server is registered. Types and values only; what fills them is in `inventory` and
 //! `apiserver`.
 
+pub mod crds;
 pub mod kubeconfig;
 mod meta;
 pub mod policy;

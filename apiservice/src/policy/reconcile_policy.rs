@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
 use kube::CustomResource;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::Enforcement;
@@ -28,7 +28,15 @@ use super::Enforcement;
         json_path = ".status.conditions[?(@.type==\"Ready\")].status"
     ),
     printcolumn(name = "Frozen", type_ = "string", json_path = ".status.activeFreeze"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Judged", type_ = "integer", json_path = ".status.judged", priority = 1),
+    printcolumn(name = "Next-Change", type_ = "string", json_path = ".status.nextChange", priority = 1),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ReconcilePolicySpec {
@@ -55,12 +63,15 @@ pub struct ReconcilePolicySpec {
 pub struct Exempt {
     /// User names.
     #[serde(default)]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 512)))]
     pub users: Vec<String>,
     /// Groups.
     #[serde(default)]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 512)))]
     pub groups: Vec<String>,
     /// Service accounts.
     #[serde(default)]
+    #[schemars(length(max = 256))]
     pub service_accounts: Vec<ServiceAccount>,
 }
 
@@ -69,8 +80,10 @@ pub struct Exempt {
 #[serde(rename_all = "camelCase")]
 pub struct ServiceAccount {
     /// Its namespace.
+    #[schemars(length(min = 1, max = 63))]
     pub namespace: String,
     /// Its name.
+    #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
 
@@ -90,8 +103,10 @@ pub struct Rules {
     /// Where sources may fetch from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sources: Option<SourcesRule>,
-    /// Where Kustomizations and HelmReleases may put what they apply (`spec.targetNamespace`).
+    /// Where Kustomizations and HelmReleases may put what they apply (`spec.targetNamespace`): `Own`, into their own
+    /// namespace only; or `{allowed: [team-a-*]}`, into these too, names or globs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "word_or_object")]
     pub target_namespaces: Option<TargetNamespaces>,
     /// Whether a Kustomization must remove what is no longer in its source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,6 +119,10 @@ pub struct Rules {
     pub suspension: Option<SuspensionRule>,
     /// Times in which nothing may change, and Flux is held back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
     pub freezes: Vec<Freeze>,
     /// Bounds of a fleet's size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -113,6 +132,7 @@ pub struct Rules {
     pub verbs: Option<Verbs>,
     /// Further conditions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub cel: Vec<CelRule>,
 }
 
@@ -137,6 +157,7 @@ pub struct ServiceAccountNameRule {
     pub required: bool,
     /// Names, or globs such as `flux-*`; any, if none is given.
     #[serde(default)]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 253)))]
     pub allowed: Vec<String>,
 }
 
@@ -155,7 +176,19 @@ pub enum CrossNamespaceRefs {
 pub struct SourcesRule {
     /// URLs, such as `https://github.com/my-org/*` or `oci://ghcr.io/my-org/**`: scheme and host as they stand
     /// (`*.example.com` for one level of hosts), the path as a glob in which `*` stays within a segment.
+    #[schemars(length(max = 256), inner(length(min = 1, max = 2048)))]
     pub allowed: Vec<String>,
+}
+
+/// A structural schema cannot say "this word or that object": it admits anything here, and admission judges.
+fn word_or_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        // Judges words only.
+        "pattern": "^Own$",
+        // Judges objects only.
+        "required": ["allowed"],
+        "x-kubernetes-preserve-unknown-fields": true,
+    })
 }
 
 /// Where what is applied may go.
@@ -214,16 +247,21 @@ pub struct SuspensionRule {
 #[serde(rename_all = "camelCase")]
 pub struct Freeze {
     /// Names it among the policy's freezes.
+    #[schemars(length(min = 1, max = 63))]
     pub name: String,
     /// When it begins: cron with five fields, such as `0 18 * * FRI`.
+    #[schemars(length(min = 1, max = 256))]
     pub schedule: String,
     /// How long it lasts, on the clock of everybody, whatever daylight saving does; for example `62h`.
+    #[schemars(length(min = 1, max = 64))]
     pub duration: String,
     /// Where `schedule` is meant, such as `Europe/Berlin`; `UTC`, if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
     pub time_zone: Option<String>,
     /// What people are told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
     pub reason: Option<String>,
 }
 
@@ -232,6 +270,7 @@ pub struct Freeze {
 #[serde(rename_all = "camelCase")]
 pub struct ReplicasRule {
     /// The most replicas a Fleet or GameServerSet may ask for, and an autoscaler may go up to.
+    #[schemars(range(min = 0))]
     pub max: i64,
 }
 
@@ -249,10 +288,11 @@ pub enum Verbs {
 #[serde(rename_all = "camelCase")]
 pub struct CelRule {
     /// CEL; true is well. `object` and `oldObject` (null at creation) are the objects, `request` says who does what.
-    #[schemars(length(max = 4096))]
+    #[schemars(length(min = 1, max = 4096))]
     pub expression: String,
     /// What is said if it does not hold; the expression, if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
     pub message: Option<String>,
 }
 
@@ -277,6 +317,7 @@ pub struct Defaults {
     pub service_account_name: Option<String>,
     /// Labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
     pub labels: BTreeMap<String, String>,
     /// What the container of a game server asks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -289,6 +330,7 @@ pub struct Defaults {
 pub struct GameServerResources {
     /// `resources.requests`, as quantities.
     #[serde(default)]
+    #[schemars(extend("maxProperties" = 64))]
     pub requests: BTreeMap<String, String>,
 }
 
@@ -319,6 +361,7 @@ pub struct ReconcilePolicyStatus {
     pub next_change: Option<Time>,
     /// Ready: it compiles and is enforced. Compliant: nothing that exists breaks it.
     #[serde(default)]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 

@@ -28,7 +28,15 @@ use super::Enforcement;
         json_path = ".status.conditions[?(@.type==\"Ready\")].status"
     ),
     printcolumn(name = "Denied", type_ = "integer", json_path = ".status.denied"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Used", type_ = "string", json_path = ".status.used", priority = 1),
+    printcolumn(name = "Hard", type_ = "string", json_path = ".spec.hard", priority = 1),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct TenantQuotaSpec {
@@ -37,7 +45,14 @@ pub struct TenantQuotaSpec {
     /// The limits, as quantities. `count/RESOURCE.GROUP` limits the objects of any resource; `gameservers` the game
     /// servers that exist or that fleets ask for; `requests.cpu` and `requests.memory` what those servers ask for;
     /// `players` the players they have room for.
-    #[schemars(extend("minProperties" = 1))]
+    #[schemars(extend(
+        "minProperties" = 1,
+        "maxProperties" = 64,
+        "x-kubernetes-validations" = [{
+            "rule": "self.all(key, key.startsWith('count/') || key in ['gameservers', 'players', 'requests.cpu', 'requests.memory'])",
+            "message": "a limit is count/RESOURCE.GROUP, gameservers, players, requests.cpu or requests.memory",
+        }],
+    ))]
     pub hard: BTreeMap<String, String>,
     /// What happens to a request that would exceed a limit.
     #[serde(default)]
@@ -74,6 +89,7 @@ pub struct TenantQuotaStatus {
     pub last_denial: Option<LastDenial>,
     /// Ready: the ledger stands, and every limit is enforced. Overcommitted: more is used than a limit allows.
     #[serde(default)]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 
