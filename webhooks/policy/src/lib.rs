@@ -1,1 +1,17 @@
 //! Reconcile policies: compiled when they are written, judged on objects. No I/O.
+//!
+//! [`Policy::compile`] reads a ReconcilePolicy and names every field that is wrong with it. [`Policy::judge`] judges a
+//! request at admission, [`Policy::audit`] an object that exists, [`defaults`] fills in what an object leaves out,
+//! and [`Policy::active_freeze`] says whether changes are held back at an instant. The caller brings the clock, the
+//! dependencies that exist, and the answers of SubjectAccessReview.
+
+mod case;
+mod kind;
+mod policy;
+mod subject;
+
+pub use case::{Accounts, Case, Operation, Scaling, User, Verb, Violation};
+pub use gatehouse_apiservice::policy::FieldError;
+pub use kind::{GOVERNED, Kind, governed};
+pub use policy::{ActiveFreeze, Dependencies, ObjectName, Policy, defaults, depends_on};
+pub use subject::{Subject, annotation};

@@ -1,0 +1,91 @@
+//! An object as policies see it: its metadata without managedFields, and its spec.
+
+use serde_json::Value;
+
+use crate::{Kind, ObjectName};
+
+/// Annotations that rules and controllers read and write.
+pub mod annotation {
+    /// Why an object is suspended.
+    pub const SUSPEND_REASON: &str = "gatehouse.dev/suspend-reason";
+    /// Since when an object is suspended (RFC 3339).
+    pub const SUSPENDED_AT: &str = "gatehouse.dev/suspended-at";
+    /// Which freeze holds an object back: `POLICY/FREEZE`.
+    pub const FROZEN_BY: &str = "gatehouse.dev/frozen-by";
+    /// Who suspended an object.
+    pub const SUSPENDED_BY: &str = "fluxcd.controlplane.io/suspendedBy";
+    /// `disabled` suspends the Flux operator's kinds.
+    pub const RECONCILE: &str = "fluxcd.controlplane.io/reconcile";
+    /// Asks for a reconciliation, with `forceAt` and `resetAt`.
+    pub const REQUESTS: [&str; 3] =
+        ["reconcile.fluxcd.io/requestedAt", "reconcile.fluxcd.io/forceAt", "reconcile.fluxcd.io/resetAt"];
+}
+
+/// An object as policies see it.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace; empty, if it has none.
+    pub namespace: String,
+    /// Its name; empty, if it is yet to be generated.
+    pub name: String,
+    /// `apiVersion`, `kind`, `metadata` without managedFields, `spec`.
+    pub object: Value,
+}
+
+impl Subject {
+    /// `object` may be whole: what policies do not see is dropped. The namespace is that of the request, and where
+    /// that says none (in files), the object's.
+    pub fn new(kind: Kind, namespace: &str, name: &str, object: Value) -> Self {
+        let mut object = object;
+        if let Value::Object(fields) = &mut object {
+            fields.retain(|name, _| matches!(name.as_str(), "apiVersion" | "kind" | "metadata" | "spec"));
+            if let Some(Value::Object(metadata)) = fields.get_mut("metadata") {
+                metadata.shift_remove("managedFields");
+            }
+        }
+        Self { kind, namespace: namespace.to_owned(), name: name.to_owned(), object }
+    }
+
+    /// An object as a file or the cluster has it, named by its own metadata.
+    pub fn of(kind: Kind, object: Value) -> Self {
+        let text = |field: &str| {
+            let value = object.pointer("/metadata").and_then(|metadata| metadata.get(field));
+            value.and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let (namespace, name) = (text("namespace"), text("name"));
+        Self::new(kind, &namespace, &name, object)
+    }
+
+    /// Its name among all objects.
+    pub fn object_name(&self) -> ObjectName {
+        ObjectName {
+            group: self.kind.group().into(),
+            kind: self.kind.name().into(),
+            namespace: self.namespace.as_str().into(),
+            name: self.name.as_str().into(),
+        }
+    }
+
+    /// `spec`; null, if there is none.
+    pub fn spec(&self) -> &Value {
+        self.object.get("spec").unwrap_or(&Value::Null)
+    }
+
+    /// An annotation.
+    pub fn annotation(&self, name: &str) -> Option<&str> {
+        self.object.get("metadata")?.get("annotations")?.get(name)?.as_str()
+    }
+
+    /// Whether it is going: then nothing may keep its finalizers from being removed.
+    pub fn is_terminating(&self) -> bool {
+        self.object.pointer("/metadata/deletionTimestamp").is_some_and(|at| !at.is_null())
+    }
+
+    /// Whether it is suspended, by `spec.suspend` or by the Flux operator's annotation.
+    pub fn is_suspended(&self) -> bool {
+        self.spec().get("suspend").and_then(Value::as_bool).unwrap_or(false)
+            || self.annotation(annotation::RECONCILE) == Some("disabled")
+    }
+}
