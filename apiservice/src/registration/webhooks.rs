@@ -90,8 +90,10 @@ pub struct Webhooks {
     pub ca_bundle: String,
     /// What policies judge.
     pub governed: Vec<Intercepted>,
-    /// What quotas charge or count whatever they say.
+    /// What quotas charge: an update may take up more.
     pub charged: Vec<Intercepted>,
+    /// What quotas count, and no more, whatever they say: it is creation that makes more of it.
+    pub counted: Vec<Intercepted>,
     /// What becomes of a request while no policy can be asked about it. Quotas are held in any case.
     pub policies: FailurePolicy,
 }
@@ -130,7 +132,9 @@ impl Webhooks {
         policies["rules"] = json!(rules(&self.governed, &["CREATE", "UPDATE", "DELETE"]));
         // What is deleted is credited when it is gone, not when somebody asks for it.
         let mut quotas = self.webhook(QUOTAS, QUOTA_PATH, FailurePolicy::Fail);
-        quotas["rules"] = json!(rules(&self.charged, &["CREATE", "UPDATE"]));
+        let mut charged = rules(&self.charged, &["CREATE", "UPDATE"]);
+        charged.extend(rules(&self.counted, &["CREATE"]));
+        quotas["rules"] = json!(charged);
         let mut config = self.webhook(CONFIG, VALIDATE_PATH, FailurePolicy::Fail);
         config["namespaceSelector"] = json!({});
         config["rules"] = json!([{
@@ -183,7 +187,6 @@ pub fn counts_configuration(
     counts["namespaceSelector"] = quotas["namespaceSelector"].clone();
     counts["timeoutSeconds"] = quotas["timeoutSeconds"].clone();
     let counted: Vec<_> = counted.into_iter().collect();
-    // Counting is about objects that come and go: an update does not make more of them.
     counts["rules"] = json!(rules(&counted, &["CREATE"]));
     let mut made = configuration("ValidatingWebhookConfiguration", COUNTS_NAME, vec![counts]);
     made["metadata"]["ownerReferences"] = json!([{
@@ -269,6 +272,7 @@ mod tests {
                 Intercepted::new("helm.toolkit.fluxcd.io", "helmreleases"),
             ],
             charged: vec![Intercepted::new("agones.dev", "fleets").scaled()],
+            counted: vec![Intercepted::new("helm.toolkit.fluxcd.io", "helmreleases")],
             policies: FailurePolicy::Ignore,
         }
     }
@@ -311,6 +315,15 @@ mod tests {
         assert_eq!(named(&validating, CONFIG)["failurePolicy"], "Fail");
         // A Scale has nothing that could be filled in.
         assert!(!mutating["webhooks"][0]["rules"].to_string().contains("/scale"));
+    }
+
+    #[test]
+    fn what_is_only_counted_is_not_reviewed_when_it_changes() {
+        let [_, validating] = webhooks().configurations();
+        let rules = &named(&validating, QUOTAS)["rules"];
+        assert_eq!(rules[0]["operations"], json!(["CREATE", "UPDATE"]));
+        assert_eq!(rules[1]["operations"], json!(["CREATE"]));
+        assert_eq!(rules[1]["resources"], json!(["helmreleases"]));
     }
 
     #[test]
