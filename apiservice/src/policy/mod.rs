@@ -1,9 +1,12 @@
 //! The group `policy.gatehouse.dev`: what people write to say what may be done. One file each.
 
+mod field_error;
 mod quota_ledger;
 mod reconcile_policy;
+mod selector;
 mod tenant_quota;
 
+pub use field_error::FieldError;
 pub use quota_ledger::{LedgerEntry, QuotaLedger, QuotaLedgerSpec};
 pub use reconcile_policy::{
     CelRule, CrossNamespaceRefs, Defaults, DependencyCycles, Example, Exempt, Freeze, GameServerResources,
@@ -11,6 +14,7 @@ pub use reconcile_policy::{
     ReplicasRule, RuleCount, Rules, ServiceAccount, ServiceAccountNameRule, SourcesRule, SuspensionRule,
     TargetNamespaces, Verbs,
 };
+pub use selector::Selector;
 pub use tenant_quota::{LastDenial, TenantQuota, TenantQuotaSpec, TenantQuotaStatus};
 
 use schemars::JsonSchema;

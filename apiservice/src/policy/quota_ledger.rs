@@ -24,12 +24,16 @@ pub struct QuotaLedgerSpec {
     pub quota_uid: String,
     /// What the objects of the tenant's namespaces took up at `revisions`: a quantity for each limit.
     #[serde(default)]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub used: BTreeMap<String, String>,
     /// The resourceVersion that `used` is a snapshot at, by `resource.group`.
     #[serde(default)]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub revisions: BTreeMap<String, String>,
     /// What was admitted and is not part of `used` yet, by the uid of the object.
+    // Atomic: else kube-apiserver keeps a record of who set each field of each entry, which is longer than the entry.
     #[serde(default)]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub entries: BTreeMap<String, LedgerEntry>,
 }
 
@@ -43,6 +47,9 @@ pub struct LedgerEntry {
     pub namespace: String,
     /// The object's name.
     pub name: String,
+    /// How often this was admitted. What is admitted once more is young again: it expires later.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub admissions: u32,
     /// The resourceVersion that the update was admitted upon; none for a creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource_version: Option<String>,
@@ -52,4 +59,13 @@ pub struct LedgerEntry {
     /// The most the object may take up.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub peak: BTreeMap<String, String>,
+}
+
+fn once() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_once(admissions: &u32) -> bool {
+    *admissions == 1
 }
