@@ -55,6 +55,12 @@ pub fn shared() -> anyhow::Result<Vec<Manifest>> {
     if folder.is_dir() { load::read_folder(folder) } else { Ok(Vec::new()) }
 }
 
+/// The CRDs of `policy.gatehouse.dev`.
+pub fn policy() -> Vec<Manifest> {
+    let manifest = |object| Manifest { origin: "policy.gatehouse.dev".to_owned(), object };
+    gatehouse_apiservice::crds::definitions().into_iter().map(manifest).collect()
+}
+
 /// CRDs for the kinds that are not among those `defined` already.
 pub fn missing_from(defined: &[Manifest]) -> Vec<Manifest> {
     let names: HashSet<_> = defined
@@ -145,7 +151,7 @@ mod tests {
     #[test]
     fn every_kind_that_gatehouse_reads_can_be_defined() {
         let known: Vec<_> = kinds().into_iter().map(|kind| (kind.group, kind.plural)).collect();
-        for kind in registration::kinds() {
+        for kind in registration::kinds().into_iter().chain(gatehouse_webhooks::intercepted::read()) {
             assert!(known.contains(&kind) || ["", "apps"].contains(&&*kind.0), "{kind:?}");
         }
     }

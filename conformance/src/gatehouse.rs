@@ -1,4 +1,5 @@
-//! The real `gatehouse apiserver` process beside a control plane: built, started, registered, stopped, started again.
+//! A real `gatehouse` process beside a control plane, `apiserver` or `webhooks`: built, started, registered, stopped,
+//! started again.
 
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use gatehouse_apiservice::registration::{SERVER_NAME, USER, api_service, api_service_name};
+use gatehouse_apiservice::registration::{self as account, api_service, api_service_name, webhook_account};
 use gatehouse_apiservice::view::{GROUP, VERSION};
 use gatehouse_certs::issue::Authority;
 use serde::Deserialize;
@@ -67,9 +68,38 @@ impl Awaited {
     }
 }
 
+/// What a replica serves, which is a subcommand each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Serves {
+    /// `gatehouse apiserver`.
+    #[default]
+    Views,
+    /// `gatehouse webhooks`.
+    Webhooks,
+}
+
+impl Serves {
+    fn subcommand(self) -> &'static str {
+        match self {
+            Self::Views => "apiserver",
+            Self::Webhooks => "webhooks",
+        }
+    }
+
+    /// Its account, and the name that kube-apiserver would ask for in a cluster.
+    fn identity(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Views => (account::USER, account::SERVER_NAME),
+            Self::Webhooks => (webhook_account::USER, webhook_account::SERVER_NAME),
+        }
+    }
+}
+
 /// What may be different from one replica to another.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
+    /// What it serves.
+    pub serves: Serves,
     /// The executable; found or built where it is not given.
     pub executable: Option<PathBuf>,
     /// Names its log and files; needed where several replicas run beside one control plane.
@@ -95,8 +125,9 @@ impl Gatehouse {
         let name = options.name.clone().unwrap_or_else(|| "gatehouse".to_owned());
         let [port] = free_ports()?;
 
+        let (user, server_name) = options.serves.identity();
         let authority = Authority::new("gatehouse-serving-ca")?;
-        let serving = server_identity(&authority, &[SERVER_NAME, "localhost"])?;
+        let serving = server_identity(&authority, &[server_name, "localhost"])?;
         let file = |extension| control_plane.folder().join(format!("{name}.{extension}"));
         let (certificate, key) = (file("crt"), file("key"));
         kubeconfig::write_private(&certificate, &serving.certificate_pem)?;
@@ -104,9 +135,9 @@ impl Gatehouse {
 
         let upstream = match &options.kubeconfig {
             Some(kubeconfig) => kubeconfig.clone(),
-            None => control_plane.kubeconfig_for(USER, None)?,
+            None => control_plane.kubeconfig_for(user, None)?,
         };
-        let mut args: Vec<OsString> = vec!["apiserver".into()];
+        let mut args: Vec<OsString> = vec![options.serves.subcommand().into()];
         for (flag, value) in [
             ("--kubeconfig", upstream.as_os_str()),
             ("--bind-address", "127.0.0.1".as_ref()),
@@ -207,7 +238,7 @@ pub async fn prepare(control_plane: &ControlPlane) -> anyhow::Result<()> {
     apply(&control_plane.client().await?, registration::prerequisites()).await
 }
 
-async fn apply(client: &kube::Client, objects: Vec<Value>) -> anyhow::Result<()> {
+pub(crate) async fn apply(client: &kube::Client, objects: Vec<Value>) -> anyhow::Result<()> {
     let manifest = |object| Manifest { origin: "(registration)".to_owned(), object };
     load::apply(client, objects.into_iter().map(manifest).collect()).await
 }

@@ -13,4 +13,6 @@ pub mod kubectl;
 pub mod load;
 pub mod progress;
 pub mod registration;
+pub mod spread;
 pub mod supervise;
+pub mod webhooks;

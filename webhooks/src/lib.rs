@@ -1,1 +1,3 @@
 //! Admission: reviews answered, the quota ledger at work, and the controllers behind the policies.
+
+pub mod intercepted;

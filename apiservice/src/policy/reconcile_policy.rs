@@ -12,6 +12,7 @@ use super::Enforcement;
 /// ReconcilePolicy says what Flux objects and game servers may look like, who may suspend them, and when nothing may
 /// change. A rule that is left out is not checked; a default that is left out is not set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
+#[allow(clippy::duplicated_attributes, reason = "each column has its own")]
 #[kube(
     group = "policy.gatehouse.dev",
     version = "v1alpha1",

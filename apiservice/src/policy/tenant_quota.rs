@@ -12,6 +12,7 @@ use super::Enforcement;
 /// TenantQuota limits what the namespaces of a tenant hold together, as ResourceQuota does for one namespace. A request
 /// that would exceed a limit is refused, however many come at once and whichever way they come.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
+#[allow(clippy::duplicated_attributes, reason = "each column has its own")]
 #[kube(
     group = "policy.gatehouse.dev",
     version = "v1alpha1",

@@ -124,7 +124,7 @@ impl Webhooks {
         // What is filled in depends on nothing that other webhooks add.
         webhook["reinvocationPolicy"] = json!("Never");
         webhook["rules"] = json!(rules(&without_scale(&self.governed), &["CREATE", "UPDATE"]));
-        configuration("MutatingWebhookConfiguration", NAME, vec![webhook])
+        configuration("MutatingWebhookConfiguration", NAME, &[webhook])
     }
 
     fn validating(&self) -> Value {
@@ -144,7 +144,7 @@ impl Webhooks {
             "resources": ["reconcilepolicies", "tenantquotas"],
             "scope": "Cluster",
         }]);
-        configuration("ValidatingWebhookConfiguration", NAME, vec![policies, quotas, config])
+        configuration("ValidatingWebhookConfiguration", NAME, &[policies, quotas, config])
     }
 
     fn webhook(&self, name: &str, path: &str, failure: FailurePolicy) -> Value {
@@ -188,7 +188,7 @@ pub fn counts_configuration(
     counts["timeoutSeconds"] = quotas["timeoutSeconds"].clone();
     let counted: Vec<_> = counted.into_iter().collect();
     counts["rules"] = json!(rules(&counted, &["CREATE"]));
-    let mut made = configuration("ValidatingWebhookConfiguration", COUNTS_NAME, vec![counts]);
+    let mut made = configuration("ValidatingWebhookConfiguration", COUNTS_NAME, &[counts]);
     made["metadata"]["ownerReferences"] = json!([{
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingWebhookConfiguration",
@@ -222,7 +222,7 @@ fn webhook(name: &str, client_config: &Value, failure: FailurePolicy) -> Value {
     })
 }
 
-fn configuration(kind: &str, name: &str, webhooks: Vec<Value>) -> Value {
+fn configuration(kind: &str, name: &str, webhooks: &[Value]) -> Value {
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": kind,

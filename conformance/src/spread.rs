@@ -1,0 +1,136 @@
+//! What a Service does for replicas, on loopback: connections are spread over those that are ready.
+//!
+//! A replica that has died is passed over; the connections it had are cut, as they are in a cluster.
+
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+/// Listens on a port of its own. Dropped, it is gone, with every connection.
+pub struct Spread {
+    port: u16,
+    ready: Arc<Mutex<Ready>>,
+    task: JoinHandle<()>,
+}
+
+/// Ports of replicas, and whose turn it is.
+#[derive(Debug, Default)]
+struct Ready {
+    ports: Vec<u16>,
+    turn: usize,
+}
+
+impl Spread {
+    /// Over nothing yet.
+    pub async fn start() -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free port")?;
+        let port = listener.local_addr()?.port();
+        let ready: Arc<Mutex<Ready>> = Arc::default();
+        let replicas = Arc::clone(&ready);
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((connection, _)) = listener.accept().await {
+                let replicas = Arc::clone(&replicas);
+                connections.spawn(pass_on(connection, replicas));
+                while connections.try_join_next().is_some() {}
+            }
+        });
+        Ok(Self { port, ready, task })
+    }
+
+    /// Where to connect.
+    pub fn url(&self) -> String {
+        format!("https://{}:{}", Ipv4Addr::LOCALHOST, self.port)
+    }
+
+    /// A replica is ready: it gets its share of new connections.
+    pub fn add(&self, port: u16) {
+        let mut ready = lock(&self.ready);
+        if !ready.ports.contains(&port) {
+            ready.ports.push(port);
+        }
+    }
+
+    /// A replica is not ready: it gets no new connections, and keeps those it has.
+    pub fn remove(&self, port: u16) {
+        lock(&self.ready).ports.retain(|one| *one != port);
+    }
+}
+
+impl Drop for Spread {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn lock(ready: &Mutex<Ready>) -> std::sync::MutexGuard<'_, Ready> {
+    // Nothing that holds it can leave it half changed.
+    ready.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn pass_on(mut near: TcpStream, ready: Arc<Mutex<Ready>>) {
+    for port in in_turn(&ready) {
+        if let Ok(mut far) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
+            // Small writes wait for nobody: latency is measured through here.
+            let _ = (near.set_nodelay(true), far.set_nodelay(true));
+            let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            return;
+        }
+    }
+}
+
+/// Every port that is ready, beginning with the one whose turn it is.
+fn in_turn(ready: &Mutex<Ready>) -> Vec<u16> {
+    let mut ready = lock(ready);
+    let mut ports = ready.ports.clone();
+    if !ports.is_empty() {
+        ports.rotate_left(ready.turn % ready.ports.len());
+        ready.turn = ready.turn.wrapping_add(1);
+    }
+    ports
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    async fn replica(word: &'static [u8]) -> (u16, JoinHandle<()>) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let task = tokio::spawn(async move {
+            while let Ok((mut connection, _)) = listener.accept().await {
+                let _ = tokio::io::AsyncWriteExt::write_all(&mut connection, word).await;
+            }
+        });
+        (port, task)
+    }
+
+    async fn ask(spread: &Spread) -> String {
+        let mut text = String::new();
+        let mut connection =
+            TcpStream::connect((Ipv4Addr::LOCALHOST, spread.port)).await.expect("it listens");
+        connection.read_to_string(&mut text).await.expect("text");
+        text
+    }
+
+    #[tokio::test]
+    async fn connections_are_spread_and_the_dead_passed_over() {
+        let spread = Spread::start().await.expect("a port");
+        assert_eq!(ask(&spread).await, "");
+        let (a, task) = replica(b"a").await;
+        let (b, _) = replica(b"b").await;
+        spread.add(a);
+        spread.add(b);
+        assert_eq!([ask(&spread).await, ask(&spread).await, ask(&spread).await], ["a", "b", "a"]);
+        task.abort();
+        let _ = task.await;
+        assert_eq!([ask(&spread).await, ask(&spread).await], ["b", "b"]);
+        spread.remove(b);
+        assert_eq!(ask(&spread).await, "");
+    }
+}

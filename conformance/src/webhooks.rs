@@ -1,0 +1,194 @@
+//! Replicas of `gatehouse webhooks` behind one address, and their registration.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use gatehouse_apiservice::registration::webhooks::{self as registration, Address, FailurePolicy};
+use gatehouse_webhooks::intercepted;
+use serde_json::{Value, json};
+
+use crate::control_plane::ControlPlane;
+use crate::crds;
+use crate::gatehouse::{Awaited, Gatehouse, Options, Serves, apply};
+use crate::load;
+use crate::progress::during;
+use crate::spread::Spread;
+
+/// kube-apiserver reads a changed webhook configuration within a second; the machine may be busy.
+const REGISTERED_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// What may be different from one set of replicas to another.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// The executable; found or built where it is not given.
+    pub executable: Option<PathBuf>,
+    /// What the names of its replicas begin with.
+    pub name: Option<String>,
+    /// Appended to the flags of each replica.
+    pub flags: Vec<String>,
+    /// How they reach the cluster; directly, as their own account, where it is not given.
+    pub kubeconfig: Option<PathBuf>,
+}
+
+/// Replicas, by number. Dropped, they stop.
+pub struct Webhooks {
+    // Before what leads to them.
+    replicas: Vec<Gatehouse>,
+    spread: Spread,
+}
+
+impl Webhooks {
+    /// Installs what they need (see [`prepare`]), starts so many of them and waits until each is ready.
+    pub async fn start(
+        control_plane: &ControlPlane,
+        replicas: usize,
+        settings: &Settings,
+    ) -> anyhow::Result<Self> {
+        let executable = match &settings.executable {
+            Some(executable) => executable.clone(),
+            None => crate::gatehouse::executable().await?,
+        };
+        let prefix = settings.name.as_deref().unwrap_or("webhooks");
+        let spread = Spread::start().await?;
+        let options = |number: usize| Options {
+            serves: Serves::Webhooks,
+            executable: Some(executable.clone()),
+            name: Some(format!("{prefix}-{number}")),
+            flags: settings.flags.clone(),
+            kubeconfig: settings.kubeconfig.clone(),
+            awaited: Awaited::Ready,
+            ..Options::default()
+        };
+        let options: Vec<_> = (0..replicas).map(options).collect();
+        let started = options.iter().map(|options| Gatehouse::start(control_plane, options));
+        let replicas = futures::future::try_join_all(started).await?;
+        for replica in &replicas {
+            spread.add(replica.port());
+        }
+        Ok(Self { replicas, spread })
+    }
+
+    /// How many there are, running or not.
+    pub fn len(&self) -> usize {
+        self.replicas.len()
+    }
+
+    /// Whether there are none at all.
+    pub fn is_empty(&self) -> bool {
+        self.replicas.is_empty()
+    }
+
+    /// One of them, running or not.
+    pub fn replica(&self, number: usize) -> &Gatehouse {
+        &self.replicas[number]
+    }
+
+    /// Where they are served.
+    pub fn url(&self) -> String {
+        self.spread.url()
+    }
+
+    /// The CAs of their serving certificates, as PEM.
+    pub fn ca_bundle(&self) -> String {
+        self.replicas.iter().map(Gatehouse::serving_ca).collect()
+    }
+
+    /// The configurations that send kube-apiserver here.
+    pub fn configurations(&self) -> [Value; 2] {
+        configurations(Address::Url(self.url()), self.ca_bundle())
+    }
+
+    /// Registers them with the control plane, and waits until reviews arrive.
+    pub async fn register(&self, control_plane: &ControlPlane) -> anyhow::Result<()> {
+        let client = control_plane.client().await?;
+        apply(&client, self.configurations().into()).await?;
+        during("registering the webhooks", wait_until_registered(&client)).await
+    }
+
+    /// Ends one as a crash would. Nobody is told: what is on its way to it is lost.
+    pub async fn kill(&mut self, number: usize) -> anyhow::Result<()> {
+        let replica = &mut self.replicas[number];
+        replica.kill().await?;
+        self.spread.remove(replica.port());
+        Ok(())
+    }
+
+    /// Ends one in good order: it gets no new connections from here on.
+    pub async fn stop(&mut self, number: usize) -> anyhow::Result<()> {
+        let replica = &mut self.replicas[number];
+        self.spread.remove(replica.port());
+        replica.stop().await?;
+        Ok(())
+    }
+
+    /// Starts one again that was ended, and waits until it is ready.
+    pub async fn launch(&mut self, number: usize) -> anyhow::Result<()> {
+        let replica = &mut self.replicas[number];
+        replica.launch().await?;
+        self.spread.add(replica.port());
+        Ok(())
+    }
+
+    /// Ends all of them in good order.
+    pub async fn end(mut self) -> anyhow::Result<()> {
+        for number in 0..self.replicas.len() {
+            self.stop(number).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The configurations that lead to an address.
+pub fn configurations(address: Address, ca_bundle: String) -> [Value; 2] {
+    let webhooks = registration::Webhooks {
+        address,
+        ca_bundle,
+        governed: intercepted::governed(),
+        charged: intercepted::charged(),
+        counted: intercepted::counted(),
+        policies: FailurePolicy::Fail,
+    };
+    webhooks.configurations()
+}
+
+/// Installs the CRDs of `policy.gatehouse.dev` and the rights of the webhooks' account.
+pub async fn prepare(control_plane: &ControlPlane) -> anyhow::Result<()> {
+    let client = control_plane.client().await?;
+    load::apply(&client, crds::policy()).await?;
+    apply(&client, crate::registration::webhooks()).await
+}
+
+/// Asks for a quota that nobody would admit, as a dry-run, until it is refused by whom it should be.
+async fn wait_until_registered(client: &kube::Client) -> anyhow::Result<()> {
+    let probe = json!({
+        "apiVersion": "policy.gatehouse.dev/v1alpha1",
+        "kind": "TenantQuota",
+        "metadata": {"name": "are-webhooks-registered"},
+        "spec": {"namespaceSelector": {}, "hard": {"players": "-1"}},
+    });
+    let path = "/apis/policy.gatehouse.dev/v1alpha1/tenantquotas?dryRun=All";
+    let deadline = Instant::now() + REGISTERED_TIMEOUT;
+    loop {
+        let request = http::Request::post(path)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(serde_json::to_vec(&probe)?)?;
+        let answer = match client.request_text(request).await {
+            Ok(_) => "it was admitted".to_owned(),
+            Err(kube::Error::Api(status)) if status.message.contains("hard[players]") => return Ok(()),
+            Err(error) => error.to_string(),
+        };
+        if Instant::now() > deadline {
+            bail!("the webhooks do not refuse a negative quota: {answer}");
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Reads the metrics of a replica.
+pub async fn metrics(control_plane: &ControlPlane, replica: &Gatehouse) -> anyhow::Result<String> {
+    let kubeconfig = replica.kubeconfig_for(control_plane, "metrics", Some("system:masters"))?;
+    let client = crate::kubeconfig::client(&kubeconfig).await?;
+    let request = http::Request::get("/metrics").body(Vec::new())?;
+    client.request_text(request).await.context("/metrics")
+}
