@@ -41,7 +41,7 @@ impl JsonSchema for Time {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// The aspect: Ready and Fresh on Flux views, Healthy, Reachable and Fresh on clusterhealths.
+    /// The aspect: Ready and Fresh on most views, WithinLimits on tenantusages, Healthy and Reachable on clusterhealths.
     #[serde(rename = "type")]
     pub kind: &'static str,
     /// True, False or Unknown.

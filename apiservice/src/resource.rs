@@ -96,6 +96,8 @@ pub enum Cell<'a> {
     Integer(i64),
     /// The time whose age is shown; `None` where there is none.
     Age(Option<Time>),
+    /// Null, in a column of numbers: there is none, which is not zero.
+    Nothing,
 }
 
 impl<'a, T: Into<Cow<'a, str>>> From<T> for Cell<'a> {

@@ -7,7 +7,7 @@ use crate::{
     catalogue::KindId,
     graph::{Graph, Place, Records},
     root_cause::{self, RootCause},
-    tally::{Tallies, Tally},
+    tally::{GameTally, Tallies, Tally},
 };
 
 /// A source that was not heard from for this long is stale: several heartbeats of five seconds, so that a
@@ -120,6 +120,11 @@ impl Cluster {
     /// The counts over the Flux objects of a namespace; `None` if it has none.
     pub fn namespace(&self, name: &str) -> Option<&Tally> {
         self.tallies.namespaces.get(name)
+    }
+
+    /// The game servers and fleets of a namespace; `None` if it has none.
+    pub fn games(&self, namespace: &str) -> Option<&GameTally> {
+        self.tallies.games.get(namespace)
     }
 
     /// The counts over a layer.

@@ -11,6 +11,8 @@ pub struct Delta {
     pub objects: HashSet<(ClusterId, ObjectKey)>,
     /// Namespaces some of whose Flux objects are among these, or whose tenant changed.
     pub namespaces: HashSet<(ClusterId, Str)>,
+    /// Namespaces some of whose game servers or fleets are among these, or whose tenant changed.
+    pub games: HashSet<(ClusterId, Str)>,
     /// Clusters of which anything changed.
     pub clusters: HashSet<ClusterId>,
 }
@@ -18,6 +20,9 @@ pub struct Delta {
 impl Delta {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
-        self.objects.is_empty() && self.namespaces.is_empty() && self.clusters.is_empty()
+        self.objects.is_empty()
+            && self.namespaces.is_empty()
+            && self.games.is_empty()
+            && self.clusters.is_empty()
     }
 }

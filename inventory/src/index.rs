@@ -156,6 +156,7 @@ impl Inventory {
             all.clusters.insert(id);
             all.objects.extend(cluster.records.keys().map(|key| (id, key.clone())));
             all.namespaces.extend(cluster.tallies.namespaces.keys().map(|name| (id, name.clone())));
+            all.games.extend(cluster.tallies.games.keys().map(|name| (id, name.clone())));
         }
         all
     }
@@ -182,6 +183,8 @@ impl Inventory {
         if flipped || !stale_kinds.is_empty() {
             self.touch_records(id, |key| flipped || stale_kinds.contains(&key.kind));
             self.touch_namespaces(id);
+            self.touch_games(id);
+            self.delta.clusters.insert(id);
         }
     }
 
@@ -189,8 +192,11 @@ impl Inventory {
     /// it was if it was `watched`, in the rows of what depends on objects that are not there.
     fn kind_changed(&mut self, id: ClusterId, kind: KindId, watched: bool) {
         self.delta.clusters.insert(id);
-        if self.catalogue.kind(kind).is_flux() {
+        let row = self.catalogue.kind(kind);
+        if row.is_flux() {
             self.touch_namespaces(id);
+        } else if row.game.is_some() {
+            self.touch_games(id);
         }
         let cluster = &self.clusters[usize::from(id.0)];
         if cluster.is_watched(kind) != watched {
@@ -203,8 +209,11 @@ impl Inventory {
     /// Objects, and the namespaces that tell of them.
     fn touch(&mut self, id: ClusterId, objects: HashSet<ObjectKey>) {
         for key in objects {
-            if self.catalogue.kind(key.kind).is_flux() {
+            let kind = self.catalogue.kind(key.kind);
+            if kind.is_flux() {
                 self.delta.namespaces.insert((id, key.namespace.clone()));
+            } else if kind.game.is_some() {
+                self.delta.games.insert((id, key.namespace.clone()));
             }
             self.delta.objects.insert((id, key));
         }
@@ -213,7 +222,11 @@ impl Inventory {
     fn touch_namespaces(&mut self, id: ClusterId) {
         let names = self.clusters[usize::from(id.0)].tallies.namespaces.keys();
         self.delta.namespaces.extend(names.map(|name| (id, name.clone())));
-        self.delta.clusters.insert(id);
+    }
+
+    fn touch_games(&mut self, id: ClusterId) {
+        let names = self.clusters[usize::from(id.0)].tallies.games.keys();
+        self.delta.games.extend(names.map(|name| (id, name.clone())));
     }
 
     fn touch_records(&mut self, id: ClusterId, which: impl Fn(&ObjectKey) -> bool) {
@@ -236,32 +249,33 @@ impl Inventory {
         if unchanged {
             return;
         }
-        let flux = self.catalogue.kind(key.kind).is_flux();
+        let kind = self.catalogue.kind(key.kind);
         let old = match new {
             Some(record) => cluster.records.insert(key.clone(), Entry { record, pass }),
             None => cluster.records.remove(key),
         }
         .map(|entry| entry.record);
         if let Some(old) = &old {
-            cluster.tallies.remove(old, flux);
+            cluster.tallies.remove(old, kind);
             if let Some(deadline) = &old.verdict.deadline {
                 self.deadlines.remove(&(deadline.at, id, key.clone()));
             }
         }
         let cluster = &mut self.clusters[usize::from(id.0)];
         if let Some(entry) = cluster.records.get(key) {
-            cluster.tallies.add(&entry.record, flux);
+            cluster.tallies.add(&entry.record, kind);
             if let Some(deadline) = &entry.record.verdict.deadline {
                 self.deadlines.insert((deadline.at, id, key.clone()));
             }
         }
         let new = cluster.records.record(key);
         let mut affected = HashSet::from([key.clone()]);
-        if flux {
+        if kind.is_flux() {
             cluster.graph.update(key, old.as_deref(), new, &cluster.records, &mut affected);
         }
         if labels(old.as_deref()) != labels(new) {
             self.delta.namespaces.insert((id, key.name.clone()));
+            self.delta.games.insert((id, key.name.clone()));
             self.touch_records(id, |other| other.namespace == key.name);
         }
         self.touch(id, affected);

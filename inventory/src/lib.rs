@@ -7,6 +7,7 @@ pub mod catalogue;
 mod cluster;
 mod delta;
 mod flux;
+mod game;
 mod graph;
 mod index;
 mod intern;
@@ -21,11 +22,15 @@ mod testing;
 
 pub use cluster::{Cluster, Contact, Dependency, STALE_AFTER};
 pub use delta::Delta;
+pub use game::{Engine, GameKind, GameNumbers, Role, Told};
 pub use graph::Place;
 pub use index::Inventory;
 pub use intern::{Interner, Str};
-pub use record::{Deadline, Detail, FluxDetail, Layer, ObjectKey, Record, Reference, Seconds, Verdict};
+pub use record::{
+    Deadline, Detail, FluxDetail, Layer, Limit, ObjectKey, Record, Reference, Seconds, TenantQuotaDetail,
+    Verdict,
+};
 pub use root_cause::{Root, RootCause};
 pub use source::{ClusterId, Event, Heard, KindStatus, Sink, Source};
 pub use state::{Counts, State};
-pub use tally::Tally;
+pub use tally::{GameTally, Tally};

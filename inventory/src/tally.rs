@@ -5,7 +5,10 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
 };
 
-use crate::{Counts, Detail, Layer, ObjectKey, Record, Seconds, State, Str, catalogue::KindId};
+use crate::{
+    Counts, Detail, Engine, GameKind, GameNumbers, Layer, ObjectKey, Record, Seconds, State, Str,
+    catalogue::{Kind, KindId},
+};
 
 /// Counts by kind and state, and the failures in order.
 #[derive(Debug, Default)]
@@ -88,11 +91,44 @@ impl Tally {
     }
 }
 
+/// The game servers and fleets of a namespace.
+#[derive(Debug, Default)]
+pub struct GameTally {
+    /// Every object, those of a fleet included, in the state it is in.
+    pub objects: Tally,
+    /// What the objects of each engine add up to.
+    numbers: [GameNumbers; Engine::ALL.len()],
+    /// How many objects of each engine there are.
+    present: [u32; Engine::ALL.len()],
+}
+
+impl GameTally {
+    /// The engines that are present, and what their objects add up to.
+    pub fn engines(&self) -> impl Iterator<Item = (Engine, &GameNumbers)> {
+        let present = Engine::ALL.into_iter().filter(|engine| self.present[*engine as usize] > 0);
+        present.map(|engine| (engine, &self.numbers[engine as usize]))
+    }
+
+    fn add(&mut self, record: &Record, GameKind { engine, role }: GameKind) {
+        self.objects.add(record, record.verdict.state);
+        self.numbers[engine as usize] += GameNumbers::of(record, role);
+        self.present[engine as usize] += 1;
+    }
+
+    fn remove(&mut self, record: &Record, GameKind { engine, role }: GameKind) {
+        self.objects.remove(record, record.verdict.state);
+        self.numbers[engine as usize] -= GameNumbers::of(record, role);
+        self.present[engine as usize] -= 1;
+    }
+}
+
 /// The tallies of a cluster.
 #[derive(Debug, Default)]
 pub(crate) struct Tallies {
     /// Flux objects by namespace, each in the state it is in.
     pub(crate) namespaces: HashMap<Str, Tally>,
+    /// Game servers and fleets by namespace.
+    pub(crate) games: HashMap<Str, GameTally>,
     /// Every object by the layer it counts towards, each with the outcome of its last attempt: a layer does
     /// not stop being healthy whenever a controller looks after one of its objects.
     pub(crate) layers: [Tally; Layer::ALL.len()],
@@ -101,10 +137,14 @@ pub(crate) struct Tallies {
 }
 
 impl Tallies {
-    pub(crate) fn add(&mut self, record: &Record, flux: bool) {
-        if flux {
+    /// Takes in a record of `kind`.
+    pub(crate) fn add(&mut self, record: &Record, kind: &Kind) {
+        if kind.is_flux() {
             let namespace = self.namespaces.entry(record.key.namespace.clone()).or_default();
             namespace.add(record, record.verdict.state);
+        }
+        if let Some(game) = kind.game {
+            self.games.entry(record.key.namespace.clone()).or_default().add(record, game);
         }
         if let Some(layer) = record.layer {
             self.layers[layer as usize].add(record, record.verdict.outcome());
@@ -115,11 +155,21 @@ impl Tallies {
     }
 
     /// Takes out a record that was added as it is now.
-    pub(crate) fn remove(&mut self, record: &Record, flux: bool) {
-        if flux && let Some(namespace) = self.namespaces.get_mut(&record.key.namespace) {
+    pub(crate) fn remove(&mut self, record: &Record, kind: &Kind) {
+        if kind.is_flux()
+            && let Some(namespace) = self.namespaces.get_mut(&record.key.namespace)
+        {
             namespace.remove(record, record.verdict.state);
             if namespace.is_empty() {
                 self.namespaces.remove(&record.key.namespace);
+            }
+        }
+        if let Some(game) = kind.game
+            && let Some(namespace) = self.games.get_mut(&record.key.namespace)
+        {
+            namespace.remove(record, game);
+            if namespace.objects.is_empty() {
+                self.games.remove(&record.key.namespace);
             }
         }
         if let Some(layer) = record.layer {

@@ -65,7 +65,7 @@ fn health(inventory: &Inventory, cluster: &Cluster) -> ClusterHealthStatus {
         health,
         reason: reasons.join(", "),
         version: contact.version.as_deref().map(Into::into),
-        warnings: warnings(cluster),
+        warnings: warnings(inventory, cluster),
         last_observed_time: Time(cluster.last_event()),
         conditions: conditions(inventory, cluster, health, &reasons),
         layers,
@@ -184,12 +184,16 @@ fn reason(layer: &LayerHealth) -> Option<String> {
     }
 }
 
-fn warnings(cluster: &Cluster) -> Vec<String> {
+fn warnings(inventory: &Inventory, cluster: &Cluster) -> Vec<String> {
     let versions: Vec<_> =
         cluster.kubelet_versions().map(|(version, nodes)| format!("{version} on {nodes}")).collect();
     let mixed = versions.len() > 1;
-    mixed
-        .then(|| format!("nodes run different kubelet versions: {}", versions.join(", ")))
-        .into_iter()
-        .collect()
+    let mixed =
+        mixed.then(|| format!("nodes run different kubelet versions: {}", versions.join(", "))).into_iter();
+    // A kind of no layer has no other row to be told in: no tenantusages would look like no TenantQuotas.
+    let unseen = inventory.catalogue().kinds().filter(|(id, kind)| {
+        kind.is_tenant_quota() && common::trouble(cluster, *id).is_some_and(|(why, _)| why == "Forbidden")
+    });
+    let unseen = unseen.map(|(_, kind)| format!("{} may not be read: their usage is unknown", kind.plural));
+    mixed.chain(unseen).collect()
 }

@@ -2,11 +2,10 @@
 
 use gatehouse_apiservice::{
     Condition, ConditionStatus, Time,
-    view::{BlockedBy, BlockedReason, Failure, KindCount, ObjectReference, Unreadable},
+    view::{BlockedBy, BlockedReason, Failure, KindCount, ObjectReference},
 };
 use gatehouse_inventory::{
-    Cluster, Counts, Detail, Inventory, KindStatus, ObjectKey, Record, Reference, Root, RootCause, State,
-    Str,
+    Cluster, Counts, Detail, KindStatus, ObjectKey, Record, Reference, Root, RootCause, State, Str,
     catalogue::{Catalogue, Kind, KindId},
 };
 
@@ -138,21 +137,6 @@ pub(super) fn trouble(cluster: &Cluster, kind: KindId) -> Option<(&'static str, 
         Some(KindStatus::Served { .. }) if !cluster.is_settled(kind) => Some(("Pending", "being listed")),
         Some(KindStatus::Absent | KindStatus::Served { .. }) => None,
     }
-}
-
-/// The Flux kinds whose objects cannot be seen: forbidden, or never listed.
-pub(super) fn unreadable(inventory: &Inventory, cluster: &Cluster) -> Vec<Unreadable> {
-    let flux = inventory.catalogue().kinds().filter(|(_, kind)| kind.is_flux());
-    flux.filter_map(|(id, kind)| {
-        let (reason, message) = trouble(cluster, id)?;
-        (reason == "Forbidden" || !cluster.is_settled(id)).then(|| Unreadable {
-            kind: kind.kind.clone(),
-            group: kind.group.clone(),
-            reason: reason.into(),
-            message: message.into(),
-        })
-    })
-    .collect()
 }
 
 /// Whether the cluster, and these kinds of it, were heard from lately.

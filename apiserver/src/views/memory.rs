@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use gatehouse_apiservice::{
     Condition, Time,
-    view::{ClusterHealthStatus, FluxSummaryStatus},
+    view::{ClusterHealthStatus, FluxSummaryStatus, GameServerSummaryStatus, TenantUsageStatus},
 };
 
 use crate::watchcache::RowKey;
@@ -15,25 +15,21 @@ pub(super) trait Dated: Clone + PartialEq {
     fn last_observed_time(&mut self) -> &mut Time;
 }
 
-impl Dated for FluxSummaryStatus {
-    fn conditions(&mut self) -> &mut [Condition] {
-        &mut self.conditions
-    }
+macro_rules! dated {
+    ($($status:ty),+) => {
+        $(impl Dated for $status {
+            fn conditions(&mut self) -> &mut [Condition] {
+                &mut self.conditions
+            }
 
-    fn last_observed_time(&mut self) -> &mut Time {
-        &mut self.last_observed_time
-    }
+            fn last_observed_time(&mut self) -> &mut Time {
+                &mut self.last_observed_time
+            }
+        })+
+    };
 }
 
-impl Dated for ClusterHealthStatus {
-    fn conditions(&mut self) -> &mut [Condition] {
-        &mut self.conditions
-    }
-
-    fn last_observed_time(&mut self) -> &mut Time {
-        &mut self.last_observed_time
-    }
-}
+dated!(ClusterHealthStatus, FluxSummaryStatus, GameServerSummaryStatus, TenantUsageStatus);
 
 /// The last status of each row. Only for views with few rows.
 #[derive(Debug)]

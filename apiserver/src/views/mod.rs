@@ -10,9 +10,12 @@ mod common;
 mod flux_dependency;
 mod flux_resource;
 mod flux_summary;
+mod game_server_summary;
 mod memory;
+mod namespaces;
 mod objects;
 mod render;
+mod tenant_usage;
 
 use std::sync::Arc;
 
@@ -21,7 +24,8 @@ use gatehouse_inventory::{Cluster, ClusterId, Delta, Interner, Inventory, Str, c
 
 use self::{
     cluster_health::ClusterHealths, flux_dependency::FluxDependencies, flux_resource::FluxResources,
-    flux_summary::FluxSummaries, render::Renderer,
+    flux_summary::FluxSummaries, game_server_summary::GameServerSummaries, render::Renderer,
+    tenant_usage::TenantUsages,
 };
 use crate::{
     clock::Clock,
@@ -72,6 +76,8 @@ pub struct Views {
     flux_dependencies: Driver<FluxDependencies>,
     flux_resources: Driver<FluxResources>,
     flux_summaries: Driver<FluxSummaries>,
+    game_server_summaries: Driver<GameServerSummaries>,
+    tenant_usages: Driver<TenantUsages>,
 }
 
 /// How many rows changed, for the metrics.
@@ -85,6 +91,8 @@ impl Views {
             flux_dependencies: Driver::new(clock, interner),
             flux_resources: Driver::new(clock, interner),
             flux_summaries: Driver::new(clock, interner),
+            game_server_summaries: Driver::new(clock, interner),
+            tenant_usages: Driver::new(clock, interner),
         }
     }
 
@@ -95,16 +103,20 @@ impl Views {
             Arc::clone(&self.flux_dependencies.cache),
             Arc::clone(&self.flux_resources.cache),
             Arc::clone(&self.flux_summaries.cache),
+            Arc::clone(&self.game_server_summaries.cache),
+            Arc::clone(&self.tenant_usages.cache),
         ]
     }
 
     /// Brings every view up to date with what changed.
-    pub fn update(&mut self, inventory: &Inventory, delta: &Delta) -> [Updates; 4] {
+    pub fn update(&mut self, inventory: &Inventory, delta: &Delta) -> [Updates; 6] {
         [
             self.cluster_healths.update(inventory, delta),
             self.flux_dependencies.update(inventory, delta),
             self.flux_resources.update(inventory, delta),
             self.flux_summaries.update(inventory, delta),
+            self.game_server_summaries.update(inventory, delta),
+            self.tenant_usages.update(inventory, delta),
         ]
     }
 }

@@ -87,6 +87,7 @@ fn cells(name: &str, cells: &[Cell<'_>]) -> Cells {
         match cell {
             Cell::Text(text) => string(&mut made.json, text),
             Cell::Integer(number) => made.json.extend_from_slice(number.to_string().as_bytes()),
+            Cell::Nothing => made.json.extend_from_slice(b"null"),
             Cell::Age(time) => made.ages.push((made.json.len(), *time)),
         }
     }

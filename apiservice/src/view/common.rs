@@ -48,6 +48,13 @@ pub struct Failure {
     pub blocked_by: Option<BlockedBy>,
 }
 
+impl Failure {
+    /// `Kind/name State`, for a cell.
+    pub(super) fn cell(&self) -> String {
+        format!("{}/{} {}", self.object.kind, self.object.name, self.state)
+    }
+}
+
 /// Why an object cannot go on: the end of its chain of dependencies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -103,7 +110,7 @@ pub struct KindCount {
     pub group: String,
     /// All objects of the kind, whatever their state.
     pub total: u32,
-    /// Objects whose last reconciliation succeeded.
+    /// Objects that are as they should be.
     #[serde(skip_serializing_if = "is_zero")]
     pub ready: u32,
     /// Failed objects, those being retried included.

@@ -97,10 +97,7 @@ impl View for FluxSummaryStatus {
             Cell::Integer(self.progressing.into()),
             Cell::Integer(self.suspended.into()),
             Cell::Age(self.oldest_failure.as_ref().and_then(|failure| failure.since)),
-            worst
-                .map(|worst| format!("{}/{} {}", worst.object.kind, worst.object.name, worst.state))
-                .unwrap_or_default()
-                .into(),
+            worst.map(Failure::cell).unwrap_or_default().into(),
             Cell::Integer(self.pending.into()),
             Cell::Integer(self.unknown.into()),
             root.map(ToString::to_string).unwrap_or_default().into(),

@@ -5,12 +5,16 @@ mod common;
 mod flux_dependency;
 mod flux_resource;
 mod flux_summary;
+mod game_server_summary;
+mod tenant_usage;
 
 pub use cluster_health::{ClusterHealthStatus, Health, KindHealth, LayerHealth};
 pub use common::{BlockedBy, BlockedReason, Failure, KindCount, ObjectReference, Unreadable};
 pub use flux_dependency::{Dependency, FluxDependencyStatus};
 pub use flux_resource::FluxResourceStatus;
 pub use flux_summary::FluxSummaryStatus;
+pub use game_server_summary::{EngineNumbers, GameServerNumbers, GameServerSummaryStatus};
+pub use tenant_usage::{Denial, LimitUsage, TenantUsageStatus};
 
 use crate::{Resource, View};
 
@@ -28,11 +32,13 @@ pub const TENANT_LABEL: &str = "gatehouse.dev/tenant";
 pub const CLUSTER_LABEL: &str = "gatehouse.dev/cluster";
 
 /// Every resource served, in the order of discovery.
-pub static RESOURCES: [&Resource; 4] = [
+pub static RESOURCES: [&Resource; 6] = [
     &<ClusterHealthStatus as View>::RESOURCE,
     &<FluxDependencyStatus as View>::RESOURCE,
     &<FluxResourceStatus as View>::RESOURCE,
     &<FluxSummaryStatus as View>::RESOURCE,
+    &<GameServerSummaryStatus as View>::RESOURCE,
+    &<TenantUsageStatus as View>::RESOURCE,
 ];
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::{
     rule::{Check, ConditionTest, Lookup, Rule, Rules, Test, Text, TimedRule},
     tree,
 };
-use crate::State;
+use crate::{GameKind, State};
 
 /// Where conditions are, unless a rule says otherwise.
 const CONDITIONS: &str = "status.conditions";
@@ -81,6 +81,7 @@ fn compile(form: KindForm, functions: &Functions) -> Result<Kind, FieldError> {
         Some(_) => return Err(("judge".into(), "leaves no room for rules of its own".into())),
     };
     Ok(Kind {
+        game: GameKind::of(&form.group, &form.kind),
         group: form.group,
         kind: form.kind,
         plural: form.plural,

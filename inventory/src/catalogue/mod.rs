@@ -10,8 +10,10 @@ mod error;
 mod expression;
 mod file;
 mod form;
+mod game;
 mod observe;
 mod path;
+mod quota;
 mod rule;
 mod tree;
 
@@ -21,7 +23,7 @@ pub(crate) use draft::Draft;
 pub use error::{CatalogueError, Undecodable};
 pub(crate) use observe::namespace_of;
 
-use crate::Layer;
+use crate::{GameKind, Layer};
 
 const BUILTIN: &str = include_str!("builtin.yaml");
 
@@ -49,6 +51,8 @@ pub struct Kind {
     pub namespaced: bool,
     /// The part of the cluster that its objects' health counts towards, if any.
     pub layer: Option<Layer>,
+    /// Whose game servers its objects are, if they are.
+    pub game: Option<GameKind>,
     judge: Judge,
 }
 
@@ -135,6 +139,11 @@ impl Kind {
     /// Whether it is the core group's Namespace.
     pub fn is_namespace(&self) -> bool {
         self.group.is_empty() && self.kind == "Namespace"
+    }
+
+    /// Whether it is Gatehouse's own TenantQuota.
+    pub fn is_tenant_quota(&self) -> bool {
+        self.group == gatehouse_apiservice::policy::GROUP && self.kind == "TenantQuota"
     }
 
     /// Whether objects of this kind may count towards a layer.

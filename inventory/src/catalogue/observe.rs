@@ -3,9 +3,12 @@
 use gatehouse_apiservice::view::TENANT_LABEL;
 use kube_cel::cel::Value;
 
-use super::{Catalogue, Draft, Judge, Kind, KindId, Undecodable, expression::Scope, rule, rule::Rules, tree};
+use super::{
+    Catalogue, Draft, Judge, Kind, KindId, Undecodable, expression::Scope, game, quota, rule, rule::Rules,
+    tree,
+};
 use crate::{
-    Detail, Interner, ObjectKey, Record, Seconds, State,
+    Detail, GameNumbers, Interner, ObjectKey, Record, Seconds, State,
     flux::{self, Named, Text},
 };
 
@@ -89,7 +92,7 @@ impl Catalogue {
         let namespace = metadata.text("namespace").map_err(undecodable)?;
         let scope = Scope::new(&object, now, &self.functions, &rules.uses);
 
-        let judged = Judged::of(kind, rules, &metadata, &scope, interner);
+        let judged = Judged::of(kind, rules, &metadata, &scope, json, interner);
         let Judged { created, layer, draft, detail } = judged.unwrap_or_else(|draft| Judged {
             created: 0,
             layer: kind.layer,
@@ -125,6 +128,7 @@ impl<'a> Judged<'a> {
         rules: &Rules,
         metadata: &Fields<'a>,
         scope: &Scope<'a>,
+        json: &str,
         interner: &Interner,
     ) -> Result<Self, Draft<'a>> {
         let undecodable = |message| Draft::unknown(UNDECODABLE, message);
@@ -133,7 +137,7 @@ impl<'a> Judged<'a> {
         for part in ["spec", "status"] {
             Fields::of(scope.object, part).map_err(undecodable)?;
         }
-        let detail = detail(kind, scope.object, interner).map_err(undecodable)?;
+        let detail = detail(kind, scope.object, json, interner).map_err(undecodable)?;
         let rule_error = |error: rule::RuleError| {
             Draft::unknown(RULE_ERROR, format!("{}: {}", error.field, error.message))
         };
@@ -151,7 +155,16 @@ impl<'a> Judged<'a> {
 }
 
 /// What views show of some kinds beyond their verdict.
-fn detail(kind: &Kind, object: &Value, interner: &Interner) -> Result<Detail, String> {
+fn detail(kind: &Kind, object: &Value, json: &str, interner: &Interner) -> Result<Detail, String> {
+    if let Some(of) = kind.game {
+        let numbers = game::numbers(of, &kind.kind, object)?;
+        // Most are servers of a fleet, which add nothing.
+        let adds = numbers != GameNumbers::default();
+        return Ok(if adds { Detail::Game(Box::new(numbers)) } else { Detail::None });
+    }
+    if kind.is_tenant_quota() {
+        return Ok(Detail::TenantQuota(Box::new(quota::detail(json, interner)?)));
+    }
     match (kind.group.as_str(), kind.kind.as_str()) {
         ("", "Namespace") => {
             let labels = tree::field(object, "metadata").and_then(|metadata| tree::field(metadata, "labels"));

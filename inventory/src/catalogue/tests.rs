@@ -293,7 +293,12 @@ fn fields_of_the_wrong_type_make_an_unknown_row_that_names_them() {
         (
             "fleets.agones.dev",
             json!({"metadata": {"name": "a"}, "spec": {"replicas": "2"}, "status": {"replicas": 2, "readyReplicas": {}}}),
-            "failed: cannot add a map and a number",
+            "spec.replicas: expected a whole number, got a string",
+        ),
+        (
+            "clusters.postgresql.cnpg.io",
+            json!({"metadata": {"name": "a"}, "status": {"readyInstances": {}, "instances": 2}}),
+            "failed: an operator or function does not take values of these types",
         ),
         (
             "namespaces",

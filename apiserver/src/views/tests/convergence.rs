@@ -1,10 +1,10 @@
 //! Whatever way things came to be as they are, the rows say the same.
 
-use gatehouse_inventory::{Layer, State};
+use gatehouse_inventory::{Detail, GameNumbers, Layer, State, Told};
 use proptest::prelude::*;
 
 use super::{
-    records::{key, namespace, node, object},
+    records::{key, namespace, node, object, quota},
     *,
 };
 
@@ -42,14 +42,26 @@ enum Happening {
     Update,
 }
 
-/// Kinds that depend on each other and feed each other.
-const KINDS: [&str; 5] = ["Kustomization", "HelmRelease", "HelmChart", "HelmRepository", "Deployment"];
+/// Kinds that depend on each other and feed each other, and [some](FLUX) that do not.
+const KINDS: [&str; 9] = [
+    "Kustomization",
+    "HelmRelease",
+    "HelmChart",
+    "HelmRepository",
+    "Deployment",
+    "Fleet.agones",
+    "GameServer.agones",
+    "GameServer.game.kruise",
+    "TenantQuota",
+];
+/// How many of them are Flux's.
+const FLUX: usize = 4;
 const PLACES: [(&str, &str); 4] = [("apps", "a"), ("apps", "b"), ("infra", "a"), ("infra", "c")];
 const NAMESPACES: [&str; 3] = ["apps", "infra", "kube-system"];
 
 fn happening() -> impl Strategy<Value = Happening> {
     let (kind, place, state) = (0..KINDS.len(), 0..PLACES.len(), 0..State::ALL.len());
-    let other = || (0..4_usize, 0..PLACES.len());
+    let other = || (0..FLUX, 0..PLACES.len());
     prop_oneof![
         8 => (
             kind.clone(), place.clone(), state.clone(), state.clone(),
@@ -74,19 +86,40 @@ fn id(at: usize) -> gatehouse_inventory::catalogue::KindId {
 
 fn place_key((kind, place): (usize, usize)) -> ObjectKey {
     let (namespace, name) = PLACES[place];
-    key(id(kind), namespace, name)
+    let namespaced = CATALOGUE.kind(id(kind)).namespaced;
+    key(id(kind), if namespaced { namespace } else { "" }, name)
+}
+
+/// What only some kinds have, made of whatever numbers there are.
+fn detail(kind: usize, state: usize, outcome: usize, tells: bool) -> Option<Detail> {
+    let number = |at: usize| i64::try_from(at).unwrap();
+    if CATALOGUE.kind(id(kind)).game.is_some() {
+        let numbers = GameNumbers {
+            desired: number(outcome),
+            ready: number(state) - 1,
+            missing: number(outcome / 2),
+            players: Told::new(tells.then_some(number(state))),
+            ..GameNumbers::default()
+        };
+        return Some(Detail::Game(Box::new(numbers)));
+    }
+    CATALOGUE.kind(id(kind)).is_tenant_quota().then(|| {
+        let used = tells.then(|| state.to_string());
+        quota("", &[("players", used.as_deref(), &outcome.to_string()), ("a", Some("1"), "7")]).build().detail
+    })
 }
 
 fn record(happening: &Happening) -> Option<Record> {
     match happening {
         Happening::Apply { kind, place, state, outcome, depends_on, source } => {
-            let (namespace, name) = PLACES[*place];
             let since = i64::try_from(state * 10 + place).unwrap();
-            let mut builder = object(id(*kind), namespace, name).state(State::ALL[*state], since);
+            let place = place_key((*kind, *place));
+            let mut builder =
+                object(place.kind, &place.namespace, &place.name).state(State::ALL[*state], since);
             if matches!(State::ALL[*state], State::Progressing | State::Suspended) {
                 builder = builder.last_outcome(State::ALL[*outcome]);
             }
-            if KINDS[*kind] != "Deployment" {
+            if *kind < FLUX {
                 let references =
                     depends_on.iter().map(|other| gatehouse_inventory::Reference::Known(place_key(*other)));
                 builder = builder.depends_on_any(references.collect());
@@ -94,7 +127,11 @@ fn record(happening: &Happening) -> Option<Record> {
                     builder = builder.source(place_key(*source));
                 }
             }
-            Some(builder.build())
+            let mut record = builder.build();
+            if let Some(detail) = detail(*kind, *state, *outcome, source.is_some()) {
+                record.detail = detail;
+            }
+            Some(record)
         }
         Happening::Tenant { namespace: at, tenant } => {
             let tenant = tenant.map(|tenant| format!("team-{tenant}"));
@@ -229,5 +266,16 @@ proptest! {
         prop_assert_eq!(world.names(RESOURCES).len(), flux);
         let counted = cluster.layer(Layer::Flux).counts().total();
         prop_assert_eq!(u64::from(counted), summed);
+
+        let games = |record: &&Record| CATALOGUE.kind(record.key.kind).game.is_some();
+        let games: Vec<_> = cluster.records().filter(games).collect();
+        let rows: Vec<_> = world.names(GAMES).iter().map(|place| world.status_of(GAMES, place)).collect();
+        let kinds = rows.iter().flat_map(|row| row["kinds"].as_array().unwrap());
+        let objects: u64 = kinds.map(|kind| kind["total"].as_u64().unwrap()).sum();
+        prop_assert_eq!(u64::try_from(games.len()).unwrap(), objects);
+        let desired: i64 = games.iter().filter_map(|record| record.game()).map(|game| game.desired).sum();
+        prop_assert_eq!(desired, rows.iter().map(|row| row["desired"].as_i64().unwrap()).sum::<i64>());
+        let players = games.iter().filter_map(|record| record.game()?.players.get()).sum::<i64>();
+        prop_assert_eq!(players, rows.iter().filter_map(|row| row["players"].as_i64()).sum::<i64>());
     }
 }

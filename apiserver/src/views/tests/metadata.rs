@@ -4,19 +4,27 @@ use gatehouse_inventory::Record;
 use serde_json::json;
 
 use super::{
-    records::{kustomization, namespace},
+    records::{game, kustomization, namespace, quota},
     *,
 };
 
-const ROWS: [(&str, &str); 4] = [
+const ROWS: [(&str, &str); 6] = [
     (SUMMARIES, "apps/local"),
     (RESOURCES, "apps/local.kustomization.web"),
     (DEPENDENCIES, "apps/local.kustomization.web"),
     (HEALTHS, "/local"),
+    (GAMES, "apps/local"),
+    (USAGES, "/team-a"),
 ];
 
 fn web() -> Record {
     kustomization("apps", "web").depends_on(&["apps/base"]).build()
+}
+
+/// What the rows of [`ROWS`] are made of.
+fn all() -> [Record; 3] {
+    let server = game("GameServer.agones", "apps", "arena", gatehouse_inventory::GameNumbers::default());
+    [web(), server.build(), quota("team-a", &[]).build()]
 }
 
 fn metadata(world: &World, plural: &str, place: &str, field: &str) -> Value {
@@ -26,7 +34,7 @@ fn metadata(world: &World, plural: &str, place: &str, field: &str) -> Value {
 /// Written down here because clients keep objects by uid: another one would be another object.
 #[test]
 fn uids_never_change() {
-    let world = World::with([web()]);
+    let world = World::with(all());
     assert_eq!(
         ROWS.map(|(plural, place)| metadata(&world, plural, place, "uid")),
         [
@@ -34,6 +42,8 @@ fn uids_never_change() {
             "06ff2178-b6d3-5f26-8193-2c65b424bf2b",
             "f46716fe-e892-5379-8b19-dfa0f276a2d5",
             "923a6f8d-360a-5877-b9d3-57246f604293",
+            "e85fe465-94f0-5079-8f4a-362f86081534",
+            "c3538412-9ded-5e13-b264-46b3214bb7f2",
         ]
     );
 }
@@ -46,6 +56,8 @@ fn rows_are_labelled_with_their_cluster_and_their_namespace_s_tenant() {
         assert_eq!(metadata(&world, plural, place, "labels"), labels, "{plural}");
     }
     assert_eq!(metadata(&world, HEALTHS, "/local", "labels"), json!({ "gatehouse.dev/cluster": "local" }));
+    let quota = World::with([quota("team-a", &[]).build()]);
+    assert_eq!(metadata(&quota, USAGES, "/team-a", "labels")["gatehouse.dev/tenant"], "team-a", "its own");
 
     world.apply(namespace("apps", Some("team-b")));
     for (plural, place) in &ROWS[..3] {
@@ -71,10 +83,10 @@ fn a_tenant_that_changes_touches_only_its_namespace() {
 #[test]
 fn an_object_s_row_is_as_old_as_the_object_and_a_summary_as_its_namespace() {
     let system = namespace("kube-system", None);
-    let world = World::with([web(), namespace("apps", None), system]);
+    let world = World::with(all().into_iter().chain([namespace("apps", None), system]));
     let created = ROWS.map(|(plural, place)| metadata(&world, plural, place, "creationTimestamp"));
     let (namespace, object) = ("2026-02-27T23:58:20Z", "2026-02-28T00:00:00Z");
-    assert_eq!(created, [namespace, object, object, namespace]);
+    assert_eq!(created, [namespace, object, object, namespace, namespace, object]);
 }
 
 #[test]

@@ -2,12 +2,14 @@
 
 mod convergence;
 mod dependencies;
+mod games;
 mod healths;
 mod metadata;
 pub(crate) mod records;
 mod resources;
 mod summaries;
 mod updates;
+mod usages;
 
 use std::sync::LazyLock;
 
@@ -25,6 +27,8 @@ pub(crate) const SUMMARIES: &str = "fluxsummaries";
 pub(crate) const RESOURCES: &str = "fluxresources";
 pub(crate) const DEPENDENCIES: &str = "fluxdependencies";
 pub(crate) const HEALTHS: &str = "clusterhealths";
+pub(crate) const GAMES: &str = "gameserversummaries";
+pub(crate) const USAGES: &str = "tenantusages";
 /// When the tests take place, 2026-03-01T00:00:00Z, so that nothing depends on the day they are run.
 pub(crate) const NOW: Seconds = 1_772_323_200;
 
@@ -91,7 +95,7 @@ impl World {
     }
 
     /// Brings the views up to date; how many rows changed in each.
-    pub(crate) fn update(&mut self) -> [Updates; 4] {
+    pub(crate) fn update(&mut self) -> [Updates; 6] {
         let delta = self.inventory.take_delta();
         self.views.update(&self.inventory, &delta)
     }

@@ -1,7 +1,9 @@
 //! Records as the sources make them.
 
+use gatehouse_apiservice::policy::Enforcement;
 use gatehouse_inventory::{
-    Deadline, Detail, FluxDetail, ObjectKey, Record, Reference, Seconds, State, Verdict, catalogue::KindId,
+    Deadline, Detail, FluxDetail, GameNumbers, Limit, ObjectKey, Record, Reference, Seconds, State,
+    TenantQuotaDetail, Verdict, catalogue::KindId,
 };
 
 use super::{CATALOGUE, NOW, kind};
@@ -52,6 +54,38 @@ pub(crate) fn node(name: &str, kubelet_version: &str) -> Builder {
     builder
 }
 
+/// A Ready object of an engine's, and what it adds to its namespace's numbers.
+pub(crate) fn game(name_of_kind: &str, namespace: &str, name: &str, numbers: GameNumbers) -> Builder {
+    let mut builder = object(kind(name_of_kind), namespace, name);
+    if numbers != GameNumbers::default() {
+        builder.0.detail = Detail::Game(Box::new(numbers));
+    }
+    builder
+}
+
+/// A TenantQuota of the tenant of its name, with limits as name, used, hard.
+pub(crate) fn quota(name: &str, limits: &[(&str, Option<&str>, &str)]) -> Builder {
+    let limits = limits.iter().map(|(name, used, hard)| Limit {
+        name: (*name).into(),
+        hard: (*hard).into(),
+        used: used.map(Into::into),
+        reserved: None,
+        overcommit: None,
+    });
+    let mut builder = object(kind("TenantQuota"), "", name);
+    builder.0.verdict.reason = "Enforced".into();
+    builder.0.verdict.message = "".into();
+    builder.0.detail = Detail::TenantQuota(Box::new(TenantQuotaDetail {
+        tenant: Some(name.into()),
+        enforcement: Enforcement::Deny,
+        limits: limits.collect(),
+        namespaces: Some(2),
+        denied: 0,
+        last_denial: None,
+    }));
+    builder
+}
+
 #[derive(Clone)]
 pub(crate) struct Builder(Record);
 
@@ -93,6 +127,31 @@ impl Builder {
         let Detail::Flux(flux) = &mut self.0.detail else { panic!("not a kind of Flux's") };
         change(flux);
         self
+    }
+
+    fn quota(mut self, change: impl FnOnce(&mut TenantQuotaDetail)) -> Self {
+        let Detail::TenantQuota(quota) = &mut self.0.detail else { panic!("not a TenantQuota") };
+        change(quota);
+        self
+    }
+
+    fn limit(self, name: &str, change: impl FnOnce(&mut Limit)) -> Self {
+        self.quota(|quota| {
+            change(quota.limits.iter_mut().find(|limit| &*limit.name == name).expect("a limit of its"));
+        })
+    }
+
+    pub(crate) fn reserved(self, name: &str, amount: &str) -> Self {
+        self.limit(name, |limit| limit.reserved = Some(amount.into()))
+    }
+
+    pub(crate) fn overcommit(self, name: &str, amount: &str) -> Self {
+        self.limit(name, |limit| limit.overcommit = Some(amount.into()))
+    }
+
+    /// So many requests were refused, and the last one when and how.
+    pub(crate) fn denied(self, denied: i64, last: Seconds, message: &str) -> Self {
+        self.quota(|quota| (quota.denied, quota.last_denial) = (denied, Some((last, message.into()))))
     }
 
     /// Kustomizations it depends on, as `namespace/name`.

@@ -7,7 +7,7 @@ use super::{
     *,
 };
 
-const ALL: [&str; 4] = [SUMMARIES, RESOURCES, DEPENDENCIES, HEALTHS];
+const ALL: [&str; 6] = [SUMMARIES, RESOURCES, DEPENDENCIES, HEALTHS, GAMES, USAGES];
 
 fn synced(world: &World) -> Vec<&'static str> {
     ALL.into_iter().filter(|plural| world.cache(plural).is_synced()).collect()

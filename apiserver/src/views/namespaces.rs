@@ -1,0 +1,107 @@
+//! What the views with a row for each namespace share: the row, and what it says of a tally of objects.
+
+use gatehouse_apiservice::{
+    Condition, ConditionStatus, Time,
+    view::{Failure, KindCount, Unreadable},
+};
+use gatehouse_inventory::{Cluster, Inventory, State, Str, Tally, catalogue::Kind};
+
+use super::{
+    Projected, common,
+    memory::{Dated, Memory},
+};
+use crate::watchcache::RowKey;
+
+/// How many failures a row names.
+const WORST: usize = 5;
+
+/// The row of a namespace, called by its cluster; gone, if there is nothing to say.
+pub(super) fn row<S: Dated>(
+    inventory: &Inventory,
+    cluster: &Cluster,
+    name: &Str,
+    status: Option<S>,
+    last: &mut Memory<S>,
+) -> Projected<S> {
+    let key = RowKey { namespace: name.clone(), name: cluster.name.clone() };
+    let Some(status) = status else {
+        last.forget(&key);
+        return Projected::Gone(key);
+    };
+    let status = last.date(&key, status);
+    let namespace = inventory.namespace(cluster, name);
+    Projected::Row {
+        cluster: cluster.name.clone(),
+        key,
+        created: Time(namespace.map_or(0, |namespace| namespace.created)),
+        tenant: common::tenant(namespace),
+        status: Box::new(status),
+    }
+}
+
+/// What there is to say of a namespace's objects, whatever they are.
+pub(super) struct Objects {
+    pub(super) kinds: Vec<KindCount>,
+    pub(super) oldest_failure: Option<Failure>,
+    pub(super) failures: Vec<Failure>,
+    pub(super) failures_omitted: u32,
+    pub(super) unreadable: Vec<Unreadable>,
+    pub(super) ready: Condition,
+    pub(super) fresh: Condition,
+}
+
+impl Objects {
+    /// Of the objects in `tally`, which holds all those of the kinds that are `told`.
+    pub(super) fn of(
+        inventory: &Inventory,
+        cluster: &Cluster,
+        tally: &Tally,
+        told: impl Fn(&Kind) -> bool,
+    ) -> Self {
+        let catalogue = inventory.catalogue();
+        let (failures, failures_omitted) = common::worst(catalogue, cluster, tally.failures(), WORST);
+        let unreadable = unreadable(inventory, cluster, told);
+        let oldest = tally.oldest_failure().and_then(|key| cluster.record(key));
+        let since = oldest.and_then(|record| record.verdict.since).unwrap_or_else(|| cluster.last_event());
+        Self {
+            kinds: tally.kinds().map(|(id, counts)| common::kind_count(catalogue.kind(id), counts)).collect(),
+            oldest_failure: oldest.map(|record| common::failure(catalogue, cluster, record)),
+            failures,
+            failures_omitted,
+            ready: ready(tally, unreadable.is_empty(), Time(since)),
+            unreadable,
+            fresh: common::fresh(cluster, tally.kinds().map(|(kind, _)| kind)),
+        }
+    }
+}
+
+/// The kinds told whose objects cannot be seen: forbidden, or never listed.
+fn unreadable(inventory: &Inventory, cluster: &Cluster, told: impl Fn(&Kind) -> bool) -> Vec<Unreadable> {
+    let told = inventory.catalogue().kinds().filter(|(_, kind)| told(kind));
+    told.filter_map(|(id, kind)| {
+        let (reason, message) = common::trouble(cluster, id)?;
+        (reason == "Forbidden" || !cluster.is_settled(id)).then(|| Unreadable {
+            kind: kind.kind.clone(),
+            group: kind.group.clone(),
+            reason: reason.into(),
+            message: message.into(),
+        })
+    })
+    .collect()
+}
+
+/// Whether nothing is Failed, Stalled or Blocked; what cannot be seen or judged leaves it open.
+fn ready(tally: &Tally, all_readable: bool, since: Time) -> Condition {
+    let failing = tally.failures().len();
+    let unknown = tally.counts().of(State::Unknown);
+    let (status, reason, message) = if failing > 0 {
+        (ConditionStatus::False, "Failures", format!("{failing} of {} failing", tally.counts().total()))
+    } else if unknown > 0 {
+        (ConditionStatus::Unknown, "ObjectsUnknown", format!("{unknown} could not be judged"))
+    } else if !all_readable {
+        (ConditionStatus::Unknown, "KindsUnreadable", "some kinds cannot be seen".into())
+    } else {
+        (ConditionStatus::True, "NoFailures", String::new())
+    };
+    Condition { kind: "Ready", status, last_transition_time: since, reason: reason.into(), message }
+}

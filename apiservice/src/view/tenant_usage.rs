@@ -1,0 +1,142 @@
+//! `tenantusages`: what a tenant uses of its TenantQuota.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, generate::SchemaGenerator};
+use serde::Serialize;
+
+use super::common::status_of;
+use crate::{Cell, Column, Condition, Resource, Time, View};
+
+/// What the namespaces of a tenant use of the TenantQuota of the same name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantUsageStatus {
+    /// The cluster told about; `local` is the one that serves this API.
+    pub cluster: String,
+    /// The limit that is nearest to being reached, as in the TenantQuota's `spec.hard`; absent while no usage is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tightest: Option<String>,
+    /// Every limit, the tightest first; those of which it cannot be told come last.
+    pub limits: Vec<LimitUsage>,
+    /// What happens to a request that would exceed a limit: Deny, Warn or Audit.
+    pub enforcement: Cow<'static, str>,
+    /// How many namespaces are the tenant's; absent while the quota has no status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<i64>,
+    /// How many requests were refused so far.
+    pub denied: i64,
+    /// The last request that was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_denial: Option<Denial>,
+    /// When the observation that this row tells about was made.
+    pub last_observed_time: Time,
+    /// Ready: the quota is enforced. WithinLimits: no limit is exceeded. Fresh: the cluster was heard from lately.
+    pub conditions: Vec<Condition>,
+}
+
+/// What is used of a limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LimitUsage {
+    /// The limit, as in `spec.hard`: `gameservers`, `requests.cpu`, `count/fleets.agones.dev` and so on.
+    pub name: String,
+    /// The limit's value, a quantity.
+    pub hard: String,
+    /// What the objects that exist take up, a quantity; absent while it is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub used: Option<String>,
+    /// What was admitted beyond that, and has not been seen yet, a quantity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<String>,
+    /// By how much the limit is exceeded, a quantity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overcommit: Option<String>,
+    /// `used` in percent of `hard`, rounded down; absent where that cannot be told, or the limit is zero.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percent: Option<i64>,
+}
+
+/// A request that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Denial {
+    /// When.
+    pub time: Time,
+    /// What was said.
+    pub message: String,
+}
+
+impl View for TenantUsageStatus {
+    const RESOURCE: Resource = Resource {
+        plural: "tenantusages",
+        singular: "tenantusage",
+        kind: "TenantUsage",
+        short_names: &["tnu"],
+        namespaced: false,
+        description: "TenantUsage tells what the namespaces of a tenant use of the TenantQuota of the same name: \
+                      each limit with what is used of it, the tightest first, and what was refused.",
+        columns: &[
+            Column::NAME,
+            Column::text("Tightest", "The limit that is nearest to being reached."),
+            Column::integer("Denied", "How many requests were refused so far."),
+            Column::integer("Namespaces", "How many namespaces are the tenant's."),
+            Column::text("Used", "What is used of every limit, the tightest first."),
+            Column::text("Reserved", "What was admitted, and has not been seen yet.").wide(),
+            Column::text("Overcommit", "By how much limits are exceeded.").wide(),
+            Column::text("Enforcement", "What happens to a request that would exceed a limit.").wide(),
+            Column::age("Last-Denial", "How long ago a request was refused.").wide(),
+            Column::text("Ready", "Whether the quota is enforced.").wide(),
+            Column::text("Fresh", "Whether the cluster was heard from lately.").wide(),
+        ],
+        selectable_fields: &["status.tightest"],
+        status_schema: SchemaGenerator::subschema_for::<Self>,
+    };
+
+    fn cells(&self) -> Vec<Cell<'_>> {
+        vec![
+            self.tightest_cell().into(),
+            Cell::Integer(self.denied),
+            self.namespaces.map_or(Cell::Nothing, Cell::Integer),
+            self.limits.iter().map(LimitUsage::of_hard).collect::<Vec<_>>().join(", ").into(),
+            self.each(|limit| limit.reserved.as_ref()).into(),
+            self.each(|limit| limit.overcommit.as_ref()).into(),
+            self.enforcement.as_ref().into(),
+            Cell::Age(self.last_denial.as_ref().map(|denial| denial.time)),
+            status_of(&self.conditions, "Ready").into(),
+            status_of(&self.conditions, "Fresh").into(),
+        ]
+    }
+
+    fn fields(&self) -> Vec<Cow<'_, str>> {
+        vec![self.tightest.as_deref().unwrap_or_default().into()]
+    }
+}
+
+impl TenantUsageStatus {
+    fn tightest_cell(&self) -> String {
+        let tightest = self.limits.iter().find(|limit| Some(&limit.name) == self.tightest.as_ref());
+        tightest.map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// `name value` of the limits that have one.
+    fn each(&self, value: impl Fn(&LimitUsage) -> Option<&String>) -> String {
+        let named = self.limits.iter().filter_map(|limit| Some(format!("{} {}", limit.name, value(limit)?)));
+        named.collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl LimitUsage {
+    /// `gameservers 78/80`; `?` for what is not known.
+    pub fn of_hard(&self) -> String {
+        format!("{} {}/{}", self.name, self.used.as_deref().unwrap_or("?"), self.hard)
+    }
+}
+
+/// `gameservers 78/80 (97%)`.
+impl std::fmt::Display for LimitUsage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.of_hard())?;
+        self.percent.map_or(Ok(()), |percent| write!(f, " ({percent}%)"))
+    }
+}

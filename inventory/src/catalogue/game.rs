@@ -1,0 +1,322 @@
+//! What views show of game servers and their fleets, read from the object.
+
+use kube_cel::cel::Value;
+
+use super::tree;
+use crate::game::{Engine, GameKind, GameNumbers, Role, Told};
+
+/// What a number of an object may be at most: sums over any number of objects stay far within an `i64`.
+const MOST: i64 = u32::MAX as i64;
+
+/// What the object adds to its namespace's numbers; the error names a field of the wrong type.
+pub(super) fn numbers(kind: GameKind, name: &str, object: &Value) -> Result<GameNumbers, String> {
+    let object = Object(object);
+    let numbers = match (kind.engine, kind.role) {
+        (Engine::Agones, Role::Group) => agones_group(name, object)?,
+        (Engine::Agones, Role::Server) => agones_server(object)?,
+        (Engine::Kruise, Role::Group) => kruise_set(object)?,
+        (Engine::Kruise, Role::Server) => return kruise_server(object),
+        (Engine::Pteronimbus, _) => pteronimbus_server(object)?,
+    };
+    // Of what is being deleted nothing is desired.
+    let leaving = object.get(&["metadata", "deletionTimestamp"]).is_some();
+    let desired = if leaving { 0 } else { numbers.desired };
+    Ok(GameNumbers { desired, ..numbers }.with_missing())
+}
+
+/// A Fleet, or a GameServerSet, which tells nothing if it is a Fleet's.
+fn agones_group(kind: &str, object: Object<'_>) -> Result<GameNumbers, String> {
+    if kind == "GameServerSet" && object.is_owned_by("agones.dev", "Fleet")? {
+        return Ok(GameNumbers::default());
+    }
+    let (players, capacity) = agones_players(object)?;
+    Ok(GameNumbers {
+        fleets: 1,
+        desired: object.number(&["spec", "replicas"])?.unwrap_or(0),
+        ready: object.status("readyReplicas")?,
+        allocated: object.status("allocatedReplicas")?,
+        reserved: object.status("reservedReplicas")?,
+        players,
+        capacity,
+        ..GameNumbers::default()
+    })
+}
+
+fn agones_server(object: Object<'_>) -> Result<GameNumbers, String> {
+    if object.is_owned_by("agones.dev", "GameServerSet")? {
+        return Ok(GameNumbers::default());
+    }
+    let state = object.text(&["status", "state"])?;
+    let (players, capacity) = agones_players(object)?;
+    Ok(GameNumbers {
+        desired: i64::from(state != "Shutdown"),
+        ready: i64::from(state == "Ready"),
+        allocated: i64::from(state == "Allocated"),
+        reserved: i64::from(state == "Reserved"),
+        players,
+        capacity,
+        ..GameNumbers::default()
+    })
+}
+
+/// Players and room for them: the counter or the list called `players`, else the alpha feature's own field. A list of
+/// a server's holds the players, one of a fleet's their number.
+fn agones_players(object: Object<'_>) -> Result<(Told, Told), String> {
+    let places: [&[&str]; 3] =
+        [&["status", "counters", "players"], &["status", "lists", "players"], &["status", "players"]];
+    let Some(place) = places.into_iter().find(|place| object.get(place).is_some()) else {
+        return Ok((Told::default(), Told::default()));
+    };
+    let of = |field| object.number(&[place, &[field]].concat());
+    let listed = match object.get(&[place, &["values"]].concat()) {
+        Some(Value::List(values)) => Some(i64::try_from(values.len()).unwrap_or(MOST)),
+        _ => None,
+    };
+    Ok((Told::new(of("count")?.or(listed)), Told::new(of("capacity")?)))
+}
+
+fn kruise_set(object: Object<'_>) -> Result<GameNumbers, String> {
+    Ok(GameNumbers {
+        fleets: 1,
+        desired: object.number(&["spec", "replicas"])?.unwrap_or(0),
+        ready: object.status("readyReplicas")?,
+        withdrawn: object.status("maintainingReplicas")? + object.status("waitToBeDeletedReplicas")?,
+        ..GameNumbers::default()
+    })
+}
+
+/// A GameServerSet tells its servers' readiness and not what is done with them: a ready one that is in use or taken
+/// out says so itself, and is taken out of the ready ones.
+fn kruise_server(object: Object<'_>) -> Result<GameNumbers, String> {
+    let ready = object.text(&["status", "currentState"])? == "Ready";
+    let purpose = object.text(&["spec", "opsState"])?;
+    let allocated = ready && purpose == "Allocated";
+    let withdrawn = matches!(purpose, "Maintaining" | "WaitToBeDeleted" | "Kill");
+    // With the reclaim policy Cascade the owner is the Pod, and only the label names the set.
+    let of_set = object.get(&["metadata", "labels", "game.kruise.io/owner-gss"]).is_some()
+        || object.is_owned_by("game.kruise.io", "GameServerSet")?;
+    if of_set {
+        let taken = i64::from(ready && (allocated || withdrawn));
+        return Ok(GameNumbers { ready: -taken, allocated: i64::from(allocated), ..GameNumbers::default() });
+    }
+    let leaving = object.get(&["metadata", "deletionTimestamp"]).is_some();
+    Ok(GameNumbers {
+        desired: i64::from(!leaving),
+        ready: i64::from(ready && !allocated && !withdrawn),
+        allocated: i64::from(allocated),
+        withdrawn: i64::from(withdrawn),
+        ..GameNumbers::default()
+    }
+    .with_missing())
+}
+
+fn pteronimbus_server(object: Object<'_>) -> Result<GameNumbers, String> {
+    let phase = object.text(&["status", "phase"])?;
+    Ok(GameNumbers {
+        desired: i64::from(phase != "Stopped"),
+        ready: i64::from(phase == "Running"),
+        players: Told::new(object.number(&["status", "playerCount"])?),
+        ..GameNumbers::default()
+    })
+}
+
+/// Reads fields, and says which of them is of the wrong type.
+#[derive(Clone, Copy)]
+struct Object<'a>(&'a Value);
+
+impl<'a> Object<'a> {
+    fn get(self, path: &[&str]) -> Option<&'a Value> {
+        path.iter().try_fold(self.0, |value, name| tree::field(value, name))
+    }
+
+    /// A whole number from 0 to [`MOST`], whatever the object says beyond.
+    fn number(self, path: &[&str]) -> Result<Option<i64>, String> {
+        match self.get(path) {
+            None => Ok(None),
+            Some(Value::Int(number)) => Ok(Some((*number).clamp(0, MOST))),
+            Some(Value::UInt(_)) => Ok(Some(MOST)),
+            Some(other) => Err(wrong(path, "a whole number", other)),
+        }
+    }
+
+    /// A count of the status; none is zero, as Go leaves it out.
+    fn status(self, name: &str) -> Result<i64, String> {
+        self.number(&["status", name]).map(Option::unwrap_or_default)
+    }
+
+    /// A text; empty if there is none.
+    fn text(self, path: &[&str]) -> Result<&'a str, String> {
+        match self.get(path) {
+            None => Ok(""),
+            Some(Value::String(text)) => Ok(text),
+            Some(other) => Err(wrong(path, "a string", other)),
+        }
+    }
+
+    /// Whether an object of this kind, in whatever version, owns this one.
+    fn is_owned_by(self, group: &str, kind: &str) -> Result<bool, String> {
+        let path = ["metadata", "ownerReferences"];
+        let owners = match self.get(&path) {
+            None => return Ok(false),
+            Some(Value::List(owners)) => owners,
+            Some(other) => return Err(wrong(&path, "a list", other)),
+        };
+        Ok(owners.iter().any(|owner| {
+            let owner = Object(owner);
+            let version = owner.text(&["apiVersion"]).unwrap_or_default();
+            let of_group = version.split_once('/').is_some_and(|(name, _)| name == group);
+            of_group && owner.text(&["kind"]) == Ok(kind)
+        }))
+    }
+}
+
+fn wrong(path: &[&str], expected: &str, got: &Value) -> String {
+    format!("{}: expected {expected}, got {}", path.join("."), tree::describe(got))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+    use crate::{Interner, Record, State, testing::CATALOGUE};
+
+    fn observe(group: &str, kind: &str, object: &Json) -> Record {
+        let id = CATALOGUE.find(group, kind).unwrap();
+        let mut object = object.clone();
+        object["metadata"]["name"] = json!("a");
+        CATALOGUE.observe(id, &object.to_string(), &Interner::default(), 0).unwrap()
+    }
+
+    fn numbers(group: &str, kind: &str, object: &Json) -> GameNumbers {
+        observe(group, kind, object).game().copied().unwrap_or_default()
+    }
+
+    fn owner(group: &str, kind: &str) -> Json {
+        json!({"ownerReferences": [{"apiVersion": format!("{group}/v1"), "kind": kind, "name": "o", "uid": "u"}]})
+    }
+
+    #[test]
+    fn a_fleet_tells_its_servers_and_its_players() {
+        let status = json!({"replicas": 4, "readyReplicas": 1, "allocatedReplicas": 1, "reservedReplicas": 1,
+            "players": {"count": 12, "capacity": 64}});
+        let fleet = json!({"spec": {"replicas": 5}, "status": status});
+        let expected = GameNumbers {
+            fleets: 1,
+            desired: 5,
+            ready: 1,
+            allocated: 1,
+            reserved: 1,
+            missing: 2,
+            players: Told::new(Some(12)),
+            capacity: Told::new(Some(64)),
+            ..GameNumbers::default()
+        };
+        assert_eq!(numbers("agones.dev", "Fleet", &fleet), expected);
+        assert_eq!(numbers("agones.dev", "GameServerSet", &fleet), expected, "one that stands alone");
+    }
+
+    #[test]
+    fn what_belongs_to_a_fleet_or_a_set_adds_nothing() {
+        let set = json!({"metadata": owner("agones.dev", "Fleet"), "spec": {"replicas": 5},
+            "status": {"readyReplicas": 5}});
+        assert_eq!(numbers("agones.dev", "GameServerSet", &set), GameNumbers::default());
+        let server = json!({"metadata": owner("agones.dev", "GameServerSet"),
+            "status": {"state": "Ready", "players": {"count": 1, "capacity": 2}}});
+        let record = observe("agones.dev", "GameServer", &server);
+        assert_eq!(record.detail, crate::Detail::None, "and takes no room");
+        let foreign =
+            json!({"metadata": owner("example.com", "GameServerSet"), "status": {"state": "Ready"}});
+        assert_eq!(numbers("agones.dev", "GameServer", &foreign).ready, 1, "an owner of another system");
+    }
+
+    #[test]
+    fn a_server_that_stands_alone_counts_by_its_state() {
+        let count = |state: &str| {
+            let numbers = numbers("agones.dev", "GameServer", &json!({"status": {"state": state}}));
+            [numbers.desired, numbers.ready, numbers.allocated, numbers.reserved, numbers.missing]
+        };
+        assert_eq!(count("Ready"), [1, 1, 0, 0, 0]);
+        assert_eq!(count("Allocated"), [1, 0, 1, 0, 0]);
+        assert_eq!(count("Reserved"), [1, 0, 0, 1, 0]);
+        assert_eq!(count("Scheduled"), [1, 0, 0, 0, 1]);
+        assert_eq!(count("Unhealthy"), [1, 0, 0, 0, 1]);
+        assert_eq!(count("Shutdown"), [0; 5], "nothing more is expected of it");
+    }
+
+    #[test]
+    fn players_are_taken_from_one_place_alone() {
+        let players = |status: Json| {
+            let numbers = numbers("agones.dev", "GameServer", &json!({"status": status}));
+            (numbers.players.get(), numbers.capacity.get())
+        };
+        let alpha = json!({"count": 9, "capacity": 9});
+        let counter = json!({"counters": {"players": {"count": 3, "capacity": 16}}, "players": alpha});
+        assert_eq!(players(counter), (Some(3), Some(16)));
+        let list = json!({"lists": {"players": {"values": ["a", "b"], "capacity": 8}}, "players": alpha});
+        assert_eq!(players(list), (Some(2), Some(8)));
+        assert_eq!(players(json!({"players": alpha})), (Some(9), Some(9)));
+        assert_eq!(players(json!({"counters": {"sessions": {"count": 3}}})), (None, None), "not zero");
+    }
+
+    #[test]
+    fn a_server_of_kruise_s_moves_itself_out_of_the_ready_ones() {
+        let count = |labels: &Json, state: &str, purpose: &str| {
+            let object = json!({"metadata": {"labels": labels}, "spec": {"opsState": purpose},
+                "status": {"currentState": state}});
+            let numbers = numbers("game.kruise.io", "GameServer", &object);
+            [numbers.desired, numbers.ready, numbers.allocated, numbers.withdrawn, numbers.missing]
+        };
+        let of_set = json!({"game.kruise.io/owner-gss": "survival"});
+        assert_eq!(count(&of_set, "Ready", "None"), [0; 5]);
+        assert_eq!(count(&of_set, "Ready", "Allocated"), [0, -1, 1, 0, 0]);
+        assert_eq!(count(&of_set, "Ready", "Maintaining"), [0, -1, 0, 0, 0], "withdrawn by the set's status");
+        assert_eq!(count(&of_set, "NotReady", "Maintaining"), [0; 5]);
+        let alone = json!({});
+        assert_eq!(count(&alone, "Ready", "None"), [1, 1, 0, 0, 0]);
+        assert_eq!(count(&alone, "Ready", "Allocated"), [1, 0, 1, 0, 0]);
+        assert_eq!(count(&alone, "NotReady", "Maintaining"), [1, 0, 0, 1, 0]);
+        assert_eq!(count(&alone, "Crash", "None"), [1, 0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn a_set_of_kruise_s_tells_those_taken_out() {
+        let set = json!({"spec": {"replicas": 4}, "status": {"replicas": 4, "readyReplicas": 2,
+            "maintainingReplicas": 1}});
+        let set = numbers("game.kruise.io", "GameServerSet", &set);
+        assert_eq!((set.fleets, set.desired, set.ready, set.withdrawn, set.missing), (1, 4, 2, 1, 1));
+    }
+
+    #[test]
+    fn a_server_of_pteronimbus_tells_its_players_and_no_capacity() {
+        let server = |phase: &str| {
+            let object = json!({"status": {"phase": phase, "playerCount": 7}});
+            let numbers = numbers("pteronimbus.io", "GameServer", &object);
+            (numbers.desired, numbers.ready, numbers.players.get(), numbers.capacity.get())
+        };
+        assert_eq!(server("Running"), (1, 1, Some(7), None));
+        assert_eq!(server("Stopped"), (0, 0, Some(7), None));
+    }
+
+    #[test]
+    fn of_what_is_being_deleted_nothing_is_desired() {
+        let fleet = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "spec": {"replicas": 5},
+            "status": {"replicas": 5, "readyReplicas": 2}});
+        let fleet = numbers("agones.dev", "Fleet", &fleet);
+        assert_eq!((fleet.desired, fleet.ready, fleet.missing), (0, 2, 0));
+    }
+
+    #[test]
+    fn numbers_beyond_reason_are_bounded_and_other_types_make_the_object_unknown() {
+        let fleet = |replicas: Json| observe("agones.dev", "Fleet", &json!({"spec": {"replicas": replicas}}));
+        assert_eq!(fleet(json!(u64::MAX)).game().unwrap().desired, MOST);
+        assert_eq!(fleet(json!(i64::MIN)).game().unwrap().desired, 0);
+        let odd = fleet(json!("five"));
+        assert_eq!(odd.verdict.state, State::Unknown);
+        assert_eq!(&*odd.verdict.message, "spec.replicas: expected a whole number, got a string");
+        let odd = observe("pteronimbus.io", "GameServer", &json!({"status": {"playerCount": 1.5}}));
+        assert_eq!(&*odd.verdict.message, "status.playerCount: expected a whole number, got a number");
+        let odd = observe("agones.dev", "GameServer", &json!({"metadata": {"ownerReferences": {}}}));
+        assert_eq!(&*odd.verdict.message, "metadata.ownerReferences: expected a list, got a map");
+    }
+}

@@ -1,0 +1,189 @@
+//! Game servers: what an object of Agones, OpenKruiseGame or Pteronimbus adds to its namespace's numbers.
+//!
+//! A server counts once. What belongs to a Fleet or GameServerSet is told by its status, and adds nothing of its own
+//! but whether it has failed; servers that stand alone add themselves.
+
+use std::ops::{AddAssign, SubAssign};
+
+use crate::Record;
+
+/// A system that runs game servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Engine {
+    /// `agones.dev`.
+    Agones,
+    /// `game.kruise.io`, OpenKruiseGame.
+    Kruise,
+    /// `pteronimbus.io`.
+    Pteronimbus,
+}
+
+impl Engine {
+    /// Every engine, in order.
+    pub const ALL: [Engine; 3] = [Engine::Agones, Engine::Kruise, Engine::Pteronimbus];
+
+    /// The name used in the API (`status.engines[].engine`).
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Engine::Agones => "agones",
+            Engine::Kruise => "kruise",
+            Engine::Pteronimbus => "pteronimbus",
+        }
+    }
+}
+
+/// What objects of a kind are: many servers, or one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A Fleet or a GameServerSet.
+    Group,
+    /// A GameServer.
+    Server,
+}
+
+/// A kind of an engine's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GameKind {
+    /// Whose.
+    pub engine: Engine,
+    /// What its objects are.
+    pub role: Role,
+}
+
+impl GameKind {
+    /// The kind of this group and name, if it is of an engine's.
+    pub(crate) fn of(group: &str, kind: &str) -> Option<Self> {
+        let (engine, role) = match (group, kind) {
+            ("agones.dev", "Fleet" | "GameServerSet") => (Engine::Agones, Role::Group),
+            ("agones.dev", "GameServer") => (Engine::Agones, Role::Server),
+            ("game.kruise.io", "GameServerSet") => (Engine::Kruise, Role::Group),
+            ("game.kruise.io", "GameServer") => (Engine::Kruise, Role::Server),
+            ("pteronimbus.io", "GameServer") => (Engine::Pteronimbus, Role::Server),
+            _ => return None,
+        };
+        Some(Self { engine, role })
+    }
+}
+
+/// Game servers, counted: what one object adds, or the sum over many.
+///
+/// What objects say is bounded when it is read, so that no sum overflows. A part may be negative: a server in use takes
+/// itself out of those that its GameServerSet tells as ready.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GameNumbers {
+    /// Fleets, and GameServerSets that belong to none.
+    pub fleets: i64,
+    /// Servers that ought to be there.
+    pub desired: i64,
+    /// Servers that wait for players.
+    pub ready: i64,
+    /// Servers in use.
+    pub allocated: i64,
+    /// Servers kept for somebody.
+    pub reserved: i64,
+    /// Servers taken out on purpose.
+    pub withdrawn: i64,
+    /// Servers that have failed.
+    pub unhealthy: i64,
+    /// Desired servers that are none of ready, allocated, reserved and withdrawn.
+    pub missing: i64,
+    /// Players connected.
+    pub players: Told,
+    /// Players there is room for.
+    pub capacity: Told,
+}
+
+/// A number that not every object tells.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Told {
+    /// The sum over those that do.
+    sum: i64,
+    /// How many do.
+    by: i64,
+}
+
+impl Told {
+    /// The number that one object tells, or nothing.
+    pub const fn new(number: Option<i64>) -> Self {
+        match number {
+            Some(sum) => Self { sum, by: 1 },
+            None => Self { sum: 0, by: 0 },
+        }
+    }
+
+    /// The sum, if any object tells.
+    pub fn get(self) -> Option<i64> {
+        (self.by > 0).then_some(self.sum)
+    }
+}
+
+impl GameNumbers {
+    /// What the object adds.
+    pub(crate) fn of(record: &Record, role: Role) -> Self {
+        let own = record.game().copied().unwrap_or_default();
+        let failed = role == Role::Server && record.verdict.state.is_failure();
+        Self { unhealthy: i64::from(failed), ..own }
+    }
+
+    /// With `missing` as the other numbers have it.
+    pub(crate) fn with_missing(self) -> Self {
+        let there = self.ready + self.allocated + self.reserved + self.withdrawn;
+        Self { missing: (self.desired - there).max(0), ..self }
+    }
+
+    fn each(&mut self, other: &Self, change: impl Fn(&mut i64, i64)) {
+        for (number, other) in [
+            (&mut self.fleets, other.fleets),
+            (&mut self.desired, other.desired),
+            (&mut self.ready, other.ready),
+            (&mut self.allocated, other.allocated),
+            (&mut self.reserved, other.reserved),
+            (&mut self.withdrawn, other.withdrawn),
+            (&mut self.unhealthy, other.unhealthy),
+            (&mut self.missing, other.missing),
+            (&mut self.players.sum, other.players.sum),
+            (&mut self.players.by, other.players.by),
+            (&mut self.capacity.sum, other.capacity.sum),
+            (&mut self.capacity.by, other.capacity.by),
+        ] {
+            change(number, other);
+        }
+    }
+}
+
+impl AddAssign for GameNumbers {
+    fn add_assign(&mut self, other: Self) {
+        self.each(&other, |number, other| *number += other);
+    }
+}
+
+impl SubAssign for GameNumbers {
+    fn sub_assign(&mut self, other: Self) {
+        self.each(&other, |number, other| *number -= other);
+    }
+}
+
+impl std::iter::Sum for GameNumbers {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |mut sum, one| {
+            sum += one;
+            sum
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_tells_is_not_zero() {
+        let mut sum = GameNumbers::default();
+        assert_eq!(sum.players.get(), None);
+        let empty = GameNumbers { players: Told::new(Some(0)), ..GameNumbers::default() };
+        sum += empty;
+        assert_eq!((sum.players.get(), sum.capacity.get()), (Some(0), None));
+        sum -= empty;
+        assert_eq!(sum, GameNumbers::default());
+    }
+}
