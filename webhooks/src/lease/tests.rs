@@ -1,0 +1,147 @@
+//! The decision as a table; the election between replicas in paused time.
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::testing::FakeApi;
+
+fn held_by(holder: &str, seconds: Option<i32>) -> LeaseSpec {
+    LeaseSpec {
+        holder_identity: Some(holder.to_owned()),
+        lease_duration_seconds: seconds,
+        ..LeaseSpec::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_judged_by_when_it_was_seen() {
+    let seen = Instant::now();
+    let after = |seconds| seen + Duration::from_secs(seconds);
+    for (lease, now, expected) in [
+        (None, after(0), Decision::Create),
+        (Some(LeaseSpec::default()), after(0), Decision::Take),
+        (Some(held_by("", Some(15))), after(0), Decision::Take),
+        (Some(held_by("us", Some(15))), after(0), Decision::Renew),
+        // Long over, but nobody took it.
+        (Some(held_by("us", Some(15))), after(60), Decision::Renew),
+        (Some(held_by("them", Some(15))), after(0), Decision::Wait(after(15))),
+        (Some(held_by("them", Some(15))), after(14), Decision::Wait(after(15))),
+        (Some(held_by("them", Some(15))), after(15), Decision::Take),
+        // The holder's own duration counts.
+        (Some(held_by("them", Some(60))), after(15), Decision::Wait(after(60))),
+        (Some(held_by("them", None)), after(14), Decision::Wait(after(15))),
+        (Some(held_by("them", Some(0))), after(14), Decision::Wait(after(15))),
+        (Some(held_by("them", Some(-1))), after(15), Decision::Take),
+    ] {
+        assert_eq!(evaluate(lease.as_ref(), "us", seen, now), expected, "{lease:?} at {:?}", now - seen);
+    }
+}
+
+struct Replica {
+    leadership: Leadership,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+fn replica(api: &FakeApi, identity: &str) -> Replica {
+    let (election, leadership) = Election::new(api.client(), "gatehouse-system", "gatehouse", identity);
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(election.run(stop.clone()));
+    Replica { leadership, stop, task }
+}
+
+impl Replica {
+    async fn leads(&self) {
+        let mut receiver = self.leadership.receiver();
+        receiver.wait_for(|leads| *leads).await.unwrap();
+        assert!(self.leadership.is_leading());
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+        assert!(!self.leadership.is_leading());
+    }
+}
+
+fn server() -> FakeApi {
+    let api = FakeApi::new();
+    api.serve("coordination.k8s.io", "v1", "leases", "Lease");
+    api
+}
+
+fn lease(api: &FakeApi) -> LeaseSpec {
+    let lease = api.get("coordination.k8s.io", "leases", "gatehouse-system", "gatehouse").unwrap();
+    serde_json::from_value(lease["spec"].clone()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_replica_leads_and_hands_over_when_it_ends() {
+    let api = server();
+    let first = replica(&api, "first");
+    first.leads().await;
+    let second = replica(&api, "second");
+    sleep(Duration::from_mins(2)).await;
+    assert!(first.leadership.is_leading() && !second.leadership.is_leading());
+    assert_eq!(lease(&api).lease_transitions, Some(0));
+    let before = Instant::now();
+    first.stop().await;
+    second.leads().await;
+    // Given back: nobody waits for it to run out.
+    assert!(before.elapsed() <= Duration::from_secs(3), "{:?}", before.elapsed());
+    assert_eq!(lease(&api).holder_identity.as_deref(), Some("second"));
+    assert_eq!(lease(&api).lease_transitions, Some(1));
+    second.stop().await;
+    assert_eq!(lease(&api).holder_identity.as_deref(), Some(""));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_vanished_is_waited_for_and_then_replaced() {
+    let api = server();
+    let first = replica(&api, "first");
+    first.leads().await;
+    let second = replica(&api, "second");
+    sleep(Duration::from_secs(5)).await;
+    first.task.abort();
+    let before = Instant::now();
+    second.leads().await;
+    let waited = before.elapsed();
+    assert!((Duration::from_secs(12)..Duration::from_secs(20)).contains(&waited), "{waited:?}");
+    // Its handle says so by itself: nobody was left to say it.
+    assert!(!first.leadership.is_leading());
+    second.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_cannot_renew_leads_no_longer_than_the_deadline() {
+    let api = server();
+    let only = replica(&api, "only");
+    only.leads().await;
+    api.fail(true);
+    let before = Instant::now();
+    only.leadership.receiver().wait_for(|leads| !leads).await.unwrap();
+    assert!(before.elapsed() <= RENEW_DEADLINE, "{:?}", before.elapsed());
+    assert!(before.elapsed() > RENEW_DEADLINE / 2, "one failure is no end: {:?}", before.elapsed());
+    api.fail(false);
+    only.leads().await;
+    only.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_that_begin_together_one_leads() {
+    let api = server();
+    let replicas: Vec<_> = (0..5).map(|index| replica(&api, &format!("replica-{index}"))).collect();
+    for _ in 0..60 {
+        sleep(Duration::from_secs(1)).await;
+        let leading = replicas.iter().filter(|replica| replica.leadership.is_leading()).count();
+        assert!(leading <= 1, "{leading} lead");
+    }
+    assert!(replicas.iter().any(|replica| replica.leadership.is_leading()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fixed_leadership_stays() {
+    assert!(Leadership::fixed(true).is_leading());
+    assert!(!Leadership::fixed(false).is_leading());
+}
