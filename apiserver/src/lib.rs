@@ -15,7 +15,7 @@ pub(crate) mod openapi;
 pub(crate) mod options;
 pub mod pipeline;
 pub mod request_info;
-pub(crate) mod selector;
+pub mod selector;
 pub mod serve;
 pub mod views;
 pub mod watchcache;

@@ -5,3 +5,4 @@ pub mod intercepted;
 pub mod lease;
 #[cfg(test)]
 mod testing;
+pub mod world;

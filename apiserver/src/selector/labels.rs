@@ -12,7 +12,7 @@ use crate::ApiError;
 
 /// What labels an object must have; the default asks for nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct LabelSelector {
+pub struct LabelSelector {
     /// All must hold. Sorted by key.
     requirements: Vec<Requirement>,
 }
@@ -37,7 +37,7 @@ enum Test {
 
 impl LabelSelector {
     /// The value of the parameter `labelSelector`.
-    pub(crate) fn parse(text: &str) -> Result<Self, ApiError> {
+    pub fn parse(text: &str) -> Result<Self, ApiError> {
         let mut requirements = parse(text).map_err(|problem| {
             ApiError::bad_request(format!("labelSelector: unable to parse requirement: {problem}"))
         })?;
@@ -47,12 +47,12 @@ impl LabelSelector {
     }
 
     /// Whether it asks for nothing.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.requirements.is_empty()
     }
 
     /// Whether an object with these labels, which are sorted by key, is selected.
-    pub(crate) fn matches(&self, labels: &[(Arc<str>, Arc<str>)]) -> bool {
+    pub fn matches(&self, labels: &[(Arc<str>, Arc<str>)]) -> bool {
         self.requirements.iter().all(|requirement| {
             let key = requirement.key.as_str();
             let at = labels.binary_search_by(|(label, _)| label.as_ref().cmp(key)).ok();
@@ -62,7 +62,7 @@ impl LabelSelector {
 
     /// For a SubjectAccessReview. It knows neither `>` nor `<`: left out, they make the review's selection
     /// wider than the request's, which can only deny more.
-    pub(crate) fn requirements(&self) -> Vec<LabelSelectorRequirement> {
+    pub fn requirements(&self) -> Vec<LabelSelectorRequirement> {
         let requirements = self.requirements.iter().filter_map(|requirement| {
             let (operator, values) = match &requirement.test {
                 Test::In(values) => ("In", Some(values)),

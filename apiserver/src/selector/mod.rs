@@ -11,4 +11,4 @@ mod lexer;
 mod names;
 
 pub(crate) use fields::{FieldSelector, FieldTerm, field_terms};
-pub(crate) use labels::LabelSelector;
+pub use labels::LabelSelector;

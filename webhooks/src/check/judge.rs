@@ -1,0 +1,229 @@
+//! What the policies have to say about the objects of the files.
+
+use std::collections::{BTreeMap, HashMap};
+
+use gatehouse_policy::{
+    Accounts, Case, Dependencies, Kind, ObjectName, Operation, Policy, Subject, Violation, defaults,
+    depends_on,
+};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{
+    Live,
+    files::{Files, Lookup, Object, Role},
+    kustomize::Layout,
+    laws::{Law, Namespaces, Selected},
+    report::{Finding, Note, Severity},
+};
+
+/// An object where it will be.
+#[derive(Debug)]
+pub(super) struct Placed<'a> {
+    pub(super) object: &'a Object,
+    /// None where nobody says.
+    pub(super) namespace: Option<String>,
+}
+
+impl<'a> Placed<'a> {
+    /// The objects to judge, each once for every namespace it will be in.
+    pub(super) fn all(files: &'a Files, layout: &Layout) -> Vec<Self> {
+        let mut all = Vec::new();
+        for object in files.objects.iter().filter(|object| object.role == Role::Judged) {
+            let path = files.texts[object.source.text].path.as_deref();
+            if !layout.is_patch(path) {
+                let namespaces = layout.namespaces(path, object);
+                all.extend(namespaces.into_iter().map(|namespace| Placed { object, namespace }));
+            }
+        }
+        all
+    }
+
+    /// As the API server would have it.
+    pub(super) fn value(&self) -> Value {
+        let mut value = self.object.value.clone();
+        if let (Some(namespace), Some(metadata)) = (&self.namespace, value.get_mut("metadata"))
+            && let Some(metadata) = metadata.as_object_mut()
+        {
+            metadata.insert("namespace".to_owned(), namespace.as_str().into());
+        }
+        value
+    }
+
+    fn subject(&self) -> Option<Subject> {
+        let kind = Kind::of_kind(&self.object.group, &self.object.kind)?;
+        let namespace = self.namespace.as_deref().unwrap_or_default();
+        Some(Subject::new(kind, namespace, &self.object.name, self.value()))
+    }
+}
+
+/// What depends on what: the files', over the cluster's.
+#[derive(Debug, Default)]
+pub(super) struct Graph(HashMap<ObjectName, Vec<ObjectName>>);
+
+impl Graph {
+    fn of(subjects: &[(&Placed<'_>, Subject)], live: &Live) -> Self {
+        let mut graph = HashMap::new();
+        for object in &live.objects {
+            if let Some(kind) = Kind::of_kind(&object.group, &object.kind) {
+                let subject = Subject::of(kind, object.value.clone());
+                graph.insert(subject.object_name(), depends_on(&subject));
+            }
+        }
+        for (_, subject) in subjects {
+            graph.insert(subject.object_name(), depends_on(subject));
+        }
+        Self(graph)
+    }
+}
+
+impl Dependencies for Graph {
+    fn depends_on(&self, of: &ObjectName) -> Option<Vec<ObjectName>> {
+        self.0.get(of).cloned()
+    }
+}
+
+/// The verdicts of the policies.
+#[derive(Debug, Default)]
+pub(super) struct Verdicts {
+    pub(super) findings: Vec<Finding>,
+    pub(super) notes: Vec<Note>,
+    /// How many objects a policy applied to.
+    pub(super) judged: usize,
+}
+
+/// Judges each object as if it were created by nobody in particular, after the defaults were filled in.
+pub(super) fn judge(
+    files: &Files,
+    placed: &[Placed<'_>],
+    policies: &[Law<Policy>],
+    namespaces: &Namespaces,
+    live: &Live,
+    now: Timestamp,
+) -> Verdicts {
+    let subjects: Vec<_> = placed.iter().filter_map(|placed| Some((placed, placed.subject()?))).collect();
+    let graph = Graph::of(&subjects, live);
+    let mut judging = Judging {
+        lookup: Lookup::of(files),
+        graph,
+        now,
+        accounts: Accounts::default(),
+        verdicts: Verdicts::default(),
+    };
+    // By policy, the namespaces it was taken to select.
+    let mut assumed: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut nowhere = 0;
+    for (placed, subject) in &subjects {
+        let namespace = placed.namespace.as_deref().map(|name| namespaces.named(name));
+        let selection: Vec<_> =
+            policies.iter().map(|law| law.selects(namespace.as_ref(), Policy::selects)).collect();
+        let applies =
+            |selected: Selected| policies.iter().zip(&selection).filter(move |(_, is)| **is == selected);
+        let certain: Vec<&Policy> = applies(Selected::Yes).map(|(law, _)| &law.law).collect();
+        for policy in &certain {
+            judging.by(policy, &certain, placed, subject);
+        }
+        for (law, _) in applies(Selected::Unknown) {
+            // If it selects the namespace, so do its defaults; those of other such policies may not.
+            let mut with = certain.clone();
+            with.push(&law.law);
+            with.sort_by(|one, other| one.name.cmp(&other.name));
+            judging.by(&law.law, &with, placed, subject);
+            match placed.namespace.as_deref() {
+                Some(namespace) => assumed.entry(&law.law.name).or_default().push(namespace),
+                None => nowhere += 1,
+            }
+        }
+        judging.verdicts.judged += usize::from(selection.iter().any(|is| *is != Selected::No));
+    }
+    let mut verdicts = judging.verdicts;
+    for (policy, mut namespaces) in assumed {
+        namespaces.sort_unstable();
+        namespaces.dedup();
+        verdicts.notes.push(Note {
+            spot: None,
+            message: format!(
+                "{policy} selects namespaces by labels, and those of {} are not known: it is taken to select them \
+                 (--namespace-labels NAMESPACE:KEY=VALUE tells)",
+                list(&namespaces)
+            ),
+        });
+    }
+    if nowhere > 0 {
+        let message =
+            "some objects do not say which namespace they go to: every policy is taken to select them";
+        verdicts.notes.push(Note { spot: None, message: message.to_owned() });
+    }
+    verdicts
+}
+
+struct Judging<'a> {
+    lookup: Lookup<'a>,
+    graph: Graph,
+    now: Timestamp,
+    accounts: Accounts,
+    verdicts: Verdicts,
+}
+
+impl Judging<'_> {
+    fn by(&mut self, policy: &Policy, with: &[&Policy], placed: &Placed<'_>, subject: &Subject) {
+        let case = Case {
+            operation: Operation::Create,
+            subresource: None,
+            object: Some(subject),
+            old: None,
+            scaling: None,
+            user: None,
+            now: self.now,
+            accounts: &self.accounts,
+        };
+        let mut filled = subject.clone();
+        // A patch that does not apply fills in nothing.
+        let _ = json_patch::patch(&mut filled.object, &defaults(with, &case));
+        let violations = policy.judge(&Case { object: Some(&filled), ..case }, &self.graph);
+        for violation in violations {
+            self.take(policy, placed, violation);
+        }
+    }
+
+    fn take(&mut self, policy: &Policy, placed: &Placed<'_>, violation: Violation) {
+        let Violation { rule, field, message, hint } = violation;
+        // When a file is applied is not known.
+        if rule.starts_with("freeze") {
+            self.verdicts
+                .notes
+                .push(Note { spot: None, message: format!("at present, {}: {message}", policy.name) });
+            return;
+        }
+        let spot = self.lookup.spot(&placed.object.source, &[&field]);
+        if let Some(text) = self.lookup.text(&placed.object.source, &field).filter(|text| text.contains("${"))
+        {
+            let message =
+                format!("{field}: {text} is filled in by Flux, so {}/{rule} cannot judge it", policy.name);
+            self.verdicts.notes.push(Note { spot: Some(spot), message });
+            return;
+        }
+        self.verdicts.findings.push(Finding {
+            spot,
+            enforcement: Severity::from(policy.enforcement),
+            policy: policy.name.clone(),
+            rule: rule.into_owned(),
+            kind: placed.object.kind.clone(),
+            namespace: placed.namespace.clone(),
+            name: placed.object.name.clone(),
+            field,
+            message,
+            hint,
+        });
+    }
+}
+
+/// Some of them, and how many more.
+pub(super) fn list(names: &[&str]) -> String {
+    const SHOWN: usize = 5;
+    let mut text = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        text.push_str(&format!(" and {} more", names.len() - SHOWN));
+    }
+    text
+}

@@ -1,0 +1,83 @@
+//! A report as people read it, and as JSON. As SARIF: [`super::sarif`].
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::report::{Finding, Note, Problem, Report, Severity, Summary};
+
+/// One finding a line, its hint on the next: `path:line:column: policy/rule: field: message`.
+pub fn text(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    for finding in &report.findings {
+        let Finding { spot, enforcement, policy, rule, message, hint, .. } = finding;
+        let severity = match enforcement {
+            Severity::Deny => String::new(),
+            other => format!(" ({})", other.name()),
+        };
+        writeln!(out, "{spot}: {policy}/{rule}{severity}: {}: {message}", subject(finding))?;
+        if !hint.is_empty() {
+            writeln!(out, "    {hint}")?;
+        }
+    }
+    Ok(())
+}
+
+/// What goes beside the findings: bad input, notes if wanted, and how it went.
+pub fn remarks(report: &Report, out: &mut impl Write, notes: bool) -> io::Result<()> {
+    for Problem { spot, message } in &report.problems {
+        writeln!(out, "{spot}: error: {message}")?;
+    }
+    for Note { spot, message } in report.notes.iter().filter(|_| notes) {
+        match spot {
+            Some(spot) => writeln!(out, "{spot}: note: {message}")?,
+            None => writeln!(out, "note: {message}")?,
+        }
+    }
+    let Summary { files, objects, judged, policies, quotas } = report.summary;
+    let [denied, warned, audited] =
+        [Severity::Deny, Severity::Warn, Severity::Audit].map(|s| report.count(s));
+    let problems = match report.problems.len() {
+        0 => String::new(),
+        count => format!("; {}", many(count, "error")),
+    };
+    writeln!(
+        out,
+        "{} in {}, {judged} judged by {} and {}: {denied} to be denied, {warned} to be warned of, {audited} to be \
+         audited{problems}",
+        many(objects, "object"),
+        many(files, "file"),
+        many_of(policies, "policy", "policies"),
+        many(quotas, "quota"),
+    )
+}
+
+/// The whole report as one JSON object.
+pub fn json(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Json<'a> {
+        findings: &'a [Finding],
+        notes: &'a [Note],
+        problems: &'a [Problem],
+        summary: Summary,
+    }
+    let Report { findings, notes, problems, summary } = report;
+    serde_json::to_writer_pretty(&mut *out, &Json { findings, notes, problems, summary: *summary })?;
+    writeln!(out)
+}
+
+/// The field, or the object where the whole of it is meant.
+pub(super) fn subject(finding: &Finding) -> String {
+    if finding.field.is_empty() {
+        format!("{} {}", finding.kind, finding.name)
+    } else {
+        finding.field.clone()
+    }
+}
+
+fn many(count: usize, what: &str) -> String {
+    many_of(count, what, &format!("{what}s"))
+}
+
+fn many_of(count: usize, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
+}

@@ -1,0 +1,125 @@
+//! A report as SARIF 2.1.0, which code hosts show beside the lines it is about.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+
+use super::{
+    output::subject,
+    report::{Finding, Note, Problem, Report, Severity, Spot},
+};
+
+/// What a path keeps in a URI.
+const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// The whole report as one SARIF log with one run.
+pub fn sarif(report: &Report, out: &mut impl Write) -> io::Result<()> {
+    let mut rules: BTreeMap<String, &Finding> = BTreeMap::new();
+    for finding in &report.findings {
+        rules.entry(id(finding)).or_insert(finding);
+    }
+    let index: BTreeMap<&str, usize> =
+        rules.keys().enumerate().map(|(index, id)| (id.as_str(), index)).collect();
+    let results: Vec<Value> = report.findings.iter().map(|finding| result(finding, &index)).collect();
+    let notifications: Vec<Value> = report
+        .problems
+        .iter()
+        .map(|Problem { spot, message }| notification("error", Some(spot), message))
+        .chain(report.notes.iter().map(|Note { spot, message }| notification("note", spot.as_ref(), message)))
+        .collect();
+    let log = json!({
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{
+            "tool": {"driver": {
+                "name": "gatehouse",
+                "semanticVersion": env!("CARGO_PKG_VERSION"),
+                "rules": rules.iter().map(|(id, finding)| rule(id, finding)).collect::<Vec<_>>(),
+            }},
+            "columnKind": "unicodeCodePoints",
+            "invocations": [{
+                "executionSuccessful": report.problems.is_empty(),
+                "toolExecutionNotifications": notifications,
+            }],
+            "results": results,
+        }],
+    });
+    serde_json::to_writer_pretty(&mut *out, &log)?;
+    writeln!(out)
+}
+
+fn id(finding: &Finding) -> String {
+    format!("{}/{}", finding.policy, finding.rule)
+}
+
+fn rule(id: &str, finding: &Finding) -> Value {
+    let text = format!("The rule {} of {}.", finding.rule, finding.policy);
+    let help = if finding.hint.is_empty() { &text } else { &finding.hint };
+    json!({
+        "id": id,
+        "shortDescription": {"text": text},
+        "help": {"text": help},
+        "defaultConfiguration": {"level": level(finding.enforcement)},
+        "properties": {"enforcement": finding.enforcement.name()},
+    })
+}
+
+fn result(finding: &Finding, index: &BTreeMap<&str, usize>) -> Value {
+    let Finding { spot, enforcement, kind, namespace, name, message, hint, .. } = finding;
+    let id = id(finding);
+    let mut text = format!("{}: {message}", subject(finding));
+    if !hint.is_empty() {
+        text.push('\n');
+        text.push_str(hint);
+    }
+    let object = [Some(kind), namespace.as_ref(), Some(name)].into_iter().flatten();
+    let object = object.map(String::as_str).collect::<Vec<_>>().join("/");
+    json!({
+        "ruleIndex": index.get(id.as_str()),
+        "ruleId": id,
+        "level": level(*enforcement),
+        "message": {"text": text},
+        "locations": [{
+            "physicalLocation": physical(spot),
+            "logicalLocations": [{"fullyQualifiedName": object, "kind": "object"}],
+        }],
+    })
+}
+
+fn notification(level: &str, spot: Option<&Spot>, message: &str) -> Value {
+    let mut notification = json!({"level": level, "message": {"text": message}});
+    if let Some(spot) = spot {
+        notification["locations"] = json!([{"physicalLocation": physical(spot)}]);
+    }
+    notification
+}
+
+fn physical(spot: &Spot) -> Value {
+    let mut location = json!({"artifactLocation": {"uri": uri(&spot.path)}});
+    if spot.line > 0 {
+        location["region"] = json!({"startLine": spot.line});
+        if spot.column > 0 {
+            location["region"]["startColumn"] = spot.column.into();
+        }
+    }
+    location
+}
+
+/// Relative to where the check ran, as the path was, or absolute.
+fn uri(path: &str) -> String {
+    let scheme = if path.starts_with('/') { "file://" } else { "" };
+    let path = path.strip_prefix("./").unwrap_or(path);
+    format!("{scheme}{}", utf8_percent_encode(path, PATH))
+}
+
+fn level(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Deny => "error",
+        Severity::Warn => "warning",
+        Severity::Audit => "note",
+    }
+}
