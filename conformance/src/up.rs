@@ -119,6 +119,7 @@ fn explain(prepared: &Prepared) {
     println!("export KUBECONFIG={}", control_plane.kubeconfig().display());
     if prepared.gatehouse.is_some() {
         println!("kubectl get fluxsummaries,clusterhealths -A");
+        println!("kubectl get gameserversummaries,tenantusages -A");
     }
     say("Ctrl-C stops it and leaves nothing behind");
 }

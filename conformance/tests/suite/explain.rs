@@ -13,7 +13,8 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
         let name = format!("explain::every_field_of_{resource}_is_documented");
         world.shared(&name, move |site| documented(site, resource))
     };
-    ["fluxsummaries", "fluxresources", "fluxdependencies", "clusterhealths"].map(trial).into()
+    let resources = gatehouse_apiservice::view::RESOURCES;
+    resources.map(|resource| trial(resource.plural)).into()
 }
 
 async fn documented(site: Arc<Site>, resource: &str) -> anyhow::Result<()> {

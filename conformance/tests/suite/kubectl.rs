@@ -61,6 +61,15 @@ async fn columns(site: Arc<Site>) -> anyhow::Result<()> {
     ensure!(line(&health, &["NAME"])? == heading.split(' ').collect::<Vec<_>>(), "{health}");
     ensure!(line(&health, &["local", "Degraded"])?.last().is_some_and(|version| version.starts_with("v1.")));
 
+    let games = kubectl.run(["get", "gameserversummaries", "-A"]).await?.ok()?;
+    let heading = "NAMESPACE NAME FLEETS DESIRED READY ALLOCATED UNHEALTHY PLAYERS CAPACITY";
+    ensure!(line(&games, &["NAMESPACE"])? == heading.split(' ').collect::<Vec<_>>(), "{games}");
+    ensure!(line(&games, &["games-us", "local"])?[2..] == ["1", "8", "5", "2", "0", "26", "112"], "{games}");
+    let usages = kubectl.run(["get", "tenantusages"]).await?.ok()?;
+    ensure!(line(&usages, &["NAME"])? == ["NAME", "TIGHTEST", "DENIED", "NAMESPACES", "USED"], "{usages}");
+    let arena = line(&usages, &["arena"])?;
+    ensure!(arena[1..6] == ["gameservers", "21/22", "(95%)", "3", "2"], "{usages}");
+
     let cycle = kubectl.run(["get", "fluxdependencies", "-n", "games-eu"]).await?.ok()?;
     ensure!(line(&cycle, &["local.kustomization.lobby", "matchmaker"])?.last() == Some(&"True"), "{cycle}");
     let root = kubectl.run(["get", "fluxdependencies", "-n", "team-b"]).await?.ok()?;
@@ -245,6 +254,8 @@ async fn api_resources(site: Arc<Site>) -> anyhow::Result<()> {
         ("fluxdependencies", "fxd", "true", "FluxDependency"),
         ("fluxresources", "fxr", "true", "FluxResource"),
         ("fluxsummaries", "fxs", "true", "FluxSummary"),
+        ("gameserversummaries", "gsv", "true", "GameServerSummary"),
+        ("tenantusages", "tnu", "false", "TenantUsage"),
     ] {
         let cells = line(&table, &[plural])?;
         let expected =
@@ -260,9 +271,10 @@ async fn names(site: Arc<Site>) -> anyhow::Result<()> {
         kubectl.run(["get", name, "local", "-n", "velero"]).await?.ok()?;
     }
     let category = kubectl.run(["get", "gatehouse", "-A", "-o", "name"]).await?.ok()?;
-    for plural in ["clusterhealth", "fluxdependency", "fluxresource", "fluxsummary"] {
-        ensure!(category.contains(&format!("{plural}.view.gatehouse.dev/local")), "{category}");
+    for singular in ["clusterhealth", "fluxdependency", "fluxresource", "fluxsummary", "gameserversummary"] {
+        ensure!(category.contains(&format!("{singular}.view.gatehouse.dev/local")), "{category}");
     }
+    ensure!(category.contains("tenantusage.view.gatehouse.dev/arena"), "{category}");
     Ok(())
 }
 

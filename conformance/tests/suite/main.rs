@@ -8,9 +8,12 @@ mod authentication;
 mod availability;
 mod bad_input;
 mod caller;
+mod chance;
 mod changes;
 mod control_plane;
+mod delay;
 mod explain;
+mod gate_overshoot;
 mod informers;
 mod kubectl;
 mod relay;
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
 /// What takes long begins first.
 fn trials(world: &World) -> Vec<Trial> {
     let modules = [
+        gate_overshoot::trials,
         availability::trials,
         rights::trials,
         upstream::trials,

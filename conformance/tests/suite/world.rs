@@ -67,6 +67,14 @@ impl World {
         self.unbounded(name, |control_plane| bounded(body(control_plane)))
     }
 
+    /// A trial with a control plane of its own, which takes as long as it takes.
+    pub(crate) fn apart<F>(&self, name: &str, body: impl FnOnce() -> F + Send + 'static) -> Trial
+    where
+        F: Future<Output = anyhow::Result<()>>,
+    {
+        self.unbounded(name, |_| body())
+    }
+
     /// A trial that bounds its own time, since some of it may be spent waiting for the site.
     fn unbounded<F>(&self, name: &str, body: impl FnOnce(Arc<ControlPlane>) -> F + Send + 'static) -> Trial
     where

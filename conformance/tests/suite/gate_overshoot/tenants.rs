@@ -1,0 +1,237 @@
+//! The tenants of the storm, their limits, and what they really take up, counted anew by a rule of this file's own.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use anyhow::{Context, ensure};
+use futures::future::try_join_all;
+use gatehouse_apiservice::quantity::Quantity;
+use serde_json::{Value, json};
+
+/// Label of a tenant's namespaces.
+const TENANT: &str = "gatehouse.dev/tenant";
+/// The tenants; each has as many namespaces.
+pub(super) const TENANTS: [&str; 3] = ["red", "green", "blue"];
+const NAMESPACES: usize = 2;
+
+const AGONES: &str = "/apis/agones.dev/v1";
+const POLICY: &str = "/apis/policy.gatehouse.dev/v1alpha1";
+
+/// What is limited, in whole units: servers and objects, thousandths of cores, bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Amounts {
+    pub(super) config_maps: i128,
+    pub(super) fleets: i128,
+    pub(super) game_servers: i128,
+    pub(super) millicores: i128,
+    pub(super) bytes: i128,
+}
+
+/// A TenantQuota.
+pub(super) struct Quota {
+    pub(super) name: &'static str,
+    /// Whose; more than one, for the quota that lies over others.
+    tenants: &'static [&'static str],
+    hard: Amounts,
+}
+
+/// One for each tenant, and one over two of them that is tighter than their own together.
+pub(super) const QUOTAS: [Quota; 4] = [
+    Quota { name: "storm-red", tenants: &["red"], hard: hard(24, 6000, 6) },
+    Quota { name: "storm-green", tenants: &["green"], hard: hard(30, 5000, 8) },
+    Quota { name: "storm-blue", tenants: &["blue"], hard: hard(18, 9000, 4) },
+    Quota { name: "storm-red-and-green", tenants: &["green", "red"], hard: hard(40, 8000, 10) },
+];
+
+const fn hard(game_servers: i128, millicores: i128, fleets: i128) -> Amounts {
+    Amounts { config_maps: 9, fleets, game_servers, millicores, bytes: game_servers * (160 << 20) }
+}
+
+impl Amounts {
+    /// By the key of `spec.hard`, in thousandths.
+    fn by_key(self) -> [(&'static str, i128); 5] {
+        [
+            ("count/configmaps", self.config_maps * 1000),
+            ("count/fleets.agones.dev", self.fleets * 1000),
+            ("gameservers", self.game_servers * 1000),
+            ("requests.cpu", self.millicores),
+            ("requests.memory", self.bytes * 1000),
+        ]
+    }
+
+    fn add(&mut self, other: Self) {
+        self.config_maps += other.config_maps;
+        self.fleets += other.fleets;
+        self.game_servers += other.game_servers;
+        self.millicores += other.millicores;
+        self.bytes += other.bytes;
+    }
+}
+
+impl fmt::Display for Amounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { config_maps, fleets, game_servers, millicores, bytes } = self;
+        write!(
+            f,
+            "{fleets} fleets, {game_servers} servers, {millicores}m, {} Mi, {config_maps} ConfigMaps",
+            bytes >> 20
+        )
+    }
+}
+
+/// Every namespace, with its tenant.
+pub(super) fn namespaces() -> Vec<(String, &'static str)> {
+    let of = |tenant: &'static str| (0..NAMESPACES).map(move |number| (format!("{tenant}-{number}"), tenant));
+    TENANTS.into_iter().flat_map(of).collect()
+}
+
+/// The namespaces and the quotas.
+pub(super) fn objects() -> Vec<Value> {
+    let namespace = |(name, tenant): (String, &str)| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {TENANT: tenant}}});
+    let quota = |quota: &Quota| {
+        let hard: BTreeMap<_, _> =
+            quota.hard.by_key().into_iter().map(|(key, milli)| (key, format!("{milli}m"))).collect();
+        json!({
+            "apiVersion": "policy.gatehouse.dev/v1alpha1", "kind": "TenantQuota",
+            "metadata": {"name": quota.name},
+            "spec": {
+                "namespaceSelector": {
+                    "matchExpressions": [{"key": TENANT, "operator": "In", "values": quota.tenants}],
+                },
+                "hard": hard,
+            },
+        })
+    };
+    namespaces().into_iter().map(namespace).chain(QUOTAS.iter().map(quota)).collect()
+}
+
+pub(super) async fn get(client: &kube::Client, path: &str) -> anyhow::Result<Value> {
+    client.request(http::Request::get(path).body(Vec::new())?).await.with_context(|| path.to_owned())
+}
+
+/// What a tenant really takes up, and what the objects are called.
+pub(super) async fn usage(client: &kube::Client) -> anyhow::Result<BTreeMap<&'static str, Amounts>> {
+    let each = namespaces().into_iter().map(async |(namespace, tenant)| {
+        let lists = [
+            format!("{AGONES}/namespaces/{namespace}/fleets"),
+            format!("{AGONES}/namespaces/{namespace}/gameservers"),
+            format!("/api/v1/namespaces/{namespace}/configmaps"),
+        ];
+        let lists = try_join_all(lists.iter().map(|path| get(client, path))).await?;
+        let items = |list: &Value| list["items"].as_array().cloned().unwrap_or_default();
+        let mut sum = Amounts { config_maps: count(&items(&lists[2])), ..Amounts::default() };
+        for fleet in items(&lists[0]) {
+            let replicas = i128::from(fleet["spec"]["replicas"].as_i64().unwrap_or_default());
+            let pod = &fleet["spec"]["template"]["spec"]["template"]["spec"];
+            sum.add(Amounts { fleets: 1, ..servers(pod, replicas)? });
+        }
+        for server in items(&lists[1]) {
+            sum.add(servers(&server["spec"]["template"]["spec"], 1)?);
+        }
+        anyhow::Ok((tenant, sum))
+    });
+    let mut tenants: BTreeMap<&'static str, Amounts> = BTreeMap::new();
+    for (tenant, amounts) in try_join_all(each).await? {
+        tenants.entry(tenant).or_default().add(amounts);
+    }
+    Ok(tenants)
+}
+
+fn count(items: &[Value]) -> i128 {
+    i128::try_from(items.len()).unwrap_or(i128::MAX)
+}
+
+/// Game servers of one container each, which the storm always asks for as `…m` and `…Mi`.
+fn servers(pod: &Value, replicas: i128) -> anyhow::Result<Amounts> {
+    let requests = &pod["containers"][0]["resources"]["requests"];
+    let number = |field: &str, unit: &str| {
+        let text = requests[field].as_str().and_then(|text| text.strip_suffix(unit));
+        text.with_context(|| format!("{field} of {pod}"))?.parse::<i128>().context("a number")
+    };
+    Ok(Amounts {
+        game_servers: replicas,
+        millicores: replicas * number("cpu", "m")?,
+        bytes: replicas * (number("memory", "Mi")? << 20),
+        ..Amounts::default()
+    })
+}
+
+/// What a quota and its ledger say, beside the truth.
+#[derive(Debug)]
+pub(super) struct Standing {
+    pub(super) truth: Amounts,
+    used: BTreeMap<String, i128>,
+    reserved: BTreeMap<String, i128>,
+    entries: Vec<Value>,
+}
+
+impl Quota {
+    /// How it stands. The truth is read first: what is in it must be in the ledger by then.
+    pub(super) async fn standing(
+        &self,
+        client: &kube::Client,
+        usage: &BTreeMap<&'static str, Amounts>,
+    ) -> anyhow::Result<Standing> {
+        let mut truth = Amounts::default();
+        for tenant in self.tenants {
+            truth.add(usage.get(tenant).copied().unwrap_or_default());
+        }
+        let ledger = get(client, &format!("{POLICY}/quotaledgers/{}", self.name)).await?;
+        let spec = &ledger["spec"];
+        let mut reserved: BTreeMap<String, i128> = BTreeMap::new();
+        let entries: Vec<_> =
+            spec["entries"].as_object().into_iter().flatten().map(|(_, entry)| entry.clone()).collect();
+        for entry in &entries {
+            let floor = milli(&entry["floor"])?;
+            for (key, peak) in milli(&entry["peak"])? {
+                let above = peak - floor.get(&key).copied().unwrap_or_default();
+                *reserved.entry(key).or_default() += above.max(0);
+            }
+        }
+        Ok(Standing { truth, used: milli(&spec["used"])?, reserved, entries })
+    }
+
+    /// Nothing is beyond its limit, and nothing is missing from the ledger.
+    pub(super) fn holds(&self, standing: &Standing) -> anyhow::Result<()> {
+        for ((key, truth), (_, hard)) in standing.truth.by_key().into_iter().zip(self.hard.by_key()) {
+            ensure!(
+                truth <= hard,
+                "{}: {key} is {truth}, beyond {hard} (thousandths): {standing:#?}",
+                self.name
+            );
+            let known = of(&standing.used, key) + of(&standing.reserved, key);
+            ensure!(
+                known >= truth,
+                "{}: {key} is {truth}, the ledger knows of {known}: {standing:#?}",
+                self.name
+            );
+        }
+        Ok(())
+    }
+
+    /// How full it is, in percent of the tightest limit.
+    pub(super) fn filled(&self, standing: &Standing) -> i128 {
+        let parts = standing.truth.by_key().into_iter().zip(self.hard.by_key());
+        parts.map(|((_, truth), (_, hard))| truth * 100 / hard).max().unwrap_or_default()
+    }
+}
+
+impl Standing {
+    /// Whether the ledger says what is true, and nothing more.
+    pub(super) fn is_settled(&self) -> bool {
+        self.entries.is_empty()
+            && self.truth.by_key().into_iter().all(|(key, truth)| of(&self.used, key) == truth)
+    }
+}
+
+fn of(amounts: &BTreeMap<String, i128>, key: &str) -> i128 {
+    amounts.get(key).copied().unwrap_or_default()
+}
+
+fn milli(amounts: &Value) -> anyhow::Result<BTreeMap<String, i128>> {
+    let each = amounts.as_object().into_iter().flatten().map(|(key, amount)| {
+        let amount: Quantity = amount.as_str().context("a quantity is text")?.parse()?;
+        anyhow::Ok((key.clone(), amount.milli()))
+    });
+    each.collect()
+}
