@@ -85,7 +85,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     tables::print(&kubeconfig).await?;
     eprintln!(
         "\nServing {} on https://{}. To look around:\n\n  export KUBECONFIG={}\n  kubectl get fluxresources -A\n  \
-         kubectl get fluxdependencies -A -o wide\n  kubectl explain fluxsummaries.status\n\nCtrl-C ends it.",
+         kubectl get fluxdependencies -A -o wide\n  kubectl get gameserversummaries,tenantusages -A -o wide\n  kubectl explain fluxsummaries.status\n\nCtrl-C ends it.",
         folder.display(),
         running.address,
         kubeconfig.display(),

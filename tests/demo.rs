@@ -56,12 +56,8 @@ status:
 #[test]
 fn the_readme_command_prints_the_tables_and_ends() {
     let shown = ok(&demo(&[], "{} get fluxsummaries,clusterhealths -A"));
-    let row = |start: &str| {
-        let found = shown.lines().find(|line| line.starts_with(start));
-        found.unwrap_or_else(|| panic!("no row {start}:\n{shown}")).split_whitespace().collect::<Vec<_>>()
-    };
-    assert_eq!(row("NAMESPACE")[2..5], ["TOTAL", "READY", "FAILED"]);
-    let team_b = row("team-b");
+    assert_eq!(row(&shown, "NAMESPACE")[2..5], ["TOTAL", "READY", "FAILED"]);
+    let team_b = row(&shown, "team-b");
     assert_eq!(team_b[2..9], ["6", "1", "1", "1", "2", "0", "1"], "the counts of team-b");
     assert!(shown.contains("HelmRelease/warehouse Stalled"), "{shown}");
     assert!(shown.contains("clusterhealth.view.gatehouse.dev/local   Degraded"), "{shown}");
@@ -85,6 +81,111 @@ fn the_example_has_what_it_is_there_to_show() {
         "\"kind\": \"Fleet\"",
     ] {
         assert!(shown.contains(expected), "{expected} is missing in:\n{shown}");
+    }
+}
+
+/// The cells of the line that starts with `start`.
+fn row<'a>(shown: &'a str, start: &str) -> Vec<&'a str> {
+    let found = shown.lines().find(|line| line.starts_with(start));
+    found.unwrap_or_else(|| panic!("no row {start}:\n{shown}")).split_whitespace().collect()
+}
+
+#[test]
+fn game_servers_are_told_by_namespace_over_all_engines() {
+    let shown = ok(&demo(&[], "{} get gsv -A"));
+    let headings =
+        ["NAMESPACE", "NAME", "FLEETS", "DESIRED", "READY", "ALLOCATED", "UNHEALTHY", "PLAYERS", "CAPACITY"];
+    assert_eq!(row(&shown, "NAMESPACE"), headings);
+    // A fleet whose servers are told by it alone, and a set of OpenKruiseGame's with a server in use.
+    assert_eq!(row(&shown, "games-eu"), ["games-eu", "local", "2", "13", "4", "6", "1", "61", "160"]);
+    // A fleet, a server that stands alone, and one of Pteronimbus, which tells players and no capacity.
+    assert_eq!(row(&shown, "games-us"), ["games-us", "local", "1", "8", "5", "2", "0", "26", "112"]);
+    assert_eq!(shown.lines().count(), 3, "{shown}");
+
+    let wide = ok(&demo(&[], "{} get gsv -A -o wide"));
+    let eu = row(&wide, "games-eu");
+    assert!(eu.contains(&"agones,kruise") && wide.contains("Fleet/arena-eu Failed"), "{wide}");
+    assert!(row(&wide, "games-us").contains(&"agones,pteronimbus"), "{wide}");
+    assert!(row(&wide, "NAMESPACE").ends_with(&["ENGINES", "OLDEST-FAILURE", "WORST", "FRESH"]), "{wide}");
+}
+
+#[test]
+fn tenants_are_told_by_their_tightest_limit() {
+    let shown = ok(&demo(&[], "{} get tnu"));
+    assert_eq!(row(&shown, "NAME"), ["NAME", "TIGHTEST", "DENIED", "NAMESPACES", "USED"]);
+    assert!(
+        row(&shown, "arena").starts_with(&["arena", "gameservers", "21/22", "(95%)", "3", "2"]),
+        "{shown}"
+    );
+    assert!(shown.contains("gameservers 21/22, players 272/400, count/fleets.agones.dev 2/4,"), "{shown}");
+    let over = ["team-b", "count/kustomizations.kustomize.toolkit.fluxcd.io", "4/3", "(133%)"];
+    assert!(row(&shown, "team-b").starts_with(&over), "{shown}");
+    let wide = ok(&demo(&[], "{} get tnu -o wide"));
+    let headings = ["RESERVED", "OVERCOMMIT", "ENFORCEMENT", "LAST-DENIAL", "READY", "FRESH"];
+    assert!(row(&wide, "NAME").ends_with(&headings), "{wide}");
+    assert!(row(&wide, "arena").ends_with(&["Deny", "120m", "True", "True"]), "{wide}");
+}
+
+#[test]
+fn the_views_of_games_and_tenants_can_be_selected_from_explained_and_waited_for() {
+    let select = "{} get tnu --field-selector status.tightest=gameservers -o name; \
+                  {} get gsv -A --field-selector status.cluster=elsewhere -o name; \
+                  {} get tnu,gsv -A --selector gatehouse.dev/tenant=arena -o name";
+    let (usage, games) =
+        ("tenantusage.view.gatehouse.dev/arena", "gameserversummary.view.gatehouse.dev/local");
+    let selected = ok(&demo(&[], select));
+    assert_eq!(selected.lines().collect::<Vec<_>>(), [usage, usage, games, games]);
+
+    let explained = ok(&demo(&[], "{} explain gsv.status.engines; {} explain tnu.status.limits.percent"));
+    assert!(explained.contains("The numbers for") || explained.contains("The same numbers"), "{explained}");
+    assert!(explained.contains("in percent of"), "{explained}");
+
+    let waits = "{} wait --for=condition=WithinLimits tnu/arena --timeout=10s && \
+                 {} wait --for=condition=WithinLimits=false tnu/team-b --timeout=10s && \
+                 {} wait --for=condition=Ready gsv/local -n games-us --timeout=10s && \
+                 {} wait --for=condition=Ready=false gsv/local -n games-eu --timeout=10s";
+    assert_eq!(ok(&demo(&[], waits)).matches("condition met").count(), 4);
+    let refused = demo(&[], "{} get tnu --field-selector status.denied=3");
+    assert!(text(&refused.stderr).contains("status.denied"), "{}", text(&refused.stderr));
+}
+
+#[test]
+fn what_happens_to_servers_and_quotas_shows_in_a_watch() {
+    let server = |phase: &str| {
+        format!(
+            "apiVersion: pteronimbus.io/v1\nkind: GameServer\nmetadata: {{name: creative, namespace: games}}\n\
+             status: {{phase: {phase}, playerCount: 7}}\n"
+        )
+    };
+    let quota = |used: u32| {
+        format!(
+            "apiVersion: policy.gatehouse.dev/v1alpha1\nkind: TenantQuota\nmetadata: {{name: arena}}\n\
+             spec: {{namespaceSelector: {{}}, hard: {{players: \"10\", gameservers: \"4\"}}}}\n\
+             status: {{used: {{players: \"{used}\", gameservers: \"2\"}}, namespaces: 1}}\n"
+        )
+    };
+    for (resource, before, after, first, then) in [
+        ("gsv -A", server("Running"), server("Failed"), "games local 0 1 1 0 0 7", "games local 0 1 0 0 1 7"),
+        ("tnu", quota(3), quota(9), "arena gameservers 2/4 (50%)", "arena players 9/10 (90%)"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("object.yaml");
+        fs::write(&file, before).unwrap();
+        let cache = tempfile::tempdir().unwrap();
+        let watch = format!("exec kubectl --cache-dir {} get {resource} -w", cache.path().display());
+        let mut child =
+            gatehouse(&["demo", "--snapshot", folder.path().to_str().unwrap(), "--", "sh", "-c", &watch])
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+        let lines = lines(&mut child);
+        let says = |line: &str, wanted: &str| {
+            line.split_whitespace().collect::<Vec<_>>().join(" ").starts_with(wanted)
+        };
+        wait_for(&lines, |line| says(line, first));
+        fs::write(&file, after).unwrap();
+        wait_for(&lines, |line| says(line, then));
+        terminate(&mut child);
     }
 }
 
@@ -128,6 +229,8 @@ fn without_a_command_it_prints_the_tables_and_serves_until_it_is_ended() {
     let lines = lines(&mut child);
     wait_for(&lines, |line| line.starts_with("NAMESPACE") && line.contains("WORST"));
     wait_for(&lines, |line| line.contains("HEALTH"));
+    wait_for(&lines, |line| line.contains("CAPACITY"));
+    wait_for(&lines, |line| line.contains("TIGHTEST"));
     assert!(terminate(&mut child).success(), "it ends in good order");
 }
 

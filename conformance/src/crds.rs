@@ -70,8 +70,10 @@ pub fn missing_from(defined: &[Manifest]) -> Vec<Manifest> {
         .collect();
     let stand_in = |kind: Kind| Manifest { origin: "crds/kinds.yaml".to_owned(), object: kind.crd() };
     let all = kinds().into_iter().map(stand_in).chain(policy());
-    all.filter(|manifest| manifest.object["metadata"]["name"].as_str().is_some_and(|name| !names.contains(name)))
-        .collect()
+    all.filter(|manifest| {
+        manifest.object["metadata"]["name"].as_str().is_some_and(|name| !names.contains(name))
+    })
+    .collect()
 }
 
 impl Kind {
@@ -154,7 +156,8 @@ mod tests {
     fn every_kind_that_gatehouse_reads_can_be_defined() {
         let mut known: Vec<_> = kinds().into_iter().map(|kind| (kind.group, kind.plural)).collect();
         known.extend(policy().iter().map(|definition| {
-            let text = |pointer| definition.object.pointer(pointer).and_then(Value::as_str).unwrap().to_owned();
+            let text =
+                |pointer| definition.object.pointer(pointer).and_then(Value::as_str).unwrap().to_owned();
             (text("/spec/group"), text("/spec/names/plural"))
         }));
         for kind in registration::kinds().into_iter().chain(gatehouse_webhooks::intercepted::read()) {

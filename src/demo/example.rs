@@ -8,7 +8,8 @@ use std::path::Path;
 use anyhow::{Context, bail, ensure};
 use jiff::{SignedDuration, Timestamp};
 
-const MANIFESTS: [(&str, &str); 12] = [
+const MANIFESTS: [(&str, &str); 14] = [
+    ("agones.yaml", include_str!("example/agones.yaml")),
     ("argocd.yaml", include_str!("example/argocd.yaml")),
     ("cluster.yaml", include_str!("example/cluster.yaml")),
     ("flux-automation.yaml", include_str!("example/flux-automation.yaml")),
@@ -20,6 +21,7 @@ const MANIFESTS: [(&str, &str); 12] = [
     ("helm-tenants.yaml", include_str!("example/helm-tenants.yaml")),
     ("services.yaml", include_str!("example/services.yaml")),
     ("storage.yaml", include_str!("example/storage.yaml")),
+    ("tenants.yaml", include_str!("example/tenants.yaml")),
     ("workloads.yaml", include_str!("example/workloads.yaml")),
 ];
 

@@ -7,8 +7,8 @@ use gatehouse_apiservice::view::API_VERSION;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde::Deserialize;
 
-/// What is shown: the same as the README's command.
-const SHOWN: [&str; 2] = ["fluxsummaries", "clusterhealths"];
+/// What is shown: the README's command, and what only some clusters have.
+const SHOWN: [&str; 4] = ["fluxsummaries", "clusterhealths", "gameserversummaries", "tenantusages"];
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -51,7 +51,10 @@ pub(super) async fn print(kubeconfig: &Path) -> anyhow::Result<()> {
             .body(Vec::new())?;
         let table: Table =
             client.request(request).await.with_context(|| format!("cannot list {resource}"))?;
-        println!("{}", render(&table));
+        // A folder of manifests need not hold game servers or quotas.
+        if !table.rows.is_empty() {
+            println!("{}", render(&table));
+        }
     }
     Ok(())
 }
@@ -68,6 +71,7 @@ fn render(table: &Table) -> String {
         let namespace = namespaced.then(|| row.object.metadata.namespace.clone());
         let cells = shown.iter().map(|column| match &row.cells[*column] {
             serde_json::Value::String(text) => text.clone(),
+            serde_json::Value::Null => String::new(),
             other => other.to_string(),
         });
         namespace.into_iter().chain(cells).collect::<Vec<_>>()
