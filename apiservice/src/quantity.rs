@@ -287,7 +287,9 @@ impl fmt::Display for Quantity {
         let (number, thousands) = without_factors(self.milli, 1000, DECIMAL.len() - 1);
         match self.format {
             Format::Exponent if thousands == 1 => write!(f, "{number}"),
-            Format::Exponent => write!(f, "{number}e{}", 3 * i128::try_from(thousands).unwrap_or_default() - 3),
+            Format::Exponent => {
+                write!(f, "{number}e{}", 3 * i128::try_from(thousands).unwrap_or_default() - 3)
+            }
             Format::Decimal | Format::Binary => write!(f, "{number}{}", DECIMAL[thousands]),
         }
     }

@@ -1,1 +1,25 @@
-//! Tenant quotas: what objects take up, and the ledger that promises it. No I/O.
+//! Tenant quotas: what objects take up, and the ledger that promises it. No I/O, no clock.
+//!
+//! - [`CompiledQuota`]: a TenantQuota whose every field was found to make sense.
+//! - [`usage`]: what an object takes up, in exact numbers; an object that cannot be read is an error that names the
+//!   field, never nothing.
+//! - [`Ledger`]: what was promised. Usage is at most what it has counted and charged, whatever is retried, lost,
+//!   late or seen twice.
+
+mod amounts;
+mod dimension;
+mod ledger;
+mod quota;
+mod usage;
+
+pub use amounts::Amounts;
+pub use dimension::{Dimension, DimensionError, GroupResource};
+pub use gatehouse_apiservice::{policy::FieldError, quantity::Quantity};
+pub use ledger::{
+    Exceeded, Expired, Fate, Ledger, LedgerError, MAX_ENTRIES, Outcome, Pending, Proposal, Reached, Seen,
+    Settled, Truth, forbidden,
+};
+pub use quota::CompiledQuota;
+pub use usage::{
+    CHARGED, Ceiling, NoTemplates, Templates, Usage, UsageError, is_charged, scale_replicas, scaled, usage,
+};

@@ -1,0 +1,161 @@
+//! What a quota limits: the keys of `spec.hard`.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use gatehouse_apiservice::quantity::{Format, Quantity};
+use thiserror::Error;
+
+/// Something that is limited. Ordered as its names are.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Dimension {
+    /// `count/RESOURCE.GROUP`: the objects of a resource.
+    Count(GroupResource),
+    /// `gameservers`: servers that exist, or that fleets ask for.
+    GameServers,
+    /// `players`: the players those servers have room for.
+    Players,
+    /// `requests.cpu`: what those servers ask for.
+    RequestsCpu,
+    /// `requests.memory`: likewise.
+    RequestsMemory,
+}
+
+/// A resource of a group, at whatever version.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupResource {
+    /// The plural name, such as `fleets`.
+    pub resource: Arc<str>,
+    /// The group; empty for the core group.
+    pub group: Arc<str>,
+}
+
+/// What is limited by a key of `spec.hard` cannot be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum DimensionError {
+    /// No such limit.
+    #[error(
+        "unknown limit: there are gameservers, players, requests.cpu, requests.memory and count/RESOURCE.GROUP"
+    )]
+    Unknown,
+    /// `count/` is followed by no resource.
+    #[error(
+        "must be count/RESOURCE.GROUP, such as count/fleets.agones.dev, or count/RESOURCE for the core group"
+    )]
+    Resource,
+}
+
+impl Dimension {
+    /// Whether only whole numbers make sense.
+    pub fn is_integer(&self) -> bool {
+        matches!(self, Self::Count(_) | Self::GameServers | Self::Players)
+    }
+
+    /// `quantity`, to be written as amounts of this are.
+    pub(crate) fn written(&self, quantity: Quantity) -> Quantity {
+        let format = if *self == Self::RequestsMemory { Format::Binary } else { Format::Decimal };
+        quantity.with_format(format)
+    }
+}
+
+impl fmt::Display for Dimension {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(resource) => write!(f, "count/{resource}"),
+            Self::GameServers => f.write_str("gameservers"),
+            Self::Players => f.write_str("players"),
+            Self::RequestsCpu => f.write_str("requests.cpu"),
+            Self::RequestsMemory => f.write_str("requests.memory"),
+        }
+    }
+}
+
+impl FromStr for Dimension {
+    type Err = DimensionError;
+
+    fn from_str(text: &str) -> Result<Self, DimensionError> {
+        match text {
+            "gameservers" => Ok(Self::GameServers),
+            "players" => Ok(Self::Players),
+            "requests.cpu" => Ok(Self::RequestsCpu),
+            "requests.memory" => Ok(Self::RequestsMemory),
+            _ => text.strip_prefix("count/").ok_or(DimensionError::Unknown)?.parse().map(Self::Count),
+        }
+    }
+}
+
+impl GroupResource {
+    /// The resource `resource` of `group`, which is empty for the core group.
+    pub fn new(group: &str, resource: &str) -> Self {
+        Self { resource: resource.into(), group: group.into() }
+    }
+}
+
+impl fmt::Display for GroupResource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { resource, group } = self;
+        if group.is_empty() { f.write_str(resource) } else { write!(f, "{resource}.{group}") }
+    }
+}
+
+impl FromStr for GroupResource {
+    type Err = DimensionError;
+
+    fn from_str(text: &str) -> Result<Self, DimensionError> {
+        let (resource, group) = text.split_once('.').map_or((text, None), |(one, two)| (one, Some(two)));
+        let well = is_label(resource) && group.is_none_or(|group| group.split('.').all(is_label));
+        if !well || text.len() > 316 {
+            // A label of 63, a dot and a subdomain of 253, less what would not be served anyway.
+            return Err(DimensionError::Resource);
+        }
+        Ok(Self::new(group.unwrap_or_default(), resource))
+    }
+}
+
+/// A DNS label.
+fn is_label(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&text.len())
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_reads_back_as_it_was_written() {
+        for key in [
+            "gameservers",
+            "players",
+            "requests.cpu",
+            "requests.memory",
+            "count/pods",
+            "count/fleets.agones.dev",
+            "count/kustomizations.kustomize.toolkit.fluxcd.io",
+        ] {
+            assert_eq!(key.parse::<Dimension>().unwrap().to_string(), key);
+        }
+    }
+
+    #[test]
+    fn what_is_no_limit_is_refused() {
+        for key in ["", "pods", "GameServers", "requests.storage", "limits.cpu", "gameservers "] {
+            assert_eq!(key.parse::<Dimension>(), Err(DimensionError::Unknown), "{key}");
+        }
+        for key in
+            ["count/", "count/Pods", "count/.apps", "count/pods.", "count/a..b", "count/-a", "count/a/b"]
+        {
+            assert_eq!(key.parse::<Dimension>(), Err(DimensionError::Resource), "{key}");
+        }
+    }
+
+    #[test]
+    fn limits_are_in_the_order_of_their_names() {
+        let keys = ["count/a.z", "count/b.a", "gameservers", "players", "requests.cpu", "requests.memory"];
+        let mut parsed: Vec<Dimension> = keys.iter().rev().map(|key| key.parse().unwrap()).collect();
+        parsed.sort();
+        assert_eq!(parsed.iter().map(ToString::to_string).collect::<Vec<_>>(), keys);
+    }
+}

@@ -1,0 +1,48 @@
+//! How a refusal reads: as ResourceQuota's does.
+
+use std::{collections::BTreeMap, fmt};
+
+use gatehouse_apiservice::quantity::Quantity;
+
+use crate::{Dimension, GroupResource};
+
+/// What does not fit, of each limit that it would exceed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exceeded {
+    /// How much more was asked for.
+    pub requested: BTreeMap<Dimension, Quantity>,
+    /// How much is taken, what was promised included.
+    pub used: BTreeMap<Dimension, Quantity>,
+    /// How much there is.
+    pub limited: BTreeMap<Dimension, Quantity>,
+}
+
+impl Exceeded {
+    /// `exceeded quota: team-a, requested: gameservers=5, used: gameservers=78, limited: gameservers=80`
+    pub fn message(&self, quota: &str) -> String {
+        let Self { requested, used, limited } = self;
+        format!(
+            "exceeded quota: {quota}, requested: {}, used: {}, limited: {}",
+            List(requested),
+            List(used),
+            List(limited)
+        )
+    }
+}
+
+/// That an object is refused, in the words of kube-apiserver.
+pub fn forbidden(resource: &GroupResource, name: &str, why: &str) -> String {
+    format!("{resource} {name:?} is forbidden: {why}")
+}
+
+struct List<'a>(&'a BTreeMap<Dimension, Quantity>);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (dimension, quantity)) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(f, "{comma}{dimension}={}", dimension.written(*quantity))?;
+        }
+        Ok(())
+    }
+}

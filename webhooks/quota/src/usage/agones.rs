@@ -1,0 +1,72 @@
+//! Agones: `Fleet`, `GameServerSet`, `GameServer`.
+//!
+//! The sidecar that Agones adds to each server is not in the template, and is not charged: how large it is, only the
+//! settings of Agones' controller say.
+
+use gatehouse_apiservice::quantity::Quantity;
+
+use super::{At, UsageError, pod, times};
+use crate::{Amounts, Dimension};
+
+pub(super) const GROUP: &str = "agones.dev";
+
+/// The counter or list that counts players, by Agones' own examples.
+pub(super) const PLAYERS: &str = "players";
+
+/// What a counter or list may hold that does not say; the API server fills the same in.
+const CAPACITY: i64 = 1000;
+
+/// A Fleet, or a GameServerSet: so many servers of one template.
+pub(super) fn fleet(root: &At<'_, '_>, replicas: Option<i64>) -> Result<Amounts, UsageError> {
+    let spec = root.at("spec");
+    spec.object()?;
+    let stated = spec.at("replicas").count()?;
+    let template = spec.at("template");
+    template.object()?;
+    let each = server(&template.at("spec"))?;
+    let replicas = replicas.or(stated).unwrap_or(0);
+    if replicas < 0 {
+        return Err(spec.at("replicas").wrong("must not be negative"));
+    }
+    times(&each, replicas, &spec)
+}
+
+/// A server on its own.
+pub(super) fn game_server(root: &At<'_, '_>) -> Result<Amounts, UsageError> {
+    server(&root.at("spec"))
+}
+
+/// A GameServer's `spec`.
+fn server(spec: &At<'_, '_>) -> Result<Amounts, UsageError> {
+    spec.object()?;
+    let template = spec.at("template");
+    template.object()?;
+    let mut amounts = pod::requests(&template.at("spec"))?;
+    amounts.set(Dimension::GameServers, Quantity::from_integer(1));
+    amounts.set(Dimension::Players, Quantity::from_integer(players(spec)?));
+    Ok(amounts)
+}
+
+/// How many players a server has room for. A server that says so in several ways means the same players.
+fn players(spec: &At<'_, '_>) -> Result<i64, UsageError> {
+    let alpha = spec.at("players");
+    alpha.object()?;
+    let mut most = alpha.at("initialCapacity").count()?.unwrap_or(0);
+    for tracked in ["counters", "lists"] {
+        most = most.max(capacity(spec, tracked, PLAYERS)?.unwrap_or(0));
+    }
+    Ok(most)
+}
+
+/// What the counter or list `key` of a server may hold; none, if there is none.
+pub(super) fn capacity(spec: &At<'_, '_>, tracked: &str, key: &str) -> Result<Option<i64>, UsageError> {
+    let all = spec.at(tracked);
+    let one = match all.object()? {
+        Some(_) => all.key(key),
+        None => return Ok(None),
+    };
+    match one.object()? {
+        Some(_) => Ok(Some(one.at("capacity").count()?.unwrap_or(CAPACITY))),
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,25 @@
+//! OpenKruiseGame: `GameServerSet`.
+
+use gatehouse_apiservice::quantity::Quantity;
+
+use super::{At, UsageError, pod, times};
+use crate::{Amounts, Dimension};
+
+pub(super) const GROUP: &str = "game.kruise.io";
+
+/// So many servers of one pod template.
+pub(super) fn game_server_set(root: &At<'_, '_>, replicas: Option<i64>) -> Result<Amounts, UsageError> {
+    let spec = root.at("spec");
+    spec.object()?;
+    let stated = spec.at("replicas").count()?;
+    let template = spec.at("gameServerTemplate");
+    template.object()?;
+    let mut each = pod::requests(&template.at("spec"))?;
+    each.set(Dimension::GameServers, Quantity::from_integer(1));
+    // The set behind it has one replica where nobody says how many.
+    let replicas = replicas.or(stated).unwrap_or(1);
+    if replicas < 0 {
+        return Err(spec.at("replicas").wrong("must not be negative"));
+    }
+    times(&each, replicas, &spec)
+}
