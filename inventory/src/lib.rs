@@ -6,6 +6,7 @@
 pub mod catalogue;
 mod cluster;
 mod delta;
+pub mod expression;
 mod flux;
 mod game;
 mod graph;

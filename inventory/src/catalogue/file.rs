@@ -6,14 +6,15 @@ use kube_cel::cel::Value;
 use serde::Deserialize;
 
 use super::{
-    CatalogueError, Judge, Kind,
-    expression::{Expression, Functions},
+    CatalogueError, Judge, Kind, expression,
     form::{DeadlineForm, KindForm, LookupForm, OneOrMany, RuleFields, RuleForm, Scope, TextForm},
     path::FieldPath,
     rule::{Check, ConditionTest, Lookup, Rule, Rules, Test, Text, TimedRule},
-    tree,
 };
-use crate::{GameKind, State};
+use crate::{
+    GameKind, State,
+    expression::{Expression, Functions, describe},
+};
 
 /// Where conditions are, unless a rule says otherwise.
 const CONDITIONS: &str = "status.conditions";
@@ -191,8 +192,8 @@ impl Compiler<'_> {
 
     fn expression(&mut self, field: &str, source: &str) -> Result<Expression, FieldError> {
         let compiled =
-            Expression::compile(source, self.functions).map_err(|message| (field.to_owned(), message))?;
-        self.uses.extend(&compiled.uses);
+            expression::compile(source, self.functions).map_err(|message| (field.to_owned(), message))?;
+        self.uses.extend(compiled.uses());
         self.uses.sort_unstable();
         self.uses.dedup();
         Ok(compiled)
@@ -216,7 +217,7 @@ fn scalars(field: &str, values: Vec<serde_json::Value>) -> Result<Vec<Value>, Fi
     };
     let values = values.into_iter().map(scalar).collect::<Result<Vec<_>, _>>()?;
     let Some(first) = values.first() else { return Err(wrong("is empty")) };
-    if values.iter().any(|value| tree::describe(value) != tree::describe(first)) {
+    if values.iter().any(|value| describe(value) != describe(first)) {
         return Err(wrong("expected values of one type"));
     }
     Ok(values)

@@ -3,7 +3,10 @@
 use kube_cel::cel::Value;
 
 use super::tree;
-use crate::game::{Engine, GameKind, GameNumbers, Role, Told};
+use crate::{
+    expression::describe,
+    game::{Engine, GameKind, GameNumbers, Role, Told},
+};
 
 /// What a number of an object may be at most: sums over any number of objects stay far within an `i64`.
 const MOST: i64 = u32::MAX as i64;
@@ -171,7 +174,7 @@ impl<'a> Object<'a> {
 }
 
 fn wrong(path: &[&str], expected: &str, got: &Value) -> String {
-    format!("{}: expected {expected}, got {}", path.join("."), tree::describe(got))
+    format!("{}: expected {expected}, got {}", path.join("."), describe(got))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ mod observe;
 mod path;
 mod quota;
 mod rule;
-mod tree;
+pub(crate) mod tree;
 
 use std::{fmt, path::Path};
 
@@ -23,7 +23,7 @@ pub(crate) use draft::Draft;
 pub use error::{CatalogueError, Undecodable};
 pub(crate) use observe::namespace_of;
 
-use crate::{GameKind, Layer};
+use crate::{GameKind, Layer, expression::Functions};
 
 const BUILTIN: &str = include_str!("builtin.yaml");
 
@@ -35,7 +35,7 @@ pub struct KindId(pub(crate) u16);
 pub struct Catalogue {
     kinds: Vec<Kind>,
     /// Functions for the rules' expressions: making the table costs more than judging an object.
-    functions: expression::Functions,
+    functions: Functions,
 }
 
 /// A kind that is observed.
@@ -68,7 +68,7 @@ enum Judge {
 impl Catalogue {
     /// The kinds that come with Gatehouse.
     pub fn builtin() -> Self {
-        let mut catalogue = Self { kinds: Vec::new(), functions: expression::Functions::new() };
+        let mut catalogue = Self { kinds: Vec::new(), functions: expression::functions() };
         catalogue
             .add("builtin.yaml", BUILTIN)
             .expect("the built-in catalogue is part of the build and tested");

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     Detail, GameNumbers, Interner, ObjectKey, Record, Seconds, State,
+    expression::describe,
     flux::{self, Named, Text},
 };
 
@@ -199,7 +200,7 @@ impl<'a> Fields<'a> {
         match tree::field(object, part) {
             None => Ok(Self { part, value: None }),
             Some(value @ Value::Map(_)) => Ok(Self { part, value: Some(value) }),
-            Some(other) => Err(format!("{part}: expected a map, got {}", tree::describe(other))),
+            Some(other) => Err(format!("{part}: expected a map, got {}", describe(other))),
         }
     }
 
@@ -219,5 +220,5 @@ impl<'a> Fields<'a> {
 }
 
 fn expected(part: &str, name: &str, what: &str, got: &Value) -> String {
-    format!("{part}.{name}: expected {what}, got {}", tree::describe(got))
+    format!("{part}.{name}: expected {what}, got {}", describe(got))
 }

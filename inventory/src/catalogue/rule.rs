@@ -9,14 +9,11 @@ use std::borrow::Cow;
 
 use kube_cel::cel::Value;
 
-use super::{
-    Draft,
-    draft::clip,
-    expression::{Expression, Scope},
-    path::FieldPath,
-    tree,
+use super::{Draft, draft::clip, expression::Scope, path::FieldPath, tree};
+use crate::{
+    Deadline, Interner, Layer, Seconds, State, Verdict,
+    expression::{Expression, describe},
 };
-use crate::{Deadline, Interner, Layer, Seconds, State, Verdict};
 
 /// How a kind's objects are judged.
 #[derive(Debug, Default)]
@@ -244,7 +241,7 @@ struct Found<'a> {
 impl Rule {
     fn matches<'a>(&self, scope: &Scope<'a>) -> Result<Option<Found<'a>>, String> {
         match &self.test {
-            Test::Cel(expression) => Ok(expression.holds(scope)?.then(Found::default)),
+            Test::Cel(expression) => Ok(expression.holds(scope.context())?.then(Found::default)),
             Test::Path(path, check) => check.matches(path, scope.object),
             Test::Condition(test) => test.matches(scope.object),
         }
@@ -261,10 +258,8 @@ impl Check {
         };
         for value in values {
             // A list of one type is checked when the catalogue is read.
-            if let Some(expected) =
-                among.first().filter(|first| tree::describe(first) != tree::describe(value))
-            {
-                let (expected, got) = (tree::describe(expected), tree::describe(value));
+            if let Some(expected) = among.first().filter(|first| describe(first) != describe(value)) {
+                let (expected, got) = (describe(expected), describe(value));
                 return Err(format!("{path}: expected {expected}, got {got}"));
             }
             if among.contains(value) == wanted {
@@ -295,7 +290,7 @@ impl ConditionTest {
     fn matches<'a>(&self, object: &'a Value) -> Result<Option<Found<'a>>, String> {
         for list in self.lists.values(object) {
             let Value::List(conditions) = list else {
-                return Err(format!("{}: expected a list, got {}", self.lists, tree::describe(list)));
+                return Err(format!("{}: expected a list, got {}", self.lists, describe(list)));
             };
             for condition in conditions.iter() {
                 if let Some(found) = self.matches_one(condition)? {
@@ -311,7 +306,7 @@ impl ConditionTest {
             None => Ok(""),
             Some(Value::String(text)) => Ok(text.as_str()),
             Some(other) => {
-                Err(format!("{}[*].{name}: expected a string, got {}", self.lists, tree::describe(other)))
+                Err(format!("{}[*].{name}: expected a string, got {}", self.lists, describe(other)))
             }
         };
         let one_of = |among: &[String], text: &str| among.iter().any(|one| one == text);
@@ -339,7 +334,9 @@ impl Lookup {
     fn value(&self, scope: &Scope<'_>) -> Result<Option<Value>, String> {
         match self {
             Lookup::Path(path) => Ok(path.values(scope.object).first().copied().cloned()),
-            Lookup::Cel(expression) => Ok(Some(expression.evaluate(scope)?).filter(|v| *v != Value::Null)),
+            Lookup::Cel(expression) => {
+                Ok(Some(expression.evaluate(scope.context())?).filter(|v| *v != Value::Null))
+            }
         }
     }
 
@@ -352,7 +349,7 @@ impl Lookup {
                 .map(Some)
                 .ok_or_else(|| format!("expected an RFC 3339 timestamp, got {text:?}")),
             Some(Value::Timestamp(at)) => Ok(Some(at.timestamp())),
-            Some(other) => Err(format!("expected a timestamp, got {}", tree::describe(&other))),
+            Some(other) => Err(format!("expected a timestamp, got {}", describe(&other))),
         }
     }
 }
@@ -364,7 +361,7 @@ fn text<'a>(text: Option<&Text>, scope: &Scope<'_>) -> Result<Option<Cow<'a, str
         Some(Text::Found(lookup)) => match lookup.value(scope)? {
             None => Ok(None),
             Some(Value::String(words)) => Ok(Some(Cow::Owned(words.to_string()))),
-            Some(other) => Err(format!("expected a string, got {}", tree::describe(&other))),
+            Some(other) => Err(format!("expected a string, got {}", describe(&other))),
         },
     }
 }
@@ -385,7 +382,7 @@ fn generation_ahead(object: &Value) -> Result<Option<(i64, i64)>, String> {
         |part: &str, name: &str| match tree::field(object, part).and_then(|part| tree::field(part, name)) {
             None => Ok(None),
             Some(Value::Int(number)) => Ok(Some(*number)),
-            Some(other) => Err(format!("{part}.{name}: expected a number, got {}", tree::describe(other))),
+            Some(other) => Err(format!("{part}.{name}: expected a number, got {}", describe(other))),
         };
     let generation = number("metadata", "generation")?;
     let observed = number("status", "observedGeneration")?;

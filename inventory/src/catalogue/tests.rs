@@ -389,9 +389,15 @@ fn a_wrong_file_is_refused_by_file_kind_and_field() {
         ("{kind: A, plural: ''}", "A: plural: is empty"),
         ("{kind: A, plural: as, layer: Cellar}", "A: layer: unknown variant `Cellar`"),
         ("{kind: A, plural: as, failed: 'status.ok =='}", "A: failed: line 1 column 13: "),
-        ("{kind: A, plural: as, failed: ['true', 'stauts.ok']}", "A: failed[1]: unknown variable \"stauts\""),
-        ("{kind: A, plural: as, failed: 'nope(status)'}", "A: failed: unknown function \"nope\""),
-        ("{kind: A, plural: as, failed: 'Thing{a: 1}'}", "A: failed: Thing {…}: messages cannot"),
+        (
+            "{kind: A, plural: as, failed: ['true', 'stauts.ok']}",
+            "A: failed[1]: line 1 column 1: unknown variable \"stauts\"",
+        ),
+        (
+            "{kind: A, plural: as, failed: 'nope(status)'}",
+            "A: failed: line 1 column 1: unknown function \"nope\"",
+        ),
+        ("{kind: A, plural: as, failed: 'Thing{a: 1}'}", "A: failed: line 1 column 1: Thing {…}: messages cannot"),
         (
             "{kind: A, plural: as, failed: {path: 'status..x', exists: true}}",
             "A: failed.path: expected a field's name at character 7",
@@ -407,7 +413,10 @@ fn a_wrong_file_is_refused_by_file_kind_and_field() {
             "{kind: A, plural: as, failed: {cel: 'true', reason: {path: 'a b'}}}",
             "A: failed.reason: expected a field's name",
         ),
-        ("{kind: A, plural: as, deadlines: [{at: 'soon'}]}", "A: deadlines[0].at: unknown variable \"soon\""),
+        (
+            "{kind: A, plural: as, deadlines: [{at: 'soon'}]}",
+            "A: deadlines[0].at: line 1 column 1: unknown variable \"soon\"",
+        ),
         ("{kind: A, plural: as, judge: Flux, failed: 'true'}", "A: judge: leaves no room for rules"),
         ("{kind: A, plural: as}\n  - {kind: A, plural: as}", "A: kind: as is listed twice"),
     ] {

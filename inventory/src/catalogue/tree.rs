@@ -15,32 +15,22 @@ use serde::{
 };
 
 /// Reads an object, leaving out `metadata.managedFields`: often half of it, and of no use to a rule.
-pub(super) fn parse(json: &str) -> Result<Value, serde_json::Error> {
+pub(crate) fn parse(json: &str) -> Result<Value, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let value = Place::Root.deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(value)
 }
 
-/// The field `name` of a map. Null is absence.
-pub(super) fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
-    let Value::Map(map) = value else { return None };
-    map.get(&Key::String(Arc::new(name.to_owned()))).filter(|value| !matches!(value, Value::Null))
+/// The same from JSON that was read before.
+pub(crate) fn of(json: &serde_json::Value) -> Result<Value, serde_json::Error> {
+    Place::Root.deserialize(json)
 }
 
-/// What a value is, in the words of an error message.
-pub(super) fn describe(value: &Value) -> &'static str {
-    match value {
-        Value::Map(_) => "a map",
-        Value::List(_) => "a list",
-        Value::String(_) => "a string",
-        Value::Bool(_) => "a boolean",
-        Value::Int(_) | Value::UInt(_) | Value::Float(_) => "a number",
-        Value::Timestamp(_) => "a timestamp",
-        Value::Duration(_) => "a duration",
-        Value::Null => "null",
-        _ => "something else",
-    }
+/// The field `name` of a map. Null is absence.
+pub(crate) fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+    let Value::Map(map) = value else { return None };
+    map.get(&Key::String(Arc::new(name.to_owned()))).filter(|value| !matches!(value, Value::Null))
 }
 
 /// Where in the object a value stands, as far as that matters.
