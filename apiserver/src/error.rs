@@ -181,12 +181,7 @@ impl ApiError {
         };
         let Subject { group, resource: kind, name } = subject;
         let message = format!("{kind}.{group} {name:?} is invalid: {summary}");
-        let mut error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message).about(subject);
-        let causes = problems.iter().map(
-            |FieldProblem { field, reason, message }| json!({ "reason": reason, "message": message, "field": field }),
-        );
-        error.details.insert("causes".into(), causes.collect());
-        error
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message).about(subject).caused_by(problems)
     }
 
     /// 403 in words of one's own.
@@ -253,6 +248,16 @@ impl ApiError {
     pub fn retry_after(mut self, after: Duration) -> Self {
         self.details.insert("retryAfterSeconds".into(), after.as_secs().into());
         self.retry_after = Some(after);
+        self
+    }
+
+    /// One cause for each problem, in the details.
+    #[must_use]
+    pub fn caused_by(mut self, problems: &[FieldProblem]) -> Self {
+        let causes = problems.iter().map(
+            |FieldProblem { field, reason, message }| json!({ "reason": reason, "message": message, "field": field }),
+        );
+        self.details.insert("causes".into(), causes.collect());
         self
     }
 

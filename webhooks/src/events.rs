@@ -1,0 +1,296 @@
+//! What was decided, told as Events in the namespace of the object.
+//!
+//! Invariants: whoever tells something never waits and never fails; what is told again within some minutes, or faster
+//! than a namespace may make Events, is counted and not sent; the queue is bounded, and so is what is remembered.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::{Api, PostParams};
+use lru::LruCache;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+
+/// Who tells, as `kubectl describe` shows it.
+const CONTROLLER: &str = "gatehouse.dev/webhooks";
+/// Some seconds of refusals at full speed. Beyond, nobody could read them anyway.
+const QUEUE: usize = 512;
+/// What is told again within this time is not sent again: controllers retry a refused request for ever.
+const REPEATED: Duration = Duration::from_mins(5);
+/// How many decisions and namespaces are remembered.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
+/// So many Events at once from one namespace, as client-go's own filter has it …
+const BURST: f64 = 25.0;
+/// … and then one in this time.
+const REFILL: Duration = Duration::from_secs(10);
+/// An Event that takes longer is given up.
+const SEND: Duration = Duration::from_secs(5);
+/// As the API has it, in characters at most.
+const NOTE_CHARACTERS: usize = 1024;
+/// Where Events of what belongs to no namespace go.
+const CLUSTER_SCOPED: &str = "default";
+
+/// Something to tell.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// About what. Its namespace is where the Event goes.
+    pub regarding: Object,
+    /// How it is meant.
+    pub level: Level,
+    /// Why, in a word: `PolicyDenied`, `QuotaExceeded`, `PolicyViolated`, …
+    pub reason: &'static str,
+    /// What was done, in a word.
+    pub action: &'static str,
+    /// In words for people.
+    pub note: String,
+    /// What makes it the same as one told before, beside object and reason: policy and rule, or quota. Notes may
+    /// differ, as between a request for ten and one for eleven.
+    pub cause: String,
+}
+
+/// What an Event is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Object {
+    /// `apiVersion`.
+    pub api_version: String,
+    /// `kind`.
+    pub kind: String,
+    /// Empty for what belongs to no namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Empty if it does not exist.
+    pub uid: String,
+}
+
+/// How an Event is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Level {
+    /// Nothing to worry about.
+    Normal,
+    /// Worth a look.
+    Warning,
+}
+
+/// Takes what is to be told. Cheap to clone.
+#[derive(Clone)]
+pub struct Events {
+    queue: mpsc::Sender<Told>,
+    metrics: Arc<Metrics>,
+}
+
+/// The other end, which sends.
+pub struct Outbox {
+    queue: mpsc::Receiver<Told>,
+    metrics: Arc<Metrics>,
+    /// This replica.
+    instance: String,
+}
+
+impl Events {
+    /// Both ends of a queue; `instance` is the name of this replica.
+    pub fn new(metrics: Arc<Metrics>, instance: String) -> (Self, Outbox) {
+        let (sender, queue) = mpsc::channel(QUEUE);
+        (Self { queue: sender, metrics: Arc::clone(&metrics) }, Outbox { queue, metrics, instance })
+    }
+
+    /// To be told, some time soon, if there is room.
+    pub fn tell(&self, told: Told) {
+        if self.queue.try_send(told).is_err() {
+            self.metrics.events("dropped").inc();
+        }
+    }
+}
+
+impl Outbox {
+    /// Sends until `stop`. `client` should not retry: what fails is told again with the next refusal.
+    pub async fn run(mut self, client: kube::Client, stop: CancellationToken) {
+        let mut limits = Limits::new();
+        loop {
+            let told = tokio::select! {
+                () = stop.cancelled() => return,
+                told = self.queue.recv() => match told {
+                    Some(told) => told,
+                    None => return,
+                },
+            };
+            let outcome = match limits.judge(&told, Instant::now()) {
+                Err(outcome) => outcome,
+                Ok(()) => self.send(&client, told).await,
+            };
+            self.metrics.events(outcome).inc();
+        }
+    }
+
+    async fn send(&self, client: &kube::Client, told: Told) -> &'static str {
+        let namespace =
+            if told.regarding.namespace.is_empty() { CLUSTER_SCOPED } else { &told.regarding.namespace };
+        let api: Api<Event> = Api::namespaced(client.clone(), namespace);
+        let event = self.event(&told, namespace);
+        let sent = tokio::time::timeout(SEND, api.create(&PostParams::default(), &event)).await;
+        match sent {
+            Ok(Ok(_)) => "sent",
+            Ok(Err(error)) => {
+                tracing::debug!(%error, reason = told.reason, "an Event could not be made");
+                "failed"
+            }
+            Err(_) => "failed",
+        }
+    }
+
+    fn event(&self, told: &Told, namespace: &str) -> Event {
+        let now = jiff::Timestamp::now();
+        let Object { api_version, kind, namespace: own, name, uid } = told.regarding.clone();
+        let some = |text: String| Some(text).filter(|text| !text.is_empty());
+        // As client-go names them: unique by the nanosecond. A name of 253 characters must have room for it.
+        let base: String = name.chars().take(230).collect();
+        let base = if base.is_empty() { "unnamed".to_owned() } else { base };
+        Event {
+            metadata: ObjectMeta {
+                name: Some(format!("{base}.{:x}", now.as_nanosecond())),
+                namespace: Some(namespace.to_owned()),
+                ..ObjectMeta::default()
+            },
+            action: Some(told.action.to_owned()),
+            event_time: Some(MicroTime(now)),
+            note: Some(told.note.chars().take(NOTE_CHARACTERS).collect()),
+            reason: Some(told.reason.to_owned()),
+            regarding: Some(ObjectReference {
+                api_version: some(api_version),
+                kind: some(kind),
+                namespace: some(own),
+                name: some(name),
+                uid: some(uid),
+                ..ObjectReference::default()
+            }),
+            reporting_controller: Some(CONTROLLER.to_owned()),
+            reporting_instance: Some(self.instance.chars().take(128).collect()),
+            type_: Some(match told.level {
+                Level::Normal => "Normal".to_owned(),
+                Level::Warning => "Warning".to_owned(),
+            }),
+            ..Event::default()
+        }
+    }
+}
+
+/// What was told lately, and how much more each namespace may tell.
+struct Limits {
+    /// When what was told last.
+    told: LruCache<u64, Instant>,
+    /// Events a namespace may still make, as of when.
+    room: LruCache<String, (f64, Instant)>,
+}
+
+impl Limits {
+    fn new() -> Self {
+        Self { told: LruCache::new(REMEMBERED), room: LruCache::new(REMEMBERED) }
+    }
+
+    /// Ok, and remembered; or why not.
+    fn judge(&mut self, told: &Told, now: Instant) -> Result<(), &'static str> {
+        let mut hasher = DefaultHasher::new();
+        (&told.regarding, told.reason, &told.cause).hash(&mut hasher);
+        let key = hasher.finish();
+        if self.told.get(&key).is_some_and(|last| now.duration_since(*last) < REPEATED) {
+            return Err("repeated");
+        }
+        let namespace = &told.regarding.namespace;
+        let (left, since) = self.room.get(namespace).copied().unwrap_or((BURST, now));
+        let refilled = now.duration_since(since).as_secs_f64() / REFILL.as_secs_f64();
+        let left = (left + refilled).min(BURST);
+        if left < 1.0 {
+            return Err("limited");
+        }
+        self.room.put(namespace.clone(), (left - 1.0, now));
+        self.told.put(key, now);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::Registry;
+
+    use super::*;
+
+    fn told(namespace: &str, name: &str, cause: &str) -> Told {
+        Told {
+            regarding: Object {
+                api_version: "g/v1".to_owned(),
+                kind: "Thing".to_owned(),
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+                uid: String::new(),
+            },
+            level: Level::Warning,
+            reason: "PolicyDenied",
+            action: "Admission",
+            note: "because".to_owned(),
+            cause: cause.to_owned(),
+        }
+    }
+
+    fn metrics() -> Arc<Metrics> {
+        Arc::new(Metrics::new(&Registry::new()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_is_told_once_in_some_minutes() {
+        let (mut limits, start) = (Limits::new(), Instant::now());
+        assert_eq!(limits.judge(&told("n", "a", "strict/interval"), start), Ok(()));
+        assert_eq!(limits.judge(&told("n", "a", "strict/interval"), start), Err("repeated"));
+        for other in [
+            told("n", "b", "strict/interval"),
+            told("n", "a", "strict/prune"),
+            told("m", "a", "strict/interval"),
+        ] {
+            assert_eq!(limits.judge(&other, start), Ok(()));
+        }
+        assert_eq!(limits.judge(&told("n", "a", "strict/interval"), start + REPEATED), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_namespace_that_tells_too_much_is_heard_now_and_then_and_others_as_before() {
+        let (mut limits, start) = (Limits::new(), Instant::now());
+        let heard = (0..100).filter(|n| limits.judge(&told("n", &n.to_string(), ""), start).is_ok()).count();
+        assert_eq!(heard, 25);
+        assert_eq!(limits.judge(&told("m", "a", ""), start), Ok(()));
+        let later = start + 2 * REFILL;
+        let heard =
+            (100..200).filter(|n| limits.judge(&told("n", &n.to_string(), ""), later).is_ok()).count();
+        assert_eq!(heard, 2);
+    }
+
+    #[tokio::test]
+    async fn beyond_the_queue_things_are_dropped_and_counted() {
+        let metrics = metrics();
+        let (events, outbox) = Events::new(Arc::clone(&metrics), "me".to_owned());
+        for n in 0..QUEUE + 3 {
+            events.tell(told("n", &n.to_string(), ""));
+        }
+        assert_eq!(metrics.events("dropped").get(), 3);
+        drop(outbox);
+    }
+
+    #[test]
+    fn an_event_names_the_object_and_fits() {
+        let (_, outbox) = Events::new(metrics(), "me".to_owned());
+        let mut long = told("n", &"a".repeat(253), "");
+        long.note = "é".repeat(2000);
+        let event = outbox.event(&long, "n");
+        assert!(event.metadata.name.expect("named").len() <= 253);
+        assert_eq!(event.note.expect("told").chars().count(), NOTE_CHARACTERS);
+        let regarding = event.regarding.expect("about something");
+        assert_eq!((regarding.kind.as_deref(), regarding.uid), (Some("Thing"), None));
+        assert!(event.event_time.is_some() && event.reporting_controller.is_some());
+    }
+}

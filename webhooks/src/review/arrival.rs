@@ -1,0 +1,135 @@
+//! From an HTTP request to the bytes of a review: type, length, and the time there is for an answer.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use gatehouse_apiserver::ApiError;
+use gatehouse_apiserver::body::RequestBody;
+use http::request::Parts;
+use http::{HeaderMap, Method, header};
+use http_body_util::BodyExt;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+/// kube-apiserver reads at most 3 MiB of a request; what it then sends here is the new object (what is stored, with a
+/// patch of that size applied: 4.5 MiB at the very most), the old one (1.5 MiB, etcd's limit) and some kilobytes about
+/// who wants what.
+pub const MAX_BODY: usize = 7 * 1024 * 1024;
+/// What all bodies take up together, however many come at once. Those beyond wait; it is room for any one nine times.
+const MAX_BODIES: usize = 64 * 1024 * 1024;
+
+/// kube-apiserver's own, where a webhook's configuration does not say.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest a configuration may say.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The part of the timeout that is left for the way back: an answer that arrives too late is none.
+const WAY_BACK: u32 = 10;
+
+/// Reads bodies, not all at once.
+pub(super) struct Reader {
+    room: Semaphore,
+}
+
+impl Reader {
+    pub(super) fn new() -> Self {
+        Self { room: Semaphore::new(MAX_BODIES) }
+    }
+
+    /// The whole body, if it is JSON of a bearable size and arrives in time.
+    pub(super) async fn read(
+        &self,
+        parts: &Parts,
+        body: RequestBody,
+        until: Instant,
+    ) -> Result<Bytes, ApiError> {
+        if parts.method != Method::POST {
+            return Err(ApiError::only_post(&parts.method));
+        }
+        is_json(&parts.headers)?;
+        let late = |_| ApiError::timeout("the body did not arrive in time");
+        tokio::time::timeout_at(until, self.collect(body)).await.map_err(late)?
+    }
+
+    async fn collect(&self, mut body: RequestBody) -> Result<Bytes, ApiError> {
+        use hyper::body::Body as _;
+        let hint = body.size_hint();
+        if hint.lower() > MAX_BODY as u64 {
+            return Err(ApiError::too_large(MAX_BODY));
+        }
+        // Of unknown length: as much as there may be.
+        let length = hint.exact().and_then(|length| usize::try_from(length).ok()).unwrap_or(MAX_BODY);
+        let permits = u32::try_from(length).unwrap_or(u32::MAX);
+        let _room = self.room.acquire_many(permits).await.map_err(|_| ApiError::internal("no room"))?;
+        let mut bytes = BytesMut::with_capacity(if hint.exact().is_some() { length } else { 0 });
+        while let Some(frame) = body.frame().await {
+            let frame =
+                frame.map_err(|error| ApiError::bad_request(format!("the body ended early: {error}")))?;
+            let Ok(chunk) = frame.into_data() else { continue };
+            if bytes.len() + chunk.len() > MAX_BODY {
+                return Err(ApiError::too_large(MAX_BODY));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes.freeze())
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let sent = text(header::CONTENT_TYPE).unwrap_or_default();
+    let essence = sent.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        return Err(ApiError::unsupported_media_type(&sent, "application/json"));
+    }
+    match text(header::CONTENT_ENCODING) {
+        Some(encoding) if !encoding.eq_ignore_ascii_case("identity") => {
+            Err(ApiError::unsupported_media_type(
+                &format!("{sent}, encoded as {encoding}"),
+                "plain application/json",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// When the answer must be there, of a call that begins now: somewhat before kube-apiserver stops to wait, which says in
+/// `?timeout=` how long it does.
+pub(super) fn deadline(query: &str) -> Result<Instant, ApiError> {
+    let given = url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "timeout");
+    let timeout = match given {
+        None => DEFAULT_TIMEOUT,
+        Some((_, text)) => {
+            let invalid =
+                |why: String| ApiError::bad_request(format!("timeout: Invalid value: {text:?}: {why}"));
+            let parsed: jiff::SignedDuration = text.parse().map_err(|error| invalid(format!("{error}")))?;
+            let timeout = Duration::try_from(parsed).map_err(|_| invalid("must be positive".to_owned()))?;
+            if timeout.is_zero() {
+                return Err(invalid("must be positive".to_owned()));
+            }
+            timeout.min(LONGEST_TIMEOUT)
+        }
+    };
+    Ok(Instant::now() + (timeout - timeout / WAY_BACK))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(query: &str) -> Result<f64, String> {
+        let now = Instant::now();
+        deadline(query).map(|deadline| (deadline - now).as_secs_f64()).map_err(|error| error.to_string())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_deadline_is_somewhat_before_the_caller_s() {
+        for (query, expected) in
+            [("", 9.0), ("timeout=5s", 4.5), ("x=1&timeout=1m0s", 27.0), ("timeout=500ms", 0.45)]
+        {
+            assert_eq!(seconds(query), Ok(expected), "{query}");
+        }
+        for query in ["timeout=", "timeout=soon", "timeout=0s", "timeout=-5s", "timeout=5"] {
+            assert!(seconds(query).unwrap_err().starts_with("timeout: Invalid value: "), "{query}");
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! Judging by policies: what a request breaks, and what comes of it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gatehouse_apiserver::authn::UserInfo;
+use gatehouse_apiserver::error::{FieldProblem, Subject as Resource};
+use gatehouse_apiserver::{ApiError, authn};
+use gatehouse_apiservice::policy::{Enforcement, GROUP};
+use gatehouse_policy::{Accounts, Case, Kind, Operation, Policy, Scaling, Subject, User, Violation};
+use gatehouse_quota::GroupResource;
+use http::StatusCode;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::answer::{Annotation, Answer};
+use super::object;
+use super::request::{self, Request};
+use crate::events::{Events, Level, Object, Told};
+use crate::metrics::Metrics;
+use crate::sar::{Access, Target};
+use crate::world::{Live, NamespaceInfo, Snapshot, World};
+
+/// The subresource that fleets and sets are scaled through.
+const SCALE: &str = "scale";
+/// The rule that takes a right of its own.
+const VERBS: &str = "verbs";
+/// What cannot be decided now may be decided after as long.
+const LATER: Duration = Duration::from_secs(1);
+
+/// Everything that judging takes.
+pub struct Judge {
+    /// What is known.
+    pub world: World,
+    /// Where to ask for what is not known yet.
+    pub live: Live,
+    /// Where to ask for rights.
+    pub access: Access,
+    /// Which accounts are controllers'.
+    pub accounts: Accounts,
+    /// The user that this process is, and is never judged.
+    pub own_user: String,
+    /// Where decisions are told.
+    pub events: Events,
+    /// Where decisions are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What a request is about, read once for all policies.
+struct Matter {
+    operation: Operation,
+    object: Option<Subject>,
+    old: Option<Subject>,
+    scaling: Option<Scaling>,
+    user: User,
+}
+
+/// A policy, and what it has against a request.
+struct Finding {
+    policy: Arc<Policy>,
+    violations: Vec<Violation>,
+    /// The cluster's own words, where a right is missing.
+    forbidden: Option<ApiError>,
+}
+
+impl Judge {
+    /// Whether this process itself makes the request: it freezes and resumes, and must not stand in its own way.
+    pub(super) fn is_own(&self, request: &Request<'_>) -> bool {
+        !self.own_user.is_empty() && request.user_info.name() == self.own_user
+    }
+
+    /// What the namespace of a request is labelled with: as observed, else as the API server says now.
+    pub(super) async fn namespace(
+        &self,
+        snapshot: &Snapshot,
+        name: &str,
+    ) -> Result<Arc<NamespaceInfo>, ApiError> {
+        if name.is_empty() {
+            return Ok(Arc::default());
+        }
+        if let Some(info) = snapshot.namespaces.get(name) {
+            return Ok(Arc::clone(info));
+        }
+        match self.live.namespace(name).await {
+            Ok(Some(info)) => Ok(Arc::new(info)),
+            Ok(None) => Err(ApiError::not_found(Resource { group: "", resource: "namespaces", name })),
+            Err(error) => {
+                tracing::warn!(namespace = name, %error, "a namespace that is not known could not be asked for");
+                let why =
+                    format!("the namespace {name:?} is not known yet, and could not be asked for: try again");
+                Err(ApiError::try_again(why, LATER))
+            }
+        }
+    }
+
+    /// What the policies over the namespace say to a request.
+    pub(super) async fn validate(&self, request: &Request<'_>) -> Result<Answer, ApiError> {
+        let Some(kind) = Kind::of_resource(&request.resource.group, &request.resource.resource) else {
+            return Ok(Answer::allowed());
+        };
+        if !matches!(&*request.sub_resource, "" | SCALE) {
+            return Ok(Answer::allowed());
+        }
+        let snapshot = self.world.snapshot();
+        let matter = Matter::read(request, kind, &snapshot)?;
+        if self.is_own(request) {
+            return Ok(Answer::allowed());
+        }
+        let info = self.namespace(&snapshot, &request.namespace).await?;
+        let policies = snapshot.policies_over(&info.labels);
+        if policies.is_empty() {
+            return Ok(Answer::allowed());
+        }
+        let case = matter.case(request, &self.accounts);
+        let user: UserInfo = request.user_info.clone().into();
+        let mut findings = Vec::new();
+        for policy in policies {
+            let mut violations = policy.judge(&case, &*snapshot);
+            let forbidden = self.missing_right(request, &case, &policy, &user).await?;
+            if let Some(why) = &forbidden {
+                violations.push(missing(why));
+            }
+            if !violations.is_empty() {
+                findings.push(Finding { policy, violations, forbidden });
+            }
+        }
+        self.tell(request, &findings);
+        Ok(answer(findings))
+    }
+
+    /// What the policies over the namespace fill in. Nothing of this refuses: a request that lacks a default is judged
+    /// as it is.
+    pub(super) async fn mutate(&self, request: &Request<'_>) -> Result<Answer, ApiError> {
+        let kind = Kind::of_resource(&request.resource.group, &request.resource.resource);
+        let Some(kind) = kind.filter(|_| request.is_whole() && request.object.is_some()) else {
+            return Ok(Answer::allowed());
+        };
+        let snapshot = self.world.snapshot();
+        let matter = Matter::read(request, kind, &snapshot)?;
+        if self.is_own(request) {
+            return Ok(Answer::allowed());
+        }
+        let Ok(info) = self.namespace(&snapshot, &request.namespace).await else {
+            return Ok(Answer::allowed());
+        };
+        let policies = snapshot.policies_over(&info.labels);
+        let policies: Vec<&Policy> = policies.iter().map(|policy| &**policy).collect();
+        let case = matter.case(request, &self.accounts);
+        Ok(Answer::patched(gatehouse_policy::defaults(&policies, &case)))
+    }
+
+    /// The first right that a policy asks for and the user has not.
+    async fn missing_right(
+        &self,
+        request: &Request<'_>,
+        case: &Case<'_>,
+        policy: &Policy,
+        user: &authn::UserInfo,
+    ) -> Result<Option<ApiError>, ApiError> {
+        let name = case.subject().map(|subject| subject.name.as_str()).unwrap_or_default();
+        let target = Target {
+            group: &request.resource.group,
+            version: &request.resource.version,
+            resource: &request.resource.resource,
+            namespace: &request.namespace,
+            name,
+        };
+        for verb in policy.required_verbs(case) {
+            match self.access.check(user, verb.as_str(), target).await {
+                Ok(()) => {}
+                Err(why) if why.code() == StatusCode::FORBIDDEN => return Ok(Some(why)),
+                // Under a policy that only tells, nothing is told.
+                Err(_) if policy.enforcement != Enforcement::Deny => {}
+                Err(_) => {
+                    let verb = verb.as_str();
+                    let why =
+                        format!("whether the right to {verb} is there could not be asked for: try again");
+                    return Err(ApiError::try_again(why, LATER));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Counts what was found, and makes Events of what is not only tried out.
+    fn tell(&self, request: &Request<'_>, findings: &[Finding]) {
+        for Finding { policy, violations, .. } in findings {
+            let (outcome, reason) = match policy.enforcement {
+                Enforcement::Deny => ("denied", "PolicyDenied"),
+                Enforcement::Warn => ("warned", "PolicyViolated"),
+                Enforcement::Audit => ("audited", "PolicyViolated"),
+            };
+            let rules: BTreeSet<&str> = violations.iter().map(|violation| &*violation.rule).collect();
+            for rule in &rules {
+                self.metrics.count_policy_decision(&policy.name, rule, outcome);
+            }
+            if request.dry_run {
+                continue;
+            }
+            self.events.tell(Told {
+                regarding: regarding(request),
+                level: Level::Warning,
+                reason,
+                action: "Admission",
+                note: sentence(policy, violations),
+                cause: format!("{}/{}", policy.name, rules.into_iter().collect::<Vec<_>>().join(",")),
+            });
+        }
+    }
+}
+
+impl Matter {
+    fn read(request: &Request<'_>, kind: Kind, snapshot: &Snapshot) -> Result<Self, ApiError> {
+        let operation = match request.operation {
+            request::Operation::Create => Operation::Create,
+            request::Operation::Update => Operation::Update,
+            request::Operation::Delete => Operation::Delete,
+            request::Operation::Connect => return Err(ApiError::bad_request("CONNECT is not judged here")),
+        };
+        let user =
+            User { name: request.user_info.name().to_owned(), groups: request.user_info.groups().to_vec() };
+        if &*request.sub_resource == SCALE {
+            let (Some(new), Some(old)) = (request.object, request.old_object) else {
+                return Err(ApiError::bad_request("request.oldObject: Required value: a scale is an update"));
+            };
+            let scaling = Scaling { from: object::scale(request, old)?, to: object::scale(request, new)? };
+            let scaled = scaled(request, kind, snapshot);
+            return Ok(Self { operation, object: Some(scaled), old: None, scaling: Some(scaling), user });
+        }
+        let subject = |raw| {
+            let object = object::read(request, raw)?;
+            let own = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+            let name = if own.is_empty() { &*request.name } else { own }.to_owned();
+            Ok::<_, ApiError>(Subject::new(kind, &request.namespace, &name, object))
+        };
+        Ok(Self {
+            operation,
+            object: request.object.map(subject).transpose()?,
+            old: request.old_object.map(subject).transpose()?,
+            scaling: None,
+            user,
+        })
+    }
+
+    fn case<'a>(&'a self, request: &'a Request<'_>, accounts: &'a Accounts) -> Case<'a> {
+        Case {
+            operation: self.operation,
+            subresource: Some(&*request.sub_resource).filter(|subresource| !subresource.is_empty()),
+            object: self.object.as_ref(),
+            old: self.old.as_ref(),
+            scaling: self.scaling,
+            user: Some(&self.user),
+            now: Timestamp::now(),
+            accounts,
+        }
+    }
+}
+
+/// The object that a Scale is of, as observed; with an empty spec, if it is not known.
+fn scaled(request: &Request<'_>, kind: Kind, snapshot: &Snapshot) -> Subject {
+    let (group, resource) = (&*request.resource.group, &*request.resource.resource);
+    let resource = GroupResource { group: group.into(), resource: resource.into() };
+    let held = snapshot.object(&resource, &request.namespace, &request.name);
+    held.and_then(|held| held.subject()).unwrap_or_else(|| {
+        Subject::new(kind, &request.namespace, &request.name, serde_json::json!({"spec": {}}))
+    })
+}
+
+/// One answer to all findings: a refusal, if any policy denies; warnings and annotations for all.
+fn answer(findings: Vec<Finding>) -> Answer {
+    let denying = || findings.iter().filter(|finding| finding.policy.enforcement == Enforcement::Deny);
+    let only = |finding: &Finding| finding.violations.len() == 1;
+    let mut answer = match denying().collect::<Vec<_>>().as_slice() {
+        [] => Answer::allowed(),
+        // Where nothing is missing but a right, the cluster's own words say it best.
+        [finding] if only(finding) && finding.forbidden.is_some() => {
+            Answer::refused(finding.forbidden.clone().unwrap_or_else(|| ApiError::denied("")))
+        }
+        several => {
+            let sentences = several.iter().map(|finding| {
+                let Finding { policy, violations, .. } = finding;
+                format!("{} denied the request: {}", named(policy), listed(violations))
+            });
+            let causes: Vec<_> = several.iter().flat_map(|finding| &finding.violations).map(cause).collect();
+            Answer::refused(ApiError::denied(sentences.collect::<Vec<_>>().join("; ")).caused_by(&causes))
+        }
+    };
+    for Finding { policy, violations, .. } in &findings {
+        for violation in violations {
+            answer = answer.annotated(Annotation::Rule, &violation.rule);
+            if policy.enforcement == Enforcement::Warn {
+                answer = answer.warning(format!("{}: {}", named(policy), described(violation)));
+            }
+        }
+        let decision = match policy.enforcement {
+            Enforcement::Deny => "denied",
+            Enforcement::Warn => "warned",
+            Enforcement::Audit => "audited",
+        };
+        answer = answer.annotated(Annotation::Policy, &policy.name).annotated(Annotation::Decision, decision);
+    }
+    answer
+}
+
+fn missing(why: &ApiError) -> Violation {
+    Violation {
+        rule: VERBS.into(),
+        field: String::new(),
+        message: why.to_string(),
+        hint: "ask for the right, or have somebody do it who has it".to_owned(),
+    }
+}
+
+fn cause(violation: &Violation) -> FieldProblem {
+    let Violation { field, message, .. } = violation;
+    FieldProblem { field: field.clone().into(), reason: "FieldValueForbidden", message: message.clone() }
+}
+
+fn sentence(policy: &Policy, violations: &[Violation]) -> String {
+    let verb = if policy.enforcement == Enforcement::Deny { "denied the request" } else { "is broken" };
+    format!("{} {verb}: {}", named(policy), listed(violations))
+}
+
+fn named(policy: &Policy) -> String {
+    format!("reconcilepolicies.{GROUP} {:?}", policy.name)
+}
+
+fn listed(violations: &[Violation]) -> String {
+    violations.iter().map(described).collect::<Vec<_>>().join("; ")
+}
+
+fn described(violation: &Violation) -> String {
+    let Violation { rule, field, message, .. } = violation;
+    let colon = if field.is_empty() { "" } else { ": " };
+    format!("{field}{colon}{message} (rule {rule})")
+}
+
+/// What an Event about a request is about.
+pub(super) fn regarding(request: &Request<'_>) -> Object {
+    let metadata = request.subject().and_then(|raw| serde_json::from_str::<Identified>(raw.get()).ok());
+    let Identified { metadata: Identity { name, uid } } = metadata.unwrap_or_default();
+    let group = &request.resource.group;
+    let slash = if group.is_empty() { "" } else { "/" };
+    // A Scale is nothing that anybody looks at: the Event is about what is scaled.
+    let kind = match Kind::of_resource(group, &request.resource.resource) {
+        Some(kind) => kind.name().to_owned(),
+        None => request.kind.kind.clone().into_owned(),
+    };
+    Object {
+        api_version: format!("{group}{slash}{}", request.resource.version),
+        kind,
+        namespace: request.namespace.clone().into_owned(),
+        name: if request.name.is_empty() { name } else { request.name.clone().into_owned() },
+        // What is refused at its creation never exists.
+        uid: if request.operation == request::Operation::Create { String::new() } else { uid },
+    }
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Identified {
+    metadata: Identity,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Identity {
+    name: String,
+    uid: String,
+}

@@ -1,0 +1,124 @@
+//! Reviews: an AdmissionReview in, its answer out.
+//!
+//! Invariants: nothing is admitted by accident. Whatever cannot be read, decided or finished in time is refused in words
+//! that say so, but for mutations, which fill in and never refuse. A validating answer never carries a patch. What is
+//! said about a dry run is what would be said otherwise, and nothing else comes of it.
+
+mod answer;
+mod arrival;
+mod judge;
+mod object;
+mod own;
+mod request;
+
+use std::time::{Duration, Instant};
+
+use gatehouse_apiserver::pipeline::{Authorized, Handler};
+use gatehouse_apiserver::{ApiError, Body};
+use gatehouse_apiservice::registration::webhooks::{MUTATE_PATH, QUOTA_PATH, VALIDATE_PATH};
+use http::Response;
+
+pub use answer::{Annotation, Answer};
+pub use arrival::MAX_BODY;
+use arrival::Reader;
+pub use judge::Judge;
+pub use request::{Operation, Request, Unreadable};
+
+/// Every path that reviews come to.
+pub const PATHS: &[&str] = &[MUTATE_PATH, VALIDATE_PATH, QUOTA_PATH];
+
+/// When what could not be decided in time should be asked again.
+const LATER: Duration = Duration::from_secs(1);
+
+/// Answers reviews.
+pub struct Reviews {
+    reader: Reader,
+    judge: Judge,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Webhook {
+    Mutate,
+    Validate,
+    Quota,
+}
+
+impl Webhook {
+    fn at(path: &str) -> Option<Self> {
+        match path {
+            MUTATE_PATH => Some(Self::Mutate),
+            VALIDATE_PATH => Some(Self::Validate),
+            QUOTA_PATH => Some(Self::Quota),
+            _ => None,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Mutate => "mutate",
+            Self::Validate => "validate",
+            Self::Quota => "quota",
+        }
+    }
+}
+
+impl Reviews {
+    /// Answers by `judge`.
+    pub fn new(judge: Judge) -> Self {
+        Self { reader: Reader::new(), judge }
+    }
+
+    async fn answer(&self, webhook: Webhook, request: &Request<'_>, until: tokio::time::Instant) -> Answer {
+        let decided = async {
+            match webhook {
+                Webhook::Mutate => self.judge.mutate(request).await,
+                Webhook::Validate if own::is_own(request) => {
+                    own::compile(request).await.map(|()| Answer::allowed())
+                }
+                Webhook::Validate => self.judge.validate(request).await,
+                Webhook::Quota => Err(ApiError::internal("quotas are not judged yet")),
+            }
+        };
+        match tokio::time::timeout_at(until, decided).await {
+            Ok(answer) => answer.unwrap_or_else(Answer::refused),
+            Err(_) if webhook == Webhook::Mutate => Answer::allowed(),
+            Err(_) => {
+                Answer::refused(ApiError::try_again("it could not be decided in time: try again", LATER))
+            }
+        }
+    }
+}
+
+impl Handler for Reviews {
+    async fn serve(&self, request: Authorized) -> Result<Response<Body>, ApiError> {
+        let started = Instant::now();
+        let webhook = Webhook::at(request.parts.uri.path()).ok_or_else(ApiError::no_such_path)?;
+        let count = |operation: &str, outcome: &str| {
+            self.judge.metrics.count_review(webhook.as_str(), operation, outcome, started.elapsed());
+        };
+        let read = async {
+            let until = arrival::deadline(request.parts.uri.query().unwrap_or_default())?;
+            Ok::<_, ApiError>((self.reader.read(&request.parts, request.body, until).await?, until))
+        };
+        let (body, until) = read.await.inspect_err(|_| count("", "unreadable"))?;
+        let (uid, answer, operation) = match Request::parse(&body) {
+            Err(Unreadable::Stranger(error)) => {
+                count("", "unreadable");
+                return Err(error);
+            }
+            Err(Unreadable::Refused { uid, why }) => (uid, Answer::refused(why), ""),
+            Ok(review) => {
+                let answer = self.answer(webhook, &review, until).await;
+                (review.uid.clone().into_owned(), answer, review.operation.as_str())
+            }
+        };
+        count(operation, answer.outcome());
+        Ok(answer.into_response(&uid))
+    }
+}
+
+impl std::fmt::Debug for Reviews {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reviews").finish_non_exhaustive()
+    }
+}

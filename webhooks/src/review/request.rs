@@ -1,0 +1,460 @@
+//! An AdmissionReview as it arrives: read once, and the objects in it left as text until somebody wants to look.
+//!
+//! Invariant: whatever is not exactly a review of `admission.k8s.io/v1` is an error. Where its uid could be read, the
+//! error is an answer to it; else it is one of HTTP.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use gatehouse_apiserver::ApiError;
+use gatehouse_apiserver::authn;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// The one version that is read and answered.
+pub(super) const API_VERSION: &str = "admission.k8s.io/v1";
+/// The kind of questions and answers.
+pub(super) const KIND: &str = "AdmissionReview";
+
+/// What kube-apiserver asks about.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Request<'a> {
+    /// Names this call. Another call about the same request has another.
+    #[serde(borrow)]
+    pub uid: Cow<'a, str>,
+    /// What the object is sent as. With matchPolicy Equivalent not always what the client used.
+    #[serde(borrow)]
+    pub kind: Kind<'a>,
+    /// The resource it is of.
+    #[serde(borrow)]
+    pub resource: Resource<'a>,
+    /// What of the resource is written: `scale`, for one; empty for itself.
+    #[serde(borrow, default, deserialize_with = "text_or_null")]
+    pub sub_resource: Cow<'a, str>,
+    /// Empty at a creation under `generateName`; the object has the name then.
+    #[serde(borrow, default, deserialize_with = "text_or_null")]
+    pub name: Cow<'a, str>,
+    /// Empty for what belongs to no namespace.
+    #[serde(borrow, default, deserialize_with = "text_or_null")]
+    pub namespace: Cow<'a, str>,
+    /// What is to be done.
+    pub operation: Operation,
+    /// Who asks for it.
+    pub user_info: UserInfo,
+    /// What is to be there. None at a deletion.
+    #[serde(borrow, default)]
+    pub object: Option<&'a RawValue>,
+    /// What is there. None at a creation.
+    #[serde(borrow, default)]
+    pub old_object: Option<&'a RawValue>,
+    /// Nothing will be written, whatever the answer.
+    #[serde(default, deserialize_with = "flag_or_null")]
+    pub dry_run: bool,
+}
+
+/// Group, version and kind.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Kind<'a> {
+    /// API group, empty for the core's.
+    #[serde(borrow, default)]
+    pub group: Cow<'a, str>,
+    /// API version.
+    #[serde(borrow)]
+    pub version: Cow<'a, str>,
+    /// Kind.
+    #[serde(borrow)]
+    pub kind: Cow<'a, str>,
+}
+
+/// Group, version and plural name.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Resource<'a> {
+    /// API group, empty for the core's.
+    #[serde(borrow, default)]
+    pub group: Cow<'a, str>,
+    /// API version.
+    #[serde(borrow)]
+    pub version: Cow<'a, str>,
+    /// Plural name.
+    #[serde(borrow)]
+    pub resource: Cow<'a, str>,
+}
+
+/// What is to be done with the object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Operation {
+    /// It is to be there.
+    Create,
+    /// It is to be different.
+    Update,
+    /// It is to go.
+    Delete,
+    /// Something is to be opened through it.
+    Connect,
+}
+
+/// Who makes a request.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct UserInfo {
+    username: String,
+    #[serde(default, deserialize_with = "default_or_null")]
+    uid: String,
+    #[serde(default, deserialize_with = "default_or_null")]
+    groups: Vec<String>,
+    #[serde(default, deserialize_with = "default_or_null")]
+    extra: BTreeMap<String, Vec<String>>,
+}
+
+/// Why there is nothing to review.
+#[derive(Debug)]
+pub enum Unreadable {
+    /// No review, so an answer of HTTP's.
+    Stranger(ApiError),
+    /// A review that makes no sense, so a review that refuses.
+    Refused {
+        /// Of the review.
+        uid: String,
+        /// What is wrong.
+        why: ApiError,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    api_version: Cow<'a, str>,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    request: Option<Request<'a>>,
+}
+
+impl Operation {
+    /// As kube-apiserver spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "CREATE",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+            Self::Connect => "CONNECT",
+        }
+    }
+}
+
+impl UserInfo {
+    /// Their name.
+    pub fn name(&self) -> &str {
+        &self.username
+    }
+
+    /// Their groups.
+    pub fn groups(&self) -> &[String] {
+        &self.groups
+    }
+}
+
+impl From<UserInfo> for authn::UserInfo {
+    fn from(user: UserInfo) -> Self {
+        let UserInfo { username: name, uid, groups, extra } = user;
+        Self { name, uid, groups, extra }
+    }
+}
+
+impl<'a> Request<'a> {
+    /// Reads the body of a call.
+    pub fn parse(body: &'a [u8]) -> Result<Self, Unreadable> {
+        if body.is_empty() {
+            return Err(stranger("the body is empty; an AdmissionReview is expected"));
+        }
+        let Ok(Envelope { api_version, kind, request }) = serde_json::from_slice(body) else {
+            return Err(explain(body));
+        };
+        is_review(&kind, &api_version)?;
+        let request = request.ok_or_else(|| stranger("the AdmissionReview has no request"))?;
+        if request.uid.is_empty() {
+            return Err(stranger("request.uid: Required value"));
+        }
+        match request.check() {
+            Ok(()) => Ok(request),
+            Err(problem) => Err(refused(&request.uid, problem)),
+        }
+    }
+
+    /// Every operation comes with its objects, and they are objects.
+    fn check(&self) -> Result<(), String> {
+        let (object, old) = match self.operation {
+            Operation::Create => (true, false),
+            Operation::Update => (true, true),
+            Operation::Delete => (false, true),
+            Operation::Connect => return Err("request.operation: CONNECT is not judged here".to_owned()),
+        };
+        let operation = self.operation.as_str();
+        for (field, needed, sent) in [("object", object, self.object), ("oldObject", old, self.old_object)] {
+            match sent {
+                None if needed => {
+                    return Err(format!("request.{field}: Required value: {operation} needs it"));
+                }
+                Some(raw) if !raw.get().trim_start().starts_with('{') => {
+                    return Err(format!("request.{field}: Invalid value: must be an object"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What the request is about: the object to be, or that was.
+    pub fn subject(&self) -> Option<&'a RawValue> {
+        self.object.or(self.old_object)
+    }
+
+    /// Whether it is about the resource itself, and not about a part such as `scale`.
+    pub fn is_whole(&self) -> bool {
+        self.sub_resource.is_empty()
+    }
+}
+
+/// Finds out what is wrong with a body that could not be read, on the slow path.
+fn explain(body: &[u8]) -> Unreadable {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Outline<'a> {
+        #[serde(borrow, default)]
+        api_version: Option<Cow<'a, str>>,
+        #[serde(borrow, default)]
+        kind: Option<Cow<'a, str>>,
+        #[serde(borrow, default)]
+        request: Option<&'a RawValue>,
+    }
+    #[derive(Deserialize)]
+    struct Named<'a> {
+        #[serde(borrow)]
+        uid: Cow<'a, str>,
+    }
+
+    let outline: Outline<'_> = match serde_json::from_slice(body) {
+        Ok(outline) => outline,
+        Err(error) => return stranger(format!("the body is no AdmissionReview: {error}")),
+    };
+    let (kind, version) = (outline.kind.unwrap_or_default(), outline.api_version.unwrap_or_default());
+    if let Err(stranger) = is_review(&kind, &version) {
+        return stranger;
+    }
+    let Some(request) = outline.request else {
+        return stranger("the AdmissionReview has no request");
+    };
+    let uid = match serde_json::from_str::<Named<'_>>(request.get()) {
+        Ok(Named { uid }) if !uid.is_empty() => uid,
+        Ok(_) => return stranger("request.uid: Required value"),
+        Err(error) => return stranger(format!("request.uid: Invalid value: {error}")),
+    };
+    let mut json = serde_json::Deserializer::from_str(request.get());
+    match serde_path_to_error::deserialize::<_, Request<'_>>(&mut json) {
+        Err(error) => {
+            let path = error.path().to_string();
+            let path = if path == "." { String::new() } else { format!(".{path}") };
+            refused(&uid, format!("request{path}: Invalid value: {}", error.inner()))
+        }
+        Ok(_) => refused(&uid, "request: Invalid value: it cannot be read".to_owned()),
+    }
+}
+
+fn is_review(kind: &str, version: &str) -> Result<(), Unreadable> {
+    if kind == KIND && version == API_VERSION {
+        return Ok(());
+    }
+    Err(stranger(format!(
+        "expected kind {KIND:?} of apiVersion {API_VERSION:?}, found kind {kind:?} of apiVersion {version:?}"
+    )))
+}
+
+fn stranger(why: impl Into<String>) -> Unreadable {
+    Unreadable::Stranger(ApiError::bad_request(why))
+}
+
+fn refused(uid: &str, why: String) -> Unreadable {
+    Unreadable::Refused { uid: uid.to_owned(), why: ApiError::bad_request(why) }
+}
+
+fn text_or_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Cow<'de, str>, D::Error> {
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    Ok(Option::<Text<'de>>::deserialize(deserializer)?.map(|Text(text)| text).unwrap_or_default())
+}
+
+fn flag_or_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Go writes nil maps and lists as null.
+fn default_or_null<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use serde_json::{Value, json};
+
+    use super::{API_VERSION, KIND};
+
+    /// The review of a creation of an object `a` in the namespace `n` by jane.
+    pub(crate) fn create(group: &str, resource: &str, object: &Value) -> Vec<u8> {
+        review(group, resource, object).to_string().into_bytes()
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn review(group: &str, resource: &str, object: &Value) -> Value {
+        json!({
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "request": {
+                "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
+                "kind": {"group": group, "version": "v1", "kind": object.get("kind").and_then(Value::as_str).unwrap_or("Thing")},
+                "resource": {"group": group, "version": "v1", "resource": resource},
+                "name": "a",
+                "namespace": "n",
+                "operation": "CREATE",
+                "userInfo": {"username": "jane", "groups": ["system:authenticated"]},
+                "object": object,
+                "oldObject": null,
+                "dryRun": false,
+                "options": {"apiVersion": "meta.k8s.io/v1", "kind": "CreateOptions"},
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn review() -> Value {
+        json!({
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "request": {
+                "uid": "u-1",
+                "kind": {"group": "g", "version": "v1", "kind": "Thing"},
+                "resource": {"group": "g", "version": "v1", "resource": "things"},
+                "name": "a",
+                "namespace": "n",
+                "operation": "UPDATE",
+                "userInfo": {"username": "jane", "groups": ["x"], "extra": {"k": ["v"]}},
+                "object": {"metadata": {"name": "a"}, "spec": {"é": 1}},
+                "oldObject": {"metadata": {"name": "a"}},
+                "dryRun": true,
+                "options": {"kind": "UpdateOptions"},
+            },
+        })
+    }
+
+    fn with(pointer: &str, value: Value) -> Value {
+        let mut review = review();
+        *review.pointer_mut(pointer).expect("there") = value;
+        review
+    }
+
+    /// `stranger MESSAGE` or `UID MESSAGE`.
+    fn refusal(review: &Value) -> String {
+        refusal_of(review.to_string().as_bytes())
+    }
+
+    fn refusal_of(body: &[u8]) -> String {
+        match Request::parse(body).expect_err("refused") {
+            Unreadable::Stranger(error) => format!("stranger {error}"),
+            Unreadable::Refused { uid, why } => format!("{uid} {why}"),
+        }
+    }
+
+    #[test]
+    fn objects_stay_text_and_everything_else_is_read() {
+        let body = review().to_string();
+        let request = Request::parse(body.as_bytes()).expect("a review");
+        assert_eq!(
+            (&*request.uid, &*request.kind.kind, &*request.resource.resource),
+            ("u-1", "Thing", "things")
+        );
+        assert!(matches!(request.uid, Cow::Borrowed(_)) && request.dry_run && request.is_whole());
+        assert_eq!(request.object.expect("sent").get(), r#"{"metadata":{"name":"a"},"spec":{"é":1}}"#);
+        let user: authn::UserInfo = request.user_info.into();
+        assert_eq!(
+            (&*user.name, user.groups, &*user.extra["k"]),
+            ("jane", vec!["x".to_owned()], &["v".to_owned()][..])
+        );
+    }
+
+    #[test]
+    fn null_is_nothing_as_go_writes_it() {
+        let mut review = with("/request/oldObject", Value::Null);
+        for field in ["subResource", "name", "namespace", "dryRun"] {
+            review["request"][field] = Value::Null;
+        }
+        review["request"]["operation"] = json!("CREATE");
+        review["request"]["userInfo"] = json!({"username": "a", "groups": null, "extra": null});
+        let body = review.to_string();
+        let request = Request::parse(body.as_bytes()).expect("a review");
+        assert!(request.name.is_empty() && !request.dry_run && request.old_object.is_none());
+    }
+
+    #[test]
+    fn what_is_no_review_is_told_so() {
+        for (body, problem) in [
+            (&b""[..], "the body is empty"),
+            (b"AdmissionReview", "the body is no AdmissionReview: expected value"),
+            (b"[]", "found kind \"\" of apiVersion \"\""),
+            (b"{}", "found kind \"\" of apiVersion \"\""),
+            (b"\xff", "the body is no AdmissionReview: "),
+            (b"{\"kind\": 1}", "the body is no AdmissionReview: invalid type: integer `1`"),
+        ] {
+            let refusal = refusal_of(body);
+            assert!(refusal.starts_with("stranger ") && refusal.contains(problem), "{refusal}");
+        }
+        for (pointer, value, problem) in [
+            ("/apiVersion", json!("admission.k8s.io/v1beta1"), "apiVersion \"admission.k8s.io/v1beta1\""),
+            ("/kind", json!("Review"), "found kind \"Review\""),
+            ("/request", Value::Null, "has no request"),
+            ("/request", json!(7), "request.uid: Invalid value: invalid type: integer `7`"),
+            ("/request", json!({}), "request.uid: Invalid value: missing field `uid`"),
+            ("/request/uid", json!(""), "request.uid: Required value"),
+        ] {
+            let refusal = refusal(&with(pointer, value));
+            assert!(refusal.starts_with("stranger ") && refusal.contains(problem), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_review_is_named() {
+        for (pointer, value, problem) in [
+            (
+                "/request/operation",
+                json!("PATCH"),
+                "request.operation: Invalid value: unknown variant `PATCH`",
+            ),
+            ("/request/operation", json!("CONNECT"), "request.operation: CONNECT is not judged here"),
+            ("/request/object", Value::Null, "request.object: Required value: UPDATE needs it"),
+            ("/request/object", json!([1]), "request.object: Invalid value: must be an object"),
+            ("/request/oldObject", Value::Null, "request.oldObject: Required value: UPDATE needs it"),
+            ("/request/oldObject", json!("x"), "request.oldObject: Invalid value: must be an object"),
+            ("/request/namespace", json!(1), "request.namespace: Invalid value: invalid type: integer `1`"),
+            ("/request/dryRun", json!("yes"), "request.dryRun: Invalid value: invalid type: string \"yes\""),
+            ("/request/userInfo", json!([]), "request.userInfo: Invalid value: "),
+            ("/request/userInfo/groups", json!([1]), "request.userInfo.groups[0]: Invalid value: "),
+            ("/request/kind", json!({}), "request.kind: Invalid value: missing field `version`"),
+        ] {
+            let refusal = refusal(&with(pointer, value));
+            assert!(refusal.starts_with(&format!("u-1 {problem}")), "{refusal}");
+        }
+        let mut deleted = with("/request/operation", json!("DELETE"));
+        deleted["request"]["oldObject"] = Value::Null;
+        assert_eq!(refusal(&deleted), "u-1 request.oldObject: Required value: DELETE needs it");
+    }
+}

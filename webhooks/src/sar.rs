@@ -1,0 +1,77 @@
+//! Rights beyond those of editing: whether somebody may suspend, resume, or ask for a reconciliation.
+//!
+//! The same authoriser that guards `/metrics`: it asks the cluster once for a burst of the same question, without
+//! retries and within a deadline, remembers allow and deny for ten seconds, and takes no answer for a no.
+
+use std::sync::Arc;
+
+use gatehouse_apiserver::ApiError;
+use gatehouse_apiserver::authn::UserInfo;
+use gatehouse_apiserver::authz::{Attributes, Authorizer};
+use gatehouse_apiserver::request_info::{RequestInfo, ResourceRequest, Verb};
+
+/// Asks whether somebody may do something.
+#[derive(Clone)]
+pub struct Access(Arc<Authorizer>);
+
+/// An object that somebody wants to do something with.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// API group.
+    pub group: &'a str,
+    /// API version.
+    pub version: &'a str,
+    /// Plural name.
+    pub resource: &'a str,
+    /// Namespace.
+    pub namespace: &'a str,
+    /// Name.
+    pub name: &'a str,
+}
+
+impl Access {
+    /// Asks `authorizer`.
+    pub fn new(authorizer: Arc<Authorizer>) -> Self {
+        Self(authorizer)
+    }
+
+    /// Ok if `user` may do `verb`; else kube-apiserver's words for that they may not.
+    pub async fn check(
+        &self,
+        user: &UserInfo,
+        verb: &'static str,
+        target: Target<'_>,
+    ) -> Result<(), ApiError> {
+        let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        let request = RequestInfo::Resource(ResourceRequest {
+            verb: Verb::Custom(verb),
+            group: target.group.to_owned(),
+            version: target.version.to_owned(),
+            resource: target.resource.to_owned(),
+            subresource: None,
+            namespace: some(target.namespace),
+            name: some(target.name),
+            field_selector: None,
+            label_selector: None,
+            has_extra_segments: false,
+        });
+        self.0.authorize(Attributes { user, request: &request }).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_refusal_is_worded_as_kube_apiserver_words_it() {
+        let access = Access::new(Arc::new(Authorizer::CertificateHolders));
+        let target = Target { group: "g", version: "v1", resource: "things", namespace: "n", name: "a" };
+        let mut user = UserInfo { name: "jane".to_owned(), ..UserInfo::default() };
+        let refused = access.check(&user, "suspend", target).await.expect_err("refused");
+        let expected = r#"things.g "a" is forbidden: User "jane" cannot suspend resource "things" in API group "g" in the namespace "n": "#;
+        assert!(refused.to_string().starts_with(expected), "{refused}");
+        user.groups.push("system:authenticated".to_owned());
+        access.check(&user, "suspend", target).await.expect("allowed");
+    }
+}
