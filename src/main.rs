@@ -1,10 +1,13 @@
 //! The `gatehouse` command: a file per subcommand.
 
 mod apiserver;
+mod check;
 mod crds;
 mod demo;
+mod flags;
 mod logging;
 mod server;
+mod webhooks;
 
 use std::process::ExitCode;
 
@@ -23,8 +26,10 @@ struct Command {
 #[derive(Debug, Subcommand)]
 enum Subcommands {
     Apiserver(Box<apiserver::Args>),
+    Check(check::Args),
     Crds(crds::Args),
     Demo(demo::Args),
+    Webhooks(Box<webhooks::Args>),
 }
 
 fn main() -> ExitCode {
@@ -32,7 +37,7 @@ fn main() -> ExitCode {
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         unreachable!("nothing installs a provider before main does");
     }
-    let quiet = matches!(command.subcommand, Subcommands::Demo(_));
+    let quiet = matches!(command.subcommand, Subcommands::Demo(_) | Subcommands::Check(_));
     if let Err(error) = command.logging.install(quiet) {
         eprintln!("gatehouse: {error:#}");
         return ExitCode::from(2);
@@ -50,8 +55,10 @@ fn main() -> ExitCode {
     let ended = runtime.block_on(async {
         match command.subcommand {
             Subcommands::Apiserver(args) => apiserver::run(*args).await.map(|()| ExitCode::SUCCESS),
+            Subcommands::Check(args) => Ok(check::run(args).await),
             Subcommands::Crds(args) => crds::run(&args).map(|()| ExitCode::SUCCESS),
             Subcommands::Demo(args) => demo::run(args).await,
+            Subcommands::Webhooks(args) => webhooks::run(*args).await.map(|()| ExitCode::SUCCESS),
         }
     });
     // What still blocks a thread (a file being read) is not worth waiting for.

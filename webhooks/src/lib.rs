@@ -1,8 +1,14 @@
 //! Admission: reviews answered, the quota ledger at work, and the controllers behind the policies.
 
 pub mod check;
+pub mod control;
+pub mod events;
 pub mod intercepted;
 pub mod lease;
+pub mod metrics;
+pub mod review;
+pub mod sar;
+pub mod server;
 #[cfg(test)]
 mod testing;
 pub mod world;

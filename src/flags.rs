@@ -1,0 +1,287 @@
+//! Flags that several subcommands have, and what they stand for.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use gatehouse_apiserver::{
+    authn::{self, AuthenticationConfig, AuthenticationFiles, Authenticator, TokenReviewer},
+    authz::DelegatedAuthorizer,
+    metrics::Metrics,
+    pipeline::Limits,
+    serve::ShutdownTiming,
+};
+use gatehouse_certs::{
+    issue::{Authority, Leaf, Usage},
+    load,
+    reload::CertificateFiles,
+};
+use gatehouse_inventory::source::{Streaming, WatchSettings};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use rustls::sign::CertifiedKey;
+use tokio::sync::watch;
+
+/// How often files of certificates and CAs are looked at. A kubelet takes about a minute to bring a changed Secret
+/// into a volume, so this adds little.
+const POLL_FILES: Duration = Duration::from_secs(10);
+/// Of a certificate made on the spot. The process does not live that long.
+const SELF_SIGNED_LIFETIME: Duration = Duration::from_hours(365 * 24);
+/// How long the start waits for the upstream's authentication settings, before it goes on without.
+const FIRST_LOOKUP: Duration = Duration::from_secs(5);
+
+/// Which cluster.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Cluster")]
+pub(crate) struct Upstream {
+    /// The kubeconfig of the cluster. Without it: the account of the pod, else $KUBECONFIG.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig, if not its current one.
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// Whether objects are listed by watching (KEP-3157), which costs kube-apiserver less.
+    #[arg(long, value_enum, default_value_t = StreamingLists::Auto)]
+    streaming_lists: StreamingLists,
+}
+
+/// How objects are listed.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum StreamingLists {
+    /// Where the API server is known to do it well: from 1.34 on.
+    Auto,
+    /// Always.
+    Always,
+    /// Never: lists in pages.
+    Never,
+}
+
+/// Where and how to serve, and to end.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Serving")]
+pub(crate) struct Serving {
+    /// The address to listen on.
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0")]
+    bind_address: IpAddr,
+    /// The port to serve HTTPS on; 0 for any free one.
+    #[arg(long, value_name = "PORT", default_value_t = 6443)]
+    secure_port: u16,
+    /// The serving certificate with its chain, as PEM. Read again when it changes.
+    #[arg(long, value_name = "FILE", requires = "tls_private_key_file")]
+    tls_cert_file: Option<PathBuf>,
+    /// The key of the serving certificate, as PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
+    tls_private_key_file: Option<PathBuf>,
+    /// From being asked to end until requests are refused; /readyz says no meanwhile, so that load balancers notice.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    shutdown_delay_duration: Duration,
+    /// From refusing requests until those still running are cut.
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
+    shutdown_grace: Duration,
+}
+
+/// Whom to believe.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Authentication and authorisation")]
+pub(crate) struct Authentication {
+    /// Client certificates signed by this CA name their users directly.
+    #[arg(long, value_name = "FILE")]
+    client_ca_file: Option<PathBuf>,
+    /// Certificates signed by this CA may name other users by headers. Without it: as the cluster's ConfigMap
+    /// extension-apiserver-authentication says.
+    #[arg(long, value_name = "FILE")]
+    requestheader_client_ca_file: Option<PathBuf>,
+    /// The common names such certificates may have; any, if none is given.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    requestheader_allowed_names: Vec<String>,
+    /// The headers that name the user. Usually X-Remote-User.
+    #[arg(long, value_name = "HEADER", value_delimiter = ',')]
+    requestheader_username_headers: Vec<String>,
+    /// The headers that give the user's uid. Usually X-Remote-Uid.
+    #[arg(long, value_name = "HEADER", value_delimiter = ',')]
+    requestheader_uid_headers: Vec<String>,
+    /// The headers that name the user's groups. Usually X-Remote-Group.
+    #[arg(long, value_name = "HEADER", value_delimiter = ',')]
+    requestheader_group_headers: Vec<String>,
+    /// What the headers of extra facts about the user begin with. Usually X-Remote-Extra-.
+    #[arg(long, value_name = "PREFIX", value_delimiter = ',')]
+    requestheader_extra_headers_prefix: Vec<String>,
+    /// Do not read the ConfigMap extension-apiserver-authentication: the flags say all.
+    #[arg(long = "authentication-skip-lookup")]
+    skip_lookup: bool,
+    /// Whether requests without credentials are served, as system:anonymous, as far as the cluster's roles allow.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    anonymous_auth: bool,
+    /// How long a review of a token may take. One that takes longer is a refusal.
+    #[arg(
+        long = "authentication-token-webhook-timeout",
+        value_name = "DURATION",
+        default_value = "5s",
+        value_parser = duration
+    )]
+    token_timeout: Duration,
+    /// How long a review of access may take. One that takes longer is a refusal.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    authorization_webhook_timeout: Duration,
+}
+
+/// How much is taken on.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct LimitArgs {
+    /// Requests served at a time, watches not counted; more are answered 429. 0 for no limit.
+    #[arg(long, value_name = "NUMBER", default_value_t = 400)]
+    max_requests_inflight: usize,
+    /// How long a request may take, watches excepted, before it is answered 504.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    request_timeout: Duration,
+}
+
+/// A duration as Go's flags take it: `10s`, `1m30s`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let parsed: jiff::SignedDuration = text.parse().map_err(|error| format!("{error}"))?;
+    Duration::try_from(parsed).map_err(|_| "must not be negative".to_owned())
+}
+
+/// The configuration for a cluster.
+pub(crate) async fn kubeconfig(file: Option<&Path>, context: Option<String>) -> anyhow::Result<kube::Config> {
+    let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
+    let config = match file {
+        Some(file) => {
+            let kubeconfig =
+                Kubeconfig::read_from(file).with_context(|| format!("--kubeconfig {}", file.display()))?;
+            kube::Config::from_custom_kubeconfig(kubeconfig, &options).await
+        }
+        None if options.context.is_some() => kube::Config::from_kubeconfig(&options).await,
+        None => {
+            return kube::Config::infer()
+                .await
+                .context("no cluster: not in a pod, and no kubeconfig was found");
+        }
+    };
+    config.context("the kubeconfig cannot be used")
+}
+
+impl Upstream {
+    /// How to reach the cluster.
+    pub(crate) async fn config(&self) -> anyhow::Result<kube::Config> {
+        kubeconfig(self.kubeconfig.as_deref(), self.context.clone()).await
+    }
+
+    /// How objects are watched.
+    pub(crate) fn watching(&self) -> WatchSettings {
+        let streaming = match self.streaming_lists {
+            StreamingLists::Auto => Streaming::Auto,
+            StreamingLists::Always => Streaming::Always,
+            StreamingLists::Never => Streaming::Never,
+        };
+        WatchSettings { streaming, ..WatchSettings::default() }
+    }
+}
+
+impl Serving {
+    /// Where to listen.
+    pub(crate) fn address(&self) -> SocketAddr {
+        (self.bind_address, self.secure_port).into()
+    }
+
+    /// How long the end takes.
+    pub(crate) fn shutdown(&self) -> ShutdownTiming {
+        ShutdownTiming { delay: self.shutdown_delay_duration, grace: self.shutdown_grace }
+    }
+
+    /// The serving certificate: that of the files, kept up to date; else one made on the spot for a Service of this
+    /// name.
+    pub(crate) fn keys(&self, service: &str) -> anyhow::Result<watch::Receiver<Arc<CertifiedKey>>> {
+        if let (Some(certificate), Some(key)) = (&self.tls_cert_file, &self.tls_private_key_file) {
+            let files = CertificateFiles::open(certificate.clone(), key.clone())?;
+            let keys = files.subscribe();
+            tokio::spawn(files.poll_every(POLL_FILES));
+            return Ok(keys);
+        }
+        tracing::warn!(
+            "no --tls-cert-file: serving with a certificate made on the spot, which nobody can verify"
+        );
+        let authority = Authority::new("gatehouse-self-signed")?;
+        let leaf = authority.issue(&Leaf {
+            common_name: service.to_owned(),
+            organization: None,
+            dns_names: vec!["localhost".into(), format!("{service}.gatehouse-system.svc")],
+            ips: vec![self.bind_address],
+            usage: Usage::ServerAuth,
+            lifetime: SELF_SIGNED_LIFETIME,
+        })?;
+        // The sender may go: receivers keep the last value.
+        Ok(watch::channel(load::issued(&leaf)?).1)
+    }
+}
+
+impl Authentication {
+    /// Whether callers' certificates have an authority of their own.
+    pub(crate) fn names_client_ca(&self) -> bool {
+        self.client_ca_file.is_some()
+    }
+
+    /// Finds out who asks. `review` asks the cluster about tokens.
+    pub(crate) async fn authenticator(
+        &self,
+        client: kube::Client,
+        review: kube::Client,
+    ) -> anyhow::Result<Authenticator> {
+        let tokens = TokenReviewer::new(review, self.token_timeout);
+        Ok(Authenticator::new(self.configs(client).await?, Some(tokens), self.anonymous_auth))
+    }
+
+    /// Asks the cluster who may do what.
+    pub(crate) fn authorizer(&self, review: kube::Client, metrics: &Arc<Metrics>) -> DelegatedAuthorizer {
+        DelegatedAuthorizer::new(review, self.authorization_webhook_timeout, Arc::clone(metrics))
+    }
+
+    /// Whom to believe, kept up to date.
+    async fn configs(
+        &self,
+        client: kube::Client,
+    ) -> anyhow::Result<watch::Receiver<Arc<AuthenticationConfig>>> {
+        let files = AuthenticationFiles {
+            client_ca_file: self.client_ca_file.clone(),
+            requestheader_client_ca_file: self.requestheader_client_ca_file.clone(),
+            requestheader_allowed_names: self.requestheader_allowed_names.clone(),
+            requestheader_username_headers: self.requestheader_username_headers.clone(),
+            requestheader_uid_headers: self.requestheader_uid_headers.clone(),
+            requestheader_group_headers: self.requestheader_group_headers.clone(),
+            requestheader_extra_headers_prefix: self.requestheader_extra_headers_prefix.clone(),
+        };
+        let fixed = files.load()?;
+        if self.skip_lookup {
+            let (publish, configs) = watch::channel(Arc::new(fixed));
+            tokio::spawn(files.follow(publish, POLL_FILES));
+            return Ok(configs);
+        }
+        let looked_up = tokio::time::timeout(FIRST_LOOKUP, authn::config_map::read(&client)).await;
+        let initial = match looked_up {
+            Ok(Ok(config)) => fixed.clone().or(config),
+            // Not fatal: discovery must be served while the upstream is away, and the lookup goes on.
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the cluster's authentication settings are not known yet");
+                fixed.clone()
+            }
+            Err(_) => {
+                tracing::warn!("the cluster's authentication settings are not known yet: no answer");
+                fixed.clone()
+            }
+        };
+        let (publish, configs) = watch::channel(Arc::new(initial));
+        tokio::spawn(authn::config_map::follow(client, fixed, publish));
+        Ok(configs)
+    }
+}
+
+impl LimitArgs {
+    /// As the pipeline takes them.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { max_requests_in_flight: self.max_requests_inflight, request_timeout: self.request_timeout }
+    }
+}
