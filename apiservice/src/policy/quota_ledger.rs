@@ -30,6 +30,9 @@ pub struct QuotaLedgerSpec {
     #[serde(default)]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub revisions: BTreeMap<String, String>,
+    /// How many admissions were charged so far.
+    #[serde(default)]
+    pub tickets: i64,
     /// What was admitted and is not part of `used` yet, by the uid of the object.
     // Atomic: else kube-apiserver keeps a record of who set each field of each entry, which is longer than the entry.
     #[serde(default)]
@@ -47,9 +50,9 @@ pub struct LedgerEntry {
     pub namespace: String,
     /// The object's name.
     pub name: String,
-    /// How often this was admitted. What is admitted once more is young again: it expires later.
-    #[serde(default = "once", skip_serializing_if = "is_once")]
-    pub admissions: u32,
+    /// The ledger's `tickets` when this was admitted last. What is admitted once more is young again: it expires later.
+    #[serde(default)]
+    pub ticket: i64,
     /// The resourceVersion that the update was admitted upon; none for a creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource_version: Option<String>,
@@ -59,13 +62,4 @@ pub struct LedgerEntry {
     /// The most the object may take up.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub peak: BTreeMap<String, String>,
-}
-
-fn once() -> u32 {
-    1
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_once(admissions: &u32) -> bool {
-    *admissions == 1
 }

@@ -16,8 +16,8 @@ pub use amounts::Amounts;
 pub use dimension::{Dimension, DimensionError, GroupResource};
 pub use gatehouse_apiservice::{policy::FieldError, quantity::Quantity};
 pub use ledger::{
-    Exceeded, Expired, Fate, Ledger, LedgerError, MAX_ENTRIES, Outcome, Pending, Proposal, Reached, Seen,
-    Settled, Truth, forbidden,
+    Charged, Exceeded, Expired, Fate, Ledger, LedgerError, MAX_ENTRIES, Outcome, Pending, Proposal, Reached,
+    Seen, Settled, Truth, forbidden,
 };
 pub use quota::CompiledQuota;
 pub use usage::{

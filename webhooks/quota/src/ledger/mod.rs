@@ -38,6 +38,8 @@ pub struct Ledger {
     used: BTreeMap<Dimension, Quantity>,
     /// What `used` was seen at.
     revisions: BTreeMap<GroupResource, u64>,
+    /// How many admissions were charged so far.
+    tickets: i64,
     entries: BTreeMap<Arc<str>, Entry>,
     /// Kept up: the sum over the entries.
     charge: Amounts,
@@ -48,8 +50,8 @@ struct Entry {
     resource: GroupResource,
     namespace: Arc<str>,
     name: Arc<str>,
-    /// How often it was admitted. Whoever waits for it to expire begins anew when that changes.
-    admissions: u32,
+    /// Of the last admission. Whoever waits for the entry to expire begins anew when that changes.
+    ticket: i64,
     /// The revision that the update was admitted at; none for a creation.
     at: Option<u64>,
     floor: Amounts,
@@ -84,15 +86,23 @@ pub enum Outcome {
     NoIncrease,
     /// The object has been written since: admitted, as it cannot be written again like this. The ledger is as it was.
     Superseded,
-    /// Admitted and charged; if it was forced, with what it exceeds. The ledger has changed and must be written before
-    /// anybody is told.
-    Charged(Option<Exceeded>),
+    /// Admitted and charged. The ledger has changed and must be written before anybody is told.
+    Charged(Charged),
     /// There is no room. The ledger is as it was.
     Exceeded(Exceeded),
     /// The ledger does not keep account of this limit yet: try again.
     Untracked(Dimension),
     /// There are too many entries: try again.
     Full,
+}
+
+/// A charge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Charged {
+    /// What it exceeds, if it was forced.
+    pub exceeds: Option<Exceeded>,
+    /// The ticket, if nobody else's request rests on the entry: by it the charge can be taken back.
+    pub receipt: Option<i64>,
 }
 
 /// An entry, as whoever waits for it knows it again.
@@ -108,8 +118,8 @@ pub struct Pending {
     pub name: Arc<str>,
     /// The revision that the update was admitted at; none for a creation.
     pub at: Option<u64>,
-    /// How often it was admitted.
-    pub admissions: u32,
+    /// Of the last admission: no two are the same.
+    pub ticket: i64,
 }
 
 impl Entry {
@@ -163,17 +173,18 @@ impl Ledger {
             namespace: Arc::clone(&entry.namespace),
             name: Arc::clone(&entry.name),
             at: entry.at,
-            admissions: entry.admissions,
+            ticket: entry.ticket,
         })
     }
 
     /// Charges what a request asks for beyond what there is, if all of it fits.
     pub fn propose(&mut self, proposal: &Proposal, hard: &BTreeMap<Dimension, Quantity>) -> Outcome {
         match self.plan(proposal, hard) {
-            Ok(Plan { entry, charge, exceeded }) => {
+            Ok(Plan { entry, charge, charged }) => {
+                self.tickets = entry.ticket;
                 self.entries.insert(Arc::clone(&proposal.uid), entry);
                 self.charge = charge;
-                Outcome::Charged(exceeded)
+                Outcome::Charged(charged)
             }
             Err(outcome) => outcome,
         }
@@ -181,16 +192,15 @@ impl Ledger {
 
     /// What would become of a request; for those that are tried without being made.
     pub fn consider(&self, proposal: &Proposal, hard: &BTreeMap<Dimension, Quantity>) -> Outcome {
-        self.plan(proposal, hard).map_or_else(|outcome| outcome, |plan| Outcome::Charged(plan.exceeded))
+        self.plan(proposal, hard).map_or_else(|outcome| outcome, |plan| Outcome::Charged(plan.charged))
     }
 
-    /// Takes back what was charged for a request that was refused elsewhere. What another request for the object may
-    /// rest on stays: it is dropped when the object is seen, or expires.
-    pub fn withdraw(&mut self, proposal: &Proposal) -> bool {
-        let Some(entry) = self.entries.get_mut(&proposal.uid) else { return false };
-        if entry.at != proposal.at || entry.admissions != 1 {
+    /// Takes back what was charged for a request that was refused elsewhere, unless another request for the object was
+    /// admitted since. Says whether the ledger has changed.
+    pub fn withdraw(&mut self, proposal: &Proposal, receipt: i64) -> bool {
+        let Some(entry) = self.entries.get_mut(&proposal.uid).filter(|entry| entry.ticket == receipt) else {
             return false;
-        }
+        };
         let before = entry.charge();
         // The object stays as it is. What it takes up may still be more than was counted for it.
         entry.peak = proposal.old.only(|dimension| self.used.contains_key(dimension));
@@ -226,25 +236,24 @@ impl Ledger {
         }
         let (old, new) = (old.only(is_tracked), new.only(is_tracked));
         let known = self.entries.get(&proposal.uid);
-        let (floor, peak, admissions) = match known {
+        let (floor, peak, is_alone) = match known {
             // A creation is before every update.
             Some(known) if known.at > *at => return Err(Outcome::Superseded),
             // One of them will be written, or none.
-            Some(known) if known.at == *at => {
-                (known.floor.clone(), known.peak.max(&new), known.admissions.saturating_add(1))
-            }
+            Some(known) if known.at == *at => (known.floor.clone(), known.peak.max(&new), false),
             // What was admitted before can no longer be written. It may have been, unseen, so that `used` counts the
             // floor of then. Or it was for a revision that was history already, and its floor was never counted;
             // then nothing beyond the object as it is was.
-            Some(known) => (known.floor.min(&old), old.max(&new), 1),
+            Some(known) => (known.floor.min(&old), old.max(&new), true),
             None if self.entries.len() >= MAX_ENTRIES => return Err(Outcome::Full),
-            None => (old.clone(), old.max(&new), 1),
+            None => (old.clone(), old.max(&new), true),
         };
+        let ticket = self.tickets.saturating_add(1);
         let entry = Entry {
             resource: proposal.resource.clone(),
             namespace: Arc::clone(&proposal.namespace),
             name: Arc::clone(&proposal.name),
-            admissions,
+            ticket,
             at: *at,
             floor,
             peak,
@@ -256,7 +265,10 @@ impl Ledger {
         });
         match exceeded {
             Some(exceeded) if !proposal.forced => Err(Outcome::Exceeded(exceeded)),
-            exceeded => Ok(Plan { entry, charge, exceeded }),
+            exceeds => {
+                let charged = Charged { exceeds, receipt: is_alone.then_some(ticket) };
+                Ok(Plan { entry, charge, charged })
+            }
         }
     }
 
@@ -299,7 +311,7 @@ impl Ledger {
 struct Plan {
     entry: Entry,
     charge: Amounts,
-    exceeded: Option<Exceeded>,
+    charged: Charged,
 }
 
 #[cfg(test)]

@@ -173,6 +173,6 @@ impl Entry {
     }
 
     fn is(&self, uid: &str, pending: &Pending) -> bool {
-        *uid == *pending.uid && self.at == pending.at && self.admissions == pending.admissions
+        *uid == *pending.uid && self.ticket == pending.ticket
     }
 }

@@ -40,7 +40,14 @@ impl TryFrom<&QuotaLedgerSpec> for Ledger {
             entries.insert(Arc::from(uid.as_str()), read(uid, entry)?);
         }
         let charge = Self::sum(&entries);
-        Ok(Self { quota_uid: spec.quota_uid.clone(), used, revisions, entries, charge })
+        Ok(Self {
+            quota_uid: spec.quota_uid.clone(),
+            used,
+            revisions,
+            tickets: spec.tickets,
+            entries,
+            charge,
+        })
     }
 }
 
@@ -54,7 +61,7 @@ fn read(uid: &str, entry: &LedgerEntry) -> Result<Entry, LedgerError> {
         resource: parse(&|| field("resource"), &entry.resource)?,
         namespace: entry.namespace.as_str().into(),
         name: entry.name.as_str().into(),
-        admissions: entry.admissions,
+        ticket: entry.ticket,
         at: at.map(|at| parse(&|| field("resourceVersion"), at)).transpose()?,
         floor: amounts("floor", &entry.floor)?,
         peak: amounts("peak", &entry.peak)?,
@@ -80,10 +87,11 @@ fn parse<T: std::str::FromStr>(field: &dyn Fn() -> String, value: &str) -> Resul
 /// As [`QuotaLedgerSpec`] is written, without making one: this is done for each write, with all entries.
 impl Serialize for Ledger {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut spec = serializer.serialize_struct("QuotaLedgerSpec", 4)?;
+        let mut spec = serializer.serialize_struct("QuotaLedgerSpec", 5)?;
         spec.serialize_field("quotaUid", &self.quota_uid)?;
         spec.serialize_field("used", &Quantities(self.used.iter()))?;
         spec.serialize_field("revisions", &Revisions(&self.revisions))?;
+        spec.serialize_field("tickets", &self.tickets)?;
         spec.serialize_field("entries", &Entries(&self.entries))?;
         spec.end()
     }
@@ -119,14 +127,12 @@ struct Written<'a>(&'a Entry);
 
 impl Serialize for Written<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Entry { resource, namespace, name, admissions, at, floor, peak } = self.0;
+        let Entry { resource, namespace, name, ticket, at, floor, peak } = self.0;
         let mut entry = serializer.serialize_map(None)?;
         entry.serialize_entry("resource", &Text(resource))?;
         entry.serialize_entry("namespace", &**namespace)?;
         entry.serialize_entry("name", &**name)?;
-        if *admissions != 1 {
-            entry.serialize_entry("admissions", admissions)?;
-        }
+        entry.serialize_entry("ticket", ticket)?;
         if let Some(at) = at {
             entry.serialize_entry("resourceVersion", &Text(at))?;
         }

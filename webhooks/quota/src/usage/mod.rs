@@ -124,12 +124,11 @@ fn told(
     let mut usage = Usage::counted(resource);
     let root = At::root(object);
     let of_servers = match (&*resource.group, &*resource.resource) {
-        (agones::GROUP, "fleets") => agones::fleet(&root, replicas)?,
         (agones::GROUP, "gameserversets") if is_owned(&root, "Fleet")? => {
             usage.never_denied = true;
             Amounts::default()
         }
-        (agones::GROUP, "gameserversets") => agones::fleet(&root, replicas)?,
+        (agones::GROUP, "fleets" | "gameserversets") => agones::fleet(&root, replicas)?,
         (agones::GROUP, "gameservers") if is_owned(&root, "GameServerSet")? => {
             usage.never_denied = true;
             Amounts::default()
