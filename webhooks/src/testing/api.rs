@@ -187,7 +187,7 @@ impl FakeApi {
             _ => {}
         }
         let Some((place, subresource)) = parse_path(&path, &state) else {
-            return failure(404, "", "404 page not found", "");
+            return failure(404, "Failed", "404 page not found", "");
         };
         let kind = (place.0.clone(), place.1.clone());
         if place.3.is_empty() && head.method == Method::GET {

@@ -1,0 +1,247 @@
+//! Keeps the audit current and tells of it, in the replica that leads: in the policies' status, and in metrics.
+//!
+//! Judging is pure work and runs where it blocks nobody. A status is written when it says something else than what
+//! stands there, and at most about once a second for each policy.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use gatehouse_apiservice::policy::{ReconcilePolicy, ReconcilePolicyStatus};
+use gatehouse_inventory::Str;
+use jiff::Timestamp;
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    audit::{Audit, Findings},
+    status,
+};
+use crate::{
+    lease::Leadership,
+    metrics::Metrics,
+    world::{Snapshot, World},
+};
+
+/// Changes that come together are judged together.
+const GATHER: Duration = Duration::from_millis(100);
+/// Between two writes of one policy's status.
+const WRITE: Duration = Duration::from_secs(1);
+/// One write.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// After a write that failed.
+const RETRY: Duration = Duration::from_secs(5);
+/// A freeze may begin without anything else changing; no sleep is longer than this in any case, so that a wall clock
+/// that is set right takes effect.
+const LOOK: Duration = Duration::from_mins(1);
+
+/// Judges what exists, while it leads.
+pub(super) struct Auditor {
+    world: World,
+    api: Api<ReconcilePolicy>,
+    metrics: Arc<Metrics>,
+    leadership: Leadership,
+    audit: Audit,
+    written: HashMap<Str, Written>,
+    /// Policies that metrics tell of.
+    counted: BTreeSet<Str>,
+}
+
+/// What was written to a policy's status last.
+struct Written {
+    /// resourceVersion of the policy since then. A snapshot that is older does not show it yet.
+    version: u64,
+    status: ReconcilePolicyStatus,
+    /// Not to be written again before.
+    not_before: Instant,
+}
+
+impl Auditor {
+    /// An auditor of `world`.
+    pub(super) fn new(world: World, client: Client, metrics: Arc<Metrics>, leadership: Leadership) -> Self {
+        let api = Api::all(client);
+        Self {
+            world,
+            api,
+            metrics,
+            leadership,
+            audit: Audit::default(),
+            written: HashMap::new(),
+            counted: BTreeSet::new(),
+        }
+    }
+
+    /// Audits whenever it leads, until `stop`.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        stop.run_until_cancelled(self.audit_for_ever()).await;
+        self.rest();
+    }
+
+    async fn audit_for_ever(&mut self) {
+        let mut leading = self.leadership.receiver();
+        let mut changed = self.world.changed();
+        loop {
+            if !*leading.borrow_and_update() {
+                self.rest();
+                if leading.wait_for(|leads| *leads).await.is_err() {
+                    return;
+                }
+            }
+            changed.borrow_and_update();
+            let snapshot = self.world.snapshot();
+            // What is not listed yet is not compliant, nor is it broken: nothing is said before everything is known.
+            let wait = match snapshot.readiness() {
+                Ok(()) => self.pass(snapshot).await,
+                Err(_) => LOOK,
+            };
+            tokio::select! {
+                () = sleep(wait) => {}
+                changed = changed.changed() => match changed {
+                    Ok(()) => sleep(GATHER).await,
+                    Err(_) => return,
+                },
+                changed = leading.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// Judges and tells. Returns how long there is nothing to do unless something changes.
+    async fn pass(&mut self, snapshot: Arc<Snapshot>) -> Duration {
+        let mut audit = std::mem::take(&mut self.audit);
+        let seen = Arc::clone(&snapshot);
+        let judged = tokio::task::spawn_blocking(move || {
+            audit.update(seen);
+            audit
+        });
+        match judged.await {
+            Ok(audit) => self.audit = audit,
+            Err(error) => {
+                // A defect. The next pass begins with nothing known, and judges everything.
+                tracing::error!(%error, "the audit failed");
+                return RETRY;
+            }
+        }
+        self.count(&snapshot);
+        self.tell(&snapshot).await
+    }
+
+    async fn tell(&mut self, snapshot: &Snapshot) -> Duration {
+        let now = Timestamp::now();
+        self.written.retain(|name, _| snapshot.reconcile_policies.contains_key(name));
+        let errors: BTreeMap<&str, _> =
+            snapshot.broken_policies.iter().map(|broken| (&*broken.name, &broken.errors)).collect();
+        let mut wait = LOOK;
+        for (name, policy) in &snapshot.reconcile_policies {
+            let current = self.current(name, policy);
+            let next = match (errors.get(&**name), self.audit.findings().get(&**name)) {
+                (Some(errors), _) => status::of_errors(&current, errors, now),
+                (None, Some(findings)) => status::of_findings(&current, findings, now),
+                (None, None) => continue,
+            };
+            if let Some(change) = &next.next_change {
+                wait = wait.min(until(change.0, now));
+            }
+            if current.status.as_ref() == Some(&next) {
+                continue;
+            }
+            let pause = self.written.get(name).map(|written| written.not_before - Instant::now());
+            if let Some(pause) = pause.filter(|pause| !pause.is_zero()) {
+                wait = wait.min(pause);
+                continue;
+            }
+            // A leader that is none any more must not overwrite what the next one says.
+            if !self.leadership.is_leading() {
+                return RETRY;
+            }
+            wait = wait.min(self.write(name, policy, next).await);
+        }
+        wait
+    }
+
+    /// The policy with the status that stands there, as far as is known.
+    fn current(&self, name: &Str, policy: &Arc<ReconcilePolicy>) -> Arc<ReconcilePolicy> {
+        match self.written.get(name) {
+            Some(written) if version(policy) < written.version => {
+                let mut policy = ReconcilePolicy::clone(policy);
+                policy.status = Some(written.status.clone());
+                Arc::new(policy)
+            }
+            _ => Arc::clone(policy),
+        }
+    }
+
+    /// Writes a status. Returns when to look again, at the latest.
+    async fn write(&mut self, name: &Str, policy: &ReconcilePolicy, next: ReconcilePolicyStatus) -> Duration {
+        let patch = Patch::Merge(status::patch(policy, &next));
+        let parameters = PatchParams::default();
+        let (written, pause) = match timeout(PATIENCE, self.api.patch_status(name, &parameters, &patch)).await
+        {
+            Ok(Ok(written)) => (Some(written), WRITE),
+            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
+                tracing::debug!(policy = %name, reason = %status.message, "is another one by now");
+                (None, RETRY)
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(policy = %name, %error, "its status cannot be written");
+                (None, RETRY)
+            }
+            Err(_) => {
+                tracing::warn!(policy = %name, "its status cannot be written in time");
+                (None, RETRY)
+            }
+        };
+        let version = written.as_ref().map_or(0, version);
+        // As it was stored: what an older CRD drops would otherwise differ for ever.
+        let status = written.and_then(|written| written.status).unwrap_or(next);
+        self.written
+            .insert(Str::clone(name), Written { version, status, not_before: Instant::now() + pause });
+        pause
+    }
+
+    fn count(&mut self, snapshot: &Snapshot) {
+        let known: BTreeSet<Str> = snapshot.reconcile_policies.keys().cloned().collect();
+        for gone in self.counted.difference(&known) {
+            self.metrics.forget_policy(gone);
+        }
+        for policy in &known {
+            let rules = self.audit.findings().get(&**policy).map(Findings::by_rule).unwrap_or_default();
+            for (rule, objects) in &rules {
+                self.metrics.set_violations(policy, rule, *objects);
+            }
+            self.metrics.forget_violations(policy, &rules.into_keys().collect::<Vec<_>>());
+        }
+        self.counted = known;
+    }
+
+    /// Leads no more: what is known belongs to the next leader, which tells of it.
+    fn rest(&mut self) {
+        for policy in std::mem::take(&mut self.counted) {
+            self.metrics.forget_violations(&policy, &[]);
+        }
+        self.audit = Audit::default();
+        self.written.clear();
+    }
+}
+
+impl std::fmt::Debug for Auditor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Auditor").field("world", &self.world).finish_non_exhaustive()
+    }
+}
+
+fn version(policy: &ReconcilePolicy) -> u64 {
+    let version = policy.metadata.resource_version.as_deref();
+    version.and_then(|version| version.parse().ok()).unwrap_or_default()
+}
+
+/// From `now` until just after `at`.
+fn until(at: Timestamp, now: Timestamp) -> Duration {
+    let left = Duration::try_from(at.duration_since(now)).unwrap_or_default();
+    left + Duration::from_millis(50)
+}

@@ -1,0 +1,142 @@
+//! What a policy's status says, and when it is worth writing. Pure.
+
+use gatehouse_apiservice::policy::{Example, FieldError, ReconcilePolicy, ReconcilePolicyStatus, RuleCount};
+use gatehouse_policy::{ActiveFreeze, Policy};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use serde_json::{Value, json};
+
+use super::audit::Findings;
+
+/// How many violations are told as examples.
+const EXAMPLES: usize = 20;
+/// How long a condition's message may be: errors name every bad field, and there may be many.
+const MESSAGE: usize = 1024;
+
+/// The status of a policy that compiles, at `now`.
+pub(crate) fn of_findings(
+    before: &ReconcilePolicy,
+    findings: &Findings,
+    now: Timestamp,
+) -> ReconcilePolicyStatus {
+    let policy: &Policy = &findings.policy;
+    let rules: Vec<_> = findings
+        .by_rule()
+        .into_iter()
+        .map(|(rule, objects)| RuleCount { rule: rule.to_owned(), violations: count(objects) })
+        .collect();
+    let violations = findings.broken().len();
+    let examples = findings.broken().iter().flat_map(|(place, violations)| {
+        violations.iter().map(|violation| Example {
+            kind: place.kind.name().to_owned(),
+            namespace: place.key.namespace.to_string(),
+            name: place.key.name.to_string(),
+            rule: violation.rule.to_string(),
+            message: violation.message.clone(),
+        })
+    });
+    let conditions = [
+        Proposed {
+            of: "Ready",
+            status: "True",
+            reason: "Compiled",
+            message: "the policy is enforced".to_owned(),
+        },
+        if violations == 0 {
+            let message = format!("{} judged, none breaks a rule", objects(findings.judged()));
+            Proposed { of: "Compliant", status: "True", reason: "NoViolations", message }
+        } else {
+            let names: Vec<_> = rules.iter().map(|rule| rule.rule.as_str()).collect();
+            let verb = if violations == 1 { "breaks" } else { "break" };
+            let message = format!("{} {verb} {}", objects(violations), names.join(", "));
+            Proposed { of: "Compliant", status: "False", reason: "Violations", message }
+        },
+    ];
+    ReconcilePolicyStatus {
+        observed_generation: Some(policy.generation),
+        violations: count(violations),
+        judged: count(findings.judged()),
+        examples: examples.take(EXAMPLES).collect(),
+        active_freeze: policy.active_freeze(now).map(|freeze: ActiveFreeze| freeze.name),
+        next_change: policy.next_change(now).map(Time),
+        conditions: conditions.map(|condition| condition.since(before, policy.generation, now)).into(),
+        rules,
+    }
+}
+
+/// The status of a policy that does not compile.
+pub(crate) fn of_errors(
+    before: &ReconcilePolicy,
+    errors: &[FieldError],
+    now: Timestamp,
+) -> ReconcilePolicyStatus {
+    let generation = before.metadata.generation.unwrap_or_default();
+    let mut message = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    if let Some((end, _)) = message.char_indices().nth(MESSAGE) {
+        message.truncate(end);
+        message.push('…');
+    }
+    let conditions = [
+        Proposed { of: "Ready", status: "False", reason: "Invalid", message },
+        Proposed {
+            of: "Compliant",
+            status: "Unknown",
+            reason: "NotJudged",
+            message: "a policy that does not compile judges nothing".to_owned(),
+        },
+    ];
+    ReconcilePolicyStatus {
+        observed_generation: Some(generation),
+        conditions: conditions.map(|condition| condition.since(before, generation, now)).into(),
+        ..ReconcilePolicyStatus::default()
+    }
+}
+
+/// A patch that makes the status of `policy` this one, whatever it was: what is left out is taken away. It names the
+/// uid, so that it never falls upon another policy of the same name.
+pub(crate) fn patch(policy: &ReconcilePolicy, status: &ReconcilePolicyStatus) -> Value {
+    let mut body = serde_json::to_value(status).unwrap_or_else(|_| json!({}));
+    for optional in ["observedGeneration", "activeFreeze", "nextChange"] {
+        if body.get(optional).is_none() {
+            body[optional] = Value::Null;
+        }
+    }
+    json!({"metadata": {"uid": policy.metadata.uid}, "status": body})
+}
+
+struct Proposed {
+    of: &'static str,
+    status: &'static str,
+    reason: &'static str,
+    message: String,
+}
+
+impl Proposed {
+    /// As a condition, which is as old as its status.
+    fn since(self, before: &ReconcilePolicy, generation: i64, now: Timestamp) -> Condition {
+        let known = before.status.iter().flat_map(|status| &status.conditions);
+        let known = known.filter(|known| known.type_ == self.of && known.status == self.status);
+        let since = known.map(|known| known.last_transition_time.clone()).next();
+        Condition {
+            type_: self.of.to_owned(),
+            status: self.status.to_owned(),
+            reason: self.reason.to_owned(),
+            message: self.message,
+            observed_generation: Some(generation),
+            // Whole seconds, as the API server keeps it: what is read back must equal what was written.
+            last_transition_time: since.unwrap_or_else(|| Time(whole_seconds(now))),
+        }
+    }
+}
+
+fn whole_seconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
+fn objects(count: usize) -> String {
+    if count == 1 { "1 object".to_owned() } else { format!("{count} objects") }
+}
+
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,175 @@
+//! An object as it is held: what it takes up, and of governed kinds what policies see.
+
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+
+use gatehouse_inventory::{Interner, Str, source::Raw};
+use gatehouse_policy::{Kind, ObjectName, Subject};
+use gatehouse_quota::{GroupResource, Usage};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, value::RawValue};
+
+use super::kinds::Role;
+
+/// An object's place among those of its resource.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey {
+    /// Its namespace; empty, if it has none.
+    pub namespace: Str,
+    /// Its name.
+    pub name: Str,
+}
+
+/// An object that exists, or did when its watch was last heard from.
+#[derive(Debug)]
+pub struct Held {
+    /// Its resource.
+    pub resource: GroupResource,
+    /// Namespace and name.
+    pub key: ObjectKey,
+    /// `metadata.uid`.
+    pub uid: Str,
+    /// `metadata.resourceVersion`.
+    pub resource_version: u64,
+    /// `metadata.creationTimestamp`.
+    pub created: Option<Timestamp>,
+    /// The owner that controls it.
+    pub controller: Option<Owner>,
+    /// What it takes up. One allocation for neighbours that take up the same.
+    pub usage: Arc<Usage>,
+    /// What is wrong with it, if what it takes up could not be told: then it is merely counted.
+    pub usage_error: Option<Str>,
+    /// `apiVersion`, `kind`, `metadata` without managedFields, and `spec`; kept of governed kinds alone.
+    pub text: Option<Box<RawValue>>,
+    /// What it depends on, by `spec.dependsOn`.
+    pub depends_on: Box<[ObjectName]>,
+    /// Its kind, if policies judge it.
+    pub kind: Option<Kind>,
+}
+
+/// The owner that controls an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// `apiVersion`.
+    pub api_version: Str,
+    /// `kind`.
+    pub kind: Str,
+    /// `name`.
+    pub name: Str,
+    /// `uid`.
+    pub uid: Str,
+}
+
+impl Held {
+    /// The object as policies see it; none of kinds that policies do not judge.
+    pub fn subject(&self) -> Option<Subject> {
+        let value = serde_json::from_str(self.text.as_ref()?.get()).ok()?;
+        Some(Subject::new(self.kind?, &self.key.namespace, &self.key.name, value))
+    }
+
+    /// `metadata` and `spec`; none of kinds that are merely counted.
+    pub fn value(&self) -> Option<Value> {
+        serde_json::from_str(self.text.as_ref()?.get()).ok()
+    }
+}
+
+/// The same object in the same version, taking up the same.
+impl PartialEq for Held {
+    fn eq(&self, other: &Self) -> bool {
+        self.uid == other.uid
+            && self.resource_version == other.resource_version
+            && Arc::ptr_eq(&self.usage, &other.usage)
+    }
+}
+
+/// An object that was read and whose usage is yet to be told.
+#[derive(Debug)]
+pub(super) struct Document {
+    pub(super) key: ObjectKey,
+    pub(super) uid: Str,
+    pub(super) resource_version: u64,
+    pub(super) created: Option<Timestamp>,
+    pub(super) controller: Option<Owner>,
+    pub(super) text: Option<Box<RawValue>>,
+    pub(super) depends_on: Box<[ObjectName]>,
+    pub(super) kind: Option<Kind>,
+    /// What its usage is told from.
+    pub(super) value: Value,
+}
+
+/// Fields that are kept, each as its text.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Kept<'a> {
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    api_version: Option<&'a RawValue>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    metadata: BTreeMap<Cow<'a, str>, &'a RawValue>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    spec: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Metadata {
+    creation_timestamp: Option<Timestamp>,
+    owner_references: Vec<OwnerReference>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct OwnerReference {
+    api_version: String,
+    kind: String,
+    name: String,
+    uid: String,
+    controller: bool,
+}
+
+impl Document {
+    /// Reads an object, as leniently as can be: what is odd about it must not hide that it exists.
+    pub(super) fn read(raw: &Raw, role: Role, strings: &Interner) -> Result<Self, serde_json::Error> {
+        let mut kept: Kept<'_> = serde_json::from_str(raw.json())?;
+        kept.metadata.remove("managedFields");
+        let text = serde_json::value::to_raw_value(&kept)?;
+        let value: Value = serde_json::from_str(text.get())?;
+        let metadata =
+            value.get("metadata").map(Metadata::deserialize).and_then(Result::ok).unwrap_or_default();
+        let key = ObjectKey { namespace: strings.intern(raw.namespace()), name: Str::from(raw.name()) };
+        let kind = match role {
+            Role::Governed(kind) => Some(kind),
+            _ => None,
+        };
+        let (value, depends_on) = match kind {
+            Some(kind) => {
+                let subject = Subject::new(kind, &key.namespace, &key.name, value);
+                let depends_on = gatehouse_policy::depends_on(&subject);
+                (subject.object, depends_on)
+            }
+            None => (value, Vec::new()),
+        };
+        Ok(Self {
+            key,
+            uid: raw.uid().into(),
+            resource_version: raw
+                .resource_version()
+                .and_then(|version| version.parse().ok())
+                .unwrap_or_default(),
+            created: metadata.creation_timestamp,
+            controller: metadata.owner_references.into_iter().find(|owner| owner.controller).map(|owner| {
+                Owner {
+                    api_version: strings.intern(&owner.api_version),
+                    kind: strings.intern(&owner.kind),
+                    name: owner.name.into(),
+                    uid: owner.uid.into(),
+                }
+            }),
+            text: role.keeps_text().then_some(text),
+            depends_on: depends_on.into(),
+            kind,
+            value,
+        })
+    }
+}

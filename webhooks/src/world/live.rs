@@ -1,0 +1,116 @@
+//! What admission asks the API server itself, because the cache does not have it yet: single objects, from etcd.
+
+use std::time::Duration;
+
+use gatehouse_quota::GroupResource;
+use http::Request;
+use kube::Client;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::{
+    observer,
+    snapshot::{NamespaceInfo, Snapshot},
+};
+
+/// Asks for single objects, each in a time of its own.
+#[derive(Clone)]
+pub struct Live {
+    client: Client,
+    patience: Duration,
+}
+
+/// Why an object could not be asked for. None of these says that it does not exist.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveError {
+    /// Nobody answered in time.
+    #[error("no answer within {} ms", .0.as_millis())]
+    Late(Duration),
+    /// It is not known at which version the resource is served.
+    #[error("{0} is not known to be served")]
+    NotServed(GroupResource),
+    /// The API server refused, or could not be reached.
+    #[error("the API server could not be asked")]
+    Failed(#[source] Box<kube::Error>),
+    /// The request could not be made.
+    #[error("not a name to ask for")]
+    Name(#[source] http::Error),
+}
+
+impl Live {
+    /// Asks with `client`, and waits for `patience` at most. The client repeats requests by itself for a while.
+    pub fn new(client: Client, patience: Duration) -> Self {
+        Self { client, patience }
+    }
+
+    /// A namespace; none, if it does not exist.
+    pub async fn namespace(&self, name: &str) -> Result<Option<NamespaceInfo>, LiveError> {
+        let found = self.get(&format!("/api/v1/namespaces/{}", encoded(name))).await?;
+        Ok(found.map(|object| observer::namespace(&object)))
+    }
+
+    /// An object of a resource that `snapshot` knows the version of; none, if it does not exist. It is read with a
+    /// quorum: nothing older than what is committed now.
+    pub async fn object(
+        &self,
+        snapshot: &Snapshot,
+        resource: &GroupResource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Value>, LiveError> {
+        let version = snapshot.kinds.get(resource).and_then(|state| state.version());
+        let version = version.ok_or_else(|| LiveError::NotServed(resource.clone()))?;
+        self.object_at(resource, version, namespace, name).await
+    }
+
+    /// The same, at a version that is known otherwise: that of a request under review.
+    pub async fn object_at(
+        &self,
+        resource: &GroupResource,
+        version: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Value>, LiveError> {
+        let root = match &*resource.group {
+            "" => format!("/api/{}", encoded(version)),
+            group => format!("/apis/{}/{}", encoded(group), encoded(version)),
+        };
+        let scope = match namespace {
+            "" => String::new(),
+            namespace => format!("/namespaces/{}", encoded(namespace)),
+        };
+        self.get(&format!("{root}{scope}/{}/{}", encoded(&resource.resource), encoded(name))).await
+    }
+
+    async fn get(&self, path: &str) -> Result<Option<Value>, LiveError> {
+        let request = Request::get(path).body(Vec::new()).map_err(LiveError::Name)?;
+        match timeout(self.patience, self.client.request::<Value>(request)).await {
+            Ok(Ok(object)) => Ok(Some(object)),
+            // A path that is not served is 404 as well, and says nothing about the object.
+            Ok(Err(kube::Error::Api(status))) if status.reason == "NotFound" => Ok(None),
+            Ok(Err(error)) => Err(LiveError::Failed(Box::new(error))),
+            Err(_) => Err(LiveError::Late(self.patience)),
+        }
+    }
+}
+
+impl std::fmt::Debug for Live {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Live").field("patience", &self.patience).finish_non_exhaustive()
+    }
+}
+
+/// A segment of a path. Names come out of requests that the API server made, which has checked them; a slash or a
+/// question mark must not lead elsewhere all the same.
+fn encoded(segment: &str) -> String {
+    let mut text = String::with_capacity(segment.len());
+    for byte in segment.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => text.push(char::from(byte)),
+            // Dots alone are a way up.
+            b'.' if !matches!(segment, "." | "..") => text.push('.'),
+            _ => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text
+}

@@ -1,0 +1,86 @@
+//! Reads what a followed resource says, and hands it to the writer. One for each resource.
+
+use std::sync::Arc;
+
+use gatehouse_inventory::{
+    Interner, Str,
+    source::{Observer, Raw, Said},
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::{
+    held::{Document, ObjectKey},
+    kinds::Role,
+    snapshot::NamespaceInfo,
+    state::{Applied, Change},
+};
+
+/// Which observation something comes from. A resource that is followed anew has another, so that what the old one
+/// said last counts for nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Slot(pub(super) u64);
+
+/// The observer of one resource.
+pub(super) struct Reader {
+    pub(super) slot: Slot,
+    pub(super) role: Role,
+    /// `plural.group`, for the log.
+    pub(super) name: String,
+    pub(super) strings: Arc<Interner>,
+    pub(super) changes: mpsc::Sender<(Slot, Change)>,
+}
+
+impl Observer for Reader {
+    async fn observe(&mut self, said: Said<'_>) {
+        let change = match said {
+            Said::Status(status) => Change::Status(status),
+            Said::Restart => Change::Restart,
+            Said::Apply(raw) => match read(raw, self.role, &self.strings) {
+                Ok(applied) => Change::Apply(Box::new(applied)),
+                Err(error) => {
+                    let (namespace, name) = (raw.namespace(), raw.name());
+                    tracing::error!(resource = %self.name, namespace, name, %error, "left out");
+                    return;
+                }
+            },
+            Said::Delete(raw) => Change::Delete(key(raw, &self.strings)),
+            Said::Synced => Change::Synced,
+            Said::Reached(revision) => Change::Reached(revision),
+        };
+        // A closed channel means that the process is ending.
+        let _ = self.changes.send((self.slot, change)).await;
+    }
+}
+
+fn key(raw: &Raw, strings: &Interner) -> ObjectKey {
+    ObjectKey { namespace: strings.intern(raw.namespace()), name: Str::from(raw.name()) }
+}
+
+/// Reads an object as what it is to the world.
+pub(super) fn read(raw: &Raw, role: Role, strings: &Interner) -> Result<Applied, serde_json::Error> {
+    Ok(match role {
+        Role::Namespace => Applied::Namespace(key(raw, strings), namespace(&parse(raw)?)),
+        Role::Quota => Applied::Quota(key(raw, strings), parse(raw)?),
+        Role::Policy => Applied::Policy(key(raw, strings), parse(raw)?),
+        Role::Ledger => Applied::Ledger(key(raw, strings), parse(raw)?),
+        Role::Governed(_) | Role::Templated | Role::Template | Role::Counted => {
+            Applied::Object(Document::read(raw, role, strings)?)
+        }
+    })
+}
+
+fn parse<T: DeserializeOwned>(raw: &Raw) -> Result<T, serde_json::Error> {
+    serde_json::from_str(raw.json())
+}
+
+/// A namespace, from its metadata.
+pub(super) fn namespace(object: &Value) -> NamespaceInfo {
+    let metadata = &object["metadata"];
+    let labels = metadata["labels"].as_object().into_iter().flatten();
+    NamespaceInfo {
+        labels: labels.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect(),
+        deleting: !metadata["deletionTimestamp"].is_null(),
+    }
+}

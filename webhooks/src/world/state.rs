@@ -1,0 +1,382 @@
+//! What becomes of a world when something is said of it. Pure; the writer's alone.
+//!
+//! Sums are kept up, never counted anew: a changed object is taken out of its namespace's usage as it was, and put
+//! in as it is.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
+
+use gatehouse_apiservice::policy::{FieldError, QuotaLedger, ReconcilePolicy, TenantQuota};
+use gatehouse_inventory::{KindStatus, Str};
+use gatehouse_policy::Policy;
+use gatehouse_quota::{Amounts, CompiledQuota, Dimension, GroupResource, Quantity, Usage, UsageError};
+
+use super::{
+    held::{Document, Held, ObjectKey},
+    kinds::Role,
+    snapshot::{Broken, KindState, NamespaceInfo, Snapshot},
+    templates::{Asking, TemplateKey},
+};
+
+/// The world, as it is being changed.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// What is handed out, as a clone.
+    pub(super) snapshot: Snapshot,
+    policies: BTreeMap<Str, Result<Arc<Policy>, Broken>>,
+    quotas: BTreeMap<Str, Result<Arc<CompiledQuota>, Broken>>,
+    /// By resource that is being listed: what was told so far.
+    listing: HashMap<GroupResource, HashSet<ObjectKey>>,
+    /// Deleted uids, the oldest first.
+    deleted: VecDeque<Str>,
+    /// Whose usage was told from a template, by the template, which need not exist.
+    templated: HashMap<TemplateKey, BTreeSet<(GroupResource, ObjectKey)>>,
+    /// The usage told last of each resource, to be shared: neighbours mostly take up the same.
+    last_usage: HashMap<GroupResource, Arc<Usage>>,
+}
+
+/// What is said of a kind.
+#[derive(Debug)]
+pub(super) enum Change {
+    Status(KindStatus),
+    Restart,
+    Apply(Box<Applied>),
+    Delete(ObjectKey),
+    Synced,
+    Reached(u64),
+}
+
+/// An object as it is now.
+#[derive(Debug)]
+pub(super) enum Applied {
+    Namespace(ObjectKey, NamespaceInfo),
+    Quota(ObjectKey, TenantQuota),
+    Policy(ObjectKey, ReconcilePolicy),
+    Ledger(ObjectKey, QuotaLedger),
+    Object(Document),
+}
+
+/// How many deleted uids are remembered. An entry of a ledger asks for one within seconds of the deletion; a tenant
+/// that deletes more at once waits for the quorum read.
+const DELETED: usize = 16_384;
+
+impl State {
+    /// Begins to observe a kind.
+    pub(super) fn begin(&mut self, resource: &GroupResource, is_required: bool) {
+        let state = KindState { is_required, ..KindState::default() };
+        self.snapshot.kinds.insert(resource.clone(), state);
+    }
+
+    /// Ceases to observe a kind. Its objects are not gone, but nobody counts them any more.
+    pub(super) fn cease(&mut self, resource: &GroupResource) {
+        for held in self.snapshot.objects.get(resource).cloned().unwrap_or_default().values() {
+            self.remove(resource, &held.key);
+        }
+        self.snapshot.objects.remove(resource);
+        self.snapshot.kinds.remove(resource);
+        self.listing.remove(resource);
+        self.last_usage.remove(resource);
+    }
+
+    /// The resources that quotas count, whether or not they are observed for something else too.
+    pub(super) fn counted(&self) -> BTreeSet<GroupResource> {
+        let dimensions = self.snapshot.quotas.iter().flat_map(|quota| quota.hard.keys());
+        let counted = dimensions.filter_map(|dimension| match dimension {
+            Dimension::Count(resource) => Some(resource.clone()),
+            _ => None,
+        });
+        counted.collect()
+    }
+
+    /// Takes what was said of a kind.
+    pub(super) fn take(&mut self, resource: &GroupResource, role: Role, change: Change) {
+        match change {
+            Change::Status(status) => self.told(resource, status),
+            Change::Restart => {
+                self.listing.insert(resource.clone(), HashSet::new());
+            }
+            Change::Apply(applied) => self.apply(resource, *applied),
+            Change::Delete(key) => self.delete(resource, role, &key),
+            Change::Synced => {
+                let told = self.listing.remove(resource).unwrap_or_default();
+                for key in self.known(resource, role) {
+                    if !told.contains(&key) {
+                        self.delete(resource, role, &key);
+                    }
+                }
+                self.kind(resource).is_synced = true;
+            }
+            Change::Reached(revision) => self.kind(resource).revision = Some(revision),
+        }
+    }
+
+    fn told(&mut self, resource: &GroupResource, status: KindStatus) {
+        let kind = self.kind(resource);
+        if status == KindStatus::Absent {
+            // What comes back is another resource, with a list of its own.
+            kind.revision = None;
+        }
+        kind.status = Some(status);
+    }
+
+    fn kind(&mut self, resource: &GroupResource) -> &mut KindState {
+        self.snapshot.kinds.entry(resource.clone()).or_default()
+    }
+
+    /// The objects that are known of a kind.
+    fn known(&self, resource: &GroupResource, role: Role) -> Vec<ObjectKey> {
+        let cluster_scoped = |name: &Str| ObjectKey { namespace: Str::default(), name: Str::clone(name) };
+        match role {
+            Role::Namespace => self.snapshot.namespaces.keys().map(cluster_scoped).collect(),
+            Role::Quota => self.quotas.keys().map(cluster_scoped).collect(),
+            Role::Policy => self.policies.keys().map(cluster_scoped).collect(),
+            Role::Ledger => self.snapshot.ledgers.keys().map(cluster_scoped).collect(),
+            _ => {
+                self.snapshot.objects.get(resource).into_iter().flat_map(|all| all.keys().cloned()).collect()
+            }
+        }
+    }
+
+    fn apply(&mut self, resource: &GroupResource, applied: Applied) {
+        let key = match applied {
+            Applied::Namespace(key, info) => {
+                // Most changes of a namespace are none of ours.
+                if self.snapshot.namespaces.get(&key.name).is_none_or(|known| **known != info) {
+                    self.snapshot.namespaces.insert(Str::clone(&key.name), Arc::new(info));
+                }
+                key
+            }
+            Applied::Quota(key, quota) => {
+                let quota = Arc::new(quota);
+                let known = self.snapshot.tenant_quotas.insert(Str::clone(&key.name), Arc::clone(&quota));
+                if known.is_none_or(|known| is_other(&known.metadata, &quota.metadata)) {
+                    let compiled = CompiledQuota::compile(&quota).map(Arc::new);
+                    let compiled = compiled.map_err(|errors| broken(&quota.metadata, errors));
+                    self.quotas.insert(Str::clone(&key.name), compiled);
+                    self.publish_quotas();
+                }
+                key
+            }
+            Applied::Policy(key, policy) => {
+                let policy = Arc::new(policy);
+                let known =
+                    self.snapshot.reconcile_policies.insert(Str::clone(&key.name), Arc::clone(&policy));
+                if known.is_none_or(|known| is_other(&known.metadata, &policy.metadata)) {
+                    let compiled = Policy::compile(&policy).map(Arc::new);
+                    let compiled = compiled.map_err(|errors| broken(&policy.metadata, errors));
+                    self.policies.insert(Str::clone(&key.name), compiled);
+                    self.publish_policies();
+                }
+                key
+            }
+            Applied::Ledger(key, ledger) => {
+                self.snapshot.ledgers.insert(Str::clone(&key.name), Arc::new(ledger));
+                key
+            }
+            Applied::Object(document) => {
+                let key = document.key.clone();
+                self.insert(resource, document);
+                key
+            }
+        };
+        if let Some(told) = self.listing.get_mut(resource) {
+            told.insert(key);
+        }
+    }
+
+    fn delete(&mut self, resource: &GroupResource, role: Role, key: &ObjectKey) {
+        match role {
+            Role::Namespace => {
+                self.snapshot.namespaces.remove(&key.name);
+            }
+            Role::Quota => {
+                self.quotas.remove(&key.name);
+                self.snapshot.tenant_quotas.remove(&key.name);
+                self.publish_quotas();
+            }
+            Role::Policy => {
+                self.policies.remove(&key.name);
+                self.snapshot.reconcile_policies.remove(&key.name);
+                self.publish_policies();
+            }
+            Role::Ledger => {
+                self.snapshot.ledgers.remove(&key.name);
+            }
+            _ => {
+                if let Some(held) = self.remove(resource, key) {
+                    self.remember(&held.uid);
+                }
+                self.retell(resource, key);
+            }
+        }
+    }
+
+    fn publish_policies(&mut self) {
+        self.snapshot.policies =
+            self.policies.values().filter_map(|one| one.as_ref().ok().cloned()).collect();
+        self.snapshot.broken_policies =
+            self.policies.values().filter_map(|one| one.as_ref().err().cloned()).collect();
+    }
+
+    fn publish_quotas(&mut self) {
+        self.snapshot.quotas = self.quotas.values().filter_map(|one| one.as_ref().ok().cloned()).collect();
+        self.snapshot.broken_quotas =
+            self.quotas.values().filter_map(|one| one.as_ref().err().cloned()).collect();
+    }
+
+    fn insert(&mut self, resource: &GroupResource, document: Document) {
+        let known = self.snapshot.object(resource, &document.key.namespace, &document.key.name);
+        if known.is_some_and(|known| {
+            known.uid == document.uid && known.resource_version == document.resource_version
+        }) {
+            // Told again by a list.
+            return;
+        }
+        let replaced = self.remove(resource, &document.key);
+        if let Some(replaced) = replaced.filter(|replaced| replaced.uid != document.uid) {
+            self.remember(&replaced.uid);
+        }
+        self.forget_deleted(&document.uid);
+        let (usage, usage_error) = self.tell(resource, &document.key, &document.value);
+        let Document { key, uid, resource_version, created, controller, text, depends_on, kind, value: _ } =
+            document;
+        let resource = resource.clone();
+        self.put(Held {
+            resource: resource.clone(),
+            key: key.clone(),
+            uid,
+            resource_version,
+            created,
+            controller,
+            usage,
+            usage_error,
+            text,
+            depends_on,
+            kind,
+        });
+        self.retell(&resource, &key);
+    }
+
+    /// What an object takes up. One that cannot be told is counted, and said to be odd.
+    fn tell(
+        &mut self,
+        resource: &GroupResource,
+        key: &ObjectKey,
+        value: &serde_json::Value,
+    ) -> (Arc<Usage>, Option<Str>) {
+        let asking = Asking::new(&self.snapshot);
+        let told = gatehouse_quota::usage(resource, value, &asking);
+        for template in asking.asked() {
+            self.templated.entry(template).or_default().insert((resource.clone(), key.clone()));
+        }
+        let (usage, error) = match told {
+            Ok(usage) => (usage, None),
+            Err(error) => {
+                tracing::warn!(%resource, namespace = %key.namespace, name = %key.name, %error, "is merely counted");
+                (merely_counted(resource, &error), Some(error.to_string().into()))
+            }
+        };
+        let shared = match self.last_usage.get(resource) {
+            Some(last) if **last == usage => Arc::clone(last),
+            _ => {
+                let new = Arc::new(usage);
+                self.last_usage.insert(resource.clone(), Arc::clone(&new));
+                new
+            }
+        };
+        (shared, error)
+    }
+
+    /// Tells anew what those take up that are charged by the object at `key`, if it is a template.
+    fn retell(&mut self, resource: &GroupResource, key: &ObjectKey) {
+        let Some(template) = TemplateKey::of(resource, key) else { return };
+        for (resource, key) in self.templated.remove(&template).unwrap_or_default() {
+            let Some(held) = self.snapshot.object(&resource, &key.namespace, &key.name).cloned() else {
+                continue;
+            };
+            let Some(value) = held.value() else { continue };
+            let (usage, usage_error) = self.tell(&resource, &key, &value);
+            if usage == held.usage {
+                continue;
+            }
+            self.remove(&resource, &key);
+            self.put(Held {
+                resource: resource.clone(),
+                key,
+                uid: Str::clone(&held.uid),
+                resource_version: held.resource_version,
+                created: held.created,
+                controller: held.controller.clone(),
+                usage,
+                usage_error,
+                text: held.text.clone(),
+                depends_on: held.depends_on.clone(),
+                kind: held.kind,
+            });
+        }
+    }
+
+    fn put(&mut self, held: Held) {
+        let held = Arc::new(held);
+        let sum = self.snapshot.usage.entry(Str::clone(&held.key.namespace)).or_default();
+        *sum = sum.saturating_add(&held.usage.amounts);
+        self.snapshot.by_uid.insert(Str::clone(&held.uid), Arc::clone(&held));
+        let objects = self.snapshot.objects.entry(held.resource.clone()).or_default();
+        objects.insert(held.key.clone(), held);
+    }
+
+    fn remove(&mut self, resource: &GroupResource, key: &ObjectKey) -> Option<Arc<Held>> {
+        let held = self.snapshot.objects.get_mut(resource)?.remove(key)?;
+        self.snapshot.by_uid.remove(&held.uid);
+        if let Some(sum) = self.snapshot.usage.get_mut(&key.namespace) {
+            *sum = sum.saturating_sub(&held.usage.amounts);
+            if *sum == Amounts::default() {
+                self.snapshot.usage.remove(&key.namespace);
+            }
+        }
+        Some(held)
+    }
+
+    fn remember(&mut self, uid: &Str) {
+        if self.snapshot.deleted.insert(Str::clone(uid)).is_none() {
+            self.deleted.push_back(Str::clone(uid));
+        }
+        if self.deleted.len() > DELETED
+            && let Some(oldest) = self.deleted.pop_front()
+        {
+            self.snapshot.deleted.remove(&oldest);
+        }
+    }
+
+    /// A kind that came back with its objects: they are not gone after all.
+    fn forget_deleted(&mut self, uid: &str) {
+        if self.snapshot.deleted.remove(uid).is_some() {
+            self.deleted.retain(|deleted| **deleted != *uid);
+        }
+    }
+}
+
+/// What is known of an object of which not everything can be told. A server without its template is a server.
+fn merely_counted(resource: &GroupResource, error: &UsageError) -> Usage {
+    let mut usage = Usage::counted(resource);
+    if let UsageError::UnknownTemplate { .. } = error {
+        usage.amounts.set(Dimension::GameServers, Quantity::from_integer(1));
+    }
+    usage
+}
+
+/// Whether there is something to compile: most changes are those of a status, ours above all.
+fn is_other(known: &kube::api::ObjectMeta, new: &kube::api::ObjectMeta) -> bool {
+    known.uid != new.uid || known.generation != new.generation
+}
+
+fn broken(metadata: &kube::api::ObjectMeta, errors: Vec<FieldError>) -> Broken {
+    Broken {
+        name: metadata.name.as_deref().unwrap_or_default().into(),
+        uid: metadata.uid.as_deref().unwrap_or_default().into(),
+        generation: metadata.generation.unwrap_or_default(),
+        errors: errors.into(),
+    }
+}

@@ -1,0 +1,50 @@
+//! GameTemplates: what Pteronimbus's servers are charged by.
+
+use std::cell::RefCell;
+
+use gatehouse_inventory::Str;
+use gatehouse_quota::{GroupResource, Templates};
+use serde_json::Value;
+
+use super::{held::ObjectKey, kinds, snapshot::Snapshot};
+
+/// Which template something was charged by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct TemplateKey(ObjectKey);
+
+impl TemplateKey {
+    /// The template that this object is, if it is one.
+    pub(super) fn of(resource: &GroupResource, key: &ObjectKey) -> Option<Self> {
+        (*resource == *kinds::TEMPLATES).then(|| Self(key.clone()))
+    }
+}
+
+impl Templates for Snapshot {
+    fn game_template(&self, namespace: &str, name: &str) -> Option<Value> {
+        self.object(&kinds::TEMPLATES, namespace, name)?.value()
+    }
+}
+
+/// Templates that remember which of them were asked for, and so whom a change of them concerns.
+pub(super) struct Asking<'a> {
+    templates: &'a Snapshot,
+    asked: RefCell<Vec<TemplateKey>>,
+}
+
+impl<'a> Asking<'a> {
+    pub(super) fn new(templates: &'a Snapshot) -> Self {
+        Self { templates, asked: RefCell::default() }
+    }
+
+    pub(super) fn asked(self) -> Vec<TemplateKey> {
+        self.asked.into_inner()
+    }
+}
+
+impl Templates for Asking<'_> {
+    fn game_template(&self, namespace: &str, name: &str) -> Option<Value> {
+        let key = ObjectKey { namespace: Str::from(namespace), name: Str::from(name) };
+        self.asked.borrow_mut().push(TemplateKey(key));
+        self.templates.game_template(namespace, name)
+    }
+}

@@ -1,0 +1,85 @@
+//! Worlds made by hand: for tests, here and elsewhere in the crate.
+
+use std::collections::HashMap;
+
+use gatehouse_inventory::{Interner, KindStatus, Str, source::Raw};
+use gatehouse_quota::GroupResource;
+use serde_json::Value;
+
+use super::{
+    held::ObjectKey,
+    kinds::{self, Role},
+    observer,
+    snapshot::Snapshot,
+    state::{Change, State},
+};
+
+/// A world that is told what there is. Every fixed kind is served and listed from the beginning.
+#[derive(Debug)]
+pub(crate) struct Builder {
+    pub(super) state: State,
+    roles: HashMap<GroupResource, Role>,
+    strings: Interner,
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        let mut builder =
+            Self { state: State::default(), roles: HashMap::new(), strings: Interner::default() };
+        for (resource, role) in kinds::fixed() {
+            builder.observe(&resource, role);
+        }
+        builder
+    }
+
+    /// A resource that is merely counted is served and listed from now on.
+    pub(crate) fn count(&mut self, resource: &GroupResource) -> &mut Self {
+        self.observe(resource, Role::Counted);
+        self
+    }
+
+    fn observe(&mut self, resource: &GroupResource, role: Role) {
+        self.state.begin(resource, role != Role::Counted);
+        self.roles.insert(resource.clone(), role);
+        for change in
+            [Change::Restart, Change::Synced, Change::Status(KindStatus::Served { version: "v1".into() })]
+        {
+            self.take(resource, change);
+        }
+    }
+
+    pub(super) fn take(&mut self, resource: &GroupResource, change: Change) {
+        self.state.take(resource, self.roles[resource], change);
+        self.state.snapshot.sequence += 1;
+    }
+
+    /// Says that an object of `resource` is so now.
+    pub(crate) fn apply(&mut self, resource: &GroupResource, object: &Value) -> &mut Self {
+        let raw: Raw = serde_json::from_value(object.clone()).unwrap();
+        let read = observer::read(&raw, self.roles[resource], &self.strings).unwrap();
+        self.take(resource, Change::Apply(Box::new(read)));
+        if let Some(revision) = raw.resource_version().and_then(|version| version.parse().ok()) {
+            let known = self.state.snapshot.kinds[resource].revision.unwrap_or_default();
+            self.take(resource, Change::Reached(known.max(revision)));
+        }
+        self
+    }
+
+    /// The same for a namespace with these labels.
+    pub(crate) fn namespace(&mut self, name: &str, labels: &[(&str, &str)]) -> &mut Self {
+        let labels: HashMap<_, _> = labels.iter().copied().collect();
+        let object = serde_json::json!({"metadata": {"name": name, "labels": labels}});
+        self.apply(&GroupResource::new("", "namespaces"), &object)
+    }
+
+    /// Says that an object is gone.
+    pub(crate) fn delete(&mut self, resource: &GroupResource, namespace: &str, name: &str) -> &mut Self {
+        let key = ObjectKey { namespace: Str::from(namespace), name: Str::from(name) };
+        self.take(resource, Change::Delete(key));
+        self
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.state.snapshot.clone()
+    }
+}

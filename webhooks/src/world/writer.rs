@@ -1,0 +1,162 @@
+//! The one task that changes the world: it follows what is to be followed, applies what is said, and publishes.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use gatehouse_inventory::{Interner, KindStatus, Str, source::Upstream};
+use gatehouse_quota::GroupResource;
+use tokio::{
+    sync::{mpsc, watch},
+    task::{AbortHandle, Id, JoinError, JoinSet},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    kinds::{self, Role},
+    observer::{Reader, Slot},
+    snapshot::Snapshot,
+    state::{Change, State},
+};
+
+/// What readers and the writer share.
+pub(super) struct Published {
+    pub(super) snapshot: ArcSwap<Snapshot>,
+    pub(super) sequence: watch::Sender<u64>,
+}
+
+pub(super) struct Writer {
+    upstream: Upstream,
+    published: Arc<Published>,
+    state: State,
+    strings: Arc<Interner>,
+    changes: (mpsc::Sender<(Slot, Change)>, mpsc::Receiver<(Slot, Change)>),
+    followed: HashMap<Slot, Followed>,
+    tasks: JoinSet<()>,
+    /// Slots handed out so far.
+    slots: u64,
+}
+
+struct Followed {
+    resource: GroupResource,
+    role: Role,
+    task: AbortHandle,
+}
+
+/// What waits for the writer; a follower that is ahead of it waits too.
+const WAITING: usize = 1024;
+
+impl Writer {
+    pub(super) fn new(upstream: Upstream, published: Arc<Published>) -> Self {
+        Self {
+            upstream,
+            published,
+            state: State::default(),
+            strings: Arc::default(),
+            changes: mpsc::channel(WAITING),
+            followed: HashMap::new(),
+            tasks: JoinSet::new(),
+            slots: 0,
+        }
+    }
+
+    /// Observes until `stop`. Tasks end with this future.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        for (resource, role) in kinds::fixed() {
+            self.follow(resource, role);
+        }
+        self.publish();
+        let upstream = self.upstream.clone();
+        self.tasks.spawn(async move { upstream.run(|_| std::future::ready(())).await });
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(ended) = self.tasks.join_next_with_id() => {
+                    if let Err(error) = ended {
+                        self.task_failed(&error);
+                    }
+                }
+                Some(first) = self.changes.1.recv() => {
+                    self.take(first);
+                    // What came meanwhile goes into the same publication.
+                    for _ in 0..WAITING {
+                        let Ok(next) = self.changes.1.try_recv() else { break };
+                        self.take(next);
+                    }
+                }
+            }
+            self.follow_counted();
+            self.publish();
+        }
+    }
+
+    fn take(&mut self, (slot, change): (Slot, Change)) {
+        if let Some(Followed { resource, role, .. }) = self.followed.get(&slot) {
+            self.state.take(resource, *role, change);
+        }
+    }
+
+    fn publish(&mut self) {
+        self.state.snapshot.sequence += 1;
+        let snapshot = Arc::new(self.state.snapshot.clone());
+        self.published.snapshot.store(snapshot);
+        self.published.sequence.send_replace(self.state.snapshot.sequence);
+    }
+
+    fn follow(&mut self, resource: GroupResource, role: Role) {
+        let slot = Slot(self.slots);
+        self.slots += 1;
+        self.state.begin(&resource, role != Role::Counted);
+        let reader = Reader {
+            slot,
+            role,
+            name: resource.to_string(),
+            strings: Arc::clone(&self.strings),
+            changes: self.changes.0.clone(),
+        };
+        let following = self.upstream.follow(kinds::wanted(&resource), role.content(), reader);
+        let task = self.tasks.spawn(following);
+        self.followed.insert(slot, Followed { resource, role, task });
+    }
+
+    /// Quotas may count anything. What one counts is followed as long as one does.
+    fn follow_counted(&mut self) {
+        let wanted = self.state.counted();
+        let mut known = BTreeSet::new();
+        let mut over = Vec::new();
+        for (slot, followed) in &self.followed {
+            known.insert(followed.resource.clone());
+            if followed.role == Role::Counted && !wanted.contains(&followed.resource) {
+                over.push(*slot);
+            }
+        }
+        for slot in over {
+            if let Some(followed) = self.followed.remove(&slot) {
+                followed.task.abort();
+                self.state.cease(&followed.resource);
+            }
+        }
+        for resource in wanted.difference(&known) {
+            self.follow(resource.clone(), Role::Counted);
+        }
+    }
+
+    /// A defect. A kind that is not observed any more must at least not look like a quiet one.
+    fn task_failed(&mut self, error: &JoinError) {
+        if error.is_cancelled() {
+            return;
+        }
+        tracing::error!(%error, "a watch task failed");
+        let message = Str::from("its observation failed; the log says why");
+        let id: Id = error.id();
+        for followed in self.followed.values() {
+            // Without discovery nothing is observed for long.
+            if followed.task.id() == id {
+                let status = KindStatus::Forbidden { message: Str::clone(&message) };
+                self.state.take(&followed.resource, followed.role, Change::Status(status));
+            }
+        }
+    }
+}
