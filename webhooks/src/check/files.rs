@@ -55,7 +55,6 @@ pub(super) struct Text {
 #[derive(Debug)]
 pub(super) struct Object {
     pub(super) group: String,
-    pub(super) version: String,
     pub(super) kind: String,
     /// As written; where it will be is another question (`kustomize`).
     pub(super) namespace: Option<String>,
@@ -215,6 +214,11 @@ impl<'a> Lookup<'a> {
         self.places(source).text(&source.items, field).map(str::to_owned)
     }
 
+    /// Whether the object has a field.
+    pub(super) fn has(&mut self, source: &Source, field: &str) -> bool {
+        self.places(source).field(&source.items, field).is_some()
+    }
+
     fn start(&self, source: &Source) -> Place {
         let text = &self.files.texts[source.text].text;
         Place { line: source.line, column: column(text, source.document.start) }
@@ -234,7 +238,7 @@ impl<'a> Lookup<'a> {
 }
 
 fn object(manifest: Manifest, text: usize, role: Role) -> Option<Object> {
-    let Manifest { group, version, kind, line, document, items, object } = manifest;
+    let Manifest { group, kind, line, document, items, object, .. } = manifest;
     // Encrypted by SOPS: what its fields say is not what they will be.
     if object.get("sops").is_some_and(Value::is_object) {
         return None;
@@ -245,7 +249,7 @@ fn object(manifest: Manifest, text: usize, role: Role) -> Option<Object> {
         word("name").or_else(|| word("generateName").map(|name| format!("{name}*"))).unwrap_or_default();
     let namespace = word("namespace");
     let source = Source { text, line, document, items };
-    Some(Object { group, version, kind, namespace, name, value: Value::Object(object), role, source })
+    Some(Object { group, kind, namespace, name, value: Value::Object(object), role, source })
 }
 
 fn words(metadata: Option<&Map<String, Value>>, field: &str) -> Option<String> {

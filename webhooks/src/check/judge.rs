@@ -1,6 +1,6 @@
 //! What the policies have to say about the objects of the files.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use gatehouse_policy::{
     Accounts, Case, Dependencies, Kind, ObjectName, Operation, Policy, Subject, Violation, defaults,
@@ -20,6 +20,8 @@ use super::{
 /// An object where it will be.
 #[derive(Debug)]
 pub(super) struct Placed<'a> {
+    /// Of [`Files::objects`].
+    pub(super) index: usize,
     pub(super) object: &'a Object,
     /// None where nobody says.
     pub(super) namespace: Option<String>,
@@ -29,11 +31,12 @@ impl<'a> Placed<'a> {
     /// The objects to judge, each once for every namespace it will be in.
     pub(super) fn all(files: &'a Files, layout: &Layout) -> Vec<Self> {
         let mut all = Vec::new();
-        for object in files.objects.iter().filter(|object| object.role == Role::Judged) {
+        let judged = files.objects.iter().enumerate().filter(|(_, object)| object.role == Role::Judged);
+        for (index, object) in judged {
             let path = files.texts[object.source.text].path.as_deref();
             if !layout.is_patch(path) {
                 let namespaces = layout.namespaces(path, object);
-                all.extend(namespaces.into_iter().map(|namespace| Placed { object, namespace }));
+                all.extend(namespaces.into_iter().map(|namespace| Placed { index, object, namespace }));
             }
         }
         all
@@ -52,7 +55,8 @@ impl<'a> Placed<'a> {
 
     fn subject(&self) -> Option<Subject> {
         let kind = Kind::of_kind(&self.object.group, &self.object.kind)?;
-        let namespace = self.namespace.as_deref().unwrap_or_default();
+        // As kubectl would have it.
+        let namespace = self.namespace.as_deref().unwrap_or("default");
         Some(Subject::new(kind, namespace, &self.object.name, self.value()))
     }
 }
@@ -88,8 +92,8 @@ impl Dependencies for Graph {
 pub(super) struct Verdicts {
     pub(super) findings: Vec<Finding>,
     pub(super) notes: Vec<Note>,
-    /// How many objects a policy applied to.
-    pub(super) judged: usize,
+    /// The objects that something applied to.
+    pub(super) judged: HashSet<usize>,
 }
 
 /// Judges each object as if it were created by nobody in particular, after the defaults were filled in.
@@ -134,7 +138,9 @@ pub(super) fn judge(
                 None => nowhere += 1,
             }
         }
-        judging.verdicts.judged += usize::from(selection.iter().any(|is| *is != Selected::No));
+        if selection.iter().any(|is| *is != Selected::No) {
+            judging.verdicts.judged.insert(placed.index);
+        }
     }
     let mut verdicts = judging.verdicts;
     for (policy, mut namespaces) in assumed {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::sums::CompiledQuota;
+use gatehouse_quota::CompiledQuota;
 use gatehouse_apiservice::policy::{FieldError, GROUP, ReconcilePolicy, TenantQuota};
 use gatehouse_policy::Policy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;

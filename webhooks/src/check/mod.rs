@@ -41,15 +41,16 @@ pub fn check(files: &Files, live: &Live, said: &BTreeMap<String, Labels>, now: T
     let placed = Placed::all(files, &layout);
     let summary = Summary {
         files: files.texts.len(),
-        objects: files.objects.len(),
+        objects: files.objects.iter().filter(|object| object.role == Role::Judged).count(),
         judged: 0,
         policies: laws.policies.len(),
         quotas: laws.quotas.len(),
     };
-    let Verdicts { mut findings, notes, judged } =
+    let Verdicts { mut findings, notes, mut judged } =
         judge(files, &placed, &laws.policies, &namespaces, live, now);
     let sums = sums::exceeded(files, &placed, &laws.quotas, &namespaces, live);
     findings.extend(sums.findings);
+    judged.extend(sums.judged);
     findings.sort();
     // An object that goes to several namespaces is wrong in each for the same reason.
     findings.dedup_by(|one, other| {
@@ -67,5 +68,5 @@ pub fn check(files: &Files, live: &Live, said: &BTreeMap<String, Labels>, now: T
     }
     problems.sort();
     problems.dedup();
-    Report { findings, notes, problems, summary: Summary { judged, ..summary } }
+    Report { findings, notes, problems, summary: Summary { judged: judged.len(), ..summary } }
 }

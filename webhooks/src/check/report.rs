@@ -22,7 +22,7 @@ pub struct Report {
 pub struct Summary {
     /// Files.
     pub files: usize,
-    /// Objects in them.
+    /// Objects to judge in them.
     pub objects: usize,
     /// Those that a policy or quota applied to.
     pub judged: usize,

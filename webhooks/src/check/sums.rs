@@ -1,28 +1,302 @@
-//! stub
+//! What the objects of each tenant's namespaces take up together, against its quotas.
+//!
+//! The sum begins with what the cluster holds, and goes through the files in order. As at admission only an increase
+//! can exceed a limit: what asks for no more than it has is never refused.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt::Write,
+};
+
+use gatehouse_policy::Kind;
+use gatehouse_quota::{Amounts, CompiledQuota, Dimension, GroupResource, Quantity, Templates, Usage, UsageError, usage};
+use serde_json::Value;
+
 use super::{
     Live,
-    files::Files,
-    judge::{Placed, Verdicts},
-    laws::{Labels, Law, Namespaces},
+    files::{Files, Lookup},
+    judge::{Placed, Verdicts, list},
+    laws::{Law, Namespaces, Selected},
+    report::{Finding, Note, Severity},
 };
-use gatehouse_apiservice::policy::{FieldError, TenantQuota};
-use std::collections::BTreeMap;
-#[derive(Debug)]
-pub(super) struct CompiledQuota {
-    pub(super) name: String,
+
+/// An object among all others.
+type Key = (GroupResource, String, String);
+
+/// What is found of all quotas.
+pub(super) fn exceeded(
+    files: &Files,
+    placed: &[Placed<'_>],
+    quotas: &[Law<CompiledQuota>],
+    namespaces: &Namespaces,
+    live: &Live,
+) -> Verdicts {
+    let mut verdicts = Verdicts::default();
+    if quotas.is_empty() {
+        return verdicts;
+    }
+    let counted = Counted::of(files, placed, live);
+    let mut lookup = Lookup::of(files);
+    for law in quotas {
+        let mut sum = Sum { quota: &law.law, counted: &counted, lookup: &mut lookup, verdicts: &mut verdicts };
+        let selects = |namespace: Option<&str>| {
+            law.selects(namespace.map(|name| namespaces.named(name)).as_ref(), CompiledQuota::selects)
+        };
+        sum.hold(&selects, live);
+    }
+    verdicts
 }
-impl CompiledQuota {
-    pub(super) fn compile(quota: &TenantQuota) -> Result<Self, Vec<FieldError>> {
-        Ok(Self { name: quota.metadata.name.clone().unwrap_or_default() })
+
+/// What every object takes up.
+struct Counted<'a> {
+    /// Of the files, in order.
+    files: Vec<(&'a Placed<'a>, Key, Value, Result<Usage, UsageError>)>,
+    live: HashMap<Key, Amounts>,
+    known: Known,
+}
+
+/// What only all objects together say.
+struct Known {
+    /// The plural names of kinds.
+    resources: HashMap<(String, String), String>,
+    /// GameTemplates of Pteronimbus and Fleets of Agones, by namespace and name.
+    templates: HashMap<(String, String), Value>,
+    fleets: HashMap<(String, String), Value>,
+}
+
+impl<'a> Counted<'a> {
+    fn of(files: &Files, placed: &'a [Placed<'a>], live: &Live) -> Self {
+        let mut known = Known {
+            resources: live.resources.iter().map(|(kind, plural)| (kind.clone(), plural.clone())).collect(),
+            templates: HashMap::new(),
+            fleets: HashMap::new(),
+        };
+        for object in files.objects.iter().filter(|object| object.kind == "CustomResourceDefinition") {
+            let text = |at: &str| object.value.pointer(at).and_then(Value::as_str).map(str::to_owned);
+            let names = (text("/spec/group"), text("/spec/names/kind"), text("/spec/names/plural"));
+            if let (Some(group), Some(kind), Some(plural)) = names {
+                known.resources.insert((group, kind), plural);
+            }
+        }
+        for object in &live.objects {
+            known.learn(&object.group, &object.kind, (&object.namespace, &object.name), &object.value);
+        }
+        let values: Vec<Value> = placed.iter().map(Placed::value).collect();
+        for (placed, value) in placed.iter().zip(&values) {
+            let namespace = placed.namespace.as_deref().unwrap_or_default();
+            known.learn(&placed.object.group, &placed.object.kind, (namespace, &placed.object.name), value);
+        }
+        let of_files = placed.iter().zip(values).map(|(placed, value)| {
+            let resource = known.resource(&placed.object.group, &placed.object.kind);
+            let usage = usage(&resource, &value, &known);
+            let key = (resource, placed.namespace.clone().unwrap_or_default(), placed.object.name.clone());
+            (placed, key, value, usage)
+        });
+        let of_files = of_files.collect();
+        let of_cluster = live.objects.iter().filter_map(|object| {
+            let resource = known.resource(&object.group, &object.kind);
+            // What the cluster cannot count itself it would not hold against these files.
+            let amounts = usage(&resource, &object.value, &known).ok()?.amounts;
+            Some(((resource, object.namespace.clone(), object.name.clone()), amounts))
+        });
+        let of_cluster = of_cluster.collect();
+        Self { files: of_files, live: of_cluster, known }
     }
 }
-pub(super) fn exceeded(
-    _: &Files,
-    _: &[Placed<'_>],
-    _: &[Law<CompiledQuota>],
-    _: &Namespaces,
-    _: &Live,
-) -> Verdicts {
-    let _: Option<BTreeMap<String, Labels>> = None;
-    Verdicts::default()
+
+impl Known {
+    fn learn(&mut self, group: &str, kind: &str, (namespace, name): (&str, &str), value: &Value) {
+        let of = match (group, kind) {
+            ("pteronimbus.io", "GameTemplate") => &mut self.templates,
+            ("agones.dev", "Fleet") => &mut self.fleets,
+            _ => return,
+        };
+        of.insert((namespace.to_owned(), name.to_owned()), value.clone());
+    }
+
+    /// The resource of a kind: as its definition says, else by the rule that nearly all follow.
+    fn resource(&self, group: &str, kind: &str) -> GroupResource {
+        if let Some(plural) = self.resources.get(&(group.to_owned(), kind.to_owned())) {
+            return GroupResource::new(group, plural);
+        }
+        if let Some(kind) = Kind::of_kind(group, kind) {
+            return GroupResource::new(group, kind.resource());
+        }
+        let lower = kind.to_lowercase();
+        let plural = match lower.strip_suffix('y') {
+            _ if lower == "endpoints" => lower,
+            Some(stem) if !stem.ends_with(['a', 'e', 'i', 'o', 'u']) => format!("{stem}ies"),
+            _ if lower.ends_with('s') || lower.ends_with('x') || lower.ends_with("ch") => format!("{lower}es"),
+            _ => format!("{lower}s"),
+        };
+        GroupResource::new(group, &plural)
+    }
+}
+
+impl Templates for Known {
+    fn game_template(&self, namespace: &str, name: &str) -> Option<Value> {
+        self.templates.get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+}
+
+/// One quota's sum.
+struct Sum<'a, 'f> {
+    quota: &'a CompiledQuota,
+    counted: &'a Counted<'a>,
+    lookup: &'a mut Lookup<'f>,
+    verdicts: &'a mut Verdicts,
+}
+
+impl Sum<'_, '_> {
+    fn hold(&mut self, selects: &dyn Fn(Option<&str>) -> Selected, live: &Live) {
+        let quota = self.quota;
+        let mut used = Amounts::default();
+        let mut of_each: HashMap<&Key, Amounts> = HashMap::new();
+        for (key, amounts) in &self.counted.live {
+            if selects(Some(&key.1)) == Selected::Yes {
+                let amounts = quota.relevant(amounts);
+                used = used.saturating_add(&amounts);
+                of_each.insert(key, amounts);
+            }
+        }
+        let mut unknown: Vec<&str> = Vec::new();
+        // By limit: the object that went beyond it.
+        let mut beyond: BTreeMap<&Dimension, &Placed<'_>> = BTreeMap::new();
+        let mut seen: HashSet<&Key> = HashSet::new();
+        for (placed, key, _, told) in &self.counted.files {
+            let selected = selects(placed.namespace.as_deref());
+            let usage = match told {
+                Ok(usage) => usage,
+                Err(error) if selected == Selected::Yes => {
+                    self.untold(placed, error, live);
+                    continue;
+                }
+                Err(_) => continue,
+            };
+            let mut amounts = quota.relevant(&usage.amounts);
+            if amounts.is_empty() && usage.ceiling.is_none() {
+                continue;
+            }
+            if selected == Selected::Unknown {
+                unknown.push(placed.namespace.as_deref().unwrap_or("objects that name none"));
+            }
+            if selected != Selected::Yes {
+                continue;
+            }
+            self.verdicts.judged.insert(placed.index);
+            self.ceiling(placed, usage);
+            let before = of_each.get(key).cloned().unwrap_or_default();
+            // One object in several files: whichever is applied, it takes up the larger amount at most.
+            if !seen.insert(key) {
+                amounts = amounts.max(&before);
+            }
+            used = used.saturating_sub(&before).saturating_add(&amounts);
+            for (dimension, hard) in &quota.hard {
+                let more = amounts.get(dimension) > before.get(dimension);
+                if more && used.get(dimension) > *hard && !usage.never_denied {
+                    beyond.entry(dimension).or_insert(*placed);
+                }
+            }
+            of_each.insert(key, amounts);
+        }
+        for (dimension, placed) in beyond {
+            self.beyond(dimension, placed, &used, &of_each);
+        }
+        self.note_unknown(unknown);
+    }
+
+    fn beyond(
+        &mut self,
+        dimension: &Dimension,
+        placed: &Placed<'_>,
+        used: &Amounts,
+        of_each: &HashMap<&Key, Amounts>,
+    ) {
+        const SHOWN: usize = 3;
+        let hard = self.quota.hard.get(dimension).copied().unwrap_or(Quantity::ZERO);
+        let mut largest: Vec<_> = of_each.iter().map(|(key, amounts)| (amounts.get(dimension), *key)).collect();
+        largest.retain(|(amount, _)| *amount > Quantity::ZERO);
+        largest.sort_by(|one, other| (other.0, one.1).cmp(&(one.0, other.1)));
+        let mut hint = format!("ask for less, or raise spec.hard[{dimension}] of the quota; the largest:");
+        for (amount, (resource, namespace, name)) in largest.iter().take(SHOWN) {
+            // Writing to a string does not fail.
+            let _ = write!(hint, " {}/{namespace}/{name} {amount},", resource.resource);
+        }
+        hint.pop();
+        if matches!(dimension, Dimension::Count(_)) {
+            hint = format!("remove some, or raise spec.hard[{dimension}] of the quota");
+        }
+        let message = format!(
+            "exceeds the limit {dimension}={hard} of the tenant's namespaces, which take up {} in all",
+            used.get(dimension)
+        );
+        let fields: &[&str] = if matches!(dimension, Dimension::Count(_)) { &[] } else { &["spec.replicas"] };
+        self.found(placed, dimension.to_string(), fields, message, hint);
+    }
+
+    /// An autoscaler that may go further than the quota, all else left out.
+    fn ceiling(&mut self, placed: &Placed<'_>, usage: &Usage) {
+        let Some(ceiling) = &usage.ceiling else { return };
+        let namespace = placed.namespace.clone().unwrap_or_default();
+        let fleet = self.counted.known.fleets.get(&(namespace, ceiling.fleet.clone()));
+        let Ok(Some(amounts)) = ceiling.amounts(fleet) else { return };
+        for (dimension, hard) in &self.quota.hard {
+            let most = amounts.get(dimension);
+            if most > *hard {
+                let message = format!("may scale {} up to {dimension}={most}; the limit is {hard}", ceiling.fleet);
+                let hint = "lower the ceiling of the autoscaler".to_owned();
+                self.found(placed, dimension.to_string(), &["spec.policy"], message, hint);
+            }
+        }
+    }
+
+    /// Nobody can tell what it takes up: it would be refused.
+    fn untold(&mut self, placed: &Placed<'_>, error: &UsageError, live: &Live) {
+        match error {
+            UsageError::UnknownTemplate { .. } if !live.asked => {
+                let spot = Some(self.lookup.spot(&placed.object.source, &[]));
+                let message = format!("{error} in the files: {} does not count it", self.quota.name);
+                self.verdicts.notes.push(Note { spot, message });
+            }
+            UsageError::UnknownTemplate { field, .. } => {
+                let hint = "create the template first".to_owned();
+                self.found(placed, "usage".to_owned(), &[field], error.to_string(), hint);
+            }
+            UsageError::Field(wrong) => {
+                let message = format!("{:?}: {}", wrong.value, wrong.message);
+                let hint = "what cannot be counted is refused".to_owned();
+                self.found(placed, "usage".to_owned(), &[&wrong.field], message, hint);
+            }
+        }
+    }
+
+    fn found(&mut self, placed: &Placed<'_>, rule: String, fields: &[&str], message: String, hint: String) {
+        let field = fields.iter().find(|field| self.lookup.has(&placed.object.source, field));
+        self.verdicts.findings.push(Finding {
+            spot: self.lookup.spot(&placed.object.source, fields),
+            enforcement: Severity::from(self.quota.enforcement),
+            policy: self.quota.name.clone(),
+            rule,
+            kind: placed.object.kind.clone(),
+            namespace: placed.namespace.clone(),
+            name: placed.object.name.clone(),
+            field: field.map(|field| (*field).to_owned()).unwrap_or_default(),
+            message,
+            hint,
+        });
+    }
+
+    fn note_unknown(&mut self, mut namespaces: Vec<&str>) {
+        namespaces.sort_unstable();
+        namespaces.dedup();
+        if !namespaces.is_empty() {
+            let message = format!(
+                "{} selects namespaces by labels, and those of {} are not known: it does not count them \
+                 (--namespace-labels NAMESPACE:KEY=VALUE tells)",
+                self.quota.name,
+                list(&namespaces)
+            );
+            self.verdicts.notes.push(Note { spot: None, message });
+        }
+    }
 }
