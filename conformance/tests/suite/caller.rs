@@ -92,12 +92,38 @@ impl Caller {
         path: &str,
         headers: &[(&str, &str)],
     ) -> anyhow::Result<Answer> {
+        self.exchange(method, path, headers, Vec::new()).await
+    }
+
+    /// POST of a document.
+    pub(crate) async fn post(&self, path: &str, document: &Value) -> anyhow::Result<Answer> {
+        self.write(&Method::POST, path, "application/json", document.to_string().into_bytes()).await
+    }
+
+    /// Any method, with a body.
+    pub(crate) async fn write(
+        &self,
+        method: &Method,
+        path: &str,
+        content_type: &str,
+        body: Vec<u8>,
+    ) -> anyhow::Result<Answer> {
+        self.exchange(method, path, &[("content-type", content_type)], body).await
+    }
+
+    async fn exchange(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> anyhow::Result<Answer> {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let exchange = async {
-            let response = self.client.send(request.body(Body::empty())?).await?;
+            let response = self.client.send(request.body(Body::from(body))?).await?;
             let (head, body) = response.into_parts();
             let bytes = body.collect_bytes().await?;
             let body = serde_json::from_slice(&bytes).unwrap_or_default();

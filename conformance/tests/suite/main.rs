@@ -13,7 +13,11 @@ mod changes;
 mod control_plane;
 mod delay;
 mod explain;
+mod gate;
+mod gate_bad_input;
 mod gate_overshoot;
+mod gate_policies;
+mod gate_registration;
 mod informers;
 mod kubectl;
 mod relay;
@@ -47,6 +51,9 @@ fn main() -> ExitCode {
 fn trials(world: &World) -> Vec<Trial> {
     let modules = [
         gate_overshoot::trials,
+        gate_registration::trials,
+        gate_policies::trials,
+        gate_bad_input::trials,
         availability::trials,
         rights::trials,
         upstream::trials,

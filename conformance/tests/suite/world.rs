@@ -14,10 +14,12 @@ use anyhow::{anyhow, ensure};
 use gatehouse_conformance::assets::{self, AssetsError};
 use gatehouse_conformance::control_plane::{ControlPlane, Options};
 use gatehouse_conformance::gatehouse::Gatehouse;
+use gatehouse_conformance::webhooks::Webhooks;
 use libtest_mimic::{Arguments, Completion, Trial};
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 
+use crate::gate::Gate;
 use crate::site::Site;
 
 /// A trial that takes longer hangs.
@@ -28,10 +30,13 @@ pub(crate) struct World {
     runtime: Runtime,
     cluster: Cluster,
     registered: Arc<OnceCell<Result<Registered, String>>>,
+    guarded: Arc<OnceCell<Result<Guarded, String>>>,
 }
 
 /// The site and its Gatehouse.
 type Registered = (Arc<Site>, Gatehouse);
+/// The same with admission.
+type Guarded = (Arc<Gate>, Webhooks);
 
 enum Cluster {
     Up(Arc<ControlPlane>),
@@ -44,15 +49,15 @@ impl World {
     /// Starts the control plane, unless only the names of the trials are asked for.
     pub(crate) fn new(arguments: &Arguments) -> Self {
         let runtime = Runtime::new().expect("threads can be started");
-        let registered = Arc::default();
+        let (registered, guarded) = (Arc::default(), Arc::default());
         if arguments.list {
-            return Self { runtime, cluster: Cluster::NotNeeded, registered };
+            return Self { runtime, cluster: Cluster::NotNeeded, registered, guarded };
         }
         let cluster = runtime.block_on(start()).unwrap_or_else(|error| {
             eprintln!("gatehouse: {error:#}");
             process::exit(101)
         });
-        Self { runtime, cluster, registered }
+        Self { runtime, cluster, registered, guarded }
     }
 
     /// A trial against the shared control plane.
@@ -106,8 +111,28 @@ impl World {
         })
     }
 
+    /// A trial of admission.
+    pub(crate) fn guarded<F>(&self, name: &str, body: impl FnOnce(Arc<Gate>) -> F + Send + 'static) -> Trial
+    where
+        F: Future<Output = anyhow::Result<()>>,
+    {
+        let (registered, guarded) = (Arc::clone(&self.registered), Arc::clone(&self.guarded));
+        self.unbounded(name, async move |control_plane| {
+            let site = site(&registered, control_plane).await?;
+            let gate = gate(&guarded, site).await?;
+            bounded(body(gate)).await
+        })
+    }
+
     /// Stops the control plane.
     pub(crate) fn end(self) {
+        let guarded = Arc::into_inner(self.guarded).and_then(OnceCell::into_inner);
+        if let Some(Ok((gate, webhooks))) = guarded {
+            drop(gate);
+            if let Err(error) = self.runtime.block_on(webhooks.end()) {
+                eprintln!("gatehouse: the webhooks did not stop: {error:#}");
+            }
+        }
         let registered = Arc::into_inner(self.registered).and_then(OnceCell::into_inner);
         if let Some(Ok((_, mut gatehouse))) = registered
             && let Err(error) = self.runtime.block_on(gatehouse.stop())
@@ -141,6 +166,18 @@ async fn site(
     match made.await {
         Ok((site, _)) => Ok(Arc::clone(site)),
         Err(error) => Err(anyhow!("there is no site: {error}")),
+    }
+}
+
+/// The gate, made once; if that fails, it fails for every trial.
+async fn gate(guarded: &OnceCell<Result<Guarded, String>>, site: Arc<Site>) -> anyhow::Result<Arc<Gate>> {
+    let made = guarded.get_or_init(async || {
+        let (gate, webhooks) = Gate::new(site).await.map_err(|error| format!("{error:#}"))?;
+        Ok((Arc::new(gate), webhooks))
+    });
+    match made.await {
+        Ok((gate, _)) => Ok(Arc::clone(gate)),
+        Err(error) => Err(anyhow!("there is no gate: {error}")),
     }
 }
 

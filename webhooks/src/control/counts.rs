@@ -1,0 +1,222 @@
+//! Has kube-apiserver send what quotas count, beyond the kinds that are always sent.
+//!
+//! `count/RESOURCE.GROUP` may name any kind, and webhook configurations name kinds one by one. So the leader keeps a
+//! configuration of its own, with a rule for each kind that some quota counts, reached as the installed one is, and
+//! owned by it. It never widens by itself what the installation excludes.
+//!
+//! From a quota's creation until its kinds are sent, creations pass uncounted; they are counted as used all the same,
+//! and told as overcommit if they are too many. [`Interception`] says when that is over.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use gatehouse_apiservice::registration::webhooks::{self, COUNTS_NAME};
+use gatehouse_quota::{CompiledQuota, Dimension, GroupResource};
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::intercepted::is_static;
+use crate::lease::Leadership;
+use crate::world::{Snapshot, World};
+
+/// Who owns the fields.
+const FIELD_MANAGER: &str = "gatehouse";
+/// What somebody else has changed is put right after this time.
+const AGAIN: Duration = Duration::from_secs(30);
+/// After a failure: soon, and not in a loop.
+const AFTER_FAILURE: Duration = Duration::from_secs(2);
+/// How long kube-apiserver takes to act upon a configuration that was written, with room: it watches them.
+const SEEN: Duration = Duration::from_secs(1);
+
+/// What kube-apiserver sends to be counted, as far as the leader knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Interception {
+    /// The static configuration is installed.
+    installed: bool,
+    /// Beyond it.
+    counted: BTreeSet<GroupResource>,
+}
+
+impl Interception {
+    /// What a quota counts, and kube-apiserver does not send yet.
+    pub fn missing(&self, quota: &CompiledQuota) -> Vec<GroupResource> {
+        let counted = counted(quota).filter(|resource| !self.sends(resource));
+        counted.cloned().collect()
+    }
+
+    fn sends(&self, resource: &GroupResource) -> bool {
+        self.installed && (is_static(&resource.group, &resource.resource) || self.counted.contains(resource))
+    }
+}
+
+/// Keeps the configuration, while this replica leads.
+pub struct Counts {
+    world: World,
+    leadership: Leadership,
+    api: Api<ValidatingWebhookConfiguration>,
+    told: watch::Sender<Interception>,
+}
+
+impl Counts {
+    /// Knows of nothing that is sent, at first.
+    pub fn new(
+        client: kube::Client,
+        world: World,
+        leadership: Leadership,
+    ) -> (Self, watch::Receiver<Interception>) {
+        let (told, interception) = watch::channel(Interception::default());
+        (Self { world, leadership, api: Api::all(client), told }, interception)
+    }
+
+    /// Keeps it until `stop` is cancelled. Nothing is removed then: other replicas go on.
+    pub async fn run(self, stop: CancellationToken) {
+        let _ = stop.run_until_cancelled(self.keep()).await;
+    }
+
+    async fn keep(self) {
+        let mut leading = self.leadership.receiver();
+        let mut changed = self.world.changed();
+        // Once for each quota that comes or goes, however often other things change.
+        let mut done: Option<BTreeSet<GroupResource>> = None;
+        let mut again = Box::pin(tokio::time::sleep(AGAIN));
+        loop {
+            if self.leadership.is_leading() && self.world.readiness().is_ok() {
+                let wanted = wanted(&self.world.snapshot());
+                if done.as_ref() != Some(&wanted) {
+                    let wait = match self.register(&wanted).await {
+                        Ok(installed) => {
+                            self.tell(installed, wanted.clone()).await;
+                            done = Some(wanted);
+                            AGAIN
+                        }
+                        Err(error) => {
+                            tracing::warn!(%error, "what quotas count cannot be registered");
+                            AFTER_FAILURE
+                        }
+                    };
+                    again.as_mut().reset(tokio::time::Instant::now() + wait);
+                    if done.is_none() {
+                        // Not for each change of the world: failures are not worth that.
+                        again.as_mut().await;
+                        continue;
+                    }
+                }
+            } else {
+                // Whoever leads meanwhile may have written something else.
+                done = None;
+            }
+            tokio::select! {
+                outcome = changed.changed() => if outcome.is_err() { return std::future::pending().await },
+                _ = leading.changed() => done = None,
+                () = &mut again => {
+                    done = None;
+                    again.as_mut().reset(tokio::time::Instant::now() + AGAIN);
+                }
+            }
+        }
+    }
+
+    /// Says that these are sent, once they are.
+    async fn tell(&self, installed: bool, counted: BTreeSet<GroupResource>) {
+        let interception = Interception { installed, counted };
+        if *self.told.borrow() != interception {
+            tokio::time::sleep(SEEN).await;
+            self.told.send_replace(interception);
+        }
+    }
+
+    /// Writes the configuration. Says whether the static one is there: without it there is nothing to go by.
+    async fn register(&self, wanted: &BTreeSet<GroupResource>) -> Result<bool, kube::Error> {
+        let Some(installed) = self.api.get_opt(webhooks::NAME).await? else {
+            tracing::warn!(name = webhooks::NAME, "there is no ValidatingWebhookConfiguration: nothing is enforced");
+            return Ok(false);
+        };
+        let installed = serde_json::to_value(installed).map_err(kube::Error::SerdeError)?;
+        let pairs = wanted.iter().map(|one| (one.group.to_string(), one.resource.to_string()));
+        match webhooks::counts_configuration(&installed, pairs) {
+            Ok(Some(configuration)) => self.apply(&configuration).await?,
+            Ok(None) => self.remove().await?,
+            Err(missing) => {
+                tracing::warn!(name = webhooks::NAME, missing, "not the ValidatingWebhookConfiguration of Gatehouse");
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn apply(&self, configuration: &Value) -> Result<(), kube::Error> {
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        self.api.patch(COUNTS_NAME, &params, &Patch::Apply(configuration)).await.map(drop)
+    }
+
+    async fn remove(&self) -> Result<(), kube::Error> {
+        match self.api.delete(COUNTS_NAME, &DeleteParams::default()).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            outcome => outcome.map(drop),
+        }
+    }
+}
+
+impl std::fmt::Debug for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Counts").field("told", &self.told.borrow()).finish_non_exhaustive()
+    }
+}
+
+/// What quotas count and the static configuration does not send.
+fn wanted(snapshot: &Snapshot) -> BTreeSet<GroupResource> {
+    let counted = snapshot.quotas.iter().flat_map(|quota| counted(quota));
+    counted.filter(|resource| !is_static(&resource.group, &resource.resource)).cloned().collect()
+}
+
+fn counted(quota: &CompiledQuota) -> impl Iterator<Item = &GroupResource> {
+    quota.hard.keys().filter_map(|dimension| match dimension {
+        Dimension::Count(resource) => Some(resource),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn quota(hard: &Value) -> Arc<CompiledQuota> {
+        let quota = json!({
+            "apiVersion": "policy.gatehouse.dev/v1alpha1", "kind": "TenantQuota", "metadata": {"name": "a"},
+            "spec": {"namespaceSelector": {}, "hard": hard},
+        });
+        let quota = serde_json::from_value(quota).expect("a quota");
+        Arc::new(CompiledQuota::compile(&quota).expect("it compiles"))
+    }
+
+    #[test]
+    fn only_what_is_not_sent_anyway_is_wanted_once() {
+        let quotas = [
+            quota(&json!({"count/configmaps": "1", "gameservers": "1", "count/fleets.agones.dev": "1"})),
+            quota(&json!({"count/configmaps": "7", "count/deployments.apps": "1"})),
+        ];
+        let snapshot = Snapshot { quotas: quotas.into(), ..Snapshot::default() };
+        let wanted: Vec<_> = wanted(&snapshot).iter().map(ToString::to_string).collect();
+        assert_eq!(wanted, ["configmaps", "deployments.apps"]);
+    }
+
+    #[test]
+    fn what_is_not_sent_is_missing() {
+        let quota = quota(&json!({"count/configmaps": "1", "count/fleets.agones.dev": "1"}));
+        let missing = |interception: &Interception| -> Vec<_> {
+            interception.missing(&quota).iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(missing(&Interception::default()), ["configmaps", "fleets.agones.dev"]);
+        let installed = Interception { installed: true, ..Interception::default() };
+        assert_eq!(missing(&installed), ["configmaps"]);
+        let counted = [GroupResource::new("", "configmaps")].into();
+        assert_eq!(missing(&Interception { counted, ..installed }), [""; 0]);
+    }
+}
