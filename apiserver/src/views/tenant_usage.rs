@@ -110,7 +110,7 @@ fn ready(record: &Record) -> Condition {
 
 /// Whether no limit is exceeded; what is known to be exceeded is told before what is not known.
 fn within_limits(cluster: &Cluster, record: &Record, limits: &[Measured<'_>]) -> Condition {
-    let name = |limit: &Measured<'_>| LimitUsage::of_hard(&limit.told());
+    let name = |limit: &Measured<'_>| format!("{} {}", limit.limit.name, limit.told().of_hard());
     let exceeded: Vec<_> = limits.iter().filter(|limit| limit.is_exceeded()).map(name).collect();
     let unknown: Vec<_> = limits.iter().filter(|limit| limit.fill.is_none()).map(name).collect();
     let (status, reason, message) = if !exceeded.is_empty() {

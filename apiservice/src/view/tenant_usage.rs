@@ -98,9 +98,9 @@ impl View for TenantUsageStatus {
             self.tightest_cell().into(),
             Cell::Integer(self.denied),
             self.namespaces.map_or(Cell::Nothing, Cell::Integer),
-            self.limits.iter().map(LimitUsage::of_hard).collect::<Vec<_>>().join(", ").into(),
-            self.each(|limit| limit.reserved.as_ref()).into(),
-            self.each(|limit| limit.overcommit.as_ref()).into(),
+            self.each(|limit| Some(limit.of_hard())).into(),
+            self.each(|limit| limit.reserved.clone()).into(),
+            self.each(|limit| limit.overcommit.clone()).into(),
             self.enforcement.as_ref().into(),
             Cell::Age(self.last_denial.as_ref().map(|denial| denial.time)),
             status_of(&self.conditions, "Ready").into(),
@@ -114,29 +114,39 @@ impl View for TenantUsageStatus {
 }
 
 impl TenantUsageStatus {
+    /// `gameservers 78/80 (97%)`.
     fn tightest_cell(&self) -> String {
         let tightest = self.limits.iter().find(|limit| Some(&limit.name) == self.tightest.as_ref());
-        tightest.map(ToString::to_string).unwrap_or_default()
+        let Some(limit) = tightest else { return String::new() };
+        let percent = limit.percent.map(|percent| format!(" ({percent}%)"));
+        format!("{} {}{}", self.short(limit), limit.of_hard(), percent.unwrap_or_default())
     }
 
     /// `name value` of the limits that have one.
-    fn each(&self, value: impl Fn(&LimitUsage) -> Option<&String>) -> String {
-        let named = self.limits.iter().filter_map(|limit| Some(format!("{} {}", limit.name, value(limit)?)));
+    fn each(&self, value: impl Fn(&LimitUsage) -> Option<String>) -> String {
+        let named =
+            self.limits.iter().filter_map(|limit| Some(format!("{} {}", self.short(limit), value(limit)?)));
         named.collect::<Vec<_>>().join(", ")
+    }
+
+    /// `count/fleets` for `count/fleets.agones.dev`, unless another group's fleets are limited too: a column has to fit
+    /// beside the others.
+    fn short<'a>(&self, limit: &'a LimitUsage) -> &'a str {
+        let resource = limit.resource();
+        let named_alike = self.limits.iter().filter(|other| other.resource() == resource).count();
+        if named_alike == 1 { resource } else { &limit.name }
     }
 }
 
 impl LimitUsage {
-    /// `gameservers 78/80`; `?` for what is not known.
+    /// `78/80`; `?` for what is not known.
     pub fn of_hard(&self) -> String {
-        format!("{} {}/{}", self.name, self.used.as_deref().unwrap_or("?"), self.hard)
+        format!("{}/{}", self.used.as_deref().unwrap_or("?"), self.hard)
     }
-}
 
-/// `gameservers 78/80 (97%)`.
-impl std::fmt::Display for LimitUsage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.of_hard())?;
-        self.percent.map_or(Ok(()), |percent| write!(f, " ({percent}%)"))
+    /// The name of a limit on objects without their group.
+    fn resource(&self) -> &str {
+        let end = if self.name.starts_with("count/") { self.name.find('.') } else { None };
+        &self.name[..end.unwrap_or(self.name.len())]
     }
 }

@@ -163,6 +163,19 @@ fn a_failing_watch_and_a_silent_cluster_are_told() {
 }
 
 #[test]
+fn packing_halves_a_row() {
+    let set = GameNumbers { fleets: 1, desired: 3, ready: 3, ..GameNumbers::default() };
+    let set = game("GameServerSet.game.kruise", "games", "survival", set);
+    let world = World::with([namespace("games", Some("arena")), fleet().build(), set.build()]);
+    let row = world.find(GAMES, ROW);
+    let mut written = Vec::new();
+    row.write_object(&mut written);
+    row.write_cells(NOW, &mut written);
+    let (packed, written) = (row.size() - size_of::<Row>(), written.len());
+    assert!(packed * 2 < written, "{packed} of {written}");
+}
+
+#[test]
 fn a_game_server_summary_is_told_in_full() {
     let world = World::with([
         namespace("games", Some("arena")),

@@ -43,6 +43,21 @@ fn the_tightest_limit_comes_first_whatever_its_unit() {
 }
 
 #[test]
+fn groups_are_left_out_of_cells_where_names_are_told_apart_without_them() {
+    let limits = [
+        ("count/fleets.agones.dev", Some("3"), "4"),
+        ("count/gameservers.agones.dev", Some("1"), "4"),
+        ("count/gameservers.pteronimbus.io", Some("0"), "4"),
+    ];
+    let [tightest, used] = told(&limits);
+    assert_eq!(tightest, "count/fleets 3/4 (75%)");
+    assert_eq!(
+        used,
+        "count/fleets 3/4, count/gameservers.agones.dev 1/4, count/gameservers.pteronimbus.io 0/4"
+    );
+}
+
+#[test]
 fn ratios_are_compared_exactly() {
     let large = [
         ("a", Some("9007199254740992"), "9007199254740994"),
