@@ -6,12 +6,25 @@
 //! dependencies that exist, and the answers of SubjectAccessReview.
 
 mod case;
+mod defaults;
+mod duration;
+mod freeze;
+mod glob;
 mod kind;
+mod look;
+mod names;
 mod policy;
+mod rules;
 mod subject;
 
 pub use case::{Accounts, Case, Operation, Scaling, User, Verb, Violation};
+pub use defaults::defaults;
 pub use gatehouse_apiservice::policy::FieldError;
 pub use kind::{GOVERNED, Kind, governed};
-pub use policy::{ActiveFreeze, Dependencies, ObjectName, Policy, defaults, depends_on};
+pub use names::{ActiveFreeze, Dependencies, ObjectName};
+pub use policy::Policy;
+pub use rules::cycles::depends_on;
 pub use subject::{Subject, annotation};
+
+#[cfg(test)]
+mod tests;

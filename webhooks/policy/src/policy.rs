@@ -1,11 +1,23 @@
-//! A policy, compiled.
+//! A policy, compiled: its rules in one place, and which of them judge a request.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Mutex};
 
-use gatehouse_apiservice::policy::{Enforcement, FieldError, ReconcilePolicy};
+use gatehouse_apiservice::policy::{
+    CrossNamespaceRefs, DependencyCycles, Enforcement, Exempt, FieldError, Prune, ReconcilePolicy, Rules,
+    Selector, Verbs,
+};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{Case, Subject, Verb, Violation};
+use crate::{
+    Accounts, ActiveFreeze, Case, Dependencies, Operation, Subject, User, Verb, Violation,
+    defaults::Defaults,
+    freeze::Freezes,
+    rules::{
+        Errors, cel::Conditions, cross_namespace, cycles, freezes, interval::Interval, judge, prune,
+        replicas::Replicas, service_account::ServiceAccountName, sources::Sources, suspension::Suspension,
+        target_namespaces::Targets, verbs,
+    },
+};
 
 /// A ReconcilePolicy, compiled.
 #[derive(Debug)]
@@ -18,95 +30,324 @@ pub struct Policy {
     pub generation: i64,
     /// What happens to a request that breaks a rule.
     pub enforcement: Enforcement,
+    selector: Selector,
+    exempt: Exempt,
+    content: Content,
+    suspension: Option<Suspension>,
+    freezes: Freezes,
+    /// What was found about the freezes, and until when it holds: every request asks.
+    frozen: Mutex<Option<Frozen>>,
+    authorizes_verbs: bool,
+    pub(crate) defaults: Defaults,
 }
 
-/// A freeze that is on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ActiveFreeze {
-    /// Its name among the policy's freezes.
-    pub name: String,
-    /// What people are told.
-    pub reason: Option<String>,
-    /// Since when.
-    pub since: Timestamp,
-    /// Until when.
-    pub until: Timestamp,
-    /// `until` on the clock of the freeze's zone.
-    pub until_local: String,
+/// The rules about what an object holds.
+#[derive(Debug)]
+struct Content {
+    interval: Option<Interval>,
+    service_account_name: Option<ServiceAccountName>,
+    forbids_cross_namespace_refs: bool,
+    sources: Option<Sources>,
+    targets: Option<Targets>,
+    requires_prune: bool,
+    forbids_cycles: bool,
+    replicas: Option<Replicas>,
+    conditions: Conditions,
 }
 
-/// An object, named.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ObjectName {
-    /// Its API group.
-    pub group: Arc<str>,
-    /// Its kind.
-    pub kind: Arc<str>,
-    /// Its namespace; empty, if it has none.
-    pub namespace: Arc<str>,
-    /// Its name.
-    pub name: Arc<str>,
-}
-
-/// What the objects that exist depend on.
-pub trait Dependencies {
-    /// What an object depends on, see [`depends_on`]; none, if it does not exist.
-    fn depends_on(&self, of: &ObjectName) -> Option<Vec<ObjectName>>;
+/// The freeze that is on, or none, from an instant until before another.
+#[derive(Debug, Clone)]
+struct Frozen {
+    from: Timestamp,
+    until: Option<Timestamp>,
+    active: Option<ActiveFreeze>,
 }
 
 impl Policy {
     /// Compiles a policy. Every field that is wrong is named.
     pub fn compile(policy: &ReconcilePolicy) -> Result<Self, Vec<FieldError>> {
+        let mut errors = Errors::default();
+        let spec = &policy.spec;
+        let selector = spec.namespace_selector.as_ref().map(|selector| {
+            Selector::compile("spec.namespaceSelector", selector).unwrap_or_else(|wrong| {
+                errors.0.extend(wrong);
+                Selector::default()
+            })
+        });
+        check_exempt(&spec.exempt, &mut errors);
+        let content = Content::compile(&spec.rules, &mut errors);
+        let suspension = spec.rules.suspension.as_ref().map(|rule| Suspension::compile(rule, &mut errors));
+        let freezes = Freezes::compile(&spec.rules.freezes, &mut errors);
+        let (interval, account) = (content.interval.as_ref(), content.service_account_name.as_ref());
+        let defaults = Defaults::compile(&spec.defaults, interval, account, &mut errors);
+        if !errors.0.is_empty() {
+            return Err(errors.0);
+        }
         Ok(Self {
             name: policy.metadata.name.clone().unwrap_or_default(),
             uid: policy.metadata.uid.clone().unwrap_or_default(),
             generation: policy.metadata.generation.unwrap_or_default(),
-            enforcement: policy.spec.enforcement,
+            enforcement: spec.enforcement,
+            selector: selector.unwrap_or_default(),
+            exempt: spec.exempt.clone(),
+            content,
+            suspension,
+            freezes,
+            frozen: Mutex::new(None),
+            authorizes_verbs: spec.rules.verbs == Some(Verbs::Authorize),
+            defaults,
         })
     }
 
     /// Whether it judges the objects of a namespace with these labels.
-    pub fn selects(&self, _namespace_labels: &BTreeMap<String, String>) -> bool {
-        false
+    pub fn selects(&self, namespace_labels: &BTreeMap<String, String>) -> bool {
+        self.selector.matches(namespace_labels)
+    }
+
+    /// Whether judging may take long: conditions of one's own are bounded by time alone, which others should not spend
+    /// waiting.
+    pub fn may_take_long(&self) -> bool {
+        self.content.conditions.len() > 0
     }
 
     /// Judges a request at admission.
-    pub fn judge(&self, _case: &Case<'_>, _deps: &dyn Dependencies) -> Vec<Violation> {
-        Vec::new()
+    ///
+    /// Not judged: Gatehouse itself; what is going anyway; changes of status and of other subresources but `scale`;
+    /// game servers that belong to a fleet, which is judged in their place. Of an update, only what it changes.
+    pub fn judge(&self, case: &Case<'_>, deps: &dyn Dependencies) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        let Some(subject) = case.subject() else { return violations };
+        let is_scale = case.subresource == Some("scale");
+        if (case.subresource.is_some() && !is_scale)
+            || case.user.is_some_and(|user| case.accounts.is_gatehouse(user))
+            || subject.is_owned_game_object()
+            || case.old.unwrap_or(subject).is_terminating() && case.operation != Operation::Create
+        {
+            return violations;
+        }
+        self.judge_freeze(case, &mut violations);
+        if case.operation == Operation::Delete || self.is_exempt(case.user) {
+            return violations;
+        }
+        if is_scale {
+            if let (Some(replicas), Some(scaling)) = (&self.content.replicas, case.scaling) {
+                judge("replicas", &mut violations, |report| {
+                    replicas.check_scale(scaling, report);
+                    Ok(())
+                });
+            }
+            return violations;
+        }
+        let Some(object) = case.object else { return violations };
+        let is_changed = case.old.is_none_or(|old| old.spec() != object.spec());
+        if is_changed {
+            self.content.judge(object, case.old, deps, &mut violations);
+        }
+        self.judge_conditions(case, object, is_changed, &mut violations);
+        if let Some(suspension) = &self.suspension
+            && !case.user.is_some_and(|user| case.accounts.is_flux(user))
+        {
+            judge("suspension", &mut violations, |report| {
+                suspension.check(case, object, report);
+                Ok(())
+            });
+        }
+        violations
     }
 
     /// Judges an object that exists: by what it holds, not by who made it or when.
-    pub fn audit(&self, _object: &Subject, _deps: &dyn Dependencies) -> Vec<Violation> {
-        Vec::new()
+    pub fn audit(&self, object: &Subject, deps: &dyn Dependencies) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        if object.is_terminating() || object.is_owned_game_object() {
+            return violations;
+        }
+        self.content.judge(object, None, deps, &mut violations);
+        for index in 0..self.content.conditions.len() {
+            judge(format!("cel[{index}]"), &mut violations, |report| {
+                self.content.conditions.check(index, object, None, None, report);
+                Ok(())
+            });
+        }
+        violations
     }
 
     /// The rights that a request takes beside that of editing. The caller asks SubjectAccessReview.
-    pub fn required_verbs(&self, _case: &Case<'_>) -> Vec<Verb> {
-        Vec::new()
+    pub fn required_verbs(&self, case: &Case<'_>) -> Vec<Verb> {
+        let is_controller = |user: &User| case.accounts.is_gatehouse(user) || case.accounts.is_flux(user);
+        if !self.authorizes_verbs || case.user.is_some_and(is_controller) || self.is_exempt(case.user) {
+            return Vec::new();
+        }
+        verbs::required(case)
     }
 
     /// The freeze that is on.
-    pub fn active_freeze(&self, _now: Timestamp) -> Option<ActiveFreeze> {
-        None
+    pub fn active_freeze(&self, now: Timestamp) -> Option<ActiveFreeze> {
+        self.frozen(now).active
     }
 
     /// When a freeze begins or ends next.
-    pub fn next_change(&self, _now: Timestamp) -> Option<Timestamp> {
-        None
+    pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
+        self.frozen(now).until
     }
 
     /// How long a suspension may last.
     pub fn max_suspension(&self) -> Option<SignedDuration> {
-        None
+        self.suspension.as_ref()?.max_duration
+    }
+
+    /// Whether it has a rule about suspensions: then who suspends, and when, is noted.
+    pub(crate) fn notes_suspensions(&self) -> bool {
+        self.suspension.is_some()
+    }
+
+    fn frozen(&self, now: Timestamp) -> Frozen {
+        if self.freezes.is_empty() {
+            return Frozen { from: now, until: None, active: None };
+        }
+        // A poisoned lock holds what was found all the same.
+        let mut known = self.frozen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match &*known {
+            Some(known) if known.from <= now && known.until.is_none_or(|until| now < until) => known.clone(),
+            _ => {
+                let (active, until) = (self.freezes.active(now), self.freezes.next_change(now));
+                let from = active.as_ref().map_or(now, |active| active.since);
+                known.insert(Frozen { from, until, active }).clone()
+            }
+        }
+    }
+
+    fn judge_freeze(&self, case: &Case<'_>, violations: &mut Vec<Violation>) {
+        // A freeze holds back what acts by itself; people who may break it are named by the policy.
+        let is_passed = |user: &User| {
+            Accounts::is_collector(user)
+                || case.subject().is_some_and(|subject| !subject.kind.is_flux())
+                    && Accounts::is_game_controller(user)
+                || user.service_account().is_none() && self.is_exempt(Some(user))
+        };
+        if self.freezes.is_empty() || case.user.is_some_and(is_passed) {
+            return;
+        }
+        if let Some(freeze) = self.active_freeze(case.now)
+            && let Some(field) = freezes::changes(case)
+        {
+            judge("freezes", violations, |report| {
+                freezes::check(&freeze, field, report);
+                Ok(())
+            });
+        }
+    }
+
+    /// Conditions see labels and annotations too. What broke one before may still be labelled; a change of metadata
+    /// alone must not break one that held.
+    fn judge_conditions(
+        &self,
+        case: &Case<'_>,
+        object: &Subject,
+        is_changed: bool,
+        violations: &mut Vec<Violation>,
+    ) {
+        let conditions = &self.content.conditions;
+        let is_relabelled = || {
+            case.old.is_some_and(|old| {
+                ["labels", "annotations"]
+                    .into_iter()
+                    .any(|field| old.metadata(field) != object.metadata(field))
+            })
+        };
+        if conditions.len() == 0 || !(is_changed || is_relabelled()) {
+            return;
+        }
+        for index in 0..conditions.len() {
+            if !is_changed && case.old.is_some_and(|old| !conditions.holds(index, old, Some(case))) {
+                continue;
+            }
+            judge(format!("cel[{index}]"), violations, |report| {
+                conditions.check(index, object, case.old, Some(case), report);
+                Ok(())
+            });
+        }
+    }
+
+    fn is_exempt(&self, user: Option<&User>) -> bool {
+        let Some(user) = user else { return false };
+        self.exempt.users.contains(&user.name)
+            || user.groups.iter().any(|group| self.exempt.groups.contains(group))
+            || user.service_account().is_some_and(|(namespace, name)| {
+                let accounts = &self.exempt.service_accounts;
+                accounts.iter().any(|account| account.namespace == namespace && account.name == name)
+            })
     }
 }
 
-/// What the policies fill in where the object says nothing; of several, the first by name wins.
-pub fn defaults(_policies: &[&Policy], _case: &Case<'_>) -> json_patch::Patch {
-    json_patch::Patch(Vec::new())
+impl Content {
+    fn compile(rules: &Rules, errors: &mut Errors) -> Self {
+        Self {
+            interval: rules.interval.as_ref().map(|rule| Interval::compile(rule, errors)),
+            service_account_name: rules
+                .service_account_name
+                .as_ref()
+                .map(|rule| ServiceAccountName::compile(rule, errors)),
+            forbids_cross_namespace_refs: rules.cross_namespace_refs == Some(CrossNamespaceRefs::Forbid),
+            sources: rules.sources.as_ref().map(|rule| Sources::compile(rule, errors)),
+            targets: rules.target_namespaces.as_ref().map(|rule| Targets::compile(rule, errors)),
+            requires_prune: rules.prune == Some(Prune::Required),
+            forbids_cycles: rules.dependency_cycles == Some(DependencyCycles::Forbid),
+            replicas: rules.replicas.as_ref().map(|rule| Replicas::compile(rule, errors)),
+            conditions: Conditions::compile(&rules.cel, errors),
+        }
+    }
+
+    /// Every rule but the conditions.
+    fn judge(
+        &self,
+        object: &Subject,
+        old: Option<&Subject>,
+        deps: &dyn Dependencies,
+        violations: &mut Vec<Violation>,
+    ) {
+        if let Some(interval) = &self.interval {
+            judge("interval", violations, |report| interval.check(object, report));
+        }
+        if let Some(account) = &self.service_account_name {
+            judge("serviceAccountName", violations, |report| account.check(object, report));
+        }
+        if self.forbids_cross_namespace_refs {
+            judge("crossNamespaceRefs", violations, |report| cross_namespace::check(object, report));
+        }
+        if let Some(sources) = &self.sources {
+            judge("sources", violations, |report| sources.check(object, report));
+        }
+        if let Some(targets) = &self.targets {
+            judge("targetNamespaces", violations, |report| targets.check(object, report));
+        }
+        if self.requires_prune {
+            judge("prune", violations, |report| prune::check(object, report));
+        }
+        if self.forbids_cycles {
+            judge("dependencyCycles", violations, |report| cycles::check(object, deps, report));
+        }
+        if let Some(replicas) = &self.replicas {
+            judge("replicas", violations, |report| replicas.check(object, old, report));
+        }
+    }
 }
 
-/// What an object depends on, by its `spec.dependsOn`.
-pub fn depends_on(_subject: &Subject) -> Vec<ObjectName> {
-    Vec::new()
+/// An empty name exempts nobody, and was meant to exempt somebody.
+fn check_exempt(exempt: &Exempt, errors: &mut Errors) {
+    for (list, names) in [("users", &exempt.users), ("groups", &exempt.groups)] {
+        for (index, name) in names.iter().enumerate().filter(|(_, name)| name.is_empty()) {
+            errors.refuse(format!("spec.exempt.{list}[{index}]"), name, "must not be empty");
+        }
+    }
+    for (index, account) in exempt.service_accounts.iter().enumerate() {
+        for (field, value) in [("namespace", &account.namespace), ("name", &account.name)] {
+            if value.is_empty() {
+                errors.refuse(
+                    format!("spec.exempt.serviceAccounts[{index}].{field}"),
+                    value,
+                    "must not be empty",
+                );
+            }
+        }
+    }
 }

@@ -73,14 +73,31 @@ impl Subject {
         self.object.get("spec").unwrap_or(&Value::Null)
     }
 
+    /// A field of its metadata; null, if there is none.
+    pub(crate) fn metadata(&self, field: &str) -> &Value {
+        self.object.get("metadata").and_then(|metadata| metadata.get(field)).unwrap_or(&Value::Null)
+    }
+
     /// An annotation.
     pub fn annotation(&self, name: &str) -> Option<&str> {
-        self.object.get("metadata")?.get("annotations")?.get(name)?.as_str()
+        self.metadata("annotations").get(name)?.as_str()
     }
 
     /// Whether it is going: then nothing may keep its finalizers from being removed.
     pub fn is_terminating(&self) -> bool {
-        self.object.pointer("/metadata/deletionTimestamp").is_some_and(|at| !at.is_null())
+        !self.metadata("deletionTimestamp").is_null()
+    }
+
+    /// Whether it belongs to a Fleet or another of Agones' kinds, which is judged in its place. Refusing what Agones
+    /// makes of a Fleet would have it try for ever.
+    pub fn is_owned_game_object(&self) -> bool {
+        let is_owner = |owner: &Value| {
+            let text = |field: &str| owner.get(field).and_then(Value::as_str).unwrap_or_default();
+            owner.get("controller") == Some(&Value::Bool(true))
+                && text("apiVersion").starts_with("agones.dev/")
+        };
+        matches!(self.kind, Kind::GameServer | Kind::GameServerSet)
+            && self.metadata("ownerReferences").as_array().is_some_and(|owners| owners.iter().any(is_owner))
     }
 
     /// Whether it is suspended, by `spec.suspend` or by the Flux operator's annotation.

@@ -1,0 +1,65 @@
+//! Additions to an object, collected as a patch and made to a copy at once.
+
+use json_patch::{AddOperation, Patch, PatchOperation, jsonptr::PointerBuf};
+use serde_json::{Map, Value};
+
+/// Additions to an object.
+pub(super) struct Additions {
+    object: Value,
+    operations: Vec<PatchOperation>,
+}
+
+/// Where in the object: names of fields, and indices of lists.
+pub(super) type Path<'p> = [&'p str];
+
+impl Additions {
+    pub(super) fn to(object: &Value) -> Self {
+        Self { object: object.clone(), operations: Vec::new() }
+    }
+
+    pub(super) fn into_patch(self) -> Patch {
+        Patch(self.operations)
+    }
+
+    /// What is there now. Null is absence.
+    pub(super) fn get(&self, path: &Path<'_>) -> Option<&Value> {
+        let step = |value, step: &&str| match value {
+            &Value::Object(ref fields) => fields.get(*step),
+            Value::Array(list) => list.get(step.parse::<usize>().ok()?),
+            _ => None,
+        };
+        path.iter().try_fold(&self.object, step).filter(|value| !value.is_null())
+    }
+
+    /// Sets a field if there is none. Maps on the way are made; an object with something else on the way is left as it
+    /// is: whoever validates it says what is wrong. `spec` is never made: an object without one is not to be completed
+    /// but refused.
+    pub(super) fn add(&mut self, path: &Path<'_>, value: Option<Value>) {
+        let Some(value) = value else { return };
+        if self.get(path).is_some() {
+            return;
+        }
+        for end in 1..path.len() {
+            match self.get(&path[..end]) {
+                Some(Value::Object(_) | Value::Array(_)) => {}
+                None if path[..end] != ["spec"] => self.put(&path[..end], Value::Object(Map::new())),
+                _ => return,
+            }
+        }
+        self.put(path, value);
+    }
+
+    fn put(&mut self, path: &Path<'_>, value: Value) {
+        let Some((last, parents)) = path.split_last() else { return };
+        let parent = parents.iter().try_fold(&mut self.object, |at, step| match at {
+            Value::Object(fields) => fields.get_mut(*step),
+            Value::Array(list) => list.get_mut(step.parse::<usize>().ok()?),
+            _ => None,
+        });
+        if let Some(Value::Object(fields)) = parent {
+            fields.insert((*last).to_owned(), value.clone());
+            let path = PointerBuf::from_tokens(path.iter().copied());
+            self.operations.push(PatchOperation::Add(AddOperation { path, value }));
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Reading fields of an object. A field of the wrong type is a violation that names it: it never passes silently.
+
+use serde_json::{Map, Value};
+
+/// A field that has the wrong type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WrongType {
+    /// Its path.
+    pub(crate) field: String,
+    /// What it must be, and is.
+    pub(crate) message: String,
+}
+
+impl WrongType {
+    fn new(field: &str, expected: &str, found: &Value) -> Self {
+        Self { field: field.to_owned(), message: format!("must be {expected}, is {}", describe(found)) }
+    }
+}
+
+/// A place in an object: a value, or nothing, and its path.
+#[derive(Debug, Clone)]
+pub(crate) struct Look<'a> {
+    value: Option<&'a Value>,
+    path: String,
+}
+
+impl<'a> Look<'a> {
+    /// At `spec` of an object.
+    pub(crate) fn spec(object: &'a Value) -> Self {
+        Self { value: object.get("spec"), path: "spec".into() }.or_absent()
+    }
+
+    /// Its path.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether there is something.
+    pub(crate) fn is_some(&self) -> bool {
+        self.value.is_some()
+    }
+
+    /// A field of it. Null is absence.
+    pub(crate) fn field(&self, name: &str) -> Result<Self, WrongType> {
+        let fields = self.map()?;
+        let value = fields.and_then(|fields| fields.get(name));
+        Ok(Self { value, path: format!("{}.{name}", self.path) }.or_absent())
+    }
+
+    /// A field of a field …
+    pub(crate) fn at(&self, path: &[&str]) -> Result<Self, WrongType> {
+        path.iter().try_fold(self.clone(), |look, name| look.field(name))
+    }
+
+    /// Its elements, if it is there; a list it must be.
+    pub(crate) fn elements(&self) -> Result<Vec<Self>, WrongType> {
+        let list = match self.value {
+            None => return Ok(Vec::new()),
+            Some(Value::Array(list)) => list,
+            Some(other) => return Err(WrongType::new(&self.path, "a list", other)),
+        };
+        let element = |(index, value): (usize, &'a Value)| {
+            Self { value: Some(value), path: format!("{}[{index}]", self.path) }.or_absent()
+        };
+        Ok(list.iter().enumerate().map(element).collect())
+    }
+
+    /// The string, if it is there.
+    pub(crate) fn string(&self) -> Result<Option<&'a str>, WrongType> {
+        match self.value {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(other) => Err(WrongType::new(&self.path, "a string", other)),
+        }
+    }
+
+    /// The boolean, if it is there.
+    pub(crate) fn boolean(&self) -> Result<Option<bool>, WrongType> {
+        match self.value {
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(*value)),
+            Some(other) => Err(WrongType::new(&self.path, "a boolean", other)),
+        }
+    }
+
+    /// The whole number, if it is there.
+    pub(crate) fn integer(&self) -> Result<Option<i64>, WrongType> {
+        let Some(value) = self.value else { return Ok(None) };
+        // What fits no i64 is no number of anything; as JSON it may have come with a fraction of zero.
+        let number = value.as_i64().or_else(|| {
+            let float = value.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < 9e15)?;
+            #[allow(clippy::cast_possible_truncation, reason = "whole, and within 2⁵³")]
+            Some(float as i64)
+        });
+        number.map(Some).ok_or_else(|| WrongType::new(&self.path, "a whole number", value))
+    }
+
+    /// The map, if it is there.
+    pub(crate) fn map(&self) -> Result<Option<&'a Map<String, Value>>, WrongType> {
+        match self.value {
+            None => Ok(None),
+            Some(Value::Object(fields)) => Ok(Some(fields)),
+            Some(other) => Err(WrongType::new(&self.path, "a map", other)),
+        }
+    }
+
+    fn or_absent(mut self) -> Self {
+        self.value = self.value.filter(|value| !value.is_null());
+        self
+    }
+}
+
+/// What a value is, in the words of an error message.
+fn describe(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(number) if number.is_f64() => "a fraction",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a map",
+    }
+}

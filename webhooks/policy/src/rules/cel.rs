@@ -1,0 +1,347 @@
+//! `cel`: conditions of one's own.
+//!
+//! The variables are `object` and `oldObject` (null at a creation), as policies see objects, and `request`:
+//! `operation`, `namespace`, `name` and `userInfo` (`username`, `groups`). A condition that asks for `request` is not
+//! judged on what exists already. The functions are Kubernetes' CEL libraries but `lists.range`, which makes
+//! something out of nothing.
+//!
+//! **Durations.** Flux's are strings, and strings compare by their letters: `'10m' <= '5m'`. Nobody means that, so
+//! that `<`, `<=`, `>` and `>=` with a literal that is a duration, as in `object.spec.timeout <= '5m'`, compare
+//! durations; what stands on the other side must be one. Written out, that is
+//! `duration(object.spec.timeout) <= duration('5m')`, which is the way to compare two fields.
+//!
+//! **Failing closed.** A condition that cannot be evaluated is broken: a field that is absent
+//! (`!has(object.spec.timeout) || …`), a wrong type, too much work.
+
+use std::{cell::Cell, panic, sync::LazyLock, thread, time::Instant};
+
+use gatehouse_apiservice::policy::CelRule;
+use gatehouse_inventory::expression::{Expression, Functions, describe, value_of};
+use kube_cel::cel::{
+    ExecutionError, Value as CelValue,
+    common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators},
+};
+use serde_json::{Value, json};
+
+use super::{Errors, Report};
+use crate::{Case, Subject, duration};
+
+/// The longest expression, in bytes.
+const LONGEST: usize = 4096;
+/// The most parts an expression may be made of, with what macros expand to.
+const MOST_NODES: usize = 1024;
+/// The deepest an expression may nest: evaluating recurses, on the stack of whoever asks.
+const DEEPEST: usize = 48;
+/// The deepest that macros such as `all` and `map` may nest: each level multiplies the work.
+const DEEPEST_LOOPS: usize = 2;
+/// The most rounds that the macros of an expression may take together …
+const MOST_ROUNDS: u64 = 100_000;
+/// … and the time after which they are given up: rounds differ, and an answer is due in seconds.
+const LONGEST_WORK: std::time::Duration = std::time::Duration::from_millis(500);
+/// Parsing recurses through some twenty functions for each parenthesis.
+const STACK: usize = 64 << 20;
+
+/// So much of an expression is shown to whoever breaks it.
+const SHOWN: usize = 256;
+
+const VARIABLES: [&str; 3] = ["object", "oldObject", "request"];
+/// Counts a round. No name that can be written has an `@`.
+const ROUND: &str = "@round";
+
+/// A duration as a number that compares.
+const NANOSECONDS: &str = "@nanoseconds";
+
+static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
+    Functions::new(|context| {
+        context.add_function(ROUND, count_round);
+        context.add_function(NANOSECONDS, nanoseconds);
+    })
+});
+
+thread_local! {
+    /// Rounds left of the expression that is being evaluated on this thread, and when its time began.
+    static WORK: Cell<(u64, Option<Instant>)> = const { Cell::new((0, None)) };
+}
+
+/// Conditions of a policy.
+#[derive(Debug, Default)]
+pub(crate) struct Conditions(Vec<Condition>);
+
+#[derive(Debug)]
+struct Condition {
+    expression: Expression,
+    message: String,
+    /// Its beginning, for people.
+    shown: String,
+}
+
+impl Conditions {
+    /// Compiles on a thread with a large stack: the grammar is deep, and callers' stacks are not.
+    pub(crate) fn compile(rules: &[CelRule], errors: &mut Errors) -> Self {
+        /// More are no policy but a program.
+        const MOST: usize = 64;
+        if rules.is_empty() {
+            return Self::default();
+        }
+        if rules.len() > MOST {
+            errors.refuse("spec.rules.cel", rules.len().to_string(), format!("must be {MOST} or fewer"));
+            return Self::default();
+        }
+        let compile_all = || rules.iter().map(compile).collect::<Vec<_>>();
+        let compiled = thread::scope(|scope| {
+            let thread = thread::Builder::new().name("cel".into()).stack_size(STACK);
+            thread.spawn_scoped(scope, compile_all).map(thread::ScopedJoinHandle::join)
+        });
+        let Ok(Ok(compiled)) = compiled else {
+            errors.refuse("spec.rules.cel", "", "could not be compiled");
+            return Self::default();
+        };
+        let mut conditions = Vec::new();
+        for (index, (rule, compiled)) in rules.iter().zip(compiled).enumerate() {
+            match compiled {
+                Ok(condition) => conditions.push(condition),
+                Err(why) => {
+                    errors.refuse(format!("spec.rules.cel[{index}].expression"), &rule.expression, why);
+                }
+            }
+        }
+        Self(conditions)
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Judges an object with the condition at `index`. `case` is none where what exists is judged.
+    pub(crate) fn check(
+        &self,
+        index: usize,
+        object: &Subject,
+        old: Option<&Subject>,
+        case: Option<&Case<'_>>,
+        report: &mut Report<'_>,
+    ) {
+        let condition = &self.0[index];
+        let Err(why) = condition.holds(object, old, case) else { return };
+        let message = match why {
+            None => condition.message.clone(),
+            Some(why) => format!("{}: cannot be evaluated: {why}", condition.message),
+        };
+        report.broken("", message, format!("must hold: {}", condition.shown));
+    }
+
+    /// Whether the condition at `index` holds.
+    pub(crate) fn holds(&self, index: usize, object: &Subject, case: Option<&Case<'_>>) -> bool {
+        self.0[index].holds(object, Some(object), case).is_ok()
+    }
+}
+
+impl Condition {
+    /// The error says why it cannot be evaluated; none, if it simply does not hold.
+    fn holds(
+        &self,
+        object: &Subject,
+        old: Option<&Subject>,
+        case: Option<&Case<'_>>,
+    ) -> Result<(), Option<String>> {
+        let mut context = FUNCTIONS.context();
+        for name in self.expression.uses() {
+            let value = match (*name, case) {
+                ("object", _) => value_of(&object.object),
+                ("oldObject", _) => value_of(old.map_or(&Value::Null, |old| &old.object)),
+                (_, Some(case)) => value_of(&request(case, object)),
+                // Who asked for what exists is not known.
+                (_, None) => return Ok(()),
+            };
+            context.add_variable_from_value(*name, value);
+        }
+        WORK.set((MOST_ROUNDS, Some(Instant::now())));
+        // The evaluator is not ours, and an object is anybody's.
+        let evaluate = || self.expression.holds(&context);
+        match panic::catch_unwind(panic::AssertUnwindSafe(evaluate)) {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => Err(None),
+            Ok(Err(why)) => Err(Some(why)),
+            Err(_) => Err(Some("the evaluator failed".into())),
+        }
+    }
+}
+
+fn request(case: &Case<'_>, object: &Subject) -> Value {
+    let user = case.user.map(|user| json!({"username": user.name, "groups": user.groups}));
+    json!({
+        "operation": case.operation.as_str(),
+        "namespace": object.namespace,
+        "name": object.name,
+        "userInfo": user.unwrap_or_else(|| json!({"username": "", "groups": []})),
+    })
+}
+
+fn count_round() -> Result<bool, ExecutionError> {
+    let (left, since) = WORK.get();
+    let late = left % 256 == 0 && since.is_some_and(|since| since.elapsed() > LONGEST_WORK);
+    let Some(left) = left.checked_sub(1).filter(|_| !late) else {
+        return Err(ExecutionError::function_error("condition", "takes too much work on this object"));
+    };
+    WORK.set((left, since));
+    Ok(true)
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "the evaluator hands arguments over by value")]
+fn nanoseconds(value: CelValue) -> Result<i64, ExecutionError> {
+    let read = match &value {
+        CelValue::String(text) => duration::parse(text)
+            .map_err(|why| format!("{text:?} {why}"))
+            .and_then(|duration| i64::try_from(duration.as_nanos()).map_err(|error| error.to_string())),
+        CelValue::Duration(duration) => duration.num_nanoseconds().ok_or_else(|| "is too long".to_owned()),
+        other => Err(format!("expected a duration, got {}", describe(other))),
+    };
+    read.map_err(|message| ExecutionError::function_error("duration", message))
+}
+
+fn compile(rule: &CelRule) -> Result<Condition, String> {
+    let source = rule.expression.as_str();
+    if source.trim().is_empty() {
+        return Err("must not be empty".into());
+    }
+    if source.len() > LONGEST {
+        return Err(format!("is longer than {LONGEST} bytes"));
+    }
+    let mut expression = Expression::compile(source, &FUNCTIONS, &VARIABLES)?;
+    let syntax = expression.syntax_mut();
+    let mut nodes = 0;
+    measure(syntax, 0, 0, &mut nodes)?;
+    rewrite(syntax);
+    let message = rule.message.clone().filter(|message| !message.is_empty());
+    let shown = match source.char_indices().nth(SHOWN) {
+        None => source.to_owned(),
+        Some((end, _)) => format!("{}…", &source[..end]),
+    };
+    let message = message.unwrap_or_else(|| format!("does not hold: {shown}"));
+    Ok(Condition { expression, message, shown })
+}
+
+/// Refuses what is enormous, or could work for long.
+fn measure(expr: &IdedExpr, depth: usize, loops: usize, nodes: &mut usize) -> Result<(), String> {
+    *nodes += 1;
+    if *nodes > MOST_NODES {
+        return Err(format!("has more than {MOST_NODES} parts"));
+    }
+    if depth > DEEPEST {
+        return Err(format!("nests deeper than {DEEPEST} levels"));
+    }
+    let inner_loops = match &expr.expr {
+        Expr::Comprehension(_) if loops == DEEPEST_LOOPS => {
+            return Err(format!("nests macros such as all and map deeper than {DEEPEST_LOOPS} levels"));
+        }
+        Expr::Comprehension(_) => loops + 1,
+        Expr::Call(call) if call.func_name == "range" || call.func_name == "lists.range" => {
+            return Err("lists.range is not available to policies".into());
+        }
+        _ => loops,
+    };
+    let mut result = Ok(());
+    // A loop's range is evaluated once, outside of it.
+    each_part(expr, &mut |part, is_range| {
+        if result.is_ok() {
+            result = measure(part, depth + 1, if is_range { loops } else { inner_loops }, nodes);
+        }
+    });
+    result
+}
+
+/// Has the rounds of loops counted, and durations compared as durations.
+fn rewrite(expr: &mut IdedExpr) {
+    each_part_mut(expr, &mut rewrite);
+    match &mut expr.expr {
+        Expr::Comprehension(comprehension) => {
+            let condition = std::mem::take(&mut comprehension.loop_cond);
+            let round = call(ROUND, Vec::new());
+            comprehension.loop_cond = call(operators::LOGICAL_AND, vec![round, condition]);
+        }
+        Expr::Call(comparison) if is_comparison(&comparison.func_name) && comparison.args.len() == 2 => {
+            if comparison.args.iter().any(is_duration) {
+                for side in &mut comparison.args {
+                    *side = call(NANOSECONDS, vec![std::mem::take(side)]);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn is_comparison(function: &str) -> bool {
+    [operators::LESS, operators::LESS_EQUALS, operators::GREATER, operators::GREATER_EQUALS]
+        .contains(&function)
+}
+
+/// Whether it is a literal such as '5m'. A bare '0' or '5' is not.
+fn is_duration(expr: &IdedExpr) -> bool {
+    match &expr.expr {
+        Expr::Literal(LiteralValue::String(text)) => {
+            text.inner() != "0" && duration::parse(text.inner()).is_ok()
+        }
+        _ => false,
+    }
+}
+
+fn call(function: &str, args: Vec<IdedExpr>) -> IdedExpr {
+    IdedExpr { id: 0, expr: Expr::Call(CallExpr { func_name: function.to_owned(), target: None, args }) }
+}
+
+/// The parts of an expression, and whether each is the range of a loop.
+fn each_part<'e>(expr: &'e IdedExpr, visit: &mut dyn FnMut(&'e IdedExpr, bool)) {
+    match &expr.expr {
+        Expr::Unspecified | Expr::Literal(_) | Expr::Ident(_) => {}
+        Expr::Select(select) => visit(&select.operand, false),
+        Expr::List(list) => list.elements.iter().for_each(|element| visit(element, false)),
+        Expr::Map(map) => map.entries.iter().for_each(|entry| match &entry.expr {
+            EntryExpr::MapEntry(entry) => {
+                visit(&entry.key, false);
+                visit(&entry.value, false);
+            }
+            EntryExpr::StructField(field) => visit(&field.value, false),
+        }),
+        Expr::Struct(made) => made.entries.iter().for_each(|entry| match &entry.expr {
+            EntryExpr::MapEntry(entry) => visit(&entry.value, false),
+            EntryExpr::StructField(field) => visit(&field.value, false),
+        }),
+        Expr::Call(call) => {
+            call.target.as_deref().into_iter().chain(&call.args).for_each(|part| visit(part, false))
+        }
+        Expr::Comprehension(comprehension) => {
+            visit(&comprehension.iter_range, true);
+            let inner = [
+                &comprehension.accu_init,
+                &comprehension.loop_cond,
+                &comprehension.loop_step,
+                &comprehension.result,
+            ];
+            inner.into_iter().for_each(|part| visit(part, false));
+        }
+    }
+}
+
+fn each_part_mut(expr: &mut IdedExpr, visit: &mut dyn FnMut(&mut IdedExpr)) {
+    match &mut expr.expr {
+        Expr::Unspecified | Expr::Literal(_) | Expr::Ident(_) | Expr::Struct(_) => {}
+        Expr::Select(select) => visit(&mut select.operand),
+        Expr::List(list) => list.elements.iter_mut().for_each(visit),
+        Expr::Map(map) => map.entries.iter_mut().for_each(|entry| match &mut entry.expr {
+            EntryExpr::MapEntry(entry) => {
+                visit(&mut entry.key);
+                visit(&mut entry.value);
+            }
+            EntryExpr::StructField(field) => visit(&mut field.value),
+        }),
+        Expr::Call(call) => call.target.as_deref_mut().into_iter().chain(&mut call.args).for_each(visit),
+        Expr::Comprehension(comprehension) => {
+            visit(&mut comprehension.iter_range);
+            visit(&mut comprehension.accu_init);
+            visit(&mut comprehension.loop_cond);
+            visit(&mut comprehension.loop_step);
+            visit(&mut comprehension.result);
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! `freezes`: while one is on, nothing changes.
+
+use super::{Report, suspension};
+use crate::{ActiveFreeze, Case, Operation, annotation};
+
+/// Whether the request changes what is declared. Status, labels and requests to reconcile change nothing: what is held
+/// back stays held back.
+pub(crate) fn changes(case: &Case<'_>) -> Option<String> {
+    if let Some(scaling) = case.scaling {
+        return (scaling.from != scaling.to).then(|| "spec.replicas".to_owned());
+    }
+    match (case.operation, case.object, case.old) {
+        (Operation::Create, ..) => Some("spec".to_owned()),
+        (Operation::Delete, ..) => Some("metadata".to_owned()),
+        (Operation::Update, Some(object), Some(old)) => {
+            if object.spec() != old.spec() {
+                return Some("spec".to_owned());
+            }
+            // The Flux operator's kinds are held back by an annotation, and all bear the mark of who holds them.
+            [annotation::RECONCILE, annotation::FROZEN_BY]
+                .into_iter()
+                .find(|name| object.annotation(name) != old.annotation(name))
+                .map(suspension::field)
+        }
+        // What the object was is not known: then it may have changed.
+        (Operation::Update, ..) => Some("spec".to_owned()),
+    }
+}
+
+pub(crate) fn check(freeze: &ActiveFreeze, field: String, report: &mut Report<'_>) {
+    let reason = match freeze.reason.as_deref() {
+        Some(reason) => format!(" ({reason})"),
+        None => String::new(),
+    };
+    report.broken(
+        field,
+        format!(
+            "nothing may change during the freeze {:?}{reason}, which ends {}",
+            freeze.name, freeze.until_local
+        ),
+        format!("try again after {}", freeze.until_local),
+    );
+}

@@ -1,0 +1,80 @@
+//! The rules, a file each. A rule knows which kinds have the field it judges, and says nothing of others.
+
+pub(crate) mod cel;
+pub(crate) mod cross_namespace;
+pub(crate) mod cycles;
+pub(crate) mod freezes;
+pub(crate) mod interval;
+pub(crate) mod prune;
+pub(crate) mod replicas;
+pub(crate) mod service_account;
+pub(crate) mod sources;
+pub(crate) mod suspension;
+pub(crate) mod target_namespaces;
+pub(crate) mod verbs;
+
+use std::borrow::Cow;
+
+use gatehouse_apiservice::policy::FieldError;
+
+use crate::{Violation, look::WrongType};
+
+/// What a rule finds wrong with an object.
+pub(crate) struct Report<'a> {
+    rule: Cow<'static, str>,
+    violations: &'a mut Vec<Violation>,
+}
+
+impl Report<'_> {
+    /// The rule is broken by a field.
+    pub(crate) fn broken(
+        &mut self,
+        field: impl Into<String>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.violations.push(Violation {
+            rule: self.rule.clone(),
+            field: field.into(),
+            message: message.into(),
+            hint: hint.into(),
+        });
+    }
+}
+
+/// Runs a rule. A field that it needs and that has the wrong type breaks it.
+pub(crate) fn judge(
+    rule: impl Into<Cow<'static, str>>,
+    violations: &mut Vec<Violation>,
+    check: impl FnOnce(&mut Report<'_>) -> Result<(), WrongType>,
+) {
+    let mut report = Report { rule: rule.into(), violations };
+    if let Err(WrongType { field, message }) = check(&mut report) {
+        report.broken(field, message, "give the field the type that its kind asks for");
+    }
+}
+
+/// What is wrong with a policy.
+#[derive(Debug, Default)]
+pub(crate) struct Errors(pub(crate) Vec<FieldError>);
+
+impl Errors {
+    pub(crate) fn refuse(
+        &mut self,
+        field: impl Into<String>,
+        value: impl Into<String>,
+        message: impl Into<String>,
+    ) {
+        self.0.push(FieldError::new(field, value, message));
+    }
+
+    /// Reads a duration longer than zero.
+    pub(crate) fn duration(&mut self, field: &str, value: &str) -> Option<jiff::SignedDuration> {
+        match crate::duration::parse(value) {
+            Ok(duration) if duration.is_positive() => return Some(duration),
+            Ok(_) => self.refuse(field, value, "must be longer than zero"),
+            Err(message) => self.refuse(field, value, message),
+        }
+        None
+    }
+}

@@ -1,0 +1,169 @@
+//! The address of a source, parsed.
+//!
+//! Flux's controllers parse addresses with Go's net/url, this with the URL standard. Where the two could read an
+//! address differently (backslashes, control characters, dots in escapes, doubled slashes), it is refused: what is
+//! judged must be what is fetched.
+
+use std::fmt;
+
+use url::{Host, Url};
+
+use super::percent_decoded;
+
+/// How an address is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// A URL of a Git repository, or `user@host:path`.
+    Git,
+    /// A URL.
+    Url,
+    /// A URL that may have a query.
+    Api,
+    /// A URL made of a bucket's endpoint and name.
+    Bucket,
+    /// An image without a scheme: `ghcr.io/org/app`.
+    Image,
+}
+
+/// The address of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Address {
+    pub(super) form: Form,
+    pub(super) scheme: String,
+    pub(super) user: Option<String>,
+    pub(super) host: String,
+    /// The port, or that which the scheme implies.
+    pub(super) port: Option<u16>,
+    /// Begins with a slash, ends with none; percent-encoding is undone.
+    pub(super) path: String,
+}
+
+impl Address {
+    pub(super) fn parse(text: &str, form: Form) -> Result<Self, String> {
+        let text = match form {
+            Form::Image => image(text),
+            Form::Git => scp(text).unwrap_or_else(|| text.to_owned()),
+            _ => text.to_owned(),
+        };
+        let shown = || format!("{:?} ", text.chars().take(256).collect::<String>());
+        if let Some(why) = misread(&text, form) {
+            return Err(shown() + why);
+        }
+        let url = Url::parse(&text).map_err(|error| format!("{}is not a URL: {error}", shown()))?;
+        if url.password().is_some() {
+            return Err("must not contain a password".to_owned());
+        }
+        if !url.has_authority() {
+            return Err(shown() + "names no host");
+        }
+        let host = host(&url).ok_or_else(|| shown() + "names no valid host")?;
+        let path = path(&text, &url).map_err(|why| shown() + why)?;
+        let user = Some(percent_decoded(url.username())).filter(|user| !user.is_empty());
+        let port = url.port().or_else(|| default_port(url.scheme()));
+        Ok(Self { form, scheme: url.scheme().to_owned(), user, host, port, path })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { scheme, user, host, port, path, .. } = self;
+        write!(f, "{scheme}://")?;
+        if let Some(user) = user {
+            write!(f, "{user}@")?;
+        }
+        f.write_str(host)?;
+        if let Some(port) = port.filter(|port| Some(*port) != default_port(scheme)) {
+            write!(f, ":{port}")?;
+        }
+        f.write_str(path)
+    }
+}
+
+/// The port that a scheme implies.
+pub(super) fn default_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "https" | "oci" => Some(443),
+        "http" => Some(80),
+        "ssh" => Some(22),
+        "git" => Some(9418),
+        _ => None,
+    }
+}
+
+/// The host, in lower case. Hosts of schemes that the URL standard does not know are not normalised by it.
+pub(super) fn host(url: &Url) -> Option<String> {
+    let host = match url.host()? {
+        Host::Domain(domain) => domain.trim_end_matches('.').to_ascii_lowercase(),
+        address => return Some(address.to_string()),
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    (!host.is_empty() && host.bytes().all(plain)).then_some(host)
+}
+
+/// Why an address could be read in more than one way.
+fn misread(text: &str, form: Form) -> Option<&'static str> {
+    if text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\' || !c.is_ascii()) {
+        return Some("contains a backslash, a space, or a character that is not ASCII");
+    }
+    if text.contains('#') {
+        return Some("must not have a fragment");
+    }
+    if text.contains('?') && form != Form::Api {
+        return Some("must not have a query");
+    }
+    let Some((scheme, rest)) = text.split_once("://") else { return Some("is not a URL: it has no scheme") };
+    if scheme.is_empty() || !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+    {
+        return Some("is not a URL: it has no scheme");
+    }
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    if authority.matches('@').count() > 1 || authority.contains('%') {
+        return Some("has an ambiguous host");
+    }
+    None
+}
+
+/// The path of an address, from what was written: the parser has resolved its dot segments already, which must not
+/// be there in the first place.
+fn path(text: &str, url: &Url) -> Result<String, &'static str> {
+    let rest = text.split_once("://").map_or("", |(_, rest)| rest);
+    let written = rest.split('?').next().unwrap_or_default();
+    let written = written.find('/').map_or("", |start| &written[start..]);
+    let written = written.strip_suffix('/').unwrap_or(written);
+    for segment in written.split('/').skip(1) {
+        let decoded = percent_decoded(segment);
+        if segment.is_empty() {
+            return Err("has an empty segment in its path");
+        }
+        if decoded == "." || decoded == ".." {
+            return Err("has dot segments in its path");
+        }
+        if decoded.contains(['/', '\\', '%', '?', '#']) || decoded.chars().any(char::is_control) {
+            return Err("has escapes in its path that are read in more than one way");
+        }
+    }
+    let parsed = url.path().strip_suffix('/').unwrap_or(url.path());
+    let (parsed, written) = (percent_decoded(parsed), percent_decoded(written));
+    if parsed == written { Ok(written) } else { Err("has a path that is read in more than one way") }
+}
+
+/// `git@github.com:org/repo` as `ssh://git@github.com/org/repo`.
+pub(super) fn scp(text: &str) -> Option<String> {
+    if text.contains("://") {
+        return None;
+    }
+    let (authority, path) = text.split_once(':')?;
+    if authority.contains('/') || authority.is_empty() {
+        return None;
+    }
+    Some(format!("ssh://{authority}/{}", path.strip_prefix('/').unwrap_or(path)))
+}
+
+/// An image as an OCI address. As Docker reads them, a first segment without dot and port is no registry.
+fn image(text: &str) -> String {
+    match text.split_once('/') {
+        None => format!("oci://docker.io/library/{text}"),
+        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => format!("oci://{text}"),
+        Some(_) => format!("oci://docker.io/{text}"),
+    }
+}

@@ -1,0 +1,89 @@
+//! `suspension`: suspending takes a reason and an author, and ends.
+//!
+//! People only: Flux's controllers under their own accounts apply what was decided in Git. When an object was
+//! suspended is noted by admission or by the controller that resumes it, and is not for others to change.
+
+use gatehouse_apiservice::policy::SuspensionRule;
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Errors, Report};
+use crate::{Case, Subject, annotation, duration};
+
+/// How far the clock of whoever noted the beginning of a suspension may be from ours.
+const CLOCKS: SignedDuration = SignedDuration::from_mins(5);
+
+#[derive(Debug)]
+pub(crate) struct Suspension {
+    require_reason: bool,
+    pub(crate) max_duration: Option<SignedDuration>,
+}
+
+impl Suspension {
+    pub(crate) fn compile(rule: &SuspensionRule, errors: &mut Errors) -> Self {
+        let max_duration = rule.max_duration.as_deref();
+        let max_duration =
+            max_duration.and_then(|text| errors.duration("spec.rules.suspension.maxDuration", text));
+        Self { require_reason: rule.require_reason, max_duration }
+    }
+
+    /// Judges a creation or an update by a person.
+    pub(crate) fn check(&self, case: &Case<'_>, object: &Subject, report: &mut Report<'_>) {
+        if !object.kind.is_flux() || !object.is_suspended() {
+            return;
+        }
+        let was_suspended = case.old.is_some_and(Subject::is_suspended);
+        if self.require_reason {
+            self.reason(case, object, was_suspended, report);
+        }
+        if self.max_duration.is_some() {
+            self.beginning(case, object, was_suspended, report);
+        }
+    }
+
+    fn reason(&self, case: &Case<'_>, object: &Subject, was_suspended: bool, report: &mut Report<'_>) {
+        let needed = [
+            (annotation::SUSPEND_REASON, "a suspension must say why", "say why in the annotation"),
+            (annotation::SUSPENDED_BY, "a suspension must say who suspended", "say who in the annotation"),
+        ];
+        for (name, message, hint) in needed {
+            let says = |object: &Subject| object.annotation(name).is_some_and(|text| !text.trim().is_empty());
+            // What was suspended before without saying why may still be changed; what was said may not be taken back.
+            if !says(object) && (!was_suspended || case.old.is_some_and(says)) {
+                let limit = match self.max_duration.filter(|_| name == annotation::SUSPEND_REASON) {
+                    Some(limit) => format!("; it ends after {}", duration::show(limit)),
+                    None => String::new(),
+                };
+                report.broken(field(name), message, format!("{hint} {name}{limit}"));
+            }
+        }
+    }
+
+    fn beginning(&self, case: &Case<'_>, object: &Subject, was_suspended: bool, report: &mut Report<'_>) {
+        let name = annotation::SUSPENDED_AT;
+        let (now, before) = (object.annotation(name), case.old.and_then(|old| old.annotation(name)));
+        if now == before && was_suspended {
+            return;
+        }
+        let honest = match now {
+            // Noted by the controller as soon as it sees the object.
+            None => !was_suspended,
+            Some(_) if was_suspended && before.is_some() => false,
+            Some(text) => {
+                text.parse::<Timestamp>().is_ok_and(|at| case.now.duration_since(at).abs() <= CLOCKS)
+            }
+        };
+        // What an earlier suspension left behind is cleared away by the controller.
+        if !honest && !(now == before && !was_suspended) {
+            report.broken(
+                field(name),
+                "says since when the object is suspended, which is noted at admission",
+                format!("leave the annotation {name} as it is"),
+            );
+        }
+    }
+}
+
+/// The path of an annotation.
+pub(crate) fn field(annotation: &str) -> String {
+    format!("metadata.annotations[{annotation}]")
+}

@@ -1,0 +1,31 @@
+//! `verbs`: suspending, resuming and asking for reconciliation are rights of their own, as the Flux operator knows
+//! them. Which are needed is found here; SubjectAccessReview says whether they are held.
+
+use crate::{Case, Operation, Subject, Verb, annotation};
+
+pub(crate) fn required(case: &Case<'_>) -> Vec<Verb> {
+    // A creation changes nobody's mind, and takes the right to create.
+    let (Operation::Update, None, Some(object), Some(old)) =
+        (case.operation, case.subresource, case.object, case.old)
+    else {
+        return Vec::new();
+    };
+    if !object.kind.is_flux() || object.is_terminating() {
+        return Vec::new();
+    }
+    let mut verbs = Vec::new();
+    match (old.is_suspended(), object.is_suspended()) {
+        (false, true) => verbs.push(Verb::Suspend),
+        (true, false) => verbs.push(Verb::Resume),
+        _ => {}
+    }
+    if annotation::REQUESTS.into_iter().any(|name| is_asked(old, object, name)) {
+        verbs.push(Verb::Reconcile);
+    }
+    verbs
+}
+
+/// Whether an annotation has a new value. Taking it away asks for nothing.
+fn is_asked(old: &Subject, new: &Subject, name: &str) -> bool {
+    new.annotation(name).is_some_and(|token| old.annotation(name) != Some(token))
+}

@@ -1,0 +1,174 @@
+//! Conditions: what they see, durations, and what is too much.
+
+use super::*;
+
+fn holds(expression: &str, object: &str) -> Vec<String> {
+    let policy =
+        policy(&json!({"rules": {"cel": [{"expression": expression, "message": "no"}]}}).to_string());
+    Request::create(subject(Kind::Kustomization, object)).judged(&policy)
+}
+
+fn refused(expression: &str) -> String {
+    let spec = json!({"rules": {"cel": [{"expression": "true"}, {"expression": expression}]}});
+    let errors = try_policy(&spec.to_string()).expect_err(expression);
+    assert_eq!(errors.len(), 1);
+    assert!(errors[0].starts_with("spec.rules.cel[1].expression: Invalid value: "), "{errors:?}");
+    errors[0].clone()
+}
+
+const NONE: [&str; 0] = [];
+
+#[test]
+fn the_designs_example_compares_durations() {
+    const DESIGN: &str = "object.spec.timeout <= '5m'";
+    for (timeout, fine) in [
+        ("5m", true),
+        ("300s", true),
+        ("10m", false),
+        ("1h", false),
+        ("59s", true),
+        ("4m60s", true),
+        ("5m1ms", false),
+    ] {
+        let judged = holds(DESIGN, &format!("spec: {{timeout: {timeout}}}"));
+        assert_eq!(judged.is_empty(), fine, "{timeout}: {judged:?}");
+    }
+    assert_eq!(holds(DESIGN, "spec: {timeout: 10m}"), ["cel[0] : no"]);
+    assert!(holds(DESIGN, "spec: {}")[0].contains("cannot be evaluated: No such key: timeout"));
+    assert!(holds(DESIGN, "spec: {timeout: soon}")[0].contains("\"soon\" must be a duration"));
+    assert!(holds(DESIGN, "spec: {timeout: 5}")[0].contains("expected a duration, got a number"));
+    assert_eq!(holds("!has(object.spec.timeout) || object.spec.timeout <= '5m'", "spec: {}"), NONE);
+    assert_eq!(holds("'5m' >= object.spec.timeout", "spec: {timeout: 10s}"), NONE);
+    assert_eq!(holds("duration(object.spec.timeout) <= duration('5m')", "spec: {timeout: 10s}"), NONE);
+    assert_eq!(holds("duration(object.spec.timeout) <= '5m'", "spec: {timeout: 10s}"), NONE);
+    assert_eq!(
+        holds(
+            "duration(object.spec.interval) - duration(object.spec.timeout) > '1m'",
+            "spec: {timeout: 10s, interval: 2m}"
+        ),
+        NONE
+    );
+    assert_eq!(holds("[object.spec].all(s, s.timeout < '5m')", "spec: {timeout: 10m}"), ["cel[0] : no"]);
+    // Equality is that of strings, and so is the order of strings that are no durations.
+    assert_eq!(
+        holds("object.spec.timeout == '5m' && object.spec.path < 'b'", "spec: {timeout: 5m, path: a}"),
+        NONE
+    );
+}
+
+#[test]
+fn conditions_see_object_old_object_and_request() {
+    let policy = policy(&json!({"rules": {"cel": [
+        {"expression": "request.operation == 'CREATE' && request.userInfo.username == 'jane' && 'devs' in request.userInfo.groups"},
+        {"expression": "request.namespace == 'team-a' && request.name == 'x' && object.metadata.name == 'x'"},
+        {"expression": "oldObject == null"},
+        {"expression": "!has(object.status) && !has(object.metadata.managedFields)"},
+        {"expression": "object.spec.size + 1 == 6 && object.spec.size < 6"},
+    ]}}).to_string());
+    let object =
+        subject(Kind::Kustomization, "{metadata: {managedFields: [{}]}, spec: {size: 5}, status: {a: b}}");
+    assert_eq!(Request::create(object.clone()).judged(&policy), NONE);
+    // What exists was asked for by nobody known.
+    assert_eq!(policy.audit(&object, &NoDependencies), []);
+    let updated = Request::update(object, subject(Kind::Kustomization, "spec: {size: 6}")).judged(&policy);
+    assert_eq!(updated.iter().map(|line| &line[..6]).collect::<Vec<_>>(), ["cel[0]", "cel[2]", "cel[4]"]);
+}
+
+#[test]
+fn a_change_of_metadata_alone_must_not_break_what_held() {
+    let policy = policy(
+        "rules: {cel: [{expression: 'has(object.metadata.labels) && has(object.metadata.labels.team)', message: must hold}]}",
+    );
+    let with =
+        |metadata: &str| subject(Kind::Kustomization, &format!("{{metadata: {{{metadata}}}, spec: {{}}}}"));
+    let labelled = || with("labels: {team: a}");
+    assert_eq!(Request::update(labelled(), with("labels: {}")).judged(&policy), ["cel[0] : must hold"]);
+    assert_eq!(
+        Request::update(with(""), with("labels: {a: b}")).judged(&policy),
+        NONE,
+        "it did not hold before"
+    );
+    assert_eq!(Request::update(with(""), labelled()).judged(&policy), NONE);
+    assert_eq!(Request::update(with(""), with("finalizers: [a]")).judged(&policy), NONE);
+}
+
+#[test]
+fn a_condition_that_cannot_be_evaluated_is_broken() {
+    for expression in [
+        "object.spec.nope == 1",
+        "object.spec",
+        "1 / 0 == 1",
+        "object.spec.a.startsWith('x')",
+        "dyn(object.spec.a) > 5",
+    ] {
+        let Ok(_) = try_policy(&json!({"rules": {"cel": [{"expression": expression}]}}).to_string()) else {
+            continue;
+        };
+        let judged = holds(expression, "spec: {a: [1]}");
+        assert!(judged[0].contains("no: cannot be evaluated: "), "{expression}: {judged:?}");
+    }
+}
+
+#[test]
+fn the_message_is_the_expression_if_there_is_none() {
+    check(
+        "{cel: [{expression: 'object.spec.prune'}]}",
+        Kind::Kustomization,
+        "{prune: false}",
+        &["cel[0] : does not hold: object.spec.prune"],
+    );
+}
+
+#[test]
+fn what_does_not_compile_is_refused_with_its_place() {
+    for (expression, why) in [
+        ("object.spec ==", "line 1 column 15"),
+        (
+            "true &&\n  nope",
+            "line 2 column 3: unknown variable \"nope\" (known are object, oldObject, request)",
+        ),
+        ("object.spec.nope()", "line 1 column 13: unknown function \"nope\""),
+        ("namespaceObject.metadata.name == 'a'", "line 1 column 1: unknown variable \"namespaceObject\""),
+        ("Thing{a: 1}", "messages cannot be constructed"),
+        ("", "must not be empty"),
+        ("  ", "must not be empty"),
+        ("lists.range(1000000000).size() > 0", "lists.range is not available"),
+    ] {
+        let error = refused(expression);
+        assert!(error.contains(why), "{expression}: {error}");
+    }
+}
+
+#[test]
+fn what_is_enormous_or_loops_is_refused() {
+    for (expression, why) in [
+        ("a".repeat(5000), "longer than 4096 bytes"),
+        (format!("{}true{}", "(".repeat(2000), ")".repeat(2000)), ""),
+        (format!("{}true", "!-".repeat(2000)), ""),
+        (format!("{}1{} == 1", "[".repeat(1500), "]".repeat(1500)), ""),
+        (format!("object{}", ".a".repeat(2000)), ""),
+        (format!("{}1 == 1", "1+".repeat(2000)), ""),
+        (format!("[{}1].size() > 0", "1,".repeat(2000)), ""),
+        (format!("{}true", "true ? ".repeat(500)), ""),
+        ("[1].all(a, [1].all(b, [1].all(c, true)))".to_owned(), "deeper than 2 levels"),
+        ("[1].map(a, [1].filter(b, [1].exists(c, true))).size() > 0".to_owned(), "deeper than 2 levels"),
+    ] {
+        let error = refused(&expression);
+        assert!(error.contains(why), "{}…: {error}", &expression[..20]);
+    }
+    // One within the range of another is two in turn.
+    assert!(
+        try_policy("rules: {cel: [{expression: '[1].map(a, a).filter(b, true).all(c, [c].all(d, true))'}]}")
+            .is_ok()
+    );
+}
+
+#[test]
+fn too_much_work_on_an_object_is_given_up() {
+    const PAIRS: &str = "object.spec.list.all(a, object.spec.list.all(b, a == b))";
+    let list = |length: usize| format!("spec: {{list: [{}]}}", vec!["1"; length].join(","));
+    assert_eq!(holds(PAIRS, &list(100)), NONE);
+    let judged = holds(PAIRS, &list(500));
+    assert!(judged[0].contains("takes too much work on this object"), "{judged:?}");
+    assert_eq!(holds(PAIRS, &list(100)), NONE, "each begins anew");
+}

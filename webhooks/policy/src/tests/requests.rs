@@ -1,0 +1,211 @@
+//! Which requests are judged, by whom, and what they take.
+
+use super::*;
+
+const NONE: [&str; 0] = [];
+const FLUX: &str = "system:serviceaccount:flux-system:kustomize-controller";
+const TENANT: &str = "system:serviceaccount:team-a:flux-tenant";
+const GATEHOUSE: &str = "system:serviceaccount:gatehouse-system:gatehouse";
+
+fn kustomization(object: &str) -> Subject {
+    subject(Kind::Kustomization, object)
+}
+
+#[test]
+fn an_update_is_judged_where_the_spec_changes() {
+    let policy = policy("rules: {prune: Required}");
+    let old = || kustomization("spec: {path: a}");
+    let broken = ["prune spec.prune: must be true"];
+    assert_eq!(Request::update(old(), kustomization("spec: {path: b}")).judged(&policy), broken);
+    let labelled =
+        kustomization("{metadata: {labels: {a: b}, finalizers: [f]}, spec: {path: a}, status: {x: y}}");
+    assert_eq!(Request::update(old(), labelled).judged(&policy), NONE);
+}
+
+#[test]
+fn what_is_going_is_never_denied() {
+    let policy =
+        policy("rules: {prune: Required, freezes: [{name: always, schedule: '0 0 * * *', duration: 24h}]}");
+    let going = |spec: &str| {
+        kustomization(&format!("{{metadata: {{deletionTimestamp: '2027-01-01T00:00:00Z'}}, spec: {spec}}}"))
+    };
+    assert_eq!(Request::update(going("{path: a}"), going("{path: b}")).judged(&policy), NONE);
+    assert_eq!(Request::delete(going("{}")).judged(&policy), NONE);
+    // A creation cannot claim to be going.
+    assert_eq!(Request::create(going("{}")).judged(&policy).len(), 2);
+}
+
+#[test]
+fn status_and_other_subresources_are_not_judged() {
+    let policy = policy("rules: {prune: Required}");
+    let request = Request { subresource: Some("status"), ..Request::create(kustomization("spec: {}")) };
+    assert_eq!(request.judged(&policy), NONE);
+}
+
+#[test]
+fn a_scale_is_judged_by_its_replicas() {
+    let policy = policy("rules: {replicas: {max: 50}}");
+    let fleet = || subject(Kind::Fleet, "spec: {}");
+    assert_eq!(Request::scale(fleet(), 1, 50).judged(&policy), NONE);
+    assert_eq!(
+        Request::scale(fleet(), 1, 51).judged(&policy),
+        ["replicas spec.replicas: 51 is more than 50"]
+    );
+    assert_eq!(Request::scale(fleet(), 99, 98).judged(&policy), NONE, "it becomes smaller");
+    let of = |replicas: i64| subject(Kind::Fleet, &format!("spec: {{replicas: {replicas}}}"));
+    assert_eq!(Request::update(of(99), of(98)).judged(&policy), NONE, "it becomes smaller");
+    assert_eq!(Request::update(of(98), of(99)).judged(&policy).len(), 1);
+}
+
+#[test]
+fn what_a_fleet_owns_is_judged_by_its_fleet() {
+    let policy = policy("rules: {replicas: {max: 50}, cel: [{expression: 'false'}]}");
+    let set = |owner: &str| {
+        subject(
+            Kind::GameServerSet,
+            &format!("{{metadata: {{ownerReferences: [{owner}]}}, spec: {{replicas: 99}}}}"),
+        )
+    };
+    let owned = set("{apiVersion: agones.dev/v1, kind: Fleet, name: f, uid: u, controller: true}");
+    assert_eq!(Request::create(owned.clone()).judged(&policy), NONE);
+    assert_eq!(policy.audit(&owned, &NoDependencies), []);
+    assert_eq!(
+        Request::create(set("{apiVersion: apps/v1, kind: Deployment, name: f, uid: u, controller: true}"))
+            .judged(&policy)
+            .len(),
+        2
+    );
+    assert_eq!(
+        Request::create(set("{apiVersion: agones.dev/v1, kind: Fleet, name: f, uid: u}"))
+            .judged(&policy)
+            .len(),
+        2
+    );
+}
+
+#[test]
+fn who_is_exempt_is_not_judged() {
+    let policy = policy(
+        "{exempt: {users: [root], groups: [ops], serviceAccounts: [{namespace: team-a, name: flux-tenant}]}, rules: {prune: Required, verbs: Authorize}}",
+    );
+    let create = || Request::create(kustomization("spec: {}"));
+    assert_eq!(create().judged(&policy).len(), 1);
+    assert_eq!(create().by("root").judged(&policy), NONE);
+    assert_eq!(create().by(TENANT).judged(&policy), NONE);
+    assert_eq!(create().by(GATEHOUSE).judged(&policy), NONE);
+    assert_eq!(create().by(FLUX).judged(&policy).len(), 1);
+    assert_eq!(create().by("system:serviceaccount:team-b:flux-tenant").judged(&policy).len(), 1);
+    let in_group =
+        Request { user: Some(User { name: "joe".into(), groups: vec!["ops".into()] }), ..create() };
+    assert_eq!(in_group.judged(&policy), NONE);
+    let suspend = || Request::update(kustomization("spec: {}"), kustomization("spec: {suspend: true}"));
+    assert_eq!(suspend().verbs(&policy), [Verb::Suspend]);
+    assert_eq!(suspend().by("root").verbs(&policy), []);
+    // Files are checked for nobody in particular.
+    assert_eq!(Request { user: None, ..create() }.judged(&policy).len(), 1);
+}
+
+#[test]
+fn verbs_are_what_an_update_does() {
+    let on = policy("rules: {verbs: Authorize}");
+    let annotated =
+        |text: &str| kustomization(&format!("{{metadata: {{annotations: {{{text}}}}}, spec: {{}}}}"));
+    let (plain, suspended) = (|| kustomization("spec: {}"), || kustomization("spec: {suspend: true}"));
+    let disabled = || annotated("fluxcd.controlplane.io/reconcile: disabled");
+    for (old, new, verbs) in [
+        (plain(), suspended(), &[Verb::Suspend][..]),
+        (plain(), disabled(), &[Verb::Suspend]),
+        (suspended(), plain(), &[Verb::Resume]),
+        (disabled(), plain(), &[Verb::Resume]),
+        (suspended(), suspended(), &[]),
+        (plain(), annotated("reconcile.fluxcd.io/requestedAt: a"), &[Verb::Reconcile]),
+        (plain(), annotated("reconcile.fluxcd.io/forceAt: a"), &[Verb::Reconcile]),
+        (plain(), annotated("reconcile.fluxcd.io/resetAt: a"), &[Verb::Reconcile]),
+        (
+            annotated("reconcile.fluxcd.io/requestedAt: a"),
+            annotated("reconcile.fluxcd.io/requestedAt: b"),
+            &[Verb::Reconcile],
+        ),
+        (
+            annotated("reconcile.fluxcd.io/requestedAt: a"),
+            annotated("reconcile.fluxcd.io/requestedAt: a"),
+            &[],
+        ),
+        (annotated("reconcile.fluxcd.io/requestedAt: a"), plain(), &[]),
+        (suspended(), annotated("reconcile.fluxcd.io/requestedAt: a"), &[Verb::Resume, Verb::Reconcile]),
+    ] {
+        let request = Request::update(old, new);
+        assert_eq!(request.verbs(&on), verbs);
+        assert_eq!(request.by(FLUX).verbs(&on), []);
+    }
+    assert_eq!(Request::update(plain(), suspended()).by(TENANT).verbs(&on), [Verb::Suspend]);
+    assert_eq!(Request::update(plain(), suspended()).by(GATEHOUSE).verbs(&on), []);
+    assert_eq!(Request::create(suspended()).verbs(&on), []);
+    assert_eq!(Request::delete(suspended()).verbs(&on), []);
+    assert_eq!(Request::update(plain(), suspended()).verbs(&policy("rules: {verbs: Ignore}")), []);
+    let fleet = |spec: &str| subject(Kind::Fleet, &format!("spec: {spec}"));
+    assert_eq!(Request::update(fleet("{}"), fleet("{suspend: true}")).verbs(&on), []);
+}
+
+#[test]
+fn a_suspension_takes_reason_and_author() {
+    let policy = policy("rules: {suspension: {requireReason: true}}");
+    let with = |annotations: &str, suspend: bool| {
+        kustomization(&format!(
+            "{{metadata: {{annotations: {{{annotations}}}}}, spec: {{suspend: {suspend}}}}}"
+        ))
+    };
+    const WHY: &str = "gatehouse.dev/suspend-reason: repair";
+    const WHO: &str = "fluxcd.controlplane.io/suspendedBy: jane";
+    let both = format!("{WHY}, {WHO}");
+    let no_reason =
+        "suspension metadata.annotations[gatehouse.dev/suspend-reason]: a suspension must say why";
+    let no_author = "suspension metadata.annotations[fluxcd.controlplane.io/suspendedBy]: a suspension must say who suspended";
+    let plain = || with("", false);
+    assert_eq!(Request::update(plain(), with(&both, true)).judged(&policy), NONE);
+    assert_eq!(Request::update(plain(), with("", true)).judged(&policy), [no_reason, no_author]);
+    assert_eq!(Request::update(plain(), with(WHO, true)).judged(&policy), [no_reason]);
+    assert_eq!(Request::update(plain(), with(WHY, true)).judged(&policy), [no_author]);
+    assert_eq!(
+        Request::update(plain(), with("gatehouse.dev/suspend-reason: ' '", true)).judged(&policy).len(),
+        2
+    );
+    assert_eq!(Request::create(with("", true)).judged(&policy).len(), 2);
+    assert_eq!(Request::create(with(&both, true)).judged(&policy), NONE);
+    let disabled = with("fluxcd.controlplane.io/reconcile: disabled", false);
+    assert_eq!(Request::update(plain(), disabled).judged(&policy).len(), 2);
+    // What was suspended before may be changed, but the reason not taken back; resuming takes none.
+    assert_eq!(Request::update(with("", true), with("a: b", true)).judged(&policy), NONE);
+    assert_eq!(Request::update(with(&both, true), with(WHO, true)).judged(&policy), [no_reason]);
+    assert_eq!(Request::update(with(&both, true), plain()).judged(&policy), NONE);
+    // People only.
+    assert_eq!(Request::update(plain(), with("", true)).by(FLUX).judged(&policy), NONE);
+    assert_eq!(Request::update(plain(), with("", true)).by(TENANT).judged(&policy).len(), 2);
+}
+
+#[test]
+fn the_beginning_of_a_suspension_is_not_for_people_to_say() {
+    let policy = policy("rules: {suspension: {maxDuration: 24h}}");
+    let at = |time: &str, suspend: bool| {
+        let note =
+            if time.is_empty() { String::new() } else { format!("gatehouse.dev/suspended-at: '{time}'") };
+        kustomization(&format!("{{metadata: {{annotations: {{{note}}}}}, spec: {{suspend: {suspend}}}}}"))
+    };
+    let (now, later) = ("2027-01-06T08:00:00Z", "2099-01-01T00:00:00Z");
+    for (old, new, fine) in [
+        (at("", false), at("", true), true),
+        (at("", false), at(now, true), true),
+        (at("", false), at(later, true), false),
+        (at("", false), at("soon", true), false),
+        (at(now, true), at(now, true), true),
+        (at(now, true), at(later, true), false),
+        (at(now, true), at("", true), false),
+        (at("", true), at(now, true), true),
+        (at(later, false), at(later, true), true),
+        (at(now, true), at("", false), true),
+    ] {
+        let judged = Request::update(old.clone(), new.clone()).judged(&policy);
+        assert_eq!(judged.is_empty(), fine, "{:?} → {:?}: {judged:?}", old.object, new.object);
+    }
+    assert_eq!(policy.max_suspension(), Some(jiff::SignedDuration::from_hours(24)));
+}
