@@ -3,9 +3,11 @@
 //! `fuzz/run` has libFuzzer look for such bytes; the tests here replay the seeds, among them what was found once.
 
 mod quantity;
+mod review;
 mod selector;
 
 pub use quantity::quantity;
+pub use review::review;
 pub use selector::selector;
 
 #[cfg(test)]
@@ -33,6 +35,11 @@ mod tests {
     #[test]
     fn quantities_hold_on_every_seed() {
         replay("quantity", quantity);
+    }
+
+    #[test]
+    fn reviews_hold_on_every_seed() {
+        replay("review", review);
     }
 
     #[test]
