@@ -3,6 +3,9 @@
 //! Judging is pure work and runs where it blocks nobody. A status is written when it says something else than what
 //! stands there, and at most about once a second for each policy.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,

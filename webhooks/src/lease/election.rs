@@ -45,6 +45,8 @@ pub struct Election {
 pub struct Leadership {
     leading: watch::Receiver<bool>,
     until: Arc<Mutex<Option<Instant>>>,
+    /// Of one that is fixed: receivers must not take it for over.
+    _fixed: Option<Arc<watch::Sender<bool>>>,
 }
 
 impl Leadership {
@@ -63,8 +65,9 @@ impl Leadership {
     /// Somebody who always leads, or never.
     pub fn fixed(leads: bool) -> Self {
         let far = Duration::from_hours(24 * 365 * 30);
-        let (_, leading) = watch::channel(leads);
-        Self { leading, until: Arc::new(Mutex::new(leads.then(|| Instant::now() + far))) }
+        let (sender, leading) = watch::channel(leads);
+        let until = Arc::new(Mutex::new(leads.then(|| Instant::now() + far)));
+        Self { leading, until, _fixed: Some(Arc::new(sender)) }
     }
 }
 
@@ -82,7 +85,7 @@ impl Election {
             until: Arc::clone(&until),
             seen: None,
         };
-        (election, Leadership { leading, until })
+        (election, Leadership { leading, until, _fixed: None })
     }
 
     /// Takes part until `stop`, then gives back what is held. What is led should have come to rest before.
@@ -109,10 +112,10 @@ impl Election {
                 Some(Err(Refusal::Held)) => self.step_down("somebody else holds the lease"),
                 // Ours until the deadline, for all that others know.
                 Some(Err(Refusal::Conflict)) => {
-                    tracing::debug!(lease = %self.name, "somebody else was quicker")
+                    tracing::debug!(lease = %self.name, "somebody else was quicker");
                 }
                 Some(Err(Refusal::Failed(reason))) => {
-                    tracing::warn!(lease = %self.name, %reason, "no renewal")
+                    tracing::warn!(lease = %self.name, %reason, "no renewal");
                 }
                 None => self.step_down(TOO_LATE),
             }

@@ -182,7 +182,7 @@ impl FakeApi {
             "/version" => {
                 return body_of(200, &json!({"major": "1", "minor": "33", "gitVersion": "v1.33.0"}));
             }
-            "/api" => return body_of(200, &groups(&state, |group| group.is_empty())),
+            "/api" => return body_of(200, &groups(&state, str::is_empty)),
             "/apis" => return body_of(200, &groups(&state, |group| !group.is_empty())),
             _ => {}
         }
@@ -241,7 +241,9 @@ fn write(state: &mut State, method: &Method, mut place: Place, subresource: &str
             let Some(known) = known else { return not_found() };
             let sent = sent();
             let version = &sent["metadata"]["resourceVersion"];
-            if version.is_string() && *version != known["metadata"]["resourceVersion"] {
+            let uid = &sent["metadata"]["uid"];
+            let is_other = uid.is_string() && *uid != known["metadata"]["uid"];
+            if is_other || version.is_string() && *version != known["metadata"]["resourceVersion"] {
                 return failure(409, "Conflict", "the object has been modified", &place.3);
             }
             let mut object = known.clone();

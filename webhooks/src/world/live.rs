@@ -1,6 +1,6 @@
 //! What admission asks the API server itself, because the cache does not have it yet: single objects, from etcd.
 
-use std::time::Duration;
+use std::{fmt::Write, time::Duration};
 
 use gatehouse_quota::GroupResource;
 use http::Request;
@@ -109,7 +109,10 @@ fn encoded(segment: &str) -> String {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => text.push(char::from(byte)),
             // Dots alone are a way up.
             b'.' if !matches!(segment, "." | "..") => text.push('.'),
-            _ => text.push_str(&format!("%{byte:02X}")),
+            _ => {
+                // Writing to a String cannot fail.
+                let _ = write!(text, "%{byte:02X}");
+            }
         }
     }
     text

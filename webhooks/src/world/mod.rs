@@ -17,7 +17,7 @@ pub(crate) mod testing;
 mod tests;
 mod writer;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use gatehouse_inventory::source::{Upstream, WatchSettings};
@@ -33,6 +33,10 @@ pub use self::{
     snapshot::{Broken, KindState, NamespaceInfo, Objects, Snapshot},
 };
 
+/// How long a kind that was served must be missing before its objects count as gone: a tenant's room must not come
+/// free because an API server starts and has not read its CRDs yet.
+const ABSENCE: Duration = Duration::from_secs(30);
+
 /// A way to the world as it was last seen. Cheap to clone.
 #[derive(Clone)]
 pub struct World(Arc<Published>);
@@ -40,6 +44,7 @@ pub struct World(Arc<Published>);
 impl World {
     /// A world in which nothing is known yet, and what observes it.
     pub fn new(client: Client, settings: WatchSettings) -> (Self, Observation) {
+        let settings = WatchSettings { absence: settings.absence.max(ABSENCE), ..settings };
         let world = Self::of(Snapshot::default());
         let writer = Writer::new(Upstream::new(client, settings), Arc::clone(&world.0));
         (world, Observation(writer))

@@ -61,7 +61,7 @@ fn key(raw: &Raw, strings: &Interner) -> ObjectKey {
 /// Reads an object as what it is to the world.
 pub(super) fn read(raw: &Raw, role: Role, strings: &Interner) -> Result<Applied, serde_json::Error> {
     Ok(match role {
-        Role::Namespace => Applied::Namespace(key(raw, strings), namespace(&parse(raw)?)),
+        Role::Namespace => Applied::Namespace(key(raw, strings), namespace(&*parse(raw)?)),
         Role::Quota => Applied::Quota(key(raw, strings), parse(raw)?),
         Role::Policy => Applied::Policy(key(raw, strings), parse(raw)?),
         Role::Ledger => Applied::Ledger(key(raw, strings), parse(raw)?),
@@ -71,8 +71,8 @@ pub(super) fn read(raw: &Raw, role: Role, strings: &Interner) -> Result<Applied,
     })
 }
 
-fn parse<T: DeserializeOwned>(raw: &Raw) -> Result<T, serde_json::Error> {
-    serde_json::from_str(raw.json())
+fn parse<T: DeserializeOwned>(raw: &Raw) -> Result<Arc<T>, serde_json::Error> {
+    serde_json::from_str(raw.json()).map(Arc::new)
 }
 
 /// A namespace, from its metadata.

@@ -52,9 +52,9 @@ pub(super) enum Change {
 #[derive(Debug)]
 pub(super) enum Applied {
     Namespace(ObjectKey, NamespaceInfo),
-    Quota(ObjectKey, TenantQuota),
-    Policy(ObjectKey, ReconcilePolicy),
-    Ledger(ObjectKey, QuotaLedger),
+    Quota(ObjectKey, Arc<TenantQuota>),
+    Policy(ObjectKey, Arc<ReconcilePolicy>),
+    Ledger(ObjectKey, Arc<QuotaLedger>),
     Object(Document),
 }
 
@@ -149,7 +149,6 @@ impl State {
                 key
             }
             Applied::Quota(key, quota) => {
-                let quota = Arc::new(quota);
                 let known = self.snapshot.tenant_quotas.insert(Str::clone(&key.name), Arc::clone(&quota));
                 if known.is_none_or(|known| is_other(&known.metadata, &quota.metadata)) {
                     let compiled = CompiledQuota::compile(&quota).map(Arc::new);
@@ -160,7 +159,6 @@ impl State {
                 key
             }
             Applied::Policy(key, policy) => {
-                let policy = Arc::new(policy);
                 let known =
                     self.snapshot.reconcile_policies.insert(Str::clone(&key.name), Arc::clone(&policy));
                 if known.is_none_or(|known| is_other(&known.metadata, &policy.metadata)) {
@@ -172,7 +170,7 @@ impl State {
                 key
             }
             Applied::Ledger(key, ledger) => {
-                self.snapshot.ledgers.insert(Str::clone(&key.name), Arc::new(ledger));
+                self.snapshot.ledgers.insert(Str::clone(&key.name), ledger);
                 key
             }
             Applied::Object(document) => {

@@ -32,12 +32,6 @@ impl Builder {
         builder
     }
 
-    /// A resource that is merely counted is served and listed from now on.
-    pub(crate) fn count(&mut self, resource: &GroupResource) -> &mut Self {
-        self.observe(resource, Role::Counted);
-        self
-    }
-
     fn observe(&mut self, resource: &GroupResource, role: Role) {
         self.state.begin(resource, role != Role::Counted);
         self.roles.insert(resource.clone(), role);

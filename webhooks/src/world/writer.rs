@@ -7,7 +7,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use gatehouse_inventory::{Interner, KindStatus, Str, source::Upstream};
-use gatehouse_quota::GroupResource;
+use gatehouse_quota::{CompiledQuota, GroupResource};
 use tokio::{
     sync::{mpsc, watch},
     task::{AbortHandle, Id, JoinError, JoinSet},
@@ -32,11 +32,14 @@ pub(super) struct Writer {
     published: Arc<Published>,
     state: State,
     strings: Arc<Interner>,
-    changes: (mpsc::Sender<(Slot, Change)>, mpsc::Receiver<(Slot, Change)>),
+    said: mpsc::Sender<(Slot, Change)>,
+    heard: mpsc::Receiver<(Slot, Change)>,
     followed: HashMap<Slot, Followed>,
     tasks: JoinSet<()>,
     /// Slots handed out so far.
     slots: u64,
+    /// The quotas that were looked at for what they count.
+    quotas: Arc<[Arc<CompiledQuota>]>,
 }
 
 struct Followed {
@@ -50,15 +53,18 @@ const WAITING: usize = 1024;
 
 impl Writer {
     pub(super) fn new(upstream: Upstream, published: Arc<Published>) -> Self {
+        let (said, heard) = mpsc::channel(WAITING);
         Self {
             upstream,
             published,
             state: State::default(),
             strings: Arc::default(),
-            changes: mpsc::channel(WAITING),
+            said,
+            heard,
             followed: HashMap::new(),
             tasks: JoinSet::new(),
             slots: 0,
+            quotas: Arc::default(),
         }
     }
 
@@ -78,11 +84,11 @@ impl Writer {
                         self.task_failed(&error);
                     }
                 }
-                Some(first) = self.changes.1.recv() => {
+                Some(first) = self.heard.recv() => {
                     self.take(first);
                     // What came meanwhile goes into the same publication.
                     for _ in 0..WAITING {
-                        let Ok(next) = self.changes.1.try_recv() else { break };
+                        let Ok(next) = self.heard.try_recv() else { break };
                         self.take(next);
                     }
                 }
@@ -114,7 +120,7 @@ impl Writer {
             role,
             name: resource.to_string(),
             strings: Arc::clone(&self.strings),
-            changes: self.changes.0.clone(),
+            changes: self.said.clone(),
         };
         let following = self.upstream.follow(kinds::wanted(&resource), role.content(), reader);
         let task = self.tasks.spawn(following);
@@ -123,6 +129,10 @@ impl Writer {
 
     /// Quotas may count anything. What one counts is followed as long as one does.
     fn follow_counted(&mut self) {
+        if Arc::ptr_eq(&self.quotas, &self.state.snapshot.quotas) {
+            return;
+        }
+        self.quotas = Arc::clone(&self.state.snapshot.quotas);
         let wanted = self.state.counted();
         let mut known = BTreeSet::new();
         let mut over = Vec::new();
@@ -151,12 +161,13 @@ impl Writer {
         tracing::error!(%error, "a watch task failed");
         let message = Str::from("its observation failed; the log says why");
         let id: Id = error.id();
-        for followed in self.followed.values() {
-            // Without discovery nothing is observed for long.
-            if followed.task.id() == id {
-                let status = KindStatus::Forbidden { message: Str::clone(&message) };
-                self.state.take(&followed.resource, followed.role, Change::Status(status));
-            }
+        let mut is_follower = false;
+        for followed in self.followed.values().filter(|followed| followed.task.id() == id) {
+            is_follower = true;
+            let status = KindStatus::Forbidden { message: Str::clone(&message) };
+            self.state.take(&followed.resource, followed.role, Change::Status(status));
         }
+        // Without discovery every kind would go stale, one after the other and silently.
+        assert!(is_follower, "discovery failed: {error}");
     }
 }

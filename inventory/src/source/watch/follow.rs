@@ -98,17 +98,26 @@ pub(super) async fn follow(
     content: Content,
     mut observer: impl Observer,
 ) {
+    let mut was_served = false;
     loop {
         let assignment = assigned.borrow_and_update().clone();
         match assignment {
             Assignment::Undecided => {}
             Assignment::Absent => {
+                if was_served {
+                    match timeout(shared.settings.absence, assigned.changed()).await {
+                        Ok(Ok(())) => continue,
+                        Ok(Err(_)) => return,
+                        Err(_) => was_served = false,
+                    }
+                }
                 // An empty list takes away what there was.
                 for said in [Said::Restart, Said::Synced, Said::Status(KindStatus::Absent)] {
                     observer.observe(said).await;
                 }
             }
             Assignment::Served(resource) => {
+                was_served = true;
                 let mut follower = Follower::new(&shared, &resource, content, &mut observer);
                 tokio::select! {
                     never = follower.run() => match never {},

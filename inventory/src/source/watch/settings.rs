@@ -14,6 +14,9 @@ pub struct WatchSettings {
     pub discovery_interval: Duration,
     /// The time between two signs of life, and the time that each has to arrive.
     pub heartbeat: Duration,
+    /// How long a resource that was served must not be found before it counts as absent, and its objects as gone.
+    /// An API server that starts may answer discovery before it has read its CRDs.
+    pub absence: Duration,
 }
 
 impl Default for WatchSettings {
@@ -23,6 +26,7 @@ impl Default for WatchSettings {
             page_size: 500,
             discovery_interval: Duration::from_mins(1),
             heartbeat: Duration::from_secs(5),
+            absence: Duration::ZERO,
         }
     }
 }

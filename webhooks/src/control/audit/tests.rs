@@ -11,7 +11,7 @@ fn policies() -> GroupResource {
     GroupResource::new("policy.gatehouse.dev", "reconcilepolicies")
 }
 
-pub(crate) fn policy(name: &str, generation: i64, selector: Option<&str>, rules: &Value) -> Value {
+fn policy(name: &str, generation: i64, selector: Option<&str>, rules: &Value) -> Value {
     let mut object = json!({"apiVersion": "policy.gatehouse.dev/v1alpha1", "kind": "ReconcilePolicy",
         "metadata": {"name": name, "uid": format!("uid-{name}"), "resourceVersion": "1", "generation": generation},
         "spec": {"rules": rules}});
@@ -21,7 +21,7 @@ pub(crate) fn policy(name: &str, generation: i64, selector: Option<&str>, rules:
     object
 }
 
-pub(crate) fn app(namespace: &str, name: &str, version: usize, interval: &str, on: &[&str]) -> Value {
+fn app(namespace: &str, name: &str, version: usize, interval: &str, on: &[&str]) -> Value {
     let depends_on: Vec<_> = on.iter().map(|name| json!({"name": name})).collect();
     json!({"apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization",
            "metadata": {"name": name, "namespace": namespace, "uid": format!("{namespace}-{name}"),
@@ -169,7 +169,9 @@ fn take(builder: &mut Builder, index: usize, step: &Step) {
     }
 }
 
-fn summary(audit: &Audit) -> Vec<(String, BTreeSet<Place>, BTreeMap<Place, Vec<Violation>>)> {
+type Summary = Vec<(String, BTreeSet<Place>, BTreeMap<Place, Vec<Violation>>)>;
+
+fn summary(audit: &Audit) -> Summary {
     let findings = audit.findings().iter();
     findings
         .map(|(name, findings)| {

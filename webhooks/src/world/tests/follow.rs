@@ -30,7 +30,9 @@ fn server_api() -> FakeApi {
 }
 
 fn observe(api: &FakeApi) -> Running {
-    let (world, observation) = World::new(api.client(), WatchSettings::default());
+    let settings =
+        WatchSettings { discovery_interval: Duration::from_secs(6), ..WatchSettings::default() };
+    let (world, observation) = World::new(api.client(), settings);
     let stop = CancellationToken::new();
     let task = tokio::spawn(observation.run(stop.clone()));
     Running { world, stop, task }
@@ -45,9 +47,8 @@ impl Running {
                 changed.changed().await.unwrap();
             }
         };
-        if timeout(Duration::from_mins(5), wait).await.is_err() {
-            panic!("never {what}: {:?}", self.world.readiness());
-        }
+        let waited = timeout(Duration::from_mins(5), wait).await;
+        assert!(waited.is_ok(), "never {what}: {:?}", self.world.readiness());
         self.world.snapshot()
     }
 
@@ -210,5 +211,24 @@ async fn what_the_cache_does_not_have_is_asked_for_and_absence_is_told_from_trou
     assert!(matches!(wrong, Err(LiveError::Failed(_))), "{wrong:?}");
     api.fail(true);
     assert!(live.namespace("new").await.is_err());
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_is_missed_for_a_moment_keeps_its_objects() {
+    let api = server_api();
+    api.put(fleet("lobby", 0, 3));
+    let running = observe(&api);
+    running.ready().await;
+    // As an API server that starts: discovery knows of no CRD, and nor do requests.
+    let lobby = api.get("agones.dev", "fleets", "games", "lobby").unwrap();
+    api.withdraw("agones.dev", "fleets");
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(running.world.snapshot().object(&fleets(), "games", "lobby").is_some());
+    api.serve("agones.dev", "v1", "fleets", "Fleet");
+    api.put(lobby);
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    assert!(running.world.snapshot().object(&fleets(), "games", "lobby").is_some());
+    assert!(!running.world.snapshot().was_deleted("uid-lobby"));
     running.stop().await;
 }
