@@ -4,11 +4,15 @@
 //! and only where none is left is the answer 406, so that a client which prefers protobuf gets JSON if it
 //! takes JSON at all.
 
-use http::{HeaderMap, header};
+mod form;
+
+use http::{HeaderMap, HeaderValue, header};
+
+pub(crate) use form::{Form, LIST_TAIL, ListWriter};
 
 use crate::ApiError;
 
-/// The content type of every answer about resources, watches included: kube-apiserver, too, names neither
+/// The content type of answers about resources, watches included: kube-apiserver, too, names neither
 /// `stream=watch` nor the transformation in the answers it gives in JSON.
 pub(crate) const JSON: &str = "application/json";
 
@@ -72,10 +76,11 @@ pub(crate) enum Discovery {
     V2Beta1,
 }
 
-/// How to show resources, and whether the client would like it `pretty` (a parameter of the media type).
-pub(crate) fn resource(headers: &HeaderMap, shape: Shape) -> Result<(Representation, bool), ApiError> {
+/// How resources are shown, and written.
+pub(crate) fn resource(headers: &HeaderMap, shape: Shape) -> Result<(Representation, Form), ApiError> {
     let offered = |clause: &Clause| {
-        if !clause.includes("application", "json") || !clause.streams() || !clause.server_version() {
+        let form = clause.form(shape)?;
+        if !clause.streams() || !clause.server_version() {
             return None;
         }
         let representation = match clause.transformation() {
@@ -93,10 +98,37 @@ pub(crate) fn resource(headers: &HeaderMap, shape: Shape) -> Result<(Representat
             }
             Some(_) => return None,
         };
-        Some((representation, clause.parameter("pretty") == "1"))
+        Some((representation, form.prettified(Some(clause.is_pretty(headers)))))
     };
-    first(headers, offered)
-        .ok_or_else(|| ApiError::not_acceptable("application/json, application/json;stream=watch"))
+    first(headers, offered).ok_or_else(|| {
+        ApiError::not_acceptable(match shape {
+            Shape::Object | Shape::List => "application/json, application/yaml",
+            // YAML documents in a row would need a framing of their own, and Kubernetes has none.
+            Shape::Watch => "application/json;stream=watch",
+        })
+    })
+}
+
+/// How an error is written: what cannot be asked of an error (a Table) is passed over, and there is an answer to any
+/// header.
+pub(crate) fn error(headers: &HeaderMap) -> Form {
+    let offered = |clause: &Clause| {
+        let form = clause.form(Shape::Object).filter(|_| clause.transformation().is_none())?;
+        Some(form.prettified(Some(clause.is_pretty(headers))))
+    };
+    first(headers, offered).unwrap_or_default()
+}
+
+/// Whether the client takes gzip, as `negotiateContentEncoding` of k8s.io/apiserver reads it; a weight of zero, which
+/// that overlooks, is a refusal.
+pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
+    headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).any(|value| {
+        value.split(',').any(|coding| {
+            let mut parts = coding.split(';').map(str::trim);
+            let is_gzip = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+            is_gzip && !parts.any(|part| part.strip_prefix("q=").is_some_and(|weight| quality(weight) == 0))
+        })
+    })
 }
 
 /// Which form of discovery to answer with, where there is a choice.
@@ -183,6 +215,23 @@ impl<'a> Clause<'a> {
             && (self.kind != "*" || self.subtype == "*")
     }
 
+    /// The text this takes, JSON rather than YAML where either will do. Nothing is streamed in YAML.
+    fn form(&self, shape: Shape) -> Option<Form> {
+        if self.includes("application", "json") {
+            return Some(Form::Json);
+        }
+        let is_yaml = self.includes("application", "yaml");
+        (is_yaml && shape != Shape::Watch && self.parameter("stream").is_empty()).then_some(Form::Yaml)
+    }
+
+    /// Asked for by name; else as upstream's `isPrettyPrint`: the tools people read from directly get it unasked.
+    fn is_pretty(&self, headers: &HeaderMap) -> bool {
+        let agent = headers.get(header::USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
+        let is_read_by_people =
+            [&b"curl"[..], b"Wget", b"Mozilla/5.0"].iter().any(|tool| agent.starts_with(tool));
+        self.parameter("pretty") == "1" || is_read_by_people
+    }
+
     fn wildcards(&self) -> u8 {
         u8::from(self.kind == "*") + u8::from(self.subtype == "*")
     }
@@ -231,7 +280,6 @@ fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;
@@ -257,7 +305,7 @@ mod tests {
 
     #[test]
     fn without_an_accept_header_objects_are_served_as_they_are() {
-        assert_eq!(resource(&HeaderMap::new(), Shape::List).unwrap(), (Representation::Object, false));
+        assert_eq!(resource(&HeaderMap::new(), Shape::List).unwrap(), (Representation::Object, Form::Json));
         for anything in
             ["", "*/*", "*", "application/*", "text/html, */*;q=0.8", "application/json; charset=utf-8"]
         {
@@ -312,10 +360,66 @@ mod tests {
     }
 
     #[test]
+    fn yaml_is_for_those_who_ask_for_it_and_never_streamed() {
+        let of = |value: &str, shape| resource(&accept(value), shape).ok();
+        let yaml = |representation| Some((representation, Form::Yaml));
+        assert_eq!(of("application/yaml", Shape::Object), yaml(Representation::Object));
+        assert_eq!(of("application/yaml, application/json;q=0.9", Shape::List), yaml(Representation::Object));
+        let table = "application/yaml;as=Table;v=v1;g=meta.k8s.io";
+        assert_eq!(of(table, Shape::List), yaml(Representation::Table(MetaVersion::V1)));
+        assert_eq!(of("application/*", Shape::List), Some((Representation::Object, Form::Json)));
+        for refused in ["application/yaml", table, "application/yaml;stream=watch"] {
+            let error = resource(&accept(refused), Shape::Watch).unwrap_err();
+            assert_eq!(error.code(), http::StatusCode::NOT_ACCEPTABLE);
+            assert!(error.to_string().ends_with("application/json;stream=watch"), "{error}");
+        }
+        let json = Some((Representation::Object, Form::Json));
+        assert_eq!(of("application/yaml, application/json", Shape::Watch), json, "the next clause will do");
+    }
+
+    #[test]
+    fn errors_are_written_in_any_case() {
+        let of = |value: &str| error(&accept(value));
+        assert_eq!(of("application/yaml"), Form::Yaml);
+        assert_eq!(
+            of("application/yaml;as=Table;v=v1;g=meta.k8s.io, application/json;pretty=1"),
+            Form::PrettyJson
+        );
+        for other in ["application/vnd.kubernetes.protobuf", "text/html", ""] {
+            assert_eq!(of(other), Form::Json, "{other}");
+        }
+    }
+
+    #[test]
+    fn tools_that_people_read_from_get_pretty_json() {
+        for (agent, form) in [
+            ("curl/8.9.1", Form::PrettyJson),
+            ("Mozilla/5.0 (X11)", Form::PrettyJson),
+            ("kubectl/v1.36.3 (linux/amd64)", Form::Json),
+        ] {
+            let headers = HeaderMap::from_iter([(header::USER_AGENT, HeaderValue::from_static(agent))]);
+            assert_eq!(resource(&headers, Shape::List).unwrap().1, form, "{agent}");
+        }
+        assert_eq!(Form::PrettyJson.prettified(Some(false)), Form::Json, "the parameter has the last word");
+    }
+
+    #[test]
+    fn gzip_is_for_those_who_take_it() {
+        let takes = |value: &'static str| {
+            accepts_gzip(&HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(value))]))
+        };
+        assert!(takes("gzip") && takes("deflate, gzip;q=0.5") && takes("br , GZIP"));
+        assert!(
+            !takes("") && !takes("identity, br") && !takes("gzip;q=0") && !takes("x-gzip") && !takes("*")
+        );
+        assert!(!accepts_gzip(&HeaderMap::new()));
+    }
+
+    #[test]
     fn clauses_may_be_spread_over_several_headers() {
         let mut headers = accept("application/vnd.kubernetes.protobuf");
         headers.append(header::ACCEPT, HeaderValue::from_static("application/json;pretty=1"));
-        assert_eq!(resource(&headers, Shape::Object).unwrap(), (Representation::Object, true));
+        assert_eq!(resource(&headers, Shape::Object).unwrap(), (Representation::Object, Form::PrettyJson));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     error::ApiError,
-    negotiate::{MetaVersion, Representation},
+    negotiate::{LIST_TAIL, MetaVersion, Representation},
     options::IncludeObject,
     watchcache::{Row, object_head},
 };
@@ -85,9 +85,6 @@ impl Encoder {
         head.into_bytes()
     }
 
-    /// What follows the last item.
-    pub(super) const LIST_TAIL: &[u8] = b"]}";
-
     /// One item of a list, or one row of a Table.
     pub(super) fn item(&self, out: &mut Vec<u8>, row: &Row) {
         match self.representation {
@@ -133,7 +130,7 @@ impl Encoder {
                 let _ = write!(out, "{{\"cells\":{},\"object\":", encoder.empty_cells());
                 partial(out, meta, |out| out.extend_from_slice(metadata.as_bytes()));
                 out.push(b'}');
-                out.extend_from_slice(Self::LIST_TAIL);
+                out.extend_from_slice(LIST_TAIL);
             }
         });
     }
@@ -167,7 +164,7 @@ impl Encoder {
         if let Some(row) = row {
             self.table_row(out, version, row);
         }
-        out.extend_from_slice(Self::LIST_TAIL);
+        out.extend_from_slice(LIST_TAIL);
     }
 
     fn table_head(&self, version: MetaVersion, meta: &Value, with_columns: bool) -> String {

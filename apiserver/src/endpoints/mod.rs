@@ -1,25 +1,26 @@
 //! What is behind the paths: discovery and OpenAPI, which are there from the start, and the resources,
 //! each of which answers as soon as its own view has synced.
 
+mod compress;
 mod encode;
 mod read;
 mod select;
 mod watch;
+mod websocket;
 
 use std::{collections::HashMap, sync::Arc};
 
 use gatehouse_apiservice::view::{GROUP, VERSION};
 use http::{Method, Response, request::Parts};
-use http_body_util::BodyExt;
 use tokio_util::sync::CancellationToken;
 
-use self::select::Selection;
+use self::{select::Selection, websocket::WebSockets};
 use crate::{
     ApiError, Body,
     body::full,
     discovery,
     error::Subject,
-    metrics::Metrics,
+    metrics::{Metrics, RequestLabels},
     negotiate::{self, Shape},
     openapi,
     options::{GetOptions, ListOptions},
@@ -33,23 +34,26 @@ use crate::{
 pub struct Endpoints {
     caches: HashMap<&'static str, Arc<WatchCache>>,
     metrics: Arc<Metrics>,
+    sockets: WebSockets,
 }
 
 impl Endpoints {
     /// Endpoints over these caches, one for each resource.
     pub fn new(caches: impl IntoIterator<Item = Arc<WatchCache>>, metrics: Arc<Metrics>) -> Self {
         let caches = caches.into_iter().map(|cache| (cache.resource.plural, cache)).collect();
-        Self { caches, metrics }
+        Self { caches, metrics, sockets: WebSockets::new() }
     }
 
     async fn answer(&self, request: Authorized) -> Result<Response<Body>, ApiError> {
-        let Authorized { parts, info, stop, .. } = request;
-        let query = parts.uri.query().unwrap_or_default();
-        match info {
-            RequestInfo::Resource(resource) => self.resource(&resource, &parts, query, stop).await,
+        let Authorized { mut parts, info, stop, .. } = request;
+        match &info {
+            RequestInfo::Resource(resource) if resource.verb == Verb::Watch => {
+                self.watch(&info, resource, &mut parts, stop).await
+            }
+            RequestInfo::Resource(resource) => self.read(resource, &parts).await,
             RequestInfo::NonResource(other) => {
                 let document = discovery::respond(&other.path, &parts.headers)
-                    .or_else(|| openapi::respond(&other.path, query, &parts.headers));
+                    .or_else(|| openapi::respond(&other.path, query(&parts), &parts.headers));
                 let document = document.ok_or_else(ApiError::no_such_path)?;
                 only_read(&parts.method)?;
                 document
@@ -57,51 +61,59 @@ impl Endpoints {
         }
     }
 
-    async fn resource(
-        &self,
-        request: &ResourceRequest,
-        parts: &Parts,
-        query: &str,
-        stop: CancellationToken,
-    ) -> Result<Response<Body>, ApiError> {
-        let cache = self.cache(request)?;
-        match request.verb {
-            Verb::Get | Verb::List | Verb::Watch => only_read(&parts.method)?,
-            _ => return Err(ApiError::method_not_allowed(&parts.method)),
-        }
-        if !cache.is_synced() {
-            let name = cache.resource.plural;
-            return Err(ApiError::unavailable(format!("{name} is not synced with the cluster yet")));
-        }
+    /// Get and list.
+    async fn read(&self, request: &ResourceRequest, parts: &Parts) -> Result<Response<Body>, ApiError> {
+        let cache = self.ready(request, &parts.method)?;
         if request.verb == Verb::Get {
             let key = RowKey {
                 namespace: request.namespace.as_deref().unwrap_or_default().into(),
                 name: request.name.as_deref().unwrap_or_default().into(),
             };
-            let options = GetOptions::parse(query)?;
-            let (representation, pretty) = negotiate::resource(&parts.headers, Shape::Object)?;
-            let pretty = options.pretty.unwrap_or(pretty);
-            return prettified(read::get(cache, key, options, representation).await?, pretty).await;
+            let options = GetOptions::parse(query(parts))?;
+            let (representation, form) = negotiate::resource(&parts.headers, Shape::Object)?;
+            let shown = (representation, form.prettified(options.pretty));
+            return read::get(cache, key, options, shown, &parts.headers).await;
         }
-        let options = ListOptions::parse(query)?;
-        let fields = FieldSelector::parse(&options.field_selector, cache.resource)?;
-        let selection = Selection {
-            namespace: request.namespace.clone(),
-            labels: options.label_selector.clone(),
-            // Where a name was authorised, nothing but the object of that name is told.
-            fields: match &request.name {
-                Some(name) => fields.on(name)?,
-                None => fields,
-            },
-        };
-        if request.verb == Verb::Watch {
-            let (representation, _) = negotiate::resource(&parts.headers, Shape::Watch)?;
-            let events = self.metrics.watch_events(GROUP, VERSION, cache.resource.plural);
-            return watch::watch(cache, selection, options, representation, events, stop).await;
+        let (options, selection) = selected(cache, request, parts)?;
+        let (representation, form) = negotiate::resource(&parts.headers, Shape::List)?;
+        let shown = (representation, form.prettified(options.pretty));
+        read::list(cache, selection, options, shown, &parts.headers).await
+    }
+
+    async fn watch(
+        &self,
+        info: &RequestInfo,
+        request: &ResourceRequest,
+        parts: &mut Parts,
+        stop: CancellationToken,
+    ) -> Result<Response<Body>, ApiError> {
+        let cache = self.ready(request, &parts.method)?;
+        let (options, selection) = selected(cache, request, parts)?;
+        let (representation, _) = negotiate::resource(&parts.headers, Shape::Watch)?;
+        let upgrade = self.sockets.requested(parts)?;
+        let events = self.metrics.watch_events(GROUP, VERSION, cache.resource.plural);
+        let chunks = watch::watch(cache, selection, options, representation, events, stop).await?;
+        Ok(match upgrade {
+            Some(upgrade) => {
+                let labels = RequestLabels::new(self.metrics.served(), info);
+                upgrade.respond(chunks, self.metrics.long_running(&labels))
+            }
+            None => watch::respond(chunks),
+        })
+    }
+
+    /// The cache behind a path, if it can answer.
+    fn ready(&self, request: &ResourceRequest, method: &Method) -> Result<&Arc<WatchCache>, ApiError> {
+        let cache = self.cache(request)?;
+        match request.verb {
+            Verb::Get | Verb::List | Verb::Watch => only_read(method)?,
+            _ => return Err(ApiError::method_not_allowed(method)),
         }
-        let (representation, pretty) = negotiate::resource(&parts.headers, Shape::List)?;
-        let pretty = options.pretty.unwrap_or(pretty);
-        prettified(read::list(cache, selection, options, representation).await?, pretty).await
+        if !cache.is_synced() {
+            let name = cache.resource.plural;
+            return Err(ApiError::unavailable(format!("{name} is not synced with the cluster yet")));
+        }
+        Ok(cache)
     }
 
     /// The cache behind a path, if it is one that is served.
@@ -129,6 +141,30 @@ impl Handler for Endpoints {
     }
 }
 
+fn query(parts: &Parts) -> &str {
+    parts.uri.query().unwrap_or_default()
+}
+
+/// What a list or watch is of.
+fn selected(
+    cache: &WatchCache,
+    request: &ResourceRequest,
+    parts: &Parts,
+) -> Result<(ListOptions, Selection), ApiError> {
+    let options = ListOptions::parse(query(parts))?;
+    let fields = FieldSelector::parse(&options.field_selector, cache.resource)?;
+    let selection = Selection {
+        namespace: request.namespace.clone(),
+        labels: options.label_selector.clone(),
+        // Where a name was authorised, nothing but the object of that name is told.
+        fields: match &request.name {
+            Some(name) => fields.on(name)?,
+            None => fields,
+        },
+    };
+    Ok((options, selection))
+}
+
 /// The API is a set of read models.
 fn only_read(method: &Method) -> Result<(), ApiError> {
     if matches!(*method, Method::GET | Method::HEAD) {
@@ -140,18 +176,6 @@ fn only_read(method: &Method) -> Result<(), ApiError> {
 
 fn subject<'a>(cache: &WatchCache, name: &'a str) -> Subject<'a> {
     Subject { group: GROUP, resource: cache.resource.plural, name }
-}
-
-/// For people at the other end of curl; whoever asks for it waits for the whole body to be made.
-async fn prettified(response: Response<Body>, pretty: bool) -> Result<Response<Body>, ApiError> {
-    if !pretty {
-        return Ok(response);
-    }
-    let (head, body) = response.into_parts();
-    let Ok(bytes) = body.collect().await.map(http_body_util::Collected::to_bytes);
-    let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(ApiError::internal)?;
-    let text = serde_json::to_string_pretty(&value).map_err(ApiError::internal)?;
-    Ok(Response::from_parts(head, full(text + "\n")))
 }
 
 #[cfg(test)]

@@ -6,16 +6,16 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, header};
+use http::{HeaderMap, Response};
 
 use super::{
+    compress,
     encode::{Encoder, ListMeta},
     select::Selection,
 };
 use crate::{
     ApiError, Body,
-    body::{full, streamed},
-    negotiate::{JSON, Representation},
+    negotiate::{Form, ListWriter, Representation},
     options::{ContinueToken, GetOptions, ListOptions, ResourceVersion, ResourceVersionMatch},
     watchcache::{Row, RowKey, Snapshot, WatchCache},
 };
@@ -29,20 +29,23 @@ pub(super) async fn get(
     cache: &WatchCache,
     key: RowKey,
     options: GetOptions,
-    representation: Representation,
+    (representation, form): (Representation, Form),
+    request: &HeaderMap,
 ) -> Result<Response<Body>, ApiError> {
     at_least(cache, options.resource_version).await?;
     let snapshot = cache.snapshot();
     let row = snapshot.rows.get(&key).ok_or_else(|| ApiError::not_found(super::subject(cache, &key.name)))?;
     let encoder = Encoder::new(cache.resource, representation, options.include_object);
-    Ok(json(full(encoder.single(row))))
+    let document = form.document(encoder.single(row))?;
+    Ok(compress::respond(form, request, std::iter::once(document.into())))
 }
 
 pub(super) async fn list(
     cache: &WatchCache,
     selection: Selection,
     options: ListOptions,
-    representation: Representation,
+    (representation, form): (Representation, Form),
+    request: &HeaderMap,
 ) -> Result<Response<Body>, ApiError> {
     if let (Some(token), Some(namespace)) = (&options.continue_token, &selection.namespace)
         && token.namespace != *namespace
@@ -66,8 +69,9 @@ pub(super) async fn list(
         meta.continue_token = Some(token_after(last.key(), Some(snapshot.version)));
     }
     let encoder = Encoder::new(cache.resource, representation, options.include_object);
-    let head = encoder.list_head(&meta);
-    Ok(json(body(encoder, head, page)))
+    let mut writer = ListWriter::new(form);
+    let head = writer.head(encoder.list_head(&meta))?;
+    Ok(compress::respond(form, request, Pieces { encoder, writer, rows: page, next: 0, buffer: head }))
 }
 
 /// The rows at the version that the parameters ask for.
@@ -120,17 +124,10 @@ fn token_after(key: &RowKey, version: Option<u64>) -> String {
     token.encode()
 }
 
-/// The list's bytes: whole if they are few, else made as they are read.
-fn body(encoder: Encoder, head: Vec<u8>, rows: Vec<Arc<Row>>) -> Body {
-    let mut pieces = Pieces { encoder, rows, next: 0, buffer: head };
-    match pieces.next() {
-        Some(first) if pieces.is_done() => full(first),
-        first => streamed(futures::stream::iter(first.into_iter().chain(pieces))),
-    }
-}
-
+/// The bytes of a list, made as they are read.
 struct Pieces {
     encoder: Encoder,
+    writer: ListWriter,
     rows: Vec<Arc<Row>>,
     next: usize,
     buffer: Vec<u8>,
@@ -155,24 +152,12 @@ impl Iterator for Pieces {
         while self.buffer.len() < CHUNK {
             let Some(row) = self.rows.get(self.next) else {
                 self.next = self.rows.len() + 1;
-                self.buffer.extend_from_slice(Encoder::LIST_TAIL);
+                self.writer.tail(&mut self.buffer);
                 break;
             };
-            if self.next > 0 {
-                self.buffer.push(b',');
-            }
-            self.encoder.item(&mut self.buffer, row);
+            self.writer.item(&mut self.buffer, |out| self.encoder.item(out, row));
             self.next += 1;
         }
         Some(std::mem::take(&mut self.buffer).into())
     }
-}
-
-/// An answer in JSON.
-pub(super) fn json(body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
-    response
 }

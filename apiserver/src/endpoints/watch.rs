@@ -11,8 +11,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::stream;
-use http::Response;
+use futures::{Stream, stream};
+use http::{HeaderValue, Response, header};
 use prometheus::IntCounter;
 use tokio::{
     sync::watch,
@@ -24,7 +24,7 @@ use super::{encode::Encoder, read, select::Selection};
 use crate::{
     ApiError, Body,
     body::streamed,
-    negotiate::Representation,
+    negotiate::{JSON, Representation},
     options::{ListOptions, ResourceVersion},
     watchcache::{Change, ChangeKind, Row, WatchCache},
 };
@@ -40,6 +40,7 @@ const CHUNK: usize = 64 << 10;
 /// Changes looked at between two looks at the clock.
 const BATCH: usize = 512;
 
+/// Chunks of whole events, each on a line of its own.
 pub(super) async fn watch(
     cache: &Arc<WatchCache>,
     selection: Selection,
@@ -47,7 +48,7 @@ pub(super) async fn watch(
     representation: Representation,
     events: IntCounter,
     stop: CancellationToken,
-) -> Result<Response<Body>, ApiError> {
+) -> Result<impl Stream<Item = Bytes> + Send + use<>, ApiError> {
     read::at_least(cache, options.resource_version).await?;
     let follow = cache.follow();
     let encoder = Encoder::new(cache.resource, representation, options.include_object);
@@ -78,11 +79,19 @@ pub(super) async fn watch(
         events,
         stop,
     };
-    let chunks = stream::unfold(watch, |mut watch| async move {
+    Ok(stream::unfold(watch, |mut watch| async move {
         let chunk = watch.next_chunk().await?;
         Some((chunk, watch))
-    });
-    Ok(read::json(streamed(chunks)))
+    }))
+}
+
+/// The answer over plain HTTP.
+pub(super) fn respond(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Response<Body> {
+    let mut response = Response::new(streamed(chunks));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
 }
 
 /// Between `base` and twice that.

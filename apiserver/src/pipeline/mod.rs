@@ -31,6 +31,7 @@ use crate::body::{Body, BodyError, RequestBody, full, unread};
 use crate::error::ApiError;
 use crate::health::Health;
 use crate::metrics::{self, Metrics};
+use crate::negotiate;
 use crate::request_info::RequestInfo;
 use crate::serve::Shutdown;
 use audit_id::AuditId;
@@ -150,7 +151,8 @@ impl<H: Handler> Pipeline<H> {
         };
         // As soon as the end is in sight: a client that keeps its connection would go on sending here, past any load
         // balancer, and lose what it sends when the connection closes (kubernetes#127335).
-        if self.shutdown.has_begun() && version < Version::HTTP_2 {
+        let stays_http = response.status() != StatusCode::SWITCHING_PROTOCOLS;
+        if self.shutdown.has_begun() && version < Version::HTTP_2 && stays_http {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response.headers_mut().insert(audit_id::HEADER, audit_id.into());
@@ -158,6 +160,7 @@ impl<H: Handler> Pipeline<H> {
     }
 
     async fn answer(&self, request: Arrived, peer: &Peer, observation: &Observation) -> Response<Body> {
+        let form = negotiate::error(&request.parts.headers);
         let answer = if request.info.is_long_running() {
             self.admit(request, peer).await
         } else {
@@ -170,7 +173,7 @@ impl<H: Handler> Pipeline<H> {
             if matches!(error.code(), StatusCode::TOO_MANY_REQUESTS | StatusCode::GATEWAY_TIMEOUT) {
                 observation.count_termination(error.code());
             }
-            error.into_response()
+            form.refusal(error)
         })
     }
 

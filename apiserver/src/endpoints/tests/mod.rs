@@ -4,6 +4,7 @@
 
 mod bookmarks;
 mod convergence;
+mod forms;
 mod list;
 mod paging;
 mod paths;
@@ -11,12 +12,14 @@ mod representations;
 mod selectors;
 mod versions;
 mod watch;
+mod websocket;
 
 use std::{fmt::Write as _, time::Duration};
 
 use bytes::Bytes;
 use gatehouse_apiservice::{View, view::FluxSummaryStatus};
 use http::{Request, StatusCode, header};
+use http_body_util::BodyExt;
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
@@ -108,13 +111,29 @@ impl Server {
     }
 
     async fn send(&self, method: Method, uri: &str, accept: &str) -> Result<Response<Body>, ApiError> {
-        let request = Request::builder().method(method).uri(uri).header(header::ACCEPT, accept);
+        self.send_with(method, uri, &[(header::ACCEPT, accept)]).await
+    }
+
+    async fn send_with(
+        &self,
+        method: Method,
+        uri: &str,
+        headers: &[(header::HeaderName, &str)],
+    ) -> Result<Response<Body>, ApiError> {
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(name, *value);
+        }
         let (parts, ()) = request.body(()).expect("a request").into_parts();
+        self.endpoints.serve(self.authorized(parts)).await
+    }
+
+    /// As it comes out of the pipeline.
+    fn authorized(&self, parts: Parts) -> Authorized {
         let info = RequestInfo::parse(&parts.method, &parts.uri).expect("a path that can be read");
         let (user, stop) = (UserInfo::anonymous(), self.stop.clone());
         let body = crate::body::unread(http_body_util::Empty::new());
-        let request = Authorized { parts, info, user, stop, body };
-        self.endpoints.serve(request).await
+        Authorized { parts, info, user, stop, body }
     }
 
     async fn get_as(&self, uri: &str, accept: &str) -> Value {

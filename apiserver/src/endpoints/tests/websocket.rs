@@ -1,0 +1,145 @@
+//! Watches over WebSocket, through hyper's HTTP/1.1 on both sides, in memory.
+
+use futures::StreamExt;
+use http_body_util::Empty;
+use hyper::{body::Incoming, client, server, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::io::DuplexStream;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Message, protocol::Role},
+};
+
+use super::*;
+
+type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
+
+const HANDSHAKE: &[(&str, &str)] = &[
+    ("connection", "keep-alive, Upgrade"),
+    ("upgrade", "websocket"),
+    ("sec-websocket-version", "13"),
+    ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+];
+
+/// A connection to the server.
+fn connection(server: &Arc<Server>) -> DuplexStream {
+    let (ours, theirs) = tokio::io::duplex(16 << 10);
+    let server = Arc::clone(server);
+    tokio::spawn(async move {
+        let service = service_fn(move |request: Request<Incoming>| {
+            let server = Arc::clone(&server);
+            async move {
+                let (parts, _) = request.into_parts();
+                let answer = server.endpoints.serve(server.authorized(parts)).await;
+                Ok::<_, std::convert::Infallible>(answer.unwrap_or_else(ApiError::into_response))
+            }
+        });
+        server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(theirs), service)
+            .with_upgrades()
+            .await
+    });
+    ours
+}
+
+/// The answer to a request for a watch.
+async fn ask(server: &Arc<Server>, uri: &str, headers: &[(&str, &str)]) -> Response<Incoming> {
+    let (mut sender, http) =
+        client::conn::http1::handshake(TokioIo::new(connection(server))).await.expect("HTTP/1.1");
+    tokio::spawn(http.with_upgrades());
+    let mut request = Request::builder().uri(uri).header("host", "localhost");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    sender.send_request(request.body(Empty::<Bytes>::new()).expect("a request")).await.expect("an answer")
+}
+
+async fn open(server: &Arc<Server>, parameters: &[(&str, &str)]) -> Socket {
+    let uri = all(&[&[("watch", "true")], parameters].concat());
+    let response = ask(server, &uri, HANDSHAKE).await;
+    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(response.headers()["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    let upgraded = hyper::upgrade::on(response).await.expect("upgraded");
+    WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await
+}
+
+/// The next event, see [`told`]; `None` at the end.
+async fn next(socket: &mut Socket) -> Option<String> {
+    loop {
+        match socket.next().await? {
+            Ok(Message::Text(text)) => return Some(told(&serde_json::from_str(&text).expect("one event"))),
+            Ok(Message::Close(_)) | Err(_) => return None,
+            Ok(_) => {}
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_websocket_carries_the_events_of_the_watch_one_in_a_frame() {
+    let server = Arc::new(Server::with(&["a/x", "a/y"]));
+    let mut socket = open(&server, &[]).await;
+    assert_eq!(next(&mut socket).await.as_deref(), Some("ADDED a/x Ready"));
+    assert_eq!(next(&mut socket).await.as_deref(), Some("ADDED a/y Ready"));
+    server.put("a/x", "Failed");
+    server.delete("a/y");
+    assert_eq!(next(&mut socket).await.as_deref(), Some("MODIFIED a/x Failed"));
+    assert_eq!(next(&mut socket).await.as_deref(), Some("DELETED a/y Ready"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_websocket_is_closed_when_the_watch_ends() {
+    let server = Arc::new(Server::with(&["a/x"]));
+    let mut brief = open(&server, &[("timeoutSeconds", "7")]).await;
+    let mut long = open(&server, &[]).await;
+    let start = Instant::now();
+    for socket in [&mut brief, &mut long] {
+        assert_eq!(next(socket).await.as_deref(), Some("ADDED a/x Ready"));
+    }
+    let closed = brief.next().await.expect("a frame").expect("a message");
+    assert!(matches!(closed, Message::Close(Some(_))), "{closed:?}");
+    assert_eq!(start.elapsed().as_secs(), 7);
+    server.stop.cancel();
+    assert_eq!(next(&mut long).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_watch_ends_when_the_websocket_is_closed_or_its_peer_is_gone() {
+    let server = Arc::new(Server::with(&["a/x"]));
+    let free = server.endpoints.sockets.free();
+    let mut polite = open(&server, &[]).await;
+    let silent = open(&server, &[]).await;
+    assert_eq!(server.endpoints.sockets.free(), free - 2);
+    polite.close(None).await.expect("closed");
+    while polite.next().await.is_some() {}
+    let start = Instant::now();
+    while server.endpoints.sockets.free() < free {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    // It reads nothing, so it answers no ping.
+    assert!((30..=61).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+    drop(silent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_answers_pings_is_kept() {
+    let server = Arc::new(Server::with(&["a/x"]));
+    let mut socket = open(&server, &[]).await;
+    assert_eq!(next(&mut socket).await.as_deref(), Some("ADDED a/x Ready"));
+    let quiet = timeout(Duration::from_mins(10), next(&mut socket)).await;
+    assert!(quiet.is_err(), "{quiet:?}");
+    server.put("a/x", "Failed");
+    assert_eq!(next(&mut socket).await.as_deref(), Some("MODIFIED a/x Failed"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_is_none_is_refused_and_errors_are_told_before_it() {
+    let server = Arc::new(Server::with(&["a/x"]));
+    let uri = all(&[("watch", "1")]);
+    for (left_out, status) in [("sec-websocket-version", 400), ("sec-websocket-key", 400), ("upgrade", 200)] {
+        let headers: Vec<_> = HANDSHAKE.iter().filter(|(name, _)| *name != left_out).copied().collect();
+        assert_eq!(ask(&server, &uri, &headers).await.status(), status, "without {left_out}");
+    }
+    let expired = all(&[("watch", "1"), ("resourceVersion", "1")]);
+    assert_eq!(ask(&server, &expired, HANDSHAKE).await.status(), 410);
+    assert_eq!(ask(&server, SUMMARIES, HANDSHAKE).await.status(), 200, "a list is a list");
+}
