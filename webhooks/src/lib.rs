@@ -6,6 +6,7 @@ pub mod events;
 pub mod intercepted;
 pub mod lease;
 pub mod metrics;
+pub mod quota;
 pub mod review;
 pub mod sar;
 pub mod server;

@@ -50,6 +50,11 @@ impl Dimension {
         matches!(self, Self::Count(_) | Self::GameServers | Self::Players)
     }
 
+    /// A quantity of this, in words: memory in binary suffixes, all else in decimal ones.
+    pub fn text(&self, quantity: Quantity) -> String {
+        self.written(quantity).to_string()
+    }
+
     /// `quantity`, to be written as amounts of this are.
     pub(crate) fn written(&self, quantity: Quantity) -> Quantity {
         let format = if *self == Self::RequestsMemory { Format::Binary } else { Format::Decimal };

@@ -219,7 +219,7 @@ impl World {
     }
 
     fn step(&mut self, (action, a, b, c): Step) {
-        match action % 16 {
+        match action % 20 {
             0 | 1 => self.ask_to_create(a, b, c),
             2 | 3 => self.ask_to_update(a, b, c),
             4 | 5 => self.review(&[a], b, c),
@@ -237,11 +237,44 @@ impl World {
             14 if a % 4 == 0 => self.begin_anew(usize::from(b) % 2, c),
             14 if a % 4 == 1 => self.replicas[usize::from(b) % 2] = self.stored.clone(),
             14 => self.settlers[usize::from(b) % 2].ledger = self.stored.clone(),
+            15 => self.make(a, b, c),
+            16 => self.catch_up(usize::from(a) % 2, usize::from(b)),
+            17 => {
+                self.ask_to_update(a, b, c);
+                if let Some(last) = self.requests.len().checked_sub(1) {
+                    self.review_one(last, usize::from(c) % 2);
+                }
+            }
             _ if a % 16 == 0 && self.objects.keys().all(|uid| **uid != *"namespace-1") => {
                 self.make_namespace(1)
             }
             _ if a % 2 == 0 => self.now += u32::from(b % 40),
             _ => self.read_expired(usize::from(b) % 2),
+        }
+    }
+
+    /// A creation that goes through at once.
+    fn make(&mut self, a: u8, servers: u8, players: u8) {
+        self.ask_to_create(a, servers, players);
+        let last = self.requests.len() - 1;
+        self.review_one(last, usize::from(a) % 2);
+        if let Ok(last) = u8::try_from(last) {
+            self.commit(last);
+        }
+    }
+
+    /// Sees everything, of all kinds but perhaps one, and settles.
+    fn catch_up(&mut self, settler: usize, but: usize) {
+        for kind in (0..KINDS).filter(|kind| *kind != but) {
+            self.advance(settler, kind, usize::MAX);
+        }
+        self.settlers[settler].ledger = self.stored.clone();
+        self.settle(settler);
+    }
+
+    fn review_one(&mut self, index: usize, replica: usize) {
+        if let (Ok(index), Ok(replica)) = (u8::try_from(index), u8::try_from(replica)) {
+            self.review(&[index], replica, 1);
         }
     }
 

@@ -1,0 +1,235 @@
+//! What a request asks of the quotas over its namespace.
+
+use std::sync::Arc;
+
+use gatehouse_quota::{
+    Amounts, Ceiling, CompiledQuota, Dimension, GroupResource, Proposal, Usage, UsageError, is_charged,
+    scale_replicas, scaled, usage,
+};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::world::{Live, LiveError, Snapshot};
+
+/// A request, as far as quotas are concerned.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// What is done.
+    pub operation: Operation,
+    /// The resource.
+    pub resource: &'a GroupResource,
+    /// The version that it is sent at.
+    pub version: &'a str,
+    /// `scale`, or empty; nothing else takes up anything.
+    pub subresource: &'a str,
+    /// The namespace.
+    pub namespace: &'a str,
+    /// The object, or the Scale, as it is to be.
+    pub object: Option<&'a Value>,
+    /// As it is.
+    pub old: Option<&'a Value>,
+    /// Nothing will be written.
+    pub dry_run: bool,
+    /// When the answer must be there.
+    pub until: Instant,
+}
+
+/// What is done to an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// It is made.
+    Create,
+    /// It is changed.
+    Update,
+    /// It goes. Nothing is ever in the way of that.
+    Delete,
+}
+
+/// What a request asks for; by default nothing that any quota limits.
+#[derive(Debug, Default)]
+pub(super) struct Question {
+    /// The object's name, also where the API server has made it up.
+    pub(super) name: String,
+    /// What it takes up, and is to take up.
+    pub(super) charge: Option<Proposal>,
+    /// How far an autoscaler may let its fleet grow, if that is further than before.
+    pub(super) ceiling: Option<Height>,
+}
+
+/// How far a fleet might grow.
+#[derive(Debug)]
+pub(super) struct Height {
+    /// What it would take up then.
+    pub(super) ceiling: Amounts,
+    /// What it takes up.
+    pub(super) instead_of: Amounts,
+}
+
+/// Why it cannot be told what a request asks for.
+#[derive(Debug)]
+pub(super) enum Puzzle {
+    /// The object makes no sense.
+    Invalid(String),
+    /// Something is not known now.
+    Unknown(String),
+}
+
+impl From<UsageError> for Puzzle {
+    fn from(error: UsageError) -> Self {
+        match error {
+            UsageError::Field(_) => Self::Invalid(error.to_string()),
+            UsageError::UnknownTemplate { .. } => Self::Unknown(error.to_string()),
+        }
+    }
+}
+
+/// Of an object's `metadata`.
+struct Identity<'a> {
+    uid: &'a str,
+    name: &'a str,
+    revision: Option<u64>,
+}
+
+impl<'a> Identity<'a> {
+    fn of(object: &'a Value) -> Self {
+        let text = |field: &str| object.get("metadata")?.get(field)?.as_str();
+        Self {
+            uid: text("uid").unwrap_or_default(),
+            name: text("name").unwrap_or_default(),
+            revision: text("resourceVersion").and_then(|version| version.parse().ok()),
+        }
+    }
+}
+
+/// Whether a quota limits anything that objects of the resource take up.
+pub(super) fn concerns(quota: &CompiledQuota, resource: &GroupResource) -> bool {
+    quota.hard.keys().any(|dimension| match dimension {
+        Dimension::Count(counted) => counted == resource,
+        _ => is_charged(resource) || is_autoscaler(resource),
+    })
+}
+
+fn is_autoscaler(resource: &GroupResource) -> bool {
+    (&*resource.group, &*resource.resource) == ("autoscaling.agones.dev", "fleetautoscalers")
+}
+
+/// What a request asks for.
+pub(super) async fn question(facts: &Facts<'_>, world: &Snapshot, live: &Live) -> Result<Question, Puzzle> {
+    let object = match (facts.operation, facts.object) {
+        (Operation::Delete, _) => return Ok(Question::default()),
+        (_, Some(object)) => object,
+        (_, None) => return Err(Puzzle::Invalid("object: must be given".to_owned())),
+    };
+    match (facts.operation, facts.subresource, facts.old) {
+        (Operation::Create, "", _) => ask(facts, object, None, world),
+        (Operation::Update, "", Some(old)) => ask(facts, object, Some(old), world),
+        (Operation::Update, "scale", Some(old)) => scale(facts, object, old, world, live).await,
+        (Operation::Update, "" | "scale", None) => {
+            Err(Puzzle::Invalid("oldObject: must be given".to_owned()))
+        }
+        _ => Ok(Question::default()),
+    }
+}
+
+fn ask(facts: &Facts<'_>, object: &Value, old: Option<&Value>, world: &Snapshot) -> Result<Question, Puzzle> {
+    let new = usage(facts.resource, object, world)?;
+    // One that makes no sense as it is was counted, and no more; it may be made to make sense.
+    let counted = |_| Usage::counted(facts.resource);
+    let before = old.map(|old| usage(facts.resource, old, world).unwrap_or_else(counted)).unwrap_or_default();
+    let identity = Identity::of(object);
+    let ceiling = match &new.ceiling {
+        Some(ceiling) => height(facts, ceiling, before.ceiling.as_ref(), world)?,
+        None => None,
+    };
+    let at = old.map(|old| Identity::of(old).revision);
+    let charge = charge(facts, &identity, at, (new.amounts, before.amounts), new.never_denied)?;
+    Ok(Question { name: identity.name.to_owned(), charge: Some(charge), ceiling })
+}
+
+fn height(
+    facts: &Facts<'_>,
+    ceiling: &Ceiling,
+    before: Option<&Ceiling>,
+    world: &Snapshot,
+) -> Result<Option<Height>, Puzzle> {
+    let fleets = GroupResource::new("agones.dev", "fleets");
+    let fleet = world.object(&fleets, facts.namespace, &ceiling.fleet);
+    let value = fleet.and_then(|fleet| fleet.value());
+    let most = |ceiling: &Ceiling| ceiling.amounts(value.as_ref()).map(Option::unwrap_or_default);
+    let height = most(ceiling)?;
+    let before =
+        before.filter(|before| before.fleet == ceiling.fleet).map(most).transpose()?.unwrap_or_default();
+    if height.iter().all(|(dimension, quantity)| *quantity <= before.get(dimension)) {
+        return Ok(None);
+    }
+    let instead_of = fleet.map(|fleet| fleet.usage.amounts.clone()).unwrap_or_default();
+    Ok(Some(Height { ceiling: height, instead_of }))
+}
+
+/// A request for the number of replicas alone. The object is a Scale, with uid and resourceVersion of what is scaled; all
+/// else of that is looked up.
+async fn scale(
+    facts: &Facts<'_>,
+    object: &Value,
+    old: &Value,
+    world: &Snapshot,
+    live: &Live,
+) -> Result<Question, Puzzle> {
+    let (new_replicas, old_replicas) = (scale_replicas(object)?, scale_replicas(old)?);
+    let identity = Identity::of(old);
+    let at = identity.revision;
+    let Facts { resource, namespace, .. } = facts;
+    let held = world.object(resource, namespace, identity.name);
+    // As it was then, or since: upon a revision that is history nothing is written anyway.
+    let held = held.filter(|held| *held.uid == *identity.uid && Some(held.resource_version) >= at);
+    let parent = match held.and_then(|held| held.value()) {
+        Some(parent) => parent,
+        None => match live.object_at(resource, facts.version, namespace, identity.name).await {
+            Ok(Some(parent)) if Identity::of(&parent).uid == identity.uid => parent,
+            // It is gone, and nothing of it can be scaled.
+            Ok(_) => return Ok(Question::default()),
+            Err(error) => return Err(unknown(facts, identity.name, &error)),
+        },
+    };
+    let new = scaled(resource, &parent, new_replicas, world)?;
+    // What makes no sense as it is was merely counted.
+    let before = scaled(resource, &parent, old_replicas, world).unwrap_or_else(|_| Usage::counted(resource));
+    let charge = charge(facts, &identity, Some(at), (new.amounts, before.amounts), new.never_denied)?;
+    Ok(Question { name: identity.name.to_owned(), charge: Some(charge), ceiling: None })
+}
+
+fn unknown(facts: &Facts<'_>, name: &str, error: &LiveError) -> Puzzle {
+    let Facts { resource, namespace, .. } = facts;
+    tracing::warn!(%resource, namespace, name, %error, "what is to be scaled could not be read");
+    Puzzle::Unknown(format!("{resource} {name:?} is not known yet, and could not be read"))
+}
+
+/// `at`: of an update, the revision that it is made upon.
+fn charge(
+    facts: &Facts<'_>,
+    identity: &Identity<'_>,
+    at: Option<Option<u64>>,
+    (new, old): (Amounts, Amounts),
+    forced: bool,
+) -> Result<Proposal, Puzzle> {
+    if identity.uid.is_empty() {
+        return Err(Puzzle::Invalid("metadata.uid: must be given".to_owned()));
+    }
+    let at = match at {
+        None => None,
+        Some(Some(at)) => Some(at),
+        Some(None) => {
+            return Err(Puzzle::Invalid("oldObject.metadata.resourceVersion: must be a number".to_owned()));
+        }
+    };
+    Ok(Proposal {
+        uid: Arc::from(identity.uid),
+        resource: facts.resource.clone(),
+        namespace: Arc::from(facts.namespace),
+        name: Arc::from(identity.name),
+        at,
+        old,
+        new,
+        forced,
+    })
+}

@@ -1,0 +1,114 @@
+//! How many requests were refused, added to the status of quotas: by every replica, each its own, so that none is lost
+//! between them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use gatehouse_apiservice::policy::{LastDenial, TenantQuota};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+/// What was counted is written this often.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Replicas write at the same time once in a while; what fails so often is tried with the next.
+const ATTEMPTS: u32 = 4;
+/// Longer messages are cut: status is no log.
+const MESSAGE: usize = 1024;
+
+/// Refusals that were not written yet. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Denials(Arc<Mutex<HashMap<String, Refused>>>);
+
+#[derive(Debug)]
+struct Refused {
+    uid: String,
+    count: i64,
+    last: LastDenial,
+}
+
+impl Denials {
+    /// Counts a refusal.
+    pub(super) fn count(&self, quota: &str, uid: &str, message: &str) {
+        let message: String = message.chars().take(MESSAGE).collect();
+        // Microseconds are lost on the way; what is read back must equal what was written.
+        let now = Timestamp::now();
+        let time = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
+        let refused = Refused { uid: uid.to_owned(), count: 1, last: LastDenial { time, message } };
+        self.add(quota.to_owned(), refused);
+    }
+
+    fn add(&self, quota: String, refused: Refused) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.get_mut(&quota) {
+            Some(known) if known.uid == refused.uid => {
+                known.count += refused.count;
+                if known.last.time.0 <= refused.last.time.0 {
+                    known.last = refused.last;
+                }
+            }
+            // Of a quota that is no more, nobody wants to know.
+            _ => drop(all.insert(quota, refused)),
+        }
+    }
+
+    /// Writes, now and again, until `stop`, and then what is left.
+    pub(super) async fn run(self, client: Client, stop: CancellationToken) {
+        let mut ticks = interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let api: Api<TenantQuota> = Api::all(client);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => self.write(&api).await,
+                () = stop.cancelled() => return self.write(&api).await,
+            }
+        }
+    }
+
+    async fn write(&self, api: &Api<TenantQuota>) {
+        let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for (quota, refused) in all {
+            match add_to_status(api, &quota, &refused).await {
+                Ok(()) => {}
+                Err(error) => {
+                    tracing::debug!(quota, %error, "refusals could not be counted in the status yet");
+                    self.add(quota, refused);
+                }
+            }
+        }
+    }
+}
+
+async fn add_to_status(api: &Api<TenantQuota>, name: &str, refused: &Refused) -> Result<(), kube::Error> {
+    for attempt in 1.. {
+        let Some(quota) = api.get_opt(name).await? else { return Ok(()) };
+        if quota.metadata.uid.as_deref() != Some(&*refused.uid) {
+            return Ok(());
+        }
+        let said = quota.status.unwrap_or_default();
+        let last = said.last_denial.filter(|said| said.time.0 > refused.last.time.0);
+        let body = json!({
+            "metadata": {"resourceVersion": quota.metadata.resource_version},
+            "status": {
+                "denied": said.denied.saturating_add(refused.count),
+                "lastDenial": last.as_ref().unwrap_or(&refused.last),
+            },
+        });
+        match api.patch_status(name, &PatchParams::default(), &Patch::Merge(&body)).await {
+            Ok(_) => return Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 409 && attempt < ATTEMPTS => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

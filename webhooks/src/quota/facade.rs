@@ -1,0 +1,279 @@
+//! What reviews ask, and the tasks behind it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use gatehouse_apiservice::policy::Enforcement;
+use gatehouse_inventory::Str;
+use gatehouse_quota::{CompiledQuota, Exceeded, Proposal, forbidden};
+use tokio::{sync::mpsc, sync::watch, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    ask::{self, Facts, Puzzle, Question},
+    commit::{Asked, Committer, Job, QUEUE, Reply, Shared},
+    denials::Denials,
+    status,
+};
+use crate::{
+    metrics::Metrics,
+    world::{Live, Snapshot, World},
+};
+
+/// Of the time that there is, as much is spent on deciding; the rest is for the way back.
+const SHARE: f64 = 0.8;
+/// Quotas that do not compile are told so this soon.
+const BROKEN: Duration = Duration::from_secs(1);
+
+/// Quotas at work. Cheap to clone.
+#[derive(Clone)]
+pub struct Quotas(Arc<Inner>);
+
+struct Inner {
+    shared: Shared,
+    denials: Denials,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    handles: Mutex<HashMap<Str, mpsc::Sender<Job>>>,
+}
+
+/// What the quotas over a namespace say to a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is admitted, and charged.
+    Admit {
+        /// For whoever made it.
+        warnings: Vec<String>,
+        /// The quotas that limit it.
+        quotas: Vec<String>,
+        /// `warned` or `audited`, if it exceeds a quota that does not deny.
+        decision: Option<&'static str>,
+    },
+    /// There is no room.
+    Exceeded {
+        /// In the words of ResourceQuota.
+        message: String,
+        /// The quota that has none.
+        quota: String,
+    },
+    /// It could not be decided; to be tried again.
+    Contended(String),
+    /// The object makes no sense.
+    Invalid(String),
+}
+
+/// What one quota says.
+struct Said {
+    receipt: Option<i64>,
+    exceeds: Option<Exceeded>,
+}
+
+enum No {
+    Exceeded(Exceeded),
+    Contended,
+}
+
+impl Quotas {
+    /// Quotas over `world`. `client` must not repeat requests by itself; `leading` says whether this replica settles.
+    pub fn new(
+        world: World,
+        live: Live,
+        client: kube::Client,
+        metrics: Arc<Metrics>,
+        leading: watch::Receiver<bool>,
+    ) -> Self {
+        let shared = Shared { world, live, client, metrics, leading };
+        Self(Arc::new(Inner {
+            shared,
+            denials: Denials::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            handles: Mutex::default(),
+        }))
+    }
+
+    /// Keeps a task for each quota until `stop`, and then until they have ended.
+    pub async fn run(self, stop: CancellationToken) {
+        let Inner { shared, denials, tasks, stop: end, .. } = &*self.0;
+        let counting = tasks.spawn(denials.clone().run(shared.client.clone(), end.clone()));
+        let mut changed = shared.world.changed();
+        let mut leading = shared.leading.clone();
+        while !stop.is_cancelled() && !counting.is_finished() {
+            let world = shared.world.snapshot();
+            self.keep(&world);
+            if *leading.borrow_and_update() {
+                for broken in world.broken_quotas.iter() {
+                    if let Some(object) = world.tenant_quotas.get(&broken.name) {
+                        status::report_broken(&shared.client, object, broken).await;
+                    }
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = async {
+                    // The world changes all the time, quotas hardly ever.
+                    tokio::time::sleep(BROKEN).await;
+                    let _ = changed.changed().await;
+                } => {}
+                Ok(()) = leading.changed() => {}
+            }
+        }
+        end.cancel();
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    /// One task for each quota that there is.
+    fn keep(&self, world: &Snapshot) {
+        for quota in world.quotas.iter() {
+            self.handle(&quota.name);
+        }
+        let mut handles = self.0.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        handles.retain(|name, _| world.quotas.iter().any(|quota| *quota.name == **name));
+    }
+
+    fn handle(&self, quota: &str) -> mpsc::Sender<Job> {
+        let mut handles = self.0.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        match handles.get(quota) {
+            Some(handle) if !handle.is_closed() => handle.clone(),
+            _ => {
+                let (handle, jobs) = mpsc::channel(QUEUE);
+                let name = Str::from(quota);
+                let committer = Committer::new(Str::clone(&name), self.0.shared.clone(), jobs);
+                self.0.tasks.spawn(committer.run(self.0.stop.clone()));
+                handles.insert(name, handle.clone());
+                handle
+            }
+        }
+    }
+
+    /// What the quotas over a namespace say to a request in it. `over` are these quotas, by name; with none that limits
+    /// the resource, nothing of the request need be read: see [`Quotas::concerned`].
+    pub async fn review(&self, over: &[Arc<CompiledQuota>], facts: Facts<'_>) -> Verdict {
+        let Inner { shared, denials, .. } = &*self.0;
+        let left = facts.until.saturating_duration_since(Instant::now());
+        let until = Instant::now() + left.mul_f64(SHARE);
+        let world = shared.world.snapshot();
+        let question = match ask::question(&facts, &world, &shared.live).await {
+            Ok(question) => question,
+            Err(Puzzle::Invalid(message)) => return Verdict::Invalid(message),
+            Err(Puzzle::Unknown(message)) => return Verdict::Contended(format!("{message}: try again")),
+        };
+        drop(world);
+        let (mut warnings, mut quotas, mut decision) = (Vec::new(), Vec::new(), None);
+        let mut charged: Vec<(&CompiledQuota, Proposal, i64)> = Vec::new();
+        for quota in over.iter().filter(|quota| ask::concerns(quota, facts.resource)) {
+            let name = &*quota.name;
+            quotas.push(name.to_owned());
+            let denies = quota.enforcement == Enforcement::Deny;
+            let verdict = match self.ask(quota, &question, facts.dry_run, until).await {
+                Ok(Said { receipt, exceeds }) => {
+                    let forced = question.charge.as_ref().is_some_and(|charge| charge.forced);
+                    if let (Some(receipt), Some(proposal)) = (receipt, &question.charge) {
+                        charged.push((quota, proposal.clone(), receipt));
+                    }
+                    match exceeds {
+                        Some(exceeds) if !denies && !forced => {
+                            let is_warn = quota.enforcement == Enforcement::Warn;
+                            if is_warn {
+                                let message = exceeds.message(name);
+                                warnings.push(format!("{} {:?}: {message}", facts.resource, question.name));
+                            }
+                            decision = decision.max(Some(if is_warn { "warned" } else { "audited" }));
+                            shared
+                                .metrics
+                                .count_quota_decision(name, if is_warn { "warned" } else { "audited" });
+                        }
+                        _ => shared.metrics.count_quota_decision(name, "admitted"),
+                    }
+                    continue;
+                }
+                // It never stands in anybody's way; that the ledger lacks something now, settling puts right.
+                Err(No::Contended) if !denies => {
+                    shared.metrics.count_quota_decision(name, "contended");
+                    continue;
+                }
+                Err(No::Contended) => {
+                    shared.metrics.count_quota_decision(name, "contended");
+                    Verdict::Contended(format!("quota {name:?} could not be charged in time: try again"))
+                }
+                Err(No::Exceeded(exceeded)) => {
+                    let message = exceeded.message(name);
+                    shared.metrics.count_quota_decision(name, "exceeded");
+                    if !facts.dry_run {
+                        denials.count(name, &quota.uid, &message);
+                    }
+                    let message = forbidden(facts.resource, &question.name, &message);
+                    Verdict::Exceeded { message, quota: name.to_owned() }
+                }
+            };
+            for (quota, proposal, receipt) in charged {
+                self.withdraw(quota, proposal, receipt);
+            }
+            return verdict;
+        }
+        Verdict::Admit { warnings, quotas, decision }
+    }
+
+    /// Whether any of the quotas over a namespace limits what objects of the resource take up.
+    pub fn concerned(over: &[Arc<CompiledQuota>], resource: &gatehouse_quota::GroupResource) -> bool {
+        over.iter().any(|quota| ask::concerns(quota, resource))
+    }
+
+    async fn ask(
+        &self,
+        quota: &CompiledQuota,
+        question: &Question,
+        dry_run: bool,
+        until: Instant,
+    ) -> Result<Said, No> {
+        let mut said = Said { receipt: None, exceeds: None };
+        let denies = quota.enforcement == Enforcement::Deny;
+        if let Some(height) = &question.ceiling {
+            let ceiling = quota.relevant(&height.ceiling);
+            if !ceiling.is_empty() {
+                let instead_of = quota.relevant(&height.instead_of);
+                let asked = Asked::Ceiling { ceiling, instead_of, forced: !denies };
+                said = self.send(quota, asked, until).await?;
+            }
+        }
+        let Some(proposal) = &question.charge else { return Ok(said) };
+        let grows = proposal.new.iter().any(|(dimension, quantity)| {
+            *quantity > proposal.old.get(dimension) && quota.hard.contains_key(dimension)
+        });
+        if !grows {
+            return Ok(said);
+        }
+        let proposal = Proposal { forced: proposal.forced || !denies, ..proposal.clone() };
+        let asked = if dry_run { Asked::Try(proposal) } else { Asked::Charge(proposal) };
+        let Said { receipt, exceeds } = self.send(quota, asked, until).await?;
+        Ok(Said { receipt, exceeds: exceeds.or(said.exceeds) })
+    }
+
+    async fn send(&self, quota: &CompiledQuota, asked: Asked, until: Instant) -> Result<Said, No> {
+        let (job, answer) = Job::new(asked, until);
+        self.handle(&quota.name).try_send(job).map_err(|_| No::Contended)?;
+        match tokio::time::timeout_at(until, answer).await {
+            Ok(Ok(Reply::Admitted { receipt, exceeds })) => Ok(Said { receipt, exceeds }),
+            Ok(Ok(Reply::Exceeded(exceeded))) => Err(No::Exceeded(exceeded)),
+            Ok(Ok(Reply::Contended) | Err(_)) | Err(_) => Err(No::Contended),
+        }
+    }
+
+    /// Nobody waits for it. If it does not come to be, the charge expires.
+    fn withdraw(&self, quota: &CompiledQuota, proposal: Proposal, receipt: i64) {
+        /// A busy ledger is written some hundred times in this time.
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let (job, _) = Job::new(Asked::Withdraw(proposal, receipt), Instant::now() + PATIENCE);
+        let _ = self.handle(&quota.name).try_send(job.unanswered());
+    }
+}
+
+impl std::fmt::Debug for Quotas {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Quotas").finish_non_exhaustive()
+    }
+}

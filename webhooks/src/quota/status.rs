@@ -1,0 +1,269 @@
+//! What a TenantQuota's status says, and when it is written: by the leader, upon change, once in a while.
+//!
+//! `denied` and `lastDenial` are none of this: every replica adds to them ([`super::denials`]), and a merge patch leaves
+//! alone what it does not name.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use gatehouse_apiservice::{
+    policy::{Enforcement, FieldError, TenantQuota, TenantQuotaStatus},
+    quantity::Quantity,
+};
+use gatehouse_quota::{CompiledQuota, Dimension, GroupResource, Ledger};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use serde_json::{Map, Value, json};
+use tokio::{task::JoinSet, time::Instant};
+
+use crate::world::{Broken, Snapshot};
+
+/// A status is written at most once in this time. Under load it changes with every settling.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How long a condition's message may be: errors name every bad field, and there may be many.
+const MESSAGE: usize = 1024;
+
+/// Writes the status of one quota.
+pub(super) struct Reporter {
+    client: Client,
+    /// At most one.
+    write: JoinSet<()>,
+    /// What was sent last, and upon which generation: until it is seen, what is seen is older.
+    sent: Option<TenantQuotaStatus>,
+    at: Option<Instant>,
+    /// Something was to be written that was too soon.
+    is_owed: bool,
+}
+
+impl Reporter {
+    pub(super) fn new(client: Client) -> Self {
+        Self { client, write: JoinSet::new(), sent: None, at: None, is_owed: false }
+    }
+
+    /// When to report again, at the latest.
+    pub(super) fn next(&self, now: Instant) -> Option<Instant> {
+        self.is_owed.then(|| self.at.map_or(now, |at| at + INTERVAL))
+    }
+
+    /// Tells how a quota stands, if that is not what its status says.
+    pub(super) fn report(
+        &mut self,
+        world: &Snapshot,
+        quota: &CompiledQuota,
+        ledger: Option<&Ledger>,
+        behind: Option<&GroupResource>,
+    ) {
+        while self.write.try_join_next().is_some() {}
+        let Some(object) = world.tenant_quotas.get(&*quota.name) else { return };
+        if object.metadata.uid.as_deref() != Some(&*quota.uid) {
+            return;
+        }
+        let namespaces = world.namespaces_of(quota).count();
+        let obstacle = obstacle(world, quota, ledger.is_some(), behind);
+        let status = status(object, quota, ledger, namespaces, obstacle, Timestamp::now());
+        let said = object.status.as_ref();
+        self.is_owed = said.is_none_or(|said| !is_same(said, &status));
+        if !self.is_owed {
+            self.sent = None;
+            return;
+        }
+        let now = Instant::now();
+        let is_soon = self.at.is_some_and(|at| now < at + INTERVAL);
+        if is_soon || !self.write.is_empty() {
+            return;
+        }
+        if self.sent.as_ref().is_some_and(|sent| is_same(sent, &status))
+            && self.at.is_some_and(|at| now < at + 5 * INTERVAL)
+        {
+            // Sent, and not seen yet; or it failed, and is sent once more after a while.
+            return;
+        }
+        self.at = Some(now);
+        let body = patch(object, &status);
+        self.sent = Some(status);
+        self.write.spawn(send(self.client.clone(), quota.name.clone(), body));
+    }
+}
+
+/// Tells that a quota does not compile.
+pub(super) async fn report_broken(client: &Client, object: &TenantQuota, broken: &Broken) {
+    let status = of_errors(object, &broken.errors, Timestamp::now());
+    if object.status.as_ref().is_none_or(|said| !is_same(said, &status)) {
+        send(client.clone(), broken.name.to_string(), patch(object, &status)).await;
+    }
+}
+
+async fn send(client: Client, name: String, body: Value) {
+    let api: Api<TenantQuota> = Api::all(client);
+    match api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&body)).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {}
+        Err(error) => tracing::warn!(quota = name, %error, "a quota's status could not be written"),
+    }
+}
+
+/// Why limits are not enforced as they should be.
+fn obstacle(
+    world: &Snapshot,
+    quota: &CompiledQuota,
+    stands: bool,
+    behind: Option<&GroupResource>,
+) -> Option<(&'static str, String)> {
+    if let Some((resource, why)) = world.obstacles(quota).into_iter().next() {
+        return Some(("NotObserved", format!("{resource} {why}")));
+    }
+    if let Some(resource) = behind {
+        let why = world.kinds.get(resource).and_then(|kind| kind.obstacle());
+        let why = why.unwrap_or_else(|| "was not seen as far as it had been counted before".to_owned());
+        return Some(("NotObserved", format!("{resource} {why}")));
+    }
+    (!stands).then(|| ("NoLedger", "the ledger has not been made yet".to_owned()))
+}
+
+fn status(
+    object: &TenantQuota,
+    quota: &CompiledQuota,
+    ledger: Option<&Ledger>,
+    namespaces: usize,
+    obstacle: Option<(&'static str, String)>,
+    now: Timestamp,
+) -> TenantQuotaStatus {
+    let said = object.status.as_ref();
+    let mut overcommit = BTreeMap::new();
+    let (mut used, mut reserved) = (BTreeMap::new(), BTreeMap::new());
+    if let Some(ledger) = ledger {
+        for (dimension, quantity) in ledger.used() {
+            let limit = quota.hard.get(dimension);
+            let over = limit.and_then(|limit| quantity.checked_sub(*limit));
+            if let Some(over) = over.filter(|over| *over > Quantity::ZERO) {
+                overcommit.insert(dimension.clone(), over);
+            }
+            used.insert(dimension.clone(), *quantity);
+        }
+        reserved = ledger.charge().iter().map(|(one, two)| (one.clone(), *two)).collect();
+    } else if let Some(said) = said {
+        // What was known last is better than nothing; that it may be old, the condition says.
+        let before = |texts: &BTreeMap<String, String>| {
+            let parsed = texts.iter().filter_map(|(one, two)| Some((one.parse().ok()?, two.parse().ok()?)));
+            parsed.collect::<BTreeMap<Dimension, Quantity>>()
+        };
+        (used, reserved, overcommit) = (before(&said.used), before(&said.reserved), before(&said.overcommit));
+    }
+    let ready = match obstacle {
+        Some((reason, message)) => Proposed { of: "Ready", status: "False", reason, message },
+        None => {
+            let message = match quota.enforcement {
+                Enforcement::Deny => "every limit is enforced",
+                Enforcement::Warn => "requests that exceed a limit are admitted with a warning",
+                Enforcement::Audit => "requests that exceed a limit are admitted, and recorded",
+            };
+            Proposed { of: "Ready", status: "True", reason: "Enforced", message: message.to_owned() }
+        }
+    };
+    let over = match overcommit.len() {
+        0 => Proposed {
+            of: "Overcommitted",
+            status: "False",
+            reason: "WithinLimits",
+            message: "no limit is exceeded".to_owned(),
+        },
+        _ => {
+            let list: Vec<_> = overcommit.keys().map(ToString::to_string).collect();
+            let message = format!("more is used than is allowed of {}", list.join(", "));
+            Proposed { of: "Overcommitted", status: "True", reason: "LimitExceeded", message }
+        }
+    };
+    TenantQuotaStatus {
+        observed_generation: Some(quota.generation),
+        hard: texts(&quota.hard),
+        used: texts(&used),
+        reserved: texts(&reserved),
+        overcommit: texts(&overcommit),
+        namespaces: i64::try_from(namespaces).unwrap_or(i64::MAX),
+        conditions: [ready, over].map(|one| one.since(object, quota.generation, now)).into(),
+        denied: said.map_or(0, |said| said.denied),
+        last_denial: said.and_then(|said| said.last_denial.clone()),
+    }
+}
+
+fn of_errors(object: &TenantQuota, errors: &[FieldError], now: Timestamp) -> TenantQuotaStatus {
+    let generation = object.metadata.generation.unwrap_or_default();
+    let mut message = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    if let Some((end, _)) = message.char_indices().nth(MESSAGE) {
+        message.truncate(end);
+        message.push('…');
+    }
+    let ready = Proposed { of: "Ready", status: "False", reason: "Invalid", message };
+    TenantQuotaStatus {
+        observed_generation: Some(generation),
+        conditions: vec![ready.since(object, generation, now)],
+        denied: object.status.as_ref().map_or(0, |said| said.denied),
+        last_denial: object.status.as_ref().and_then(|said| said.last_denial.clone()),
+        ..TenantQuotaStatus::default()
+    }
+}
+
+fn texts(quantities: &BTreeMap<Dimension, Quantity>) -> BTreeMap<String, String> {
+    quantities
+        .iter()
+        .map(|(dimension, quantity)| (dimension.to_string(), dimension.text(*quantity)))
+        .collect()
+}
+
+/// Whether both say the same of what is written here.
+fn is_same(one: &TenantQuotaStatus, other: &TenantQuotaStatus) -> bool {
+    let own =
+        |status: &TenantQuotaStatus| TenantQuotaStatus { denied: 0, last_denial: None, ..status.clone() };
+    own(one) == own(other)
+}
+
+/// A patch that makes the status this one, but for the denials. It names the uid, so that it never falls upon another
+/// quota of the same name.
+fn patch(object: &TenantQuota, status: &TenantQuotaStatus) -> Value {
+    let before = object.status.clone().unwrap_or_default();
+    let map = |before: &BTreeMap<String, String>, now: &BTreeMap<String, String>| {
+        let mut map: Map<String, Value> = before.keys().map(|key| (key.clone(), Value::Null)).collect();
+        map.extend(now.iter().map(|(key, value)| (key.clone(), Value::from(value.clone()))));
+        map
+    };
+    json!({
+        "metadata": {"uid": object.metadata.uid},
+        "status": {
+            "observedGeneration": status.observed_generation,
+            "hard": map(&before.hard, &status.hard),
+            "used": map(&before.used, &status.used),
+            "reserved": map(&before.reserved, &status.reserved),
+            "overcommit": map(&before.overcommit, &status.overcommit),
+            "namespaces": status.namespaces,
+            "conditions": status.conditions,
+        },
+    })
+}
+
+struct Proposed {
+    of: &'static str,
+    status: &'static str,
+    reason: &'static str,
+    message: String,
+}
+
+impl Proposed {
+    /// As a condition, which is as old as its status.
+    fn since(self, object: &TenantQuota, generation: i64, now: Timestamp) -> Condition {
+        let known = object.status.iter().flat_map(|status| &status.conditions);
+        let mut known = known.filter(|known| known.type_ == self.of && known.status == self.status);
+        // Whole seconds, as the API server keeps it: what is read back must equal what was written.
+        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        Condition {
+            type_: self.of.to_owned(),
+            status: self.status.to_owned(),
+            reason: self.reason.to_owned(),
+            message: self.message,
+            observed_generation: Some(generation),
+            last_transition_time: known.next().map_or(Time(now), |known| known.last_transition_time.clone()),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! A QuotaLedger object, read and written.
+
+use std::time::Duration;
+
+use gatehouse_apiservice::policy::{GROUP, QuotaLedger, TenantQuota, VERSION};
+use gatehouse_quota::{CompiledQuota, Ledger, LedgerError};
+use http::{Method, Request, header};
+use kube::{Client, Resource};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tokio::time::timeout;
+
+/// A read or write of one object takes milliseconds. What takes longer is given up, and found out about anew.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The answer to a write is the whole ledger, unless one asks for less.
+const METADATA_ALONE: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
+
+/// Where a quota's ledger is.
+pub(super) struct Store {
+    client: Client,
+    path: String,
+}
+
+/// A ledger as it was read or written.
+#[derive(Debug)]
+pub(super) struct Stored {
+    /// Of the object, as it is now.
+    pub(super) version: Version,
+    /// What it says.
+    pub(super) ledger: Result<Ledger, LedgerError>,
+}
+
+/// Which state of which object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Version {
+    pub(super) uid: String,
+    pub(super) resource_version: String,
+}
+
+/// Why a ledger was not written, as far as is known.
+#[derive(Debug, Error)]
+pub(super) enum StoreError {
+    /// It is another by now, or is there already.
+    #[error("the ledger has been written by somebody else")]
+    Conflict,
+    /// It is gone.
+    #[error("there is no such ledger")]
+    Gone,
+    /// It took too long. What was asked may have been done.
+    #[error("no answer within {} s", PATIENCE.as_secs())]
+    Late,
+    /// The API server refused, or was not to be reached. What was asked may have been done.
+    #[error("the API server could not be asked")]
+    Failed(#[source] Box<kube::Error>),
+    /// A ledger is always JSON, and its name one of an object.
+    #[error("the request could not be made")]
+    Request(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'a> {
+    api_version: String,
+    kind: &'static str,
+    metadata: Metadata<'a>,
+    spec: &'a Ledger,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource_version: Option<&'a str>,
+    owner_references: [Owner<'a>; 1],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Owner<'a> {
+    api_version: String,
+    kind: &'static str,
+    name: &'a str,
+    uid: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Written {
+    metadata: WrittenMetadata,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WrittenMetadata {
+    uid: String,
+    resource_version: String,
+}
+
+impl Version {
+    pub(super) fn of(ledger: &QuotaLedger) -> Self {
+        Self {
+            uid: ledger.meta().uid.clone().unwrap_or_default(),
+            resource_version: ledger.meta().resource_version.clone().unwrap_or_default(),
+        }
+    }
+
+    /// By the number that resourceVersions are.
+    pub(super) fn number(&self) -> u64 {
+        self.resource_version.parse().unwrap_or_default()
+    }
+}
+
+impl Stored {
+    pub(super) fn of(ledger: &QuotaLedger) -> Self {
+        Self { version: Version::of(ledger), ledger: Ledger::try_from(&ledger.spec) }
+    }
+}
+
+impl Store {
+    /// The ledgers are those of `client`, which must not repeat requests: a write that is repeated conflicts with itself.
+    pub(super) fn new(client: Client) -> Self {
+        Self { client, path: format!("/apis/{GROUP}/{VERSION}/quotaledgers") }
+    }
+
+    /// Reads with a quorum: nothing older than what is committed now.
+    pub(super) async fn read(&self, name: &str) -> Result<Option<Stored>, StoreError> {
+        let request = Request::get(format!("{}/{name}", self.path)).body(Vec::new());
+        match self.ask::<QuotaLedger>(request).await {
+            Ok(ledger) => Ok(Some(Stored::of(&ledger))),
+            Err(StoreError::Gone) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes the ledger in the place of `version`, or as a new one.
+    pub(super) async fn write(
+        &self,
+        quota: &CompiledQuota,
+        version: Option<&Version>,
+        ledger: &Ledger,
+    ) -> Result<Version, StoreError> {
+        let document = Document {
+            api_version: QuotaLedger::api_version(&()).into_owned(),
+            kind: "QuotaLedger",
+            metadata: Metadata {
+                name: &quota.name,
+                uid: version.map(|version| version.uid.as_str()),
+                resource_version: version.map(|version| version.resource_version.as_str()),
+                owner_references: [Owner {
+                    api_version: TenantQuota::api_version(&()).into_owned(),
+                    kind: "TenantQuota",
+                    name: &quota.name,
+                    uid: &quota.uid,
+                }],
+            },
+            spec: ledger,
+        };
+        let body = serde_json::to_vec(&document).map_err(|error| StoreError::Request(Box::new(error)))?;
+        let request = match version {
+            Some(_) => Request::builder().method(Method::PUT).uri(format!("{}/{}", self.path, quota.name)),
+            None => Request::builder().method(Method::POST).uri(&self.path),
+        };
+        let request = request
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::ACCEPT, METADATA_ALONE)
+            .body(body);
+        let Written { metadata: WrittenMetadata { uid, resource_version } } = self.ask(request).await?;
+        Ok(Version { uid, resource_version })
+    }
+
+    async fn ask<T: for<'de> Deserialize<'de>>(
+        &self,
+        request: http::Result<Request<Vec<u8>>>,
+    ) -> Result<T, StoreError> {
+        let request = request.map_err(|error| StoreError::Request(Box::new(error)))?;
+        match timeout(PATIENCE, self.client.request::<T>(request)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(kube::Error::Api(status))) if status.code == 409 => Err(StoreError::Conflict),
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => Err(StoreError::Gone),
+            Ok(Err(error)) => Err(StoreError::Failed(Box::new(error))),
+            Err(_) => Err(StoreError::Late),
+        }
+    }
+}
