@@ -223,7 +223,7 @@ fn check_alive(program: &mut Supervised) -> anyhow::Result<()> {
 }
 
 /// As many different ports as asked for, free at this moment.
-pub(crate) fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
+pub fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
     let mut ports = [0; N];
     // All held until all are known, so that none is handed out twice.
     let mut held = Vec::new();

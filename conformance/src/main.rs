@@ -20,7 +20,10 @@ enum Command {
     /// Start a control plane with Gatehouse registered; run a command against it, or keep it until Ctrl-C
     Up(up::Arguments),
     /// Load many Kustomizations, and print what Gatehouse costs and gains beside the design's targets
-    Bench(bench::Arguments),
+    Bench(Box<bench::Arguments>),
+    /// Serve a webhook that admits everything: a part of the benchmark
+    #[command(hide = true)]
+    EmptyWebhook(bench::admission::empty::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -30,7 +33,8 @@ fn main() -> ExitCode {
     let outcome = runtime.block_on(async {
         match arguments.command {
             Command::Up(arguments) => up::run(arguments).await,
-            Command::Bench(arguments) => bench::run(arguments).await,
+            Command::Bench(arguments) => bench::run(*arguments).await,
+            Command::EmptyWebhook(arguments) => bench::admission::empty::run(arguments).await,
         }
     });
     outcome.unwrap_or_else(|error| {

@@ -1,4 +1,4 @@
-//! `up`: the control plane, Gatehouse, CRDs and objects; then a command, or a person.
+//! `up`: the control plane, Gatehouse and its webhooks, CRDs and objects; then a command, or a person.
 //!
 //! Ctrl-C and SIGTERM end it in good order at any moment: while a command runs, the command gets the Ctrl-C too and
 //! decides for itself what to make of it.
@@ -13,6 +13,7 @@ use gatehouse_conformance::control_plane::{self, ControlPlane};
 use gatehouse_conformance::gatehouse::{self, Gatehouse};
 use gatehouse_conformance::load::{self, Manifest};
 use gatehouse_conformance::progress::{during, say};
+use gatehouse_conformance::webhooks::{self, Settings, Webhooks};
 use gatehouse_conformance::{crds, supervise};
 use rustix::process::{Pid, kill_process};
 use tokio::process::Child;
@@ -54,8 +55,11 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         signals.any().await;
         ExitCode::SUCCESS
     };
-    let Prepared { control_plane, gatehouse } = prepared;
+    let Prepared { control_plane, gatehouse, webhooks } = prepared;
     during("stopping", async {
+        if let Some(webhooks) = webhooks {
+            webhooks.end().await?;
+        }
         if let Some(mut gatehouse) = gatehouse {
             gatehouse.stop().await?;
         }
@@ -66,8 +70,9 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 struct Prepared {
-    // Before the control plane it uses.
+    // Before the control plane they use.
     gatehouse: Option<Gatehouse>,
+    webhooks: Option<Webhooks>,
     control_plane: ControlPlane,
 }
 
@@ -81,17 +86,19 @@ async fn prepare(arguments: &Arguments) -> anyhow::Result<Prepared> {
     let client = control_plane.client().await?;
     let what = format!("loading {} CRDs and objects", manifests.len());
     during(what, load::apply(&client, manifests)).await?;
-    let gatehouse = match executable {
-        None => None,
-        executable => {
-            gatehouse::prepare(&control_plane).await?;
-            let options = gatehouse::Options { executable, ..gatehouse::Options::default() };
-            let gatehouse = Gatehouse::start(&control_plane, &options).await?;
-            gatehouse.register(&control_plane).await?;
-            Some(gatehouse)
-        }
-    };
-    Ok(Prepared { gatehouse, control_plane })
+    if executable.is_none() {
+        return Ok(Prepared { gatehouse: None, webhooks: None, control_plane });
+    }
+    gatehouse::prepare(&control_plane).await?;
+    webhooks::prepare(&control_plane).await?;
+    let settings = Settings { executable: executable.clone(), ..Settings::default() };
+    let options = gatehouse::Options { executable, ..gatehouse::Options::default() };
+    let (gatehouse, webhooks) = tokio::try_join!(
+        Gatehouse::start(&control_plane, &options),
+        Webhooks::start(&control_plane, 1, &settings)
+    )?;
+    tokio::try_join!(gatehouse.register(&control_plane), webhooks.register(&control_plane))?;
+    Ok(Prepared { gatehouse: Some(gatehouse), webhooks: Some(webhooks), control_plane })
 }
 
 async fn manifests(arguments: &Arguments, executable: Option<&Path>) -> anyhow::Result<Vec<Manifest>> {
@@ -119,6 +126,7 @@ fn explain(prepared: &Prepared) {
     println!("export KUBECONFIG={}", control_plane.kubeconfig().display());
     if prepared.gatehouse.is_some() {
         println!("kubectl get fluxsummaries,clusterhealths -A");
+        println!("kubectl explain reconcilepolicies.spec.rules");
         println!("kubectl get gameserversummaries,tenantusages -A");
     }
     say("Ctrl-C stops it and leaves nothing behind");

@@ -4,6 +4,7 @@
 //! Targets speak of 10,000 objects on two cores. A missed one is said and fails nothing: a machine with other work to
 //! do proves little.
 
+pub(crate) mod admission;
 mod cpu;
 mod fill;
 mod latency;
@@ -22,8 +23,10 @@ use anyhow::ensure;
 use gatehouse_conformance::control_plane::{self, ControlPlane};
 use gatehouse_conformance::gatehouse::{self, Gatehouse};
 use gatehouse_conformance::progress::{during, say};
+use gatehouse_conformance::webhooks::Settings;
 use gatehouse_conformance::{crds, kubeconfig, load};
 
+use self::admission::Effort;
 use self::cpu::Server;
 use self::latency::Load;
 use self::objects::Layout;
@@ -53,6 +56,15 @@ pub(crate) struct Arguments {
     /// Measure cold starts and memory, and nothing else
     #[arg(long)]
     memory_only: bool,
+    /// How many objects to create in each round of creations through the webhooks
+    #[arg(long, value_name = "NUMBER", default_value_t = 2000, value_parser = positive)]
+    creates: usize,
+    /// How many rounds of creations to make of each kind
+    #[arg(long, value_name = "NUMBER", default_value_t = 5, value_parser = positive)]
+    rounds: usize,
+    /// Measure admission, and nothing else
+    #[arg(long, conflicts_with = "memory_only")]
+    admission_only: bool,
     /// Pass a flag on to Gatehouse
     #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
     gatehouse_flag: Vec<String>,
@@ -75,6 +87,19 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let control_plane = ControlPlane::start(&control_plane::Options::default()).await?;
     let client = control_plane.client().await?;
     during("loading CRDs", load::apply(&client, definitions()?)).await?;
+    let effort = Effort {
+        time: Duration::from_secs(arguments.seconds),
+        creates: arguments.creates,
+        rounds: arguments.rounds,
+    };
+    let settings = Settings { executable: Some(executable.clone()), ..Settings::default() };
+    if arguments.admission_only {
+        let mut report = Report::default();
+        admission::measure(&control_plane, &settings, effort, &mut report).await?;
+        during("stopping", control_plane.stop()).await?;
+        print!("{report}");
+        return Ok(ExitCode::SUCCESS);
+    }
     gatehouse::prepare(&control_plane).await?;
     let options = gatehouse::Options {
         executable: Some(executable),
@@ -82,12 +107,12 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         ..gatehouse::Options::default()
     };
     let mut gatehouse = Gatehouse::start(&control_plane, &options).await?;
-    let report = measure(&arguments, &control_plane, &mut gatehouse).await?;
-    during("stopping", async {
-        gatehouse.kill().await?;
-        control_plane.stop().await
-    })
-    .await?;
+    let mut report = measure(&arguments, &control_plane, &mut gatehouse).await?;
+    gatehouse.kill().await?;
+    if !arguments.memory_only {
+        admission::measure(&control_plane, &settings, effort, &mut report).await?;
+    }
+    during("stopping", async { control_plane.stop().await }).await?;
     print!("{report}");
     Ok(ExitCode::SUCCESS)
 }

@@ -12,7 +12,7 @@ use gatehouse_conformance::webhooks::{self, Settings, Webhooks};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::caller::{Answer, Caller};
+use crate::caller::Caller;
 use crate::site::Site;
 use crate::world::settles;
 
@@ -168,7 +168,8 @@ pub(crate) fn policy(namespace: &str, mut spec: Value) -> Value {
 }
 
 /// A quota named after the one namespace that it is for.
-pub(crate) fn quota(namespace: &str, hard: Value) -> Value {
+pub(crate) fn quota(namespace: &str, hard: impl Into<Value>) -> Value {
+    let hard = hard.into();
     json!({
         "apiVersion": "policy.gatehouse.dev/v1alpha1", "kind": "TenantQuota",
         "metadata": {"name": namespace},
@@ -304,11 +305,6 @@ pub(crate) async fn with_file(
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
     file.write_all(list.to_string().as_bytes())?;
     let path = file.path().to_str().context("a path")?;
-    let args = command.iter().chain(&["-f", path]).chain(more);
-    kubectl.run(args).await
-}
-
-/// What an answer refused, if it did, as kubectl prints it.
-pub(crate) fn refusal(answer: &Answer) -> &str {
-    answer.body["response"]["status"]["message"].as_str().unwrap_or_default()
+    let file = ["-f", path];
+    kubectl.run(command.iter().chain(&file).chain(more)).await
 }

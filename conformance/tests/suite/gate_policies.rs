@@ -47,6 +47,7 @@ fn git_repository(namespace: &str, name: &str, url: &str) -> Value {
     })
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn rules() -> Vec<Rule> {
     let rule = |name: &'static str, rules: Value, good: Vec<Value>, bad: Vec<(Value, &'static str)>| Rule {
         name,
@@ -339,16 +340,16 @@ async fn updates(gate: Arc<Gate>) -> anyhow::Result<()> {
     gate.put(&bad).await?;
     gate.policy(namespace, json!({"rules": {"prune": "Required"}}), &bad).await?;
     let kubectl = gate.kubectl()?;
-    let patch = async |patch: Value| {
-        let patch = patch.to_string();
-        kubectl.run(["patch", "kustomization/bad", "-n", namespace, "--type=merge", "-p", &patch]).await
+    let change = async |fields: Value| {
+        let fields = fields.to_string();
+        kubectl.run(["patch", "kustomization/bad", "-n", namespace, "--type=merge", "-p", &fields]).await
     };
-    let said = patch(json!({"spec": {"interval": "11m"}})).await?.failed()?;
+    let said = change(json!({"spec": {"interval": "11m"}})).await?.failed()?;
     ensure!(said.contains("spec.prune: must be true"), "{said}");
     let path = format!("{KUSTOMIZE}/namespaces/{namespace}/kustomizations/bad/status");
     let status = json!({"status": {"observedGeneration": 1}}).to_string().into_bytes();
     let told = gate.caller.write(&http::Method::PATCH, &path, "application/merge-patch+json", status).await?;
     ensure!(told.code.is_success(), "{told:#?}");
-    patch(json!({"spec": {"prune": true}})).await?.ok().context("what mends it is admitted")?;
+    change(json!({"spec": {"prune": true}})).await?.ok().context("what mends it is admitted")?;
     Ok(())
 }

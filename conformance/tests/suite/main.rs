@@ -15,8 +15,13 @@ mod delay;
 mod explain;
 mod gate;
 mod gate_bad_input;
+mod gate_charges;
+mod gate_existing;
+mod gate_freezes;
+mod gate_mutation;
 mod gate_overshoot;
 mod gate_policies;
+mod gate_quotas;
 mod gate_registration;
 mod informers;
 mod kubectl;
@@ -51,7 +56,12 @@ fn main() -> ExitCode {
 fn trials(world: &World) -> Vec<Trial> {
     let modules = [
         gate_overshoot::trials,
+        gate_quotas::trials,
+        gate_charges::trials,
+        gate_freezes::trials,
         gate_registration::trials,
+        gate_mutation::trials,
+        gate_existing::trials,
         gate_policies::trials,
         gate_bad_input::trials,
         availability::trials,

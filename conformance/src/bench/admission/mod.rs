@@ -1,0 +1,230 @@
+//! Admission: what a review costs, and what is left of kube-apiserver's throughput.
+
+mod creates;
+mod direct;
+pub(crate) mod empty;
+mod wire;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use gatehouse_apiservice::registration::webhooks::{Address, COUNTS_NAME};
+use gatehouse_certs::issue::{Authority, Leaf, Usage};
+use gatehouse_conformance::control_plane::{ControlPlane, free_ports};
+use gatehouse_conformance::load::{self, Manifest};
+use gatehouse_conformance::progress::during;
+use gatehouse_conformance::supervise::{Program, Scratch, Supervised};
+use gatehouse_conformance::webhooks::{self, Settings, Webhooks};
+use serde_json::{Value, json};
+
+use self::creates::Scenario;
+use self::direct::Target;
+use super::process::Process;
+use super::report::Report;
+
+/// Which way creations in a namespace are admitted.
+const WAY: &str = "bench.gatehouse.dev/way";
+/// Longer than starting anything takes.
+const STARTED: Duration = Duration::from_mins(1);
+
+const SCENARIOS: [Scenario; 4] = [
+    Scenario { what: "without", namespace: "bench-without", quota: None },
+    Scenario { what: "built-in ResourceQuota", namespace: "bench-built-in", quota: None },
+    Scenario { what: "TenantQuota, one replica", namespace: "bench-one", quota: Some("bench-one") },
+    Scenario { what: "TenantQuota, two replicas", namespace: "bench-two", quota: Some("bench-two") },
+];
+
+/// How much to do.
+#[derive(Clone, Copy)]
+pub(super) struct Effort {
+    /// For each kind of review.
+    pub(super) time: Duration,
+    /// In each round.
+    pub(super) creates: usize,
+    /// Of each scenario.
+    pub(super) rounds: usize,
+}
+
+pub(super) async fn measure(
+    control_plane: &ControlPlane,
+    settings: &Settings,
+    effort: Effort,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let client = control_plane.client().await?;
+    webhooks::prepare(control_plane).await?;
+    let replicas = Webhooks::start(control_plane, 2, settings).await?;
+    apply(&client, objects()).await?;
+    register(&client, &replicas).await?;
+
+    let empty = Empty::start().await?;
+    let process = replicas.replica(0).process().context("it runs")?;
+    let gatehouse = Target {
+        port: replicas.replica(0).port(),
+        ca: replicas.replica(0).serving_ca(),
+        process: Process(process.pid()?),
+    };
+    direct::measure(empty.target()?, gatehouse, "bench-direct", effort.time, report).await?;
+    creates::measure(control_plane, &SCENARIOS, (effort.creates, effort.rounds), report).await?;
+    replicas.end().await
+}
+
+async fn apply(client: &kube::Client, objects: Vec<Value>) -> anyhow::Result<()> {
+    let manifest = |object| Manifest { origin: "(benchmark)".to_owned(), object };
+    load::apply(client, objects.into_iter().map(manifest).collect()).await
+}
+
+/// The namespaces, and limits that are never reached.
+fn objects() -> Vec<Value> {
+    let plenty = "1000000";
+    let namespace = |name: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {WAY: name}}});
+    let quota = |name: &str, hard: Value| {
+        json!({
+            "apiVersion": "policy.gatehouse.dev/v1alpha1", "kind": "TenantQuota", "metadata": {"name": name},
+            "spec": {"namespaceSelector": {"matchLabels": {WAY: name}}, "hard": hard},
+        })
+    };
+    let hard = json!({
+        "count/configmaps": plenty, "gameservers": plenty, "requests.cpu": plenty, "requests.memory": "1000Ti",
+    });
+    let mut objects: Vec<_> = SCENARIOS.iter().map(|scenario| namespace(scenario.namespace)).collect();
+    objects.push(namespace("bench-direct"));
+    for name in SCENARIOS.iter().filter_map(|scenario| scenario.quota) {
+        objects.push(quota(name, hard.clone()));
+    }
+    objects.push(quota("bench-direct", json!({"gameservers": plenty, "requests.cpu": plenty})));
+    objects.push(json!({
+        "apiVersion": "v1", "kind": "ResourceQuota",
+        "metadata": {"name": "plenty", "namespace": "bench-built-in"},
+        "spec": {"hard": {"count/configmaps": plenty, "count/fleets.agones.dev": plenty}},
+        // Nobody else is there to count, and until somebody has, everything is refused.
+        "status": {
+            "hard": {"count/configmaps": plenty, "count/fleets.agones.dev": plenty},
+            "used": {"count/configmaps": "0", "count/fleets.agones.dev": "0"},
+        },
+    }));
+    objects.push(json!({
+        "apiVersion": "policy.gatehouse.dev/v1alpha1", "kind": "ReconcilePolicy",
+        "metadata": {"name": "bench-direct"},
+        "spec": {
+            "namespaceSelector": {"matchLabels": {WAY: "bench-direct"}},
+            "rules": {
+                "interval": {"min": "1m", "max": "1h"},
+                "serviceAccountName": {"required": true, "allowed": ["flux-*"]},
+                "crossNamespaceRefs": "Forbid",
+                "sources": {"allowed": ["https://github.com/my-org/*"]},
+                "targetNamespaces": {"allowed": ["team-a-*"]},
+                "prune": "Required",
+                "dependencyCycles": "Forbid",
+                "suspension": {"requireReason": true, "maxDuration": "24h"},
+                "replicas": {"max": 50},
+                "verbs": "Authorize",
+                "cel": [{"expression": "object.spec.timeout <= '5m'", "message": "keep timeouts short"}],
+            },
+            "defaults": {"timeout": "5m", "labels": {"gatehouse.dev/managed": "true"}},
+        },
+    }));
+    objects
+}
+
+/// The usual configurations, each for the namespaces of one way; what is only counted is registered for the way of two
+/// replicas by Gatehouse itself, and for the other here.
+async fn register(client: &kube::Client, replicas: &Webhooks) -> anyhow::Result<()> {
+    let only = |mut configuration: Value, namespaces: &[&str]| {
+        for webhook in configuration["webhooks"].as_array_mut().into_iter().flatten() {
+            if webhook["namespaceSelector"]["matchExpressions"].is_array() {
+                webhook["namespaceSelector"] =
+                    json!({"matchExpressions": [{"key": WAY, "operator": "In", "values": namespaces}]});
+            }
+        }
+        configuration
+    };
+    let [_, two] = replicas.configurations();
+    let one = replicas.replica(0);
+    let [_, mut other] = webhooks::configurations(Address::Url(one.url()), one.serving_ca().to_owned());
+    other["metadata"]["name"] = json!("gatehouse-one");
+    let is_quota = |webhook: &Value| webhook["name"] == "quotas.policy.gatehouse.dev";
+    if let Some(webhooks) = other["webhooks"].as_array_mut() {
+        webhooks.retain(is_quota);
+        if let Some(rules) = webhooks[0]["rules"].as_array_mut() {
+            rules.push(json!({
+                "apiGroups": [""], "apiVersions": ["*"], "operations": ["CREATE"], "resources": ["configmaps"],
+                "scope": "Namespaced",
+            }));
+        }
+    }
+    apply(client, vec![only(two, &["bench-two", "bench-direct"]), only(other, &["bench-one"])]).await?;
+    during("registering the webhooks", until_counted(client)).await
+}
+
+/// Until Gatehouse has registered what is counted, and both quotas are held.
+async fn until_counted(client: &kube::Client) -> anyhow::Result<()> {
+    let deadline = Instant::now() + STARTED;
+    let get = async |path: String| {
+        anyhow::Ok(client.request::<Value>(http::Request::get(path).body(Vec::new())?).await?)
+    };
+    let counts =
+        format!("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/{COUNTS_NAME}");
+    loop {
+        let mut missing = Vec::new();
+        if get(counts.clone()).await.is_err() {
+            missing.push(COUNTS_NAME.to_owned());
+        }
+        for name in SCENARIOS.iter().filter_map(|scenario| scenario.quota).chain(["bench-direct"]) {
+            let quota = get(format!("/apis/policy.gatehouse.dev/v1alpha1/tenantquotas/{name}")).await?;
+            let conditions = quota["status"]["conditions"].as_array().into_iter().flatten();
+            let mut ready = conditions.filter(|condition| condition["type"] == "Ready");
+            if ready.next().is_none_or(|condition| condition["status"] != "True") {
+                missing.push(name.to_owned());
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "not ready: {}", missing.join(", "));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// The empty webhook's process.
+struct Empty {
+    // Before the folder it runs in.
+    process: Supervised,
+    _scratch: Scratch,
+    port: u16,
+    ca: String,
+}
+
+impl Empty {
+    async fn start() -> anyhow::Result<Self> {
+        let scratch = Scratch::new()?;
+        let authority = Authority::new("empty-webhook-ca")?;
+        let identity = authority.issue(&Leaf {
+            common_name: "localhost".to_owned(),
+            organization: None,
+            dns_names: vec!["localhost".to_owned()],
+            ips: Vec::new(),
+            usage: Usage::ServerAuth,
+            lifetime: Duration::from_hours(24),
+        })?;
+        let (certificate, key) = (scratch.path().join("tls.crt"), scratch.path().join("tls.key"));
+        std::fs::write(&certificate, &identity.certificate_pem)?;
+        std::fs::write(&key, &identity.key_pem)?;
+        let [port] = free_ports()?;
+        let args = ["empty-webhook".into(), "--port".into(), port.to_string().into(), "--certificate".into()];
+        let args = args.into_iter().chain([certificate.into(), "--key".into(), key.into()]).collect();
+        let program = Program { path: empty::executable()?, args, env: Vec::new() };
+        let process = scratch.spawn("empty-webhook", &program)?;
+        let ca = authority.certificate_pem().to_owned();
+        let deadline = Instant::now() + STARTED;
+        while wire::Connection::open(port, &ca).await.is_err() {
+            ensure!(Instant::now() < deadline, "it does not serve: {}", process.log_tail(20));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(Self { process, _scratch: scratch, port, ca })
+    }
+
+    fn target(&self) -> anyhow::Result<Target<'_>> {
+        Ok(Target { port: self.port, ca: &self.ca, process: Process(self.process.pid()?) })
+    }
+}

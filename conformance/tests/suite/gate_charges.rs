@@ -1,0 +1,199 @@
+//! What quotas charge, and for how much.
+
+use std::sync::Arc;
+
+use anyhow::ensure;
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use crate::gate::{
+    Gate, KNOWN, KUSTOMIZE, POLICY, config_map, fleet, game_server, kustomization, merge, quota,
+};
+use crate::gate_quotas::{admitted_in_time, kubectl_apply, used};
+use crate::world::World;
+
+pub(crate) fn trials(world: &World) -> Vec<Trial> {
+    vec![
+        world.guarded("gate_charges::an_autoscaler_may_not_go_beyond_the_limit", autoscaler),
+        world.guarded("gate_charges::kruise_game_server_sets_are_charged", kruise),
+        world.guarded("gate_charges::pteronimbus_game_servers_are_charged_by_their_template", pteronimbus),
+        world.guarded("gate_charges::owned_game_servers_are_never_denied", owned),
+        world.guarded("gate_charges::cpu_and_memory_are_summed_over_replicas", resources),
+        world.guarded("gate_charges::players_are_the_capacity_of_counters_and_lists", players),
+        world.guarded("gate_charges::any_kind_is_counted", any_kind),
+        world.guarded("gate_charges::flux_objects_are_counted", flux_objects),
+    ]
+}
+
+async fn autoscaler(gate: Arc<Gate>) -> anyhow::Result<()> {
+    let namespace = "gate-autoscaler";
+    gate.namespace(namespace).await?;
+    gate.quota(namespace, json!({"gameservers": "10"}), &fleet(namespace, "big", 11)).await?;
+    gate.put(&fleet(namespace, "f", 2)).await?;
+    let autoscaler = |most: i64| {
+        json!({
+            "apiVersion": "autoscaling.agones.dev/v1", "kind": "FleetAutoscaler",
+            "metadata": {"namespace": namespace, "name": "f"},
+            "spec": {"fleetName": "f", "policy": {
+                "type": "Buffer", "buffer": {"bufferSize": 2, "minReplicas": 2, "maxReplicas": most},
+            }},
+        })
+    };
+    let said = kubectl_apply(&gate, &autoscaler(11)).await?.failed()?;
+    ensure!(said.contains("exceeded quota: gate-autoscaler"), "{said}");
+    kubectl_apply(&gate, &autoscaler(10)).await?.ok()?;
+    // A ceiling is no charge.
+    kubectl_apply(&gate, &fleet(namespace, "g", 8)).await?.ok()?;
+    Ok(())
+}
+
+async fn kruise(gate: Arc<Gate>) -> anyhow::Result<()> {
+    let namespace = "gate-kruise";
+    gate.namespace(namespace).await?;
+    let set = |replicas: i64| {
+        let requests = json!({"cpu": "1", "memory": "1Gi"});
+        let container = json!({"name": "game", "image": "game:1", "resources": {"requests": requests}});
+        json!({
+            "apiVersion": "game.kruise.io/v1alpha1", "kind": "GameServerSet",
+            "metadata": {"namespace": namespace, "name": "set"},
+            "spec": {
+                "replicas": replicas,
+                "gameServerTemplate": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [container]}},
+                "updateStrategy": {"rollingUpdate": {}},
+            },
+        })
+    };
+    let hard = json!({"gameservers": "3", "requests.memory": "3Gi"});
+    gate.quota(namespace, hard, &fleet(namespace, "big", 4)).await?;
+    let said = kubectl_apply(&gate, &set(4)).await?.failed()?;
+    ensure!(said.contains("gameserversets.game.kruise.io \"set\" is forbidden: exceeded quota"), "{said}");
+    kubectl_apply(&gate, &set(2)).await?.ok()?;
+    let kubectl = gate.kubectl()?;
+    let scale = async |replicas: &str| {
+        kubectl
+            .run(["scale", "gameserversets.game.kruise.io/set", "-n", namespace, "--replicas", replicas])
+            .await
+    };
+    ensure!(scale("4").await?.failed()?.contains("exceeded quota"));
+    scale("3").await?.ok()?;
+    used(&gate, namespace, "requests.memory", "3Gi").await
+}
+
+async fn pteronimbus(gate: Arc<Gate>) -> anyhow::Result<()> {
+    let namespace = "gate-pteronimbus";
+    gate.namespace(namespace).await?;
+    gate.put(&json!({
+        "apiVersion": "pteronimbus.io/v1", "kind": "GameTemplate",
+        "metadata": {"namespace": namespace, "name": "small"},
+        "spec": {"gameType": "any", "image": "game:1", "resources": {"requests": {"cpu": "1", "memory": "1Gi"}}},
+    }))
+    .await?;
+    let server = |name: &str| {
+        json!({
+            "apiVersion": "pteronimbus.io/v1", "kind": "GameServer",
+            "metadata": {"namespace": namespace, "name": name},
+            "spec": {"templateRef": {"name": "small"}, "tenantId": "a"},
+        })
+    };
+    gate.quota(namespace, json!({"gameservers": "5", "requests.cpu": "2"}), &fleet(namespace, "big", 6))
+        .await?;
+    kubectl_apply(&gate, &server("a")).await?.ok()?;
+    kubectl_apply(&gate, &server("b")).await?.ok()?;
+    let said = kubectl_apply(&gate, &server("c")).await?.failed()?;
+    ensure!(
+        said.contains("exceeded quota: gate-pteronimbus, requested: requests.cpu=1, used: requests.cpu=2"),
+        "{said}"
+    );
+    Ok(())
+}
+
+async fn owned(gate: Arc<Gate>) -> anyhow::Result<()> {
+    let namespace = "gate-owned";
+    gate.namespace(namespace).await?;
+    let hard = json!({"gameservers": "2", "count/gameservers.agones.dev": "1"});
+    gate.quota(namespace, hard, &fleet(namespace, "big", 3)).await?;
+    gate.put(&fleet(namespace, "f", 2)).await?;
+    for name in ["a", "b"] {
+        let mut server = game_server(namespace, name);
+        server["metadata"]["ownerReferences"] = json!([{
+            "apiVersion": "agones.dev/v1", "kind": "GameServerSet", "name": "f-1", "controller": true,
+            "uid": "00000000-0000-4000-8000-000000000002",
+        }]);
+        kubectl_apply(&gate, &server).await?.ok()?;
+    }
+    let said = kubectl_apply(&gate, &game_server(namespace, "alone")).await?.failed()?;
+    ensure!(said.contains("exceeded quota"), "{said}");
+    // They are the fleet's servers, not more of them; objects they are all the same.
+    used(&gate, namespace, "gameservers", "2").await?;
+    used(&gate, namespace, "count/gameservers.agones.dev", "2").await
+}
+
+async fn resources(gate: Arc<Gate>) -> anyhow::Result<()> {
+    let namespace = "gate-resources";
+    gate.namespace(namespace).await?;
+    let hard = json!({"requests.cpu": "2500m", "requests.memory": "2Gi"});
+    gate.quota(namespace, hard, &fleet(namespace, "big", 6)).await?;
+    kubectl_apply(&gate, &fleet(namespace, "f", 3)).await?.ok()?;
+    let said = kubectl_apply(&gate, &fleet(namespace, "g", 2)).await?.failed()?;
+    ensure!(
+        said.contains(
+            "requested: requests.memory=1Gi, used: requests.memory=1536Mi, limited: requests.memory=2Gi"
+        ),
+        "{said}"
+    );
+    kubectl_apply(&gate, &game_server(namespace, "one")).await?.ok()?;
+    used(&gate, namespace, "requests.cpu", "2").await?;
+    used(&gate, namespace, "requests.memory", "2Gi").await
+}
+
+async fn players(gate: Arc<Gate>) -> anyhow::Result<()> {
+    let namespace = "gate-players";
+    gate.namespace(namespace).await?;
+    let with = |name: &str, replicas: i64| {
+        let mut fleet = fleet(namespace, name, replicas);
+        let fields = json!({"lists": {"players": {"capacity": 10}}, "counters": {"rooms": {"capacity": 5}}});
+        merge(&mut fleet["spec"]["template"]["spec"], fields);
+        fleet
+    };
+    gate.quota(namespace, json!({"players": "40"}), &with("big", 9)).await?;
+    kubectl_apply(&gate, &with("f", 2)).await?.ok()?;
+    let said = kubectl_apply(&gate, &with("g", 9)).await?.failed()?;
+    ensure!(said.contains("limited: players=40"), "{said}");
+    Ok(())
+}
+
+async fn any_kind(gate: Arc<Gate>) -> anyhow::Result<()> {
+    let namespace = "gate-any-kind";
+    gate.namespace(namespace).await?;
+    gate.put(&quota(namespace, json!({"count/configmaps": "2"}))).await?;
+    // From kube-apiserver's side too: what is not sent is not counted.
+    let path = format!("{POLICY}/tenantquotas/{namespace}");
+    let is_ready = |quota: &Value| {
+        let conditions = quota["status"]["conditions"].as_array().into_iter().flatten();
+        conditions.into_iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    };
+    gate.becomes(&path, KNOWN, is_ready).await?;
+    kubectl_apply(&gate, &config_map(namespace, "a")).await?.ok()?;
+    kubectl_apply(&gate, &config_map(namespace, "b")).await?.ok()?;
+    let said = kubectl_apply(&gate, &config_map(namespace, "c")).await?.failed()?;
+    let expected = "configmaps \"c\" is forbidden: exceeded quota: gate-any-kind, requested: count/configmaps=1, used: count/configmaps=2, limited: count/configmaps=2";
+    ensure!(said.contains(expected), "{said}");
+    gate.delete(&format!("/api/v1/namespaces/{namespace}/configmaps/a")).await?;
+    admitted_in_time(&gate, &config_map(namespace, "c"), KNOWN).await
+}
+
+async fn flux_objects(gate: Arc<Gate>) -> anyhow::Result<()> {
+    let namespace = "gate-flux-count";
+    gate.namespace(namespace).await?;
+    gate.put(&kustomization(namespace, "a", json!({}))).await?;
+    let another = kustomization(namespace, "b", json!({}));
+    let hard = json!({"count/kustomizations.kustomize.toolkit.fluxcd.io": "1"});
+    gate.quota(namespace, hard, &another).await?;
+    let said = kubectl_apply(&gate, &another).await?.failed()?;
+    ensure!(said.contains("count/kustomizations.kustomize.toolkit.fluxcd.io=1"), "{said}");
+    // Changing what there is takes no room.
+    kubectl_apply(&gate, &kustomization(namespace, "a", json!({"interval": "11m"}))).await?.ok()?;
+    let path = format!("{KUSTOMIZE}/namespaces/{namespace}/kustomizations/a");
+    ensure!(gate.get(&path).await?["spec"]["interval"] == "11m");
+    Ok(())
+}
