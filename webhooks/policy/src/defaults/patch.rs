@@ -23,12 +23,7 @@ impl Additions {
 
     /// What is there now. Null is absence.
     pub(super) fn get(&self, path: &Path<'_>) -> Option<&Value> {
-        let step = |value, step: &&str| match value {
-            &Value::Object(ref fields) => fields.get(*step),
-            Value::Array(list) => list.get(step.parse::<usize>().ok()?),
-            _ => None,
-        };
-        path.iter().try_fold(&self.object, step).filter(|value| !value.is_null())
+        path.iter().try_fold(&self.object, child).filter(|value| !value.is_null())
     }
 
     /// Sets a field if there is none. Maps on the way are made; an object with something else on the way is left as it
@@ -53,7 +48,7 @@ impl Additions {
         let Some((last, parents)) = path.split_last() else { return };
         let parent = parents.iter().try_fold(&mut self.object, |at, step| match at {
             Value::Object(fields) => fields.get_mut(*step),
-            Value::Array(list) => list.get_mut(step.parse::<usize>().ok()?),
+            Value::Array(elements) => elements.get_mut(step.parse::<usize>().ok()?),
             _ => None,
         });
         if let Some(Value::Object(fields)) = parent {
@@ -61,5 +56,13 @@ impl Additions {
             let path = PointerBuf::from_tokens(path.iter().copied());
             self.operations.push(PatchOperation::Add(AddOperation { path, value }));
         }
+    }
+}
+
+fn child<'v>(value: &'v Value, step: &&str) -> Option<&'v Value> {
+    match value {
+        Value::Object(fields) => fields.get(*step),
+        Value::Array(elements) => elements.get(step.parse::<usize>().ok()?),
+        _ => None,
     }
 }

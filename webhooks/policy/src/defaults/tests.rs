@@ -12,6 +12,7 @@ const ALL: &str = r#"{
     "labels": {"gatehouse.dev/managed": "true"}, "gameServerResources": {"requests": {"cpu": "500m", "memory": "512Mi"}}
 }"#;
 
+#[allow(clippy::needless_pass_by_value, reason = "calls read better")]
 fn policy(name: &str, defaults: Value, rules: Value) -> Policy {
     let policy = json!({
         "apiVersion": "policy.gatehouse.dev/v1alpha1", "kind": "ReconcilePolicy", "metadata": {"name": name},
@@ -43,6 +44,7 @@ fn patch_of(policies: &[&Policy], object: &Subject, old: Option<&Subject>, user:
     defaults(policies, &case)
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "calls read better")]
 /// Creates the object under the policies, and compares what it becomes; then asks again.
 fn check(policies: &[&Policy], kind: Kind, object: Value, expected: Value) {
     let patch = patch_of(policies, &subject(kind, object.clone()), None, "jane");

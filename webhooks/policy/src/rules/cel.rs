@@ -257,14 +257,12 @@ fn rewrite(expr: &mut IdedExpr) {
     match &mut expr.expr {
         Expr::Comprehension(comprehension) => {
             let condition = std::mem::take(&mut comprehension.loop_cond);
-            let round = call(ROUND, Vec::new());
-            comprehension.loop_cond = call(operators::LOGICAL_AND, vec![round, condition]);
+            let round = function(ROUND, Vec::new());
+            comprehension.loop_cond = function(operators::LOGICAL_AND, vec![round, condition]);
         }
-        Expr::Call(comparison) if is_comparison(&comparison.func_name) && comparison.args.len() == 2 => {
-            if comparison.args.iter().any(is_duration) {
-                for side in &mut comparison.args {
-                    *side = call(NANOSECONDS, vec![std::mem::take(side)]);
-                }
+        Expr::Call(call) if is_comparison(&call.func_name) && call.args.iter().any(is_duration) => {
+            for side in &mut call.args {
+                *side = function(NANOSECONDS, vec![std::mem::take(side)]);
             }
         }
         _ => {}
@@ -286,8 +284,8 @@ fn is_duration(expr: &IdedExpr) -> bool {
     }
 }
 
-fn call(function: &str, args: Vec<IdedExpr>) -> IdedExpr {
-    IdedExpr { id: 0, expr: Expr::Call(CallExpr { func_name: function.to_owned(), target: None, args }) }
+fn function(name: &str, args: Vec<IdedExpr>) -> IdedExpr {
+    IdedExpr { id: 0, expr: Expr::Call(CallExpr { func_name: name.to_owned(), target: None, args }) }
 }
 
 /// The parts of an expression, and whether each is the range of a loop.
@@ -308,7 +306,7 @@ fn each_part<'e>(expr: &'e IdedExpr, visit: &mut dyn FnMut(&'e IdedExpr, bool)) 
             EntryExpr::StructField(field) => visit(&field.value, false),
         }),
         Expr::Call(call) => {
-            call.target.as_deref().into_iter().chain(&call.args).for_each(|part| visit(part, false))
+            call.target.as_deref().into_iter().chain(&call.args).for_each(|part| visit(part, false));
         }
         Expr::Comprehension(comprehension) => {
             visit(&comprehension.iter_range, true);
@@ -318,7 +316,9 @@ fn each_part<'e>(expr: &'e IdedExpr, visit: &mut dyn FnMut(&'e IdedExpr, bool)) 
                 &comprehension.loop_step,
                 &comprehension.result,
             ];
-            inner.into_iter().for_each(|part| visit(part, false));
+            for part in inner {
+                visit(part, false);
+            }
         }
     }
 }

@@ -9,22 +9,18 @@ pub(crate) fn changes(case: &Case<'_>) -> Option<String> {
     if let Some(scaling) = case.scaling {
         return (scaling.from != scaling.to).then(|| "spec.replicas".to_owned());
     }
-    match (case.operation, case.object, case.old) {
-        (Operation::Create, ..) => Some("spec".to_owned()),
-        (Operation::Delete, ..) => Some("metadata".to_owned()),
-        (Operation::Update, Some(object), Some(old)) => {
-            if object.spec() != old.spec() {
-                return Some("spec".to_owned());
-            }
-            // The Flux operator's kinds are held back by an annotation, and all bear the mark of who holds them.
-            [annotation::RECONCILE, annotation::FROZEN_BY]
-                .into_iter()
-                .find(|name| object.annotation(name) != old.annotation(name))
-                .map(suspension::field)
-        }
-        // What the object was is not known: then it may have changed.
-        (Operation::Update, ..) => Some("spec".to_owned()),
+    let (object, old) = match (case.operation, case.object, case.old) {
+        (Operation::Delete, ..) => return Some("metadata".to_owned()),
+        (Operation::Update, Some(object), Some(old)) => (object, old),
+        // What the object was before is not known, or it was not there.
+        _ => return Some("spec".to_owned()),
+    };
+    if object.spec() != old.spec() {
+        return Some("spec".to_owned());
     }
+    // The Flux operator's kinds are held back by an annotation, and all bear the mark of who holds them.
+    let marks = [annotation::RECONCILE, annotation::FROZEN_BY];
+    marks.into_iter().find(|name| object.annotation(name) != old.annotation(name)).map(suspension::field)
 }
 
 pub(crate) fn check(freeze: &ActiveFreeze, field: String, report: &mut Report<'_>) {

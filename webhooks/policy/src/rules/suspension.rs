@@ -36,7 +36,7 @@ impl Suspension {
             self.reason(case, object, was_suspended, report);
         }
         if self.max_duration.is_some() {
-            self.beginning(case, object, was_suspended, report);
+            beginning(case, object, was_suspended, report);
         }
     }
 
@@ -57,29 +57,25 @@ impl Suspension {
             }
         }
     }
+}
 
-    fn beginning(&self, case: &Case<'_>, object: &Subject, was_suspended: bool, report: &mut Report<'_>) {
-        let name = annotation::SUSPENDED_AT;
-        let (now, before) = (object.annotation(name), case.old.and_then(|old| old.annotation(name)));
-        if now == before && was_suspended {
-            return;
-        }
-        let honest = match now {
-            // Noted by the controller as soon as it sees the object.
-            None => !was_suspended,
-            Some(_) if was_suspended && before.is_some() => false,
-            Some(text) => {
-                text.parse::<Timestamp>().is_ok_and(|at| case.now.duration_since(at).abs() <= CLOCKS)
-            }
-        };
-        // What an earlier suspension left behind is cleared away by the controller.
-        if !honest && !(now == before && !was_suspended) {
-            report.broken(
-                field(name),
-                "says since when the object is suspended, which is noted at admission",
-                format!("leave the annotation {name} as it is"),
-            );
-        }
+/// Whether what is noted of the beginning is true. What an earlier suspension left behind, the controller clears away.
+fn beginning(case: &Case<'_>, object: &Subject, was_suspended: bool, report: &mut Report<'_>) {
+    let name = annotation::SUSPENDED_AT;
+    let (now, before) = (object.annotation(name), case.old.and_then(|old| old.annotation(name)));
+    let is_honest = match now {
+        _ if now == before => true,
+        // Noted by the controller as soon as it sees the object.
+        None => !was_suspended,
+        Some(_) if was_suspended && before.is_some() => false,
+        Some(text) => text.parse::<Timestamp>().is_ok_and(|at| case.now.duration_since(at).abs() <= CLOCKS),
+    };
+    if !is_honest {
+        report.broken(
+            field(name),
+            "says since when the object is suspended, which is noted at admission",
+            format!("leave the annotation {name} as it is"),
+        );
     }
 }
 

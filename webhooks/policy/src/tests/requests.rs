@@ -3,6 +3,8 @@
 use super::*;
 
 const NONE: [&str; 0] = [];
+const WHY: &str = "gatehouse.dev/suspend-reason: repair";
+const WHO: &str = "fluxcd.controlplane.io/suspendedBy: jane";
 const FLUX: &str = "system:serviceaccount:flux-system:kustomize-controller";
 const TENANT: &str = "system:serviceaccount:team-a:flux-tenant";
 const GATEHOUSE: &str = "system:serviceaccount:gatehouse-system:gatehouse";
@@ -155,8 +157,6 @@ fn a_suspension_takes_reason_and_author() {
             "{{metadata: {{annotations: {{{annotations}}}}}, spec: {{suspend: {suspend}}}}}"
         ))
     };
-    const WHY: &str = "gatehouse.dev/suspend-reason: repair";
-    const WHO: &str = "fluxcd.controlplane.io/suspendedBy: jane";
     let both = format!("{WHY}, {WHO}");
     let no_reason =
         "suspension metadata.annotations[gatehouse.dev/suspend-reason]: a suspension must say why";
