@@ -130,6 +130,12 @@ impl Outbox {
         }
     }
 
+    /// What is next in the queue, if anything is.
+    #[cfg(test)]
+    pub(crate) fn next_now(&mut self) -> Option<Told> {
+        self.queue.try_recv().ok()
+    }
+
     async fn send(&self, client: &kube::Client, told: Told) -> &'static str {
         let namespace =
             if told.regarding.namespace.is_empty() { CLUSTER_SCOPED } else { &told.regarding.namespace };

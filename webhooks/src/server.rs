@@ -25,6 +25,7 @@ use crate::control;
 use crate::events::Events;
 use crate::lease::Election;
 use crate::metrics::Metrics;
+use crate::quota::Quotas;
 use crate::review::{Judge, PATHS, Reviews};
 use crate::sar::Access;
 use crate::world::{Live, World};
@@ -112,16 +113,25 @@ impl Running {
         let mut lease = JoinSet::new();
         let release = CancellationToken::new();
         let (election, leadership) =
-            Election::new(parts.review, &parts.lease_namespace, &parts.lease_name, &parts.identity);
+            Election::new(parts.review.clone(), &parts.lease_namespace, &parts.lease_name, &parts.identity);
         spawn(&mut lease, "the election", election.run(release.clone()));
-        let accounts = accounts(parts.flux_namespace, &parts.own_user);
+        let live = Live::new(parts.client.clone(), PATIENCE);
+        let quotas = Quotas::new(
+            world.clone(),
+            live.clone(),
+            parts.review,
+            Arc::clone(&metrics),
+            leadership.receiver(),
+        );
+        spawn(&mut background, "the quotas", quotas.clone().run(stop.clone()));
+        let accounts = Arc::new(accounts(parts.flux_namespace, &parts.own_user));
         let context = control::Context {
-            client: parts.client.clone(),
+            client: parts.client,
             world: world.clone(),
             leadership,
             events: events.clone(),
             metrics: Arc::clone(&metrics),
-            accounts: accounts.clone(),
+            accounts: Arc::clone(&accounts),
         };
         spawn(&mut background, "the controllers", control::run(context, stop.clone()));
 
@@ -129,10 +139,11 @@ impl Running {
         let health = Health::new([shutdown.readiness_check(), observed(world.clone())]);
         let reviews = Reviews::new(Judge {
             world,
-            live: Live::new(parts.client, PATIENCE),
+            live,
             access: Access::new(Arc::clone(&parts.authorizer)),
             accounts,
             own_user: parts.own_user,
+            quotas,
             events,
             metrics,
         });
@@ -145,7 +156,8 @@ impl Running {
             parts.limits,
             reviews,
         );
-        let pipeline = Arc::new(pipeline.with_callers(Callers { paths: PATHS, credential: parts.credential }));
+        let pipeline =
+            Arc::new(pipeline.with_callers(Callers { paths: PATHS, credential: parts.credential }));
         let mut serving = JoinSet::new();
         spawn(&mut serving, "the server", server.run(pipeline, Arc::clone(&shutdown)));
         tracing::info!(%address, "serving");
@@ -209,7 +221,9 @@ fn accounts(flux_namespace: String, own_user: &str) -> Accounts {
     let own = own_user.strip_prefix("system:serviceaccount:").and_then(|account| account.split_once(':'));
     let accounts = Accounts { flux_namespace, ..Accounts::default() };
     match own {
-        Some((namespace, name)) => Accounts { gatehouse: (namespace.to_owned(), name.to_owned()), ..accounts },
+        Some((namespace, name)) => {
+            Accounts { gatehouse: (namespace.to_owned(), name.to_owned()), ..accounts }
+        }
         None => accounts,
     }
 }

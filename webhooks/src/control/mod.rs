@@ -5,7 +5,11 @@
 
 mod audit;
 mod auditor;
+mod freeze;
+mod keeper;
+mod object;
 mod status;
+mod suspension;
 
 use std::sync::Arc;
 
@@ -13,7 +17,7 @@ use gatehouse_policy::Accounts;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::auditor::Auditor;
+use self::{auditor::Auditor, keeper::Keeper};
 use crate::events::Events;
 use crate::lease::Leadership;
 use crate::metrics::Metrics;
@@ -33,7 +37,7 @@ pub struct Context {
     /// Where to count.
     pub metrics: Arc<Metrics>,
     /// Which accounts are controllers'.
-    pub accounts: Accounts,
+    pub accounts: Arc<Accounts>,
 }
 
 /// Runs every controller until `stop`.
@@ -41,6 +45,7 @@ pub async fn run(context: Context, stop: CancellationToken) {
     let mut tasks: JoinSet<()> = JoinSet::new();
     let Context { world, client, metrics, leadership, .. } = context.clone();
     tasks.spawn(Auditor::new(world, client, metrics, leadership).run(stop.clone()));
+    tasks.spawn(Keeper::new(context.clone()).run(stop.clone()));
     tasks.spawn(show_leadership(context, stop));
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {

@@ -199,6 +199,16 @@ fn cut(text: &str, characters: usize) -> String {
 }
 
 #[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    /// The answer as it is sent.
+    pub(crate) fn response(answer: Answer) -> Value {
+        serde_json::to_value(answer.document("u-1")).expect("JSON")["response"].take()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::time::Duration;
 

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gatehouse_apiserver::ApiError;
 use gatehouse_apiserver::authn::UserInfo;
 use gatehouse_apiserver::error::{FieldProblem, Subject as Resource};
-use gatehouse_apiserver::{ApiError, authn};
 use gatehouse_apiservice::policy::{Enforcement, GROUP};
-use gatehouse_policy::{Accounts, Case, Kind, Operation, Policy, Scaling, Subject, User, Violation};
+use gatehouse_policy::{Accounts, Case, Kind, Operation, Policy, Scaling, Subject, User, Verb, Violation};
 use gatehouse_quota::GroupResource;
 use http::StatusCode;
 use jiff::Timestamp;
@@ -19,8 +19,9 @@ use super::object;
 use super::request::{self, Request};
 use crate::events::{Events, Level, Object, Told};
 use crate::metrics::Metrics;
+use crate::quota::Quotas;
 use crate::sar::{Access, Target};
-use crate::world::{Live, NamespaceInfo, Snapshot, World};
+use crate::world::{KindState, Live, NamespaceInfo, Snapshot, World};
 
 /// The subresource that fleets and sets are scaled through.
 const SCALE: &str = "scale";
@@ -38,9 +39,11 @@ pub struct Judge {
     /// Where to ask for rights.
     pub access: Access,
     /// Which accounts are controllers'.
-    pub accounts: Accounts,
+    pub accounts: Arc<Accounts>,
     /// The user that this process is, and is never judged.
     pub own_user: String,
+    /// What holds tenants to their limits.
+    pub quotas: Quotas,
     /// Where decisions are told.
     pub events: Events,
     /// Where decisions are counted.
@@ -56,6 +59,13 @@ struct Matter {
     user: User,
 }
 
+/// A policy, what it has against a request by itself, and the rights it asks for.
+struct Judged {
+    policy: Arc<Policy>,
+    violations: Vec<Violation>,
+    verbs: Vec<Verb>,
+}
+
 /// A policy, and what it has against a request.
 struct Finding {
     policy: Arc<Policy>,
@@ -68,6 +78,17 @@ impl Judge {
     /// Whether this process itself makes the request: it freezes and resumes, and must not stand in its own way.
     pub(super) fn is_own(&self, request: &Request<'_>) -> bool {
         !self.own_user.is_empty() && request.user_info.name() == self.own_user
+    }
+
+    /// The world, once everything that decides was observed: before that, what is not seen may still be there.
+    pub(super) fn known(&self) -> Result<Arc<Snapshot>, ApiError> {
+        let snapshot = self.world.snapshot();
+        let is_known = |state: &KindState| state.is_synced || !state.is_required;
+        if snapshot.kinds.is_empty() || !snapshot.kinds.values().all(is_known) {
+            let why = "what decides about the request has not been observed yet: try again";
+            return Err(ApiError::try_again(why, LATER));
+        }
+        Ok(snapshot)
     }
 
     /// What the namespace of a request is labelled with: as observed, else as the API server says now.
@@ -107,17 +128,18 @@ impl Judge {
         if self.is_own(request) {
             return Ok(Answer::allowed());
         }
+        let snapshot = self.known()?;
         let info = self.namespace(&snapshot, &request.namespace).await?;
         let policies = snapshot.policies_over(&info.labels);
         if policies.is_empty() {
             return Ok(Answer::allowed());
         }
-        let case = matter.case(request, &self.accounts);
+        let name = matter.name().to_owned();
+        let judged = judged(policies, matter, snapshot, Arc::clone(&self.accounts)).await?;
         let user: UserInfo = request.user_info.clone().into();
         let mut findings = Vec::new();
-        for policy in policies {
-            let mut violations = policy.judge(&case, &*snapshot);
-            let forbidden = self.missing_right(request, &case, &policy, &user).await?;
+        for Judged { policy, mut violations, verbs } in judged {
+            let forbidden = self.missing_right(request, &name, &policy, &verbs, &user).await?;
             if let Some(why) = &forbidden {
                 violations.push(missing(why));
             }
@@ -146,7 +168,7 @@ impl Judge {
         };
         let policies = snapshot.policies_over(&info.labels);
         let policies: Vec<&Policy> = policies.iter().map(|policy| &**policy).collect();
-        let case = matter.case(request, &self.accounts);
+        let case = matter.case(&self.accounts);
         Ok(Answer::patched(gatehouse_policy::defaults(&policies, &case)))
     }
 
@@ -154,11 +176,11 @@ impl Judge {
     async fn missing_right(
         &self,
         request: &Request<'_>,
-        case: &Case<'_>,
+        name: &str,
         policy: &Policy,
-        user: &authn::UserInfo,
+        verbs: &[Verb],
+        user: &UserInfo,
     ) -> Result<Option<ApiError>, ApiError> {
-        let name = case.subject().map(|subject| subject.name.as_str()).unwrap_or_default();
         let target = Target {
             group: &request.resource.group,
             version: &request.resource.version,
@@ -166,7 +188,7 @@ impl Judge {
             namespace: &request.namespace,
             name,
         };
-        for verb in policy.required_verbs(case) {
+        for verb in verbs {
             match self.access.check(user, verb.as_str(), target).await {
                 Ok(()) => {}
                 Err(why) if why.code() == StatusCode::FORBIDDEN => return Ok(Some(why)),
@@ -243,10 +265,14 @@ impl Matter {
         })
     }
 
-    fn case<'a>(&'a self, request: &'a Request<'_>, accounts: &'a Accounts) -> Case<'a> {
+    fn name(&self) -> &str {
+        self.object.as_ref().or(self.old.as_ref()).map(|subject| subject.name.as_str()).unwrap_or_default()
+    }
+
+    fn case<'a>(&'a self, accounts: &'a Accounts) -> Case<'a> {
         Case {
             operation: self.operation,
-            subresource: Some(&*request.sub_resource).filter(|subresource| !subresource.is_empty()),
+            subresource: self.scaling.map(|_| SCALE),
             object: self.object.as_ref(),
             old: self.old.as_ref(),
             scaling: self.scaling,
@@ -255,6 +281,30 @@ impl Matter {
             accounts,
         }
     }
+}
+
+/// What each policy says by itself. On a thread of its own where that may take long, so that a deadline passes and
+/// other requests are answered meanwhile; else at once, which is quicker than any thread.
+async fn judged(
+    policies: Vec<Arc<Policy>>,
+    matter: Matter,
+    snapshot: Arc<Snapshot>,
+    accounts: Arc<Accounts>,
+) -> Result<Vec<Judged>, ApiError> {
+    let may_take_long = policies.iter().any(|policy| policy.may_take_long());
+    let judge = move || {
+        let case = matter.case(&accounts);
+        let judge = |policy: Arc<Policy>| {
+            let violations = policy.judge(&case, &*snapshot);
+            Judged { violations, verbs: policy.required_verbs(&case), policy }
+        };
+        policies.into_iter().map(judge).collect()
+    };
+    if !may_take_long {
+        return Ok(judge());
+    }
+    let judged = tokio::task::spawn_blocking(judge).await;
+    judged.map_err(|_| ApiError::internal("judging the request ended in a panic, which has been logged"))
 }
 
 /// The object that a Scale is of, as observed; with an empty spec, if it is not known.

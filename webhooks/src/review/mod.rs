@@ -7,9 +7,12 @@
 mod answer;
 mod arrival;
 mod judge;
+mod limits;
 mod object;
 mod own;
 mod request;
+#[cfg(test)]
+mod tests;
 
 use std::time::{Duration, Instant};
 
@@ -76,7 +79,7 @@ impl Reviews {
                     own::compile(request).await.map(|()| Answer::allowed())
                 }
                 Webhook::Validate => self.judge.validate(request).await,
-                Webhook::Quota => Err(ApiError::internal("quotas are not judged yet")),
+                Webhook::Quota => self.judge.charge(request, until).await,
             }
         };
         match tokio::time::timeout_at(until, decided).await {

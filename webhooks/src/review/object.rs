@@ -31,6 +31,12 @@ struct Seen {
     spec: Option<Map<String, Value>>,
 }
 
+#[derive(Deserialize)]
+struct Named {
+    #[serde(default)]
+    metadata: Metadata,
+}
+
 /// Metadata but for managedFields, which is often half of an object, and nobody's business here.
 #[derive(Default)]
 struct Metadata(Map<String, Value>);
@@ -38,7 +44,7 @@ struct Metadata(Map<String, Value>);
 /// The object, with `apiVersion`, `kind`, `metadata` and `spec`, and nothing else.
 pub(super) fn read(request: &Request<'_>, raw: &RawValue) -> Result<Value, ApiError> {
     let Ok(seen) = serde_json::from_str::<Seen>(raw.get()) else {
-        return Err(refused(request, unreadable(raw)));
+        return Err(refused(request, unreadable::<Seen>(raw)));
     };
     let Metadata(metadata) = seen.metadata;
     check(&metadata).map_err(|problem| refused(request, problem))?;
@@ -53,6 +59,15 @@ pub(super) fn read(request: &Request<'_>, raw: &RawValue) -> Result<Value, ApiEr
         object.insert("spec".to_owned(), spec.into());
     }
     Ok(object.into())
+}
+
+/// The same without `spec`, whatever that is.
+pub(super) fn named(request: &Request<'_>, raw: &RawValue) -> Result<Value, ApiError> {
+    let Ok(Named { metadata: Metadata(metadata) }) = serde_json::from_str(raw.get()) else {
+        return Err(refused(request, unreadable::<Named>(raw)));
+    };
+    check(&metadata).map_err(|problem| refused(request, problem))?;
+    Ok(serde_json::json!({ "metadata": metadata }))
 }
 
 /// `spec.replicas` of an `autoscaling/v1` Scale. What is left out is none.
@@ -91,9 +106,9 @@ fn check(metadata: &Map<String, Value>) -> Result<(), FieldProblem> {
 }
 
 /// Names the field, on the slow path.
-fn unreadable(raw: &RawValue) -> FieldProblem {
+fn unreadable<T: serde::de::DeserializeOwned>(raw: &RawValue) -> FieldProblem {
     let mut json = serde_json::Deserializer::from_str(raw.get());
-    match serde_path_to_error::deserialize::<_, Seen>(&mut json) {
+    match serde_path_to_error::deserialize::<_, T>(&mut json) {
         Err(error) => invalid(error.path().to_string(), &error.inner().to_string()),
         Ok(_) => invalid("object", "cannot be read"),
     }

@@ -1,0 +1,149 @@
+//! Holding requests to the quotas over their namespaces.
+
+use std::time::Duration;
+
+use gatehouse_apiserver::ApiError;
+use gatehouse_quota::{GroupResource, is_charged};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::answer::{Annotation, Answer};
+use super::judge::{Judge, regarding};
+use super::object;
+use super::request::{self, Request};
+use crate::events::{Level, Told};
+use crate::quota::{Facts, Operation, Quotas, Verdict};
+
+/// What could not be decided had better be asked again after as long: a ledger is written some hundred times meanwhile.
+const LATER: Duration = Duration::from_secs(1);
+/// kube-apiserver sends a Namespace as if it were inside of itself.
+const NAMESPACES: &str = "namespaces";
+
+/// Why an Event is made of a quota's decision.
+const REASON: &str = "QuotaExceeded";
+
+impl Judge {
+    /// What the quotas over the namespace say to a request.
+    pub(super) async fn charge(&self, request: &Request<'_>, until: Instant) -> Result<Answer, ApiError> {
+        let operation = match request.operation {
+            request::Operation::Create => Operation::Create,
+            request::Operation::Update => Operation::Update,
+            // What goes is credited when it is seen to be gone.
+            request::Operation::Delete | request::Operation::Connect => return Ok(Answer::allowed()),
+        };
+        let is_namespace = request.resource.group.is_empty() && request.resource.resource == NAMESPACES;
+        if request.namespace.is_empty() || is_namespace {
+            return Ok(Answer::allowed());
+        }
+        let resource = GroupResource::new(&request.resource.group, &request.resource.resource);
+        let snapshot = self.known()?;
+        let info = self.namespace(&snapshot, &request.namespace).await?;
+        let over = snapshot.quotas_over(&info.labels);
+        drop(snapshot);
+        if !Quotas::concerned(&over, &resource) {
+            return Ok(Answer::allowed());
+        }
+        // Of what is merely counted, any shape will do.
+        let read =
+            |raw| if takes_up(&resource) { object::read(request, raw) } else { object::named(request, raw) };
+        let object = request.object.map(read).transpose()?;
+        let old = request.old_object.map(read).transpose()?;
+        let facts = Facts {
+            operation,
+            resource: &resource,
+            version: &request.resource.version,
+            subresource: &request.sub_resource,
+            namespace: &request.namespace,
+            object: object.as_ref(),
+            old: old.as_ref(),
+            dry_run: request.dry_run,
+            until,
+        };
+        let verdict = self.quotas.review(&over, facts).await;
+        self.tell_of(request, &verdict);
+        Ok(answer(verdict))
+    }
+
+    /// Makes an Event of what exceeds a quota, and is not only tried out.
+    fn tell_of(&self, request: &Request<'_>, verdict: &Verdict) {
+        let (cause, note) = match verdict {
+            Verdict::Exceeded { message, quota } => (quota.clone(), message.clone()),
+            Verdict::Admit { warnings, quotas, decision: Some(decision) } => {
+                let quotas = quotas.join(",");
+                let note = match warnings.as_slice() {
+                    [] => format!("exceeds a quota that does not deny, of {quotas}"),
+                    warnings => warnings.join("; "),
+                };
+                (format!("{quotas}/{decision}"), note)
+            }
+            _ => return,
+        };
+        if !request.dry_run {
+            let told = Told {
+                regarding: regarding(request),
+                level: Level::Warning,
+                reason: REASON,
+                action: "Admission",
+                note,
+                cause,
+            };
+            self.events.tell(told);
+        }
+    }
+}
+
+fn answer(verdict: Verdict) -> Answer {
+    match verdict {
+        Verdict::Admit { warnings, quotas, decision } => {
+            let answer = warnings.into_iter().fold(Answer::allowed(), Answer::warning);
+            let answer =
+                quotas.iter().fold(answer, |answer, quota| answer.annotated(Annotation::Quota, quota));
+            match decision {
+                Some(decision) => answer.annotated(Annotation::Decision, decision),
+                None => answer,
+            }
+        }
+        Verdict::Exceeded { message, quota } => Answer::refused(ApiError::denied(message))
+            .annotated(Annotation::Quota, &quota)
+            .annotated(Annotation::Decision, "exceeded"),
+        Verdict::Contended(message) => {
+            Answer::refused(ApiError::try_again(message, LATER)).annotated(Annotation::Decision, "contended")
+        }
+        Verdict::Invalid(message) => Answer::refused(ApiError::unprocessable(message)),
+    }
+}
+
+/// Whether what is in an object says how much it takes up: of an autoscaler, what its fleet may.
+fn takes_up(resource: &GroupResource) -> bool {
+    is_charged(resource) || gatehouse_policy::governed(&resource.group, &resource.resource)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Allowed, code, and the annotations.
+    fn shown(verdict: Verdict) -> (bool, Value, Value) {
+        let response = super::super::answer::testing::response(answer(verdict));
+        let code = response["status"]["code"].clone();
+        (response["allowed"] == true, code, response["auditAnnotations"].clone())
+    }
+
+    #[test]
+    fn each_verdict_has_its_code() {
+        let exceeded = Verdict::Exceeded { message: "no room".into(), quota: "a".into() };
+        let annotations = serde_json::json!({"quota": "a", "decision": "exceeded"});
+        assert_eq!(shown(exceeded), (false, 403.into(), annotations));
+        let contended = serde_json::json!({"decision": "contended"});
+        assert_eq!(shown(Verdict::Contended("busy".into())), (false, 429.into(), contended));
+        assert_eq!(shown(Verdict::Invalid("odd".into())), (false, 422.into(), Value::Null));
+        let admit = |decision| Verdict::Admit {
+            warnings: Vec::new(),
+            quotas: vec!["a".into(), "b".into()],
+            decision,
+        };
+        assert_eq!(shown(admit(None)), (true, Value::Null, serde_json::json!({"quota": "a,b"})));
+        let warned = serde_json::json!({"quota": "a,b", "decision": "warned"});
+        assert_eq!(shown(admit(Some("warned"))), (true, Value::Null, warned));
+    }
+}
