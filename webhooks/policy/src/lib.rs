@@ -8,6 +8,7 @@
 mod case;
 mod defaults;
 mod duration;
+mod fields;
 mod freeze;
 mod glob;
 mod kind;

@@ -10,8 +10,9 @@
 //! durations; what stands on the other side must be one. Written out, that is
 //! `duration(object.spec.timeout) <= duration('5m')`, which is the way to compare two fields.
 //!
-//! **Failing closed.** A condition that cannot be evaluated is broken: a field that is absent
-//! (`!has(object.spec.timeout) || …`), a wrong type, too much work.
+//! **Failing closed.** A condition that cannot be evaluated is broken: a field that the object leaves out
+//! (`!has(object.spec.timeout) || …`), a wrong type, too much work. Only a field of `object.spec` that the object's kind
+//! does not have, as the timeout of an Alert, is none of its business: the condition is about other kinds then.
 
 use std::{cell::Cell, panic, sync::LazyLock, thread, time::Instant};
 
@@ -24,7 +25,7 @@ use kube_cel::cel::{
 use serde_json::{Value, json};
 
 use super::{Errors, Report};
-use crate::{Case, Subject, duration};
+use crate::{Case, Subject, duration, fields};
 
 /// The longest expression, in bytes.
 const LONGEST: usize = 4096;
@@ -70,6 +71,8 @@ pub(crate) struct Conditions(Vec<Condition>);
 #[derive(Debug)]
 struct Condition {
     expression: Expression,
+    /// The fields it takes from `object.spec`.
+    spec_fields: Vec<String>,
     message: String,
     /// Its beginning, for people.
     shown: String,
@@ -162,11 +165,24 @@ impl Condition {
         match panic::catch_unwind(panic::AssertUnwindSafe(evaluate)) {
             Ok(Ok(true)) => Ok(()),
             Ok(Ok(false)) => Err(None),
+            Ok(Err(why)) if self.is_about_other_kinds(&why, object) => Ok(()),
             Ok(Err(why)) => Err(Some(why)),
             Err(_) => Err(Some("the evaluator failed".into())),
         }
     }
+
+    /// Whether it could not be evaluated for want of a field that the object's kind does not have.
+    fn is_about_other_kinds(&self, why: &str, object: &Subject) -> bool {
+        why.strip_prefix(ABSENT).is_some_and(|field| {
+            self.spec_fields.iter().any(|known| known == field)
+                && object.spec().get(field).is_none()
+                && fields::is_of_other_kinds(object.kind, field)
+        })
+    }
 }
+
+/// How the evaluator tells of a field that is not there.
+const ABSENT: &str = "No such key: ";
 
 fn request(case: &Case<'_>, object: &Subject) -> Value {
     let user = case.user.map(|user| json!({"username": user.name, "groups": user.groups}));
@@ -212,6 +228,8 @@ fn compile(rule: &CelRule) -> Result<Condition, String> {
     let syntax = expression.syntax_mut();
     let mut nodes = 0;
     measure(syntax, 0, 0, &mut nodes)?;
+    let mut spec_fields = Vec::new();
+    collect_spec_fields(syntax, &mut spec_fields);
     rewrite(syntax);
     let message = rule.message.clone().filter(|message| !message.is_empty());
     let shown = match source.char_indices().nth(SHOWN) {
@@ -219,7 +237,7 @@ fn compile(rule: &CelRule) -> Result<Condition, String> {
         Some((end, _)) => format!("{}…", &source[..end]),
     };
     let message = message.unwrap_or_else(|| format!("does not hold: {shown}"));
-    Ok(Condition { expression, message, shown })
+    Ok(Condition { expression, spec_fields, message, shown })
 }
 
 /// Refuses what is enormous, or could work for long.
@@ -249,6 +267,18 @@ fn measure(expr: &IdedExpr, depth: usize, loops: usize, nodes: &mut usize) -> Re
         }
     });
     result
+}
+
+/// The names X of each `object.spec.X`.
+fn collect_spec_fields(expr: &IdedExpr, fields: &mut Vec<String>) {
+    if let Expr::Select(select) = &expr.expr
+        && let Expr::Select(spec) = &select.operand.expr
+        && spec.field == "spec"
+        && matches!(&spec.operand.expr, Expr::Ident(name) if name == "object")
+    {
+        fields.push(select.field.clone());
+    }
+    each_part(expr, &mut |part, _| collect_spec_fields(part, fields));
 }
 
 /// Has the rounds of loops counted, and durations compared as durations.

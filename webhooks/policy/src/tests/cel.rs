@@ -57,6 +57,28 @@ fn the_designs_example_compares_durations() {
 }
 
 #[test]
+fn a_condition_about_a_field_of_other_kinds_is_not_judged() {
+    let of = |expression: &str, kind: Kind, object: &str| {
+        let policy =
+            policy(&json!({"rules": {"cel": [{"expression": expression, "message": "no"}]}}).to_string());
+        Request::create(subject(kind, object)).judged(&policy)
+    };
+    const DESIGN: &str = "object.spec.timeout <= '5m'";
+    for kind in [Kind::Alert, Kind::Fleet, Kind::HelmChart, Kind::ResourceSet] {
+        assert_eq!(of(DESIGN, kind, "spec: {}"), NONE, "{kind:?}");
+    }
+    // A newer kind may have it after all; what else the condition asks for is asked for; other fields are absent.
+    assert_eq!(of(DESIGN, Kind::Alert, "spec: {timeout: 10m}"), ["cel[0] : no"]);
+    assert_eq!(
+        of(&format!("has(object.metadata.labels) && {DESIGN}"), Kind::Alert, "spec: {}"),
+        ["cel[0] : no"]
+    );
+    assert_eq!(of("object.spec.brandNew <= '5m'", Kind::Alert, "spec: {}").len(), 1);
+    assert_eq!(of("object.metadata.timeout <= '5m'", Kind::Alert, "spec: {}").len(), 1);
+    assert_eq!(of(DESIGN, Kind::Kustomization, "spec: {}").len(), 1);
+}
+
+#[test]
 fn conditions_see_object_old_object_and_request() {
     let policy = policy(&json!({"rules": {"cel": [
         {"expression": "request.operation == 'CREATE' && request.userInfo.username == 'jane' && 'devs' in request.userInfo.groups"},
