@@ -108,7 +108,8 @@ async fn checked(args: Args) -> anyhow::Result<ExitCode> {
     }
     let mut files = Files::default();
     let roles = [(&args.files, Role::Judged), (&args.policies, Role::Policies)];
-    for (path, role) in roles.into_iter().flat_map(|(paths, role)| paths.iter().map(move |path| (path, role))) {
+    for (path, role) in roles.into_iter().flat_map(|(paths, role)| paths.iter().map(move |path| (path, role)))
+    {
         files.read(path, role);
     }
     let report = check::check(&files, &live, &labels, jiff::Timestamp::now());

@@ -28,9 +28,11 @@ pub fn review(bytes: &[u8]) {
 }
 
 fn read(bytes: &[u8], request: &Request<'_>) {
-    let whole: Value = serde_json::from_slice(bytes).expect("what was read as a review is JSON");
-    assert_eq!(whole["kind"], "AdmissionReview");
-    assert_eq!(whole["apiVersion"], "admission.k8s.io/v1");
+    // What nobody looks at may be deeper than a value can be, and no text.
+    if let Ok(whole) = serde_json::from_slice::<Value>(bytes) {
+        assert_eq!(whole["kind"], "AdmissionReview");
+        assert_eq!(whole["apiVersion"], "admission.k8s.io/v1");
+    }
     assert!(!request.uid.is_empty(), "a review has a uid");
     answered(Answer::allowed(), &request.uid);
     let parsed = |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());

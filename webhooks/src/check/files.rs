@@ -286,8 +286,14 @@ fn column(text: &str, offset: usize) -> usize {
     before.rsplit('\n').next().unwrap_or_default().chars().count() + 1
 }
 
+/// As it was named, less what says nothing.
 fn shown(path: &Path) -> String {
-    path.display().to_string()
+    path.strip_prefix(".")
+        .ok()
+        .filter(|path| !path.as_os_str().is_empty())
+        .unwrap_or(path)
+        .display()
+        .to_string()
 }
 
 /// Absolute, without `.` and `..`. Links stay, as they do for kustomize.

@@ -50,7 +50,10 @@ impl Layout {
             .flat_map(|(folder, layer)| layer.resources.iter().filter(move |path| *path != folder))
             .map(PathBuf::as_path)
             .collect();
-        inner.extend(applied.iter().map(|(folder, _)| folder.as_path()));
+        for (folder, _) in &applied {
+            inner.insert(folder);
+            inner.extend(nearest(&layers, folder));
+        }
         let outermost = layers.keys().filter(|folder| !inner.contains(folder.as_path()));
         for folder in outermost {
             layout.assign(&layers, &paths, folder, None, &mut Vec::new());
@@ -104,9 +107,16 @@ impl Layout {
         within: &mut Vec<PathBuf>,
     ) {
         let Some(layer) = layers.get(folder) else {
-            // Flux makes a kustomization of everything below a folder that has none.
-            for path in below(paths, folder) {
+            // Flux makes a kustomization of everything below a folder that has none: of files, and of the folders
+            // that have one.
+            let layered: Vec<&Path> = nearest(layers, folder).collect();
+            for path in
+                below(paths, folder).filter(|path| !layered.iter().any(|layer| path.starts_with(layer)))
+            {
                 self.namespaces.entry(path.to_path_buf()).or_default().insert(outer.map(str::to_owned));
+            }
+            for layer in layered {
+                self.assign(layers, paths, layer, outer, within);
             }
             return;
         };
@@ -125,6 +135,21 @@ impl Layout {
         }
         within.pop();
     }
+}
+
+/// The folders below one, which has no kustomization file, that have one, less what is in them.
+fn nearest<'a>(layers: &'a BTreeMap<PathBuf, Layer>, folder: &Path) -> impl Iterator<Item = &'a Path> {
+    let from = layers
+        .range::<Path, _>((Bound::Included(folder), Bound::Unbounded))
+        .map(|(below, _)| below.as_path());
+    let mut last: Option<&Path> = None;
+    from.take_while(move |below| below.starts_with(folder)).filter(move |below| {
+        let inside = last.is_some_and(|last| below.starts_with(last));
+        if !inside {
+            last = Some(below);
+        }
+        !inside
+    })
 }
 
 /// The folders that Flux Kustomizations apply, and what into.

@@ -9,7 +9,9 @@ use std::{
 };
 
 use gatehouse_policy::Kind;
-use gatehouse_quota::{Amounts, CompiledQuota, Dimension, GroupResource, Quantity, Templates, Usage, UsageError, usage};
+use gatehouse_quota::{
+    Amounts, CompiledQuota, Dimension, GroupResource, Quantity, Templates, Usage, UsageError, usage,
+};
 use serde_json::Value;
 
 use super::{
@@ -38,7 +40,8 @@ pub(super) fn exceeded(
     let counted = Counted::of(files, placed, live);
     let mut lookup = Lookup::of(files);
     for law in quotas {
-        let mut sum = Sum { quota: &law.law, counted: &counted, lookup: &mut lookup, verdicts: &mut verdicts };
+        let mut sum =
+            Sum { quota: &law.law, counted: &counted, lookup: &mut lookup, verdicts: &mut verdicts };
         let selects = |namespace: Option<&str>| {
             law.selects(namespace.map(|name| namespaces.named(name)).as_ref(), CompiledQuota::selects)
         };
@@ -126,7 +129,9 @@ impl Known {
         let plural = match lower.strip_suffix('y') {
             _ if lower == "endpoints" => lower,
             Some(stem) if !stem.ends_with(['a', 'e', 'i', 'o', 'u']) => format!("{stem}ies"),
-            _ if lower.ends_with('s') || lower.ends_with('x') || lower.ends_with("ch") => format!("{lower}es"),
+            _ if lower.ends_with('s') || lower.ends_with('x') || lower.ends_with("ch") => {
+                format!("{lower}es")
+            }
             _ => format!("{lower}s"),
         };
         GroupResource::new(group, &plural)
@@ -214,7 +219,8 @@ impl Sum<'_, '_> {
     ) {
         const SHOWN: usize = 3;
         let hard = self.quota.hard.get(dimension).copied().unwrap_or(Quantity::ZERO);
-        let mut largest: Vec<_> = of_each.iter().map(|(key, amounts)| (amounts.get(dimension), *key)).collect();
+        let mut largest: Vec<_> =
+            of_each.iter().map(|(key, amounts)| (amounts.get(dimension), *key)).collect();
         largest.retain(|(amount, _)| *amount > Quantity::ZERO);
         largest.sort_by(|one, other| (other.0, one.1).cmp(&(one.0, other.1)));
         let mut hint = format!("ask for less, or raise spec.hard[{dimension}] of the quota; the largest:");
@@ -243,7 +249,8 @@ impl Sum<'_, '_> {
         for (dimension, hard) in &self.quota.hard {
             let most = amounts.get(dimension);
             if most > *hard {
-                let message = format!("may scale {} up to {dimension}={most}; the limit is {hard}", ceiling.fleet);
+                let message =
+                    format!("may scale {} up to {dimension}={most}; the limit is {hard}", ceiling.fleet);
                 let hint = "lower the ceiling of the autoscaler".to_owned();
                 self.found(placed, dimension.to_string(), &["spec.policy"], message, hint);
             }
