@@ -22,6 +22,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::control;
+use crate::control::Counts;
 use crate::events::Events;
 use crate::lease::Election;
 use crate::metrics::Metrics;
@@ -116,12 +117,15 @@ impl Running {
             Election::new(parts.review.clone(), &parts.lease_namespace, &parts.lease_name, &parts.identity);
         spawn(&mut lease, "the election", election.run(release.clone()));
         let live = Live::new(parts.client.clone(), PATIENCE);
+        let (counts, interception) = Counts::new(parts.client.clone(), world.clone(), leadership.clone());
+        spawn(&mut background, "registering what is counted", counts.run(stop.clone()));
         let quotas = Quotas::new(
             world.clone(),
             live.clone(),
             parts.review,
             Arc::clone(&metrics),
             leadership.receiver(),
+            interception,
         );
         spawn(&mut background, "the quotas", quotas.clone().run(stop.clone()));
         let accounts = Arc::new(accounts(parts.flux_namespace, &parts.own_user));

@@ -8,6 +8,7 @@
 //! and told as overcommit if they are too many. [`Interception`] says when that is over.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gatehouse_apiservice::registration::webhooks::{self, COUNTS_NAME};
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::intercepted::is_static;
 use crate::lease::Leadership;
-use crate::world::{Snapshot, World};
+use crate::world::World;
 
 /// Who owns the fields.
 const FIELD_MANAGER: &str = "gatehouse";
@@ -84,7 +85,7 @@ impl Counts {
         let mut again = Box::pin(tokio::time::sleep(AGAIN));
         loop {
             if self.leadership.is_leading() && self.world.readiness().is_ok() {
-                let wanted = wanted(&self.world.snapshot());
+                let wanted = wanted(&self.world.snapshot().quotas);
                 if done.as_ref() != Some(&wanted) {
                     let wait = match self.register(&wanted).await {
                         Ok(installed) => {
@@ -131,7 +132,10 @@ impl Counts {
     /// Writes the configuration. Says whether the static one is there: without it there is nothing to go by.
     async fn register(&self, wanted: &BTreeSet<GroupResource>) -> Result<bool, kube::Error> {
         let Some(installed) = self.api.get_opt(webhooks::NAME).await? else {
-            tracing::warn!(name = webhooks::NAME, "there is no ValidatingWebhookConfiguration: nothing is enforced");
+            tracing::warn!(
+                name = webhooks::NAME,
+                "there is no ValidatingWebhookConfiguration: nothing is enforced"
+            );
             return Ok(false);
         };
         let installed = serde_json::to_value(installed).map_err(kube::Error::SerdeError)?;
@@ -140,7 +144,11 @@ impl Counts {
             Ok(Some(configuration)) => self.apply(&configuration).await?,
             Ok(None) => self.remove().await?,
             Err(missing) => {
-                tracing::warn!(name = webhooks::NAME, missing, "not the ValidatingWebhookConfiguration of Gatehouse");
+                tracing::warn!(
+                    name = webhooks::NAME,
+                    missing,
+                    "not the ValidatingWebhookConfiguration of Gatehouse"
+                );
                 return Ok(false);
             }
         }
@@ -167,8 +175,8 @@ impl std::fmt::Debug for Counts {
 }
 
 /// What quotas count and the static configuration does not send.
-fn wanted(snapshot: &Snapshot) -> BTreeSet<GroupResource> {
-    let counted = snapshot.quotas.iter().flat_map(|quota| counted(quota));
+fn wanted(quotas: &[Arc<CompiledQuota>]) -> BTreeSet<GroupResource> {
+    let counted = quotas.iter().flat_map(|quota| counted(quota));
     counted.filter(|resource| !is_static(&resource.group, &resource.resource)).cloned().collect()
 }
 
@@ -181,8 +189,6 @@ fn counted(quota: &CompiledQuota) -> impl Iterator<Item = &GroupResource> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde_json::json;
 
     use super::*;
@@ -202,8 +208,7 @@ mod tests {
             quota(&json!({"count/configmaps": "1", "gameservers": "1", "count/fleets.agones.dev": "1"})),
             quota(&json!({"count/configmaps": "7", "count/deployments.apps": "1"})),
         ];
-        let snapshot = Snapshot { quotas: quotas.into(), ..Snapshot::default() };
-        let wanted: Vec<_> = wanted(&snapshot).iter().map(ToString::to_string).collect();
+        let wanted: Vec<_> = wanted(&quotas).iter().map(ToString::to_string).collect();
         assert_eq!(wanted, ["configmaps", "deployments.apps"]);
     }
 

@@ -5,7 +5,9 @@
 
 mod audit;
 mod auditor;
+mod counts;
 mod freeze;
+mod gone;
 mod keeper;
 mod object;
 mod status;
@@ -17,6 +19,7 @@ use gatehouse_policy::Accounts;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use self::counts::{Counts, Interception};
 use self::{auditor::Auditor, keeper::Keeper};
 use crate::events::Events;
 use crate::lease::Leadership;
@@ -46,6 +49,7 @@ pub async fn run(context: Context, stop: CancellationToken) {
     let Context { world, client, metrics, leadership, .. } = context.clone();
     tasks.spawn(Auditor::new(world, client, metrics, leadership).run(stop.clone()));
     tasks.spawn(Keeper::new(context.clone()).run(stop.clone()));
+    tasks.spawn(gone::forget(context.world.clone(), Arc::clone(&context.metrics), stop.clone()));
     tasks.spawn(show_leadership(context, stop));
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {

@@ -26,6 +26,7 @@ use super::{
     store::{Store, StoreError, Stored, Version},
 };
 use crate::{
+    control::Interception,
     metrics::Metrics,
     world::{Live, Snapshot, World},
 };
@@ -56,6 +57,8 @@ pub(super) struct Shared {
     pub(super) client: kube::Client,
     pub(super) metrics: Arc<Metrics>,
     pub(super) leading: watch::Receiver<bool>,
+    /// What kube-apiserver sends to be counted.
+    pub(super) interception: watch::Receiver<Interception>,
 }
 
 /// The task of a quota.

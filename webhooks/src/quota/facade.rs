@@ -19,6 +19,7 @@ use super::{
     status,
 };
 use crate::{
+    control::Interception,
     metrics::Metrics,
     world::{Live, Snapshot, World},
 };
@@ -77,15 +78,17 @@ enum No {
 }
 
 impl Quotas {
-    /// Quotas over `world`. `client` must not repeat requests by itself; `leading` says whether this replica settles.
+    /// Quotas over `world`. `client` must not repeat requests by itself; `leading` says whether this replica settles,
+    /// `interception` what kube-apiserver sends to be counted.
     pub fn new(
         world: World,
         live: Live,
         client: kube::Client,
         metrics: Arc<Metrics>,
         leading: watch::Receiver<bool>,
+        interception: watch::Receiver<Interception>,
     ) -> Self {
-        let shared = Shared { world, live, client, metrics, leading };
+        let shared = Shared { world, live, client, metrics, leading, interception };
         Self(Arc::new(Inner {
             shared,
             denials: Denials::default(),

@@ -19,6 +19,7 @@ use kube::{
 use serde_json::{Map, Value, json};
 use tokio::{task::JoinSet, time::Instant};
 
+use crate::control::Interception;
 use crate::world::{Broken, Snapshot};
 
 /// A status is written at most once in this time. Under load it changes with every settling.
@@ -55,6 +56,7 @@ impl Reporter {
         quota: &CompiledQuota,
         ledger: Option<&Ledger>,
         behind: Option<&GroupResource>,
+        interception: &Interception,
     ) {
         while self.write.try_join_next().is_some() {}
         let Some(object) = world.tenant_quotas.get(&*quota.name) else { return };
@@ -62,7 +64,8 @@ impl Reporter {
             return;
         }
         let namespaces = world.namespaces_of(quota).count();
-        let obstacle = obstacle(world, quota, ledger.is_some(), behind);
+        let obstacle = obstacle(world, quota, ledger.is_some(), behind)
+            .or_else(|| not_sent(world, quota, interception));
         let status = status(object, quota, ledger, namespaces, obstacle, Timestamp::now());
         let said = object.status.as_ref();
         self.is_owed = said.is_none_or(|said| !is_same(said, &status));
@@ -121,6 +124,20 @@ fn obstacle(
         return Some(("NotObserved", format!("{resource} {why}")));
     }
     (!stands).then(|| ("NoLedger", "the ledger has not been made yet".to_owned()))
+}
+
+/// Why creations of what is counted pass without being asked about.
+fn not_sent(
+    world: &Snapshot,
+    quota: &CompiledQuota,
+    interception: &Interception,
+) -> Option<(&'static str, String)> {
+    // A name that is spelt wrong limits nothing; nor does one that is yet to come.
+    if let Some(resource) = world.not_served(quota).into_iter().next() {
+        return Some(("NotServed", format!("{resource} is not served by the cluster")));
+    }
+    let resource = interception.missing(quota).into_iter().next()?;
+    Some(("NotIntercepted", format!("creations of {resource} are not sent to be counted yet")))
 }
 
 fn status(

@@ -36,7 +36,20 @@ struct Site {
 impl Site {
     /// A namespace `n` of tenant a, and these policies.
     fn new(policies: &[(&str, Value)]) -> Self {
+        Self::with_quota(policies, None)
+    }
+
+    /// The same, with a quota over the namespace.
+    fn with_quota(policies: &[(&str, Value)], hard: Option<&Value>) -> Self {
         let mut world = Builder::new();
+        if let Some(hard) = hard {
+            let object = json!({
+                "apiVersion": "policy.gatehouse.dev/v1alpha1", "kind": "TenantQuota",
+                "metadata": {"name": "a", "uid": "u-quota", "resourceVersion": "1"},
+                "spec": {"namespaceSelector": {"matchLabels": {"tenant": "a"}}, "hard": hard},
+            });
+            world.apply(&GroupResource::new("policy.gatehouse.dev", "tenantquotas"), &object);
+        }
         world.namespace("n", &[("tenant", "a")]);
         let resource = GroupResource::new("policy.gatehouse.dev", "reconcilepolicies");
         for (version, (name, spec)) in policies.iter().enumerate() {
@@ -55,7 +68,8 @@ impl Site {
         let world = World::of(snapshot);
         let live = Live::new(api.client(), Duration::from_secs(1));
         let (_, leading) = tokio::sync::watch::channel(false);
-        let quotas = Quotas::new(world.clone(), live.clone(), api.client(), Arc::clone(&metrics), leading);
+        let (_, interception) = tokio::sync::watch::channel(crate::control::Interception::default());
+        let quotas = Quotas::new(world.clone(), live.clone(), api.client(), Arc::clone(&metrics), leading, interception);
         let judge = Judge {
             world,
             live,
@@ -286,6 +300,34 @@ async fn a_right_of_its_own_is_asked_of_the_cluster() {
     let mut by_joe = update(&on, &off);
     by_joe["request"]["userInfo"]["username"] = json!("joe");
     assert_eq!(site.validate(&by_joe).await["status"]["code"], 429, "no answer is no permission");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_policy_is_going_to_refuse_is_not_charged_to_a_quota() {
+    let limit = json!({"count/kustomizations.kustomize.toolkit.fluxcd.io": "1"});
+    let mut site = Site::with_quota(&[("strict", strict("Deny"))], Some(&limit));
+    let response = site.ask(Webhook::Quota, &create(&short())).await;
+    assert_eq!((&response["allowed"], &response["status"]["code"]), (&json!(false), &json!(403)));
+    let message = response["status"]["message"].as_str().expect("text");
+    assert!(message.starts_with(r#"reconcilepolicies.policy.gatehouse.dev "strict" denied"#), "{message}");
+    assert!(site.told().is_empty(), "the other webhook tells");
+    // With nothing against it, the ledger is asked for; there is none in this world.
+    let response = site.ask(Webhook::Quota, &create(&json!({"interval": "1h", "prune": true}))).await;
+    assert_eq!((&response["allowed"], &response["status"]["code"]), (&json!(false), &json!(429)), "{response}");
+    let mut deleted = update(&short(), &short());
+    deleted["request"]["operation"] = json!("DELETE");
+    assert_eq!(site.ask(Webhook::Quota, &deleted).await["allowed"], true);
+}
+
+#[tokio::test]
+async fn before_everything_that_decides_is_observed_nothing_is_admitted() {
+    let mut site = Site::new(&[]);
+    site.reviews.judge.world = World::of(crate::world::Snapshot::default());
+    for webhook in [Webhook::Validate, Webhook::Quota] {
+        let response = site.ask(webhook, &create(&short())).await;
+        assert_eq!((&response["allowed"], &response["status"]["code"]), (&json!(false), &json!(429)), "{webhook:?}");
+    }
+    assert_eq!(site.ask(Webhook::Mutate, &create(&short())).await["allowed"], true);
 }
 
 #[tokio::test]

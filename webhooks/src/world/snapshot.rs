@@ -17,6 +17,8 @@ use super::{
 pub struct Snapshot {
     /// Grows with every change.
     pub sequence: u64,
+    /// Whether what quotas count was waited for long enough: readiness waits for it no more.
+    pub is_settled_in: bool,
     /// Namespaces that exist.
     pub namespaces: imbl::HashMap<Str, Arc<NamespaceInfo>>,
     /// Policies, by name. Those that do not compile are among `broken_policies` instead.
@@ -167,18 +169,31 @@ impl Snapshot {
         resources.into_iter().filter_map(|resource| Some((resource.clone(), obstacle(&resource)?))).collect()
     }
 
+    /// The kinds counted by a quota that the cluster does not serve.
+    pub fn not_served(&self, quota: &CompiledQuota) -> Vec<GroupResource> {
+        let counted = quota.hard.keys().filter_map(|dimension| match dimension {
+            gatehouse_quota::Dimension::Count(resource) => Some(resource),
+            _ => None,
+        });
+        let is_absent = |resource: &&GroupResource| {
+            self.kinds.get(*resource).is_some_and(|kind| kind.status == Some(KindStatus::Absent))
+        };
+        counted.filter(is_absent).cloned().collect()
+    }
+
     /// Whether reviews can be answered, and what stands in the way.
     ///
     /// A kind that the account may not watch is an obstacle for good: what would be decided without it would be
     /// decided wrongly. Not so a kind that only a quota counts, or whoever may write quotas could stop all
-    /// admission: such a quota's own status tells, and requests that it limits are told to try again.
+    /// admission: such a quota's own status tells, and requests that it limits are told to try again. It is waited
+    /// for when the process begins, and not for ever.
     pub fn readiness(&self) -> Result<(), String> {
         let mut obstacles: Vec<String> = Vec::new();
         let mut waiting = Vec::new();
         for (resource, state) in &self.kinds {
             let is_forbidden = matches!(state.status, Some(KindStatus::Forbidden { .. }));
             match state.obstacle() {
-                Some(_) if is_forbidden && !state.is_required => {}
+                Some(_) if !state.is_required && (is_forbidden || self.is_settled_in) => {}
                 Some(_) if state.status.is_none() => waiting.push(resource.to_string()),
                 Some(obstacle) => obstacles.push(format!("{resource} {obstacle}")),
                 None => {}

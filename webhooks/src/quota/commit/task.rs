@@ -56,7 +56,9 @@ impl Committer {
         }
         let stands = self.base.as_ref().filter(|base| base.stands);
         let world = self.shared.world.snapshot();
-        self.reporter.report(&world, quota, stands.map(|base| &base.ledger), self.settler.behind());
+        let interception = self.shared.interception.borrow().clone();
+        let ledger = stands.map(|base| &base.ledger);
+        self.reporter.report(&world, quota, ledger, self.settler.behind(), &interception);
     }
 
     /// Waits until there is something to do.
