@@ -1,1 +1,304 @@
+//! What objects take up, by kind.
 
+use serde_json::json;
+
+use super::*;
+
+struct Known(Value);
+
+impl Templates for Known {
+    fn game_template(&self, namespace: &str, name: &str) -> Option<Value> {
+        ((namespace, name) == ("games", "minecraft")).then(|| self.0.clone())
+    }
+}
+
+fn resource(text: &str) -> GroupResource {
+    text.parse().unwrap()
+}
+
+/// What an object takes up, as it is written, beside the count of itself.
+fn told(of: &str, object: &Value) -> String {
+    let usage = usage(&resource(of), object, &NoTemplates).unwrap();
+    assert_eq!(usage.amounts.get(&Dimension::Count(resource(of))), Quantity::from_integer(1));
+    usage.amounts.only(|dimension| !matches!(dimension, Dimension::Count(_))).to_string()
+}
+
+fn refused(of: &str, object: &Value) -> String {
+    usage(&resource(of), object, &NoTemplates).unwrap_err().to_string()
+}
+
+fn pod(spec: &Value) -> Value {
+    json!({"spec": {"template": {"spec": spec}}})
+}
+
+fn asks(cpu: &str, memory: &str) -> Value {
+    json!({"resources": {"requests": {"cpu": cpu, "memory": memory}}})
+}
+
+fn owned(kind: &str, api_version: &str, is_controller: bool) -> Value {
+    json!({
+        "metadata": {"ownerReferences": [
+            {"apiVersion": api_version, "kind": kind, "name": "a", "uid": "u", "controller": is_controller},
+        ]},
+        "spec": {"replicas": 3},
+    })
+}
+
+#[test]
+fn anything_counts_as_one() {
+    assert_eq!(told("configmaps", &json!({"data": {"a": 1}})), "");
+    assert_eq!(told("kustomizations.kustomize.toolkit.fluxcd.io", &json!({"spec": []})), "");
+}
+
+#[test]
+fn a_fleet_takes_up_its_template_so_many_times() {
+    let fleet = json!({"spec": {"replicas": 4, "template": {"spec": {
+        "counters": {"players": {"capacity": 16}, "rooms": {"capacity": 99}},
+        "template": {"spec": {"containers": [asks("500m", "1Gi"), asks("100m", "256Mi")]}},
+    }}}});
+    assert_eq!(
+        told("fleets.agones.dev", &fleet),
+        "gameservers=4,players=64,requests.cpu=2400m,requests.memory=5Gi"
+    );
+    let scaled = |replicas| scaled(&resource("fleets.agones.dev"), &fleet, replicas, &NoTemplates);
+    let ten = scaled(10).unwrap().amounts;
+    assert_eq!(ten.get(&Dimension::RequestsCpu).to_string(), "6");
+    assert!(scaled(-1).unwrap_err().to_string().contains("spec.replicas"));
+    assert!(scaled(i64::MAX).is_ok());
+    assert_eq!(told("fleets.agones.dev", &json!({"spec": {}})), "", "no replicas are none");
+}
+
+#[test]
+fn a_server_on_its_own_is_one_and_one_that_agones_made_is_none() {
+    let server = pod(&json!({"containers": [asks("1", "1Gi")]}));
+    assert_eq!(told("gameservers.agones.dev", &server), "gameservers=1,requests.cpu=1,requests.memory=1Gi");
+    let of_set = usage(
+        &resource("gameservers.agones.dev"),
+        &owned("GameServerSet", "agones.dev/v1", true),
+        &NoTemplates,
+    );
+    let of_set = of_set.unwrap();
+    assert!(of_set.never_denied);
+    assert_eq!(of_set.amounts.to_string(), "count/gameservers.agones.dev=1");
+    let set =
+        usage(&resource("gameserversets.agones.dev"), &owned("Fleet", "agones.dev/v1", true), &NoTemplates);
+    assert!(set.unwrap().never_denied);
+    // Whoever may write an object may name any owner.
+    for owner in [
+        owned("ConfigMap", "v1", true),
+        owned("GameServerSet", "agones.dev/v1", false),
+        owned("GameServerSet", "game.kruise.io/v1alpha1", true),
+        owned("Fleet", "agones.dev/v1", true),
+    ] {
+        let alone = usage(&resource("gameservers.agones.dev"), &owner, &NoTemplates).unwrap();
+        assert!(!alone.never_denied, "{owner}");
+        assert_eq!(alone.amounts.get(&Dimension::GameServers), Quantity::from_integer(1));
+    }
+    assert_eq!(told("gameserversets.agones.dev", &json!({"spec": {"replicas": 3}})), "gameservers=3");
+}
+
+#[test]
+fn a_pod_asks_for_what_runs_at_once_or_what_runs_first() {
+    let requests = |spec: Value| told("gameservers.agones.dev", &pod(&spec)).replace("gameservers=1", "");
+    let containers = json!([asks("200m", "0"), asks("300m", "0")]);
+    // A first container that asks for more than all that run later.
+    let init = json!([asks("2", "0")]);
+    assert_eq!(requests(json!({"containers": containers, "initContainers": init})), ",requests.cpu=2");
+    // A sidecar runs beside everything, and beside what starts after it.
+    let mut sidecar = asks("1", "0");
+    sidecar["restartPolicy"] = "Always".into();
+    let init = json!([sidecar, asks("700m", "0")]);
+    assert_eq!(requests(json!({"containers": containers, "initContainers": init})), ",requests.cpu=1700m");
+    let init = json!([asks("700m", "0"), sidecar]);
+    assert_eq!(requests(json!({"containers": containers, "initContainers": init})), ",requests.cpu=1500m");
+    let overhead = json!({"cpu": "50m", "memory": "10Mi"});
+    assert_eq!(
+        requests(json!({"containers": containers, "overhead": overhead})),
+        ",requests.cpu=550m,requests.memory=10Mi"
+    );
+    // What has a limit and no request asks for its limit.
+    let limited = json!([{"resources": {"limits": {"cpu": 2, "memory": "1Gi"}, "requests": {"cpu": 0.5}}}]);
+    assert_eq!(requests(json!({"containers": limited})), ",requests.cpu=500m,requests.memory=1Gi");
+    // A request for the pod stands above those of its containers; its limit only where they ask for nothing.
+    let whole = json!({"requests": {"cpu": "3"}, "limits": {"cpu": "4", "memory": "2Gi"}});
+    assert_eq!(
+        requests(json!({"containers": [{"resources": {"requests": {"cpu": "1"}}}], "resources": whole})),
+        ",requests.cpu=3,requests.memory=2Gi"
+    );
+    assert_eq!(
+        requests(json!({"containers": [asks("1", "1Gi")], "resources": {"limits": {"memory": "2Gi"}}})),
+        ",requests.cpu=1,requests.memory=1Gi"
+    );
+}
+
+#[test]
+fn players_are_what_a_server_has_room_for() {
+    let players = |spec: Value| told("gameservers.agones.dev", &json!({"spec": spec}));
+    assert_eq!(
+        players(json!({"counters": {"players": {"count": 1, "capacity": 10}}})),
+        "gameservers=1,players=10"
+    );
+    assert_eq!(
+        players(json!({"lists": {"players": {"capacity": 12, "values": ["a"]}}})),
+        "gameservers=1,players=12"
+    );
+    assert_eq!(players(json!({"players": {"initialCapacity": 8}})), "gameservers=1,players=8");
+    assert_eq!(
+        players(json!({"counters": {"players": {}}})),
+        "gameservers=1,players=1k",
+        "the API's default"
+    );
+    assert_eq!(
+        players(json!({"counters": {"players": {"capacity": 5}}, "lists": {"players": {"capacity": 7}}})),
+        "gameservers=1,players=7",
+        "the same players, told twice"
+    );
+    assert_eq!(players(json!({"counters": {"rooms": {"capacity": 5}}, "lists": null})), "gameservers=1");
+}
+
+#[test]
+fn a_set_of_openkruisegame_takes_up_its_pod_template() {
+    let set =
+        json!({"spec": {"replicas": 2, "gameServerTemplate": {"spec": {"containers": [asks("1", "1Gi")]}}}});
+    assert_eq!(
+        told("gameserversets.game.kruise.io", &set),
+        "gameservers=2,requests.cpu=2,requests.memory=2Gi"
+    );
+}
+
+#[test]
+fn a_server_of_pteronimbus_takes_up_what_its_template_says() {
+    let servers = resource("gameservers.pteronimbus.io");
+    let server =
+        |reference: Value| json!({"metadata": {"namespace": "games"}, "spec": {"templateRef": reference}});
+    let templates =
+        |resources: Value| Known(json!({"spec": {"gameType": "minecraft", "resources": resources}}));
+    for resources in [
+        json!({"cpu": "2", "memory": "4Gi"}),
+        json!({"requests": {"cpu": "2", "memory": "4Gi"}, "limits": {"cpu": "9"}}),
+        json!({"limits": {"cpu": 2, "memory": "4Gi"}}),
+    ] {
+        for reference in [
+            json!("minecraft"),
+            json!({"name": "minecraft"}),
+            json!({"name": "minecraft", "namespace": "games"}),
+        ] {
+            let usage = usage(&servers, &server(reference), &templates(resources.clone())).unwrap();
+            let amounts = usage.amounts.to_string();
+            assert_eq!(
+                amounts,
+                "count/gameservers.pteronimbus.io=1,gameservers=1,requests.cpu=2,requests.memory=4Gi"
+            );
+        }
+    }
+    let error =
+        |object: &Value, resources: Value| usage(&servers, object, &templates(resources)).unwrap_err();
+    assert_eq!(
+        error(&server(json!("terraria")), json!({})).to_string(),
+        r#"spec.templateRef: Not found: GameTemplate "games/terraria""#
+    );
+    assert!(error(&server(Value::Null), json!({})).to_string().starts_with("spec.templateRef: "));
+    assert!(error(&server(json!({"name": 1})), json!({})).to_string().starts_with("spec.templateRef.name: "));
+    assert_eq!(
+        error(&server(json!("minecraft")), json!({"cpu": "lots"})).to_string(),
+        r#"spec.templateRef.spec.resources.cpu: Invalid value: "lots": quantities must be a number with an optional suffix, such as 500m, 2 or 1.5Gi"#
+    );
+}
+
+#[test]
+fn an_autoscaler_may_go_as_far_as_its_policies_say() {
+    let fleet = json!({"spec": {"replicas": 1, "template": {"spec": {
+        "counters": {"players": {"capacity": 10}, "rooms": {"capacity": 4}},
+        "lists": {"none": {"capacity": 0}},
+        "template": {"spec": {"containers": [asks("1", "0")]}},
+    }}}});
+    let most = |policy: &Value, fleet: Option<&Value>| {
+        let object = json!({"spec": {"fleetName": "lobby", "policy": policy}});
+        let usage =
+            usage(&resource("fleetautoscalers.autoscaling.agones.dev"), &object, &NoTemplates).unwrap();
+        assert_eq!(
+            usage.amounts,
+            Usage::counted(&resource("fleetautoscalers.autoscaling.agones.dev")).amounts
+        );
+        let ceiling = usage.ceiling.unwrap();
+        assert_eq!(ceiling.fleet, "lobby");
+        ceiling.amounts(fleet).unwrap().map(|amounts| amounts.to_string())
+    };
+    let buffer = |most: i64| json!({"type": "Buffer", "buffer": {"bufferSize": "20%", "maxReplicas": most}});
+    let counter = json!({"type": "Counter", "counter": {"key": "rooms", "maxCapacity": 30}});
+    assert_eq!(most(&buffer(8), Some(&fleet)).unwrap(), "gameservers=8,players=80,requests.cpu=8");
+    assert_eq!(most(&counter, Some(&fleet)).unwrap(), "gameservers=7,players=70,requests.cpu=7");
+    let schedule = |policy: Value| json!({"type": "Schedule", "schedule": {"policy": policy}});
+    let chain = json!({"type": "Chain", "chain": [
+        {"id": "weekend", "type": "Schedule", "schedule": {"policy": buffer(12)}},
+        {"id": "else", "type": "Counter", "counter": {"key": "rooms", "maxCapacity": 8}},
+        {"id": "hook", "type": "Webhook", "webhook": {"url": "https://example.org"}},
+    ]});
+    assert_eq!(most(&chain, Some(&fleet)).unwrap(), "gameservers=12,players=120,requests.cpu=12");
+    assert_eq!(most(&schedule(buffer(3)), Some(&fleet)).unwrap(), "gameservers=3,players=30,requests.cpu=3");
+    assert_eq!(most(&json!({"type": "Webhook", "buffer": {"maxReplicas": 9}}), Some(&fleet)), None);
+    let list = json!({"type": "List", "list": {"key": "none", "maxCapacity": 9}});
+    assert_eq!(most(&list, Some(&fleet)), None, "no capacity makes no server");
+    assert_eq!(most(&buffer(8), None).unwrap(), "gameservers=8", "of a fleet that is yet to come");
+    let players = json!({"type": "Counter", "counter": {"key": "players", "maxCapacity": 30}});
+    assert_eq!(most(&players, None).unwrap(), "players=30");
+}
+
+#[test]
+fn a_field_that_makes_no_sense_is_named() {
+    let fleet = |spec: Value| refused("fleets.agones.dev", &json!({"spec": spec}));
+    for (spec, error) in [
+        (json!([]), r#"spec: Invalid value: "[…]": must be an object"#),
+        (json!({"replicas": "4"}), r#"spec.replicas: Invalid value: "4": must be an integer"#),
+        (json!({"replicas": 1.5}), r#"spec.replicas: Invalid value: "1.5": must be an integer"#),
+        (json!({"replicas": -4}), r#"spec.replicas: Invalid value: "-4": must not be negative"#),
+        (json!({"replicas": 1e300}), r#"spec.replicas: Invalid value: "1e+300": must be an integer"#),
+        (json!({"template": 1}), r#"spec.template: Invalid value: "1": must be an object"#),
+        (
+            json!({"template": {"spec": {"counters": []}}}),
+            r#"spec.template.spec.counters: Invalid value: "[…]": must be an object"#,
+        ),
+        (
+            json!({"template": {"spec": {"lists": {"players": {"capacity": -1}}}}}),
+            r#"spec.template.spec.lists[players].capacity: Invalid value: "-1": must not be negative"#,
+        ),
+    ] {
+        assert_eq!(fleet(spec), error);
+    }
+    let container = |resources: Value| {
+        refused("gameservers.agones.dev", &pod(&json!({"containers": [{}, {"resources": resources}]})))
+    };
+    let at = "spec.template.spec.containers[1].resources";
+    for (resources, error) in [
+        (json!(1), r#": Invalid value: "1": must be an object"#),
+        (json!({"requests": []}), r#".requests: Invalid value: "[…]": must be an object"#),
+        (json!({"requests": {"cpu": "-1"}}), r#".requests[cpu]: Invalid value: "-1": must not be negative"#),
+        (
+            json!({"requests": {"cpu": true}}),
+            r#".requests[cpu]: Invalid value: "true": must be a quantity, such as 500m, 2 or 1.5Gi"#,
+        ),
+        (json!({"limits": {"memory": "1e30"}}), r#".limits[memory]: Invalid value: "1e30": out of range"#),
+        (
+            json!({"requests": {"memory": "1e99"}}),
+            r#".requests[memory]: Invalid value: "1e99": out of range"#,
+        ),
+    ] {
+        assert_eq!(container(resources), format!("{at}{error}"));
+    }
+    assert_eq!(
+        refused("gameservers.agones.dev", &pod(&json!({"containers": {"a": 1}}))),
+        r#"spec.template.spec.containers: Invalid value: "{…}": must be a list"#
+    );
+    assert_eq!(
+        refused("gameservers.agones.dev", &json!({"metadata": {"ownerReferences": [{"kind": 7}]}})),
+        r#"metadata.ownerReferences[0].kind: Invalid value: "7": must be a string"#
+    );
+}
+
+#[test]
+fn a_scale_says_how_many() {
+    assert_eq!(scale_replicas(&json!({"spec": {"replicas": 7}})).unwrap(), 7);
+    assert_eq!(scale_replicas(&json!({"spec": {}})).unwrap(), 0);
+    assert!(scale_replicas(&json!({"spec": {"replicas": -7}})).is_err());
+    assert!(scale_replicas(&json!({"spec": {"replicas": "7"}})).is_err());
+}
