@@ -117,38 +117,54 @@ impl Judge {
 
     /// What the policies over the namespace say to a request.
     pub(super) async fn validate(&self, request: &Request<'_>) -> Result<Answer, ApiError> {
-        let Some(kind) = Kind::of_resource(&request.resource.group, &request.resource.resource) else {
-            return Ok(Answer::allowed());
+        let user: UserInfo = request.user_info.clone().into();
+        let findings = self.findings(request, Some(&user)).await?;
+        self.tell(request, &findings);
+        Ok(answer(findings))
+    }
+
+    /// The refusal by policies that a request is going to get anyway. It is neither told nor counted here.
+    pub(super) async fn foreseen(&self, request: &Request<'_>) -> Result<Option<Answer>, ApiError> {
+        let mut findings = self.findings(request, None).await?;
+        findings.retain(|finding| finding.policy.enforcement == Enforcement::Deny);
+        Ok((!findings.is_empty()).then(|| answer(findings)))
+    }
+
+    /// What each policy over the namespace has against a request; with the rights that `user` lacks, if one is given.
+    async fn findings(
+        &self,
+        request: &Request<'_>,
+        user: Option<&UserInfo>,
+    ) -> Result<Vec<Finding>, ApiError> {
+        let kind = Kind::of_resource(&request.resource.group, &request.resource.resource);
+        let Some(kind) = kind.filter(|_| matches!(&*request.sub_resource, "" | SCALE)) else {
+            return Ok(Vec::new());
         };
-        if !matches!(&*request.sub_resource, "" | SCALE) {
-            return Ok(Answer::allowed());
-        }
         let snapshot = self.world.snapshot();
         let matter = Matter::read(request, kind, &snapshot)?;
         if self.is_own(request) {
-            return Ok(Answer::allowed());
+            return Ok(Vec::new());
         }
         let snapshot = self.known()?;
         let info = self.namespace(&snapshot, &request.namespace).await?;
         let policies = snapshot.policies_over(&info.labels);
         if policies.is_empty() {
-            return Ok(Answer::allowed());
+            return Ok(Vec::new());
         }
         let name = matter.name().to_owned();
         let judged = judged(policies, matter, snapshot, Arc::clone(&self.accounts)).await?;
-        let user: UserInfo = request.user_info.clone().into();
         let mut findings = Vec::new();
         for Judged { policy, mut violations, verbs } in judged {
-            let forbidden = self.missing_right(request, &name, &policy, &verbs, &user).await?;
-            if let Some(why) = &forbidden {
-                violations.push(missing(why));
-            }
+            let forbidden = match user {
+                Some(user) => self.missing_right(request, &name, &policy, &verbs, user).await?,
+                None => None,
+            };
+            violations.extend(forbidden.as_ref().map(missing));
             if !violations.is_empty() {
                 findings.push(Finding { policy, violations, forbidden });
             }
         }
-        self.tell(request, &findings);
-        Ok(answer(findings))
+        Ok(findings)
     }
 
     /// What the policies over the namespace fill in. Nothing of this refuses: a request that lacks a default is judged

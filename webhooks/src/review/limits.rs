@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use gatehouse_apiserver::ApiError;
 use gatehouse_quota::{GroupResource, is_charged};
-use serde_json::Value;
 use tokio::time::Instant;
 
 use super::answer::{Annotation, Answer};
@@ -42,6 +41,11 @@ impl Judge {
         drop(snapshot);
         if !Quotas::concerned(&over, &resource) {
             return Ok(Answer::allowed());
+        }
+        // kube-apiserver asks about policies and quotas at once. What a policy is going to refuse must not be charged, or
+        // whoever tries it again and again takes the room from others until the charges expire.
+        if let Some(refusal) = self.foreseen(request).await? {
+            return Ok(refusal);
         }
         // Of what is merely counted, any shape will do.
         let read =
@@ -120,6 +124,8 @@ fn takes_up(resource: &GroupResource) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     /// Allowed, code, and the annotations.

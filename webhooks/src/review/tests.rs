@@ -69,7 +69,14 @@ impl Site {
         let live = Live::new(api.client(), Duration::from_secs(1));
         let (_, leading) = tokio::sync::watch::channel(false);
         let (_, interception) = tokio::sync::watch::channel(crate::control::Interception::default());
-        let quotas = Quotas::new(world.clone(), live.clone(), api.client(), Arc::clone(&metrics), leading, interception);
+        let quotas = Quotas::new(
+            world.clone(),
+            live.clone(),
+            api.client(),
+            Arc::clone(&metrics),
+            leading,
+            interception,
+        );
         let judge = Judge {
             world,
             live,
@@ -313,7 +320,11 @@ async fn what_a_policy_is_going_to_refuse_is_not_charged_to_a_quota() {
     assert!(site.told().is_empty(), "the other webhook tells");
     // With nothing against it, the ledger is asked for; there is none in this world.
     let response = site.ask(Webhook::Quota, &create(&json!({"interval": "1h", "prune": true}))).await;
-    assert_eq!((&response["allowed"], &response["status"]["code"]), (&json!(false), &json!(429)), "{response}");
+    assert_eq!(
+        (&response["allowed"], &response["status"]["code"]),
+        (&json!(false), &json!(429)),
+        "{response}"
+    );
     let mut deleted = update(&short(), &short());
     deleted["request"]["operation"] = json!("DELETE");
     assert_eq!(site.ask(Webhook::Quota, &deleted).await["allowed"], true);
@@ -325,7 +336,11 @@ async fn before_everything_that_decides_is_observed_nothing_is_admitted() {
     site.reviews.judge.world = World::of(crate::world::Snapshot::default());
     for webhook in [Webhook::Validate, Webhook::Quota] {
         let response = site.ask(webhook, &create(&short())).await;
-        assert_eq!((&response["allowed"], &response["status"]["code"]), (&json!(false), &json!(429)), "{webhook:?}");
+        assert_eq!(
+            (&response["allowed"], &response["status"]["code"]),
+            (&json!(false), &json!(429)),
+            "{webhook:?}"
+        );
     }
     assert_eq!(site.ask(Webhook::Mutate, &create(&short())).await["allowed"], true);
 }

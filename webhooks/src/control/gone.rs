@@ -1,0 +1,83 @@
+//! What was counted of policies and quotas that are gone is counted no more. On every replica: each answers reviews,
+//! and so counts.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gatehouse_inventory::Str;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+use crate::world::{Snapshot, World};
+
+/// Policies and quotas go seldom, the world changes all the time.
+const LOOK: Duration = Duration::from_mins(1);
+
+/// What there was when last looked.
+#[derive(Default)]
+struct Known {
+    policies: BTreeSet<Str>,
+    quotas: BTreeSet<Str>,
+}
+
+/// Looks now and then, until `stop`.
+pub(super) async fn forget(world: World, metrics: Arc<Metrics>, stop: CancellationToken) {
+    let mut known = Known::default();
+    let looking = async {
+        loop {
+            known.look(&world.snapshot(), &metrics);
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    stop.run_until_cancelled(looking).await;
+}
+
+impl Known {
+    fn look(&mut self, snapshot: &Snapshot, metrics: &Metrics) {
+        let now = Self {
+            policies: snapshot.reconcile_policies.keys().cloned().collect(),
+            quotas: snapshot.tenant_quotas.keys().cloned().collect(),
+        };
+        self.policies.difference(&now.policies).for_each(|policy| metrics.forget_policy(policy));
+        self.quotas.difference(&now.quotas).for_each(|quota| metrics.forget_quota(quota));
+        *self = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gatehouse_quota::GroupResource;
+    use prometheus::Registry;
+    use serde_json::json;
+
+    use super::*;
+    use crate::world::testing::Builder;
+
+    #[test]
+    fn counts_go_with_what_they_were_of() {
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry);
+        let (mut world, mut known) = (Builder::new(), Known::default());
+        let quotas = GroupResource::new("policy.gatehouse.dev", "tenantquotas");
+        let object = json!({
+            "apiVersion": "policy.gatehouse.dev/v1alpha1", "kind": "TenantQuota",
+            "metadata": {"name": "a", "uid": "u", "resourceVersion": "1"},
+            "spec": {"namespaceSelector": {}, "hard": {"players": "1"}},
+        });
+        known.look(&world.apply(&quotas, &object).snapshot(), &metrics);
+        for quota in ["a", "b"] {
+            metrics.count_quota_decision(quota, "admitted");
+        }
+        known.look(&world.delete(&quotas, "", "a").snapshot(), &metrics);
+        let left: Vec<_> = registry
+            .gather()
+            .iter()
+            .flat_map(|family| family.get_metric().to_vec())
+            .flat_map(|metric| metric.get_label().to_vec())
+            .filter(|label| label.name() == "quota")
+            .map(|label| label.value().to_owned())
+            .collect();
+        assert_eq!(left, ["b"]);
+    }
+}
