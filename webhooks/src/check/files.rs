@@ -48,7 +48,7 @@ pub(super) struct Text {
     /// Absolute, without `.` and `..`; none of standard input.
     pub(super) path: Option<PathBuf>,
     /// Without its byte order mark.
-    text: String,
+    content: String,
 }
 
 /// An object in a file.
@@ -153,11 +153,11 @@ impl Files {
             self.notes
                 .push(Note { spot: Some(Spot::file(name.clone())), message: "holds no object".to_owned() });
         }
-        let text = manifest::without_mark(&text.unwrap_or_default()).to_owned();
+        let content = manifest::without_mark(&text.unwrap_or_default()).to_owned();
         let index = self.texts.len();
         self.objects
             .extend(parsed.manifests.into_iter().filter_map(|manifest| object(manifest, index, role)));
-        self.texts.push(Text { shown: name, path, text });
+        self.texts.push(Text { shown: name, path, content });
     }
 
     /// What does not parse. In a folder much is no manifest and never meant to be one: what does not even speak of an
@@ -220,7 +220,7 @@ impl<'a> Lookup<'a> {
     }
 
     fn start(&self, source: &Source) -> Place {
-        let text = &self.files.texts[source.text].text;
+        let text = &self.files.texts[source.text].content;
         Place { line: source.line, column: column(text, source.document.start) }
     }
 
@@ -229,7 +229,7 @@ impl<'a> Lookup<'a> {
         let places = match self.last.take() {
             Some((last_text, last_start, places)) if (last_text, last_start) == (text, start) => places,
             _ => {
-                let document = self.files.texts[text].text.get(source.document.clone()).unwrap_or_default();
+                let document = self.files.texts[text].content.get(source.document.clone()).unwrap_or_default();
                 Places::of(document, self.start(source))
             }
         };

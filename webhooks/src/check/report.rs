@@ -144,10 +144,10 @@ pub struct Problem {
 impl Report {
     /// 0: nothing wrong; 1: something that would be refused, or, if `strict`, anything at all; 2: bad input.
     pub fn exit_code(&self, strict: bool) -> u8 {
-        if !self.problems.is_empty() {
-            2
-        } else {
+        if self.problems.is_empty() {
             u8::from(self.findings.iter().any(|finding| strict || finding.enforcement == Severity::Deny))
+        } else {
+            2
         }
     }
 
