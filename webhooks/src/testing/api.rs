@@ -44,6 +44,8 @@ struct State {
     /// Method and path with query of every request.
     asked: Vec<String>,
     accepted: HashMap<String, String>,
+    /// Group and plural of what is never answered.
+    silent: Vec<(String, String)>,
     is_down: bool,
     /// Watches are told nothing beyond this revision.
     held_at: Option<u64>,
@@ -87,6 +89,11 @@ impl FakeApi {
         if is_forbidden {
             state.forbidden.push((group.into(), plural.into()));
         }
+    }
+
+    /// Never answers requests for a resource.
+    pub(crate) fn hang(&self, group: &str, plural: &str) {
+        self.state().silent.push((group.into(), plural.into()));
     }
 
     /// Answers 500 to everything from now on, or no more.
@@ -158,8 +165,17 @@ impl FakeApi {
         self.0.revision.send_replace(revision);
     }
 
+    fn is_silent(&self, path: &str) -> bool {
+        let state = self.state();
+        let place = parse_path(path, &state).map(|(place, _)| (place.0, place.1));
+        place.is_some_and(|place| state.silent.contains(&place))
+    }
+
     async fn answer(&self, request: Request<Body>) -> Answer {
         let (head, body) = request.into_parts();
+        if self.is_silent(head.uri.path()) {
+            return std::future::pending().await;
+        }
         let body = body.collect().await.unwrap().to_bytes();
         let path = head.uri.path().to_owned();
         let query: HashMap<String, String> = head

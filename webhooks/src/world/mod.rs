@@ -44,7 +44,8 @@ pub struct World(Arc<Published>);
 impl World {
     /// A world in which nothing is known yet, and what observes it.
     pub fn new(client: Client, settings: WatchSettings) -> (Self, Observation) {
-        let settings = WatchSettings { absence: settings.absence.max(ABSENCE), ..settings };
+        let mut settings = settings;
+        settings.absence = settings.absence.max(ABSENCE);
         let world = Self::of(Snapshot::default());
         let writer = Writer::new(Upstream::new(client, settings), Arc::clone(&world.0));
         (world, Observation(writer))

@@ -2,7 +2,9 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    pin::pin,
     sync::Arc,
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -11,6 +13,7 @@ use gatehouse_quota::{CompiledQuota, GroupResource};
 use tokio::{
     sync::{mpsc, watch},
     task::{AbortHandle, Id, JoinError, JoinSet},
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -48,6 +51,8 @@ struct Followed {
     task: AbortHandle,
 }
 
+/// How long readiness waits for kinds that only quotas count. Listing any but the largest takes less.
+const SETTLE_IN: Duration = Duration::from_secs(20);
 /// What waits for the writer; a follower that is ahead of it waits too.
 const WAITING: usize = 1024;
 
@@ -76,9 +81,13 @@ impl Writer {
         self.publish();
         let upstream = self.upstream.clone();
         self.tasks.spawn(async move { upstream.run(|_| std::future::ready(())).await });
+        let mut settling_in = pin!(sleep(SETTLE_IN));
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
+                () = &mut settling_in, if !self.state.snapshot.is_settled_in => {
+                    self.state.snapshot.is_settled_in = true;
+                }
                 Some(ended) = self.tasks.join_next_with_id() => {
                     if let Err(error) = ended {
                         self.task_failed(&error);

@@ -93,8 +93,8 @@ impl Running {
 }
 
 fn condition(status: &Value, of: &str) -> Value {
-    let conditions = status["conditions"].as_array().into_iter().flatten();
-    conditions.filter(|condition| condition["type"] == of).cloned().next().unwrap_or_default()
+    let mut conditions = status["conditions"].as_array().into_iter().flatten();
+    conditions.find(|condition| condition["type"] == of).cloned().unwrap_or_default()
 }
 
 #[tokio::test(start_paused = true)]

@@ -30,8 +30,7 @@ fn server_api() -> FakeApi {
 }
 
 fn observe(api: &FakeApi) -> Running {
-    let settings =
-        WatchSettings { discovery_interval: Duration::from_secs(6), ..WatchSettings::default() };
+    let settings = WatchSettings { discovery_interval: Duration::from_secs(6), ..WatchSettings::default() };
     let (world, observation) = World::new(api.client(), settings);
     let stop = CancellationToken::new();
     let task = tokio::spawn(observation.run(stop.clone()));
@@ -230,5 +229,25 @@ async fn a_kind_that_is_missed_for_a_moment_keeps_its_objects() {
     tokio::time::sleep(Duration::from_mins(5)).await;
     assert!(running.world.snapshot().object(&fleets(), "games", "lobby").is_some());
     assert!(!running.world.snapshot().was_deleted("uid-lobby"));
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_counted_kind_that_never_answers_is_waited_for_and_not_for_ever() {
+    let api = server_api();
+    api.serve("", "v1", "secrets", "Secret");
+    api.hang("", "secrets");
+    api.put(quota("a", 1, &[("count/secrets", "5")]));
+    let running = observe(&api);
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert_eq!(running.world.readiness().unwrap_err(), "waiting for secrets");
+    let snapshot = running.ready().await;
+    assert_eq!(snapshot.obstacles(&snapshot.quotas[0]).len(), 1);
+    // What a quota comes to count later makes nobody wait.
+    api.serve("", "v1", "configmaps", "ConfigMap");
+    api.hang("", "configmaps");
+    api.put(quota("b", 1, &[("count/configmaps", "5")]));
+    running.until("seen", |snapshot| snapshot.quotas.len() == 2).await;
+    assert!(running.world.readiness().is_ok());
     running.stop().await;
 }
