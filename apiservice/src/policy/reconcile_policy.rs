@@ -289,6 +289,8 @@ pub enum Verbs {
 #[serde(rename_all = "camelCase")]
 pub struct CelRule {
     /// CEL; true is well. `object` and `oldObject` (null at creation) are the objects, `request` says who does what.
+    /// Compared with a literal such as `'5m'`, durations are ordered by their length. What cannot be evaluated does not
+    /// hold.
     #[schemars(length(min = 1, max = 4096))]
     pub expression: String,
     /// What is said if it does not hold; the expression, if left out.
