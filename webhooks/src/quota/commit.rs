@@ -21,7 +21,7 @@ use tokio::{
 use self::job::Decision;
 pub(super) use self::job::{Asked, Job, Reply};
 use super::{
-    settle::Settler,
+    settle::{self, Settler},
     status::Reporter,
     store::{Store, StoreError, Stored, Version},
 };
@@ -71,6 +71,10 @@ pub(super) struct Committer {
     leading: watch::Receiver<bool>,
     /// The ledger as it was last read, written or seen. None: it is not known, and must be read.
     base: Option<Base>,
+    /// The object that was seen in the world: if it is there no more, it is gone.
+    seen: Option<String>,
+    /// Since when a ledger that had stood is missing.
+    missing: Option<Instant>,
     /// What is to be done in the next round.
     queue: Vec<Job>,
     /// What can be refused, or waits for the ledger to stand; it is tried again in each round.
@@ -111,6 +115,10 @@ impl Base {
         }
     }
 
+    fn uid(&self) -> Option<&String> {
+        self.version.as_ref().map(|version| &version.uid)
+    }
+
     fn number(&self) -> u64 {
         self.version.as_ref().map_or(0, Version::number)
     }
@@ -135,6 +143,8 @@ impl Committer {
             shared,
             jobs,
             base: None,
+            seen: None,
+            missing: None,
             queue: Vec::new(),
             waiting: Vec::new(),
             settler: Settler::default(),
@@ -224,8 +234,16 @@ impl Committer {
             self.base = None;
             self.settler.reset();
         }
-        let Some(seen) = world.ledgers.get(&*quota.name) else { return };
-        let number = Version::of(seen).number();
+        let Some(seen) = world.ledgers.get(&*quota.name) else {
+            let gone = self.seen.take();
+            if gone.is_some() && gone.as_ref() == self.base.as_ref().and_then(Base::uid) {
+                self.base = None;
+            }
+            return;
+        };
+        let version = Version::of(seen);
+        let number = version.number();
+        self.seen = Some(version.uid);
         if self.base.as_ref().is_some_and(|base| base.number() < number) {
             self.base = Some(Base::of(Stored::of(seen), quota));
         }
@@ -248,8 +266,16 @@ impl Committer {
         if base.stands && !is_time {
             return false;
         }
+        if !base.stands && is_missed(world, quota) {
+            // What it had promised may still come. Whoever asks for more must wait until it cannot.
+            let since = *self.missing.get_or_insert(now);
+            if now < since + settle::PATIENCE {
+                return false;
+            }
+        }
+        self.missing = None;
         self.settled_at = now;
-        let uid = base.version.as_ref().map(|version| version.uid.clone()).unwrap_or_default();
+        let uid = base.uid().cloned().unwrap_or_default();
         let is_changed = self.settler.settle(world, quota, &uid, &mut base.ledger, now);
         base.stands |= self.settler.behind().is_none();
         is_changed
@@ -289,6 +315,14 @@ impl Committer {
             batch.push(job);
         }
     }
+}
+
+/// Whether a quota had a ledger once: its status tells what that had counted.
+fn is_missed(world: &Snapshot, quota: &CompiledQuota) -> bool {
+    world.tenant_quotas.get(&*quota.name).is_some_and(|object| {
+        object.metadata.uid.as_deref() == Some(&*quota.uid)
+            && object.status.as_ref().is_some_and(|status| !status.used.is_empty())
+    })
 }
 
 /// When the first of a batch is to be answered.

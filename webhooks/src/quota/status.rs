@@ -64,8 +64,8 @@ impl Reporter {
             return;
         }
         let namespaces = world.namespaces_of(quota).count();
-        let obstacle = obstacle(world, quota, ledger.is_some(), behind)
-            .or_else(|| not_sent(world, quota, interception));
+        let obstacle =
+            obstacle(world, quota, ledger.is_some(), behind).or_else(|| not_sent(world, quota, interception));
         let status = status(object, quota, ledger, namespaces, obstacle, Timestamp::now());
         let said = object.status.as_ref();
         self.is_owed = said.is_none_or(|said| !is_same(said, &status));

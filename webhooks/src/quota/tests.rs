@@ -1,1 +1,194 @@
+//! Quotas at work against an API server in process, in paused time.
 
+mod replicas;
+mod requests;
+
+use std::{sync::Arc, time::Duration};
+
+use gatehouse_inventory::source::WatchSettings;
+use gatehouse_quota::GroupResource;
+use serde_json::{Value, json};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Facts, Operation, Quotas, Verdict};
+use crate::{
+    control::Interception,
+    metrics::Metrics,
+    testing::FakeApi,
+    world::{Live, Snapshot, World},
+};
+
+const POLICY: &str = "policy.gatehouse.dev";
+
+/// A replica.
+struct Replica {
+    api: FakeApi,
+    world: World,
+    quotas: Quotas,
+    leading: watch::Sender<bool>,
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+fn server_api() -> FakeApi {
+    let api = FakeApi::new();
+    for (plural, kind) in [
+        ("tenantquotas", "TenantQuota"),
+        ("reconcilepolicies", "ReconcilePolicy"),
+        ("quotaledgers", "QuotaLedger"),
+    ] {
+        api.serve(POLICY, "v1alpha1", plural, kind);
+    }
+    api.serve("agones.dev", "v1", "fleets", "Fleet");
+    api.serve("", "v1", "configmaps", "ConfigMap");
+    api.put(json!({"apiVersion": "v1", "kind": "Namespace",
+                   "metadata": {"name": "games", "labels": {"tenant": "a"}}}));
+    api
+}
+
+fn put_quota(api: &FakeApi, name: &str, hard: &Value, enforcement: &str) {
+    api.put(json!({"apiVersion": "policy.gatehouse.dev/v1alpha1", "kind": "TenantQuota", "metadata": {"name": name},
+        "spec": {"namespaceSelector": {"matchLabels": {"tenant": "a"}}, "hard": hard, "enforcement": enforcement}}));
+}
+
+fn configmaps() -> GroupResource {
+    GroupResource::new("", "configmaps")
+}
+
+fn configmap(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap",
+           "metadata": {"name": name, "namespace": "games", "uid": format!("uid-{name}")}})
+}
+
+fn fleet(name: &str, replicas: u64) -> Value {
+    json!({"apiVersion": "agones.dev/v1", "kind": "Fleet",
+           "metadata": {"name": name, "namespace": "games", "uid": format!("uid-{name}")},
+           "spec": {"replicas": replicas, "template": {"spec": {"template": {"spec": {"containers": [
+               {"name": "server", "resources": {"requests": {"cpu": "500m"}}}]}}}}}})
+}
+
+fn ledger(api: &FakeApi, name: &str) -> Value {
+    api.get(POLICY, "quotaledgers", "", name).unwrap_or_default()["spec"].clone()
+}
+
+fn entries(api: &FakeApi, name: &str) -> usize {
+    ledger(api, name)["entries"].as_object().map_or(0, serde_json::Map::len)
+}
+
+fn writes(api: &FakeApi) -> usize {
+    api.asked().iter().filter(|asked| asked.starts_with("PUT ") && asked.contains("/quotaledgers/")).count()
+}
+
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let wait = async {
+        while !is_so() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(timeout(Duration::from_mins(5), wait).await.is_ok(), "never {what}");
+}
+
+impl Replica {
+    fn start(api: &FakeApi, leads: bool) -> Self {
+        let settings =
+            WatchSettings { discovery_interval: Duration::from_secs(6), ..WatchSettings::default() };
+        let (world, observation) = World::new(api.client(), settings);
+        let stop = CancellationToken::new();
+        let (leading, is_leading) = watch::channel(leads);
+        let live = Live::new(api.client(), Duration::from_secs(2));
+        let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()));
+        let quotas = Quotas::new(
+            world.clone(),
+            live,
+            api.client(),
+            metrics,
+            is_leading,
+            watch::channel(Interception::default()).1,
+        );
+        let tasks =
+            vec![tokio::spawn(observation.run(stop.clone())), tokio::spawn(quotas.clone().run(stop.clone()))];
+        Self { api: api.clone(), world, quotas, leading, stop, tasks }
+    }
+
+    /// Whatever is to be seen was, and the ledgers stand.
+    async fn ready(self) -> Self {
+        self.seen("ready", |world| {
+            world.readiness().is_ok()
+                && !world.quotas.is_empty()
+                && world.quotas.iter().all(|quota| {
+                    world.obstacles(quota).is_empty() && world.ledgers.contains_key(&*quota.name)
+                })
+        })
+        .await;
+        self
+    }
+
+    async fn seen(&self, what: &str, is_so: impl Fn(&Snapshot) -> bool) {
+        until(what, || is_so(&self.world.snapshot())).await;
+    }
+
+    async fn review(&self, facts: Facts<'_>) -> Verdict {
+        let over = self.world.snapshot().quotas.to_vec();
+        self.quotas.review(&over, facts).await
+    }
+
+    async fn create_of(&self, resource: &GroupResource, object: &Value, dry_run: bool) -> Verdict {
+        self.review(Facts {
+            operation: Operation::Create,
+            resource,
+            version: "v1",
+            subresource: "",
+            namespace: "games",
+            object: Some(object),
+            old: None,
+            dry_run,
+            until: Instant::now() + Duration::from_secs(5),
+        })
+        .await
+    }
+
+    /// Reviews a creation, and makes it if it is admitted.
+    async fn create(&self, name: &str) -> Verdict {
+        let object = configmap(name);
+        let verdict = self.create_of(&configmaps(), &object, false).await;
+        if is_admitted(&verdict) {
+            self.api.put(object);
+        }
+        verdict
+    }
+
+    async fn update(&self, resource: &GroupResource, old: &Value, new: &Value, subresource: &str) -> Verdict {
+        self.review(Facts {
+            operation: Operation::Update,
+            resource,
+            version: "v1",
+            subresource,
+            namespace: "games",
+            object: Some(new),
+            old: Some(old),
+            dry_run: false,
+            until: Instant::now() + Duration::from_secs(5),
+        })
+        .await
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        for task in self.tasks {
+            timeout(Duration::from_secs(30), task).await.expect("ends").unwrap();
+        }
+    }
+}
+
+fn is_admitted(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Admit { .. })
+}
+
+fn is_exceeded(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Exceeded { .. })
+}

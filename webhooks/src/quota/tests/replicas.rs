@@ -1,0 +1,194 @@
+//! Several requests, several replicas, and an API server that is not always there.
+
+use futures::future::join_all;
+
+use super::*;
+
+const COUNT: &str = "count/configmaps";
+
+async fn create_many(replicas: &[&Replica], count: usize) -> Vec<Verdict> {
+    let creations = (0..count).map(|index| {
+        let replica = replicas[index % replicas.len()];
+        async move { replica.create(&format!("c{index}")).await }
+    });
+    join_all(creations).await
+}
+
+fn admitted(verdicts: &[Verdict]) -> usize {
+    verdicts.iter().filter(|verdict| is_admitted(verdict)).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_requests_ride_on_few_writes() {
+    let api = server_api();
+    put_quota(&api, "a", &json!({COUNT: "1000"}), "Deny");
+    let replica = Replica::start(&api, false);
+    let leader = Replica::start(&api, true).ready().await;
+    let replica = replica.ready().await;
+    let before = writes(&api);
+    assert_eq!(admitted(&create_many(&[&replica], 200).await), 200);
+    assert!(writes(&api) - before <= 10, "{} writes", writes(&api) - before);
+    until("settled", || entries(&api, "a") == 0).await;
+    assert_eq!(ledger(&api, "a")["used"], json!({COUNT: "200"}));
+    for replica in [replica, leader] {
+        replica.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn replicas_promise_together_what_there_is_and_no_more() {
+    let api = server_api();
+    put_quota(&api, "a", &json!({COUNT: "25"}), "Deny");
+    let one = Replica::start(&api, true);
+    let two = Replica::start(&api, false);
+    let three = Replica::start(&api, false);
+    let (one, two, three) = (one.ready().await, two.ready().await, three.ready().await);
+    let verdicts = create_many(&[&one, &two, &three], 60).await;
+    assert_eq!(admitted(&verdicts), 25);
+    assert!(verdicts.iter().all(|verdict| is_admitted(verdict) || is_exceeded(verdict)), "{verdicts:?}");
+    until("settled", || entries(&api, "a") == 0).await;
+    assert_eq!(ledger(&api, "a")["used"], json!({COUNT: "25"}));
+    for replica in [one, two, three] {
+        replica.stop().await;
+    }
+}
+
+/// What a replica knows of the ledger is old, and there was room then.
+#[tokio::test(start_paused = true)]
+async fn a_conflict_has_everything_evaluated_anew() {
+    let api = server_api();
+    put_quota(&api, "a", &json!({COUNT: "3"}), "Deny");
+    let one = Replica::start(&api, true);
+    let two = Replica::start(&api, false);
+    let (one, two) = (one.ready().await, two.ready().await);
+    // Both know the ledger.
+    assert!(is_admitted(&one.create("first").await) && is_admitted(&two.create("second").await));
+    api.hold_watches(true);
+    assert!(is_admitted(&one.create("third").await));
+    let verdicts = join_all([two.create("fourth"), two.create("fifth")]).await;
+    assert!(verdicts.iter().all(is_exceeded), "{verdicts:?}");
+    api.hold_watches(false);
+    for replica in [one, two] {
+        replica.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_ledger_requests_are_to_be_tried_again() {
+    let api = server_api();
+    put_quota(&api, "a", &json!({COUNT: "3"}), "Deny");
+    let replica = Replica::start(&api, false);
+    replica.seen("seen", |world| world.readiness().is_ok() && !world.quotas.is_empty()).await;
+    let asked = Instant::now();
+    let verdict = replica.create("one").await;
+    assert_eq!(verdict, Verdict::Contended("quota \"a\" could not be charged in time: try again".into()));
+    let waited = asked.elapsed();
+    assert!(waited >= Duration::from_secs(3) && waited < Duration::from_secs(5), "{waited:?}");
+    assert!(api.get(POLICY, "quotaledgers", "", "a").is_none(), "only the leader makes it");
+    // It does so while somebody waits.
+    let (verdict, ()) = tokio::join!(replica.create("two"), async {
+        sleep(Duration::from_secs(1)).await;
+        replica.leading.send_replace(true);
+    });
+    assert!(is_admitted(&verdict), "{verdict:?}");
+    replica.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_fails_is_contention_and_never_admission_nor_refusal() {
+    let api = server_api();
+    put_quota(&api, "a", &json!({COUNT: "1"}), "Deny");
+    let replica = Replica::start(&api, true).ready().await;
+    assert!(is_admitted(&replica.create("one").await));
+    until("settled", || entries(&api, "a") == 0).await;
+    api.fail(true);
+    let verdicts = join_all([replica.create("two"), replica.create("three")]).await;
+    assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Contended(_))), "{verdicts:?}");
+    let asked = api.asked().len();
+    assert!(asked < 2000, "{asked} requests");
+    api.fail(false);
+    until("back", || !api.asked().is_empty()).await;
+    assert!(is_exceeded(&replica.create("four").await));
+    replica.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_lead_does_not_settle() {
+    let api = server_api();
+    put_quota(&api, "a", &json!({COUNT: "9"}), "Deny");
+    let replica = Replica::start(&api, true).ready().await;
+    replica.leading.send_replace(false);
+    assert!(is_admitted(&replica.create("one").await));
+    sleep(Duration::from_mins(3)).await;
+    assert_eq!(entries(&api, "a"), 1);
+    replica.leading.send_replace(true);
+    until("settled", || entries(&api, "a") == 0).await;
+    replica.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_written_while_nothing_changes() {
+    let api = server_api();
+    put_quota(&api, "a", &json!({COUNT: "9"}), "Deny");
+    let replica = Replica::start(&api, true).ready().await;
+    assert!(is_admitted(&replica.create("one").await));
+    until("settled", || entries(&api, "a") == 0).await;
+    let status = || api.get(POLICY, "tenantquotas", "", "a").unwrap()["status"].clone();
+    until("told", || status()["used"] == json!({COUNT: "1"})).await;
+    let written = || api.asked().iter().filter(|asked| !asked.starts_with("GET ")).count();
+    sleep(Duration::from_secs(10)).await;
+    let before = written();
+    sleep(Duration::from_mins(2)).await;
+    assert_eq!(written(), before);
+    replica.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_that_is_made_anew_has_a_ledger_of_its_own() {
+    let api = server_api();
+    put_quota(&api, "a", &json!({COUNT: "1"}), "Deny");
+    let replica = Replica::start(&api, true).ready().await;
+    assert!(is_admitted(&replica.create("one").await));
+    until("settled", || entries(&api, "a") == 0).await;
+    // The ledger of before is still there when the new quota is.
+    api.delete(POLICY, "tenantquotas", "", "a");
+    put_quota(&api, "a", &json!({COUNT: "2"}), "Deny");
+    let uid = api.get(POLICY, "tenantquotas", "", "a").unwrap()["metadata"]["uid"].clone();
+    until("anew", || ledger(&api, "a")["quotaUid"] == uid).await;
+    assert_eq!(ledger(&api, "a")["used"], json!({COUNT: "1"}));
+    replica.seen("seen", |world| world.quotas.iter().any(|quota| quota.uid == uid.as_str().unwrap())).await;
+    assert!(is_admitted(&replica.create("two").await));
+    assert!(is_exceeded(&replica.create("three").await));
+    replica.stop().await;
+}
+
+/// Nobody knows any more what it had promised.
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_somebody_deletes_is_made_anew_when_what_it_promised_cannot_come_any_more() {
+    let api = server_api();
+    put_quota(&api, "a", &json!({COUNT: "2"}), "Deny");
+    let replica = Replica::start(&api, true).ready().await;
+    assert!(is_admitted(&replica.create("one").await));
+    until("settled", || entries(&api, "a") == 0).await;
+    let status = || api.get(POLICY, "tenantquotas", "", "a").unwrap()["status"].clone();
+    until("told", || status()["used"] == json!({COUNT: "1"})).await;
+    let deleted = Instant::now();
+    api.delete(POLICY, "quotaledgers", "", "a");
+    assert!(matches!(replica.create("two").await, Verdict::Contended(_)));
+    until("told", || status()["conditions"][0]["reason"] == "NoLedger").await;
+    until("made anew", || ledger(&api, "a")["used"] == json!({COUNT: "1"})).await;
+    assert!(deleted.elapsed() > Duration::from_secs(74), "{:?}", deleted.elapsed());
+    assert!(is_admitted(&replica.create("two").await));
+    replica.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_that_does_not_compile_says_so() {
+    let api = server_api();
+    put_quota(&api, "a", &json!({COUNT: "many"}), "Deny");
+    let replica = Replica::start(&api, true);
+    let condition = || api.get(POLICY, "tenantquotas", "", "a").unwrap()["status"]["conditions"][0].clone();
+    until("told", || condition()["reason"] == "Invalid").await;
+    assert!(condition()["message"].as_str().unwrap().starts_with("spec.hard[count/configmaps]: "));
+    replica.stop().await;
+}
