@@ -43,8 +43,8 @@ pub(crate) enum Lookup {
 type Pending<V> = Shared<BoxFuture<'static, Result<V, ReviewError>>>;
 
 enum Entry<V> {
-    Known { answer: V, until: Instant },
-    Asked(Pending<V>),
+    Known { answer: V, asked: Instant, until: Instant },
+    Asked { pending: Pending<V>, asked: Instant },
 }
 
 /// Answers by question.
@@ -70,35 +70,52 @@ impl<V: Clone + Send + Sync + 'static> ReviewCache<V> {
         deadline: Duration,
         ask: impl Future<Output = Result<V, ReviewError>> + Send + 'static,
     ) -> (Result<V, ReviewError>, Lookup) {
-        let pending = {
+        let (answer, lookup) = self.get_or_ask_after(key, None, deadline, ask).await;
+        (answer.map(|(answer, _)| answer), lookup)
+    }
+
+    /// The same, but for answers to questions asked after a moment; and when it was asked.
+    pub(crate) async fn get_or_ask_after(
+        self: &Arc<Self>,
+        key: Key,
+        after: Option<Instant>,
+        deadline: Duration,
+        ask: impl Future<Output = Result<V, ReviewError>> + Send + 'static,
+    ) -> (Result<(V, Instant), ReviewError>, Lookup) {
+        let is_later = |asked: &Instant| after.is_none_or(|after| *asked > after);
+        let (pending, asked) = {
             let mut entries = self.lock();
             match entries.get(&key) {
-                Some(Entry::Known { answer, until }) if Instant::now() < *until => {
-                    return (Ok(answer.clone()), Lookup::Hit);
+                Some(Entry::Known { answer, asked, until }) if Instant::now() < *until && is_later(asked) => {
+                    return (Ok((answer.clone(), *asked)), Lookup::Hit);
                 }
                 // One that has ended and is still here panicked: settling it would have replaced or removed it.
-                Some(Entry::Asked(pending)) if pending.peek().is_none() => pending.clone(),
+                Some(Entry::Asked { pending, asked }) if pending.peek().is_none() && is_later(asked) => {
+                    (pending.clone(), *asked)
+                }
                 _ => {
-                    let pending = self.ask(key, deadline, ask);
-                    entries.put(key, Entry::Asked(pending.clone()));
-                    pending
+                    let asked = Instant::now();
+                    let pending = self.ask(key, asked, deadline, ask);
+                    entries.put(key, Entry::Asked { pending: pending.clone(), asked });
+                    (pending, asked)
                 }
             }
         };
-        (pending.await, Lookup::Miss)
+        (pending.await.map(|answer| (answer, asked)), Lookup::Miss)
     }
 
     /// Called with the lock held, which is what makes the task's `settle` come after the entry exists.
     fn ask(
         self: &Arc<Self>,
         key: Key,
+        asked: Instant,
         deadline: Duration,
         ask: impl Future<Output = Result<V, ReviewError>> + Send + 'static,
     ) -> Pending<V> {
         let cache = Arc::clone(self);
         let asking = tokio::spawn(async move {
             let answer = tokio::time::timeout(deadline, ask).await.unwrap_or(Err(ReviewError::Deadline));
-            cache.settle(key, &answer);
+            cache.settle(key, asked, &answer);
             answer
         });
         let ended = |ended: Result<_, tokio::task::JoinError>| {
@@ -107,12 +124,12 @@ impl<V: Clone + Send + Sync + 'static> ReviewCache<V> {
         asking.map(ended).boxed().shared()
     }
 
-    fn settle(&self, key: Key, answer: &Result<V, ReviewError>) {
+    fn settle(&self, key: Key, asked: Instant, answer: &Result<V, ReviewError>) {
         let mut entries = self.lock();
         match answer {
             Ok(answer) => {
                 let until = Instant::now() + self.lifetime;
-                entries.put(key, Entry::Known { answer: answer.clone(), until });
+                entries.put(key, Entry::Known { answer: answer.clone(), asked, until });
             }
             Err(_) => {
                 entries.pop(&key);
@@ -151,6 +168,24 @@ mod tests {
         assert_eq!(answer(&cache, 1, 200).await, (100, Lookup::Hit));
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(answer(&cache, 1, 300).await, (300, Lookup::Miss));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_wants_a_later_answer_gets_one_and_so_does_everybody_after() {
+        let cache = cache(10);
+        let later = async |after, value| {
+            let (answer, lookup) =
+                cache.get_or_ask_after([1; 32], after, DEADLINE, async move { Ok(value) }).await;
+            let (answer, asked) = answer.expect("answered");
+            (answer, asked, lookup)
+        };
+        let (first, asked, _) = later(None, 100).await;
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(later(None, 200).await, (first, asked, Lookup::Hit));
+        let (second, asked_again, lookup) = later(Some(asked), 300).await;
+        assert_eq!((second, lookup), (300, Lookup::Miss));
+        assert_eq!(later(Some(asked), 400).await, (300, asked_again, Lookup::Hit));
+        assert_eq!(answer(&cache, 1, 500).await, (300, Lookup::Hit));
     }
 
     #[tokio::test(start_paused = true)]

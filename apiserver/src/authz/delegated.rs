@@ -9,6 +9,7 @@ use k8s_openapi::api::authorization::v1::{
 };
 use kube::api::{Api, PostParams};
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 use super::{Attributes, Decision, selectors};
 use crate::authn::{Key, Lookup, ReviewCache, ReviewError, UserInfo};
@@ -48,13 +49,23 @@ impl DelegatedAuthorizer {
     }
 
     pub(super) async fn decide(&self, attributes: Attributes<'_>) -> Result<Decision, ReviewError> {
+        self.decide_after(attributes, None).await.map(|(decision, _)| decision)
+    }
+
+    /// What the cluster answered to a question asked after a moment, and when it was asked.
+    pub(super) async fn decide_after(
+        &self,
+        attributes: Attributes<'_>,
+        after: Option<Instant>,
+    ) -> Result<(Decision, Instant), ReviewError> {
         let spec = spec(attributes);
         let serialized = serde_json::to_vec(&spec).map_err(|error| ReviewError::Failed(error.to_string()))?;
         let key: Key = Sha256::digest(serialized).into();
         let api = self.api.clone();
-        let (decision, lookup) = self.cache.get_or_ask(key, self.deadline, ask(api, spec)).await;
+        let asking = self.cache.get_or_ask_after(key, after, self.deadline, ask(api, spec));
+        let (decision, lookup) = asking.await;
         self.metrics.count_authorization(lookup == Lookup::Hit);
-        decision.map(Arc::unwrap_or_clone)
+        decision.map(|(decision, asked)| (Arc::unwrap_or_clone(decision), asked))
     }
 }
 
@@ -128,7 +139,6 @@ mod tests {
     use http_body_util::BodyExt;
     use kube::client::Body as KubeBody;
     use serde_json::{Value, json};
-    use tokio::time::Instant;
 
     use super::*;
     use crate::authz::Authorizer;

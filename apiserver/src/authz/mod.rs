@@ -5,10 +5,16 @@
 
 mod delegated;
 pub(crate) mod selectors;
+mod standing;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use delegated::{DelegatedAuthorizer, review_client};
+pub(crate) use standing::Standing;
 
-use crate::authn::UserInfo;
+use tokio::time::Instant;
+
+use crate::authn::{ReviewError, UserInfo};
 use crate::error::{ApiError, Subject};
 use crate::request_info::{RequestInfo, ResourceRequest};
 
@@ -29,6 +35,15 @@ pub enum Authorizer {
     CertificateHolders,
 }
 
+impl std::fmt::Debug for Authorizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Delegated(_) => "Delegated",
+            Self::CertificateHolders => "CertificateHolders",
+        })
+    }
+}
+
 /// What the authoriser says; a reason is for the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Decision {
@@ -37,7 +52,7 @@ pub(crate) enum Decision {
 }
 
 impl Authorizer {
-    /// Ok if the request is allowed; else what to tell the client. Cheap enough to be asked again for an open watch.
+    /// Ok if the request is allowed; else what to tell the client.
     pub async fn authorize(&self, attributes: Attributes<'_>) -> Result<(), ApiError> {
         if attributes.is_always_allowed() {
             return Ok(());
@@ -55,6 +70,33 @@ impl Authorizer {
         match decision {
             Decision::Allow => Ok(()),
             Decision::Deny { reason } => Err(attributes.forbidden(&reason)),
+        }
+    }
+}
+
+/// What became of a right.
+enum Right {
+    /// Nothing can take it away.
+    Forever,
+    /// It was there when this was asked.
+    Since(Instant),
+    /// It is gone.
+    Gone,
+}
+
+impl Authorizer {
+    /// Whether a request that was allowed still is, by an answer later than the last.
+    async fn confirm(
+        &self,
+        attributes: Attributes<'_>,
+        after: Option<Instant>,
+    ) -> Result<Right, ReviewError> {
+        match self {
+            Self::Delegated(delegated) if !attributes.is_always_allowed() => {
+                let (decision, asked) = delegated.decide_after(attributes, after).await?;
+                Ok(if decision == Decision::Allow { Right::Since(asked) } else { Right::Gone })
+            }
+            _ => Ok(Right::Forever),
         }
     }
 }

@@ -12,11 +12,11 @@ use std::{collections::HashMap, sync::Arc};
 
 use gatehouse_apiservice::view::{GROUP, VERSION};
 use http::{Method, Response, request::Parts};
-use tokio_util::sync::CancellationToken;
 
-use self::{select::Selection, websocket::WebSockets};
+use self::{select::Selection, watch::Ends, websocket::WebSockets};
 use crate::{
     ApiError, Body,
+    authz::Standing,
     body::full,
     discovery,
     error::Subject,
@@ -45,10 +45,11 @@ impl Endpoints {
     }
 
     async fn answer(&self, request: Authorized) -> Result<Response<Body>, ApiError> {
-        let Authorized { mut parts, info, stop, .. } = request;
+        let Authorized { mut parts, info, user, authorizer, stop, .. } = request;
         match &info {
             RequestInfo::Resource(resource) if resource.verb == Verb::Watch => {
-                self.watch(&info, resource, &mut parts, stop).await
+                let standing = Standing::new(authorizer, user, info.clone());
+                self.watch(&info, resource, &mut parts, Ends { stop, standing }).await
             }
             RequestInfo::Resource(resource) => self.read(resource, &parts).await,
             RequestInfo::NonResource(other) => {
@@ -85,14 +86,14 @@ impl Endpoints {
         info: &RequestInfo,
         request: &ResourceRequest,
         parts: &mut Parts,
-        stop: CancellationToken,
+        ends: Ends,
     ) -> Result<Response<Body>, ApiError> {
         let cache = self.ready(request, &parts.method)?;
         let (options, selection) = selected(cache, request, parts)?;
         let (representation, _) = negotiate::resource(&parts.headers, Shape::Watch)?;
         let upgrade = self.sockets.requested(parts)?;
         let events = self.metrics.watch_events(GROUP, VERSION, cache.resource.plural);
-        let chunks = watch::watch(cache, selection, options, representation, events, stop).await?;
+        let chunks = watch::watch(cache, selection, options, representation, events, ends).await?;
         Ok(match upgrade {
             Some(upgrade) => {
                 let labels = RequestLabels::new(self.metrics.served(), info);

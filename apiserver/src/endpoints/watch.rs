@@ -2,7 +2,8 @@
 //!
 //! A watch holds a position in the shared log and makes bytes only as fast as its client reads them. It
 //! ends cleanly: at its timeout, when the server drains, or with a 410 when the log has moved past its
-//! position.
+//! position or the right to it has been taken away. (A client that gets a 410 lists again, and is refused then
+//! or not.)
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::{encode::Encoder, read, select::Selection};
 use crate::{
     ApiError, Body,
+    authz::Standing,
     body::streamed,
     negotiate::{JSON, Representation},
     options::{ListOptions, ResourceVersion},
@@ -47,7 +49,7 @@ pub(super) async fn watch(
     options: ListOptions,
     representation: Representation,
     events: IntCounter,
-    stop: CancellationToken,
+    ends: Ends,
 ) -> Result<impl Stream<Item = Bytes> + Send + use<>, ApiError> {
     read::at_least(cache, options.resource_version).await?;
     let follow = cache.follow();
@@ -77,7 +79,7 @@ pub(super) async fn watch(
         bookmarks: options.allow_watch_bookmarks.then_some(bookmarks),
         deadline: start + options.timeout.unwrap_or_else(|| jittered(SHORTEST)),
         events,
-        stop,
+        ends,
     };
     Ok(stream::unfold(watch, |mut watch| async move {
         let chunk = watch.next_chunk().await?;
@@ -111,7 +113,15 @@ struct Watch {
     bookmarks: Option<Interval>,
     deadline: Instant,
     events: IntCounter,
-    stop: CancellationToken,
+    ends: Ends,
+}
+
+/// What ends a watch beside its own timeout.
+pub(super) struct Ends {
+    /// The server drains.
+    pub(super) stop: CancellationToken,
+    /// The right to it has been taken away.
+    pub(super) standing: Standing,
 }
 
 enum Phase {
@@ -126,8 +136,14 @@ impl Watch {
         let mut out = Vec::new();
         loop {
             // Looked at here too: a client that reads slowly, or changes without a pause, never get to wait.
-            if self.stop.is_cancelled() || Instant::now() >= self.deadline {
+            if self.ends.stop.is_cancelled() || Instant::now() >= self.deadline {
                 self.phase = Phase::Ended;
+            }
+            if self.ends.standing.must_look()
+                && !matches!(self.phase, Phase::Ended)
+                && let Err(lost) = self.ends.standing.look().await
+            {
+                self.fail(&mut out, &lost);
             }
             match &mut self.phase {
                 Phase::Initial { .. } => self.initial(&mut out),
@@ -138,7 +154,7 @@ impl Watch {
                         self.wait(&mut out).await;
                     }
                 }
-                Phase::Ended => return None,
+                Phase::Ended => return Some(out.into()).filter(|out: &Bytes| !out.is_empty()),
             }
             if !out.is_empty() {
                 return Some(out.into());
@@ -167,9 +183,7 @@ impl Watch {
             let changes = match self.cache.changes_after(self.position, BATCH) {
                 Ok(changes) => changes,
                 Err(error) => {
-                    self.encoder.error(out, &ApiError::expired(error.to_string()));
-                    self.phase = Phase::Ended;
-                    return;
+                    return self.fail(out, &ApiError::expired(error.to_string()));
                 }
             };
             if changes.is_empty() {
@@ -212,7 +226,14 @@ impl Watch {
             changed = self.follow.changed() => if changed.is_err() { self.phase = Phase::Ended },
             () = bookmark => self.encoder.bookmark(out, self.position, false),
             () = sleep_until(self.deadline) => self.phase = Phase::Ended,
-            () = self.stop.cancelled() => self.phase = Phase::Ended,
+            () = self.ends.stop.cancelled() => self.phase = Phase::Ended,
+            lost = self.ends.standing.lost() => self.fail(out, &lost),
         }
+    }
+
+    /// Tells why there is nothing more to come.
+    fn fail(&mut self, out: &mut Vec<u8>, error: &ApiError) {
+        self.encoder.error(out, error);
+        self.phase = Phase::Ended;
     }
 }

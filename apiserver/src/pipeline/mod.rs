@@ -47,6 +47,8 @@ pub struct Authorized {
     pub info: RequestInfo,
     /// Who asks.
     pub user: UserInfo,
+    /// Who allowed it; to be asked again while an answer goes on.
+    pub authorizer: Arc<Authorizer>,
     /// Cancelled when a watch should end.
     pub stop: CancellationToken,
     /// What was sent along. The read API has no use for it.
@@ -224,7 +226,8 @@ impl<H: Handler> Pipeline<H> {
             }
             _ => {
                 let stop = self.shutdown.watch_token();
-                self.handler.serve(Authorized { parts, info, user, stop, body }).await
+                let authorizer = Arc::clone(&self.authorizer);
+                self.handler.serve(Authorized { parts, info, user, authorizer, stop, body }).await
             }
         }
     }

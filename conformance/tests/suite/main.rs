@@ -30,6 +30,8 @@ mod rights;
 mod site;
 mod supervision;
 mod upstream;
+mod watch_rights;
+mod watch_wire;
 mod world;
 
 use std::process::ExitCode;
@@ -68,6 +70,8 @@ fn trials(world: &World) -> Vec<Trial> {
         rights::trials,
         upstream::trials,
         informers::trials,
+        watch_rights::trials,
+        watch_wire::trials,
         access::trials,
         authentication::trials,
         explain::trials,

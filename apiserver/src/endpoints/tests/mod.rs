@@ -9,6 +9,7 @@ mod list;
 mod paging;
 mod paths;
 mod representations;
+mod rights;
 mod selectors;
 mod versions;
 mod watch;
@@ -22,10 +23,12 @@ use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
     authn::UserInfo,
+    authz::Authorizer,
     clock::Clock,
     watchcache::{Draft, Update, testing},
 };
@@ -68,6 +71,7 @@ struct Server {
     endpoints: Endpoints,
     cache: Arc<WatchCache>,
     stop: CancellationToken,
+    authorizer: Arc<Authorizer>,
 }
 
 impl Server {
@@ -76,11 +80,13 @@ impl Server {
         let cache = Arc::new(testing::cache());
         cache.publish(places.iter().map(|place| Update::Apply(row(place, "Ready"))));
         cache.mark_synced();
-        Self {
-            endpoints: Endpoints::new([Arc::clone(&cache)], Arc::new(Metrics::new(&[]))),
-            cache,
-            stop: CancellationToken::new(),
-        }
+        Self::over(Endpoints::new([Arc::clone(&cache)], Arc::new(Metrics::new(&[]))), cache)
+    }
+
+    /// These endpoints, of which this is one cache; everything is allowed.
+    fn over(endpoints: Endpoints, cache: Arc<WatchCache>) -> Self {
+        let authorizer = Arc::new(Authorizer::CertificateHolders);
+        Self { endpoints, cache, stop: CancellationToken::new(), authorizer }
     }
 
     /// A row says this from now on; the version from which it does.
@@ -131,9 +137,10 @@ impl Server {
     /// As it comes out of the pipeline.
     fn authorized(&self, parts: Parts) -> Authorized {
         let info = RequestInfo::parse(&parts.method, &parts.uri).expect("a path that can be read");
-        let (user, stop) = (UserInfo::anonymous(), self.stop.clone());
+        let (user, stop, authorizer) =
+            (UserInfo::anonymous(), self.stop.clone(), Arc::clone(&self.authorizer));
         let body = crate::body::unread(http_body_util::Empty::new());
-        Authorized { parts, info, user, stop, body }
+        Authorized { parts, info, user, authorizer, stop, body }
     }
 
     async fn get_as(&self, uri: &str, accept: &str) -> Value {

@@ -19,8 +19,7 @@ fn server() -> Server {
     world.apply(records::kustomization("infra", "base").build());
     let cache = world.cache(PLURAL);
     let metrics = Arc::new(Metrics::new(&[]));
-    let stop = CancellationToken::new();
-    Server { endpoints: Endpoints::new([Arc::clone(&cache)], metrics), cache, stop }
+    Server::over(Endpoints::new([Arc::clone(&cache)], metrics), cache)
 }
 
 /// Versions become `V1`, `V2`, … in their order, and the one age, which is that of today, `AGE`.
