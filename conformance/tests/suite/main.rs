@@ -16,6 +16,7 @@ mod explain;
 mod gate;
 mod gate_bad_input;
 mod gate_charges;
+mod gate_check;
 mod gate_existing;
 mod gate_freezes;
 mod gate_mutation;
@@ -65,6 +66,7 @@ fn trials(world: &World) -> Vec<Trial> {
         gate_mutation::trials,
         gate_existing::trials,
         gate_policies::trials,
+        gate_check::trials,
         gate_bad_input::trials,
         availability::trials,
         rights::trials,
