@@ -177,7 +177,7 @@ fn forget<T: MetricVecBuilder>(metrics: &MetricVec<T>, names: &[&str], value: &s
 /// The values of these labels, of every series.
 fn label_sets<T: MetricVecBuilder>(metrics: &MetricVec<T>, names: &[&str]) -> Vec<Vec<String>> {
     let families = metrics.collect();
-    let series = families.iter().flat_map(|family| family.get_metric());
+    let series = families.iter().flat_map(prometheus::proto::MetricFamily::get_metric);
     let value = |metric: &prometheus::proto::Metric, name: &str| {
         let label = metric.get_label().iter().find(|label| label.name() == name);
         label.map(|label| label.value().to_owned()).unwrap_or_default()

@@ -22,7 +22,7 @@ const MAX_BODIES: usize = 64 * 1024 * 1024;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest a configuration may say.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// The part of the timeout that is left for the way back: an answer that arrives too late is none.
+/// One part in so many of the timeout is left for the way back: an answer that arrives too late is none.
 const WAY_BACK: u32 = 10;
 
 /// Reads bodies, not all at once.
@@ -109,7 +109,7 @@ pub(super) fn deadline(query: &str) -> Result<Instant, ApiError> {
             timeout.min(LONGEST_TIMEOUT)
         }
     };
-    Ok(Instant::now() + (timeout - timeout / WAY_BACK))
+    Ok(Instant::now() + timeout * (WAY_BACK - 1) / WAY_BACK)
 }
 
 #[cfg(test)]

@@ -120,14 +120,14 @@ impl Judge {
         let user: UserInfo = request.user_info.clone().into();
         let findings = self.findings(request, Some(&user)).await?;
         self.tell(request, &findings);
-        Ok(answer(findings))
+        Ok(answer(&findings))
     }
 
     /// The refusal by policies that a request is going to get anyway. It is neither told nor counted here.
     pub(super) async fn foreseen(&self, request: &Request<'_>) -> Result<Option<Answer>, ApiError> {
         let mut findings = self.findings(request, None).await?;
         findings.retain(|finding| finding.policy.enforcement == Enforcement::Deny);
-        Ok((!findings.is_empty()).then(|| answer(findings)))
+        Ok((!findings.is_empty()).then(|| answer(&findings)))
     }
 
     /// What each policy over the namespace has against a request; with the rights that `user` lacks, if one is given.
@@ -334,14 +334,13 @@ fn scaled(request: &Request<'_>, kind: Kind, snapshot: &Snapshot) -> Subject {
 }
 
 /// One answer to all findings: a refusal, if any policy denies; warnings and annotations for all.
-fn answer(findings: Vec<Finding>) -> Answer {
+fn answer(findings: &[Finding]) -> Answer {
     let denying = || findings.iter().filter(|finding| finding.policy.enforcement == Enforcement::Deny);
-    let only = |finding: &Finding| finding.violations.len() == 1;
     let mut answer = match denying().collect::<Vec<_>>().as_slice() {
         [] => Answer::allowed(),
         // Where nothing is missing but a right, the cluster's own words say it best.
-        [finding] if only(finding) && finding.forbidden.is_some() => {
-            Answer::refused(finding.forbidden.clone().unwrap_or_else(|| ApiError::denied("")))
+        [Finding { forbidden: Some(why), violations, .. }] if violations.len() == 1 => {
+            Answer::refused(why.clone())
         }
         several => {
             let sentences = several.iter().map(|finding| {
@@ -352,7 +351,7 @@ fn answer(findings: Vec<Finding>) -> Answer {
             Answer::refused(ApiError::denied(sentences.collect::<Vec<_>>().join("; ")).caused_by(&causes))
         }
     };
-    for Finding { policy, violations, .. } in &findings {
+    for Finding { policy, violations, .. } in findings {
         for violation in violations {
             answer = answer.annotated(Annotation::Rule, &violation.rule);
             if policy.enforcement == Enforcement::Warn {

@@ -24,6 +24,10 @@ pub(super) async fn compile(request: &Request<'_>) -> Result<(), ApiError> {
     else {
         return Ok(());
     };
+    // What was refused would be there only from before a rule was stricter. It may still be labelled, and go.
+    if request.old_object.is_some_and(|old| spec(old).is_some_and(|old| Some(old) == spec(object))) {
+        return Ok(());
+    }
     let problems = match &*request.resource.resource {
         "tenantquotas" => problems::<TenantQuota, _>(object, CompiledQuota::compile),
         "reconcilepolicies" => {
@@ -43,6 +47,16 @@ pub(super) async fn compile(request: &Request<'_>) -> Result<(), ApiError> {
     let name = if request.name.is_empty() { Cow::Borrowed("") } else { Cow::clone(&request.name) };
     let subject = Subject { group: GROUP, resource: &request.kind.kind, name: &name };
     Err(ApiError::invalid_object(subject, &problems))
+}
+
+/// `spec` as it was sent. kube-apiserver writes equal ones alike.
+fn spec(object: &RawValue) -> Option<&str> {
+    #[derive(serde::Deserialize)]
+    struct Specified<'a> {
+        #[serde(borrow)]
+        spec: &'a RawValue,
+    }
+    serde_json::from_str(object.get()).ok().map(|Specified { spec }| spec.get())
 }
 
 fn problems<T: DeserializeOwned, C>(

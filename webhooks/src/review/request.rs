@@ -55,6 +55,7 @@ pub struct Request<'a> {
 
 /// Group, version and kind.
 #[derive(Debug, Clone, Deserialize)]
+#[allow(clippy::struct_field_names, reason = "the API's own names")]
 pub struct Kind<'a> {
     /// API group, empty for the core's.
     #[serde(borrow, default)]
@@ -69,6 +70,7 @@ pub struct Kind<'a> {
 
 /// Group, version and plural name.
 #[derive(Debug, Clone, Deserialize)]
+#[allow(clippy::struct_field_names, reason = "the API's own names")]
 pub struct Resource<'a> {
     /// API group, empty for the core's.
     #[serde(borrow, default)]

@@ -76,6 +76,7 @@ impl Site {
             Arc::clone(&metrics),
             leading,
             interception,
+            Duration::from_mins(1),
         );
         let judge = Judge {
             world,
@@ -399,6 +400,19 @@ async fn a_scale_is_judged_by_what_it_scales_and_told_of_it() {
     assert_eq!(site.validate(&review).await["allowed"], true);
     review["request"]["object"]["spec"]["replicas"] = json!("many");
     assert_eq!(site.validate(&review).await["status"]["code"], 422);
+}
+
+#[tokio::test]
+async fn a_policy_that_was_there_before_a_rule_was_stricter_may_be_labelled() {
+    let site = Site::new(&[]);
+    let object = |spec: Value| json!({"metadata": {"name": "a"}, "spec": spec});
+    let bad = object(json!({"rules": {"interval": {"min": "soon"}}}));
+    let mut review = request::testing::review("policy.gatehouse.dev", "reconcilepolicies", &bad);
+    review["request"]["operation"] = json!("UPDATE");
+    for (old, allowed) in [(bad, true), (object(json!({})), false)] {
+        review["request"]["oldObject"] = old;
+        assert_eq!(site.validate(&review).await["allowed"], allowed);
+    }
 }
 
 #[tokio::test]
