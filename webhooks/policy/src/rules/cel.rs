@@ -33,6 +33,8 @@ const LONGEST: usize = 4096;
 const MOST_NODES: usize = 1024;
 /// The deepest an expression may nest: evaluating recurses, on the stack of whoever asks.
 const DEEPEST: usize = 48;
+/// The deepest that is evaluated on the caller's stack, of which it takes less than a MiB even unoptimised.
+const SHALLOW: usize = 16;
 /// The deepest that macros such as `all` and `map` may nest: each level multiplies the work.
 const DEEPEST_LOOPS: usize = 2;
 /// The most rounds that the macros of an expression may take together …
@@ -71,6 +73,7 @@ pub(crate) struct Conditions(Vec<Condition>);
 #[derive(Debug)]
 struct Condition {
     expression: Expression,
+    depth: usize,
     /// The fields it takes from `object.spec`.
     spec_fields: Vec<String>,
     message: String,
@@ -159,10 +162,12 @@ impl Condition {
             };
             context.add_variable_from_value(*name, value);
         }
-        WORK.set((MOST_ROUNDS, Some(Instant::now())));
         // The evaluator is not ours, and an object is anybody's.
-        let evaluate = || self.expression.holds(&context);
-        match panic::catch_unwind(panic::AssertUnwindSafe(evaluate)) {
+        let evaluate = || {
+            WORK.set((MOST_ROUNDS, Some(Instant::now())));
+            panic::catch_unwind(panic::AssertUnwindSafe(|| self.expression.holds(&context)))
+        };
+        match on_enough_stack(self.depth, evaluate) {
             Ok(Ok(true)) => Ok(()),
             Ok(Ok(false)) => Err(None),
             Ok(Err(why)) if self.is_about_other_kinds(&why, object) => Ok(()),
@@ -179,6 +184,20 @@ impl Condition {
                 && fields::is_of_other_kinds(object.kind, field)
         })
     }
+}
+
+/// Runs on the caller's stack what fits it, and the rest on a thread with a large one.
+fn on_enough_stack<T: Send>(
+    depth: usize,
+    run: impl FnOnce() -> thread::Result<T> + Send,
+) -> thread::Result<T> {
+    if depth <= SHALLOW {
+        return run();
+    }
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("cel".into()).stack_size(STACK).spawn_scoped(scope, run);
+        thread.map_err(|error| Box::new(error) as Box<dyn std::any::Any + Send>)?.join()?
+    })
 }
 
 /// How the evaluator tells of a field that is not there.
@@ -226,8 +245,8 @@ fn compile(rule: &CelRule) -> Result<Condition, String> {
     }
     let mut expression = Expression::compile(source, &FUNCTIONS, &VARIABLES)?;
     let syntax = expression.syntax_mut();
-    let mut nodes = 0;
-    measure(syntax, 0, 0, &mut nodes)?;
+    let mut size = Size::default();
+    measure(syntax, 0, 0, &mut size)?;
     let mut spec_fields = Vec::new();
     collect_spec_fields(syntax, &mut spec_fields);
     rewrite(syntax);
@@ -237,13 +256,21 @@ fn compile(rule: &CelRule) -> Result<Condition, String> {
         Some((end, _)) => format!("{}…", &source[..end]),
     };
     let message = message.unwrap_or_else(|| format!("does not hold: {shown}"));
-    Ok(Condition { expression, spec_fields, message, shown })
+    Ok(Condition { expression, depth: size.depth, spec_fields, message, shown })
+}
+
+/// How large an expression is.
+#[derive(Default)]
+struct Size {
+    nodes: usize,
+    depth: usize,
 }
 
 /// Refuses what is enormous, or could work for long.
-fn measure(expr: &IdedExpr, depth: usize, loops: usize, nodes: &mut usize) -> Result<(), String> {
-    *nodes += 1;
-    if *nodes > MOST_NODES {
+fn measure(expr: &IdedExpr, depth: usize, loops: usize, size: &mut Size) -> Result<(), String> {
+    size.nodes += 1;
+    size.depth = size.depth.max(depth);
+    if size.nodes > MOST_NODES {
         return Err(format!("has more than {MOST_NODES} parts"));
     }
     if depth > DEEPEST {
@@ -263,7 +290,7 @@ fn measure(expr: &IdedExpr, depth: usize, loops: usize, nodes: &mut usize) -> Re
     // A loop's range is evaluated once, outside of it.
     each_part(expr, &mut |part, is_range| {
         if result.is_ok() {
-            result = measure(part, depth + 1, if is_range { loops } else { inner_loops }, nodes);
+            result = measure(part, depth + 1, if is_range { loops } else { inner_loops }, size);
         }
     });
     result

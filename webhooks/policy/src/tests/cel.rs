@@ -17,10 +17,11 @@ fn refused(expression: &str) -> String {
 }
 
 const NONE: [&str; 0] = [];
+/// As the design has it.
+const DESIGN: &str = "object.spec.timeout <= '5m'";
 
 #[test]
 fn the_designs_example_compares_durations() {
-    const DESIGN: &str = "object.spec.timeout <= '5m'";
     for (timeout, fine) in [
         ("5m", true),
         ("300s", true),
@@ -63,7 +64,6 @@ fn a_condition_about_a_field_of_other_kinds_is_not_judged() {
             policy(&json!({"rules": {"cel": [{"expression": expression, "message": "no"}]}}).to_string());
         Request::create(subject(kind, object)).judged(&policy)
     };
-    const DESIGN: &str = "object.spec.timeout <= '5m'";
     for kind in [Kind::Alert, Kind::Fleet, Kind::HelmChart, Kind::ResourceSet] {
         assert_eq!(of(DESIGN, kind, "spec: {}"), NONE, "{kind:?}");
     }
@@ -183,6 +183,27 @@ fn what_is_enormous_or_loops_is_refused() {
         try_policy("rules: {cel: [{expression: '[1].map(a, a).filter(b, true).all(c, [c].all(d, true))'}]}")
             .is_ok()
     );
+}
+
+#[test]
+fn what_is_admitted_evaluates_on_a_small_stack() {
+    let nested = |open: &str, close: &str, times| format!("{}1{}", open.repeat(times), close.repeat(times));
+    for expression in [
+        format!("{}.size() == 1", nested("[", "]", 40)),
+        format!("{} == 41", nested("(1 + ", ")", 40)),
+        format!("{} == 1", nested("(true ? ", " : 0)", 40)),
+        format!("[1].all(a, [1].all(b, {} == 31))", nested("(a + ", ")", 30)),
+        // The deepest that is evaluated on the caller's.
+        format!("{} == 15", nested("(1 + ", ")", 14)),
+        format!("{} == 1", nested("(true ? ", " : 0)", 14)),
+        format!("[1].all(a, [1].all(b, {} == 8))", nested("(a + ", ")", 7)),
+    ] {
+        let policy = policy(&json!({"rules": {"cel": [{"expression": expression}]}}).to_string());
+        let object = subject(Kind::Kustomization, "spec: {}");
+        let judge = move || Request::create(object).judged(&policy);
+        let judged = std::thread::Builder::new().stack_size(1 << 20).spawn(judge).unwrap().join().unwrap();
+        assert_eq!(judged, NONE);
+    }
 }
 
 #[test]
