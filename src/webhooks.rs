@@ -9,7 +9,7 @@ use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::{Api, PostParams};
 
 use crate::{
-    flags::{Authentication, LimitArgs, Serving, Upstream},
+    flags::{Authentication, LimitArgs, Serving, Upstream, duration},
     server::EndSignals,
 };
 
@@ -60,6 +60,10 @@ struct Replicas {
     /// The user that this process is to the cluster, whose own writes are not judged. Without it: asked of the cluster.
     #[arg(long, value_name = "USER")]
     own_user: Option<String>,
+    /// kube-apiserver's own --request-timeout. What was admitted and has not been seen some time after that is taken
+    /// for lost, and given back to its quota: less than it really is would let through more than there is room for.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    apiserver_request_timeout: Duration,
 }
 
 /// Serves until it is asked to end.
@@ -93,6 +97,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         keys: args.serving.keys("gatehouse-webhooks")?,
         own_user,
         identity: args.replicas.identity(),
+        request_timeout: args.replicas.apiserver_request_timeout,
         lease_namespace: args.replicas.lease_namespace(),
         lease_name: args.replicas.lease_name,
         flux_namespace: args.replicas.flux_namespace,

@@ -68,6 +68,8 @@ pub struct Parts {
     pub own_user: String,
     /// This replica, among others.
     pub identity: String,
+    /// How long kube-apiserver works on a request at most.
+    pub request_timeout: Duration,
     /// Where the lease is.
     pub lease_namespace: String,
     /// What the lease is called.
@@ -126,6 +128,7 @@ impl Running {
             Arc::clone(&metrics),
             leadership.receiver(),
             interception,
+            parts.request_timeout,
         );
         spawn(&mut background, "the quotas", quotas.clone().run(stop.clone()));
         let accounts = Arc::new(accounts(parts.flux_namespace, &parts.own_user));

@@ -199,8 +199,9 @@ async fn warn(gate: Arc<Gate>) -> anyhow::Result<()> {
     })
     .await?;
     let kubectl = gate.kubectl()?;
-    for side in SIDES {
-        let output = apply(&kubectl, side, std::slice::from_ref(&bad), &[]).await?;
+    for (side, name) in [(Side::Client, "client"), (Side::Server, "server")] {
+        let bad = kustomization(namespace, name, json!({"prune": false}));
+        let output = apply(&kubectl, side, &[bad], &[]).await?;
         let said = output.stderr.clone();
         output.ok()?;
         ensure!(

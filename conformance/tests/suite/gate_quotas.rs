@@ -142,7 +142,7 @@ async fn denial(gate: Arc<Gate>) -> anyhow::Result<()> {
         }
     }
     let denials = gate
-        .metric("gatehouse_quota_decisions_total", &[("quota", namespace), ("outcome", "denied")])
+        .metric("gatehouse_quota_decisions_total", &[("quota", namespace), ("outcome", "exceeded")])
         .await?;
     ensure!(denials >= 2.0, "{denials}");
     let path = format!("{POLICY}/tenantquotas/{namespace}");

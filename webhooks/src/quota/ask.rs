@@ -87,7 +87,7 @@ impl From<UsageError> for Puzzle {
 struct Identity<'a> {
     uid: &'a str,
     name: &'a str,
-    revision: Option<u64>,
+    resource_version: &'a str,
 }
 
 impl<'a> Identity<'a> {
@@ -96,8 +96,14 @@ impl<'a> Identity<'a> {
         Self {
             uid: text("uid").unwrap_or_default(),
             name: text("name").unwrap_or_default(),
-            revision: text("resourceVersion").and_then(|version| version.parse().ok()),
+            resource_version: text("resourceVersion").unwrap_or_default(),
         }
+    }
+
+    /// Of an object as it is, the revision that it was written at.
+    fn revision(&self) -> Result<u64, Puzzle> {
+        let wrong = |_| Puzzle::Invalid("oldObject.metadata.resourceVersion: must be a number".to_owned());
+        self.resource_version.parse().map_err(wrong)
     }
 }
 
@@ -141,7 +147,7 @@ fn ask(facts: &Facts<'_>, object: &Value, old: Option<&Value>, world: &Snapshot)
         Some(ceiling) => height(facts, ceiling, before.ceiling.as_ref(), world)?,
         None => None,
     };
-    let at = old.map(|old| Identity::of(old).revision);
+    let at = old.map(|old| Identity::of(old).revision()).transpose()?;
     let charge = charge(facts, &identity, at, (new.amounts, before.amounts), new.never_denied)?;
     Ok(Question { name: identity.name.to_owned(), charge: Some(charge), ceiling })
 }
@@ -177,7 +183,7 @@ async fn scale(
 ) -> Result<Question, Puzzle> {
     let (new_replicas, old_replicas) = (scale_replicas(object)?, scale_replicas(old)?);
     let identity = Identity::of(old);
-    let at = identity.revision;
+    let at = Some(identity.revision()?);
     let Facts { resource, namespace, .. } = facts;
     let held = world.object(resource, namespace, identity.name);
     // As it was then, or since: upon a revision that is history nothing is written anyway.
@@ -194,7 +200,7 @@ async fn scale(
     let new = scaled(resource, &parent, new_replicas, world)?;
     // What makes no sense as it is was merely counted.
     let before = scaled(resource, &parent, old_replicas, world).unwrap_or_else(|_| Usage::counted(resource));
-    let charge = charge(facts, &identity, Some(at), (new.amounts, before.amounts), new.never_denied)?;
+    let charge = charge(facts, &identity, at, (new.amounts, before.amounts), new.never_denied)?;
     Ok(Question { name: identity.name.to_owned(), charge: Some(charge), ceiling: None })
 }
 
@@ -208,20 +214,13 @@ fn unknown(facts: &Facts<'_>, name: &str, error: &LiveError) -> Puzzle {
 fn charge(
     facts: &Facts<'_>,
     identity: &Identity<'_>,
-    at: Option<Option<u64>>,
+    at: Option<u64>,
     (new, old): (Amounts, Amounts),
     forced: bool,
 ) -> Result<Proposal, Puzzle> {
     if identity.uid.is_empty() {
         return Err(Puzzle::Invalid("metadata.uid: must be given".to_owned()));
     }
-    let at = match at {
-        None => None,
-        Some(Some(at)) => Some(at),
-        Some(None) => {
-            return Err(Puzzle::Invalid("oldObject.metadata.resourceVersion: must be a number".to_owned()));
-        }
-    };
     Ok(Proposal {
         uid: Arc::from(identity.uid),
         resource: facts.resource.clone(),

@@ -21,7 +21,7 @@ use tokio::{
 use self::job::Decision;
 pub(super) use self::job::{Asked, Job, Reply};
 use super::{
-    settle::{self, Settler},
+    settle::Settler,
     status::Reporter,
     store::{Store, StoreError, Stored, Version},
 };
@@ -59,6 +59,8 @@ pub(super) struct Shared {
     pub(super) leading: watch::Receiver<bool>,
     /// What kube-apiserver sends to be counted.
     pub(super) interception: watch::Receiver<Interception>,
+    /// How long what was admitted may take to be written.
+    pub(super) patience: Duration,
 }
 
 /// The task of a quota.
@@ -134,6 +136,7 @@ enum Written {
 impl Committer {
     pub(super) fn new(name: Str, shared: Shared, jobs: mpsc::Receiver<Job>) -> Self {
         let now = Instant::now();
+        let settler = Settler::new(shared.patience);
         Self {
             store: Store::new(shared.client.clone()),
             changed: shared.world.changed(),
@@ -147,7 +150,7 @@ impl Committer {
             missing: None,
             queue: Vec::new(),
             waiting: Vec::new(),
-            settler: Settler::default(),
+            settler,
             reads: JoinSet::new(),
             round: (now, 0),
             settled_at: now,
@@ -162,6 +165,7 @@ impl Committer {
         self.round = (Instant::now(), batch.len());
         // Whether the ledger was read or written since this round began.
         let mut is_fresh = false;
+        let mut conflicts: u32 = 0;
         loop {
             batch = job::without_late(batch, Instant::now());
             let world = self.shared.world.snapshot();
@@ -196,9 +200,11 @@ impl Committer {
                     Written::Yes => is_fresh = true,
                     Written::No if batch.is_empty() => return,
                     Written::No => {
-                        // The more there are who write, the more time there must be between.
-                        let calm = self.not_before.max(Instant::now() + jittered(ROUND / 2));
+                        // Whoever was faster has just begun to wait for its next round, so that there is time for
+                        // this one now. If there is none again, there are several in the same place.
+                        let calm = self.not_before.max(Instant::now() + jittered(ROUND / 4) * conflicts);
                         sleep_until(calm.min(first_end(&batch))).await;
+                        conflicts = (conflicts + 1).min(8);
                         self.take_queued(&mut batch);
                         continue;
                     }
@@ -269,7 +275,7 @@ impl Committer {
         if !base.stands && is_missed(world, quota) {
             // What it had promised may still come. Whoever asks for more must wait until it cannot.
             let since = *self.missing.get_or_insert(now);
-            if now < since + settle::PATIENCE {
+            if now < since + self.shared.patience {
                 return false;
             }
         }

@@ -16,6 +16,7 @@ use super::{
     ask::{self, Facts, Puzzle, Question},
     commit::{Asked, Committer, Job, QUEUE, Reply, Shared},
     denials::Denials,
+    settle::BEYOND_TIMEOUT,
     status,
 };
 use crate::{
@@ -79,7 +80,7 @@ enum No {
 
 impl Quotas {
     /// Quotas over `world`. `client` must not repeat requests by itself; `leading` says whether this replica settles,
-    /// `interception` what kube-apiserver sends to be counted.
+    /// `interception` what kube-apiserver sends to be counted, and `request_timeout` how long it works on a request.
     pub fn new(
         world: World,
         live: Live,
@@ -87,8 +88,10 @@ impl Quotas {
         metrics: Arc<Metrics>,
         leading: watch::Receiver<bool>,
         interception: watch::Receiver<Interception>,
+        request_timeout: Duration,
     ) -> Self {
-        let shared = Shared { world, live, client, metrics, leading, interception };
+        let patience = request_timeout + BEYOND_TIMEOUT;
+        let shared = Shared { world, live, client, metrics, leading, interception, patience };
         Self(Arc::new(Inner {
             shared,
             denials: Denials::default(),

@@ -5,31 +5,34 @@
 //! once more, which costs room for a minute and never lets through what should not be.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
 use futures::{StreamExt, stream};
-use gatehouse_inventory::KindStatus;
+use gatehouse_inventory::{KindStatus, Str};
 use gatehouse_quota::{
     Amounts, CompiledQuota, Expired, Fate, GroupResource, Ledger, Pending, Reached, Seen, Settled, Truth,
 };
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::world::{Live, Snapshot};
+use crate::world::{Live, LiveError, NamespaceInfo, Snapshot};
 
-/// Nothing that was admitted is written later than this: kube-apiserver's `--request-timeout` of a minute, and some
-/// time for a request that goes on after its client was told that it had timed out.
-pub(super) const PATIENCE: Duration = Duration::from_secs(75);
+/// Nothing that was admitted is written later than kube-apiserver's `--request-timeout` and as long: a request may go on
+/// for some time after its client was told that it had timed out.
+pub(super) const BEYOND_TIMEOUT: Duration = Duration::from_secs(15);
 /// So many entries are asked about in one go. A failure that leaves thousands behind is worked off over some rounds.
 const READS: usize = 512;
 /// So many at a time.
 const AT_ONCE: usize = 8;
 
 /// Settles one quota's ledger.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Settler {
+    /// How long what was admitted may take to be written.
+    patience: Duration,
     /// The world that the ledger was settled by last.
     sequence: Option<u64>,
     /// The object that the entries are of: another has entries, and tickets, of its own.
@@ -41,6 +44,28 @@ pub(super) struct Settler {
     expired: Vec<Expired>,
     /// What was not seen far enough, when the ledger was settled last.
     behind: Option<GroupResource>,
+    members: Members,
+}
+
+/// The namespaces of a tenant. A cluster has thousands, and they hardly ever change.
+#[derive(Debug, Default)]
+struct Members {
+    of: imbl::HashMap<Str, Arc<NamespaceInfo>>,
+    quota: Option<(String, i64)>,
+    namespaces: Vec<Str>,
+}
+
+impl Members {
+    fn keep(&mut self, world: &Snapshot, quota: &CompiledQuota) {
+        let is_same =
+            |(uid, generation): &(String, i64)| *uid == quota.uid && *generation == quota.generation;
+        if self.of.ptr_eq(&world.namespaces) && self.quota.as_ref().is_some_and(is_same) {
+            return;
+        }
+        self.of = world.namespaces.clone();
+        self.quota = Some((quota.uid.clone(), quota.generation));
+        self.namespaces = world.namespaces_of(quota).cloned().collect();
+    }
 }
 
 /// The world as it concerns a quota.
@@ -54,6 +79,20 @@ struct Observed<'a> {
 }
 
 impl Settler {
+    /// Has settled nothing yet. What was admitted may take as long as `patience` to be written.
+    pub(super) fn new(patience: Duration) -> Self {
+        Self {
+            patience,
+            sequence: None,
+            ledger_uid: String::new(),
+            clock: HashMap::new(),
+            absent: HashMap::new(),
+            expired: Vec::new(),
+            behind: None,
+            members: Members::default(),
+        }
+    }
+
     /// Whether there is anything that it was not settled by.
     pub(super) fn is_due(&self, world: &Snapshot) -> bool {
         self.sequence != Some(world.sequence) || !self.expired.is_empty()
@@ -64,9 +103,20 @@ impl Settler {
         self.behind.as_ref()
     }
 
+    /// How many namespaces are the tenant's.
+    pub(super) fn namespaces(&self) -> usize {
+        self.members.namespaces.len()
+    }
+
+    /// Kinds that have not been served for so long that nothing of them can be under way.
+    pub(super) fn absent(&self, now: Instant) -> HashSet<GroupResource> {
+        let absent = self.absent.iter().filter(|(_, since)| **since + self.patience <= now);
+        absent.map(|(kind, _)| kind.clone()).collect()
+    }
+
     /// Forgets everything: somebody else leads, or the ledger is another.
     pub(super) fn reset(&mut self) {
-        *self = Self::default();
+        *self = Self::new(self.patience);
     }
 
     /// Settles, and says whether the ledger is worth being written.
@@ -84,6 +134,7 @@ impl Settler {
             ledger_uid.clone_into(&mut self.ledger_uid);
         }
         self.observe(world, ledger, now);
+        self.members.keep(world, quota);
         let expired = std::mem::take(&mut self.expired);
         let mut resources: BTreeSet<GroupResource> = quota.resources();
         resources.insert(GroupResource::new("", "namespaces"));
@@ -119,17 +170,18 @@ impl Settler {
 
     /// When the first entry will have waited for too long.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
-        self.clock.values().min().map(|since| *since + PATIENCE)
+        self.clock.values().min().map(|since| *since + self.patience)
     }
 
     /// Entries that have waited for too long. They are waited for anew: whatever is found now may be that there is
     /// nothing to find out yet.
     pub(super) fn take_overdue(&mut self, now: Instant) -> Vec<Pending> {
-        let overdue = self.clock.iter_mut().filter(|(_, since)| **since + PATIENCE <= now).take(READS);
+        let patience = self.patience;
+        let overdue = self.clock.iter_mut().filter(|(_, since)| **since + patience <= now).take(READS);
         overdue
             .map(|(entry, since)| {
                 // Asked about again after some seconds, if need be.
-                *since = now + Duration::from_secs(5) - PATIENCE;
+                *since = now + Duration::from_secs(5) - patience;
                 entry.clone()
             })
             .collect()
@@ -142,11 +194,20 @@ impl Settler {
 }
 
 /// Reads with a quorum what became of entries. What cannot be found out is left out.
-pub(super) async fn find(live: Live, world: std::sync::Arc<Snapshot>, entries: Vec<Pending>) -> Vec<Expired> {
+pub(super) async fn find(
+    live: Live,
+    world: Arc<Snapshot>,
+    absent: HashSet<GroupResource>,
+    entries: Vec<Pending>,
+) -> Vec<Expired> {
     let reads = stream::iter(entries).map(|entry| {
-        let (live, world) = (&live, &world);
+        let (live, world, absent) = (&live, &world, &absent);
         async move {
-            match live.object(world, &entry.resource, &entry.namespace, &entry.name).await {
+            let found = match live.object(world, &entry.resource, &entry.namespace, &entry.name).await {
+                Err(LiveError::NotServed(resource)) if absent.contains(&resource) => Ok(None),
+                found => found,
+            };
+            match found {
                 Ok(found) => Some(Expired { fate: fate(&entry, found.as_ref()), entry }),
                 Err(error) => {
                     let (resource, namespace, name) = (&entry.resource, &entry.namespace, &entry.name);
@@ -173,7 +234,9 @@ fn fate(entry: &Pending, found: Option<&Value>) -> Fate {
 
 impl Truth for Observed<'_> {
     fn used(&self) -> Amounts {
-        self.world.used(self.quota)
+        let namespaces = self.settler.members.namespaces.iter();
+        let usages = namespaces.filter_map(|namespace| self.world.usage_of(namespace));
+        usages.fold(Amounts::default(), |used, usage| used.saturating_add(&self.quota.relevant(usage)))
     }
 
     fn reached(&self, resource: &GroupResource) -> Reached {
@@ -187,7 +250,7 @@ impl Truth for Observed<'_> {
         // Whoever begins to observe may be told for a moment that there is no such kind, when there is one by now.
         let is_new = !self.settled.contains(resource);
         let since = self.settler.absent.get(resource);
-        if is_new || since.is_some_and(|since| *since + PATIENCE <= self.now) {
+        if is_new || since.is_some_and(|since| *since + self.settler.patience <= self.now) {
             Reached::Absent
         } else {
             Reached::Unknown

@@ -19,8 +19,9 @@ use kube::{
 use serde_json::{Map, Value, json};
 use tokio::{task::JoinSet, time::Instant};
 
+use super::settle::Settler;
 use crate::control::Interception;
-use crate::world::{Broken, Snapshot};
+use crate::world::{Broken, KindState, Snapshot};
 
 /// A status is written at most once in this time. Under load it changes with every settling.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -46,7 +47,8 @@ impl Reporter {
 
     /// When to report again, at the latest.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
-        self.is_owed.then(|| self.at.map_or(now, |at| at + INTERVAL))
+        // What was sent may take a while to be seen.
+        self.is_owed.then(|| self.at.map_or(now, |at| at + INTERVAL).max(now + INTERVAL / 4))
     }
 
     /// Tells how a quota stands, if that is not what its status says.
@@ -55,27 +57,27 @@ impl Reporter {
         world: &Snapshot,
         quota: &CompiledQuota,
         ledger: Option<&Ledger>,
-        behind: Option<&GroupResource>,
+        settler: &Settler,
         interception: &Interception,
     ) {
         while self.write.try_join_next().is_some() {}
+        let now = Instant::now();
+        if !self.write.is_empty() || self.at.is_some_and(|at| now < at + INTERVAL) {
+            // Whether there is anything to tell is found out when it may be told.
+            self.is_owed = true;
+            return;
+        }
         let Some(object) = world.tenant_quotas.get(&*quota.name) else { return };
         if object.metadata.uid.as_deref() != Some(&*quota.uid) {
             return;
         }
-        let namespaces = world.namespaces_of(quota).count();
-        let obstacle =
-            obstacle(world, quota, ledger.is_some(), behind).or_else(|| not_sent(world, quota, interception));
-        let status = status(object, quota, ledger, namespaces, obstacle, Timestamp::now());
+        let obstacle = obstacle(world, quota, ledger.is_some(), settler.behind())
+            .or_else(|| not_sent(world, quota, interception));
+        let status = status(object, quota, ledger, settler.namespaces(), obstacle, Timestamp::now());
         let said = object.status.as_ref();
         self.is_owed = said.is_none_or(|said| !is_same(said, &status));
         if !self.is_owed {
             self.sent = None;
-            return;
-        }
-        let now = Instant::now();
-        let is_soon = self.at.is_some_and(|at| now < at + INTERVAL);
-        if is_soon || !self.write.is_empty() {
             return;
         }
         if self.sent.as_ref().is_some_and(|sent| is_same(sent, &status))
@@ -119,7 +121,7 @@ fn obstacle(
         return Some(("NotObserved", format!("{resource} {why}")));
     }
     if let Some(resource) = behind {
-        let why = world.kinds.get(resource).and_then(|kind| kind.obstacle());
+        let why = world.kinds.get(resource).and_then(KindState::obstacle);
         let why = why.unwrap_or_else(|| "was not seen as far as it had been counted before".to_owned());
         return Some(("NotObserved", format!("{resource} {why}")));
     }
@@ -169,29 +171,23 @@ fn status(
         };
         (used, reserved, overcommit) = (before(&said.used), before(&said.reserved), before(&said.overcommit));
     }
-    let ready = match obstacle {
-        Some((reason, message)) => Proposed { of: "Ready", status: "False", reason, message },
-        None => {
-            let message = match quota.enforcement {
-                Enforcement::Deny => "every limit is enforced",
-                Enforcement::Warn => "requests that exceed a limit are admitted with a warning",
-                Enforcement::Audit => "requests that exceed a limit are admitted, and recorded",
-            };
-            Proposed { of: "Ready", status: "True", reason: "Enforced", message: message.to_owned() }
-        }
+    let ready = if let Some((reason, message)) = obstacle {
+        Proposed { of: "Ready", status: "False", reason, message }
+    } else {
+        let message = match quota.enforcement {
+            Enforcement::Deny => "every limit is enforced",
+            Enforcement::Warn => "requests that exceed a limit are admitted with a warning",
+            Enforcement::Audit => "requests that exceed a limit are admitted, and recorded",
+        };
+        Proposed { of: "Ready", status: "True", reason: "Enforced", message: message.to_owned() }
     };
-    let over = match overcommit.len() {
-        0 => Proposed {
-            of: "Overcommitted",
-            status: "False",
-            reason: "WithinLimits",
-            message: "no limit is exceeded".to_owned(),
-        },
-        _ => {
-            let list: Vec<_> = overcommit.keys().map(ToString::to_string).collect();
-            let message = format!("more is used than is allowed of {}", list.join(", "));
-            Proposed { of: "Overcommitted", status: "True", reason: "LimitExceeded", message }
-        }
+    let over = if overcommit.is_empty() {
+        let message = "no limit is exceeded".to_owned();
+        Proposed { of: "Overcommitted", status: "False", reason: "WithinLimits", message }
+    } else {
+        let list: Vec<_> = overcommit.keys().map(ToString::to_string).collect();
+        let message = format!("more is used than is allowed of {}", list.join(", "));
+        Proposed { of: "Overcommitted", status: "True", reason: "LimitExceeded", message }
     };
     TenantQuotaStatus {
         observed_generation: Some(quota.generation),

@@ -109,6 +109,7 @@ impl Replica {
             metrics,
             is_leading,
             watch::channel(Interception::default()).1,
+            Duration::from_mins(1),
         );
         let tasks =
             vec![tokio::spawn(observation.run(stop.clone())), tokio::spawn(quotas.clone().run(stop.clone()))];

@@ -51,14 +51,15 @@ impl Committer {
             let overdue = self.settler.take_overdue(now);
             if !overdue.is_empty() {
                 let world = self.shared.world.snapshot();
-                self.reads.spawn(settle::find(self.shared.live.clone(), world, overdue));
+                let absent = self.settler.absent(now);
+                self.reads.spawn(settle::find(self.shared.live.clone(), world, absent, overdue));
             }
         }
         let stands = self.base.as_ref().filter(|base| base.stands);
         let world = self.shared.world.snapshot();
         let interception = self.shared.interception.borrow().clone();
         let ledger = stands.map(|base| &base.ledger);
-        self.reporter.report(&world, quota, ledger, self.settler.behind(), &interception);
+        self.reporter.report(&world, quota, ledger, &self.settler, &interception);
     }
 
     /// Waits until there is something to do.
