@@ -32,15 +32,19 @@ const REPLICAS: usize = 3;
 const CLIENTS: usize = 64;
 
 /// How long a storm lasts, and how many there are.
-const ROUND: Duration = Duration::from_secs(8);
-const ROUNDS: usize = 3;
+const ROUND: Duration = Duration::from_secs(9);
+const ROUNDS: usize = 2;
 const LONG_ROUND: Duration = Duration::from_secs(30);
 const LONG_ROUNDS: usize = 20;
 
 /// How late watches are.
 const LAG: Duration = Duration::from_millis(1500);
+/// In which limits are reached before misfortune sets in: what dies with a reservation takes up room for a while.
+const CALM: Duration = Duration::from_secs(3);
 /// From one misfortune to the next.
-const PEACE: Duration = Duration::from_secs(2);
+const PEACE: Duration = Duration::from_secs(3);
+/// How often it is looked how full quotas are.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// kube-apiserver's. A reservation of which nothing has come waits this long, and 15 s; after a leader was killed, for
 /// the next one first.
@@ -60,7 +64,8 @@ async fn run() -> anyhow::Result<()> {
     let flag = |name: &str| format!("--{name}={}s", REQUEST_TIMEOUT.as_secs());
     let options = Options { api_server_flags: vec![flag("request-timeout")], ..Options::default() };
     let control_plane = ControlPlane::start(&options).await?;
-    let outcome = storms(&control_plane, &mut chance, (rounds, round), flag("apiserver-request-timeout")).await;
+    let outcome =
+        storms(&control_plane, &mut chance, (rounds, round), flag("apiserver-request-timeout")).await;
     control_plane.stop().await?;
     outcome.with_context(|| format!("GATEHOUSE_SEED={seed}"))
 }
@@ -109,8 +114,15 @@ async fn storms(
             let _ = stop.send(());
             anyhow::Ok(tally)
         };
-        let (tally, deaths) = tokio::try_join!(storm, chaos(&mut webhooks, chance.fork(), stopped))?;
+        let (told, is_told) = tokio::sync::watch::channel(false);
+        let chaos = async {
+            let deaths = chaos(&mut webhooks, chance.fork(), stopped).await;
+            told.send_replace(true);
+            deaths
+        };
+        let (tally, deaths, filled) = tokio::try_join!(storm, chaos, fullest_until(&client, is_told))?;
         killed += deaths;
+        fullest = fullest.max(filled);
         ensure!(tally.unexpected.is_empty(), "round {number}: {:#?}", &tally.unexpected[..1]);
         all.add(tally);
 
@@ -118,7 +130,6 @@ async fn storms(
         for quota in &QUOTAS {
             let standing = quota.standing(&client, &usage).await?;
             quota.holds(&standing).with_context(|| format!("round {number}"))?;
-            fullest = fullest.max(quota.filled(&standing));
         }
     }
 
@@ -191,6 +202,25 @@ async fn in_force(client: &kube::Client) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How full the fullest of the quotas is at any time until then. Only to tell that limits were reached: objects are
+/// not counted all at one moment.
+async fn fullest_until(
+    client: &kube::Client,
+    mut is_over: tokio::sync::watch::Receiver<bool>,
+) -> anyhow::Result<i128> {
+    let mut fullest = 0;
+    loop {
+        let usage = usage(client).await?;
+        for quota in &QUOTAS {
+            fullest = fullest.max(quota.filled(&quota.standing(client, &usage).await?));
+        }
+        let over = is_over.wait_for(|over| *over);
+        if tokio::time::timeout(LOOK, over).await.is_ok() {
+            return Ok(fullest);
+        }
+    }
+}
+
 /// Kills replicas and starts them again, one or two at a time, until it is told to stop; then all run. Says how many
 /// it has killed.
 async fn chaos(
@@ -199,11 +229,13 @@ async fn chaos(
     mut stopped: oneshot::Receiver<()>,
 ) -> anyhow::Result<usize> {
     let mut killed = 0;
+    let mut peace = CALM;
     loop {
         tokio::select! {
             _ = &mut stopped => return Ok(killed),
-            () = tokio::time::sleep(chance.up_to(PEACE)) => {}
+            () = tokio::time::sleep(peace) => {}
         }
+        peace = chance.up_to(PEACE);
         let first = chance.below(webhooks.len());
         let second = (first + 1) % webhooks.len();
         let both = chance.below(3) == 0;
