@@ -229,7 +229,8 @@ impl<'a> Lookup<'a> {
         let places = match self.last.take() {
             Some((last_text, last_start, places)) if (last_text, last_start) == (text, start) => places,
             _ => {
-                let document = self.files.texts[text].content.get(source.document.clone()).unwrap_or_default();
+                let document =
+                    self.files.texts[text].content.get(source.document.clone()).unwrap_or_default();
                 Places::of(document, self.start(source))
             }
         };
