@@ -40,6 +40,8 @@ const WRITE: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// After a write that failed.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long something may be unreadable before policies say so.
+const BLIND: Duration = Duration::from_secs(30);
 /// A freeze may begin without anything else changing; no sleep is longer than this in any case, so that a wall clock
 /// that is set right takes effect.
 const LOOK: Duration = Duration::from_mins(1);
@@ -54,6 +56,8 @@ pub(super) struct Auditor {
     written: HashMap<Str, Written>,
     /// Policies that metrics tell of.
     counted: BTreeSet<Str>,
+    /// Since when something cannot be read.
+    blind_since: Option<Instant>,
 }
 
 /// What was written to a policy's status last.
@@ -77,6 +81,7 @@ impl Auditor {
             audit: Audit::default(),
             written: HashMap::new(),
             counted: BTreeSet::new(),
+            blind_since: None,
         }
     }
 
@@ -100,8 +105,11 @@ impl Auditor {
             let snapshot = self.world.snapshot();
             // What is not listed yet is not compliant, nor is it broken: nothing is said before everything is known.
             let wait = match snapshot.readiness() {
-                Ok(()) => self.pass(snapshot).await,
-                Err(_) => LOOK,
+                Ok(()) => {
+                    self.blind_since = None;
+                    self.pass(snapshot).await
+                }
+                Err(reason) => self.look_blindly(&snapshot, &reason).await,
             };
             tokio::select! {
                 () = sleep(wait) => {}
@@ -131,10 +139,23 @@ impl Auditor {
             }
         }
         self.count(&snapshot);
-        self.tell(&snapshot).await
+        self.tell(&snapshot, None).await
     }
 
-    async fn tell(&mut self, snapshot: &Snapshot) -> Duration {
+    /// Something cannot be read. At the beginning that is soon over; after a while it is to be told: what is not
+    /// known must not look like what is.
+    async fn look_blindly(&mut self, snapshot: &Snapshot, reason: &str) -> Duration {
+        let since = *self.blind_since.get_or_insert_with(Instant::now);
+        let left = BLIND.saturating_sub(since.elapsed());
+        if !left.is_zero() {
+            return left;
+        }
+        self.forget();
+        self.tell(snapshot, Some(reason)).await
+    }
+
+    /// Writes what has changed. `blind`: why nothing is known.
+    async fn tell(&mut self, snapshot: &Snapshot, blind: Option<&str>) -> Duration {
         let now = Timestamp::now();
         self.written.retain(|name, _| snapshot.reconcile_policies.contains_key(name));
         let errors: BTreeMap<&str, _> =
@@ -142,10 +163,13 @@ impl Auditor {
         let mut wait = LOOK;
         for (name, policy) in &snapshot.reconcile_policies {
             let current = self.current(name, policy);
-            let next = match (errors.get(&**name), self.audit.findings().get(&**name)) {
-                (Some(errors), _) => status::of_errors(&current, errors, now),
-                (None, Some(findings)) => status::of_findings(&current, findings, now),
-                (None, None) => continue,
+            let compiled = snapshot.policies.iter().find(|policy| *policy.name == **name);
+            let findings = self.audit.findings().get(&**name);
+            let next = match (errors.get(&**name), blind, compiled, findings) {
+                (Some(errors), ..) => status::of_errors(&current, errors, now),
+                (None, Some(reason), Some(policy), _) => status::of_nothing(&current, policy, reason, now),
+                (None, None, _, Some(findings)) => status::of_findings(&current, findings, now),
+                _ => continue,
             };
             if let Some(change) = &next.next_change {
                 wait = wait.min(until(change.0, now));
@@ -224,11 +248,16 @@ impl Auditor {
 
     /// Leads no more: what is known belongs to the next leader, which tells of it.
     fn rest(&mut self) {
+        self.forget();
+        self.written.clear();
+        self.blind_since = None;
+    }
+
+    fn forget(&mut self) {
         for policy in std::mem::take(&mut self.counted) {
             self.metrics.forget_violations(&policy, &[]);
         }
         self.audit = Audit::default();
-        self.written.clear();
     }
 }
 
@@ -246,5 +275,5 @@ fn version(policy: &ReconcilePolicy) -> u64 {
 /// From `now` until just after `at`.
 fn until(at: Timestamp, now: Timestamp) -> Duration {
     let left = Duration::try_from(at.duration_since(now)).unwrap_or_default();
-    left + Duration::from_millis(50)
+    (left + Duration::from_millis(50)).max(WRITE)
 }

@@ -12,6 +12,8 @@ use super::audit::Findings;
 const EXAMPLES: usize = 20;
 /// How long a condition's message may be: errors name every bad field, and there may be many.
 const MESSAGE: usize = 1024;
+/// What Ready says where it is true.
+const ENFORCED: &str = "the policy is enforced";
 
 /// The status of a policy that compiles, at `now`.
 pub(crate) fn of_findings(
@@ -36,12 +38,7 @@ pub(crate) fn of_findings(
         })
     });
     let conditions = [
-        Proposed {
-            of: "Ready",
-            status: "True",
-            reason: "Compiled",
-            message: "the policy is enforced".to_owned(),
-        },
+        Proposed { of: "Ready", status: "True", reason: "Compiled", message: ENFORCED.to_owned() },
         if violations == 0 {
             let message = format!("{} judged, none breaks a rule", objects(findings.judged()));
             Proposed { of: "Compliant", status: "True", reason: "NoViolations", message }
@@ -71,11 +68,7 @@ pub(crate) fn of_errors(
     now: Timestamp,
 ) -> ReconcilePolicyStatus {
     let generation = before.metadata.generation.unwrap_or_default();
-    let mut message = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-    if let Some((end, _)) = message.char_indices().nth(MESSAGE) {
-        message.truncate(end);
-        message.push('…');
-    }
+    let message = shortened(&errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
     let conditions = [
         Proposed { of: "Ready", status: "False", reason: "Invalid", message },
         Proposed {
@@ -89,6 +82,28 @@ pub(crate) fn of_errors(
         observed_generation: Some(generation),
         conditions: conditions.map(|condition| condition.since(before, generation, now)).into(),
         ..ReconcilePolicyStatus::default()
+    }
+}
+
+/// The status of a policy that compiles while something cannot be read. What was counted last stays, and is not
+/// vouched for.
+pub(crate) fn of_nothing(
+    before: &ReconcilePolicy,
+    policy: &Policy,
+    reason: &str,
+    now: Timestamp,
+) -> ReconcilePolicyStatus {
+    let generation = policy.generation;
+    let conditions = [
+        Proposed { of: "Ready", status: "True", reason: "Compiled", message: ENFORCED.to_owned() },
+        Proposed { of: "Compliant", status: "Unknown", reason: "NotObserved", message: shortened(reason) },
+    ];
+    ReconcilePolicyStatus {
+        observed_generation: Some(generation),
+        conditions: conditions.map(|condition| condition.since(before, generation, now)).into(),
+        active_freeze: policy.active_freeze(now).map(|freeze: ActiveFreeze| freeze.name),
+        next_change: policy.next_change(now).map(Time),
+        ..before.status.clone().unwrap_or_default()
     }
 }
 
@@ -126,6 +141,13 @@ impl Proposed {
             // Whole seconds, as the API server keeps it: what is read back must equal what was written.
             last_transition_time: since.unwrap_or_else(|| Time(whole_seconds(now))),
         }
+    }
+}
+
+fn shortened(message: &str) -> String {
+    match message.char_indices().nth(MESSAGE) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message.to_owned(),
     }
 }
 

@@ -209,3 +209,23 @@ async fn who_does_not_lead_writes_nothing_and_who_ceases_to_forgets() {
     assert_eq!(running.status()["violations"], 1, "left to the next leader");
     running.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_is_unknown_and_neither_compliant_nor_not() {
+    let api = api();
+    api.put(policy("1m"));
+    api.put(app("quick", "10s"));
+    api.forbid(FLUX, "kustomizations", true);
+    let running = run(&api, Leadership::fixed(true));
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(running.writes(), 0, "it may be over soon");
+    let status = running.until("told", |status| condition(status, "Compliant")["status"] == "Unknown").await;
+    let message = condition(&status, "Compliant")["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("kustomizations.kustomize.toolkit.fluxcd.io may not be watched"), "{message}");
+    assert_eq!(condition(&status, "Ready")["status"], "True");
+    sleep(Duration::from_mins(5)).await;
+    assert_eq!(running.writes(), 1);
+    api.forbid(FLUX, "kustomizations", false);
+    running.until("known", |status| condition(status, "Compliant")["status"] == "False").await;
+    running.stop().await;
+}
