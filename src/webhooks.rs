@@ -74,12 +74,13 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let review = authz::review_client(config).context("cannot make a client for access reviews")?;
     let end = signals.received();
     tokio::pin!(end);
-    let own_user = match args.replicas.own_user.clone() {
-        Some(user) => user,
-        None => tokio::select! {
+    let own_user = if let Some(user) = args.replicas.own_user.clone() {
+        user
+    } else {
+        tokio::select! {
             user = own_user(&review) => user,
             () = &mut end => return Ok(()),
-        },
+        }
     };
     let metrics = Arc::new(Metrics::new(&[]));
     let authorizer = args.authentication.authorizer(review.clone(), &metrics);
