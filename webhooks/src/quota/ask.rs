@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use gatehouse_quota::{
-    Amounts, Ceiling, CompiledQuota, Dimension, GroupResource, Proposal, Usage, UsageError, is_charged,
-    scale_replicas, scaled, usage,
+    Amounts, Ceiling, CompiledQuota, Dimension, GroupResource, Proposal, Templates, Usage, UsageError,
+    is_charged, scale_replicas, scaled, usage,
 };
 use serde_json::Value;
 use tokio::time::Instant;
@@ -127,8 +127,8 @@ pub(super) async fn question(facts: &Facts<'_>, world: &Snapshot, live: &Live) -
         (_, None) => return Err(Puzzle::Invalid("object: must be given".to_owned())),
     };
     match (facts.operation, facts.subresource, facts.old) {
-        (Operation::Create, "", _) => ask(facts, object, None, world),
-        (Operation::Update, "", Some(old)) => ask(facts, object, Some(old), world),
+        (Operation::Create, "", _) => ask_with_template(facts, object, None, world, live).await,
+        (Operation::Update, "", Some(old)) => ask_with_template(facts, object, Some(old), world, live).await,
         (Operation::Update, "scale", Some(old)) => scale(facts, object, old, world, live).await,
         (Operation::Update, "" | "scale", None) => {
             Err(Puzzle::Invalid("oldObject: must be given".to_owned()))
@@ -137,11 +137,88 @@ pub(super) async fn question(facts: &Facts<'_>, world: &Snapshot, live: &Live) -
     }
 }
 
-fn ask(facts: &Facts<'_>, object: &Value, old: Option<&Value>, world: &Snapshot) -> Result<Question, Puzzle> {
-    let new = usage(facts.resource, object, world)?;
+/// What a request asks for. A template that was made just before may not have been seen yet: it is looked up.
+async fn ask_with_template(
+    facts: &Facts<'_>,
+    object: &Value,
+    old: Option<&Value>,
+    world: &Snapshot,
+    live: &Live,
+) -> Result<Question, Puzzle> {
+    let error = match ask(facts, object, old, world, world) {
+        Err(Unclear::Usage(error)) => error,
+        other => return other.map_err(Puzzle::from),
+    };
+    let UsageError::UnknownTemplate { namespace, name, .. } = &error else {
+        return Err(Puzzle::Invalid(error.to_string()));
+    };
+    let templates = GroupResource::new("pteronimbus.io", "gametemplates");
+    match live.object(world, &templates, namespace, name).await {
+        Ok(Some(template)) => {
+            let found = Found { world, namespace, name, template };
+            ask(facts, object, old, world, &found).map_err(Puzzle::from)
+        }
+        Ok(None) => Err(Puzzle::Invalid(error.to_string())),
+        Err(_) => Err(Puzzle::Unknown(error.to_string())),
+    }
+}
+
+/// The world, and a template that it has not seen.
+struct Found<'a> {
+    world: &'a Snapshot,
+    namespace: &'a str,
+    name: &'a str,
+    template: Value,
+}
+
+impl Templates for Found<'_> {
+    fn game_template(&self, namespace: &str, name: &str) -> Option<Value> {
+        if (self.namespace, self.name) == (namespace, name) {
+            return Some(self.template.clone());
+        }
+        self.world.game_template(namespace, name)
+    }
+}
+
+/// Like a [`Puzzle`], with what there is to find out yet.
+enum Unclear {
+    Usage(UsageError),
+    Puzzle(Puzzle),
+}
+
+impl From<UsageError> for Unclear {
+    fn from(error: UsageError) -> Self {
+        Self::Usage(error)
+    }
+}
+
+impl From<Puzzle> for Unclear {
+    fn from(puzzle: Puzzle) -> Self {
+        Self::Puzzle(puzzle)
+    }
+}
+
+impl From<Unclear> for Puzzle {
+    fn from(unclear: Unclear) -> Self {
+        match unclear {
+            Unclear::Usage(error) => error.into(),
+            Unclear::Puzzle(puzzle) => puzzle,
+        }
+    }
+}
+
+fn ask(
+    facts: &Facts<'_>,
+    object: &Value,
+    old: Option<&Value>,
+    world: &Snapshot,
+    templates: &dyn Templates,
+) -> Result<Question, Unclear> {
+    let new = usage(facts.resource, object, templates)?;
     // One that makes no sense as it is was counted, and no more; it may be made to make sense.
     let counted = |_| Usage::counted(facts.resource);
-    let before = old.map(|old| usage(facts.resource, old, world).unwrap_or_else(counted)).unwrap_or_default();
+    let before =
+        old.map(|old| usage(facts.resource, old, templates).unwrap_or_else(counted)).unwrap_or_default();
     let identity = Identity::of(object);
     let ceiling = match &new.ceiling {
         Some(ceiling) => height(facts, ceiling, before.ceiling.as_ref(), world)?,

@@ -63,6 +63,7 @@ impl Site {
             identity: "me".to_owned(),
             lease_namespace: "gatehouse-system".to_owned(),
             lease_name: "gatehouse-webhooks".to_owned(),
+            request_timeout: Duration::from_mins(1),
         };
         let running = Running::start(parts).await.expect("started");
         Self { address: running.address, authority, client_ca, api, running: Some(running) }

@@ -217,3 +217,28 @@ async fn what_does_not_grow_asks_nobody() {
     api.fail(false);
     replica.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_template_that_was_made_a_moment_ago_is_looked_up() {
+    let api = server_api();
+    for (plural, kind) in [("gametemplates", "GameTemplate"), ("gameservers", "GameServer")] {
+        api.serve("pteronimbus.io", "v1", plural, kind);
+    }
+    put_quota(&api, "a", &json!({"requests.cpu": "4"}), "Deny");
+    let replica = Replica::start(&api, true).ready().await;
+    api.hold_watches(true);
+    api.put(json!({"apiVersion": "pteronimbus.io/v1", "kind": "GameTemplate",
+                   "metadata": {"name": "large", "namespace": "games"}, "spec": {"resources": {"cpu": "5"}}}));
+    let servers = GroupResource::new("pteronimbus.io", "gameservers");
+    let server = |template: &str| json!({"metadata": {"name": "s", "namespace": "games", "uid": "uid-s"}, "spec": {"templateRef": template}});
+    let Verdict::Exceeded { message, .. } = replica.create_of(&servers, &server("large"), false).await else {
+        panic!("refused")
+    };
+    assert!(message.contains("requested: requests.cpu=5, "), "{message}");
+    assert_eq!(
+        replica.create_of(&servers, &server("none"), false).await,
+        Verdict::Invalid(r#"spec.templateRef: Not found: GameTemplate "games/none""#.into())
+    );
+    api.hold_watches(false);
+    replica.stop().await;
+}
