@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use gatehouse_apiservice::registration::webhooks::{self as registration, Address, FailurePolicy};
 use gatehouse_webhooks::intercepted;
 use serde_json::{Value, json};
@@ -156,7 +156,22 @@ pub fn configurations(address: Address, ca_bundle: String) -> [Value; 2] {
 pub async fn prepare(control_plane: &ControlPlane) -> anyhow::Result<()> {
     let client = control_plane.client().await?;
     load::apply(&client, crds::policy()).await?;
+    wait_until_served(&client).await?;
     apply(&client, crate::registration::webhooks()).await
+}
+
+/// A definition that was accepted is served a moment later.
+async fn wait_until_served(client: &kube::Client) -> anyhow::Result<()> {
+    let deadline = Instant::now() + REGISTERED_TIMEOUT;
+    loop {
+        let request = http::Request::get("/apis/policy.gatehouse.dev/v1alpha1").body(Vec::new())?;
+        let text = client.request_text(request).await.unwrap_or_default();
+        if ["tenantquotas", "reconcilepolicies", "quotaledgers"].iter().all(|plural| text.contains(plural)) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "policy.gatehouse.dev is not served: {text}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Asks for a quota that nobody would admit, as a dry-run, until it is refused by whom it should be.

@@ -172,6 +172,10 @@ async fn no_reviews(gate: Arc<Gate>) -> anyhow::Result<()> {
             ("too large", json, with(&|review| review["padding"] = json!("x".repeat(8 << 20))), 413),
         ] {
             let answer = replica.write(&Method::POST, path, content_type, body).await;
+            if what == "too large" && answer.is_err() {
+                // The answer has come before the body was sent, and the connection was closed after it.
+                continue;
+            }
             let answer = answer.with_context(|| format!("{path}: {what}"))?;
             ensure!(answer.code == code && answer.body["kind"] == "Status", "{path}: {what}: {answer:#?}");
         }

@@ -73,7 +73,7 @@ async fn given_back(gate: Arc<Gate>) -> anyhow::Result<()> {
     let mut doomed = fleet(namespace, "doomed", 3);
     doomed["metadata"]["labels"] = json!({"gate-refuse": "true"});
     let said = kubectl_apply(&gate, &doomed).await?.failed()?;
-    ensure!(said.contains("labelled to be refused"), "{said}");
+    ensure!(said.contains("failed calling webhook \"gate-given-back.example.org\""), "{said}");
     let reserved = Instant::now();
 
     let next = fleet(namespace, "next", 3);
@@ -86,32 +86,28 @@ async fn given_back(gate: Arc<Gate>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Refuses what has the label, beside the webhooks: by a ValidatingAdmissionPolicy, which is asked at the same time.
+/// Has kube-apiserver fail to create what has the label, at the same time as it is admitted: by a webhook that nobody
+/// serves.
 async fn refuse_labelled(gate: &Gate, namespace: &str) -> anyhow::Result<()> {
-    let policy = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": namespace},
-        "spec": {
-            "matchConstraints": {"resourceRules": [{
+    let nobody = format!("{namespace}.example.org");
+    gate.put(&json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": nobody},
+        "webhooks": [{
+            "name": nobody,
+            "admissionReviewVersions": ["v1"], "sideEffects": "None", "failurePolicy": "Fail",
+            // Nothing ever listens on port 1, the TCP port multiplexer's.
+            "clientConfig": {"url": "https://127.0.0.1:1/"},
+            "namespaceSelector": {"matchLabels": {LABEL: namespace}},
+            "objectSelector": {"matchLabels": {"gate-refuse": "true"}},
+            "rules": [{
                 "apiGroups": ["agones.dev"], "apiVersions": ["*"], "operations": ["CREATE"],
                 "resources": ["fleets", "gameservers"],
-            }]},
-            "validations": [{
-                "expression": "!has(object.metadata.labels) || !('gate-refuse' in object.metadata.labels)",
-                "message": "labelled to be refused",
             }],
-        },
-    });
-    let binding = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": {"name": namespace},
-        "spec": {
-            "policyName": namespace, "validationActions": ["Deny"],
-            "matchResources": {"namespaceSelector": {"matchLabels": {LABEL: namespace}}},
-        },
-    });
-    gate.site.apply([policy, binding]).await?;
-    // In force once it refuses: before there is any quota here, nothing is reserved by asking.
+        }],
+    }))
+    .await?;
+    // Before there is any quota here, nothing is reserved by asking.
     let mut probe = game_server(namespace, "probe");
     probe["metadata"]["labels"] = json!({"gate-refuse": "true"});
     let kubectl = gate.kubectl()?;

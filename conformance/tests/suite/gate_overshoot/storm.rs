@@ -32,6 +32,8 @@ pub(super) enum End {
     Overtaken,
     /// The webhook could not be asked.
     Unasked,
+    /// kube-apiserver has given up waiting. It may have been done, or be done yet.
+    Late,
 }
 
 impl Tally {
@@ -54,6 +56,7 @@ impl Tally {
                 429 => End::Busy,
                 404 | 409 => End::Overtaken,
                 500 if status.message.contains("failed calling webhook") => End::Unasked,
+                504 => End::Late,
                 _ => return self.unexpected.push(format!("{what}: {status:?}")),
             },
             Err(error) => return self.unexpected.push(format!("{what}: {error}")),
