@@ -57,6 +57,7 @@ fn policy(name: &str, enforcement: &str, rules: &str) -> Value {
                     "rules": serde_json::from_str::<Value>(rules).unwrap()}})
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "what json! makes is handed over")]
 fn object(kind: &str, namespace: &str, name: &str, spec: Value) -> Value {
     let api_version = match kind {
         "Kustomization" => "kustomize.toolkit.fluxcd.io/v1",
