@@ -23,7 +23,7 @@ use crate::world::{Live, LiveError, NamespaceInfo, Snapshot};
 /// Nothing that was admitted is written later than kube-apiserver's `--request-timeout` and as long: a request may go on
 /// for some time after its client was told that it had timed out. With the default of a minute, what came to nothing is
 /// given back within 75 s, a look at it included.
-pub(super) const BEYOND_TIMEOUT: Duration = Duration::from_secs(14);
+pub(super) const BEYOND_TIMEOUT: Duration = Duration::from_secs(12);
 /// So many entries are asked about in one go. A failure that leaves thousands behind is worked off over some rounds.
 const READS: usize = 512;
 /// So many at a time.
