@@ -17,7 +17,7 @@ use crate::ApiError;
 pub(crate) const JSON: &str = "application/json";
 
 /// How a resource's objects are shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Representation {
     /// As they are.
     Object,
@@ -28,7 +28,7 @@ pub(crate) enum Representation {
 }
 
 /// A version of the group `meta.k8s.io`; both have the same fields.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum MetaVersion {
     /// `meta.k8s.io/v1`
     V1,

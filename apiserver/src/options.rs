@@ -61,7 +61,7 @@ pub(crate) enum ResourceVersionMatch {
 }
 
 /// What a row of a Table carries beside its cells.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum IncludeObject {
     /// Nothing.
     None,

@@ -61,7 +61,9 @@ impl Standing {
     /// Asks. An error is what to tell the client at last.
     pub(crate) async fn look(&mut self) -> Result<(), ApiError> {
         let attributes = Attributes { user: &self.user, request: &self.request };
-        match self.authorizer.confirm(attributes, self.asked).await {
+        // Boxed: a review's future takes some kilobytes, which an idle watch would hold for nothing.
+        let confirm = Box::pin(self.authorizer.confirm(attributes, self.asked));
+        match confirm.await {
             Ok(Right::Forever) => {
                 self.is_failing = false;
                 self.due = None;

@@ -11,6 +11,7 @@ use gatehouse_apiservice::{
 };
 use serde_json::{Value, json};
 
+use super::fanout::now;
 use crate::{
     error::ApiError,
     negotiate::{LIST_TAIL, MetaVersion, Representation},
@@ -36,8 +37,6 @@ pub(super) struct Encoder {
     object_head: String,
     /// The moment of the request, for ages.
     now: i64,
-    /// A watch's Tables name their columns in the first event only.
-    columns_sent: bool,
 }
 
 impl Encoder {
@@ -46,22 +45,19 @@ impl Encoder {
         representation: Representation,
         include_object: IncludeObject,
     ) -> Self {
-        Self {
-            resource,
-            representation,
-            include_object,
-            object_head: object_head(resource.kind),
-            now: jiff::Timestamp::now().as_second(),
-            columns_sent: false,
-        }
+        Self { resource, representation, include_object, object_head: object_head(resource.kind), now: now() }
     }
 
     /// The answer to a GET of one object.
     pub(super) fn single(&self, row: &Row) -> Vec<u8> {
         let mut out = Vec::with_capacity(row.size() + 256);
         match self.representation {
-            Representation::Table(version) => self.table(&mut out, version, Some(row), &meta(row), true),
-            _ => self.item(&mut out, row),
+            Representation::Table(version) => {
+                self.table(&mut out, version, &meta(row), true, |out| {
+                    self.table_row(out, version, row, self.now);
+                });
+            }
+            _ => self.plain(&mut out, row),
         }
         out
     }
@@ -88,34 +84,40 @@ impl Encoder {
     /// One item of a list, or one row of a Table.
     pub(super) fn item(&self, out: &mut Vec<u8>, row: &Row) {
         match self.representation {
-            Representation::Object => self.object(out, row),
-            Representation::Metadata(version) => partial(out, version, |out| row.write_metadata(out)),
-            Representation::Table(version) => self.table_row(out, version, row),
+            Representation::Table(version) => self.table_row(out, version, row, self.now),
+            _ => self.plain(out, row),
         }
     }
 
-    /// A watch event with the row as it is.
-    pub(super) fn event(&mut self, out: &mut Vec<u8>, kind: &str, row: &Row) {
-        self.now = jiff::Timestamp::now().as_second();
-        self.wrap(out, kind, |encoder, out| match encoder.representation {
+    /// A watch event with the row as it is; in a Table, with ages as of `now`. A watch's Tables name their columns in
+    /// its first event only.
+    pub(super) fn event(&self, out: &mut Vec<u8>, kind: &str, row: &Row, now: i64, with_columns: bool) {
+        wrap(out, kind, |out| match self.representation {
             Representation::Table(version) => {
-                let with_columns = !std::mem::replace(&mut encoder.columns_sent, true);
-                encoder.table(out, version, Some(row), &meta(row), with_columns);
+                self.table(out, version, &meta(row), with_columns, |out| {
+                    self.table_row(out, version, row, now);
+                });
             }
-            _ => encoder.item(out, row),
+            _ => self.plain(out, row),
         });
     }
 
     /// A bookmark: nothing happened up to `version`; or, annotated, the initial events end here (KEP-3157).
-    pub(super) fn bookmark(&mut self, out: &mut Vec<u8>, version: u64, initial_events_end: bool) {
+    pub(super) fn bookmark(
+        &self,
+        out: &mut Vec<u8>,
+        version: u64,
+        initial_events_end: bool,
+        with_columns: bool,
+    ) {
         let mut metadata = json!({ "resourceVersion": version.to_string(), "creationTimestamp": null });
         if initial_events_end {
             metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
         }
         let metadata = format!("\"metadata\":{metadata}");
-        self.wrap(out, "BOOKMARK", |encoder, out| match encoder.representation {
+        wrap(out, "BOOKMARK", |out| match self.representation {
             Representation::Object => {
-                out.extend_from_slice(encoder.object_head.as_bytes());
+                out.extend_from_slice(self.object_head.as_bytes());
                 out.extend_from_slice(metadata.as_bytes());
                 out.push(b'}');
             }
@@ -124,27 +126,21 @@ impl Encoder {
             }
             Representation::Table(meta) => {
                 // As upstream: a Table of one row without content, whose object carries the bookmark.
-                let with_columns = !std::mem::replace(&mut encoder.columns_sent, true);
                 let list = ListMeta { version, ..ListMeta::default() };
-                out.extend_from_slice(encoder.table_head(meta, &list_meta(&list), with_columns).as_bytes());
-                let _ = write!(out, "{{\"cells\":{},\"object\":", encoder.empty_cells());
-                partial(out, meta, |out| out.extend_from_slice(metadata.as_bytes()));
-                out.push(b'}');
-                out.extend_from_slice(LIST_TAIL);
+                self.table(out, meta, &list, with_columns, |out| {
+                    let _ = write!(out, "{{\"cells\":{},\"object\":", self.empty_cells());
+                    partial(out, meta, |out| out.extend_from_slice(metadata.as_bytes()));
+                    out.push(b'}');
+                });
             }
         });
     }
 
-    /// The last event of a watch that cannot go on.
-    pub(super) fn error(&mut self, out: &mut Vec<u8>, error: &ApiError) {
-        let status = error.status().to_string();
-        self.wrap(out, "ERROR", |_, out| out.extend_from_slice(status.as_bytes()));
-    }
-
-    fn wrap(&mut self, out: &mut Vec<u8>, kind: &str, object: impl FnOnce(&mut Self, &mut Vec<u8>)) {
-        let _ = write!(out, "{{\"type\":\"{kind}\",\"object\":");
-        object(self, out);
-        out.extend_from_slice(b"}\n");
+    fn plain(&self, out: &mut Vec<u8>, row: &Row) {
+        match self.representation {
+            Representation::Metadata(version) => partial(out, version, |out| row.write_metadata(out)),
+            _ => self.object(out, row),
+        }
     }
 
     fn object(&self, out: &mut Vec<u8>, row: &Row) {
@@ -156,14 +152,12 @@ impl Encoder {
         &self,
         out: &mut Vec<u8>,
         version: MetaVersion,
-        row: Option<&Row>,
         meta: &ListMeta,
         with_columns: bool,
+        row: impl FnOnce(&mut Vec<u8>),
     ) {
         out.extend_from_slice(self.table_head(version, &list_meta(meta), with_columns).as_bytes());
-        if let Some(row) = row {
-            self.table_row(out, version, row);
-        }
+        row(out);
         out.extend_from_slice(LIST_TAIL);
     }
 
@@ -175,9 +169,9 @@ impl Encoder {
         )
     }
 
-    fn table_row(&self, out: &mut Vec<u8>, version: MetaVersion, row: &Row) {
+    fn table_row(&self, out: &mut Vec<u8>, version: MetaVersion, row: &Row, now: i64) {
         out.extend_from_slice(b"{\"cells\":");
-        row.write_cells(self.now, out);
+        row.write_cells(now, out);
         out.extend_from_slice(b",\"object\":");
         match self.include_object {
             IncludeObject::None => out.extend_from_slice(b"null"),
@@ -194,6 +188,18 @@ impl Encoder {
         });
         cells.collect()
     }
+}
+
+/// The last event of a watch that cannot go on.
+pub(super) fn error(out: &mut Vec<u8>, error: &ApiError) {
+    let status = error.status().to_string();
+    wrap(out, "ERROR", |out| out.extend_from_slice(status.as_bytes()));
+}
+
+fn wrap(out: &mut Vec<u8>, kind: &str, object: impl FnOnce(&mut Vec<u8>)) {
+    let _ = write!(out, "{{\"type\":\"{kind}\",\"object\":");
+    object(out);
+    out.extend_from_slice(b"}\n");
 }
 
 fn meta(row: &Row) -> ListMeta {

@@ -3,6 +3,7 @@
 
 mod compress;
 mod encode;
+mod fanout;
 mod read;
 mod select;
 mod watch;
@@ -13,7 +14,7 @@ use std::{collections::HashMap, sync::Arc};
 use gatehouse_apiservice::view::{GROUP, VERSION};
 use http::{Method, Response, request::Parts};
 
-use self::{select::Selection, watch::Ends, websocket::WebSockets};
+use self::{fanout::Feeds, select::Selection, watch::Ends, websocket::WebSockets};
 use crate::{
     ApiError, Body,
     authz::Standing,
@@ -32,15 +33,22 @@ use crate::{
 
 /// Serves the resources of the group, and what describes them.
 pub struct Endpoints {
-    caches: HashMap<&'static str, Arc<WatchCache>>,
+    caches: HashMap<&'static str, Served>,
     metrics: Arc<Metrics>,
     sockets: WebSockets,
+}
+
+/// A resource, and what its watches share.
+struct Served {
+    cache: Arc<WatchCache>,
+    feeds: Feeds,
 }
 
 impl Endpoints {
     /// Endpoints over these caches, one for each resource.
     pub fn new(caches: impl IntoIterator<Item = Arc<WatchCache>>, metrics: Arc<Metrics>) -> Self {
-        let caches = caches.into_iter().map(|cache| (cache.resource.plural, cache)).collect();
+        let served = |cache: Arc<WatchCache>| Served { feeds: Feeds::new(Arc::clone(&cache)), cache };
+        let caches = caches.into_iter().map(|cache| (cache.resource.plural, served(cache))).collect();
         Self { caches, metrics, sockets: WebSockets::new() }
     }
 
@@ -64,7 +72,7 @@ impl Endpoints {
 
     /// Get and list.
     async fn read(&self, request: &ResourceRequest, parts: &Parts) -> Result<Response<Body>, ApiError> {
-        let cache = self.ready(request, &parts.method)?;
+        let Served { cache, .. } = self.ready(request, &parts.method)?;
         if request.verb == Verb::Get {
             let key = RowKey {
                 namespace: request.namespace.as_deref().unwrap_or_default().into(),
@@ -88,12 +96,13 @@ impl Endpoints {
         parts: &mut Parts,
         ends: Ends,
     ) -> Result<Response<Body>, ApiError> {
-        let cache = self.ready(request, &parts.method)?;
+        let Served { cache, feeds } = self.ready(request, &parts.method)?;
         let (options, selection) = selected(cache, request, parts)?;
         let (representation, _) = negotiate::resource(&parts.headers, Shape::Watch)?;
         let upgrade = self.sockets.requested(parts)?;
+        let feed = feeds.feed(selection, representation, options.include_object);
         let events = self.metrics.watch_events(GROUP, VERSION, cache.resource.plural);
-        let chunks = watch::watch(cache, selection, options, representation, events, ends).await?;
+        let chunks = watch::watch(cache, feed, options, events, ends).await?;
         Ok(match upgrade {
             Some(upgrade) => {
                 let labels = RequestLabels::new(self.metrics.served(), info);
@@ -104,33 +113,33 @@ impl Endpoints {
     }
 
     /// The cache behind a path, if it can answer.
-    fn ready(&self, request: &ResourceRequest, method: &Method) -> Result<&Arc<WatchCache>, ApiError> {
-        let cache = self.cache(request)?;
+    fn ready(&self, request: &ResourceRequest, method: &Method) -> Result<&Served, ApiError> {
+        let served = self.served(request)?;
         match request.verb {
             Verb::Get | Verb::List | Verb::Watch => only_read(method)?,
             _ => return Err(ApiError::method_not_allowed(method)),
         }
-        if !cache.is_synced() {
-            let name = cache.resource.plural;
+        if !served.cache.is_synced() {
+            let name = served.cache.resource.plural;
             return Err(ApiError::unavailable(format!("{name} is not synced with the cluster yet")));
         }
-        Ok(cache)
+        Ok(served)
     }
 
-    /// The cache behind a path, if it is one that is served.
-    fn cache(&self, request: &ResourceRequest) -> Result<&Arc<WatchCache>, ApiError> {
-        let served = request.group == GROUP
+    /// What is behind a path, if it is one that is served.
+    fn served(&self, request: &ResourceRequest) -> Result<&Served, ApiError> {
+        let is_served = request.group == GROUP
             && request.version == VERSION
             && request.subresource.is_none()
             && !request.has_extra_segments;
-        let cache = self.caches.get(request.resource.as_str()).filter(|_| served);
-        let cache = cache.ok_or_else(ApiError::no_such_path)?;
-        let namespaced = cache.resource.namespaced;
+        let served = self.caches.get(request.resource.as_str()).filter(|_| is_served);
+        let served = served.ok_or_else(ApiError::no_such_path)?;
+        let namespaced = served.cache.resource.namespaced;
         let misplaced = match request.namespace {
             Some(_) => !namespaced,
             None => namespaced && request.verb == Verb::Get,
         };
-        if misplaced { Err(ApiError::no_such_path()) } else { Ok(cache) }
+        if misplaced { Err(ApiError::no_such_path()) } else { Ok(served) }
     }
 }
 

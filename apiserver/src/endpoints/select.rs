@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The namespace, name and selectors of a list or watch.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Selection {
     /// `None` for all namespaces, and for cluster-scoped resources.
     pub(super) namespace: Option<String>,

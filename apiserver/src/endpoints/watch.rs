@@ -1,6 +1,6 @@
 //! Watches: the rows there are at first where they are asked for, then every change, until it ends.
 //!
-//! A watch holds a position in the shared log and makes bytes only as fast as its client reads them. It
+//! A watch holds a position in what all watches share and takes bytes only as fast as its client reads them. It
 //! ends cleanly: at its timeout, when the server drains, or with a 410 when the log has moved past its
 //! position or the right to it has been taken away. (A client that gets a 410 lists again, and is refused then
 //! or not.)
@@ -21,14 +21,18 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{encode::Encoder, read, select::Selection};
+use super::{
+    encode,
+    fanout::{CHUNK, EventType, Feed, now},
+    read,
+};
 use crate::{
     ApiError, Body,
     authz::Standing,
     body::streamed,
-    negotiate::{JSON, Representation},
+    negotiate::JSON,
     options::{ListOptions, ResourceVersion},
-    watchcache::{Change, ChangeKind, Row, WatchCache},
+    watchcache::{Row, WatchCache},
 };
 
 /// A bookmark at least this often lets clients that see no change resume from a recent version. A minute is
@@ -37,26 +41,20 @@ const BOOKMARKS: Duration = Duration::from_secs(50);
 /// Without `timeoutSeconds` a watch lasts between this long and twice that, as kube-apiserver's do
 /// (`--min-request-timeout`), so that watches of one moment do not end at one moment.
 const SHORTEST: Duration = Duration::from_mins(30);
-/// Bytes made before they are handed over.
-const CHUNK: usize = 64 << 10;
-/// Changes looked at between two looks at the clock.
-const BATCH: usize = 512;
 
 /// Chunks of whole events, each on a line of its own.
 pub(super) async fn watch(
-    cache: &Arc<WatchCache>,
-    selection: Selection,
+    cache: &WatchCache,
+    feed: Arc<Feed>,
     options: ListOptions,
-    representation: Representation,
     events: IntCounter,
     ends: Ends,
 ) -> Result<impl Stream<Item = Bytes> + Send + use<>, ApiError> {
     read::at_least(cache, options.resource_version).await?;
     let follow = cache.follow();
-    let encoder = Encoder::new(cache.resource, representation, options.include_object);
     let (initial, position) = if options.initial_events() {
         let snapshot = cache.snapshot();
-        (selection.rows(&snapshot.rows, None).cloned().collect(), snapshot.version)
+        (feed.selection.rows(&snapshot.rows, None).cloned().collect(), snapshot.version)
     } else {
         let version = match options.resource_version {
             // Initial events declined, and no version to start from: from now on.
@@ -70,10 +68,9 @@ pub(super) async fn watch(
     let mut bookmarks = interval_at(start + jittered(BOOKMARKS / 2), BOOKMARKS);
     bookmarks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let watch = Watch {
-        cache: Arc::clone(cache),
         follow,
-        selection,
-        encoder,
+        feed,
+        is_first: true,
         phase: Phase::Initial { rows: initial.into_iter(), announce_end: options.initial_events_end() },
         position,
         bookmarks: options.allow_watch_bookmarks.then_some(bookmarks),
@@ -103,10 +100,10 @@ fn jittered(base: Duration) -> Duration {
 }
 
 struct Watch {
-    cache: Arc<WatchCache>,
     follow: watch::Receiver<u64>,
-    selection: Selection,
-    encoder: Encoder,
+    feed: Arc<Feed>,
+    /// Nothing has been sent yet.
+    is_first: bool,
     phase: Phase,
     /// Every change up to this version has been sent.
     position: u64,
@@ -115,6 +112,10 @@ struct Watch {
     events: IntCounter,
     ends: Ends,
 }
+
+/// What each watch keeps for itself.
+#[cfg(test)]
+pub(super) const SIZE: usize = size_of::<Watch>();
 
 /// What ends a watch beside its own timeout.
 pub(super) struct Ends {
@@ -149,9 +150,21 @@ impl Watch {
                 Phase::Initial { .. } => self.initial(&mut out),
                 Phase::Live => {
                     self.follow.borrow_and_update();
-                    self.changes(&mut out);
-                    if out.is_empty() && !matches!(self.phase, Phase::Ended) {
-                        self.wait(&mut out).await;
+                    let next = if self.is_first { Feed::first } else { Feed::after };
+                    match next(&self.feed, self.position) {
+                        Ok(batch) => {
+                            let has_moved = batch.position > self.position;
+                            self.position = batch.position;
+                            self.events.inc_by(batch.events.len() as u64);
+                            if let Some(chunk) = joined(batch.events) {
+                                self.is_first = false;
+                                return Some(chunk);
+                            }
+                            if !has_moved {
+                                self.wait(&mut out).await;
+                            }
+                        }
+                        Err(error) => self.fail(&mut out, &ApiError::expired(error.to_string())),
                     }
                 }
                 Phase::Ended => return Some(out.into()).filter(|out: &Bytes| !out.is_empty()),
@@ -164,54 +177,24 @@ impl Watch {
 
     fn initial(&mut self, out: &mut Vec<u8>) {
         let Phase::Initial { rows, announce_end } = &mut self.phase else { return };
+        let now = now();
         for row in rows.by_ref() {
-            self.encoder.event(out, "ADDED", &row);
+            let is_first = std::mem::take(&mut self.is_first);
+            self.feed.encoder.event(out, EventType::Added.as_str(), &row, now, is_first);
             self.events.inc();
             if out.len() >= CHUNK {
                 return;
             }
         }
         if *announce_end {
-            self.encoder.bookmark(out, self.position, true);
+            self.bookmark(out, true);
         }
         self.phase = Phase::Live;
     }
 
-    /// Sends what has changed since the position.
-    fn changes(&mut self, out: &mut Vec<u8>) {
-        while out.len() < CHUNK {
-            let changes = match self.cache.changes_after(self.position, BATCH) {
-                Ok(changes) => changes,
-                Err(error) => {
-                    return self.fail(out, &ApiError::expired(error.to_string()));
-                }
-            };
-            if changes.is_empty() {
-                return;
-            }
-            for change in changes {
-                self.position = change.row.version;
-                self.change(out, &change);
-            }
-        }
-    }
-
-    /// A change as the selection sees it: an object that stops matching is gone, one that starts is new.
-    fn change(&mut self, out: &mut Vec<u8>, change: &Change) {
-        let before = change.previous.as_ref().filter(|row| self.selection.matches(row));
-        let matches = change.kind != ChangeKind::Deleted && self.selection.matches(&change.row);
-        match (before, matches) {
-            (None, false) => return,
-            (None, true) => self.encoder.event(out, "ADDED", &change.row),
-            (Some(_), true) => self.encoder.event(out, "MODIFIED", &change.row),
-            (Some(_), false) if change.kind == ChangeKind::Deleted => {
-                self.encoder.event(out, "DELETED", &change.row);
-            }
-            (Some(last), false) => {
-                self.encoder.event(out, "DELETED", &last.at_version(change.row.version));
-            }
-        }
-        self.events.inc();
+    fn bookmark(&mut self, out: &mut Vec<u8>, initial_events_end: bool) {
+        let is_first = std::mem::take(&mut self.is_first);
+        self.feed.encoder.bookmark(out, self.position, initial_events_end, is_first);
     }
 
     /// Waits for a change, a bookmark that is due, or the end.
@@ -224,7 +207,7 @@ impl Watch {
         };
         tokio::select! {
             changed = self.follow.changed() => if changed.is_err() { self.phase = Phase::Ended },
-            () = bookmark => self.encoder.bookmark(out, self.position, false),
+            () = bookmark => self.bookmark(out, false),
             () = sleep_until(self.deadline) => self.phase = Phase::Ended,
             () = self.ends.stop.cancelled() => self.phase = Phase::Ended,
             lost = self.ends.standing.lost() => self.fail(out, &lost),
@@ -233,7 +216,12 @@ impl Watch {
 
     /// Tells why there is nothing more to come.
     fn fail(&mut self, out: &mut Vec<u8>, error: &ApiError) {
-        self.encoder.error(out, error);
+        encode::error(out, error);
         self.phase = Phase::Ended;
     }
+}
+
+/// One event as it is, which it mostly is; several in one piece.
+fn joined(mut events: Vec<Bytes>) -> Option<Bytes> {
+    if events.len() > 1 { Some(events.concat().into()) } else { events.pop() }
 }

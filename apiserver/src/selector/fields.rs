@@ -7,20 +7,20 @@ use gatehouse_apiservice::Resource;
 use crate::ApiError;
 
 /// What an object's name, namespace and selectable fields must be; the default asks for nothing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct FieldSelector {
     /// All must hold. Sorted.
     terms: Vec<Term>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Term {
     field: Field,
     equal: bool,
     value: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Field {
     Name,
     Namespace,

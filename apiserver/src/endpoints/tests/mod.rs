@@ -4,6 +4,7 @@
 
 mod bookmarks;
 mod convergence;
+mod fanout;
 mod forms;
 mod list;
 mod paging;
