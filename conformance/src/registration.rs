@@ -24,6 +24,7 @@ pub fn prerequisites() -> Vec<Value> {
 pub fn webhooks() -> Vec<Value> {
     let mut objects = vec![namespace()];
     objects.extend(webhook_account::rights(intercepted::read(), intercepted::suspended()));
+    objects.extend(webhook_account::user_roles());
     let counted = COUNTED.map(|(group, plural)| (group.to_owned(), plural.to_owned()));
     objects.push(webhook_account::counted_role(COUNTED_ROLE, counted));
     objects.push(webhook_account::cluster_role_binding(COUNTED_ROLE, COUNTED_ROLE));

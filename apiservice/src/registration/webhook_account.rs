@@ -45,6 +45,24 @@ pub fn rights(
     ]
 }
 
+/// What people may be given: to read quotas and policies, which whoever may view the whole cluster can, since they belong
+/// to no namespace; and to write them, which nobody can who is not bound to it.
+pub fn user_roles() -> [Value; 2] {
+    let resources = ["reconcilepolicies", "tenantquotas"];
+    let read = json!([{"apiGroups": [GROUP], "resources": resources, "verbs": ["get", "list", "watch"]}]);
+    let write = json!([{"apiGroups": [GROUP], "resources": resources, "verbs": ["*"]}]);
+    let role = |name: &str, labels: Value, rules: Value| {
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": name, "labels": labels},
+            "rules": rules,
+        })
+    };
+    let view = json!({"rbac.authorization.k8s.io/aggregate-to-view": "true"});
+    [role("gatehouse-policies-view", view, read), role("gatehouse-policies-admin", json!({}), write)]
+}
+
 /// A ClusterRole that lets the account list and watch `kinds`, by [`AGGREGATE`] or by a binding to it.
 pub fn counted_role(name: &str, kinds: impl IntoIterator<Item = (String, String)>) -> Value {
     json!({
@@ -241,6 +259,13 @@ mod tests {
             if rule["apiGroups"][0] == "admissionregistration.k8s.io" && writes {
                 assert_eq!(rule["resourceNames"], json!([webhooks::COUNTS_NAME]));
             }
+        }
+    }
+
+    #[test]
+    fn ledgers_are_nobodys_to_write() {
+        for role in user_roles() {
+            assert!(!role.to_string().contains("quotaledgers"), "{role}");
         }
     }
 
