@@ -177,7 +177,7 @@ async fn a_ledger_that_somebody_deletes_is_made_anew_when_what_it_promised_canno
     assert!(matches!(replica.create("two").await, Verdict::Contended(_)));
     until("told", || status()["conditions"][0]["reason"] == "NoLedger").await;
     until("made anew", || ledger(&api, "a")["used"] == json!({COUNT: "1"})).await;
-    assert!(deleted.elapsed() > Duration::from_secs(74), "{:?}", deleted.elapsed());
+    assert!(deleted.elapsed() > Duration::from_secs(70), "{:?}", deleted.elapsed());
     assert!(is_admitted(&replica.create("two").await));
     replica.stop().await;
 }
