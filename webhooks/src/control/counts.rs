@@ -27,8 +27,8 @@ use crate::world::World;
 const FIELD_MANAGER: &str = "gatehouse";
 /// What somebody else has changed is put right after this time.
 const AGAIN: Duration = Duration::from_secs(30);
-/// After a failure: soon, and not in a loop.
-const AFTER_FAILURE: Duration = Duration::from_secs(2);
+/// After a failure, and until there is something to go by: soon, and not in a loop.
+const SOON: Duration = Duration::from_secs(2);
 /// How long kube-apiserver takes to act upon a configuration that was written, with room: it watches them.
 const SEEN: Duration = Duration::from_secs(1);
 
@@ -82,6 +82,7 @@ impl Counts {
         let mut changed = self.world.changed();
         // Once for each quota that comes or goes, however often other things change.
         let mut done: Option<BTreeSet<GroupResource>> = None;
+        let mut is_missed = false;
         let mut again = Box::pin(tokio::time::sleep(AGAIN));
         loop {
             if self.leadership.is_leading() && self.world.readiness().is_ok() {
@@ -89,13 +90,22 @@ impl Counts {
                 if done.as_ref() != Some(&wanted) {
                     let wait = match self.register(&wanted).await {
                         Ok(installed) => {
+                            if !installed && !is_missed {
+                                let name = webhooks::NAME;
+                                tracing::warn!(
+                                    name,
+                                    "no ValidatingWebhookConfiguration of Gatehouse: nothing is enforced"
+                                );
+                            }
+                            is_missed = !installed;
                             self.tell(installed, wanted.clone()).await;
                             done = Some(wanted);
-                            AGAIN
+                            if installed { AGAIN } else { SOON }
                         }
                         Err(error) => {
                             tracing::warn!(%error, "what quotas count cannot be registered");
-                            AFTER_FAILURE
+                            done = None;
+                            SOON
                         }
                     };
                     again.as_mut().reset(tokio::time::Instant::now() + wait);
@@ -111,7 +121,11 @@ impl Counts {
             }
             tokio::select! {
                 outcome = changed.changed() => if outcome.is_err() { return std::future::pending().await },
-                _ = leading.changed() => done = None,
+                outcome = leading.changed() => match outcome {
+                    Ok(()) => done = None,
+                    // The election is over; so will be the rest.
+                    Err(_) => return std::future::pending().await,
+                },
                 () = &mut again => {
                     done = None;
                     again.as_mut().reset(tokio::time::Instant::now() + AGAIN);
@@ -131,24 +145,14 @@ impl Counts {
 
     /// Writes the configuration. Says whether the static one is there: without it there is nothing to go by.
     async fn register(&self, wanted: &BTreeSet<GroupResource>) -> Result<bool, kube::Error> {
-        let Some(installed) = self.api.get_opt(webhooks::NAME).await? else {
-            tracing::warn!(
-                name = webhooks::NAME,
-                "there is no ValidatingWebhookConfiguration: nothing is enforced"
-            );
-            return Ok(false);
-        };
+        let Some(installed) = self.api.get_opt(webhooks::NAME).await? else { return Ok(false) };
         let installed = serde_json::to_value(installed).map_err(kube::Error::SerdeError)?;
         let pairs = wanted.iter().map(|one| (one.group.to_string(), one.resource.to_string()));
         match webhooks::counts_configuration(&installed, pairs) {
             Ok(Some(configuration)) => self.apply(&configuration).await?,
             Ok(None) => self.remove().await?,
             Err(missing) => {
-                tracing::warn!(
-                    name = webhooks::NAME,
-                    missing,
-                    "not the ValidatingWebhookConfiguration of Gatehouse"
-                );
+                tracing::debug!(name = webhooks::NAME, missing, "not the configuration of Gatehouse");
                 return Ok(false);
             }
         }
@@ -161,6 +165,9 @@ impl Counts {
     }
 
     async fn remove(&self) -> Result<(), kube::Error> {
+        if self.api.get_metadata_opt(COUNTS_NAME).await?.is_none() {
+            return Ok(());
+        }
         match self.api.delete(COUNTS_NAME, &DeleteParams::default()).await {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             outcome => outcome.map(drop),
