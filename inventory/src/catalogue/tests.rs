@@ -397,7 +397,10 @@ fn a_wrong_file_is_refused_by_file_kind_and_field() {
             "{kind: A, plural: as, failed: 'nope(status)'}",
             "A: failed: line 1 column 1: unknown function \"nope\"",
         ),
-        ("{kind: A, plural: as, failed: 'Thing{a: 1}'}", "A: failed: line 1 column 1: Thing {…}: messages cannot"),
+        (
+            "{kind: A, plural: as, failed: 'Thing{a: 1}'}",
+            "A: failed: line 1 column 1: Thing {…}: messages cannot",
+        ),
         (
             "{kind: A, plural: as, failed: {path: 'status..x', exists: true}}",
             "A: failed.path: expected a field's name at character 7",

@@ -104,10 +104,10 @@ impl Policy {
         self.selector.matches(namespace_labels)
     }
 
-    /// Whether judging may take long: conditions of one's own are bounded by time alone, which others should not spend
-    /// waiting.
+    /// Whether judging may take long: conditions with macros are bounded by rounds and time alone, which others should
+    /// not spend waiting. Without, there is no more work than the expression has parts.
     pub fn may_take_long(&self) -> bool {
-        self.content.conditions.len() > 0
+        self.content.conditions.may_take_long()
     }
 
     /// Judges a request at admission.

@@ -15,6 +15,7 @@ use gatehouse_conformance::load::{self, Manifest};
 use gatehouse_conformance::progress::during;
 use gatehouse_conformance::supervise::{Program, Scratch, Supervised};
 use gatehouse_conformance::webhooks::{self, Settings, Webhooks};
+use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 
 use self::creates::Scenario;
@@ -24,11 +25,14 @@ use super::report::Report;
 
 /// Which way creations in a namespace are admitted.
 const WAY: &str = "bench.gatehouse.dev/way";
+/// The namespace whose creations an empty webhook admits: what being asked costs kube-apiserver in any case.
+const EMPTY: &str = "bench-empty";
 /// Longer than starting anything takes.
 const STARTED: Duration = Duration::from_mins(1);
 
-const SCENARIOS: [Scenario; 4] = [
+const SCENARIOS: [Scenario; 5] = [
     Scenario { what: "without", namespace: "bench-without", quota: None },
+    Scenario { what: "an empty webhook", namespace: EMPTY, quota: None },
     Scenario { what: "built-in ResourceQuota", namespace: "bench-built-in", quota: None },
     Scenario { what: "TenantQuota, one replica", namespace: "bench-one", quota: Some("bench-one") },
     Scenario { what: "TenantQuota, two replicas", namespace: "bench-two", quota: Some("bench-two") },
@@ -56,8 +60,9 @@ pub(super) async fn measure(
     let replicas = Webhooks::start(control_plane, 2, settings).await?;
     apply(&client, objects()).await?;
     register(&client, &replicas).await?;
-
     let empty = Empty::start().await?;
+    apply(&client, vec![empty.configuration()]).await?;
+
     let process = replicas.replica(0).process().context("it runs")?;
     let gatehouse = Target {
         port: replicas.replica(0).port(),
@@ -222,6 +227,25 @@ impl Empty {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(Self { process, _scratch: scratch, port, ca })
+    }
+
+    /// Registers it for what is created in its namespace.
+    fn configuration(&self) -> Value {
+        let rule = |group: &str, resource: &str| json!({"apiGroups": [group], "apiVersions": ["*"], "operations": ["CREATE"], "resources": [resource]});
+        json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+            "metadata": {"name": "empty"},
+            "webhooks": [{
+                "name": "empty.gatehouse.dev",
+                "clientConfig": {
+                    "url": format!("https://localhost:{}{}", self.port, empty::PATH),
+                    "caBundle": ByteString(self.ca.clone().into_bytes()),
+                },
+                "rules": [rule("", "configmaps"), rule("agones.dev", "fleets")],
+                "namespaceSelector": {"matchLabels": {WAY: EMPTY}},
+                "failurePolicy": "Fail", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+            }],
+        })
     }
 
     fn target(&self) -> anyhow::Result<Target<'_>> {

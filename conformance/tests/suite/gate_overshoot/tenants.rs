@@ -179,8 +179,10 @@ impl Quota {
         let ledger = get(client, &format!("{POLICY}/quotaledgers/{}", self.name)).await?;
         let spec = &ledger["spec"];
         let mut reserved: BTreeMap<String, i128> = BTreeMap::new();
-        let entries: Vec<_> =
-            spec["entries"].as_object().into_iter().flatten().map(|(_, entry)| entry.clone()).collect();
+        let texts = spec["entries"].as_object().into_iter().flatten();
+        let entries: Vec<Value> = texts
+            .map(|(_, text)| serde_json::from_str(text.as_str().unwrap_or_default()))
+            .collect::<Result<_, _>>()?;
         for entry in &entries {
             let floor = milli(&entry["floor"])?;
             for (key, peak) in milli(&entry["peak"])? {

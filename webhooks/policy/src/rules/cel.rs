@@ -73,7 +73,7 @@ pub(crate) struct Conditions(Vec<Condition>);
 #[derive(Debug)]
 struct Condition {
     expression: Expression,
-    depth: usize,
+    size: Size,
     /// The fields it takes from `object.spec`.
     spec_fields: Vec<String>,
     message: String,
@@ -112,6 +112,11 @@ impl Conditions {
             }
         }
         Self(conditions)
+    }
+
+    /// Whether any of them has macros, whose work grows with what they go through, or needs a thread of its own.
+    pub(crate) fn may_take_long(&self) -> bool {
+        self.0.iter().any(|condition| condition.size.loops > 0 || condition.size.depth > SHALLOW)
     }
 
     /// How many there are.
@@ -167,7 +172,7 @@ impl Condition {
             WORK.set((MOST_ROUNDS, Some(Instant::now())));
             panic::catch_unwind(panic::AssertUnwindSafe(|| self.expression.holds(&context)))
         };
-        match on_enough_stack(self.depth, evaluate) {
+        match on_enough_stack(self.size.depth, evaluate) {
             Ok(Ok(true)) => Ok(()),
             Ok(Ok(false)) => Err(None),
             Ok(Err(why)) if self.is_about_other_kinds(&why, object) => Ok(()),
@@ -256,14 +261,15 @@ fn compile(rule: &CelRule) -> Result<Condition, String> {
         Some((end, _)) => format!("{}…", &source[..end]),
     };
     let message = message.unwrap_or_else(|| format!("does not hold: {shown}"));
-    Ok(Condition { expression, depth: size.depth, spec_fields, message, shown })
+    Ok(Condition { expression, size, spec_fields, message, shown })
 }
 
 /// How large an expression is.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Size {
     nodes: usize,
     depth: usize,
+    loops: usize,
 }
 
 /// Refuses what is enormous, or could work for long.
@@ -280,7 +286,10 @@ fn measure(expr: &IdedExpr, depth: usize, loops: usize, size: &mut Size) -> Resu
         Expr::Comprehension(_) if loops == DEEPEST_LOOPS => {
             return Err(format!("nests macros such as all and map deeper than {DEEPEST_LOOPS} levels"));
         }
-        Expr::Comprehension(_) => loops + 1,
+        Expr::Comprehension(_) => {
+            size.loops += 1;
+            loops + 1
+        }
         Expr::Call(call) if call.func_name == "range" || call.func_name == "lists.range" => {
             return Err("lists.range is not available to policies".into());
         }

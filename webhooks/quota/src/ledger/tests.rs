@@ -341,7 +341,7 @@ fn a_ledger_that_nobody_could_have_written_is_an_error_by_field() {
     let entry = |field: &str, value: serde_json::Value| {
         let mut entry = serde_json::json!({"resource": "fleets.agones.dev", "namespace": "n", "name": "a"});
         entry[field] = value;
-        serde_json::json!({"quotaUid": "q", "entries": {"u": entry}})
+        serde_json::json!({"quotaUid": "q", "entries": {"u": entry.to_string()}})
     };
     assert_eq!(
         read(serde_json::json!({"quotaUid": "q", "used": {"gameservers": "many"}})).unwrap_err(),
@@ -351,6 +351,8 @@ fn a_ledger_that_nobody_could_have_written_is_an_error_by_field() {
         read(serde_json::json!({"quotaUid": "q", "revisions": {"pods": "-1"}})).unwrap_err(),
         "spec.revisions[pods]"
     );
+    let garbled = serde_json::json!({"quotaUid": "q", "entries": {"u": "{"}});
+    assert_eq!(read(garbled).unwrap_err(), "spec.entries[u]");
     assert_eq!(read(entry("resource", "A".into())).unwrap_err(), "spec.entries[u].resource");
     assert_eq!(read(entry("resourceVersion", "x".into())).unwrap_err(), "spec.entries[u].resourceVersion");
     assert_eq!(

@@ -8,15 +8,14 @@ use gatehouse_apiservice::{
 };
 use serde::{
     Serialize, Serializer,
-    ser::{SerializeMap, SerializeStruct},
+    ser::{Error, SerializeMap, SerializeStruct},
 };
-use thiserror::Error;
 
 use super::{Entry, Ledger};
 use crate::{Amounts, Dimension, GroupResource};
 
 /// A QuotaLedger that somebody else must have written.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: Invalid value: {value:?}")]
 pub struct LedgerError {
     /// What makes no sense.
@@ -36,8 +35,9 @@ impl TryFrom<&QuotaLedgerSpec> for Ledger {
             revisions.insert(parse(&field, key)?, parse(&field, value)?);
         }
         let mut entries = BTreeMap::new();
-        for (uid, entry) in &spec.entries {
-            entries.insert(Arc::from(uid.as_str()), read(uid, entry)?);
+        for (uid, text) in &spec.entries {
+            let entry = parsed(uid, text)?;
+            entries.insert(Arc::from(uid.as_str()), read(uid, &entry)?);
         }
         let charge = Self::sum(&entries);
         Ok(Self {
@@ -49,6 +49,11 @@ impl TryFrom<&QuotaLedgerSpec> for Ledger {
             charge,
         })
     }
+}
+
+fn parsed(uid: &str, text: &str) -> Result<LedgerEntry, LedgerError> {
+    serde_json::from_str(text)
+        .map_err(|_| LedgerError { field: format!("spec.entries[{uid}]"), value: text.to_owned() })
 }
 
 fn read(uid: &str, entry: &LedgerEntry) -> Result<Entry, LedgerError> {
@@ -119,7 +124,12 @@ struct Entries<'a>(&'a BTreeMap<Arc<str>, Entry>);
 
 impl Serialize for Entries<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(uid, entry)| (&**uid, Written(entry))))
+        let mut entries = serializer.serialize_map(Some(self.0.len()))?;
+        for (uid, entry) in self.0 {
+            let text = serde_json::to_string(&Written(entry)).map_err(S::Error::custom)?;
+            entries.serialize_entry(&**uid, &text)?;
+        }
+        entries.end()
     }
 }
 

@@ -14,7 +14,8 @@ async fn a_request_is_charged_before_it_is_admitted_and_settled_when_it_is_seen(
 
     let verdict = replica.create_of(&configmaps(), &configmap("one"), false).await;
     assert_eq!(verdict, Verdict::Admit { warnings: Vec::new(), quotas: vec!["a".into()], decision: None });
-    let entry = &ledger(&api, "a")["entries"]["uid-one"];
+    let spec = ledger(&api, "a");
+    let entry: Value = serde_json::from_str(spec["entries"]["uid-one"].as_str().unwrap()).unwrap();
     assert_eq!((&entry["name"], &entry["peak"]), (&json!("one"), &json!({COUNT: "1"})));
 
     api.put(configmap("one"));
