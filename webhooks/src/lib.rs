@@ -1,6 +1,7 @@
 //! Admission: reviews answered, the quota ledger at work, and the controllers behind the policies.
 
 pub mod check;
+mod condition;
 pub mod control;
 pub mod events;
 pub mod intercepted;

@@ -7,11 +7,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
 
 use super::audit::Findings;
+use crate::condition::{Proposed, shortened};
 
 /// How many violations are told as examples.
 const EXAMPLES: usize = 20;
-/// How long a condition's message may be: errors name every bad field, and there may be many.
-const MESSAGE: usize = 1024;
 /// What Ready says where it is true.
 const ENFORCED: &str = "the policy is enforced";
 
@@ -56,7 +55,7 @@ pub(crate) fn of_findings(
         examples: examples.take(EXAMPLES).collect(),
         active_freeze: policy.active_freeze(now).map(|freeze: ActiveFreeze| freeze.name),
         next_change: policy.next_change(now).map(Time),
-        conditions: conditions.map(|condition| condition.since(before, policy.generation, now)).into(),
+        conditions: conditions.map(|condition| condition.since(known(before), policy.generation, now)).into(),
         rules,
     }
 }
@@ -80,7 +79,7 @@ pub(crate) fn of_errors(
     ];
     ReconcilePolicyStatus {
         observed_generation: Some(generation),
-        conditions: conditions.map(|condition| condition.since(before, generation, now)).into(),
+        conditions: conditions.map(|condition| condition.since(known(before), generation, now)).into(),
         ..ReconcilePolicyStatus::default()
     }
 }
@@ -100,7 +99,7 @@ pub(crate) fn of_nothing(
     ];
     ReconcilePolicyStatus {
         observed_generation: Some(generation),
-        conditions: conditions.map(|condition| condition.since(before, generation, now)).into(),
+        conditions: conditions.map(|condition| condition.since(known(before), generation, now)).into(),
         active_freeze: policy.active_freeze(now).map(|freeze: ActiveFreeze| freeze.name),
         next_change: policy.next_change(now).map(Time),
         ..before.status.clone().unwrap_or_default()
@@ -119,40 +118,8 @@ pub(crate) fn patch(policy: &ReconcilePolicy, status: &ReconcilePolicyStatus) ->
     json!({"metadata": {"uid": policy.metadata.uid}, "status": body})
 }
 
-struct Proposed {
-    of: &'static str,
-    status: &'static str,
-    reason: &'static str,
-    message: String,
-}
-
-impl Proposed {
-    /// As a condition, which is as old as its status.
-    fn since(self, before: &ReconcilePolicy, generation: i64, now: Timestamp) -> Condition {
-        let known = before.status.iter().flat_map(|status| &status.conditions);
-        let known = known.filter(|known| known.type_ == self.of && known.status == self.status);
-        let since = known.map(|known| known.last_transition_time.clone()).next();
-        Condition {
-            type_: self.of.to_owned(),
-            status: self.status.to_owned(),
-            reason: self.reason.to_owned(),
-            message: self.message,
-            observed_generation: Some(generation),
-            // Whole seconds, as the API server keeps it: what is read back must equal what was written.
-            last_transition_time: since.unwrap_or_else(|| Time(whole_seconds(now))),
-        }
-    }
-}
-
-fn shortened(message: &str) -> String {
-    match message.char_indices().nth(MESSAGE) {
-        Some((end, _)) => format!("{}…", &message[..end]),
-        None => message.to_owned(),
-    }
-}
-
-fn whole_seconds(at: Timestamp) -> Timestamp {
-    Timestamp::from_second(at.as_second()).unwrap_or(at)
+fn known(policy: &ReconcilePolicy) -> impl Iterator<Item = &Condition> {
+    policy.status.iter().flat_map(|status| &status.conditions)
 }
 
 fn objects(count: usize) -> String {

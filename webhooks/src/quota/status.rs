@@ -11,7 +11,7 @@ use gatehouse_apiservice::{
 };
 use gatehouse_quota::{CompiledQuota, Dimension, GroupResource, Ledger};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
@@ -20,13 +20,12 @@ use serde_json::{Map, Value, json};
 use tokio::{task::JoinSet, time::Instant};
 
 use super::settle::Settler;
+use crate::condition::{Proposed, shortened};
 use crate::control::Interception;
 use crate::world::{Broken, KindState, Snapshot};
 
 /// A status is written at most once in this time. Under load it changes with every settling.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How long a condition's message may be: errors name every bad field, and there may be many.
-const MESSAGE: usize = 1024;
 
 /// Writes the status of one quota.
 pub(super) struct Reporter {
@@ -196,7 +195,7 @@ fn status(
         reserved: texts(&reserved),
         overcommit: texts(&overcommit),
         namespaces: i64::try_from(namespaces).unwrap_or(i64::MAX),
-        conditions: [ready, over].map(|one| one.since(object, quota.generation, now)).into(),
+        conditions: [ready, over].map(|one| one.since(known(object), quota.generation, now)).into(),
         denied: said.map_or(0, |said| said.denied),
         last_denial: said.and_then(|said| said.last_denial.clone()),
     }
@@ -204,15 +203,11 @@ fn status(
 
 fn of_errors(object: &TenantQuota, errors: &[FieldError], now: Timestamp) -> TenantQuotaStatus {
     let generation = object.metadata.generation.unwrap_or_default();
-    let mut message = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-    if let Some((end, _)) = message.char_indices().nth(MESSAGE) {
-        message.truncate(end);
-        message.push('…');
-    }
+    let message = shortened(&errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
     let ready = Proposed { of: "Ready", status: "False", reason: "Invalid", message };
     TenantQuotaStatus {
         observed_generation: Some(generation),
-        conditions: vec![ready.since(object, generation, now)],
+        conditions: vec![ready.since(known(object), generation, now)],
         denied: object.status.as_ref().map_or(0, |said| said.denied),
         last_denial: object.status.as_ref().and_then(|said| said.last_denial.clone()),
         ..TenantQuotaStatus::default()
@@ -256,27 +251,6 @@ fn patch(object: &TenantQuota, status: &TenantQuotaStatus) -> Value {
     })
 }
 
-struct Proposed {
-    of: &'static str,
-    status: &'static str,
-    reason: &'static str,
-    message: String,
-}
-
-impl Proposed {
-    /// As a condition, which is as old as its status.
-    fn since(self, object: &TenantQuota, generation: i64, now: Timestamp) -> Condition {
-        let known = object.status.iter().flat_map(|status| &status.conditions);
-        let mut known = known.filter(|known| known.type_ == self.of && known.status == self.status);
-        // Whole seconds, as the API server keeps it: what is read back must equal what was written.
-        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
-        Condition {
-            type_: self.of.to_owned(),
-            status: self.status.to_owned(),
-            reason: self.reason.to_owned(),
-            message: self.message,
-            observed_generation: Some(generation),
-            last_transition_time: known.next().map_or(Time(now), |known| known.last_transition_time.clone()),
-        }
-    }
+fn known(object: &TenantQuota) -> impl Iterator<Item = &Condition> {
+    object.status.iter().flat_map(|status| &status.conditions)
 }

@@ -36,14 +36,7 @@ struct Replica {
 }
 
 fn server_api() -> FakeApi {
-    let api = FakeApi::new();
-    for (plural, kind) in [
-        ("tenantquotas", "TenantQuota"),
-        ("reconcilepolicies", "ReconcilePolicy"),
-        ("quotaledgers", "QuotaLedger"),
-    ] {
-        api.serve(POLICY, "v1alpha1", plural, kind);
-    }
+    let api = FakeApi::with_policies();
     api.serve("agones.dev", "v1", "fleets", "Fleet");
     api.serve("", "v1", "configmaps", "ConfigMap");
     api.put(json!({"apiVersion": "v1", "kind": "Namespace",

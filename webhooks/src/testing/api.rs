@@ -60,6 +60,19 @@ impl FakeApi {
         api
     }
 
+    /// One that serves the kinds of `policy.gatehouse.dev`.
+    pub(crate) fn with_policies() -> Self {
+        let api = Self::new();
+        for (plural, kind) in [
+            ("tenantquotas", "TenantQuota"),
+            ("reconcilepolicies", "ReconcilePolicy"),
+            ("quotaledgers", "QuotaLedger"),
+        ] {
+            api.serve("policy.gatehouse.dev", "v1alpha1", plural, kind);
+        }
+        api
+    }
+
     /// A client of it.
     pub(crate) fn client(&self) -> Client {
         let api = self.clone();

@@ -11,14 +11,7 @@ const POLICY: &str = "policy.gatehouse.dev";
 const FLUX: &str = "kustomize.toolkit.fluxcd.io";
 
 fn api() -> FakeApi {
-    let api = FakeApi::new();
-    for (plural, kind) in [
-        ("tenantquotas", "TenantQuota"),
-        ("reconcilepolicies", "ReconcilePolicy"),
-        ("quotaledgers", "QuotaLedger"),
-    ] {
-        api.serve(POLICY, "v1alpha1", plural, kind);
-    }
+    let api = FakeApi::with_policies();
     api.serve(FLUX, "v1", "kustomizations", "Kustomization");
     api.serve("coordination.k8s.io", "v1", "leases", "Lease");
     api.put(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "apps"}}));

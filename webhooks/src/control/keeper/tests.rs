@@ -32,14 +32,7 @@ struct Running {
 }
 
 fn api() -> FakeApi {
-    let api = FakeApi::new();
-    for (plural, kind) in [
-        ("tenantquotas", "TenantQuota"),
-        ("reconcilepolicies", "ReconcilePolicy"),
-        ("quotaledgers", "QuotaLedger"),
-    ] {
-        api.serve(POLICY, "v1alpha1", plural, kind);
-    }
+    let api = FakeApi::with_policies();
     api.serve(KUSTOMIZE, "v1", "kustomizations", "Kustomization");
     api.serve("helm.toolkit.fluxcd.io", "v2", "helmreleases", "HelmRelease");
     api.serve("source.toolkit.fluxcd.io", "v1", "gitrepositories", "GitRepository");

@@ -17,14 +17,7 @@ struct Running {
 }
 
 fn server_api() -> FakeApi {
-    let api = FakeApi::new();
-    for (plural, kind) in [
-        ("tenantquotas", "TenantQuota"),
-        ("reconcilepolicies", "ReconcilePolicy"),
-        ("quotaledgers", "QuotaLedger"),
-    ] {
-        api.serve(POLICY, "v1alpha1", plural, kind);
-    }
+    let api = FakeApi::with_policies();
     api.serve("agones.dev", "v1", "fleets", "Fleet");
     api
 }
