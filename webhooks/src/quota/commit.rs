@@ -33,10 +33,10 @@ use crate::{
 
 /// Beyond this, requests are told to try again: at some thousands a second this is a second's worth.
 pub(super) const QUEUE: usize = 4096;
-/// Rounds that several requests ride on are begun no faster than this. Each write of a ledger takes kube-apiserver and
-/// etcd about as long as the creation of an object does; at some hundred rounds a second there would be as many of one
-/// as of the other. A request that is alone is not held up.
-const ROUND: Duration = Duration::from_millis(10);
+/// Rounds that several requests ride on are begun no faster than this. A write of a ledger takes kube-apiserver and etcd
+/// longer than the creation of a small object does: at a hundred rounds a second two replicas' ledgers alone would keep
+/// a core busy. A request that is alone is not held up.
+const ROUND: Duration = Duration::from_millis(25);
 /// While there is nothing but settling to do, the ledger is settled no faster than this …
 const SETTLE: Duration = Duration::from_millis(100);
 /// … while requests wait for room, than this …
