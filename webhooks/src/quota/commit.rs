@@ -33,9 +33,9 @@ use crate::{
 
 /// Beyond this, requests are told to try again: at some thousands a second this is a second's worth.
 pub(super) const QUEUE: usize = 4096;
-/// Rounds that several requests ride on are begun no faster than this. A write of a ledger takes kube-apiserver and etcd
-/// longer than the creation of a small object does: at a hundred rounds a second two replicas' ledgers alone would keep
-/// a core busy. A request that is alone is not held up.
+/// Rounds that several requests ride on are begun no faster than this. A write of a ledger takes kube-apiserver 2.3 ms of
+/// CPU if it is empty and 4 with a hundred entries: two replicas at a hundred rounds a second would take half a core and
+/// more. A request that is alone is not held up.
 const ROUND: Duration = Duration::from_millis(25);
 /// While there is nothing but settling to do, the ledger is settled no faster than this …
 const SETTLE: Duration = Duration::from_millis(100);
