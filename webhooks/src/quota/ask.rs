@@ -34,15 +34,13 @@ pub struct Facts<'a> {
     pub until: Instant,
 }
 
-/// What is done to an object.
+/// What is done to an object. Nothing is ever in the way of its going.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     /// It is made.
     Create,
     /// It is changed.
     Update,
-    /// It goes. Nothing is ever in the way of that.
-    Delete,
 }
 
 /// What a request asks for; by default nothing that any quota limits.
@@ -121,10 +119,8 @@ fn is_autoscaler(resource: &GroupResource) -> bool {
 
 /// What a request asks for.
 pub(super) async fn question(facts: &Facts<'_>, world: &Snapshot, live: &Live) -> Result<Question, Puzzle> {
-    let object = match (facts.operation, facts.object) {
-        (Operation::Delete, _) => return Ok(Question::default()),
-        (_, Some(object)) => object,
-        (_, None) => return Err(Puzzle::Invalid("object: must be given".to_owned())),
+    let Some(object) = facts.object else {
+        return Err(Puzzle::Invalid("object: must be given".to_owned()));
     };
     match (facts.operation, facts.subresource, facts.old) {
         (Operation::Create, "", _) => ask_with_template(facts, object, None, world, live).await,

@@ -13,7 +13,7 @@ use super::request::{self, Request};
 use crate::events::{Level, Told};
 use crate::quota::{Facts, Operation, Quotas, Verdict};
 
-/// What could not be decided had better be asked again after as long: a ledger is written some hundred times meanwhile.
+/// What could not be decided had better be asked again after as long: a busy ledger is written some forty times meanwhile.
 const LATER: Duration = Duration::from_secs(1);
 /// kube-apiserver sends a Namespace as if it were inside of itself.
 const NAMESPACES: &str = "namespaces";
@@ -38,13 +38,14 @@ impl Judge {
         let snapshot = self.known()?;
         let info = self.namespace(&snapshot, &request.namespace).await?;
         let over = snapshot.quotas_over(&info.labels);
+        let is_judged = snapshot.policies.iter().any(|policy| policy.selects(&info.labels));
         drop(snapshot);
         if !Quotas::concerned(&over, &resource) {
             return Ok(Answer::allowed());
         }
         // kube-apiserver asks about policies and quotas at once. What a policy is going to refuse must not be charged, or
         // whoever tries it again and again takes the room from others until the charges expire.
-        if let Some(refusal) = self.foreseen(request).await? {
+        if is_judged && let Some(refusal) = self.foreseen(request).await? {
             return Ok(refusal);
         }
         // Of what is merely counted, any shape will do.
