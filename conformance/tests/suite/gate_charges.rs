@@ -113,13 +113,24 @@ async fn owned(gate: Arc<Gate>) -> anyhow::Result<()> {
     let hard = json!({"gameservers": "2", "count/gameservers.agones.dev": "1"});
     gate.quota(namespace, hard, &fleet(namespace, "big", 3)).await?;
     gate.put(&fleet(namespace, "f", 2)).await?;
+    let path = format!("/apis/agones.dev/v1/namespaces/{namespace}");
+    let owned_by = |kind: &str, name: &str, uid: &Value| json!([{"apiVersion": "agones.dev/v1", "kind": kind, "name": name, "controller": true, "uid": uid}]);
+    let uid = gate.get(&format!("{path}/fleets/f")).await?["metadata"]["uid"].clone();
+    let mut set = fleet(namespace, "f-1", 2);
+    set["kind"] = json!("GameServerSet");
+    set["metadata"]["ownerReferences"] = owned_by("Fleet", "f", &uid);
+    kubectl_apply(&gate, &set).await?.ok()?;
+    let uid = gate.get(&format!("{path}/gameserversets/f-1")).await?["metadata"]["uid"].clone();
     for name in ["a", "b"] {
         let mut server = game_server(namespace, name);
-        server["metadata"]["ownerReferences"] = json!([{
-            "apiVersion": "agones.dev/v1", "kind": "GameServerSet", "name": "f-1", "controller": true,
-            "uid": "00000000-0000-4000-8000-000000000002",
-        }]);
+        server["metadata"]["ownerReferences"] = owned_by("GameServerSet", "f-1", &uid);
         kubectl_apply(&gate, &server).await?.ok()?;
+    }
+    for (name, uid) in [("f-1", json!("00000000-0000-4000-8000-000000000002")), ("f-2", uid)] {
+        let mut server = game_server(namespace, "foundling");
+        server["metadata"]["ownerReferences"] = owned_by("GameServerSet", name, &uid);
+        let said = kubectl_apply(&gate, &server).await?.failed()?;
+        ensure!(said.contains("there is no GameServerSet of this name and uid"), "{said}");
     }
     let said = kubectl_apply(&gate, &game_server(namespace, "alone")).await?.failed()?;
     ensure!(said.contains("exceeded quota"), "{said}");

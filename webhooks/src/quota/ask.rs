@@ -52,6 +52,8 @@ pub(super) struct Question {
     pub(super) charge: Option<Proposal>,
     /// How far an autoscaler may let its fleet grow, if that is further than before.
     pub(super) ceiling: Option<Height>,
+    /// It names an owner now that excuses it from being counted.
+    claims_owner: bool,
 }
 
 /// How far a fleet might grow.
@@ -122,7 +124,7 @@ pub(super) async fn question(facts: &Facts<'_>, world: &Snapshot, live: &Live) -
     let Some(object) = facts.object else {
         return Err(Puzzle::Invalid("object: must be given".to_owned()));
     };
-    match (facts.operation, facts.subresource, facts.old) {
+    let question = match (facts.operation, facts.subresource, facts.old) {
         (Operation::Create, "", _) => ask_with_template(facts, object, None, world, live).await,
         (Operation::Update, "", Some(old)) => ask_with_template(facts, object, Some(old), world, live).await,
         (Operation::Update, "scale", Some(old)) => scale(facts, object, old, world, live).await,
@@ -130,6 +132,30 @@ pub(super) async fn question(facts: &Facts<'_>, world: &Snapshot, live: &Live) -
             Err(Puzzle::Invalid("oldObject: must be given".to_owned()))
         }
         _ => Ok(Question::default()),
+    }?;
+    if question.claims_owner {
+        find_owner(facts, object, world, live).await?;
+    }
+    Ok(question)
+}
+
+/// Whoever may write an object may name any owner. One that does not exist excuses from nothing.
+async fn find_owner(facts: &Facts<'_>, object: &Value, world: &Snapshot, live: &Live) -> Result<(), Puzzle> {
+    let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    let owner = owners.into_iter().flatten().find(|owner| owner["controller"] == true);
+    let text = |field: &str| owner.and_then(|owner| owner[field].as_str()).unwrap_or_default();
+    let (kind, name, uid) = (text("kind"), text("name"), text("uid"));
+    let plural = if kind == "Fleet" { "fleets" } else { "gameserversets" };
+    let owners = GroupResource::new("agones.dev", plural);
+    if world.object(&owners, facts.namespace, name).is_some_and(|held| *held.uid == *uid) {
+        return Ok(());
+    }
+    match live.object(world, &owners, facts.namespace, name).await {
+        Ok(Some(found)) if Identity::of(&found).uid == uid => Ok(()),
+        Ok(_) => Err(Puzzle::Invalid(format!(
+            "metadata.ownerReferences: Invalid value: {name:?}: there is no {kind} of this name and uid"
+        ))),
+        Err(error) => Err(unknown(facts, name, &error)),
     }
 }
 
@@ -221,8 +247,9 @@ fn ask(
         None => None,
     };
     let at = old.map(|old| Identity::of(old).revision()).transpose()?;
+    let claims_owner = new.never_denied && !before.never_denied;
     let charge = charge(facts, &identity, at, (new.amounts, before.amounts), new.never_denied)?;
-    Ok(Question { name: identity.name.to_owned(), charge: Some(charge), ceiling })
+    Ok(Question { name: identity.name.to_owned(), charge: Some(charge), ceiling, claims_owner })
 }
 
 fn height(
@@ -274,12 +301,12 @@ async fn scale(
     // What makes no sense as it is was merely counted.
     let before = scaled(resource, &parent, old_replicas, world).unwrap_or_else(|_| Usage::counted(resource));
     let charge = charge(facts, &identity, at, (new.amounts, before.amounts), new.never_denied)?;
-    Ok(Question { name: identity.name.to_owned(), charge: Some(charge), ceiling: None })
+    Ok(Question { name: identity.name.to_owned(), charge: Some(charge), ..Question::default() })
 }
 
 fn unknown(facts: &Facts<'_>, name: &str, error: &LiveError) -> Puzzle {
     let Facts { resource, namespace, .. } = facts;
-    tracing::warn!(%resource, namespace, name, %error, "what is to be scaled could not be read");
+    tracing::warn!(%resource, namespace, name, %error, "what a request rests on could not be read");
     Puzzle::Unknown(format!("{resource} {name:?} is not known yet, and could not be read"))
 }
 
