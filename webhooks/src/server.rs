@@ -24,12 +24,12 @@ use tokio_util::sync::CancellationToken;
 use crate::control;
 use crate::control::Counts;
 use crate::events::Events;
-use crate::lease::Election;
 use crate::metrics::Metrics;
 use crate::quota::Quotas;
 use crate::review::{Judge, PATHS, Reviews};
 use crate::sar::Access;
 use crate::world::{Live, World};
+use gatehouse_keeper::lease::Election;
 
 #[cfg(test)]
 mod tests;

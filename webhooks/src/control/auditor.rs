@@ -14,6 +14,7 @@ use std::{
 
 use gatehouse_apiservice::policy::{ReconcilePolicy, ReconcilePolicyStatus};
 use gatehouse_inventory::Str;
+use gatehouse_keeper::lease::Leadership;
 use jiff::Timestamp;
 use kube::{
     Api, Client,
@@ -27,7 +28,6 @@ use super::{
     status,
 };
 use crate::{
-    lease::Leadership,
     metrics::Metrics,
     world::{Snapshot, World},
 };

@@ -20,8 +20,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::intercepted::is_static;
-use crate::lease::Leadership;
 use crate::world::World;
+use gatehouse_keeper::lease::Leadership;
 
 /// Who owns the fields.
 const FIELD_MANAGER: &str = "gatehouse";

@@ -22,9 +22,9 @@ use tokio_util::sync::CancellationToken;
 pub use self::counts::{Counts, Interception};
 use self::{auditor::Auditor, keeper::Keeper};
 use crate::events::Events;
-use crate::lease::Leadership;
 use crate::metrics::Metrics;
 use crate::world::World;
+use gatehouse_keeper::lease::Leadership;
 
 /// What every controller has at hand. Cheap to clone.
 #[derive(Clone)]

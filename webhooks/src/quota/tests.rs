@@ -6,6 +6,7 @@ mod requests;
 use std::{sync::Arc, time::Duration};
 
 use gatehouse_inventory::source::WatchSettings;
+use gatehouse_keeper::testing::FakeApi;
 use gatehouse_quota::GroupResource;
 use serde_json::{Value, json};
 use tokio::{
@@ -19,7 +20,6 @@ use super::{Facts, Operation, Quotas, Verdict};
 use crate::{
     control::Interception,
     metrics::Metrics,
-    testing::FakeApi,
     world::{Live, Snapshot, World},
 };
 

@@ -19,8 +19,8 @@ use crate::events::{Events, Outbox};
 use crate::metrics::Metrics;
 use crate::quota::Quotas;
 use crate::sar::Access;
-use crate::testing::FakeApi;
 use crate::world::{Live, World, testing::Builder};
+use gatehouse_keeper::testing::FakeApi;
 
 const FLUX: &str = "kustomize.toolkit.fluxcd.io";
 const OWN: &str = "system:serviceaccount:gatehouse-system:gatehouse-webhooks";

@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::review::MAX_BODY;
-use crate::testing::FakeApi;
+use gatehouse_keeper::testing::FakeApi;
 
 const TIMING: ShutdownTiming =
     ShutdownTiming { delay: Duration::from_millis(300), grace: Duration::from_secs(5) };

@@ -1,6 +1,7 @@
 //! A keeper beside an API server, in paused time. The time of day goes with it.
 
 use gatehouse_inventory::source::WatchSettings;
+use gatehouse_keeper::{lease::Leadership, testing::FakeApi};
 use gatehouse_policy::Accounts;
 use prometheus::Registry;
 use serde_json::{Value, json};
@@ -9,9 +10,7 @@ use tokio::{task::JoinSet, time::Instant};
 use super::*;
 use crate::{
     events::{Events, Outbox},
-    lease::Leadership,
     metrics::Metrics,
-    testing::FakeApi,
     world::World,
 };
 

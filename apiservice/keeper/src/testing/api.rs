@@ -21,7 +21,7 @@ type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// An API server. Clones are the same server.
 #[derive(Clone)]
-pub(crate) struct FakeApi(Arc<Shared>);
+pub struct FakeApi(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
@@ -51,9 +51,15 @@ struct State {
     held_at: Option<u64>,
 }
 
+impl Default for FakeApi {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl FakeApi {
     /// A server that serves namespaces and nothing else.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         let shared = Shared { state: Mutex::default(), revision: watch::Sender::new(0) };
         let api = Self(Arc::new(shared));
         api.serve("", "v1", "namespaces", "Namespace");
@@ -61,7 +67,7 @@ impl FakeApi {
     }
 
     /// One that serves the kinds of `policy.gatehouse.dev`.
-    pub(crate) fn with_policies() -> Self {
+    pub fn with_policies() -> Self {
         let api = Self::new();
         for (plural, kind) in [
             ("tenantquotas", "TenantQuota"),
@@ -74,7 +80,7 @@ impl FakeApi {
     }
 
     /// A client of it.
-    pub(crate) fn client(&self) -> Client {
+    pub fn client(&self) -> Client {
         let api = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             let api = api.clone();
@@ -84,19 +90,19 @@ impl FakeApi {
     }
 
     /// Serves a resource from now on.
-    pub(crate) fn serve(&self, group: &str, version: &str, plural: &str, kind: &str) {
+    pub fn serve(&self, group: &str, version: &str, plural: &str, kind: &str) {
         self.state().served.insert((group.into(), plural.into()), (version.into(), kind.into()));
     }
 
     /// Serves a resource no more; its objects are gone.
-    pub(crate) fn withdraw(&self, group: &str, plural: &str) {
+    pub fn withdraw(&self, group: &str, plural: &str) {
         let mut state = self.state();
         state.served.remove(&(group.into(), plural.into()));
         state.objects.retain(|(of, resource, _, _), _| of != group || resource != plural);
     }
 
     /// Refuses, or allows again, to list and watch a resource.
-    pub(crate) fn forbid(&self, group: &str, plural: &str, is_forbidden: bool) {
+    pub fn forbid(&self, group: &str, plural: &str, is_forbidden: bool) {
         let mut state = self.state();
         state.forbidden.retain(|(of, resource)| of != group || resource != plural);
         if is_forbidden {
@@ -105,17 +111,17 @@ impl FakeApi {
     }
 
     /// Never answers requests for a resource.
-    pub(crate) fn hang(&self, group: &str, plural: &str) {
+    pub fn hang(&self, group: &str, plural: &str) {
         self.state().silent.push((group.into(), plural.into()));
     }
 
     /// Answers 500 to everything from now on, or no more.
-    pub(crate) fn fail(&self, is_down: bool) {
+    pub fn fail(&self, is_down: bool) {
         self.state().is_down = is_down;
     }
 
     /// Tells watches nothing that happens from now on, or all of it at last. Lists and gets see everything.
-    pub(crate) fn hold_watches(&self, hold: bool) {
+    pub fn hold_watches(&self, hold: bool) {
         let mut state = self.state();
         state.held_at = hold.then_some(state.revision);
         let revision = state.revision;
@@ -125,7 +131,7 @@ impl FakeApi {
 
     /// Creates or replaces an object of a served kind, and returns it as it is then. A new one without a uid is
     /// given one.
-    pub(crate) fn put(&self, object: Value) -> Value {
+    pub fn put(&self, object: Value) -> Value {
         let place = self.place_of(&object);
         let mut state = self.state();
         let object = store(&mut state, place, object);
@@ -134,7 +140,7 @@ impl FakeApi {
     }
 
     /// Deletes an object.
-    pub(crate) fn delete(&self, group: &str, plural: &str, namespace: &str, name: &str) {
+    pub fn delete(&self, group: &str, plural: &str, namespace: &str, name: &str) {
         let mut state = self.state();
         let place = (group.to_owned(), plural.to_owned(), namespace.to_owned(), name.to_owned());
         remove(&mut state, &place);
@@ -142,17 +148,17 @@ impl FakeApi {
     }
 
     /// An object as it is stored.
-    pub(crate) fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Value> {
+    pub fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Value> {
         self.state().objects.get(&(group.into(), plural.into(), namespace.into(), name.into())).cloned()
     }
 
     /// Method and path with query of the requests so far.
-    pub(crate) fn asked(&self) -> Vec<String> {
+    pub fn asked(&self) -> Vec<String> {
         self.state().asked.clone()
     }
 
     /// What the last request for a path (without query) accepted.
-    pub(crate) fn accepted(&self, path: &str) -> Option<String> {
+    pub fn accepted(&self, path: &str) -> Option<String> {
         self.state().accepted.get(path).cloned()
     }
 
@@ -254,7 +260,7 @@ fn write(state: &mut State, method: &Method, mut place: Place, subresource: &str
     match *method {
         Method::POST => {
             let object = sent();
-            place.3 = object["metadata"]["name"].as_str().unwrap().to_owned();
+            object["metadata"]["name"].as_str().unwrap().clone_into(&mut place.3);
             if state.objects.contains_key(&place) {
                 return failure(409, "AlreadyExists", "already exists", &place.3);
             }

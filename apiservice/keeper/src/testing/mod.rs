@@ -1,0 +1,6 @@
+//! What tests of this crate and of its users share.
+#![allow(clippy::unwrap_used, reason = "a test that meets the unexpected should panic there")]
+
+mod api;
+
+pub use api::FakeApi;

@@ -1,5 +1,0 @@
-//! What tests of this crate share.
-
-mod api;
-
-pub(crate) use api::FakeApi;
