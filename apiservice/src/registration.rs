@@ -5,6 +5,7 @@
 //! tokens and access reviewed, and to read the ConfigMap that says whom to trust. No right to write, none to Secrets.
 //! What the webhooks need is in modules of its own.
 
+pub mod user_roles;
 pub mod webhook_account;
 pub mod webhooks;
 

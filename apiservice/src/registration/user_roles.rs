@@ -1,0 +1,48 @@
+//! What people are given beside policies: to read the views, and a scraper the metrics. Pure values.
+
+use serde_json::{Value, json};
+
+use crate::view::GROUP;
+
+/// The ClusterRole that reads the views.
+pub const VIEWS: &str = "gatehouse-views-view";
+/// The ClusterRole that reads `/metrics` of both processes.
+pub const METRICS: &str = "gatehouse-metrics-reader";
+
+/// Reading the views comes with the roles `view`, `edit` and `admin`, wherever they are bound: a view shows of a
+/// namespace what its objects' own status shows. Reading metrics comes with nothing.
+pub fn user_roles() -> [Value; 2] {
+    let role = |name: &str, labels: Value, rules: Value| {
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": name, "labels": labels},
+            "rules": rules,
+        })
+    };
+    let usual = json!({
+        "rbac.authorization.k8s.io/aggregate-to-admin": "true",
+        "rbac.authorization.k8s.io/aggregate-to-edit": "true",
+        "rbac.authorization.k8s.io/aggregate-to-view": "true",
+    });
+    let plurals: Vec<_> = crate::view::RESOURCES.iter().map(|resource| resource.plural).collect();
+    let views = json!([{"apiGroups": [GROUP], "resources": plurals, "verbs": ["get", "list", "watch"]}]);
+    let metrics = json!([{"nonResourceURLs": ["/metrics"], "verbs": ["get"]}]);
+    [role(VIEWS, usual, views), role(METRICS, json!({}), metrics)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn views_come_with_the_usual_roles_and_are_only_read() {
+        let [views, metrics] = user_roles();
+        assert_eq!(views["metadata"]["labels"].as_object().expect("labels").len(), 3);
+        let rules = views["rules"].as_array().expect("rules");
+        assert_eq!(rules.len(), 1);
+        assert_eq!(rules[0]["verbs"], json!(["get", "list", "watch"]));
+        assert!(rules[0]["resources"].as_array().expect("resources").contains(&json!("fluxsummaries")));
+        assert_eq!(metrics["metadata"]["labels"], json!({}));
+    }
+}
