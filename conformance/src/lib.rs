@@ -5,6 +5,7 @@
 //! executable calls [`supervise::intercept`] as the first thing in `main`.
 
 pub mod assets;
+pub mod cache;
 pub mod control_plane;
 pub mod crds;
 pub mod gatehouse;
