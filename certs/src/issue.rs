@@ -1,10 +1,11 @@
 //! Issues certificates: an authority made on the spot, and leaves signed by it.
 //!
-//! ECDSA P-256 throughout. An authority's key lives in memory only. A leaf is valid from a minute ago, so that a peer
-//! whose clock runs slightly behind accepts it at once.
+//! ECDSA P-256 throughout. A certificate is valid from five minutes ago, so that a peer whose clock runs behind accepts
+//! it at once.
 
+use std::fmt::Write;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -12,8 +13,8 @@ use rcgen::{
 };
 use time::OffsetDateTime;
 
-/// How far behind a peer's clock may run.
-const CLOCK_SKEW: Duration = Duration::from_mins(1);
+/// How far behind a peer's clock may run; as much as kube-controller-manager's signers allow.
+const CLOCK_SKEW: Duration = Duration::from_mins(5);
 
 /// Ten years: an authority outlives every leaf it signs by far, and is replaced by making a new one.
 const AUTHORITY_LIFETIME: Duration = Duration::from_hours(10 * 365 * 24);
@@ -35,6 +36,9 @@ pub enum IssueError {
         /// The subject that was asked for.
         common_name: String,
     },
+    /// An authority that was kept cannot be used again.
+    #[error("the authority's certificate and key cannot be used")]
+    Load(#[source] rcgen::Error),
     /// Key generation or signing failed.
     #[error("signing the certificate of {common_name:?} failed")]
     Sign {
@@ -45,7 +49,7 @@ pub enum IssueError {
     },
 }
 
-/// A certificate authority whose key never leaves memory.
+/// A certificate authority.
 pub struct Authority {
     certificate_pem: String,
     issuer: Issuer<'static, rcgen::KeyPair>,
@@ -89,19 +93,29 @@ pub struct KeyPair {
 }
 
 impl Authority {
-    /// Makes a new key and a self-signed certificate for it.
+    /// Makes a new key and a self-signed certificate for it, to be used as long as the process lives.
     pub fn new(common_name: &str) -> Result<Self, IssueError> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = subject(common_name, None);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages =
-            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
-        set_validity(&mut params, common_name, AUTHORITY_LIFETIME)?;
+        let key = new_key(common_name)?;
+        Self::self_signed(common_name.to_owned(), key, SystemTime::now(), AUTHORITY_LIFETIME)
+    }
 
-        let sign = |source| IssueError::Sign { common_name: common_name.to_owned(), source };
-        let key = generate_key().map_err(sign)?;
-        let certificate_pem = params.self_signed(&key).map_err(sign)?.pem();
-        Ok(Self { certificate_pem, issuer: Issuer::new(params, key) })
+    /// Makes one of several authorities that follow each other. Its name is `prefix` and a part of its key's identifier,
+    /// so that no two have one subject, and a peer that trusts several finds the one that signed.
+    pub fn generation(prefix: &str, now: SystemTime, lifetime: Duration) -> Result<Self, IssueError> {
+        let key = new_key(prefix)?;
+        let mut name = format!("{prefix}-");
+        for byte in CertificateParams::default().key_identifier(&key).iter().take(4) {
+            // Writing to a string cannot fail.
+            let _ = write!(name, "{byte:02x}");
+        }
+        Self::self_signed(name, key, now, lifetime)
+    }
+
+    /// An authority that was made before.
+    pub fn from_pem(certificate_pem: &str, key_pem: &str) -> Result<Self, IssueError> {
+        let key = rcgen::KeyPair::from_pem(key_pem).map_err(IssueError::Load)?;
+        let issuer = Issuer::from_ca_cert_pem(certificate_pem, key).map_err(IssueError::Load)?;
+        Ok(Self { certificate_pem: certificate_pem.to_owned(), issuer })
     }
 
     /// The authority's own certificate, to be trusted by peers.
@@ -109,8 +123,18 @@ impl Authority {
         &self.certificate_pem
     }
 
+    /// The authority's key as PKCS#8 PEM: whoever has it, issues.
+    pub fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     /// Makes a new key and a certificate for it.
     pub fn issue(&self, leaf: &Leaf) -> Result<KeyPair, IssueError> {
+        self.issue_at(SystemTime::now(), leaf)
+    }
+
+    /// [`Authority::issue`] by the clock of the caller.
+    pub fn issue_at(&self, now: SystemTime, leaf: &Leaf) -> Result<KeyPair, IssueError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = subject(&leaf.common_name, leaf.organization.as_deref());
         params.subject_alt_names = alternative_names(leaf)?;
@@ -121,26 +145,45 @@ impl Authority {
             Usage::Both => vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
         };
         params.use_authority_key_identifier_extension = true;
-        set_validity(&mut params, &leaf.common_name, leaf.lifetime)?;
+        set_validity(&mut params, &leaf.common_name, now, leaf.lifetime)?;
 
-        let sign = |source| IssueError::Sign { common_name: leaf.common_name.clone(), source };
-        let key = generate_key().map_err(sign)?;
-        let certificate = params.signed_by(&key, &self.issuer).map_err(sign)?;
+        let key = new_key(&leaf.common_name)?;
+        let certificate = params
+            .signed_by(&key, &self.issuer)
+            .map_err(|source| IssueError::Sign { common_name: leaf.common_name.clone(), source })?;
         Ok(KeyPair { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    }
+
+    fn self_signed(
+        common_name: String,
+        key: rcgen::KeyPair,
+        now: SystemTime,
+        lifetime: Duration,
+    ) -> Result<Self, IssueError> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = subject(&common_name, None);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages =
+            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        set_validity(&mut params, &common_name, now, lifetime)?;
+
+        let certificate_pem = match params.self_signed(&key) {
+            Ok(certificate) => certificate.pem(),
+            Err(source) => return Err(IssueError::Sign { common_name, source }),
+        };
+        Ok(Self { certificate_pem, issuer: Issuer::new(params, key) })
     }
 }
 
 /// A fresh key pair that no certificate names, as PEM: `(public key, private key)`. Signs service account tokens.
 pub fn bare_key() -> Result<(String, String), IssueError> {
-    let key = generate_key().map_err(|source| IssueError::Sign {
-        common_name: "(a key without a certificate)".to_owned(),
-        source,
-    })?;
+    let key = new_key("(a key without a certificate)")?;
     Ok((key.public_key_pem(), key.serialize_pem()))
 }
 
-fn generate_key() -> Result<rcgen::KeyPair, rcgen::Error> {
+fn new_key(common_name: &str) -> Result<rcgen::KeyPair, IssueError> {
     rcgen::KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
+        .map_err(|source| IssueError::Sign { common_name: common_name.to_owned(), source })
 }
 
 fn subject(common_name: &str, organization: Option<&str>) -> DistinguishedName {
@@ -164,10 +207,11 @@ fn alternative_names(leaf: &Leaf) -> Result<Vec<SanType>, IssueError> {
 fn set_validity(
     params: &mut CertificateParams,
     common_name: &str,
+    now: SystemTime,
     lifetime: Duration,
 ) -> Result<(), IssueError> {
     let too_long = || IssueError::Lifetime { common_name: common_name.to_owned() };
-    let now = OffsetDateTime::now_utc();
+    let now = OffsetDateTime::from(now);
     params.not_before = now - CLOCK_SKEW;
     params.not_after = now.checked_add(lifetime.try_into().map_err(|_| too_long())?).ok_or_else(too_long)?;
     Ok(())
@@ -223,14 +267,42 @@ mod tests {
     }
 
     #[test]
-    fn leaf_is_valid_from_a_minute_ago_until_its_lifetime_ends() {
+    fn leaf_is_valid_from_five_minutes_ago_until_its_lifetime_ends() {
         let authority = Authority::new("test-ca").expect("authority");
         let issued = authority.issue(&leaf()).expect("leaf");
         let pem = parse(&issued.certificate_pem);
         let validity = pem.parse_x509().expect("certificate").validity().clone();
         let span = validity.not_after.timestamp() - validity.not_before.timestamp();
-        assert_eq!(span, 3600 + 60);
+        assert_eq!(span, 3600 + 300);
         assert!(validity.is_valid());
+    }
+
+    #[test]
+    fn authority_that_was_kept_signs_as_before_and_generations_have_names_of_their_own() {
+        let generation = || Authority::generation("test-ca", SystemTime::now(), Duration::from_hours(1));
+        let (first, second) = (generation().expect("authority"), generation().expect("authority"));
+        let again = Authority::from_pem(first.certificate_pem(), &first.key_pem()).expect("kept");
+        let issued = again.issue(&leaf()).expect("leaf");
+
+        let (first, second) = (parse(first.certificate_pem()), parse(second.certificate_pem()));
+        let (first, second) =
+            (first.parse_x509().expect("certificate"), second.parse_x509().expect("certificate"));
+        let pem = parse(&issued.certificate_pem);
+        let certificate = pem.parse_x509().expect("certificate");
+        assert_eq!(certificate.issuer(), first.subject());
+        assert_ne!(first.subject(), second.subject());
+        let signer =
+            certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+                ParsedExtension::AuthorityKeyIdentifier(identifier) => identifier.key_identifier.clone(),
+                _ => None,
+            });
+        let own = first.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::SubjectKeyIdentifier(identifier) => Some(identifier.clone()),
+            _ => None,
+        });
+        assert!(own.is_some());
+        assert_eq!(signer, own);
+        assert!(matches!(Authority::from_pem("", ""), Err(IssueError::Load(_))));
     }
 
     #[test]

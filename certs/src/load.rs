@@ -65,10 +65,7 @@ pub fn certified_key(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>
 
 /// A certificate that was issued here, ready to serve with. The errors name no real file.
 pub fn issued(pair: &KeyPair) -> Result<Arc<CertifiedKey>, LoadError> {
-    let contents = Contents {
-        certificate: pair.certificate_pem.as_bytes().to_vec(),
-        key: pair.key_pem.as_bytes().to_vec(),
-    };
+    let contents = Contents::new(pair.certificate_pem.as_bytes().to_vec(), pair.key_pem.as_bytes().to_vec());
     contents.parse(Path::new("the issued certificate"), Path::new("the issued key"))
 }
 
@@ -80,6 +77,18 @@ pub(crate) struct Contents {
 }
 
 impl Contents {
+    pub(crate) fn new(certificate: Vec<u8>, key: Vec<u8>) -> Self {
+        Self { certificate, key }
+    }
+
+    pub(crate) fn certificate(&self) -> &[u8] {
+        &self.certificate
+    }
+
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
     pub(crate) fn read(certificate: &Path, key: &Path) -> Result<Self, LoadError> {
         Ok(Self { certificate: read(certificate)?, key: read(key)? })
     }
@@ -104,7 +113,7 @@ fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     std::fs::read(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })
 }
 
-fn parse_certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, LoadError> {
+pub(crate) fn parse_certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, LoadError> {
     let chain = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|source| LoadError::Pem { path: path.to_owned(), source })?;
@@ -134,7 +143,7 @@ pub(crate) mod tests {
     }
 
     fn contents(certificate: &str, key: &str) -> Result<Arc<CertifiedKey>, LoadError> {
-        let contents = Contents { certificate: certificate.into(), key: key.into() };
+        let contents = Contents::new(certificate.into(), key.into());
         contents.parse(Path::new("tls.crt"), Path::new("tls.key"))
     }
 

@@ -1,0 +1,84 @@
+//! Making a step.
+
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+
+use super::store::{Authority, Leaf};
+use super::{Policy, Step, Store, StoreError};
+use crate::issue;
+use crate::issue::{IssueError, Usage};
+
+/// What authorities' names begin with.
+const AUTHORITY_NAME: &str = "gatehouse-ca";
+/// The subject of serving certificates; who verifies them looks at the alternative names.
+const LEAF_NAME: &str = "gatehouse";
+
+/// A step cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RotationError {
+    /// It does not follow from the store.
+    #[error("the step {} does not follow from what is kept", .0.as_str())]
+    Unfit(Step),
+    /// No certificate could be made.
+    #[error("no certificate could be made")]
+    Issue(#[from] IssueError),
+    /// What was made, or what was kept, cannot be used.
+    #[error("a certificate cannot be used")]
+    Store(#[from] StoreError),
+}
+
+/// The store after a step that [`super::plan`] asked for.
+pub fn apply(
+    step: Step,
+    store: Option<&Store>,
+    policy: &Policy,
+    now: SystemTime,
+) -> Result<Store, RotationError> {
+    let mut store = match (step, store) {
+        (Step::Create, _) => {
+            let current = new_authority(policy, now)?;
+            let leaf = new_leaf(&current, policy, now)?;
+            Store::new(current, leaf)
+        }
+        (_, None) => return Err(RotationError::Unfit(step)),
+        (Step::PublishNext, Some(store)) => {
+            Store { next: Some(new_authority(policy, now)?), ..store.clone() }
+        }
+        (Step::Switch, Some(store)) => {
+            let current = store.next.clone().ok_or(RotationError::Unfit(step))?;
+            let leaf = Some(new_leaf(&current, policy, now)?);
+            let previous = Some(store.current.certificate.clone());
+            Store { current, next: None, previous, leaf, ..store.clone() }
+        }
+        (Step::DropPrevious, Some(store)) => Store { previous: None, ..store.clone() },
+        (Step::RenewLeaf, Some(store)) => {
+            Store { leaf: Some(new_leaf(&store.current, policy, now)?), ..store.clone() }
+        }
+    };
+    store.problems.clear();
+    store.changed_at = Timestamp::try_from(now).ok();
+    Ok(store)
+}
+
+fn new_authority(policy: &Policy, now: SystemTime) -> Result<Authority, RotationError> {
+    let authority = issue::Authority::generation(AUTHORITY_NAME, now, policy.ca_lifetime())?;
+    Ok(Authority::made(&authority)?)
+}
+
+fn new_leaf(authority: &Authority, policy: &Policy, now: SystemTime) -> Result<Leaf, RotationError> {
+    let signer = issue::Authority::from_pem(&authority.certificate.pem, &authority.key_pem)?;
+    let pair = signer.issue_at(
+        now,
+        &issue::Leaf {
+            common_name: LEAF_NAME.to_owned(),
+            organization: None,
+            dns_names: policy.names().to_vec(),
+            ips: Vec::new(),
+            usage: Usage::ServerAuth,
+            // No certificate outlives who vouches for it.
+            lifetime: policy.leaf_lifetime().min(authority.certificate.validity.left(now)),
+        },
+    )?;
+    Ok(Leaf::made(pair)?)
+}
