@@ -76,6 +76,16 @@ pub fn missing_from(defined: &[Manifest]) -> Vec<Manifest> {
     .collect()
 }
 
+/// The CRDs of these names, real ones where they are at hand: other kinds would have to be watched for nothing.
+pub fn only(names: &[&str]) -> anyhow::Result<Vec<Manifest>> {
+    let mut definitions = shared()?;
+    definitions.extend(missing_from(&definitions));
+    definitions.retain(|manifest| {
+        manifest.object["metadata"]["name"].as_str().is_some_and(|name| names.contains(&name))
+    });
+    Ok(definitions)
+}
+
 impl Kind {
     fn crd_name(&self) -> String {
         format!("{}.{}", self.plural, self.group)

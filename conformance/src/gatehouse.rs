@@ -33,8 +33,8 @@ const AVAILABLE_TIMEOUT: Duration = Duration::from_secs(75);
 const OPENAPI_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// A child is killed [`crate::supervise::GRACE`] after it was asked to end, and nobody has to notice here first, so
-/// there is no delay before it refuses requests.
-const SHUTDOWN: [&str; 2] = ["--shutdown-delay-duration=0s", "--shutdown-grace=3s"];
+/// there is no delay before it refuses requests, unless its flags say so.
+const SHUTDOWN: [(&str, &str); 2] = [("--shutdown-delay-duration", "0s"), ("--shutdown-grace", "3s")];
 
 /// One replica of Gatehouse. Dropped, it stops.
 pub struct Gatehouse {
@@ -95,6 +95,45 @@ impl Serves {
     }
 }
 
+/// Where the serving certificate comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Certificate {
+    /// From an authority of its own, made for it.
+    #[default]
+    Own,
+    /// From files that others have too.
+    Shared(Files),
+    /// It sees to that by itself, as its flags say.
+    SelfManaged,
+}
+
+/// A serving certificate in files, and the CA that signed it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files {
+    certificate: PathBuf,
+    key: PathBuf,
+    ca: String,
+}
+
+impl Files {
+    /// Makes an authority and a certificate for what is served. `name` names the files.
+    pub fn issue(control_plane: &ControlPlane, serves: Serves, name: &str) -> anyhow::Result<Self> {
+        let (_, server_name) = serves.identity();
+        let authority = Authority::new("gatehouse-serving-ca")?;
+        let serving = server_identity(&authority, &[server_name, "localhost"])?;
+        let file = |extension| control_plane.folder().join(format!("{name}.{extension}"));
+        let (certificate, key) = (file("crt"), file("key"));
+        kubeconfig::write_private(&certificate, &serving.certificate_pem)?;
+        kubeconfig::write_private(&key, &serving.key_pem)?;
+        Ok(Self { certificate, key, ca: authority.certificate_pem().to_owned() })
+    }
+
+    /// The CA, as PEM.
+    pub fn ca(&self) -> &str {
+        &self.ca
+    }
+}
+
 /// What may be different from one replica to another.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -106,6 +145,8 @@ pub struct Options {
     pub name: Option<String>,
     /// Appended to its flags.
     pub flags: Vec<String>,
+    /// Its serving certificate.
+    pub certificate: Certificate,
     /// Its environment, `RUST_LOG` for example.
     pub env: Vec<(String, OsString)>,
     /// How it reaches the cluster, and as whom; as its own account where it is not given.
@@ -125,32 +166,38 @@ impl Gatehouse {
         let name = options.name.clone().unwrap_or_else(|| "gatehouse".to_owned());
         let [port] = free_ports()?;
 
-        let (user, server_name) = options.serves.identity();
-        let authority = Authority::new("gatehouse-serving-ca")?;
-        let serving = server_identity(&authority, &[server_name, "localhost"])?;
-        let file = |extension| control_plane.folder().join(format!("{name}.{extension}"));
-        let (certificate, key) = (file("crt"), file("key"));
-        kubeconfig::write_private(&certificate, &serving.certificate_pem)?;
-        kubeconfig::write_private(&key, &serving.key_pem)?;
-
+        let (user, _) = options.serves.identity();
+        let files = match &options.certificate {
+            Certificate::Own => Some(Files::issue(control_plane, options.serves, &name)?),
+            Certificate::Shared(files) => Some(files.clone()),
+            Certificate::SelfManaged => None,
+        };
         let upstream = match &options.kubeconfig {
             Some(kubeconfig) => kubeconfig.clone(),
             None => control_plane.kubeconfig_for(user, None)?,
         };
         let mut args: Vec<OsString> = vec![options.serves.subcommand().into()];
-        for (flag, value) in [
+        let port_text = port.to_string();
+        let mut flags = vec![
             ("--kubeconfig", upstream.as_os_str()),
             ("--bind-address", "127.0.0.1".as_ref()),
-            ("--secure-port", port.to_string().as_ref()),
-            ("--tls-cert-file", certificate.as_os_str()),
-            ("--tls-private-key-file", key.as_os_str()),
-        ] {
+            ("--secure-port", port_text.as_ref()),
+        ];
+        if let Some(files) = &files {
+            flags.push(("--tls-cert-file", files.certificate.as_os_str()));
+            flags.push(("--tls-private-key-file", files.key.as_os_str()));
+        }
+        for (flag, value) in SHUTDOWN {
+            if !options.flags.iter().any(|given| given.starts_with(flag)) {
+                flags.push((flag, value.as_ref()));
+            }
+        }
+        for (flag, value) in flags {
             args.extend([flag.into(), value.to_owned()]);
         }
-        args.extend(SHUTDOWN.map(OsString::from));
         args.extend(options.flags.iter().map(OsString::from));
 
-        let serving_ca = authority.certificate_pem().to_owned();
+        let serving_ca = files.map(|files| files.ca).unwrap_or_default();
         let url = url(port);
         let probe = control_plane.kubeconfig_at(&url, &serving_ca, "probe", Some("system:masters"))?;
         let program = Program { path: executable, args, env: options.env.clone() };
@@ -164,7 +211,7 @@ impl Gatehouse {
     /// Starts it again, on the same port and with the same certificate; it must have been stopped or killed.
     pub async fn launch(&mut self) -> anyhow::Result<()> {
         ensure!(self.process.is_none(), "{} runs already", self.name);
-        let client = kubeconfig::client(&self.probe).await?;
+        let client = self.prober().await?;
         let process = self.process.insert(self.scratch.spawn(&self.name, &self.program)?);
         let ready = wait_until_ready(process, &client, self.awaited.path(), READY_TIMEOUT);
         progress::during(format_args!("starting {}", self.name), ready).await
@@ -191,6 +238,13 @@ impl Gatehouse {
         self.process.as_ref()
     }
 
+    /// Asks after its health, as a kubelet does: whoever answers is believed.
+    pub async fn prober(&self) -> anyhow::Result<kube::Client> {
+        let mut config = kubeconfig::config(&self.probe).await?;
+        config.accept_invalid_certs = true;
+        Ok(kube::Client::try_from(config)?)
+    }
+
     /// Where it serves.
     pub fn port(&self) -> u16 {
         self.port
@@ -201,7 +255,7 @@ impl Gatehouse {
         url(self.port)
     }
 
-    /// The CA of its serving certificate, as PEM.
+    /// The CA of its serving certificate, as PEM; nothing where it sees to that by itself.
     pub fn serving_ca(&self) -> &str {
         &self.serving_ca
     }

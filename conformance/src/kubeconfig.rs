@@ -22,10 +22,15 @@ pub fn write(
 
 /// A client that is the user of a kubeconfig file, and takes a first error for an answer: tests are about those.
 pub async fn client(path: &Path) -> anyhow::Result<kube::Client> {
+    Ok(kube::Client::try_from(config(path).await?)?)
+}
+
+/// What such a client is made of.
+pub async fn config(path: &Path) -> anyhow::Result<kube::Config> {
     let kubeconfig = Kubeconfig::read_from(path)?;
     let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     config.default_retry = false;
-    Ok(kube::Client::try_from(config)?)
+    Ok(config)
 }
 
 /// Writes a file that only its owner can read.

@@ -1,13 +1,23 @@
 //! What a Service does for replicas, on loopback: connections are spread over those that are ready.
 //!
-//! A replica that has died is passed over; the connections it had are cut, as they are in a cluster.
+//! The connections of a replica that has died are cut, as they are in a cluster. What becomes of new ones depends on
+//! who stands there.
 
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+
+/// What becomes of a connection whose replica does not take it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    /// Another one is asked.
+    PassedOver,
+    /// It is lost.
+    Lost,
+}
 
 /// Listens on a port of its own. Dropped, it is gone, with every connection.
 pub struct Spread {
@@ -16,16 +26,26 @@ pub struct Spread {
     task: JoinHandle<()>,
 }
 
-/// Ports of replicas, and whose turn it is.
+/// Ports of replicas, and whose turn it is; the connections that are open, and some that have ended since.
 #[derive(Debug, Default)]
 struct Ready {
     ports: Vec<u16>,
     turn: usize,
+    open: Vec<AbortHandle>,
 }
 
 impl Spread {
-    /// Over nothing yet.
+    /// Over nothing yet. A replica that has died is passed over.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::listen(Refused::PassedOver).await
+    }
+
+    /// Over nothing yet. As kube-proxy does it: a connection that comes to a replica that has died is lost.
+    pub async fn strict() -> anyhow::Result<Self> {
+        Self::listen(Refused::Lost).await
+    }
+
+    async fn listen(refused: Refused) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free port")?;
         let port = listener.local_addr()?.port();
         let ready: Arc<Mutex<Ready>> = Arc::default();
@@ -33,12 +53,17 @@ impl Spread {
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((connection, _)) = listener.accept().await {
-                let replicas = Arc::clone(&replicas);
-                connections.spawn(pass_on(connection, replicas));
+                let passing = pass_on(connection, Arc::clone(&replicas), refused);
+                lock(&replicas).open.push(connections.spawn(passing));
                 while connections.try_join_next().is_some() {}
             }
         });
         Ok(Self { port, ready, task })
+    }
+
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Where to connect.
@@ -54,9 +79,23 @@ impl Spread {
         }
     }
 
+    /// Whether a replica gets new connections.
+    pub fn has(&self, port: u16) -> bool {
+        lock(&self.ready).ports.contains(&port)
+    }
+
     /// A replica is not ready: it gets no new connections, and keeps those it has.
     pub fn remove(&self, port: u16) {
         lock(&self.ready).ports.retain(|one| *one != port);
+    }
+
+    /// Ends one of its connections, as a network may; says whether there was one.
+    pub fn cut(&self, which: usize) -> bool {
+        let open = &mut lock(&self.ready).open;
+        open.retain(|connection| !connection.is_finished());
+        let Some(at) = which.checked_rem(open.len()) else { return false };
+        open[at].abort();
+        true
     }
 }
 
@@ -71,8 +110,9 @@ fn lock(ready: &Mutex<Ready>) -> std::sync::MutexGuard<'_, Ready> {
     ready.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn pass_on(mut near: TcpStream, ready: Arc<Mutex<Ready>>) {
-    for port in in_turn(&ready) {
+async fn pass_on(mut near: TcpStream, ready: Arc<Mutex<Ready>>, refused: Refused) {
+    let asked = if refused == Refused::Lost { 1 } else { usize::MAX };
+    for port in in_turn(&ready).into_iter().take(asked) {
         if let Ok(mut far) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
             // Small writes wait for nobody: latency is measured through here.
             let _ = (near.set_nodelay(true), far.set_nodelay(true));
@@ -132,5 +172,24 @@ mod tests {
         assert_eq!([ask(&spread).await, ask(&spread).await], ["b", "b"]);
         spread.remove(b);
         assert_eq!(ask(&spread).await, "");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_cut_ends() {
+        let spread = Spread::start().await.expect("a port");
+        assert!(!spread.cut(7));
+        let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        spread.add(silent.local_addr().expect("bound").port());
+        let asked = ask(&spread);
+        let cut = async {
+            // Held, so that only a cut ends it.
+            let _held = silent.accept().await.expect("a connection");
+            assert!(spread.cut(7));
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            text = asked => assert_eq!(text, ""),
+            () = cut => unreachable!("it waits for ever"),
+        }
     }
 }

@@ -26,6 +26,7 @@ mod gate_quotas;
 mod gate_registration;
 mod informers;
 mod kubectl;
+mod production;
 mod relay;
 mod rights;
 mod site;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
 fn trials(world: &World) -> Vec<Trial> {
     let modules = [
         gate_overshoot::trials,
+        production::trials,
         gate_quotas::trials,
         gate_charges::trials,
         gate_freezes::trials,

@@ -77,7 +77,8 @@ async fn storms(
     flag: String,
 ) -> anyhow::Result<()> {
     let client = control_plane.client().await?;
-    load::apply(&client, definitions()?).await?;
+    let charged = ["fleets.agones.dev", "gameservers.agones.dev", "gameserversets.agones.dev"];
+    load::apply(&client, crds::only(&charged)?).await?;
     webhooks::prepare(control_plane).await?;
     let (_, port) = control_plane.url().rsplit_once(':').context("a port")?;
     let delay = Delay::to(port.parse()?, LAG, chance.fork()).await?;
@@ -149,17 +150,6 @@ async fn storms(
     ensure!(all.count(End::Done) > 20 * rounds && all.count(End::Denied) > 10 * rounds, "{:?}", all.ends);
     ensure!(fullest >= 80 && killed >= rounds, "{fullest} %, {killed} killed");
     webhooks.end().await
-}
-
-/// Only what is charged here: other kinds would have to be watched for nothing.
-fn definitions() -> anyhow::Result<Vec<Manifest>> {
-    let mut definitions = crds::shared()?;
-    definitions.extend(crds::missing_from(&definitions));
-    definitions.retain(|manifest| {
-        let name = manifest.object["metadata"]["name"].as_str().unwrap_or_default();
-        ["fleets.agones.dev", "gameservers.agones.dev", "gameserversets.agones.dev"].contains(&name)
-    });
-    Ok(definitions)
 }
 
 async fn apply(client: &kube::Client, objects: Vec<Value>) -> anyhow::Result<()> {

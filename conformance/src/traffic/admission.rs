@@ -1,0 +1,91 @@
+//! Writes that are judged.
+
+use std::fmt::Display;
+
+use serde_json::{Value, json};
+
+use super::objects::{FULL, JUDGED, ROOM, fleet, kustomization};
+use super::score::Score;
+use super::{Pace, send};
+
+const ALLOWED: &str = "allowed writes";
+const FORBIDDEN: &str = "forbidden writes";
+
+fn fleets(namespace: &str) -> String {
+    format!("/apis/agones.dev/v1/namespaces/{namespace}/fleets")
+}
+
+fn kustomizations(namespace: &str) -> String {
+    format!("/apis/kustomize.toolkit.fluxcd.io/v1/namespaces/{namespace}/kustomizations")
+}
+
+/// Fleets that are created, scaled and deleted where there is room.
+pub(super) async fn allowed_fleets(client: kube::Client, number: usize, pace: Pace, score: Score) {
+    let object = |name: &str| fleet(ROOM, name, 2);
+    let change = json!({"spec": {"replicas": 3}});
+    lives(&client, &fleets(ROOM), number, object, &change, pace, &score).await;
+}
+
+/// Kustomizations that are as the policy wants them.
+pub(super) async fn allowed_kustomizations(client: kube::Client, number: usize, pace: Pace, score: Score) {
+    let object = |name: &str| kustomization(JUDGED, name, true);
+    let change = json!({"spec": {"interval": "11m"}});
+    lives(&client, &kustomizations(JUDGED), number, object, &change, pace, &score).await;
+}
+
+/// One object after another, each from its creation to its end.
+async fn lives(
+    client: &kube::Client,
+    collection: &str,
+    number: usize,
+    object: impl Fn(&str) -> Value,
+    change: &Value,
+    mut pace: Pace,
+    score: &Score,
+) {
+    let mut made = 0_u64;
+    loop {
+        made += 1;
+        let name = format!("object-{number}-{made}");
+        let path = format!("{collection}/{name}");
+        let object = object(&name);
+        let steps =
+            [("POST", collection, Some(&object)), ("PATCH", &path, Some(change)), ("DELETE", &path, None)];
+        for (method, path, body) in steps {
+            if !pace.next().await {
+                return;
+            }
+            let answer = send(client, method, path, body).await;
+            if !score.note(ALLOWED, &format!("{method} {path}"), answer.map(drop)) {
+                // What was not created can be neither changed nor deleted.
+                break;
+            }
+        }
+    }
+}
+
+/// Creations beyond a quota and against a policy, in turn.
+pub(super) async fn forbidden(client: kube::Client, mut pace: Pace, score: Score) {
+    let beyond = (fleets(FULL), fleet(FULL, "forbidden", 1), "exceeded quota: traffic-full");
+    let against =
+        (kustomizations(JUDGED), kustomization(JUDGED, "forbidden", false), "spec.prune: must be true");
+    let cases = [beyond, against];
+    let mut cases = cases.iter().cycle();
+    while let (true, Some((path, object, words))) = (pace.next().await, cases.next()) {
+        match send(&client, "POST", path, Some(object)).await {
+            Err(kube::Error::Api(status)) if status.code == 403 && status.message.contains(words) => {
+                score.succeeded(FORBIDDEN);
+            }
+            Err(error) => score.failed(FORBIDDEN, not_by_our_words(path, &error)),
+            Ok(_) => {
+                score.unadmitted(FORBIDDEN, format_args!("POST {path} was admitted"));
+                // The next one would only be told that there is one already.
+                let _ = send(&client, "DELETE", &format!("{path}/forbidden"), None).await;
+            }
+        }
+    }
+}
+
+fn not_by_our_words(path: &str, error: &dyn Display) -> String {
+    format!("POST {path} was refused for another reason: {error}")
+}

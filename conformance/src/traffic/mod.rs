@@ -1,0 +1,141 @@
+//! Steady load from several clients that know what should come of each request: of an answer that should not have been
+//! they keep the time and the words.
+//!
+//! Clients try nothing again, so that whatever a user would have seen is counted; only watches go on where they ended,
+//! as they do everywhere. A watch that ends in good order, or with 410, has not failed.
+//!
+//! - *views*: lists and gets through the aggregator, on connections that are kept and on new ones;
+//! - *watches*: plain ones and kube's, which must come to show what was written last;
+//! - *admission*: what is allowed must be admitted, and what is forbidden refused by our words;
+//! - *doors*: connections past kube-apiserver. Who trusts what is published must be served, and who trusts somebody
+//!   else must find out by itself that this is not whom it asked for.
+
+mod admission;
+mod doors;
+mod objects;
+mod score;
+mod tls;
+mod views;
+mod watches;
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use crate::control_plane::ControlPlane;
+use crate::kubeconfig;
+pub use doors::Door;
+pub use objects::{in_force, objects};
+use score::Score;
+pub use score::{Incident, Outcome};
+
+/// Far longer than any answer takes: an answer that takes longer is none.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Load that goes on until it is stopped.
+pub struct Traffic {
+    requests: JoinSet<()>,
+    watches: watches::Watches,
+    stop: watch::Sender<bool>,
+    score: Score,
+}
+
+impl Traffic {
+    /// Begins, as an administrator. [`objects`] must be there and [`in_force`].
+    pub async fn start(control_plane: &ControlPlane, doors: Vec<Door>) -> anyhow::Result<Self> {
+        let (stop, stopped) = watch::channel(false);
+        let score = Score::new();
+        let kubeconfig = control_plane.kubeconfig();
+        let mut requests = JoinSet::new();
+
+        let pace = |milliseconds| Pace::new(Duration::from_millis(milliseconds), stopped.clone());
+        for _ in 0..2 {
+            let client = kubeconfig::client(kubeconfig).await?;
+            requests.spawn(views::kept(client, pace(200), score.clone()));
+        }
+        let config = kubeconfig::config(kubeconfig).await?;
+        requests.spawn(views::anew(config, pace(500), score.clone()));
+
+        for number in 0..2 {
+            let client = kubeconfig::client(kubeconfig).await?;
+            requests.spawn(admission::allowed_fleets(client, number, pace(400), score.clone()));
+            let client = kubeconfig::client(kubeconfig).await?;
+            requests.spawn(admission::allowed_kustomizations(client, number, pace(400), score.clone()));
+        }
+        let client = kubeconfig::client(kubeconfig).await?;
+        requests.spawn(admission::forbidden(client, pace(250), score.clone()));
+
+        let admin = kubeconfig::client(kubeconfig).await?;
+        let identity = doors::Identity::new(control_plane)?;
+        for door in doors {
+            let visitor = doors::Visitor::new(door, admin.clone(), identity.clone(), score.clone())?;
+            let (trusting, stranger) = visitor.pair();
+            requests.spawn(trusting.visit(pace(300)));
+            requests.spawn(stranger.stay_away(pace(600)));
+        }
+
+        let clients = [
+            kubeconfig::client(kubeconfig).await?,
+            kubeconfig::client(kubeconfig).await?,
+            kubeconfig::client(kubeconfig).await?,
+        ];
+        let watches = watches::Watches::start(clients, &score);
+        requests.spawn(watches.write(admin, pace(500), score.clone()));
+        Ok(Self { requests, watches, stop, score })
+    }
+
+    /// Stops asking, waits for what is being asked, and until every watch shows what was written last.
+    pub async fn stop(mut self) -> Outcome {
+        self.stop.send_replace(true);
+        while let Some(ended) = self.requests.join_next().await {
+            if let Err(error) = ended {
+                self.score.failed("traffic", format!("a client panicked: {error}"));
+            }
+        }
+        self.watches.end(&self.score).await;
+        self.score.outcome()
+    }
+}
+
+/// When to ask next.
+struct Pace {
+    ticks: Interval,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Pace {
+    fn new(period: Duration, stopped: watch::Receiver<bool>) -> Self {
+        let mut ticks = interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { ticks, stopped }
+    }
+
+    /// Waits until it is time. False when all is over.
+    async fn next(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            _ = self.stopped.wait_for(|stopped| *stopped) => false,
+            _ = self.ticks.tick() => true,
+        }
+    }
+}
+
+/// One request, as JSON where there is anything to send.
+async fn send(
+    client: &kube::Client,
+    method: &str,
+    path: &str,
+    body: Option<&serde_json::Value>,
+) -> Result<serde_json::Value, kube::Error> {
+    let content_type = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+    let request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header(http::header::CONTENT_TYPE, content_type)
+        .body(body.map(|body| body.to_string().into_bytes()).unwrap_or_default())
+        .map_err(kube::Error::HttpError)?;
+    let answer = tokio::time::timeout(TIMEOUT, client.request(request)).await;
+    answer.unwrap_or_else(|late| Err(kube::Error::Service(late.into())))
+}
