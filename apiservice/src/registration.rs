@@ -2,28 +2,35 @@
 //!
 //! They are what an installation needs beside the server itself and the Service that leads to it. The rights are the
 //! least there can be: to read the kinds that are summarised, to notice definitions of kinds that come and go, to have
-//! tokens and access reviewed, and to read the ConfigMap that says whom to trust. No right to write, none to Secrets.
-//! What the webhooks need is in modules of its own.
+//! tokens and access reviewed, to read the ConfigMap that says whom to trust, and to hold Leases of its own names. Where
+//! certificates are self-managed, also to write one Secret and the APIService. What the webhooks need is in modules of
+//! its own.
 
+mod account;
 pub mod user_roles;
 pub mod webhook_account;
 pub mod webhooks;
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 
+use self::account::{Account, by_group, named, rule};
 use crate::view::{GROUP, VERSION};
 
 /// Where Gatehouse is installed.
 pub const NAMESPACE: &str = "gatehouse-system";
-/// The name of its Service, account and roles.
+/// The name of its Service, account, roles and Lease.
 pub const NAME: &str = "gatehouse-apiserver";
+/// The name of the Secret of its certificates, where they are self-managed.
+pub const SECRET: &str = "gatehouse-apiserver-tls";
+/// How many replicas there can be: each holds a number below it, by a Lease.
+pub const REPLICAS: u8 = 16;
 /// Its user name: that of its service account.
 pub const USER: &str = "system:serviceaccount:gatehouse-system:gatehouse-apiserver";
 /// The name under which kube-apiserver asks for it in the TLS handshake: a serving certificate must carry it.
 pub const SERVER_NAME: &str = "gatehouse-apiserver.gatehouse-system.svc";
+
+const ACCOUNT: Account = Account(NAME);
 
 /// The name of its APIService.
 pub fn api_service_name() -> String {
@@ -52,19 +59,32 @@ pub fn namespace() -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
 }
 
-/// Every right of the account [`USER`], which summarises `kinds`, each a group and a plural name.
+/// The name of the Lease of a replica's number.
+pub fn replica_lease(number: u8) -> String {
+    format!("{NAME}-replica-{number:02}")
+}
+
+/// Every right that the account [`USER`], which summarises `kinds`, needs in any case. Each kind is a group and a plural
+/// name.
 pub fn rights<G, P>(kinds: impl IntoIterator<Item = (G, P)>) -> Vec<Value>
 where
     G: Into<String>,
     P: Into<String>,
 {
-    vec![
-        cluster_role(NAME, kinds),
-        cluster_role_binding(NAME, NAME),
-        // Reviews of tokens and of access.
-        cluster_role_binding("gatehouse-apiserver:system:auth-delegator", "system:auth-delegator"),
-        authentication_reader(),
-    ]
+    let leases: Vec<_> = (0..REPLICAS).map(replica_lease).collect();
+    let leases: Vec<_> = leases.iter().map(String::as_str).collect();
+    let mut rights = vec![cluster_role(NAME, kinds), ACCOUNT.cluster_role_binding(NAME, NAME)];
+    rights.extend(ACCOUNT.role(NAME, &[Account::leases(&leases)]));
+    rights.extend(ACCOUNT.delegation());
+    rights
+}
+
+/// What the account needs beyond [`rights`] where certificates are self-managed: to elect who keeps them, to write the
+/// Secret [`SECRET`], and to keep the APIService.
+pub fn self_managed() -> Vec<Value> {
+    let registered =
+        named("apiregistration.k8s.io", "apiservices", &[&api_service_name()], &["get", "create", "patch"]);
+    ACCOUNT.self_managed(vec![Account::leases(&[NAME])], vec![registered])
 }
 
 /// The right to read `kinds`, and to notice when definitions come and go.
@@ -73,54 +93,9 @@ where
     G: Into<String>,
     P: Into<String>,
 {
-    let mut groups: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for (group, plural) in kinds {
-        groups.entry(group.into()).or_default().insert(plural.into());
-    }
-    let mut rules: Vec<_> = groups
-        .into_iter()
-        .map(|(group, plurals)| json!({"apiGroups": [group], "resources": plurals, "verbs": ["get", "list", "watch"]}))
-        .collect();
-    rules.push(json!({
-        "apiGroups": ["apiextensions.k8s.io"],
-        "resources": ["customresourcedefinitions"],
-        "verbs": ["list", "watch"],
-    }));
-    json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRole",
-        "metadata": {"name": name},
-        "rules": rules,
-    })
-}
-
-fn cluster_role_binding(name: &str, role: &str) -> Value {
-    json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": name},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-        "subjects": [subject()],
-    })
-}
-
-/// The ConfigMap that says which front proxy and which client CA to trust lives in kube-system.
-fn authentication_reader() -> Value {
-    json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "RoleBinding",
-        "metadata": {"name": NAME, "namespace": "kube-system"},
-        "roleRef": {
-            "apiGroup": "rbac.authorization.k8s.io",
-            "kind": "Role",
-            "name": "extension-apiserver-authentication-reader",
-        },
-        "subjects": [subject()],
-    })
-}
-
-fn subject() -> Value {
-    json!({"kind": "ServiceAccount", "namespace": NAMESPACE, "name": NAME})
+    let mut rules = by_group(kinds, &["get", "list", "watch"]);
+    rules.push(rule(&["apiextensions.k8s.io"], &["customresourcedefinitions"], &["list", "watch"]));
+    account::cluster_role(name, &rules)
 }
 
 #[cfg(test)]
@@ -146,9 +121,35 @@ mod tests {
     }
 
     #[test]
+    fn what_may_be_written_is_named() {
+        let kinds = [("apps", "deployments")];
+        let mut rights = rights(kinds);
+        rights.extend(self_managed());
+        let rules = rights.iter().filter_map(|right| right["rules"].as_array()).flatten();
+        let mut written = Vec::new();
+        for rule in rules {
+            let verbs = rule["verbs"].as_array().expect("verbs");
+            if verbs.iter().any(|verb| !["get", "list", "watch"].contains(&verb.as_str().expect("text"))) {
+                let names = rule["resourceNames"].as_array().expect("names");
+                written.push((rule["resources"][0].as_str().expect("text"), names.len(), names[0].clone()));
+            }
+        }
+        assert_eq!(
+            written,
+            [
+                ("leases", 16, json!("gatehouse-apiserver-replica-00")),
+                ("apiservices", 1, json!("v1alpha1.view.gatehouse.dev")),
+                ("secrets", 1, json!(SECRET)),
+                ("leases", 1, json!(NAME)),
+            ]
+        );
+    }
+
+    #[test]
     fn user_is_the_bound_service_account() {
         assert_eq!(USER, format!("system:serviceaccount:{NAMESPACE}:{NAME}"));
         assert_eq!(SERVER_NAME, format!("{NAME}.{NAMESPACE}.svc"));
+        assert_eq!(SECRET, ACCOUNT.secret());
     }
 
     #[test]

@@ -1,17 +1,19 @@
 //! The account that the webhooks run as, and its rights, as pure values.
 //!
 //! It reads what it judges, counts or compiles, writes ledgers, statuses and Events, and suspends and resumes what Flux
-//! reconciles. It reads no Secrets, and writes no object's spec but for that.
-
-use std::collections::{BTreeMap, BTreeSet};
+//! reconciles. It reads no Secrets but that of its own certificates, where they are self-managed, and writes no object's
+//! spec but for that.
 
 use serde_json::{Value, json};
 
+use super::account::{self, Account, by_group, named, rule};
 use super::{NAMESPACE, webhooks};
 use crate::policy::GROUP;
 
-/// The name of the Service, account and roles of the webhooks.
+/// The name of the Service, account, roles and Lease of the webhooks.
 pub const NAME: &str = "gatehouse-webhooks";
+/// The name of the Secret of their certificates, where they are self-managed.
+pub const SECRET: &str = "gatehouse-webhooks-tls";
 /// Its user name: that of its service account.
 pub const USER: &str = "system:serviceaccount:gatehouse-system:gatehouse-webhooks";
 /// The name under which kube-apiserver asks for it in the TLS handshake: a serving certificate must carry it.
@@ -22,27 +24,36 @@ pub const AGGREGATE: &str = "gatehouse.dev/aggregate-to-webhooks";
 /// The role that such rights are gathered in.
 const AGGREGATED: &str = "gatehouse-webhooks-counted";
 
-const AUTHORIZATION: &str = "rbac.authorization.k8s.io";
+const ACCOUNT: Account = Account(NAME);
+const REGISTRATIONS: &str = "admissionregistration.k8s.io";
+const CONFIGURATIONS: &str = "validatingwebhookconfigurations";
 
-/// Every right of the account [`USER`]: to read `kinds` and to suspend and resume `suspended`, each a group and a
+/// Every right that the account [`USER`] needs in any case: to read `kinds` and to suspend and resume `suspended`, each a group and a
 /// plural name.
 pub fn rights(
     kinds: impl IntoIterator<Item = (String, String)>,
     suspended: impl IntoIterator<Item = (String, String)>,
 ) -> Vec<Value> {
-    vec![
+    let mut rights = vec![
         cluster_role(kinds, suspended),
-        cluster_role_binding(NAME, NAME),
+        ACCOUNT.cluster_role_binding(NAME, NAME),
         aggregated(),
-        cluster_role_binding(AGGREGATED, AGGREGATED),
-        lease_role(),
-        lease_role_binding(),
-        // Whoever asks for metrics is asked about.
-        cluster_role_binding("gatehouse-webhooks:system:auth-delegator", "system:auth-delegator"),
-        authentication_reader(),
-        priority_level(),
-        flow_schema(),
-    ]
+        ACCOUNT.cluster_role_binding(AGGREGATED, AGGREGATED),
+    ];
+    rights.extend(ACCOUNT.role(NAME, &[Account::leases(&[NAME])]));
+    // Whoever asks for metrics is asked about.
+    rights.extend(ACCOUNT.delegation());
+    rights.extend([priority_level(), flow_schema()]);
+    rights
+}
+
+/// What the account needs beyond [`rights`] where certificates are self-managed: to write the Secret [`SECRET`], and to
+/// keep both static configurations.
+pub fn self_managed() -> Vec<Value> {
+    let registered =
+        |resource| named(REGISTRATIONS, resource, &[webhooks::NAME], &["get", "create", "patch"]);
+    let registered = ["mutatingwebhookconfigurations", CONFIGURATIONS].map(registered);
+    ACCOUNT.self_managed(Vec::new(), registered.into())
 }
 
 /// What people may be given: to read quotas and policies, which whoever may view the whole cluster can, since they belong
@@ -75,13 +86,7 @@ pub fn counted_role(name: &str, kinds: impl IntoIterator<Item = (String, String)
 
 /// Binds the account to a ClusterRole.
 pub fn cluster_role_binding(name: &str, role: &str) -> Value {
-    json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": name},
-        "roleRef": {"apiGroup": AUTHORIZATION, "kind": "ClusterRole", "name": role},
-        "subjects": [subject()],
-    })
+    ACCOUNT.cluster_role_binding(name, role)
 }
 
 fn cluster_role(
@@ -90,9 +95,6 @@ fn cluster_role(
 ) -> Value {
     let mut rules = by_group(kinds, &["get", "list", "watch"]);
     rules.extend(by_group(suspended, &["patch"]));
-    let rule = |groups: &[&str], resources: &[&str], verbs: &[&str]| json!({"apiGroups": groups, "resources": resources, "verbs": verbs});
-    let registrations = ["admissionregistration.k8s.io"];
-    let configurations = ["validatingwebhookconfigurations"];
     rules.extend([
         rule(&[""], &["namespaces"], &["get", "list", "watch"]),
         rule(&["apiextensions.k8s.io"], &["customresourcedefinitions"], &["list", "watch"]),
@@ -101,22 +103,12 @@ fn cluster_role(
         rule(&[GROUP], &["quotaledgers"], &["get", "list", "watch", "create", "update", "patch"]),
         rule(&["", "events.k8s.io"], &["events"], &["create", "patch"]),
         rule(&["authorization.k8s.io"], &["subjectaccessreviews"], &["create"]),
-        rule(&registrations, &configurations, &["list", "watch"]),
+        rule(&[REGISTRATIONS], &[CONFIGURATIONS], &["list", "watch"]),
+        named(REGISTRATIONS, CONFIGURATIONS, &[webhooks::NAME], &["get"]),
     ]);
-    let named = |name: &str, verbs: &[&str]| {
-        json!({
-            "apiGroups": registrations, "resources": configurations, "resourceNames": [name], "verbs": verbs,
-        })
-    };
-    // Server-side apply asks for the right to create by name, so no right to create others is needed.
-    rules.push(named(webhooks::NAME, &["get"]));
-    rules.push(named(webhooks::COUNTS_NAME, &["get", "create", "update", "patch", "delete"]));
-    json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRole",
-        "metadata": {"name": NAME},
-        "rules": rules,
-    })
+    let counts = ["get", "create", "update", "patch", "delete"];
+    rules.push(named(REGISTRATIONS, CONFIGURATIONS, &[webhooks::COUNTS_NAME], &counts));
+    account::cluster_role(NAME, &rules)
 }
 
 /// Its rules are kube-controller-manager's to fill in, and so are not written here.
@@ -126,39 +118,6 @@ fn aggregated() -> Value {
         "kind": "ClusterRole",
         "metadata": {"name": AGGREGATED},
         "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {AGGREGATE: "true"}}]},
-    })
-}
-
-fn lease_role() -> Value {
-    json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "Role",
-        "metadata": {"name": NAME, "namespace": NAMESPACE},
-        "rules": [{
-            "apiGroups": ["coordination.k8s.io"],
-            "resources": ["leases"],
-            "verbs": ["get", "create", "update", "patch"],
-        }],
-    })
-}
-
-fn lease_role_binding() -> Value {
-    json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "RoleBinding",
-        "metadata": {"name": NAME, "namespace": NAMESPACE},
-        "roleRef": {"apiGroup": AUTHORIZATION, "kind": "Role", "name": NAME},
-        "subjects": [subject()],
-    })
-}
-
-fn authentication_reader() -> Value {
-    json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "RoleBinding",
-        "metadata": {"name": NAME, "namespace": "kube-system"},
-        "roleRef": {"apiGroup": AUTHORIZATION, "kind": "Role", "name": "extension-apiserver-authentication-reader"},
-        "subjects": [subject()],
     })
 }
 
@@ -210,22 +169,6 @@ fn flow_schema() -> Value {
     })
 }
 
-fn subject() -> Value {
-    json!({"kind": "ServiceAccount", "namespace": NAMESPACE, "name": NAME})
-}
-
-/// One rule for each group, in order.
-fn by_group(kinds: impl IntoIterator<Item = (String, String)>, verbs: &[&str]) -> Vec<Value> {
-    let mut groups: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for (group, plural) in kinds {
-        groups.entry(group).or_default().insert(plural);
-    }
-    groups
-        .into_iter()
-        .map(|(group, plurals)| json!({"apiGroups": [group], "resources": plurals, "verbs": verbs}))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,17 +192,22 @@ mod tests {
 
     #[test]
     fn only_its_own_registration_may_be_written() {
-        let role = cluster_role([], []);
-        for rule in role["rules"].as_array().expect("rules") {
+        let mut rules = Vec::new();
+        for role in [cluster_role([], []), self_managed().swap_remove(0)] {
+            rules.extend(role["rules"].as_array().expect("rules").clone());
+        }
+        let mut named = Vec::new();
+        for rule in rules {
             let writes = rule["verbs"]
                 .as_array()
                 .expect("verbs")
                 .iter()
                 .any(|verb| !["get", "list", "watch"].contains(&verb.as_str().expect("text")));
-            if rule["apiGroups"][0] == "admissionregistration.k8s.io" && writes {
-                assert_eq!(rule["resourceNames"], json!([webhooks::COUNTS_NAME]));
+            if rule["apiGroups"][0] == REGISTRATIONS && writes {
+                named.push(rule["resourceNames"].clone());
             }
         }
+        assert_eq!(named, [json!([webhooks::COUNTS_NAME]), json!([webhooks::NAME]), json!([webhooks::NAME])]);
     }
 
     #[test]
@@ -273,5 +221,6 @@ mod tests {
     fn user_is_the_bound_service_account() {
         assert_eq!(USER, format!("system:serviceaccount:{NAMESPACE}:{NAME}"));
         assert_eq!(SERVER_NAME, format!("{NAME}.{NAMESPACE}.svc"));
+        assert_eq!(SECRET, ACCOUNT.secret());
     }
 }

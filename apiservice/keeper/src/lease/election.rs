@@ -10,10 +10,7 @@ use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::MicroTime,
 };
-use kube::{
-    Api, Client,
-    api::{ObjectMeta, PostParams},
-};
+use kube::{Api, Client, api::PostParams};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until, timeout},
@@ -21,6 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Decision, LEASE_DURATION, RENEW_DEADLINE, RETRY_PERIOD, evaluate};
+use crate::blank;
 
 /// One request. Two of them, a look and a write, have to fit between two renewals and the deadline.
 const REQUEST: Duration = Duration::from_secs(4);
@@ -141,20 +139,16 @@ impl Election {
         };
         let spec = lease.map(|lease| lease.spec.clone().unwrap_or_default());
         let decision = evaluate(spec.as_ref(), &self.identity, since, now);
-        let written = match (decision, lease) {
+        let mut lease = match (decision, lease) {
             (Decision::Wait(_), _) => return Err(Refusal::Held),
-            (Decision::Renew | Decision::Take, Some(lease)) => {
-                let mut lease = lease.clone();
-                lease.spec = Some(self.renewed(spec.unwrap_or_default(), decision == Decision::Take));
-                // With its resourceVersion: of two that take it, one does.
-                limited(self.api.replace(&self.name, &PostParams::default(), &lease)).await?
-            }
-            (_, _) => {
-                let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
-                let spec = Some(self.renewed(LeaseSpec::default(), true));
-                limited(self.api.create(&PostParams::default(), &Lease { metadata, spec })).await?
-            }
+            (Decision::Renew | Decision::Take, Some(lease)) => lease.clone(),
+            // It is nobody's then, and taken as any other.
+            (_, _) => limited(blank::make(&self.api, &self.name)).await?,
         };
+        let is_new = decision != Decision::Renew;
+        lease.spec = Some(self.renewed(lease.spec.unwrap_or_default(), is_new));
+        // With its resourceVersion: of two that take it, one does.
+        let written = limited(self.api.replace(&self.name, &PostParams::default(), &lease)).await?;
         self.observe(Some(written), now);
         Ok(now)
     }

@@ -246,14 +246,23 @@ impl FakeApi {
                               "metadata": {"resourceVersion": state.revision.to_string()}});
             return body_of(200, &list);
         }
-        let answer = write(&mut state, &head.method, place, &subresource, &body);
+        let is_applied =
+            head.headers.get("content-type").is_some_and(|is| is == "application/apply-patch+yaml");
+        let answer = write(&mut state, &head.method, place, &subresource, &body, is_applied);
         self.tell(state);
         answer
     }
 }
 
-/// Every method but lists and watches.
-fn write(state: &mut State, method: &Method, mut place: Place, subresource: &str, body: &[u8]) -> Answer {
+/// Every method but lists and watches. What `is_applied` is created where it is not there, else merged into what is.
+fn write(
+    state: &mut State,
+    method: &Method,
+    mut place: Place,
+    subresource: &str,
+    body: &[u8],
+    is_applied: bool,
+) -> Answer {
     let sent = || serde_json::from_slice::<Value>(body).unwrap();
     let known = state.objects.get(&place).cloned();
     let not_found = || failure(404, "NotFound", &format!("{} {} not found", place.1, place.3), &place.3);
@@ -272,6 +281,7 @@ fn write(state: &mut State, method: &Method, mut place: Place, subresource: &str
             remove(state, &place);
             body_of(200, &json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}))
         }
+        Method::PATCH if is_applied && known.is_none() => body_of(201, &store(state, place, sent())),
         Method::PUT | Method::PATCH => {
             let Some(known) = known else { return not_found() };
             let sent = sent();
@@ -296,6 +306,9 @@ fn write(state: &mut State, method: &Method, mut place: Place, subresource: &str
             match status {
                 Some(status) => object["status"] = status,
                 None => drop(object.as_object_mut().unwrap().remove("status")),
+            }
+            if object == known {
+                return body_of(200, &known);
             }
             body_of(200, &store(state, place, object))
         }
