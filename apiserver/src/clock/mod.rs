@@ -1,0 +1,193 @@
+//! Versions without storage: a hybrid logical clock.
+//!
+//! A version is a time with a replica's number in the low bits (`version.rs`). On one replica versions strictly
+//! increase, whatever its clock does; between replicas they are comparable as far as the clocks agree, and never equal,
+//! for a number is held by one replica at a time ([`Grant`]).
+//!
+//! After Kulkarni et al., "Logical Physical Clocks" (2014), with the logical part spilling into the ticks: a server
+//! makes far fewer than 250,000 changes a second.
+//!
+//! Whoever tells the time to the watch caches is this clock too, so that a test can.
+
+mod version;
+
+use std::{
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use tokio::sync::watch;
+
+pub use version::{REPLICAS, Ticks, is_vouched, twin};
+
+/// The end of a grant that is left alone: a second's ticks are as many versions as may still be made before a replica
+/// whose grant has ended notices. (They are not vouched for.)
+const RESERVE: Duration = Duration::from_secs(1);
+/// See [`Clock::window`].
+pub const DEFAULT_WINDOW: Duration = Duration::from_mins(1);
+
+/// The right to make versions with a number.
+///
+/// Two holders of one number follow each other without a common version if the later one's `after` is at or past the
+/// earlier one's `until`, both as written down by the earlier one, whatever their clocks say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// Below [`REPLICAS`].
+    pub number: u8,
+    /// Versions are to be later than this: until then the one before might have made them. `None` if there was none.
+    /// One far in the future makes versions that other replicas refuse: such a number is better not taken.
+    pub after: Option<SystemTime>,
+    /// Versions are to be earlier than this. `None`: for ever.
+    pub until: Option<SystemTime>,
+}
+
+/// Makes versions. One for each process; shared by every resource.
+pub struct Clock {
+    time: Box<dyn Fn() -> SystemTime + Send + Sync>,
+    window: Duration,
+    state: Mutex<State>,
+    granted: watch::Sender<bool>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    grant: Option<Grant>,
+    /// Of the latest version, or of one that all to come are to be later than.
+    last: Ticks,
+    /// The latest moment that was told.
+    latest: Ticks,
+    vouches: bool,
+}
+
+impl Clock {
+    /// A clock for the replica with this number, below [`REPLICAS`], which is its own for ever.
+    pub fn new(number: u8) -> Self {
+        let clock = Self::unnumbered();
+        clock.grant(Grant { number, after: None, until: None });
+        clock
+    }
+
+    /// A clock that has yet to be granted a number.
+    pub fn unnumbered() -> Self {
+        Self {
+            time: Box::new(SystemTime::now),
+            window: DEFAULT_WINDOW,
+            state: Mutex::default(),
+            granted: watch::Sender::new(false),
+        }
+    }
+
+    /// Tells another time than the system's.
+    #[must_use]
+    pub fn with_time(self, time: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        Self { time: Box::new(time), ..self }
+    }
+
+    /// With another [`Clock::window`].
+    #[must_use]
+    pub fn with_window(self, window: Duration) -> Self {
+        Self { window, ..self }
+    }
+
+    /// How far apart replicas may be: what one knows at a time the others know within half of this, each one's clock is
+    /// within an eighth of it from the truth, and a version is believed that is a quarter of it ahead.
+    pub fn window(&self) -> Duration {
+        self.window
+    }
+
+    /// Takes a number, or goes on with it for longer.
+    pub fn grant(&self, grant: Grant) {
+        let mut state = self.state();
+        if let Some(after) = grant.after
+            // What was to end then was this very grant, unless the number has been another's meanwhile.
+            && !state.grant.is_some_and(|held| held.number == grant.number && held.until >= grant.after)
+        {
+            state.last = state.last.max(Ticks::of(after));
+        }
+        state.grant = Some(grant);
+        drop(state);
+        self.granted.send_replace(true);
+    }
+
+    /// Waits for the first grant.
+    pub async fn granted(&self) {
+        // The sender lives as long as this does.
+        let _ = self.granted.subscribe().wait_for(|granted| *granted).await;
+    }
+
+    /// Says whether what happens upstream is known here as soon as it should be.
+    pub fn vouch(&self, vouches: bool) {
+        self.state().vouches = vouches;
+    }
+
+    /// Whether the versions made now are vouched for.
+    pub fn vouches(&self) -> bool {
+        let now = self.now();
+        self.state().vouched(now)
+    }
+
+    /// The time; it never goes back.
+    pub fn now(&self) -> Ticks {
+        let now = Ticks::of((self.time)());
+        let mut state = self.state();
+        state.latest = state.latest.max(now);
+        state.latest
+    }
+
+    /// A version later than every one this clock has made.
+    pub fn next(&self) -> u64 {
+        let now = Ticks::of((self.time)());
+        self.state().next(now)
+    }
+
+    /// Whether a version later than this one has been made already.
+    pub fn is_past(&self, version: u64) -> bool {
+        Ticks::of_version(version) < self.state().last
+    }
+
+    /// Makes all versions to come later than this one; not if that is further ahead of the time than clocks are apart,
+    /// or than this replica's number lasts.
+    pub fn pass(&self, version: u64) -> bool {
+        let now = Ticks::of((self.time)());
+        let at = Ticks::of_version(version);
+        let mut state = self.state();
+        let is_near = at <= now.plus(self.window / 4) && state.limit().is_none_or(|limit| at < limit);
+        if is_near {
+            state.last = state.last.max(at);
+        }
+        is_near
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn next(&mut self, now: Ticks) -> u64 {
+        let vouched = self.vouched(now);
+        let at = self.limit().map_or(now, |limit| now.min(limit)).max(Ticks(self.last.0 + 1));
+        self.last = at;
+        version::compose(at, self.grant.map_or(0, |grant| grant.number), vouched)
+    }
+
+    fn vouched(&self, now: Ticks) -> bool {
+        self.vouches && self.grant.is_some() && self.limit().is_none_or(|limit| now.max(self.last) < limit)
+    }
+
+    /// The time from which on no version is made, but for those that are made without knowing.
+    fn limit(&self) -> Option<Ticks> {
+        Some(Ticks::of(self.grant?.until?).minus(RESERVE))
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state();
+        f.debug_struct("Clock").field("window", &self.window).field("state", &*state).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

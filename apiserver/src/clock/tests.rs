@@ -1,0 +1,132 @@
+//! Versions increase, are nobody else's, and say when they are not vouched for.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use super::*;
+
+/// A clock, and the second it is set to.
+fn clock(number: Option<u8>) -> (Clock, Arc<AtomicU64>) {
+    let second = Arc::new(AtomicU64::new(100));
+    let told = Arc::clone(&second);
+    let clock = number.map_or_else(Clock::unnumbered, Clock::new);
+    let clock = clock.with_time(move || at(told.load(Ordering::Relaxed)));
+    clock.vouch(true);
+    (clock, second)
+}
+
+/// So many seconds after the beginning of 2027.
+fn at(second: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_hours(499_656) + Duration::from_secs(second)
+}
+
+fn grant(number: u8, after: Option<u64>, until: u64) -> Grant {
+    Grant { number, after: after.map(at), until: Some(at(until)) }
+}
+
+fn number(version: u64) -> u64 {
+    version >> 2 & 15
+}
+
+#[test]
+fn versions_increase_when_time_stands_still_and_when_it_goes_back() {
+    let (clock, second) = clock(Some(3));
+    let versions: Vec<_> = [10, 10, 9, 0, 11, 50]
+        .map(|to| {
+            second.store(to, Ordering::Relaxed);
+            clock.next()
+        })
+        .into();
+    assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
+    assert_eq!(Ticks::of_version(versions[5]), Ticks::of(at(50)), "time takes over again once it is ahead");
+}
+
+#[test]
+fn the_time_told_never_goes_back() {
+    let (clock, second) = clock(Some(3));
+    let before = clock.now();
+    second.store(5, Ordering::Relaxed);
+    assert_eq!(clock.now(), before);
+}
+
+#[test]
+fn replicas_never_make_the_same_version() {
+    let [a, b] = [0, 1].map(|number| clock(Some(number)).0.next());
+    assert_eq!(Ticks::of_version(a), Ticks::of_version(b));
+    assert_ne!(a, b);
+    assert_ne!(twin(a), b);
+}
+
+#[tokio::test]
+async fn a_grant_is_waited_for() {
+    let (clock, _) = clock(None);
+    let clock = Arc::new(clock);
+    assert!(!is_vouched(clock.next()), "nobody's number");
+    let waiting = tokio::spawn({
+        let clock = Arc::clone(&clock);
+        async move { clock.granted().await }
+    });
+    clock.grant(grant(5, None, 115));
+    waiting.await.unwrap();
+    clock.granted().await;
+    let version = clock.next();
+    assert_eq!((number(version), is_vouched(version)), (5, true));
+}
+
+#[test]
+fn versions_stay_within_the_grant_and_are_not_vouched_for_after_it() {
+    let (clock, second) = clock(None);
+    clock.grant(grant(5, None, 115));
+    second.store(113, Ordering::Relaxed);
+    assert!(clock.vouches() && is_vouched(clock.next()));
+    second.store(200, Ordering::Relaxed);
+    let late: Vec<_> = (0..1000).map(|_| clock.next()).collect();
+    assert!(late.is_sorted_by(|a, b| a < b));
+    assert!(late.iter().all(|version| Ticks::of_version(*version) < Ticks::of(at(115))));
+    assert!(!clock.vouches() && late.iter().all(|version| !is_vouched(*version)));
+    clock.grant(grant(5, None, 215));
+    let renewed = clock.next();
+    assert_eq!((Ticks::of_version(renewed), is_vouched(renewed)), (Ticks::of(at(200)), true));
+}
+
+#[test]
+fn another_s_number_is_taken_up_after_all_its_versions_though_the_clock_be_behind() {
+    let (before, second) = clock(None);
+    before.grant(grant(5, None, 115));
+    second.store(120, Ordering::Relaxed);
+    let last = (0..1000).map(|_| before.next()).last().unwrap();
+    let (after, _) = clock(Some(9));
+    let own = after.next();
+    after.grant(grant(5, Some(115), 130));
+    let first = after.next();
+    assert!(first > last && first > own, "{first} {last}");
+    assert_eq!(number(first), 5);
+}
+
+#[test]
+fn a_renewal_does_not_push_versions_ahead() {
+    let (clock, _) = clock(None);
+    clock.grant(grant(5, None, 115));
+    clock.grant(grant(5, Some(115), 120));
+    assert_eq!(Ticks::of_version(clock.next()), Ticks::of(at(100)));
+    // Lost, held by another for a while, and taken again.
+    clock.grant(grant(5, Some(130), 140));
+    assert!(Ticks::of_version(clock.next()) > Ticks::of(at(130)));
+}
+
+#[test]
+fn a_version_is_passed_unless_it_is_too_far_ahead() {
+    let ahead = |second: u64| version::compose(Ticks::of(at(second)), 1, true);
+    let (clock, _) = clock(Some(3));
+    assert!(!clock.is_past(ahead(90)), "nothing has been made yet");
+    assert!(clock.pass(ahead(114)) && clock.next() > ahead(114));
+    assert!(clock.is_past(ahead(114)) && clock.is_past(ahead(90)));
+    assert!(!clock.pass(ahead(116)) && clock.next() < ahead(115), "a quarter of a minute");
+    assert!(!clock.pass(u64::MAX));
+
+    clock.grant(grant(5, None, 110));
+    assert!(!clock.pass(ahead(111)), "that is another's time already");
+    assert!(!is_vouched(clock.next()), "made from here on before the time comes");
+}

@@ -1,0 +1,107 @@
+//! What the bits of a version say.
+//!
+//! `time in 4-µs ticks since 2026 | 4 bits: replica | vouched | settled`, 53 bits until 2043: clients that parse
+//! versions as floating-point numbers keep them apart (Headlamp is one).
+
+use std::time::{Duration, SystemTime};
+
+/// The low bits that name the replica.
+const REPLICA_BITS: u32 = 4;
+/// Below them, [`SETTLED`] and [`VOUCHED`].
+const FLAG_BITS: u32 = 2;
+const SHIFT: u32 = REPLICA_BITS + FLAG_BITS;
+/// How many replicas can tell their versions apart.
+pub const REPLICAS: u8 = 1 << REPLICA_BITS;
+
+/// Set where the version stands for everything up to it, as that replica has it. Clear in the *twin* of such a version:
+/// the same content, told to a client that is catching up and may still lack what came before.
+const SETTLED: u64 = 1;
+/// Set where the replica knew, as far as it could tell, all that had happened upstream.
+const VOUCHED: u64 = 2;
+
+/// 2026-01-01T00:00:00Z.
+const EPOCH: Duration = Duration::from_hours(490_896);
+/// Microseconds to a tick.
+const TICK: u64 = 4;
+/// What versions have room for.
+const LAST_TICK: u64 = (1 << (53 - SHIFT)) - 1;
+
+/// Time as versions tell it: ticks since the beginning of 2026.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticks(pub(super) u64);
+
+impl Ticks {
+    /// The tick of a moment; the first or the last one of those outside of what versions have room for.
+    pub fn of(time: SystemTime) -> Self {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH + EPOCH).unwrap_or_default();
+        Self(u64::try_from(since.as_micros()).map_or(LAST_TICK, |micros| LAST_TICK.min(micros / TICK)))
+    }
+
+    /// The time part of a version; of a number too large for one, the last there is.
+    pub fn of_version(version: u64) -> Self {
+        Self(LAST_TICK.min(version >> SHIFT))
+    }
+
+    /// So much later.
+    #[must_use]
+    pub fn plus(self, time: Duration) -> Self {
+        Self(LAST_TICK.min(self.0.saturating_add(ticks(time))))
+    }
+
+    /// So much earlier.
+    #[must_use]
+    pub fn minus(self, time: Duration) -> Self {
+        Self(self.0.saturating_sub(ticks(time)))
+    }
+}
+
+fn ticks(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).map_or(u64::MAX, |micros| micros / TICK)
+}
+
+/// The settled version of a replica at a tick.
+pub(super) fn compose(at: Ticks, replica: u8, vouched: bool) -> u64 {
+    let flags = SETTLED | if vouched { VOUCHED } else { 0 };
+    (at.0 << SHIFT) | (u64::from(replica % REPLICAS) << FLAG_BITS) | flags
+}
+
+/// The version that stands for the same content and for nothing else.
+pub fn twin(version: u64) -> u64 {
+    version & !SETTLED
+}
+
+/// Whether the replica that made the version knew then, as far as it could tell, all there was to know.
+pub fn is_vouched(version: u64) -> bool {
+    version & VOUCHED != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_exact_as_floating_point_numbers_until_2043() {
+        let year = Duration::from_hours(365 * 24);
+        let end = SystemTime::UNIX_EPOCH + EPOCH + 17 * year;
+        assert!(Ticks::of(end) < Ticks(LAST_TICK));
+        assert!(compose(Ticks(LAST_TICK), REPLICAS - 1, true) < 1 << 53);
+        assert_eq!(Ticks::of(end + 100 * year), Ticks(LAST_TICK), "and do not overflow then");
+    }
+
+    #[test]
+    fn a_twin_comes_right_before_its_version_and_after_every_other() {
+        for vouched in [false, true] {
+            let version = compose(Ticks(7), 3, vouched);
+            assert_eq!(twin(version), version - 1);
+            assert!(twin(version) > compose(Ticks(6), REPLICAS - 1, true));
+            assert_eq!((is_vouched(version), is_vouched(twin(version))), (vouched, vouched));
+            assert_eq!(Ticks::of_version(version), Ticks(7));
+        }
+    }
+
+    #[test]
+    fn a_time_before_the_epoch_is_the_epoch() {
+        assert_eq!(Ticks::of(SystemTime::UNIX_EPOCH), Ticks(0));
+        assert_eq!(Ticks(3).minus(Duration::from_secs(1)), Ticks(0));
+    }
+}
