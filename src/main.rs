@@ -6,6 +6,7 @@ mod crds;
 mod demo;
 mod flags;
 mod logging;
+mod manifests;
 mod server;
 mod webhooks;
 
@@ -29,6 +30,7 @@ enum Subcommands {
     Check(check::Args),
     Crds(crds::Args),
     Demo(demo::Args),
+    Manifests(manifests::Args),
     Webhooks(Box<webhooks::Args>),
 }
 
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
             Subcommands::Check(args) => Ok(check::run(args).await),
             Subcommands::Crds(args) => crds::run(&args).map(|()| ExitCode::SUCCESS),
             Subcommands::Demo(args) => demo::run(args).await,
+            Subcommands::Manifests(args) => manifests::run(&args).map(|()| ExitCode::SUCCESS),
             Subcommands::Webhooks(args) => webhooks::run(*args).await.map(|()| ExitCode::SUCCESS),
         }
     });

@@ -1,0 +1,284 @@
+{{/* The labels that say what an object belongs to; "component" is apiserver, webhooks or empty. */}}
+{{- define "gatehouse.labels" -}}
+{{- $labels := dict
+  "app.kubernetes.io/instance" .root.Release.Name
+  "app.kubernetes.io/managed-by" .root.Release.Service
+  "app.kubernetes.io/name" "gatehouse"
+  "app.kubernetes.io/version" .root.Chart.AppVersion
+  "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_") }}
+{{- with .component }}
+{{- $_ := set $labels "app.kubernetes.io/component" . }}
+{{- end }}
+{{- merge $labels .root.Values.commonLabels | toYaml }}
+{{- end }}
+
+{{/* What the pods of a component are found by. Never to be changed: a Deployment's selector is immutable. */}}
+{{- define "gatehouse.selector" -}}
+app.kubernetes.io/component: {{ .component }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: gatehouse
+{{- end }}
+
+{{/*
+The objects of a file that `gatehouse manifests` printed, with the namespace and the labels of this release. What they
+may do is said there alone.
+*/}}
+{{- define "gatehouse.generated" -}}
+{{- $list := .root.Files.Get .file | replace "gatehouse-system" .root.Release.Namespace | fromYaml }}
+{{- $labels := include "gatehouse.labels" . | fromYaml }}
+{{- range $list.items }}
+{{- $_ := set .metadata "labels" (merge (.metadata.labels | default dict) $labels) }}
+---
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "gatehouse.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* The Secret that a component serves with, in every TLS mode. */}}
+{{- define "gatehouse.tlsSecret" -}}
+{{- if eq .root.Values.tls.mode "files" -}}
+{{ (index .root.Values.tls.files .component).secretName }}
+{{- else -}}
+gatehouse-{{ .component }}-tls
+{{- end -}}
+{{- end }}
+
+{{/* The annotation by which cert-manager fills in a caBundle. */}}
+{{- define "gatehouse.injectCA" -}}
+cert-manager.io/inject-ca-from: {{ .root.Release.Namespace }}/gatehouse-{{ .component }}
+{{- end }}
+
+{{/* The flags that both processes have. */}}
+{{- define "gatehouse.args" -}}
+- --log-level={{ .root.Values.logging.level }}
+- --log-format={{ .root.Values.logging.format }}
+- --secure-port=6443
+{{- if eq .root.Values.tls.mode "self-managed" }}
+- --tls-secret={{ include "gatehouse.tlsSecret" . }}
+{{- with .root.Values.tls.selfManaged }}
+{{- with .certificateLifetime }}
+- --certificate-lifetime={{ . }}
+{{- end }}
+{{- with .caLifetime }}
+- --ca-lifetime={{ . }}
+{{- end }}
+{{- with .rotationOverlap }}
+- --rotation-overlap={{ . }}
+{{- end }}
+{{- end }}
+{{- else }}
+- --tls-cert-file=/etc/gatehouse/tls/tls.crt
+- --tls-private-key-file=/etc/gatehouse/tls/tls.key
+{{- end }}
+{{- if .root.Values.audit.enabled }}
+- --audit-policy-file=/etc/gatehouse/audit/policy.yaml
+- --audit-log-path=-
+{{- end }}
+{{- end }}
+
+{{/* What the pods of both components have in common. The arguments are those of "gatehouse.deployment". */}}
+{{- define "gatehouse.podSpec" -}}
+{{- $values := index .root.Values .component -}}
+serviceAccountName: gatehouse-{{ .component }}
+automountServiceAccountToken: true
+enableServiceLinks: false
+{{- with .root.Values.priorityClass.name }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .root.Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+# More than --shutdown-delay-duration and --shutdown-grace together.
+terminationGracePeriodSeconds: 45
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  fsGroup: 65532
+  seccompProfile:
+    type: RuntimeDefault
+containers:
+  - name: gatehouse-{{ .component }}
+    image: {{ include "gatehouse.image" .root }}
+    imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+    args:
+      - {{ .component }}
+      {{- include "gatehouse.args" . | nindent 6 }}
+      {{- with .args }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
+      {{- with $values.extraArgs }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
+    ports:
+      - name: https
+        containerPort: 6443
+        protocol: TCP
+    # It serves at once, whatever the cluster does: only a process that hangs is restarted.
+    livenessProbe:
+      httpGet:
+        path: /livez
+        port: https
+        scheme: HTTPS
+      periodSeconds: 10
+      timeoutSeconds: 5
+      failureThreshold: 6
+    readinessProbe:
+      httpGet:
+        path: /readyz
+        port: https
+        scheme: HTTPS
+      periodSeconds: 2
+      timeoutSeconds: 2
+      failureThreshold: 2
+    resources:
+      {{- toYaml $values.resources | nindent 6 }}
+    securityContext:
+      allowPrivilegeEscalation: false
+      capabilities:
+        drop: [ALL]
+      privileged: false
+      readOnlyRootFilesystem: true
+    {{- with .volumes }}
+    volumeMounts:
+      {{- range . }}
+      - name: {{ .name }}
+        mountPath: /etc/gatehouse/{{ .name }}
+        readOnly: true
+      {{- end }}
+    {{- end }}
+{{- with .volumes }}
+volumes:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+# Wished for, not insisted on: a cluster of one node must be able to run all of them.
+topologySpreadConstraints:
+  {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+  - topologyKey: {{ . }}
+    maxSkew: 1
+    whenUnsatisfiable: ScheduleAnyway
+    # Those of one roll-out among themselves.
+    matchLabelKeys: [pod-template-hash]
+    labelSelector:
+      matchLabels:
+        {{- include "gatehouse.selector" $ | nindent 8 }}
+  {{- end }}
+{{- end }}
+
+{{/* A Deployment: root, component, args (beside the common ones), volumes (mounted by their names). */}}
+{{- define "gatehouse.deployment" -}}
+{{- $values := index .root.Values .component -}}
+{{- $volumes := .volumes | default list }}
+{{- if ne .root.Values.tls.mode "self-managed" }}
+{{- $volumes = append $volumes (dict "name" "tls" "secret" (dict "secretName" (include "gatehouse.tlsSecret" .))) }}
+{{- end }}
+{{- if .root.Values.audit.enabled }}
+{{- $volumes = append $volumes (dict "name" "audit" "configMap" (dict "name" "gatehouse-audit-policy")) }}
+{{- end }}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: gatehouse-{{ .component }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "gatehouse.labels" . | nindent 4 }}
+spec:
+  replicas: {{ $values.replicas }}
+  revisionHistoryLimit: 3
+  minReadySeconds: 5
+  strategy:
+    type: RollingUpdate
+    rollingUpdate:
+      maxSurge: 1
+      maxUnavailable: 0
+  selector:
+    matchLabels:
+      {{- include "gatehouse.selector" . | nindent 6 }}
+  template:
+    metadata:
+      labels:
+        {{- merge (include "gatehouse.selector" . | fromYaml) $values.podLabels .root.Values.commonLabels | toYaml | nindent 8 }}
+      annotations:
+        kubectl.kubernetes.io/default-container: gatehouse-{{ .component }}
+        {{- with .checksum }}
+        checksum/config: {{ . }}
+        {{- end }}
+        {{- with $values.podAnnotations }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+    spec:
+      {{- include "gatehouse.podSpec" (merge (dict "volumes" $volumes) .) | nindent 6 }}
+{{- end }}
+
+{{/* What stands around a Deployment: its account, Service and PodDisruptionBudget. */}}
+{{- define "gatehouse.surroundings" -}}
+{{- $values := index .root.Values .component -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: gatehouse-{{ .component }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "gatehouse.labels" . | nindent 4 }}
+  {{- with $values.serviceAccountAnnotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+automountServiceAccountToken: false
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: gatehouse-{{ .component }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "gatehouse.labels" . | nindent 4 }}
+spec:
+  type: ClusterIP
+  ports:
+    - name: https
+      port: 443
+      protocol: TCP
+      targetPort: https
+  selector:
+    {{- include "gatehouse.selector" . | nindent 4 }}
+{{- if $values.podDisruptionBudget }}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: gatehouse-{{ .component }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "gatehouse.labels" . | nindent 4 }}
+spec:
+  # Never in the way of a drain for ever, whatever the number of replicas.
+  maxUnavailable: 1
+  unhealthyPodEvictionPolicy: AlwaysAllow
+  selector:
+    matchLabels:
+      {{- include "gatehouse.selector" . | nindent 6 }}
+{{- end }}
+{{- end }}

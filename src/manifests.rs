@@ -1,0 +1,144 @@
+//! `gatehouse manifests`: the objects of an installation that follow from the code, for the chart.
+//!
+//! The chart keeps what this prints in `files/`, and puts its own namespace and labels in; a test holds the two
+//! together. So the rights are those of the catalogue of kinds, no more.
+
+use std::io::{self, Write as _};
+
+use anyhow::Context;
+use gatehouse_apiservice::registration::{
+    self, user_roles, webhook_account,
+    webhooks::{Address, FailurePolicy, Webhooks},
+};
+use gatehouse_inventory::catalogue::Catalogue;
+use gatehouse_webhooks::intercepted;
+use serde_json::{Value, json};
+
+/// The port of both Services.
+const PORT: u16 = 443;
+
+/// Print the objects of an installation that follow from the code, as YAML: a List, to be applied as it is or through
+/// the chart.
+///
+/// They are for the namespace gatehouse-system. The APIService and the webhook configurations carry no caBundle: the
+/// holder of the Lease, cert-manager or whoever installs them fills it in.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Which objects.
+    #[arg(value_name = "PART")]
+    part: Part,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Every right of the API server's account.
+    ApiserverRights,
+    /// Every right of the webhooks' account, and its priority at the API server.
+    WebhooksRights,
+    /// Roles for people and scrapers: to read views, policies and metrics, to write policies.
+    UserRoles,
+    /// The APIService and the webhook configurations.
+    Registration,
+}
+
+/// Prints them.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let text = yaml(args.part)?;
+    io::stdout().lock().write_all(text.as_bytes()).context("cannot print")
+}
+
+fn yaml(part: Part) -> anyhow::Result<String> {
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": part.objects()});
+    let name = part.name();
+    Ok(format!("# Made by `gatehouse manifests {name}`.\n{}", serde_saphyr::to_string(&list)?))
+}
+
+impl Part {
+    fn name(self) -> String {
+        use clap::ValueEnum;
+        self.to_possible_value().expect("no part is hidden").get_name().to_owned()
+    }
+
+    fn objects(self) -> Vec<Value> {
+        match self {
+            Self::ApiserverRights => registration::rights(kinds()),
+            Self::WebhooksRights => webhook_account::rights(intercepted::read(), intercepted::suspended()),
+            Self::UserRoles => {
+                user_roles::user_roles().into_iter().chain(webhook_account::user_roles()).collect()
+            }
+            Self::Registration => registrations(),
+        }
+    }
+}
+
+fn kinds() -> Vec<(String, String)> {
+    let catalogue = Catalogue::builtin();
+    catalogue.kinds().map(|(_, kind)| (kind.group.clone(), kind.plural.clone())).collect()
+}
+
+fn registrations() -> Vec<Value> {
+    let webhooks = Webhooks {
+        address: Address::Service {
+            namespace: registration::NAMESPACE.to_owned(),
+            name: webhook_account::NAME.to_owned(),
+            port: PORT,
+        },
+        ca_bundle: String::new(),
+        governed: intercepted::governed(),
+        charged: intercepted::charged(),
+        counted: intercepted::counted(),
+        policies: FailurePolicy::Fail,
+    };
+    let mut objects = vec![registration::api_service(PORT, "")];
+    objects.extend(webhooks.configurations());
+    objects.iter_mut().for_each(without_ca_bundle);
+    objects
+}
+
+/// An empty one is a difference to what the API server keeps.
+fn without_ca_bundle(object: &mut Value) {
+    let strip = |holder: Option<&mut Value>| {
+        if let Some(Value::Object(holder)) = holder {
+            holder.shift_remove("caBundle");
+        }
+    };
+    strip(object.get_mut("spec"));
+    for webhook in object.get_mut("webhooks").and_then(Value::as_array_mut).into_iter().flatten() {
+        strip(webhook.get_mut("clientConfig"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use clap::ValueEnum;
+
+    use super::*;
+
+    #[test]
+    fn the_chart_has_the_current_objects() {
+        for &part in Part::value_variants() {
+            let name = part.name();
+            let file = format!("charts/gatehouse/files/{name}.yaml");
+            let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&file));
+            assert!(
+                text.unwrap_or_default() == yaml(part).expect("prints"),
+                "run `cargo run -- manifests {name} > {file}` and commit the file"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_printed_reads_as_what_was_meant() {
+        for &part in Part::value_variants() {
+            let read: Value = serde_saphyr::from_str(&yaml(part).expect("prints")).expect("YAML");
+            assert_eq!(read["items"], json!(part.objects()), "{part:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_carries_an_empty_ca_bundle() {
+        assert!(!yaml(Part::Registration).expect("prints").contains("caBundle"));
+    }
+}
