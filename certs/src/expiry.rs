@@ -76,3 +76,58 @@ impl Validity {
 fn moment(time: ASN1Time) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::issue::{Authority, Leaf, Usage};
+    use crate::load;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn moment(hours: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + HOUR * u32::try_from(500_000 + hours).expect("small")
+    }
+
+    #[test]
+    fn a_chain_is_valid_while_each_of_it_is() {
+        let authority = Authority::generation("ca", moment(0), 3 * HOUR).expect("authority");
+        let leaf = Leaf {
+            common_name: "a".to_owned(),
+            organization: None,
+            dns_names: Vec::new(),
+            ips: Vec::new(),
+            usage: Usage::ServerAuth,
+            lifetime: 9 * HOUR,
+        };
+        let mut pair = authority.issue_at(moment(1), &leaf).expect("leaf");
+        pair.certificate_pem += authority.certificate_pem();
+        let each = Validity::of_pem(pair.certificate_pem.as_bytes()).expect("readable");
+        assert_eq!(
+            each.iter().map(|validity| validity.not_after).collect::<Vec<_>>(),
+            [moment(10), moment(3)]
+        );
+        let validity = Validity::of_key(&load::issued(&pair).expect("loads")).expect("readable");
+        assert_eq!((validity.not_before, validity.not_after), (each[0].not_before, moment(3)));
+    }
+
+    #[test]
+    fn the_first_and_the_last_second_count() {
+        let validity = Validity { not_before: moment(0), not_after: moment(1) };
+        let (moment_before, second) = (Duration::from_millis(1), Duration::from_secs(1));
+        assert!(validity.contains(moment(0)) && !validity.contains(moment(0) - moment_before));
+        assert!(
+            validity.contains(moment(1) + second - moment_before) && !validity.contains(moment(1) + second)
+        );
+        assert_eq!(validity.left(moment(0)), HOUR);
+        assert_eq!(validity.left(moment(2)), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_said_to_be_none() {
+        let error = Validity::of(&CertificateDer::from(vec![1, 2, 3])).expect_err("refused").to_string();
+        assert!(error.starts_with("not a certificate: "), "{error}");
+        assert!(Validity::of_pem(b"-----BEGIN CERTIFICATE-----\n").is_err());
+        assert_eq!(Validity::of_pem(b""), Ok(Vec::new()));
+    }
+}

@@ -24,6 +24,8 @@
 //! Where the invariant cannot be kept the store is made anew at once, since nothing verifies any more anyhow: see
 //! [`Step::Create`].
 
+#[cfg(test)]
+mod model;
 mod policy;
 mod sightings;
 mod steps;

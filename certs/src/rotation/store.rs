@@ -130,12 +130,12 @@ impl Store {
 
     /// All authorities that are to be trusted, as PEM. In order of age, so that the switch changes nothing in it.
     pub fn bundle(&self) -> String {
-        let trusted = [
-            self.previous.as_ref(),
-            Some(&self.current.certificate),
-            self.next.as_ref().map(|next| &next.certificate),
-        ];
-        trusted.into_iter().flatten().map(|certificate| certificate.pem.as_str()).collect()
+        self.trusted().map(|certificate| certificate.pem.as_str()).collect()
+    }
+
+    pub(super) fn trusted(&self) -> impl Iterator<Item = &Certificate> {
+        let next = self.next.as_ref().map(|next| &next.certificate);
+        [self.previous.as_ref(), Some(&self.current.certificate), next].into_iter().flatten()
     }
 
     /// What to serve with, if it can be used.

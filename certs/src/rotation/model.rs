@@ -1,0 +1,212 @@
+//! Whatever happens, who serves is trusted by who verifies: the rotation against a model of everybody that follows it.
+//!
+//! Replicas follow the store, and verifiers what is published, both less than an overlap behind. Two objects publish the
+//! bundle. Writes are lost, wall clocks jump, leaders change, and the one before may go on to publish what it knew.
+
+use proptest::prelude::*;
+use std::time::Instant;
+
+use super::*;
+use crate::expiry::Validity;
+
+const OVERLAP: Duration = Duration::from_secs(10);
+const CA_LIFETIME: Duration = Duration::from_mins(2);
+
+#[derive(Debug, Clone)]
+enum Event {
+    Elapse(u64),
+    Jump(i64),
+    /// The leader looks, makes a step, which is written or not, and mends what is published, where it can.
+    Look {
+        is_saved: bool,
+        is_mended: [bool; 2],
+    },
+    LeaderChange,
+    /// The leader before publishes what it knew.
+    Former {
+        object: usize,
+    },
+}
+
+/// What was there, and when it came; the last is there now.
+struct History<T>(Vec<(Instant, T)>);
+
+impl<T> History<T> {
+    fn new(now: Instant, value: T) -> Self {
+        Self(vec![(now, value)])
+    }
+
+    fn latest(&self) -> &T {
+        &self.0.last().expect("never empty").1
+    }
+
+    fn push(&mut self, now: Instant, value: T) {
+        self.0.push((now, value));
+    }
+
+    /// Everything that somebody less than an overlap behind may have.
+    fn in_use(&self, now: Instant) -> impl Iterator<Item = &T> {
+        let ends = self.0.iter().skip(1).map(|(began, _)| Some(*began)).chain([None]);
+        let is_used = move |end: Option<Instant>| end.is_none_or(|end| now.duration_since(end) < OVERLAP);
+        self.0.iter().zip(ends).filter(move |(_, end)| is_used(*end)).map(|((_, value), _)| value)
+    }
+}
+
+struct Model {
+    policy: Policy,
+    wall: SystemTime,
+    clock: Instant,
+    stores: History<Store>,
+    published: [History<Store>; 2],
+    sightings: Sightings,
+    former: Option<(Instant, Store)>,
+    steps: Vec<Step>,
+    next_look: Duration,
+}
+
+impl Model {
+    fn new() -> Self {
+        let policy =
+            Policy::new(vec!["a.svc".to_owned()], CA_LIFETIME, CA_LIFETIME / 2, OVERLAP).expect("a policy");
+        let (wall, clock) = (super::tests::start(), Instant::now());
+        let store = apply(Step::Create, None, &policy, wall).expect("made");
+        let published = std::array::from_fn(|_| History::new(clock, store.clone()));
+        Self {
+            policy,
+            wall,
+            clock,
+            stores: History::new(clock, store),
+            published,
+            sightings: Sightings::default(),
+            former: None,
+            steps: Vec::new(),
+            next_look: Duration::ZERO,
+        }
+    }
+
+    fn happens(&mut self, event: &Event) {
+        match *event {
+            Event::Elapse(seconds) => {
+                self.clock += Duration::from_secs(seconds);
+                self.wall += Duration::from_secs(seconds);
+            }
+            Event::Jump(seconds) if seconds < 0 => self.wall -= Duration::from_secs(seconds.unsigned_abs()),
+            Event::Jump(seconds) => self.wall += Duration::from_secs(seconds.unsigned_abs()),
+            Event::Look { is_saved, is_mended } => self.look(is_saved, is_mended),
+            Event::LeaderChange => {
+                self.sightings = Sightings::default();
+                self.former = Some((self.clock, self.stores.latest().clone()));
+            }
+            Event::Former { object } => {
+                if let Some((until, store)) = &self.former
+                    && self.clock.duration_since(*until) < OVERLAP
+                {
+                    self.published[object].push(self.clock, store.clone());
+                }
+            }
+        }
+    }
+
+    fn look(&mut self, is_saved: bool, is_mended: [bool; 2]) {
+        let store = self.stores.latest().clone();
+        let published: Vec<_> = self.published.iter().map(|published| published.latest().bundle()).collect();
+        let seen = self.sightings.look(&store, published.iter().map(String::as_bytes), self.clock);
+        match plan(Some(&store), &self.policy, self.wall, seen) {
+            Plan::Nothing { next_look } => self.next_look = next_look,
+            Plan::Do(step) if is_saved => {
+                let is_emergency = !store.current.certificate.validity.contains(self.wall);
+                let next = apply(step, Some(&store), &self.policy, self.wall).expect("follows");
+                self.steps.push(step);
+                self.next_look = Duration::ZERO;
+                if is_emergency {
+                    // Nothing is promised until everybody has what was made in need.
+                    *self = Self { wall: self.wall, steps: std::mem::take(&mut self.steps), ..Self::new() };
+                    self.stores = History::new(self.clock, next.clone());
+                    self.published = std::array::from_fn(|_| History::new(self.clock, next.clone()));
+                } else {
+                    self.stores.push(self.clock, next);
+                }
+            }
+            Plan::Do(_) => {}
+        }
+        for (published, _) in self.published.iter_mut().zip(is_mended).filter(|(_, is_mended)| *is_mended) {
+            if published.latest().bundle() != self.stores.latest().bundle() {
+                published.push(self.clock, self.stores.latest().clone());
+            }
+        }
+    }
+
+    /// Every pair of what may be served with and what may be verified against.
+    fn everybody_is_trusted(&self) -> bool {
+        self.stores.in_use(self.clock).all(|store| {
+            let leaf = store.leaf.as_ref().expect("made");
+            let trusts = |published: &Store| {
+                published.trusted().any(|authority| leaf.verifies(authority, leaf.validity.not_before))
+            };
+            self.published.iter().flat_map(|published| published.in_use(self.clock)).all(trusts)
+        })
+    }
+
+    /// Everything that may be served with, and its authority, by the wall clock.
+    fn nothing_has_ended(&self) -> bool {
+        let is_valid = |validity: &Validity| validity.contains(self.wall);
+        self.stores.in_use(self.clock).all(|store| {
+            is_valid(&store.leaf.as_ref().expect("made").validity)
+                && is_valid(&store.current.certificate.validity)
+        })
+    }
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let look = (prop::bool::weighted(0.8), prop::array::uniform2(prop::bool::weighted(0.8)))
+        .prop_map(|(is_saved, is_mended)| Event::Look { is_saved, is_mended });
+    let event = prop_oneof![
+        6 => (1..12_u64).prop_map(Event::Elapse),
+        8 => look,
+        1 => (-30..30_i64).prop_map(Event::Jump),
+        1 => Just(Event::LeaderChange),
+        1 => (0..2_usize).prop_map(|object| Event::Former { object }),
+    ];
+    prop::collection::vec(event, 1..120)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    #[test]
+    fn who_serves_is_trusted_whatever_happens(events in events()) {
+        let mut model = Model::new();
+        for event in &events {
+            model.happens(event);
+            prop_assert!(model.everybody_is_trusted(), "after {event:?}, with {:?}", model.steps);
+        }
+    }
+}
+
+#[test]
+fn authorities_follow_each_other_for_ever_and_nobody_meets_a_certificate_that_has_ended() {
+    let mut model = Model::new();
+    while model.steps.iter().filter(|step| **step == Step::Switch).count() < 10 {
+        model.happens(&Event::Look { is_saved: true, is_mended: [true; 2] });
+        assert!(model.everybody_is_trusted() && model.nothing_has_ended(), "{:?}", model.steps);
+        model.happens(&Event::Elapse(model.next_look.as_secs().max(1)));
+        assert!(model.everybody_is_trusted() && model.nothing_has_ended(), "{:?}", model.steps);
+    }
+    assert!(!model.steps.contains(&Step::Create), "{:?}", model.steps);
+}
+
+#[test]
+fn a_bundle_that_cannot_be_published_holds_the_rotation() {
+    let mut model = Model::new();
+    let looks = |model: &mut Model, is_mended| {
+        for _ in 0..30 {
+            model.happens(&Event::Look { is_saved: true, is_mended });
+            model.happens(&Event::Elapse(1));
+        }
+    };
+    model.happens(&Event::Elapse(CA_LIFETIME.as_secs() * 2 / 3));
+    looks(&mut model, [true, false]);
+    assert!(model.steps.contains(&Step::PublishNext) && !model.steps.contains(&Step::Switch));
+    looks(&mut model, [true, true]);
+    assert!(model.steps.contains(&Step::Switch), "{:?}", model.steps);
+}
