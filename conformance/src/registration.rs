@@ -3,9 +3,7 @@
 //! Here it is an ExternalName on `localhost`, since kube-apiserver runs outside any pod network and Endpoints refuse
 //! loopback addresses.
 
-use gatehouse_apiservice::registration::{
-    NAME, NAMESPACE, namespace, rights, self_managed, webhook_account,
-};
+use gatehouse_apiservice::registration::{NAME, NAMESPACE, namespace, rights, self_managed, webhook_account};
 use gatehouse_inventory::catalogue::Catalogue;
 use gatehouse_webhooks::intercepted;
 use serde_json::{Value, json};
