@@ -8,6 +8,7 @@ use gatehouse_inventory::{catalogue::Catalogue, source::Watch};
 
 use crate::{
     flags::{Authentication, LimitArgs, Serving, Upstream},
+    observing::Observing,
     server::{EndSignals, Parts, Running},
 };
 
@@ -36,16 +37,19 @@ pub(crate) struct Args {
     authentication: Authentication,
     #[command(flatten)]
     limits: LimitArgs,
+    #[command(flatten)]
+    observing: Observing,
 }
 
 /// Serves until it is asked to end.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let catalogue = catalogue(&args.catalogue_file)?;
+    let metrics = Arc::new(Metrics::new(&engine::served_resources()));
+    let observers = args.observing.observers(&metrics)?;
     let config = args.upstream.config().await?;
     let client = kube::Client::try_from(config.clone()).context("cannot make a client of the kubeconfig")?;
     let review = authz::review_client(config).context("cannot make a client for access reviews")?;
 
-    let metrics = Arc::new(Metrics::new(&engine::served_resources()));
     let authorizer = args.authentication.authorizer(review.clone(), &metrics);
     let parts = Parts {
         cluster: args.cluster_name.into(),
@@ -56,12 +60,15 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         authorizer: Arc::new(authorizer.into()),
         metrics,
         limits: args.limits.limits(),
+        observers: observers.clone(),
         shutdown: args.serving.shutdown(),
         address: args.serving.address(),
         keys: args.serving.keys("gatehouse-apiserver")?,
     };
     let signals = EndSignals::listen();
-    Running::start(parts).await?.until(signals.received()).await
+    let ended = Running::start(parts).await?.until(signals.received()).await;
+    observers.flush().await;
+    ended
 }
 
 fn catalogue(files: &[PathBuf]) -> anyhow::Result<Catalogue> {

@@ -18,7 +18,7 @@ use gatehouse_apiserver::{
     authz::Authorizer,
     engine,
     metrics::Metrics,
-    pipeline::Limits,
+    pipeline::{Limits, Observers},
     serve::ShutdownTiming,
 };
 use gatehouse_apiservice::kubeconfig::{self, Access};
@@ -148,6 +148,7 @@ async fn start(
         authorizer: Arc::new(Authorizer::CertificateHolders),
         metrics: Arc::new(Metrics::new(&engine::served_resources())),
         limits: Limits::default(),
+        observers: Observers::default(),
         shutdown: ShutdownTiming { delay: Duration::ZERO, grace: Duration::from_secs(2) },
         address: (HOST, port).into(),
         keys,

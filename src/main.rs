@@ -7,6 +7,7 @@ mod demo;
 mod flags;
 mod logging;
 mod manifests;
+mod observing;
 mod server;
 mod webhooks;
 

@@ -12,7 +12,7 @@ use gatehouse_apiserver::{
     engine,
     health::{Health, HealthCheck},
     metrics::Metrics,
-    pipeline::{Limits, Pipeline},
+    pipeline::{Limits, Observers, Pipeline},
     serve::{MAX_CONNECTIONS, Server, Shutdown, ShutdownTiming},
     views::Views,
     watchcache::WatchCache,
@@ -39,6 +39,7 @@ pub(crate) struct Parts<S> {
     pub(crate) authorizer: Arc<Authorizer>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Limits,
+    pub(crate) observers: Observers,
     pub(crate) shutdown: ShutdownTiming,
     pub(crate) address: SocketAddr,
     pub(crate) keys: watch::Receiver<Arc<CertifiedKey>>,
@@ -82,7 +83,7 @@ impl Running {
         let shutdown = Shutdown::new(parts.shutdown);
         let health = Health::new([shutdown.readiness_check(), synced_check(caches.clone())]);
         let endpoints = Endpoints::new(caches.clone(), Arc::clone(&parts.metrics));
-        let pipeline = Arc::new(Pipeline::new(
+        let pipeline = Pipeline::new(
             parts.authenticator,
             parts.authorizer,
             health,
@@ -90,7 +91,8 @@ impl Running {
             Arc::clone(&shutdown),
             parts.limits,
             endpoints,
-        ));
+        );
+        let pipeline = Arc::new(pipeline.with_observers(parts.observers));
         let serving = server.run(pipeline, Arc::clone(&shutdown));
         tasks.spawn(async move {
             serving.await;

@@ -10,6 +10,7 @@ use kube::api::{Api, PostParams};
 
 use crate::{
     flags::{Authentication, LimitArgs, Serving, Upstream, duration},
+    observing::Observing,
     server::EndSignals,
 };
 
@@ -39,6 +40,8 @@ pub(crate) struct Args {
     authentication: Authentication,
     #[command(flatten)]
     limits: LimitArgs,
+    #[command(flatten)]
+    observing: Observing,
 }
 
 #[derive(Debug, clap::Args)]
@@ -69,6 +72,8 @@ struct Replicas {
 /// Serves until it is asked to end.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let signals = EndSignals::listen();
+    let metrics = Arc::new(Metrics::new(&[]));
+    let observers = args.observing.observers(&metrics)?;
     let config = args.upstream.config().await?;
     let client = kube::Client::try_from(config.clone()).context("cannot make a client of the kubeconfig")?;
     let review = authz::review_client(config).context("cannot make a client for access reviews")?;
@@ -82,7 +87,6 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
             () = &mut end => return Ok(()),
         }
     };
-    let metrics = Arc::new(Metrics::new(&[]));
     let authorizer = args.authentication.authorizer(review.clone(), &metrics);
     let parts = Parts {
         authenticator: args.authentication.authenticator(client.clone(), review.clone()).await?,
@@ -93,6 +97,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         watching: args.upstream.watching(),
         credential: credential(&args.authentication),
         limits: args.limits.limits(),
+        observers: observers.clone(),
         shutdown: args.serving.shutdown(),
         address: args.serving.address(),
         keys: args.serving.keys("gatehouse-webhooks")?,
@@ -103,7 +108,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         lease_name: args.replicas.lease_name,
         flux_namespace: args.replicas.flux_namespace,
     };
-    Ok(Running::start(parts).await?.until(end).await?)
+    let ended = Running::start(parts).await?.until(end).await;
+    observers.flush().await;
+    Ok(ended?)
 }
 
 fn credential(authentication: &Authentication) -> Credential {

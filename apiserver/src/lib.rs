@@ -1,5 +1,6 @@
 //! The aggregated API: authentication, authorisation, discovery, OpenAPI, endpoints, views, watch cache.
 
+pub mod audit;
 pub mod authn;
 pub mod authz;
 pub mod body;

@@ -12,7 +12,7 @@ use gatehouse_apiserver::authn::Authenticator;
 use gatehouse_apiserver::authz::Authorizer;
 use gatehouse_apiserver::health::{Health, HealthCheck};
 use gatehouse_apiserver::metrics::Metrics as RequestMetrics;
-use gatehouse_apiserver::pipeline::{Callers, Credential, Limits, Pipeline};
+use gatehouse_apiserver::pipeline::{Callers, Credential, Limits, Observers, Pipeline};
 use gatehouse_apiserver::serve::{MAX_CONNECTIONS, ServeError, Server, Shutdown, ShutdownTiming};
 use gatehouse_inventory::source::WatchSettings;
 use gatehouse_policy::Accounts;
@@ -56,6 +56,8 @@ pub struct Parts {
     pub credential: Credential,
     /// How much is taken on.
     pub limits: Limits,
+    /// Who writes down what is asked.
+    pub observers: Observers,
     /// How long the end takes.
     pub shutdown: ShutdownTiming,
     /// Where to listen.
@@ -163,8 +165,8 @@ impl Running {
             parts.limits,
             reviews,
         );
-        let pipeline =
-            Arc::new(pipeline.with_callers(Callers { paths: PATHS, credential: parts.credential }));
+        let callers = Callers { paths: PATHS, credential: parts.credential };
+        let pipeline = Arc::new(pipeline.with_callers(callers).with_observers(parts.observers));
         let mut serving = JoinSet::new();
         spawn(&mut serving, "the server", server.run(pipeline, Arc::clone(&shutdown)));
         tracing::info!(%address, "serving");

@@ -30,7 +30,7 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::{ApiError, Body, body::full};
+use crate::{ApiError, Body, audit::Kept, body::full};
 
 /// Open at once. A connection with its TLS buffers takes some 50 KiB: 100 MiB when all are in use.
 const MAX_SOCKETS: usize = 2_000;
@@ -59,6 +59,8 @@ pub(super) struct Upgrade {
     accept: HeaderValue,
     protocol: Option<HeaderValue>,
     slot: OwnedSemaphorePermit,
+    /// The request's trail in the audit log goes on for as long as the connection does.
+    trail: Option<Kept>,
 }
 
 impl WebSockets {
@@ -90,7 +92,8 @@ impl WebSockets {
         let connection = connection
             .ok_or_else(|| ApiError::bad_request("a connection of this kind cannot become a WebSocket"))?;
         let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| ApiError::too_many_requests())?;
-        Ok(Some(Upgrade { connection, accept, protocol, slot }))
+        let trail = parts.extensions.remove();
+        Ok(Some(Upgrade { connection, accept, protocol, slot, trail }))
     }
 }
 
@@ -102,7 +105,7 @@ impl Upgrade {
         events: impl Stream<Item = Bytes> + Send + 'static,
         open: IntGauge,
     ) -> Response<Body> {
-        let Self { connection, accept, protocol, slot } = self;
+        let Self { connection, accept, protocol, slot, trail } = self;
         tokio::spawn(async move {
             match connection.await {
                 Ok(connection) => {
@@ -112,7 +115,7 @@ impl Upgrade {
                 }
                 Err(error) => tracing::debug!(%error, "the connection did not become a WebSocket"),
             }
-            drop(slot);
+            drop((slot, trail));
         });
         let mut response = Response::new(full(""));
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

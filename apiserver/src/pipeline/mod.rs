@@ -24,7 +24,9 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use rustls_pki_types::UnixTime;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
+use crate::audit::{Auditor, Kept, Trail};
 use crate::authn::{Authenticator, Peer, UserInfo};
 use crate::authz::{Attributes, Authorizer, is_health};
 use crate::body::{Body, BodyError, RequestBody, full, unread};
@@ -77,6 +79,22 @@ impl Default for Limits {
     }
 }
 
+/// Who writes down what is asked, beyond log lines and metrics. By default nobody does, and it costs nothing.
+#[derive(Clone, Default)]
+pub struct Observers {
+    /// The audit log.
+    pub auditor: Option<Arc<Auditor>>,
+}
+
+impl Observers {
+    /// Returns when everything before has been written, or cannot be.
+    pub async fn flush(&self) {
+        if let Some(auditor) = &self.auditor {
+            auditor.flush().await;
+        }
+    }
+}
+
 /// The parts a pipeline is made of.
 pub struct Pipeline<H> {
     authenticator: Authenticator,
@@ -87,6 +105,7 @@ pub struct Pipeline<H> {
     slots: Semaphore,
     request_timeout: Duration,
     callers: Callers,
+    observers: Observers,
     handler: H,
 }
 
@@ -114,6 +133,7 @@ impl<H: Handler> Pipeline<H> {
             slots: Semaphore::new(slots),
             request_timeout: limits.request_timeout,
             callers: Callers::default(),
+            observers: Observers::default(),
             handler,
         }
     }
@@ -122,6 +142,12 @@ impl<H: Handler> Pipeline<H> {
     #[must_use]
     pub fn with_callers(self, callers: Callers) -> Self {
         Self { callers, ..self }
+    }
+
+    /// Tells others what is asked.
+    #[must_use]
+    pub fn with_observers(self, observers: Observers) -> Self {
+        Self { observers, ..self }
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -134,21 +160,28 @@ impl<H: Handler> Pipeline<H> {
         B: hyper::body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BodyError>,
     {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let audit_id = AuditId::of(&parts.headers);
         let version = parts.version;
         let mut response = match RequestInfo::parse(&parts.method, &parts.uri) {
             Err(error) => ApiError::bad_request(error.to_string()).into_response(),
             Ok(info) => {
-                let observation =
-                    Observation::begin(Arc::clone(&self.metrics), &parts, &info, peer, &audit_id);
+                let trail = self.observers.auditor.as_ref().map(|auditor| {
+                    Arc::new(Trail::begin(auditor, &parts, &info, peer.address().ip(), audit_id.as_str()))
+                });
+                let metrics = Arc::clone(&self.metrics);
+                let observation = Observation::begin(metrics, &parts, &info, peer, &audit_id, trail.clone());
+                trail.map(|trail| parts.extensions.insert(Kept(trail)));
+                // Whatever is logged on the way says of which request; at every level that is logged at all.
+                let span = tracing::error_span!("request", audit_id = audit_id.as_str());
                 let request = Arrived { parts, info, body: unread(body) };
-                let answer = AssertUnwindSafe(self.answer(request, peer, &observation)).catch_unwind().await;
-                observation.finish(answer.unwrap_or_else(|_| {
+                let answer = AssertUnwindSafe(self.answer(request, peer, &observation).instrument(span));
+                let answer = answer.catch_unwind().await.unwrap_or_else(|_| {
                     // The panic's message has gone to the process' panic hook, and is none of the client's business.
-                    self.metrics.count_panic();
+                    observation.panicked();
                     ApiError::internal("the request ended in a panic, which has been logged").into_response()
-                }))
+                });
+                observation.finish(answer)
             }
         };
         // As soon as the end is in sight: a client that keeps its connection would go on sending here, past any load
@@ -164,9 +197,9 @@ impl<H: Handler> Pipeline<H> {
     async fn answer(&self, request: Arrived, peer: &Peer, observation: &Observation) -> Response<Body> {
         let form = negotiate::error(&request.parts.headers);
         let answer = if request.info.is_long_running() {
-            self.admit(request, peer).await
+            self.admit(request, peer, observation).await
         } else {
-            let admitted = tokio::time::timeout(self.request_timeout, self.admit(request, peer));
+            let admitted = tokio::time::timeout(self.request_timeout, self.admit(request, peer, observation));
             admitted.await.unwrap_or_else(|_| {
                 Err(ApiError::timeout("request did not complete within the allotted timeout"))
             })
@@ -175,12 +208,18 @@ impl<H: Handler> Pipeline<H> {
             if matches!(error.code(), StatusCode::TOO_MANY_REQUESTS | StatusCode::GATEWAY_TIMEOUT) {
                 observation.count_termination(error.code());
             }
+            observation.refused(&error);
             form.refusal(error)
         })
     }
 
     /// Health is answered even while the server drains or is full: it is how others find out.
-    async fn admit(&self, request: Arrived, peer: &Peer) -> Result<Response<Body>, ApiError> {
+    async fn admit(
+        &self,
+        request: Arrived,
+        peer: &Peer,
+        observation: &Observation,
+    ) -> Result<Response<Body>, ApiError> {
         let is_health = matches!(&request.info, RequestInfo::NonResource(to) if is_health(&to.path));
         if self.shutdown.is_draining() && !is_health && !self.callers.know(&request.info) {
             return Err(ApiError::too_many_requests());
@@ -190,31 +229,47 @@ impl<H: Handler> Pipeline<H> {
         } else {
             Some(self.slots.try_acquire().map_err(|_| ApiError::too_many_requests())?)
         };
-        self.authorized(request, peer).await
+        self.authorized(request, peer, observation).await
     }
 
     /// Finds out who asks, and whether they may.
-    async fn user(&self, parts: &mut Parts, info: &RequestInfo, peer: &Peer) -> Result<UserInfo, ApiError> {
+    async fn user(
+        &self,
+        parts: &mut Parts,
+        info: &RequestInfo,
+        peer: &Peer,
+        observation: &Observation,
+    ) -> Result<UserInfo, ApiError> {
         let now = UnixTime::now();
         let refused = |reason| {
+            observation.unauthenticated();
             tracing::info!(peer = %peer.address(), %reason, "request refused: not authenticated");
             ApiError::unauthorized()
         };
         if self.callers.know(info) {
             let holder = self.authenticator.certificate_holder(&mut parts.headers, peer, now);
-            return match self.callers.credential {
-                Credential::None => Ok(UserInfo::anonymous()),
-                Credential::Certificate => holder.map_err(refused),
+            let user = match self.callers.credential {
+                Credential::None => UserInfo::anonymous(),
+                Credential::Certificate => holder.map_err(refused)?,
             };
+            observation.identified(&user);
+            return Ok(user);
         }
         let user = self.authenticator.authenticate(&mut parts.headers, peer, now).await.map_err(refused)?;
-        self.authorizer.authorize(Attributes { user: &user, request: info }).await?;
-        Ok(user)
+        observation.identified(&user);
+        let decision = self.authorizer.authorize(Attributes { user: &user, request: info }).await;
+        observation.decided(&decision);
+        decision.map(|()| user)
     }
 
-    async fn authorized(&self, request: Arrived, peer: &Peer) -> Result<Response<Body>, ApiError> {
+    async fn authorized(
+        &self,
+        request: Arrived,
+        peer: &Peer,
+        observation: &Observation,
+    ) -> Result<Response<Body>, ApiError> {
         let Arrived { mut parts, info, body } = request;
-        let user = self.user(&mut parts, &info, peer).await?;
+        let user = self.user(&mut parts, &info, peer, observation).await?;
         match &info {
             RequestInfo::NonResource(request) if is_health(&request.path) => {
                 only_read(&parts.method)?;

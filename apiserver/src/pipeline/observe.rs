@@ -9,8 +9,10 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use prometheus::IntGauge;
 
 use super::audit_id::AuditId;
-use crate::authn::Peer;
+use crate::audit::Trail;
+use crate::authn::{Peer, UserInfo};
 use crate::body::{Body, observed};
+use crate::error::ApiError;
 use crate::metrics::{Metrics, RequestLabels};
 use crate::request_info::RequestInfo;
 
@@ -23,10 +25,13 @@ pub(super) struct Observation {
     open: Raised,
     is_long_running: bool,
     line: LogLine,
+    /// In the audit log, where there is one.
+    trail: Option<Arc<Trail>>,
 }
 
 struct LogLine {
     verb: String,
+    resource: String,
     path: String,
     user_agent: String,
     audit_id: String,
@@ -40,6 +45,7 @@ impl Observation {
         info: &RequestInfo,
         peer: &Peer,
         audit_id: &AuditId,
+        trail: Option<Arc<Trail>>,
     ) -> Self {
         let labels = RequestLabels::new(metrics.served(), info);
         let is_long_running = info.is_long_running();
@@ -51,12 +57,57 @@ impl Observation {
         let user_agent = parts.headers.get(header::USER_AGENT).map(HeaderValue::as_bytes);
         let line = LogLine {
             verb: info.verb().to_owned(),
+            resource: resource(info),
             path: parts.uri.path().to_owned(),
             user_agent: String::from_utf8_lossy(user_agent.unwrap_or_default()).into_owned(),
             audit_id: audit_id.as_str().to_owned(),
             peer: peer.address(),
         };
-        Self { metrics, labels, started: Instant::now(), open: Raised::new(open), is_long_running, line }
+        Self {
+            metrics,
+            labels,
+            started: Instant::now(),
+            open: Raised::new(open),
+            is_long_running,
+            line,
+            trail,
+        }
+    }
+
+    /// Who asks is known.
+    pub(super) fn identified(&self, user: &UserInfo) {
+        if let Some(trail) = &self.trail {
+            trail.identified(user);
+        }
+    }
+
+    /// Nobody vouches for the credentials.
+    pub(super) fn unauthenticated(&self) {
+        if let Some(trail) = &self.trail {
+            trail.unauthenticated();
+        }
+    }
+
+    /// Whether the sender may.
+    pub(super) fn decided(&self, decision: &Result<(), ApiError>) {
+        if let Some(trail) = &self.trail {
+            trail.decided(decision);
+        }
+    }
+
+    /// A Status is the answer.
+    pub(super) fn refused(&self, error: &ApiError) {
+        if let Some(trail) = &self.trail {
+            trail.refused(error);
+        }
+    }
+
+    /// There is a bug.
+    pub(super) fn panicked(&self) {
+        self.metrics.count_panic();
+        if let Some(trail) = &self.trail {
+            trail.panicked();
+        }
     }
 
     /// Counts a request that the server ends to protect itself.
@@ -70,14 +121,17 @@ impl Observation {
         let elapsed = self.started.elapsed();
         self.metrics.observe_request(&self.labels, code, (!self.is_long_running).then_some(elapsed));
         self.line.log(code, elapsed);
-        let Self { metrics, labels, open, is_long_running, .. } = self;
+        if let Some(trail) = &self.trail {
+            trail.answered(code);
+        }
+        let Self { metrics, labels, open, is_long_running, trail, .. } = self;
         response.map(|body| {
             if is_long_running {
                 observed(body, move |_| {
-                    let _kept = &open;
+                    let _kept = (&open, &trail);
                 })
             } else {
-                let mut size = BodySize { metrics, labels, bytes: 0 };
+                let mut size = BodySize { metrics, labels, bytes: 0, _trail: trail };
                 observed(body, move |chunk| size.add(chunk))
             }
         })
@@ -86,13 +140,22 @@ impl Observation {
 
 impl LogLine {
     fn log(&self, code: StatusCode, latency: Duration) {
-        let Self { verb, path, user_agent, audit_id, peer } = self;
+        let Self { verb, resource, path, user_agent, audit_id, peer } = self;
         let code = code.as_u16();
         if code >= 500 {
-            tracing::info!(verb, ?path, code, ?latency, ?user_agent, audit_id, %peer, "request failed");
+            tracing::info!(audit_id, verb, resource, ?path, code, ?latency, ?user_agent, %peer, "request failed");
         } else {
-            tracing::debug!(verb, ?path, code, ?latency, ?user_agent, audit_id, %peer, "request");
+            tracing::debug!(audit_id, verb, resource, ?path, code, ?latency, ?user_agent, %peer, "request");
         }
+    }
+}
+
+/// `things.g`, or nothing where the path is none of a resource.
+fn resource(info: &RequestInfo) -> String {
+    match info {
+        RequestInfo::Resource(request) if request.group.is_empty() => request.resource.clone(),
+        RequestInfo::Resource(request) => format!("{}.{}", request.resource, request.group),
+        RequestInfo::NonResource(_) => String::new(),
     }
 }
 
@@ -117,6 +180,7 @@ struct BodySize {
     metrics: Arc<Metrics>,
     labels: RequestLabels,
     bytes: u64,
+    _trail: Option<Arc<Trail>>,
 }
 
 impl BodySize {

@@ -54,6 +54,15 @@ pub(crate) fn pipeline(
     shutdown: &Arc<Shutdown>,
     credential: Credential,
 ) -> Arc<Pipeline<Fake>> {
+    observed(config, shutdown, credential, Observers::default())
+}
+
+pub(crate) fn observed(
+    config: watch::Receiver<Arc<AuthenticationConfig>>,
+    shutdown: &Arc<Shutdown>,
+    credential: Credential,
+    observers: Observers,
+) -> Arc<Pipeline<Fake>> {
     let things =
         ServedResource { group: "g".to_owned(), version: "v1".to_owned(), resource: "things".to_owned() };
     let pipeline = Pipeline::new(
@@ -65,5 +74,5 @@ pub(crate) fn pipeline(
         LIMITS,
         Fake,
     );
-    Arc::new(pipeline.with_callers(Callers { paths: &[CALLED], credential }))
+    Arc::new(pipeline.with_callers(Callers { paths: &[CALLED], credential }).with_observers(observers))
 }

@@ -55,6 +55,7 @@ impl Site {
             metrics: Arc::new(RequestMetrics::new(&[])),
             credential,
             limits: Limits::default(),
+            observers: Observers::default(),
             shutdown: TIMING,
             address: ([127, 0, 0, 1], 0).into(),
             keys: watch::channel(load::issued(&serving).expect("key")).1,
