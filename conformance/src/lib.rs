@@ -10,6 +10,7 @@ pub mod control_plane;
 pub mod crds;
 pub mod gatehouse;
 pub mod install;
+pub mod helm;
 pub mod kubeconfig;
 pub mod kubectl;
 pub mod load;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{anyhow, ensure};
 use gatehouse_conformance::assets::{self, AssetsError};
+use gatehouse_conformance::cache::Unavailable;
 use gatehouse_conformance::control_plane::{ControlPlane, Options};
 use gatehouse_conformance::gatehouse::Gatehouse;
 use gatehouse_conformance::webhooks::Webhooks;
@@ -80,7 +81,8 @@ impl World {
         self.unbounded(name, |_| body())
     }
 
-    /// A trial that bounds its own time, since some of it may be spent waiting for the site.
+    /// A trial that bounds its own time, since some of it may be spent waiting for the site. One that fails because
+    /// a program cannot be had on this machine is ignored, unless it is required.
     fn unbounded<F>(&self, name: &str, body: impl FnOnce(Arc<ControlPlane>) -> F + Send + 'static) -> Trial
     where
         F: Future<Output = anyhow::Result<()>>,
@@ -94,8 +96,13 @@ impl World {
                 return Trial::ignorable_test(name, || Ok(Completion::ignored_with(reason)));
             }
         };
-        Trial::test(name, move || {
-            runtime.block_on(body(control_plane)).map_err(|error| format!("{error:#}").into())
+        Trial::ignorable_test(name, move || match runtime.block_on(body(control_plane)) {
+            Ok(()) => Ok(Completion::Completed),
+            Err(error) if error.is::<Unavailable>() && !is_required() => {
+                let reason = format!("{error:#}");
+                Ok(Completion::ignored_with(reason.lines().next().unwrap_or_default()))
+            }
+            Err(error) => Err(format!("{error:#}").into()),
         })
     }
 
@@ -181,11 +188,15 @@ async fn gate(guarded: &OnceCell<Result<Guarded, String>>, site: Arc<Site>) -> a
     }
 }
 
+/// Whether what cannot be had here is a failure.
+fn is_required() -> bool {
+    std::env::var("GATEHOUSE_CONFORMANCE").is_ok_and(|value| value == "require")
+}
+
 async fn start() -> anyhow::Result<Cluster> {
-    let required = std::env::var("GATEHOUSE_CONFORMANCE").is_ok_and(|value| value == "require");
     let assets = match assets::find().await {
         Ok(assets) => assets,
-        Err(AssetsError::Unavailable(reason)) if !required => {
+        Err(AssetsError::Unavailable(reason)) if !is_required() => {
             eprintln!("gatehouse: every trial is ignored: {reason}");
             let reason = reason.to_string();
             return Ok(Cluster::Unavailable(reason.lines().next().unwrap_or_default().to_owned()));

@@ -1,0 +1,148 @@
+//! Helm, and what it makes of the chart of this repository.
+//!
+//! The executable is what HELM says, else one built once from its Go module. It sees no configuration of the user's and
+//! talks to no cluster.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, ensure};
+use tokio::process::Command;
+
+use crate::cache::{self, Filling, Unavailable};
+use crate::kubectl::Output;
+use crate::load::{self, Manifest};
+use crate::progress;
+
+const GO_MOD: &str = include_str!("../tools/go.mod");
+const GO_SUM: &str = include_str!("../tools/go.sum");
+const PACKAGE: &str = "helm.sh/helm/v4/cmd/helm";
+const FILE: &str = "helm";
+
+/// The name and the namespace that releases have here.
+const RELEASE: &str = "gatehouse";
+/// The namespace that is rendered for, as in the README.
+pub const NAMESPACE: &str = "gatehouse-system";
+
+/// The executable.
+#[derive(Debug, Clone)]
+pub struct Helm {
+    executable: PathBuf,
+}
+
+/// What a release is made with, beside the chart's own values.
+#[derive(Debug, Clone, Default)]
+pub struct Values {
+    /// Names of files in the chart's `ci/`, without `-values.yaml`.
+    pub files: Vec<String>,
+    /// `key=value`, as `--set` takes them.
+    pub set: Vec<String>,
+}
+
+impl Values {
+    /// Those of one file in the chart's `ci/`; the chart's own, for `default`.
+    pub fn of(file: &str) -> Self {
+        let files = if file == "default" { Vec::new() } else { vec![file.to_owned()] };
+        Self { files, set: Vec::new() }
+    }
+
+    /// The same, and some more.
+    #[must_use]
+    pub fn and<S: Into<String>>(mut self, set: impl IntoIterator<Item = S>) -> Self {
+        self.set.extend(set.into_iter().map(Into::into));
+        self
+    }
+
+    fn args(&self) -> Vec<OsString> {
+        let mut args = Vec::new();
+        for file in &self.files {
+            args.push("--values".into());
+            args.push(chart().join("ci").join(format!("{file}-values.yaml")).into());
+        }
+        for set in &self.set {
+            args.extend(["--set".into(), set.into()]);
+        }
+        args
+    }
+}
+
+/// The chart's folder.
+pub fn chart() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/gatehouse")
+}
+
+impl Helm {
+    /// Finds it; builds it if need be, which takes minutes.
+    pub async fn find() -> Result<Self, Unavailable> {
+        if let Some(executable) = std::env::var_os("HELM").filter(|value| !value.is_empty()) {
+            return Ok(Self { executable: executable.into() });
+        }
+        let folder = cache::folder("helm", &[GO_MOD, GO_SUM])?;
+        let executable = folder.join(FILE);
+        if executable.is_file() {
+            return Ok(Self { executable });
+        }
+        let filling = Filling::begin(&folder).await?;
+        if !executable.is_file() {
+            filling.write("go.mod", GO_MOD)?;
+            filling.write("go.sum", GO_SUM)?;
+            let what = format!("building helm for tests, once, into {}", folder.display());
+            progress::during(what, filling.go(FILE, PACKAGE, "-s -w")).await?;
+            filling.keep(FILE)?;
+        }
+        Ok(Self { executable })
+    }
+
+    /// What `helm lint --strict` says of the chart.
+    pub async fn lint(&self, values: &Values) -> anyhow::Result<Output> {
+        let chart = chart();
+        let mut args: Vec<OsString> = vec!["lint".into(), "--strict".into(), chart.into()];
+        args.extend(values.args());
+        self.run(args).await
+    }
+
+    /// What `helm template` prints: the text of the release, its definitions first.
+    pub async fn template(&self, values: &Values) -> anyhow::Result<Output> {
+        let args = ["template", RELEASE, "--namespace", NAMESPACE, "--include-crds"];
+        let mut args: Vec<OsString> = args.map(OsString::from).into();
+        args.push(chart().into());
+        args.extend(values.args());
+        self.run(args).await
+    }
+
+    /// The objects of a release; an error where the values are refused.
+    pub async fn objects(&self, values: &Values) -> anyhow::Result<Vec<Manifest>> {
+        load::parse("the chart", &self.template(values).await?.ok()?)
+    }
+
+    /// What Helm tells whoever has installed the chart.
+    pub async fn notes(&self, values: &Values) -> anyhow::Result<String> {
+        let args = ["install", RELEASE, "--namespace", NAMESPACE, "--dry-run=client", "--output", "json"];
+        let mut args: Vec<OsString> = args.map(OsString::from).into();
+        args.push(chart().into());
+        args.extend(values.args());
+        let text = self.run(args).await?.ok()?;
+        let release: serde_json::Value = serde_json::from_str(&text).context("helm install --output json")?;
+        let notes = release["info"]["notes"].as_str().unwrap_or_default().to_owned();
+        ensure!(!notes.is_empty(), "the chart has no notes");
+        Ok(notes)
+    }
+
+    async fn run(&self, args: Vec<OsString>) -> anyhow::Result<Output> {
+        let home = tempfile::Builder::new().prefix("gatehouse-helm-").tempdir()?;
+        let text = args.iter().fold("helm".to_owned(), |text, arg| format!("{text} {}", arg.display()));
+        let mut command = Command::new(&self.executable);
+        for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+            command.env(variable, home.path());
+        }
+        command.env("KUBECONFIG", OsStr::new("")).args(args).stdin(Stdio::null()).kill_on_drop(true);
+        let output = command.output().await.with_context(|| format!("cannot run `{text}`"))?;
+        Ok(Output {
+            command: text,
+            stdout: String::from_utf8(output.stdout)?,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            code: output.status.code(),
+        })
+    }
+}
