@@ -6,6 +6,7 @@
 //!
 //! Nothing here knows what is led.
 
+pub(crate) mod candidate;
 mod election;
 #[cfg(test)]
 mod tests;
@@ -55,4 +56,12 @@ pub fn evaluate(lease: Option<&LeaseSpec>, identity: &str, observed_at: Instant,
 fn duration(lease: &LeaseSpec) -> Duration {
     let seconds = lease.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
     seconds.filter(|seconds| *seconds > 0).map_or(LEASE_DURATION, Duration::from_secs)
+}
+
+/// `base`, and up to a fifth more: replicas that started together must not stay in step.
+pub(crate) fn jittered(base: Duration) -> Duration {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    // Every RandomState hashes nothing to another number.
+    let random = RandomState::new().build_hasher().finish() % 1000;
+    base + base * u32::try_from(random).unwrap_or(0) / 5000
 }

@@ -3,6 +3,7 @@
 
 mod blank;
 pub mod lease;
+pub mod number;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

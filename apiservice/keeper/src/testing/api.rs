@@ -321,6 +321,9 @@ fn store(state: &mut State, place: Place, mut object: Value) -> Value {
     let known = state.objects.get(&place);
     let metadata = object["metadata"].as_object_mut().unwrap();
     metadata.insert("resourceVersion".into(), state.revision.to_string().into());
+    if !place.2.is_empty() {
+        metadata.insert("namespace".into(), place.2.clone().into());
+    }
     let uid = known
         .map_or_else(|| format!("uid-{}", state.revision).into(), |known| known["metadata"]["uid"].clone());
     if !metadata.contains_key("uid") {
