@@ -11,12 +11,12 @@ use gatehouse_apiservice::{
 };
 use serde_json::{Value, json};
 
-use super::fanout::now;
+use super::{fanout::now, select::EventType};
 use crate::{
     error::ApiError,
     negotiate::{LIST_TAIL, MetaVersion, Representation},
     options::IncludeObject,
-    watchcache::{Row, object_head},
+    watchcache::{Row, RowKey, object_head},
 };
 
 /// What goes into `metadata` of a list or Table.
@@ -114,8 +114,24 @@ impl Encoder {
         if initial_events_end {
             metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
         }
+        self.bare(out, "BOOKMARK", &metadata, version, with_columns);
+    }
+
+    /// DELETED, of an object of which nothing but its name is known or to be shown.
+    pub(super) fn gone(&self, out: &mut Vec<u8>, key: &RowKey, version: u64, with_columns: bool) {
+        let mut metadata = json!({ "name": *key.name, "resourceVersion": version.to_string() });
+        if !key.namespace.is_empty() {
+            metadata["namespace"] = json!(*key.namespace);
+        }
+        metadata["creationTimestamp"] = Value::Null;
+        self.bare(out, EventType::Deleted.as_str(), &metadata, version, with_columns);
+    }
+
+    /// An event with an object that has metadata and nothing else.
+    fn bare(&self, out: &mut Vec<u8>, event: &str, metadata: &Value, version: u64, with_columns: bool) {
+        let name = metadata.get("name").cloned();
         let metadata = format!("\"metadata\":{metadata}");
-        wrap(out, "BOOKMARK", |out| match self.representation {
+        wrap(out, event, |out| match self.representation {
             Representation::Object => {
                 out.extend_from_slice(self.object_head.as_bytes());
                 out.extend_from_slice(metadata.as_bytes());
@@ -125,10 +141,10 @@ impl Encoder {
                 partial(out, meta, |out| out.extend_from_slice(metadata.as_bytes()));
             }
             Representation::Table(meta) => {
-                // As upstream: a Table of one row without content, whose object carries the bookmark.
+                // As upstream: a Table of one row without content, whose object carries the metadata.
                 let list = ListMeta { version, ..ListMeta::default() };
                 self.table(out, meta, &list, with_columns, |out| {
-                    let _ = write!(out, "{{\"cells\":{},\"object\":", self.empty_cells());
+                    let _ = write!(out, "{{\"cells\":{},\"object\":", self.empty_cells(name));
                     partial(out, meta, |out| out.extend_from_slice(metadata.as_bytes()));
                     out.push(b'}');
                 });
@@ -181,10 +197,11 @@ impl Encoder {
         out.push(b'}');
     }
 
-    fn empty_cells(&self) -> Value {
+    fn empty_cells(&self, mut name: Option<Value>) -> Value {
         let cells = self.resource.columns.iter().map(|column| match column.kind {
+            ColumnType::Name => name.take().unwrap_or_else(|| json!("")),
             ColumnType::Integer => json!(0),
-            ColumnType::Name | ColumnType::Text | ColumnType::Age => json!(""),
+            ColumnType::Text | ColumnType::Age => json!(""),
         });
         cells.collect()
     }

@@ -21,7 +21,10 @@ use crate::{
 };
 
 /// How long a request waits for a version that is not there yet, as kube-apiserver's watch cache does.
-const WAIT_FOR_VERSION: Duration = Duration::from_secs(3);
+pub(super) const WAIT_FOR_VERSION: Duration = Duration::from_secs(3);
+/// How long it waits for one that is another replica's. What that one knew mostly arrives within this; nothing may, if
+/// it is of another resource or nothing has happened here since.
+const WAIT_FOR_CHANGE: Duration = Duration::from_secs(1);
 /// Pieces of this size keep the memory of a list bounded, whatever its length, and cost few wake-ups.
 const CHUNK: usize = 64 << 10;
 
@@ -89,27 +92,34 @@ async fn snapshot(cache: &WatchCache, options: &ListOptions) -> Result<Snapshot,
             )
             .with_continue(token_after(&key, None))
         };
-        // A version from the future was made by another replica, whose snapshots are not here.
-        if version > cache.snapshot().version {
-            return Err(expired());
-        }
         return cache.snapshot_at(version).map_err(|_| expired());
     }
-    at_least(cache, options.resource_version).await?;
-    match (options.resource_version_match, options.resource_version) {
-        (Some(ResourceVersionMatch::Exact), Some(ResourceVersion(version))) => {
-            cache.snapshot_at(version).map_err(|error| ApiError::expired(error.to_string()))
+    if let (Some(ResourceVersionMatch::Exact), Some(ResourceVersion(version))) =
+        (options.resource_version_match, options.resource_version)
+    {
+        if !cache.clock().pass(version) {
+            reached(cache, version, WAIT_FOR_VERSION).await?;
         }
-        _ => Ok(cache.snapshot()),
+        return cache.snapshot_at(version).map_err(|error| ApiError::expired(error.to_string()));
     }
+    at_least(cache, options.resource_version).await?;
+    Ok(cache.snapshot())
 }
 
 /// Waits until the cache is at least at `version`.
 pub(super) async fn at_least(cache: &WatchCache, version: Option<ResourceVersion>) -> Result<(), ApiError> {
     let Some(ResourceVersion(version)) = version else { return Ok(()) };
+    let is_known = cache.clock().is_past(version) && cache.advance_past(version);
+    if is_known || reached(cache, version, WAIT_FOR_CHANGE).await.is_ok() || cache.advance_past(version) {
+        return Ok(());
+    }
+    reached(cache, version, WAIT_FOR_VERSION.saturating_sub(WAIT_FOR_CHANGE)).await
+}
+
+/// Waits until a change, or another request, has brought the cache to `version`.
+pub(super) async fn reached(cache: &WatchCache, version: u64, limit: Duration) -> Result<(), ApiError> {
     let mut follow = cache.follow();
-    let reached = follow.wait_for(|current| *current >= version);
-    match tokio::time::timeout(WAIT_FOR_VERSION, reached).await {
+    match tokio::time::timeout(limit, follow.wait_for(|current| *current >= version)).await {
         Ok(_) => Ok(()),
         Err(_) => Err(ApiError::resource_version_too_large(version, cache.snapshot().version)),
     }

@@ -23,8 +23,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     encode,
-    fanout::{CHUNK, EventType, Feed, now},
+    fanout::{CHUNK, Feed, now},
     read,
+    select::EventType,
 };
 use crate::{
     ApiError, Body,
@@ -32,7 +33,7 @@ use crate::{
     body::streamed,
     negotiate::JSON,
     options::{ListOptions, ResourceVersion},
-    watchcache::{Row, WatchCache},
+    watchcache::{CatchUp, Refused, Resume, Row, Then, WatchCache},
 };
 
 /// A bookmark at least this often lets clients that see no change resume from a recent version. A minute is
@@ -41,6 +42,10 @@ const BOOKMARKS: Duration = Duration::from_secs(50);
 /// Without `timeoutSeconds` a watch lasts between this long and twice that, as kube-apiserver's do
 /// (`--min-request-timeout`), so that watches of one moment do not end at one moment.
 const SHORTEST: Duration = Duration::from_mins(30);
+/// Rows told at once to a client that catches up: some [`CHUNK`] of them.
+const RETOLD: usize = 64;
+/// Such a client is told of what is made this often. Rows that are made and say the same wake nobody.
+const CATCH_UP: Duration = Duration::from_millis(250);
 
 /// Chunks of whole events, each on a line of its own.
 pub(super) async fn watch(
@@ -50,19 +55,21 @@ pub(super) async fn watch(
     events: IntCounter,
     ends: Ends,
 ) -> Result<impl Stream<Item = Bytes> + Send + use<>, ApiError> {
-    read::at_least(cache, options.resource_version).await?;
     let follow = cache.follow();
-    let (initial, position) = if options.initial_events() {
-        let snapshot = cache.snapshot();
-        (feed.selection.rows(&snapshot.rows, None).cloned().collect(), snapshot.version)
-    } else {
-        let version = match options.resource_version {
-            // Initial events declined, and no version to start from: from now on.
-            None | Some(ResourceVersion::ANY) => cache.snapshot().version,
-            Some(ResourceVersion(version)) => version,
-        };
-        cache.changes_after(version, 0).map_err(|error| ApiError::expired(error.to_string()))?;
-        (Vec::new(), version)
+    let (phase, position) = match options.resource_version {
+        version if options.initial_events() => {
+            read::at_least(cache, version).await?;
+            let snapshot = cache.snapshot();
+            let rows: Vec<_> = feed.selection.rows(&snapshot.rows, None).cloned().collect();
+            let announce_end = options.initial_events_end();
+            (Phase::Initial { rows: rows.into_iter(), announce_end }, snapshot.version)
+        }
+        // Initial events declined, and no version to start from: from now on.
+        None | Some(ResourceVersion::ANY) => (Phase::Live, cache.snapshot().version),
+        Some(ResourceVersion(version)) => match resume(cache, version).await? {
+            Resume::Follow(version) => (Phase::Live, version),
+            Resume::CatchUp(catch_up) => (Phase::CatchUp(catch_up), version),
+        },
     };
     let start = Instant::now();
     let mut bookmarks = interval_at(start + jittered(BOOKMARKS / 2), BOOKMARKS);
@@ -71,7 +78,7 @@ pub(super) async fn watch(
         follow,
         feed,
         is_first: true,
-        phase: Phase::Initial { rows: initial.into_iter(), announce_end: options.initial_events_end() },
+        phase,
         position,
         bookmarks: options.allow_watch_bookmarks.then_some(bookmarks),
         deadline: start + options.timeout.unwrap_or_else(|| jittered(SHORTEST)),
@@ -82,6 +89,21 @@ pub(super) async fn watch(
         let chunk = watch.next_chunk().await?;
         Some((chunk, watch))
     }))
+}
+
+/// Where a watch from `version` begins.
+async fn resume(cache: &WatchCache, version: u64) -> Result<Resume, ApiError> {
+    let refused = match cache.resume(version) {
+        Err(Refused::Ahead) => {
+            read::reached(cache, version, read::WAIT_FOR_VERSION).await?;
+            cache.resume(version)
+        }
+        result => result,
+    };
+    refused.map_err(|refused| match refused {
+        Refused::Expired(expired) => ApiError::expired(expired.to_string()),
+        Refused::Ahead => ApiError::resource_version_too_large(version, cache.snapshot().version),
+    })
 }
 
 /// The answer over plain HTTP.
@@ -126,7 +148,12 @@ pub(super) struct Ends {
 }
 
 enum Phase {
-    Initial { rows: std::vec::IntoIter<Arc<Row>>, announce_end: bool },
+    Initial {
+        rows: std::vec::IntoIter<Arc<Row>>,
+        announce_end: bool,
+    },
+    /// The client was told by another replica.
+    CatchUp(CatchUp),
     Live,
     Ended,
 }
@@ -148,6 +175,7 @@ impl Watch {
             }
             match &mut self.phase {
                 Phase::Initial { .. } => self.initial(&mut out),
+                Phase::CatchUp(_) => self.catch_up(&mut out).await,
                 Phase::Live => {
                     self.follow.borrow_and_update();
                     let next = if self.is_first { Feed::first } else { Feed::after };
@@ -190,6 +218,39 @@ impl Watch {
             self.bookmark(out, true);
         }
         self.phase = Phase::Live;
+    }
+
+    /// Without bookmarks: there is no version yet that stands for all that the client has.
+    async fn catch_up(&mut self, out: &mut Vec<u8>) {
+        let Phase::CatchUp(catch_up) = &mut self.phase else { return };
+        let (rows, then) = match catch_up.next(self.feed.cache(), RETOLD) {
+            Ok(next) => next,
+            Err(error) => return self.fail(out, &ApiError::expired(error.to_string())),
+        };
+        let events = self.feed.retold(&rows, self.is_first);
+        self.is_first &= events.is_empty();
+        self.events.inc_by(events.len() as u64);
+        out.extend(events.into_iter().flatten());
+        match then {
+            Then::More => {}
+            Then::Follow(version) => {
+                self.position = version;
+                self.phase = Phase::Live;
+                if self.bookmarks.is_some() {
+                    self.bookmark(out, false);
+                }
+            }
+            Then::Wait if out.is_empty() => {
+                let next = tokio::time::sleep(CATCH_UP);
+                tokio::select! {
+                    () = next => {}
+                    () = sleep_until(self.deadline) => self.phase = Phase::Ended,
+                    () = self.ends.stop.cancelled() => self.phase = Phase::Ended,
+                    lost = self.ends.standing.lost() => self.fail(out, &lost),
+                }
+            }
+            Then::Wait => {}
+        }
     }
 
     fn bookmark(&mut self, out: &mut Vec<u8>, initial_events_end: bool) {

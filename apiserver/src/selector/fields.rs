@@ -73,6 +73,15 @@ impl FieldSelector {
         })
     }
 
+    /// Whether an object of this name can be selected, whatever its own fields are.
+    pub(crate) fn may_match(&self, namespace: &str, name: &str) -> bool {
+        self.terms.iter().all(|term| match term.field {
+            Field::Name => (name == term.value) == term.equal,
+            Field::Namespace => (namespace == term.value) == term.equal,
+            Field::Own(..) => true,
+        })
+    }
+
     /// The one name that can be selected, if there is only one.
     pub(crate) fn requires_name(&self) -> Option<&str> {
         self.requires(Field::Name)

@@ -1,18 +1,17 @@
 //! The changes of the recent past, oldest first.
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::{Expired, Row};
+use crate::clock::Ticks;
 
 /// How long a change is kept: longer than a client that lists, loses its watch and backs off needs.
 const AGE: Duration = Duration::from_mins(10);
 /// How many bytes of rows are kept for the log alone, per resource: at a hundred changes a second, those of two
 /// minutes, which is as long as a client may take to come back without having to list again.
 const BYTES: usize = 8 << 20;
+/// How many versions without a change are remembered. Whoever holds one that was forgotten is told more than needed.
+const MARKS: usize = 64;
 
 /// What happened to a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +34,7 @@ pub struct Change {
     /// The row before the change.
     pub previous: Option<Arc<Row>>,
     /// When.
-    pub at: Instant,
+    pub(super) at: Ticks,
 }
 
 impl Change {
@@ -51,12 +50,14 @@ pub(super) struct Log {
     bytes: usize,
     /// Changes after this version are all here.
     start: u64,
+    /// Versions later than `start` that were told though nothing changed.
+    marks: VecDeque<u64>,
 }
 
 impl Log {
     /// A log of what comes after `start`.
     pub(super) fn new(start: u64) -> Self {
-        Self { changes: VecDeque::new(), bytes: 0, start }
+        Self { changes: VecDeque::new(), bytes: 0, start, marks: VecDeque::new() }
     }
 
     pub(super) fn push(&mut self, change: Change) {
@@ -64,15 +65,33 @@ impl Log {
         self.changes.push_back(Arc::new(change));
     }
 
+    /// Says that `version` is told from here on, which is later than every change.
+    pub(super) fn mark(&mut self, version: u64) {
+        if self.marks.len() == MARKS {
+            self.marks.pop_front();
+        }
+        self.marks.push_back(version);
+    }
+
+    /// Whether this very version was told here, and what came after it is known.
+    pub(super) fn has(&self, version: u64) -> bool {
+        version == self.start
+            || self.changes.binary_search_by_key(&version, |change| change.row.version).is_ok()
+            || self.marks.contains(&version)
+    }
+
     /// Lets go of what is too old or too much.
-    pub(super) fn compact(&mut self, now: Instant) {
+    pub(super) fn compact(&mut self, now: Ticks) {
+        let oldest_kept = now.minus(AGE);
         while let Some(oldest) = self.changes.front()
-            && (self.bytes > BYTES || now.duration_since(oldest.at) > AGE)
+            && (self.bytes > BYTES || oldest.at < oldest_kept)
         {
             self.bytes -= oldest.bytes();
             self.start = oldest.row.version;
             self.changes.pop_front();
         }
+        let start = self.start;
+        self.marks.retain(|mark| *mark > start);
         self.changes.make_contiguous();
     }
 
@@ -84,6 +103,11 @@ impl Log {
         let (changes, rest) = self.changes.as_slices();
         debug_assert!(rest.is_empty(), "compact() follows every push");
         Ok(&changes[changes.partition_point(|change| change.row.version <= version)..])
+    }
+
+    /// The oldest version that changes can be told from.
+    pub(super) fn start(&self) -> u64 {
+        self.start
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -98,7 +122,7 @@ mod tests {
         *,
     };
 
-    fn change(version: u64, at: Instant) -> Change {
+    fn change(version: u64, at: Ticks) -> Change {
         let row = |version| Arc::new(Row::new(Content::new(draft("a", "x", "Ready")), version));
         Change { kind: ChangeKind::Modified, row: row(version), previous: Some(row(version - 1)), at }
     }
@@ -109,10 +133,10 @@ mod tests {
 
     #[test]
     fn a_log_tells_what_came_after_a_version_and_refuses_what_it_forgot() {
-        let start = Instant::now();
+        let start = Ticks::default();
         let mut log = Log::new(10);
         for (version, seconds) in [(12, 0), (15, 60), (20, 120)] {
-            log.push(change(version, start + Duration::from_secs(seconds)));
+            log.push(change(version, start.plus(Duration::from_secs(seconds))));
         }
         log.compact(start);
         assert_eq!(versions(&log, 10), Ok(vec![12, 15, 20]));
@@ -120,14 +144,29 @@ mod tests {
         assert_eq!(versions(&log, 20), Ok(vec![]));
         assert_eq!(versions(&log, 9), Err(Expired { asked: 9, oldest: 10 }));
 
-        log.compact(start + AGE + Duration::from_secs(1));
+        log.compact(start.plus(AGE + Duration::from_secs(1)));
         assert_eq!(versions(&log, 12), Ok(vec![15, 20]));
         assert_eq!(versions(&log, 11), Err(Expired { asked: 11, oldest: 12 }));
     }
 
     #[test]
+    fn a_log_knows_the_versions_that_were_told_and_no_others() {
+        let mut log = Log::new(10);
+        log.push(change(12, Ticks::default()));
+        log.mark(14);
+        log.push(change(16, Ticks::default().plus(Duration::from_secs(1))));
+        assert_eq!((9..18).filter(|version| log.has(*version)).collect::<Vec<_>>(), [10, 12, 14, 16]);
+        log.compact(Ticks::default().plus(AGE + Duration::from_millis(500)));
+        assert_eq!((9..18).filter(|version| log.has(*version)).collect::<Vec<_>>(), [12, 14, 16]);
+        for mark in 0..1_000 {
+            log.mark(100 + mark);
+        }
+        assert!(log.marks.len() <= MARKS && log.has(1_099));
+    }
+
+    #[test]
     fn a_log_is_bounded_by_bytes() {
-        let now = Instant::now();
+        let now = Ticks::default();
         let mut log = Log::new(0);
         let each = change(2, now).bytes();
         for version in 2..u64::try_from(2 * BYTES / each).unwrap() {

@@ -7,27 +7,31 @@
 //! keeps a position in the shared log, so a slow one is left behind instead of being waited for.
 
 mod age;
+mod catch_up;
 mod log;
 mod packed;
+mod recent;
 mod row;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use std::{
-    sync::{Arc, PoisonError, RwLock},
-    time::Instant,
-};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use gatehouse_apiservice::Resource;
 use imbl::OrdMap;
 use tokio::sync::watch;
 
+pub use catch_up::{CatchUp, Refused, Resume, Retold, Then};
 pub use log::{Change, ChangeKind};
 pub(crate) use row::object_head;
 pub use row::{Cells, Draft, Label, Row, RowKey};
 
-use self::{log::Log, row::Content};
-use crate::clock::Clock;
+use self::{
+    log::Log,
+    recent::{Made, Recent},
+    row::Content,
+};
+use crate::clock::{Clock, Ticks};
 
 /// Changes made between two moments at which readers get their turn.
 const BATCH: usize = 256;
@@ -94,16 +98,17 @@ pub struct WatchCache {
 struct State {
     current: Snapshot,
     log: Log,
+    recent: Recent,
     synced: bool,
 }
 
 impl WatchCache {
     /// A cache without rows, not yet synced.
     pub fn new(resource: &'static Resource, clock: Arc<Clock>) -> Self {
-        let version = clock.next();
         let state = State {
-            current: Snapshot { version, rows: OrdMap::new() },
-            log: Log::new(version),
+            current: Snapshot { version: 0, rows: OrdMap::new() },
+            log: Log::new(0),
+            recent: Recent::new(0, Ticks::default()),
             synced: false,
         };
         Self { resource, clock, state: RwLock::new(state), version: watch::Sender::new(0) }
@@ -123,28 +128,54 @@ impl WatchCache {
             if batch.is_empty() {
                 return published;
             }
-            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            for (key, content) in batch {
-                state.apply(key, content, &self.clock, &mut published);
-            }
-            state.log.compact(Instant::now());
-            let version = state.current.version;
-            let synced = state.synced;
-            drop(state);
-            if synced {
-                self.version.send_replace(version);
-            }
+            self.write(|state| {
+                let now = self.clock.now();
+                for (key, content) in batch {
+                    state.apply(key, content, &self.clock, now, &mut published);
+                }
+                state.log.compact(now);
+                state.recent.compact(now);
+            });
         }
     }
 
     /// Says that all there is at first has been published: from here on the cache answers.
     pub fn mark_synced(&self) {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        if !state.synced {
-            state.synced = true;
-            state.log = Log::new(state.current.version);
-            self.version.send_replace(state.current.version);
-        }
+        self.write(|state| {
+            if !state.synced {
+                state.synced = true;
+                state.current.version = self.clock.next();
+                state.log = Log::new(state.current.version);
+                state.recent = Recent::new(state.current.version, self.clock.now());
+            }
+        });
+    }
+
+    /// Says that something may have happened which was not taken in step by step: nobody is told from before what
+    /// may have been missed, but those who have been told by this cache alone.
+    pub fn gap(&self) {
+        self.write(|state| state.recent = Recent::new(self.clock.next(), self.clock.now()));
+    }
+
+    /// Tells a later version from here on, though nothing has changed.
+    pub fn advance(&self) {
+        self.write(|state| {
+            if state.synced {
+                state.advance(&self.clock);
+            }
+        });
+    }
+
+    /// The same, unless it tells a version later than `version` already; the new one is. Not if that is too far ahead,
+    /// see [`Clock::pass`].
+    pub fn advance_past(&self, version: u64) -> bool {
+        self.write(|state| {
+            let is_past = state.current.version >= version;
+            if !is_past && self.clock.pass(version) {
+                state.advance(&self.clock);
+            }
+            state.current.version >= version
+        })
     }
 
     /// Whether [`WatchCache::mark_synced`] has been called.
@@ -157,9 +188,12 @@ impl WatchCache {
         self.read(|state| state.current.clone())
     }
 
-    /// The rows as they were at `version`, which is not in the future.
+    /// The rows as they were at `version`, if that was told here.
     pub fn snapshot_at(&self, version: u64) -> Result<Snapshot, Expired> {
         self.read(|state| {
+            if !state.log.has(version) {
+                return Err(Expired { asked: version, oldest: state.log.start() });
+            }
             let mut rows = state.current.rows.clone();
             for change in state.log.after(version)?.iter().rev() {
                 match &change.previous {
@@ -171,11 +205,15 @@ impl WatchCache {
         })
     }
 
-    /// At most `limit` changes that came after `version`, the oldest first.
-    pub fn changes_after(&self, version: u64, limit: usize) -> Result<Vec<Arc<Change>>, Expired> {
+    /// At most `limit` changes that came after `version`, the oldest first, and the version up to which there are no
+    /// others.
+    pub fn changes_after(&self, version: u64, limit: usize) -> Result<(Vec<Arc<Change>>, u64), Expired> {
         self.read(|state| {
             let changes = state.log.after(version)?;
-            Ok(changes[..changes.len().min(limit)].to_vec())
+            let first = &changes[..changes.len().min(limit)];
+            let is_all = first.len() == changes.len();
+            let last = first.last().map_or(version, |change| change.row.version);
+            Ok((first.to_vec(), if is_all { state.current.version.max(last) } else { last }))
         })
     }
 
@@ -188,8 +226,27 @@ impl WatchCache {
     pub fn size(&self) -> (usize, usize, usize) {
         self.read(|state| {
             let rows = &state.current.rows;
-            (rows.len(), rows.values().map(|row| row.size()).sum(), state.log.bytes())
+            (rows.len(), rows.values().map(|row| row.size()).sum(), state.log.bytes() + state.recent.bytes())
         })
+    }
+
+    /// What makes and judges versions.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Changes the state, and lets those who follow know.
+    fn write<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut state);
+        let version = Some(state.current.version).filter(|_| state.synced);
+        drop(state);
+        self.version.send_if_modified(|told| {
+            let is_later = version.is_some_and(|version| version > *told);
+            *told = version.unwrap_or_default().max(*told);
+            is_later
+        });
+        result
     }
 
     fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
@@ -198,29 +255,51 @@ impl WatchCache {
 }
 
 impl State {
-    fn apply(&mut self, key: RowKey, content: Option<Content>, clock: &Clock, published: &mut Published) {
+    fn advance(&mut self, clock: &Clock) {
+        self.current.version = clock.next();
+        self.log.mark(self.current.version);
+    }
+
+    fn stamp(&mut self, key: RowKey, version: u64, now: Ticks, made: Made) {
+        if self.synced {
+            self.recent.stamp(key, version, now, made);
+        }
+    }
+
+    fn apply(
+        &mut self,
+        key: RowKey,
+        content: Option<Content>,
+        clock: &Clock,
+        now: Ticks,
+        published: &mut Published,
+    ) {
         let previous = self.current.rows.get(&key).cloned();
         let (kind, row) = match (&previous, content) {
-            (None, None) => return,
-            (Some(row), Some(content)) if row.says(&content) => return,
+            (None, None) => return self.stamp(key, clock.next(), now, Made::Gone(None)),
+            (Some(row), Some(content)) if row.says(&content) => {
+                return self.stamp(key, clock.next(), now, Made::Kept);
+            }
             (None, Some(content)) => (ChangeKind::Added, Row::new(content, clock.next())),
             (Some(_), Some(content)) => (ChangeKind::Modified, Row::new(content, clock.next())),
             (Some(row), None) => (ChangeKind::Deleted, row.at_version(clock.next())),
         };
         let row = Arc::new(row);
         self.current.version = row.version;
-        match kind {
-            ChangeKind::Added => published.added += 1,
-            ChangeKind::Modified => published.modified += 1,
-            ChangeKind::Deleted => published.deleted += 1,
-        }
+        let (count, made) = match kind {
+            ChangeKind::Added => (&mut published.added, Made::Added),
+            ChangeKind::Modified => (&mut published.modified, Made::Kept),
+            ChangeKind::Deleted => (&mut published.deleted, Made::Gone(Some(Arc::clone(&row)))),
+        };
+        *count += 1;
+        self.stamp(key.clone(), row.version, now, made);
         if kind == ChangeKind::Deleted {
             self.current.rows.remove(&key);
         } else {
             self.current.rows.insert(key, Arc::clone(&row));
         }
         if self.synced {
-            self.log.push(Change { kind, row, previous, at: Instant::now() });
+            self.log.push(Change { kind, row, previous, at: now });
         }
     }
 }
@@ -272,10 +351,14 @@ mod tests {
     #[test]
     fn versions_from_before_the_cache_was_synced_have_expired() {
         let cache = cache();
-        let early = cache.snapshot().version;
         cache.publish([Update::Apply(draft("a", "x", "Ready"))]);
+        let early = cache.snapshot().version;
         cache.mark_synced();
         assert!(cache.changes_after(early, 10).is_err(), "the past is 410, never silence");
-        assert_eq!(cache.changes_after(cache.snapshot().version, 10).unwrap().len(), 0);
+        assert!(cache.resume(early).is_err());
+        let version = cache.snapshot().version;
+        assert!(
+            matches!(cache.changes_after(version, 10), Ok((changes, at)) if changes.is_empty() && at == version)
+        );
     }
 }

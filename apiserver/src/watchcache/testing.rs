@@ -22,6 +22,13 @@ pub(crate) fn draft(namespace: &str, name: &str, state: &str) -> Draft {
 
 /// A cache of summaries, not synced.
 pub(crate) fn cache() -> WatchCache {
+    let clock = Clock::new(0);
+    clock.vouch(true);
+    cache_by(clock)
+}
+
+/// The same, by this clock.
+pub(crate) fn cache_by(clock: Clock) -> WatchCache {
     static RESOURCE: gatehouse_apiservice::Resource = <FluxSummaryStatus as View>::RESOURCE;
-    WatchCache::new(&RESOURCE, Arc::new(Clock::new(0)))
+    WatchCache::new(&RESOURCE, Arc::new(clock))
 }

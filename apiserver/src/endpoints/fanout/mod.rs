@@ -20,11 +20,14 @@ use std::{
 use bytes::Bytes;
 
 use self::renderings::{Key, Renderings};
-use super::{encode::Encoder, select::Selection};
+use super::{
+    encode::Encoder,
+    select::{EventType, Selection},
+};
 use crate::{
     negotiate::Representation,
     options::IncludeObject,
-    watchcache::{Change, ChangeKind, Expired, WatchCache},
+    watchcache::{Change, ChangeKind, Expired, Retold, WatchCache},
 };
 
 /// Changes looked at before a watch looks at its clock again.
@@ -48,25 +51,6 @@ pub(super) struct Style {
 impl Style {
     fn is_table(self) -> bool {
         matches!(self.representation, Representation::Table(_))
-    }
-}
-
-/// What an event says of its object, as the selection sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum EventType {
-    Added,
-    Modified,
-    /// It is gone, or does not match any more.
-    Deleted,
-}
-
-impl EventType {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Added => "ADDED",
-            Self::Modified => "MODIFIED",
-            Self::Deleted => "DELETED",
-        }
     }
 }
 
@@ -244,22 +228,9 @@ impl Feed {
 
     /// What the next changes after `position` mean to the selection, and how far that looked.
     fn look(&self, position: u64) -> Result<(Vec<Told>, u64), Expired> {
-        let changes = self.cache.changes_after(position, BATCH)?;
-        let reached = changes.last().map_or(position, |change| change.row.version);
-        let events = changes.into_iter().filter_map(|change| Some((self.event(&change)?, change)));
+        let (changes, reached) = self.cache.changes_after(position, BATCH)?;
+        let events = changes.into_iter().filter_map(|change| Some((self.selection.event(&change)?, change)));
         Ok((events.collect(), reached))
-    }
-
-    /// A change as the selection sees it: an object that stops matching is gone, one that starts is new.
-    fn event(&self, change: &Change) -> Option<EventType> {
-        let before = change.previous.as_ref().is_some_and(|row| self.selection.matches(row));
-        let after = change.kind != ChangeKind::Deleted && self.selection.matches(&change.row);
-        match (before, after) {
-            (false, false) => None,
-            (false, true) => Some(EventType::Added),
-            (true, true) => Some(EventType::Modified),
-            (true, false) => Some(EventType::Deleted),
-        }
     }
 
     fn text(&self, event: EventType, change: &Change) -> Bytes {
@@ -282,6 +253,30 @@ impl Feed {
             None => self.encoder.event(&mut out, event.as_str(), &change.row, now, with_columns),
         }
         out
+    }
+
+    /// Events of rows that a client from another replica may lack; nobody else is to be told these.
+    pub(super) fn retold(&self, rows: &[Retold], mut with_columns: bool) -> Vec<Bytes> {
+        let now = now();
+        let told = rows.iter().filter_map(|retold| Some((retold, self.selection.retold(retold)?)));
+        let events = told.map(|(retold, (event, row))| {
+            let mut out = Vec::new();
+            let with_columns = std::mem::take(&mut with_columns);
+            match row {
+                Some(row) => {
+                    let row = row.at_version(retold.version);
+                    self.encoder.event(&mut out, event.as_str(), &row, now, with_columns);
+                }
+                None => self.encoder.gone(&mut out, &retold.key, retold.version, with_columns),
+            }
+            out.into()
+        });
+        events.collect()
+    }
+
+    /// What the events are of.
+    pub(super) fn cache(&self) -> &WatchCache {
+        &self.cache
     }
 
     /// Lets go of all events, as time does.

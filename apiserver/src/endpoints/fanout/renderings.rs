@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{EventType, Style};
+use super::{super::select::EventType, Style};
 
 /// Bytes of texts kept for each resource. At a hundred changes a second those of some seconds: a watcher further
 /// behind than that pays for what it reads.

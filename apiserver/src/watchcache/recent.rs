@@ -1,0 +1,247 @@
+//! Which rows were made lately, the latest time for each: what a client from another replica may lack.
+//!
+//! The log says what changed here, which is not all that such a client has to be told. A row that was rendered and said
+//! the same as before may have said something else on another replica meanwhile, where an object's changes were not
+//! taken in at one go, or those of two kinds in another order; a row that came and went within a batch here may have
+//! been shown there. So every rendering stamps its row, whatever comes of it. What this cannot tell of are states that
+//! were never taken in one by one, as when a kind is listed anew: from before such a *gap* nobody is served.
+//!
+//! Invariants: a key has one stamp that counts, its latest; stamps are in the order of their versions and of their times.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{Expired, Row, RowKey};
+use crate::clock::Ticks;
+
+/// As long as changes are kept in the log.
+const AGE: Duration = Duration::from_mins(10);
+/// How many bytes are kept for each resource: those of some twenty thousand rows.
+const BYTES: usize = 4 << 20;
+/// Stamps that were superseded are cleared away when they are more than those that count, and more than this.
+const FEW: usize = 1024;
+
+/// That a row was made.
+#[derive(Debug)]
+struct Stamp {
+    version: u64,
+    at: Ticks,
+    key: RowKey,
+    /// What the row said last, where there is none any more and there was one.
+    last: Option<Arc<Row>>,
+}
+
+/// Of a key's stamp that counts.
+#[derive(Debug, Clone, Copy)]
+struct Latest {
+    version: u64,
+    /// The version at which the row came to be; 0 if that is longer ago than stamps are kept.
+    added: u64,
+}
+
+/// The stamps of the recent past, oldest first.
+#[derive(Debug)]
+pub(super) struct Recent {
+    stamps: VecDeque<Stamp>,
+    latest: HashMap<RowKey, Latest>,
+    bytes: usize,
+    /// Every stamp after this version is here that counts,
+    start: u64,
+    /// and so is every one after this time.
+    since: Ticks,
+}
+
+/// What became of a row when it was made.
+#[derive(Debug, Clone)]
+pub(super) enum Made {
+    Added,
+    /// Changed, or as it was.
+    Kept,
+    /// There is none; and what the last one said, if there was one.
+    Gone(Option<Arc<Row>>),
+}
+
+/// A row to be told of.
+#[derive(Debug)]
+pub(super) struct Retold<'a> {
+    pub(super) version: u64,
+    pub(super) key: &'a RowKey,
+    /// See [`Latest::added`].
+    pub(super) added: u64,
+    pub(super) last: Option<&'a Arc<Row>>,
+}
+
+impl Recent {
+    /// Nothing yet, after `start`.
+    pub(super) fn new(start: u64, now: Ticks) -> Self {
+        Self { stamps: VecDeque::new(), latest: HashMap::new(), bytes: 0, start, since: now }
+    }
+
+    pub(super) fn stamp(&mut self, key: RowKey, version: u64, at: Ticks, made: Made) {
+        let known = self.latest.get(&key);
+        let (added, last) = match made {
+            Made::Added => (version, None),
+            Made::Kept => (known.map_or(0, |known| known.added), None),
+            Made::Gone(last) => (0, last),
+        };
+        let superseded = self.latest.insert(key.clone(), Latest { version, added });
+        if let Some(superseded) = superseded
+            && let Ok(at) = self.stamps.binary_search_by_key(&superseded.version, |stamp| stamp.version)
+        {
+            // It stays in line until that is cleared, with nothing to hold on to.
+            self.bytes -= self.stamps[at].bytes();
+            self.stamps[at].last = None;
+            self.bytes += self.stamps[at].bytes();
+        }
+        let stamp = Stamp { version, at, key, last };
+        self.bytes += stamp.bytes();
+        self.stamps.push_back(stamp);
+    }
+
+    /// Lets go of what is too old or too much.
+    pub(super) fn compact(&mut self, now: Ticks) {
+        if self.stamps.len() > FEW.max(2 * self.latest.len()) {
+            let latest = &self.latest;
+            self.stamps.retain(|stamp| counts(latest, stamp));
+            self.bytes = self.stamps.iter().map(Stamp::bytes).sum();
+        }
+        let oldest = now.minus(AGE);
+        while let Some(stamp) = self.stamps.front()
+            && (self.bytes > BYTES || stamp.at < oldest)
+        {
+            self.bytes -= stamp.bytes();
+            if counts(&self.latest, stamp) {
+                (self.start, self.since) = (stamp.version, stamp.at);
+                self.latest.remove(&stamp.key);
+            }
+            self.stamps.pop_front();
+        }
+    }
+
+    /// The version from which a client is to be told that lacks nothing made until `time`.
+    pub(super) fn from(&self, time: Ticks) -> Option<u64> {
+        if time < self.since {
+            return None;
+        }
+        let first = self.stamps.partition_point(|stamp| stamp.at <= time);
+        Some(first.checked_sub(1).map_or(self.start, |before| self.stamps[before].version))
+    }
+
+    /// The rows made after `version`, each at its latest stamp.
+    pub(super) fn after(&self, version: u64) -> Result<impl Iterator<Item = Retold<'_>>, Expired> {
+        if version < self.start {
+            return Err(Expired { asked: version, oldest: self.start });
+        }
+        let first = self.stamps.partition_point(|stamp| stamp.version <= version);
+        Ok(self.stamps.range(first..).filter_map(|stamp| {
+            let latest = self.latest.get(&stamp.key).filter(|latest| latest.version == stamp.version)?;
+            let Stamp { version, key, last, .. } = stamp;
+            Some(Retold { version: *version, key, added: latest.added, last: last.as_ref() })
+        }))
+    }
+
+    /// The oldest version from which rows can be told.
+    pub(super) fn start(&self) -> u64 {
+        self.start
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+fn counts(latest: &HashMap<RowKey, Latest>, stamp: &Stamp) -> bool {
+    latest.get(&stamp.key).is_some_and(|latest| latest.version == stamp.version)
+}
+
+impl Stamp {
+    fn bytes(&self) -> usize {
+        let entry = size_of::<Self>() + size_of::<(RowKey, Latest)>();
+        entry + self.last.as_ref().map_or(0, |row| row.size())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> RowKey {
+        RowKey { namespace: "a".into(), name: name.into() }
+    }
+
+    fn at(second: u64) -> Ticks {
+        Ticks::default().plus(Duration::from_secs(second))
+    }
+
+    fn told(recent: &Recent, after: u64) -> Option<Vec<(String, u64)>> {
+        let stamps = recent.after(after).ok()?;
+        Some(stamps.map(|stamp| (stamp.key.name.to_string(), stamp.version)).collect())
+    }
+
+    fn stamped(versions: &[(&str, u64, u64)]) -> Recent {
+        let mut recent = Recent::new(1, at(0));
+        for (name, version, second) in versions {
+            recent.stamp(key(name), *version, at(*second), Made::Kept);
+        }
+        recent
+    }
+
+    #[test]
+    fn each_row_is_told_once_at_its_latest_stamp_and_in_order() {
+        let recent = stamped(&[("x", 2, 1), ("y", 3, 2), ("x", 4, 3), ("z", 5, 4)]);
+        let named =
+            |told: &[(&str, u64)]| Some(told.iter().map(|(name, at)| ((*name).into(), *at)).collect());
+        assert_eq!(told(&recent, 1), named(&[("y", 3), ("x", 4), ("z", 5)]));
+        assert_eq!(told(&recent, 3), named(&[("x", 4), ("z", 5)]));
+        assert_eq!(told(&recent, 5), named(&[]));
+        assert_eq!(told(&recent, 0), None, "from before all that is known");
+    }
+
+    #[test]
+    fn a_time_is_found_even_if_versions_were_ahead_of_it() {
+        let recent = stamped(&[("x", 200, 10), ("y", 300, 20), ("z", 400, 20)]);
+        assert_eq!(recent.from(at(5)), Some(1));
+        assert_eq!(recent.from(at(10)), Some(200));
+        assert_eq!(recent.from(at(25)), Some(400));
+    }
+
+    #[test]
+    fn what_is_too_old_is_forgotten_and_known_to_be() {
+        let mut recent = stamped(&[("x", 2, 1), ("y", 3, 2), ("x", 4, 500)]);
+        recent.compact(at(602));
+        assert_eq!(
+            (recent.start(), recent.from(at(1))),
+            (1, Some(1)),
+            "the stamp that counts is a later one"
+        );
+        recent.compact(at(603));
+        assert_eq!((recent.start(), recent.from(at(1)), recent.from(at(2))), (3, None, Some(3)));
+        assert!(told(&recent, 2).is_none());
+    }
+
+    #[test]
+    fn rows_made_again_and_again_take_no_room() {
+        let mut recent = Recent::new(1, at(0));
+        for version in 2..100_000 {
+            recent.stamp(key(["x", "y"][usize::from(version % 2 == 0)]), version, at(1), Made::Kept);
+            recent.compact(at(1));
+        }
+        assert!(recent.stamps.len() <= FEW + 1);
+        assert_eq!((recent.start(), told(&recent, 1).unwrap().len()), (1, 2));
+    }
+
+    #[test]
+    fn stamps_are_bounded_by_bytes() {
+        let mut recent = Recent::new(1, at(0));
+        for version in 2..60_000 {
+            recent.stamp(key(&version.to_string()), version, at(1), Made::Added);
+            recent.compact(at(1));
+        }
+        assert!(recent.bytes() <= BYTES);
+        assert_eq!(recent.latest.len(), recent.stamps.len());
+        assert!(recent.start() > 1 && recent.from(at(0)).is_none());
+    }
+}
