@@ -29,6 +29,7 @@ mod kubectl;
 mod production;
 mod relay;
 mod rights;
+mod semantics;
 mod site;
 mod supervision;
 mod upstream;
@@ -72,6 +73,7 @@ fn trials(world: &World) -> Vec<Trial> {
         gate_bad_input::trials,
         availability::trials,
         rights::trials,
+        semantics::trials,
         upstream::trials,
         informers::trials,
         watch_rights::trials,

@@ -1,0 +1,358 @@
+//! One of the three that a question is put to, and how the objects behind it are changed.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use futures::stream::BoxStream;
+use futures::{AsyncBufReadExt, StreamExt, TryStreamExt};
+use http::{HeaderMap, Method, Request, StatusCode, header};
+use kube::client::Body;
+use serde_json::{Value, json};
+
+use crate::caller::{Answer, Caller};
+use crate::site::{API, Site, kustomization};
+use crate::world::settles;
+
+/// For a change of an object, on a busy machine.
+pub(super) const SHOWN: Duration = Duration::from_secs(15);
+
+const KUSTOMIZE: &str = "/apis/kustomize.toolkit.fluxcd.io/v1";
+/// Before the name of a Kustomization in that of its row.
+const ROW: &str = "local.kustomization.";
+/// In a Kustomization's labels, where its row has a state.
+const LABEL: &str = "semantics";
+
+/// Whose answers these are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// kube-apiserver's, about Kustomizations.
+    Kubernetes,
+    /// Gatehouse's, about fluxresources, through the aggregator.
+    Aggregated,
+    /// The same past it.
+    Direct,
+}
+
+/// What a trial asks, in a namespace of its own.
+pub(super) struct Subject {
+    pub(super) way: Way,
+    pub(super) namespace: String,
+    pub(super) caller: Caller,
+    upstream: Caller,
+}
+
+/// Which objects are asked for: those that were turned on, those that were turned off, or either.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Turned {
+    On,
+    Off,
+    Either,
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} in {}", self.way, self.namespace)
+    }
+}
+
+/// All three, each with a namespace of its own.
+pub(super) async fn apart(site: &Site, trial: &str) -> anyhow::Result<[Subject; 3]> {
+    of(site, |way| format!("semantics-{trial}-{way:?}").to_lowercase()).await
+}
+
+/// All three, with one namespace: what is asked changes nothing.
+pub(super) async fn together(site: &Site, trial: &str) -> anyhow::Result<[Subject; 3]> {
+    of(site, |_| format!("semantics-{trial}")).await
+}
+
+async fn of(site: &Site, namespace: impl Fn(Way) -> String) -> anyhow::Result<[Subject; 3]> {
+    let upstream = site.caller().await?;
+    let direct = site.direct_as("semantics", Some("system:masters")).await?;
+    let subjects = [(Way::Kubernetes, &upstream), (Way::Aggregated, &upstream), (Way::Direct, &direct)];
+    let subjects = subjects.map(|(way, caller)| Subject {
+        way,
+        namespace: namespace(way),
+        caller: caller.clone(),
+        upstream: upstream.clone(),
+    });
+    let made: BTreeSet<_> = subjects.iter().map(|subject| subject.namespace.as_str()).collect();
+    let namespace = |name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    site.apply(made.into_iter().map(namespace)).await?;
+    Ok(subjects)
+}
+
+/// Puts a question to all of them, side by side.
+pub(super) async fn each(
+    subjects: &[Subject; 3],
+    ask: impl AsyncFn(&Subject) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let asked = subjects.iter().map(async |subject| ask(subject).await.with_context(|| subject.to_string()));
+    futures::future::try_join_all(asked).await.map(drop)
+}
+
+impl Subject {
+    /// The one past the aggregator, at a server of a trial's own.
+    pub(super) fn at(&self, caller: Caller) -> Self {
+        let (namespace, upstream) = (self.namespace.clone(), self.upstream.clone());
+        Self { way: Way::Direct, namespace, caller, upstream }
+    }
+
+    pub(super) fn is_gatehouse(&self) -> bool {
+        self.way != Way::Kubernetes
+    }
+
+    /// Where group and version are served.
+    fn root(&self) -> &'static str {
+        if self.is_gatehouse() { API } else { KUSTOMIZE }
+    }
+
+    pub(super) fn plural(&self) -> &'static str {
+        if self.is_gatehouse() { "fluxresources" } else { "kustomizations" }
+    }
+
+    /// The path of the namespace's objects.
+    pub(super) fn collection(&self) -> String {
+        format!("{}/namespaces/{}/{}", self.root(), self.namespace, self.plural())
+    }
+
+    /// The whole name of an object.
+    pub(super) fn name(&self, name: &str) -> String {
+        if self.is_gatehouse() { format!("{ROW}{name}") } else { name.to_owned() }
+    }
+
+    /// A path or query in this one's words.
+    pub(super) fn spelled(&self, template: &str) -> String {
+        let parts = [("root", self.root()), ("plural", self.plural()), ("ns", &self.namespace)];
+        let parts = parts.map(|(part, word)| (part, word.to_owned()));
+        let names = ["a", "b", "nobody"].map(|name| (name, self.name(name)));
+        parts
+            .into_iter()
+            .chain(names)
+            .fold(template.to_owned(), |text, (part, word)| text.replace(&format!("{{{part}}}"), &word))
+    }
+
+    pub(super) fn selector(&self, turned: Turned) -> String {
+        let selector = match (self.is_gatehouse(), turned) {
+            (false, Turned::On) => format!("labelSelector={LABEL}=on"),
+            (false, Turned::Off) => format!("labelSelector={LABEL}=off"),
+            (false, Turned::Either) => format!("labelSelector={LABEL}"),
+            (true, Turned::On) => "fieldSelector=status.state=Ready".to_owned(),
+            (true, Turned::Off) => "fieldSelector=status.state=Failed".to_owned(),
+            (true, Turned::Either) => "fieldSelector=status.state!=Pending".to_owned(),
+        };
+        // The first sign of equality is the parameter's.
+        let (parameter, value) = selector.split_once('=').unwrap_or_default();
+        format!("{parameter}={}", value.replace('=', "%3D"))
+    }
+
+    /// Whether an object is as it was while it was turned on.
+    pub(super) fn is_on(&self, object: &Value) -> bool {
+        if self.is_gatehouse() {
+            object["status"]["state"] == "Ready"
+        } else {
+            object["metadata"]["labels"][LABEL] == "on"
+        }
+    }
+
+    /// How often an object was touched before it became this.
+    pub(super) fn touched(&self, object: &Value) -> Option<u64> {
+        let told = if self.is_gatehouse() {
+            &object["status"]["message"]
+        } else {
+            &object["metadata"]["annotations"][LABEL]
+        };
+        told.as_str().and_then(|text| text.strip_prefix("touched ")?.parse().ok())
+    }
+
+    /// Makes an object that is neither on nor off.
+    pub(super) async fn create(&self, name: &str) -> anyhow::Result<()> {
+        let object = kustomization(&self.namespace, name, Ok(()));
+        let answer = self.upstream.post(&self.upstream_path(""), &object).await?;
+        ensure!(answer.code == StatusCode::CREATED, "{answer:#?}");
+        Ok(())
+    }
+
+    pub(super) async fn turn(&self, name: &str, on: bool) -> anyhow::Result<()> {
+        let label = json!({"metadata": {"labels": {LABEL: if on { "on" } else { "off" }}}});
+        self.patch(name, label, status(if on { Ok(()) } else { Err("off") }, None)).await
+    }
+
+    /// Changes what an object says, in a way that no selector notices; it must be on.
+    pub(super) async fn touch(&self, name: &str, number: u64) -> anyhow::Result<()> {
+        let annotation = json!({"metadata": {"annotations": {LABEL: format!("touched {number}")}}});
+        self.patch(name, annotation, status(Ok(()), Some(number))).await
+    }
+
+    pub(super) async fn delete(&self, name: &str) -> anyhow::Result<()> {
+        let path = self.upstream_path(&format!("/{name}"));
+        self.upstream.send(&Method::DELETE, &path, &[]).await?.ok().map(drop)
+    }
+
+    /// Makes objects that are on, and waits until all of them are shown as such.
+    pub(super) async fn fill(&self, names: &[String]) -> anyhow::Result<()> {
+        let made = names.iter().map(async |name| {
+            self.create(name).await?;
+            self.turn(name, true).await
+        });
+        futures::future::try_join_all(made).await?;
+        self.shows(names.len()).await
+    }
+
+    /// Waits until so many objects are there, all of them on.
+    pub(super) async fn shows(&self, count: usize) -> anyhow::Result<()> {
+        let list = async || self.list("").await?.ok();
+        let all = |list: &Value| {
+            let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+            items.len() == count && items.iter().all(|item| self.is_on(item))
+        };
+        settles(format!("{self}: {count} objects"), SHOWN, list, all).await.map(drop)
+    }
+
+    /// One request changes what counts: a label of the Kustomization itself, or the state of its row.
+    async fn patch(&self, name: &str, metadata: Value, status: Value) -> anyhow::Result<()> {
+        let (change, below) = if self.is_gatehouse() { (status, "/status") } else { (metadata, "") };
+        let path = self.upstream_path(&format!("/{name}{below}"));
+        let body = change.to_string().into_bytes();
+        let answer = self.upstream.write(&Method::PATCH, &path, "application/merge-patch+json", body).await?;
+        answer.ok().map(drop)
+    }
+
+    fn upstream_path(&self, below: &str) -> String {
+        format!("{KUSTOMIZE}/namespaces/{}/kustomizations{below}", self.namespace)
+    }
+
+    /// A list of the namespace.
+    pub(super) async fn list(&self, query: &str) -> anyhow::Result<Answer> {
+        self.caller.get(&format!("{}?{query}", self.collection())).await
+    }
+
+    /// The version of a list of the namespace.
+    pub(super) async fn version(&self) -> anyhow::Result<String> {
+        Ok(version(&self.list("").await?.ok()?).to_owned())
+    }
+
+    /// An open watch of the namespace, until it is dropped.
+    pub(super) async fn watch(&self, query: &str) -> anyhow::Result<Watch> {
+        self.watch_as(query, "application/json").await
+    }
+
+    pub(super) async fn watch_as(&self, query: &str, accept: &str) -> anyhow::Result<Watch> {
+        // Of a parameter that is given twice the first counts.
+        let uri = format!("{}?watch=true&{query}&timeoutSeconds=110", self.collection());
+        let request = Request::get(&uri).header(header::ACCEPT, accept).body(Vec::new())?;
+        let lines = self.caller.client.request_stream(request).await.with_context(|| uri.clone())?.lines();
+        Ok(Watch { of: format!("{}: {uri}", self.way), lines: lines.err_into().boxed() })
+    }
+
+    /// What comes at a path until the answer ends: the lines of a watch, or one document. What says that it is JSON
+    /// must be; of anything else the content is not looked at.
+    pub(super) async fn documents(
+        &self,
+        method: &Method,
+        path: &str,
+        accept: &str,
+    ) -> anyhow::Result<(StatusCode, HeaderMap, Vec<Value>)> {
+        let request =
+            Request::builder().method(method).uri(path).header(header::ACCEPT, accept).body(Body::empty())?;
+        let response = tokio::time::timeout(SHOWN, self.caller.client.send(request));
+        let (head, body) = response.await.with_context(|| path.to_owned())??.into_parts();
+        let bytes = tokio::time::timeout(SHOWN, body.collect_bytes());
+        let bytes = bytes.await.with_context(|| format!("{path} does not end"))??;
+        let content_type = head.headers.get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
+        if !content_type.unwrap_or_default().starts_with(b"application/json") {
+            return Ok((head.status, head.headers, Vec::new()));
+        }
+        let documents: Result<_, _> = serde_json::Deserializer::from_slice(&bytes).into_iter().collect();
+        let documents = documents.with_context(|| format!("{path}: {}", bytes.escape_ascii()))?;
+        Ok((head.status, head.headers, documents))
+    }
+
+    /// An object's name without what its row adds to it.
+    pub(super) fn short<'a>(&self, object: &'a Value) -> &'a str {
+        let name = named(object)["name"].as_str().unwrap_or_default();
+        if self.is_gatehouse() { name.trim_start_matches(ROW) } else { name }
+    }
+
+    /// An event in few words: its type and the name of the object, or what else it says.
+    pub(super) fn told(&self, event: &Value) -> String {
+        let (kind, object) = (event["type"].as_str().unwrap_or_default(), &event["object"]);
+        match kind {
+            "BOOKMARK" => {
+                let ends = &named(object)["annotations"]["k8s.io/initial-events-end"];
+                if ends == "true" { "BOOKMARK of the end".to_owned() } else { kind.to_owned() }
+            }
+            "ERROR" => format!("ERROR {} {}", object["code"], object["reason"].as_str().unwrap_or_default()),
+            _ => format!("{kind} {}", self.short(object)),
+        }
+    }
+
+    pub(super) fn names(&self, list: &Value) -> Vec<String> {
+        let items = list["items"].as_array().or_else(|| list["rows"].as_array());
+        items.into_iter().flatten().map(|item| self.short(item).to_owned()).collect()
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// The metadata of an object, of a row of a Table, or of the only row of one.
+fn named(object: &Value) -> &Value {
+    let row = if object["kind"] == "Table" { &object["rows"][0] } else { object };
+    if row["object"].is_object() { &row["object"]["metadata"] } else { &row["metadata"] }
+}
+
+pub(super) fn version(object: &Value) -> &str {
+    object["metadata"]["resourceVersion"].as_str().unwrap_or_default()
+}
+
+pub(super) fn number(object: &Value) -> anyhow::Result<u64> {
+    version(object).parse().with_context(|| format!("the version of {object:#}"))
+}
+
+/// What kustomize-controller would say.
+fn status(verdict: Result<(), &str>, touched: Option<u64>) -> Value {
+    let mut status = kustomization("", "", verdict)["status"].take();
+    if let Some(number) = touched {
+        status["conditions"][0]["message"] = json!(format!("touched {number}"));
+    }
+    json!({"status": status})
+}
+
+/// The events of a watch, as they come.
+pub(super) struct Watch {
+    of: String,
+    lines: BoxStream<'static, anyhow::Result<String>>,
+}
+
+impl Watch {
+    /// The next event, which must come in time.
+    pub(super) async fn next(&mut self) -> anyhow::Result<Value> {
+        let line = tokio::time::timeout(SHOWN, self.lines.next()).await;
+        let line = line.ok().flatten().with_context(|| format!("{}: no event", self.of))?;
+        Ok(serde_json::from_str(&line?)?)
+    }
+
+    /// The next event, which must be told in these words. Bookmarks come when they please where they are allowed.
+    pub(super) async fn tells(&mut self, subject: &Subject, expected: &str) -> anyhow::Result<Value> {
+        let (event, told) = loop {
+            let event = self.next().await.with_context(|| format!("instead of {expected:?}"))?;
+            let told = subject.told(&event);
+            if told != "BOOKMARK" {
+                break (event, told);
+            }
+        };
+        ensure!(told == expected, "{}: {told:?} instead of {expected:?}: {event:#}", self.of);
+        Ok(event)
+    }
+
+    /// Everything until it ends by itself.
+    pub(super) async fn rest(self) -> anyhow::Result<Vec<Value>> {
+        let lines: Vec<String> = self.lines.try_collect().await?;
+        lines.iter().map(|line| Ok(serde_json::from_str(line)?)).collect()
+    }
+}
