@@ -31,10 +31,14 @@ pub(crate) struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
-    /// Every right of the API server's account.
+    /// What the API server's account may do in any case.
     ApiserverRights,
-    /// Every right of the webhooks' account, and its priority at the API server.
+    /// What it may do beyond that, to manage its own certificates.
+    ApiserverSelfManaged,
+    /// What the webhooks' account may do in any case, and its priority at the API server.
     WebhooksRights,
+    /// What it may do beyond that, to manage its own certificates.
+    WebhooksSelfManaged,
     /// Roles for people and scrapers: to read views, policies and metrics, to write policies.
     UserRoles,
     /// The APIService and the webhook configurations.
@@ -63,6 +67,8 @@ impl Part {
         match self {
             Self::ApiserverRights => registration::rights(kinds()),
             Self::WebhooksRights => webhook_account::rights(intercepted::read(), intercepted::suspended()),
+            Self::ApiserverSelfManaged => registration::self_managed(),
+            Self::WebhooksSelfManaged => webhook_account::self_managed(),
             Self::UserRoles => {
                 user_roles::user_roles().into_iter().chain(webhook_account::user_roles()).collect()
             }

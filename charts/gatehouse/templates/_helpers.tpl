@@ -194,7 +194,9 @@ topologySpreadConstraints:
 {{- if ne .root.Values.tls.mode "self-managed" }}
 {{- $volumes = append $volumes (dict "name" "tls" "secret" (dict "secretName" (include "gatehouse.tlsSecret" .))) }}
 {{- end }}
+{{- $config := $values.catalogue | default list }}
 {{- if .root.Values.audit.enabled }}
+{{- $config = append $config .root.Values.audit.policy }}
 {{- $volumes = append $volumes (dict "name" "audit" "configMap" (dict "name" "gatehouse-audit-policy")) }}
 {{- end }}
 apiVersion: apps/v1
@@ -222,8 +224,9 @@ spec:
         {{- merge (include "gatehouse.selector" . | fromYaml) $values.podLabels .root.Values.commonLabels | toYaml | nindent 8 }}
       annotations:
         kubectl.kubernetes.io/default-container: gatehouse-{{ .component }}
-        {{- with .checksum }}
-        checksum/config: {{ . }}
+        {{- if $config }}
+        # These files are read once: a change takes new pods.
+        checksum/config: {{ toJson $config | sha256sum }}
         {{- end }}
         {{- with $values.podAnnotations }}
         {{- toYaml . | nindent 8 }}
