@@ -10,6 +10,7 @@ use gatehouse_conformance::progress;
 use libtest_mimic::Trial;
 use serde_json::Value;
 
+use crate::caller::Caller;
 use crate::site::{API, Site, kustomization};
 use crate::world::{World, settles};
 
@@ -40,8 +41,7 @@ async fn killed(_: Arc<ControlPlane>) -> anyhow::Result<()> {
     site.apply([kustomization(namespace, "app", Ok(()))]).await?;
     let watching = site.kubectl()?;
     let caller = site.caller().await?;
-    let aggregated = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
-    let discovery = async || caller.get_with("/apis", &[("accept", aggregated)]).await?.ok();
+    let discovery = async || discovery(&caller).await;
     ensure!(unavailable(&discovery().await?).is_empty(), "all is well at first");
 
     gatehouse.kill().await?;
@@ -108,8 +108,14 @@ async fn killed(_: Arc<ControlPlane>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What clients ask for first: all groups at once.
+pub(crate) async fn discovery(caller: &Caller) -> anyhow::Result<Value> {
+    let aggregated = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    caller.get_with("/apis", &[("accept", aggregated)]).await?.ok()
+}
+
 /// The groups that discovery says it could not ask.
-fn unavailable(list: &Value) -> Vec<&str> {
+pub(crate) fn unavailable(list: &Value) -> Vec<&str> {
     let groups = list["items"].as_array().into_iter().flatten();
     let is_stale = |group: &&Value| {
         let mut versions = group["versions"].as_array().into_iter().flatten();

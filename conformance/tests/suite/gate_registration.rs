@@ -105,7 +105,8 @@ async fn counts(gate: Arc<Gate>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn ready(quota: &Value) -> Option<&str> {
+/// What a quota's Ready condition says.
+pub(crate) fn ready(quota: &Value) -> Option<&str> {
     let conditions = quota["status"]["conditions"].as_array()?;
     conditions.iter().find(|condition| condition["type"] == "Ready")?["status"].as_str()
 }

@@ -12,6 +12,7 @@ mod chance;
 mod changes;
 mod control_plane;
 mod delay;
+mod do_no_harm;
 mod explain;
 mod gate;
 mod gate_bad_input;
@@ -62,6 +63,7 @@ fn trials(world: &World) -> Vec<Trial> {
     let modules = [
         gate_overshoot::trials,
         production::trials,
+        do_no_harm::trials,
         gate_quotas::trials,
         gate_charges::trials,
         gate_freezes::trials,

@@ -1,0 +1,153 @@
+//! Gatehouse harms nobody when it is dead, nor when it hangs: connections are accepted, and nothing is ever answered.
+//!
+//! What must hold is asserted; how long things take, and what they say, is printed as the table of KNOWN_ISSUES. There
+//! is no kube-controller-manager here, so of a namespace's end this shows what its controller goes by: discovery.
+
+mod harm;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use gatehouse_conformance::control_plane::{ControlPlane, Options};
+use gatehouse_conformance::gatehouse::Gatehouse;
+use gatehouse_conformance::progress;
+use gatehouse_conformance::supervise::Supervised;
+use gatehouse_conformance::webhooks::Webhooks;
+use libtest_mimic::Trial;
+use rustix::process::{Pid, Signal, kill_process};
+
+use self::harm::{Condition, Table};
+use crate::gate::Gate;
+use crate::site::{API, Site};
+use crate::world::{World, settles};
+
+/// Longer than rows take to be called stale, which they are after half a minute, and than any review.
+const SILENCE: Duration = Duration::from_secs(35);
+/// The aggregator looks each 30 s.
+const WHOLE_AGAIN: Duration = Duration::from_secs(100);
+
+pub(crate) fn trials(world: &World) -> Vec<Trial> {
+    vec![
+        world.apart("do_no_harm::dead_or_hanging_it_is_missed_only_where_it_is_asked", missed),
+        world.apart("do_no_harm::it_lives_whatever_becomes_of_kube_apiserver", lives),
+    ]
+}
+
+/// Everything, with a control plane of its own.
+struct Scene {
+    // In the order in which they must end.
+    gatehouse: Gatehouse,
+    webhooks: Webhooks,
+    gate: Gate,
+    control_plane: Arc<ControlPlane>,
+}
+
+impl Scene {
+    async fn new() -> anyhow::Result<Self> {
+        let control_plane = Arc::new(ControlPlane::start(&Options::default()).await?);
+        let (site, gatehouse) = Site::new(Arc::clone(&control_plane)).await?;
+        let (gate, webhooks) = Gate::new(Arc::new(site)).await?;
+        Ok(Self { gatehouse, webhooks, gate, control_plane })
+    }
+
+    fn processes(&self) -> impl Iterator<Item = &Supervised> {
+        let webhooks = (0..self.webhooks.len()).map(|number| self.webhooks.replica(number));
+        std::iter::once(&self.gatehouse).chain(webhooks).filter_map(Gatehouse::process)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        self.processes().try_for_each(|process| send(process, signal))
+    }
+
+    async fn end(self) -> anyhow::Result<()> {
+        let Self { gatehouse, webhooks, gate, control_plane } = self;
+        drop((gatehouse, webhooks, gate));
+        let control_plane = Arc::into_inner(control_plane).context("nobody else has a share")?;
+        control_plane.stop().await
+    }
+}
+
+fn send(process: &Supervised, signal: Signal) -> anyhow::Result<()> {
+    let pid = Pid::from_raw(process.pid()?.try_into()?).context("zero is nobody's")?;
+    Ok(kill_process(pid, signal)?)
+}
+
+async fn missed() -> anyhow::Result<()> {
+    let mut scene = Scene::new().await?;
+    harm::prepare(&scene.gate).await?;
+    let mut table = Table::default();
+    table.fill(&scene.gate, Condition::Well).await?;
+
+    scene.signal(Signal::STOP)?;
+    let hangs = tokio::try_join!(
+        table.fill(&scene.gate, Condition::Hanging),
+        harm::view(&scene.gate),
+        harm::told_by_discovery(&scene.gate),
+    );
+    let ((), (waited, said), told) = hangs?;
+    let (refused, afterwards) = harm::view(&scene.gate).await?;
+    scene.signal(Signal::CONT)?;
+    let well_again = Instant::now();
+    let summaries = format!("{API}/fluxsummaries");
+    let ask = || scene.gate.caller.get(&summaries);
+    settles("it is served again", WHOLE_AGAIN, ask, |answer| answer.code == 200).await?;
+    let well_again = well_again.elapsed();
+
+    scene.gatehouse.kill().await?;
+    for number in 0..scene.webhooks.len() {
+        scene.webhooks.kill(number).await?;
+    }
+    table.fill(&scene.gate, Condition::Dead).await?;
+    let (dead, at_last) = harm::view(&scene.gate).await?;
+    progress::say(format_args!(
+        "do no harm:\n{table}\nhanging: a view asked for at once was refused after {waited:.1?} ({said}), discovery told \
+         of it after {told:.1?}, a view asked for then was refused after {refused:.1?} ({afterwards}); served \
+         {well_again:.1?} after it went on\ndead: a view was refused after {dead:.1?} ({at_last})"
+    ));
+    scene.end().await
+}
+
+async fn lives() -> anyhow::Result<()> {
+    let scene = Scene::new().await?;
+    let mut clients = vec![("apiserver", scene.gatehouse.prober().await?)];
+    clients.push(("webhooks", scene.webhooks.replica(0).prober().await?));
+    let ask = async |client: &kube::Client, path: &str| {
+        let request = http::Request::get(path).body(Vec::new())?;
+        anyhow::Ok(client.request_text(request).await.map_err(|error| error.to_string()))
+    };
+    let all_live = async || {
+        for (name, client) in &clients {
+            let live = ask(client, "/livez").await?;
+            ensure!(live.is_ok(), "{name}: {live:?}");
+        }
+        anyhow::Ok(())
+    };
+
+    send(scene.control_plane.api_server(), Signal::STOP)?;
+    let since = Instant::now();
+    while since.elapsed() < SILENCE {
+        all_live().await?;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    for (name, client) in &clients {
+        let ready = ask(client, "/readyz?verbose").await?;
+        let verdict = if ready.is_ok() { "ready" } else { "not ready" };
+        progress::say(format_args!(
+            "do no harm: {SILENCE:?} after kube-apiserver fell silent {name} is {verdict}"
+        ));
+    }
+    send(scene.control_plane.api_server(), Signal::CONT)?;
+    for (name, client) in &clients {
+        let ready = || ask(client, "/readyz");
+        let _ = settles(format_args!("{name} is ready"), WHOLE_AGAIN, ready, Result::is_ok).await?;
+    }
+
+    send(scene.control_plane.api_server(), Signal::KILL)?;
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(5) {
+        all_live().await?;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    scene.end().await
+}
