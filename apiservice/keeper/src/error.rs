@@ -1,0 +1,83 @@
+//! What can go wrong with keeping things right. It is logged, and tried again.
+
+use std::error::Error;
+use std::fmt::Write;
+use std::time::Duration;
+
+use gatehouse_certs::rotation::{RotationError, StoreError};
+use tokio::time::timeout;
+
+/// One request. Shorter than the difference between the time that a leader believes in itself and the time that others
+/// wait for it, so that what it began is over when another leads.
+const REQUEST: Duration = Duration::from_secs(4);
+
+/// Something could not be kept right, for now.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeepError {
+    /// The API server refused, or could not be reached.
+    #[error("{what} cannot be read or written")]
+    Request {
+        /// Kind and name.
+        what: String,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+    /// The API server did not answer in time.
+    #[error("{what}: no answer within {} s", REQUEST.as_secs())]
+    Late {
+        /// Kind and name.
+        what: String,
+    },
+    /// It would not go with the installation.
+    #[error("{what} is not there, and is not made: there is no ClusterRole {owner} for it to go with")]
+    NoOwner {
+        /// Kind and name.
+        what: String,
+        /// The name of the ClusterRole.
+        owner: String,
+    },
+    /// The Secret belongs to somebody else.
+    #[error("Secret/{0} holds something else, and is left alone")]
+    Foreign(String),
+    /// What the Secret holds cannot be used.
+    #[error("Secret/{name} cannot be used")]
+    Store {
+        /// The Secret's name.
+        name: String,
+        /// What is wrong with it.
+        source: StoreError,
+    },
+    /// A step of the rotation failed.
+    #[error("the certificates could not be made")]
+    Rotation(#[from] RotationError),
+    /// Somebody else leads meanwhile.
+    #[error("this replica leads no more")]
+    Deposed,
+}
+
+impl KeepError {
+    /// What happened, and why, in one line.
+    pub(crate) fn told(&self) -> String {
+        let mut told = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            // Writing to a string cannot fail.
+            let _ = write!(told, ": {error}");
+            cause = error.source();
+        }
+        told
+    }
+}
+
+/// Waits for a request about `what`, not for long.
+pub(crate) async fn limited<T>(
+    what: &str,
+    request: impl Future<Output = kube::Result<T>>,
+) -> Result<T, KeepError> {
+    match timeout(REQUEST, request).await {
+        Ok(answer) => {
+            answer.map_err(|source| KeepError::Request { what: what.to_owned(), source: Box::new(source) })
+        }
+        Err(_) => Err(KeepError::Late { what: what.to_owned() }),
+    }
+}

@@ -1,0 +1,138 @@
+//! Who holds which fields of an object: `metadata.managedFields`, read.
+//!
+//! A set of fields is a tree: `f:NAME` for a field, `k:{...}` for an item of a list by its key, `.` for the field or item
+//! itself; a leaf is empty.
+
+use serde_json::{Map, Value};
+
+/// The sets of fields that are held by us, and by each of the others. Subresources do not count: status is theirs.
+pub(super) fn holders<'a>(object: &'a Value, manager: &str) -> (Option<&'a Value>, Vec<&'a Value>) {
+    let entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
+    let mut ours = None;
+    let mut others = Vec::new();
+    for entry in entries.filter(|entry| entry["subresource"].as_str().unwrap_or_default().is_empty()) {
+        let fields = &entry["fieldsV1"];
+        if entry["manager"] == manager && entry["operation"] == "Apply" {
+            ours = Some(fields);
+        } else {
+            others.push(fields);
+        }
+    }
+    (ours, others)
+}
+
+/// What the holders hold within a field.
+pub(super) fn within<'a>(holders: &[&'a Value], field: &str) -> Vec<&'a Value> {
+    let field = format!("f:{field}");
+    holders.iter().filter_map(|holder| holder.get(&field)).collect()
+}
+
+/// What the holders hold within an item of a list.
+pub(super) fn within_item<'a>(holders: &[&'a Value], item: &Value) -> Vec<&'a Value> {
+    let items = holders.iter().filter_map(|holder| holder.as_object()).flatten();
+    items.filter(|(key, _)| is_key_of(key, item)).map(|(_, fields)| fields).collect()
+}
+
+/// `value` without what is held, but for the fields called `kept`, which are taken over. `None` if nothing is left.
+pub(super) fn without_held(value: &Value, holders: &[&Value], kept: &str) -> Option<Value> {
+    if holders.is_empty() {
+        return Some(value.clone());
+    }
+    if holders.iter().any(|holder| is_leaf(holder)) {
+        return None;
+    }
+    let fields: Map<_, _> = value
+        .as_object()?
+        .iter()
+        .filter_map(|(name, value)| {
+            let left = if name == kept {
+                Some(value.clone())
+            } else {
+                without_held(value, &within(holders, name), kept)
+            };
+            Some((name.clone(), left?))
+        })
+        .collect();
+    (!fields.is_empty()).then_some(Value::Object(fields))
+}
+
+/// Whether a set of fields has one that `value` has not.
+pub(super) fn exceed(fields: &Value, value: &Value) -> bool {
+    fields.as_object().into_iter().flatten().any(|(key, fields)| {
+        if let Some(name) = key.strip_prefix("f:") {
+            value.get(name).is_none_or(|value| exceed(fields, value))
+        } else if key.starts_with("k:") {
+            let mut items = value.as_array().into_iter().flatten();
+            items.find(|item| is_key_of(key, item)).is_none_or(|item| exceed(fields, item))
+        } else {
+            // The field itself, or items that are values: lists of those are held as a whole where we apply any.
+            false
+        }
+    })
+}
+
+fn is_leaf(fields: &Value) -> bool {
+    fields.as_object().is_none_or(|fields| fields.keys().all(|key| key == "."))
+}
+
+fn is_key_of(key: &str, item: &Value) -> bool {
+    let Some(Ok(Value::Object(key))) = key.strip_prefix("k:").map(serde_json::from_str) else { return false };
+    key.iter().all(|(name, value)| item.get(name) == Some(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn statuses_and_other_operations_of_ours_are_not_what_we_applied() {
+        let object = json!({"metadata": {"managedFields": [
+            {"manager": "gatehouse", "operation": "Apply", "fieldsV1": {"f:a": {}}},
+            {"manager": "gatehouse", "operation": "Update", "fieldsV1": {"f:b": {}}},
+            {"manager": "helm", "operation": "Update", "fieldsV1": {"f:c": {}}},
+            {"manager": "kube-apiserver", "operation": "Update", "subresource": "status", "fieldsV1": {"f:d": {}}},
+        ]}});
+        let (ours, others) = holders(&object, "gatehouse");
+        assert_eq!(ours, Some(&json!({"f:a": {}})));
+        assert_eq!(others, [&json!({"f:b": {}}), &json!({"f:c": {}})]);
+        assert_eq!(holders(&json!({}), "gatehouse"), (None, Vec::new()));
+    }
+
+    #[test]
+    fn what_is_held_is_left_out() {
+        let value = json!({"a": 1, "b": {"c": 2, "caBundle": 3}, "d": {"e": 4}, "f": [5]});
+        for (held, expected) in [
+            (json!({}), None),
+            (json!({"f:a": {}}), Some(json!({"b": {"c": 2, "caBundle": 3}, "d": {"e": 4}, "f": [5]}))),
+            (
+                json!({"f:b": {"f:c": {}, "f:caBundle": {}}, "f:d": {".": {}}}),
+                Some(json!({"a": 1, "b": {"caBundle": 3}, "f": [5]})),
+            ),
+            (json!({"f:d": {"f:e": {}}, "f:f": {}}), Some(json!({"a": 1, "b": {"c": 2, "caBundle": 3}}))),
+            (json!({"f:x": {}}), Some(value.clone())),
+        ] {
+            assert_eq!(without_held(&value, &[&held], "caBundle"), expected, "{held}");
+        }
+        assert_eq!(without_held(&value, &[], "caBundle"), Some(value.clone()));
+        let (a, b) = (json!({"f:a": {}}), json!({"f:b": {"f:c": {}}}));
+        let expected = json!({"b": {"caBundle": 3}, "d": {"e": 4}, "f": [5]});
+        assert_eq!(without_held(&value, &[&a, &b], "caBundle"), Some(expected));
+    }
+
+    #[test]
+    fn fields_exceed_what_does_not_have_them() {
+        let value = json!({"a": {"b": 1}, "list": [{"name": "x", "c": 1}]});
+        for (fields, exceeds) in [
+            (json!({"f:a": {"f:b": {}}}), false),
+            (json!({"f:a": {".": {}, "f:c": {}}}), true),
+            (json!({"f:z": {}}), true),
+            (json!({"f:list": {"k:{\"name\":\"x\"}": {".": {}, "f:name": {}, "f:c": {}}}}), false),
+            (json!({"f:list": {"k:{\"name\":\"x\"}": {"f:d": {}}}}), true),
+            (json!({"f:list": {"k:{\"name\":\"y\"}": {}}}), true),
+        ] {
+            assert_eq!(exceed(&fields, &value), exceeds, "{fields}");
+        }
+    }
+}

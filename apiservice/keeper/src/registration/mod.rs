@@ -1,0 +1,179 @@
+//! The objects that lead here, kept right: that they are there, and trust the bundle of the moment.
+//!
+//! Looked at every few seconds by whoever leads, rather than watched: a look tells how things are now, which is what a
+//! rotation has to know, and a watch only until it breaks unnoticed. An object that is right is not written. Nothing is
+//! removed, at the end least of all: other replicas go on.
+
+mod fields;
+mod wanted;
+
+use std::fmt;
+use std::sync::Arc;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use kube::{Client, Resource, core::GroupVersionKind};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use self::wanted::{Wanted, bundles, wanted};
+use crate::FIELD_MANAGER;
+use crate::error::{KeepError, limited};
+use crate::metrics::Metrics;
+
+/// Makes the objects whole, for a bundle (PEM).
+pub type Make = Box<dyn Fn(&str) -> Vec<Value> + Send + Sync>;
+
+/// The objects that lead to one Service.
+pub struct Registration {
+    client: Client,
+    make: Make,
+    follows: Vec<Value>,
+    owner: String,
+    applied: Arc<Notify>,
+}
+
+/// The objects as they were a moment ago.
+pub(crate) struct Look {
+    objects: Vec<Registered>,
+    followers: Vec<(String, Value)>,
+    owner: Option<OwnerReference>,
+}
+
+struct Registered {
+    /// Kind and name.
+    what: String,
+    full: Value,
+    live: Option<Value>,
+}
+
+impl Registration {
+    /// Keeps what `make` makes. What is not installed otherwise goes with the ClusterRole `owner`.
+    pub fn new(client: Client, owner: &str, make: Make) -> Self {
+        Self { client, make, follows: Vec::new(), owner: owner.to_owned(), applied: Arc::default() }
+    }
+
+    /// An object that somebody else makes trust what these trust, once `applied` says that they have changed; if it is
+    /// there at all.
+    #[must_use]
+    pub fn with_follower(mut self, api_version: &str, kind: &str, name: &str, applied: Arc<Notify>) -> Self {
+        self.follows.push(json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name}}));
+        Self { applied, ..self }
+    }
+
+    /// Looks at all of them.
+    pub(crate) async fn look(&self, bundle: &str) -> Result<Look, KeepError> {
+        let mut objects = Vec::new();
+        for full in (self.make)(bundle) {
+            let what = name_of(&full);
+            let live = self.read(&what, &full).await?;
+            objects.push(Registered { what, full, live });
+        }
+        let mut followers = Vec::new();
+        for follower in &self.follows {
+            let what = name_of(follower);
+            followers.extend(self.read(&what, follower).await?.map(|live| (what, live)));
+        }
+        Ok(Look { objects, followers, owner: self.owner().await? })
+    }
+
+    /// Applies what is missing or wrong. Says whether anything was.
+    pub(crate) async fn mend(&self, look: &Look, bundle: &str, metrics: &Metrics) -> Result<bool, KeepError> {
+        for (what, live) in &look.followers {
+            metrics.in_sync(what, decoded(live, live).iter().all(|found| found == bundle.as_bytes()));
+        }
+        let mut is_mended = false;
+        for Registered { what, full, live } in &look.objects {
+            let Wanted { apply, missing } = wanted(live.as_ref(), full, look.owner.as_ref());
+            let is_there = live.is_some();
+            metrics.in_sync(what, is_there && apply.is_none() && missing.is_empty());
+            if !missing.is_empty() {
+                tracing::warn!(
+                    object = what,
+                    ?missing,
+                    "webhooks are missing, and are whoever's who installed the rest"
+                );
+            }
+            let Some(mut apply) = apply else {
+                if !is_there {
+                    return Err(KeepError::NoOwner { what: what.clone(), owner: self.owner.clone() });
+                }
+                continue;
+            };
+            if let Some(live) = live {
+                // What changed since it was looked at is looked at again first.
+                apply["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"].clone();
+            }
+            let (api, name) = self.api(full);
+            let params = PatchParams::apply(FIELD_MANAGER).force();
+            limited(what, api.patch(name, &params, &Patch::Apply(&apply))).await?;
+            tracing::info!(object = what, made = !is_there, "registration applied");
+            is_mended = true;
+        }
+        if is_mended {
+            self.applied.notify_one();
+        }
+        Ok(is_mended)
+    }
+
+    async fn read(&self, what: &str, object: &Value) -> Result<Option<Value>, KeepError> {
+        let (api, name) = self.api(object);
+        let live = limited(what, api.get_opt(name)).await?;
+        live.map(|live| serde_json::to_value(live).map_err(kube::Error::SerdeError))
+            .transpose()
+            .map_err(|source| KeepError::Request { what: what.to_owned(), source: Box::new(source) })
+    }
+
+    async fn owner(&self) -> Result<Option<OwnerReference>, KeepError> {
+        let what = format!("ClusterRole/{}", self.owner);
+        let api: Api<ClusterRole> = Api::all(self.client.clone());
+        let owner = limited(&what, api.get_metadata_opt(&self.owner)).await?;
+        // As metadata alone, it would say that it is that.
+        Ok(owner.and_then(|owner| {
+            let role = ClusterRole { metadata: owner.metadata, ..ClusterRole::default() };
+            role.owner_ref(&())
+        }))
+    }
+
+    fn api<'a>(&self, object: &'a Value) -> (Api<DynamicObject>, &'a str) {
+        let text = |value: &'a Value| value.as_str().unwrap_or_default();
+        let (group, version) = text(&object["apiVersion"]).split_once('/').unwrap_or_default();
+        let kind = GroupVersionKind::gvk(group, version, text(&object["kind"]));
+        let api = Api::all_with(self.client.clone(), &ApiResource::from_gvk(&kind));
+        (api, text(&object["metadata"]["name"]))
+    }
+}
+
+impl Look {
+    /// The bundle that each of them trusts, and an empty one for what is not there.
+    pub(crate) fn bundles(&self) -> Vec<Vec<u8>> {
+        let objects = self.objects.iter().flat_map(|object| match &object.live {
+            Some(live) => decoded(live, &object.full),
+            None => vec![Vec::new()],
+        });
+        let followers = self.followers.iter().flat_map(|(_, live)| decoded(live, live));
+        objects.chain(followers).collect()
+    }
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registration")
+            .field("owner", &self.owner)
+            .field("follows", &self.follows)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is no base64 is no bundle.
+fn decoded(live: &Value, full: &Value) -> Vec<Vec<u8>> {
+    let decode = |text: &str| serde_json::from_value::<ByteString>(text.into()).map(|bytes| bytes.0);
+    bundles(live, full).into_iter().map(|text| decode(text).unwrap_or_default()).collect()
+}
+
+fn name_of(object: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    format!("{}/{}", text(&object["kind"]), text(&object["metadata"]["name"]))
+}

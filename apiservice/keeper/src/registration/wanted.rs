@@ -1,0 +1,296 @@
+//! What to apply to an object that leads here, if anything: a pure function.
+//!
+//! Who installed the object, as a chart or by hand, holds its fields; those are never touched, or two would write the
+//! same field in turns. Of what somebody else installed only the caBundle is ours. Of what nobody installed, or somebody
+//! removed, we hold all that nobody else does, and the object belongs to the installation: it goes with its ClusterRole.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use serde_json::{Value, json};
+
+use super::fields::{exceed, holders, within, within_item, without_held};
+use crate::FIELD_MANAGER;
+
+const CA_BUNDLE: &str = "caBundle";
+
+/// What there is to do about an object.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Wanted {
+    /// To be applied; nothing if the object is right.
+    pub(super) apply: Option<Value>,
+    /// Webhooks that the object should have, and that who installed it left out.
+    pub(super) missing: Vec<String>,
+}
+
+/// Compares an object with `full`, which it would be if nobody else held any of it. `owner` is what it goes with; nothing
+/// is made that would stay for ever.
+pub(super) fn wanted(live: Option<&Value>, full: &Value, owner: Option<&OwnerReference>) -> Wanted {
+    let Some(live) = live else {
+        return Wanted { apply: owner.is_some().then(|| owned(full.clone(), owner)), missing: Vec::new() };
+    };
+    let (ours, others) = holders(live, FIELD_MANAGER);
+    let (patch, missing) = match full["webhooks"].as_array() {
+        Some(webhooks) => configuration(full, webhooks, &within(&others, "webhooks"), owner),
+        None => (api_service(full, &within(&others, "spec"), owner), Vec::new()),
+    };
+    let is_right = holds(live, &patch) && !ours.is_some_and(|ours| exceed(ours, &patch));
+    Wanted { apply: (!is_right).then_some(patch), missing }
+}
+
+/// Every caBundle of a live object that `full` asks for, in its textual form; an empty one where there is none.
+pub(super) fn bundles<'a>(live: &'a Value, full: &Value) -> Vec<&'a str> {
+    let text = |config: &'a Value| config[CA_BUNDLE].as_str().unwrap_or_default();
+    let Some(webhooks) = full["webhooks"].as_array() else { return vec![text(&live["spec"])] };
+    let live = live["webhooks"].as_array().into_iter().flatten();
+    live.filter(|webhook| webhooks.iter().any(|wanted| wanted["name"] == webhook["name"]))
+        .map(|webhook| text(&webhook["clientConfig"]))
+        .collect()
+}
+
+fn api_service(full: &Value, others: &[&Value], owner: Option<&OwnerReference>) -> Value {
+    // Whoever made it holds its group.
+    if others.iter().any(|other| other.get("f:group").is_some()) {
+        return with(full, "spec", json!({CA_BUNDLE: full["spec"][CA_BUNDLE]}));
+    }
+    let spec = without_held(&full["spec"], others, CA_BUNDLE).unwrap_or_default();
+    owned(with(full, "spec", spec), owner)
+}
+
+fn configuration(
+    full: &Value,
+    webhooks: &[Value],
+    others: &[&Value],
+    owner: Option<&OwnerReference>,
+) -> (Value, Vec<String>) {
+    let by_others = |webhook: &Value| within_item(others, webhook);
+    // Whoever made a webhook holds its name.
+    let is_installed =
+        |webhook: &&Value| by_others(webhook).iter().any(|other| other.get("f:name").is_some());
+    let (installed, rest): (Vec<_>, Vec<_>) = webhooks.iter().partition(is_installed);
+    if !installed.is_empty() {
+        let ours = |webhook: &&Value| json!({"name": webhook["name"], "clientConfig": {CA_BUNDLE: webhook["clientConfig"][CA_BUNDLE]}});
+        let name = |webhook: &&Value| webhook["name"].as_str().unwrap_or_default().to_owned();
+        let patch = with(full, "webhooks", installed.iter().map(ours).collect());
+        return (patch, rest.iter().map(name).collect());
+    }
+    let ours = |webhook: &Value| {
+        let mut left = without_held(webhook, &by_others(webhook), CA_BUNDLE).unwrap_or_default();
+        left["name"] = webhook["name"].clone();
+        left
+    };
+    (owned(with(full, "webhooks", webhooks.iter().map(ours).collect()), owner), Vec::new())
+}
+
+/// The object's identity, and one of its fields.
+fn with(full: &Value, field: &str, value: Value) -> Value {
+    json!({
+        "apiVersion": full["apiVersion"],
+        "kind": full["kind"],
+        "metadata": {"name": full["metadata"]["name"]},
+        field: value,
+    })
+}
+
+fn owned(mut object: Value, owner: Option<&OwnerReference>) -> Value {
+    if let Some(owner) = owner {
+        object["metadata"]["ownerReferences"] = json!([owner]);
+    }
+    object
+}
+
+/// Whether `live` says what `patch` says, and perhaps more. Lists with keys are compared by them, others as a whole.
+fn holds(live: &Value, patch: &Value) -> bool {
+    match (live, patch) {
+        (Value::Object(live), Value::Object(patch)) => patch
+            .iter()
+            .all(|(name, patch)| live.get(name).is_some_and(|live| holds_field(name, live, patch))),
+        (live, patch) => live == patch,
+    }
+}
+
+fn holds_field(name: &str, live: &Value, patch: &Value) -> bool {
+    let key = match name {
+        "webhooks" => "name",
+        "ownerReferences" => "uid",
+        // A selector is one value.
+        name if name.ends_with("Selector") => return live == patch,
+        _ => return holds(live, patch),
+    };
+    let (Value::Array(live), Value::Array(patch)) = (live, patch) else { return false };
+    patch.iter().all(|patch| live.iter().any(|live| live[key] == patch[key] && holds(live, patch)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Map;
+
+    use super::*;
+
+    /// A set of fields as the API server writes it.
+    fn fields_of(value: &Value) -> Value {
+        let Some(object) = value.as_object() else { return json!({}) };
+        let mut fields = Map::new();
+        for (name, value) in object {
+            let within = match (name.as_str(), value) {
+                ("webhooks", Value::Array(items)) => {
+                    let item = |item: &Value| {
+                        let mut within = fields_of(item);
+                        within["."] = json!({});
+                        (format!("k:{}", json!({"name": item["name"]})), within)
+                    };
+                    Value::Object(items.iter().map(item).collect())
+                }
+                (name, _) if name.ends_with("Selector") => json!({}),
+                ("apiVersion" | "kind" | "metadata", _) => continue,
+                (_, value) => fields_of(value),
+            };
+            fields.insert(format!("f:{name}"), within);
+        }
+        Value::Object(fields)
+    }
+
+    fn owner() -> OwnerReference {
+        OwnerReference {
+            name: "gatehouse".into(),
+            uid: "u".into(),
+            kind: "ClusterRole".into(),
+            ..OwnerReference::default()
+        }
+    }
+
+    fn webhook(name: &str, bundle: &str) -> Value {
+        json!({
+            "name": name, "timeoutSeconds": 5, "namespaceSelector": {"matchLabels": {"a": "b"}},
+            "clientConfig": {"caBundle": bundle, "service": {"name": "s"}},
+        })
+    }
+
+    fn configuration(bundle: &str) -> Value {
+        json!({"apiVersion": "v1", "kind": "C", "metadata": {"name": "gatehouse"},
+               "webhooks": [webhook("a", bundle), webhook("b", bundle)]})
+    }
+
+    fn api_service(bundle: &str) -> Value {
+        json!({"apiVersion": "v1", "kind": "APIService", "metadata": {"name": "gatehouse"},
+               "spec": {"group": "view", "versionPriority": 100, "caBundle": bundle}})
+    }
+
+    fn held_by(mut object: Value, managers: &[(&str, Value)]) -> Value {
+        let entry = |(manager, fields): &(&str, Value)| {
+            let operation = if *manager == "gatehouse" { "Apply" } else { "Update" };
+            json!({"manager": manager, "operation": operation, "fieldsV1": fields})
+        };
+        object["metadata"]["managedFields"] = managers.iter().map(entry).collect();
+        object
+    }
+
+    /// What the API server makes of an object that was applied.
+    fn applied(object: Value) -> Value {
+        let mut fields = fields_of(&object);
+        fields["f:metadata"] = json!({"f:ownerReferences": {"k:{\"uid\":\"u\"}": {}}});
+        held_by(object, &[("gatehouse", fields)])
+    }
+
+    fn bare(object: &Value) -> Value {
+        let mut bare = object.clone();
+        match bare["webhooks"].as_array_mut() {
+            Some(webhooks) => webhooks.iter_mut().for_each(|webhook| {
+                webhook["clientConfig"].as_object_mut().unwrap().remove(CA_BUNDLE);
+            }),
+            None => drop(bare["spec"].as_object_mut().unwrap().remove(CA_BUNDLE)),
+        }
+        bare
+    }
+
+    fn right() -> Wanted {
+        Wanted { apply: None, missing: Vec::new() }
+    }
+
+    #[test]
+    fn what_is_missing_is_made_as_a_whole_and_goes_with_its_owner() {
+        for full in [configuration("new"), api_service("new")] {
+            let made = wanted(None, &full, Some(&owner())).apply.expect("to be made");
+            assert_eq!(made["metadata"]["ownerReferences"], json!([owner()]));
+            assert!(holds(&made, &full));
+            assert_eq!(wanted(Some(&applied(made)), &full, Some(&owner())), right());
+            assert_eq!(wanted(None, &full, None), right(), "nobody would ever remove it");
+        }
+    }
+
+    #[test]
+    fn of_what_somebody_installed_only_the_ca_bundle_is_ours() {
+        for (full, expected) in [
+            (api_service("new"), json!({"spec": {"caBundle": "new"}})),
+            (
+                configuration("new"),
+                json!({"webhooks": [
+                    {"name": "a", "clientConfig": {"caBundle": "new"}},
+                    {"name": "b", "clientConfig": {"caBundle": "new"}},
+                ]}),
+            ),
+        ] {
+            let mut installed = bare(&full);
+            // As a value of the chart says.
+            installed.pointer_mut("/webhooks/0").map(|webhook| webhook["timeoutSeconds"] = json!(9));
+            let helm = fields_of(&installed);
+            let live = held_by(installed, &[("helm", helm.clone())]);
+            let mut patch = wanted(Some(&live), &full, Some(&owner())).apply.expect("no caBundle yet");
+            assert_eq!(patch["metadata"], json!({"name": "gatehouse"}));
+            for identity in ["apiVersion", "kind", "metadata"] {
+                patch.as_object_mut().unwrap().remove(identity);
+            }
+            assert_eq!(patch, expected);
+
+            // The same with our bundle: nothing to do; with another: mended.
+            let ours = fields_of(&expected);
+            let good = held_by(full.clone(), &[("helm", helm.clone()), ("gatehouse", ours.clone())]);
+            assert_eq!(wanted(Some(&good), &full, Some(&owner())), right());
+            let old = if full["webhooks"].is_array() { configuration("old") } else { api_service("old") };
+            let stale = held_by(old, &[("helm", helm), ("gatehouse", ours)]);
+            assert!(wanted(Some(&stale), &full, Some(&owner())).apply.is_some());
+        }
+    }
+
+    #[test]
+    fn a_ca_bundle_that_was_overwritten_is_mended_and_nothing_else_touched() {
+        let full = configuration("new");
+        let mut by_hand = applied(owned(full.clone(), Some(&owner())));
+        by_hand["webhooks"][0]["clientConfig"]["caBundle"] = json!("wrong");
+        by_hand["webhooks"][0]["timeoutSeconds"] = json!(30);
+        let item = |fields: Value| json!({"f:webhooks": {"k:{\"name\":\"a\"}": fields}});
+        let held = item(json!({"f:timeoutSeconds": {}, "f:clientConfig": {"f:caBundle": {}}}));
+        let entries = by_hand["metadata"]["managedFields"].as_array_mut().unwrap();
+        entries.push(json!({"manager": "kubectl-edit", "operation": "Update", "fieldsV1": held}));
+        let patch = wanted(Some(&by_hand), &full, Some(&owner())).apply.expect("to be mended");
+        assert_eq!(patch["webhooks"][0]["clientConfig"], full["webhooks"][0]["clientConfig"]);
+        assert_eq!(patch["webhooks"][0].get("timeoutSeconds"), None, "it is somebody else's now");
+        assert_eq!(patch["webhooks"][1], full["webhooks"][1]);
+        assert_eq!(patch["metadata"]["ownerReferences"], json!([owner()]));
+    }
+
+    #[test]
+    fn what_was_ours_alone_is_let_go_when_somebody_installs_it() {
+        for full in [configuration("new"), api_service("new")] {
+            let mut live = applied(owned(full.clone(), Some(&owner())));
+            let flux = fields_of(&bare(&full));
+            let entries = live["metadata"]["managedFields"].as_array_mut().unwrap();
+            entries.push(json!({"manager": "kustomize-controller", "operation": "Apply", "fieldsV1": flux}));
+            let patch = wanted(Some(&live), &full, Some(&owner())).apply.expect("less is ours than was");
+            assert_eq!(patch["metadata"], json!({"name": "gatehouse"}));
+        }
+    }
+
+    #[test]
+    fn a_webhook_that_was_left_out_is_not_put_in() {
+        let full = configuration("new");
+        let mut installed = bare(&full);
+        installed["webhooks"].as_array_mut().unwrap().pop();
+        let helm = fields_of(&installed);
+        let live = held_by(installed, &[("helm", helm)]);
+        let wanted = wanted(Some(&live), &full, Some(&owner()));
+        assert_eq!(wanted.missing, ["b"]);
+        assert_eq!(wanted.apply.expect("no caBundle yet")["webhooks"].as_array().unwrap().len(), 1);
+        assert_eq!(bundles(&live, &full), [""]);
+        assert_eq!(bundles(&full, &full), ["new", "new"]);
+        assert_eq!(bundles(&api_service("old"), &api_service("new")), ["old"]);
+    }
+}
