@@ -1,16 +1,24 @@
 //! `gatehouse apiserver`: the aggregated API server of the cluster it runs in.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use gatehouse_apiserver::{authz, clock::REPLICAS, engine, metrics::Metrics};
+use gatehouse_apiserver::{
+    authz,
+    clock::{Clock, REPLICAS},
+    engine,
+    metrics::Metrics,
+};
 use gatehouse_inventory::{catalogue::Catalogue, source::Watch};
 
 use crate::{
-    flags::{Authentication, LimitArgs, Serving, Upstream},
+    flags::{self, Authentication, LimitArgs, Serving, Upstream},
     observing::Observing,
     server::{EndSignals, Parts, Running},
 };
+
+/// Versions are vouched for by the second, and half a window has to be some.
+const SHORTEST_WINDOW: Duration = Duration::from_secs(4);
 
 /// Serve the views of the cluster as an aggregated API server.
 ///
@@ -28,6 +36,12 @@ pub(crate) struct Args {
     /// resourceVersion. Without it, one is drawn by chance.
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(0..i64::from(REPLICAS)))]
     replica: Option<u8>,
+    /// How far back a client that comes from another replica is told what it may have missed: twice as long as what
+    /// happens in the cluster may take to arrive here, and eight times as long as clocks may be off. The same for
+    /// all replicas. Much less than the default asks more of kube-apiserver; more than the default makes clients list
+    /// again for longer after a start.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = resume_window)]
+    resume_window: Duration,
 
     #[command(flatten)]
     upstream: Upstream,
@@ -55,8 +69,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         cluster: args.cluster_name.into(),
         catalogue,
         authenticator: args.authentication.authenticator(client.clone(), review).await?,
-        source: Watch::with_settings(client, args.upstream.watching()),
-        replica: args.replica.unwrap_or_else(replica),
+        source: Watch::with_settings(client, args.upstream.watching().within(args.resume_window / 2)),
+        clock: Arc::new(Clock::new(args.replica.unwrap_or_else(replica)).with_window(args.resume_window)),
         authorizer: Arc::new(authorizer.into()),
         metrics,
         limits: args.limits.limits(),
@@ -77,6 +91,15 @@ fn catalogue(files: &[PathBuf]) -> anyhow::Result<Catalogue> {
         catalogue = catalogue.with_file(file).context("--catalogue-file")?;
     }
     Ok(catalogue)
+}
+
+/// Without one, clients would go on from where they were while what they lack is not known.
+fn resume_window(text: &str) -> Result<Duration, String> {
+    let window = flags::duration(text)?;
+    if window < SHORTEST_WINDOW {
+        return Err(format!("must be at least {} s", SHORTEST_WINDOW.as_secs()));
+    }
+    Ok(window)
 }
 
 /// Numbers the replica where nobody has.

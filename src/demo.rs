@@ -16,6 +16,7 @@ use anyhow::Context;
 use gatehouse_apiserver::{
     authn::{AuthenticationConfig, Authenticator, CaBundle},
     authz::Authorizer,
+    clock::Clock,
     engine,
     metrics::Metrics,
     pipeline::{Limits, Observers},
@@ -143,7 +144,7 @@ async fn start(
         cluster: "local".into(),
         catalogue,
         source,
-        replica: 0,
+        clock: Arc::new(Clock::new(0)),
         authenticator: Authenticator::new(configs, None, true),
         authorizer: Arc::new(Authorizer::CertificateHolders),
         metrics: Arc::new(Metrics::new(&engine::served_resources())),

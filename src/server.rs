@@ -9,7 +9,7 @@ use gatehouse_apiserver::{
     authz::Authorizer,
     clock::Clock,
     endpoints::Endpoints,
-    engine,
+    engine::{self, Lag},
     health::{Health, HealthCheck},
     metrics::Metrics,
     pipeline::{Limits, Observers, Pipeline},
@@ -34,7 +34,8 @@ pub(crate) struct Parts<S> {
     pub(crate) cluster: Str,
     pub(crate) catalogue: Catalogue,
     pub(crate) source: S,
-    pub(crate) replica: u8,
+    /// Tells the replica's number, if not now then soon.
+    pub(crate) clock: Arc<Clock>,
     pub(crate) authenticator: Authenticator,
     pub(crate) authorizer: Arc<Authorizer>,
     pub(crate) metrics: Arc<Metrics>,
@@ -64,7 +65,7 @@ impl Running {
 
         let (sender, events) = mpsc::channel(EVENTS);
         let (catalogue, interner) = (Arc::new(parts.catalogue), Arc::new(Interner::default()));
-        let views = Views::new(&Arc::new(Clock::new(parts.replica)), &interner);
+        let views = Views::new(&parts.clock, &interner);
         let caches = views.caches();
         let now = jiff::Timestamp::now().as_second();
         let inventory = Inventory::new(Arc::clone(&catalogue), [parts.cluster], now);
@@ -74,14 +75,16 @@ impl Running {
             source.await;
             "the source"
         });
-        let engine = engine::run(inventory, views, events, Arc::clone(&parts.metrics), stop.clone());
+        let (lag, upstream_lag) = Lag::new();
+        let engine =
+            engine::run(inventory, views, parts.clock, events, Arc::clone(&parts.metrics), lag, stop.clone());
         tasks.spawn(async move {
             engine.await;
             "the inventory"
         });
 
         let shutdown = Shutdown::new(parts.shutdown);
-        let health = Health::new([shutdown.readiness_check(), synced_check(caches.clone())]);
+        let health = Health::new([shutdown.readiness_check(), synced_check(caches.clone()), upstream_lag]);
         let endpoints = Endpoints::new(caches.clone(), Arc::clone(&parts.metrics));
         let pipeline = Pipeline::new(
             parts.authenticator,

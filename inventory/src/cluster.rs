@@ -51,6 +51,23 @@ pub(crate) struct Kind {
     pub(crate) stale: bool,
     /// When `stale` last turned.
     pub(crate) turned: Seconds,
+    /// Whether a pass has begun and not ended.
+    pub(crate) listing: bool,
+    /// Since when its watch stands again, if it went on from where it had come.
+    pub(crate) resumed: Option<Seconds>,
+    /// When its source last said that all has been told; `None` if it is none that does.
+    current: Option<Seconds>,
+}
+
+/// Why it cannot be said that all is known that has happened in a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotCurrent {
+    /// It does not answer.
+    Silent,
+    /// The watch of a kind says nothing.
+    Quiet(KindId),
+    /// The watch of a kind fails, or has yet to make up for what happened meanwhile.
+    Behind(KindId),
 }
 
 /// What was last heard of a cluster.
@@ -183,6 +200,36 @@ impl Cluster {
         }
     }
 
+    /// Whether all that happened in the cluster until `lag` ago is known, as far as it may be read; or why not.
+    pub fn is_current(&self, now: Seconds, lag: Seconds) -> Result<(), NotCurrent> {
+        if self.contact.silent.is_some() || !self.fresh {
+            return Err(NotCurrent::Silent);
+        }
+        for (id, kind) in (0..).map(KindId).zip(&self.kinds) {
+            let is_told = match &kind.status {
+                Some(KindStatus::Absent | KindStatus::Forbidden { .. }) => continue,
+                Some(KindStatus::Served { .. }) => kind.synced && !kind.listing && !kind.stale,
+                Some(KindStatus::Failing { .. }) | None => false,
+            };
+            if kind.current.is_some_and(|current| now - current > lag) {
+                return Err(NotCurrent::Quiet(id));
+            }
+            // What has piled up while a watch was broken takes its time.
+            if !is_told || kind.resumed.is_some_and(|resumed| now - resumed < lag) {
+                return Err(NotCurrent::Behind(id));
+            }
+        }
+        Ok(())
+    }
+
+    /// How long nothing has been heard at `now` of the cluster itself, and of the kind whose watch says least.
+    pub fn silence(&self, now: Seconds) -> (Seconds, Option<(KindId, Seconds)>) {
+        let served = (0..).map(KindId).zip(&self.kinds);
+        let served = served.filter(|(_, kind)| matches!(kind.status, Some(KindStatus::Served { .. })));
+        let kinds = served.filter_map(|(id, kind)| Some((id, now - kind.current?)));
+        (now - self.contact.last_heard.unwrap_or(self.added), kinds.max_by_key(|(_, silence)| *silence))
+    }
+
     /// What was last heard of the cluster.
     pub fn contact(&self) -> &Contact {
         &self.contact
@@ -210,6 +257,18 @@ impl Cluster {
     /// When anything was last observed to change.
     pub fn last_event(&self) -> Seconds {
         self.last_event
+    }
+}
+
+impl Kind {
+    /// Something of it was told.
+    pub(crate) fn said(&mut self, now: Seconds) {
+        self.current = self.current.map(|_| now);
+    }
+
+    /// All of it was told.
+    pub(crate) fn current(&mut self, now: Seconds) {
+        self.current = Some(now);
     }
 }
 

@@ -63,20 +63,26 @@ impl Inventory {
         match event {
             Event::Apply(record) => {
                 cluster.last_event = now;
+                cluster.kind_mut(record.key.kind).said(now);
                 let key = record.key.clone();
                 self.replace(id, &key, Some(record));
             }
             Event::Delete(key) => {
                 cluster.last_event = now;
+                cluster.kind_mut(key.kind).said(now);
                 self.replace(id, &key, None);
             }
             Event::Restart(kind) => {
-                cluster.kind_mut(kind).pass += 1;
+                let state = cluster.kind_mut(kind);
+                (state.pass, state.listing) = (state.pass + 1, true);
             }
             Event::Synced(kind) => {
                 let watched = cluster.is_watched(kind);
                 let state = cluster.kind_mut(kind);
                 let first = !std::mem::replace(&mut state.synced, true);
+                // What is listed is as it is now: there is nothing to make up for.
+                (state.listing, state.resumed) = (false, None);
+                state.said(now);
                 let pass = state.pass;
                 let swept =
                     cluster.records.iter().filter(|(key, entry)| key.kind == kind && entry.pass != pass);
@@ -105,6 +111,11 @@ impl Inventory {
                     }
                     KindStatus::Served { .. } => false,
                 };
+                if matches!(status, KindStatus::Served { .. }) {
+                    let was_failing = matches!(state.status, Some(KindStatus::Failing { .. }));
+                    state.resumed = was_failing.then_some(now).or(state.resumed);
+                    state.said(now);
+                }
                 state.failing_since = failing.then(|| state.failing_since.unwrap_or(now));
                 if state.status.as_ref() != Some(&status) {
                     state.status = Some(status);
@@ -112,6 +123,7 @@ impl Inventory {
                     self.kind_changed(id, kind, watched);
                 }
             }
+            Event::Current(kind) => cluster.kind_mut(kind).current(now),
             Event::Undecodable(..) => {}
             Event::Heard(heard) => {
                 if cluster.contact.hear(heard, now) {

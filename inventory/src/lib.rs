@@ -21,7 +21,7 @@ mod tally;
 #[cfg(test)]
 mod testing;
 
-pub use cluster::{Cluster, Contact, Dependency, STALE_AFTER};
+pub use cluster::{Cluster, Contact, Dependency, NotCurrent, STALE_AFTER};
 pub use delta::Delta;
 pub use game::{Engine, GameKind, GameNumbers, Role, Told};
 pub use graph::Place;

@@ -42,6 +42,8 @@ pub enum Event {
     Delete(ObjectKey),
     /// Since the last [`Event::Restart`] every object of the kind was sent: what was not is gone.
     Synced(KindId),
+    /// All that has happened to a kind until now was told.
+    Current(KindId),
     /// Something was left out, and why: an object that could not even be named, or, without a kind, a
     /// document that does not parse.
     Undecodable(Option<KindId>, String),

@@ -105,6 +105,7 @@ impl Running {
             Event::Delete(key) => format!("delete {} {}/{}", self.kind(key.kind), key.namespace, key.name),
             Event::Synced(kind) => format!("synced {}", self.kind(*kind)),
             Event::Undecodable(_, message) => format!("undecodable {message}"),
+            Event::Current(kind) => format!("current {}", self.kind(*kind)),
             Event::Heard(heard) => format!("{heard:?}"),
         }
     }

@@ -80,12 +80,8 @@ const PAGE: Duration = Duration::from_mins(1);
 /// A streaming list that says nothing for this long comes from a server that ignores the parameter: it sends
 /// no bookmark to end the list with.
 const FIRST_BOOKMARK: Duration = Duration::from_secs(30);
-/// The server ends a watch after this; kube accepts no more than 295 s.
-const WATCH_SECONDS: u32 = 240;
-/// A watch that the server should have ended this long ago is dead.
-const GRACE: Duration = Duration::from_secs(5);
-/// Rights are granted by people; one attempt in this time, or up to twice it, finds out.
-const FORBIDDEN: Duration = Duration::from_secs(30);
+/// The longest that kube lets a watch be.
+const LONGEST_WATCH: u64 = 294;
 /// How soon a server that answers again is asked, or up to twice that.
 const AT_ONCE: Duration = Duration::from_millis(200);
 /// A watch that ends sooner after it began is not taken up again at once.
@@ -170,7 +166,7 @@ impl<'a, O: Observer> Follower<'a, O> {
             content,
             version: resource.version.as_str().into(),
             request: Request::new(DynamicObject::url_path(resource, None)),
-            watch_seconds: watch_seconds(&name),
+            watch_seconds: watch_seconds(shared.settings.round, &name),
             name,
             streaming,
             resume: None,
@@ -199,6 +195,7 @@ impl<'a, O: Observer> Follower<'a, O> {
     /// One watch, with the list before it where one is needed. Ends well when the server ends the watch.
     async fn round(&mut self) -> Result<(), Trouble> {
         let streaming = self.streaming && self.resume.is_none();
+        let resumed = self.resume.clone();
         if self.resume.is_none() && !streaming {
             self.list().await?;
         }
@@ -207,9 +204,11 @@ impl<'a, O: Observer> Follower<'a, O> {
         if streaming {
             self.say(Said::Restart).await;
         }
+        // That the watch stands again is a sign of life, where little happens the only one.
+        self.reached(resumed.as_deref(), false).await;
         let mut listing = streaming;
         loop {
-            let patience = if listing { FIRST_BOOKMARK } else { idle(self.watch_seconds) };
+            let patience = if listing { FIRST_BOOKMARK } else { self.shared.settings.silence };
             match timeout(patience, events.try_next()).await {
                 Ok(Ok(Some(event))) => self.take(event, &mut listing).await?,
                 Ok(Err(error)) => return Err(Trouble::of(&error, false)),
@@ -324,7 +323,7 @@ impl<'a, O: Observer> Follower<'a, O> {
                 self.resume = None;
                 let message = message.into();
                 self.tell(KindStatus::Forbidden { message }).await;
-                jittered(FORBIDDEN)
+                jittered(self.shared.settings.forbidden)
             }
             Trouble::NotServed(message) => {
                 self.resume = None;
@@ -391,10 +390,9 @@ fn late(what: &str, limit: Duration) -> Trouble {
 }
 
 /// Kinds end their watches at different times, or a cluster's whole set would be renewed at once.
-fn watch_seconds(name: &str) -> u32 {
-    WATCH_SECONDS + name.bytes().map(u32::from).sum::<u32>() * 7 % 50
-}
-
-fn idle(watch_seconds: u32) -> Duration {
-    Duration::from_secs(watch_seconds.into()) + GRACE
+fn watch_seconds(round: Duration, name: &str) -> u32 {
+    let round = round.as_secs().min(LONGEST_WATCH);
+    let spread = name.bytes().map(u64::from).sum::<u64>() * 7 % 50;
+    // Up to a fifth sooner.
+    u32::try_from(round - round * spread / 250).unwrap_or_default().max(1)
 }

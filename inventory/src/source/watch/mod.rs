@@ -63,7 +63,7 @@ impl Source for Watch {
         let mut tasks = JoinSet::new();
         let mut kinds = HashMap::new();
         for (id, kind) in sink.catalogue.kinds() {
-            let recorder = Recorder { kind: id, sink: sink.clone() };
+            let recorder = Recorder { kind: id, sink: sink.clone(), current: None };
             let task = upstream.follow(Wanted::from(kind), Content::Whole, recorder);
             kinds.insert(spawn(&mut tasks, &stop, task), id);
         }

@@ -1,5 +1,9 @@
 //! The catalogue's observer: each object decoded once, into a record, and sent on.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::{
     follow::{Observer, Said},
     raw::Raw,
@@ -14,7 +18,12 @@ use crate::{
 pub(super) struct Recorder {
     pub(super) kind: KindId,
     pub(super) sink: Sink,
+    /// When it was last said that all has been told.
+    pub(super) current: Option<Instant>,
 }
+
+/// Nobody asks how far a kind is more often than this.
+const OFTEN: Duration = Duration::from_secs(1);
 
 impl Observer for Recorder {
     async fn observe(&mut self, said: Said<'_>) {
@@ -28,7 +37,11 @@ impl Observer for Recorder {
                 Event::Delete(ObjectKey { kind: self.kind, namespace, name })
             }
             Said::Synced => Event::Synced(self.kind),
-            Said::Reached(_) => return,
+            Said::Reached(_) if self.current.is_some_and(|current| current.elapsed() < OFTEN) => return,
+            Said::Reached(_) => {
+                self.current = Some(Instant::now());
+                Event::Current(self.kind)
+            }
         };
         self.sink.send(event).await;
     }

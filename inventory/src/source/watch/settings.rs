@@ -17,6 +17,13 @@ pub struct WatchSettings {
     /// How long a resource that was served must not be found before it counts as absent, and its objects as gone.
     /// An API server that starts may answer discovery before it has read its CRDs.
     pub absence: Duration,
+    /// The server is asked to end each watch after at most this. It says then how far it came, if nothing else has.
+    pub round: Duration,
+    /// A watch that says nothing for this long is dead, and taken up anew from where it came. kube-apiserver says how
+    /// far it came each minute, and before it ends a watch.
+    pub silence: Duration,
+    /// The time between two attempts, or up to twice it, at what this account may not list or watch.
+    pub forbidden: Duration,
 }
 
 impl Default for WatchSettings {
@@ -27,6 +34,25 @@ impl Default for WatchSettings {
             discovery_interval: Duration::from_mins(1),
             heartbeat: Duration::from_secs(5),
             absence: Duration::ZERO,
+            round: Duration::from_mins(5),
+            silence: Duration::from_secs(90),
+            forbidden: Duration::from_secs(30),
+        }
+    }
+}
+
+impl WatchSettings {
+    /// So that whatever happens is known within `lag`, or known not to be known, though connections die without a
+    /// word. Costs a request for each kind in that time.
+    #[must_use]
+    pub fn within(self, lag: Duration) -> Self {
+        Self {
+            // Jitter adds a third.
+            discovery_interval: self.discovery_interval.min(lag.mul_f64(0.75)),
+            round: self.round.min(lag.mul_f64(0.75)),
+            silence: self.silence.min(lag),
+            forbidden: self.forbidden.min(lag / 2),
+            ..self
         }
     }
 }

@@ -1,4 +1,10 @@
 //! The one task that owns the inventory and the views: events in, rows out.
+//!
+//! It also knows how far behind the upstream this replica may be. Versions are vouched for only while all is known that
+//! happened until half a resume window ago, and from when the rows no longer show that it was not: whatever rows say of
+//! this replica's own troubles is told under versions that no other replica goes on from.
+
+mod lag;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -10,7 +16,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::lag::Lag;
 use crate::{
+    clock::Clock,
     metrics::{Metrics, ServedResource},
     views::Views,
 };
@@ -26,10 +34,18 @@ const TICKS_PER_COUNT: u32 = 10;
 pub async fn run(
     mut inventory: Inventory,
     mut views: Views,
+    clock: Arc<Clock>,
     mut events: mpsc::Receiver<(ClusterId, Event)>,
     metrics: Arc<Metrics>,
+    lag: Lag,
     stop: CancellationToken,
 ) {
+    // Without a number of its own there are no versions to tell anything by.
+    if stop.run_until_cancelled(clock.granted()).await.is_none() {
+        return;
+    }
+    let caches = views.caches();
+    let mut vouched = false;
     let mut batch = Vec::with_capacity(BATCH);
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -40,28 +56,43 @@ pub async fn run(
             _ = ticks.tick() => {
                 inventory.tick(now());
                 observe_lag(&inventory, &metrics);
+                lag.observe(&inventory, clock.window(), now());
                 if count.next() == Some(0) {
                     measure(&inventory, &views, &metrics);
                 }
             }
             () = stop.cancelled() => return,
         }
+        let mut gap = false;
         for (cluster, event) in batch.drain(..) {
+            // What a list tells may have come to be in any number of steps.
+            gap |= matches!(event, Event::Restart(_) | Event::Synced(_));
             if let Event::Undecodable(kind, why) = &event {
                 undecodable(&inventory, *kind, why, &metrics);
             }
             inventory.apply(cluster, event, now());
         }
-        let delta = inventory.take_delta();
-        if delta.is_empty() {
-            continue;
+        let is_current = lag::is_current(&inventory, clock.window(), now());
+        if !is_current {
+            clock.vouch(false);
         }
-        for (resource, published) in views.update(&inventory, &delta) {
+        let delta = inventory.take_delta();
+        let updates = if delta.is_empty() { None } else { Some(views.update(&inventory, &delta)) };
+        for (resource, published) in updates.into_iter().flatten() {
             let count = |kind, by| metrics.view_updates(resource.plural, kind).inc_by(by);
             count("ADDED", published.added);
             count("MODIFIED", published.modified);
             count("DELETED", published.deleted);
         }
+        if gap {
+            caches.iter().for_each(|cache| cache.gap());
+        }
+        clock.vouch(is_current);
+        let vouches = clock.vouches();
+        if vouches && !vouched {
+            caches.iter().for_each(|cache| cache.advance());
+        }
+        vouched = vouches;
     }
 }
 

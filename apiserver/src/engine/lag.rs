@@ -1,0 +1,51 @@
+//! How far behind the upstream this replica is.
+
+use std::time::Duration;
+
+use gatehouse_inventory::{Inventory, Seconds};
+use tokio::sync::watch;
+
+use crate::health::HealthCheck;
+
+/// Where it is said how far behind this replica is.
+#[derive(Debug)]
+pub struct Lag(watch::Sender<Option<String>>);
+
+impl Lag {
+    /// Nothing is known yet, which keeps from being ready; and the check that says so.
+    pub fn new() -> (Self, HealthCheck) {
+        let (sender, receiver) = watch::channel(Some("nothing has been heard of the cluster yet".to_owned()));
+        let check =
+            HealthCheck::readiness("upstream-lag", move || receiver.borrow().clone().map_or(Ok(()), Err));
+        (Self(sender), check)
+    }
+
+    /// Ready as long as all that should be heard of is. What the cluster refuses keeps nobody from being ready: it
+    /// refuses the other replicas as well.
+    pub(super) fn observe(&self, inventory: &Inventory, window: Duration, now: Seconds) {
+        let found = inventory.clusters().try_for_each(|(_, cluster)| {
+            let (cluster_silence, quietest) = cluster.silence(now);
+            if cluster_silence > seconds(window / 2) {
+                return Err(format!("{} was last heard from {cluster_silence} s ago", cluster.name));
+            }
+            match quietest {
+                // Twice as long as versions are vouched for: one slow answer is not to turn all replicas away.
+                Some((kind, silence)) if silence > seconds(window) => {
+                    let kind = inventory.catalogue().kind(kind).resource_name();
+                    Err(format!("{kind} of {} were last heard of {silence} s ago", cluster.name))
+                }
+                _ => Ok(()),
+            }
+        });
+        self.0.send_replace(found.err());
+    }
+}
+
+/// Whether all is known that happened until half a window ago.
+pub(super) fn is_current(inventory: &Inventory, window: Duration, now: Seconds) -> bool {
+    inventory.clusters().all(|(_, cluster)| cluster.is_current(now, seconds(window / 2)).is_ok())
+}
+
+fn seconds(time: Duration) -> Seconds {
+    Seconds::try_from(time.as_secs()).unwrap_or(Seconds::MAX)
+}
