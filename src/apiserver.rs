@@ -9,10 +9,12 @@ use gatehouse_apiserver::{
     engine,
     metrics::Metrics,
 };
+use gatehouse_apiservice::registration;
 use gatehouse_inventory::{catalogue::Catalogue, source::Watch};
 
 use crate::{
-    flags::{self, Authentication, LimitArgs, Serving, Upstream},
+    flags::{self, Authentication, LimitArgs, Replicas, Serving, Upstream},
+    keeping::Keeping,
     observing::Observing,
     server::{EndSignals, Parts, Running},
 };
@@ -33,7 +35,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     catalogue_file: Vec<PathBuf>,
     /// The number of this replica, from 0 to 15, different for each: no two replicas then make the same
-    /// resourceVersion. Without it, one is drawn by chance.
+    /// resourceVersion. Without it, one is held by a lease; or, where --lease-namespace and --tls-secret are not given
+    /// and this is no pod, drawn by chance.
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(0..i64::from(REPLICAS)))]
     replica: Option<u8>,
     /// How far back a client that comes from another replica is told what it may have missed: twice as long as what
@@ -45,6 +48,8 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     upstream: Upstream,
+    #[command(flatten)]
+    replicas: Replicas,
     #[command(flatten)]
     serving: Serving,
     #[command(flatten)]
@@ -65,24 +70,49 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let review = authz::review_client(config).context("cannot make a client for access reviews")?;
 
     let authorizer = args.authentication.authorizer(review.clone(), &metrics);
+    let mut keeping = Keeping::new(review.clone(), &args.replicas);
+    let clock = Arc::new(args.clock());
+    if args.is_numbered_by_lease() {
+        keeping.number(Arc::clone(&clock));
+    }
+    let mut keys = args.serving.keys(registration::NAME)?;
+    if let Some(settings) = args.serving.own.settings(&args.replicas.namespace(), registration::NAME)? {
+        keys = keeping.certificates(&args.replicas.lease(registration::NAME), settings, &keys, &metrics);
+    }
     let parts = Parts {
         cluster: args.cluster_name.into(),
         catalogue,
         authenticator: args.authentication.authenticator(client.clone(), review).await?,
         source: Watch::with_settings(client, args.upstream.watching().within(args.resume_window / 2)),
-        clock: Arc::new(Clock::new(args.replica.unwrap_or_else(replica)).with_window(args.resume_window)),
+        clock,
+        checks: keeping.checks(),
         authorizer: Arc::new(authorizer.into()),
         metrics,
         limits: args.limits.limits(),
         observers: observers.clone(),
         shutdown: args.serving.shutdown(),
         address: args.serving.address(),
-        keys: args.serving.keys("gatehouse-apiserver")?,
+        keys,
     };
     let signals = EndSignals::listen();
-    let ended = Running::start(parts).await?.until(signals.received()).await;
+    let ended = keeping.beside(Running::start(parts).await?.until(signals.received())).await;
     observers.flush().await;
     ended
+}
+
+impl Args {
+    fn is_numbered_by_lease(&self) -> bool {
+        self.replica.is_none() && (self.serving.own.is_on() || self.replicas.known_namespace().is_some())
+    }
+
+    fn clock(&self) -> Clock {
+        let clock = match self.replica {
+            Some(number) => Clock::new(number),
+            None if self.is_numbered_by_lease() => Clock::unnumbered(),
+            None => Clock::new(replica()),
+        };
+        clock.with_window(self.resume_window)
+    }
 }
 
 fn catalogue(files: &[PathBuf]) -> anyhow::Result<Catalogue> {

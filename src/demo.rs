@@ -145,6 +145,7 @@ async fn start(
         catalogue,
         source,
         clock: Arc::new(Clock::new(0)),
+        checks: Vec::new(),
         authenticator: Authenticator::new(configs, None, true),
         authorizer: Arc::new(Authorizer::CertificateHolders),
         metrics: Arc::new(Metrics::new(&engine::served_resources())),

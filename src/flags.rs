@@ -1,5 +1,8 @@
 //! Flags that several subcommands have, and what they stand for.
 
+mod replicas;
+mod self_managed;
+
 use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
@@ -24,6 +27,11 @@ use gatehouse_inventory::source::{Streaming, WatchSettings};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use rustls::sign::CertifiedKey;
 use tokio::sync::watch;
+
+pub(crate) use self::{
+    replicas::Replicas,
+    self_managed::{SelfManaged, Service},
+};
 
 /// How often files of certificates and CAs are looked at. A kubelet takes about a minute to bring a changed Secret
 /// into a volume, so this adds little.
@@ -81,6 +89,8 @@ pub(crate) struct Serving {
     /// From refusing requests until those still running are cut.
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
     shutdown_grace: Duration,
+    #[command(flatten)]
+    pub(crate) own: SelfManaged,
 }
 
 /// Whom to believe.
@@ -146,6 +156,18 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(parsed).map_err(|_| "must not be negative".to_owned())
 }
 
+/// A name that an object can have, and a path of the API can hold.
+pub(crate) fn object_name(text: &str) -> Result<String, String> {
+    let is_good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    let ends_well = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let ends = ends_well(text.chars().next()) && ends_well(text.chars().last());
+    if ends && text.len() <= 253 && text.chars().all(is_good) {
+        return Ok(text.to_owned());
+    }
+    Err("must be lower-case letters, digits, `-` and `.`, and begin and end with a letter or digit"
+        .to_owned())
+}
+
 /// The configuration for a cluster.
 pub(crate) async fn kubeconfig(file: Option<&Path>, context: Option<String>) -> anyhow::Result<kube::Config> {
     let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
@@ -194,7 +216,7 @@ impl Serving {
     }
 
     /// The serving certificate: that of the files, kept up to date; else one made on the spot for a Service of this
-    /// name.
+    /// name, which is all there is, unless certificates are self-managed: then it serves until those are there.
     pub(crate) fn keys(&self, service: &str) -> anyhow::Result<watch::Receiver<Arc<CertifiedKey>>> {
         if let (Some(certificate), Some(key)) = (&self.tls_cert_file, &self.tls_private_key_file) {
             let files = CertificateFiles::open(certificate.clone(), key.clone())?;
@@ -202,9 +224,12 @@ impl Serving {
             tokio::spawn(files.poll_every(POLL_FILES));
             return Ok(keys);
         }
-        tracing::warn!(
-            "no --tls-cert-file: serving with a certificate made on the spot, which nobody can verify"
-        );
+        if !self.own.is_on() {
+            tracing::warn!(
+                "no --tls-cert-file and no --tls-secret: serving with a certificate made on the spot, which nobody can \
+                 verify"
+            );
+        }
         let authority = Authority::new("gatehouse-self-signed")?;
         let leaf = authority.issue(&Leaf {
             common_name: service.to_owned(),

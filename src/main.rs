@@ -5,6 +5,7 @@ mod check;
 mod crds;
 mod demo;
 mod flags;
+mod keeping;
 mod logging;
 mod manifests;
 mod observing;

@@ -13,7 +13,7 @@ use gatehouse_apiserver::{
     health::{Health, HealthCheck},
     metrics::Metrics,
     pipeline::{Limits, Observers, Pipeline},
-    serve::{MAX_CONNECTIONS, Server, Shutdown, ShutdownTiming},
+    serve::{Certificates, MAX_CONNECTIONS, Server, Shutdown, ShutdownTiming},
     views::Views,
     watchcache::WatchCache,
 };
@@ -36,6 +36,8 @@ pub(crate) struct Parts<S> {
     pub(crate) source: S,
     /// Tells the replica's number, if not now then soon.
     pub(crate) clock: Arc<Clock>,
+    /// What else has to be well for it to be ready.
+    pub(crate) checks: Vec<HealthCheck>,
     pub(crate) authenticator: Authenticator,
     pub(crate) authorizer: Arc<Authorizer>,
     pub(crate) metrics: Arc<Metrics>,
@@ -58,7 +60,9 @@ pub(crate) struct Running {
 impl Running {
     /// Listens, and starts to observe. Discovery is answered from here on.
     pub(crate) async fn start<S: Source>(parts: Parts<S>) -> anyhow::Result<Self> {
-        let server = Server::bind(parts.address, parts.keys, MAX_CONNECTIONS).await?;
+        let certificates = Certificates::new(parts.keys, parts.authenticator.configuration());
+        parts.metrics.tell_certificates(&certificates);
+        let server = Server::bind(parts.address, certificates.clone(), MAX_CONNECTIONS).await?;
         let address = server.local_addr();
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -84,7 +88,13 @@ impl Running {
         });
 
         let shutdown = Shutdown::new(parts.shutdown);
-        let health = Health::new([shutdown.readiness_check(), synced_check(caches.clone()), upstream_lag]);
+        let checks = [
+            shutdown.readiness_check(),
+            certificates.readiness_check(),
+            synced_check(caches.clone()),
+            upstream_lag,
+        ];
+        let health = Health::new(checks.into_iter().chain(parts.checks));
         let endpoints = Endpoints::new(caches.clone(), Arc::clone(&parts.metrics));
         let pipeline = Pipeline::new(
             parts.authenticator,

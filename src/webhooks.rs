@@ -4,20 +4,26 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use gatehouse_apiserver::{authz, metrics::Metrics, pipeline::Credential};
-use gatehouse_webhooks::server::{Parts, Running};
+use gatehouse_apiservice::registration::{
+    webhook_account::NAME,
+    webhooks::{Address, FailurePolicy, Webhooks},
+};
+use gatehouse_webhooks::{
+    intercepted,
+    server::{Parts, Running, SelfManagedParts},
+};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::{Api, PostParams};
+use serde_json::Value;
 
 use crate::{
-    flags::{Authentication, LimitArgs, Serving, Upstream, duration},
+    flags::{Authentication, LimitArgs, Replicas, Service, Serving, Upstream, duration},
     observing::Observing,
     server::EndSignals,
 };
 
 /// The wait between two attempts to find out who we are.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
-/// As `NAMESPACE` of a pod, where the account's token is mounted.
-const POD_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 /// Serve admission: tenants' quotas, policies and defaults for Flux objects and game servers.
 ///
@@ -35,28 +41,34 @@ pub(crate) struct Args {
     #[command(flatten)]
     replicas: Replicas,
     #[command(flatten)]
+    accounts: AccountArgs,
+    #[command(flatten)]
     serving: Serving,
     #[command(flatten)]
     authentication: Authentication,
     #[command(flatten)]
     limits: LimitArgs,
+    /// What becomes of what policies judge while nobody can be asked: what the webhook of policies says if it has to be
+    /// made anew, with --tls-secret. Quotas are held in any case.
+    #[arg(long, value_enum, default_value_t = OnFailure::Fail, value_name = "POLICY", help_heading = "Self-managed certificates")]
+    policy_failure_policy: OnFailure,
     #[command(flatten)]
     observing: Observing,
 }
 
+/// As Kubernetes words it.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+#[value(rename_all = "PascalCase")]
+enum OnFailure {
+    /// It is refused.
+    Fail,
+    /// It is admitted.
+    Ignore,
+}
+
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Replicas and accounts")]
-struct Replicas {
-    /// The namespace of the lease. Without it: that of the pod, else gatehouse-system.
-    #[arg(long, value_name = "NAMESPACE")]
-    lease_namespace: Option<String>,
-    /// The name of the lease.
-    #[arg(long, value_name = "NAME", default_value = "gatehouse-webhooks")]
-    lease_name: String,
-    /// What this replica is called in the lease, different for each. Without it: the host's name, which is the pod's,
-    /// and a number drawn by chance.
-    #[arg(long, value_name = "NAME")]
-    identity: Option<String>,
+#[command(next_help_heading = "Accounts")]
+struct AccountArgs {
     /// Where Flux's controllers run: what they do under their own accounts is not taken for what people do.
     #[arg(long, value_name = "NAMESPACE", default_value = "flux-system")]
     flux_namespace: String,
@@ -79,7 +91,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let review = authz::review_client(config).context("cannot make a client for access reviews")?;
     let end = signals.received();
     tokio::pin!(end);
-    let own_user = if let Some(user) = args.replicas.own_user.clone() {
+    let own_user = if let Some(user) = args.accounts.own_user.clone() {
         user
     } else {
         tokio::select! {
@@ -88,6 +100,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         }
     };
     let authorizer = args.authentication.authorizer(review.clone(), &metrics);
+    let lease_namespace = args.replicas.namespace();
+    let certificates = args.serving.own.settings(&lease_namespace, NAME)?.map(|(settings, service)| {
+        let wanted = configurations(service, args.policy_failure_policy);
+        SelfManagedParts { settings, configurations: Box::new(wanted) }
+    });
     let parts = Parts {
         authenticator: args.authentication.authenticator(client.clone(), review.clone()).await?,
         authorizer: Arc::new(authorizer.into()),
@@ -100,17 +117,35 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         observers: observers.clone(),
         shutdown: args.serving.shutdown(),
         address: args.serving.address(),
-        keys: args.serving.keys("gatehouse-webhooks")?,
+        keys: args.serving.keys(NAME)?,
         own_user,
         identity: args.replicas.identity(),
-        request_timeout: args.replicas.apiserver_request_timeout,
-        lease_namespace: args.replicas.lease_namespace(),
-        lease_name: args.replicas.lease_name,
-        flux_namespace: args.replicas.flux_namespace,
+        request_timeout: args.accounts.apiserver_request_timeout,
+        lease_name: args.replicas.lease(NAME),
+        lease_namespace,
+        certificates,
+        flux_namespace: args.accounts.flux_namespace,
     };
     let ended = Running::start(parts).await?.until(end).await;
     observers.flush().await;
     Ok(ended?)
+}
+
+/// Both configurations, for a bundle.
+fn configurations(service: Service, policies: OnFailure) -> impl Fn(&str) -> Vec<Value> {
+    let Service { namespace, name, port } = service;
+    let webhooks = Webhooks {
+        address: Address::Service { namespace, name, port },
+        ca_bundle: String::new(),
+        governed: intercepted::governed(),
+        charged: intercepted::charged(),
+        counted: intercepted::counted(),
+        policies: match policies {
+            OnFailure::Fail => FailurePolicy::Fail,
+            OnFailure::Ignore => FailurePolicy::Ignore,
+        },
+    };
+    move |bundle| Webhooks { ca_bundle: bundle.to_owned(), ..webhooks.clone() }.configurations().into()
 }
 
 fn credential(authentication: &Authentication) -> Credential {
@@ -137,23 +172,5 @@ async fn own_user(client: &kube::Client) -> String {
             Err(error) => tracing::warn!(%error, "the cluster does not say who we are; asking again"),
         }
         tokio::time::sleep(ASK_AGAIN).await;
-    }
-}
-
-impl Replicas {
-    fn lease_namespace(&self) -> String {
-        let of_pod = || std::fs::read_to_string(POD_NAMESPACE).ok().map(|text| text.trim().to_owned());
-        let given = self.lease_namespace.clone().or_else(of_pod);
-        given.filter(|namespace| !namespace.is_empty()).unwrap_or_else(|| "gatehouse-system".to_owned())
-    }
-
-    /// A process that is started anew has another: it must not take the lease of the one before for its own.
-    fn identity(&self) -> String {
-        use std::hash::{BuildHasher, RandomState};
-        self.identity.clone().unwrap_or_else(|| {
-            let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-            let chance = RandomState::new().hash_one(std::process::id());
-            format!("{host}-{:08x}", chance >> 32)
-        })
     }
 }

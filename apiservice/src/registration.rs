@@ -39,6 +39,11 @@ pub fn api_service_name() -> String {
 
 /// The APIService: it sends kube-apiserver to `port` of the Service [`NAME`], and has it trust `ca_bundle` (PEM) alone.
 pub fn api_service(port: u16, ca_bundle: &str) -> Value {
+    api_service_at(NAMESPACE, NAME, port, ca_bundle)
+}
+
+/// The same with a Service of another name.
+pub fn api_service_at(namespace: &str, service: &str, port: u16, ca_bundle: &str) -> Value {
     json!({
         "apiVersion": "apiregistration.k8s.io/v1",
         "kind": "APIService",
@@ -48,7 +53,7 @@ pub fn api_service(port: u16, ca_bundle: &str) -> Value {
             "version": VERSION,
             "groupPriorityMinimum": 100,
             "versionPriority": 100,
-            "service": {"namespace": NAMESPACE, "name": NAME, "port": port},
+            "service": {"namespace": namespace, "name": service, "port": port},
             "caBundle": ByteString(ca_bundle.as_bytes().to_vec()),
         },
     })

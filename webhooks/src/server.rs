@@ -13,11 +13,13 @@ use gatehouse_apiserver::authz::Authorizer;
 use gatehouse_apiserver::health::{Health, HealthCheck};
 use gatehouse_apiserver::metrics::Metrics as RequestMetrics;
 use gatehouse_apiserver::pipeline::{Callers, Credential, Limits, Observers, Pipeline};
-use gatehouse_apiserver::serve::{MAX_CONNECTIONS, ServeError, Server, Shutdown, ShutdownTiming};
+use gatehouse_apiserver::serve::{
+    Certificates, MAX_CONNECTIONS, ServeError, Server, Shutdown, ShutdownTiming,
+};
 use gatehouse_inventory::source::WatchSettings;
 use gatehouse_policy::Accounts;
 use rustls::sign::CertifiedKey;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +31,10 @@ use crate::quota::Quotas;
 use crate::review::{Judge, PATHS, Reviews};
 use crate::sar::Access;
 use crate::world::{Live, World};
+use gatehouse_apiservice::registration::{webhook_account, webhooks::COUNTS_NAME};
+use gatehouse_keeper::certificates::{SelfManaged, Settings};
 use gatehouse_keeper::lease::Election;
+use gatehouse_keeper::registration::{Make, Registration};
 
 #[cfg(test)]
 mod tests;
@@ -37,6 +42,10 @@ mod tests;
 /// How long admission waits for a single object that is not observed yet. Half of what is left of the shortest timeout
 /// in use, so that there is time to say that it could not be had.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The version of [`COUNTS_NAME`], which trusts what the static configurations do.
+const COUNTS_VERSION: &str = "admissionregistration.k8s.io/v1";
+/// Its kind.
+const COUNTS_KIND: &str = "ValidatingWebhookConfiguration";
 
 /// What a server is made of.
 pub struct Parts {
@@ -76,6 +85,16 @@ pub struct Parts {
     pub lease_namespace: String,
     /// What the lease is called.
     pub lease_name: String,
+    /// The serving certificates that follow, if they are self-managed.
+    pub certificates: Option<SelfManagedParts>,
+}
+
+/// What certificates of its own are made and trusted by.
+pub struct SelfManagedParts {
+    /// Where they are kept, and how they are made.
+    pub settings: Settings,
+    /// The configurations that lead here, for a bundle.
+    pub configurations: Make,
 }
 
 /// Why a server that was serving is not any more.
@@ -104,10 +123,39 @@ pub struct Running {
 impl Running {
     /// Listens, and starts to observe.
     pub async fn start(parts: Parts) -> Result<Self, ServeError> {
-        let server = Server::bind(parts.address, parts.keys, MAX_CONNECTIONS).await?;
-        let address = server.local_addr();
         let stop = CancellationToken::new();
         let mut background = JoinSet::new();
+        let mut lease = JoinSet::new();
+        let release = CancellationToken::new();
+        let (election, leadership) =
+            Election::new(parts.review.clone(), &parts.lease_namespace, &parts.lease_name, &parts.identity);
+
+        let registered = Arc::new(Notify::new());
+        let mut keys = parts.keys;
+        let mut secret_check = None;
+        if let Some(SelfManagedParts { settings, configurations }) = parts.certificates {
+            let client = parts.review.clone();
+            let registration = Registration::new(client.clone(), webhook_account::NAME, configurations)
+                .with_follower(COUNTS_VERSION, COUNTS_KIND, COUNTS_NAME, Arc::clone(&registered));
+            let first = Arc::clone(&keys.borrow());
+            let (kept, served) = SelfManaged::new(
+                client,
+                settings,
+                registration,
+                leadership.clone(),
+                parts.metrics.registry(),
+                first,
+            );
+            keys = served.keys.clone();
+            let check = HealthCheck::readiness("serving-certificate-secret", move || served.readiness());
+            secret_check = Some(check);
+            spawn(&mut background, "keeping certificates", kept.run(stop.clone()));
+        }
+        let certificates = Certificates::new(keys, parts.authenticator.configuration());
+        parts.metrics.tell_certificates(&certificates);
+        let server = Server::bind(parts.address, certificates.clone(), MAX_CONNECTIONS).await?;
+        let address = server.local_addr();
+        spawn(&mut lease, "the election", election.run(release.clone()));
         let metrics = Arc::new(Metrics::new(parts.metrics.registry()));
 
         let (world, observation) = World::new(parts.client.clone(), parts.watching);
@@ -115,13 +163,9 @@ impl Running {
         let (events, outbox) = Events::new(Arc::clone(&metrics), parts.identity.clone());
         spawn(&mut background, "telling Events", outbox.run(parts.review.clone(), stop.clone()));
 
-        let mut lease = JoinSet::new();
-        let release = CancellationToken::new();
-        let (election, leadership) =
-            Election::new(parts.review.clone(), &parts.lease_namespace, &parts.lease_name, &parts.identity);
-        spawn(&mut lease, "the election", election.run(release.clone()));
         let live = Live::new(parts.client.clone(), PATIENCE);
-        let (counts, interception) = Counts::new(parts.client.clone(), world.clone(), leadership.clone());
+        let (counts, interception) =
+            Counts::new(parts.client.clone(), world.clone(), leadership.clone(), registered);
         spawn(&mut background, "registering what is counted", counts.run(stop.clone()));
         let quotas = Quotas::new(
             world.clone(),
@@ -145,7 +189,8 @@ impl Running {
         spawn(&mut background, "the controllers", control::run(context, stop.clone()));
 
         let shutdown = Shutdown::new(parts.shutdown);
-        let health = Health::new([shutdown.readiness_check(), observed(world.clone())]);
+        let checks = [shutdown.readiness_check(), certificates.readiness_check(), observed(world.clone())];
+        let health = Health::new(checks.into_iter().chain(secret_check));
         let reviews = Reviews::new(Judge {
             world,
             live,

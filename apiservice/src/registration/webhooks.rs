@@ -148,7 +148,8 @@ impl Webhooks {
     }
 
     fn webhook(&self, name: &str, path: &str, failure: FailurePolicy) -> Value {
-        webhook(name, &self.address.client_config(path, &self.ca_bundle), failure)
+        let client_config = self.address.client_config(path, &self.ca_bundle);
+        webhook(name, &client_config, failure, self.address.namespace())
     }
 }
 
@@ -161,6 +162,14 @@ impl Address {
                 "service": {"namespace": namespace, "name": name, "port": port, "path": path},
             }),
             Self::Url(url) => json!({"caBundle": ca_bundle, "url": format!("{url}{path}")}),
+        }
+    }
+
+    /// Where the webhooks run.
+    fn namespace(&self) -> &str {
+        match self {
+            Self::Service { namespace, .. } => namespace,
+            Self::Url(_) => NAMESPACE,
         }
     }
 }
@@ -182,7 +191,7 @@ pub fn counts_configuration(
     if counted.is_empty() {
         return Ok(None);
     }
-    let mut counts = webhook(COUNTS, &quotas["clientConfig"], FailurePolicy::Fail);
+    let mut counts = webhook(COUNTS, &quotas["clientConfig"], FailurePolicy::Fail, NAMESPACE);
     // What the installation excludes is excluded here.
     counts["namespaceSelector"] = quotas["namespaceSelector"].clone();
     counts["timeoutSeconds"] = quotas["timeoutSeconds"].clone();
@@ -198,8 +207,8 @@ pub fn counts_configuration(
     Ok(Some(made))
 }
 
-/// A validating webhook without rules.
-fn webhook(name: &str, client_config: &Value, failure: FailurePolicy) -> Value {
+/// A validating webhook without rules. Nothing of `own_namespace` is sent to it.
+fn webhook(name: &str, client_config: &Value, failure: FailurePolicy, own_namespace: &str) -> Value {
     json!({
         "name": name,
         "admissionReviewVersions": ["v1"],
@@ -213,7 +222,7 @@ fn webhook(name: &str, client_config: &Value, failure: FailurePolicy) -> Value {
         "namespaceSelector": {"matchExpressions": [{
             "key": "kubernetes.io/metadata.name",
             "operator": "NotIn",
-            "values": [NAMESPACE, "kube-system"],
+            "values": [own_namespace, "kube-system"],
         }]},
         "objectSelector": {},
         // Reservations and Events; neither in a dry-run.
@@ -324,6 +333,13 @@ mod tests {
         assert_eq!(rules[0]["operations"], json!(["CREATE", "UPDATE"]));
         assert_eq!(rules[1]["operations"], json!(["CREATE"]));
         assert_eq!(rules[1]["resources"], json!(["helmreleases"]));
+    }
+
+    #[test]
+    fn nothing_of_its_own_namespace_is_sent_to_it() {
+        let [mutating, _] = webhooks().configurations();
+        let excluded = &mutating["webhooks"][0]["namespaceSelector"]["matchExpressions"][0]["values"];
+        assert_eq!(*excluded, json!(["a", "kube-system"]));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use gatehouse_quota::{CompiledQuota, Dimension, GroupResource};
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::intercepted::is_static;
@@ -59,6 +59,8 @@ pub struct Counts {
     leadership: Leadership,
     api: Api<ValidatingWebhookConfiguration>,
     told: watch::Sender<Interception>,
+    /// Says that the static configuration has been changed.
+    registered: Arc<Notify>,
 }
 
 impl Counts {
@@ -67,9 +69,10 @@ impl Counts {
         client: kube::Client,
         world: World,
         leadership: Leadership,
+        registered: Arc<Notify>,
     ) -> (Self, watch::Receiver<Interception>) {
         let (told, interception) = watch::channel(Interception::default());
-        (Self { world, leadership, api: Api::all(client), told }, interception)
+        (Self { world, leadership, api: Api::all(client), told, registered }, interception)
     }
 
     /// Keeps it until `stop` is cancelled. Nothing is removed then: other replicas go on.
@@ -126,6 +129,8 @@ impl Counts {
                     // The election is over; so will be the rest.
                     Err(_) => return std::future::pending().await,
                 },
+                // With another caBundle, mostly, which this one is to have too.
+                () = self.registered.notified() => done = None,
                 () = &mut again => {
                     done = None;
                     again.as_mut().reset(tokio::time::Instant::now() + AGAIN);

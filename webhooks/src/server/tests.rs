@@ -64,6 +64,7 @@ impl Site {
             identity: "me".to_owned(),
             lease_namespace: "gatehouse-system".to_owned(),
             lease_name: "gatehouse-webhooks".to_owned(),
+            certificates: None,
             request_timeout: Duration::from_mins(1),
         };
         let running = Running::start(parts).await.expect("started");

@@ -23,7 +23,8 @@ pub(crate) struct Candidate {
     api: Api<Lease>,
     name: String,
     identity: String,
-    time: fn() -> SystemTime,
+    /// The time of day; another in tests.
+    pub(crate) time: fn() -> SystemTime,
     /// The Lease as it was last seen, and since when it has been so.
     seen: Option<(Lease, Instant)>,
 }
@@ -64,11 +65,6 @@ impl Candidate {
     pub(crate) fn new(api: Api<Lease>, name: &str, identity: &str) -> Self {
         let (name, identity) = (name.to_owned(), identity.to_owned());
         Self { api, name, identity, time: SystemTime::now, seen: None }
-    }
-
-    /// Goes by another time than the system's.
-    pub(crate) fn with_time(self, time: fn() -> SystemTime) -> Self {
-        Self { time, ..self }
     }
 
     /// What the Lease is called.

@@ -33,8 +33,7 @@ fn replica(api: &FakeApi, identity: &str, numbers: u8) -> Replica {
     let leases = (0..numbers).map(|number| format!("number-{number}"));
     let (mut replica, standing) = Numbers::new(&api.client(), "gatehouse-system", identity, leases);
     replica.time = paused_time;
-    replica.candidates =
-        replica.candidates.into_iter().map(|candidate| candidate.with_time(paused_time)).collect();
+    replica.candidates.iter_mut().for_each(|candidate| candidate.time = paused_time);
     let stop = CancellationToken::new();
     Replica { standing, task: tokio::spawn(replica.run(stop.clone())), stop }
 }

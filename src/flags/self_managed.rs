@@ -1,0 +1,139 @@
+//! Flags for certificates that Gatehouse makes for itself.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use gatehouse_certs::rotation::Policy;
+use gatehouse_keeper::certificates::Settings;
+
+/// Certificates that are made, kept in the cluster and rotated by Gatehouse itself.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Self-managed certificates")]
+pub(crate) struct SelfManaged {
+    /// Make the serving certificate and its authority, keep both in this Secret, rotate them, and keep what leads here
+    /// registered with the cluster and trusting them. Without it nothing of that is written to the cluster.
+    #[arg(long, value_name = "NAME", value_parser = super::object_name, conflicts_with = "tls_cert_file")]
+    tls_secret: Option<String>,
+    /// The Service that leads here, which certificates are made for. Without it: gatehouse-apiserver or
+    /// gatehouse-webhooks.
+    #[arg(long, value_name = "NAME", value_parser = super::object_name, requires = "tls_secret")]
+    service_name: Option<String>,
+    /// The port of that Service.
+    #[arg(long, value_name = "PORT", default_value_t = 443, value_parser = clap::value_parser!(u16).range(1..))]
+    service_port: u16,
+    /// Further DNS names for certificates. May be repeated.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "tls_secret")]
+    tls_san: Vec<String>,
+    /// How long authorities last. The next one follows when a third of that is left.
+    #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = super::duration)]
+    ca_lifetime: Duration,
+    /// How long serving certificates last, at most half as long as authorities. The next one follows when a third of that
+    /// is left.
+    #[arg(long, value_name = "DURATION", default_value = "2160h", value_parser = super::duration)]
+    certificate_lifetime: Duration,
+    /// How long both authorities are trusted before and after certificates change from one to the next, at most a sixth
+    /// of what serving certificates last: longer than replicas and API servers may be behind.
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = super::duration)]
+    rotation_overlap: Duration,
+}
+
+/// The Service that leads here.
+#[derive(Debug, Clone)]
+pub(crate) struct Service {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) port: u16,
+}
+
+impl SelfManaged {
+    /// Whether certificates are self-managed.
+    pub(crate) fn is_on(&self) -> bool {
+        self.tls_secret.is_some()
+    }
+
+    /// Where certificates are kept and how they are made, and for which Service, called `usual` if nothing says otherwise;
+    /// nothing if they are not self-managed.
+    pub(crate) fn settings(
+        &self,
+        namespace: &str,
+        usual: &str,
+    ) -> anyhow::Result<Option<(Settings, Service)>> {
+        let Some(secret) = self.tls_secret.clone() else { return Ok(None) };
+        let name = self.service_name.clone().unwrap_or_else(|| usual.to_owned());
+        let service = Service { namespace: namespace.to_owned(), name, port: self.service_port };
+        let policy = Policy::new(
+            service.names().into_iter().chain(self.tls_san.iter().cloned()).collect(),
+            self.ca_lifetime,
+            self.certificate_lifetime,
+            self.rotation_overlap,
+        );
+        let flags = "--tls-san, --ca-lifetime, --certificate-lifetime, --rotation-overlap";
+        let settings = Settings { namespace: namespace.to_owned(), secret, policy: policy.context(flags)? };
+        Ok(Some((settings, service)))
+    }
+}
+
+impl Service {
+    /// What it is called by those who ask for it; kube-apiserver goes by the first.
+    fn names(&self) -> Vec<String> {
+        let Self { namespace, name, .. } = self;
+        vec![
+            format!("{name}.{namespace}.svc"),
+            format!("{name}.{namespace}.svc.cluster.local"),
+            format!("{name}.{namespace}"),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        own: SelfManaged,
+        #[arg(long)]
+        tls_cert_file: Option<String>,
+    }
+
+    fn parse(flags: &[&str]) -> Result<SelfManaged, String> {
+        let flags = std::iter::once("gatehouse").chain(flags.iter().copied());
+        Command::try_parse_from(flags).map(|command| command.own).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn nothing_is_self_managed_unless_asked_for() {
+        assert!(parse(&[]).unwrap().settings("ns", "usual").unwrap().is_none());
+    }
+
+    #[test]
+    fn usual_lifetimes_are_those_of_the_rotation() {
+        let (settings, service) =
+            parse(&["--tls-secret=a"]).unwrap().settings("ns", "usual").unwrap().unwrap();
+        let names = ["usual.ns.svc", "usual.ns.svc.cluster.local", "usual.ns"].map(ToOwned::to_owned);
+        assert_eq!(settings.policy, Policy::usual(names.into()).unwrap());
+        assert_eq!((service.name.as_str(), service.port), ("usual", 443));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        for (flags, word) in [
+            (&["--tls-secret=a", "--tls-cert-file=b"][..], "--tls-cert-file"),
+            (&["--tls-secret=A"], "lower-case"),
+            (&["--tls-secret=a/b"], "lower-case"),
+            (&["--tls-secret="], "lower-case"),
+            (&["--service-name=a"], "--tls-secret"),
+            (&["--tls-san=a"], "--tls-secret"),
+            (&["--tls-secret=a", "--service-port=0"], "--service-port"),
+        ] {
+            let error = parse(flags).unwrap_err();
+            assert!(error.contains(word), "{flags:?}: {error}");
+        }
+        let long = parse(&["--tls-secret=a", "--rotation-overlap=2000h"]).unwrap();
+        let error = format!("{:#}", long.settings("ns", "usual").unwrap_err());
+        assert!(error.contains("--rotation-overlap") && error.contains("6 times"), "{error}");
+    }
+}

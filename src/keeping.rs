@@ -1,0 +1,159 @@
+//! What a replica of the API server keeps in the cluster, beside serving: its number and, where certificates are
+//! self-managed, those and what leads to them.
+//!
+//! Leases are given back last, when nothing is served any more that rests on them.
+
+use std::{future::Future, sync::Arc};
+
+use anyhow::Context;
+use gatehouse_apiserver::{
+    clock::{Clock, Grant},
+    health::HealthCheck,
+    metrics::Metrics,
+};
+use gatehouse_apiservice::registration;
+use gatehouse_keeper::{
+    certificates::{SelfManaged, Settings},
+    lease::Election,
+    number::{Numbers, Standing},
+    registration::Registration,
+};
+use rustls::sign::CertifiedKey;
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::flags::{Replicas, Service};
+
+/// Tasks beside the server, and what they tell it.
+pub(crate) struct Keeping {
+    client: kube::Client,
+    namespace: String,
+    identity: String,
+    checks: Vec<HealthCheck>,
+    stop: CancellationToken,
+    work: JoinSet<&'static str>,
+    release: CancellationToken,
+    leases: JoinSet<&'static str>,
+}
+
+impl Keeping {
+    /// Nothing yet. The client does not retry.
+    pub(crate) fn new(client: kube::Client, replicas: &Replicas) -> Self {
+        Self {
+            client,
+            namespace: replicas.namespace(),
+            identity: replicas.identity(),
+            checks: Vec::new(),
+            stop: CancellationToken::new(),
+            work: JoinSet::new(),
+            release: CancellationToken::new(),
+            leases: JoinSet::new(),
+        }
+    }
+
+    /// Has a number granted to `clock`, as long as one is held.
+    pub(crate) fn number(&mut self, clock: Arc<Clock>) {
+        let leases = (0..registration::REPLICAS).map(registration::replica_lease);
+        let (numbers, standing) = Numbers::new(&self.client, &self.namespace, &self.identity, leases);
+        let told = standing.clone();
+        self.checks.push(HealthCheck::readiness("replica-number", move || told.borrow().readiness()));
+        spawn(&mut self.work, "granting the number", grant(standing, clock, self.stop.clone()));
+        spawn(&mut self.leases, "holding a number", numbers.run(self.release.clone()));
+    }
+
+    /// Keeps certificates and the APIService, if this replica holds `lease`, and serves those certificates once they are
+    /// known; until then with `keys`.
+    pub(crate) fn certificates(
+        &mut self,
+        lease: &str,
+        (settings, service): (Settings, Service),
+        keys: &watch::Receiver<Arc<CertifiedKey>>,
+        metrics: &Metrics,
+    ) -> watch::Receiver<Arc<CertifiedKey>> {
+        let (election, leadership) =
+            Election::new(self.client.clone(), &self.namespace, lease, &self.identity);
+        let Service { namespace, name, port } = service;
+        let registered = Registration::new(
+            self.client.clone(),
+            registration::NAME,
+            Box::new(move |bundle| vec![registration::api_service_at(&namespace, &name, port, bundle)]),
+        );
+        let first = Arc::clone(&keys.borrow());
+        let client = self.client.clone();
+        let (certificates, served) =
+            SelfManaged::new(client, settings, registered, leadership, metrics.registry(), first);
+        let keys = served.keys.clone();
+        self.checks.push(HealthCheck::readiness("serving-certificate-secret", move || served.readiness()));
+        spawn(&mut self.work, "keeping certificates", certificates.run(self.stop.clone()));
+        spawn(&mut self.leases, "the election", election.run(self.release.clone()));
+        keys
+    }
+
+    /// What has to be well for this replica to be ready.
+    pub(crate) fn checks(&mut self) -> Vec<HealthCheck> {
+        std::mem::take(&mut self.checks)
+    }
+
+    /// Goes on until `serving` has ended, then ends in good order; or until a part fails.
+    pub(crate) async fn beside(
+        mut self,
+        serving: impl Future<Output = anyhow::Result<()>>,
+    ) -> anyhow::Result<()> {
+        let part = tokio::select! {
+            ended = serving => {
+                self.stop.cancel();
+                end(&mut self.work).await?;
+                self.release.cancel();
+                end(&mut self.leases).await?;
+                return ended;
+            }
+            Some(ended) = self.work.join_next() => ended,
+            Some(ended) = self.leases.join_next() => ended,
+        };
+        anyhow::bail!("{} ended by itself", part.context("a part of the server panicked")?);
+    }
+}
+
+/// Each renewal is a longer grant of the same number.
+async fn grant(mut standing: watch::Receiver<Standing>, clock: Arc<Clock>, stop: CancellationToken) {
+    let grants = async {
+        loop {
+            if let Standing::Claimed(claim) = *standing.borrow_and_update() {
+                clock.grant(Grant { number: claim.number, after: claim.after, until: Some(claim.until) });
+            }
+            if standing.changed().await.is_err() {
+                // Whoever holds the number has ended, which is noticed elsewhere.
+                return std::future::pending().await;
+            }
+        }
+    };
+    stop.run_until_cancelled(grants).await;
+}
+
+fn spawn(
+    tasks: &mut JoinSet<&'static str>,
+    name: &'static str,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
+    tasks.spawn(async move {
+        task.await;
+        name
+    });
+}
+
+async fn end(tasks: &mut JoinSet<&'static str>) -> anyhow::Result<()> {
+    while let Some(ended) = tasks.join_next().await {
+        ended.context("a part of the server panicked")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_lease_for_each_number() {
+        assert_eq!(registration::REPLICAS, gatehouse_apiserver::clock::REPLICAS);
+    }
+}
