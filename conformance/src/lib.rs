@@ -6,6 +6,7 @@
 
 pub mod assets;
 pub mod cache;
+pub mod chart;
 pub mod control_plane;
 pub mod crds;
 pub mod foreign;

@@ -6,7 +6,7 @@ mod up;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use gatehouse_conformance::supervise;
+use gatehouse_conformance::{chart, helm::Helm, supervise};
 
 #[derive(Parser)]
 #[command(version, about)]
@@ -21,6 +21,8 @@ enum Command {
     Up(up::Arguments),
     /// Load many Kustomizations, and print what Gatehouse costs and gains beside the design's targets
     Bench(Box<bench::Arguments>),
+    /// Write what is made from the chart: manifests for those without Helm, the table of its values, goldens
+    Chart,
     /// Serve a webhook that admits everything: a part of the benchmark
     #[command(hide = true)]
     EmptyWebhook(bench::admission::empty::Arguments),
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         match arguments.command {
             Command::Up(arguments) => up::run(arguments).await,
             Command::Bench(arguments) => bench::run(*arguments).await,
+            Command::Chart => write_chart().await,
             Command::EmptyWebhook(arguments) => bench::admission::empty::run(arguments).await,
         }
     });
@@ -41,4 +44,11 @@ fn main() -> ExitCode {
         eprintln!("gatehouse: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+async fn write_chart() -> anyhow::Result<ExitCode> {
+    for made in chart::made(&Helm::find().await?).await? {
+        made.write()?;
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -10,6 +10,7 @@ mod bad_input;
 mod caller;
 mod chance;
 mod changes;
+mod chart;
 mod control_plane;
 mod delay;
 mod do_no_harm;
@@ -86,6 +87,7 @@ fn trials(world: &World) -> Vec<Trial> {
         kubectl::trials,
         bad_input::trials,
         changes::trials,
+        chart::trials,
         control_plane::trials,
         supervision::trials,
     ];

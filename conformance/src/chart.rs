@@ -1,0 +1,219 @@
+//! What is made from the chart and kept beside it: the manifests for those without Helm, the table of its values, and
+//! goldens of what it renders. `gatehouse-conformance chart` writes them; a trial compares.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+
+use crate::helm::{self, Helm, NAMESPACE, Values};
+
+/// The values that goldens are kept of, beside the default ones: every file in the chart's `ci/`.
+pub const GOLDENS: [&str; 4] = ["minimal", "files", "cert-manager", "full"];
+
+/// Where the table of values stands in the README.
+const TABLE: [&str; 2] = ["<!-- values: ", "<!-- end -->\n"];
+
+/// What Helm's labels say is not true of what others install.
+const OF_HELM: [&str; 2] = ["helm.sh/chart: ", "app.kubernetes.io/managed-by: "];
+
+const HEADING: &str = "\
+# Made from charts/gatehouse and its default values by `cargo run -p gatehouse-conformance -- chart`.
+# kubectl apply --server-side -f gatehouse.yaml
+";
+
+/// A file, and what should be in it.
+#[derive(Debug)]
+pub struct Made {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+}
+
+impl Made {
+    /// Writes it, and makes its folder.
+    pub fn write(&self) -> anyhow::Result<()> {
+        let cannot_write = || format!("cannot write {}", self.path.display());
+        if let Some(folder) = self.path.parent() {
+            std::fs::create_dir_all(folder).with_context(cannot_write)?;
+        }
+        std::fs::write(&self.path, &self.text).with_context(cannot_write)
+    }
+
+    /// Whether the file says so already.
+    pub fn is_current(&self) -> bool {
+        std::fs::read_to_string(&self.path).is_ok_and(|text| text == self.text)
+    }
+}
+
+/// Everything that is made from the chart.
+pub async fn made(helm: &Helm) -> anyhow::Result<Vec<Made>> {
+    let workspace = helm::chart().join("../..");
+    let default = documents(&helm.template(&Values::default()).await?.ok()?);
+    let mut made = vec![
+        Made { path: workspace.join("deploy/gatehouse.yaml"), text: deploy(&default) },
+        readme(&helm::chart())?,
+    ];
+    let default = by_object(&default)?;
+    for name in GOLDENS {
+        let rendered = documents(&helm.template(&Values::of(name)).await?.ok()?);
+        let path = workspace.join(format!("conformance/tests/goldens/chart/{name}.yaml"));
+        made.push(Made { path, text: golden(name, &default, &rendered)? });
+    }
+    Ok(made)
+}
+
+/// The documents of a stream that say something, each without the line that separates it from the one before.
+fn documents(text: &str) -> Vec<String> {
+    let text = text.strip_prefix("---\n").unwrap_or(text);
+    let documents = text.split("\n---\n").map(str::trim);
+    let said = documents.filter(|text| text.lines().any(|line| !line.is_empty() && !line.starts_with('#')));
+    said.map(ToOwned::to_owned).collect()
+}
+
+/// The manifests for those without Helm.
+fn deploy(documents: &[String]) -> String {
+    let mut text = HEADING.to_owned();
+    let namespace = format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {NAMESPACE}\n  labels:\n    \
+         pod-security.kubernetes.io/enforce: restricted\n"
+    );
+    let _ = write!(text, "---\n{namespace}");
+    for document in documents {
+        text.push_str("---\n");
+        for line in document.lines() {
+            let of_helm = OF_HELM.iter().any(|label| line.trim_start().starts_with(label));
+            if !of_helm && !line.starts_with("# Source: ") {
+                let _ = writeln!(text, "{line}");
+            }
+        }
+    }
+    text
+}
+
+/// Kind, namespace and name of an object, to its text.
+type ByObject = BTreeMap<(String, String, String), String>;
+
+fn by_object(documents: &[String]) -> anyhow::Result<ByObject> {
+    let mut objects = ByObject::new();
+    for document in documents {
+        let object: Value = serde_saphyr::from_str(document).context("the chart renders no YAML")?;
+        let text = |pointer| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let key = (text("/kind"), text("/metadata/namespace"), text("/metadata/name"));
+        ensure!(!key.2.is_empty(), "an object without a name:\n{document}");
+        ensure!(objects.insert(key.clone(), document.clone()).is_none(), "rendered twice: {key:?}");
+    }
+    Ok(objects)
+}
+
+/// What is different from the default: what is not there, then what is there in another form or only here.
+fn golden(name: &str, default: &ByObject, rendered: &[String]) -> anyhow::Result<String> {
+    let rendered = by_object(rendered)?;
+    let mut text = format!("# What ci/{name}-values.yaml makes different from deploy/gatehouse.yaml.\n");
+    for (kind, namespace, name) in default.keys().filter(|&key| !rendered.contains_key(key)) {
+        let _ = writeln!(
+            text,
+            "# Not there: {kind} {name}{}{namespace}",
+            if namespace.is_empty() { "" } else { " in " }
+        );
+    }
+    for (_, document) in rendered.iter().filter(|(key, document)| default.get(key) != Some(document)) {
+        let _ = write!(text, "---\n{document}\n");
+    }
+    Ok(text)
+}
+
+/// The chart's README with the present table of values.
+fn readme(chart: &Path) -> anyhow::Result<Made> {
+    let read = |name: &str| {
+        let path = chart.join(name);
+        std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let schema: Value = serde_json::from_str(&read("values.schema.json")?).context("values.schema.json")?;
+    let values: Value = serde_saphyr::from_str(&read("values.yaml")?).context("values.yaml")?;
+    let text = read("README.md")?;
+    let start = text.find(TABLE[0]).context("README.md has no place for the values")?;
+    let start = start + text[start..].find('\n').context("README.md ends before the values")? + 1;
+    let end = text.rfind(TABLE[1]).context("README.md has no end of the values")?;
+    let mut table = "| value | default | |\n|---|---|---|\n".to_owned();
+    rows(&mut table, "", &schema, &values)?;
+    let text = format!("{}{table}{}", &text[..start], &text[end..]);
+    Ok(Made { path: chart.join("README.md"), text })
+}
+
+/// A row for each value, those of an object after it. Every property must be described and have a default, and every
+/// default be a property.
+fn rows(table: &mut String, prefix: &str, schema: &Value, values: &Value) -> anyhow::Result<()> {
+    let properties = schema["properties"].as_object().context("an object without properties")?;
+    for (name, _) in values.as_object().into_iter().flatten() {
+        ensure!(properties.contains_key(name), "{prefix}{name} is not in values.schema.json");
+    }
+    for (name, property) in properties {
+        let path = format!("{prefix}{name}");
+        let description =
+            property["description"].as_str().with_context(|| format!("{path} is not described"))?;
+        if path == "global" {
+            continue;
+        }
+        let value = values.get(name).with_context(|| format!("{path} is not in values.yaml"))?;
+        let is_group =
+            property["properties"].is_object() && value.as_object().is_some_and(|value| !value.is_empty());
+        let default = if is_group { String::new() } else { format!("`{value}`") };
+        let _ = writeln!(table, "| `{path}` | {default} | {} |", description.replace('|', "\\|"));
+        if is_group {
+            rows(table, &format!("{path}."), property, value)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_value_has_a_row_with_its_default() {
+        let schema = json!({"properties": {
+            "a": {"description": "One.", "properties": {"b": {"description": "Two | three."}}},
+            "c": {"description": "Map."},
+        }});
+        let mut table = String::new();
+        rows(&mut table, "", &schema, &json!({"a": {"b": "x"}, "c": {"k": 1}})).expect("documented");
+        assert_eq!(
+            table,
+            "| `a` |  | One. |\n| `a.b` | `\"x\"` | Two \\| three. |\n| `c` | `{\"k\":1}` | Map. |\n"
+        );
+    }
+
+    #[test]
+    fn what_is_not_described_or_not_in_the_schema_is_an_error() {
+        let described = json!({"properties": {"a": {"description": "One."}}});
+        for (schema, values) in [
+            (json!({"properties": {"a": {}}}), json!({"a": 1})),
+            (described.clone(), json!({"a": 1, "b": 2})),
+            (described, json!({})),
+        ] {
+            assert!(rows(&mut String::new(), "", &schema, &values).is_err(), "{schema} {values}");
+        }
+    }
+
+    #[test]
+    fn only_what_differs_is_kept() {
+        let object = |name: &str, data: &str| format!("kind: K\nmetadata:\n  name: {name}\ndata: {data}");
+        let default = by_object(&[object("a", "1"), object("b", "1"), object("c", "1")]).expect("objects");
+        let text = golden("x", &default, &[object("a", "1"), object("b", "2")]).expect("objects");
+        assert!(text.contains("# Not there: K c\n"), "{text}");
+        assert!(!text.contains("name: a") && text.ends_with("name: b\ndata: 2\n"), "{text}");
+    }
+
+    #[test]
+    fn helm_is_not_named_where_it_has_no_part() {
+        let text = deploy(&["# Source: x\nmetadata:\n  labels:\n    helm.sh/chart: g\n    a: b".to_owned()]);
+        assert!(text.ends_with("---\nmetadata:\n  labels:\n    a: b\n"), "{text}");
+    }
+}

@@ -1,0 +1,249 @@
+//! What the chart renders, put to a real kube-apiserver: is it accepted to the letter, and does it stay as it is?
+//!
+//! The definitions of the Prometheus operator and of cert-manager are stand-ins that take any field, so that nothing is
+//! said here about the fields of their kinds.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use gatehouse_conformance::control_plane::{ControlPlane, Options};
+use gatehouse_conformance::crds;
+use gatehouse_conformance::helm::{Helm, NAMESPACE, Values};
+use gatehouse_conformance::kubectl::Kubectl;
+use gatehouse_conformance::load::{self, Manifest};
+use k8s_openapi::ByteString;
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+
+use super::{deployments, every_values};
+use crate::world::World;
+
+/// Kinds that others define and the chart may make, beside those that Gatehouse reads.
+const FOREIGN: &str = "
+- {group: monitoring.coreos.com, versions: [v1], kind: ServiceMonitor, plural: servicemonitors}
+- {group: monitoring.coreos.com, versions: [v1], kind: PrometheusRule, plural: prometheusrules}
+- {group: cert-manager.io, versions: [v1], kind: Issuer, plural: issuers}
+";
+
+pub(super) fn trials(world: &World) -> Vec<Trial> {
+    let target = Arc::new(OnceCell::new());
+    let on = |target: &Arc<OnceCell<Target>>| Arc::clone(target);
+    let (a, b, c, d) = (on(&target), on(&target), on(&target), target);
+    vec![
+        world.apart("chart::every_object_is_accepted_with_strict_validation", async move || {
+            accepted(&a).await
+        }),
+        world.apart("chart::pods_meet_the_restricted_standard", async move || restricted(&b).await),
+        world.apart("chart::applying_again_changes_nothing", async move || unchanged(&c).await),
+        world.apart("chart::deploy_is_a_kustomization_of_the_same", async move || kustomization(&d).await),
+    ]
+}
+
+/// A control plane of its own: what is installed here leads nowhere.
+struct Target {
+    control_plane: ControlPlane,
+    helm: Helm,
+}
+
+impl Target {
+    async fn of(cell: &OnceCell<Self>) -> anyhow::Result<&Self> {
+        cell.get_or_try_init(async || {
+            // First, since it may not be there.
+            let helm = Helm::find().await?;
+            let control_plane = ControlPlane::start(&Options::default()).await?;
+            let mut manifests: Vec<_> = crds::stand_ins(FOREIGN);
+            manifests.extend(crds::missing_from(&manifests));
+            manifests.push(Manifest { origin: "(trial)".to_owned(), object: namespace() });
+            load::apply(&control_plane.client().await?, manifests).await?;
+            Ok(Self { control_plane, helm })
+        })
+        .await
+    }
+
+    fn kubectl(&self) -> anyhow::Result<Kubectl> {
+        Kubectl::new(self.control_plane.kubeconfig())
+    }
+
+    /// What the chart renders, in a file.
+    async fn file(&self, values: &str, folder: &TempDir) -> anyhow::Result<(PathBuf, String)> {
+        let text = self.helm.template(&Values::of(values)).await?.ok()?;
+        let path = folder.path().join(format!("{values}.yaml"));
+        std::fs::write(&path, &text)?;
+        Ok((path, text))
+    }
+}
+
+fn namespace() -> Value {
+    let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}})
+}
+
+/// The flags of server-side apply.
+fn apply<'a>(manager: &'a str, file: &'a Path) -> [&'a str; 6] {
+    [
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        manager,
+        "-f",
+        file.to_str().expect("made here, of ASCII"),
+    ]
+}
+
+const HELM: &str = "--field-manager=helm";
+const FLUX: &str = "--field-manager=kustomize-controller";
+const OWN: &str = "--field-manager=gatehouse";
+const DRY_RUN: [&str; 2] = ["--dry-run=server", "--validate=strict"];
+
+async fn accepted(target: &OnceCell<Target>) -> anyhow::Result<()> {
+    let target = Target::of(target).await?;
+    let (kubectl, folder) = (target.kubectl()?, tempfile::tempdir()?);
+    for values in every_values() {
+        let (file, text) = target.file(values, &folder).await?;
+        let objects = load::parse(values, &text)?.len();
+        let said = kubectl.run(apply(HELM, &file).into_iter().chain(DRY_RUN)).await?.ok()?;
+        let applied = said.lines().filter(|line| line.contains("serverside-applied")).count();
+        ensure!(applied == objects, "{values}: {applied} of {objects} objects were accepted:\n{said}");
+    }
+    // The same with a word misspelt.
+    let (file, text) = target.file("default", &folder).await?;
+    std::fs::write(&file, text.replace("minReadySeconds", "minReadySecond"))?;
+    let said = kubectl.run(apply(HELM, &file).into_iter().chain(DRY_RUN)).await?.failed()?;
+    ensure!(said.contains("minReadySecond"), "{said}");
+    Ok(())
+}
+
+/// The pods of the Deployments, made in a namespace that enforces the standard.
+async fn restricted(target: &OnceCell<Target>) -> anyhow::Result<()> {
+    let target = Target::of(target).await?;
+    let (kubectl, folder) = (target.kubectl()?, tempfile::tempdir()?);
+    let path = folder.path().join("pod.json");
+    for values in every_values() {
+        let objects = target.helm.objects(&Values::of(values)).await?;
+        for deployment in deployments(&objects) {
+            let mut pod = deployment["spec"]["template"].clone();
+            pod["apiVersion"] = json!("v1");
+            pod["kind"] = json!("Pod");
+            pod["metadata"]["name"] = deployment["metadata"]["name"].clone();
+            pod["metadata"]["namespace"] = json!(NAMESPACE);
+            // It may not be there, which has nothing to do with the standard.
+            pod["spec"].as_object_mut().context("spec")?.remove("priorityClassName");
+            for (is_root, expected) in [(false, true), (true, false)] {
+                if is_root {
+                    pod["spec"]["securityContext"]["runAsNonRoot"] = json!(false);
+                }
+                std::fs::write(&path, pod.to_string())?;
+                let output = kubectl.run(apply(HELM, &path).into_iter().chain(DRY_RUN)).await?;
+                ensure!((output.code == Some(0)) == expected, "{values}, root {is_root}: {output:?}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the holder of the Lease writes: every caBundle, under a field manager of its own.
+fn kept(objects: &[Manifest], ca: &str) -> Vec<Value> {
+    let bundle = ByteString(ca.as_bytes().to_vec());
+    let registrations = objects.iter().map(|one| &one.object).filter_map(|object| {
+        let identity = json!({
+            "apiVersion": object["apiVersion"], "kind": object["kind"],
+            "metadata": {"name": object["metadata"]["name"]},
+        });
+        let mut kept = identity;
+        if object["kind"] == "APIService" {
+            kept["spec"] = json!({"caBundle": bundle});
+        } else {
+            let webhooks = object["webhooks"].as_array()?.iter();
+            let webhooks: Vec<_> = webhooks
+                .map(|webhook| json!({"name": webhook["name"], "clientConfig": {"caBundle": bundle}}))
+                .collect();
+            kept["webhooks"] = json!(webhooks);
+        }
+        Some(kept)
+    });
+    registrations.collect()
+}
+
+/// The resourceVersion of each object of a file.
+async fn versions(kubectl: &Kubectl, file: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+    let file = file.to_str().context("a path of ASCII")?;
+    let list: Value = serde_json::from_str(&kubectl.run(["get", "-f", file, "-o", "json"]).await?.ok()?)?;
+    let mut versions = BTreeMap::new();
+    for object in list["items"].as_array().context("items")? {
+        let metadata = &object["metadata"];
+        let name = format!("{} {} {}", object["kind"], metadata["namespace"], metadata["name"]);
+        versions.insert(name, metadata["resourceVersion"].to_string());
+    }
+    Ok(versions)
+}
+
+/// As Flux and Argo CD do, and with the caBundles filled in meanwhile by Gatehouse itself.
+async fn unchanged(target: &OnceCell<Target>) -> anyhow::Result<()> {
+    let target = Target::of(target).await?;
+    let (kubectl, folder) = (target.kubectl()?, tempfile::tempdir()?);
+    for values in ["default", "full"] {
+        let (file, text) = target.file(values, &folder).await?;
+        let objects = load::parse(values, &text)?;
+        kubectl.run(apply(FLUX, &file)).await?.ok()?;
+        let own = folder.path().join("own.json");
+        let kept = kept(&objects, target.control_plane.client_ca().certificate_pem());
+        ensure!(kept.len() == 3, "{kept:#?}");
+        std::fs::write(&own, json!({"apiVersion": "v1", "kind": "List", "items": kept}).to_string())?;
+        // kubectl knows nothing of documents that say only what is theirs; kube-apiserver does.
+        kubectl.run(apply(OWN, &own).into_iter().chain(["--validate=false"])).await?.ok()?;
+
+        let before = versions(&kubectl, &file).await?;
+        ensure!(before.len() == objects.len(), "{values}: {} of {}", before.len(), objects.len());
+        kubectl.run(apply(FLUX, &file)).await?.ok()?;
+        let after = versions(&kubectl, &file).await?;
+        let changed: Vec<_> =
+            before.iter().filter(|&(name, version)| after.get(name) != Some(version)).collect();
+        ensure!(changed.is_empty(), "{values}: changed by server-side apply: {changed:#?}");
+
+        let path = file.to_str().context("a path of ASCII")?;
+        kubectl.run(["apply", "-f", path]).await?.ok()?;
+        let said = kubectl.run(["apply", "-f", path]).await?.ok()?;
+        let changed: Vec<_> = said.lines().filter(|line| !line.ends_with(" unchanged")).collect();
+        ensure!(changed.is_empty(), "{values}: changed by kubectl apply: {changed:#?}");
+        kubectl.run(["diff", "-f", path]).await?.ok()?;
+        // None of them has taken away what Gatehouse fills in.
+        let kept: Value =
+            serde_json::from_str(&kubectl.run(["get", "-f", path_of(&own)?, "-o", "json"]).await?.ok()?)?;
+        for object in kept["items"].as_array().context("items")? {
+            let hooks = object["webhooks"].as_array().into_iter().flatten().map(|hook| &hook["clientConfig"]);
+            let holders: Vec<_> = hooks.chain(object.get("spec")).collect();
+            let filled = holders.iter().all(|holder| holder["caBundle"].is_string());
+            ensure!(!holders.is_empty() && filled, "{values}: {object:#}");
+        }
+    }
+    Ok(())
+}
+
+fn path_of(path: &Path) -> anyhow::Result<&str> {
+    path.to_str().context("a path of ASCII")
+}
+
+/// `deploy/` for those without Helm: kubectl builds it, and kube-apiserver takes it.
+async fn kustomization(target: &OnceCell<Target>) -> anyhow::Result<()> {
+    let target = Target::of(target).await?;
+    let (kubectl, folder) = (target.kubectl()?, tempfile::tempdir()?);
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    let built = kubectl.run(["kustomize", path_of(&deploy)?]).await?.ok()?;
+    let plain = std::fs::read_to_string(deploy.join("gatehouse.yaml"))?;
+    let named = |text: &str| -> anyhow::Result<Vec<String>> {
+        let objects = load::parse("deploy", text)?;
+        let name = |one: &Manifest| format!("{} {}", one.object["kind"], one.object["metadata"]["name"]);
+        let mut names: Vec<_> = objects.iter().map(name).collect();
+        names.sort();
+        Ok(names)
+    };
+    ensure!(named(&built)? == named(&plain)?, "{built}");
+    let file = folder.path().join("deploy.yaml");
+    std::fs::write(&file, built)?;
+    kubectl.run(apply(HELM, &file).into_iter().chain(DRY_RUN)).await?.ok()?;
+    Ok(())
+}
