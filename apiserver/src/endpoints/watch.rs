@@ -33,7 +33,7 @@ use crate::{
     body::streamed,
     negotiate::JSON,
     options::{ListOptions, ResourceVersion},
-    watchcache::{CatchUp, Refused, Resume, Row, Then, WatchCache},
+    watchcache::{CatchUp, Expired, Refused, Resume, Row, Then, WatchCache},
 };
 
 /// A bookmark at least this often lets clients that see no change resume from a recent version. A minute is
@@ -67,8 +67,9 @@ pub(super) async fn watch(
         // Initial events declined, and no version to start from: from now on.
         None | Some(ResourceVersion::ANY) => (Phase::Live, cache.snapshot().version),
         Some(ResourceVersion(version)) => match resume(cache, version).await? {
-            Resume::Follow(version) => (Phase::Live, version),
-            Resume::CatchUp(catch_up) => (Phase::CatchUp(catch_up), version),
+            Ok(Resume::Follow(version)) => (Phase::Live, version),
+            Ok(Resume::CatchUp(catch_up)) => (Phase::CatchUp(catch_up), version),
+            Err(expired) => (Phase::Expired(expired), version),
         },
     };
     let start = Instant::now();
@@ -92,7 +93,10 @@ pub(super) async fn watch(
 }
 
 /// Where a watch from `version` begins.
-async fn resume(cache: &WatchCache, version: u64) -> Result<Resume, ApiError> {
+///
+/// That it is too old is told by the watch, as kube-apiserver does: kube's watcher lists again when it is told by an
+/// event, and asks for ever for what a status has refused.
+async fn resume(cache: &WatchCache, version: u64) -> Result<Result<Resume, Expired>, ApiError> {
     let refused = match cache.resume(version) {
         Err(Refused::Ahead) => {
             read::reached(cache, version, read::WAIT_FOR_VERSION).await?;
@@ -100,10 +104,11 @@ async fn resume(cache: &WatchCache, version: u64) -> Result<Resume, ApiError> {
         }
         result => result,
     };
-    refused.map_err(|refused| match refused {
-        Refused::Expired(expired) => ApiError::expired(expired.to_string()),
-        Refused::Ahead => ApiError::resource_version_too_large(version, cache.snapshot().version),
-    })
+    match refused {
+        Ok(resume) => Ok(Ok(resume)),
+        Err(Refused::Expired(expired)) => Ok(Err(expired)),
+        Err(Refused::Ahead) => Err(ApiError::resource_version_too_large(version, cache.snapshot().version)),
+    }
 }
 
 /// The answer over plain HTTP.
@@ -154,6 +159,8 @@ enum Phase {
     },
     /// The client was told by another replica.
     CatchUp(CatchUp),
+    /// There was nothing to go on from.
+    Expired(Expired),
     Live,
     Ended,
 }
@@ -176,6 +183,10 @@ impl Watch {
             match &mut self.phase {
                 Phase::Initial { .. } => self.initial(&mut out),
                 Phase::CatchUp(_) => self.catch_up(&mut out).await,
+                Phase::Expired(expired) => {
+                    let error = ApiError::expired(expired.to_string());
+                    self.fail(&mut out, &error);
+                }
                 Phase::Live => {
                     self.follow.borrow_and_update();
                     let next = if self.is_first { Feed::first } else { Feed::after };

@@ -64,14 +64,19 @@ async fn a_deleted_object_is_told_as_it_last_was_at_the_version_of_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_version_that_was_forgotten_returns_410() {
+async fn a_version_that_was_forgotten_is_told_by_an_event_with_410() {
     let server = Server::with(&["a/x"]);
     let from = server.version().to_string();
     server.flood();
-    let (code, reason, message) = server.refuses(&all(&[("watch", "1"), ("resourceVersion", &from)])).await;
-    assert_eq!((code, reason.as_str()), (410, "Expired"));
-    assert!(message.starts_with(&format!("too old resource version: {from}")), "{message}");
-    assert_eq!(server.refuses(&all(&[("watch", "1"), ("resourceVersion", "1")])).await.0, 410);
+    for version in [&from, "1"] {
+        let mut watch = server.watch(&[("resourceVersion", version)]).await;
+        let event = watch.next().await.unwrap();
+        assert_eq!(told(&event), "ERROR 410");
+        assert_eq!(event["object"]["reason"], "Expired");
+        let message = event["object"]["message"].as_str().unwrap();
+        assert!(message.starts_with(&format!("too old resource version: {version}")), "{message}");
+        assert!(watch.next().await.is_none());
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -139,7 +139,9 @@ async fn a_handshake_that_is_none_is_refused_and_errors_are_told_before_it() {
         let headers: Vec<_> = HANDSHAKE.iter().filter(|(name, _)| *name != left_out).copied().collect();
         assert_eq!(ask(&server, &uri, &headers).await.status(), status, "without {left_out}");
     }
-    let expired = all(&[("watch", "1"), ("resourceVersion", "1")]);
-    assert_eq!(ask(&server, &expired, HANDSHAKE).await.status(), 410);
+    let nonsense = all(&[("watch", "1"), ("resourceVersion", "x")]);
+    assert_eq!(ask(&server, &nonsense, HANDSHAKE).await.status(), 422);
+    let mut expired = open(&server, &[("resourceVersion", "1")]).await;
+    assert_eq!(next(&mut expired).await.as_deref(), Some("ERROR 410"));
     assert_eq!(ask(&server, SUMMARIES, HANDSHAKE).await.status(), 200, "a list is a list");
 }

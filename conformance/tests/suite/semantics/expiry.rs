@@ -60,7 +60,8 @@ async fn restarted(site: Arc<Site>) -> anyhow::Result<()> {
     for query in ["", "allowWatchBookmarks=true"] {
         let watch =
             subject.list(&format!("watch=true&timeoutSeconds=1&resourceVersion={seen}&{query}")).await?;
-        watch.refused(410, "Expired")?;
+        let (kind, code) = (&watch.body["type"], &watch.body["object"]["code"]);
+        ensure!(watch.code == 200 && kind == "ERROR" && code == 410, "{watch:#?}");
     }
     subject
         .list(&format!("resourceVersionMatch=Exact&resourceVersion={seen}"))
