@@ -46,6 +46,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = resume_window)]
     resume_window: Duration,
 
+    /// Serve gotk_resource_info on /metrics: a series for each of Flux's objects, as Flux has kube-state-metrics make it,
+    /// so that Flux's own dashboards read Gatehouse. Whoever may read /metrics then reads names, URLs and revisions of all
+    /// namespaces, and the paths of Receivers. Costs some 50 bytes for each source.
+    #[arg(long)]
+    flux_resource_metrics: bool,
+
     #[command(flatten)]
     upstream: Upstream,
     #[command(flatten)]
@@ -62,8 +68,13 @@ pub(crate) struct Args {
 
 /// Serves until it is asked to end.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    let catalogue = catalogue(&args.catalogue_file)?;
-    let metrics = Arc::new(Metrics::new(&engine::served_resources()));
+    let mut catalogue = catalogue(&args.catalogue_file)?;
+    let mut metrics = Metrics::new(&engine::served_resources());
+    if args.flux_resource_metrics {
+        catalogue = catalogue.with_flux_texts();
+        metrics = metrics.with_flux_resources();
+    }
+    let metrics = Arc::new(metrics);
     let observers = args.observing.observers(&metrics)?;
     let config = args.upstream.config().await?;
     let client = kube::Client::try_from(config.clone()).context("cannot make a client of the kubeconfig")?;

@@ -150,6 +150,12 @@ pub struct FluxDetail {
     pub revision: Option<Str>,
     /// Whether it is suspended, whatever its state (a suspended object can be Terminating).
     pub suspended: bool,
+    /// `spec.suspend`, as it is written.
+    pub suspend: Option<bool>,
+    /// What the condition Ready says, as it is written.
+    pub ready: Option<Readiness>,
+    /// What only metrics tell; kept where the catalogue says so.
+    pub texts: Option<Box<FluxTexts>>,
     /// The annotation `fluxcd.controlplane.io/suspendedBy`.
     pub suspended_by: Option<Str>,
     /// Where its content comes from (`sourceRef`, `chart.spec.sourceRef`, `chartRef`).
@@ -157,6 +163,22 @@ pub struct FluxDetail {
     /// `spec.dependsOn`, with kinds and namespaces filled in.
     pub depends_on: Box<[Reference]>,
 }
+
+/// The status of a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// It holds.
+    True,
+    /// It does not.
+    False,
+    /// Nobody can tell yet.
+    Unknown,
+}
+
+/// Up to two texts, whose meaning depends on the kind: `spec.url` of a GitRepository, HelmRepository or OCIRepository;
+/// `spec.endpoint` and `spec.bucketName` of a Bucket; `spec.chart` and `spec.version` of a HelmChart; `spec.image` of an
+/// ImageRepository; `status.webhookPath` of a Receiver; the newest release's `appVersion` of a HelmRelease.
+pub type FluxTexts = [Option<Str>; 2];
 
 /// A reference to another object of the same cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -269,7 +291,10 @@ impl Record {
     /// Bytes this record occupies, without the shared text of its strings.
     pub fn size(&self) -> usize {
         let detail = match &self.detail {
-            Detail::Flux(flux) => size_of::<FluxDetail>() + flux.depends_on.len() * size_of::<Reference>(),
+            Detail::Flux(flux) => {
+                let texts = if flux.texts.is_some() { size_of::<FluxTexts>() } else { 0 };
+                size_of::<FluxDetail>() + texts + flux.depends_on.len() * size_of::<Reference>()
+            }
             Detail::Game(_) => size_of::<GameNumbers>(),
             Detail::TenantQuota(quota) => {
                 size_of::<TenantQuotaDetail>() + quota.limits.len() * size_of::<Limit>()
@@ -290,5 +315,7 @@ mod tests {
     fn a_record_does_not_grow_with_the_kinds_there_are() {
         assert_eq!(size_of::<Detail>(), 24);
         assert_eq!(size_of::<Record>(), 144);
+        // Up to this, allocators give it the same room as 128 bytes: what metrics tell costs nothing where they do not.
+        assert_eq!(size_of::<FluxDetail>(), 136);
     }
 }

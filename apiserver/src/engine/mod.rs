@@ -61,6 +61,7 @@ pub async fn run(
                     measure(&inventory, &views, &metrics);
                 }
             }
+            () = metrics.flux_is_asked_for() => metrics.tell_flux(&inventory),
             () = stop.cancelled() => return,
         }
         let mut gap = false;

@@ -5,11 +5,13 @@
 //! made up. Verbs, resources and paths that are not served are counted under an empty label, and users and objects
 //! under none.
 
+mod flux;
 mod labels;
 mod process;
 
 use std::time::Duration;
 
+use gatehouse_inventory::Inventory;
 use http::StatusCode;
 use prometheus::core::Collector;
 use prometheus::{
@@ -17,6 +19,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use flux::FluxResources;
 pub(crate) use labels::RequestLabels;
 pub use labels::ServedResource;
 use labels::{LONG_RUNNING, REQUEST, REQUEST_AND_CODE, Served, TERMINATIONS};
@@ -53,6 +56,7 @@ pub struct Metrics {
     view_updates: IntCounterVec,
     view_rows: IntGaugeVec,
     view_bytes: IntGaugeVec,
+    flux: Option<FluxResources>,
 }
 
 impl Metrics {
@@ -135,6 +139,7 @@ impl Metrics {
                 &["resource", "part"],
             ),
             registry,
+            flux: None,
         };
         metrics.register();
         metrics
@@ -171,7 +176,32 @@ impl Metrics {
         &self.registry
     }
 
-    /// The text that `GET /metrics` answers with.
+    /// Tells of each of Flux's objects, too.
+    #[must_use]
+    pub fn with_flux_resources(self) -> Self {
+        Self { flux: Some(FluxResources::default()), ..self }
+    }
+
+    pub(crate) fn flux(&self) -> Option<&FluxResources> {
+        self.flux.as_ref()
+    }
+
+    /// Returns when somebody asks for Flux's objects: [`Metrics::tell_flux`] is wanted.
+    pub(crate) async fn flux_is_asked_for(&self) {
+        match &self.flux {
+            Some(flux) => flux.asked().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Answers all who ask for Flux's objects.
+    pub(crate) fn tell_flux(&self, inventory: &Inventory) {
+        if let Some(flux) = &self.flux {
+            flux.answer(inventory);
+        }
+    }
+
+    /// The text that `GET /metrics` answers with, but for Flux's objects.
     pub fn render(&self) -> Vec<u8> {
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {

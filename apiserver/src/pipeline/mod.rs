@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt, stream};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use rustls_pki_types::UnixTime;
@@ -29,7 +29,7 @@ use tracing::Instrument;
 use crate::audit::{Auditor, Kept, Trail};
 use crate::authn::{Authenticator, Peer, UserInfo};
 use crate::authz::{Attributes, Authorizer, is_health};
-use crate::body::{Body, BodyError, RequestBody, full, unread};
+use crate::body::{Body, BodyError, RequestBody, full, streamed, unread};
 use crate::error::ApiError;
 use crate::health::Health;
 use crate::metrics::{self, Metrics};
@@ -277,7 +277,7 @@ impl<H: Handler> Pipeline<H> {
             }
             RequestInfo::NonResource(request) if request.path == "/metrics" => {
                 only_read(&parts.method)?;
-                Ok(self.rendered_metrics())
+                Ok(self.rendered_metrics().await)
             }
             _ => {
                 let stop = self.shutdown.watch_token();
@@ -287,8 +287,16 @@ impl<H: Handler> Pipeline<H> {
         }
     }
 
-    fn rendered_metrics(&self) -> Response<Body> {
-        let mut response = Response::new(full(self.metrics.render()));
+    async fn rendered_metrics(&self) -> Response<Body> {
+        let text = self.metrics.render();
+        let body = match self.metrics.flux() {
+            Some(flux) => {
+                let head = stream::once(std::future::ready(Bytes::from(text)));
+                streamed(head.chain(flux.ask().await))
+            }
+            None => full(text),
+        };
+        let mut response = Response::new(body);
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(metrics::TEXT_FORMAT));
         response
     }

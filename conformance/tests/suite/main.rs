@@ -4,6 +4,7 @@
 //! GATEHOUSE_CONFORMANCE=require. A trial is an `async fn` of a module beside this file, named in its `trials`.
 
 mod access;
+mod audit;
 mod authentication;
 mod availability;
 mod bad_input;
@@ -82,6 +83,7 @@ fn trials(world: &World) -> Vec<Trial> {
         watch_rights::trials,
         watch_wire::trials,
         access::trials,
+        audit::trials,
         authentication::trials,
         explain::trials,
         kubectl::trials,

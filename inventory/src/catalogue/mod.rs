@@ -36,6 +36,7 @@ pub struct Catalogue {
     kinds: Vec<Kind>,
     /// Functions for the rules' expressions: making the table costs more than judging an object.
     functions: Functions,
+    flux_texts: bool,
 }
 
 /// A kind that is observed.
@@ -68,7 +69,7 @@ enum Judge {
 impl Catalogue {
     /// The kinds that come with Gatehouse.
     pub fn builtin() -> Self {
-        let mut catalogue = Self { kinds: Vec::new(), functions: expression::functions() };
+        let mut catalogue = Self { kinds: Vec::new(), functions: expression::functions(), flux_texts: false };
         catalogue
             .add("builtin.yaml", BUILTIN)
             .expect("the built-in catalogue is part of the build and tested");
@@ -82,6 +83,16 @@ impl Catalogue {
             Ok(text) => self.add(&file, &text).map(|()| self),
             Err(source) => Err(CatalogueError::Read { file, source }),
         }
+    }
+
+    /// Keeps of Flux's objects what only metrics tell, too.
+    #[must_use]
+    pub fn with_flux_texts(self) -> Self {
+        Self { flux_texts: true, ..self }
+    }
+
+    pub(crate) fn keeps_flux_texts(&self) -> bool {
+        self.flux_texts
     }
 
     /// The kind with this id, which this catalogue handed out.

@@ -6,10 +6,10 @@
 mod object;
 mod rule;
 
-use object::{Object, Ref, Snapshot, Spec, Status};
+use object::{Chart, Object, Ref, Snapshot, Spec, Status};
 
 use crate::{
-    Detail, FluxDetail, Interner, Record, Reference, State, Str,
+    Detail, FluxDetail, FluxTexts, Interner, Readiness, Record, Reference, State, Str,
     catalogue::{Catalogue, KindId, namespace_of},
 };
 
@@ -54,6 +54,9 @@ pub(crate) fn observe(
     let detail = FluxDetail {
         revision: revision(&status, interner),
         suspended,
+        suspend: spec.suspend,
+        ready: ready(&status),
+        texts: if catalogue.keeps_flux_texts() { texts(&kind.kind, &spec, &status, interner) } else { None },
         suspended_by: suspended_by.map(|by| interner.intern(by.as_str())),
         source: own.source(&spec),
         depends_on: own.dependencies(spec.depends_on.as_deref().unwrap_or_default()),
@@ -85,6 +88,36 @@ pub(crate) fn field_error(json: &str) -> String {
 
 fn last_attempt(kind: &str, newest: &Snapshot<'_>) -> Option<State> {
     if kind == "HelmRelease" { rule::released(newest) } else { rule::reconciled(newest) }
+}
+
+/// What the Ready condition says, whatever the rule makes of it.
+fn ready(status: &Status<'_>) -> Option<Readiness> {
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    let ready = conditions.iter().find(|condition| condition.type_.as_str() == "Ready")?;
+    match ready.status.as_str() {
+        "True" => Some(Readiness::True),
+        "False" => Some(Readiness::False),
+        "Unknown" => Some(Readiness::Unknown),
+        _ => None,
+    }
+}
+
+/// What only metrics tell, by kind.
+fn texts(kind: &str, spec: &Spec<'_>, status: &Status<'_>, interner: &Interner) -> Option<Box<FluxTexts>> {
+    let texts = match kind {
+        "GitRepository" | "HelmRepository" | "OCIRepository" => [spec.url.as_ref(), None],
+        "Bucket" => [spec.endpoint.as_ref(), spec.bucket_name.as_ref()],
+        "HelmChart" => [spec.chart.as_ref().and_then(Chart::name), spec.version.as_ref()],
+        "ImageRepository" => [spec.image.as_ref(), None],
+        "Receiver" => [status.webhook_path.as_ref(), None],
+        "HelmRelease" => {
+            let newest = status.history.as_ref().and_then(|history| history.0.as_ref());
+            [newest.and_then(|newest| newest.app_version.as_ref()), None]
+        }
+        _ => return None,
+    };
+    let kept = texts.map(|text| text.map(|text| interner.intern(text.as_str())));
+    kept.iter().any(Option::is_some).then(|| Box::new(kept))
 }
 
 fn revision(status: &Status<'_>, interner: &Interner) -> Option<Str> {
@@ -129,7 +162,7 @@ impl Own<'_> {
     }
 
     fn source(&self, spec: &Spec<'_>) -> Option<Reference> {
-        let chart = || spec.chart.as_ref().and_then(|chart| chart.0.as_ref());
+        let chart = || spec.chart.as_ref().and_then(Chart::source);
         let generator = || spec.sources.as_ref().and_then(|sources| sources.0.as_ref());
         if let Some(image) = &spec.image_repository_ref {
             return Some(self.reference(image, "image.toolkit.fluxcd.io", "ImageRepository"));

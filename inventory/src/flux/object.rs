@@ -154,6 +154,20 @@ pub(crate) struct Spec<'a> {
     pub(crate) sources: Option<First<Ref<'a>>>,
     #[serde(borrow)]
     pub(crate) depends_on: Option<Vec<Ref<'a>>>,
+    /// Of a GitRepository, HelmRepository or OCIRepository.
+    #[serde(borrow)]
+    pub(crate) url: Option<Text<'a>>,
+    /// Of a Bucket.
+    #[serde(borrow)]
+    pub(crate) endpoint: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(crate) bucket_name: Option<Text<'a>>,
+    /// Of a HelmChart.
+    #[serde(borrow)]
+    pub(crate) version: Option<Text<'a>>,
+    /// Of an ImageRepository.
+    #[serde(borrow)]
+    pub(crate) image: Option<Text<'a>>,
 }
 
 /// A reference to another object; what is left out has a default that depends on where it stands.
@@ -172,7 +186,26 @@ pub(crate) struct Ref<'a> {
 
 /// `spec.chart`: a template with a source in a HelmRelease, a mere name in a HelmChart.
 #[derive(Debug)]
-pub(crate) struct Chart<'a>(pub(crate) Option<Ref<'a>>);
+pub(crate) enum Chart<'a> {
+    Template(Option<Ref<'a>>),
+    Name(Text<'a>),
+}
+
+impl<'a> Chart<'a> {
+    pub(crate) fn source(&self) -> Option<&Ref<'a>> {
+        match self {
+            Self::Template(source) => source.as_ref(),
+            Self::Name(_) => None,
+        }
+    }
+
+    pub(crate) fn name(&self) -> Option<&Text<'a>> {
+        match self {
+            Self::Template(_) => None,
+            Self::Name(name) => Some(name),
+        }
+    }
+}
 
 impl<'de: 'a, 'a> Deserialize<'de> for Chart<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -195,13 +228,17 @@ impl<'de: 'a, 'a> Deserialize<'de> for Chart<'a> {
                 f.write_str("a chart template or a chart's name")
             }
 
-            fn visit_str<E: Error>(self, _: &str) -> Result<Chart<'de>, E> {
-                Ok(Chart(None))
+            fn visit_borrowed_str<E: Error>(self, v: &'de str) -> Result<Chart<'de>, E> {
+                Ok(Chart::Name(Text(Cow::Borrowed(v))))
+            }
+
+            fn visit_str<E: Error>(self, v: &str) -> Result<Chart<'de>, E> {
+                Ok(Chart::Name(Text(Cow::Owned(v.to_owned()))))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Chart<'de>, A::Error> {
                 let template = Template::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(Chart(template.spec.and_then(|spec| spec.source_ref)))
+                Ok(Chart::Template(template.spec.and_then(|spec| spec.source_ref)))
             }
         }
         deserializer.deserialize_any(ChartVisitor)
@@ -232,6 +269,9 @@ pub(crate) struct Status<'a> {
     /// Of an ImageUpdateAutomation.
     #[serde(borrow)]
     pub(crate) last_push_commit: Option<Text<'a>>,
+    /// Of a Receiver.
+    #[serde(borrow)]
+    pub(crate) webhook_path: Option<Text<'a>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -266,6 +306,8 @@ pub(crate) struct Snapshot<'a> {
     pub(crate) chart_name: Option<Text<'a>>,
     #[serde(borrow)]
     pub(crate) chart_version: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(crate) app_version: Option<Text<'a>>,
     #[serde(borrow)]
     pub(crate) status: Option<Text<'a>>,
 }

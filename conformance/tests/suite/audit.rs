@@ -1,0 +1,132 @@
+//! The audit log beside kube-apiserver's own: the same requests under the same names.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use gatehouse_conformance::control_plane::{self, ControlPlane};
+use gatehouse_conformance::gatehouse::{self, Gatehouse, Options};
+use gatehouse_conformance::kubectl::Kubectl;
+use libtest_mimic::Trial;
+use serde_json::Value;
+
+use crate::site::API;
+use crate::world::{World, eventually};
+
+/// For both servers: what concerns the views, and nothing of what servers ask each other.
+const POLICY: &str = "
+apiVersion: audit.k8s.io/v1
+kind: Policy
+rules:
+- {level: None, userGroups: [system:masters], users: [probe]}
+- {level: Metadata, resources: [{group: view.gatehouse.dev}]}
+";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) fn trials(world: &World) -> Vec<Trial> {
+    vec![world.apart("audit::both_servers_tell_of_the_same_requests", same_requests)]
+}
+
+/// A log of a server.
+struct Log(PathBuf);
+
+impl Log {
+    fn flags(&self, policy: &Path) -> Vec<String> {
+        let Self(path) = self;
+        vec![
+            format!("--audit-policy-file={}", policy.display()),
+            format!("--audit-log-path={}", path.display()),
+        ]
+    }
+
+    fn events(&self) -> anyhow::Result<Vec<Value>> {
+        let text = std::fs::read_to_string(&self.0)?;
+        text.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
+    }
+
+    /// The events of each request, by its Audit-ID.
+    fn requests(&self) -> anyhow::Result<BTreeMap<String, Vec<Value>>> {
+        let mut requests: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for event in self.events()? {
+            let id = event["auditID"].as_str().context("an ID")?.to_owned();
+            requests.entry(id).or_default().push(event);
+        }
+        Ok(requests)
+    }
+}
+
+async fn same_requests() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let policy = folder.path().join("policy.yaml");
+    std::fs::write(&policy, POLICY)?;
+    let theirs = Log(folder.path().join("kube-apiserver.log"));
+    let ours = Log(folder.path().join("gatehouse.log"));
+
+    let options = control_plane::Options {
+        api_server_flags: theirs.flags(&policy),
+        ..control_plane::Options::default()
+    };
+    let control_plane = ControlPlane::start(&options).await?;
+    gatehouse::prepare(&control_plane).await?;
+    let options = Options { flags: ours.flags(&policy), ..Options::default() };
+    let mut gatehouse = Gatehouse::start(&control_plane, &options).await?;
+    gatehouse.register(&control_plane).await?;
+    ask(&control_plane, &gatehouse, &ours).await?;
+    // Its end is when the last of its events are there.
+    gatehouse.stop().await?;
+    let outcome = compare(&theirs, &ours);
+    control_plane.stop().await?;
+    outcome
+}
+
+/// Through the aggregator, and past it where kube-apiserver would refuse by itself.
+async fn ask(control_plane: &ControlPlane, gatehouse: &Gatehouse, ours: &Log) -> anyhow::Result<()> {
+    let root = control_plane.kubeconfig_for("root", Some("system:masters"))?;
+    let kubectl = Kubectl::new(&root)?;
+    kubectl.run(["get", "clusterhealth", "local"]).await?.ok()?;
+    kubectl.run(["get", "fluxsummaries", "-A", "-o", "yaml"]).await?.ok()?;
+    let missing = kubectl.run(["get", "fluxsummary", "local", "-n", "nowhere"]).await?;
+    ensure!(missing.code == Some(1), "{missing:?}");
+    let mut watch = kubectl.watch(["get", "clusterhealths", "-w"])?;
+    // What it printed first was a list. Of a watch that is cut before it is open, each server says what it likes.
+    let is_open = |event: &Value| event["verb"] == "watch" && event["stage"] == "ResponseStarted";
+    let open = || ours.events().is_ok_and(|events| events.iter().any(is_open));
+    eventually("the watch is open", PATIENCE, open).await?;
+    watch.next_line(PATIENCE).await?;
+    drop(watch);
+    let nobody = Kubectl::new(&gatehouse.kubeconfig_for(control_plane, "nobody", None)?)?;
+    let refused = nobody.run(["get", "--raw", &format!("{API}/clusterhealths")]).await?;
+    ensure!(refused.stderr.contains("forbidden"), "{refused:?}");
+    Ok(())
+}
+
+fn compare(theirs: &Log, ours: &Log) -> anyhow::Result<()> {
+    let (theirs, mut ours) = (theirs.requests()?, ours.requests()?);
+    let last = |events: &[Value]| events.last().cloned().unwrap_or_default();
+    ensure!(theirs.len() >= 5, "kube-apiserver knows of {} requests", theirs.len());
+    for (id, their_events) in &theirs {
+        let our_events = ours.remove(id).with_context(|| format!("{id}: {:#}", last(their_events)))?;
+        let (their, our) = (last(their_events), last(&our_events));
+        for field in ["kind", "apiVersion", "level", "requestURI", "verb", "userAgent", "objectRef"] {
+            ensure!(their[field] == our[field], "{field}: {their:#} {our:#}");
+        }
+        for field in ["username", "groups"] {
+            ensure!(their["user"][field] == our["user"][field], "{field}: {their:#} {our:#}");
+        }
+        ensure!(their["responseStatus"]["code"] == our["responseStatus"]["code"], "{their:#} {our:#}");
+        ensure!(their["sourceIPs"][0] == our["sourceIPs"][0], "{their:#} {our:#}");
+        ensure!(our["annotations"]["authorization.k8s.io/decision"] == "allow", "{our:#}");
+        let stages =
+            |events: &[Value]| -> Vec<_> { events.iter().map(|event| event["stage"].clone()).collect() };
+        ensure!(stages(their_events) == stages(&our_events), "{their_events:#?} {our_events:#?}");
+    }
+    // What was asked past the aggregator.
+    let denied: Vec<_> = ours.into_values().map(|events| last(&events)).collect();
+    ensure!(denied.len() == 1, "{denied:#?}");
+    let [denied] = denied.as_slice() else { unreachable!("just counted") };
+    ensure!(denied["user"]["username"] == "nobody" && denied["responseStatus"]["code"] == 403, "{denied:#}");
+    ensure!(denied["responseStatus"]["reason"] == "Forbidden", "{denied:#}");
+    ensure!(denied["annotations"]["authorization.k8s.io/decision"] == "forbid", "{denied:#}");
+    Ok(())
+}
