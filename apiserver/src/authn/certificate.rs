@@ -7,15 +7,16 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
+use gatehouse_certs::expiry::Validity;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use sha2::{Digest, Sha256};
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::config::{AuthenticationConfig, CaBundle, Validity, earliest_end};
+use super::config::{AuthenticationConfig, CaBundle, earliest_end, system_time};
 use super::{Unauthenticated, UserInfo};
 
 /// A verdict is formed anew after this long, so that one that depends on a certificate becoming valid is not kept.
@@ -52,7 +53,7 @@ struct Subject {
 pub(super) struct Verdict {
     /// Holding on to the configuration keeps its address from being reused, so that comparing addresses is sound.
     config: Arc<AuthenticationConfig>,
-    until: u64,
+    until: SystemTime,
     /// Its headers may be believed, or the reason why not.
     pub(super) front_proxy: Result<(), String>,
     /// Its subject is a user, or the reason why not.
@@ -79,11 +80,7 @@ impl Peer {
 impl PeerCertificate {
     fn new(chain: Vec<CertificateDer<'static>>) -> Option<Self> {
         let subject = Subject::parse(chain.first()?);
-        let validities = chain
-            .iter()
-            .filter_map(|certificate| X509Certificate::from_der(certificate).ok())
-            .map(|(_, parsed)| Validity::of(&parsed))
-            .collect();
+        let validities = chain.iter().filter_map(|certificate| Validity::of(certificate).ok()).collect();
         Some(Self { chain, subject, validities, verdict: ArcSwapOption::empty() })
     }
 
@@ -91,7 +88,7 @@ impl PeerCertificate {
     pub(super) fn verdict(&self, config: &Arc<AuthenticationConfig>, now: UnixTime) -> Arc<Verdict> {
         if let Some(verdict) = &*self.verdict.load()
             && Arc::ptr_eq(&verdict.config, config)
-            && now.as_secs() <= verdict.until
+            && system_time(now) <= verdict.until
         {
             return Arc::clone(verdict);
         }

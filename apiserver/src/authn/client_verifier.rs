@@ -15,17 +15,26 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 /// already; and a resumed session, which skips this verifier, is judged like any other. So an accepted handshake
 /// says nothing about who the peer is.
 #[derive(Debug)]
-pub(crate) struct ProofOfPossession(pub(crate) Arc<CryptoProvider>);
+pub(crate) struct ProofOfPossession {
+    provider: Arc<CryptoProvider>,
+    hints: Vec<DistinguishedName>,
+}
+
+impl ProofOfPossession {
+    /// Asks for a certificate of the authorities that `hints` names, or of anybody, if it names none. A client with several
+    /// chooses by this; whatever it shows is accepted.
+    pub(crate) fn new(provider: Arc<CryptoProvider>, hints: Vec<DistinguishedName>) -> Self {
+        Self { provider, hints }
+    }
+}
 
 impl ClientCertVerifier for ProofOfPossession {
     fn client_auth_mandatory(&self) -> bool {
         false
     }
 
-    /// No hints: the authorities change while connections are made, and a client that finds none of its issuers
-    /// among the hints would send nothing.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
+        &self.hints
     }
 
     fn verify_client_cert(
@@ -43,7 +52,7 @@ impl ClientCertVerifier for ProofOfPossession {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -52,10 +61,10 @@ impl ClientCertVerifier for ProofOfPossession {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -1,11 +1,11 @@
 //! What vouches for users: two certificate authorities, and the headers a front proxy names them in.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use gatehouse_certs::expiry::Validity;
 use http::HeaderName;
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Everything that users can be verified against. Replaced as a whole when any part changes.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -42,13 +42,6 @@ pub struct CaBundle(Vec<Authority>);
 struct Authority {
     anchor: TrustAnchor<'static>,
     validity: Validity,
-}
-
-/// When a certificate is valid, in seconds since 1970, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Validity {
-    pub(super) from: u64,
-    pub(super) until: u64,
 }
 
 /// Why a configuration is refused.
@@ -133,12 +126,19 @@ impl CaBundle {
     /// The authorities whose own certificates are valid at `now`. webpki does not look at this for a trust anchor,
     /// Go does.
     pub(super) fn anchors(&self, now: UnixTime) -> Vec<TrustAnchor<'static>> {
+        let now = system_time(now);
         let valid = |authority: &&Authority| authority.validity.contains(now);
         self.0.iter().filter(valid).map(|authority| authority.anchor.clone()).collect()
     }
 
-    pub(super) fn validities(&self) -> impl Iterator<Item = Validity> {
+    /// When each of the authorities is valid.
+    pub(crate) fn validities(&self) -> impl Iterator<Item = Validity> {
         self.0.iter().map(|authority| authority.validity)
+    }
+
+    /// What certificates of these authorities name as their issuer, as DER without the sequence's head.
+    pub(crate) fn subjects(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(|authority| authority.anchor.subject.as_ref())
     }
 }
 
@@ -146,21 +146,8 @@ impl Authority {
     fn parse(certificate: &CertificateDer<'_>) -> Result<Self, String> {
         let anchor =
             webpki::anchor_from_trusted_cert(certificate).map_err(|error| error.to_string())?.to_owned();
-        let (_, parsed) = X509Certificate::from_der(certificate).map_err(|error| error.to_string())?;
-        Ok(Self { anchor, validity: Validity::of(&parsed) })
-    }
-}
-
-impl Validity {
-    pub(super) fn of(certificate: &X509Certificate<'_>) -> Self {
-        // Dates before 1970 are in the past all the same.
-        let seconds = |time: x509_parser::time::ASN1Time| u64::try_from(time.timestamp()).unwrap_or(0);
-        let validity = certificate.validity();
-        Self { from: seconds(validity.not_before), until: seconds(validity.not_after) }
-    }
-
-    fn contains(self, now: UnixTime) -> bool {
-        (self.from..=self.until).contains(&now.as_secs())
+        let validity = Validity::of(certificate).map_err(|error| error.to_string())?;
+        Ok(Self { anchor, validity })
     }
 }
 
@@ -197,7 +184,12 @@ pub(super) fn earliest_end(
     now: UnixTime,
     at_most: Duration,
     validities: impl Iterator<Item = Validity>,
-) -> u64 {
-    let horizon = now.as_secs() + at_most.as_secs();
-    validities.map(|validity| validity.until).filter(|until| *until >= now.as_secs()).fold(horizon, u64::min)
+) -> SystemTime {
+    let now = system_time(now);
+    let ends = validities.map(|validity| validity.not_after).filter(|end| *end >= now);
+    ends.fold(now + at_most, SystemTime::min)
+}
+
+pub(super) fn system_time(time: UnixTime) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs())
 }

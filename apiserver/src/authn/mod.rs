@@ -56,6 +56,11 @@ impl Authenticator {
         Self { config, tokens, anonymous }
     }
 
+    /// What users are verified against, as it changes.
+    pub fn configuration(&self) -> watch::Receiver<Arc<AuthenticationConfig>> {
+        self.config.clone()
+    }
+
     /// Says who sends a request with these `headers` from `peer`, and takes all credentials out of them.
     pub async fn authenticate(
         &self,

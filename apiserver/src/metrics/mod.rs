@@ -5,6 +5,7 @@
 //! made up. Verbs, resources and paths that are not served are counted under an empty label, and users and objects
 //! under none.
 
+mod certificate;
 mod flux;
 mod labels;
 mod process;

@@ -19,16 +19,16 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::Shutdown;
-use super::tls::ALPN_HTTP2;
+use super::tls::{ALPN_HTTP2, Certificates, InUse};
 use crate::authn::Peer;
 use crate::body::{Body, observed};
 use crate::pipeline::{Handler, Pipeline};
 
 /// As k8s.io/apiserver's `tlsHandshakeTimeout`.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// As k8s.io/apiserver's `ReadHeaderTimeout`. hyper counts it from the end of the request before, so on HTTP/1.1 it
 /// is the idle timeout too.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(32);
+pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(32);
 /// As k8s.io/apiserver's `IdleTimeout`.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// As k8s.io/apiserver's: one kube-apiserver sends everything through one connection.
@@ -50,19 +50,24 @@ const TLS_HANDSHAKE: u8 = 22;
 pub(super) struct Connections<H> {
     pipeline: Arc<Pipeline<H>>,
     shutdown: Arc<Shutdown>,
-    acceptor: TlsAcceptor,
+    certificates: Certificates,
     http1: Builder<TokioExecutor>,
     http2: Builder<TokioExecutor>,
 }
 
 impl<H: Handler> Connections<H> {
-    pub(super) fn new(pipeline: Arc<Pipeline<H>>, shutdown: Arc<Shutdown>, acceptor: TlsAcceptor) -> Self {
-        Self { pipeline, shutdown, acceptor, http1: builder().http1_only(), http2: builder().http2_only() }
+    pub(super) fn new(
+        pipeline: Arc<Pipeline<H>>,
+        shutdown: Arc<Shutdown>,
+        certificates: Certificates,
+    ) -> Self {
+        let (http1, http2) = (builder().http1_only(), builder().http2_only());
+        Self { pipeline, shutdown, certificates, http1, http2 }
     }
 
     /// Returns when the connection is closed.
-    pub(super) async fn serve(&self, socket: TcpStream, address: SocketAddr) {
-        let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, self.handshake(socket)).await {
+    pub(super) async fn serve(&self, socket: TcpStream, address: SocketAddr, tls: Arc<InUse>) {
+        let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(socket, &tls)).await {
             Ok(Ok(Some(stream))) => stream,
             Ok(Ok(None)) => return,
             Ok(Err(error)) => return tracing::debug!(%address, %error, "TLS handshake failed"),
@@ -71,30 +76,15 @@ impl<H: Handler> Connections<H> {
         let open = self.pipeline.metrics().connections();
         open.inc();
         let open = Guard(|| open.dec());
-        self.serve_http(stream, address).await;
+        self.serve_http(stream, address, &tls).await;
         drop(open);
     }
 
-    /// `None` if the peer does not speak TLS, or nothing at all.
-    async fn handshake(&self, mut socket: TcpStream) -> std::io::Result<Option<TlsStream<TcpStream>>> {
-        // Watch events are small, and must not wait for the acknowledgement of the one before.
-        socket.set_nodelay(true)?;
-        let mut first = [0];
-        match socket.peek(&mut first).await? {
-            0 => Ok(None),
-            _ if first == [TLS_HANDSHAKE] => self.acceptor.accept(socket).await.map(Some),
-            _ => {
-                socket.write_all(NOT_TLS).await?;
-                socket.shutdown().await?;
-                Ok(None)
-            }
-        }
-    }
-
-    async fn serve_http(&self, stream: TlsStream<TcpStream>, address: SocketAddr) {
-        let tls = stream.get_ref().1;
-        let chain = tls.peer_certificates().unwrap_or_default().to_vec();
-        let builder = if tls.alpn_protocol() == Some(ALPN_HTTP2) { &self.http2 } else { &self.http1 };
+    async fn serve_http(&self, stream: TlsStream<TcpStream>, address: SocketAddr, tls: &InUse) {
+        let session = stream.get_ref().1;
+        let chain = session.peer_certificates().unwrap_or_default().to_vec();
+        let builder = if session.alpn_protocol() == Some(ALPN_HTTP2) { &self.http2 } else { &self.http1 };
+        let showed_certificate = !chain.is_empty();
         let peer = Arc::new(Peer::new(address, chain));
         let activity = Arc::new(Activity::new());
         let service = service_fn(|request: Request<Incoming>| {
@@ -110,6 +100,9 @@ impl<H: Handler> Connections<H> {
             tokio::select! {
                 () = self.shutdown.draining() => {}
                 () = activity.idle() => {}
+                // The client may hold a certificate of an authority that it was not asked about: a front proxy whose
+                // new authority was not known yet would be refused for as long as it keeps this connection.
+                () = self.certificates.asks_otherwise(tls), if !showed_certificate => {}
             }
         });
         let result = tokio::select! {
@@ -121,6 +114,24 @@ impl<H: Handler> Connections<H> {
         };
         if let Err(error) = result {
             tracing::debug!(%address, %error, "connection ended with an error");
+        }
+    }
+}
+
+/// `None` if the peer does not speak TLS, or nothing at all.
+async fn handshake(mut socket: TcpStream, tls: &InUse) -> std::io::Result<Option<TlsStream<TcpStream>>> {
+    // Watch events are small, and must not wait for the acknowledgement of the one before.
+    socket.set_nodelay(true)?;
+    let mut first = [0];
+    match socket.peek(&mut first).await? {
+        0 => Ok(None),
+        _ if first == [TLS_HANDSHAKE] => {
+            TlsAcceptor::from(Arc::clone(&tls.config)).accept(socket).await.map(Some)
+        }
+        _ => {
+            socket.write_all(NOT_TLS).await?;
+            socket.shutdown().await?;
+            Ok(None)
         }
     }
 }

@@ -4,6 +4,7 @@
 //! connection has ended or been cut before [`Server::run`] returns. An upgraded connection is its handler's.
 
 mod connection;
+mod expiry;
 mod shutdown;
 #[cfg(test)]
 mod tests;
@@ -14,15 +15,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::sign::CertifiedKey;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 
 use crate::pipeline::{Handler, Pipeline};
 use connection::Connections;
+use expiry::Reminder;
 pub use shutdown::{Shutdown, ShutdownTiming};
+pub use tls::Certificates;
+use tls::Tls;
 
 /// A connection with its TLS buffers takes some 50 KiB: half a gigabyte when all are in use.
 pub const MAX_CONNECTIONS: usize = 10_000;
@@ -50,22 +52,22 @@ pub enum ServeError {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    acceptor: TlsAcceptor,
+    tls: Tls,
     slots: Arc<Semaphore>,
 }
 
 impl Server {
-    /// Listens on `address`, port 0 for any. The key in use is always the latest of `keys`.
+    /// Listens on `address`, port 0 for any. Each connection is made under the latest of `certificates`.
     pub async fn bind(
         address: SocketAddr,
-        keys: watch::Receiver<Arc<CertifiedKey>>,
+        certificates: Certificates,
         max_connections: usize,
     ) -> Result<Self, ServeError> {
-        let acceptor = tls::acceptor(keys).map_err(ServeError::Tls)?;
+        let tls = Tls::new(certificates).map_err(ServeError::Tls)?;
         let listen = |source| ServeError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        Ok(Self { listener, address, acceptor, slots: Arc::new(Semaphore::new(max_connections)) })
+        Ok(Self { listener, address, tls, slots: Arc::new(Semaphore::new(max_connections)) })
     }
 
     /// Where it listens.
@@ -75,17 +77,21 @@ impl Server {
 
     /// Serves until `shutdown` has run its course: stops accepting when it drains, then waits for what is being
     /// served, but not longer than its grace.
-    pub async fn run<H: Handler>(self, pipeline: Arc<Pipeline<H>>, shutdown: Arc<Shutdown>) {
-        let connections = Arc::new(Connections::new(pipeline, Arc::clone(&shutdown), self.acceptor.clone()));
+    pub async fn run<H: Handler>(mut self, pipeline: Arc<Pipeline<H>>, shutdown: Arc<Shutdown>) {
+        let certificates = self.tls.certificates().clone();
+        let mut reminder = Reminder::new(certificates.clone());
+        let connections = Arc::new(Connections::new(pipeline, Arc::clone(&shutdown), certificates));
         let mut tasks = JoinSet::new();
         loop {
             tokio::select! {
                 () = shutdown.draining() => break,
                 Some(ended) = tasks.join_next() => report(ended),
+                () = reminder.is_due() => reminder.remind(),
                 (socket, address, slot) = self.accept() => {
                     let connections = Arc::clone(&connections);
+                    let tls = self.tls.latest();
                     tasks.spawn(async move {
-                        connections.serve(socket, address).await;
+                        connections.serve(socket, address, tls).await;
                         drop(slot);
                     });
                 }

@@ -9,11 +9,14 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::client::WantsClientCert;
 use rustls::crypto::aws_lc_rs;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -23,6 +26,8 @@ use crate::authn::AuthenticationConfig;
 use crate::authn::testing::{Authorities, chain, issue};
 use crate::pipeline::Credential;
 use crate::pipeline::testing::{Fake, THINGS, TIMING, WATCH, pipeline};
+
+mod tls;
 
 struct Running {
     address: SocketAddr,
@@ -41,8 +46,9 @@ impl Running {
         let (keys, latest_key) = watch::channel(serving_key(&authority, "localhost"));
         let (config, latest_config) = watch::channel(authorities.config());
         let shutdown = Shutdown::new(TIMING);
+        let certificates = Certificates::new(latest_key, latest_config.clone());
         let server =
-            Server::bind(([127, 0, 0, 1], 0).into(), latest_key, MAX_CONNECTIONS).await.expect("listening");
+            Server::bind(([127, 0, 0, 1], 0).into(), certificates, MAX_CONNECTIONS).await.expect("listening");
         let address = server.local_addr();
         let pipeline = pipeline(latest_config, &shutdown, Credential::Certificate);
         let serving = tokio::spawn(server.run(Arc::clone(&pipeline), Arc::clone(&shutdown)));
@@ -53,25 +59,33 @@ impl Running {
         issue(&self.authorities.client, "jane", None, Usage::ClientAuth)
     }
 
-    async fn connect(&self, alpn: &[u8], client: Option<&KeyPair>) -> TlsStream<TcpStream> {
+    /// A client that trusts the server.
+    fn trusting(&self) -> ConfigBuilder<ClientConfig, WantsClientCert> {
         let mut roots = RootCertStore::empty();
         let root = CertificateDer::from_pem_slice(self.authority.certificate_pem().as_bytes()).expect("PEM");
         roots.add(root).expect("root");
-        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("versions")
-            .with_root_certificates(roots);
+            .with_root_certificates(roots)
+    }
+
+    async fn connect(&self, alpn: &[u8], client: Option<&KeyPair>) -> TlsStream<TcpStream> {
         let mut tls = match client {
             Some(pair) => {
                 let key = PrivateKeyDer::from_pem_slice(pair.key_pem.as_bytes()).expect("PEM");
-                builder.with_client_auth_cert(chain(pair), key).expect("key")
+                self.trusting().with_client_auth_cert(chain(pair), key).expect("key")
             }
-            None => builder.with_no_client_auth(),
+            None => self.trusting().with_no_client_auth(),
         };
         tls.alpn_protocols = vec![alpn.to_vec()];
+        self.connect_as(&Arc::new(tls)).await
+    }
+
+    async fn connect_as(&self, tls: &Arc<ClientConfig>) -> TlsStream<TcpStream> {
         let socket = TcpStream::connect(self.address).await.expect("connected");
         let name = ServerName::try_from("localhost").expect("name");
-        TlsConnector::from(Arc::new(tls)).connect(name, socket).await.expect("handshake")
+        TlsConnector::from(Arc::clone(tls)).connect(name, socket).await.expect("handshake")
     }
 
     async fn http1(&self, client: Option<&KeyPair>) -> Http1 {
@@ -150,46 +164,6 @@ async fn a_rotated_authority_counts_on_an_open_connection() {
     server.config.send_replace(Authorities::new().config());
     let answer = connection.send_request(get(THINGS)).await.expect("answered");
     assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
-}
-
-#[tokio::test]
-async fn a_rotated_serving_certificate_is_shown_to_the_next_connection() {
-    let server = Running::start().await;
-    let shown =
-        |stream: &TlsStream<TcpStream>| stream.get_ref().1.peer_certificates().expect("shown").to_vec();
-    let before = shown(&server.connect(b"h2", None).await);
-    server.keys.send_replace(serving_key(&server.authority, "localhost"));
-    assert_ne!(shown(&server.connect(b"h2", None).await), before);
-}
-
-#[tokio::test]
-async fn plain_http_is_told_so() {
-    let server = Running::start().await;
-    let mut socket = TcpStream::connect(server.address).await.expect("connected");
-    socket.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("sent");
-    let mut answer = String::new();
-    // Bytes left unread make the close a reset, which is as good an end.
-    let _ = socket.read_to_string(&mut answer).await;
-    assert!(answer.starts_with("HTTP/1.0 400 Bad Request"), "{answer}");
-}
-
-#[tokio::test]
-async fn tls_1_1_is_refused_by_an_alert() {
-    const ALERT: u8 = 21;
-    const FATAL: u8 = 2;
-    let server = Running::start().await;
-    let mut socket = TcpStream::connect(server.address).await.expect("connected");
-    // A ClientHello of TLS 1.1: version, random, no session, TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, no compression.
-    let mut hello = vec![3, 2];
-    hello.extend([7; 32]);
-    hello.extend([0, 0, 2, 0xc0, 0x09, 1, 0]);
-    let length = u8::try_from(hello.len()).expect("short");
-    let mut record = vec![22, 3, 1, 0, length + 4, 1, 0, 0, length];
-    record.extend(hello);
-    socket.write_all(&record).await.expect("sent");
-    let mut answer = Vec::new();
-    let _ = socket.read_to_end(&mut answer).await;
-    assert!(matches!(answer.as_slice(), [ALERT, _, _, _, _, FATAL, _]), "{answer:?}");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use gatehouse_apiserver::body::full;
 use gatehouse_apiserver::health::Health;
 use gatehouse_apiserver::metrics::Metrics;
 use gatehouse_apiserver::pipeline::{Authorized, Callers, Credential, Handler, Limits, Pipeline};
-use gatehouse_apiserver::serve::{MAX_CONNECTIONS, Server, Shutdown, ShutdownTiming};
+use gatehouse_apiserver::serve::{Certificates, MAX_CONNECTIONS, Server, Shutdown, ShutdownTiming};
 use gatehouse_apiserver::{ApiError, Body};
 use gatehouse_certs::reload::CertificateFiles;
 use http::{HeaderValue, Response, header};
@@ -41,9 +41,10 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let keys = CertificateFiles::open(arguments.certificate, arguments.key)?.subscribe();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port));
-    let server = Server::bind(address, keys, MAX_CONNECTIONS).await?;
     let shutdown = Shutdown::new(ShutdownTiming { delay: Duration::ZERO, grace: Duration::ZERO });
     let (_publish, configs) = tokio::sync::watch::channel(Arc::new(AuthenticationConfig::default()));
+    let certificates = Certificates::new(keys, configs.clone());
+    let server = Server::bind(address, certificates, MAX_CONNECTIONS).await?;
     let pipeline = Pipeline::new(
         Authenticator::new(configs, None, true),
         Arc::new(Authorizer::CertificateHolders),
