@@ -5,7 +5,7 @@ mod compress;
 mod encode;
 mod fanout;
 mod read;
-mod select;
+pub(crate) mod select;
 mod watch;
 mod websocket;
 

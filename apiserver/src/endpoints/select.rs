@@ -80,7 +80,7 @@ impl Selection {
     }
 
     /// Whether every row of the namespace matches.
-    pub(super) fn is_everything(&self) -> bool {
+    pub(crate) fn is_everything(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty()
     }
 

@@ -9,6 +9,8 @@
 mod age;
 mod catch_up;
 mod log;
+#[cfg(test)]
+mod model;
 mod packed;
 mod recent;
 mod row;

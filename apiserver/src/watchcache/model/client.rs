@@ -1,0 +1,212 @@
+//! A client that follows the protocol: it lists, watches from the version it was told last, and lists again on 410 and
+//! where its version is of the future.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use proptest::{prelude::*, test_runner::TestCaseError};
+
+use super::{replica::content, world::Contents};
+use crate::{
+    endpoints::select::{EventType, Selection},
+    selector::{FieldSelector, LabelSelector},
+    watchcache::{CatchUp, Expired, Refused, Resume, Row, Then, WatchCache},
+};
+
+pub(super) struct Client {
+    selection: Selection,
+    takes_bookmarks: bool,
+    objects: BTreeMap<String, String>,
+    version: Option<u64>,
+    watch: Option<Watch>,
+    /// The process it was last told by, and the latest settled version it was told there.
+    last: Option<(Arc<WatchCache>, u64)>,
+}
+
+struct Watch {
+    who: usize,
+    cache: Arc<WatchCache>,
+    phase: Phase,
+}
+
+enum Phase {
+    CatchUp(CatchUp),
+    Follow(u64),
+}
+
+impl Client {
+    pub(super) fn new(selects: bool, takes_bookmarks: bool) -> Self {
+        let labels = LabelSelector::parse(if selects { "match=yes" } else { "" }).expect("a selector");
+        let selection = Selection { namespace: None, labels, fields: FieldSelector::default() };
+        Self { selection, takes_bookmarks, objects: BTreeMap::new(), version: None, watch: None, last: None }
+    }
+
+    /// `at_least`: not older than what it has seen.
+    pub(super) fn list(
+        &mut self,
+        who: usize,
+        cache: &Arc<WatchCache>,
+        at_least: bool,
+        contents: &mut Contents,
+    ) -> Result<(), TestCaseError> {
+        let wanted = self.version.filter(|_| at_least);
+        // Refused with 504: it takes whatever there is.
+        let wanted = wanted.filter(|version| cache.advance_past(*version));
+        let snapshot = cache.snapshot();
+        prop_assert!(wanted.is_none_or(|version| snapshot.version >= version));
+        self.objects.clear();
+        for row in self.selection.rows(&snapshot.rows, None) {
+            contents.told(row.version, &row.key().name, &content(row))?;
+            self.objects.insert(row.key().name.to_string(), content(row));
+        }
+        self.watch = None;
+        self.told(cache, snapshot.version)?;
+        self.watch = Some(Watch { who, cache: Arc::clone(cache), phase: Phase::Follow(snapshot.version) });
+        Ok(())
+    }
+
+    pub(super) fn watch(
+        &mut self,
+        who: usize,
+        cache: &Arc<WatchCache>,
+        contents: &mut Contents,
+    ) -> Result<(), TestCaseError> {
+        let resumed = self.version.map(|version| cache.resume(version));
+        let phase = match resumed {
+            Some(Ok(Resume::Follow(version))) => Phase::Follow(version),
+            Some(Ok(Resume::CatchUp(catch_up))) => Phase::CatchUp(catch_up),
+            None | Some(Err(Refused::Expired(_) | Refused::Ahead)) => {
+                return self.list(who, cache, false, contents);
+            }
+        };
+        self.watch = Some(Watch { who, cache: Arc::clone(cache), phase });
+        Ok(())
+    }
+
+    /// Goes on with the watch there is, or opens one here.
+    pub(super) fn watch_on(
+        &mut self,
+        who: usize,
+        cache: &Arc<WatchCache>,
+        contents: &mut Contents,
+    ) -> Result<(), TestCaseError> {
+        if self.watch.is_some() { Ok(()) } else { self.watch(who, cache, contents) }
+    }
+
+    pub(super) fn read(&mut self, count: usize, contents: &mut Contents) -> Result<(), TestCaseError> {
+        for _ in 0..count {
+            match self.next(contents)? {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(Expired { .. }) => {
+                    let Some(Watch { who, cache, .. }) = self.watch.take() else { break };
+                    self.list(who, &cache, false, contents)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there was an event, or may be another at once.
+    fn next(&mut self, contents: &mut Contents) -> Result<Result<bool, Expired>, TestCaseError> {
+        let Some(Watch { cache, phase, .. }) = &mut self.watch else { return Ok(Ok(false)) };
+        let cache = Arc::clone(cache);
+        match phase {
+            Phase::CatchUp(catch_up) => {
+                let (rows, then) = match catch_up.next(&cache, 1) {
+                    Ok(next) => next,
+                    Err(expired) => return Ok(Err(expired)),
+                };
+                if let Then::Follow(version) = then {
+                    *phase = Phase::Follow(version);
+                }
+                for retold in &rows {
+                    if let Some((event, row)) = self.selection.retold(retold) {
+                        self.take(event, &retold.key.name, retold.version, row, contents)?;
+                    }
+                }
+                if let Then::Follow(version) = then
+                    && self.takes_bookmarks
+                {
+                    self.told(&cache, version)?;
+                }
+                Ok(Ok(then != Then::Wait || !rows.is_empty()))
+            }
+            Phase::Follow(position) => {
+                let (changes, reached) = match cache.changes_after(*position, 1) {
+                    Ok(next) => next,
+                    Err(expired) => return Ok(Err(expired)),
+                };
+                *position = reached;
+                for change in &changes {
+                    if let Some(event) = self.selection.event(change) {
+                        let version = change.row.version;
+                        self.take(event, &change.row.key().name, version, Some(&change.row), contents)?;
+                        self.told(&cache, version)?;
+                    }
+                }
+                Ok(Ok(!changes.is_empty()))
+            }
+        }
+    }
+
+    fn take(
+        &mut self,
+        event: EventType,
+        name: &str,
+        version: u64,
+        row: Option<&Arc<Row>>,
+        contents: &mut Contents,
+    ) -> Result<(), TestCaseError> {
+        self.version = Some(version);
+        match row.filter(|_| event != EventType::Deleted) {
+            Some(row) => {
+                contents.told(version, name, &content(row))?;
+                self.objects.insert(name.to_owned(), content(row));
+            }
+            None => drop(self.objects.remove(name)),
+        }
+        Ok(())
+    }
+
+    /// A settled version, which is later than all that this process has told it before.
+    fn told(&mut self, cache: &Arc<WatchCache>, version: u64) -> Result<(), TestCaseError> {
+        self.version = Some(version);
+        if let Some((last, before)) = &self.last
+            && Arc::ptr_eq(last, cache)
+        {
+            prop_assert!(version >= *before, "it goes back from {} to {}", before, version);
+        }
+        self.last = Some((Arc::clone(cache), version));
+        Ok(())
+    }
+
+    pub(super) fn bookmark(&mut self) -> Result<(), TestCaseError> {
+        if let Some(Watch { cache, phase: Phase::Follow(position), .. }) = &self.watch
+            && self.takes_bookmarks
+        {
+            let (cache, position) = (Arc::clone(cache), *position);
+            self.told(&cache, position)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn cut(&mut self) {
+        self.watch = None;
+    }
+
+    pub(super) fn cut_from(&mut self, who: usize) {
+        if self.watch.as_ref().is_some_and(|watch| watch.who == who) {
+            self.cut();
+        }
+    }
+
+    /// It has what matches of this.
+    pub(super) fn has(&self, truth: &BTreeMap<u8, (String, bool)>) -> Result<(), TestCaseError> {
+        let everything = self.selection.is_everything();
+        let wanted = truth.iter().filter(|(_, (_, matches))| everything || *matches);
+        let wanted: BTreeMap<_, _> =
+            wanted.map(|(key, (content, _))| (key.to_string(), content.clone())).collect();
+        prop_assert_eq!(&self.objects, &wanted, "selects: {}", !everything);
+        Ok(())
+    }
+}

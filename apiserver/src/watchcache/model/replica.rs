@@ -1,0 +1,198 @@
+//! A replica: what it has taken in of each kind, in whatever order, and the rows it makes of that.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use super::{Kind, world::Commit};
+use crate::{
+    clock::Clock,
+    watchcache::{Draft, Row, RowKey, Update, WatchCache, testing},
+};
+
+/// The objects of each kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Objects {
+    subjects: BTreeMap<u8, u8>,
+    causes: BTreeMap<u8, u8>,
+}
+
+pub(super) struct Replica {
+    number: u8,
+    pub(super) cache: Arc<WatchCache>,
+    /// Milliseconds, by its own clock.
+    time: Arc<AtomicU64>,
+    pub(super) skew: i64,
+    /// How many commits have been looked at, for each kind.
+    pub(super) seen: [usize; 2],
+    pub(super) objects: Objects,
+    /// Since when it is cut off.
+    pub(super) cut_off: Option<u64>,
+    /// Since when its watches stand again, if it has yet to make up for that.
+    pub(super) resumed: Option<u64>,
+    /// Rows say that they may be stale.
+    troubled: bool,
+}
+
+/// 2027, in seconds since 1970.
+const BEGIN: u64 = 1_798_761_600;
+
+impl Objects {
+    fn of(&mut self, kind: Kind) -> &mut BTreeMap<u8, u8> {
+        match kind {
+            Kind::Subject => &mut self.subjects,
+            Kind::Cause => &mut self.causes,
+        }
+    }
+
+    pub(super) fn put(&mut self, kind: Kind, key: u8, value: Option<u8>) {
+        match value {
+            Some(value) => self.of(kind).insert(key, value),
+            None => self.of(kind).remove(&key),
+        };
+    }
+
+    pub(super) fn value(&self, kind: Kind, key: u8) -> Option<u8> {
+        self.clone().of(kind).get(&key).copied()
+    }
+
+    /// What the rows say, and whether they match the selector.
+    pub(super) fn rows(&self) -> BTreeMap<u8, (String, bool)> {
+        self.subjects.keys().filter_map(|key| Some((*key, self.row(*key)?))).collect()
+    }
+
+    fn row(&self, key: u8) -> Option<(String, bool)> {
+        let subject = *self.subjects.get(&key)?;
+        let cause = self.causes.get(&(key + subject / 4)).copied().unwrap_or_default();
+        Some((format!("s{subject}.c{cause}"), (subject + cause).is_multiple_of(2)))
+    }
+
+    /// The rows that an object is told in.
+    fn touched(&self, kind: Kind, key: u8) -> BTreeSet<u8> {
+        match kind {
+            Kind::Subject => BTreeSet::from([key]),
+            Kind::Cause => {
+                let told = self.subjects.iter().filter(|(subject, value)| **subject + **value / 4 == key);
+                told.map(|(subject, _)| *subject).collect()
+            }
+        }
+    }
+}
+
+impl Replica {
+    /// A process that has just listed everything.
+    pub(super) fn new(
+        number: u8,
+        skew: i64,
+        window: Duration,
+        now: u64,
+        history: &[Commit],
+        truth: Objects,
+    ) -> Self {
+        let time = Arc::new(AtomicU64::new(now.saturating_add_signed(skew)));
+        let told = Arc::clone(&time);
+        let clock = Clock::new(number).with_window(window).with_time(move || {
+            SystemTime::UNIX_EPOCH
+                + Duration::from_secs(BEGIN)
+                + Duration::from_millis(told.load(Ordering::Relaxed))
+        });
+        clock.vouch(true);
+        let cache = Arc::new(testing::cache_by(clock));
+        let seen = [history.len(); 2];
+        let replica = Self {
+            number,
+            cache,
+            time,
+            skew,
+            seen,
+            objects: truth,
+            cut_off: None,
+            resumed: None,
+            troubled: false,
+        };
+        replica.publish(replica.objects.subjects.keys().copied().collect());
+        replica.cache.mark_synced();
+        replica
+    }
+
+    pub(super) fn restarted(&self, skew: i64, now: u64, history: &[Commit], truth: Objects) -> Self {
+        Self::new(self.number, skew, self.cache.clock().window(), now, history, truth)
+    }
+
+    pub(super) fn tell_time(&self, now: u64) {
+        self.time.store(now.saturating_add_signed(self.skew), Ordering::Relaxed);
+    }
+
+    /// Takes in at one go, of each kind, all commits up to these.
+    pub(super) fn deliver(&mut self, history: &[Commit], until: [usize; 2]) {
+        let mut touched = BTreeSet::new();
+        for kind in [Kind::Subject, Kind::Cause] {
+            let seen = &mut self.seen[kind as usize];
+            let news = history.get(*seen..until[kind as usize]).unwrap_or_default();
+            *seen = until[kind as usize].max(*seen);
+            for commit in news.iter().filter(|commit| commit.kind == kind) {
+                self.objects.put(kind, commit.key, commit.value);
+                touched.extend(self.objects.touched(kind, commit.key));
+            }
+        }
+        self.publish(touched);
+    }
+
+    /// A kind as it is now, whatever has happened to it.
+    pub(super) fn relist(&mut self, kind: Kind, history: &[Commit], truth: &Objects) {
+        self.seen[kind as usize] = history.len();
+        let mut touched = BTreeSet::new();
+        for key in 0..8 {
+            if self.objects.value(kind, key) != truth.value(kind, key) {
+                self.objects.put(kind, key, truth.value(kind, key));
+                touched.extend(self.objects.touched(kind, key));
+            }
+        }
+        self.publish(touched);
+        self.cache.gap();
+    }
+
+    /// It has noticed that it is cut off, or that it no longer is.
+    pub(super) fn trouble(&mut self, troubled: bool) {
+        if troubled {
+            self.cache.clock().vouch(false);
+        }
+        if self.troubled != troubled {
+            self.troubled = troubled;
+            self.publish(self.objects.subjects.keys().copied().collect());
+        }
+        if !troubled {
+            self.cache.clock().vouch(true);
+            self.cache.advance();
+        }
+    }
+
+    fn publish(&self, touched: BTreeSet<u8>) {
+        self.cache.publish(touched.into_iter().map(|key| match self.objects.row(key) {
+            Some((content, matches)) => Update::Apply(self.draft(key, &content, matches)),
+            None => Update::Delete(row_key(key)),
+        }));
+    }
+
+    fn draft(&self, key: u8, content: &str, matches: bool) -> Draft {
+        let content = if self.troubled { format!("{content}!") } else { content.to_owned() };
+        let matches = if matches { "yes" } else { "no" };
+        let draft = testing::draft("a", &key.to_string(), "Ready");
+        let labels = [("content".into(), content.into()), ("match".into(), matches.into())];
+        Draft { key: row_key(key), labels: labels.into(), ..draft }
+    }
+}
+
+fn row_key(key: u8) -> RowKey {
+    RowKey { namespace: "a".into(), name: key.to_string().into() }
+}
+
+/// What a row says.
+pub(super) fn content(row: &Row) -> String {
+    row.labels()[0].1.to_string()
+}

@@ -1,0 +1,246 @@
+//! The upstream, time, and who calls whom.
+
+use std::{collections::HashMap, time::Duration};
+
+use proptest::{prelude::*, test_runner::TestCaseError};
+
+use super::{
+    Kind, LAG, Step,
+    client::Client,
+    replica::{Objects, Replica},
+};
+
+/// A write.
+#[derive(Debug, Clone)]
+pub(super) struct Commit {
+    pub(super) at: u64,
+    pub(super) kind: Kind,
+    pub(super) key: u8,
+    pub(super) value: Option<u8>,
+}
+
+pub(super) struct World {
+    /// Milliseconds.
+    now: u64,
+    history: Vec<Commit>,
+    truth: Objects,
+    /// Where the history was torn: no watch leads over this.
+    torn: Vec<usize>,
+    replicas: Vec<Replica>,
+    clients: Vec<Client>,
+    contents: Contents,
+}
+
+/// What was told under each version, by whomever.
+#[derive(Default)]
+pub(super) struct Contents(HashMap<u64, (String, String)>);
+
+impl Contents {
+    /// No version has two contents.
+    pub(super) fn told(&mut self, version: u64, key: &str, content: &str) -> Result<(), TestCaseError> {
+        let told = (key.to_owned(), content.to_owned());
+        let before = self.0.entry(version).or_insert_with(|| told.clone());
+        prop_assert_eq!(&*before, &told, "two contents of version {}", version);
+        Ok(())
+    }
+}
+
+impl World {
+    pub(super) fn new(skews: &[i64], window: Duration) -> Self {
+        let now = 10_000_000;
+        let mut truth = Objects::default();
+        truth.put(Kind::Subject, 0, Some(1));
+        truth.put(Kind::Cause, 1, Some(1));
+        let numbered = (0..).zip(skews);
+        let replicas =
+            numbered.map(|(number, skew)| Replica::new(number, *skew, window, now, &[], truth.clone()));
+        let replicas = replicas.collect();
+        // With and without a selector, with and without bookmarks.
+        let clients = (0..4).map(|n| Client::new(n % 2 == 0, n / 2 == 0)).collect();
+        let mut world = Self {
+            now,
+            history: Vec::new(),
+            truth,
+            torn: Vec::new(),
+            replicas,
+            clients,
+            contents: Contents::default(),
+        };
+        // Replicas have been up for some time, or every stranger would be refused.
+        world.pass(4 * LAG);
+        world
+    }
+
+    pub(super) fn take(&mut self, step: &Step) -> Result<(), TestCaseError> {
+        self.pass(1);
+        match *step {
+            Step::Commit(kind, key, value) => self.commit(kind, key, value),
+            Step::Flip(kind, key, value) => {
+                let before = self.truth.value(kind, key);
+                self.commit(kind, key, Some(value));
+                self.pass(1);
+                self.commit(kind, key, before);
+            }
+            Step::Restore(commits) => self.restore(commits),
+            Step::Deliver(who, subjects, causes) => {
+                let who = self.replica(who);
+                if self.replicas[who].cut_off.is_none() {
+                    let until =
+                        [(0, subjects), (1, causes)].map(|(kind, count)| self.after(who, kind, count));
+                    self.deliver(who, until);
+                }
+            }
+            Step::Pass(millis) => self.pass(millis),
+            Step::Partition(who) => {
+                let (who, now) = (self.replica(who), self.now);
+                self.replicas[who].cut_off.get_or_insert(now);
+            }
+            Step::Heal(who) => {
+                let who = self.replica(who);
+                self.heal(who);
+            }
+            Step::Relist(who, kind) => {
+                let who = self.replica(who);
+                if self.replicas[who].cut_off.is_none() {
+                    self.replicas[who].relist(kind, &self.history, &self.truth);
+                }
+            }
+            Step::Restart(who, skew) => {
+                let who = self.replica(who);
+                let truth = self.truth.clone();
+                self.replicas[who] = self.replicas[who].restarted(skew, self.now, &self.history, truth);
+                self.clients.iter_mut().for_each(|client| client.cut_from(who));
+            }
+            Step::SetClock(who, skew) => {
+                let who = self.replica(who);
+                self.replicas[who].skew = skew;
+                self.replicas[who].tell_time(self.now);
+            }
+            Step::List(client, who, at_least) => {
+                let who = self.replica(who);
+                self.clients[client].list(who, &self.replicas[who].cache, at_least, &mut self.contents)?;
+            }
+            Step::Watch(client, who) => {
+                let who = self.replica(who);
+                self.clients[client].watch(who, &self.replicas[who].cache, &mut self.contents)?;
+            }
+            Step::Read(client, count) => {
+                self.clients[client].read(count, &mut self.contents)?;
+            }
+            Step::Cut(client) => self.clients[client].cut(),
+            Step::Bookmark(client) => self.clients[client].bookmark()?,
+        }
+        Ok(())
+    }
+
+    /// In the end everything arrives, and every client has the truth.
+    pub(super) fn finish(mut self) -> Result<(), TestCaseError> {
+        for who in 0..self.replicas.len() {
+            self.heal(who);
+        }
+        self.pass(3 * LAG);
+        for (n, client) in self.clients.iter_mut().enumerate() {
+            let who = n % self.replicas.len();
+            client.watch_on(who, &self.replicas[who].cache, &mut self.contents)?;
+        }
+        // Once for what there is, and once, when that time is over, for the end of catching up.
+        for _ in 0..2 {
+            for client in &mut self.clients {
+                client.read(usize::MAX, &mut self.contents)?;
+            }
+            self.pass(3 * LAG);
+        }
+        let truth = self.truth.rows();
+        for replica in &self.replicas {
+            prop_assert_eq!(&replica.objects, &self.truth, "the model itself");
+        }
+        for client in &self.clients {
+            client.has(&truth)?;
+        }
+        Ok(())
+    }
+
+    fn replica(&self, who: usize) -> usize {
+        who % self.replicas.len()
+    }
+
+    fn commit(&mut self, kind: Kind, key: u8, value: Option<u8>) {
+        self.truth.put(kind, key, value);
+        self.history.push(Commit { at: self.now, kind, key, value });
+    }
+
+    /// As when etcd is restored from a backup: replicas find that their versions are unknown, and list.
+    fn restore(&mut self, commits: usize) {
+        let mut objects = Objects::default();
+        objects.put(Kind::Subject, 0, Some(1));
+        objects.put(Kind::Cause, 1, Some(1));
+        let kept = self.history.len().saturating_sub(commits);
+        for commit in &self.history[..kept] {
+            objects.put(commit.kind, commit.key, commit.value);
+        }
+        for kind in [Kind::Subject, Kind::Cause] {
+            for key in 0..8 {
+                if objects.value(kind, key) != self.truth.value(kind, key) {
+                    self.commit(kind, key, objects.value(kind, key));
+                }
+            }
+        }
+        self.torn.push(self.history.len());
+    }
+
+    /// Where a replica is after so many more commits of a kind.
+    fn after(&self, who: usize, kind: usize, count: usize) -> usize {
+        let seen = self.replicas[who].seen[kind];
+        let mut news = (seen..self.history.len()).filter(|at| self.history[*at].kind as usize == kind);
+        if count == 0 { seen } else { news.nth(count - 1).map_or(self.history.len(), |last| last + 1) }
+    }
+
+    fn deliver(&mut self, who: usize, until: [usize; 2]) {
+        let replica = &mut self.replicas[who];
+        let tear = self.torn.last().copied().unwrap_or_default();
+        if replica.seen.iter().zip(until).any(|(seen, until)| *seen < tear && until > *seen) {
+            for kind in [Kind::Subject, Kind::Cause] {
+                replica.relist(kind, &self.history, &self.truth);
+            }
+        } else {
+            replica.deliver(&self.history, until);
+        }
+    }
+
+    fn heal(&mut self, who: usize) {
+        let replica = &mut self.replicas[who];
+        if replica.cut_off.take().is_some_and(|since| self.now >= since + LAG) {
+            replica.resumed = Some(self.now);
+        }
+    }
+
+    /// Time passes; what was to have arrived by then does, and what was to have been noticed is.
+    fn pass(&mut self, millis: u64) {
+        let end = self.now + millis;
+        while self.now < end {
+            let next = end.min(self.now + LAG / 4);
+            for who in 0..self.replicas.len() {
+                let replica = &mut self.replicas[who];
+                match (replica.cut_off, replica.resumed) {
+                    (Some(since), _) => {
+                        if next >= since + LAG {
+                            replica.resumed = None;
+                            replica.trouble(true);
+                        }
+                        continue;
+                    }
+                    (None, Some(since)) if next < since + LAG => continue,
+                    _ => {}
+                }
+                let due = self.history.partition_point(|commit| commit.at + LAG <= next);
+                self.deliver(who, [due, due]);
+                let replica = &mut self.replicas[who];
+                if replica.resumed.take().is_some() {
+                    replica.trouble(false);
+                }
+            }
+            self.now = next;
+            self.replicas.iter().for_each(|replica| replica.tell_time(next));
+        }
+    }
+}
