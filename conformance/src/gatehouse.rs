@@ -79,7 +79,7 @@ pub enum Serves {
 }
 
 impl Serves {
-    fn subcommand(self) -> &'static str {
+    pub(crate) fn subcommand(self) -> &'static str {
         match self {
             Self::Views => "apiserver",
             Self::Webhooks => "webhooks",

@@ -175,7 +175,7 @@ async fn wait_until_served(client: &kube::Client) -> anyhow::Result<()> {
 }
 
 /// Asks for a quota that nobody would admit, as a dry-run, until it is refused by whom it should be.
-async fn wait_until_registered(client: &kube::Client) -> anyhow::Result<()> {
+pub(crate) async fn wait_until_registered(client: &kube::Client) -> anyhow::Result<()> {
     let probe = json!({
         "apiVersion": "policy.gatehouse.dev/v1alpha1",
         "kind": "TenantQuota",

@@ -1,22 +1,22 @@
-//! No request fails while replicas come and go.
+//! Installed from the chart: no request fails while certificates and their authorities are replaced every few seconds,
+//! and replicas one after another.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
-use gatehouse_apiservice::registration::webhooks::{Address, NAME};
-use gatehouse_apiservice::registration::{SERVER_NAME, api_service, api_service_name, webhook_account};
+use anyhow::{Context, ensure};
+use gatehouse_apiservice::registration::webhooks::NAME;
+use gatehouse_apiservice::registration::{NAMESPACE, SERVER_NAME, api_service_name, webhook_account};
 use gatehouse_conformance::control_plane::{ControlPlane, Options as ControlPlaneOptions};
-use gatehouse_conformance::gatehouse::{self, Certificate, Files, Options, Serves};
-use gatehouse_conformance::install::Deployment;
+use gatehouse_conformance::helm::{Helm, Values};
+use gatehouse_conformance::install::{Egress, Installation};
 use gatehouse_conformance::load::{self, Manifest};
 use gatehouse_conformance::traffic::{self, Door, Outcome, Traffic};
-use gatehouse_conformance::{crds, progress, webhooks};
+use gatehouse_conformance::{crds, progress};
 use libtest_mimic::Trial;
 use serde_json::Value;
 
 use crate::world::World;
-
-const REPLICAS: usize = 2;
 
 /// How long there is traffic.
 const SHORT: Duration = Duration::from_secs(40);
@@ -26,58 +26,61 @@ const LONG: Duration = Duration::from_mins(10);
 /// shorter than a child is given to end.
 const SHUTDOWN: [&str; 2] = ["--shutdown-delay-duration=2s", "--shutdown-grace=2s"];
 
+/// As short as the overlap lets them be. Verifiers may be behind by the overlap, and the machine may be busy.
+const LIFETIMES: [(&str, &str); 3] =
+    [("rotationOverlap", "2s"), ("certificateLifetime", "12s"), ("caLifetime", "24s")];
+/// How long a direct client goes by a bundle that it has read: within the overlap.
+const BELIEVED: Duration = Duration::from_millis(700);
+
+/// Where certificates are kept.
+const SECRETS: [&str; 2] = ["gatehouse-apiserver-tls", "gatehouse-webhooks-tls"];
+
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
-    vec![world.apart("production::rolling_restarts_fail_no_request", restarts)]
+    vec![world.apart("production::rotations_and_rolling_restarts_fail_no_request", run)]
 }
 
-async fn restarts() -> anyhow::Result<()> {
-    let control_plane = ControlPlane::start(&ControlPlaneOptions::default()).await?;
-    let outcome = restarted(&control_plane).await;
+async fn run() -> anyhow::Result<()> {
+    let egress = Egress::start()?;
+    let options =
+        ControlPlaneOptions { api_server_flags: vec![egress.flag()], ..ControlPlaneOptions::default() };
+    let control_plane = ControlPlane::start(&options).await?;
+    let outcome = installed(&control_plane, &egress).await;
     control_plane.stop().await?;
     outcome
 }
 
-async fn restarted(control_plane: &ControlPlane) -> anyhow::Result<()> {
+async fn installed(control_plane: &ControlPlane, egress: &Egress) -> anyhow::Result<()> {
     let client = control_plane.client().await?;
-    load::apply(&client, crds::only(&KINDS)?).await?;
-    gatehouse::prepare(control_plane).await?;
-    webhooks::prepare(control_plane).await?;
-    apply(&client, traffic::objects()).await?;
-
-    let mut deployments = Vec::new();
-    for serves in [Serves::Views, Serves::Webhooks] {
-        let name = format!("{serves:?}").to_lowercase();
-        let files = Files::issue(control_plane, serves, &name)?;
-        let ca = files.ca().to_owned();
-        let options = Options {
-            serves,
-            executable: Some(gatehouse::executable().await?),
-            name: Some(name),
-            flags: SHUTDOWN.map(ToOwned::to_owned).into(),
-            certificate: Certificate::Shared(files),
-            ..Options::default()
-        };
-        deployments.push((Deployment::start(control_plane, REPLICAS, options).await?, ca));
-    }
-    let [(mut views, views_ca), (mut gate, gate_ca)] =
-        deployments.try_into().map_err(|_| anyhow::anyhow!("two deployments"))?;
-    apply(&client, vec![api_service(views.spread().port(), &views_ca)]).await?;
-    apply(&client, webhooks::configurations(Address::Url(gate.spread().url()), gate_ca).into()).await?;
-    gatehouse::wait_until_available(&client).await?;
+    // What is judged by is there before the webhooks are, so that every replica that is ready knows of it.
+    let mut before = crds::only(&KINDS)?;
+    before.extend(crds::policy());
+    before.extend(
+        traffic::objects().into_iter().map(|object| Manifest { origin: "(traffic)".to_owned(), object }),
+    );
+    load::apply(&client, before).await?;
+    let flags = SHUTDOWN.join(",");
+    let values = Values::default()
+        .and(LIFETIMES.map(|(name, lifetime)| format!("tls.selfManaged.{name}={lifetime}")))
+        .and(["apiserver", "webhooks"].map(|component| format!("{component}.extraArgs={{{flags}}}")));
+    let manifests = Helm::find().await?.objects(&values).await?;
+    let mut installation = Installation::install(control_plane, egress, manifests).await?;
     traffic::in_force(&client).await?;
 
-    let traffic = Traffic::start(control_plane, doors(&views, &gate)).await?;
+    let traffic = Traffic::start(control_plane, doors(&installation)).await?;
     let until = Instant::now() + if std::env::var_os("GATEHOUSE_LONG").is_some() { LONG } else { SHORT };
-    let mut rounds = 0;
-    while Instant::now() < until {
-        views.restart(control_plane).await?;
-        gate.restart(control_plane).await?;
-        rounds += 1;
-    }
+    let restarting = async {
+        let mut rounds = 0;
+        while Instant::now() < until {
+            installation.views.restart(control_plane).await?;
+            installation.webhooks.restart(control_plane).await?;
+            rounds += 1;
+        }
+        anyhow::Ok(rounds)
+    };
+    let (rounds, rotations) = tokio::try_join!(restarting, Rotations::until(&client, until))?;
     let outcome = traffic.stop().await;
-    let restarts = views.made() + gate.made() - 2 * REPLICAS;
     progress::say(format_args!(
-        "production: {restarts} replicas replaced in {rounds} rounds; {} requests, {} failed, {} unadmitted writes; {:?}",
+        "production: every replica replaced {rounds} times, {rotations:?}; {} requests, {} failed, {} unadmitted writes; {:?}",
         outcome.total(),
         outcome.failed,
         outcome.unadmitted.len(),
@@ -85,8 +88,8 @@ async fn restarted(control_plane: &ControlPlane) -> anyhow::Result<()> {
     ));
     outcome.without_failure()?;
     took_place(&outcome)?;
-    views.end().await?;
-    gate.end().await
+    ensure!(rounds >= 2 && rotations.took_place(), "{rounds} rounds, {rotations:?}");
+    installation.end().await
 }
 
 /// The kinds of the traffic.
@@ -97,8 +100,7 @@ const KINDS: [&str; 4] = [
     "kustomizations.kustomize.toolkit.fluxcd.io",
 ];
 
-fn doors(views: &Deployment, gate: &Deployment) -> Vec<Door> {
-    let believed = Duration::from_secs(1);
+fn doors(installation: &Installation) -> Vec<Door> {
     let service = format!("/apis/apiregistration.k8s.io/v1/apiservices/{}", api_service_name());
     let configuration =
         |kind: &str| format!("/apis/admissionregistration.k8s.io/v1/{kind}webhookconfigurations/{NAME}");
@@ -106,14 +108,14 @@ fn doors(views: &Deployment, gate: &Deployment) -> Vec<Door> {
         |number: usize| (configuration("validating"), format!("/webhooks/{number}/clientConfig/caBundle"));
     vec![
         Door {
-            port: views.spread().port(),
+            port: installation.views.spread().port(),
             name: SERVER_NAME.to_owned(),
             path: "/apis/view.gatehouse.dev/v1alpha1/fluxsummaries".to_owned(),
             published: vec![(service, "/spec/caBundle".to_owned())],
-            believed,
+            believed: BELIEVED,
         },
         Door {
-            port: gate.spread().port(),
+            port: installation.webhooks.spread().port(),
             name: webhook_account::SERVER_NAME.to_owned(),
             path: "/livez".to_owned(),
             published: vec![
@@ -122,9 +124,50 @@ fn doors(views: &Deployment, gate: &Deployment) -> Vec<Door> {
                 published(1),
                 published(2),
             ],
-            believed,
+            believed: BELIEVED,
         },
     ]
+}
+
+/// What the Secrets have held.
+#[derive(Debug)]
+struct Rotations {
+    views: Seen,
+    webhooks: Seen,
+}
+
+/// How many, one after another.
+#[derive(Debug)]
+struct Seen {
+    authorities: usize,
+    certificates: usize,
+}
+
+impl Rotations {
+    /// Looks more often than anything changes.
+    async fn until(client: &kube::Client, until: Instant) -> anyhow::Result<Self> {
+        let mut seen: [[BTreeSet<String>; 2]; 2] = Default::default();
+        while Instant::now() < until {
+            for (name, seen) in SECRETS.iter().zip(&mut seen) {
+                let path = format!("/api/v1/namespaces/{NAMESPACE}/secrets/{name}");
+                let secret: Value = client.request(http::Request::get(path).body(Vec::new())?).await?;
+                for (key, seen) in ["current-ca.crt", "tls.crt"].iter().zip(seen) {
+                    let value = secret["data"][key].as_str().with_context(|| format!("{name}: no {key}"))?;
+                    seen.insert(value.to_owned());
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        let [views, webhooks] = seen.map(|[authorities, certificates]| Seen {
+            authorities: authorities.len(),
+            certificates: certificates.len(),
+        });
+        Ok(Self { views, webhooks })
+    }
+
+    fn took_place(&self) -> bool {
+        [&self.views, &self.webhooks].iter().all(|seen| seen.authorities > 2 && seen.certificates > 4)
+    }
 }
 
 /// Traffic that nobody made proves nothing.
@@ -143,9 +186,4 @@ fn took_place(outcome: &Outcome) -> anyhow::Result<()> {
         ensure!(outcome.of(client) >= at_least, "{client}: {:?}", outcome.succeeded);
     }
     Ok(())
-}
-
-async fn apply(client: &kube::Client, objects: Vec<Value>) -> anyhow::Result<()> {
-    let manifest = |object| Manifest { origin: "(production)".to_owned(), object };
-    load::apply(client, objects.into_iter().map(manifest).collect()).await
 }
