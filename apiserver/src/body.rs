@@ -10,7 +10,12 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Frame, SizeHint};
 
 /// The body of every response.
-pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub type Body = UnsyncBoxBody<Bytes, Stalled>;
+
+/// The body of a response ends here without its end: for too long nobody read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the answer was given up, since its client did not read it")]
+pub struct Stalled;
 
 /// The body of a request, of which nothing has been read. Whoever reads it bounds its length and its time.
 pub type RequestBody = UnsyncBoxBody<Bytes, BodyError>;
@@ -29,12 +34,16 @@ where
 
 /// A body that is there as a whole.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).boxed_unsync()
+    Full::new(bytes.into()).map_err(never).boxed_unsync()
 }
 
 /// A body that is made as the client reads it.
 pub fn streamed(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Body {
     StreamBody::new(chunks.map(|chunk| Ok(Frame::data(chunk)))).boxed_unsync()
+}
+
+fn never(impossible: Infallible) -> Stalled {
+    match impossible {}
 }
 
 /// The same body; `observer` is told of each chunk, and is dropped with the body, sent to its end or not.
@@ -49,12 +58,12 @@ struct Observed<F> {
 
 impl<F: FnMut(&Bytes) + Unpin> hyper::body::Body for Observed<F> {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Stalled;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Stalled>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()

@@ -106,7 +106,7 @@ mod tests {
     fn answer(request: &HeaderMap, pieces: Vec<Bytes>) -> (HeaderMap, Bytes) {
         let (head, body) = respond(Form::Json, request, pieces.into_iter()).into_parts();
         let body = body.collect().now_or_never().expect("nothing to wait for");
-        (head.headers, body.unwrap_or_else(|never| match never {}).to_bytes())
+        (head.headers, body.expect("whole").to_bytes())
     }
 
     fn unzipped(bytes: &[u8]) -> Vec<u8> {

@@ -5,6 +5,7 @@
 //! Invariants: no handler sees a request that was not authenticated and authorised, nor credentials; the paths of
 //! [`Callers`] have a rule of their own. Bodies are handed on unread. Every answer carries its Audit-ID.
 
+mod attended;
 mod audit_id;
 mod callers;
 mod observe;
@@ -36,6 +37,7 @@ use crate::metrics::{self, Metrics};
 use crate::negotiate;
 use crate::request_info::RequestInfo;
 use crate::serve::Shutdown;
+use attended::attended;
 use audit_id::AuditId;
 pub use callers::{Callers, Credential};
 use observe::Observation;
@@ -68,7 +70,7 @@ pub trait Handler: Send + Sync + 'static {
 pub struct Limits {
     /// `--max-requests-inflight`; watches and health are not counted. 0 is no limit.
     pub max_requests_in_flight: usize,
-    /// `--request-timeout`; watches excepted.
+    /// `--request-timeout`; watches excepted. An answer of which nothing was read for as long is given up.
     pub request_timeout: Duration,
 }
 
@@ -102,7 +104,7 @@ pub struct Pipeline<H> {
     health: Health,
     metrics: Arc<Metrics>,
     shutdown: Arc<Shutdown>,
-    slots: Semaphore,
+    slots: Arc<Semaphore>,
     request_timeout: Duration,
     callers: Callers,
     observers: Observers,
@@ -130,7 +132,7 @@ impl<H: Handler> Pipeline<H> {
             health,
             metrics,
             shutdown,
-            slots: Semaphore::new(slots),
+            slots: Arc::new(Semaphore::new(slots)),
             request_timeout: limits.request_timeout,
             callers: Callers::default(),
             observers: Observers::default(),
@@ -224,12 +226,14 @@ impl<H: Handler> Pipeline<H> {
         if self.shutdown.is_draining() && !is_health && !self.callers.know(&request.info) {
             return Err(ApiError::too_many_requests());
         }
-        let _slot = if is_health || request.info.is_long_running() {
-            None
-        } else {
-            Some(self.slots.try_acquire().map_err(|_| ApiError::too_many_requests())?)
-        };
-        self.authorized(request, peer, observation).await
+        if is_health || request.info.is_long_running() {
+            return self.authorized(request, peer, observation).await;
+        }
+        let slot = Arc::clone(&self.slots).try_acquire_owned();
+        let slot = slot.map_err(|_| ApiError::too_many_requests())?;
+        // In flight until it was sent, as upstream counts.
+        let response = self.authorized(request, peer, observation).await?;
+        Ok(response.map(|body| attended(body, self.request_timeout, slot)))
     }
 
     /// Finds out who asks, and whether they may.

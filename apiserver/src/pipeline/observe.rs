@@ -131,7 +131,7 @@ impl Observation {
                     let _kept = (&open, &trail);
                 })
             } else {
-                let mut size = BodySize { metrics, labels, bytes: 0, _trail: trail };
+                let mut size = BodySize { metrics, labels, bytes: 0, _kept: (open, trail) };
                 observed(body, move |chunk| size.add(chunk))
             }
         })
@@ -180,7 +180,7 @@ struct BodySize {
     metrics: Arc<Metrics>,
     labels: RequestLabels,
     bytes: u64,
-    _trail: Option<Arc<Trail>>,
+    _kept: (Raised, Option<Arc<Trail>>),
 }
 
 impl BodySize {

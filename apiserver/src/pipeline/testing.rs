@@ -15,6 +15,8 @@ pub(crate) const THINGS: &str = "/apis/g/v1/things";
 pub(crate) const WATCH: &str = "/apis/g/v1/things?watch=1";
 pub(crate) const PANIC: &str = "/apis/g/v1/panic";
 pub(crate) const SILENT: &str = "/apis/g/v1/silent";
+/// Answered with far more than sockets hold.
+pub(crate) const LONG: &str = "/apis/g/v1/long";
 /// A path for callers: answered with what they sent.
 pub(crate) const CALLED: &str = "/called";
 
@@ -38,6 +40,10 @@ impl Handler for Fake {
         assert_ne!(path, PANIC, "as the test asked");
         if path == SILENT {
             std::future::pending::<()>().await;
+        }
+        if path == LONG {
+            let piece = Bytes::from(vec![b'x'; 64 << 10]);
+            return Ok(Response::new(streamed(stream::repeat(piece).take(1024))));
         }
         if request.info.is_long_running() {
             let hello = stream::once(async { Bytes::from_static(b"hello") });

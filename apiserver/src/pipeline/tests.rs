@@ -149,6 +149,19 @@ async fn beyond_the_limit_requests_are_turned_away_and_watches_and_health_are_no
     assert_eq!(server.get(THINGS).await.status(), 200);
 }
 
+#[tokio::test(start_paused = true)]
+async fn answers_that_nobody_reads_are_in_flight_until_they_are_given_up() {
+    let server = Server::new();
+    let mut unread = [server.get(LONG).await, server.get(LONG).await];
+    for answer in &mut unread {
+        answer.body_mut().frame().await.expect("a piece").expect("whole");
+    }
+    assert_eq!(server.get(THINGS).await.status(), 429, "both places are taken");
+    tokio::time::sleep(LIMITS.request_timeout + Duration::from_secs(1)).await;
+    assert_eq!(server.get(THINGS).await.status(), 200);
+    unread[0].body_mut().frame().await.expect("no end").expect_err("what is left of it is gone");
+}
+
 #[tokio::test]
 async fn callers_without_the_certificate_are_refused_where_one_is_asked_for() {
     let server = Server::new();

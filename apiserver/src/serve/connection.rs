@@ -19,6 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::Shutdown;
+use super::progress::Progress;
 use super::tls::{ALPN_HTTP2, Certificates, InUse};
 use crate::authn::Peer;
 use crate::body::{Body, observed};
@@ -40,6 +41,10 @@ const MAX_HEADER_BYTES: u32 = 256 * 1024;
 /// A peer that vanished without a word is noticed after both together, and its watches end.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A client that takes nothing for this long does not read. Front proxies read at once, and watch on their own behalf
+/// whether their clients do.
+const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What Go's net/http says, which people search for.
 const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
@@ -86,6 +91,7 @@ impl<H: Handler> Connections<H> {
         let builder = if session.alpn_protocol() == Some(ALPN_HTTP2) { &self.http2 } else { &self.http1 };
         let showed_certificate = !chain.is_empty();
         let peer = Arc::new(Peer::new(address, chain));
+        let stream = TokioIo::new(Progress::new(stream, WRITE_TIMEOUT));
         let activity = Arc::new(Activity::new());
         let service = service_fn(|request: Request<Incoming>| {
             let (pipeline, peer) = (Arc::clone(&self.pipeline), Arc::clone(&peer));
@@ -95,7 +101,7 @@ impl<H: Handler> Connections<H> {
                 Ok::<_, Infallible>(until_sent(response, request_is_open))
             }
         });
-        let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+        let mut connection = pin!(builder.serve_connection_with_upgrades(stream, service));
         let mut ending = pin!(async {
             tokio::select! {
                 () = self.shutdown.draining() => {}

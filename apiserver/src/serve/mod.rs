@@ -5,6 +5,7 @@
 
 mod connection;
 mod expiry;
+mod progress;
 mod shutdown;
 #[cfg(test)]
 mod tests;

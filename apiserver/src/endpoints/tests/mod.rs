@@ -187,7 +187,7 @@ impl Server {
 }
 
 async fn read(response: Response<Body>) -> Bytes {
-    let Ok(body) = response.into_body().collect().await;
+    let body = response.into_body().collect().await.expect("whole");
     body.to_bytes()
 }
 
@@ -205,8 +205,8 @@ impl Stream {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
                 return Some(serde_json::from_slice(&line).expect("a line is an event"));
             }
-            match self.body.frame().await {
-                Some(Ok(frame)) => self.buffer.extend_from_slice(&frame.into_data().expect("data")),
+            match self.body.frame().await.map(|frame| frame.expect("whole")) {
+                Some(frame) => self.buffer.extend_from_slice(&frame.into_data().expect("data")),
                 None => {
                     assert!(self.buffer.is_empty(), "a watch ends between two events");
                     return None;

@@ -1,0 +1,166 @@
+//! An end for answers that nobody reads.
+//!
+//! An answer is made as its client reads it, and until its end it pins the rows it is made of and counts as a request in
+//! flight. Where its client takes nothing for a while, both are let go, and whoever reads on after that gets an error:
+//! an answer without its end must not look like a whole one.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Frame, SizeHint};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use crate::body::{Body, Stalled};
+
+/// The same body, given up once nothing was read of it for as long as `patience`. `held` is let go with it.
+pub(super) fn attended(body: Body, patience: Duration, held: impl Send + 'static) -> Body {
+    let answer = Answer { body, _held: Box::new(held) };
+    let shared = Arc::new(Mutex::new(Shared { answer: Some(answer), read: Instant::now() }));
+    Attended { shared, patience, watchdog: None, is_over: false }.boxed_unsync()
+}
+
+struct Answer {
+    body: Body,
+    _held: Box<dyn Send>,
+}
+
+struct Shared {
+    /// `None` when it is over, or given up.
+    answer: Option<Answer>,
+    read: Instant,
+}
+
+struct Attended {
+    shared: Arc<Mutex<Shared>>,
+    patience: Duration,
+    /// Only an answer of several pieces has one.
+    watchdog: Option<AbortHandle>,
+    is_over: bool,
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn watch(shared: Arc<Mutex<Shared>>, patience: Duration) {
+    loop {
+        let deadline = lock(&shared).read + patience;
+        if deadline <= Instant::now() {
+            // Dropped when the lock is open again.
+            let given_up = lock(&shared).answer.take();
+            if given_up.is_some() {
+                tracing::debug!(?patience, "an answer was given up: its client does not read it");
+            }
+            return;
+        }
+        tokio::time::sleep_until(deadline).await;
+    }
+}
+
+impl hyper::body::Body for Attended {
+    type Data = Bytes;
+    type Error = Stalled;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Stalled>>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        let (frame, ended) = {
+            let mut shared = lock(&self.shared);
+            shared.read = Instant::now();
+            let Some(answer) = &mut shared.answer else {
+                drop(shared);
+                self.is_over = true;
+                return Poll::Ready(Some(Err(Stalled)));
+            };
+            let frame = Pin::new(&mut answer.body).poll_frame(context);
+            let is_over = matches!(frame, Poll::Ready(None | Some(Err(_)))) || answer.body.is_end_stream();
+            (frame, is_over.then(|| shared.answer.take()))
+        };
+        if ended.is_some() {
+            self.is_over = true;
+        } else if self.watchdog.is_none() {
+            let watchdog = tokio::spawn(watch(Arc::clone(&self.shared), self.patience));
+            self.watchdog = Some(watchdog.abort_handle());
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_over || lock(&self.shared).answer.as_ref().is_some_and(|answer| answer.body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        lock(&self.shared).answer.as_ref().map_or_else(SizeHint::default, |answer| answer.body.size_hint())
+    }
+}
+
+impl Drop for Attended {
+    fn drop(&mut self) {
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+    use crate::body::{full, streamed};
+
+    const PATIENCE: Duration = Duration::from_mins(1);
+
+    /// What is held, told by a pointer to it.
+    fn pieces(count: usize) -> (Body, std::sync::Weak<()>) {
+        let held = Arc::new(());
+        let weak = Arc::downgrade(&held);
+        let body = streamed(stream::iter((0..count).map(|_| Bytes::from_static(b"piece"))));
+        (attended(body, PATIENCE, held), weak)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_reads_is_let_go_and_does_not_end_well() {
+        let (mut body, held) = pieces(10);
+        body.frame().await.expect("a piece").expect("whole");
+        tokio::time::sleep(PATIENCE - Duration::from_secs(1)).await;
+        assert!(held.upgrade().is_some());
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(held.upgrade().is_none());
+        body.frame().await.expect("an error").expect_err("not the end");
+        assert!(body.frame().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_reader_gets_all() {
+        let (mut body, held) = pieces(10);
+        let mut count = 0;
+        while let Some(piece) = body.frame().await {
+            piece.expect("whole");
+            count += 1;
+            tokio::time::sleep(PATIENCE / 2).await;
+        }
+        assert_eq!(count, 10);
+        assert!(held.upgrade().is_none(), "the end lets go");
+    }
+
+    #[tokio::test]
+    async fn a_whole_body_needs_no_watching() {
+        let held = Arc::new(());
+        let weak = Arc::downgrade(&held);
+        let mut body = attended(full("whole"), PATIENCE, held);
+        assert_eq!(body.size_hint().exact(), Some(5));
+        body.frame().await.expect("a piece").expect("whole");
+        assert!(body.is_end_stream() && weak.upgrade().is_none());
+        assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
+    }
+}
