@@ -46,6 +46,7 @@ pub struct ControlPlane {
     etcd: Supervised,
     scratch: Arc<Scratch>,
     url: String,
+    etcd_url: String,
     cluster_ca: Authority,
     front_proxy: FrontProxy,
     admin: PathBuf,
@@ -94,13 +95,14 @@ impl ControlPlane {
         let api_server = scratch.spawn("kube-apiserver", &program)?;
 
         let url = format!("https://127.0.0.1:{api_port}");
+        let etcd_url = format!("http://127.0.0.1:{client_port}");
         let admin = scratch.path().join("admin.kubeconfig");
         let identity = client_identity(&cluster_ca, "admin", Some("system:masters"))?;
         kubeconfig::write(&admin, &url, cluster_ca.certificate_pem(), "admin", &identity)?;
 
         let kubeconfigs = AtomicU32::new(0);
         let mut started =
-            Self { api_server, etcd, scratch, url, cluster_ca, front_proxy, admin, kubeconfigs };
+            Self { api_server, etcd, scratch, url, etcd_url, cluster_ca, front_proxy, admin, kubeconfigs };
         let client = started.client().await?;
         let what = "starting etcd and kube-apiserver";
         progress::during(what, wait_until_ready(&mut started.api_server, &client, "/readyz", START_TIMEOUT))
@@ -111,6 +113,11 @@ impl ControlPlane {
     /// Where kube-apiserver serves.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Where etcd serves, for other API servers that keep their objects in it.
+    pub fn etcd_url(&self) -> &str {
+        &self.etcd_url
     }
 
     /// The folder that logs and certificates are in, until the end.

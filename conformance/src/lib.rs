@@ -18,6 +18,7 @@ pub mod kubectl;
 pub mod load;
 pub mod progress;
 pub mod registration;
+pub mod sample_apiserver;
 pub mod spread;
 pub mod supervise;
 pub mod traffic;

@@ -31,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Load {
     pub(super) changes: usize,
     pub(super) rate: u32,
+    /// The number of the first one: no two changes of an object may say the same.
+    pub(super) first: usize,
 }
 
 /// What a watch is of, and so which of its events belongs to which change.
@@ -48,10 +50,11 @@ struct Watched<'a> {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Change {
-    id: Id,
-    sent: Instant,
-    answered: Instant,
+pub(super) struct Change {
+    pub(super) number: usize,
+    pub(super) id: Id,
+    pub(super) sent: Instant,
+    pub(super) answered: Instant,
 }
 
 /// Namespace and name; of a summary the namespace alone.
@@ -128,22 +131,23 @@ async fn follow(
 }
 
 /// Sends the changes, each at its time.
-async fn change(client: &kube::Client, layout: Layout, load: Load) -> anyhow::Result<Vec<Change>> {
+pub(super) async fn change(client: &kube::Client, layout: Layout, load: Load) -> anyhow::Result<Vec<Change>> {
     let leaves: Vec<Id> = layout.leaves().collect();
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / load.rate);
     let mut sending = JoinSet::new();
-    for (number, id) in leaves.iter().copied().cycle().enumerate().take(load.changes) {
+    for (place, id) in leaves.iter().copied().cycle().enumerate().take(load.changes) {
         ticks.tick().await;
         let client = client.clone();
         // One that comes round again turns the other way: each change is a change of the summary too.
-        let succeeded = (number / leaves.len()) % 2 == 1;
+        let succeeded = (place / leaves.len()) % 2 == 1;
+        let number = load.first + place;
         let status = serde_json::json!({"conditions": layout.changed_conditions(succeeded, number)});
         sending.spawn(async move {
             let path = KUSTOMIZATIONS
                 .replace("kustomizations", &format!("namespaces/{}/kustomizations", id.namespace_name()));
             let sent = Instant::now();
             patch_status(&client, &format!("{path}/{}", id.name()), &status).await?;
-            anyhow::Ok(Change { id, sent, answered: Instant::now() })
+            anyhow::Ok(Change { number, id, sent, answered: Instant::now() })
         });
     }
     let mut changes = Vec::new();
@@ -182,7 +186,7 @@ impl Watched<'_> {
     }
 }
 
-fn percentiles(sample: &Sample) -> String {
+pub(super) fn percentiles(sample: &Sample) -> String {
     let [p50, p99, most] = [sample.median(), sample.percentile(99), sample.greatest()].map(seconds);
     format!("p50 {p50}, p99 {p99}, max {most}")
 }
@@ -247,8 +251,12 @@ mod tests {
     fn an_event_belongs_to_the_change_before_it() {
         let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
-        let change =
-            |place, sent| Change { id: Id { namespace: 1, place }, sent: at(sent), answered: at(sent + 5) };
+        let change = |place, sent| Change {
+            number: 0,
+            id: Id { namespace: 1, place },
+            sent: at(sent),
+            answered: at(sent + 5),
+        };
         let changes = [change(9, 0), change(19, 100), change(9, 200)];
         let of = |subject: Subject, times: &[u64]| {
             let arrivals =

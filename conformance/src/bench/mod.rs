@@ -13,8 +13,10 @@ mod objects;
 mod process;
 mod raw;
 mod report;
+mod sample;
 mod start;
 mod stats;
+mod watchers;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -53,21 +55,40 @@ pub(crate) struct Arguments {
     /// How many changes to make a second
     #[arg(long, value_name = "NUMBER", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rate: u32,
-    /// Measure cold starts and memory, and nothing else
-    #[arg(long)]
-    memory_only: bool,
+    /// Measure a part, and nothing else
+    #[arg(long, value_name = "PART", value_enum)]
+    only: Option<Part>,
+    /// How many watchers to tell of changes
+    #[arg(long, value_name = "NUMBER", default_value_t = 1000, value_parser = positive)]
+    watchers: usize,
+    /// How many changes a second to tell them of
+    #[arg(long, value_name = "NUMBER", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    watch_rate: u32,
+    /// For how long
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+    watch_seconds: u64,
     /// How many objects to create in each round of creations through the webhooks
     #[arg(long, value_name = "NUMBER", default_value_t = 2000, value_parser = positive)]
     creates: usize,
     /// How many rounds of creations to make of each kind
     #[arg(long, value_name = "NUMBER", default_value_t = 5, value_parser = positive)]
     rounds: usize,
-    /// Measure admission, and nothing else
-    #[arg(long, conflicts_with = "memory_only")]
-    admission_only: bool,
     /// Pass a flag on to Gatehouse
     #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
     gatehouse_flag: Vec<String>,
+}
+
+/// What can be measured alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Cold starts and memory
+    Memory,
+    /// Many watchers of many changes
+    Watchers,
+    /// k8s.io/sample-apiserver beside Gatehouse
+    Sample,
+    /// The webhooks
+    Admission,
 }
 
 fn positive(text: &str) -> Result<usize, String> {
@@ -93,7 +114,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         rounds: arguments.rounds,
     };
     let settings = Settings { executable: Some(executable.clone()), ..Settings::default() };
-    if arguments.admission_only {
+    if arguments.only == Some(Part::Admission) {
         let mut report = Report::default();
         admission::measure(&control_plane, &settings, effort, &mut report).await?;
         during("stopping", control_plane.stop()).await?;
@@ -109,7 +130,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let mut gatehouse = Gatehouse::start(&control_plane, &options).await?;
     let mut report = measure(&arguments, &control_plane, &mut gatehouse).await?;
     gatehouse.kill().await?;
-    if !arguments.memory_only {
+    if arguments.only.is_none() {
         admission::measure(&control_plane, &settings, effort, &mut report).await?;
     }
     during("stopping", async { control_plane.stop().await }).await?;
@@ -130,10 +151,10 @@ async fn measure(
     gatehouse: &mut Gatehouse,
 ) -> anyhow::Result<Report> {
     let client = control_plane.client().await?;
-    let direct =
-        kubeconfig::client(&gatehouse.kubeconfig_for(control_plane, "bench", Some("system:masters"))?)
-            .await?;
+    let kubeconfig = gatehouse.kubeconfig_for(control_plane, "bench", Some("system:masters"))?;
+    let direct = kubeconfig::client(&kubeconfig).await?;
     let mut report = Report::default();
+    let time = Duration::from_secs(arguments.seconds);
 
     let empty = start::empty(gatehouse).await?;
     gatehouse.kill().await?;
@@ -145,19 +166,38 @@ async fn measure(
     fill::fill(&client, layout).await?;
     // Each namespace has a GitRepository.
     let objects = (layout.objects + layout.namespaces) as u64;
-    start::measure(gatehouse, &direct, (objects, empty), &mut report).await?;
-    if arguments.memory_only {
+    match arguments.only {
+        None | Some(Part::Memory) => {
+            start::measure(gatehouse, &direct, (objects, empty), &mut report).await?;
+        }
+        Some(_) => gatehouse.launch().await?,
+    }
+    if arguments.only == Some(Part::Memory) {
         return Ok(report);
     }
 
-    gatehouse.register(control_plane).await?;
-    lists::measure(control_plane, arguments.runs, &mut report).await?;
     let server = Server { process: start::process(gatehouse)?, client: &direct };
-    let upstream = Server { process: Process(control_plane.api_server().pid()?), client: &client };
-    let time = Duration::from_secs(arguments.seconds);
-    cpu::measure(server, upstream, objects, time, &mut report).await?;
-    let load = Load { changes: arguments.changes, rate: arguments.rate };
-    latency::measure(&direct, &client, layout, load, &mut report).await?;
-    start::afterwards(gatehouse, &direct, &mut report).await?;
+    if arguments.only == Some(Part::Sample) {
+        sample::measure(control_plane, server, (arguments.rounds, time), &mut report).await?;
+        return Ok(report);
+    }
+    gatehouse.register(control_plane).await?;
+    if arguments.only.is_none() {
+        lists::measure(control_plane, arguments.runs, &mut report).await?;
+        let upstream = Server { process: Process(control_plane.api_server().pid()?), client: &client };
+        cpu::measure(server, upstream, objects, time, &mut report).await?;
+        let load = Load { changes: arguments.changes, rate: arguments.rate, first: 0 };
+        latency::measure(&direct, &client, layout, load, &mut report).await?;
+    }
+    let load = watchers::Load {
+        watchers: arguments.watchers,
+        rate: arguments.watch_rate,
+        time: Duration::from_secs(arguments.watch_seconds),
+    };
+    watchers::measure(control_plane, server.process, &kubeconfig, layout, load, &mut report).await?;
+    if arguments.only.is_none() {
+        start::afterwards(gatehouse, &direct, &mut report).await?;
+        sample::measure(control_plane, server, (arguments.rounds, time), &mut report).await?;
+    }
     Ok(report)
 }
