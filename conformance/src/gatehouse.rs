@@ -225,6 +225,11 @@ impl Gatehouse {
         }
     }
 
+    /// Ends it as a kubelet does, and says how it ended.
+    pub async fn terminate(&mut self, grace: Duration) -> anyhow::Result<ExitStatus> {
+        self.process.take().context("it runs")?.terminate(grace).await
+    }
+
     /// Ends it as a crash would.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         if let Some(process) = self.process.take() {

@@ -20,6 +20,7 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 
 pub use shim::intercept;
 
@@ -151,6 +152,17 @@ impl Supervised {
     pub async fn stop(mut self) -> anyhow::Result<ExitStatus> {
         drop(self.orders.take());
         self.wait().await
+    }
+
+    /// Ends it as a kubelet does: SIGTERM, and SIGKILL if it takes longer than `grace`.
+    pub async fn terminate(mut self, grace: Duration) -> anyhow::Result<ExitStatus> {
+        let pid = Pid::from_raw(self.pid()?.try_into()?).context("zero is nobody's")?;
+        // One that has ended by itself cannot be told.
+        let _ = kill_process(pid, Signal::TERM);
+        match tokio::time::timeout(grace, self.wait()).await {
+            Ok(ended) => ended,
+            Err(_) => self.kill().await,
+        }
     }
 
     async fn wait(&mut self) -> anyhow::Result<ExitStatus> {

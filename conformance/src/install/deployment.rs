@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use tokio::task::JoinHandle;
 
 use crate::control_plane::ControlPlane;
@@ -18,6 +18,8 @@ const PROBE: Duration = Duration::from_millis(400);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// From what a kubelet found out until every node goes by it.
 const SPREADS: Duration = Duration::from_millis(300);
+/// As the pods' `terminationGracePeriodSeconds`.
+const GRACE: Duration = Duration::from_secs(45);
 /// Far longer than probes and news take.
 const LISTED: Duration = Duration::from_secs(30);
 
@@ -109,7 +111,7 @@ impl Deployment {
 
 /// Its probe goes on until it has ended.
 async fn end(replica: &mut Replica) -> anyhow::Result<()> {
-    let status = replica.gatehouse.stop().await?.context("it runs")?;
+    let status = replica.gatehouse.terminate(GRACE).await?;
     ensure!(status.success(), "a replica that was asked to end: {status}");
     Ok(())
 }

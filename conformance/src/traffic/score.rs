@@ -52,11 +52,12 @@ impl Outcome {
     /// Says what failed, if anything did.
     pub fn without_failure(&self) -> anyhow::Result<()> {
         let lines = |incidents: &[Incident]| {
-            incidents.iter().map(|incident| format!("\n  {incident}")).collect::<String>()
+            let lines: Vec<_> = incidents.iter().map(Incident::to_string).collect();
+            lines.join("\n  ")
         };
         anyhow::ensure!(
             self.failed == 0 && self.unadmitted.is_empty(),
-            "{} of {} requests failed:{}\n{} unadmitted writes:{}",
+            "{} of {} requests failed:\n  {}\n{} unadmitted writes:\n  {}",
             self.failed,
             self.failed + self.total(),
             lines(&self.failures),

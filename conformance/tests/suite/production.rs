@@ -22,9 +22,9 @@ use crate::world::World;
 const SHORT: Duration = Duration::from_secs(40);
 const LONG: Duration = Duration::from_mins(10);
 
-/// Longer than it takes until nobody sends new connections to a replica that is not ready, and together with the grace
-/// shorter than a child is given to end.
-const SHUTDOWN: [&str; 2] = ["--shutdown-delay-duration=2s", "--shutdown-grace=2s"];
+/// Longer than it takes until nobody sends new connections to a replica that is not ready. For ten minutes replicas end
+/// as the chart has it.
+const SHUTDOWN: &str = "--shutdown-delay-duration=2s,--shutdown-grace=2s";
 
 /// As short as the overlap lets them be. Verifiers may be behind by the overlap, and the machine may be busy.
 const LIFETIMES: [(&str, &str); 3] =
@@ -58,7 +58,8 @@ async fn installed(control_plane: &ControlPlane, egress: &Egress) -> anyhow::Res
         traffic::objects().into_iter().map(|object| Manifest { origin: "(traffic)".to_owned(), object }),
     );
     load::apply(&client, before).await?;
-    let flags = SHUTDOWN.join(",");
+    let is_long = std::env::var_os("GATEHOUSE_LONG").is_some();
+    let flags = if is_long { "" } else { SHUTDOWN };
     let values = Values::default()
         .and(LIFETIMES.map(|(name, lifetime)| format!("tls.selfManaged.{name}={lifetime}")))
         .and(["apiserver", "webhooks"].map(|component| format!("{component}.extraArgs={{{flags}}}")));
@@ -67,7 +68,7 @@ async fn installed(control_plane: &ControlPlane, egress: &Egress) -> anyhow::Res
     traffic::in_force(&client).await?;
 
     let traffic = Traffic::start(control_plane, doors(&installation)).await?;
-    let until = Instant::now() + if std::env::var_os("GATEHOUSE_LONG").is_some() { LONG } else { SHORT };
+    let until = Instant::now() + if is_long { LONG } else { SHORT };
     let restarting = async {
         let mut rounds = 0;
         while Instant::now() < until {
