@@ -101,8 +101,7 @@ impl Endpoints {
         let (representation, _) = negotiate::resource(&parts.headers, Shape::Watch)?;
         let upgrade = self.sockets.requested(parts)?;
         let feed = feeds.feed(selection, representation, options.include_object);
-        let events = self.metrics.watch_events(GROUP, VERSION, cache.resource.plural);
-        let chunks = watch::watch(cache, feed, options, events, ends).await?;
+        let chunks = watch::watch(cache, feed, options, &self.metrics, ends).await?;
         Ok(match upgrade {
             Some(upgrade) => {
                 let labels = RequestLabels::new(self.metrics.served(), info);

@@ -13,6 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{Stream, stream};
+use gatehouse_apiservice::view::{GROUP, VERSION};
 use http::{HeaderValue, Response, header};
 use prometheus::IntCounter;
 use tokio::{
@@ -31,6 +32,7 @@ use crate::{
     ApiError, Body,
     authz::Standing,
     body::streamed,
+    metrics::{Metrics, Resumed},
     negotiate::JSON,
     options::{ListOptions, ResourceVersion},
     watchcache::{CatchUp, Expired, Refused, Resume, Row, Then, WatchCache},
@@ -52,7 +54,7 @@ pub(super) async fn watch(
     cache: &WatchCache,
     feed: Arc<Feed>,
     options: ListOptions,
-    events: IntCounter,
+    metrics: &Metrics,
     ends: Ends,
 ) -> Result<impl Stream<Item = Bytes> + Send + use<>, ApiError> {
     let follow = cache.follow();
@@ -66,11 +68,15 @@ pub(super) async fn watch(
         }
         // Initial events declined, and no version to start from: from now on.
         None | Some(ResourceVersion::ANY) => (Phase::Live, cache.snapshot().version),
-        Some(ResourceVersion(version)) => match resume(cache, version).await? {
-            Ok(Resume::Follow(version)) => (Phase::Live, version),
-            Ok(Resume::CatchUp(catch_up)) => (Phase::CatchUp(catch_up), version),
-            Err(expired) => (Phase::Expired(expired), version),
-        },
+        Some(ResourceVersion(version)) => {
+            let (outcome, phase, position) = match resume(cache, version).await? {
+                Ok(Resume::Follow(version)) => (Resumed::Followed, Phase::Live, version),
+                Ok(Resume::CatchUp(catch_up)) => (Resumed::CaughtUp, Phase::CatchUp(catch_up), version),
+                Err(expired) => (Resumed::Expired, Phase::Expired(expired), version),
+            };
+            metrics.watch_resumed(cache.resource.plural, outcome);
+            (phase, position)
+        }
     };
     let start = Instant::now();
     let mut bookmarks = interval_at(start + jittered(BOOKMARKS / 2), BOOKMARKS);
@@ -83,7 +89,7 @@ pub(super) async fn watch(
         position,
         bookmarks: options.allow_watch_bookmarks.then_some(bookmarks),
         deadline: start + options.timeout.unwrap_or_else(|| jittered(SHORTEST)),
-        events,
+        events: metrics.watch_events(GROUP, VERSION, cache.resource.plural),
         ends,
     };
     Ok(stream::unfold(watch, |mut watch| async move {

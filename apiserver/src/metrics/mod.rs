@@ -36,6 +36,27 @@ const DURATION_BUCKETS: [f64; 23] = [
 /// Upstream's buckets for `apiserver_response_sizes`: a kilobyte to a gigabyte.
 const SIZE_BUCKETS: [f64; 7] = [1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
 
+/// How a watch goes on from a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resumed {
+    /// With what follows in this replica's own log.
+    Followed,
+    /// With what a client that was told by another replica may lack.
+    CaughtUp,
+    /// Not at all: its client has to list again.
+    Expired,
+}
+
+impl Resumed {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Followed => "followed",
+            Self::CaughtUp => "caught_up",
+            Self::Expired => "expired",
+        }
+    }
+}
+
 /// Every metric of the server.
 pub struct Metrics {
     registry: Registry,
@@ -47,6 +68,7 @@ pub struct Metrics {
     in_flight: IntGaugeVec,
     terminations: IntCounterVec,
     watch_events: IntCounterVec,
+    watch_resumes: IntCounterVec,
     panics: IntCounter,
     connections: IntGauge,
     authorization_lookups: IntCounterVec,
@@ -99,6 +121,12 @@ impl Metrics {
                 "Events sent to watchers.",
                 &["group", "version", "resource"],
             ),
+            watch_resumes: counters(
+                "gatehouse_watch_resumes_total",
+                "Watches that went on from a version: followed in this replica's log, caught up with what a client \
+                 of another replica may lack, or expired.",
+                &["resource", "outcome"],
+            ),
             panics: known(IntCounter::new(
                 "gatehouse_request_panics_total",
                 "Requests that ended in a panic.",
@@ -147,7 +175,7 @@ impl Metrics {
     }
 
     fn register(&self) {
-        let collectors: [Box<dyn Collector>; 18] = [
+        let collectors: [Box<dyn Collector>; 19] = [
             Box::new(self.requests.clone()),
             Box::new(self.durations.clone()),
             Box::new(self.response_sizes.clone()),
@@ -155,6 +183,7 @@ impl Metrics {
             Box::new(self.in_flight.clone()),
             Box::new(self.terminations.clone()),
             Box::new(self.watch_events.clone()),
+            Box::new(self.watch_resumes.clone()),
             Box::new(self.panics.clone()),
             Box::new(self.connections.clone()),
             Box::new(self.authorization_lookups.clone()),
@@ -214,6 +243,11 @@ impl Metrics {
     /// Counts an event sent to a watcher of a served resource.
     pub fn watch_events(&self, group: &str, version: &str, resource: &str) -> IntCounter {
         self.watch_events.with_label_values(&[group, version, resource])
+    }
+
+    /// Counts a watch that goes on from a version.
+    pub fn watch_resumed(&self, resource: &str, outcome: Resumed) {
+        self.watch_resumes.with_label_values(&[resource, outcome.name()]).inc();
     }
 
     /// The number of objects of a kind that are mirrored.
