@@ -59,10 +59,10 @@ async fn installed(control_plane: &ControlPlane, egress: &Egress) -> anyhow::Res
     );
     load::apply(&client, before).await?;
     let is_long = std::env::var_os("GATEHOUSE_LONG").is_some();
-    let flags = if is_long { "" } else { SHUTDOWN };
+    let components = if is_long { &[][..] } else { &["apiserver", "webhooks"] };
     let values = Values::default()
         .and(LIFETIMES.map(|(name, lifetime)| format!("tls.selfManaged.{name}={lifetime}")))
-        .and(["apiserver", "webhooks"].map(|component| format!("{component}.extraArgs={{{flags}}}")));
+        .and(components.iter().map(|component| format!("{component}.extraArgs={{{SHUTDOWN}}}")));
     let manifests = Helm::find().await?.objects(&values).await?;
     let mut installation = Installation::install(control_plane, egress, manifests).await?;
     traffic::in_force(&client).await?;
