@@ -28,7 +28,8 @@ use crate::pipeline::{Handler, Pipeline};
 /// As k8s.io/apiserver's `tlsHandshakeTimeout`.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// As k8s.io/apiserver's `ReadHeaderTimeout`. hyper counts it from the end of the request before, so on HTTP/1.1 it
-/// is the idle timeout too.
+/// is the idle timeout too. Made longer it would let whoever dribbles a header hold a connection as long; and who keeps
+/// connections for long, as kube-apiserver does, speaks HTTP/2.
 pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(32);
 /// As k8s.io/apiserver's `IdleTimeout`.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);

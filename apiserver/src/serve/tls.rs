@@ -77,7 +77,7 @@ impl Certificates {
         let mut authentication = self.authentication.clone();
         if authentication.wait_for(|authentication| hints(authentication) != tls.hints).await.is_err() {
             // Nobody is left to change it.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
