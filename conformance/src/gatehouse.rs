@@ -33,7 +33,7 @@ const AVAILABLE_TIMEOUT: Duration = Duration::from_secs(75);
 const OPENAPI_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// A child is killed [`crate::supervise::GRACE`] after it was asked to end, and nobody has to notice here first, so
-/// there is no delay before it refuses requests, unless its flags say so.
+/// there is no delay before it refuses requests.
 const SHUTDOWN: [(&str, &str); 2] = [("--shutdown-delay-duration", "0s"), ("--shutdown-grace", "3s")];
 
 /// One replica of Gatehouse. Dropped, it stops.
@@ -153,6 +153,8 @@ pub struct Options {
     pub kubeconfig: Option<PathBuf>,
     /// What its start waits for.
     pub awaited: Awaited,
+    /// It takes its time to end, as its flags or its defaults say; else it ends at once.
+    pub takes_its_time: bool,
 }
 
 impl Gatehouse {
@@ -187,10 +189,8 @@ impl Gatehouse {
             flags.push(("--tls-cert-file", files.certificate.as_os_str()));
             flags.push(("--tls-private-key-file", files.key.as_os_str()));
         }
-        for (flag, value) in SHUTDOWN {
-            if !options.flags.iter().any(|given| given.starts_with(flag)) {
-                flags.push((flag, value.as_ref()));
-            }
+        if !options.takes_its_time {
+            flags.extend(SHUTDOWN.map(|(flag, value)| (flag, value.as_ref())));
         }
         for (flag, value) in flags {
             args.extend([flag.into(), value.to_owned()]);

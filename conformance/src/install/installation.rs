@@ -78,6 +78,7 @@ fn options(deployment: &Value, serves: Serves) -> anyhow::Result<Options> {
         name: Some(name.to_owned()),
         flags: flags.cloned().collect(),
         certificate: Certificate::SelfManaged,
+        takes_its_time: true,
         ..Options::default()
     })
 }
