@@ -75,7 +75,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         metrics = metrics.with_flux_resources();
     }
     let metrics = Arc::new(metrics);
-    let observers = args.observing.observers(&metrics)?;
+    let observers = args.observing.observers(&metrics, "gatehouse-apiserver")?;
     let config = args.upstream.config().await?;
     let client = kube::Client::try_from(config.clone()).context("cannot make a client of the kubeconfig")?;
     let review = authz::review_client(config).context("cannot make a client for access reviews")?;

@@ -3,6 +3,8 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
+#[cfg(feature = "otel")]
+use gatehouse_apiserver::traces::Traces;
 use gatehouse_apiserver::{
     audit::{Auditor, Destination, Policy, Rotation},
     metrics::Metrics,
@@ -49,12 +51,50 @@ enum AuditFormat {
 pub(crate) struct Observing {
     #[command(flatten)]
     audit: AuditArgs,
+    #[cfg(feature = "otel")]
+    #[command(flatten)]
+    traces: TraceArgs,
+}
+
+/// Traces.
+#[cfg(feature = "otel")]
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Traces")]
+struct TraceArgs {
+    /// An OpenTelemetry collector that takes OTLP over HTTP: `http://HOST:4318`. Each request is a span there, in the
+    /// trace that its traceparent names.
+    #[arg(long, value_name = "URL")]
+    otlp_endpoint: Option<String>,
+    /// Of the requests whose sender leaves it open, the part that is traced, from 0 to 1. What the sender samples always
+    /// is.
+    #[arg(long, value_name = "RATIO", default_value_t = 0.0, value_parser = ratio, requires = "otlp_endpoint")]
+    otlp_sampling_ratio: f64,
+}
+
+#[cfg(feature = "otel")]
+fn ratio(text: &str) -> Result<f64, String> {
+    let ratio: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.0..=1.0).contains(&ratio) { Ok(ratio) } else { Err("must be from 0 to 1".to_owned()) }
 }
 
 impl Observing {
-    /// Opens what is to be written.
-    pub(crate) fn observers(&self, metrics: &Metrics) -> anyhow::Result<Observers> {
-        Ok(Observers { auditor: self.audit.auditor(metrics)? })
+    /// Opens what is to be written, by a process that is called `service`.
+    #[cfg_attr(not(feature = "otel"), expect(unused_variables, reason = "traces alone name who tells them"))]
+    pub(crate) fn observers(&self, metrics: &Metrics, service: &'static str) -> anyhow::Result<Observers> {
+        Ok(Observers {
+            auditor: self.audit.auditor(metrics)?,
+            #[cfg(feature = "otel")]
+            traces: self.traces.traces(service)?,
+        })
+    }
+}
+
+#[cfg(feature = "otel")]
+impl TraceArgs {
+    fn traces(&self, service: &'static str) -> anyhow::Result<Option<Arc<Traces>>> {
+        let start = |endpoint: &String| Traces::start(endpoint, service, self.otlp_sampling_ratio);
+        let traces = self.otlp_endpoint.as_ref().map(start).transpose().context("--otlp-endpoint")?;
+        Ok(traces.map(Arc::new))
     }
 }
 

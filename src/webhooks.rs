@@ -85,7 +85,7 @@ struct AccountArgs {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let signals = EndSignals::listen();
     let metrics = Arc::new(Metrics::new(&[]));
-    let observers = args.observing.observers(&metrics)?;
+    let observers = args.observing.observers(&metrics, "gatehouse-webhooks")?;
     let config = args.upstream.config().await?;
     let client = kube::Client::try_from(config.clone()).context("cannot make a client of the kubeconfig")?;
     let review = authz::review_client(config).context("cannot make a client for access reviews")?;

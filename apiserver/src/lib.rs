@@ -18,6 +18,8 @@ pub mod pipeline;
 pub mod request_info;
 pub mod selector;
 pub mod serve;
+#[cfg(feature = "otel")]
+pub mod traces;
 pub mod views;
 pub mod watchcache;
 

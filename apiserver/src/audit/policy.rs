@@ -225,7 +225,8 @@ impl Rule {
                 return wrong("may have a * at its end alone");
             }
         }
-        if !self.non_resource_urls.is_empty() && !(self.resources.is_empty() && self.namespaces.is_empty()) {
+        let is_for_resources = !self.resources.is_empty() || !self.namespaces.is_empty();
+        if is_for_resources && !self.non_resource_urls.is_empty() {
             let message = "a rule is for resources or for other URLs, and not for both";
             return Err(("nonResourceURLs".to_owned(), message.to_owned()));
         }

@@ -133,10 +133,11 @@ impl RotatingFile {
         for (index, (time, path)) in backups.into_iter().enumerate() {
             let age = Duration::try_from(now.duration_since(time)).unwrap_or_default();
             let is_old = !max_age.is_zero() && age > max_age;
-            if is_old || (max_backups > 0 && index >= max_backups) {
-                if let Err(error) = fs::remove_file(&path) {
-                    tracing::warn!(file = %path.display(), %error, "an old audit log cannot be removed");
-                }
+            let is_one_too_many = max_backups > 0 && index >= max_backups;
+            if (is_old || is_one_too_many)
+                && let Err(error) = fs::remove_file(&path)
+            {
+                tracing::warn!(file = %path.display(), %error, "an old audit log cannot be removed");
             }
         }
     }

@@ -40,7 +40,8 @@ impl Server {
         let authorities = Authorities::new();
         let shutdown = Shutdown::new(TIMING);
         let config = watch::channel(authorities.config()).1;
-        let observers = Observers { auditor: Some(Arc::clone(&auditor)) };
+        #[allow(clippy::needless_update, reason = "traces are a field too, where they are built")]
+        let observers = Observers { auditor: Some(Arc::clone(&auditor)), ..Observers::default() };
         let pipeline = observed(config, &shutdown, Credential::None, observers);
         Self {
             pipeline,

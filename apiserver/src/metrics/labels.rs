@@ -97,6 +97,12 @@ impl RequestLabels {
         }
     }
 
+    /// Verb and resource, which name a span.
+    #[cfg(feature = "otel")]
+    pub(crate) fn name(&self) -> (&str, &str) {
+        (self.verb, self.resource()[2])
+    }
+
     pub(super) fn request(&self) -> [&str; 8] {
         let [group, version, resource] = self.resource();
         [self.verb, DRY_RUN, group, version, resource, self.subresource, self.scope, COMPONENT]

@@ -9,10 +9,12 @@ mod attended;
 mod audit_id;
 mod callers;
 mod observe;
+mod span;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod trace_parent;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -27,7 +29,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::audit::{Auditor, Kept, Trail};
+use crate::audit::Auditor;
 use crate::authn::{Authenticator, Peer, UserInfo};
 use crate::authz::{Attributes, Authorizer, is_health};
 use crate::body::{Body, BodyError, RequestBody, full, streamed, unread};
@@ -86,6 +88,9 @@ impl Default for Limits {
 pub struct Observers {
     /// The audit log.
     pub auditor: Option<Arc<Auditor>>,
+    /// Spans for a collector of OpenTelemetry's.
+    #[cfg(feature = "otel")]
+    pub traces: Option<Arc<crate::traces::Traces>>,
 }
 
 impl Observers {
@@ -93,6 +98,10 @@ impl Observers {
     pub async fn flush(&self) {
         if let Some(auditor) = &self.auditor {
             auditor.flush().await;
+        }
+        #[cfg(feature = "otel")]
+        if let Some(traces) = &self.traces {
+            traces.flush().await;
         }
     }
 }
@@ -168,12 +177,8 @@ impl<H: Handler> Pipeline<H> {
         let mut response = match RequestInfo::parse(&parts.method, &parts.uri) {
             Err(error) => ApiError::bad_request(error.to_string()).into_response(),
             Ok(info) => {
-                let trail = self.observers.auditor.as_ref().map(|auditor| {
-                    Arc::new(Trail::begin(auditor, &parts, &info, peer.address().ip(), audit_id.as_str()))
-                });
-                let metrics = Arc::clone(&self.metrics);
-                let observation = Observation::begin(metrics, &parts, &info, peer, &audit_id, trail.clone());
-                trail.map(|trail| parts.extensions.insert(Kept(trail)));
+                let observation = Observation::begin(self, &parts, &info, peer, &audit_id);
+                observation.kept().map(|trail| parts.extensions.insert(trail));
                 // Whatever is logged on the way says of which request; at every level that is logged at all.
                 let span = tracing::error_span!("request", audit_id = audit_id.as_str());
                 let request = Arrived { parts, info, body: unread(body) };

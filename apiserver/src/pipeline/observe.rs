@@ -8,8 +8,11 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use prometheus::IntGauge;
 
+use super::Pipeline;
 use super::audit_id::AuditId;
-use crate::audit::Trail;
+use super::span::RequestSpan;
+use super::trace_parent::trace_id;
+use crate::audit::{Kept, Trail};
 use crate::authn::{Peer, UserInfo};
 use crate::body::{Body, observed};
 use crate::error::ApiError;
@@ -27,6 +30,7 @@ pub(super) struct Observation {
     line: LogLine,
     /// In the audit log, where there is one.
     trail: Option<Arc<Trail>>,
+    span: Option<RequestSpan>,
 }
 
 struct LogLine {
@@ -35,18 +39,20 @@ struct LogLine {
     path: String,
     user_agent: String,
     audit_id: String,
+    /// Of the client's `traceparent`.
+    trace_id: Option<String>,
     peer: std::net::SocketAddr,
 }
 
 impl Observation {
-    pub(super) fn begin(
-        metrics: Arc<Metrics>,
+    pub(super) fn begin<H>(
+        pipeline: &Pipeline<H>,
         parts: &Parts,
         info: &RequestInfo,
         peer: &Peer,
         audit_id: &AuditId,
-        trail: Option<Arc<Trail>>,
     ) -> Self {
+        let metrics = Arc::clone(&pipeline.metrics);
         let labels = RequestLabels::new(metrics.served(), info);
         let is_long_running = info.is_long_running();
         let open = if is_long_running {
@@ -59,10 +65,22 @@ impl Observation {
             verb: info.verb().to_owned(),
             resource: resource(info),
             path: parts.uri.path().to_owned(),
+            trace_id: trace_id(&parts.headers).map(ToOwned::to_owned),
             user_agent: String::from_utf8_lossy(user_agent.unwrap_or_default()).into_owned(),
             audit_id: audit_id.as_str().to_owned(),
             peer: peer.address(),
         };
+        let trail = pipeline.observers.auditor.as_ref().map(|auditor| {
+            Arc::new(Trail::begin(auditor, parts, info, peer.address().ip(), audit_id.as_str()))
+        });
+        #[cfg(feature = "otel")]
+        let span = pipeline
+            .observers
+            .traces
+            .as_ref()
+            .map(|traces| traces.begin(parts, labels.name(), peer.address(), audit_id.as_str()));
+        #[cfg(not(feature = "otel"))]
+        let span = None;
         Self {
             metrics,
             labels,
@@ -71,7 +89,13 @@ impl Observation {
             is_long_running,
             line,
             trail,
+            span,
         }
+    }
+
+    /// For those who go on with the answer elsewhere.
+    pub(super) fn kept(&self) -> Option<Kept> {
+        self.trail.clone().map(Kept)
     }
 
     /// Who asks is known.
@@ -116,7 +140,7 @@ impl Observation {
     }
 
     /// The head of the answer is there. A watch stays open until its body ends, and its size is nobody's measure.
-    pub(super) fn finish(self, response: Response<Body>) -> Response<Body> {
+    pub(super) fn finish(mut self, response: Response<Body>) -> Response<Body> {
         let code = response.status();
         let elapsed = self.started.elapsed();
         self.metrics.observe_request(&self.labels, code, (!self.is_long_running).then_some(elapsed));
@@ -124,14 +148,17 @@ impl Observation {
         if let Some(trail) = &self.trail {
             trail.answered(code);
         }
-        let Self { metrics, labels, open, is_long_running, trail, .. } = self;
+        if let Some(span) = &mut self.span {
+            span.answered(code);
+        }
+        let Self { metrics, labels, open, is_long_running, trail, span, .. } = self;
         response.map(|body| {
             if is_long_running {
                 observed(body, move |_| {
-                    let _kept = (&open, &trail);
+                    let _kept = (&open, &trail, &span);
                 })
             } else {
-                let mut size = BodySize { metrics, labels, bytes: 0, _kept: (open, trail) };
+                let mut size = BodySize { metrics, labels, bytes: 0, _kept: (open, trail, span) };
                 observed(body, move |chunk| size.add(chunk))
             }
         })
@@ -140,12 +167,12 @@ impl Observation {
 
 impl LogLine {
     fn log(&self, code: StatusCode, latency: Duration) {
-        let Self { verb, resource, path, user_agent, audit_id, peer } = self;
+        let Self { verb, resource, path, user_agent, audit_id, trace_id, peer } = self;
         let code = code.as_u16();
         if code >= 500 {
-            tracing::info!(audit_id, verb, resource, ?path, code, ?latency, ?user_agent, %peer, "request failed");
+            tracing::info!(audit_id, trace_id, verb, resource, ?path, code, ?latency, ?user_agent, %peer, "request failed");
         } else {
-            tracing::debug!(audit_id, verb, resource, ?path, code, ?latency, ?user_agent, %peer, "request");
+            tracing::debug!(audit_id, trace_id, verb, resource, ?path, code, ?latency, ?user_agent, %peer, "request");
         }
     }
 }
@@ -180,7 +207,7 @@ struct BodySize {
     metrics: Arc<Metrics>,
     labels: RequestLabels,
     bytes: u64,
-    _kept: (Raised, Option<Arc<Trail>>),
+    _kept: (Raised, Option<Arc<Trail>>, Option<RequestSpan>),
 }
 
 impl BodySize {

@@ -205,13 +205,11 @@ impl Stream {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
                 return Some(serde_json::from_slice(&line).expect("a line is an event"));
             }
-            match self.body.frame().await.map(|frame| frame.expect("whole")) {
-                Some(frame) => self.buffer.extend_from_slice(&frame.into_data().expect("data")),
-                None => {
-                    assert!(self.buffer.is_empty(), "a watch ends between two events");
-                    return None;
-                }
-            }
+            let Some(frame) = self.body.frame().await else {
+                assert!(self.buffer.is_empty(), "a watch ends between two events");
+                return None;
+            };
+            self.buffer.extend_from_slice(&frame.expect("whole").into_data().expect("data"));
         }
     }
 

@@ -1,0 +1,147 @@
+//! Traces for an OpenTelemetry collector: a span for each request, in the trace that its `traceparent` names.
+//!
+//! Spans go out in batches over OTLP (HTTP, protobuf), from a queue that is bounded and drops what does not fit: no
+//! request waits for the collector. Invariant: no span holds a query, a body, a user or a credential.
+
+use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header, request::Parts};
+use opentelemetry::{
+    Context, KeyValue,
+    propagation::TextMapPropagator,
+    trace::{Span as _, SpanKind, Status, Tracer as _, TracerProvider as _},
+};
+use opentelemetry_http::{HeaderExtractor, HttpClient, HttpError, hyper::HyperClient};
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_sdk::{
+    Resource,
+    propagation::TraceContextPropagator,
+    trace::{Sampler, SdkTracer, SdkTracerProvider, Span},
+};
+use tokio::runtime::Handle;
+
+/// For a batch. Those that come meanwhile wait in the queue.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
+/// For the last batch: the process has to end.
+const FLUSH: Duration = Duration::from_secs(5);
+/// Where collectors take traces, if the endpoint names no path.
+const PATH: &str = "/v1/traces";
+
+/// Sends spans.
+pub struct Traces {
+    provider: SdkTracerProvider,
+    tracer: SdkTracer,
+    propagator: TraceContextPropagator,
+}
+
+/// The collector cannot be told anything.
+#[derive(Debug, thiserror::Error)]
+pub enum TracesError {
+    /// Its address is of no use.
+    #[error("{0:?} is no http:// URL; TLS is left to a collector on the same node or in the same cluster")]
+    Endpoint(String),
+    /// The exporter does not start.
+    #[error("the exporter of traces does not start")]
+    Exporter(#[from] ExporterBuildError),
+}
+
+/// A request, as long as it is being answered.
+pub(crate) struct RequestSpan(Span);
+
+impl Traces {
+    /// Sends spans to `endpoint`, under the name `service`: those whose trace is sampled already, and of the others the
+    /// part `ratio`. Needs a runtime of several threads.
+    pub fn start(endpoint: &str, service: &'static str, ratio: f64) -> Result<Self, TracesError> {
+        let parsed = url::Url::parse(endpoint).ok().filter(|url| url.scheme() == "http" && url.has_host());
+        let mut url = parsed.ok_or_else(|| TracesError::Endpoint(endpoint.to_owned()))?;
+        if url.path() == "/" {
+            url.set_path(PATH);
+        }
+        let client = OnRuntime {
+            runtime: Handle::current(),
+            client: Arc::new(HyperClient::with_default_connector(EXPORT_TIMEOUT, None)),
+        };
+        let exporter = SpanExporter::builder()
+            .with_http()
+            .with_http_client(client)
+            .with_endpoint(url)
+            .with_timeout(EXPORT_TIMEOUT)
+            .build()?;
+        let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio)));
+        let provider = SdkTracerProvider::builder()
+            .with_batch_exporter(exporter)
+            .with_sampler(sampler)
+            .with_resource(Resource::builder().with_service_name(service).build())
+            .build();
+        let tracer = provider.tracer("gatehouse");
+        Ok(Self { provider, tracer, propagator: TraceContextPropagator::new() })
+    }
+
+    /// `verb` and `resource` are from a bounded set, since they name the span.
+    pub(crate) fn begin(
+        &self,
+        parts: &Parts,
+        (verb, resource): (&str, &str),
+        peer: SocketAddr,
+        audit_id: &str,
+    ) -> RequestSpan {
+        let parent = self.propagator.extract_with_context(&Context::new(), &HeaderExtractor(&parts.headers));
+        let agent = parts.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+        let attributes = [
+            KeyValue::new("http.request.method", parts.method.to_string()),
+            KeyValue::new("url.path", parts.uri.path().to_owned()),
+            KeyValue::new("url.scheme", "https"),
+            KeyValue::new("client.address", peer.ip().to_string()),
+            KeyValue::new("user_agent.original", agent.unwrap_or_default().to_owned()),
+            // As kube-apiserver's spans call it.
+            KeyValue::new("audit-id", audit_id.to_owned()),
+        ];
+        let name = if resource.is_empty() { verb.to_owned() } else { format!("{verb} {resource}") };
+        let builder = self.tracer.span_builder(name).with_kind(SpanKind::Server).with_attributes(attributes);
+        RequestSpan(builder.start_with_context(&self.tracer, &parent))
+    }
+
+    /// Returns when everything before has been sent, or cannot be. Nothing is sent any more after it.
+    pub async fn flush(&self) {
+        let provider = self.provider.clone();
+        let flushed = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH)).await;
+        if let Ok(Err(error)) = flushed {
+            tracing::warn!(%error, "the last spans were not sent");
+        }
+    }
+}
+
+impl RequestSpan {
+    /// The head of the answer is there.
+    pub(crate) fn answered(&mut self, code: StatusCode) {
+        self.0.set_attribute(KeyValue::new("http.response.status_code", i64::from(code.as_u16())));
+        if code.is_server_error() {
+            self.0.set_status(Status::error(code.to_string()));
+        }
+    }
+}
+
+/// The exporter works on a thread of its own, and HTTP needs the runtime.
+#[derive(Debug)]
+struct OnRuntime {
+    runtime: Handle,
+    client: Arc<HyperClient>,
+}
+
+impl HttpClient for OnRuntime {
+    fn send_bytes<'client, 'answer>(
+        &'client self,
+        request: Request<Bytes>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'answer>>
+    where
+        'client: 'answer,
+    {
+        let client = Arc::clone(&self.client);
+        let sent = self.runtime.spawn(async move { client.send_bytes(request).await });
+        Box::pin(async move { sent.await? })
+    }
+}
+
+#[cfg(test)]
+mod tests;
