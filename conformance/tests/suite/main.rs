@@ -28,6 +28,7 @@ mod gate_policies;
 mod gate_quotas;
 mod gate_registration;
 mod informers;
+mod keeper;
 mod kubectl;
 mod production;
 mod relay;
@@ -66,6 +67,7 @@ fn trials(world: &World) -> Vec<Trial> {
         gate_overshoot::trials,
         production::trials,
         do_no_harm::trials,
+        keeper::trials,
         gate_quotas::trials,
         gate_charges::trials,
         gate_freezes::trials,
