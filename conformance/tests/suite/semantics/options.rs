@@ -21,6 +21,7 @@ pub(super) fn trials(world: &World) -> Vec<Trial> {
         world.shared("semantics_options::lists_answer_every_combination_as_kubernetes_does", lists),
         world.shared("semantics_options::watches_answer_every_combination_as_kubernetes_does", watches),
         world.shared("semantics_options::gets_answer_every_version_as_kubernetes_does", gets),
+        world.shared("semantics_options::versions_from_the_future_are_answered_as_by_kubernetes", future),
         world.shared("semantics_options::fields_of_metadata_select_as_in_kubernetes", metadata_fields),
     ]
 }
@@ -43,13 +44,17 @@ struct Names {
     way: Way,
     version: String,
     token: String,
+    /// A version that is far from being reached.
+    future: u64,
 }
 
 impl Names {
     async fn of(subject: &Subject) -> anyhow::Result<Self> {
         let page = subject.list("limit=1").await?.ok()?;
         let token = page["metadata"]["continue"].as_str().context("a token")?.to_owned();
-        Ok(Self { way: subject.way, version: version(&page).to_owned(), token })
+        // The greatest that there can be, and one that may be: etcd counts writes.
+        let future = if subject.is_gatehouse() { (1 << 53) - 1 } else { number(&page)? + 1_000_000 };
+        Ok(Self { way: subject.way, version: version(&page).to_owned(), token, future })
     }
 }
 
@@ -64,6 +69,7 @@ async fn queried(
     let ask = async |subject: &Subject, query: &String| {
         let names = names.iter().find(|names| names.way == subject.way).context("names")?;
         let query = subject.spelled(query).replace("{N}", &names.version).replace("{C}", &names.token);
+        let query = query.replace("{F}", &names.future.to_string());
         ask(subject, &query, names).await
     };
     compared(subjects, queries, ask, differs).await
@@ -244,6 +250,26 @@ async fn gets(site: Arc<Site>) -> anyhow::Result<()> {
         .flat_map(|name| queries.iter().map(move |query| format!("{name}?{query}")));
     // kube-apiserver answers 500 without a reason where this is 400 and named.
     queried(&subjects, queries.collect(), got, |query| query.contains("latest")).await
+}
+
+/// Each is waited for, for three seconds, before it is given up.
+async fn future(site: Arc<Site>) -> anyhow::Result<()> {
+    let subjects = filled(&site, "future").await?;
+    let lists = combinations(&[
+        &["resourceVersion={F}"],
+        &["", "resourceVersionMatch=NotOlderThan", "resourceVersionMatch=Exact"],
+        &["", "limit=2"],
+    ]);
+    let initial = "resourceVersion={F}&sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
+    let watches = ["resourceVersion={F}", initial].map(str::to_owned);
+    // There kube-apiserver says nothing until the version is reached: for ever, if it was made up.
+    let silent = |query: &String| query == "resourceVersion={F}";
+    futures::try_join!(
+        queried(&subjects, lists, listed, |_| false),
+        queried(&subjects, watches.into(), watched, silent),
+        queried(&subjects, vec!["{a}?resourceVersion={F}".to_owned()], got, |_| false),
+    )?;
+    Ok(())
 }
 
 async fn everywhere(subject: &Subject, query: &str, _: &Names) -> anyhow::Result<Outcome> {
