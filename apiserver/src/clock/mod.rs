@@ -14,7 +14,7 @@ mod version;
 use std::{
     fmt,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::sync::watch;
@@ -42,9 +42,18 @@ pub struct Grant {
     pub until: Option<SystemTime>,
 }
 
+/// The time, twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// As others know it. It may be wrong, and be set.
+    pub wall: SystemTime,
+    /// Since some moment: it passes evenly, whatever becomes of the other.
+    pub passed: Duration,
+}
+
 /// Makes versions. One for each process; shared by every resource.
 pub struct Clock {
-    time: Box<dyn Fn() -> SystemTime + Send + Sync>,
+    time: Box<dyn Fn() -> Reading + Send + Sync>,
     window: Duration,
     state: Mutex<State>,
     granted: watch::Sender<bool>,
@@ -55,8 +64,6 @@ struct State {
     grant: Option<Grant>,
     /// Of the latest version, or of one that all to come are to be later than.
     last: Ticks,
-    /// The latest moment that was told.
-    latest: Ticks,
     vouches: bool,
 }
 
@@ -70,8 +77,9 @@ impl Clock {
 
     /// A clock that has yet to be granted a number.
     pub fn unnumbered() -> Self {
+        let begin = Instant::now();
         Self {
-            time: Box::new(SystemTime::now),
+            time: Box::new(move || Reading { wall: SystemTime::now(), passed: begin.elapsed() }),
             window: DEFAULT_WINDOW,
             state: Mutex::default(),
             granted: watch::Sender::new(false),
@@ -80,7 +88,7 @@ impl Clock {
 
     /// Tells another time than the system's.
     #[must_use]
-    pub fn with_time(self, time: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+    pub fn with_time(self, time: impl Fn() -> Reading + Send + Sync + 'static) -> Self {
         Self { time: Box::new(time), ..self }
     }
 
@@ -123,22 +131,29 @@ impl Clock {
 
     /// Whether the versions made now are vouched for.
     pub fn vouches(&self) -> bool {
-        let now = self.now();
-        self.state().vouched(now)
+        let now = self.wall();
+        let state = self.state();
+        state.vouched(now, now.max(state.last), self.window)
     }
 
-    /// The time; it never goes back.
-    pub fn now(&self) -> Ticks {
-        let now = Ticks::of((self.time)());
-        let mut state = self.state();
-        state.latest = state.latest.max(now);
-        state.latest
+    /// How much time has passed.
+    pub fn now(&self) -> Duration {
+        (self.time)().passed
+    }
+
+    /// When, by [`Clock::now`], it was a window earlier than the version says. It is the time as it is known now that
+    /// counts: what it was taken for when something happened may have been corrected since. `None`: before there was
+    /// this clock.
+    pub fn window_before(&self, version: u64) -> Option<Duration> {
+        let Reading { wall, passed } = (self.time)();
+        let before = Ticks::of_version(version).minus(self.window);
+        passed.checked_sub(Ticks::of(wall).since(before))
     }
 
     /// A version later than every one this clock has made.
     pub fn next(&self) -> u64 {
-        let now = Ticks::of((self.time)());
-        self.state().next(now)
+        let now = self.wall();
+        self.state().next(now, self.window)
     }
 
     /// Whether a version later than this one has been made already.
@@ -149,7 +164,7 @@ impl Clock {
     /// Makes all versions to come later than this one; not if that is further ahead of the time than clocks are apart,
     /// or than this replica's number lasts.
     pub fn pass(&self, version: u64) -> bool {
-        let now = Ticks::of((self.time)());
+        let now = self.wall();
         let at = Ticks::of_version(version);
         let mut state = self.state();
         let is_near = at <= now.plus(self.window / 4) && state.limit().is_none_or(|limit| at < limit);
@@ -159,21 +174,28 @@ impl Clock {
         is_near
     }
 
+    fn wall(&self) -> Ticks {
+        Ticks::of((self.time)().wall)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    fn next(&mut self, now: Ticks) -> u64 {
-        let vouched = self.vouched(now);
+    fn next(&mut self, now: Ticks, window: Duration) -> u64 {
         let at = self.limit().map_or(now, |limit| now.min(limit)).max(Ticks(self.last.0 + 1));
         self.last = at;
+        let vouched = self.vouched(now, at, window);
         version::compose(at, self.grant.map_or(0, |grant| grant.number), vouched)
     }
 
-    fn vouched(&self, now: Ticks) -> bool {
-        self.vouches && self.grant.is_some() && self.limit().is_none_or(|limit| now.max(self.last) < limit)
+    /// Whether a version of `at` is. One that is far ahead comes of a time that has been corrected, and would be taken
+    /// one day for what it says.
+    fn vouched(&self, now: Ticks, at: Ticks, window: Duration) -> bool {
+        let is_within = self.limit().is_none_or(|limit| now.max(at) < limit);
+        self.vouches && self.grant.is_some() && is_within && at <= now.plus(window / 4)
     }
 
     /// The time from which on no version is made, but for those that are made without knowing.

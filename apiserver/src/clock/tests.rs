@@ -12,7 +12,10 @@ fn clock(number: Option<u8>) -> (Clock, Arc<AtomicU64>) {
     let second = Arc::new(AtomicU64::new(100));
     let told = Arc::clone(&second);
     let clock = number.map_or_else(Clock::unnumbered, Clock::new);
-    let clock = clock.with_time(move || at(told.load(Ordering::Relaxed)));
+    let clock = clock.with_time(move || {
+        let wall = at(told.load(Ordering::Relaxed));
+        Reading { wall, passed: Duration::from_secs(1_000) }
+    });
     clock.vouch(true);
     (clock, second)
 }
@@ -44,11 +47,32 @@ fn versions_increase_when_time_stands_still_and_when_it_goes_back() {
 }
 
 #[test]
-fn the_time_told_never_goes_back() {
+fn a_window_before_a_version_is_counted_from_the_time_as_it_is_known_now() {
     let (clock, second) = clock(Some(3));
-    let before = clock.now();
-    second.store(5, Ordering::Relaxed);
-    assert_eq!(clock.now(), before);
+    let version = clock.next();
+    assert_eq!(clock.window_before(version), Some(Duration::from_secs(940)));
+    second.store(130, Ordering::Relaxed);
+    assert_eq!(clock.window_before(version), Some(Duration::from_secs(910)));
+    second.store(5_000, Ordering::Relaxed);
+    assert_eq!(clock.window_before(version), None);
+    second.store(10, Ordering::Relaxed);
+    assert_eq!(
+        clock.window_before(version),
+        Some(Duration::from_secs(1_000)),
+        "from ahead: all of it is due"
+    );
+}
+
+#[test]
+fn versions_that_time_has_been_set_back_from_are_not_vouched_for() {
+    let (clock, second) = clock(Some(3));
+    assert!(is_vouched(clock.next()));
+    second.store(90, Ordering::Relaxed);
+    assert!(is_vouched(clock.next()), "clocks are as far apart as that");
+    second.store(10, Ordering::Relaxed);
+    assert!(!clock.vouches() && !is_vouched(clock.next()));
+    second.store(101, Ordering::Relaxed);
+    assert!(is_vouched(clock.next()));
 }
 
 #[test]

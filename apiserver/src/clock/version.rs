@@ -48,6 +48,11 @@ impl Ticks {
         Self(LAST_TICK.min(self.0.saturating_add(ticks(time))))
     }
 
+    /// How long this is after `earlier`.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0) * TICK)
+    }
+
     /// So much earlier.
     #[must_use]
     pub fn minus(self, time: Duration) -> Self {

@@ -253,7 +253,8 @@ impl Watch {
             Then::Follow(version) => {
                 self.position = version;
                 self.phase = Phase::Live;
-                if self.bookmarks.is_some() {
+                if let Some(bookmarks) = &mut self.bookmarks {
+                    bookmarks.reset();
                     self.bookmark(out, false);
                 }
             }

@@ -14,10 +14,10 @@
 //! that is cut in between lacks only what was stamped later here; what has happened since half a window before the last
 //! stamp that it was told of, and so it goes on with that version as it came with its first, here or anywhere.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{Expired, Row, RowKey, State, WatchCache};
-use crate::clock::{Ticks, is_vouched, twin};
+use crate::clock::{is_vouched, twin};
 
 /// Where a watch begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub struct CatchUp {
     /// The version that the client came with,
     asked: u64,
     /// and when.
-    began: Ticks,
+    began: Duration,
     /// All stamps after this version are to be told,
     from: u64,
     /// and all up to this one have been.
@@ -88,8 +88,8 @@ impl WatchCache {
             if !is_vouched(version) {
                 return Err(Refused::Expired(expired));
             }
-            let lacks = Ticks::of_version(version).minus(self.clock.window());
-            let from = state.recent.from(lacks).ok_or(Refused::Expired(expired))?;
+            let lacks = self.clock.window_before(version);
+            let from = lacks.and_then(|lacks| state.recent.from(lacks)).ok_or(Refused::Expired(expired))?;
             // What is made from here on is to be later for the client, too.
             if !self.clock.pass(version) {
                 return Err(Refused::Ahead);
@@ -103,8 +103,7 @@ impl CatchUp {
     /// The next rows, at most `limit`, and what comes then.
     pub fn next(&mut self, cache: &WatchCache, limit: usize) -> Result<(Vec<Retold>, Then), Expired> {
         // Looked at before the stamps are: what is known by now has left its stamps by then.
-        let is_level =
-            cache.clock.vouches() && cache.clock.now() >= self.began.plus(cache.clock.window() / 2);
+        let is_level = cache.clock.vouches() && cache.clock.now() >= self.began + cache.clock.window() / 2;
         if is_level {
             // So that it is told a version later than its own. If the clock cannot be moved so far, it is not.
             cache.advance_past(self.asked);

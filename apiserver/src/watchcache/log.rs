@@ -3,7 +3,6 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::{Expired, Row};
-use crate::clock::Ticks;
 
 /// How long a change is kept: longer than a client that lists, loses its watch and backs off needs.
 const AGE: Duration = Duration::from_mins(10);
@@ -33,8 +32,8 @@ pub struct Change {
     pub row: Arc<Row>,
     /// The row before the change.
     pub previous: Option<Arc<Row>>,
-    /// When.
-    pub(super) at: Ticks,
+    /// When, by [`Clock::now`](crate::clock::Clock::now).
+    pub(super) at: Duration,
 }
 
 impl Change {
@@ -81,8 +80,8 @@ impl Log {
     }
 
     /// Lets go of what is too old or too much.
-    pub(super) fn compact(&mut self, now: Ticks) {
-        let oldest_kept = now.minus(AGE);
+    pub(super) fn compact(&mut self, now: Duration) {
+        let oldest_kept = now.saturating_sub(AGE);
         while let Some(oldest) = self.changes.front()
             && (self.bytes > BYTES || oldest.at < oldest_kept)
         {
@@ -122,7 +121,7 @@ mod tests {
         *,
     };
 
-    fn change(version: u64, at: Ticks) -> Change {
+    fn change(version: u64, at: Duration) -> Change {
         let row = |version| Arc::new(Row::new(Content::new(draft("a", "x", "Ready")), version));
         Change { kind: ChangeKind::Modified, row: row(version), previous: Some(row(version - 1)), at }
     }
@@ -133,10 +132,10 @@ mod tests {
 
     #[test]
     fn a_log_tells_what_came_after_a_version_and_refuses_what_it_forgot() {
-        let start = Ticks::default();
+        let start = Duration::ZERO;
         let mut log = Log::new(10);
         for (version, seconds) in [(12, 0), (15, 60), (20, 120)] {
-            log.push(change(version, start.plus(Duration::from_secs(seconds))));
+            log.push(change(version, start + Duration::from_secs(seconds)));
         }
         log.compact(start);
         assert_eq!(versions(&log, 10), Ok(vec![12, 15, 20]));
@@ -144,7 +143,7 @@ mod tests {
         assert_eq!(versions(&log, 20), Ok(vec![]));
         assert_eq!(versions(&log, 9), Err(Expired { asked: 9, oldest: 10 }));
 
-        log.compact(start.plus(AGE + Duration::from_secs(1)));
+        log.compact(start + AGE + Duration::from_secs(1));
         assert_eq!(versions(&log, 12), Ok(vec![15, 20]));
         assert_eq!(versions(&log, 11), Err(Expired { asked: 11, oldest: 12 }));
     }
@@ -152,11 +151,11 @@ mod tests {
     #[test]
     fn a_log_knows_the_versions_that_were_told_and_no_others() {
         let mut log = Log::new(10);
-        log.push(change(12, Ticks::default()));
+        log.push(change(12, Duration::ZERO));
         log.mark(14);
-        log.push(change(16, Ticks::default().plus(Duration::from_secs(1))));
+        log.push(change(16, Duration::from_secs(1)));
         assert_eq!((9..18).filter(|version| log.has(*version)).collect::<Vec<_>>(), [10, 12, 14, 16]);
-        log.compact(Ticks::default().plus(AGE + Duration::from_millis(500)));
+        log.compact(AGE + Duration::from_millis(500));
         assert_eq!((9..18).filter(|version| log.has(*version)).collect::<Vec<_>>(), [12, 14, 16]);
         for mark in 0..1_000 {
             log.mark(100 + mark);
@@ -166,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_log_is_bounded_by_bytes() {
-        let now = Ticks::default();
+        let now = Duration::ZERO;
         let mut log = Log::new(0);
         let each = change(2, now).bytes();
         for version in 2..u64::try_from(2 * BYTES / each).unwrap() {

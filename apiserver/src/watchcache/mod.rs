@@ -17,7 +17,10 @@ mod row;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use gatehouse_apiservice::Resource;
 use imbl::OrdMap;
@@ -33,7 +36,7 @@ use self::{
     recent::{Made, Recent},
     row::Content,
 };
-use crate::clock::{Clock, Ticks};
+use crate::clock::Clock;
 
 /// Changes made between two moments at which readers get their turn.
 const BATCH: usize = 256;
@@ -110,7 +113,7 @@ impl WatchCache {
         let state = State {
             current: Snapshot { version: 0, rows: OrdMap::new() },
             log: Log::new(0),
-            recent: Recent::new(0, Ticks::default()),
+            recent: Recent::new(0, Duration::ZERO),
             synced: false,
         };
         Self { resource, clock, state: RwLock::new(state), version: watch::Sender::new(0) }
@@ -262,7 +265,7 @@ impl State {
         self.log.mark(self.current.version);
     }
 
-    fn stamp(&mut self, key: RowKey, version: u64, now: Ticks, made: Made) {
+    fn stamp(&mut self, key: RowKey, version: u64, now: Duration, made: Made) {
         if self.synced {
             self.recent.stamp(key, version, now, made);
         }
@@ -273,7 +276,7 @@ impl State {
         key: RowKey,
         content: Option<Content>,
         clock: &Clock,
-        now: Ticks,
+        now: Duration,
         published: &mut Published,
     ) {
         let previous = self.current.rows.get(&key).cloned();

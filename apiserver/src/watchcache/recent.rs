@@ -15,7 +15,6 @@ use std::{
 };
 
 use super::{Expired, Row, RowKey};
-use crate::clock::Ticks;
 
 /// As long as changes are kept in the log.
 const AGE: Duration = Duration::from_mins(10);
@@ -28,7 +27,8 @@ const FEW: usize = 1024;
 #[derive(Debug)]
 struct Stamp {
     version: u64,
-    at: Ticks,
+    /// By [`Clock::now`](crate::clock::Clock::now).
+    at: Duration,
     key: RowKey,
     /// What the row said last, where there is none any more and there was one.
     last: Option<Arc<Row>>,
@@ -51,7 +51,7 @@ pub(super) struct Recent {
     /// Every stamp after this version is here that counts,
     start: u64,
     /// and so is every one after this time.
-    since: Ticks,
+    since: Duration,
 }
 
 /// What became of a row when it was made.
@@ -76,11 +76,11 @@ pub(super) struct Retold<'a> {
 
 impl Recent {
     /// Nothing yet, after `start`.
-    pub(super) fn new(start: u64, now: Ticks) -> Self {
+    pub(super) fn new(start: u64, now: Duration) -> Self {
         Self { stamps: VecDeque::new(), latest: HashMap::new(), bytes: 0, start, since: now }
     }
 
-    pub(super) fn stamp(&mut self, key: RowKey, version: u64, at: Ticks, made: Made) {
+    pub(super) fn stamp(&mut self, key: RowKey, version: u64, at: Duration, made: Made) {
         let known = self.latest.get(&key);
         let (added, last) = match made {
             Made::Added => (version, None),
@@ -102,13 +102,13 @@ impl Recent {
     }
 
     /// Lets go of what is too old or too much.
-    pub(super) fn compact(&mut self, now: Ticks) {
+    pub(super) fn compact(&mut self, now: Duration) {
         if self.stamps.len() > FEW.max(2 * self.latest.len()) {
             let latest = &self.latest;
             self.stamps.retain(|stamp| counts(latest, stamp));
             self.bytes = self.stamps.iter().map(Stamp::bytes).sum();
         }
-        let oldest = now.minus(AGE);
+        let oldest = now.saturating_sub(AGE);
         while let Some(stamp) = self.stamps.front()
             && (self.bytes > BYTES || stamp.at < oldest)
         {
@@ -122,7 +122,7 @@ impl Recent {
     }
 
     /// The version from which a client is to be told that lacks nothing made until `time`.
-    pub(super) fn from(&self, time: Ticks) -> Option<u64> {
+    pub(super) fn from(&self, time: Duration) -> Option<u64> {
         if time < self.since {
             return None;
         }
@@ -172,8 +172,8 @@ mod tests {
         RowKey { namespace: "a".into(), name: name.into() }
     }
 
-    fn at(second: u64) -> Ticks {
-        Ticks::default().plus(Duration::from_secs(second))
+    fn at(second: u64) -> Duration {
+        Duration::from_secs(second)
     }
 
     fn told(recent: &Recent, after: u64) -> Option<Vec<(String, u64)>> {

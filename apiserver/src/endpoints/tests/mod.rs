@@ -9,6 +9,7 @@ mod forms;
 mod list;
 mod paging;
 mod paths;
+mod replicas;
 mod representations;
 mod rights;
 mod selectors;

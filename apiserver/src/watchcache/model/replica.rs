@@ -11,7 +11,7 @@ use std::{
 
 use super::{Kind, world::Commit};
 use crate::{
-    clock::Clock,
+    clock::{Clock, Reading},
     watchcache::{Draft, Row, RowKey, Update, WatchCache, testing},
 };
 
@@ -23,10 +23,9 @@ pub(super) struct Objects {
 }
 
 pub(super) struct Replica {
-    number: u8,
     pub(super) cache: Arc<WatchCache>,
-    /// Milliseconds, by its own clock.
-    time: Arc<AtomicU64>,
+    /// Milliseconds: as its clock is set, and as they pass.
+    time: Arc<[AtomicU64; 2]>,
     pub(super) skew: i64,
     /// How many commits have been looked at, for each kind.
     pub(super) seen: [usize; 2],
@@ -85,7 +84,7 @@ impl Objects {
 }
 
 impl Replica {
-    /// A process that has just listed everything.
+    /// A process that has just listed everything. Nobody else has its number, or has had it before.
     pub(super) fn new(
         number: u8,
         skew: i64,
@@ -94,38 +93,25 @@ impl Replica {
         history: &[Commit],
         truth: Objects,
     ) -> Self {
-        let time = Arc::new(AtomicU64::new(now.saturating_add_signed(skew)));
+        let time = Arc::new([now.saturating_add_signed(skew), now].map(AtomicU64::new));
         let told = Arc::clone(&time);
         let clock = Clock::new(number).with_window(window).with_time(move || {
-            SystemTime::UNIX_EPOCH
-                + Duration::from_secs(BEGIN)
-                + Duration::from_millis(told.load(Ordering::Relaxed))
+            let [wall, passed] = [0, 1].map(|n| Duration::from_millis(told[n].load(Ordering::Relaxed)));
+            Reading { wall: SystemTime::UNIX_EPOCH + Duration::from_secs(BEGIN) + wall, passed }
         });
         clock.vouch(true);
         let cache = Arc::new(testing::cache_by(clock));
         let seen = [history.len(); 2];
-        let replica = Self {
-            number,
-            cache,
-            time,
-            skew,
-            seen,
-            objects: truth,
-            cut_off: None,
-            resumed: None,
-            troubled: false,
-        };
+        let replica =
+            Self { cache, time, skew, seen, objects: truth, cut_off: None, resumed: None, troubled: false };
         replica.publish(replica.objects.subjects.keys().copied().collect());
         replica.cache.mark_synced();
         replica
     }
 
-    pub(super) fn restarted(&self, skew: i64, now: u64, history: &[Commit], truth: Objects) -> Self {
-        Self::new(self.number, skew, self.cache.clock().window(), now, history, truth)
-    }
-
     pub(super) fn tell_time(&self, now: u64) {
-        self.time.store(now.saturating_add_signed(self.skew), Ordering::Relaxed);
+        self.time[0].store(now.saturating_add_signed(self.skew), Ordering::Relaxed);
+        self.time[1].store(now, Ordering::Relaxed);
     }
 
     /// Takes in at one go, of each kind, all commits up to these.

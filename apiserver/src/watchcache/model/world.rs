@@ -9,6 +9,7 @@ use super::{
     client::Client,
     replica::{Objects, Replica},
 };
+use crate::clock::REPLICAS;
 
 /// A write.
 #[derive(Debug, Clone)]
@@ -29,6 +30,9 @@ pub(super) struct World {
     replicas: Vec<Replica>,
     clients: Vec<Client>,
     contents: Contents,
+    window: Duration,
+    /// The last number that was given out.
+    numbers: u8,
 }
 
 /// What was told under each version, by whomever.
@@ -65,6 +69,8 @@ impl World {
             replicas,
             clients,
             contents: Contents::default(),
+            window,
+            numbers: 3,
         };
         // Replicas have been up for some time, or every stranger would be refused.
         world.pass(4 * LAG);
@@ -105,12 +111,16 @@ impl World {
                     self.replicas[who].relist(kind, &self.history, &self.truth);
                 }
             }
-            Step::Restart(who, skew) => {
+            // There are as many numbers as are needed, but for this many.
+            Step::Restart(who, skew) if self.numbers + 1 < REPLICAS => {
                 let who = self.replica(who);
                 let truth = self.truth.clone();
-                self.replicas[who] = self.replicas[who].restarted(skew, self.now, &self.history, truth);
+                self.numbers += 1;
+                self.replicas[who] =
+                    Replica::new(self.numbers, skew, self.window, self.now, &self.history, truth);
                 self.clients.iter_mut().for_each(|client| client.cut_from(who));
             }
+            Step::Restart(..) => {}
             Step::SetClock(who, skew) => {
                 let who = self.replica(who);
                 self.replicas[who].skew = skew;
