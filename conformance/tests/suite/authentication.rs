@@ -148,9 +148,10 @@ async fn rotation(site: Arc<Site>) -> anyhow::Result<()> {
     let user = client_identity(&client_ca, "outlives-rotation", None)?;
     let proxy = client_identity(&proxy_ca, "front-proxy-client", None)?;
     let as_user = async || Caller::with_certificate(&site.direct, &user).await?.get(&path).await;
+    let headers = front_proxy_headers("outlives-rotation");
     let as_proxy = async |proxy: &KeyPair| {
         let caller = Caller::with_certificate(&site.direct, proxy).await?;
-        caller.get_with(&path, &front_proxy_headers("outlives-rotation")).await
+        caller.get_with(&path, &headers).await
     };
     unauthorized(&as_user().await?)?;
     unauthorized(&as_proxy(&proxy).await?)?;
@@ -172,13 +173,17 @@ async fn rotation(site: Arc<Site>) -> anyhow::Result<()> {
     as_proxy(&site.control_plane.front_proxy().client).await?.ok()?;
     let connected = Caller::with_certificate(&site.direct, &user).await?;
     connected.get(&path).await?.ok()?;
+    let proxy_connected = Caller::with_certificate(&site.direct, &proxy).await?;
+    let as_proxy_connected = || proxy_connected.get_with(&path, &headers);
+    as_proxy_connected().await?.ok()?;
 
     set(&data[client_key], &data[proxy_key]).await?;
     let refused = |answer: &Answer| answer.code == StatusCode::UNAUTHORIZED;
     settles("users of the removed CA are unknown", PICKED_UP, &as_user, refused).await?;
     settles("the removed front proxy is not believed", PICKED_UP, || as_proxy(&proxy), refused).await?;
-    // Neither is a connection that was made while its CA was trusted.
+    // Neither are connections that were made while their CAs were trusted.
     unauthorized(&connected.get(&path).await?)?;
+    unauthorized(&as_proxy_connected().await?)?;
     as_proxy(&site.control_plane.front_proxy().client).await?.ok()?;
     Ok(())
 }

@@ -36,6 +36,7 @@ mod rights;
 mod semantics;
 mod site;
 mod supervision;
+mod tls;
 mod upstream;
 mod watch_rights;
 mod watch_wire;
@@ -87,6 +88,7 @@ fn trials(world: &World) -> Vec<Trial> {
         access::trials,
         audit::trials,
         authentication::trials,
+        tls::trials,
         explain::trials,
         kubectl::trials,
         bad_input::trials,
