@@ -8,10 +8,12 @@ use crate::view::GROUP;
 pub const VIEWS: &str = "gatehouse-views-view";
 /// The ClusterRole that reads `/metrics` of both processes.
 pub const METRICS: &str = "gatehouse-metrics-reader";
+/// The ClusterRole that reads `/metrics/flux`, where every Flux object is named.
+pub const FLUX_METRICS: &str = "gatehouse-flux-metrics-reader";
 
 /// Reading the views comes with the roles `view`, `edit` and `admin`, wherever they are bound: a view shows of a
 /// namespace what its objects' own status shows. Reading metrics comes with nothing.
-pub fn user_roles() -> [Value; 2] {
+pub fn user_roles() -> [Value; 3] {
     let role = |name: &str, labels: Value, rules: Value| {
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -27,8 +29,12 @@ pub fn user_roles() -> [Value; 2] {
     });
     let plurals: Vec<_> = crate::view::RESOURCES.iter().map(|resource| resource.plural).collect();
     let views = json!([{"apiGroups": [GROUP], "resources": plurals, "verbs": ["get", "list", "watch"]}]);
-    let metrics = json!([{"nonResourceURLs": ["/metrics"], "verbs": ["get"]}]);
-    [role(VIEWS, usual, views), role(METRICS, json!({}), metrics)]
+    let scrape = |path: &str| json!([{"nonResourceURLs": [path], "verbs": ["get"]}]);
+    [
+        role(VIEWS, usual, views),
+        role(METRICS, json!({}), scrape("/metrics")),
+        role(FLUX_METRICS, json!({}), scrape("/metrics/flux")),
+    ]
 }
 
 #[cfg(test)]
@@ -37,12 +43,14 @@ mod tests {
 
     #[test]
     fn views_come_with_the_usual_roles_and_are_only_read() {
-        let [views, metrics] = user_roles();
+        let [views, metrics, flux] = user_roles();
         assert_eq!(views["metadata"]["labels"].as_object().expect("labels").len(), 3);
         let rules = views["rules"].as_array().expect("rules");
         assert_eq!(rules.len(), 1);
         assert_eq!(rules[0]["verbs"], json!(["get", "list", "watch"]));
         assert!(rules[0]["resources"].as_array().expect("resources").contains(&json!("fluxsummaries")));
-        assert_eq!(metrics["metadata"]["labels"], json!({}));
+        for role in [metrics, flux] {
+            assert_eq!(role["metadata"]["labels"], json!({}), "comes with nothing");
+        }
     }
 }
