@@ -35,6 +35,7 @@ mod relay;
 mod rights;
 mod semantics;
 mod site;
+mod storm;
 mod supervision;
 mod tls;
 mod upstream;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
 fn trials(world: &World) -> Vec<Trial> {
     let modules = [
         gate_overshoot::trials,
+        storm::trials,
         production::trials,
         do_no_harm::trials,
         keeper::trials,

@@ -1,0 +1,178 @@
+//! The clients, each as its library makes it: programs of other languages, kube's reflector, `kubectl get --watch`.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use gatehouse_apiservice::view::{GROUP, VERSION};
+use gatehouse_conformance::cache::Unavailable;
+use gatehouse_conformance::foreign::{Client, Informers, Language, Scope};
+use gatehouse_conformance::kubeconfig;
+use gatehouse_conformance::kubectl::Kubectl;
+use kube::Api;
+use kube::api::DynamicObject;
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{Store, reflector};
+use kube::runtime::watcher::{Config, watcher};
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use super::rows::{Rows, rows};
+
+/// Longer than any trial: a watch that nothing happens in goes on.
+const SILENCE: Duration = Duration::from_hours(1);
+/// After which `kubectl get --watch` is started again; it ends with its connection.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Every client. Dropped, they end.
+pub(super) struct Clients {
+    informers: Vec<(Informers, Vec<Scope>)>,
+    reflectors: Vec<(String, Scope, Store<DynamicObject>)>,
+    tables: Vec<(String, Scope, Arc<Mutex<Rows>>)>,
+    tasks: JoinSet<()>,
+}
+
+/// A way to the replicas: what it is called, and a kubeconfig that takes it.
+pub(super) type Way = (&'static str, PathBuf);
+
+/// How each program is run; client-go both streams its lists, which it checks, and does not.
+const PROGRAMS: [(&str, Language, &[(&str, &str)]); 4] = [
+    ("go", Language::Go, &[("KUBE_WATCHLIST_INCONSISTENCY_DETECTOR", "true")]),
+    ("go, plain lists", Language::Go, &[("KUBE_FEATURE_WatchListClient", "false")]),
+    ("python", Language::Python, &[]),
+    ("javascript", Language::JavaScript, &[]),
+];
+
+/// The programs, built or installed if need be.
+pub(super) async fn programs() -> Result<Vec<Client>, Unavailable> {
+    let mut programs = Vec::new();
+    for (_, language, _) in PROGRAMS {
+        programs.push(language.client().await?);
+    }
+    Ok(programs)
+}
+
+impl Clients {
+    /// Starts them, each on every way and for every scope.
+    pub(super) async fn start(
+        programs: &[Client],
+        ways: &[Way],
+        scopes: &[Scope],
+        folder: &Path,
+    ) -> anyhow::Result<Self> {
+        let (informers, reflectors, tables) = (Vec::new(), Vec::new(), Vec::new());
+        let mut clients = Self { informers, reflectors, tables, tasks: JoinSet::new() };
+        for (way, kubeconfig) in ways {
+            for ((name, _, env), program) in PROGRAMS.iter().zip(programs) {
+                let name = format!("{name}, {way}");
+                let informers = program.start(&name, (kubeconfig, folder), scopes, env)?;
+                clients.informers.push((informers, scopes.to_vec()));
+            }
+            let client = kubeconfig::client(kubeconfig).await?;
+            for scope in scopes {
+                clients.reflect(format!("kube, streaming, {way}"), &client, scope, Config::streaming_lists);
+                clients.reflect(format!("kube, {way}"), &client, scope, |config| config.page_size(7));
+                clients.tabulate(format!("kubectl, {way}"), Kubectl::new(kubeconfig)?, scope);
+            }
+        }
+        Ok(clients)
+    }
+
+    fn reflect(
+        &mut self,
+        name: String,
+        client: &kube::Client,
+        scope: &Scope,
+        how: impl FnOnce(Config) -> Config,
+    ) {
+        let gvk = GroupVersionKind::gvk(GROUP, VERSION, "FluxResource");
+        let resource = ApiResource::from_gvk_with_plural(&gvk, "fluxresources");
+        let api: Api<DynamicObject> = match &scope.namespace {
+            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+            None => Api::all_with(client.clone(), &resource),
+        };
+        let mut config = Config::default();
+        config.label_selector.clone_from(&scope.label_selector);
+        config.field_selector.clone_from(&scope.field_selector);
+        let writer = Writer::new(resource);
+        self.reflectors.push((name, scope.clone(), writer.as_reader()));
+        let events = reflector(writer, watcher(api, how(config)).default_backoff());
+        self.tasks.spawn(events.for_each(|_| std::future::ready(())));
+    }
+
+    fn tabulate(&mut self, name: String, kubectl: Kubectl, scope: &Scope) {
+        let shared: Arc<Mutex<Rows>> = Arc::default();
+        self.tables.push((name, scope.clone(), Arc::clone(&shared)));
+        let scope = scope.clone();
+        self.tasks.spawn(async move {
+            loop {
+                // It ends with its connection, in whatever way; what it has printed is then of no use.
+                let _ = print(&kubectl, &scope, &shared).await;
+                shared.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                tokio::time::sleep(AGAIN).await;
+            }
+        });
+    }
+
+    /// What each has, and of what. A program that has ended is an error.
+    pub(super) async fn caches(&mut self) -> anyhow::Result<Vec<(String, Scope, Rows)>> {
+        let mut all = Vec::new();
+        for (informers, scopes) in &mut self.informers {
+            let caches = informers.caches().await?.caches;
+            for (scope, objects) in scopes.iter().zip(&caches) {
+                all.push((informers.name().to_owned(), scope.clone(), rows(objects)));
+            }
+        }
+        for (name, scope, store) in &self.reflectors {
+            let objects: Vec<Value> = store
+                .state()
+                .iter()
+                .map(|object| serde_json::to_value(&**object))
+                .collect::<Result<_, _>>()?;
+            all.push((name.clone(), scope.clone(), rows(&objects)));
+        }
+        for (name, scope, shared) in &self.tables {
+            let rows = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            all.push((name.clone(), scope.clone(), rows));
+        }
+        Ok(all)
+    }
+
+    /// How many streamed lists client-go could not check.
+    pub(super) async fn unverified(&mut self) -> anyhow::Result<usize> {
+        let mut unverified = 0;
+        for (informers, _) in &mut self.informers {
+            unverified += informers.caches().await?.unverified;
+        }
+        Ok(unverified)
+    }
+}
+
+/// Takes what one `kubectl get --watch` prints, until it ends.
+async fn print(kubectl: &Kubectl, scope: &Scope, shared: &Mutex<Rows>) -> anyhow::Result<()> {
+    let mut args = vec!["get", "fluxresources", "--watch", "--output-watch-events", "--output=json"];
+    match &scope.namespace {
+        Some(namespace) => args.extend(["--namespace", namespace]),
+        None => args.push("--all-namespaces"),
+    }
+    for (flag, selector) in
+        [("--selector", &scope.label_selector), ("--field-selector", &scope.field_selector)]
+    {
+        args.extend(selector.iter().flat_map(|selector| [flag, selector]));
+    }
+    let mut watch = kubectl.watch(args)?;
+    loop {
+        let event: Value = serde_json::from_str(&watch.next_line(SILENCE).await?)?;
+        let named = rows([&event["object"]]);
+        let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        match event["type"].as_str() {
+            Some("ADDED" | "MODIFIED") => shared.extend(named),
+            Some("DELETED") => shared.retain(|key, _| !named.contains_key(key)),
+            // An error, after which it ends.
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Informers of every client library keep a true copy whatever happens: three replicas behind one address, each seeing
+//! the cluster's events late by a time of its own; connections cut and replicas killed at random; objects that change,
+//! come and go, and go there and back. After each round of it every client has what the cluster has.
+//!
+//! On a control plane of its own. `GATEHOUSE_SEED` repeats what is chosen, though not when the machine gets round to it;
+//! `GATEHOUSE_LONG` makes many rounds of it.
+
+mod clients;
+mod replicas;
+mod rows;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use gatehouse_apiservice::view::TENANT_LABEL;
+use gatehouse_conformance::control_plane::{ControlPlane, Options};
+use gatehouse_conformance::foreign::{Client, Scope};
+use gatehouse_conformance::load::{self, Manifest};
+use gatehouse_conformance::{crds, progress};
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use self::clients::Clients;
+use self::replicas::{Misfortunes, Replicas};
+use self::rows::{Rows, difference, within};
+use self::writer::Writer;
+use crate::chance::Chance;
+use crate::world::{World, settles};
+
+const NAMESPACES: usize = 4;
+const TENANTS: [&str; 2] = ["red", "blue"];
+
+/// How long a storm lasts, and how many there are.
+const ROUND: Duration = Duration::from_secs(8);
+const ROUNDS: usize = 3;
+const LONG_ROUND: Duration = Duration::from_secs(20);
+const LONG_ROUNDS: usize = 30;
+
+/// So short that a replica that was started again soon serves others' clients; longer than any lag here by far.
+const WINDOW: &str = "--resume-window=10s";
+
+/// For replicas to see what was written last, on a busy machine.
+const SEEN: Duration = Duration::from_secs(30);
+/// For clients: some wait longer after each failure, up to a minute.
+const SETTLED: Duration = Duration::from_mins(2);
+/// Each look has every client print what it has.
+const LOOK: Duration = Duration::from_millis(500);
+
+pub(crate) fn trials(world: &World) -> Vec<Trial> {
+    vec![world.apart("storm::every_informer_ends_with_the_truth", run)]
+}
+
+fn namespace(number: usize) -> String {
+    format!("storm-{number}")
+}
+
+fn scopes() -> Vec<Scope> {
+    vec![
+        Scope::default(),
+        Scope { namespace: Some(namespace(1)), ..Scope::default() },
+        Scope { label_selector: Some(format!("{TENANT_LABEL}={}", TENANTS[0])), ..Scope::default() },
+        Scope { field_selector: Some("status.state=Ready".to_owned()), ..Scope::default() },
+    ]
+}
+
+async fn run() -> anyhow::Result<()> {
+    let (seed, mut chance) = Chance::seeded()?;
+    progress::say(format_args!("storm: GATEHOUSE_SEED={seed}"));
+    let programs = clients::programs().await?;
+    let control_plane = ControlPlane::start(&Options::default()).await?;
+    let outcome = storms(&control_plane, &programs, &mut chance).await;
+    control_plane.stop().await?;
+    outcome.with_context(|| format!("GATEHOUSE_SEED={seed}"))
+}
+
+async fn storms(
+    control_plane: &ControlPlane,
+    programs: &[Client],
+    chance: &mut Chance,
+) -> anyhow::Result<()> {
+    let long = std::env::var_os("GATEHOUSE_LONG").is_some();
+    let (rounds, round) = if long { (LONG_ROUNDS, LONG_ROUND) } else { (ROUNDS, ROUND) };
+    let client = control_plane.client().await?;
+    load::apply(&client, crds::only(&["kustomizations.kustomize.toolkit.fluxcd.io"])?).await?;
+    load::apply(&client, (0..NAMESPACES).map(made).collect()).await?;
+
+    let mut replicas = Replicas::start(control_plane, &[WINDOW.to_owned()], chance).await?;
+    let ways = [
+        ("direct", replicas.kubeconfig(control_plane, "informer")?),
+        ("aggregated", control_plane.kubeconfig().to_owned()),
+    ];
+    let mut clients = Clients::start(programs, &ways, &scopes(), control_plane.folder()).await?;
+    let mut writer = Writer::new(client, chance.fork());
+    let (mut all, mut told) = (Misfortunes::default(), 0);
+    for number in 1..=rounds {
+        let (stop, stopped) = watch::channel(false);
+        let writing = async {
+            let written = writer.write(Instant::now() + round).await;
+            stop.send_replace(true);
+            written
+        };
+        let (written, suffered) = tokio::try_join!(writing, replicas.suffer(chance, stopped))?;
+        let quiet = Instant::now();
+        let truth = truth(control_plane, &replicas, &writer).await?;
+        let agreed = quiet.elapsed();
+        let last = converge(&mut clients, &truth).await.with_context(|| format!("round {number}"))?;
+        progress::say(format_args!(
+            "storm: round {number}: {written} changes, {} connections cut, {} replicas killed; {} rows; replicas \
+             agreed after {agreed:.1?}, clients after {:.1?}{last}",
+            suffered.cut,
+            suffered.killed,
+            truth.len(),
+            quiet.elapsed(),
+        ));
+        let resumes = replicas.resumes(control_plane).await?;
+        progress::say(format_args!(
+            "storm: watches that went on, at replicas since their last start: {resumes:?}"
+        ));
+        told += resumes.get("caught_up").copied().unwrap_or_default();
+        all.cut += suffered.cut;
+        all.killed += suffered.killed;
+    }
+    progress::say(format_args!("storm: {} streamed lists were not verified", clients.unverified().await?));
+    // A storm that nothing came of proves nothing.
+    ensure!(all.cut > 10 * rounds && all.killed >= rounds && told > 0, "{all:?}, {told} caught up");
+    drop(clients);
+    replicas.end().await
+}
+
+fn made(number: usize) -> Manifest {
+    let labels = json!({TENANT_LABEL: TENANTS[number % TENANTS.len()]});
+    let metadata = json!({"name": namespace(number), "labels": labels});
+    let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata});
+    Manifest { origin: "(storm)".to_owned(), object }
+}
+
+/// What all replicas list once they agree with each other and with the cluster.
+async fn truth(control_plane: &ControlPlane, replicas: &Replicas, writer: &Writer) -> anyhow::Result<Rows> {
+    let objects = writer.objects().await?;
+    let expected: BTreeMap<_, _> = objects.iter().map(told).collect();
+    let look = async || {
+        let lists = replicas.lists(control_plane).await?;
+        let mut different: Vec<_> = lists.iter().filter_map(|rows| difference(rows, &lists[0])).collect();
+        let shown: BTreeMap<_, _> = lists[0].iter().map(|(key, row)| (key.clone(), shown(row))).collect();
+        different.extend((shown.keys().ne(expected.keys())).then(|| "other names".to_owned()));
+        let wrong = shown.iter().filter(|(key, message)| {
+            expected.get(*key).is_some_and(|told| told.is_some() && told != *message)
+        });
+        different.extend(wrong.map(|(key, message)| format!("{key:?} says {message:?}")));
+        Ok((different, lists))
+    };
+    let (_, mut lists) =
+        settles("the replicas agree", SEEN, look, |(different, _): &(Vec<String>, _)| different.is_empty())
+            .await?;
+    Ok(lists.swap_remove(0))
+}
+
+/// The row of an object, and the message that it must show where nothing but the object's condition decides.
+fn told(object: &Value) -> ((String, String), Option<String>) {
+    let metadata = &object["metadata"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let key = (text(&metadata["namespace"]), format!("local.kustomization.{}", text(&metadata["name"])));
+    let condition = &object["status"]["conditions"][0];
+    let settled = metadata["generation"] == object["status"]["observedGeneration"];
+    (key, (settled && condition.is_object()).then(|| text(&condition["message"])))
+}
+
+fn shown(row: &Value) -> Option<String> {
+    row["status"]["message"].as_str().map(ToOwned::to_owned)
+}
+
+/// Waits until every client has the truth. Says which were the last.
+async fn converge(clients: &mut Clients, truth: &Rows) -> anyhow::Result<String> {
+    let deadline = Instant::now() + SETTLED;
+    let mut last = String::new();
+    loop {
+        let different = differences(clients, truth).await?;
+        if different.is_empty() {
+            return Ok(last);
+        }
+        last = different.keys().fold(String::from("; last"), |text, name| text + ", " + name);
+        ensure!(Instant::now() < deadline, "not the truth after {SETTLED:?}: {different:#?}");
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// How each client's caches differ from the truth.
+async fn differences(clients: &mut Clients, truth: &Rows) -> anyhow::Result<BTreeMap<String, String>> {
+    let caches = clients.caches().await?;
+    let different = caches.into_iter().filter_map(|(name, scope, rows)| {
+        let difference = difference(&rows, &within(truth, &scope))?;
+        Some((format!("{name} {}", serde_json::to_string(&scope).unwrap_or_default()), difference))
+    });
+    Ok(different.collect())
+}

@@ -1,0 +1,80 @@
+//! What a client has of a view, in a form in which clients and replicas can be compared.
+
+use std::collections::BTreeMap;
+
+use gatehouse_conformance::foreign::Scope;
+use serde_json::Value;
+
+/// Rows by namespace and name.
+pub(super) type Rows = BTreeMap<(String, String), Value>;
+
+/// What a scope's field selectors are about.
+const STATE: &str = "status.state=";
+
+/// The rows of objects, without what is a replica's own: the version, and since when it has been hearing from the
+/// cluster.
+pub(super) fn rows<'a>(objects: impl IntoIterator<Item = &'a Value>) -> Rows {
+    objects.into_iter().map(row).collect()
+}
+
+fn row(object: &Value) -> ((String, String), Value) {
+    let mut row = object.clone();
+    if let Some(metadata) = row["metadata"].as_object_mut() {
+        metadata.remove("resourceVersion");
+    }
+    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+    let key = (text("namespace"), text("name"));
+    let conditions = row.pointer_mut("/status/conditions").and_then(Value::as_array_mut);
+    for condition in conditions.into_iter().flatten().filter(|condition| condition["type"] == "Fresh") {
+        condition["lastTransitionTime"].take();
+    }
+    (key, row)
+}
+
+/// Those that belong to a scope.
+pub(super) fn within(rows: &Rows, scope: &Scope) -> Rows {
+    let belongs = |namespace: &str, row: &Value| {
+        scope.namespace.as_ref().is_none_or(|wanted| wanted == namespace)
+            && scope.label_selector.as_ref().is_none_or(|selector| {
+                let labels = row["metadata"]["labels"].as_object();
+                selector.split_once('=').is_some_and(|(label, value)| {
+                    labels.and_then(|labels| labels.get(label)).is_some_and(|found| found == value)
+                })
+            })
+            && scope.field_selector.as_ref().is_none_or(|selector| {
+                selector.strip_prefix(STATE).is_some_and(|state| row["status"]["state"] == state)
+            })
+    };
+    rows.iter()
+        .filter(|((namespace, _), row)| belongs(namespace, row))
+        .map(|(key, row)| (key.clone(), row.clone()))
+        .collect()
+}
+
+/// How rows differ from what they should be, in a line or two; nothing where they do not.
+pub(super) fn difference(has: &Rows, should: &Rows) -> Option<String> {
+    if has == should {
+        return None;
+    }
+    let missing: Vec<_> = should.keys().filter(|key| !has.contains_key(key)).collect();
+    let surplus: Vec<_> = has.keys().filter(|key| !should.contains_key(key)).collect();
+    let other: Vec<_> = should
+        .iter()
+        .filter_map(|(key, row)| Some((key, row, has.get(key)?)))
+        .filter(|(_, a, b)| a != b)
+        .collect();
+    let mut text = format!(
+        "{} rows of {}: {} missing {:?}, {} too many {:?}, {} different",
+        has.len(),
+        should.len(),
+        missing.len(),
+        missing.first(),
+        surplus.len(),
+        surplus.first(),
+        other.len()
+    );
+    if let Some((key, should, has)) = other.first() {
+        text.push_str(&format!(" {key:?}: {has} should be {should}"));
+    }
+    Some(text)
+}
