@@ -6,7 +6,7 @@
 //! decodes its objects from etcd and encodes them for every answer, as every server made of k8s.io/apiserver does.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -32,6 +32,8 @@ const TOLERANCE: f64 = 0.05;
 /// Requests in flight while it is filled.
 const PARALLEL: usize = 16;
 const REPORTS: usize = 10;
+/// Far longer than it takes to read them back.
+const CACHED: Duration = Duration::from_mins(1);
 
 /// What is asked in each round, of both.
 struct Question {
@@ -64,6 +66,7 @@ pub(super) async fn measure(
     // What filling has cost is not what serving takes.
     sample.kill().await?;
     sample.launch().await?;
+    during("waiting for the cache of sample-apiserver", cached(&client, rows.len())).await?;
     let theirs = Server { process: Process(sample.pid()?), client: &client };
     let first = &rows.first().context("there are rows")?["metadata"];
     let row = object(RESOURCES, first);
@@ -203,6 +206,20 @@ async fn fill(client: &kube::Client, rows: &[Value]) -> anyhow::Result<()> {
         .buffer_unordered(PARALLEL)
         .try_collect::<Vec<()>>();
     during("making Flunders", all).await.map(drop)
+}
+
+/// It says that it is ready before its cache is; until then it refuses lists.
+async fn cached(client: &kube::Client, rows: usize) -> anyhow::Result<()> {
+    let deadline = Instant::now() + CACHED;
+    loop {
+        match Get::json(FLUNDERS).value(client).await {
+            Ok(list) if list["items"].as_array().map(Vec::len) == Some(rows) => return Ok(()),
+            Ok(list) => ensure!(Instant::now() < deadline, "{:#}", list["metadata"]),
+            Err(error) if Instant::now() > deadline => return Err(error),
+            Err(_) => {}
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// Writes one, and takes away what Gatehouse's rows do not have either.
