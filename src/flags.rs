@@ -83,10 +83,10 @@ pub(crate) struct Serving {
     /// The key of the serving certificate, as PEM.
     #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
     tls_private_key_file: Option<PathBuf>,
-    /// From being asked to end until requests are refused; /readyz says no meanwhile, so that load balancers notice.
+    /// From being asked to end until connections are refused; /readyz says no meanwhile, so that load balancers notice.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     shutdown_delay_duration: Duration,
-    /// From refusing requests until those still running are cut.
+    /// From refusing connections until requests still running are cut.
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
     shutdown_grace: Duration,
     #[command(flatten)]

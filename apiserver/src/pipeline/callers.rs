@@ -4,9 +4,6 @@ use crate::request_info::RequestInfo;
 
 /// Paths whose callers are let in without the authoriser being asked: kube-apiserver calls webhooks without any
 /// credential, unless it is configured to present a certificate.
-///
-/// They are served while the server drains too: a request that comes through a connection on its way to be closed is
-/// somebody's write, which would fail where a read would only be repeated.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Callers {
     /// The paths, whole.

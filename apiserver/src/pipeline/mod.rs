@@ -1,5 +1,5 @@
 //! What every request passes through, in this order: a panic is caught, the request is named (Audit-ID) and read
-//! (RequestInfo), refused while the server drains or is full, its sender found out, allowed, timed, counted and
+//! (RequestInfo), refused while the server is full, its sender found out, allowed, timed, counted and
 //! logged. Then health and metrics are answered here, and everything else by the [`Handler`].
 //!
 //! Invariants: no handler sees a request that was not authenticated and authorised, nor credentials; the paths of
@@ -220,7 +220,10 @@ impl<H: Handler> Pipeline<H> {
         })
     }
 
-    /// Health is answered even while the server drains or is full: it is how others find out.
+    /// Health is answered even while the server is full: it is how others find out.
+    ///
+    /// While the server drains it takes no connections. What still comes through one that is being closed is answered
+    /// like anything else: its client cannot have known, and no load balancer could have sent it elsewhere.
     async fn admit(
         &self,
         request: Arrived,
@@ -228,9 +231,6 @@ impl<H: Handler> Pipeline<H> {
         observation: &Observation,
     ) -> Result<Response<Body>, ApiError> {
         let is_health = matches!(&request.info, RequestInfo::NonResource(to) if is_health(&to.path));
-        if self.shutdown.is_draining() && !is_health && !self.callers.know(&request.info) {
-            return Err(ApiError::too_many_requests());
-        }
         if is_health || request.info.is_long_running() {
             return self.authorized(request, peer, observation).await;
         }

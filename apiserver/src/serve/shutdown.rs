@@ -1,6 +1,7 @@
 //! The end, in order: not ready, but serving (`--shutdown-delay-duration`, in which load balancers and the
-//! aggregator look elsewhere); then no new connections and requests, and watches end spread over half of the grace,
-//! so that their clients do not all come back to the next replica at once; then whatever is left is cut.
+//! aggregator look elsewhere); then no new connections, and those there are are closed when what came through them is
+//! answered; watches end spread over half of the grace, so that their clients do not all come back to the next replica
+//! at once; then whatever is left is cut.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -78,10 +79,6 @@ impl Shutdown {
         *self.phase.borrow() != Phase::Serving
     }
 
-    pub(crate) fn is_draining(&self) -> bool {
-        *self.phase.borrow() == Phase::Draining
-    }
-
     /// Cancelled when the watch that it is given to should end.
     pub(crate) fn watch_token(&self) -> CancellationToken {
         let group = self.next_group.fetch_add(1, Ordering::Relaxed) % WATCH_GROUPS;
@@ -100,6 +97,7 @@ impl Shutdown {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
     use tokio::time::Instant;
 
     use super::*;
@@ -117,7 +115,8 @@ mod tests {
             async move { shutdown.run().await }
         });
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!((shutdown.has_begun(), shutdown.is_draining()), (true, false));
+        assert!(shutdown.has_begun());
+        assert!(shutdown.draining().now_or_never().is_none());
         shutdown.draining().await;
         assert_eq!(start.elapsed(), Duration::from_secs(10));
         watches[0].cancelled().await;

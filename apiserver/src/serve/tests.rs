@@ -215,7 +215,7 @@ async fn a_request_that_never_ends_is_cut_when_the_grace_is_over() {
     let mut connection = server.http1(Some(&server.jane())).await;
     let request = connection.send_request(get(crate::pipeline::testing::SILENT));
     let (answer, ended) = tokio::join!(request, async {
-        // Once it is being served: what arrives later is refused instead.
+        // Once it is being served: its connection would be closed before.
         while server.pipeline.metrics().in_flight(true).get() == 0 {
             tokio::task::yield_now().await;
         }
