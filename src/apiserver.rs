@@ -46,10 +46,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = resume_window)]
     resume_window: Duration,
 
-    /// Serve gotk_resource_info on /metrics: a series for each of Flux's objects, as Flux has kube-state-metrics make it,
-    /// so that Flux's own dashboards read Gatehouse. Whoever may read /metrics then reads names, URLs and revisions of all
-    /// namespaces, and the paths of Receivers. Every replica tells all: without labels of pods the series are the same.
-    /// Costs some 50 bytes for each source.
+    /// Serve gotk_resource_info on /metrics/flux: a series for each of Flux's objects, as Flux has kube-state-metrics make
+    /// it, so that Flux's own dashboards read Gatehouse. Whoever may read that path then reads names, URLs and revisions
+    /// of all namespaces, and the paths of Receivers. Every replica tells all: scrape one, through the Service. Costs
+    /// some 50 bytes for each source.
     #[arg(long)]
     flux_resource_metrics: bool,
 

@@ -1,5 +1,6 @@
 //! `gotk_resource_info`: one series for each of Flux's objects, as Flux has kube-state-metrics make it, so that Flux's
-//! own dashboards and alerts read Gatehouse.
+//! own dashboards and alerts read Gatehouse. They have a path of their own, `/metrics/flux`: each replica knows all
+//! objects, so that counts come out right only where one of them is scraped; and what they tell is a right of its own.
 //!
 //! The labels are those of the configuration in fluxcd/flux2-monitoring-example; as there, a label whose field is absent
 //! is left out. Nothing is kept for it: whoever scrapes asks the one task that owns the inventory, which hands out
@@ -24,8 +25,7 @@ use tokio::sync::{Notify, oneshot};
 const HEAD: &str = "# HELP gotk_resource_info The current state of a Flux resource.\n\
                     # TYPE gotk_resource_info gauge\n";
 
-/// The inventory is busy for a second at most, when a large cluster is first rendered. Before it is there at all, the
-/// other metrics are needed the more.
+/// The inventory is busy for a second at most, when a large cluster is first rendered.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Lines made at a time: some 150 KiB.

@@ -231,7 +231,7 @@ impl Metrics {
         }
     }
 
-    /// The text that `GET /metrics` answers with, but for Flux's objects.
+    /// The text that `GET /metrics` answers with.
     pub fn render(&self) -> Vec<u8> {
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt, stream};
+use futures::FutureExt;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use rustls_pki_types::UnixTime;
@@ -286,7 +286,14 @@ impl<H: Handler> Pipeline<H> {
             }
             RequestInfo::NonResource(request) if request.path == "/metrics" => {
                 only_read(&parts.method)?;
-                Ok(self.rendered_metrics().await)
+                Ok(as_metrics(full(self.metrics.render())))
+            }
+            RequestInfo::NonResource(request)
+                if request.path == "/metrics/flux"
+                    && let Some(flux) = self.metrics.flux() =>
+            {
+                only_read(&parts.method)?;
+                Ok(as_metrics(streamed(flux.ask().await)))
             }
             _ => {
                 let stop = self.shutdown.watch_token();
@@ -295,20 +302,12 @@ impl<H: Handler> Pipeline<H> {
             }
         }
     }
+}
 
-    async fn rendered_metrics(&self) -> Response<Body> {
-        let text = self.metrics.render();
-        let body = match self.metrics.flux() {
-            Some(flux) => {
-                let head = stream::once(std::future::ready(Bytes::from(text)));
-                streamed(head.chain(flux.ask().await))
-            }
-            None => full(text),
-        };
-        let mut response = Response::new(body);
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(metrics::TEXT_FORMAT));
-        response
-    }
+fn as_metrics(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(metrics::TEXT_FORMAT));
+    response
 }
 
 /// A request that was read, from nobody known yet.

@@ -254,6 +254,14 @@ async fn response_sizes_are_those_of_the_body() {
 }
 
 #[tokio::test]
+async fn flux_s_objects_have_a_path_only_where_they_are_told() {
+    // The handler answers what the pipeline does not.
+    let server = Server::new();
+    assert_eq!(text(server.get("/metrics/flux").await).await, "jane ");
+    assert_eq!(server.ask(&peer_without_certificate(), "/metrics/flux", &[]).await.status(), 403);
+}
+
+#[tokio::test]
 async fn health_and_metrics_are_only_read() {
     let server = Server::new();
     for uri in ["/healthz", "/metrics"] {

@@ -172,7 +172,7 @@ async fn texts_are_kept_only_where_they_are_asked_for_and_other_kinds_have_no_se
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_to_answer_leaves_the_other_metrics() {
+async fn where_nobody_answers_there_are_no_series() {
     let chunks: Vec<_> = FluxResources::default().ask().await.collect().await;
     assert_eq!(chunks.concat(), HEAD.as_bytes());
 }
