@@ -124,17 +124,19 @@ async fn open(kubeconfig: &Path, scope: Scope, layout: Layout, load: Load) -> an
             Some(version) => version,
             None => version.insert(present(&client).await?),
         };
-        for watcher in first..load.watchers.min(first + STREAMS) {
+        let opened = (first..load.watchers.min(first + STREAMS)).map(async |watcher| {
             let namespace = (scope == Scope::OwnNamespace).then_some(watcher % layout.namespaces);
             let path = match namespace {
-                Some(namespace) => RESOURCES.replace(
-                    "fluxresources",
-                    &format!("namespaces/{}/fluxresources", namespace_name(namespace)),
-                ),
+                Some(namespace) => {
+                    let namespaced = format!("namespaces/{}/fluxresources", namespace_name(namespace));
+                    RESOURCES.replace("fluxresources", &namespaced)
+                }
                 None => RESOURCES.to_owned(),
             };
             let path = format!("{path}?watch=true&resourceVersion={version}&timeoutSeconds=3600");
-            let body = Box::pin(Get::json(&path).stream(&client).await?);
+            anyhow::Ok((watcher, namespace, Box::pin(Get::json(&path).stream(&client).await?)))
+        });
+        for (watcher, namespace, body) in futures::future::try_join_all(opened).await? {
             let events = Arc::clone(&events);
             if namespace.is_some() || watcher % LOOKS == 0 {
                 looking.push((watcher, namespace));
