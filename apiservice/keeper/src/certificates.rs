@@ -117,7 +117,8 @@ impl SelfManaged {
 
     /// Works until `stop`. Nothing is removed then.
     pub async fn run(mut self, stop: CancellationToken) {
-        let _ = stop.run_until_cancelled(self.keep()).await;
+        // On the heap: it holds certificates while it waits for requests about them.
+        let _ = Box::pin(stop.run_until_cancelled(self.keep())).await;
     }
 
     async fn keep(&mut self) {

@@ -49,10 +49,10 @@ pub(super) fn bundles<'a>(live: &'a Value, full: &Value) -> Vec<&'a str> {
 fn api_service(full: &Value, others: &[&Value], owner: Option<&OwnerReference>) -> Value {
     // Whoever made it holds its group.
     if others.iter().any(|other| other.get("f:group").is_some()) {
-        return with(full, "spec", json!({CA_BUNDLE: full["spec"][CA_BUNDLE]}));
+        return with(full, "spec", &json!({CA_BUNDLE: full["spec"][CA_BUNDLE]}));
     }
     let spec = without_held(&full["spec"], others, CA_BUNDLE).unwrap_or_default();
-    owned(with(full, "spec", spec), owner)
+    owned(with(full, "spec", &spec), owner)
 }
 
 fn configuration(
@@ -69,7 +69,7 @@ fn configuration(
     if !installed.is_empty() {
         let ours = |webhook: &&Value| json!({"name": webhook["name"], "clientConfig": {CA_BUNDLE: webhook["clientConfig"][CA_BUNDLE]}});
         let name = |webhook: &&Value| webhook["name"].as_str().unwrap_or_default().to_owned();
-        let patch = with(full, "webhooks", installed.iter().map(ours).collect());
+        let patch = with(full, "webhooks", &installed.iter().map(ours).collect());
         return (patch, rest.iter().map(name).collect());
     }
     let ours = |webhook: &Value| {
@@ -77,11 +77,11 @@ fn configuration(
         left["name"] = webhook["name"].clone();
         left
     };
-    (owned(with(full, "webhooks", webhooks.iter().map(ours).collect()), owner), Vec::new())
+    (owned(with(full, "webhooks", &webhooks.iter().map(ours).collect()), owner), Vec::new())
 }
 
 /// The object's identity, and one of its fields.
-fn with(full: &Value, field: &str, value: Value) -> Value {
+fn with(full: &Value, field: &str, value: &Value) -> Value {
     json!({
         "apiVersion": full["apiVersion"],
         "kind": full["kind"],
