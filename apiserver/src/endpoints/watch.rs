@@ -249,7 +249,6 @@ impl Watch {
         self.events.inc_by(events.len() as u64);
         out.extend(events.into_iter().flatten());
         match then {
-            Then::More => {}
             Then::Follow(version) => {
                 self.position = version;
                 self.phase = Phase::Live;
@@ -267,7 +266,7 @@ impl Watch {
                     lost = self.ends.standing.lost() => self.fail(out, &lost),
                 }
             }
-            Then::Wait => {}
+            Then::More | Then::Wait => {}
         }
     }
 

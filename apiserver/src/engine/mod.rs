@@ -86,14 +86,17 @@ pub async fn run(
             count("DELETED", published.deleted);
         }
         if gap {
-            caches.iter().for_each(|cache| cache.gap());
+            for cache in &caches {
+                cache.gap();
+            }
         }
         clock.vouch(is_current);
-        let vouches = clock.vouches();
-        if vouches && !vouched {
-            caches.iter().for_each(|cache| cache.advance());
+        let was_vouched = std::mem::replace(&mut vouched, clock.vouches());
+        if vouched && !was_vouched {
+            for cache in &caches {
+                cache.advance();
+            }
         }
-        vouched = vouches;
     }
 }
 
