@@ -4,12 +4,14 @@
 #   docker build --tag registry.example.com/platform/gatehouse:0.1.0 .
 #
 # It is linked against glibc, statically: glibc's allocator serves many threads better than musl's, and since 2.34 it
-# resolves names without libraries to load. Of the base image only the time zones (freezes name some), the CA
-# certificates and the user are used.
+# resolves names without libraries to load. Beside it there are the time zones (freezes name some), the CA certificates
+# (a kubeconfig may rely on them) and a user without rights.
 ARG RUST_VERSION=1.95
-ARG BASE=gcr.io/distroless/static-debian12:nonroot
 
-FROM docker.io/library/rust:${RUST_VERSION}-bookworm AS build
+FROM rust:${RUST_VERSION}-bookworm AS build
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ca-certificates tzdata \
+    && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 # Paths and times of the build stay out of the executable, so that the same sources make the same one. With --target,
@@ -23,12 +25,16 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     target="$(rustc -vV | sed -n 's/^host: //p')"; \
     cargo build --release --locked --package gatehouse --bin gatehouse --target "$target"; \
     install -D -m 0555 "target/$target/release/gatehouse" /out/gatehouse; \
-    ! ldd /out/gatehouse 2>/dev/null | grep '=>'
+    ! ldd /out/gatehouse 2>/dev/null | grep '=>'; \
+    echo 'nonroot:x:65532:65532::/:/gatehouse' > /out/passwd
 
-FROM ${BASE}
+FROM scratch
 LABEL org.opencontainers.image.title="Gatehouse" \
       org.opencontainers.image.description="What is broken in a GitOps cluster, through the Kubernetes API; quotas and policies for its tenants" \
       org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /usr/share/zoneinfo /usr/share/zoneinfo
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=build /out/passwd /etc/passwd
 COPY --from=build /out/gatehouse /gatehouse
 COPY LICENSE /LICENSE
 # A number, so that runAsNonRoot can be checked.
