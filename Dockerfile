@@ -25,7 +25,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     target="$(rustc -vV | sed -n 's/^host: //p')"; \
     cargo build --release --locked --package gatehouse --bin gatehouse --target "$target"; \
     install -D -m 0555 "target/$target/release/gatehouse" /out/gatehouse; \
-    ! ldd /out/gatehouse 2>/dev/null | grep '=>'; \
+    if ldd /out/gatehouse 2>/dev/null | grep '=>'; then echo 'not static' >&2; exit 1; fi; \
     echo 'nonroot:x:65532:65532::/:/gatehouse' > /out/passwd
 
 FROM scratch
