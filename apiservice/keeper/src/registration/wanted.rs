@@ -230,7 +230,9 @@ mod tests {
         ] {
             let mut installed = bare(&full);
             // As a value of the chart says.
-            installed.pointer_mut("/webhooks/0").map(|webhook| webhook["timeoutSeconds"] = json!(9));
+            if let Some(webhook) = installed.pointer_mut("/webhooks/0") {
+                webhook["timeoutSeconds"] = json!(9);
+            }
             let helm = fields_of(&installed);
             let live = held_by(installed, &[("helm", helm.clone())]);
             let mut patch = wanted(Some(&live), &full, Some(&owner())).apply.expect("no caBundle yet");
