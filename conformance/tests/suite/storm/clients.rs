@@ -38,8 +38,11 @@ pub(super) struct Clients {
 /// A way to the replicas: what it is called, and a kubeconfig that takes it.
 pub(super) type Way = (&'static str, PathBuf);
 
+/// What a program finds in its environment.
+type Env = &'static [(&'static str, &'static str)];
+
 /// How each program is run; client-go both streams its lists, which it checks, and does not.
-const PROGRAMS: [(&str, Language, &[(&str, &str)]); 4] = [
+const PROGRAMS: [(&str, Language, Env); 4] = [
     ("go", Language::Go, &[("KUBE_WATCHLIST_INCONSISTENCY_DETECTOR", "true")]),
     ("go, plain lists", Language::Go, &[("KUBE_FEATURE_WatchListClient", "false")]),
     ("python", Language::Python, &[]),

@@ -29,11 +29,11 @@ const LAGS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(500), Duratio
 const DIRECT_CUT: Duration = Duration::from_millis(600);
 /// The aggregator has few connections, with every watch in them.
 const AGGREGATED_CUT: Duration = Duration::from_millis(2500);
-const DEATH: Duration = Duration::from_millis(5000);
+const DEATH: Duration = Duration::from_secs(5);
 
 /// Dropped, they stop.
 pub(super) struct Replicas {
-    replicas: Vec<Gatehouse>,
+    servers: Vec<Gatehouse>,
     addresses: Addresses,
     certificate: Files,
     _delays: Vec<Delay>,
@@ -87,7 +87,7 @@ impl Replicas {
         let client = control_plane.client().await?;
         load::apply(&client, vec![Manifest { origin: "(storm)".to_owned(), object: service }]).await?;
         progress::during("registering the replicas", wait_until_available(&client)).await?;
-        Ok(Self { replicas, addresses, certificate, _delays: delays })
+        Ok(Self { servers: replicas, addresses, certificate, _delays: delays })
     }
 
     /// A kubeconfig of a client that comes to some replica, past the aggregator.
@@ -99,7 +99,7 @@ impl Replicas {
     /// What each of them lists.
     pub(super) async fn lists(&self, control_plane: &ControlPlane) -> anyhow::Result<Vec<Rows>> {
         let mut lists = Vec::new();
-        for replica in &self.replicas {
+        for replica in &self.servers {
             let kubeconfig = replica.kubeconfig_for(control_plane, "truth", Some("system:masters"))?;
             let answer =
                 Caller::of_kubeconfig(&kubeconfig).await?.get(&format!("{API}/fluxresources")).await?;
@@ -114,7 +114,7 @@ impl Replicas {
         control_plane: &ControlPlane,
     ) -> anyhow::Result<BTreeMap<String, u64>> {
         let mut resumes = BTreeMap::new();
-        for replica in &self.replicas {
+        for replica in &self.servers {
             let text = metrics(control_plane, replica).await?;
             for line in text.lines().filter_map(|line| line.strip_prefix("gatehouse_watch_resumes_total{")) {
                 let counted = line.strip_prefix("outcome=\"").and_then(|rest| rest.split_once('"'));
@@ -132,19 +132,19 @@ impl Replicas {
         chance: &mut Chance,
         stop: watch::Receiver<bool>,
     ) -> anyhow::Result<Misfortunes> {
-        let Self { replicas, addresses, .. } = self;
+        let Self { servers, addresses, .. } = self;
         let cuts = [(&addresses.direct, DIRECT_CUT), (&addresses.aggregated, AGGREGATED_CUT)]
             .map(|(spread, peace)| cut(spread, peace, chance.fork(), stop.clone()));
         let (cuts, killed) = tokio::join!(
             futures::future::join_all(cuts),
-            kill(replicas, addresses, chance.fork(), stop.clone())
+            kill(servers, addresses, chance.fork(), stop.clone())
         );
         Ok(Misfortunes { cut: cuts.into_iter().sum(), killed: killed? })
     }
 
     /// Ends them in good order.
     pub(super) async fn end(mut self) -> anyhow::Result<()> {
-        for replica in &mut self.replicas {
+        for replica in &mut self.servers {
             replica.stop().await?;
         }
         Ok(())

@@ -63,18 +63,19 @@ pub(super) fn difference(has: &Rows, should: &Rows) -> Option<String> {
         .filter_map(|(key, row)| Some((key, row, has.get(key)?)))
         .filter(|(_, a, b)| a != b)
         .collect();
-    let mut text = format!(
-        "{} rows of {}: {} missing {:?}, {} too many {:?}, {} different",
-        has.len(),
-        should.len(),
-        missing.len(),
-        missing.first(),
-        surplus.len(),
-        surplus.first(),
-        other.len()
-    );
-    if let Some((key, should, has)) = other.first() {
-        text.push_str(&format!(" {key:?}: {has} should be {should}"));
-    }
-    Some(text)
+    let told = |(key, should, has): &(&(String, String), &Value, &Value)| {
+        format!(" {key:?}: {has} should be {should}")
+    };
+    Some(
+        format!(
+            "{} rows of {}: {} missing {:?}, {} too many {:?}, {} different",
+            has.len(),
+            should.len(),
+            missing.len(),
+            missing.first(),
+            surplus.len(),
+            surplus.first(),
+            other.len()
+        ) + &other.first().map(told).unwrap_or_default(),
+    )
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use gatehouse_apiservice::view::TENANT_LABEL;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
@@ -50,7 +50,7 @@ impl Writer {
     pub(super) async fn objects(&self) -> anyhow::Result<Vec<Value>> {
         let mut objects = Vec::new();
         for number in 0..NAMESPACES {
-            for object in self.api(number).list(&Default::default()).await? {
+            for object in self.api(number).list(&ListParams::default()).await? {
                 objects.push(serde_json::to_value(object)?);
             }
         }
