@@ -121,19 +121,31 @@ impl Candidate {
     /// Gives the Lease back, if it is ours as far as we know. Whether that works makes a difference of seconds to others,
     /// and none to us.
     pub(crate) async fn release(&mut self, trace: Trace) {
-        let Some((mut lease, _)) = self.seen.take() else { return };
-        let spec = lease.spec.get_or_insert_default();
-        if spec.holder_identity.as_deref() != Some(&self.identity) {
-            return;
-        }
-        spec.holder_identity = Some(String::new());
-        if trace == Trace::Over {
-            spec.lease_duration_seconds = Some(1);
-            spec.renew_time = Some(MicroTime(timestamp((self.time)())));
-        }
-        let written = timeout(RELEASE, self.api.replace(&self.name, &PostParams::default(), &lease)).await;
-        if let Ok(Err(error)) = written {
+        let Some((lease, _)) = self.seen.take() else { return };
+        if let Ok(Err(error)) = timeout(RELEASE, self.give_back(lease, trace)).await {
             tracing::debug!(%error, lease = %self.name, "could not be given back");
+        }
+    }
+
+    /// Looks again where somebody wrote meanwhile: a renewal that was not waited for to its end may have come to be, and
+    /// would hold the Lease for nobody.
+    async fn give_back(&self, mut lease: Lease, trace: Trace) -> kube::Result<()> {
+        loop {
+            let spec = lease.spec.get_or_insert_default();
+            if spec.holder_identity.as_deref() != Some(&self.identity) {
+                return Ok(());
+            }
+            spec.holder_identity = Some(String::new());
+            if trace == Trace::Over {
+                spec.lease_duration_seconds = Some(1);
+                spec.renew_time = Some(MicroTime(timestamp((self.time)())));
+            }
+            match self.api.replace(&self.name, &PostParams::default(), &lease).await {
+                Err(kube::Error::Api(status)) if status.code == 409 => {
+                    lease = self.api.get(&self.name).await?
+                }
+                written => return written.map(drop),
+            }
         }
     }
 

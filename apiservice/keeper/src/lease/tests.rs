@@ -97,6 +97,18 @@ async fn one_replica_leads_and_hands_over_when_it_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_renewal_that_nobody_waited_for_does_not_keep_a_lease_from_being_given_back() {
+    let api = server();
+    let only = replica(&api, "only");
+    only.leads().await;
+    let mut renewed = api.get("coordination.k8s.io", "leases", "gatehouse-system", "gatehouse").unwrap();
+    renewed["spec"]["leaseTransitions"] = 7.into();
+    api.put(renewed);
+    only.stop().await;
+    assert_eq!(lease(&api).holder_identity.as_deref(), Some(""));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_replica_that_vanished_is_waited_for_and_then_replaced() {
     let api = server();
     let first = replica(&api, "first");
