@@ -17,6 +17,7 @@ const DAY: Duration = Duration::from_hours(24);
 /// The audit log.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Audit log")]
+#[expect(clippy::struct_field_names, reason = "the flags' names, which are kube-apiserver's")]
 pub(crate) struct AuditArgs {
     /// A Policy of audit.k8s.io/v1, as kube-apiserver takes it: which requests are logged. Bodies never are: the levels
     /// Request and RequestResponse are taken for Metadata.

@@ -21,7 +21,7 @@ use crate::world::{World, settles};
 /// Far longer than the leader takes to look, and to mend.
 const MENDED: Duration = Duration::from_secs(40);
 /// Far longer than a rotation of seconds takes.
-const ROTATED: Duration = Duration::from_secs(120);
+const ROTATED: Duration = Duration::from_mins(2);
 /// Longer than the time between two of the leader's looks.
 const LOOKED: Duration = Duration::from_secs(12);
 
@@ -140,10 +140,10 @@ impl Kept {
         settles(format_args!("{path} is right"), MENDED, read, is_right).await
     }
 
-    async fn patch(&self, path: &str, manager: &str, patch: &Value, kind: &str) -> anyhow::Result<Answer> {
+    async fn patch(&self, path: &str, manager: &str, body: &Value, kind: &str) -> anyhow::Result<Answer> {
         let force = if kind == APPLY { "&force=true" } else { "" };
         let path = format!("{path}?fieldManager={manager}{force}");
-        self.admin.write(&Method::PATCH, &path, kind, patch.to_string().into_bytes()).await
+        self.admin.write(&Method::PATCH, &path, kind, body.to_string().into_bytes()).await
     }
 
     /// Views are listed, and a quota that cannot be is refused by the webhooks' own words.
@@ -257,13 +257,15 @@ async fn overwritten(kept: &Kept, path: &str) -> anyhow::Result<()> {
     // "wrong", as a bundle.
     let wrong = "d3Jvbmc=";
     let mut live = kept.read(path).await?;
-    let patch = if let Some(webhooks) = live["webhooks"].as_array_mut() {
-        webhooks.iter_mut().for_each(|webhook| webhook["clientConfig"]["caBundle"] = json!(wrong));
+    let changed = if let Some(webhooks) = live["webhooks"].as_array_mut() {
+        for webhook in webhooks.iter_mut() {
+            webhook["clientConfig"]["caBundle"] = json!(wrong);
+        }
         json!({"webhooks": webhooks})
     } else {
         json!({"spec": {"caBundle": wrong}})
     };
-    kept.patch(path, "kubectl-edit", &patch, MERGE).await?.ok()?;
+    kept.patch(path, "kubectl-edit", &changed, MERGE).await?.ok()?;
     kept.is_right(path).await.map(drop)
 }
 

@@ -142,7 +142,7 @@ impl Candidate {
             }
             match self.api.replace(&self.name, &PostParams::default(), &lease).await {
                 Err(kube::Error::Api(status)) if status.code == 409 => {
-                    lease = self.api.get(&self.name).await?
+                    lease = self.api.get(&self.name).await?;
                 }
                 written => return written.map(drop),
             }
