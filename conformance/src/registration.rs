@@ -3,7 +3,7 @@
 //! Here it is an ExternalName on `localhost`, since kube-apiserver runs outside any pod network and Endpoints refuse
 //! loopback addresses.
 
-use gatehouse_apiservice::registration::{NAME, NAMESPACE, namespace, rights, self_managed, webhook_account};
+use gatehouse_apiservice::registration::{NAME, NAMESPACE, namespace, rights, webhook_account};
 use gatehouse_inventory::catalogue::Catalogue;
 use gatehouse_webhooks::intercepted;
 use serde_json::{Value, json};
@@ -17,7 +17,6 @@ const COUNTED_ROLE: &str = "gatehouse-webhooks-counted-by-trials";
 pub fn prerequisites() -> Vec<Value> {
     let mut objects = vec![namespace(), service()];
     objects.extend(rights(kinds()));
-    objects.extend(self_managed());
     objects
 }
 
@@ -25,7 +24,6 @@ pub fn prerequisites() -> Vec<Value> {
 pub fn webhooks() -> Vec<Value> {
     let mut objects = vec![namespace()];
     objects.extend(webhook_account::rights(intercepted::read(), intercepted::suspended()));
-    objects.extend(webhook_account::self_managed());
     objects.extend(webhook_account::user_roles());
     let counted = COUNTED.map(|(group, plural)| (group.to_owned(), plural.to_owned()));
     objects.push(webhook_account::counted_role(COUNTED_ROLE, counted));

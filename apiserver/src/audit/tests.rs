@@ -22,7 +22,6 @@ const EVERYTHING: &str = "rules: [{level: RequestResponse}]";
 
 struct Server {
     pipeline: Arc<Pipeline<Fake>>,
-    shutdown: Arc<Shutdown>,
     auditor: Arc<Auditor>,
     jane: Peer,
     proxy: Peer,
@@ -38,14 +37,12 @@ impl Server {
         let destination = Destination::File(folder.path().join("audit.log"), rotation);
         let auditor = Arc::new(Auditor::start(policy, destination, &Registry::new()).expect("starts"));
         let authorities = Authorities::new();
-        let shutdown = Shutdown::new(TIMING);
         let config = watch::channel(authorities.config()).1;
         #[allow(clippy::needless_update, reason = "traces are a field too, where they are built")]
         let observers = Observers { auditor: Some(Arc::clone(&auditor)), ..Observers::default() };
-        let pipeline = observed(config, &shutdown, Credential::None, observers);
+        let pipeline = observed(config, &Shutdown::new(TIMING), Credential::None, observers);
         Self {
             pipeline,
-            shutdown,
             auditor,
             jane: peer(&authorities.client, "jane", None),
             proxy: peer(&authorities.proxy, PROXY_NAME, None),
@@ -183,9 +180,14 @@ async fn a_client_that_goes_away_completes_its_request() {
 #[tokio::test]
 async fn what_is_turned_away_is_logged_without_a_user() {
     let server = Server::new(EVERYTHING);
-    server.shutdown.run().await;
+    // Nobody reads them, so they are in flight and there is room for no other.
+    let held = [server.get(&server.jane, LONG).await, server.get(&server.jane, LONG).await];
     drop(server.get(&server.jane, THINGS).await);
-    assert_eq!(server.stages().await, ["ResponseComplete 429"]);
+    assert_eq!(
+        server.stages().await,
+        ["RequestReceived null", "RequestReceived null", "ResponseComplete 429"]
+    );
+    drop(held);
 }
 
 #[tokio::test]

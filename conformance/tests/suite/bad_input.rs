@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 use http::Method;
 use libtest_mimic::Trial;
+use serde_json::json;
 
 use crate::caller::Caller;
 use crate::site::{API, Site};
@@ -146,10 +147,12 @@ async fn from_the_future(site: Arc<Site>) -> anyhow::Result<()> {
 
 async fn too_old(site: Arc<Site>) -> anyhow::Result<()> {
     for (way, caller) in ways(&site).await? {
-        for query in ["resourceVersion=1&resourceVersionMatch=Exact", "resourceVersion=1&watch=true"] {
-            let answer = caller.get(&format!("{API}/fluxresources?{query}")).await?;
-            answer.refused(410, "Expired").with_context(|| format!("{way}: {query}"))?;
-        }
+        let list = format!("{API}/fluxresources?resourceVersion=1&resourceVersionMatch=Exact");
+        caller.get(&list).await?.refused(410, "Expired").with_context(|| format!("{way}: {list}"))?;
+        // A watch is opened, and ends with the news.
+        let answer = caller.get(&format!("{API}/fluxresources?resourceVersion=1&watch=true")).await?;
+        let event = (&answer.body["type"], &answer.body["object"]["code"], &answer.body["object"]["reason"]);
+        ensure!(event == (&json!("ERROR"), &json!(410), &json!("Expired")), "{way}: {answer:#?}");
     }
     Ok(())
 }

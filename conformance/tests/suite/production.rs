@@ -174,13 +174,13 @@ impl Rotations {
 /// Traffic that nobody made proves nothing.
 fn took_place(outcome: &Outcome) -> anyhow::Result<()> {
     for (client, at_least) in [
-        ("lists and gets", 100),
-        ("lists on new connections", 20),
-        ("allowed writes", 100),
-        ("forbidden writes", 40),
-        ("direct connections", 60),
-        ("clients without the CA", 30),
-        ("changes", 20),
+        ("lists and gets", 50),
+        ("lists on new connections", 10),
+        ("allowed writes", 50),
+        ("forbidden writes", 10),
+        ("direct connections", 30),
+        ("clients without the CA", 15),
+        ("changes", 10),
         ("plain watches", 2),
         ("kube's watcher", 1),
     ] {
