@@ -41,6 +41,8 @@ use crate::{
 /// A bookmark at least this often lets clients that see no change resume from a recent version. A minute is
 /// what clients may count on; a little less leaves room for a slow network.
 const BOOKMARKS: Duration = Duration::from_secs(50);
+/// A watch of a namespace where nothing happens goes on in the log this often: much sooner than the log forgets.
+const LOOK: Duration = Duration::from_mins(1);
 /// Without `timeoutSeconds` a watch lasts between this long and twice that, as kube-apiserver's do
 /// (`--min-request-timeout`), so that watches of one moment do not end at one moment.
 const SHORTEST: Duration = Duration::from_mins(30);
@@ -57,7 +59,10 @@ pub(super) async fn watch(
     metrics: &Metrics,
     ends: Ends,
 ) -> Result<impl Stream<Item = Bytes> + Send + use<>, ApiError> {
-    let follow = cache.follow();
+    let follow = match &feed.selection.namespace {
+        Some(namespace) => cache.follow_namespace(namespace),
+        None => cache.follow(),
+    };
     let (phase, position) = match options.resource_version {
         version if options.initial_events() => {
             read::at_least(cache, version).await?;
@@ -275,6 +280,17 @@ impl Watch {
         self.feed.encoder.bookmark(out, self.position, initial_events_end, is_first);
     }
 
+    /// A bookmark of the latest version that there is nothing to tell up to. What there is to tell is told instead, and
+    /// has a version of its own.
+    fn bookmark_if_level(&mut self, out: &mut Vec<u8>) {
+        if let Ok(batch) = self.feed.after(self.position)
+            && batch.events.is_empty()
+        {
+            self.position = batch.position;
+            self.bookmark(out, false);
+        }
+    }
+
     /// Waits for a change, a bookmark that is due, or the end.
     async fn wait(&mut self, out: &mut Vec<u8>) {
         let bookmark = async {
@@ -285,7 +301,8 @@ impl Watch {
         };
         tokio::select! {
             changed = self.follow.changed() => if changed.is_err() { self.phase = Phase::Ended },
-            () = bookmark => self.bookmark(out, false),
+            () = tokio::time::sleep(LOOK) => {}
+            () = bookmark => self.bookmark_if_level(out),
             () = sleep_until(self.deadline) => self.phase = Phase::Ended,
             () = self.ends.stop.cancelled() => self.phase = Phase::Ended,
             lost = self.ends.standing.lost() => self.fail(out, &lost),

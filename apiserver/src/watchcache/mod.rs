@@ -16,6 +16,7 @@ mod recent;
 mod row;
 #[cfg(test)]
 pub(crate) mod testing;
+mod wakes;
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
@@ -23,6 +24,7 @@ use std::{
 };
 
 use gatehouse_apiservice::Resource;
+use gatehouse_inventory::Str;
 use imbl::OrdMap;
 use tokio::sync::watch;
 
@@ -35,6 +37,7 @@ use self::{
     log::Log,
     recent::{Made, Recent},
     row::Content,
+    wakes::Wakes,
 };
 use crate::clock::Clock;
 
@@ -95,8 +98,7 @@ pub struct WatchCache {
     pub resource: &'static Resource,
     clock: Arc<Clock>,
     state: RwLock<State>,
-    /// The version of the latest change; 0 until all there is at first has been published.
-    version: watch::Sender<u64>,
+    wakes: Wakes,
 }
 
 #[derive(Debug)]
@@ -105,6 +107,8 @@ struct State {
     log: Log,
     recent: Recent,
     synced: bool,
+    /// Where something has changed in this turn of the writer's: a namespace for each change.
+    changed: Vec<Str>,
 }
 
 impl WatchCache {
@@ -115,8 +119,9 @@ impl WatchCache {
             log: Log::new(0),
             recent: Recent::new(0, Duration::ZERO),
             synced: false,
+            changed: Vec::new(),
         };
-        Self { resource, clock, state: RwLock::new(state), version: watch::Sender::new(0) }
+        Self { resource, clock, state: RwLock::new(state), wakes: Wakes::new() }
     }
 
     /// Takes over what a view says, in order; what the rows said already is passed over.
@@ -185,7 +190,7 @@ impl WatchCache {
 
     /// Whether [`WatchCache::mark_synced`] has been called.
     pub fn is_synced(&self) -> bool {
-        *self.version.borrow() != 0
+        self.wakes.latest() != 0
     }
 
     /// The rows as they are now.
@@ -224,7 +229,12 @@ impl WatchCache {
 
     /// Follows the version of the latest change.
     pub fn follow(&self) -> watch::Receiver<u64> {
-        self.version.subscribe()
+        self.wakes.follow()
+    }
+
+    /// Follows the changes of a namespace, and some others, by a version at or after each.
+    pub fn follow_namespace(&self, namespace: &str) -> watch::Receiver<u64> {
+        self.wakes.follow_namespace(namespace)
     }
 
     /// Rows, the bytes they occupy, and the bytes of the log.
@@ -244,13 +254,12 @@ impl WatchCache {
     fn write<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let result = change(&mut state);
+        let changed = std::mem::take(&mut state.changed);
         let version = Some(state.current.version).filter(|_| state.synced);
         drop(state);
-        self.version.send_if_modified(|told| {
-            let is_later = version.is_some_and(|version| version > *told);
-            *told = version.unwrap_or_default().max(*told);
-            is_later
-        });
+        if let Some(version) = version {
+            self.wakes.tell(version, &changed);
+        }
         result
     }
 
@@ -304,6 +313,7 @@ impl State {
             self.current.rows.insert(key, Arc::clone(&row));
         }
         if self.synced {
+            self.changed.push(Str::clone(&row.key().namespace));
             self.log.push(Change { kind, row, previous, at: now });
         }
     }

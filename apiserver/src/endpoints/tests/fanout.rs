@@ -56,6 +56,23 @@ async fn a_burst_is_written_once_for_those_who_read_it_late_and_in_pieces() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_watcher_of_a_quiet_namespace_is_not_left_behind_by_others() {
+    let server = Server::with(&["a/x", "b/y"]);
+    let mut watch = server.watch_as(&within("a"), &[], "application/json").await;
+    assert_eq!(watch.take(1).await, ["ADDED a/x Ready"]);
+    let reader = tokio::spawn(async move { watch.next().await.map(|event| told(&event)) });
+    // Several times what the log holds, and longer than it keeps anything.
+    for n in 0..40_000_u32 {
+        server.put("b/y", if n % 2 == 0 { "Failed" } else { "Ready" });
+        if n % 50 == 0 {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+    }
+    server.put("a/x", "Failed");
+    assert_eq!(reader.await.expect("read").as_deref(), Some("MODIFIED a/x Failed"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_watcher_that_stops_reading_holds_nobody_up_and_is_cut() {
     let server = Server::with(&["a/x"]);
     let (mut slow, mut quick) = (server.watch(&[]).await, server.watch(&[]).await);

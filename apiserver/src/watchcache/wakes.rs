@@ -1,0 +1,148 @@
+//! Who is woken by which change.
+//!
+//! A watch of one namespace has nothing to do when another namespace changes, and there may be a thousand of them: so
+//! each namespace that is followed has a channel of its own. Now and then all are woken all the same, so that nobody's
+//! position is left behind by the log for want of news.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use gatehouse_inventory::Str;
+use tokio::sync::watch;
+
+/// After so many changes everybody is woken. The log holds some thousands of usual ones, and more than this of the
+/// largest there are.
+const ALL_AFTER: usize = 64;
+/// Namespaces that nobody follows any more are forgotten when there are more than this, or twice as many as were left
+/// the last time.
+const FEW: usize = 64;
+
+/// What those wait for who follow the changes of a resource.
+#[derive(Debug)]
+pub(super) struct Wakes {
+    /// The version of the latest change; 0 until there is anything to follow.
+    all: watch::Sender<u64>,
+    namespaces: Mutex<Namespaces>,
+}
+
+#[derive(Debug, Default)]
+struct Namespaces {
+    channels: HashMap<Str, watch::Sender<u64>>,
+    /// How many there may be before the forgotten ones are cleared away.
+    limit: usize,
+    /// Since all were woken.
+    changes: usize,
+}
+
+impl Wakes {
+    pub(super) fn new() -> Self {
+        Self { all: watch::Sender::new(0), namespaces: Mutex::default() }
+    }
+
+    /// The version of the latest change.
+    pub(super) fn latest(&self) -> u64 {
+        *self.all.borrow()
+    }
+
+    /// Follows all changes.
+    pub(super) fn follow(&self) -> watch::Receiver<u64> {
+        self.all.subscribe()
+    }
+
+    /// Follows the changes of a namespace, and some others.
+    pub(super) fn follow_namespace(&self, namespace: &str) -> watch::Receiver<u64> {
+        let mut namespaces = self.namespaces();
+        if let Some(channel) = namespaces.channels.get(namespace) {
+            return channel.subscribe();
+        }
+        if namespaces.channels.len() >= namespaces.limit {
+            namespaces.channels.retain(|_, channel| channel.receiver_count() > 0);
+            namespaces.limit = FEW.max(2 * namespaces.channels.len());
+        }
+        let (channel, receiver) = watch::channel(self.latest());
+        namespaces.channels.insert(namespace.into(), channel);
+        receiver
+    }
+
+    /// Says that `version` is the latest now, and where something has changed: a namespace for each change.
+    pub(super) fn tell(&self, version: u64, changed: &[Str]) {
+        let is_later = self.all.send_if_modified(|told| {
+            let is_later = version > *told;
+            *told = version.max(*told);
+            is_later
+        });
+        if !is_later {
+            return;
+        }
+        let mut namespaces = self.namespaces();
+        namespaces.changes += changed.len();
+        if namespaces.changes >= ALL_AFTER {
+            namespaces.changes = 0;
+            for channel in namespaces.channels.values() {
+                channel.send_replace(version);
+            }
+            return;
+        }
+        let mut last = None;
+        for namespace in changed {
+            // Changes come in the order of namespaces, mostly.
+            if last != Some(namespace)
+                && let Some(channel) = namespaces.channels.get(namespace)
+            {
+                channel.send_replace(version);
+            }
+            last = Some(namespace);
+        }
+    }
+
+    fn namespaces(&self) -> MutexGuard<'_, Namespaces> {
+        self.namespaces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_is_woken_by_its_own_changes() {
+        let wakes = Wakes::new();
+        let (mut all, mut a) = (wakes.follow(), wakes.follow_namespace("a"));
+        wakes.tell(1, &["b".into()]);
+        assert!(all.has_changed().unwrap() && !a.has_changed().unwrap());
+        all.mark_unchanged();
+        wakes.tell(2, &["b".into(), "a".into()]);
+        assert!(all.has_changed().unwrap() && a.has_changed().unwrap());
+        a.mark_unchanged();
+        wakes.tell(2, &["a".into()]);
+        assert!(!a.has_changed().unwrap(), "nothing is later");
+    }
+
+    #[test]
+    fn everybody_is_woken_now_and_then() {
+        let wakes = Wakes::new();
+        let mut a = wakes.follow_namespace("a");
+        for version in 1..=ALL_AFTER as u64 {
+            assert!(!a.has_changed().unwrap(), "{version}");
+            wakes.tell(version, &["b".into()]);
+        }
+        assert!(a.has_changed().unwrap());
+        a.mark_unchanged();
+        wakes.tell(1000, &["b".into()]);
+        assert!(!a.has_changed().unwrap());
+    }
+
+    #[test]
+    fn namespaces_that_nobody_follows_are_forgotten() {
+        let wakes = Wakes::new();
+        let kept = wakes.follow_namespace("kept");
+        for number in 0..10 * FEW {
+            drop(wakes.follow_namespace(&number.to_string()));
+        }
+        assert!(wakes.namespaces().channels.len() <= FEW + 1);
+        wakes.tell(1, &["kept".into()]);
+        assert!(kept.has_changed().unwrap());
+    }
+}
