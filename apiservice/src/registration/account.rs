@@ -54,6 +54,13 @@ pub(super) fn cluster_role(name: &str, rules: &[Value]) -> Value {
     })
 }
 
+/// The same, with labels, which others find it by.
+pub(super) fn labelled_cluster_role(name: &str, labels: &Value, rules: &[Value]) -> Value {
+    let mut role = cluster_role(name, rules);
+    role["metadata"]["labels"] = labels.clone();
+    role
+}
+
 impl Account {
     /// Binds it to a ClusterRole.
     pub(super) fn cluster_role_binding(self, name: &str, role: &str) -> Value {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::account::{labelled_cluster_role, rule};
 use crate::view::GROUP;
 
 /// The ClusterRole that reads the views.
@@ -14,26 +15,18 @@ pub const FLUX_METRICS: &str = "gatehouse-flux-metrics-reader";
 /// Reading the views comes with the roles `view`, `edit` and `admin`, wherever they are bound: a view shows of a
 /// namespace what its objects' own status shows. Reading metrics comes with nothing.
 pub fn user_roles() -> [Value; 3] {
-    let role = |name: &str, labels: Value, rules: Value| {
-        json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRole",
-            "metadata": {"name": name, "labels": labels},
-            "rules": rules,
-        })
-    };
     let usual = json!({
         "rbac.authorization.k8s.io/aggregate-to-admin": "true",
         "rbac.authorization.k8s.io/aggregate-to-edit": "true",
         "rbac.authorization.k8s.io/aggregate-to-view": "true",
     });
     let plurals: Vec<_> = crate::view::RESOURCES.iter().map(|resource| resource.plural).collect();
-    let views = json!([{"apiGroups": [GROUP], "resources": plurals, "verbs": ["get", "list", "watch"]}]);
-    let scrape = |path: &str| json!([{"nonResourceURLs": [path], "verbs": ["get"]}]);
+    let views = rule(&[GROUP], &plurals, &["get", "list", "watch"]);
+    let scrape = |path: &str| json!({"nonResourceURLs": [path], "verbs": ["get"]});
     [
-        role(VIEWS, usual, views),
-        role(METRICS, json!({}), scrape("/metrics")),
-        role(FLUX_METRICS, json!({}), scrape("/metrics/flux")),
+        labelled_cluster_role(VIEWS, &usual, &[views]),
+        labelled_cluster_role(METRICS, &json!({}), &[scrape("/metrics")]),
+        labelled_cluster_role(FLUX_METRICS, &json!({}), &[scrape("/metrics/flux")]),
     ]
 }
 

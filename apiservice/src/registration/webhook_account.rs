@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::account::{self, Account, by_group, named, rule};
+use super::account::{self, Account, by_group, labelled_cluster_role, named, rule};
 use super::{NAMESPACE, webhooks};
 use crate::policy::GROUP;
 
@@ -60,28 +60,18 @@ pub fn self_managed() -> Vec<Value> {
 /// to no namespace; and to write them, which nobody can who is not bound to it.
 pub fn user_roles() -> [Value; 2] {
     let resources = ["reconcilepolicies", "tenantquotas"];
-    let read = json!([{"apiGroups": [GROUP], "resources": resources, "verbs": ["get", "list", "watch"]}]);
-    let write = json!([{"apiGroups": [GROUP], "resources": resources, "verbs": ["*"]}]);
-    let role = |name: &str, labels: Value, rules: Value| {
-        json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRole",
-            "metadata": {"name": name, "labels": labels},
-            "rules": rules,
-        })
-    };
+    let read = rule(&[GROUP], &resources, &["get", "list", "watch"]);
+    let write = rule(&[GROUP], &resources, &["*"]);
     let view = json!({"rbac.authorization.k8s.io/aggregate-to-view": "true"});
-    [role("gatehouse-policies-view", view, read), role("gatehouse-policies-admin", json!({}), write)]
+    [
+        labelled_cluster_role("gatehouse-policies-view", &view, &[read]),
+        labelled_cluster_role("gatehouse-policies-admin", &json!({}), &[write]),
+    ]
 }
 
 /// A ClusterRole that lets the account list and watch `kinds`, by [`AGGREGATE`] or by a binding to it.
 pub fn counted_role(name: &str, kinds: impl IntoIterator<Item = (String, String)>) -> Value {
-    json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRole",
-        "metadata": {"name": name, "labels": {AGGREGATE: "true"}},
-        "rules": by_group(kinds, &["get", "list", "watch"]),
-    })
+    labelled_cluster_role(name, &json!({AGGREGATE: "true"}), &by_group(kinds, &["get", "list", "watch"]))
 }
 
 /// Binds the account to a ClusterRole.
