@@ -3,7 +3,7 @@
 //!
 //! Leases are given back last, when nothing is served any more that rests on them.
 
-use std::{future::Future, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::Context;
 use gatehouse_apiserver::{
@@ -18,6 +18,7 @@ use gatehouse_keeper::{
     number::{Numbers, Standing},
     registration::Registration,
 };
+use gatehouse_webhooks::server::spawn;
 use rustls::sign::CertifiedKey;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -128,17 +129,6 @@ async fn grant(mut standing: watch::Receiver<Standing>, clock: Arc<Clock>, stop:
         }
     };
     stop.run_until_cancelled(grants).await;
-}
-
-fn spawn(
-    tasks: &mut JoinSet<&'static str>,
-    name: &'static str,
-    task: impl Future<Output = ()> + Send + 'static,
-) {
-    tasks.spawn(async move {
-        task.await;
-        name
-    });
 }
 
 async fn end(tasks: &mut JoinSet<&'static str>) -> anyhow::Result<()> {

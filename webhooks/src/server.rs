@@ -254,7 +254,8 @@ impl Running {
     }
 }
 
-fn spawn(
+/// Spawns a part of a server, which tells its name when it ends: none should by itself.
+pub fn spawn(
     tasks: &mut JoinSet<&'static str>,
     name: &'static str,
     task: impl Future<Output = ()> + Send + 'static,
