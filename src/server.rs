@@ -18,6 +18,7 @@ use gatehouse_apiserver::{
     watchcache::WatchCache,
 };
 use gatehouse_inventory::{ClusterId, Interner, Inventory, Sink, Source, Str, catalogue::Catalogue};
+use gatehouse_webhooks::server::spawn;
 use rustls::sign::CertifiedKey;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -75,17 +76,11 @@ impl Running {
         let inventory = Inventory::new(Arc::clone(&catalogue), [parts.cluster], now);
         let sink = Sink::new(catalogue, interner, ClusterId(0), sender);
         let source = parts.source.run(sink, stop.clone());
-        tasks.spawn(async move {
-            source.await;
-            "the source"
-        });
+        spawn(&mut tasks, "the source", source);
         let (lag, upstream_lag) = Lag::new();
         let engine =
             engine::run(inventory, views, parts.clock, events, Arc::clone(&parts.metrics), lag, stop.clone());
-        tasks.spawn(async move {
-            engine.await;
-            "the inventory"
-        });
+        spawn(&mut tasks, "the inventory", engine);
 
         let shutdown = Shutdown::new(parts.shutdown);
         let checks = [
@@ -107,10 +102,7 @@ impl Running {
         );
         let pipeline = Arc::new(pipeline.with_observers(parts.observers));
         let serving = server.run(pipeline, Arc::clone(&shutdown));
-        tasks.spawn(async move {
-            serving.await;
-            "the server"
-        });
+        spawn(&mut tasks, "the server", serving);
         tracing::info!(%address, "serving");
         Ok(Self { address, caches, shutdown, stop, tasks })
     }
