@@ -15,13 +15,14 @@ use gatehouse_certs::issue::Authority;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::process::Command;
+use tokio::sync::OnceCell;
 
-use crate::control_plane::{ControlPlane, free_ports, server_identity, wait_until_ready};
+use crate::control_plane::{ControlPlane, server_identity, wait_until_ready};
 use crate::kubeconfig;
 use crate::load::{self, Manifest};
-use crate::progress;
 use crate::registration;
 use crate::supervise::{Program, Scratch, Supervised};
+use crate::{ports, progress};
 
 /// Far longer than it takes to serve; its caches may still be filling after that.
 const READY_TIMEOUT: Duration = Duration::from_mins(1);
@@ -166,7 +167,7 @@ impl Gatehouse {
             None => executable().await?,
         };
         let name = options.name.clone().unwrap_or_else(|| "gatehouse".to_owned());
-        let [port] = free_ports()?;
+        let port = ports::free()?;
 
         let (user, _) = options.serves.identity();
         let files = match &options.certificate {
@@ -337,13 +338,16 @@ async fn wait_until_explained(client: &kube::Client) -> anyhow::Result<()> {
     }
 }
 
-/// The executable: what GATEHOUSE_BIN says, else built in the profile that this one was built in.
+/// What [`executable`] has built.
+static BUILT: OnceCell<PathBuf> = OnceCell::const_new();
+
+/// The executable: what GATEHOUSE_BIN says, else built, once, in the profile that this one was built in.
 pub async fn executable() -> anyhow::Result<PathBuf> {
     if let Some(path) = std::env::var_os("GATEHOUSE_BIN").map(PathBuf::from) {
         ensure!(path.is_file(), "GATEHOUSE_BIN is set, but {} does not exist", path.display());
         return Ok(path);
     }
-    progress::during("building gatehouse", build()).await
+    BUILT.get_or_try_init(|| progress::during("building gatehouse", build())).await.cloned()
 }
 
 /// The objects of the example cluster that is part of the executable, their times filled in.

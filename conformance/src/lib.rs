@@ -16,6 +16,7 @@ pub mod install;
 pub mod kubeconfig;
 pub mod kubectl;
 pub mod load;
+pub mod ports;
 pub mod progress;
 pub mod registration;
 pub mod sample_apiserver;

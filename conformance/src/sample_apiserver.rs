@@ -14,10 +14,10 @@ use anyhow::{Context, ensure};
 use gatehouse_certs::issue::Authority;
 
 use crate::cache::{self, Filling, Unavailable};
-use crate::control_plane::{ControlPlane, free_ports, server_identity, wait_until_ready};
+use crate::control_plane::{ControlPlane, server_identity, wait_until_ready};
 use crate::kubeconfig;
-use crate::progress;
 use crate::supervise::{Program, Scratch, Supervised};
+use crate::{ports, progress};
 
 const GO_MOD: &str = include_str!("../sample-apiserver/go.mod");
 const GO_SUM: &str = include_str!("../sample-apiserver/go.sum");
@@ -67,7 +67,7 @@ pub async fn executable() -> Result<PathBuf, Unavailable> {
 impl SampleApiServer {
     /// Starts one beside a control plane, and waits until it is ready.
     pub async fn start(executable: PathBuf, control_plane: &ControlPlane) -> anyhow::Result<Self> {
-        let [port] = free_ports()?;
+        let port = ports::free()?;
         let authority = Authority::new("sample-serving-ca")?;
         let serving = server_identity(&authority, &["localhost"])?;
         let file = |name: &str| control_plane.folder().join(format!("{FILE}.{name}"));
