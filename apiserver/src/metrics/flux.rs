@@ -22,6 +22,8 @@ use gatehouse_inventory::{
 };
 use tokio::sync::{Notify, oneshot};
 
+use crate::error::ApiError;
+
 const HEAD: &str = "# HELP gotk_resource_info The current state of a Flux resource.\n\
                     # TYPE gotk_resource_info gauge\n";
 
@@ -125,13 +127,14 @@ struct Told {
 }
 
 impl FluxResources {
-    /// The lines, as text; none if nobody answers.
-    pub(crate) async fn ask(&self) -> impl Stream<Item = Bytes> + Send + use<> {
+    /// The lines, as text; 503 if nobody answers, since no lines would say that no object is left.
+    pub(crate) async fn ask(&self) -> Result<impl Stream<Item = Bytes> + Send + use<>, ApiError> {
         let (answer, rows) = oneshot::channel();
         self.questions().push(answer);
         self.asked.notify_one();
         let rows = tokio::time::timeout(PATIENCE, rows).await;
-        lines(rows.ok().and_then(Result::ok).unwrap_or_default())
+        let rows = rows.ok().and_then(Result::ok);
+        rows.map(lines).ok_or_else(|| ApiError::unavailable("the inventory is busy"))
     }
 
     fn questions(&self) -> MutexGuard<'_, Vec<oneshot::Sender<Vec<Row>>>> {

@@ -293,7 +293,7 @@ impl<H: Handler> Pipeline<H> {
                     && let Some(flux) = self.metrics.flux() =>
             {
                 only_read(&parts.method)?;
-                Ok(as_metrics(streamed(flux.ask().await)))
+                Ok(as_metrics(streamed(flux.ask().await?)))
             }
             _ => {
                 let stop = self.shutdown.watch_token();

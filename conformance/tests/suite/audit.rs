@@ -7,9 +7,11 @@ use anyhow::{Context, ensure};
 use gatehouse_conformance::control_plane::{self, ControlPlane};
 use gatehouse_conformance::gatehouse::{self, Gatehouse, Options};
 use gatehouse_conformance::kubectl::Kubectl;
+use gatehouse_conformance::webhooks::{self, Settings, Webhooks};
 use libtest_mimic::Trial;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::caller::Caller;
 use crate::site::API;
 use crate::world::World;
 
@@ -23,8 +25,21 @@ rules:
 ";
 
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
-    vec![world.apart("audit::both_servers_tell_of_the_same_requests", same_requests)]
+    vec![
+        world.apart("audit::both_servers_tell_of_the_same_requests", same_requests),
+        world.apart("audit::webhooks_tell_of_reviews_without_their_bodies", reviews),
+    ]
 }
+
+/// For the webhooks: reviews, and nothing of probes. Bodies are asked for in vain.
+const REVIEWS: &str = "
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: None, nonResourceURLs: [/readyz, /livez]}
+- {level: RequestResponse}
+";
 
 /// A log of a server.
 struct Log(PathBuf);
@@ -94,6 +109,44 @@ async fn ask(control_plane: &ControlPlane, gatehouse: &Gatehouse) -> anyhow::Res
     let nobody = Kubectl::new(&gatehouse.kubeconfig_for(control_plane, "nobody", None)?)?;
     let refused = nobody.run(["get", "--raw", &format!("{API}/clusterhealths")]).await?;
     ensure!(refused.stderr.contains("forbidden"), "{refused:?}");
+    Ok(())
+}
+
+/// What kube-apiserver asks of the webhooks about a quota that is refused.
+async fn reviews() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let policy = folder.path().join("policy.yaml");
+    std::fs::write(&policy, REVIEWS)?;
+    let log = Log(folder.path().join("gatehouse.log"));
+    let control_plane = ControlPlane::start(&control_plane::Options::default()).await?;
+    let settings = Settings { flags: log.flags(&policy), ..Settings::default() };
+    webhooks::prepare(&control_plane).await?;
+    let webhooks = Webhooks::start(&control_plane, 1, &settings).await?;
+    webhooks.register(&control_plane).await?;
+
+    let admin = Caller::of_kubeconfig(control_plane.kubeconfig()).await?;
+    let nowhere_in_a_log = "told-to-nobody";
+    let quota = json!({
+        "apiVersion": "policy.gatehouse.dev/v1alpha1", "kind": "TenantQuota",
+        "metadata": {"name": "audited", "annotations": {"secret": nowhere_in_a_log}},
+        "spec": {"namespaceSelector": {}, "hard": {"players": "-1"}},
+    });
+    let answer = admin.post("/apis/policy.gatehouse.dev/v1alpha1/tenantquotas", &quota).await?;
+    ensure!(!answer.code.is_success() && answer.body.to_string().contains("hard[players]"), "{answer:#?}");
+    // Their end is when the last of their events are there.
+    webhooks.end().await?;
+    control_plane.stop().await?;
+
+    let events = log.events()?;
+    let is_review = |event: &&Value| event["verb"] == "post";
+    ensure!(events.iter().any(|event| is_review(&event)), "{events:#?}");
+    for event in events.iter().filter(is_review) {
+        ensure!(event["level"] == "Metadata" && event["stage"] == "ResponseComplete", "{event:#}");
+        // A refusal is an answer too: what was decided is in kube-apiserver's log, by our annotations.
+        ensure!(event["responseStatus"]["code"] == 200, "{event:#}");
+        ensure!(event["requestURI"].as_str().is_some_and(|uri| uri.contains("?timeout=")), "{event:#}");
+    }
+    ensure!(!std::fs::read_to_string(&log.0)?.contains(nowhere_in_a_log), "a body is in the log");
     Ok(())
 }
 

@@ -16,6 +16,7 @@ mod control_plane;
 mod delay;
 mod do_no_harm;
 mod explain;
+mod flux_metrics;
 mod gate;
 mod gate_bad_input;
 mod gate_charges;
@@ -92,6 +93,7 @@ fn trials(world: &World) -> Vec<Trial> {
         authentication::trials,
         tls::trials,
         explain::trials,
+        flux_metrics::trials,
         kubectl::trials,
         bad_input::trials,
         changes::trials,

@@ -27,7 +27,7 @@ async fn text(inventory: &Inventory) -> String {
         flux.answer(inventory);
     };
     let (chunks, ()) = tokio::join!(flux.ask(), answering);
-    String::from_utf8(chunks.collect::<Vec<_>>().await.concat()).expect("text")
+    String::from_utf8(chunks.expect("an answer").collect::<Vec<_>>().await.concat()).expect("text")
 }
 
 /// The labels of the one series, without those that every series has.
@@ -172,7 +172,7 @@ async fn texts_are_kept_only_where_they_are_asked_for_and_other_kinds_have_no_se
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_nobody_answers_there_are_no_series() {
-    let chunks: Vec<_> = FluxResources::default().ask().await.collect().await;
-    assert_eq!(chunks.concat(), HEAD.as_bytes());
+async fn where_nobody_answers_it_is_an_error() {
+    let refused = FluxResources::default().ask().await.err().expect("nobody answers");
+    assert_eq!(refused.code(), 503);
 }
