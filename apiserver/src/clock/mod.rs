@@ -64,6 +64,8 @@ struct State {
     grant: Option<Grant>,
     /// Of the latest version, or of one that all to come are to be later than.
     last: Ticks,
+    /// Of the first version made with the number that is held.
+    first: Option<Ticks>,
     vouches: bool,
 }
 
@@ -113,6 +115,9 @@ impl Clock {
         {
             state.last = state.last.max(Ticks::of(after));
         }
+        if state.grant.is_none_or(|held| held.number != grant.number) {
+            state.first = None;
+        }
         state.grant = Some(grant);
         drop(state);
         self.granted.send_replace(true);
@@ -156,9 +161,11 @@ impl Clock {
         self.state().next(now, self.window)
     }
 
-    /// Whether a version later than this one has been made already.
-    pub fn is_past(&self, version: u64) -> bool {
-        Ticks::of_version(version) < self.state().last
+    /// Whether what was known when the version was made may be taken to be known here: because it was made here, or as
+    /// long as `spread` ago.
+    pub fn knows(&self, version: u64, spread: Duration) -> bool {
+        let at = Ticks::of_version(version);
+        at.plus(spread) <= self.wall() || self.state().has_made(version)
     }
 
     /// Makes all versions to come later than this one; not if that is further ahead of the time than clocks are apart,
@@ -187,8 +194,16 @@ impl State {
     fn next(&mut self, now: Ticks, window: Duration) -> u64 {
         let at = self.limit().map_or(now, |limit| now.min(limit)).max(Ticks(self.last.0 + 1));
         self.last = at;
+        self.first.get_or_insert(at);
         let vouched = self.vouched(now, at, window);
         version::compose(at, self.grant.map_or(0, |grant| grant.number), vouched)
+    }
+
+    /// Whether the version was, or may have been: not before this clock made its first one with the number.
+    fn has_made(&self, version: u64) -> bool {
+        let at = Ticks::of_version(version);
+        self.grant.is_some_and(|grant| version::replica(version) == grant.number)
+            && self.first.is_some_and(|first| first <= at && at <= self.last)
     }
 
     /// Whether a version of `at` is. One that is far ahead comes of a time that has been corrected, and would be taken

@@ -70,6 +70,11 @@ pub(super) fn compose(at: Ticks, replica: u8, vouched: bool) -> u64 {
     (at.0 << SHIFT) | (u64::from(replica % REPLICAS) << FLAG_BITS) | flags
 }
 
+/// The number of the replica that made the version.
+pub(super) fn replica(version: u64) -> u8 {
+    u8::try_from((version >> FLAG_BITS) % u64::from(REPLICAS)).unwrap_or_default()
+}
+
 /// The version that stands for the same content and for nothing else.
 pub fn twin(version: u64) -> u64 {
     version & !SETTLED

@@ -94,9 +94,7 @@ async fn snapshot(cache: &WatchCache, options: &ListOptions) -> Result<Snapshot,
         };
         return cache.snapshot_at(version).map_err(|_| expired());
     }
-    if let (Some(ResourceVersionMatch::Exact), Some(ResourceVersion(version))) =
-        (options.resource_version_match, options.resource_version)
-    {
+    if let Some(version) = exactly(options) {
         if !cache.clock().pass(version) {
             reached(cache, version, WAIT_FOR_VERSION).await?;
         }
@@ -106,10 +104,24 @@ async fn snapshot(cache: &WatchCache, options: &ListOptions) -> Result<Snapshot,
     Ok(cache.snapshot())
 }
 
-/// Waits until the cache is at least at `version`.
+/// The version that a list is to be of, and no other: where that is asked for, and where a first page is asked for with
+/// a version and without a word on what it means ("legacy exact match" in Kubernetes).
+fn exactly(options: &ListOptions) -> Option<u64> {
+    let ResourceVersion(version) =
+        options.resource_version.filter(|version| *version != ResourceVersion::ANY)?;
+    let is_exact = match options.resource_version_match {
+        Some(wanted) => wanted == ResourceVersionMatch::Exact,
+        None => options.limit.is_some(),
+    };
+    is_exact.then_some(version)
+}
+
+/// Waits until the cache is at least at `version`. What another replica knew is waited for where it can be told that it
+/// may be missing: for a second after the version was made. Beyond that this is best effort, as far as replicas lag
+/// behind each other by more.
 pub(super) async fn at_least(cache: &WatchCache, version: Option<ResourceVersion>) -> Result<(), ApiError> {
     let Some(ResourceVersion(version)) = version else { return Ok(()) };
-    let is_known = cache.clock().is_past(version) && cache.advance_past(version);
+    let is_known = cache.clock().knows(version, WAIT_FOR_CHANGE) && cache.advance_past(version);
     if is_known || reached(cache, version, WAIT_FOR_CHANGE).await.is_ok() || cache.advance_past(version) {
         return Ok(());
     }

@@ -35,7 +35,7 @@ use crate::{
     metrics::{Metrics, Resumed},
     negotiate::JSON,
     options::{ListOptions, ResourceVersion},
-    watchcache::{CatchUp, Expired, Refused, Resume, Row, Then, WatchCache},
+    watchcache::{CatchUp, Refused, Resume, Row, Then, WatchCache},
 };
 
 /// A bookmark at least this often lets clients that see no change resume from a recent version. A minute is
@@ -74,7 +74,7 @@ pub(super) async fn watch(
         // Initial events declined, and no version to start from: from now on.
         None | Some(ResourceVersion::ANY) => (Phase::Live, cache.snapshot().version),
         Some(ResourceVersion(version)) => {
-            let (outcome, phase, position) = match resume(cache, version).await? {
+            let (outcome, phase, position) = match resume(cache, version).await {
                 Ok(Resume::Follow(version)) => (Resumed::Followed, Phase::Live, version),
                 Ok(Resume::CatchUp(catch_up)) => (Resumed::CaughtUp, Phase::CatchUp(catch_up), version),
                 Err(expired) => (Resumed::Expired, Phase::Expired(expired), version),
@@ -106,20 +106,25 @@ pub(super) async fn watch(
 /// Where a watch from `version` begins.
 ///
 /// That it is too old is told by the watch, as kube-apiserver does: kube's watcher lists again when it is told by an
-/// event, and asks for ever for what a status has refused.
-async fn resume(cache: &WatchCache, version: u64) -> Result<Result<Resume, Expired>, ApiError> {
+/// event, and asks for ever for what a status has refused. For the same reason a version that is still too far ahead
+/// after a while is no better than one that is too old: a replica whose clock was wrong made it, and its clients must
+/// not wait until the time has come.
+async fn resume(cache: &WatchCache, version: u64) -> Result<Resume, ApiError> {
     let refused = match cache.resume(version) {
         Err(Refused::Ahead) => {
-            read::reached(cache, version, read::WAIT_FOR_VERSION).await?;
+            // Whether it came or not shows right after.
+            let _ = read::reached(cache, version, read::WAIT_FOR_VERSION).await;
             cache.resume(version)
         }
         result => result,
     };
-    match refused {
-        Ok(resume) => Ok(Ok(resume)),
-        Err(Refused::Expired(expired)) => Ok(Err(expired)),
-        Err(Refused::Ahead) => Err(ApiError::resource_version_too_large(version, cache.snapshot().version)),
-    }
+    refused.map_err(|refused| match refused {
+        Refused::Expired(expired) => ApiError::expired(expired.to_string()),
+        Refused::Ahead => {
+            let current = cache.snapshot().version;
+            ApiError::expired(format!("too large resource version: {version}, current: {current}"))
+        }
+    })
 }
 
 /// The answer over plain HTTP.
@@ -171,7 +176,7 @@ enum Phase {
     /// The client was told by another replica.
     CatchUp(CatchUp),
     /// There was nothing to go on from.
-    Expired(Expired),
+    Expired(ApiError),
     Live,
     Ended,
 }
@@ -194,9 +199,9 @@ impl Watch {
             match &mut self.phase {
                 Phase::Initial { .. } => self.initial(&mut out),
                 Phase::CatchUp(_) => self.catch_up(&mut out).await,
-                Phase::Expired(expired) => {
-                    let error = ApiError::expired(expired.to_string());
-                    self.fail(&mut out, &error);
+                Phase::Expired(error) => {
+                    encode::error(&mut out, error);
+                    self.phase = Phase::Ended;
                 }
                 Phase::Live => {
                     self.follow.borrow_and_update();

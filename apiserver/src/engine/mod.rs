@@ -29,6 +29,9 @@ const BATCH: usize = 1024;
 const TICK: Duration = Duration::from_secs(1);
 /// Counting every object each second would be work for nobody.
 const TICKS_PER_COUNT: u32 = 10;
+/// Where nothing happens versions go on all the same, or the bookmarks of a quiet resource would be older one day than
+/// what another replica can go on from.
+const TICKS_PER_ADVANCE: u32 = 30;
 
 /// Applies events and brings the views up to date until `stop` is cancelled or every source has ended.
 pub async fn run(
@@ -50,7 +53,9 @@ pub async fn run(
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut count = (0..TICKS_PER_COUNT).cycle();
+    let mut advance = (1..=TICKS_PER_ADVANCE).cycle();
     loop {
+        let mut is_due = false;
         tokio::select! {
             received = events.recv_many(&mut batch, BATCH) => if received == 0 { return },
             _ = ticks.tick() => {
@@ -60,6 +65,7 @@ pub async fn run(
                 if count.next() == Some(0) {
                     measure(&inventory, &views, &metrics);
                 }
+                is_due = advance.next() == Some(TICKS_PER_ADVANCE);
             }
             () = metrics.flux_is_asked_for() => metrics.tell_flux(&inventory),
             () = stop.cancelled() => return,
@@ -92,7 +98,7 @@ pub async fn run(
         }
         clock.vouch(is_current);
         let was_vouched = std::mem::replace(&mut vouched, clock.vouches());
-        if vouched && !was_vouched {
+        if vouched && (is_due || !was_vouched) {
             for cache in &caches {
                 cache.advance();
             }

@@ -2,7 +2,8 @@
 //!
 //! An answer is made as its client reads it, and until its end it pins the rows it is made of and counts as a request in
 //! flight. Where its client takes nothing for a while, both are let go, and whoever reads on after that gets an error:
-//! an answer without its end must not look like a whole one.
+//! an answer without its end must not look like a whole one. A watch that has nothing to tell is not one that nobody
+//! reads: time passes only while a piece that was handed out is not followed by the wish for another.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +21,7 @@ use crate::body::{Body, Stalled};
 /// The same body, given up once nothing was read of it for as long as `patience`. `held` is let go with it.
 pub(super) fn attended(body: Body, patience: Duration, held: impl Send + 'static) -> Body {
     let answer = Answer { body, _held: Box::new(held) };
-    let shared = Arc::new(Mutex::new(Shared { answer: Some(answer), read: Instant::now() }));
+    let shared = Arc::new(Mutex::new(Shared { answer: Some(answer), handed: None, is_watched: false }));
     Attended { shared, patience, watchdog: None, is_over: false }.boxed_unsync()
 }
 
@@ -32,13 +33,16 @@ struct Answer {
 struct Shared {
     /// `None` when it is over, or given up.
     answer: Option<Answer>,
-    read: Instant,
+    /// When a piece was handed out, as long as no other has been asked for.
+    handed: Option<Instant>,
+    /// There is a watchdog.
+    is_watched: bool,
 }
 
 struct Attended {
     shared: Arc<Mutex<Shared>>,
     patience: Duration,
-    /// Only an answer of several pieces has one.
+    /// The last one there was. Only an answer of several pieces has any.
     watchdog: Option<AbortHandle>,
     is_over: bool,
 }
@@ -49,7 +53,14 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 
 async fn watch(shared: Arc<Mutex<Shared>>, patience: Duration) {
     loop {
-        let deadline = lock(&shared).read + patience;
+        let deadline = {
+            let mut shared = lock(&shared);
+            let Some(handed) = shared.handed else {
+                shared.is_watched = false;
+                return;
+            };
+            handed + patience
+        };
         if deadline <= Instant::now() {
             // Dropped when the lock is open again.
             let given_up = lock(&shared).answer.take();
@@ -73,9 +84,9 @@ impl hyper::body::Body for Attended {
         if self.is_over {
             return Poll::Ready(None);
         }
-        let (frame, ended) = {
+        let (frame, ended, wants_watchdog) = {
             let mut shared = lock(&self.shared);
-            shared.read = Instant::now();
+            shared.handed = None;
             let Some(answer) = &mut shared.answer else {
                 drop(shared);
                 self.is_over = true;
@@ -83,11 +94,14 @@ impl hyper::body::Body for Attended {
             };
             let frame = Pin::new(&mut answer.body).poll_frame(context);
             let is_over = matches!(frame, Poll::Ready(None | Some(Err(_)))) || answer.body.is_end_stream();
-            (frame, is_over.then(|| shared.answer.take()))
+            let is_handed = frame.is_ready() && !is_over;
+            shared.handed = is_handed.then(Instant::now);
+            let wants_watchdog = is_handed && !std::mem::replace(&mut shared.is_watched, true);
+            (frame, is_over.then(|| shared.answer.take()), wants_watchdog)
         };
         if ended.is_some() {
             self.is_over = true;
-        } else if self.watchdog.is_none() {
+        } else if wants_watchdog {
             let watchdog = tokio::spawn(watch(Arc::clone(&self.shared), self.patience));
             self.watchdog = Some(watchdog.abort_handle());
         }
@@ -152,6 +166,28 @@ mod tests {
         }
         assert_eq!(count, 10);
         assert!(held.upgrade().is_none(), "the end lets go");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_may_have_nothing_to_tell_for_long_but_not_tell_it_to_nobody() {
+        let (news, told) = futures::channel::mpsc::unbounded();
+        let held = Arc::new(());
+        let weak = Arc::downgrade(&held);
+        let mut body = attended(streamed(told), PATIENCE, held);
+        for _ in 0..3 {
+            let quiet = tokio::time::timeout(3 * PATIENCE, body.frame()).await;
+            assert!(quiet.is_err() && weak.upgrade().is_some());
+            assert_eq!(
+                tokio::runtime::Handle::current().metrics().num_alive_tasks(),
+                0,
+                "nothing is watched"
+            );
+            news.unbounded_send(Bytes::from_static(b"news")).expect("it is there");
+            body.frame().await.expect("a piece").expect("whole");
+        }
+        tokio::time::sleep(2 * PATIENCE).await;
+        assert!(weak.upgrade().is_none());
+        body.frame().await.expect("an error").expect_err("not the end");
     }
 
     #[tokio::test]

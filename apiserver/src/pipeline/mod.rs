@@ -231,8 +231,12 @@ impl<H: Handler> Pipeline<H> {
         observation: &Observation,
     ) -> Result<Response<Body>, ApiError> {
         let is_health = matches!(&request.info, RequestInfo::NonResource(to) if is_health(&to.path));
-        if is_health || request.info.is_long_running() {
+        if is_health {
             return self.authorized(request, peer, observation).await;
+        }
+        if request.info.is_long_running() {
+            let response = self.authorized(request, peer, observation).await?;
+            return Ok(response.map(|body| attended(body, self.request_timeout, ())));
         }
         let slot = Arc::clone(&self.slots).try_acquire_owned();
         let slot = slot.map_err(|_| ApiError::too_many_requests())?;

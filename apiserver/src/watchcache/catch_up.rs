@@ -113,9 +113,14 @@ impl CatchUp {
             self.position = last.version | 1;
         }
         let then = match (is_all, is_level) {
-            (false, _) => Then::More,
             (true, false) => Then::Wait,
-            (true, true) => Then::Follow(current),
+            (true, true) if current >= self.position => Then::Follow(current),
+            (true, true) => {
+                // Rows that were made again and said the same: they have moved its version, and not that of the rows.
+                cache.advance();
+                Then::More
+            }
+            (false, _) => Then::More,
         };
         Ok((rows, then))
     }

@@ -66,14 +66,15 @@ impl Wakes {
         receiver
     }
 
-    /// Says that `version` is the latest now, and where something has changed: a namespace for each change.
+    /// Says that all is known up to `version`, and where something has changed: a namespace for each change. Somebody who
+    /// moved the version on may have told a later one already, but not of these changes.
     pub(super) fn tell(&self, version: u64, changed: &[Str]) {
         let is_later = self.all.send_if_modified(|told| {
             let is_later = version > *told;
             *told = version.max(*told);
             is_later
         });
-        if !is_later {
+        if !is_later && changed.is_empty() {
             return;
         }
         let mut namespaces = self.namespaces();
@@ -116,8 +117,18 @@ mod tests {
         wakes.tell(2, &["b".into(), "a".into()]);
         assert!(all.has_changed().unwrap() && a.has_changed().unwrap());
         a.mark_unchanged();
-        wakes.tell(2, &["a".into()]);
+        wakes.tell(2, &[]);
         assert!(!a.has_changed().unwrap(), "nothing is later");
+    }
+
+    #[test]
+    fn a_change_that_is_told_after_a_later_version_still_wakes_its_namespace() {
+        let wakes = Wakes::new();
+        let a = wakes.follow_namespace("a");
+        wakes.tell(101, &[]);
+        assert!(!a.has_changed().unwrap());
+        wakes.tell(100, &["a".into()]);
+        assert!(a.has_changed().unwrap() && wakes.latest() == 101);
     }
 
     #[test]

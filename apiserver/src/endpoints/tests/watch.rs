@@ -64,6 +64,19 @@ async fn a_deleted_object_is_told_as_it_last_was_at_the_version_of_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_version_from_the_future_is_waited_for_and_then_told_by_an_event_with_410() {
+    let server = Server::with(&["a/x"]);
+    let start = tokio::time::Instant::now();
+    let future = server.version() + super::versions::FUTURE;
+    let mut watch = server.watch(&[("resourceVersion", &future.to_string())]).await;
+    let event = watch.next().await.unwrap();
+    assert_eq!((told(&event).as_str(), start.elapsed().as_secs()), ("ERROR 410", 3));
+    let message = event["object"]["message"].as_str().unwrap();
+    assert!(message.starts_with(&format!("too large resource version: {future}")), "{message}");
+    assert!(watch.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_version_that_was_forgotten_is_told_by_an_event_with_410() {
     let server = Server::with(&["a/x"]);
     let from = server.version().to_string();

@@ -26,6 +26,8 @@ struct Watch {
     who: usize,
     cache: Arc<WatchCache>,
     phase: Phase,
+    /// The latest version that it has told; 0 if it has told none.
+    told: u64,
 }
 
 enum Phase {
@@ -60,7 +62,12 @@ impl Client {
         }
         self.watch = None;
         self.told(cache, snapshot.version)?;
-        self.watch = Some(Watch { who, cache: Arc::clone(cache), phase: Phase::Follow(snapshot.version) });
+        self.watch = Some(Watch {
+            who,
+            cache: Arc::clone(cache),
+            phase: Phase::Follow(snapshot.version),
+            told: snapshot.version,
+        });
         Ok(())
     }
 
@@ -78,7 +85,7 @@ impl Client {
                 return self.list(who, cache, false, contents);
             }
         };
-        self.watch = Some(Watch { who, cache: Arc::clone(cache), phase });
+        self.watch = Some(Watch { who, cache: Arc::clone(cache), phase, told: 0 });
         Ok(())
     }
 
@@ -108,7 +115,7 @@ impl Client {
 
     /// Whether there was an event, or may be another at once.
     fn next(&mut self, contents: &mut Contents) -> Result<Result<bool, Expired>, TestCaseError> {
-        let Some(Watch { cache, phase, .. }) = &mut self.watch else { return Ok(Ok(false)) };
+        let Some(Watch { cache, phase, told, .. }) = &mut self.watch else { return Ok(Ok(false)) };
         let cache = Arc::clone(cache);
         match phase {
             Phase::CatchUp(catch_up) => {
@@ -116,7 +123,11 @@ impl Client {
                     Ok(next) => next,
                     Err(expired) => return Ok(Err(expired)),
                 };
+                for retold in &rows {
+                    *told = (*told).max(retold.version);
+                }
                 if let Then::Follow(version) = then {
+                    prop_assert!(version >= *told, "it goes back from {} to {}", told, version);
                     *phase = Phase::Follow(version);
                 }
                 for retold in &rows {
