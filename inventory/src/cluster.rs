@@ -29,6 +29,8 @@ pub struct Cluster {
     pub(crate) fresh: bool,
     pub(crate) fresh_since: Seconds,
     pub(crate) last_event: Seconds,
+    /// How far behind the cluster what is known of it may be.
+    pub(crate) lag: Seconds,
 }
 
 /// A record as it is kept.
@@ -53,7 +55,7 @@ pub(crate) struct Kind {
     pub(crate) turned: Seconds,
     /// Whether a pass has begun and not ended.
     pub(crate) listing: bool,
-    /// Since when its watch stands again, if it went on from where it had come.
+    /// Since when its watch stands again, if it went on from where it had come after a while.
     pub(crate) resumed: Option<Seconds>,
     /// When its source last said that all has been told; `None` if it is none that does.
     current: Option<Seconds>,
@@ -81,6 +83,8 @@ pub struct Contact {
     pub since: Seconds,
     /// `gitVersion` of its API server.
     pub version: Option<Str>,
+    /// How many seconds our clock was ahead of the cluster's when that was last seen.
+    pub ahead: Option<Seconds>,
 }
 
 /// What the object behind an entry of `dependsOn` is doing.
@@ -113,6 +117,7 @@ impl Cluster {
             fresh: true,
             fresh_since: now,
             last_event: now,
+            lag: STALE_AFTER,
         }
     }
 
@@ -200,8 +205,10 @@ impl Cluster {
         }
     }
 
-    /// Whether all that happened in the cluster until `lag` ago is known, as far as it may be read; or why not.
-    pub fn is_current(&self, now: Seconds, lag: Seconds) -> Result<(), NotCurrent> {
+    /// Whether all that happened in the cluster until as long ago as it [may be](crate::Inventory::with_lag) is known, as
+    /// far as it may be read; or why not.
+    pub fn is_current(&self, now: Seconds) -> Result<(), NotCurrent> {
+        let lag = self.lag;
         if self.contact.silent.is_some() || !self.fresh {
             return Err(NotCurrent::Silent);
         }
@@ -220,6 +227,12 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+
+    /// How many seconds our clock is ahead of the cluster's, if that is more than may be.
+    pub fn clock_error(&self) -> Option<Seconds> {
+        // A quarter of the lag, and what the resolution of a second hides.
+        self.contact.ahead.filter(|ahead| ahead.abs() > self.lag / 4 + 1)
     }
 
     /// How long nothing has been heard at `now` of the cluster itself, and of the kind whose watch says least.
@@ -262,12 +275,17 @@ impl Cluster {
 
 impl Kind {
     /// Something of it was told.
-    pub(crate) fn said(&mut self, now: Seconds) {
-        self.current = self.current.map(|_| now);
+    pub(crate) fn said(&mut self, now: Seconds, lag: Seconds) {
+        if self.current.is_some() {
+            self.current(now, lag);
+        }
     }
 
-    /// All of it was told.
-    pub(crate) fn current(&mut self, now: Seconds) {
+    /// All of it was told, but what has piled up during a silence that was too long.
+    pub(crate) fn current(&mut self, now: Seconds, lag: Seconds) {
+        if self.current.is_some_and(|current| now - current > lag) {
+            self.resumed = Some(now);
+        }
         self.current = Some(now);
     }
 }
@@ -278,8 +296,9 @@ impl Contact {
         let before = self.clone();
         let was_silent = before.silent.is_some();
         match heard {
-            Heard::Alive { version } => {
+            Heard::Alive { version, ahead } => {
                 (self.last_heard, self.silent, self.version) = (Some(now), None, version);
+                self.ahead = ahead.or(self.ahead);
             }
             Heard::Silent { message } => self.silent = Some(message),
         }

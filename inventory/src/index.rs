@@ -37,6 +37,13 @@ impl Inventory {
         Self { catalogue, namespace_kind, clusters, deadlines: BTreeSet::new(), delta }
     }
 
+    /// With another limit to how far behind a cluster what is known of it may be; half a minute, if nobody says.
+    #[must_use]
+    pub fn with_lag(mut self, lag: Seconds) -> Self {
+        self.clusters.iter_mut().for_each(|cluster| cluster.lag = lag);
+        self
+    }
+
     /// What kinds there are.
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue
@@ -60,16 +67,17 @@ impl Inventory {
     /// Takes in what a source said at `now`.
     pub fn apply(&mut self, id: ClusterId, event: Event, now: Seconds) {
         let cluster = &mut self.clusters[usize::from(id.0)];
+        let lag = cluster.lag;
         match event {
             Event::Apply(record) => {
                 cluster.last_event = now;
-                cluster.kind_mut(record.key.kind).said(now);
+                cluster.kind_mut(record.key.kind).said(now, lag);
                 let key = record.key.clone();
                 self.replace(id, &key, Some(record));
             }
             Event::Delete(key) => {
                 cluster.last_event = now;
-                cluster.kind_mut(key.kind).said(now);
+                cluster.kind_mut(key.kind).said(now, lag);
                 self.replace(id, &key, None);
             }
             Event::Restart(kind) => {
@@ -80,9 +88,9 @@ impl Inventory {
                 let watched = cluster.is_watched(kind);
                 let state = cluster.kind_mut(kind);
                 let first = !std::mem::replace(&mut state.synced, true);
+                state.said(now, lag);
                 // What is listed is as it is now: there is nothing to make up for.
                 (state.listing, state.resumed) = (false, None);
-                state.said(now);
                 let pass = state.pass;
                 let swept =
                     cluster.records.iter().filter(|(key, entry)| key.kind == kind && entry.pass != pass);
@@ -114,7 +122,7 @@ impl Inventory {
                 if matches!(status, KindStatus::Served { .. }) {
                     let was_failing = matches!(state.status, Some(KindStatus::Failing { .. }));
                     state.resumed = was_failing.then_some(now).or(state.resumed);
-                    state.said(now);
+                    state.said(now, lag);
                 }
                 state.failing_since = failing.then(|| state.failing_since.unwrap_or(now));
                 if state.status.as_ref() != Some(&status) {
@@ -123,7 +131,7 @@ impl Inventory {
                     self.kind_changed(id, kind, watched);
                 }
             }
-            Event::Current(kind) => cluster.kind_mut(kind).current(now),
+            Event::Current(kind) => cluster.kind_mut(kind).current(now, lag),
             Event::Undecodable(..) => {}
             Event::Heard(heard) => {
                 if cluster.contact.hear(heard, now) {

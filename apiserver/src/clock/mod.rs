@@ -67,6 +67,31 @@ struct State {
     /// Of the first version made with the number that is held.
     first: Option<Ticks>,
     vouches: bool,
+    wall: Wall,
+}
+
+impl Reading {
+    /// In microseconds. It changes when the wall is set, and slowly as it is slewed.
+    fn offset(self) -> i128 {
+        let micros = |time: Duration| i128::try_from(time.as_micros()).unwrap_or(i128::MAX);
+        let wall = match self.wall.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(after) => micros(after),
+            Err(before) => -micros(before.duration()),
+        };
+        wall.saturating_sub(micros(self.passed))
+    }
+}
+
+/// What is known of the time that others know.
+#[derive(Debug, Clone, Copy, Default)]
+enum Wall {
+    /// Nobody has said anything.
+    #[default]
+    Unknown,
+    /// It was right, at this [`Reading::offset`].
+    Right(i128),
+    /// It is wrong.
+    Wrong,
 }
 
 impl Clock {
@@ -134,11 +159,30 @@ impl Clock {
         self.state().vouches = vouches;
     }
 
+    /// Says whether the wall is right, as somebody else's clock shows. A wall that is wrong, or has been set since, is
+    /// trusted no more until it is said to be right again: no version is vouched for, nor taken to be of the time it says.
+    pub fn confirm(&self, is_right: bool) {
+        let offset = (self.time)().offset();
+        let mut state = self.state();
+        if !is_right && !matches!(state.wall, Wall::Wrong) {
+            tracing::warn!(
+                "this machine's clock is not the cluster's: clients from other replicas list anew"
+            );
+        }
+        state.wall = if is_right { Wall::Right(offset) } else { Wall::Wrong };
+    }
+
+    /// Whether the wall is right, as far as is known.
+    pub fn is_right(&self) -> bool {
+        let reading = (self.time)();
+        self.state().is_right(reading, self.window)
+    }
+
     /// Whether the versions made now are vouched for.
     pub fn vouches(&self) -> bool {
-        let now = self.wall();
+        let reading = (self.time)();
         let state = self.state();
-        state.vouched(now, now.max(state.last), self.window)
+        state.vouched(reading, Ticks::of(reading.wall).max(state.last), self.window)
     }
 
     /// How much time has passed.
@@ -157,8 +201,8 @@ impl Clock {
 
     /// A version later than every one this clock has made.
     pub fn next(&self) -> u64 {
-        let now = self.wall();
-        self.state().next(now, self.window)
+        let reading = (self.time)();
+        self.state().next(reading, self.window)
     }
 
     /// Whether what was known when the version was made may be taken to be known here: because it was made here, or as
@@ -191,11 +235,12 @@ impl Clock {
 }
 
 impl State {
-    fn next(&mut self, now: Ticks, window: Duration) -> u64 {
+    fn next(&mut self, reading: Reading, window: Duration) -> u64 {
+        let now = Ticks::of(reading.wall);
         let at = self.limit().map_or(now, |limit| now.min(limit)).max(Ticks(self.last.0 + 1));
         self.last = at;
         self.first.get_or_insert(at);
-        let vouched = self.vouched(now, at, window);
+        let vouched = self.vouched(reading, at, window);
         version::compose(at, self.grant.map_or(0, |grant| grant.number), vouched)
     }
 
@@ -208,9 +253,19 @@ impl State {
 
     /// Whether a version of `at` is. One that is far ahead comes of a time that has been corrected, and would be taken
     /// one day for what it says.
-    fn vouched(&self, now: Ticks, at: Ticks, window: Duration) -> bool {
+    fn vouched(&self, reading: Reading, at: Ticks, window: Duration) -> bool {
+        let now = Ticks::of(reading.wall);
         let is_within = self.limit().is_none_or(|limit| now.max(at) < limit);
-        self.vouches && self.grant.is_some() && is_within && at <= now.plus(window / 4)
+        let is_right = self.is_right(reading, window);
+        self.vouches && self.grant.is_some() && is_within && is_right && at <= now.plus(window / 4)
+    }
+
+    fn is_right(&self, reading: Reading, window: Duration) -> bool {
+        match self.wall {
+            Wall::Unknown => true,
+            Wall::Right(offset) => reading.offset().abs_diff(offset) <= (window / 8).as_micros(),
+            Wall::Wrong => false,
+        }
     }
 
     /// The time from which on no version is made, but for those that are made without knowing.

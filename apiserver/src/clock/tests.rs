@@ -141,6 +141,28 @@ fn a_renewal_does_not_push_versions_ahead() {
 }
 
 #[test]
+fn a_clock_that_is_set_vouches_for_nothing_until_it_is_known_to_be_right() {
+    let (clock, second) = clock(Some(3));
+    clock.vouch(true);
+    clock.confirm(true);
+    second.store(107, Ordering::Relaxed);
+    assert!(clock.vouches() && is_vouched(clock.next()), "an eighth of a minute");
+    for set in [3_700, 20] {
+        second.store(set, Ordering::Relaxed);
+        assert!(!clock.vouches() && !is_vouched(clock.next()), "{set}");
+    }
+    second.store(200, Ordering::Relaxed);
+    assert!(!clock.vouches());
+    clock.confirm(true);
+    second.store(4_000, Ordering::Relaxed);
+    assert!(!is_vouched(clock.next()));
+    clock.confirm(true);
+    assert!(is_vouched(clock.next()));
+    clock.confirm(false);
+    assert!(!clock.is_right() && !is_vouched(clock.next()));
+}
+
+#[test]
 fn what_was_made_here_or_a_while_ago_is_known() {
     let spread = Duration::from_secs(1);
     let of = |second: u64, replica: u8| version::compose(Ticks::of(at(second)), replica, true);

@@ -41,9 +41,19 @@ impl Lag {
     }
 }
 
-/// Whether all is known that happened until half a window ago.
-pub(super) fn is_current(inventory: &Inventory, window: Duration, now: Seconds) -> bool {
-    inventory.clusters().all(|(_, cluster)| cluster.is_current(now, seconds(window / 2)).is_ok())
+/// How far behind the upstream all that is known may be: half a window.
+pub(super) fn longest(window: Duration) -> Seconds {
+    seconds(window / 2)
+}
+
+/// Whether all is known that happened until then.
+pub(super) fn is_current(inventory: &Inventory, now: Seconds) -> bool {
+    inventory.clusters().all(|(_, cluster)| cluster.is_current(now).is_ok())
+}
+
+/// Whether our clock is right, as far as clusters' clocks show.
+pub(super) fn clock_is_right(inventory: &Inventory) -> bool {
+    inventory.clusters().all(|(_, cluster)| cluster.clock_error().is_none())
 }
 
 fn seconds(time: Duration) -> Seconds {

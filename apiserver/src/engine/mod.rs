@@ -9,7 +9,7 @@ mod lag;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use gatehouse_apiservice::view::RESOURCES;
-use gatehouse_inventory::{ClusterId, Event, Inventory, Seconds, catalogue::KindId};
+use gatehouse_inventory::{ClusterId, Event, Heard, Inventory, Seconds, catalogue::KindId};
 use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval},
@@ -35,7 +35,7 @@ const TICKS_PER_ADVANCE: u32 = 30;
 
 /// Applies events and brings the views up to date until `stop` is cancelled or every source has ended.
 pub async fn run(
-    mut inventory: Inventory,
+    inventory: Inventory,
     mut views: Views,
     clock: Arc<Clock>,
     mut events: mpsc::Receiver<(ClusterId, Event)>,
@@ -48,6 +48,7 @@ pub async fn run(
         return;
     }
     let caches = views.caches();
+    let mut inventory = inventory.with_lag(lag::longest(clock.window()));
     let mut vouched = false;
     let mut batch = Vec::with_capacity(BATCH);
     let mut ticks = interval(TICK);
@@ -70,16 +71,22 @@ pub async fn run(
             () = metrics.flux_is_asked_for() => metrics.tell_flux(&inventory),
             () = stop.cancelled() => return,
         }
-        let mut gap = false;
+        let (mut gap, mut is_told_the_time) = (false, false);
         for (cluster, event) in batch.drain(..) {
             // What a list tells may have come to be in any number of steps.
             gap |= matches!(event, Event::Restart(_) | Event::Synced(_));
+            if let Event::Heard(Heard::Alive { ahead: Some(_), .. }) = &event {
+                is_told_the_time = true;
+            }
             if let Event::Undecodable(kind, why) = &event {
                 undecodable(&inventory, *kind, why, &metrics);
             }
             inventory.apply(cluster, event, now());
         }
-        let is_current = lag::is_current(&inventory, clock.window(), now());
+        if is_told_the_time {
+            clock.confirm(lag::clock_is_right(&inventory));
+        }
+        let is_current = lag::is_current(&inventory, now());
         if !is_current {
             clock.vouch(false);
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::*;
 use crate::{
-    Dependency, Heard, Reference, Root, State, Verdict,
+    Dependency, Heard, NotCurrent, Reference, Root, State, Verdict,
     testing::{CATALOGUE, key, kustomization, record},
 };
 
@@ -26,7 +26,7 @@ fn inventory(records: impl IntoIterator<Item = Record>) -> Inventory {
         inventory.apply(LOCAL, Event::Apply(Box::new(record)), 0);
     }
     inventory.apply(LOCAL, Event::Synced(kustomization()), 0);
-    inventory.apply(LOCAL, Event::Heard(Heard::Alive { version: None }), 0);
+    inventory.apply(LOCAL, Event::Heard(Heard::Alive { version: None, ahead: None }), 0);
     inventory.take_delta();
     inventory
 }
@@ -205,7 +205,7 @@ fn a_deadline_turns_the_verdict_when_its_time_has_come() {
         ..soon.verdict
     };
     let mut inventory = inventory([soon]);
-    inventory.apply(LOCAL, Event::Heard(Heard::Alive { version: None }), 98);
+    inventory.apply(LOCAL, Event::Heard(Heard::Alive { version: None, ahead: None }), 98);
     inventory.tick(99);
     assert_eq!(touched(&mut inventory), [""; 0]);
     inventory.tick(100);
@@ -225,7 +225,7 @@ fn a_silent_cluster_grows_stale_and_comes_back() {
     inventory.tick(STALE_AFTER);
     assert!(!inventory.cluster(LOCAL).is_fresh(kustomization()));
     assert_eq!(touched(&mut inventory), ["a"], "every row says that it may be stale");
-    inventory.apply(LOCAL, Event::Heard(Heard::Alive { version: None }), 50);
+    inventory.apply(LOCAL, Event::Heard(Heard::Alive { version: None, ahead: None }), 50);
     inventory.tick(51);
     assert!(inventory.cluster(LOCAL).is_fresh(kustomization()));
     assert_eq!(touched(&mut inventory), ["a"]);
@@ -236,7 +236,7 @@ fn a_kind_whose_watch_fails_for_long_is_stale_alone() {
     let mut inventory = inventory([record("a").build()]);
     let failing = KindStatus::Failing { message: "timeout".into() };
     inventory.apply(LOCAL, Event::Kind(kustomization(), failing), 5);
-    inventory.apply(LOCAL, Event::Heard(Heard::Alive { version: None }), 5 + STALE_AFTER);
+    inventory.apply(LOCAL, Event::Heard(Heard::Alive { version: None, ahead: None }), 5 + STALE_AFTER);
     inventory.tick(5 + STALE_AFTER);
     let cluster = inventory.cluster(LOCAL);
     assert!(cluster.freshness().0 && !cluster.is_fresh(kustomization()));
@@ -280,4 +280,37 @@ fn random_changes_leave_the_same_graph_as_building_it_anew() {
             prop_assert_eq!(cycle(&live, &name(n)).len(), cycle(&fresh, &name(n)).len());
         }
     });
+}
+
+#[test]
+fn what_piles_up_during_a_silence_that_was_too_long_takes_its_time() {
+    let mut inventory = inventory([record("a").build()]).with_lag(20);
+    let mut is_current = |event: Option<Event>, now: Seconds| {
+        inventory.apply(LOCAL, Event::Heard(Heard::Alive { version: None, ahead: None }), now);
+        if let Some(event) = event {
+            inventory.apply(LOCAL, event, now);
+        }
+        inventory.tick(now);
+        inventory.cluster(LOCAL).is_current(now)
+    };
+    let current = || Some(Event::Current(kustomization()));
+    assert_eq!(is_current(current(), 0), Ok(()));
+    assert_eq!(is_current(current(), 20), Ok(()));
+    assert_eq!(is_current(None, 41), Err(NotCurrent::Quiet(kustomization())));
+    // The watch stands again, and says so before it has told what it missed.
+    assert_eq!(is_current(current(), 42), Err(NotCurrent::Behind(kustomization())));
+    assert_eq!(is_current(current(), 61), Err(NotCurrent::Behind(kustomization())));
+    assert_eq!(is_current(current(), 62), Ok(()));
+}
+
+#[test]
+fn a_clock_is_wrong_that_is_further_off_than_replicas_may_be_apart() {
+    let mut inventory = inventory([]).with_lag(20);
+    let mut error = |ahead| {
+        inventory.apply(LOCAL, Event::Heard(Heard::Alive { version: None, ahead }), 0);
+        inventory.cluster(LOCAL).clock_error()
+    };
+    assert_eq!((error(None), error(Some(6)), error(Some(-6))), (None, None, None));
+    assert_eq!((error(Some(7)), error(None), error(Some(-7))), (Some(7), Some(7), Some(-7)));
+    assert_eq!(error(Some(0)), None);
 }

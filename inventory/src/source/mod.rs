@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    ObjectKey, Record, Str,
+    ObjectKey, Record, Seconds, Str,
     catalogue::{Catalogue, KindId},
     intern::Interner,
 };
@@ -80,6 +80,8 @@ pub enum Heard {
     Alive {
         /// `gitVersion` of its API server, where it has one.
         version: Option<Str>,
+        /// How many seconds our clock is ahead of the cluster's, give or take one; negative if it is behind.
+        ahead: Option<Seconds>,
     },
     /// The cluster did not answer.
     Silent {

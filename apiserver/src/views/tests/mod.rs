@@ -90,7 +90,7 @@ impl World {
 
     /// A sign of life.
     pub(crate) fn hear(&mut self, cluster: ClusterId) {
-        let alive = Heard::Alive { version: Some("v1.36.0".into()) };
+        let alive = Heard::Alive { version: Some("v1.36.0".into()), ahead: None };
         self.inventory.apply(cluster, Event::Heard(alive), self.now);
     }
 

@@ -38,6 +38,8 @@ pub(super) struct Replica {
     troubled: bool,
 }
 
+/// How far clocks may be off, in milliseconds: an eighth of the window.
+const APART: u64 = 1_000;
 /// 2027, in seconds since 1970.
 const BEGIN: u64 = 1_798_761_600;
 
@@ -99,11 +101,11 @@ impl Replica {
             let [wall, passed] = [0, 1].map(|n| Duration::from_millis(told[n].load(Ordering::Relaxed)));
             Reading { wall: SystemTime::UNIX_EPOCH + Duration::from_secs(BEGIN) + wall, passed }
         });
-        clock.vouch(true);
         let cache = Arc::new(testing::cache_by(clock));
         let seen = [history.len(); 2];
         let replica =
             Self { cache, time, skew, seen, objects: truth, cut_off: None, resumed: None, troubled: false };
+        replica.hear();
         replica.publish(replica.objects.subjects.keys().copied().collect());
         replica.cache.mark_synced();
         replica
@@ -153,9 +155,17 @@ impl Replica {
             self.publish(self.objects.subjects.keys().copied().collect());
         }
         if !troubled {
-            self.cache.clock().vouch(true);
+            self.hear();
             self.cache.advance();
         }
+    }
+
+    /// It hears of the source, and what time it is there.
+    pub(super) fn hear(&self) {
+        let clock = self.cache.clock();
+        let is_right = self.skew.unsigned_abs() <= APART;
+        clock.confirm(is_right);
+        clock.vouch(!self.troubled);
     }
 
     fn publish(&self, touched: BTreeSet<u8>) {

@@ -248,6 +248,7 @@ impl World {
                 if replica.resumed.take().is_some() {
                     replica.trouble(false);
                 }
+                replica.hear();
             }
             self.now = next;
             self.replicas.iter().for_each(|replica| replica.tell_time(next));

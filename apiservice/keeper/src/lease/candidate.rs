@@ -15,6 +15,8 @@ use crate::blank;
 
 /// One request. Two of them, a look and a write, have to fit between two renewals and the deadline.
 const REQUEST: Duration = Duration::from_secs(4);
+/// What times in a Lease are written to.
+const MICROSECOND: Duration = Duration::from_micros(1);
 /// For giving the Lease back at the end; without, the next holder waits for it to run out.
 const RELEASE: Duration = Duration::from_secs(2);
 
@@ -156,14 +158,18 @@ impl Candidate {
         });
     }
 
+    /// Whatever the clock says: a Lease that said once until when it is held does not say less later. Somebody may have
+    /// relied on it, this holder above all. It still changes, for those who judge it by that.
     fn renewed(&self, before: LeaseSpec, now: Timestamp, is_new: bool) -> LeaseSpec {
         let transitions = before.lease_transitions.unwrap_or(0);
         let is_first = before.renew_time.is_none();
+        let next = before.renew_time.as_ref().and_then(|last| last.0.checked_add(MICROSECOND).ok());
+        let renewed = next.map_or(now, |next| next.max(now));
         LeaseSpec {
             holder_identity: Some(self.identity.clone()),
             lease_duration_seconds: i32::try_from(LEASE_DURATION.as_secs()).ok(),
             acquire_time: if is_new { Some(MicroTime(now)) } else { before.acquire_time },
-            renew_time: Some(MicroTime(now)),
+            renew_time: Some(MicroTime(renewed)),
             lease_transitions: Some(transitions.saturating_add(i32::from(is_new && !is_first))),
             ..before
         }

@@ -1,9 +1,12 @@
 //! The decision as a table; the election between replicas in paused time.
 
+use std::time::SystemTime;
+
+use kube::Api;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::*;
+use super::{candidate::Candidate, *};
 use crate::testing::FakeApi;
 
 fn held_by(holder: &str, seconds: Option<i32>) -> LeaseSpec {
@@ -156,4 +159,19 @@ async fn of_many_that_begin_together_one_leads() {
 async fn fixed_leadership_stays() {
     assert!(Leadership::fixed(true).is_leading());
     assert!(!Leadership::fixed(false).is_leading());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_does_not_shorten_what_was_promised() {
+    let api = server();
+    let mut candidate = Candidate::new(Api::namespaced(api.client(), "gatehouse-system"), "gatehouse", "a");
+    let in_an_hour = || SystemTime::now() + Duration::from_hours(1);
+    candidate.time = in_an_hour;
+    let promised = candidate.attempt(|_| true).await.unwrap().until;
+    candidate.time = SystemTime::now;
+    for _ in 0..2 {
+        let before = lease(&api);
+        assert!(candidate.attempt(|_| true).await.unwrap().until > promised);
+        assert!(lease(&api) != before, "others see that it is renewed");
+    }
 }

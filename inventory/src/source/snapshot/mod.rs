@@ -118,7 +118,7 @@ async fn observe(root: PathBuf, sink: Sink) {
                 for event in events {
                     sink.send(event).await;
                 }
-                sink.send(Event::Heard(Heard::Alive { version: None })).await;
+                sink.send(Event::Heard(Heard::Alive { version: None, ahead: None })).await;
             }
             Err(message) => sink.send(Event::Heard(Heard::Silent { message: message.into() })).await,
         }

@@ -142,6 +142,8 @@ struct Follower<'a, O> {
     streaming: bool,
     /// The resourceVersion to go on from; none before everything was listed.
     resume: Option<String>,
+    /// [`Shared::doubts`], when the cluster was last seen to be where it had been, or further.
+    trusted: u64,
     /// What was last told.
     status: Option<KindStatus>,
     /// 404 in a row. The first may be discovery lagging behind a CRD's removal.
@@ -170,6 +172,7 @@ impl<'a, O: Observer> Follower<'a, O> {
             name,
             streaming,
             resume: None,
+            trusted: 0,
             status: None,
             not_served: 0,
             backoff: DefaultBackoff::default(),
@@ -179,7 +182,12 @@ impl<'a, O: Observer> Follower<'a, O> {
     async fn run(&mut self) -> Infallible {
         loop {
             let began = Instant::now();
-            let wait = match self.round().await {
+            let ended = self.round().await;
+            let asked = Duration::from_secs(self.watch_seconds.into());
+            if ended.is_err() || began.elapsed() + TOO_SHORT < asked.min(self.shared.settings.silence) {
+                self.shared.doubt();
+            }
+            let wait = match ended {
                 Ok(()) if began.elapsed() < TOO_SHORT => self.back_off(),
                 Ok(()) => Duration::ZERO,
                 Err(trouble) => self.take_trouble(trouble).await,
@@ -194,6 +202,7 @@ impl<'a, O: Observer> Follower<'a, O> {
 
     /// One watch, with the list before it where one is needed. Ends well when the server ends the watch.
     async fn round(&mut self) -> Result<(), Trouble> {
+        self.trust().await?;
         let streaming = self.streaming && self.resume.is_none();
         let resumed = self.resume.clone();
         if self.resume.is_none() && !streaming {
@@ -217,6 +226,25 @@ impl<'a, O: Observer> Follower<'a, O> {
                 Ok(Ok(None)) | Err(_) => return Ok(()),
             }
         }
+    }
+
+    /// Where the server may have been another one meanwhile, looks that it is not behind what was seen of it. An etcd that
+    /// was restored from a backup is; a watch from a version that has yet to come would be silent until then, and pass
+    /// over all that happened on the way.
+    async fn trust(&mut self) -> Result<(), Trouble> {
+        let doubts = self.shared.doubts.load(Ordering::Relaxed);
+        if self.trusted != doubts
+            && let Some(seen) = self.resume.as_deref().and_then(|version| version.parse::<u64>().ok())
+        {
+            let newest = self.page(&ListParams::default().limit(1)).await?.metadata.resource_version;
+            let newest = newest.and_then(|version| version.parse::<u64>().ok());
+            if newest.is_some_and(|newest| newest < seen) {
+                tracing::warn!(kind = %self.name, seen, newest, "the cluster has gone back: listing anew");
+                self.resume = None;
+            }
+        }
+        self.trusted = doubts;
+        Ok(())
     }
 
     async fn open(

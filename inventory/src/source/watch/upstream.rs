@@ -7,15 +7,17 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use kube::{Client, runtime::watcher::DefaultBackoff};
+use http::{HeaderMap, Request, StatusCode, header::DATE};
+use kube::{Client, client::Body, core::Status, runtime::watcher::DefaultBackoff};
+use serde::Deserialize;
 use tokio::{
     sync::{Notify, watch},
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
 use super::{
@@ -25,7 +27,7 @@ use super::{
     settings::WatchSettings,
     trouble::{explain, jittered},
 };
-use crate::source::Heard;
+use crate::{Seconds, source::Heard};
 
 /// An API server of which resources are followed. Cheap to clone. Nothing happens before [`Upstream::run`] runs.
 #[derive(Clone)]
@@ -41,6 +43,8 @@ pub(super) struct Shared {
     pub(super) rediscover: Notify,
     /// Wakes whoever waits to try again: the server, which was silent, answers.
     pub(super) answers: Notify,
+    /// How often it has looked as if the server had ended, whoever answers since.
+    pub(super) doubts: AtomicU64,
     wishes: Mutex<Wishes>,
 }
 
@@ -52,6 +56,8 @@ struct Wishes {
     wanted: Vec<(Wanted, watch::Sender<Assignment>)>,
 }
 
+/// An answer that came within this tells the time it was given at.
+const PROMPT: Duration = Duration::from_secs(1);
 /// Discovery in all; it is three requests.
 const DISCOVERY: Duration = Duration::from_secs(30);
 /// What discovery serves lags behind what it is asked about, a new CRD above all. After a change it is asked
@@ -68,6 +74,7 @@ impl Upstream {
             streams: AtomicBool::default(),
             rediscover: Notify::new(),
             answers: Notify::new(),
+            doubts: AtomicU64::default(),
             wishes: Mutex::default(),
         }))
     }
@@ -117,6 +124,10 @@ impl fmt::Debug for Upstream {
 }
 
 impl Shared {
+    pub(super) fn doubt(&self) {
+        self.doubts.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Whether somebody wants what the CustomResourceDefinition of this name, `plural.group`, defines.
     pub(super) fn is_wanted(&self, definition: &str) -> bool {
         let wishes = self.wishes();
@@ -190,13 +201,8 @@ where
     let mut was_silent = false;
     loop {
         beats.tick().await;
-        let sign = match timeout(period, shared.client.apiserver_version()).await {
-            Ok(Ok(version)) => {
-                let version = version.git_version;
-                Heard::Alive { version: (!version.is_empty()).then(|| version.into()) }
-            }
-            // It answered, if only to say that this account may not ask.
-            Ok(Err(kube::Error::Api(status))) if status.code == 403 => Heard::Alive { version: None },
+        let sign = match timeout(period, sign_of_life(&shared.client)).await {
+            Ok(Ok(sign)) => sign,
             Ok(Err(error)) => Heard::Silent { message: explain(&error).into() },
             Err(_) => {
                 let message = format!("no answer within {} s", period.as_secs_f64());
@@ -204,6 +210,9 @@ where
             }
         };
         let is_silent = matches!(sign, Heard::Silent { .. });
+        if is_silent {
+            shared.doubt();
+        }
         if was_silent && !is_silent {
             // After a long silence the kinds would otherwise wait out their back-off, half a minute each.
             shared.answers.notify_waiters();
@@ -211,5 +220,59 @@ where
         }
         was_silent = is_silent;
         heard(sign).await;
+    }
+}
+
+/// Asks for the server's version. That this account may not is an answer, too.
+async fn sign_of_life(client: &Client) -> kube::Result<Heard> {
+    let began = Instant::now();
+    let request = Request::get("/version").body(Body::empty()).map_err(kube::Error::HttpError)?;
+    let (head, body) = client.send(request).await?.into_parts();
+    // A slow answer tells of some time within the last seconds.
+    let ahead = (began.elapsed() < PROMPT).then(|| ahead_of(&head.headers)).flatten();
+    let body = body.collect_bytes().await?;
+    if head.status == StatusCode::FORBIDDEN {
+        return Ok(Heard::Alive { version: None, ahead });
+    }
+    if !head.status.is_success() {
+        let message = String::from_utf8_lossy(&body);
+        let status = serde_json::from_slice(&body)
+            .unwrap_or_else(|_| Status::failure(&message, "").with_code(head.status.as_u16()));
+        return Err(kube::Error::Api(Box::new(status)));
+    }
+    let info: Info = serde_json::from_slice(&body).map_err(kube::Error::SerdeError)?;
+    let version = info.git_version;
+    Ok(Heard::Alive { version: (!version.is_empty()).then(|| version.into()), ahead })
+}
+
+/// What is read of a server's version.
+#[derive(Deserialize)]
+struct Info {
+    #[serde(rename = "gitVersion", default)]
+    git_version: String,
+}
+
+/// How many seconds we are ahead of who answered, by its word on when it did (RFC 9110, 6.6.1).
+fn ahead_of(headers: &HeaderMap) -> Option<Seconds> {
+    let date = headers.get(DATE)?.to_str().ok()?;
+    let date = jiff::fmt::rfc2822::parse(date).ok()?;
+    Some(jiff::Timestamp::now().as_second() - date.timestamp().as_second())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_time_it_is_elsewhere_is_read_from_the_date_of_an_answer() {
+        let ahead = |date: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(DATE, date.parse().unwrap());
+            ahead_of(&headers)
+        };
+        let since = jiff::Timestamp::now().as_second() - 1_798_761_600;
+        let found = ahead("Fri, 01 Jan 2027 00:00:00 GMT").unwrap();
+        assert!((since..since + 10).contains(&found), "{found}");
+        assert_eq!((ahead("soon"), ahead_of(&HeaderMap::new())), (None, None));
     }
 }

@@ -34,6 +34,8 @@ struct Script {
     serves_kustomizations: bool,
     is_ill: bool,
     minor: &'static str,
+    /// The newest resourceVersion, for those who ask how far the server is; endless if not set.
+    newest: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -88,6 +90,11 @@ impl Fake {
     /// Whether it answers 500 when asked for its version, as a sign of life.
     pub(super) fn fall_ill(&self, is_ill: bool) {
         self.script.lock().unwrap().is_ill = is_ill;
+    }
+
+    /// From here on the newest resourceVersion is this one.
+    pub(super) fn go_back_to(&self, version: u64) {
+        self.script.lock().unwrap().newest = Some(version);
     }
 
     pub(super) fn script(&self, reply: Reply) {
@@ -162,6 +169,11 @@ fn answer(target: &str, script: &Mutex<Script>) -> Option<Reply> {
         "/apis" => Some(Reply::Body(200, groups(&[]))),
         "/api/v1/nodes" if query.contains("watch=true") => Some(Reply::Open(vec![bookmark("1")])),
         "/api/v1/nodes" => Some(Reply::Body(200, list(&[], "1", ""))),
+        // Nobody lists a single object for its own sake.
+        KUSTOMIZATIONS if query.ends_with("limit=1") => {
+            let newest = script.newest.unwrap_or(u64::MAX).to_string();
+            Some(Reply::Body(200, list(&[], &newest, "")))
+        }
         KUSTOMIZATIONS => {
             script.asked.push(query.to_owned());
             script.kustomizations.pop_front()

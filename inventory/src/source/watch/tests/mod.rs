@@ -304,6 +304,29 @@ async fn failing_is_told_and_so_is_recovery_without_a_new_list() {
 }
 
 #[tokio::test]
+async fn a_server_that_has_gone_back_is_listed_anew() {
+    let mut run = run(
+        "30",
+        vec![
+            Reply::Body(200, list(&[app("a", "1"), app("b", "2")], "10", "")),
+            Reply::Events(vec![event("MODIFIED", app("a", "11"))]),
+            Reply::Events(vec![event("MODIFIED", app("a", "12"))]),
+        ],
+    )
+    .await;
+    let told =
+        ["served v1", "restart", "apply apps/a", "apply apps/b", "synced", "apply apps/a", "apply apps/a"];
+    assert_eq!(run.told(7).await, told, "an end alone is no reason");
+    // etcd was restored from a backup: a watch from 12 would be silent until it is there again.
+    run.fake.go_back_to(11);
+    run.fake.script(Reply::Body(200, list(&[app("b", "2")], "11", "")));
+    run.fake.script(Reply::Open(vec![event("ADDED", app("c", "12"))]));
+    assert_eq!(run.told(4).await, ["restart", "apply apps/b", "synced", "apply apps/c"]);
+    assert!(run.fake.asked().last().is_some_and(|query| query.ends_with("resourceVersion=11")));
+    run.stop().await;
+}
+
+#[tokio::test]
 async fn missing_rights_are_told_for_the_kind_alone() {
     let mut run = run("30", vec![status(403, "may not list kustomizations")]).await;
     assert_eq!(run.told(1).await, ["forbidden may not list kustomizations"]);
@@ -311,7 +334,7 @@ async fn missing_rights_are_told_for_the_kind_alone() {
     let (mut alive, mut nodes) = (false, false);
     while !(alive && nodes) {
         match next(&mut run.events).await {
-            Event::Heard(Heard::Alive { version }) => alive = version.as_deref() == Some("v1.30.0"),
+            Event::Heard(Heard::Alive { version, .. }) => alive = version.as_deref() == Some("v1.30.0"),
             Event::Synced(_) => nodes = true,
             Event::Kind(_, KindStatus::Failing { message }) => panic!("{message}"),
             _ => {}
