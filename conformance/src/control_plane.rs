@@ -3,6 +3,8 @@
 //! There is no kube-controller-manager: nothing is garbage-collected, no namespace ever finishes terminating, and no
 //! pod gets a service account.
 
+mod backup;
+
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -13,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use gatehouse_certs::issue::{self, Authority, KeyPair, Leaf, Usage};
 
+pub use self::backup::Backup;
 use crate::assets::{self, Assets};
 use crate::kubeconfig;
 use crate::supervise::{Program, Scratch, Supervised};
@@ -44,6 +47,7 @@ pub struct ControlPlane {
     // In the order in which they must be dropped.
     api_server: Supervised,
     etcd: Supervised,
+    programs: Programs,
     scratch: Arc<Scratch>,
     url: String,
     etcd_url: String,
@@ -51,6 +55,13 @@ pub struct ControlPlane {
     front_proxy: FrontProxy,
     admin: PathBuf,
     kubeconfigs: AtomicU32,
+}
+
+/// What is run.
+struct Programs {
+    api_server: Program,
+    etcd: Program,
+    etcd_port: u16,
 }
 
 /// What kube-apiserver proves itself with to aggregated API servers.
@@ -91,11 +102,14 @@ impl ControlPlane {
         };
         let files = Files::write(scratch.path(), &cluster_ca, &front_proxy)?;
 
-        let mut etcd =
-            scratch.spawn("etcd", &etcd_program(assets, scratch.path(), client_port, peer_port))?;
+        let programs = Programs {
+            api_server: api_server_program(assets, &files, api_port, client_port, extra_flags),
+            etcd: etcd_program(assets, scratch.path(), client_port, peer_port),
+            etcd_port: client_port,
+        };
+        let mut etcd = scratch.spawn("etcd", &programs.etcd)?;
         wait_for_port(&mut etcd, client_port).await?;
-        let program = api_server_program(assets, &files, api_port, client_port, extra_flags);
-        let api_server = scratch.spawn("kube-apiserver", &program)?;
+        let api_server = scratch.spawn("kube-apiserver", &programs.api_server)?;
 
         let url = format!("https://127.0.0.1:{api_port}");
         let etcd_url = format!("http://127.0.0.1:{client_port}");
@@ -104,8 +118,18 @@ impl ControlPlane {
         kubeconfig::write(&admin, &url, cluster_ca.certificate_pem(), "admin", &identity)?;
 
         let kubeconfigs = AtomicU32::new(0);
-        let mut started =
-            Self { api_server, etcd, scratch, url, etcd_url, cluster_ca, front_proxy, admin, kubeconfigs };
+        let mut started = Self {
+            api_server,
+            etcd,
+            programs,
+            scratch,
+            url,
+            etcd_url,
+            cluster_ca,
+            front_proxy,
+            admin,
+            kubeconfigs,
+        };
         let client = started.client().await?;
         let what = "starting etcd and kube-apiserver";
         let ready = wait_until_ready(&mut started.api_server, &client, "/readyz", START_TIMEOUT);

@@ -150,6 +150,11 @@ impl Supervised {
 
     /// Ends it in good order: SIGTERM, and SIGKILL if it takes longer than [`GRACE`].
     pub async fn stop(mut self) -> anyhow::Result<ExitStatus> {
+        self.end().await
+    }
+
+    /// The same, for one that something else is to take the place of.
+    pub(crate) async fn end(&mut self) -> anyhow::Result<ExitStatus> {
         drop(self.orders.take());
         self.wait().await
     }

@@ -33,6 +33,7 @@ mod keeper;
 mod kubectl;
 mod production;
 mod relay;
+mod restore;
 mod rights;
 mod semantics;
 mod site;
@@ -84,6 +85,7 @@ fn trials(world: &World) -> Vec<Trial> {
         availability::trials,
         rights::trials,
         semantics::trials,
+        restore::trials,
         upstream::trials,
         informers::trials,
         watch_rights::trials,
