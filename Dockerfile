@@ -2,6 +2,7 @@
 # One static executable in an image without a shell, a package manager or libraries.
 #
 #   docker build --tag registry.example.com/platform/gatehouse:0.1.0 .
+#   docker build --build-arg FEATURES=otel …                              # with traces for OpenTelemetry
 #
 # It is linked against glibc, statically: glibc's allocator serves many threads better than musl's, and since 2.34 it
 # resolves names without libraries to load. Beside it there are the time zones (freezes name some), the CA certificates
@@ -19,11 +20,12 @@ COPY . .
 ENV CARGO_INCREMENTAL=0 \
     CARGO_PROFILE_RELEASE_STRIP=symbols \
     RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=/src=. --remap-path-prefix=/usr/local/cargo=/cargo"
+ARG FEATURES=""
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     set -eu; \
     target="$(rustc -vV | sed -n 's/^host: //p')"; \
-    cargo build --release --locked --package gatehouse --bin gatehouse --target "$target"; \
+    cargo build --release --locked --package gatehouse --bin gatehouse --features "$FEATURES" --target "$target"; \
     install -D -m 0555 "target/$target/release/gatehouse" /out/gatehouse; \
     if ldd /out/gatehouse 2>/dev/null | grep '=>'; then echo 'not static' >&2; exit 1; fi; \
     echo 'nonroot:x:65532:65532::/:/gatehouse' > /out/passwd

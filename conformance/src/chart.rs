@@ -21,7 +21,7 @@ const OF_HELM: [&str; 2] = ["helm.sh/chart: ", "app.kubernetes.io/managed-by: "]
 
 const HEADING: &str = "\
 # Made from charts/gatehouse and its default values by `cargo run -p gatehouse-conformance -- chart`.
-# kubectl apply --server-side -f gatehouse.yaml
+# The image is not published: kustomization.yaml says how to name yours.
 ";
 
 /// A file, and what should be in it.

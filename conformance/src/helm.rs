@@ -3,6 +3,7 @@
 //! The executable is what HELM says, else one built once from its Go module. It sees no configuration of the user's and
 //! talks to no cluster.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -127,6 +128,19 @@ impl Helm {
         let notes = release["info"]["notes"].as_str().unwrap_or_default().to_owned();
         ensure!(!notes.is_empty(), "the chart has no notes");
         Ok(notes)
+    }
+
+    /// The files that `helm package` puts together, by their paths in the chart.
+    pub async fn packaged(&self) -> anyhow::Result<BTreeSet<String>> {
+        let folder = tempfile::Builder::new().prefix("gatehouse-package-").tempdir()?;
+        let args = ["package".into(), chart().into(), "--destination".into(), folder.path().into()];
+        self.run(args.into()).await?.ok()?;
+        let entry = std::fs::read_dir(folder.path())?.next().context("helm has packaged nothing")??;
+        let output = Command::new("tar").arg("-tzf").arg(entry.path()).output().await.context("tar")?;
+        ensure!(output.status.success(), "tar: {}", String::from_utf8_lossy(&output.stderr));
+        let prefix = format!("{RELEASE}/");
+        let paths = String::from_utf8(output.stdout)?;
+        Ok(paths.lines().filter_map(|path| path.strip_prefix(&prefix)).map(ToOwned::to_owned).collect())
     }
 
     async fn run(&self, args: Vec<OsString>) -> anyhow::Result<Output> {

@@ -43,13 +43,52 @@ may do is said there alone.
 {{- end -}}
 {{- end }}
 
-{{/* The Secret that a component serves with, in every TLS mode. */}}
+{{/*
+The Secret that a component serves with. Each TLS mode has one of its own: where the mode is changed, nobody finds what
+somebody else made.
+*/}}
 {{- define "gatehouse.tlsSecret" -}}
 {{- if eq .root.Values.tls.mode "files" -}}
 {{ (index .root.Values.tls.files .component).secretName }}
+{{- else if eq .root.Values.tls.mode "cert-manager" -}}
+gatehouse-{{ .component }}-cert-manager
 {{- else -}}
 gatehouse-{{ .component }}-tls
 {{- end -}}
+{{- end }}
+
+{{/* The whole seconds of a duration such as 1h30m. */}}
+{{- define "gatehouse.seconds" -}}
+{{- $start := toDate "2006-01-02" "2000-01-01" -}}
+{{- sub (mustDateModify . $start | unixEpoch | int64) (unixEpoch $start | int64) -}}
+{{- end }}
+
+{{/* The values of tls.selfManaged, with the defaults of the flags. */}}
+{{- define "gatehouse.selfManaged" -}}
+{{- with .Values.tls.selfManaged }}
+certificateLifetime: {{ .certificateLifetime | default "2160h" }}
+caLifetime: {{ .caLifetime | default "8760h" }}
+rotationOverlap: {{ .rotationOverlap | default "10m" }}
+{{- end }}
+{{- end }}
+
+{{/*
+The seconds before its end from which a serving certificate should have been renewed: a week, or the tenth of a shorter
+life, at which the process warns in its log too. Renewal comes when a third is left, or at renewBefore.
+*/}}
+{{- define "gatehouse.certificateEnds" -}}
+{{- $near := int64 604800 }}
+{{- if .Values.metrics.prometheusRule.certificateEnds }}
+{{- $near = include "gatehouse.seconds" .Values.metrics.prometheusRule.certificateEnds | int64 }}
+{{- else if eq .Values.tls.mode "self-managed" }}
+{{- $lifetime := (include "gatehouse.selfManaged" . | fromYaml).certificateLifetime }}
+{{- $near = min $near (div (include "gatehouse.seconds" $lifetime | int64) 10) }}
+{{- else if eq .Values.tls.mode "cert-manager" }}
+{{- $duration := include "gatehouse.seconds" .Values.tls.certManager.duration | int64 }}
+{{- $renewBefore := include "gatehouse.seconds" .Values.tls.certManager.renewBefore | int64 }}
+{{- $near = min $near (div $duration 10) (div $renewBefore 2) }}
+{{- end }}
+{{- $near -}}
 {{- end }}
 
 {{/* The annotation by which cert-manager fills in a caBundle. */}}
@@ -99,7 +138,7 @@ imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 # More than --shutdown-delay-duration and --shutdown-grace together.
-terminationGracePeriodSeconds: 45
+terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
 securityContext:
   runAsNonRoot: true
   runAsUser: 65532

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
-use super::{deployments, every_values};
+use super::{deployments, every_values, upgrade};
 use crate::world::World;
 
 /// Kinds that others define and the chart may make, beside those that Gatehouse reads.
@@ -32,25 +32,27 @@ const FOREIGN: &str = "
 pub(super) fn trials(world: &World) -> Vec<Trial> {
     let target = Arc::new(OnceCell::new());
     let on = |target: &Arc<OnceCell<Target>>| Arc::clone(target);
-    let (a, b, c, d) = (on(&target), on(&target), on(&target), target);
-    vec![
+    let (a, b, c, d) = (on(&target), on(&target), on(&target), on(&target));
+    let mut trials = vec![
         world.apart("chart::every_object_is_accepted_with_strict_validation", async move || {
             accepted(&a).await
         }),
         world.apart("chart::pods_meet_the_restricted_standard", async move || restricted(&b).await),
         world.apart("chart::applying_again_changes_nothing", async move || unchanged(&c).await),
         world.apart("chart::deploy_is_a_kustomization_of_the_same", async move || kustomization(&d).await),
-    ]
+    ];
+    trials.extend(upgrade::trials(world, target));
+    trials
 }
 
 /// A control plane of its own: what is installed here leads nowhere.
-struct Target {
+pub(super) struct Target {
     control_plane: ControlPlane,
     helm: Helm,
 }
 
 impl Target {
-    async fn of(cell: &OnceCell<Self>) -> anyhow::Result<&Self> {
+    pub(super) async fn of(cell: &OnceCell<Self>) -> anyhow::Result<&Self> {
         cell.get_or_try_init(async || {
             // First, since it may not be there.
             let helm = Helm::find().await?;
@@ -64,7 +66,16 @@ impl Target {
         .await
     }
 
-    fn kubectl(&self) -> anyhow::Result<Kubectl> {
+    pub(super) fn helm(&self) -> &Helm {
+        &self.helm
+    }
+
+    /// A CA, as PEM.
+    pub(super) fn client_ca(&self) -> &str {
+        self.control_plane.client_ca().certificate_pem()
+    }
+
+    pub(super) fn kubectl(&self) -> anyhow::Result<Kubectl> {
         Kubectl::new(self.control_plane.kubeconfig())
     }
 
@@ -94,9 +105,9 @@ fn apply<'a>(manager: &'a str, file: &'a Path) -> [&'a str; 6] {
     ]
 }
 
-const HELM: &str = "--field-manager=helm";
+pub(super) const HELM: &str = "--field-manager=helm";
 const FLUX: &str = "--field-manager=kustomize-controller";
-const OWN: &str = "--field-manager=gatehouse";
+pub(super) const OWN: &str = "--field-manager=gatehouse";
 const DRY_RUN: [&str; 2] = ["--dry-run=server", "--validate=strict"];
 
 async fn accepted(target: &OnceCell<Target>) -> anyhow::Result<()> {
@@ -146,7 +157,7 @@ async fn restricted(target: &OnceCell<Target>) -> anyhow::Result<()> {
 }
 
 /// What the holder of the Lease writes: every caBundle, under a field manager of its own.
-fn kept(objects: &[Manifest], ca: &str) -> Vec<Value> {
+pub(super) fn kept(objects: &[Manifest], ca: &str) -> Vec<Value> {
     let bundle = ByteString(ca.as_bytes().to_vec());
     let registrations = objects.iter().map(|one| &one.object).filter_map(|object| {
         let identity = json!({
@@ -190,7 +201,7 @@ async fn unchanged(target: &OnceCell<Target>) -> anyhow::Result<()> {
         let objects = load::parse(values, &text)?;
         kubectl.run(apply(FLUX, &file)).await?.ok()?;
         let own = folder.path().join("own.json");
-        let kept = kept(&objects, target.control_plane.client_ca().certificate_pem());
+        let kept = kept(&objects, target.client_ca());
         ensure!(kept.len() == 3, "{kept:#?}");
         std::fs::write(&own, json!({"apiVersion": "v1", "kind": "List", "items": kept}).to_string())?;
         // kubectl knows nothing of documents that say only what is theirs; kube-apiserver does.
@@ -223,7 +234,7 @@ async fn unchanged(target: &OnceCell<Target>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn path_of(path: &Path) -> anyhow::Result<&str> {
+pub(super) fn path_of(path: &Path) -> anyhow::Result<&str> {
     path.to_str().context("a path of ASCII")
 }
 
@@ -242,6 +253,19 @@ async fn kustomization(target: &OnceCell<Target>) -> anyhow::Result<()> {
         Ok(names)
     };
     ensure!(named(&built)? == named(&plain)?, "{built}");
+    // By the kustomization that the README has its readers write beside it.
+    let readme = std::fs::read_to_string(deploy.join("../README.md"))?;
+    let blocks = readme.split("```yaml\n").filter_map(|part| part.split_once("\n```"));
+    let (own, _) =
+        blocks.into_iter().find(|(text, _)| text.contains("resources: [deploy]")).context("README")?;
+    std::fs::write(folder.path().join("kustomization.yaml"), own)?;
+    std::fs::create_dir(folder.path().join("deploy"))?;
+    for name in ["kustomization.yaml", "gatehouse.yaml"] {
+        std::fs::copy(deploy.join(name), folder.path().join("deploy").join(name))?;
+    }
+    let built = kubectl.run(["kustomize", path_of(folder.path())?]).await?.ok()?;
+    let images: Vec<_> = built.lines().filter_map(|line| line.trim().strip_prefix("image: ")).collect();
+    ensure!(images == ["registry.example.com/platform/gatehouse:0.1.0"; 2], "{images:?}");
     let file = folder.path().join("deploy.yaml");
     std::fs::write(&file, built)?;
     kubectl.run(apply(HELM, &file).into_iter().chain(DRY_RUN)).await?.ok()?;

@@ -2,17 +2,20 @@
 //!
 //! Helm is built once; where that cannot be done, these trials are ignored.
 
+mod alerts;
 mod cluster;
+mod lifetimes;
 mod metrics;
+mod upgrade;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 
 use anyhow::{Context, ensure};
 use gatehouse_apiservice::registration::{self, user_roles, webhook_account};
 use gatehouse_conformance::chart::{self, GOLDENS};
 use gatehouse_conformance::gatehouse;
-use gatehouse_conformance::helm::{Helm, Values};
+use gatehouse_conformance::helm::{self, Helm, Values};
 use gatehouse_conformance::load::Manifest;
 use gatehouse_conformance::registration::kinds;
 use gatehouse_webhooks::intercepted;
@@ -27,6 +30,10 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
         world.apart("chart::lint_finds_nothing", lint),
         world.apart("chart::what_is_made_from_it_is_current", current),
         world.apart("chart::values_that_make_no_sense_are_refused", refused),
+        world.apart("chart::lifetimes_that_no_process_would_take_are_refused", lifetimes::bounds),
+        world.apart("chart::certificates_are_told_of_when_they_should_have_been_renewed", lifetimes::alert),
+        world.apart("chart::alerts_and_dashboards_are_of_what_is_installed", alerts::installed),
+        world.apart("chart::a_package_has_what_its_readme_names", package),
         world.apart("chart::the_notes_tell_what_to_do_next", notes),
         world.apart("chart::rights_are_those_of_the_code_and_nothing_more", rights),
         world.apart("chart::pods_have_flags_that_the_command_knows", flags),
@@ -63,20 +70,24 @@ async fn current() -> anyhow::Result<()> {
 }
 
 /// What is set, beside which values, and what the refusal names.
-const REFUSED: [(&str, &[&str], &str); 26] = [
+const REFUSED: [(&str, &[&str], &str); 31] = [
     ("default", &["apiserver.replicas=0"], "/apiserver/replicas"),
     ("default", &["webhooks.replicas=0"], "/webhooks/replicas"),
-    ("default", &["apiserver.replicas=17"], "/apiserver/replicas"),
+    ("default", &["apiserver.replicas=16"], "/apiserver/replicas"),
     ("default", &["apiserver.replicas=two"], "/apiserver/replicas"),
+    ("default", &["webhooks.terminationGracePeriodSeconds=0"], "/webhooks/terminationGracePeriodSeconds"),
     ("default", &["apiserver.enabled=false", "webhooks.enabled=false"], "/apiserver/enabled"),
     ("default", &["tls.mode=none"], "/tls/mode"),
     ("default", &["tls.mode=files"], "/tls/files/apiserver/secretName"),
     ("files", &["tls.files.webhooks.secretName="], "/tls/files/webhooks/secretName"),
     ("files", &["tls.files.webhooks.caBundle="], "/tls/files/webhooks/caBundle"),
     ("files", &["tls.files.apiserver.caBundle=LS0tLS1CRUdJTg=="], "/tls/files/apiserver/caBundle"),
+    ("files", &["tls.files.apiserver.secretName=gatehouse-apiserver-tls"], "/tls/files/apiserver/secretName"),
+    ("files", &["tls.files.webhooks.secretName=gatehouse-webhooks-cert-manager"], "/tls/files/webhooks"),
     ("cert-manager", &["tls.certManager.createIssuer=false"], "/tls/certManager/issuerRef"),
     ("cert-manager", &["tls.certManager.issuerRef.name=corporate"], "/tls/certManager/issuerRef"),
     ("cert-manager", &["tls.certManager.duration=90d"], "/tls/certManager/duration"),
+    ("cert-manager", &["tls.certManager.renewBefore=2160h"], "tls.certManager.renewBefore (2160h)"),
     ("default", &["tls.selfManaged.caLifetime=long"], "/tls/selfManaged/caLifetime"),
     ("default", &["webhooks.failurePolicy=Maybe"], "/webhooks/failurePolicy"),
     ("default", &["webhooks.timeoutSeconds=31"], "/webhooks/timeoutSeconds"),
@@ -93,6 +104,7 @@ const REFUSED: [(&str, &[&str], &str); 26] = [
         &["metrics.serviceMonitor.prometheus.namespace="],
         "/metrics/serviceMonitor/prometheus/namespace",
     ),
+    ("full", &["metrics.prometheusRule.certificateEnds=7d"], "/metrics/prometheusRule/certificateEnds"),
     ("default", &["apisever.replicas=3"], "'apisever'"),
 ];
 
@@ -106,6 +118,20 @@ async fn refused() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Files that the README points to, which a package must not leave out.
+async fn package() -> anyhow::Result<()> {
+    let readme = std::fs::read_to_string(helm::chart().join("README.md"))?;
+    let parts = readme.split('`').filter(|part| part.starts_with("ci/"));
+    let named: BTreeSet<_> = parts.collect();
+    ensure!(!named.is_empty(), "README.md names no file");
+    let packaged = Helm::find().await?.packaged().await?;
+    ensure!(packaged.contains("values.yaml"), "{packaged:?}");
+    for file in named {
+        ensure!(packaged.contains(file), "{file} is not among {packaged:?}");
+    }
+    Ok(())
+}
+
 async fn notes() -> anyhow::Result<()> {
     let helm = Helm::find().await?;
     let notes = helm.notes(&Values::default()).await?;
@@ -115,7 +141,10 @@ async fn notes() -> anyhow::Result<()> {
     let notes = helm.notes(&Values::of("files")).await?;
     ensure!(notes.contains("views-certificate") && notes.contains("admission-certificate"), "{notes}");
     let notes = helm.notes(&Values::of("full")).await?;
-    ensure!(!notes.contains("Whoever can reach"), "{notes}");
+    ensure!(!notes.contains("Whoever can reach") && !notes.contains("403"), "{notes}");
+    let unbound = ["metrics.serviceMonitor.enabled=true"];
+    let notes = helm.notes(&Values::default().and(unbound)).await?;
+    ensure!(notes.contains("403") && notes.contains("gatehouse-metrics-reader"), "{notes}");
     Ok(())
 }
 

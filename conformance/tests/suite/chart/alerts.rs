@@ -1,0 +1,84 @@
+//! Alerts and dashboards are those of what is installed: a rule about a half that is not there would tell of its absence
+//! for ever.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, ensure};
+use gatehouse_conformance::helm::{self, Helm, Values};
+use gatehouse_conformance::load::Manifest;
+use serde_json::Value;
+
+/// What brings all there can be, beside what is said of halves and features.
+const ON: [&str; 2] = ["metrics.prometheusRule.enabled=true", "metrics.dashboards.enabled=true"];
+
+/// Values, and what is not there with them: alerts, and dashboards.
+const WITHOUT: [(&[&str], &[&str], &[&str]); 4] = [
+    (&[], &[], &[]),
+    (
+        &["apiserver.enabled=false"],
+        &["GatehouseApiserverDown", "GatehouseClusterNotHeard", "GatehouseViewUnavailable"],
+        &["flux"],
+    ),
+    (&["webhooks.enabled=false"], &["GatehouseWebhooksDown", "GatehouseNoLeader"], &["gate"]),
+    (
+        &["metrics.fluxResources=false", "audit.enabled=false", "tls.mode=cert-manager"],
+        &["GatehouseAuditEventsLost", "GatehouseRegistrationDiffers"],
+        &["flux"],
+    ),
+];
+
+pub(super) async fn installed() -> anyhow::Result<()> {
+    let helm = Helm::find().await?;
+    let every = written()?;
+    for (set, no_alerts, no_dashboards) in WITHOUT {
+        let objects = helm.objects(&Values::of("full").and(ON).and(set.iter().copied())).await?;
+        let alerts: BTreeSet<_> = rules(&objects).map(|rule| text(&rule["alert"])).collect();
+        for name in &every {
+            let is_out = no_alerts.contains(&name.as_str());
+            // Others may be out with it.
+            ensure!(!(is_out && alerts.contains(name)), "{set:?}: {name} is there");
+            ensure!(alerts.contains(name) || !set.is_empty(), "{name} is not there");
+        }
+        for (half, job) in [("apiserver", "gatehouse-apiserver"), ("webhooks", "gatehouse-webhooks")] {
+            let expected = !set.contains(&format!("{half}.enabled=false").as_str());
+            let told = rules(&objects).any(|rule| text(&rule["expr"]).contains(&format!("\"{job}\"")));
+            ensure!(told == expected, "{set:?}: an alert names the job {job}: {told}");
+        }
+        for name in ["flux", "gate", "server"] {
+            let expected = !no_dashboards.contains(&name);
+            let found = named(&objects, "ConfigMap", &format!("gatehouse-dashboard-{name}")).is_some();
+            ensure!(found == expected, "{set:?}: the dashboard {name} is there: {found}");
+        }
+    }
+    Ok(())
+}
+
+/// The expression of an alert.
+pub(super) fn expression(objects: &[Manifest], alert: &str) -> anyhow::Result<String> {
+    let rule = rules(objects).find(|rule| rule["alert"] == alert);
+    Ok(text(&rule.with_context(|| format!("there is no {alert}"))?["expr"]).trim().to_owned())
+}
+
+fn rules(objects: &[Manifest]) -> impl Iterator<Item = &Value> {
+    let groups = named(objects, "PrometheusRule", "gatehouse").map(|object| &object["spec"]["groups"]);
+    let groups = groups.and_then(Value::as_array).into_iter().flatten();
+    groups.filter_map(|group| group["rules"].as_array()).flatten()
+}
+
+fn named<'a>(objects: &'a [Manifest], kind: &str, name: &str) -> Option<&'a Value> {
+    let objects = objects.iter().map(|one| &one.object);
+    objects.into_iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// The names of the alerts in the chart's file, which are to be installed by some values at least.
+fn written() -> anyhow::Result<BTreeSet<String>> {
+    let file = std::fs::read_to_string(helm::chart().join("files/alerts.yaml"))?;
+    let names = file.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+    let names: BTreeSet<_> = names.map(ToOwned::to_owned).collect();
+    ensure!(!names.is_empty(), "no alerts");
+    Ok(names)
+}
