@@ -7,6 +7,7 @@
 //! its own.
 
 mod account;
+mod conditions;
 pub mod user_roles;
 pub mod webhook_account;
 pub mod webhooks;

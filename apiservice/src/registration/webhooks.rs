@@ -11,7 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 
-use super::NAMESPACE;
+use super::{
+    NAMESPACE,
+    conditions::{changes_what_a_game_server_is, is_not_cleaned_up, is_not_going},
+};
 use crate::policy::GROUP;
 
 /// The name of the MutatingWebhookConfiguration and of the ValidatingWebhookConfiguration.
@@ -123,6 +126,7 @@ impl Webhooks {
         webhook["sideEffects"] = json!("None");
         // What is filled in depends on nothing that other webhooks add.
         webhook["reinvocationPolicy"] = json!("Never");
+        webhook["matchConditions"] = json!([is_not_going(), changes_what_a_game_server_is()]);
         webhook["rules"] = json!(rules(&without_scale(&self.governed), &["CREATE", "UPDATE"]));
         configuration("MutatingWebhookConfiguration", NAME, &[webhook])
     }
@@ -130,11 +134,15 @@ impl Webhooks {
     fn validating(&self) -> Value {
         let mut policies = self.webhook(POLICIES, VALIDATE_PATH, self.policies);
         policies["rules"] = json!(rules(&self.governed, &["CREATE", "UPDATE", "DELETE"]));
+        policies["matchConditions"] =
+            json!([is_not_cleaned_up(), is_not_going(), changes_what_a_game_server_is()]);
         // What is deleted is credited when it is gone, not when somebody asks for it.
         let mut quotas = self.webhook(QUOTAS, QUOTA_PATH, FailurePolicy::Fail);
         let mut charged = rules(&self.charged, &["CREATE", "UPDATE"]);
         charged.extend(rules(&self.counted, &["CREATE"]));
         quotas["rules"] = json!(charged);
+        // What is going may still grow: nothing says that it will not be there for long.
+        quotas["matchConditions"] = json!([changes_what_a_game_server_is()]);
         let mut config = self.webhook(CONFIG, VALIDATE_PATH, FailurePolicy::Fail);
         config["namespaceSelector"] = json!({});
         config["rules"] = json!([{

@@ -11,7 +11,7 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::caller::Caller;
-use crate::gate::{Gate, KNOWN, POLICY, config_map, quota};
+use crate::gate::{Gate, KNOWN, POLICY, config_map, fleet, game_server, quota};
 use crate::site::Site;
 use crate::world::World;
 
@@ -23,6 +23,7 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
         world.guarded("gate_registration::the_account_may_register_counts_and_nothing_else", account),
         world.guarded("gate_registration::what_quotas_count_is_intercepted_as_long_as_they_do", counts),
         world.guarded("gate_registration::what_is_not_served_is_told_by_the_quota", not_served),
+        world.guarded("gate_registration::what_would_be_admitted_anyway_is_not_asked_about", not_asked),
     ]
 }
 
@@ -41,6 +42,42 @@ async fn no_defaults(site: Arc<Site>) -> anyhow::Result<()> {
             ensure!(answer.body["webhooks"] == sent["webhooks"], "{sent:#} became {:#}", answer.body);
         }
     }
+    Ok(())
+}
+
+/// A policy that would refuse everything does not come to see it; nor a quota, unless somebody else is to pay.
+async fn not_asked(gate: Arc<Gate>) -> anyhow::Result<()> {
+    let (namespace, charged) = ("gate-not-asked", "gate-not-asked-charged");
+    gate.namespace(namespace).await?;
+    gate.put(&game_server(namespace, "at-work")).await?;
+    let refused = game_server(namespace, "refused");
+    let nothing = json!([{"expression": "object.metadata.name == ''", "message": "nothing may be"}]);
+    gate.policy(namespace, json!({"rules": {"cel": nothing}}), &refused).await?;
+    let patch_in = async |namespace: &str, body: Value| {
+        let path = format!("/apis/agones.dev/v1/namespaces/{namespace}/gameservers/at-work");
+        gate.caller
+            .write(&Method::PATCH, &path, "application/merge-patch+json", body.to_string().into())
+            .await
+    };
+    let patch = |body| patch_in(namespace, body);
+    patch(json!({"status": {"state": "Ready"}})).await?.ok()?;
+    patch(json!({"metadata": {"labels": {"seen": "yes"}}})).await?.ok()?;
+    for asked in [
+        json!({"spec": {"container": "other"}}),
+        json!({"status": {"state": "Allocated"}, "spec": {"scheduling": "Distributed"}}),
+    ] {
+        let answer = patch(asked.clone()).await?;
+        ensure!(!answer.code.is_success(), "{asked:#}: {answer:#?}");
+        ensure!(answer.body.to_string().contains("nothing may be"), "{asked:#}: {answer:#?}");
+    }
+
+    gate.namespace(charged).await?;
+    gate.put(&game_server(charged, "at-work")).await?;
+    gate.quota(charged, json!({"gameservers": "5"}), &fleet(charged, "refused", 6)).await?;
+    patch_in(charged, json!({"status": {"state": "Ready"}})).await?.ok()?;
+    let owner = json!({"apiVersion": "agones.dev/v1", "kind": "GameServerSet", "name": "a", "uid": "a", "controller": true});
+    let answer = patch_in(charged, json!({"metadata": {"ownerReferences": [owner]}})).await?;
+    ensure!(answer.code == StatusCode::UNPROCESSABLE_ENTITY, "{answer:#?}");
     Ok(())
 }
 

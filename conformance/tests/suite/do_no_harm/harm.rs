@@ -8,7 +8,7 @@ use gatehouse_conformance::kubectl::{Kubectl, Output};
 use serde_json::{Value, json};
 
 use crate::availability::{discovery, unavailable};
-use crate::gate::{Gate, KNOWN, POLICY, Side, apply, config_map, fleet, kustomization, quota};
+use crate::gate::{Gate, KNOWN, POLICY, Side, apply, config_map, fleet, game_server, kustomization, quota};
 use crate::gate_registration::ready;
 use crate::site::API;
 use crate::world::settles;
@@ -29,6 +29,15 @@ pub(super) enum Condition {
     Well,
     Hanging,
     Dead,
+}
+
+impl Condition {
+    const ALL: [Self; 3] = [Self::Well, Self::Hanging, Self::Dead];
+
+    /// The name of what this condition has for itself.
+    fn name(self, prefix: &str) -> String {
+        format!("{prefix}-{self:?}").to_lowercase()
+    }
 }
 
 /// What should come of something.
@@ -61,6 +70,16 @@ pub(super) async fn prepare(gate: &Gate) -> anyhow::Result<()> {
     let no_prune = kustomization(GOVERNED, "bad", json!({"prune": false}));
     gate.policy(GOVERNED, json!({"rules": {"prune": "Required"}}), &no_prune).await?;
     gate.put(&kustomization(GOVERNED, "there", json!({}))).await?;
+    for condition in Condition::ALL {
+        let (left, going) = (condition.name("left"), condition.name("going"));
+        gate.put(&kustomization(GOVERNED, &left, json!({}))).await?;
+        gate.put(&kustomization(GOVERNED, &condition.name("cleaned-up"), json!({}))).await?;
+        let finalizers = json!({"metadata": {"finalizers": ["finalizers.fluxcd.io"]}});
+        gate.put(&kustomization(GOVERNED, &going, finalizers)).await?;
+        let delete = ["delete", "kustomization", &going, "-n", GOVERNED, "--wait=false"];
+        gate.kubectl()?.run(delete).await?.ok()?;
+    }
+    gate.put(&game_server(GOVERNED, "at-work")).await?;
     let mut counted = quota(GOVERNED, json!({"gameservers": "100", "count/deployments.apps": "10"}));
     counted["metadata"]["name"] = json!(GOVERNED);
     gate.put(&counted).await?;
@@ -146,6 +165,8 @@ enum Attempt {
     Run(&'static [&'static str]),
     /// With an annotation that is different for each condition.
     Annotate(&'static [&'static str]),
+    /// Done to a Kustomization that each condition has for itself: its name's beginning stands before the slash.
+    Each(&'static [&'static str]),
     /// Applied by the server, with a name of its own for each condition.
     Apply(Value),
     /// A merge patch of a status, as a controller writes it.
@@ -156,6 +177,13 @@ impl Attempt {
     async fn run(&self, kubectl: &Kubectl, condition: Condition) -> anyhow::Result<Output> {
         match self {
             Self::Run(args) => kubectl.run(*args).await,
+            Self::Each(args) => {
+                let own = |arg: &str| match arg.strip_prefix("kustomization/") {
+                    Some(prefix) => format!("kustomization/{}", condition.name(prefix)),
+                    None => arg.to_owned(),
+                };
+                kubectl.run(args.iter().map(|arg| own(arg)).chain([format!("--namespace={GOVERNED}")])).await
+            }
             Self::Annotate(object) => {
                 let annotation = format!("asked={condition:?}");
                 let args = ["annotate"].iter().chain(*object).copied().chain(["--overwrite", &annotation]);
@@ -169,7 +197,7 @@ impl Attempt {
             }
             Self::Apply(object) => {
                 let mut object = object.clone();
-                object["metadata"]["name"] = json!(format!("made-{condition:?}").to_lowercase());
+                object["metadata"]["name"] = json!(condition.name("made"));
                 apply(kubectl, Side::Server, &[object], &[]).await
             }
         }
@@ -177,7 +205,7 @@ impl Attempt {
 }
 
 fn attempts() -> Vec<(&'static str, Expected, Attempt)> {
-    use Attempt::{Annotate, Apply, Run, Status};
+    use Attempt::{Annotate, Apply, Each, Run, Status};
     use Expected::Always;
     let deployment = workload("Deployment");
     let replica_set = workload("ReplicaSet");
@@ -198,10 +226,42 @@ fn attempts() -> Vec<(&'static str, Expected, Attempt)> {
             Always,
             Status(&["patch", "kustomization", "there", "-n", GOVERNED]),
         ),
+        (
+            "Agones writes a GameServer's state",
+            Always,
+            Run(&[
+                "patch",
+                "gameserver",
+                "at-work",
+                "--namespace=harm-governed",
+                "--type=merge",
+                "--patch={\"status\":{\"state\":\"Allocated\"}}",
+            ]),
+        ),
+        (
+            "the namespace controller deletes a Kustomization",
+            Always,
+            Each(&[
+                "delete",
+                "kustomization/cleaned-up",
+                "--as=system:serviceaccount:kube-system:namespace-controller",
+            ]),
+        ),
+        (
+            "Flux removes the finalizer of a Kustomization that is going",
+            Always,
+            Each(&[
+                "patch",
+                "kustomization/going",
+                "--type=merge",
+                "--patch={\"metadata\":{\"finalizers\":null}}",
+            ]),
+        ),
         ("create a Fleet in kube-system", Always, Apply(fleet("kube-system", "", 1))),
         ("create a Fleet under a quota", NO_WEBHOOK, Apply(fleet(GOVERNED, "", 1))),
         ("create a Fleet where there is no quota", NO_WEBHOOK, Apply(fleet(OTHER, "", 1))),
         ("create a Kustomization", NO_WEBHOOK, Apply(kustomization(OTHER, "", json!({})))),
+        ("delete a Kustomization", NO_WEBHOOK, Each(&["delete", "kustomization/left"])),
         (
             "change a Kustomization's annotations (`flux reconcile`)",
             NO_WEBHOOK,
