@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use gatehouse_apiservice::client::{explain, jittered};
 use kube::{Client, runtime::watcher::DefaultBackoff};
 use tokio::{
     sync::{Notify, watch},
@@ -23,7 +24,6 @@ use super::{
     discovery::{self, Finding, Served, Wanted},
     follow::{self, Assignment, Content, Observer},
     settings::WatchSettings,
-    trouble::{explain, jittered},
 };
 use crate::source::Heard;
 
@@ -169,9 +169,8 @@ async fn discover(shared: &Shared) {
                 backoff.next()
             }
         };
-        let regular = shared.settings.discovery_interval;
-        let wait =
-            failed.or_else(|| soon.next().copied()).unwrap_or_else(|| jittered(regular.mul_f64(2.0 / 3.0)));
+        let regular = shared.settings.discovery_interval.mul_f64(2.0 / 3.0);
+        let wait = failed.or_else(|| soon.next().copied()).unwrap_or_else(|| jittered(regular, regular));
         if timeout(wait, shared.rediscover.notified()).await.is_ok() {
             soon = AFTER_CHANGE.iter();
             tokio::time::sleep(soon.next().copied().unwrap_or_default()).await;
