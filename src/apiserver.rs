@@ -10,7 +10,7 @@ use gatehouse_apiserver::{
     metrics::Metrics,
 };
 use gatehouse_apiservice::registration;
-use gatehouse_inventory::{catalogue::Catalogue, source::Watch};
+use gatehouse_inventory::source::Watch;
 
 use crate::{
     flags::{self, Authentication, LimitArgs, Replicas, Serving, Upstream},
@@ -69,7 +69,7 @@ pub(crate) struct Args {
 
 /// Serves until it is asked to end.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    let mut catalogue = catalogue(&args.catalogue_file)?;
+    let mut catalogue = flags::catalogue(&args.catalogue_file)?;
     let mut metrics = Metrics::new(&engine::served_resources());
     if args.flux_resource_metrics {
         catalogue = catalogue.with_flux_texts();
@@ -125,14 +125,6 @@ impl Args {
         };
         clock.with_window(self.resume_window)
     }
-}
-
-fn catalogue(files: &[PathBuf]) -> anyhow::Result<Catalogue> {
-    let mut catalogue = Catalogue::builtin();
-    for file in files {
-        catalogue = catalogue.with_file(file).context("--catalogue-file")?;
-    }
-    Ok(catalogue)
 }
 
 /// Without one, clients would go on from where they were while what they lack is not known.

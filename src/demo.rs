@@ -27,11 +27,12 @@ use gatehouse_certs::{
     issue::{Authority, KeyPair, Leaf, Usage},
     load,
 };
-use gatehouse_inventory::{catalogue::Catalogue, source::Snapshot};
+use gatehouse_inventory::source::Snapshot;
 use rustix::process::Pid;
 use tempfile::TempDir;
 use tokio::{signal::unix::SignalKind, sync::watch};
 
+use crate::flags;
 use crate::server::{self, EndSignals, Parts, Running};
 
 /// The user's certificate and the server's are thrown away with the process.
@@ -126,10 +127,7 @@ async fn start(
     scratch: &TempDir,
 ) -> anyhow::Result<Running> {
     let source = Snapshot::open(folder)?;
-    let mut catalogue = Catalogue::builtin();
-    for file in catalogue_files {
-        catalogue = catalogue.with_file(file).context("--catalogue-file")?;
-    }
+    let catalogue = flags::catalogue(catalogue_files)?;
     let authority = Authority::new("gatehouse-demo")?;
     let serving = issue(&authority, "localhost", None, Usage::ServerAuth)?;
     let user = issue(&authority, "demo", Some("system:masters"), Usage::ClientAuth)?;

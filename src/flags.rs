@@ -18,12 +18,16 @@ use gatehouse_apiserver::{
     pipeline::Limits,
     serve::ShutdownTiming,
 };
+use gatehouse_apiservice::client::explain;
 use gatehouse_certs::{
     issue::{Authority, Leaf, Usage},
     load,
     reload::CertificateFiles,
 };
-use gatehouse_inventory::source::{Streaming, WatchSettings};
+use gatehouse_inventory::{
+    catalogue::Catalogue,
+    source::{Streaming, WatchSettings},
+};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use rustls::sign::CertifiedKey;
 use tokio::sync::watch;
@@ -290,7 +294,7 @@ impl Authentication {
             Ok(Ok(config)) => fixed.clone().or(config),
             // Not fatal: discovery must be served while the upstream is away, and the lookup goes on.
             Ok(Err(error)) => {
-                tracing::warn!(%error, "the cluster's authentication settings are not known yet");
+                tracing::warn!(error = %explain(&error), "the cluster's authentication settings are not known yet");
                 fixed.clone()
             }
             Err(_) => {
@@ -309,4 +313,13 @@ impl LimitArgs {
     pub(crate) fn limits(&self) -> Limits {
         Limits { max_requests_in_flight: self.max_requests_inflight, request_timeout: self.request_timeout }
     }
+}
+
+/// The kinds that are built in, and those of `--catalogue-file`.
+pub(crate) fn catalogue(files: &[PathBuf]) -> anyhow::Result<Catalogue> {
+    let mut catalogue = Catalogue::builtin();
+    for file in files {
+        catalogue = catalogue.with_file(file).context("--catalogue-file")?;
+    }
+    Ok(catalogue)
 }

@@ -8,7 +8,7 @@ use std::io::{self, Write as _};
 use anyhow::Context;
 use gatehouse_apiservice::registration::{
     self, user_roles, webhook_account,
-    webhooks::{Address, FailurePolicy, Webhooks},
+    webhooks::{Address, FailurePolicy, TIMEOUT_SECONDS, Webhooks},
 };
 use gatehouse_inventory::catalogue::Catalogue;
 use gatehouse_webhooks::intercepted;
@@ -94,6 +94,8 @@ fn registrations() -> Vec<Value> {
         charged: intercepted::charged(),
         counted: intercepted::counted(),
         policies: FailurePolicy::Fail,
+        excluded: Vec::new(),
+        timeout_seconds: TIMEOUT_SECONDS,
     };
     let mut objects = vec![registration::api_service(PORT, "")];
     objects.extend(webhooks.configurations());

@@ -17,7 +17,7 @@ use kube::api::{Api, PostParams};
 use serde_json::Value;
 
 use crate::{
-    flags::{Authentication, LimitArgs, Replicas, Service, Serving, Upstream, duration},
+    flags::{Authentication, LimitArgs, Replicas, Service, Serving, Upstream, duration, object_name},
     observing::Observing,
     server::EndSignals,
 };
@@ -48,12 +48,28 @@ pub(crate) struct Args {
     authentication: Authentication,
     #[command(flatten)]
     limits: LimitArgs,
-    /// What becomes of what policies judge while nobody can be asked: what the webhook of policies says if it has to be
-    /// made anew, with --tls-secret. Quotas are held in any case.
-    #[arg(long, value_enum, default_value_t = OnFailure::Fail, value_name = "POLICY", help_heading = "Self-managed certificates")]
-    policy_failure_policy: OnFailure,
+    #[command(flatten)]
+    anew: Anew,
     #[command(flatten)]
     observing: Observing,
+}
+
+/// What the webhook configurations say where they have to be made anew, with --tls-secret.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Self-managed certificates")]
+struct Anew {
+    /// What becomes of what policies judge while nobody can be asked: what the webhook of policies says if it has to be
+    /// made anew, with --tls-secret. Quotas are held in any case.
+    #[arg(long, value_enum, default_value_t = OnFailure::Fail, value_name = "POLICY")]
+    policy_failure_policy: OnFailure,
+    /// Namespaces that are never reviewed, beside the Service's own and kube-system: what every webhook says if it has
+    /// to be made anew, with --tls-secret.
+    #[arg(long, value_delimiter = ',', value_name = "NAMESPACE", value_parser = object_name)]
+    excluded_namespaces: Vec<String>,
+    /// How long kube-apiserver waits for a review, 1s to 30s: what every webhook says if it has to be made anew, with
+    /// --tls-secret.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = webhook_timeout)]
+    webhook_timeout: i32,
 }
 
 /// As Kubernetes words it.
@@ -102,7 +118,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let authorizer = args.authentication.authorizer(review.clone(), &metrics);
     let lease_namespace = args.replicas.namespace();
     let certificates = args.serving.own.settings(&lease_namespace, NAME)?.map(|(settings, service)| {
-        let wanted = configurations(service, args.policy_failure_policy);
+        let wanted = configurations(service, args.anew);
         SelfManagedParts { settings, configurations: Box::new(wanted) }
     });
     let parts = Parts {
@@ -132,7 +148,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// Both configurations, for a bundle.
-fn configurations(service: Service, policies: OnFailure) -> impl Fn(&str) -> Vec<Value> {
+fn configurations(service: Service, anew: Anew) -> impl Fn(&str) -> Vec<Value> {
     let Service { namespace, name, port } = service;
     let webhooks = Webhooks {
         address: Address::Service { namespace, name, port },
@@ -140,12 +156,22 @@ fn configurations(service: Service, policies: OnFailure) -> impl Fn(&str) -> Vec
         governed: intercepted::governed(),
         charged: intercepted::charged(),
         counted: intercepted::counted(),
-        policies: match policies {
+        policies: match anew.policy_failure_policy {
             OnFailure::Fail => FailurePolicy::Fail,
             OnFailure::Ignore => FailurePolicy::Ignore,
         },
+        excluded: anew.excluded_namespaces,
+        timeout_seconds: anew.webhook_timeout,
     };
     move |bundle| Webhooks { ca_bundle: bundle.to_owned(), ..webhooks.clone() }.configurations().into()
+}
+
+/// Whole seconds, as many as Kubernetes allows.
+fn webhook_timeout(text: &str) -> Result<i32, String> {
+    let timeout = duration(text)?;
+    let seconds = i32::try_from(timeout.as_secs()).ok().filter(|seconds| (1..=30).contains(seconds));
+    let seconds = seconds.filter(|_| timeout.subsec_nanos() == 0);
+    seconds.ok_or_else(|| "must be from 1s to 30s, in whole seconds".to_owned())
 }
 
 fn credential(authentication: &Authentication) -> Credential {
@@ -172,5 +198,20 @@ async fn own_user(client: &kube::Client) -> String {
             Err(error) => tracing::warn!(%error, "the cluster does not say who we are; asking again"),
         }
         tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_one_that_kubernetes_takes() {
+        for (text, seconds) in [("1s", 1), ("30s", 30), ("0m7s", 7)] {
+            assert_eq!(webhook_timeout(text), Ok(seconds));
+        }
+        for text in ["0s", "31s", "1500ms", "1h", "5", "-5s"] {
+            assert!(webhook_timeout(text).is_err(), "{text}");
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! The contract of the Gatehouse API: what a resource is called, what its objects look like, what its
 //! tables show, and how the server is registered. Types and values only; what fills them is in `inventory` and
-//! `apiserver`.
+//! `apiserver`. And, since everything else stands on this crate, what all clients of an API server have in common.
 
+pub mod client;
 pub mod crds;
 pub mod kubeconfig;
 mod meta;

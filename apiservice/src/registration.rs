@@ -99,7 +99,7 @@ where
     G: Into<String>,
     P: Into<String>,
 {
-    let mut rules = by_group(kinds, &["get", "list", "watch"]);
+    let mut rules = by_group(kinds, &["list", "watch"]);
     rules.push(rule(&["apiextensions.k8s.io"], &["customresourcedefinitions"], &["list", "watch"]));
     account::cluster_role(name, &rules)
 }
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn role_reads_the_kinds_named_and_nothing_else() {
         let kinds = [("apps", "deployments"), ("", "nodes"), ("apps", "daemonsets"), ("apps", "deployments")];
-        let read = json!(["get", "list", "watch"]);
+        let read = json!(["list", "watch"]);
         assert_eq!(
             cluster_role(NAME, kinds)["rules"],
             json!([
@@ -120,7 +120,7 @@ mod tests {
                 {
                     "apiGroups": ["apiextensions.k8s.io"],
                     "resources": ["customresourcedefinitions"],
-                    "verbs": ["list", "watch"],
+                    "verbs": read,
                 },
             ])
         );

@@ -4,7 +4,6 @@ use std::time::{Duration, SystemTime};
 
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 
 /// From when until when a certificate is valid, in whole seconds, both ends included.
@@ -39,13 +38,6 @@ impl Validity {
     pub fn of_key(key: &CertifiedKey) -> Result<Self, Unreadable> {
         let each = key.cert.iter().map(Self::of).collect::<Result<Vec<_>, _>>()?;
         each.into_iter().reduce(Self::and).ok_or_else(|| Unreadable("the chain is empty".to_owned()))
-    }
-
-    /// Of each certificate of a PEM text.
-    pub fn of_pem(pem: &[u8]) -> Result<Vec<Self>, Unreadable> {
-        CertificateDer::pem_slice_iter(pem)
-            .map(|certificate| Self::of(&certificate.map_err(|error| Unreadable::because(&error))?))
-            .collect()
     }
 
     /// Whether `now` lies within.
@@ -102,12 +94,13 @@ mod tests {
         };
         let mut pair = authority.issue_at(moment(1), &leaf).expect("leaf");
         pair.certificate_pem += authority.certificate_pem();
-        let each = Validity::of_pem(pair.certificate_pem.as_bytes()).expect("readable");
+        let key = load::issued(&pair).expect("loads");
+        let each: Vec<_> = key.cert.iter().map(|one| Validity::of(one).expect("readable")).collect();
         assert_eq!(
             each.iter().map(|validity| validity.not_after).collect::<Vec<_>>(),
             [moment(10), moment(3)]
         );
-        let validity = Validity::of_key(&load::issued(&pair).expect("loads")).expect("readable");
+        let validity = Validity::of_key(&key).expect("readable");
         assert_eq!((validity.not_before, validity.not_after), (each[0].not_before, moment(3)));
     }
 
@@ -127,7 +120,5 @@ mod tests {
     fn what_is_no_certificate_is_said_to_be_none() {
         let error = Validity::of(&CertificateDer::from(vec![1, 2, 3])).expect_err("refused").to_string();
         assert!(error.starts_with("not a certificate: "), "{error}");
-        assert!(Validity::of_pem(b"-----BEGIN CERTIFICATE-----\n").is_err());
-        assert_eq!(Validity::of_pem(b""), Ok(Vec::new()));
     }
 }

@@ -62,8 +62,6 @@ pub enum Usage {
     ServerAuth,
     /// It identifies a client.
     ClientAuth,
-    /// It identifies a peer that is both.
-    Both,
 }
 
 /// The certificate that is asked for.
@@ -142,7 +140,6 @@ impl Authority {
         params.extended_key_usages = match leaf.usage {
             Usage::ServerAuth => vec![ExtendedKeyUsagePurpose::ServerAuth],
             Usage::ClientAuth => vec![ExtendedKeyUsagePurpose::ClientAuth],
-            Usage::Both => vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
         };
         params.use_authority_key_identifier_extension = true;
         set_validity(&mut params, &leaf.common_name, now, leaf.lifetime)?;

@@ -53,16 +53,6 @@ pub enum LoadError {
     },
 }
 
-/// Every certificate in a file, in order; at least one.
-pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, LoadError> {
-    parse_certificates(path, &read(path)?)
-}
-
-/// A chain and its key, checked to belong together.
-pub fn certified_key(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, LoadError> {
-    Contents::read(certificate, key)?.parse(certificate, key)
-}
-
 /// A certificate that was issued here, ready to serve with. The errors name no real file.
 pub fn issued(pair: &KeyPair) -> Result<Arc<CertifiedKey>, LoadError> {
     let contents = Contents::new(pair.certificate_pem.as_bytes().to_vec(), pair.key_pem.as_bytes().to_vec());
@@ -181,7 +171,8 @@ pub(crate) mod tests {
 
     #[test]
     fn missing_file_is_named() {
-        let error = certificates(Path::new("/nonexistent/ca.crt")).expect_err("refused");
+        let missing = Path::new("/nonexistent/ca.crt");
+        let error = Contents::read(missing, missing).err().expect("refused");
         assert_eq!(error.to_string(), "cannot read /nonexistent/ca.crt");
     }
 }

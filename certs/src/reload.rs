@@ -73,8 +73,10 @@ impl CertificateFiles {
     }
 
     fn report(&mut self, error: &LoadError) {
-        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-        let problem = format!("{error}: {cause}");
+        let problem = match std::error::Error::source(error) {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        };
         if self.problem.as_ref() != Some(&problem) {
             tracing::warn!(error = %problem, "new certificate refused, the old one stays in use");
             self.problem = Some(problem);

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use gatehouse_apiservice::registration::webhooks::{self as registration, Address, FailurePolicy};
+use gatehouse_apiservice::registration::webhooks::{
+    self as registration, Address, FailurePolicy, TIMEOUT_SECONDS,
+};
 use gatehouse_webhooks::intercepted;
 use serde_json::{Value, json};
 
@@ -148,6 +150,8 @@ pub fn configurations(address: Address, ca_bundle: String) -> [Value; 2] {
         charged: intercepted::charged(),
         counted: intercepted::counted(),
         policies: FailurePolicy::Fail,
+        excluded: Vec::new(),
+        timeout_seconds: TIMEOUT_SECONDS,
     };
     webhooks.configurations()
 }

@@ -114,7 +114,8 @@ mod tests {
         let (settings, service) =
             parse(&["--tls-secret=a"]).unwrap().settings("ns", "usual").unwrap().unwrap();
         let names = ["usual.ns.svc", "usual.ns.svc.cluster.local", "usual.ns"].map(ToOwned::to_owned);
-        assert_eq!(settings.policy, Policy::usual(names.into()).unwrap());
+        let usual = Policy::new(names.into(), Policy::CA_LIFETIME, Policy::LEAF_LIFETIME, Policy::OVERLAP);
+        assert_eq!(settings.policy, usual.unwrap());
         assert_eq!((service.name.as_str(), service.port), ("usual", 443));
     }
 

@@ -8,6 +8,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gatehouse_apiservice::client::explain;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -145,7 +146,7 @@ impl Outbox {
         match sent {
             Ok(Ok(_)) => "sent",
             Ok(Err(error)) => {
-                tracing::debug!(%error, reason = told.reason, "an Event could not be made");
+                tracing::debug!(error = %explain(&error), reason = told.reason, "an Event could not be made");
                 "failed"
             }
             Err(_) => "failed",

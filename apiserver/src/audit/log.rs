@@ -56,7 +56,7 @@ enum Sink {
 }
 
 impl Log {
-    /// Opens the destination, and starts to write. The thread ends with the last clone of this.
+    /// Opens the destination, and starts to write. The thread ends when this is dropped.
     pub(super) fn start(destination: Destination, registry: &Registry) -> io::Result<Self> {
         let sink = match destination {
             Destination::Stdout => Sink::Stdout(io::stdout()),

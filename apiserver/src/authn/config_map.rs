@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::StreamExt;
+use gatehouse_apiservice::client::explain;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::Api;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -46,7 +47,7 @@ pub async fn follow(
                 tracing::warn!(NAMESPACE, NAME, "ConfigMap is gone, its last content stays in use");
             }
             Some(Err(error)) => {
-                tracing::warn!(NAMESPACE, NAME, %error, "ConfigMap cannot be watched, trying again");
+                tracing::warn!(NAMESPACE, NAME, error = %explain(&error), "ConfigMap cannot be watched, trying again");
             }
         }
     }
@@ -65,7 +66,7 @@ fn apply(
     match parse(found.data.as_ref().unwrap_or(&empty)) {
         Ok(config) => publish_if_changed(publish, fixed.clone().or(config)),
         Err(error) => {
-            tracing::error!(NAMESPACE, NAME, %error, "ConfigMap refused, its last content stays in use");
+            tracing::error!(NAMESPACE, NAME, error = %explain(&error), "ConfigMap refused, its last content stays in use");
         }
     }
 }

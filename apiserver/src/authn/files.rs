@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use gatehouse_apiservice::client::explain;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
@@ -82,8 +83,7 @@ impl AuthenticationFiles {
         match self.load() {
             Ok(config) => super::config_map::publish_if_changed(publish, config),
             Err(error) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(%error, cause, "authentication files not reloaded, the previous ones stay in use");
+                tracing::warn!(error = %explain(&error), "authentication files not reloaded, the previous ones stay in use");
             }
         }
     }

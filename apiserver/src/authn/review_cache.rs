@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
+use gatehouse_apiservice::client::explain;
 use lru::LruCache;
 use tokio::time::Instant;
 
@@ -27,7 +28,7 @@ pub(crate) enum ReviewError {
 
 impl From<kube::Error> for ReviewError {
     fn from(error: kube::Error) -> Self {
-        Self::Failed(error.to_string())
+        Self::Failed(explain(&error))
     }
 }
 

@@ -5,15 +5,14 @@
 //! position or the right to it has been taken away. (A client that gets a 410 lists again, and is refused then
 //! or not.)
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{Stream, stream};
-use gatehouse_apiservice::view::{GROUP, VERSION};
+use gatehouse_apiservice::{
+    client::jittered,
+    view::{GROUP, VERSION},
+};
 use http::{HeaderValue, Response, header};
 use prometheus::IntCounter;
 use tokio::{
@@ -84,7 +83,7 @@ pub(super) async fn watch(
         }
     };
     let start = Instant::now();
-    let mut bookmarks = interval_at(start + jittered(BOOKMARKS / 2), BOOKMARKS);
+    let mut bookmarks = interval_at(start + jittered(BOOKMARKS / 2, BOOKMARKS / 2), BOOKMARKS);
     bookmarks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let watch = Watch {
         follow,
@@ -93,7 +92,7 @@ pub(super) async fn watch(
         phase,
         position,
         bookmarks: options.allow_watch_bookmarks.then_some(bookmarks),
-        deadline: start + options.timeout.unwrap_or_else(|| jittered(SHORTEST)),
+        deadline: start + options.timeout.unwrap_or_else(|| jittered(SHORTEST, SHORTEST)),
         events: metrics.watch_events(GROUP, VERSION, cache.resource.plural),
         ends,
     };
@@ -134,12 +133,6 @@ pub(super) fn respond(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Res
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     response
-}
-
-/// Between `base` and twice that.
-fn jittered(base: Duration) -> Duration {
-    let random = RandomState::new().hash_one(()) % 1024;
-    base + base.mul_f64(f64::from(u32::try_from(random).unwrap_or_default()) / 1024.0)
 }
 
 struct Watch {

@@ -2,8 +2,8 @@
 //!
 //! One registry, owned, never the process-wide one: two servers in one process do not mix. Names and labels follow
 //! `k8s.io/apiserver/pkg/endpoints/metrics`, so that stock dashboards work. Invariant: no label holds what a client
-//! made up. Verbs, resources and paths that are not served are counted under an empty label, and users and objects
-//! under none.
+//! made up. Resources and paths that are not served are counted under an empty label, verbs that are not known as `other`,
+//! and users and objects under none.
 
 mod certificate;
 mod flux;

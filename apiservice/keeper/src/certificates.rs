@@ -25,7 +25,8 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{KeepError, limited};
 use crate::lease::Leadership;
 use crate::metrics::Metrics;
-use crate::registration::Registration;
+use crate::registration::{Mended, Registration};
+use crate::troubles::Troubles;
 use crate::{FIELD_MANAGER, blank};
 
 #[cfg(test)]
@@ -63,8 +64,7 @@ pub struct SelfManaged {
     /// As it was last read, or written.
     last: Option<Store>,
     sightings: Sightings,
-    /// As it was last logged.
-    problem: Option<String>,
+    troubles: Troubles,
 }
 
 /// What is served.
@@ -110,7 +110,7 @@ impl SelfManaged {
             is_known,
             last: None,
             sightings: Sightings::default(),
-            problem: None,
+            troubles: Troubles::default(),
         };
         (this, served)
     }
@@ -124,16 +124,11 @@ impl SelfManaged {
     async fn keep(&mut self) {
         let mut leading = self.leadership.receiver();
         loop {
-            let wait = match self.round().await {
-                Ok(wait) => {
-                    self.problem = None;
-                    wait
-                }
-                Err(error) => {
-                    self.report(&error);
-                    SOON
-                }
-            };
+            let wait = self.round().await.unwrap_or_else(|error| {
+                self.troubles.meet(&error);
+                SOON
+            });
+            self.troubles.end_look();
             tokio::select! {
                 () = sleep(wait.min(self.period())) => {}
                 changed = leading.changed() => if changed.is_err() {
@@ -150,6 +145,9 @@ impl SelfManaged {
         let store = secret.as_ref().map(|secret| self.read(secret)).transpose();
         if let Ok(Some(store)) = &store {
             self.follow(store);
+            for source in store.problems().iter().cloned() {
+                self.troubles.meet(&KeepError::Part { name: self.settings.secret.clone(), source });
+            }
         }
         if !self.leadership.is_leading() {
             // What was seen in a term that is over may have changed since.
@@ -162,10 +160,10 @@ impl SelfManaged {
             (Some(secret), Ok(Some(store))) => self.lead(secret, store).await,
             (secret, store) => {
                 if let Err(error) = store {
-                    self.report(&error);
                     if matches!(error, KeepError::Foreign(_)) {
                         return Err(error);
                     }
+                    self.troubles.meet(&error);
                 }
                 self.restore(secret).await
             }
@@ -193,18 +191,18 @@ impl SelfManaged {
     /// Mends what trusts the bundle, and makes the next step.
     async fn lead(&mut self, secret: Secret, store: Store) -> Result<Duration, KeepError> {
         let bundle = store.bundle();
-        let look = self.registration.look(&bundle).await?;
+        let look = self.registration.look(&bundle).await;
         let found = look.bundles();
         let seen = self.sightings.look(&store, found.iter().map(Vec::as_slice), Instant::now().into_std());
         self.still_leading()?;
-        // A bundle that cannot be published must not keep a certificate from being renewed.
-        let mended = self.registration.mend(&look, &bundle, &self.metrics).await;
-        if let Err(error) = &mended {
-            self.report(error);
+        // A bundle that cannot be published, or seen to be, must not keep a certificate from being renewed.
+        let Mended { look_soon, troubles } = self.registration.mend(look, &bundle, &self.metrics).await;
+        for trouble in &troubles {
+            self.troubles.meet(trouble);
         }
         match rotation::plan(Some(&store), &self.settings.policy, SystemTime::now(), seen) {
             Plan::Do(step) => self.make(step, Some(&store), Some(secret)).await,
-            Plan::Nothing { next_look } => Ok(if mended? { SOON } else { next_look }),
+            Plan::Nothing { next_look } => Ok(if look_soon { SOON } else { next_look }),
         }
     }
 
@@ -251,17 +249,13 @@ impl SelfManaged {
     fn read(&self, secret: &Secret) -> Result<Store, KeepError> {
         let name = || self.settings.secret.clone();
         let data = secret.data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone())).collect();
-        let store = Store::from_data(&data).map_err(|source| {
+        Store::from_data(&data).map_err(|source| {
             if data.is_empty() || OURS.iter().any(|key| data.contains_key(*key)) {
                 KeepError::Store { name: name(), source }
             } else {
                 KeepError::Foreign(name())
             }
-        })?;
-        for problem in store.problems() {
-            tracing::warn!(secret = %self.settings.secret, error = %problem, "a part of the Secret cannot be used");
-        }
-        Ok(store)
+        })
     }
 
     fn still_leading(&self) -> Result<(), KeepError> {
@@ -274,15 +268,6 @@ impl SelfManaged {
 
     fn what(&self) -> String {
         format!("Secret/{}", self.settings.secret)
-    }
-
-    /// Once for each problem, not for each look.
-    fn report(&mut self, error: &KeepError) {
-        let problem = error.told();
-        if self.problem.as_ref() != Some(&problem) {
-            tracing::warn!(error = %problem, "certificates and registration: trying again");
-            self.problem = Some(problem);
-        }
     }
 }
 

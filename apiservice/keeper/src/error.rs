@@ -1,14 +1,13 @@
 //! What can go wrong with keeping things right. It is logged, and tried again.
 
-use std::error::Error;
-use std::fmt::Write;
 use std::time::Duration;
 
 use gatehouse_certs::rotation::{RotationError, StoreError};
 use tokio::time::timeout;
 
 /// One request. Shorter than the difference between the time that a leader believes in itself and the time that others
-/// wait for it, so that what it began is over when another leads.
+/// wait for it, so that what it began is over when another leads; and two of them, a look at a Lease and a write, fit
+/// between two renewals and the deadline.
 const REQUEST: Duration = Duration::from_secs(4);
 
 /// Something could not be kept right, for now.
@@ -47,26 +46,28 @@ pub(crate) enum KeepError {
         /// What is wrong with it.
         source: StoreError,
     },
+    /// Some of what the Secret holds cannot be used.
+    #[error("a part of Secret/{name} cannot be used")]
+    Part {
+        /// The Secret's name.
+        name: String,
+        /// What is wrong with it.
+        source: StoreError,
+    },
+    /// Whoever installed it left something out.
+    #[error("{what} lacks {}, which whoever installed the rest would have to add", webhooks.join(", "))]
+    Incomplete {
+        /// Kind and name.
+        what: String,
+        /// The names of webhooks.
+        webhooks: Vec<String>,
+    },
     /// A step of the rotation failed.
     #[error("the certificates could not be made")]
     Rotation(#[from] RotationError),
     /// Somebody else leads meanwhile.
     #[error("this replica leads no more")]
     Deposed,
-}
-
-impl KeepError {
-    /// What happened, and why, in one line.
-    pub(crate) fn told(&self) -> String {
-        let mut told = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            // Writing to a string cannot fail.
-            let _ = write!(told, ": {error}");
-            cause = error.source();
-        }
-        told
-    }
 }
 
 /// Waits for a request about `what`, not for long.

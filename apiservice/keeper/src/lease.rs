@@ -13,6 +13,7 @@ mod tests;
 
 use std::time::Duration;
 
+use gatehouse_apiservice::client;
 use k8s_openapi::api::coordination::v1::LeaseSpec;
 use tokio::time::Instant;
 
@@ -58,10 +59,7 @@ fn duration(lease: &LeaseSpec) -> Duration {
     seconds.filter(|seconds| *seconds > 0).map_or(LEASE_DURATION, Duration::from_secs)
 }
 
-/// `base`, and up to a fifth more: replicas that started together must not stay in step.
+/// `base`, and up to a fifth more: replicas that started together must not stay in step, and renewals must be in time.
 pub(crate) fn jittered(base: Duration) -> Duration {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    // Every RandomState hashes nothing to another number.
-    let random = RandomState::new().build_hasher().finish() % 1000;
-    base + base * u32::try_from(random).unwrap_or(0) / 5000
+    client::jittered(base, base / 5)
 }

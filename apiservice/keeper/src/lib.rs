@@ -12,6 +12,7 @@ pub mod number;
 pub mod registration;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod troubles;
 
 /// Who owns the fields that are applied.
-const FIELD_MANAGER: &str = "gatehouse";
+pub const FIELD_MANAGER: &str = "gatehouse";

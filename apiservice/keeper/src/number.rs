@@ -97,24 +97,27 @@ impl Numbers {
 
     /// Tries one number after the other, beginning anywhere: replicas that start together should not all want the same.
     async fn claim(&mut self) -> usize {
-        let chance = usize::try_from(RandomState::new().hash_one(()) >> 32).unwrap_or_default();
+        let count = self.candidates.len();
+        let mut index = usize::try_from(RandomState::new().hash_one(()) >> 32).unwrap_or_default() % count;
+        let mut taken = 0;
         loop {
-            let count = self.candidates.len();
-            for index in (0..count).map(|index| (index + chance) % count) {
-                match self.attempt(index).await {
-                    Ok(held) => {
-                        self.publish(index, held);
-                        return index;
-                    }
-                    Err(Refusal::Held | Refusal::Conflict) => {}
-                    // So will be the others.
-                    Err(Refusal::Failed(reason)) => {
-                        self.without(reason);
-                        sleep(jittered(RETRY_PERIOD)).await;
-                    }
+            match self.attempt(index).await {
+                Ok(held) => {
+                    self.publish(index, held);
+                    return index;
                 }
+                Err(Refusal::Held | Refusal::Conflict) => {
+                    index = (index + 1) % count;
+                    taken += 1;
+                    if taken < count {
+                        continue;
+                    }
+                    self.without(format!("all {count} are taken"));
+                }
+                // The others would fail as well, and say so of another Lease each.
+                Err(Refusal::Failed(reason)) => self.without(reason),
             }
-            self.without(format!("all {count} are taken"));
+            taken = 0;
             sleep(jittered(RETRY_PERIOD)).await;
         }
     }

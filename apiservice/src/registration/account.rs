@@ -94,12 +94,12 @@ impl Account {
         ]
     }
 
-    /// To hold the Leases of these names.
+    /// To hold the Leases of these names: each is applied once, empty, and replaced from then on.
     pub(super) fn leases(names: &[&str]) -> Value {
         named("coordination.k8s.io", "leases", names, &["get", "create", "patch", "update"])
     }
 
-    /// To keep its certificates in its Secret, and what leads to it registered: `registrations` are the objects, each a
+    /// To keep its certificates in its Secret (applied and replaced as Leases are), and what leads to it registered: `registrations` are the objects, each a
     /// rule. The account's own ClusterRole is read to be named as the owner of what is registered, so that it goes when
     /// the installation goes.
     pub(super) fn self_managed(self, certificates: Vec<Value>, registrations: Vec<Value>) -> Vec<Value> {

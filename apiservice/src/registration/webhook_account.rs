@@ -83,20 +83,25 @@ fn cluster_role(
     kinds: impl IntoIterator<Item = (String, String)>,
     suspended: impl IntoIterator<Item = (String, String)>,
 ) -> Value {
+    // What a charge rests on, or what became of it, is asked for beside what is watched.
     let mut rules = by_group(kinds, &["get", "list", "watch"]);
     rules.extend(by_group(suspended, &["patch"]));
     rules.extend([
+        // One that is not known yet is asked for.
         rule(&[""], &["namespaces"], &["get", "list", "watch"]),
         rule(&["apiextensions.k8s.io"], &["customresourcedefinitions"], &["list", "watch"]),
-        rule(&[GROUP], &["reconcilepolicies", "tenantquotas"], &["get", "list", "watch"]),
-        rule(&[GROUP], &["reconcilepolicies/status", "tenantquotas/status"], &["patch", "update"]),
-        rule(&[GROUP], &["quotaledgers"], &["get", "list", "watch", "create", "update", "patch"]),
-        rule(&["", "events.k8s.io"], &["events"], &["create", "patch"]),
+        rule(&[GROUP], &["reconcilepolicies"], &["list", "watch"]),
+        // Each replica adds its refusals to the status as it is.
+        rule(&[GROUP], &["tenantquotas"], &["get", "list", "watch"]),
+        rule(&[GROUP], &["reconcilepolicies/status", "tenantquotas/status"], &["patch"]),
+        // Read with a quorum, and written as a whole, by POST or PUT.
+        rule(&[GROUP], &["quotaledgers"], &["get", "list", "watch", "create", "update"]),
+        rule(&["events.k8s.io"], &["events"], &["create"]),
         rule(&["authorization.k8s.io"], &["subjectaccessreviews"], &["create"]),
-        rule(&[REGISTRATIONS], &[CONFIGURATIONS], &["list", "watch"]),
         named(REGISTRATIONS, CONFIGURATIONS, &[webhooks::NAME], &["get"]),
     ]);
-    let counts = ["get", "create", "update", "patch", "delete"];
+    // Applied, which creates or patches.
+    let counts = ["get", "create", "patch", "delete"];
     rules.push(named(REGISTRATIONS, CONFIGURATIONS, &[webhooks::COUNTS_NAME], &counts));
     account::cluster_role(NAME, &rules)
 }
@@ -178,6 +183,26 @@ mod tests {
         assert_eq!(rules[2], json!({"apiGroups": ["b"], "resources": ["ks"], "verbs": ["patch"]}));
         let text = role.to_string();
         assert!(!text.contains("\"*\"") && !text.contains("secrets"), "{text}");
+    }
+
+    #[test]
+    fn nothing_is_written_in_a_way_that_nobody_uses() {
+        let role = cluster_role([], []);
+        let rules = role["rules"].as_array().expect("rules");
+        let verbs = |resource: &str| {
+            let is_of = |rule: &&Value| {
+                rule["resources"].as_array().is_some_and(|all| all.contains(&json!(resource)))
+            };
+            let rules = rules.iter().filter(is_of).filter(|rule| rule.get("resourceNames").is_none());
+            rules.map(|rule| (rule["apiGroups"].clone(), rule["verbs"].clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(verbs("events"), [(json!(["events.k8s.io"]), json!(["create"]))]);
+        assert_eq!(verbs("tenantquotas/status"), [(json!([GROUP]), json!(["patch"]))]);
+        assert_eq!(
+            verbs("quotaledgers"),
+            [(json!([GROUP]), json!(["get", "list", "watch", "create", "update"]))]
+        );
+        assert_eq!(verbs(CONFIGURATIONS), [], "by name alone");
     }
 
     #[test]

@@ -99,6 +99,10 @@ pub struct Webhooks {
     pub counted: Vec<Intercepted>,
     /// What becomes of a request while no policy can be asked about it. Quotas are held in any case.
     pub policies: FailurePolicy,
+    /// Namespaces that are never reviewed, beside that of the webhooks and kube-system.
+    pub excluded: Vec<String>,
+    /// How long kube-apiserver waits for a review.
+    pub timeout_seconds: i32,
 }
 
 impl Intercepted {
@@ -157,7 +161,22 @@ impl Webhooks {
 
     fn webhook(&self, name: &str, path: &str, failure: FailurePolicy) -> Value {
         let client_config = self.address.client_config(path, &self.ca_bundle);
-        webhook(name, &client_config, failure, self.address.namespace())
+        webhook(name, &client_config, failure, &self.reviewed(), &json!(self.timeout_seconds))
+    }
+
+    /// A cluster must come up, and Gatehouse in it, while nobody answers.
+    fn reviewed(&self) -> Value {
+        let mut unreviewed = vec![self.address.namespace(), "kube-system"];
+        for name in &self.excluded {
+            if !unreviewed.contains(&name.as_str()) {
+                unreviewed.push(name);
+            }
+        }
+        json!({"matchExpressions": [{
+            "key": "kubernetes.io/metadata.name",
+            "operator": "NotIn",
+            "values": unreviewed,
+        }]})
     }
 }
 
@@ -199,10 +218,9 @@ pub fn counts_configuration(
     if counted.is_empty() {
         return Ok(None);
     }
-    let mut counts = webhook(COUNTS, &quotas["clientConfig"], FailurePolicy::Fail, NAMESPACE);
     // What the installation excludes is excluded here.
-    counts["namespaceSelector"] = quotas["namespaceSelector"].clone();
-    counts["timeoutSeconds"] = quotas["timeoutSeconds"].clone();
+    let (namespaces, timeout) = (&quotas["namespaceSelector"], &quotas["timeoutSeconds"]);
+    let mut counts = webhook(COUNTS, &quotas["clientConfig"], FailurePolicy::Fail, namespaces, timeout);
     let counted: Vec<_> = counted.into_iter().collect();
     counts["rules"] = json!(rules(&counted, &["CREATE"]));
     let mut made = configuration("ValidatingWebhookConfiguration", COUNTS_NAME, &[counts]);
@@ -215,8 +233,14 @@ pub fn counts_configuration(
     Ok(Some(made))
 }
 
-/// A validating webhook without rules. Nothing of `own_namespace` is sent to it.
-fn webhook(name: &str, client_config: &Value, failure: FailurePolicy, own_namespace: &str) -> Value {
+/// A validating webhook without rules, for what is in `namespaces`, a selector.
+fn webhook(
+    name: &str,
+    client_config: &Value,
+    failure: FailurePolicy,
+    namespaces: &Value,
+    timeout_seconds: &Value,
+) -> Value {
     json!({
         "name": name,
         "admissionReviewVersions": ["v1"],
@@ -226,16 +250,11 @@ fn webhook(name: &str, client_config: &Value, failure: FailurePolicy, own_namesp
             FailurePolicy::Ignore => "Ignore",
         },
         "matchPolicy": "Equivalent",
-        // A cluster must come up, and Gatehouse in it, while nobody answers.
-        "namespaceSelector": {"matchExpressions": [{
-            "key": "kubernetes.io/metadata.name",
-            "operator": "NotIn",
-            "values": [own_namespace, "kube-system"],
-        }]},
+        "namespaceSelector": namespaces,
         "objectSelector": {},
         // Reservations and Events; neither in a dry-run.
         "sideEffects": "NoneOnDryRun",
-        "timeoutSeconds": TIMEOUT_SECONDS,
+        "timeoutSeconds": timeout_seconds,
     })
 }
 
@@ -291,6 +310,8 @@ mod tests {
             charged: vec![Intercepted::new("agones.dev", "fleets").scaled()],
             counted: vec![Intercepted::new("helm.toolkit.fluxcd.io", "helmreleases")],
             policies: FailurePolicy::Ignore,
+            excluded: Vec::new(),
+            timeout_seconds: TIMEOUT_SECONDS,
         }
     }
 
@@ -348,6 +369,27 @@ mod tests {
         let [mutating, _] = webhooks().configurations();
         let excluded = &mutating["webhooks"][0]["namespaceSelector"]["matchExpressions"][0]["values"];
         assert_eq!(*excluded, json!(["a", "kube-system"]));
+    }
+
+    #[test]
+    fn what_is_excluded_is_excluded_everywhere_and_once() {
+        let excluded = ["cert-manager", "a"].map(str::to_owned).into();
+        let [mutating, mut validating] =
+            Webhooks { excluded, timeout_seconds: 3, ..webhooks() }.configurations();
+        for webhook in [named(&mutating, DEFAULTS), named(&validating, POLICIES), named(&validating, QUOTAS)]
+        {
+            let values = &webhook["namespaceSelector"]["matchExpressions"][0]["values"];
+            assert_eq!(*values, json!(["a", "kube-system", "cert-manager"]));
+            assert_eq!(webhook["timeoutSeconds"], 3);
+        }
+        // Policies and quotas are of no namespace.
+        assert_eq!(named(&validating, CONFIG)["namespaceSelector"], json!({}));
+        validating["metadata"]["uid"] = json!("u");
+        let counted = [("apps".to_owned(), "deployments".to_owned())];
+        let counts = counts_configuration(&validating, counted).expect("installed").expect("counted");
+        let (counts, quotas) = (named(&counts, COUNTS), named(&validating, QUOTAS));
+        assert_eq!(counts["namespaceSelector"], quotas["namespaceSelector"]);
+        assert_eq!(counts["timeoutSeconds"], 3);
     }
 
     #[test]

@@ -46,8 +46,9 @@ impl Policy {
     pub const CA_LIFETIME: Duration = Duration::from_hours(365 * 24);
     /// Three months, and renewed after two.
     pub const LEAF_LIFETIME: Duration = Duration::from_hours(90 * 24);
-    /// Ten minutes: API servers and replicas follow by watches, within seconds, or half a minute when a watch broke; but who
-    /// has the bundle from a mounted volume is up to two minutes behind, and half an hour of rotation costs nothing.
+    /// Ten minutes: replicas look every few seconds, and API servers follow by watches, within seconds, or half a minute when
+    /// a watch broke; but who has the bundle from a mounted volume is up to two minutes behind, and half an hour of rotation
+    /// costs nothing.
     pub const OVERLAP: Duration = Duration::from_mins(10);
 
     /// Certificates for `names`. The `overlap` is what processes and verifiers may be behind.
@@ -76,7 +77,8 @@ impl Policy {
     }
 
     /// Certificates for `names` that last as long as is usual.
-    pub fn usual(names: Vec<String>) -> Result<Self, PolicyError> {
+    #[cfg(test)]
+    pub(crate) fn usual(names: Vec<String>) -> Result<Self, PolicyError> {
         Self::new(names, Self::CA_LIFETIME, Self::LEAF_LIFETIME, Self::OVERLAP)
     }
 

@@ -25,6 +25,10 @@ const ROTATED: Duration = Duration::from_mins(2);
 /// Longer than the time between two of the leader's looks.
 const LOOKED: Duration = Duration::from_secs(12);
 
+/// What whoever installs it chooses for its webhooks, and finds again in what is made anew.
+const TIMEOUT: &str = "webhooks.timeoutSeconds=7";
+const EXCLUDED: &str = "webhooks.excludedNamespaces={cert-manager,edge}";
+
 const CONFIGURATIONS: &str = "/apis/admissionregistration.k8s.io/v1";
 const APPLY: &str = "application/apply-patch+yaml";
 const MERGE: &str = "application/merge-patch+json";
@@ -33,10 +37,12 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
     vec![
         world.apart(
             "keeper::what_is_removed_or_overwritten_is_mended_and_what_is_installed_left_alone",
-            || installed(&[], mends),
+            || installed([TIMEOUT, EXCLUDED].map(str::to_owned), mends),
         ),
         world.apart("keeper::authorities_follow_each_other_and_everything_trusts_them", || {
-            installed(&["--ca-lifetime=60s", "--certificate-lifetime=18s", "--rotation-overlap=3s"], rotates)
+            let flags = "--ca-lifetime=60s,--certificate-lifetime=18s,--rotation-overlap=3s";
+            let args = |component: &str| format!("{component}.extraArgs={{{flags}}}");
+            installed(["apiserver", "webhooks"].map(args), rotates)
         }),
     ]
 }
@@ -50,9 +56,9 @@ struct Kept {
     admin: Caller,
 }
 
-/// Installs the chart with two replicas of each, runs a trial, and ends everything.
+/// Installs the chart with two replicas of each and these values, runs a trial, and ends everything.
 async fn installed(
-    flags: &[&str],
+    values: [String; 2],
     trial: impl AsyncFnOnce(&mut Kept) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let egress = Egress::start()?;
@@ -60,12 +66,7 @@ async fn installed(
     let control_plane = ControlPlane::start(&options).await?;
     let client = control_plane.client().await?;
     load::apply(&client, crds::policy()).await?;
-    let args = |component: &str| format!("{component}.extraArgs={{{}}}", flags.join(","));
-    let values = if flags.is_empty() {
-        Values::default()
-    } else {
-        Values::default().and([args("apiserver"), args("webhooks")])
-    };
+    let values = Values::default().and(values);
     let manifests = Helm::find().await?.objects(&values).await?;
     let installation = Installation::install(&control_plane, &egress, manifests.clone()).await?;
     let admin = Caller::of_kubeconfig(control_plane.kubeconfig()).await?;
@@ -288,7 +289,9 @@ async fn removed(kept: &Kept, path: &str) -> anyhow::Result<()> {
     // As whoever installed it had it, but for what they changed meanwhile.
     let mut expected = (before["spec"].clone(), before["webhooks"].clone());
     if let Some(webhook) = expected.1.get_mut(0) {
-        webhook["timeoutSeconds"] = json!(webhooks::TIMEOUT_SECONDS);
+        webhook["timeoutSeconds"] = json!(7);
+        let excluded = &webhook["namespaceSelector"]["matchExpressions"][0]["values"];
+        ensure!(*excluded == json!([NAMESPACE, "kube-system", "cert-manager", "edge"]), "{before:#}");
     }
     ensure!(
         (&after["spec"], &after["webhooks"]) == (&expected.0, &expected.1),

@@ -120,6 +120,7 @@ async fn least(site: Arc<Site>) -> anyhow::Result<()> {
         ("watch", "customresourcedefinitions.apiextensions.k8s.io", "yes"),
         ("create", "subjectaccessreviews.authorization.k8s.io", "yes"),
         ("create", "tokenreviews.authentication.k8s.io", "yes"),
+        ("get", "kustomizations.kustomize.toolkit.fluxcd.io", "no"),
         ("get", "secrets", "no"),
         ("list", "configmaps", "no"),
         ("list", "pods", "no"),

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use gatehouse_apiservice::client::explain;
 use gatehouse_apiservice::policy::{ReconcilePolicy, ReconcilePolicyStatus};
 use gatehouse_inventory::Str;
 use gatehouse_keeper::lease::Leadership;
@@ -215,7 +216,7 @@ impl Auditor {
                 (None, RETRY)
             }
             Ok(Err(error)) => {
-                tracing::warn!(policy = %name, %error, "its status cannot be written");
+                tracing::warn!(policy = %name, error = %explain(&error), "its status cannot be written");
                 (None, RETRY)
             }
             Err(_) => {

@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gatehouse_apiservice::client::explain;
 use gatehouse_apiservice::registration::webhooks::{self, COUNTS_NAME};
 use gatehouse_quota::{CompiledQuota, Dimension, GroupResource};
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
@@ -21,10 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::intercepted::is_static;
 use crate::world::World;
-use gatehouse_keeper::lease::Leadership;
+use gatehouse_keeper::{FIELD_MANAGER, lease::Leadership};
 
-/// Who owns the fields.
-const FIELD_MANAGER: &str = "gatehouse";
 /// What somebody else has changed is put right after this time.
 const AGAIN: Duration = Duration::from_secs(30);
 /// After a failure, and until there is something to go by: soon, and not in a loop.
@@ -106,7 +105,7 @@ impl Counts {
                             if installed { AGAIN } else { SOON }
                         }
                         Err(error) => {
-                            tracing::warn!(%error, "what quotas count cannot be registered");
+                            tracing::warn!(error = %explain(&error), "what quotas count cannot be registered");
                             done = None;
                             SOON
                         }

@@ -14,7 +14,9 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
+use gatehouse_apiservice::client::explain;
 use gatehouse_inventory::Str;
+use gatehouse_keeper::FIELD_MANAGER;
 use gatehouse_policy::GOVERNED;
 use gatehouse_quota::GroupResource;
 use jiff::Timestamp;
@@ -47,8 +49,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Writes under way at once: a freeze of a thousand objects begins within seconds, and leaves the API server time for
 /// others.
 const AT_ONCE: usize = 16;
-/// Whose fields these are, in `managedFields`.
-const MANAGER: &str = "gatehouse";
 
 /// The time of day. Tests have their own.
 type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -247,7 +247,7 @@ async fn work(context: &Context, task: &Task) -> Result<u64, Failed> {
     let Task { resource, version, object, change, .. } = task;
     let name = object.regarding().name.as_str();
     let api = api(context.client.clone(), resource, version, object);
-    let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let patch = Patch::Merge(change.patch(object));
     let written = match timeout(PATIENCE, api.patch(name, &parameters, &patch)).await {
         Ok(Ok(written)) => written,
@@ -256,7 +256,7 @@ async fn work(context: &Context, task: &Task) -> Result<u64, Failed> {
             return Err(Failed);
         }
         Ok(Err(error)) => {
-            tracing::warn!(%resource, namespace = object.regarding().namespace, name, %error, "cannot be suspended or resumed");
+            tracing::warn!(%resource, namespace = object.regarding().namespace, name, error = %explain(&error), "cannot be suspended or resumed");
             return Err(Failed);
         }
         Err(_) => {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use gatehouse_apiservice::client::explain;
 use gatehouse_quota::{
     Amounts, Ceiling, CompiledQuota, Dimension, GroupResource, Proposal, Templates, Usage, UsageError,
     is_charged, scale_replicas, scaled, usage,
@@ -306,7 +307,7 @@ async fn scale(
 
 fn unknown(facts: &Facts<'_>, name: &str, error: &LiveError) -> Puzzle {
     let Facts { resource, namespace, .. } = facts;
-    tracing::warn!(%resource, namespace, name, %error, "what a request rests on could not be read");
+    tracing::warn!(%resource, namespace, name, error = %explain(error), "what a request rests on could not be read");
     Puzzle::Unknown(format!("{resource} {name:?} is not known yet, and could not be read"))
 }
 

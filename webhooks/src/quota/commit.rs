@@ -10,6 +10,7 @@ mod task;
 
 use std::{sync::Arc, time::Duration};
 
+use gatehouse_apiservice::client::{explain, jittered};
 use gatehouse_inventory::Str;
 use gatehouse_quota::{CompiledQuota, Ledger};
 use tokio::{
@@ -202,7 +203,8 @@ impl Committer {
                     Written::No => {
                         // Whoever was faster has just begun to wait for its next round, so that there is time for
                         // this one now. If there is none again, there are several in the same place.
-                        let calm = self.not_before.max(Instant::now() + jittered(ROUND / 4) * conflicts);
+                        let calm =
+                            self.not_before.max(Instant::now() + jittered(ROUND / 4, ROUND / 4) * conflicts);
                         sleep_until(calm.min(first_end(&batch))).await;
                         conflicts = (conflicts + 1).min(8);
                         self.take_queued(&mut batch);
@@ -309,9 +311,8 @@ impl Committer {
 
     fn failed(&mut self, error: &StoreError, done: &'static str) {
         self.shared.metrics.count_ledger_write("failed");
-        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-        tracing::warn!(quota = &*self.name, %error, cause, "the ledger could not be {done}");
-        self.not_before = Instant::now() + jittered(AFTER_FAILURE);
+        tracing::warn!(quota = &*self.name, error = %explain(error), "the ledger could not be {done}");
+        self.not_before = Instant::now() + jittered(AFTER_FAILURE, AFTER_FAILURE);
     }
 
     /// What has come in the meantime rides along.
@@ -334,13 +335,4 @@ fn is_missed(world: &Snapshot, quota: &CompiledQuota) -> bool {
 /// When the first of a batch is to be answered.
 fn first_end(batch: &[Job]) -> Instant {
     batch.iter().map(Job::until).min().unwrap_or_else(Instant::now)
-}
-
-/// `base`, or up to twice that, so that replicas do not step on each other's toes for ever.
-fn jittered(base: Duration) -> Duration {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    // Every RandomState hashes nothing to another number.
-    let random = RandomState::new().build_hasher().finish();
-    let share = u32::try_from(random >> 32).unwrap_or(u32::MAX);
-    base + base.mul_f64(f64::from(share) / f64::from(u32::MAX))
 }

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use gatehouse_apiservice::client::explain;
 use gatehouse_apiservice::policy::{LastDenial, TenantQuota};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -80,7 +81,7 @@ impl Denials {
             match add_to_status(api, &quota, &refused).await {
                 Ok(()) => {}
                 Err(error) => {
-                    tracing::debug!(quota, %error, "refusals could not be counted in the status yet");
+                    tracing::debug!(quota, error = %explain(&error), "refusals could not be counted in the status yet");
                     self.add(quota, refused);
                 }
             }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
+use gatehouse_apiservice::client::explain;
 use gatehouse_inventory::{KindStatus, Str};
 use gatehouse_quota::{
     Amounts, CompiledQuota, Expired, Fate, GroupResource, Ledger, Pending, Reached, Seen, Settled, Truth,
@@ -212,7 +213,7 @@ pub(super) async fn find(
                 Ok(found) => Some(Expired { fate: fate(&entry, found.as_ref()), entry }),
                 Err(error) => {
                     let (resource, namespace, name) = (&entry.resource, &entry.namespace, &entry.name);
-                    tracing::warn!(%resource, %namespace, %name, %error, "what became of it could not be found out");
+                    tracing::warn!(%resource, %namespace, %name, error = %explain(&error), "what became of it could not be found out");
                     None
                 }
             }

@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use gatehouse_apiservice::{
+    client::explain,
     policy::{Enforcement, FieldError, TenantQuota, TenantQuotaStatus},
     quantity::Quantity,
 };
@@ -105,7 +106,9 @@ async fn send(client: Client, name: String, body: Value) {
     match api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&body)).await {
         Ok(_) => {}
         Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {}
-        Err(error) => tracing::warn!(quota = name, %error, "a quota's status could not be written"),
+        Err(error) => {
+            tracing::warn!(quota = name, error = %explain(&error), "a quota's status could not be written");
+        }
     }
 }
 

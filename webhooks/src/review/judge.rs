@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use gatehouse_apiserver::ApiError;
 use gatehouse_apiserver::authn::UserInfo;
 use gatehouse_apiserver::error::{FieldProblem, Subject as Resource};
+use gatehouse_apiservice::client::explain;
 use gatehouse_apiservice::policy::{Enforcement, GROUP};
 use gatehouse_policy::{Accounts, Case, Kind, Operation, Policy, Scaling, Subject, User, Verb, Violation};
 use gatehouse_quota::GroupResource;
@@ -14,6 +14,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::LATER;
 use super::answer::{Annotation, Answer};
 use super::object;
 use super::request::{self, Request};
@@ -27,8 +28,6 @@ use crate::world::{KindState, Live, NamespaceInfo, Snapshot, World};
 const SCALE: &str = "scale";
 /// The rule that takes a right of its own.
 const VERBS: &str = "verbs";
-/// What cannot be decided now may be decided after as long.
-const LATER: Duration = Duration::from_secs(1);
 
 /// Everything that judging takes.
 pub struct Judge {
@@ -107,7 +106,7 @@ impl Judge {
             Ok(Some(info)) => Ok(Arc::new(info)),
             Ok(None) => Err(ApiError::not_found(Resource { group: "", resource: "namespaces", name })),
             Err(error) => {
-                tracing::warn!(namespace = name, %error, "a namespace that is not known could not be asked for");
+                tracing::warn!(namespace = name, error = %explain(&error), "a namespace that is not known could not be asked for");
                 let why =
                     format!("the namespace {name:?} is not known yet, and could not be asked for: try again");
                 Err(ApiError::try_again(why, LATER))

@@ -1,11 +1,10 @@
 //! Holding requests to the quotas over their namespaces.
 
-use std::time::Duration;
-
 use gatehouse_apiserver::ApiError;
 use gatehouse_quota::{GroupResource, is_charged};
 use tokio::time::Instant;
 
+use super::LATER;
 use super::answer::{Annotation, Answer};
 use super::judge::{Judge, regarding};
 use super::object;
@@ -13,8 +12,6 @@ use super::request::{self, Request};
 use crate::events::{Level, Told};
 use crate::quota::{Facts, Operation, Quotas, Verdict};
 
-/// What could not be decided had better be asked again after as long: a busy ledger is written some forty times meanwhile.
-const LATER: Duration = Duration::from_secs(1);
 /// kube-apiserver sends a Namespace as if it were inside of itself.
 const NAMESPACES: &str = "namespaces";
 

@@ -30,7 +30,7 @@ pub use request::{Operation, Request, Unreadable};
 /// Every path that reviews come to.
 pub const PATHS: &[&str] = &[MUTATE_PATH, VALIDATE_PATH, QUOTA_PATH];
 
-/// When what could not be decided in time should be asked again.
+/// When what could not be decided should be asked again: a busy ledger is written some forty times meanwhile.
 const LATER: Duration = Duration::from_secs(1);
 
 /// Answers reviews.

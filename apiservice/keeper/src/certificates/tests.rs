@@ -9,10 +9,12 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::lease::Election;
+use crate::registration::Make;
 use crate::testing::FakeApi;
 
 const LONG: Duration = Duration::from_mins(10);
 const NAMESPACE: &str = "gatehouse-system";
+const NAME: &str = "gatehouse.gatehouse-system.svc";
 const REGISTRATION: &str = "apiregistration.k8s.io";
 const AUTHORIZATION: &str = "rbac.authorization.k8s.io";
 
@@ -45,19 +47,27 @@ fn first() -> Arc<CertifiedKey> {
     load::issued(&Authority::new("first").unwrap().issue(&leaf).unwrap()).unwrap()
 }
 
-fn full(bundle: &str) -> Value {
+fn full(name: &str, bundle: &str) -> Value {
     json!({
-        "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": "v1.view"},
+        "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": name},
         "spec": {"group": "view", "caBundle": ByteString(bundle.as_bytes().to_vec())},
     })
 }
 
+fn settings(name: &str) -> Settings {
+    let (ca, leaf) = (Policy::CA_LIFETIME, Policy::LEAF_LIFETIME);
+    let policy = Policy::new(vec![name.to_owned()], ca, leaf, Policy::OVERLAP).unwrap();
+    Settings { namespace: NAMESPACE.to_owned(), secret: "tls".to_owned(), policy }
+}
+
 fn replica(api: &FakeApi, identity: &str) -> Replica {
+    replica_of(api, identity, settings(NAME), Box::new(|bundle| vec![full("v1.view", bundle)]))
+}
+
+fn replica_of(api: &FakeApi, identity: &str, settings: Settings, make: Make) -> Replica {
     let client = api.client();
     let (election, leadership) = Election::new(client.clone(), NAMESPACE, "leader", identity);
-    let policy = Policy::usual(vec!["gatehouse.gatehouse-system.svc".to_owned()]).unwrap();
-    let settings = Settings { namespace: NAMESPACE.to_owned(), secret: "tls".to_owned(), policy };
-    let registration = Registration::new(client.clone(), "owner", Box::new(|bundle| vec![full(bundle)]));
+    let registration = Registration::new(client.clone(), "owner", make);
     let registry = Registry::new();
     let (replica, served) = SelfManaged::new(client, settings, registration, leadership, &registry, first());
     let stop = CancellationToken::new();
@@ -167,6 +177,46 @@ async fn nothing_is_made_that_would_stay_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_cannot_be_made_keeps_nothing_from_the_others() {
+    let api = server();
+    api.delete(AUTHORIZATION, "clusterroles", "", "owner");
+    // As somebody has installed it.
+    let mut installed = full("v1.there", "");
+    installed["metadata"]["managedFields"] = json!([{
+        "manager": "helm", "operation": "Apply", "fieldsV1": {"f:spec": {"f:group": {}}},
+    }]);
+    api.put(installed);
+    let make: Make = Box::new(|bundle| vec![full("v1.gone", bundle), full("v1.there", bundle)]);
+    let mut leader = replica_of(&api, "a", settings(NAME), make);
+    leader.ready().await;
+    let published =
+        || api.get(REGISTRATION, "apiservices", "", "v1.there").unwrap()["spec"]["caBundle"].clone();
+    until("the bundle is published", || published() == secret(&api).unwrap()["data"]["ca.crt"]).await;
+    assert_eq!(api.get(REGISTRATION, "apiservices", "", "v1.gone"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_is_renewed_while_it_cannot_be_seen_who_trusts_it() {
+    let api = server();
+    let mut leader = replica(&api, "a");
+    let before = leader.ready().await;
+    until("the bundle is published", || trusts(&api)).await;
+    leader.end().await;
+    let kept = secret(&api).unwrap();
+    api.hang(REGISTRATION, "apiservices");
+    // A certificate of another name is due at once.
+    let make: Make = Box::new(|bundle| vec![full("v1.view", bundle)]);
+    let mut next = replica_of(&api, "b", settings("other.svc"), make);
+    next.ready().await;
+    until("another certificate", || next.served.keys.borrow().cert != before.cert).await;
+    let renewed = secret(&api).unwrap();
+    assert_ne!(renewed["data"]["tls.crt"], kept["data"]["tls.crt"]);
+    assert_eq!(renewed["data"]["ca.crt"], kept["data"]["ca.crt"], "by the authority that is trusted");
+    let in_sync = "gatehouse_registration_in_sync{object=\"APIService/v1.view\"} 0";
+    until("it is not taken for right", || next.metric(in_sync)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_secret_of_somebody_else_is_left_alone() {
     let api = server();
     let theirs = json!({"tls.crt": "QQ==", "tls.key": "QQ=="});
@@ -210,11 +260,10 @@ async fn of_two_steps_over_one_secret_one_is_made() {
     // As it was read by one who led before.
     let client = api.client();
     let leadership = Leadership::fixed(true);
-    let policy = Policy::usual(vec!["gatehouse.gatehouse-system.svc".to_owned()]).unwrap();
-    let settings = Settings { namespace: NAMESPACE.to_owned(), secret: "tls".to_owned(), policy };
-    let registration = Registration::new(client.clone(), "owner", Box::new(|bundle| vec![full(bundle)]));
+    let registration =
+        Registration::new(client.clone(), "owner", Box::new(|bundle| vec![full("v1.view", bundle)]));
     let (mut late, _) =
-        SelfManaged::new(client, settings, registration, leadership, &Registry::new(), first());
+        SelfManaged::new(client, settings(NAME), registration, leadership, &Registry::new(), first());
     let read = late.secrets.get("tls").await.unwrap();
     let store = late.read(&read).unwrap();
     let mut other = secret(&api).unwrap();

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use gatehouse_apiservice::client::explain;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -12,9 +13,8 @@ use tokio::time::{Instant, timeout};
 
 use super::{Decision, LEASE_DURATION, evaluate};
 use crate::blank;
+use crate::error::{KeepError, limited};
 
-/// One request. Two of them, a look and a write, have to fit between two renewals and the deadline.
-const REQUEST: Duration = Duration::from_secs(4);
 /// What times in a Lease are written to.
 const MICROSECOND: Duration = Duration::from_micros(1);
 /// For giving the Lease back at the end; without, the next holder waits for it to run out.
@@ -62,6 +62,15 @@ pub(crate) enum Trace {
     Kept,
 }
 
+impl From<KeepError> for Refusal {
+    fn from(error: KeepError) -> Self {
+        match &error {
+            KeepError::Request { source, .. } if is_conflict(source) => Self::Conflict,
+            _ => Self::Failed(explain(&error)),
+        }
+    }
+}
+
 impl Candidate {
     /// For the Lease `name`.
     pub(crate) fn new(api: Api<Lease>, name: &str, identity: &str) -> Self {
@@ -85,7 +94,8 @@ impl Candidate {
         &mut self,
         may_take: impl Fn(Option<SystemTime>) -> bool,
     ) -> Result<Held, Refusal> {
-        let lease = limited(self.api.get_opt(&self.name)).await?;
+        let what = format!("Lease/{}", self.name);
+        let lease = limited(&what, self.api.get_opt(&self.name)).await?;
         let now = Instant::now();
         self.observe(lease, now);
         let (lease, since) = match &self.seen {
@@ -98,7 +108,7 @@ impl Candidate {
             (Decision::Wait(_), _) => return Err(Refusal::Held),
             (Decision::Renew | Decision::Take, Some(lease)) => lease.clone(),
             // It is nobody's then, and taken as any other; unless somebody was quicker with both.
-            (_, _) => limited(blank::make(&self.api, &self.name)).await?,
+            (_, _) => limited(&what, blank::make(&self.api, &self.name)).await?,
         };
         let is_new = decision != Decision::Renew;
         let spec = lease.spec.take().unwrap_or_default();
@@ -115,7 +125,7 @@ impl Candidate {
         let until = held_until(&spec).unwrap_or(SystemTime::UNIX_EPOCH);
         lease.spec = Some(spec);
         // With its resourceVersion: of two that take it, one does.
-        let written = limited(self.api.replace(&self.name, &PostParams::default(), &lease)).await?;
+        let written = limited(&what, self.api.replace(&self.name, &PostParams::default(), &lease)).await?;
         self.observe(Some(written), now);
         Ok(Held { began: now, until, before })
     }
@@ -125,7 +135,7 @@ impl Candidate {
     pub(crate) async fn release(&mut self, trace: Trace) {
         let Some((lease, _)) = self.seen.take() else { return };
         if let Ok(Err(error)) = timeout(RELEASE, self.give_back(lease, trace)).await {
-            tracing::debug!(%error, lease = %self.name, "could not be given back");
+            tracing::debug!(error = %explain(&error), lease = %self.name, "could not be given back");
         }
     }
 
@@ -143,7 +153,7 @@ impl Candidate {
                 spec.renew_time = Some(MicroTime(timestamp((self.time)())));
             }
             match self.api.replace(&self.name, &PostParams::default(), &lease).await {
-                Err(kube::Error::Api(status)) if status.code == 409 => {
+                Err(error) if is_conflict(&error) => {
                     lease = self.api.get(&self.name).await?;
                 }
                 written => return written.map(drop),
@@ -188,11 +198,6 @@ fn timestamp(time: SystemTime) -> Timestamp {
     Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time)
 }
 
-async fn limited<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Refusal> {
-    match timeout(REQUEST, request).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(kube::Error::Api(status))) if status.code == 409 => Err(Refusal::Conflict),
-        Ok(Err(error)) => Err(Refusal::Failed(error.to_string())),
-        Err(_) => Err(Refusal::Failed(format!("no answer within {} s", REQUEST.as_secs()))),
-    }
+fn is_conflict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409)
 }

@@ -1,9 +1,6 @@
 //! Taking part in an election: one task looks at the Lease, and says whether this replica leads.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kube::{Api, Client};
 use tokio::{
@@ -32,8 +29,6 @@ pub struct Election {
 pub struct Leadership {
     leading: watch::Receiver<bool>,
     until: Arc<Mutex<Option<Instant>>>,
-    /// Of one that is fixed: receivers must not take it for over.
-    _fixed: Option<Arc<watch::Sender<bool>>>,
 }
 
 impl Leadership {
@@ -50,11 +45,14 @@ impl Leadership {
     }
 
     /// Somebody who always leads, or never.
+    #[cfg(any(test, feature = "testing"))]
     pub fn fixed(leads: bool) -> Self {
-        let far = Duration::from_hours(24 * 365 * 30);
+        let far = std::time::Duration::from_hours(24 * 365 * 30);
         let (sender, leading) = watch::channel(leads);
+        // Receivers must not take it for over.
+        std::mem::forget(sender);
         let until = Arc::new(Mutex::new(leads.then(|| Instant::now() + far)));
-        Self { leading, until, _fixed: Some(Arc::new(sender)) }
+        Self { leading, until }
     }
 }
 
@@ -69,7 +67,7 @@ impl Election {
             leading: sender,
             until: Arc::clone(&until),
         };
-        (election, Leadership { leading, until, _fixed: None })
+        (election, Leadership { leading, until })
     }
 
     /// Takes part until `stop`, then gives back what is held. What is led should have come to rest before.

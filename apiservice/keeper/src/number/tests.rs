@@ -140,11 +140,12 @@ async fn a_number_that_another_took_is_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_the_right_to_leases_it_is_said_why() {
+async fn without_the_right_to_leases_it_is_said_why_once() {
     let api = FakeApi::new();
-    let mut replica = replica(&api, "a", 16);
-    let told = replica
-        .standing
-        .wait_for(|standing| standing.readiness().is_err_and(|reason| reason.contains("404")));
+    let replica = replica(&api, "a", 16);
+    let mut standing = replica.standing.clone();
+    let told = standing.wait_for(|standing| standing.readiness().is_err_and(|reason| reason.contains("404")));
     assert!(timeout(LONG, told).await.is_ok());
+    // Each Lease has a reason of its own, and none of them is taken.
+    assert!(timeout(LONG, standing.changed()).await.is_err(), "{:?}", *standing.borrow());
 }

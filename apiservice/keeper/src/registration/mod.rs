@@ -35,18 +35,30 @@ pub struct Registration {
     applied: Arc<Notify>,
 }
 
-/// The objects as they were a moment ago.
+/// What was read a moment ago; nothing, if it is not there.
+type Read<T> = Result<Option<T>, KeepError>;
+
+/// The objects as they were a moment ago, as far as they could be read.
 pub(crate) struct Look {
     objects: Vec<Registered>,
-    followers: Vec<(String, Value)>,
-    owner: Option<OwnerReference>,
+    followers: Vec<(String, Read<Value>)>,
+    owner: Read<OwnerReference>,
+}
+
+/// What mending came to.
+#[derive(Default)]
+pub(crate) struct Mended {
+    /// Whether to look again soon: something was applied, or could not be.
+    pub(crate) look_soon: bool,
+    /// What could not be read or applied.
+    pub(crate) troubles: Vec<KeepError>,
 }
 
 struct Registered {
     /// Kind and name.
     what: String,
     full: Value,
-    live: Option<Value>,
+    live: Read<Value>,
 }
 
 impl Registration {
@@ -63,62 +75,101 @@ impl Registration {
         Self { applied, ..self }
     }
 
-    /// Looks at all of them.
-    pub(crate) async fn look(&self, bundle: &str) -> Result<Look, KeepError> {
+    /// Looks at all of them. One that cannot be read keeps nothing from the others.
+    pub(crate) async fn look(&self, bundle: &str) -> Look {
         let mut objects = Vec::new();
         for full in (self.make)(bundle) {
             let what = name_of(&full);
-            let live = self.read(&what, &full).await?;
+            let live = self.read(&what, &full).await;
             objects.push(Registered { what, full, live });
         }
         let mut followers = Vec::new();
         for follower in &self.follows {
             let what = name_of(follower);
-            followers.extend(self.read(&what, follower).await?.map(|live| (what, live)));
+            let live = self.read(&what, follower).await;
+            followers.push((what, live));
         }
-        Ok(Look { objects, followers, owner: self.owner().await? })
+        Look { objects, followers, owner: self.owner().await }
     }
 
-    /// Applies what is missing or wrong. Says whether anything was.
-    pub(crate) async fn mend(&self, look: &Look, bundle: &str, metrics: &Metrics) -> Result<bool, KeepError> {
-        for (what, live) in &look.followers {
-            metrics.in_sync(what, decoded(live, live).iter().all(|found| found == bundle.as_bytes()));
-        }
-        let mut is_mended = false;
-        for Registered { what, full, live } in &look.objects {
-            let Wanted { apply, missing } = wanted(live.as_ref(), full, look.owner.as_ref());
-            let is_there = live.is_some();
-            metrics.in_sync(what, is_there && apply.is_none() && missing.is_empty());
-            if !missing.is_empty() {
-                tracing::warn!(
-                    object = what,
-                    ?missing,
-                    "webhooks are missing, and are whoever's who installed the rest"
-                );
-            }
-            let Some(mut apply) = apply else {
-                if !is_there {
-                    return Err(KeepError::NoOwner { what: what.clone(), owner: self.owner.clone() });
+    /// Applies what is missing or wrong, wherever that can be done.
+    pub(crate) async fn mend(&self, look: Look, bundle: &str, metrics: &Metrics) -> Mended {
+        let Look { objects, followers, owner } = look;
+        let mut mended = Mended::default();
+        for (what, live) in followers {
+            match live {
+                Ok(Some(live)) => {
+                    let trusts = decoded(&live, &live).iter().all(|found| found == bundle.as_bytes());
+                    metrics.in_sync(&what, trusts);
                 }
-                continue;
-            };
-            if let Some(live) = live {
-                // What changed since it was looked at is looked at again first.
-                apply["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"].clone();
+                // Nobody's concern: there may be no need for it.
+                Ok(None) => {}
+                Err(error) => {
+                    metrics.in_sync(&what, false);
+                    mended.troubles.push(error);
+                }
             }
-            let (api, name) = self.api(full);
-            let params = PatchParams::apply(FIELD_MANAGER).force();
-            limited(what, api.patch(name, &params, &Patch::Apply(&apply))).await?;
-            tracing::info!(object = what, made = !is_there, "registration applied");
-            is_mended = true;
         }
-        if is_mended {
-            self.applied.notify_one();
+        // Whether what an object says of its owner is right cannot be told without knowing the owner.
+        let owner = match owner {
+            Ok(owner) => owner,
+            Err(error) => {
+                mended.look_soon = true;
+                mended.troubles.push(error);
+                return mended;
+            }
+        };
+        for object in objects {
+            match self.mend_one(object, owner.as_ref(), metrics, &mut mended.troubles).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    mended.look_soon = true;
+                    self.applied.notify_one();
+                }
+                Err(error) => {
+                    mended.look_soon = true;
+                    mended.troubles.push(error);
+                }
+            }
         }
-        Ok(is_mended)
+        mended
     }
 
-    async fn read(&self, what: &str, object: &Value) -> Result<Option<Value>, KeepError> {
+    /// Applies one of them, if it is missing or wrong. Says whether it was.
+    async fn mend_one(
+        &self,
+        object: Registered,
+        owner: Option<&OwnerReference>,
+        metrics: &Metrics,
+        troubles: &mut Vec<KeepError>,
+    ) -> Result<bool, KeepError> {
+        let Registered { what, full, live } = object;
+        let live = live.inspect_err(|_| metrics.in_sync(&what, false))?;
+        let Wanted { apply, missing } = wanted(live.as_ref(), &full, owner);
+        let is_there = live.is_some();
+        metrics.in_sync(&what, is_there && apply.is_none() && missing.is_empty());
+        if !missing.is_empty() {
+            troubles.push(KeepError::Incomplete { what: what.clone(), webhooks: missing });
+        }
+        let Some(mut apply) = apply else {
+            return if is_there {
+                Ok(false)
+            } else {
+                Err(KeepError::NoOwner { what, owner: self.owner.clone() })
+            };
+        };
+        if let Some(live) = live {
+            // What changed since it was looked at is looked at again first.
+            apply["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"].clone();
+        }
+        let (api, name) = self.api(&full);
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        limited(&what, api.patch(name, &params, &Patch::Apply(&apply))).await?;
+        tracing::info!(object = what, made = !is_there, "registration applied");
+        Ok(true)
+    }
+
+    async fn read(&self, what: &str, object: &Value) -> Read<Value> {
         let (api, name) = self.api(object);
         let live = limited(what, api.get_opt(name)).await?;
         live.map(|live| serde_json::to_value(live).map_err(kube::Error::SerdeError))
@@ -126,7 +177,7 @@ impl Registration {
             .map_err(|source| KeepError::Request { what: what.to_owned(), source: Box::new(source) })
     }
 
-    async fn owner(&self) -> Result<Option<OwnerReference>, KeepError> {
+    async fn owner(&self) -> Read<OwnerReference> {
         let what = format!("ClusterRole/{}", self.owner);
         let api: Api<ClusterRole> = Api::all(self.client.clone());
         let owner = limited(&what, api.get_metadata_opt(&self.owner)).await?;
@@ -147,13 +198,18 @@ impl Registration {
 }
 
 impl Look {
-    /// The bundle that each of them trusts, and an empty one for what is not there.
+    /// The bundle that each of them trusts, and an empty one for what is not there, or cannot be read: nothing is known
+    /// of whom that trusts.
     pub(crate) fn bundles(&self) -> Vec<Vec<u8>> {
         let objects = self.objects.iter().flat_map(|object| match &object.live {
-            Some(live) => decoded(live, &object.full),
-            None => vec![Vec::new()],
+            Ok(Some(live)) => decoded(live, &object.full),
+            Ok(None) | Err(_) => vec![Vec::new()],
         });
-        let followers = self.followers.iter().flat_map(|(_, live)| decoded(live, live));
+        let followers = self.followers.iter().flat_map(|(_, live)| match live {
+            Ok(Some(live)) => decoded(live, live),
+            Ok(None) => Vec::new(),
+            Err(_) => vec![Vec::new()],
+        });
         objects.chain(followers).collect()
     }
 }

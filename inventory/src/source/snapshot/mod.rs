@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use gatehouse_apiservice::client::explain;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, timeout},
@@ -156,13 +157,6 @@ fn look(root: &Path) -> Result<folder::Listing, SnapshotError> {
             io::ErrorKind::NotADirectory => SnapshotError::NotAFolder { path: path() },
             _ => SnapshotError::Unreadable { path: path(), source: error },
         }),
-    }
-}
-
-fn explain(error: &SnapshotError) -> String {
-    match error {
-        SnapshotError::Unreadable { source, .. } => format!("{error}: {source}"),
-        _ => error.to_string(),
     }
 }
 

@@ -5,6 +5,7 @@
 use std::{pin::pin, time::Duration};
 
 use futures::StreamExt;
+use gatehouse_apiservice::client::{explain, jittered};
 use kube::{
     Api,
     api::{DynamicObject, PartialObjectMeta},
@@ -13,7 +14,7 @@ use kube::{
 };
 use tokio::time::sleep;
 
-use super::{trouble::jittered, upstream::Shared};
+use super::upstream::Shared;
 
 /// Where these may not be watched, one attempt in this time, or up to twice it.
 const FORBIDDEN: Duration = Duration::from_mins(1);
@@ -37,8 +38,9 @@ pub(super) async fn watch(shared: &Shared) {
             Ok(Event::InitDone) => shared.rediscover.notify_one(),
             Ok(Event::Init | Event::InitApply(_)) => {}
             Err(error) => {
-                tracing::debug!(%error, "CustomResourceDefinitions cannot be watched");
-                let wait = if is_forbidden(&error) { Some(jittered(FORBIDDEN)) } else { backoff.next() };
+                tracing::debug!(error = %explain(&error), "CustomResourceDefinitions cannot be watched");
+                let wait =
+                    if is_forbidden(&error) { Some(jittered(FORBIDDEN, FORBIDDEN)) } else { backoff.next() };
                 sleep(wait.unwrap_or(FORBIDDEN)).await;
             }
         }

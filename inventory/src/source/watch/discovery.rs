@@ -1,5 +1,6 @@
 //! Which resources a cluster serves, and at which version.
 
+use gatehouse_apiservice::client::explain;
 use kube::{
     Client,
     core::{
@@ -10,7 +11,6 @@ use kube::{
     },
 };
 
-use super::trouble::explain;
 use crate::catalogue::Kind;
 
 /// A resource that somebody wants to follow.

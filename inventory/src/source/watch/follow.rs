@@ -11,6 +11,7 @@ use std::{
 };
 
 use futures::{Stream, TryStreamExt};
+use gatehouse_apiservice::client::jittered;
 use kube::{
     Resource,
     api::{DynamicObject, ListParams, WatchParams},
@@ -22,12 +23,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{
-    raw::Raw,
-    settings::Streaming,
-    trouble::{Trouble, jittered},
-    upstream::Shared,
-};
+use super::{raw::Raw, settings::Streaming, trouble::Trouble, upstream::Shared};
 use crate::{Str, source::KindStatus};
 
 /// What is done with what a resource's list and watch say.
@@ -195,7 +191,7 @@ impl<'a, O: Observer> Follower<'a, O> {
             tokio::select! {
                 () = sleep(wait) => {}
                 // Not all at once: there are some forty kinds.
-                () = self.shared.answers.notified() => sleep(jittered(AT_ONCE)).await,
+                () = self.shared.answers.notified() => sleep(jittered(AT_ONCE, AT_ONCE)).await,
             }
         }
     }
@@ -351,7 +347,8 @@ impl<'a, O: Observer> Follower<'a, O> {
                 self.resume = None;
                 let message = message.into();
                 self.tell(KindStatus::Forbidden { message }).await;
-                jittered(self.shared.settings.forbidden)
+                let forbidden = self.shared.settings.forbidden;
+                jittered(forbidden, forbidden)
             }
             Trouble::NotServed(message) => {
                 self.resume = None;

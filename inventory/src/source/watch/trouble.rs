@@ -1,10 +1,6 @@
-//! What an API server's refusal means for a watch, and words for it.
+//! What an API server's refusal means for a watch.
 
-use std::{
-    hash::{BuildHasher, Hasher, RandomState},
-    time::Duration,
-};
-
+use gatehouse_apiservice::client::explain;
 use kube::{Error, core::Status};
 
 /// Why a list or watch did not go on.
@@ -36,7 +32,7 @@ impl Trouble {
 
     /// The same for a Status, which also arrives as an event of a running watch.
     pub(super) fn of_status(status: &Status, streaming: bool) -> Self {
-        let message = words(status);
+        let message = explain(status);
         match status.code {
             403 => Self::Forbidden(message),
             404 => Self::NotServed(message),
@@ -46,44 +42,6 @@ impl Trouble {
             _ => Self::Failed(message),
         }
     }
-}
-
-/// An error in one line. kube's own Display repeats its sources and adds their Debug.
-pub(super) fn explain(error: &Error) -> String {
-    let inner: &dyn std::error::Error = match error {
-        Error::Api(status) => return words(status),
-        Error::Service(inner) => inner.as_ref(),
-        Error::HyperError(inner) => inner,
-        Error::ReadEvents(inner) => inner,
-        _ => return error.to_string(),
-    };
-    let mut text = inner.to_string();
-    let mut next = inner.source();
-    while let Some(source) = next {
-        let cause = source.to_string();
-        // Some errors tell their source's text as part of their own.
-        if !text.ends_with(&cause) {
-            text = format!("{text}: {cause}");
-        }
-        next = source.source();
-    }
-    text
-}
-
-fn words(status: &Status) -> String {
-    match (status.message.as_str(), status.reason.as_str()) {
-        ("", "") => format!("the API server answered {}", status.code),
-        ("", reason) => reason.to_owned(),
-        (message, _) => message.to_owned(),
-    }
-}
-
-/// `base` to twice `base`, at random: clients that failed together must not come back together.
-pub(super) fn jittered(base: Duration) -> Duration {
-    // Every RandomState hashes nothing to another number.
-    let random = RandomState::new().build_hasher().finish();
-    let share = u32::try_from(random >> 32).unwrap_or(u32::MAX);
-    base + base.mul_f64(f64::from(share) / f64::from(u32::MAX))
 }
 
 #[cfg(test)]
@@ -108,21 +66,5 @@ mod tests {
         ] {
             assert_eq!(Trouble::of(&api(code, "why"), streaming), expected, "{code}");
         }
-    }
-
-    #[test]
-    fn errors_are_explained_in_one_line_without_repetition() {
-        assert_eq!(explain(&api(503, "")), "the API server answered 503");
-        let io = std::io::Error::other(std::fmt::Error);
-        let text = std::fmt::Error.to_string();
-        assert_eq!(explain(&Error::ReadEvents(io)), text);
-    }
-
-    #[test]
-    fn jitter_stays_between_once_and_twice() {
-        let base = Duration::from_secs(30);
-        let delays: Vec<_> = (0..100).map(|_| jittered(base)).collect();
-        assert!(delays.iter().all(|delay| (base..=2 * base).contains(delay)));
-        assert!(delays.iter().any(|delay| delay != &delays[0]));
     }
 }

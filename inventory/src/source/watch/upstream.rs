@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use gatehouse_apiservice::client::{explain, jittered};
 use http::{HeaderMap, Request, StatusCode, header::DATE};
 use kube::{Client, client::Body, core::Status, runtime::watcher::DefaultBackoff};
 use serde::Deserialize;
@@ -25,7 +26,6 @@ use super::{
     discovery::{self, Finding, Served, Wanted},
     follow::{self, Assignment, Content, Observer},
     settings::WatchSettings,
-    trouble::{explain, jittered},
 };
 use crate::{Seconds, source::Heard};
 
@@ -180,9 +180,8 @@ async fn discover(shared: &Shared) {
                 backoff.next()
             }
         };
-        let regular = shared.settings.discovery_interval;
-        let wait =
-            failed.or_else(|| soon.next().copied()).unwrap_or_else(|| jittered(regular.mul_f64(2.0 / 3.0)));
+        let regular = shared.settings.discovery_interval.mul_f64(2.0 / 3.0);
+        let wait = failed.or_else(|| soon.next().copied()).unwrap_or_else(|| jittered(regular, regular));
         if timeout(wait, shared.rediscover.notified()).await.is_ok() {
             soon = AFTER_CHANGE.iter();
             tokio::time::sleep(soon.next().copied().unwrap_or_default()).await;
