@@ -18,6 +18,7 @@ pub mod kubectl;
 pub mod load;
 pub mod ports;
 pub mod progress;
+pub mod prometheus;
 pub mod registration;
 pub mod sample_apiserver;
 pub mod spread;

@@ -3,7 +3,8 @@
 //! Helm is built once; where that cannot be done, these trials are ignored.
 
 mod cluster;
-mod metrics;
+mod promql;
+mod series;
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -31,8 +32,9 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
         world.apart("chart::rights_are_those_of_the_code_and_nothing_more", rights),
         world.apart("chart::pods_have_flags_that_the_command_knows", flags),
         world.apart("chart::minimal_fits_a_small_node", minimal),
-        world.apart("chart::alerts_and_dashboards_name_metrics_that_exist", metrics::exist),
     ];
+    trials.extend(promql::trials(world));
+    trials.extend(series::trials(world));
     trials.extend(cluster::trials(world));
     trials
 }
