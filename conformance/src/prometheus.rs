@@ -8,6 +8,7 @@ use std::process::Stdio;
 use anyhow::{Context, ensure};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
@@ -55,12 +56,18 @@ pub struct Situation {
     pub minutes: u32,
 }
 
-/// What a target answers, and the labels that Prometheus gives its series.
+/// What a target answers, and what a ServiceMonitor makes of it.
 #[derive(Debug, Clone, Serialize)]
-#[expect(missing_docs, reason = "the fields are Prometheus' own")]
+#[serde(rename_all = "camelCase")]
 pub struct Scrape {
+    /// In Prometheus' text format.
     pub text: String,
+    /// What the Prometheus operator gives a target.
     pub labels: BTreeMap<String, String>,
+    /// The endpoint's `relabelings`.
+    pub relabelings: Vec<Value>,
+    /// The endpoint's `metricRelabelings`.
+    pub metric_relabelings: Vec<Value>,
 }
 
 /// What there is in the end.

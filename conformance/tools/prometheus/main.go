@@ -11,7 +11,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/prometheus/prometheus/promql/parser"
@@ -41,12 +40,10 @@ func run(args []string) error {
 }
 
 func answer[Q, A any](command func(Q) (A, error)) error {
-	text, err := io.ReadAll(os.Stdin)
-	if err != nil {
-		return err
-	}
 	var asked Q
-	if err := json.Unmarshal(text, &asked); err != nil {
+	in := json.NewDecoder(os.Stdin)
+	in.DisallowUnknownFields()
+	if err := in.Decode(&asked); err != nil {
 		return err
 	}
 	told, err := command(asked)

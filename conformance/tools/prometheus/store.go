@@ -17,6 +17,8 @@ type stored []storage.Series
 
 func store(asked situation) (stored, error) {
 	var all stored
+	// Several targets may tell the same series.
+	known := map[string]bool{}
 	for name, notation := range asked.Series {
 		series, values, err := promQL.ParseSeriesDesc(name + " " + notation)
 		if err != nil {
@@ -35,7 +37,17 @@ func store(asked situation) (stored, error) {
 		if err != nil {
 			return nil, err
 		}
+		own := map[string]bool{}
 		for _, one := range told {
+			key := one.Labels.String()
+			if own[key] {
+				return nil, fmt.Errorf("told twice: %s", key)
+			}
+			own[key] = true
+			if known[key] {
+				continue
+			}
+			known[key] = true
 			var samples []chunks.Sample
 			for minute := range asked.Minutes + 1 {
 				samples = append(samples, point{at(minute), one.Value})

@@ -28,6 +28,8 @@ pub(super) struct Rendered {
     pub(super) rules: String,
     /// Every expression, of alerts and of panels.
     pub(super) expressions: Vec<Expression>,
+    /// The ServiceMonitors.
+    pub(super) monitors: Vec<Value>,
 }
 
 /// Something in PromQL.
@@ -44,7 +46,7 @@ pub(super) struct Expression {
 impl Rendered {
     /// With everything switched on.
     pub(super) async fn of(helm: &Helm) -> anyhow::Result<Self> {
-        let mut rendered = Self { rules: String::new(), expressions: Vec::new() };
+        let mut rendered = Self { rules: String::new(), expressions: Vec::new(), monitors: Vec::new() };
         let mut uids = BTreeSet::new();
         for manifest in helm.objects(&Values::of("full")).await? {
             let object = manifest.object;
@@ -60,6 +62,9 @@ impl Rendered {
                     ensure!(uids.insert(uid.to_owned()), "two dashboards are called {uid}");
                     panels(uid, &dashboard, &mut rendered.expressions)?;
                 }
+            }
+            if object["kind"] == "ServiceMonitor" {
+                rendered.monitors.push(object);
             }
         }
         ensure!(!rendered.rules.is_empty() && !uids.is_empty(), "no alerts or no dashboards");

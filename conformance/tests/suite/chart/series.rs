@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use gatehouse_conformance::control_plane::{ControlPlane, Options as ControlPlaneOptions};
 use gatehouse_conformance::crds;
 use gatehouse_conformance::gatehouse::Gatehouse;
@@ -43,6 +43,17 @@ const FAILING: [&str; 2] = [
     r#"gatehouse_quota_decisions_total{outcome="contended"}"#,
 ];
 
+/// What some panels say of replicas.
+const REPLICAS: [(&str, u32); 3] = [
+    (r#"gatehouse-server: "Replicas that answer""#, 2),
+    (r#"gatehouse-gate: "Replicas that answer""#, 2),
+    (r#"gatehouse-gate: "Holders of the Lease""#, 1),
+];
+/// Which kinds the panels of Flux's own dashboard count (fluxcd/flux2-monitoring-example), how many there are, and how
+/// many of them are failing.
+const FLUX: [(&str, u32, u32); 2] =
+    [("Kustomization|HelmRelease", 3, 1), ("GitRepository|HelmRepository|Bucket|OCIRepository", 2, 1)];
+
 const AUDIT_POLICY: &str = "
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -72,6 +83,7 @@ async fn installed(
 ) -> anyhow::Result<()> {
     let client = control_plane.client().await?;
     let mut before = crds::only(&KINDS)?;
+    before.extend(crds::only(&["gitrepositories.source.toolkit.fluxcd.io"])?);
     before.extend(crds::policy());
     let objects = traffic::objects().into_iter().chain(objects());
     before.extend(objects.map(|object| Manifest { origin: "(trial)".to_owned(), object }));
@@ -98,10 +110,9 @@ async fn installed(
     asked.knows_what_is_rare()?;
     unreadable(&installation).await?;
     let evaluate = async || {
-        let scrapes = scrapes(&installation).await?;
-        let series = ups(&scrapes);
+        let scrapes = scrapes(&rendered.monitors, &installation).await?;
         let (rules, queries) = (rendered.rules.clone(), asked.queries());
-        let situation = Situation { rules, series, scrapes, queries, minutes: MINUTES };
+        let situation = Situation { rules, scrapes, queries, minutes: MINUTES, ..Situation::default() };
         anyhow::Ok(asked.lacking(&prometheus.evaluate(&situation).await?))
     };
     settles("everything is told", USED, evaluate, |lacking| lacking.is_nothing_but(&FAILING)).await?;
@@ -111,12 +122,26 @@ async fn installed(
     installation.end().await
 }
 
-/// Flux's objects in every condition that is told of: ready, suspended, and breaking a rule of the traffic's policy.
+/// Where nobody makes or removes anything meanwhile.
+const STILL: &str = "still";
+
+/// Flux's objects, ready and failing, and one that is suspended and breaks a rule of the traffic's policy.
 fn objects() -> Vec<Value> {
     let mut suspended = kustomization("traffic-judged", "suspended", Ok(()));
     suspended["spec"]["suspend"] = json!(true);
     suspended["spec"]["prune"] = json!(false);
-    vec![suspended, kustomization("traffic-views", "ready", Ok(()))]
+    let mut objects = vec![suspended];
+    for (name, verdict) in [("a", Ok(())), ("b", Ok(())), ("c", Err("broken"))] {
+        objects.push(kustomization(STILL, name, verdict));
+    }
+    for (name, verdict) in [("a", Ok(())), ("b", Err("gone"))] {
+        let mut source = kustomization(STILL, name, verdict);
+        source["apiVersion"] = json!("source.toolkit.fluxcd.io/v1");
+        source["kind"] = json!("GitRepository");
+        source["spec"] = json!({"interval": "10m", "url": "https://git.example.com/fleet"});
+        objects.push(source);
+    }
+    objects
 }
 
 /// Takes away what the webhooks write ledgers with.
@@ -136,30 +161,32 @@ async fn unreadable(installation: &Installation) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What every replica tells, with the labels that the chart's ServiceMonitors and the operator give it.
-async fn scrapes(installation: &Installation) -> anyhow::Result<Vec<Scrape>> {
+/// What every replica tells, as the chart's ServiceMonitors have it asked.
+async fn scrapes(monitors: &[Value], installation: &Installation) -> anyhow::Result<Vec<Scrape>> {
     let mut scrapes = Vec::new();
     for (service, deployment) in
         [("gatehouse-apiserver", &installation.views), ("gatehouse-webhooks", &installation.webhooks)]
     {
+        let named = |monitor: &&Value| monitor["metadata"]["name"] == service;
+        let monitor = monitors.iter().find(named).with_context(|| format!("no ServiceMonitor {service}"))?;
         for (number, replica) in deployment.replicas().enumerate() {
-            let labels = [
-                ("job", service),
-                ("service", service),
-                ("namespace", NAMESPACE),
-                ("container", "gatehouse"),
-                ("endpoint", "https"),
-                ("pod", &format!("{service}-{number}")),
-                ("instance", &format!("10.0.0.{number}:6443")),
-            ];
-            let labels: BTreeMap<_, _> =
-                labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-            scrapes.push(Scrape { text: ask(replica, "/metrics").await?, labels: labels.clone() });
-            if service == "gatehouse-apiserver" && number == 0 {
-                let mut labels = labels;
-                labels.insert("endpoint".to_owned(), "flux".to_owned());
-                labels.retain(|name, _| name != "pod" && name != "instance");
-                scrapes.push(Scrape { text: ask(replica, "/metrics/flux").await?, labels });
+            for endpoint in monitor["spec"]["endpoints"].as_array().context("endpoints")? {
+                let labels = [
+                    ("job", service),
+                    ("service", service),
+                    ("namespace", NAMESPACE),
+                    ("container", "gatehouse"),
+                    ("endpoint", endpoint["port"].as_str().context("a port")?),
+                    ("pod", &format!("{service}-{number}")),
+                    ("instance", &format!("10.0.0.{number}:6443")),
+                ];
+                let listed = |field: &str| endpoint[field].as_array().cloned().unwrap_or_default();
+                scrapes.push(Scrape {
+                    text: ask(replica, endpoint["path"].as_str().context("a path")?).await?,
+                    labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+                    relabelings: listed("relabelings"),
+                    metric_relabelings: listed("metricRelabelings"),
+                });
             }
         }
     }
@@ -171,20 +198,12 @@ async fn ask(replica: &Gatehouse, path: &str) -> anyhow::Result<String> {
     Ok(replica.prober().await?.request_text(request).await?)
 }
 
-/// What Prometheus itself adds for each target.
-fn ups(scrapes: &[Scrape]) -> BTreeMap<String, String> {
-    let up = |scrape: &Scrape| {
-        let labels: Vec<_> =
-            scrape.labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
-        (format!("up{{{}}}", labels.join(",")), format!("1x{MINUTES}"))
-    };
-    scrapes.iter().map(up).collect()
-}
-
 /// Everything that alerts, dashboards and the cases of alerts ask for.
 struct Asked<'a> {
     rendered: &'a Rendered,
     named: Vec<Named<'a>>,
+    /// Queries, and what each must say.
+    counts: Vec<(String, u32)>,
 }
 
 /// A selector, and where it stands.
@@ -210,7 +229,17 @@ impl<'a> Asked<'a> {
         for ((place, _, is_strict), selectors) in all.into_iter().zip(prometheus.parse(&texts).await?) {
             named.extend(selectors.into_iter().map(|selector| Named { place, selector, is_strict }));
         }
-        Ok(Self { rendered, named })
+        let mut counts = Vec::new();
+        for (place, expected) in REPLICAS {
+            let panel = rendered.expressions.iter().find(|one| one.place == place);
+            counts.push((panel.with_context(|| format!("there is no {place}"))?.text.clone(), expected));
+        }
+        for (kinds, all, failing) in FLUX {
+            let chosen = format!(r#"exported_namespace=~"{STILL}",customresource_kind=~"{kinds}""#);
+            counts.push((format!("count(gotk_resource_info{{{chosen}}})"), all));
+            counts.push((format!(r#"count(gotk_resource_info{{{chosen},ready="False"}})"#), failing));
+        }
+        Ok(Self { rendered, named, counts })
     }
 
     /// An exception that nothing needs would hide a mistake one day.
@@ -222,16 +251,19 @@ impl<'a> Asked<'a> {
         Ok(())
     }
 
-    /// For each selector its metric and itself, then the panels.
+    /// For each selector its metric and itself, then the panels, then the counts.
     fn queries(&self) -> Vec<String> {
         let selectors = self.named.iter().map(|named| &named.selector);
         let pairs = selectors.flat_map(|selector| [selector.metric.clone(), selector.text.clone()]);
-        pairs.chain(self.rendered.expressions.iter().map(|one| one.text.clone())).collect()
+        let panels = self.rendered.expressions.iter().map(|one| one.text.clone());
+        let counts = self.counts.iter().map(|(query, _)| query.clone());
+        pairs.chain(panels).chain(counts).collect()
     }
 
     /// What the answers show to be missing.
     fn lacking(&self, outcome: &Outcome) -> Lacking {
-        let (selectors, expressions) = outcome.results.split_at(2 * self.named.len());
+        let (selectors, rest) = outcome.results.split_at(2 * self.named.len());
+        let (expressions, counts) = rest.split_at(self.rendered.expressions.len());
         let mut lacking = Lacking::default();
         for (named, told) in self.named.iter().zip(selectors.chunks(2)) {
             let missing = named.missing(&told[0], &told[1]);
@@ -243,6 +275,12 @@ impl<'a> Asked<'a> {
                 |sample: &Sample| expression.shown.iter().all(|label| sample.labels.contains_key(label));
             if expression.is_panel && !told.iter().any(shows) {
                 lacking.panels.insert(format!("{}: {}", expression.place, expression.text));
+            }
+        }
+        for ((query, expected), told) in self.counts.iter().zip(counts) {
+            let told: Vec<_> = told.iter().map(|sample| sample.value.as_str()).collect();
+            if told != [expected.to_string()] {
+                lacking.counts.insert(format!("{query} is {told:?}, not {expected}"));
             }
         }
         lacking.alerts = outcome.alerts.iter().map(|alert| format!("{:?}", alert.labels)).collect();
@@ -273,6 +311,8 @@ struct Lacking {
     named: BTreeMap<String, String>,
     /// Panels that show nothing, or no label that they should.
     panels: BTreeSet<String>,
+    /// Counts that are wrong.
+    counts: BTreeSet<String>,
     /// Alerts that fire although nothing is wrong.
     alerts: BTreeSet<String>,
 }
@@ -281,6 +321,7 @@ impl Lacking {
     fn is_nothing_but(&self, named: &[&str]) -> bool {
         self.named.keys().all(|missing| named.contains(&missing.as_str()))
             && self.panels.is_empty()
+            && self.counts.is_empty()
             && self.alerts.is_empty()
     }
 }
