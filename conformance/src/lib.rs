@@ -9,6 +9,7 @@ pub mod cache;
 pub mod chart;
 pub mod control_plane;
 pub mod crds;
+pub mod definitions;
 pub mod foreign;
 pub mod gatehouse;
 pub mod helm;
