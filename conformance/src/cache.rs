@@ -78,6 +78,30 @@ fn key(parts: &[&str]) -> String {
     key
 }
 
+/// The program `name` of a Go module, of which `files` is all there is; built if need be, which takes minutes.
+pub(crate) async fn go_program(
+    name: &str,
+    files: &[(&str, &str)],
+    package: &str,
+) -> Result<PathBuf, Unavailable> {
+    let texts: Vec<_> = files.iter().map(|&(_, text)| text).collect();
+    let folder = folder(name, &texts)?;
+    let executable = folder.join(name);
+    if executable.is_file() {
+        return Ok(executable);
+    }
+    let filling = Filling::begin(&folder).await?;
+    if !executable.is_file() {
+        for (file, text) in files {
+            filling.write(file, text)?;
+        }
+        let what = format!("building {name} for tests, once, into {}", folder.display());
+        progress::during(what, filling.go(name, package, "-s -w")).await?;
+        filling.keep(name)?;
+    }
+    Ok(executable)
+}
+
 /// The right to fill a folder, and another one to work in. Dropped, both are given up.
 pub(crate) struct Filling {
     folder: PathBuf,

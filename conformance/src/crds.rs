@@ -33,13 +33,6 @@ pub struct Kind {
     scale: bool,
 }
 
-/// Stand-ins for the kinds of a table of one's own, in the form of `crds/kinds.yaml`.
-pub fn stand_ins(table: &str) -> Vec<Manifest> {
-    let kinds: Vec<Kind> = serde_saphyr::from_str(table).expect("the table, part of a program, parses");
-    let manifest = |kind: Kind| Manifest { origin: "(stand-in)".to_owned(), object: kind.crd() };
-    kinds.into_iter().map(manifest).collect()
-}
-
 fn namespaced() -> String {
     "Namespaced".to_owned()
 }

@@ -11,15 +11,13 @@ use std::process::Stdio;
 use anyhow::{Context, ensure};
 use tokio::process::Command;
 
-use crate::cache::{self, Filling, Unavailable};
+use crate::cache::{self, Unavailable};
 use crate::kubectl::Output;
 use crate::load::{self, Manifest};
-use crate::progress;
 
-const GO_MOD: &str = include_str!("../tools/go.mod");
-const GO_SUM: &str = include_str!("../tools/go.sum");
+const MODULE: [(&str, &str); 2] =
+    [("go.mod", include_str!("../tools/go.mod")), ("go.sum", include_str!("../tools/go.sum"))];
 const PACKAGE: &str = "helm.sh/helm/v4/cmd/helm";
-const FILE: &str = "helm";
 
 /// The name and the namespace that releases have here.
 const RELEASE: &str = "gatehouse";
@@ -79,19 +77,7 @@ impl Helm {
         if let Some(executable) = std::env::var_os("HELM").filter(|value| !value.is_empty()) {
             return Ok(Self { executable: executable.into() });
         }
-        let folder = cache::folder("helm", &[GO_MOD, GO_SUM])?;
-        let executable = folder.join(FILE);
-        if executable.is_file() {
-            return Ok(Self { executable });
-        }
-        let filling = Filling::begin(&folder).await?;
-        if !executable.is_file() {
-            filling.write("go.mod", GO_MOD)?;
-            filling.write("go.sum", GO_SUM)?;
-            let what = format!("building helm for tests, once, into {}", folder.display());
-            progress::during(what, filling.go(FILE, PACKAGE, "-s -w")).await?;
-            filling.keep(FILE)?;
-        }
+        let executable = cache::go_program("helm", &MODULE, PACKAGE).await?;
         Ok(Self { executable })
     }
 

@@ -94,7 +94,7 @@ async fn installed(control_plane: &ControlPlane, egress: &Egress) -> anyhow::Res
 }
 
 /// The kinds of the traffic.
-const KINDS: [&str; 4] = [
+pub(crate) const KINDS: [&str; 4] = [
     "fleets.agones.dev",
     "gameservers.agones.dev",
     "gameserversets.agones.dev",

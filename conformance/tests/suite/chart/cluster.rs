@@ -1,7 +1,5 @@
 //! What the chart renders, put to a real kube-apiserver: is it accepted to the letter, and does it stay as it is?
-//!
-//! The definitions of the Prometheus operator and of cert-manager are stand-ins that take any field, so that nothing is
-//! said here about the fields of their kinds.
+//! The definitions of the Prometheus operator and of cert-manager are the real ones.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,10 +7,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use gatehouse_conformance::control_plane::{ControlPlane, Options};
-use gatehouse_conformance::crds;
 use gatehouse_conformance::helm::{Helm, NAMESPACE, Values};
 use gatehouse_conformance::kubectl::Kubectl;
 use gatehouse_conformance::load::{self, Manifest};
+use gatehouse_conformance::{crds, definitions};
 use k8s_openapi::ByteString;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -21,13 +19,6 @@ use tokio::sync::OnceCell;
 
 use super::{deployments, every_values, upgrade};
 use crate::world::World;
-
-/// Kinds that others define and the chart may make, beside those that Gatehouse reads.
-const FOREIGN: &str = "
-- {group: monitoring.coreos.com, versions: [v1], kind: ServiceMonitor, plural: servicemonitors}
-- {group: monitoring.coreos.com, versions: [v1], kind: PrometheusRule, plural: prometheusrules}
-- {group: cert-manager.io, versions: [v1], kind: Issuer, plural: issuers}
-";
 
 pub(super) fn trials(world: &World) -> Vec<Trial> {
     let target = Arc::new(OnceCell::new());
@@ -57,7 +48,7 @@ impl Target {
             // First, since it may not be there.
             let helm = Helm::find().await?;
             let control_plane = ControlPlane::start(&Options::default()).await?;
-            let mut manifests: Vec<_> = crds::stand_ins(FOREIGN);
+            let mut manifests = definitions::foreign().await?;
             manifests.extend(crds::missing_from(&manifests));
             manifests.push(Manifest { origin: "(trial)".to_owned(), object: namespace() });
             load::apply(&control_plane.client().await?, manifests).await?;
@@ -120,11 +111,21 @@ async fn accepted(target: &OnceCell<Target>) -> anyhow::Result<()> {
         let applied = said.lines().filter(|line| line.contains("serverside-applied")).count();
         ensure!(applied == objects, "{values}: {applied} of {objects} objects were accepted:\n{said}");
     }
-    // The same with a word misspelt.
-    let (file, text) = target.file("default", &folder).await?;
-    std::fs::write(&file, text.replace("minReadySeconds", "minReadySecond"))?;
-    let said = kubectl.run(apply(HELM, &file).into_iter().chain(DRY_RUN)).await?.failed()?;
-    ensure!(said.contains("minReadySecond"), "{said}");
+    // The same with a field misspelt.
+    for (values, field) in [
+        ("default", "minReadySeconds"),
+        ("full", "metricRelabelings"),
+        ("full", "expr"),
+        ("cert-manager", "renewBefore"),
+    ] {
+        let (file, text) = target.file(values, &folder).await?;
+        let (field, misspelt) = (format!(" {field}:"), format!(" {field}s:"));
+        ensure!(text.contains(&field), "{values} has no{field}");
+        std::fs::write(&file, text.replace(&field, &misspelt))?;
+        let said = kubectl.run(apply(HELM, &file).into_iter().chain(DRY_RUN)).await?.failed()?;
+        let misspelt = misspelt.trim().trim_end_matches(':');
+        ensure!(said.contains(misspelt), "{misspelt}: {said}");
+    }
     Ok(())
 }
 

@@ -5,7 +5,8 @@
 mod alerts;
 mod cluster;
 mod lifetimes;
-mod metrics;
+mod promql;
+mod series;
 mod upgrade;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,8 +39,9 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
         world.apart("chart::rights_are_those_of_the_code_and_nothing_more", rights),
         world.apart("chart::pods_have_flags_that_the_command_knows", flags),
         world.apart("chart::minimal_fits_a_small_node", minimal),
-        world.apart("chart::alerts_and_dashboards_name_metrics_that_exist", metrics::exist),
     ];
+    trials.extend(promql::trials(world));
+    trials.extend(series::trials(world));
     trials.extend(cluster::trials(world));
     trials
 }

@@ -1,0 +1,87 @@
+//! The definitions of kinds that the chart makes and others own: the real ones, read from pinned Go modules where Go
+//! keeps them.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::Context;
+use serde::Deserialize;
+use tokio::process::Command;
+
+use crate::cache::Unavailable;
+use crate::load::{self, Manifest};
+use crate::progress;
+
+/// A module that holds definitions.
+struct Module {
+    path: &'static str,
+    version: &'static str,
+    /// As go.sum has it.
+    sum: &'static str,
+    files: &'static [&'static str],
+}
+
+const MODULES: [Module; 2] = [
+    Module {
+        path: "github.com/prometheus-operator/prometheus-operator",
+        version: "v0.94.1",
+        sum: "h1:QEIb2wenPH+SdMN1xMf8l4Pmj00YYXXI6HlbLlQWkww=",
+        files: &[
+            "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml",
+            "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml",
+        ],
+    },
+    Module {
+        path: "github.com/cert-manager/cert-manager",
+        version: "v1.21.2",
+        sum: "h1:UWgoYM+KLNtRlqmoWOKjKBOBUPVHeepQ6/ac3ERJW68=",
+        files: &["deploy/crds/cert-manager.io_certificates.yaml", "deploy/crds/cert-manager.io_issuers.yaml"],
+    },
+];
+
+/// What `go mod download -json` prints.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Downloaded {
+    dir: PathBuf,
+    sum: String,
+    error: String,
+}
+
+/// Those of the Prometheus operator and of cert-manager.
+pub async fn foreign() -> anyhow::Result<Vec<Manifest>> {
+    let mut definitions = Vec::new();
+    for module in &MODULES {
+        let what = format!("fetching the definitions of {} {}", module.path, module.version);
+        let folder = progress::during(what, module.download()).await?;
+        for file in module.files {
+            let path = folder.join(file);
+            let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            definitions.extend(load::parse(file, &text)?);
+        }
+    }
+    Ok(definitions)
+}
+
+impl Module {
+    /// The folder with its files, in Go's own cache.
+    async fn download(&self) -> anyhow::Result<PathBuf> {
+        let module = format!("{}@{}", self.path, self.version);
+        let failed =
+            |output: String| Unavailable::Build { program: "go".to_owned(), what: module.clone(), output };
+        // Outside of any module, whose requirements would take part.
+        let nowhere = tempfile::Builder::new().prefix("gatehouse-definitions-").tempdir()?;
+        let mut command = Command::new("go");
+        command.args(["mod", "download", "-json", &module]).env("GOWORK", "off").current_dir(nowhere.path());
+        let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
+        let output = output.map_err(|source| Unavailable::NoProgram { program: "go".to_owned(), source })?;
+        let Ok(downloaded) = serde_json::from_slice::<Downloaded>(&output.stdout) else {
+            return Err(failed(String::from_utf8_lossy(&output.stderr).into_owned()).into());
+        };
+        if !downloaded.error.is_empty() {
+            return Err(failed(downloaded.error).into());
+        }
+        anyhow::ensure!(downloaded.sum == self.sum, "{module} is {}, not {}", downloaded.sum, self.sum);
+        Ok(downloaded.dir)
+    }
+}
