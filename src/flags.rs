@@ -2,6 +2,8 @@
 
 mod replicas;
 mod self_managed;
+#[cfg(test)]
+mod tests;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -250,16 +252,22 @@ impl Serving {
             );
         }
         let authority = Authority::new("gatehouse-self-signed")?;
-        let leaf = authority.issue(&Leaf {
+        let leaf = authority.issue(&self.on_the_spot(namespace, service))?;
+        // The sender may go: receivers keep the last value.
+        Ok(watch::channel(load::issued(&leaf)?).1)
+    }
+
+    /// What a certificate is made for where nobody has another.
+    fn on_the_spot(&self, namespace: &str, service: &str) -> Leaf {
+        let address = Some(self.bind_address).filter(|address| !address.is_unspecified());
+        Leaf {
             common_name: service.to_owned(),
             organization: None,
             dns_names: vec!["localhost".into(), format!("{service}.{namespace}.svc")],
-            ips: Some(self.bind_address).filter(|address| !address.is_unspecified()).into_iter().collect(),
+            ips: address.into_iter().collect(),
             usage: Usage::ServerAuth,
             lifetime: SELF_SIGNED_LIFETIME,
-        })?;
-        // The sender may go: receivers keep the last value.
-        Ok(watch::channel(load::issued(&leaf)?).1)
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! A process that is asked to end before its cluster has said anything ends at once, as PID 1 of a pod must.
+//! A process that is asked to end before it serves anything: it ends at once, as PID 1 of a pod must, and leaves nothing
+//! behind.
 
 #![expect(clippy::unwrap_used, reason = "a test that unwraps fails with what it met")]
 
@@ -25,9 +26,9 @@ impl Drop for Process {
 }
 
 impl Process {
-    fn terminate(&mut self) -> ExitStatus {
+    fn end_by(&mut self, signal: Signal) -> ExitStatus {
         let pid = Pid::from_raw(self.0.id().try_into().unwrap()).unwrap();
-        kill_process(pid, Signal::TERM).unwrap();
+        kill_process(pid, signal).unwrap();
         let asked = Instant::now();
         loop {
             if let Some(status) = self.0.try_wait().unwrap() {
@@ -60,7 +61,21 @@ fn sigterm_ends_it_while_its_cluster_is_silent() {
         let mut process = Process(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
         // It has begun to ask.
         let _asking = cluster.accept().unwrap();
-        let status = process.terminate();
+        let status = process.end_by(Signal::TERM);
         assert_eq!(status.code(), Some(0), "{subcommand}: {status}");
     }
+}
+
+#[test]
+fn a_demo_that_is_interrupted_early_takes_its_key_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gatehouse"));
+    let command = command.arg("demo").env("TMPDIR", folder.path()).stdin(Stdio::null());
+    let mut process = Process(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let is_empty = || fs::read_dir(folder.path()).unwrap().next().is_none();
+    while is_empty() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(process.end_by(Signal::INT).code(), Some(0));
+    assert!(is_empty());
 }
