@@ -69,6 +69,8 @@ pub(crate) struct Args {
 
 /// Serves until it is asked to end.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let end = EndSignals::listen().received();
+    tokio::pin!(end);
     let mut catalogue = flags::catalogue(&args.catalogue_file)?;
     let mut metrics = Metrics::new(&engine::served_resources());
     if args.flux_resource_metrics {
@@ -81,35 +83,44 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let client = kube::Client::try_from(config.clone()).context("cannot make a client of the kubeconfig")?;
     let review = authz::review_client(config).context("cannot make a client for access reviews")?;
 
+    let authenticator = tokio::select! {
+        authenticator = args.authentication.authenticator(client.clone(), review.clone()) => authenticator?,
+        () = &mut end => return Ok(()),
+    };
     let authorizer = args.authentication.authorizer(review.clone(), &metrics);
-    let mut keeping = Keeping::new(review.clone(), &args.replicas);
+    let mut keeping = Keeping::new(review, &args.replicas);
     let clock = Arc::new(args.clock());
     if args.is_numbered_by_lease() {
         keeping.number(Arc::clone(&clock));
     }
-    let mut keys = args.serving.keys(registration::NAME)?;
-    if let Some(settings) = args.serving.own.settings(&args.replicas.namespace(), registration::NAME)? {
+    let namespace = args.replicas.namespace();
+    let mut keys = args.serving.keys(&namespace, registration::NAME)?;
+    if let Some(settings) = args.serving.own.settings(&namespace, registration::NAME)? {
         keys = keeping.certificates(&args.replicas.lease(registration::NAME), settings, &keys, &metrics);
     }
     let parts = Parts {
         cluster: args.cluster_name.into(),
         catalogue,
-        authenticator: args.authentication.authenticator(client.clone(), review).await?,
+        checks: keeping
+            .checks()
+            .into_iter()
+            .chain(args.authentication.readiness_check(&authenticator))
+            .collect(),
+        authenticator,
         source: Watch::with_settings(client, args.upstream.watching().within(args.resume_window / 2)),
         clock,
-        checks: keeping.checks(),
         authorizer: Arc::new(authorizer.into()),
         metrics,
         limits: args.limits.limits(),
+        max_connections: args.limits.max_connections,
         observers: observers.clone(),
         shutdown: args.serving.shutdown(),
         address: args.serving.address(),
         keys,
     };
-    let signals = EndSignals::listen();
-    let ended = keeping.beside(Running::start(parts).await?.until(signals.received())).await;
+    let ended = keeping.beside(Running::start(parts).await?.until(end)).await;
     observers.flush().await;
-    ended
+    Ok(ended?)
 }
 
 impl Args {

@@ -20,7 +20,7 @@ use gatehouse_apiserver::{
     engine,
     metrics::Metrics,
     pipeline::{Limits, Observers},
-    serve::ShutdownTiming,
+    serve::{MAX_CONNECTIONS, ShutdownTiming},
 };
 use gatehouse_apiservice::kubeconfig::{self, Access};
 use gatehouse_certs::{
@@ -68,6 +68,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         example::write(folder)?;
         return Ok(ExitCode::SUCCESS);
     }
+    // Before there is a folder that has to go, and a key in it.
+    let end = EndSignals::listen().received();
+    tokio::pin!(end);
     let scratch =
         tempfile::Builder::new().prefix("gatehouse-demo-").tempdir().context("no temporary folder")?;
     let folder = if let Some(folder) = args.snapshot {
@@ -77,14 +80,19 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         example::write(&folder)?;
         folder
     };
-    let running = start(&folder, &args.catalogue_file, args.secure_port, &scratch).await?;
-    running.synced().await;
+    let mut running = start(&folder, &args.catalogue_file, args.secure_port, &scratch).await?;
+    tokio::select! {
+        synced = running.synced() => synced?,
+        () = &mut end => return Ok(ExitCode::SUCCESS),
+    }
     let kubeconfig = scratch.path().join("kubeconfig");
     if let Some((program, arguments)) = args.command.split_first() {
         return command(program, arguments, &kubeconfig).await;
     }
-    let signals = EndSignals::listen();
-    tables::print(&kubeconfig).await?;
+    tokio::select! {
+        printed = tables::print(&kubeconfig) => printed?,
+        () = &mut end => return Ok(ExitCode::SUCCESS),
+    }
     eprintln!(
         "\nServing {} on https://{}. To look around:\n\n  export KUBECONFIG={}\n  kubectl get fluxresources -A\n  \
          kubectl get fluxdependencies -A -o wide\n  kubectl get gameserversummaries,tenantusages -A -o wide\n  kubectl explain fluxsummaries.status\n\nCtrl-C ends it.",
@@ -92,7 +100,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         running.address,
         kubeconfig.display(),
     );
-    running.until(signals.received()).await?;
+    running.until(end).await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -148,6 +156,7 @@ async fn start(
         authorizer: Arc::new(Authorizer::CertificateHolders),
         metrics: Arc::new(Metrics::new(&engine::served_resources())),
         limits: Limits::default(),
+        max_connections: MAX_CONNECTIONS,
         observers: Observers::default(),
         shutdown: ShutdownTiming { delay: Duration::ZERO, grace: Duration::from_secs(2) },
         address: (HOST, port).into(),

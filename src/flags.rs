@@ -2,6 +2,8 @@
 
 mod replicas;
 mod self_managed;
+#[cfg(test)]
+mod tests;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -14,9 +16,10 @@ use anyhow::Context;
 use gatehouse_apiserver::{
     authn::{self, AuthenticationConfig, AuthenticationFiles, Authenticator, TokenReviewer},
     authz::DelegatedAuthorizer,
+    health::HealthCheck,
     metrics::Metrics,
     pipeline::Limits,
-    serve::ShutdownTiming,
+    serve::{MAX_CONNECTIONS, ShutdownTiming},
 };
 use gatehouse_apiservice::client::explain;
 use gatehouse_certs::{
@@ -30,7 +33,7 @@ use gatehouse_inventory::{
 };
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use rustls::sign::CertifiedKey;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 pub(crate) use self::{
     replicas::Replicas,
@@ -75,7 +78,7 @@ enum StreamingLists {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Serving")]
 pub(crate) struct Serving {
-    /// The address to listen on.
+    /// The address to listen on; 0.0.0.0 for all, of IPv4 and IPv6.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0")]
     bind_address: IpAddr,
     /// The port to serve HTTPS on; 0 for any free one.
@@ -152,12 +155,26 @@ pub(crate) struct LimitArgs {
     /// How long a request may take, watches excepted, before it is answered 504.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     request_timeout: Duration,
+    /// Connections at a time; more wait until others end. Whoever reaches the port can have them, without credentials:
+    /// 50 KiB of memory each, and up to 180 where a peer means harm.
+    #[arg(long, value_name = "NUMBER", default_value_t = MAX_CONNECTIONS, value_parser = connections)]
+    pub(crate) max_connections: usize,
 }
 
 /// A duration as Go's flags take it: `10s`, `1m30s`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let parsed: jiff::SignedDuration = text.parse().map_err(|error| format!("{error}"))?;
     Duration::try_from(parsed).map_err(|_| "must not be negative".to_owned())
+}
+
+/// As many as there can be slots for.
+fn connections(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(number) if number <= Semaphore::MAX_PERMITS => Ok(number),
+        Ok(_) => Err("is too large".to_owned()),
+        Err(error) => Err(format!("{error}")),
+    }
 }
 
 /// A name that an object can have, and a path of the API can hold.
@@ -221,7 +238,11 @@ impl Serving {
 
     /// The serving certificate: that of the files, kept up to date; else one made on the spot for a Service of this
     /// name, which is all there is, unless certificates are self-managed: then it serves until those are there.
-    pub(crate) fn keys(&self, service: &str) -> anyhow::Result<watch::Receiver<Arc<CertifiedKey>>> {
+    pub(crate) fn keys(
+        &self,
+        namespace: &str,
+        service: &str,
+    ) -> anyhow::Result<watch::Receiver<Arc<CertifiedKey>>> {
         if let (Some(certificate), Some(key)) = (&self.tls_cert_file, &self.tls_private_key_file) {
             let files = CertificateFiles::open(certificate.clone(), key.clone())?;
             let keys = files.subscribe();
@@ -235,16 +256,22 @@ impl Serving {
             );
         }
         let authority = Authority::new("gatehouse-self-signed")?;
-        let leaf = authority.issue(&Leaf {
-            common_name: service.to_owned(),
-            organization: None,
-            dns_names: vec!["localhost".into(), format!("{service}.gatehouse-system.svc")],
-            ips: vec![self.bind_address],
-            usage: Usage::ServerAuth,
-            lifetime: SELF_SIGNED_LIFETIME,
-        })?;
+        let leaf = authority.issue(&self.on_the_spot(namespace, service))?;
         // The sender may go: receivers keep the last value.
         Ok(watch::channel(load::issued(&leaf)?).1)
+    }
+
+    /// What a certificate is made for where nobody has another.
+    fn on_the_spot(&self, namespace: &str, service: &str) -> Leaf {
+        let address = Some(self.bind_address).filter(|address| !address.is_unspecified());
+        Leaf {
+            common_name: service.to_owned(),
+            organization: None,
+            dns_names: vec!["localhost".into(), format!("{service}.{namespace}.svc")],
+            ips: address.into_iter().collect(),
+            usage: Usage::ServerAuth,
+            lifetime: SELF_SIGNED_LIFETIME,
+        }
     }
 }
 
@@ -262,6 +289,12 @@ impl Authentication {
     ) -> anyhow::Result<Authenticator> {
         let tokens = TokenReviewer::new(review, self.token_timeout);
         Ok(Authenticator::new(self.configs(client).await?, Some(tokens), self.anonymous_auth))
+    }
+
+    /// Fails until the front proxy is known, if the cluster says who that is.
+    pub(crate) fn readiness_check(&self, authenticator: &Authenticator) -> Option<HealthCheck> {
+        let is_looked_up = !self.skip_lookup && self.requestheader_client_ca_file.is_none();
+        is_looked_up.then(|| authenticator.readiness_check())
     }
 
     /// Asks the cluster who may do what.

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
 use gatehouse_apiserver::{
     clock::{Clock, Grant},
     health::HealthCheck,
     metrics::Metrics,
+    tasks::{EndError, Tasks},
 };
 use gatehouse_apiservice::registration;
 use gatehouse_keeper::{
@@ -18,9 +18,8 @@ use gatehouse_keeper::{
     number::{Numbers, Standing},
     registration::Registration,
 };
-use gatehouse_webhooks::server::spawn;
 use rustls::sign::CertifiedKey;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::flags::{Replicas, Service};
@@ -32,9 +31,9 @@ pub(crate) struct Keeping {
     identity: String,
     checks: Vec<HealthCheck>,
     stop: CancellationToken,
-    work: JoinSet<&'static str>,
+    work: Tasks,
     release: CancellationToken,
-    leases: JoinSet<&'static str>,
+    leases: Tasks,
 }
 
 impl Keeping {
@@ -46,9 +45,9 @@ impl Keeping {
             identity: replicas.identity(),
             checks: Vec::new(),
             stop: CancellationToken::new(),
-            work: JoinSet::new(),
+            work: Tasks::default(),
             release: CancellationToken::new(),
-            leases: JoinSet::new(),
+            leases: Tasks::default(),
         }
     }
 
@@ -58,8 +57,8 @@ impl Keeping {
         let (numbers, standing) = Numbers::new(&self.client, &self.namespace, &self.identity, leases);
         let told = standing.clone();
         self.checks.push(HealthCheck::readiness("replica-number", move || told.borrow().readiness()));
-        spawn(&mut self.work, "granting the number", grant(standing, clock, self.stop.clone()));
-        spawn(&mut self.leases, "holding a number", numbers.run(self.release.clone()));
+        self.work.spawn("granting the number", grant(standing, clock, self.stop.clone()));
+        self.leases.spawn("holding a number", numbers.run(self.release.clone()));
     }
 
     /// Keeps certificates and the APIService, if this replica holds `lease`, and serves those certificates once they are
@@ -85,8 +84,8 @@ impl Keeping {
             SelfManaged::new(client, settings, registered, leadership, metrics.registry(), first);
         let keys = served.keys.clone();
         self.checks.push(HealthCheck::readiness("serving-certificate-secret", move || served.readiness()));
-        spawn(&mut self.work, "keeping certificates", certificates.run(self.stop.clone()));
-        spawn(&mut self.leases, "the election", election.run(self.release.clone()));
+        self.work.spawn("keeping certificates", certificates.run(self.stop.clone()));
+        self.leases.spawn("the election", election.run(self.release.clone()));
         keys
     }
 
@@ -98,20 +97,20 @@ impl Keeping {
     /// Goes on until `serving` has ended, then ends in good order; or until a part fails.
     pub(crate) async fn beside(
         mut self,
-        serving: impl Future<Output = anyhow::Result<()>>,
-    ) -> anyhow::Result<()> {
-        let part = tokio::select! {
+        serving: impl Future<Output = Result<(), EndError>>,
+    ) -> Result<(), EndError> {
+        let failure = tokio::select! {
             ended = serving => {
                 self.stop.cancel();
-                end(&mut self.work).await?;
+                self.work.end().await?;
                 self.release.cancel();
-                end(&mut self.leases).await?;
+                self.leases.end().await?;
                 return ended;
             }
-            Some(ended) = self.work.join_next() => ended,
-            Some(ended) = self.leases.join_next() => ended,
+            failure = self.work.failed() => failure,
+            failure = self.leases.failed() => failure,
         };
-        anyhow::bail!("{} ended by itself", part.context("a part of the server panicked")?);
+        Err(failure)
     }
 }
 
@@ -129,13 +128,6 @@ async fn grant(mut standing: watch::Receiver<Standing>, clock: Arc<Clock>, stop:
         }
     };
     stop.run_until_cancelled(grants).await;
-}
-
-async fn end(tasks: &mut JoinSet<&'static str>) -> anyhow::Result<()> {
-    while let Some(ended) = tasks.join_next().await {
-        ended.context("a part of the server panicked")?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use anyhow::Context;
 use gatehouse_apiserver::{
     authn::Authenticator,
     authz::Authorizer,
@@ -13,17 +12,16 @@ use gatehouse_apiserver::{
     health::{Health, HealthCheck},
     metrics::Metrics,
     pipeline::{Limits, Observers, Pipeline},
-    serve::{Certificates, MAX_CONNECTIONS, Server, Shutdown, ShutdownTiming},
+    serve::{Certificates, Server, Shutdown, ShutdownTiming},
+    tasks::{EndError, Tasks},
     views::Views,
     watchcache::WatchCache,
 };
 use gatehouse_inventory::{ClusterId, Interner, Inventory, Sink, Source, Str, catalogue::Catalogue};
-use gatehouse_webhooks::server::spawn;
 use rustls::sign::CertifiedKey;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
-    task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +41,7 @@ pub(crate) struct Parts<S> {
     pub(crate) authorizer: Arc<Authorizer>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Limits,
+    pub(crate) max_connections: usize,
     pub(crate) observers: Observers,
     pub(crate) shutdown: ShutdownTiming,
     pub(crate) address: SocketAddr,
@@ -55,7 +54,7 @@ pub(crate) struct Running {
     caches: Vec<Arc<WatchCache>>,
     shutdown: Arc<Shutdown>,
     stop: CancellationToken,
-    tasks: JoinSet<&'static str>,
+    tasks: Tasks,
 }
 
 impl Running {
@@ -63,10 +62,10 @@ impl Running {
     pub(crate) async fn start<S: Source>(parts: Parts<S>) -> anyhow::Result<Self> {
         let certificates = Certificates::new(parts.keys, parts.authenticator.configuration());
         parts.metrics.tell_certificates(&certificates);
-        let server = Server::bind(parts.address, certificates.clone(), MAX_CONNECTIONS).await?;
+        let server = Server::bind(parts.address, certificates.clone(), parts.max_connections).await?;
         let address = server.local_addr();
         let stop = CancellationToken::new();
-        let mut tasks = JoinSet::new();
+        let mut tasks = Tasks::default();
 
         let (sender, events) = mpsc::channel(EVENTS);
         let (catalogue, interner) = (Arc::new(parts.catalogue), Arc::new(Interner::default()));
@@ -76,11 +75,11 @@ impl Running {
         let inventory = Inventory::new(Arc::clone(&catalogue), [parts.cluster], now);
         let sink = Sink::new(catalogue, interner, ClusterId(0), sender);
         let source = parts.source.run(sink, stop.clone());
-        spawn(&mut tasks, "the source", source);
+        tasks.spawn("the source", source);
         let (lag, upstream_lag) = Lag::new();
         let engine =
             engine::run(inventory, views, parts.clock, events, Arc::clone(&parts.metrics), lag, stop.clone());
-        spawn(&mut tasks, "the inventory", engine);
+        tasks.spawn("the inventory", engine);
 
         let shutdown = Shutdown::new(parts.shutdown);
         let checks = [
@@ -102,34 +101,34 @@ impl Running {
         );
         let pipeline = Arc::new(pipeline.with_observers(parts.observers));
         let serving = server.run(pipeline, Arc::clone(&shutdown));
-        spawn(&mut tasks, "the server", serving);
+        tasks.spawn("the server", serving);
         tracing::info!(%address, "serving");
         Ok(Self { address, caches, shutdown, stop, tasks })
     }
 
-    /// Waits until every resource answers.
-    pub(crate) async fn synced(&self) {
-        for cache in &self.caches {
-            // The sender lives in the cache, so waiting ends only with the version.
-            let _ = cache.follow().wait_for(|version| *version > 0).await;
+    /// Waits until every resource answers, unless a part fails before.
+    pub(crate) async fn synced(&mut self) -> Result<(), EndError> {
+        let synced = async {
+            for cache in &self.caches {
+                // The sender lives in the cache, so waiting ends only with the version.
+                let _ = cache.follow().wait_for(|version| *version > 0).await;
+            }
+        };
+        tokio::select! {
+            () = synced => Ok(()),
+            failure = self.tasks.failed() => Err(failure),
         }
     }
 
     /// Serves until `end` resolves, then ends in good order; or until a part fails.
-    pub(crate) async fn until(mut self, end: impl Future<Output = ()>) -> anyhow::Result<()> {
+    pub(crate) async fn until(mut self, end: impl Future<Output = ()>) -> Result<(), EndError> {
         tokio::select! {
             () = end => {}
-            Some(ended) = self.tasks.join_next() => {
-                let part = ended.context("a part of the server panicked")?;
-                anyhow::bail!("{part} ended by itself");
-            }
+            failure = self.tasks.failed() => return Err(failure),
         }
         self.shutdown.run().await;
         self.stop.cancel();
-        while let Some(ended) = self.tasks.join_next().await {
-            ended.context("a part of the server panicked")?;
-        }
-        Ok(())
+        self.tasks.end().await
     }
 }
 

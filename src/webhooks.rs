@@ -10,10 +10,9 @@ use gatehouse_apiservice::registration::{
 };
 use gatehouse_webhooks::{
     intercepted,
+    own_user::OwnUser,
     server::{Parts, Running, SelfManagedParts},
 };
-use k8s_openapi::api::authentication::v1::SelfSubjectReview;
-use kube::api::{Api, PostParams};
 use serde_json::Value;
 
 use crate::{
@@ -21,9 +20,6 @@ use crate::{
     observing::Observing,
     server::EndSignals,
 };
-
-/// The wait between two attempts to find out who we are.
-const ASK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Serve admission: tenants' quotas, policies and defaults for Flux objects and game servers.
 ///
@@ -89,7 +85,7 @@ struct AccountArgs {
     #[arg(long, value_name = "NAMESPACE", default_value = "flux-system")]
     flux_namespace: String,
     /// The user that this process is to the cluster, whose own writes are not judged. Without it: asked of the cluster.
-    #[arg(long, value_name = "USER")]
+    #[arg(long, value_name = "USER", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     own_user: Option<String>,
     /// kube-apiserver's own --request-timeout. What was admitted and has not been seen some time after that is taken
     /// for lost, and given back to its quota: less than it really is would let through more than there is room for.
@@ -107,14 +103,14 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let review = authz::review_client(config).context("cannot make a client for access reviews")?;
     let end = signals.received();
     tokio::pin!(end);
-    let own_user = if let Some(user) = args.accounts.own_user.clone() {
-        user
-    } else {
-        tokio::select! {
-            user = own_user(&review) => user,
-            () = &mut end => return Ok(()),
-        }
+    let authenticator = tokio::select! {
+        authenticator = args.authentication.authenticator(client.clone(), review.clone()) => authenticator?,
+        () = &mut end => return Ok(()),
     };
+    let own_user = OwnUser::unknown(&args.accounts.flux_namespace);
+    if let Some(name) = args.accounts.own_user {
+        own_user.learn(name);
+    }
     let authorizer = args.authentication.authorizer(review.clone(), &metrics);
     let lease_namespace = args.replicas.namespace();
     let certificates = args.serving.own.settings(&lease_namespace, NAME)?.map(|(settings, service)| {
@@ -122,7 +118,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         SelfManagedParts { settings, configurations: Box::new(wanted) }
     });
     let parts = Parts {
-        authenticator: args.authentication.authenticator(client.clone(), review.clone()).await?,
+        authenticator,
         authorizer: Arc::new(authorizer.into()),
         metrics,
         client,
@@ -130,17 +126,17 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         watching: args.upstream.watching(),
         credential: credential(&args.authentication),
         limits: args.limits.limits(),
+        max_connections: args.limits.max_connections,
         observers: observers.clone(),
         shutdown: args.serving.shutdown(),
         address: args.serving.address(),
-        keys: args.serving.keys(NAME)?,
+        keys: args.serving.keys(&lease_namespace, NAME)?,
         own_user,
         identity: args.replicas.identity(),
         request_timeout: args.accounts.apiserver_request_timeout,
         lease_name: args.replicas.lease(NAME),
         lease_namespace,
         certificates,
-        flux_namespace: args.accounts.flux_namespace,
     };
     let ended = Running::start(parts).await?.until(end).await;
     observers.flush().await;
@@ -179,26 +175,9 @@ fn credential(authentication: &Authentication) -> Credential {
         return Credential::Certificate;
     }
     tracing::warn!(
-        "no --client-ca-file: whoever can connect may ask for reviews, and reserve what quotas have left for a minute"
+        "no --client-ca-file: whoever can connect may ask for reviews, and hold what quotas have left for 72 s"
     );
     Credential::None
-}
-
-/// Who we are to the cluster. Asked until it answers: without knowing, our own writes would be refused in a freeze.
-async fn own_user(client: &kube::Client) -> String {
-    let api: Api<SelfSubjectReview> = Api::all(client.clone());
-    loop {
-        match api.create(&PostParams::default(), &SelfSubjectReview::default()).await {
-            Ok(review) => {
-                let user = review.status.and_then(|status| status.user_info).and_then(|user| user.username);
-                let user = user.unwrap_or_default();
-                tracing::info!(user, "known to the cluster");
-                return user;
-            }
-            Err(error) => tracing::warn!(%error, "the cluster does not say who we are; asking again"),
-        }
-        tokio::time::sleep(ASK_AGAIN).await;
-    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub mod pipeline;
 pub mod request_info;
 pub mod selector;
 pub mod serve;
+pub mod tasks;
 #[cfg(feature = "otel")]
 pub mod traces;
 pub mod views;

@@ -6,6 +6,7 @@ pub mod control;
 pub mod events;
 pub mod intercepted;
 pub mod metrics;
+pub mod own_user;
 pub mod quota;
 pub mod review;
 pub mod sar;

@@ -1,8 +1,9 @@
 //! `gatehouse webhooks`, put together: what observes, what answers, what works in the background, and how all of it
 //! ends.
 //!
-//! Invariants: ready only once everything that decides is observed; whatever ends by itself ends the process, and its
-//! place is taken by a fresh one; the lease is given back last, when nothing acts on it any more.
+//! Invariants: it listens before anything that a cluster must answer first; ready only once everything that decides is
+//! observed; whatever ends by itself ends the process, and its place is taken by a fresh one; the lease is given back
+//! last, when nothing acts on it any more.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,20 +14,18 @@ use gatehouse_apiserver::authz::Authorizer;
 use gatehouse_apiserver::health::{Health, HealthCheck};
 use gatehouse_apiserver::metrics::Metrics as RequestMetrics;
 use gatehouse_apiserver::pipeline::{Callers, Credential, Limits, Observers, Pipeline};
-use gatehouse_apiserver::serve::{
-    Certificates, MAX_CONNECTIONS, ServeError, Server, Shutdown, ShutdownTiming,
-};
+use gatehouse_apiserver::serve::{Certificates, ServeError, Server, Shutdown, ShutdownTiming};
+use gatehouse_apiserver::tasks::{EndError, Tasks};
 use gatehouse_inventory::source::WatchSettings;
-use gatehouse_policy::Accounts;
 use rustls::sign::CertifiedKey;
 use tokio::sync::{Notify, watch};
-use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::control;
 use crate::control::Counts;
 use crate::events::Events;
 use crate::metrics::Metrics;
+use crate::own_user::OwnUser;
 use crate::quota::Quotas;
 use crate::review::{Judge, PATHS, Reviews};
 use crate::sar::Access;
@@ -65,6 +64,8 @@ pub struct Parts {
     pub credential: Credential,
     /// How much is taken on.
     pub limits: Limits,
+    /// Connections at a time.
+    pub max_connections: usize,
     /// Who writes down what is asked.
     pub observers: Observers,
     /// How long the end takes.
@@ -73,10 +74,8 @@ pub struct Parts {
     pub address: SocketAddr,
     /// The serving certificate.
     pub keys: watch::Receiver<Arc<CertifiedKey>>,
-    /// Where Flux runs.
-    pub flux_namespace: String,
-    /// The user that this process is.
-    pub own_user: String,
+    /// The user that this process is; asked of the cluster, if it is not known.
+    pub own_user: OwnUser,
     /// This replica, among others.
     pub identity: String,
     /// How long kube-apiserver works on a request at most.
@@ -97,35 +96,24 @@ pub struct SelfManagedParts {
     pub configurations: Make,
 }
 
-/// Why a server that was serving is not any more.
-#[derive(Debug, thiserror::Error)]
-pub enum EndError {
-    /// A part of it ended, which none should.
-    #[error("{0} ended by itself")]
-    Ended(&'static str),
-    /// A part of it panicked.
-    #[error("a part of the server panicked")]
-    Panicked(#[from] JoinError),
-}
-
 /// A server at work.
 pub struct Running {
     /// Where it listens.
     pub address: SocketAddr,
     shutdown: Arc<Shutdown>,
-    serving: JoinSet<&'static str>,
+    serving: Tasks,
     stop: CancellationToken,
-    background: JoinSet<&'static str>,
+    background: Tasks,
     release: CancellationToken,
-    lease: JoinSet<&'static str>,
+    lease: Tasks,
 }
 
 impl Running {
     /// Listens, and starts to observe.
     pub async fn start(parts: Parts) -> Result<Self, ServeError> {
         let stop = CancellationToken::new();
-        let mut background = JoinSet::new();
-        let mut lease = JoinSet::new();
+        let mut background = Tasks::default();
+        let mut lease = Tasks::default();
         let release = CancellationToken::new();
         let (election, leadership) =
             Election::new(parts.review.clone(), &parts.lease_namespace, &parts.lease_name, &parts.identity);
@@ -149,24 +137,26 @@ impl Running {
             keys = served.keys.clone();
             let check = HealthCheck::readiness("serving-certificate-secret", move || served.readiness());
             secret_check = Some(check);
-            spawn(&mut background, "keeping certificates", kept.run(stop.clone()));
+            background.spawn("keeping certificates", kept.run(stop.clone()));
         }
         let certificates = Certificates::new(keys, parts.authenticator.configuration());
         parts.metrics.tell_certificates(&certificates);
-        let server = Server::bind(parts.address, certificates.clone(), MAX_CONNECTIONS).await?;
+        let server = Server::bind(parts.address, certificates.clone(), parts.max_connections).await?;
         let address = server.local_addr();
-        spawn(&mut lease, "the election", election.run(release.clone()));
+        lease.spawn("the election", election.run(release.clone()));
         let metrics = Arc::new(Metrics::new(parts.metrics.registry()));
+        let asking = parts.own_user.clone().find_out(parts.review.clone(), stop.clone());
+        background.spawn("finding out who we are", asking);
 
         let (world, observation) = World::new(parts.client.clone(), parts.watching);
-        spawn(&mut background, "the observation", observation.run(stop.clone()));
+        background.spawn("the observation", observation.run(stop.clone()));
         let (events, outbox) = Events::new(Arc::clone(&metrics), parts.identity.clone());
-        spawn(&mut background, "telling Events", outbox.run(parts.review.clone(), stop.clone()));
+        background.spawn("telling Events", outbox.run(parts.review.clone(), stop.clone()));
 
         let live = Live::new(parts.client.clone(), PATIENCE);
         let (counts, interception) =
             Counts::new(parts.client.clone(), world.clone(), leadership.clone(), registered);
-        spawn(&mut background, "registering what is counted", counts.run(stop.clone()));
+        background.spawn("registering what is counted", counts.run(stop.clone()));
         let quotas = Quotas::new(
             world.clone(),
             live.clone(),
@@ -176,26 +166,28 @@ impl Running {
             interception,
             parts.request_timeout,
         );
-        spawn(&mut background, "the quotas", quotas.clone().run(stop.clone()));
-        let accounts = Arc::new(accounts(parts.flux_namespace, &parts.own_user));
+        background.spawn("the quotas", quotas.clone().run(stop.clone()));
         let context = control::Context {
             client: parts.client,
             world: world.clone(),
             leadership,
             events: events.clone(),
             metrics: Arc::clone(&metrics),
-            accounts: Arc::clone(&accounts),
         };
-        spawn(&mut background, "the controllers", control::run(context, stop.clone()));
+        background.spawn("the controllers", control::run(context, stop.clone()));
 
         let shutdown = Shutdown::new(parts.shutdown);
-        let checks = [shutdown.readiness_check(), certificates.readiness_check(), observed(world.clone())];
+        let checks = [
+            shutdown.readiness_check(),
+            certificates.readiness_check(),
+            parts.own_user.readiness_check(),
+            observed(world.clone()),
+        ];
         let health = Health::new(checks.into_iter().chain(secret_check));
         let reviews = Reviews::new(Judge {
             world,
             live,
             access: Access::new(Arc::clone(&parts.authorizer)),
-            accounts,
             own_user: parts.own_user,
             quotas,
             events,
@@ -212,8 +204,8 @@ impl Running {
         );
         let callers = Callers { paths: PATHS, credential: parts.credential };
         let pipeline = Arc::new(pipeline.with_callers(callers).with_observers(parts.observers));
-        let mut serving = JoinSet::new();
-        spawn(&mut serving, "the server", server.run(pipeline, Arc::clone(&shutdown)));
+        let mut serving = Tasks::default();
+        serving.spawn("the server", server.run(pipeline, Arc::clone(&shutdown)));
         tracing::info!(%address, "serving");
         Ok(Self { address, shutdown, serving, stop, background, release, lease })
     }
@@ -222,63 +214,28 @@ impl Running {
     pub async fn until(mut self, end: impl Future<Output = ()>) -> Result<(), EndError> {
         tokio::select! {
             () = end => {}
-            Some(ended) = self.serving.join_next() => return Err(EndError::Ended(ended?)),
-            Some(ended) = self.background.join_next() => return Err(EndError::Ended(ended?)),
-            Some(ended) = self.lease.join_next() => return Err(EndError::Ended(ended?)),
+            failure = self.serving.failed() => return Err(failure),
+            failure = self.background.failed() => return Err(failure),
+            failure = self.lease.failed() => return Err(failure),
         }
         // Reviews are answered until the last connection is closed, so what they need goes on until then. Nothing here
         // is watched, so that the rest of the grace need not be waited for.
-        let drained = async {
-            while let Some(ended) = self.serving.join_next().await {
-                ended?;
-            }
-            Ok::<_, EndError>(())
-        };
         let ending = async {
             self.shutdown.run().await;
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            drained = drained => drained?,
+            ended = self.serving.end() => ended?,
             () = ending => {}
         }
         self.stop.cancel();
-        while let Some(ended) = self.background.join_next().await {
-            ended?;
-        }
+        self.background.end().await?;
         self.release.cancel();
-        while let Some(ended) = self.lease.join_next().await {
-            ended?;
-        }
-        Ok(())
+        self.lease.end().await
     }
-}
-
-/// Spawns a part of a server, which tells its name when it ends: none should by itself.
-pub fn spawn(
-    tasks: &mut JoinSet<&'static str>,
-    name: &'static str,
-    task: impl Future<Output = ()> + Send + 'static,
-) {
-    tasks.spawn(async move {
-        task.await;
-        name
-    });
 }
 
 /// Ready once reviews can be answered from what is observed.
 fn observed(world: World) -> HealthCheck {
     HealthCheck::readiness("informer-sync", move || world.readiness())
-}
-
-/// The accounts of controllers; ours, if it is a service account at all.
-fn accounts(flux_namespace: String, own_user: &str) -> Accounts {
-    let own = own_user.strip_prefix("system:serviceaccount:").and_then(|account| account.split_once(':'));
-    let accounts = Accounts { flux_namespace, ..Accounts::default() };
-    match own {
-        Some((namespace, name)) => {
-            Accounts { gatehouse: (namespace.to_owned(), name.to_owned()), ..accounts }
-        }
-        None => accounts,
-    }
 }

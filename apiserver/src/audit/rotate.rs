@@ -89,7 +89,9 @@ impl RotatingFile {
             self.rotated += SHORTEST;
         }
         fs::rename(&self.path, self.backup(self.rotated))?;
-        self.prune(now);
+        if let Err(error) = self.prune(now) {
+            tracing::warn!(file = %self.path.display(), %error, "old audit logs cannot be looked for, and are not removed");
+        }
         Ok(())
     }
 
@@ -121,13 +123,13 @@ impl RotatingFile {
     }
 
     /// A backup that cannot be removed now is tried again when the next one is made.
-    fn prune(&self, now: Timestamp) {
+    fn prune(&self, now: Timestamp) -> io::Result<()> {
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let entries = fs::read_dir(folder.unwrap_or(Path::new("."))).into_iter().flatten().flatten();
-        let mut backups: Vec<_> = entries
-            .map(|entry| entry.path())
-            .filter_map(|path| Some((self.put_aside(&path)?, path)))
-            .collect();
+        let mut backups = Vec::new();
+        for entry in fs::read_dir(folder.unwrap_or(Path::new(".")))? {
+            let path = entry?.path();
+            backups.extend(self.put_aside(&path).map(|time| (time, path)));
+        }
         backups.sort_unstable_by(|(a, _), (b, _)| b.cmp(a));
         let Rotation { max_backups, max_age, .. } = self.rotation;
         for (index, (time, path)) in backups.into_iter().enumerate() {
@@ -140,6 +142,7 @@ impl RotatingFile {
                 tracing::warn!(file = %path.display(), %error, "an old audit log cannot be removed");
             }
         }
+        Ok(())
     }
 }
 
@@ -218,6 +221,7 @@ mod tests {
         file.append(b"next\n").expect("appended");
         assert_eq!(fs::read_to_string(&path).expect("read"), "next\n", "the one before was nearly full");
         fs::remove_dir_all(folder.path()).expect("removed");
+        file.prune(Timestamp::now()).expect_err("where backups are is not hidden");
         file.append(b"123456\n").expect_err("there is nothing to put aside");
         file.append(b"again\n").expect("appended");
         assert_eq!(fs::read_to_string(&path).expect("read"), "again\n");

@@ -21,6 +21,7 @@ pub(crate) mod testing;
 mod user;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::HeaderMap;
 use rustls_pki_types::UnixTime;
@@ -33,6 +34,8 @@ pub use config::{AuthenticationConfig, CaBundle, ConfigError, RequestHeaderConfi
 pub use files::AuthenticationFiles;
 pub(crate) use review_cache::{Key, Lookup, ReviewCache, ReviewError};
 pub use user::UserInfo;
+
+use crate::health::HealthCheck;
 
 /// The request's credentials are missing, or nothing vouches for them. The reason is for the log, not for the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +62,24 @@ impl Authenticator {
     /// What users are verified against, as it changes.
     pub fn configuration(&self) -> watch::Receiver<Arc<AuthenticationConfig>> {
         self.config.clone()
+    }
+
+    /// Fails on `/readyz` until it is known who the front proxy is: everything that comes through it would be refused.
+    /// What was known once stays in use, whatever becomes of where it came from.
+    pub fn readiness_check(&self) -> HealthCheck {
+        let config = self.config.clone();
+        let is_known = AtomicBool::new(false);
+        HealthCheck::readiness("request-header", move || {
+            if config.borrow().request_header.is_some() {
+                is_known.store(true, Ordering::Relaxed);
+            }
+            if is_known.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            Err("the ConfigMap kube-system/extension-apiserver-authentication could not be read, or names no \
+                 requestheader-client-ca-file: every request through kube-apiserver would be refused"
+                .to_owned())
+        })
     }
 
     /// Says who sends a request with these `headers` from `peer`, and takes all credentials out of them.

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::testing::*;
 use super::*;
+use crate::health::Health;
 
 fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
     pairs
@@ -182,4 +183,17 @@ fn an_authority_that_has_expired_vouches_for_nobody() {
     );
     let ca = bundle(&authorities.client);
     assert_eq!((ca.anchors(UnixTime::now()).len(), ca.anchors(in_twenty_years).len()), (1, 0));
+}
+
+#[test]
+fn a_replica_is_ready_once_the_front_proxy_was_known() {
+    let (publish, config) = watch::channel(Arc::new(AuthenticationConfig::default()));
+    let check = Authenticator::new(config, None, true).readiness_check();
+    let health = Health::new([check]);
+    let is_ready = || health.respond("/readyz/request-header", "").status().is_success();
+    assert!(!is_ready());
+    publish.send_replace(Authorities::new().config());
+    assert!(is_ready());
+    publish.send_replace(Arc::default());
+    assert!(is_ready(), "kube-apiserver has been told to do without: no reason to leave");
 }

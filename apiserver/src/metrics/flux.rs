@@ -10,7 +10,7 @@ use std::{
     borrow::Cow,
     collections::HashMap,
     fmt::Write,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -104,9 +104,12 @@ const LAYOUTS: [Layout; 13] = [
 /// Asked by who scrapes, answered by who knows.
 #[derive(Default)]
 pub(crate) struct FluxResources {
-    questions: Mutex<Vec<oneshot::Sender<Vec<Row>>>>,
+    questions: Mutex<Vec<oneshot::Sender<Rows>>>,
     asked: Notify,
 }
+
+/// Shared by all who ask at once.
+type Rows = Arc<[Row]>;
 
 /// What the line of an object is made of.
 struct Row {
@@ -137,7 +140,7 @@ impl FluxResources {
         rows.map(lines).ok_or_else(|| ApiError::unavailable("the inventory is busy"))
     }
 
-    fn questions(&self) -> MutexGuard<'_, Vec<oneshot::Sender<Vec<Row>>>> {
+    fn questions(&self) -> MutexGuard<'_, Vec<oneshot::Sender<Rows>>> {
         self.questions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -146,17 +149,22 @@ impl FluxResources {
         self.asked.notified().await;
     }
 
-    /// Answers every question.
+    /// Answers every question, all with the same.
     pub(super) fn answer(&self, inventory: &Inventory) {
-        let questions = std::mem::take(&mut *self.questions());
-        for answer in questions.into_iter().filter(|answer| !answer.is_closed()) {
+        let mut questions = std::mem::take(&mut *self.questions());
+        questions.retain(|answer| !answer.is_closed());
+        if questions.is_empty() {
+            return;
+        }
+        let rows = rows(inventory);
+        for answer in questions {
             // Who asked may have gone.
-            let _ = answer.send(rows(inventory));
+            let _ = answer.send(Arc::clone(&rows));
         }
     }
 }
 
-fn rows(inventory: &Inventory) -> Vec<Row> {
+fn rows(inventory: &Inventory) -> Rows {
     let catalogue = inventory.catalogue();
     let layouts: HashMap<KindId, &Layout> = LAYOUTS
         .iter()
@@ -171,14 +179,13 @@ fn rows(inventory: &Inventory) -> Vec<Row> {
         .collect()
 }
 
-fn lines(rows: Vec<Row>) -> impl Stream<Item = Bytes> + Send {
-    let mut rows = rows.into_iter();
-    let chunks = std::iter::from_fn(move || {
+fn lines(rows: Rows) -> impl Stream<Item = Bytes> + Send {
+    let chunks = (0..rows.len()).step_by(CHUNK).map(move |first| {
         let mut text = String::new();
-        for row in rows.by_ref().take(CHUNK) {
+        for row in rows.iter().skip(first).take(CHUNK) {
             row.write(&mut text);
         }
-        (!text.is_empty()).then(|| Bytes::from(text))
+        Bytes::from(text)
     });
     stream::once(std::future::ready(Bytes::from_static(HEAD.as_bytes()))).chain(stream::iter(chunks))
 }

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -14,11 +13,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::Shutdown;
+use super::activity::{Activity, Heard};
+use super::guard::Guard;
 use super::progress::Progress;
 use super::tls::{ALPN_HTTP2, Certificates, InUse};
 use crate::authn::Peer;
@@ -27,18 +27,16 @@ use crate::pipeline::{Handler, Pipeline};
 
 /// As k8s.io/apiserver's `tlsHandshakeTimeout`.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// As k8s.io/apiserver's `ReadHeaderTimeout`. hyper counts it from the end of the request before, so on HTTP/1.1 it
-/// is the idle timeout too. Made longer it would let whoever dribbles a header hold a connection as long; and who keeps
-/// connections for long, as kube-apiserver does, speaks HTTP/2.
-pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(32);
-/// As k8s.io/apiserver's `IdleTimeout`.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// As k8s.io/apiserver's: one kube-apiserver sends everything through one connection.
 const MAX_STREAMS: u32 = 250;
 /// A front proxy sends a header for each of a user's groups, some hundreds in a large directory; hyper's usual 100
 /// headers and 16 KiB would shut those users out.
 const MAX_HEADERS: usize = 1024;
-const MAX_HEADER_BYTES: u32 = 256 * 1024;
+/// The buffer of an HTTP/1.1 connection, which a head has to fit in. Go takes 1 MiB; but whoever reaches the port can have
+/// as many filled as there are connections, before anybody asks who they are.
+const MAX_BUFFER: u32 = 64 * 1024;
+/// What HTTP/2 counts of a head: 32 bytes a header beside its name and value. Front proxies speak HTTP/2.
+const MAX_HEADER_LIST: u32 = 2 * MAX_BUFFER;
 /// A peer that vanished without a word is noticed after both together, and its watches end.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -89,11 +87,12 @@ impl<H: Handler> Connections<H> {
     async fn serve_http(&self, stream: TlsStream<TcpStream>, address: SocketAddr, tls: &InUse) {
         let session = stream.get_ref().1;
         let chain = session.peer_certificates().unwrap_or_default().to_vec();
-        let builder = if session.alpn_protocol() == Some(ALPN_HTTP2) { &self.http2 } else { &self.http1 };
+        let is_http2 = session.alpn_protocol() == Some(ALPN_HTTP2);
+        let builder = if is_http2 { &self.http2 } else { &self.http1 };
         let showed_certificate = !chain.is_empty();
         let peer = Arc::new(Peer::new(address, chain));
-        let stream = TokioIo::new(Progress::new(stream, WRITE_TIMEOUT));
-        let activity = Arc::new(Activity::new());
+        let activity = Activity::new();
+        let stream = TokioIo::new(Heard::new(Progress::new(stream, WRITE_TIMEOUT), &activity));
         let service = service_fn(|request: Request<Incoming>| {
             let (pipeline, peer) = (Arc::clone(&self.pipeline), Arc::clone(&peer));
             let request_is_open = Activity::begin(&activity);
@@ -112,11 +111,18 @@ impl<H: Handler> Connections<H> {
                 () = self.certificates.asks_otherwise(tls), if !showed_certificate => {}
             }
         });
+        let served = async {
+            tokio::select! {
+                result = connection.as_mut() => return result,
+                () = ending.as_mut() => {}
+            }
+            connection.as_mut().graceful_shutdown();
+            connection.as_mut().await
+        };
         let result = tokio::select! {
-            result = connection.as_mut() => result,
-            () = ending.as_mut() => {
-                connection.as_mut().graceful_shutdown();
-                connection.as_mut().await
+            result = served => result,
+            () = activity.late_head(), if !is_http2 => {
+                return tracing::debug!(%address, "a request's head took too long");
             }
         };
         if let Err(error) = result {
@@ -148,53 +154,18 @@ fn builder() -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        // It would count idle time too.
+        .header_read_timeout(None)
         .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEADER_BYTES as usize);
+        .max_buf_size(MAX_BUFFER as usize);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(MAX_HEADER_BYTES)
+        .max_header_list_size(MAX_HEADER_LIST)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
     builder
-}
-
-/// When a connection was last in use.
-struct Activity {
-    since: Instant,
-    open_requests: AtomicUsize,
-    last_end_millis: AtomicU64,
-}
-
-impl Activity {
-    fn new() -> Self {
-        Self { since: Instant::now(), open_requests: AtomicUsize::new(0), last_end_millis: AtomicU64::new(0) }
-    }
-
-    fn begin(activity: &Arc<Self>) -> impl Send + Unpin + use<> {
-        activity.open_requests.fetch_add(1, Ordering::SeqCst);
-        let activity = Arc::clone(activity);
-        Guard(move || {
-            let elapsed = u64::try_from(activity.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-            activity.last_end_millis.store(elapsed, Ordering::SeqCst);
-            activity.open_requests.fetch_sub(1, Ordering::SeqCst);
-        })
-    }
-
-    /// Returns once nothing has been asked for a while.
-    async fn idle(&self) {
-        loop {
-            let is_used = self.open_requests.load(Ordering::SeqCst) > 0;
-            let last_end = self.since + Duration::from_millis(self.last_end_millis.load(Ordering::SeqCst));
-            let deadline = if is_used { Instant::now() } else { last_end } + IDLE_TIMEOUT;
-            if !is_used && deadline <= Instant::now() {
-                return;
-            }
-            tokio::time::sleep_until(deadline).await;
-        }
-    }
 }
 
 /// Keeps `guard` until the body has been sent or given up.
@@ -204,34 +175,4 @@ fn until_sent(response: Response<Body>, guard: impl Send + Unpin + 'static) -> R
             let _kept = &guard;
         })
     })
-}
-
-/// Does something when it is dropped, so also when a task is aborted.
-struct Guard<F: FnMut()>(F);
-
-impl<F: FnMut()> Drop for Guard<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn idle_is_counted_from_the_last_request_and_not_while_one_is_open() {
-        let activity = Arc::new(Activity::new());
-        let request = Activity::begin(&activity);
-        let idle = tokio::spawn({
-            let activity = Arc::clone(&activity);
-            async move { activity.idle().await }
-        });
-        tokio::time::sleep(Duration::from_hours(1)).await;
-        assert!(!idle.is_finished());
-        drop(request);
-        let ended = Instant::now();
-        idle.await.expect("ends");
-        assert!(ended.elapsed() >= IDLE_TIMEOUT && ended.elapsed() < 2 * IDLE_TIMEOUT);
-    }
 }

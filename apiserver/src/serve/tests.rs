@@ -27,6 +27,7 @@ use crate::authn::testing::{Authorities, chain, issue};
 use crate::pipeline::Credential;
 use crate::pipeline::testing::{Fake, THINGS, TIMING, WATCH, pipeline};
 
+mod kept;
 mod stalled;
 mod tls;
 
@@ -172,7 +173,7 @@ async fn many_headers_pass_and_oversized_ones_are_refused_without_harm() {
     let server = Running::start().await;
     let jane = server.jane();
     let uri = format!("https://localhost{THINGS}");
-    let (many, oversized) = ((500, 100), (20, 16 * 1024));
+    let (many, oversized) = ((500, 100), (9, 16 * 1024));
 
     for ((count, bytes), expected) in [(many, 200), (oversized, 431), ((2000, 1), 431)] {
         let answer = server.http1(Some(&jane)).await.send_request(with_headers(THINGS, count, bytes)).await;
@@ -224,4 +225,14 @@ async fn a_request_that_never_ends_is_cut_when_the_grace_is_over() {
     });
     answer.expect_err("cut");
     ended.expect("the server ends");
+}
+
+#[tokio::test]
+async fn all_addresses_are_those_of_both_families() {
+    let listener = listener(([0, 0, 0, 0], 0).into()).await.expect("listening");
+    let port = listener.local_addr().expect("an address").port();
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.expect("connected");
+    let has_ipv6 = tokio::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.is_ok();
+    let connected = TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await;
+    assert_eq!(connected.is_ok(), has_ipv6 && !is_ipv6_apart(), "{connected:?}");
 }

@@ -101,6 +101,7 @@ cert-manager.io/inject-ca-from: {{ .root.Release.Namespace }}/gatehouse-{{ .comp
 - --log-level={{ .root.Values.logging.level }}
 - --log-format={{ .root.Values.logging.format }}
 - --secure-port=6443
+- --max-connections={{ int (index .root.Values .component).maxConnections }}
 {{- if eq .root.Values.tls.mode "self-managed" }}
 - --tls-secret={{ include "gatehouse.tlsSecret" . }}
 {{- with .root.Values.tls.selfManaged }}

@@ -10,8 +10,16 @@ use tokio::task::{JoinHandle, JoinSet};
 /// Passes connections on while it is whole. Dropped, it is gone.
 pub(crate) struct Relay {
     port: u16,
-    whole: watch::Sender<bool>,
+    line: watch::Sender<Line>,
     task: JoinHandle<()>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Whole,
+    Cut,
+    /// Connections are accepted, and wait.
+    Silent,
 }
 
 impl Relay {
@@ -19,15 +27,15 @@ impl Relay {
     pub(crate) async fn to(port: u16) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free port")?;
         let own = listener.local_addr()?.port();
-        let (whole, is_whole) = watch::channel(false);
+        let (line, as_it_is) = watch::channel(Line::Cut);
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((connection, _)) = listener.accept().await {
-                connections.spawn(pass_on(connection, port, is_whole.clone()));
+                connections.spawn(pass_on(connection, port, as_it_is.clone()));
                 while connections.try_join_next().is_some() {}
             }
         });
-        Ok(Self { port: own, whole, task })
+        Ok(Self { port: own, line, task })
     }
 
     /// Where to connect instead.
@@ -35,14 +43,19 @@ impl Relay {
         format!("https://{}:{}", Ipv4Addr::LOCALHOST, self.port)
     }
 
-    /// Passes on what comes from now on.
+    /// Passes on what comes from now on, and what waits.
     pub(crate) fn mend(&self) {
-        self.whole.send_replace(true);
+        self.line.send_replace(Line::Whole);
+    }
+
+    /// Lets what comes from now on wait.
+    pub(crate) fn hush(&self) {
+        self.line.send_replace(Line::Silent);
     }
 
     /// Ends every connection, and each new one at once.
     pub(crate) fn cut(&self) {
-        self.whole.send_replace(false);
+        self.line.send_replace(Line::Cut);
     }
 }
 
@@ -52,13 +65,14 @@ impl Drop for Relay {
     }
 }
 
-async fn pass_on(mut near: TcpStream, port: u16, mut is_whole: watch::Receiver<bool>) {
-    if !*is_whole.borrow_and_update() {
+async fn pass_on(mut near: TcpStream, port: u16, mut line: watch::Receiver<Line>) {
+    let is_heard = line.wait_for(|line| *line != Line::Silent).await.is_ok_and(|line| *line == Line::Whole);
+    if !is_heard {
         return;
     }
     let Ok(mut far) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await else { return };
     tokio::select! {
         _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
-        _ = is_whole.wait_for(|whole| !whole) => {}
+        _ = line.wait_for(|line| *line == Line::Cut) => {}
     }
 }

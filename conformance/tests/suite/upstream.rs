@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use futures::{AsyncBufReadExt, TryStreamExt};
-use gatehouse_apiservice::registration::USER;
-use gatehouse_conformance::gatehouse::{Awaited, Gatehouse, Options};
-use gatehouse_conformance::progress;
+use gatehouse_apiservice::registration::{USER, webhook_account};
+use gatehouse_conformance::control_plane::{self, ControlPlane};
+use gatehouse_conformance::gatehouse::{Awaited, Gatehouse, Options, Serves};
+use gatehouse_conformance::{progress, webhooks};
 use http::StatusCode;
 use libtest_mimic::Trial;
 use serde_json::Value;
@@ -20,9 +21,13 @@ use crate::world::{World, settles};
 /// Watches that fail are taken up again after half a minute at most; the rest is for a busy machine.
 const RECOVERED: Duration = Duration::from_secs(75);
 
+/// Longer than a question about who one is may take.
+const SILENT: Duration = Duration::from_secs(8);
+
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
     vec![
         world.shared("upstream::absent_from_the_start_leaves_discovery_and_turns_up_later", absent_at_first),
+        world.apart("upstream::silent_from_the_start_leaves_webhooks_alive_and_not_ready", silent_at_first),
         world.shared("upstream::lost_leaves_what_is_known_marked_stale", lost),
         world.shared("upstream::sigterm_ends_watches_cleanly", ended),
     ]
@@ -38,23 +43,36 @@ struct Own {
 
 impl Own {
     async fn start(site: &Site, name: &str, awaited: Awaited) -> anyhow::Result<Self> {
-        let control_plane = &site.control_plane;
-        let (_, port) = control_plane.url().rsplit_once(':').context("a port")?;
-        let relay = Relay::to(port.parse()?).await?;
+        let relay = relay(&site.control_plane).await?;
         if awaited == Awaited::Ready {
             relay.mend();
         }
+        Self::behind(relay, &site.control_plane, name, Serves::Views, awaited).await
+    }
+
+    async fn behind(
+        relay: Relay,
+        control_plane: &ControlPlane,
+        name: &str,
+        serves: Serves,
+        awaited: Awaited,
+    ) -> anyhow::Result<Self> {
+        let user = match serves {
+            Serves::Views => USER,
+            Serves::Webhooks => webhook_account::USER,
+        };
         let ca = control_plane.client_ca().certificate_pem();
         let client_ca = control_plane.folder().join("client-ca.crt");
         let options = Options {
+            serves,
             name: Some(name.to_owned()),
-            kubeconfig: Some(control_plane.kubeconfig_at(&relay.url(), ca, USER, None)?),
+            kubeconfig: Some(control_plane.kubeconfig_at(&relay.url(), ca, user, None)?),
             flags: vec![
                 format!("--client-ca-file={}", client_ca.display()),
                 "--authentication-skip-lookup".to_owned(),
             ],
             awaited,
-            ..site.options.clone()
+            ..Options::default()
         };
         let gatehouse = Gatehouse::start(control_plane, &options).await?;
         let kubeconfig = gatehouse.kubeconfig_for(control_plane, "root", Some("system:masters"))?;
@@ -68,6 +86,12 @@ impl Own {
         let found = conditions.into_iter().find(|condition| condition["type"] == kind);
         found.map(|condition| condition["status"].clone()).with_context(|| format!("{health:#}"))
     }
+}
+
+/// To the control plane, cut at first.
+async fn relay(control_plane: &ControlPlane) -> anyhow::Result<Relay> {
+    let (_, port) = control_plane.url().rsplit_once(':').context("a port")?;
+    Relay::to(port.parse()?).await
 }
 
 async fn absent_at_first(site: Arc<Site>) -> anyhow::Result<()> {
@@ -114,6 +138,30 @@ async fn absent_at_first(site: Arc<Site>) -> anyhow::Result<()> {
     ensure!(by_name(&list).len() == 1, "{list:#}");
     progress::say(format_args!("ready {:.1} s after the cluster turned up", mended.elapsed().as_secs_f32()));
     Ok(())
+}
+
+/// Nothing is refused, and nothing answered: neither may keep the webhooks from listening.
+async fn silent_at_first() -> anyhow::Result<()> {
+    let control_plane = ControlPlane::start(&control_plane::Options::default()).await?;
+    webhooks::prepare(&control_plane).await?;
+    let relay = relay(&control_plane).await?;
+    relay.hush();
+    let own = Own::behind(relay, &control_plane, "webhooks-early", Serves::Webhooks, Awaited::Alive).await?;
+    let is_well = async |path: &str| anyhow::Ok(own.caller.get(path).await?.code == StatusCode::OK);
+    let silent = Instant::now();
+    while silent.elapsed() < SILENT {
+        ensure!(is_well("/livez").await?);
+        for path in ["/readyz", "/readyz/own-user", "/readyz/informer-sync"] {
+            ensure!(!is_well(path).await?, "{path}");
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+
+    own.relay.mend();
+    settles("it is ready", RECOVERED, || is_well("/readyz"), |ready| *ready).await?;
+    ensure!(is_well("/readyz/own-user").await?);
+    drop(own);
+    control_plane.stop().await
 }
 
 async fn lost(site: Arc<Site>) -> anyhow::Result<()> {

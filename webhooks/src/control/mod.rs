@@ -15,7 +15,6 @@ mod suspension;
 
 use std::sync::Arc;
 
-use gatehouse_policy::Accounts;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -39,8 +38,6 @@ pub struct Context {
     pub events: Events,
     /// Where to count.
     pub metrics: Arc<Metrics>,
-    /// Which accounts are controllers'.
-    pub accounts: Arc<Accounts>,
 }
 
 /// Runs every controller until `stop`.

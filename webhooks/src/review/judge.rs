@@ -20,6 +20,7 @@ use super::object;
 use super::request::{self, Request};
 use crate::events::{Events, Level, Object, Told};
 use crate::metrics::Metrics;
+use crate::own_user::OwnUser;
 use crate::quota::Quotas;
 use crate::sar::{Access, Target};
 use crate::world::{KindState, Live, NamespaceInfo, Snapshot, World};
@@ -37,10 +38,8 @@ pub struct Judge {
     pub live: Live,
     /// Where to ask for rights.
     pub access: Access,
-    /// Which accounts are controllers'.
-    pub accounts: Arc<Accounts>,
-    /// The user that this process is, and is never judged.
-    pub own_user: String,
+    /// The user that this process is, and is never judged: it freezes and resumes, and must not stand in its own way.
+    pub own_user: OwnUser,
     /// What holds tenants to their limits.
     pub quotas: Quotas,
     /// Where decisions are told.
@@ -74,11 +73,6 @@ struct Finding {
 }
 
 impl Judge {
-    /// Whether this process itself makes the request: it freezes and resumes, and must not stand in its own way.
-    pub(super) fn is_own(&self, request: &Request<'_>) -> bool {
-        !self.own_user.is_empty() && request.user_info.name() == self.own_user
-    }
-
     /// The world, once everything that decides was observed: before that, what is not seen may still be there.
     pub(super) fn known(&self) -> Result<Arc<Snapshot>, ApiError> {
         let snapshot = self.world.snapshot();
@@ -141,7 +135,8 @@ impl Judge {
         };
         let snapshot = self.world.snapshot();
         let matter = Matter::read(request, kind, &snapshot)?;
-        if self.is_own(request) {
+        let own = self.own_user.known()?;
+        if request.user_info.name() == own.name {
             return Ok(Vec::new());
         }
         let snapshot = self.known()?;
@@ -151,7 +146,7 @@ impl Judge {
             return Ok(Vec::new());
         }
         let name = matter.name().to_owned();
-        let judged = judged(policies, matter, snapshot, Arc::clone(&self.accounts)).await?;
+        let judged = judged(policies, matter, snapshot, Arc::clone(&own.accounts)).await?;
         let mut findings = Vec::new();
         for Judged { policy, mut violations, verbs } in judged {
             let forbidden = match user {
@@ -175,7 +170,8 @@ impl Judge {
         };
         let snapshot = self.world.snapshot();
         let matter = Matter::read(request, kind, &snapshot)?;
-        if self.is_own(request) {
+        let Ok(own) = self.own_user.known() else { return Ok(Answer::allowed()) };
+        if request.user_info.name() == own.name {
             return Ok(Answer::allowed());
         }
         let Ok(info) = self.namespace(&snapshot, &request.namespace).await else {
@@ -183,7 +179,7 @@ impl Judge {
         };
         let policies = snapshot.policies_over(&info.labels);
         let policies: Vec<&Policy> = policies.iter().map(|policy| &**policy).collect();
-        let case = matter.case(&self.accounts);
+        let case = matter.case(&own.accounts);
         Ok(Answer::patched(gatehouse_policy::defaults(&policies, &case)))
     }
 

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 
 use gatehouse_apiserver::authz::{Authorizer, DelegatedAuthorizer};
 use gatehouse_apiserver::metrics::Metrics as RequestMetrics;
-use gatehouse_policy::Accounts;
 use gatehouse_quota::GroupResource;
 use http::StatusCode;
 use http_body_util::BodyExt;
@@ -17,6 +16,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::events::{Events, Outbox};
 use crate::metrics::Metrics;
+use crate::own_user::OwnUser;
 use crate::quota::Quotas;
 use crate::sar::Access;
 use crate::world::{Live, World, testing::Builder};
@@ -78,13 +78,14 @@ impl Site {
             interception,
             Duration::from_mins(1),
         );
+        let own_user = OwnUser::unknown("flux-system");
+        own_user.learn(OWN.to_owned());
         let judge = Judge {
             world,
             live,
             quotas,
             access: Access::new(Arc::new(access(&asked))),
-            accounts: Arc::new(Accounts::default()),
-            own_user: OWN.to_owned(),
+            own_user,
             events,
             metrics,
         };

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use gatehouse_apiserver::authn::{AuthenticationConfig, CaBundle};
+use gatehouse_apiserver::serve::MAX_CONNECTIONS;
 use gatehouse_certs::issue::{Authority, KeyPair, Leaf, Usage};
 use gatehouse_certs::load;
 use http::{Request, Response, StatusCode};
@@ -55,12 +56,12 @@ impl Site {
             metrics: Arc::new(RequestMetrics::new(&[])),
             credential,
             limits: Limits::default(),
+            max_connections: MAX_CONNECTIONS,
             observers: Observers::default(),
             shutdown: TIMING,
             address: ([127, 0, 0, 1], 0).into(),
             keys: watch::channel(load::issued(&serving).expect("key")).1,
-            flux_namespace: "flux-system".to_owned(),
-            own_user: "system:serviceaccount:gatehouse-system:gatehouse-webhooks".to_owned(),
+            own_user: OwnUser::unknown("flux-system"),
             identity: "me".to_owned(),
             lease_namespace: "gatehouse-system".to_owned(),
             lease_name: "gatehouse-webhooks".to_owned(),
@@ -358,4 +359,30 @@ async fn the_end_closes_connections_one_answer_later_and_gives_the_lease_back_la
         .expect("in order");
     assert_eq!(site.lease_holder().as_deref(), Some(""));
     TcpStream::connect(site.address).await.expect_err("nobody listens any more");
+}
+
+#[tokio::test]
+async fn until_the_cluster_says_who_we_are_it_listens_and_judges_nothing() {
+    let site = Site::start(Credential::None).await;
+    let mut connection = site.connect(None).await;
+    for (path, code) in [("/livez", 200), ("/readyz/own-user", 500), ("/readyz", 500)] {
+        let mut get = post(path, "");
+        *get.method_mut() = http::Method::GET;
+        assert_eq!(send(&mut connection, get).await.0.as_u16(), code, "{path}");
+    }
+    let mut review = review(&json!({"metadata": {"name": "a", "namespace": "n"}, "spec": {}}));
+    let group = "kustomize.toolkit.fluxcd.io";
+    review["request"]["kind"] = json!({"group": group, "version": "v1", "kind": "Kustomization"});
+    review["request"]["resource"] = json!({"group": group, "version": "v1", "resource": "kustomizations"});
+    review["request"]["namespace"] = json!("n");
+    let (_, answer) = send(&mut connection, post("/validate", review.to_string())).await;
+    let response = &answer["response"];
+    assert_eq!((&response["allowed"], &response["status"]["code"]), (&json!(false), &json!(429)), "{answer}");
+    assert!(
+        response["status"]["message"].as_str().expect("text").contains("who this webhook is"),
+        "{answer}"
+    );
+    // What fills in refuses nothing.
+    let (_, answer) = send(&mut connection, post("/mutate", review.to_string())).await;
+    assert_eq!(answer["response"]["allowed"], true, "{answer}");
 }

@@ -48,7 +48,7 @@ pub(super) fn fixed() -> Vec<(GroupResource, Role)> {
     let mut kinds = vec![
         (GroupResource::new("", "namespaces"), Role::Namespace),
         (GroupResource::new(policy, "tenantquotas"), Role::Quota),
-        (GroupResource::new(policy, "reconcilepolicies"), Role::Policy),
+        (POLICIES.clone(), Role::Policy),
         (GroupResource::new(policy, "quotaledgers"), Role::Ledger),
         (TEMPLATES.clone(), Role::Template),
     ];
@@ -61,6 +61,10 @@ pub(super) fn fixed() -> Vec<(GroupResource, Role)> {
     }
     kinds
 }
+
+/// ReconcilePolicies.
+pub(super) static POLICIES: LazyLock<GroupResource> =
+    LazyLock::new(|| GroupResource::new(gatehouse_apiservice::policy::GROUP, "reconcilepolicies"));
 
 /// GameTemplates.
 pub(super) static TEMPLATES: LazyLock<GroupResource> =

@@ -1,16 +1,21 @@
 //! The world at one moment. Cheap to clone: the maps share structure.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use gatehouse_apiservice::policy::{FieldError, QuotaLedger, ReconcilePolicy, TenantQuota};
 use gatehouse_inventory::{KindStatus, Str};
 use gatehouse_policy::{Dependencies, Kind, ObjectName, Policy};
 use gatehouse_quota::{Amounts, CompiledQuota, GroupResource};
+use tokio::time::Instant;
 
 use super::{
     held::{Held, ObjectKey},
     kinds,
 };
+
+/// How long policies may be judged by that are not heard of any more: far longer than a kube-apiserver takes to be
+/// replaced. A replica for which it takes longer may be the only one, and others know of a freeze that it does not.
+pub(super) const UNHEARD: Duration = Duration::from_mins(1);
 
 /// What was observed, at one moment.
 #[derive(Debug, Clone, Default)]
@@ -75,6 +80,8 @@ pub struct Broken {
 pub struct KindState {
     /// What was said last; none before anything was.
     pub status: Option<KindStatus>,
+    /// Since when its watch has failed without a break, if it does.
+    pub failing_since: Option<Instant>,
     /// Every change up to this resourceVersion is in. None before the first list and while the kind is not served.
     pub revision: Option<u64>,
     /// Everything was told at least once, or the kind is known not to be served.
@@ -187,6 +194,9 @@ impl Snapshot {
     /// decided wrongly. Not so a kind that only a quota counts, or whoever may write quotas could stop all
     /// admission: such a quota's own status tells, and requests that it limits are told to try again. It is waited
     /// for when the process begins, and not for ever.
+    ///
+    /// What was observed once stays good for decisions while kube-apiserver is away, which then asks nobody; but not for
+    /// long on a replica that is cut off alone.
     pub fn readiness(&self) -> Result<(), String> {
         let mut obstacles: Vec<String> = Vec::new();
         let mut waiting = Vec::new();
@@ -205,6 +215,10 @@ impl Snapshot {
         if !waiting.is_empty() {
             waiting.sort();
             obstacles.push(format!("waiting for {}", waiting.join(", ")));
+        }
+        let policies = self.kinds.get(&*kinds::POLICIES).and_then(|state| state.failing_since);
+        if let Some(unheard) = policies.map(|since| since.elapsed()).filter(|unheard| *unheard > UNHEARD) {
+            obstacles.push(format!("{} were last heard of {} s ago", *kinds::POLICIES, unheard.as_secs()));
         }
         obstacles.sort();
         if obstacles.is_empty() { Ok(()) } else { Err(obstacles.join("; ")) }

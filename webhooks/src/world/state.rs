@@ -12,6 +12,7 @@ use gatehouse_apiservice::policy::{FieldError, QuotaLedger, ReconcilePolicy, Ten
 use gatehouse_inventory::{KindStatus, Str};
 use gatehouse_policy::Policy;
 use gatehouse_quota::{Amounts, CompiledQuota, Dimension, GroupResource, Quantity, Usage, UsageError};
+use tokio::time::Instant;
 
 use super::{
     held::{Document, Held, ObjectKey},
@@ -118,6 +119,10 @@ impl State {
             // What comes back is another resource, with a list of its own.
             kind.revision = None;
         }
+        kind.failing_since = match status {
+            KindStatus::Failing { .. } => kind.failing_since.or_else(|| Some(Instant::now())),
+            _ => None,
+        };
         kind.status = Some(status);
     }
 

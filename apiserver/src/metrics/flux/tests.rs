@@ -176,3 +176,23 @@ async fn where_nobody_answers_it_is_an_error() {
     let refused = FluxResources::default().ask().await.err().expect("nobody answers");
     assert_eq!(refused.code(), 503);
 }
+
+#[tokio::test]
+async fn who_asks_at_once_shares_an_answer() {
+    let object = json!({"metadata": {"name": "a", "namespace": "n"}, "spec": {}});
+    let flux = FluxResources::default();
+    let asked: Vec<_> = (0..3)
+        .map(|_| {
+            let (answer, rows) = oneshot::channel();
+            flux.questions().push(answer);
+            rows
+        })
+        .collect();
+    flux.answer(&inventory(&CATALOGUE, &[("Kustomization", object)]));
+    let mut rows = Vec::new();
+    for asked in asked {
+        rows.push(asked.await.expect("answered"));
+    }
+    assert_eq!(rows[0].len(), 1);
+    assert!(rows.iter().all(|other| Arc::ptr_eq(other, &rows[0])), "made once");
+}

@@ -5,7 +5,8 @@ use rustls::{HandshakeKind, SignatureScheme};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::serve::connection::{HANDSHAKE_TIMEOUT, HEADER_TIMEOUT};
+use crate::serve::activity::HEADER_TIMEOUT;
+use crate::serve::connection::HANDSHAKE_TIMEOUT;
 
 fn shown(stream: &TlsStream<TcpStream>) -> Vec<CertificateDer<'static>> {
     stream.get_ref().1.peer_certificates().expect("shown").to_vec()

@@ -2,7 +2,6 @@
 
 use gatehouse_inventory::source::WatchSettings;
 use gatehouse_keeper::{lease::Leadership, testing::FakeApi};
-use gatehouse_policy::Accounts;
 use prometheus::Registry;
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::Instant};
@@ -73,14 +72,7 @@ fn run_by(api: FakeApi, at: &str, leadership: Leadership) -> Running {
     let (world, observation) = World::new(api.client(), WatchSettings::default());
     let metrics = Arc::new(Metrics::new(&Registry::new()));
     let (events, outbox) = Events::new(Arc::clone(&metrics), "me".to_owned());
-    let context = Context {
-        client: api.client(),
-        world,
-        leadership,
-        events,
-        metrics,
-        accounts: Arc::new(Accounts::default()),
-    };
+    let context = Context { client: api.client(), world, leadership, events, metrics };
     let began = (at.parse::<Timestamp>().unwrap(), Instant::now());
     let clock = move || began.0.checked_add(began.1.elapsed()).unwrap();
     let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());

@@ -5,12 +5,13 @@ mod sums;
 
 use std::collections::BTreeMap;
 
+use gatehouse_inventory::KindStatus;
 use gatehouse_policy::{Dependencies, Kind, ObjectName};
 use gatehouse_quota::{Amounts, Dimension, GroupResource, Quantity};
 use serde_json::{Value, json};
 
 use super::{testing::Builder, *};
-use crate::world::state::Change;
+use crate::world::{kinds::POLICIES, snapshot::UNHEARD, state::Change};
 
 fn fleets() -> GroupResource {
     GroupResource::new("agones.dev", "fleets")
@@ -234,4 +235,20 @@ fn deleted_uids_are_forgotten_after_a_while() {
     let snapshot = builder.snapshot();
     assert!(snapshot.was_deleted("uid-f-19999") && !snapshot.was_deleted("uid-f-0"));
     assert_eq!(snapshot.deleted.len(), 16_384);
+}
+
+#[tokio::test(start_paused = true)]
+async fn policies_that_are_not_heard_of_for_long_are_not_judged_by() {
+    let mut builder = Builder::new();
+    let failing = |message: &str| Change::Status(KindStatus::Failing { message: message.into() });
+    builder.take(&POLICIES, failing("refused"));
+    builder.take(&fleets(), failing("conversion"));
+    tokio::time::sleep(UNHEARD).await;
+    builder.take(&POLICIES, failing("no answer"));
+    assert_eq!(builder.snapshot().readiness(), Ok(()), "an API server may be replaced meanwhile");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let problem = builder.snapshot().readiness().unwrap_err();
+    assert_eq!(problem, "reconcilepolicies.policy.gatehouse.dev were last heard of 62 s ago");
+    builder.take(&POLICIES, Change::Status(KindStatus::Served { version: "v1alpha1".into() }));
+    assert_eq!(builder.snapshot().readiness(), Ok(()), "whatever becomes of other kinds");
 }

@@ -1,0 +1,204 @@
+//! When a connection was last in use, and for how long its peer has been sending a head.
+//!
+//! The two have limits of their own. A client may keep a connection for minutes without asking anything; one that has
+//! begun to ask must get to the end of the head soon, or it would cost a buffer for as long as it likes.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::guard::Guard;
+
+/// Go's clients drop a connection that was idle for 90 s. The server must not be the first: kube-apiserver speaks
+/// HTTP/1.1 to webhooks, and a POST that crosses the end of its connection is not repeated, but fails the write that was
+/// to be reviewed. Of a connection that was never used, too: Go makes some in advance.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(3);
+/// As k8s.io/apiserver's `ReadHeaderTimeout`, from the head's first byte.
+pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(32);
+
+/// What a connection is doing.
+pub(super) struct Activity {
+    since: Instant,
+    open_requests: AtomicUsize,
+    last_end_millis: AtomicU64,
+    /// Since when a head is being sent.
+    head: watch::Sender<Option<Instant>>,
+}
+
+impl Activity {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            since: Instant::now(),
+            open_requests: AtomicUsize::new(0),
+            last_end_millis: AtomicU64::new(0),
+            head: watch::Sender::new(None),
+        })
+    }
+
+    /// A head is complete; its request is open until what is returned is dropped.
+    pub(super) fn begin(activity: &Arc<Self>) -> impl Send + Unpin + use<> {
+        activity.open_requests.fetch_add(1, Ordering::SeqCst);
+        activity.head.send_if_modified(|head| head.take().is_some());
+        let activity = Arc::clone(activity);
+        Guard(move || {
+            let elapsed = u64::try_from(activity.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+            activity.last_end_millis.store(elapsed, Ordering::SeqCst);
+            activity.open_requests.fetch_sub(1, Ordering::SeqCst);
+        })
+    }
+
+    /// The peer has sent something: on HTTP/1.1, while nothing is open, the beginning of a head.
+    fn heard(&self) {
+        if self.open_requests.load(Ordering::SeqCst) == 0 && self.head.borrow().is_none() {
+            self.head.send_replace(Some(Instant::now()));
+        }
+    }
+
+    /// Returns once nothing has been asked for a while.
+    pub(super) async fn idle(&self) {
+        loop {
+            let is_used = self.open_requests.load(Ordering::SeqCst) > 0;
+            let last_end = self.since + Duration::from_millis(self.last_end_millis.load(Ordering::SeqCst));
+            let deadline = if is_used { Instant::now() } else { last_end } + IDLE_TIMEOUT;
+            if !is_used && deadline <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(deadline).await;
+        }
+    }
+
+    /// Returns once a head has taken too long. Means nothing on HTTP/2, where not only heads are sent between requests.
+    pub(super) async fn late_head(&self) {
+        let mut heads = self.head.subscribe();
+        loop {
+            let begun = *heads.borrow_and_update();
+            // The sender is this one's own, so the channel does not close.
+            let changed = heads.changed();
+            match begun {
+                None => _ = changed.await,
+                Some(since) => {
+                    if tokio::time::timeout_at(since + HEADER_TIMEOUT, changed).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A stream whose peer's bytes are noticed.
+pub(super) struct Heard<S> {
+    stream: S,
+    activity: Arc<Activity>,
+}
+
+impl<S> Heard<S> {
+    pub(super) fn new(stream: S, activity: &Arc<Activity>) -> Self {
+        Self { stream, activity: Arc::clone(activity) }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.activity.heard();
+        }
+        outcome
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_is_counted_from_the_last_request_and_not_while_one_is_open() {
+        let activity = Activity::new();
+        let request = Activity::begin(&activity);
+        let idle = tokio::spawn({
+            let activity = Arc::clone(&activity);
+            async move { activity.idle().await }
+        });
+        tokio::time::sleep(Duration::from_hours(1)).await;
+        assert!(!idle.is_finished());
+        drop(request);
+        let ended = Instant::now();
+        idle.await.expect("ends");
+        assert!(ended.elapsed() >= IDLE_TIMEOUT && ended.elapsed() < 2 * IDLE_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_is_late_by_its_own_time_and_nothing_else_is() {
+        let activity = Activity::new();
+        tokio::time::sleep(2 * HEADER_TIMEOUT).await;
+        assert!(activity.late_head().now_or_never().is_none(), "not used yet");
+
+        activity.heard();
+        let request = Activity::begin(&activity);
+        activity.heard();
+        tokio::time::sleep(2 * HEADER_TIMEOUT).await;
+        assert!(activity.late_head().now_or_never().is_none(), "a body");
+        drop(request);
+        tokio::time::sleep(2 * HEADER_TIMEOUT).await;
+        assert!(activity.late_head().now_or_never().is_none(), "idle");
+
+        activity.heard();
+        let begun = Instant::now();
+        let dribbling = async {
+            loop {
+                tokio::time::sleep(HEADER_TIMEOUT / 4).await;
+                activity.heard();
+            }
+        };
+        tokio::select! {
+            () = activity.late_head() => {}
+            () = dribbling => {}
+        }
+        assert_eq!(begun.elapsed(), HEADER_TIMEOUT, "a byte now and then does not help");
+    }
+}

@@ -1,0 +1,74 @@
+//! The parts of a server at work, by name. None should end by itself: where one does, the process ends, and a fresh one
+//! takes its place.
+
+use tokio::task::{JoinError, JoinSet};
+
+/// Why a server that was serving is not any more.
+#[derive(Debug, thiserror::Error)]
+pub enum EndError {
+    /// A part of it ended, which none should.
+    #[error("{0} ended by itself")]
+    Ended(&'static str),
+    /// A part of it panicked.
+    #[error("a part of the server panicked")]
+    Panicked(#[from] JoinError),
+}
+
+/// Parts that begin and end together. Dropped, they are aborted.
+#[derive(Debug, Default)]
+pub struct Tasks(JoinSet<&'static str>);
+
+impl Tasks {
+    /// Begins another part.
+    pub fn spawn(&mut self, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
+        self.0.spawn(async move {
+            part.await;
+            name
+        });
+    }
+
+    /// Returns when a part has ended, though nobody asked it to.
+    pub async fn failed(&mut self) -> EndError {
+        match self.0.join_next().await {
+            Some(Ok(name)) => EndError::Ended(name),
+            Some(Err(error)) => error.into(),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits for all parts, which were asked to end.
+    pub async fn end(&mut self) -> Result<(), EndError> {
+        while let Some(ended) = self.0.join_next().await {
+            ended?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_ends_or_panics_by_itself_is_told_and_no_parts_are_no_failure() {
+        let mut tasks = Tasks::default();
+        assert!(tasks.failed().now_or_never().is_none());
+        tasks.spawn("waiting", std::future::pending());
+        tasks.spawn("the clock", async {});
+        assert_eq!(tasks.failed().await.to_string(), "the clock ended by itself");
+        tasks.spawn("the engine", async { panic!("on purpose") });
+        assert!(matches!(tasks.failed().await, EndError::Panicked(_)));
+    }
+
+    #[tokio::test]
+    async fn an_end_that_was_asked_for_waits_for_all() {
+        let mut tasks = Tasks::default();
+        tasks.spawn("one", tokio::task::yield_now());
+        tasks.spawn("another", async {});
+        tasks.end().await.expect("in order");
+        tasks.spawn("a third", async { panic!("on purpose") });
+        tasks.end().await.expect_err("a panic is told");
+    }
+}

@@ -1,0 +1,172 @@
+//! Who this process is to the cluster. Its own writes are not judged, or a freeze would refuse what it does itself.
+//!
+//! Invariant: while that is not known nothing is judged by policies, and the replica is not ready; it listens all the
+//! same, since a restart would not help.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use gatehouse_apiserver::ApiError;
+use gatehouse_apiserver::health::HealthCheck;
+use gatehouse_policy::Accounts;
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use kube::api::{Api, PostParams};
+use tokio_util::sync::CancellationToken;
+
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(5);
+/// The wait between two attempts.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// The user that this process is, once it is known. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct OwnUser {
+    known: Arc<OnceLock<Known>>,
+    flux_namespace: Arc<str>,
+}
+
+/// What is known of it.
+#[derive(Debug)]
+pub struct Known {
+    /// Its name.
+    pub name: String,
+    /// The accounts of controllers; ours, if it is a service account at all.
+    pub accounts: Arc<Accounts>,
+}
+
+impl OwnUser {
+    /// Not known yet, but where Flux's controllers run.
+    pub fn unknown(flux_namespace: &str) -> Self {
+        Self { known: Arc::default(), flux_namespace: flux_namespace.into() }
+    }
+
+    /// Takes it for known. What was known before stays.
+    pub fn learn(&self, name: String) {
+        let own = name.strip_prefix("system:serviceaccount:").and_then(|account| account.split_once(':'));
+        let mut accounts =
+            Accounts { flux_namespace: self.flux_namespace.to_string(), ..Accounts::default() };
+        if let Some((namespace, name)) = own {
+            accounts.gatehouse = (namespace.to_owned(), name.to_owned());
+        }
+        self.known.get_or_init(|| Known { name, accounts: Arc::new(accounts) });
+    }
+
+    /// What reviews are judged by.
+    pub(crate) fn known(&self) -> Result<&Known, ApiError> {
+        let why = "the cluster has not said yet who this webhook is: try again";
+        self.known.get().ok_or_else(|| ApiError::try_again(why, ASK_AGAIN))
+    }
+
+    /// Fails on `/readyz` until it is known.
+    pub(crate) fn readiness_check(&self) -> HealthCheck {
+        let own = self.clone();
+        HealthCheck::readiness("own-user", move || match own.known.get() {
+            Some(_) => Ok(()),
+            None => Err("the cluster has not said yet who this process is".to_owned()),
+        })
+    }
+
+    /// Asks the cluster until it answers, if nobody has said it. Ends with `stop`.
+    pub(crate) async fn find_out(self, client: kube::Client, stop: CancellationToken) {
+        let asking = async {
+            while self.known.get().is_none() {
+                match ask(&client).await {
+                    Ok(name) => {
+                        tracing::info!(user = name, "known to the cluster");
+                        self.learn(name);
+                    }
+                    Err(problem) => {
+                        tracing::warn!(problem, "the cluster does not say who we are; asking again");
+                        tokio::time::sleep(ASK_AGAIN).await;
+                    }
+                }
+            }
+        };
+        if stop.run_until_cancelled(asking).await.is_some() {
+            stop.cancelled().await;
+        }
+    }
+}
+
+/// The user's name, which is not empty.
+async fn ask(client: &kube::Client) -> Result<String, String> {
+    let api: Api<SelfSubjectReview> = Api::all(client.clone());
+    let (parameters, question) = (PostParams::default(), SelfSubjectReview::default());
+    let answer = tokio::time::timeout(ANSWER, api.create(&parameters, &question)).await;
+    let review = answer.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string())?;
+    let user = review.status.and_then(|status| status.user_info).and_then(|user| user.username);
+    user.filter(|name| !name.is_empty()).ok_or_else(|| "the answer names no user".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use gatehouse_policy::User;
+    use kube::client::Body;
+    use serde_json::json;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const OWN: &str = "system:serviceaccount:here:gate";
+
+    /// Says nothing at first, then something without a name, then one.
+    fn client(asked: &Arc<AtomicUsize>) -> kube::Client {
+        let asked = Arc::clone(asked);
+        let service = tower::service_fn(move |_| {
+            let asked = Arc::clone(&asked);
+            async move {
+                let user = match asked.fetch_add(1, Ordering::SeqCst) {
+                    0 => std::future::pending().await,
+                    1 => json!({}),
+                    2 => json!({"username": ""}),
+                    _ => json!({"username": OWN}),
+                };
+                let review = json!({
+                    "apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview", "metadata": {},
+                    "status": {"userInfo": user},
+                });
+                let body = Body::from(review.to_string().into_bytes());
+                Ok::<_, Infallible>(http::Response::builder().status(201).body(body).expect("response"))
+            }
+        });
+        kube::Client::new(service, "default")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_asked_for_until_there_is_a_name_and_silence_is_no_answer() {
+        let (own, asked, stop) = (OwnUser::unknown("flux"), Arc::default(), CancellationToken::new());
+        let started = Instant::now();
+        let asking = tokio::spawn(own.clone().find_out(client(&asked), stop.clone()));
+        assert!(own.known().is_err());
+        while own.known().is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 4);
+        assert!(started.elapsed() < ANSWER + 4 * ASK_AGAIN, "{:?}", started.elapsed());
+        let known = own.known().expect("known");
+        let user = User { name: OWN.to_owned(), groups: Vec::new() };
+        assert!(known.name == OWN && known.accounts.is_gatehouse(&user));
+        assert_eq!(known.accounts.flux_namespace, "flux");
+
+        assert!(!asking.is_finished(), "a part of the server does not end by itself");
+        stop.cancel();
+        asking.await.expect("ends");
+    }
+
+    #[tokio::test]
+    async fn who_was_told_does_not_ask() {
+        let (own, asked, stop) = (OwnUser::unknown("flux"), Arc::default(), CancellationToken::new());
+        own.learn("jane".to_owned());
+        stop.cancel();
+        own.clone().find_out(client(&asked), stop).await;
+        let known = own.known().expect("known");
+        assert_eq!(
+            (known.name.as_str(), &known.accounts.gatehouse),
+            ("jane", &Accounts::default().gatehouse)
+        );
+        assert_eq!(asked.load(Ordering::SeqCst), 0);
+    }
+}
