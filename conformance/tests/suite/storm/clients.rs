@@ -20,7 +20,11 @@ use kube::runtime::watcher::{Config, watcher};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use super::rows::{Rows, rows};
+use super::rows::{Rows, rows, summaries};
+
+/// Kind and plural of what objects are shown in, and namespaces.
+const ROWS: (&str, &str) = ("FluxResource", "fluxresources");
+const SUMMARIES: (&str, &str) = ("FluxSummary", "fluxsummaries");
 
 /// Longer than any trial: a watch that nothing happens in goes on.
 const SILENCE: Duration = Duration::from_hours(1);
@@ -32,11 +36,16 @@ pub(super) struct Clients {
     informers: Vec<(Informers, Vec<Scope>)>,
     reflectors: Vec<(String, Scope, Store<DynamicObject>)>,
     tables: Vec<(String, Scope, Arc<Mutex<Rows>>)>,
+    /// Those of summaries, whose rows come of many objects.
+    summaries: Vec<(String, Store<DynamicObject>)>,
     tasks: JoinSet<()>,
 }
 
 /// A way to the replicas: what it is called, and a kubeconfig that takes it.
 pub(super) type Way = (&'static str, PathBuf);
+
+/// What a watcher of kube is made with.
+type How = fn(Config) -> Config;
 
 /// What a program finds in its environment.
 type Env = &'static [(&'static str, &'static str)];
@@ -66,8 +75,8 @@ impl Clients {
         scopes: &[Scope],
         folder: &Path,
     ) -> anyhow::Result<Self> {
-        let (informers, reflectors, tables) = (Vec::new(), Vec::new(), Vec::new());
-        let mut clients = Self { informers, reflectors, tables, tasks: JoinSet::new() };
+        let (informers, reflectors, tables, summaries) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut clients = Self { informers, reflectors, tables, summaries, tasks: JoinSet::new() };
         for (way, kubeconfig) in ways {
             for ((name, _, env), program) in PROGRAMS.iter().zip(programs) {
                 let name = format!("{name}, {way}");
@@ -75,9 +84,19 @@ impl Clients {
                 clients.informers.push((informers, scopes.to_vec()));
             }
             let client = kubeconfig::client(kubeconfig).await?;
+            let hows: [(String, How); 2] = [
+                (format!("kube, streaming, {way}"), Config::streaming_lists),
+                (format!("kube, {way}"), |config| config.page_size(7)),
+            ];
+            for (name, how) in hows {
+                for scope in scopes {
+                    let store = clients.reflect(ROWS, &client, scope, how);
+                    clients.reflectors.push((name.clone(), scope.clone(), store));
+                }
+                let store = clients.reflect(SUMMARIES, &client, &Scope::default(), how);
+                clients.summaries.push((name, store));
+            }
             for scope in scopes {
-                clients.reflect(format!("kube, streaming, {way}"), &client, scope, Config::streaming_lists);
-                clients.reflect(format!("kube, {way}"), &client, scope, |config| config.page_size(7));
                 clients.tabulate(format!("kubectl, {way}"), Kubectl::new(kubeconfig)?, scope);
             }
         }
@@ -86,13 +105,13 @@ impl Clients {
 
     fn reflect(
         &mut self,
-        name: String,
+        (kind, plural): (&str, &str),
         client: &kube::Client,
         scope: &Scope,
-        how: impl FnOnce(Config) -> Config,
-    ) {
-        let gvk = GroupVersionKind::gvk(GROUP, VERSION, "FluxResource");
-        let resource = ApiResource::from_gvk_with_plural(&gvk, "fluxresources");
+        how: How,
+    ) -> Store<DynamicObject> {
+        let gvk = GroupVersionKind::gvk(GROUP, VERSION, kind);
+        let resource = ApiResource::from_gvk_with_plural(&gvk, plural);
         let api: Api<DynamicObject> = match &scope.namespace {
             Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
             None => Api::all_with(client.clone(), &resource),
@@ -101,9 +120,10 @@ impl Clients {
         config.label_selector.clone_from(&scope.label_selector);
         config.field_selector.clone_from(&scope.field_selector);
         let writer = Writer::new(resource);
-        self.reflectors.push((name, scope.clone(), writer.as_reader()));
+        let store = writer.as_reader();
         let events = reflector(writer, watcher(api, how(config)).default_backoff());
         self.tasks.spawn(events.for_each(|_| std::future::ready(())));
+        store
     }
 
     fn tabulate(&mut self, name: String, kubectl: Kubectl, scope: &Scope) {
@@ -130,18 +150,19 @@ impl Clients {
             }
         }
         for (name, scope, store) in &self.reflectors {
-            let objects: Vec<Value> = store
-                .state()
-                .iter()
-                .map(|object| serde_json::to_value(&**object))
-                .collect::<Result<_, _>>()?;
-            all.push((name.clone(), scope.clone(), rows(&objects)));
+            all.push((name.clone(), scope.clone(), rows(&objects(store)?)));
         }
         for (name, scope, shared) in &self.tables {
             let rows = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
             all.push((name.clone(), scope.clone(), rows));
         }
         Ok(all)
+    }
+
+    /// What each has of the summaries.
+    pub(super) fn summaries(&self) -> anyhow::Result<Vec<(String, Rows)>> {
+        let all = self.summaries.iter();
+        all.map(|(name, store)| Ok((format!("{name}, summaries"), summaries(&objects(store)?)))).collect()
     }
 
     /// How many streamed lists client-go could not check.
@@ -152,6 +173,10 @@ impl Clients {
         }
         Ok(unverified)
     }
+}
+
+fn objects(store: &Store<DynamicObject>) -> anyhow::Result<Vec<Value>> {
+    Ok(store.state().iter().map(|object| serde_json::to_value(&**object)).collect::<Result<_, _>>()?)
 }
 
 /// Takes what one `kubectl get --watch` prints, until it ends.

@@ -112,7 +112,7 @@ async fn storms(
              agreed after {agreed:.1?}, clients after {:.1?}{last}",
             suffered.cut,
             suffered.killed,
-            truth.len(),
+            truth[0].len(),
             quiet.elapsed(),
         ));
         let resumes = replicas.resumes(control_plane).await?;
@@ -137,14 +137,19 @@ fn made(number: usize) -> Manifest {
     Manifest { origin: "(storm)".to_owned(), object }
 }
 
-/// What all replicas list once they agree with each other and with the cluster.
-async fn truth(control_plane: &ControlPlane, replicas: &Replicas, writer: &Writer) -> anyhow::Result<Rows> {
+/// What all replicas list, rows and summaries, once they agree with each other and with the cluster.
+async fn truth(
+    control_plane: &ControlPlane,
+    replicas: &Replicas,
+    writer: &Writer,
+) -> anyhow::Result<[Rows; 2]> {
     let objects = writer.objects().await?;
     let expected: BTreeMap<_, _> = objects.iter().map(told).collect();
     let look = async || {
         let lists = replicas.lists(control_plane).await?;
-        let mut different: Vec<_> = lists.iter().filter_map(|rows| difference(rows, &lists[0])).collect();
-        let shown: BTreeMap<_, _> = lists[0].iter().map(|(key, row)| (key.clone(), shown(row))).collect();
+        let all = lists.iter().flat_map(|list| list.iter().zip(&lists[0]));
+        let mut different: Vec<_> = all.filter_map(|(rows, first)| difference(rows, first)).collect();
+        let shown: BTreeMap<_, _> = lists[0][0].iter().map(|(key, row)| (key.clone(), shown(row))).collect();
         different.extend((shown.keys().ne(expected.keys())).then(|| "other names".to_owned()));
         let wrong = shown.iter().filter(|(key, message)| {
             expected.get(*key).is_some_and(|told| told.is_some() && told != *message)
@@ -173,7 +178,7 @@ fn shown(row: &Value) -> Option<String> {
 }
 
 /// Waits until every client has the truth. Says which were the last.
-async fn converge(clients: &mut Clients, truth: &Rows) -> anyhow::Result<String> {
+async fn converge(clients: &mut Clients, truth: &[Rows; 2]) -> anyhow::Result<String> {
     let deadline = Instant::now() + SETTLED;
     let mut last = String::new();
     loop {
@@ -188,11 +193,18 @@ async fn converge(clients: &mut Clients, truth: &Rows) -> anyhow::Result<String>
 }
 
 /// How each client's caches differ from the truth.
-async fn differences(clients: &mut Clients, truth: &Rows) -> anyhow::Result<BTreeMap<String, String>> {
+async fn differences(
+    clients: &mut Clients,
+    [truth, sums]: &[Rows; 2],
+) -> anyhow::Result<BTreeMap<String, String>> {
     let caches = clients.caches().await?;
     let different = caches.into_iter().filter_map(|(name, scope, rows)| {
         let difference = difference(&rows, &within(truth, &scope))?;
         Some((format!("{name} {}", serde_json::to_string(&scope).unwrap_or_default()), difference))
     });
-    Ok(different.collect())
+    let mut different: BTreeMap<_, _> = different.collect();
+    for (name, rows) in clients.summaries()? {
+        different.extend(difference(&rows, sums).map(|difference| (name, difference)));
+    }
+    Ok(different)
 }

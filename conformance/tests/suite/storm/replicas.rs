@@ -14,9 +14,10 @@ use gatehouse_conformance::load::{self, Manifest};
 use gatehouse_conformance::progress;
 use gatehouse_conformance::spread::Spread;
 use gatehouse_conformance::webhooks::metrics;
+use serde_json::Value;
 use tokio::sync::watch;
 
-use super::rows::{Rows, rows};
+use super::rows::{Rows, rows, summaries};
 use crate::caller::Caller;
 use crate::chance::Chance;
 use crate::delay::Delay;
@@ -97,13 +98,15 @@ impl Replicas {
     }
 
     /// What each of them lists.
-    pub(super) async fn lists(&self, control_plane: &ControlPlane) -> anyhow::Result<Vec<Rows>> {
+    pub(super) async fn lists(&self, control_plane: &ControlPlane) -> anyhow::Result<Vec<[Rows; 2]>> {
         let mut lists = Vec::new();
         for replica in &self.servers {
             let kubeconfig = replica.kubeconfig_for(control_plane, "truth", Some("system:masters"))?;
-            let answer =
-                Caller::of_kubeconfig(&kubeconfig).await?.get(&format!("{API}/fluxresources")).await?;
-            lists.push(rows(answer.ok()?["items"].as_array().into_iter().flatten()));
+            let caller = Caller::of_kubeconfig(&kubeconfig).await?;
+            let list = async |plural: &str| caller.get(&format!("{API}/{plural}")).await?.ok();
+            let (all, sums) = (list("fluxresources").await?, list("fluxsummaries").await?);
+            let items = |list: &Value| list["items"].as_array().cloned().unwrap_or_default();
+            lists.push([rows(&items(&all)), summaries(&items(&sums))]);
         }
         Ok(lists)
     }

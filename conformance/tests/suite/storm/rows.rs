@@ -17,6 +17,26 @@ pub(super) fn rows<'a>(objects: impl IntoIterator<Item = &'a Value>) -> Rows {
     objects.into_iter().map(row).collect()
 }
 
+/// The same of summaries, of which all times are a replica's own: when it observed something.
+pub(super) fn summaries<'a>(objects: impl IntoIterator<Item = &'a Value>) -> Rows {
+    let timeless = |(key, mut row): ((String, String), Value)| {
+        take_times(&mut row);
+        (key, row)
+    };
+    objects.into_iter().map(row).map(timeless).collect()
+}
+
+fn take_times(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|name, _| !name.ends_with("Time"));
+            fields.values_mut().for_each(take_times);
+        }
+        Value::Array(items) => items.iter_mut().for_each(take_times),
+        _ => {}
+    }
+}
+
 fn row(object: &Value) -> ((String, String), Value) {
     let mut row = object.clone();
     if let Some(metadata) = row["metadata"].as_object_mut() {
