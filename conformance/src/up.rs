@@ -34,6 +34,12 @@ pub(crate) struct Arguments {
     /// Pass a flag on to kube-apiserver
     #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
     api_server_flag: Vec<String>,
+    /// Pass a flag on to `gatehouse apiserver`
+    #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
+    apiserver_flag: Vec<String>,
+    /// Pass a flag on to `gatehouse webhooks`
+    #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
+    webhooks_flag: Vec<String>,
     /// Start the control plane alone
     #[arg(long)]
     without_gatehouse: bool,
@@ -92,8 +98,10 @@ async fn prepare(arguments: &Arguments) -> anyhow::Result<Prepared> {
     }
     gatehouse::prepare(&control_plane).await?;
     webhooks::prepare(&control_plane).await?;
-    let settings = Settings { executable: executable.clone(), ..Settings::default() };
-    let options = gatehouse::Options { executable, ..gatehouse::Options::default() };
+    let flags = arguments.webhooks_flag.clone();
+    let settings = Settings { executable: executable.clone(), flags, ..Settings::default() };
+    let flags = arguments.apiserver_flag.clone();
+    let options = gatehouse::Options { executable, flags, ..gatehouse::Options::default() };
     let (gatehouse, webhooks) = tokio::try_join!(
         Gatehouse::start(&control_plane, &options),
         Webhooks::start(&control_plane, 1, &settings)

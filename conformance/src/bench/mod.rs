@@ -128,7 +128,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         ..gatehouse::Options::default()
     };
     let mut gatehouse = Gatehouse::start(&control_plane, &options).await?;
-    let mut report = measure(&arguments, &control_plane, &mut gatehouse).await?;
+    let mut report = measure(&arguments, &control_plane, &mut gatehouse, &settings).await?;
     gatehouse.kill().await?;
     if arguments.only.is_none() {
         admission::measure(&control_plane, &settings, effort, &mut report).await?;
@@ -149,6 +149,7 @@ async fn measure(
     arguments: &Arguments,
     control_plane: &ControlPlane,
     gatehouse: &mut Gatehouse,
+    settings: &Settings,
 ) -> anyhow::Result<Report> {
     let client = control_plane.client().await?;
     let kubeconfig = gatehouse.kubeconfig_for(control_plane, "bench", Some("system:masters"))?;
@@ -169,6 +170,7 @@ async fn measure(
     match arguments.only {
         None | Some(Part::Memory) => {
             start::measure(gatehouse, &direct, (objects, empty), &mut report).await?;
+            start::webhooks(control_plane, settings, &mut report).await?;
         }
         Some(_) => gatehouse.launch().await?,
     }

@@ -4,8 +4,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use gatehouse_conformance::control_plane::ControlPlane;
 use gatehouse_conformance::gatehouse::Gatehouse;
 use gatehouse_conformance::progress::during;
+use gatehouse_conformance::webhooks::{self, Settings, Webhooks};
 
 use super::process::{Memory, Process};
 use super::raw::{Get, RESOURCES};
@@ -88,6 +90,28 @@ pub(super) async fn measure(
     let each = (anonymous - float(empty.anonymous)) / float(objects);
     report.row("for each object (RssAnon)", format!("{each:.0} B"));
     Ok(())
+}
+
+/// Starts a replica of the webhooks beside the same objects, for what it takes.
+pub(super) async fn webhooks(
+    control_plane: &ControlPlane,
+    settings: &Settings,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    webhooks::prepare(control_plane).await?;
+    let begin = Instant::now();
+    let webhooks = Webhooks::start(control_plane, 1, settings).await?;
+    let ready = begin.elapsed();
+    tokio::time::sleep(SETTLE).await;
+    let process = process(webhooks.replica(0))?;
+    let (cpu, memory) = (process.cpu()?, process.memory()?);
+    report.section(format!("The webhooks beside them, {} s after a cold start", SETTLE.as_secs()));
+    report.row("start → synced (/readyz)", seconds(ready.as_secs_f64()));
+    report.row("CPU", seconds(cpu));
+    report.row("resident (VmRSS)", mebibytes(float(memory.resident)));
+    report.row("  without the program itself (RssAnon)", mebibytes(float(memory.anonymous)));
+    report.row("peak (VmHWM)", mebibytes(float(memory.peak)));
+    webhooks.end().await
 }
 
 /// What memory has become under load, and what of it Gatehouse itself accounts for.
