@@ -74,8 +74,9 @@ pub(super) async fn prepare(gate: &Gate) -> anyhow::Result<()> {
         let (left, going) = (condition.name("left"), condition.name("going"));
         gate.put(&kustomization(GOVERNED, &left, json!({}))).await?;
         gate.put(&kustomization(GOVERNED, &condition.name("cleaned-up"), json!({}))).await?;
-        let finalizers = json!({"metadata": {"finalizers": ["finalizers.fluxcd.io"]}});
-        gate.put(&kustomization(GOVERNED, &going, finalizers)).await?;
+        let mut held = kustomization(GOVERNED, &going, json!({}));
+        held["metadata"]["finalizers"] = json!(["finalizers.fluxcd.io"]);
+        gate.put(&held).await?;
         let delete = ["delete", "kustomization", &going, "-n", GOVERNED, "--wait=false"];
         gate.kubectl()?.run(delete).await?.ok()?;
     }
