@@ -33,7 +33,7 @@ impl Default for WatchSettings {
             page_size: 500,
             discovery_interval: Duration::from_mins(1),
             heartbeat: Duration::from_secs(5),
-            absence: Duration::ZERO,
+            absence: Duration::from_secs(15),
             round: Duration::from_mins(5),
             silence: Duration::from_secs(90),
             forbidden: Duration::from_secs(30),

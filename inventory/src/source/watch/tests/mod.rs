@@ -40,6 +40,7 @@ fn run_with(client: Client) -> Parts {
         discovery_interval: Duration::from_millis(300),
         heartbeat: Duration::from_millis(500),
         page_size: 2,
+        absence: Duration::ZERO,
         ..WatchSettings::default()
     };
     let stop = CancellationToken::new();
