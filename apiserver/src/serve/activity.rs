@@ -11,7 +11,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::guard::Guard;
@@ -28,8 +27,8 @@ pub(super) struct Activity {
     since: Instant,
     open_requests: AtomicUsize,
     last_end_millis: AtomicU64,
-    /// Since when a head is being sent.
-    head: watch::Sender<Option<Instant>>,
+    /// One more than when the head began that is being sent; 0 where none is.
+    head_millis: AtomicU64,
 }
 
 impl Activity {
@@ -38,27 +37,30 @@ impl Activity {
             since: Instant::now(),
             open_requests: AtomicUsize::new(0),
             last_end_millis: AtomicU64::new(0),
-            head: watch::Sender::new(None),
+            head_millis: AtomicU64::new(0),
         })
     }
 
     /// A head is complete; its request is open until what is returned is dropped.
     pub(super) fn begin(activity: &Arc<Self>) -> impl Send + Unpin + use<> {
         activity.open_requests.fetch_add(1, Ordering::SeqCst);
-        activity.head.send_if_modified(|head| head.take().is_some());
+        activity.head_millis.store(0, Ordering::SeqCst);
         let activity = Arc::clone(activity);
         Guard(move || {
-            let elapsed = u64::try_from(activity.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-            activity.last_end_millis.store(elapsed, Ordering::SeqCst);
+            activity.last_end_millis.store(activity.millis(), Ordering::SeqCst);
             activity.open_requests.fetch_sub(1, Ordering::SeqCst);
         })
     }
 
     /// The peer has sent something: on HTTP/1.1, while nothing is open, the beginning of a head.
     fn heard(&self) {
-        if self.open_requests.load(Ordering::SeqCst) == 0 && self.head.borrow().is_none() {
-            self.head.send_replace(Some(Instant::now()));
+        if self.open_requests.load(Ordering::SeqCst) == 0 && self.head_millis.load(Ordering::SeqCst) == 0 {
+            self.head_millis.store(self.millis().saturating_add(1), Ordering::SeqCst);
         }
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Returns once nothing has been asked for a while.
@@ -75,20 +77,18 @@ impl Activity {
     }
 
     /// Returns once a head has taken too long. Means nothing on HTTP/2, where not only heads are sent between requests.
+    ///
+    /// Nobody wakes this, which would be twice for each request: a head that begins while it sleeps is not late before it
+    /// looks again.
     pub(super) async fn late_head(&self) {
-        let mut heads = self.head.subscribe();
         loop {
-            let begun = *heads.borrow_and_update();
-            // The sender is this one's own, so the channel does not close.
-            let changed = heads.changed();
-            match begun {
-                None => _ = changed.await,
-                Some(since) => {
-                    if tokio::time::timeout_at(since + HEADER_TIMEOUT, changed).await.is_err() {
-                        return;
-                    }
-                }
+            let begun = self.head_millis.load(Ordering::SeqCst).checked_sub(1);
+            let begun = begun.map_or_else(Instant::now, |millis| self.since + Duration::from_millis(millis));
+            let deadline = begun + HEADER_TIMEOUT;
+            if deadline <= Instant::now() {
+                return;
             }
+            tokio::time::sleep_until(deadline).await;
         }
     }
 }
