@@ -32,7 +32,7 @@ pub(super) enum End {
     Overtaken,
     /// The webhook could not be asked.
     Unasked,
-    /// kube-apiserver has given up waiting. It may have been done, or be done yet.
+    /// kube-apiserver has given up waiting, or closed the connection. It may have been done, or be done yet.
     Late,
 }
 
@@ -59,6 +59,7 @@ impl Tally {
                 504 => End::Late,
                 _ => return self.unexpected.push(format!("{what}: {status:?}")),
             },
+            Err(kube::Error::Service(_)) => End::Late,
             Err(error) => return self.unexpected.push(format!("{what}: {error}")),
         };
         *self.ends.entry(end).or_default() += 1;
