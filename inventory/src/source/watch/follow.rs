@@ -180,7 +180,14 @@ impl<'a, O: Observer> Follower<'a, O> {
             let began = Instant::now();
             let ended = self.round().await;
             let asked = Duration::from_secs(self.watch_seconds.into());
-            if ended.is_err() || began.elapsed() + TOO_SHORT < asked.min(self.shared.settings.silence) {
+            let is_early = began.elapsed() + TOO_SHORT < asked.min(self.shared.settings.silence);
+            let is_doubtful = match &ended {
+                Ok(()) => is_early,
+                Err(Trouble::Failed(_) | Trouble::Garbled(_)) => true,
+                // An answer in good order.
+                Err(_) => false,
+            };
+            if is_doubtful {
                 self.shared.doubt();
             }
             let wait = match ended {
