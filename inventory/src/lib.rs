@@ -23,6 +23,7 @@ mod testing;
 
 pub use cluster::{Cluster, Contact, Dependency, NotCurrent, STALE_AFTER};
 pub use delta::Delta;
+pub use flux::{DISABLED, GENERATOR_ANNOTATION, OPERATOR_ANNOTATION, Suspension};
 pub use game::{Engine, GameKind, GameNumbers, Role, Told};
 pub use graph::Place;
 pub use index::Inventory;

@@ -5,6 +5,7 @@
 
 mod object;
 mod rule;
+mod suspension;
 
 use object::{Chart, Object, Ref, Snapshot, Spec, Status};
 
@@ -14,9 +15,7 @@ use crate::{
 };
 
 pub(crate) use object::{Named, Text};
-
-/// The Flux operator's word for a suspended object, as the value of its `reconcile` annotation.
-const DISABLED: &str = "disabled";
+pub use suspension::{DISABLED, GENERATOR_ANNOTATION, OPERATOR_ANNOTATION, Suspension};
 
 /// Decodes and judges an object of a kind whose rule is Flux's own.
 pub(crate) fn observe(
@@ -30,10 +29,8 @@ pub(crate) fn observe(
     let kind = catalogue.kind(id);
     let own = Own { catalogue, id, namespace: namespace_of(kind, metadata.namespace.as_ref()), interner };
     let annotations = metadata.annotations.as_ref();
-    let disabled = annotations
-        .and_then(|annotations| annotations.reconcile.as_ref())
-        .is_some_and(|value| value.as_str().eq_ignore_ascii_case(DISABLED));
-    let suspended = disabled || spec.suspend == Some(true);
+    let suspended = Suspension::of(&kind.group, &kind.kind)
+        .is_in_force(spec.suspend, |name| annotations.and_then(|annotations| annotations.reconcile(name)));
     let newest = status.history.as_ref().and_then(|history| history.0.as_ref());
 
     let facts = rule::Facts {

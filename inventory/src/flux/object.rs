@@ -11,6 +11,8 @@ use serde::{
     de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 
+use super::suspension::{GENERATOR_ANNOTATION, OPERATOR_ANNOTATION};
+
 /// A string, borrowed where the JSON has no escapes in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Text<'a>(pub(crate) Cow<'a, str>);
@@ -127,10 +129,26 @@ pub(crate) struct Metadata<'a> {
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Annotations<'a> {
+    /// [`OPERATOR_ANNOTATION`].
     #[serde(borrow, rename = "fluxcd.controlplane.io/reconcile")]
-    pub(crate) reconcile: Option<Text<'a>>,
+    operator: Option<Text<'a>>,
+    /// [`GENERATOR_ANNOTATION`].
+    #[serde(borrow, rename = "source.extensions.fluxcd.io/reconcile")]
+    generator: Option<Text<'a>>,
     #[serde(borrow, rename = "fluxcd.controlplane.io/suspendedBy")]
     pub(crate) suspended_by: Option<Text<'a>>,
+}
+
+impl Annotations<'_> {
+    /// One of the two annotations that suspend.
+    pub(crate) fn reconcile(&self, name: &str) -> Option<&str> {
+        let text = match name {
+            OPERATOR_ANNOTATION => &self.operator,
+            GENERATOR_ANNOTATION => &self.generator,
+            _ => return None,
+        };
+        text.as_ref().map(Text::as_str)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

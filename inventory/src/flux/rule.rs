@@ -39,7 +39,7 @@ mod reason {
 pub(crate) struct Facts<'a> {
     /// `metadata.deletionTimestamp`.
     pub(crate) deleted: Option<Seconds>,
-    /// `spec.suspend`, or reconciliation disabled by annotation.
+    /// Whether its controller takes it for suspended.
     pub(crate) suspended: bool,
     /// `metadata.generation`.
     pub(crate) generation: Option<i64>,

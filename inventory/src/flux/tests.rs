@@ -141,14 +141,35 @@ fn a_revision_is_what_was_applied_fetched_or_released() {
 }
 
 #[test]
-fn disabled_reconciliation_is_suspension() {
-    let mut object = own(&json!({}));
-    object["metadata"]["annotations"] =
-        json!({"fluxcd.controlplane.io/reconcile": "Disabled", "fluxcd.controlplane.io/suspendedBy": "jane"});
-    let record = observe("ResourceSet", &object).unwrap();
-    assert_eq!(record.verdict.state, State::Suspended);
-    let flux = record.flux().unwrap();
-    assert_eq!((flux.suspended, flux.suspended_by.as_deref()), (true, Some("jane")));
+fn suspended_is_what_the_controller_takes_for_suspended() {
+    const OPERATOR: &str = "fluxcd.controlplane.io/reconcile";
+    const GENERATOR: &str = "source.extensions.fluxcd.io/reconcile";
+    for (kind, annotation, suspend, expected) in [
+        ("ResourceSet", OPERATOR, false, true),
+        ("FluxInstance", OPERATOR, false, true),
+        ("ResourceSetInputProvider", OPERATOR, false, true),
+        ("ResourceSet", GENERATOR, true, false),
+        ("ArtifactGenerator", GENERATOR, false, true),
+        ("ArtifactGenerator", OPERATOR, true, false),
+        ("ExternalArtifact", OPERATOR, true, false),
+        // Of a live object that the operator made it only says that it is to be left as it is.
+        ("Kustomization", OPERATOR, false, false),
+        ("Kustomization", OPERATOR, true, true),
+        ("GitRepository", GENERATOR, false, false),
+        ("HelmRepository", OPERATOR, true, true),
+    ] {
+        let mut object = own(&json!({"suspend": suspend}));
+        object["metadata"]["annotations"] =
+            json!({annotation: "Disabled", "fluxcd.controlplane.io/suspendedBy": "jane"});
+        object["status"] = json!({"conditions": [
+            {"type": "Ready", "status": "False", "reason": "BuildFailed", "message": "no such file"},
+        ]});
+        let record = observe(kind, &object).unwrap();
+        let state = if expected { State::Suspended } else { State::Failed };
+        assert_eq!(record.verdict.state, state, "{kind} {annotation}");
+        let flux = record.flux().unwrap();
+        assert_eq!((flux.suspended, flux.suspended_by.as_deref()), (expected, Some("jane")), "{kind}");
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The kinds that policies judge. Which rule judges which of them is said by the rule.
 
+use gatehouse_inventory::Suspension;
+
 /// A kind that policies judge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "each is the kind of its name")]
@@ -105,9 +107,9 @@ impl Kind {
         )
     }
 
-    /// Whether the Flux operator reconciles it: then it is suspended by an annotation, not by `spec.suspend`.
-    pub fn is_operators(self) -> bool {
-        matches!(self, Self::FluxInstance | Self::ResourceSet | Self::ResourceSetInputProvider)
+    /// How its controller is kept from reconciling it.
+    pub fn suspension(self) -> Suspension {
+        if self.is_flux() { Suspension::of(self.group(), self.name()) } else { Suspension::Never }
     }
 
     const fn names(self) -> (&'static str, &'static str, &'static str) {

@@ -14,8 +14,6 @@ pub mod annotation {
     pub const FROZEN_BY: &str = "gatehouse.dev/frozen-by";
     /// Who suspended an object.
     pub const SUSPENDED_BY: &str = "fluxcd.controlplane.io/suspendedBy";
-    /// `disabled` suspends the Flux operator's kinds.
-    pub const RECONCILE: &str = "fluxcd.controlplane.io/reconcile";
     /// Asks for a reconciliation, with `forceAt` and `resetAt`.
     pub const REQUESTS: [&str; 3] =
         ["reconcile.fluxcd.io/requestedAt", "reconcile.fluxcd.io/forceAt", "reconcile.fluxcd.io/resetAt"];
@@ -100,9 +98,9 @@ impl Subject {
             && self.metadata("ownerReferences").as_array().is_some_and(|owners| owners.iter().any(is_owner))
     }
 
-    /// Whether it is suspended, by `spec.suspend` or by the Flux operator's annotation.
+    /// Whether its controller takes it for suspended.
     pub fn is_suspended(&self) -> bool {
-        self.spec().get("suspend").and_then(Value::as_bool).unwrap_or(false)
-            || self.annotation(annotation::RECONCILE) == Some("disabled")
+        let suspend = self.spec().get("suspend").and_then(Value::as_bool);
+        self.kind.suspension().is_in_force(suspend, |name| self.annotation(name))
     }
 }

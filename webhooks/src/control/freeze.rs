@@ -7,7 +7,6 @@
 use gatehouse_apiservice::policy::Enforcement;
 use gatehouse_policy::{Kind, Policy, annotation};
 use jiff::Timestamp;
-use serde_json::json;
 
 use super::object::{Change, Object};
 
@@ -48,7 +47,7 @@ pub(super) fn decide(object: &Object, holds: &[Hold]) -> Option<Change> {
     match hold.filter(|_| is_held(object.kind)) {
         Some(hold) => {
             let is_marked = mark == Some(&hold.mark);
-            if !object.is_stopped() {
+            if !object.is_suspended {
                 Some(begin(object, hold))
             } else if mark.is_some() && !is_marked {
                 // One freeze follows another: the object goes from hand to hand.
@@ -84,11 +83,7 @@ fn begin(object: &Object, hold: &Hold) -> Change {
         )),
         ..Change::default()
     };
-    if object.kind.is_operators() {
-        change.annotations.push((annotation::RECONCILE, Some("disabled".to_owned())));
-    } else {
-        change.suspend = Some(json!(true));
-    }
+    object.suspend(&mut change);
     change
 }
 
@@ -97,7 +92,7 @@ fn end(object: &Object, mark: &str) -> Change {
     if object.suspended_by.as_deref() == Some(AUTHOR) {
         change.annotations.push((annotation::SUSPENDED_BY, None));
     }
-    if object.is_stopped() {
+    if object.is_suspended {
         object.resume(&mut change);
         change.told = Some(("FreezeEnded", format!("resumed: the freeze {mark} is over"), mark.to_owned()));
     }

@@ -171,7 +171,7 @@ impl Keeper {
             }
         }
         written.retain(|uid, version| known.get(uid).is_some_and(|(known, _)| known < version));
-        overdue.retain(|uid| known.get(uid).is_some_and(|(_, object)| object.is_suspended()));
+        overdue.retain(|uid| known.get(uid).is_some_and(|(_, object)| object.is_suspended));
         (tasks, next)
     }
 

@@ -1,5 +1,6 @@
 //! What the keeper knows of an object, and does to it.
 
+use gatehouse_inventory::{DISABLED, Suspension};
 use gatehouse_policy::{Kind, Subject, annotation};
 use serde_json::{Map, Value, json};
 
@@ -7,14 +8,11 @@ use crate::{events, world::Held};
 
 /// What matters of an object to whoever suspends and resumes it.
 #[derive(Debug, Clone)]
-#[allow(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 pub(super) struct Object {
     pub(super) kind: Kind,
     pub(super) is_terminating: bool,
-    /// `spec.suspend`.
-    suspend: bool,
-    /// The Flux operator's annotation.
-    is_disabled: bool,
+    /// Whether its controller takes it for suspended.
+    pub(super) is_suspended: bool,
     pub(super) frozen_by: Option<String>,
     pub(super) suspended_at: Option<String>,
     pub(super) suspended_by: Option<String>,
@@ -47,8 +45,7 @@ impl Object {
         Self {
             kind,
             is_terminating: subject.is_terminating(),
-            suspend: subject.spec().get("suspend") == Some(&Value::Bool(true)),
-            is_disabled: subject.annotation(annotation::RECONCILE) == Some("disabled"),
+            is_suspended: subject.is_suspended(),
             frozen_by: text(annotation::FROZEN_BY),
             suspended_at: text(annotation::SUSPENDED_AT),
             suspended_by: text(annotation::SUSPENDED_BY),
@@ -63,24 +60,21 @@ impl Object {
         }
     }
 
-    /// Whether it is suspended in whichever way.
-    pub(super) fn is_suspended(&self) -> bool {
-        self.suspend || self.is_disabled
-    }
-
-    /// Whether its controller heeds that it is suspended: the Flux operator's kinds know the annotation alone, the
-    /// others the field alone.
-    pub(super) fn is_stopped(&self) -> bool {
-        if self.kind.is_operators() { self.is_disabled } else { self.suspend }
-    }
-
-    /// Has it resumed, in whichever way it is suspended.
-    pub(super) fn resume(&self, change: &mut Change) {
-        if self.suspend {
-            change.suspend = Some(json!(false));
+    /// Has it suspended in the way that its controller knows.
+    pub(super) fn suspend(&self, change: &mut Change) {
+        match self.kind.suspension() {
+            Suspension::Field => change.suspend = Some(json!(true)),
+            Suspension::Annotation(name) => change.annotations.push((name, Some(DISABLED.to_owned()))),
+            Suspension::Never => {}
         }
-        if self.is_disabled {
-            change.annotations.push((annotation::RECONCILE, None));
+    }
+
+    /// Has it resumed in the way that its controller knows.
+    pub(super) fn resume(&self, change: &mut Change) {
+        match self.kind.suspension() {
+            Suspension::Field => change.suspend = Some(json!(false)),
+            Suspension::Annotation(name) => change.annotations.push((name, None)),
+            Suspension::Never => {}
         }
     }
 

@@ -37,7 +37,7 @@ pub(super) fn decide(object: &Object, limit: &Limit, now: Timestamp) -> (Option<
     if object.is_terminating || object.frozen_by.is_some() {
         return (None, None);
     }
-    if !object.is_suspended() {
+    if !object.is_suspended {
         let left_behind = object.suspended_at.is_some();
         return (left_behind.then(|| clear(Change::default())), None);
     }

@@ -1,5 +1,7 @@
 //! `freezes`: while one is on, nothing changes.
 
+use gatehouse_inventory::Suspension;
+
 use super::{Report, suspension};
 use crate::{ActiveFreeze, Case, Operation, annotation};
 
@@ -18,9 +20,16 @@ pub(crate) fn changes(case: &Case<'_>) -> Option<String> {
     if object.spec() != old.spec() {
         return Some("spec".to_owned());
     }
-    // The Flux operator's kinds are held back by an annotation, and all bear the mark of who holds them.
-    let marks = [annotation::RECONCILE, annotation::FROZEN_BY];
-    marks.into_iter().find(|name| object.annotation(name) != old.annotation(name)).map(suspension::field)
+    // Some kinds are held back by an annotation, and all bear the mark of who holds them.
+    let holding = match object.kind.suspension() {
+        Suspension::Annotation(name) => Some(name),
+        Suspension::Field | Suspension::Never => None,
+    };
+    holding
+        .into_iter()
+        .chain([annotation::FROZEN_BY])
+        .find(|name| object.annotation(name) != old.annotation(name))
+        .map(suspension::field)
 }
 
 pub(crate) fn check(freeze: &ActiveFreeze, field: String, report: &mut Report<'_>) {

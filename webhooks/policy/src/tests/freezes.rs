@@ -23,10 +23,11 @@ fn changes_are_refused_with_name_reason_and_end() {
         (Request::scale(subject(Kind::Fleet, "spec: {}"), 1, 2), "spec.replicas"),
         (
             Request::update(
-                kustomization(
+                subject(
+                    Kind::ResourceSet,
                     "{metadata: {annotations: {fluxcd.controlplane.io/reconcile: disabled}}, spec: {path: a}}",
                 ),
-                plain(),
+                subject(Kind::ResourceSet, "spec: {path: a}"),
             ),
             "metadata.annotations[fluxcd.controlplane.io/reconcile]",
         ),
@@ -48,6 +49,11 @@ fn changes_are_refused_with_name_reason_and_end() {
         "{metadata: {labels: {a: b}, annotations: {reconcile.fluxcd.io/requestedAt: x}}, spec: {path: a}}",
     );
     assert_eq!(Request::update(plain(), labelled).at(SATURDAY).judged(&policy), NONE);
+    // On a live object of the toolkit's kinds it holds nothing back.
+    let left_as_it_is = kustomization(
+        "{metadata: {annotations: {fluxcd.controlplane.io/reconcile: disabled}}, spec: {path: a}}",
+    );
+    assert_eq!(Request::update(plain(), left_as_it_is).at(SATURDAY).judged(&policy), NONE);
     assert_eq!(Request::scale(subject(Kind::Fleet, "spec: {}"), 2, 2).at(SATURDAY).judged(&policy), NONE);
 }
 

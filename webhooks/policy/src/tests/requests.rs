@@ -113,12 +113,12 @@ fn verbs_are_what_an_update_does() {
     let annotated =
         |text: &str| kustomization(&format!("{{metadata: {{annotations: {{{text}}}}}, spec: {{}}}}"));
     let (plain, suspended) = (|| kustomization("spec: {}"), || kustomization("spec: {suspend: true}"));
-    let disabled = || annotated("fluxcd.controlplane.io/reconcile: disabled");
     for (old, new, verbs) in [
         (plain(), suspended(), &[Verb::Suspend][..]),
-        (plain(), disabled(), &[Verb::Suspend]),
         (suspended(), plain(), &[Verb::Resume]),
-        (disabled(), plain(), &[Verb::Resume]),
+        // The operator's "leave this live object as it is": it suspends nothing, and hides no suspension.
+        (plain(), annotated("fluxcd.controlplane.io/reconcile: disabled"), &[]),
+        (annotated("fluxcd.controlplane.io/reconcile: disabled"), suspended(), &[Verb::Suspend]),
         (suspended(), suspended(), &[]),
         (plain(), annotated("reconcile.fluxcd.io/requestedAt: a"), &[Verb::Reconcile]),
         (plain(), annotated("reconcile.fluxcd.io/forceAt: a"), &[Verb::Reconcile]),
@@ -150,6 +150,34 @@ fn verbs_are_what_an_update_does() {
 }
 
 #[test]
+fn kinds_that_an_annotation_suspends_take_the_same_rights_in_every_spelling() {
+    const OPERATOR: &str = "fluxcd.controlplane.io/reconcile";
+    const GENERATOR: &str = "source.extensions.fluxcd.io/reconcile";
+    let on = policy("rules: {verbs: Authorize, suspension: {requireReason: true}}");
+    for (kind, own, others) in [
+        (Kind::ResourceSet, OPERATOR, GENERATOR),
+        (Kind::FluxInstance, OPERATOR, GENERATOR),
+        (Kind::ResourceSetInputProvider, OPERATOR, GENERATOR),
+        (Kind::ArtifactGenerator, GENERATOR, OPERATOR),
+    ] {
+        let plain = || subject(kind, "spec: {}");
+        let annotated = |name: &str, value: &str| {
+            subject(kind, &format!("{{metadata: {{annotations: {{{name}: {value}}}}}, spec: {{}}}}"))
+        };
+        for value in ["disabled", "Disabled", "DISABLED", "dİsabled"] {
+            let suspends = || Request::update(plain(), annotated(own, value));
+            assert_eq!(suspends().verbs(&on), [Verb::Suspend], "{kind:?} {value}");
+            assert_eq!(suspends().judged(&on).len(), 2, "{kind:?} {value}");
+            assert_eq!(Request::update(annotated(own, value), plain()).verbs(&on), [Verb::Resume]);
+            assert_eq!(Request::update(annotated(own, "disabled"), annotated(own, value)).verbs(&on), []);
+        }
+        assert_eq!(Request::update(plain(), annotated(own, "enabled")).verbs(&on), []);
+        assert_eq!(Request::update(plain(), annotated(others, "disabled")).verbs(&on), []);
+        assert_eq!(Request::update(plain(), subject(kind, "spec: {suspend: true}")).verbs(&on), []);
+    }
+}
+
+#[test]
 fn a_suspension_takes_reason_and_author() {
     let policy = policy("rules: {suspension: {requireReason: true}}");
     let with = |annotations: &str, suspend: bool| {
@@ -172,8 +200,8 @@ fn a_suspension_takes_reason_and_author() {
     );
     assert_eq!(Request::create(with("", true)).judged(&policy).len(), 2);
     assert_eq!(Request::create(with(&both, true)).judged(&policy), NONE);
-    let disabled = with("fluxcd.controlplane.io/reconcile: disabled", false);
-    assert_eq!(Request::update(plain(), disabled).judged(&policy).len(), 2);
+    let left_as_it_is = with("fluxcd.controlplane.io/reconcile: disabled", false);
+    assert_eq!(Request::update(plain(), left_as_it_is).judged(&policy), NONE);
     // What was suspended before may be changed, but the reason not taken back; resuming takes none.
     assert_eq!(Request::update(with("", true), with("a: b", true)).judged(&policy), NONE);
     assert_eq!(Request::update(with(&both, true), with(WHO, true)).judged(&policy), [no_reason]);
