@@ -9,6 +9,7 @@ pub(crate) mod discovery;
 pub mod endpoints;
 pub mod engine;
 pub mod error;
+pub mod fair;
 pub mod health;
 pub mod metrics;
 pub(crate) mod negotiate;

@@ -17,6 +17,7 @@ use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::config::{AuthenticationConfig, CaBundle, earliest_end, system_time};
+use super::trust::{Earned, Trust};
 use super::{Unauthenticated, UserInfo};
 
 /// A verdict is formed anew after this long, so that one that depends on a certificate becoming valid is not kept.
@@ -31,6 +32,7 @@ const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 pub struct Peer {
     address: SocketAddr,
     certificate: Option<PeerCertificate>,
+    earned: Earned,
 }
 
 /// A certificate whose key the peer holds.
@@ -63,12 +65,22 @@ pub(super) struct Verdict {
 impl Peer {
     /// A peer that sent `chain`, its own certificate first, in the handshake; empty if it sent none.
     pub fn new(address: SocketAddr, chain: Vec<CertificateDer<'static>>) -> Self {
-        Self { address, certificate: PeerCertificate::new(chain) }
+        Self { address, certificate: PeerCertificate::new(chain), earned: Earned::default() }
     }
 
     /// Where it connects from.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How well it is known by now.
+    pub(crate) fn trust(&self) -> Trust {
+        self.earned.trust()
+    }
+
+    /// It has shown this much.
+    pub(crate) fn earn(&self, trust: Trust) {
+        self.earned.earn(trust);
     }
 
     /// What it proved to hold the key of.

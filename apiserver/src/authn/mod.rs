@@ -18,6 +18,7 @@ mod request_header;
 mod review_cache;
 #[cfg(test)]
 pub(crate) mod testing;
+mod trust;
 mod user;
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ pub(crate) use client_verifier::ProofOfPossession;
 pub use config::{AuthenticationConfig, CaBundle, ConfigError, RequestHeaderConfig};
 pub use files::AuthenticationFiles;
 pub(crate) use review_cache::{Key, Lookup, ReviewCache, ReviewError};
+pub(crate) use trust::Trust;
 pub use user::UserInfo;
 
 use crate::health::HealthCheck;
@@ -116,6 +118,13 @@ impl Authenticator {
             (None, None) if self.anonymous => Ok(UserInfo::anonymous()),
             (None, None) => Err(Unauthenticated("no credentials".to_owned())),
         }
+    }
+
+    /// Whether the peer has a certificate that verifies now, as the front proxy's or as a user's.
+    pub(crate) fn is_verified(&self, peer: &Peer, now: UnixTime) -> bool {
+        let config = self.config.borrow().clone();
+        let verdict = peer.certificate().map(|certificate| certificate.verdict(&config, now));
+        verdict.is_some_and(|verdict| verdict.front_proxy.is_ok() || verdict.client.is_ok())
     }
 
     /// Says who holds the client certificate of `peer`, whatever else the request carries; that is taken out of it.

@@ -25,7 +25,7 @@ use crate::{
     negotiate::{self, Shape},
     openapi,
     options::{GetOptions, ListOptions},
-    pipeline::{Authorized, Handler},
+    pipeline::{Authorized, Handler, Holder},
     request_info::{RequestInfo, ResourceRequest, Verb},
     selector::FieldSelector,
     watchcache::{RowKey, WatchCache},
@@ -56,8 +56,9 @@ impl Endpoints {
         let Authorized { mut parts, info, user, authorizer, stop, .. } = request;
         match &info {
             RequestInfo::Resource(resource) if resource.verb == Verb::Watch => {
+                let holder = Holder::user(&user);
                 let standing = Standing::new(authorizer, user, info.clone());
-                self.watch(&info, resource, &mut parts, Ends { stop, standing }).await
+                self.watch(&info, resource, &mut parts, holder, Ends { stop, standing }).await
             }
             RequestInfo::Resource(resource) => self.read(resource, &parts).await,
             RequestInfo::NonResource(other) => {
@@ -94,12 +95,13 @@ impl Endpoints {
         info: &RequestInfo,
         request: &ResourceRequest,
         parts: &mut Parts,
+        holder: Holder,
         ends: Ends,
     ) -> Result<Response<Body>, ApiError> {
         let Served { cache, feeds } = self.ready(request, &parts.method)?;
         let (options, selection) = selected(cache, request, parts)?;
         let (representation, _) = negotiate::resource(&parts.headers, Shape::Watch)?;
-        let upgrade = self.sockets.requested(parts)?;
+        let upgrade = self.sockets.requested(parts, holder)?;
         let feed = feeds.feed(selection, representation, options.include_object);
         let chunks = watch::watch(cache, feed, options, &self.metrics, ends).await?;
         Ok(match upgrade {

@@ -5,7 +5,8 @@
 //! Origin is not needed, and peers that vanish or stop reading are noticed, by pings and a limit on each write.
 //!
 //! Invariants: the connection has left the server's hands, so its number is bounded here; its task ends with the
-//! watch, which ends when the server drains.
+//! watch, which ends when the server drains; nothing more is read while an answer to what was read waits to be sent, so
+//! that a client cannot make the process hold answers that it does not take.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +20,6 @@ use prometheus::IntGauge;
 use sha1_smol::Sha1;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 use tokio_tungstenite::{
@@ -30,7 +30,13 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::{ApiError, Body, audit::Kept, body::full};
+use crate::{
+    ApiError, Body,
+    audit::Kept,
+    body::full,
+    fair::{FairShare, Held},
+    pipeline::Holder,
+};
 
 /// Open at once. A connection with its TLS buffers takes some 50 KiB: 100 MiB when all are in use.
 const MAX_SOCKETS: usize = 2_000;
@@ -47,10 +53,10 @@ const VERSION: &str = "13";
 /// Carries a bearer token; it is no protocol that could be spoken.
 const TOKEN_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
 
-/// Takes connections over, up to a number.
+/// Takes connections over, up to a number that users share.
 #[derive(Debug)]
 pub(super) struct WebSockets {
-    slots: Arc<Semaphore>,
+    slots: Arc<FairShare<Holder>>,
 }
 
 /// A request to watch through a WebSocket that can be granted.
@@ -58,24 +64,29 @@ pub(super) struct Upgrade {
     connection: OnUpgrade,
     accept: HeaderValue,
     protocol: Option<HeaderValue>,
-    slot: OwnedSemaphorePermit,
+    slot: Held<Holder>,
     /// The request's trail in the audit log goes on for as long as the connection does.
     trail: Option<Kept>,
 }
 
 impl WebSockets {
     pub(super) fn new() -> Self {
-        Self { slots: Arc::new(Semaphore::new(MAX_SOCKETS)) }
+        Self { slots: FairShare::new(MAX_SOCKETS) }
     }
 
     /// How many more there may be.
     #[cfg(test)]
     pub(super) fn free(&self) -> usize {
-        self.slots.available_permits()
+        self.slots.free()
+    }
+
+    /// A place for one more, out of a user's share.
+    pub(super) fn take(&self, holder: Holder) -> Option<Held<Holder>> {
+        self.slots.try_take(holder, 1)
     }
 
     /// `None` if the request does not ask for a WebSocket.
-    pub(super) fn requested(&self, parts: &mut Parts) -> Result<Option<Upgrade>, ApiError> {
+    pub(super) fn requested(&self, parts: &mut Parts, holder: Holder) -> Result<Option<Upgrade>, ApiError> {
         let headers = &parts.headers;
         if !tokens(headers, &header::UPGRADE).any(|token| token.eq_ignore_ascii_case("websocket"))
             || !tokens(headers, &header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
@@ -91,7 +102,7 @@ impl WebSockets {
         let connection = parts.extensions.remove::<OnUpgrade>();
         let connection = connection
             .ok_or_else(|| ApiError::bad_request("a connection of this kind cannot become a WebSocket"))?;
-        let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| ApiError::too_many_requests())?;
+        let slot = self.take(holder).ok_or_else(ApiError::too_many_requests)?;
         let trail = parts.extensions.remove();
         Ok(Some(Upgrade { connection, accept, protocol, slot, trail }))
     }
@@ -173,10 +184,11 @@ where
         let written = tokio::select! {
             received = socket.next() => match received {
                 Some(Ok(Message::Close(_)) | Err(_)) | None => break,
-                // tungstenite answers pings itself; anything else is of no interest.
+                // tungstenite makes the answer to a ping, and would hold as many as it is sent: each has to be on its way
+                // before anything more is read. Anything else is of no interest.
                 Some(Ok(_)) => {
                     is_heard = true;
-                    continue;
+                    timeout(WRITE, socket.flush()).await
                 }
             },
             _ = pings.tick() => {

@@ -3,7 +3,8 @@
 //! An answer is made as its client reads it, and until its end it pins the rows it is made of and counts as a request in
 //! flight. Where its client takes nothing for a while, both are let go, and whoever reads on after that gets an error:
 //! an answer without its end must not look like a whole one. A watch that has nothing to tell is not one that nobody
-//! reads: time passes only while a piece that was handed out is not followed by the wish for another.
+//! reads: time passes only while a piece that was handed out is not followed by the wish for another. While others lack
+//! what such an answer holds, it is given up sooner.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,11 +19,21 @@ use tokio::time::Instant;
 
 use crate::body::{Body, Stalled};
 
-/// The same body, given up once nothing was read of it for as long as `patience`. `held` is let go with it.
-pub(super) fn attended(body: Body, patience: Duration, held: impl Send + 'static) -> Body {
+/// For how long nothing may be read of an answer.
+pub(super) struct Patience {
+    /// As a rule.
+    pub(super) long: Duration,
+    /// While others lack what is held.
+    pub(super) short: Duration,
+    /// Whether they do.
+    pub(super) is_short: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+/// The same body, given up once nothing was read of it for as long as `patience` has it. `held` is let go with it.
+pub(super) fn attended(body: Body, patience: Patience, held: impl Send + 'static) -> Body {
     let answer = Answer { body, _held: Box::new(held) };
     let shared = Arc::new(Mutex::new(Shared { answer: Some(answer), handed: None, is_watched: false }));
-    Attended { shared, patience, watchdog: None, is_over: false }.boxed_unsync()
+    Attended { shared, patience: Arc::new(patience), watchdog: None, is_over: false }.boxed_unsync()
 }
 
 struct Answer {
@@ -41,7 +52,7 @@ struct Shared {
 
 struct Attended {
     shared: Arc<Mutex<Shared>>,
-    patience: Duration,
+    patience: Arc<Patience>,
     /// The last one there was. Only an answer of several pieces has any.
     watchdog: Option<AbortHandle>,
     is_over: bool,
@@ -51,25 +62,30 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn watch(shared: Arc<Mutex<Shared>>, patience: Duration) {
+async fn watch(shared: Arc<Mutex<Shared>>, patience: Arc<Patience>) {
     loop {
-        let deadline = {
+        let is_short = (patience.is_short)();
+        let waited = {
             let mut shared = lock(&shared);
             let Some(handed) = shared.handed else {
                 shared.is_watched = false;
                 return;
             };
-            handed + patience
-        };
-        if deadline <= Instant::now() {
-            // Dropped when the lock is open again.
-            let given_up = lock(&shared).answer.take();
-            if given_up.is_some() {
-                tracing::debug!(?patience, "an answer was given up: its client does not read it");
+            let waited = handed.elapsed();
+            if waited >= patience.long || is_short && waited >= patience.short {
+                let given_up = shared.answer.take();
+                // Before it is dropped, which may take its time.
+                drop(shared);
+                if given_up.is_some() {
+                    tracing::debug!(?waited, "response aborted: the client stopped reading");
+                }
+                return;
             }
-            return;
-        }
-        tokio::time::sleep_until(deadline).await;
+            waited
+        };
+        // Nobody tells when others begin to lack something: that is looked at now and then.
+        let next = if waited < patience.short { patience.short - waited } else { patience.short };
+        tokio::time::sleep(next.min(patience.long - waited)).await;
     }
 }
 
@@ -102,7 +118,7 @@ impl hyper::body::Body for Attended {
         if ended.is_some() {
             self.is_over = true;
         } else if wants_watchdog {
-            let watchdog = tokio::spawn(watch(Arc::clone(&self.shared), self.patience));
+            let watchdog = tokio::spawn(watch(Arc::clone(&self.shared), Arc::clone(&self.patience)));
             self.watchdog = Some(watchdog.abort_handle());
         }
         frame
@@ -140,7 +156,11 @@ mod tests {
         let held = Arc::new(());
         let weak = Arc::downgrade(&held);
         let body = streamed(stream::iter((0..count).map(|_| Bytes::from_static(b"piece"))));
-        (attended(body, PATIENCE, held), weak)
+        (attended(body, patience(), held), weak)
+    }
+
+    fn patience() -> Patience {
+        Patience { long: PATIENCE, short: PATIENCE / 10, is_short: Box::new(|| false) }
     }
 
     #[tokio::test(start_paused = true)]
@@ -153,6 +173,29 @@ mod tests {
         assert!(held.upgrade().is_none());
         body.frame().await.expect("an error").expect_err("not the end");
         assert!(body.frame().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_reads_is_let_go_soon_once_others_lack_it() {
+        let is_short = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let held = Arc::new(());
+        let weak = Arc::downgrade(&held);
+        let lacks = Arc::clone(&is_short);
+        let patience = Patience {
+            is_short: Box::new(move || lacks.load(std::sync::atomic::Ordering::Relaxed)),
+            ..patience()
+        };
+        let mut body = attended(streamed(stream::repeat(Bytes::from_static(b"piece"))), patience, held);
+        body.frame().await.expect("a piece").expect("whole");
+        tokio::time::sleep(PATIENCE / 2).await;
+        assert!(weak.upgrade().is_some(), "nobody lacks it");
+        is_short.store(true, std::sync::atomic::Ordering::Relaxed);
+        let since = Instant::now();
+        while weak.upgrade().is_some() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(since.elapsed() <= PATIENCE / 5, "{:?}", since.elapsed());
+        body.frame().await.expect("an error").expect_err("not the end");
     }
 
     #[tokio::test(start_paused = true)]
@@ -173,7 +216,7 @@ mod tests {
         let (news, told) = futures::channel::mpsc::unbounded();
         let held = Arc::new(());
         let weak = Arc::downgrade(&held);
-        let mut body = attended(streamed(told), PATIENCE, held);
+        let mut body = attended(streamed(told), patience(), held);
         for _ in 0..3 {
             let quiet = tokio::time::timeout(3 * PATIENCE, body.frame()).await;
             assert!(quiet.is_err() && weak.upgrade().is_some());
@@ -194,7 +237,7 @@ mod tests {
     async fn a_whole_body_needs_no_watching() {
         let held = Arc::new(());
         let weak = Arc::downgrade(&held);
-        let mut body = attended(full("whole"), PATIENCE, held);
+        let mut body = attended(full("whole"), patience(), held);
         assert_eq!(body.size_hint().exact(), Some(5));
         body.frame().await.expect("a piece").expect("whole");
         assert!(body.is_end_stream() && weak.upgrade().is_none());

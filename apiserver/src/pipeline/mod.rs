@@ -1,6 +1,6 @@
 //! What every request passes through, in this order: a panic is caught, the request is named (Audit-ID) and read
-//! (RequestInfo), refused while the server is full, its sender found out, allowed, timed, counted and
-//! logged. Then health and metrics are answered here, and everything else by the [`Handler`].
+//! (RequestInfo), its sender found out, refused while the sender has its share of what the server takes on, allowed, timed,
+//! counted and logged. Then health and metrics are answered here, and everything else by the [`Handler`].
 //!
 //! Invariants: no handler sees a request that was not authenticated and authorised, nor credentials; the paths of
 //! [`Callers`] have a rule of their own. Bodies are handed on unread. Every answer carries its Audit-ID.
@@ -8,6 +8,7 @@
 mod attended;
 mod audit_id;
 mod callers;
+mod holder;
 mod observe;
 mod span;
 #[cfg(test)]
@@ -25,23 +26,24 @@ use futures::FutureExt;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use rustls_pki_types::UnixTime;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::audit::Auditor;
-use crate::authn::{Authenticator, Peer, UserInfo};
+use crate::authn::{Authenticator, Peer, Trust, UserInfo};
 use crate::authz::{Attributes, Authorizer, is_health};
 use crate::body::{Body, BodyError, RequestBody, full, streamed, unread};
 use crate::error::ApiError;
+use crate::fair::{FairShare, Held};
 use crate::health::Health;
 use crate::metrics::{self, Metrics};
 use crate::negotiate;
 use crate::request_info::RequestInfo;
 use crate::serve::Shutdown;
-use attended::attended;
+use attended::{Patience, attended};
 use audit_id::AuditId;
 pub use callers::{Callers, Credential};
+pub use holder::Holder;
 use observe::Observation;
 
 /// A request whose sender is known and allowed to make it.
@@ -70,11 +72,18 @@ pub trait Handler: Send + Sync + 'static {
 /// How much is taken on.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// `--max-requests-inflight`; watches and health are not counted. 0 is no limit.
+    /// `--max-requests-inflight`; watches and health are not counted. Users share them: one gets three quarters at most,
+    /// and there is always something left for one who has nothing. 0 is no limit.
     pub max_requests_in_flight: usize,
-    /// `--request-timeout`; watches excepted. An answer of which nothing was read for as long is given up.
+    /// `--request-timeout`; watches excepted. An answer of which nothing was read for as long is given up; after five
+    /// seconds already while requests are short.
     pub request_timeout: Duration,
 }
+
+/// Open watches. An idle one takes some 10 KiB.
+const MAX_WATCHES: usize = 10_000;
+/// An answer of which nothing was read for this long is given up while there are few slots left for others.
+const SHORT_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Default for Limits {
     /// kube-apiserver's.
@@ -113,7 +122,9 @@ pub struct Pipeline<H> {
     health: Health,
     metrics: Arc<Metrics>,
     shutdown: Arc<Shutdown>,
-    slots: Arc<Semaphore>,
+    arriving: Arc<FairShare<Holder>>,
+    slots: Arc<FairShare<Holder>>,
+    watches: Arc<FairShare<Holder>>,
     request_timeout: Duration,
     callers: Callers,
     observers: Observers,
@@ -131,17 +142,15 @@ impl<H: Handler> Pipeline<H> {
         limits: Limits,
         handler: H,
     ) -> Self {
-        let slots = match limits.max_requests_in_flight {
-            0 => Semaphore::MAX_PERMITS,
-            limit => limit.min(Semaphore::MAX_PERMITS),
-        };
         Self {
             authenticator,
             authorizer,
             health,
             metrics,
             shutdown,
-            slots: Arc::new(Semaphore::new(slots)),
+            arriving: FairShare::new(limits.max_requests_in_flight),
+            slots: FairShare::new(limits.max_requests_in_flight),
+            watches: FairShare::new(MAX_WATCHES),
             request_timeout: limits.request_timeout,
             callers: Callers::default(),
             observers: Observers::default(),
@@ -226,26 +235,61 @@ impl<H: Handler> Pipeline<H> {
     /// like anything else: its client cannot have known, and no load balancer could have sent it elsewhere.
     async fn admit(
         &self,
-        request: Arrived,
+        mut request: Arrived,
         peer: &Peer,
         observation: &Observation,
     ) -> Result<Response<Body>, ApiError> {
-        let is_health = matches!(&request.info, RequestInfo::NonResource(to) if is_health(&to.path));
-        if is_health {
-            return self.authorized(request, peer, observation).await;
+        let Arrived { parts, info, .. } = &mut request;
+        if matches!(&info, RequestInfo::NonResource(to) if is_health(&to.path)) {
+            let user = self.user(parts, info, peer, observation).await?;
+            self.allow(&user, info, observation).await?;
+            return self.respond(request, user).await;
         }
-        if request.info.is_long_running() {
-            let response = self.authorized(request, peer, observation).await?;
-            return Ok(response.map(|body| attended(body, self.request_timeout, ())));
+        let user = {
+            let _place = self.place(peer)?;
+            self.user(parts, info, peer, observation).await?
+        };
+        let slot = self.slot(info, &user, peer)?;
+        self.allow(&user, info, observation).await?;
+        let is_call = self.callers.know(info);
+        let response = self.respond(request, user).await?;
+        if is_call && response.status().is_success() {
+            peer.earn(Trust::Answered);
         }
-        let slot = Arc::clone(&self.slots).try_acquire_owned();
-        let slot = slot.map_err(|_| ApiError::too_many_requests())?;
         // In flight until it was sent, as upstream counts.
-        let response = self.authorized(request, peer, observation).await?;
-        Ok(response.map(|body| attended(body, self.request_timeout, slot)))
+        let slots = Arc::clone(&self.slots);
+        let patience = Patience {
+            long: self.request_timeout,
+            short: SHORT_PATIENCE,
+            is_short: Box::new(move || slots.is_short()),
+        };
+        Ok(response.map(|body| attended(body, patience, slot)))
     }
 
-    /// Finds out who asks, and whether they may.
+    /// A place for one whose credential has yet to be looked at, which may take a question to the cluster: none is needed
+    /// for what a certificate that verifies says.
+    fn place(&self, peer: &Peer) -> Result<Option<Held<Holder>>, ApiError> {
+        if self.vouches_for(peer) {
+            return Ok(None);
+        }
+        let place = self.arriving.try_take(Holder::address(peer.address().ip()), 1);
+        place.map(Some).ok_or_else(ApiError::too_many_requests)
+    }
+
+    /// A slot, out of the sender's share. Where nobody says who calls, addresses share.
+    fn slot(&self, info: &RequestInfo, user: &UserInfo, peer: &Peer) -> Result<Held<Holder>, ApiError> {
+        let is_nameless = self.callers.know(info) && self.callers.credential == Credential::None;
+        let holder = if is_nameless { Holder::address(peer.address().ip()) } else { Holder::user(user) };
+        let slots = if info.is_long_running() { &self.watches } else { &self.slots };
+        slots.try_take(holder, 1).ok_or_else(ApiError::too_many_requests)
+    }
+
+    /// Whether the peer has a certificate that verifies now.
+    pub(crate) fn vouches_for(&self, peer: &Peer) -> bool {
+        self.authenticator.is_verified(peer, UnixTime::now())
+    }
+
+    /// Finds out who asks.
     async fn user(
         &self,
         parts: &mut Parts,
@@ -259,30 +303,39 @@ impl<H: Handler> Pipeline<H> {
             tracing::info!(peer = %peer.address(), %reason, "request refused: not authenticated");
             ApiError::unauthorized()
         };
-        if self.callers.know(info) {
+        let user = if self.callers.know(info) {
             let holder = self.authenticator.certificate_holder(&mut parts.headers, peer, now);
-            let user = match self.callers.credential {
+            match self.callers.credential {
                 Credential::None => UserInfo::anonymous(),
                 Credential::Certificate => holder.map_err(refused)?,
-            };
-            observation.identified(&user);
-            return Ok(user);
+            }
+        } else {
+            self.authenticator.authenticate(&mut parts.headers, peer, now).await.map_err(refused)?
+        };
+        if user.is_authenticated() {
+            peer.earn(Trust::Authenticated);
         }
-        let user = self.authenticator.authenticate(&mut parts.headers, peer, now).await.map_err(refused)?;
         observation.identified(&user);
-        let decision = self.authorizer.authorize(Attributes { user: &user, request: info }).await;
-        observation.decided(&decision);
-        decision.map(|()| user)
+        Ok(user)
     }
 
-    async fn authorized(
+    /// Finds out whether they may. Callers' paths have no rights to ask about.
+    async fn allow(
         &self,
-        request: Arrived,
-        peer: &Peer,
+        user: &UserInfo,
+        info: &RequestInfo,
         observation: &Observation,
-    ) -> Result<Response<Body>, ApiError> {
-        let Arrived { mut parts, info, body } = request;
-        let user = self.user(&mut parts, &info, peer, observation).await?;
+    ) -> Result<(), ApiError> {
+        if self.callers.know(info) {
+            return Ok(());
+        }
+        let decision = self.authorizer.authorize(Attributes { user, request: info }).await;
+        observation.decided(&decision);
+        decision
+    }
+
+    async fn respond(&self, request: Arrived, user: UserInfo) -> Result<Response<Body>, ApiError> {
+        let Arrived { parts, info, body } = request;
         match &info {
             RequestInfo::NonResource(request) if is_health(&request.path) => {
                 only_read(&parts.method)?;

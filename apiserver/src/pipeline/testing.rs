@@ -69,6 +69,16 @@ pub(crate) fn observed(
     credential: Credential,
     observers: Observers,
 ) -> Arc<Pipeline<Fake>> {
+    limited(config, shutdown, credential, observers, LIMITS)
+}
+
+pub(crate) fn limited(
+    config: watch::Receiver<Arc<AuthenticationConfig>>,
+    shutdown: &Arc<Shutdown>,
+    credential: Credential,
+    observers: Observers,
+    limits: Limits,
+) -> Arc<Pipeline<Fake>> {
     let things =
         ServedResource { group: "g".to_owned(), version: "v1".to_owned(), resource: "things".to_owned() };
     let pipeline = Pipeline::new(
@@ -77,7 +87,7 @@ pub(crate) fn observed(
         Health::new([shutdown.readiness_check()]),
         Arc::new(Metrics::new(&[things])),
         Arc::clone(shutdown),
-        LIMITS,
+        limits,
         Fake,
     );
     Arc::new(pipeline.with_callers(Callers { paths: &[CALLED], credential }).with_observers(observers))

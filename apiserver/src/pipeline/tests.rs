@@ -21,10 +21,15 @@ impl Server {
     }
 
     fn with_callers(credential: Credential) -> Self {
+        Self::with_limits(credential, LIMITS)
+    }
+
+    fn with_limits(credential: Credential, limits: Limits) -> Self {
         let authorities = Authorities::new();
         let shutdown = Shutdown::new(TIMING);
+        let config = watch::channel(authorities.config()).1;
         Self {
-            pipeline: pipeline(watch::channel(authorities.config()).1, &shutdown, credential),
+            pipeline: limited(config, &shutdown, credential, Observers::default(), limits),
             shutdown,
             jane: peer(&authorities.client, "jane", None),
             proxy: peer(&authorities.proxy, PROXY_NAME, None),
@@ -160,6 +165,92 @@ async fn answers_that_nobody_reads_are_in_flight_until_they_are_given_up() {
     tokio::time::sleep(LIMITS.request_timeout + Duration::from_secs(1)).await;
     assert_eq!(server.get(THINGS).await.status(), 200);
     unread[0].body_mut().frame().await.expect("no end").expect_err("what is left of it is gone");
+}
+
+/// As many answers that nobody reads as one gets who goes on asking: through the proxy for a user, or as a caller.
+async fn hoard(server: &Server, peer: &Peer, headers: &[(&str, &str)]) -> Vec<Response<Body>> {
+    let mut hoarded = Vec::new();
+    loop {
+        let mut answer = server.ask(peer, LONG, headers).await;
+        if answer.status() == 429 {
+            return hoarded;
+        }
+        answer.body_mut().frame().await.expect("a piece").expect("whole");
+        hoarded.push(answer);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_user_s_unread_answers_leave_slots_for_others_and_are_given_up_soon() {
+    let limits = Limits { max_requests_in_flight: 40, ..LIMITS };
+    let server = Server::with_limits(Credential::Certificate, limits);
+    let as_user = |name: &'static str| [("x-remote-user", name), ("x-remote-group", "g")];
+    let mut greedy = hoard(&server, &server.proxy, &as_user("greedy")).await;
+    assert_eq!(greedy.len(), 30, "three quarters");
+    // Through the same connection.
+    assert_eq!(server.ask(&server.proxy, THINGS, &as_user("joe")).await.status(), 200);
+    assert_eq!(server.get(THINGS).await.status(), 200);
+    assert!(!hoard(&server, &server.proxy, &as_user("second")).await.is_empty());
+    let since = tokio::time::Instant::now();
+    while server.pipeline.slots.is_short() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(since.elapsed() < 2 * SHORT_PATIENCE, "{:?}", since.elapsed());
+    greedy[0].body_mut().frame().await.expect("no end").expect_err("what is left of it is gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn service_accounts_of_a_namespace_and_anonymous_users_share_as_one() {
+    let limits = Limits { max_requests_in_flight: 40, ..LIMITS };
+    let server = Server::with_limits(Credential::Certificate, limits);
+    let account = |name| [("x-remote-user", name), ("x-remote-group", "g")];
+    let held = hoard(&server, &server.proxy, &account("system:serviceaccount:team-a:one")).await;
+    let more = hoard(&server, &server.proxy, &account("system:serviceaccount:team-a:two")).await;
+    assert_eq!((held.len(), more.len()), (30, 0));
+    let other = server.ask(&server.proxy, THINGS, &account("system:serviceaccount:team-b:one")).await;
+    assert_eq!(other.status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_whom_nobody_names_share_by_address() {
+    let limits = Limits { max_requests_in_flight: 40, ..LIMITS };
+    let server = Server::with_limits(Credential::None, limits);
+    let from = |address: [u8; 4]| Peer::new((address, 1).into(), Vec::new());
+    let (stranger, apiserver) = (from([10, 0, 0, 1]), from([10, 0, 0, 2]));
+    let unread = hoard_calls(&server, &stranger).await;
+    assert_eq!(unread.len(), 30);
+    assert_eq!(server.call(&apiserver, &[]).await.status(), 200);
+    assert_eq!((stranger.trust(), apiserver.trust()), (Trust::Answered, Trust::Answered));
+}
+
+/// As many calls that do not end as one address gets.
+async fn hoard_calls(server: &Server, peer: &Peer) -> Vec<Response<Body>> {
+    let mut hoarded = Vec::new();
+    loop {
+        let answer = server.call(peer, &[]).await;
+        if answer.status() == 429 {
+            return hoarded;
+        }
+        hoarded.push(answer);
+    }
+}
+
+#[tokio::test]
+async fn trust_is_earned_by_what_is_shown() {
+    let server = Server::new();
+    let nobody = peer_without_certificate();
+    server.ask(&nobody, "/readyz", &[]).await;
+    server.ask(&nobody, THINGS, &[("authorization", "Bearer x")]).await;
+    server.call(&nobody, &[]).await;
+    assert_eq!(nobody.trust(), Trust::Stranger);
+    assert!(!server.pipeline.vouches_for(&nobody));
+    for known in [&server.jane, &server.proxy] {
+        assert!(server.pipeline.vouches_for(known));
+    }
+    server.get(THINGS).await;
+    assert_eq!(server.jane.trust(), Trust::Authenticated);
+    let stranger = peer(&Authorities::new().client, "jane", None);
+    assert!(!server.pipeline.vouches_for(&stranger));
 }
 
 #[tokio::test]

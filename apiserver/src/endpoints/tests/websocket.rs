@@ -10,6 +10,8 @@ use tokio_tungstenite::{
     tungstenite::{Message, protocol::Role},
 };
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use super::*;
 
 type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
@@ -144,4 +146,97 @@ async fn a_handshake_that_is_none_is_refused_and_errors_are_told_before_it() {
     let mut expired = open(&server, &[("resourceVersion", "1")]).await;
     assert_eq!(next(&mut expired).await.as_deref(), Some("ERROR 410"));
     assert_eq!(ask(&server, SUMMARIES, HANDSHAKE).await.status(), 200, "a list is a list");
+}
+
+/// A frame as clients send them, masked with zeros.
+fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let length = payload.len();
+    let mut frame = vec![opcode];
+    match u8::try_from(length) {
+        Ok(short @ ..126) => frame.push(0x80 | short),
+        _ => {
+            frame.push(0x80 | 126);
+            frame.extend(u16::try_from(length).expect("short").to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
+    frame.extend_from_slice(payload);
+    frame
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_sends_and_does_not_read_is_not_read_from_and_is_cut() {
+    const TEXT: u8 = 0x81;
+    const TEXT_TO_GO_ON: u8 = 0x01;
+    const GOES_ON: u8 = 0x00;
+    const CLOSE: u8 = 0x88;
+    const PING: u8 = 0x89;
+    let (first, middle) = (frame(TEXT_TO_GO_ON, b"a"), frame(GOES_ON, b""));
+    for (what, begin, repeated) in [
+        ("pings", Vec::new(), frame(PING, &[0; 125])),
+        ("pings within a message", first.clone(), frame(PING, &[0; 125])),
+        ("pings after a close", frame(CLOSE, &[]), frame(PING, &[0; 125])),
+        ("a message that never ends", first, [middle, frame(PING, &[0; 125])].concat()),
+        ("messages too large", Vec::new(), frame(TEXT, &[b'x'; 5000])),
+    ] {
+        let server = Arc::new(Server::with(&["a/x"]));
+        let free = server.endpoints.sockets.free();
+        let response = ask(&server, &all(&[("watch", "true")]), HANDSHAKE).await;
+        let mut socket = TokioIo::new(hyper::upgrade::on(response).await.expect("upgraded"));
+        let start = Instant::now();
+        let mut sent = 0;
+        let flood = async {
+            socket.write_all(&begin).await?;
+            // Far more than buffers on the way hold.
+            while sent < 64 << 20 {
+                socket.write_all(&repeated).await?;
+                sent += repeated.len();
+            }
+            Ok::<_, std::io::Error>(())
+        };
+        // It ends with an error when the server has enough.
+        let ended = timeout(Duration::from_mins(5), flood).await;
+        assert!(matches!(ended, Ok(Err(_))), "{what}: {sent} bytes taken, {ended:?}");
+        assert!(sent < 256 << 10, "{what}: {sent} bytes taken of a client that does not read");
+        assert!(start.elapsed() < Duration::from_mins(2), "{what}");
+        while server.endpoints.sockets.free() < free {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(start.elapsed() < Duration::from_mins(2), "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_gets_an_answer_to_each_ping() {
+    let server = Arc::new(Server::with(&["a/x"]));
+    let response = ask(&server, &all(&[("watch", "true")]), HANDSHAKE).await;
+    let socket = TokioIo::new(hyper::upgrade::on(response).await.expect("upgraded"));
+    let (mut reading, mut writing) = tokio::io::split(socket);
+    let ping = frame(0x89, b"12345678");
+    let sending = async {
+        for _ in 0..10_000 {
+            writing.write_all(&ping).await.expect("taken");
+        }
+    };
+    let answers = async {
+        let mut bytes = Vec::new();
+        while bytes.windows(10).filter(|frame| *frame == b"\x8a\x0812345678").count() < 10_000 {
+            assert_ne!(reading.read_buf(&mut bytes).await.expect("open"), 0);
+        }
+    };
+    timeout(Duration::from_mins(1), futures::future::join(sending, answers)).await.expect("all of them");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_user_leaves_sockets_to_others() {
+    let server = Arc::new(Server::with(&["a/x"]));
+    let holder =
+        |name: &str| Holder::user(&crate::authn::UserInfo { name: name.to_owned(), ..Default::default() });
+    let all = server.endpoints.sockets.free();
+    let mut greedy = Vec::new();
+    while let Some(held) = server.endpoints.sockets.take(holder("greedy")) {
+        greedy.push(held);
+    }
+    assert_eq!(greedy.len(), all / 4 * 3);
+    assert!(server.endpoints.sockets.take(holder("other")).is_some());
 }

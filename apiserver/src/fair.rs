@@ -1,0 +1,199 @@
+//! Something limited that several holders share fairly: connections of work, bytes of memory, sockets.
+//!
+//! A holder of `h` may take `n` more while `h + n` is at most [`GREED`] times what is free. So a single holder never
+//! gets more than three quarters, two get three sevenths each, and there is always something left for one who holds
+//! nothing. (Choudhury and Hahne, "Dynamic queue length thresholds", 1998, for switches that share a buffer.)
+//!
+//! Invariants: never more is held than there is; who holds nothing is not remembered, so that there are never more entries
+//! than units that are held; what a holder has is given back when its [`Held`] is dropped.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+/// How much a holder may have, in terms of what is left for others.
+const GREED: usize = 3;
+
+/// What is shared, by holders of type `K`.
+#[derive(Debug)]
+pub struct FairShare<K> {
+    total: usize,
+    state: Mutex<State<K>>,
+    freed: Notify,
+}
+
+#[derive(Debug)]
+struct State<K> {
+    free: usize,
+    held: HashMap<K, usize>,
+}
+
+/// What one holder has taken, until it is dropped.
+#[derive(Debug)]
+pub struct Held<K: Hash + Eq> {
+    share: Arc<FairShare<K>>,
+    holder: K,
+    amount: usize,
+}
+
+impl<K: Hash + Eq + Clone> FairShare<K> {
+    /// Shares so many units; 0 is no limit.
+    pub fn new(total: usize) -> Arc<Self> {
+        let total = if total == 0 { usize::MAX } else { total };
+        let state = Mutex::new(State { free: total, held: HashMap::new() });
+        Arc::new(Self { total, state, freed: Notify::new() })
+    }
+
+    /// Takes so many units at once, or none of them where there is no room for this holder.
+    pub fn try_take(self: &Arc<Self>, holder: K, amount: usize) -> Option<Held<K>> {
+        let mut held = Held { share: Arc::clone(self), holder, amount: 0 };
+        held.try_grow(amount).then_some(held)
+    }
+
+    /// Nothing is held yet; to be grown.
+    pub fn nothing(self: &Arc<Self>, holder: K) -> Held<K> {
+        Held { share: Arc::clone(self), holder, amount: 0 }
+    }
+
+    /// No more than a quarter is left.
+    pub fn is_short(&self) -> bool {
+        self.state().free <= self.total / (GREED + 1)
+    }
+}
+
+impl<K> FairShare<K> {
+    /// How much nobody holds.
+    pub fn free(&self) -> usize {
+        self.state().free
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<K>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Hash + Eq + Clone> Held<K> {
+    /// Takes more, if there is room for it.
+    pub fn try_grow(&mut self, more: usize) -> bool {
+        let mut state = self.share.state();
+        let has = state.held.get(&self.holder).copied().unwrap_or_default();
+        let wanted = has.saturating_add(more);
+        if more > state.free || wanted > state.free.saturating_mul(GREED) {
+            return false;
+        }
+        if more > 0 {
+            state.free -= more;
+            state.held.insert(self.holder.clone(), wanted);
+            self.amount += more;
+        }
+        true
+    }
+
+    /// Takes more, as soon as there is room for it.
+    pub async fn grow(&mut self, more: usize) {
+        loop {
+            let share = Arc::clone(&self.share);
+            let freed = share.freed.notified();
+            let mut freed = std::pin::pin!(freed);
+            // Before the attempt, or what is freed between the two would go unnoticed.
+            freed.as_mut().enable();
+            if self.try_grow(more) {
+                return;
+            }
+            freed.await;
+        }
+    }
+}
+
+impl<K: Hash + Eq> Drop for Held<K> {
+    fn drop(&mut self) {
+        if self.amount == 0 {
+            return;
+        }
+        let mut state = self.share.state();
+        state.free += self.amount;
+        if let Some(has) = state.held.get_mut(&self.holder) {
+            *has -= self.amount;
+            if *has == 0 {
+                state.held.remove(&self.holder);
+            }
+        }
+        drop(state);
+        self.share.freed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Takes one at a time, as many as it gets.
+    fn grab(share: &Arc<FairShare<u8>>, holder: u8) -> Vec<Held<u8>> {
+        std::iter::from_fn(|| share.try_take(holder, 1)).collect()
+    }
+
+    #[test]
+    fn a_single_holder_leaves_a_quarter_and_others_find_their_share_in_it() {
+        let share = FairShare::new(400);
+        let first = grab(&share, 1);
+        assert_eq!((first.len(), share.free()), (300, 100));
+        assert!(share.is_short());
+        let second = grab(&share, 2);
+        assert_eq!((second.len(), share.free()), (75, 25));
+        assert!(!grab(&share, 3).is_empty());
+        drop(first);
+        assert!(!share.is_short());
+        drop(second);
+        assert_eq!(share.free(), 400);
+        assert!(share.state().held.is_empty(), "nobody is remembered");
+    }
+
+    #[test]
+    fn one_is_enough_for_one_and_none_is_no_limit() {
+        let one = FairShare::new(1);
+        let held = one.try_take(1, 1).expect("there is one");
+        assert!(one.try_take(2, 1).is_none());
+        drop(held);
+        assert!(one.try_take(2, 1).is_some());
+        let endless = FairShare::new(0);
+        assert_eq!((0..100_000).filter_map(|_| endless.try_take(1, 1)).count(), 100_000);
+        assert!(!endless.is_short());
+    }
+
+    #[tokio::test]
+    async fn who_waits_goes_on_when_something_is_given_back() {
+        let share = FairShare::new(8);
+        let all = share.try_take(1, 8).expect("free");
+        let mut waiting = share.nothing(2);
+        assert!(waiting.grow(3).now_or_never().is_none());
+        let (freed, ()) = tokio::join!(waiting.grow(3), async { drop(all) });
+        assert_eq!((freed, share.free()), ((), 5));
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_takes_and_gives_back_what_nothing_is_lost_and_newcomers_find_something(
+            steps in proptest::collection::vec((0u8..6, 1usize..9, any::<bool>()), 1..200)
+        ) {
+            let share = FairShare::new(64);
+            let mut held: Vec<Held<u8>> = Vec::new();
+            for (holder, amount, gives_back) in steps {
+                if gives_back && !held.is_empty() {
+                    held.remove(usize::from(holder) % held.len());
+                } else {
+                    held.extend(share.try_take(holder, amount));
+                }
+                let taken: usize = held.iter().map(|held| held.amount).sum();
+                prop_assert_eq!(taken + share.free(), 64);
+                prop_assert!(share.state().held.len() <= held.len());
+            }
+            drop(held);
+            prop_assert_eq!(share.free(), 64);
+        }
+    }
+}
