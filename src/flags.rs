@@ -149,14 +149,15 @@ pub(crate) struct Authentication {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct LimitArgs {
-    /// Requests served at a time, watches not counted; more are answered 429. 0 for no limit.
+    /// Requests served at a time, watches not counted; more are answered 429. One user gets three quarters of them at most.
+    /// 0 for no limit.
     #[arg(long, value_name = "NUMBER", default_value_t = 400)]
     max_requests_inflight: usize,
     /// How long a request may take, watches excepted, before it is answered 504.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     request_timeout: Duration,
-    /// Connections at a time; more wait until others end. Whoever reaches the port can have them, without credentials:
-    /// 50 KiB of memory each, and up to 180 where a peer means harm.
+    /// Connections at a time. For more, those are ended that have shown no credential, or wait until one can be. Whoever
+    /// reaches the port can have them: 50 KiB of memory each, and up to 180 where a peer means harm.
     #[arg(long, value_name = "NUMBER", default_value_t = MAX_CONNECTIONS, value_parser = connections)]
     pub(crate) max_connections: usize,
 }

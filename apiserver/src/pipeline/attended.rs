@@ -65,7 +65,7 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 async fn watch(shared: Arc<Mutex<Shared>>, patience: Arc<Patience>) {
     loop {
         let is_short = (patience.is_short)();
-        let waited = {
+        let (handed, waited) = {
             let mut shared = lock(&shared);
             let Some(handed) = shared.handed else {
                 shared.is_watched = false;
@@ -81,11 +81,11 @@ async fn watch(shared: Arc<Mutex<Shared>>, patience: Arc<Patience>) {
                 }
                 return;
             }
-            waited
+            (handed, waited)
         };
         // Nobody tells when others begin to lack something: that is looked at now and then.
-        let next = if waited < patience.short { patience.short - waited } else { patience.short };
-        tokio::time::sleep(next.min(patience.long - waited)).await;
+        let next = if waited < patience.short { patience.short } else { waited + patience.short };
+        tokio::time::sleep_until(handed + next.min(patience.long)).await;
     }
 }
 

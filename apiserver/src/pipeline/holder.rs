@@ -35,7 +35,7 @@ impl Holder {
                 let network = u128::from(address) >> (128 - NETWORK) << (128 - NETWORK);
                 IpAddr::V6(network.into())
             }
-            address => address,
+            address @ IpAddr::V4(_) => address,
         }))
     }
 }

@@ -26,6 +26,7 @@ pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(32);
 pub(super) struct Activity {
     since: Instant,
     open_requests: AtomicUsize,
+    last_begin_millis: AtomicU64,
     last_end_millis: AtomicU64,
     /// One more than when the head began that is being sent; 0 where none is.
     head_millis: AtomicU64,
@@ -36,6 +37,7 @@ impl Activity {
         Arc::new(Self {
             since: Instant::now(),
             open_requests: AtomicUsize::new(0),
+            last_begin_millis: AtomicU64::new(0),
             last_end_millis: AtomicU64::new(0),
             head_millis: AtomicU64::new(0),
         })
@@ -45,6 +47,7 @@ impl Activity {
     pub(super) fn begin(activity: &Arc<Self>) -> impl Send + Unpin + use<> {
         activity.open_requests.fetch_add(1, Ordering::SeqCst);
         activity.head_millis.store(0, Ordering::SeqCst);
+        activity.last_begin_millis.store(activity.millis(), Ordering::SeqCst);
         let activity = Arc::clone(activity);
         Guard(move || {
             activity.last_end_millis.store(activity.millis(), Ordering::SeqCst);
@@ -61,6 +64,13 @@ impl Activity {
 
     fn millis(&self) -> u64 {
         u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether a request is open; and since when that, or its contrary, has been so at the latest.
+    pub(super) fn state(&self) -> (bool, Instant) {
+        let is_busy = self.open_requests.load(Ordering::SeqCst) > 0;
+        let last = if is_busy { &self.last_begin_millis } else { &self.last_end_millis };
+        (is_busy, self.since + Duration::from_millis(last.load(Ordering::SeqCst)))
     }
 
     /// Returns once nothing has been asked for a while.

@@ -19,9 +19,10 @@ use tokio_rustls::server::TlsStream;
 use super::Shutdown;
 use super::activity::{Activity, Heard};
 use super::guard::Guard;
+use super::places::Place;
 use super::progress::Progress;
 use super::tls::{ALPN_HTTP2, Certificates, InUse};
-use crate::authn::Peer;
+use crate::authn::{Peer, Trust};
 use crate::body::{Body, observed};
 use crate::pipeline::{Handler, Pipeline};
 
@@ -37,6 +38,11 @@ const MAX_HEADERS: usize = 1024;
 const MAX_BUFFER: u32 = 64 * 1024;
 /// What HTTP/2 counts of a head: 32 bytes a header beside its name and value. Front proxies speak HTTP/2.
 const MAX_HEADER_LIST: u32 = 2 * MAX_BUFFER;
+/// What HTTP/2 keeps of bodies that nobody has read yet, of all requests of a connection together. The views take none, and
+/// reviews come through HTTP/1.1, where it is [`MAX_BUFFER`] too.
+const WINDOW: u32 = MAX_BUFFER;
+/// What HTTP/2 keeps of an answer that is on its way to a peer which does not read.
+const SEND_BUFFER: usize = 64 * 1024;
 /// A peer that vanished without a word is noticed after both together, and its watches end.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -69,9 +75,16 @@ impl<H: Handler> Connections<H> {
         Self { pipeline, shutdown, certificates, http1, http2 }
     }
 
-    /// Returns when the connection is closed.
-    pub(super) async fn serve(&self, socket: TcpStream, address: SocketAddr, tls: Arc<InUse>) {
-        let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(socket, &tls)).await {
+    /// Returns when the connection is closed, or its place is given to another.
+    pub(super) async fn serve(&self, socket: TcpStream, address: SocketAddr, tls: Arc<InUse>, place: Place) {
+        tokio::select! {
+            () = self.serve_tls(socket, address, &tls, &place) => {}
+            () = place.is_needed() => {}
+        }
+    }
+
+    async fn serve_tls(&self, socket: TcpStream, address: SocketAddr, tls: &InUse, place: &Place) {
+        let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(socket, tls)).await {
             Ok(Ok(Some(stream))) => stream,
             Ok(Ok(None)) => return,
             Ok(Err(error)) => return tracing::debug!(%address, %error, "TLS handshake failed"),
@@ -79,23 +92,32 @@ impl<H: Handler> Connections<H> {
         };
         let open = self.pipeline.metrics().connections();
         open.inc();
-        let open = Guard(|| open.dec());
-        self.serve_http(stream, address, &tls).await;
-        drop(open);
+        let _open = Guard(|| open.dec());
+        self.serve_http(stream, address, tls, place).await;
     }
 
-    async fn serve_http(&self, stream: TlsStream<TcpStream>, address: SocketAddr, tls: &InUse) {
+    async fn serve_http(
+        &self,
+        stream: TlsStream<TcpStream>,
+        address: SocketAddr,
+        tls: &InUse,
+        place: &Place,
+    ) {
         let session = stream.get_ref().1;
         let chain = session.peer_certificates().unwrap_or_default().to_vec();
         let is_http2 = session.alpn_protocol() == Some(ALPN_HTTP2);
         let builder = if is_http2 { &self.http2 } else { &self.http1 };
         let showed_certificate = !chain.is_empty();
         let peer = Arc::new(Peer::new(address, chain));
-        let activity = Activity::new();
-        let stream = TokioIo::new(Heard::new(Progress::new(stream, WRITE_TIMEOUT), &activity));
+        if self.pipeline.vouches_for(&peer) {
+            peer.earn(Trust::Verified);
+        }
+        place.know(&peer);
+        let activity = place.activity();
+        let stream = TokioIo::new(Heard::new(Progress::new(stream, WRITE_TIMEOUT), activity));
         let service = service_fn(|request: Request<Incoming>| {
             let (pipeline, peer) = (Arc::clone(&self.pipeline), Arc::clone(&peer));
-            let request_is_open = Activity::begin(&activity);
+            let request_is_open = Activity::begin(activity);
             async move {
                 let response = pipeline.handle(request, &peer).await;
                 Ok::<_, Infallible>(until_sent(response, request_is_open))
@@ -163,6 +185,9 @@ fn builder() -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEADER_LIST)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
     builder

@@ -1,12 +1,14 @@
 //! From a socket to the pipeline: TLS, HTTP/1.1 and HTTP/2, limits, and a graceful end.
 //!
 //! Invariants: nothing a peer does ends the accept loop; every phase of a connection has a time limit; every
-//! connection has ended or been cut before [`Server::run`] returns. An upgraded connection is its handler's.
+//! connection has ended or been cut before [`Server::run`] returns. An upgraded connection is its handler's. Strangers
+//! cannot keep others out: where connections are short, theirs are ended first.
 
 mod activity;
 mod connection;
 mod expiry;
 mod guard;
+mod places;
 mod progress;
 mod shutdown;
 #[cfg(test)]
@@ -19,12 +21,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::pipeline::{Handler, Pipeline};
 use connection::Connections;
 use expiry::Reminder;
+use places::Places;
 pub use shutdown::{Shutdown, ShutdownTiming};
 pub use tls::Certificates;
 use tls::Tls;
@@ -57,7 +59,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     tls: Tls,
-    slots: Arc<Semaphore>,
+    places: Arc<Places>,
 }
 
 impl Server {
@@ -72,7 +74,7 @@ impl Server {
         let listen = |source| ServeError::Listen { address, source };
         let listener = listener(address).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        Ok(Self { listener, address, tls, slots: Arc::new(Semaphore::new(max_connections)) })
+        Ok(Self { listener, address, tls, places: Places::new(max_connections) })
     }
 
     /// Where it listens.
@@ -87,18 +89,26 @@ impl Server {
         let mut reminder = Reminder::new(certificates.clone());
         let connections = Arc::new(Connections::new(pipeline, Arc::clone(&shutdown), certificates));
         let mut tasks = JoinSet::new();
+        // One beyond the limit may be accepted, or nobody would know that somebody lacks a place; a flood queues in the kernel.
+        let mut newcomer: Option<(TcpStream, SocketAddr)> = None;
         loop {
+            let source = newcomer.as_ref().map(|(_, address)| address.ip());
+            let place = async {
+                match source {
+                    Some(source) => self.places.take(source).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = shutdown.draining() => break,
                 Some(ended) = tasks.join_next() => report(ended),
                 () = reminder.is_due() => reminder.remind(),
-                (socket, address, slot) = self.accept() => {
+                accepted = self.accept(), if newcomer.is_none() => newcomer = Some(accepted),
+                place = place => {
+                    let Some((socket, address)) = newcomer.take() else { continue };
                     let connections = Arc::clone(&connections);
                     let tls = self.tls.latest();
-                    tasks.spawn(async move {
-                        connections.serve(socket, address, tls).await;
-                        drop(slot);
-                    });
+                    tasks.spawn(async move { connections.serve(socket, address, tls, place).await });
                 }
             }
         }
@@ -114,15 +124,13 @@ impl Server {
         }
     }
 
-    /// The next connection. Waits for a slot first, so that a flood queues in the kernel and not here.
-    async fn accept(&self) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
-        let slot = Arc::clone(&self.slots).acquire_owned().await.expect("the semaphore is never closed");
+    /// The next connection.
+    async fn accept(&self) -> (TcpStream, SocketAddr) {
         loop {
             match self.listener.accept().await {
                 Ok((socket, address)) => {
                     // An IPv4 address as such, also where IPv6 took it in.
-                    let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-                    return (socket, address, slot);
+                    return (socket, SocketAddr::new(address.ip().to_canonical(), address.port()));
                 }
                 // One peer went away between SYN and accept.
                 Err(error)

@@ -27,6 +27,7 @@ use crate::authn::testing::{Authorities, chain, issue};
 use crate::pipeline::Credential;
 use crate::pipeline::testing::{Fake, THINGS, TIMING, WATCH, pipeline};
 
+mod crowded;
 mod kept;
 mod stalled;
 mod tls;
@@ -44,13 +45,16 @@ struct Running {
 
 impl Running {
     async fn start() -> Self {
+        Self::with_places(MAX_CONNECTIONS).await
+    }
+
+    async fn with_places(places: usize) -> Self {
         let (authority, authorities) = (Authority::new("server-ca").expect("authority"), Authorities::new());
         let (keys, latest_key) = watch::channel(serving_key(&authority, "localhost"));
         let (config, latest_config) = watch::channel(authorities.config());
         let shutdown = Shutdown::new(TIMING);
         let certificates = Certificates::new(latest_key, latest_config.clone());
-        let server =
-            Server::bind(([127, 0, 0, 1], 0).into(), certificates, MAX_CONNECTIONS).await.expect("listening");
+        let server = Server::bind(([127, 0, 0, 1], 0).into(), certificates, places).await.expect("listening");
         let address = server.local_addr();
         let pipeline = pipeline(latest_config, &shutdown, Credential::Certificate);
         let serving = tokio::spawn(server.run(Arc::clone(&pipeline), Arc::clone(&shutdown)));

@@ -150,14 +150,12 @@ async fn a_handshake_that_is_none_is_refused_and_errors_are_told_before_it() {
 
 /// A frame as clients send them, masked with zeros.
 fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
-    let length = payload.len();
     let mut frame = vec![opcode];
-    match u8::try_from(length) {
-        Ok(short @ ..126) => frame.push(0x80 | short),
-        _ => {
-            frame.push(0x80 | 126);
-            frame.extend(u16::try_from(length).expect("short").to_be_bytes());
-        }
+    if let Ok(short @ ..=0x7d) = u8::try_from(payload.len()) {
+        frame.push(0x80 | short);
+    } else {
+        frame.push(0x80 | 0x7e);
+        frame.extend(u16::try_from(payload.len()).expect("short").to_be_bytes());
     }
     frame.extend([0; 4]);
     frame.extend_from_slice(payload);

@@ -1,0 +1,264 @@
+//! Places for connections, and who gives one up when there are none left.
+//!
+//! Whoever reaches the port can open connections and keep them, without showing anything. So, when one more comes and
+//! every place is taken, a connection that has shown least is ended for it. It is looked for where most of those come
+//! from that may be ended: a flood ends its own connections, and not those of kube-apiserver, which has few. Of these
+//! it is one of the least trust, sooner an idle one than one whose request is being answered, and the one that has been
+//! so for longest.
+//!
+//! Invariants: there are never more connections than places; one that has shown a certificate which verifies is never ended
+//! here, nor one that is answering an authenticated request.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::activity::Activity;
+use crate::authn::{Peer, Trust};
+use crate::pipeline::Holder;
+
+/// Between two looks at who might give up a place, where nobody could.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// All there are.
+pub(super) struct Places {
+    free: Arc<Semaphore>,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Default)]
+struct Taken {
+    next: u64,
+    connections: HashMap<u64, Arc<Tenure>>,
+}
+
+/// A connection's place. Given up when it is dropped.
+pub(super) struct Place {
+    number: u64,
+    tenure: Arc<Tenure>,
+    places: Arc<Places>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// What is known of a connection that has a place.
+struct Tenure {
+    source: Holder,
+    activity: Arc<Activity>,
+    /// Once there has been a handshake.
+    peer: OnceLock<Arc<Peer>>,
+    ended: CancellationToken,
+}
+
+/// Who gives up a place first: what is less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    /// `None` before the handshake.
+    trust: Option<Trust>,
+    is_busy: bool,
+    since: Instant,
+}
+
+impl Places {
+    pub(super) fn new(number: usize) -> Arc<Self> {
+        Arc::new(Self { free: Arc::new(Semaphore::new(number)), taken: Mutex::default() })
+    }
+
+    /// A place for a connection from this address; somebody else's, if need be. May be dropped at any await.
+    pub(super) async fn take(self: &Arc<Self>, address: IpAddr) -> Place {
+        let permit = loop {
+            if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
+                break permit;
+            }
+            self.free_one();
+            let freed = timeout(LOOK_AGAIN, Arc::clone(&self.free).acquire_owned()).await;
+            if let Ok(Ok(permit)) = freed {
+                break permit;
+            }
+        };
+        let tenure = Arc::new(Tenure {
+            source: Holder::address(address),
+            activity: Activity::new(),
+            peer: OnceLock::new(),
+            ended: CancellationToken::new(),
+        });
+        let mut taken = self.taken();
+        let number = taken.next;
+        taken.next += 1;
+        taken.connections.insert(number, Arc::clone(&tenure));
+        drop(taken);
+        Place { number, tenure, places: Arc::clone(self), _permit: permit }
+    }
+
+    /// Ends a connection, unless one is ending already.
+    fn free_one(&self) {
+        let taken = self.taken();
+        if taken.connections.values().any(|tenure| tenure.ended.is_cancelled()) {
+            return;
+        }
+        let ranked = || taken.connections.values().filter_map(|tenure| Some((tenure, tenure.rank()?)));
+        let mut sources: HashMap<&Holder, (usize, Rank, &Tenure)> = HashMap::new();
+        for (tenure, rank) in ranked() {
+            let first = sources.entry(&tenure.source).or_insert((0, rank, tenure));
+            first.0 += 1;
+            if rank < first.1 {
+                (first.1, first.2) = (rank, tenure);
+            }
+        }
+        let most = |(number, rank, _): &(usize, Rank, &Tenure)| (*number, std::cmp::Reverse(*rank));
+        if let Some((number, rank, tenure)) = sources.into_values().max_by_key(most) {
+            tracing::debug!(number, ?rank, source = ?tenure.source, "connection closed: its place is needed");
+            tenure.ended.cancel();
+        }
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tenure {
+    /// `None` if it may not be ended.
+    fn rank(&self) -> Option<Rank> {
+        let trust = self.peer.get().map(|peer| peer.trust());
+        let (is_busy, since) = self.activity.state();
+        match trust {
+            Some(Trust::Verified) => None,
+            Some(Trust::Authenticated) if is_busy => None,
+            _ => Some(Rank { trust, is_busy, since }),
+        }
+    }
+}
+
+impl Place {
+    /// What the connection is doing.
+    pub(super) fn activity(&self) -> &Arc<Activity> {
+        &self.tenure.activity
+    }
+
+    /// There has been a handshake.
+    pub(super) fn know(&self, peer: &Arc<Peer>) {
+        // There is one handshake for each connection.
+        let _ = self.tenure.peer.set(Arc::clone(peer));
+    }
+
+    /// Resolves when somebody else is to have the place.
+    pub(super) async fn is_needed(&self) {
+        self.tenure.ended.cancelled().await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.taken().connections.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    const FLOOD: [u8; 4] = [10, 0, 0, 1];
+    const APISERVER: [u8; 4] = [10, 0, 0, 2];
+
+    /// Takes a place as a peer that has earned this much; `None` before the handshake.
+    async fn place(places: &Arc<Places>, address: [u8; 4], trust: Option<Trust>) -> Place {
+        let place = places.take(address.into()).await;
+        if let Some(trust) = trust {
+            let peer = Arc::new(Peer::new((address, 1).into(), Vec::new()));
+            peer.earn(trust);
+            place.know(&peer);
+        }
+        tokio::time::advance(Duration::from_millis(1)).await;
+        place
+    }
+
+    fn is_needed(place: &Place) -> bool {
+        place.is_needed().now_or_never().is_some()
+    }
+
+    /// Who is ended for a newcomer, by position.
+    fn ended_for(places: &Arc<Places>, newcomer: [u8; 4], there: &mut Vec<Place>) -> Option<usize> {
+        let mut taking = Box::pin(places.take(newcomer.into()));
+        assert!(taking.as_mut().now_or_never().is_none(), "all are taken");
+        let ended: Vec<_> = (0..there.len()).filter(|index| is_needed(&there[*index])).collect();
+        assert!(ended.len() <= 1, "one place is enough: {ended:?}");
+        let ended = *ended.first()?;
+        drop(taking);
+        assert!(places.take(newcomer.into()).now_or_never().is_none(), "one is ending already");
+        assert_eq!(there.iter().filter(|place| is_needed(place)).count(), 1);
+        there.remove(ended);
+        Some(ended)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_shown_least_for_longest_gives_up_a_place() {
+        let places = Places::new(8);
+        let mut there = Vec::new();
+        for trust in [
+            Some(Trust::Verified),
+            Some(Trust::Authenticated),
+            Some(Trust::Authenticated),
+            Some(Trust::Answered),
+            Some(Trust::Stranger),
+            Some(Trust::Stranger),
+            None,
+            None,
+        ] {
+            there.push(place(&places, FLOOD, trust).await);
+        }
+        // A request is open on one of the authenticated, and on one of the strangers.
+        let _open = [Activity::begin(there[2].activity()), Activity::begin(there[4].activity())];
+        let mut newcomers = Vec::new();
+        // Positions move up as those before them go.
+        for expected in [6, 6, 5, 4, 3, 1] {
+            assert_eq!(ended_for(&places, APISERVER, &mut there), Some(expected));
+            newcomers.push(place(&places, APISERVER, Some(Trust::Verified)).await);
+        }
+        assert_eq!(there.len(), 2, "the verified one, and the busy one that was authenticated");
+        assert_eq!(ended_for(&places, APISERVER, &mut there), None);
+        drop(newcomers.pop());
+        places.take(FLOOD.into()).now_or_never().expect("one is free");
+        assert_eq!(places.taken().connections.len(), 7);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_ends_its_own_connections() {
+        let places = Places::new(10);
+        let mut there = vec![
+            // Made in advance, as Go's client does, and idle for longest; and one that has just come.
+            place(&places, APISERVER, Some(Trust::Stranger)).await,
+            place(&places, APISERVER, None).await,
+        ];
+        for _ in 0..8 {
+            there.push(place(&places, FLOOD, Some(Trust::Answered)).await);
+        }
+        for newcomer in [APISERVER, FLOOD, FLOOD] {
+            assert_eq!(ended_for(&places, newcomer, &mut there), Some(2));
+            there.push(place(&places, newcomer, Some(Trust::Answered)).await);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_where_nobody_can_be_ended_gets_a_place_once_somebody_can() {
+        let places = Places::new(1);
+        let there = place(&places, FLOOD, Some(Trust::Authenticated)).await;
+        let request = Activity::begin(there.activity());
+        let taking = tokio::spawn({
+            let places = Arc::clone(&places);
+            async move { places.take(APISERVER.into()).await }
+        });
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        assert!(!is_needed(&there));
+        drop(request);
+        there.is_needed().await;
+        drop(there);
+        taking.await.expect("a place");
+    }
+}
