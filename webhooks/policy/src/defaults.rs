@@ -132,7 +132,7 @@ pub fn defaults(policies: &[&Policy], case: &Case<'_>) -> Patch {
     {
         return none();
     }
-    let is_changed = case.old.is_none_or(|old| old.spec() != object.spec());
+    let is_changed = case.old.is_none_or(|old| old.spec_differs(object));
     let is_relabelled = case.old.is_some_and(|old| old.metadata("labels") != object.metadata("labels"));
     let mut by_name = policies.to_vec();
     by_name.sort_by(|one, other| one.name.cmp(&other.name));

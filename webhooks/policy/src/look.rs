@@ -44,7 +44,10 @@ impl<'a> Look<'a> {
     pub(crate) fn field(&self, name: &str) -> Result<Self, WrongType> {
         let fields = self.map()?;
         let value = fields.and_then(|fields| fields.get(name));
-        Ok(Self { value, path: format!("{}.{name}", self.path) }.or_absent())
+        let look = Self { value, path: format!("{}.{name}", self.path) };
+        #[cfg(debug_assertions)]
+        assert!(look.is_covered(), "{} is not among what is read of objects, see looks.rs", look.path);
+        Ok(look.or_absent())
     }
 
     /// A field of a field …
@@ -102,6 +105,16 @@ impl<'a> Look<'a> {
             Some(Value::Object(fields)) => Ok(Some(fields)),
             Some(other) => Err(WrongType::new(&self.path, "a map", other)),
         }
+    }
+
+    /// Whether objects are read as far as here.
+    #[cfg(debug_assertions)]
+    fn is_covered(&self) -> bool {
+        let steps = self.path.split('.').flat_map(|step| {
+            let (name, lists) = step.split_once('[').unwrap_or((step, ""));
+            std::iter::once(name).chain(lists.matches(']').map(|_| "[]"))
+        });
+        crate::looks::covers(steps)
     }
 
     fn or_absent(mut self) -> Self {

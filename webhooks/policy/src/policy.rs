@@ -104,6 +104,11 @@ impl Policy {
         self.selector.matches(namespace_labels)
     }
 
+    /// Whether it has conditions: they may look at all of an object.
+    pub fn has_conditions(&self) -> bool {
+        self.content.conditions.len() > 0
+    }
+
     /// Whether judging may take long: conditions with macros are bounded by rounds and time alone, which others should
     /// not spend waiting. Without, there is no more work than the expression has parts.
     pub fn may_take_long(&self) -> bool {
@@ -139,7 +144,7 @@ impl Policy {
             return violations;
         }
         let Some(object) = case.object else { return violations };
-        let is_changed = case.old.is_none_or(|old| old.spec() != object.spec());
+        let is_changed = case.old.is_none_or(|old| old.spec_differs(object));
         if is_changed {
             self.content.judge(object, case.old, deps, &mut violations);
         }

@@ -28,8 +28,13 @@ pub struct Subject {
     pub namespace: String,
     /// Its name; empty, if it is yet to be generated.
     pub name: String,
-    /// `apiVersion`, `kind`, `metadata` without managedFields, `spec`.
+    /// `apiVersion`, `kind`, `metadata` without managedFields, `spec`. Of an object that was read by a shape, only what
+    /// [`looks`](crate::looks) names is here: this is to judge by, and never to write back.
     pub object: Value,
+    /// A digest of what was not read of `spec`.
+    rest: Option<u64>,
+    /// Why conditions cannot look at it, since it was not read whole.
+    unread: Option<String>,
 }
 
 impl Subject {
@@ -43,7 +48,36 @@ impl Subject {
                 metadata.shift_remove("managedFields");
             }
         }
-        Self { kind, namespace: namespace.to_owned(), name: name.to_owned(), object }
+        Self {
+            kind,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            object,
+            rest: None,
+            unread: None,
+        }
+    }
+
+    /// Notes a digest of what was not read of `spec`, so that a difference in it is seen.
+    #[must_use]
+    pub fn with_rest(self, rest: Option<u64>) -> Self {
+        Self { rest, ..self }
+    }
+
+    /// Notes why conditions cannot be evaluated on it: it was not read whole.
+    #[must_use]
+    pub fn not_whole(self, why: String) -> Self {
+        Self { unread: Some(why), ..self }
+    }
+
+    /// Why conditions cannot be evaluated on it.
+    pub(crate) fn unread(&self) -> Option<&str> {
+        self.unread.as_deref()
+    }
+
+    /// Whether `spec` is another one, also where nobody looks. Both must have been read alike.
+    pub(crate) fn spec_differs(&self, other: &Self) -> bool {
+        self.rest != other.rest || self.spec() != other.spec()
     }
 
     /// An object as a file or the cluster has it, named by its own metadata.
@@ -73,11 +107,20 @@ impl Subject {
 
     /// A field of its metadata; null, if there is none.
     pub(crate) fn metadata(&self, field: &str) -> &Value {
+        #[cfg(debug_assertions)]
+        assert!(
+            crate::looks::covers(["metadata", field]),
+            "metadata.{field} is not among what is read of objects"
+        );
         self.object.get("metadata").and_then(|metadata| metadata.get(field)).unwrap_or(&Value::Null)
     }
 
     /// An annotation.
     pub fn annotation(&self, name: &str) -> Option<&str> {
+        debug_assert!(
+            gatehouse_object::is_kept_annotation(name),
+            "{name} is not among what is read of objects"
+        );
         self.metadata("annotations").get(name)?.as_str()
     }
 

@@ -21,5 +21,6 @@ pub use ledger::{
 };
 pub use quota::CompiledQuota;
 pub use usage::{
-    CHARGED, Ceiling, NoTemplates, Templates, Usage, UsageError, is_charged, scale_replicas, scaled, usage,
+    CHARGED, Ceiling, NoTemplates, Templates, Usage, UsageError, is_charged, looks, scale_replicas, scaled,
+    usage,
 };

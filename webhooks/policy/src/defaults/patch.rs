@@ -23,7 +23,21 @@ impl Additions {
 
     /// What is there now. Null is absence.
     pub(super) fn get(&self, path: &Path<'_>) -> Option<&Value> {
+        #[cfg(debug_assertions)]
+        self.check(path);
         path.iter().try_fold(&self.object, child).filter(|value| !value.is_null())
+    }
+
+    /// What is not read of objects would seem to be absent.
+    #[cfg(debug_assertions)]
+    fn check(&self, path: &Path<'_>) {
+        let mut at = Some(&self.object);
+        let steps = path.iter().map(|step| {
+            let is_element = at.is_some_and(Value::is_array) && step.parse::<usize>().is_ok();
+            at = at.and_then(|at| child(at, step));
+            if is_element { "[]" } else { *step }
+        });
+        assert!(crate::looks::covers(steps), "{path:?} is not among what is read of objects, see looks.rs");
     }
 
     /// Sets a field if there is none. Maps on the way are made; an object with something else on the way is left as it

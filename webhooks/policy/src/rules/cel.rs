@@ -157,6 +157,10 @@ impl Condition {
         case: Option<&Case<'_>>,
     ) -> Result<(), Option<String>> {
         let mut context = FUNCTIONS.context();
+        let unread = [Some(object), old].into_iter().flatten().find_map(Subject::unread);
+        if let Some(why) = unread.filter(|_| self.expression.uses().iter().any(|name| *name != "request")) {
+            return Err(Some(why.to_owned()));
+        }
         for name in self.expression.uses() {
             let value = match (*name, case) {
                 ("object", _) => value_of(&object.object),

@@ -17,7 +17,7 @@ pub(crate) fn changes(case: &Case<'_>) -> Option<String> {
         // What the object was before is not known, or it was not there.
         _ => return Some("spec".to_owned()),
     };
-    if object.spec() != old.spec() {
+    if object.spec_differs(old) {
         return Some("spec".to_owned());
     }
     // Some kinds are held back by an annotation, and all bear the mark of who holds them.

@@ -39,7 +39,7 @@ impl<'v, 'p> At<'v, 'p> {
     where
         'p: 'q,
     {
-        At { value: self.child(name), parent: Some(self), step: Step::Field(name) }
+        At { value: self.child(name), parent: Some(self), step: Step::Field(name) }.covered()
     }
 
     /// The entry `key` of a map.
@@ -47,7 +47,27 @@ impl<'v, 'p> At<'v, 'p> {
     where
         'p: 'q,
     {
-        At { value: self.child(key), parent: Some(self), step: Step::Key(key) }
+        At { value: self.child(key), parent: Some(self), step: Step::Key(key) }.covered()
+    }
+
+    /// What is not read of objects would seem to be absent.
+    fn covered(self) -> Self {
+        #[cfg(debug_assertions)]
+        {
+            let mut steps = Vec::new();
+            let mut at = Some(&self);
+            while let Some(place) = at {
+                match place.step {
+                    Step::Root => break,
+                    Step::Field(name) | Step::Key(name) => steps.push(name),
+                    Step::Index(_) => steps.push("[]"),
+                }
+                at = place.parent;
+            }
+            let is_covered = super::looks::covers(steps.into_iter().rev());
+            assert!(is_covered, "{self} is not among what is read of objects, see looks.rs");
+        }
+        self
     }
 
     fn child(&self, name: &str) -> Option<&'v Value> {

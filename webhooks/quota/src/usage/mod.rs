@@ -11,6 +11,7 @@ mod agones;
 mod autoscaler;
 mod field;
 mod kruise;
+mod looks;
 mod pod;
 mod pteronimbus;
 
@@ -20,6 +21,7 @@ use thiserror::Error;
 
 pub use autoscaler::Ceiling;
 use field::At;
+pub use looks::looks;
 
 use crate::{Amounts, Dimension, GroupResource};
 
