@@ -5,6 +5,7 @@ mod condition;
 pub mod control;
 pub mod events;
 pub mod intercepted;
+mod looks;
 pub mod metrics;
 pub mod own_user;
 pub mod quota;

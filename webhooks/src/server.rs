@@ -27,7 +27,7 @@ use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::own_user::OwnUser;
 use crate::quota::Quotas;
-use crate::review::{Judge, PATHS, Reviews};
+use crate::review::{Judge, PATHS, Reviews, Room};
 use crate::sar::Access;
 use crate::world::{Live, World};
 use gatehouse_apiservice::registration::{webhook_account, webhooks::COUNTS_NAME};
@@ -192,6 +192,7 @@ impl Running {
             quotas,
             events,
             metrics,
+            room: Room::default(),
         });
         let pipeline = Pipeline::new(
             parts.authenticator,

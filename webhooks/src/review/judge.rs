@@ -8,16 +8,19 @@ use gatehouse_apiserver::authn::UserInfo;
 use gatehouse_apiserver::error::{FieldProblem, Subject as Resource};
 use gatehouse_apiservice::client::explain;
 use gatehouse_apiservice::policy::{Enforcement, GROUP};
+use gatehouse_object::Read;
 use gatehouse_policy::{Accounts, Case, Kind, Operation, Policy, Scaling, Subject, User, Verb, Violation};
 use gatehouse_quota::GroupResource;
 use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::LATER;
 use super::answer::{Annotation, Answer};
-use super::object;
+use super::object::{self, Looks, Objects};
 use super::request::{self, Request};
+use super::room::{Reservation, Room};
 use crate::events::{Events, Level, Object, Told};
 use crate::metrics::Metrics;
 use crate::own_user::OwnUser;
@@ -46,6 +49,8 @@ pub struct Judge {
     pub events: Events,
     /// Where decisions are counted.
     pub metrics: Arc<Metrics>,
+    /// Room for what is built from reviews.
+    pub room: Room,
 }
 
 /// What a request is about, read once for all policies.
@@ -55,6 +60,8 @@ struct Matter {
     old: Option<Subject>,
     scaling: Option<Scaling>,
     user: User,
+    /// Held until nobody looks at the objects any more.
+    _room: Reservation,
 }
 
 /// A policy, what it has against a request by itself, and the rights it asks for.
@@ -133,8 +140,6 @@ impl Judge {
         let Some(kind) = kind.filter(|_| matches!(&*request.sub_resource, "" | SCALE)) else {
             return Ok(Vec::new());
         };
-        let snapshot = self.world.snapshot();
-        let matter = Matter::read(request, kind, &snapshot)?;
         let own = self.own_user.known()?;
         if request.user_info.name() == own.name {
             return Ok(Vec::new());
@@ -145,6 +150,7 @@ impl Judge {
         if policies.is_empty() {
             return Ok(Vec::new());
         }
+        let matter = self.matter(request, kind, &snapshot, &policies).await?;
         let name = matter.name().to_owned();
         let judged = judged(policies, matter, snapshot, Arc::clone(&own.accounts)).await?;
         let mut findings = Vec::new();
@@ -168,16 +174,22 @@ impl Judge {
         let Some(kind) = kind.filter(|_| request.is_whole() && request.object.is_some()) else {
             return Ok(Answer::allowed());
         };
-        let snapshot = self.world.snapshot();
-        let matter = Matter::read(request, kind, &snapshot)?;
         let Ok(own) = self.own_user.known() else { return Ok(Answer::allowed()) };
         if request.user_info.name() == own.name {
             return Ok(Answer::allowed());
         }
+        let snapshot = self.world.snapshot();
         let Ok(info) = self.namespace(&snapshot, &request.namespace).await else {
             return Ok(Answer::allowed());
         };
         let policies = snapshot.policies_over(&info.labels);
+        if policies.is_empty() {
+            return Ok(Answer::allowed());
+        }
+        // Whatever conditions look at, defaults do not.
+        let Ok(matter) = self.matter(request, kind, &snapshot, &[]).await else {
+            return Ok(Answer::allowed());
+        };
         let policies: Vec<&Policy> = policies.iter().map(|policy| &**policy).collect();
         let case = matter.case(&own.accounts);
         Ok(Answer::patched(gatehouse_policy::defaults(&policies, &case)))
@@ -243,8 +255,47 @@ impl Judge {
     }
 }
 
+impl Judge {
+    /// The objects of a review, in room that is held as long as what is returned with them.
+    pub(super) async fn read(
+        &self,
+        request: &Request<'_>,
+        looks: Looks,
+    ) -> Result<(Objects, Reservation), ApiError> {
+        let text = |raw: Option<&RawValue>| raw.map_or(0, |raw| raw.get().len());
+        let most = Room::bound(text(request.object) + text(request.old_object));
+        let user = request.user_info.cost();
+        let mut room = self.room.reserve(most + user).await;
+        let objects = object::read(request, looks, most)?;
+        room.shrink(objects.cost + user);
+        Ok((objects, room))
+    }
+
+    /// What a request is about, as far as these policies look at it.
+    async fn matter(
+        &self,
+        request: &Request<'_>,
+        kind: Kind,
+        snapshot: &Snapshot,
+        policies: &[Arc<Policy>],
+    ) -> Result<Matter, ApiError> {
+        // What goes is not judged by what it holds.
+        let is_judged = request.is_whole() && request.operation != request::Operation::Delete;
+        let needs_all = is_judged && policies.iter().any(|policy| policy.has_conditions());
+        let (objects, room) =
+            self.read(request, if needs_all { Looks::Whole } else { Looks::Fields }).await?;
+        Matter::new(request, kind, snapshot, objects, room)
+    }
+}
+
 impl Matter {
-    fn read(request: &Request<'_>, kind: Kind, snapshot: &Snapshot) -> Result<Self, ApiError> {
+    fn new(
+        request: &Request<'_>,
+        kind: Kind,
+        snapshot: &Snapshot,
+        objects: Objects,
+        room: Reservation,
+    ) -> Result<Self, ApiError> {
         let operation = match request.operation {
             request::Operation::Create => Operation::Create,
             request::Operation::Update => Operation::Update,
@@ -254,25 +305,30 @@ impl Matter {
         let user =
             User { name: request.user_info.name().to_owned(), groups: request.user_info.groups().to_vec() };
         if &*request.sub_resource == SCALE {
-            let (Some(new), Some(old)) = (request.object, request.old_object) else {
+            let (Some(new), Some(old)) = (objects.object, objects.old) else {
                 return Err(ApiError::bad_request("request.oldObject: Required value: a scale is an update"));
             };
-            let scaling = Scaling { from: object::scale(request, old)?, to: object::scale(request, new)? };
-            let scaled = scaled(request, kind, snapshot);
-            return Ok(Self { operation, object: Some(scaled), old: None, scaling: Some(scaling), user });
+            let replicas = |scale: Read| object::replicas(request, &scale.value);
+            let scaling = Some(Scaling { from: replicas(old)?, to: replicas(new)? });
+            let object = Some(scaled(request, kind, snapshot));
+            return Ok(Self { operation, object, old: None, scaling, user, _room: room });
         }
-        let subject = |raw| {
-            let object = object::read(request, raw)?;
-            let own = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        let subject = |Read { value, rest, .. }: Read| {
+            let own = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
             let name = if own.is_empty() { &*request.name } else { own }.to_owned();
-            Ok::<_, ApiError>(Subject::new(kind, &request.namespace, &name, object))
+            let subject = Subject::new(kind, &request.namespace, &name, value).with_rest(rest);
+            match &objects.unread {
+                None => subject,
+                Some(why) => subject.not_whole(why.clone()),
+            }
         };
         Ok(Self {
             operation,
-            object: request.object.map(subject).transpose()?,
-            old: request.old_object.map(subject).transpose()?,
+            object: objects.object.map(subject),
+            old: objects.old.map(subject),
             scaling: None,
             user,
+            _room: room,
         })
     }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::LATER;
 use super::answer::{Annotation, Answer};
 use super::judge::{Judge, regarding};
-use super::object;
+use super::object::Looks;
 use super::request::{self, Request};
 use crate::events::{Level, Told};
 use crate::quota::{Facts, Operation, Quotas, Verdict};
@@ -46,10 +46,9 @@ impl Judge {
             return Ok(refusal);
         }
         // Of what is merely counted, any shape will do.
-        let read =
-            |raw| if takes_up(&resource) { object::read(request, raw) } else { object::named(request, raw) };
-        let object = request.object.map(read).transpose()?;
-        let old = request.old_object.map(read).transpose()?;
+        let looks = if takes_up(&resource) { Looks::Fields } else { Looks::Metadata };
+        let (objects, _room) = self.read(request, looks).await?;
+        let (object, old) = (objects.object.map(|read| read.value), objects.old.map(|read| read.value));
         let facts = Facts {
             operation,
             resource: &resource,

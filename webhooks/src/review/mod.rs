@@ -11,6 +11,7 @@ mod limits;
 mod object;
 mod own;
 mod request;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ pub use arrival::MAX_BODY;
 use arrival::Reader;
 pub use judge::Judge;
 pub use request::{Operation, Request, Unreadable};
+pub use room::Room;
 
 /// Every path that reviews come to.
 pub const PATHS: &[&str] = &[MUTATE_PATH, VALIDATE_PATH, QUOTA_PATH];

@@ -1,14 +1,13 @@
-//! An object in a review, as policies see it: metadata without managedFields, and spec. Of the wrong shape, it is
-//! refused by field.
+//! The objects of a review, read as far as somebody looks at them. Of the wrong shape, they are refused by field.
 
 use gatehouse_apiserver::ApiError;
 use gatehouse_apiserver::error::{FieldProblem, Subject};
-use serde::Deserialize;
-use serde::de::{IgnoredAny, MapAccess, Visitor};
+use gatehouse_object::{Problem, Read, Shape};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::request::Request;
+use crate::looks;
 
 /// Fields of metadata that are text, where they are there.
 const TEXT: [&str; 7] =
@@ -18,62 +17,80 @@ const TEXT_BY_NAME: [&str; 2] = ["labels", "annotations"];
 /// Those that are lists.
 const LISTS: [&str; 2] = ["ownerReferences", "finalizers"];
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Seen {
-    #[serde(default)]
-    api_version: Option<String>,
-    #[serde(default)]
-    kind: Option<String>,
-    #[serde(default)]
-    metadata: Metadata,
-    #[serde(default)]
-    spec: Option<Map<String, Value>>,
+/// How much of an object is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Looks {
+    /// Its metadata, whatever the rest is.
+    Metadata,
+    /// What rules, defaults and quotas look at.
+    Fields,
+    /// All that policies may see, as conditions in CEL do. Of what cannot be read so, as much as of `Fields`.
+    Whole,
 }
 
-#[derive(Deserialize)]
-struct Named {
-    #[serde(default)]
-    metadata: Metadata,
+/// The objects of a review, and what they take.
+#[derive(Debug)]
+pub(super) struct Objects {
+    /// As it is to be.
+    pub(super) object: Option<Read>,
+    /// As it was.
+    pub(super) old: Option<Read>,
+    /// Why they could not be read whole.
+    pub(super) unread: Option<String>,
+    /// The memory that they take, in bytes.
+    pub(super) cost: usize,
 }
 
-/// Metadata but for managedFields, which is often half of an object, and nobody's business here.
-#[derive(Default)]
-struct Metadata(Map<String, Value>);
-
-/// The object, with `apiVersion`, `kind`, `metadata` and `spec`, and nothing else.
-pub(super) fn read(request: &Request<'_>, raw: &RawValue) -> Result<Value, ApiError> {
-    let Ok(seen) = serde_json::from_str::<Seen>(raw.get()) else {
-        return Err(refused(request, unreadable::<Seen>(raw)));
-    };
-    let Metadata(metadata) = seen.metadata;
-    check(&metadata).map_err(|problem| refused(request, problem))?;
-    let mut object = Map::new();
-    for (field, text) in [("apiVersion", seen.api_version), ("kind", seen.kind)] {
-        if let Some(text) = text {
-            object.insert(field.to_owned(), text.into());
+/// Reads the objects of a review, building at most `budget` bytes.
+pub(super) fn read(request: &Request<'_>, how_much: Looks, budget: usize) -> Result<Objects, ApiError> {
+    let shape = match how_much {
+        Looks::Metadata => &looks::METADATA,
+        Looks::Fields => &looks::FIELDS,
+        Looks::Whole => {
+            // Conditions make of what they look at something that is about as large again.
+            match read_by(request, &looks::WHOLE, budget / 2) {
+                Ok(objects) => return Ok(Objects { cost: 2 * objects.cost, ..objects }),
+                Err(Unread { too_large: Some(why), .. }) => {
+                    let objects = read_by(request, &looks::FIELDS, budget).map_err(|unread| unread.error)?;
+                    return Ok(Objects { unread: Some(why), ..objects });
+                }
+                Err(Unread { error, .. }) => return Err(error),
+            }
         }
-    }
-    object.insert("metadata".to_owned(), metadata.into());
-    if let Some(spec) = seen.spec {
-        object.insert("spec".to_owned(), spec.into());
-    }
-    Ok(object.into())
+    };
+    read_by(request, shape, budget).map_err(|unread| unread.error)
 }
 
-/// The same without `spec`, whatever that is.
-pub(super) fn named(request: &Request<'_>, raw: &RawValue) -> Result<Value, ApiError> {
-    let Ok(Named { metadata: Metadata(metadata) }) = serde_json::from_str(raw.get()) else {
-        return Err(refused(request, unreadable::<Named>(raw)));
+/// Why objects were not read.
+struct Unread {
+    error: ApiError,
+    /// They make sense, and are deeper or more than may be built.
+    too_large: Option<String>,
+}
+
+fn read_by(request: &Request<'_>, shape: &Shape, budget: usize) -> Result<Objects, Unread> {
+    let mut left = budget;
+    let mut read = |raw: Option<&RawValue>| {
+        let Some(raw) = raw else { return Ok(None) };
+        let read = gatehouse_object::read(raw.get(), shape, left).map_err(|fault| {
+            let is_too_large = matches!(fault.problem, Problem::TooDeep | Problem::TooMuch);
+            let too_large = is_too_large.then(|| fault.to_string());
+            let problem = invalid(fault.field, &fault.problem.to_string());
+            Unread { error: refused(request, problem), too_large }
+        })?;
+        left -= read.cost;
+        let Read { value, rest, cost } = read;
+        let value =
+            checked(value).map_err(|problem| Unread { error: refused(request, problem), too_large: None })?;
+        Ok(Some(Read { value, rest, cost }))
     };
-    check(&metadata).map_err(|problem| refused(request, problem))?;
-    Ok(serde_json::json!({ "metadata": metadata }))
+    let (object, old) = (read(request.object)?, read(request.old_object)?);
+    Ok(Objects { object, old, unread: None, cost: budget - left })
 }
 
 /// `spec.replicas` of an `autoscaling/v1` Scale. What is left out is none.
-pub(super) fn scale(request: &Request<'_>, raw: &RawValue) -> Result<i64, ApiError> {
-    let object = read(request, raw)?;
-    match object.pointer("/spec/replicas") {
+pub(super) fn replicas(request: &Request<'_>, scale: &Value) -> Result<i64, ApiError> {
+    match scale.pointer("/spec/replicas") {
         None | Some(Value::Null) => Ok(0),
         Some(replicas) => replicas.as_i64().filter(|replicas| *replicas >= 0).ok_or_else(|| {
             refused(request, invalid("spec.replicas", "must be an integer, and not negative"))
@@ -81,7 +98,26 @@ pub(super) fn scale(request: &Request<'_>, raw: &RawValue) -> Result<i64, ApiErr
     }
 }
 
-fn check(metadata: &Map<String, Value>) -> Result<(), FieldProblem> {
+/// The object, if its outline is that of an object. Null is absence.
+fn checked(object: Value) -> Result<Value, FieldProblem> {
+    let Value::Object(mut object) = object else { return Err(invalid("object", "must be a map")) };
+    object.retain(|_, value| !value.is_null());
+    for field in ["apiVersion", "kind"] {
+        if object.get(field).is_some_and(|value| !value.is_string()) {
+            return Err(invalid(field, "must be a string"));
+        }
+    }
+    if object.get("spec").is_some_and(|spec| !spec.is_object()) {
+        return Err(invalid("spec", "must be a map"));
+    }
+    match object.entry("metadata").or_insert_with(|| Map::new().into()) {
+        Value::Object(metadata) => check_metadata(metadata)?,
+        _ => return Err(invalid("metadata", "must be a map")),
+    }
+    Ok(object.into())
+}
+
+fn check_metadata(metadata: &Map<String, Value>) -> Result<(), FieldProblem> {
     let present = |field: &str| metadata.get(field).filter(|value| !value.is_null());
     for field in TEXT {
         if present(field).is_some_and(|value| !value.is_string()) {
@@ -105,15 +141,6 @@ fn check(metadata: &Map<String, Value>) -> Result<(), FieldProblem> {
     Ok(())
 }
 
-/// Names the field, on the slow path.
-fn unreadable<T: serde::de::DeserializeOwned>(raw: &RawValue) -> FieldProblem {
-    let mut json = serde_json::Deserializer::from_str(raw.get());
-    match serde_path_to_error::deserialize::<_, T>(&mut json) {
-        Err(error) => invalid(error.path().to_string(), &error.inner().to_string()),
-        Ok(_) => invalid("object", "cannot be read"),
-    }
-}
-
 fn invalid(field: impl Into<String>, why: &str) -> FieldProblem {
     FieldProblem {
         field: field.into().into(),
@@ -127,47 +154,23 @@ fn refused(request: &Request<'_>, problem: FieldProblem) -> ApiError {
     ApiError::invalid_object(subject, &[problem])
 }
 
-impl<'de> Deserialize<'de> for Metadata {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
-            type Value = Metadata;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object's metadata")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
-                let mut fields = Map::new();
-                while let Some(field) = map.next_key::<String>()? {
-                    if field == "managedFields" {
-                        map.next_value::<IgnoredAny>()?;
-                    } else {
-                        fields.insert(field, map.next_value()?);
-                    }
-                }
-                Ok(Metadata(fields))
-            }
-
-            fn visit_unit<E>(self) -> Result<Metadata, E> {
-                Ok(Metadata::default())
-            }
-        }
-        deserializer.deserialize_any(Fields)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::super::request::testing;
+    use super::super::room::Room;
     use super::*;
 
     fn read_of(object: &Value) -> Result<Value, String> {
+        let read = objects(object, Looks::Whole, Room::bound(usize::MAX))?;
+        Ok(read.object.expect("sent").value)
+    }
+
+    fn objects(object: &Value, looks: Looks, budget: usize) -> Result<Objects, String> {
         let body = testing::create("g", "things", object);
         let request = Request::parse(&body).expect("a review");
-        read(&request, request.object.expect("sent")).map_err(|error| error.to_string())
+        read(&request, looks, budget).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -188,7 +191,7 @@ mod tests {
     #[test]
     fn a_field_of_the_wrong_shape_is_named() {
         for (object, problem) in [
-            (json!({"metadata": []}), "metadata: Invalid value: invalid type: sequence"),
+            (json!({"metadata": []}), "metadata: Invalid value: must be a map"),
             (json!({"metadata": {"name": 1}}), "metadata.name: Invalid value: must be a string"),
             (
                 json!({"metadata": {"labels": "x"}}),
@@ -200,17 +203,45 @@ mod tests {
             ),
             (json!({"metadata": {"annotations": {"a": null}}}), "metadata.annotations[a]: Invalid value: "),
             (json!({"metadata": {"ownerReferences": {}}}), "metadata.ownerReferences: Invalid value: "),
-            (json!({"spec": "text"}), "spec: Invalid value: invalid type: string"),
+            (json!({"spec": "text"}), "spec: Invalid value: must be a map"),
             (json!({"kind": 1}), "kind: Invalid value: "),
         ] {
             let refused = read_of(&object).unwrap_err();
             assert!(refused.starts_with(&format!("Thing.g \"a\" is invalid: {problem}")), "{refused}");
         }
-        let mut deep = json!({});
-        for _ in 0..200 {
-            deep = json!({ "deeper": deep });
+    }
+
+    /// `{"deeper": {"deeper": … {}}}`.
+    fn nested(levels: usize) -> Value {
+        (0..levels).fold(json!({}), |inner, _| json!({ "deeper": inner }))
+    }
+
+    #[test]
+    fn what_nobody_looks_at_may_be_anything() {
+        let many = vec![json!([]); 100_000];
+        let object = json!({"metadata": {"name": "a"}, "spec": {"interval": "1m", "values": {"deep": nested(120), "many": many}}});
+        let lean = json!({"metadata": {"name": "a"}, "spec": {"interval": "1m", "values": {}}});
+        for looks in [Looks::Fields, Looks::Whole] {
+            let read = objects(&object, looks, 1 << 16).unwrap();
+            assert_eq!(read.object.expect("sent").value, lean);
+            assert!(read.cost < 4096, "{}", read.cost);
+            let expected = (looks == Looks::Whole).then(|| "spec.values.deep.deeper".to_owned());
+            assert_eq!(read.unread.is_some(), expected.is_some());
+            assert!(read.unread.unwrap_or_default().starts_with(&expected.unwrap_or_default()));
         }
-        assert!(read_of(&json!({ "spec": deep })).unwrap_err().contains("recursion limit"));
+        let read = objects(&json!({"metadata": {"name": 1, "x": 2}, "spec": 7}), Looks::Metadata, 1 << 16);
+        assert!(read.unwrap_err().contains("metadata.name: Invalid value"));
+        assert!(objects(&json!({"spec": 7}), Looks::Metadata, 1 << 16).is_ok());
+    }
+
+    #[test]
+    fn what_is_looked_at_has_its_bounds() {
+        let labels: Map<_, _> = (0..10_000).map(|name| (format!("l{name}"), json!(""))).collect();
+        let refused = objects(&json!({"metadata": {"labels": labels}}), Looks::Fields, 1 << 20).unwrap_err();
+        assert!(
+            refused.contains("metadata.labels.l") && refused.ends_with("holds too many values to be judged"),
+            "{refused}"
+        );
     }
 
     #[test]
@@ -224,7 +255,8 @@ mod tests {
         ] {
             let body = testing::create("g", "things", &json!({ "spec": spec }));
             let request = Request::parse(&body).expect("a review");
-            assert_eq!(scale(&request, request.object.expect("sent")).ok(), expected, "{spec}");
+            let read = read(&request, Looks::Fields, 1 << 16).expect("an object").object.expect("sent");
+            assert_eq!(replicas(&request, &read.value).ok(), expected, "{spec}");
         }
     }
 }

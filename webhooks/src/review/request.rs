@@ -4,17 +4,24 @@
 //! error is an answer to it; else it is one of HTTP.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use gatehouse_apiserver::ApiError;
 use gatehouse_apiserver::authn;
 use serde::Deserialize;
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// The one version that is read and answered.
 pub(super) const API_VERSION: &str = "admission.k8s.io/v1";
 /// The kind of questions and answers.
 pub(super) const KIND: &str = "AdmissionReview";
+
+/// The longest name of anything, in bytes. Kubernetes allows 253.
+const LONGEST_NAME: usize = 1024;
+/// The most groups of a user, and the most values of what else is known of one.
+const MOST_OF_USER: usize = 4096;
+/// What is known of a user, in bytes. kube-apiserver takes it from headers, of which it reads 1 MiB.
+const LONGEST_USER: usize = 512 << 10;
 
 /// What kube-apiserver asks about.
 #[derive(Debug, Deserialize)]
@@ -103,10 +110,10 @@ pub struct UserInfo {
     username: String,
     #[serde(default, deserialize_with = "default_or_null")]
     uid: String,
-    #[serde(default, deserialize_with = "default_or_null")]
-    groups: Vec<String>,
-    #[serde(default, deserialize_with = "default_or_null")]
-    extra: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    groups: Few<String>,
+    #[serde(default)]
+    extra: Few<(String, Few<String>)>,
 }
 
 /// Why there is nothing to review.
@@ -154,13 +161,110 @@ impl UserInfo {
 
     /// Their groups.
     pub fn groups(&self) -> &[String] {
-        &self.groups
+        &self.groups.0
+    }
+
+    /// The memory that it takes, with the copies that are made of it, in bytes.
+    pub(super) fn cost(&self) -> usize {
+        const COPIES: usize = 4;
+        let extra = self.extra.0.iter();
+        let (entries, bytes) = extra
+            .fold((self.groups.0.len(), self.text()), |(entries, bytes), (_, values)| {
+                (entries + 2 + values.0.len(), bytes)
+            });
+        COPIES * (bytes + entries * 3 * size_of::<String>())
+    }
+
+    /// The length of all that is known.
+    fn text(&self) -> usize {
+        let length = |texts: &Few<String>| texts.0.iter().map(String::len).sum::<usize>();
+        let extra = self.extra.0.iter().map(|(name, values)| name.len() + length(values));
+        self.username.len() + self.uid.len() + length(&self.groups) + extra.sum::<usize>()
+    }
+}
+
+/// A list, or a map, of no more than is bearable. Null is none, as Go writes nil.
+#[derive(Debug, Clone)]
+struct Few<T>(Vec<T>);
+
+impl<T> Default for Few<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Few<T> {
+    fn push<E: serde::de::Error>(&mut self, one: T) -> Result<(), E> {
+        if self.0.len() == MOST_OF_USER {
+            return Err(E::custom(format_args!("must have {MOST_OF_USER} entries or fewer")));
+        }
+        self.0.push(one);
+        Ok(())
+    }
+}
+
+impl<'de> Deserialize<'de> for Few<String> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = Few<String>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list of strings")
+            }
+
+            fn visit_unit<E>(self) -> Result<Few<String>, E> {
+                Ok(Few::default())
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Few<String>, A::Error> {
+                let mut few = Few::default();
+                while let Some(text) = list.next_element()? {
+                    few.push(text)?;
+                }
+                Ok(few)
+            }
+        }
+        deserializer.deserialize_any(List)
+    }
+}
+
+impl<'de> Deserialize<'de> for Few<(String, Few<String>)> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Few<(String, Few<String>)>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a map of lists of strings")
+            }
+
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Few::default())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let (mut few, mut values) = (Few::default(), 0);
+                while let Some(entry) = map.next_entry::<String, Few<String>>()? {
+                    values += entry.1.0.len();
+                    if values > MOST_OF_USER {
+                        return Err(A::Error::custom(format_args!(
+                            "must have {MOST_OF_USER} values or fewer"
+                        )));
+                    }
+                    few.push(entry)?;
+                }
+                Ok(few)
+            }
+        }
+        deserializer.deserialize_any(Entries)
     }
 }
 
 impl From<UserInfo> for authn::UserInfo {
     fn from(user: UserInfo) -> Self {
-        let UserInfo { username: name, uid, groups, extra } = user;
+        let UserInfo { username: name, uid, groups: Few(groups), extra: Few(extra) } = user;
+        let extra = extra.into_iter().map(|(name, Few(values))| (name, values)).collect();
         Self { name, uid, groups, extra }
     }
 }
@@ -179,6 +283,9 @@ impl<'a> Request<'a> {
         if request.uid.is_empty() {
             return Err(stranger("request.uid: Required value"));
         }
+        if request.uid.len() > LONGEST_NAME {
+            return Err(stranger(format!("request.uid: Too long: must have at most {LONGEST_NAME} bytes")));
+        }
         match request.check() {
             Ok(()) => Ok(request),
             Err(problem) => Err(refused(&request.uid, problem)),
@@ -187,6 +294,24 @@ impl<'a> Request<'a> {
 
     /// Every operation comes with its objects, and they are objects.
     fn check(&self) -> Result<(), String> {
+        for (field, name) in [
+            ("name", &self.name),
+            ("namespace", &self.namespace),
+            ("subResource", &self.sub_resource),
+            ("kind.group", &self.kind.group),
+            ("kind.version", &self.kind.version),
+            ("kind.kind", &self.kind.kind),
+            ("resource.group", &self.resource.group),
+            ("resource.version", &self.resource.version),
+            ("resource.resource", &self.resource.resource),
+        ] {
+            if name.len() > LONGEST_NAME {
+                return Err(format!("request.{field}: Too long: must have at most {LONGEST_NAME} bytes"));
+            }
+        }
+        if self.user_info.text() > LONGEST_USER {
+            return Err(format!("request.userInfo: Too long: must have at most {LONGEST_USER} bytes"));
+        }
         let (object, old) = match self.operation {
             Operation::Create => (true, false),
             Operation::Update => (true, true),
@@ -291,7 +416,6 @@ fn flag_or_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<boo
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// Go writes nil maps and lists as null.
 fn default_or_null<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
@@ -455,8 +579,48 @@ mod tests {
             let refusal = refusal(&with(pointer, value));
             assert!(refusal.starts_with(&format!("u-1 {problem}")), "{refusal}");
         }
+        let long = "n".repeat(LONGEST_NAME + 1);
+        for field in ["name", "namespace", "kind/kind", "resource/resource"] {
+            let refusal = refusal(&with(&format!("/request/{field}"), json!(long)));
+            assert!(
+                refusal.starts_with(&format!("u-1 request.{}: Too long", field.replace('/', "."))),
+                "{refusal}"
+            );
+        }
+        assert!(refusal(&with("/request/uid", json!(long))).starts_with("stranger request.uid: Too long"));
         let mut deleted = with("/request/operation", json!("DELETE"));
         deleted["request"]["oldObject"] = Value::Null;
         assert_eq!(refusal(&deleted), "u-1 request.oldObject: Required value: DELETE needs it");
+    }
+
+    #[test]
+    fn what_is_known_of_a_user_is_bounded() {
+        let many = json!(vec![""; MOST_OF_USER + 1]);
+        let names: Vec<_> = (0..=MOST_OF_USER).map(|name| (name.to_string(), json!([]))).collect();
+        let names: Value = names.into_iter().collect::<serde_json::Map<_, _>>().into();
+        for (pointer, value, problem) in [
+            (
+                "/request/userInfo/groups",
+                many.clone(),
+                "request.userInfo.groups: Invalid value: must have 4096",
+            ),
+            (
+                "/request/userInfo/extra",
+                names,
+                "request.userInfo.extra: Invalid value: must have 4096 entries",
+            ),
+            (
+                "/request/userInfo/extra",
+                json!({"a": many}),
+                "request.userInfo.extra.a: Invalid value: must have 4096",
+            ),
+            ("/request/userInfo/groups", json!(["x".repeat(LONGEST_USER)]), "request.userInfo: Too long"),
+        ] {
+            let refusal = refusal(&with(pointer, value));
+            assert!(refusal.starts_with(&format!("u-1 {problem}")), "{refusal}");
+        }
+        let body = with("/request/userInfo/groups", json!(vec!["g"; MOST_OF_USER])).to_string();
+        let request = Request::parse(body.as_bytes()).expect("a review");
+        assert!(request.user_info.cost() > MOST_OF_USER * 4);
     }
 }

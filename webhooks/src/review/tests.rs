@@ -13,6 +13,7 @@ use kube::client::Body as KubeBody;
 use prometheus::Registry;
 use serde_json::{Value, json};
 
+use super::object::Looks;
 use super::*;
 use crate::events::{Events, Outbox};
 use crate::metrics::Metrics;
@@ -88,12 +89,16 @@ impl Site {
             own_user,
             events,
             metrics,
+            room: Room::default(),
         };
         Self { reviews: Reviews::new(judge), outbox, api, asked }
     }
 
     async fn ask(&self, webhook: Webhook, review: &Value) -> Value {
-        let body = review.to_string();
+        self.ask_text(webhook, &review.to_string()).await
+    }
+
+    async fn ask_text(&self, webhook: Webhook, body: &str) -> Value {
         let request = Request::parse(body.as_bytes()).expect("a review");
         let until = tokio::time::Instant::now() + Duration::from_secs(5);
         let answer = self.reviews.answer(webhook, &request, until).await;
@@ -361,20 +366,115 @@ async fn defaults_are_a_patch_of_what_is_absent() {
 }
 
 #[tokio::test]
-async fn an_object_of_the_wrong_shape_is_refused_even_where_no_policy_looks() {
-    let site = Site::new(&[]);
-    for webhook in [Webhook::Validate, Webhook::Mutate] {
-        let mut review = create(&short());
+async fn an_object_of_the_wrong_shape_is_refused_where_a_policy_looks() {
+    for (policies, allowed) in [(&[][..], true), (&[("strict", strict("Deny"))], false)] {
+        let site = Site::new(policies);
+        let mut review = create(&json!({"interval": "1h", "prune": true}));
         review["request"]["object"]["metadata"]["labels"] = json!({"a": 1});
-        let response = site.ask(webhook, &review).await;
-        assert_eq!(
-            (&response["allowed"], &response["status"]["code"]),
-            (&json!(false), &json!(422)),
-            "{webhook:?}"
-        );
-        let message = response["status"]["message"].as_str().expect("text");
-        assert!(message.contains("metadata.labels[a]: Invalid value"), "{message}");
+        let response = site.validate(&review).await;
+        assert_eq!(response["allowed"], allowed, "{response}");
+        if !allowed {
+            assert_eq!(response["status"]["code"], 422);
+            let message = response["status"]["message"].as_str().expect("text");
+            assert!(message.contains("metadata.labels[a]: Invalid value"), "{message}");
+        }
+        let response = site.ask(Webhook::Mutate, &review).await;
+        assert_eq!(response["allowed"], true, "a mutation fills in, and never refuses");
     }
+}
+
+/// The review of a HelmRelease with these values.
+fn release(values: &Value) -> Value {
+    let object = json!({
+        "apiVersion": "helm.toolkit.fluxcd.io/v2", "kind": "HelmRelease",
+        "metadata": {"name": "a", "namespace": "n", "uid": "u-1", "resourceVersion": "7"},
+        "spec": {"interval": "1h", "timeout": "1m", "values": values},
+    });
+    request::testing::review("helm.toolkit.fluxcd.io", "helmreleases", &object)
+}
+
+#[tokio::test]
+async fn what_no_rule_looks_at_may_be_as_deep_as_it_likes_and_conditions_fail_on_it() {
+    let mut review = release(&json!("VALUES"));
+    review["request"]["oldObject"] = review["request"]["object"].clone();
+    let deep = format!("{}1{}", "{\"a\":".repeat(9_000), "}".repeat(9_000));
+    let deep_review = |operation: &str| {
+        let mut review = review.clone();
+        review["request"]["operation"] = json!(operation);
+        if operation == "CREATE" {
+            review["request"]["oldObject"] = Value::Null;
+        }
+        review.to_string().replacen("\"VALUES\"", &deep, 1)
+    };
+    let cel =
+        json!({"rules": {"cel": [{"expression": "object.spec.timeout <= '5m'", "message": "too long"}]}});
+    let lax = json!({"enforcement": "Warn", "rules": cel["rules"]});
+    for (policies, allowed) in [
+        (&[][..], true),
+        (&[("strict", json!({"rules": {"interval": {"min": "1m"}}}))], true),
+        (&[("cel", cel)], false),
+        (&[("cel", lax)], true),
+    ] {
+        let site = Site::new(policies);
+        for operation in ["CREATE", "UPDATE"] {
+            let body = deep_review(operation);
+            let response = site.ask_text(Webhook::Validate, &body).await;
+            assert_eq!(response["allowed"], allowed, "{policies:?} {response}");
+            if !allowed {
+                let message = response["status"]["message"].as_str().expect("text");
+                assert!(message.contains("too long: cannot be evaluated: spec.values.a.a."), "{message}");
+                assert!(message.contains("is nested deeper than 125 levels (rule cel[0])"), "{message}");
+            }
+            let warned = response["warnings"].as_array().is_some_and(|warnings| warnings.len() == 1);
+            assert_eq!(warned, policies.first().is_some_and(|(_, spec)| spec["enforcement"] == "Warn"));
+            assert_eq!(site.ask_text(Webhook::Mutate, &body).await["allowed"], true);
+        }
+    }
+}
+
+#[tokio::test]
+async fn values_are_not_built_where_no_condition_looks_at_them() {
+    let many = json!({"many": vec![json!([]); 500_000]});
+    let (mut review, mut other) = (release(&many), release(&json!({"many": []})));
+    for review in [&mut review, &mut other] {
+        review["request"]["oldObject"] = review["request"]["object"].clone();
+        review["request"]["operation"] = json!("UPDATE");
+    }
+    let site = Site::new(&[("strict", strict("Deny"))]);
+    let cost = async |review: &Value| {
+        let body = review.to_string();
+        let request = Request::parse(body.as_bytes()).expect("a review");
+        let (objects, _room) = site.reviews.judge.read(&request, Looks::Fields).await.expect("objects");
+        let unchanged = objects.object.map(|read| read.rest) == objects.old.map(|read| read.rest);
+        (objects.cost, unchanged)
+    };
+    assert_eq!(cost(&review).await, cost(&other).await);
+    assert!(cost(&review).await.0 < 8192);
+    // A change of values alone is a change of the spec.
+    assert_eq!(site.validate(&review).await["allowed"], true, "an update that changes nothing");
+    review["request"]["oldObject"]["spec"]["values"]["more"] = json!(1);
+    assert!(!cost(&review).await.1);
+    review["request"]["object"]["spec"]["interval"] = json!("1s");
+    review["request"]["oldObject"]["spec"]["interval"] = json!("1s");
+    assert_eq!(site.validate(&review).await["status"]["code"], 403, "the spec changes");
+}
+
+#[tokio::test]
+async fn defaults_go_into_maps_that_are_there_though_nobody_looks_into_them() {
+    let defaults =
+        json!({"defaults": {"labels": {"x": "y"}}, "rules": {"suspension": {"maxDuration": "1h"}}});
+    let site = Site::new(&[("defaults", defaults)]);
+    let mut review = create(&json!({"interval": "1h", "suspend": true}));
+    review["request"]["object"]["metadata"]["annotations"] = json!({"example.com/a": "b"});
+    let response = site.ask(Webhook::Mutate, &review).await;
+    let patch: ByteString = serde_json::from_value(response["patch"].clone()).expect("base64");
+    let patch: json_patch::Patch = serde_json::from_slice(&patch.0).expect("a patch");
+    let mut object = review["request"]["object"].clone();
+    json_patch::patch(&mut object, &patch).expect("it applies");
+    let metadata = &object["metadata"];
+    assert_eq!(metadata["annotations"]["example.com/a"], "b", "{patch:?}");
+    assert_eq!(metadata["annotations"]["fluxcd.controlplane.io/suspendedBy"], "jane", "{patch:?}");
+    assert_eq!(metadata["labels"]["x"], "y");
 }
 
 #[tokio::test]
