@@ -10,7 +10,7 @@ use gatehouse_apiserver::authz::Authorizer;
 use gatehouse_apiserver::clock::Clock;
 use gatehouse_apiserver::endpoints::Endpoints;
 use gatehouse_apiserver::metrics::Metrics;
-use gatehouse_apiserver::pipeline::{Authorized, Handler};
+use gatehouse_apiserver::pipeline::{Authorized, Handler, Holder};
 use gatehouse_apiserver::request_info::RequestInfo;
 use gatehouse_apiserver::watchcache::{Cells, Draft, RowKey, Update, WatchCache};
 use gatehouse_apiserver::{Body, body::BodyError};
@@ -122,7 +122,9 @@ async fn answer(endpoints: &Endpoints, query: &str, headers: &[(&str, &str)]) ->
     let body = Empty::new().map_err(|never| -> BodyError { match never {} }).boxed_unsync();
     let authorizer = Arc::new(Authorizer::CertificateHolders);
     let stop = CancellationToken::new();
-    let request = Authorized { parts, info, user: UserInfo::default(), authorizer, stop, body };
+    let user = UserInfo::default();
+    let holder = Holder::user(&user);
+    let request = Authorized { parts, info, user, holder, authorizer, stop, body };
     endpoints.serve(request).await.unwrap_or_else(|error| panic!("{error}")).into_body()
 }
 

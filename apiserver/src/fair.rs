@@ -77,17 +77,18 @@ impl<K> FairShare<K> {
 impl<K: Hash + Eq + Clone> Held<K> {
     /// Takes more, if there is room for it.
     pub fn try_grow(&mut self, more: usize) -> bool {
+        if more == 0 {
+            return true;
+        }
         let mut state = self.share.state();
         let has = state.held.get(&self.holder).copied().unwrap_or_default();
         let wanted = has.saturating_add(more);
         if more > state.free || wanted > state.free.saturating_mul(GREED) {
             return false;
         }
-        if more > 0 {
-            state.free -= more;
-            state.held.insert(self.holder.clone(), wanted);
-            self.amount += more;
-        }
+        state.free -= more;
+        state.held.insert(self.holder.clone(), wanted);
+        self.amount += more;
         true
     }
 
@@ -171,6 +172,7 @@ mod tests {
         let all = share.try_take(1, 8).expect("free");
         let mut waiting = share.nothing(2);
         assert!(waiting.grow(3).now_or_never().is_none());
+        assert!(waiting.grow(0).now_or_never().is_some(), "nothing is always there");
         let (freed, ()) = tokio::join!(waiting.grow(3), async { drop(all) });
         assert_eq!((freed, share.free()), ((), 5));
     }

@@ -53,10 +53,9 @@ impl Endpoints {
     }
 
     async fn answer(&self, request: Authorized) -> Result<Response<Body>, ApiError> {
-        let Authorized { mut parts, info, user, authorizer, stop, .. } = request;
+        let Authorized { mut parts, info, user, holder, authorizer, stop, .. } = request;
         match &info {
             RequestInfo::Resource(resource) if resource.verb == Verb::Watch => {
-                let holder = Holder::user(&user);
                 let standing = Standing::new(authorizer, user, info.clone());
                 self.watch(&info, resource, &mut parts, holder, Ends { stop, standing }).await
             }

@@ -55,6 +55,8 @@ pub struct Authorized {
     pub info: RequestInfo,
     /// Who asks.
     pub user: UserInfo,
+    /// Whose share it takes of what is limited.
+    pub holder: Holder,
     /// Who allowed it; to be asked again while an answer goes on.
     pub authorizer: Arc<Authorizer>,
     /// Cancelled when a watch should end.
@@ -243,16 +245,19 @@ impl<H: Handler> Pipeline<H> {
         if matches!(&info, RequestInfo::NonResource(to) if is_health(&to.path)) {
             let user = self.user(parts, info, peer, observation).await?;
             self.allow(&user, info, observation).await?;
-            return self.respond(request, user).await;
+            let holder = Holder::user(&user);
+            return self.respond(request, user, holder).await;
         }
         let user = {
             let _place = self.place(peer)?;
             self.user(parts, info, peer, observation).await?
         };
-        let slot = self.slot(info, &user, peer)?;
+        let holder = self.holder(info, &user, peer);
+        let slots = if info.is_long_running() { &self.watches } else { &self.slots };
+        let slot = slots.try_take(holder.clone(), 1).ok_or_else(ApiError::too_many_requests)?;
         self.allow(&user, info, observation).await?;
         let is_call = self.callers.know(info);
-        let response = self.respond(request, user).await?;
+        let response = self.respond(request, user, holder).await?;
         if is_call && response.status().is_success() {
             peer.earn(Trust::Answered);
         }
@@ -276,12 +281,12 @@ impl<H: Handler> Pipeline<H> {
         place.map(Some).ok_or_else(ApiError::too_many_requests)
     }
 
-    /// A slot, out of the sender's share. Where nobody says who calls, addresses share.
-    fn slot(&self, info: &RequestInfo, user: &UserInfo, peer: &Peer) -> Result<Held<Holder>, ApiError> {
-        let is_nameless = self.callers.know(info) && self.callers.credential == Credential::None;
-        let holder = if is_nameless { Holder::address(peer.address().ip()) } else { Holder::user(user) };
-        let slots = if info.is_long_running() { &self.watches } else { &self.slots };
-        slots.try_take(holder, 1).ok_or_else(ApiError::too_many_requests)
+    /// Whose share a request takes. Where nobody says who calls, addresses share.
+    fn holder(&self, info: &RequestInfo, user: &UserInfo, peer: &Peer) -> Holder {
+        if self.callers.know(info) && self.callers.credential == Credential::None {
+            return Holder::address(peer.address().ip());
+        }
+        Holder::user(user)
     }
 
     /// Whether the peer has a certificate that verifies now.
@@ -334,7 +339,12 @@ impl<H: Handler> Pipeline<H> {
         decision
     }
 
-    async fn respond(&self, request: Arrived, user: UserInfo) -> Result<Response<Body>, ApiError> {
+    async fn respond(
+        &self,
+        request: Arrived,
+        user: UserInfo,
+        holder: Holder,
+    ) -> Result<Response<Body>, ApiError> {
         let Arrived { parts, info, body } = request;
         match &info {
             RequestInfo::NonResource(request) if is_health(&request.path) => {
@@ -355,7 +365,7 @@ impl<H: Handler> Pipeline<H> {
             _ => {
                 let stop = self.shutdown.watch_token();
                 let authorizer = Arc::clone(&self.authorizer);
-                self.handler.serve(Authorized { parts, info, user, authorizer, stop, body }).await
+                self.handler.serve(Authorized { parts, info, user, holder, authorizer, stop, body }).await
             }
         }
     }

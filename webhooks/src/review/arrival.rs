@@ -2,21 +2,19 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use gatehouse_apiserver::ApiError;
 use gatehouse_apiserver::body::RequestBody;
+use gatehouse_apiserver::pipeline::Holder;
 use http::request::Parts;
 use http::{HeaderMap, Method, header};
-use http_body_util::BodyExt;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
+
+use super::intake::{Arrived, Intake};
 
 /// kube-apiserver reads at most 3 MiB of a request; what it then sends here is the new object (what is stored, with a
 /// patch of that size applied: 4.5 MiB at the very most), the old one (1.5 MiB, etcd's limit) and some kilobytes about
 /// who wants what.
 pub const MAX_BODY: usize = 7 * 1024 * 1024;
-/// What all bodies take up together, however many come at once. Those beyond wait; it is room for any one nine times.
-const MAX_BODIES: usize = 64 * 1024 * 1024;
 
 /// kube-apiserver's own, where a webhook's configuration does not say.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,50 +25,28 @@ const WAY_BACK: u32 = 10;
 
 /// Reads bodies, not all at once.
 pub(super) struct Reader {
-    room: Semaphore,
+    intake: Intake,
 }
 
 impl Reader {
     pub(super) fn new() -> Self {
-        Self { room: Semaphore::new(MAX_BODIES) }
+        Self { intake: Intake::new() }
     }
 
-    /// The whole body, if it is JSON of a bearable size and arrives in time.
+    /// The whole body, if it is JSON of a bearable size and arrives in time. It has its room until it is dropped.
     pub(super) async fn read(
         &self,
         parts: &Parts,
+        holder: Holder,
         body: RequestBody,
         until: Instant,
-    ) -> Result<Bytes, ApiError> {
+    ) -> Result<Arrived, ApiError> {
         if parts.method != Method::POST {
             return Err(ApiError::only_post(&parts.method));
         }
         is_json(&parts.headers)?;
         let late = |_| ApiError::timeout("the body did not arrive in time");
-        tokio::time::timeout_at(until, self.collect(body)).await.map_err(late)?
-    }
-
-    async fn collect(&self, mut body: RequestBody) -> Result<Bytes, ApiError> {
-        use hyper::body::Body as _;
-        let hint = body.size_hint();
-        if hint.lower() > MAX_BODY as u64 {
-            return Err(ApiError::too_large(MAX_BODY));
-        }
-        // Of unknown length: as much as there may be.
-        let length = hint.exact().and_then(|length| usize::try_from(length).ok()).unwrap_or(MAX_BODY);
-        let permits = u32::try_from(length).unwrap_or(u32::MAX);
-        let _room = self.room.acquire_many(permits).await.map_err(|_| ApiError::internal("no room"))?;
-        let mut bytes = BytesMut::with_capacity(if hint.exact().is_some() { length } else { 0 });
-        while let Some(frame) = body.frame().await {
-            let frame =
-                frame.map_err(|error| ApiError::bad_request(format!("the body ended early: {error}")))?;
-            let Ok(chunk) = frame.into_data() else { continue };
-            if bytes.len() + chunk.len() > MAX_BODY {
-                return Err(ApiError::too_large(MAX_BODY));
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-        Ok(bytes.freeze())
+        tokio::time::timeout_at(until, self.intake.take(holder, body)).await.map_err(late)?
     }
 }
 

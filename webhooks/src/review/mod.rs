@@ -6,6 +6,7 @@
 
 mod answer;
 mod arrival;
+mod intake;
 mod judge;
 mod limits;
 mod object;
@@ -103,10 +104,12 @@ impl Handler for Reviews {
         };
         let read = async {
             let until = arrival::deadline(request.parts.uri.query().unwrap_or_default())?;
-            Ok::<_, ApiError>((self.reader.read(&request.parts, request.body, until).await?, until))
+            let body = self.reader.read(&request.parts, request.holder, request.body, until).await?;
+            Ok::<_, ApiError>((body, until))
         };
+        // The body has its room until this returns.
         let (body, until) = read.await.inspect_err(|_| count("", "unreadable"))?;
-        let (uid, answer, operation) = match Request::parse(&body) {
+        let (uid, answer, operation) = match Request::parse(&body.bytes) {
             Err(Unreadable::Stranger(error)) => {
                 count("", "unreadable");
                 return Err(error);

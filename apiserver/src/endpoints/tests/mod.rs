@@ -142,7 +142,8 @@ impl Server {
         let (user, stop, authorizer) =
             (UserInfo::anonymous(), self.stop.clone(), Arc::clone(&self.authorizer));
         let body = crate::body::unread(http_body_util::Empty::new());
-        Authorized { parts, info, user, authorizer, stop, body }
+        let holder = Holder::user(&user);
+        Authorized { parts, info, user, holder, authorizer, stop, body }
     }
 
     async fn get_as(&self, uri: &str, accept: &str) -> Value {
