@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::{
     Heard, KindStatus, Layer, ObjectKey, Record, Reference, Seconds, Str,
     catalogue::KindId,
-    graph::{Graph, Place, Records},
+    graph::{Cycle, Graph, Place, Records},
     root_cause::{self, RootCause},
     tally::{GameTally, Tallies, Tally},
 };
@@ -29,6 +29,8 @@ pub struct Cluster {
     pub(crate) fresh: bool,
     pub(crate) fresh_since: Seconds,
     pub(crate) last_event: Seconds,
+    /// Since when something is known that some row does not show; `None` if rows show all that is.
+    pub(crate) behind_since: Option<Seconds>,
     /// How far behind the cluster what is known of it may be.
     pub(crate) lag: Seconds,
 }
@@ -70,6 +72,8 @@ pub enum NotCurrent {
     Quiet(KindId),
     /// The watch of a kind fails, or has yet to make up for what happened meanwhile.
     Behind(KindId),
+    /// What follows from what is known is not worked out.
+    Busy,
 }
 
 /// What was last heard of a cluster.
@@ -117,6 +121,7 @@ impl Cluster {
             fresh: true,
             fresh_since: now,
             last_event: now,
+            behind_since: None,
             lag: STALE_AFTER,
         }
     }
@@ -159,14 +164,19 @@ impl Cluster {
         self.tallies.kubelet_versions.iter().map(|(version, nodes)| (version, *nodes))
     }
 
-    /// The objects that name `key` in their `dependsOn`.
-    pub fn dependents(&self, key: &ObjectKey) -> &[ObjectKey] {
+    /// How many objects name `key` in their `dependsOn`.
+    pub fn dependents(&self, key: &ObjectKey) -> usize {
         self.graph.dependents(key)
     }
 
     /// Where an object stands in the graph of dependencies.
     pub fn place(&self, key: &ObjectKey) -> Place {
         self.graph.place(key)
+    }
+
+    /// The members of the cycle that an object is in; at most some of them.
+    pub fn cycle(&self, key: &ObjectKey) -> Option<Cycle<'_>> {
+        self.graph.cycle(key)
     }
 
     /// Why an object cannot go on; `None` if it can, or if the cause is its own.
@@ -208,7 +218,11 @@ impl Cluster {
     /// Whether all that happened in the cluster until as long ago as it [may be](crate::Inventory::with_lag) is known, as
     /// far as it may be read; or why not.
     pub fn is_current(&self, now: Seconds) -> Result<(), NotCurrent> {
-        let lag = self.lag;
+        // Two delays in a row: what may be known late, and is shown later.
+        let lag = self.lag - self.behind_since.map_or(0, |since| now - since);
+        if lag < 0 {
+            return Err(NotCurrent::Busy);
+        }
         if self.contact.silent.is_some() || !self.fresh {
             return Err(NotCurrent::Silent);
         }
@@ -222,7 +236,7 @@ impl Cluster {
                 return Err(NotCurrent::Quiet(id));
             }
             // What has piled up while a watch was broken takes its time.
-            if !is_told || kind.resumed.is_some_and(|resumed| now - resumed < lag) {
+            if !is_told || kind.resumed.is_some_and(|resumed| now - resumed < self.lag) {
                 return Err(NotCurrent::Behind(id));
             }
         }

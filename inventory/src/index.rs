@@ -1,7 +1,8 @@
 //! The inventory: what is known of every cluster, and what a change to it touches.
 //!
 //! One task owns it and applies events in order. Everything derived (counts, the graph, deadlines) is
-//! kept up change by change. What a view must render anew is collected in a [`Delta`].
+//! kept up change by change. What a view must render anew is collected in a [`Delta`]: at once for what changed
+//! itself, and in portions for what shows it, since a tenant decides how much that is.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -12,7 +13,7 @@ use crate::{
     ClusterId, Detail, Event, KindStatus, ObjectKey, Record, Seconds, Str,
     catalogue::{Catalogue, KindId},
     cluster::{Cluster, Entry, STALE_AFTER},
-    delta::Delta,
+    delta::{Backlog, Delta},
     graph::Records,
 };
 
@@ -24,6 +25,7 @@ pub struct Inventory {
     clusters: Vec<Cluster>,
     deadlines: BTreeSet<(Seconds, ClusterId, ObjectKey)>,
     delta: Delta,
+    backlog: Backlog,
 }
 
 impl Inventory {
@@ -34,7 +36,14 @@ impl Inventory {
         let ids = (0..).map(ClusterId).take(clusters.len());
         let delta = Delta { clusters: ids.collect(), ..Delta::default() };
         let namespace_kind = catalogue.find("", "Namespace");
-        Self { catalogue, namespace_kind, clusters, deadlines: BTreeSet::new(), delta }
+        Self {
+            catalogue,
+            namespace_kind,
+            clusters,
+            deadlines: BTreeSet::new(),
+            delta,
+            backlog: Backlog::default(),
+        }
     }
 
     /// With another limit to how far behind a cluster what is known of it may be; half a minute, if nobody says.
@@ -73,12 +82,12 @@ impl Inventory {
                 cluster.last_event = now;
                 cluster.kind_mut(record.key.kind).said(now, lag);
                 let key = record.key.clone();
-                self.replace(id, &key, Some(record));
+                self.replace(id, &key, Some(record), now);
             }
             Event::Delete(key) => {
                 cluster.last_event = now;
                 cluster.kind_mut(key.kind).said(now, lag);
-                self.replace(id, &key, None);
+                self.replace(id, &key, None, now);
             }
             Event::Restart(kind) => {
                 let state = cluster.kind_mut(kind);
@@ -99,10 +108,10 @@ impl Inventory {
                     cluster.last_event = now;
                 }
                 for key in gone {
-                    self.replace(id, &key, None);
+                    self.replace(id, &key, None, now);
                 }
                 if first {
-                    self.kind_changed(id, kind, watched);
+                    self.kind_changed(id, kind, watched, now);
                 }
             }
             Event::Kind(kind, status) => {
@@ -128,7 +137,7 @@ impl Inventory {
                 if state.status.as_ref() != Some(&status) {
                     state.status = Some(status);
                     cluster.last_event = now;
-                    self.kind_changed(id, kind, watched);
+                    self.kind_changed(id, kind, watched, now);
                 }
             }
             Event::Current(kind) => cluster.kind_mut(kind).current(now, lag),
@@ -156,7 +165,9 @@ impl Inventory {
                 record.verdict.reason = deadline.reason;
                 record.verdict.message = deadline.message;
                 record.verdict.since = Some(deadline.at);
-                self.replace(id, &key, Some(record));
+                // Nobody sent it: a list under way has yet to show that it is still there.
+                let pass = entry.pass;
+                self.put(id, &key, Some(Entry { record, pass }), now);
             }
         }
         for index in 0..self.clusters.len() {
@@ -164,9 +175,50 @@ impl Inventory {
         }
     }
 
-    /// What changed since the last call.
+    /// What changed since the last call, with all that follows from it, however much that is.
     pub fn take_delta(&mut self) -> Delta {
+        let mut delta = self.take_changed();
+        self.follow_into(&mut delta, usize::MAX, usize::MAX);
+        delta
+    }
+
+    /// What itself changed since the last call. What follows from it is for [`Inventory::follow`].
+    pub fn take_changed(&mut self) -> Delta {
         std::mem::take(&mut self.delta)
+    }
+
+    /// Whether something follows from what changed that [`Inventory::follow`] has not given out.
+    pub fn is_behind(&self) -> bool {
+        self.clusters.iter().any(|cluster| cluster.behind_since.is_some())
+    }
+
+    /// How much was done so far for what follows from changes: objects and references that were looked at.
+    pub fn steps(&self) -> u64 {
+        self.clusters.iter().map(|cluster| cluster.graph.steps()).sum()
+    }
+
+    /// Goes on with what follows from changes, for about `steps` steps: about `objects` objects that may look different,
+    /// those first that have waited longest. Nothing, if nothing is left.
+    pub fn follow(&mut self, steps: usize, objects: usize) -> Delta {
+        let mut delta = Delta::default();
+        self.follow_into(&mut delta, steps, objects);
+        delta
+    }
+
+    fn follow_into(&mut self, delta: &mut Delta, steps: usize, objects: usize) {
+        for (id, cluster) in (0..).map(ClusterId).zip(&mut self.clusters) {
+            let backlog = &mut self.backlog;
+            let mut affected = |key: &ObjectKey, since| backlog.push(id, key, since);
+            cluster.graph.follow(steps, &cluster.records, &mut affected);
+        }
+        for _ in 0..objects {
+            let Some((id, key)) = self.backlog.pop() else { break };
+            touch(&self.catalogue, delta, id, key);
+        }
+        for cluster in &mut self.clusters {
+            let both = [self.backlog.since(), cluster.graph.behind_since()];
+            cluster.behind_since = both.into_iter().flatten().min();
+        }
     }
 
     /// A delta that touches all there is.
@@ -210,7 +262,7 @@ impl Inventory {
 
     /// A kind's status shows in the row of every namespace and cluster; and whether all of it is known, as
     /// it was if it was `watched`, in the rows of what depends on objects that are not there.
-    fn kind_changed(&mut self, id: ClusterId, kind: KindId, watched: bool) {
+    fn kind_changed(&mut self, id: ClusterId, kind: KindId, watched: bool, now: Seconds) {
         self.delta.clusters.insert(id);
         let row = self.catalogue.kind(kind);
         if row.is_flux() {
@@ -218,24 +270,10 @@ impl Inventory {
         } else if row.game.is_some() {
             self.touch_games(id);
         }
-        let cluster = &self.clusters[usize::from(id.0)];
+        let cluster = &mut self.clusters[usize::from(id.0)];
         if cluster.is_watched(kind) != watched {
-            let mut affected = HashSet::new();
-            cluster.graph.reach_absent(kind, &cluster.records, &mut affected);
-            self.touch(id, affected);
-        }
-    }
-
-    /// Objects, and the namespaces that tell of them.
-    fn touch(&mut self, id: ClusterId, objects: HashSet<ObjectKey>) {
-        for key in objects {
-            let kind = self.catalogue.kind(key.kind);
-            if kind.is_flux() {
-                self.delta.namespaces.insert((id, key.namespace.clone()));
-            } else if kind.game.is_some() {
-                self.delta.games.insert((id, key.namespace.clone()));
-            }
-            self.delta.objects.insert((id, key));
+            cluster.graph.reach_absent(kind, &cluster.records, now);
+            cluster.behind_since = cluster.behind_since.or(cluster.graph.behind_since());
         }
     }
 
@@ -254,8 +292,8 @@ impl Inventory {
         self.delta.objects.extend(keys.map(|key| (id, key.clone())));
     }
 
-    /// Puts `new` in the place of whatever is known under `key`.
-    fn replace(&mut self, id: ClusterId, key: &ObjectKey, new: Option<Box<Record>>) {
+    /// Takes in that the source sent `new` as what stands under `key`.
+    fn replace(&mut self, id: ClusterId, key: &ObjectKey, new: Option<Box<Record>>, now: Seconds) {
         let cluster = &mut self.clusters[usize::from(id.0)];
         let pass = cluster.kind_mut(key.kind).pass;
         let unchanged = match (cluster.records.get_mut(key), &new) {
@@ -266,12 +304,17 @@ impl Inventory {
             (None, None) => true,
             _ => false,
         };
-        if unchanged {
-            return;
+        if !unchanged {
+            self.put(id, key, new.map(|record| Entry { record, pass }), now);
         }
+    }
+
+    /// Puts `new` in the place of whatever is known under `key`.
+    fn put(&mut self, id: ClusterId, key: &ObjectKey, new: Option<Entry>, now: Seconds) {
+        let cluster = &mut self.clusters[usize::from(id.0)];
         let kind = self.catalogue.kind(key.kind);
         let old = match new {
-            Some(record) => cluster.records.insert(key.clone(), Entry { record, pass }),
+            Some(entry) => cluster.records.insert(key.clone(), entry),
             None => cluster.records.remove(key),
         }
         .map(|entry| entry.record);
@@ -281,7 +324,6 @@ impl Inventory {
                 self.deadlines.remove(&(deadline.at, id, key.clone()));
             }
         }
-        let cluster = &mut self.clusters[usize::from(id.0)];
         if let Some(entry) = cluster.records.get(key) {
             cluster.tallies.add(&entry.record, kind);
             if let Some(deadline) = &entry.record.verdict.deadline {
@@ -289,18 +331,29 @@ impl Inventory {
             }
         }
         let new = cluster.records.record(key);
-        let mut affected = HashSet::from([key.clone()]);
         if kind.is_flux() {
-            cluster.graph.update(key, old.as_deref(), new, &cluster.records, &mut affected);
+            cluster.graph.update(key, old.as_deref(), new, now);
+            cluster.behind_since = cluster.behind_since.or(cluster.graph.behind_since());
         }
         if labels(old.as_deref()) != labels(new) {
             self.delta.namespaces.insert((id, key.name.clone()));
             self.delta.games.insert((id, key.name.clone()));
             self.touch_records(id, |other| other.namespace == key.name);
         }
-        self.touch(id, affected);
-        self.delta.clusters.insert(id);
+        touch(&self.catalogue, &mut self.delta, id, key.clone());
     }
+}
+
+/// An object, the namespace that tells of it, and its cluster.
+fn touch(catalogue: &Catalogue, delta: &mut Delta, id: ClusterId, key: ObjectKey) {
+    let kind = catalogue.kind(key.kind);
+    if kind.is_flux() {
+        delta.namespaces.insert((id, key.namespace.clone()));
+    } else if kind.game.is_some() {
+        delta.games.insert((id, key.namespace.clone()));
+    }
+    delta.objects.insert((id, key));
+    delta.clusters.insert(id);
 }
 
 /// What a Namespace's record gives to the metadata of everything told about it.

@@ -160,8 +160,16 @@ pub struct FluxDetail {
     pub suspended_by: Option<Str>,
     /// Where its content comes from (`sourceRef`, `chart.spec.sourceRef`, `chartRef`).
     pub source: Option<Reference>,
-    /// `spec.dependsOn`, with kinds and namespaces filled in.
+    /// `spec.dependsOn`, with kinds and namespaces filled in; at most [`FluxDetail::DEPENDENCIES`].
     pub depends_on: Box<[Reference]>,
+    /// How many entries of `spec.dependsOn` are not kept.
+    pub depends_on_omitted: u32,
+}
+
+impl FluxDetail {
+    /// How many dependencies of an object are kept. A tenant may write thirty thousand; nobody means more than some
+    /// dozens, and each costs everybody's memory and time.
+    pub const DEPENDENCIES: usize = 256;
 }
 
 /// The status of a condition.

@@ -4,6 +4,11 @@ use std::collections::HashSet;
 
 use crate::{ObjectKey, Record, Reference, State, cluster::Cluster};
 
+/// How many objects a walk passes at most. Chains of this length are nobody's work, and a walk is made for each row.
+pub(crate) const WALK: usize = 64;
+/// How many dependencies a walk looks at, at most.
+const LOOKS: usize = 2048;
+
 /// The end of a chain of dependencies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Root<'a> {
@@ -35,12 +40,14 @@ enum Next<'a> {
     End(Root<'a>),
 }
 
-/// The root cause of `record`'s trouble; `None` if it is in none, or causes it itself.
+/// The root cause of `record`'s trouble; `None` if it is in none, or causes it itself. On a chain that is longer than a
+/// walk may be, it is the object at which the walk ends.
 pub(crate) fn root_cause<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<RootCause<'a>> {
     let mut path = Vec::new();
     let mut seen = HashSet::from([&record.key]);
     let (mut current, mut by_source) = (record, false);
     let end = |current, by_source| if by_source { Root::Source(current) } else { Root::Dependency(current) };
+    let mut looks = 0;
     loop {
         let next = next(cluster, current);
         if std::ptr::eq(current, record) {
@@ -54,7 +61,8 @@ pub(crate) fn root_cause<'a>(cluster: &'a Cluster, record: &'a Record) -> Option
             Some(Next::Dependency(dependency)) => (dependency, false),
             Some(Next::Source(source)) => (source, true),
         };
-        if !seen.insert(&current.key) {
+        looks += current.flux().map_or(0, |flux| flux.depends_on.len());
+        if !seen.insert(&current.key) || seen.len() > WALK || looks > LOOKS {
             return Some(RootCause { root: end(current, by_source), path });
         }
     }
@@ -64,7 +72,7 @@ fn next<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<Next<'a>> {
     if record.verdict.state != State::Blocked {
         return failed_source(cluster, record).map(Next::Source);
     }
-    if cluster.place(&record.key).cycle.is_some() {
+    if cluster.place(&record.key).is_in_cycle() {
         return Some(Next::End(Root::Cycle(&record.key)));
     }
     gravest_dependency(cluster, record)

@@ -9,7 +9,7 @@ mod lag;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use gatehouse_apiservice::view::RESOURCES;
-use gatehouse_inventory::{ClusterId, Event, Heard, Inventory, Seconds, catalogue::KindId};
+use gatehouse_inventory::{ClusterId, Delta, Event, Heard, Inventory, Seconds, catalogue::KindId};
 use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval},
@@ -25,6 +25,10 @@ use crate::{
 
 /// Events taken in before the views are brought up to date: a burst is rendered once.
 const BATCH: usize = 1024;
+/// How much of what follows from changes is worked out and rendered in a round: some milliseconds' work, so that a
+/// change whose consequences are many keeps nobody's own change waiting for longer.
+const FOLLOW_STEPS: usize = 20_000;
+const FOLLOW_ROWS: usize = 256;
 /// Deadlines and staleness are told in seconds.
 const TICK: Duration = Duration::from_secs(1);
 /// Counting every object each second would be work for nobody.
@@ -58,7 +62,6 @@ pub async fn run(
     loop {
         let mut is_due = false;
         tokio::select! {
-            received = events.recv_many(&mut batch, BATCH) => if received == 0 { return },
             _ = ticks.tick() => {
                 inventory.tick(now());
                 observe_lag(&inventory, &metrics);
@@ -69,6 +72,8 @@ pub async fn run(
                 is_due = advance.next() == Some(TICKS_PER_ADVANCE);
             }
             () = metrics.flux_is_asked_for() => metrics.tell_flux(&inventory),
+            received = events.recv_many(&mut batch, BATCH) => if received == 0 { return },
+            () = std::future::ready(()), if inventory.is_behind() => {}
             () = stop.cancelled() => return,
         }
         let (mut gap, mut is_told_the_time) = (false, false);
@@ -90,14 +95,7 @@ pub async fn run(
         if !is_current {
             clock.vouch(false);
         }
-        let delta = inventory.take_delta();
-        let updates = if delta.is_empty() { None } else { Some(views.update(&inventory, &delta)) };
-        for (resource, published) in updates.into_iter().flatten() {
-            let count = |kind, by| metrics.view_updates(resource.plural, kind).inc_by(by);
-            count("ADDED", published.added);
-            count("MODIFIED", published.modified);
-            count("DELETED", published.deleted);
-        }
+        keep_up(&mut inventory, &mut views, &metrics);
         if gap {
             for cache in &caches {
                 cache.gap();
@@ -110,6 +108,35 @@ pub async fn run(
                 cache.advance();
             }
         }
+        if inventory.is_behind() {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Shows what changed, and some of what follows from it.
+fn keep_up(inventory: &mut Inventory, views: &mut Views, metrics: &Metrics) {
+    if views.are_synced() {
+        let changed = inventory.take_changed();
+        publish(inventory, views, &changed, metrics);
+        let follows = inventory.follow(FOLLOW_STEPS, FOLLOW_ROWS);
+        publish(inventory, views, &follows, metrics);
+    } else {
+        // The first that a view says is to be whole.
+        let changed = inventory.take_delta();
+        publish(inventory, views, &changed, metrics);
+    }
+}
+
+fn publish(inventory: &Inventory, views: &mut Views, delta: &Delta, metrics: &Metrics) {
+    if delta.is_empty() {
+        return;
+    }
+    for (resource, published) in views.update(inventory, delta) {
+        let count = |kind, by| metrics.view_updates(resource.plural, kind).inc_by(by);
+        count("ADDED", published.added);
+        count("MODIFIED", published.modified);
+        count("DELETED", published.deleted);
     }
 }
 
@@ -163,3 +190,6 @@ fn measure(inventory: &Inventory, views: &Views, metrics: &Metrics) {
         metrics.set_view_size(cache.resource.plural, cache.size());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use gatehouse_apiservice::{
     view::{BlockedBy, BlockedReason, Failure, KindCount, ObjectReference},
 };
 use gatehouse_inventory::{
-    Cluster, Counts, Detail, KindStatus, ObjectKey, Record, Reference, Root, RootCause, State, Str,
+    Cluster, Counts, Cycle, Detail, KindStatus, ObjectKey, Record, Reference, Root, RootCause, State, Str,
     catalogue::{Catalogue, Kind, KindId},
 };
 
@@ -70,7 +70,7 @@ pub(super) fn blocked_by(catalogue: &Catalogue, cluster: &Cluster, record: &Reco
             "objects of this kind cannot be seen",
         ),
         Root::Cycle(key) => BlockedBy {
-            path: cycle(catalogue, cluster, key),
+            path: cycle(catalogue, cluster, key).0,
             ..named(
                 BlockedReason::DependencyCycle,
                 reference(catalogue, key),
@@ -80,9 +80,14 @@ pub(super) fn blocked_by(catalogue: &Catalogue, cluster: &Cluster, record: &Reco
     })
 }
 
-/// The members of the cycle through `key`; empty if there is none.
-pub(super) fn cycle(catalogue: &Catalogue, cluster: &Cluster, key: &ObjectKey) -> Vec<ObjectReference> {
-    path(catalogue, cluster.place(key).cycle.iter().flat_map(|members| members.iter()))
+/// The members of the cycle through `key`, and how many more there are; empty if there is none.
+pub(super) fn cycle(
+    catalogue: &Catalogue,
+    cluster: &Cluster,
+    key: &ObjectKey,
+) -> (Vec<ObjectReference>, u32) {
+    let Cycle { path, omitted } = cluster.cycle(key).unwrap_or_default();
+    (self::path(catalogue, path), omitted)
 }
 
 pub(super) fn failure(catalogue: &Catalogue, cluster: &Cluster, record: &Record) -> Failure {

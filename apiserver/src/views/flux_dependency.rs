@@ -21,18 +21,24 @@ impl Projection for FluxDependencies {
     ) -> impl Iterator<Item = Projected<FluxDependencyStatus>> + 'a {
         objects::project(inventory, delta, |catalogue, cluster, record| {
             let depends = record.flux().is_some_and(|flux| !flux.depends_on.is_empty());
-            let part_of_graph = depends || !cluster.dependents(&record.key).is_empty();
+            let part_of_graph = depends || cluster.dependents(&record.key) > 0;
             part_of_graph.then(|| status(catalogue, cluster, record))
         })
     }
 }
+
+/// How many dependencies a row names. A row is rendered for each of them that changes.
+const SHOWN: usize = 64;
 
 fn status(catalogue: &Catalogue, cluster: &Cluster, record: &Record) -> FluxDependencyStatus {
     let key = &record.key;
     let place = cluster.place(key);
     let named = record.flux().map(|flux| &*flux.depends_on).unwrap_or_default();
     let states: Vec<_> = named.iter().map(|reference| cluster.dependency(reference)).collect();
-    let depends_on = named.iter().zip(&states).map(|(reference, state)| view::Dependency {
+    let omitted = record.flux().map_or(0, |flux| flux.depends_on_omitted);
+    let not_shown = u32::try_from(named.len().saturating_sub(SHOWN)).unwrap_or(u32::MAX);
+    let (cycle_path, cycle_omitted) = common::cycle(catalogue, cluster, key);
+    let depends_on = named.iter().zip(&states).take(SHOWN).map(|(reference, state)| view::Dependency {
         object: common::any_reference(catalogue, reference),
         state: match state {
             Dependency::Is(record) => record.verdict.state.as_str().into(),
@@ -46,10 +52,12 @@ fn status(catalogue: &Catalogue, cluster: &Cluster, record: &Record) -> FluxDepe
         name: key.name.to_string(),
         state: record.verdict.state.as_str().into(),
         depends_on: depends_on.collect(),
-        dependents: u32::try_from(cluster.dependents(key).len()).unwrap_or(u32::MAX),
+        depends_on_omitted: not_shown + omitted,
+        dependents: u32::try_from(cluster.dependents(key)).unwrap_or(u32::MAX),
         depth: place.depth,
-        cycle: place.cycle.is_some(),
-        cycle_path: common::cycle(catalogue, cluster, key),
+        cycle: place.is_in_cycle(),
+        cycle_path,
+        cycle_omitted,
         blocked_by: common::blocked_by(catalogue, cluster, record),
         conditions: vec![ready(record, &states), common::fresh(cluster, [key.kind])],
     }

@@ -108,6 +108,11 @@ impl Views {
         ]
     }
 
+    /// Whether every view says something.
+    pub fn are_synced(&self) -> bool {
+        self.caches().iter().all(|cache| cache.is_synced())
+    }
+
     /// Brings every view up to date with what changed.
     pub fn update(&mut self, inventory: &Inventory, delta: &Delta) -> [Updates; 6] {
         [

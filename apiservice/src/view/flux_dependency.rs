@@ -8,6 +8,10 @@ use serde::Serialize;
 use super::{BlockedBy, ObjectReference};
 use crate::{Cell, Column, Condition, Resource, View};
 
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
 /// The place of one Flux object in the graph of `spec.dependsOn`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -20,17 +24,24 @@ pub struct FluxDependencyStatus {
     pub name: String,
     /// What the object is doing.
     pub state: Cow<'static, str>,
-    /// What the object depends on, as its spec names it.
+    /// What the object depends on, as its spec names it. At most 64.
     pub depends_on: Vec<Dependency>,
+    /// How many further entries `spec.dependsOn` has.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub depends_on_omitted: u32,
     /// How many objects name this one in their `spec.dependsOn`.
     pub dependents: u32,
     /// How many objects the longest chain of dependencies below this one has; those of a cycle count as one.
     pub depth: u32,
     /// Whether the object depends on itself, directly or through others.
     pub cycle: bool,
-    /// The members of the cycle, each depending on the next and the last on the first. At most 16.
+    /// The members of the shortest cycle through the object, each depending on the next and the last on the first. Of
+    /// a cycle of more than 16 members the first 16.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cycle_path: Vec<ObjectReference>,
+    /// How many objects that depend on each other in a circle `cyclePath` does not name; 0 if it is a whole cycle.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cycle_omitted: u32,
     /// What the object waits for in the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blocked_by: Option<BlockedBy>,
@@ -97,7 +108,8 @@ impl FluxDependencyStatus {
         const SHOWN: usize = 3;
         let names = self.depends_on.iter().take(SHOWN).map(|dependency| dependency.object.name.as_str());
         let shown = names.collect::<Vec<_>>().join(",");
-        match self.depends_on.len().saturating_sub(SHOWN) {
+        let more = self.depends_on.len().saturating_sub(SHOWN) + self.depends_on_omitted as usize;
+        match more {
             0 => shown,
             more => format!("{shown} +{more}"),
         }

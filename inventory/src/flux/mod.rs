@@ -48,6 +48,8 @@ pub(crate) fn observe(
     };
     let verdict = rule::judge(&facts).finish(interner);
     let suspended_by = annotations.and_then(|annotations| annotations.suspended_by.as_ref());
+    let depends_on = spec.depends_on.as_deref().unwrap_or_default();
+    let (kept, omitted) = depends_on.split_at(depends_on.len().min(FluxDetail::DEPENDENCIES));
     let detail = FluxDetail {
         revision: revision(&status, interner),
         suspended,
@@ -56,7 +58,8 @@ pub(crate) fn observe(
         texts: if catalogue.keeps_flux_texts() { texts(&kind.kind, &spec, &status, interner) } else { None },
         suspended_by: suspended_by.map(|by| interner.intern(by.as_str())),
         source: own.source(&spec),
-        depends_on: own.dependencies(spec.depends_on.as_deref().unwrap_or_default()),
+        depends_on: own.dependencies(kept),
+        depends_on_omitted: u32::try_from(omitted.len()).unwrap_or(u32::MAX),
     };
     Ok(Record {
         key: own.key(metadata.name.as_str()),

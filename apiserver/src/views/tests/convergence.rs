@@ -40,6 +40,10 @@ enum Happening {
         kind: usize,
     },
     Update,
+    Round {
+        steps: usize,
+        rows: usize,
+    },
 }
 
 /// Kinds that depend on each other and feed each other, and [some](FLUX) that do not.
@@ -77,6 +81,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => (kind.clone(), 0..4_u8).prop_map(|(kind, status)| Happening::Status { kind, status }),
         1 => kind.prop_map(|kind| Happening::Relist { kind }),
         4 => Just(Happening::Update),
+        4 => (0..20_usize, 0..4_usize).prop_map(|(steps, rows)| Happening::Round { steps, rows }),
     ]
 }
 
@@ -179,6 +184,7 @@ fn happen(world: &mut World, happening: &Happening) {
             world.event(Event::Synced(id(*kind)));
         }
         Happening::Update => drop(world.update()),
+        Happening::Round { steps, rows } => world.round(*steps, *rows),
         _ => {}
     }
 }

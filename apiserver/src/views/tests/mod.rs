@@ -100,6 +100,14 @@ impl World {
         self.views.update(&self.inventory, &delta)
     }
 
+    /// Shows what changed, and a little of what follows, as the engine does it in a round.
+    pub(crate) fn round(&mut self, steps: usize, rows: usize) {
+        let changed = self.inventory.take_changed();
+        self.views.update(&self.inventory, &changed);
+        let follows = self.inventory.follow(steps, rows);
+        self.views.update(&self.inventory, &follows);
+    }
+
     /// An object is, or has become, this; a second later.
     pub(crate) fn apply(&mut self, record: Record) {
         self.now += 1;

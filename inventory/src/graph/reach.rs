@@ -1,0 +1,82 @@
+//! Who shows what changed: dependents, and whatever has it as its root cause or on the way there.
+//!
+//! A search in width from everything that changed, as far as a walk to a root cause goes. It can be left at any step
+//! and gone on with; what changes meanwhile is for the next one.
+
+use std::collections::{HashSet, VecDeque};
+
+use super::{Graph, NodeId, Records, Steps};
+use crate::{ObjectKey, Seconds, State, root_cause::WALK};
+
+#[derive(Debug, Default)]
+pub(super) struct Reach {
+    /// What changed since the search under way began.
+    seeds: HashSet<NodeId>,
+    seeds_since: Option<Seconds>,
+    /// What the search under way has come to.
+    seen: HashSet<NodeId>,
+    /// How far each is from what changed.
+    open: VecDeque<(NodeId, usize)>,
+    since: Option<Seconds>,
+}
+
+impl Reach {
+    /// Something changed, at the time `since`.
+    pub(super) fn seed(&mut self, id: NodeId, since: Seconds) {
+        self.seeds.insert(id);
+        self.seeds_since = Some(self.seeds_since.map_or(since, |before| before.min(since)));
+    }
+
+    /// When the oldest change was that not all is found of which shows it.
+    pub(super) fn behind_since(&self) -> Option<Seconds> {
+        [self.since, self.seeds_since].into_iter().flatten().min()
+    }
+}
+
+impl Graph {
+    pub(super) fn reach_on(
+        &mut self,
+        steps: &mut Steps,
+        records: &impl Records,
+        affected: &mut impl FnMut(&ObjectKey, Seconds),
+    ) {
+        let mut reach = std::mem::take(&mut self.reach);
+        if reach.open.is_empty() {
+            reach.seen = std::mem::take(&mut reach.seeds);
+            reach.open = reach.seen.iter().map(|id| (*id, 0)).collect();
+            reach.since = reach.seeds_since.take();
+        }
+        let since = reach.since.unwrap_or_default();
+        while steps.any() {
+            let Some((next, distance)) = reach.open.pop_front() else { break };
+            let node = self.node(next);
+            steps.take(1 + node.dependents.len() + node.consumers.len());
+            // A dependent shows the states of its dependencies, an object that takes its content from another
+            // looks at it only while something is wrong.
+            let dependents = node.dependents.iter().map(|id| (*id, self.looks_on(*id, records)));
+            let consumers = node.consumers.iter().map(|id| (*id, self.looks_on(*id, records)));
+            let shown =
+                dependents.map(|(id, on)| (id, on, true)).chain(consumers.map(|(id, on)| (id, on, on)));
+            for (id, looks_on, shows) in shown {
+                if shows {
+                    affected(&self.node(id).key, since);
+                }
+                if looks_on && distance < WALK && reach.seen.insert(id) {
+                    reach.open.push_back((id, distance + 1));
+                }
+            }
+        }
+        if reach.open.is_empty() {
+            (reach.seen, reach.since) = (HashSet::new(), None);
+        }
+        self.reach = reach;
+    }
+
+    /// Whether a walk to a root cause that comes to this object may go on to what it depends on.
+    fn looks_on(&self, id: NodeId, records: &impl Records) -> bool {
+        let node = self.node(id);
+        let Some(record) = records.record(&node.key) else { return false };
+        let is_in_cycle = record.verdict.state == State::Blocked && node.place.is_in_cycle();
+        !is_in_cycle && !record.verdict.satisfies_dependents()
+    }
+}

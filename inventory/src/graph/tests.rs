@@ -1,0 +1,269 @@
+//! The graph kept up in portions is the graph made at once; and what that costs, in steps.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    State,
+    testing::{key, record},
+};
+
+/// Objects by number, each with what it depends on and its state.
+#[derive(Debug, Default)]
+struct World {
+    records: HashMap<ObjectKey, Record>,
+    graph: Graph,
+    affected: BTreeSet<String>,
+}
+
+impl Records for HashMap<ObjectKey, Record> {
+    fn record(&self, key: &ObjectKey) -> Option<&Record> {
+        self.get(key)
+    }
+}
+
+fn name(n: usize) -> String {
+    format!("n{n:05}")
+}
+
+impl World {
+    fn put(&mut self, n: usize, new: Option<Record>) {
+        let key = key(&name(n));
+        let old = match new {
+            Some(new) => self.records.insert(key.clone(), new),
+            None => self.records.remove(&key),
+        };
+        self.graph.update(&key, old.as_ref(), self.records.get(&key), 0);
+    }
+
+    fn depends(&mut self, n: usize, on: impl IntoIterator<Item = usize>) {
+        let names: Vec<_> = on.into_iter().map(name).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        self.put(n, Some(record(&name(n)).state(State::Blocked).depends_on(&names).build()));
+    }
+
+    fn follow(&mut self, budget: usize) {
+        let affected = &mut self.affected;
+        let mut found = |key: &ObjectKey, _| {
+            affected.insert(key.name.to_string());
+        };
+        self.graph.follow(budget, &self.records, &mut found);
+    }
+
+    /// Works out all, and tells how many steps that took and how many objects may look different.
+    fn settle(&mut self) -> (u64, usize) {
+        let before = self.graph.steps();
+        self.affected.clear();
+        while self.graph.behind_since().is_some() {
+            self.follow(1_000);
+        }
+        (self.graph.steps() - before, self.affected.len())
+    }
+
+    fn place(&self, n: usize) -> Place {
+        self.graph.place(&key(&name(n)))
+    }
+}
+
+/// Depths and members of cycles, by definition: from who reaches whom.
+fn by_definition(edges: &BTreeMap<usize, BTreeSet<usize>>, count: usize) -> Vec<Place> {
+    let reach = |from: usize| {
+        let mut seen = BTreeSet::new();
+        let mut open: Vec<usize> = edges.get(&from).into_iter().flatten().copied().collect();
+        while let Some(next) = open.pop() {
+            if seen.insert(next) {
+                open.extend(edges.get(&next).into_iter().flatten());
+            }
+        }
+        seen
+    };
+    let reached: Vec<_> = (0..count).map(reach).collect();
+    let circle = |n: usize| -> BTreeSet<usize> {
+        (0..count).filter(|m| reached[n].contains(m) && reached[*m].contains(&n)).collect()
+    };
+    let circles: Vec<_> = (0..count).map(circle).collect();
+    let mut depths = vec![0; count];
+    // No chain has more parts than there are objects.
+    for _ in 0..=count {
+        for n in 0..count {
+            let own = if circles[n].is_empty() { BTreeSet::from([n]) } else { circles[n].clone() };
+            let below = own.iter().flat_map(|m| edges.get(m).into_iter().flatten());
+            let below = below.filter(|target| !own.contains(target)).map(|target| depths[*target] + 1);
+            depths[n] = below.max().unwrap_or(0);
+        }
+    }
+    let place = |n: usize| Place { depth: depths[n], members: u32::try_from(circles[n].len()).unwrap() };
+    (0..count).map(place).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Whatever changes, in whatever portions it is worked out, while cycles merge and fall apart.
+    #[test]
+    fn places_are_those_by_definition(changes in prop::collection::vec(
+        (0..9_usize, prop::collection::btree_set(0..9_usize, 0..4), prop::bool::weighted(0.8), 0..30_usize), 1..60,
+    )) {
+        let mut world = World::default();
+        let mut edges = BTreeMap::new();
+        for (n, on, exists, budget) in changes {
+            if exists {
+                world.depends(n, on.iter().copied());
+                edges.insert(n, on);
+            } else {
+                world.put(n, None);
+                edges.remove(&n);
+            }
+            world.follow(budget);
+        }
+        world.settle();
+        for (n, place) in by_definition(&edges, 9).into_iter().enumerate() {
+            prop_assert_eq!(world.place(n), place, "{} of {:?}", n, edges);
+            let dependents = edges.values().filter(|on| on.contains(&n)).count();
+            prop_assert_eq!(world.graph.dependents(&key(&name(n))), dependents);
+            let own = key(&name(n));
+            let Some(cycle) = world.graph.cycle(&own) else { continue };
+            let path: Vec<usize> = cycle.path.iter().map(|key| key.name[1..].parse().unwrap()).collect();
+            prop_assert_eq!((path[0], cycle.omitted), (n, 0));
+            for (at, from) in path.iter().enumerate() {
+                prop_assert!(edges[from].contains(&path[(at + 1) % path.len()]), "{:?} of {:?}", path, edges);
+            }
+        }
+        // Nothing is left of what is gone.
+        for n in 0..9 {
+            world.put(n, None);
+        }
+        world.settle();
+        prop_assert!(world.graph.ids.is_empty());
+        prop_assert_eq!(world.graph.free.len(), world.graph.nodes.len());
+    }
+}
+
+fn ring(count: usize) -> World {
+    let mut world = World::default();
+    for n in 0..count {
+        world.depends(n, [(n + 1) % count]);
+    }
+    world
+}
+
+#[test]
+fn a_ring_costs_as_many_steps_as_it_has_members_and_so_does_each_change_of_it() {
+    for count in [500, 4_000] {
+        let mut world = ring(count);
+        let steps = world.settle().0;
+        assert!(steps < 20 * count as u64, "{steps} steps for {count}");
+        assert_eq!(world.place(7), Place { depth: 0, members: u32::try_from(count).unwrap() });
+        // Taken apart and put together again.
+        for on in [None, Some(0)] {
+            world.depends(count - 1, on);
+            let (steps, affected) = world.settle();
+            assert!(steps < 20 * count as u64, "{steps} steps for {count}");
+            assert_eq!(affected, count, "each has another depth, or is in no cycle any more");
+        }
+        // A member's state is shown by its dependent, and by nobody beyond.
+        world.put(3, Some(record(&name(3)).state(State::Failed).depends_on(&[&*name(4)]).build()));
+        assert_eq!(world.settle().1, 1);
+    }
+}
+
+#[test]
+fn a_ring_that_grows_object_by_object_costs_what_it_costs_at_once() {
+    let count = 4_000;
+    let mut world = World::default();
+    for n in 0..count {
+        world.depends(n, [(n + 1) % count]);
+        world.follow(64);
+    }
+    world.settle();
+    let steps = world.graph.steps();
+    assert!(steps < 80 * count as u64, "{steps} steps");
+}
+
+#[test]
+fn members_of_a_long_cycle_are_named_in_part_and_the_others_counted() {
+    let mut world = ring(100);
+    world.settle();
+    let own = key(&name(98));
+    let cycle = world.graph.cycle(&own).unwrap();
+    let named: Vec<_> = cycle.path.iter().map(|key| &*key.name).collect();
+    assert_eq!((named.len(), cycle.omitted), (Graph::CYCLE, 100 - 16));
+    assert_eq!(named[..4], [name(98), name(99), name(0), name(1)]);
+}
+
+#[test]
+fn two_rings_that_are_bridged_are_one_and_two_again() {
+    let mut world = World::default();
+    for n in 0..200 {
+        world.depends(n, [if n % 100 == 99 { n - 99 } else { n + 1 }]);
+    }
+    world.settle();
+    for _ in 0..3 {
+        world.depends(0, [1, 100]);
+        world.settle();
+        assert_eq!(
+            (world.place(0), world.place(100)),
+            (Place { depth: 1, members: 100 }, Place { depth: 0, members: 100 },)
+        );
+        world.depends(100, [101, 0]);
+        assert!(world.settle().0 < 10_000);
+        assert_eq!(world.place(50), Place { depth: 0, members: 200 });
+        world.depends(0, [1]);
+        world.depends(100, [101]);
+        assert!(world.settle().0 < 10_000);
+        assert_eq!((world.place(0).members, world.place(100).members), (100, 100));
+    }
+}
+
+#[test]
+fn a_change_at_the_end_of_a_chain_is_shown_as_far_as_a_walk_goes() {
+    let count = 20_000;
+    let mut world = World::default();
+    for n in (0..count).rev() {
+        world.depends(n, (n > 0).then(|| n - 1));
+    }
+    let steps = world.settle().0;
+    assert!(steps < 40 * count as u64, "{steps} steps");
+    assert_eq!(world.place(count - 1).depth, u32::try_from(count - 1).unwrap());
+    world.put(0, Some(record(&name(0)).state(State::Failed).build()));
+    let (steps, affected) = world.settle();
+    assert!(steps < 1_000 && affected == crate::root_cause::WALK + 1, "{steps} steps, {affected} objects");
+}
+
+#[test]
+fn a_star_and_a_dense_graph_cost_their_edges() {
+    let mut world = World::default();
+    for n in 1..10_000 {
+        world.depends(n, [0]);
+    }
+    world.settle();
+    for state in [State::Failed, State::Ready].repeat(3) {
+        world.put(0, Some(record(&name(0)).state(state).build()));
+        let (steps, affected) = world.settle();
+        assert!(steps < 40_000 && affected == 9_999, "{steps} steps, {affected} objects");
+    }
+
+    let mut world = World::default();
+    for n in 0..300_usize {
+        world.depends(n, (0..150).map(|m| (n * 31 + m * 7 + 1) % 300));
+    }
+    let steps = world.settle().0;
+    assert!(steps < 10 * 45_000, "{steps} steps");
+    world.depends(5, []);
+    let steps = world.settle().0;
+    assert!(steps < 10 * 45_000, "{steps} steps");
+}
+
+#[test]
+fn a_call_takes_its_budget_and_what_one_object_costs() {
+    let mut world = ring(5_000);
+    while world.graph.behind_since().is_some() {
+        let before = world.graph.steps();
+        world.follow(100);
+        // A component is given its place at once: its members and their edges, twice.
+        let steps = world.graph.steps() - before;
+        assert!(steps < 300 || steps > 10_000 && steps < 15_000, "{steps}");
+    }
+}
