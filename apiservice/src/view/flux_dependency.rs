@@ -8,10 +8,6 @@ use serde::Serialize;
 use super::{BlockedBy, ObjectReference};
 use crate::{Cell, Column, Condition, Resource, View};
 
-fn is_zero(number: &u32) -> bool {
-    *number == 0
-}
-
 /// The place of one Flux object in the graph of `spec.dependsOn`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -27,7 +23,6 @@ pub struct FluxDependencyStatus {
     /// What the object depends on, as its spec names it. At most 64.
     pub depends_on: Vec<Dependency>,
     /// How many further entries `spec.dependsOn` has.
-    #[serde(skip_serializing_if = "is_zero")]
     pub depends_on_omitted: u32,
     /// How many objects name this one in their `spec.dependsOn`.
     pub dependents: u32,
@@ -40,7 +35,6 @@ pub struct FluxDependencyStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cycle_path: Vec<ObjectReference>,
     /// How many objects that depend on each other in a circle `cyclePath` does not name; 0 if it is a whole cycle.
-    #[serde(skip_serializing_if = "is_zero")]
     pub cycle_omitted: u32,
     /// What the object waits for in the end.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -261,15 +261,12 @@ impl Graph {
             consumers: Vec::new(),
             place: Place::default(),
         };
-        let id = match self.free.pop() {
-            Some(id) => {
-                self.nodes[id as usize] = node;
-                id
-            }
-            None => {
-                self.nodes.push(node);
-                NodeId::try_from(self.nodes.len() - 1).expect("memory ends before the numbers do")
-            }
+        let id = if let Some(id) = self.free.pop() {
+            self.nodes[id as usize] = node;
+            id
+        } else {
+            self.nodes.push(node);
+            NodeId::try_from(self.nodes.len() - 1).expect("memory ends before the numbers do")
         };
         self.ids.insert(key.clone(), id);
         id
