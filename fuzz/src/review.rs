@@ -140,6 +140,7 @@ fn judged(request: &Request<'_>, new: Option<Value>, old: Option<Value>) {
         old: old.as_ref(),
         scaling: None,
         user: Some(&user),
+        field_manager: None,
         now: jiff::Timestamp::UNIX_EPOCH,
         accounts: &accounts,
     };

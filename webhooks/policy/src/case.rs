@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 
-use crate::Subject;
+use crate::{Subject, annotation};
 
 /// What a request does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,6 +44,8 @@ pub struct Case<'a> {
     pub scaling: Option<Scaling>,
     /// Who makes the request; unknown where files are checked.
     pub user: Option<&'a User>,
+    /// As what it is written (`options.fieldManager`), if that is said. Anybody may say anything: it excuses from nothing.
+    pub field_manager: Option<&'a str>,
     /// When.
     pub now: Timestamp,
     /// Which accounts are no people.
@@ -54,6 +56,22 @@ impl<'a> Case<'a> {
     /// The object that the request is about.
     pub fn subject(&self) -> Option<&'a Subject> {
         self.object.or(self.old)
+    }
+
+    /// Whether it is a new object that a freeze admits suspended. That its mark is a true one is for
+    /// [`forged`](crate::freeze::forged) to say.
+    pub(crate) fn is_admitted_suspended(&self) -> bool {
+        let is_marked = |object: &Subject| object.annotation(annotation::FROZEN_BY).is_some();
+        self.operation == Operation::Create && self.is_fluxs() && self.object.is_some_and(is_marked)
+    }
+
+    /// Whether it is written by one of Flux's controllers: under its own account, or, as a tenant's account, by its
+    /// field manager.
+    pub(crate) fn is_fluxs(&self) -> bool {
+        let is_manager = || self.field_manager.is_some_and(|manager| FLUX.contains(&manager));
+        self.user.is_some_and(|user| {
+            self.accounts.is_flux(user) || user.service_account().is_some() && is_manager()
+        })
     }
 }
 

@@ -16,7 +16,7 @@ use gatehouse_apiservice::{policy, quantity::Quantity};
 use json_patch::Patch;
 use serde_json::{Value, json};
 
-use self::patch::Additions;
+pub(crate) use self::patch::Additions;
 use crate::{
     Case, Kind, Operation, Policy, Subject, annotation,
     rules::{

@@ -9,7 +9,7 @@ mod case;
 mod defaults;
 mod duration;
 mod fields;
-mod freeze;
+pub mod freeze;
 mod glob;
 mod kind;
 mod look;
@@ -18,6 +18,7 @@ mod names;
 mod policy;
 mod rules;
 mod subject;
+mod visible;
 
 pub use case::{Accounts, Case, Operation, Scaling, User, Verb, Violation};
 pub use defaults::defaults;
@@ -26,7 +27,7 @@ pub use kind::{GOVERNED, Kind, governed};
 pub use looks::looks;
 pub use names::{ActiveFreeze, Dependencies, ObjectName};
 pub use policy::Policy;
-pub use rules::cycles::depends_on;
+pub use rules::{cycles::depends_on, freezes::gains_owner};
 pub use subject::{Subject, annotation};
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use gatehouse_apiservice::policy::{
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    Accounts, ActiveFreeze, Case, Dependencies, Operation, Subject, User, Verb, Violation,
+    ActiveFreeze, Case, Dependencies, Operation, Subject, User, Verb, Violation,
     defaults::Defaults,
     freeze::Freezes,
     rules::{
@@ -151,6 +151,7 @@ impl Policy {
         self.judge_conditions(case, object, is_changed, &mut violations);
         if let Some(suspension) = &self.suspension
             && !case.user.is_some_and(|user| case.accounts.is_flux(user))
+            && !case.is_admitted_suspended()
         {
             judge("suspension", &mut violations, |report| {
                 suspension.check(case, object, report);
@@ -201,7 +202,7 @@ impl Policy {
     }
 
     /// Whether it has a rule about suspensions: then who suspends, and when, is noted.
-    pub(crate) fn notes_suspensions(&self) -> bool {
+    pub fn notes_suspensions(&self) -> bool {
         self.suspension.is_some()
     }
 
@@ -222,18 +223,11 @@ impl Policy {
     }
 
     fn judge_freeze(&self, case: &Case<'_>, violations: &mut Vec<Violation>) {
-        // A freeze holds back what acts by itself; people who may break it are named by the policy.
-        let is_passed = |user: &User| {
-            Accounts::is_collector(user)
-                || case.subject().is_some_and(|subject| !subject.kind.is_flux())
-                    && Accounts::is_game_controller(user)
-                || user.service_account().is_none() && self.is_exempt(Some(user))
-        };
-        if self.freezes.is_empty() || case.user.is_some_and(is_passed) {
-            return;
-        }
-        if let Some(freeze) = self.active_freeze(case.now)
-            && let Some(field) = freezes::changes(case)
+        let is_held = case.operation == Operation::Create
+            && case.is_fluxs()
+            && case.object.is_some_and(freezes::is_inert);
+        if let Some(freeze) = self.freeze_over(case)
+            && let Some(field) = freezes::changes(case).filter(|_| !is_held)
         {
             judge("freezes", violations, |report| {
                 freezes::check(&freeze, field, report);
@@ -271,6 +265,11 @@ impl Policy {
                 Ok(())
             });
         }
+    }
+
+    /// Whether somebody may pass freezes: people whom the policy exempts. Accounts are held in any case.
+    pub(crate) fn is_exempt_person(&self, user: &User) -> bool {
+        user.service_account().is_none() && self.is_exempt(Some(user))
     }
 
     fn is_exempt(&self, user: Option<&User>) -> bool {

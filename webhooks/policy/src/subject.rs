@@ -12,6 +12,9 @@ pub mod annotation {
     pub const SUSPENDED_AT: &str = "gatehouse.dev/suspended-at";
     /// Which freeze holds an object back: `POLICY/FREEZE`.
     pub const FROZEN_BY: &str = "gatehouse.dev/frozen-by";
+    /// Which freezes do not hold an object back, since somebody whom they exempt made or resumed it:
+    /// `POLICY/FREEZE@SINCE`, separated by commas.
+    pub const EXEMPT_FROM: &str = "gatehouse.dev/exempt-from";
     /// Who suspended an object.
     pub const SUSPENDED_BY: &str = "fluxcd.controlplane.io/suspendedBy";
     /// Asks for a reconciliation, with `forceAt` and `resetAt`.

@@ -180,6 +180,7 @@ impl Judging<'_> {
             old: None,
             scaling: None,
             user: None,
+            field_manager: None,
             now: self.now,
             accounts: &self.accounts,
         };

@@ -5,19 +5,18 @@
 //! forget nothing, and exactly what was held is let go.
 
 use gatehouse_apiservice::policy::Enforcement;
-use gatehouse_policy::{Kind, Policy, annotation};
+use gatehouse_policy::{Kind, Policy, annotation, freeze::AUTHOR};
 use jiff::Timestamp;
 
-use super::object::{Change, Object};
-
-/// Who suspends, as `fluxcd.controlplane.io/suspendedBy` says it.
-pub(super) const AUTHOR: &str = "gatehouse";
+use super::object::{Change, Claims, Object};
 
 /// A freeze that is on in a namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Hold {
     /// `POLICY/FREEZE`, as objects are marked.
     mark: String,
+    /// As objects are marked that it does not hold.
+    exemption: String,
     reason: Option<String>,
     until: String,
 }
@@ -30,37 +29,33 @@ impl Hold {
         }
         let freeze = policy.active_freeze(now)?;
         Some(Self {
-            mark: format!("{}/{}", policy.name, freeze.name),
+            mark: freeze.mark(&policy.name),
+            exemption: freeze.exemption(&policy.name),
             reason: freeze.reason,
             until: freeze.until_local,
         })
     }
+
+    /// Whether an object is exempt from it.
+    pub(super) fn exempts(&self, object: &Object) -> bool {
+        let exemptions = object.annotation(annotation::EXEMPT_FROM).unwrap_or_default();
+        exemptions.split(',').any(|exemption| exemption == self.exemption)
+    }
 }
 
-/// What is to be done to an object, given the freezes that are on in its namespace.
+/// What is to be done to an object, given the freezes that are on in its namespace. None, if freezes have nothing to say
+/// of it.
 pub(super) fn decide(object: &Object, holds: &[Hold]) -> Option<Change> {
-    if object.is_terminating {
-        return None;
-    }
-    let mark = object.frozen_by.as_deref();
-    let hold = holds.iter().find(|hold| mark == Some(&hold.mark)).or_else(|| holds.first());
-    match hold.filter(|_| is_held(object.kind)) {
-        Some(hold) => {
-            let is_marked = mark == Some(&hold.mark);
-            if !object.is_suspended {
-                Some(begin(object, hold))
-            } else if mark.is_some() && !is_marked {
-                // One freeze follows another: the object goes from hand to hand.
-                Some(Change {
-                    annotations: vec![(annotation::FROZEN_BY, Some(hold.mark.clone()))],
-                    ..Change::default()
-                })
-            } else {
-                // Marked and stopped, or stopped by somebody else, who will let it go.
-                None
-            }
-        }
-        None => mark.map(|mark| end(object, mark)),
+    let mark = object.annotation(annotation::FROZEN_BY);
+    let holding = || holds.iter().filter(|hold| !hold.exempts(object));
+    let hold = holding().find(|hold| mark == Some(&hold.mark)).or_else(|| holding().next());
+    match hold {
+        // A new object of any kind was admitted suspended. One freeze follows another: it goes from hand to hand.
+        Some(hold) if object.is_held() => Some(Change { write: claims(hold).write(object), told: None }),
+        // Whoever suspended it will let it go.
+        Some(hold) if is_held(object.kind) && !object.is_suspended => Some(begin(object, hold)),
+        None if object.is_held() => Some(end(object)),
+        _ => None,
     }
 }
 
@@ -69,32 +64,20 @@ fn is_held(kind: Kind) -> bool {
     matches!(kind, Kind::Kustomization | Kind::HelmRelease | Kind::ResourceSet)
 }
 
-fn begin(object: &Object, hold: &Hold) -> Change {
-    let reason = hold.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-    let mut change = Change {
-        annotations: vec![
-            (annotation::FROZEN_BY, Some(hold.mark.clone())),
-            (annotation::SUSPENDED_BY, Some(AUTHOR.to_owned())),
-        ],
-        told: Some((
-            "Frozen",
-            format!("suspended by the freeze {}{reason}, which ends {}", hold.mark, hold.until),
-            hold.mark.clone(),
-        )),
-        ..Change::default()
-    };
-    object.suspend(&mut change);
-    change
+fn claims(hold: &Hold) -> Claims {
+    let claims = Claims { suspension: true, ..Claims::default() };
+    claims.with(annotation::FROZEN_BY, &hold.mark).with(annotation::SUSPENDED_BY, AUTHOR)
 }
 
-fn end(object: &Object, mark: &str) -> Change {
-    let mut change = Change { annotations: vec![(annotation::FROZEN_BY, None)], ..Change::default() };
-    if object.suspended_by.as_deref() == Some(AUTHOR) {
-        change.annotations.push((annotation::SUSPENDED_BY, None));
-    }
-    if object.is_suspended {
-        object.resume(&mut change);
-        change.told = Some(("FreezeEnded", format!("resumed: the freeze {mark} is over"), mark.to_owned()));
-    }
-    change
+fn begin(object: &Object, hold: &Hold) -> Change {
+    let reason = hold.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let note = format!("suspended by the freeze {}{reason}, which ends {}", hold.mark, hold.until);
+    Change { write: claims(hold).write(object), told: Some(("Frozen", note, hold.mark.clone())) }
+}
+
+/// Lets go of everything. What somebody else holds too stays.
+fn end(object: &Object) -> Change {
+    let mark = object.annotation(annotation::FROZEN_BY).unwrap_or_default();
+    let note = format!("resumed: the freeze {mark} is over");
+    Change { write: Claims::default().write(object), told: Some(("FreezeEnded", note, mark.to_owned())) }
 }

@@ -6,18 +6,14 @@
 
 #[cfg(test)]
 mod tests;
+mod touched;
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
 use gatehouse_apiservice::client::explain;
 use gatehouse_inventory::Str;
 use gatehouse_keeper::FIELD_MANAGER;
-use gatehouse_policy::GOVERNED;
 use gatehouse_quota::GroupResource;
 use jiff::Timestamp;
 use kube::{
@@ -27,15 +23,15 @@ use kube::{
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::touched::{Place, Touched};
 use super::{
-    Context,
-    freeze::{self, Hold},
-    object::{Change, Object},
-    suspension::{self, Limit},
+    Context, freeze,
+    object::{Change, Object, Write},
+    suspension,
 };
 use crate::{
     events::{Level, Told},
-    world::{Held, Snapshot, resource_of},
+    world::{Snapshot, resource_of},
 };
 
 /// Changes that come together are looked at together.
@@ -57,26 +53,18 @@ type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 pub(super) struct Keeper {
     context: Context,
     clock: Clock,
-    /// Objects as they were read last, by uid: most do not change between two looks.
-    known: HashMap<Str, (u64, Object)>,
-    /// Versions that were written, by uid. What is observed may be older.
-    written: HashMap<Str, u64>,
-    /// Objects of which it was told already that they are suspended too long.
-    overdue: HashSet<Str>,
-}
-
-/// What holds in a namespace.
-#[derive(Default)]
-struct Over {
-    holds: Vec<Hold>,
-    limit: Limit,
+    touched: Touched,
+    /// Versions that were written. What is observed may be older.
+    written: HashMap<Place, u64>,
+    /// The uids of objects of which it was told already that they are suspended too long.
+    overdue: HashMap<Place, Str>,
 }
 
 /// Something to do, and to which object.
 struct Task {
     resource: GroupResource,
     version: String,
-    uid: Str,
+    place: Place,
     object: Object,
     change: Change,
 }
@@ -87,7 +75,7 @@ impl Keeper {
     }
 
     fn by_clock(context: Context, clock: Clock) -> Self {
-        Self { context, clock, known: HashMap::new(), written: HashMap::new(), overdue: HashSet::new() }
+        Self { context, clock, touched: Touched::default(), written: HashMap::new(), overdue: HashMap::new() }
     }
 
     /// Keeps whenever it leads, until `stop`.
@@ -120,64 +108,76 @@ impl Keeper {
     }
 
     /// Does what is to be done. Returns how long there is nothing more to do unless something changes.
-    async fn pass(&mut self, snapshot: &Snapshot) -> Duration {
+    async fn pass(&mut self, snapshot: &Arc<Snapshot>) -> Duration {
         let now = (self.clock)();
-        let (tasks, next) = self.decide(snapshot, now);
+        let tasks = self.decide(snapshot, now);
         let results: Vec<_> = stream::iter(tasks)
             .map(|task| {
                 let context = self.context.clone();
-                async move { (work(&context, &task).await, task.uid) }
+                async move { (work(&context, &task).await, task.place) }
             })
             .buffer_unordered(AT_ONCE)
             .collect()
             .await;
-        let mut wait = next.map_or(LOOK, |next| until(next, now)).min(LOOK);
-        for (result, uid) in results {
-            match result {
-                Ok(version) => drop(self.written.insert(uid, version)),
-                Err(Failed) => wait = wait.min(RETRY),
+        let mut wait = self.touched.next().map_or(LOOK, |next| until(next, now)).min(LOOK);
+        for (result, place) in results {
+            if let Ok(version) = result {
+                self.written.insert(place, version);
+            } else {
+                self.touched.again(place);
+                wait = wait.min(RETRY);
             }
         }
         wait
     }
 
-    /// What is to be done, and when the next thing is.
-    fn decide(&mut self, snapshot: &Snapshot, now: Timestamp) -> (Vec<Task>, Option<Timestamp>) {
-        let Self { context, known, written, overdue, .. } = self;
-        let mut before = std::mem::take(known);
-        let mut over: HashMap<&str, Option<Over>> = HashMap::new();
+    /// What is to be done.
+    fn decide(&mut self, snapshot: &Arc<Snapshot>, now: Timestamp) -> Vec<Task> {
         let mut tasks = Vec::new();
-        let mut next = snapshot.policies.iter().filter_map(|policy| policy.next_change(now)).min();
-        for held in suspendable(snapshot) {
-            let Some(object) = read(held, before.remove(&held.uid)) else { continue };
-            let (_, object) = known.entry(Str::clone(&held.uid)).insert_entry(object).into_mut();
-            let namespace = &*held.key.namespace;
-            let over = over.entry(namespace).or_insert_with(|| over_namespace(snapshot, namespace, now));
-            // Of what is in a namespace that is not known, nothing can be said.
-            let Some(over) = over else { continue };
-            let (change, due) = match freeze::decide(object, &over.holds) {
-                None if over.holds.is_empty() => suspension::decide(object, &over.limit, now),
-                change => (change, None),
+        for place in self.touched.take(snapshot, now) {
+            self.touched.look_at(&place, None);
+            let objects = snapshot.objects(resource_of(place.0));
+            let Some(held) = objects.and_then(|objects| objects.get(&place.1)) else {
+                self.written.remove(&place);
+                self.overdue.remove(&place);
+                continue;
             };
-            next = next.into_iter().chain(due).min();
-            // What was written is perhaps not observed yet.
-            let is_old = written.get(&held.uid).is_some_and(|version| held.resource_version < *version);
-            let Some(change) = change.filter(|_| !is_old) else { continue };
-            if change.writes() {
-                let (uid, object) = (Str::clone(&held.uid), object.clone());
-                tasks.extend(Task::new(snapshot, uid, object, change));
-            } else if overdue.insert(Str::clone(&held.uid)) {
-                tell(context, object, &change, Level::Warning);
+            // What was written is perhaps not observed yet. When it is, the object is touched.
+            match self.written.get(&place) {
+                Some(version) if held.resource_version < *version => continue,
+                Some(_) => drop(self.written.remove(&place)),
+                None => {}
+            }
+            let Some(object) = Object::of(held) else { continue };
+            if !object.is_suspended {
+                self.overdue.remove(&place);
+            }
+            // Of what is in a namespace that is not known, nothing can be said.
+            let Some(law) = self.touched.law(&place.1.namespace).filter(|_| !object.is_terminating) else {
+                continue;
+            };
+            let (change, due) = match freeze::decide(&object, &law.holds) {
+                Some(change) => (change, None),
+                None => suspension::decide(&object, &law.limit, &law.holds, now),
+            };
+            self.touched.look_at(&place, due);
+            if change.write != Write::Nothing {
+                match Task::new(snapshot, place.clone(), object, change) {
+                    Some(task) => tasks.push(task),
+                    None => self.touched.again(place),
+                }
+            } else if change.told.is_some()
+                && self.overdue.insert(place, Str::clone(&held.uid)).as_ref() != Some(&held.uid)
+            {
+                tell(&self.context, &object, &change, Level::Warning);
             }
         }
-        written.retain(|uid, version| known.get(uid).is_some_and(|(known, _)| known < version));
-        overdue.retain(|uid| known.get(uid).is_some_and(|(_, object)| object.is_suspended));
-        (tasks, next)
+        tasks
     }
 
     /// Leads no more: what is known is for the next leader to find out.
     fn rest(&mut self) {
-        self.known.clear();
+        self.touched = Touched::default();
         self.written.clear();
         self.overdue.clear();
     }
@@ -185,30 +185,16 @@ impl Keeper {
 
 impl std::fmt::Debug for Keeper {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keeper").field("known", &self.known.len()).finish_non_exhaustive()
+        f.debug_struct("Keeper").field("touched", &self.touched).finish_non_exhaustive()
     }
 }
 
 impl Task {
-    /// None, if the object's kind is not served any more.
-    fn new(snapshot: &Snapshot, uid: Str, object: Object, change: Change) -> Option<Self> {
+    /// None, while the object's kind is not served.
+    fn new(snapshot: &Snapshot, place: Place, object: Object, change: Change) -> Option<Self> {
         let resource = resource_of(object.kind).clone();
         let version = snapshot.kinds.get(&resource)?.version()?.to_owned();
-        Some(Self { resource, version, uid, object, change })
-    }
-}
-
-/// Every object of Flux's kinds.
-fn suspendable(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Held>> {
-    let kinds = GOVERNED.iter().copied().filter(|kind| kind.is_flux());
-    kinds.filter_map(|kind| snapshot.objects(resource_of(kind))).flat_map(|objects| objects.values())
-}
-
-/// The object as it is held now, if it was not read before.
-fn read(held: &Held, before: Option<(u64, Object)>) -> Option<(u64, Object)> {
-    match before {
-        Some(before) if before.0 == held.resource_version => Some(before),
-        _ => Some((held.resource_version, Object::of(held)?)),
+        Some(Self { resource, version, place, object, change })
     }
 }
 
@@ -224,17 +210,6 @@ fn is_known(snapshot: &Snapshot) -> bool {
     })
 }
 
-/// What holds in a namespace; none, if it is not known.
-fn over_namespace(snapshot: &Snapshot, namespace: &str, now: Timestamp) -> Option<Over> {
-    let info = snapshot.namespaces.get(namespace)?;
-    let mut over = Over::default();
-    for policy in snapshot.policies.iter().filter(|policy| policy.selects(&info.labels)) {
-        over.holds.extend(Hold::of(policy, now));
-        over.limit.add(policy);
-    }
-    Some(over)
-}
-
 /// Something was not done, and why was logged.
 struct Failed;
 
@@ -247,9 +222,19 @@ async fn work(context: &Context, task: &Task) -> Result<u64, Failed> {
     let Task { resource, version, object, change, .. } = task;
     let name = object.regarding().name.as_str();
     let api = api(context.client.clone(), resource, version, object);
-    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    let patch = Patch::Merge(change.patch(object));
-    let written = match timeout(PATIENCE, api.patch(name, &parameters, &patch)).await {
+    let Some(patch) = change.write.patch(object) else { return Err(Failed) };
+    let write = async {
+        if let Write::Apply(_) = change.write {
+            // By force: a freeze holds what somebody else declares too.
+            let parameters = PatchParams::apply(FIELD_MANAGER).force();
+            api.patch(name, &parameters, &Patch::Apply(&patch)).await
+        } else {
+            let manager = Some(FIELD_MANAGER.to_owned());
+            let parameters = PatchParams { field_manager: manager, ..PatchParams::default() };
+            api.patch(name, &parameters, &Patch::Merge(&patch)).await
+        }
+    };
+    let written = match timeout(PATIENCE, write).await {
         Ok(Ok(written)) => written,
         Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
             tracing::debug!(%resource, namespace = object.regarding().namespace, name, reason = %status.message, "has changed meanwhile");

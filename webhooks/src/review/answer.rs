@@ -1,6 +1,6 @@
 //! The answer to an AdmissionReview.
 //!
-//! Invariants: the uid is the request's; only [`Answer::patched`] carries a patch, and a patch never comes without its
+//! Invariants: the uid is the request's; only [`Answer::patched`] and [`Answer::written`] carry a patch, and a patch never comes without its
 //! type; warnings stay within what kube-apiserver passes on.
 
 use std::collections::BTreeMap;
@@ -36,6 +36,8 @@ pub struct Answer {
 enum Verdict {
     Allowed,
     Patched(json_patch::Patch),
+    /// The same, as it is sent.
+    Written(Vec<u8>),
     Refused(ApiError),
 }
 
@@ -89,6 +91,11 @@ impl Answer {
         Self::of(if patch.0.is_empty() { Verdict::Allowed } else { Verdict::Patched(patch) })
     }
 
+    /// The request may go on, with the changes of a JSON Patch that is written already.
+    pub fn written(patch: Vec<u8>) -> Self {
+        Self::of(Verdict::Written(patch))
+    }
+
     /// The request ends here.
     pub fn refused(why: ApiError) -> Self {
         Self::of(Verdict::Refused(why))
@@ -120,7 +127,7 @@ impl Answer {
     pub fn outcome(&self) -> &'static str {
         match &self.verdict {
             Verdict::Allowed => "allowed",
-            Verdict::Patched(_) => "patched",
+            Verdict::Patched(_) | Verdict::Written(_) => "patched",
             Verdict::Refused(why) => match why.code().as_u16() {
                 403 => "denied",
                 429 => "retry",
@@ -159,6 +166,10 @@ impl Answer {
                 response.patch_type = Some("JSONPatch");
                 // A patch is made of strings and values.
                 response.patch = serde_json::to_vec(&patch).ok().map(ByteString);
+            }
+            Verdict::Written(patch) => {
+                response.patch_type = Some("JSONPatch");
+                response.patch = Some(ByteString(patch));
             }
             Verdict::Refused(why) => {
                 response.allowed = false;

@@ -18,6 +18,7 @@ use serde_json::value::RawValue;
 
 use super::LATER;
 use super::answer::{Annotation, Answer};
+use super::freeze;
 use super::object::{self, Looks, Objects};
 use super::request::{self, Request};
 use super::room::{Reservation, Room};
@@ -60,6 +61,7 @@ struct Matter {
     old: Option<Subject>,
     scaling: Option<Scaling>,
     user: User,
+    field_manager: String,
     /// Held until nobody looks at the objects any more.
     _room: Reservation,
 }
@@ -147,10 +149,12 @@ impl Judge {
         let snapshot = self.known()?;
         let info = self.namespace(&snapshot, &request.namespace).await?;
         let policies = snapshot.policies_over(&info.labels);
-        if policies.is_empty() {
+        if policies.is_empty() && !freeze::bears_marks(request) {
             return Ok(Vec::new());
         }
         let matter = self.matter(request, kind, &snapshot, &policies).await?;
+        let over: Vec<&Policy> = policies.iter().map(|policy| &**policy).collect();
+        freeze::guard(request, kind, &over, &matter.case(&own.accounts))?;
         let name = matter.name().to_owned();
         let judged = judged(policies, matter, snapshot, Arc::clone(&own.accounts)).await?;
         let mut findings = Vec::new();
@@ -167,8 +171,8 @@ impl Judge {
         Ok(findings)
     }
 
-    /// What the policies over the namespace fill in. Nothing of this refuses: a request that lacks a default is judged
-    /// as it is.
+    /// What the policies over the namespace fill in, and what their freezes hold. Nothing of this refuses: a request that
+    /// lacks a default, or is not held, is judged as it is.
     pub(super) async fn mutate(&self, request: &Request<'_>) -> Result<Answer, ApiError> {
         let kind = Kind::of_resource(&request.resource.group, &request.resource.resource);
         let Some(kind) = kind.filter(|_| request.is_whole() && request.object.is_some()) else {
@@ -183,7 +187,7 @@ impl Judge {
             return Ok(Answer::allowed());
         };
         let policies = snapshot.policies_over(&info.labels);
-        if policies.is_empty() {
+        if policies.is_empty() && !freeze::bears_marks(request) {
             return Ok(Answer::allowed());
         }
         // Whatever conditions look at, defaults do not.
@@ -192,7 +196,7 @@ impl Judge {
         };
         let policies: Vec<&Policy> = policies.iter().map(|policy| &**policy).collect();
         let case = matter.case(&own.accounts);
-        Ok(Answer::patched(gatehouse_policy::defaults(&policies, &case)))
+        Ok(freeze::mutated(request, &policies, &case, &self.metrics))
     }
 
     /// The first right that a policy asks for and the user has not.
@@ -304,6 +308,7 @@ impl Matter {
         };
         let user =
             User { name: request.user_info.name().to_owned(), groups: request.user_info.groups().to_vec() };
+        let field_manager = request.options.field_manager.clone().into_owned();
         if &*request.sub_resource == SCALE {
             let (Some(new), Some(old)) = (objects.object, objects.old) else {
                 return Err(ApiError::bad_request("request.oldObject: Required value: a scale is an update"));
@@ -311,7 +316,7 @@ impl Matter {
             let replicas = |scale: Read| object::replicas(request, &scale.value);
             let scaling = Some(Scaling { from: replicas(old)?, to: replicas(new)? });
             let object = Some(scaled(request, kind, snapshot));
-            return Ok(Self { operation, object, old: None, scaling, user, _room: room });
+            return Ok(Self { operation, object, old: None, scaling, user, field_manager, _room: room });
         }
         let subject = |Read { value, rest, .. }: Read| {
             let own = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
@@ -328,6 +333,7 @@ impl Matter {
             old: objects.old.map(subject),
             scaling: None,
             user,
+            field_manager,
             _room: room,
         })
     }
@@ -344,6 +350,7 @@ impl Matter {
             old: self.old.as_ref(),
             scaling: self.scaling,
             user: Some(&self.user),
+            field_manager: (!self.field_manager.is_empty()).then_some(&*self.field_manager),
             now: Timestamp::now(),
             accounts,
         }

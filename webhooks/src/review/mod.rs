@@ -6,6 +6,7 @@
 
 mod answer;
 mod arrival;
+mod freeze;
 mod intake;
 mod judge;
 mod limits;

@@ -55,6 +55,9 @@ pub struct Request<'a> {
     /// What is there. None at a creation.
     #[serde(borrow, default)]
     pub old_object: Option<&'a RawValue>,
+    /// How it is to be written.
+    #[serde(borrow, default, deserialize_with = "default_or_null")]
+    pub options: WriteOptions<'a>,
     /// Nothing will be written, whatever the answer.
     #[serde(default, deserialize_with = "flag_or_null")]
     pub dry_run: bool,
@@ -102,6 +105,15 @@ pub enum Operation {
     Delete,
     /// Something is to be opened through it.
     Connect,
+}
+
+/// CreateOptions or UpdateOptions, which patches have too; of DeleteOptions, nothing.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WriteOptions<'a> {
+    /// What the writer calls itself.
+    #[serde(borrow, default, deserialize_with = "text_or_null")]
+    pub field_manager: Cow<'a, str>,
 }
 
 /// Who makes a request.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
-use super::kinds::Role;
+use super::{applied::Applied, kinds::Role};
 
 /// An object's place among those of its resource.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,6 +45,8 @@ pub struct Held {
     pub depends_on: Box<[ObjectName]>,
     /// Its kind, if policies judge it.
     pub kind: Option<Kind>,
+    /// What Gatehouse holds of it by server-side apply; mostly nothing.
+    pub applied: Option<Box<Applied>>,
 }
 
 /// The owner that controls an object.
@@ -93,6 +95,7 @@ pub(super) struct Document {
     pub(super) text: Option<Box<RawValue>>,
     pub(super) depends_on: Box<[ObjectName]>,
     pub(super) kind: Option<Kind>,
+    pub(super) applied: Option<Box<Applied>>,
     /// What its usage is told from.
     pub(super) value: Value,
 }
@@ -132,7 +135,7 @@ impl Document {
     /// Reads an object, as leniently as can be: what is odd about it must not hide that it exists.
     pub(super) fn read(raw: &Raw, role: Role, strings: &Interner) -> Result<Self, serde_json::Error> {
         let mut kept: Kept<'_> = serde_json::from_str(raw.json())?;
-        kept.metadata.remove("managedFields");
+        let managed_fields = kept.metadata.remove("managedFields");
         let text = serde_json::value::to_raw_value(&kept)?;
         let value: Value = serde_json::from_str(text.get())?;
         let metadata =
@@ -142,6 +145,8 @@ impl Document {
             Role::Governed(kind) => Some(kind),
             _ => None,
         };
+        let applied = kind.filter(|kind| kind.is_flux()).zip(managed_fields);
+        let applied = applied.map(|(kind, fields)| Applied::of(kind, fields));
         let (value, depends_on) = match kind {
             Some(kind) => {
                 let subject = Subject::new(kind, &key.namespace, &key.name, value);
@@ -169,6 +174,7 @@ impl Document {
             text: role.keeps_text().then_some(text),
             depends_on: depends_on.into(),
             kind,
+            applied: applied.filter(|applied| !applied.is_empty()).map(Box::new),
             value,
         })
     }

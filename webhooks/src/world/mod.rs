@@ -4,6 +4,7 @@
 //! lag behind the cluster; how far, each kind says by its revision. Objects are held as what is needed of them, and
 //! what a namespace's objects take up is kept up as they change.
 
+mod applied;
 mod held;
 mod kinds;
 mod live;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::writer::{Published, Writer};
 pub use self::{
+    applied::{Applied, own_paths},
     held::{Held, ObjectKey, Owner},
     kinds::resource_of,
     live::{Live, LiveError},

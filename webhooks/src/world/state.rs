@@ -243,8 +243,18 @@ impl State {
         }
         self.forget_deleted(&document.uid);
         let (usage, usage_error) = self.tell(resource, &document.key, &document.value);
-        let Document { key, uid, resource_version, created, controller, text, depends_on, kind, value: _ } =
-            document;
+        let Document {
+            key,
+            uid,
+            resource_version,
+            created,
+            controller,
+            text,
+            depends_on,
+            kind,
+            applied,
+            value: _,
+        } = document;
         let resource = resource.clone();
         self.put(Held {
             resource: resource.clone(),
@@ -258,6 +268,7 @@ impl State {
             text,
             depends_on,
             kind,
+            applied,
         });
         self.retell(&resource, &key);
     }
@@ -317,6 +328,7 @@ impl State {
                 text: held.text.clone(),
                 depends_on: held.depends_on.clone(),
                 kind: held.kind,
+                applied: held.applied.clone(),
             });
         }
     }

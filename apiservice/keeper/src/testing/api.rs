@@ -17,6 +17,8 @@ use kube::{Client, client::Body};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::fields;
+
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// An API server. Clones are the same server.
@@ -47,6 +49,8 @@ struct State {
     /// Group and plural of what is never answered.
     silent: Vec<(String, String)>,
     is_down: bool,
+    /// Who holds which field is kept.
+    tracks_fields: bool,
     /// Watches are told nothing beyond this revision.
     held_at: Option<u64>,
 }
@@ -113,6 +117,11 @@ impl FakeApi {
     /// Never answers requests for a resource.
     pub fn hang(&self, group: &str, plural: &str) {
         self.state().silent.push((group.into(), plural.into()));
+    }
+
+    /// Keeps from now on who holds which annotation and which field of `spec`.
+    pub fn track_fields(&self) {
+        self.state().tracks_fields = true;
     }
 
     /// Answers 500 to everything from now on, or no more.
@@ -248,20 +257,22 @@ impl FakeApi {
         }
         let is_applied =
             head.headers.get("content-type").is_some_and(|is| is == "application/apply-patch+yaml");
-        let answer = write(&mut state, &head.method, place, &subresource, &body, is_applied);
+        let manager = query.get("fieldManager").filter(|_| is_applied);
+        let answer = write(&mut state, &head.method, place, &subresource, &body, manager.map(String::as_str));
         self.tell(state);
         answer
     }
 }
 
-/// Every method but lists and watches. What `is_applied` is created where it is not there, else merged into what is.
+/// Every method but lists and watches. What is applied by a manager is created where it is not there, else merged into
+/// what is.
 fn write(
     state: &mut State,
     method: &Method,
     mut place: Place,
     subresource: &str,
     body: &[u8],
-    is_applied: bool,
+    applied_by: Option<&str>,
 ) -> Answer {
     let sent = || serde_json::from_slice::<Value>(body).unwrap();
     let known = state.objects.get(&place).cloned();
@@ -281,7 +292,9 @@ fn write(
             remove(state, &place);
             body_of(200, &json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}))
         }
-        Method::PATCH if is_applied && known.is_none() => body_of(201, &store(state, place, sent())),
+        Method::PATCH if applied_by.is_some() && known.is_none() => {
+            body_of(201, &store(state, place, sent()))
+        }
         Method::PUT | Method::PATCH => {
             let Some(known) = known else { return not_found() };
             let sent = sent();
@@ -292,10 +305,15 @@ fn write(
                 return failure(409, "Conflict", "the object has been modified", &place.3);
             }
             let mut object = known.clone();
-            if *method == Method::PATCH {
-                json_patch::merge(&mut object, &sent);
-            } else {
-                object = sent;
+            match (method, applied_by) {
+                (&Method::PATCH, Some(manager)) if state.tracks_fields => {
+                    object = fields::apply(&known, &sent, manager);
+                }
+                (&Method::PATCH, _) => json_patch::merge(&mut object, &sent),
+                _ => object = sent,
+            }
+            if state.tracks_fields && applied_by.is_none() {
+                object = fields::update(&known, object);
             }
             // A write to a subresource changes nothing else, and the other way round.
             let status = object.get("status").cloned();

@@ -4,20 +4,20 @@ use json_patch::{AddOperation, Patch, PatchOperation, jsonptr::PointerBuf};
 use serde_json::{Map, Value};
 
 /// Additions to an object.
-pub(super) struct Additions {
+pub(crate) struct Additions {
     object: Value,
     operations: Vec<PatchOperation>,
 }
 
 /// Where in the object: names of fields, and indices of lists.
-pub(super) type Path<'p> = [&'p str];
+pub(crate) type Path<'p> = [&'p str];
 
 impl Additions {
-    pub(super) fn to(object: &Value) -> Self {
+    pub(crate) fn to(object: &Value) -> Self {
         Self { object: object.clone(), operations: Vec::new() }
     }
 
-    pub(super) fn into_patch(self) -> Patch {
+    pub(crate) fn into_patch(self) -> Patch {
         Patch(self.operations)
     }
 
@@ -40,14 +40,18 @@ impl Additions {
         assert!(crate::looks::covers(steps), "{path:?} is not among what is read of objects, see looks.rs");
     }
 
-    /// Sets a field if there is none. Maps on the way are made; an object with something else on the way is left as it
-    /// is: whoever validates it says what is wrong. `spec` is never made: an object without one is not to be completed
-    /// but refused.
+    /// Sets a field if there is none.
     pub(super) fn add(&mut self, path: &Path<'_>, value: Option<Value>) {
         let Some(value) = value else { return };
-        if self.get(path).is_some() {
-            return;
+        if self.get(path).is_none() {
+            self.set(path, value);
         }
+    }
+
+    /// Sets a field, whatever it was. Maps on the way are made; an object with something else on the way is left as it
+    /// is: whoever validates it says what is wrong. `spec` is never made: an object without one is not to be completed
+    /// but refused.
+    pub(crate) fn set(&mut self, path: &Path<'_>, value: Value) {
         for end in 1..path.len() {
             match self.get(&path[..end]) {
                 Some(Value::Object(_) | Value::Array(_)) => {}

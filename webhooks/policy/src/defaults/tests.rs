@@ -38,6 +38,7 @@ fn patch_of(policies: &[&Policy], object: &Subject, old: Option<&Subject>, user:
         old,
         scaling: None,
         user: Some(&user),
+        field_manager: None,
         now: Timestamp::from_second(1_800_000_000).unwrap(),
         accounts: &Accounts::default(),
     };

@@ -5,6 +5,7 @@
 //! counts once, the first time. From there it lasts an absolute duration. Since later times never become earlier
 //! instants, the windows of a freeze are in the order of its schedule.
 
+mod hold;
 mod overlap;
 
 #[cfg(test)]
@@ -19,6 +20,7 @@ use jiff::{
 
 use crate::{ActiveFreeze, rules::Errors};
 
+pub use hold::{AUTHOR, Hold, forged, hold, marks, suspended};
 pub(crate) use overlap::refuse_overlaps;
 
 /// Longer than any freeze that is meant.

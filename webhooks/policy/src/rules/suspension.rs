@@ -7,7 +7,7 @@ use gatehouse_apiservice::policy::SuspensionRule;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Errors, Report};
-use crate::{Case, Subject, annotation, duration};
+use crate::{Case, Subject, annotation, duration, visible::says_something};
 
 /// How far the clock of whoever noted the beginning of a suspension may be from ours.
 const CLOCKS: SignedDuration = SignedDuration::from_mins(5);
@@ -46,7 +46,7 @@ impl Suspension {
             (annotation::SUSPENDED_BY, "a suspension must say who suspended", "say who in the annotation"),
         ];
         for (name, message, hint) in needed {
-            let says = |object: &Subject| object.annotation(name).is_some_and(|text| !text.trim().is_empty());
+            let says = |object: &Subject| object.annotation(name).is_some_and(says_something);
             // What was suspended before without saying why may still be changed; what was said may not be taken back.
             if !says(object) && (!was_suspended || case.old.is_some_and(says)) {
                 let limit = match self.max_duration.filter(|_| name == annotation::SUSPEND_REASON) {

@@ -1,6 +1,7 @@
 //! Freezes: what they refuse, and whom they let through.
 
 use super::*;
+use crate::{Policy, annotation, freeze, gains_owner};
 
 const WEEKEND: &str = "{exempt: {users: [root], groups: [ops], serviceAccounts: [{namespace: team-a, name: flux-tenant}]}, \
     rules: {freezes: [{name: weekend, schedule: '0 18 * * FRI', duration: 62h, timeZone: Europe/Berlin, reason: no weekend deploys}]}}";
@@ -121,4 +122,217 @@ fn what_was_found_about_a_freeze_holds_until_it_changes() {
     }
     let never = super::policy("rules: {}");
     assert_eq!((never.active_freeze(at(SATURDAY)), never.next_change(at(SATURDAY))), (None, None));
+}
+
+const FLUX: &str = "system:serviceaccount:flux-system:kustomize-controller";
+const TENANT: &str = "system:serviceaccount:team-a:flux-tenant";
+const GATEHOUSE: &str = "system:serviceaccount:gatehouse-system:gatehouse";
+
+fn marked(name: &str, value: &str, spec: &str) -> Subject {
+    kustomization(&format!("{{metadata: {{annotations: {{{name}: '{value}'}}}}, spec: {spec}}}"))
+}
+
+fn held(policy: &Policy, request: &Request) -> Option<(bool, String)> {
+    freeze::hold(&[policy], &request.case()).map(|hold| (hold.stays, hold.mark()))
+}
+
+fn patched(subject: &Subject, patch: &json_patch::Patch) -> Value {
+    let mut object = subject.object.clone();
+    json_patch::patch(&mut object, patch).unwrap();
+    object
+}
+
+#[test]
+fn what_flux_writes_is_held_and_not_refused() {
+    let policy = policy(WEEKEND);
+    let (plain, other) = (|| kustomization("spec: {path: a}"), || kustomization("spec: {path: b}"));
+    let update = || Request::update(plain(), other()).at(SATURDAY);
+    let by_manager =
+        |request: Request, user: &str, manager| Request { field_manager: Some(manager), ..request.by(user) };
+    let stays = Some((true, "p/weekend".to_owned()));
+    for request in [
+        update().by(FLUX),
+        update().by("system:serviceaccount:flux-system:helm-controller"),
+        update().by("system:serviceaccount:flux-system:flux-operator"),
+        // Flux as a tenant's account.
+        by_manager(update(), TENANT, "kustomize-controller"),
+        Request::update(subject(Kind::Fleet, "spec: {replicas: 1}"), subject(Kind::Fleet, "spec: {replicas: 2}"))
+            .at(SATURDAY)
+            .by(FLUX),
+        Request::update(
+            plain(),
+            kustomization("{metadata: {ownerReferences: [{apiVersion: v1, kind: ConfigMap, name: c, uid: u}]}, spec: {path: a}}"),
+        )
+        .at(SATURDAY)
+        .by(FLUX),
+    ] {
+        assert_eq!(held(&policy, &request), stays, "{:?}", request.user);
+        // What was not held for some reason is refused.
+        assert_eq!(request.judged(&policy).len(), 1);
+    }
+    for request in [
+        update(),
+        update().by(TENANT),
+        update().by("root"),
+        by_manager(update(), "jane", "kustomize-controller"),
+        by_manager(update(), TENANT, "kubectl"),
+        update().by(GATEHOUSE),
+        Request::delete(plain()).at(SATURDAY).by(FLUX),
+        Request::update(plain(), plain()).at(SATURDAY).by(FLUX),
+        Request::update(plain(), other()).by(FLUX),
+    ] {
+        assert_eq!(held(&policy, &request), None, "{:?}", request.user);
+    }
+    for enforcement in ["Warn", "Audit"] {
+        let weak = super::policy(&WEEKEND.replacen('{', &format!("{{enforcement: {enforcement}, "), 1));
+        assert_eq!(held(&weak, &update().by(FLUX)), None, "{enforcement}");
+    }
+}
+
+#[test]
+fn what_flux_makes_in_a_freeze_is_admitted_suspended() {
+    let policy = policy(WEEKEND);
+    for (kind, spec, suspended) in [
+        (Kind::Kustomization, "{path: a}", "/spec/suspend"),
+        (Kind::Kustomization, "{suspend: false}", "/spec/suspend"),
+        (Kind::HelmRelease, "{}", "/spec/suspend"),
+        (Kind::GitRepository, "{}", "/spec/suspend"),
+        (Kind::ResourceSet, "{}", "/metadata/annotations/fluxcd.controlplane.io~1reconcile"),
+        (Kind::ArtifactGenerator, "{}", "/metadata/annotations/source.extensions.fluxcd.io~1reconcile"),
+    ] {
+        let object = subject(kind, &format!("spec: {spec}"));
+        let request = Request::create(object.clone()).at(SATURDAY).by(FLUX);
+        assert_eq!(request.judged(&policy).len(), 1, "not held, so refused");
+        let hold = freeze::hold(&[&policy], &request.case()).unwrap();
+        assert!(!hold.stays && hold.notice().contains("p/weekend"));
+        let made = patched(&object, &freeze::suspended(&hold, &object));
+        let word = made.pointer(suspended).unwrap();
+        assert!(*word == json!(true) || *word == json!("disabled"), "{made}");
+        assert_eq!(made["metadata"]["annotations"][annotation::FROZEN_BY], "p/weekend");
+        let request = Request::create(Subject::of(kind, made)).at(SATURDAY).by(FLUX);
+        assert_eq!(request.judged(&policy), NONE, "{kind:?}");
+        assert_eq!(freeze::forged(&[&policy], &request.case()), None);
+        assert_eq!(held(&policy, &request), None, "once is enough");
+    }
+    // Nothing reconciles it.
+    let artifact = Request::create(subject(Kind::ExternalArtifact, "spec: {}")).at(SATURDAY).by(FLUX);
+    assert_eq!((held(&policy, &artifact), artifact.judged(&policy)), (None, vec![]));
+    // What Git suspends is admitted, and is not Gatehouse's to resume.
+    let by_git = Request::create(kustomization("spec: {suspend: true}")).at(SATURDAY).by(FLUX);
+    assert_eq!((held(&policy, &by_git), by_git.judged(&policy)), (None, vec![]));
+    // What cannot be suspended is refused.
+    let fleet = Request::create(subject(Kind::Fleet, "spec: {}")).at(SATURDAY).by(FLUX);
+    assert_eq!((held(&policy, &fleet), fleet.judged(&policy).len()), (None, 1));
+    // People are refused, suspended or not.
+    assert_eq!(Request::create(kustomization("spec: {suspend: true}")).at(SATURDAY).judged(&policy).len(), 1);
+}
+
+#[test]
+fn a_tenants_new_object_that_is_admitted_suspended_takes_no_reason() {
+    let policy = policy(&WEEKEND.replace("freezes:", "suspension: {requireReason: true}, freezes:"));
+    let made = marked(annotation::FROZEN_BY, "p/weekend", "{suspend: true}");
+    let request =
+        Request { field_manager: Some("kustomize-controller"), ..Request::create(made).at(SATURDAY) };
+    assert_eq!(request.by("system:serviceaccount:team-b:flux").judged(&policy), NONE);
+}
+
+#[test]
+fn marks_are_gatehouses_alone() {
+    let policy = policy(WEEKEND);
+    let plain = || kustomization("spec: {suspend: true}");
+    let with = |name: &str, value: &str| marked(name, value, "{suspend: true}");
+    let forged = |request: &Request| freeze::forged(&[&policy], &request.case());
+    for name in [annotation::FROZEN_BY, annotation::EXEMPT_FROM] {
+        for user in ["jane", "root", FLUX, TENANT] {
+            for time in [SATURDAY, "2027-01-06T08:00:00Z"] {
+                let update = Request::update(plain(), with(name, "p/other")).by(user).at(time);
+                assert_eq!(forged(&update), Some(name), "{user}");
+                assert_eq!(
+                    forged(&Request::create(with(name, "p/other")).by(user).at(time)),
+                    Some(name),
+                    "{user}"
+                );
+                let kept = Request::update(with(name, "p/x"), with(name, "p/x")).by(user).at(time);
+                assert_eq!(forged(&kept), None);
+                assert_eq!(forged(&Request::update(with(name, "p/x"), plain()).by(user).at(time)), None);
+            }
+        }
+    }
+    assert_eq!(
+        freeze::forged(&[], &Request::update(plain(), with(annotation::FROZEN_BY, "p/x")).case()),
+        Some(annotation::FROZEN_BY)
+    );
+    // Somebody's own new object is not the freeze's.
+    let created =
+        |user: &str| Request::create(with(annotation::FROZEN_BY, "p/weekend")).by(user).at(SATURDAY);
+    assert_eq!((forged(&created("jane")), forged(&created(FLUX))), (Some(annotation::FROZEN_BY), None));
+    // What stands in Git is left out, whatever it says, so that it stops nobody.
+    for (old, expected) in
+        [(None, Value::Null), (Some(with(annotation::FROZEN_BY, "p/true")), json!("p/true"))]
+    {
+        let object = with(annotation::FROZEN_BY, "p/git");
+        let request = match old {
+            Some(old) => Request::update(old, object.clone()),
+            None => Request::create(object.clone()),
+        };
+        let request = request.by(FLUX);
+        let made = patched(&object, &freeze::marks(&[&policy], &request.case()));
+        assert_eq!(made["metadata"]["annotations"][annotation::FROZEN_BY], expected);
+    }
+}
+
+#[test]
+fn what_an_exempt_person_resumes_or_makes_is_marked_as_exempt_from_this_freeze() {
+    let policy = policy(WEEKEND);
+    let (plain, suspended) = (|| kustomization("spec: {}"), || kustomization("spec: {suspend: true}"));
+    let marks = |request: &Request| {
+        let object = request.object.as_ref().unwrap();
+        patched(object, &freeze::marks(&[&policy], &request.case()))["metadata"]["annotations"]
+            [annotation::EXEMPT_FROM]
+            .clone()
+    };
+    let exempt = "p/weekend@2027-01-08T17:00:00Z";
+    for request in [Request::update(suspended(), plain()), Request::create(plain())] {
+        let request = request.by("root").at(SATURDAY);
+        assert_eq!(marks(&request), exempt);
+        let object = marked(annotation::EXEMPT_FROM, exempt, "{}");
+        let request = Request { object: Some(object), ..request };
+        assert_eq!((request.judged(&policy), freeze::forged(&[&policy], &request.case())), (vec![], None));
+    }
+    for request in [
+        Request::update(suspended(), plain()).by("jane").at(SATURDAY),
+        Request::update(suspended(), plain()).by(TENANT).at(SATURDAY),
+        Request::update(suspended(), plain()).by("root"),
+        Request::update(plain(), kustomization("spec: {path: b}")).by("root").at(SATURDAY),
+        Request::update(plain(), suspended()).by("root").at(SATURDAY),
+    ] {
+        assert_eq!(marks(&request), Value::Null, "{:?}", request.user);
+    }
+}
+
+#[test]
+fn an_owner_that_is_named_anew_is_a_change() {
+    let policy = policy(WEEKEND);
+    let owned =
+        |owners: &str| kustomization(&format!("{{metadata: {{ownerReferences: [{owners}]}}, spec: {{}}}}"));
+    let (one, two) = (
+        "{apiVersion: v1, kind: ConfigMap, name: c, uid: u}",
+        "{apiVersion: v1, kind: ConfigMap, name: c, uid: v}",
+    );
+    for (old, new, gains) in [
+        ("", one, true),
+        (one, two, true),
+        (one, &format!("{one}, {two}"), true),
+        (one, "", false),
+        (one, one, false),
+        (&format!("{one}, {two}"), &format!("{two}, {one}"), false),
+        (one, "{apiVersion: v1, kind: ConfigMap, name: c, uid: u, blockOwnerDeletion: true}", true),
+    ] {
+        assert_eq!(gains_owner(&owned(new), &owned(old)), gains, "{old} {new}");
+        let judged = Request::update(owned(old), owned(new)).at(SATURDAY).judged(&policy);
+        assert_eq!(
+            judged.iter().filter(|line| line.starts_with("freezes metadata.ownerReferences")).count(),
+            usize::from(gains)
+        );
+    }
 }

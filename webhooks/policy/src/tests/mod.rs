@@ -59,6 +59,7 @@ struct Request {
     old: Option<Subject>,
     scaling: Option<Scaling>,
     user: Option<User>,
+    field_manager: Option<&'static str>,
     now: Timestamp,
     accounts: Accounts,
 }
@@ -72,6 +73,7 @@ impl Request {
             old: None,
             scaling: None,
             user: Some(User { name: "jane".into(), groups: vec!["devs".into()] }),
+            field_manager: None,
             now: "2027-01-06T08:00:00Z".parse().unwrap(),
             accounts: Accounts::default(),
         }
@@ -110,6 +112,7 @@ impl Request {
             old: self.old.as_ref(),
             scaling: self.scaling,
             user: self.user.as_ref(),
+            field_manager: self.field_manager,
             now: self.now,
             accounts: &self.accounts,
         }

@@ -198,6 +198,10 @@ fn a_suspension_takes_reason_and_author() {
         Request::update(plain(), with("gatehouse.dev/suspend-reason: ' '", true)).judged(&policy).len(),
         2
     );
+    for blank in ["\u{200b}", "\u{3164}", "\u{2800}", "\u{ad}\u{2060} "] {
+        let blank = with(&format!("gatehouse.dev/suspend-reason: '{blank}', {WHO}"), true);
+        assert_eq!(Request::update(plain(), blank).judged(&policy), [no_reason]);
+    }
     assert_eq!(Request::create(with("", true)).judged(&policy).len(), 2);
     assert_eq!(Request::create(with(&both, true)).judged(&policy), NONE);
     let left_as_it_is = with("fluxcd.controlplane.io/reconcile: disabled", false);

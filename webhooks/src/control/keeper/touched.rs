@@ -1,0 +1,238 @@
+//! Which objects to look at: those that changed since the last look, those whose time has come, and those of a namespace
+//! for which something else holds now. Never all of them because one changed.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use gatehouse_inventory::{Str, Suspension};
+use gatehouse_policy::{GOVERNED, Kind};
+use imbl::ordmap::DiffItem;
+use jiff::Timestamp;
+
+use crate::{
+    control::{freeze::Hold, suspension::Limit},
+    world::{NamespaceInfo, ObjectKey, Objects, Snapshot, resource_of},
+};
+
+/// An object's place.
+pub(super) type Place = (Kind, ObjectKey);
+
+/// What holds in a namespace, until something changes.
+#[derive(Debug, Default)]
+pub(super) struct Law {
+    pub(super) holds: Vec<Hold>,
+    pub(super) limit: Limit,
+    /// When a freeze begins or ends next.
+    until: Option<Timestamp>,
+}
+
+/// What was looked at, and when to look again.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    seen: Option<Arc<Snapshot>>,
+    laws: HashMap<Str, Law>,
+    /// Before this, no freeze begins or ends anywhere.
+    next_law: Option<Timestamp>,
+    due: BTreeSet<(Timestamp, Place)>,
+    due_of: HashMap<Place, Timestamp>,
+    again: BTreeSet<Place>,
+}
+
+impl Touched {
+    /// The objects to look at now, gone ones among them.
+    pub(super) fn take(&mut self, snapshot: &Arc<Snapshot>, now: Timestamp) -> BTreeSet<Place> {
+        let before = self.seen.replace(Arc::clone(snapshot)).unwrap_or_default();
+        let mut places = std::mem::take(&mut self.again);
+        for kind in GOVERNED.iter().copied().filter(|kind| kind.suspension() != Suspension::Never) {
+            let none = Objects::default();
+            let objects = |snapshot: &'_ Snapshot| snapshot.objects(resource_of(kind)).cloned();
+            let (old, new) = (objects(&before), objects(snapshot));
+            let (old, new) = (old.as_ref().unwrap_or(&none), new.as_ref().unwrap_or(&none));
+            places.extend(old.diff(new).map(|item| match item {
+                DiffItem::Add(key, _) | DiffItem::Update { new: (key, _), .. } | DiffItem::Remove(key, _) => {
+                    (kind, key.clone())
+                }
+            }));
+        }
+        for namespace in self.follow_laws(&before, snapshot, now) {
+            places.extend(of_namespace(snapshot, &namespace));
+        }
+        while let Some((at, place)) = self.due.first().cloned().filter(|(at, _)| *at <= now) {
+            self.due.remove(&(at, place.clone()));
+            self.due_of.remove(&place);
+            places.insert(place);
+        }
+        places
+    }
+
+    /// What holds in a namespace; none, if it is not known.
+    pub(super) fn law(&self, namespace: &str) -> Option<&Law> {
+        self.laws.get(namespace)
+    }
+
+    /// Looks at an object again at a time, or only when something changes.
+    pub(super) fn look_at(&mut self, place: &Place, at: Option<Timestamp>) {
+        if let Some(before) = self.due_of.remove(place) {
+            self.due.remove(&(before, place.clone()));
+        }
+        if let Some(at) = at {
+            self.due_of.insert(place.clone(), at);
+            self.due.insert((at, place.clone()));
+        }
+    }
+
+    /// Looks at an object again at the next occasion: what was to be done was not.
+    pub(super) fn again(&mut self, place: Place) {
+        self.again.insert(place);
+    }
+
+    /// When the next time comes.
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        self.due.first().map(|(at, _)| *at).into_iter().chain(self.next_law).min()
+    }
+
+    /// Brings up to date what holds. Returns the namespaces for which that is something else.
+    fn follow_laws(&mut self, before: &Snapshot, snapshot: &Snapshot, now: Timestamp) -> Vec<Str> {
+        let is_same = Arc::ptr_eq(&before.policies, &snapshot.policies);
+        if is_same
+            && before.namespaces.ptr_eq(&snapshot.namespaces)
+            && self.next_law.is_none_or(|next| now < next)
+        {
+            return Vec::new();
+        }
+        let mut changed = Vec::new();
+        for (name, info) in &snapshot.namespaces {
+            let is_known = is_same
+                && before.namespaces.get(name).is_some_and(|before| Arc::ptr_eq(before, info))
+                && self.laws.get(name).is_some_and(|law| law.until.is_none_or(|until| now < until));
+            if !is_known {
+                self.laws.insert(Str::clone(name), Law::over(snapshot, info, now));
+                changed.push(Str::clone(name));
+            }
+        }
+        self.laws.retain(|name, _| snapshot.namespaces.contains_key(name));
+        self.next_law = self.laws.values().filter_map(|law| law.until).min();
+        changed
+    }
+}
+
+impl Law {
+    fn over(snapshot: &Snapshot, info: &NamespaceInfo, now: Timestamp) -> Self {
+        let mut law = Self::default();
+        for policy in snapshot.policies.iter().filter(|policy| policy.selects(&info.labels)) {
+            // What goes with its namespace is let go first: Flux prunes nothing that is suspended.
+            law.holds.extend(Hold::of(policy, now).filter(|_| !info.deleting));
+            law.limit.add(policy);
+            law.until = law.until.into_iter().chain(policy.next_change(now)).min();
+        }
+        law
+    }
+}
+
+fn of_namespace(snapshot: &Snapshot, namespace: &Str) -> impl Iterator<Item = Place> {
+    let first = ObjectKey { namespace: Str::clone(namespace), name: Str::default() };
+    let kinds = GOVERNED.iter().copied().filter(|kind| kind.suspension() != Suspension::Never);
+    let objects = kinds.filter_map(|kind| Some((kind, snapshot.objects(resource_of(kind))?)));
+    objects.flat_map(move |(kind, objects)| {
+        let own = objects.range(first.clone()..).take_while(|(key, _)| key.namespace == first.namespace);
+        own.map(move |(key, _)| (kind, key.clone())).collect::<Vec<_>>()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::world::testing::Builder;
+
+    fn kustomization(namespace: &str, name: &str, version: u64) -> Value {
+        json!({"apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization",
+               "metadata": {"name": name, "namespace": namespace, "uid": format!("{namespace}-{name}"),
+                            "resourceVersion": version.to_string()}, "spec": {}})
+    }
+
+    fn policy(generation: i64) -> Value {
+        json!({"apiVersion": "policy.gatehouse.dev/v1alpha1", "kind": "ReconcilePolicy",
+               "metadata": {"name": "p", "uid": "p", "resourceVersion": generation.to_string(), "generation": generation},
+               "spec": {"namespaceSelector": {"matchLabels": {"tenant": "a"}},
+                        "rules": {"freezes": [{"name": "noon", "schedule": "0 12 * * *", "duration": "1h"}]}}})
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    /// A thousand Kustomizations in each of two namespaces, one of which a policy selects.
+    fn world() -> Builder {
+        let mut builder = Builder::new();
+        builder.namespace("a", &[("tenant", "a")]).namespace("b", &[]);
+        for namespace in ["a", "b"] {
+            for number in 0..1000 {
+                let object = kustomization(namespace, &format!("k{number}"), number + 1);
+                builder.apply(resource_of(Kind::Kustomization), &object);
+            }
+        }
+        let policies = gatehouse_quota::GroupResource::new("policy.gatehouse.dev", "reconcilepolicies");
+        builder.apply(&policies, &policy(1));
+        builder
+    }
+
+    #[test]
+    fn one_change_is_one_look() {
+        let (mut builder, mut touched) = (world(), Touched::default());
+        let now = at("2027-01-06T09:00:00Z");
+        assert_eq!(touched.take(&Arc::new(builder.snapshot()), now).len(), 2000);
+        assert!(touched.take(&Arc::new(builder.snapshot()), now).is_empty());
+        builder.apply(resource_of(Kind::Kustomization), &kustomization("a", "k7", 5000));
+        builder.delete(resource_of(Kind::Kustomization), "b", "k8");
+        let looked = touched.take(&Arc::new(builder.snapshot()), now);
+        assert_eq!(looked.iter().map(|(_, key)| &*key.name).collect::<Vec<_>>(), ["k7", "k8"]);
+    }
+
+    #[test]
+    fn a_freeze_touches_the_namespaces_that_it_is_for() {
+        let (builder, mut touched) = (world(), Touched::default());
+        let snapshot = Arc::new(builder.snapshot());
+        touched.take(&snapshot, at("2027-01-06T09:00:00Z"));
+        assert_eq!(touched.next(), Some(at("2027-01-06T12:00:00Z")));
+        assert!(touched.take(&snapshot, at("2027-01-06T11:59:59Z")).is_empty());
+        let looked = touched.take(&snapshot, at("2027-01-06T12:00:00Z"));
+        assert_eq!((looked.len(), touched.law("a").unwrap().holds.len()), (1000, 1));
+        assert!(looked.iter().all(|(_, key)| &*key.namespace == "a"));
+        assert!(touched.take(&snapshot, at("2027-01-06T12:30:00Z")).is_empty());
+        assert_eq!(touched.next(), Some(at("2027-01-06T13:00:00Z")));
+    }
+
+    #[test]
+    fn a_namespace_that_is_relabelled_or_going_is_looked_at_again() {
+        let (mut builder, mut touched) = (world(), Touched::default());
+        let now = at("2027-01-06T12:30:00Z");
+        touched.take(&Arc::new(builder.snapshot()), now);
+        builder.namespace("b", &[("tenant", "a")]);
+        assert_eq!(touched.take(&Arc::new(builder.snapshot()), now).len(), 1000);
+        assert_eq!(touched.law("b").unwrap().holds.len(), 1);
+        let going = json!({"metadata": {"name": "b", "labels": {"tenant": "a"},
+                                        "deletionTimestamp": "2027-01-06T12:30:00Z"}});
+        builder.apply(&gatehouse_quota::GroupResource::new("", "namespaces"), &going);
+        assert_eq!(touched.take(&Arc::new(builder.snapshot()), now).len(), 1000);
+        assert!(touched.law("b").unwrap().holds.is_empty(), "what goes is let go");
+    }
+
+    #[test]
+    fn what_is_due_is_looked_at_once_and_can_be_put_off() {
+        let (builder, mut touched) = (world(), Touched::default());
+        let snapshot = Arc::new(builder.snapshot());
+        let place = touched.take(&snapshot, at("2027-01-06T09:00:00Z")).pop_first().unwrap();
+        touched.look_at(&place, Some(at("2027-01-06T10:00:00Z")));
+        touched.look_at(&place, Some(at("2027-01-06T10:30:00Z")));
+        assert_eq!(touched.next(), Some(at("2027-01-06T10:30:00Z")));
+        assert!(touched.take(&snapshot, at("2027-01-06T10:15:00Z")).is_empty());
+        assert_eq!(touched.take(&snapshot, at("2027-01-06T10:30:00Z")), BTreeSet::from([place.clone()]));
+        assert!(touched.take(&snapshot, at("2027-01-06T10:31:00Z")).is_empty());
+        touched.again(place.clone());
+        assert_eq!(touched.take(&snapshot, at("2027-01-06T10:31:00Z")), BTreeSet::from([place]));
+    }
+}

@@ -1,0 +1,208 @@
+//! What freezes make of a request beside refusing it: Flux's writes are held, Gatehouse's marks are its own, and what it
+//! holds is not deleted.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use gatehouse_apiserver::ApiError;
+use gatehouse_apiserver::error::FieldProblem;
+use gatehouse_keeper::FIELD_MANAGER;
+use gatehouse_policy::freeze::{self, Hold};
+use gatehouse_policy::{Accounts, Case, Kind, Operation, Policy, Subject, annotation, defaults, gains_owner};
+use json_patch::{Patch, PatchOperation};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::answer::{Annotation, Answer};
+use super::request::Request;
+use crate::metrics::Metrics;
+use crate::world::{Applied, own_paths};
+
+/// What a mutating review makes of an object: Flux's update of what is frozen is undone; else defaults are filled in,
+/// marks are set right, and what Flux makes during a freeze is suspended.
+pub(super) fn mutated(
+    request: &Request<'_>,
+    policies: &[&Policy],
+    case: &Case<'_>,
+    metrics: &Metrics,
+) -> Answer {
+    let hold = freeze::hold(policies, case);
+    if let Some(hold) = &hold {
+        metrics.count_policy_decision(&hold.policy, "freezes", "held");
+        if hold.stays {
+            return match as_it_was(request) {
+                Some(patch) => told(Answer::written(patch), hold),
+                // The validating webhook refuses it.
+                None => Answer::allowed(),
+            };
+        }
+    }
+    let Some(object) = case.object else { return Answer::allowed() };
+    let mut operations = freeze::marks(policies, case).0;
+    // Marks are rare; mostly there is nothing to copy.
+    let marked = patched(object, &operations);
+    let object = marked.as_ref().unwrap_or(object);
+    operations.extend(defaults(policies, &Case { object: Some(object), ..*case }).0);
+    let Some(hold) = hold else { return Answer::patched(Patch(operations)) };
+    operations.extend(freeze::suspended(&hold, object).0);
+    operations.extend(owned(request, object, case.now));
+    told(Answer::patched(Patch(operations)), &hold)
+}
+
+/// Whether there is anything of Gatehouse's in the objects, so that it takes a closer look: mostly there is not, and where
+/// no policy is in force nothing else has to be read. kube-apiserver writes JSON without escapes for such letters.
+pub(super) fn bears_marks(request: &Request<'_>) -> bool {
+    let objects = [request.object, request.old_object];
+    objects.into_iter().flatten().any(|raw| raw.get().contains(FIELD_MANAGER))
+}
+
+/// Refuses what would take Gatehouse's own doing for somebody else's, or leave behind what Flux would remove.
+pub(super) fn guard(
+    request: &Request<'_>,
+    kind: Kind,
+    policies: &[&Policy],
+    case: &Case<'_>,
+) -> Result<(), ApiError> {
+    let is_going = case.old.is_some_and(Subject::is_terminating);
+    if !kind.is_flux() || case.subresource.is_some() || is_going || !bears_marks(request) {
+        return Ok(());
+    }
+    if let Some(name) = freeze::forged(policies, case) {
+        let why = format!("the annotation {name} is written by Gatehouse alone: leave it as it is");
+        return Err(refused(format!("metadata.annotations[{name}]"), why));
+    }
+    check_manager(request, case)?;
+    let Some(old) = case.old.filter(|old| is_held(request, kind, old)) else { return Ok(()) };
+    let field = match (case.operation, case.object) {
+        _ if case.user.is_some_and(Accounts::is_collector) => return Ok(()),
+        (Operation::Delete, _) => "metadata",
+        // The garbage collector, which is not asked, would delete it for a new owner that does not exist.
+        (_, Some(object)) if gains_owner(object, old) => "metadata.ownerReferences",
+        _ => return Ok(()),
+    };
+    let freeze = old.annotation(annotation::FROZEN_BY).unwrap_or_default();
+    let why = format!(
+        "it is suspended by the freeze {freeze}, and Flux leaves behind what a suspended object applied: resume it \
+         before it is deleted, or wait until the freeze is over"
+    );
+    Err(refused(field.to_owned(), why))
+}
+
+/// Whether Gatehouse suspended an object, by its managedFields and its mark.
+fn is_held(request: &Request<'_>, kind: Kind, old: &Subject) -> bool {
+    let is_marked = old.annotation(annotation::FROZEN_BY).is_some() && old.is_suspended();
+    let fields = || request.old_object.and_then(managed_fields);
+    is_marked && fields().is_some_and(|fields| Applied::of(kind, fields).suspension)
+}
+
+/// Nobody else writes as Gatehouse's field manager, by a flag or by editing managedFields. Entries may shrink, as they do
+/// when somebody takes fields over.
+fn check_manager(request: &Request<'_>, case: &Case<'_>) -> Result<(), ApiError> {
+    let problem = |why: &str| Err(refused("metadata.managedFields".to_owned(), why.to_owned()));
+    let paths = |raw: Option<&RawValue>| match raw.and_then(managed_fields) {
+        Some(fields) => own_paths(fields).map(BTreeSet::from_iter),
+        None => Some(BTreeSet::new()),
+    };
+    let (Some(new), Some(mut known)) = (paths(request.object), paths(request.old_object)) else {
+        return problem("cannot be read");
+    };
+    // A new object that was admitted suspended: its mark was seen to be the right one.
+    if case.operation == Operation::Create
+        && let Some(object) = case.object.filter(|object| object.annotation(annotation::FROZEN_BY).is_some())
+        && let Ok(made) = serde_json::value::to_raw_value(&[entry(object, case.now)])
+    {
+        known.extend(own_paths(&made).unwrap_or_default());
+    }
+    if new.is_subset(&known) {
+        return Ok(());
+    }
+    problem(&format!("the field manager {FIELD_MANAGER:?} is Gatehouse's own: write as another one"))
+}
+
+/// What a new object that is admitted suspended is held by.
+fn entry(object: &Subject, now: jiff::Timestamp) -> Value {
+    let applied =
+        Applied { suspension: true, annotations: vec![annotation::FROZEN_BY, annotation::SUSPENDED_BY] };
+    let api_version = object.object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+    applied.entry(object.kind, api_version, now)
+}
+
+/// Makes Gatehouse the owner of what suspends a new object.
+fn owned(request: &Request<'_>, object: &Subject, now: jiff::Timestamp) -> Option<PatchOperation> {
+    let entry = entry(object, now);
+    let operation = match request.object.and_then(managed_fields) {
+        Some(_) => json!({"op": "add", "path": "/metadata/managedFields/-", "value": entry}),
+        None => json!({"op": "add", "path": "/metadata/managedFields", "value": [entry]}),
+    };
+    serde_json::from_value(operation).ok()
+}
+
+/// The patch that makes the new object the old one again, managedFields included, as text: nothing of either is built.
+fn as_it_was(request: &Request<'_>) -> Option<Vec<u8>> {
+    #[derive(Serialize)]
+    struct Change<'a> {
+        op: &'static str,
+        path: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        value: Option<&'a RawValue>,
+    }
+    type Fields<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+    fn fields(raw: Option<&RawValue>) -> Option<Fields<'_>> {
+        serde_json::from_str(raw?.get()).ok()
+    }
+    let (new, old) = (fields(request.object)?, fields(request.old_object)?);
+    let path = |name: &str| format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+    let restored = old.iter().filter_map(|(name, value)| {
+        let is_same = new.get(name).is_some_and(|new| new.get() == value.get());
+        (!is_same).then(|| Change { op: "add", path: path(name), value: Some(value) })
+    });
+    let removed = new.keys().filter(|name| !old.contains_key(*name)).map(|name| Change {
+        op: "remove",
+        path: path(name),
+        value: None,
+    });
+    serde_json::to_vec(&restored.chain(removed).collect::<Vec<_>>()).ok()
+}
+
+/// An object with these changes; none, if there are none or they do not apply.
+fn patched(object: &Subject, operations: &[PatchOperation]) -> Option<Subject> {
+    if operations.is_empty() {
+        return None;
+    }
+    let mut patched = object.clone();
+    json_patch::patch(&mut patched.object, operations).ok()?;
+    Some(patched)
+}
+
+fn told(answer: Answer, hold: &Hold) -> Answer {
+    answer
+        .warning(hold.notice())
+        .annotated(Annotation::Policy, &hold.policy)
+        .annotated(Annotation::Rule, "freezes")
+        .annotated(Annotation::Decision, "held")
+}
+
+fn managed_fields(raw: &RawValue) -> Option<&RawValue> {
+    #[derive(Deserialize)]
+    struct Object<'a> {
+        #[serde(borrow, default)]
+        metadata: Option<Metadata<'a>>,
+    }
+    #[derive(Deserialize)]
+    struct Metadata<'a> {
+        #[serde(borrow, default, rename = "managedFields")]
+        managed_fields: Option<&'a RawValue>,
+    }
+    let object: Object<'_> = serde_json::from_str(raw.get()).ok()?;
+    object.metadata?.managed_fields.filter(|fields| fields.get() != "null")
+}
+
+fn refused(field: String, message: String) -> ApiError {
+    let why = format!("denied the request: {field}: {message}");
+    ApiError::denied(why).caused_by(&[FieldProblem {
+        field: field.into(),
+        reason: "FieldValueForbidden",
+        message,
+    }])
+}
