@@ -6,20 +6,23 @@
 
 use std::{cell::OnceCell, collections::HashMap, sync::Arc};
 
-use kube_cel::cel::{Context, ExecutionError, Value, objects::Map};
+use kube_cel::cel::{ExecutionError, Value, objects::Map};
 
 use super::tree;
 use crate::{
     Seconds,
-    expression::{Expression, Functions, describe},
+    expression::{Budget, Expression, Functions, describe},
 };
 
 /// The variables an expression may use.
 const VARIABLES: [&str; 6] = ["metadata", "spec", "status", "object", "self", "now"];
 
+/// Steps of `nextRun`: for a schedule that is never due, thousands of years are looked through.
+const NEXT_RUN: u64 = 20_000;
+
 /// The functions an expression may use.
 pub(super) fn functions() -> Functions {
-    Functions::new(|context| context.add_function("nextRun", next_run))
+    Functions::new(&[("nextRun", NEXT_RUN)], |context| context.add_function("nextRun", next_run))
 }
 
 /// Compiles an expression of a rule.
@@ -33,7 +36,10 @@ pub(super) struct Scope<'a> {
     pub(super) now: Seconds,
     functions: &'a Functions,
     uses: &'a [&'static str],
-    context: OnceCell<Context<'a>>,
+    variables: OnceCell<Vec<(&'static str, Value)>>,
+    /// What all expressions may take on the object. Where it is not enough, the rule has an error, as where an
+    /// expression fails.
+    budget: Budget,
 }
 
 impl<'a> Scope<'a> {
@@ -44,17 +50,24 @@ impl<'a> Scope<'a> {
         functions: &'a Functions,
         uses: &'a [&'static str],
     ) -> Self {
-        Self { object, now, functions, uses, context: OnceCell::new() }
+        Self { object, now, functions, uses, variables: OnceCell::new(), budget: Budget::new(None) }
     }
 
-    pub(super) fn context(&self) -> &Context<'a> {
-        self.context.get_or_init(|| {
-            let mut context = self.functions.context();
-            for name in self.uses {
-                context.add_variable_from_value(*name, self.variable(name));
-            }
-            context
-        })
+    /// The value of an expression.
+    pub(super) fn evaluate(&self, expression: &Expression) -> Result<Value, String> {
+        let value = expression.evaluate(self.functions, self.variables(), &self.budget);
+        value.map_err(|why| why.to_string())
+    }
+
+    /// Whether a condition holds.
+    pub(super) fn holds(&self, expression: &Expression) -> Result<bool, String> {
+        let holds = expression.holds(self.functions, self.variables(), &self.budget);
+        holds.map_err(|why| why.to_string())
+    }
+
+    fn variables(&self) -> &[(&'static str, Value)] {
+        let all = || self.uses.iter().map(|name| (*name, self.variable(name))).collect();
+        self.variables.get_or_init(all)
     }
 
     fn variable(&self, name: &str) -> Value {

@@ -241,7 +241,7 @@ struct Found<'a> {
 impl Rule {
     fn matches<'a>(&self, scope: &Scope<'a>) -> Result<Option<Found<'a>>, String> {
         match &self.test {
-            Test::Cel(expression) => Ok(expression.holds(scope.context())?.then(Found::default)),
+            Test::Cel(expression) => Ok(scope.holds(expression)?.then(Found::default)),
             Test::Path(path, check) => check.matches(path, scope.object),
             Test::Condition(test) => test.matches(scope.object),
         }
@@ -334,9 +334,7 @@ impl Lookup {
     fn value(&self, scope: &Scope<'_>) -> Result<Option<Value>, String> {
         match self {
             Lookup::Path(path) => Ok(path.values(scope.object).first().copied().cloned()),
-            Lookup::Cel(expression) => {
-                Ok(Some(expression.evaluate(scope.context())?).filter(|v| *v != Value::Null))
-            }
+            Lookup::Cel(expression) => Ok(Some(scope.evaluate(expression)?).filter(|v| *v != Value::Null)),
         }
     }
 

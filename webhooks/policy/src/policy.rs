@@ -1,6 +1,6 @@
 //! A policy, compiled: its rules in one place, and which of them judge a request.
 
-use std::{collections::BTreeMap, sync::Mutex};
+use std::{collections::BTreeMap, sync::Mutex, time::Instant};
 
 use gatehouse_apiservice::policy::{
     CrossNamespaceRefs, DependencyCycles, Enforcement, Exempt, FieldError, Prune, ReconcilePolicy, Rules,
@@ -13,9 +13,17 @@ use crate::{
     defaults::Defaults,
     freeze::Freezes,
     rules::{
-        Errors, cel::Conditions, cross_namespace, cycles, freezes, interval::Interval, judge, prune,
-        replicas::Replicas, service_account::ServiceAccountName, sources::Sources, suspension::Suspension,
-        target_namespaces::Targets, verbs,
+        Errors,
+        cel::{Conditions, Seen},
+        cross_namespace, cycles, freezes,
+        interval::Interval,
+        judge, prune,
+        replicas::Replicas,
+        service_account::ServiceAccountName,
+        sources::Sources,
+        suspension::Suspension,
+        target_namespaces::Targets,
+        verbs,
     },
 };
 
@@ -99,6 +107,15 @@ impl Policy {
         })
     }
 
+    /// As [`compile`](Self::compile), for a policy that is being written: what takes too much by an estimate is refused
+    /// too. One that is there already holds within its budget, and must not cease to be enforced.
+    pub fn compile_new(policy: &ReconcilePolicy) -> Result<Self, Vec<FieldError>> {
+        let compiled = Self::compile(policy)?;
+        let mut errors = Errors::default();
+        compiled.content.conditions.estimate(&mut errors);
+        if errors.0.is_empty() { Ok(compiled) } else { Err(errors.0) }
+    }
+
     /// Whether it judges the objects of a namespace with these labels.
     pub fn selects(&self, namespace_labels: &BTreeMap<String, String>) -> bool {
         self.selector.matches(namespace_labels)
@@ -109,7 +126,7 @@ impl Policy {
         self.content.conditions.len() > 0
     }
 
-    /// Whether judging may take long: conditions with macros are bounded by rounds and time alone, which others should
+    /// Whether judging may take long: the work of macros and functions is bounded by a budget alone, which others should
     /// not spend waiting. Without, there is no more work than the expression has parts.
     pub fn may_take_long(&self) -> bool {
         self.content.conditions.may_take_long()
@@ -120,6 +137,16 @@ impl Policy {
     /// Not judged: Gatehouse itself; what is going anyway; changes of status and of other subresources but `scale`;
     /// game servers that belong to a fleet, which is judged in their place. Of an update, only what it changes.
     pub fn judge(&self, case: &Case<'_>, deps: &dyn Dependencies) -> Vec<Violation> {
+        self.judge_until(case, deps, None)
+    }
+
+    /// As [`judge`](Self::judge); what is not evaluated by `until` is broken.
+    pub fn judge_until(
+        &self,
+        case: &Case<'_>,
+        deps: &dyn Dependencies,
+        until: Option<Instant>,
+    ) -> Vec<Violation> {
         let mut violations = Vec::new();
         let Some(subject) = case.subject() else { return violations };
         let is_scale = case.subresource == Some("scale");
@@ -148,7 +175,7 @@ impl Policy {
         if is_changed {
             self.content.judge(object, case.old, deps, &mut violations);
         }
-        self.judge_conditions(case, object, is_changed, &mut violations);
+        self.judge_conditions(case, object, is_changed, until, &mut violations);
         if let Some(suspension) = &self.suspension
             && !case.user.is_some_and(|user| case.accounts.is_flux(user))
             && !case.is_admitted_suspended()
@@ -168,9 +195,10 @@ impl Policy {
             return violations;
         }
         self.content.judge(object, None, deps, &mut violations);
+        let seen = Seen::new(object, None, None, None);
         for index in 0..self.content.conditions.len() {
             judge(format!("cel[{index}]"), &mut violations, |report| {
-                self.content.conditions.check(index, object, None, None, report);
+                self.content.conditions.check(index, &seen, report);
                 Ok(())
             });
         }
@@ -243,6 +271,7 @@ impl Policy {
         case: &Case<'_>,
         object: &Subject,
         is_changed: bool,
+        until: Option<Instant>,
         violations: &mut Vec<Violation>,
     ) {
         let conditions = &self.content.conditions;
@@ -256,12 +285,14 @@ impl Policy {
         if conditions.len() == 0 || !(is_changed || is_relabelled()) {
             return;
         }
+        let seen = Seen::new(object, case.old, Some(case), until);
+        let before = case.old.filter(|_| !is_changed).map(|old| Seen::new(old, Some(old), Some(case), until));
         for index in 0..conditions.len() {
-            if !is_changed && case.old.is_some_and(|old| !conditions.holds(index, old, Some(case))) {
+            if before.as_ref().is_some_and(|before| conditions.is_known_broken(index, before)) {
                 continue;
             }
             judge(format!("cel[{index}]"), violations, |report| {
-                conditions.check(index, object, case.old, Some(case), report);
+                conditions.check(index, &seen, report);
                 Ok(())
             });
         }

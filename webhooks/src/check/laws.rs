@@ -91,7 +91,7 @@ impl Laws {
 
     fn take_policy(&mut self, lookup: &mut Lookup<'_>, object: &Object) {
         let Some(policy) = self.read::<ReconcilePolicy>(lookup, object) else { return };
-        match Policy::compile(&policy) {
+        match Policy::compile_new(&policy) {
             Ok(law) => self.policies.push(Law { law, selector: policy.spec.namespace_selector }),
             Err(errors) => self.in_file(lookup, object, errors),
         }

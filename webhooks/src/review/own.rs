@@ -33,7 +33,7 @@ pub(super) async fn compile(request: &Request<'_>) -> Result<(), ApiError> {
         "reconcilepolicies" => {
             // Compiling CEL takes more stack than is safe to take here, and more time than others should wait for.
             let text = object.to_owned();
-            tokio::task::spawn_blocking(move || problems::<ReconcilePolicy, _>(&text, Policy::compile))
+            tokio::task::spawn_blocking(move || problems::<ReconcilePolicy, _>(&text, Policy::compile_new))
                 .await
                 .map_err(|_| {
                     ApiError::internal("compiling the policy ended in a panic, which has been logged")

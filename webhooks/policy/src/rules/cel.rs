@@ -11,13 +11,14 @@
 //! `duration(object.spec.timeout) <= duration('5m')`, which is the way to compare two fields.
 //!
 //! **Failing closed.** A condition that cannot be evaluated is broken: a field that the object leaves out
-//! (`!has(object.spec.timeout) || …`), a wrong type, too much work. Only a field of `object.spec` that the object's kind
-//! does not have, as the timeout of an Alert, is none of its business: the condition is about other kinds then.
+//! (`!has(object.spec.timeout) || …`), a wrong type, more work than its [`Budget`]. Only a field of `object.spec` that the
+//! object's kind does not have, as the timeout of an Alert, is none of its business: the condition is about other kinds
+//! then.
 
-use std::{cell::Cell, panic, sync::LazyLock, thread, time::Instant};
+use std::{cell::OnceCell, panic, sync::LazyLock, thread, time::Instant};
 
 use gatehouse_apiservice::policy::CelRule;
-use gatehouse_inventory::expression::{Expression, Functions, describe, value_of};
+use gatehouse_inventory::expression::{Budget, Expression, Failure, Functions, describe, value_of};
 use kube_cel::cel::{
     ExecutionError, Value as CelValue,
     common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators},
@@ -37,10 +38,6 @@ const DEEPEST: usize = 48;
 const SHALLOW: usize = 16;
 /// The deepest that macros such as `all` and `map` may nest: each level multiplies the work.
 const DEEPEST_LOOPS: usize = 2;
-/// The most rounds that the macros of an expression may take together …
-const MOST_ROUNDS: u64 = 100_000;
-/// … and the time after which they are given up: rounds differ, and an answer is due in seconds.
-const LONGEST_WORK: std::time::Duration = std::time::Duration::from_millis(500);
 /// Parsing recurses through some twenty functions for each parenthesis.
 const STACK: usize = 64 << 20;
 
@@ -48,23 +45,12 @@ const STACK: usize = 64 << 20;
 const SHOWN: usize = 256;
 
 const VARIABLES: [&str; 3] = ["object", "oldObject", "request"];
-/// Counts a round. No name that can be written has an `@`.
-const ROUND: &str = "@round";
-
-/// A duration as a number that compares.
+/// A duration as a number that compares. No name that can be written has an `@`.
 const NANOSECONDS: &str = "@nanoseconds";
 
 static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
-    Functions::new(|context| {
-        context.add_function(ROUND, count_round);
-        context.add_function(NANOSECONDS, nanoseconds);
-    })
+    Functions::new(&[(NANOSECONDS, 0)], |context| context.add_function(NANOSECONDS, nanoseconds))
 });
-
-thread_local! {
-    /// Rounds left of the expression that is being evaluated on this thread, and when its time began.
-    static WORK: Cell<(u64, Option<Instant>)> = const { Cell::new((0, None)) };
-}
 
 /// Conditions of a policy.
 #[derive(Debug, Default)]
@@ -114,9 +100,20 @@ impl Conditions {
         Self(conditions)
     }
 
-    /// Whether any of them has macros, whose work grows with what they go through, or needs a thread of its own.
+    /// Refuses, when they are written, those that would take too much on an ordinary object.
+    pub(crate) fn estimate(&self, errors: &mut Errors) {
+        for (index, condition) in self.0.iter().enumerate() {
+            if let Err(why) = condition.expression.estimate(&FUNCTIONS) {
+                errors.refuse(format!("spec.rules.cel[{index}].expression"), &condition.shown, why);
+            }
+        }
+    }
+
+    /// Whether any of them calls functions or has macros, whose work grows with what they are given, or needs a thread
+    /// of its own.
     pub(crate) fn may_take_long(&self) -> bool {
-        self.0.iter().any(|condition| condition.size.loops > 0 || condition.size.depth > SHALLOW)
+        let may = |Size { loops, calls, depth, .. }: &Size| *loops > 0 || *calls > 0 || *depth > SHALLOW;
+        self.0.iter().any(|condition| may(&condition.size))
     }
 
     /// How many there are.
@@ -124,17 +121,10 @@ impl Conditions {
         self.0.len()
     }
 
-    /// Judges an object with the condition at `index`. `case` is none where what exists is judged.
-    pub(crate) fn check(
-        &self,
-        index: usize,
-        object: &Subject,
-        old: Option<&Subject>,
-        case: Option<&Case<'_>>,
-        report: &mut Report<'_>,
-    ) {
+    /// Judges an object with the condition at `index`.
+    pub(crate) fn check(&self, index: usize, seen: &Seen<'_>, report: &mut Report<'_>) {
         let condition = &self.0[index];
-        let Err(why) = condition.holds(object, old, case) else { return };
+        let Err(why) = condition.holds(seen) else { return };
         let message = match why {
             None => condition.message.clone(),
             Some(why) => format!("{}: cannot be evaluated: {why}", condition.message),
@@ -142,75 +132,88 @@ impl Conditions {
         report.broken("", message, format!("must hold: {}", condition.shown));
     }
 
-    /// Whether the condition at `index` holds.
-    pub(crate) fn holds(&self, index: usize, object: &Subject, case: Option<&Case<'_>>) -> bool {
-        self.0[index].holds(object, Some(object), case).is_ok()
+    /// Whether the condition at `index` does not hold, for another reason than that time is over.
+    pub(crate) fn is_known_broken(&self, index: usize, seen: &Seen<'_>) -> bool {
+        self.0[index].holds(seen).is_err() && !seen.is_late()
+    }
+}
+
+/// What the conditions of a policy see of a request, made of its objects once for all of them, and what they may take
+/// together.
+pub(crate) struct Seen<'a> {
+    object: &'a Subject,
+    old: Option<&'a Subject>,
+    case: Option<&'a Case<'a>>,
+    values: [OnceCell<CelValue>; VARIABLES.len()],
+    until: Option<Instant>,
+    budget: Budget,
+}
+
+impl<'a> Seen<'a> {
+    /// `case` is none where what exists is judged: who asked for that is not known.
+    pub(crate) fn new(
+        object: &'a Subject,
+        old: Option<&'a Subject>,
+        case: Option<&'a Case<'a>>,
+        until: Option<Instant>,
+    ) -> Self {
+        Self { object, old, case, values: Default::default(), until, budget: Budget::new(until) }
+    }
+
+    fn is_late(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() >= until)
+    }
+
+    /// A variable; none, if it cannot be known.
+    fn value(&self, name: &'static str) -> Option<CelValue> {
+        let at = VARIABLES.iter().position(|variable| *variable == name)?;
+        let make = || match (name, self.case) {
+            ("object", _) => value_of(&self.object.object),
+            ("oldObject", _) => value_of(self.old.map_or(&Value::Null, |old| &old.object)),
+            (_, case) => value_of(&case.map_or(Value::Null, |case| request(case, self.object))),
+        };
+        let is_known = name != "request" || self.case.is_some();
+        is_known.then(|| self.values[at].get_or_init(make).clone())
     }
 }
 
 impl Condition {
     /// The error says why it cannot be evaluated; none, if it simply does not hold.
-    fn holds(
-        &self,
-        object: &Subject,
-        old: Option<&Subject>,
-        case: Option<&Case<'_>>,
-    ) -> Result<(), Option<String>> {
-        let mut context = FUNCTIONS.context();
-        let unread = [Some(object), old].into_iter().flatten().find_map(Subject::unread);
+    fn holds(&self, seen: &Seen<'_>) -> Result<(), Option<Failure>> {
+        let unread = [Some(seen.object), seen.old].into_iter().flatten().find_map(Subject::unread);
         if let Some(why) = unread.filter(|_| self.expression.uses().iter().any(|name| *name != "request")) {
-            return Err(Some(why.to_owned()));
+            return Err(Some(Failure::Other(why.to_owned())));
         }
-        for name in self.expression.uses() {
-            let value = match (*name, case) {
-                ("object", _) => value_of(&object.object),
-                ("oldObject", _) => value_of(old.map_or(&Value::Null, |old| &old.object)),
-                (_, Some(case)) => value_of(&request(case, object)),
-                // Who asked for what exists is not known.
-                (_, None) => return Ok(()),
-            };
-            context.add_variable_from_value(*name, value);
-        }
-        // The evaluator is not ours, and an object is anybody's.
-        let evaluate = || {
-            WORK.set((MOST_ROUNDS, Some(Instant::now())));
-            panic::catch_unwind(panic::AssertUnwindSafe(|| self.expression.holds(&context)))
-        };
-        match on_enough_stack(self.size.depth, evaluate) {
+        let values = self.expression.uses().iter().map(|name| Some((*name, seen.value(name)?)));
+        let Some(values) = values.collect::<Option<Vec<_>>>() else { return Ok(()) };
+        let budget = &seen.budget;
+        match on_enough_stack(self.size.depth, || self.expression.holds(&FUNCTIONS, &values, budget)) {
             Ok(Ok(true)) => Ok(()),
             Ok(Ok(false)) => Err(None),
-            Ok(Err(why)) if self.is_about_other_kinds(&why, object) => Ok(()),
+            Ok(Err(Failure::Absent(field))) if self.is_about_other_kinds(&field, seen.object) => Ok(()),
             Ok(Err(why)) => Err(Some(why)),
-            Err(_) => Err(Some("the evaluator failed".into())),
+            Err(_) => Err(Some(Failure::Other("the evaluator failed".into()))),
         }
     }
 
-    /// Whether it could not be evaluated for want of a field that the object's kind does not have.
-    fn is_about_other_kinds(&self, why: &str, object: &Subject) -> bool {
-        why.strip_prefix(ABSENT).is_some_and(|field| {
-            self.spec_fields.iter().any(|known| known == field)
-                && object.spec().get(field).is_none()
-                && fields::is_of_other_kinds(object.kind, field)
-        })
+    /// Whether an absent field is one that the object's kind does not have.
+    fn is_about_other_kinds(&self, field: &str, object: &Subject) -> bool {
+        self.spec_fields.iter().any(|known| known == field)
+            && object.spec().get(field).is_none()
+            && fields::is_of_other_kinds(object.kind, field)
     }
 }
 
 /// Runs on the caller's stack what fits it, and the rest on a thread with a large one.
-fn on_enough_stack<T: Send>(
-    depth: usize,
-    run: impl FnOnce() -> thread::Result<T> + Send,
-) -> thread::Result<T> {
+fn on_enough_stack<T: Send>(depth: usize, run: impl FnOnce() -> T + Send) -> thread::Result<T> {
     if depth <= SHALLOW {
-        return run();
+        return panic::catch_unwind(panic::AssertUnwindSafe(run));
     }
     thread::scope(|scope| {
         let thread = thread::Builder::new().name("cel".into()).stack_size(STACK).spawn_scoped(scope, run);
-        thread.map_err(|error| Box::new(error) as Box<dyn std::any::Any + Send>)?.join()?
+        thread.map_err(|error| Box::new(error) as Box<dyn std::any::Any + Send>)?.join()
     })
 }
-
-/// How the evaluator tells of a field that is not there.
-const ABSENT: &str = "No such key: ";
 
 fn request(case: &Case<'_>, object: &Subject) -> Value {
     let user = case.user.map(|user| json!({"username": user.name, "groups": user.groups}));
@@ -220,16 +223,6 @@ fn request(case: &Case<'_>, object: &Subject) -> Value {
         "name": object.name,
         "userInfo": user.unwrap_or_else(|| json!({"username": "", "groups": []})),
     })
-}
-
-fn count_round() -> Result<bool, ExecutionError> {
-    let (left, since) = WORK.get();
-    let late = left % 256 == 0 && since.is_some_and(|since| since.elapsed() > LONGEST_WORK);
-    let Some(left) = left.checked_sub(1).filter(|_| !late) else {
-        return Err(ExecutionError::function_error("condition", "takes too much work on this object"));
-    };
-    WORK.set((left, since));
-    Ok(true)
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the evaluator hands arguments over by value")]
@@ -274,6 +267,8 @@ struct Size {
     nodes: usize,
     depth: usize,
     loops: usize,
+    /// Calls of functions, other than operators.
+    calls: usize,
 }
 
 /// Refuses what is enormous, or could work for long.
@@ -296,6 +291,10 @@ fn measure(expr: &IdedExpr, depth: usize, loops: usize, size: &mut Size) -> Resu
         }
         Expr::Call(call) if call.func_name == "range" || call.func_name == "lists.range" => {
             return Err("lists.range is not available to policies".into());
+        }
+        Expr::Call(call) => {
+            size.calls += usize::from(!call.func_name.starts_with(['_', '!', '-', '@']));
+            loops
         }
         _ => loops,
     };
@@ -321,21 +320,16 @@ fn collect_spec_fields(expr: &IdedExpr, fields: &mut Vec<String>) {
     each_part(expr, &mut |part, _| collect_spec_fields(part, fields));
 }
 
-/// Has the rounds of loops counted, and durations compared as durations.
+/// Has durations compared as durations.
 fn rewrite(expr: &mut IdedExpr) {
     each_part_mut(expr, &mut rewrite);
-    match &mut expr.expr {
-        Expr::Comprehension(comprehension) => {
-            let condition = std::mem::take(&mut comprehension.loop_cond);
-            let round = function(ROUND, Vec::new());
-            comprehension.loop_cond = function(operators::LOGICAL_AND, vec![round, condition]);
+    if let Expr::Call(call) = &mut expr.expr
+        && is_comparison(&call.func_name)
+        && call.args.iter().any(is_duration)
+    {
+        for side in &mut call.args {
+            *side = function(NANOSECONDS, vec![std::mem::take(side)]);
         }
-        Expr::Call(call) if is_comparison(&call.func_name) && call.args.iter().any(is_duration) => {
-            for side in &mut call.args {
-                *side = function(NANOSECONDS, vec![std::mem::take(side)]);
-            }
-        }
-        _ => {}
     }
 }
 

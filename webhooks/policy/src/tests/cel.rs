@@ -215,3 +215,128 @@ fn too_much_work_on_an_object_is_given_up() {
     assert!(judged[0].contains("takes too much work on this object"), "{judged:?}");
     assert_eq!(holds(PAIRS, &list(100)), NONE, "each begins anew");
 }
+
+/// Of what an object leaves out: the select and the index of an optional field, at each depth.
+#[test]
+fn optional_fields() {
+    const OBJECT: &str =
+        "spec: {interval: 10m, path: ./x, prune: true, sourceRef: {kind: GitRepository, name: g}}";
+    for expression in [
+        "object.spec.?retryInterval.orValue('2m') <= '5m'",
+        "object.?spec.?suspend.orValue(false) == false",
+        "object.spec[?'retryInterval'].orValue('2m') == '2m'",
+        "object.spec.?sourceRef.?kind.orValue('') == 'GitRepository'",
+        "object.spec.?sourceRef.kind.hasValue()",
+    ] {
+        assert_eq!(holds(expression, OBJECT), NONE, "{expression}");
+    }
+    for expression in [
+        "object.?spec.?decryption.hasValue()",
+        "object.spec.?sourceRef.?namespace.hasValue()",
+        "object.?spec.?a.?b.?c.hasValue()",
+        "object.spec.?sourceRef[?'namespace'].hasValue()",
+    ] {
+        assert_eq!(holds(expression, OBJECT), ["cel[0] : no"], "{expression}");
+    }
+}
+
+/// `exists` and `all`, as `||` and `&&`, pass over an error where another element decides.
+#[test]
+fn errors_in_macros() {
+    const OBJECT: &str = "spec: {images: [{name: x, newName: y}, {name: z, newTag: v1}]}";
+    for expression in [
+        "object.spec.images.exists(i, i.newTag == 'v1')",
+        "!object.spec.images.all(i, i.newTag == 'v2')",
+        "object.spec.images.exists(i, i.newTag == 'v1') || object.spec.nope",
+    ] {
+        assert_eq!(holds(expression, OBJECT), NONE, "{expression}");
+    }
+    for expression in [
+        "object.spec.images.exists(i, i.newTag == 'v2')",
+        "object.spec.images.all(i, i.newTag == 'v1')",
+        "object.spec.images.exists_one(i, i.newTag == 'v1')",
+    ] {
+        let judged = holds(expression, OBJECT);
+        assert!(judged[0].contains("cannot be evaluated: No such key: newTag"), "{expression}: {judged:?}");
+    }
+}
+
+/// Policies that took gigabytes, or minutes, at the first object.
+fn hostile() -> Vec<String> {
+    vec![
+        format!("['aaaaaaaaaaaaaaaa']{}.size() > 0", ".map(x, x + x)".repeat(30)),
+        format!("[object.spec.path]{}.size() > 0", ".map(x, x + x)".repeat(30)),
+        format!("{0} == {0}", "[1]".to_owned() + &".map(x, [x, x])".repeat(30)),
+        format!("[object.spec.path]{}.size() > 0", ".map(x, x.replace('', x))".repeat(20)),
+        "object.spec.text.split('').join(object.spec.text).size() > 0".to_owned(),
+        "object.spec.text.split('').all(a, object.spec.text.split('').all(b, size(a + b) < 3))".to_owned(),
+        "object.spec.text.split('').map(a, object.spec.text + a).size() > 0".to_owned(),
+        "object.spec.text.split('').all(a, !object.spec.text.matches('b' + object.spec.text + a))".to_owned(),
+        "'%.999999999f'.format([1.0]).size() > 0".to_owned(),
+    ]
+}
+
+#[test]
+fn what_would_take_everything_is_refused_or_given_up() {
+    let text = "x".repeat(5_000);
+    let object = || subject(Kind::Kustomization, &format!("spec: {{path: ./a, text: {text}}}"));
+    for expression in hostile() {
+        assert!(expression.len() < 1_000, "it takes no long policy");
+        let spec = json!({"rules": {"cel": [{"expression": expression, "message": "no"}]}}).to_string();
+        let policy = policy(&spec);
+        let judged = Request::create(object()).judged(&policy);
+        assert_eq!(judged.len(), 1, "{expression}");
+        assert!(judged[0].starts_with("cel[0] : no: cannot be evaluated: "), "{expression}: {judged:?}");
+        assert!(judged[0].len() < 1_000, "{expression}: {judged:?}");
+        let audited: Vec<_> = policy.audit(&object(), &NoDependencies).iter().map(line).collect();
+        assert_eq!(audited, judged);
+    }
+}
+
+/// The budget of one policy is one: however many conditions it has.
+#[test]
+fn conditions_of_a_policy_share_what_they_may_take() {
+    const PAIRS: &str = "object.spec.list.all(a, object.spec.list.all(b, a == b))";
+    let rules: Vec<_> = (0..10).map(|_| json!({"expression": PAIRS, "message": "no"})).collect();
+    let policy = policy(&json!({"rules": {"cel": rules}}).to_string());
+    let list = |length: usize| format!("spec: {{list: [{}]}}", vec!["1"; length].join(","));
+    let judged = Request::create(subject(Kind::Kustomization, &list(300))).judged(&policy);
+    assert!(judged.len() > 2 && judged.len() < 10, "{judged:?}");
+    assert!(judged.last().unwrap().contains("with the conditions before it"), "{judged:?}");
+    assert_eq!(Request::create(subject(Kind::Kustomization, &list(100))).judged(&policy), NONE);
+}
+
+#[test]
+fn judging_ends_at_its_deadline() {
+    let policy = policy("rules: {cel: [{expression: 'object.spec.prune == true', message: 'no'}]}");
+    let request = Request::create(subject(Kind::Kustomization, "spec: {prune: true}"));
+    let judged = |until| -> Vec<_> {
+        policy.judge_until(&request.case(), &NoDependencies, until).iter().map(line).collect()
+    };
+    let now = std::time::Instant::now();
+    assert_eq!(judged(Some(now)), ["cel[0] : no: cannot be evaluated: was not evaluated in time"]);
+    assert_eq!(judged(Some(now + std::time::Duration::from_mins(1))), NONE);
+    assert_eq!(judged(None), NONE);
+    // What is relabelled when time is over is not taken for what did not hold before.
+    let update = Request::update(
+        subject(Kind::Kustomization, "{metadata: {labels: {a: b}}, spec: {prune: true}}"),
+        subject(Kind::Kustomization, "{metadata: {labels: {a: c}}, spec: {prune: true}}"),
+    );
+    assert_eq!(policy.judge_until(&update.case(), &NoDependencies, Some(now)).len(), 1);
+}
+
+#[test]
+fn the_worst_is_refused_when_it_is_written_and_held_where_it_is_there() {
+    for expression in hostile().into_iter().take(4) {
+        let spec = json!({"rules": {"cel": [{"expression": "true"}, {"expression": expression}]}});
+        let written = json!({
+            "apiVersion": "policy.gatehouse.dev/v1alpha1", "kind": "ReconcilePolicy",
+            "metadata": {"name": "p"}, "spec": spec,
+        });
+        let written: ReconcilePolicy = serde_json::from_value(written).unwrap();
+        let errors = Policy::compile_new(&written).expect_err(&expression);
+        assert_eq!(errors[0].field, "spec.rules.cel[1].expression");
+        assert!(errors[0].to_string().contains("on an ordinary object"), "{}", errors[0]);
+        assert!(Policy::compile(&written).is_ok(), "one that was there before is enforced as it was");
+    }
+}

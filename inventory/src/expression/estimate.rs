@@ -1,0 +1,214 @@
+//! What an expression would take on an ordinary object, estimated when it is written.
+//!
+//! The budget holds whatever is evaluated; this is for telling its author in time. As in Kubernetes, an estimate may be
+//! ten times as large as what is granted: sizes are guessed. What grows with each macro of a chain goes far beyond that.
+
+use kube_cel::cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators as op};
+
+use super::functions::{Bound, Functions, Native};
+use super::{EXPRESSION_BYTES, EXPRESSION_STEPS, evaluate, patterns};
+
+/// The elements of a list or map of an ordinary object.
+const ITEMS: u64 = 64;
+/// The bytes of one of its texts.
+const TEXT: u64 = 256;
+/// How much an estimate may exceed what is granted.
+const MARGIN: u64 = 10;
+
+/// How large a value would be.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    /// Elements, if it is a list or a map.
+    items: u64,
+    /// Bytes of all that is in it.
+    bytes: u64,
+}
+
+impl Shape {
+    const SCALAR: Self = Self { items: 1, bytes: 8 };
+    /// Something in an object: text, or a list of texts.
+    const UNKNOWN: Self = Self { items: ITEMS, bytes: ITEMS * TEXT };
+
+    /// One of its elements.
+    fn element(self) -> Self {
+        // A list within a list: its elements are not known by themselves.
+        Self { items: ITEMS.min(self.bytes / 8).max(1), bytes: (self.bytes / self.items.max(1)).max(8) }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self { items: self.items.saturating_add(other.items), bytes: self.bytes.saturating_add(other.bytes) }
+    }
+
+    fn or(self, other: Self) -> Self {
+        Self { items: self.items.max(other.items), bytes: self.bytes.max(other.bytes) }
+    }
+}
+
+/// Refuses what would take far too much, and patterns that are none.
+pub(super) fn check(expr: &IdedExpr, functions: &Functions) -> Result<(), String> {
+    let mut estimate = Estimate { functions, bound: Vec::new(), steps: 0, bytes: 0 };
+    estimate.shape(expr, 1)?;
+    if estimate.steps > MARGIN * EXPRESSION_STEPS {
+        return Err(format!(
+            "would take too much work on an ordinary object: an estimated {} steps, where {EXPRESSION_STEPS} are granted",
+            estimate.steps
+        ));
+    }
+    if estimate.bytes > MARGIN * EXPRESSION_BYTES {
+        return Err(format!(
+            "would take too much memory on an ordinary object: an estimated {} bytes, where {EXPRESSION_BYTES} are granted",
+            estimate.bytes
+        ));
+    }
+    Ok(())
+}
+
+struct Estimate<'e> {
+    functions: &'e Functions,
+    bound: Vec<(&'e str, Shape)>,
+    steps: u64,
+    bytes: u64,
+}
+
+impl<'e> Estimate<'e> {
+    fn take(&mut self, times: u64, steps: u64, bytes: u64) {
+        self.steps = self.steps.saturating_add(times.saturating_mul(steps));
+        self.bytes = self.bytes.saturating_add(times.saturating_mul(bytes));
+    }
+
+    /// The shape of a part that is evaluated `times`.
+    fn shape(&mut self, expr: &'e IdedExpr, times: u64) -> Result<Shape, String> {
+        self.take(times, 1, 0);
+        Ok(match &expr.expr {
+            Expr::Literal(LiteralValue::String(text)) => self.made(times, 1, text.inner().len() as u64),
+            Expr::Literal(LiteralValue::Bytes(bytes)) => self.made(times, 1, bytes.inner().len() as u64),
+            Expr::Literal(_) | Expr::Unspecified | Expr::Struct(_) => Shape::SCALAR,
+            Expr::Ident(name) => {
+                let bound = self.bound.iter().rev().find(|(bound, _)| bound == name);
+                bound.map_or(Shape::UNKNOWN, |(_, shape)| *shape)
+            }
+            Expr::Select(select) => {
+                let operand = self.shape(&select.operand, times)?;
+                if select.test { Shape::SCALAR } else { Shape { items: operand.items.max(ITEMS), ..operand } }
+            }
+            Expr::List(list) => {
+                let mut all = Shape { items: 0, bytes: 0 };
+                for element in &list.elements {
+                    all = all.and(Shape { items: 1, ..self.shape(element, times)? });
+                }
+                // Elements are shared, not copied.
+                self.take(times, 0, 32 * all.items);
+                all
+            }
+            Expr::Map(map) => {
+                let mut all = Shape { items: 0, bytes: 0 };
+                for entry in &map.entries {
+                    if let EntryExpr::MapEntry(entry) = &entry.expr {
+                        let key = self.shape(&entry.key, times)?;
+                        let value = self.shape(&entry.value, times)?;
+                        let bytes = key.bytes.saturating_add(value.bytes);
+                        all = all.and(Shape { items: 1, bytes });
+                    }
+                }
+                self.take(times, 0, 128 * all.items);
+                all
+            }
+            Expr::Call(call) => self.call(call, times)?,
+            Expr::Comprehension(comprehension) => {
+                let range = self.shape(&comprehension.iter_range, times)?;
+                self.shape(&comprehension.accu_init, times)?;
+                let rounds = times.saturating_mul(range.items);
+                let outer = self.bound.len();
+                self.bound.push((&comprehension.accu_var, Shape { items: 0, bytes: 0 }));
+                self.bound.push((&comprehension.iter_var, range.element()));
+                self.shape(&comprehension.loop_cond, rounds)?;
+                // What a round adds to nothing, each round adds.
+                let added = self.shape(&comprehension.loop_step, rounds)?;
+                self.bound.truncate(outer);
+                let made = Shape { items: range.items, bytes: range.items.saturating_mul(added.bytes) };
+                let is_list = matches!(&comprehension.accu_init.expr, Expr::List(_));
+                if is_list { made } else { Shape::SCALAR }
+            }
+        })
+    }
+
+    /// Something new of so many elements and bytes.
+    fn made(&mut self, times: u64, items: u64, bytes: u64) -> Shape {
+        self.take(times, bytes / 64, bytes.saturating_add(64));
+        Shape { items, bytes }
+    }
+
+    fn call(&mut self, call: &'e CallExpr, times: u64) -> Result<Shape, String> {
+        let of_library = evaluate::of_library(call, self.functions);
+        let mut operands = Vec::with_capacity(call.args.len() + 1);
+        if let Some(target) = &call.target
+            && of_library.is_none()
+        {
+            operands.push(self.shape(target, times)?);
+        }
+        for arg in &call.args {
+            operands.push(self.shape(arg, times)?);
+        }
+        let operand = |at: usize| operands.get(at).copied().unwrap_or(Shape::SCALAR);
+        let all = operands.iter().copied().fold(Shape { items: 0, bytes: 0 }, Shape::and);
+        let bound = of_library.map(|(_, bound)| bound).or_else(|| self.functions.bound(&call.func_name));
+        let Some(bound) = bound else {
+            return Ok(match call.func_name.as_str() {
+                op::CONDITIONAL => operand(1).or(operand(2)),
+                op::ADD => {
+                    self.take(times, all.items.min(all.bytes / 8), all.bytes);
+                    all
+                }
+                op::EQUALS | op::NOT_EQUALS | op::IN => {
+                    self.take(times, operand(0).bytes.min(operand(1).bytes) / 64, 0);
+                    Shape::SCALAR
+                }
+                op::INDEX | op::OPT_INDEX | op::OPT_SELECT => {
+                    Shape { items: operand(0).items.max(ITEMS), ..operand(0) }
+                }
+                _ => Shape::SCALAR,
+            });
+        };
+        Ok(match bound {
+            Bound::Native(Native::Matches | Native::Find | Native::FindAll) => {
+                if let Some(Expr::Literal(LiteralValue::String(pattern))) =
+                    call.args.last().filter(|_| call.args.len() < 3).map(|arg| &arg.expr)
+                {
+                    patterns::check(pattern.inner())?;
+                }
+                self.take(times, TEXT.min(operand(0).bytes), 0);
+                operand(0)
+            }
+            Bound::Native(_) => {
+                self.take(times, 1, 0);
+                all
+            }
+            Bound::Pairs => {
+                let pairs = operand(0).items.saturating_mul(operand(operands.len().min(2) - 1).items);
+                self.take(times, pairs, all.bytes);
+                all
+            }
+            Bound::Replace => {
+                let places = operand(0).bytes / 8;
+                let bytes = operand(0).bytes.saturating_add(places.saturating_mul(operand(2).bytes));
+                self.made(times, 1, bytes)
+            }
+            Bound::Join => {
+                let separators = operand(0).items.saturating_mul(operand(1).bytes);
+                self.made(times, 1, operand(0).bytes.saturating_add(separators))
+            }
+            Bound::Range => {
+                let items = match call.args.first().map(|arg| &arg.expr) {
+                    Some(Expr::Literal(LiteralValue::Int(length))) => {
+                        u64::try_from(*length.inner()).unwrap_or(0)
+                    }
+                    _ => ITEMS,
+                };
+                self.take(times, items, 0);
+                self.made(times, items, items.saturating_mul(32))
+            }
+            Bound::Split => Shape { items: operand(0).items.max(ITEMS), ..self.made(times, 1, all.bytes) },
+            _ => Shape { items: all.items, ..self.made(times, 1, all.bytes) },
+        })
+    }
+}

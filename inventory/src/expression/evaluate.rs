@@ -1,0 +1,365 @@
+//! The evaluator: an expression's tree, gone through within a budget.
+//!
+//! The parser is cel's, and so are the values; cel's own interpreter has no limits and no place for any. It also copies
+//! whole values at each look into one, which this does not: values share their parts.
+//!
+//! Errors are values, as the CEL specification has it: `||`, `&&`, `all` and `exists` pass over an error where another
+//! part decides. Nothing passes over the end of the budget.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use kube_cel::cel::Value;
+use kube_cel::cel::common::ast::{
+    CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, ListExpr, LiteralValue, MapExpr, SelectExpr,
+    operators as op,
+};
+use kube_cel::cel::objects::{Key, Map};
+
+use super::functions::{Bound, Functions};
+use super::measure::{ALLOCATION, ENTRY, VALUE};
+use super::operators::{self, as_optional, optional_select};
+use super::{Failure, budget::Meter, calls, describe, failed, patterns::Patterns};
+
+type Evaluated = Result<Value, Failure>;
+
+/// The deepest that an expression may nest: evaluating recurses.
+pub(super) const DEEPEST: usize = 96;
+
+pub(super) struct Evaluator<'e, 'b> {
+    functions: &'e Functions,
+    variables: &'e [(&'static str, Value)],
+    /// What comprehensions have bound, innermost last. A result that is made up may be an error.
+    bound: Vec<(&'e str, Evaluated)>,
+    patterns: Patterns,
+    depth: usize,
+    pub(super) meter: Meter<'b>,
+}
+
+impl<'e, 'b> Evaluator<'e, 'b> {
+    pub(super) fn new(
+        functions: &'e Functions,
+        variables: &'e [(&'static str, Value)],
+        meter: Meter<'b>,
+    ) -> Self {
+        Self { functions, variables, bound: Vec::new(), patterns: Patterns::default(), depth: 0, meter }
+    }
+
+    pub(super) fn evaluate(&mut self, expr: &'e IdedExpr) -> Evaluated {
+        self.meter.steps(1)?;
+        if self.depth > DEEPEST {
+            return Err(Failure::Exhausted("nests too deep"));
+        }
+        self.depth += 1;
+        let value = match &expr.expr {
+            Expr::Literal(literal) => self.literal(literal),
+            Expr::Ident(name) => self.variable(name),
+            Expr::Select(select) => self.select(select),
+            Expr::Call(call) => self.call(call),
+            Expr::List(list) => self.list(list),
+            Expr::Map(map) => self.map(map),
+            Expr::Comprehension(comprehension) => self.comprehension(comprehension),
+            // Refused when it is compiled.
+            Expr::Struct(_) | Expr::Unspecified => Err(failed("messages cannot be constructed")),
+        };
+        self.depth -= 1;
+        value
+    }
+
+    fn truth(&mut self, expr: &'e IdedExpr) -> Result<bool, Failure> {
+        match self.evaluate(expr)? {
+            Value::Bool(truth) => Ok(truth),
+            other => Err(failed(format!("expected a boolean, got {}", describe(&other)))),
+        }
+    }
+
+    fn literal(&mut self, literal: &LiteralValue) -> Evaluated {
+        Ok(match literal {
+            LiteralValue::Boolean(value) => Value::Bool(*value.inner()),
+            LiteralValue::Int(value) => Value::Int(*value.inner()),
+            LiteralValue::UInt(value) => Value::UInt(*value.inner()),
+            LiteralValue::Double(value) => Value::Float(*value.inner()),
+            LiteralValue::Null => Value::Null,
+            LiteralValue::String(value) => calls::text(value.inner(), &mut self.meter)?,
+            LiteralValue::Bytes(value) => {
+                self.meter.bytes(ALLOCATION + value.inner().len() as u64)?;
+                Value::Bytes(Arc::new(value.inner().to_vec()))
+            }
+        })
+    }
+
+    fn variable(&mut self, name: &str) -> Evaluated {
+        if let Some((_, value)) = self.bound.iter().rev().find(|(bound, _)| *bound == name) {
+            return value.clone();
+        }
+        let known = self.variables.iter().find(|(known, _)| *known == name);
+        known.map(|(_, value)| value.clone()).ok_or_else(|| failed(format!("unknown variable {name:?}")))
+    }
+
+    fn select(&mut self, select: &'e SelectExpr) -> Evaluated {
+        let operand = self.evaluate(&select.operand)?;
+        if select.test {
+            return Ok(Value::Bool(operators::has(&operand, &select.field)));
+        }
+        operators::select(&operand, &select.field)
+    }
+
+    fn list(&mut self, list: &'e ListExpr) -> Evaluated {
+        self.meter.bytes(ALLOCATION + VALUE * list.elements.len() as u64)?;
+        let mut elements = Vec::with_capacity(list.elements.len());
+        for (at, element) in list.elements.iter().enumerate() {
+            let value = self.evaluate(element)?;
+            elements.extend(present(value, list.optional_indices.contains(&at))?);
+        }
+        Ok(Value::List(Arc::new(elements)))
+    }
+
+    fn map(&mut self, map: &'e MapExpr) -> Evaluated {
+        self.meter.bytes(ALLOCATION + ENTRY * map.entries.len() as u64)?;
+        let mut entries = HashMap::with_capacity(map.entries.len());
+        for entry in &map.entries {
+            let EntryExpr::MapEntry(entry) = &entry.expr else {
+                return Err(failed("messages cannot be constructed"));
+            };
+            let key = self.evaluate(&entry.key)?;
+            let value = self.evaluate(&entry.value)?;
+            let key: Key = match key {
+                Value::String(text) => Key::String(text),
+                Value::Int(number) => Key::Int(number),
+                Value::UInt(number) => Key::Uint(number),
+                Value::Bool(value) => Key::Bool(value),
+                other => return Err(failed(format!("{} cannot be a key", describe(&other)))),
+            };
+            if let Some(value) = present(value, entry.optional)? {
+                entries.insert(key, value);
+            }
+        }
+        Ok(Value::Map(Map { map: Arc::new(entries) }))
+    }
+
+    fn call(&mut self, call: &'e CallExpr) -> Evaluated {
+        match (call.func_name.as_str(), call.args.as_slice()) {
+            (op::CONDITIONAL, [condition, then, other]) => {
+                if self.truth(condition)? {
+                    self.evaluate(then)
+                } else {
+                    self.evaluate(other)
+                }
+            }
+            (op::LOGICAL_OR, [left, right]) => self.logical(left, right, true),
+            (op::LOGICAL_AND, [left, right]) => self.logical(left, right, false),
+            (op::NOT_STRICTLY_FALSE, [value]) => match self.truth(value) {
+                Err(exhausted @ Failure::Exhausted(_)) => Err(exhausted),
+                truth => Ok(Value::Bool(truth.unwrap_or(true))),
+            },
+            (op::LOGICAL_NOT, [value]) => Ok(Value::Bool(!self.truth(value)?)),
+            (op::NEGATE, [value]) => {
+                let value = self.evaluate(value)?;
+                negated(&value)
+            }
+            (name, [left, right]) if is_operator(name) => {
+                let left = self.evaluate(left)?;
+                let right = self.evaluate(right)?;
+                self.operator(name, left, right)
+            }
+            _ => self.function(call),
+        }
+    }
+
+    /// `||` and `&&`: an error counts only where the other side does not decide.
+    fn logical(&mut self, left: &'e IdedExpr, right: &'e IdedExpr, decisive: bool) -> Evaluated {
+        let left = self.truth(left);
+        match left {
+            Ok(truth) if truth == decisive => return Ok(Value::Bool(decisive)),
+            Err(Failure::Exhausted(_)) => return left.map(Value::Bool),
+            _ => {}
+        }
+        match self.truth(right) {
+            Ok(truth) if truth == decisive => Ok(Value::Bool(decisive)),
+            right => left.and(right).map(Value::Bool),
+        }
+    }
+
+    fn operator(&mut self, name: &str, left: Value, right: Value) -> Evaluated {
+        let meter = &mut self.meter;
+        Ok(Value::Bool(match name {
+            op::EQUALS => operators::equal(&left, &right, meter)?,
+            op::NOT_EQUALS => !operators::equal(&left, &right, meter)?,
+            op::IN => operators::contains(&right, &left, meter)?,
+            op::LESS => operators::order(&left, &right, meter)? == Some(Ordering::Less),
+            op::GREATER => operators::order(&left, &right, meter)? == Some(Ordering::Greater),
+            op::LESS_EQUALS => {
+                matches!(operators::order(&left, &right, meter)?, Some(Ordering::Less | Ordering::Equal))
+            }
+            op::GREATER_EQUALS => {
+                matches!(operators::order(&left, &right, meter)?, Some(Ordering::Greater | Ordering::Equal))
+            }
+            op::INDEX => return operators::index(&left, &right, false),
+            op::OPT_INDEX => return operators::index(&left, &right, true),
+            op::OPT_SELECT => {
+                let Value::String(field) = &right else { return Err(failed("a field must be a string")) };
+                return Ok(optional_select(&left, field));
+            }
+            _ => return operators::arithmetic(name, left, right, meter),
+        }))
+    }
+
+    fn function(&mut self, call: &'e CallExpr) -> Evaluated {
+        let mut args = Vec::with_capacity(call.args.len() + 1);
+        // `math.least(…)` is a function of a library, not a method of a variable called math.
+        let of_library = of_library(call, self.functions);
+        let (name, bound) = match &of_library {
+            Some((name, bound)) => (name.as_str(), Some(*bound)),
+            None => (call.func_name.as_str(), self.functions.bound(&call.func_name)),
+        };
+        let Some(bound) = bound else { return Err(failed(format!("unknown function {name:?}"))) };
+        let this = match &call.target {
+            Some(target) if of_library.is_none() => Some(self.evaluate(target)?),
+            _ => None,
+        };
+        if let Bound::Native(native) = bound {
+            args.extend(this);
+            for arg in &call.args {
+                args.push(self.evaluate(arg)?);
+            }
+            return calls::native(native, &args, &mut self.patterns, &mut self.meter);
+        }
+        for arg in &call.args {
+            args.push(self.evaluate(arg)?);
+        }
+        calls::library(self.functions, name, bound, this, args, &mut self.meter)
+    }
+
+    fn comprehension(&mut self, comprehension: &'e ComprehensionExpr) -> Evaluated {
+        if comprehension.iter_var2.is_some() {
+            return Err(failed("macros with two variables are not supported"));
+        }
+        let range = self.evaluate(&comprehension.iter_range)?;
+        let result = self.evaluate(&comprehension.accu_init)?;
+        let base = self.bound.len();
+        self.bound.push((&comprehension.accu_var, Ok(result)));
+        self.bound.push((&comprehension.iter_var, Ok(Value::Null)));
+        let value = match &range {
+            Value::List(list) => self.rounds(comprehension, base, list.iter().cloned()),
+            Value::Map(map) => self.rounds(comprehension, base, map.map.keys().map(Value::from)),
+            other => Err(failed(format!("{} has no elements", describe(other)))),
+        };
+        self.bound.truncate(base);
+        value
+    }
+
+    fn rounds(
+        &mut self,
+        comprehension: &'e ComprehensionExpr,
+        base: usize,
+        items: impl Iterator<Item = Value>,
+    ) -> Evaluated {
+        // Only these two go on from an error, and may yet get rid of it.
+        let step = &comprehension.loop_step;
+        let passes_errors = matches!(
+            &step.expr,
+            Expr::Call(call) if matches!(call.func_name.as_str(), op::LOGICAL_OR | op::LOGICAL_AND)
+        );
+        for item in items {
+            if !self.truth(&comprehension.loop_cond)? {
+                break;
+            }
+            self.bound[base + 1].1 = Ok(item);
+            let before = std::mem::replace(&mut self.bound[base].1, Ok(Value::Null));
+            match self.step(step, base, before) {
+                Err(error) if !passes_errors || matches!(error, Failure::Exhausted(_)) => return Err(error),
+                after => self.bound[base].1 = after,
+            }
+        }
+        self.evaluate(&comprehension.result)
+    }
+
+    /// The result after a round. What `map` and `filter` do in each, which is to add to it, is done in place: a new list
+    /// for each round would be work that grows with the square.
+    fn step(&mut self, step: &'e IdedExpr, base: usize, before: Evaluated) -> Evaluated {
+        let result_name = self.bound[base].0;
+        let is_result = |expr: &IdedExpr| matches!(&expr.expr, Expr::Ident(name) if name == result_name);
+        match &step.expr {
+            Expr::Ident(_) if is_result(step) => before,
+            Expr::Call(call) => match (call.func_name.as_str(), call.args.as_slice()) {
+                (op::CONDITIONAL, [condition, then, other]) => {
+                    self.meter.steps(1)?;
+                    if self.truth(condition)? {
+                        self.step(then, base, before)
+                    } else {
+                        self.step(other, base, before)
+                    }
+                }
+                (op::ADD, [result, added]) if is_result(result) => match (&added.expr, before) {
+                    (Expr::List(list), Ok(Value::List(mut before)))
+                        if list.elements.len() == 1 && list.optional_indices.is_empty() =>
+                    {
+                        self.meter.steps(1)?;
+                        let item = self.evaluate(&list.elements[0])?;
+                        // A vector that grows is copied, now and then, to one of twice the size.
+                        self.meter.bytes(3 * VALUE)?;
+                        Arc::make_mut(&mut before).push(item);
+                        Ok(Value::List(before))
+                    }
+                    (_, before) => self.plain_step(step, base, before),
+                },
+                _ => self.plain_step(step, base, before),
+            },
+            _ => self.plain_step(step, base, before),
+        }
+    }
+
+    fn plain_step(&mut self, step: &'e IdedExpr, base: usize, before: Evaluated) -> Evaluated {
+        self.bound[base].1 = before;
+        self.evaluate(step)
+    }
+}
+
+/// The function that a call with a target means, if the target is the name of a library.
+pub(super) fn of_library(call: &CallExpr, functions: &Functions) -> Option<(String, Bound)> {
+    let Expr::Ident(library) = &call.target.as_deref()?.expr else { return None };
+    let name = format!("{library}.{}", call.func_name);
+    functions.bound(&name).map(|bound| (name, bound))
+}
+
+fn is_operator(name: &str) -> bool {
+    matches!(
+        name,
+        op::EQUALS
+            | op::NOT_EQUALS
+            | op::IN
+            | op::LESS
+            | op::GREATER
+            | op::LESS_EQUALS
+            | op::GREATER_EQUALS
+            | op::INDEX
+            | op::OPT_INDEX
+            | op::OPT_SELECT
+            | op::ADD
+            | op::SUBSTRACT
+            | op::MULTIPLY
+            | op::DIVIDE
+            | op::MODULO
+    )
+}
+
+/// The value of an element or an entry; none, if it is optional and not there.
+fn present(value: Value, is_optional: bool) -> Result<Option<Value>, Failure> {
+    if !is_optional {
+        return Ok(Some(value));
+    }
+    match as_optional(&value) {
+        Some(held) => Ok(held.value().cloned()),
+        None => Err(failed(format!("expected an optional value, got {}", describe(&value)))),
+    }
+}
+
+fn negated(value: &Value) -> Evaluated {
+    match value {
+        Value::Int(number) => number.checked_neg().map(Value::Int).ok_or_else(|| failed("integer overflow")),
+        Value::Float(number) => Ok(Value::Float(-number)),
+        Value::Duration(duration) => Ok(Value::Duration(-*duration)),
+        other => Err(failed(format!("cannot negate {}", describe(other)))),
+    }
+}

@@ -1,0 +1,162 @@
+//! CEL: compiled when it is written, so that evaluating it can only fail by what an object holds, and evaluated within a
+//! [`Budget`] of steps, bytes and time, whatever an expression says.
+//!
+//! Shared by the catalogue of kinds and by policies, each with variables and functions of its own. The functions are
+//! Kubernetes' CEL libraries and what is added to them.
+
+mod budget;
+mod calls;
+mod estimate;
+mod evaluate;
+mod functions;
+mod measure;
+mod names;
+mod operators;
+mod patterns;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use kube_cel::cel::{ExecutionError, IdedExpr, Value, parser::Parser};
+
+pub use self::budget::{Budget, EXPRESSION_BYTES, EXPRESSION_STEPS, TOTAL_STEPS};
+use self::evaluate::Evaluator;
+pub use self::functions::Functions;
+use crate::catalogue::tree;
+
+/// The longest message of a failure, in characters: the libraries print whole values.
+const LONGEST_MESSAGE: usize = 512;
+
+/// Why an expression has no value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// A field is not there; its name.
+    Absent(String),
+    /// The budget was not enough. No part of an expression passes over this.
+    Exhausted(&'static str),
+    /// What the object holds cannot be worked with.
+    Other(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent(field) => write!(f, "No such key: {field}"),
+            Self::Exhausted(why) => f.write_str(why),
+            Self::Other(why) => f.write_str(why),
+        }
+    }
+}
+
+fn failed(why: impl Into<String>) -> Failure {
+    Failure::Other(why.into())
+}
+
+/// An error of the libraries, in a few words. `what` was being done.
+fn explain(error: ExecutionError, what: &str) -> Failure {
+    let message = match error {
+        ExecutionError::NoSuchKey(key) => return Failure::Absent(key.to_string()),
+        ExecutionError::UnsupportedBinaryOperator(_, left, right) => {
+            format!("cannot {what} {} and {}", describe(&left), describe(&right))
+        }
+        ExecutionError::ValuesNotComparable(left, right) => {
+            format!("cannot compare {} with {}", describe(&left), describe(&right))
+        }
+        ExecutionError::NoSuchOverload => {
+            "an operator or function does not take values of these types".to_owned()
+        }
+        other => other.to_string(),
+    };
+    match message.char_indices().nth(LONGEST_MESSAGE) {
+        Some((end, _)) => failed(format!("{}…", &message[..end])),
+        None => failed(message),
+    }
+}
+
+/// A compiled expression.
+#[derive(Debug)]
+pub struct Expression {
+    expr: IdedExpr,
+    uses: Vec<&'static str>,
+}
+
+impl Expression {
+    /// Compiles, and refuses what could only fail later: unknown names, and what is not implemented. The message
+    /// says where.
+    pub fn compile(
+        source: &str,
+        functions: &Functions,
+        variables: &'static [&'static str],
+    ) -> Result<Self, String> {
+        let parsed = Parser::new().enable_optional_syntax(true).parse(source).map_err(|errors| {
+            let place = |error: &kube_cel::cel::ParseError| {
+                format!("line {} column {}: {}", error.pos.0, error.pos.1, error.msg)
+            };
+            errors.errors.iter().map(place).collect::<Vec<_>>().join("; ")
+        })?;
+        let uses = names::used(&parsed, functions, variables);
+        let uses = uses.map_err(|unknown| unknown.at_its_place(source))?;
+        Ok(Self { expr: parsed, uses })
+    }
+
+    /// Which variables it uses: an object's fields are only made into those that are.
+    pub fn uses(&self) -> &[&'static str] {
+        &self.uses
+    }
+
+    /// What was parsed, for those who measure it or put something in its place.
+    pub fn syntax_mut(&mut self) -> &mut IdedExpr {
+        &mut self.expr
+    }
+
+    /// Refuses, when it is written, what would take too much on an ordinary object, and patterns that are none.
+    pub fn estimate(&self, functions: &Functions) -> Result<(), String> {
+        estimate::check(&self.expr, functions)
+    }
+
+    /// Its value, on variables that have these values.
+    pub fn evaluate(
+        &self,
+        functions: &Functions,
+        variables: &[(&'static str, Value)],
+        budget: &Budget,
+    ) -> Result<Value, Failure> {
+        Evaluator::new(functions, variables, budget.meter()).evaluate(&self.expr)
+    }
+
+    /// As [`evaluate`](Self::evaluate), for a condition.
+    pub fn holds(
+        &self,
+        functions: &Functions,
+        variables: &[(&'static str, Value)],
+        budget: &Budget,
+    ) -> Result<bool, Failure> {
+        match self.evaluate(functions, variables, budget)? {
+            Value::Bool(holds) => Ok(holds),
+            other => Err(failed(format!("expected a boolean, got {}", describe(&other)))),
+        }
+    }
+}
+
+/// A JSON value as expressions see it: whole numbers are `int` whatever their sign.
+pub fn value_of(json: &serde_json::Value) -> Value {
+    // Every JSON value is one; nothing in it is read as anything more special.
+    tree::of(json).unwrap_or(Value::Null)
+}
+
+/// What a value is, in the words of an error message.
+pub fn describe(value: &Value) -> &'static str {
+    match value {
+        Value::Map(_) => "a map",
+        Value::List(_) => "a list",
+        Value::String(_) => "a string",
+        Value::Bytes(_) => "bytes",
+        Value::Bool(_) => "a boolean",
+        Value::Int(_) | Value::UInt(_) | Value::Float(_) => "a number",
+        Value::Timestamp(_) => "a timestamp",
+        Value::Duration(_) => "a duration",
+        Value::Null => "null",
+        _ => "something else",
+    }
+}

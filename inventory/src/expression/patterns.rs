@@ -1,0 +1,131 @@
+//! Regular expressions: `matches`, `find` and `findAll`, with what they take counted.
+//!
+//! The functions of the libraries compile a pattern anew for each call, however large it becomes. Here it is compiled
+//! once for an evaluation, within a limit, and what searching may take is counted by its size.
+
+use std::sync::Arc;
+
+use kube_cel::cel::Value;
+use regex::{Regex, RegexBuilder};
+
+use super::measure::{ALLOCATION, VALUE};
+use super::{EXPRESSION_STEPS, Failure, budget::Meter, describe, failed};
+
+/// The sizes, in bytes, that a compiled pattern is tried with: what it takes is known by the first that is enough.
+const TIERS: [usize; 6] = [4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20];
+/// A pattern of this size takes a step for each byte that is searched, larger ones more: in the worst case, every byte
+/// goes through all of a pattern.
+const STEP_BYTES: u64 = 64 << 10;
+/// The most steps of one search, within which the time is not looked at.
+const MOST_SEARCHING: u64 = EXPRESSION_STEPS / 4;
+/// What a search may keep beside the pattern.
+const SEARCH_BYTES: usize = 256 << 10;
+
+/// The patterns of one evaluation.
+#[derive(Default)]
+pub(super) struct Patterns(Vec<(Arc<String>, Compiled)>);
+
+#[derive(Clone)]
+struct Compiled {
+    regex: Regex,
+    size: u64,
+}
+
+impl Compiled {
+    /// What a search through so many bytes takes.
+    fn searching(&self, bytes: usize) -> Result<u64, Failure> {
+        let steps = 1 + (bytes as u64).saturating_mul(self.size) / STEP_BYTES;
+        if steps > MOST_SEARCHING {
+            return Err(Failure::Exhausted("searches too much text with too large a pattern"));
+        }
+        Ok(steps)
+    }
+}
+
+/// Whether a pattern can be compiled within the limits.
+pub(super) fn check(pattern: &str) -> Result<(), String> {
+    compile(pattern).map(drop)
+}
+
+fn compile(pattern: &str) -> Result<Compiled, String> {
+    for tier in TIERS {
+        let built = RegexBuilder::new(pattern).size_limit(tier).dfa_size_limit(SEARCH_BYTES).build();
+        match built {
+            Ok(regex) => return Ok(Compiled { regex, size: tier as u64 }),
+            Err(regex::Error::CompiledTooBig(_)) => {}
+            Err(error) => return Err(format!("{pattern:?} is not a regular expression: {error}")),
+        }
+    }
+    Err("a regular expression takes too much memory when it is compiled".to_owned())
+}
+
+impl Patterns {
+    fn compiled(&mut self, pattern: &Arc<String>, meter: &mut Meter<'_>) -> Result<Compiled, Failure> {
+        if let Some((_, known)) = self.0.iter().find(|(known, _)| known == pattern) {
+            meter.steps(self.0.len() as u64)?;
+            return Ok(known.clone());
+        }
+        // The first tier at least, and what a search keeps; the rest when it is known.
+        meter.bytes((TIERS[0] + SEARCH_BYTES) as u64)?;
+        meter.steps(1_000 + pattern.len() as u64)?;
+        let compiled = compile(pattern).map_err(failed)?;
+        meter.bytes(2 * compiled.size)?;
+        meter.steps(compiled.size / 64)?;
+        self.0.push((Arc::clone(pattern), compiled.clone()));
+        Ok(compiled)
+    }
+
+    /// Whether a pattern is found in a text.
+    pub(super) fn matches(&mut self, operands: &[Value], meter: &mut Meter<'_>) -> Result<Value, Failure> {
+        let (text, pattern) = texts("matches", operands)?;
+        let pattern = self.compiled(pattern, meter)?;
+        meter.steps(pattern.searching(text.len())?)?;
+        Ok(Value::Bool(pattern.regex.is_match(text)))
+    }
+
+    /// The first match, or an empty text.
+    pub(super) fn find(&mut self, operands: &[Value], meter: &mut Meter<'_>) -> Result<Value, Failure> {
+        let (text, pattern) = texts("find", operands)?;
+        let pattern = self.compiled(pattern, meter)?;
+        meter.steps(pattern.searching(text.len())?)?;
+        meter.bytes(ALLOCATION + text.len() as u64)?;
+        let found = pattern.regex.find(text).map(|found| found.as_str()).unwrap_or_default();
+        Ok(Value::String(Arc::new(found.to_owned())))
+    }
+
+    /// All matches, or the first of them.
+    pub(super) fn find_all(&mut self, operands: &[Value], meter: &mut Meter<'_>) -> Result<Value, Failure> {
+        let (text, pattern) = texts("findAll", operands)?;
+        let pattern = self.compiled(pattern, meter)?;
+        let limit = match operands.get(2) {
+            // Negative is all, as Kubernetes has it.
+            Some(Value::Int(limit)) => usize::try_from(*limit).unwrap_or(usize::MAX),
+            _ => usize::MAX,
+        };
+        let mut found = Vec::new();
+        let mut matches = pattern.regex.find_iter(text);
+        let mut searched = 0;
+        meter.steps(pattern.searching(text.len())?)?;
+        while found.len() < limit {
+            // A search may look at all of the rest, whatever it finds, but only a bad pattern makes it.
+            meter.steps(1 + pattern.searching(text.len() - searched)? / 64)?;
+            let Some(next) = matches.next() else { break };
+            searched = next.end();
+            meter.bytes(2 * VALUE + ALLOCATION + next.len() as u64)?;
+            found.push(Value::String(Arc::new(next.as_str().to_owned())));
+        }
+        Ok(Value::List(Arc::new(found)))
+    }
+}
+
+fn texts<'v>(function: &str, operands: &'v [Value]) -> Result<(&'v str, &'v Arc<String>), Failure> {
+    match operands {
+        [Value::String(text), Value::String(pattern), ..] => Ok((text, pattern)),
+        [text, pattern, ..] => Err(failed(format!(
+            "{function} takes a string and a pattern, got {} and {}",
+            describe(text),
+            describe(pattern)
+        ))),
+        _ => Err(failed(format!("{function} takes a string and a pattern"))),
+    }
+}

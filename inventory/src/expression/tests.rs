@@ -1,0 +1,329 @@
+//! Values as the CEL specification has them, and what no expression gets past.
+
+use std::time::{Duration, Instant};
+
+use kube_cel::cel::Value;
+use serde_json::json;
+
+use super::*;
+
+const VARIABLES: [&str; 1] = ["object"];
+
+fn functions() -> Functions {
+    Functions::new(&[], |_| {})
+}
+
+fn compiled(source: &str) -> Expression {
+    Expression::compile(source, &functions(), &VARIABLES).unwrap_or_else(|why| panic!("{source}: {why}"))
+}
+
+fn object() -> Value {
+    value_of(&json!({
+        "spec": {
+            "text": "abc", "number": 5, "double": 2.5, "yes": true, "nothing": null, "list": [1, 2, 3],
+            "images": [{"name": "x"}, {"name": "y", "tag": "v1"}], "big": u64::MAX, "empty": {},
+        },
+    }))
+}
+
+fn evaluate(source: &str) -> Result<Value, Failure> {
+    compiled(source).evaluate(&functions(), &[("object", object())], &Budget::new(None))
+}
+
+/// What no budget is left for.
+fn exhausted(source: &str, budget: &Budget, object: &serde_json::Value) -> &'static str {
+    match compiled(source).evaluate(&functions(), &[("object", value_of(object))], budget) {
+        Err(Failure::Exhausted(why)) => why,
+        other => panic!("{source}: {other:?}"),
+    }
+}
+
+#[test]
+fn what_holds() {
+    for source in [
+        // Literals, arithmetic, order and equality.
+        "1 + 2 * 3 - 4 / 2 == 5 && 7 % 3 == 1 && -object.spec.number == -5",
+        "1 == 1.0 && 1u == 1 && 1 < 1.5 && 2.5 > 2u && object.spec.big > 5 && object.spec.big == 18446744073709551615u",
+        "'a' + 'b' == 'ab' && b'a' + b'b' == b'ab' && [1] + [2] == [1, 2] && 'a' < 'b' && false < true",
+        "{'a': 1, 'b': [1, {'c': 2}]} == {'b': [1.0, {'c': 2u}], 'a': 1} && {'a': 1} != {'a': 2} && [1] != [1, 1]",
+        "'1' != 1 && null == null && object.spec.nothing == null && !(null == false)",
+        "duration('1h') + duration('30m') == duration('90m') && timestamp('2026-01-01T00:00:00Z') < timestamp('2026-01-02T00:00:00Z')",
+        // Fields.
+        "has(object.spec.text) && !has(object.spec.nope) && !has(object.spec.text.nope) && has(object.spec.nothing)",
+        "object.spec['text'] == 'abc' && object['spec'].list[1] == 2 && object.spec.list[1.0] == 2 && object.spec.list[2u] == 3",
+        "'text' in object.spec && 2 in object.spec.list && !(4 in object.spec.list) && !('x' in object.spec)",
+        "{1: 'a'}[1u] == 'a' && {true: 'b'}[true] == 'b' && {1: 'a'}[1.0] == 'a'",
+        // Optional fields: absent at any depth is none, and none stays none.
+        "object.spec.?nope.orValue('x') == 'x' && object.?nope.?deeper.orValue(false) == false",
+        "!object.?nope.?deeper.hasValue() && !object.spec.?nope.hasValue() && object.spec.?text.hasValue()",
+        "object.?spec.text.orValue('') == 'abc' && !object.?nope.text.hasValue() && object.?spec.?text == optional.of('abc')",
+        "object.spec[?'nope'].orValue(1) == 1 && object.spec.list[?7].orValue(0) == 0 && object.spec.list[?0].value() == 1",
+        "object.spec.?text.?deeper.orValue('none') == 'none' && object.spec.?nothing.?x.orValue('none') == 'none'",
+        "optional.none().or(optional.of(1)).value() == 1 && !optional.ofNonZeroValue('').hasValue()",
+        "[?object.spec.?nope, 1] == [1] && {?'a': object.spec.?nope} == {} && [?object.spec.?number] == [5]",
+        "optional.of(optional.none()).hasValue() && optional.none() == optional.none() && optional.of(1) != optional.none()",
+        // Macros.
+        "object.spec.list.all(x, x > 0) && object.spec.list.exists(x, x == 2) && object.spec.list.exists_one(x, x == 3)",
+        "object.spec.list.map(x, x * 2) == [2, 4, 6] && object.spec.list.filter(x, x > 1) == [2, 3]",
+        "object.spec.list.map(x, x > 1, x * 10) == [20, 30] && [].all(x, false) && ![].exists(x, true)",
+        "[1, 2].map(x, [3, 4].map(y, x * y)) == [[3, 4], [6, 8]] && [[1], [2]].map(x, x.map(x, x + 1)) == [[2], [3]]",
+        "{'a': 1, 'b': 2}.all(k, k in ['a', 'b']) && {'a': 1}.map(k, k) == ['a'] && object.spec.empty.all(k, false)",
+        // An error counts only where nothing else decides.
+        "object.spec.images.exists(i, i.tag == 'v1') && !object.spec.images.all(i, i.tag == 'v2')",
+        "object.spec.images.exists(i, i.name == 'x' || i.tag == 'v1')",
+        "true || object.spec.nope == 1",
+        "object.spec.nope == 1 || true",
+        "!(object.spec.nope == 1 && false)",
+        "[3, 2].exists(x, 6 / (x - 3) == -6) && ![3, 2].all(x, 6 / (x - 3) == 6)",
+        "true ? true : object.spec.nope",
+        // Functions, natively and of the libraries.
+        "size('äö') == 2 && object.spec.list.size() == 3 && size({}) == 0 && b'ab'.size() == 2",
+        "'abc'.contains('b') && 'abc'.startsWith('a') && 'abc'.endsWith('c') && [1, 2].contains(2)",
+        "'abc'.matches('^[a-c]+$') && 'x1y22'.find('[0-9]+') == '1' && 'x1y22'.findAll('[0-9]+') == ['1', '22']",
+        "'x1y22'.findAll('[0-9]+', 1) == ['1'] && matches('abc', 'b')",
+        "'a,b'.split(',') == ['a', 'b'] && ['a', 'b'].join('-') == 'a-b' && 'aa'.replace('a', 'b') == 'bb'",
+        "math.greatest(1, 2) == 2 && [3, 1, 2].sort() == [1, 2, 3] && [1, 1].distinct() == [1] && [1, 2].sum() == 3",
+        "sets.contains([1, 2], [2]) && sets.equivalent([1, 2], [2, 1]) && [[1], [2]].flatten() == [1, 2]",
+        "quantity('1Gi').isGreaterThan(quantity('1M')) && url('https://a.b/c').getHost() == 'a.b' && semver('1.2.3').major() == 1",
+        "'%s %d %.2f'.format(['a', 1, 0.5]) == 'a 1 0.50' && string(5) == '5' && int('5') == 5 && lists.range(3) == [0, 1, 2]",
+        "isIP('10.0.0.1') && cidr('10.0.0.0/8').containsIP('10.1.2.3') && base64.encode(b'a') == 'YQ=='",
+    ] {
+        assert_eq!(evaluate(source), Ok(Value::Bool(true)), "{source}");
+    }
+}
+
+#[test]
+fn what_has_no_value() {
+    for (source, why) in [
+        ("object.spec.nope", "No such key: nope"),
+        ("object.spec.text.nope == 'x'", "No such key: nope"),
+        ("object.spec.text.nope != 'x'", "No such key: nope"),
+        ("object.spec.nothing.x", "No such key: x"),
+        ("object.spec['nope']", "No such key: nope"),
+        ("object.spec.list[3]", "Index out of bounds: 3"),
+        ("object.spec.list[-1]", "Index out of bounds: -1"),
+        ("object.spec.list['x']", "a list cannot be indexed by a string"),
+        ("object.spec.list[0.5]", "a list cannot be indexed by a number"),
+        ("object.spec.text[0]", "cannot index a string"),
+        ("'a' in object.spec.text", "nothing is in a string"),
+        ("1 + 'a'", "cannot add a number and a string"),
+        ("[1] + 1", "cannot add a list and a number"),
+        ("9223372036854775807 + 1 > 0", "Overflow"),
+        ("-9223372036854775808 / -1 > 0", "Overflow"),
+        ("1 / 0", "Division by zero"),
+        ("1 % 0", "Remainder by zero"),
+        ("'a' < 1", "cannot compare a string with a number"),
+        ("[1] < [2]", "cannot compare a list with a list"),
+        ("!1", "expected a boolean, got a number"),
+        ("1 ? 2 : 3", "expected a boolean, got a number"),
+        ("1 && true", "expected a boolean, got a number"),
+        ("object.spec.nope == 1 && true", "No such key: nope"),
+        ("false || object.spec.nope == 1", "No such key: nope"),
+        ("-'a'", "cannot negate a string"),
+        ("5.all(x, true)", "a number has no elements"),
+        ("[1, 2].map(x, x.nope)", "No such key: nope"),
+        ("[1, 2].filter(x, x)", "expected a boolean, got a number"),
+        ("object.spec.images.all(i, has(i.name) && i.tag == 'v1')", "No such key: tag"),
+        ("object.spec.images.exists(i, i.tag == 'v2')", "No such key: tag"),
+        ("object.spec.images.exists_one(i, i.tag == 'v1')", "No such key: tag"),
+        ("optional.none().value()", "the optional value is none"),
+        ("object.spec.text.hasValue()", "expected an optional value, got a string"),
+        ("[?1]", "expected an optional value, got a number"),
+        ("{[1]: 2}", "a list cannot be a key"),
+        ("size(5)", "a number has no size"),
+        ("'a'.matches('[')", "is not a regular expression"),
+        ("5.startsWith('a')", "startsWith takes two strings"),
+        ("'%d'.format(['x'])", "%d requires int or uint"),
+        ("'%.2000f'.format([1.0])", "a precision must be 1000 or less"),
+        ("int('x')", "string parse error"),
+    ] {
+        let failure = evaluate(source).expect_err(source).to_string();
+        assert!(failure.contains(why), "{source}: {failure}");
+    }
+}
+
+/// What grows with each step, in every way that an expression has. Each takes gigabytes, or hours, without a budget.
+fn hostile() -> Vec<(&'static str, String)> {
+    let chain = |start: &str, link: &str, links: usize| format!("{start}{}", link.repeat(links));
+    let doubled = |links: usize| chain("['aaaaaaaaaaaaaaaa']", ".map(x, x + x)", links);
+    vec![
+        ("text doubles", doubled(40)),
+        ("a list doubles", chain("[[1, 1, 1, 1]]", ".map(x, x + x)", 40)),
+        ("bytes double", chain("[b'aaaaaaaaaaaaaaaa']", ".map(x, x + x)", 40)),
+        ("shared parts, compared", format!("{0} == {0}", chain("[1]", ".map(x, [x, x])", 40))),
+        ("shared parts, copied", format!("{}.flatten(50)", chain("[1]", ".map(x, [x, x])", 40))),
+        ("shared parts, printed", format!("'%s'.format([{}])", chain("[1]", ".map(x, [x, x])", 40))),
+        ("shared entries, compared", format!("{0} == {0}", chain("[1]", ".map(x, {'a': x, 'b': x})", 40))),
+        ("shared parts, joined", format!("{}.join(',')", chain("['a']", ".map(x, [x, x])", 40))),
+        ("pairs of pairs", "object.l.map(a, object.l.map(b, object.l.map(c, [a, b, c])))".to_owned()),
+        ("text from pairs", "object.l.map(a, object.l.map(b, object.text + object.text))".to_owned()),
+        ("a maker of lists", "lists.range(1000000000).size() > 0".to_owned()),
+        ("a maker of lists, again and again", "lists.range(1000).map(x, lists.range(100000))".to_owned()),
+        ("replaced by much", "object.text.replace('', object.text)".to_owned()),
+        ("replaced by more each time", chain("['aaaaaaaaaaaaaaaa']", ".map(x, x.replace('a', x))", 8)),
+        ("split in letters", "object.l.map(a, object.text.split(''))".to_owned()),
+        ("joined by much", "object.text.split('').join(object.text)".to_owned()),
+        (
+            "formatted with much",
+            "object.l.map(x, '%s%s%s'.format([object.text, object.text, object.text]))".to_owned(),
+        ),
+        ("formatted with digits", "lists.range(50000).map(x, '%.999f'.format([1.0]))".to_owned()),
+        ("quoted and quoted", chain("[object.text + '\"\"\"\"\\\\\\\\']", ".map(x, strings.quote(x))", 40)),
+        ("encoded and encoded", chain("[object.text]", ".map(x, base64.encode(bytes(x)))", 40)),
+        ("all pairs", "(object.text.split('') + object.text.split('')).distinct()".to_owned()),
+        ("sets of all pairs", "sets.equivalent(lists.range(20000), lists.range(20000))".to_owned()),
+        ("sums of texts", "object.text.split('').map(x, object.text).sum()".to_owned()),
+        (
+            "looked for everywhere",
+            "lists.range(100).all(x, object.text.lastIndexOf(object.text.substring(1)) == 1)".to_owned(),
+        ),
+        (
+            "a pattern that is large",
+            "object.l.all(x, object.text.matches('(a{1,90}){1,90}') || true)".to_owned(),
+        ),
+        (
+            "a new pattern each time",
+            "lists.range(100000).all(x, 'a'.matches('a' + string(x)) || true)".to_owned(),
+        ),
+        (
+            "a pattern that is slow",
+            "lists.range(1000).all(x, object.text.matches('(a|aa)*(a|aa)*(a|aa)*b') || true)".to_owned(),
+        ),
+        (
+            "all matches, again and again",
+            "lists.range(1000).all(x, size(object.text.findAll('.')) > 0)".to_owned(),
+        ),
+        ("addresses", "lists.range(10000).map(x, url('https://a/' + object.text))".to_owned()),
+        ("a tower of lists", format!("[{0} == {0}]", chain("[1]", ".map(x, [[[[x]]]])", 80))),
+        ("sorted, again and again", "lists.range(100000).all(x, lists.range(1000).sort() != [])".to_owned()),
+        ("rounds of nothing", "lists.range(100000).all(a, lists.range(100000).all(b, true))".to_owned()),
+        (
+            "errors that are passed over",
+            "lists.range(100000).exists(a, lists.range(100000).exists(b, b.nope))".to_owned(),
+        ),
+    ]
+}
+
+fn hostile_object() -> serde_json::Value {
+    json!({"l": vec![1; 2000], "text": "a".repeat(50_000)})
+}
+
+/// Bytes that the thread's evaluation may hold are those it counts; here they are compared with the process' own.
+#[test]
+fn whatever_grows_ends_within_the_budget() {
+    for (what, source) in hostile() {
+        let budget = Budget::new(None);
+        let before = peak_kib();
+        let why = exhausted(&source, &budget, &hostile_object());
+        let grown = peak_kib() - before;
+        assert!(why.contains("too "), "{what}: {why}");
+        // What is counted, what the allocator keeps beside it, and other tests of this process.
+        assert!(grown < 96 << 10, "{what}: {grown} KiB");
+        assert!(budget.steps_left() >= TOTAL_STEPS - EXPRESSION_STEPS, "{what}");
+    }
+}
+
+/// The most that this process was ever resident with.
+fn peak_kib() -> i64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
+}
+
+/// Takes steps alone.
+const ENDLESS: &str = "object.l.all(a, object.l.all(b, true))";
+
+#[test]
+fn nothing_passes_over_the_end_of_the_budget() {
+    for source in [
+        format!("{ENDLESS} || true"),
+        format!("true || {ENDLESS} || true").replace("true ||", "false ||"),
+        format!("!({ENDLESS} && false)"),
+        format!("[1, 2].exists(x, {ENDLESS} || x == 2)"),
+        format!("![1, 2].all(x, {ENDLESS} && false)"),
+        format!("optional.of({ENDLESS}).orValue(true)"),
+    ] {
+        exhausted(&source, &Budget::new(None), &hostile_object());
+    }
+}
+
+#[test]
+fn expressions_share_a_budget() {
+    let budget = Budget::new(None);
+    let whys: Vec<_> = (0..5).map(|_| exhausted(ENDLESS, &budget, &hostile_object())).collect();
+    assert_eq!(budget.steps_left(), 0);
+    assert!(whys[3].contains("takes too much work"), "{whys:?}");
+    assert!(whys[4].contains("with the conditions before it"), "{whys:?}");
+    assert!(exhausted("true", &budget, &json!({})).contains("with the conditions before it"));
+}
+
+#[test]
+fn evaluation_ends_when_time_is_over() {
+    let past = Instant::now();
+    assert_eq!(exhausted("true", &Budget::new(Some(past)), &json!({})), "was not evaluated in time");
+    let soon = Instant::now() + Duration::from_millis(5);
+    // As many steps as are granted take longer than that.
+    let object = hostile_object();
+    assert_eq!(exhausted(ENDLESS, &Budget::new(Some(soon)), &object), "was not evaluated in time");
+    let later = Budget::new(Some(Instant::now() + Duration::from_mins(1)));
+    assert_eq!(
+        compiled("1 == 1").holds(&functions(), &[], &later),
+        Ok(true),
+        "there is time for what takes none"
+    );
+}
+
+#[test]
+fn what_goes_through_large_objects_as_it_should_has_the_budget_for_it() {
+    let many: Vec<_> =
+        (0..200).map(|at| json!({"name": format!("item-{at}"), "values": vec![at; 20]})).collect();
+    let object = json!({"items": many, "text": "line\n".repeat(200_000)});
+    for source in [
+        "object.items.all(a, a.values.all(b, b >= 0))",
+        "object.items.all(a, object.items.exists_one(b, b.name == a.name))",
+        "object.items.map(a, a.name).distinct().size() == 200",
+        "object.items.filter(a, a.name.matches('^item-[0-9]+$')).size() == 200",
+        "object.text.contains('line') && !object.text.contains('nope') && size(object.text) == 1000000",
+        "object.text.matches('line') && object.text.startsWith('line')",
+    ] {
+        let variables = [("object", value_of(&object))];
+        let holds = compiled(source).holds(&functions(), &variables, &Budget::new(None));
+        assert_eq!(holds, Ok(true), "{source}");
+    }
+}
+
+#[test]
+fn the_worst_is_refused_when_it_is_written() {
+    let functions = functions();
+    let estimate = |source: &str| {
+        Expression::compile(source, &functions, &VARIABLES).expect(source).estimate(&functions)
+    };
+    for (what, source) in [
+        ("text doubles", format!("[object.a]{}.size() > 0", ".map(x, x + x)".repeat(27))),
+        ("a list doubles", format!("[object.a]{}.size() > 0", ".map(x, x + x)".repeat(27))),
+        ("replaced", format!("object.a{}.size() > 0", ".replace('a', object.b)".repeat(10))),
+        (
+            "three levels",
+            "object.a.all(a, object.a.all(b, object.a.all(c, object.a.all(d, true))))".to_owned(),
+        ),
+        ("a maker of lists", "lists.range(100000000).size() > 0".to_owned()),
+    ] {
+        let why = estimate(&source).expect_err(what);
+        assert!(why.contains("on an ordinary object"), "{what}: {why}");
+    }
+    assert!(estimate("object.a.matches('[')").unwrap_err().contains("is not a regular expression"));
+    assert!(
+        estimate("object.a.matches('((a{1,99}){1,99}){1,99}')").unwrap_err().contains("too much memory when")
+    );
+    for source in [
+        "object.spec.images.all(i, object.spec.patches.exists(p, p.target.name == i.name))",
+        "object.spec.path.startsWith('./tenants/') && object.spec.path.matches('^[a-z0-9./_-]+$')",
+        "object.spec.dependsOn.map(d, d.name + '/' + d.?namespace.orValue('')).distinct().size() <= 20",
+        "object.metadata.labels.all(k, k.size() < 64 && object.metadata.labels[k].lowerAscii().trim() != '')",
+        "object.spec.values.split(',').all(v, v.replace('a', 'bb').size() < 99)",
+        "'%s/%s'.format([object.a, object.b]).size() < 100",
+        "!object.spec.text.matches('\\\\w{1,63}')",
+    ] {
+        assert_eq!(estimate(source), Ok(()), "{source}");
+    }
+}
