@@ -1,4 +1,11 @@
 //! `sources`: where sources may fetch from. Addresses are parsed, see [`address`]; no prefixes of strings are compared.
+//!
+//! An address is in `url` of GitRepository, OCIRepository, HelmRepository and ResourceSetInputProvider, `image` of
+//! ImageRepository, `endpoint` and `bucketName` of Bucket, `sync` and `distribution` of FluxInstance. What refers to one of
+//! these by name brings no address of its own: `sourceRef` and `chartRef` of any kind, `include` of GitRepository, `sources`
+//! of ArtifactGenerator. Not judged, since they are no place that content is fetched from: a Provider's and a Receiver's
+//! address, proxies and credentials (`sts`), what verifies signatures. What cannot be judged here is what a source itself
+//! leads to: the addresses in the index of a Helm repository, submodules of a Git repository.
 
 mod address;
 mod pattern;
@@ -17,6 +24,17 @@ use crate::{
     Kind, Subject,
     look::{Look, WrongType},
 };
+
+/// The host of Google's buckets.
+const GOOGLE_STORAGE: &str = "storage.googleapis.com";
+
+/// The fields that say which bucket.
+struct Bucket<'a> {
+    provider: Look<'a>,
+    endpoint: Look<'a>,
+    name: Look<'a>,
+    insecure: bool,
+}
 
 #[derive(Debug)]
 pub(crate) struct Sources {
@@ -41,10 +59,28 @@ impl Sources {
         let spec = Look::spec(&subject.object);
         match subject.kind {
             Kind::GitRepository => self.url(&spec.field("url")?, Form::Git, report)?,
-            Kind::OciRepository | Kind::HelmRepository => self.url(&spec.field("url")?, Form::Url, report)?,
-            Kind::ResourceSetInputProvider => self.url(&spec.field("url")?, Form::Api, report)?,
+            Kind::OciRepository => self.url(&spec.field("url")?, Form::Oci, report)?,
+            Kind::HelmRepository => self.url(&spec.field("url")?, Form::Url, report)?,
             Kind::ImageRepository => self.url(&spec.field("image")?, Form::Image, report)?,
-            Kind::Bucket => self.bucket(&spec, report)?,
+            Kind::Bucket => {
+                let bucket = Bucket {
+                    provider: spec.field("provider")?,
+                    endpoint: spec.field("endpoint")?,
+                    name: spec.field("bucketName")?,
+                    insecure: spec.field("insecure")?.boolean()? == Some(true),
+                };
+                self.bucket(&bucket, report)?;
+            }
+            Kind::ResourceSetInputProvider => {
+                let url = spec.field("url")?;
+                // Some have none; of the others, some ask a registry for tags.
+                let is_oci = url.string()?.is_some_and(|url| url.starts_with("oci://"));
+                self.url(&url, if is_oci { Form::Oci } else { Form::Api }, report)?;
+            }
+            Kind::FluxInstance => {
+                self.sync(&spec.field("sync")?, report)?;
+                self.distribution(&spec.field("distribution")?, report)?;
+            }
             Kind::HelmChart => chart(&spec.field("chart")?, report)?,
             Kind::HelmRelease => chart(&spec.at(&["chart", "spec", "chart"])?, report)?,
             _ => {}
@@ -53,27 +89,85 @@ impl Sources {
     }
 
     fn url(&self, field: &Look<'_>, form: Form, report: &mut Report<'_>) -> Result<(), WrongType> {
-        // Where it is required, the API server asks for it; some input providers have none.
+        // Where it is required, the API server asks for it.
         let Some(text) = field.string()? else { return Ok(()) };
         self.judge(field.path(), Address::parse(text, form), report);
         Ok(())
     }
 
-    /// A bucket's endpoint is a host; which bucket is said beside it.
-    fn bucket(&self, spec: &Look<'_>, report: &mut Report<'_>) -> Result<(), WrongType> {
-        let field = spec.field("endpoint")?;
-        let Some(endpoint) = field.string()? else { return Ok(()) };
-        let name = spec.field("bucketName")?.string()?.unwrap_or_default();
-        let scheme = if spec.field("insecure")?.boolean()? == Some(true) { "http" } else { "https" };
-        if endpoint.contains('/') {
-            report.broken(field.path(), "must be a host, with a port if need be", self.hint());
+    /// Which bucket it is depends on the provider: the S3 client takes a host as endpoint, Azure's a URL, and Google's
+    /// none, whatever is written there. A region names no other bucket.
+    fn bucket(&self, bucket: &Bucket<'_>, report: &mut Report<'_>) -> Result<(), WrongType> {
+        let Bucket { provider, endpoint, name, insecure } = bucket;
+        let field = endpoint.path();
+        let bucket = name.string()?.unwrap_or_default();
+        let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        // Azure has containers of its own, such as $web.
+        let plain = if provider.string()? == Some("azure") { bucket.trim_start_matches('$') } else { bucket };
+        if !plain.bytes().all(is_of_name) {
+            report.broken(
+                name.path(),
+                format!("{:?} is the name of no bucket", clipped(bucket)),
+                self.hint(),
+            );
             return Ok(());
         }
-        self.judge(
-            field.path(),
-            Address::parse(&format!("{scheme}://{endpoint}/{name}"), Form::Bucket),
-            report,
-        );
+        let address = match provider.string()?.unwrap_or_default() {
+            "" | "generic" | "aws" => {
+                let Some(host) = endpoint.string()? else { return Ok(()) };
+                let host = host.strip_suffix('/').unwrap_or(host);
+                if host.contains('/') {
+                    report.broken(field, "must be a host, with a port if need be", self.hint());
+                    return Ok(());
+                }
+                let scheme = if *insecure { "http" } else { "https" };
+                format!("{scheme}://{host}/{bucket}")
+            }
+            "azure" => {
+                let Some(url) = endpoint.string()? else { return Ok(()) };
+                format!("{}/{bucket}", url.strip_suffix('/').unwrap_or(url))
+            }
+            "gcp" => format!("https://{GOOGLE_STORAGE}/{bucket}"),
+            other => {
+                let why =
+                    format!("{:?} is not known: where its buckets are cannot be judged", clipped(other));
+                report.broken(provider.path(), why, "use generic, aws, azure or gcp");
+                return Ok(());
+            }
+        };
+        self.judge(field, Address::parse(&address, Form::Bucket), report);
+        Ok(())
+    }
+
+    /// What the Flux operator makes a source of.
+    fn sync(&self, sync: &Look<'_>, report: &mut Report<'_>) -> Result<(), WrongType> {
+        let (kind, url) = (sync.field("kind")?, sync.field("url")?);
+        match kind.string()? {
+            None if !url.is_some() => Ok(()),
+            Some("GitRepository") => self.url(&url, Form::Git, report),
+            Some("OCIRepository") => self.url(&url, Form::Oci, report),
+            Some("Bucket") => {
+                let (provider, name) = (sync.field("provider")?, sync.field("ref")?);
+                self.bucket(&Bucket { provider, endpoint: url, name, insecure: false }, report)
+            }
+            other => {
+                let why = format!("{:?} is no kind of a source", clipped(other.unwrap_or_default()));
+                report.broken(kind.path(), why, "use GitRepository, OCIRepository or Bucket");
+                Ok(())
+            }
+        }
+    }
+
+    /// Where the Flux operator takes Flux from: its images, and the artifact with its manifests.
+    fn distribution(&self, distribution: &Look<'_>, report: &mut Report<'_>) -> Result<(), WrongType> {
+        let registry = distribution.field("registry")?;
+        if let Some(text) = registry.string()? {
+            self.judge(registry.path(), Address::of_registry(text), report);
+        }
+        let artifact = distribution.field("artifact")?;
+        if let Some(text) = artifact.string()? {
+            self.judge(artifact.path(), Address::parse(without_tag(text), Form::Oci), report);
+        }
         Ok(())
     }
 
@@ -108,6 +202,23 @@ fn chart(field: &Look<'_>, report: &mut Report<'_>) -> Result<(), WrongType> {
         );
     }
     Ok(())
+}
+
+/// An OCI address without what follows the name of the repository: `:latest`, `@sha256:…`.
+fn without_tag(text: &str) -> &str {
+    let name = text.split_once('@').map_or(text, |(name, _)| name);
+    match name.rsplit_once('/') {
+        Some((path, last)) if path.contains("://") || path.contains('/') => {
+            let last = last.split_once(':').map_or(last, |(last, _)| last);
+            &name[..path.len() + 1 + last.len()]
+        }
+        _ => name,
+    }
+}
+
+/// The beginning of a text, for a message.
+fn clipped(text: &str) -> String {
+    text.chars().take(256).collect()
 }
 
 /// Decodes `%2e` and the like; what is no UTF-8 then is shown as what it is not.

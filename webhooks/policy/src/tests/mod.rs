@@ -5,6 +5,7 @@ mod compile;
 mod content;
 mod freezes;
 mod requests;
+mod sources;
 
 use std::collections::HashMap;
 

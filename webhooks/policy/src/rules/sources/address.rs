@@ -17,6 +17,8 @@ pub(super) enum Form {
     Git,
     /// A URL.
     Url,
+    /// `oci://ghcr.io/org/app`.
+    Oci,
     /// A URL that may have a query.
     Api,
     /// A URL made of a bucket's endpoint and name.
@@ -42,6 +44,7 @@ impl Address {
     pub(super) fn parse(text: &str, form: Form) -> Result<Self, String> {
         let text = match form {
             Form::Image => image(text),
+            Form::Oci => text.strip_prefix("oci://").map_or_else(|| text.to_owned(), image),
             Form::Git => scp(text).unwrap_or_else(|| text.to_owned()),
             _ => text.to_owned(),
         };
@@ -57,10 +60,25 @@ impl Address {
             return Err(shown() + "names no host");
         }
         let host = host(&url).ok_or_else(|| shown() + "names no valid host")?;
-        let path = path(&text, &url).map_err(|why| shown() + why)?;
+        if is_respelt(&text, &host) {
+            return Err(shown() + "has a host that is read in more than one way");
+        }
+        let path = path(&text, &url, form).map_err(|why| shown() + why)?;
         let user = Some(percent_decoded(url.username())).filter(|user| !user.is_empty());
+        if user.as_ref().is_some_and(|user| !user.bytes().all(is_of_user)) {
+            return Err(shown() + "has a user that cannot be");
+        }
         let port = url.port().or_else(|| default_port(url.scheme()));
         Ok(Self { form, scheme: url.scheme().to_owned(), user, host, port, path })
+    }
+
+    /// What images are named below: `ghcr.io/fluxcd`.
+    pub(super) fn of_registry(text: &str) -> Result<Self, String> {
+        const IMAGE: &str = "/image";
+        let text = text.strip_suffix('/').unwrap_or(text);
+        let image = Self::parse(&format!("{text}{IMAGE}"), Form::Image)?;
+        let path = image.path.strip_suffix(IMAGE).unwrap_or_default().to_owned();
+        Ok(Self { path, ..image })
     }
 }
 
@@ -123,9 +141,39 @@ fn misread(text: &str, form: Form) -> Option<&'static str> {
     None
 }
 
+/// Whether a host is written in another way than it is read: the URL standard takes `0x7f.1` for an address, which is a
+/// name elsewhere.
+fn is_respelt(text: &str, host: &str) -> bool {
+    let authority =
+        text.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?']).next().unwrap_or_default());
+    let written = authority.rsplit_once('@').map_or(authority, |(_, written)| written);
+    if written.starts_with('[') {
+        return false;
+    }
+    let written = written.split(':').next().unwrap_or_default().trim_end_matches('.');
+    !written.eq_ignore_ascii_case(host)
+}
+
+pub(super) fn is_of_user(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'+')
+}
+
+/// Whether a character may be in the path of an address. What no server has in the name of a repository means something to
+/// somebody on the way: a list of addresses, a glob, a command.
+fn is_of_path(c: char, form: Form) -> bool {
+    let others = match form {
+        Form::Oci | Form::Image => "-._",
+        Form::Bucket => "-._$",
+        // Azure DevOps has projects with spaces, written as %20; SourceHut and Bitbucket have ~user.
+        Form::Git | Form::Url => "-._~+@&() ",
+        Form::Api => "-._~+@&() :,=",
+    };
+    c.is_ascii_alphanumeric() || others.contains(c)
+}
+
 /// The path of an address, from what was written: the parser has resolved its dot segments already, which must not
 /// be there in the first place.
-fn path(text: &str, url: &Url) -> Result<String, &'static str> {
+fn path(text: &str, url: &Url, form: Form) -> Result<String, &'static str> {
     let rest = text.split_once("://").map_or("", |(_, rest)| rest);
     let written = rest.split('?').next().unwrap_or_default();
     let written = written.find('/').map_or("", |start| &written[start..]);
@@ -140,6 +188,10 @@ fn path(text: &str, url: &Url) -> Result<String, &'static str> {
         }
         if decoded.contains(['/', '\\', '%', '?', '#']) || decoded.chars().any(char::is_control) {
             return Err("has escapes in its path that are read in more than one way");
+        }
+        let form = if url.scheme() == "oci" { Form::Oci } else { form };
+        if !decoded.chars().all(|c| is_of_path(c, form)) {
+            return Err("has a character in its path that no repository has");
         }
     }
     let parsed = url.path().strip_suffix('/').unwrap_or(url.path());

@@ -3,7 +3,7 @@
 use globset::GlobMatcher;
 use url::Url;
 
-use super::address::{Address, Form, default_port, host, scp};
+use super::address::{Address, Form, default_port, host, is_of_user, scp};
 use crate::glob;
 
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub(super) struct Pattern {
     port: Option<u16>,
     /// The path as a glob; none, if the pattern has no path.
     path: Option<GlobMatcher>,
+    /// What ends in `/**` also means what is there without: the root of a Helm repository, or of an organisation.
+    root: Option<GlobMatcher>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -67,6 +69,7 @@ impl Pattern {
             host: if below { Host::Below(named) } else { Host::Named(named) },
             port: url.port().or_else(|| default_port(url.scheme())),
             path: path_glob(path)?,
+            root: path.strip_suffix("/**").map(glob::compile).transpose()?,
         })
     }
 
@@ -101,7 +104,7 @@ impl Pattern {
             // An endpoint without a bucket stands for all of its buckets; a host without a path for its root alone.
             return path.is_empty() || address.form == Form::Bucket;
         };
-        if glob.is_match(path) {
+        if glob.is_match(path) || self.root.as_ref().is_some_and(|root| root.is_match(path)) {
             return true;
         }
         // Git servers serve a repository under both names.
@@ -111,10 +114,6 @@ impl Pattern {
                 None => glob.is_match(format!("{path}.git")),
             }
     }
-}
-
-fn is_of_user(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'+')
 }
 
 fn path_glob(path: &str) -> Result<Option<GlobMatcher>, String> {

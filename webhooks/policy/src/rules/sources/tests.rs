@@ -34,6 +34,21 @@ fn what_matches_is_allowed() {
         ("ssh://git@github.com/my-org/*", "git@github.com:/my-org/app.git"),
         ("git@github.com:my-org/*", "ssh://git@github.com:22/my-org/app"),
         ("ssh://*@github.com/my-org/*", "ssh://deploy@github.com/my-org/app"),
+        // The root itself.
+        ("https://charts.example.com/**", "https://charts.example.com"),
+        ("https://charts.example.com/**", "https://charts.example.com/"),
+        ("https://*.github.io/**", "https://foo.github.io"),
+        ("https://github.com/my-org/**", "https://github.com/my-org"),
+        ("https://github.com/{a,b}/**", "https://github.com/b/"),
+        ("http://[::1]:3000/**", "http://[0:0::1]:3000/x"),
+        ("http://10.0.0.1/**", "http://10.0.0.1:80/x"),
+        ("https://xn--bcher-kva.example/**", "https://XN--bcher-kva.example/x"),
+        ("https://bücher.example/**", "https://xn--bcher-kva.example/x"),
+        ("https://dev.azure.com/my-org/**", "https://dev.azure.com/my-org/My%20Project/_git/app"),
+        ("https://dev.azure.com/my-org/My Project/**", "https://dev.azure.com/my-org/My%20Project/_git/app"),
+        ("https://git.sr.ht/~me/*", "https://git.sr.ht/~me/app"),
+        ("ssh://*@github.com/my-org/*", "ssh://github.com/my-org/app"),
+        ("ssh://git@git.example.com:2222/**", "ssh://git@git.example.com:2222/x"),
         ("https://charts.example.com", "https://charts.example.com"),
         ("https://charts.example.com/", "https://charts.example.com"),
         ("https://charts.example.com", "https://charts.example.com/"),
@@ -41,6 +56,13 @@ fn what_matches_is_allowed() {
         assert!(allows(pattern, url, Form::Git), "{pattern} must allow {url}");
     }
     assert!(allows("oci://ghcr.io/my-org/**", "oci://GHCR.io/my-org/charts/app", Form::Url));
+    assert!(allows("oci://ghcr.io/my-org/**", "oci://ghcr.io/my-org", Form::Url));
+    assert!(allows("oci://ghcr.io/my-org/**", "oci://GHCR.io/my-org/charts/app", Form::Oci));
+    assert!(
+        allows("oci://docker.io/foo/*", "oci://foo/bar", Form::Oci),
+        "a first segment without a dot is no host"
+    );
+    assert!(allows("oci://foo:5000/*", "oci://foo:5000/bar", Form::Oci));
     assert!(allows("oci://ghcr.io/my-org/**", "ghcr.io/my-org/app", Form::Image));
     assert!(allows("oci://docker.io/library/*", "nginx", Form::Image));
     assert!(allows("oci://docker.io/grafana/*", "grafana/grafana", Form::Image));
@@ -101,16 +123,56 @@ fn what_only_looks_alike_is_refused() {
         "//github.com/my-org/x",
         "github.com/my-org/x",
         "file:///my-org/x",
+        "https://github.com/my-org/a;b",
+        "https://github.com/my-org/a%3Bb",
+        "https://github.com/my-org/*",
+        "https://github.com/my-org/%2A",
+        "https://github.com/my-org/a b",
+        "https://github.com/my-org/a|b",
+        "https://github.com/my-org/a$b",
+        "https://github.com/my-org/a`b`",
+        "https://github.com/my-org/a'b",
+        "https://github.com/my-org/a\"b",
+        "https://github.com/my-org/a<b>",
+        "https://github.com/my-org/[a]",
+        "https://github.com/my-org/{a}",
+        "https://github.com/my-org/a^b",
+        "https://github.com/my-org/a:b",
+        "https://github.com/my-org/a,b",
+        "https://github.com/my-org/a%20b%09",
+        "https://github.com/my-org/a\u{7f}",
+        "https://github.com/my-org/%C3%BC",
+        "https://github.com/my-org/x,https://evil.com/x",
+        "https://github.com;evil.com/my-org/x",
+        "https://*.com/my-org/x",
+        "https://github.com:443:443/my-org/x",
+        "https://github.com:https/my-org/x",
         "",
     ] {
         assert!(!allows(PATTERN, url, Form::Git), "{PATTERN} must not allow {url:?}");
     }
+}
+
+#[test]
+fn what_another_pattern_means_is_refused() {
     for (pattern, url) in [
         ("https://*.example.com/**", "https://example.com/x"),
         ("https://*.example.com/**", "https://a.b.example.com/x"),
         ("https://*.example.com/**", "https://.example.com/x"),
         ("https://*.example.com/**", "https://evilexample.com/x"),
         ("https://github.com/**", "https://github.com:444/x"),
+        ("https://github.com/my-org/**", "https://github.com/my-org.git"),
+        ("https://github.com/my-org/**", "https://github.com/my-organisation"),
+        ("https://github.com/my-org/**", "https://github.com"),
+        ("https://*.github.io/**", "https://github.io"),
+        ("http://127.0.0.1/**", "http://127.1/x"),
+        ("http://127.0.0.1/**", "http://0x7f.0.0.1/x"),
+        ("http://127.0.0.1/**", "http://2130706433/x"),
+        ("http://10.0.0.1/**", "http://10.0.0.01/x"),
+        ("ssh://*@github.com/my-org/*", "ssh://-oProxyCommand=x@github.com/my-org/app"),
+        ("ssh://*@github.com/my-org/*", "ssh://a;b@github.com/my-org/app"),
+        ("ssh://git@github.com/my-org/*", "git@github.com:2222:my-org/app"),
+        ("ssh://git@github.com/my-org/*", "git@github.com:~my-org/app"),
         ("https://github.com", "https://github.com/x"),
         ("ssh://git@github.com/my-org/*", "ssh://root@github.com/my-org/app"),
         ("ssh://git@github.com/my-org/*", "ssh://github.com/my-org/app"),
@@ -123,6 +185,21 @@ fn what_only_looks_alike_is_refused() {
     }
     assert!(!allows("oci://ghcr.io/my-org/**", "oci://ghcr.io/my-org/../evil/app", Form::Url));
     assert!(!allows("oci://ghcr.io/my-org/**", "oci://ghcr.io/my-org/%2e%2e/evil", Form::Url));
+    for (pattern, url, form) in [
+        ("oci://foo/**", "oci://foo/bar", Form::Oci),
+        ("oci://ghcr.io/my-org/**", "oci://ghcr.io/my-org/app:latest", Form::Oci),
+        ("oci://ghcr.io/my-org/**", "oci://ghcr.io/my-org/app@sha256:abc", Form::Oci),
+        ("oci://ghcr.io/my-org/**", "oci://ghcr.io/my-org/a~b", Form::Oci),
+        ("oci://ghcr.io/my-org/**", "oci://ghcr.io/my-org/a+b", Form::Url),
+        ("oci://ghcr.io/my-org/**", "https://ghcr.io/my-org/app", Form::Oci),
+        ("oci://ghcr.io/my-org/**", "oci://oci://ghcr.io/my-org/app", Form::Oci),
+        ("oci://ghcr.io/my-org/**", "ghcr.io/my-org/app:v1", Form::Image),
+        ("oci://ghcr.io/my-org/**", "oci://ghcr.io/my-org/app", Form::Image),
+        ("oci://ghcr.io/**", "oci://ghcr.io", Form::Oci),
+        ("https://minio.example.com/team-a/**", "https://minio.example.com/team-ab", Form::Bucket),
+    ] {
+        assert!(!allows(pattern, url, form), "{pattern} must not allow {url}");
+    }
     assert!(!allows("oci://ghcr.io/my-org/**", "evil.io/my-org/app", Form::Image));
     assert!(!allows("oci://ghcr.io/my-org/**", "my-org/app", Form::Image));
     assert!(!allows("https://github.com/**", "https://github.com/x?y=z", Form::Url));
@@ -168,7 +245,7 @@ proptest! {
 
     #[test]
     fn nothing_panics(text in "\\PC{0,40}", pattern in "\\PC{0,40}") {
-        for form in [Form::Git, Form::Url, Form::Api, Form::Bucket, Form::Image] {
+        for form in [Form::Git, Form::Url, Form::Oci, Form::Api, Form::Bucket, Form::Image] {
             let _ = Address::parse(&text, form);
         }
         let _ = Pattern::parse(&pattern);
