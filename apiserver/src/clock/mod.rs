@@ -68,6 +68,8 @@ struct State {
     first: Option<Ticks>,
     vouches: bool,
     wall: Wall,
+    /// The [`Reading::offset`] at which the wall was last said to be right.
+    right: Option<i128>,
 }
 
 impl Reading {
@@ -79,6 +81,15 @@ impl Reading {
             Err(before) => -micros(before.duration()),
         };
         wall.saturating_sub(micros(self.passed))
+    }
+
+    /// What the wall would tell at another offset.
+    fn wall_at(self, offset: i128) -> SystemTime {
+        let micros = |difference: u128| Duration::from_micros(u64::try_from(difference).unwrap_or(u64::MAX));
+        let (own, difference) = (self.offset(), micros(offset.abs_diff(self.offset())));
+        let wall =
+            if own > offset { self.wall.checked_sub(difference) } else { self.wall.checked_add(difference) };
+        wall.unwrap_or(self.wall)
     }
 }
 
@@ -170,6 +181,19 @@ impl Clock {
             );
         }
         state.wall = if is_right { Wall::Right(offset) } else { Wall::Wrong };
+        if is_right {
+            state.right = Some(offset);
+        }
+    }
+
+    /// Whether versions are further ahead of the time than they can have come by other replicas' versions: they were made
+    /// when the wall was wrong and nobody had said so. No replica would take them for what they are until their time
+    /// comes, so it is better to begin anew, with another number.
+    pub fn is_astray(&self) -> bool {
+        let reading = (self.time)();
+        let state = self.state();
+        let is_known = state.right.is_some() && state.is_right(reading, self.window);
+        is_known && state.last > Ticks::of(reading.wall).plus(self.window)
     }
 
     /// Whether the wall is right, as far as is known.
@@ -182,7 +206,7 @@ impl Clock {
     pub fn vouches(&self) -> bool {
         let reading = (self.time)();
         let state = self.state();
-        state.vouched(reading, Ticks::of(reading.wall).max(state.last), self.window)
+        state.vouched(reading, state.now(reading, self.window).max(state.last), self.window)
     }
 
     /// How much time has passed.
@@ -194,9 +218,10 @@ impl Clock {
     /// counts: what it was taken for when something happened may have been corrected since. `None`: before there was
     /// this clock.
     pub fn window_before(&self, version: u64) -> Option<Duration> {
-        let Reading { wall, passed } = (self.time)();
+        let reading = (self.time)();
         let before = Ticks::of_version(version).minus(self.window);
-        passed.checked_sub(Ticks::of(wall).since(before))
+        let now = self.state().now(reading, self.window);
+        reading.passed.checked_sub(now.since(before))
     }
 
     /// A version later than every one this clock has made.
@@ -209,13 +234,13 @@ impl Clock {
     /// long as `spread` ago.
     pub fn knows(&self, version: u64, spread: Duration) -> bool {
         let at = Ticks::of_version(version);
-        at.plus(spread) <= self.wall() || self.state().has_made(version)
+        at.plus(spread) <= self.trusted() || self.state().has_made(version)
     }
 
     /// Makes all versions to come later than this one; not if that is further ahead of the time than clocks are apart,
     /// or than this replica's number lasts.
     pub fn pass(&self, version: u64) -> bool {
-        let now = self.wall();
+        let now = self.trusted();
         let at = Ticks::of_version(version);
         let mut state = self.state();
         let is_near = at <= now.plus(self.window / 4) && state.limit().is_none_or(|limit| at < limit);
@@ -225,8 +250,9 @@ impl Clock {
         is_near
     }
 
-    fn wall(&self) -> Ticks {
-        Ticks::of((self.time)().wall)
+    fn trusted(&self) -> Ticks {
+        let reading = (self.time)();
+        self.state().now(reading, self.window)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -235,8 +261,17 @@ impl Clock {
 }
 
 impl State {
+    /// The time: as the wall tells it, unless it was right once and has been set since. Then it is what the wall would tell
+    /// otherwise, or a moment of a wrong wall would push versions as far ahead for as long.
+    fn now(&self, reading: Reading, window: Duration) -> Ticks {
+        Ticks::of(match self.right {
+            Some(offset) if is_apart(reading, offset, window) => reading.wall_at(offset),
+            _ => reading.wall,
+        })
+    }
+
     fn next(&mut self, reading: Reading, window: Duration) -> u64 {
-        let now = Ticks::of(reading.wall);
+        let now = self.now(reading, window);
         let at = self.limit().map_or(now, |limit| now.min(limit)).max(Ticks(self.last.0 + 1));
         self.last = at;
         self.first.get_or_insert(at);
@@ -254,7 +289,7 @@ impl State {
     /// Whether a version of `at` is. One that is far ahead comes of a time that has been corrected, and would be taken
     /// one day for what it says.
     fn vouched(&self, reading: Reading, at: Ticks, window: Duration) -> bool {
-        let now = Ticks::of(reading.wall);
+        let now = self.now(reading, window);
         let is_within = self.limit().is_none_or(|limit| now.max(at) < limit);
         let is_right = self.is_right(reading, window);
         self.vouches && self.grant.is_some() && is_within && is_right && at <= now.plus(window / 4)
@@ -263,7 +298,7 @@ impl State {
     fn is_right(&self, reading: Reading, window: Duration) -> bool {
         match self.wall {
             Wall::Unknown => true,
-            Wall::Right(offset) => reading.offset().abs_diff(offset) <= (window / 8).as_micros(),
+            Wall::Right(offset) => !is_apart(reading, offset, window),
             Wall::Wrong => false,
         }
     }
@@ -272,6 +307,11 @@ impl State {
     fn limit(&self) -> Option<Ticks> {
         Some(Ticks::of(self.grant?.until?).minus(RESERVE))
     }
+}
+
+/// By more than slewing explains.
+fn is_apart(reading: Reading, offset: i128, window: Duration) -> bool {
+    reading.offset().abs_diff(offset) > (window / 8).as_micros()
 }
 
 impl fmt::Debug for Clock {

@@ -162,6 +162,64 @@ fn a_clock_that_is_set_vouches_for_nothing_until_it_is_known_to_be_right() {
     assert!(!clock.is_right() && !is_vouched(clock.next()));
 }
 
+/// A clock that a test sets and lets run: the second it is set to, and how many have passed.
+fn running() -> (Clock, Arc<[AtomicU64; 2]>) {
+    let time = Arc::new([100, 100].map(AtomicU64::new));
+    let told = Arc::clone(&time);
+    let clock = Clock::new(3).with_time(move || {
+        let [wall, passed] = [0, 1].map(|n| told[n].load(Ordering::Relaxed));
+        Reading { wall: at(wall), passed: Duration::from_secs(passed) }
+    });
+    clock.vouch(true);
+    (clock, time)
+}
+
+const DECADE: u64 = 10 * 365 * 24 * 3_600;
+
+#[test]
+fn a_clock_that_was_years_off_for_a_moment_leaves_versions_where_they_were() {
+    for wrong in [100 + DECADE, 0] {
+        let (clock, time) = running();
+        clock.confirm(true);
+        let set = |wall, passed| {
+            time[0].store(wall, Ordering::Relaxed);
+            time[1].store(passed, Ordering::Relaxed);
+        };
+        let mut last = clock.next();
+        // Noticed by nobody yet, then told so.
+        for is_told in [false, true] {
+            set(wrong + 10, 110);
+            if is_told {
+                clock.confirm(false);
+            }
+            let version = clock.next();
+            assert!(version > last && !is_vouched(version));
+            assert!(Ticks::of_version(version) <= Ticks::of(at(111)), "{wrong}");
+            let far = version::compose(Ticks::of(at(90 + DECADE)), 1, true);
+            assert!(!clock.pass(far), "nor does anybody push it there");
+            last = version;
+        }
+        set(120, 120);
+        clock.confirm(true);
+        let version = clock.next();
+        assert_eq!((Ticks::of_version(version), is_vouched(version)), (Ticks::of(at(120)), true));
+        assert!(!clock.is_astray());
+    }
+}
+
+#[test]
+fn versions_that_a_wrong_clock_made_from_the_start_are_astray_once_it_is_right() {
+    let (clock, time) = running();
+    time[0].store(100 + DECADE, Ordering::Relaxed);
+    clock.next();
+    clock.confirm(false);
+    assert!(!clock.is_astray(), "nobody knows better");
+    time[0].store(100, Ordering::Relaxed);
+    assert!(!clock.is_astray());
+    clock.confirm(true);
+    assert!(clock.is_astray());
+}
+
 #[test]
 fn what_was_made_here_or_a_while_ago_is_known() {
     let spread = Duration::from_secs(1);

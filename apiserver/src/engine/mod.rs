@@ -37,7 +37,8 @@ const TICKS_PER_COUNT: u32 = 10;
 /// what another replica can go on from.
 const TICKS_PER_ADVANCE: u32 = 30;
 
-/// Applies events and brings the views up to date until `stop` is cancelled or every source has ended.
+/// Applies events and brings the views up to date until `stop` is cancelled, every source has ended, or versions have gone
+/// [astray](Clock::is_astray).
 pub async fn run(
     inventory: Inventory,
     mut views: Views,
@@ -90,6 +91,13 @@ pub async fn run(
         }
         if is_told_the_time {
             clock.confirm(lag::clock_is_right(&inventory));
+            if clock.is_astray() {
+                tracing::error!(
+                    "versions were made by a clock that was far ahead, and no other replica would take them: ending, to \
+                     begin anew"
+                );
+                return;
+            }
         }
         let is_current = lag::is_current(&inventory, now());
         if !is_current {

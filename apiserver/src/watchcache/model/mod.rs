@@ -4,7 +4,8 @@
 //! The clock, the cache with its log, the catching up and the selections are the real ones; the upstream, time and
 //! whoever calls whom are the model's ([`world`]). What the argument of [`super::catch_up`] takes for granted is kept
 //! here by force: a replica that vouches for its versions knows what happened half a window ago, and clocks are within
-//! an eighth of it from the truth, or far off.
+//! an eighth of it from the truth, or far off. A replica whose versions went astray begins anew, and in the end none is
+//! ahead of the time whose clock is right.
 //!
 //! `GATEHOUSE_LONG=1` runs a hundred times as many cases.
 
@@ -23,6 +24,8 @@ const WINDOW: Duration = Duration::from_secs(8);
 const LAG: u64 = 4_000;
 /// Far longer than anything is remembered; and how far off a clock is that is wrong.
 const HOUR: u64 = 3_600_000;
+/// How far ahead one is that is very wrong.
+const DECADE: i64 = 10 * 365 * 24 * 3_600_000;
 
 /// What can happen. Replicas and clients are counted around.
 #[derive(Debug, Clone)]
@@ -73,7 +76,8 @@ fn kind() -> impl Strategy<Value = Kind> {
 }
 
 fn skew() -> impl Strategy<Value = i64> {
-    prop_oneof![8 => -1_000..=1_000_i64, 1 => Just(-HOUR.cast_signed()), 1 => Just(HOUR.cast_signed())]
+    let hour = HOUR.cast_signed();
+    prop_oneof![8 => -1_000..=1_000_i64, 1 => Just(-hour), 1 => Just(hour), 1 => Just(DECADE)]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -120,6 +124,16 @@ proptest! {
     ) {
         run(&replicas, &steps, WINDOW)?;
     }
+}
+
+#[test]
+fn a_clock_that_was_years_ahead_for_a_moment_leaves_no_versions_ahead() {
+    let commit = |key| Step::Commit(Kind::Subject, key, Some(1));
+    let wrong = [Step::SetClock(0, DECADE), commit(1), Step::Deliver(0, 1, 0), Step::List(0, 0, false)];
+    let right = [Step::SetClock(0, 0), Step::Pass(LAG), commit(2), Step::Watch(0, 1), Step::Pass(LAG)];
+    let from_the_start = [Step::Restart(0, DECADE), Step::Pass(LAG), commit(3), Step::List(0, 0, false)];
+    run(&[0, 0], &[&wrong[..], &right].concat(), WINDOW).unwrap();
+    run(&[0, 0], &[&from_the_start[..], &wrong, &right].concat(), WINDOW).unwrap();
 }
 
 /// A client lists what one replica knows early, and goes on with another that has known for long what the client lacks.

@@ -11,7 +11,7 @@ use std::{
 
 use super::{Kind, world::Commit};
 use crate::{
-    clock::{Clock, Reading},
+    clock::{Clock, Reading, Ticks},
     watchcache::{Draft, Row, RowKey, Update, WatchCache, testing},
 };
 
@@ -163,9 +163,19 @@ impl Replica {
     /// It hears of the source, and what time it is there.
     pub(super) fn hear(&self) {
         let clock = self.cache.clock();
-        let is_right = self.skew.unsigned_abs() <= APART;
-        clock.confirm(is_right);
+        clock.confirm(self.is_right());
         clock.vouch(!self.troubled);
+    }
+
+    /// Whether its clock is as right as it has to be.
+    pub(super) fn is_right(&self) -> bool {
+        self.skew.unsigned_abs() <= APART
+    }
+
+    /// How far ahead of the time its latest version is.
+    pub(super) fn ahead(&self, now: u64) -> Duration {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(BEGIN) + Duration::from_millis(now);
+        Ticks::of_version(self.cache.snapshot().version).since(Ticks::of(time))
     }
 
     fn publish(&self, touched: BTreeSet<u8>) {

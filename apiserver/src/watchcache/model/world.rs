@@ -111,16 +111,10 @@ impl World {
                     self.replicas[who].relist(kind, &self.history, &self.truth);
                 }
             }
-            // There are as many numbers as are needed, but for this many.
-            Step::Restart(who, skew) if self.numbers + 1 < REPLICAS => {
+            Step::Restart(who, skew) => {
                 let who = self.replica(who);
-                let truth = self.truth.clone();
-                self.numbers += 1;
-                self.replicas[who] =
-                    Replica::new(self.numbers, skew, self.window, self.now, &self.history, truth);
-                self.clients.iter_mut().for_each(|client| client.cut_from(who));
+                self.restart(who, skew);
             }
-            Step::Restart(..) => {}
             Step::SetClock(who, skew) => {
                 let who = self.replica(who);
                 self.replicas[who].skew = skew;
@@ -163,11 +157,29 @@ impl World {
         let truth = self.truth.rows();
         for replica in &self.replicas {
             prop_assert_eq!(&replica.objects, &self.truth, "the model itself");
+            // Unless there was no number left to begin anew with.
+            let ahead = replica.ahead(self.now);
+            prop_assert!(
+                ahead <= self.window || self.numbers + 1 == REPLICAS || !replica.is_right(),
+                "{:?} ahead of the time",
+                ahead
+            );
         }
         for client in &self.clients {
             client.has(&truth)?;
         }
         Ok(())
+    }
+
+    /// There are as many numbers as are needed, but for this many.
+    fn restart(&mut self, who: usize, skew: i64) {
+        if self.numbers + 1 < REPLICAS {
+            let truth = self.truth.clone();
+            self.numbers += 1;
+            self.replicas[who] =
+                Replica::new(self.numbers, skew, self.window, self.now, &self.history, truth);
+            self.clients.iter_mut().for_each(|client| client.cut_from(who));
+        }
     }
 
     fn replica(&self, who: usize) -> usize {
@@ -249,6 +261,10 @@ impl World {
                     replica.trouble(false);
                 }
                 replica.hear();
+                if replica.cache.clock().is_astray() {
+                    let skew = replica.skew;
+                    self.restart(who, skew);
+                }
             }
             self.now = next;
             self.replicas.iter().for_each(|replica| replica.tell_time(next));
