@@ -24,6 +24,10 @@ use crate::world::{World, settles};
 
 /// Longer than rows take to be called stale, which they are after half a minute, and than any review.
 const SILENCE: Duration = Duration::from_secs(35);
+/// Rows are stale half a minute after the last sign of life; the rest is for a busy machine.
+const STALE: Duration = Duration::from_secs(33);
+/// kube-apiserver gives a connection up 15 s after 30 s without a frame; the rest is for a busy machine.
+const LOST: Duration = Duration::from_secs(50);
 /// The aggregator looks each 30 s.
 const WHOLE_AGAIN: Duration = Duration::from_secs(100);
 
@@ -86,6 +90,7 @@ async fn missed() -> anyhow::Result<()> {
         harm::told_by_discovery(&scene.gate),
     );
     let ((), (waited, said), told) = hangs?;
+    ensure!(waited < LOST, "a view hung for {waited:?} ({said})");
     let (refused, afterwards) = harm::view(&scene.gate).await?;
     scene.signal(Signal::CONT)?;
     let well_again = Instant::now();
@@ -124,12 +129,32 @@ async fn lives() -> anyhow::Result<()> {
         anyhow::Ok(())
     };
 
+    // Whom nobody has to be asked about.
+    let root = scene.gate.site.direct_as("root", Some("system:masters")).await?;
     send(scene.control_plane.api_server(), Signal::STOP)?;
     let since = Instant::now();
-    while since.elapsed() < SILENCE {
+    let (mut unreachable, mut stale) = (None, None);
+    while since.elapsed() < SILENCE || stale.is_none() {
         all_live().await?;
+        let health = root.get(&format!("{API}/clusterhealths/local")).await?.ok()?;
+        let is_false = |kind: &str| {
+            let conditions = health["status"]["conditions"].as_array().into_iter().flatten();
+            conditions.into_iter().any(|one| one["type"] == kind && one["status"] == "False")
+        };
+        if is_false("Reachable") {
+            unreachable.get_or_insert_with(|| since.elapsed());
+        }
+        if is_false("Fresh") {
+            stale.get_or_insert_with(|| since.elapsed());
+        }
+        ensure!(since.elapsed() < WHOLE_AGAIN, "kube-apiserver is silent, and nobody says so: {health:#}");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
+    let (unreachable, stale) = (unreachable.context("unreachable")?, stale.context("stale")?);
+    progress::say(format_args!(
+        "do no harm: that kube-apiserver is silent was told after {unreachable:.1?}, that rows are stale after {stale:.1?}"
+    ));
+    ensure!(stale < STALE, "{stale:?}");
     for (name, client) in &clients {
         let ready = ask(client, "/readyz?verbose").await?;
         let verdict = if ready.is_ok() { "ready" } else { "not ready" };

@@ -28,6 +28,7 @@ mod gate_overshoot;
 mod gate_policies;
 mod gate_quotas;
 mod gate_registration;
+mod hostile;
 mod informers;
 mod keeper;
 mod kubectl;
@@ -72,6 +73,7 @@ fn trials(world: &World) -> Vec<Trial> {
         storm::trials,
         production::trials,
         do_no_harm::trials,
+        hostile::trials,
         keeper::trials,
         gate_quotas::trials,
         gate_charges::trials,
