@@ -169,6 +169,11 @@ impl Cluster {
         self.graph.dependents(key)
     }
 
+    /// The generator that makes an object, whether or not it has been made.
+    pub(crate) fn maker(&self, key: &ObjectKey) -> Option<&ObjectKey> {
+        self.graph.maker(key)
+    }
+
     /// Where an object stands in the graph of dependencies.
     pub fn place(&self, key: &ObjectKey) -> Place {
         self.graph.place(key)

@@ -165,6 +165,8 @@ impl Inventory {
                 record.verdict.reason = deadline.reason;
                 record.verdict.message = deadline.message;
                 record.verdict.since = Some(deadline.at);
+                record.verdict.last_outcome = None;
+                record.verdict.outcome_since = record.verdict.outcome_since.and(Some(deadline.at));
                 // Nobody sent it: a list under way has yet to show that it is still there.
                 let pass = entry.pass;
                 self.put(id, &key, Some(Entry { record, pass }), now);
@@ -293,12 +295,17 @@ impl Inventory {
     }
 
     /// Takes in that the source sent `new` as what stands under `key`.
-    fn replace(&mut self, id: ClusterId, key: &ObjectKey, new: Option<Box<Record>>, now: Seconds) {
+    fn replace(&mut self, id: ClusterId, key: &ObjectKey, mut new: Option<Box<Record>>, now: Seconds) {
         let cluster = &mut self.clusters[usize::from(id.0)];
         let pass = cluster.kind_mut(key.kind).pass;
-        let unchanged = match (cluster.records.get_mut(key), &new) {
+        let is_flux = self.catalogue.kind(key.kind).is_flux();
+        let unchanged = match (cluster.records.get_mut(key), &mut new) {
             (Some(entry), Some(record)) => {
                 entry.pass = pass;
+                // Another object of the same name has another past.
+                if is_flux && entry.record.created == record.created {
+                    record.verdict.remember(&entry.record.verdict);
+                }
                 entry.record == *record
             }
             (None, None) => true,

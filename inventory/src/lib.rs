@@ -29,8 +29,8 @@ pub use graph::{Cycle, Place};
 pub use index::Inventory;
 pub use intern::{Interner, Str};
 pub use record::{
-    Deadline, Detail, FluxDetail, FluxTexts, Layer, Limit, ObjectKey, Readiness, Record, Reference, Seconds,
-    TenantQuotaDetail, Verdict,
+    Deadline, Detail, FluxDetail, FluxLinks, FluxTexts, Layer, Limit, ObjectKey, Readiness, Record,
+    Reference, Seconds, TenantQuotaDetail, Verdict,
 };
 pub use root_cause::{Root, RootCause};
 pub use source::{ClusterId, Event, Heard, KindStatus, Sink, Source};

@@ -49,6 +49,8 @@ pub struct Verdict {
     pub message: Str,
     /// When it entered this state, as far as its conditions tell.
     pub since: Option<Seconds>,
+    /// Since when its [outcome](Verdict::outcome) has been a success, or a failure, of Flux's objects; over attempts.
+    pub outcome_since: Option<Seconds>,
     /// When this verdict turns into another by the passing of time alone.
     pub deadline: Option<Box<Deadline>>,
 }
@@ -63,6 +65,61 @@ impl Verdict {
             State::Suspended => self.last_outcome == Some(State::Ready),
             state => state == State::Ready,
         }
+    }
+
+    /// Since when its outcome has been a success, or a failure; as far as is known, or else since when it has been in its
+    /// state.
+    pub fn outcome_since(&self) -> Option<Seconds> {
+        self.outcome_since.or(self.since)
+    }
+
+    /// Keeps what was observed of the same object `before` and what it no longer tells: broken stays broken until it is
+    /// seen to work. A controller takes back a failure as soon as it tries again, and not all leave a trace.
+    pub(crate) fn remember(&mut self, before: &Verdict) {
+        if self.still_waits(before) {
+            *self = before.clone();
+            return;
+        }
+        if matches!(self.state, State::Progressing | State::Suspended) {
+            let known = before.known_outcome();
+            // A success that was not seen itself: its time tells.
+            let is_newer = self.last_outcome == Some(State::Ready)
+                && self.outcome_since.zip(before.outcome_since()).is_some_and(|(own, before)| own > before);
+            if known.is_some_and(State::is_failure) && !is_newer {
+                self.last_outcome = known;
+                self.outcome_since = before.outcome_since();
+                if self.state == State::Progressing {
+                    (self.reason, self.message) = (before.reason.clone(), before.message.clone());
+                }
+            } else if known == Some(State::Ready) && self.last_outcome.is_none() {
+                (self.last_outcome, self.outcome_since) = (known, before.outcome_since());
+            }
+        }
+        let is_same = match (self.known_outcome(), before.known_outcome()) {
+            (Some(own), Some(before)) => own.is_failure() == before.is_failure(),
+            _ => false,
+        };
+        if is_same && before.outcome_since.is_some() {
+            self.outcome_since = before.outcome_since;
+        }
+    }
+
+    /// How its last finished attempt ended.
+    fn known_outcome(&self) -> Option<State> {
+        match self.state {
+            State::Progressing | State::Suspended => self.last_outcome,
+            state if state == State::Ready || state.is_failure() => Some(state),
+            _ => None,
+        }
+    }
+
+    /// Whether a generation still waits for its controller that was seen to wait `before`: its time goes on.
+    fn still_waits(&self, before: &Verdict) -> bool {
+        let waits = |verdict: &Verdict| verdict.reason == self.reason && verdict.message == self.message;
+        let own = self.deadline.as_ref();
+        own.is_some_and(|own| own.reason == self.reason && own.message == self.message)
+            && self.state == State::Progressing
+            && waits(before)
     }
 
     /// The state without regard to an attempt under way, as long as there was one before: kustomize-controller
@@ -160,16 +217,43 @@ pub struct FluxDetail {
     pub suspended_by: Option<Str>,
     /// Where its content comes from (`sourceRef`, `chart.spec.sourceRef`, `chartRef`).
     pub source: Option<Reference>,
+    /// What only some kinds have to do with others.
+    pub links: Option<Box<FluxLinks>>,
     /// `spec.dependsOn`, with kinds and namespaces filled in; at most [`FluxDetail::DEPENDENCIES`].
     pub depends_on: Box<[Reference]>,
     /// How many entries of `spec.dependsOn` are not kept.
-    pub depends_on_omitted: u32,
+    pub depends_on_omitted: u16,
+    /// Which of [`FluxDetail::depends_on`] the controller says it waits for, of an object that is Blocked.
+    pub waits_for: Option<u8>,
+}
+
+/// What a Flux object has to do with others beside its source and its dependencies.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FluxLinks {
+    /// The HelmChart that was made from a HelmRelease's template (`status.helmChart`): what it takes its content from.
+    pub chart: Option<ObjectKey>,
+    /// The ExternalArtifacts that a generator makes (`spec.artifacts`).
+    pub makes: Box<[ObjectKey]>,
 }
 
 impl FluxDetail {
     /// How many dependencies of an object are kept. A tenant may write thirty thousand; nobody means more than some
     /// dozens, and each costs everybody's memory and time.
     pub const DEPENDENCIES: usize = 256;
+
+    /// The object that its content comes from directly, if its kind is observed.
+    pub fn fed_by(&self) -> Option<&ObjectKey> {
+        let chart = self.links.as_ref().and_then(|links| links.chart.as_ref());
+        chart.or(match &self.source {
+            Some(Reference::Known(key)) => Some(key),
+            _ => None,
+        })
+    }
+
+    /// What it makes that others take their content from.
+    pub(crate) fn makes(&self) -> &[ObjectKey] {
+        self.links.as_ref().map_or(&[], |links| &links.makes)
+    }
 }
 
 /// The status of a condition.
@@ -301,7 +385,10 @@ impl Record {
         let detail = match &self.detail {
             Detail::Flux(flux) => {
                 let texts = if flux.texts.is_some() { size_of::<FluxTexts>() } else { 0 };
-                size_of::<FluxDetail>() + texts + flux.depends_on.len() * size_of::<Reference>()
+                let links = flux.links.as_ref();
+                let links =
+                    links.map_or(0, |links| size_of::<FluxLinks>() + size_of_val::<[_]>(&links.makes));
+                size_of::<FluxDetail>() + texts + links + flux.depends_on.len() * size_of::<Reference>()
             }
             Detail::Game(_) => size_of::<GameNumbers>(),
             Detail::TenantQuota(quota) => {
@@ -322,8 +409,7 @@ mod tests {
     #[test]
     fn a_record_does_not_grow_with_the_kinds_there_are() {
         assert_eq!(size_of::<Detail>(), 24);
-        assert_eq!(size_of::<Record>(), 144);
-        // Up to this, allocators give it the same room as 128 bytes: what metrics tell costs nothing where they do not.
-        assert_eq!(size_of::<FluxDetail>(), 136);
+        assert_eq!(size_of::<Record>(), 160);
+        assert_eq!(size_of::<FluxDetail>(), 144);
     }
 }

@@ -1,8 +1,12 @@
-//! Why an object cannot go on: the walk down its dependencies to the one that started it.
+//! Why an object cannot go on: the walk down its dependencies and sources to the one that started it.
 
 use std::collections::HashSet;
 
-use crate::{ObjectKey, Record, Reference, State, cluster::Cluster};
+use crate::{
+    Dependency, ObjectKey, Record, Reference, State,
+    cluster::Cluster,
+    flux::{asks_for_more, may_be_the_source, needs_a_source},
+};
 
 /// How many objects a walk passes at most. Chains of this length are nobody's work, and a walk is made for each row.
 pub(crate) const WALK: usize = 64;
@@ -14,13 +18,22 @@ const LOOKS: usize = 2048;
 pub enum Root<'a> {
     /// A dependency that is not ready, for reasons of its own.
     Dependency(&'a Record),
+    /// A dependency that is Ready, of which the controller asks for more: an expression of its own, or a newer revision.
+    NotEnough {
+        /// The dependency.
+        dependency: &'a Record,
+        /// Who asks for more, and says what.
+        waiting: &'a Record,
+    },
     /// The source that the object, or the dependency it waits for, takes its content from.
     Source(&'a Record),
     /// A dependency that does not exist, though its kind is observed.
     Missing(&'a ObjectKey),
+    /// A source that does not exist, though its kind is observed.
+    MissingSource(&'a ObjectKey),
     /// A dependency of a kind that is not observed, or may not be: nothing can be said about it.
     Unseen(&'a Reference),
-    /// Dependencies that wait for each other, this one among them; see [`Place::cycle`](crate::Place).
+    /// Dependencies that wait for each other, this one among them; see [`Cluster::cycle`].
     Cycle(&'a ObjectKey),
 }
 
@@ -43,6 +56,10 @@ enum Next<'a> {
 /// The root cause of `record`'s trouble; `None` if it is in none, or causes it itself. On a chain that is longer than a
 /// walk may be, it is the object at which the walk ends.
 pub(crate) fn root_cause<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<RootCause<'a>> {
+    // A reconciliation of a healthy object is no trouble; one that waits for its source is.
+    if !record.verdict.state.is_failure() && !waits_for_source(record) {
+        return None;
+    }
     let mut path = Vec::new();
     let mut seen = HashSet::from([&record.key]);
     let (mut current, mut by_source) = (record, false);
@@ -55,13 +72,13 @@ pub(crate) fn root_cause<'a>(cluster: &'a Cluster, record: &'a Record) -> Option
         } else if next.is_some() {
             path.push(&current.key);
         }
+        looks += current.flux().map_or(0, |flux| flux.depends_on.len());
         (current, by_source) = match next {
             None => return Some(RootCause { root: end(current, by_source), path }),
             Some(Next::End(root)) => return Some(RootCause { root, path }),
             Some(Next::Dependency(dependency)) => (dependency, false),
             Some(Next::Source(source)) => (source, true),
         };
-        looks += current.flux().map_or(0, |flux| flux.depends_on.len());
         if !seen.insert(&current.key) || seen.len() > WALK || looks > LOOKS {
             return Some(RootCause { root: end(current, by_source), path });
         }
@@ -69,35 +86,60 @@ pub(crate) fn root_cause<'a>(cluster: &'a Cluster, record: &'a Record) -> Option
 }
 
 fn next<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<Next<'a>> {
+    if record.verdict.satisfies_dependents() {
+        return None;
+    }
     if record.verdict.state != State::Blocked {
-        return failed_source(cluster, record).map(Next::Source);
+        return source_in_the_way(cluster, record);
     }
     if cluster.place(&record.key).is_in_cycle() {
         return Some(Next::End(Root::Cycle(&record.key)));
     }
-    gravest_dependency(cluster, record)
+    let depends = record.flux().is_some_and(|flux| !flux.depends_on.is_empty());
+    if depends && !needs_a_source(&record.verdict.reason) {
+        return dependency_in_the_way(cluster, record);
+    }
+    source_in_the_way(cluster, record)
 }
 
-/// The dependency that holds a blocked object back. Several may: the gravest is told, an object that is
-/// missing before one that is merely not ready, and of equals the first by name, so that rows hold still.
-fn gravest_dependency<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<Next<'a>> {
+/// The dependency that holds a blocked object back: the one that its controller names, which looks at them in order and
+/// tolerates some. If it names none, the gravest is told, an object that is missing before one that is merely not
+/// ready, and of equals the first by name, so that rows hold still.
+fn dependency_in_the_way<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<Next<'a>> {
     let flux = record.flux()?;
-    let candidates = flux.depends_on.iter().filter_map(|reference| {
-        let Reference::Known(key) = reference else {
-            return Some((Grave::Unseen, reference, Next::End(Root::Unseen(reference))));
+    if let Some(named) = flux.waits_for.and_then(|at| flux.depends_on.get(usize::from(at))) {
+        return match cluster.dependency(named) {
+            Dependency::Is(dependency) if !dependency.verdict.satisfies_dependents() => {
+                Some(Next::Dependency(dependency))
+            }
+            Dependency::Is(dependency) if asks_for_more(&record.verdict.message) => {
+                Some(Next::End(Root::NotEnough { dependency, waiting: record }))
+            }
+            // It has become ready since; the controller looks again in a while.
+            Dependency::Is(_) => None,
+            Dependency::Missing => key_of(named).map(|key| Next::End(Root::Missing(key))),
+            Dependency::Unseen => Some(Next::End(Root::Unseen(named))),
         };
-        match cluster.record(key) {
-            Some(dependency) => {
-                let grave = Grave::of(dependency)?;
-                Some((grave, reference, Next::Dependency(dependency)))
-            }
-            None if cluster.is_watched(key.kind) => {
-                Some((Grave::Missing, reference, Next::End(Root::Missing(key))))
-            }
-            None => Some((Grave::Unseen, reference, Next::End(Root::Unseen(reference)))),
+    }
+    let candidates = flux.depends_on.iter().filter_map(|reference| match cluster.dependency(reference) {
+        Dependency::Is(dependency) => {
+            let grave = Grave::of(dependency)?;
+            Some((grave, reference, Next::Dependency(dependency)))
         }
+        Dependency::Missing => {
+            let key = key_of(reference)?;
+            Some((Grave::Missing, reference, Next::End(Root::Missing(key))))
+        }
+        Dependency::Unseen => Some((Grave::Unseen, reference, Next::End(Root::Unseen(reference)))),
     });
     candidates.max_by(|(a, x, _), (b, y, _)| a.cmp(b).then_with(|| y.cmp(x))).map(|(_, _, next)| next)
+}
+
+fn key_of(reference: &Reference) -> Option<&ObjectKey> {
+    match reference {
+        Reference::Known(key) => Some(key),
+        Reference::Foreign { .. } => None,
+    }
 }
 
 /// How much a dependency deserves the blame.
@@ -120,11 +162,35 @@ impl Grave {
     }
 }
 
-/// The source of a failed object, if it has failed as well.
-fn failed_source<'a>(cluster: &'a Cluster, record: &Record) -> Option<&'a Record> {
-    if !record.verdict.state.is_failure() {
+/// What an object takes its content from, if that is why it is not ready: it has failed, waits in turn, or is missing.
+fn source_in_the_way<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<Next<'a>> {
+    if !may_be_the_source(&record.verdict.reason) {
         return None;
     }
-    let Some(Reference::Known(key)) = &record.flux()?.source else { return None };
-    cluster.record(key).filter(|source| source.verdict.state.is_failure())
+    let key = record.flux()?.fed_by()?;
+    let Some(source) = cluster.record(key) else {
+        if !cluster.is_watched(key.kind) {
+            return None;
+        }
+        let maker = cluster.maker(key).and_then(|maker| cluster.record(maker));
+        let failed = maker.filter(|maker| !maker.verdict.satisfies_dependents());
+        let is_trouble = record.verdict.state.is_failure() || waits_for_source(record);
+        return failed
+            .map(Next::Source)
+            .or_else(|| is_trouble.then_some(Next::End(Root::MissingSource(key))));
+    };
+    let verdict = &source.verdict;
+    let is_waited_for = record.verdict.state == State::Blocked || waits_for_source(record);
+    let outcome = verdict.outcome();
+    let is_good = outcome == State::Ready || verdict.satisfies_dependents();
+    let is_in_the_way = outcome.is_failure() || (is_waited_for && !is_good);
+    is_in_the_way.then_some(Next::Source(source))
+}
+
+/// Whether an object is not ready because its source is still made, or was not.
+fn waits_for_source(record: &Record) -> bool {
+    let verdict = &record.verdict;
+    // While it is expected to be, the words may still be those of a failure before.
+    let reason = verdict.deadline.as_ref().map_or(&verdict.reason, |deadline| &deadline.reason);
+    (verdict.state == State::Progressing || verdict.state.is_failure()) && needs_a_source(reason)
 }

@@ -30,7 +30,7 @@ impl Rank {
     fn of(record: &Record, state: State) -> Option<Self> {
         state.is_failure().then(|| Self {
             state: Reverse(state),
-            since: record.verdict.since.unwrap_or(Seconds::MAX),
+            since: record.verdict.outcome_since().unwrap_or(Seconds::MAX),
             key: record.key.clone(),
         })
     }
@@ -39,7 +39,8 @@ impl Rank {
 impl Tally {
     fn add(&mut self, record: &Record, state: State) {
         self.kinds.entry(record.key.kind).or_default().add(state);
-        self.failures.extend(Rank::of(record, state));
+        // A retry under way of what had failed has failed until it ends: lists of failures do not flap.
+        self.failures.extend(Rank::of(record, record.verdict.outcome()));
     }
 
     /// Takes out a record that was added with the same state.
@@ -50,7 +51,7 @@ impl Tally {
                 self.kinds.remove(&record.key.kind);
             }
         }
-        if let Some(rank) = Rank::of(record, state) {
+        if let Some(rank) = Rank::of(record, record.verdict.outcome()) {
             self.failures.remove(&rank);
         }
     }
@@ -68,6 +69,12 @@ impl Tally {
     /// The counts over all kinds.
     pub fn counts(&self) -> Counts {
         self.kinds.values().copied().sum()
+    }
+
+    /// The gravest state that any object is in, or was in before the attempt that is under way.
+    pub fn worst(&self) -> Option<State> {
+        let failure = self.failures.first().map(|rank| rank.state.0);
+        failure.max(self.counts().worst())
     }
 
     /// Whether nothing is counted.
@@ -207,7 +214,7 @@ mod tests {
             ("newer-fail", State::Failed, 200),
             ("fine", State::Ready, 1),
         ] {
-            tally.add(&record(name).since(since).build(), state);
+            tally.add(&record(name).state(state).since(since).build(), state);
         }
         let names: Vec<_> = tally.failures().map(|key| &*key.name).collect();
         assert_eq!(names, ["fresh-stall", "older-fail", "newer-fail", "old-block"]);
@@ -218,7 +225,7 @@ mod tests {
     #[test]
     fn what_was_added_and_removed_leaves_nothing() {
         let mut tally = Tally::default();
-        let record = record("a").build();
+        let record = record("a").state(State::Failed).build();
         tally.add(&record, State::Failed);
         tally.remove(&record, State::Failed);
         assert!(tally.is_empty());

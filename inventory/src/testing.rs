@@ -32,6 +32,7 @@ pub(crate) fn record(name: &str) -> Builder {
             reason: "Test".into(),
             message: name.into(),
             since: None,
+            outcome_since: None,
             deadline: None,
         },
         detail: Detail::Flux(Box::default()),

@@ -60,7 +60,17 @@ pub(super) fn blocked_by(catalogue: &Catalogue, cluster: &Cluster, record: &Reco
             of(BlockedReason::DependencyFailed, failed)
         }
         Root::Dependency(waiting) => of(BlockedReason::DependencyNotReady, waiting),
-        Root::Source(source) => of(BlockedReason::SourceFailed, source),
+        Root::NotEnough { dependency, waiting } => BlockedBy {
+            message: waiting.verdict.message.to_string(),
+            ..of(BlockedReason::DependencyNotReady, dependency)
+        },
+        Root::Source(source) if source.verdict.outcome().is_failure() => {
+            of(BlockedReason::SourceFailed, source)
+        }
+        Root::Source(source) => of(BlockedReason::SourceNotReady, source),
+        Root::MissingSource(key) => {
+            named(BlockedReason::SourceMissing, reference(catalogue, key), "no such object")
+        }
         Root::Missing(key) => {
             named(BlockedReason::DependencyMissing, reference(catalogue, key), "no such object")
         }
@@ -98,7 +108,7 @@ pub(super) fn failure(catalogue: &Catalogue, cluster: &Cluster, record: &Record)
         state: verdict.outcome().as_str().into(),
         reason: verdict.reason.to_string(),
         message: verdict.message.to_string(),
-        since: verdict.since.map(Time),
+        since: verdict.outcome_since().map(Time),
         blocked_by: blocked_by(catalogue, cluster, record),
     }
 }

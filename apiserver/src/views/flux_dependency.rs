@@ -35,7 +35,7 @@ fn status(catalogue: &Catalogue, cluster: &Cluster, record: &Record) -> FluxDepe
     let place = cluster.place(key);
     let named = record.flux().map(|flux| &*flux.depends_on).unwrap_or_default();
     let states: Vec<_> = named.iter().map(|reference| cluster.dependency(reference)).collect();
-    let omitted = record.flux().map_or(0, |flux| flux.depends_on_omitted);
+    let omitted = record.flux().map_or(0, |flux| u32::from(flux.depends_on_omitted));
     let not_shown = u32::try_from(named.len().saturating_sub(SHOWN)).unwrap_or(u32::MAX);
     let (cycle_path, cycle_omitted) = common::cycle(catalogue, cluster, key);
     let depends_on = named.iter().zip(&states).take(SHOWN).map(|(reference, state)| view::Dependency {

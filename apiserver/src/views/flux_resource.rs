@@ -63,7 +63,7 @@ fn ready(record: &Record) -> Condition {
     Condition {
         kind: "Ready",
         status,
-        last_transition_time: Time(verdict.since.unwrap_or(record.created)),
+        last_transition_time: Time(verdict.outcome_since().unwrap_or(record.created)),
         reason: verdict.state.as_str().into(),
         message: String::new(),
     }

@@ -31,7 +31,7 @@ fn summary(inventory: &Inventory, cluster: &Cluster, tally: &Tally) -> FluxSumma
     let objects = Objects::of(inventory, cluster, tally, Kind::is_flux);
     FluxSummaryStatus {
         cluster: cluster.name.to_string(),
-        state: counts.worst().unwrap_or(State::Ready).as_str().into(),
+        state: tally.worst().unwrap_or(State::Ready).as_str().into(),
         total: counts.total(),
         ready: counts.of(State::Ready),
         failed: counts.of(State::Failed) + counts.of(State::Failing),

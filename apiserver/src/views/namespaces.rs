@@ -62,7 +62,8 @@ impl Objects {
         let (failures, failures_omitted) = common::worst(catalogue, cluster, tally.failures(), WORST);
         let unreadable = unreadable(inventory, cluster, told);
         let oldest = tally.oldest_failure().and_then(|key| cluster.record(key));
-        let since = oldest.and_then(|record| record.verdict.since).unwrap_or_else(|| cluster.last_event());
+        let since =
+            oldest.and_then(|record| record.verdict.outcome_since()).unwrap_or_else(|| cluster.last_event());
         Self {
             kinds: tally.kinds().map(|(id, counts)| common::kind_count(catalogue.kind(id), counts)).collect(),
             oldest_failure: oldest.map(|record| common::failure(catalogue, cluster, record)),

@@ -88,12 +88,18 @@ pub enum BlockedReason {
     DependencyCycle,
     /// The source it takes its content from has failed.
     SourceFailed,
+    /// The source it takes its content from has not failed and is not ready.
+    SourceNotReady,
+    /// The source it takes its content from does not exist.
+    SourceMissing,
 }
 
 impl std::fmt::Display for BlockedBy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.reason {
-            BlockedReason::DependencyMissing => write!(f, "{} (missing)", self.object),
+            BlockedReason::DependencyMissing | BlockedReason::SourceMissing => {
+                write!(f, "{} (missing)", self.object)
+            }
             BlockedReason::DependencyCycle => write!(f, "{} (cycle)", self.object),
             _ => self.object.fmt(f),
         }

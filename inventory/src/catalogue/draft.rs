@@ -12,6 +12,7 @@ pub(crate) struct Draft<'a> {
     pub(crate) reason: Cow<'a, str>,
     pub(crate) message: Cow<'a, str>,
     pub(crate) since: Option<Seconds>,
+    pub(crate) outcome_since: Option<Seconds>,
     pub(crate) deadline: Option<Box<Deadline>>,
 }
 
@@ -27,6 +28,7 @@ impl Draft<'_> {
             reason: Cow::Borrowed(""),
             message: Cow::Borrowed(""),
             since: None,
+            outcome_since: None,
             deadline: None,
         }
     }
@@ -43,6 +45,7 @@ impl Draft<'_> {
             reason: interner.intern(clip(&self.reason, REASON_BYTES)),
             message: interner.intern(clip(&self.message, Verdict::MESSAGE_BYTES)),
             since: self.since,
+            outcome_since: self.outcome_since,
             deadline: self.deadline,
         }
     }

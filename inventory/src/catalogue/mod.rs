@@ -19,7 +19,7 @@ pub(crate) mod tree;
 
 use std::{fmt, path::Path};
 
-pub(crate) use draft::Draft;
+pub(crate) use draft::{Draft, clip};
 pub use error::{CatalogueError, Undecodable};
 pub(crate) use observe::namespace_of;
 

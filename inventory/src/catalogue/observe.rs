@@ -46,9 +46,8 @@ impl Catalogue {
         now: Seconds,
     ) -> Result<Record, Undecodable> {
         match &self.kind(id).judge {
-            Judge::Flux => {
-                flux::observe(self, id, json, interner).or_else(|_| self.undecodable_flux(id, json, interner))
-            }
+            Judge::Flux => flux::observe(self, id, json, interner, now)
+                .or_else(|_| self.undecodable_flux(id, json, interner)),
             Judge::Rules(rules) => self.observe_by_rules(id, rules, json, interner, now),
         }
     }

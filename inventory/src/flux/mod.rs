@@ -6,13 +6,20 @@
 mod object;
 mod rule;
 mod suspension;
+mod words;
 
 use object::{Chart, Object, Ref, Snapshot, Spec, Status};
+pub(crate) use words::{asks_for_more, may_be_the_source, needs_a_source};
 
 use crate::{
-    Detail, FluxDetail, FluxTexts, Interner, Readiness, Record, Reference, State, Str,
-    catalogue::{Catalogue, KindId, namespace_of},
+    Detail, FluxDetail, FluxLinks, FluxTexts, Interner, Readiness, Record, Reference, Seconds, State, Str,
+    catalogue::{Catalogue, KindId, clip, namespace_of},
 };
+
+/// Revisions, addresses and names of people are kept up to this length: objects may hold megabytes of each.
+const TEXT_BYTES: usize = 1024;
+/// Longer than any name that Kubernetes admits.
+const NAME_BYTES: usize = 256;
 
 pub(crate) use object::{Named, Text};
 pub use suspension::{DISABLED, GENERATOR_ANNOTATION, OPERATOR_ANNOTATION, Suspension};
@@ -23,6 +30,7 @@ pub(crate) fn observe(
     id: KindId,
     json: &str,
     interner: &Interner,
+    now: Seconds,
 ) -> Result<Record, serde_json::Error> {
     let Object { metadata, spec, status } = serde_json::from_str(json)?;
     let (spec, status) = (spec.unwrap_or_default(), status.unwrap_or_default());
@@ -33,7 +41,13 @@ pub(crate) fn observe(
         .is_in_force(spec.suspend, |name| annotations.and_then(|annotations| annotations.reconcile(name)));
     let newest = status.history.as_ref().and_then(|history| history.0.as_ref());
 
+    let artifact = status.artifact.as_ref();
     let facts = rule::Facts {
+        kind: &kind.kind,
+        created: metadata.creation_timestamp.map(|at| at.0),
+        timeout: spec.timeout.as_ref().and_then(|timeout| seconds(timeout.as_str())),
+        unapplied: unapplied(&status),
+        now,
         deleted: metadata.deletion_timestamp.map(|at| at.0),
         suspended,
         generation: metadata.generation,
@@ -43,6 +57,8 @@ pub(crate) fn observe(
         statusless: match kind.kind.as_str() {
             "Alert" | "Provider" => true,
             "HelmRepository" => spec.type_.as_ref().is_some_and(|type_| type_.as_str() == "oci"),
+            // Whoever makes it need not give it conditions.
+            "ExternalArtifact" => artifact.is_some(),
             _ => false,
         },
     };
@@ -50,16 +66,21 @@ pub(crate) fn observe(
     let suspended_by = annotations.and_then(|annotations| annotations.suspended_by.as_ref());
     let depends_on = spec.depends_on.as_deref().unwrap_or_default();
     let (kept, omitted) = depends_on.split_at(depends_on.len().min(FluxDetail::DEPENDENCIES));
+    let depends_on = own.dependencies(kept);
+    let waits_for =
+        if verdict.state == State::Blocked { named(catalogue, &depends_on, &verdict.message) } else { None };
     let detail = FluxDetail {
         revision: revision(&status, interner),
         suspended,
         suspend: spec.suspend,
         ready: ready(&status),
         texts: if catalogue.keeps_flux_texts() { texts(&kind.kind, &spec, &status, interner) } else { None },
-        suspended_by: suspended_by.map(|by| interner.intern(by.as_str())),
+        suspended_by: suspended_by.map(|by| interner.intern(clip(by.as_str(), TEXT_BYTES))),
         source: own.source(&spec),
-        depends_on: own.dependencies(kept),
-        depends_on_omitted: u32::try_from(omitted.len()).unwrap_or(u32::MAX),
+        links: own.links(&kind.kind, &spec, &status),
+        depends_on,
+        depends_on_omitted: u16::try_from(omitted.len()).unwrap_or(u16::MAX),
+        waits_for,
     };
     Ok(Record {
         key: own.key(metadata.name.as_str()),
@@ -86,8 +107,33 @@ pub(crate) fn field_error(json: &str) -> String {
     format!("{}: {message}", error.path())
 }
 
-fn last_attempt(kind: &str, newest: &Snapshot<'_>) -> Option<State> {
+fn last_attempt<'a>(kind: &str, newest: &'a Snapshot<'_>) -> Option<rule::Attempt<'a>> {
     if kind == "HelmRelease" { rule::released(newest) } else { rule::reconciled(newest) }
+}
+
+/// The revision that a Kustomization has tried last, if it has not applied it.
+fn unapplied<'a>(status: &'a Status<'_>) -> Option<&'a str> {
+    let text = |text: &'a Option<Text<'_>>| text.as_ref().map(Text::as_str).filter(|text| !text.is_empty());
+    // A HelmRelease has attempted revisions as well, and applied ones no more.
+    let attempted = text(&status.last_attempted_revision).filter(|_| status.helm_chart.is_none())?;
+    let applied = text(&status.last_applied_revision);
+    (applied != Some(attempted)).then_some(attempted)
+}
+
+/// A duration as Go writes it, in whole seconds.
+fn seconds(duration: &str) -> Option<Seconds> {
+    duration.parse::<jiff::SignedDuration>().ok().map(|duration| duration.as_secs())
+}
+
+/// Which of the dependencies the controller names in its message.
+fn named(catalogue: &Catalogue, depends_on: &[Reference], message: &str) -> Option<u8> {
+    let is_named = |reference: &Reference| match reference {
+        Reference::Known(key) => {
+            words::names(message, &catalogue.kind(key.kind).kind, &key.namespace, &key.name)
+        }
+        Reference::Foreign { kind, namespace, name, .. } => words::names(message, kind, namespace, name),
+    };
+    depends_on.iter().position(is_named).and_then(|at| u8::try_from(at).ok())
 }
 
 /// What the Ready condition says, whatever the rule makes of it.
@@ -116,23 +162,25 @@ fn texts(kind: &str, spec: &Spec<'_>, status: &Status<'_>, interner: &Interner) 
         }
         _ => return None,
     };
-    let kept = texts.map(|text| text.map(|text| interner.intern(text.as_str())));
+    let kept = texts.map(|text| text.map(|text| interner.intern(clip(text.as_str(), TEXT_BYTES))));
     kept.iter().any(Option::is_some).then(|| Box::new(kept))
 }
 
 fn revision(status: &Status<'_>, interner: &Interner) -> Option<Str> {
     let present = |text: &Option<Text<'_>>| {
-        text.as_ref().filter(|text| !text.as_str().is_empty()).map(|text| interner.intern(text.as_str()))
+        text.as_ref()
+            .filter(|text| !text.as_str().is_empty())
+            .map(|text| interner.intern(clip(text.as_str(), TEXT_BYTES)))
     };
     let chart = || {
         let newest = status.history.as_ref()?.0.as_ref()?;
         let (name, version) = (newest.chart_name.as_ref()?, newest.chart_version.as_ref()?);
-        Some(interner.intern(&format!("{}@{}", name.as_str(), version.as_str())))
+        Some(interner.intern(clip(&format!("{}@{}", name.as_str(), version.as_str()), TEXT_BYTES)))
     };
     let image = || {
         let latest = status.latest_ref.as_ref()?;
         let (name, tag) = (latest.name.as_ref()?, latest.tag.as_ref()?);
-        Some(interner.intern(&format!("{}:{}", name.as_str(), tag.as_str())))
+        Some(interner.intern(clip(&format!("{}:{}", name.as_str(), tag.as_str()), TEXT_BYTES)))
     };
     // A HelmRelease of an older version has both; the Helm snapshot is the newer truth.
     chart()
@@ -176,6 +224,35 @@ impl Own<'_> {
         Some(self.reference(source, group, ""))
     }
 
+    /// The chart that a HelmRelease had made for itself, the artifacts that a generator makes.
+    fn links(&self, kind: &str, spec: &Spec<'_>, status: &Status<'_>) -> Option<Box<FluxLinks>> {
+        let known = |group: &str, kind: &str, namespace: &str, name: &str| {
+            let key = crate::ObjectKey {
+                kind: self.catalogue.find(group, kind)?,
+                namespace: self.interner.intern(clip(namespace, NAME_BYTES)),
+                name: self.interner.intern(clip(name, NAME_BYTES)),
+            };
+            Some(key)
+        };
+        let group = "source.toolkit.fluxcd.io";
+        let links = match kind {
+            "HelmRelease" => {
+                let (namespace, name) = status.helm_chart.as_ref()?.as_str().split_once('/')?;
+                FluxLinks { chart: known(group, "HelmChart", namespace, name), ..FluxLinks::default() }
+            }
+            "ArtifactGenerator" => {
+                let artifacts =
+                    spec.artifacts.as_deref().unwrap_or_default().iter().take(FluxDetail::DEPENDENCIES);
+                let made = artifacts.filter_map(|artifact| {
+                    known(group, "ExternalArtifact", self.namespace, artifact.name.as_ref()?.as_str())
+                });
+                FluxLinks { makes: made.collect(), ..FluxLinks::default() }
+            }
+            _ => return None,
+        };
+        (links != FluxLinks::default()).then(|| Box::new(links))
+    }
+
     fn dependencies(&self, depends_on: &[Ref<'_>]) -> Box<[Reference]> {
         let kind = self.catalogue.kind(self.id);
         depends_on.iter().map(|to| self.reference(to, &kind.group, &kind.kind)).collect()
@@ -189,25 +266,29 @@ impl Own<'_> {
             None => group,
         };
         let kind = to.kind.as_ref().map_or(kind, |kind| kind.as_str());
-        let name = self.interner.intern(to.name.as_str());
+        // Longer than a name can be is the name of nothing, and cut it still is.
+        let cut = |text: &str| self.interner.intern(clip(text, NAME_BYTES));
+        let name = cut(to.name.as_str());
         let given = to.namespace.as_ref().map(Text::as_str).filter(|namespace| !namespace.is_empty());
         match self.catalogue.find(group, kind) {
             Some(id) => {
                 let namespaced = self.catalogue.kind(id).namespaced;
                 let namespace = if namespaced { given.unwrap_or(self.namespace) } else { "" };
-                let namespace = self.interner.intern(namespace);
+                let namespace = cut(namespace);
                 Reference::Known(crate::ObjectKey { kind: id, namespace, name })
             }
             None => Reference::Foreign {
-                api_version: self.interner.intern(api_version.unwrap_or_default()),
-                kind: self.interner.intern(kind),
+                api_version: cut(api_version.unwrap_or_default()),
+                kind: cut(kind),
                 // Whether its kind is cluster-scoped is not known: what is written counts.
-                namespace: self.interner.intern(given.unwrap_or_default()),
+                namespace: cut(given.unwrap_or_default()),
                 name,
             },
         }
     }
 }
 
+#[cfg(test)]
+mod cases;
 #[cfg(test)]
 mod tests;

@@ -172,6 +172,11 @@ pub(crate) struct Spec<'a> {
     pub(crate) sources: Option<First<Ref<'a>>>,
     #[serde(borrow)]
     pub(crate) depends_on: Option<Vec<Ref<'a>>>,
+    #[serde(borrow)]
+    pub(crate) timeout: Option<Text<'a>>,
+    /// Of an ArtifactGenerator: what it makes.
+    #[serde(borrow)]
+    pub(crate) artifacts: Option<Vec<Output<'a>>>,
     /// Of a GitRepository, HelmRepository or OCIRepository.
     #[serde(borrow)]
     pub(crate) url: Option<Text<'a>>,
@@ -272,6 +277,11 @@ pub(crate) struct Status<'a> {
     #[serde(borrow)]
     pub(crate) last_applied_revision: Option<Text<'a>>,
     #[serde(borrow)]
+    pub(crate) last_attempted_revision: Option<Text<'a>>,
+    /// Of a HelmRelease: `namespace/name` of the HelmChart made from its template.
+    #[serde(borrow)]
+    pub(crate) helm_chart: Option<Text<'a>>,
+    #[serde(borrow)]
     pub(crate) artifact: Option<Artifact<'a>>,
     #[serde(borrow)]
     pub(crate) history: Option<First<Snapshot<'a>>>,
@@ -320,6 +330,9 @@ pub(crate) struct Artifact<'a> {
 pub(crate) struct Snapshot<'a> {
     #[serde(borrow)]
     pub(crate) last_reconciled_status: Option<Text<'a>>,
+    pub(crate) last_reconciled: Option<Instant>,
+    #[serde(borrow)]
+    pub(crate) metadata: Option<SnapshotMetadata<'a>>,
     #[serde(borrow)]
     pub(crate) chart_name: Option<Text<'a>>,
     #[serde(borrow)]
@@ -328,6 +341,19 @@ pub(crate) struct Snapshot<'a> {
     pub(crate) app_version: Option<Text<'a>>,
     #[serde(borrow)]
     pub(crate) status: Option<Text<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct SnapshotMetadata<'a> {
+    #[serde(borrow)]
+    pub(crate) revision: Option<Text<'a>>,
+}
+
+/// An entry of an ArtifactGenerator's `spec.artifacts`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Output<'a> {
+    #[serde(borrow)]
+    pub(crate) name: Option<Text<'a>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -2,55 +2,56 @@
 //!
 //! The first line that applies decides. Their order is the point: a controller advances
 //! `observedGeneration` only when it succeeds, so a failure is looked for before the generation; and every
-//! reconciliation sets Ready=Unknown, so what that hides is told apart, as the last outcome.
+//! reconciliation sets Ready=Unknown, so what that hides is told apart, as the last outcome. An object does not always
+//! tell that; what was observed before is for [`Verdict::remember`](crate::Verdict) to keep.
 
+use super::words::{condition, explained_by, limit, reason, waits_for_source};
 use crate::{
-    Seconds, State,
-    catalogue::Draft,
+    Deadline, Seconds, State, Verdict,
+    catalogue::{Draft, clip},
     flux::object::{Condition, Snapshot},
 };
-
-/// Condition types.
-mod condition {
-    pub(super) const READY: &str = "Ready";
-    pub(super) const RECONCILING: &str = "Reconciling";
-    pub(super) const STALLED: &str = "Stalled";
-    /// HelmRelease: whether the last install or upgrade succeeded.
-    pub(super) const RELEASED: &str = "Released";
-    /// HelmRelease: a failed release was rolled back or uninstalled.
-    pub(super) const REMEDIATED: &str = "Remediated";
-    /// Sources: an artifact can be had.
-    pub(super) const ARTIFACT_IN_STORAGE: &str = "ArtifactInStorage";
-    /// Sources: present, and True, only while what they name goes wrong.
-    pub(super) const SOURCE_FAILURES: [&str; 3] = ["FetchFailed", "BuildFailed", "StorageOperationFailed"];
-}
-
-/// Condition reasons.
-mod reason {
-    pub(super) const DEPENDENCY_NOT_READY: &str = "DependencyNotReady";
-    pub(super) const PROGRESSING_WITH_RETRY: &str = "ProgressingWithRetry";
-    pub(super) const RECONCILIATION_SUCCEEDED: &str = "ReconciliationSucceeded";
-    /// kstatus' name for a generation the controller has not come to.
-    pub(super) const GENERATION_NOT_OBSERVED: &str = "LatestGenerationNotObserved";
-}
 
 /// What the rule looks at.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Facts<'a> {
+    pub(crate) kind: &'a str,
+    /// `metadata.creationTimestamp`.
+    pub(crate) created: Option<Seconds>,
     /// `metadata.deletionTimestamp`.
     pub(crate) deleted: Option<Seconds>,
     /// Whether its controller takes it for suspended.
     pub(crate) suspended: bool,
     /// `metadata.generation`.
     pub(crate) generation: Option<i64>,
+    /// `spec.timeout`.
+    pub(crate) timeout: Option<Seconds>,
     /// `status.observedGeneration`.
     pub(crate) observed_generation: Option<i64>,
     /// `status.conditions`.
     pub(crate) conditions: &'a [Condition<'a>],
     /// What the newest entry of `status.history` tells.
-    pub(crate) last_attempt: Option<State>,
+    pub(crate) last_attempt: Option<Attempt<'a>>,
+    /// A Kustomization's `status.lastAttemptedRevision`, unless that is the one it last applied.
+    pub(crate) unapplied: Option<&'a str>,
     /// No controller ever writes a status: an Alert, a Provider, an OCI HelmRepository.
     pub(crate) statusless: bool,
+    pub(crate) now: Seconds,
+}
+
+/// A finished attempt, as the history has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Attempt<'a> {
+    pub(crate) state: State,
+    pub(crate) at: Option<Seconds>,
+    pub(crate) revision: Option<&'a str>,
+}
+
+/// How the last finished attempt ended, and what says so.
+struct Outcome<'a> {
+    state: State,
+    since: Option<Seconds>,
+    told_by: Option<&'a Condition<'a>>,
 }
 
 /// The state rule. First match.
@@ -59,51 +60,73 @@ pub(crate) fn judge<'a>(facts: &'a Facts<'a>) -> Draft<'a> {
     if let Some(deleted) = facts.deleted {
         // A finalizer that fails tells so by Ready=False.
         let failing = ready.filter(|ready| ready.is("False"));
-        return Draft { since: Some(deleted), ..draft(State::Terminating, failing) };
+        let draft =
+            Draft { since: Some(deleted), outcome_since: None, ..facts.draft(State::Terminating, failing) };
+        return facts.fails_after(
+            draft,
+            Some(deleted),
+            limit::DELETION,
+            reason::DELETION_STUCK,
+            "being deleted",
+        );
     }
     if facts.suspended {
         // When it was suspended is recorded nowhere; the condition tells the last outcome's time.
-        return Draft { since: None, last_outcome: facts.outcome(), ..draft(State::Suspended, ready) };
+        return Draft { since: None, ..facts.under_way(State::Suspended, ready, facts.outcome()) };
     }
     if let Some(stalled) = facts.is_true(condition::STALLED) {
-        return draft(State::Stalled, Some(stalled));
+        return facts.draft(State::Stalled, Some(stalled));
     }
     let Some(ready) = ready else {
         if let Some(reconciling) = facts.is_true(condition::RECONCILING) {
-            return draft(State::Progressing, Some(reconciling));
+            return facts.progressing(reconciling);
         }
         if let Some(ahead) = facts.generation_ahead() {
             return ahead;
         }
-        return draft(if facts.statusless { State::Ready } else { State::Pending }, None);
+        if facts.statusless {
+            return facts.draft(State::Ready, None);
+        }
+        let words = "no controller has reported on it, made";
+        return facts.fails_after(
+            Draft::new(State::Pending),
+            facts.created,
+            limit::SILENCE,
+            reason::NOT_RECONCILED,
+            words,
+        );
     };
     match ready.status.as_str() {
-        "False" => draft(facts.failure(ready), Some(ready)),
-        "True" => match facts.generation_ahead() {
-            Some(ahead) => Draft { last_outcome: Some(State::Ready), ..ahead },
-            None => draft(State::Ready, Some(ready)),
-        },
-        _ => Draft { last_outcome: facts.outcome(), ..draft(State::Progressing, Some(ready)) },
+        "False" => facts.not_ready(ready),
+        "True" => facts.generation_ahead().unwrap_or_else(|| facts.draft(State::Ready, Some(ready))),
+        _ => facts.progressing(ready),
     }
 }
 
 /// What a Kustomization's, ResourceSet's or FluxInstance's newest history entry says of its last attempt.
-pub(crate) fn reconciled(entry: &Snapshot<'_>) -> Option<State> {
-    match entry.last_reconciled_status.as_ref()?.as_str() {
-        "" | "Progressing" | "Unknown" => None,
-        reason::RECONCILIATION_SUCCEEDED => Some(State::Ready),
-        reason::DEPENDENCY_NOT_READY => Some(State::Blocked),
-        _ => Some(State::Failed),
-    }
+pub(crate) fn reconciled<'a>(entry: &'a Snapshot<'_>) -> Option<Attempt<'a>> {
+    let state = match entry.last_reconciled_status.as_ref()?.as_str() {
+        "" | "Progressing" | "Unknown" => return None,
+        reason::RECONCILIATION_SUCCEEDED => State::Ready,
+        reason::DEPENDENCY_NOT_READY => State::Blocked,
+        _ => State::Failed,
+    };
+    let revision = entry.metadata.as_ref().and_then(|metadata| metadata.revision.as_ref());
+    Some(Attempt {
+        state,
+        at: entry.last_reconciled.map(|at| at.0),
+        revision: revision.map(super::object::Text::as_str),
+    })
 }
 
 /// What a HelmRelease's newest Helm snapshot says: a release that is being made says nothing yet.
-pub(crate) fn released(entry: &Snapshot<'_>) -> Option<State> {
-    match entry.status.as_ref()?.as_str() {
-        "deployed" | "superseded" => Some(State::Ready),
-        "failed" => Some(State::Failed),
-        _ => None,
-    }
+pub(crate) fn released<'a>(entry: &'a Snapshot<'_>) -> Option<Attempt<'a>> {
+    let state = match entry.status.as_ref()?.as_str() {
+        "deployed" | "superseded" => State::Ready,
+        "failed" => State::Failed,
+        _ => return None,
+    };
+    Some(Attempt { state, at: None, revision: None })
 }
 
 impl<'a> Facts<'a> {
@@ -111,13 +134,29 @@ impl<'a> Facts<'a> {
         self.conditions.iter().find(|condition| condition.type_.as_str() == type_)
     }
 
-    fn is_true(&self, type_: &str) -> Option<&'a Condition<'a>> {
-        self.condition(type_).filter(|condition| condition.is("True"))
+    fn with_status(&self, type_: &str, status: &str) -> Option<&'a Condition<'a>> {
+        self.condition(type_).filter(|condition| condition.is(status))
     }
 
-    /// Ready=False: a dependency's fault, being retried, or neither.
+    fn is_true(&self, type_: &str) -> Option<&'a Condition<'a>> {
+        self.with_status(type_, "True")
+    }
+
+    /// Ready=False: about to go on, a dependency's fault, being retried, or none of these.
+    fn not_ready(&self, ready: &'a Condition<'a>) -> Draft<'a> {
+        if ready.has_reason(reason::HEALTH_CHECK_CANCELED) {
+            return self.progressing(ready);
+        }
+        if waits_for_source(ready.reason(), ready.message()) {
+            let draft = self.under_way(State::Progressing, Some(ready), self.outcome_beside_ready());
+            let at = ready.since().map(|since| since + limit::SOURCE);
+            return self.turns(draft, at, self.failure(ready), ready.reason(), ready.message());
+        }
+        self.draft(self.failure(ready), Some(ready))
+    }
+
     fn failure(&self, ready: &Condition<'_>) -> State {
-        if ready.has_reason(reason::DEPENDENCY_NOT_READY) {
+        if ready.has_reason(reason::DEPENDENCY_NOT_READY) || ready.has_reason(reason::SOURCE_NOT_READY) {
             return State::Blocked;
         }
         let retrying = self
@@ -126,47 +165,175 @@ impl<'a> Facts<'a> {
         if retrying { State::Failing } else { State::Failed }
     }
 
+    /// A controller is at work, as `condition` says; for too long, at some time.
+    fn progressing(&self, condition: &'a Condition<'a>) -> Draft<'a> {
+        let draft = self.under_way(State::Progressing, Some(condition), self.outcome_beside_ready());
+        self.fails_after(draft, condition.since(), limit::PROGRESS, reason::PROGRESS_STUCK, "in progress")
+    }
+
     /// How the last finished attempt ended, whatever the generation.
-    fn outcome(&self) -> Option<State> {
-        if self.is_true(condition::STALLED).is_some() {
-            return Some(State::Stalled);
+    fn outcome(&self) -> Option<Outcome<'a>> {
+        let of = |state, told_by: &'a Condition<'a>| Outcome {
+            state,
+            since: told_by.since(),
+            told_by: Some(told_by),
+        };
+        if let Some(stalled) = self.is_true(condition::STALLED) {
+            return Some(of(State::Stalled, stalled));
         }
         let ready = self.condition(condition::READY)?;
         match ready.status.as_str() {
-            "True" => Some(State::Ready),
-            "False" => Some(self.failure(ready)),
+            "True" => Some(of(State::Ready, ready)),
+            "False" if waits_for_source(ready.reason(), ready.message()) => self.outcome_beside_ready(),
+            "False" if ready.has_reason(reason::HEALTH_CHECK_CANCELED) => self.outcome_beside_ready(),
+            "False" => Some(of(self.failure(ready), ready)),
             _ => self.outcome_beside_ready(),
         }
     }
 
     /// Ready=Unknown says that a reconciliation is going on. How the one before ended is told by other
     /// conditions, which stay until the new one ends, and by the history.
-    fn outcome_beside_ready(&self) -> Option<State> {
-        if condition::SOURCE_FAILURES.into_iter().any(|type_| self.is_true(type_).is_some()) {
-            return Some(State::Failed);
+    fn outcome_beside_ready(&self) -> Option<Outcome<'a>> {
+        let of = |state, told_by: &'a Condition<'a>| Outcome {
+            state,
+            since: told_by.since(),
+            told_by: Some(told_by),
+        };
+        if let Some(failed) = condition::SOURCE_FAILURES.into_iter().find_map(|type_| self.is_true(type_)) {
+            return Some(of(State::Failed, failed));
         }
         if let Some(released) = self.condition(condition::RELEASED) {
             // After a rollback the newest Helm snapshot is a deployed one: the failure is only told here.
             let failed = released.is("False") || self.is_true(condition::REMEDIATED).is_some();
-            return Some(if failed { State::Failed } else { State::Ready });
+            return Some(of(if failed { State::Failed } else { State::Ready }, released));
         }
-        self.last_attempt.or_else(|| self.is_true(condition::ARTIFACT_IN_STORAGE).map(|_| State::Ready))
+        if let Some(unhealthy) = self.with_status(condition::HEALTHY, "False") {
+            return Some(of(State::Failed, unhealthy));
+        }
+        if let Some(unapplied) = self.unapplied {
+            return self.outcome_of_unapplied(unapplied);
+        }
+        let told = self.last_attempt.map(|attempt| Outcome {
+            state: attempt.state,
+            since: attempt.at,
+            told_by: None,
+        });
+        told.or_else(|| self.is_true(condition::ARTIFACT_IN_STORAGE).map(|stored| of(State::Ready, stored)))
+    }
+
+    /// A Kustomization that has tried a revision which it has not applied. A build that fails leaves no entry in the
+    /// history, so that the newest entry may be about an attempt before that: what this attempt has come to tells.
+    fn outcome_of_unapplied(&self, revision: &str) -> Option<Outcome<'a>> {
+        let of = |attempt: Attempt<'a>| Outcome { state: attempt.state, since: attempt.at, told_by: None };
+        let own = self.last_attempt.filter(|attempt| attempt.revision == Some(revision));
+        let at = self.is_true(condition::RECONCILING).map_or("", Condition::message);
+        if at.starts_with("Fetching manifests") {
+            // It takes the revision up later: the attempt that took it up before has failed.
+            return Some(own.map_or(Outcome { state: State::Failed, since: None, told_by: None }, of));
+        }
+        let is_built = at.starts_with("Detecting drift") || at.starts_with("Running health checks");
+        if is_built { self.last_attempt } else { own }.map(of)
     }
 
     /// The verdict of an object that changed since its controller last looked. The CRDs' default
     /// `observedGeneration: -1` says that none ever did, which is Pending's to tell.
     fn generation_ahead(&self) -> Option<Draft<'a>> {
+        let ready = self.condition(condition::READY);
         let observed = self
             .observed_generation
             .filter(|observed| *observed >= 0)
-            .or_else(|| self.condition(condition::READY).and_then(|ready| ready.observed_generation))?;
+            .or_else(|| ready.and_then(|ready| ready.observed_generation))?;
         let generation = self.generation.filter(|generation| *generation > observed)?;
-        Some(Draft {
+        let words = format!("generation {generation} waits for its controller, which has seen {observed}");
+        let draft = Draft {
             reason: reason::GENERATION_NOT_OBSERVED.into(),
-            message: format!("generation {generation} waits for its controller, which has seen {observed}")
-                .into(),
+            message: words.clone().into(),
+            last_outcome: ready.filter(|ready| ready.is("True")).map(|_| State::Ready),
+            outcome_since: ready.and_then(Condition::since),
             ..Draft::new(State::Progressing)
-        })
+        };
+        // When the object changed is recorded nowhere: since when that has been seen, counts.
+        let at = Some(self.now + self.patience(limit::SILENCE));
+        Some(self.turns(draft, at, State::Failed, reason::GENERATION_NOT_OBSERVED, &words))
+    }
+
+    /// `state`, with the deciding condition's reason and the message of the one that explains it.
+    fn draft(&self, state: State, decided_by: Option<&'a Condition<'a>>) -> Draft<'a> {
+        let Some(condition) = decided_by else { return Draft::new(state) };
+        Draft {
+            reason: condition.reason().into(),
+            message: self.explained(condition).message().into(),
+            since: condition.since(),
+            outcome_since: condition.since(),
+            ..Draft::new(state)
+        }
+    }
+
+    fn explained(&self, condition: &'a Condition<'a>) -> &'a Condition<'a> {
+        let mut by = explained_by(self.kind, condition.reason()).iter();
+        by.find_map(|(type_, status)| self.with_status(type_, status)).unwrap_or(condition)
+    }
+
+    /// `state`, which says nothing of how the attempt before ended. If that failed, its words tell more.
+    fn under_way(
+        &self,
+        state: State,
+        decided_by: Option<&'a Condition<'a>>,
+        outcome: Option<Outcome<'a>>,
+    ) -> Draft<'a> {
+        let draft = self.draft(state, decided_by);
+        let Some(outcome) = outcome else { return Draft { outcome_since: None, ..draft } };
+        let failed = outcome.told_by.filter(|_| outcome.state.is_failure() && state == State::Progressing);
+        let told = failed.map(|condition| self.draft(state, Some(condition)));
+        let (reason, message) =
+            told.map_or((draft.reason, draft.message), |told| (told.reason, told.message));
+        Draft { reason, message, last_outcome: Some(outcome.state), outcome_since: outcome.since, ..draft }
+    }
+
+    /// How long something may take for which `limit` is enough mostly.
+    fn patience(&self, limit: Seconds) -> Seconds {
+        limit.max(self.timeout.unwrap_or_default().saturating_mul(2))
+    }
+
+    /// `draft`, which is Failed when it has been so for too long.
+    fn fails_after(
+        &self,
+        draft: Draft<'a>,
+        since: Option<Seconds>,
+        limit: Seconds,
+        reason: &'static str,
+        words: &str,
+    ) -> Draft<'a> {
+        let Some(since) = since else { return draft };
+        let date =
+            jiff::Timestamp::from_second(since).map_or_else(|_| since.to_string(), |at| at.to_string());
+        let told = if draft.message.is_empty() { String::new() } else { format!(": {}", draft.message) };
+        let at = since.saturating_add(self.patience(limit));
+        self.turns(draft, Some(at), State::Failed, reason, &format!("{words} since {date}{told}"))
+    }
+
+    /// `draft`, which turns into another verdict at a time, if it has not yet.
+    fn turns(
+        &self,
+        draft: Draft<'a>,
+        at: Option<Seconds>,
+        state: State,
+        reason: &str,
+        message: &str,
+    ) -> Draft<'a> {
+        let Some(at) = at else { return draft };
+        let message = clip(message, Verdict::MESSAGE_BYTES).to_owned();
+        if at <= self.now {
+            return Draft {
+                reason: reason.to_owned().into(),
+                message: message.into(),
+                since: Some(at),
+                outcome_since: draft.outcome_since.and(Some(at)),
+                ..Draft::new(state)
+            };
+        }
+        let deadline = Deadline { at, state, reason: reason.into(), message: message.into() };
+        Draft { deadline: Some(Box::new(deadline)), ..draft }
     }
 }
 
@@ -175,20 +342,20 @@ impl Condition<'_> {
         self.status.as_str() == status
     }
 
-    fn has_reason(&self, reason: &str) -> bool {
-        self.reason.as_ref().is_some_and(|own| own.as_str() == reason)
+    fn reason(&self) -> &str {
+        self.reason.as_ref().map_or("", |reason| reason.as_str())
     }
-}
 
-/// `state`, with the deciding condition's words.
-fn draft<'a>(state: State, decided_by: Option<&'a Condition<'a>>) -> Draft<'a> {
-    let Some(condition) = decided_by else { return Draft::new(state) };
-    let text = |text: &'a Option<super::object::Text<'a>>| text.as_ref().map_or("", |text| text.as_str());
-    Draft {
-        reason: text(&condition.reason).into(),
-        message: text(&condition.message).into(),
-        since: condition.last_transition_time.map(|at| at.0),
-        ..Draft::new(state)
+    fn message(&self) -> &str {
+        self.message.as_ref().map_or("", |message| message.as_str())
+    }
+
+    fn since(&self) -> Option<Seconds> {
+        self.last_transition_time.map(|at| at.0)
+    }
+
+    fn has_reason(&self, reason: &str) -> bool {
+        self.reason() == reason
     }
 }
 

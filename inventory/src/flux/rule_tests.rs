@@ -30,7 +30,14 @@ fn retrying(mut conditions: Vec<Condition<'static>>) -> Vec<Condition<'static>> 
 }
 
 fn facts<'a>(conditions: &'a [Condition<'a>]) -> Facts<'a> {
-    Facts { generation: Some(2), observed_generation: Some(2), conditions, ..Facts::default() }
+    Facts {
+        kind: "Kustomization",
+        generation: Some(2),
+        observed_generation: Some(2),
+        conditions,
+        now: 2_000,
+        ..Facts::default()
+    }
 }
 
 fn state(facts: &Facts<'_>) -> (State, Option<State>) {
@@ -89,8 +96,9 @@ fn trap_2_a_reconciliation_of_a_healthy_object_hides_no_outcome() {
         ("DependencyNotReady", Some(State::Blocked)),
         ("", None),
     ] {
-        let newest = snapshot(&format!(r#"{{"lastReconciledStatus": "{status}"}}"#), reconciled);
-        let facts = Facts { last_attempt: newest, ..facts(&conditions) };
+        let json = format!(r#"{{"lastReconciledStatus": "{status}"}}"#);
+        let newest: Snapshot<'_> = serde_json::from_str(&json).unwrap();
+        let facts = Facts { last_attempt: reconciled(&newest), ..facts(&conditions) };
         assert_eq!(state(&facts), (State::Progressing, outcome), "{status}");
     }
 }
@@ -101,13 +109,15 @@ fn trap_3_a_helm_snapshot_is_no_reconciliation_and_a_rollback_no_success() {
         [("deployed", Some(State::Ready)), ("failed", Some(State::Failed)), ("pending-upgrade", None)]
     {
         let json = format!(r#"{{"chartVersion": "1.0.0", "status": "{status}"}}"#);
-        assert_eq!(snapshot(&json, released), outcome, "{status}");
-        assert_eq!(snapshot(&json, reconciled), None, "{status}");
+        let newest: Snapshot<'_> = serde_json::from_str(&json).unwrap();
+        assert_eq!(released(&newest).map(|attempt| attempt.state), outcome, "{status}");
+        assert_eq!(reconciled(&newest), None, "{status}");
     }
     let mut conditions = ready("Unknown", "Progressing");
     conditions.push(condition("Released", "False", "UpgradeFailed"));
     conditions.push(condition("Remediated", "True", "RollbackSucceeded"));
-    let rolled_back = Facts { last_attempt: Some(State::Ready), ..facts(&conditions) };
+    let deployed = Attempt { state: State::Ready, at: None, revision: None };
+    let rolled_back = Facts { last_attempt: Some(deployed), ..facts(&conditions) };
     assert_eq!(state(&rolled_back), (State::Progressing, Some(State::Failed)));
 }
 
@@ -163,8 +173,4 @@ fn without_a_status_field_the_condition_tells_which_generation_was_seen() {
     conditions[0].observed_generation = Some(1);
     let facts = Facts { observed_generation: None, ..facts(&conditions) };
     assert_eq!(state(&facts), (State::Progressing, Some(State::Ready)));
-}
-
-fn snapshot(json: &str, outcome: fn(&Snapshot<'_>) -> Option<State>) -> Option<State> {
-    outcome(&serde_json::from_str(json).unwrap())
 }

@@ -13,7 +13,7 @@ mod tests;
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use self::{components::Round, reach::Reach};
-use crate::{ObjectKey, Record, Reference, Seconds, catalogue::KindId};
+use crate::{FluxDetail, ObjectKey, Record, Reference, Seconds, catalogue::KindId};
 
 /// The records of a cluster, as far as the graph needs them.
 pub(crate) trait Records {
@@ -53,6 +53,10 @@ struct Node {
     source: Option<NodeId>,
     /// In order of their positions, each once.
     consumers: Vec<NodeId>,
+    /// The generators that say they make this, in order of their positions. It need not exist for that.
+    makers: Vec<NodeId>,
+    /// In order of their positions, each once.
+    makes: Vec<NodeId>,
     place: Place,
 }
 
@@ -87,7 +91,11 @@ fn dependencies(record: &Record) -> impl Iterator<Item = &ObjectKey> {
 }
 
 fn source(record: &Record) -> Option<&ObjectKey> {
-    record.flux().and_then(|flux| flux.source.as_ref()).and_then(known)
+    record.flux()?.fed_by()
+}
+
+fn makes(record: Option<&Record>) -> &[ObjectKey] {
+    record.and_then(Record::flux).map_or(&[], FluxDetail::makes)
 }
 
 fn known(reference: &Reference) -> Option<&ObjectKey> {
@@ -106,6 +114,12 @@ impl Graph {
     /// The objects that name `key` in their `dependsOn`.
     pub(crate) fn dependents(&self, key: &ObjectKey) -> usize {
         self.ids.get(key).map_or(0, |id| self.node(*id).dependents.len())
+    }
+
+    /// The generator that makes `key`, the first of several.
+    pub(crate) fn maker(&self, key: &ObjectKey) -> Option<&ObjectKey> {
+        let makers = self.node(*self.ids.get(key)?).makers.iter();
+        makers.map(|id| &self.node(*id).key).min()
     }
 
     /// Where `key` stands.
@@ -138,6 +152,7 @@ impl Graph {
             self.rewired_since.get_or_insert(now);
         }
         self.refeed(key, old.and_then(source), new.and_then(source));
+        self.remake(key, makes(old), makes(new), now);
         if let Some(id) = self.ids.get(key) {
             self.reach.seed(*id, now);
         }
@@ -259,6 +274,8 @@ impl Graph {
             dependents: Vec::new(),
             source: None,
             consumers: Vec::new(),
+            makers: Vec::new(),
+            makes: Vec::new(),
             place: Place::default(),
         };
         let id = if let Some(id) = self.free.pop() {
@@ -278,6 +295,8 @@ impl Graph {
         let used = !node.targets.is_empty()
             || !node.dependents.is_empty()
             || !node.consumers.is_empty()
+            || !node.makers.is_empty()
+            || !node.makes.is_empty()
             || node.source.is_some();
         if !used && self.ids.get(&node.key) == Some(&id) {
             let key = self.node(id).key.clone();
@@ -302,6 +321,28 @@ impl Graph {
             let new = self.id(new);
             self.node_mut(id).source = Some(new);
             insert(&mut self.node_mut(new).consumers, id);
+        }
+        self.drop_unused(id);
+    }
+}
+
+impl Graph {
+    /// Takes in that `key` makes other objects than before.
+    fn remake(&mut self, key: &ObjectKey, old: &[ObjectKey], new: &[ObjectKey], now: Seconds) {
+        if old == new {
+            return;
+        }
+        let id = self.id(key);
+        for made in std::mem::take(&mut self.node_mut(id).makes) {
+            remove(&mut self.node_mut(made).makers, id);
+            self.reach.seed(made, now);
+            self.drop_unused(made);
+        }
+        for made in new {
+            let made = self.id(made);
+            insert(&mut self.node_mut(made).makers, id);
+            insert(&mut self.node_mut(id).makes, made);
+            self.reach.seed(made, now);
         }
         self.drop_unused(id);
     }

@@ -50,11 +50,12 @@ impl Graph {
         while steps.any() {
             let Some((next, distance)) = reach.open.pop_front() else { break };
             let node = self.node(next);
-            steps.take(1 + node.dependents.len() + node.consumers.len());
+            steps.take(1 + node.dependents.len() + node.consumers.len() + node.makes.len());
             // A dependent shows the states of its dependencies, an object that takes its content from another
             // looks at it only while something is wrong.
             let dependents = node.dependents.iter().map(|id| (*id, self.looks_on(*id, records)));
-            let consumers = node.consumers.iter().map(|id| (*id, self.looks_on(*id, records)));
+            let consumers =
+                node.consumers.iter().chain(&node.makes).map(|id| (*id, self.looks_on(*id, records)));
             let shown =
                 dependents.map(|(id, on)| (id, on, true)).chain(consumers.map(|(id, on)| (id, on, on)));
             for (id, looks_on, shows) in shown {
@@ -75,7 +76,8 @@ impl Graph {
     /// Whether a walk to a root cause that comes to this object may go on to what it depends on.
     fn looks_on(&self, id: NodeId, records: &impl Records) -> bool {
         let node = self.node(id);
-        let Some(record) = records.record(&node.key) else { return false };
+        // What does not exist is looked through at who was to make it.
+        let Some(record) = records.record(&node.key) else { return !node.makers.is_empty() };
         let is_in_cycle = record.verdict.state == State::Blocked && node.place.is_in_cycle();
         !is_in_cycle && !record.verdict.satisfies_dependents()
     }

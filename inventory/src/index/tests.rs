@@ -153,7 +153,8 @@ fn root(records: impl IntoIterator<Item = Record>, of: &str) -> String {
     let root = match cause.root {
         Root::Dependency(record) => format!("{} {}", record.key.name, record.verdict.state),
         Root::Source(record) => format!("source {}", record.key.name),
-        Root::Missing(key) => format!("missing {}", key.name),
+        Root::Missing(key) | Root::MissingSource(key) => format!("missing {}", key.name),
+        Root::NotEnough { dependency, .. } => format!("not enough {}", dependency.key.name),
         Root::Unseen(_) => "unseen".into(),
         Root::Cycle(key) => format!("cycle {}", key.name),
     };

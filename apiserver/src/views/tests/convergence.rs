@@ -18,6 +18,10 @@ enum Happening {
         outcome: usize,
         depends_on: Vec<(usize, usize)>,
         source: Option<(usize, usize)>,
+        chart: Option<usize>,
+        makes: Vec<(usize, usize)>,
+        waits_for: Option<u8>,
+        words: usize,
     },
     Delete {
         kind: usize,
@@ -60,6 +64,14 @@ const KINDS: [&str; 9] = [
 ];
 /// How many of them are Flux's.
 const FLUX: usize = 4;
+/// Reasons and messages that decide what is looked at for the root cause.
+const WORDS: [(&str, &str); 5] = [
+    ("ArtifactFailed", "not found"),
+    ("SourceNotReady", "does not have an artifact"),
+    ("BuildFailed", "no such file"),
+    ("DependencyNotReady", "dependency is not ready according to readyExpr eval"),
+    ("Progressing", ""),
+];
 const PLACES: [(&str, &str); 4] = [("apps", "a"), ("apps", "b"), ("infra", "a"), ("infra", "c")];
 const NAMESPACES: [&str; 3] = ["apps", "infra", "kube-system"];
 
@@ -70,8 +82,10 @@ fn happening() -> impl Strategy<Value = Happening> {
         8 => (
             kind.clone(), place.clone(), state.clone(), state.clone(),
             prop::collection::vec(other(), 0..3), prop::option::of(other()),
-        ).prop_map(|(kind, place, state, outcome, depends_on, source)| {
-            Happening::Apply { kind, place, state, outcome, depends_on, source }
+            prop::option::weighted(0.2, 0..PLACES.len()), prop::collection::vec(other(), 0..2),
+            prop::option::of(0..3_u8), 0..WORDS.len(),
+        ).prop_map(|(kind, place, state, outcome, depends_on, source, chart, makes, waits_for, words)| {
+            Happening::Apply { kind, place, state, outcome, depends_on, source, chart, makes, waits_for, words }
         }),
         3 => (kind.clone(), place).prop_map(|(kind, place)| Happening::Delete { kind, place }),
         1 => (0..NAMESPACES.len(), prop::option::of(0..2_u8))
@@ -116,7 +130,18 @@ fn detail(kind: usize, state: usize, outcome: usize, tells: bool) -> Option<Deta
 
 fn record(happening: &Happening) -> Option<Record> {
     match happening {
-        Happening::Apply { kind, place, state, outcome, depends_on, source } => {
+        Happening::Apply {
+            kind,
+            place,
+            state,
+            outcome,
+            depends_on,
+            source,
+            chart,
+            makes,
+            waits_for,
+            words,
+        } => {
             let since = i64::try_from(state * 10 + place).unwrap();
             let place = place_key((*kind, *place));
             let mut builder =
@@ -131,6 +156,9 @@ fn record(happening: &Happening) -> Option<Record> {
                 if let Some(source) = source {
                     builder = builder.source(place_key(*source));
                 }
+                let makes = makes.iter().map(|made| place_key(*made)).collect();
+                builder = builder.links(chart.map(|place| place_key((2, place))), makes, *waits_for);
+                builder = builder.words(WORDS[*words].0, WORDS[*words].1);
             }
             let mut record = builder.build();
             if let Some(detail) = detail(*kind, *state, *outcome, source.is_some()) {

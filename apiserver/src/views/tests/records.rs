@@ -2,8 +2,8 @@
 
 use gatehouse_apiservice::policy::Enforcement;
 use gatehouse_inventory::{
-    Deadline, Detail, FluxDetail, GameNumbers, Limit, ObjectKey, Record, Reference, Seconds, State,
-    TenantQuotaDetail, Verdict, catalogue::KindId,
+    Deadline, Detail, FluxDetail, FluxLinks, GameNumbers, Limit, ObjectKey, Record, Reference, Seconds,
+    State, TenantQuotaDetail, Verdict, catalogue::KindId,
 };
 
 use super::{CATALOGUE, NOW, kind};
@@ -28,6 +28,7 @@ pub(crate) fn object(kind: KindId, namespace: &str, name: &str) -> Builder {
             reason: "ReconciliationSucceeded".into(),
             message: "Applied revision: main@sha1:0647aea75b85755411e0".into(),
             since: Some(CREATED),
+            outcome_since: None,
             deadline: None,
         },
         detail: if row.is_flux() { Detail::Flux(Box::default()) } else { Detail::None },
@@ -170,6 +171,24 @@ impl Builder {
 
     pub(crate) fn source(self, source: ObjectKey) -> Self {
         self.flux(|flux| flux.source = Some(Reference::Known(source)))
+    }
+
+    /// The HelmChart that was made for it, the objects it makes, and which of its dependencies it says it waits for.
+    pub(crate) fn links(
+        self,
+        chart: Option<ObjectKey>,
+        makes: Vec<ObjectKey>,
+        waits_for: Option<u8>,
+    ) -> Self {
+        self.flux(|flux| {
+            flux.links = Some(Box::new(FluxLinks { chart, makes: makes.into() }));
+            flux.waits_for = waits_for;
+        })
+    }
+
+    pub(crate) fn words(mut self, reason: &str, message: &str) -> Self {
+        (self.0.verdict.reason, self.0.verdict.message) = (reason.into(), message.into());
+        self
     }
 
     pub(crate) fn revision(self, revision: &str) -> Self {
