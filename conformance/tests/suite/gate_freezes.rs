@@ -21,13 +21,13 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
     ]
 }
 
-fn object(namespace: &str, name: &str) -> String {
+pub(crate) fn object(namespace: &str, name: &str) -> String {
     format!("{KUSTOMIZE}/namespaces/{namespace}/kustomizations/{name}")
 }
 
 /// A freeze that is on, whenever it is: it begins every day, and ends just before it begins again.
 /// In a zone with daylight saving it would overlap itself on the shortest day.
-fn frozen() -> Value {
+pub(crate) fn frozen() -> Value {
     json!({"freezes": [{
         "name": "release", "schedule": "0 0 * * *", "duration": "23h59m", "timeZone": "UTC",
         "reason": "the release is out",

@@ -16,6 +16,7 @@ mod control_plane;
 mod delay;
 mod do_no_harm;
 mod explain;
+mod flux;
 mod flux_metrics;
 mod gate;
 mod gate_bad_input;
@@ -23,11 +24,13 @@ mod gate_charges;
 mod gate_check;
 mod gate_existing;
 mod gate_freezes;
+mod gate_held;
 mod gate_mutation;
 mod gate_overshoot;
 mod gate_policies;
 mod gate_quotas;
 mod gate_registration;
+mod gate_suspension;
 mod hostile;
 mod informers;
 mod keeper;
@@ -78,6 +81,8 @@ fn trials(world: &World) -> Vec<Trial> {
         gate_quotas::trials,
         gate_charges::trials,
         gate_freezes::trials,
+        gate_held::trials,
+        gate_suspension::trials,
         gate_registration::trials,
         gate_mutation::trials,
         gate_existing::trials,

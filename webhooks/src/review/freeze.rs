@@ -57,22 +57,22 @@ pub(super) fn bears_marks(request: &Request<'_>) -> bool {
     objects.into_iter().flatten().any(|raw| raw.get().contains(FIELD_MANAGER))
 }
 
-/// Refuses what would take Gatehouse's own doing for somebody else's, or leave behind what Flux would remove.
-pub(super) fn guard(
-    request: &Request<'_>,
-    kind: Kind,
-    policies: &[&Policy],
-    case: &Case<'_>,
-) -> Result<(), ApiError> {
-    let is_going = case.old.is_some_and(Subject::is_terminating);
-    if !kind.is_flux() || case.subresource.is_some() || is_going || !bears_marks(request) {
+/// Refuses what would make somebody's doing look like Gatehouse's.
+pub(super) fn guard(request: &Request<'_>, policies: &[&Policy], case: &Case<'_>) -> Result<(), ApiError> {
+    if !is_guarded(request, case) {
         return Ok(());
     }
     if let Some(name) = freeze::forged(policies, case) {
         let why = format!("the annotation {name} is written by Gatehouse alone: leave it as it is");
         return Err(refused(format!("metadata.annotations[{name}]"), why));
     }
-    check_manager(request, case)?;
+    check_manager(request, case)
+}
+
+/// Refuses what would delete an object that Gatehouse holds, whoever asks for it: Flux would leave behind what it applied.
+pub(super) fn keep(request: &Request<'_>, case: &Case<'_>) -> Result<(), ApiError> {
+    let kind = case.subject().map(|subject| subject.kind).filter(|_| is_guarded(request, case));
+    let Some(kind) = kind else { return Ok(()) };
     let Some(old) = case.old.filter(|old| is_held(request, kind, old)) else { return Ok(()) };
     let field = match (case.operation, case.object) {
         _ if case.user.is_some_and(Accounts::is_collector) => return Ok(()),
@@ -87,6 +87,12 @@ pub(super) fn guard(
          before it is deleted, or wait until the freeze is over"
     );
     Err(refused(field.to_owned(), why))
+}
+
+fn is_guarded(request: &Request<'_>, case: &Case<'_>) -> bool {
+    let is_going = case.old.is_some_and(Subject::is_terminating);
+    let is_flux = case.subject().is_some_and(|subject| subject.kind.is_flux());
+    is_flux && case.subresource.is_none() && !is_going && bears_marks(request)
 }
 
 /// Whether Gatehouse suspended an object, by its managedFields and its mark.

@@ -154,7 +154,9 @@ impl Judge {
         }
         let matter = self.matter(request, kind, &snapshot, &policies).await?;
         let over: Vec<&Policy> = policies.iter().map(|policy| &**policy).collect();
-        freeze::guard(request, kind, &over, &matter.case(&own.accounts))?;
+        let case = matter.case(&own.accounts);
+        freeze::guard(request, &over, &case)?;
+        let kept = freeze::keep(request, &case);
         let name = matter.name().to_owned();
         let judged = judged(policies, matter, snapshot, Arc::clone(&own.accounts)).await?;
         let mut findings = Vec::new();
@@ -167,6 +169,10 @@ impl Judge {
             if !violations.is_empty() {
                 findings.push(Finding { policy, violations, forbidden });
             }
+        }
+        // What policies say to it comes first.
+        if !findings.iter().any(|finding| finding.policy.enforcement == Enforcement::Deny) {
+            kept?;
         }
         Ok(findings)
     }
