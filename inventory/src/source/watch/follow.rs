@@ -10,12 +10,12 @@ use std::{
     time::Duration,
 };
 
-use futures::{Stream, TryStreamExt};
-use gatehouse_apiservice::client::jittered;
+use futures::{AsyncBufReadExt, Stream, TryStreamExt};
+use gatehouse_apiservice::client::{explain, jittered};
 use kube::{
     Resource,
     api::{DynamicObject, ListParams, WatchParams},
-    core::{ApiResource, ObjectList, Request, WatchEvent},
+    core::{ApiResource, ListMeta, Request, WatchEvent},
     runtime::watcher::DefaultBackoff,
 };
 use tokio::{
@@ -23,7 +23,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{raw::Raw, settings::Streaming, trouble::Trouble, upstream::Shared};
+use super::{items::Items, raw::Raw, settings::Streaming, trouble::Trouble, upstream::Shared};
 use crate::{Str, source::KindStatus};
 
 /// What is done with what a resource's list and watch say.
@@ -69,9 +69,18 @@ pub enum Assignment {
     Served(ApiResource),
 }
 
+/// What a page of a list is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Page {
+    First,
+    Next,
+    /// For the list's version alone: nothing is said of its items.
+    Newest,
+}
+
 /// An answer must begin within this; the client itself has no read timeout.
 const ANSWER: Duration = Duration::from_secs(30);
-/// A page of a list, whole.
+/// A page of a list, until it begins: kube-apiserver reads all of it before.
 const PAGE: Duration = Duration::from_mins(1);
 /// A streaming list that says nothing for this long comes from a server that ignores the parameter: it sends
 /// no bookmark to end the list with.
@@ -239,7 +248,7 @@ impl<'a, O: Observer> Follower<'a, O> {
         if self.trusted != doubts
             && let Some(seen) = self.resume.as_deref().and_then(|version| version.parse::<u64>().ok())
         {
-            let newest = self.page(&ListParams::default().limit(1)).await?.metadata.resource_version;
+            let newest = self.page(&ListParams::default().limit(1), Page::Newest).await?.resource_version;
             let newest = newest.and_then(|version| version.parse::<u64>().ok());
             if newest.is_some_and(|newest| newest < seen) {
                 tracing::warn!(kind = %self.name, seen, newest, "the cluster has gone back: listing anew");
@@ -275,36 +284,57 @@ impl<'a, O: Observer> Follower<'a, O> {
         }
     }
 
-    async fn page(&mut self, parameters: &ListParams) -> Result<ObjectList<Raw>, Trouble> {
+    /// Says what a page of a list holds, item by item as it arrives, and returns the list's own metadata.
+    async fn page(&mut self, parameters: &ListParams, page: Page) -> Result<ListMeta, Trouble> {
         let request = match self.content {
             Content::Whole => self.request.list(parameters),
             Content::Metadata => self.request.list_metadata(parameters),
         };
         let mut request = request.map_err(|error| Trouble::Failed(error.to_string()))?;
         request.extensions_mut().insert("list");
-        match timeout(PAGE, self.shared.client.request(request)).await {
-            Ok(Ok(page)) => Ok(page),
-            Ok(Err(error)) => Err(Trouble::of(&error, false)),
-            Err(_) => Err(late("list", PAGE)),
+        let mut answer = match timeout(PAGE, self.shared.client.request_stream(request)).await {
+            Ok(Ok(answer)) => Box::pin(answer),
+            Ok(Err(error)) => return Err(Trouble::of(&error, false)),
+            Err(_) => return Err(late("list", PAGE)),
+        };
+        if page == Page::First {
+            self.told_served().await;
+            self.say(Said::Restart).await;
         }
+        let (mut items, mut whole) = (Items::default(), Vec::new());
+        loop {
+            let length = match timeout(ANSWER, answer.fill_buf()).await {
+                Ok(Ok([])) => break,
+                Ok(Ok(bytes)) => {
+                    items.feed(bytes, &mut whole).map_err(Trouble::Garbled)?;
+                    bytes.len()
+                }
+                Ok(Err(error)) => return Err(Trouble::Failed(explain(&error))),
+                Err(_) => return Err(late("list", ANSWER)),
+            };
+            answer.consume_unpin(length);
+            if page == Page::Newest {
+                whole.clear();
+            }
+            for item in whole.drain(..) {
+                let raw = String::from_utf8(item).map_err(|error| error.to_string());
+                let raw = raw.and_then(|json| Raw::of(json).map_err(|error| error.to_string()));
+                self.say(Said::Apply(&raw.map_err(Trouble::Garbled)?)).await;
+            }
+        }
+        items.finish().map_err(Trouble::Garbled)
     }
 
     async fn list(&mut self) -> Result<(), Trouble> {
         let mut parameters = ListParams::default().limit(self.shared.settings.page_size);
-        let mut first = true;
+        let mut page = Page::First;
         loop {
-            let page = self.page(&parameters).await?;
-            if std::mem::take(&mut first) {
-                self.told_served().await;
-                self.say(Said::Restart).await;
-            }
-            for raw in &page.items {
-                self.say(Said::Apply(raw)).await;
-            }
+            let metadata = self.page(&parameters, page).await?;
+            page = Page::Next;
             let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-            parameters.continue_token = given(page.metadata.continue_);
+            parameters.continue_token = given(metadata.continue_);
             if parameters.continue_token.is_none() {
-                let Some(version) = given(page.metadata.resource_version) else {
+                let Some(version) = given(metadata.resource_version) else {
                     return Err(Trouble::Failed("the list has no resourceVersion to watch from".to_owned()));
                 };
                 self.say(Said::Synced).await;

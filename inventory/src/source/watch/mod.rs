@@ -7,6 +7,7 @@
 mod crds;
 mod discovery;
 mod follow;
+mod items;
 mod raw;
 mod record;
 mod settings;

@@ -20,6 +20,23 @@ pub struct Raw {
 }
 
 impl Raw {
+    /// An object from its text, which must be JSON.
+    pub(super) fn of(json: String) -> Result<Self, serde_json::Error> {
+        RawValue::from_string(json).map(Self::new)
+    }
+
+    fn new(json: Box<RawValue>) -> Self {
+        let Envelope { metadata } = serde_json::from_str(json.get()).unwrap_or_default();
+        let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned).unwrap_or_default();
+        Self {
+            name: owned(metadata.name),
+            namespace: owned(metadata.namespace),
+            uid: owned(metadata.uid),
+            resource_version: owned(metadata.resource_version),
+            json,
+        }
+    }
+
     /// The object's text.
     pub fn json(&self) -> &str {
         self.json.get()
@@ -67,16 +84,7 @@ struct Metadata<'a> {
 
 impl<'de> Deserialize<'de> for Raw {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let json = Box::<RawValue>::deserialize(deserializer)?;
-        let Envelope { metadata } = serde_json::from_str(json.get()).unwrap_or_default();
-        let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned).unwrap_or_default();
-        Ok(Self {
-            name: owned(metadata.name),
-            namespace: owned(metadata.namespace),
-            uid: owned(metadata.uid),
-            resource_version: owned(metadata.resource_version),
-            json,
-        })
+        Box::<RawValue>::deserialize(deserializer).map(Self::new)
     }
 }
 
