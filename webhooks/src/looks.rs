@@ -13,3 +13,6 @@ pub(crate) static FIELDS: LazyLock<Shape> =
 
 /// All that policies may see, as conditions in CEL do.
 pub(crate) static WHOLE: LazyLock<Shape> = LazyLock::new(|| Shape::new(gatehouse_object::WHOLE));
+
+#[cfg(test)]
+mod tests;

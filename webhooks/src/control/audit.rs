@@ -1,5 +1,5 @@
-//! What already exists, judged: each governed object by each policy over its namespace. Pure; told what changed by
-//! the difference between two snapshots.
+//! What already exists, judged: each governed object by each policy over its namespace. Told what changed by the
+//! difference between two snapshots; pure, but for looking up objects that are too large to be kept whole.
 //!
 //! Judged anew is what a change can touch: a changed object, and whoever depends on it where what it depends on
 //! changed; every object of a policy that changed; every object of a namespace whose labels now select another policy.
@@ -14,11 +14,12 @@ use std::{
     sync::Arc,
 };
 
+use gatehouse_apiservice::client::explain;
 use gatehouse_inventory::Str;
-use gatehouse_policy::{GOVERNED, Kind, ObjectName, Policy, Violation};
+use gatehouse_policy::{GOVERNED, Kind, ObjectName, Policy, Subject, Violation};
 
 use self::dependents::Dependents;
-use crate::world::{Held, ObjectKey, Snapshot, resource_of};
+use crate::world::{Held, LiveError, ObjectKey, Snapshot, resource_of};
 
 /// What the policies find among the objects of a snapshot.
 #[derive(Debug, Default)]
@@ -26,7 +27,12 @@ pub(crate) struct Audit {
     seen: Arc<Snapshot>,
     findings: BTreeMap<String, Findings>,
     dependents: Dependents,
+    /// What could not be read to be judged.
+    unread: HashSet<Place>,
 }
+
+/// Looks up the whole of an object that is kept in part alone, which may take a while; none, if it is gone.
+pub(crate) type LookUp<'a> = dyn Fn(&Snapshot, &Held) -> Result<Option<Subject>, LiveError> + 'a;
 
 /// An object, in the order in which examples are told.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,15 +95,21 @@ impl Audit {
         &self.findings
     }
 
-    /// Judges what differs in `snapshot` from what was seen last.
-    pub(crate) fn update(&mut self, snapshot: Arc<Snapshot>) {
+    /// Whether something could not be read, and is to be judged yet.
+    pub(crate) fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
+    /// Judges what differs in `snapshot` from what was seen last. Conditions may need what is not kept: that is looked
+    /// up, one object after the other.
+    pub(crate) fn update(&mut self, snapshot: Arc<Snapshot>, look_up: &LookUp<'_>) {
         let before = std::mem::replace(&mut self.seen, snapshot);
         let after = Arc::clone(&self.seen);
-        let mut work = Work::default();
+        let mut work = Work { everybody: std::mem::take(&mut self.unread), ..Work::default() };
         self.follow_objects(&before, &after, &mut work);
         self.follow_namespaces(&before, &after, &mut work);
         self.follow_policies(&after, &mut work);
-        self.judge(&after, work);
+        self.judge(&after, work, look_up);
     }
 
     fn follow_objects(&mut self, before: &Snapshot, after: &Snapshot, work: &mut Work) {
@@ -183,27 +195,47 @@ impl Audit {
         }
     }
 
-    fn judge(&mut self, snapshot: &Snapshot, work: Work) {
+    fn judge(&mut self, snapshot: &Snapshot, work: Work, look_up: &LookUp<'_>) {
         let Work { everybody, mut for_some } = work;
         for place in everybody {
             for_some.remove(&place);
-            self.judge_one(snapshot, &place, None);
+            self.judge_one(snapshot, &place, None, look_up);
         }
         for (place, policies) in for_some {
-            self.judge_one(snapshot, &place, Some(&policies));
+            self.judge_one(snapshot, &place, Some(&policies), look_up);
         }
     }
 
-    fn judge_one(&mut self, snapshot: &Snapshot, place: &Place, only: Option<&BTreeSet<String>>) {
+    fn judge_one(
+        &mut self,
+        snapshot: &Snapshot,
+        place: &Place,
+        only: Option<&BTreeSet<String>>,
+        look_up: &LookUp<'_>,
+    ) {
         let Some(held) =
             snapshot.objects(resource_of(place.kind)).and_then(|objects| objects.get(&place.key))
         else {
             return;
         };
         let Some(namespace) = snapshot.namespaces.get(&place.key.namespace) else { return };
-        let Some(subject) = held.subject() else { return };
+        let is_judge = |name: &String, findings: &Findings| {
+            only.is_none_or(|only| only.contains(name)) && findings.policy.selects(&namespace.labels)
+        };
+        let mut judges = self.findings.iter().filter(|(name, findings)| is_judge(name, findings));
+        let needs_all = !held.is_whole() && judges.any(|(_, findings)| findings.policy.has_conditions());
+        let subject = match needs_all.then(|| look_up(snapshot, held)) {
+            None => held.subject(),
+            Some(Ok(found)) => found,
+            Some(Err(error)) => {
+                tracing::warn!(kind = place.kind.name(), namespace = %place.key.namespace, name = %place.key.name, error = %explain(&error), "cannot be audited yet");
+                self.unread.insert(place.clone());
+                return;
+            }
+        };
+        let Some(subject) = subject else { return };
         for (name, findings) in &mut self.findings {
-            if only.is_some_and(|only| !only.contains(name)) || !findings.policy.selects(&namespace.labels) {
+            if !is_judge(name, findings) {
                 continue;
             }
             let violations = findings.policy.audit(&subject, snapshot);

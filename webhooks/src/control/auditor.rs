@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     metrics::Metrics,
-    world::{Snapshot, World},
+    world::{Live, Snapshot, World},
 };
 
 /// Changes that come together are judged together.
@@ -51,6 +51,7 @@ const LOOK: Duration = Duration::from_mins(1);
 pub(super) struct Auditor {
     world: World,
     api: Api<ReconcilePolicy>,
+    live: Live,
     metrics: Arc<Metrics>,
     leadership: Leadership,
     audit: Audit,
@@ -73,10 +74,12 @@ struct Written {
 impl Auditor {
     /// An auditor of `world`.
     pub(super) fn new(world: World, client: Client, metrics: Arc<Metrics>, leadership: Leadership) -> Self {
+        let live = Live::new(client.clone(), PATIENCE);
         let api = Api::all(client);
         Self {
             world,
             api,
+            live,
             metrics,
             leadership,
             audit: Audit::default(),
@@ -127,8 +130,9 @@ impl Auditor {
     async fn pass(&mut self, snapshot: Arc<Snapshot>) -> Duration {
         let mut audit = std::mem::take(&mut self.audit);
         let seen = Arc::clone(&snapshot);
+        let (live, runtime) = (self.live.clone(), tokio::runtime::Handle::current());
         let judged = tokio::task::spawn_blocking(move || {
-            audit.update(seen);
+            audit.update(seen, &|snapshot, held| runtime.block_on(live.whole(snapshot, held)));
             audit
         });
         match judged.await {
@@ -140,7 +144,8 @@ impl Auditor {
             }
         }
         self.count(&snapshot);
-        self.tell(&snapshot, None).await
+        let wait = self.tell(&snapshot, None).await;
+        if self.audit.has_unread() { wait.min(RETRY) } else { wait }
     }
 
     /// Something cannot be read. At the beginning that is soon over; after a while it is to be told: what is not

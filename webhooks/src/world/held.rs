@@ -6,10 +6,11 @@ use gatehouse_inventory::{Interner, Str, source::Raw};
 use gatehouse_policy::{Kind, ObjectName, Subject};
 use gatehouse_quota::{GroupResource, Usage};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::Error as _};
 use serde_json::{Value, value::RawValue};
 
 use super::{applied::Applied, kinds::Role};
+use crate::looks;
 
 /// An object's place among those of its resource.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,14 +40,22 @@ pub struct Held {
     pub usage: Arc<Usage>,
     /// What is wrong with it, if what it takes up could not be told: then it is merely counted.
     pub usage_error: Option<Str>,
-    /// `apiVersion`, `kind`, `metadata` without managedFields, and `spec`; kept of governed kinds alone.
-    pub text: Option<Box<RawValue>>,
+    /// What rules look at; kept of governed kinds alone.
+    pub text: Option<Text>,
     /// What it depends on, by `spec.dependsOn`.
     pub depends_on: Box<[ObjectName]>,
     /// Its kind, if policies judge it.
     pub kind: Option<Kind>,
     /// What Gatehouse holds of it by server-side apply; mostly nothing.
     pub applied: Option<Box<Applied>>,
+}
+
+/// An object as its text: `apiVersion`, `kind`, `metadata` without managedFields, and `spec`; of one that is long, only
+/// the fields that rules look at.
+#[derive(Debug, Clone)]
+pub struct Text {
+    json: Box<RawValue>,
+    is_whole: bool,
 }
 
 /// The owner that controls an object.
@@ -63,17 +72,32 @@ pub struct Owner {
 }
 
 impl Held {
-    /// The object as policies see it; none of kinds that policies do not judge.
+    /// The object as policies see it; none of kinds that policies do not judge. Conditions cannot be evaluated on one
+    /// that is not [kept whole](Self::is_whole).
     pub fn subject(&self) -> Option<Subject> {
-        let value = serde_json::from_str(self.text.as_ref()?.get()).ok()?;
-        Some(Subject::new(self.kind?, &self.key.namespace, &self.key.name, value))
+        let subject = Subject::new(self.kind?, &self.key.namespace, &self.key.name, self.value()?);
+        Some(if self.is_whole() {
+            subject
+        } else {
+            subject.not_whole("the object is too large to be kept".to_owned())
+        })
     }
 
-    /// `metadata` and `spec`; none of kinds that are merely counted.
+    /// What rules and quotas look at; none of kinds that are merely counted.
     pub fn value(&self) -> Option<Value> {
-        serde_json::from_str(self.text.as_ref()?.get()).ok()
+        serde_json::from_str(self.text.as_ref()?.json.get()).ok()
+    }
+
+    /// Whether all of it is kept that policies may see.
+    pub fn is_whole(&self) -> bool {
+        self.text.as_ref().is_some_and(|text| text.is_whole)
     }
 }
+
+/// The longest text that is kept whole, so that conditions need not read the object again.
+const LONGEST: usize = 8 << 10;
+/// The most memory that is built of an object.
+pub(super) const MOST: usize = 32 << 20;
 
 /// The same object in the same version, taking up the same.
 impl PartialEq for Held {
@@ -92,7 +116,7 @@ pub(super) struct Document {
     pub(super) resource_version: u64,
     pub(super) created: Option<Timestamp>,
     pub(super) controller: Option<Owner>,
-    pub(super) text: Option<Box<RawValue>>,
+    pub(super) text: Option<Text>,
     pub(super) depends_on: Box<[ObjectName]>,
     pub(super) kind: Option<Kind>,
     pub(super) applied: Option<Box<Applied>>,
@@ -131,13 +155,39 @@ struct OwnerReference {
     controller: bool,
 }
 
+/// What rules and quotas look at of an object. Of one that cannot be read so far, as much as can be.
+fn fields(raw: &Raw) -> Value {
+    let read = |shape| gatehouse_object::read(raw.json(), shape, MOST).map(|read| read.value);
+    read(&looks::FIELDS).or_else(|_| read(&looks::METADATA)).unwrap_or_default()
+}
+
+impl Text {
+    fn of(kept: &Kept<'_>, fields: &Value) -> Result<Self, serde_json::Error> {
+        let spec = kept.spec.map_or(0, |spec| spec.get().len());
+        let length = kept.metadata.values().fold(spec, |length, field| length + field.get().len());
+        let is_whole = length <= LONGEST;
+        let json = if is_whole {
+            serde_json::value::to_raw_value(kept)?
+        } else {
+            serde_json::value::to_raw_value(fields)?
+        };
+        Ok(Self { json, is_whole })
+    }
+}
+
 impl Document {
+    /// An object's metadata.
+    pub(super) fn metadata(raw: &Raw) -> Result<Value, serde_json::Error> {
+        let read = gatehouse_object::read(raw.json(), &looks::METADATA, MOST);
+        read.map(|read| read.value).map_err(serde_json::Error::custom)
+    }
+
     /// Reads an object, as leniently as can be: what is odd about it must not hide that it exists.
     pub(super) fn read(raw: &Raw, role: Role, strings: &Interner) -> Result<Self, serde_json::Error> {
         let mut kept: Kept<'_> = serde_json::from_str(raw.json())?;
         let managed_fields = kept.metadata.remove("managedFields");
-        let text = serde_json::value::to_raw_value(&kept)?;
-        let value: Value = serde_json::from_str(text.get())?;
+        let value = fields(raw);
+        let text = role.keeps_text().then(|| Text::of(&kept, &value)).transpose()?;
         let metadata =
             value.get("metadata").map(Metadata::deserialize).and_then(Result::ok).unwrap_or_default();
         let key = ObjectKey { namespace: strings.intern(raw.namespace()), name: Str::from(raw.name()) };
@@ -171,7 +221,7 @@ impl Document {
                     uid: owner.uid.into(),
                 }
             }),
-            text: role.keeps_text().then_some(text),
+            text,
             depends_on: depends_on.into(),
             kind,
             applied: applied.filter(|applied| !applied.is_empty()).map(Box::new),

@@ -2,6 +2,7 @@
 
 use std::{fmt::Write, time::Duration};
 
+use gatehouse_policy::Subject;
 use gatehouse_quota::GroupResource;
 use http::Request;
 use kube::Client;
@@ -9,9 +10,12 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::{
+    held::{Held, MOST},
     observer,
     snapshot::{NamespaceInfo, Snapshot},
 };
+
+use crate::looks;
 
 /// Asks for single objects, each in a time of its own.
 #[derive(Clone)]
@@ -32,6 +36,9 @@ pub enum LiveError {
     /// The API server refused, or could not be reached.
     #[error("the API server could not be asked")]
     Failed(#[source] Box<kube::Error>),
+    /// What there is cannot be read.
+    #[error("the object cannot be read: {0}")]
+    Unreadable(#[from] gatehouse_object::Fault),
     /// The request could not be made.
     #[error("not a name to ask for")]
     Name(#[source] http::Error),
@@ -45,7 +52,7 @@ impl Live {
 
     /// A namespace; none, if it does not exist.
     pub async fn namespace(&self, name: &str) -> Result<Option<NamespaceInfo>, LiveError> {
-        let found = self.get(&format!("/api/v1/namespaces/{}", encoded(name))).await?;
+        let found = self.fields(&format!("/api/v1/namespaces/{}", encoded(name))).await?;
         Ok(found.map(|object| observer::namespace(&object)))
     }
 
@@ -71,20 +78,36 @@ impl Live {
         namespace: &str,
         name: &str,
     ) -> Result<Option<Value>, LiveError> {
-        let root = match &*resource.group {
-            "" => format!("/api/{}", encoded(version)),
-            group => format!("/apis/{}/{}", encoded(group), encoded(version)),
-        };
-        let scope = match namespace {
-            "" => String::new(),
-            namespace => format!("/namespaces/{}", encoded(namespace)),
-        };
-        self.get(&format!("{root}{scope}/{}/{}", encoded(&resource.resource), encoded(name))).await
+        self.fields(&path_of(resource, version, namespace, name)).await
     }
 
-    async fn get(&self, path: &str) -> Result<Option<Value>, LiveError> {
+    /// An object that is kept in part alone, with all that policies may see of it; none, if it does not exist any more.
+    pub async fn whole(&self, snapshot: &Snapshot, held: &Held) -> Result<Option<Subject>, LiveError> {
+        let Held { resource, key, kind: Some(kind), .. } = held else { return Ok(None) };
+        let version = snapshot.kinds.get(resource).and_then(|state| state.version());
+        let version = version.ok_or_else(|| LiveError::NotServed(resource.clone()))?;
+        let Some(json) = self.get(&path_of(resource, version, &key.namespace, &key.name)).await? else {
+            return Ok(None);
+        };
+        let subject = |value| Subject::new(*kind, &key.namespace, &key.name, value);
+        match gatehouse_object::read(&json, &looks::WHOLE, MOST) {
+            Ok(read) => Ok(Some(subject(read.value))),
+            Err(fault) => {
+                let fields = gatehouse_object::read(&json, &looks::FIELDS, MOST)?;
+                Ok(Some(subject(fields.value).not_whole(fault.to_string())))
+            }
+        }
+    }
+
+    /// What rules and quotas look at of the object at a path.
+    async fn fields(&self, path: &str) -> Result<Option<Value>, LiveError> {
+        let Some(json) = self.get(path).await? else { return Ok(None) };
+        Ok(Some(gatehouse_object::read(&json, &looks::FIELDS, MOST)?.value))
+    }
+
+    async fn get(&self, path: &str) -> Result<Option<String>, LiveError> {
         let request = Request::get(path).body(Vec::new()).map_err(LiveError::Name)?;
-        match timeout(self.patience, self.client.request::<Value>(request)).await {
+        match timeout(self.patience, self.client.request_text(request)).await {
             Ok(Ok(object)) => Ok(Some(object)),
             // A path that is not served is 404 as well, and says nothing about the object.
             Ok(Err(kube::Error::Api(status))) if status.reason == "NotFound" => Ok(None),
@@ -98,6 +121,18 @@ impl std::fmt::Debug for Live {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Live").field("patience", &self.patience).finish_non_exhaustive()
     }
+}
+
+fn path_of(resource: &GroupResource, version: &str, namespace: &str, name: &str) -> String {
+    let root = match &*resource.group {
+        "" => format!("/api/{}", encoded(version)),
+        group => format!("/apis/{}/{}", encoded(group), encoded(version)),
+    };
+    let scope = match namespace {
+        "" => String::new(),
+        namespace => format!("/namespaces/{}", encoded(namespace)),
+    };
+    format!("{root}{scope}/{}/{}", encoded(&resource.resource), encoded(name))
 }
 
 /// A segment of a path. Names come out of requests that the API server made, which has checked them; a slash or a

@@ -61,12 +61,12 @@ fn key(raw: &Raw, strings: &Interner) -> ObjectKey {
 /// Reads an object as what it is to the world.
 pub(super) fn read(raw: &Raw, role: Role, strings: &Interner) -> Result<Applied, serde_json::Error> {
     Ok(match role {
-        Role::Namespace => Applied::Namespace(key(raw, strings), namespace(&*parse(raw)?)),
+        Role::Namespace => Applied::Namespace(key(raw, strings), namespace(&Document::metadata(raw)?)),
         Role::Quota => Applied::Quota(key(raw, strings), parse(raw)?),
         Role::Policy => Applied::Policy(key(raw, strings), parse(raw)?),
         Role::Ledger => Applied::Ledger(key(raw, strings), parse(raw)?),
         Role::Governed(_) | Role::Templated | Role::Template | Role::Counted => {
-            Applied::Object(Document::read(raw, role, strings)?)
+            Applied::Object(Box::new(Document::read(raw, role, strings)?))
         }
     })
 }

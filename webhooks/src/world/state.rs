@@ -56,7 +56,7 @@ pub(super) enum Applied {
     Quota(ObjectKey, Arc<TenantQuota>),
     Policy(ObjectKey, Arc<ReconcilePolicy>),
     Ledger(ObjectKey, Arc<QuotaLedger>),
-    Object(Document),
+    Object(Box<Document>),
 }
 
 /// How many deleted uids are remembered. An entry of a ledger asks for one within seconds of the deletion; a tenant
@@ -180,7 +180,7 @@ impl State {
             }
             Applied::Object(document) => {
                 let key = document.key.clone();
-                self.insert(resource, document);
+                self.insert(resource, *document);
                 key
             }
         };

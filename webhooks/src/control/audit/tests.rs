@@ -30,7 +30,7 @@ fn app(namespace: &str, name: &str, version: usize, interval: &str, on: &[&str])
 }
 
 fn audited(audit: &mut Audit, builder: &Builder) {
-    audit.update(Arc::new(builder.snapshot()));
+    audit.update(Arc::new(builder.snapshot()), &|_, _| panic!("nothing is too large to be kept"));
 }
 
 /// What a policy finds, as text: `NAME RULE`.
@@ -195,4 +195,34 @@ proptest! {
         audited(&mut anew, &builder);
         prop_assert_eq!(summary(&audit), summary(&anew));
     }
+}
+
+#[test]
+fn conditions_on_a_large_object_are_judged_by_the_whole_of_it_as_soon_as_it_can_be_read() {
+    let (mut builder, mut audit) = (Builder::new(), Audit::default());
+    let apps = resource_of(Kind::Kustomization);
+    let mut large = app("apps", "large", 1, "10m", &[]);
+    large["spec"]["postBuild"] = json!({"substitute": {"x": "y".repeat(1 << 20)}});
+    builder.namespace("apps", &[]).apply(apps, &large);
+    builder.apply(&policies(), &policy("lean", 1, None, &short_intervals()));
+    audited(&mut audit, &builder);
+    assert_eq!(audit.findings()["lean"].judged(), 1, "what rules look at is kept");
+
+    let cel = json!({"cel": [{"expression": "size(object.spec.postBuild.substitute.x) < 1000"}]});
+    builder.apply(&policies(), &policy("cel", 1, None, &cel));
+    let snapshot = Arc::new(builder.snapshot());
+    audit.update(Arc::clone(&snapshot), &|_, held| Err(LiveError::NotServed(held.resource.clone())));
+    assert!(audit.has_unread());
+    assert_eq!(audit.findings()["cel"].judged(), 0, "not judged is not compliant");
+    let whole = Subject::of(Kind::Kustomization, large);
+    audit.update(Arc::clone(&snapshot), &|_, held| {
+        assert_eq!(&*held.key.name, "large");
+        Ok(Some(whole.clone()))
+    });
+    assert!(!audit.has_unread());
+    assert_eq!(
+        (found(&audit, "cel"), audit.findings()["cel"].judged()),
+        (vec!["large cel[0]".to_owned()], 1)
+    );
+    audit.update(snapshot, &|_, _| panic!("nothing changed"));
 }

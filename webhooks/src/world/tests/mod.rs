@@ -5,13 +5,17 @@ mod sums;
 
 use std::collections::BTreeMap;
 
-use gatehouse_inventory::KindStatus;
+use gatehouse_inventory::{Interner, KindStatus};
 use gatehouse_policy::{Dependencies, Kind, ObjectName};
 use gatehouse_quota::{Amounts, Dimension, GroupResource, Quantity};
 use serde_json::{Value, json};
 
 use super::{testing::Builder, *};
-use crate::world::{kinds::POLICIES, snapshot::UNHEARD, state::Change};
+use crate::world::{
+    kinds::{POLICIES, Role},
+    snapshot::UNHEARD,
+    state::Change,
+};
 
 fn fleets() -> GroupResource {
     GroupResource::new("agones.dev", "fleets")
@@ -251,4 +255,48 @@ async fn policies_that_are_not_heard_of_for_long_are_not_judged_by() {
     assert_eq!(problem, "reconcilepolicies.policy.gatehouse.dev were last heard of 62 s ago");
     builder.take(&POLICIES, Change::Status(KindStatus::Served { version: "v1alpha1".into() }));
     assert_eq!(builder.snapshot().readiness(), Ok(()), "whatever becomes of other kinds");
+}
+
+/// A HelmRelease of a megabyte of values.
+fn large_release(version: u64) -> Value {
+    let values: Vec<_> = (0..50_000).map(|number| json!({"number": number})).collect();
+    json!({
+        "apiVersion": "helm.toolkit.fluxcd.io/v2", "kind": "HelmRelease",
+        "metadata": {"name": "large", "namespace": "apps", "uid": "u-large", "resourceVersion": version.to_string(),
+                     "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "x".repeat(200_000)}},
+        "spec": {"interval": "1m", "suspend": true, "dependsOn": [{"name": "other"}], "values": values},
+    })
+}
+
+#[test]
+fn of_a_large_object_only_what_rules_look_at_is_kept() {
+    let mut builder = Builder::new();
+    let releases = kinds::resource_of(Kind::HelmRelease);
+    builder.apply(releases, &large_release(7));
+    let snapshot = builder.snapshot();
+    let held = snapshot.object(releases, "apps", "large").expect("held");
+    assert!(!held.is_whole());
+    let value = held.value().expect("kept");
+    assert!(value.to_string().len() < 400, "{value}");
+    assert_eq!(held.depends_on.len(), 1);
+    let subject = held.subject().expect("governed");
+    assert!(subject.is_suspended());
+    assert_eq!(subject.spec()["interval"], "1m");
+    let mut small = large_release(8);
+    small["spec"]["values"] = json!({"kept": true});
+    small["metadata"]["annotations"] = json!({});
+    builder.apply(releases, &small);
+    let snapshot = builder.snapshot();
+    let held = snapshot.object(releases, "apps", "large").expect("held");
+    assert!(held.is_whole());
+    assert_eq!(held.value().expect("kept")["spec"]["values"]["kept"], true);
+}
+
+#[test]
+fn a_namespace_whose_labels_cannot_be_read_is_not_one_without_labels() {
+    let labels: serde_json::Map<_, _> = (0..200_000).map(|name| (format!("l{name}"), json!(""))).collect();
+    let namespace = json!({"metadata": {"name": "n", "labels": labels}});
+    let raw = serde_json::from_value(namespace).expect("an object");
+    let error = observer::read(&raw, Role::Namespace, &Interner::default()).expect_err("too much");
+    assert!(error.to_string().contains("metadata.labels.l"), "{error}");
 }
