@@ -10,7 +10,8 @@ use gatehouse_keeper::FIELD_MANAGER;
 use gatehouse_policy::freeze::{self, Hold};
 use gatehouse_policy::{Accounts, Case, Kind, Operation, Policy, Subject, annotation, defaults, gains_owner};
 use json_patch::{Patch, PatchOperation};
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -153,9 +154,36 @@ fn as_it_was(request: &Request<'_>) -> Option<Vec<u8>> {
         #[serde(skip_serializing_if = "Option::is_none")]
         value: Option<&'a RawValue>,
     }
-    type Fields<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
-    fn fields(raw: Option<&RawValue>) -> Option<Fields<'_>> {
-        serde_json::from_str(raw?.get()).ok()
+    /// Kubernetes' objects have some five fields. Of something else nothing is built.
+    #[derive(Default)]
+    struct Fields<'a>(BTreeMap<Cow<'a, str>, &'a RawValue>);
+    const MOST: usize = 64;
+    impl<'de> Deserialize<'de> for Fields<'de> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Map;
+            impl<'de> Visitor<'de> for Map {
+                type Value = Fields<'de>;
+
+                fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                    f.write_str("an object")
+                }
+
+                fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+                    let mut fields = Fields::default();
+                    while let Some((name, value)) = map.next_entry()? {
+                        if fields.0.len() == MOST {
+                            return Err(A::Error::custom("has too many fields"));
+                        }
+                        fields.0.insert(name, value);
+                    }
+                    Ok(fields)
+                }
+            }
+            deserializer.deserialize_map(Map)
+        }
+    }
+    fn fields(raw: Option<&RawValue>) -> Option<BTreeMap<Cow<'_, str>, &RawValue>> {
+        serde_json::from_str(raw?.get()).ok().map(|Fields(fields)| fields)
     }
     let (new, old) = (fields(request.object)?, fields(request.old_object)?);
     let path = |name: &str| format!("/{}", name.replace('~', "~0").replace('/', "~1"));

@@ -4,12 +4,15 @@
 //! Gatehouse suspended it owns the suspension of, as the field manager `gatehouse`, and admission refuses entries of that
 //! manager from anybody else.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use gatehouse_inventory::Suspension;
 use gatehouse_keeper::FIELD_MANAGER;
 use gatehouse_policy::{Kind, annotation};
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, SeqAccess, Visitor},
+};
 use serde_json::{Value, json, value::RawValue};
 
 /// The annotations that Gatehouse may hold, beside one that suspends.
@@ -44,6 +47,43 @@ struct Entry<'a> {
     fields_v1: Option<&'a RawValue>,
 }
 
+/// The entries of Gatehouse's manager, of any operation; those of others are passed over one by one.
+struct Own<'a>(Vec<Entry<'a>>);
+
+/// The most entries that Gatehouse can have: by operation, subresource and version.
+const MOST_ENTRIES: usize = 16;
+/// The longest fields of one, in bytes. Those that Gatehouse writes have some hundred.
+const LONGEST_FIELDS: usize = 4 << 10;
+
+impl<'de> Deserialize<'de> for Own<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Own<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of entries")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Own<'de>, A::Error> {
+                let mut own = Vec::new();
+                while let Some(entry) = entries.next_element::<Entry<'_>>()? {
+                    if entry.manager.as_deref() != Some(FIELD_MANAGER) {
+                        continue;
+                    }
+                    let length = entry.fields_v1.map_or(0, |fields| fields.get().len());
+                    if own.len() == MOST_ENTRIES || length > LONGEST_FIELDS {
+                        return Err(A::Error::custom("more than Gatehouse writes"));
+                    }
+                    own.push(entry);
+                }
+                Ok(Own(own))
+            }
+        }
+        deserializer.deserialize_seq(Entries)
+    }
+}
+
 type Fields<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
 /// Of the fields of an entry, those that matter here.
@@ -64,10 +104,9 @@ struct Metadata<'a> {
 impl Applied {
     /// Of an object of `kind`, by its managedFields. What cannot be read is held by nobody.
     pub fn of(kind: Kind, managed_fields: &RawValue) -> Self {
-        let entries = serde_json::from_str::<Vec<Entry<'_>>>(managed_fields.get()).unwrap_or_default();
+        let entries = serde_json::from_str(managed_fields.get()).map_or_else(|_| Vec::new(), |Own(own)| own);
         let own = entries.iter().find(|entry| {
-            entry.manager.as_deref() == Some(FIELD_MANAGER)
-                && entry.operation.as_deref() == Some("Apply")
+            entry.operation.as_deref() == Some("Apply")
                 && entry.subresource.as_deref().unwrap_or_default().is_empty()
         });
         let fields = own.and_then(|own| own.fields_v1);
@@ -116,9 +155,9 @@ impl Applied {
 /// The fields that entries of Gatehouse's manager hold, whatever the operation: by operation and subresource, as paths.
 /// None, if managedFields cannot be read.
 pub fn own_paths(managed_fields: &RawValue) -> Option<Vec<String>> {
-    let entries = serde_json::from_str::<Vec<Entry<'_>>>(managed_fields.get()).ok()?;
+    let Own(entries) = serde_json::from_str(managed_fields.get()).ok()?;
     let mut paths = Vec::new();
-    for entry in entries.iter().filter(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER)) {
+    for entry in &entries {
         let text = |text: &Option<Cow<'_, str>>| text.as_deref().unwrap_or_default().to_owned();
         let place = format!("{} {}", text(&entry.operation), text(&entry.subresource));
         let fields =
@@ -190,5 +229,11 @@ mod tests {
             ["Apply ", "Apply /f:spec", "Apply /f:spec/f:suspend"]
         );
         assert_eq!(own_paths(&raw(&json!([{"manager": []}]))), None);
+        let long = json!({"manager": "gatehouse", "fieldsV1": {"f:x".repeat(2000): {}}});
+        assert_eq!(own_paths(&raw(&json!([long]))), None, "of more than Gatehouse writes nothing is built");
+        let many = vec![json!({"manager": "gatehouse"}); MOST_ENTRIES + 1];
+        assert_eq!(own_paths(&raw(&json!(many))), None);
+        let others = vec![json!({}); 100_000];
+        assert_eq!(own_paths(&raw(&json!(others))), Some(Vec::new()));
     }
 }
