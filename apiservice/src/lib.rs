@@ -2,6 +2,7 @@
 //! tables show, and how the server is registered. Types and values only; what fills them is in `inventory` and
 //! `apiserver`. And, since everything else stands on this crate, what all clients of an API server have in common.
 
+pub mod agones;
 pub mod client;
 pub mod crds;
 pub mod kubeconfig;
