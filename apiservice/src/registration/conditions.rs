@@ -13,14 +13,42 @@ const CLEANERS: [&str; 3] = [
     "system:kube-controller-manager",
 ];
 
+/// Agones' controllers, where its chart puts them. An allocation writes labels and annotations of its own.
+const AGONES: &str = "system:serviceaccount:agones-system:agones-";
+
+/// What a game server's process writes through the SDK, as its labels and annotations.
+const SDK: &str = "agones.dev/sdk-";
+
+/// A change of what a GameServer is, or whose: `spec`, its owners, and the labels by which Agones finds it.
+const CHANGES_WHAT_IT_IS: &str = "request.operation != 'UPDATE' || request.resource.resource != 'gameservers' || \
+     object.?spec != oldObject.?spec || \
+     object.metadata.?ownerReferences != oldObject.metadata.?ownerReferences || \
+     ['agones.dev/fleet', 'agones.dev/gameserverset'].exists(key, \
+     object.metadata.?labels[?key] != oldObject.metadata.?labels[?key])";
+
 /// A GameServer's state is part of the object, without a subresource: Agones updates it at every step of its life. What
-/// it takes up is in its spec, and on whose account, in its owners.
+/// it takes up is in its spec, and on whose account, in its owners and labels.
 pub(super) fn changes_what_a_game_server_is() -> Value {
+    json!({"name": "changes-what-a-game-server-is", "expression": CHANGES_WHAT_IT_IS})
+}
+
+/// The same, and labels and annotations, which a policy's conditions may look at. But for those that the server itself and
+/// an allocation write: while nobody can be asked, servers go on being handed out and played on.
+pub(super) fn changes_what_is_judged_of_a_game_server() -> Value {
+    let differs = |field: &str| {
+        let key = format!(
+            "!key.startsWith('{SDK}') && object.metadata.?{field}[?key] != oldObject.metadata.?{field}[?key]"
+        );
+        let any = |side: &str| format!("{side}.metadata.?{field}.orValue({{}}).exists(key, {key})");
+        format!("{} || {}", any("object"), any("oldObject"))
+    };
+    let (labels, annotations) = (differs("labels"), differs("annotations"));
     json!({
-        "name": "changes-what-a-game-server-is",
-        "expression": "request.operation != 'UPDATE' || request.resource.resource != 'gameservers' || \
-                       object.?spec != oldObject.?spec || \
-                       object.metadata.?ownerReferences != oldObject.metadata.?ownerReferences",
+        "name": "changes-what-is-judged-of-a-game-server",
+        "expression": format!(
+            "{CHANGES_WHAT_IT_IS} || \
+             !request.userInfo.username.startsWith('{AGONES}') && ({labels} || {annotations})"
+        ),
     })
 }
 
@@ -38,5 +66,16 @@ pub(super) fn is_not_cleaned_up() -> Value {
     json!({
         "name": "is-not-cleaned-up",
         "expression": format!("request.operation != 'DELETE' || !(request.userInfo.username in [{cleaners}])"),
+    })
+}
+
+/// Of deletions, those that let go of what the object owns: it stays, and a Fleet has more made in its place.
+pub(super) fn leaves_something_behind() -> Value {
+    json!({
+        "name": "leaves-something-behind",
+        "expression": "request.operation != 'DELETE' || \
+                       request.options.?propagationPolicy.orValue('') == 'Orphan' || \
+                       request.options.?orphanDependents.orValue(false) || \
+                       'orphan' in oldObject.metadata.?finalizers.orValue([])",
     })
 }

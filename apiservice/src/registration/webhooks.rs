@@ -13,9 +13,12 @@ use serde_json::{Value, json};
 
 use super::{
     NAMESPACE,
-    conditions::{changes_what_a_game_server_is, is_not_cleaned_up, is_not_going},
+    conditions::{
+        changes_what_a_game_server_is, changes_what_is_judged_of_a_game_server, is_not_cleaned_up,
+        is_not_going, leaves_something_behind,
+    },
 };
-use crate::policy::GROUP;
+use crate::{agones, policy::GROUP};
 
 /// The name of the MutatingWebhookConfiguration and of the ValidatingWebhookConfiguration.
 pub const NAME: &str = "gatehouse";
@@ -47,6 +50,9 @@ pub const TIMEOUT_SECONDS: i32 = 5;
 /// What fleets and sets of game servers are scaled through. It is matched as a subresource of the resource's own
 /// group; what arrives is an `autoscaling/v1` Scale.
 const SCALE: &str = "scale";
+
+/// What Agones makes for a Fleet.
+const SETS: &str = "gameserversets";
 
 /// Where kube-apiserver finds the webhooks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,14 +145,16 @@ impl Webhooks {
         let mut policies = self.webhook(POLICIES, VALIDATE_PATH, self.policies);
         policies["rules"] = json!(rules(&self.governed, &["CREATE", "UPDATE", "DELETE"]));
         policies["matchConditions"] =
-            json!([is_not_cleaned_up(), is_not_going(), changes_what_a_game_server_is()]);
-        // What is deleted is credited when it is gone, not when somebody asks for it.
+            json!([is_not_cleaned_up(), is_not_going(), changes_what_is_judged_of_a_game_server()]);
+        // What is deleted is credited when it is gone, not when somebody asks for it. But a set that leaves its servers
+        // behind is replaced by its Fleet.
         let mut quotas = self.webhook(QUOTAS, QUOTA_PATH, FailurePolicy::Fail);
         let mut charged = rules(&self.charged, &["CREATE", "UPDATE"]);
         charged.extend(rules(&self.counted, &["CREATE"]));
+        charged.extend(rules(&[Intercepted::new(agones::GROUP, SETS)], &["DELETE"]));
         quotas["rules"] = json!(charged);
         // What is going may still grow: nothing says that it will not be there for long.
-        quotas["matchConditions"] = json!([changes_what_a_game_server_is()]);
+        quotas["matchConditions"] = json!([changes_what_a_game_server_is(), leaves_something_behind()]);
         let mut config = self.webhook(CONFIG, VALIDATE_PATH, FailurePolicy::Fail);
         config["namespaceSelector"] = json!({});
         config["rules"] = json!([{
@@ -362,6 +370,7 @@ mod tests {
         assert_eq!(rules[0]["operations"], json!(["CREATE", "UPDATE"]));
         assert_eq!(rules[1]["operations"], json!(["CREATE"]));
         assert_eq!(rules[1]["resources"], json!(["helmreleases"]));
+        assert_eq!((&rules[2]["operations"], &rules[2]["resources"]), (&json!(["DELETE"]), &json!([SETS])));
     }
 
     #[test]
