@@ -84,6 +84,9 @@ struct AccountArgs {
     /// Where Flux's controllers run: what they do under their own accounts is not taken for what people do.
     #[arg(long, value_name = "NAMESPACE", default_value = "flux-system")]
     flux_namespace: String,
+    /// Where Agones' controllers run: what they make for a Fleet or a set is charged and judged there, and never refused.
+    #[arg(long, value_name = "NAMESPACE", default_value = "agones-system")]
+    agones_namespace: String,
     /// The user that this process is to the cluster, whose own writes are not judged. Without it: asked of the cluster.
     #[arg(long, value_name = "USER", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     own_user: Option<String>,
@@ -107,7 +110,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         authenticator = args.authentication.authenticator(client.clone(), review.clone()) => authenticator?,
         () = &mut end => return Ok(()),
     };
-    let own_user = OwnUser::unknown(&args.accounts.flux_namespace);
+    let own_user = OwnUser::unknown(&args.accounts.flux_namespace, &args.accounts.agones_namespace);
     if let Some(name) = args.accounts.own_user {
         own_user.learn(name);
     }

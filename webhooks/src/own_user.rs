@@ -23,6 +23,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 pub struct OwnUser {
     known: Arc<OnceLock<Known>>,
     flux_namespace: Arc<str>,
+    agones_namespace: Arc<str>,
 }
 
 /// What is known of it.
@@ -35,16 +36,23 @@ pub struct Known {
 }
 
 impl OwnUser {
-    /// Not known yet, but where Flux's controllers run.
-    pub fn unknown(flux_namespace: &str) -> Self {
-        Self { known: Arc::default(), flux_namespace: flux_namespace.into() }
+    /// Not known yet, but where Flux's and Agones' controllers run.
+    pub fn unknown(flux_namespace: &str, agones_namespace: &str) -> Self {
+        Self {
+            known: Arc::default(),
+            flux_namespace: flux_namespace.into(),
+            agones_namespace: agones_namespace.into(),
+        }
     }
 
     /// Takes it for known. What was known before stays.
     pub fn learn(&self, name: String) {
         let own = name.strip_prefix("system:serviceaccount:").and_then(|account| account.split_once(':'));
-        let mut accounts =
-            Accounts { flux_namespace: self.flux_namespace.to_string(), ..Accounts::default() };
+        let mut accounts = Accounts {
+            flux_namespace: self.flux_namespace.to_string(),
+            agones_namespace: self.agones_namespace.to_string(),
+            ..Accounts::default()
+        };
         if let Some((namespace, name)) = own {
             accounts.gatehouse = (namespace.to_owned(), name.to_owned());
         }
@@ -137,7 +145,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_is_asked_for_until_there_is_a_name_and_silence_is_no_answer() {
-        let (own, asked, stop) = (OwnUser::unknown("flux"), Arc::default(), CancellationToken::new());
+        let (own, asked, stop) =
+            (OwnUser::unknown("flux", "agones"), Arc::default(), CancellationToken::new());
         let started = Instant::now();
         let asking = tokio::spawn(own.clone().find_out(client(&asked), stop.clone()));
         assert!(own.known().is_err());
@@ -158,7 +167,8 @@ mod tests {
 
     #[tokio::test]
     async fn who_was_told_does_not_ask() {
-        let (own, asked, stop) = (OwnUser::unknown("flux"), Arc::default(), CancellationToken::new());
+        let (own, asked, stop) =
+            (OwnUser::unknown("flux", "agones"), Arc::default(), CancellationToken::new());
         own.learn("jane".to_owned());
         stop.cancel();
         own.clone().find_out(client(&asked), stop).await;

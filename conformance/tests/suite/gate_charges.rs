@@ -17,7 +17,6 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
         world.guarded("gate_charges::an_autoscaler_may_not_go_beyond_the_limit", autoscaler),
         world.guarded("gate_charges::kruise_game_server_sets_are_charged", kruise),
         world.guarded("gate_charges::pteronimbus_game_servers_are_charged_by_their_template", pteronimbus),
-        world.guarded("gate_charges::owned_game_servers_are_never_denied", owned),
         world.guarded("gate_charges::cpu_and_memory_are_summed_over_replicas", resources),
         world.guarded("gate_charges::players_are_the_capacity_of_counters_and_lists", players),
         world.guarded("gate_charges::any_kind_is_counted", any_kind),
@@ -105,38 +104,6 @@ async fn pteronimbus(gate: Arc<Gate>) -> anyhow::Result<()> {
         "{said}"
     );
     Ok(())
-}
-
-async fn owned(gate: Arc<Gate>) -> anyhow::Result<()> {
-    let namespace = "gate-owned";
-    gate.namespace(namespace).await?;
-    let hard = json!({"gameservers": "2", "count/gameservers.agones.dev": "1"});
-    gate.quota(namespace, hard, &fleet(namespace, "big", 3)).await?;
-    gate.put(&fleet(namespace, "f", 2)).await?;
-    let path = format!("/apis/agones.dev/v1/namespaces/{namespace}");
-    let owned_by = |kind: &str, name: &str, uid: &Value| json!([{"apiVersion": "agones.dev/v1", "kind": kind, "name": name, "controller": true, "uid": uid}]);
-    let uid = gate.get(&format!("{path}/fleets/f")).await?["metadata"]["uid"].clone();
-    let mut set = fleet(namespace, "f-1", 2);
-    set["kind"] = json!("GameServerSet");
-    set["metadata"]["ownerReferences"] = owned_by("Fleet", "f", &uid);
-    kubectl_apply(&gate, &set).await?.ok()?;
-    let uid = gate.get(&format!("{path}/gameserversets/f-1")).await?["metadata"]["uid"].clone();
-    for name in ["a", "b"] {
-        let mut server = game_server(namespace, name);
-        server["metadata"]["ownerReferences"] = owned_by("GameServerSet", "f-1", &uid);
-        kubectl_apply(&gate, &server).await?.ok()?;
-    }
-    for (name, uid) in [("f-1", json!("00000000-0000-4000-8000-000000000002")), ("f-2", uid)] {
-        let mut server = game_server(namespace, "foundling");
-        server["metadata"]["ownerReferences"] = owned_by("GameServerSet", name, &uid);
-        let said = kubectl_apply(&gate, &server).await?.failed()?;
-        ensure!(said.contains("there is no GameServerSet of this name and uid"), "{said}");
-    }
-    let said = kubectl_apply(&gate, &game_server(namespace, "alone")).await?.failed()?;
-    ensure!(said.contains("exceeded quota"), "{said}");
-    // They are the fleet's servers, not more of them; objects they are all the same.
-    used(&gate, namespace, "gameservers", "2").await?;
-    used(&gate, namespace, "count/gameservers.agones.dev", "2").await
 }
 
 async fn resources(gate: Arc<Gate>) -> anyhow::Result<()> {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::caller::Caller;
 use crate::gate::{Gate, KNOWN, POLICY, config_map, fleet, game_server, quota};
+use crate::gate_quotas::used;
 use crate::site::Site;
 use crate::world::World;
 
@@ -77,7 +78,10 @@ async fn not_asked(gate: Arc<Gate>) -> anyhow::Result<()> {
     patch_in(charged, json!({"status": {"state": "Ready"}})).await?.ok()?;
     let owner = json!({"apiVersion": "agones.dev/v1", "kind": "GameServerSet", "name": "a", "uid": "a", "controller": true});
     let answer = patch_in(charged, json!({"metadata": {"ownerReferences": [owner]}})).await?;
-    ensure!(answer.code == StatusCode::UNPROCESSABLE_ENTITY, "{answer:#?}");
+    ensure!(answer.code == StatusCode::OK, "{answer:#?}");
+    // An owner that names it back, and a label alone: it goes on being charged.
+    patch_in(charged, json!({"metadata": {"labels": {"agones.dev/gameserverset": "a"}}})).await?.ok()?;
+    used(&gate, charged, "gameservers", "1").await?;
     Ok(())
 }
 

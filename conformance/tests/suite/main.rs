@@ -27,9 +27,11 @@ mod gate_freezes;
 mod gate_held;
 mod gate_mutation;
 mod gate_overshoot;
+mod gate_owners;
 mod gate_policies;
 mod gate_quotas;
 mod gate_registration;
+mod gate_requests;
 mod gate_suspension;
 mod hostile;
 mod informers;
@@ -80,6 +82,8 @@ fn trials(world: &World) -> Vec<Trial> {
         keeper::trials,
         gate_quotas::trials,
         gate_charges::trials,
+        gate_owners::trials,
+        gate_requests::trials,
         gate_freezes::trials,
         gate_held::trials,
         gate_suspension::trials,

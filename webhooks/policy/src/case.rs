@@ -105,6 +105,8 @@ impl User {
 pub struct Accounts {
     /// The namespace of Flux's controllers.
     pub flux_namespace: String,
+    /// The namespace of Agones' controllers.
+    pub agones_namespace: String,
     /// Namespace and name of Gatehouse's own service account. It is never judged: it freezes and resumes.
     pub gatehouse: (String, String),
 }
@@ -113,6 +115,7 @@ impl Default for Accounts {
     fn default() -> Self {
         Self {
             flux_namespace: "flux-system".to_owned(),
+            agones_namespace: "agones-system".to_owned(),
             gatehouse: ("gatehouse-system".to_owned(), "gatehouse".to_owned()),
         }
     }
@@ -133,14 +136,16 @@ const FLUX: [&str; 8] = [
 /// What removes what belongs to a namespace or an owner that goes.
 const COLLECTORS: [&str; 2] = ["namespace-controller", "generic-garbage-collector"];
 
-/// Controllers that keep game servers running and in number: (namespace, name). A freeze stops deployments, not
+/// kube-controller-manager itself, where its controllers have no accounts of their own.
+const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
+
+/// Service accounts of Agones' controllers.
+const AGONES: [&str; 2] = ["agones-controller", "agones-extensions"];
+
+/// Other controllers that keep game servers running and in number: (namespace, name). A freeze stops deployments, not
 /// the replacement of a server that crashed.
-const GAME_CONTROLLERS: [(&str, &str); 4] = [
-    ("agones-system", "agones-controller"),
-    ("agones-system", "agones-extensions"),
-    ("kruise-game-system", "kruise-game-controller-manager"),
-    ("kube-system", "horizontal-pod-autoscaler"),
-];
+const GAME_CONTROLLERS: [(&str, &str); 2] =
+    [("kruise-game-system", "kruise-game-controller-manager"), ("kube-system", "horizontal-pod-autoscaler")];
 
 impl Accounts {
     /// Whether it is Gatehouse itself.
@@ -157,13 +162,22 @@ impl Accounts {
 
     /// Whether it collects garbage: a namespace that goes must not hang.
     pub fn is_collector(user: &User) -> bool {
+        user.name == CONTROLLER_MANAGER
+            || user
+                .service_account()
+                .is_some_and(|(namespace, name)| namespace == "kube-system" && COLLECTORS.contains(&name))
+    }
+
+    /// Whether it is one of Agones' controllers, which make the sets of Fleets and the servers of sets.
+    pub fn is_agones(&self, user: &User) -> bool {
         user.service_account()
-            .is_some_and(|(namespace, name)| namespace == "kube-system" && COLLECTORS.contains(&name))
+            .is_some_and(|(namespace, name)| namespace == self.agones_namespace && AGONES.contains(&name))
     }
 
     /// Whether it keeps game servers running.
-    pub fn is_game_controller(user: &User) -> bool {
-        user.service_account().is_some_and(|account| GAME_CONTROLLERS.contains(&account))
+    pub fn is_game_controller(&self, user: &User) -> bool {
+        self.is_agones(user)
+            || user.service_account().is_some_and(|account| GAME_CONTROLLERS.contains(&account))
     }
 }
 

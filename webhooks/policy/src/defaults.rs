@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 pub(crate) use self::patch::Additions;
 use crate::{
-    Case, Kind, Operation, Policy, Subject, annotation,
+    Case, Kind, Operation, Policy, Subject, annotation, members,
     rules::{
         Errors,
         interval::{Interval, has_interval},
@@ -128,7 +128,7 @@ pub fn defaults(policies: &[&Policy], case: &Case<'_>) -> Patch {
         || case.subresource.is_some()
         || case.old.is_some_and(Subject::is_terminating)
         || case.user.is_some_and(|user| case.accounts.is_gatehouse(user))
-        || object.is_owned_game_object()
+        || members::may_be_excused(case)
     {
         return none();
     }

@@ -14,6 +14,7 @@ mod glob;
 mod kind;
 mod look;
 mod looks;
+mod members;
 mod names;
 mod policy;
 mod rules;

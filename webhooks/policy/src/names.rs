@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use gatehouse_apiservice::agones::Claim;
 use jiff::Timestamp;
+use serde_json::Value;
 
 /// A freeze that is on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +34,18 @@ pub struct ObjectName {
     pub name: Arc<str>,
 }
 
-/// What the objects that exist depend on.
+/// What is known of the objects that exist: what they depend on, and whether and what they are.
 pub trait Dependencies {
     /// What an object depends on, see [`depends_on`](crate::depends_on); none, if it does not exist.
     fn depends_on(&self, of: &ObjectName) -> Option<Vec<ObjectName>>;
+
+    /// Whether the owner exists that an object of `namespace` names.
+    fn owns(&self, _namespace: &str, _claim: &Claim<'_>) -> bool {
+        false
+    }
+
+    /// A Fleet of Agones, with its spec; none, if it is not known.
+    fn fleet(&self, _namespace: &str, _name: &str) -> Option<Value> {
+        None
+    }
 }

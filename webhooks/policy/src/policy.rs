@@ -12,6 +12,7 @@ use crate::{
     ActiveFreeze, Case, Dependencies, Operation, Subject, User, Verb, Violation,
     defaults::Defaults,
     freeze::Freezes,
+    members,
     rules::{
         Errors,
         cel::{Conditions, Seen},
@@ -152,7 +153,7 @@ impl Policy {
         let is_scale = case.subresource == Some("scale");
         if (case.subresource.is_some() && !is_scale)
             || case.user.is_some_and(|user| case.accounts.is_gatehouse(user))
-            || subject.is_owned_game_object()
+            || members::is_excused(case, deps)
             || case.old.unwrap_or(subject).is_terminating() && case.operation != Operation::Create
         {
             return violations;
@@ -171,7 +172,8 @@ impl Policy {
             return violations;
         }
         let Some(object) = case.object else { return violations };
-        let is_changed = case.old.is_none_or(|old| old.spec_differs(object));
+        // What was judged by its owner is judged as a whole when it has none any more.
+        let is_changed = case.old.is_none_or(|old| old.spec_differs(object)) || members::is_let_go(case);
         if is_changed {
             self.content.judge(object, case.old, deps, &mut violations);
         }
@@ -191,7 +193,7 @@ impl Policy {
     /// Judges an object that exists: by what it holds, not by who made it or when.
     pub fn audit(&self, object: &Subject, deps: &dyn Dependencies) -> Vec<Violation> {
         let mut violations = Vec::new();
-        if object.is_terminating() || object.is_owned_game_object() {
+        if object.is_terminating() || members::is_member(object, deps) {
             return violations;
         }
         self.content.judge(object, None, deps, &mut violations);
@@ -362,7 +364,7 @@ impl Content {
             judge("dependencyCycles", violations, |report| cycles::check(object, deps, report));
         }
         if let Some(replicas) = &self.replicas {
-            judge("replicas", violations, |report| replicas.check(object, old, report));
+            judge("replicas", violations, |report| replicas.check(object, old, deps, report));
         }
     }
 }

@@ -132,18 +132,6 @@ impl Subject {
         !self.metadata("deletionTimestamp").is_null()
     }
 
-    /// Whether it belongs to a Fleet or another of Agones' kinds, which is judged in its place. Refusing what Agones
-    /// makes of a Fleet would have it try for ever.
-    pub fn is_owned_game_object(&self) -> bool {
-        let is_owner = |owner: &Value| {
-            let text = |field: &str| owner.get(field).and_then(Value::as_str).unwrap_or_default();
-            owner.get("controller") == Some(&Value::Bool(true))
-                && text("apiVersion").starts_with("agones.dev/")
-        };
-        matches!(self.kind, Kind::GameServer | Kind::GameServerSet)
-            && self.metadata("ownerReferences").as_array().is_some_and(|owners| owners.iter().any(is_owner))
-    }
-
     /// Whether its controller takes it for suspended.
     pub fn is_suspended(&self) -> bool {
         let suspend = self.spec().get("suspend").and_then(Value::as_bool);

@@ -3,17 +3,22 @@
 //! - [`CompiledQuota`]: a TenantQuota whose every field was found to make sense.
 //! - [`usage`]: what an object takes up, in exact numbers; an object that cannot be read is an error that names the
 //!   field, never nothing.
+//! - [`Families`]: what is counted of it, where Agones has made it for an object that is charged already.
 //! - [`Ledger`]: what was promised. Usage is at most what it has counted and charged, whatever is retried, lost,
 //!   late or seen twice.
 
 mod amounts;
+mod countable;
 mod dimension;
+mod families;
 mod ledger;
 mod quota;
 mod usage;
 
 pub use amounts::Amounts;
+pub use countable::{NO_NAMESPACE, NO_OBJECTS, uncountable};
 pub use dimension::{Dimension, DimensionError, GroupResource};
+pub use families::{Families, Name};
 pub use gatehouse_apiservice::{policy::FieldError, quantity::Quantity};
 pub use ledger::{
     Charged, Exceeded, Expired, Fate, Ledger, LedgerError, MAX_ENTRIES, Outcome, Pending, Proposal, Reached,
@@ -21,6 +26,6 @@ pub use ledger::{
 };
 pub use quota::CompiledQuota;
 pub use usage::{
-    CHARGED, Ceiling, NoTemplates, Templates, Usage, UsageError, is_charged, looks, scale_replicas, scaled,
-    usage,
+    CHARGED, Ceiling, MOMENT, NoTemplates, Owner, Templates, Usage, UsageError, is_charged, looks, owner,
+    scale_replicas, scaled, usage,
 };

@@ -7,7 +7,7 @@ use gatehouse_apiservice::{
     quantity::Quantity,
 };
 
-use crate::{Amounts, CHARGED, Dimension, GroupResource};
+use crate::{Amounts, CHARGED, Dimension, GroupResource, uncountable};
 
 /// A TenantQuota that was found to make sense.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +68,18 @@ impl CompiledQuota {
     /// What is limited of `amounts`.
     pub fn relevant(&self, amounts: &Amounts) -> Amounts {
         amounts.only(|dimension| self.hard.contains_key(dimension))
+    }
+
+    /// What it counts and cannot, as far as that is known of Kubernetes' own resources.
+    pub fn uncountable(&self) -> Vec<FieldError> {
+        let counted = self.hard.keys().filter_map(|dimension| match dimension {
+            Dimension::Count(resource) => Some((dimension, uncountable(resource)?)),
+            _ => None,
+        });
+        let error = |(dimension, why): (&Dimension, &str)| {
+            FieldError::new(format!("spec.hard[{dimension}]"), dimension.to_string(), why)
+        };
+        counted.map(error).collect()
     }
 
     /// The resources whose objects may take up something of what is limited.

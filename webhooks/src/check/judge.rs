@@ -61,29 +61,44 @@ impl<'a> Placed<'a> {
     }
 }
 
-/// What depends on what: the files', over the cluster's.
+/// What depends on what, and the Fleets that there are: the files', over the cluster's. Whatever a file says of an owner,
+/// it is not Agones that applies it: everything in files is judged.
 #[derive(Debug, Default)]
-pub(super) struct Graph(HashMap<ObjectName, Vec<ObjectName>>);
+pub(super) struct Graph {
+    depends_on: HashMap<ObjectName, Vec<ObjectName>>,
+    fleets: HashMap<(String, String), Value>,
+}
 
 impl Graph {
     fn of(subjects: &[(&Placed<'_>, Subject)], live: &Live) -> Self {
-        let mut graph = HashMap::new();
+        let mut graph = Self::default();
         for object in &live.objects {
             if let Some(kind) = Kind::of_kind(&object.group, &object.kind) {
-                let subject = Subject::of(kind, object.value.clone());
-                graph.insert(subject.object_name(), depends_on(&subject));
+                graph.learn(&Subject::of(kind, object.value.clone()));
             }
         }
         for (_, subject) in subjects {
-            graph.insert(subject.object_name(), depends_on(subject));
+            graph.learn(subject);
         }
-        Self(graph)
+        graph
+    }
+
+    fn learn(&mut self, subject: &Subject) {
+        self.depends_on.insert(subject.object_name(), depends_on(subject));
+        if subject.kind == Kind::Fleet {
+            let key = (subject.namespace.clone(), subject.name.clone());
+            self.fleets.insert(key, subject.object.clone());
+        }
     }
 }
 
 impl Dependencies for Graph {
     fn depends_on(&self, of: &ObjectName) -> Option<Vec<ObjectName>> {
-        self.0.get(of).cloned()
+        self.depends_on.get(of).cloned()
+    }
+
+    fn fleet(&self, namespace: &str, name: &str) -> Option<Value> {
+        self.fleets.get(&(namespace.to_owned(), name.to_owned())).cloned()
     }
 }
 
@@ -163,6 +178,39 @@ pub(super) fn judge(
     verdicts
 }
 
+/// An object as the API server would have it, with the defaults of the policies over its namespace.
+pub(super) fn filled(
+    placed: &Placed<'_>,
+    policies: &[Law<Policy>],
+    namespaces: &Namespaces,
+    now: Timestamp,
+) -> Value {
+    let Some(mut subject) = placed.subject() else { return placed.value() };
+    let namespace = placed.namespace.as_deref().map(|name| namespaces.named(name));
+    let selected =
+        policies.iter().filter(|law| law.selects(namespace.as_ref(), Policy::selects) != Selected::No);
+    let with: Vec<&Policy> = selected.map(|law| &law.law).collect();
+    let patch = defaults(&with, &creation(&subject, now, &Accounts::default()));
+    // A patch that does not apply fills in nothing.
+    let _ = json_patch::patch(&mut subject.object, &patch);
+    subject.object
+}
+
+/// A creation by nobody in particular.
+fn creation<'a>(subject: &'a Subject, now: Timestamp, accounts: &'a Accounts) -> Case<'a> {
+    Case {
+        operation: Operation::Create,
+        subresource: None,
+        object: Some(subject),
+        old: None,
+        scaling: None,
+        user: None,
+        field_manager: None,
+        now,
+        accounts,
+    }
+}
+
 struct Judging<'a> {
     lookup: Lookup<'a>,
     graph: Graph,
@@ -173,17 +221,7 @@ struct Judging<'a> {
 
 impl Judging<'_> {
     fn by(&mut self, policy: &Policy, with: &[&Policy], placed: &Placed<'_>, subject: &Subject) {
-        let case = Case {
-            operation: Operation::Create,
-            subresource: None,
-            object: Some(subject),
-            old: None,
-            scaling: None,
-            user: None,
-            field_manager: None,
-            now: self.now,
-            accounts: &self.accounts,
-        };
+        let case = creation(subject, self.now, &self.accounts);
         let mut filled = subject.clone();
         // A patch that does not apply fills in nothing.
         let _ = json_patch::patch(&mut filled.object, &defaults(with, &case));

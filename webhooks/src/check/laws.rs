@@ -100,7 +100,12 @@ impl Laws {
     fn take_quota(&mut self, lookup: &mut Lookup<'_>, object: &Object) {
         let Some(quota) = self.read::<TenantQuota>(lookup, object) else { return };
         match CompiledQuota::compile(&quota) {
-            Ok(law) => self.quotas.push(Law { law, selector: Some(quota.spec.namespace_selector) }),
+            Ok(law) => match law.uncountable() {
+                errors if errors.is_empty() => {
+                    self.quotas.push(Law { law, selector: Some(quota.spec.namespace_selector) });
+                }
+                errors => self.in_file(lookup, object, errors),
+            },
             Err(errors) => self.in_file(lookup, object, errors),
         }
     }

@@ -48,7 +48,7 @@ pub fn check(files: &Files, live: &Live, said: &BTreeMap<String, Labels>, now: T
     };
     let Verdicts { mut findings, notes, mut judged } =
         judge(files, &placed, &laws.policies, &namespaces, live, now);
-    let sums = sums::exceeded(files, &placed, &laws.quotas, &namespaces, live);
+    let sums = sums::exceeded(files, &placed, &laws, &namespaces, live, now);
     findings.extend(sums.findings);
     judged.extend(sums.judged);
     findings.sort();

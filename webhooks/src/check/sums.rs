@@ -4,21 +4,25 @@
 //! can exceed a limit: what asks for no more than it has is never refused.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt::Write,
+    sync::Arc,
 };
 
+use gatehouse_apiservice::agones;
 use gatehouse_policy::Kind;
 use gatehouse_quota::{
-    Amounts, CompiledQuota, Dimension, GroupResource, Quantity, Templates, Usage, UsageError, usage,
+    Amounts, CompiledQuota, Dimension, Families, GroupResource, Name, Quantity, Templates, Usage, UsageError,
+    usage,
 };
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
     Live,
     files::{Files, Lookup},
-    judge::{Placed, Verdicts, list},
-    laws::{Law, Namespaces, Selected},
+    judge::{Placed, Verdicts, filled, list},
+    laws::{Laws, Namespaces, Selected},
     report::{Finding, Note, Severity},
 };
 
@@ -29,17 +33,19 @@ type Key = (GroupResource, String, String);
 pub(super) fn exceeded(
     files: &Files,
     placed: &[Placed<'_>],
-    quotas: &[Law<CompiledQuota>],
+    laws: &Laws,
     namespaces: &Namespaces,
     live: &Live,
+    now: Timestamp,
 ) -> Verdicts {
     let mut verdicts = Verdicts::default();
-    if quotas.is_empty() {
+    if laws.quotas.is_empty() {
         return verdicts;
     }
-    let counted = Counted::of(files, placed, live);
+    let filled = |placed: &Placed<'_>| filled(placed, &laws.policies, namespaces, now);
+    let counted = Counted::of(files, placed, &filled, live);
     let mut lookup = Lookup::of(files);
-    for law in quotas {
+    for law in &laws.quotas {
         let mut sum =
             Sum { quota: &law.law, counted: &counted, lookup: &mut lookup, verdicts: &mut verdicts };
         let selects = |namespace: Option<&str>| {
@@ -54,8 +60,16 @@ pub(super) fn exceeded(
 struct Counted<'a> {
     /// Of the files, in order.
     files: Vec<(&'a Placed<'a>, Key, Value, Result<Usage, UsageError>)>,
-    live: HashMap<Key, Amounts>,
+    live: HashMap<Key, Existing>,
     known: Known,
+}
+
+/// An object of the cluster.
+struct Existing {
+    /// What is counted of it.
+    amounts: Amounts,
+    /// What it states no request of.
+    unstated: BTreeSet<Dimension>,
 }
 
 /// What only all objects together say.
@@ -68,7 +82,12 @@ struct Known {
 }
 
 impl<'a> Counted<'a> {
-    fn of(files: &Files, placed: &'a [Placed<'a>], live: &Live) -> Self {
+    fn of(
+        files: &Files,
+        placed: &'a [Placed<'a>],
+        filled: &dyn Fn(&Placed<'_>) -> Value,
+        live: &Live,
+    ) -> Self {
         let mut known = Known {
             resources: live.resources.iter().map(|(kind, plural)| (kind.clone(), plural.clone())).collect(),
             templates: HashMap::new(),
@@ -84,7 +103,7 @@ impl<'a> Counted<'a> {
         for object in &live.objects {
             known.learn(&object.group, &object.kind, (&object.namespace, &object.name), &object.value);
         }
-        let values: Vec<Value> = placed.iter().map(Placed::value).collect();
+        let values: Vec<Value> = placed.iter().map(filled).collect();
         for (placed, value) in placed.iter().zip(&values) {
             let namespace = placed.namespace.as_deref().unwrap_or_default();
             known.learn(&placed.object.group, &placed.object.kind, (namespace, &placed.object.name), value);
@@ -96,13 +115,7 @@ impl<'a> Counted<'a> {
             (placed, key, value, usage)
         });
         let of_files = of_files.collect();
-        let of_cluster = live.objects.iter().filter_map(|object| {
-            let resource = known.resource(&object.group, &object.kind);
-            // What the cluster cannot count itself it would not hold against these files.
-            let amounts = usage(&resource, &object.value, &known).ok()?.amounts;
-            Some(((resource, object.namespace.clone(), object.name.clone()), amounts))
-        });
-        let of_cluster = of_cluster.collect();
+        let of_cluster = known.cluster(live);
         Self { files: of_files, live: of_cluster, known }
     }
 }
@@ -138,6 +151,37 @@ impl Known {
     }
 }
 
+impl Known {
+    /// What the cluster holds. What Agones has made for what is counted already is counted there.
+    fn cluster(&self, live: &Live) -> HashMap<Key, Existing> {
+        let mut families = Families::default();
+        let mut existing = HashMap::new();
+        for object in &live.objects {
+            let resource = self.resource(&object.group, &object.kind);
+            // What the cluster cannot count itself it would not hold against these files.
+            let Ok(usage) = usage(&resource, &object.value, self) else { continue };
+            let usage = Arc::new(usage);
+            if *resource.group == *agones::GROUP {
+                let metadata = &object.value["metadata"];
+                let uid = metadata["uid"].as_str().unwrap_or_default();
+                let name = member(&resource, &object.namespace, &object.name);
+                families.put(&name, uid, agones::orphans_dependents(metadata), &usage);
+            }
+            existing.insert((resource, object.namespace.clone(), object.name.clone()), usage);
+        }
+        let count = |((resource, namespace, name), usage): (Key, Arc<Usage>)| {
+            let counted = families.counted(&member(&resource, &namespace, &name)).unwrap_or(&usage);
+            let unstated = usage.unstated.keys().cloned().collect();
+            ((resource, namespace, name), Existing { amounts: counted.amounts.clone(), unstated })
+        };
+        existing.into_iter().map(count).collect()
+    }
+}
+
+fn member(resource: &GroupResource, namespace: &str, name: &str) -> Name {
+    Name { resource: resource.clone(), namespace: namespace.into(), name: name.into() }
+}
+
 impl Templates for Known {
     fn game_template(&self, namespace: &str, name: &str) -> Option<Value> {
         self.templates.get(&(namespace.to_owned(), name.to_owned())).cloned()
@@ -157,9 +201,9 @@ impl Sum<'_, '_> {
         let quota = self.quota;
         let mut used = Amounts::default();
         let mut of_each: HashMap<&Key, Amounts> = HashMap::new();
-        for (key, amounts) in &self.counted.live {
+        for (key, existing) in &self.counted.live {
             if selects(Some(&key.1)) == Selected::Yes {
-                let amounts = quota.relevant(amounts);
+                let amounts = quota.relevant(&existing.amounts);
                 used = used.saturating_add(&amounts);
                 of_each.insert(key, amounts);
             }
@@ -179,7 +223,8 @@ impl Sum<'_, '_> {
                 Err(_) => continue,
             };
             let mut amounts = quota.relevant(&usage.amounts);
-            if amounts.is_empty() && usage.ceiling.is_none() {
+            let is_unstated = usage.unstated.keys().any(|dimension| quota.hard.contains_key(dimension));
+            if amounts.is_empty() && usage.ceiling.is_none() && !is_unstated {
                 continue;
             }
             if selected == Selected::Unknown {
@@ -190,6 +235,7 @@ impl Sum<'_, '_> {
             }
             self.verdicts.judged.insert(placed.index);
             self.ceiling(placed, usage);
+            self.unstated(placed, key, usage);
             let before = of_each.get(key).cloned().unwrap_or_default();
             // One object in several files: whichever is applied, it takes up the larger amount at most.
             if !seen.insert(key) {
@@ -198,7 +244,7 @@ impl Sum<'_, '_> {
             used = used.saturating_sub(&before).saturating_add(&amounts);
             for (dimension, hard) in &quota.hard {
                 let more = amounts.get(dimension) > before.get(dimension);
-                if more && used.get(dimension) > *hard && !usage.never_denied {
+                if more && used.get(dimension) > *hard {
                     beyond.entry(dimension).or_insert(*placed);
                 }
             }
@@ -254,6 +300,28 @@ impl Sum<'_, '_> {
                 let hint = "lower the ceiling of the autoscaler".to_owned();
                 self.found(placed, dimension.to_string(), &["spec.policy"], message, hint);
             }
+        }
+    }
+
+    /// What it states no request of, though that is limited. What the cluster has like this already may stay so.
+    fn unstated(&mut self, placed: &Placed<'_>, key: &Key, usage: &Usage) {
+        let before = self.counted.live.get(key);
+        for (dimension, who) in &usage.unstated {
+            if !self.quota.hard.contains_key(dimension)
+                || before.is_some_and(|before| before.unstated.contains(dimension))
+            {
+                continue;
+            }
+            let message = format!("must specify {dimension} for: {}", who.join(","));
+            let hint =
+                format!("state a request, or have a policy's defaults fill it in: {dimension} is limited");
+            self.found(
+                placed,
+                dimension.to_string(),
+                &["spec.template", "spec.gameServerTemplate"],
+                message,
+                hint,
+            );
         }
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use gatehouse_apiservice::client::explain;
 use gatehouse_apiservice::registration::webhooks::{self, COUNTS_NAME};
-use gatehouse_quota::{CompiledQuota, Dimension, GroupResource};
+use gatehouse_quota::{CompiledQuota, Dimension, GroupResource, uncountable};
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use serde_json::Value;
@@ -188,7 +188,11 @@ impl std::fmt::Debug for Counts {
 /// What quotas count and the static configuration does not send.
 fn wanted(quotas: &[Arc<CompiledQuota>]) -> BTreeSet<GroupResource> {
     let counted = quotas.iter().flat_map(|quota| counted(quota));
-    counted.filter(|resource| !is_static(&resource.group, &resource.resource)).cloned().collect()
+    // Of what cannot be counted creations would be refused, or wait for ever.
+    let is_sent = |resource: &&GroupResource| {
+        !is_static(&resource.group, &resource.resource) && uncountable(resource).is_none()
+    };
+    counted.filter(is_sent).cloned().collect()
 }
 
 fn counted(quota: &CompiledQuota) -> impl Iterator<Item = &GroupResource> {

@@ -1,11 +1,11 @@
 //! What a request asks of the quotas over its namespace.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use gatehouse_apiservice::client::explain;
 use gatehouse_quota::{
     Amounts, Ceiling, CompiledQuota, Dimension, GroupResource, Proposal, Templates, Usage, UsageError,
-    is_charged, scale_replicas, scaled, usage,
+    is_charged, owner, scale_replicas, scaled, usage,
 };
 use serde_json::Value;
 use tokio::time::Instant;
@@ -15,6 +15,8 @@ use crate::world::{Live, LiveError, Snapshot};
 /// A request, as far as quotas are concerned.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
+    /// Who does it.
+    pub requester: Requester,
     /// What is done.
     pub operation: Operation,
     /// The resource.
@@ -42,6 +44,19 @@ pub enum Operation {
     Create,
     /// It is changed.
     Update,
+    /// It is deleted, and what it owns stays.
+    LetGo,
+}
+
+/// Who makes a request, as far as quotas are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Requester {
+    /// Agones. What it makes for a Fleet or a set is charged there, and never refused: it would only try again for ever.
+    Agones,
+    /// The garbage collector. It decides on nothing, and what it lets go of goes on being counted.
+    Collector,
+    /// Anybody else. The owner that an object of theirs names excuses from nothing.
+    Other,
 }
 
 /// What a request asks for; by default nothing that any quota limits.
@@ -53,8 +68,18 @@ pub(super) struct Question {
     pub(super) charge: Option<Proposal>,
     /// How far an autoscaler may let its fleet grow, if that is further than before.
     pub(super) ceiling: Option<Height>,
-    /// It names an owner now that excuses it from being counted.
-    claims_owner: bool,
+    /// What it does not state and has to, where a quota limits that: containers, or fields.
+    pub(super) unstated: BTreeMap<Dimension, Vec<String>>,
+}
+
+impl Question {
+    /// What has to be stated under a quota and is not, in the words of ResourceQuota.
+    pub(super) fn unstated_under(&self, quota: &CompiledQuota) -> Option<String> {
+        let unstated = self.unstated.iter().filter(|(dimension, _)| quota.hard.contains_key(dimension));
+        let list: Vec<_> =
+            unstated.map(|(dimension, who)| format!("{dimension} for: {}", who.join(","))).collect();
+        (!list.is_empty()).then(|| format!("must specify {}", list.join("; ")))
+    }
 }
 
 /// How far a fleet might grow.
@@ -122,10 +147,13 @@ fn is_autoscaler(resource: &GroupResource) -> bool {
 
 /// What a request asks for.
 pub(super) async fn question(facts: &Facts<'_>, world: &Snapshot, live: &Live) -> Result<Question, Puzzle> {
+    if let (Operation::LetGo, Some(old)) = (facts.operation, facts.old) {
+        return let_go(facts, old, world);
+    }
     let Some(object) = facts.object else {
         return Err(Puzzle::Invalid("object: must be given".to_owned()));
     };
-    let question = match (facts.operation, facts.subresource, facts.old) {
+    match (facts.operation, facts.subresource, facts.old) {
         (Operation::Create, "", _) => ask_with_template(facts, object, None, world, live).await,
         (Operation::Update, "", Some(old)) => ask_with_template(facts, object, Some(old), world, live).await,
         (Operation::Update, "scale", Some(old)) => scale(facts, object, old, world, live).await,
@@ -133,30 +161,6 @@ pub(super) async fn question(facts: &Facts<'_>, world: &Snapshot, live: &Live) -
             Err(Puzzle::Invalid("oldObject: must be given".to_owned()))
         }
         _ => Ok(Question::default()),
-    }?;
-    if question.claims_owner {
-        find_owner(facts, object, world, live).await?;
-    }
-    Ok(question)
-}
-
-/// Whoever may write an object may name any owner. One that does not exist excuses from nothing.
-async fn find_owner(facts: &Facts<'_>, object: &Value, world: &Snapshot, live: &Live) -> Result<(), Puzzle> {
-    let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
-    let owner = owners.into_iter().flatten().find(|owner| owner["controller"] == true);
-    let text = |field: &str| owner.and_then(|owner| owner[field].as_str()).unwrap_or_default();
-    let (kind, name, uid) = (text("kind"), text("name"), text("uid"));
-    let plural = if kind == "Fleet" { "fleets" } else { "gameserversets" };
-    let owners = GroupResource::new("agones.dev", plural);
-    if world.object(&owners, facts.namespace, name).is_some_and(|held| *held.uid == *uid) {
-        return Ok(());
-    }
-    match live.object(world, &owners, facts.namespace, name).await {
-        Ok(Some(found)) if Identity::of(&found).uid == uid => Ok(()),
-        Ok(_) => Err(Puzzle::Invalid(format!(
-            "metadata.ownerReferences: Invalid value: {name:?}: there is no {kind} of this name and uid"
-        ))),
-        Err(error) => Err(unknown(facts, name, &error)),
     }
 }
 
@@ -237,20 +241,54 @@ fn ask(
     world: &Snapshot,
     templates: &dyn Templates,
 ) -> Result<Question, Unclear> {
+    let identity = Identity::of(object);
+    let name = identity.name.to_owned();
+    if facts.requester == Requester::Collector && old.is_some_and(|old| old.get("spec") == object.get("spec"))
+    {
+        return Ok(Question { name, ..Question::default() });
+    }
     let new = usage(facts.resource, object, templates)?;
     // One that makes no sense as it is was counted, and no more; it may be made to make sense.
     let counted = |_| Usage::counted(facts.resource);
-    let before =
-        old.map(|old| usage(facts.resource, old, templates).unwrap_or_else(counted)).unwrap_or_default();
-    let identity = Identity::of(object);
+    let before = old.map(|old| usage(facts.resource, old, templates).unwrap_or_else(counted));
     let ceiling = match &new.ceiling {
-        Some(ceiling) => height(facts, ceiling, before.ceiling.as_ref(), world)?,
+        Some(ceiling) => {
+            height(facts, ceiling, before.as_ref().and_then(|before| before.ceiling.as_ref()), world)?
+        }
         None => None,
     };
     let at = old.map(|old| Identity::of(old).revision()).transpose()?;
-    let claims_owner = new.never_denied && !before.never_denied;
-    let charge = charge(facts, &identity, at, (new.amounts, before.amounts), new.never_denied)?;
-    Ok(Question { name: identity.name.to_owned(), charge: Some(charge), ceiling, claims_owner })
+    let unstated = unstated(facts, &new, before.as_ref());
+    let charge = charge(facts, &identity, at, (new, before))?;
+    Ok(Question { name, charge: Some(charge), ceiling, unstated })
+}
+
+/// What an object does not state: all of it at its creation, and whatever it stated before or there comes to be more of.
+/// What is there without is left alone otherwise, so that it can become smaller and be written to.
+fn unstated(facts: &Facts<'_>, new: &Usage, before: Option<&Usage>) -> BTreeMap<Dimension, Vec<String>> {
+    if facts.requester == Requester::Agones && new.owner.is_some() {
+        return BTreeMap::new();
+    }
+    let servers = |usage: &Usage| usage.amounts.get(&Dimension::GameServers);
+    let is_new = |dimension: &Dimension| {
+        before.is_none_or(|before| !before.unstated.contains_key(dimension) || servers(new) > servers(before))
+    };
+    let unstated = new.unstated.iter().filter(|(dimension, _)| is_new(dimension));
+    unstated.map(|(dimension, who)| (dimension.clone(), who.clone())).collect()
+}
+
+/// A set is deleted and lets its servers go: they stay, and its Fleet has another set made.
+fn let_go(facts: &Facts<'_>, old: &Value, world: &Snapshot) -> Result<Question, Puzzle> {
+    let identity = Identity::of(old);
+    let name = identity.name.to_owned();
+    if owner(facts.resource, old).is_none_or(|owner| owner.uid.is_none()) {
+        return Ok(Question { name, ..Question::default() });
+    }
+    let takes_up = usage(facts.resource, old, world).unwrap_or_else(|_| Usage::counted(facts.resource));
+    let counted = Usage { owner: takes_up.owner.clone(), ..Usage::counted(facts.resource) };
+    let at = Some(identity.revision()?);
+    let charge = charge(facts, &identity, at, (Usage { owner: None, ..takes_up }, Some(counted)))?;
+    Ok(Question { name, charge: Some(charge), ..Question::default() })
 }
 
 fn height(
@@ -301,8 +339,10 @@ async fn scale(
     let new = scaled(resource, &parent, new_replicas, world)?;
     // What makes no sense as it is was merely counted.
     let before = scaled(resource, &parent, old_replicas, world).unwrap_or_else(|_| Usage::counted(resource));
-    let charge = charge(facts, &identity, at, (new.amounts, before.amounts), new.never_denied)?;
-    Ok(Question { name: identity.name.to_owned(), charge: Some(charge), ..Question::default() })
+    let before = Some(before);
+    let unstated = unstated(facts, &new, before.as_ref());
+    let charge = charge(facts, &identity, at, (new, before))?;
+    Ok(Question { name: identity.name.to_owned(), charge: Some(charge), unstated, ..Question::default() })
 }
 
 fn unknown(facts: &Facts<'_>, name: &str, error: &LiveError) -> Puzzle {
@@ -311,17 +351,31 @@ fn unknown(facts: &Facts<'_>, name: &str, error: &LiveError) -> Puzzle {
     Puzzle::Unknown(format!("{resource} {name:?} is not known yet, and could not be read"))
 }
 
-/// `at`: of an update, the revision that it is made upon.
+/// What an object takes up beyond what it took up. `at`: of an update, the revision that it is made upon.
+///
+/// Whoever it is charged to, an object is charged by what it takes up alone; see [`gatehouse_quota::Families`] for why
+/// that is enough. Two are not: what Agones makes of what is charged already, and what is no longer its owner's, which
+/// makes another.
 fn charge(
     facts: &Facts<'_>,
     identity: &Identity<'_>,
     at: Option<u64>,
-    (new, old): (Amounts, Amounts),
-    forced: bool,
+    (new, before): (Usage, Option<Usage>),
 ) -> Result<Proposal, Puzzle> {
     if identity.uid.is_empty() {
         return Err(Puzzle::Invalid("metadata.uid: must be given".to_owned()));
     }
+    let bare = || Usage::counted(facts.resource).amounts;
+    let forced = facts.requester == Requester::Agones && new.owner.is_some();
+    let is_let_go = before
+        .as_ref()
+        .and_then(|before| before.owner.as_ref())
+        .is_some_and(|owner| owner.uid.is_some() && new.owner.as_ref() != Some(owner));
+    let old = match before {
+        None => Amounts::default(),
+        Some(_) if is_let_go || forced => bare(),
+        Some(before) => before.amounts,
+    };
     Ok(Proposal {
         uid: Arc::from(identity.uid),
         resource: facts.resource.clone(),
@@ -329,7 +383,7 @@ fn charge(
         name: Arc::from(identity.name),
         at,
         old,
-        new,
+        new: if forced { bare() } else { new.amounts },
         forced,
     })
 }

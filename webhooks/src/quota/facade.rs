@@ -170,6 +170,25 @@ impl Quotas {
         };
         drop(world);
         let (mut warnings, mut quotas, mut decision) = (Vec::new(), Vec::new(), None);
+        for quota in over {
+            let Some(unstated) = question.unstated_under(quota) else { continue };
+            let message = format!("failed quota: {}: {unstated}", quota.name);
+            match quota.enforcement {
+                Enforcement::Deny => {
+                    shared.metrics.count_quota_decision(&quota.name, "exceeded");
+                    if !facts.dry_run {
+                        denials.count(&quota.name, &quota.uid, &message);
+                    }
+                    let message = forbidden(facts.resource, &question.name, &message);
+                    return Verdict::Exceeded { message, quota: quota.name.clone() };
+                }
+                Enforcement::Warn => {
+                    warnings.push(format!("{} {:?}: {message}", facts.resource, question.name));
+                    decision = Some("warned");
+                }
+                Enforcement::Audit => decision = decision.or(Some("audited")),
+            }
+        }
         let mut charged: Vec<(&CompiledQuota, Proposal, i64)> = Vec::new();
         for quota in over.iter().filter(|quota| ask::concerns(quota, facts.resource)) {
             let name = &*quota.name;

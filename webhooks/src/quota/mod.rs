@@ -18,5 +18,5 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use ask::{Facts, Operation};
+pub use ask::{Facts, Operation, Requester};
 pub use facade::{Quotas, Verdict};

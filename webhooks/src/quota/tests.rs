@@ -1,5 +1,6 @@
 //! Quotas at work against an API server in process, in paused time.
 
+mod members;
 mod replicas;
 mod requests;
 
@@ -16,7 +17,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Facts, Operation, Quotas, Verdict};
+use super::{Facts, Operation, Quotas, Requester, Verdict};
 use crate::{
     control::Interception,
     metrics::Metrics,
@@ -133,6 +134,7 @@ impl Replica {
 
     async fn create_of(&self, resource: &GroupResource, object: &Value, dry_run: bool) -> Verdict {
         self.review(Facts {
+            requester: Requester::Other,
             operation: Operation::Create,
             resource,
             version: "v1",
@@ -158,6 +160,7 @@ impl Replica {
 
     async fn update(&self, resource: &GroupResource, old: &Value, new: &Value, subresource: &str) -> Verdict {
         self.review(Facts {
+            requester: Requester::Other,
             operation: Operation::Update,
             resource,
             version: "v1",

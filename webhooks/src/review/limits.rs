@@ -1,6 +1,7 @@
 //! Holding requests to the quotas over their namespaces.
 
 use gatehouse_apiserver::ApiError;
+use gatehouse_policy::{Accounts, User};
 use gatehouse_quota::{GroupResource, is_charged};
 use tokio::time::Instant;
 
@@ -10,7 +11,7 @@ use super::judge::{Judge, regarding};
 use super::object::Looks;
 use super::request::{self, Request};
 use crate::events::{Level, Told};
-use crate::quota::{Facts, Operation, Quotas, Verdict};
+use crate::quota::{Facts, Operation, Quotas, Requester, Verdict};
 
 /// kube-apiserver sends a Namespace as if it were inside of itself.
 const NAMESPACES: &str = "namespaces";
@@ -24,6 +25,7 @@ impl Judge {
         let operation = match request.operation {
             request::Operation::Create => Operation::Create,
             request::Operation::Update => Operation::Update,
+            request::Operation::Delete if request.orphans() => Operation::LetGo,
             // What goes is credited when it is seen to be gone.
             request::Operation::Delete | request::Operation::Connect => return Ok(Answer::allowed()),
         };
@@ -50,6 +52,7 @@ impl Judge {
         let (objects, _room) = self.read(request, looks).await?;
         let (object, old) = (objects.object.map(|read| read.value), objects.old.map(|read| read.value));
         let facts = Facts {
+            requester: self.requester(request)?,
             operation,
             resource: &resource,
             version: &request.resource.version,
@@ -63,6 +66,18 @@ impl Judge {
         let verdict = self.quotas.review(&over, facts).await;
         self.tell_of(request, &verdict);
         Ok(answer(verdict))
+    }
+
+    fn requester(&self, request: &Request<'_>) -> Result<Requester, ApiError> {
+        let user = User { name: request.user_info.name().to_owned(), groups: Vec::new() };
+        let accounts = &self.own_user.known()?.accounts;
+        Ok(if accounts.is_agones(&user) {
+            Requester::Agones
+        } else if Accounts::is_collector(&user) {
+            Requester::Collector
+        } else {
+            Requester::Other
+        })
     }
 
     /// Makes an Event of what exceeds a quota, and is not only tried out.

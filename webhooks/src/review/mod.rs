@@ -80,7 +80,7 @@ impl Reviews {
             match webhook {
                 Webhook::Mutate => self.judge.mutate(request).await,
                 Webhook::Validate if own::is_own(request) => {
-                    own::compile(request).await.map(|()| Answer::allowed())
+                    own::compile(request, &self.judge.live).await.map(|()| Answer::allowed())
                 }
                 Webhook::Validate => self.judge.validate(request).await,
                 Webhook::Quota => self.judge.charge(request, until).await,

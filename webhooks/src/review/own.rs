@@ -4,13 +4,16 @@ use std::borrow::Cow;
 
 use gatehouse_apiserver::ApiError;
 use gatehouse_apiserver::error::{FieldProblem, Subject};
+use gatehouse_apiservice::client::explain;
 use gatehouse_apiservice::policy::{FieldError, GROUP, ReconcilePolicy, TenantQuota};
 use gatehouse_policy::Policy;
-use gatehouse_quota::CompiledQuota;
+use gatehouse_quota::{CompiledQuota, Dimension, NO_NAMESPACE, NO_OBJECTS, uncountable};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use super::LATER;
 use super::request::{Operation, Request};
+use crate::world::{Countable, Live};
 
 /// Whether a request is about one of Gatehouse's own kinds.
 pub(super) fn is_own(request: &Request<'_>) -> bool {
@@ -18,7 +21,7 @@ pub(super) fn is_own(request: &Request<'_>) -> bool {
 }
 
 /// Says whether what is written can be enforced. What is deleted, or is only the status of something, always goes.
-pub(super) async fn compile(request: &Request<'_>) -> Result<(), ApiError> {
+pub(super) async fn compile(request: &Request<'_>, live: &Live) -> Result<(), ApiError> {
     let Some(object) =
         request.object.filter(|_| request.is_whole() && request.operation != Operation::Delete)
     else {
@@ -29,7 +32,10 @@ pub(super) async fn compile(request: &Request<'_>) -> Result<(), ApiError> {
         return Ok(());
     }
     let problems = match &*request.resource.resource {
-        "tenantquotas" => problems::<TenantQuota, _>(object, CompiledQuota::compile),
+        "tenantquotas" => match problems::<TenantQuota, _>(object, CompiledQuota::compile) {
+            problems if problems.is_empty() => uncounted(object, live).await?,
+            problems => problems,
+        },
         "reconcilepolicies" => {
             // Compiling CEL takes more stack than is safe to take here, and more time than others should wait for.
             let text = object.to_owned();
@@ -47,6 +53,35 @@ pub(super) async fn compile(request: &Request<'_>) -> Result<(), ApiError> {
     let name = if request.name.is_empty() { Cow::Borrowed("") } else { Cow::clone(&request.name) };
     let subject = Subject { group: GROUP, resource: &request.kind.kind, name: &name };
     Err(ApiError::invalid_object(subject, &problems))
+}
+
+/// What a quota counts and cannot be counted: it would say that it is enforced, and enforce nothing. A quota that is there
+/// already goes on holding its other limits.
+async fn uncounted(object: &RawValue, live: &Live) -> Result<Vec<FieldProblem>, ApiError> {
+    let mut problems = Vec::new();
+    let quota: TenantQuota = serde_json::from_str(object.get())
+        .map_err(|error| ApiError::bad_request(format!("request.object: {error}")))?;
+    for key in quota.spec.hard.keys() {
+        let Ok(Dimension::Count(resource)) = key.parse() else { continue };
+        let why = match uncountable(&resource) {
+            Some(why) => Some(why),
+            None => match live.is_countable(&resource).await {
+                Ok(Some(Countable::WithoutNamespace)) => Some(NO_NAMESPACE),
+                Ok(Some(Countable::WithoutObjects)) => Some(NO_OBJECTS),
+                // What is not served yet may come, and its status says so until then.
+                Ok(Some(Countable::Yes) | None) => None,
+                Err(error) => {
+                    tracing::warn!(%resource, error = %explain(&error), "cannot find out whether it can be counted");
+                    let why = format!(
+                        "spec.hard[{key}]: it cannot be found out whether {resource} can be counted: try again"
+                    );
+                    return Err(ApiError::try_again(why, LATER));
+                }
+            },
+        };
+        problems.extend(why.map(|why| of_field(&FieldError::new(format!("spec.hard[{key}]"), key, why))));
+    }
+    Ok(problems)
 }
 
 /// `spec` as it was sent. kube-apiserver writes equal ones alike.

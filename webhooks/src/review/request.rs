@@ -114,6 +114,12 @@ pub struct WriteOptions<'a> {
     /// What the writer calls itself.
     #[serde(borrow, default, deserialize_with = "text_or_null")]
     pub field_manager: Cow<'a, str>,
+    /// Of a deletion: what becomes of what the object owns.
+    #[serde(borrow, default, deserialize_with = "text_or_null")]
+    pub propagation_policy: Cow<'a, str>,
+    /// The same, as it was said before.
+    #[serde(default, deserialize_with = "default_or_null")]
+    pub orphan_dependents: Option<bool>,
 }
 
 /// Who makes a request.
@@ -353,6 +359,32 @@ impl<'a> Request<'a> {
     /// Whether it is about the resource itself, and not about a part such as `scale`.
     pub fn is_whole(&self) -> bool {
         self.sub_resource.is_empty()
+    }
+
+    /// Whether it deletes an object so that what this owns stays. What makes no sense does not.
+    pub fn orphans(&self) -> bool {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Finalized {
+            metadata: Finalizers,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Finalizers {
+            finalizers: Vec<String>,
+        }
+        if self.operation != Operation::Delete {
+            return false;
+        }
+        match (&*self.options.propagation_policy, self.options.orphan_dependents) {
+            ("", Some(orphans)) => orphans,
+            // Where the request does not say, the object does.
+            ("", None) => {
+                let old = self.old_object.and_then(|raw| serde_json::from_str::<Finalized>(raw.get()).ok());
+                old.is_some_and(|old| old.metadata.finalizers.iter().any(|one| one == "orphan"))
+            }
+            (policy, _) => policy == "Orphan",
+        }
     }
 }
 

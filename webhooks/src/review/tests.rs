@@ -79,7 +79,7 @@ impl Site {
             interception,
             Duration::from_mins(1),
         );
-        let own_user = OwnUser::unknown("flux-system");
+        let own_user = OwnUser::unknown("flux-system", "agones-system");
         own_user.learn(OWN.to_owned());
         let judge = Judge {
             world,

@@ -61,7 +61,7 @@ impl Site {
             shutdown: TIMING,
             address: ([127, 0, 0, 1], 0).into(),
             keys: watch::channel(load::issued(&serving).expect("key")).1,
-            own_user: OwnUser::unknown("flux-system"),
+            own_user: OwnUser::unknown("flux-system", "agones-system"),
             identity: "me".to_owned(),
             lease_namespace: "gatehouse-system".to_owned(),
             lease_name: "gatehouse-webhooks".to_owned(),

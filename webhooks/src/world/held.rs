@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
+use gatehouse_apiservice::agones;
 use gatehouse_inventory::{Interner, Str, source::Raw};
 use gatehouse_policy::{Kind, ObjectName, Subject};
 use gatehouse_quota::{GroupResource, Usage};
@@ -34,10 +35,12 @@ pub struct Held {
     pub resource_version: u64,
     /// `metadata.creationTimestamp`.
     pub created: Option<Timestamp>,
-    /// The owner that controls it.
-    pub controller: Option<Owner>,
-    /// What it takes up. One allocation for neighbours that take up the same.
+    /// What is counted of it. One allocation for neighbours of which the same is counted.
     pub usage: Arc<Usage>,
+    /// What it would take up if it stood alone: more, if Agones has made it for what is counted already.
+    pub alone: Arc<Usage>,
+    /// It is being deleted, and what it owns stays.
+    pub orphans: bool,
     /// What is wrong with it, if what it takes up could not be told: then it is merely counted.
     pub usage_error: Option<Str>,
     /// What rules look at; kept of governed kinds alone.
@@ -51,24 +54,11 @@ pub struct Held {
 }
 
 /// An object as its text: `apiVersion`, `kind`, `metadata` without managedFields, and `spec`; of one that is long, only
-/// the fields that rules look at.
+/// the fields that rules look at. Of Agones' kinds also what of `status` says how much they take up.
 #[derive(Debug, Clone)]
 pub struct Text {
-    json: Box<RawValue>,
+    json: Arc<RawValue>,
     is_whole: bool,
-}
-
-/// The owner that controls an object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owner {
-    /// `apiVersion`.
-    pub api_version: Str,
-    /// `kind`.
-    pub kind: Str,
-    /// `name`.
-    pub name: Str,
-    /// `uid`.
-    pub uid: Str,
 }
 
 impl Held {
@@ -81,6 +71,25 @@ impl Held {
         } else {
             subject.not_whole("the object is too large to be kept".to_owned())
         })
+    }
+
+    /// The same object, of which something else is counted.
+    pub(super) fn counted_as(&self, usage: Arc<Usage>) -> Self {
+        Self {
+            resource: self.resource.clone(),
+            key: self.key.clone(),
+            uid: Str::clone(&self.uid),
+            resource_version: self.resource_version,
+            created: self.created,
+            usage,
+            alone: Arc::clone(&self.alone),
+            orphans: self.orphans,
+            usage_error: self.usage_error.clone(),
+            text: self.text.clone(),
+            depends_on: self.depends_on.clone(),
+            kind: self.kind,
+            applied: self.applied.clone(),
+        }
     }
 
     /// What rules and quotas look at; none of kinds that are merely counted.
@@ -115,7 +124,7 @@ pub(super) struct Document {
     pub(super) uid: Str,
     pub(super) resource_version: u64,
     pub(super) created: Option<Timestamp>,
-    pub(super) controller: Option<Owner>,
+    pub(super) orphans: bool,
     pub(super) text: Option<Text>,
     pub(super) depends_on: Box<[ObjectName]>,
     pub(super) kind: Option<Kind>,
@@ -136,23 +145,26 @@ struct Kept<'a> {
     metadata: BTreeMap<Cow<'a, str>, &'a RawValue>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     spec: Option<&'a RawValue>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    status: Option<&'a RawValue>,
+}
+
+/// What of the status of Agones' kinds says how much they take up.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct KeptStatus<'a> {
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    allocated_replicas: Option<&'a RawValue>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    reserved_replicas: Option<&'a RawValue>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    state: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct Metadata {
     creation_timestamp: Option<Timestamp>,
-    owner_references: Vec<OwnerReference>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct OwnerReference {
-    api_version: String,
-    kind: String,
-    name: String,
-    uid: String,
-    controller: bool,
 }
 
 /// What rules and quotas look at of an object. Of one that cannot be read so far, as much as can be.
@@ -171,7 +183,7 @@ impl Text {
         } else {
             serde_json::value::to_raw_value(fields)?
         };
-        Ok(Self { json, is_whole })
+        Ok(Self { json: json.into(), is_whole })
     }
 }
 
@@ -186,10 +198,16 @@ impl Document {
     pub(super) fn read(raw: &Raw, role: Role, strings: &Interner) -> Result<Self, serde_json::Error> {
         let mut kept: Kept<'_> = serde_json::from_str(raw.json())?;
         let managed_fields = kept.metadata.remove("managedFields");
+        let status = kept.status.take().filter(|_| role.is_of_agones());
+        // A status that is no map says nothing.
+        let status = status.and_then(|status| serde_json::from_str::<KeptStatus<'_>>(status.get()).ok());
+        let status = status.map(|status| serde_json::value::to_raw_value(&status)).transpose()?;
+        kept.status = status.as_deref();
         let value = fields(raw);
         let text = role.keeps_text().then(|| Text::of(&kept, &value)).transpose()?;
-        let metadata =
-            value.get("metadata").map(Metadata::deserialize).and_then(Result::ok).unwrap_or_default();
+        let metadata = value.get("metadata");
+        let orphans = metadata.is_some_and(agones::orphans_dependents);
+        let metadata = metadata.map(Metadata::deserialize).and_then(Result::ok).unwrap_or_default();
         let key = ObjectKey { namespace: strings.intern(raw.namespace()), name: Str::from(raw.name()) };
         let kind = match role {
             Role::Governed(kind) => Some(kind),
@@ -198,6 +216,8 @@ impl Document {
         let applied = kind.filter(|kind| kind.is_flux()).zip(managed_fields);
         let applied = applied.map(|(kind, fields)| Applied::of(kind, fields));
         let (value, depends_on) = match kind {
+            // Nothing of these depends on anything, and their status is needed.
+            Some(_) if role.is_of_agones() => (value, Vec::new()),
             Some(kind) => {
                 let subject = Subject::new(kind, &key.namespace, &key.name, value);
                 let depends_on = gatehouse_policy::depends_on(&subject);
@@ -213,14 +233,7 @@ impl Document {
                 .and_then(|version| version.parse().ok())
                 .unwrap_or_default(),
             created: metadata.creation_timestamp,
-            controller: metadata.owner_references.into_iter().find(|owner| owner.controller).map(|owner| {
-                Owner {
-                    api_version: strings.intern(&owner.api_version),
-                    kind: strings.intern(&owner.kind),
-                    name: owner.name.into(),
-                    uid: owner.uid.into(),
-                }
-            }),
+            orphans,
             text,
             depends_on: depends_on.into(),
             kind,

@@ -36,6 +36,11 @@ impl Role {
         }
     }
 
+    /// Whether it is a kind of Agones whose objects take up something.
+    pub(super) fn is_of_agones(self) -> bool {
+        matches!(self, Self::Governed(Kind::Fleet | Kind::GameServerSet | Kind::GameServer))
+    }
+
     /// Whether an object's metadata and spec are kept.
     pub(super) fn keeps_text(self) -> bool {
         matches!(self, Self::Governed(_) | Self::Templated | Self::Template)

@@ -6,6 +6,7 @@ use gatehouse_policy::Subject;
 use gatehouse_quota::GroupResource;
 use http::Request;
 use kube::Client;
+use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -42,6 +43,17 @@ pub enum LiveError {
     /// The request could not be made.
     #[error("not a name to ask for")]
     Name(#[source] http::Error),
+}
+
+/// Whether objects of a resource can be counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Countable {
+    /// They can.
+    Yes,
+    /// They belong to no namespace.
+    WithoutNamespace,
+    /// They cannot be listed and watched: there are none.
+    WithoutObjects,
 }
 
 impl Live {
@@ -103,6 +115,47 @@ impl Live {
     async fn fields(&self, path: &str) -> Result<Option<Value>, LiveError> {
         let Some(json) = self.get(path).await? else { return Ok(None) };
         Ok(Some(gatehouse_object::read(&json, &looks::FIELDS, MOST)?.value))
+    }
+
+    /// Whether objects of a resource can be counted by namespace, as the API server tells now; none, if it does not serve
+    /// the resource.
+    pub async fn is_countable(&self, resource: &GroupResource) -> Result<Option<Countable>, LiveError> {
+        #[derive(serde::Deserialize)]
+        struct Served {
+            name: String,
+            namespaced: bool,
+            verbs: Vec<String>,
+        }
+        let versions = if resource.group.is_empty() {
+            "/api/v1".to_owned()
+        } else {
+            let path = format!("/apis/{}", encoded(&resource.group));
+            let Some(group) = self.discovered(&path).await? else { return Ok(None) };
+            let version = group["preferredVersion"]["version"].as_str().unwrap_or_default();
+            format!("{path}/{}", encoded(version))
+        };
+        let Some(list) = self.discovered(&versions).await? else { return Ok(None) };
+        let resources = list["resources"].as_array().into_iter().flatten();
+        let mut read = resources.filter_map(|one| Served::deserialize(one).ok());
+        let Some(served) = read.find(|served| *served.name == *resource.resource) else { return Ok(None) };
+        let can = |verb: &str| served.verbs.iter().any(|known| known == verb);
+        Ok(Some(if !served.namespaced {
+            Countable::WithoutNamespace
+        } else if !(can("list") && can("watch")) {
+            Countable::WithoutObjects
+        } else {
+            Countable::Yes
+        }))
+    }
+
+    async fn discovered(&self, path: &str) -> Result<Option<Value>, LiveError> {
+        match self.get(path).await {
+            // What no server has is no Status.
+            Err(LiveError::Failed(error)) if matches!(&*error, kube::Error::Api(status) if status.code == 404) => {
+                Ok(None)
+            }
+            other => Ok(other?.and_then(|json| serde_json::from_str(&json).ok())),
+        }
     }
 
     async fn get(&self, path: &str) -> Result<Option<String>, LiveError> {

@@ -11,6 +11,7 @@ mod live;
 mod observer;
 mod snapshot;
 mod state;
+mod sums;
 mod templates;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -29,9 +30,9 @@ use tokio_util::sync::CancellationToken;
 use self::writer::{Published, Writer};
 pub use self::{
     applied::{Applied, own_paths},
-    held::{Held, ObjectKey, Owner},
+    held::{Held, ObjectKey},
     kinds::resource_of,
-    live::{Live, LiveError},
+    live::{Countable, Live, LiveError},
     snapshot::{Broken, KindState, NamespaceInfo, Objects, Snapshot},
 };
 

@@ -2,10 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use gatehouse_apiservice::policy::{FieldError, QuotaLedger, ReconcilePolicy, TenantQuota};
+use gatehouse_apiservice::{
+    agones::{self, Claim},
+    policy::{FieldError, QuotaLedger, ReconcilePolicy, TenantQuota},
+};
 use gatehouse_inventory::{KindStatus, Str};
 use gatehouse_policy::{Dependencies, Kind, ObjectName, Policy};
 use gatehouse_quota::{Amounts, CompiledQuota, GroupResource};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
@@ -235,5 +239,15 @@ impl Snapshot {
 impl Dependencies for Snapshot {
     fn depends_on(&self, of: &ObjectName) -> Option<Vec<ObjectName>> {
         self.named(of).map(|held| held.depends_on.to_vec())
+    }
+
+    fn owns(&self, namespace: &str, claim: &Claim<'_>) -> bool {
+        let owners = GroupResource::new(agones::GROUP, claim.member.owner_resource());
+        self.object(&owners, namespace, claim.name)
+            .is_some_and(|owner| claim.uid.map_or(owner.orphans, |uid| *owner.uid == *uid))
+    }
+
+    fn fleet(&self, namespace: &str, name: &str) -> Option<Value> {
+        self.object(kinds::resource_of(Kind::Fleet), namespace, name)?.value()
     }
 }

@@ -1,7 +1,6 @@
 //! What becomes of a world when something is said of it. Pure; the writer's alone.
 //!
-//! Sums are kept up, never counted anew: a changed object is taken out of its namespace's usage as it was, and put
-//! in as it is.
+//! What objects take up is in [`super::sums`].
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -11,14 +10,14 @@ use std::{
 use gatehouse_apiservice::policy::{FieldError, QuotaLedger, ReconcilePolicy, TenantQuota};
 use gatehouse_inventory::{KindStatus, Str};
 use gatehouse_policy::Policy;
-use gatehouse_quota::{Amounts, CompiledQuota, Dimension, GroupResource, Quantity, Usage, UsageError};
+use gatehouse_quota::{CompiledQuota, Dimension, GroupResource};
 use tokio::time::Instant;
 
 use super::{
-    held::{Document, Held, ObjectKey},
+    held::{Document, ObjectKey},
     kinds::Role,
     snapshot::{Broken, KindState, NamespaceInfo, Snapshot},
-    templates::{Asking, TemplateKey},
+    sums::Sums,
 };
 
 /// The world, as it is being changed.
@@ -32,10 +31,8 @@ pub(super) struct State {
     listing: HashMap<GroupResource, HashSet<ObjectKey>>,
     /// Deleted uids, the oldest first.
     deleted: VecDeque<Str>,
-    /// Whose usage was told from a template, by the template, which need not exist.
-    templated: HashMap<TemplateKey, BTreeSet<(GroupResource, ObjectKey)>>,
-    /// The usage told last of each resource, to be shared: neighbours mostly take up the same.
-    last_usage: HashMap<GroupResource, Arc<Usage>>,
+    /// What objects take up, and what of it is counted.
+    pub(super) sums: Sums,
 }
 
 /// What is said of a kind.
@@ -78,7 +75,7 @@ impl State {
         self.snapshot.objects.remove(resource);
         self.snapshot.kinds.remove(resource);
         self.listing.remove(resource);
-        self.last_usage.remove(resource);
+        self.sums.cease(resource);
     }
 
     /// The resources that quotas count, whether or not they are observed for something else too.
@@ -211,7 +208,6 @@ impl State {
                 if let Some(held) = self.remove(resource, key) {
                     self.remember(&held.uid);
                 }
-                self.retell(resource, key);
             }
         }
     }
@@ -237,121 +233,13 @@ impl State {
             // Told again by a list.
             return;
         }
-        let replaced = self.remove(resource, &document.key);
-        if let Some(replaced) = replaced.filter(|replaced| replaced.uid != document.uid) {
-            self.remember(&replaced.uid);
+        let replaced =
+            known.filter(|replaced| replaced.uid != document.uid).map(|known| Str::clone(&known.uid));
+        if let Some(replaced) = replaced {
+            self.remember(&replaced);
         }
         self.forget_deleted(&document.uid);
-        let (usage, usage_error) = self.tell(resource, &document.key, &document.value);
-        let Document {
-            key,
-            uid,
-            resource_version,
-            created,
-            controller,
-            text,
-            depends_on,
-            kind,
-            applied,
-            value: _,
-        } = document;
-        let resource = resource.clone();
-        self.put(Held {
-            resource: resource.clone(),
-            key: key.clone(),
-            uid,
-            resource_version,
-            created,
-            controller,
-            usage,
-            usage_error,
-            text,
-            depends_on,
-            kind,
-            applied,
-        });
-        self.retell(&resource, &key);
-    }
-
-    /// What an object takes up. One that cannot be told is counted, and said to be odd.
-    fn tell(
-        &mut self,
-        resource: &GroupResource,
-        key: &ObjectKey,
-        value: &serde_json::Value,
-    ) -> (Arc<Usage>, Option<Str>) {
-        let asking = Asking::new(&self.snapshot);
-        let told = gatehouse_quota::usage(resource, value, &asking);
-        for template in asking.asked() {
-            self.templated.entry(template).or_default().insert((resource.clone(), key.clone()));
-        }
-        let (usage, error) = match told {
-            Ok(usage) => (usage, None),
-            Err(error) => {
-                tracing::warn!(%resource, namespace = %key.namespace, name = %key.name, %error, "is merely counted");
-                (merely_counted(resource, &error), Some(error.to_string().into()))
-            }
-        };
-        let shared = match self.last_usage.get(resource) {
-            Some(last) if **last == usage => Arc::clone(last),
-            _ => {
-                let new = Arc::new(usage);
-                self.last_usage.insert(resource.clone(), Arc::clone(&new));
-                new
-            }
-        };
-        (shared, error)
-    }
-
-    /// Tells anew what those take up that are charged by the object at `key`, if it is a template.
-    fn retell(&mut self, resource: &GroupResource, key: &ObjectKey) {
-        let Some(template) = TemplateKey::of(resource, key) else { return };
-        for (resource, key) in self.templated.remove(&template).unwrap_or_default() {
-            let Some(held) = self.snapshot.object(&resource, &key.namespace, &key.name).cloned() else {
-                continue;
-            };
-            let Some(value) = held.value() else { continue };
-            let (usage, usage_error) = self.tell(&resource, &key, &value);
-            if usage == held.usage {
-                continue;
-            }
-            self.remove(&resource, &key);
-            self.put(Held {
-                resource: resource.clone(),
-                key,
-                uid: Str::clone(&held.uid),
-                resource_version: held.resource_version,
-                created: held.created,
-                controller: held.controller.clone(),
-                usage,
-                usage_error,
-                text: held.text.clone(),
-                depends_on: held.depends_on.clone(),
-                kind: held.kind,
-                applied: held.applied.clone(),
-            });
-        }
-    }
-
-    fn put(&mut self, held: Held) {
-        let held = Arc::new(held);
-        let sum = self.snapshot.usage.entry(Str::clone(&held.key.namespace)).or_default();
-        *sum = sum.saturating_add(&held.usage.amounts);
-        self.snapshot.by_uid.insert(Str::clone(&held.uid), Arc::clone(&held));
-        let objects = self.snapshot.objects.entry(held.resource.clone()).or_default();
-        objects.insert(held.key.clone(), held);
-    }
-
-    fn remove(&mut self, resource: &GroupResource, key: &ObjectKey) -> Option<Arc<Held>> {
-        let held = self.snapshot.objects.get_mut(resource)?.remove(key)?;
-        self.snapshot.by_uid.remove(&held.uid);
-        if let Some(sum) = self.snapshot.usage.get_mut(&key.namespace) {
-            *sum = sum.saturating_sub(&held.usage.amounts);
-            if *sum == Amounts::default() {
-                self.snapshot.usage.remove(&key.namespace);
-            }
-        }
-        Some(held)
+        self.put(resource, document);
     }
 
     fn remember(&mut self, uid: &Str) {
@@ -371,15 +259,6 @@ impl State {
             self.deleted.retain(|deleted| **deleted != *uid);
         }
     }
-}
-
-/// What is known of an object of which not everything can be told. A server without its template is a server.
-fn merely_counted(resource: &GroupResource, error: &UsageError) -> Usage {
-    let mut usage = Usage::counted(resource);
-    if let UsageError::UnknownTemplate { .. } = error {
-        usage.amounts.set(Dimension::GameServers, Quantity::from_integer(1));
-    }
-    usage
 }
 
 /// Whether there is something to compile: most changes are those of a status, ours above all.

@@ -64,7 +64,7 @@ impl Policy {
         let is_passed = |user: &User| {
             Accounts::is_collector(user)
                 || case.subject().is_some_and(|subject| !subject.kind.is_flux())
-                    && Accounts::is_game_controller(user)
+                    && case.accounts.is_game_controller(user)
                 || self.is_exempt_person(user)
         };
         let is_passed = case.user.is_some_and(is_passed);
@@ -99,7 +99,7 @@ impl Policy {
 pub fn hold(policies: &[&Policy], case: &Case<'_>) -> Option<Hold> {
     let is_judged = case.subresource.is_none()
         && !case.user.is_some_and(|user| case.accounts.is_gatehouse(user))
-        && !case.subject().is_some_and(Subject::is_owned_game_object);
+        && !crate::members::may_be_excused(case);
     policies.iter().filter(|_| is_judged).find_map(|policy| policy.hold(case))
 }
 

@@ -1,10 +1,11 @@
 //! `replicas`: how large a fleet may be, and how large an autoscaler may make it.
 
 use gatehouse_apiservice::policy::ReplicasRule;
+use serde_json::Value;
 
 use super::{Errors, Report};
 use crate::{
-    Kind, Scaling, Subject,
+    Dependencies, Kind, Scaling, Subject,
     look::{Look, WrongType},
 };
 
@@ -26,6 +27,7 @@ impl Replicas {
         &self,
         subject: &Subject,
         old: Option<&Subject>,
+        deps: &dyn Dependencies,
         report: &mut Report<'_>,
     ) -> Result<(), WrongType> {
         match subject.kind {
@@ -39,7 +41,12 @@ impl Replicas {
                     self.bound(&field, replicas, report);
                 }
             }
-            Kind::FleetAutoscaler => self.autoscaler(&Look::spec(&subject.object), report)?,
+            Kind::FleetAutoscaler => {
+                let spec = Look::spec(&subject.object);
+                let fleet = spec.field("fleetName")?.string()?.unwrap_or_default();
+                let fleet = deps.fleet(&subject.namespace, fleet);
+                self.autoscaler(&spec, fleet.as_ref(), report)?;
+            }
             _ => {}
         }
         Ok(())
@@ -51,28 +58,70 @@ impl Replicas {
         }
     }
 
-    /// Walks the policies of an autoscaler: a schedule holds one, a chain several.
-    fn autoscaler(&self, spec: &Look<'_>, report: &mut Report<'_>) -> Result<(), WrongType> {
+    /// Walks the policies of an autoscaler: a schedule holds one, a chain several. Of each only that part is in force
+    /// which its `type` names.
+    fn autoscaler(
+        &self,
+        spec: &Look<'_>,
+        fleet: Option<&Value>,
+        report: &mut Report<'_>,
+    ) -> Result<(), WrongType> {
         /// As Agones nests them, a chain of schedules is the deepest there is.
         const DEEPEST: usize = 8;
         let mut open = vec![(spec.field("policy")?, 0)];
         while let Some((policy, depth)) = open.pop() {
-            let field = policy.at(&["buffer", "maxReplicas"])?;
-            if let Some(replicas) = field.integer()? {
-                self.bound(&field, replicas, report);
-            }
             if depth == DEEPEST {
                 report.broken(policy.path(), "is nested too deep to be judged", "nest fewer policies");
                 continue;
             }
-            let inner = policy.at(&["schedule", "policy"])?;
-            if inner.is_some() {
-                open.push((inner, depth + 1));
-            }
-            for entry in policy.field("chain")?.elements()? {
+            match policy.field("type")?.string()? {
+                Some("Buffer") => {
+                    let field = policy.at(&["buffer", "maxReplicas"])?;
+                    if let Some(replicas) = field.integer()? {
+                        self.bound(&field, replicas, report);
+                    }
+                }
+                Some("Counter") => self.capacity(&policy.field("counter")?, "counters", fleet, report)?,
+                Some("List") => self.capacity(&policy.field("list")?, "lists", fleet, report)?,
+                Some("Schedule") => open.push((policy.at(&["schedule", "policy"])?, depth + 1)),
                 // An entry of a chain is a policy with an id.
-                open.push((entry, depth + 1));
+                Some("Chain") => {
+                    open.extend(
+                        policy.field("chain")?.elements()?.into_iter().map(|entry| (entry, depth + 1)),
+                    );
+                }
+                _ => {}
             }
+        }
+        Ok(())
+    }
+
+    /// A ceiling for the counters or lists of all servers together: as many servers as that is room for. Of a fleet that
+    /// is yet to come nobody knows; what scales it then is judged by its replicas.
+    fn capacity(
+        &self,
+        policy: &Look<'_>,
+        tracked: &str,
+        fleet: Option<&Value>,
+        report: &mut Report<'_>,
+    ) -> Result<(), WrongType> {
+        /// Of a counter or list that does not say; the API server fills the same in.
+        const CAPACITY: i64 = 1000;
+        let field = policy.field("maxCapacity")?;
+        let (Some(most), Some(key), Some(fleet)) = (field.integer()?, policy.field("key")?.string()?, fleet)
+        else {
+            return Ok(());
+        };
+        // What is wrong with the fleet is found there. Its fields are among those that quotas look at.
+        let path = ["spec", "template", "spec", tracked, key];
+        let each = path.into_iter().try_fold(fleet, |value, name| value.get(name));
+        let Some(each) = each.filter(|each| each.is_object()) else { return Ok(()) };
+        let each = each.get("capacity").and_then(Value::as_i64).unwrap_or(CAPACITY);
+        if let Some(replicas) = most.checked_div(each)
+            && replicas > self.max
+        {
+            let message = format!("{most} are {replicas} replicas of the fleet, more than {}", self.max);
+            report.broken(field.path(), message, "lower the ceiling of the autoscaler");
         }
         Ok(())
     }

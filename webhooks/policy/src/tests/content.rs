@@ -232,6 +232,16 @@ fn replicas() {
         check(RULE, Kind::FleetAutoscaler, &format!("{{fleetName: f, policy: {policy}}}"), expected);
     };
     autoscaler("{type: Buffer, buffer: {maxReplicas: 50}}", &[]);
+    // Only the part that the type names is in force.
+    autoscaler(
+        "{type: Webhook, buffer: {maxReplicas: 51}, schedule: {policy: {type: Buffer, buffer: {maxReplicas: 51}}}}",
+        &[],
+    );
+    autoscaler(
+        "{type: Buffer, buffer: {maxReplicas: 1}, chain: [{type: Buffer, buffer: {maxReplicas: 51}}]}",
+        &[],
+    );
+    autoscaler("{type: Counter, counter: {key: rooms, maxCapacity: 100000}}", &[]);
     autoscaler(
         "{type: Buffer, buffer: {maxReplicas: 51}}",
         &["replicas spec.policy.buffer.maxReplicas: 51 is more than 50"],
@@ -265,4 +275,55 @@ fn dependency_cycles() {
         &["dependencyCycles spec.dependsOn[0].name: must be a string, is a number"],
     );
     check("{dependencyCycles: Allow}", Kind::HelmRelease, "{dependsOn: [{name: x}]}", &[]);
+}
+
+/// A Fleet whose servers have ten rooms each, as a counter and as a list.
+struct Rooms;
+
+impl Dependencies for Rooms {
+    fn depends_on(&self, _of: &ObjectName) -> Option<Vec<ObjectName>> {
+        None
+    }
+
+    fn fleet(&self, namespace: &str, name: &str) -> Option<Value> {
+        let rooms = json!({"rooms": {"capacity": 10}, "unsaid": {}, "none": {"capacity": 0}});
+        let template = json!({"spec": {"counters": rooms, "lists": rooms}});
+        ((namespace, name) == ("team-a", "lobby")).then(|| json!({"spec": {"template": template}}))
+    }
+}
+
+#[test]
+fn counters_and_lists_are_as_many_replicas_as_they_need() {
+    let policy = policy("rules: {replicas: {max: 50}}");
+    let judged = |fleet: &str, text: &str| {
+        let object = subject(Kind::FleetAutoscaler, &format!("spec: {{fleetName: {fleet}, policy: {text}}}"));
+        Request::create(object).judged_among(&policy, &Rooms)
+    };
+    let counter =
+        |key: &str, most: u32| format!("{{type: Counter, counter: {{key: {key}, maxCapacity: {most}}}}}");
+    assert_eq!(judged("lobby", &counter("rooms", 509)), [""; 0]);
+    let message = "510 are 51 replicas of the fleet, more than 50";
+    assert_eq!(
+        judged("lobby", &counter("rooms", 510)),
+        [format!("replicas spec.policy.counter.maxCapacity: {message}")]
+    );
+    assert_eq!(
+        judged(
+            "lobby",
+            &format!(
+                "{{type: Chain, chain: [{{type: Schedule, schedule: {{policy: {}}}}}]}}",
+                counter("rooms", 510)
+            )
+        ),
+        [format!("replicas spec.policy.chain[0].schedule.policy.counter.maxCapacity: {message}")]
+    );
+    assert_eq!(
+        judged("lobby", "{type: List, list: {key: rooms, maxCapacity: 510}}"),
+        [format!("replicas spec.policy.list.maxCapacity: {message}")]
+    );
+    assert_eq!(judged("lobby", &counter("unsaid", 51_000)).len(), 1, "as the API fills it in");
+    for (fleet, key) in [("lobby", "none"), ("lobby", "others"), ("unknown", "rooms")] {
+        assert_eq!(judged(fleet, &counter(key, 999_999)), [""; 0], "nothing to reckon by");
+    }
+    assert_eq!(judged("lobby", "{type: List, counter: {key: rooms, maxCapacity: 510}}"), [""; 0]);
 }

@@ -4,6 +4,7 @@ mod cel;
 mod compile;
 mod content;
 mod freezes;
+mod members;
 mod requests;
 mod sources;
 
@@ -121,7 +122,11 @@ impl Request {
 
     /// `RULE FIELD: MESSAGE` of each violation.
     fn judged(&self, policy: &Policy) -> Vec<String> {
-        policy.judge(&self.case(), &NoDependencies).iter().map(line).collect()
+        self.judged_among(policy, &NoDependencies)
+    }
+
+    fn judged_among(&self, policy: &Policy, known: &dyn Dependencies) -> Vec<String> {
+        policy.judge(&self.case(), known).iter().map(line).collect()
     }
 
     fn verbs(&self, policy: &Policy) -> Vec<Verb> {

@@ -60,32 +60,6 @@ fn a_scale_is_judged_by_its_replicas() {
 }
 
 #[test]
-fn what_a_fleet_owns_is_judged_by_its_fleet() {
-    let policy = policy("rules: {replicas: {max: 50}, cel: [{expression: 'false'}]}");
-    let set = |owner: &str| {
-        subject(
-            Kind::GameServerSet,
-            &format!("{{metadata: {{ownerReferences: [{owner}]}}, spec: {{replicas: 99}}}}"),
-        )
-    };
-    let owned = set("{apiVersion: agones.dev/v1, kind: Fleet, name: f, uid: u, controller: true}");
-    assert_eq!(Request::create(owned.clone()).judged(&policy), NONE);
-    assert_eq!(policy.audit(&owned, &NoDependencies), []);
-    assert_eq!(
-        Request::create(set("{apiVersion: apps/v1, kind: Deployment, name: f, uid: u, controller: true}"))
-            .judged(&policy)
-            .len(),
-        2
-    );
-    assert_eq!(
-        Request::create(set("{apiVersion: agones.dev/v1, kind: Fleet, name: f, uid: u}"))
-            .judged(&policy)
-            .len(),
-        2
-    );
-}
-
-#[test]
 fn who_is_exempt_is_not_judged() {
     let policy = policy(
         "{exempt: {users: [root], groups: [ops], serviceAccounts: [{namespace: team-a, name: flux-tenant}]}, rules: {prune: Required, verbs: Authorize}}",

@@ -3,12 +3,16 @@
 //! The sidecar that Agones adds to each server is not in the template, and is not charged: how large it is, only the
 //! settings of Agones' controller say.
 
+use std::collections::BTreeMap;
+
+pub(super) use gatehouse_apiservice::agones::GROUP;
 use gatehouse_apiservice::quantity::Quantity;
 
-use super::{At, UsageError, pod, times};
+use super::{At, MOMENT, UsageError, pod, times};
 use crate::{Amounts, Dimension};
 
-pub(super) const GROUP: &str = "agones.dev";
+/// How long a pod that does not say may take to end, in seconds.
+const GRACE: i64 = 30;
 
 /// The counter or list that counts players, by Agones' own examples.
 pub(super) const PLAYERS: &str = "players";
@@ -16,32 +20,61 @@ pub(super) const PLAYERS: &str = "players";
 /// What a counter or list may hold that does not say; the API server fills the same in.
 const CAPACITY: i64 = 1000;
 
-/// A Fleet, or a GameServerSet: so many servers of one template.
-pub(super) fn fleet(root: &At<'_, '_>, replicas: Option<i64>) -> Result<Amounts, UsageError> {
+/// A Fleet, or a GameServerSet: so many servers of one template, and no fewer than are played on or reserved. Those a
+/// scale-down leaves alone, and as many as there are count as replicas that need not be made.
+pub(super) fn fleet(
+    root: &At<'_, '_>,
+    replicas: Option<i64>,
+    unstated: &mut BTreeMap<Dimension, Vec<String>>,
+) -> Result<Amounts, UsageError> {
     let spec = root.at("spec");
     spec.object()?;
     let stated = spec.at("replicas").count()?;
     let template = spec.at("template");
     template.object()?;
-    let each = server(&template.at("spec"))?;
+    let each = server(&template.at("spec"), unstated)?;
     let replicas = replicas.or(stated).unwrap_or(0);
     if replicas < 0 {
         return Err(spec.at("replicas").wrong("must not be negative"));
     }
-    times(&each, replicas, &spec)
+    times(&each, replicas.max(kept(root)), &spec)
+}
+
+/// How many servers of a Fleet or a set are not taken away, by its status. A status that makes no sense is none: it is
+/// not the request's, and the servers themselves are counted as well.
+fn kept(root: &At<'_, '_>) -> i64 {
+    let status = root.at("status");
+    let count = |field: &str| status.at(field).count().ok().flatten().unwrap_or(0);
+    count("allocatedReplicas").saturating_add(count("reservedReplicas")).min(i64::from(i32::MAX))
 }
 
 /// A server on its own.
-pub(super) fn game_server(root: &At<'_, '_>) -> Result<Amounts, UsageError> {
-    server(&root.at("spec"))
+pub(super) fn game_server(
+    root: &At<'_, '_>,
+    unstated: &mut BTreeMap<Dimension, Vec<String>>,
+) -> Result<Amounts, UsageError> {
+    server(&root.at("spec"), unstated)
+}
+
+/// Whether a server is going and its pod ends within a [`MOMENT`]: its set replaces it at once.
+pub(super) fn is_leaving(root: &At<'_, '_>) -> bool {
+    let (metadata, status, spec) = (root.at("metadata"), root.at("status"), root.at("spec"));
+    let is_shut_down = matches!(status.at("state").text(), Ok(Some("Shutdown")));
+    if !is_shut_down && !metadata.at("deletionTimestamp").is_some() {
+        return false;
+    }
+    let template = spec.at("template");
+    let pod = template.at("spec");
+    let grace = pod.at("terminationGracePeriodSeconds").count();
+    grace.is_ok_and(|grace| grace.unwrap_or(GRACE) <= MOMENT)
 }
 
 /// A GameServer's `spec`.
-fn server(spec: &At<'_, '_>) -> Result<Amounts, UsageError> {
+fn server(spec: &At<'_, '_>, unstated: &mut BTreeMap<Dimension, Vec<String>>) -> Result<Amounts, UsageError> {
     spec.object()?;
     let template = spec.at("template");
     template.object()?;
-    let mut amounts = pod::requests(&template.at("spec"))?;
+    let mut amounts = pod::requests(&template.at("spec"), unstated)?;
     amounts.set(Dimension::GameServers, Quantity::from_integer(1));
     amounts.set(Dimension::Players, Quantity::from_integer(players(spec)?));
     Ok(amounts)

@@ -83,8 +83,9 @@ impl<'v, 'p> At<'v, 'p> {
         self.read("a string", Value::as_str)
     }
 
-    pub(super) fn boolean(&self) -> Result<Option<bool>, UsageError> {
-        self.read("a boolean", Value::as_bool)
+    /// Whether there is something.
+    pub(super) fn is_some(&self) -> bool {
+        self.value.is_some()
     }
 
     /// A list, which may be absent.

@@ -1,5 +1,7 @@
 //! OpenKruiseGame: `GameServerSet`.
 
+use std::collections::BTreeMap;
+
 use gatehouse_apiservice::quantity::Quantity;
 
 use super::{At, UsageError, pod, times};
@@ -8,13 +10,17 @@ use crate::{Amounts, Dimension};
 pub(super) const GROUP: &str = "game.kruise.io";
 
 /// So many servers of one pod template.
-pub(super) fn game_server_set(root: &At<'_, '_>, replicas: Option<i64>) -> Result<Amounts, UsageError> {
+pub(super) fn game_server_set(
+    root: &At<'_, '_>,
+    replicas: Option<i64>,
+    unstated: &mut BTreeMap<Dimension, Vec<String>>,
+) -> Result<Amounts, UsageError> {
     let spec = root.at("spec");
     spec.object()?;
     let stated = spec.at("replicas").count()?;
     let template = spec.at("gameServerTemplate");
     template.object()?;
-    let mut each = pod::requests(&template.at("spec"))?;
+    let mut each = pod::requests(&template.at("spec"), unstated)?;
     each.set(Dimension::GameServers, Quantity::from_integer(1));
     // The set behind it has one replica where nobody says how many.
     let replicas = replicas.or(stated).unwrap_or(1);

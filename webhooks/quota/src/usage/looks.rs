@@ -9,14 +9,17 @@ use gatehouse_object::Shape;
 macro_rules! pod {
     ($pod:literal) => {
         &[
+            concat!($pod, ".containers[].name"),
             concat!($pod, ".containers[].resources.requests.*"),
             concat!($pod, ".containers[].resources.limits.*"),
+            concat!($pod, ".initContainers[].name"),
             concat!($pod, ".initContainers[].restartPolicy"),
             concat!($pod, ".initContainers[].resources.requests.*"),
             concat!($pod, ".initContainers[].resources.limits.*"),
             concat!($pod, ".resources.requests.*"),
             concat!($pod, ".resources.limits.*"),
             concat!($pod, ".overhead.*"),
+            concat!($pod, ".terminationGracePeriodSeconds"),
         ]
     };
 }
@@ -46,6 +49,9 @@ pub fn looks(shape: Shape) -> Shape {
             "spec.resources.memory",
             "spec.resources.requests.*",
             "spec.resources.limits.*",
+            "status.allocatedReplicas",
+            "status.reservedReplicas",
+            "status.state",
         ])
         .and(server!("spec"))
         .and(server!("spec.template.spec"))

@@ -4,8 +4,8 @@
 //! kinds the fields are read, and one with a value that cannot be is an error that names it. Absent fields mean what
 //! their API says they mean.
 //!
-//! A GameServer or GameServerSet that Agones made for a set or fleet takes up nothing of its own: the fleet did, when
-//! it asked. It is counted where a quota counts the resource, but never denied: Agones would only try again for ever.
+//! What an object of Agones takes up is told here as if it stood alone, with the owner that it names. What of that is
+//! counted, now that its owner is charged already, is for [`crate::Families`] to say.
 
 mod agones;
 mod autoscaler;
@@ -15,7 +15,13 @@ mod looks;
 mod pod;
 mod pteronimbus;
 
-use gatehouse_apiservice::{policy::FieldError, quantity::Quantity};
+use std::{collections::BTreeMap, sync::Arc};
+
+use gatehouse_apiservice::{
+    agones::{Claim, Member},
+    policy::FieldError,
+    quantity::Quantity,
+};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -40,11 +46,30 @@ pub const CHARGED: &[(&str, &str)] = &[
 pub struct Usage {
     /// Of each dimension that there is, limited or not.
     pub amounts: Amounts,
-    /// Whether refusing the object would only make trouble: it was asked for by one that was admitted.
-    pub never_denied: bool,
+    /// The set or fleet of Agones that it is made for, if it names one as Agones does.
+    pub owner: Option<Owner>,
+    /// It is going, and its pod with it within [`MOMENT`]: it takes up nothing of what its owner is charged for.
+    pub is_leaving: bool,
+    /// What it states no request of, and who in it does not: containers by name, or the field where it would stand.
+    pub unstated: BTreeMap<Dimension, Vec<String>>,
     /// Of an autoscaler: how far it may go. Checked when it is admitted, and never charged.
     pub ceiling: Option<Ceiling>,
 }
+
+/// The owner that an object of Agones names, in every way that Agones asks for. Whether it exists, others know.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// Its resource.
+    pub resource: GroupResource,
+    /// Its name, in the object's own namespace.
+    pub name: Arc<str>,
+    /// Its uid; none where the label alone is left, see [`Claim::uid`].
+    pub uid: Option<Arc<str>>,
+}
+
+/// A server that is going counts no more for its set if its pod is gone within this time, in seconds. One that may take
+/// longer runs beside the server that replaces it.
+pub const MOMENT: i64 = 60;
 
 /// Why it cannot be told what an object takes up.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -99,7 +124,7 @@ pub fn usage(
     object: &Value,
     templates: &dyn Templates,
 ) -> Result<Usage, UsageError> {
-    told(resource, object, None, templates)
+    of_object(resource, object, None, templates)
 }
 
 /// What an object would take up with so many replicas: what a request for its `scale` subresource asks for.
@@ -109,7 +134,7 @@ pub fn scaled(
     replicas: i64,
     templates: &dyn Templates,
 ) -> Result<Usage, UsageError> {
-    told(resource, object, Some(replicas), templates)
+    of_object(resource, object, Some(replicas), templates)
 }
 
 /// How many replicas an object of `autoscaling/v1` Scale asks for.
@@ -117,7 +142,7 @@ pub fn scale_replicas(scale: &Value) -> Result<i64, UsageError> {
     Ok(At::root(scale).at("spec").at("replicas").count()?.unwrap_or(0))
 }
 
-fn told(
+fn of_object(
     resource: &GroupResource,
     object: &Value,
     replicas: Option<i64>,
@@ -126,45 +151,35 @@ fn told(
     let mut usage = Usage::counted(resource);
     let root = At::root(object);
     let of_servers = match (&*resource.group, &*resource.resource) {
-        (agones::GROUP, "gameserversets") if is_owned(&root, "Fleet")? => {
-            usage.never_denied = true;
-            Amounts::default()
+        (agones::GROUP, "fleets" | "gameserversets") => agones::fleet(&root, replicas, &mut usage.unstated)?,
+        (agones::GROUP, "gameservers") => {
+            usage.is_leaving = agones::is_leaving(&root);
+            agones::game_server(&root, &mut usage.unstated)?
         }
-        (agones::GROUP, "fleets" | "gameserversets") => agones::fleet(&root, replicas)?,
-        (agones::GROUP, "gameservers") if is_owned(&root, "GameServerSet")? => {
-            usage.never_denied = true;
-            Amounts::default()
+        (kruise::GROUP, "gameserversets") => kruise::game_server_set(&root, replicas, &mut usage.unstated)?,
+        (pteronimbus::GROUP, "gameservers") => {
+            pteronimbus::game_server(&root, templates, &mut usage.unstated)?
         }
-        (agones::GROUP, "gameservers") => agones::game_server(&root)?,
-        (kruise::GROUP, "gameserversets") => kruise::game_server_set(&root, replicas)?,
-        (pteronimbus::GROUP, "gameservers") => pteronimbus::game_server(&root, templates)?,
         (autoscaler::GROUP, "fleetautoscalers") => {
             usage.ceiling = Some(autoscaler::ceiling(&root)?);
             Amounts::default()
         }
         _ => return Ok(usage),
     };
+    usage.owner = owner(resource, object);
     usage.amounts = usage.amounts.checked_add(&of_servers).ok_or_else(|| root.at("spec").out_of_range())?;
     Ok(usage)
 }
 
-/// Whether Agones made the object, for one of its own of this kind. An owner of some other kind does not count: whoever
-/// may write the object may write anything there, and what Agones does not own it does not remove.
-fn is_owned(root: &At<'_, '_>, by: &str) -> Result<bool, UsageError> {
-    let metadata = root.at("metadata");
-    let owners = metadata.at("ownerReferences");
-    for owner in owners.items()? {
-        let group = owner
-            .at("apiVersion")
-            .text()?
-            .and_then(|version| version.split_once('/'))
-            .map(|(group, _)| group);
-        let of_kind = owner.at("kind").text()? == Some(by) && group == Some(agones::GROUP);
-        if of_kind && owner.at("controller").boolean()? == Some(true) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+/// The owner that an object of this resource names in every way that Agones asks for, and that it goes with.
+pub fn owner(resource: &GroupResource, object: &Value) -> Option<Owner> {
+    let member = Member::of_resource(&resource.group, &resource.resource)?;
+    let Claim { name, uid, .. } = member.claim_of(object.get("metadata")?).filter(|claim| claim.is_sole)?;
+    Some(Owner {
+        resource: GroupResource::new(agones::GROUP, member.owner_resource()),
+        name: name.into(),
+        uid: uid.map(Arc::from),
+    })
 }
 
 /// `each` times `replicas`, which may be too much to count.

@@ -1,17 +1,28 @@
-//! What a pod asks for, by Kubernetes' rules: the scheduler reserves the larger of what runs at once and of what runs
-//! first, and the overhead of its sandbox; a request for the pod as a whole stands above those of its containers.
+//! What a pod asks for, as the scheduler reckons: the larger of what runs at once and of what runs first, and the overhead
+//! of its sandbox. Where the pod as a whole states something, the larger of that and of its containers' counts: a
+//! cluster without that feature runs the containers.
+
+use std::collections::BTreeMap;
 
 use gatehouse_apiservice::quantity::Quantity;
 
 use super::{At, UsageError};
 use crate::{Amounts, Dimension};
 
-/// What a pod of this `spec` asks for.
-pub(super) fn requests(spec: &At<'_, '_>) -> Result<Amounts, UsageError> {
+/// What a pod of this `spec` asks for. Where it does not say for all of its containers, those are added to `unstated`: as
+/// much as the node has is what such a pod may take.
+pub(super) fn requests(
+    spec: &At<'_, '_>,
+    unstated: &mut BTreeMap<Dimension, Vec<String>>,
+) -> Result<Amounts, UsageError> {
     spec.object()?;
     let mut requests = Amounts::default();
     for (resource, dimension) in [("cpu", Dimension::RequestsCpu), ("memory", Dimension::RequestsMemory)] {
-        requests.set(dimension, request(spec, resource)?);
+        let (quantity, silent) = request(spec, resource)?;
+        if !silent.is_empty() {
+            unstated.insert(dimension.clone(), silent);
+        }
+        requests.set(dimension, quantity);
     }
     Ok(requests)
 }
@@ -27,21 +38,18 @@ pub(super) fn of_resources(resources: &At<'_, '_>, resource: &str) -> Result<Opt
     Ok(requests.key(resource).quantity()?.or(limit))
 }
 
-fn request(spec: &At<'_, '_>, resource: &str) -> Result<Quantity, UsageError> {
+/// How much of `resource`, and the containers that do not say, unless the pod does as a whole.
+fn request(spec: &At<'_, '_>, resource: &str) -> Result<(Quantity, Vec<String>), UsageError> {
     let add = |sum: Quantity, more: Quantity| sum.checked_add(more).ok_or_else(|| spec.out_of_range());
-    let mut asked = false;
+    let mut silent = Vec::new();
     let mut running = Quantity::ZERO;
     for container in spec.at("containers").items()? {
-        let own = of_container(&container, resource)?;
-        asked |= own.is_some();
-        running = add(running, own.unwrap_or_default())?;
+        running = add(running, of_container(&container, resource, &mut silent)?)?;
     }
     let mut sidecars = Quantity::ZERO;
     let mut starting = Quantity::ZERO;
     for container in spec.at("initContainers").items()? {
-        let own = of_container(&container, resource)?;
-        asked |= own.is_some();
-        let own = own.unwrap_or_default();
+        let own = of_container(&container, resource, &mut silent)?;
         if container.at("restartPolicy").text()? == Some("Always") {
             // It goes on running beside everything that starts after it.
             sidecars = add(sidecars, own)?;
@@ -51,25 +59,27 @@ fn request(spec: &At<'_, '_>, resource: &str) -> Result<Quantity, UsageError> {
             starting = starting.max(add(sidecars, own)?);
         }
     }
-    let containers = running.max(starting);
-    let pod = spec.at("resources");
-    pod.object()?;
-    let (requests, limits) = (pod.at("requests"), pod.at("limits"));
-    requests.object()?;
-    limits.object()?;
-    let limit = limits.key(resource).quantity()?;
-    let whole = match requests.key(resource).quantity()? {
-        Some(request) => request,
-        // Defaulted from the containers where these ask for something, else from the limit.
-        None if asked => containers,
-        None => limit.unwrap_or(containers),
-    };
+    let whole = of_resources(&spec.at("resources"), resource)?;
+    if whole.is_some() {
+        silent.clear();
+    }
     let overhead = spec.at("overhead");
     overhead.object()?;
-    add(whole, overhead.key(resource).quantity()?.unwrap_or_default())
+    let overhead = overhead.key(resource).quantity()?.unwrap_or_default();
+    Ok((add(running.max(starting).max(whole.unwrap_or_default()), overhead)?, silent))
 }
 
-fn of_container(container: &At<'_, '_>, resource: &str) -> Result<Option<Quantity>, UsageError> {
+/// What a container asks for. One that does not say is added to `silent`, by its name.
+fn of_container(
+    container: &At<'_, '_>,
+    resource: &str,
+    silent: &mut Vec<String>,
+) -> Result<Quantity, UsageError> {
     container.object()?;
-    of_resources(&container.at("resources"), resource)
+    let own = of_resources(&container.at("resources"), resource)?;
+    if own.is_none() {
+        let name = container.at("name").text()?.filter(|name| !name.is_empty());
+        silent.push(name.map_or_else(|| container.to_string(), str::to_owned));
+    }
+    Ok(own.unwrap_or_default())
 }

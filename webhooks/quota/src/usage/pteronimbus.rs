@@ -4,6 +4,8 @@
 //! template's `spec.resources` as `{cpu, memory}` or as `{requests, limits}`. A template that is edited changes what
 //! its servers take up without a request of theirs: that is seen, and reported as overcommit.
 
+use std::collections::BTreeMap;
+
 use gatehouse_apiservice::quantity::Quantity;
 use serde_json::Value;
 
@@ -12,7 +14,11 @@ use crate::{Amounts, Dimension};
 
 pub(super) const GROUP: &str = "pteronimbus.io";
 
-pub(super) fn game_server(root: &At<'_, '_>, templates: &dyn Templates) -> Result<Amounts, UsageError> {
+pub(super) fn game_server(
+    root: &At<'_, '_>,
+    templates: &dyn Templates,
+    unstated: &mut BTreeMap<Dimension, Vec<String>>,
+) -> Result<Amounts, UsageError> {
     let spec = root.at("spec");
     spec.object()?;
     let reference = spec.at("templateRef");
@@ -32,13 +38,17 @@ pub(super) fn game_server(root: &At<'_, '_>, templates: &dyn Templates) -> Resul
         let (field, name) = (reference.to_string(), name.to_owned());
         return Err(UsageError::UnknownTemplate { field, namespace, name });
     };
-    let mut amounts = of_template(&reference, &template)?;
+    let mut amounts = of_template(&reference, &template, unstated)?;
     amounts.set(Dimension::GameServers, Quantity::from_integer(1));
     Ok(amounts)
 }
 
 /// The template's fields are named as seen from the server, by way of its reference.
-fn of_template(reference: &At<'_, '_>, template: &Value) -> Result<Amounts, UsageError> {
+fn of_template(
+    reference: &At<'_, '_>,
+    template: &Value,
+    unstated: &mut BTreeMap<Dimension, Vec<String>>,
+) -> Result<Amounts, UsageError> {
     let template = At::beneath(reference, template);
     let spec = template.at("spec");
     spec.object()?;
@@ -48,6 +58,9 @@ fn of_template(reference: &At<'_, '_>, template: &Value) -> Result<Amounts, Usag
     for (resource, dimension) in [("cpu", Dimension::RequestsCpu), ("memory", Dimension::RequestsMemory)] {
         let plain = resources.at(resource).quantity()?;
         let asked = pod::of_resources(&resources, resource)?.or(plain);
+        if asked.is_none() {
+            unstated.insert(dimension.clone(), vec![resources.to_string()]);
+        }
         amounts.set(dimension, asked.unwrap_or_default());
     }
     Ok(amounts)

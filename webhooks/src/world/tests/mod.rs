@@ -1,5 +1,6 @@
 //! The world as it is told: first by hand, then by an API server in process.
 
+mod families;
 mod follow;
 mod sums;
 

@@ -105,5 +105,7 @@ proptest! {
         let known: HashSet<_> = snapshot.by_uid.keys().cloned().collect();
         prop_assert_eq!(&uids, &known);
         prop_assert!(uids.iter().all(|uid| !snapshot.was_deleted(uid)), "what exists is not deleted");
+        let charged = snapshot.objects(&servers()).map_or(0, imbl::OrdMap::len);
+        prop_assert_eq!(builder.state.sums.remembered(), (charged, charged), "of what is gone nothing is remembered");
     }
 }

@@ -1,0 +1,184 @@
+//! What Agones has made for others, and what somebody else has made as if: whom quotas charge, and whom they refuse.
+
+use super::*;
+
+const SET: &str = "gameserversets.agones.dev";
+
+fn sets() -> GroupResource {
+    SET.parse().unwrap()
+}
+
+fn fleets() -> GroupResource {
+    GroupResource::new("agones.dev", "fleets")
+}
+
+fn set(name: &str, replicas: u64, uid: &str) -> Value {
+    let mut set = fleet(name, replicas);
+    set["kind"] = "GameServerSet".into();
+    set["metadata"]["labels"] = json!({"agones.dev/fleet": "f"});
+    set["metadata"]["ownerReferences"] = json!([{"apiVersion": "agones.dev/v1", "kind": "Fleet", "name": "f", "uid": uid, "controller": true}]);
+    set
+}
+
+impl Replica {
+    /// Under a quota for ten servers, a fleet that asks for all of them, with the set that Agones has made of it.
+    async fn full() -> (Self, Value) {
+        let api = server_api();
+        api.serve("agones.dev", "v1", "gameserversets", "GameServerSet");
+        put_quota(&api, "a", &json!({"gameservers": "10"}), "Deny");
+        api.put(fleet("f", 10));
+        api.put(set("s", 10, "uid-f"));
+        let replica = Self::start(&api, true).ready().await;
+        replica.seen("the set", |world| world.object(&sets(), "games", "s").is_some()).await;
+        until("settled", || ledger(&api, "a")["used"] == json!({"gameservers": "10"})).await;
+        let set = api.get("agones.dev", "gameserversets", "games", "s").unwrap();
+        (replica, set)
+    }
+
+    async fn asked(
+        &self,
+        requester: Requester,
+        operation: Operation,
+        (object, old): (Option<&Value>, Option<&Value>),
+    ) -> Verdict {
+        self.review(Facts {
+            requester,
+            operation,
+            resource: &sets(),
+            version: "v1",
+            subresource: "",
+            namespace: "games",
+            object,
+            old,
+            dry_run: false,
+            until: Instant::now() + Duration::from_secs(5),
+        })
+        .await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn agones_makes_what_is_charged_and_nobody_else_does() {
+    let (replica, _) = Replica::full().await;
+    let made = set("t", 4, "uid-f");
+    let create = async |requester| {
+        let verdict = replica.asked(requester, Operation::Create, (Some(&made), None)).await;
+        (is_admitted(&verdict), is_exceeded(&verdict))
+    };
+    assert_eq!(create(Requester::Agones).await, (true, false));
+    assert_eq!(create(Requester::Other).await, (false, true));
+    // Not even Agones is excused for what it would not write.
+    let mut alone = made.clone();
+    alone["metadata"]["labels"] = json!({});
+    assert!(is_exceeded(&replica.asked(Requester::Agones, Operation::Create, (Some(&alone), None)).await));
+    assert_eq!(entries(&replica.api, "a"), 0);
+    replica.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_loses_its_owner_is_charged_since_another_comes_in_its_place() {
+    let (replica, before) = Replica::full().await;
+    let without = |field: &str| {
+        let mut after = before.clone();
+        after["metadata"].as_object_mut().unwrap().shift_remove(field);
+        after
+    };
+    let mut other = before.clone();
+    other["metadata"]["ownerReferences"][0]["uid"] = "uid-nobody".into();
+    let mut beside = before.clone();
+    let keeper = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "c"});
+    beside["metadata"]["ownerReferences"].as_array_mut().unwrap().push(keeper);
+    for after in [without("ownerReferences"), without("labels"), other, beside] {
+        let update = (Some(&after), Some(&before));
+        assert!(is_exceeded(&replica.asked(Requester::Other, Operation::Update, update).await), "{after}");
+    }
+    let after = without("ownerReferences");
+    let let_go = replica.asked(Requester::Collector, Operation::Update, (Some(&after), Some(&before))).await;
+    assert!(is_admitted(&let_go), "the collector is never held up");
+    let deleted = replica.asked(Requester::Other, Operation::LetGo, (None, Some(&before))).await;
+    assert!(is_exceeded(&deleted), "its servers stay, and the fleet has others made");
+    // A set on its own may leave its servers behind.
+    let alone = replica.asked(Requester::Other, Operation::LetGo, (None, Some(&after))).await;
+    assert!(is_admitted(&alone));
+    replica.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_grows_at_its_own_cost_and_may_be_written_otherwise() {
+    let (replica, before) = Replica::full().await;
+    let mut labelled = before.clone();
+    labelled["metadata"]["labels"]["a"] = "b".into();
+    let mut larger = before.clone();
+    larger["spec"]["replicas"] = 11.into();
+    let update = async |requester, after: &Value| {
+        is_admitted(&replica.asked(requester, Operation::Update, (Some(after), Some(&before))).await)
+    };
+    assert!(update(Requester::Other, &labelled).await);
+    assert!(!update(Requester::Other, &larger).await);
+    assert!(update(Requester::Agones, &larger).await);
+    let scale = |replicas: u64| json!({"metadata": before["metadata"], "spec": {"replicas": replicas}});
+    let scaled = replica.update(&sets(), &scale(10), &scale(5000), "scale").await;
+    assert!(is_exceeded(&scaled));
+    replica.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_played_on_all_along_is_scaled_back_for_nothing() {
+    let api = server_api();
+    put_quota(&api, "a", &json!({"gameservers": "10"}), "Deny");
+    let mut small = fleet("f", 0);
+    small["status"] = json!({"allocatedReplicas": 10});
+    api.put(small);
+    let replica = Replica::start(&api, true).ready().await;
+    replica.seen("the fleet", |world| world.object(&fleets(), "games", "f").is_some()).await;
+    assert!(is_exceeded(&replica.create_of(&fleets(), &fleet("g", 1), false).await), "ten are played on");
+    let before = api.get("agones.dev", "fleets", "games", "f").unwrap();
+    let after = |replicas: u64| {
+        let mut after = before.clone();
+        after["spec"]["replicas"] = replicas.into();
+        after
+    };
+    assert!(is_admitted(&replica.update(&fleets(), &after(0), &after(10), "").await));
+    assert!(is_exceeded(&replica.update(&fleets(), &after(0), &after(11), "").await));
+    replica.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_states_no_request_is_refused_until_it_does() {
+    let api = server_api();
+    put_quota(&api, "a", &json!({"requests.cpu": "10", "requests.memory": "10Gi"}), "Deny");
+    put_quota(&api, "w", &json!({"requests.memory": "10Gi"}), "Warn");
+    // It was there before.
+    api.put(fleet("f", 4));
+    let replica = Replica::start(&api, true).ready().await;
+    replica.seen("the fleet", |world| world.object(&fleets(), "games", "f").is_some()).await;
+    let Verdict::Exceeded { message, quota } = replica.create_of(&fleets(), &fleet("g", 1), false).await
+    else {
+        panic!("admitted")
+    };
+    let expected =
+        r#"fleets.agones.dev "g" is forbidden: failed quota: a: must specify requests.memory for: server"#;
+    assert_eq!((message.as_str(), quota.as_str()), (expected, "a"));
+    let before = api.get("agones.dev", "fleets", "games", "f").unwrap();
+    let with = |replicas: u64, requests: &Value| {
+        let mut after = before.clone();
+        after["spec"]["replicas"] = replicas.into();
+        after["spec"]["template"]["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"] =
+            requests.clone();
+        after
+    };
+    let cpu = json!({"cpu": "500m"});
+    let both = json!({"cpu": "500m", "memory": "1Gi"});
+    let update = async |after: &Value| is_admitted(&replica.update(&fleets(), &before, after, "").await);
+    assert!(!update(&with(5, &cpu)).await, "more of it");
+    assert!(!update(&with(4, &json!({}))).await, "it stated its cpu before");
+    assert!(update(&with(3, &cpu)).await);
+    let mut labelled = with(4, &cpu);
+    labelled["metadata"]["labels"] = json!({"a": "b"});
+    assert!(update(&labelled).await);
+    let scale = |replicas: u64| json!({"metadata": before["metadata"], "spec": {"replicas": replicas}});
+    assert!(is_exceeded(&replica.update(&fleets(), &scale(4), &scale(5), "scale").await));
+    assert!(is_admitted(&replica.update(&fleets(), &scale(4), &scale(0), "scale").await));
+    assert!(update(&with(5, &both)).await);
+    replica.stop().await;
+}

@@ -1,0 +1,227 @@
+//! What the objects of each namespace take up.
+//!
+//! Sums are kept up, never counted anew: a changed object is taken out of its namespace's usage as it was, and put in as
+//! it is. What is counted of an object may change with another one: the template that it is charged by, the owner that
+//! Agones has made it for. Nothing is remembered of objects that are gone.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use gatehouse_inventory::Str;
+use gatehouse_quota::{Amounts, Dimension, Families, GroupResource, Name, Quantity, Usage, UsageError};
+use serde_json::Value;
+
+use super::{
+    held::{Document, Held, ObjectKey},
+    state::State,
+    templates::{Asking, TemplateKey},
+};
+
+/// An object among those of all resources.
+type Place = (GroupResource, ObjectKey);
+
+/// What is known of what objects take up, beside the sums themselves.
+#[derive(Debug, Default)]
+pub(super) struct Sums {
+    /// Agones' objects, and which are made for which.
+    families: Families,
+    /// Whose usage was told from a template, by the template, which need not exist.
+    templated: HashMap<TemplateKey, BTreeSet<Place>>,
+    /// The other way round.
+    templates: HashMap<Place, Vec<TemplateKey>>,
+    /// The usage told last of each resource, to be shared: neighbours mostly take up the same.
+    last: HashMap<GroupResource, Arc<Usage>>,
+}
+
+impl Sums {
+    /// Forgets a resource whose objects have been taken out.
+    pub(super) fn cease(&mut self, resource: &GroupResource) {
+        self.last.remove(resource);
+    }
+
+    /// How much is remembered: of Agones' objects nothing here, of servers with a template one each.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> (usize, usize) {
+        (self.templated.values().map(BTreeSet::len).sum(), self.templates.len())
+    }
+
+    fn share(&mut self, resource: &GroupResource, usage: Usage) -> Arc<Usage> {
+        match self.last.get(resource) {
+            Some(last) if **last == usage => Arc::clone(last),
+            _ => {
+                let new = Arc::new(usage);
+                self.last.insert(resource.clone(), Arc::clone(&new));
+                new
+            }
+        }
+    }
+
+    /// The templates that an object was charged by are these now.
+    fn charge_by(&mut self, place: &Place, templates: Vec<TemplateKey>) {
+        for former in self.templates.remove(place).unwrap_or_default() {
+            if let Some(charged) = self.templated.get_mut(&former) {
+                charged.remove(place);
+                if charged.is_empty() {
+                    self.templated.remove(&former);
+                }
+            }
+        }
+        for template in &templates {
+            self.templated.entry(template.clone()).or_default().insert(place.clone());
+        }
+        if !templates.is_empty() {
+            self.templates.insert(place.clone(), templates);
+        }
+    }
+}
+
+impl State {
+    /// Takes in an object, in the place of what it was.
+    pub(super) fn put(&mut self, resource: &GroupResource, document: Document) {
+        let (alone, usage_error) = self.tell(resource, &document.key, &document.value);
+        let Document {
+            key,
+            uid,
+            resource_version,
+            created,
+            orphans,
+            text,
+            depends_on,
+            kind,
+            applied,
+            value: _,
+        } = document;
+        self.hold(Held {
+            resource: resource.clone(),
+            key: key.clone(),
+            uid,
+            resource_version,
+            created,
+            usage: Arc::clone(&alone),
+            alone,
+            orphans,
+            usage_error,
+            text,
+            depends_on,
+            kind,
+            applied,
+        });
+        self.retell(resource, &key);
+    }
+
+    /// Takes out an object.
+    pub(super) fn remove(&mut self, resource: &GroupResource, key: &ObjectKey) -> Option<Arc<Held>> {
+        let held = self.take_out(resource, key)?;
+        self.sums.charge_by(&(resource.clone(), key.clone()), Vec::new());
+        if let Some(name) = family_name(resource, key) {
+            let changed = self.sums.families.remove(&name);
+            self.recount(changed);
+        }
+        self.retell(resource, key);
+        Some(held)
+    }
+
+    /// What an object takes up alone. One that cannot be told is counted, and said to be odd.
+    fn tell(
+        &mut self,
+        resource: &GroupResource,
+        key: &ObjectKey,
+        value: &Value,
+    ) -> (Arc<Usage>, Option<Str>) {
+        let asking = Asking::new(&self.snapshot);
+        let told = gatehouse_quota::usage(resource, value, &asking);
+        let templates = asking.asked();
+        self.sums.charge_by(&(resource.clone(), key.clone()), templates);
+        let (usage, error) = match told {
+            Ok(usage) => (usage, None),
+            Err(error) => {
+                tracing::warn!(%resource, namespace = %key.namespace, name = %key.name, %error, "cannot compute usage; counting the object only");
+                (merely_counted(resource, &error), Some(error.to_string().into()))
+            }
+        };
+        (self.sums.share(resource, usage), error)
+    }
+
+    /// Tells anew what those take up that are charged by the object at `key`, if it is a template.
+    fn retell(&mut self, resource: &GroupResource, key: &ObjectKey) {
+        let Some(template) = TemplateKey::of(resource, key) else { return };
+        for (resource, key) in self.sums.templated.get(&template).cloned().unwrap_or_default() {
+            let Some(held) = self.snapshot.object(&resource, &key.namespace, &key.name).cloned() else {
+                continue;
+            };
+            let Some(value) = held.value() else { continue };
+            let (usage, usage_error) = self.tell(&resource, &key, &value);
+            if usage != held.usage {
+                let alone = Arc::clone(&usage);
+                self.hold(Held { alone, usage_error, ..held.counted_as(usage) });
+            }
+        }
+    }
+
+    /// Holds an object in the place of what it was, and finds out what is counted of it and of others.
+    fn hold(&mut self, held: Held) {
+        let Some(name) = family_name(&held.resource, &held.key) else { return self.put_in(held) };
+        let changed = self.sums.families.put(&name, &held.uid, held.orphans, &held.alone);
+        let usage = self.sums.families.counted(&name).map_or_else(|| Arc::clone(&held.alone), Arc::clone);
+        self.put_in(Held { usage, ..held });
+        self.recount(changed);
+    }
+
+    /// What is counted of these is something else now.
+    fn recount(&mut self, changed: BTreeSet<Name>) {
+        for name in changed {
+            let Some(held) = self.snapshot.object(&name.resource, &name.namespace, &name.name) else {
+                continue;
+            };
+            if let Some(usage) = self.sums.families.counted(&name)
+                && !Arc::ptr_eq(usage, &held.usage)
+            {
+                let held = held.counted_as(Arc::clone(usage));
+                self.put_in(held);
+            }
+        }
+    }
+
+    fn put_in(&mut self, held: Held) {
+        self.take_out(&held.resource, &held.key);
+        let held = Arc::new(held);
+        let sum = self.snapshot.usage.entry(Str::clone(&held.key.namespace)).or_default();
+        *sum = sum.saturating_add(&held.usage.amounts);
+        self.snapshot.by_uid.insert(Str::clone(&held.uid), Arc::clone(&held));
+        let objects = self.snapshot.objects.entry(held.resource.clone()).or_default();
+        objects.insert(held.key.clone(), held);
+    }
+
+    fn take_out(&mut self, resource: &GroupResource, key: &ObjectKey) -> Option<Arc<Held>> {
+        let held = self.snapshot.objects.get_mut(resource)?.remove(key)?;
+        self.snapshot.by_uid.remove(&held.uid);
+        if let Some(sum) = self.snapshot.usage.get_mut(&key.namespace) {
+            *sum = sum.saturating_sub(&held.usage.amounts);
+            if *sum == Amounts::default() {
+                self.snapshot.usage.remove(&key.namespace);
+            }
+        }
+        Some(held)
+    }
+}
+
+/// The object as a member or an owner, if it is a kind of Agones that is either.
+fn family_name(resource: &GroupResource, key: &ObjectKey) -> Option<Name> {
+    let is_agones = *resource.group == *gatehouse_apiservice::agones::GROUP;
+    is_agones.then(|| Name {
+        resource: resource.clone(),
+        namespace: Str::clone(&key.namespace),
+        name: Str::clone(&key.name),
+    })
+}
+
+/// What is known of an object of which not everything can be told. A server is a server, whatever else is odd about it.
+fn merely_counted(resource: &GroupResource, error: &UsageError) -> Usage {
+    let mut usage = Usage::counted(resource);
+    if matches!(error, UsageError::UnknownTemplate { .. }) || &*resource.resource == "gameservers" {
+        usage.amounts.set(Dimension::GameServers, Quantity::from_integer(1));
+    }
+    usage
+}
