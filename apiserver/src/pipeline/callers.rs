@@ -15,7 +15,8 @@ pub struct Callers {
 /// What a caller must show.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Credential {
-    /// Nothing: whoever can connect may call. What they send along is not looked at.
+    /// Nothing: whoever can connect may call. Who shows a certificate signed by the client CA is known by it; nothing else
+    /// that they send along is looked at.
     None,
     /// A certificate signed by the client CA.
     #[default]

@@ -283,7 +283,7 @@ impl<H: Handler> Pipeline<H> {
 
     /// Whose share a request takes. Where nobody says who calls, addresses share.
     fn holder(&self, info: &RequestInfo, user: &UserInfo, peer: &Peer) -> Holder {
-        if self.callers.know(info) && self.callers.credential == Credential::None {
+        if self.callers.know(info) && !user.is_authenticated() {
             return Holder::address(peer.address().ip());
         }
         Holder::user(user)
@@ -311,7 +311,8 @@ impl<H: Handler> Pipeline<H> {
         let user = if self.callers.know(info) {
             let holder = self.authenticator.certificate_holder(&mut parts.headers, peer, now);
             match self.callers.credential {
-                Credential::None => UserInfo::anonymous(),
+                // Known where it can be: kube-apiserver may present a certificate that nobody requires.
+                Credential::None => holder.unwrap_or_else(|_| UserInfo::anonymous()),
                 Credential::Certificate => holder.map_err(refused)?,
             }
         } else {

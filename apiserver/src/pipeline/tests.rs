@@ -221,6 +221,11 @@ async fn callers_whom_nobody_names_share_by_address() {
     assert_eq!(unread.len(), 30);
     assert_eq!(server.call(&apiserver, &[]).await.status(), 200);
     assert_eq!((stranger.trust(), apiserver.trust()), (Trust::Answered, Trust::Answered));
+    // Who shows a certificate has a share of its own, though none is required and others come from the same address.
+    let more = hoard_calls(&server, &peer_without_certificate()).await;
+    assert!(!more.is_empty() && server.jane.address() == peer_without_certificate().address());
+    assert_eq!(server.call(&server.jane, &[]).await.status(), 200);
+    assert_eq!(server.jane.trust(), Trust::Authenticated);
 }
 
 /// As many calls that do not end as one address gets.

@@ -4,6 +4,7 @@
 //!
 //! Latencies are printed, never asserted. `GATEHOUSE_LONG` makes it a minute.
 
+mod certificate;
 mod strangers;
 
 use std::sync::Arc;
@@ -38,7 +39,10 @@ const NAMESPACE: &str = "hostile";
 const LOOK: Duration = Duration::from_millis(50);
 
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
-    vec![world.apart("hostile::strangers_stop_no_admission_and_take_no_more_memory_than_there_is", strangers)]
+    vec![
+        world.apart("hostile::strangers_stop_no_admission_and_take_no_more_memory_than_there_is", strangers),
+        world.apart("hostile::reviews_take_a_certificate_where_one_is_required", certificate::required),
+    ]
 }
 
 async fn strangers() -> anyhow::Result<()> {
