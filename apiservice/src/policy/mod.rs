@@ -7,7 +7,7 @@ mod selector;
 mod tenant_quota;
 
 pub use field_error::FieldError;
-pub use quota_ledger::{LedgerEntry, QuotaLedger, QuotaLedgerSpec};
+pub use quota_ledger::{QuotaLedger, QuotaLedgerSpec};
 pub use reconcile_policy::{
     CelRule, CrossNamespaceRefs, Defaults, DependencyCycles, Example, Exempt, Freeze, GameServerResources,
     IntervalRule, OwnNamespace, Prune, ReconcilePolicy, ReconcilePolicySpec, ReconcilePolicyStatus,

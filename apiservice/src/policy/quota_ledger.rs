@@ -1,4 +1,4 @@
-//! `quotaledgers`: what has been promised out of a TenantQuota, and not been seen yet. Internal.
+//! `quotaledgers`: what has been counted of a TenantQuota, and what its replicas may admit beyond. Internal.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The ledger of the TenantQuota of the same name. Written by Gatehouse alone: one compare-and-swap of this object is
-/// what keeps several replicas from promising the same thing twice.
+/// what keeps several replicas from promising the same thing twice. Whoever else writes it has everything counted anew,
+/// which takes a minute and a half.
 ///
-/// Usage is at most `used` plus, over all entries, `peak` minus `floor`.
+/// Usage is at most `used` plus the blocks in `entries`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, CustomResource)]
 #[kube(
     group = "policy.gatehouse.dev",
@@ -30,38 +31,16 @@ pub struct QuotaLedgerSpec {
     #[serde(default)]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub revisions: BTreeMap<String, String>,
-    /// How many admissions were charged so far.
+    /// Of versions that know no blocks: how many admissions were charged.
     #[serde(default)]
     pub tickets: i64,
-    /// What was admitted and is not part of `used` yet, by the uid of the object: each a text of JSON with `resource`,
-    /// `namespace`, `name`, `ticket`, `resourceVersion` (of an update), `floor` and `peak`.
-    // As text, since kube-apiserver works on each field of a custom resource: with a hundred entries that are objects a
-    // write takes it 18 ms of CPU, with a hundred texts 4. Atomic: else it also keeps who set each entry.
+    /// By name, the block of each replica: so much as it may admit without writing. Each is a text of JSON: `peak` says how
+    /// much of each limit, `reserved` what was admitted of it and is not counted yet. `seal` says which object, and which
+    /// generation of it, this was written to. An entry by the uid of an object is of a version that knows no blocks.
+    // As text, since kube-apiserver works on each field of a custom resource. Atomic: else it also keeps who set each entry.
+    // The form is that of versions without blocks, to which a block is an entry like any other: both may run side by side,
+    // and with either definition of this kind.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub entries: BTreeMap<String, String>,
-}
-
-/// An object that may come to take up more than `used` counts for it: what the texts of `entries` hold.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LedgerEntry {
-    /// `resource.group`.
-    pub resource: String,
-    /// The object's namespace.
-    pub namespace: String,
-    /// The object's name.
-    pub name: String,
-    /// The ledger's `tickets` when this was admitted last. What is admitted once more is young again: it expires later.
-    #[serde(default)]
-    pub ticket: i64,
-    /// The resourceVersion that the update was admitted upon; none for a creation.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resource_version: Option<String>,
-    /// What `used` counts for the object.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub floor: BTreeMap<String, String>,
-    /// The most the object may take up.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub peak: BTreeMap<String, String>,
 }

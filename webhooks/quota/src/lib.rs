@@ -21,8 +21,9 @@ pub use dimension::{Dimension, DimensionError, GroupResource};
 pub use families::{Families, Name};
 pub use gatehouse_apiservice::{policy::FieldError, quantity::Quantity};
 pub use ledger::{
-    Charged, Exceeded, Expired, Fate, Ledger, LedgerError, MAX_ENTRIES, Outcome, Pending, Proposal, Reached,
-    Seen, Settled, Truth, forbidden,
+    Account, Block, Charged, Counted, DEAD, Dead, Exceeded, Expired, Extent, Fate, Holder, Ledger,
+    LedgerError, MAX_BYTES, MAX_ENTRIES, MAX_OF_USER, Outcome, Pending, Place, Proposal, RENEW, Reached,
+    Seal, Seen, Settled, Totals, Truth, VALID, forbidden,
 };
 pub use quota::CompiledQuota;
 pub use usage::{

@@ -31,6 +31,8 @@ pub struct Facts<'a> {
     pub object: Option<&'a Value>,
     /// As it is.
     pub old: Option<&'a Value>,
+    /// Who asks.
+    pub user: &'a str,
     /// Nothing will be written.
     pub dry_run: bool,
     /// When the answer must be there.
@@ -162,6 +164,23 @@ pub(super) async fn question(facts: &Facts<'_>, world: &Snapshot, live: &Live) -
         }
         _ => Ok(Question::default()),
     }
+}
+
+/// The name of the object that a creation cannot make, because there is one: it would be charged, and for a minute nobody
+/// could tell that nothing comes of it. It is looked for only where the world knows of one, and read with a quorum then: it
+/// exists while the request is under way.
+pub(super) async fn taken<'a>(
+    facts: &Facts<'_>,
+    question: &'a Question,
+    world: &Snapshot,
+    live: &Live,
+) -> Option<&'a str> {
+    let name = &*question.name;
+    if facts.operation != Operation::Create || world.object(facts.resource, facts.namespace, name).is_none() {
+        return None;
+    }
+    let found = live.object_at(facts.resource, facts.version, facts.namespace, name).await;
+    matches!(found, Ok(Some(_))).then_some(name)
 }
 
 /// What a request asks for. A template that was made just before may not have been seen yet: it is looked up.
@@ -381,6 +400,7 @@ fn charge(
         resource: facts.resource.clone(),
         namespace: Arc::from(facts.namespace),
         name: Arc::from(identity.name),
+        user: Arc::from(facts.user),
         at,
         old,
         new: if forced { bare() } else { new.amounts },

@@ -1,52 +1,66 @@
-//! One quota's ledger on one replica: group commit.
+//! One quota's ledger on one replica.
 //!
-//! What is asked for is put together into rounds. A round evaluates everything that waits on the ledger as it is last
-//! known, one after the other, and writes it once; answers are given when that has succeeded. If somebody else has
-//! written meanwhile, the ledger is read and the whole round evaluated again. On the replica that leads, a round settles
-//! first, so that nothing is refused for want of room that is known to be free.
+//! Requests are admitted out of the replica's block, without a write. What goes beyond it is put together into a round: all
+//! that waits is evaluated on the ledger as it is last known, and the block written once, as large as that takes and as
+//! demand makes likely; answers are given when it stands. If somebody else has written meanwhile, the ledger is read and
+//! the round evaluated again. How often a replica writes is bounded, whatever is asked ([`budget`]).
+//!
+//! What only other blocks stand in the way of is not refused before their replicas have given back what they do not need:
+//! the ledger's recall asks them to. On the replica that leads, a round settles first, so that nothing is refused for want
+//! of room that is known to be free.
 
+mod base;
+mod budget;
+mod duty;
 mod job;
+mod known;
 mod task;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
 
-use gatehouse_apiservice::client::{explain, jittered};
+use gatehouse_apiservice::client::jittered;
 use gatehouse_inventory::Str;
-use gatehouse_quota::{CompiledQuota, Ledger};
+use gatehouse_quota::{Amounts, CompiledQuota, Holder, MAX_BYTES, Totals};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
     time::{Instant, sleep_until},
 };
 
-use self::job::Decision;
 pub(super) use self::job::{Asked, Job, Reply};
-use super::{
-    settle::Settler,
-    status::Reporter,
-    store::{Store, StoreError, Stored, Version},
+use self::{
+    base::Base,
+    budget::{Budget, Demand},
+    job::Decision,
 };
+use super::{cover::Covered, settle::Settler, status::Reporter, store::Store, waiting::Waiting};
 use crate::{
     control::Interception,
     metrics::Metrics,
-    world::{Live, Snapshot, World},
+    world::{Live, World},
 };
 
-/// Beyond this, requests are told to try again: at some thousands a second this is a second's worth.
+/// Beyond this, requests are told to try again.
 pub(super) const QUEUE: usize = 4096;
-/// Rounds that several requests ride on are begun no faster than this. A write of a ledger takes kube-apiserver 2.3 ms of
-/// CPU if it is empty and 4 with a hundred entries: two replicas at a hundred rounds a second would take half a core and
-/// more. A request that is alone is not held up.
-const ROUND: Duration = Duration::from_millis(25);
 /// While there is nothing but settling to do, the ledger is settled no faster than this …
-const SETTLE: Duration = Duration::from_millis(100);
-/// … while requests wait for room, than this …
-const SETTLE_FOR_ROOM: Duration = Duration::from_millis(10);
-/// … and along with what is written anyway, than this.
-const SETTLE_ALONG: Duration = Duration::from_millis(25);
+const SETTLE: Duration = Duration::from_secs(1);
+/// … and than this, while there is little room.
+const SETTLE_FOR_ROOM: Duration = Duration::from_millis(100);
 /// Refusals that are due within this time are given together: each needs the ledger to be read once more.
 const TOGETHER: Duration = Duration::from_millis(50);
-/// The wait after a failure, or up to twice that.
+/// What was admitted is held against what was seen no faster than this, unless the ledger is another.
+const FOLLOW: Duration = Duration::from_millis(50);
+/// A recall that was not answered by all is repeated after this: some have taken more since.
+const RECALL_AGAIN: Duration = Duration::from_secs(1);
+/// After a recall was seen, nobody holds more than it needs for so long.
+const CALM: Duration = Duration::from_secs(2);
+/// The wait after a conflict, or up to twice that; and after a failure.
+const AFTER_CONFLICT: Duration = Duration::from_millis(6);
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 /// What all tasks of a replica share. Cheap to clone.
@@ -72,90 +86,97 @@ pub(super) struct Committer {
     jobs: mpsc::Receiver<Job>,
     changed: watch::Receiver<u64>,
     leading: watch::Receiver<bool>,
+    began: Instant,
     /// The ledger as it was last read, written or seen. None: it is not known, and must be read.
     base: Option<Base>,
     /// The object that was seen in the world: if it is there no more, it is gone.
     seen: Option<String>,
-    /// Since when a ledger that had stood is missing.
-    missing: Option<Instant>,
+    /// The uid of the quota whose ledger stood here.
+    stood: Option<String>,
+    /// The blocks of the ledger when it was last seen with its seal.
+    sealed: Option<BTreeSet<Arc<str>>>,
+    /// The generation of the quota by which promises were made.
+    generation: Option<(String, i64)>,
+    /// Since when the ledger is missing, or is not what it should be.
+    broken: Option<Instant>,
+    /// It was found not to be what it should be, and does not say so itself.
+    is_unmarked: bool,
+    holder: Holder,
+    demand: Demand,
+    budget: Budget,
     /// What is to be done in the next round.
     queue: Vec<Job>,
-    /// What can be refused, or waits for the ledger to stand; it is tried again in each round.
+    /// What can be refused, or waits for the ledger; it is tried again in each round.
     waiting: Vec<Job>,
     settler: Settler,
+    entries: Waiting,
     reads: JoinSet<Vec<gatehouse_quota::Expired>>,
+    covers: JoinSet<Option<Covered>>,
+    cover_at: Instant,
     reporter: Reporter,
-    /// When the last round began, and how many requests rode on it.
-    round: (Instant, usize),
+    round: Instant,
     settled_at: Instant,
+    /// When `used` was written last, and when the account was held against what was seen, of which world.
+    counted_at: Instant,
+    followed: (Instant, u64),
+    used_at: Instant,
+    calm_until: Instant,
+    /// The last recall that was seen here.
+    recall: u64,
     /// After a failure nothing is tried before this.
     not_before: Instant,
-}
-
-/// A ledger that was read, or that there is none.
-struct Base {
-    version: Option<Version>,
-    ledger: Ledger,
-    /// Whether promises may be made on it: it is this quota's, and makes sense.
-    stands: bool,
-}
-
-impl Base {
-    fn absent(quota: &CompiledQuota) -> Self {
-        Self { version: None, ledger: Ledger::new(&quota.uid), stands: false }
-    }
-
-    fn of(stored: Stored, quota: &CompiledQuota) -> Self {
-        match stored.ledger {
-            Ok(ledger) if ledger.quota_uid() == quota.uid => {
-                Self { version: Some(stored.version), ledger, stands: true }
-            }
-            Ok(_) => Self { version: Some(stored.version), ..Self::absent(quota) },
-            Err(error) => {
-                tracing::error!(quota = quota.name, %error, "the ledger makes no sense and is made anew");
-                Self { version: Some(stored.version), ..Self::absent(quota) }
-            }
-        }
-    }
-
-    fn uid(&self) -> Option<&String> {
-        self.version.as_ref().map(|version| &version.uid)
-    }
-
-    fn number(&self) -> u64 {
-        self.version.as_ref().map_or(0, Version::number)
-    }
+    /// When something is to be done that waits for its turn.
+    turn: Option<Instant>,
 }
 
 /// What came of an attempt to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Written {
     Yes,
-    /// The base is gone; what it was to become must be evaluated anew.
+    /// It was not done; what it was to become must be evaluated anew.
     No,
+    /// It may have been done, or be done yet.
+    Unknown,
 }
 
 impl Committer {
     pub(super) fn new(name: Str, shared: Shared, jobs: mpsc::Receiver<Job>) -> Self {
         let now = Instant::now();
-        let settler = Settler::new(shared.patience);
         Self {
             store: Store::new(shared.client.clone()),
             changed: shared.world.changed(),
             leading: shared.leading.clone(),
             reporter: Reporter::new(shared.client.clone()),
+            settler: Settler::new(shared.patience),
+            entries: Waiting::new(shared.patience),
             name,
             shared,
             jobs,
+            began: now,
             base: None,
             seen: None,
-            missing: None,
+            stood: None,
+            sealed: None,
+            generation: None,
+            broken: None,
+            is_unmarked: false,
+            holder: Holder::new(life()),
+            demand: Demand::default(),
+            budget: Budget::new(now),
             queue: Vec::new(),
             waiting: Vec::new(),
-            settler,
             reads: JoinSet::new(),
-            round: (now, 0),
+            covers: JoinSet::new(),
+            cover_at: now,
+            round: now,
             settled_at: now,
+            counted_at: now,
+            followed: (now, 0),
+            used_at: now,
+            calm_until: now,
+            recall: 0,
             not_before: now,
+            turn: None,
         }
     }
 
@@ -163,15 +184,22 @@ impl Committer {
     async fn work(&mut self, quota: &CompiledQuota) {
         let mut batch = std::mem::take(&mut self.waiting);
         batch.append(&mut self.queue);
-        self.round = (Instant::now(), batch.len());
+        self.round = Instant::now();
+        self.turn = None;
         // Whether the ledger was read or written since this round began.
         let mut is_fresh = false;
         let mut conflicts: u32 = 0;
         loop {
-            batch = job::without_late(batch, Instant::now());
+            let now = Instant::now();
+            batch = job::without_late(batch, now);
             let world = self.shared.world.snapshot();
             self.adopt(&world, quota);
+            self.follow(&world, quota, !batch.is_empty());
+            batch = self.admit(batch, quota);
             if self.base.is_none() {
+                if batch.is_empty() && !*self.leading.borrow() && !self.has_duties() {
+                    return;
+                }
                 match self.read(quota).await {
                     Ok(()) => is_fresh = true,
                     Err(error) => {
@@ -182,137 +210,195 @@ impl Committer {
                 }
                 continue;
             }
-            let settled = self.settle(&world, quota);
-            let Some(base) = &mut self.base else { continue };
-            if !base.stands && !settled {
-                // The leader makes it, as soon as it has seen what there is.
-                self.waiting = batch;
-                return;
-            }
-            let mut is_changed = settled;
-            let mut decisions = Vec::with_capacity(batch.len());
-            for job in &mut batch {
-                let (decision, changed) = job.decide(&mut base.ledger, quota);
-                is_changed |= changed;
-                decisions.push(decision);
-            }
-            if is_changed {
-                match self.write(quota).await {
-                    Written::Yes => is_fresh = true,
-                    Written::No if batch.is_empty() => return,
-                    Written::No => {
-                        // Whoever was faster has just begun to wait for its next round, so that there is time for
-                        // this one now. If there is none again, there are several in the same place.
-                        let calm =
-                            self.not_before.max(Instant::now() + jittered(ROUND / 4, ROUND / 4) * conflicts);
-                        sleep_until(calm.min(first_end(&batch))).await;
-                        conflicts = (conflicts + 1).min(8);
-                        self.take_queued(&mut batch);
-                        continue;
-                    }
+            let written = self.mend(&world, quota).await;
+            let written = match written {
+                None if !self.base.as_ref().is_some_and(Base::stands) => {
+                    self.waiting = batch;
+                    return;
                 }
+                None => self.settle(&world, quota).await,
+                written => written,
+            };
+            match written {
+                None => {}
+                // Whatever was counted is to be followed first.
+                Some(Written::Yes) => {
+                    is_fresh = true;
+                    continue;
+                }
+                Some(_) if batch.is_empty() => return,
+                Some(_) => {
+                    conflicts = self.calm_down(conflicts, &mut batch).await;
+                    continue;
+                }
+            }
+            let Round { decisions, waits, recall } = self.evaluate(&mut batch, quota, now);
+            match self.write_block(quota, &waits, recall, now).await {
+                Some(Written::Yes) => {
+                    is_fresh = true;
+                    self.shared.metrics.observe_ledger_batch(batch.len());
+                }
+                Some(_) if batch.is_empty() => return,
+                Some(_) => {
+                    conflicts = self.calm_down(conflicts, &mut batch).await;
+                    continue;
+                }
+                None if !waits.is_empty() => {
+                    // There is no place for it in the ledger.
+                    self.waiting = batch;
+                    return;
+                }
+                None => self.holder.account.keep(),
             }
             let now = Instant::now();
             let is_due = |job: &Job| job.may_refuse_at() <= now + TOGETHER;
             let refuses = batch.iter().zip(&decisions).any(|(job, one)| one.is_refusal() && is_due(job));
             if refuses && !is_fresh {
+                // What was admitted in this round is answered now; the rest, upon what is read.
+                batch = answer(batch, decisions, |_| false);
+                self.waiting.clear();
                 self.base = None;
                 continue;
             }
-            if is_changed {
-                self.shared.metrics.observe_ledger_batch(batch.len());
+            let left = answer(batch, decisions, |job| is_due(job));
+            self.waiting = left;
+            return;
+        }
+    }
+
+    /// Answers what needs no write: what the block covers, and what takes back.
+    fn admit(&mut self, batch: Vec<Job>, quota: &CompiledQuota) -> Vec<Job> {
+        let is_valid = self.holder.is_valid(self.clock());
+        let Some(base) = self.base.as_ref().filter(|base| base.stands()) else { return batch };
+        let own = Arc::clone(self.holder.name());
+        let totals = totals(&base.ledger, &own, quota);
+        let before = self.holder.account.charge().clone();
+        let mut left = Vec::new();
+        for job in batch {
+            match job.admit(&mut self.holder.account, totals, is_valid) {
+                Some(reply) => job.answer(reply),
+                None => left.push(job),
             }
-            for (job, decision) in batch.into_iter().zip(decisions) {
-                let is_due = job.may_refuse_at() <= now + TOGETHER;
-                match decision {
-                    Decision::Done(reply) => job.answer(reply),
-                    Decision::Refuse(exceeded) if is_due => job.answer(Reply::Exceeded(exceeded)),
-                    Decision::Refuse(_) | Decision::Wait => self.waiting.push(job),
+        }
+        let after = self.holder.account.charge();
+        if before != *after {
+            self.demand.spend(&before, after);
+            self.used_at = Instant::now();
+        }
+        left
+    }
+
+    /// What would become of the rest, if the block were written.
+    fn evaluate(&mut self, batch: &mut [Job], quota: &CompiledQuota, now: Instant) -> Round {
+        let may_grow = self.budget.has_one(now);
+        let mut round = Round::default();
+        let Some(base) = &mut self.base else { return round };
+        let own = Arc::clone(self.holder.name());
+        let before = self.holder.account.charge().clone();
+        self.holder.account.stage();
+        let mut recalls = Vec::new();
+        let mut must_wait = false;
+        for (index, job) in batch.iter().enumerate() {
+            let totals = totals(&base.ledger, &own, quota);
+            let decision = job.decide(&mut self.holder.account, totals, may_grow, now);
+            if matches!(decision, Decision::Recall(true)) {
+                recalls.push(index);
+            }
+            must_wait |= matches!(decision, Decision::Wait) && !may_grow;
+            round.decisions.push(decision);
+        }
+        if !recalls.is_empty() {
+            if may_grow {
+                let number = base.ledger.recall();
+                for index in recalls {
+                    batch[index].recalled(number, now);
                 }
+                round.recall = true;
+            } else {
+                must_wait = true;
             }
-            return;
         }
+        if must_wait {
+            self.wake(self.budget.next());
+        }
+        let after = self.holder.account.charge();
+        let grown = after.saturating_sub(&before);
+        round.waits = grown.only(|dimension| !grown.get(dimension).is_negative());
+        if !round.waits.is_empty() {
+            self.used_at = now;
+        }
+        round
     }
 
-    /// Takes over what was seen of the ledger, if it is newer than what is known.
-    fn adopt(&mut self, world: &Snapshot, quota: &CompiledQuota) {
-        // A quota of the same name may have taken the place of the one before.
-        let is_other = |base: &Base| base.stands && base.ledger.quota_uid() != quota.uid;
-        if self.base.as_ref().is_some_and(is_other) {
-            self.base = None;
-            self.settler.reset();
+    /// Writes the block, if something waits for it or it is time to: see [`duty`].
+    async fn write_block(
+        &mut self,
+        quota: &CompiledQuota,
+        waits: &Amounts,
+        recall: bool,
+        now: Instant,
+    ) -> Option<Written> {
+        let clock = self.clock();
+        let duty = self.duty(quota, now);
+        if waits.is_empty() && !recall && duty.is_none() {
+            return None;
         }
-        let Some(seen) = world.ledgers.get(&*quota.name) else {
-            let gone = self.seen.take();
-            if gone.is_some() && gone.as_ref() == self.base.as_ref().and_then(Base::uid) {
-                self.base = None;
+        if !self.budget.has_one(now) {
+            self.wake(self.budget.next());
+            return None;
+        }
+        let base = self.base.as_mut()?;
+        let own = Arc::clone(self.holder.name());
+        let before = base.ledger.block(&own).cloned();
+        if duty == Some(duty::Duty::GiveBack) && waits.is_empty() {
+            self.holder.give_back(clock);
+            base.ledger.put(&own, None);
+        } else if !waits.is_empty() || before.is_some() || !self.holder.account.is_empty() {
+            let totals = totals(&base.ledger, &own, quota);
+            let elapsed =
+                self.holder.written().map_or(Duration::MAX, |written| clock.saturating_sub(written));
+            let wish = self.demand.wish(elapsed.min(Duration::from_mins(1)), waits, &self.holder, totals);
+            let wish = if recall || now < self.calm_until { Amounts::default() } else { wish };
+            let block = self.holder.send(&wish, totals, clock);
+            base.ledger.put(&own, Some(block));
+            if base.ledger.bytes() > MAX_BYTES && !waits.is_empty() {
+                self.holder.failed(true);
+                base.ledger.put(&own, before);
+                return None;
             }
-            return;
+        }
+        let written = self.write(quota).await;
+        match written {
+            Written::Yes => self.holder.landed(),
+            Written::No => self.holder.failed(true),
+            Written::Unknown => self.holder.failed(false),
+        }
+        Some(written)
+    }
+
+    /// Writes the block as small as it can be, or that there is none, once.
+    async fn leave(&mut self, quota: &CompiledQuota) {
+        let clock = self.clock();
+        let Some(base) = &mut self.base else { return };
+        let own = Arc::clone(self.holder.name());
+        let block = if self.holder.account.is_empty() {
+            self.holder.give_back(clock);
+            None
+        } else {
+            Some(self.holder.send(&Amounts::default(), totals(&base.ledger, &own, quota), clock))
         };
-        let version = Version::of(seen);
-        let number = version.number();
-        self.seen = Some(version.uid);
-        if self.base.as_ref().is_some_and(|base| base.number() < number) {
-            self.base = Some(Base::of(Stored::of(seen), quota));
-        }
+        base.ledger.put(&own, block);
+        self.write(quota).await;
     }
 
-    async fn read(&mut self, quota: &CompiledQuota) -> Result<(), StoreError> {
-        let stored = self.store.read(&quota.name).await?;
-        self.base = Some(stored.map_or_else(|| Base::absent(quota), |stored| Base::of(stored, quota)));
-        Ok(())
-    }
-
-    /// Settles, if this replica leads and it is time to. Says whether the ledger has changed.
-    fn settle(&mut self, world: &Snapshot, quota: &CompiledQuota) -> bool {
-        let now = Instant::now();
-        if !*self.leading.borrow() {
-            return false;
-        }
-        let Some(base) = &mut self.base else { return false };
-        let is_time = now >= self.settled_at + SETTLE_ALONG && self.settler.is_due(world);
-        if base.stands && !is_time {
-            return false;
-        }
-        if !base.stands && is_missed(world, quota) {
-            // What it had promised may still come. Whoever asks for more must wait until it cannot.
-            let since = *self.missing.get_or_insert(now);
-            if now < since + self.shared.patience {
-                return false;
-            }
-        }
-        self.missing = None;
-        self.settled_at = now;
-        let uid = base.uid().cloned().unwrap_or_default();
-        let is_changed = self.settler.settle(world, quota, &uid, &mut base.ledger, now);
-        base.stands |= self.settler.behind().is_none();
-        is_changed
-    }
-
-    async fn write(&mut self, quota: &CompiledQuota) -> Written {
-        let Some(mut base) = self.base.take() else { return Written::No };
-        match self.store.write(quota, base.version.as_ref(), &base.ledger).await {
-            Ok(version) => {
-                self.shared.metrics.count_ledger_write("written");
-                base.version = Some(version);
-                self.base = Some(base);
-                Written::Yes
-            }
-            Err(StoreError::Conflict | StoreError::Gone) => {
-                self.shared.metrics.count_ledger_write("conflict");
-                Written::No
-            }
-            Err(error) => {
-                self.failed(&error, "written");
-                Written::No
-            }
-        }
-    }
-
-    fn failed(&mut self, error: &StoreError, done: &'static str) {
-        self.shared.metrics.count_ledger_write("failed");
-        tracing::warn!(quota = &*self.name, error = %explain(error), "the ledger could not be {done}");
-        self.not_before = Instant::now() + jittered(AFTER_FAILURE, AFTER_FAILURE);
+    /// Waits a little, and takes what has come meanwhile.
+    async fn calm_down(&mut self, conflicts: u32, batch: &mut Vec<Job>) -> u32 {
+        // Whoever was faster has just begun to wait for its next turn, so that there is time for this one now. If there is
+        // none again, there are several in the same place.
+        let calm = self.not_before.max(Instant::now() + jittered(AFTER_CONFLICT, AFTER_CONFLICT) * conflicts);
+        sleep_until(calm.min(first_end(batch))).await;
+        self.take_queued(batch);
+        (conflicts + 1).min(8)
     }
 
     /// What has come in the meantime rides along.
@@ -322,14 +408,51 @@ impl Committer {
             batch.push(job);
         }
     }
+
+    /// Looks at everything again by then.
+    fn wake(&mut self, at: Instant) {
+        self.turn = Some(self.turn.map_or(at, |turn| turn.min(at)));
+    }
+
+    /// This task's own steady clock.
+    fn clock(&self) -> Duration {
+        self.began.elapsed()
+    }
 }
 
-/// Whether a quota had a ledger once: its status tells what that had counted.
-fn is_missed(world: &Snapshot, quota: &CompiledQuota) -> bool {
-    world.tenant_quotas.get(&*quota.name).is_some_and(|object| {
-        object.metadata.uid.as_deref() == Some(&*quota.uid)
-            && object.status.as_ref().is_some_and(|status| !status.used.is_empty())
-    })
+/// Gives the answers that are settled, and says what is left.
+fn answer(batch: Vec<Job>, decisions: Vec<Decision>, may_refuse: impl Fn(&Job) -> bool) -> Vec<Job> {
+    let mut left = Vec::new();
+    for (job, decision) in batch.into_iter().zip(decisions) {
+        match decision {
+            Decision::Done(reply) => job.answer(reply),
+            Decision::Refuse(exceeded) if may_refuse(&job) => job.answer(Reply::Exceeded(exceeded)),
+            Decision::Refuse(_) | Decision::Recall(_) | Decision::Wait => left.push(job),
+        }
+    }
+    left
+}
+
+/// What was found out in a round.
+#[derive(Default)]
+struct Round {
+    decisions: Vec<Decision>,
+    /// What the block has to grow by before anything is answered.
+    waits: Amounts,
+    /// Whether others are asked to give something back.
+    recall: bool,
+}
+
+fn totals<'a>(ledger: &'a gatehouse_quota::Ledger, own: &'a str, quota: &'a CompiledQuota) -> Totals<'a> {
+    let denies = quota.enforcement == gatehouse_apiservice::policy::Enforcement::Deny;
+    Totals { ledger, own, hard: &quota.hard, denies }
+}
+
+/// A name that no other life of a process has.
+fn life() -> String {
+    // Every RandomState hashes nothing to another number, out of what the system made up for this process.
+    let number = || RandomState::new().build_hasher().finish();
+    format!("{:016x}{:08x}", number(), number() >> 32)
 }
 
 /// When the first of a batch is to be answered.

@@ -65,6 +65,8 @@ pub enum Verdict {
     Contended(String),
     /// The object makes no sense.
     Invalid(String),
+    /// There is an object of this name: kube-apiserver would say so itself.
+    Exists(String),
 }
 
 /// What one quota says.
@@ -168,6 +170,9 @@ impl Quotas {
             Err(Puzzle::Invalid(message)) => return Verdict::Invalid(message),
             Err(Puzzle::Unknown(message)) => return Verdict::Contended(format!("{message}: try again")),
         };
+        if let Some(name) = ask::taken(&facts, &question, &world, &shared.live).await {
+            return Verdict::Exists(format!("{} {name:?} already exists", facts.resource));
+        }
         drop(world);
         let (mut warnings, mut quotas, mut decision) = (Vec::new(), Vec::new(), None);
         for quota in over {

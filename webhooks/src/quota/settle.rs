@@ -1,34 +1,30 @@
-//! What was promised, held against the world. See [`gatehouse_quota::Ledger::settle`] for what is decided by it; here is
-//! what that takes: the world as a [`Truth`], the clock, and quorum reads of what has waited for too long.
+//! What is used, counted from the world. See [`gatehouse_quota::Ledger::settle`] for what is decided by it; here is what
+//! that takes: the world as a [`Truth`], and since when the blocks of others are as they are.
 //!
-//! The clock is this process's own, and starts when it sees an entry first: after a change of leader every entry waits
-//! once more, which costs room for a minute and never lets through what should not be.
+//! The clock is this process's own, and starts when it sees a block first: after a change of leader every block of a
+//! replica that is gone waits once more, which costs room for a minute and never lets through what should not be.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
 
-use futures::{StreamExt, stream};
-use gatehouse_apiservice::client::explain;
 use gatehouse_inventory::{KindStatus, Str};
 use gatehouse_quota::{
-    Amounts, CompiledQuota, Expired, Fate, GroupResource, Ledger, Pending, Reached, Seen, Settled, Truth,
+    Amounts, CompiledQuota, Counted, DEAD, Dead, GroupResource, Ledger, Reached, Seen, Settled, Truth,
 };
-use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::world::{Live, LiveError, NamespaceInfo, Snapshot};
+use super::cover::Covered;
+use crate::world::{NamespaceInfo, Snapshot};
 
 /// Nothing that was admitted is written later than kube-apiserver's `--request-timeout` and as long: a request may go on
 /// for some time after its client was told that it had timed out. With the default of a minute, what came to nothing is
 /// given back within 75 s, a look at it included.
 pub(super) const BEYOND_TIMEOUT: Duration = Duration::from_secs(12);
-/// So many entries are asked about in one go. A failure that leaves thousands behind is worked off over some rounds.
-const READS: usize = 512;
-/// So many at a time.
-const AT_ONCE: usize = 8;
+/// A ledger that is ahead of what was seen for so long may be ahead of the cluster.
+const DOUBT: Duration = Duration::from_secs(5);
 
 /// Settles one quota's ledger.
 #[derive(Debug)]
@@ -37,15 +33,13 @@ pub(super) struct Settler {
     patience: Duration,
     /// The world that the ledger was settled by last.
     sequence: Option<u64>,
-    /// The object that the entries are of: another has entries, and tickets, of its own.
-    ledger_uid: String,
-    /// Since when each entry is known.
-    clock: HashMap<Pending, Instant>,
+    /// Since when each block of others is as it is.
+    blocks: HashMap<Dead, Instant>,
     /// Since when a kind is said not to be served.
     absent: HashMap<GroupResource, Instant>,
-    expired: Vec<Expired>,
-    /// What was not seen far enough, when the ledger was settled last.
-    behind: Option<GroupResource>,
+    covered: Option<Covered>,
+    /// What was not seen far enough, when the ledger was settled last, and since when that is so.
+    behind: Option<(GroupResource, Instant)>,
     members: Members,
 }
 
@@ -71,11 +65,11 @@ impl Members {
 }
 
 /// The world as it concerns a quota.
-struct Observed<'a> {
+pub(super) struct Observed<'a> {
     world: &'a Snapshot,
     quota: &'a CompiledQuota,
-    /// Kinds that the ledger was settled by before.
-    settled: BTreeSet<GroupResource>,
+    /// The ledger, which says by which kinds it was settled before.
+    settled: &'a Ledger,
     settler: &'a Settler,
     now: Instant,
 }
@@ -86,10 +80,9 @@ impl Settler {
         Self {
             patience,
             sequence: None,
-            ledger_uid: String::new(),
-            clock: HashMap::new(),
+            blocks: HashMap::new(),
             absent: HashMap::new(),
-            expired: Vec::new(),
+            covered: None,
             behind: None,
             members: Members::default(),
         }
@@ -97,12 +90,12 @@ impl Settler {
 
     /// Whether there is anything that it was not settled by.
     pub(super) fn is_due(&self, world: &Snapshot) -> bool {
-        self.sequence != Some(world.sequence) || !self.expired.is_empty()
+        self.sequence != Some(world.sequence) || self.covered.is_some()
     }
 
     /// What stands in the way.
     pub(super) fn behind(&self) -> Option<&GroupResource> {
-        self.behind.as_ref()
+        self.behind.as_ref().map(|(resource, _)| resource)
     }
 
     /// How many namespaces are the tenant's.
@@ -110,57 +103,94 @@ impl Settler {
         self.members.namespaces.len()
     }
 
-    /// Kinds that have not been served for so long that nothing of them can be under way.
-    pub(super) fn absent(&self, now: Instant) -> HashSet<GroupResource> {
-        let absent = self.absent.iter().filter(|(_, since)| **since + self.patience <= now);
-        absent.map(|(kind, _)| kind.clone()).collect()
-    }
-
     /// Forgets everything: somebody else leads, or the ledger is another.
     pub(super) fn reset(&mut self) {
-        *self = Self::new(self.patience);
+        *self = Self { absent: std::mem::take(&mut self.absent), ..Self::new(self.patience) };
     }
 
-    /// Settles, and says whether the ledger is worth being written.
+    /// The resources that limits depend on, and that of namespaces.
+    pub(super) fn resources(quota: &CompiledQuota) -> BTreeSet<GroupResource> {
+        let mut resources: BTreeSet<GroupResource> = quota.resources();
+        resources.insert(GroupResource::new("", "namespaces"));
+        resources
+    }
+
+    /// Settles.
     pub(super) fn settle(
         &mut self,
         world: &Snapshot,
         quota: &CompiledQuota,
-        ledger_uid: &str,
         ledger: &mut Ledger,
         now: Instant,
-    ) -> bool {
-        if self.ledger_uid != ledger_uid {
-            self.clock.clear();
-            self.expired.clear();
-            ledger_uid.clone_into(&mut self.ledger_uid);
+    ) -> Settled {
+        let covered = self.covered.take();
+        let dead = covered.as_ref().filter(|covered| covered.is_still(world));
+        let (dead, counted) = match dead {
+            Some(covered) => (covered.dead.as_slice(), Counted::AllWritten),
+            None => (&[][..], Counted::AsSeen),
+        };
+        let settled = self.count_with(world, quota, ledger, (dead, counted), now);
+        // What was found out holds until it was written.
+        self.covered = covered;
+        settled
+    }
+
+    /// Counts for a ledger that is made.
+    pub(super) fn count(
+        &mut self,
+        world: &Snapshot,
+        quota: &CompiledQuota,
+        ledger: &mut Ledger,
+        now: Instant,
+    ) -> Settled {
+        self.observe_kinds(world, now);
+        if self.covered.as_ref().is_some_and(|covered| !covered.is_still(world)) {
+            return Settled::Unchanged;
         }
-        self.observe(world, ledger, now);
+        self.count_with(world, quota, ledger, (&[], Counted::AllWritten), now)
+    }
+
+    fn count_with(
+        &mut self,
+        world: &Snapshot,
+        quota: &CompiledQuota,
+        ledger: &mut Ledger,
+        (dead, counted): (&[Dead], Counted),
+        now: Instant,
+    ) -> Settled {
         self.members.keep(world, quota);
-        let expired = std::mem::take(&mut self.expired);
-        let mut resources: BTreeSet<GroupResource> = quota.resources();
-        resources.insert(GroupResource::new("", "namespaces"));
-        let settled = resources.iter().filter(|one| ledger.revision(one).is_some()).cloned().collect();
-        let observed = Observed { world, quota, settled, settler: self, now };
-        let settled = ledger.settle(&quota.hard, &resources, &observed, &expired);
+        let before = ledger.clone();
+        let observed = self.observed(world, quota, &before, now);
+        let settled = ledger.settle(&quota.hard, &Self::resources(quota), &observed, dead, counted);
         self.sequence = Some(world.sequence);
         self.behind = match &settled {
             Settled::Behind(resource) => {
-                // What was found out holds for as long as the entry is the same.
-                self.expired = expired;
-                Some(resource.clone())
+                let since = self.behind.take().filter(|(known, _)| known == resource);
+                Some((resource.clone(), since.map_or(now, |(_, since)| since)))
             }
-            Settled::Changed | Settled::Unchanged => None,
+            _ => None,
         };
-        settled == Settled::Changed
+        settled
     }
 
-    fn observe(&mut self, world: &Snapshot, ledger: &Ledger, now: Instant) {
-        let mut before = std::mem::take(&mut self.clock);
-        for entry in ledger.pending() {
-            let since = before.remove(&entry).unwrap_or(now);
-            self.clock.insert(entry, since);
-        }
+    /// What was settled has been written.
+    pub(super) fn has_settled(&mut self) {
+        self.covered = None;
+    }
+
+    /// The world, to hold what was admitted against.
+    pub(super) fn observed<'a>(
+        &'a self,
+        world: &'a Snapshot,
+        quota: &'a CompiledQuota,
+        ledger: &'a Ledger,
+        now: Instant,
+    ) -> Observed<'a> {
+        Observed { world, quota, settled: ledger, settler: self, now }
+    }
+
+    /// Notes which kinds are not served.
+    pub(super) fn observe_kinds(&mut self, world: &Snapshot, now: Instant) {
         let is_absent = |kind: &GroupResource| {
             world.kinds.get(kind).is_some_and(|state| state.status == Some(KindStatus::Absent))
         };
@@ -170,67 +200,59 @@ impl Settler {
         }
     }
 
-    /// When the first entry will have waited for too long.
-    pub(super) fn next_expiry(&self) -> Option<Instant> {
-        self.clock.values().min().map(|since| *since + self.patience)
-    }
-
-    /// Entries that have waited for too long. They are waited for anew: whatever is found now may be that there is
-    /// nothing to find out yet.
-    pub(super) fn take_overdue(&mut self, now: Instant) -> Vec<Pending> {
-        let patience = self.patience;
-        let overdue = self.clock.iter_mut().filter(|(_, since)| **since + patience <= now).take(READS);
-        overdue
-            .map(|(entry, since)| {
-                // Asked about again after some seconds, if need be.
-                *since = now + Duration::from_secs(5) - patience;
-                entry.clone()
-            })
-            .collect()
-    }
-
-    /// Takes what was found.
-    pub(super) fn found(&mut self, expired: Vec<Expired>) {
-        self.expired.extend(expired);
-    }
-}
-
-/// Reads with a quorum what became of entries. What cannot be found out is left out.
-pub(super) async fn find(
-    live: Live,
-    world: Arc<Snapshot>,
-    absent: HashSet<GroupResource>,
-    entries: Vec<Pending>,
-) -> Vec<Expired> {
-    let reads = stream::iter(entries).map(|entry| {
-        let (live, world, absent) = (&live, &world, &absent);
-        async move {
-            let found = match live.object(world, &entry.resource, &entry.namespace, &entry.name).await {
-                Err(LiveError::NotServed(resource)) if absent.contains(&resource) => Ok(None),
-                found => found,
-            };
-            match found {
-                Ok(found) => Some(Expired { fate: fate(&entry, found.as_ref()), entry }),
-                Err(error) => {
-                    let (resource, namespace, name) = (&entry.resource, &entry.namespace, &entry.name);
-                    tracing::warn!(%resource, %namespace, %name, error = %explain(&error), "what became of it could not be found out");
-                    None
-                }
-            }
+    /// Notes the blocks of others.
+    pub(super) fn observe(&mut self, world: &Snapshot, ledger: &Ledger, own: &str, now: Instant) {
+        self.observe_kinds(world, now);
+        let mut before = std::mem::take(&mut self.blocks);
+        for (name, block) in ledger.blocks().filter(|(name, _)| ***name != *own) {
+            let block = Dead { name: Arc::clone(name), ticket: block.ticket() };
+            let since = before.remove(&block).unwrap_or(now);
+            self.blocks.insert(block, since);
         }
-    });
-    reads.buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await
+    }
+
+    /// Blocks of which nobody can write any more what was admitted out of them.
+    pub(super) fn overdue(&self, now: Instant) -> Vec<Dead> {
+        let is_known =
+            |block: &Dead| self.covered.as_ref().is_some_and(|covered| covered.dead.contains(block));
+        let overdue = self.blocks.iter().filter(|(_, since)| **since + DEAD + self.patience <= now);
+        overdue.map(|(block, _)| block).filter(|block| !is_known(block)).cloned().collect()
+    }
+
+    /// When the next block will be.
+    pub(super) fn next_overdue(&self) -> Option<Instant> {
+        self.blocks.values().min().map(|since| *since + DEAD + self.patience)
+    }
+
+    /// What the ledger was counted at, if what was seen is behind that for long.
+    pub(super) fn doubted(&self, ledger: &Ledger, now: Instant) -> Option<BTreeMap<GroupResource, u64>> {
+        let (resource, since) = self.behind.as_ref()?;
+        let counted = ledger.revision(resource).filter(|_| now >= *since + DOUBT)?;
+        Some([(resource.clone(), counted)].into())
+    }
+
+    /// Takes what was found out.
+    pub(super) fn covered(&mut self, covered: Covered) {
+        if let Some((_, since)) = &mut self.behind {
+            *since = Instant::now();
+        }
+        if !covered.is_future {
+            self.covered = Some(covered);
+        }
+    }
+
+    /// Whether everything is seen that was written by then.
+    pub(super) fn is_covered(&self, by: Instant) -> bool {
+        self.covered.as_ref().is_some_and(|covered| covered.began >= by)
+    }
 }
 
-fn fate(entry: &Pending, found: Option<&Value>) -> Fate {
-    let metadata = found.and_then(|object| object.get("metadata"));
-    let text = |field: &str| metadata.and_then(|metadata| metadata.get(field)).and_then(Value::as_str);
-    match text("uid") {
-        Some(uid) if *uid == *entry.uid => Fate::Present(
-            text("resourceVersion").and_then(|version| version.parse().ok()).unwrap_or_default(),
-        ),
-        // Another of the same name, or none.
-        _ => Fate::Absent,
+impl Covered {
+    /// Whether the world is still as far: a list that is made anew may be old.
+    fn is_still(&self, world: &Snapshot) -> bool {
+        self.revisions.iter().all(|(resource, reached)| {
+            world.kinds.get(resource).and_then(|kind| kind.revision).is_some_and(|now| now >= *reached)
+        })
     }
 }
 
@@ -250,7 +272,7 @@ impl Truth for Observed<'_> {
             return Reached::Unknown;
         }
         // Whoever begins to observe may be told for a moment that there is no such kind, when there is one by now.
-        let is_new = !self.settled.contains(resource);
+        let is_new = self.settled.revision(resource).is_none();
         let since = self.settler.absent.get(resource);
         if is_new || since.is_some_and(|since| *since + self.settler.patience <= self.now) {
             Reached::Absent
@@ -262,9 +284,8 @@ impl Truth for Observed<'_> {
     fn seen(&self, _resource: &GroupResource, uid: &str) -> Option<Seen> {
         let held = self.world.object_of_uid(uid)?;
         let namespace = self.world.namespaces.get(&held.key.namespace);
-        let is_ours = namespace.is_some_and(|info| self.quota.selects(&info.labels));
-        let counted = is_ours.then(|| self.quota.relevant(&held.usage.amounts));
-        Some(Seen { revision: held.resource_version, counted })
+        let is_ours = namespace.filter(|info| self.quota.selects(&info.labels));
+        Some(Seen { revision: held.resource_version, member_since: is_ours.map(|info| info.since) })
     }
 
     fn was_deleted(&self, uid: &str) -> bool {

@@ -10,7 +10,7 @@ use gatehouse_apiservice::{
     policy::{Enforcement, FieldError, TenantQuota, TenantQuotaStatus},
     quantity::Quantity,
 };
-use gatehouse_quota::{CompiledQuota, Dimension, GroupResource, Ledger};
+use gatehouse_quota::{Amounts, CompiledQuota, Dimension, GroupResource, Ledger};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
@@ -51,12 +51,13 @@ impl Reporter {
         self.is_owed.then(|| self.at.map_or(now, |at| at + INTERVAL).max(now + INTERVAL / 4))
     }
 
-    /// Tells how a quota stands, if that is not what its status says.
+    /// Tells how a quota stands, if that is not what its status says: its ledger, and what replicas have admitted that was
+    /// not counted yet.
     pub(super) fn report(
         &mut self,
         world: &Snapshot,
         quota: &CompiledQuota,
-        ledger: Option<&Ledger>,
+        ledger: Option<(&Ledger, Amounts)>,
         settler: &Settler,
         interception: &Interception,
     ) {
@@ -147,7 +148,7 @@ fn not_sent(
 fn status(
     object: &TenantQuota,
     quota: &CompiledQuota,
-    ledger: Option<&Ledger>,
+    ledger: Option<(&Ledger, Amounts)>,
     namespaces: usize,
     obstacle: Option<(&'static str, String)>,
     now: Timestamp,
@@ -155,7 +156,7 @@ fn status(
     let said = object.status.as_ref();
     let mut overcommit = BTreeMap::new();
     let (mut used, mut reserved) = (BTreeMap::new(), BTreeMap::new());
-    if let Some(ledger) = ledger {
+    if let Some((ledger, admitted)) = ledger {
         for (dimension, quantity) in ledger.used() {
             let limit = quota.hard.get(dimension);
             let over = limit.and_then(|limit| quantity.checked_sub(*limit));
@@ -164,7 +165,7 @@ fn status(
             }
             used.insert(dimension.clone(), *quantity);
         }
-        reserved = ledger.charge().iter().map(|(one, two)| (one.clone(), *two)).collect();
+        reserved = admitted.iter().map(|(one, two)| (one.clone(), *two)).collect();
     } else if let Some(said) = said {
         // What was known last is better than nothing; that it may be old, the condition says.
         let before = |texts: &BTreeMap<String, String>| {

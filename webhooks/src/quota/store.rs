@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gatehouse_apiservice::policy::{GROUP, QuotaLedger, TenantQuota, VERSION};
-use gatehouse_quota::{CompiledQuota, Ledger, LedgerError};
+use gatehouse_quota::{CompiledQuota, Ledger, LedgerError, Place};
 use http::{Method, Request, header};
 use kube::{Client, Resource};
 use serde::{Deserialize, Serialize};
@@ -34,7 +34,8 @@ pub(super) struct Stored {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Version {
     pub(super) uid: String,
-    pub(super) resource_version: String,
+    pub(super) revision: String,
+    pub(super) generation: i64,
 }
 
 /// Why a ledger was not written, as far as is known.
@@ -59,11 +60,11 @@ pub(super) enum StoreError {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Document<'a> {
+struct Document<'a, S> {
     api_version: String,
     kind: &'static str,
     metadata: Metadata<'a>,
-    spec: &'a Ledger,
+    spec: S,
 }
 
 #[derive(Serialize)]
@@ -96,25 +97,34 @@ struct Written {
 struct WrittenMetadata {
     uid: String,
     resource_version: String,
+    #[serde(default)]
+    generation: i64,
 }
 
 impl Version {
     pub(super) fn of(ledger: &QuotaLedger) -> Self {
         Self {
             uid: ledger.meta().uid.clone().unwrap_or_default(),
-            resource_version: ledger.meta().resource_version.clone().unwrap_or_default(),
+            revision: ledger.meta().resource_version.clone().unwrap_or_default(),
+            generation: ledger.meta().generation.unwrap_or_default(),
         }
+    }
+
+    pub(super) fn place(&self) -> Place<'_> {
+        Place { uid: &self.uid, generation: self.generation }
     }
 
     /// By the number that resourceVersions are.
     pub(super) fn number(&self) -> u64 {
-        self.resource_version.parse().unwrap_or_default()
+        self.revision.parse().unwrap_or_default()
     }
 }
 
 impl Stored {
     pub(super) fn of(ledger: &QuotaLedger) -> Self {
-        Self { version: Version::of(ledger), ledger: Ledger::try_from(&ledger.spec) }
+        let version = Version::of(ledger);
+        let read = Ledger::read(&ledger.spec, version.place());
+        Self { version, ledger: read }
     }
 }
 
@@ -147,7 +157,7 @@ impl Store {
             metadata: Metadata {
                 name: &quota.name,
                 uid: version.map(|version| version.uid.as_str()),
-                resource_version: version.map(|version| version.resource_version.as_str()),
+                resource_version: version.map(|version| version.revision.as_str()),
                 owner_references: [Owner {
                     api_version: TenantQuota::api_version(&()).into_owned(),
                     kind: "TenantQuota",
@@ -155,7 +165,7 @@ impl Store {
                     uid: &quota.uid,
                 }],
             },
-            spec: ledger,
+            spec: ledger.written(version.map(Version::place)),
         };
         let body = serde_json::to_vec(&document).map_err(|error| StoreError::Request(Box::new(error)))?;
         let request = match version {
@@ -166,8 +176,9 @@ impl Store {
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, METADATA_ALONE)
             .body(body);
-        let Written { metadata: WrittenMetadata { uid, resource_version } } = self.ask(request).await?;
-        Ok(Version { uid, resource_version })
+        let Written { metadata: WrittenMetadata { uid, resource_version, generation } } =
+            self.ask(request).await?;
+        Ok(Version { uid, revision: resource_version, generation })
     }
 
     async fn ask<T: for<'de> Deserialize<'de>>(

@@ -70,8 +70,16 @@ fn ledger(api: &FakeApi, name: &str) -> Value {
     api.get(POLICY, "quotaledgers", "", name).unwrap_or_default()["spec"].clone()
 }
 
-fn entries(api: &FakeApi, name: &str) -> usize {
-    ledger(api, name)["entries"].as_object().map_or(0, serde_json::Map::len)
+/// What the ledger's blocks and the entries of versions without blocks hold.
+fn blocks(api: &FakeApi, name: &str) -> usize {
+    let entries = ledger(api, name)["entries"].as_object().cloned().unwrap_or_default();
+    entries.keys().filter(|name| **name != "seal").count()
+}
+
+/// What replicas have admitted and is not counted, as the quota's status tells.
+fn reserved(api: &FakeApi, name: &str) -> Value {
+    let status = api.get(POLICY, "tenantquotas", "", name).unwrap()["status"].clone();
+    status["reserved"].as_object().filter(|all| !all.is_empty()).map_or(Value::Null, |all| json!(all))
 }
 
 fn writes(api: &FakeApi) -> usize {
@@ -142,6 +150,7 @@ impl Replica {
             namespace: "games",
             object: Some(object),
             old: None,
+            user: "jane",
             dry_run,
             until: Instant::now() + Duration::from_secs(5),
         })
@@ -168,6 +177,7 @@ impl Replica {
             namespace: "games",
             object: Some(new),
             old: Some(old),
+            user: "jane",
             dry_run: false,
             until: Instant::now() + Duration::from_secs(5),
         })

@@ -60,6 +60,7 @@ impl Judge {
             namespace: &request.namespace,
             object: object.as_ref(),
             old: old.as_ref(),
+            user: request.user_info.name(),
             dry_run: request.dry_run,
             until,
         };
@@ -125,6 +126,7 @@ fn answer(verdict: Verdict) -> Answer {
         Verdict::Contended(message) => {
             Answer::refused(ApiError::try_again(message, LATER)).annotated(Annotation::Decision, "contended")
         }
+        Verdict::Exists(message) => Answer::refused(ApiError::already_exists(message)),
         Verdict::Invalid(message) => Answer::refused(ApiError::unprocessable(message)),
     }
 }

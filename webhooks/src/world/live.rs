@@ -1,10 +1,10 @@
 //! What admission asks the API server itself, because the cache does not have it yet: single objects, from etcd.
 
-use std::{fmt::Write, time::Duration};
+use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
 use gatehouse_policy::Subject;
 use gatehouse_quota::GroupResource;
-use http::Request;
+use http::{Request, header};
 use kube::Client;
 use serde::Deserialize;
 use serde_json::Value;
@@ -93,6 +93,19 @@ impl Live {
         self.fields(&path_of(resource, version, namespace, name)).await
     }
 
+    /// A page of a list of all objects of a resource, read with a quorum; `from` is where the page before ended, or empty.
+    pub async fn list(&self, resource: &GroupResource, version: &str, from: &str) -> Result<Page, LiveError> {
+        let from = if from.is_empty() { String::new() } else { format!("&continue={}", encoded(from)) };
+        let path = format!("{}/{}?limit={PAGE}{from}", root(resource, version), encoded(&resource.resource));
+        let request = Request::get(path).header(header::ACCEPT, METADATA_ALONE);
+        let request = request.body(Vec::new()).map_err(LiveError::Name)?;
+        match timeout(self.patience.max(LIST), self.client.request::<List>(request)).await {
+            Ok(Ok(list)) => Ok(list.into()),
+            Ok(Err(error)) => Err(LiveError::Failed(Box::new(error))),
+            Err(_) => Err(LiveError::Late(self.patience.max(LIST))),
+        }
+    }
+
     /// An object that is kept in part alone, with all that policies may see of it; none, if it does not exist any more.
     pub async fn whole(&self, snapshot: &Snapshot, held: &Held) -> Result<Option<Subject>, LiveError> {
         let Held { resource, key, kind: Some(kind), .. } = held else { return Ok(None) };
@@ -177,15 +190,97 @@ impl std::fmt::Debug for Live {
 }
 
 fn path_of(resource: &GroupResource, version: &str, namespace: &str, name: &str) -> String {
-    let root = match &*resource.group {
-        "" => format!("/api/{}", encoded(version)),
-        group => format!("/apis/{}/{}", encoded(group), encoded(version)),
-    };
+    let root = root(resource, version);
     let scope = match namespace {
         "" => String::new(),
         namespace => format!("/namespaces/{}", encoded(namespace)),
     };
     format!("{root}{scope}/{}/{}", encoded(&resource.resource), encoded(name))
+}
+
+fn root(resource: &GroupResource, version: &str) -> String {
+    match &*resource.group {
+        "" => format!("/api/{}", encoded(version)),
+        group => format!("/apis/{}/{}", encoded(group), encoded(version)),
+    }
+}
+
+/// Part of a list of objects.
+#[derive(Debug)]
+pub struct Page {
+    /// The list's resourceVersion: everything that was written by then is in it.
+    pub revision: u64,
+    /// What is in this part.
+    pub items: Vec<Listed>,
+    /// Where the next part begins.
+    pub next: Option<String>,
+}
+
+/// An object of a list, by its metadata.
+#[derive(Debug)]
+pub struct Listed {
+    /// Its namespace; empty, if it has none.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its resourceVersion.
+    pub revision: u64,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// So many objects are asked for at a time, …
+const PAGE: usize = 500;
+/// … and may take so long.
+const LIST: Duration = Duration::from_secs(30);
+/// Their metadata suffices.
+const METADATA_ALONE: &str =
+    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+
+#[derive(Deserialize)]
+struct List {
+    #[serde(default)]
+    metadata: ListMetadata,
+    /// An empty list of metadata alone has null here.
+    items: Option<Vec<Item>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ListMetadata {
+    resource_version: String,
+    r#continue: String,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    #[serde(default)]
+    metadata: ItemMetadata,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ItemMetadata {
+    namespace: String,
+    name: String,
+    uid: String,
+    resource_version: String,
+    labels: BTreeMap<String, String>,
+}
+
+impl From<List> for Page {
+    fn from(list: List) -> Self {
+        // A revision that is none is one that nobody has seen.
+        let number = |text: &str| text.parse().unwrap_or(u64::MAX);
+        let items = list.items.unwrap_or_default().into_iter().map(|Item { metadata }| {
+            let ItemMetadata { namespace, name, uid, resource_version, labels } = metadata;
+            Listed { namespace, name, uid, revision: number(&resource_version), labels }
+        });
+        let next = Some(list.metadata.r#continue).filter(|next| !next.is_empty());
+        Self { revision: number(&list.metadata.resource_version), items: items.collect(), next }
+    }
 }
 
 /// A segment of a path. Names come out of requests that the API server made, which has checked them; a slash or a

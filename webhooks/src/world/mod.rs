@@ -32,7 +32,7 @@ pub use self::{
     applied::{Applied, own_paths},
     held::{Held, ObjectKey},
     kinds::resource_of,
-    live::{Countable, Live, LiveError},
+    live::{Countable, Listed, Live, LiveError},
     snapshot::{Broken, KindState, NamespaceInfo, Objects, Snapshot},
 };
 

@@ -82,5 +82,9 @@ pub(super) fn namespace(object: &Value) -> NamespaceInfo {
     NamespaceInfo {
         labels: labels.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect(),
         deleting: !metadata["deletionTimestamp"].is_null(),
+        since: metadata["resourceVersion"]
+            .as_str()
+            .and_then(|version| version.parse().ok())
+            .unwrap_or(u64::MAX),
     }
 }

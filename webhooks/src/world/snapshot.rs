@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::{
     held::{Held, ObjectKey},
     kinds,
+    live::Listed,
 };
 
 /// How long policies may be judged by that are not heard of any more: far longer than a kube-apiserver takes to be
@@ -58,12 +59,21 @@ pub struct Snapshot {
 pub type Objects = imbl::OrdMap<ObjectKey, Arc<Held>>;
 
 /// A namespace.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct NamespaceInfo {
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Whether it is going.
     pub deleting: bool,
+    /// The resourceVersion at which this was seen first.
+    pub since: u64,
+}
+
+/// The same labels, whatever else has changed.
+impl PartialEq for NamespaceInfo {
+    fn eq(&self, other: &Self) -> bool {
+        self.labels == other.labels && self.deleting == other.deleting
+    }
 }
 
 /// Something that does not compile.
@@ -134,6 +144,15 @@ impl Snapshot {
     /// Every object of every resource.
     pub fn all_objects(&self) -> impl Iterator<Item = &Arc<Held>> {
         self.objects.values().flat_map(|objects| objects.values())
+    }
+
+    /// Whether an object that a list has shown was seen in that state or a later one, or has gone since.
+    pub fn has_seen(&self, resource: &GroupResource, listed: &Listed) -> bool {
+        if resource.group.is_empty() && *resource.resource == *"namespaces" {
+            return self.namespaces.get(&*listed.name).is_some_and(|known| known.labels == listed.labels);
+        }
+        let known = self.object(resource, &listed.namespace, &listed.name);
+        known.is_some_and(|held| held.resource_version >= listed.revision) || self.was_deleted(&listed.uid)
     }
 
     /// Whether an object with this uid was seen to go, lately.

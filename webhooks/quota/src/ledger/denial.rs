@@ -18,6 +18,18 @@ pub struct Exceeded {
 }
 
 impl Exceeded {
+    pub(super) fn insert(
+        &mut self,
+        dimension: &Dimension,
+        requested: Quantity,
+        used: Quantity,
+        limit: Quantity,
+    ) {
+        self.requested.insert(dimension.clone(), requested);
+        self.used.insert(dimension.clone(), used);
+        self.limited.insert(dimension.clone(), limit);
+    }
+
     /// `exceeded quota: team-a, requested: gameservers=5, used: gameservers=78, limited: gameservers=80`
     pub fn message(&self, quota: &str) -> String {
         let Self { requested, used, limited } = self;

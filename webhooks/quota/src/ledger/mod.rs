@@ -1,136 +1,78 @@
-//! What was promised out of a quota, and not been seen yet.
+//! What is promised out of a quota, and not counted yet.
 //!
-//! `used` is what the tenant's objects took up at one revision of each kind. Each entry is an object that may come to
-//! take up more than `used` counts for it: `floor` is at most what is counted, `peak` at least what the object may
-//! take up by any request that was admitted and can still be written. So, whatever becomes of those requests:
+//! The ledger of a quota is one small object, which replicas change by compare-and-swap alone. It holds `used`, what the
+//! tenant's objects took up at one revision of each kind, and a *block* for each replica: so much of the room that is
+//! left as this replica may admit without writing anything. What it admitted and is not counted yet, a replica keeps in
+//! memory, in its [`Account`]. For each limit:
 //!
-//! > usage ≤ used + Σ max(0, peak − floor)
+//! > usage ≤ used + Σ blocks, and of each replica: what it admitted and is not counted yet ≤ its block
 //!
-//! What it rests on: etcd writes an update only if the object still stands at the revision that admission was shown.
-//! An update that was admitted at R is written as R's immediate successor, or never. Whoever writes the ledger does so
-//! by compare-and-swap.
+//! A block is made or enlarged only where `used` and all blocks together stay within the limit, so that usage does too.
+//!
+//! What it rests on:
+//! - etcd writes an update only if the object still stands at the revision that admission was shown. An update that was
+//!   admitted at R is written as R's immediate successor, or never.
+//! - An object is *counted* at a revision when `used` was counted at that revision of its kind, or a later one. Only then
+//!   does a replica forget what it admitted, and its block is worth so much less from then on: the room is in `used` now.
+//!   What came to nothing makes the block free again.
+//! - A block is of one life of a process. It is nobody else's, and never taken up again. A replica that has not written
+//!   its block for a while admits nothing more out of it; whoever settles removes it only after that, when what was
+//!   admitted out of it can no longer be written, and what was written is counted.
+//! - What is written by versions of Gatehouse that know no blocks, an entry for each object, is a block that nobody
+//!   renews; and a block is an entry to them.
+//! - The ledger is sealed: it names its own uid and generation. Whoever else writes it breaks the seal; then nothing is
+//!   promised until all that may have been admitted is counted.
 
+mod account;
+mod block;
 mod denial;
+mod entry;
+mod holder;
 mod settle;
 mod wire;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use gatehouse_apiservice::quantity::Quantity;
 
+pub use account::{Account, Charged, Extent, MAX_ENTRIES, MAX_OF_USER, Outcome, Totals};
+pub use block::{Block, Place, Seal};
 pub use denial::{Exceeded, forbidden};
-pub use settle::{Expired, Fate, Reached, Seen, Settled, Truth};
+pub use entry::{Expired, Fate, Pending, Proposal};
+pub use holder::{DEAD, Holder, RENEW, VALID};
+pub use settle::{Counted, Dead, Reached, Seen, Settled, Truth};
 pub use wire::LedgerError;
 
 use crate::{Amounts, Dimension, GroupResource};
 
-/// More entries than this are refused for a while. etcd takes 1.5 MiB in one request; an entry is 200 bytes as a rule
-/// and 300 with long names and all five limits, which makes 5,000 of them at most. They are dropped as soon as their
-/// objects are seen, so that many outstanding means that nobody settles, or that objects are made faster than they
-/// can be watched.
-pub const MAX_ENTRIES: usize = 5_000;
+/// The blocks of a ledger are never larger than this together: none is made or enlarged that would take them further.
+pub const MAX_BYTES: usize = 16 << 10;
 
-/// What was promised, as the ledger of one quota says.
+/// The ledger of one quota.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
     quota_uid: String,
     /// Every limit that is kept account of, those of which nothing is used too.
     used: BTreeMap<Dimension, Quantity>,
-    /// What `used` was seen at.
+    /// What `used` was counted at.
     revisions: BTreeMap<GroupResource, u64>,
-    /// How many admissions were charged so far.
+    /// Of versions that know no blocks: how many admissions were charged.
     tickets: i64,
-    entries: BTreeMap<Arc<str>, Entry>,
-    /// Kept up: the sum over the entries.
-    charge: Amounts,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Entry {
-    resource: GroupResource,
-    namespace: Arc<str>,
-    name: Arc<str>,
-    /// Of the last admission. Whoever waits for the entry to expire begins anew when that changes.
-    ticket: i64,
-    /// The revision that the update was admitted at; none for a creation.
-    at: Option<u64>,
-    floor: Amounts,
-    peak: Amounts,
-}
-
-/// A request that asks for more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Proposal {
-    /// The object's uid: kube-apiserver has made it by the time that validating admission is asked.
-    pub uid: Arc<str>,
-    /// Its resource.
-    pub resource: GroupResource,
-    /// Its namespace.
-    pub namespace: Arc<str>,
-    /// Its name.
-    pub name: Arc<str>,
-    /// The resourceVersion of the object as it is; none if it is to be made.
-    pub at: Option<u64>,
-    /// What it takes up.
-    pub old: Amounts,
-    /// What it is to take up.
-    pub new: Amounts,
-    /// Whether it is admitted though it exceeds a limit.
-    pub forced: bool,
-}
-
-/// What becomes of a proposal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// Nothing that is limited grows: admitted, whatever is used. The ledger is as it was.
-    NoIncrease,
-    /// The object has been written since: admitted, as it cannot be written again like this. The ledger is as it was.
-    Superseded,
-    /// Admitted and charged. The ledger has changed and must be written before anybody is told.
-    Charged(Charged),
-    /// There is no room. The ledger is as it was.
-    Exceeded(Exceeded),
-    /// The ledger does not keep account of this limit yet: try again.
-    Untracked(Dimension),
-    /// There are too many entries: try again.
-    Full,
-}
-
-/// A charge.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Charged {
-    /// What it exceeds, if it was forced.
-    pub exceeds: Option<Exceeded>,
-    /// The ticket, if nobody else's request rests on the entry: by it the charge can be taken back.
-    pub receipt: Option<i64>,
-}
-
-/// An entry, as whoever waits for it knows it again.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Pending {
-    /// The object's uid.
-    pub uid: Arc<str>,
-    /// Its resource.
-    pub resource: GroupResource,
-    /// Its namespace.
-    pub namespace: Arc<str>,
-    /// Its name.
-    pub name: Arc<str>,
-    /// The revision that the update was admitted at; none for a creation.
-    pub at: Option<u64>,
-    /// Of the last admission: no two are the same.
-    pub ticket: i64,
-}
-
-impl Entry {
-    fn charge(&self) -> Amounts {
-        let grown = self.peak.saturating_sub(&self.floor);
-        grown.only(|dimension| !grown.get(dimension).is_negative())
-    }
+    blocks: BTreeMap<Arc<str>, Block>,
+    /// Kept up: the sum of the blocks.
+    promised: Amounts,
+    seal: Seal,
+    /// How often replicas were asked to give back what they do not need.
+    recall: u64,
+    /// How often `used` was counted.
+    counts: u64,
 }
 
 impl Ledger {
-    /// The ledger of a quota of which nothing is known yet: no limit is kept account of before it was settled.
+    /// The ledger of a quota of which nothing is known yet: no limit is kept account of before it was counted.
     pub fn new(quota_uid: impl Into<String>) -> Self {
         Self { quota_uid: quota_uid.into(), ..Self::default() }
     }
@@ -145,173 +87,116 @@ impl Ledger {
         &self.used
     }
 
-    /// What was promised beyond that.
-    pub fn charge(&self) -> &Amounts {
-        &self.charge
-    }
-
     /// The revision that `used` was counted at.
     pub fn revision(&self, resource: &GroupResource) -> Option<u64> {
         self.revisions.get(resource).copied()
     }
 
-    /// How many objects there are promises for.
-    pub fn len(&self) -> usize {
-        self.entries.len()
+    /// The blocks, by their names.
+    pub fn blocks(&self) -> impl Iterator<Item = (&Arc<str>, &Block)> {
+        self.blocks.iter()
     }
 
-    /// Whether everything that was promised was seen.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+    /// A block.
+    pub fn block(&self, name: &str) -> Option<&Block> {
+        self.blocks.get(name)
     }
 
-    /// What there are promises for.
-    pub fn pending(&self) -> impl Iterator<Item = Pending> {
-        self.entries.iter().map(|(uid, entry)| Pending {
-            uid: Arc::clone(uid),
-            resource: entry.resource.clone(),
-            namespace: Arc::clone(&entry.namespace),
-            name: Arc::clone(&entry.name),
-            at: entry.at,
-            ticket: entry.ticket,
+    /// What all blocks hold together.
+    pub fn promised(&self) -> &Amounts {
+        &self.promised
+    }
+
+    /// What replicas have admitted and was not counted, as they wrote it last; of blocks that do not say so, all.
+    pub fn reserved(&self, but: &str) -> Amounts {
+        let others = self.blocks.iter().filter(|(name, _)| ***name != *but);
+        others.fold(Amounts::default(), |sum, (_, block)| sum.saturating_add(&block.reserved))
+    }
+
+    /// Whether it is as Gatehouse wrote it.
+    pub fn seal(&self) -> Seal {
+        self.seal
+    }
+
+    /// Breaks the seal, so that nobody promises anything upon it: somebody is known to have changed it.
+    pub fn break_seal(&mut self) {
+        self.seal = Seal::Broken;
+    }
+
+    /// It has been written, to an object that was there.
+    pub fn was_sealed(&mut self) {
+        if self.seal == Seal::None {
+            self.seal = Seal::Whole;
+        }
+    }
+
+    /// How many bytes the blocks take.
+    pub fn bytes(&self) -> usize {
+        self.blocks.iter().map(|(name, block)| name.len() + block.text.len()).sum()
+    }
+
+    /// Whether replicas have admitted anything that was not counted when they wrote their blocks.
+    pub fn is_waited_for(&self) -> bool {
+        self.blocks.values().any(|block| block.is_ours && !block.reserved.is_empty())
+    }
+
+    /// How often replicas were asked to give back what they do not need.
+    pub fn recalls(&self) -> u64 {
+        self.recall
+    }
+
+    /// Asks all replicas to give back what they do not need, and says the number of that question.
+    pub fn recall(&mut self) -> u64 {
+        let answered = self.blocks.values().map(|block| block.answered).max();
+        self.recall = self.recall.max(answered.unwrap_or_default()).saturating_add(1);
+        self.recall
+    }
+
+    /// How often `used` was counted.
+    pub fn counts(&self) -> u64 {
+        self.counts
+    }
+
+    /// Whether all but `own` that hold something of these limits have answered a recall, knowing what is counted.
+    pub fn is_answered(&self, recall: u64, own: &str, dimensions: &BTreeSet<Dimension>) -> bool {
+        let mut others = self.blocks.iter().filter(|(name, _)| ***name != *own);
+        others.all(|(_, block)| {
+            let holds = dimensions.iter().any(|one| !block.amount.get(one).is_zero());
+            !holds || block.answered >= recall && block.counts == self.counts
         })
     }
 
-    /// Charges what a request asks for beyond what there is, if all of it fits.
-    pub fn propose(&mut self, proposal: &Proposal, hard: &BTreeMap<Dimension, Quantity>) -> Outcome {
-        match self.plan(proposal, hard) {
-            Ok(Plan { entry, charge, charged }) => {
-                self.tickets = entry.ticket;
-                self.entries.insert(Arc::clone(&proposal.uid), entry);
-                self.charge = charge;
-                Outcome::Charged(charged)
-            }
-            Err(outcome) => outcome,
+    /// Makes, changes or removes a block.
+    pub fn put(&mut self, name: &Arc<str>, block: Option<Block>) {
+        if let Some(before) = self.blocks.remove(name) {
+            self.promised = self.promised.saturating_sub(&before.amount);
+        }
+        if let Some(block) = block {
+            self.promised = self.promised.saturating_add(&block.amount);
+            self.blocks.insert(Arc::clone(name), block);
         }
     }
 
-    /// What would become of a request; for those that are tried without being made.
-    pub fn consider(&self, proposal: &Proposal, hard: &BTreeMap<Dimension, Quantity>) -> Outcome {
-        self.plan(proposal, hard).map_or_else(|outcome| outcome, |plan| Outcome::Charged(plan.charged))
-    }
-
-    /// Takes back what was charged for a request that was refused elsewhere, unless another request for the object was
-    /// admitted since. Says whether the ledger has changed.
-    pub fn withdraw(&mut self, proposal: &Proposal, receipt: i64) -> bool {
-        let Some(entry) = self.entries.get_mut(&proposal.uid).filter(|entry| entry.ticket == receipt) else {
-            return false;
-        };
-        let before = entry.charge();
-        // The object stays as it is. What it takes up may still be more than was counted for it.
-        entry.peak = proposal.old.only(|dimension| self.used.contains_key(dimension));
-        let after = entry.charge();
-        if after.is_empty() {
-            self.entries.remove(&proposal.uid);
-        }
-        self.charge = self.charge.saturating_sub(&before).saturating_add(&after);
-        true
-    }
-
-    /// What would be exceeded, if what takes up `instead_of` took up `ceiling`.
-    pub fn over_ceiling(
+    /// How much there is for one block: the limit without what is counted and what the other blocks hold. It may be
+    /// negative. None, if there is no such limit.
+    pub fn room(
         &self,
-        ceiling: &Amounts,
-        instead_of: &Amounts,
+        own: &str,
+        dimension: &Dimension,
         hard: &BTreeMap<Dimension, Quantity>,
-    ) -> Option<Exceeded> {
-        self.exceeded(&self.charge, instead_of, ceiling, hard, |requested, total| {
-            (total.checked_add(requested), Some(total))
-        })
+    ) -> Option<Quantity> {
+        let least = Quantity::from_milli(i128::MIN);
+        let limit = hard.get(dimension)?;
+        let used = self.used.get(dimension).copied().unwrap_or_default();
+        let left = limit.checked_sub(used).and_then(|left| left.checked_sub(self.others(own, dimension)));
+        Some(left.unwrap_or(least))
     }
 
-    fn plan(&self, proposal: &Proposal, hard: &BTreeMap<Dimension, Quantity>) -> Result<Plan, Outcome> {
-        let Proposal { old, new, at, .. } = proposal;
-        let is_tracked = |dimension: &Dimension| self.used.contains_key(dimension);
-        let mut grown = new.iter().filter(|(dimension, quantity)| **quantity > old.get(dimension));
-        if !grown.clone().any(|(dimension, _)| is_tracked(dimension) || hard.contains_key(dimension)) {
-            return Err(Outcome::NoIncrease);
-        }
-        if let Some((dimension, _)) = grown.find(|(one, _)| hard.contains_key(one) && !is_tracked(one)) {
-            return Err(Outcome::Untracked(dimension.clone()));
-        }
-        let (old, new) = (old.only(is_tracked), new.only(is_tracked));
-        let known = self.entries.get(&proposal.uid);
-        let (floor, peak, is_alone) = match known {
-            // A creation is before every update.
-            Some(known) if known.at > *at => return Err(Outcome::Superseded),
-            // One of them will be written, or none.
-            Some(known) if known.at == *at => (known.floor.clone(), known.peak.max(&new), false),
-            // What was admitted before can no longer be written. It may have been, unseen, so that `used` counts the
-            // floor of then. Or it was for a revision that was history already, and its floor was never counted;
-            // then nothing beyond the object as it is was.
-            Some(known) => (known.floor.min(&old), old.max(&new), true),
-            None if self.entries.len() >= MAX_ENTRIES => return Err(Outcome::Full),
-            None => (old.clone(), old.max(&new), true),
-        };
-        let ticket = self.tickets.saturating_add(1);
-        let entry = Entry {
-            resource: proposal.resource.clone(),
-            namespace: Arc::clone(&proposal.namespace),
-            name: Arc::clone(&proposal.name),
-            ticket,
-            at: *at,
-            floor,
-            peak,
-        };
-        let freed = known.map(Entry::charge).unwrap_or_default();
-        let charge = self.charge.saturating_sub(&freed).saturating_add(&entry.charge());
-        let exceeded = self.exceeded(&charge, &old, &new, hard, |requested, total| {
-            (Some(total), total.checked_sub(requested))
-        });
-        match exceeded {
-            Some(exceeded) if !proposal.forced => Err(Outcome::Exceeded(exceeded)),
-            exceeds => {
-                let charged = Charged { exceeds, receipt: is_alone.then_some(ticket) };
-                Ok(Plan { entry, charge, charged })
-            }
-        }
+    /// What the other blocks hold of a limit.
+    fn others(&self, own: &str, dimension: &Dimension) -> Quantity {
+        let own = self.blocks.get(own).map(|block| block.amount.get(dimension)).unwrap_or_default();
+        self.promised.get(dimension).checked_sub(own).unwrap_or(Quantity::from_milli(i128::MAX))
     }
-
-    /// What is exceeded of that which grows from `old` to `new`. `sums` makes of the growth, and of `used` and `charge`
-    /// together, what there will be and what there was.
-    fn exceeded(
-        &self,
-        charge: &Amounts,
-        old: &Amounts,
-        new: &Amounts,
-        hard: &BTreeMap<Dimension, Quantity>,
-        sums: impl Fn(Quantity, Quantity) -> (Option<Quantity>, Option<Quantity>),
-    ) -> Option<Exceeded> {
-        let mut exceeded = Exceeded::default();
-        for (dimension, quantity) in new {
-            let Some(limit) = hard.get(dimension) else { continue };
-            let most = Quantity::from_milli(i128::MAX);
-            let requested = quantity.checked_sub(old.get(dimension)).unwrap_or(most);
-            if requested <= Quantity::ZERO {
-                continue;
-            }
-            let used = self.used.get(dimension).copied().unwrap_or_default();
-            let total = used.checked_add(charge.get(dimension)).unwrap_or(most);
-            let (after, before) = sums(requested, total);
-            if after.is_none_or(|after| after > *limit) {
-                exceeded.requested.insert(dimension.clone(), requested);
-                exceeded.used.insert(dimension.clone(), before.unwrap_or(total));
-                exceeded.limited.insert(dimension.clone(), *limit);
-            }
-        }
-        (!exceeded.limited.is_empty()).then_some(exceeded)
-    }
-
-    /// The sum over the entries, counted anew.
-    fn sum(entries: &BTreeMap<Arc<str>, Entry>) -> Amounts {
-        entries.values().fold(Amounts::default(), |sum, entry| sum.saturating_add(&entry.charge()))
-    }
-}
-
-struct Plan {
-    entry: Entry,
-    charge: Amounts,
-    charged: Charged,
 }
 
 #[cfg(test)]

@@ -2,16 +2,16 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use gatehouse_apiservice::{
-    policy::{LedgerEntry, QuotaLedgerSpec},
-    quantity::Quantity,
-};
+use gatehouse_apiservice::{policy::QuotaLedgerSpec, quantity::Quantity};
 use serde::{
     Serialize, Serializer,
-    ser::{Error, SerializeMap, SerializeStruct},
+    ser::{SerializeMap, SerializeStruct},
 };
 
-use super::{Entry, Ledger};
+use super::{
+    Block, Ledger, Place, Seal,
+    block::{SEAL, Text},
+};
 use crate::{Amounts, Dimension, GroupResource};
 
 /// A QuotaLedger that somebody else must have written.
@@ -24,52 +24,81 @@ pub struct LedgerError {
     pub value: String,
 }
 
-impl TryFrom<&QuotaLedgerSpec> for Ledger {
-    type Error = LedgerError;
+/// A ledger, to be written to a place.
+pub(super) struct Written<'a> {
+    ledger: &'a Ledger,
+    /// None: the object is to be made, and has no uid yet.
+    place: Option<Place<'a>>,
+}
 
-    fn try_from(spec: &QuotaLedgerSpec) -> Result<Self, LedgerError> {
-        let used = quantities("spec.used", &spec.used)?;
-        let mut revisions = BTreeMap::new();
+impl Ledger {
+    /// Reads the ledger that an object holds.
+    pub fn read(spec: &QuotaLedgerSpec, place: Place<'_>) -> Result<Self, LedgerError> {
+        let mut ledger = Self {
+            quota_uid: spec.quota_uid.clone(),
+            used: quantities("spec.used", &spec.used)?,
+            tickets: spec.tickets,
+            ..Self::default()
+        };
+        for (dimension, quantity) in &ledger.used {
+            if quantity.is_negative() {
+                return Err(LedgerError {
+                    field: format!("spec.used[{dimension}]"),
+                    value: quantity.to_string(),
+                });
+            }
+        }
         for (key, value) in &spec.revisions {
             let field = || format!("spec.revisions[{key}]");
-            revisions.insert(parse(&field, key)?, parse(&field, value)?);
+            ledger.revisions.insert(parse(&field, key)?, parse(&field, value)?);
         }
-        let mut entries = BTreeMap::new();
-        for (uid, text) in &spec.entries {
-            let entry = parsed(uid, text)?;
-            entries.insert(Arc::from(uid.as_str()), read(uid, &entry)?);
+        for (name, text) in &spec.entries {
+            let parsed: Text = serde_json::from_str(text)
+                .map_err(|_| LedgerError { field: format!("spec.entries[{name}]"), value: text.clone() })?;
+            if name == SEAL {
+                ledger.recall = parsed.recall;
+                ledger.counts = parsed.counts;
+                ledger.seal = match parsed.is_ours() {
+                    true if parsed.name == place.uid && parsed.ticket == place.generation => Seal::Whole,
+                    true => Seal::Broken,
+                    false if parsed.is_of_future() => Seal::Broken,
+                    false => Seal::None,
+                };
+            } else {
+                ledger.put(&Arc::from(name.as_str()), Some(block(name, text, &parsed)?));
+            }
         }
-        let charge = Self::sum(&entries);
-        Ok(Self {
-            quota_uid: spec.quota_uid.clone(),
-            used,
-            revisions,
-            tickets: spec.tickets,
-            entries,
-            charge,
-        })
+        Ok(ledger)
+    }
+
+    /// The ledger in the next state of the object at a place, or as a new object.
+    pub fn written<'a>(&'a self, place: Option<Place<'a>>) -> impl Serialize + 'a {
+        Written { ledger: self, place }
     }
 }
 
-fn parsed(uid: &str, text: &str) -> Result<LedgerEntry, LedgerError> {
-    serde_json::from_str(text)
-        .map_err(|_| LedgerError { field: format!("spec.entries[{uid}]"), value: text.to_owned() })
-}
-
-fn read(uid: &str, entry: &LedgerEntry) -> Result<Entry, LedgerError> {
-    let field = |name: &str| format!("spec.entries[{uid}].{name}");
-    let amounts = |name: &str, amounts: &BTreeMap<String, String>| -> Result<Amounts, LedgerError> {
-        Ok(quantities(&field(name), amounts)?.into_iter().collect())
+/// A block, or an entry that a version without blocks wrote: what it may take up beyond what is counted for it.
+fn block(name: &str, text: &str, parsed: &Text) -> Result<Block, LedgerError> {
+    let amounts = |field: &str, texts: &BTreeMap<String, String>| -> Result<Amounts, LedgerError> {
+        let field = format!("spec.entries[{name}].{field}");
+        let quantities = quantities(&field, texts)?;
+        if let Some((dimension, quantity)) = quantities.iter().find(|(_, quantity)| quantity.is_negative()) {
+            return Err(LedgerError { field: format!("{field}[{dimension}]"), value: quantity.to_string() });
+        }
+        Ok(quantities.into_iter().collect())
     };
-    let at = entry.resource_version.as_deref();
-    Ok(Entry {
-        resource: parse(&|| field("resource"), &entry.resource)?,
-        namespace: entry.namespace.as_str().into(),
-        name: entry.name.as_str().into(),
-        ticket: entry.ticket,
-        at: at.map(|at| parse(&|| field("resourceVersion"), at)).transpose()?,
-        floor: amounts("floor", &entry.floor)?,
-        peak: amounts("peak", &entry.peak)?,
+    let grown = amounts("peak", &parsed.peak)?.saturating_sub(&amounts("floor", &parsed.floor)?);
+    let amount = grown.only(|dimension| !grown.get(dimension).is_negative());
+    let is_ours = parsed.is_ours();
+    let reserved = if is_ours { amounts("reserved", &parsed.reserved)? } else { amount.clone() };
+    Ok(Block {
+        amount,
+        ticket: parsed.ticket,
+        reserved,
+        answered: parsed.recall,
+        counts: parsed.counts,
+        is_ours,
+        text: text.into(),
     })
 }
 
@@ -89,26 +118,27 @@ fn parse<T: std::str::FromStr>(field: &dyn Fn() -> String, value: &str) -> Resul
     value.parse().map_err(|_| LedgerError { field: field(), value: value.to_owned() })
 }
 
-/// As [`QuotaLedgerSpec`] is written, without making one: this is done for each write, with all entries.
-impl Serialize for Ledger {
+impl Serialize for Written<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Ledger { quota_uid, used, revisions, tickets, .. } = self.ledger;
         let mut spec = serializer.serialize_struct("QuotaLedgerSpec", 5)?;
-        spec.serialize_field("quotaUid", &self.quota_uid)?;
-        spec.serialize_field("used", &Quantities(self.used.iter()))?;
-        spec.serialize_field("revisions", &Revisions(&self.revisions))?;
-        spec.serialize_field("tickets", &self.tickets)?;
-        spec.serialize_field("entries", &Entries(&self.entries))?;
+        spec.serialize_field("quotaUid", quota_uid)?;
+        spec.serialize_field("used", &Quantities(used))?;
+        spec.serialize_field("revisions", &Revisions(revisions))?;
+        spec.serialize_field("tickets", tickets)?;
+        spec.serialize_field("entries", &Entries(self))?;
         spec.end()
     }
 }
 
-struct Quantities<I>(I);
+struct Quantities<'a>(&'a BTreeMap<Dimension, Quantity>);
 
-impl<'a, I: Iterator<Item = (&'a Dimension, &'a Quantity)> + Clone> Serialize for Quantities<I> {
+impl Serialize for Quantities<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let texts =
-            self.0.clone().map(|(dimension, quantity)| (Text(dimension), Text(dimension.written(*quantity))));
-        serializer.collect_map(texts)
+        let texts = self.0.iter();
+        serializer.collect_map(
+            texts.map(|(dimension, quantity)| (Display(dimension), Display(dimension.written(*quantity)))),
+        )
     }
 }
 
@@ -116,48 +146,33 @@ struct Revisions<'a>(&'a BTreeMap<GroupResource, u64>);
 
 impl Serialize for Revisions<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(resource, revision)| (Text(resource), Text(revision))))
+        serializer
+            .collect_map(self.0.iter().map(|(resource, revision)| (Display(resource), Display(revision))))
     }
 }
 
-struct Entries<'a>(&'a BTreeMap<Arc<str>, Entry>);
+struct Entries<'a>(&'a Written<'a>);
 
 impl Serialize for Entries<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut entries = serializer.serialize_map(Some(self.0.len()))?;
-        for (uid, entry) in self.0 {
-            let text = serde_json::to_string(&Written(entry)).map_err(S::Error::custom)?;
-            entries.serialize_entry(&**uid, &text)?;
+        let Written { ledger, place } = self.0;
+        let mut entries = serializer.serialize_map(None)?;
+        if let Some(Place { uid, generation }) = place {
+            // A broken seal stays broken: no object has generation 0.
+            let next = if ledger.seal == Seal::Broken { 0 } else { generation.saturating_add(1) };
+            let seal = Text::seal(uid, next, ledger.recall, ledger.counts);
+            entries.serialize_entry(SEAL, &seal.written())?;
+        }
+        for (name, block) in &ledger.blocks {
+            entries.serialize_entry(&**name, &*block.text)?;
         }
         entries.end()
     }
 }
 
-struct Written<'a>(&'a Entry);
+struct Display<T>(T);
 
-impl Serialize for Written<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Entry { resource, namespace, name, ticket, at, floor, peak } = self.0;
-        let mut entry = serializer.serialize_map(None)?;
-        entry.serialize_entry("resource", &Text(resource))?;
-        entry.serialize_entry("namespace", &**namespace)?;
-        entry.serialize_entry("name", &**name)?;
-        entry.serialize_entry("ticket", ticket)?;
-        if let Some(at) = at {
-            entry.serialize_entry("resourceVersion", &Text(at))?;
-        }
-        for (field, amounts) in [("floor", floor), ("peak", peak)] {
-            if !amounts.is_empty() {
-                entry.serialize_entry(field, &Quantities(amounts.iter()))?;
-            }
-        }
-        entry.end()
-    }
-}
-
-struct Text<T>(T);
-
-impl<T: fmt::Display> Serialize for Text<T> {
+impl<T: fmt::Display> Serialize for Display<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)
     }

@@ -1,9 +1,11 @@
 //! What is asked of a quota's task, and what it says.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use gatehouse_quota::{Amounts, CompiledQuota, Exceeded, Ledger, Outcome, Proposal};
+use gatehouse_quota::{Account, Amounts, Dimension, Exceeded, Outcome, Proposal, Totals};
 use tokio::{sync::oneshot, time::Instant};
+
+use super::RECALL_AGAIN;
 
 /// How long a refusal waits for room to be found: what was deleted just before is seen, and settled, within some tens
 /// of milliseconds as a rule.
@@ -16,6 +18,8 @@ pub(crate) struct Job {
     until: Instant,
     /// A refusal is not given before this.
     may_refuse_at: Instant,
+    /// The recall that was made for it, and when.
+    recall: Option<(u64, Instant)>,
     reply: Option<oneshot::Sender<Reply>>,
 }
 
@@ -59,6 +63,9 @@ pub(crate) enum Reply {
 pub(super) enum Decision {
     Done(Reply),
     Refuse(Exceeded),
+    /// Only other blocks stand in the way: their replicas are to be asked for what they do not need, if that is not done
+    /// already.
+    Recall(bool),
     /// It cannot be decided on this ledger.
     Wait,
 }
@@ -80,7 +87,7 @@ impl Job {
         // There must be time to read the ledger once more.
         let now = Instant::now();
         let may_refuse_at = now + ROOM.min(until.saturating_duration_since(now) / 2);
-        (Self { asked, until, may_refuse_at, reply: Some(reply) }, answer)
+        (Self { asked, until, may_refuse_at, recall: None, reply: Some(reply) }, answer)
     }
 
     /// Nobody waits for the answer.
@@ -101,33 +108,88 @@ impl Job {
         if self.may_refuse_at > Instant::now() { self.may_refuse_at } else { self.until }
     }
 
-    /// Decides on `ledger`, and says whether that has changed.
-    pub(super) fn decide(&self, ledger: &mut Ledger, quota: &CompiledQuota) -> (Decision, bool) {
+    /// The answer, if it takes no write: the block covers it, or it takes something back.
+    pub(super) fn admit(&self, account: &mut Account, totals: Totals<'_>, is_valid: bool) -> Option<Reply> {
+        if self.is_forgotten() {
+            return Some(Reply::Contended);
+        }
         match &self.asked {
-            // Nobody waits for it any more: what is charged now would only be in the way of others.
-            _ if self.reply.as_ref().is_some_and(oneshot::Sender::is_closed) => {
-                (Decision::Done(Reply::Contended), false)
-            }
-            Asked::Charge(proposal) => match ledger.propose(proposal, &quota.hard) {
-                Outcome::Charged(charged) => (Decision::admitted(charged.receipt, charged.exceeds), true),
-                outcome => (undecided(outcome), false),
+            Asked::Charge(proposal) if is_valid => match account.propose(proposal, totals, false) {
+                Outcome::Charged(charged) => {
+                    Some(Reply::Admitted { receipt: charged.receipt, exceeds: charged.exceeds })
+                }
+                Outcome::NoIncrease | Outcome::Superseded => {
+                    Some(Reply::Admitted { receipt: None, exceeds: None })
+                }
+                Outcome::Full => Some(Reply::Contended),
+                Outcome::Beyond | Outcome::Exceeded { .. } | Outcome::Untracked(_) => None,
             },
-            Asked::Try(proposal) => match ledger.consider(proposal, &quota.hard) {
-                Outcome::Charged(charged) => (Decision::admitted(None, charged.exceeds), false),
-                outcome => (undecided(outcome), false),
+            Asked::Withdraw(proposal, receipt) => {
+                account.withdraw(proposal, *receipt);
+                Some(Reply::Admitted { receipt: None, exceeds: None })
+            }
+            Asked::Charge(_) | Asked::Try(_) | Asked::Ceiling { .. } => None,
+        }
+    }
+
+    /// Nobody waits for it any more: what is charged now would only be in the way of others.
+    fn is_forgotten(&self) -> bool {
+        self.reply.as_ref().is_some_and(oneshot::Sender::is_closed)
+    }
+
+    /// Decides, if the block may grow or not; what is admitted here is not to be told before it is written.
+    pub(super) fn decide(
+        &self,
+        account: &mut Account,
+        totals: Totals<'_>,
+        may_grow: bool,
+        now: Instant,
+    ) -> Decision {
+        match &self.asked {
+            _ if self.is_forgotten() => Decision::Done(Reply::Contended),
+            Asked::Charge(proposal) => match account.propose(proposal, totals, may_grow) {
+                Outcome::Charged(charged) => Decision::admitted(charged.receipt, charged.exceeds),
+                Outcome::Exceeded { exceeded, is_certain } => {
+                    self.exceeded(exceeded, is_certain, totals, now)
+                }
+                // Whether there is room is found out where the block may grow; that there is none, before.
+                Outcome::Beyond => match account.consider(proposal, totals) {
+                    Outcome::Exceeded { exceeded, is_certain: true } => Decision::Refuse(exceeded),
+                    _ => Decision::Wait,
+                },
+                outcome => undecided(&outcome),
+            },
+            Asked::Try(proposal) => match account.consider(proposal, totals) {
+                Outcome::Charged(charged) => Decision::admitted(None, charged.exceeds),
+                Outcome::Exceeded { exceeded, .. } => Decision::Refuse(exceeded),
+                outcome => undecided(&outcome),
             },
             Asked::Ceiling { ceiling, instead_of, forced } => {
-                let exceeds = ledger.over_ceiling(ceiling, instead_of, &quota.hard);
-                match exceeds {
-                    Some(exceeded) if !forced => (Decision::Refuse(exceeded), false),
-                    exceeds => (Decision::admitted(None, exceeds), false),
+                match account.over_ceiling(ceiling, instead_of, totals) {
+                    Some(exceeded) if !forced => Decision::Refuse(exceeded),
+                    exceeds => Decision::admitted(None, exceeds),
                 }
             }
-            Asked::Withdraw(proposal, receipt) => {
-                let is_changed = ledger.withdraw(proposal, *receipt);
-                (Decision::admitted(None, None), is_changed)
-            }
+            Asked::Withdraw(..) => Decision::admitted(None, None),
         }
+    }
+
+    /// What there is no room for is refused when nobody holds room that is not needed.
+    fn exceeded(&self, exceeded: Exceeded, is_certain: bool, totals: Totals<'_>, now: Instant) -> Decision {
+        let dimensions: BTreeSet<Dimension> = exceeded.limited.keys().cloned().collect();
+        match self.recall {
+            _ if is_certain => Decision::Refuse(exceeded),
+            Some((number, _)) if totals.ledger.is_answered(number, totals.own, &dimensions) => {
+                Decision::Refuse(exceeded)
+            }
+            Some((_, at)) if now < at + RECALL_AGAIN => Decision::Recall(false),
+            _ => Decision::Recall(true),
+        }
+    }
+
+    /// A recall is made for it.
+    pub(super) fn recalled(&mut self, number: u64, now: Instant) {
+        self.recall = Some((number, now));
     }
 
     pub(super) fn answer(self, reply: Reply) {
@@ -138,11 +200,11 @@ impl Job {
     }
 }
 
-fn undecided(outcome: Outcome) -> Decision {
+fn undecided(outcome: &Outcome) -> Decision {
     match outcome {
         Outcome::NoIncrease | Outcome::Superseded | Outcome::Charged(_) => Decision::admitted(None, None),
-        Outcome::Exceeded(exceeded) => Decision::Refuse(exceeded),
-        Outcome::Untracked(_) | Outcome::Full => Decision::Wait,
+        Outcome::Full => Decision::Done(Reply::Contended),
+        Outcome::Exceeded { .. } | Outcome::Beyond | Outcome::Untracked(_) => Decision::Wait,
     }
 }
 

@@ -6,11 +6,14 @@ use gatehouse_quota::CompiledQuota;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{Committer, ROUND, Reply, SETTLE, SETTLE_ALONG, SETTLE_FOR_ROOM};
-use crate::quota::settle;
+use super::{Committer, Reply, SETTLE_FOR_ROOM};
+use crate::quota::waiting;
 
 /// How often a leader looks at what has nothing to do with changes: its status, a ledger that could not be made.
 const IDLE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Nothing is so urgent that it is looked at more often.
+const SOON: std::time::Duration = std::time::Duration::from_millis(5);
 
 impl Committer {
     /// Works until `stop`, or until there is no such quota any more.
@@ -26,6 +29,7 @@ impl Committer {
                 () = self.pause() => {}
             }
         }
+        self.give_up().await;
         self.jobs.close();
         while let Ok(job) = self.jobs.try_recv() {
             self.queue.push(job);
@@ -40,34 +44,45 @@ impl Committer {
         world.quotas.iter().find(|quota| *quota.name == *self.name).cloned()
     }
 
-    /// What the leader does beside: reads what has expired, and tells how things stand.
+    /// What is done beside: finding out what became of things, and, by the leader, telling how things stand.
     fn look_after(&mut self, quota: &CompiledQuota) {
+        let now = Instant::now();
+        if self.reads.is_empty() {
+            let overdue = self.entries.take_overdue(now);
+            if !overdue.is_empty() {
+                let world = self.shared.world.snapshot();
+                self.reads.spawn(waiting::find(self.shared.live.clone(), world, overdue));
+            }
+        }
         if !*self.leading.borrow() {
             self.settler.reset();
             return;
         }
-        let now = Instant::now();
-        if self.reads.is_empty() {
-            let overdue = self.settler.take_overdue(now);
-            if !overdue.is_empty() {
-                let world = self.shared.world.snapshot();
-                let absent = self.settler.absent(now);
-                self.reads.spawn(settle::find(self.shared.live.clone(), world, absent, overdue));
-            }
-        }
-        let stands = self.base.as_ref().filter(|base| base.stands);
+        self.cover(quota, now);
+        let stands = self.base.as_ref().filter(|base| base.stands());
         let world = self.shared.world.snapshot();
         let interception = self.shared.interception.borrow().clone();
-        let ledger = stands.map(|base| &base.ledger);
+        let ledger = stands.map(|base| {
+            let others = base.ledger.reserved(self.holder.name());
+            (&base.ledger, self.holder.account.charge().saturating_add(&others))
+        });
         self.reporter.report(&world, quota, ledger, &self.settler, &interception);
+    }
+
+    /// Gives the block back when the process ends; or so much of it as nobody waits for.
+    async fn give_up(&mut self) {
+        let Some(quota) = self.quota() else { return };
+        if self.holder.written().is_some() && self.base.as_ref().is_some_and(super::Base::stands) {
+            self.leave(&quota).await;
+        }
     }
 
     /// Waits until there is something to do.
     async fn pause(&mut self) {
         let is_leading = *self.leading.borrow_and_update();
         let has_waiting = !self.waiting.is_empty();
-        let settle = if has_waiting { SETTLE_FOR_ROOM } else { SETTLE };
-        let next_look = self.round.0 + settle;
+        let next_look = self.round + if has_waiting { SETTLE_FOR_ROOM / 10 } else { SETTLE_FOR_ROOM };
+        let has_duties = self.has_duties();
         let due = self.due(is_leading);
         let changed = &mut self.changed;
         let change = async {
@@ -77,25 +92,22 @@ impl Committer {
         };
         tokio::select! {
             job = self.jobs.recv() => self.queue.extend(job),
-            _ = change, if is_leading || has_waiting => {}
+            _ = change, if is_leading || has_waiting || has_duties => {}
             changed = self.leading.changed() => {
                 if changed.is_err() {
                     sleep_until(due).await;
                 }
             }
             Some(found) = self.reads.join_next() => {
-                self.settler.found(found.unwrap_or_default());
+                self.entries.found(found.unwrap_or_default());
+            }
+            Some(found) = self.covers.join_next() => {
+                self.covered(found.ok().flatten());
             }
             () = sleep_until(due) => {}
         }
         let mut queue = std::mem::take(&mut self.queue);
         self.take_queued(&mut queue);
-        let (began, requests) = self.round;
-        if !queue.is_empty() && requests > 1 {
-            // There are others who will ask within a moment.
-            sleep_until(began + ROUND).await;
-            self.take_queued(&mut queue);
-        }
         self.queue = queue;
         sleep_until(self.not_before).await;
     }
@@ -104,10 +116,22 @@ impl Committer {
     fn due(&self, is_leading: bool) -> Instant {
         let now = Instant::now();
         let waiting = self.waiting.iter().map(super::Job::due).min();
-        let expiry = self.settler.next_expiry().filter(|_| is_leading && self.reads.is_empty());
+        let expiry = self.entries.next_expiry().filter(|_| self.reads.is_empty());
+        let dead = self.settler.next_overdue().filter(|_| is_leading && self.covers.is_empty());
         // What changed since the last look was perhaps passed over for being too soon.
-        let missed = (is_leading && self.settled_at + SETTLE_ALONG > now).then_some(now + SETTLE);
+        let missed =
+            (is_leading && self.settled_at + super::SETTLE > now).then_some(self.settled_at + super::SETTLE);
         let status = is_leading.then(|| self.reporter.next(now)).flatten();
-        [waiting, expiry, missed, status].into_iter().flatten().min().unwrap_or(now + IDLE).min(now + IDLE)
+        let dues = [
+            waiting,
+            expiry,
+            dead.map(|dead| dead.max(now + IDLE / 5)),
+            missed,
+            status,
+            self.next_duty(),
+            self.turn,
+        ];
+        let soon = now + SOON;
+        dues.into_iter().flatten().min().unwrap_or(now + IDLE).min(now + IDLE).max(soon)
     }
 }

@@ -50,6 +50,7 @@ impl Replica {
             namespace: "games",
             object,
             old,
+            user: "jane",
             dry_run: false,
             until: Instant::now() + Duration::from_secs(5),
         })
@@ -71,7 +72,7 @@ async fn agones_makes_what_is_charged_and_nobody_else_does() {
     let mut alone = made.clone();
     alone["metadata"]["labels"] = json!({});
     assert!(is_exceeded(&replica.asked(Requester::Agones, Operation::Create, (Some(&alone), None)).await));
-    assert_eq!(entries(&replica.api, "a"), 0);
+    until("settled", || blocks(&replica.api, "a") == 0).await;
     replica.stop().await;
 }
 

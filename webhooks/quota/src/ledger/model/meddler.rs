@@ -1,0 +1,78 @@
+//! Somebody who may write ledgers and does not know what they are.
+
+use super::{Run, World};
+
+impl World {
+    pub(super) fn meddle(&mut self, how: u8, a: u8) {
+        debug_assert!(matches!(self.run, Run { meddler: true, .. }));
+        let Some(stored) = self.stored.clone() else { return };
+        let mut spec = stored.spec.clone();
+        let names: Vec<String> = spec.entries.keys().filter(|name| **name != "seal").cloned().collect();
+        let picked = (!names.is_empty()).then(|| names[usize::from(a) % names.len()].clone());
+        match how % 12 {
+            0 => self.backups.push(stored),
+            1 => {
+                // An old state is put in the place of what is.
+                let Some(backup) = self.pick_backup(a) else { return };
+                self.swap(stored.version, backup);
+            }
+            2 => self.stored = None,
+            3 if a.is_multiple_of(4) => {
+                // Deleted, and made anew from an old state.
+                let Some(spec) = self.pick_backup(a) else { return };
+                self.versions += 1;
+                let uid = format!("ledger-{}", self.versions);
+                self.stored = Some(super::Stored { version: self.versions, uid, generation: 1, spec });
+            }
+            4 => {
+                let Some(name) = picked else { return };
+                spec.entries.remove(&name);
+                self.swap(stored.version, spec);
+            }
+            5 => {
+                let Some(name) = picked else { return };
+                let text = ["{", "{}", "[]", ""][usize::from(a) % 4];
+                spec.entries.insert(name, text.to_owned());
+                self.swap(stored.version, spec);
+            }
+            6 => {
+                let Some(name) = picked else { return };
+                let text = spec.entries[&name].replace("\"peak\":{\"", "\"peak\":{\"players\":\"-3\",\"");
+                spec.entries.insert(name, text);
+                self.swap(stored.version, spec);
+            }
+            7 => {
+                spec.used.insert(
+                    "gameservers".to_owned(),
+                    ["-5", "0", "100", "many"][usize::from(a) % 4].to_owned(),
+                );
+                self.swap(stored.version, spec);
+            }
+            8 => {
+                spec.revisions.insert("ones.a.io".to_owned(), (self.revision + 1000).to_string());
+                self.swap(stored.version, spec);
+            }
+            9 => {
+                let text = r#"{"resource":"quotaledgers.policy.gatehouse.dev","namespace":"","name":"x","ticket":1,"peak":{"gameservers":"4"},"form":2}"#;
+                spec.entries.insert("block-nobodys-0".to_owned(), text.to_owned());
+                self.swap(stored.version, spec);
+            }
+            10 => {
+                spec.quota_uid = "another".to_owned();
+                self.swap(stored.version, spec);
+            }
+            _ => {
+                // Of a version that is yet to come.
+                let text = spec.entries.get("seal").map(|text| text.replace("\"form\":2", "\"form\":3"));
+                let Some(text) = text else { return };
+                spec.entries.insert("seal".to_owned(), text);
+                self.swap(stored.version, spec);
+            }
+        }
+    }
+
+    fn pick_backup(&self, index: u8) -> Option<gatehouse_apiservice::policy::QuotaLedgerSpec> {
+        let backup = self.backups.get(usize::from(index) % self.backups.len().max(1))?;
+        Some(backup.spec.clone())
+    }
+}

@@ -1,0 +1,72 @@
+//! The ledger as a replica knows it, and whether promises may be made upon it.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use gatehouse_quota::{CompiledQuota, Ledger, Seal};
+
+use crate::quota::store::{Stored, Version};
+
+/// A ledger that was read, or that there is none.
+pub(super) struct Base {
+    pub(super) version: Option<Version>,
+    pub(super) ledger: Ledger,
+    pub(super) state: State,
+}
+
+/// What can be done with a ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// It is this quota's, and as Gatehouse wrote it.
+    Stands,
+    /// There is none, or it is that of a quota that had the name before.
+    Lacking,
+    /// Nobody knows what was admitted upon it: everything has to be waited for, and counted.
+    Broken,
+}
+
+impl Base {
+    pub(super) fn absent(quota: &CompiledQuota) -> Self {
+        Self { version: None, ledger: Ledger::new(&quota.uid), state: State::Lacking }
+    }
+
+    pub(super) fn of(stored: Stored, quota: &CompiledQuota) -> Self {
+        let (ledger, state) = match stored.ledger {
+            Ok(ledger) if ledger.seal() == Seal::Broken => {
+                tracing::error!(
+                    quota = quota.name,
+                    "somebody else has written the ledger: all is counted anew"
+                );
+                (ledger, State::Broken)
+            }
+            Ok(ledger) if ledger.quota_uid() == quota.uid => (ledger, State::Stands),
+            Ok(_) => (Ledger::new(&quota.uid), State::Lacking),
+            Err(error) => {
+                tracing::error!(quota = quota.name, %error, "the ledger makes no sense: all is counted anew");
+                (Ledger::new(&quota.uid), State::Broken)
+            }
+        };
+        Self { version: Some(stored.version), ledger, state }
+    }
+
+    pub(super) fn stands(&self) -> bool {
+        self.state == State::Stands
+    }
+
+    pub(super) fn uid(&self) -> Option<&String> {
+        self.version.as_ref().map(|version| &version.uid)
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.version.as_ref().map_or(0, Version::number)
+    }
+
+    /// The blocks of replicas, if it is sealed.
+    pub(super) fn sealed_blocks(&self) -> Option<BTreeSet<Arc<str>>> {
+        (self.ledger.seal() == Seal::Whole).then(|| self.blocks())
+    }
+
+    pub(super) fn blocks(&self) -> BTreeSet<Arc<str>> {
+        let blocks = self.ledger.blocks().filter(|(_, block)| block.is_ours());
+        blocks.map(|(name, _)| Arc::clone(name)).collect()
+    }
+}
