@@ -25,6 +25,7 @@ mod gate_check;
 mod gate_existing;
 mod gate_freezes;
 mod gate_held;
+mod gate_ledger;
 mod gate_mutation;
 mod gate_overshoot;
 mod gate_owners;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
 fn trials(world: &World) -> Vec<Trial> {
     let modules = [
         gate_overshoot::trials,
+        gate_ledger::trials,
         storm::trials,
         production::trials,
         do_no_harm::trials,

@@ -18,7 +18,7 @@ const TURNS: u32 = 10;
 const WARM_UP: usize = 200;
 /// The design's: how much longer a review without a quota may take than one of nothing.
 const FACTOR: f64 = 1.5;
-/// Reservations that are written: each is an entry of the ledger until it expires.
+/// Reservations: each is waited for until it expires.
 const WRITES: usize = 400;
 
 /// A webhook, and its process.
@@ -120,7 +120,7 @@ pub(super) async fn measure(
     writes(gatehouse, namespace, report).await
 }
 
-/// Each is a reservation of its own, and so a write of the ledger.
+/// Each is a reservation of its own, out of the replica's block.
 async fn writes(target: Target<'_>, namespace: &str, report: &mut Report) -> anyhow::Result<()> {
     let fleet = fleet(namespace, 1);
     let mut connection = Connection::open(target.port, target.ca).await?;
@@ -134,7 +134,7 @@ async fn writes(target: Target<'_>, namespace: &str, report: &mut Report) -> any
     }
     let cpu = target.process.cpu()? - before;
     let sample = Sample::of_durations(latencies).context("nothing was asked")?;
-    report.row("quota: a creation, its reservation written", describe(&sample, cpu));
+    report.row("quota: a creation, reserved", describe(&sample, cpu));
     Ok(())
 }
 

@@ -1,5 +1,5 @@
 //! Overshoot is zero: many clients at the limits of a few tenants, replicas of the webhooks that die and come back, and
-//! watches that lag. After every storm nothing is beyond its limit and nothing is missing from the ledger; when it has
+//! watches that lag, and ledgers that somebody deletes. After every storm nothing is beyond its limit and nothing is missing from the ledger; when it has
 //! settled, the ledger says what is true.
 //!
 //! On a control plane of its own. `GATEHOUSE_SEED` repeats what clients and chaos choose, though not when the machine
@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use self::storm::{Client, End, Known, Tally};
-use self::tenants::{QUOTAS, Standing, get, objects, usage};
+use self::tenants::{QUOTAS, Standing, delete_ledger, get, objects, usage};
 use crate::chance::Chance;
 use crate::delay::Delay;
 use crate::world::{World, settles};
@@ -46,8 +46,8 @@ const PEACE: Duration = Duration::from_secs(3);
 /// How often it is looked how full quotas are.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// kube-apiserver's. A reservation of which nothing has come waits this long, and 15 s; after a leader was killed, for
-/// the next one first.
+/// kube-apiserver's. The block of a replica that was killed waits this long, and 27 s; after a leader was killed, for the
+/// next one first. A ledger that was deleted is made anew after as long.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const SETTLED: Duration = Duration::from_secs(75);
 
@@ -117,7 +117,7 @@ async fn storms(
         };
         let (told, is_told) = tokio::sync::watch::channel(false);
         let chaos = async {
-            let deaths = chaos(&mut webhooks, chance.fork(), stopped).await;
+            let deaths = chaos(&mut webhooks, &client, chance.fork(), stopped).await;
             told.send_replace(true);
             deaths
         };
@@ -211,10 +211,11 @@ async fn fullest_until(
     }
 }
 
-/// Kills replicas and starts them again, one or two at a time, until it is told to stop; then all run. Says how many
-/// it has killed.
+/// Kills replicas and starts them again, one or two at a time, and deletes a ledger once in a while, until it is told to
+/// stop; then all run. Says how many it has killed.
 async fn chaos(
     webhooks: &mut Webhooks,
+    client: &kube::Client,
     mut chance: Chance,
     mut stopped: oneshot::Receiver<()>,
 ) -> anyhow::Result<usize> {
@@ -229,6 +230,9 @@ async fn chaos(
         let first = chance.below(webhooks.len());
         let second = (first + 1) % webhooks.len();
         let both = chance.below(3) == 0;
+        if chance.below(3) == 0 {
+            delete_ledger(client, chance.of(&QUOTAS).name).await?;
+        }
         webhooks.kill(first).await?;
         killed += 1;
         if both {

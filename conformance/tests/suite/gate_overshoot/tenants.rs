@@ -160,10 +160,15 @@ fn servers(pod: &Value, replicas: i128) -> anyhow::Result<Amounts> {
 #[derive(Debug)]
 pub(super) struct Standing {
     pub(super) truth: Amounts,
-    used: BTreeMap<String, i128>,
+    /// None: there is no ledger at the moment.
+    used: Option<BTreeMap<String, i128>>,
     reserved: BTreeMap<String, i128>,
-    entries: Vec<Value>,
+    blocks: Vec<Value>,
+    bytes: usize,
 }
+
+/// A ledger is no larger than this.
+const MOST_BYTES: usize = 16 << 10;
 
 impl Quota {
     /// How it stands. The truth is read first: what is in it must be in the ledger by then.
@@ -176,32 +181,36 @@ impl Quota {
         for tenant in self.tenants {
             truth.add(usage.get(tenant).copied().unwrap_or_default());
         }
-        let ledger = get(client, &format!("{POLICY}/quotaledgers/{}", self.name)).await?;
+        let ledger = match get(client, &format!("{POLICY}/quotaledgers/{}", self.name)).await {
+            Err(error) if is_missing(&error) => Value::Null,
+            ledger => ledger?,
+        };
         let spec = &ledger["spec"];
         let mut reserved: BTreeMap<String, i128> = BTreeMap::new();
-        let texts = spec["entries"].as_object().into_iter().flatten();
-        let entries: Vec<Value> = texts
+        let texts = spec["entries"].as_object().into_iter().flatten().filter(|(name, _)| **name != "seal");
+        let blocks: Vec<Value> = texts
             .map(|(_, text)| serde_json::from_str(text.as_str().unwrap_or_default()))
             .collect::<Result<_, _>>()?;
-        for entry in &entries {
-            let floor = milli(&entry["floor"])?;
-            for (key, peak) in milli(&entry["peak"])? {
-                let above = peak - floor.get(&key).copied().unwrap_or_default();
-                *reserved.entry(key).or_default() += above.max(0);
+        for block in &blocks {
+            for (key, held) in milli(&block["peak"])? {
+                *reserved.entry(key).or_default() += held;
             }
         }
-        Ok(Standing { truth, used: milli(&spec["used"])?, reserved, entries })
+        let used = (!spec.is_null()).then(|| milli(&spec["used"])).transpose()?;
+        Ok(Standing { truth, used, reserved, blocks, bytes: spec.to_string().len() })
     }
 
     /// Nothing is beyond its limit, and nothing is missing from the ledger.
     pub(super) fn holds(&self, standing: &Standing) -> anyhow::Result<()> {
+        ensure!(standing.bytes <= MOST_BYTES, "{}: the ledger takes {} bytes", self.name, standing.bytes);
         for ((key, truth), (_, hard)) in standing.truth.by_key().into_iter().zip(self.hard.by_key()) {
             ensure!(
                 truth <= hard,
                 "{}: {key} is {truth}, beyond {hard} (thousandths): {standing:#?}",
                 self.name
             );
-            let known = of(&standing.used, key) + of(&standing.reserved, key);
+            let Some(used) = &standing.used else { continue };
+            let known = of(used, key) + of(&standing.reserved, key);
             ensure!(
                 known >= truth,
                 "{}: {key} is {truth}, the ledger knows of {known}: {standing:#?}",
@@ -221,8 +230,23 @@ impl Quota {
 impl Standing {
     /// Whether the ledger says what is true, and nothing more.
     pub(super) fn is_settled(&self) -> bool {
-        self.entries.is_empty()
-            && self.truth.by_key().into_iter().all(|(key, truth)| of(&self.used, key) == truth)
+        let is_true = |used: &BTreeMap<_, _>| {
+            self.truth.by_key().into_iter().all(|(key, truth)| of(used, key) == truth)
+        };
+        self.blocks.is_empty() && self.used.as_ref().is_some_and(is_true)
+    }
+}
+
+fn is_missing(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(kube::Error::Api(status)) if status.code == 404)
+}
+
+/// Deletes the ledger of a quota.
+pub(super) async fn delete_ledger(client: &kube::Client, quota: &str) -> anyhow::Result<()> {
+    let request = http::Request::delete(format!("{POLICY}/quotaledgers/{quota}")).body(Vec::new())?;
+    match client.request::<Value>(request).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        deleted => deleted.map(drop).context("a ledger"),
     }
 }
 
