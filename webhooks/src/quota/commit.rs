@@ -97,8 +97,8 @@ pub(super) struct Committer {
     sealed: Option<BTreeSet<Arc<str>>>,
     /// The generation of the quota by which promises were made.
     generation: Option<(String, i64)>,
-    /// Since when the ledger is missing, or is not what it should be.
-    broken: Option<Instant>,
+    /// Since when the ledger is missing, or is not what it should be; and in which state of which object.
+    broken: Option<(Instant, Option<(String, i64)>)>,
     /// It was found not to be what it should be, and does not say so itself.
     is_unmarked: bool,
     holder: Holder,

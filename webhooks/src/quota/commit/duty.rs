@@ -139,7 +139,11 @@ impl Committer {
         let must_wait = base.state == State::Broken || base.version.is_none() && is_missed;
         if must_wait {
             // What was admitted upon it may still come. Whoever asks for more must wait until it cannot.
-            let since = *self.broken.get_or_insert(now);
+            let state = base.version.as_ref().map(|version| (version.uid.clone(), version.generation));
+            if self.broken.as_ref().is_none_or(|(_, known)| *known != state) {
+                self.broken = Some((now, state));
+            }
+            let since = self.broken.as_ref().map_or(now, |(since, _)| *since);
             if !self.settler.is_covered(since + DEAD + self.shared.patience) {
                 return None;
             }
@@ -171,7 +175,7 @@ impl Committer {
         if !self.covers.is_empty() || !*self.leading.borrow() || now < self.cover_at {
             return;
         }
-        let patience = self.broken.map(|since| since + DEAD + self.shared.patience);
+        let patience = self.broken.as_ref().map(|(since, _)| *since + DEAD + self.shared.patience);
         let is_mending = patience.is_some_and(|until| now >= until && !self.settler.is_covered(until));
         let dead = self.settler.overdue(now);
         let revisions = self.base.as_ref().and_then(|base| self.settler.doubted(&base.ledger, now));

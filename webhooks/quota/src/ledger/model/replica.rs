@@ -19,10 +19,26 @@ pub(super) struct Replica {
     /// Blocks that have waited for long enough, and what had been written when that was found.
     dead: Vec<(Dead, u64)>,
     /// Since when the ledger is known not to be what it should be, and what had been written when that was long enough.
-    broken: Option<(u32, Option<u64>)>,
+    broken: Option<Broken>,
     /// Whether the ledger was known to be as Gatehouse wrote it, and which blocks there were.
     was_whole: bool,
     others: BTreeSet<Arc<str>>,
+}
+
+#[derive(Debug, Clone)]
+struct Broken {
+    since: u32,
+    all: Option<u64>,
+    /// The version of the ledger; none, if there is none.
+    version: Option<u64>,
+}
+
+impl Replica {
+    fn breaks(&mut self, version: Option<u64>, now: u32) {
+        if self.broken.as_ref().is_none_or(|broken| broken.version != version) {
+            self.broken = Some(Broken { since: now, all: None, version });
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -96,7 +112,7 @@ impl World {
         let Some(Stored { version, uid, generation, spec }) = stored else {
             replica.base = None;
             replica.holder.meet(&Ledger::default(), seconds(now));
-            replica.broken.get_or_insert((now, None));
+            replica.breaks(None, now);
             return;
         };
         if replica.base.as_ref().is_some_and(|base| base.version == version) {
@@ -107,7 +123,7 @@ impl World {
         let Ok(ledger) = ledger else {
             replica.base = Some(Base { version, uid, generation, ledger: Ledger::new("quota") });
             replica.holder.meet(&Ledger::default(), seconds(now));
-            replica.broken.get_or_insert((now, None));
+            replica.breaks(Some(version), now);
             return;
         };
         let others = blocks(&ledger);
@@ -119,7 +135,7 @@ impl World {
         let is_broken = ledger.seal() == Seal::Broken;
         replica.base = Some(Base { version, uid, generation, ledger });
         if is_broken {
-            replica.broken.get_or_insert((now, None));
+            replica.breaks(Some(version), now);
             replica.holder.account.lose();
         } else {
             replica.broken = None;
@@ -363,7 +379,7 @@ impl World {
                 replica.dead.push((block.clone(), self.revision));
             }
         }
-        if let Some((since, all @ None)) = &mut replica.broken
+        if let Some(Broken { since, all: all @ None, .. }) = &mut replica.broken
             && self.now - *since > PATIENCE + dead
         {
             *all = Some(self.revision);
@@ -377,13 +393,14 @@ impl World {
         let resources: BTreeSet<_> = (0..KINDS).map(resource).collect();
         let has_seen = |view: &View, all: u64| as_seen || view.reached.iter().all(|reached| *reached >= all);
         let Replica { view, base, dead, broken, .. } = self.replicas[index].clone();
-        if let Some((_, all)) = broken {
-            let Some(all) = all.filter(|all| has_seen(&view, *all)) else { return };
+        if let Some(Broken { all, .. }) = broken {
+            if !all.is_some_and(|all| has_seen(&view, all)) {
+                return;
+            }
             let mut ledger = Ledger::new("quota");
             if ledger.settle(&hard(), &resources, &view, &[], Counted::AllWritten) != Settled::Changed {
                 return;
             }
-            let _ = all;
             match base {
                 Some(base) => {
                     let spec = spec_of(&Base { ledger, ..base });
