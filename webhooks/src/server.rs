@@ -27,7 +27,7 @@ use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::own_user::OwnUser;
 use crate::quota::Quotas;
-use crate::review::{Judge, PATHS, Reviews, Room};
+use crate::review::{Judge, PATHS, Reviews, Room, Verdicts};
 use crate::sar::Access;
 use crate::world::{Live, World};
 use gatehouse_apiservice::registration::{webhook_account, webhooks::COUNTS_NAME};
@@ -193,6 +193,7 @@ impl Running {
             events,
             metrics,
             room: Room::default(),
+            verdicts: Verdicts::default(),
         });
         let pipeline = Pipeline::new(
             parts.authenticator,

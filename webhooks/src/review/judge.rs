@@ -5,24 +5,28 @@ use std::sync::Arc;
 
 use gatehouse_apiserver::ApiError;
 use gatehouse_apiserver::authn::UserInfo;
-use gatehouse_apiserver::error::{FieldProblem, Subject as Resource};
+use gatehouse_apiserver::error::Subject as Resource;
 use gatehouse_apiservice::client::explain;
-use gatehouse_apiservice::policy::{Enforcement, GROUP};
+use gatehouse_apiservice::policy::Enforcement;
 use gatehouse_object::Read;
-use gatehouse_policy::{Accounts, Case, Kind, Operation, Policy, Scaling, Subject, User, Verb, Violation};
+use gatehouse_policy::{Accounts, Case, Kind, Operation, Policy, Scaling, Subject, User, Verb};
 use gatehouse_quota::GroupResource;
 use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use super::LATER;
-use super::answer::{Annotation, Answer};
+use super::Webhook;
+use super::answer::Answer;
 use super::freeze;
 use super::object::{self, Looks, Objects};
 use super::request::{self, Request};
 use super::room::{Reservation, Room};
-use crate::events::{Events, Level, Object, Told};
+use super::verdicts::{Judged, Verdict, Verdicts};
+use super::words::{Finding, answer, missing, regarding, sentence};
+use crate::events::{Events, Level, Told};
 use crate::metrics::Metrics;
 use crate::own_user::OwnUser;
 use crate::quota::Quotas;
@@ -31,8 +35,6 @@ use crate::world::{KindState, Live, NamespaceInfo, Snapshot, World};
 
 /// The subresource that fleets and sets are scaled through.
 const SCALE: &str = "scale";
-/// The rule that takes a right of its own.
-const VERBS: &str = "verbs";
 
 /// Everything that judging takes.
 pub struct Judge {
@@ -52,6 +54,8 @@ pub struct Judge {
     pub metrics: Arc<Metrics>,
     /// Room for what is built from reviews.
     pub room: Room,
+    /// What was judged a moment ago.
+    pub verdicts: Verdicts,
 }
 
 /// What a request is about, read once for all policies.
@@ -64,21 +68,6 @@ struct Matter {
     field_manager: String,
     /// Held until nobody looks at the objects any more.
     _room: Reservation,
-}
-
-/// A policy, what it has against a request by itself, and the rights it asks for.
-struct Judged {
-    policy: Arc<Policy>,
-    violations: Vec<Violation>,
-    verbs: Vec<Verb>,
-}
-
-/// A policy, and what it has against a request.
-struct Finding {
-    policy: Arc<Policy>,
-    violations: Vec<Violation>,
-    /// The cluster's own words, where a right is missing.
-    forbidden: Option<ApiError>,
 }
 
 impl Judge {
@@ -118,91 +107,142 @@ impl Judge {
     }
 
     /// What the policies over the namespace say to a request.
-    pub(super) async fn validate(&self, request: &Request<'_>) -> Result<Answer, ApiError> {
+    pub(super) async fn validate(&self, request: &Request<'_>, until: Instant) -> Result<Answer, ApiError> {
         let user: UserInfo = request.user_info.clone().into();
-        let findings = self.findings(request, Some(&user)).await?;
+        let Some(verdict) = self.verdict(Webhook::Validate, request, until).await? else {
+            return Ok(Answer::allowed());
+        };
+        let mut findings = Vec::new();
+        for Judged { policy, violations, verbs } in &verdict.judged {
+            let forbidden = self.missing_right(request, &verdict.name, policy, verbs, &user).await?;
+            let missing = forbidden.as_ref().map(missing);
+            let violations: Vec<_> = violations.iter().cloned().chain(missing).collect();
+            if !violations.is_empty() {
+                findings.push(Finding { policy: Arc::clone(policy), violations, forbidden });
+            }
+        }
+        // What policies say to it comes first.
+        if !findings.iter().any(|finding| finding.policy.enforcement == Enforcement::Deny) {
+            verdict.kept.clone()?;
+        }
         self.tell(request, &findings);
         Ok(answer(&findings))
     }
 
-    /// The refusal by policies that a request is going to get anyway. It is neither told nor counted here.
-    pub(super) async fn foreseen(&self, request: &Request<'_>) -> Result<Option<Answer>, ApiError> {
-        let mut findings = self.findings(request, None).await?;
-        findings.retain(|finding| finding.policy.enforcement == Enforcement::Deny);
-        Ok((!findings.is_empty()).then(|| answer(&findings)))
-    }
-
-    /// What each policy over the namespace has against a request; with the rights that `user` lacks, if one is given.
-    async fn findings(
+    /// The refusal by policies that a request is going to get anyway, but for rights. It is neither told nor counted here.
+    pub(super) async fn foreseen(
         &self,
         request: &Request<'_>,
-        user: Option<&UserInfo>,
-    ) -> Result<Vec<Finding>, ApiError> {
+        until: Instant,
+    ) -> Result<Option<Answer>, ApiError> {
+        let Some(verdict) = self.verdict(Webhook::Quota, request, until).await? else { return Ok(None) };
+        let denies = |judged: &&Judged| {
+            judged.policy.enforcement == Enforcement::Deny && !judged.violations.is_empty()
+        };
+        let finding = |judged: &Judged| Finding {
+            policy: Arc::clone(&judged.policy),
+            violations: judged.violations.clone(),
+            forbidden: None,
+        };
+        let findings: Vec<_> = verdict.judged.iter().filter(denies).map(finding).collect();
+        if findings.is_empty() {
+            return verdict.kept.clone().map(|()| None);
+        }
+        Ok(Some(answer(&findings)))
+    }
+
+    /// What each policy over the namespace says by itself; nothing, if none looks at the request.
+    async fn verdict(
+        &self,
+        asker: Webhook,
+        request: &Request<'_>,
+        until: Instant,
+    ) -> Result<Option<Arc<Verdict>>, ApiError> {
         let kind = Kind::of_resource(&request.resource.group, &request.resource.resource);
         let Some(kind) = kind.filter(|_| matches!(&*request.sub_resource, "" | SCALE)) else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
         let own = self.own_user.known()?;
         if request.user_info.name() == own.name {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let snapshot = self.known()?;
         let info = self.namespace(&snapshot, &request.namespace).await?;
         let policies = snapshot.policies_over(&info.labels);
         if policies.is_empty() && !freeze::bears_marks(request) {
-            return Ok(Vec::new());
+            return Ok(None);
         }
-        let matter = self.matter(request, kind, &snapshot, &policies).await?;
-        let over: Vec<&Policy> = policies.iter().map(|policy| &**policy).collect();
-        let case = matter.case(&own.accounts);
-        freeze::guard(request, &over, &case)?;
-        let kept = freeze::keep(request, &case);
-        let name = matter.name().to_owned();
-        let judged = judged(policies, matter, snapshot, Arc::clone(&own.accounts)).await?;
-        let mut findings = Vec::new();
-        for Judged { policy, mut violations, verbs } in judged {
-            let forbidden = match user {
-                Some(user) => self.missing_right(request, &name, &policy, &verbs, user).await?,
-                None => None,
+        let judge = async || {
+            let matter = self.matter(request, kind, &snapshot, &policies).await?;
+            let over: Vec<&Policy> = policies.iter().map(|policy| &**policy).collect();
+            let case = matter.case(&own.accounts);
+            freeze::guard(request, &over, &case)?;
+            let kept = freeze::keep(request, &case);
+            let name = matter.name().to_owned();
+            let (snapshot, accounts) = (Arc::clone(&snapshot), Arc::clone(&own.accounts));
+            let judged = self.judged(policies.clone(), matter, snapshot, accounts, until).await?;
+            Ok(Verdict { name, kept, judged })
+        };
+        self.verdicts.once(asker, request, &policies, judge).await.map(Some)
+    }
+
+    /// What each policy says by itself. On a thread of its own where that may take long, so that a deadline passes and
+    /// other requests are answered meanwhile; else at once, which is quicker than any thread.
+    async fn judged(
+        &self,
+        policies: Vec<Arc<Policy>>,
+        matter: Matter,
+        snapshot: Arc<Snapshot>,
+        accounts: Arc<Accounts>,
+        until: Instant,
+    ) -> Result<Vec<Judged>, ApiError> {
+        let may_take_long = policies.iter().any(|policy| policy.may_take_long());
+        let judge = move || {
+            let case = matter.case(&accounts);
+            let judge = |policy: Arc<Policy>| {
+                let violations = policy.judge_until(&case, &*snapshot, Some(until.into_std()));
+                Judged { violations, verbs: policy.required_verbs(&case), policy }
             };
-            violations.extend(forbidden.as_ref().map(missing));
-            if !violations.is_empty() {
-                findings.push(Finding { policy, violations, forbidden });
-            }
+            policies.into_iter().map(judge).collect()
+        };
+        if !may_take_long {
+            return Ok(judge());
         }
-        // What policies say to it comes first.
-        if !findings.iter().any(|finding| finding.policy.enforcement == Enforcement::Deny) {
-            kept?;
-        }
-        Ok(findings)
+        let turn = self.verdicts.turn().await;
+        let judged = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            judge()
+        });
+        let panicked = |_| ApiError::internal("judging the request ended in a panic, which has been logged");
+        judged.await.map_err(panicked)
     }
 
     /// What the policies over the namespace fill in, and what their freezes hold. Nothing of this refuses: a request that
-    /// lacks a default, or is not held, is judged as it is.
-    pub(super) async fn mutate(&self, request: &Request<'_>) -> Result<Answer, ApiError> {
-        let kind = Kind::of_resource(&request.resource.group, &request.resource.resource);
-        let Some(kind) = kind.filter(|_| request.is_whole() && request.object.is_some()) else {
-            return Ok(Answer::allowed());
-        };
-        let Ok(own) = self.own_user.known() else { return Ok(Answer::allowed()) };
+    /// lacks a default, is not held or cannot be read is judged as it is, by the validating webhook.
+    pub(super) async fn mutate(&self, request: &Request<'_>) -> Answer {
+        self.mutated(request).await.unwrap_or_else(Answer::allowed)
+    }
+
+    async fn mutated(&self, request: &Request<'_>) -> Option<Answer> {
+        let kind = Kind::of_resource(&request.resource.group, &request.resource.resource)?;
+        if !request.is_whole() || request.object.is_none() {
+            return None;
+        }
+        let own = self.own_user.known().ok()?;
         if request.user_info.name() == own.name {
-            return Ok(Answer::allowed());
+            return None;
         }
         let snapshot = self.world.snapshot();
-        let Ok(info) = self.namespace(&snapshot, &request.namespace).await else {
-            return Ok(Answer::allowed());
-        };
+        let info = self.namespace(&snapshot, &request.namespace).await.ok()?;
         let policies = snapshot.policies_over(&info.labels);
         if policies.is_empty() && !freeze::bears_marks(request) {
-            return Ok(Answer::allowed());
+            return None;
         }
         // Whatever conditions look at, defaults do not.
-        let Ok(matter) = self.matter(request, kind, &snapshot, &[]).await else {
-            return Ok(Answer::allowed());
-        };
+        let matter = self.matter(request, kind, &snapshot, &[]).await.ok()?;
         let policies: Vec<&Policy> = policies.iter().map(|policy| &**policy).collect();
         let case = matter.case(&own.accounts);
-        Ok(freeze::mutated(request, &policies, &case, &self.metrics))
+        Some(freeze::mutated(request, &policies, &case, &self.metrics))
     }
 
     /// The first right that a policy asks for and the user has not.
@@ -363,30 +403,6 @@ impl Matter {
     }
 }
 
-/// What each policy says by itself. On a thread of its own where that may take long, so that a deadline passes and
-/// other requests are answered meanwhile; else at once, which is quicker than any thread.
-async fn judged(
-    policies: Vec<Arc<Policy>>,
-    matter: Matter,
-    snapshot: Arc<Snapshot>,
-    accounts: Arc<Accounts>,
-) -> Result<Vec<Judged>, ApiError> {
-    let may_take_long = policies.iter().any(|policy| policy.may_take_long());
-    let judge = move || {
-        let case = matter.case(&accounts);
-        let judge = |policy: Arc<Policy>| {
-            let violations = policy.judge(&case, &*snapshot);
-            Judged { violations, verbs: policy.required_verbs(&case), policy }
-        };
-        policies.into_iter().map(judge).collect()
-    };
-    if !may_take_long {
-        return Ok(judge());
-    }
-    let judged = tokio::task::spawn_blocking(judge).await;
-    judged.map_err(|_| ApiError::internal("judging the request ended in a panic, which has been logged"))
-}
-
 /// The object that a Scale is of, as observed; with an empty spec, if it is not known.
 fn scaled(request: &Request<'_>, kind: Kind, snapshot: &Snapshot) -> Subject {
     let (group, resource) = (&*request.resource.group, &*request.resource.resource);
@@ -395,106 +411,4 @@ fn scaled(request: &Request<'_>, kind: Kind, snapshot: &Snapshot) -> Subject {
     held.and_then(|held| held.subject()).unwrap_or_else(|| {
         Subject::new(kind, &request.namespace, &request.name, serde_json::json!({"spec": {}}))
     })
-}
-
-/// One answer to all findings: a refusal, if any policy denies; warnings and annotations for all.
-fn answer(findings: &[Finding]) -> Answer {
-    let denying = || findings.iter().filter(|finding| finding.policy.enforcement == Enforcement::Deny);
-    let mut answer = match denying().collect::<Vec<_>>().as_slice() {
-        [] => Answer::allowed(),
-        // Where nothing is missing but a right, the cluster's own words say it best.
-        [Finding { forbidden: Some(why), violations, .. }] if violations.len() == 1 => {
-            Answer::refused(why.clone())
-        }
-        several => {
-            let sentences = several.iter().map(|finding| {
-                let Finding { policy, violations, .. } = finding;
-                format!("{} denied the request: {}", named(policy), listed(violations))
-            });
-            let causes: Vec<_> = several.iter().flat_map(|finding| &finding.violations).map(cause).collect();
-            Answer::refused(ApiError::denied(sentences.collect::<Vec<_>>().join("; ")).caused_by(&causes))
-        }
-    };
-    for Finding { policy, violations, .. } in findings {
-        for violation in violations {
-            answer = answer.annotated(Annotation::Rule, &violation.rule);
-            if policy.enforcement == Enforcement::Warn {
-                answer = answer.warning(format!("{}: {}", named(policy), described(violation)));
-            }
-        }
-        let decision = match policy.enforcement {
-            Enforcement::Deny => "denied",
-            Enforcement::Warn => "warned",
-            Enforcement::Audit => "audited",
-        };
-        answer = answer.annotated(Annotation::Policy, &policy.name).annotated(Annotation::Decision, decision);
-    }
-    answer
-}
-
-fn missing(why: &ApiError) -> Violation {
-    Violation {
-        rule: VERBS.into(),
-        field: String::new(),
-        message: why.to_string(),
-        hint: "ask for the right, or have somebody do it who has it".to_owned(),
-    }
-}
-
-fn cause(violation: &Violation) -> FieldProblem {
-    let Violation { field, message, .. } = violation;
-    FieldProblem { field: field.clone().into(), reason: "FieldValueForbidden", message: message.clone() }
-}
-
-fn sentence(policy: &Policy, violations: &[Violation]) -> String {
-    let verb = if policy.enforcement == Enforcement::Deny { "denied the request" } else { "is broken" };
-    format!("{} {verb}: {}", named(policy), listed(violations))
-}
-
-fn named(policy: &Policy) -> String {
-    format!("reconcilepolicies.{GROUP} {:?}", policy.name)
-}
-
-fn listed(violations: &[Violation]) -> String {
-    violations.iter().map(described).collect::<Vec<_>>().join("; ")
-}
-
-fn described(violation: &Violation) -> String {
-    let Violation { rule, field, message, .. } = violation;
-    let colon = if field.is_empty() { "" } else { ": " };
-    format!("{field}{colon}{message} (rule {rule})")
-}
-
-/// What an Event about a request is about.
-pub(super) fn regarding(request: &Request<'_>) -> Object {
-    let metadata = request.subject().and_then(|raw| serde_json::from_str::<Identified>(raw.get()).ok());
-    let Identified { metadata: Identity { name, uid } } = metadata.unwrap_or_default();
-    let group = &request.resource.group;
-    let slash = if group.is_empty() { "" } else { "/" };
-    // A Scale is nothing that anybody looks at: the Event is about what is scaled.
-    let kind = match Kind::of_resource(group, &request.resource.resource) {
-        Some(kind) => kind.name().to_owned(),
-        None => request.kind.kind.clone().into_owned(),
-    };
-    Object {
-        api_version: format!("{group}{slash}{}", request.resource.version),
-        kind,
-        namespace: request.namespace.clone().into_owned(),
-        name: if request.name.is_empty() { name } else { request.name.clone().into_owned() },
-        // What is refused at its creation never exists.
-        uid: if request.operation == request::Operation::Create { String::new() } else { uid },
-    }
-}
-
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
-struct Identified {
-    metadata: Identity,
-}
-
-#[derive(Default, serde::Deserialize)]
-#[serde(default)]
-struct Identity {
-    name: String,
-    uid: String,
 }

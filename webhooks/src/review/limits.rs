@@ -7,9 +7,10 @@ use tokio::time::Instant;
 
 use super::LATER;
 use super::answer::{Annotation, Answer};
-use super::judge::{Judge, regarding};
+use super::judge::Judge;
 use super::object::Looks;
 use super::request::{self, Request};
+use super::words::regarding;
 use crate::events::{Level, Told};
 use crate::quota::{Facts, Operation, Quotas, Requester, Verdict};
 
@@ -44,7 +45,7 @@ impl Judge {
         }
         // kube-apiserver asks about policies and quotas at once. What a policy is going to refuse must not be charged, or
         // whoever tries it again and again takes the room from others until the charges expire.
-        if is_judged && let Some(refusal) = self.foreseen(request).await? {
+        if is_judged && let Some(refusal) = self.foreseen(request, until).await? {
             return Ok(refusal);
         }
         // Of what is merely counted, any shape will do.

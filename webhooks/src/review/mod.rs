@@ -16,6 +16,8 @@ mod request;
 mod room;
 #[cfg(test)]
 mod tests;
+mod verdicts;
+mod words;
 
 use std::time::{Duration, Instant};
 
@@ -30,6 +32,7 @@ use arrival::Reader;
 pub use judge::Judge;
 pub use request::{Operation, Request, Unreadable};
 pub use room::Room;
+pub use verdicts::Verdicts;
 
 /// Every path that reviews come to.
 pub const PATHS: &[&str] = &[MUTATE_PATH, VALIDATE_PATH, QUOTA_PATH];
@@ -78,11 +81,11 @@ impl Reviews {
     async fn answer(&self, webhook: Webhook, request: &Request<'_>, until: tokio::time::Instant) -> Answer {
         let decided = async {
             match webhook {
-                Webhook::Mutate => self.judge.mutate(request).await,
+                Webhook::Mutate => Ok(self.judge.mutate(request).await),
                 Webhook::Validate if own::is_own(request) => {
                     own::compile(request, &self.judge.live).await.map(|()| Answer::allowed())
                 }
-                Webhook::Validate => self.judge.validate(request).await,
+                Webhook::Validate => self.judge.validate(request, until).await,
                 Webhook::Quota => self.judge.charge(request, until).await,
             }
         };
@@ -114,6 +117,10 @@ impl Handler for Reviews {
             Err(Unreadable::Stranger(error)) => {
                 count("", "unreadable");
                 return Err(error);
+            }
+            // The validating webhooks are asked about the same, and refuse it.
+            Err(Unreadable::Refused { uid, .. }) if webhook == Webhook::Mutate => {
+                (uid, Answer::allowed(), "")
             }
             Err(Unreadable::Refused { uid, why }) => (uid, Answer::refused(why), ""),
             Ok(review) => {

@@ -90,6 +90,7 @@ impl Site {
             events,
             metrics,
             room: Room::default(),
+            verdicts: Verdicts::default(),
         };
         Self { reviews: Reviews::new(judge), outbox, api, asked }
     }
@@ -430,6 +431,49 @@ async fn what_no_rule_looks_at_may_be_as_deep_as_it_likes_and_conditions_fail_on
             assert_eq!(site.ask_text(Webhook::Mutate, &body).await["allowed"], true);
         }
     }
+}
+
+/// What grows without end, as a condition and as a warning, for both webhooks that want the verdict.
+#[tokio::test]
+async fn a_condition_without_end_is_broken_and_others_are_judged() {
+    let endless = format!("[object.spec.interval]{}.size() > 0", ".map(x, x + x)".repeat(40));
+    let rule = |message: &str| json!({"cel": [{"expression": endless, "message": message}]});
+    let deny = json!({"rules": rule("grows")});
+    let warn = json!({"enforcement": "Warn", "rules": rule("grows too")});
+    let quota = json!({"count/kustomizations.kustomize.toolkit.fluxcd.io": "10"});
+    let site = Site::with_quota(&[("deny", deny), ("warn", warn), ("strict", strict("Deny"))], Some(&quota));
+    let review = create(&short());
+    let (validated, charged) = tokio::join!(site.validate(&review), site.ask(Webhook::Quota, &review));
+    for response in [validated, charged] {
+        assert_eq!(response["allowed"], false, "{response}");
+        let message = response["status"]["message"].as_str().expect("text");
+        assert!(
+            message.contains("grows: cannot be evaluated: takes too much memory on this object"),
+            "{message}"
+        );
+        assert!(message.contains("\"strict\" denied the request"), "{message}");
+    }
+}
+
+/// Judging does not outlast its review: time is over while it waits for its turn, or works.
+#[tokio::test]
+async fn judging_ends_with_its_review() {
+    let pairs = "object.spec.list.all(a, object.spec.list.all(b, size(a + b) > 0))";
+    let rules: Vec<_> = (0..8).map(|_| json!({"expression": pairs, "message": "pairs"})).collect();
+    let site = Site::new(&[("pairs", json!({"rules": {"cel": rules}}))]);
+    let body = create(&json!({"interval": "1m", "list": vec!["text"; 900]})).to_string();
+    let request = Request::parse(body.as_bytes()).expect("a review");
+    let until = tokio::time::Instant::now() + Duration::from_millis(20);
+    let answer = site.reviews.answer(Webhook::Validate, &request, until).await;
+    let response = super::answer::testing::response(answer);
+    assert_eq!(response["allowed"], false, "{response}");
+    let code = &response["status"]["code"];
+    assert!(*code == 429 || response.to_string().contains("was not evaluated in time"), "{response}");
+    // Its turn is over as soon as it looks at the clock: all of them are there again.
+    let turns = std::thread::available_parallelism().map_or(2, usize::from);
+    let turn = async || site.reviews.judge.verdicts.turn().await;
+    let all = futures::future::join_all((0..turns).map(|_| turn()));
+    assert!(tokio::time::timeout(Duration::from_mins(1), all).await.is_ok());
 }
 
 #[tokio::test]

@@ -287,6 +287,10 @@ async fn a_review_that_makes_no_sense_is_answered_with_its_uid() {
             response["status"]["message"].as_str().expect("text").contains(problem),
             "{pointer}: {answer}"
         );
+        // What fills in refuses nothing: the same is sent to the others.
+        let (found, answer) = send(&mut connection, post("/mutate", review.to_string())).await;
+        let expected = json!({"uid": UID, "allowed": true});
+        assert_eq!((found, &answer["response"]), (StatusCode::OK, &expected), "{pointer}: {answer}");
     }
 }
 
