@@ -23,6 +23,7 @@ mod gate_bad_input;
 mod gate_charges;
 mod gate_check;
 mod gate_existing;
+mod gate_expressions;
 mod gate_freezes;
 mod gate_held;
 mod gate_ledger;
@@ -93,6 +94,7 @@ fn trials(world: &World) -> Vec<Trial> {
         gate_mutation::trials,
         gate_existing::trials,
         gate_policies::trials,
+        gate_expressions::trials,
         gate_check::trials,
         gate_bad_input::trials,
         availability::trials,

@@ -33,6 +33,11 @@ impl Budget {
         Self { steps: AtomicU64::new(TOTAL_STEPS), until }
     }
 
+    /// [`TOTAL_STEPS`], or less if so many are not left of what is granted for many objects.
+    pub fn of(granted: u64) -> Self {
+        Self { steps: AtomicU64::new(granted.min(TOTAL_STEPS)), until: None }
+    }
+
     /// The steps that are left.
     pub fn steps_left(&self) -> u64 {
         self.steps.load(Ordering::Relaxed)

@@ -192,18 +192,32 @@ impl Policy {
 
     /// Judges an object that exists: by what it holds, not by who made it or when.
     pub fn audit(&self, object: &Subject, deps: &dyn Dependencies) -> Vec<Violation> {
+        let mut all = u64::MAX;
+        self.audit_within(object, deps, &mut all)
+    }
+
+    /// As [`audit`](Self::audit), within what is left of the steps that are granted for many objects. Where none are left,
+    /// every condition is broken.
+    pub fn audit_within(
+        &self,
+        object: &Subject,
+        deps: &dyn Dependencies,
+        granted: &mut u64,
+    ) -> Vec<Violation> {
         let mut violations = Vec::new();
         if object.is_terminating() || members::is_member(object, deps) {
             return violations;
         }
         self.content.judge(object, None, deps, &mut violations);
-        let seen = Seen::new(object, None, None, None);
+        let seen = Seen::existing(object, *granted);
+        let before = seen.steps_left();
         for index in 0..self.content.conditions.len() {
             judge(format!("cel[{index}]"), &mut violations, |report| {
                 self.content.conditions.check(index, &seen, report);
                 Ok(())
             });
         }
+        *granted -= before - seen.steps_left();
         violations
     }
 

@@ -160,6 +160,16 @@ impl<'a> Seen<'a> {
         Self { object, old, case, values: Default::default(), until, budget: Budget::new(until) }
     }
 
+    /// What exists, with so many steps at most for it.
+    pub(crate) fn existing(object: &'a Subject, granted: u64) -> Self {
+        Self { budget: Budget::of(granted), ..Self::new(object, None, None, None) }
+    }
+
+    /// The steps that its conditions have left.
+    pub(crate) fn steps_left(&self) -> u64 {
+        self.budget.steps_left()
+    }
+
     fn is_late(&self) -> bool {
         self.until.is_some_and(|until| Instant::now() >= until)
     }

@@ -306,6 +306,26 @@ fn conditions_of_a_policy_share_what_they_may_take() {
     assert_eq!(Request::create(subject(Kind::Kustomization, &list(100))).judged(&policy), NONE);
 }
 
+/// What many objects are granted together is at an end at some point, and then nothing passes unjudged.
+#[test]
+fn an_audit_of_many_objects_has_an_end() {
+    const PAIRS: &str = "object.spec.list.all(a, object.spec.list.all(b, a == b))";
+    let policy = policy(&json!({"rules": {"cel": [{"expression": PAIRS, "message": "no"}]}}).to_string());
+    let list = |length: usize| format!("spec: {{list: [{}]}}", vec!["1"; length].join(","));
+    let object = subject(Kind::Kustomization, &list(100));
+    let mut granted = 200_000;
+    let mut judged =
+        || policy.audit_within(&object, &NoDependencies, &mut granted).iter().map(line).collect();
+    let verdicts: Vec<Vec<String>> = (0..10).map(|_| judged()).collect();
+    assert_eq!(verdicts[0], NONE);
+    assert!(
+        verdicts[9][0].contains("cannot be evaluated: takes, with the conditions before it"),
+        "{verdicts:?}"
+    );
+    let held = verdicts.iter().take_while(|verdict| verdict.is_empty()).count();
+    assert!(held < 5 && verdicts[held..].iter().all(|verdict| verdict.len() == 1), "{verdicts:?}");
+}
+
 #[test]
 fn judging_ends_at_its_deadline() {
     let policy = policy("rules: {cel: [{expression: 'object.spec.prune == true', message: 'no'}]}");
