@@ -150,8 +150,10 @@ impl Account {
             Err(outcome) => return outcome,
         };
         let within = if proposal.forced { &self.standing } else { &self.limit };
+        // What was admitted once, and is beyond the block by now, covers nothing that grows.
         let is_covered = plan.charge.iter().all(|(dimension, charge)| {
-            *charge <= within.get(dimension) || *charge <= self.charge.get(dimension)
+            let grows = plan.new.get(dimension) > plan.old.get(dimension);
+            *charge <= within.get(dimension) || !grows && *charge <= self.charge.get(dimension)
         });
         if !is_covered && !may_grow {
             return Outcome::Beyond;

@@ -387,7 +387,10 @@ impl World {
     fn answered(&mut self, stages: Vec<(usize, Option<Stage>)>) {
         let mut refused = BTreeSet::new();
         for (index, _) in stages.iter().filter(|(_, stage)| stage.is_none()) {
-            self.refuses(*index);
+            // What was admitted by another review is done whatever this one says.
+            if self.requests[*index].stage == Stage::Fresh {
+                self.refuses(*index);
+            }
         }
         for (index, stage) in stages {
             match stage {
