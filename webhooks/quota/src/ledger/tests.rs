@@ -328,6 +328,20 @@ fn one_user_stands_in_nobody_elses_way() {
     assert!(written.len() < 1024, "{} bytes", written.len());
 }
 
+/// A replica that was taken for gone still remembers what it had admitted.
+#[test]
+fn what_was_admitted_beyond_the_block_covers_nothing() {
+    let mut desk = Desk::new(5, &Shown::new(1, &[]));
+    assert!(is_charged(&desk.propose(&create("a", 3))));
+    let name = Arc::clone(desk.holder.name());
+    desk.ledger.put(&name, None);
+    desk.holder.meet(&desk.ledger, desk.now + DEAD);
+    // Others take what is left.
+    let other = Block::new("two", 1, amounts(4), amounts(4), (0, 0));
+    desk.ledger.put(&"two".into(), Some(other));
+    assert!(matches!(desk.propose(&create("a", 3)), Outcome::Exceeded { .. }));
+}
+
 /// What others hold and do not need is asked for, before anybody is refused.
 #[test]
 fn who_holds_more_than_it_needs_has_not_answered() {

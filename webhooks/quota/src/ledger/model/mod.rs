@@ -386,11 +386,11 @@ impl World {
     /// Notes what became of requests. A review that is refused does not undo one that was admitted.
     fn answered(&mut self, stages: Vec<(usize, Option<Stage>)>) {
         let mut refused = BTreeSet::new();
-        for (index, _) in stages.iter().filter(|(_, stage)| stage.is_none()) {
-            // What was admitted by another review is done whatever this one says.
-            if self.requests[*index].stage == Stage::Fresh {
-                self.refuses(*index);
-            }
+        // In a round of several, one that is evaluated later may show that an earlier one was not written, and free room.
+        if let [(index, None)] = stages.as_slice()
+            && self.requests[*index].stage == Stage::Fresh
+        {
+            self.refuses(*index);
         }
         for (index, stage) in stages {
             match stage {
