@@ -8,8 +8,9 @@ use serde::Deserialize;
 use super::{
     CatalogueError, Judge, Kind, expression,
     form::{DeadlineForm, KindForm, LookupForm, OneOrMany, RuleFields, RuleForm, Scope, TextForm},
+    matching::{Check, ConditionTest, Lookup, Rule, Test, Text},
     path::FieldPath,
-    rule::{Check, ConditionTest, Lookup, Rule, Rules, Test, Text, TimedRule},
+    rule::{Rules, TimedRule},
 };
 use crate::{
     GameKind, State,

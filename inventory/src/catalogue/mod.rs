@@ -11,6 +11,7 @@ mod expression;
 mod file;
 mod form;
 mod game;
+mod matching;
 mod observe;
 mod path;
 mod quota;

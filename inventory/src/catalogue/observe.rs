@@ -4,8 +4,8 @@ use gatehouse_apiservice::view::TENANT_LABEL;
 use kube_cel::cel::Value;
 
 use super::{
-    Catalogue, Draft, Judge, Kind, KindId, Undecodable, expression::Scope, game, quota, rule, rule::Rules,
-    tree,
+    Catalogue, Draft, Judge, Kind, KindId, Undecodable, expression::Scope, game, matching, quota, rule,
+    rule::Rules, tree,
 };
 use crate::{
     Detail, GameNumbers, Interner, ObjectKey, Record, Seconds, State,
@@ -214,7 +214,7 @@ impl<'a> Fields<'a> {
     fn instant(&self, name: &str) -> Result<Option<Seconds>, String> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         let wrong = || format!("{}.{name}: expected an RFC 3339 timestamp, got {text:?}", self.part);
-        rule::seconds(text).map(Some).ok_or_else(wrong)
+        matching::seconds(text).map(Some).ok_or_else(wrong)
     }
 }
 

@@ -1,0 +1,203 @@
+//! What a rule looks for in an object, and what it finds there: a match with its reason, message and time.
+
+use std::borrow::Cow;
+
+use kube_cel::cel::Value;
+
+use super::{expression::Scope, path::FieldPath, tree};
+use crate::{
+    Seconds,
+    expression::{Expression, describe},
+};
+
+/// One way to match an object, and what is told of it then.
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) test: Test,
+    pub(super) reason: Option<Text>,
+    pub(super) message: Option<Text>,
+    pub(super) since: Option<Lookup>,
+}
+
+/// What a rule looks for.
+#[derive(Debug)]
+pub(super) enum Test {
+    /// An expression that is true.
+    Cel(Expression),
+    /// A field's value.
+    Path(FieldPath, Check),
+    /// A condition.
+    Condition(ConditionTest),
+}
+
+/// What a field's value is compared with.
+#[derive(Debug)]
+pub(super) enum Check {
+    Exists(bool),
+    In(Vec<Value>),
+    NotIn(Vec<Value>),
+}
+
+/// A condition that is looked for in a list of them.
+#[derive(Debug)]
+pub(super) struct ConditionTest {
+    /// Where the lists are: most often `status.conditions`.
+    pub(super) lists: FieldPath,
+    pub(super) types: Vec<String>,
+    pub(super) statuses: Vec<String>,
+    /// If not empty, its reason is one of these.
+    pub(super) reasons: Vec<String>,
+}
+
+/// A value found in the object.
+#[derive(Debug)]
+pub(super) enum Lookup {
+    Path(FieldPath),
+    Cel(Expression),
+}
+
+/// Words: given, or found in the object.
+#[derive(Debug)]
+pub(super) enum Text {
+    Literal(String),
+    Found(Lookup),
+}
+
+/// What the match itself tells, for a rule that does not say.
+#[derive(Debug, Default)]
+pub(super) struct Found<'a> {
+    pub(super) reason: Cow<'a, str>,
+    pub(super) message: Cow<'a, str>,
+    pub(super) since: Option<Seconds>,
+}
+
+impl Rule {
+    pub(super) fn matches<'a>(&self, scope: &Scope<'a>) -> Result<Option<Found<'a>>, String> {
+        match &self.test {
+            Test::Cel(expression) => Ok(scope.holds(expression)?.then(Found::default)),
+            Test::Path(path, check) => check.matches(path, scope.object),
+            Test::Condition(test) => test.matches(scope.object),
+        }
+    }
+}
+
+impl Check {
+    fn matches<'a>(&self, path: &FieldPath, object: &'a Value) -> Result<Option<Found<'a>>, String> {
+        let values = path.values(object);
+        let (among, wanted) = match self {
+            Check::Exists(wanted) => return Ok((values.is_empty() != *wanted).then(Found::default)),
+            Check::In(among) => (among, true),
+            Check::NotIn(among) => (among, false),
+        };
+        for value in values {
+            // A list of one type is checked when the catalogue is read.
+            if let Some(expected) = among.first().filter(|first| describe(first) != describe(value)) {
+                let (expected, got) = (describe(expected), describe(value));
+                return Err(format!("{path}: expected {expected}, got {got}"));
+            }
+            if among.contains(value) == wanted {
+                return Ok(Some(named(value)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// A phase is a reason if it is one word, else a message.
+fn named(value: &Value) -> Found<'_> {
+    let Value::String(text) = value else { return Found::default() };
+    match text.chars().next() {
+        Some(first) if text.chars().all(|c| c.is_ascii_alphanumeric()) => {
+            let reason = if first.is_ascii_lowercase() {
+                Cow::Owned(format!("{}{}", first.to_ascii_uppercase(), &text[1..]))
+            } else {
+                Cow::Borrowed(text.as_str())
+            };
+            Found { reason, ..Found::default() }
+        }
+        _ => Found { message: Cow::Borrowed(text), ..Found::default() },
+    }
+}
+
+impl ConditionTest {
+    fn matches<'a>(&self, object: &'a Value) -> Result<Option<Found<'a>>, String> {
+        for list in self.lists.values(object) {
+            let Value::List(conditions) = list else {
+                return Err(format!("{}: expected a list, got {}", self.lists, describe(list)));
+            };
+            for condition in conditions.iter() {
+                if let Some(found) = self.matches_one(condition)? {
+                    return Ok(Some(found));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn matches_one<'a>(&self, condition: &'a Value) -> Result<Option<Found<'a>>, String> {
+        let text = |name: &str| match tree::field(condition, name) {
+            None => Ok(""),
+            Some(Value::String(text)) => Ok(text.as_str()),
+            Some(other) => {
+                Err(format!("{}[*].{name}: expected a string, got {}", self.lists, describe(other)))
+            }
+        };
+        let one_of = |among: &[String], text: &str| among.iter().any(|one| one == text);
+        let reason = text("reason")?;
+        let matches = one_of(&self.types, text("type")?)
+            && one_of(&self.statuses, text("status")?)
+            && (self.reasons.is_empty() || one_of(&self.reasons, reason));
+        if !matches {
+            return Ok(None);
+        }
+        let since = match text("lastTransitionTime")? {
+            "" => None,
+            at => Some(seconds(at).ok_or_else(|| {
+                format!("{}[*].lastTransitionTime: expected an RFC 3339 timestamp, got {at:?}", self.lists)
+            })?),
+        };
+        // Kubelet and others leave the reason out; the type says what happened then.
+        let reason = if reason.is_empty() { text("type")? } else { reason };
+        Ok(Some(Found { reason: reason.into(), message: text("message")?.into(), since }))
+    }
+}
+
+impl Lookup {
+    /// The first value, if there is one.
+    fn value(&self, scope: &Scope<'_>) -> Result<Option<Value>, String> {
+        match self {
+            Lookup::Path(path) => Ok(path.values(scope.object).first().copied().cloned()),
+            Lookup::Cel(expression) => Ok(Some(scope.evaluate(expression)?).filter(|v| *v != Value::Null)),
+        }
+    }
+
+    pub(super) fn instant(&self, scope: &Scope<'_>) -> Result<Option<Seconds>, String> {
+        match self.value(scope)? {
+            None => Ok(None),
+            // Longhorn writes an empty string for never.
+            Some(Value::String(text)) if text.is_empty() => Ok(None),
+            Some(Value::String(text)) => seconds(&text)
+                .map(Some)
+                .ok_or_else(|| format!("expected an RFC 3339 timestamp, got {text:?}")),
+            Some(Value::Timestamp(at)) => Ok(Some(at.timestamp())),
+            Some(other) => Err(format!("expected a timestamp, got {}", describe(&other))),
+        }
+    }
+}
+
+pub(super) fn text<'a>(text: Option<&Text>, scope: &Scope<'_>) -> Result<Option<Cow<'a, str>>, String> {
+    match text {
+        None => Ok(None),
+        Some(Text::Literal(words)) => Ok(Some(Cow::Owned(words.clone()))),
+        Some(Text::Found(lookup)) => match lookup.value(scope)? {
+            None => Ok(None),
+            Some(Value::String(words)) => Ok(Some(Cow::Owned(words.to_string()))),
+            Some(other) => Err(format!("expected a string, got {}", describe(&other))),
+        },
+    }
+}
+
+/// An RFC 3339 instant, to the second.
+pub(super) fn seconds(text: &str) -> Option<Seconds> {
+    text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
+}
