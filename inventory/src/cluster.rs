@@ -6,6 +6,7 @@ use crate::{
     Heard, KindStatus, Layer, ObjectKey, Record, Reference, Seconds, Str,
     catalogue::KindId,
     graph::{Cycle, Graph, Place, Records},
+    relations::{self, Relations},
     root_cause::{self, RootCause},
     tally::{GameTally, Tallies, Tally},
 };
@@ -22,6 +23,7 @@ pub struct Cluster {
     pub(crate) records: HashMap<ObjectKey, Entry>,
     kinds: Vec<Kind>,
     pub(crate) graph: Graph,
+    pub(crate) relations: Relations,
     pub(crate) tallies: Tallies,
     pub(crate) contact: Contact,
     /// When it was added to the inventory.
@@ -115,6 +117,7 @@ impl Cluster {
             records: HashMap::new(),
             kinds: std::iter::repeat_with(Kind::default).take(kinds).collect(),
             graph: Graph::default(),
+            relations: Relations::default(),
             tallies: Tallies::default(),
             contact: Contact { since: now, ..Contact::default() },
             added: now,
@@ -186,7 +189,10 @@ impl Cluster {
 
     /// Why an object cannot go on; `None` if it can, or if the cause is its own.
     pub fn root_cause<'a>(&'a self, record: &'a Record) -> Option<RootCause<'a>> {
-        root_cause::root_cause(self, record)
+        match record.flux() {
+            Some(_) => root_cause::root_cause(self, record),
+            None => relations::cause(self, record),
+        }
     }
 
     /// What an entry of `dependsOn` is doing.

@@ -156,21 +156,8 @@ impl Inventory {
             && at <= now
         {
             self.deadlines.pop_first();
-            let cluster = &mut self.clusters[usize::from(id.0)];
-            let Some(entry) = cluster.records.get(&key) else { continue };
-            cluster.last_event = now;
-            let mut record = entry.record.clone();
-            if let Some(deadline) = record.verdict.deadline.take() {
-                record.verdict.state = deadline.state;
-                record.verdict.reason = deadline.reason;
-                record.verdict.message = deadline.message;
-                record.verdict.since = Some(deadline.at);
-                record.verdict.last_outcome = None;
-                record.verdict.outcome_since = record.verdict.outcome_since.and(Some(deadline.at));
-                // Nobody sent it: a list under way has yet to show that it is still there.
-                let pass = entry.pass;
-                self.put(id, &key, Some(Entry { record, pass }), now);
-            }
+            self.clusters[usize::from(id.0)].last_event = now;
+            self.resettle(id, &key, now);
         }
         for index in 0..self.clusters.len() {
             self.refresh(ClusterId(u16::try_from(index).unwrap_or(u16::MAX)), now);
@@ -276,6 +263,10 @@ impl Inventory {
         if cluster.is_watched(kind) != watched {
             cluster.graph.reach_absent(kind, &cluster.records, now);
             cluster.behind_since = cluster.behind_since.or(cluster.graph.behind_since());
+            let users = cluster.relations.users_of_absent(kind, &cluster.records);
+            for key in &users {
+                self.resettle(id, key, now);
+            }
         }
     }
 
@@ -298,14 +289,19 @@ impl Inventory {
     fn replace(&mut self, id: ClusterId, key: &ObjectKey, mut new: Option<Box<Record>>, now: Seconds) {
         let cluster = &mut self.clusters[usize::from(id.0)];
         let pass = cluster.kind_mut(key.kind).pass;
-        let is_flux = self.catalogue.kind(key.kind).is_flux();
-        let unchanged = match (cluster.records.get_mut(key), &mut new) {
+        if let Some(record) = &mut new {
+            // Another object of the same name has another past.
+            let before = cluster.records.record(key).filter(|before| before.created == record.created);
+            if let Some(before) = before
+                && self.catalogue.kind(key.kind).is_flux()
+            {
+                record.verdict.remember(&before.verdict);
+            }
+            record.settle(before, cluster, now);
+        }
+        let unchanged = match (cluster.records.get_mut(key), &new) {
             (Some(entry), Some(record)) => {
                 entry.pass = pass;
-                // Another object of the same name has another past.
-                if is_flux && entry.record.created == record.created {
-                    record.verdict.remember(&entry.record.verdict);
-                }
                 entry.record == *record
             }
             (None, None) => true,
@@ -333,11 +329,13 @@ impl Inventory {
         }
         if let Some(entry) = cluster.records.get(key) {
             cluster.tallies.add(&entry.record, kind);
-            if let Some(deadline) = &entry.record.verdict.deadline {
+            let waits = entry.record.verdict.deadline.as_ref().filter(|deadline| !deadline.passed);
+            if let Some(deadline) = waits {
                 self.deadlines.insert((deadline.at, id, key.clone()));
             }
         }
         let new = cluster.records.record(key);
+        let others = cluster.relations.update(key, old.as_deref(), new);
         if kind.is_flux() {
             cluster.graph.update(key, old.as_deref(), new, now);
             cluster.behind_since = cluster.behind_since.or(cluster.graph.behind_since());
@@ -348,6 +346,21 @@ impl Inventory {
             self.touch_records(id, |other| other.namespace == key.name);
         }
         touch(&self.catalogue, &mut self.delta, id, key.clone());
+        for other in &others {
+            self.resettle(id, other, now);
+        }
+    }
+
+    /// Lets others and the time decide anew about an object. Nobody sent it: a list under way has yet to show that it is still
+    /// there.
+    fn resettle(&mut self, id: ClusterId, key: &ObjectKey, now: Seconds) {
+        let cluster = &self.clusters[usize::from(id.0)];
+        let Some(entry) = cluster.records.get(key) else { return };
+        let (mut record, pass) = (entry.record.clone(), entry.pass);
+        record.settle(Some(&entry.record), cluster, now);
+        if record != entry.record {
+            self.put(id, key, Some(Entry { record, pass }), now);
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod index;
 mod intern;
 pub mod manifest;
 mod record;
+mod relations;
 mod root_cause;
 pub mod source;
 mod state;
@@ -29,9 +30,10 @@ pub use graph::{Cycle, Place};
 pub use index::Inventory;
 pub use intern::{Interner, Str};
 pub use record::{
-    Deadline, Detail, FluxDetail, FluxLinks, FluxTexts, Layer, Limit, ObjectKey, Readiness, Record,
+    Deadline, Detail, End, FluxDetail, FluxLinks, FluxTexts, Layer, Limit, ObjectKey, Readiness, Record,
     Reference, Seconds, TenantQuotaDetail, Verdict,
 };
+pub use relations::{Case, Links, Member, Use, When};
 pub use root_cause::{Root, RootCause};
 pub use source::{ClusterId, Event, Heard, KindStatus, Sink, Source};
 pub use state::{Counts, State};

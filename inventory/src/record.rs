@@ -5,7 +5,12 @@
 
 use gatehouse_apiservice::policy::Enforcement;
 
-use crate::{State, Str, catalogue::KindId, game::GameNumbers};
+use crate::{
+    State, Str,
+    catalogue::KindId,
+    game::GameNumbers,
+    relations::{Case, Links, Use},
+};
 
 /// Seconds since the Unix epoch (`metav1.Time` has no more precision).
 pub type Seconds = i64;
@@ -130,19 +135,66 @@ impl Verdict {
             state => state,
         }
     }
+
+    /// While something is under way, what was seen before it counts: a failure until it is seen to be over, a success where
+    /// nothing else is known. So health changes once for each change, and not with each attempt.
+    pub(crate) fn count_as_before(&mut self, before: &Self) {
+        let outcome = before.outcome();
+        if self.state == State::Progressing
+            && (outcome.is_failure() || outcome == State::Ready && self.last_outcome.is_none())
+        {
+            self.last_outcome = Some(outcome);
+        }
+    }
+
+    /// Goes on with the clock of the verdict before, where nothing has changed but the time of observation.
+    pub(crate) fn continue_from(&mut self, before: &Self) {
+        let (Some(deadline), Some(known)) = (&mut self.deadline, &before.deadline) else { return };
+        let same =
+            (&deadline.reason, &deadline.message, deadline.end) == (&known.reason, &known.message, known.end);
+        if deadline.observed && known.observed && same {
+            deadline.at -= deadline.since - known.since;
+            deadline.since = known.since;
+        }
+    }
 }
 
-/// A verdict that time alone brings about: a certificate expires, a backup grows too old.
+impl Deadline {
+    /// The message once it has come: with the time since which it has been so, unless that is now.
+    fn told(&self) -> Str {
+        match jiff::Timestamp::from_second(self.since) {
+            Ok(since) if self.since < self.at => format!("{}, since {since}", self.message).into(),
+            _ => self.message.clone(),
+        }
+    }
+}
+
+/// A verdict that time alone brings about: a certificate expires, a backup grows too old, a rollout never ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deadline {
     /// From this second on.
     pub at: Seconds,
-    /// What the object's state is then.
-    pub state: State,
+    /// When that began which it ends: at most `at`.
+    pub since: Seconds,
+    /// Whether the object does not say so itself: `since` is then when it was first observed like this.
+    pub observed: bool,
+    /// What comes of it.
+    pub end: End,
     /// CamelCase.
     pub reason: Str,
     /// For people.
     pub message: Str,
+    /// Whether it has come.
+    pub passed: bool,
+}
+
+/// What a deadline does to an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It is in this state from then on.
+    State(State),
+    /// Its state is kept, and counts towards no layer any more.
+    Forgotten,
 }
 
 /// What only some kinds have.
@@ -166,6 +218,8 @@ pub enum Detail {
     Game(Box<GameNumbers>),
     /// A TenantQuota.
     TenantQuota(Box<TenantQuotaDetail>),
+    /// An object that others bear on.
+    Linked(Box<Links>),
 }
 
 /// What the views show of a TenantQuota beyond a verdict.
@@ -295,6 +349,9 @@ pub enum Reference {
 pub enum Layer {
     /// Nodes.
     Nodes,
+    /// APIs behind kube-apiserver, and namespaces that do not go away.
+    #[serde(rename = "API")]
+    Api,
     /// The Flux controllers' own Deployments.
     FluxControllers,
     /// Flux objects.
@@ -321,8 +378,9 @@ pub enum Layer {
 
 impl Layer {
     /// Every layer, in order.
-    pub const ALL: [Layer; 12] = [
+    pub const ALL: [Layer; 13] = [
         Layer::Nodes,
+        Layer::Api,
         Layer::FluxControllers,
         Layer::Flux,
         Layer::Workloads,
@@ -340,6 +398,7 @@ impl Layer {
     pub const fn as_str(self) -> &'static str {
         match self {
             Layer::Nodes => "Nodes",
+            Layer::Api => "API",
             Layer::FluxControllers => "FluxControllers",
             Layer::Flux => "Flux",
             Layer::Workloads => "Workloads",
@@ -356,6 +415,30 @@ impl Layer {
 }
 
 impl Record {
+    /// Lets its deadline decide, if it has come by `now`.
+    pub(crate) fn let_pass(&mut self, now: Seconds) {
+        let verdict = &mut self.verdict;
+        let Some(deadline) =
+            verdict.deadline.as_deref_mut().filter(|deadline| deadline.at <= now && !deadline.passed)
+        else {
+            return;
+        };
+        deadline.passed = true;
+        match deadline.end {
+            End::State(state) => {
+                verdict.state = state;
+                verdict.last_outcome = None;
+                verdict.reason = deadline.reason.clone();
+                verdict.message = deadline.told();
+                verdict.since = Some(deadline.since);
+                verdict.outcome_since = verdict.outcome_since.and(Some(deadline.at));
+            }
+            End::Forgotten => self.layer = None,
+        }
+        // What the object says itself it says again; what was observed would be lost.
+        self.verdict.deadline.take_if(|deadline| !deadline.observed);
+    }
+
     /// The Flux part, for Flux's kinds.
     pub fn flux(&self) -> Option<&FluxDetail> {
         match &self.detail {
@@ -369,6 +452,21 @@ impl Record {
         match &self.detail {
             Detail::Game(numbers) => Some(numbers),
             _ => None,
+        }
+    }
+
+    /// How it is connected with others, as the catalogue says.
+    pub(crate) fn links(&self) -> Option<&Links> {
+        match &self.detail {
+            Detail::Linked(links) => Some(links),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn own_verdict_mut(&mut self) -> &mut Verdict {
+        match &mut self.detail {
+            Detail::Linked(links) => &mut links.own,
+            _ => &mut self.verdict,
         }
     }
 
@@ -393,6 +491,10 @@ impl Record {
             Detail::Game(_) => size_of::<GameNumbers>(),
             Detail::TenantQuota(quota) => {
                 size_of::<TenantQuotaDetail>() + quota.limits.len() * size_of::<Limit>()
+            }
+            Detail::Linked(links) => {
+                let cases = links.uses.iter().map(|used| used.cases.len() * size_of::<Case>()).sum::<usize>();
+                size_of::<Links>() + links.uses.len() * size_of::<Use>() + cases
             }
             Detail::None | Detail::Namespace { .. } | Detail::Node { .. } => 0,
         };

@@ -61,7 +61,7 @@ impl Health {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LayerHealth {
-    /// Nodes, FluxControllers, Flux, Workloads, Storage, Certificates, Secrets, Data, Network, Backup, ArgoCD
+    /// Nodes, API, FluxControllers, Flux, Workloads, Storage, Certificates, Secrets, Data, Network, Backup, ArgoCD
     /// or GameServers.
     pub name: Cow<'static, str>,
     /// The health of the layer.

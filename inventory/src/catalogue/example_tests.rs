@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::Catalogue;
-use crate::{Interner, Record, State};
+use crate::{End, Interner, Record, State};
 
 /// An hour of no meaning, so that the snapshot's states depend on nothing else.
 const NOW: i64 = 1_788_000_000;
@@ -105,8 +105,12 @@ fn row(catalogue: &Catalogue, record: &Record) -> String {
     if !verdict.reason.is_empty() {
         write!(row, " {}", verdict.reason).unwrap();
     }
-    if let Some(deadline) = &verdict.deadline {
-        write!(row, " [{} {} in {} s]", deadline.state, deadline.reason, deadline.at - NOW).unwrap();
+    if let Some(deadline) = verdict.deadline.as_ref().filter(|deadline| !deadline.passed) {
+        let (end, reason, left) = (deadline.end, &deadline.reason, deadline.at - NOW);
+        match end {
+            End::State(state) => write!(row, " [{state} {reason} in {left} s]").unwrap(),
+            End::Forgotten => write!(row, " [forgotten in {left} s]").unwrap(),
+        }
     }
     row.push('\n');
     row

@@ -1,14 +1,14 @@
 //! The expressions of the catalogue's rules: their variables, and an object as these.
 //!
 //! The variables are `metadata`, `spec` and `status` (maps, empty where the object has none), `object` and
-//! `self` (the whole object) and `now`. Beside Kubernetes' CEL libraries there is `nextRun(cron, timestamp)`: when a
-//! schedule is due next after an instant.
+//! `self` (the whole object) and `now`. Beside Kubernetes' CEL libraries there are `nextRun(cron, timestamp)`, when a
+//! schedule is due next after an instant, and `portion(intOrString, total)`.
 
 use std::{cell::OnceCell, collections::HashMap, sync::Arc};
 
 use kube_cel::cel::{ExecutionError, Value, objects::Map};
 
-use super::tree;
+use super::{cron, matching, tree};
 use crate::{
     Seconds,
     expression::{Budget, Expression, Functions, describe},
@@ -22,7 +22,10 @@ const NEXT_RUN: u64 = 20_000;
 
 /// The functions an expression may use.
 pub(super) fn functions() -> Functions {
-    Functions::new(&[("nextRun", NEXT_RUN)], |context| context.add_function("nextRun", next_run))
+    Functions::new(&[("nextRun", NEXT_RUN), ("portion", 1)], |context| {
+        context.add_function("nextRun", next_run);
+        context.add_function("portion", portion);
+    })
 }
 
 /// Compiles an expression of a rule.
@@ -51,6 +54,17 @@ impl<'a> Scope<'a> {
         uses: &'a [&'static str],
     ) -> Self {
         Self { object, now, functions, uses, variables: OnceCell::new(), budget: Budget::new(None) }
+    }
+
+    /// When anything of the object was last written, as its `managedFields` tell: since then it has been as it is.
+    pub(super) fn last_written(&self) -> Option<Seconds> {
+        let managed = tree::field(self.object, "metadata").and_then(|of| tree::field(of, "managedFields"));
+        let Some(Value::List(entries)) = managed else { return None };
+        let times = entries.iter().filter_map(|entry| match tree::field(entry, "time") {
+            Some(Value::String(time)) => matching::seconds(time),
+            _ => None,
+        });
+        times.max()
     }
 
     /// The value of an expression.
@@ -88,25 +102,34 @@ fn timestamp(at: Seconds) -> Value {
     text.ok().and_then(|text| text.parse().ok()).map_or(Value::Null, Value::Timestamp)
 }
 
-/// `nextRun(schedule, after)`: cron with five fields, `@daily` and the like, or `@every 6h`, in UTC.
+/// `nextRun(schedule, after)`: when a schedule is due next; null if it never is, or is in a form that nobody here can read.
 #[allow(clippy::needless_pass_by_value, reason = "the evaluator hands arguments over by value")]
 fn next_run(schedule: Arc<String>, after: Value) -> Result<Value, ExecutionError> {
-    let next = match &after {
-        Value::Timestamp(after) => due_after(&schedule, after.timestamp()),
-        other => Err(format!("expected a timestamp, got {}", describe(other))),
-    };
-    next.map(timestamp).map_err(|message| ExecutionError::function_error("nextRun", message))
+    let wrong = |got| ExecutionError::function_error("nextRun", format!("expected a timestamp, got {got}"));
+    match &after {
+        // What its controller accepts and this one does not says nothing against the object.
+        Value::Timestamp(after) => {
+            let next = cron::next_run(&schedule, after.timestamp()).ok().flatten();
+            Ok(next.map_or(Value::Null, timestamp))
+        }
+        Value::Null => Ok(Value::Null),
+        other => Err(wrong(describe(other))),
+    }
 }
 
-fn due_after(schedule: &str, after: Seconds) -> Result<Seconds, String> {
-    if let Some(every) = schedule.strip_prefix("@every ") {
-        let every: jiff::SignedDuration =
-            every.trim().parse().map_err(|error| format!("{every:?} is not a duration: {error}"))?;
-        return Ok(after.saturating_add(every.as_secs()));
+/// `portion(value, total)`: of an int-or-string such as `maxUnavailable` the number it means, percentages rounded up.
+#[allow(clippy::needless_pass_by_value, reason = "the evaluator hands arguments over by value")]
+fn portion(value: Value, total: i64) -> Result<i64, ExecutionError> {
+    let wrong = |got: &str| {
+        ExecutionError::function_error("portion", format!("expected a number or a percentage, got {got}"))
+    };
+    match &value {
+        Value::Int(number) => Ok(*number),
+        Value::String(text) => {
+            let percent = text.strip_suffix('%').and_then(|percent| percent.parse::<i64>().ok());
+            let percent = percent.filter(|percent| (0..=100).contains(percent)).ok_or_else(|| wrong(text))?;
+            Ok((total.clamp(0, i64::from(i32::MAX)) * percent + 99) / 100)
+        }
+        other => Err(wrong(describe(other))),
     }
-    let cron: croner::Cron =
-        schedule.parse().map_err(|error| format!("{schedule:?} is not a schedule: {error}"))?;
-    let Value::Timestamp(utc) = timestamp(after) else { return Err("the timestamp is out of range".into()) };
-    let next = cron.find_next_occurrence(&utc, false).map_err(|error| error.to_string())?;
-    Ok(next.timestamp())
 }

@@ -7,13 +7,17 @@ use serde::Deserialize;
 
 use super::{
     CatalogueError, Judge, Kind, expression,
-    form::{DeadlineForm, KindForm, LookupForm, OneOrMany, RuleFields, RuleForm, Scope, TextForm},
+    form::{
+        CaseForm, DeadlineForm, KindForm, LookupForm, OneOrMany, RuleFields, RuleForm, Scope, SeriesForm,
+        TextForm, UseForm,
+    },
+    link::{CaseRule, SeriesRule, UseRule},
     matching::{Check, ConditionTest, Lookup, Rule, Test, Text},
     path::FieldPath,
-    rule::{Rules, TimedRule},
+    rule::{Rules, Span, TimedRule},
 };
 use crate::{
-    GameKind, State,
+    End, GameKind, Seconds, State,
     expression::{Expression, Functions, describe},
 };
 
@@ -22,6 +26,9 @@ const CONDITIONS: &str = "status.conditions";
 
 /// What a deadline ends, unless it says otherwise: states in which an object is as good as it gets.
 const WAITING: [State; 3] = [State::Ready, State::Pending, State::Progressing];
+
+/// How long a deletion may take, where a kind does not say: longer than any drain of a volume or a database.
+const DELETING: Seconds = 3600;
 
 /// A catalogue file: the kinds are read one by one, so that an error can name its kind.
 #[derive(Debug, Deserialize)]
@@ -65,17 +72,21 @@ fn compile(form: KindForm, functions: &Functions) -> Result<Kind, FieldError> {
             return Err((field.into(), "is empty".into()));
         }
     }
-    let mut compiler = Compiler { functions, uses: Vec::new() };
+    let mut compiler = Compiler { functions, variables: Vec::new() };
     let rules = Rules {
         suspended: compiler.rules("suspended", form.suspended)?,
+        broken: compiler.rules("broken", form.broken)?,
         progressing: compiler.rules("progressing", form.progressing)?,
         failed: compiler.rules("failed", form.failed)?,
         current: compiler.rules("current", form.current)?,
         deadlines: compiler.deadlines(form.deadlines)?,
+        deleting: form.deleting.map_or(Ok(DELETING), |text| duration("deleting", &text))?,
         layers: (form.layers.into_iter().enumerate())
             .map(|(index, row)| Ok((row.layer, compiler.rule(&format!("layers[{index}].when"), row.when)?)))
             .collect::<Result<_, FieldError>>()?,
-        uses: compiler.uses,
+        uses: compiler.uses(form.uses)?,
+        series: form.series.map(|series| compiler.series(series)).transpose()?,
+        variables: compiler.variables,
     };
     let judge = match form.judge {
         None => Judge::Rules(Box::new(rules)),
@@ -95,15 +106,18 @@ fn compile(form: KindForm, functions: &Functions) -> Result<Kind, FieldError> {
 
 impl Rules {
     fn is_empty(&self) -> bool {
-        let rules = [&self.suspended, &self.progressing, &self.failed, &self.current];
-        rules.into_iter().all(Vec::is_empty) && self.deadlines.is_empty() && self.layers.is_empty()
+        let rules = [&self.suspended, &self.broken, &self.progressing, &self.failed, &self.current];
+        rules.into_iter().all(Vec::is_empty)
+            && self.deadlines.is_empty()
+            && self.layers.is_empty()
+            && self.uses.is_empty()
     }
 }
 
 /// Compiles the parts of one kind.
 struct Compiler<'a> {
     functions: &'a Functions,
-    uses: Vec<&'static str>,
+    variables: Vec<&'static str>,
 }
 
 impl Compiler<'_> {
@@ -127,7 +141,11 @@ impl Compiler<'_> {
         let of_path =
             [form.equals.is_some(), form.one_of.is_some(), form.not_in.is_some(), form.exists.is_some()];
         let of_path = of_path.into_iter().filter(|given| *given).count();
-        let of_condition = form.status.is_some() || form.with_reason.is_some() || form.conditions.is_some();
+        let of_condition = form.status.is_some()
+            || form.with_reason.is_some()
+            || form.not_reason.is_some()
+            || form.latest.is_some()
+            || form.conditions.is_some();
         match (form.cel, form.path, form.condition) {
             (Some(cel), None, None) if of_path == 0 && !of_condition => {
                 Ok(Test::Cel(self.expression(field, &cel)?))
@@ -153,11 +171,13 @@ impl Compiler<'_> {
                     types: types.0,
                     statuses: form.status.map_or_else(|| vec!["True".into()], |statuses| statuses.0),
                     reasons: form.with_reason.unwrap_or_default().0,
+                    not_reasons: form.not_reason.unwrap_or_default().0,
+                    latest: form.latest.unwrap_or_default(),
                 }))
             }
             _ => Err(wrong(
                 "expected one of: cel · path with equals, in, notIn or exists · condition with status, \
-                 withReason, conditions",
+                 withReason, notReason, latest, conditions",
             )),
         }
     }
@@ -165,15 +185,68 @@ impl Compiler<'_> {
     fn deadlines(&mut self, forms: Vec<DeadlineForm>) -> Result<Vec<TimedRule>, FieldError> {
         let compile = |(index, form): (usize, DeadlineForm)| {
             let field = format!("deadlines[{index}]");
+            let after = match form.after {
+                None if form.at.is_none() => return Err((field, "needs at, after or both".into())),
+                None => Span::Given(0),
+                Some(TextForm::Literal(text)) => Span::Given(duration(&format!("{field}.after"), &text)?),
+                Some(TextForm::Found(lookup)) => Span::Found(self.lookup(&format!("{field}.after"), lookup)?),
+            };
+            let end = match form.state {
+                Some(_) if form.forget => return Err((field, "either forgets or has a state".into())),
+                None if form.forget => End::Forgotten,
+                state => End::State(state.unwrap_or(State::Failed)),
+            };
             Ok(TimedRule {
-                at: self.lookup(&format!("{field}.at"), form.at)?,
+                at: form.at.map(|at| self.lookup(&format!("{field}.at"), at)).transpose()?,
+                after,
                 during: if form.during.is_empty() { WAITING.into() } else { form.during },
-                state: form.state.unwrap_or(State::Failed),
+                end,
                 reason: self.text(&format!("{field}.reason"), form.reason)?,
                 message: self.text(&format!("{field}.message"), form.message)?,
             })
         };
         forms.into_iter().enumerate().map(compile).collect()
+    }
+
+    fn uses(&mut self, forms: Vec<UseForm>) -> Result<Vec<UseRule>, FieldError> {
+        let compile = |(index, form): (usize, UseForm)| {
+            let field = format!("uses[{index}]");
+            let cases = form.when.into_iter().enumerate();
+            Ok(UseRule {
+                group: self.text(&format!("{field}.group"), form.group)?,
+                kind: self.text(&format!("{field}.kind"), Some(form.kind))?,
+                name: self.lookup(&format!("{field}.name"), form.name)?,
+                namespace: form
+                    .namespace
+                    .map(|namespace| self.lookup(&format!("{field}.namespace"), namespace))
+                    .transpose()?,
+                cases: cases
+                    .map(|(index, form)| self.case(&format!("{field}.when[{index}]"), form))
+                    .collect::<Result<_, _>>()?,
+            })
+        };
+        forms.into_iter().enumerate().map(compile).collect()
+    }
+
+    fn case(&mut self, field: &str, form: CaseForm) -> Result<CaseRule, FieldError> {
+        let reason_is = match (form.is, form.missing) {
+            (Some(reason), false) => Some(reason),
+            (None, true) => None,
+            _ => return Err((field.to_owned(), "needs either is or missing".into())),
+        };
+        Ok(CaseRule {
+            reason_is,
+            state: form.state,
+            reason: self.text(&format!("{field}.reason"), form.reason)?,
+            message: self.text(&format!("{field}.message"), form.message)?,
+        })
+    }
+
+    fn series(&mut self, form: SeriesForm) -> Result<SeriesRule, FieldError> {
+        Ok(SeriesRule {
+            name: self.lookup("series.name", form.name)?,
+            at: form.at.map(|at| self.lookup("series.at", at)).transpose()?,
+        })
     }
 
     fn text(&mut self, field: &str, form: Option<TextForm>) -> Result<Option<Text>, FieldError> {
@@ -194,11 +267,18 @@ impl Compiler<'_> {
     fn expression(&mut self, field: &str, source: &str) -> Result<Expression, FieldError> {
         let compiled =
             expression::compile(source, self.functions).map_err(|message| (field.to_owned(), message))?;
-        self.uses.extend(compiled.uses());
-        self.uses.sort_unstable();
-        self.uses.dedup();
+        self.variables.extend(compiled.uses());
+        self.variables.sort_unstable();
+        self.variables.dedup();
         Ok(compiled)
     }
+}
+
+/// A length of time such as `1h30m`.
+fn duration(field: &str, text: &str) -> Result<Seconds, FieldError> {
+    let span: jiff::SignedDuration =
+        text.parse().map_err(|error| (field.to_owned(), format!("{text:?} is not a duration: {error}")))?;
+    Ok(span.as_secs())
 }
 
 fn field_path(field: &str, path: &str) -> Result<FieldPath, FieldError> {

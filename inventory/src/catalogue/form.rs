@@ -1,4 +1,4 @@
-//! The form of a catalogue file, as it is read. `builtin.yaml` documents it by example.
+//! The form of a catalogue file, as it is read. `builtin/README.md` documents it.
 
 use std::fmt;
 
@@ -26,6 +26,8 @@ pub(super) struct KindForm {
     pub(super) judge: Option<JudgeForm>,
     #[serde(default)]
     pub(super) suspended: OneOrMany<RuleForm>,
+    #[serde(default)]
+    pub(super) broken: OneOrMany<RuleForm>,
     #[serde(default, alias = "inProgress")]
     pub(super) progressing: OneOrMany<RuleForm>,
     #[serde(default)]
@@ -34,6 +36,11 @@ pub(super) struct KindForm {
     pub(super) current: OneOrMany<RuleForm>,
     #[serde(default)]
     pub(super) deadlines: Vec<DeadlineForm>,
+    #[serde(default)]
+    pub(super) uses: Vec<UseForm>,
+    pub(super) series: Option<SeriesForm>,
+    /// How long a deletion may take.
+    pub(super) deleting: Option<String>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -72,6 +79,8 @@ pub(super) struct RuleFields {
     pub(super) condition: Option<OneOrMany<String>>,
     pub(super) status: Option<OneOrMany<String>>,
     pub(super) with_reason: Option<OneOrMany<String>>,
+    pub(super) not_reason: Option<OneOrMany<String>>,
+    pub(super) latest: Option<bool>,
     pub(super) conditions: Option<String>,
     pub(super) reason: Option<TextForm>,
     pub(super) message: Option<TextForm>,
@@ -81,12 +90,52 @@ pub(super) struct RuleFields {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct DeadlineForm {
-    pub(super) at: LookupForm,
+    pub(super) at: Option<LookupForm>,
+    /// A duration, or a number of seconds found in the object.
+    pub(super) after: Option<TextForm>,
     #[serde(default)]
     pub(super) during: Vec<State>,
     pub(super) state: Option<State>,
+    /// The state is kept and counts no more.
+    #[serde(default)]
+    pub(super) forget: bool,
     pub(super) reason: Option<TextForm>,
     pub(super) message: Option<TextForm>,
+}
+
+/// An object that one of the kind works by.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct UseForm {
+    pub(super) group: Option<TextForm>,
+    pub(super) kind: TextForm,
+    pub(super) name: LookupForm,
+    /// Without it, the object's own.
+    pub(super) namespace: Option<LookupForm>,
+    #[serde(default)]
+    pub(super) when: Vec<CaseForm>,
+}
+
+/// What another object makes of a verdict: `is` names the reason it has, `missing` that it does not exist.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct CaseForm {
+    pub(super) is: Option<String>,
+    #[serde(default)]
+    pub(super) missing: bool,
+    /// Without it, the words alone are others.
+    pub(super) state: Option<State>,
+    pub(super) reason: Option<TextForm>,
+    pub(super) message: Option<TextForm>,
+}
+
+/// Objects that follow each other.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct SeriesForm {
+    pub(super) name: LookupForm,
+    /// When one began; without it, when it was created.
+    pub(super) at: Option<LookupForm>,
 }
 
 /// `{path: …}` or `{cel: …}`; a bare string is an expression.

@@ -43,10 +43,16 @@ pub(super) enum Check {
 pub(super) struct ConditionTest {
     /// Where the lists are: most often `status.conditions`.
     pub(super) lists: FieldPath,
+    /// The one that explains most comes first.
     pub(super) types: Vec<String>,
+    /// Its status is one of these; empty is that of a condition that has none.
     pub(super) statuses: Vec<String>,
     /// If not empty, its reason is one of these.
     pub(super) reasons: Vec<String>,
+    /// Its reason is none of these.
+    pub(super) not_reasons: Vec<String>,
+    /// It is none of an older generation of the object.
+    pub(super) latest: bool,
 }
 
 /// A value found in the object.
@@ -120,21 +126,31 @@ fn named(value: &Value) -> Found<'_> {
 }
 
 impl ConditionTest {
+    /// Of several that match, that of the type listed first tells why.
     fn matches<'a>(&self, object: &'a Value) -> Result<Option<Found<'a>>, String> {
+        let generation = if self.latest { number(object, &["metadata", "generation"])? } else { None };
+        let mut best = None;
         for list in self.lists.values(object) {
             let Value::List(conditions) = list else {
                 return Err(format!("{}: expected a list, got {}", self.lists, describe(list)));
             };
             for condition in conditions.iter() {
-                if let Some(found) = self.matches_one(condition)? {
-                    return Ok(Some(found));
+                let observed = number(condition, &["observedGeneration"])?;
+                if generation.zip(observed).is_some_and(|(generation, observed)| observed < generation) {
+                    continue;
+                }
+                if let Some((rank, found)) = self.matches_one(condition)?
+                    && best.as_ref().is_none_or(|(known, _)| rank < *known)
+                {
+                    best = Some((rank, found));
                 }
             }
         }
-        Ok(None)
+        Ok(best.map(|(_, found)| found))
     }
 
-    fn matches_one<'a>(&self, condition: &'a Value) -> Result<Option<Found<'a>>, String> {
+    /// The match, and the place of the condition's type in the rule.
+    fn matches_one<'a>(&self, condition: &'a Value) -> Result<Option<(usize, Found<'a>)>, String> {
         let text = |name: &str| match tree::field(condition, name) {
             None => Ok(""),
             Some(Value::String(text)) => Ok(text.as_str()),
@@ -144,9 +160,11 @@ impl ConditionTest {
         };
         let one_of = |among: &[String], text: &str| among.iter().any(|one| one == text);
         let reason = text("reason")?;
-        let matches = one_of(&self.types, text("type")?)
-            && one_of(&self.statuses, text("status")?)
-            && (self.reasons.is_empty() || one_of(&self.reasons, reason));
+        let type_ = text("type")?;
+        let Some(rank) = self.types.iter().position(|one| one == type_) else { return Ok(None) };
+        let matches = one_of(&self.statuses, text("status")?)
+            && (self.reasons.is_empty() || one_of(&self.reasons, reason))
+            && !one_of(&self.not_reasons, reason);
         if !matches {
             return Ok(None);
         }
@@ -156,9 +174,20 @@ impl ConditionTest {
                 format!("{}[*].lastTransitionTime: expected an RFC 3339 timestamp, got {at:?}", self.lists)
             })?),
         };
+        // The Gateway API's definitions give new objects conditions of 1970.
+        let since = since.filter(|since| *since > 0);
         // Kubelet and others leave the reason out; the type says what happened then.
-        let reason = if reason.is_empty() { text("type")? } else { reason };
-        Ok(Some(Found { reason: reason.into(), message: text("message")?.into(), since }))
+        let reason = if reason.is_empty() { type_ } else { reason };
+        Ok(Some((rank, Found { reason: reason.into(), message: text("message")?.into(), since })))
+    }
+}
+
+/// A whole number.
+fn number(value: &Value, path: &[&str]) -> Result<Option<i64>, String> {
+    match path.iter().try_fold(value, |value, name| tree::field(value, name)) {
+        None => Ok(None),
+        Some(Value::Int(number)) => Ok(Some(*number)),
+        Some(other) => Err(format!("{}: expected a number, got {}", path.join("."), describe(other))),
     }
 }
 
@@ -168,6 +197,24 @@ impl Lookup {
         match self {
             Lookup::Path(path) => Ok(path.values(scope.object).first().copied().cloned()),
             Lookup::Cel(expression) => Ok(Some(scope.evaluate(expression)?).filter(|v| *v != Value::Null)),
+        }
+    }
+
+    /// A text.
+    pub(super) fn text(&self, scope: &Scope<'_>) -> Result<Option<String>, String> {
+        match self.value(scope)? {
+            None => Ok(None),
+            Some(Value::String(words)) => Ok(Some(words.to_string())),
+            Some(other) => Err(format!("expected a string, got {}", describe(&other))),
+        }
+    }
+
+    /// A number of seconds.
+    pub(super) fn seconds(&self, scope: &Scope<'_>) -> Result<Option<Seconds>, String> {
+        match self.value(scope)? {
+            None => Ok(None),
+            Some(Value::Int(seconds)) => Ok(Some(seconds)),
+            Some(other) => Err(format!("expected a number of seconds, got {}", describe(&other))),
         }
     }
 
@@ -189,11 +236,7 @@ pub(super) fn text<'a>(text: Option<&Text>, scope: &Scope<'_>) -> Result<Option<
     match text {
         None => Ok(None),
         Some(Text::Literal(words)) => Ok(Some(Cow::Owned(words.clone()))),
-        Some(Text::Found(lookup)) => match lookup.value(scope)? {
-            None => Ok(None),
-            Some(Value::String(words)) => Ok(Some(Cow::Owned(words.to_string()))),
-            Some(other) => Err(format!("expected a string, got {}", describe(&other))),
-        },
+        Some(Text::Found(lookup)) => Ok(lookup.text(scope)?.map(Cow::Owned)),
     }
 }
 

@@ -1,16 +1,18 @@
 //! The kinds that are observed, as data: what each is called, which layer it counts towards, how it is
 //! judged.
 //!
-//! The built-in rows are `builtin.yaml`; a file of the same form adds to them or replaces some. Everything
+//! The built-in rows are in `builtin/`; a file of the same form adds to them or replaces some. Everything
 //! in a row is compiled when it is read, so that judging an object can only fail by what the object holds,
 //! and then says so as [`State::Unknown`](crate::State::Unknown).
 
+mod cron;
 mod draft;
 mod error;
 mod expression;
 mod file;
 mod form;
 mod game;
+mod link;
 mod matching;
 mod observe;
 mod path;
@@ -26,7 +28,25 @@ pub(crate) use observe::namespace_of;
 
 use crate::{GameKind, Layer, expression::Functions};
 
-const BUILTIN: &str = include_str!("builtin.yaml");
+macro_rules! builtin {
+    ($($name:literal),*) => { [$(($name, include_str!(concat!("builtin/", $name)))),*] };
+}
+
+/// In the order in which kinds are told.
+const BUILTIN: [(&str, &str); 12] = builtin![
+    "flux.yaml",
+    "cluster.yaml",
+    "workloads.yaml",
+    "storage.yaml",
+    "certificates.yaml",
+    "secrets.yaml",
+    "data.yaml",
+    "network.yaml",
+    "backup.yaml",
+    "argocd.yaml",
+    "games.yaml",
+    "gatehouse.yaml"
+];
 
 /// A kind, as its position in the [`Catalogue`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,9 +91,9 @@ impl Catalogue {
     /// The kinds that come with Gatehouse.
     pub fn builtin() -> Self {
         let mut catalogue = Self { kinds: Vec::new(), functions: expression::functions(), flux_texts: false };
-        catalogue
-            .add("builtin.yaml", BUILTIN)
-            .expect("the built-in catalogue is part of the build and tested");
+        for (file, text) in BUILTIN {
+            catalogue.add(file, text).expect("the built-in catalogue is part of the build and tested");
+        }
         catalogue
     }
 

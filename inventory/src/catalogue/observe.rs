@@ -4,11 +4,17 @@ use gatehouse_apiservice::view::TENANT_LABEL;
 use kube_cel::cel::Value;
 
 use super::{
-    Catalogue, Draft, Judge, Kind, KindId, Undecodable, expression::Scope, game, matching, quota, rule,
-    rule::Rules, tree,
+    Catalogue, Draft, Judge, Kind, KindId, Undecodable,
+    draft::clip,
+    expression::Scope,
+    game,
+    link::Subject,
+    matching, quota,
+    rule::{self, Rules},
+    tree,
 };
 use crate::{
-    Detail, GameNumbers, Interner, ObjectKey, Record, Seconds, State,
+    Deadline, Detail, End, GameNumbers, Interner, ObjectKey, Record, Seconds, State, Verdict,
     expression::describe,
     flux::{self, Named, Text},
 };
@@ -18,6 +24,9 @@ const DEFAULT_NAMESPACE: &str = "default";
 
 /// The reason of an object with fields of the wrong type.
 const UNDECODABLE: &str = "Undecodable";
+
+/// The reason of an object whose deletion does not end.
+const DELETION_STUCK: &str = "DeletionStuck";
 
 /// The reason of an object that a rule could not be evaluated on.
 const RULE_ERROR: &str = "RuleError";
@@ -90,16 +99,16 @@ impl Catalogue {
             return Err(undecodable("metadata.name: missing".into()));
         }
         let namespace = metadata.text("namespace").map_err(undecodable)?;
-        let scope = Scope::new(&object, now, &self.functions, &rules.uses);
+        let scope = Scope::new(&object, now, &self.functions, &rules.variables);
 
-        let judged = Judged::of(kind, rules, &metadata, &scope, json, interner);
+        let judged = Judged::of(self, kind, rules, &metadata, &scope, json, interner);
         let Judged { created, layer, draft, detail } = judged.unwrap_or_else(|draft| Judged {
             created: 0,
             layer: kind.layer,
             draft,
             detail: Detail::None,
         });
-        Ok(Record {
+        let mut record = Record {
             key: ObjectKey {
                 kind: id,
                 namespace: interner.intern(named_namespace(kind, namespace)),
@@ -109,7 +118,9 @@ impl Catalogue {
             layer,
             verdict: draft.finish(interner),
             detail,
-        })
+        };
+        record.let_pass(now);
+        Ok(record)
     }
 }
 
@@ -124,6 +135,7 @@ struct Judged<'a> {
 impl<'a> Judged<'a> {
     /// The error is the verdict on an object that is not of its kind's form.
     fn of(
+        catalogue: &Catalogue,
         kind: &Kind,
         rules: &Rules,
         metadata: &Fields<'a>,
@@ -143,14 +155,57 @@ impl<'a> Judged<'a> {
         };
         let layer = rules.layer(scope).map(|layer| layer.or(kind.layer));
         let draft = match deleted {
-            Some(_) => Draft { since: deleted, ..Draft::new(State::Terminating) },
+            Some(deleted) => terminating(rules, scope.object, deleted, interner),
             None => rules.judge(scope, interner).unwrap_or_else(rule_error),
         };
         let (layer, draft) = match layer {
             Ok(layer) => (layer, draft),
             Err(error) => (kind.layer, rule_error(error)),
         };
-        Ok(Self { created: created.unwrap_or_default(), layer, draft, detail })
+        let created = created.unwrap_or_default();
+        let namespace = metadata.text("namespace").map_err(undecodable)?;
+        let subject = Subject { namespace: named_namespace(kind, namespace), created, layer };
+        let detail = match detail {
+            Detail::None => {
+                let links = rules.links(catalogue, scope, interner, &subject, &draft);
+                let links =
+                    links.map_err(|message| rule_error(rule::RuleError { field: "uses", message }))?;
+                links.map_or(Detail::None, |links| Detail::Linked(Box::new(links)))
+            }
+            detail => detail,
+        };
+        Ok(Self { created, layer, draft, detail })
+    }
+}
+
+/// An object that is being deleted, which takes seconds, or hours where somebody plays; not days.
+fn terminating(rules: &Rules, object: &Value, deleted: Seconds, interner: &Interner) -> Draft<'static> {
+    let metadata = tree::field(object, "metadata");
+    let finalizers = metadata.and_then(|metadata| tree::field(metadata, "finalizers"));
+    let names: Vec<_> = match finalizers {
+        Some(Value::List(names)) => names.iter().filter_map(text).collect(),
+        _ => Vec::new(),
+    };
+    let message = match names.as_slice() {
+        [] => "being deleted".to_owned(),
+        names => format!("being deleted, waits for finalizers {}", names.join(", ")),
+    };
+    let deadline = Deadline {
+        at: deleted.saturating_add(rules.deleting),
+        since: deleted,
+        observed: false,
+        end: End::State(State::Failed),
+        reason: interner.intern(DELETION_STUCK),
+        message: interner.intern(clip(&message, Verdict::MESSAGE_BYTES / 2)),
+        passed: false,
+    };
+    Draft { since: Some(deleted), deadline: Some(Box::new(deadline)), ..Draft::new(State::Terminating) }
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::String(text) => Some(text),
+        _ => None,
     }
 }
 

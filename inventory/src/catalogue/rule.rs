@@ -1,9 +1,11 @@
 //! Rules: when an object is suspended, progressing, failed or current, and what is then said of it.
 //!
-//! The order is that of Flux's healthCheckExprs, with two lines of our own: being deleted → suspended →
+//! The order is that of Flux's healthCheckExprs, with three lines of our own: being deleted → suspended → broken →
 //! progressing → failed → generation not observed → current → else Pending without a status, Progressing
 //! with one (Ready where the kind has no `current`). Within a field the first rule that matches decides.
-//! Failed stands before the generation because some controllers observe a generation only when they succeed.
+//! `broken` is what a new attempt does not cure before it has ended: a failure that outlives its retries, so that health
+//! does not flap. Failed stands before the generation because some controllers observe a generation only when they
+//! succeed.
 
 use kube_cel::cel::Value;
 
@@ -11,34 +13,53 @@ use super::{
     Draft,
     draft::clip,
     expression::Scope,
+    link::{SeriesRule, UseRule},
     matching::{Lookup, Rule, Text, text},
     tree,
 };
-use crate::{Deadline, Interner, Layer, Seconds, State, Verdict, expression::describe};
+use crate::{Deadline, End, Interner, Layer, Seconds, State, Verdict, expression::describe};
 
 /// How a kind's objects are judged.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
     pub(super) suspended: Vec<Rule>,
+    pub(super) broken: Vec<Rule>,
     pub(super) progressing: Vec<Rule>,
     pub(super) failed: Vec<Rule>,
     pub(super) current: Vec<Rule>,
     pub(super) deadlines: Vec<TimedRule>,
+    /// How long a deletion may take before it counts as stuck.
+    pub(super) deleting: Seconds,
     /// Objects that count towards another layer than their kind's; the first that matches.
     pub(super) layers: Vec<(Layer, Rule)>,
+    /// The objects that one of this kind works by.
+    pub(super) uses: Vec<UseRule>,
+    /// What makes several of this kind a series.
+    pub(super) series: Option<SeriesRule>,
     /// The variables that the expressions above use.
-    pub(super) uses: Vec<&'static str>,
+    pub(super) variables: Vec<&'static str>,
 }
 
 /// What time alone will do to an object.
 #[derive(Debug)]
 pub(super) struct TimedRule {
-    pub(super) at: Lookup,
+    /// When the time begins; without it, when the object entered its state.
+    pub(super) at: Option<Lookup>,
+    /// How long it lasts.
+    pub(super) after: Span,
     /// The states it is waiting in; others it leaves alone.
     pub(super) during: Vec<State>,
-    pub(super) state: State,
+    pub(super) end: End,
     pub(super) reason: Option<Text>,
     pub(super) message: Option<Text>,
+}
+
+/// How long something lasts.
+#[derive(Debug)]
+pub(super) enum Span {
+    Given(Seconds),
+    /// A number of seconds.
+    Found(Lookup),
 }
 
 /// Which field of a kind could not be evaluated, and why.
@@ -71,7 +92,7 @@ impl Rules {
             Err(_) if !has_status(scope.object) => Draft::new(State::Pending),
             state => state?,
         };
-        self.apply_deadlines(scope, interner, &mut draft)?;
+        draft.deadline = self.deadline(scope, interner, &draft)?.map(Box::new);
         Ok(draft)
     }
 
@@ -79,15 +100,18 @@ impl Rules {
         if let Some(draft) = first(State::Suspended, "suspended", &self.suspended, scope)? {
             return Ok(Draft { last_outcome: self.outcome(scope)?, ..draft });
         }
+        if let Some(draft) = first(State::Failed, "broken", &self.broken, scope)? {
+            return Ok(draft);
+        }
         if let Some(draft) = first(State::Progressing, "progressing", &self.progressing, scope)? {
-            return Ok(Draft { last_outcome: self.outcome(scope)?, ..draft });
+            return Ok(Draft { last_outcome: self.good_so_far(scope)?, ..draft });
         }
         if let Some(draft) = first(State::Failed, "failed", &self.failed, scope)? {
             return Ok(draft);
         }
         if let Some((generation, observed)) = within("metadata.generation", generation_ahead(scope.object))? {
             return Ok(Draft {
-                last_outcome: self.outcome(scope)?,
+                last_outcome: self.good_so_far(scope)?,
                 reason: "LatestGenerationNotObserved".into(),
                 message: format!(
                     "generation {generation} waits for its controller, which has seen {observed}"
@@ -113,45 +137,79 @@ impl Rules {
 
     /// How the last attempt ended, where the rules can tell.
     fn outcome(&self, scope: &Scope<'_>) -> Result<Option<State>, RuleError> {
-        if first(State::Failed, "failed", &self.failed, scope)?.is_some() {
-            return Ok(Some(State::Failed));
+        for (field, rules) in [("broken", &self.broken), ("failed", &self.failed)] {
+            if first(State::Failed, field, rules, scope)?.is_some() {
+                return Ok(Some(State::Failed));
+            }
         }
+        self.good_so_far(scope)
+    }
+
+    /// Ready, if the object does its work while something is under way. What it lacks is what is under way: no failure.
+    fn good_so_far(&self, scope: &Scope<'_>) -> Result<Option<State>, RuleError> {
         Ok(first(State::Ready, "current", &self.current, scope)?.map(|draft| draft.state))
     }
 
-    /// Lets the earliest deadline decide if it has passed; else notes it, for the inventory to come back to.
-    fn apply_deadlines<'a>(
+    /// The earliest deadline; of those that have come, the first listed, since the graver is written first.
+    fn deadline(
         &self,
-        scope: &Scope<'a>,
+        scope: &Scope<'_>,
         interner: &Interner,
-        draft: &mut Draft<'a>,
-    ) -> Result<(), RuleError> {
-        let mut earliest: Option<(Seconds, &TimedRule)> = None;
+        draft: &Draft<'_>,
+    ) -> Result<Option<Deadline>, RuleError> {
+        let mut earliest: Option<Deadline> = None;
         for rule in self.deadlines.iter().filter(|rule| rule.during.contains(&draft.state)) {
-            if let Some(at) = within("deadlines", rule.at.instant(scope))? {
-                // Listed first wins among those past: of two that happened, the graver is written first.
-                let passed = earliest.is_some_and(|(known, _)| known <= scope.now);
-                if !passed && (at <= scope.now || earliest.is_none_or(|(known, _)| at < known)) {
-                    earliest = Some((at, rule));
-                }
+            let Some(next) = within("deadlines", rule.deadline(scope, interner, draft))? else { continue };
+            let passed = earliest.as_ref().is_some_and(|known| known.at <= scope.now);
+            if !passed && (next.at <= scope.now || earliest.as_ref().is_none_or(|known| next.at < known.at)) {
+                earliest = Some(next);
             }
         }
-        let Some((at, rule)) = earliest else { return Ok(()) };
-        let reason = within("deadlines", text(rule.reason.as_ref(), scope))?.unwrap_or_default();
-        let message = within("deadlines", text(rule.message.as_ref(), scope))?.unwrap_or_default();
-        if at <= scope.now {
-            *draft = Draft { reason, message, since: Some(at), ..Draft::new(rule.state) };
-        } else {
-            draft.deadline = Some(Box::new(Deadline {
-                at,
-                state: rule.state,
-                reason: interner.intern(&reason),
-                message: interner.intern(clip(&message, Verdict::MESSAGE_BYTES)),
-            }));
-        }
-        Ok(())
+        Ok(earliest)
     }
 }
+
+impl TimedRule {
+    fn deadline(
+        &self,
+        scope: &Scope<'_>,
+        interner: &Interner,
+        draft: &Draft<'_>,
+    ) -> Result<Option<Deadline>, String> {
+        let after = match &self.after {
+            Span::Given(seconds) => *seconds,
+            Span::Found(lookup) => match lookup.seconds(scope)? {
+                Some(seconds) => seconds,
+                None => return Ok(None),
+            },
+        };
+        let (since, observed) = match &self.at {
+            Some(at) => match at.instant(scope)? {
+                Some(at) => (at, false),
+                None => return Ok(None),
+            },
+            None => match draft.since.or_else(|| scope.last_written()) {
+                Some(since) => (since, false),
+                None => (scope.now, true),
+            },
+        };
+        let reason = text(self.reason.as_ref(), scope)?;
+        let message = text(self.message.as_ref(), scope)?;
+        let message = message.as_ref().unwrap_or(&draft.message);
+        Ok(Some(Deadline {
+            at: since.saturating_add(after),
+            since,
+            observed,
+            end: self.end,
+            reason: interner.intern(reason.as_ref().unwrap_or(&draft.reason)),
+            message: interner.intern(clip(message, Verdict::MESSAGE_BYTES - SINCE_BYTES)),
+            passed: false,
+        }))
+    }
+}
+
+/// What ", since …" takes behind a message.
+const SINCE_BYTES: usize = 40;
 
 /// The first rule that matches, as a verdict.
 fn first<'a>(

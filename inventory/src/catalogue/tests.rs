@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{Detail, Interner, Record, State};
+use crate::{Detail, End, Interner, Record, State};
 
 /// 2026-08-29T10:40:00Z.
 const NOW: i64 = 1_788_000_000;
@@ -51,7 +51,7 @@ fn every_kind_without_a_status_is_pending_or_by_its_nature_ready() {
     let catalogue = Catalogue::builtin();
     for (_, kind) in catalogue.kinds() {
         let record = observe(&catalogue, &kind.resource_name(), &json!({"metadata": {"name": "a"}}));
-        let statusless = matches!(kind.kind.as_str(), "Alert" | "Provider");
+        let statusless = matches!(kind.kind.as_str(), "Alert" | "Provider" | "StorageClass" | "CronJob");
         let expected = if statusless { State::Ready } else { State::Pending };
         assert_eq!(record.verdict.state, expected, "{}: {:?}", kind.resource_name(), record.verdict);
         assert_eq!(&*record.key.namespace, if kind.namespaced { "default" } else { "" });
@@ -100,7 +100,8 @@ fn workloads_follow_the_rules_of_kstatus() {
     assert_eq!(stateful("RollingUpdate", 2, "a"), "Ready ");
     assert_eq!(stateful("RollingUpdate", 1, "a"), "Progressing RollingOut");
     assert_eq!(stateful("RollingUpdate", 2, "b"), "Progressing RollingOut");
-    assert_eq!(stateful("OnDelete", 1, "b"), "Ready ");
+    assert_eq!(stateful("OnDelete", 2, "b"), "Ready ", "replaced by hand");
+    assert_eq!(stateful("OnDelete", 1, "b"), "Progressing RollingOut", "and ready all the same");
 
     let daemons = |ready: i64| {
         let status = json!({"desiredNumberScheduled": 3, "currentNumberScheduled": 3, "updatedNumberScheduled": 3,
@@ -111,7 +112,7 @@ fn workloads_follow_the_rules_of_kstatus() {
 }
 
 #[test]
-fn an_unavailable_deployment_is_given_its_own_deadline_but_flux_none() {
+fn an_unavailable_deployment_is_given_its_own_deadline_and_flux_a_minute() {
     let deployment = |labels: Value, since: &str| {
         let unavailable = json!({"type": "Available", "status": "False", "reason": "MinimumReplicasUnavailable",
             "lastTransitionTime": since});
@@ -122,12 +123,13 @@ fn an_unavailable_deployment_is_given_its_own_deadline_but_flux_none() {
     let lately = observe(&catalogue, "deployments.apps", &deployment(json!({}), "2026-08-29T10:39:00Z"));
     let deadline = lately.verdict.deadline.unwrap();
     assert_eq!(
-        (lately.verdict.state, deadline.at, deadline.state),
-        (State::Progressing, NOW + 540, State::Failed)
+        (lately.verdict.state, deadline.at, deadline.end),
+        (State::Progressing, NOW + 540, End::State(State::Failed))
     );
     let long = observe(&catalogue, "deployments.apps", &deployment(json!({}), "2026-08-29T10:00:00Z"));
     assert_eq!((long.verdict.state, &*long.verdict.reason), (State::Failed, "MinimumReplicasUnavailable"));
-    assert_eq!((long.verdict.since, long.layer), (Some(NOW - 1800), Some(Layer::Workloads)));
+    assert_eq!((long.verdict.since, long.layer), (Some(NOW - 2400), Some(Layer::Workloads)));
+    assert_eq!(&*long.verdict.message, "0 of 1 replicas available, 1 updated, since 2026-08-29T10:00:00Z");
 
     let part_of_flux = json!({"app.kubernetes.io/part-of": "flux"});
     let flux = observe(&catalogue, "deployments.apps", &deployment(part_of_flux, "2026-08-29T10:39:00Z"));
@@ -157,7 +159,8 @@ fn each_layer_is_bad_when_the_reference_says_so() {
             "Failed PIDPressure",
         ),
         ("persistentvolumeclaims", json!({"phase": "Lost"}), "Failed Lost"),
-        ("persistentvolumes", json!({"phase": "Released"}), "Failed Released"),
+        ("persistentvolumes", json!({"phase": "Released"}), "Ready Retained"),
+        ("persistentvolumes", json!({"phase": "Failed"}), "Failed Failed"),
         ("persistentvolumes", json!({"phase": "Available"}), "Ready Available"),
         (
             "volumes.longhorn.io",
@@ -183,17 +186,17 @@ fn each_layer_is_bad_when_the_reference_says_so() {
         ),
         ("sealedsecrets.bitnami.com", conditions(&[condition("Synced", "False", "")]), "Failed Synced"),
         ("clusters.postgresql.cnpg.io", pg(healthy, 3), "Ready "),
-        ("clusters.postgresql.cnpg.io", pg(healthy, 2), "Failed InstancesNotReady"),
-        ("clusters.postgresql.cnpg.io", pg("Creating a new replica", 2), "Progressing "),
+        ("clusters.postgresql.cnpg.io", pg(healthy, 2), "Progressing InstancesNotReady"),
+        ("clusters.postgresql.cnpg.io", pg("Creating a new replica", 2), "Progressing Reconciling"),
         ("clusters.postgresql.cnpg.io", pg("Failing over", 2), "Failed Unhealthy"),
-        ("dragonflies.dragonflydb.io", json!({"phase": "resources-created"}), "Progressing "),
+        ("dragonflies.dragonflydb.io", json!({"phase": "ResourcesCreated"}), "Progressing ResourcesCreated"),
         (
             "gateways.gateway.networking.k8s.io",
             conditions(&[
                 condition("Accepted", "True", "Accepted"),
                 condition("Programmed", "False", "AddressNotAssigned"),
             ]),
-            "Failed AddressNotAssigned",
+            "Progressing AddressNotAssigned",
         ),
         ("httproutes.gateway.networking.k8s.io", parents("False"), "Failed BackendNotFound"),
         ("httproutes.gateway.networking.k8s.io", parents("True"), "Ready Accepted"),
@@ -201,12 +204,12 @@ fn each_layer_is_bad_when_the_reference_says_so() {
         ("backups.velero.io", json!({"phase": "InProgress"}), "Progressing "),
         ("backupstoragelocations.velero.io", json!({"phase": "Unavailable"}), "Failed Unavailable"),
         ("applications.argoproj.io", app("Synced", "Healthy"), "Ready Healthy"),
-        ("applications.argoproj.io", app("OutOfSync", "Healthy"), "Failed OutOfSync"),
-        ("applications.argoproj.io", app("OutOfSync", "Missing"), "Failed Missing"),
+        ("applications.argoproj.io", app("OutOfSync", "Healthy"), "Suspended OutOfSync"),
+        ("applications.argoproj.io", app("OutOfSync", "Missing"), "Suspended OutOfSync"),
         ("applications.argoproj.io", app("OutOfSync", "Progressing"), "Progressing Progressing"),
         ("applications.argoproj.io", app("Synced", "Suspended"), "Suspended Suspended"),
         ("gameservers.agones.dev", json!({"state": "Error"}), "Failed Error"),
-        ("gameservers.agones.dev", json!({"state": "Scheduled"}), "Progressing "),
+        ("gameservers.agones.dev", json!({"state": "Scheduled"}), "Progressing Scheduled"),
         ("gameservers.game.kruise.io", json!({"currentState": "Crash"}), "Failed Crash"),
         ("gameservers.pteronimbus.io", json!({"phase": "Stopped"}), "Suspended Stopped"),
     ] {
@@ -221,7 +224,8 @@ fn a_fleet_lacks_only_servers_that_are_neither_ready_nor_taken() {
         judge("fleets.agones.dev", &json!({"spec": {"replicas": 5}, "status": status}))
     };
     assert_eq!(fleet(5, 2, 3), "Ready ");
-    assert_eq!(fleet(5, 2, 2), "Failed GameServersNotReady");
+    assert_eq!(fleet(5, 2, 2), "Progressing Starting");
+    assert_eq!(fleet(8, 1, 7), "Ready ", "players stay for as long as they like");
     assert_eq!(fleet(3, 2, 1), "Progressing Scaling");
 }
 
@@ -251,8 +255,8 @@ fn what_time_brings_is_a_deadline_before_and_a_failure_after() {
     assert_eq!(schedule("0 2 * * *", "2026-08-29T02:00:05Z"), ready);
     assert_eq!(schedule("@daily", "2026-08-27T00:00:05Z").1, "LastBackupTooOld");
     assert_eq!(schedule("@every 6h", "2026-08-29T08:40:00Z").2, Some(4 * 3600 + 3600));
-    let (state, reason, _) = schedule("at midnight", "2026-08-29T02:00:05Z");
-    assert_eq!((state, &*reason), (State::Unknown, "RuleError"));
+    let unread = schedule("at midnight", "2026-08-29T02:00:05Z");
+    assert_eq!(unread, (State::Ready, "Enabled".to_owned(), None), "Velero can read it, if it says so");
 }
 
 #[test]
@@ -298,7 +302,7 @@ fn fields_of_the_wrong_type_make_an_unknown_row_that_names_them() {
         (
             "clusters.postgresql.cnpg.io",
             json!({"metadata": {"name": "a"}, "status": {"readyInstances": {}, "instances": 2}}),
-            "failed: cannot compare a map with a number",
+            "progressing: cannot compare a map with a number",
         ),
         (
             "namespaces",

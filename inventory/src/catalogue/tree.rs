@@ -14,7 +14,8 @@ use serde::{
     de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-/// Reads an object, leaving out `metadata.managedFields`: often half of it, and of no use to a rule.
+/// Reads an object, keeping of `metadata.managedFields` the times alone: the rest is often half of it, and of no use to
+/// a rule.
 pub(crate) fn parse(json: &str) -> Result<Value, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let value = Place::Root.deserialize(&mut deserializer)?;
@@ -38,6 +39,7 @@ pub(crate) fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
 enum Place {
     Root,
     Metadata,
+    Managed,
     Within,
 }
 
@@ -45,6 +47,7 @@ impl Place {
     fn of_child(self, key: &str) -> Self {
         match self {
             Place::Root if key == "metadata" => Place::Metadata,
+            Place::Metadata if key == "managedFields" => Place::Managed,
             _ => Place::Within,
         }
     }
@@ -91,7 +94,8 @@ impl<'de> Visitor<'de> for Place {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(value) = seq.next_element_seed(Place::Within)? {
+        let place = if matches!(self, Place::Managed) { self } else { Place::Within };
+        while let Some(value) = seq.next_element_seed(place)? {
             list.push(value);
         }
         Ok(Value::List(Arc::new(list)))
@@ -100,7 +104,7 @@ impl<'de> Visitor<'de> for Place {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut map = HashMap::new();
         while let Some(key) = entries.next_key::<String>()? {
-            if matches!(self, Place::Metadata) && key == "managedFields" {
+            if matches!(self, Place::Managed) && key != "time" {
                 entries.next_value::<IgnoredAny>()?;
                 continue;
             }

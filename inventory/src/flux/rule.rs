@@ -7,7 +7,7 @@
 
 use super::words::{condition, explained_by, limit, reason, waits_for_source};
 use crate::{
-    Deadline, Seconds, State, Verdict,
+    Deadline, End, Seconds, State, Verdict,
     catalogue::{Draft, clip},
     flux::object::{Condition, Snapshot},
 };
@@ -332,7 +332,15 @@ impl<'a> Facts<'a> {
                 ..Draft::new(state)
             };
         }
-        let deadline = Deadline { at, state, reason: reason.into(), message: message.into() };
+        let deadline = Deadline {
+            at,
+            since: at,
+            observed: false,
+            end: End::State(state),
+            reason: reason.into(),
+            message: message.into(),
+            passed: false,
+        };
         Draft { deadline: Some(Box::new(deadline)), ..draft }
     }
 }

@@ -196,18 +196,23 @@ fn what_is_not_blocked_has_no_root_but_itself() {
     assert_eq!(root([blocked("a", &["b"]), record("b").build()], "a"), "none");
 }
 
+fn fails_at(at: i64, reason: &str, message: &str) -> crate::Deadline {
+    crate::Deadline {
+        at,
+        since: at,
+        observed: false,
+        end: crate::End::State(State::Failed),
+        reason: reason.into(),
+        message: message.into(),
+        passed: false,
+    }
+}
+
 #[test]
 fn a_deadline_turns_the_verdict_when_its_time_has_come() {
     let mut soon = record("cert").build();
-    soon.verdict = Verdict {
-        deadline: Some(Box::new(crate::Deadline {
-            at: 100,
-            state: State::Failed,
-            reason: "Expired".into(),
-            message: "it has expired".into(),
-        })),
-        ..soon.verdict
-    };
+    soon.verdict =
+        Verdict { deadline: Some(Box::new(fails_at(100, "Expired", "it has expired"))), ..soon.verdict };
     let mut inventory = inventory([soon]);
     inventory.apply(LOCAL, Event::Heard(Heard::Alive { version: None, ahead: None }), 98);
     inventory.tick(99);
@@ -223,9 +228,7 @@ fn a_deadline_turns_the_verdict_when_its_time_has_come() {
 fn an_object_that_is_gone_does_not_outlive_a_list_because_its_time_came_meanwhile() {
     let due = |name: &str| {
         let mut due = record(name).build();
-        let deadline =
-            crate::Deadline { at: 100, state: State::Failed, reason: "Late".into(), message: "".into() };
-        due.verdict.deadline = Some(Box::new(deadline));
+        due.verdict.deadline = Some(Box::new(fails_at(100, "Late", "")));
         due
     };
     let mut inventory = inventory([due("stays"), due("gone")]);

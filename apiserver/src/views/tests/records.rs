@@ -2,7 +2,7 @@
 
 use gatehouse_apiservice::policy::Enforcement;
 use gatehouse_inventory::{
-    Deadline, Detail, FluxDetail, FluxLinks, GameNumbers, Limit, ObjectKey, Record, Reference, Seconds,
+    Deadline, Detail, End, FluxDetail, FluxLinks, GameNumbers, Limit, ObjectKey, Record, Reference, Seconds,
     State, TenantQuotaDetail, Verdict, catalogue::KindId,
 };
 
@@ -116,9 +116,12 @@ impl Builder {
     pub(crate) fn fails_at(mut self, at: Seconds) -> Self {
         let deadline = Deadline {
             at,
-            state: State::Failed,
+            since: at,
+            observed: false,
+            end: End::State(State::Failed),
             reason: "Expired".into(),
             message: "the certificate has expired".into(),
+            passed: false,
         };
         self.0.verdict.deadline = Some(Box::new(deadline));
         self

@@ -1,0 +1,148 @@
+//! What connects an object with others, as the catalogue says: which it works by, and which series it is one of.
+
+use super::{
+    Catalogue, Draft,
+    expression::Scope,
+    matching::{Lookup, Text, text},
+    rule::Rules,
+};
+use crate::{Case, End, Interner, Layer, Links, Member, ObjectKey, Seconds, State, Str, Use, Verdict, When};
+
+/// An object that one of a kind works by.
+#[derive(Debug)]
+pub(super) struct UseRule {
+    /// None: the core group.
+    pub(super) group: Option<Text>,
+    pub(super) kind: Option<Text>,
+    /// Nothing, or nothing but an empty text: it works by none.
+    pub(super) name: Lookup,
+    pub(super) namespace: Option<Lookup>,
+    pub(super) cases: Vec<CaseRule>,
+}
+
+/// What becomes of the verdict if the other is missing, or told for this reason.
+#[derive(Debug)]
+pub(super) struct CaseRule {
+    /// None: it is missing.
+    pub(super) reason_is: Option<String>,
+    pub(super) state: Option<State>,
+    pub(super) reason: Option<Text>,
+    pub(super) message: Option<Text>,
+}
+
+/// What makes several of a kind a series.
+#[derive(Debug)]
+pub(super) struct SeriesRule {
+    pub(super) name: Lookup,
+    pub(super) at: Option<Lookup>,
+}
+
+/// An object, as far as its links need it.
+pub(super) struct Subject<'a> {
+    pub(super) namespace: &'a str,
+    pub(super) created: Seconds,
+    pub(super) layer: Option<Layer>,
+}
+
+impl Rules {
+    /// The object's links with others; `None` if it has none.
+    pub(super) fn links(
+        &self,
+        catalogue: &Catalogue,
+        scope: &Scope<'_>,
+        interner: &Interner,
+        subject: &Subject<'_>,
+        draft: &Draft<'_>,
+    ) -> Result<Option<Links>, String> {
+        if self.uses.is_empty() && self.series.is_none() {
+            return Ok(None);
+        }
+        let own = draft.clone().finish(interner);
+        let mut uses = Vec::new();
+        for rule in &self.uses {
+            uses.extend(rule.used(catalogue, scope, interner, subject, &own)?);
+        }
+        let series = match &self.series {
+            Some(rule) => rule.member(scope, interner, subject, &own)?,
+            None => None,
+        };
+        if uses.is_empty() && series.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Links { own, layer: subject.layer, uses: uses.into(), series }))
+    }
+}
+
+impl UseRule {
+    fn used(
+        &self,
+        catalogue: &Catalogue,
+        scope: &Scope<'_>,
+        interner: &Interner,
+        subject: &Subject<'_>,
+        own: &Verdict,
+    ) -> Result<Option<Use>, String> {
+        let Some(name) = self.name.text(scope)?.filter(|name| !name.is_empty()) else { return Ok(None) };
+        let group = text(self.group.as_ref(), scope)?.unwrap_or_default();
+        let kind = text(self.kind.as_ref(), scope)?.unwrap_or_default();
+        let Some(kind) = catalogue.find(&group, &kind) else { return Ok(None) };
+        let namespace = match &self.namespace {
+            _ if !catalogue.kind(kind).namespaced => None,
+            Some(lookup) => lookup.text(scope)?,
+            None => None,
+        };
+        let own_namespace = if catalogue.kind(kind).namespaced { subject.namespace } else { "" };
+        let namespace =
+            namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or(own_namespace);
+        let target = ObjectKey { kind, namespace: interner.intern(namespace), name: interner.intern(&name) };
+        let cases = self.cases.iter().map(|case| case.case(scope, interner, own));
+        Ok(Some(Use { target, cases: cases.collect::<Result<_, _>>()? }))
+    }
+}
+
+impl CaseRule {
+    fn case(&self, scope: &Scope<'_>, interner: &Interner, own: &Verdict) -> Result<Case, String> {
+        let words = |rule: &Option<Text>, own: &Str| -> Result<Str, String> {
+            Ok(text(rule.as_ref(), scope)?.map_or_else(|| own.clone(), |words| interner.intern(&words)))
+        };
+        let (reason, message) = (words(&self.reason, &own.reason)?, words(&self.message, &own.message)?);
+        let mut verdict = Verdict { reason, message, ..own.clone() };
+        match self.state {
+            Some(state) => (verdict.state, verdict.last_outcome, verdict.deadline) = (state, None, None),
+            None => {
+                if let Some(deadline) =
+                    verdict.deadline.as_mut().filter(|deadline| deadline.end != End::Forgotten)
+                {
+                    deadline.reason = verdict.reason.clone();
+                    deadline.message = verdict.message.clone();
+                }
+            }
+        }
+        let when = match &self.reason_is {
+            Some(reason) => When::Reason(interner.intern(reason)),
+            None => When::Missing,
+        };
+        Ok(Case { when, verdict })
+    }
+}
+
+impl SeriesRule {
+    fn member(
+        &self,
+        scope: &Scope<'_>,
+        interner: &Interner,
+        subject: &Subject<'_>,
+        own: &Verdict,
+    ) -> Result<Option<Member>, String> {
+        let Some(name) = self.name.text(scope)?.filter(|name| !name.is_empty()) else { return Ok(None) };
+        let at = match &self.at {
+            Some(at) => at.instant(scope)?,
+            None => None,
+        };
+        Ok(Some(Member {
+            name: interner.intern(&name),
+            at: at.unwrap_or(subject.created),
+            finished: own.state == State::Ready || own.state.is_failure(),
+        }))
+    }
+}

@@ -1,0 +1,209 @@
+//! The catalogue beside the health checks of Argo CD and kstatus: an input for every branch of theirs, and each difference
+//! explained in `docs/health.md`, whose tables are printed from here.
+//!
+//! `GATEHOUSE_UPDATE=1` writes the tables.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::world::{World, documents};
+
+/// A kind, and the branches of its judges.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Judged {
+    /// `apiVersion Kind`.
+    of: String,
+    /// The kind whose branches are its own.
+    r#as: Option<String>,
+    #[serde(default)]
+    base: Map<String, Value>,
+    #[serde(default)]
+    cases: Vec<Branch>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Branch {
+    is: String,
+    argo: String,
+    kstatus: String,
+    ours: String,
+    why: Option<String>,
+    #[serde(default)]
+    metadata: Map<String, Value>,
+    #[serde(default)]
+    spec: Map<String, Value>,
+    #[serde(default)]
+    status: Map<String, Value>,
+}
+
+/// What a verdict of any of the judges comes to.
+fn family(verdict: &str) -> &'static str {
+    match verdict {
+        "Healthy" | "Current" | "Ready" => "well",
+        "Progressing" | "InProgress" | "Pending" => "under way",
+        "Degraded" | "Failed" => "bad",
+        "Suspended" => "held",
+        "Terminating" => "going",
+        "Unknown" => "unknown",
+        other => panic!("{other:?} is no verdict"),
+    }
+}
+
+fn judged() -> Vec<Judged> {
+    let text = include_str!("judges.yaml");
+    let mut rows: Vec<Judged> = serde_saphyr::from_str(text).expect("judges.yaml");
+    let by_kind: BTreeMap<_, _> =
+        rows.iter().enumerate().map(|(index, row)| (row.of.clone(), index)).collect();
+    for index in 0..rows.len() {
+        if let Some(other) = &rows[index].r#as {
+            let other = by_kind[other];
+            let again: Vec<Judged> = serde_saphyr::from_str(text).expect("judges.yaml");
+            rows[index].cases = again.into_iter().nth(other).expect("it was found").cases;
+        }
+    }
+    rows
+}
+
+fn object(row: &Judged, branch: &Branch) -> Value {
+    let (api_version, kind) = row.of.split_once(' ').expect("apiVersion and kind");
+    let mut object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "a"}});
+    let parts = [("metadata", &branch.metadata), ("spec", &branch.spec), ("status", &branch.status)];
+    for (part, own) in parts {
+        let base = row.base.get(part).and_then(Value::as_object).into_iter().flatten();
+        // An empty status is none yet.
+        let base = base.filter(|_| part != "status" || !own.is_empty());
+        for (name, value) in base.chain(own) {
+            object[part][name] = value.clone();
+        }
+    }
+    object
+}
+
+#[test]
+fn every_difference_to_other_judges_is_explained() {
+    let classes = documents(
+        "{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: late}, volumeBindingMode: WaitForFirstConsumer}\n\
+         ---\n{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: now}, volumeBindingMode: Immediate}",
+    );
+    let (mut wrong, mut explained, mut differences) = (Vec::new(), BTreeSet::new(), String::new());
+    let mut branches = 0;
+    for row in judged() {
+        for branch in &row.cases {
+            branches += 1;
+            let object = object(&row, branch);
+            let world = World::with(classes.iter().chain([&object]));
+            let kind = row.of.split_once(' ').expect("a kind").1;
+            let group = row.of.split_once('/').map_or("", |(group, _)| group);
+            let mut found = world.cluster().records().filter(|record| {
+                let of = world.kind(&record.key);
+                of.kind == kind && of.group == group && &*record.key.name == "a"
+            });
+            let verdict =
+                &found.next().unwrap_or_else(|| panic!("{} is no kind of the catalogue", row.of)).verdict;
+            let (of, is) = (&row.of, &branch.is);
+            if verdict.state.as_str() != branch.ours {
+                wrong.push(format!("{of}, {is}: {} {}, not {}", verdict.state, verdict.reason, branch.ours));
+            }
+            let same = [&branch.argo, &branch.kstatus]
+                .into_iter()
+                .all(|theirs| family(theirs) == family(&branch.ours));
+            match &branch.why {
+                None if !same => wrong.push(format!("{of}, {is}: the judges differ, and nothing says why")),
+                Some(why) if same => wrong.push(format!("{of}, {is}: {why} explains what does not differ")),
+                Some(why) => {
+                    explained.insert(why.clone());
+                    let Branch { argo, kstatus, ours, .. } = branch;
+                    writeln!(differences, "| {kind} | {is} | {argo} | {kstatus} | {ours} | {why} |")
+                        .expect("memory");
+                }
+                None => {}
+            }
+        }
+    }
+    println!("{branches} branches");
+    assert!(branches > 100, "{branches}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let head = "| kind | input | Argo CD | kstatus | Gatehouse | why |\n|---|---|---|---|---|---|\n";
+    let document = table("differences", &format!("{head}{differences}"));
+    let told: BTreeSet<_> = document
+        .lines()
+        .filter_map(|line| line.strip_prefix("- **")?.split_once("**:").map(|(why, _)| why.to_owned()))
+        .collect();
+    assert_eq!(told, explained, "docs/health.md explains what differs, and nothing else");
+}
+
+#[test]
+fn the_document_lists_every_kind_with_its_layer_and_deadlines() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/catalogue/builtin");
+    let mut layers: BTreeMap<usize, String> = BTreeMap::new();
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    for file in files {
+        if file.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        let rows = documents(&fs::read_to_string(&file).unwrap()).remove(0);
+        for row in rows["kinds"].as_array().unwrap() {
+            // Flux's kinds are one row, since one rule judges all.
+            if row["judge"] == "Flux" {
+                continue;
+            }
+            let elsewhere = &row["layers"][0]["layer"];
+            let layer = row["layer"].as_str().or(elsewhere.as_str()).unwrap_or("–");
+            let place = gatehouse_inventory::Layer::ALL.into_iter().position(|one| one.as_str() == layer);
+            let group = row["group"].as_str().unwrap_or("core");
+            let deadlines = row["deadlines"].as_array().into_iter().flatten().map(deadline);
+            let deadlines: Vec<_> = deadlines.collect();
+            let line = format!(
+                "| {layer} | {} | {group} | {} |\n",
+                row["kind"].as_str().unwrap(),
+                if deadlines.is_empty() { "–".to_owned() } else { deadlines.join("; ") },
+            );
+            layers.entry(place.unwrap_or(usize::MAX)).or_default().push_str(&line);
+        }
+    }
+    let head = "| layer | kind | group | becomes bad by time |\n|---|---|---|---|\n";
+    let lines: String = layers.into_values().collect();
+    table(
+        "kinds",
+        &format!("{head}| Flux | all of Flux and its operator | – | see README, States |\n{lines}"),
+    );
+}
+
+/// A deadline in words: what it is told as, and after how long.
+fn deadline(form: &Value) -> String {
+    let reason = form["reason"].as_str().unwrap_or("its reason");
+    let after = match &form["after"] {
+        Value::String(after) => format!("after {after}"),
+        Value::Null => "at its time".to_owned(),
+        _ => "after a time by its state".to_owned(),
+    };
+    match form["forget"].as_bool() {
+        Some(true) => format!("no longer counts {after}"),
+        _ => format!("{reason} {after}"),
+    }
+}
+
+/// Holds a table of the document against what it has to be; the whole document.
+fn table(name: &str, right: &str) -> String {
+    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/health.md");
+    let document = fs::read_to_string(&path).unwrap();
+    let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->\n"));
+    let (before, rest) = document.split_once(&begin).expect("the table's beginning");
+    let (now, after) = rest.split_once(&end).expect("the table's end");
+    if now != right && std::env::var_os("GATEHOUSE_UPDATE").is_some() {
+        fs::write(&path, format!("{before}{begin}{right}{end}{after}")).unwrap();
+        return document;
+    }
+    assert_eq!(now, right, "docs/health.md, {name}: GATEHOUSE_UPDATE=1 writes it");
+    document
+}

@@ -1,0 +1,293 @@
+//! What controllers write one after the other. Health changes once for each thing that really happens, and comes back.
+
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+/// The healths of a cluster in which an object is written again and again, each held for some seconds; the same one after the
+/// other is told once.
+fn healths(writes: &[(i64, Value)]) -> Vec<&'static str> {
+    let mut world = World::with([]);
+    let mut seen = Vec::new();
+    for (seconds, object) in writes {
+        world.apply(object);
+        seen.push(world.overall());
+        world.wait(*seconds);
+        seen.push(world.overall());
+    }
+    seen.dedup();
+    seen
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "what is written is made where it is passed")]
+fn object(api_version: &str, kind: &str, generation: i64, spec: Value, status: Value) -> Value {
+    json!({
+        "apiVersion": api_version, "kind": kind,
+        "metadata": {"name": "a", "namespace": "ns", "generation": generation},
+        "spec": spec, "status": status,
+    })
+}
+
+fn condition(type_: &str, status: &str, reason: &str) -> Value {
+    json!({"type": type_, "status": status, "reason": reason, "message": reason})
+}
+
+#[test]
+fn a_deployment_is_installed_upgraded_broken_and_mended() {
+    let deployment = |generation, [all, updated, available]: [i64; 3], conditions: Value| {
+        let status = json!({"observedGeneration": generation, "replicas": all, "updatedReplicas": updated,
+            "availableReplicas": available, "readyReplicas": available, "conditions": conditions});
+        object("apps/v1", "Deployment", generation, json!({"replicas": 3}), status)
+    };
+    let up = || condition("Available", "True", "MinimumReplicasAvailable");
+    let down = || condition("Available", "False", "MinimumReplicasUnavailable");
+    let rolling = || condition("Progressing", "True", "ReplicaSetUpdated");
+    let done = || condition("Progressing", "True", "NewReplicaSetAvailable");
+    let exceeded = || condition("Progressing", "False", "ProgressDeadlineExceeded");
+    let installed = deployment(1, [3, 3, 3], json!([up(), done()]));
+    let install = [
+        (1, deployment(1, [3, 3, 0], json!([down(), rolling()]))),
+        (5, deployment(1, [3, 3, 2], json!([down(), rolling()]))),
+        (60, installed),
+    ];
+    assert_eq!(healths(&install), ["Progressing", "Healthy"]);
+    let upgrade = [
+        (1, deployment(2, [4, 1, 3], json!([up(), rolling()]))),
+        (5, deployment(2, [4, 2, 3], json!([up(), rolling()]))),
+        (60, deployment(2, [3, 3, 3], json!([up(), done()]))),
+    ];
+    assert_eq!(healths(&[&install[..], &upgrade].concat()), ["Progressing", "Healthy"]);
+    let failure = [
+        (300, deployment(3, [4, 1, 3], json!([up(), rolling()]))),
+        (5, deployment(3, [4, 1, 3], json!([up(), exceeded()]))),
+    ];
+    let retry = [
+        (30, deployment(4, [4, 1, 3], json!([up(), rolling()]))),
+        (30, deployment(4, [4, 2, 3], json!([up(), rolling()]))),
+    ];
+    let recovery = [(60, deployment(4, [3, 3, 3], json!([up(), done()])))];
+    let all = [&install[..], &upgrade, &failure, &retry, &recovery].concat();
+    assert_eq!(healths(&all), ["Progressing", "Healthy", "Degraded", "Healthy"]);
+}
+
+#[test]
+fn a_certificate_is_issued_renewed_refused_and_issued() {
+    let certificate = |conditions: Value, rest: Value| {
+        let mut status = rest;
+        status["conditions"] = conditions;
+        object(
+            "cert-manager.io/v1",
+            "Certificate",
+            1,
+            json!({"issuerRef": {"name": "own", "kind": "Other"}}),
+            status,
+        )
+    };
+    let ready = || condition("Ready", "True", "Ready");
+    let missing = || condition("Ready", "False", "DoesNotExist");
+    let good = || certificate(json!([ready()]), json!({}));
+    let first = [
+        (1, object("cert-manager.io/v1", "Certificate", 1, json!({}), json!({}))),
+        (1, certificate(json!([missing()]), json!({}))),
+        (30, certificate(json!([missing(), condition("Issuing", "True", "DoesNotExist")]), json!({}))),
+        (1, certificate(json!([ready(), condition("Issuing", "True", "DoesNotExist")]), json!({}))),
+        (600, good()),
+    ];
+    assert_eq!(healths(&first), ["Progressing", "Healthy"]);
+    let renewal = [
+        (30, certificate(json!([ready(), condition("Issuing", "True", "Renewing")]), json!({}))),
+        (600, good()),
+    ];
+    assert_eq!(healths(&[&first[..], &renewal].concat()), ["Progressing", "Healthy"]);
+    let failed = |attempts: i64| json!({"failedIssuanceAttempts": attempts, "lastFailureTime": "2026-11-28T22:00:00Z"});
+    let mut refused =
+        vec![(30, certificate(json!([ready(), condition("Issuing", "True", "Renewing")]), json!({})))];
+    for attempt in 1..4 {
+        refused.push((
+            3000,
+            certificate(json!([ready(), condition("Issuing", "False", "Failed")]), failed(attempt)),
+        ));
+        refused.push((
+            30,
+            certificate(json!([ready(), condition("Issuing", "True", "Renewing")]), failed(attempt)),
+        ));
+    }
+    let all = [&first[..], &renewal, &refused, &[(600, good())]].concat();
+    assert_eq!(healths(&all), ["Progressing", "Healthy", "Degraded", "Healthy"]);
+}
+
+#[test]
+fn a_fleet_is_made_played_on_scaled_and_stuck() {
+    let fleet = |replicas: i64, [all, ready, allocated]: [i64; 3]| {
+        let status = json!({"replicas": all, "readyReplicas": ready, "reservedReplicas": 0, "allocatedReplicas": allocated});
+        object("agones.dev/v1", "Fleet", replicas, json!({"replicas": replicas}), status)
+    };
+    let made = [
+        (1, fleet(4, [0, 0, 0])),
+        (5, fleet(4, [4, 0, 0])),
+        (5, fleet(4, [4, 2, 0])),
+        (60, fleet(4, [4, 4, 0])),
+    ];
+    assert_eq!(healths(&made), ["Progressing", "Healthy"]);
+    // Matches begin and end; a server that ends is replaced by one that starts.
+    let mut played = Vec::new();
+    for _ in 0..20 {
+        played.extend([
+            (200, fleet(4, [4, 3, 1])),
+            (20, fleet(4, [3, 3, 0])),
+            (20, fleet(4, [4, 3, 0])),
+            (20, fleet(4, [4, 2, 1])),
+            (20, fleet(4, [4, 3, 1])),
+        ]);
+    }
+    assert_eq!(healths(&[&made[..], &played].concat()), ["Progressing", "Healthy"]);
+    // Always some are away, and never the same.
+    let busy: Vec<_> = (0..50).map(|turn| (300, fleet(4, [4, 1 + turn % 2, 2 - turn % 2]))).collect();
+    assert_eq!(healths(&[&made[..], &busy].concat()), ["Progressing", "Healthy"]);
+    let scaled = [
+        (30, fleet(8, [4, 4, 0])),
+        (30, fleet(8, [8, 4, 0])),
+        (60, fleet(8, [8, 8, 0])),
+        (60, fleet(4, [8, 2, 6])),
+    ];
+    assert_eq!(healths(&[&made[..], &scaled].concat()), ["Progressing", "Healthy"]);
+    // Resent without a change, as an informer does: the time goes on.
+    let stuck = [
+        (300, fleet(4, [4, 3, 0])),
+        (200, fleet(4, [4, 3, 0])),
+        (200, fleet(4, [4, 3, 0])),
+        (30, fleet(4, [4, 2, 1])),
+        (30, fleet(4, [4, 3, 0])),
+        (60, fleet(4, [4, 4, 0])),
+    ];
+    let all = [&made[..], &stuck].concat();
+    assert_eq!(healths(&all), ["Progressing", "Healthy", "Degraded", "Healthy"]);
+}
+
+#[test]
+fn a_database_is_made_grown_backed_up_failed_over_and_put_to_sleep() {
+    let cluster = |phase: &str, [wanted, all, ready]: [i64; 3], conditions: Value| {
+        let status =
+            json!({"phase": phase, "instances": all, "readyInstances": ready, "conditions": conditions});
+        object("postgresql.cnpg.io/v1", "Cluster", 1, json!({"instances": wanted}), status)
+    };
+    let healthy = "Cluster in healthy state";
+    let archiving = || condition("ContinuousArchiving", "True", "ContinuousArchivingSuccess");
+    let backup =
+        |status: &str, reason: &str| json!([archiving(), condition("LastBackupSucceeded", status, reason)]);
+    let made = [
+        (60, cluster("Setting up primary", [2, 0, 0], json!([]))),
+        (30, cluster("Creating a new replica", [2, 1, 1], json!([]))),
+        (10, cluster("Waiting for the instances to become active", [2, 2, 1], json!([archiving()]))),
+        (600, cluster(healthy, [2, 2, 2], json!([archiving()]))),
+    ];
+    assert_eq!(healths(&made), ["Progressing", "Healthy"]);
+    let grown = [
+        (60, cluster("Creating a new replica", [3, 2, 2], json!([archiving()]))),
+        (10, cluster(healthy, [3, 3, 2], json!([archiving()]))),
+        (600, cluster(healthy, [3, 3, 3], json!([archiving()]))),
+        (300, cluster("Upgrading cluster", [3, 3, 2], json!([archiving()]))),
+        (30, cluster("Switchover in progress", [3, 3, 2], json!([archiving()]))),
+        (600, cluster(healthy, [3, 3, 3], json!([archiving()]))),
+        (900, cluster(healthy, [3, 3, 3], backup("False", "BackupStarted"))),
+        (600, cluster(healthy, [3, 3, 3], backup("True", "LastBackupSucceeded"))),
+    ];
+    assert_eq!(healths(&[&made[..], &grown].concat()), ["Progressing", "Healthy"]);
+    let backups_fail = [
+        (900, cluster(healthy, [3, 3, 3], backup("False", "BackupStarted"))),
+        (600, cluster(healthy, [3, 3, 3], backup("False", "LastBackupFailed"))),
+        (900, cluster(healthy, [3, 3, 3], backup("False", "BackupStarted"))),
+        (600, cluster(healthy, [3, 3, 3], backup("False", "LastBackupFailed"))),
+        (900, cluster(healthy, [3, 3, 3], backup("False", "BackupStarted"))),
+        (600, cluster(healthy, [3, 3, 3], backup("True", "LastBackupSucceeded"))),
+    ];
+    let all = [&made[..], &grown, &backups_fail].concat();
+    assert_eq!(healths(&all), ["Progressing", "Healthy", "Degraded", "Healthy"]);
+    let failed_over = [
+        (20, cluster("Failing over", [3, 3, 2], json!([archiving()]))),
+        (60, cluster("Waiting for the instances to become active", [3, 3, 2], json!([archiving()]))),
+        (600, cluster(healthy, [3, 3, 3], json!([archiving()]))),
+    ];
+    let all = [&made[..], &grown, &failed_over].concat();
+    assert_eq!(healths(&all), ["Progressing", "Healthy", "Degraded", "Healthy"]);
+    let asleep = |status: &str, reason: &str| json!([condition("cnpg.io/hibernation", status, reason)]);
+    let hibernated = [
+        (10, cluster(healthy, [3, 3, 3], asleep("False", "DeletingPods"))),
+        (10, cluster(healthy, [3, 3, 1], asleep("False", "WaitingPodsDeletion"))),
+        (9000, cluster(healthy, [3, 3, 0], asleep("True", "Hibernated"))),
+        (60, cluster("Waiting for the instances to become active", [3, 3, 0], json!([]))),
+        (600, cluster(healthy, [3, 3, 3], json!([]))),
+    ];
+    // Nothing was seen to work since it slept: that it wakes is a change.
+    let all = [&made[..], &hibernated].concat();
+    assert_eq!(healths(&all), ["Progressing", "Healthy", "Progressing", "Healthy"]);
+}
+
+#[test]
+fn a_failure_is_over_when_it_is_seen_to_be_and_a_restart_knows_what_the_object_says() {
+    let store = |status: &str| {
+        let condition =
+            json!({"type": "Ready", "status": status, "lastTransitionTime": "2026-11-28T22:30:00Z"});
+        object("external-secrets.io/v1", "SecretStore", 1, json!({}), json!({"conditions": [condition]}))
+    };
+    // A blip of seconds is none; one that lasts is, and not twice.
+    assert_eq!(
+        healths(&[(60, store("True")), (30, store("False")), (30, store("True"))]),
+        ["Healthy", "Degraded", "Healthy"]
+    );
+    let mut blip = World::with([]);
+    blip.apply(&store("True"));
+    blip.now -= 30;
+    blip.apply(&store("False"));
+    assert_eq!((blip.overall(), blip.verdict("SecretStore ns/a").state.as_str()), ("Healthy", "Progressing"));
+    // A rollout that was last written a long time ago is stuck, whoever sees it for the first time.
+    let written = |time: &str| {
+        let mut set = object(
+            "apps/v1",
+            "StatefulSet",
+            1,
+            json!({"replicas": 2}),
+            json!({"replicas": 2, "readyReplicas": 0}),
+        );
+        set["metadata"]["managedFields"] = json!([{"manager": "kube-controller-manager", "time": time, "subresource": "status",
+            "fieldsV1": {"f:status": {}}}]);
+        set
+    };
+    assert_eq!(healths(&[(1, written("2026-11-28T20:00:00Z"))]), ["Degraded"]);
+    assert_eq!(healths(&[(1, written("2026-11-28T22:29:00Z"))]), ["Progressing"]);
+}
+
+#[test]
+fn what_others_say_follows_their_changes() {
+    let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "c", "namespace": "ns", "creationTimestamp": "2026-11-28T20:00:00Z"},
+        "spec": {"storageClassName": "disks"}, "status": {"phase": "Pending"}});
+    let class = |mode: &str| {
+        json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "disks"},
+            "volumeBindingMode": mode})
+    };
+    let mut world = World::with([&claim]);
+    let said = |world: &World| world.verdict("PersistentVolumeClaim ns/c").reason.to_string();
+    assert_eq!(said(&world), "StorageClassMissing");
+    world.apply(&class("WaitForFirstConsumer"));
+    assert_eq!((said(&world), world.overall()), ("WaitForFirstConsumer".into(), "Healthy"));
+    world.apply(&class("Immediate"));
+    assert_eq!((said(&world), world.overall()), ("Unbound".into(), "Degraded"));
+    world.apply(&class("WaitForFirstConsumer"));
+    world.delete(&class("WaitForFirstConsumer"));
+    assert_eq!(said(&world), "StorageClassMissing");
+
+    let backup = |name: &str, phase: &str, at: &str| {
+        json!({"apiVersion": "velero.io/v1", "kind": "Backup",
+            "metadata": {"name": name, "namespace": "velero", "labels": {"velero.io/schedule-name": "s"}},
+            "status": {"phase": phase, "startTimestamp": at, "completionTimestamp": at}})
+    };
+    let (first, second) =
+        (backup("1", "Failed", "2026-11-27T02:00:00Z"), backup("2", "Completed", "2026-11-28T02:00:00Z"));
+    let mut world = World::with([&first]);
+    assert_eq!(world.overall(), "Degraded");
+    world.apply(&second);
+    assert_eq!(world.overall(), "Healthy");
+    world.delete(&second);
+    assert_eq!(world.overall(), "Degraded", "what outdid it is gone");
+}
