@@ -29,7 +29,7 @@ struct Judged {
     cases: Vec<Branch>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Branch {
     is: String,
@@ -59,15 +59,11 @@ fn family(verdict: &str) -> &'static str {
 }
 
 fn judged() -> Vec<Judged> {
-    let text = include_str!("judges.yaml");
-    let mut rows: Vec<Judged> = serde_saphyr::from_str(text).expect("judges.yaml");
-    let by_kind: BTreeMap<_, _> =
-        rows.iter().enumerate().map(|(index, row)| (row.of.clone(), index)).collect();
-    for index in 0..rows.len() {
-        if let Some(other) = &rows[index].r#as {
-            let other = by_kind[other];
-            let again: Vec<Judged> = serde_saphyr::from_str(text).expect("judges.yaml");
-            rows[index].cases = again.into_iter().nth(other).expect("it was found").cases;
+    let mut rows: Vec<Judged> = serde_saphyr::from_str(include_str!("judges.yaml")).expect("judges.yaml");
+    let own: BTreeMap<_, _> = rows.iter().map(|row| (row.of.clone(), row.cases.clone())).collect();
+    for row in &mut rows {
+        if let Some(other) = &row.r#as {
+            row.cases.clone_from(&own[other]);
         }
     }
     rows
@@ -196,12 +192,12 @@ fn deadline(form: &Value) -> String {
 /// Holds a table of the document against what it has to be; the whole document.
 fn table(name: &str, right: &str) -> String {
     let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/health.md");
-    let document = fs::read_to_string(&path).unwrap();
+    let document = fs::read_to_string(&path).expect("docs/health.md");
     let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->\n"));
     let (before, rest) = document.split_once(&begin).expect("the table's beginning");
     let (now, after) = rest.split_once(&end).expect("the table's end");
     if now != right && std::env::var_os("GATEHOUSE_UPDATE").is_some() {
-        fs::write(&path, format!("{before}{begin}{right}{end}{after}")).unwrap();
+        fs::write(&path, format!("{before}{begin}{right}{end}{after}")).expect("docs/health.md");
         return document;
     }
     assert_eq!(now, right, "docs/health.md, {name}: GATEHOUSE_UPDATE=1 writes it");
