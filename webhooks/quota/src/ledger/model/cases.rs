@@ -4,8 +4,23 @@ use proptest::prelude::*;
 
 use super::{
     super::{DEAD, Seal},
-    Fault, KINDS, PATIENCE, Run, Step, World,
+    Fault, KINDS, PATIENCE, Run, Step, World, hard,
 };
+
+impl World {
+    /// A refusal is right if what is counted and admitted, as replicas wrote it, leaves no room for the request. What the
+    /// object takes up already may have been admitted by several.
+    pub(super) fn refuses(&mut self, request: usize) {
+        let Some(ledger) = self.stored.as_ref().and_then(|stored| stored.read().ok()) else { return };
+        let taken = ledger.reserved("");
+        let new = &self.requests[request].proposal.new;
+        let is_right = hard().iter().any(|(dimension, limit)| {
+            let used = ledger.used()[dimension].checked_add(taken.get(dimension)).unwrap();
+            used.checked_add(new.get(dimension)).unwrap() > *limit
+        });
+        self.wrongly_refused |= !is_right;
+    }
+}
 
 fn run(steps: &[Step], run: Run) -> Result<(), TestCaseError> {
     let mut world = World::new(run);

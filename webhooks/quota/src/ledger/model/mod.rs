@@ -406,19 +406,6 @@ impl World {
         }
     }
 
-    /// A refusal is right if what is counted and admitted, as replicas wrote it, leaves no room for the request. What the
-    /// object takes up already may have been admitted by several.
-    fn refuses(&mut self, request: usize) {
-        let Some(ledger) = self.stored.as_ref().and_then(|stored| stored.read().ok()) else { return };
-        let taken = ledger.reserved("");
-        let new = &self.requests[request].proposal.new;
-        let is_right = hard().iter().any(|(dimension, limit)| {
-            let used = ledger.used()[dimension].checked_add(taken.get(dimension)).unwrap();
-            used.checked_add(new.get(dimension)).unwrap() > *limit
-        });
-        self.wrongly_refused |= !is_right;
-    }
-
     fn commit(&mut self, index: u8) {
         let Some(index) = self.request(index) else { return };
         let Request { stage: Stage::Admitted(_), namespace, kind, proposal, .. } =
