@@ -30,10 +30,10 @@ pub struct FluxResourceStatus {
     /// Who suspended it, from the annotation `fluxcd.controlplane.io/suspendedBy`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspended_by: Option<String>,
-    /// The deciding condition's reason.
+    /// The deciding condition's reason; while what had failed is tried again, the failure's.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// The deciding condition's message, cut to 512 bytes.
+    /// The message of the condition that explains, cut to 512 bytes; while what had failed is tried again, the failure's.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
     /// Since when it has been in this state, as far as its conditions tell.

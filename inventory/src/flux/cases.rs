@@ -259,6 +259,13 @@ fn an_image_policy_waits_for_its_repository() {
         policy("Ready=False DependencyNotReady: referenced ImageRepository has not been scanned yet"),
     ]);
     assert_eq!(world.shown("ImagePolicy/apps/web"), "Blocked < ImageRepository/web Failed, source");
+    // At first there is nothing to choose from, for a while.
+    let unscanned = "Ready=False DependencyNotReady: retrying in 30s error: no tags in database";
+    world.apply(&policy(unscanned));
+    assert_eq!(world.record("ImagePolicy/apps/web").verdict.state, State::Progressing);
+    world.now += 300;
+    world.apply(&policy(unscanned));
+    assert_eq!(world.shown("ImagePolicy/apps/web"), "Blocked < ImageRepository/web Failed, source");
     world.delete("ImageRepository/apps/web");
     assert_eq!(world.shown("ImagePolicy/apps/web"), "Blocked < ImageRepository/web missing source");
 }

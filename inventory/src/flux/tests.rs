@@ -240,3 +240,39 @@ fn null_is_absence() {
     });
     assert_eq!(observe("Kustomization", &object).unwrap().verdict.state, State::Pending);
 }
+
+#[test]
+fn what_a_tenant_writes_by_the_megabyte_is_kept_in_part() {
+    let long = "x".repeat(1 << 20);
+    let mut object = own(&json!({
+        "sourceRef": {"kind": long, "name": long, "namespace": long},
+        "dependsOn": (0..30_000).map(|n| json!({"name": format!("n{n}"), "namespace": "ns"})).collect::<Vec<_>>(),
+    }));
+    object["metadata"]["annotations"] = json!({"fluxcd.controlplane.io/suspendedBy": long});
+    object["status"] = json!({
+        "lastAppliedRevision": long,
+        "conditions": (0..5_000).map(|_| json!({"type": "Ready", "status": "False", "reason": long[..1_000],
+            "message": long[..100]})).collect::<Vec<_>>(),
+        "history": (0..1_000).map(|_| json!({"lastReconciledStatus": "x", "metadata": {"revision": "y"}})).collect::<Vec<_>>(),
+        "inventory": {"entries": (0..10_000).map(|n| json!({"id": n.to_string(), "v": "v1"})).collect::<Vec<_>>()},
+    });
+    let catalogue = Catalogue::builtin();
+    let id = catalogue.find("kustomize.toolkit.fluxcd.io", "Kustomization").unwrap();
+    let interner = Interner::default();
+    let record = catalogue.observe(id, &object.to_string(), &interner, 0).unwrap();
+    let flux = record.flux().unwrap();
+    assert_eq!((flux.depends_on.len(), flux.depends_on_omitted), (256, 30_000 - 256));
+    let (_, bytes) = interner.size();
+    assert!(record.size() < 24 << 10 && bytes < 16 << 10, "{} and {bytes} bytes", record.size());
+}
+
+#[test]
+fn the_dependency_that_the_controller_names_is_found_among_those_that_are_kept() {
+    let spec = json!({"dependsOn": (0..300).map(|n| json!({"name": format!("n{n}")})).collect::<Vec<_>>()});
+    for (name, expected) in [("n7", Some(7)), ("n255", Some(255)), ("n299", None)] {
+        let mut object = own(&spec);
+        object["status"] = json!({"conditions": [{"type": "Ready", "status": "False", "reason": "DependencyNotReady",
+            "message": format!("dependency 'ns/{name}' is not ready")}]});
+        assert_eq!(detail("Kustomization", &object).waits_for, expected, "{name}");
+    }
+}

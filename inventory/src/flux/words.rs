@@ -60,7 +60,7 @@ struct Waits {
 
 /// Ready=False that is no failed attempt: what the object is made from is about to be made itself, at every
 /// installation and every new version. The controllers go on as soon as it is there.
-const FOR_A_SOURCE: [Waits; 4] = [
+const FOR_A_SOURCE: [Waits; 6] = [
     Waits {
         reason: reason::SOURCE_NOT_READY,
         begins: &[],
@@ -75,6 +75,10 @@ const FOR_A_SOURCE: [Waits; 4] = [
         ],
         ends: &[],
     },
+    // An ImagePolicy whose repository was not scanned yet.
+    Waits { reason: reason::DEPENDENCY_NOT_READY, begins: &[], ends: &["no tags in database"] },
+    // An ArtifactGenerator's source without an artifact.
+    Waits { reason: "SourceFetchFailed", begins: &["get sources failed: source '"], ends: &[] },
     Waits { reason: "NoSourceArtifact", begins: &["no artifact available for"], ends: &[] },
     Waits { reason: "NoArtifact", begins: &["no artifact available for"], ends: &[] },
 ];
@@ -151,7 +155,7 @@ pub(crate) fn may_be_the_source(reason: &str) -> bool {
 
 /// Whether an object that is not ready for this reason has no source that it could be made from.
 pub(crate) fn needs_a_source(reason: &str) -> bool {
-    FOR_A_SOURCE.iter().any(|waits| waits.reason == reason)
+    reason != reason::DEPENDENCY_NOT_READY && FOR_A_SOURCE.iter().any(|waits| waits.reason == reason)
 }
 
 /// How a controller names the dependency that it waits for.
