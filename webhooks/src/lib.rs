@@ -3,6 +3,7 @@
 pub mod check;
 mod condition;
 pub mod control;
+mod cycles;
 pub mod events;
 pub mod intercepted;
 mod looks;

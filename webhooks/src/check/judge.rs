@@ -1,17 +1,15 @@
 //! What the policies have to say about the objects of the files.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
-use gatehouse_policy::{
-    Accounts, Case, Dependencies, Kind, ObjectName, Operation, Policy, Subject, Violation, defaults,
-    depends_on,
-};
+use gatehouse_policy::{Accounts, Case, Kind, Operation, Policy, Subject, Violation, defaults};
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
     Live,
     files::{Files, Lookup, Object, Role},
+    graph::Graph,
     kustomize::Layout,
     laws::{Law, Namespaces, Selected},
     report::{Finding, Note, Severity},
@@ -61,47 +59,6 @@ impl<'a> Placed<'a> {
     }
 }
 
-/// What depends on what, and the Fleets that there are: the files', over the cluster's. Whatever a file says of an owner,
-/// it is not Agones that applies it: everything in files is judged.
-#[derive(Debug, Default)]
-pub(super) struct Graph {
-    depends_on: HashMap<ObjectName, Vec<ObjectName>>,
-    fleets: HashMap<(String, String), Value>,
-}
-
-impl Graph {
-    fn of(subjects: &[(&Placed<'_>, Subject)], live: &Live) -> Self {
-        let mut graph = Self::default();
-        for object in &live.objects {
-            if let Some(kind) = Kind::of_kind(&object.group, &object.kind) {
-                graph.learn(&Subject::of(kind, object.value.clone()));
-            }
-        }
-        for (_, subject) in subjects {
-            graph.learn(subject);
-        }
-        graph
-    }
-
-    fn learn(&mut self, subject: &Subject) {
-        self.depends_on.insert(subject.object_name(), depends_on(subject));
-        if subject.kind == Kind::Fleet {
-            let key = (subject.namespace.clone(), subject.name.clone());
-            self.fleets.insert(key, subject.object.clone());
-        }
-    }
-}
-
-impl Dependencies for Graph {
-    fn depends_on(&self, of: &ObjectName) -> Option<Vec<ObjectName>> {
-        self.depends_on.get(of).cloned()
-    }
-
-    fn fleet(&self, namespace: &str, name: &str) -> Option<Value> {
-        self.fleets.get(&(namespace.to_owned(), name.to_owned())).cloned()
-    }
-}
-
 /// The verdicts of the policies.
 #[derive(Debug, Default)]
 pub(super) struct Verdicts {
@@ -121,7 +78,7 @@ pub(super) fn judge(
     now: Timestamp,
 ) -> Verdicts {
     let subjects: Vec<_> = placed.iter().filter_map(|placed| Some((placed, placed.subject()?))).collect();
-    let graph = Graph::of(&subjects, live);
+    let graph = Graph::of(subjects.iter().map(|(_, subject)| subject), live);
     let mut judging = Judging {
         lookup: Lookup::of(files),
         graph,

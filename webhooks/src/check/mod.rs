@@ -6,6 +6,7 @@
 //! policies are taken to apply, quotas are not, and a note says so.
 
 mod files;
+mod graph;
 mod judge;
 mod kustomize;
 mod laws;

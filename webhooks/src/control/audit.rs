@@ -14,11 +14,13 @@ use std::{
     sync::Arc,
 };
 
-use gatehouse_apiservice::client::explain;
+use gatehouse_apiservice::{agones::Claim, client::explain};
 use gatehouse_inventory::Str;
-use gatehouse_policy::{GOVERNED, Kind, ObjectName, Policy, Subject, Violation};
+use gatehouse_policy::{Dependencies, GOVERNED, Kind, ObjectName, Policy, Subject, Violation};
+use serde_json::Value;
 
 use self::dependents::Dependents;
+use crate::cycles::{Core, Edges};
 use crate::world::{Held, LiveError, ObjectKey, Snapshot, resource_of};
 
 /// What the policies find among the objects of a snapshot.
@@ -29,6 +31,28 @@ pub(crate) struct Audit {
     dependents: Dependents,
     /// What could not be read to be judged.
     unread: HashSet<Place>,
+    /// As of the snapshot that was seen last.
+    cycles: Core,
+}
+
+/// What the objects of a snapshot depend on, as far as a cycle may lead there.
+struct Cycles<'a> {
+    snapshot: &'a Snapshot,
+    core: &'a Core,
+}
+
+impl Dependencies for Cycles<'_> {
+    fn depends_on(&self, of: &ObjectName) -> Option<Vec<ObjectName>> {
+        if self.core.contains(of) { self.snapshot.depends_on(of) } else { None }
+    }
+
+    fn owns(&self, namespace: &str, claim: &Claim<'_>) -> bool {
+        self.snapshot.owns(namespace, claim)
+    }
+
+    fn fleet(&self, namespace: &str, name: &str) -> Option<Value> {
+        self.snapshot.fleet(namespace, name)
+    }
 }
 
 /// Looks up the whole of an object that is kept in part alone, which may take a while; none, if it is gone.
@@ -149,6 +173,9 @@ impl Audit {
                 }
             }
         }
+        if !moved.is_empty() {
+            self.cycles = Core::of(&edges(after));
+        }
         // A cycle opens or closes for everybody who comes by the one that moved.
         for name in self.dependents.above(moved) {
             if let Some(held) = after.named(&name)
@@ -250,7 +277,8 @@ impl Audit {
             if !is_judge(name, findings) {
                 continue;
             }
-            let violations = findings.policy.audit_within(&subject, snapshot, &mut findings.granted);
+            let deps = Cycles { snapshot, core: &self.cycles };
+            let violations = findings.policy.audit_within(&subject, &deps, &mut findings.granted);
             findings.judged.insert(place.clone());
             if violations.is_empty() {
                 findings.broken.remove(place);
@@ -270,6 +298,18 @@ impl Place {
             name: Str::clone(&self.key.name),
         }
     }
+}
+
+fn edges(snapshot: &Snapshot) -> Edges {
+    let of_kind = |kind: &Kind| {
+        let objects = snapshot.objects(resource_of(*kind)).into_iter().flatten();
+        let kind = *kind;
+        objects.map(move |(key, held)| {
+            let place = Place { kind, key: key.clone() };
+            (place.object_name(), held.depends_on.to_vec())
+        })
+    };
+    GOVERNED.iter().flat_map(of_kind).collect()
 }
 
 fn depends_on(held: Option<&Arc<Held>>) -> &[ObjectName] {

@@ -19,6 +19,9 @@ use crate::{
 /// some milliseconds, and an object with more below it is refused rather than left unjudged.
 const MOST: usize = 20_000;
 
+/// The most references a search looks at: an object may hold tens of thousands.
+const MOST_REFERENCES: usize = 200_000;
+
 /// How many objects of a cycle are named.
 const SHOWN: usize = 64;
 
@@ -75,6 +78,11 @@ pub(crate) fn check(
             format!("more than {MOST} objects lie below, too many to look for cycles"),
             "depend on fewer objects",
         ),
+        Search::TooDense => report.broken(
+            "spec.dependsOn",
+            format!("more than {MOST_REFERENCES} references lie below, too many to look for cycles"),
+            "depend on fewer objects",
+        ),
     }
     Ok(())
 }
@@ -84,6 +92,7 @@ enum Search {
     /// Begins and ends with the same object.
     Cycle(Vec<ObjectName>),
     TooLarge,
+    TooDense,
 }
 
 /// Breadth first, so that the cycle found is the shortest.
@@ -92,7 +101,12 @@ fn search(start: &ObjectName, first: Vec<ObjectName>, deps: &dyn Dependencies) -
     let mut reached: HashMap<ObjectName, Arc<ObjectName>> = HashMap::new();
     let mut open: VecDeque<(Arc<ObjectName>, Vec<ObjectName>)> = VecDeque::new();
     open.push_back((Arc::new(start.clone()), first));
+    let mut references = 0;
     while let Some((from, next)) = open.pop_front() {
+        references += next.len();
+        if references > MOST_REFERENCES {
+            return Search::TooDense;
+        }
         for name in next {
             if name == *start {
                 return Search::Cycle(way_back(start, &from, &reached));
@@ -250,6 +264,21 @@ mod tests {
         assert!(cycle.ends_with(" → 60 → 61 → … (9939 more) → a"), "{cycle}");
         let endless = check_cycle("a", &["0"], &Chain(usize::MAX)).unwrap();
         assert!(endless.starts_with("more than 20000 objects"), "{endless}");
+    }
+
+    #[test]
+    fn dense_graphs_are_searched_up_to_a_number_of_references() {
+        /// Three hundred objects that each depend on as many others; which lead nowhere else.
+        struct Dense(usize);
+        impl Dependencies for Dense {
+            fn depends_on(&self, of: &ObjectName) -> Option<Vec<ObjectName>> {
+                let number: usize = of.name.parse().ok()?;
+                (number < 300).then(|| (0..self.0).map(|n| name(&(n + 1).to_string())).collect())
+            }
+        }
+        assert_eq!(check_cycle("a", &["0"], &Dense(150)), None);
+        let dense = check_cycle("a", &["0"], &Dense(1_000)).unwrap();
+        assert!(dense.starts_with("more than 200000 references"), "{dense}");
     }
 
     #[test]

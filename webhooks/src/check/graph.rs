@@ -1,0 +1,80 @@
+//! What depends on what, and the Fleets that there are: the files', over the cluster's. Whatever a file says of an owner,
+//! it is not Agones that applies it: everything in files is judged.
+
+use std::collections::HashMap;
+
+use gatehouse_policy::{Dependencies, Kind, ObjectName, Subject, depends_on};
+use serde_json::Value;
+
+use super::Live;
+use crate::cycles::{Core, Edges};
+
+#[derive(Debug, Default)]
+pub(super) struct Graph {
+    edges: Edges,
+    core: Core,
+    fleets: HashMap<(String, String), Value>,
+}
+
+impl Graph {
+    pub(super) fn of<'a>(subjects: impl Iterator<Item = &'a Subject>, live: &Live) -> Self {
+        let live = live.objects.iter().filter_map(|object| {
+            let kind = Kind::of_kind(&object.group, &object.kind)?;
+            Some(Subject::of(kind, object.value.clone()))
+        });
+        let mut fleets = HashMap::new();
+        let mut learn = |subject: &Subject| {
+            if subject.kind == Kind::Fleet {
+                fleets.insert((subject.namespace.clone(), subject.name.clone()), subject.object.clone());
+            }
+            (subject.object_name(), depends_on(subject))
+        };
+        let mut objects: Vec<_> = live.map(|subject| learn(&subject)).collect();
+        objects.extend(subjects.map(learn));
+        Self { fleets, ..Self::new(objects.into_iter()) }
+    }
+
+    fn new(objects: impl Iterator<Item = (ObjectName, Vec<ObjectName>)>) -> Self {
+        let mut edges = HashMap::new();
+        // An object that is written twice is judged twice: a cycle may lead through either.
+        let mut all = Edges::new();
+        for (name, on) in objects {
+            all.entry(name.clone()).or_default().extend(on.iter().cloned());
+            edges.insert(name, on);
+        }
+        Self { core: Core::of(&all), edges, fleets: HashMap::new() }
+    }
+}
+
+impl Dependencies for Graph {
+    fn depends_on(&self, of: &ObjectName) -> Option<Vec<ObjectName>> {
+        self.edges.get(of).filter(|_| self.core.contains(of)).cloned()
+    }
+
+    fn fleet(&self, namespace: &str, name: &str) -> Option<Value> {
+        self.fleets.get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(name: &str) -> ObjectName {
+        ObjectName {
+            group: "".into(),
+            kind: "Kustomization".into(),
+            namespace: "a".into(),
+            name: name.into(),
+        }
+    }
+
+    #[test]
+    fn an_object_that_is_written_twice_is_in_the_cycles_of_both() {
+        let edges = [("a", vec!["b"]), ("b", vec!["a"]), ("a", vec![]), ("c", vec!["a"])];
+        let graph =
+            Graph::new(edges.into_iter().map(|(from, on)| (name(from), on.into_iter().map(name).collect())));
+        assert_eq!(graph.depends_on(&name("b")), Some(vec![name("a")]));
+        assert_eq!(graph.depends_on(&name("c")), None, "in no cycle, whatever it leads to");
+    }
+}
