@@ -63,7 +63,8 @@ fn numbers(numbers: &GameNumbers) -> GameServerNumbers {
         reserved: numbers.reserved,
         withdrawn: numbers.withdrawn,
         unhealthy: numbers.unhealthy,
-        missing: numbers.missing,
+        // What servers say may be observed before what their set does.
+        missing: numbers.missing.max(0),
         players: numbers.players.get(),
         capacity: numbers.capacity.get(),
     }
@@ -72,7 +73,7 @@ fn numbers(numbers: &GameNumbers) -> GameServerNumbers {
 /// Whether nothing has failed, as `objects` says, and every desired server is there. What is known to be missing is
 /// told before what is not known.
 fn ready(numbers: &GameNumbers, objects: Condition) -> Condition {
-    if objects.status == ConditionStatus::False || numbers.missing == 0 {
+    if objects.status == ConditionStatus::False || numbers.missing <= 0 {
         return objects;
     }
     let message = format!("{} of {} game servers are missing", numbers.missing, numbers.desired);

@@ -20,6 +20,10 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
         world.guarded("gate_requests::what_states_no_request_is_refused", unstated),
         world.guarded("gate_requests::a_policy_s_default_states_it", defaulted),
         world.guarded("gate_requests::servers_that_are_played_on_outlive_a_scale_down", played_on),
+        world.guarded(
+            "gate_requests::server_side_apply_of_a_scale_is_for_kube_apiserver_to_mend",
+            applied_scale,
+        ),
         world.guarded("gate_requests::what_cannot_be_counted_is_refused_when_it_is_written", uncountable),
     ]
 }
@@ -92,6 +96,24 @@ async fn played_on(gate: Arc<Gate>) -> anyhow::Result<()> {
     // Whoever writes a status takes nothing off what is asked for.
     write(&format!("{AGONES}/namespaces/{namespace}/fleets/new/status"), status(0, 0)).await?;
     used(&gate, namespace, "gameservers", "10").await
+}
+
+/// Where nothing is reviewed. What KNOWN_ISSUES says of it ends when this fails.
+async fn applied_scale(gate: Arc<Gate>) -> anyhow::Result<()> {
+    gate.put(&fleet("kube-system", "applied-scale", 1)).await?;
+    let path = format!("{AGONES}/namespaces/kube-system/fleets/applied-scale/scale");
+    let scale = json!({
+        "apiVersion": "autoscaling/v1", "kind": "Scale",
+        "metadata": {"namespace": "kube-system", "name": "applied-scale"}, "spec": {"replicas": 3},
+    });
+    let body = scale.to_string().into_bytes();
+    let apply = format!("{path}?fieldManager=gate&force=true");
+    let answer = gate.caller.write(&Method::PATCH, &apply, "application/apply-patch+yaml", body).await?;
+    ensure!(answer.code == StatusCode::INTERNAL_SERVER_ERROR, "{answer:#?}");
+    let body = json!({"spec": {"replicas": 3}}).to_string().into_bytes();
+    let answer = gate.caller.write(&Method::PATCH, &path, MERGE, body).await?;
+    ensure!(answer.code == StatusCode::OK, "{answer:#?}");
+    gate.delete(&format!("{AGONES}/namespaces/kube-system/fleets/applied-scale")).await
 }
 
 async fn uncountable(gate: Arc<Gate>) -> anyhow::Result<()> {

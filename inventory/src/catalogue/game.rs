@@ -1,5 +1,6 @@
 //! What views show of game servers and their fleets, read from the object.
 
+use gatehouse_apiservice::agones::{Member, Reference};
 use kube_cel::cel::Value;
 
 use super::tree;
@@ -17,19 +18,25 @@ pub(super) fn numbers(kind: GameKind, name: &str, object: &Value) -> Result<Game
     let numbers = match (kind.engine, kind.role) {
         (Engine::Agones, Role::Group) => agones_group(name, object)?,
         (Engine::Agones, Role::Server) => agones_server(object)?,
-        (Engine::Kruise, Role::Group) => kruise_set(object)?,
+        (Engine::Kruise, Role::Group) => return Ok(unless_leaving(object, kruise_set(object)?)),
         (Engine::Kruise, Role::Server) => return kruise_server(object),
         (Engine::Pteronimbus, _) => pteronimbus_server(object)?,
     };
-    // Of what is being deleted nothing is desired.
-    let leaving = object.get(&["metadata", "deletionTimestamp"]).is_some();
-    let desired = if leaving { 0 } else { numbers.desired };
-    Ok(GameNumbers { desired, ..numbers }.with_missing())
+    let missing = numbers.with_missing().missing;
+    Ok(unless_leaving(object, GameNumbers { missing, ..numbers }))
+}
+
+/// Of what is being deleted nothing is desired.
+fn unless_leaving(object: Object<'_>, numbers: GameNumbers) -> GameNumbers {
+    match object.get(&["metadata", "deletionTimestamp"]) {
+        Some(_) => GameNumbers { desired: 0, missing: 0, ..numbers },
+        None => numbers,
+    }
 }
 
 /// A Fleet, or a GameServerSet, which tells nothing if it is a Fleet's.
 fn agones_group(kind: &str, object: Object<'_>) -> Result<GameNumbers, String> {
-    if kind == "GameServerSet" && object.is_owned_by("agones.dev", "Fleet")? {
+    if kind == "GameServerSet" && object.is_made_for_another(Member::GameServerSet)? {
         return Ok(GameNumbers::default());
     }
     let (players, capacity) = agones_players(object)?;
@@ -46,7 +53,7 @@ fn agones_group(kind: &str, object: Object<'_>) -> Result<GameNumbers, String> {
 }
 
 fn agones_server(object: Object<'_>) -> Result<GameNumbers, String> {
-    if object.is_owned_by("agones.dev", "GameServerSet")? {
+    if object.is_made_for_another(Member::GameServer)? {
         return Ok(GameNumbers::default());
     }
     let state = object.text(&["status", "state"])?;
@@ -78,12 +85,17 @@ fn agones_players(object: Object<'_>) -> Result<(Told, Told), String> {
     Ok((Told::new(of("count")?.or(listed)), Told::new(of("capacity")?)))
 }
 
+/// Of those taken out on purpose, its status counts the ready ones a second time. What is missing is what is not ready,
+/// but for those of its servers that say they were taken out.
 fn kruise_set(object: Object<'_>) -> Result<GameNumbers, String> {
+    let desired = object.number(&["spec", "replicas"])?.unwrap_or(0);
+    let ready = object.status("readyReplicas")?;
     Ok(GameNumbers {
         fleets: 1,
-        desired: object.number(&["spec", "replicas"])?.unwrap_or(0),
-        ready: object.status("readyReplicas")?,
+        desired,
+        ready,
         withdrawn: object.status("maintainingReplicas")? + object.status("waitToBeDeletedReplicas")?,
+        missing: (desired - ready).max(0),
         ..GameNumbers::default()
     })
 }
@@ -100,7 +112,12 @@ fn kruise_server(object: Object<'_>) -> Result<GameNumbers, String> {
         || object.is_owned_by("game.kruise.io", "GameServerSet")?;
     if of_set {
         let taken = i64::from(ready && (allocated || withdrawn));
-        return Ok(GameNumbers { ready: -taken, allocated: i64::from(allocated), ..GameNumbers::default() });
+        return Ok(GameNumbers {
+            ready: -taken,
+            allocated: i64::from(allocated),
+            missing: -i64::from(withdrawn && !ready),
+            ..GameNumbers::default()
+        });
     }
     let leaving = object.get(&["metadata", "deletionTimestamp"]).is_some();
     Ok(GameNumbers {
@@ -156,20 +173,41 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// Whether Agones takes it for made for another object, whose status tells it.
+    fn is_made_for_another(self, member: Member) -> Result<bool, String> {
+        let references = self.owners()?.map(|owner| {
+            let text = |field| owner.text(&[field]).unwrap_or_default();
+            Reference {
+                api_version: text("apiVersion"),
+                kind: text("kind"),
+                name: text("name"),
+                uid: text("uid"),
+                controller: matches!(owner.get(&["controller"]), Some(Value::Bool(true))),
+            }
+        });
+        let label = self.text(&["metadata", "labels", member.label()]).unwrap_or_default();
+        Ok(member.claim(Some(label), references).is_some_and(|claim| claim.uid.is_some()))
+    }
+
     /// Whether an object of this kind, in whatever version, owns this one.
     fn is_owned_by(self, group: &str, kind: &str) -> Result<bool, String> {
-        let path = ["metadata", "ownerReferences"];
-        let owners = match self.get(&path) {
-            None => return Ok(false),
-            Some(Value::List(owners)) => owners,
-            Some(other) => return Err(wrong(&path, "a list", other)),
-        };
-        Ok(owners.iter().any(|owner| {
-            let owner = Object(owner);
+        let mut owners = self.owners()?;
+        Ok(owners.any(|owner| {
             let version = owner.text(&["apiVersion"]).unwrap_or_default();
             let of_group = version.split_once('/').is_some_and(|(name, _)| name == group);
             of_group && owner.text(&["kind"]) == Ok(kind)
         }))
+    }
+
+    /// Its owner references.
+    fn owners(self) -> Result<impl Iterator<Item = Object<'a>>, String> {
+        let path = ["metadata", "ownerReferences"];
+        let owners = match self.get(&path) {
+            None => &[],
+            Some(Value::List(owners)) => owners.as_slice(),
+            Some(other) => return Err(wrong(&path, "a list", other)),
+        };
+        Ok(owners.iter().map(Object))
     }
 }
 
@@ -196,7 +234,8 @@ mod tests {
     }
 
     fn owner(group: &str, kind: &str) -> Json {
-        json!({"ownerReferences": [{"apiVersion": format!("{group}/v1"), "kind": kind, "name": "o", "uid": "u"}]})
+        let owner = json!({"apiVersion": format!("{group}/v1"), "kind": kind, "name": "o", "uid": "u", "controller": true});
+        json!({"labels": {"agones.dev/fleet": "o", "agones.dev/gameserverset": "o"}, "ownerReferences": [owner]})
     }
 
     #[test]
@@ -231,6 +270,10 @@ mod tests {
         let foreign =
             json!({"metadata": owner("example.com", "GameServerSet"), "status": {"state": "Ready"}});
         assert_eq!(numbers("agones.dev", "GameServer", &foreign).ready, 1, "an owner of another system");
+        // Agones counts by the label too, so that no status tells what lacks it.
+        let mut stowaway = set;
+        stowaway["metadata"]["labels"] = json!({});
+        assert_eq!(numbers("agones.dev", "GameServerSet", &stowaway).ready, 5);
     }
 
     #[test]
@@ -274,7 +317,7 @@ mod tests {
         assert_eq!(count(&of_set, "Ready", "None"), [0; 5]);
         assert_eq!(count(&of_set, "Ready", "Allocated"), [0, -1, 1, 0, 0]);
         assert_eq!(count(&of_set, "Ready", "Maintaining"), [0, -1, 0, 0, 0], "withdrawn by the set's status");
-        assert_eq!(count(&of_set, "NotReady", "Maintaining"), [0; 5]);
+        assert_eq!(count(&of_set, "NotReady", "Maintaining"), [0, 0, 0, 0, -1], "not missing");
         let alone = json!({});
         assert_eq!(count(&alone, "Ready", "None"), [1, 1, 0, 0, 0]);
         assert_eq!(count(&alone, "Ready", "Allocated"), [1, 0, 1, 0, 0]);
@@ -287,7 +330,26 @@ mod tests {
         let set = json!({"spec": {"replicas": 4}, "status": {"replicas": 4, "readyReplicas": 2,
             "maintainingReplicas": 1}});
         let set = numbers("game.kruise.io", "GameServerSet", &set);
-        assert_eq!((set.fleets, set.desired, set.ready, set.withdrawn, set.missing), (1, 4, 2, 1, 1));
+        assert_eq!((set.fleets, set.desired, set.ready, set.withdrawn, set.missing), (1, 4, 2, 1, 2));
+    }
+
+    #[test]
+    fn servers_of_kruise_s_that_are_ready_and_taken_out_hide_no_missing_ones() {
+        let status = json!({"replicas": 10, "readyReplicas": 6, "waitToBeDeletedReplicas": 4});
+        let set = json!({"spec": {"replicas": 10}, "status": status});
+        let server = |state: &str, purpose: &str| {
+            let object = json!({"metadata": {"labels": {"game.kruise.io/owner-gss": "raid"}},
+                "spec": {"opsState": purpose}, "status": {"currentState": state}});
+            numbers("game.kruise.io", "GameServer", &object)
+        };
+        let ready = [server("Ready", "None"); 2];
+        let out = [server("Ready", "WaitToBeDeleted"); 4];
+        let absent = [server("Creating", "None"); 4];
+        let servers = ready.into_iter().chain(out).chain(absent);
+        let all: GameNumbers =
+            [numbers("game.kruise.io", "GameServerSet", &set)].into_iter().chain(servers).sum();
+        assert_eq!((all.desired, all.ready, all.withdrawn, all.missing), (10, 2, 4, 4));
+        assert_eq!(observe("game.kruise.io", "GameServerSet", &set).verdict.state, State::Failed);
     }
 
     #[test]
