@@ -77,6 +77,7 @@ async fn parent(gate: Arc<Gate>) -> anyhow::Result<()> {
     let mut labelled = kustomization(namespace, "app", json!({"path": "./next", "suspend": false}));
     labelled["metadata"]["labels"] = json!({"commit": "next"});
     let repository_path = format!("{SOURCE}/namespaces/{namespace}/gitrepositories/new");
+    let new_fleet = format!("{AGONES}/namespaces/{namespace}/fleets/new");
     let set_path = format!("{OPERATOR}/namespaces/{namespace}/resourcesets/new");
     let next = [
         (&*object(namespace, "app"), labelled),
@@ -85,11 +86,12 @@ async fn parent(gate: Arc<Gate>) -> anyhow::Result<()> {
         (&*object(namespace, "new"), kustomization(namespace, "new", json!({}))),
         (&*repository_path, repository(namespace, "new")),
         (&*set_path, resource_set(namespace, "new")),
+        (&*new_fleet, fleet(namespace, "new", 3)),
     ];
     let after = flux.dry_run(&next[0].1).await?;
     ensure!(!drifts(&before, &after), "{before:#}\nwould become\n{after:#}");
     let written = flux.reconcile(&gate, &next).await?;
-    ensure!(written == ["app", "new", "new", "new"], "{written:?}");
+    ensure!(written == ["app", "new", "new", "new", "new"], "{written:?}");
     ensure!(gate.get(&object(free, "app")).await?["spec"]["path"] == "./next");
     let app = gate.get(&object(namespace, "app")).await?;
     ensure!(app["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"], "{app:#}");
@@ -100,6 +102,7 @@ async fn parent(gate: Arc<Gate>) -> anyhow::Result<()> {
     ensure!(gate.get(&repository_path).await?["spec"]["suspend"] == true);
     let set = gate.get(&set_path).await?;
     ensure!(set["metadata"]["annotations"]["fluxcd.controlplane.io/reconcile"] == "disabled", "{set:#}");
+    ensure!(gate.get(&new_fleet).await?["spec"]["replicas"] == 0);
     // The next reconciliation finds nothing to do.
     let written = flux.reconcile(&gate, &next).await?;
     ensure!(written.is_empty(), "{written:?}");
@@ -118,10 +121,11 @@ async fn parent(gate: Arc<Gate>) -> anyhow::Result<()> {
     let let_go = |now: &Value| !now["metadata"]["annotations"].to_string().contains("disabled");
     gate.becomes(&set_path, KNOWN, let_go).await?;
     let written = flux.reconcile(&gate, &next).await?;
-    ensure!(written == ["app", "f"], "what was held comes now: {written:?}");
+    ensure!(written == ["app", "f", "new"], "what was held comes now: {written:?}");
     let app = gate.get(&object(namespace, "app")).await?;
     ensure!(app["spec"]["path"] == "./next" && app["metadata"]["labels"]["commit"] == "next", "{app:#}");
     ensure!(gate.get(&fleet_path).await?["spec"]["replicas"] == 5);
+    ensure!(gate.get(&new_fleet).await?["spec"]["replicas"] == 3);
     Ok(())
 }
 

@@ -65,6 +65,13 @@ impl<'a> Case<'a> {
         self.operation == Operation::Create && self.is_fluxs() && self.object.is_some_and(is_marked)
     }
 
+    /// Whether it is written by Helm, for helm-controller.
+    pub(crate) fn is_helms(&self) -> bool {
+        let helm = "helm-controller";
+        let is_account = |user: &User| user.service_account().is_some_and(|(_, name)| name == helm);
+        self.field_manager == Some(helm) || self.user.is_some_and(is_account)
+    }
+
     /// Whether it is written by one of Flux's controllers: under its own account, or, as a tenant's account, by its
     /// field manager.
     pub(crate) fn is_fluxs(&self) -> bool {

@@ -112,6 +112,11 @@ impl Kind {
         if self.is_flux() { Suspension::of(self.group(), self.name()) } else { Suspension::Never }
     }
 
+    /// Whether `spec.replicas` says how many servers it has: with none, it does nothing.
+    pub fn has_replicas(self) -> bool {
+        matches!(self, Self::Fleet | Self::GameServerSet | Self::KruiseGameServerSet)
+    }
+
     const fn names(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::Bucket => (SOURCE, "Bucket", "buckets"),

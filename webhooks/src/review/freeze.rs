@@ -47,7 +47,9 @@ pub(super) fn mutated(
     operations.extend(defaults(policies, &Case { object: Some(object), ..*case }).0);
     let Some(hold) = hold else { return Answer::patched(Patch(operations)) };
     operations.extend(freeze::suspended(&hold, object).0);
-    operations.extend(owned(request, object, case.now));
+    if object.kind.is_flux() {
+        operations.extend(owned(request, object, case.now));
+    }
     told(Answer::patched(Patch(operations)), &hold)
 }
 
@@ -239,4 +241,35 @@ fn refused(field: String, message: String) -> ApiError {
         reason: "FieldValueForbidden",
         message,
     }])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::request::testing;
+    use super::*;
+
+    #[test]
+    fn an_object_becomes_what_it_was_in_all_its_fields() {
+        let entry = |manager: &str| json!([{"manager": manager, "operation": "Apply"}]);
+        let old = json!({
+            "apiVersion": "g/v1", "kind": "Thing", "spec": {"path": "a", "suspend": true},
+            "metadata": {"name": "a", "labels": {"x": "y"}, "managedFields": entry("gatehouse")},
+            "status": {"ready": true},
+        });
+        let new = json!({
+            "apiVersion": "g/v1", "kind": "Thing", "spec": {"path": "b"}, "data~a/b": 1,
+            "metadata": {"name": "a", "ownerReferences": [], "managedFields": entry("kustomize-controller")},
+        });
+        let mut review = testing::review("g", "things", &new);
+        review["request"]["operation"] = json!("UPDATE");
+        review["request"]["oldObject"] = old.clone();
+        let body = review.to_string();
+        let request = Request::parse(body.as_bytes()).expect("a review");
+        let patch: Patch = serde_json::from_slice(&as_it_was(&request).unwrap()).unwrap();
+        let mut becomes = new;
+        json_patch::patch(&mut becomes, &patch).unwrap();
+        assert_eq!(becomes, old);
+        assert!(bears_marks(&request));
+        assert_eq!(patch.0.len(), 4, "what is the same is left alone: {patch}");
+    }
 }

@@ -1,7 +1,7 @@
 //! What becomes of a request while a freeze is on.
 //!
 //! People are refused. What Flux's controllers write is held instead: an object that exists stays as it is, a new one is
-//! admitted suspended. A parent that brings the objects of several tenants then sees no change in those of the frozen
+//! admitted suspended, a new fleet without servers. A parent that brings the objects of several tenants then sees no change in those of the frozen
 //! one, and goes on with the others. People whom the policy exempts may resume an object, or make one; that they did is
 //! marked on it, for otherwise it would be suspended at once.
 
@@ -28,7 +28,7 @@ pub struct Hold {
     pub policy: String,
     /// Its freeze.
     pub freeze: ActiveFreeze,
-    /// An object that exists stays as it is; else, a new one is admitted suspended.
+    /// An object that exists stays as it is; else, a new one is admitted so that it does nothing.
     pub stays: bool,
 }
 
@@ -40,7 +40,7 @@ impl Hold {
 
     /// A sentence for whoever wrote.
     pub fn notice(&self) -> String {
-        let what = if self.stays { "the object stays as it is" } else { "the object is admitted suspended" };
+        let what = if self.stays { "the object stays as it is" } else { "the object does nothing" };
         format!("{what} during the freeze {}, which ends {}", self.mark(), self.freeze.until_local)
     }
 }
@@ -81,8 +81,10 @@ impl Policy {
             (Operation::Create, object) if !freezes::is_inert(object) => false,
             _ => return None,
         };
-        let can_be_suspended = case.object?.kind.suspension() != Suspension::Never;
-        let freeze = self.freeze_over(case).filter(|_| stays || can_be_suspended)?;
+        let kind = case.object?.kind;
+        // Helm does not write again what it wrote once: a fleet would stay without servers when the freeze is over.
+        let can_wait = kind.suspension() != Suspension::Never || kind.has_replicas() && !case.is_helms();
+        let freeze = self.freeze_over(case).filter(|_| stays || can_wait)?;
         Some(Hold { policy: self.name.clone(), freeze, stays })
     }
 
@@ -103,9 +105,14 @@ pub fn hold(policies: &[&Policy], case: &Case<'_>) -> Option<Hold> {
     policies.iter().filter(|_| is_judged).find_map(|policy| policy.hold(case))
 }
 
-/// What admits a new object suspended, as additions to it. Who owns these fields is for the caller to say.
+/// What admits a new object so that it does nothing, as additions to it. Who owns the fields that suspend is for the
+/// caller to say; a fleet has its servers when it is applied again.
 pub fn suspended(hold: &Hold, object: &Subject) -> Patch {
     let mut additions = Additions::to(&object.object);
+    if object.kind.has_replicas() {
+        additions.set(&["spec", "replicas"], json!(0));
+        return additions.into_patch();
+    }
     match object.kind.suspension() {
         Suspension::Field => additions.set(&["spec", "suspend"], json!(true)),
         Suspension::Annotation(name) => additions.set(&["metadata", "annotations", name], json!(DISABLED)),

@@ -42,9 +42,11 @@ pub fn gains_owner(object: &Subject, old: &Subject) -> bool {
     owners(object).iter().any(|owner| !before.contains(owner))
 }
 
-/// Whether a new object does nothing by itself: it is suspended, or nothing ever reconciles it.
+/// Whether a new object does nothing by itself: it is suspended, has no servers, or nothing ever reconciles it.
 pub(crate) fn is_inert(object: &Subject) -> bool {
-    object.is_suspended() || object.kind.is_flux() && object.kind.suspension() == Suspension::Never
+    object.is_suspended()
+        || object.kind.has_replicas() && object.spec().get("replicas") == Some(&Value::from(0))
+        || object.kind.is_flux() && object.kind.suspension() == Suspension::Never
 }
 
 pub(crate) fn check(freeze: &ActiveFreeze, field: String, report: &mut Report<'_>) {

@@ -218,9 +218,23 @@ fn what_flux_makes_in_a_freeze_is_admitted_suspended() {
     // What Git suspends is admitted, and is not Gatehouse's to resume.
     let by_git = Request::create(kustomization("spec: {suspend: true}")).at(SATURDAY).by(FLUX);
     assert_eq!((held(&policy, &by_git), by_git.judged(&policy)), (None, vec![]));
-    // What cannot be suspended is refused.
-    let fleet = Request::create(subject(Kind::Fleet, "spec: {}")).at(SATURDAY).by(FLUX);
-    assert_eq!((held(&policy, &fleet), fleet.judged(&policy).len()), (None, 1));
+    // A fleet has no servers until it is applied again, which Helm does not do.
+    for kind in [Kind::Fleet, Kind::GameServerSet, Kind::KruiseGameServerSet] {
+        let fleet = subject(kind, "spec: {replicas: 3}");
+        let request = Request::create(fleet.clone()).at(SATURDAY).by(FLUX);
+        let hold = freeze::hold(&[&policy], &request.case()).unwrap();
+        let made = patched(&fleet, &freeze::suspended(&hold, &fleet));
+        assert_eq!((&made["spec"]["replicas"], &made["metadata"]["annotations"]), (&json!(0), &Value::Null));
+        let made = Request::create(Subject::of(kind, made)).at(SATURDAY).by(FLUX);
+        assert_eq!(made.judged(&policy), NONE);
+        let by_helm = request.by("system:serviceaccount:flux-system:helm-controller");
+        assert_eq!((held(&policy, &by_helm), by_helm.judged(&policy).len()), (None, 1));
+    }
+    // What can neither be suspended nor be without servers is refused.
+    for kind in [Kind::GameServer, Kind::FleetAutoscaler] {
+        let game = Request::create(subject(kind, "spec: {}")).at(SATURDAY).by(FLUX);
+        assert_eq!((held(&policy, &game), game.judged(&policy).len()), (None, 1), "{kind:?}");
+    }
     // People are refused, suspended or not.
     assert_eq!(Request::create(kustomization("spec: {suspend: true}")).at(SATURDAY).judged(&policy).len(), 1);
 }
