@@ -27,6 +27,7 @@ mod gate_expressions;
 mod gate_freezes;
 mod gate_held;
 mod gate_ledger;
+mod gate_memory;
 mod gate_mutation;
 mod gate_overshoot;
 mod gate_owners;
@@ -91,6 +92,7 @@ fn trials(world: &World) -> Vec<Trial> {
         gate_held::trials,
         gate_suspension::trials,
         gate_registration::trials,
+        gate_memory::trials,
         gate_mutation::trials,
         gate_existing::trials,
         gate_policies::trials,
