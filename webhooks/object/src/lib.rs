@@ -37,7 +37,7 @@ pub const METADATA: &[&str] = &[
     "metadata.ownerReferences[].uid",
     "metadata.ownerReferences[].controller",
     "metadata.ownerReferences[].blockOwnerDeletion",
-    "metadata.finalizers",
+    "metadata.finalizers[]",
 ];
 
 /// Everything that policies may see of an object: all of its metadata but managedFields, and all of its spec.
