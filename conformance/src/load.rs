@@ -241,6 +241,10 @@ impl Resource {
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let name = manifest.name();
         let mut object = manifest.object.clone();
+        // Snapshots have them; server-side apply takes none.
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            metadata.remove("managedFields");
+        }
         let status = if self.has_status { take_status(&mut object) } else { None };
         api.patch(name, &params, &Patch::Apply(&object)).await.map_err(answer)?;
         if let Some(status) = status {
