@@ -178,15 +178,17 @@ async fn a_client_that_goes_away_completes_its_request() {
 }
 
 #[tokio::test]
-async fn what_is_turned_away_is_logged_without_a_user() {
+async fn what_is_turned_away_is_logged_with_its_user() {
     let server = Server::new(EVERYTHING);
     // Nobody reads them, so they are in flight and there is room for no other.
     let held = [server.get(&server.jane, LONG).await, server.get(&server.jane, LONG).await];
     drop(server.get(&server.jane, THINGS).await);
     assert_eq!(
         server.stages().await,
-        ["RequestReceived null", "RequestReceived null", "ResponseComplete 429"]
+        ["RequestReceived null", "RequestReceived null", "RequestReceived null", "ResponseComplete 429"]
     );
+    let event = server.events().await.pop().expect("an event");
+    assert_eq!(event["user"]["username"], "jane", "places are shared by user, so the user is known by then");
     drop(held);
 }
 
