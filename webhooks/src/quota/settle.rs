@@ -98,8 +98,9 @@ impl Settler {
         self.behind.as_ref().map(|(resource, _)| resource)
     }
 
-    /// How many namespaces are the tenant's.
-    pub(super) fn namespaces(&self) -> usize {
+    /// How many namespaces are the tenant's, also before anything was settled.
+    pub(super) fn namespaces(&mut self, world: &Snapshot, quota: &CompiledQuota) -> usize {
+        self.members.keep(world, quota);
         self.members.namespaces.len()
     }
 

@@ -58,7 +58,7 @@ impl Reporter {
         world: &Snapshot,
         quota: &CompiledQuota,
         ledger: Option<(&Ledger, Amounts)>,
-        settler: &Settler,
+        settler: &mut Settler,
         interception: &Interception,
     ) {
         while self.write.try_join_next().is_some() {}
@@ -74,7 +74,8 @@ impl Reporter {
         }
         let obstacle = obstacle(world, quota, ledger.is_some(), settler.behind())
             .or_else(|| not_sent(world, quota, interception));
-        let status = status(object, quota, ledger, settler.namespaces(), obstacle, Timestamp::now());
+        let status =
+            status(object, quota, ledger, settler.namespaces(world, quota), obstacle, Timestamp::now());
         let said = object.status.as_ref();
         self.is_owed = said.is_none_or(|said| !is_same(said, &status));
         if !self.is_owed {

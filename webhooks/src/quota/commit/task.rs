@@ -66,7 +66,7 @@ impl Committer {
             let others = base.ledger.reserved(self.holder.name());
             (&base.ledger, self.holder.account.charge().saturating_add(&others))
         });
-        self.reporter.report(&world, quota, ledger, &self.settler, &interception);
+        self.reporter.report(&world, quota, ledger, &mut self.settler, &interception);
     }
 
     /// Gives the block back when the process ends; or so much of it as nobody waits for.
