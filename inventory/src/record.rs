@@ -87,10 +87,16 @@ impl Verdict {
         }
         if matches!(self.state, State::Progressing | State::Suspended) {
             let known = before.known_outcome();
-            // A success that was not seen itself: its time tells.
+            let is_suspended = self.state == State::Suspended;
+            // A success that was not seen itself: its time tells. A suspended object is not tried again, so that its
+            // condition is the newest, and every replica shows what it says.
             let is_newer = self.last_outcome == Some(State::Ready)
-                && self.outcome_since.zip(before.outcome_since()).is_some_and(|(own, before)| own > before);
-            if known.is_some_and(State::is_failure) && !is_newer {
+                && self
+                    .outcome_since
+                    .zip(before.outcome_since())
+                    .is_some_and(|(own, before)| own > before || is_suspended && own == before);
+            let says_itself = is_suspended && self.last_outcome.is_some_and(State::is_failure);
+            if known.is_some_and(State::is_failure) && !is_newer && !says_itself {
                 self.last_outcome = known;
                 self.outcome_since = before.outcome_since();
                 if self.state == State::Progressing {
