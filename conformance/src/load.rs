@@ -135,10 +135,37 @@ pub async fn apply(client: &kube::Client, manifests: Vec<Manifest>) -> anyhow::R
 
     let awaited: HashSet<_> =
         definitions.iter().map(|manifest| manifest.text("/spec/group").to_owned()).collect();
+    let (owned, objects): (Vec<_>, Vec<_>) = objects.into_iter().partition(|manifest| {
+        manifest.object.pointer("/metadata/ownerReferences").is_some_and(|owners| !owners.is_null())
+    });
     for stage in [definitions, namespaces, objects] {
         apply_all(client, stage, &awaited).await?;
     }
+    // Owners first, as far as they own each other: manifests are in the order in which they were written.
+    for manifest in owned {
+        let manifest = with_live_owners(client, manifest).await?;
+        apply_all(client, vec![manifest], &awaited).await?;
+    }
     Ok(())
+}
+
+/// The manifest with the uids that its owners have in this cluster. Whoever selects by owner does so by uid, and the
+/// garbage collector would remove an object whose owner does not exist.
+async fn with_live_owners(client: &kube::Client, mut manifest: Manifest) -> anyhow::Result<Manifest> {
+    let namespace = manifest.text("/metadata/namespace").to_owned();
+    let owners = manifest.object.pointer_mut("/metadata/ownerReferences").and_then(Value::as_array_mut);
+    for owner in owners.into_iter().flatten() {
+        let text = |field: &str| owner[field].as_str().unwrap_or_default().to_owned();
+        let (api_version, kind, name) = (text("apiVersion"), text("kind"), text("name"));
+        let Ok(resource) = Resource::resolve(client, &api_version, &kind, &HashSet::new()).await else {
+            continue;
+        };
+        let live = resource.api(client, &namespace).get_opt(&name).await?;
+        if let Some(uid) = live.and_then(|live| live.metadata.uid) {
+            owner["uid"] = uid.into();
+        }
+    }
+    Ok(manifest)
 }
 
 fn missing_namespaces(defined: &[Manifest], objects: &[Manifest]) -> Vec<Manifest> {
@@ -231,13 +258,17 @@ impl Resource {
         Ok(Self { api, namespaced: capabilities.scope == Scope::Namespaced, has_status })
     }
 
-    async fn apply(&self, client: &kube::Client, manifest: &Manifest) -> anyhow::Result<()> {
-        let api: Api<DynamicObject> = if self.namespaced {
-            let namespace = Some(manifest.text("/metadata/namespace")).filter(|name| !name.is_empty());
-            Api::namespaced_with(client.clone(), namespace.unwrap_or("default"), &self.api)
+    fn api(&self, client: &kube::Client, namespace: &str) -> Api<DynamicObject> {
+        if self.namespaced {
+            let namespace = if namespace.is_empty() { "default" } else { namespace };
+            Api::namespaced_with(client.clone(), namespace, &self.api)
         } else {
             Api::all_with(client.clone(), &self.api)
-        };
+        }
+    }
+
+    async fn apply(&self, client: &kube::Client, manifest: &Manifest) -> anyhow::Result<()> {
+        let api = self.api(client, manifest.text("/metadata/namespace"));
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let name = manifest.name();
         let mut object = manifest.object.clone();

@@ -211,7 +211,7 @@ async fn least(kept: &Kept) -> anyhow::Result<()> {
             own.get(&format!("{secrets}/other")).await?,
             own.post(&secrets, &other).await?,
             own.post(&leases(), &lease).await?,
-            own.get("/apis/apiregistration.k8s.io/v1/apiservices").await?,
+            own.get("/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies").await?,
             apply(secret("other"), &other).await?,
             apply(format!("{}/other", leases()), &lease).await?,
             apply(api_service().replace("view", "other"), &other).await?,

@@ -210,7 +210,7 @@ async fn watched(site: Arc<Site>) -> anyhow::Result<()> {
 async fn described(site: Arc<Site>) -> anyhow::Result<()> {
     let text = site.kubectl()?.run(["describe", "fxs", "local", "-n", "team-b"]).await?.ok()?;
     for expected in
-        ["Kind:         FluxSummary", "Conditions:", "Failures:", "warehouse", "Failed to upgrade"]
+        ["Kind:         FluxSummary", "Conditions:", "Failures:", "warehouse", "Helm upgrade failed"]
     {
         ensure!(text.contains(expected), "no {expected:?} in\n{text}");
     }
