@@ -8,6 +8,7 @@ use gatehouse_apiservice::policy::Enforcement;
 use crate::{
     State, Str,
     catalogue::KindId,
+    flux::reason,
     game::GameNumbers,
     relations::{Case, Links, Use},
 };
@@ -88,13 +89,14 @@ impl Verdict {
         if matches!(self.state, State::Progressing | State::Suspended) {
             let known = before.known_outcome();
             let is_suspended = self.state == State::Suspended;
-            // A success that was not seen itself: its time tells. A suspended object is not tried again, so that its
-            // condition is the newest, and every replica shows what it says.
+            // Nothing has begun since its condition was written, which is therefore the newest there is.
+            let is_told = is_suspended || *self.reason == *reason::GENERATION_NOT_OBSERVED;
+            // A success that was not seen itself: its time tells.
             let is_newer = self.last_outcome == Some(State::Ready)
                 && self
                     .outcome_since
                     .zip(before.outcome_since())
-                    .is_some_and(|(own, before)| own > before || is_suspended && own == before);
+                    .is_some_and(|(own, before)| own > before || is_told && own == before);
             let says_itself = is_suspended && self.last_outcome.is_some_and(State::is_failure);
             if known.is_some_and(State::is_failure) && !is_newer && !says_itself {
                 self.last_outcome = known;

@@ -9,7 +9,7 @@ mod suspension;
 mod words;
 
 use object::{Chart, Object, Ref, Snapshot, Spec, Status};
-pub(crate) use words::{asks_for_more, may_be_the_source, needs_a_source};
+pub(crate) use words::{asks_for_more, may_be_the_source, needs_a_source, reason};
 
 use crate::{
     Detail, FluxDetail, FluxLinks, FluxTexts, Interner, Readiness, Record, Reference, Seconds, State, Str,

@@ -22,7 +22,7 @@ pub(super) mod condition {
 }
 
 /// Condition reasons.
-pub(super) mod reason {
+pub(crate) mod reason {
     pub(in crate::flux) const DEPENDENCY_NOT_READY: &str = "DependencyNotReady";
     pub(in crate::flux) const PROGRESSING_WITH_RETRY: &str = "ProgressingWithRetry";
     pub(in crate::flux) const RECONCILIATION_SUCCEEDED: &str = "ReconciliationSucceeded";
@@ -30,7 +30,7 @@ pub(super) mod reason {
     pub(in crate::flux) const HEALTH_CHECK_CANCELED: &str = "HealthCheckCanceled";
     pub(in crate::flux) const SOURCE_NOT_READY: &str = "SourceNotReady";
     /// kstatus' name for a generation the controller has not come to.
-    pub(in crate::flux) const GENERATION_NOT_OBSERVED: &str = "LatestGenerationNotObserved";
+    pub(crate) const GENERATION_NOT_OBSERVED: &str = "LatestGenerationNotObserved";
     // Gatehouse's own, for what took too long.
     pub(in crate::flux) const DELETION_STUCK: &str = "DeletionStuck";
     pub(in crate::flux) const PROGRESS_STUCK: &str = "ProgressStuck";
