@@ -10,6 +10,7 @@ use gatehouse_quota::{
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::running;
 use crate::world::{Live, LiveError, Snapshot};
 
 /// A request, as far as quotas are concerned.
@@ -270,6 +271,11 @@ fn ask(
     // One that makes no sense as it is was counted, and no more; it may be made to make sense.
     let counted = |_| Usage::counted(facts.resource);
     let before = old.map(|old| usage(facts.resource, old, templates).unwrap_or_else(counted));
+    if let (Requester::Other, Some(old), Some(before)) = (facts.requester, old, before.as_ref())
+        && let Some(why) = running::shrunk(facts.resource, (object, &new.amounts), (old, &before.amounts))
+    {
+        return Err(Puzzle::Invalid(why).into());
+    }
     let ceiling = match &new.ceiling {
         Some(ceiling) => {
             height(facts, ceiling, before.as_ref().and_then(|before| before.ceiling.as_ref()), world)?

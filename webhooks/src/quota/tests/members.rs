@@ -183,3 +183,49 @@ async fn what_states_no_request_is_refused_until_it_does() {
     assert!(update(&with(5, &both)).await);
     replica.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_runs_is_not_charged_less_for_being_written_smaller() {
+    let (replica, _) = Replica::full().await;
+    let servers: GroupResource = "gameservers.agones.dev".parse().unwrap();
+    let server = |cpu: &str, players: u64, grace: u64| {
+        let mut server = fleet("g", 0);
+        server["kind"] = "GameServer".into();
+        server["metadata"]["resourceVersion"] = "7".into();
+        let pod = json!({"terminationGracePeriodSeconds": grace,
+            "containers": [{"name": "game", "resources": {"requests": {"cpu": cpu}}}]});
+        server["spec"] = json!({"counters": {"players": {"capacity": players}}, "template": {"spec": pod}});
+        server
+    };
+    let before = server("1", 10, 60);
+    let asked = async |requester, after: &Value| {
+        let facts = Facts {
+            requester,
+            operation: Operation::Update,
+            resource: &servers,
+            version: "v1",
+            subresource: "",
+            namespace: "games",
+            object: Some(after),
+            old: Some(&before),
+            user: "jane",
+            dry_run: false,
+            until: Instant::now() + Duration::from_secs(5),
+        };
+        match replica.review(facts).await {
+            Verdict::Invalid(message) => message,
+            verdict => format!("admitted: {}", is_admitted(&verdict)),
+        }
+    };
+    for (after, field) in [
+        (server("1m", 10, 60), "spec: Forbidden: a game server keeps the requests.cpu"),
+        (server("1", 1, 60), "spec: Forbidden: a game server keeps the players"),
+        (server("1", 10, 1), "spec.template.spec.terminationGracePeriodSeconds: Forbidden"),
+    ] {
+        let message = asked(Requester::Other, &after).await;
+        assert!(message.starts_with(field), "{message}");
+        assert_eq!(asked(Requester::Agones, &after).await, "admitted: true");
+    }
+    assert_eq!(asked(Requester::Other, &before).await, "admitted: true");
+    replica.stop().await;
+}
