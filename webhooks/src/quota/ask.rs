@@ -73,6 +73,8 @@ pub(super) struct Question {
     pub(super) ceiling: Option<Height>,
     /// What it does not state and has to, where a quota limits that: containers, or fields.
     pub(super) unstated: BTreeMap<Dimension, Vec<String>>,
+    /// What it makes smaller than the pod that runs, and why that is refused.
+    pub(super) shrunk: Option<String>,
 }
 
 impl Question {
@@ -271,11 +273,12 @@ fn ask(
     // One that makes no sense as it is was counted, and no more; it may be made to make sense.
     let counted = |_| Usage::counted(facts.resource);
     let before = old.map(|old| usage(facts.resource, old, templates).unwrap_or_else(counted));
-    if let (Requester::Other, Some(old), Some(before)) = (facts.requester, old, before.as_ref())
-        && let Some(why) = running::shrunk(facts.resource, (object, &new.amounts), (old, &before.amounts))
-    {
-        return Err(Puzzle::Invalid(why).into());
-    }
+    let shrunk = match (facts.requester, old, before.as_ref()) {
+        (Requester::Other, Some(old), Some(before)) => {
+            running::shrunk(facts.resource, (object, &new.amounts), (old, &before.amounts))
+        }
+        _ => None,
+    };
     let ceiling = match &new.ceiling {
         Some(ceiling) => {
             height(facts, ceiling, before.as_ref().and_then(|before| before.ceiling.as_ref()), world)?
@@ -285,7 +288,7 @@ fn ask(
     let at = old.map(|old| Identity::of(old).revision()).transpose()?;
     let unstated = unstated(facts, &new, before.as_ref());
     let charge = charge(facts, &identity, at, (new, before))?;
-    Ok(Question { name, charge: Some(charge), ceiling, unstated })
+    Ok(Question { name, charge: Some(charge), ceiling, unstated, shrunk })
 }
 
 /// What an object does not state: all of it at its creation, and whatever it stated before or there comes to be more of.

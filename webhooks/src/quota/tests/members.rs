@@ -1,5 +1,7 @@
 //! What Agones has made for others, and what somebody else has made as if: whom quotas charge, and whom they refuse.
 
+use gatehouse_apiservice::policy::Enforcement;
+
 use super::*;
 
 const SET: &str = "gameserversets.agones.dev";
@@ -227,5 +229,10 @@ async fn a_server_that_runs_is_not_charged_less_for_being_written_smaller() {
         assert_eq!(asked(Requester::Agones, &after).await, "admitted: true");
     }
     assert_eq!(asked(Requester::Other, &before).await, "admitted: true");
+    put_quota(&replica.api, "a", &json!({"gameservers": "10"}), "Audit");
+    let is_audit =
+        |world: &Snapshot| world.quotas.iter().all(|quota| quota.enforcement == Enforcement::Audit);
+    replica.seen("the quota", is_audit).await;
+    assert_eq!(asked(Requester::Other, &server("1m", 1, 1)).await, "admitted: true", "it only counts");
     replica.stop().await;
 }
