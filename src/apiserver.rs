@@ -4,13 +4,12 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use gatehouse_apiserver::{
-    authz,
     clock::{Clock, REPLICAS},
     engine,
-    metrics::Metrics,
 };
 use gatehouse_apiservice::registration;
 use gatehouse_inventory::source::Watch;
+use gatehouse_serving::{authz, metrics::Metrics};
 
 use crate::{
     flags::{self, Authentication, LimitArgs, Replicas, Serving, Upstream},

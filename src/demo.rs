@@ -13,21 +13,20 @@ use std::{
 };
 
 use anyhow::Context;
-use gatehouse_apiserver::{
-    authn::{AuthenticationConfig, Authenticator, CaBundle},
-    authz::Authorizer,
-    clock::Clock,
-    engine,
-    metrics::Metrics,
-    pipeline::{Limits, Observers},
-    serve::{MAX_CONNECTIONS, ShutdownTiming},
-};
+use gatehouse_apiserver::{clock::Clock, engine};
 use gatehouse_apiservice::kubeconfig::{self, Access};
 use gatehouse_certs::{
     issue::{Authority, KeyPair, Leaf, Usage},
     load,
 };
 use gatehouse_inventory::source::Snapshot;
+use gatehouse_serving::{
+    authn::{AuthenticationConfig, Authenticator, CaBundle},
+    authz::Authorizer,
+    metrics::Metrics,
+    pipeline::{Limits, Observers},
+    serve::{MAX_CONNECTIONS, ShutdownTiming},
+};
 use rustix::process::Pid;
 use tempfile::TempDir;
 use tokio::{signal::unix::SignalKind, sync::watch};

@@ -13,14 +13,6 @@ use std::{
 };
 
 use anyhow::Context;
-use gatehouse_apiserver::{
-    authn::{self, AuthenticationConfig, AuthenticationFiles, Authenticator, TokenReviewer},
-    authz::DelegatedAuthorizer,
-    health::HealthCheck,
-    metrics::Metrics,
-    pipeline::Limits,
-    serve::{MAX_CONNECTIONS, ShutdownTiming},
-};
 use gatehouse_apiservice::client::explain;
 use gatehouse_certs::{
     issue::{Authority, Leaf, Usage},
@@ -30,6 +22,14 @@ use gatehouse_certs::{
 use gatehouse_inventory::{
     catalogue::Catalogue,
     source::{Streaming, WatchSettings},
+};
+use gatehouse_serving::{
+    authn::{self, AuthenticationConfig, AuthenticationFiles, Authenticator, TokenReviewer},
+    authz::DelegatedAuthorizer,
+    health::HealthCheck,
+    metrics::Metrics,
+    pipeline::Limits,
+    serve::{MAX_CONNECTIONS, ShutdownTiming},
 };
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use rustls::sign::CertifiedKey;

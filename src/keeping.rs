@@ -5,18 +5,18 @@
 
 use std::sync::Arc;
 
-use gatehouse_apiserver::{
-    clock::{Clock, Grant},
-    health::HealthCheck,
-    metrics::Metrics,
-    tasks::{EndError, Tasks},
-};
+use gatehouse_apiserver::clock::{Clock, Grant};
 use gatehouse_apiservice::registration;
 use gatehouse_keeper::{
     certificates::{SelfManaged, Settings},
     lease::Election,
     number::{Numbers, Standing},
     registration::Registration,
+};
+use gatehouse_serving::{
+    health::HealthCheck,
+    metrics::Metrics,
+    tasks::{EndError, Tasks},
 };
 use rustls::sign::CertifiedKey;
 use tokio::sync::watch;

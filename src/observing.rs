@@ -4,8 +4,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 #[cfg(feature = "otel")]
-use gatehouse_apiserver::traces::Traces;
-use gatehouse_apiserver::{
+use gatehouse_serving::traces::Traces;
+use gatehouse_serving::{
     audit::{Auditor, Destination, Policy, Rotation},
     metrics::Metrics,
     pipeline::Observers,

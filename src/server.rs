@@ -4,20 +4,22 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use gatehouse_apiserver::{
-    authn::Authenticator,
-    authz::Authorizer,
     clock::Clock,
     endpoints::Endpoints,
     engine::{self, Lag},
+    views::Views,
+    watchcache::WatchCache,
+};
+use gatehouse_inventory::{ClusterId, Interner, Inventory, Sink, Source, Str, catalogue::Catalogue};
+use gatehouse_serving::{
+    authn::Authenticator,
+    authz::Authorizer,
     health::{Health, HealthCheck},
     metrics::Metrics,
     pipeline::{Limits, Observers, Pipeline},
     serve::{Certificates, Server, Shutdown, ShutdownTiming},
     tasks::{EndError, Tasks},
-    views::Views,
-    watchcache::WatchCache,
 };
-use gatehouse_inventory::{ClusterId, Interner, Inventory, Sink, Source, Str, catalogue::Catalogue};
 use rustls::sign::CertifiedKey;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},

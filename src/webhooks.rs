@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use gatehouse_apiserver::{authz, metrics::Metrics, pipeline::Credential};
 use gatehouse_apiservice::registration::{
     webhook_account::NAME,
     webhooks::{Address, FailurePolicy, Webhooks},
 };
+use gatehouse_serving::{authz, metrics::Metrics, pipeline::Credential};
 use gatehouse_webhooks::{
     intercepted,
     own_user::OwnUser,

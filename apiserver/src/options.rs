@@ -13,7 +13,7 @@ use std::{num::NonZeroUsize, time::Duration};
 pub(crate) use continue_token::ContinueToken;
 pub(crate) use version::ResourceVersion;
 
-use crate::{ApiError, error::FieldProblem, selector::LabelSelector};
+use gatehouse_serving::{ApiError, error::FieldProblem, selector::LabelSelector};
 
 /// Longer than any watch lasts (they end after an hour at most), and short enough to be added to any time.
 const MAX_TIMEOUT: i64 = 24 * 60 * 60;

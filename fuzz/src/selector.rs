@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use gatehouse_apiserver::selector;
 use gatehouse_apiservice::policy::Selector;
+use gatehouse_serving::selector;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
 /// The first line is a selector as a query string has it, or, as JSON, as an object has it; the others are labels

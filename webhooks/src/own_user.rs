@@ -6,9 +6,9 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use gatehouse_apiserver::ApiError;
-use gatehouse_apiserver::health::HealthCheck;
 use gatehouse_policy::Accounts;
+use gatehouse_serving::ApiError;
+use gatehouse_serving::health::HealthCheck;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::{Api, PostParams};
 use tokio_util::sync::CancellationToken;

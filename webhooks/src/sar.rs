@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use gatehouse_apiserver::ApiError;
-use gatehouse_apiserver::authn::UserInfo;
-use gatehouse_apiserver::authz::{Attributes, Authorizer};
-use gatehouse_apiserver::request_info::{RequestInfo, ResourceRequest, Verb};
+use gatehouse_serving::ApiError;
+use gatehouse_serving::authn::UserInfo;
+use gatehouse_serving::authz::{Attributes, Authorizer};
+use gatehouse_serving::request_info::{RequestInfo, ResourceRequest, Verb};
 
 /// Asks whether somebody may do something.
 #[derive(Clone)]

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::{Body, body::full};
+use gatehouse_serving::{Body, body::full};
 
 /// Served by reference count: no request copies it.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use http::{HeaderMap, Response};
 
 use self::aggregated::Format;
 pub(crate) use self::document::Document;
-use crate::{ApiError, Body, negotiate};
+use gatehouse_serving::{ApiError, Body, negotiate};
 
 const VERBS: [&str; 3] = ["get", "list", "watch"];
 

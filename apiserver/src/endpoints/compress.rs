@@ -11,7 +11,7 @@ use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use http::{HeaderMap, HeaderValue, Response, header};
 
-use crate::{
+use gatehouse_serving::{
     Body,
     body::{full, streamed},
     negotiate::{Form, accepts_gzip},

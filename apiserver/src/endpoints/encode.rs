@@ -13,10 +13,12 @@ use serde_json::{Value, json};
 
 use super::{fanout::now, select::EventType};
 use crate::{
-    error::ApiError,
-    negotiate::{LIST_TAIL, MetaVersion, Representation},
     options::IncludeObject,
     watchcache::{Row, RowKey, object_head},
+};
+use gatehouse_serving::{
+    error::ApiError,
+    negotiate::{LIST_TAIL, MetaVersion, Representation},
 };
 
 /// What goes into `metadata` of a list or Table.

@@ -16,19 +16,20 @@ use http::{Method, Response, request::Parts};
 
 use self::{fanout::Feeds, select::Selection, watch::Ends, websocket::WebSockets};
 use crate::{
+    discovery, openapi,
+    options::{GetOptions, ListOptions},
+    watchcache::{RowKey, WatchCache},
+};
+use gatehouse_serving::{
     ApiError, Body,
     authz::Standing,
     body::full,
-    discovery,
     error::Subject,
     metrics::{Metrics, RequestLabels},
     negotiate::{self, Shape},
-    openapi,
-    options::{GetOptions, ListOptions},
     pipeline::{Authorized, Handler, Holder},
     request_info::{RequestInfo, ResourceRequest, Verb},
     selector::FieldSelector,
-    watchcache::{RowKey, WatchCache},
 };
 
 /// Serves the resources of the group, and what describes them.

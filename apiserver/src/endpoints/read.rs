@@ -14,10 +14,12 @@ use super::{
     select::Selection,
 };
 use crate::{
-    ApiError, Body,
-    negotiate::{Form, ListWriter, Representation},
     options::{ContinueToken, GetOptions, ListOptions, ResourceVersion, ResourceVersionMatch},
     watchcache::{Row, RowKey, Snapshot, WatchCache},
+};
+use gatehouse_serving::{
+    ApiError, Body,
+    negotiate::{Form, ListWriter, Representation},
 };
 
 /// How long a request waits for a version that is not there yet, as kube-apiserver's watch cache does.

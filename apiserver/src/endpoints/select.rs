@@ -4,10 +4,8 @@ use std::{ops::Bound, sync::Arc};
 
 use imbl::OrdMap;
 
-use crate::{
-    selector::{FieldSelector, LabelSelector},
-    watchcache::{Change, ChangeKind, Retold, Row, RowKey},
-};
+use crate::watchcache::{Change, ChangeKind, Retold, Row, RowKey};
+use gatehouse_serving::selector::{FieldSelector, LabelSelector};
 
 /// What an event says of its object, as the selection sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

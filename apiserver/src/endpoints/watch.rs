@@ -28,13 +28,15 @@ use super::{
     select::EventType,
 };
 use crate::{
+    options::{ListOptions, ResourceVersion},
+    watchcache::{CatchUp, Refused, Resume, Row, Then, WatchCache},
+};
+use gatehouse_serving::{
     ApiError, Body,
     authz::Standing,
     body::streamed,
     metrics::{Metrics, Resumed},
     negotiate::JSON,
-    options::{ListOptions, ResourceVersion},
-    watchcache::{CatchUp, Refused, Resume, Row, Then, WatchCache},
 };
 
 /// A bookmark at least this often lets clients that see no change resume from a recent version. A minute is

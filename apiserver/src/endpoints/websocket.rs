@@ -30,7 +30,7 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::{
+use gatehouse_serving::{
     ApiError, Body,
     audit::Kept,
     body::full,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use gatehouse_inventory::{Inventory, Seconds};
 use tokio::sync::watch;
 
-use crate::health::HealthCheck;
+use gatehouse_serving::health::HealthCheck;
 
 /// Where it is said how far behind this replica is.
 #[derive(Debug)]

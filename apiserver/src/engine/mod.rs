@@ -17,11 +17,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use self::lag::Lag;
-use crate::{
-    clock::Clock,
-    metrics::{Metrics, ServedResource},
-    views::Views,
-};
+use crate::{clock::Clock, views::Views};
+use gatehouse_serving::metrics::{Metrics, ServedResource};
 
 /// Events taken in before the views are brought up to date: a burst is rendered once.
 const BATCH: usize = 1024;

@@ -19,7 +19,8 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::{ApiError, Body, body::full, discovery::Document, negotiate};
+use crate::discovery::Document;
+use gatehouse_serving::{ApiError, Body, body::full, negotiate};
 
 /// What `Expires` promises at most (RFC 2616, 14.21), and what Kubernetes promises.
 const A_YEAR: SignedDuration = SignedDuration::from_hours(365 * 24);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ResourceVersion;
-use crate::ApiError;
+use gatehouse_serving::ApiError;
 
 /// The place after which a list goes on, and the version it is a list of.
 ///

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use gatehouse_apiserver::body::full;
-use gatehouse_apiserver::{ApiError, Body};
+use gatehouse_serving::body::full;
+use gatehouse_serving::{ApiError, Body};
 use http::{HeaderValue, Response, header};
 use k8s_openapi::ByteString;
 use serde::Serialize;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use gatehouse_apiserver::ApiError;
-use gatehouse_apiserver::body::RequestBody;
-use gatehouse_apiserver::pipeline::Holder;
+use gatehouse_serving::ApiError;
+use gatehouse_serving::body::RequestBody;
+use gatehouse_serving::pipeline::Holder;
 use http::request::Parts;
 use http::{HeaderMap, Method, header};
 use tokio::time::Instant;

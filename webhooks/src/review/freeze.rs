@@ -4,11 +4,11 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use gatehouse_apiserver::ApiError;
-use gatehouse_apiserver::error::FieldProblem;
 use gatehouse_keeper::FIELD_MANAGER;
 use gatehouse_policy::freeze::{self, Hold};
 use gatehouse_policy::{Accounts, Case, Kind, Operation, Policy, Subject, annotation, defaults, gains_owner};
+use gatehouse_serving::ApiError;
+use gatehouse_serving::error::FieldProblem;
 use json_patch::{Patch, PatchOperation};
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};

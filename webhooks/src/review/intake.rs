@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use gatehouse_apiserver::ApiError;
-use gatehouse_apiserver::body::RequestBody;
-use gatehouse_apiserver::fair::{FairShare, Held};
-use gatehouse_apiserver::pipeline::Holder;
+use gatehouse_serving::ApiError;
+use gatehouse_serving::body::RequestBody;
+use gatehouse_serving::fair::{FairShare, Held};
+use gatehouse_serving::pipeline::Holder;
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
@@ -172,7 +172,7 @@ mod tests {
 
     impl hyper::body::Body for Declared {
         type Data = Bytes;
-        type Error = gatehouse_apiserver::body::BodyError;
+        type Error = gatehouse_serving::body::BodyError;
 
         fn poll_frame(
             self: std::pin::Pin<&mut Self>,

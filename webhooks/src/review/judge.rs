@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use gatehouse_apiserver::ApiError;
-use gatehouse_apiserver::authn::UserInfo;
-use gatehouse_apiserver::error::Subject as Resource;
 use gatehouse_apiservice::client::explain;
 use gatehouse_apiservice::policy::Enforcement;
 use gatehouse_object::Read;
 use gatehouse_policy::{Accounts, Case, Kind, Operation, Policy, Scaling, Subject, User, Verb};
 use gatehouse_quota::GroupResource;
+use gatehouse_serving::ApiError;
+use gatehouse_serving::authn::UserInfo;
+use gatehouse_serving::error::Subject as Resource;
 use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::Value;

@@ -1,8 +1,8 @@
 //! Holding requests to the quotas over their namespaces.
 
-use gatehouse_apiserver::ApiError;
 use gatehouse_policy::{Accounts, User};
 use gatehouse_quota::{GroupResource, is_charged};
+use gatehouse_serving::ApiError;
 use tokio::time::Instant;
 
 use super::LATER;

@@ -21,9 +21,9 @@ mod words;
 
 use std::time::{Duration, Instant};
 
-use gatehouse_apiserver::pipeline::{Authorized, Handler};
-use gatehouse_apiserver::{ApiError, Body};
 use gatehouse_apiservice::registration::webhooks::{MUTATE_PATH, QUOTA_PATH, VALIDATE_PATH};
+use gatehouse_serving::pipeline::{Authorized, Handler};
+use gatehouse_serving::{ApiError, Body};
 use http::Response;
 
 pub use answer::{Annotation, Answer};

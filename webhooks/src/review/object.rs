@@ -1,8 +1,8 @@
 //! The objects of a review, read as far as somebody looks at them. Of the wrong shape, they are refused by field.
 
-use gatehouse_apiserver::ApiError;
-use gatehouse_apiserver::error::{FieldProblem, Subject};
 use gatehouse_object::{Problem, Read, Shape};
+use gatehouse_serving::ApiError;
+use gatehouse_serving::error::{FieldProblem, Subject};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 

@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use gatehouse_apiserver::ApiError;
-use gatehouse_apiserver::error::{FieldProblem, Subject};
 use gatehouse_apiservice::client::explain;
 use gatehouse_apiservice::policy::{FieldError, GROUP, ReconcilePolicy, TenantQuota};
 use gatehouse_policy::Policy;
 use gatehouse_quota::{CompiledQuota, Dimension, NO_NAMESPACE, NO_OBJECTS, uncountable};
+use gatehouse_serving::ApiError;
+use gatehouse_serving::error::{FieldProblem, Subject};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 

@@ -5,8 +5,8 @@
 
 use std::borrow::Cow;
 
-use gatehouse_apiserver::ApiError;
-use gatehouse_apiserver::authn;
+use gatehouse_serving::ApiError;
+use gatehouse_serving::authn;
 use serde::Deserialize;
 use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;

@@ -3,9 +3,9 @@
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
-use gatehouse_apiserver::authz::{Authorizer, DelegatedAuthorizer};
-use gatehouse_apiserver::metrics::Metrics as RequestMetrics;
 use gatehouse_quota::GroupResource;
+use gatehouse_serving::authz::{Authorizer, DelegatedAuthorizer};
+use gatehouse_serving::metrics::Metrics as RequestMetrics;
 use http::StatusCode;
 use http_body_util::BodyExt;
 use k8s_openapi::ByteString;

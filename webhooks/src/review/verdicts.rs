@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use gatehouse_apiserver::ApiError;
 use gatehouse_policy::{Policy, Verb, Violation};
+use gatehouse_serving::ApiError;
 use sha2::{Digest, Sha256};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use gatehouse_apiserver::ApiError;
-use gatehouse_apiserver::error::FieldProblem;
 use gatehouse_apiservice::policy::{Enforcement, GROUP};
 use gatehouse_policy::{Kind, Policy, Violation};
+use gatehouse_serving::ApiError;
+use gatehouse_serving::error::FieldProblem;
 
 use super::answer::{Annotation, Answer};
 use super::request::{self, Request};

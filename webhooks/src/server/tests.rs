@@ -1,10 +1,10 @@
 //! The whole server on loopback, with TLS, spoken to over raw HTTPS. The cluster behind it is a fake.
 
 use bytes::Bytes;
-use gatehouse_apiserver::authn::{AuthenticationConfig, CaBundle};
-use gatehouse_apiserver::serve::MAX_CONNECTIONS;
 use gatehouse_certs::issue::{Authority, KeyPair, Leaf, Usage};
 use gatehouse_certs::load;
+use gatehouse_serving::authn::{AuthenticationConfig, CaBundle};
+use gatehouse_serving::serve::MAX_CONNECTIONS;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;

@@ -25,10 +25,10 @@ use super::{
     select::{EventType, Selection},
 };
 use crate::{
-    negotiate::Representation,
     options::IncludeObject,
     watchcache::{Change, ChangeKind, Expired, Retold, WatchCache},
 };
+use gatehouse_serving::negotiate::Representation;
 
 /// Changes looked at before a watch looks at its clock again.
 const BATCH: usize = 512;

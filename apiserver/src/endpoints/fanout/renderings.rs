@@ -67,7 +67,8 @@ impl Renderings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{negotiate::Representation, options::IncludeObject};
+    use crate::options::IncludeObject;
+    use gatehouse_serving::negotiate::Representation;
 
     fn key(version: u64) -> Key {
         let style = Style { representation: Representation::Object, include_object: IncludeObject::None };

@@ -147,7 +147,7 @@ proptest! {
         let feeds = &server.endpoints.caches["fluxsummaries"].feeds;
         let select = |at: usize| Selection {
             namespace: None,
-            labels: crate::selector::LabelSelector::parse(SELECTORS[at]).unwrap(),
+            labels: gatehouse_serving::selector::LabelSelector::parse(SELECTORS[at]).unwrap(),
             fields: FieldSelector::default(),
         };
         // Position, feed, and what it has been told; against a feed that only it knows.

@@ -29,11 +29,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    authn::UserInfo,
-    authz::Authorizer,
     clock::Clock,
     watchcache::{Draft, Update, testing},
 };
+use gatehouse_serving::{authn::UserInfo, authz::Authorizer};
 
 const SUMMARIES: &str = "/apis/view.gatehouse.dev/v1alpha1/fluxsummaries";
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
@@ -141,7 +140,7 @@ impl Server {
         let info = RequestInfo::parse(&parts.method, &parts.uri).expect("a path that can be read");
         let (user, stop, authorizer) =
             (UserInfo::anonymous(), self.stop.clone(), Arc::clone(&self.authorizer));
-        let body = crate::body::unread(http_body_util::Empty::new());
+        let body = gatehouse_serving::body::unread(http_body_util::Empty::new());
         let holder = Holder::user(&user);
         Authorized { parts, info, user, holder, authorizer, stop, body }
     }

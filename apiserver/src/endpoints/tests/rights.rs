@@ -1,7 +1,7 @@
 //! A watch is open for as long as there is a right to it.
 
 use super::*;
-use crate::authz::testing::Cluster;
+use gatehouse_serving::authz::testing::Cluster;
 
 fn server(places: &[&str]) -> (Server, Arc<Cluster>) {
     let (cluster, authorizer) = Cluster::new();

@@ -228,8 +228,9 @@ async fn a_client_that_reads_gets_an_answer_to_each_ping() {
 #[tokio::test(start_paused = true)]
 async fn one_user_leaves_sockets_to_others() {
     let server = Arc::new(Server::with(&["a/x"]));
-    let holder =
-        |name: &str| Holder::user(&crate::authn::UserInfo { name: name.to_owned(), ..Default::default() });
+    let holder = |name: &str| {
+        Holder::user(&gatehouse_serving::authn::UserInfo { name: name.to_owned(), ..Default::default() })
+    };
     let all = server.endpoints.sockets.free();
     let mut greedy = Vec::new();
     while let Some(held) = server.endpoints.sockets.take(holder("greedy")) {

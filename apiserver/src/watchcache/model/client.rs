@@ -8,9 +8,9 @@ use proptest::{prelude::*, test_runner::TestCaseError};
 use super::{replica::content, world::Contents};
 use crate::{
     endpoints::select::{EventType, Selection},
-    selector::{FieldSelector, LabelSelector},
     watchcache::{CatchUp, Expired, Refused, Resume, Row, Then, WatchCache},
 };
+use gatehouse_serving::selector::{FieldSelector, LabelSelector};
 
 pub(super) struct Client {
     selection: Selection,

@@ -8,7 +8,7 @@ use crate::ApiError;
 
 /// What an object's name, namespace and selectable fields must be; the default asks for nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub(crate) struct FieldSelector {
+pub struct FieldSelector {
     /// All must hold. Sorted.
     terms: Vec<Term>,
 }
@@ -30,7 +30,7 @@ enum Field {
 
 impl FieldSelector {
     /// The value of the parameter `fieldSelector`, on `resource`.
-    pub(crate) fn parse(text: &str, resource: &Resource) -> Result<Self, ApiError> {
+    pub fn parse(text: &str, resource: &Resource) -> Result<Self, ApiError> {
         let compile = |terms: Vec<FieldTerm>| {
             let compiled = terms.into_iter().map(|FieldTerm { label, equal, value }| {
                 Field::parse(label, resource).map(|field| Term { field, equal, value })
@@ -47,7 +47,7 @@ impl FieldSelector {
 
     /// The same, for a watch of the single object `name` (`…/fluxsummaries/NAME?watch=true`): the selector may
     /// only say the same again.
-    pub(crate) fn on(self, name: &str) -> Result<Self, ApiError> {
+    pub fn on(self, name: &str) -> Result<Self, ApiError> {
         if !self.is_empty() && self.requires_name() != Some(name) {
             return Err(ApiError::bad_request("fieldSelector metadata.name doesn't match requested name"));
         }
@@ -56,13 +56,13 @@ impl FieldSelector {
     }
 
     /// Whether it asks for nothing.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.terms.is_empty()
     }
 
     /// Whether an object with these values, in the order of the resource's `selectable_fields`, is selected.
     /// A field that has no value counts as empty, as in Kubernetes.
-    pub(crate) fn matches(&self, namespace: &str, name: &str, fields: &[Arc<str>]) -> bool {
+    pub fn matches(&self, namespace: &str, name: &str, fields: &[Arc<str>]) -> bool {
         self.terms.iter().all(|term| {
             let value = match term.field {
                 Field::Name => name,
@@ -74,7 +74,7 @@ impl FieldSelector {
     }
 
     /// Whether an object of this name can be selected, whatever its own fields are.
-    pub(crate) fn may_match(&self, namespace: &str, name: &str) -> bool {
+    pub fn may_match(&self, namespace: &str, name: &str) -> bool {
         self.terms.iter().all(|term| match term.field {
             Field::Name => (name == term.value) == term.equal,
             Field::Namespace => (namespace == term.value) == term.equal,
@@ -83,7 +83,7 @@ impl FieldSelector {
     }
 
     /// The one name that can be selected, if there is only one.
-    pub(crate) fn requires_name(&self) -> Option<&str> {
+    pub fn requires_name(&self) -> Option<&str> {
         self.requires(Field::Name)
     }
 
@@ -95,17 +95,17 @@ impl FieldSelector {
 
 /// A term of a field selector on whatever resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FieldTerm<'a> {
+pub struct FieldTerm<'a> {
     /// `metadata.name`, for example.
-    pub(crate) label: &'a str,
+    pub label: &'a str,
     /// Whether the field must have the value, or must not.
-    pub(crate) equal: bool,
+    pub equal: bool,
     /// Without escapes.
-    pub(crate) value: String,
+    pub value: String,
 }
 
 /// The terms of a field selector; the error is what cannot be read.
-pub(crate) fn field_terms(text: &str) -> Result<Vec<FieldTerm<'_>>, String> {
+pub fn field_terms(text: &str) -> Result<Vec<FieldTerm<'_>>, String> {
     split_terms(text).filter(|term| !term.is_empty()).map(|term| FieldTerm::parse(term, text)).collect()
 }
 

@@ -14,7 +14,7 @@ const YAML: &str = "application/yaml";
 
 /// How an answer is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Form {
+pub enum Form {
     /// JSON without a space.
     #[default]
     Json,
@@ -26,7 +26,8 @@ pub(crate) enum Form {
 
 impl Form {
     /// The same, for people or not, where the client says so.
-    pub(crate) fn prettified(self, pretty: Option<bool>) -> Self {
+    #[must_use]
+    pub fn prettified(self, pretty: Option<bool>) -> Self {
         match (self, pretty) {
             (Self::Json, Some(true)) => Self::PrettyJson,
             (Self::PrettyJson, Some(false)) => Self::Json,
@@ -35,7 +36,7 @@ impl Form {
     }
 
     /// What goes into `Content-Type`.
-    pub(crate) fn content_type(self) -> HeaderValue {
+    pub fn content_type(self) -> HeaderValue {
         HeaderValue::from_static(match self {
             Self::Json | Self::PrettyJson => JSON,
             Self::Yaml => YAML,
@@ -43,7 +44,7 @@ impl Form {
     }
 
     /// A whole document, which came as compact JSON.
-    pub(crate) fn document(self, json: Vec<u8>) -> Result<Vec<u8>, ApiError> {
+    pub fn document(self, json: Vec<u8>) -> Result<Vec<u8>, ApiError> {
         match self {
             Self::Json => Ok(json),
             _ => self.write(&serde_json::from_slice(&json).map_err(ApiError::internal)?),
@@ -51,7 +52,7 @@ impl Form {
     }
 
     /// The answer that an error is.
-    pub(crate) fn refusal(self, error: ApiError) -> Response<Body> {
+    pub fn refusal(self, error: ApiError) -> Response<Body> {
         let text = (self != Self::Json).then(|| self.write(&error.status()));
         let mut response = error.into_response();
         // An error that cannot be written in YAML is told in JSON.
@@ -85,7 +86,7 @@ fn yaml(value: &Value) -> Result<Vec<u8>, ApiError> {
 
 /// Writes a list or Table piece by piece.
 #[derive(Debug)]
-pub(crate) struct ListWriter {
+pub struct ListWriter {
     form: Form,
     /// Nothing has been written of the array yet.
     is_first: bool,
@@ -96,12 +97,12 @@ const INDENT: &[u8] = b"    ";
 
 impl ListWriter {
     /// For one list.
-    pub(crate) fn new(form: Form) -> Self {
+    pub fn new(form: Form) -> Self {
         Self { form, is_first: true }
     }
 
     /// What goes before the first item; `json` is the compact list up to and with the bracket that opens its array.
-    pub(crate) fn head(&mut self, json: Vec<u8>) -> Result<Vec<u8>, ApiError> {
+    pub fn head(&mut self, json: Vec<u8>) -> Result<Vec<u8>, ApiError> {
         if self.form == Form::Json {
             return Ok(json);
         }
@@ -121,7 +122,7 @@ impl ListWriter {
     }
 
     /// Appends one item, which `write` writes as compact JSON.
-    pub(crate) fn item(&mut self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    pub fn item(&mut self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
         let is_first = std::mem::take(&mut self.is_first);
         match self.form {
             Form::Json => {
@@ -147,7 +148,7 @@ impl ListWriter {
     }
 
     /// Appends what goes behind the last item.
-    pub(crate) fn tail(&self, out: &mut Vec<u8>) {
+    pub fn tail(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(match (self.form, self.is_first) {
             (Form::Json, _) => LIST_TAIL,
             (Form::PrettyJson, true) => b"]\n}\n",
@@ -159,7 +160,7 @@ impl ListWriter {
 }
 
 /// What closes a compact list.
-pub(crate) const LIST_TAIL: &[u8] = b"]}";
+pub const LIST_TAIL: &[u8] = b"]}";
 
 /// An item in another text.
 fn reread(

@@ -21,9 +21,8 @@ use prometheus::{
 };
 
 use flux::FluxResources;
-pub(crate) use labels::RequestLabels;
-pub use labels::ServedResource;
-use labels::{LONG_RUNNING, REQUEST, REQUEST_AND_CODE, Served, TERMINATIONS};
+use labels::{LONG_RUNNING, REQUEST, REQUEST_AND_CODE, TERMINATIONS};
+pub use labels::{RequestLabels, Served, ServedResource};
 
 /// Content type of [`Metrics::render`].
 pub const TEXT_FORMAT: &str = prometheus::TEXT_FORMAT;
@@ -217,7 +216,7 @@ impl Metrics {
     }
 
     /// Returns when somebody asks for Flux's objects: [`Metrics::tell_flux`] is wanted.
-    pub(crate) async fn flux_is_asked_for(&self) {
+    pub async fn flux_is_asked_for(&self) {
         match &self.flux {
             Some(flux) => flux.asked().await,
             None => std::future::pending().await,
@@ -225,7 +224,7 @@ impl Metrics {
     }
 
     /// Answers all who ask for Flux's objects.
-    pub(crate) fn tell_flux(&self, inventory: &Inventory) {
+    pub fn tell_flux(&self, inventory: &Inventory) {
         if let Some(flux) = &self.flux {
             flux.answer(inventory);
         }
@@ -282,7 +281,8 @@ impl Metrics {
         self.view_updates.with_label_values(&[resource, kind])
     }
 
-    pub(crate) fn served(&self) -> &Served {
+    /// The resources that may become labels.
+    pub fn served(&self) -> &Served {
         &self.served
     }
 
@@ -302,7 +302,8 @@ impl Metrics {
         self.in_flight.with_label_values(&[if is_read_only { "readOnly" } else { "mutating" }])
     }
 
-    pub(crate) fn long_running(&self, labels: &RequestLabels) -> IntGauge {
+    /// The number of open long-running requests of this kind.
+    pub fn long_running(&self, labels: &RequestLabels) -> IntGauge {
         self.long_running.with_label_values(&labels.long_running())
     }
 

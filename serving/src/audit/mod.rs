@@ -46,9 +46,7 @@ pub struct Auditor {
 
 /// In a request's extensions: who goes on with its answer elsewhere keeps it until the end.
 #[derive(Clone)]
-pub(crate) struct Kept(
-    #[allow(dead_code, reason = "what counts is when it is dropped")] pub(crate) Arc<Trail>,
-);
+pub struct Kept(#[allow(dead_code, reason = "what counts is when it is dropped")] pub(crate) Arc<Trail>);
 
 /// One request's events.
 pub(crate) struct Trail {

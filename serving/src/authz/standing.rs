@@ -30,7 +30,7 @@ const RETRY: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_mins(1);
 
 /// The right to something that goes on.
-pub(crate) struct Standing {
+pub struct Standing {
     authorizer: Arc<Authorizer>,
     user: UserInfo,
     request: RequestInfo,
@@ -45,7 +45,7 @@ pub(crate) struct Standing {
 
 impl Standing {
     /// The right that `user` has just been found to have.
-    pub(crate) fn new(authorizer: Arc<Authorizer>, user: UserInfo, request: RequestInfo) -> Self {
+    pub fn new(authorizer: Arc<Authorizer>, user: UserInfo, request: RequestInfo) -> Self {
         let now = Instant::now();
         // The answer may have been a remembered one: only looking tells how old it is, and costs nothing then.
         Self { authorizer, user, request, asked: None, due: Some(now), confirmed: now, is_failing: false }
@@ -53,13 +53,13 @@ impl Standing {
 
     /// Whether nothing more may be told before [`Standing::look`] has said so. While the cluster does not answer,
     /// nothing is held back for that, until the time for answers is over.
-    pub(crate) fn must_look(&self) -> bool {
+    pub fn must_look(&self) -> bool {
         let deadline = if self.is_failing { Some(self.confirmed + GRACE) } else { self.due };
         deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     /// Asks. An error is what to tell the client at last.
-    pub(crate) async fn look(&mut self) -> Result<(), ApiError> {
+    pub async fn look(&mut self) -> Result<(), ApiError> {
         let attributes = Attributes { user: &self.user, request: &self.request };
         // Boxed: a review's future takes some kilobytes, which an idle watch would hold for nothing.
         let confirm = Box::pin(self.authorizer.confirm(attributes, self.asked));
@@ -91,7 +91,7 @@ impl Standing {
 
     /// Looks whenever it is time to; returns what to tell the client when the right is gone. May be dropped at any
     /// time and called again.
-    pub(crate) async fn lost(&mut self) -> ApiError {
+    pub async fn lost(&mut self) -> ApiError {
         loop {
             match self.due {
                 Some(due) => sleep_until(due).await,

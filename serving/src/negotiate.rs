@@ -8,17 +8,17 @@ mod form;
 
 use http::{HeaderMap, HeaderValue, header};
 
-pub(crate) use form::{Form, LIST_TAIL, ListWriter};
+pub use form::{Form, LIST_TAIL, ListWriter};
 
 use crate::ApiError;
 
 /// The content type of answers about resources, watches included: kube-apiserver, too, names neither
 /// `stream=watch` nor the transformation in the answers it gives in JSON.
-pub(crate) const JSON: &str = "application/json";
+pub const JSON: &str = "application/json";
 
 /// How a resource's objects are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Representation {
+pub enum Representation {
     /// As they are.
     Object,
     /// As rows of a `meta.k8s.io` Table.
@@ -29,7 +29,7 @@ pub(crate) enum Representation {
 
 /// A version of the group `meta.k8s.io`; both have the same fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum MetaVersion {
+pub enum MetaVersion {
     /// `meta.k8s.io/v1`
     V1,
     /// `meta.k8s.io/v1beta1`
@@ -38,7 +38,7 @@ pub(crate) enum MetaVersion {
 
 impl MetaVersion {
     /// `group/version`, as in `apiVersion`.
-    pub(crate) const fn api_version(self) -> &'static str {
+    pub const fn api_version(self) -> &'static str {
         match self {
             Self::V1 => "meta.k8s.io/v1",
             Self::V1Beta1 => "meta.k8s.io/v1beta1",
@@ -56,7 +56,7 @@ impl MetaVersion {
 
 /// What is asked for; it decides which metadata representation fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub enum Shape {
     /// One object.
     Object,
     /// A list.
@@ -67,7 +67,7 @@ pub(crate) enum Shape {
 
 /// A representation of `discovery`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Discovery {
+pub enum Discovery {
     /// The documents of `meta/v1`: APIGroupList, APIVersions.
     Legacy,
     /// `apidiscovery.k8s.io/v2`
@@ -77,7 +77,7 @@ pub(crate) enum Discovery {
 }
 
 /// How resources are shown, and written.
-pub(crate) fn resource(headers: &HeaderMap, shape: Shape) -> Result<(Representation, Form), ApiError> {
+pub fn resource(headers: &HeaderMap, shape: Shape) -> Result<(Representation, Form), ApiError> {
     let offered = |clause: &Clause| {
         let form = clause.form(shape)?;
         if !clause.streams() || !clause.server_version() {
@@ -111,7 +111,7 @@ pub(crate) fn resource(headers: &HeaderMap, shape: Shape) -> Result<(Representat
 
 /// How an error is written: what cannot be asked of an error (a Table) is passed over, and there is an answer to any
 /// header.
-pub(crate) fn error(headers: &HeaderMap) -> Form {
+pub fn error(headers: &HeaderMap) -> Form {
     let offered = |clause: &Clause| {
         let form = clause.form(Shape::Object).filter(|_| clause.transformation().is_none())?;
         Some(form.prettified(Some(clause.is_pretty(headers))))
@@ -121,7 +121,7 @@ pub(crate) fn error(headers: &HeaderMap) -> Form {
 
 /// Whether the client takes gzip, as `negotiateContentEncoding` of k8s.io/apiserver reads it; a weight of zero, which
 /// that overlooks, is a refusal.
-pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
+pub fn accepts_gzip(headers: &HeaderMap) -> bool {
     headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).any(|value| {
         value.split(',').any(|coding| {
             let mut parts = coding.split(';').map(str::trim);
@@ -132,7 +132,7 @@ pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
 }
 
 /// Which form of discovery to answer with, where there is a choice.
-pub(crate) fn discovery(headers: &HeaderMap) -> Result<Discovery, ApiError> {
+pub fn discovery(headers: &HeaderMap) -> Result<Discovery, ApiError> {
     let offered = |clause: &Clause| {
         if !clause.includes("application", "json") {
             return None;
@@ -148,7 +148,7 @@ pub(crate) fn discovery(headers: &HeaderMap) -> Result<Discovery, ApiError> {
 }
 
 /// Whether plain JSON will do, for documents that have no other form.
-pub(crate) fn json(headers: &HeaderMap) -> Result<(), ApiError> {
+pub fn json(headers: &HeaderMap) -> Result<(), ApiError> {
     first(headers, |clause| {
         (clause.includes("application", "json") && clause.transformation().is_none()).then_some(())
     })

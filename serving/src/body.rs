@@ -24,7 +24,7 @@ pub type RequestBody = UnsyncBoxBody<Bytes, BodyError>;
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The body of a request, as handlers get it.
-pub(crate) fn unread<B>(body: B) -> RequestBody
+pub fn unread<B>(body: B) -> RequestBody
 where
     B: hyper::body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BodyError>,

@@ -17,7 +17,7 @@ use crate::request_info::RequestInfo;
 
 /// What the cluster says at the moment.
 #[derive(Debug)]
-pub(crate) struct Cluster {
+pub struct Cluster {
     allows: AtomicBool,
     answers: AtomicBool,
     asked: AtomicUsize,
@@ -25,7 +25,7 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// One that allows everything, and an authoriser that asks it.
-    pub(crate) fn new() -> (Arc<Self>, Arc<Authorizer>) {
+    pub fn new() -> (Arc<Self>, Arc<Authorizer>) {
         let cluster = Arc::new(Self { allows: true.into(), answers: true.into(), asked: 0.into() });
         let state = Arc::clone(&cluster);
         let service = tower::service_fn(move |request: Request<Body>| {
@@ -56,27 +56,28 @@ impl Cluster {
     }
 
     /// What it answers from now on.
-    pub(crate) fn allow(&self, allows: bool) {
+    pub fn allow(&self, allows: bool) {
         self.allows.store(allows, Ordering::SeqCst);
     }
 
     /// Whether it answers at all.
-    pub(crate) fn reach(&self, answers: bool) {
+    pub fn reach(&self, answers: bool) {
         self.answers.store(answers, Ordering::SeqCst);
     }
 
-    pub(crate) fn asked(&self) -> usize {
+    /// How often it was asked.
+    pub fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 }
 
 /// Who asks.
-pub(crate) fn user() -> UserInfo {
+pub fn user() -> UserInfo {
     UserInfo { name: "jane".to_owned(), ..UserInfo::default() }
 }
 
 /// For what.
-pub(crate) fn request() -> RequestInfo {
+pub fn request() -> RequestInfo {
     let uri = "/apis/g/v1/namespaces/n/things?watch=true".parse().expect("URI");
     RequestInfo::parse(&Method::GET, &uri).expect("readable")
 }

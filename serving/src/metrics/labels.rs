@@ -47,11 +47,11 @@ pub struct ServedResource {
 }
 
 /// Resources by name.
-pub(crate) struct Served(HashMap<String, Vec<Arc<ServedResource>>>);
+pub struct Served(HashMap<String, Vec<Arc<ServedResource>>>);
 
 /// The labels of one request. Cheap to make and to keep.
 #[derive(Debug, Clone)]
-pub(crate) struct RequestLabels {
+pub struct RequestLabels {
     verb: &'static str,
     resource: Option<Arc<ServedResource>>,
     subresource: &'static str,
@@ -76,7 +76,8 @@ impl Served {
 }
 
 impl RequestLabels {
-    pub(crate) fn new(served: &Served, info: &RequestInfo) -> Self {
+    /// The labels of this request; made-up names become empty labels.
+    pub fn new(served: &Served, info: &RequestInfo) -> Self {
         match info {
             RequestInfo::Resource(request) => {
                 let resource = served.find(request);

@@ -6,11 +6,11 @@
 mod delegated;
 pub(crate) mod selectors;
 mod standing;
-#[cfg(test)]
-pub(crate) mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use delegated::{DelegatedAuthorizer, review_client};
-pub(crate) use standing::Standing;
+pub use standing::Standing;
 
 use tokio::time::Instant;
 

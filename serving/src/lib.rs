@@ -1,0 +1,22 @@
+//! What makes a server of the Kubernetes kind: TLS, connections, requests, authentication, authorization, selectors,
+//! health, request metrics, audit, traces, shutdown. It knows nothing of what is served.
+
+pub mod audit;
+pub mod authn;
+pub mod authz;
+pub mod body;
+pub mod error;
+pub mod fair;
+pub mod health;
+pub mod metrics;
+pub mod negotiate;
+pub mod pipeline;
+pub mod request_info;
+pub mod selector;
+pub mod serve;
+pub mod tasks;
+#[cfg(feature = "otel")]
+pub mod traces;
+
+pub use body::Body;
+pub use error::ApiError;
