@@ -1,5 +1,7 @@
 //! `gatehouse check`: admission, on files.
 
+mod live;
+
 use std::{
     collections::BTreeMap,
     io::{self, Write},
@@ -8,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context;
-use gatehouse_webhooks::check::{self, Files, Labels, Live, Role};
+use gatehouse_check::{Files, Labels, Live, Role};
 
 use crate::flags;
 
@@ -98,7 +100,7 @@ async fn checked(args: Args) -> anyhow::Result<ExitCode> {
     let live = if args.cluster {
         let config = flags::kubeconfig(args.kubeconfig.as_deref(), args.context).await?;
         let client = kube::Client::try_from(config).context("cannot make a client of the kubeconfig")?;
-        Live::fetch(&client).await.context("--cluster")?
+        live::fetch(&client).await.context("--cluster")?
     } else {
         Live::default()
     };
@@ -112,12 +114,12 @@ async fn checked(args: Args) -> anyhow::Result<ExitCode> {
     {
         files.read(path, role);
     }
-    let report = check::check(&files, &live, &labels, jiff::Timestamp::now());
+    let report = gatehouse_check::check(&files, &live, &labels, jiff::Timestamp::now());
     let mut out = io::BufWriter::new(io::stdout().lock());
     let written = match args.output {
-        Format::Text => check::text(&report, &mut out),
-        Format::Json => check::json(&report, &mut out),
-        Format::Sarif => check::sarif(&report, &mut out),
+        Format::Text => gatehouse_check::text(&report, &mut out),
+        Format::Json => gatehouse_check::json(&report, &mut out),
+        Format::Sarif => gatehouse_check::sarif(&report, &mut out),
     };
     match written.and_then(|()| out.flush()) {
         // Whoever reads has seen enough.
@@ -126,6 +128,7 @@ async fn checked(args: Args) -> anyhow::Result<ExitCode> {
     }
     drop(out);
     // With the other formats the notes are part of the output; people still want to see how it went.
-    check::remarks(&report, &mut io::stderr().lock(), args.output == Format::Text).context("cannot write")?;
+    gatehouse_check::remarks(&report, &mut io::stderr().lock(), args.output == Format::Text)
+        .context("cannot write")?;
     Ok(ExitCode::from(report.exit_code(args.strict)))
 }

@@ -1,9 +1,7 @@
 //! Admission: reviews answered, the quota ledger at work, and the controllers behind the policies.
 
-pub mod check;
 mod condition;
 pub mod control;
-mod cycles;
 pub mod events;
 pub mod intercepted;
 mod looks;

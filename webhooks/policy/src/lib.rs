@@ -6,6 +6,7 @@
 //! dependencies that exist, and the answers of SubjectAccessReview.
 
 mod case;
+mod cycle_core;
 mod defaults;
 mod duration;
 mod fields;
@@ -22,6 +23,7 @@ mod subject;
 mod visible;
 
 pub use case::{Accounts, Case, Operation, Scaling, User, Verb, Violation};
+pub use cycle_core::{CycleCore, Edges};
 pub use defaults::defaults;
 pub use gatehouse_apiservice::policy::FieldError;
 pub use kind::{GOVERNED, Kind, governed};

@@ -16,11 +16,12 @@ use std::{
 
 use gatehouse_apiservice::{agones::Claim, client::explain};
 use gatehouse_inventory::Str;
-use gatehouse_policy::{Dependencies, GOVERNED, Kind, ObjectName, Policy, Subject, Violation};
+use gatehouse_policy::{
+    CycleCore, Dependencies, Edges, GOVERNED, Kind, ObjectName, Policy, Subject, Violation,
+};
 use serde_json::Value;
 
 use self::dependents::Dependents;
-use crate::cycles::{Core, Edges};
 use crate::world::{Held, LiveError, ObjectKey, Snapshot, resource_of};
 
 /// What the policies find among the objects of a snapshot.
@@ -32,13 +33,13 @@ pub(crate) struct Audit {
     /// What could not be read to be judged.
     unread: HashSet<Place>,
     /// As of the snapshot that was seen last.
-    cycles: Core,
+    cycles: CycleCore,
 }
 
 /// What the objects of a snapshot depend on, as far as a cycle may lead there.
 struct Cycles<'a> {
     snapshot: &'a Snapshot,
-    core: &'a Core,
+    core: &'a CycleCore,
 }
 
 impl Dependencies for Cycles<'_> {
@@ -174,7 +175,7 @@ impl Audit {
             }
         }
         if !moved.is_empty() {
-            self.cycles = Core::of(&edges(after));
+            self.cycles = CycleCore::of(&edges(after));
         }
         // A cycle opens or closes for everybody who comes by the one that moved.
         for name in self.dependents.above(moved) {

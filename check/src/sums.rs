@@ -18,7 +18,7 @@ use gatehouse_quota::{
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{
+use crate::{
     Live,
     files::{Files, Lookup},
     judge::{Placed, Verdicts, filled, list},
@@ -30,7 +30,7 @@ use super::{
 type Key = (GroupResource, String, String);
 
 /// What is found of all quotas.
-pub(super) fn exceeded(
+pub(crate) fn exceeded(
     files: &Files,
     placed: &[Placed<'_>],
     laws: &Laws,

@@ -5,18 +5,18 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use gatehouse_policy::ObjectName;
+use crate::ObjectName;
 
 /// What each object depends on.
-pub(crate) type Edges = HashMap<ObjectName, Vec<ObjectName>>;
+pub type Edges = HashMap<ObjectName, Vec<ObjectName>>;
 
 /// Every member of every cycle, and what lies between cycles.
 #[derive(Debug, Default)]
-pub(crate) struct Core(HashSet<ObjectName>);
+pub struct CycleCore(HashSet<ObjectName>);
 
-impl Core {
+impl CycleCore {
     /// In linear time.
-    pub(crate) fn of(edges: &Edges) -> Self {
+    pub fn of(edges: &Edges) -> Self {
         let mut core = edges.keys().cloned().collect();
         let turned = turned(edges);
         peel(&mut core, edges, &turned);
@@ -24,7 +24,8 @@ impl Core {
         Self(core)
     }
 
-    pub(crate) fn contains(&self, name: &ObjectName) -> bool {
+    /// Whether a cycle may lead through an object.
+    pub fn contains(&self, name: &ObjectName) -> bool {
         self.0.contains(name)
     }
 }
@@ -76,7 +77,7 @@ mod tests {
     fn core(edges: &[(&str, &[&str])]) -> Vec<String> {
         let edges: Edges =
             edges.iter().map(|(from, on)| (name(from), on.iter().map(|to| name(to)).collect())).collect();
-        let mut names: Vec<_> = Core::of(&edges).0.iter().map(|name| name.name.to_string()).collect();
+        let mut names: Vec<_> = CycleCore::of(&edges).0.iter().map(|name| name.name.to_string()).collect();
         names.sort_unstable();
         names
     }
@@ -97,6 +98,6 @@ mod tests {
     fn nothing_of_a_chain_of_twenty_thousand_remains() {
         let number = |n: usize| name(&n.to_string());
         let edges = (0..20_000).map(|n| (number(n), vec![number(n + 1)])).collect();
-        assert!(Core::of(&edges).0.is_empty());
+        assert!(CycleCore::of(&edges).0.is_empty());
     }
 }

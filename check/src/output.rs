@@ -1,10 +1,10 @@
-//! A report as people read it, and as JSON. As SARIF: [`super::sarif`].
+//! A report as people read it, and as JSON. As SARIF: [`crate::sarif`].
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::report::{Finding, Note, Problem, Report, Severity, Summary};
+use crate::report::{Finding, Note, Problem, Report, Severity, Summary};
 
 /// One finding a line, its hint on the next: `path:line:column: policy/rule: field: message`.
 pub fn text(report: &Report, out: &mut impl Write) -> io::Result<()> {
@@ -66,7 +66,7 @@ pub fn json(report: &Report, out: &mut impl Write) -> io::Result<()> {
 }
 
 /// The field, or the object where the whole of it is meant.
-pub(super) fn subject(finding: &Finding) -> String {
+pub(crate) fn subject(finding: &Finding) -> String {
     if finding.field.is_empty() {
         format!("{} {}", finding.kind, finding.name)
     } else {

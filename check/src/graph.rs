@@ -3,21 +3,20 @@
 
 use std::collections::HashMap;
 
-use gatehouse_policy::{Dependencies, Kind, ObjectName, Subject, depends_on};
+use gatehouse_policy::{CycleCore, Dependencies, Edges, Kind, ObjectName, Subject, depends_on};
 use serde_json::Value;
 
-use super::Live;
-use crate::cycles::{Core, Edges};
+use crate::Live;
 
 #[derive(Debug, Default)]
-pub(super) struct Graph {
+pub(crate) struct Graph {
     edges: Edges,
-    core: Core,
+    core: CycleCore,
     fleets: HashMap<(String, String), Value>,
 }
 
 impl Graph {
-    pub(super) fn of<'a>(subjects: impl Iterator<Item = &'a Subject>, live: &Live) -> Self {
+    pub(crate) fn of<'a>(subjects: impl Iterator<Item = &'a Subject>, live: &Live) -> Self {
         let live = live.objects.iter().filter_map(|object| {
             let kind = Kind::of_kind(&object.group, &object.kind)?;
             Some(Subject::of(kind, object.value.clone()))
@@ -42,7 +41,7 @@ impl Graph {
             all.entry(name.clone()).or_default().extend(on.iter().cloned());
             edges.insert(name, on);
         }
-        Self { core: Core::of(&all), edges, fleets: HashMap::new() }
+        Self { core: CycleCore::of(&all), edges, fleets: HashMap::new() }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::{
+use crate::{
     output::subject,
     report::{Finding, Note, Problem, Report, Severity, Spot},
 };

@@ -10,11 +10,11 @@ use std::{
 
 use serde_json::Value;
 
-use super::files::{Files, Object, absolute, is_kustomization};
+use crate::files::{Files, Object, absolute, is_kustomization};
 
 /// Where the objects of each file will be.
 #[derive(Debug, Default)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     /// By file, the namespaces its objects are put in; none: the one they name themselves.
     namespaces: HashMap<PathBuf, BTreeSet<Option<String>>>,
     /// Files that hold patches.
@@ -31,7 +31,7 @@ struct Layer {
 
 impl Layout {
     /// Reads the kustomization files among what was read.
-    pub(super) fn of(files: &Files) -> Self {
+    pub(crate) fn of(files: &Files) -> Self {
         let mut layout = Self::default();
         let mut layers = BTreeMap::new();
         for object in &files.objects {
@@ -65,7 +65,7 @@ impl Layout {
     }
 
     /// The namespaces an object will be in; none where nobody says.
-    pub(super) fn namespaces(&self, path: Option<&Path>, object: &Object) -> Vec<Option<String>> {
+    pub(crate) fn namespaces(&self, path: Option<&Path>, object: &Object) -> Vec<Option<String>> {
         let Some(put) = path.and_then(|path| self.namespaces.get(path)) else {
             return vec![object.namespace.clone()];
         };
@@ -77,7 +77,7 @@ impl Layout {
     }
 
     /// Whether a file holds patches, which are no whole objects.
-    pub(super) fn is_patch(&self, path: Option<&Path>) -> bool {
+    pub(crate) fn is_patch(&self, path: Option<&Path>) -> bool {
         path.is_some_and(|path| self.patches.contains(path) && !self.namespaces.contains_key(path))
     }
 

@@ -9,14 +9,14 @@ use granit_parser::{Event, Marker, Parser};
 
 /// A place in a file, as editors count: both from 1, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    pub(super) line: usize,
-    pub(super) column: usize,
+pub(crate) struct Place {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
 }
 
 /// The nodes of one document.
 #[derive(Debug, Default)]
-pub(super) struct Places<'a> {
+pub(crate) struct Places<'a> {
     nodes: Vec<Node<'a>>,
     /// Nodes by the anchors they carry.
     anchors: HashMap<usize, usize>,
@@ -42,7 +42,7 @@ const MAX_ALIASES: usize = 32;
 
 impl<'a> Places<'a> {
     /// Of a document that begins at `start`. Where it cannot be parsed, nothing in it has a place.
-    pub(super) fn of(document: &'a str, start: Place) -> Self {
+    pub(crate) fn of(document: &'a str, start: Place) -> Self {
         let mut places = Self::default();
         let options = granit_parser::options! { emit_comments: false };
         let mut open = Vec::new();
@@ -93,18 +93,18 @@ impl<'a> Places<'a> {
     }
 
     /// The item of the lists that the document consists of, which is the object.
-    pub(super) fn object(&self, items: &[usize]) -> Option<Place> {
+    pub(crate) fn object(&self, items: &[usize]) -> Option<Place> {
         self.item(items).map(|node| self.nodes[node].place)
     }
 
     /// A field of that object, if it is there: `spec.interval`, `spec.dependsOn[0].name`,
     /// `metadata.annotations["example.com/reason"]`, with the key in brackets, with quotes or without, or with dots.
-    pub(super) fn field(&self, items: &[usize], path: &str) -> Option<Place> {
+    pub(crate) fn field(&self, items: &[usize], path: &str) -> Option<Place> {
         self.found(items, path).map(|(place, _)| place)
     }
 
     /// What such a field says, if it is no collection.
-    pub(super) fn text(&self, items: &[usize], path: &str) -> Option<&str> {
+    pub(crate) fn text(&self, items: &[usize], path: &str) -> Option<&str> {
         match &self.nodes[self.followed(self.found(items, path)?.1)?].content {
             Content::Leaf(text) => Some(text),
             _ => None,

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use self::{
+use crate::{
     judge::{Placed, Verdicts, judge},
     kustomize::Layout,
     laws::{Laws, Namespaces},

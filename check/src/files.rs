@@ -11,7 +11,7 @@ use std::{
 use gatehouse_inventory::manifest::{self, Fault, Manifest};
 use serde_json::{Map, Value};
 
-use super::{
+use crate::{
     place::{Place, Places},
     report::{Note, Problem, Spot},
 };
@@ -31,44 +31,44 @@ pub enum Role {
 /// Everything that was read.
 #[derive(Debug, Default)]
 pub struct Files {
-    pub(super) texts: Vec<Text>,
-    pub(super) objects: Vec<Object>,
-    pub(super) problems: Vec<Problem>,
-    pub(super) notes: Vec<Note>,
+    pub(crate) texts: Vec<Text>,
+    pub(crate) objects: Vec<Object>,
+    pub(crate) problems: Vec<Problem>,
+    pub(crate) notes: Vec<Note>,
     /// The folders named, as absolute paths: what Flux's `spec.path` is sought below.
-    pub(super) folders: Vec<PathBuf>,
+    pub(crate) folders: Vec<PathBuf>,
     seen: HashSet<PathBuf>,
 }
 
 /// The text of a file.
 #[derive(Debug)]
-pub(super) struct Text {
+pub(crate) struct Text {
     /// As people are told.
-    pub(super) shown: String,
+    pub(crate) shown: String,
     /// Absolute, without `.` and `..`; none of standard input.
-    pub(super) path: Option<PathBuf>,
+    pub(crate) path: Option<PathBuf>,
     /// Without its byte order mark.
     content: String,
 }
 
 /// An object in a file.
 #[derive(Debug)]
-pub(super) struct Object {
-    pub(super) group: String,
-    pub(super) kind: String,
+pub(crate) struct Object {
+    pub(crate) group: String,
+    pub(crate) kind: String,
     /// As written; where it will be is another question (`kustomize`).
-    pub(super) namespace: Option<String>,
-    pub(super) name: String,
-    pub(super) value: Value,
-    pub(super) role: Role,
-    pub(super) source: Source,
+    pub(crate) namespace: Option<String>,
+    pub(crate) name: String,
+    pub(crate) value: Value,
+    pub(crate) role: Role,
+    pub(crate) source: Source,
 }
 
 /// Where an object stands.
 #[derive(Debug, Clone)]
-pub(super) struct Source {
+pub(crate) struct Source {
     /// Of [`Files::texts`].
-    pub(super) text: usize,
+    pub(crate) text: usize,
     line: usize,
     document: Range<usize>,
     items: Vec<usize>,
@@ -190,18 +190,18 @@ impl Files {
 
 /// Finds places in files. It remembers the last document, as findings come document by document.
 #[derive(Debug)]
-pub(super) struct Lookup<'a> {
+pub(crate) struct Lookup<'a> {
     files: &'a Files,
     last: Option<(usize, usize, Places<'a>)>,
 }
 
 impl<'a> Lookup<'a> {
-    pub(super) fn of(files: &'a Files) -> Self {
+    pub(crate) fn of(files: &'a Files) -> Self {
         Self { files, last: None }
     }
 
     /// The place of the first of `fields` that the object has; else its own.
-    pub(super) fn spot(&mut self, source: &Source, fields: &[&str]) -> Spot {
+    pub(crate) fn spot(&mut self, source: &Source, fields: &[&str]) -> Spot {
         let path = self.files.texts[source.text].shown.clone();
         let places = self.places(source);
         let found = fields.iter().find_map(|field| places.field(&source.items, field));
@@ -210,12 +210,12 @@ impl<'a> Lookup<'a> {
     }
 
     /// What a field says, if it is there and no collection.
-    pub(super) fn text(&mut self, source: &Source, field: &str) -> Option<String> {
+    pub(crate) fn text(&mut self, source: &Source, field: &str) -> Option<String> {
         self.places(source).text(&source.items, field).map(str::to_owned)
     }
 
     /// Whether the object has a field.
-    pub(super) fn has(&mut self, source: &Source, field: &str) -> bool {
+    pub(crate) fn has(&mut self, source: &Source, field: &str) -> bool {
         self.places(source).field(&source.items, field).is_some()
     }
 
@@ -278,7 +278,7 @@ fn is_chart_template(path: &Path) -> bool {
     })
 }
 
-pub(super) fn is_kustomization(path: &Path) -> bool {
+pub(crate) fn is_kustomization(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == "kustomization.yaml" || name == "kustomization.yml")
 }
 
@@ -298,7 +298,7 @@ fn shown(path: &Path) -> String {
 }
 
 /// Absolute, without `.` and `..`. Links stay, as they do for kustomize.
-pub(super) fn absolute(path: &Path) -> PathBuf {
+pub(crate) fn absolute(path: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for part in std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).components() {
         match part {

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::{
+use crate::{
     Live,
     files::{Files, Lookup, Object},
     kustomize::Layout,
@@ -24,24 +24,24 @@ const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// A policy or quota, and where it is from.
 #[derive(Debug)]
-pub(super) struct Law<T> {
-    pub(super) law: T,
+pub(crate) struct Law<T> {
+    pub(crate) law: T,
     selector: Option<LabelSelector>,
 }
 
 /// What applies.
 #[derive(Debug, Default)]
-pub(super) struct Laws {
+pub(crate) struct Laws {
     /// By name: the first sets what several would.
-    pub(super) policies: Vec<Law<Policy>>,
-    pub(super) quotas: Vec<Law<CompiledQuota>>,
-    pub(super) problems: Vec<Problem>,
-    pub(super) notes: Vec<Note>,
+    pub(crate) policies: Vec<Law<Policy>>,
+    pub(crate) quotas: Vec<Law<CompiledQuota>>,
+    pub(crate) problems: Vec<Problem>,
+    pub(crate) notes: Vec<Note>,
 }
 
 /// Whether a law applies to a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Selected {
+pub(crate) enum Selected {
     Yes,
     No,
     /// It depends on labels that are not known.
@@ -49,7 +49,7 @@ pub(super) enum Selected {
 }
 
 impl Laws {
-    pub(super) fn of(files: &Files, live: &Live) -> Self {
+    pub(crate) fn of(files: &Files, live: &Live) -> Self {
         let mut laws = Self::default();
         let mut lookup = Lookup::of(files);
         let mut names: [BTreeSet<&str>; 2] = Default::default();
@@ -193,7 +193,7 @@ fn is_empty(value: &Value) -> bool {
 
 impl<T> Law<T> {
     /// Whether it applies, as `matches` has it, to a namespace with these labels.
-    pub(super) fn selects(
+    pub(crate) fn selects(
         &self,
         namespace: Option<&Namespace>,
         matches: impl Fn(&T, &Labels) -> bool,
@@ -219,7 +219,7 @@ fn asks_for(selector: &LabelSelector, or_name: bool) -> bool {
 
 /// What is known of a namespace.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Namespace {
+pub(crate) struct Namespace {
     labels: Labels,
     /// Whether these are all of its labels.
     known: bool,
@@ -227,11 +227,11 @@ pub(super) struct Namespace {
 
 /// The namespaces that are known.
 #[derive(Debug, Default)]
-pub(super) struct Namespaces(BTreeMap<String, Namespace>);
+pub(crate) struct Namespaces(BTreeMap<String, Namespace>);
 
 impl Namespaces {
     /// Of the cluster, over them those of files, and over these what the user says of them.
-    pub(super) fn of(files: &Files, layout: &Layout, live: &Live, said: &BTreeMap<String, Labels>) -> Self {
+    pub(crate) fn of(files: &Files, layout: &Layout, live: &Live, said: &BTreeMap<String, Labels>) -> Self {
         let mut namespaces = Self::default();
         for (name, labels) in &live.namespaces {
             namespaces.insert(name, labels.clone());
@@ -262,7 +262,7 @@ impl Namespaces {
     }
 
     /// Of one that is nowhere described, its name is known.
-    pub(super) fn named(&self, name: &str) -> Namespace {
+    pub(crate) fn named(&self, name: &str) -> Namespace {
         self.0.get(name).cloned().unwrap_or_else(|| Namespace {
             labels: Labels::from([(NAME_LABEL.to_owned(), name.to_owned())]),
             known: false,

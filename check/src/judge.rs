@@ -6,7 +6,7 @@ use gatehouse_policy::{Accounts, Case, Kind, Operation, Policy, Subject, Violati
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{
+use crate::{
     Live,
     files::{Files, Lookup, Object, Role},
     graph::Graph,
@@ -17,17 +17,17 @@ use super::{
 
 /// An object where it will be.
 #[derive(Debug)]
-pub(super) struct Placed<'a> {
+pub(crate) struct Placed<'a> {
     /// Of [`Files::objects`].
-    pub(super) index: usize,
-    pub(super) object: &'a Object,
+    pub(crate) index: usize,
+    pub(crate) object: &'a Object,
     /// None where nobody says.
-    pub(super) namespace: Option<String>,
+    pub(crate) namespace: Option<String>,
 }
 
 impl<'a> Placed<'a> {
     /// The objects to judge, each once for every namespace it will be in.
-    pub(super) fn all(files: &'a Files, layout: &Layout) -> Vec<Self> {
+    pub(crate) fn all(files: &'a Files, layout: &Layout) -> Vec<Self> {
         let mut all = Vec::new();
         let judged = files.objects.iter().enumerate().filter(|(_, object)| object.role == Role::Judged);
         for (index, object) in judged {
@@ -41,7 +41,7 @@ impl<'a> Placed<'a> {
     }
 
     /// As the API server would have it.
-    pub(super) fn value(&self) -> Value {
+    pub(crate) fn value(&self) -> Value {
         let mut value = self.object.value.clone();
         if let (Some(namespace), Some(metadata)) = (&self.namespace, value.get_mut("metadata"))
             && let Some(metadata) = metadata.as_object_mut()
@@ -61,15 +61,15 @@ impl<'a> Placed<'a> {
 
 /// The verdicts of the policies.
 #[derive(Debug, Default)]
-pub(super) struct Verdicts {
-    pub(super) findings: Vec<Finding>,
-    pub(super) notes: Vec<Note>,
+pub(crate) struct Verdicts {
+    pub(crate) findings: Vec<Finding>,
+    pub(crate) notes: Vec<Note>,
     /// The objects that something applied to.
-    pub(super) judged: HashSet<usize>,
+    pub(crate) judged: HashSet<usize>,
 }
 
 /// Judges each object as if it were created by nobody in particular, after the defaults were filled in.
-pub(super) fn judge(
+pub(crate) fn judge(
     files: &Files,
     placed: &[Placed<'_>],
     policies: &[Law<Policy>],
@@ -136,7 +136,7 @@ pub(super) fn judge(
 }
 
 /// An object as the API server would have it, with the defaults of the policies over its namespace.
-pub(super) fn filled(
+pub(crate) fn filled(
     placed: &Placed<'_>,
     policies: &[Law<Policy>],
     namespaces: &Namespaces,
@@ -221,7 +221,7 @@ impl Judging<'_> {
 }
 
 /// Some of them, and how many more.
-pub(super) fn list(names: &[&str]) -> String {
+pub(crate) fn list(names: &[&str]) -> String {
     const SHOWN: usize = 5;
     let text = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
     match names.len().checked_sub(SHOWN) {

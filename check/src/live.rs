@@ -1,0 +1,40 @@
+//! What a live cluster adds: its namespaces, policies, quotas, and the objects that these are about.
+
+use std::collections::BTreeMap;
+
+use gatehouse_apiservice::policy::{ReconcilePolicy, TenantQuota};
+use serde_json::Value;
+
+use crate::laws::Labels;
+
+/// What a live cluster holds.
+#[derive(Debug, Default)]
+pub struct Live {
+    /// Whether a cluster was asked at all.
+    pub asked: bool,
+    /// Namespaces and their labels.
+    pub namespaces: BTreeMap<String, Labels>,
+    /// Policies.
+    pub policies: Vec<ReconcilePolicy>,
+    /// Quotas.
+    pub quotas: Vec<TenantQuota>,
+    /// The objects that policies and quotas are about.
+    pub objects: Vec<LiveObject>,
+    /// The plural names of kinds, by group and kind.
+    pub resources: BTreeMap<(String, String), String>,
+}
+
+/// An object of a live cluster.
+#[derive(Debug, Clone)]
+pub struct LiveObject {
+    /// Its API group.
+    pub group: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its namespace; empty, if it has none.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// All of it.
+    pub value: Value,
+}
