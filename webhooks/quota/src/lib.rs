@@ -18,7 +18,7 @@ mod usage;
 pub use amounts::Amounts;
 pub use countable::{NO_NAMESPACE, NO_OBJECTS, uncountable};
 pub use dimension::{Dimension, DimensionError, GroupResource};
-pub use families::{Families, Name};
+pub use families::{Families, Name, Weight};
 pub use gatehouse_apiservice::{policy::FieldError, quantity::Quantity};
 pub use ledger::{
     Account, Block, Charged, Counted, DEAD, Dead, Exceeded, Expired, Extent, Fate, Holder, Ledger,
@@ -27,6 +27,6 @@ pub use ledger::{
 };
 pub use quota::CompiledQuota;
 pub use usage::{
-    CHARGED, Ceiling, MOMENT, NoTemplates, Owner, Templates, Usage, UsageError, is_charged, looks, owner,
+    CHARGED, Ceiling, NoTemplates, Owner, Templates, Usage, UsageError, is_charged, looks, owner,
     scale_replicas, scaled, usage,
 };

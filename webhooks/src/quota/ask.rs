@@ -1,8 +1,11 @@
 //! What a request asks of the quotas over its namespace.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use gatehouse_apiservice::client::explain;
+use gatehouse_apiservice::{client::explain, policy::Enforcement};
 use gatehouse_quota::{
     Amounts, Ceiling, CompiledQuota, Dimension, GroupResource, Proposal, Templates, Usage, UsageError,
     is_charged, owner, scale_replicas, scaled, usage,
@@ -10,7 +13,6 @@ use gatehouse_quota::{
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::running;
 use crate::world::{Live, LiveError, Snapshot};
 
 /// A request, as far as quotas are concerned.
@@ -73,8 +75,8 @@ pub(super) struct Question {
     pub(super) ceiling: Option<Height>,
     /// What it does not state and has to, where a quota limits that: containers, or fields.
     pub(super) unstated: BTreeMap<Dimension, Vec<String>>,
-    /// What it makes smaller than the pod that runs, and why that is refused.
-    pub(super) shrunk: Option<String>,
+    /// What it makes less of in a game server than its pod takes up.
+    pub(super) shrunk: BTreeSet<Dimension>,
 }
 
 impl Question {
@@ -84,6 +86,15 @@ impl Question {
         let list: Vec<_> =
             unstated.map(|(dimension, who)| format!("{dimension} for: {}", who.join(","))).collect();
         (!list.is_empty()).then(|| format!("must specify {}", list.join("; ")))
+    }
+
+    /// Why a game server may not be written smaller under a quota that denies: its pod keeps what it was made with.
+    pub(super) fn shrunk_under(&self, quota: &CompiledQuota) -> Option<String> {
+        let is_denied = quota.enforcement == Enforcement::Deny;
+        let shrunk = self.shrunk.iter().find(|dimension| is_denied && quota.hard.contains_key(dimension))?;
+        Some(format!(
+            "spec: Forbidden: a game server keeps the {shrunk} that it was made with: delete it instead"
+        ))
     }
 }
 
@@ -273,12 +284,7 @@ fn ask(
     // One that makes no sense as it is was counted, and no more; it may be made to make sense.
     let counted = |_| Usage::counted(facts.resource);
     let before = old.map(|old| usage(facts.resource, old, templates).unwrap_or_else(counted));
-    let shrunk = match (facts.requester, old, before.as_ref()) {
-        (Requester::Other, Some(old), Some(before)) => {
-            running::shrunk(facts.resource, (object, &new.amounts), (old, &before.amounts))
-        }
-        _ => None,
-    };
+    let shrunk = before.as_ref().map(|before| shrunk(facts, &new, before)).unwrap_or_default();
     let ceiling = match &new.ceiling {
         Some(ceiling) => {
             height(facts, ceiling, before.as_ref().and_then(|before| before.ceiling.as_ref()), world)?
@@ -303,6 +309,16 @@ fn unstated(facts: &Facts<'_>, new: &Usage, before: Option<&Usage>) -> BTreeMap<
     };
     let unstated = new.unstated.iter().filter(|(dimension, _)| is_new(dimension));
     unstated.map(|(dimension, who)| (dimension.clone(), who.clone())).collect()
+}
+
+/// What an update makes less of in a server of Agones. Fleets and sets make new servers of what they say.
+fn shrunk(facts: &Facts<'_>, new: &Usage, before: &Usage) -> BTreeSet<Dimension> {
+    let is_server = (&*facts.resource.group, &*facts.resource.resource) == ("agones.dev", "gameservers");
+    if !is_server || facts.requester != Requester::Other {
+        return BTreeSet::new();
+    }
+    let shrunk = before.amounts.iter().filter(|(dimension, had)| new.amounts.get(dimension) < **had);
+    shrunk.map(|(dimension, _)| dimension.clone()).collect()
 }
 
 /// A set is deleted and lets its servers go: they stay, and its Fleet has another set made.

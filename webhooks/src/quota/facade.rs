@@ -174,11 +174,8 @@ impl Quotas {
             return Verdict::Exists(format!("{} {name:?} already exists", facts.resource));
         }
         drop(world);
-        let is_denied = over
-            .iter()
-            .any(|quota| quota.enforcement == Enforcement::Deny && ask::concerns(quota, facts.resource));
-        if let Some(why) = question.shrunk.as_ref().filter(|_| is_denied) {
-            return Verdict::Invalid(why.clone());
+        if let Some(why) = over.iter().find_map(|quota| question.shrunk_under(quota)) {
+            return Verdict::Invalid(why);
         }
         let (mut warnings, mut quotas, mut decision) = (Vec::new(), Vec::new(), None);
         for quota in over {

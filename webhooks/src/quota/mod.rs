@@ -14,7 +14,6 @@ mod commit;
 mod cover;
 mod denials;
 mod facade;
-mod running;
 mod settle;
 mod status;
 mod store;

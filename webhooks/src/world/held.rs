@@ -157,8 +157,6 @@ struct KeptStatus<'a> {
     allocated_replicas: Option<&'a RawValue>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     reserved_replicas: Option<&'a RawValue>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    state: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize, Default)]

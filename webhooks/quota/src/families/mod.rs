@@ -3,7 +3,9 @@
 //! A Fleet is charged for what it asks for, before anything of it exists. What Agones makes of it takes up no more than
 //! that, as a rule: while a rollout surges, or where somebody else has made an object in the owner's name, it is more.
 //! So an owner counts for the larger of what it asks for itself and what its members take up together, limit by limit,
-//! and a member of an owner that exists counts for nothing but the object that it is.
+//! and a member of an owner that exists counts for nothing but the object that it is. A GameServer that is being deleted
+//! counts beside that until it is gone, as a Pod does for ResourceQuota: Agones does not take it for a replica any more,
+//! and makes another while its pod still runs.
 //!
 //! Invariant: what is counted of a family is at least what exists of it and at least what its owner asks for; and it
 //! never grows by more than an object does, as long as that keeps its owner. Whoever is admitted by what an object takes
@@ -40,6 +42,64 @@ pub struct Families {
     by_owner: HashMap<Name, BTreeMap<Uid, Family>>,
     /// By resource: an object that is counted, and takes up nothing.
     bare: HashMap<GroupResource, Arc<Usage>>,
+    /// By namespace: the sums over objects that have no owner.
+    standing: HashMap<Arc<str>, Weight>,
+    /// The weight found last for a server, to be shared: neighbours mostly take up the same.
+    last: Option<(Arc<Usage>, Arc<Weight>)>,
+}
+
+/// What an object and its members take up together, beside being objects.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Weight {
+    /// What Agones fills it up to.
+    pub asked: Amounts,
+    /// What is counted of it, but for servers that are being deleted: what it asks for, or what there is if that is more.
+    pub stays: Amounts,
+    /// What servers take up that are not being deleted.
+    pub there: Amounts,
+    /// What servers take up that are being deleted.
+    pub going: Amounts,
+}
+
+impl Weight {
+    /// A server on its own.
+    fn of_server(usage: &Usage) -> Self {
+        let alone = beside_count(&usage.amounts);
+        if usage.is_going {
+            return Self { going: alone, ..Self::default() };
+        }
+        Self { asked: alone.clone(), stays: alone.clone(), there: alone, going: Amounts::default() }
+    }
+
+    /// All that is counted of it.
+    pub fn counted(&self) -> Amounts {
+        self.stays.saturating_add(&self.going)
+    }
+
+    /// What servers take up, whether or not they are being deleted.
+    pub fn exists(&self) -> Amounts {
+        self.there.saturating_add(&self.going)
+    }
+
+    /// The sum of each.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        self.each(other, Amounts::saturating_add)
+    }
+
+    #[must_use]
+    fn minus(&self, other: &Self) -> Self {
+        self.each(other, Amounts::saturating_sub)
+    }
+
+    fn each(&self, other: &Self, of: impl Fn(&Amounts, &Amounts) -> Amounts) -> Self {
+        Self {
+            asked: of(&self.asked, &other.asked),
+            stays: of(&self.stays, &other.stays),
+            there: of(&self.there, &other.there),
+            going: of(&self.going, &other.going),
+        }
+    }
 }
 
 type Uid = Option<Arc<str>>;
@@ -51,17 +111,31 @@ struct Object {
     orphans: bool,
     /// What it takes up alone.
     alone: Arc<Usage>,
-    /// What its owner's family has of it.
-    weight: Arc<Usage>,
+    /// What it takes up with its members.
+    whole: Arc<Weight>,
     /// What is counted of it.
     counted: Arc<Usage>,
+    /// An owner is charged for it.
+    is_covered: bool,
+}
+
+impl Object {
+    /// What its owner's family has of it. The owner replaces what lets go of its members.
+    fn weight(&self) -> Arc<Weight> {
+        if self.orphans { Arc::default() } else { Arc::clone(&self.whole) }
+    }
+
+    /// What it adds to its namespace.
+    fn standing(&self) -> Arc<Weight> {
+        if self.is_covered { Arc::default() } else { Arc::clone(&self.whole) }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Family {
     members: BTreeSet<Name>,
-    /// What they take up together, beside being objects.
-    sum: Amounts,
+    /// What they take up together.
+    sum: Weight,
 }
 
 impl Families {
@@ -77,20 +151,23 @@ impl Families {
         if before.is_some_and(|before| before.alone.owner != alone.owner) {
             self.leave(name, &mut changed);
         }
+        // What the owner's family and the namespace have of it is exchanged below.
+        let (weight, standing) = self.weights(name);
         let nothing = self.bare(&name.resource);
         let object = self.objects.entry(name.clone()).or_insert_with(|| Object {
             uid: uid.into(),
             orphans,
             alone: Arc::clone(alone),
-            weight: Arc::clone(&nothing),
+            whole: Arc::default(),
             counted: nothing,
+            is_covered: true,
         });
         (object.uid, object.orphans, object.alone) = (uid.into(), orphans, Arc::clone(alone));
         if let Some((owner, uid)) = head(name, alone) {
             let of_owner = self.by_owner.entry(owner).or_default();
             of_owner.entry(uid).or_default().members.insert(name.clone());
         }
-        self.weigh(name, &mut changed);
+        self.reweigh(name, (&weight, &standing), &mut changed);
         if !is_same {
             self.recount_members(name, &mut changed);
         }
@@ -113,17 +190,25 @@ impl Families {
         self.objects.get(name).map(|object| &object.counted)
     }
 
-    /// Takes an object out of the family that it is in, if it is in one.
+    /// The sums over a namespace.
+    pub fn standing(&self, namespace: &str) -> Option<&Weight> {
+        self.standing.get(namespace)
+    }
+
+    /// Takes an object out of its namespace's sums, and out of the family that it is in, if it is in one: nobody has
+    /// anything of it afterwards.
     fn leave(&mut self, name: &Name, changed: &mut BTreeSet<Name>) {
-        let nothing = self.bare(&name.resource);
+        let (weight, standing) = self.weights(name);
         let Some(object) = self.objects.get_mut(name) else { return };
-        let weight = std::mem::replace(&mut object.weight, nothing);
-        let Some((owner, uid)) = head(name, &object.alone) else { return };
+        object.whole = Arc::default();
+        let head = head(name, &object.alone);
+        self.stand(&name.namespace, &standing, &Weight::default());
+        let Some((owner, uid)) = head else { return };
         if let Some(of_owner) = self.by_owner.get_mut(&owner)
             && let Some(family) = of_owner.get_mut(&uid)
         {
             family.members.remove(name);
-            family.sum = family.sum.saturating_sub(&beside_count(&weight.amounts));
+            family.sum = family.sum.minus(&weight);
             if family.members.is_empty() {
                 of_owner.remove(&uid);
             }
@@ -134,47 +219,97 @@ impl Families {
         self.weigh(&owner, changed);
     }
 
+    /// What an object adds to its owner's family, and to its namespace.
+    fn weights(&self, name: &Name) -> (Arc<Weight>, Arc<Weight>) {
+        self.objects.get(name).map(|object| (object.weight(), object.standing())).unwrap_or_default()
+    }
+
     /// Finds out what an object weighs, and hands a difference on to its owner.
     fn weigh(&mut self, name: &Name, changed: &mut BTreeSet<Name>) {
+        let (weight, standing) = self.weights(name);
+        self.reweigh(name, (&weight, &standing), changed);
+    }
+
+    /// The same of an object that has added so much to its owner's family and to its namespace.
+    fn reweigh(&mut self, name: &Name, before: (&Weight, &Weight), changed: &mut BTreeSet<Name>) {
         let bare = self.bare(&name.resource);
         let Some(object) = self.objects.get(name) else { return };
-        let alone = beside_count(&object.alone.amounts);
-        let whole = alone.max(&self.together(name, object));
-        let total = if whole == alone {
-            Arc::clone(&object.alone)
-        } else {
-            let amounts = whole.saturating_add(&bare.amounts);
-            Arc::new(Usage { amounts, ..Usage::default() })
+        let (alone, orphans) = (Arc::clone(&object.alone), object.orphans);
+        let whole = match &*name.resource.resource {
+            "gameservers" => self.of_server(&alone),
+            _ => Arc::new(self.of_owner(name, object)),
         };
-        // The owner replaces what lets go of its members, and these stay.
-        let has_owner = |(owner, uid): &(Name, Uid)| !object.orphans && self.exists(owner, uid.as_ref());
-        let head = head(name, &object.alone);
-        let is_covered = head.as_ref().is_some_and(has_owner);
-        let counted = if is_covered { Arc::clone(&bare) } else { Arc::clone(&total) };
-        let weight = if object.alone.is_leaving || object.orphans { bare } else { total };
+        let amounts = whole.counted();
+        let total = if amounts == beside_count(&alone.amounts) {
+            Arc::clone(&alone)
+        } else {
+            Arc::new(Usage { amounts: amounts.saturating_add(&bare.amounts), ..Usage::default() })
+        };
+        let head = head(name, &alone);
+        // What lets go of its members is its owner's no more.
+        let is_covered =
+            !orphans && head.as_ref().is_some_and(|(owner, uid)| self.exists(owner, uid.as_ref()));
         let Some(object) = self.objects.get_mut(name) else { return };
+        (object.whole, object.is_covered) = (whole, is_covered);
+        let counted = if is_covered { bare } else { total };
         if object.counted != counted {
             object.counted = counted;
             changed.insert(name.clone());
         }
-        let before = std::mem::replace(&mut object.weight, Arc::clone(&weight));
-        let Some((owner, uid)) = head.filter(|_| before.amounts != weight.amounts) else { return };
+        let (weight, standing) = (object.weight(), object.standing());
+        self.stand(&name.namespace, before.1, &standing);
+        let Some((owner, uid)) = head.filter(|_| *before.0 != *weight) else { return };
         if let Some(family) = self.by_owner.get_mut(&owner).and_then(|of_owner| of_owner.get_mut(&uid)) {
-            let less = family.sum.saturating_sub(&beside_count(&before.amounts));
-            family.sum = less.saturating_add(&beside_count(&weight.amounts));
+            family.sum = family.sum.minus(before.0).plus(&weight);
         }
         self.weigh(&owner, changed);
     }
 
+    /// A namespace has so much of an object now, in the place of what it had.
+    fn stand(&mut self, namespace: &Arc<str>, before: &Weight, now: &Weight) {
+        if before == now {
+            return;
+        }
+        let sum = self.standing.entry(Arc::clone(namespace)).or_default();
+        *sum = sum.minus(before).plus(now);
+        if *sum == Weight::default() {
+            self.standing.remove(namespace);
+        }
+    }
+
+    fn of_server(&mut self, alone: &Arc<Usage>) -> Arc<Weight> {
+        if let Some((usage, weight)) = &self.last
+            && Arc::ptr_eq(usage, alone)
+        {
+            return Arc::clone(weight);
+        }
+        let weight = Arc::new(Weight::of_server(alone));
+        self.last = Some((Arc::clone(alone), Arc::clone(&weight)));
+        weight
+    }
+
+    /// A Fleet or a set with what belongs to it. Agones makes nothing for one that is being deleted; it counts in full
+    /// all the same until it is gone.
+    fn of_owner(&self, name: &Name, object: &Object) -> Weight {
+        let alone = beside_count(&object.alone.amounts);
+        let together = self.together(name, object);
+        let own = if object.alone.is_going { Amounts::default() } else { alone.clone() };
+        let asked = match &*name.resource.resource {
+            "fleets" => own.max(&together.asked),
+            _ => own,
+        };
+        Weight { asked, stays: alone.max(&together.stays), ..together }
+    }
+
     /// What the members of an object take up together.
-    fn together(&self, name: &Name, object: &Object) -> Amounts {
-        let Some(families) = self.by_owner.get(name) else { return Amounts::default() };
+    fn together(&self, name: &Name, object: &Object) -> Weight {
+        let Some(families) = self.by_owner.get(name) else { return Weight::default() };
         let is_own = |uid: &Uid| match uid {
             Some(uid) => *uid == object.uid,
             None => object.orphans,
         };
         let own = families.iter().filter(|(uid, _)| is_own(uid));
-        own.fold(Amounts::default(), |sum, (_, family)| sum.saturating_add(&family.sum))
+        own.fold(Weight::default(), |sum, (_, family)| sum.plus(&family.sum))
     }
 
     /// Counts all anew that name an object as their owner: it has come, gone, or become another.

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{NoTemplates, Quantity};
+use crate::NoTemplates;
 
 const NAMESPACE: &str = "games";
 const FLEETS: &str = "fleets.agones.dev";
@@ -27,8 +27,10 @@ enum Step {
     Change { of: &'static str, name: u8, replicas: u8, label: Option<u8>, owner: Option<Owned> },
     /// Says in a status how many servers are played on.
     Play { of: &'static str, name: u8, allocated: u8 },
-    /// Agones' or somebody's going server.
-    Shut { name: u8, grace: bool },
+    /// A server's state says `Shutdown`, or that it is ready again.
+    Shut { name: u8, back: bool },
+    /// It is deleted, and is there until its finalizers are gone: a server, while its pod ends.
+    Delete { of: &'static str, name: u8 },
     /// It is deleted, and its dependents are to stay.
     Orphan { of: &'static str, name: u8 },
     /// The collector lets go of one dependent of an owner that is being deleted so.
@@ -127,12 +129,15 @@ impl Cluster {
                 object["status"] = json!({"allocatedReplicas": allocated});
                 Some((of, *name))
             }
-            Step::Shut { name, grace } => {
+            Step::Shut { name, back } => {
                 let object = self.objects.get_mut(&(SERVERS, *name))?;
-                object["status"] = json!({"state": "Shutdown"});
-                let seconds = if *grace { 3600 } else { 30 };
-                object["spec"]["template"] = json!({"spec": {"terminationGracePeriodSeconds": seconds}});
+                object["status"] = json!({"state": if *back { "Ready" } else { "Shutdown" }});
                 Some((SERVERS, *name))
+            }
+            Step::Delete { of, name } => {
+                let metadata = &mut self.objects.get_mut(&(*of, *name))?["metadata"];
+                metadata["deletionTimestamp"] = json!("2026-11-29T00:00:00Z");
+                Some((of, *name))
             }
             Step::Orphan { of, name } => {
                 let metadata = &mut self.objects.get_mut(&(*of, *name))?["metadata"];
@@ -167,43 +172,71 @@ impl Cluster {
         (self.objects[named]["metadata"]["uid"] == owner["uid"]).then_some(*named)
     }
 
+    /// How many servers exist of which it holds, by whether they are being deleted.
+    fn exist(&self, holds: impl Fn(bool) -> bool) -> i64 {
+        let servers =
+            self.objects.keys().filter(|(of, name)| *of == SERVERS && holds(self.is_going(of, *name)));
+        servers.count().try_into().expect("few")
+    }
+
     /// How many servers exist or are going to: by Agones' own selection, each once.
     fn servers(&self) -> i64 {
         let roots = self.objects.keys().filter(|(of, name)| self.agones_owner(of, *name).is_none());
         roots.map(|(of, name)| self.run(of, *name)).sum()
     }
 
-    /// What Agones runs of an object: all that there is of it, filled up to what it asks for.
-    fn run(&self, of: &'static str, name: u8) -> i64 {
+    fn is_going(&self, of: &'static str, name: u8) -> bool {
+        self.objects[&(of, name)]["metadata"].get("deletionTimestamp").is_some()
+    }
+
+    fn asks(&self, of: &'static str, name: u8) -> i64 {
         let object = &self.objects[&(of, name)];
-        if of == SERVERS {
-            let is_quick = object["status"]["state"] == "Shutdown"
-                && object["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 30;
-            return i64::from(!(is_quick && self.agones_owner(of, name).is_some()));
-        }
-        let owned = self.objects.keys().filter(|(one, its)| self.agones_owner(one, *its) == Some((of, name)));
-        let there: i64 = owned.map(|(one, its)| self.run(one, *its)).sum();
-        if object["metadata"].get("deletionTimestamp").is_some() {
-            // Nothing is made any more for what is being deleted.
-            return there;
-        }
         let count = |value: &Value| value.as_i64().unwrap_or_default();
-        there.max(count(&object["spec"]["replicas"])).max(count(&object["status"]["allocatedReplicas"]))
+        count(&object["spec"]["replicas"]).max(count(&object["status"]["allocatedReplicas"]))
+    }
+
+    fn owned(&self, of: &'static str, name: u8) -> impl Iterator<Item = (&'static str, u8)> {
+        self.objects
+            .keys()
+            .copied()
+            .filter(move |(one, its)| self.agones_owner(one, *its) == Some((of, name)))
+    }
+
+    /// What Agones runs of an object: all that there is of it, filled up to what it asks for, and beside that what is
+    /// being deleted.
+    fn run(&self, of: &'static str, name: u8) -> i64 {
+        let (stays, going) = self.filled(of, name);
+        stays + going
+    }
+
+    fn filled(&self, of: &'static str, name: u8) -> (i64, i64) {
+        if of == SERVERS {
+            let is_going = self.is_going(of, name);
+            return (i64::from(!is_going), i64::from(is_going));
+        }
+        let members = self.owned(of, name).map(|(one, its)| self.filled(one, its));
+        let (there, going) = members.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        // Nothing is made any more for what is being deleted.
+        let asks = if self.is_going(of, name) { 0 } else { self.asks(of, name) };
+        (there.max(asks), going)
     }
 
     /// Whether every claim there is has a form that Agones writes, and no owner lets go of anything.
     fn is_plain(&self) -> bool {
         let is_agones =
             |owner: &Value| owner["apiVersion"] == "agones.dev/v1" && owner["kind"] != "ConfigMap";
-        self.objects.values().all(|object| {
-            let owners = object["metadata"]["ownerReferences"].as_array();
-            object["metadata"].get("deletionTimestamp").is_none()
-                && owners.is_none_or(|owners| owners.len() == 1)
-                && owners.into_iter().flatten().all(|owner| {
-                    let label = object["metadata"]["labels"].as_object().and_then(|all| all.values().next());
-                    is_agones(owner) && (owner["controller"] == false || label == Some(&owner["name"]))
-                })
-        })
+        let is_owner_going = self.objects.keys().any(|(of, name)| *of != SERVERS && self.is_going(of, *name));
+        !is_owner_going
+            && self.objects.values().all(|object| {
+                let owners = object["metadata"]["ownerReferences"].as_array();
+                object["metadata"].get("finalizers").is_none()
+                    && owners.is_none_or(|owners| owners.len() == 1)
+                    && owners.into_iter().flatten().all(|owner| {
+                        let label =
+                            object["metadata"]["labels"].as_object().and_then(|all| all.values().next());
+                        is_agones(owner) && (owner["controller"] == false || label == Some(&owner["name"]))
+                    })
+            })
     }
 }
 
@@ -230,9 +263,12 @@ fn follow(families: &mut Families, cluster: &Cluster, (of, name): (&'static str,
 }
 
 fn total(families: &Families) -> i64 {
-    let counted = families.objects.values().map(|object| object.counted.amounts.get(&Dimension::GameServers));
-    let sum = counted.fold(Quantity::ZERO, |sum, one| sum.checked_add(one).unwrap());
-    sum.to_string().parse().unwrap()
+    let counted = families.objects.values().map(|object| object.counted.amounts.clone());
+    number(&counted.fold(Amounts::default(), |sum, one| sum.saturating_add(&one)))
+}
+
+fn number(amounts: &Amounts) -> i64 {
+    amounts.get(&Dimension::GameServers).to_string().parse().unwrap()
 }
 
 fn kinds() -> impl Strategy<Value = &'static str> {
@@ -265,7 +301,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => made().prop_map(|(of, name, replicas, (label, owner))| Step::Change { of, name, replicas, label, owner }),
         1 => (prop_oneof![Just(FLEETS), Just(SETS)], 0..3_u8, 0..9_u8)
             .prop_map(|(of, name, allocated)| Step::Play { of, name, allocated }),
-        1 => (0..3_u8, any::<bool>()).prop_map(|(name, grace)| Step::Shut { name, grace }),
+        1 => (0..3_u8, any::<bool>()).prop_map(|(name, back)| Step::Shut { name, back }),
+        2 => (kinds(), 0..3_u8).prop_map(|(of, name)| Step::Delete { of, name }),
         1 => (prop_oneof![Just(FLEETS), Just(SETS)], 0..3_u8).prop_map(|(of, name)| Step::Orphan { of, name }),
         2 => (prop_oneof![Just(SETS), Just(SERVERS)], 0..3_u8).prop_map(|(of, name)| Step::LetGo { of, name }),
         2 => (kinds(), 0..3_u8).prop_map(|(of, name)| Step::Remove { of, name }),
@@ -274,7 +311,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     /// What Agones runs is counted; and once, wherever nobody writes what Agones would not.
     #[test]
@@ -288,6 +324,10 @@ proptest! {
             if cluster.is_plain() {
                 prop_assert_eq!(counted, runs, "after {:?}", step);
             }
+            let standing = families.standing(NAMESPACE).cloned().unwrap_or_default();
+            prop_assert_eq!(number(&standing.counted()), counted);
+            prop_assert_eq!(number(&standing.exists()), cluster.exist(|_| true), "after {:?}", step);
+            prop_assert_eq!(number(&standing.going), cluster.exist(|going| going), "after {:?}", step);
         }
     }
 
@@ -349,4 +389,49 @@ fn what_is_let_go_of_is_counted_once_at_every_moment() {
     let changed = cluster.take(&Step::Remove { of: SETS, name: 0 }).expect("there");
     follow(&mut families, &cluster, changed);
     assert_eq!(total(&families), 1, "the server that is left");
+}
+
+/// A server that names a set by its label alone, while that is being deleted and lets go of what it has, and whose state
+/// says `Shutdown`: its pod runs.
+#[test]
+fn a_server_of_a_set_that_lets_go_counts_whatever_its_state_says() {
+    let (mut cluster, mut families) = (Cluster::default(), Families::default());
+    let of_nobody = Some(Owned { name: 0, form: Form::Whole });
+    for step in [
+        Step::Make { of: SERVERS, name: 2, replicas: 0, label: Some(1), owner: None },
+        Step::Make { of: SETS, name: 1, replicas: 0, label: Some(0), owner: of_nobody },
+        Step::Orphan { of: SETS, name: 1 },
+        Step::Shut { name: 2, back: false },
+    ] {
+        let changed = cluster.take(&step).expect("there");
+        follow(&mut families, &cluster, changed);
+        assert_eq!(total(&families), 1, "after {step:?}");
+    }
+}
+
+/// A Fleet of two whose servers are deleted one after the other: each counts until it is gone.
+#[test]
+fn a_server_counts_until_it_is_gone() {
+    let (mut cluster, mut families) = (Cluster::default(), Families::default());
+    let whole = |name| Some(Owned { name, form: Form::Whole });
+    let make = |name| Step::Make { of: SERVERS, name, replicas: 0, label: Some(0), owner: whole(0) };
+    let delete = |name| Step::Delete { of: SERVERS, name };
+    let mut seen = Vec::new();
+    for step in [
+        Step::Make { of: FLEETS, name: 0, replicas: 2, label: None, owner: None },
+        Step::Make { of: SETS, name: 0, replicas: 2, label: Some(0), owner: whole(0) },
+        make(0),
+        make(1),
+        Step::Shut { name: 0, back: false },
+        delete(0),
+        delete(1),
+        make(2),
+        Step::Remove { of: SERVERS, name: 0 },
+        Step::Remove { of: SERVERS, name: 1 },
+    ] {
+        let changed = cluster.take(&step).expect("there");
+        follow(&mut families, &cluster, changed);
+        seen.push(total(&families));
+    }
+    assert_eq!(seen, [2, 2, 2, 2, 2, 3, 4, 4, 3, 2]);
 }

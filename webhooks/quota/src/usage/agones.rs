@@ -8,11 +8,8 @@ use std::collections::BTreeMap;
 pub(super) use gatehouse_apiservice::agones::GROUP;
 use gatehouse_apiservice::quantity::Quantity;
 
-use super::{At, MOMENT, UsageError, pod, times};
+use super::{At, UsageError, pod, times};
 use crate::{Amounts, Dimension};
-
-/// How long a pod that does not say may take to end, in seconds.
-const GRACE: i64 = 30;
 
 /// The counter or list that counts players, by Agones' own examples.
 pub(super) const PLAYERS: &str = "players";
@@ -56,17 +53,9 @@ pub(super) fn game_server(
     server(&root.at("spec"), unstated)
 }
 
-/// Whether a server is going and its pod ends within a [`MOMENT`]: its set replaces it at once.
-pub(super) fn is_leaving(root: &At<'_, '_>) -> bool {
-    let (metadata, status, spec) = (root.at("metadata"), root.at("status"), root.at("spec"));
-    let is_shut_down = matches!(status.at("state").text(), Ok(Some("Shutdown")));
-    if !is_shut_down && !metadata.at("deletionTimestamp").is_some() {
-        return false;
-    }
-    let template = spec.at("template");
-    let pod = template.at("spec");
-    let grace = pod.at("terminationGracePeriodSeconds").count();
-    grace.is_ok_and(|grace| grace.unwrap_or(GRACE) <= MOMENT)
+/// Whether an object is being deleted.
+pub(super) fn is_going(root: &At<'_, '_>) -> bool {
+    root.at("metadata").at("deletionTimestamp").is_some()
 }
 
 /// A GameServer's `spec`.

@@ -19,7 +19,6 @@ macro_rules! pod {
             concat!($pod, ".resources.requests.*"),
             concat!($pod, ".resources.limits.*"),
             concat!($pod, ".overhead.*"),
-            concat!($pod, ".terminationGracePeriodSeconds"),
         ]
     };
 }
@@ -51,7 +50,6 @@ pub fn looks(shape: Shape) -> Shape {
             "spec.resources.limits.*",
             "status.allocatedReplicas",
             "status.reservedReplicas",
-            "status.state",
         ])
         .and(server!("spec"))
         .and(server!("spec.template.spec"))

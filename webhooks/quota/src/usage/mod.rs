@@ -48,8 +48,8 @@ pub struct Usage {
     pub amounts: Amounts,
     /// The set or fleet of Agones that it is made for, if it names one as Agones does.
     pub owner: Option<Owner>,
-    /// It is going, and its pod with it within [`MOMENT`]: it takes up nothing of what its owner is charged for.
-    pub is_leaving: bool,
+    /// It is an object of Agones, and is being deleted.
+    pub is_going: bool,
     /// What it states no request of, and who in it does not: containers by name, or the field where it would stand.
     pub unstated: BTreeMap<Dimension, Vec<String>>,
     /// Of an autoscaler: how far it may go. Checked when it is admitted, and never charged.
@@ -66,10 +66,6 @@ pub struct Owner {
     /// Its uid; none where the label alone is left, see [`Claim::uid`].
     pub uid: Option<Arc<str>>,
 }
-
-/// A server that is going counts no more for its set if its pod is gone within this time, in seconds. One that may take
-/// longer runs beside the server that replaces it.
-pub const MOMENT: i64 = 60;
 
 /// Why it cannot be told what an object takes up.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -152,10 +148,7 @@ fn of_object(
     let root = At::root(object);
     let of_servers = match (&*resource.group, &*resource.resource) {
         (agones::GROUP, "fleets" | "gameserversets") => agones::fleet(&root, replicas, &mut usage.unstated)?,
-        (agones::GROUP, "gameservers") => {
-            usage.is_leaving = agones::is_leaving(&root);
-            agones::game_server(&root, &mut usage.unstated)?
-        }
+        (agones::GROUP, "gameservers") => agones::game_server(&root, &mut usage.unstated)?,
         (kruise::GROUP, "gameserversets") => kruise::game_server_set(&root, replicas, &mut usage.unstated)?,
         (pteronimbus::GROUP, "gameservers") => {
             pteronimbus::game_server(&root, templates, &mut usage.unstated)?
@@ -167,6 +160,7 @@ fn of_object(
         _ => return Ok(usage),
     };
     usage.owner = owner(resource, object);
+    usage.is_going = *resource.group == *agones::GROUP && agones::is_going(&root);
     usage.amounts = usage.amounts.checked_add(&of_servers).ok_or_else(|| root.at("spec").out_of_range())?;
     Ok(usage)
 }

@@ -106,17 +106,19 @@ fn servers_that_are_played_on_or_reserved_are_no_fewer_for_a_scale_down() {
 }
 
 #[test]
-fn a_server_leaves_when_its_pod_ends_soon() {
-    let leaves =
-        |object: Value| usage(&resource("gameservers.agones.dev"), &object, &NoTemplates).unwrap().is_leaving;
-    let pod = |seconds: Value| json!({"template": {"spec": {"terminationGracePeriodSeconds": seconds}}});
+fn what_is_being_deleted_is_going_whatever_its_state_says() {
+    let is_going = |kind: &str, object: Value| {
+        usage(&resource(&format!("{kind}.agones.dev")), &object, &NoTemplates).unwrap().is_going
+    };
     let going = json!({"deletionTimestamp": "2026-11-29T00:00:00Z"});
-    assert!(leaves(json!({"metadata": going})));
-    assert!(leaves(json!({"status": {"state": "Shutdown"}, "spec": pod(json!(60))})));
-    assert!(!leaves(json!({"status": {"state": "Allocated"}})));
-    for long in [json!(61), json!(-1), json!("1")] {
-        assert!(!leaves(json!({"metadata": going, "spec": pod(long)})));
+    for kind in ["fleets", "gameserversets", "gameservers"] {
+        assert!(is_going(kind, json!({"metadata": going})));
+        assert!(!is_going(kind, json!({"metadata": {"deletionTimestamp": null}})));
     }
+    assert!(
+        !is_going("gameservers", json!({"status": {"state": "Shutdown"}})),
+        "its pod runs, and it may be written back"
+    );
 }
 
 #[test]

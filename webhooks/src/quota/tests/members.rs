@@ -190,6 +190,9 @@ async fn what_states_no_request_is_refused_until_it_does() {
 async fn a_server_that_runs_is_not_charged_less_for_being_written_smaller() {
     let (replica, _) = Replica::full().await;
     let servers: GroupResource = "gameservers.agones.dev".parse().unwrap();
+    put_quota(&replica.api, "a", &json!({"requests.cpu": "10", "players": "100"}), "Deny");
+    let limits = |world: &Snapshot| world.quotas.iter().all(|quota| quota.hard.len() == 2);
+    replica.seen("the quota", limits).await;
     let server = |cpu: &str, players: u64, grace: u64| {
         let mut server = fleet("g", 0);
         server["kind"] = "GameServer".into();
@@ -222,14 +225,22 @@ async fn a_server_that_runs_is_not_charged_less_for_being_written_smaller() {
     for (after, field) in [
         (server("1m", 10, 60), "spec: Forbidden: a game server keeps the requests.cpu"),
         (server("1", 1, 60), "spec: Forbidden: a game server keeps the players"),
-        (server("1", 10, 1), "spec.template.spec.terminationGracePeriodSeconds: Forbidden"),
     ] {
         let message = asked(Requester::Other, &after).await;
         assert!(message.starts_with(field), "{message}");
         assert_eq!(asked(Requester::Agones, &after).await, "admitted: true");
     }
     assert_eq!(asked(Requester::Other, &before).await, "admitted: true");
-    put_quota(&replica.api, "a", &json!({"gameservers": "10"}), "Audit");
+    let shorter = server("1", 10, 1);
+    assert_eq!(asked(Requester::Other, &shorter).await, "admitted: true", "it counts until it is gone");
+    put_quota(&replica.api, "a", &json!({"requests.cpu": "10"}), "Deny");
+    replica.seen("the quota", |world| world.quotas.iter().all(|quota| quota.hard.len() == 1)).await;
+    assert_eq!(
+        asked(Requester::Other, &server("1", 1, 60)).await,
+        "admitted: true",
+        "players are not limited"
+    );
+    put_quota(&replica.api, "a", &json!({"requests.cpu": "10"}), "Audit");
     let is_audit =
         |world: &Snapshot| world.quotas.iter().all(|quota| quota.enforcement == Enforcement::Audit);
     replica.seen("the quota", is_audit).await;

@@ -123,7 +123,12 @@ fn servers_of_a_set_of_none_are_servers() {
     let mut going = object("g0", 4, 0, Some((SET, "s")), owner);
     going["status"] = json!({"state": "Shutdown"});
     builder.apply(&game_servers(), &going);
-    assert_eq!(used(&builder), "2", "Agones takes them away");
+    going["metadata"]["deletionTimestamp"] = "2026-11-29T00:00:00Z".into();
+    going["metadata"]["resourceVersion"] = "5".into();
+    builder.apply(&game_servers(), &going);
+    assert_eq!(used(&builder), "3", "its pod is there until it is gone");
+    builder.delete(&game_servers(), "games", "g0");
+    assert_eq!(used(&builder), "2");
 }
 
 #[test]
