@@ -6,8 +6,7 @@ use crate::{
     Heard, KindStatus, Layer, ObjectKey, Record, Reference, Seconds, Str,
     catalogue::KindId,
     graph::{Cycle, Graph, Place, Records},
-    relations::{self, Relations},
-    root_cause::{self, RootCause},
+    relations::Relations,
     tally::{GameTally, Tallies, Tally},
 };
 
@@ -185,14 +184,6 @@ impl Cluster {
     /// The members of the cycle that an object is in; at most some of them.
     pub fn cycle(&self, key: &ObjectKey) -> Option<Cycle<'_>> {
         self.graph.cycle(key)
-    }
-
-    /// Why an object cannot go on; `None` if it can, or if the cause is its own.
-    pub fn root_cause<'a>(&'a self, record: &'a Record) -> Option<RootCause<'a>> {
-        match record.flux() {
-            Some(_) => root_cause::root_cause(self, record),
-            None => relations::cause(self, record),
-        }
     }
 
     /// What an entry of `dependsOn` is doing.

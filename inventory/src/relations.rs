@@ -6,10 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::{
-    Cluster, Layer, ObjectKey, Record, Root, RootCause, Seconds, Str, Verdict, catalogue::KindId,
-    graph::Records,
-};
+use crate::{Cluster, Layer, ObjectKey, Record, Seconds, Str, Verdict, catalogue::KindId, graph::Records};
 
 /// How an object is connected with others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,36 +186,4 @@ impl Use {
         };
         self.cases.iter().find(|case| applies(&case.when)).map(|case| &case.verdict)
     }
-}
-
-/// Why an object has failed, if it is because of another that it works by.
-pub(crate) fn cause<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<RootCause<'a>> {
-    let mut passed = vec![record];
-    let missing = loop {
-        let current = passed[passed.len() - 1];
-        match culprit(cluster, current) {
-            Some(Culprit::Failed(used)) if !passed.iter().any(|one| one.key == used.key) => passed.push(used),
-            Some(Culprit::Missing(key)) => break Some(key),
-            Some(Culprit::Failed(_)) | None => break None,
-        }
-    };
-    let root = match missing {
-        Some(key) => Root::MissingSource(key),
-        None if passed.len() == 1 => return None,
-        None => Root::Source(passed.pop()?),
-    };
-    Some(RootCause { root, path: passed.into_iter().skip(1).map(|record| &record.key).collect() })
-}
-
-enum Culprit<'a> {
-    Failed(&'a Record),
-    Missing(&'a ObjectKey),
-}
-
-fn culprit<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<Culprit<'a>> {
-    let links = record.links().filter(|_| record.verdict.state.is_failure())?;
-    links.uses.iter().map(|used| &used.target).find_map(|target| match cluster.record(target) {
-        Some(used) => used.verdict.state.is_failure().then_some(Culprit::Failed(used)),
-        None => cluster.is_watched(target.kind).then_some(Culprit::Missing(target)),
-    })
 }

@@ -46,6 +46,16 @@ pub struct RootCause<'a> {
     pub path: Vec<&'a ObjectKey>,
 }
 
+impl Cluster {
+    /// Why an object cannot go on; `None` if it can, or if the cause is its own.
+    pub fn root_cause<'a>(&'a self, record: &'a Record) -> Option<RootCause<'a>> {
+        match record.flux() {
+            Some(_) => root_cause(self, record),
+            None => rule_cause(self, record),
+        }
+    }
+}
+
 /// What an object waits for directly.
 enum Next<'a> {
     Dependency(&'a Record),
@@ -55,7 +65,7 @@ enum Next<'a> {
 
 /// The root cause of `record`'s trouble; `None` if it is in none, or causes it itself. On a chain that is longer than a
 /// walk may be, it is the object at which the walk ends.
-pub(crate) fn root_cause<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<RootCause<'a>> {
+fn root_cause<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<RootCause<'a>> {
     // A reconciliation of a healthy object is no trouble; one that waits for its source is.
     if !record.verdict.state.is_failure() && !waits_for_source(record) {
         return None;
@@ -193,4 +203,36 @@ fn waits_for_source(record: &Record) -> bool {
     // While it is expected to be, the words may still be those of a failure before.
     let reason = verdict.deadline.as_ref().map_or(&verdict.reason, |deadline| &deadline.reason);
     (verdict.state == State::Progressing || verdict.state.is_failure()) && needs_a_source(reason)
+}
+
+/// Why an object has failed, if it is because of another that it works by.
+fn rule_cause<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<RootCause<'a>> {
+    let mut passed = vec![record];
+    let missing = loop {
+        let current = passed[passed.len() - 1];
+        match culprit(cluster, current) {
+            Some(Culprit::Failed(used)) if !passed.iter().any(|one| one.key == used.key) => passed.push(used),
+            Some(Culprit::Missing(key)) => break Some(key),
+            Some(Culprit::Failed(_)) | None => break None,
+        }
+    };
+    let root = match missing {
+        Some(key) => Root::MissingSource(key),
+        None if passed.len() == 1 => return None,
+        None => Root::Source(passed.pop()?),
+    };
+    Some(RootCause { root, path: passed.into_iter().skip(1).map(|record| &record.key).collect() })
+}
+
+enum Culprit<'a> {
+    Failed(&'a Record),
+    Missing(&'a ObjectKey),
+}
+
+fn culprit<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<Culprit<'a>> {
+    let links = record.links().filter(|_| record.verdict.state.is_failure())?;
+    links.uses.iter().map(|used| &used.target).find_map(|target| match cluster.record(target) {
+        Some(used) => used.verdict.state.is_failure().then_some(Culprit::Failed(used)),
+        None => cluster.is_watched(target.kind).then_some(Culprit::Missing(target)),
+    })
 }

@@ -14,7 +14,7 @@ use kube::{
 };
 use tokio::time::sleep;
 
-use super::upstream::Shared;
+use super::shared::Shared;
 
 /// Where these may not be watched, one attempt in this time, or up to twice it.
 const FORBIDDEN: Duration = Duration::from_mins(1);

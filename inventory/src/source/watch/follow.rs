@@ -23,7 +23,13 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{items::Items, raw::Raw, settings::Streaming, trouble::Trouble, upstream::Shared};
+use super::{
+    items::Items,
+    raw::Raw,
+    settings::Streaming,
+    shared::{Assignment, Shared},
+    trouble::Trouble,
+};
 use crate::{Str, source::KindStatus};
 
 /// What is done with what a resource's list and watch say.
@@ -56,17 +62,6 @@ pub enum Content {
     Whole,
     /// `metadata` alone: the rest never leaves the API server.
     Metadata,
-}
-
-/// Whether and as what a resource is to be watched.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Assignment {
-    /// Discovery has not answered yet.
-    Undecided,
-    /// Not served.
-    Absent,
-    /// Served like this.
-    Served(ApiResource),
 }
 
 /// What a page of a list is asked for.

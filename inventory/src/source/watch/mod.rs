@@ -11,6 +11,7 @@ mod items;
 mod raw;
 mod record;
 mod settings;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod trouble;
@@ -25,9 +26,10 @@ use tokio_util::sync::CancellationToken;
 use self::record::Recorder;
 pub use self::{
     discovery::Wanted,
-    follow::{Assignment, Content, Observer, Said},
+    follow::{Content, Observer, Said},
     raw::Raw,
     settings::{Streaming, WatchSettings},
+    shared::Assignment,
     upstream::Upstream,
 };
 use super::{Event, Heard, KindStatus, Sink, Source};

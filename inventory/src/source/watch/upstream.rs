@@ -3,58 +3,29 @@
 //! Discovery is asked regularly, and soon after a CustomResourceDefinition that matters has changed. Whoever
 //! wants a resource is told when it comes, changes its version, or goes.
 
-use std::{
-    fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use gatehouse_apiservice::client::{explain, jittered};
 use http::{HeaderMap, Request, StatusCode, header::DATE};
 use kube::{Client, client::Body, core::Status, runtime::watcher::DefaultBackoff};
 use serde::Deserialize;
 use tokio::{
-    sync::{Notify, watch},
+    sync::watch,
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
 use super::{
     crds,
-    discovery::{self, Finding, Served, Wanted},
-    follow::{self, Assignment, Content, Observer},
+    discovery::{self, Wanted},
+    follow::{self, Content, Observer},
     settings::WatchSettings,
+    shared::{Assignment, Shared},
 };
 use crate::{Seconds, source::Heard};
 
 /// An API server of which resources are followed. Cheap to clone. Nothing happens before [`Upstream::run`] runs.
 #[derive(Clone)]
 pub struct Upstream(Arc<Shared>);
-
-/// What the tasks of one cluster share.
-pub(super) struct Shared {
-    pub(super) client: Client,
-    pub(super) settings: WatchSettings,
-    /// Whether the server's version promises streaming lists.
-    pub(super) streams: AtomicBool,
-    /// Wakes discovery: something is no longer, or newly, served or wanted.
-    pub(super) rediscover: Notify,
-    /// Wakes whoever waits to try again: the server, which was silent, answers.
-    pub(super) answers: Notify,
-    /// How often it has looked as if the server had ended, whoever answers since.
-    pub(super) doubts: AtomicU64,
-    wishes: Mutex<Wishes>,
-}
-
-/// Locked for one look or change at a time, never across an await.
-#[derive(Default)]
-struct Wishes {
-    /// Discovery has answered at least once: what is wanted from now on it has to be asked for.
-    is_answered: bool,
-    wanted: Vec<(Wanted, watch::Sender<Assignment>)>,
-}
 
 /// An answer that came within this tells the time it was given at.
 const PROMPT: Duration = Duration::from_secs(1);
@@ -68,15 +39,7 @@ const AFTER_CHANGE: [Duration; 4] =
 impl Upstream {
     /// The API server behind `client`.
     pub fn new(client: Client, settings: WatchSettings) -> Self {
-        Self(Arc::new(Shared {
-            client,
-            settings,
-            streams: AtomicBool::default(),
-            rediscover: Notify::new(),
-            answers: Notify::new(),
-            doubts: AtomicU64::default(),
-            wishes: Mutex::default(),
-        }))
+        Self(Arc::new(Shared::new(client, settings)))
     }
 
     /// The client that everything is asked with.
@@ -86,13 +49,7 @@ impl Upstream {
 
     /// Whether and as what `wanted` is served, now and later. Dropping the receiver ends the wish.
     pub fn served(&self, wanted: Wanted) -> watch::Receiver<Assignment> {
-        let (assign, assigned) = watch::channel(Assignment::Undecided);
-        let mut wishes = self.0.wishes();
-        wishes.wanted.push((wanted, assign));
-        if wishes.is_answered {
-            self.0.rediscover.notify_one();
-        }
-        assigned
+        self.0.want(wanted)
     }
 
     /// Lists and watches `wanted` whenever it is served, for ever. It is wanted from the call on, not only
@@ -120,45 +77,6 @@ impl Upstream {
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upstream").field("settings", &self.0.settings).finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    pub(super) fn doubt(&self) {
-        self.doubts.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Whether somebody wants what the CustomResourceDefinition of this name, `plural.group`, defines.
-    pub(super) fn is_wanted(&self, definition: &str) -> bool {
-        let wishes = self.wishes();
-        definition.split_once('.').is_some_and(|(plural, group)| {
-            wishes.wanted.iter().any(|(wanted, _)| wanted.group == group && wanted.plural == plural)
-        })
-    }
-
-    fn assign(&self, served: &Served) {
-        self.streams.store(served.streams, Ordering::Relaxed);
-        let mut wishes = self.wishes();
-        wishes.is_answered = true;
-        wishes.wanted.retain(|(_, assign)| !assign.is_closed());
-        for (wanted, assign) in &wishes.wanted {
-            let new = match served.find(wanted) {
-                Finding::Served(resource) => Assignment::Served(resource),
-                Finding::Absent => Assignment::Absent,
-                Finding::Unknown => continue,
-            };
-            assign.send_if_modified(|current| {
-                let differs = *current != new;
-                if differs {
-                    *current = new;
-                }
-                differs
-            });
-        }
-    }
-
-    fn wishes(&self) -> std::sync::MutexGuard<'_, Wishes> {
-        self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
