@@ -6,16 +6,17 @@ use anyhow::Context;
 use gatehouse_apiserver::{
     clock::{Clock, REPLICAS},
     engine,
+    server::{Parts, Running},
 };
 use gatehouse_apiservice::registration;
 use gatehouse_inventory::source::Watch;
-use gatehouse_serving::{authz, metrics::Metrics};
+use gatehouse_serving::{metrics::RequestMetrics, review, server::ServerBuilder};
 
 use crate::{
     flags::{self, Authentication, LimitArgs, Replicas, Serving, Upstream},
     keeping::Keeping,
     observing::Observing,
-    server::{EndSignals, Parts, Running},
+    signals::EndSignals,
 };
 
 /// Versions are vouched for by the second, and half a window has to be some.
@@ -71,16 +72,14 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let end = EndSignals::listen().received();
     tokio::pin!(end);
     let mut catalogue = flags::catalogue(&args.catalogue_file)?;
-    let mut metrics = Metrics::new(&engine::served_resources());
+    let metrics = Arc::new(RequestMetrics::new(&engine::served_resources()));
     if args.flux_resource_metrics {
         catalogue = catalogue.with_flux_texts();
-        metrics = metrics.with_flux_resources();
     }
-    let metrics = Arc::new(metrics);
     let observers = args.observing.observers(&metrics, "gatehouse-apiserver")?;
     let config = args.upstream.config().await?;
     let client = kube::Client::try_from(config.clone()).context("cannot make a client of the kubeconfig")?;
-    let review = authz::review_client(config).context("cannot make a client for access reviews")?;
+    let review = review::client(config).context("cannot make a client for access reviews")?;
 
     let authenticator = tokio::select! {
         authenticator = args.authentication.authenticator(client.clone(), review.clone()) => authenticator?,
@@ -100,24 +99,29 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let parts = Parts {
         cluster: args.cluster_name.into(),
         catalogue,
+        flux_series: args.flux_resource_metrics,
         checks: keeping
-            .checks()
+            .checks
             .into_iter()
             .chain(args.authentication.readiness_check(&authenticator))
             .collect(),
-        authenticator,
         source: Watch::with_settings(client, args.upstream.watching().within(args.resume_window / 2)),
         clock,
-        authorizer: Arc::new(authorizer.into()),
-        metrics,
-        limits: args.limits.limits(),
-        max_connections: args.limits.max_connections,
-        observers: observers.clone(),
-        shutdown: args.serving.shutdown(),
-        address: args.serving.address(),
-        keys,
+        server: ServerBuilder {
+            address: args.serving.address(),
+            keys,
+            authenticator,
+            authorizer: Arc::new(authorizer.into()),
+            metrics,
+            limits: args.limits.limits(),
+            max_connections: args.limits.max_connections,
+            observers: observers.clone(),
+            shutdown: args.serving.shutdown(),
+        },
+        background: keeping.background,
+        leases: keeping.leases,
     };
-    let ended = keeping.beside(Running::start(parts).await?.until(end)).await;
+    let ended = Running::start(parts).await?.until(end).await;
     observers.flush().await;
     Ok(ended?)
 }

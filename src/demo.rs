@@ -13,7 +13,11 @@ use std::{
 };
 
 use anyhow::Context;
-use gatehouse_apiserver::{clock::Clock, engine};
+use gatehouse_apiserver::{
+    clock::Clock,
+    engine,
+    server::{Parts, Running},
+};
 use gatehouse_apiservice::kubeconfig::{self, Access};
 use gatehouse_certs::{
     issue::{Authority, KeyPair, Leaf, Usage},
@@ -23,16 +27,19 @@ use gatehouse_inventory::source::Snapshot;
 use gatehouse_serving::{
     authn::{AuthenticationConfig, Authenticator, CaBundle},
     authz::Authorizer,
-    metrics::Metrics,
+    metrics::RequestMetrics,
     pipeline::{Limits, Observers},
-    serve::{MAX_CONNECTIONS, ShutdownTiming},
+    serve::MAX_CONNECTIONS,
+    server::ServerBuilder,
+    shutdown::ShutdownTiming,
+    tasks::Tasks,
 };
 use rustix::process::Pid;
 use tempfile::TempDir;
 use tokio::{signal::unix::SignalKind, sync::watch};
 
 use crate::flags;
-use crate::server::{self, EndSignals, Parts, Running};
+use crate::signals::{self, EndSignals};
 
 /// The user's certificate and the server's are thrown away with the process.
 const LIFETIME: Duration = Duration::from_hours(24 * 365);
@@ -96,7 +103,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         "\nServing {} on https://{}. To look around:\n\n  export KUBECONFIG={}\n  kubectl get fluxresources -A\n  \
          kubectl get fluxdependencies -A -o wide\n  kubectl get gameserversummaries,tenantusages -A -o wide\n  kubectl explain fluxsummaries.status\n\nCtrl-C ends it.",
         folder.display(),
-        running.address,
+        running.address(),
         kubeconfig.display(),
     );
     running.until(end).await?;
@@ -111,9 +118,9 @@ async fn command(program: &str, arguments: &[String], kubeconfig: &Path) -> anyh
         .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("cannot run {program}"))?;
-    let mut terminate = server::listen(SignalKind::terminate());
+    let mut terminate = signals::listen(SignalKind::terminate());
     // A terminal sends Ctrl-C to the command as well; a shell, for one, does not end by it.
-    let _interrupt = server::listen(SignalKind::interrupt());
+    let _interrupt = signals::listen(SignalKind::interrupt());
     let status = tokio::select! {
         status = child.wait() => status,
         _ = terminate.recv() => {
@@ -148,21 +155,26 @@ async fn start(
     let running = Running::start(Parts {
         cluster: "local".into(),
         catalogue,
+        flux_series: false,
         source,
         clock: Arc::new(Clock::new(0)),
         checks: Vec::new(),
-        authenticator: Authenticator::new(configs, None, true),
-        authorizer: Arc::new(Authorizer::CertificateHolders),
-        metrics: Arc::new(Metrics::new(&engine::served_resources())),
-        limits: Limits::default(),
-        max_connections: MAX_CONNECTIONS,
-        observers: Observers::default(),
-        shutdown: ShutdownTiming { delay: Duration::ZERO, grace: Duration::from_secs(2) },
-        address: (HOST, port).into(),
-        keys,
+        server: ServerBuilder {
+            address: (HOST, port).into(),
+            keys,
+            authenticator: Authenticator::new(configs, None, true),
+            authorizer: Arc::new(Authorizer::CertificateHolders),
+            metrics: Arc::new(RequestMetrics::new(&engine::served_resources())),
+            limits: Limits::default(),
+            max_connections: MAX_CONNECTIONS,
+            observers: Observers::default(),
+            shutdown: ShutdownTiming { delay: Duration::ZERO, grace: Duration::from_secs(2) },
+        },
+        background: Tasks::default(),
+        leases: Tasks::default(),
     })
     .await?;
-    let server = format!("https://{}", running.address);
+    let server = format!("https://{}", running.address());
     let access = Access {
         server: &server,
         server_ca: authority.certificate_pem(),

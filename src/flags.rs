@@ -27,9 +27,10 @@ use gatehouse_serving::{
     authn::{self, AuthenticationConfig, AuthenticationFiles, Authenticator, TokenReviewer},
     authz::DelegatedAuthorizer,
     health::HealthCheck,
-    metrics::Metrics,
+    metrics::RequestMetrics,
     pipeline::Limits,
-    serve::{MAX_CONNECTIONS, ShutdownTiming},
+    serve::MAX_CONNECTIONS,
+    shutdown::ShutdownTiming,
 };
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use rustls::sign::CertifiedKey;
@@ -299,7 +300,11 @@ impl Authentication {
     }
 
     /// Asks the cluster who may do what.
-    pub(crate) fn authorizer(&self, review: kube::Client, metrics: &Arc<Metrics>) -> DelegatedAuthorizer {
+    pub(crate) fn authorizer(
+        &self,
+        review: kube::Client,
+        metrics: &Arc<RequestMetrics>,
+    ) -> DelegatedAuthorizer {
         DelegatedAuthorizer::new(review, self.authorization_webhook_timeout, Arc::clone(metrics))
     }
 

@@ -13,11 +13,7 @@ use gatehouse_keeper::{
     number::{Numbers, Standing},
     registration::Registration,
 };
-use gatehouse_serving::{
-    health::HealthCheck,
-    metrics::Metrics,
-    tasks::{EndError, Tasks},
-};
+use gatehouse_serving::{health::HealthCheck, metrics::RequestMetrics, tasks::Tasks};
 use rustls::sign::CertifiedKey;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -29,11 +25,12 @@ pub(crate) struct Keeping {
     client: kube::Client,
     namespace: String,
     identity: String,
-    checks: Vec<HealthCheck>,
-    stop: CancellationToken,
-    work: Tasks,
-    release: CancellationToken,
-    leases: Tasks,
+    /// What has to be well for this replica to be ready.
+    pub(crate) checks: Vec<HealthCheck>,
+    /// They end when nothing is served any more,
+    pub(crate) background: Tasks,
+    /// and these after them.
+    pub(crate) leases: Tasks,
 }
 
 impl Keeping {
@@ -44,9 +41,7 @@ impl Keeping {
             namespace: replicas.namespace(),
             identity: replicas.identity(),
             checks: Vec::new(),
-            stop: CancellationToken::new(),
-            work: Tasks::default(),
-            release: CancellationToken::new(),
+            background: Tasks::default(),
             leases: Tasks::default(),
         }
     }
@@ -57,8 +52,8 @@ impl Keeping {
         let (numbers, standing) = Numbers::new(&self.client, &self.namespace, &self.identity, leases);
         let told = standing.clone();
         self.checks.push(HealthCheck::readiness("replica-number", move || told.borrow().readiness()));
-        self.work.spawn("granting the number", grant(standing, clock, self.stop.clone()));
-        self.leases.spawn("holding a number", numbers.run(self.release.clone()));
+        self.background.spawn("granting the number", grant(standing, clock, self.background.stop()));
+        self.leases.spawn("holding a number", numbers.run(self.leases.stop()));
     }
 
     /// Keeps certificates and the APIService, if this replica holds `lease`, and serves those certificates once they are
@@ -68,7 +63,7 @@ impl Keeping {
         lease: &str,
         (settings, service): (Settings, Service),
         keys: &watch::Receiver<Arc<CertifiedKey>>,
-        metrics: &Metrics,
+        metrics: &RequestMetrics,
     ) -> watch::Receiver<Arc<CertifiedKey>> {
         let (election, leadership) =
             Election::new(self.client.clone(), &self.namespace, lease, &self.identity);
@@ -84,33 +79,9 @@ impl Keeping {
             SelfManaged::new(client, settings, registered, leadership, metrics.registry(), first);
         let keys = served.keys.clone();
         self.checks.push(HealthCheck::readiness("serving-certificate-secret", move || served.readiness()));
-        self.work.spawn("keeping certificates", certificates.run(self.stop.clone()));
-        self.leases.spawn("the election", election.run(self.release.clone()));
+        self.background.spawn("keeping certificates", certificates.run(self.background.stop()));
+        self.leases.spawn("the election", election.run(self.leases.stop()));
         keys
-    }
-
-    /// What has to be well for this replica to be ready.
-    pub(crate) fn checks(&mut self) -> Vec<HealthCheck> {
-        std::mem::take(&mut self.checks)
-    }
-
-    /// Goes on until `serving` has ended, then ends in good order; or until a part fails.
-    pub(crate) async fn beside(
-        mut self,
-        serving: impl Future<Output = Result<(), EndError>>,
-    ) -> Result<(), EndError> {
-        let failure = tokio::select! {
-            ended = serving => {
-                self.stop.cancel();
-                self.work.end().await?;
-                self.release.cancel();
-                self.leases.end().await?;
-                return ended;
-            }
-            failure = self.work.failed() => failure,
-            failure = self.leases.failed() => failure,
-        };
-        Err(failure)
     }
 }
 

@@ -9,7 +9,7 @@ mod keeping;
 mod logging;
 mod manifests;
 mod observing;
-mod server;
+mod signals;
 mod webhooks;
 
 use std::process::ExitCode;

@@ -7,7 +7,7 @@ use anyhow::Context;
 use gatehouse_serving::traces::Traces;
 use gatehouse_serving::{
     audit::{Auditor, Destination, Policy, Rotation},
-    metrics::Metrics,
+    metrics::RequestMetrics,
     pipeline::Observers,
 };
 
@@ -81,7 +81,11 @@ fn ratio(text: &str) -> Result<f64, String> {
 impl Observing {
     /// Opens what is to be written, by a process that is called `service`.
     #[cfg_attr(not(feature = "otel"), expect(unused_variables, reason = "traces alone name who tells them"))]
-    pub(crate) fn observers(&self, metrics: &Metrics, service: &'static str) -> anyhow::Result<Observers> {
+    pub(crate) fn observers(
+        &self,
+        metrics: &RequestMetrics,
+        service: &'static str,
+    ) -> anyhow::Result<Observers> {
         Ok(Observers {
             auditor: self.audit.auditor(metrics)?,
             #[cfg(feature = "otel")]
@@ -100,7 +104,7 @@ impl TraceArgs {
 }
 
 impl AuditArgs {
-    fn auditor(&self, metrics: &Metrics) -> anyhow::Result<Option<Arc<Auditor>>> {
+    fn auditor(&self, metrics: &RequestMetrics) -> anyhow::Result<Option<Arc<Auditor>>> {
         let (Some(policy), Some(path)) = (&self.audit_policy_file, &self.audit_log_path) else {
             return Ok(None);
         };

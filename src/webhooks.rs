@@ -7,7 +7,7 @@ use gatehouse_apiservice::registration::{
     webhook_account::NAME,
     webhooks::{Address, FailurePolicy, Webhooks},
 };
-use gatehouse_serving::{authz, metrics::Metrics, pipeline::Credential};
+use gatehouse_serving::{metrics::RequestMetrics, pipeline::Credential, review, server::ServerBuilder};
 use gatehouse_webhooks::{
     intercepted,
     own_user::OwnUser,
@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::{
     flags::{Authentication, LimitArgs, Replicas, Service, Serving, Upstream, duration, object_name},
     observing::Observing,
-    server::EndSignals,
+    signals::EndSignals,
 };
 
 /// Serve admission: tenants' quotas, policies and defaults for Flux objects and game servers.
@@ -99,11 +99,11 @@ struct AccountArgs {
 /// Serves until it is asked to end.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let signals = EndSignals::listen();
-    let metrics = Arc::new(Metrics::new(&[]));
+    let metrics = Arc::new(RequestMetrics::new(&[]));
     let observers = args.observing.observers(&metrics, "gatehouse-webhooks")?;
     let config = args.upstream.config().await?;
     let client = kube::Client::try_from(config.clone()).context("cannot make a client of the kubeconfig")?;
-    let review = authz::review_client(config).context("cannot make a client for access reviews")?;
+    let review = review::client(config).context("cannot make a client for access reviews")?;
     let end = signals.received();
     tokio::pin!(end);
     let authenticator = tokio::select! {
@@ -121,19 +121,21 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         SelfManagedParts { settings, configurations: Box::new(wanted) }
     });
     let parts = Parts {
-        authenticator,
-        authorizer: Arc::new(authorizer.into()),
-        metrics,
         client,
         review,
         watching: args.upstream.watching(),
         credential: credential(&args.authentication),
-        limits: args.limits.limits(),
-        max_connections: args.limits.max_connections,
-        observers: observers.clone(),
-        shutdown: args.serving.shutdown(),
-        address: args.serving.address(),
-        keys: args.serving.keys(&lease_namespace, NAME)?,
+        server: ServerBuilder {
+            address: args.serving.address(),
+            keys: args.serving.keys(&lease_namespace, NAME)?,
+            authenticator,
+            authorizer: Arc::new(authorizer.into()),
+            metrics,
+            limits: args.limits.limits(),
+            max_connections: args.limits.max_connections,
+            observers: observers.clone(),
+            shutdown: args.serving.shutdown(),
+        },
         own_user,
         identity: args.replicas.identity(),
         request_timeout: args.accounts.apiserver_request_timeout,

@@ -7,12 +7,13 @@ use std::time::Instant;
 use futures::FutureExt;
 use gatehouse_apiserver::clock::Clock;
 use gatehouse_apiserver::endpoints::Endpoints;
+use gatehouse_apiserver::metrics::ViewMetrics;
 use gatehouse_apiserver::watchcache::{Cells, Draft, RowKey, Update, WatchCache};
 use gatehouse_apiservice::view::FluxResourceStatus;
 use gatehouse_apiservice::{Resource, Time, View};
 use gatehouse_serving::authn::UserInfo;
 use gatehouse_serving::authz::Authorizer;
-use gatehouse_serving::metrics::Metrics;
+use gatehouse_serving::metrics::RequestMetrics;
 use gatehouse_serving::pipeline::{Authorized, Handler, Holder};
 use gatehouse_serving::request_info::RequestInfo;
 use gatehouse_serving::{Body, body::BodyError};
@@ -34,7 +35,10 @@ fn main() {
         let cache = Arc::new(WatchCache::new(&RESOURCE, Arc::new(Clock::new(0))));
         cache.publish((0..ROWS).map(|n| Update::Apply(draft(n, 0))));
         cache.mark_synced();
-        let endpoints = Endpoints::new([Arc::clone(&cache)], Arc::new(Metrics::new(&[])));
+        let endpoints = Endpoints::new(
+            [Arc::clone(&cache)],
+            Arc::new(ViewMetrics::new(Arc::new(RequestMetrics::new(&[])))),
+        );
         // First, while all memory is new.
         idle(&endpoints, &cache).await;
         watches(&endpoints, &cache).await;

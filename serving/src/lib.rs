@@ -12,8 +12,11 @@ pub mod metrics;
 pub mod negotiate;
 pub mod pipeline;
 pub mod request_info;
+pub mod review;
 pub mod selector;
 pub mod serve;
+pub mod server;
+pub mod shutdown;
 pub mod tasks;
 #[cfg(feature = "otel")]
 pub mod traces;

@@ -7,7 +7,7 @@
 use http::{Method, Uri};
 use percent_encoding::percent_decode_str;
 
-use crate::authz::selectors;
+use crate::selector;
 
 /// A request, as RBAC sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,7 +165,7 @@ impl ResourceRequest {
             match self.verb {
                 Verb::Get => {
                     self.verb = if query.watch { Verb::Watch } else { Verb::List };
-                    self.name = query.field_selector.as_deref().and_then(selectors::required_name);
+                    self.name = query.field_selector.as_deref().and_then(selector::required_name);
                 }
                 Verb::Delete => self.verb = Verb::DeleteCollection,
                 _ => {}

@@ -2,6 +2,7 @@
 //! takes its place.
 
 use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
 
 /// Why a server that was serving is not any more.
 #[derive(Debug, thiserror::Error)]
@@ -16,12 +17,20 @@ pub enum EndError {
 
 /// Parts that begin and end together. Dropped, they are aborted.
 #[derive(Debug, Default)]
-pub struct Tasks(JoinSet<&'static str>);
+pub struct Tasks {
+    tasks: JoinSet<&'static str>,
+    stop: CancellationToken,
+}
 
 impl Tasks {
+    /// Cancelled when the parts are asked to end.
+    pub fn stop(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
     /// Begins another part.
     pub fn spawn(&mut self, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
-        self.0.spawn(async move {
+        self.tasks.spawn(async move {
             part.await;
             name
         });
@@ -29,16 +38,17 @@ impl Tasks {
 
     /// Returns when a part has ended, though nobody asked it to.
     pub async fn failed(&mut self) -> EndError {
-        match self.0.join_next().await {
+        match self.tasks.join_next().await {
             Some(Ok(name)) => EndError::Ended(name),
             Some(Err(error)) => error.into(),
             None => std::future::pending().await,
         }
     }
 
-    /// Waits for all parts, which were asked to end.
+    /// Asks all parts to end, and waits for them.
     pub async fn end(&mut self) -> Result<(), EndError> {
-        while let Some(ended) = self.0.join_next().await {
+        self.stop.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
             ended?;
         }
         Ok(())

@@ -10,16 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gatehouse_inventory::source::WatchSettings;
-use gatehouse_serving::authn::Authenticator;
-use gatehouse_serving::authz::Authorizer;
-use gatehouse_serving::health::{Health, HealthCheck};
-use gatehouse_serving::metrics::Metrics as RequestMetrics;
-use gatehouse_serving::pipeline::{Callers, Credential, Limits, Observers, Pipeline};
-use gatehouse_serving::serve::{Certificates, ServeError, Server, Shutdown, ShutdownTiming};
+use gatehouse_serving::health::HealthCheck;
+use gatehouse_serving::pipeline::{Callers, Credential};
+use gatehouse_serving::serve::ServeError;
+use gatehouse_serving::server::{RunningServer, ServerBuilder};
 use gatehouse_serving::tasks::{EndError, Tasks};
-use rustls::sign::CertifiedKey;
-use tokio::sync::{Notify, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Notify;
 
 use crate::control;
 use crate::control::Counts;
@@ -54,26 +50,10 @@ pub struct Parts {
     pub review: kube::Client,
     /// How to observe.
     pub watching: WatchSettings,
-    /// Who asks for metrics.
-    pub authenticator: Authenticator,
-    /// Who may, and who may suspend and resume.
-    pub authorizer: Arc<Authorizer>,
-    /// What is counted of each request; what is counted of admission is rendered along.
-    pub metrics: Arc<RequestMetrics>,
     /// What kube-apiserver must show.
     pub credential: Credential,
-    /// How much is taken on.
-    pub limits: Limits,
-    /// Connections at a time.
-    pub max_connections: usize,
-    /// Who writes down what is asked.
-    pub observers: Observers,
-    /// How long the end takes.
-    pub shutdown: ShutdownTiming,
-    /// Where to listen.
-    pub address: SocketAddr,
-    /// The serving certificate.
-    pub keys: watch::Receiver<Arc<CertifiedKey>>,
+    /// The server before it. What is counted of admission is rendered with its metrics.
+    pub server: ServerBuilder,
     /// The user that this process is; asked of the cluster, if it is not known.
     pub own_user: OwnUser,
     /// This replica, among others.
@@ -96,55 +76,44 @@ pub struct SelfManagedParts {
     pub configurations: Make,
 }
 
-/// A server at work.
-pub struct Running {
-    /// Where it listens.
-    pub address: SocketAddr,
-    shutdown: Arc<Shutdown>,
-    serving: Tasks,
-    stop: CancellationToken,
-    background: Tasks,
-    release: CancellationToken,
-    lease: Tasks,
-}
+/// The webhooks at work.
+pub struct Running(RunningServer);
 
 impl Running {
     /// Listens, and starts to observe.
     pub async fn start(parts: Parts) -> Result<Self, ServeError> {
-        let stop = CancellationToken::new();
+        let mut server = parts.server;
+        let request_metrics = Arc::clone(&server.metrics);
+        let authorizer = Arc::clone(&server.authorizer);
         let mut background = Tasks::default();
-        let mut lease = Tasks::default();
-        let release = CancellationToken::new();
+        let mut leases = Tasks::default();
+        let stop = background.stop();
         let (election, leadership) =
             Election::new(parts.review.clone(), &parts.lease_namespace, &parts.lease_name, &parts.identity);
 
         let registered = Arc::new(Notify::new());
-        let mut keys = parts.keys;
         let mut secret_check = None;
         if let Some(SelfManagedParts { settings, configurations }) = parts.certificates {
             let client = parts.review.clone();
             let registration = Registration::new(client.clone(), webhook_account::NAME, configurations)
                 .with_follower(COUNTS_VERSION, COUNTS_KIND, COUNTS_NAME, Arc::clone(&registered));
-            let first = Arc::clone(&keys.borrow());
-            let (kept, served) = SelfManaged::new(
+            let first = Arc::clone(&server.keys.borrow());
+            let (kept, secret) = SelfManaged::new(
                 client,
                 settings,
                 registration,
                 leadership.clone(),
-                parts.metrics.registry(),
+                request_metrics.registry(),
                 first,
             );
-            keys = served.keys.clone();
-            let check = HealthCheck::readiness("serving-certificate-secret", move || served.readiness());
+            server.keys = secret.keys.clone();
+            let check = HealthCheck::readiness("serving-certificate-secret", move || secret.readiness());
             secret_check = Some(check);
             background.spawn("keeping certificates", kept.run(stop.clone()));
         }
-        let certificates = Certificates::new(keys, parts.authenticator.configuration());
-        parts.metrics.tell_certificates(&certificates);
-        let server = Server::bind(parts.address, certificates.clone(), parts.max_connections).await?;
-        let address = server.local_addr();
-        lease.spawn("the election", election.run(release.clone()));
-        let metrics = Arc::new(Metrics::new(parts.metrics.registry()));
+        let server = server.bind().await?;
+        leases.spawn("the election", election.run(leases.stop()));
+        let metrics = Arc::new(Metrics::new(request_metrics.registry()));
         let asking = parts.own_user.clone().find_out(parts.review.clone(), stop.clone());
         background.spawn("finding out who we are", asking);
 
@@ -176,18 +145,12 @@ impl Running {
         };
         background.spawn("the controllers", control::run(context, stop.clone()));
 
-        let shutdown = Shutdown::new(parts.shutdown);
-        let checks = [
-            shutdown.readiness_check(),
-            certificates.readiness_check(),
-            parts.own_user.readiness_check(),
-            observed(world.clone()),
-        ];
-        let health = Health::new(checks.into_iter().chain(secret_check));
+        let checks =
+            [parts.own_user.readiness_check(), observed(world.clone())].into_iter().chain(secret_check);
         let reviews = Reviews::new(Judge {
             world,
             live,
-            access: Access::new(Arc::clone(&parts.authorizer)),
+            access: Access::new(authorizer),
             own_user: parts.own_user,
             quotas,
             events,
@@ -195,45 +158,18 @@ impl Running {
             room: Room::default(),
             verdicts: Verdicts::default(),
         });
-        let pipeline = Pipeline::new(
-            parts.authenticator,
-            parts.authorizer,
-            health,
-            parts.metrics,
-            Arc::clone(&shutdown),
-            parts.limits,
-            reviews,
-        );
         let callers = Callers { paths: PATHS, credential: parts.credential };
-        let pipeline = Arc::new(pipeline.with_callers(callers).with_observers(parts.observers));
-        let mut serving = Tasks::default();
-        serving.spawn("the server", server.run(pipeline, Arc::clone(&shutdown)));
-        tracing::info!(%address, "serving");
-        Ok(Self { address, shutdown, serving, stop, background, release, lease })
+        Ok(Self(server.serve(reviews, callers, checks, background, leases)))
     }
 
-    /// Serves until `end` resolves, then ends in good order; or until a part fails.
-    pub async fn until(mut self, end: impl Future<Output = ()>) -> Result<(), EndError> {
-        tokio::select! {
-            () = end => {}
-            failure = self.serving.failed() => return Err(failure),
-            failure = self.background.failed() => return Err(failure),
-            failure = self.lease.failed() => return Err(failure),
-        }
-        // Reviews are answered until the last connection is closed, so what they need goes on until then. Nothing here
-        // is watched, so that the rest of the grace need not be waited for.
-        let ending = async {
-            self.shutdown.run().await;
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            ended = self.serving.end() => ended?,
-            () = ending => {}
-        }
-        self.stop.cancel();
-        self.background.end().await?;
-        self.release.cancel();
-        self.lease.end().await
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.0.address()
+    }
+
+    /// Serves until `end` resolves, then shuts down in order; or until a task exits by itself.
+    pub async fn until(self, end: impl Future<Output = ()>) -> Result<(), EndError> {
+        self.0.until(end).await
     }
 }
 

@@ -11,7 +11,7 @@ use gatehouse_apiservice::{
 };
 use serde_json::{Value, json};
 
-use super::{fanout::now, select::EventType};
+use super::select::EventType;
 use crate::{
     options::IncludeObject,
     watchcache::{Row, RowKey, object_head},
@@ -37,8 +37,6 @@ pub(super) struct Encoder {
     include_object: IncludeObject,
     /// `{"apiVersion":…,"kind":…,` of a whole object.
     object_head: String,
-    /// The moment of the request, for ages.
-    now: i64,
 }
 
 impl Encoder {
@@ -47,16 +45,16 @@ impl Encoder {
         representation: Representation,
         include_object: IncludeObject,
     ) -> Self {
-        Self { resource, representation, include_object, object_head: object_head(resource.kind), now: now() }
+        Self { resource, representation, include_object, object_head: object_head(resource.kind) }
     }
 
-    /// The answer to a GET of one object.
-    pub(super) fn single(&self, row: &Row) -> Vec<u8> {
+    /// The answer to a GET of one object; in a Table, with ages as of `now`.
+    pub(super) fn single(&self, row: &Row, now: i64) -> Vec<u8> {
         let mut out = Vec::with_capacity(row.size() + 256);
         match self.representation {
             Representation::Table(version) => {
                 self.table(&mut out, version, &meta(row), true, |out| {
-                    self.table_row(out, version, row, self.now);
+                    self.table_row(out, version, row, now);
                 });
             }
             _ => self.plain(&mut out, row),
@@ -83,10 +81,10 @@ impl Encoder {
         head.into_bytes()
     }
 
-    /// One item of a list, or one row of a Table.
-    pub(super) fn item(&self, out: &mut Vec<u8>, row: &Row) {
+    /// One item of a list, or one row of a Table with ages as of `now`.
+    pub(super) fn item(&self, out: &mut Vec<u8>, row: &Row, now: i64) {
         match self.representation {
-            Representation::Table(version) => self.table_row(out, version, row, self.now),
+            Representation::Table(version) => self.table_row(out, version, row, now),
             _ => self.plain(out, row),
         }
     }
@@ -207,6 +205,11 @@ impl Encoder {
         });
         cells.collect()
     }
+}
+
+/// In seconds, as ages are told.
+pub(super) fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
 }
 
 /// The last event of a watch that cannot go on.

@@ -16,26 +16,33 @@ use http::{Method, Response, request::Parts};
 
 use self::{fanout::Feeds, select::Selection, watch::Ends, websocket::WebSockets};
 use crate::{
-    discovery, openapi,
+    discovery,
+    metrics::ViewMetrics,
+    openapi,
     options::{GetOptions, ListOptions},
+    views::FluxSeries,
     watchcache::{RowKey, WatchCache},
 };
 use gatehouse_serving::{
     ApiError, Body,
     authz::Standing,
-    body::full,
+    body::{full, streamed},
     error::Subject,
-    metrics::{Metrics, RequestLabels},
+    metrics::{self, RequestLabels},
     negotiate::{self, Shape},
-    pipeline::{Authorized, Handler, Holder},
+    pipeline::{Authorized, Handler, Holder, only_read},
     request_info::{RequestInfo, ResourceRequest, Verb},
     selector::FieldSelector,
 };
 
+/// Where the series of Flux's objects are: a path, and so a right, of its own.
+const FLUX_SERIES: &str = "/metrics/flux";
+
 /// Serves the resources of the group, and what describes them.
 pub struct Endpoints {
     caches: HashMap<&'static str, Served>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<ViewMetrics>,
+    flux_series: Option<Arc<FluxSeries>>,
     sockets: WebSockets,
 }
 
@@ -47,10 +54,16 @@ struct Served {
 
 impl Endpoints {
     /// Endpoints over these caches, one for each resource.
-    pub fn new(caches: impl IntoIterator<Item = Arc<WatchCache>>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(caches: impl IntoIterator<Item = Arc<WatchCache>>, metrics: Arc<ViewMetrics>) -> Self {
         let served = |cache: Arc<WatchCache>| Served { feeds: Feeds::new(Arc::clone(&cache)), cache };
         let caches = caches.into_iter().map(|cache| (cache.resource.plural, served(cache))).collect();
-        Self { caches, metrics, sockets: WebSockets::new() }
+        Self { caches, metrics, flux_series: None, sockets: WebSockets::new() }
+    }
+
+    /// Serves a series for each of Flux's objects, too.
+    #[must_use]
+    pub fn with_flux_series(self, series: Option<Arc<FluxSeries>>) -> Self {
+        Self { flux_series: series, ..self }
     }
 
     async fn answer(&self, request: Authorized) -> Result<Response<Body>, ApiError> {
@@ -61,6 +74,13 @@ impl Endpoints {
                 self.watch(&info, resource, &mut parts, holder, Ends { stop, standing }).await
             }
             RequestInfo::Resource(resource) => self.read(resource, &parts).await,
+            RequestInfo::NonResource(other)
+                if other.path == FLUX_SERIES
+                    && let Some(series) = &self.flux_series =>
+            {
+                only_read(&parts.method)?;
+                Ok(metrics::response(streamed(series.text()?)))
+            }
             RequestInfo::NonResource(other) => {
                 let document = discovery::respond(&other.path, &parts.headers)
                     .or_else(|| openapi::respond(&other.path, query(&parts), &parts.headers));
@@ -106,8 +126,8 @@ impl Endpoints {
         let chunks = watch::watch(cache, feed, options, &self.metrics, ends).await?;
         Ok(match upgrade {
             Some(upgrade) => {
-                let labels = RequestLabels::new(self.metrics.served(), info);
-                upgrade.respond(chunks, self.metrics.long_running(&labels))
+                let labels = RequestLabels::new(self.metrics.requests().served(), info);
+                upgrade.respond(chunks, self.metrics.requests().long_running(&labels))
             }
             None => watch::respond(chunks),
         })
@@ -174,15 +194,6 @@ fn selected(
         },
     };
     Ok((options, selection))
-}
-
-/// The API is a set of read models.
-fn only_read(method: &Method) -> Result<(), ApiError> {
-    if matches!(*method, Method::GET | Method::HEAD) {
-        Ok(())
-    } else {
-        Err(ApiError::method_not_allowed(method))
-    }
 }
 
 fn subject<'a>(cache: &WatchCache, name: &'a str) -> Subject<'a> {

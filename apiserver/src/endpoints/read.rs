@@ -10,7 +10,7 @@ use http::{HeaderMap, Response};
 
 use super::{
     compress,
-    encode::{Encoder, ListMeta},
+    encode::{Encoder, ListMeta, now},
     select::Selection,
 };
 use crate::{
@@ -41,7 +41,7 @@ pub(super) async fn get(
     let snapshot = cache.snapshot();
     let row = snapshot.rows.get(&key).ok_or_else(|| ApiError::not_found(super::subject(cache, &key.name)))?;
     let encoder = Encoder::new(cache.resource, representation, options.include_object);
-    let document = form.document(encoder.single(row))?;
+    let document = form.document(encoder.single(row, now()))?;
     Ok(compress::respond(form, request, std::iter::once(document.into())))
 }
 
@@ -76,7 +76,11 @@ pub(super) async fn list(
     let encoder = Encoder::new(cache.resource, representation, options.include_object);
     let mut writer = ListWriter::new(form);
     let head = writer.head(encoder.list_head(&meta))?;
-    Ok(compress::respond(form, request, Pieces { encoder, writer, rows: page, next: 0, buffer: head }))
+    Ok(compress::respond(
+        form,
+        request,
+        Pieces { encoder, writer, rows: page, now: now(), next: 0, buffer: head },
+    ))
 }
 
 /// The rows at the version that the parameters ask for.
@@ -153,6 +157,8 @@ struct Pieces {
     encoder: Encoder,
     writer: ListWriter,
     rows: Vec<Arc<Row>>,
+    /// The moment of the request, for ages.
+    now: i64,
     next: usize,
     buffer: Vec<u8>,
 }
@@ -179,7 +185,7 @@ impl Iterator for Pieces {
                 self.writer.tail(&mut self.buffer);
                 break;
             };
-            self.writer.item(&mut self.buffer, |out| self.encoder.item(out, row));
+            self.writer.item(&mut self.buffer, |out| self.encoder.item(out, row, self.now));
             self.next += 1;
         }
         Some(std::mem::take(&mut self.buffer).into())

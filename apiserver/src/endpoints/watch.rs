@@ -22,22 +22,17 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    encode,
-    fanout::{CHUNK, Feed, now},
+    encode::{self, now},
+    fanout::{CHUNK, Feed},
     read,
     select::EventType,
 };
 use crate::{
+    metrics::{Resumed, ViewMetrics},
     options::{ListOptions, ResourceVersion},
     watchcache::{CatchUp, Refused, Resume, Row, Then, WatchCache},
 };
-use gatehouse_serving::{
-    ApiError, Body,
-    authz::Standing,
-    body::streamed,
-    metrics::{Metrics, Resumed},
-    negotiate::JSON,
-};
+use gatehouse_serving::{ApiError, Body, authz::Standing, body::streamed, negotiate::JSON};
 
 /// A bookmark at least this often lets clients that see no change resume from a recent version. A minute is
 /// what clients may count on; a little less leaves room for a slow network.
@@ -57,7 +52,7 @@ pub(super) async fn watch(
     cache: &WatchCache,
     feed: Arc<Feed>,
     options: ListOptions,
-    metrics: &Metrics,
+    metrics: &ViewMetrics,
     ends: Ends,
 ) -> Result<impl Stream<Item = Bytes> + Send + use<>, ApiError> {
     let follow = match &feed.selection.namespace {

@@ -17,8 +17,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use self::lag::Lag;
-use crate::{clock::Clock, views::Views};
-use gatehouse_serving::metrics::{Metrics, ServedResource};
+use crate::{clock::Clock, metrics::ViewMetrics, views::Views};
+use gatehouse_serving::metrics::ServedResource;
 
 /// Events taken in before the views are brought up to date: a burst is rendered once.
 const BATCH: usize = 1024;
@@ -41,7 +41,7 @@ pub async fn run(
     mut views: Views,
     clock: Arc<Clock>,
     mut events: mpsc::Receiver<(ClusterId, Event)>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<ViewMetrics>,
     lag: Lag,
     stop: CancellationToken,
 ) {
@@ -69,7 +69,6 @@ pub async fn run(
                 }
                 is_due = advance.next() == Some(TICKS_PER_ADVANCE);
             }
-            () = metrics.flux_is_asked_for() => metrics.tell_flux(&inventory),
             received = events.recv_many(&mut batch, BATCH) => if received == 0 { return },
             () = std::future::ready(()), if inventory.is_behind() => {}
             () = stop.cancelled() => return,
@@ -120,7 +119,7 @@ pub async fn run(
 }
 
 /// Shows what changed, and some of what follows from it.
-fn keep_up(inventory: &mut Inventory, views: &mut Views, metrics: &Metrics) {
+fn keep_up(inventory: &mut Inventory, views: &mut Views, metrics: &ViewMetrics) {
     if views.are_synced() {
         let changed = inventory.take_changed();
         publish(inventory, views, &changed, metrics);
@@ -133,7 +132,7 @@ fn keep_up(inventory: &mut Inventory, views: &mut Views, metrics: &Metrics) {
     }
 }
 
-fn publish(inventory: &Inventory, views: &mut Views, delta: &Delta, metrics: &Metrics) {
+fn publish(inventory: &Inventory, views: &mut Views, delta: &Delta, metrics: &ViewMetrics) {
     if delta.is_empty() {
         return;
     }
@@ -160,14 +159,14 @@ fn now() -> Seconds {
     jiff::Timestamp::now().as_second()
 }
 
-fn undecodable(inventory: &Inventory, kind: Option<KindId>, why: &str, metrics: &Metrics) {
+fn undecodable(inventory: &Inventory, kind: Option<KindId>, why: &str, metrics: &ViewMetrics) {
     let kind = kind.map(|kind| inventory.catalogue().kind(kind));
     let (group, name) = kind.map_or(("", ""), |kind| (&kind.group, &kind.kind));
     tracing::warn!(group, kind = name, why, "an object was left out: it cannot be decoded");
     metrics.count_undecodable(group, name);
 }
 
-fn observe_lag(inventory: &Inventory, metrics: &Metrics) {
+fn observe_lag(inventory: &Inventory, metrics: &ViewMetrics) {
     for (_, cluster) in inventory.clusters() {
         if let Some(heard) = cluster.contact().last_heard {
             let lag = Duration::from_secs(u64::try_from(now() - heard).unwrap_or_default());
@@ -177,7 +176,7 @@ fn observe_lag(inventory: &Inventory, metrics: &Metrics) {
 }
 
 /// Counts what there is and what it weighs.
-fn measure(inventory: &Inventory, views: &Views, metrics: &Metrics) {
+fn measure(inventory: &Inventory, views: &Views, metrics: &ViewMetrics) {
     for (_, cluster) in inventory.clusters() {
         let mut counts: HashMap<KindId, i64> = HashMap::new();
         let mut bytes = 0;

@@ -1,6 +1,7 @@
 //! Whatever a tenant writes, the changes of others are shown at once.
 
 use gatehouse_inventory::{ObjectKey, State};
+use gatehouse_serving::metrics::RequestMetrics;
 
 use super::*;
 use crate::views::tests::{
@@ -28,7 +29,7 @@ impl World {
 
     /// A round of the engine in which somebody else's object takes another state, which is shown when it ends. How many
     /// rows of the others changed.
-    fn round_with(&mut self, turn: usize, metrics: &Metrics) -> usize {
+    fn round_with(&mut self, turn: usize, metrics: &ViewMetrics) -> usize {
         let before = self.versions(RESOURCES);
         let state = STATES[turn % 2];
         self.apply_only(kustomization("good", "own").state(state, 5));
@@ -40,7 +41,7 @@ impl World {
 
 #[test]
 fn a_ring_of_four_thousand_arrives_and_another_tenants_changes_are_shown_meanwhile() {
-    let metrics = Metrics::new(&[]);
+    let metrics = ViewMetrics::new(Arc::new(RequestMetrics::new(&[])));
     let mut world = World::with([kustomization("good", "own").build()]);
     let mut ring = ring(4_000).peekable();
     let mut turn = 0;
@@ -74,7 +75,7 @@ fn a_ring_of_four_thousand_arrives_and_another_tenants_changes_are_shown_meanwhi
 
 #[test]
 fn a_star_that_flaps_keeps_nobody_waiting() {
-    let metrics = Metrics::new(&[]);
+    let metrics = ViewMetrics::new(Arc::new(RequestMetrics::new(&[])));
     let star = (0..3_000)
         .map(|n| kustomization("evil", &format!("n{n}")).depends_on(&["evil/hub"]).state(State::Blocked, 5));
     let hub = kustomization("evil", "hub");

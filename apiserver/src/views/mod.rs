@@ -9,6 +9,7 @@ mod cluster_health;
 mod common;
 mod flux_dependency;
 mod flux_resource;
+mod flux_series;
 mod flux_summary;
 mod game_server_summary;
 mod memory;
@@ -19,14 +20,11 @@ mod tenant_usage;
 
 use std::sync::Arc;
 
-use gatehouse_apiservice::{Resource, Time, View};
+use gatehouse_apiservice::{Resource, Time, View, view::RESOURCES};
 use gatehouse_inventory::{Cluster, ClusterId, Delta, Interner, Inventory, Str, catalogue::Kind};
 
-use self::{
-    cluster_health::ClusterHealths, flux_dependency::FluxDependencies, flux_resource::FluxResources,
-    flux_summary::FluxSummaries, game_server_summary::GameServerSummaries, render::Renderer,
-    tenant_usage::TenantUsages,
-};
+pub use self::flux_series::FluxSeries;
+use self::render::Renderer;
 use crate::{
     clock::Clock,
     watchcache::{Published, RowKey, Update, WatchCache},
@@ -72,12 +70,8 @@ pub(crate) trait Projection {
 
 /// Every view, and the caches that serve them.
 pub struct Views {
-    cluster_healths: Driver<ClusterHealths>,
-    flux_dependencies: Driver<FluxDependencies>,
-    flux_resources: Driver<FluxResources>,
-    flux_summaries: Driver<FluxSummaries>,
-    game_server_summaries: Driver<GameServerSummaries>,
-    tenant_usages: Driver<TenantUsages>,
+    all: [Box<dyn AnyView>; RESOURCES.len()],
+    flux_series: Option<Arc<FluxSeries>>,
 }
 
 /// How many rows changed, for the metrics.
@@ -86,44 +80,51 @@ pub type Updates = (&'static Resource, Published);
 impl Views {
     /// Views without rows.
     pub fn new(clock: &Arc<Clock>, interner: &Arc<Interner>) -> Self {
-        Self {
-            cluster_healths: Driver::new(clock, interner),
-            flux_dependencies: Driver::new(clock, interner),
-            flux_resources: Driver::new(clock, interner),
-            flux_summaries: Driver::new(clock, interner),
-            game_server_summaries: Driver::new(clock, interner),
-            tenant_usages: Driver::new(clock, interner),
-        }
+        let all = [
+            Driver::<cluster_health::ClusterHealths>::boxed(clock, interner),
+            Driver::<flux_dependency::FluxDependencies>::boxed(clock, interner),
+            Driver::<flux_resource::FluxResources>::boxed(clock, interner),
+            Driver::<flux_summary::FluxSummaries>::boxed(clock, interner),
+            Driver::<game_server_summary::GameServerSummaries>::boxed(clock, interner),
+            Driver::<tenant_usage::TenantUsages>::boxed(clock, interner),
+        ];
+        Self { all, flux_series: None }
+    }
+
+    /// Keeps up a series for each of Flux's objects, too.
+    #[must_use]
+    pub fn with_flux_series(self, series: Option<Arc<FluxSeries>>) -> Self {
+        Self { flux_series: series, ..self }
     }
 
     /// The cache of each resource.
     pub fn caches(&self) -> Vec<Arc<WatchCache>> {
-        vec![
-            Arc::clone(&self.cluster_healths.cache),
-            Arc::clone(&self.flux_dependencies.cache),
-            Arc::clone(&self.flux_resources.cache),
-            Arc::clone(&self.flux_summaries.cache),
-            Arc::clone(&self.game_server_summaries.cache),
-            Arc::clone(&self.tenant_usages.cache),
-        ]
+        self.all.iter().map(|view| Arc::clone(view.cache())).collect()
     }
 
     /// Whether every view says something.
     pub fn are_synced(&self) -> bool {
-        self.caches().iter().all(|cache| cache.is_synced())
+        self.all.iter().all(|view| view.cache().is_synced())
     }
 
     /// Brings every view up to date with what changed.
-    pub fn update(&mut self, inventory: &Inventory, delta: &Delta) -> [Updates; 6] {
-        [
-            self.cluster_healths.update(inventory, delta),
-            self.flux_dependencies.update(inventory, delta),
-            self.flux_resources.update(inventory, delta),
-            self.flux_summaries.update(inventory, delta),
-            self.game_server_summaries.update(inventory, delta),
-            self.tenant_usages.update(inventory, delta),
-        ]
+    pub fn update(&mut self, inventory: &Inventory, delta: &Delta) -> [Updates; RESOURCES.len()] {
+        let updates = self.all.each_mut().map(|view| view.update(inventory, delta));
+        if let Some(series) = &self.flux_series {
+            if series.is_synced() {
+                series.update(inventory, delta);
+            } else if self.are_synced() {
+                series.update(inventory, &inventory.everything());
+            }
+        }
+        updates
     }
+}
+
+/// A view, whatever its rows say.
+trait AnyView: Send {
+    fn cache(&self) -> &Arc<WatchCache>;
+    fn update(&mut self, inventory: &Inventory, delta: &Delta) -> Updates;
 }
 
 /// A projection with the cache it fills.
@@ -136,26 +137,15 @@ struct Driver<P> {
 /// Rows rendered before they are handed over: readers wait for a hand-over, not for rendering.
 const BATCH: usize = 256;
 
-impl<P: Projection + Default> Driver<P> {
+impl<P: Projection + Default + Send + 'static> Driver<P> {
     const RESOURCE: &'static Resource = &<P::Status as View>::RESOURCE;
 
-    fn new(clock: &Arc<Clock>, interner: &Arc<Interner>) -> Self {
-        Self {
+    fn boxed(clock: &Arc<Clock>, interner: &Arc<Interner>) -> Box<dyn AnyView> {
+        Box::new(Self {
             projection: P::default(),
             renderer: Renderer::new(Self::RESOURCE, Arc::clone(interner)),
             cache: Arc::new(WatchCache::new(Self::RESOURCE, Arc::clone(clock))),
-        }
-    }
-
-    fn update(&mut self, inventory: &Inventory, delta: &Delta) -> Updates {
-        let mut published = Published::default();
-        if self.cache.is_synced() {
-            self.publish(inventory, delta, &mut published);
-        } else if inventory.clusters().all(|(id, cluster)| settled::<P>(inventory, id, cluster)) {
-            self.publish(inventory, &inventory.everything(), &mut published);
-            self.cache.mark_synced();
-        }
-        (Self::RESOURCE, published)
+        })
     }
 
     fn publish(&mut self, inventory: &Inventory, delta: &Delta, published: &mut Published) {
@@ -167,6 +157,23 @@ impl<P: Projection + Default> Driver<P> {
             }
             *published += self.cache.publish(batch);
         }
+    }
+}
+
+impl<P: Projection + Default + Send + 'static> AnyView for Driver<P> {
+    fn cache(&self) -> &Arc<WatchCache> {
+        &self.cache
+    }
+
+    fn update(&mut self, inventory: &Inventory, delta: &Delta) -> Updates {
+        let mut published = Published::default();
+        if self.cache.is_synced() {
+            self.publish(inventory, delta, &mut published);
+        } else if inventory.clusters().all(|(id, cluster)| settled::<P>(inventory, id, cluster)) {
+            self.publish(inventory, &inventory.everything(), &mut published);
+            self.cache.mark_synced();
+        }
+        (Self::RESOURCE, published)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
         testing::{Authorities, PROXY_NAME, peer, peer_without_certificate},
     },
     pipeline::{Credential, Observers, Pipeline, testing::*},
-    serve::Shutdown,
+    shutdown::Shutdown,
 };
 
 const EVERYTHING: &str = "rules: [{level: RequestResponse}]";

@@ -10,7 +10,8 @@ use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenRe
 use kube::api::{Api, PostParams};
 use sha2::{Digest, Sha256};
 
-use super::{Key, ReviewCache, ReviewError, Unauthenticated, UserInfo};
+use super::{Unauthenticated, UserInfo};
+use crate::review::{Key, ReviewCache, ReviewError};
 
 /// As upstream: long enough to spare a busy client's token, short enough for a revoked one to die.
 const CACHE_LIFETIME: Duration = Duration::from_secs(10);
@@ -41,7 +42,7 @@ pub struct TokenReviewer {
 }
 
 impl TokenReviewer {
-    /// `client` should not retry (see [`crate::authz::review_client`]): `deadline` is all the time there is.
+    /// `client` should not retry (see [`crate::review::client`]): `deadline` is all the time there is.
     pub fn new(client: kube::Client, deadline: Duration) -> Self {
         Self { api: Api::all(client), cache: ReviewCache::new(CACHE_SIZE, CACHE_LIFETIME), deadline }
     }

@@ -15,7 +15,6 @@ mod config;
 pub mod config_map;
 mod files;
 mod request_header;
-mod review_cache;
 #[cfg(test)]
 pub(crate) mod testing;
 mod trust;
@@ -33,7 +32,6 @@ pub use certificate::{Peer, PeerCertificate};
 pub(crate) use client_verifier::ProofOfPossession;
 pub use config::{AuthenticationConfig, CaBundle, ConfigError, RequestHeaderConfig};
 pub use files::AuthenticationFiles;
-pub(crate) use review_cache::{Key, Lookup, ReviewCache, ReviewError};
 pub(crate) use trust::Trust;
 pub use user::UserInfo;
 

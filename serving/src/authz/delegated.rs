@@ -12,39 +12,29 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::{Attributes, Decision, selectors};
-use crate::authn::{Key, Lookup, ReviewCache, ReviewError, UserInfo};
-use crate::metrics::Metrics;
+use crate::authn::UserInfo;
+use crate::metrics::RequestMetrics;
 use crate::request_info::{NonResourceRequest, RequestInfo, ResourceRequest};
+use crate::review::{Key, Lookup, ReviewCache, ReviewError};
 
 /// As upstream's delegating authoriser, for allow and deny: what a change of RBAC may take to be felt.
 const CACHE_LIFETIME: Duration = Duration::from_secs(10);
 /// A key and a reason take some 200 bytes: below 1 MiB in all.
 const CACHE_SIZE: usize = 4096;
-/// A connection that is not up by then will not carry a review within its deadline.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// A client for reviews. It does not retry: kube's usual client repeats what is answered with 429, 503 or 504, and
-/// would spend the deadline of a request on waiting.
-pub fn review_client(mut config: kube::Config) -> Result<kube::Client, kube::Error> {
-    config.default_retry = false;
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
-    kube::Client::try_from(config)
-}
-
 /// Asks the cluster, and remembers the answer for a while.
 pub struct DelegatedAuthorizer {
     api: Api<SubjectAccessReview>,
     cache: Arc<ReviewCache<Arc<Decision>>>,
     deadline: Duration,
-    metrics: Arc<Metrics>,
+    metrics: Arc<RequestMetrics>,
 }
 
 impl DelegatedAuthorizer {
     /// The usual time a review may take.
     pub const DEADLINE: Duration = Duration::from_secs(5);
 
-    /// `client` should come from [`review_client`]; `deadline` bounds each review.
-    pub fn new(client: kube::Client, deadline: Duration, metrics: Arc<Metrics>) -> Self {
+    /// `client` should come from [`crate::review::client`]; `deadline` bounds each review.
+    pub fn new(client: kube::Client, deadline: Duration, metrics: Arc<RequestMetrics>) -> Self {
         Self { api: Api::all(client), cache: ReviewCache::new(CACHE_SIZE, CACHE_LIFETIME), deadline, metrics }
     }
 
@@ -168,7 +158,7 @@ mod tests {
             }
         });
         let client = kube::Client::new(service, "default");
-        let metrics = Arc::new(Metrics::new(&[]));
+        let metrics = Arc::new(RequestMetrics::new(&[]));
         let delegated = DelegatedAuthorizer::new(client, DelegatedAuthorizer::DEADLINE, metrics);
         (delegated.into(), asked)
     }

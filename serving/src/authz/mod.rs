@@ -4,19 +4,20 @@
 //! probes and the aggregator's own checks work while the cluster cannot be asked.
 
 mod delegated;
-pub(crate) mod selectors;
+mod selectors;
 mod standing;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use delegated::{DelegatedAuthorizer, review_client};
+pub use delegated::DelegatedAuthorizer;
 pub use standing::Standing;
 
 use tokio::time::Instant;
 
-use crate::authn::{ReviewError, UserInfo};
+use crate::authn::UserInfo;
 use crate::error::{ApiError, Subject};
 use crate::request_info::{RequestInfo, ResourceRequest};
+use crate::review::ReviewError;
 
 /// One question to the authoriser.
 #[derive(Debug, Clone, Copy)]

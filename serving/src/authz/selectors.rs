@@ -5,15 +5,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldSelectorRequirement, LabelSelectorRequirement};
 
-use crate::selector::{FieldTerm, LabelSelector, field_terms};
-
-/// The name that a field selector demands by `metadata.name=NAME`, if it can be an object's name.
-pub(crate) fn required_name(selector: &str) -> Option<String> {
-    let demands = |term: &FieldTerm<'_>| term.equal && term.label == "metadata.name";
-    let name = field_terms(selector).ok()?.into_iter().find(demands)?.value;
-    let is_path_segment = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '%']);
-    is_path_segment.then_some(name)
-}
+use crate::selector::{LabelSelector, field_terms};
 
 /// The terms of a field selector.
 pub(super) fn fields(selector: &str) -> Vec<FieldSelectorRequirement> {
@@ -49,15 +41,5 @@ mod tests {
     #[test]
     fn what_cannot_be_read_asks_for_everything() {
         assert!(fields("nonsense,a=1").is_empty() && labels("a in (").is_empty());
-        assert_eq!(required_name("nonsense,metadata.name=a"), None);
-    }
-
-    #[test]
-    fn a_name_is_demanded_by_equality_alone() {
-        assert_eq!(required_name("metadata.name=a").as_deref(), Some("a"));
-        assert_eq!(required_name("status.state=Failed,metadata.name==a").as_deref(), Some("a"));
-        for selector in ["metadata.name!=a", "metadata.name=", "metadata.name=a/b", "status.state=Failed"] {
-            assert_eq!(required_name(selector), None, "{selector}");
-        }
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Authorizer, DelegatedAuthorizer};
 use crate::authn::UserInfo;
-use crate::metrics::Metrics;
+use crate::metrics::RequestMetrics;
 use crate::request_info::RequestInfo;
 
 /// What the cluster says at the moment.
@@ -51,7 +51,7 @@ impl Cluster {
         });
         let client = kube::Client::new(service, "default");
         let deadline = DelegatedAuthorizer::DEADLINE;
-        let authorizer = DelegatedAuthorizer::new(client, deadline, Arc::new(Metrics::new(&[])));
+        let authorizer = DelegatedAuthorizer::new(client, deadline, Arc::new(RequestMetrics::new(&[])));
         (cluster, Arc::new(authorizer.into()))
     }
 

@@ -7,20 +7,19 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, Opts};
 
-use super::{Metrics, known};
-use crate::serve::Certificates;
+use super::{RequestMetrics, known};
 
-/// The label of the certificate that is served with.
-const SERVING: &str = "serving";
+/// By name, when each certificate of a file or bundle is valid.
+pub type Validities = Vec<(&'static str, Vec<Validity>)>;
 
 struct CertificateCollector {
-    certificates: Certificates,
+    validities: Box<dyn Fn() -> Validities + Send + Sync>,
     ttl: GaugeVec,
 }
 
-impl Metrics {
-    /// Tells from now on how long these certificates last. To be called once.
-    pub fn tell_certificates(&self, certificates: &Certificates) {
+impl RequestMetrics {
+    /// Adds how long certificates last, by when `validities` says they are valid. To be called once.
+    pub fn tell_certificates(&self, validities: impl Fn() -> Validities + Send + Sync + 'static) {
         let opts = Opts::new(
             "gatehouse_certificate_ttl_seconds",
             "Seconds until a certificate in use ends, negative when it has: the serving certificate, and of each \
@@ -28,8 +27,7 @@ impl Metrics {
         );
         let ttl = known(GaugeVec::new(opts, &["certificate"]));
         known(
-            self.registry
-                .register(Box::new(CertificateCollector { certificates: certificates.clone(), ttl })),
+            self.registry.register(Box::new(CertificateCollector { validities: Box::new(validities), ttl })),
         );
     }
 }
@@ -41,8 +39,7 @@ impl Collector for CertificateCollector {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let now = SystemTime::now();
-        let serving = (SERVING, self.certificates.serving().into_iter().collect());
-        for (certificate, validities) in [serving].into_iter().chain(self.certificates.authorities()) {
+        for (certificate, validities) in (self.validities)() {
             match next_end(&validities, now) {
                 Some(end) => self.ttl.with_label_values(&[certificate]).set(seconds_until(end, now)),
                 // It was never there, or is not any more.
@@ -78,6 +75,7 @@ mod tests {
     use super::*;
     use crate::authn::AuthenticationConfig;
     use crate::authn::testing::{Authorities, LIFETIME, issue};
+    use crate::serve::Certificates;
 
     fn value(text: &str, certificate: &str) -> Option<f64> {
         let name = format!("gatehouse_certificate_ttl_seconds{{certificate=\"{certificate}\"}} ");
@@ -89,11 +87,12 @@ mod tests {
         let key = issue(&Authority::new("ca").expect("authority"), "a", None, Usage::ServerAuth);
         let (_, keys) = watch::channel(load::issued(&key).expect("loads"));
         let (publish, authentication) = watch::channel(Arc::new(AuthenticationConfig::default()));
-        let metrics = Metrics::new(&[]);
-        metrics.tell_certificates(&Certificates::new(keys, authentication));
+        let metrics = RequestMetrics::new(&[]);
+        let certificates = Certificates::new(keys, authentication);
+        metrics.tell_certificates(move || certificates.validities());
         let text = || String::from_utf8(metrics.render()).expect("text");
 
-        let serving = value(&text(), SERVING).expect("told");
+        let serving = value(&text(), "serving").expect("told");
         assert!(serving > 0.0 && serving <= LIFETIME.as_secs_f64(), "{serving}");
         assert_eq!(value(&text(), "client-ca"), None);
         publish.send_replace(Authorities::new().config());

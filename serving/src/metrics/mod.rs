@@ -1,4 +1,4 @@
-//! What Prometheus is told.
+//! What Prometheus is told of requests and of the process.
 //!
 //! One registry, owned, never the process-wide one: two servers in one process do not mix. Names and labels follow
 //! `k8s.io/apiserver/pkg/endpoints/metrics`, so that stock dashboards work. Invariant: no label holds what a client
@@ -6,26 +6,33 @@
 //! and users and objects under none.
 
 mod certificate;
-mod flux;
 mod labels;
 mod process;
 
 use std::time::Duration;
 
-use gatehouse_inventory::Inventory;
-use http::StatusCode;
+use http::{HeaderValue, Response, StatusCode, header};
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
-use flux::FluxResources;
+use crate::body::Body;
+
+pub use certificate::Validities;
 use labels::{LONG_RUNNING, REQUEST, REQUEST_AND_CODE, TERMINATIONS};
 pub use labels::{RequestLabels, Served, ServedResource};
 
-/// Content type of [`Metrics::render`].
-pub const TEXT_FORMAT: &str = prometheus::TEXT_FORMAT;
+/// Content type of [`RequestMetrics::render`].
+const TEXT_FORMAT: &str = prometheus::TEXT_FORMAT;
+
+/// An answer with metrics in Prometheus' text format.
+pub fn response(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(TEXT_FORMAT));
+    response
+}
 
 /// Upstream's buckets for `apiserver_request_duration_seconds`.
 const DURATION_BUCKETS: [f64; 23] = [
@@ -35,29 +42,8 @@ const DURATION_BUCKETS: [f64; 23] = [
 /// Upstream's buckets for `apiserver_response_sizes`: a kilobyte to a gigabyte.
 const SIZE_BUCKETS: [f64; 7] = [1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
 
-/// How a watch goes on from a version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resumed {
-    /// With what follows in this replica's own log.
-    Followed,
-    /// With what a client that was told by another replica may lack.
-    CaughtUp,
-    /// Not at all: its client has to list again.
-    Expired,
-}
-
-impl Resumed {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Followed => "followed",
-            Self::CaughtUp => "caught_up",
-            Self::Expired => "expired",
-        }
-    }
-}
-
-/// Every metric of the server.
-pub struct Metrics {
+/// Every metric of a server that has to do with requests, and the registry for those that have not.
+pub struct RequestMetrics {
     registry: Registry,
     served: Served,
     requests: IntCounterVec,
@@ -66,22 +52,12 @@ pub struct Metrics {
     long_running: IntGaugeVec,
     in_flight: IntGaugeVec,
     terminations: IntCounterVec,
-    watch_events: IntCounterVec,
-    watch_resumes: IntCounterVec,
     panics: IntCounter,
     connections: IntGauge,
     authorization_lookups: IntCounterVec,
-    inventory_objects: IntGaugeVec,
-    inventory_bytes: IntGaugeVec,
-    inventory_lag: GaugeVec,
-    inventory_undecodable: IntCounterVec,
-    view_updates: IntCounterVec,
-    view_rows: IntGaugeVec,
-    view_bytes: IntGaugeVec,
-    flux: Option<FluxResources>,
 }
 
-impl Metrics {
+impl RequestMetrics {
     /// `served` are the resources that may become labels.
     pub fn new(served: &[ServedResource]) -> Self {
         let registry = Registry::new();
@@ -115,17 +91,6 @@ impl Metrics {
                 "Requests ended by the server to protect itself.",
                 &TERMINATIONS,
             ),
-            watch_events: counters(
-                "apiserver_watch_events_total",
-                "Events sent to watchers.",
-                &["group", "version", "resource"],
-            ),
-            watch_resumes: counters(
-                "gatehouse_watch_resumes_total",
-                "Watches that went on from a version: followed in this replica's log, caught up with what a client \
-                 of another replica may lack, or expired.",
-                &["resource", "outcome"],
-            ),
             panics: known(IntCounter::new(
                 "gatehouse_request_panics_total",
                 "Requests that ended in a panic.",
@@ -136,63 +101,23 @@ impl Metrics {
                 "Questions to the authorisation cache; a miss is asked of the cluster.",
                 &["result"],
             ),
-            inventory_objects: gauges(
-                "gatehouse_inventory_objects",
-                "Objects mirrored, by kind.",
-                &["cluster", "group", "kind"],
-            ),
-            inventory_bytes: gauges(
-                "gatehouse_inventory_bytes",
-                "Bytes of the objects mirrored, without the text they share.",
-                &["cluster"],
-            ),
-            inventory_undecodable: counters(
-                "gatehouse_inventory_undecodable_total",
-                "Objects left out because not even their names could be read.",
-                &["group", "kind"],
-            ),
-            inventory_lag: known(GaugeVec::new(
-                Opts::new("gatehouse_inventory_lag_seconds", "How long ago the cluster was last heard from."),
-                &["cluster"],
-            )),
-            view_updates: counters(
-                "gatehouse_view_updates_total",
-                "Rows added, modified and deleted, by view.",
-                &["resource", "type"],
-            ),
-            view_rows: gauges("gatehouse_view_rows", "Rows there are, by view.", &["resource"]),
-            view_bytes: gauges(
-                "gatehouse_view_bytes",
-                "Bytes of the rows there are, and of those kept for watches to resume.",
-                &["resource", "part"],
-            ),
             registry,
-            flux: None,
         };
         metrics.register();
         metrics
     }
 
     fn register(&self) {
-        let collectors: [Box<dyn Collector>; 19] = [
+        let collectors: [Box<dyn Collector>; 10] = [
             Box::new(self.requests.clone()),
             Box::new(self.durations.clone()),
             Box::new(self.response_sizes.clone()),
             Box::new(self.long_running.clone()),
             Box::new(self.in_flight.clone()),
             Box::new(self.terminations.clone()),
-            Box::new(self.watch_events.clone()),
-            Box::new(self.watch_resumes.clone()),
             Box::new(self.panics.clone()),
             Box::new(self.connections.clone()),
             Box::new(self.authorization_lookups.clone()),
-            Box::new(self.inventory_objects.clone()),
-            Box::new(self.inventory_lag.clone()),
-            Box::new(self.view_updates.clone()),
-            Box::new(self.inventory_bytes.clone()),
-            Box::new(self.inventory_undecodable.clone()),
-            Box::new(self.view_rows.clone()),
-            Box::new(self.view_bytes.clone()),
             Box::new(process::ProcessCollector::new()),
         ];
         for collector in collectors {
@@ -205,31 +130,6 @@ impl Metrics {
         &self.registry
     }
 
-    /// Tells of each of Flux's objects, too.
-    #[must_use]
-    pub fn with_flux_resources(self) -> Self {
-        Self { flux: Some(FluxResources::default()), ..self }
-    }
-
-    pub(crate) fn flux(&self) -> Option<&FluxResources> {
-        self.flux.as_ref()
-    }
-
-    /// Returns when somebody asks for Flux's objects: [`Metrics::tell_flux`] is wanted.
-    pub async fn flux_is_asked_for(&self) {
-        match &self.flux {
-            Some(flux) => flux.asked().await,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Answers all who ask for Flux's objects.
-    pub fn tell_flux(&self, inventory: &Inventory) {
-        if let Some(flux) = &self.flux {
-            flux.answer(inventory);
-        }
-    }
-
     /// The text that `GET /metrics` answers with.
     pub fn render(&self) -> Vec<u8> {
         let mut text = Vec::new();
@@ -237,48 +137,6 @@ impl Metrics {
             tracing::error!(%error, "metrics could not be rendered");
         }
         text
-    }
-
-    /// Counts an event sent to a watcher of a served resource.
-    pub fn watch_events(&self, group: &str, version: &str, resource: &str) -> IntCounter {
-        self.watch_events.with_label_values(&[group, version, resource])
-    }
-
-    /// Counts a watch that goes on from a version.
-    pub fn watch_resumed(&self, resource: &str, outcome: Resumed) {
-        self.watch_resumes.with_label_values(&[resource, outcome.name()]).inc();
-    }
-
-    /// The number of objects of a kind that are mirrored.
-    pub fn inventory_objects(&self, cluster: &str, group: &str, kind: &str) -> IntGauge {
-        self.inventory_objects.with_label_values(&[cluster, group, kind])
-    }
-
-    /// Sets how many bytes the objects of a cluster occupy.
-    pub fn set_inventory_bytes(&self, cluster: &str, bytes: usize) {
-        self.inventory_bytes.with_label_values(&[cluster]).set(gauge(bytes));
-    }
-
-    /// Counts an object that was left out; both labels are empty where not even its kind could be read.
-    pub fn count_undecodable(&self, group: &str, kind: &str) {
-        self.inventory_undecodable.with_label_values(&[group, kind]).inc();
-    }
-
-    /// Sets how many rows a view has, how many bytes they occupy, and those of its log.
-    pub fn set_view_size(&self, resource: &str, (rows, bytes, log): (usize, usize, usize)) {
-        self.view_rows.with_label_values(&[resource]).set(gauge(rows));
-        self.view_bytes.with_label_values(&[resource, "rows"]).set(gauge(bytes));
-        self.view_bytes.with_label_values(&[resource, "log"]).set(gauge(log));
-    }
-
-    /// Sets how long ago a cluster was last heard from.
-    pub fn set_inventory_lag(&self, cluster: &str, lag: Duration) {
-        self.inventory_lag.with_label_values(&[cluster]).set(lag.as_secs_f64());
-    }
-
-    /// Counts changed rows of a view; `kind` is ADDED, MODIFIED or DELETED.
-    pub fn view_updates(&self, resource: &str, kind: &str) -> IntCounter {
-        self.view_updates.with_label_values(&[resource, kind])
     }
 
     /// The resources that may become labels.
@@ -329,10 +187,6 @@ impl Metrics {
     }
 }
 
-fn gauge(number: usize) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
 fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     known(IntCounterVec::new(Opts::new(name, help), labels))
 }
@@ -356,15 +210,15 @@ mod tests {
     use super::*;
     use crate::request_info::RequestInfo;
 
-    fn metrics() -> Metrics {
-        Metrics::new(&[ServedResource {
+    fn metrics() -> RequestMetrics {
+        RequestMetrics::new(&[ServedResource {
             group: "g".to_owned(),
             version: "v1".to_owned(),
             resource: "things".to_owned(),
         }])
     }
 
-    fn labels(metrics: &Metrics, method: &Method, uri: &str) -> RequestLabels {
+    fn labels(metrics: &RequestMetrics, method: &Method, uri: &str) -> RequestLabels {
         let info = RequestInfo::parse(method, &uri.parse().expect("URI")).expect("readable");
         RequestLabels::new(metrics.served(), &info)
     }
@@ -402,22 +256,14 @@ mod tests {
         metrics.in_flight(true).inc();
         metrics.count_termination(&labels, StatusCode::TOO_MANY_REQUESTS);
         metrics.count_authorization(true);
-        metrics.watch_events("g", "v1", "things").inc();
-        metrics.inventory_objects("local", "g", "Thing").set(1);
-        metrics.set_inventory_lag("local", Duration::from_secs(1));
-        metrics.view_updates("things", "ADDED").inc();
         let text = String::from_utf8(metrics.render()).expect("text");
         for expected in [
             r#"apiserver_request_total{code="200",component="apiserver",dry_run="",group="g",resource="things",scope="cluster",subresource="",verb="LIST",version="v1"} 1"#,
             "apiserver_request_duration_seconds_bucket{",
             "apiserver_longrunning_requests{",
             r#"apiserver_current_inflight_requests{request_kind="readOnly"} 1"#,
-            r#"apiserver_watch_events_total{group="g",resource="things",version="v1"} 1"#,
             "apiserver_response_sizes_sum{",
             "apiserver_request_terminations_total{",
-            r#"gatehouse_inventory_objects{cluster="local",group="g",kind="Thing"} 1"#,
-            r#"gatehouse_inventory_lag_seconds{cluster="local"} 1"#,
-            r#"gatehouse_view_updates_total{resource="things",type="ADDED"} 1"#,
             r#"gatehouse_authorization_cache_total{result="hit"} 1"#,
             "# TYPE process_cpu_seconds_total counter",
             "process_resident_memory_bytes",

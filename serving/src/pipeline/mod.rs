@@ -32,14 +32,14 @@ use tracing::Instrument;
 use crate::audit::Auditor;
 use crate::authn::{Authenticator, Peer, Trust, UserInfo};
 use crate::authz::{Attributes, Authorizer, is_health};
-use crate::body::{Body, BodyError, RequestBody, full, streamed, unread};
+use crate::body::{Body, BodyError, RequestBody, full, unread};
 use crate::error::ApiError;
 use crate::fair::{FairShare, Held};
 use crate::health::Health;
-use crate::metrics::{self, Metrics};
+use crate::metrics::{self, RequestMetrics};
 use crate::negotiate;
 use crate::request_info::RequestInfo;
-use crate::serve::Shutdown;
+use crate::shutdown::Shutdown;
 use attended::{Patience, attended};
 use audit_id::AuditId;
 pub use callers::{Callers, Credential};
@@ -122,7 +122,7 @@ pub struct Pipeline<H> {
     authenticator: Authenticator,
     authorizer: Arc<Authorizer>,
     health: Health,
-    metrics: Arc<Metrics>,
+    metrics: Arc<RequestMetrics>,
     shutdown: Arc<Shutdown>,
     arriving: Arc<FairShare<Holder>>,
     slots: Arc<FairShare<Holder>>,
@@ -139,7 +139,7 @@ impl<H: Handler> Pipeline<H> {
         authenticator: Authenticator,
         authorizer: Arc<Authorizer>,
         health: Health,
-        metrics: Arc<Metrics>,
+        metrics: Arc<RequestMetrics>,
         shutdown: Arc<Shutdown>,
         limits: Limits,
         handler: H,
@@ -172,7 +172,7 @@ impl<H: Handler> Pipeline<H> {
         Self { observers, ..self }
     }
 
-    pub(crate) fn metrics(&self) -> &Metrics {
+    pub(crate) fn metrics(&self) -> &RequestMetrics {
         &self.metrics
     }
 
@@ -354,14 +354,7 @@ impl<H: Handler> Pipeline<H> {
             }
             RequestInfo::NonResource(request) if request.path == "/metrics" => {
                 only_read(&parts.method)?;
-                Ok(as_metrics(full(self.metrics.render())))
-            }
-            RequestInfo::NonResource(request)
-                if request.path == "/metrics/flux"
-                    && let Some(flux) = self.metrics.flux() =>
-            {
-                only_read(&parts.method)?;
-                Ok(as_metrics(streamed(flux.ask().await?)))
+                Ok(metrics::response(full(self.metrics.render())))
             }
             _ => {
                 let stop = self.shutdown.watch_token();
@@ -372,12 +365,6 @@ impl<H: Handler> Pipeline<H> {
     }
 }
 
-fn as_metrics(body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(metrics::TEXT_FORMAT));
-    response
-}
-
 /// A request that was read, from nobody known yet.
 struct Arrived {
     parts: Parts,
@@ -385,7 +372,8 @@ struct Arrived {
     body: RequestBody,
 }
 
-fn only_read(method: &Method) -> Result<(), ApiError> {
+/// Refuses all methods that write.
+pub fn only_read(method: &Method) -> Result<(), ApiError> {
     match *method {
         Method::GET | Method::HEAD => Ok(()),
         _ => Err(ApiError::method_not_allowed(method)),

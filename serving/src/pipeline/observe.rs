@@ -16,12 +16,12 @@ use crate::audit::{Kept, Trail};
 use crate::authn::{Peer, UserInfo};
 use crate::body::{Body, observed};
 use crate::error::ApiError;
-use crate::metrics::{Metrics, RequestLabels};
+use crate::metrics::{RequestLabels, RequestMetrics};
 use crate::request_info::RequestInfo;
 
 /// A request from its arrival to its answer.
 pub(super) struct Observation {
-    metrics: Arc<Metrics>,
+    metrics: Arc<RequestMetrics>,
     labels: RequestLabels,
     started: Instant,
     /// Open watches, or requests in flight.
@@ -204,7 +204,7 @@ impl Drop for Raised {
 
 /// Observed when the body has been sent, or given up by the client.
 struct BodySize {
-    metrics: Arc<Metrics>,
+    metrics: Arc<RequestMetrics>,
     labels: RequestLabels,
     bytes: u64,
     _kept: (Raised, Option<Arc<Trail>>, Option<RequestSpan>),

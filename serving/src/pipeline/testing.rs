@@ -9,7 +9,7 @@ use super::*;
 use crate::authn::AuthenticationConfig;
 use crate::body::streamed;
 use crate::metrics::ServedResource;
-use crate::serve::ShutdownTiming;
+use crate::shutdown::ShutdownTiming;
 
 pub(crate) const THINGS: &str = "/apis/g/v1/things";
 pub(crate) const WATCH: &str = "/apis/g/v1/things?watch=1";
@@ -85,7 +85,7 @@ pub(crate) fn limited(
         Authenticator::new(config, None, true),
         Arc::new(Authorizer::CertificateHolders),
         Health::new([shutdown.readiness_check()]),
-        Arc::new(Metrics::new(&[things])),
+        Arc::new(RequestMetrics::new(&[things])),
         Arc::clone(shutdown),
         limits,
         Fake,

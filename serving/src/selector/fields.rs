@@ -192,6 +192,14 @@ fn unescape(text: &str) -> Result<String, String> {
     Ok(value)
 }
 
+/// The name that a field selector demands by `metadata.name=NAME`, if it can be an object's name.
+pub fn required_name(selector: &str) -> Option<String> {
+    let demands = |term: &FieldTerm<'_>| term.equal && term.label == "metadata.name";
+    let name = field_terms(selector).ok()?.into_iter().find(demands)?.value;
+    let is_path_segment = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '%']);
+    is_path_segment.then_some(name)
+}
+
 #[cfg(test)]
 mod tests {
     use gatehouse_apiservice::{View, view::FluxResourceStatus};
@@ -284,6 +292,21 @@ mod tests {
             if let Ok(selector) = parse(&text) {
                 prop_assert_eq!(parse(&selector.to_string()).unwrap(), selector);
             }
+        }
+    }
+
+    #[test]
+    fn a_name_is_demanded_by_equality_alone() {
+        assert_eq!(required_name("metadata.name=a").as_deref(), Some("a"));
+        assert_eq!(required_name("status.state=Failed,metadata.name==a").as_deref(), Some("a"));
+        for selector in [
+            "nonsense,metadata.name=a",
+            "metadata.name!=a",
+            "metadata.name=",
+            "metadata.name=a/b",
+            "status.state=Failed",
+        ] {
+            assert_eq!(required_name(selector), None, "{selector}");
         }
     }
 }

@@ -10,5 +10,5 @@ mod labels;
 mod lexer;
 mod names;
 
-pub use fields::{FieldSelector, FieldTerm, field_terms};
+pub use fields::{FieldSelector, FieldTerm, field_terms, required_name};
 pub use labels::LabelSelector;

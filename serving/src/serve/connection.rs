@@ -16,7 +16,6 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::Shutdown;
 use super::activity::{Activity, Heard};
 use super::guard::Guard;
 use super::places::Place;
@@ -25,6 +24,7 @@ use super::tls::{ALPN_HTTP2, Certificates, InUse};
 use crate::authn::{Peer, Trust};
 use crate::body::{Body, observed};
 use crate::pipeline::{Handler, Pipeline};
+use crate::shutdown::Shutdown;
 
 /// As k8s.io/apiserver's `tlsHandshakeTimeout`.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -10,7 +10,6 @@ mod expiry;
 mod guard;
 mod places;
 mod progress;
-mod shutdown;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -24,10 +23,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::pipeline::{Handler, Pipeline};
+use crate::shutdown::Shutdown;
 use connection::Connections;
 use expiry::Reminder;
 use places::Places;
-pub use shutdown::{Shutdown, ShutdownTiming};
 pub use tls::Certificates;
 use tls::Tls;
 

@@ -16,6 +16,7 @@ use rustls::{DistinguishedName, ServerConfig};
 use tokio::sync::watch;
 
 use crate::authn::{AuthenticationConfig, CaBundle, ProofOfPossession};
+use crate::metrics::Validities;
 
 pub(super) const ALPN_HTTP2: &[u8] = b"h2";
 const ALPN_HTTP1: &[u8] = b"http/1.1";
@@ -70,6 +71,12 @@ impl Certificates {
             ),
             ("client-ca", validities(authentication.client_ca.as_ref())),
         ]
+    }
+
+    /// When each certificate in use is valid, by what it is for.
+    pub(crate) fn validities(&self) -> Validities {
+        let serving = ("serving", self.serving().into_iter().collect());
+        [serving].into_iter().chain(self.authorities()).collect()
     }
 
     /// Resolves once clients are asked for certificates of other authorities than in `tls`.

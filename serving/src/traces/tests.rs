@@ -12,7 +12,7 @@ use super::*;
 use crate::{
     authn::testing::{Authorities, peer},
     pipeline::{Credential, Observers, testing::*},
-    serve::Shutdown,
+    shutdown::Shutdown,
 };
 
 const TRACE: [u8; 16] = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736_u128.to_be_bytes();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use gatehouse_quota::GroupResource;
 use gatehouse_serving::authz::{Authorizer, DelegatedAuthorizer};
-use gatehouse_serving::metrics::Metrics as RequestMetrics;
+use gatehouse_serving::metrics::RequestMetrics;
 use http::StatusCode;
 use http_body_util::BodyExt;
 use k8s_openapi::ByteString;

@@ -3,8 +3,12 @@
 use bytes::Bytes;
 use gatehouse_certs::issue::{Authority, KeyPair, Leaf, Usage};
 use gatehouse_certs::load;
-use gatehouse_serving::authn::{AuthenticationConfig, CaBundle};
+use gatehouse_serving::authn::{AuthenticationConfig, Authenticator, CaBundle};
+use gatehouse_serving::authz::Authorizer;
+use gatehouse_serving::metrics::RequestMetrics;
+use gatehouse_serving::pipeline::{Limits, Observers};
 use gatehouse_serving::serve::MAX_CONNECTIONS;
+use gatehouse_serving::shutdown::ShutdownTiming;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -16,6 +20,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
@@ -51,16 +56,18 @@ impl Site {
             client: api.client(),
             review: api.client(),
             watching: WatchSettings::default(),
-            authenticator: Authenticator::new(configs, None, true),
-            authorizer: Arc::new(Authorizer::CertificateHolders),
-            metrics: Arc::new(RequestMetrics::new(&[])),
             credential,
-            limits: Limits::default(),
-            max_connections: MAX_CONNECTIONS,
-            observers: Observers::default(),
-            shutdown: TIMING,
-            address: ([127, 0, 0, 1], 0).into(),
-            keys: watch::channel(load::issued(&serving).expect("key")).1,
+            server: ServerBuilder {
+                address: ([127, 0, 0, 1], 0).into(),
+                keys: watch::channel(load::issued(&serving).expect("key")).1,
+                authenticator: Authenticator::new(configs, None, true),
+                authorizer: Arc::new(Authorizer::CertificateHolders),
+                metrics: Arc::new(RequestMetrics::new(&[])),
+                limits: Limits::default(),
+                max_connections: MAX_CONNECTIONS,
+                observers: Observers::default(),
+                shutdown: TIMING,
+            },
             own_user: OwnUser::unknown("flux-system", "agones-system"),
             identity: "me".to_owned(),
             lease_namespace: "gatehouse-system".to_owned(),
@@ -69,7 +76,7 @@ impl Site {
             request_timeout: Duration::from_mins(1),
         };
         let running = Running::start(parts).await.expect("started");
-        Self { address: running.address, authority, client_ca, api, running: Some(running) }
+        Self { address: running.address(), authority, client_ca, api, running: Some(running) }
     }
 
     async fn connect(&self, certificate: Option<&KeyPair>) -> Connection {

@@ -21,7 +21,7 @@ use bytes::Bytes;
 
 use self::renderings::{Key, Renderings};
 use super::{
-    encode::Encoder,
+    encode::{Encoder, now},
     select::{EventType, Selection},
 };
 use crate::{
@@ -319,9 +319,4 @@ impl Latest {
         batch.position = self.position;
         batch
     }
-}
-
-/// In seconds, as ages are told.
-pub(super) fn now() -> i64 {
-    jiff::Timestamp::now().as_second()
 }

@@ -32,7 +32,7 @@ use crate::{
     clock::Clock,
     watchcache::{Draft, Update, testing},
 };
-use gatehouse_serving::{authn::UserInfo, authz::Authorizer};
+use gatehouse_serving::{authn::UserInfo, authz::Authorizer, metrics::RequestMetrics};
 
 const SUMMARIES: &str = "/apis/view.gatehouse.dev/v1alpha1/fluxsummaries";
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
@@ -67,6 +67,10 @@ fn with(path: &str, parameters: &[(&str, &str)]) -> String {
     query.extend_pairs(parameters).finish()
 }
 
+fn view_metrics() -> Arc<ViewMetrics> {
+    Arc::new(ViewMetrics::new(Arc::new(RequestMetrics::new(&[]))))
+}
+
 /// Endpoints over one cache of summaries, which has synced.
 struct Server {
     endpoints: Endpoints,
@@ -81,7 +85,7 @@ impl Server {
         let cache = Arc::new(testing::cache());
         cache.publish(places.iter().map(|place| Update::Apply(row(place, "Ready"))));
         cache.mark_synced();
-        Self::over(Endpoints::new([Arc::clone(&cache)], Arc::new(Metrics::new(&[]))), cache)
+        Self::over(Endpoints::new([Arc::clone(&cache)], view_metrics()), cache)
     }
 
     /// These endpoints, of which this is one cache; everything is allowed.

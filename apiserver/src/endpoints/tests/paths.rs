@@ -21,7 +21,7 @@ fn only_summaries_synced() -> (Server, Vec<Arc<WatchCache>>) {
     let summaries = caches.iter().find(|cache| cache.resource.plural == "fluxsummaries").unwrap();
     summaries.publish([Update::Apply(row("a/x", "Ready"))]);
     summaries.mark_synced();
-    let endpoints = Endpoints::new(caches.iter().cloned(), Arc::new(Metrics::new(&[])));
+    let endpoints = Endpoints::new(caches.iter().cloned(), view_metrics());
     (Server::over(endpoints, Arc::clone(summaries)), caches)
 }
 
@@ -134,7 +134,7 @@ async fn a_resource_that_has_not_synced_returns_503_alone() {
 #[tokio::test(start_paused = true)]
 async fn discovery_and_openapi_are_there_before_anything_has_synced() {
     let cache = Arc::new(testing::cache());
-    let endpoints = Endpoints::new([Arc::clone(&cache)], Arc::new(Metrics::new(&[])));
+    let endpoints = Endpoints::new([Arc::clone(&cache)], view_metrics());
     let server = Server::over(endpoints, cache);
     for path in ["/apis", "/apis/view.gatehouse.dev", GROUP_PATH, "/openapi/v2", "/openapi/v3", "/version"] {
         assert_eq!(code(&server, Method::GET, path).await, 200, "{path}");

@@ -27,7 +27,7 @@ fn replica(number: u8, places: &[&str], set: Duration) -> Server {
     let cache = Arc::new(testing::cache_by(clock));
     cache.publish(places.iter().map(|place| Update::Apply(row(place, "Ready"))));
     cache.mark_synced();
-    Server::over(Endpoints::new([Arc::clone(&cache)], Arc::new(Metrics::new(&[]))), cache)
+    Server::over(Endpoints::new([Arc::clone(&cache)], view_metrics()), cache)
 }
 
 impl Server {

@@ -18,7 +18,7 @@ fn server() -> Server {
     // One after the other, so that the order of the versions is known.
     world.apply(records::kustomization("infra", "base").build());
     let cache = world.cache(PLURAL);
-    let metrics = Arc::new(Metrics::new(&[]));
+    let metrics = view_metrics();
     Server::over(Endpoints::new([Arc::clone(&cache)], metrics), cache)
 }
 
@@ -149,10 +149,8 @@ async fn ages_are_those_of_the_moment_of_reading() {
     let since = now - (2 * 24 + 3) * 3600 - 1800;
     let failed = records::kustomization("apps", "web").state(State::Failed, NOW - since);
     let world = World::with([failed.build(), records::kustomization("infra", "base").build()]);
-    let server = Server {
-        endpoints: Endpoints::new([world.cache(PLURAL)], Arc::new(Metrics::new(&[]))),
-        ..Server::with(&[])
-    };
+    let server =
+        Server { endpoints: Endpoints::new([world.cache(PLURAL)], view_metrics()), ..Server::with(&[]) };
     let table = server.get_as(SUMMARIES, TABLE).await;
     let columns = table["columnDefinitions"].as_array().unwrap();
     let at = columns.iter().position(|column| column["name"] == "Oldest-Failure").unwrap();

@@ -11,10 +11,12 @@ use gatehouse_certs::reload::CertificateFiles;
 use gatehouse_serving::authn::{AuthenticationConfig, Authenticator};
 use gatehouse_serving::authz::Authorizer;
 use gatehouse_serving::body::full;
-use gatehouse_serving::health::Health;
-use gatehouse_serving::metrics::Metrics;
-use gatehouse_serving::pipeline::{Authorized, Callers, Credential, Handler, Limits, Pipeline};
-use gatehouse_serving::serve::{Certificates, MAX_CONNECTIONS, Server, Shutdown, ShutdownTiming};
+use gatehouse_serving::metrics::RequestMetrics;
+use gatehouse_serving::pipeline::{Authorized, Callers, Credential, Handler, Limits, Observers};
+use gatehouse_serving::serve::MAX_CONNECTIONS;
+use gatehouse_serving::server::ServerBuilder;
+use gatehouse_serving::shutdown::ShutdownTiming;
+use gatehouse_serving::tasks::Tasks;
 use gatehouse_serving::{ApiError, Body};
 use http::{HeaderValue, Response, header};
 use http_body_util::BodyExt;
@@ -41,21 +43,21 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let keys = CertificateFiles::open(arguments.certificate, arguments.key)?.subscribe();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port));
-    let shutdown = Shutdown::new(ShutdownTiming { delay: Duration::ZERO, grace: Duration::ZERO });
     let (_publish, configs) = tokio::sync::watch::channel(Arc::new(AuthenticationConfig::default()));
-    let certificates = Certificates::new(keys, configs.clone());
-    let server = Server::bind(address, certificates, MAX_CONNECTIONS).await?;
-    let pipeline = Pipeline::new(
-        Authenticator::new(configs, None, true),
-        Arc::new(Authorizer::CertificateHolders),
-        Health::new([shutdown.readiness_check()]),
-        Arc::new(Metrics::new(&[])),
-        Arc::clone(&shutdown),
-        Limits::default(),
-        Empty,
-    );
+    let server = ServerBuilder {
+        address,
+        keys,
+        authenticator: Authenticator::new(configs, None, true),
+        authorizer: Arc::new(Authorizer::CertificateHolders),
+        metrics: Arc::new(RequestMetrics::new(&[])),
+        limits: Limits::default(),
+        max_connections: MAX_CONNECTIONS,
+        observers: Observers::default(),
+        shutdown: ShutdownTiming { delay: Duration::ZERO, grace: Duration::ZERO },
+    };
     let callers = Callers { paths: &[PATH], credential: Credential::None };
-    server.run(Arc::new(pipeline.with_callers(callers)), shutdown).await;
+    let server = server.bind().await?.serve(Empty, callers, [], Tasks::default(), Tasks::default());
+    server.until(std::future::pending()).await?;
     Ok(ExitCode::SUCCESS)
 }
 

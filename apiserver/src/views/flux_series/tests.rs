@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use gatehouse_inventory::{ClusterId, Event, Interner};
+use gatehouse_inventory::{Event, Interner};
 use serde_json::{Value, json};
 
 use super::*;
@@ -20,14 +20,16 @@ fn inventory(catalogue: &Arc<Catalogue>, objects: &[(&str, Value)]) -> Inventory
     inventory
 }
 
+/// The text of these series.
+async fn scraped(series: &FluxSeries) -> String {
+    let chunks = series.text().expect("synced").collect::<Vec<_>>().await;
+    String::from_utf8(chunks.concat()).expect("text")
+}
+
 async fn text(inventory: &Inventory) -> String {
-    let flux = FluxResources::default();
-    let answering = async {
-        flux.asked().await;
-        flux.answer(inventory);
-    };
-    let (chunks, ()) = tokio::join!(flux.ask(), answering);
-    String::from_utf8(chunks.expect("an answer").collect::<Vec<_>>().await.concat()).expect("text")
+    let series = FluxSeries::new(inventory.catalogue());
+    series.update(inventory, &inventory.everything());
+    scraped(&series).await
 }
 
 /// The labels of the one series, without those that every series has.
@@ -171,28 +173,30 @@ async fn texts_are_kept_only_where_they_are_asked_for_and_other_kinds_have_no_se
     assert!(plain.ends_with("name=\"a\"} 1\n") && plain.lines().count() == 3, "{plain}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn where_nobody_answers_it_is_an_error() {
-    let refused = FluxResources::default().ask().await.err().expect("nobody answers");
+#[test]
+fn before_all_objects_are_known_it_is_an_error() {
+    let refused = FluxSeries::new(&CATALOGUE).text().err().expect("not synced");
     assert_eq!(refused.code(), 503);
 }
 
 #[tokio::test]
-async fn who_asks_at_once_shares_an_answer() {
+async fn a_series_follows_its_object() {
     let object = json!({"metadata": {"name": "a", "namespace": "n"}, "spec": {}});
-    let flux = FluxResources::default();
-    let asked: Vec<_> = (0..3)
-        .map(|_| {
-            let (answer, rows) = oneshot::channel();
-            flux.questions().push(answer);
-            rows
-        })
-        .collect();
-    flux.answer(&inventory(&CATALOGUE, &[("Kustomization", object)]));
-    let mut rows = Vec::new();
-    for asked in asked {
-        rows.push(asked.await.expect("answered"));
-    }
-    assert_eq!(rows[0].len(), 1);
-    assert!(rows.iter().all(|other| Arc::ptr_eq(other, &rows[0])), "made once");
+    let mut inventory = inventory(&CATALOGUE, &[("Kustomization", object)]);
+    let series = FluxSeries::new(&CATALOGUE);
+    series.update(&inventory, &inventory.everything());
+    assert!(scraped(&series).await.ends_with("name=\"a\"} 1\n"));
+    let (kind, _) = CATALOGUE.kinds().find(|(_, row)| row.kind == "Kustomization").expect("a kind");
+    let suspended = json!({"metadata": {"name": "a", "namespace": "n"}, "spec": {"suspend": true}});
+    let record = CATALOGUE.observe(kind, &suspended.to_string(), &Interner::default(), 0).expect("decodes");
+    let key = record.key.clone();
+    inventory.take_delta();
+    inventory.apply(ClusterId(0), Event::Apply(Box::new(record)), 0);
+    let delta = inventory.take_delta();
+    series.update(&inventory, &delta);
+    assert!(scraped(&series).await.ends_with("name=\"a\",suspended=\"true\"} 1\n"));
+    inventory.apply(ClusterId(0), Event::Delete(key), 0);
+    let delta = inventory.take_delta();
+    series.update(&inventory, &delta);
+    assert_eq!(scraped(&series).await, HEAD);
 }

@@ -51,7 +51,7 @@ impl Shutdown {
     }
 
     /// Runs the sequence up to the last watch's end. To be called once, when the process is told to stop;
-    /// [`super::Server::run`] returns some time after.
+    /// [`crate::serve::Server::run`] returns some time after.
     pub async fn run(&self) {
         tracing::info!(delay = ?self.timing.delay, "shutting down: not ready any more");
         self.phase.send_replace(Phase::NotReady);
@@ -85,12 +85,12 @@ impl Shutdown {
         self.watches[group].clone()
     }
 
-    pub(super) async fn draining(&self) {
+    pub(crate) async fn draining(&self) {
         // The sender is this one's own, so the channel does not close.
         let _ = self.phase.subscribe().wait_for(|phase| *phase == Phase::Draining).await;
     }
 
-    pub(super) fn grace(&self) -> Duration {
+    pub(crate) fn grace(&self) -> Duration {
         self.timing.grace
     }
 }

@@ -3,32 +3,27 @@
 //! objects, so that counts come out right only where one of them is scraped; and what they tell is a right of its own.
 //!
 //! The labels are those of the configuration in fluxcd/flux2-monitoring-example; as there, a label whose field is absent
-//! is left out. Nothing is kept for it: whoever scrapes asks the one task that owns the inventory, which hands out
-//! shared text, and the lines are made while the client reads them. Invariant: no line holds a password of a URL.
+//! is left out. A series is kept up like a row of a view, as shared text; a scrape takes a snapshot, and the lines are
+//! made while the client reads them. Invariant: no line holds a password of a URL.
 
 use std::{
     borrow::Cow,
     collections::HashMap,
     fmt::Write,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use gatehouse_inventory::{
-    FluxDetail, Inventory, Readiness, Record, Reference, Str,
+    ClusterId, Delta, FluxDetail, Inventory, ObjectKey, Readiness, Record, Reference, Str,
     catalogue::{Catalogue, KindId},
 };
-use tokio::sync::{Notify, oneshot};
-
-use crate::error::ApiError;
+use gatehouse_serving::ApiError;
+use imbl::OrdMap;
 
 const HEAD: &str = "# HELP gotk_resource_info The current state of a Flux resource.\n\
                     # TYPE gotk_resource_info gauge\n";
-
-/// The inventory is busy for a second at most, when a large cluster is first rendered.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Lines made at a time: some 150 KiB.
 const CHUNK: usize = 512;
@@ -101,26 +96,26 @@ const LAYOUTS: [Layout; 13] = [
     Layout { group: IMAGE, kind: "ImageUpdateAutomation", version: "v1", labels: &[READY, SUSPENDED, SOURCE] },
 ];
 
-/// Asked by who scrapes, answered by who knows.
-#[derive(Default)]
-pub(crate) struct FluxResources {
-    questions: Mutex<Vec<oneshot::Sender<Rows>>>,
-    asked: Notify,
+/// A series for each of Flux's objects.
+pub struct FluxSeries {
+    layouts: HashMap<KindId, &'static Layout>,
+    /// `None` until all objects are known.
+    rows: Mutex<Option<Rows>>,
 }
 
-/// Shared by all who ask at once.
-type Rows = Arc<[Row]>;
+/// Shares structure between snapshots.
+type Rows = OrdMap<(ClusterId, ObjectKey), Arc<Row>>;
 
 /// What the line of an object is made of.
 struct Row {
     layout: &'static Layout,
     namespace: Str,
     name: Str,
-    detail: Told,
+    detail: Shown,
 }
 
-/// What is told of a [`FluxDetail`].
-struct Told {
+/// What a line shows of a [`FluxDetail`].
+struct Shown {
     ready: Option<Readiness>,
     suspend: Option<bool>,
     revision: Option<Str>,
@@ -129,57 +124,53 @@ struct Told {
     texts: [Option<Str>; 2],
 }
 
-impl FluxResources {
-    /// The lines, as text; 503 if nobody answers, since no lines would say that no object is left.
-    pub(crate) async fn ask(&self) -> Result<impl Stream<Item = Bytes> + Send + use<>, ApiError> {
-        let (answer, rows) = oneshot::channel();
-        self.questions().push(answer);
-        self.asked.notify_one();
-        let rows = tokio::time::timeout(PATIENCE, rows).await;
-        let rows = rows.ok().and_then(Result::ok);
-        rows.map(lines).ok_or_else(|| ApiError::unavailable("the inventory is busy"))
+impl FluxSeries {
+    /// No series yet, of the kinds in `catalogue`.
+    pub fn new(catalogue: &Catalogue) -> Self {
+        let layouts =
+            LAYOUTS.iter().filter_map(|layout| Some((catalogue.find(layout.group, layout.kind)?, layout)));
+        Self { layouts: layouts.collect(), rows: Mutex::default() }
     }
 
-    fn questions(&self) -> MutexGuard<'_, Vec<oneshot::Sender<Rows>>> {
-        self.questions.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether all objects are known.
+    pub(super) fn is_synced(&self) -> bool {
+        self.rows().is_some()
     }
 
-    /// Returns when there is a question.
-    pub(super) async fn asked(&self) {
-        self.asked.notified().await;
-    }
-
-    /// Answers every question, all with the same.
-    pub(super) fn answer(&self, inventory: &Inventory) {
-        let mut questions = std::mem::take(&mut *self.questions());
-        questions.retain(|answer| !answer.is_closed());
-        if questions.is_empty() {
-            return;
+    /// Brings the series of what changed up to date; the first time, that is everything.
+    pub(super) fn update(&self, inventory: &Inventory, delta: &Delta) {
+        let mut rows = self.rows().clone().unwrap_or_default();
+        for (id, key) in delta.objects.iter().filter(|(_, key)| self.layouts.contains_key(&key.kind)) {
+            match inventory
+                .cluster(*id)
+                .record(key)
+                .and_then(|record| self.row(record, inventory.catalogue()))
+            {
+                Some(row) => drop(rows.insert((*id, key.clone()), Arc::new(row))),
+                None => drop(rows.remove(&(*id, key.clone()))),
+            }
         }
-        let rows = rows(inventory);
-        for answer in questions {
-            // Who asked may have gone.
-            let _ = answer.send(Arc::clone(&rows));
-        }
+        *self.rows() = Some(rows);
+    }
+
+    /// The lines, as text; 503 until all objects are known, since a missing line would say that its object is gone.
+    pub(crate) fn text(&self) -> Result<impl Stream<Item = Bytes> + Send + use<>, ApiError> {
+        let rows = self.rows().clone();
+        let rows =
+            rows.ok_or_else(|| ApiError::unavailable("fluxresources is not synced with the cluster yet"))?;
+        Ok(lines(rows.into_iter().map(|(_, row)| row).collect()))
+    }
+
+    fn row(&self, record: &Record, catalogue: &Catalogue) -> Option<Row> {
+        Some(Row::new(self.layouts.get(&record.key.kind)?, record, record.flux()?, catalogue))
+    }
+
+    fn rows(&self) -> MutexGuard<'_, Option<Rows>> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn rows(inventory: &Inventory) -> Rows {
-    let catalogue = inventory.catalogue();
-    let layouts: HashMap<KindId, &Layout> = LAYOUTS
-        .iter()
-        .filter_map(|layout| Some((catalogue.find(layout.group, layout.kind)?, layout)))
-        .collect();
-    let records = inventory.clusters().flat_map(|(_, cluster)| cluster.records());
-    records
-        .filter_map(|record| {
-            let layout = layouts.get(&record.key.kind)?;
-            Some(Row::new(layout, record, record.flux()?, catalogue))
-        })
-        .collect()
-}
-
-fn lines(rows: Rows) -> impl Stream<Item = Bytes> + Send {
+fn lines(rows: Vec<Arc<Row>>) -> impl Stream<Item = Bytes> + Send {
     let chunks = (0..rows.len()).step_by(CHUNK).map(move |first| {
         let mut text = String::new();
         for row in rows.iter().skip(first).take(CHUNK) {
@@ -200,7 +191,7 @@ impl Row {
             // What a HelmRelease's chartRef may name, and its chart template's sourceRef may not.
             (Str::clone(name), matches!(kind, "OCIRepository" | "HelmChart" | "ExternalArtifact"))
         });
-        let detail = Told {
+        let detail = Shown {
             ready: flux.ready,
             suspend: flux.suspend,
             revision: flux.revision.clone(),
@@ -228,7 +219,7 @@ impl Row {
     }
 }
 
-impl Told {
+impl Shown {
     fn value(&self, field: Field) -> Option<Cow<'_, str>> {
         let source = |wanted: Option<bool>| {
             let (name, is_chart) = self.source.as_ref()?;

@@ -1,4 +1,5 @@
-//! Remembers what the cluster answered to a review, and asks once for a burst of the same question.
+//! Reviews that the cluster answers: a client for them, and a cache that remembers each answer for a while and asks once
+//! for a burst of the same question. TokenReviews and SubjectAccessReviews go through it.
 //!
 //! Invariants: bounded in entries and in time; failures are never remembered; the lock is not held while waiting.
 
@@ -11,6 +12,17 @@ use futures::future::{BoxFuture, Shared};
 use gatehouse_apiservice::client::explain;
 use lru::LruCache;
 use tokio::time::Instant;
+
+/// A connection that is not up by then will not carry a review within its deadline.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A client for reviews. It does not retry: kube's usual client repeats what is answered with 429, 503 or 504, and
+/// would spend the deadline of a request on waiting.
+pub fn client(mut config: kube::Config) -> Result<kube::Client, kube::Error> {
+    config.default_retry = false;
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    kube::Client::try_from(config)
+}
 
 /// SHA-256 of the question. Its size does not depend on what a client sends.
 pub(crate) type Key = [u8; 32];

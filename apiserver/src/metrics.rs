@@ -1,0 +1,179 @@
+//! What Prometheus is told of the inventory, the views and their watches, beside what it is told of requests.
+//!
+//! Invariant: no label holds what a client made up.
+
+use std::{sync::Arc, time::Duration};
+
+use gatehouse_serving::metrics::RequestMetrics;
+use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, core::Collector};
+
+/// How a watch goes on from a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resumed {
+    /// With what follows in this replica's own log.
+    Followed,
+    /// With what a client that was told by another replica may lack.
+    CaughtUp,
+    /// Not at all: its client has to list again.
+    Expired,
+}
+
+impl Resumed {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Followed => "followed",
+            Self::CaughtUp => "caught_up",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// The metrics of what is served.
+pub struct ViewMetrics {
+    requests: Arc<RequestMetrics>,
+    watch_events: IntCounterVec,
+    watch_resumes: IntCounterVec,
+    inventory_objects: IntGaugeVec,
+    inventory_bytes: IntGaugeVec,
+    inventory_lag: GaugeVec,
+    inventory_undecodable: IntCounterVec,
+    view_updates: IntCounterVec,
+    view_rows: IntGaugeVec,
+    view_bytes: IntGaugeVec,
+}
+
+impl ViewMetrics {
+    /// Registers them beside those of requests. To be called once for each.
+    pub fn new(requests: Arc<RequestMetrics>) -> Self {
+        let counters = |name, help, labels: &[&str]| {
+            registered(&requests, IntCounterVec::new(Opts::new(name, help), labels))
+        };
+        let gauges = |name, help, labels: &[&str]| {
+            registered(&requests, IntGaugeVec::new(Opts::new(name, help), labels))
+        };
+        let lag =
+            Opts::new("gatehouse_inventory_lag_seconds", "How long ago the cluster was last heard from.");
+        Self {
+            watch_events: counters(
+                "apiserver_watch_events_total",
+                "Events sent to watchers.",
+                &["group", "version", "resource"],
+            ),
+            watch_resumes: counters(
+                "gatehouse_watch_resumes_total",
+                "Watches that went on from a version: followed in this replica's log, caught up with what a client \
+                 of another replica may lack, or expired.",
+                &["resource", "outcome"],
+            ),
+            inventory_objects: gauges(
+                "gatehouse_inventory_objects",
+                "Objects mirrored, by kind.",
+                &["cluster", "group", "kind"],
+            ),
+            inventory_bytes: gauges(
+                "gatehouse_inventory_bytes",
+                "Bytes of the objects mirrored, without the text they share.",
+                &["cluster"],
+            ),
+            inventory_lag: registered(&requests, GaugeVec::new(lag, &["cluster"])),
+            inventory_undecodable: counters(
+                "gatehouse_inventory_undecodable_total",
+                "Objects left out because not even their names could be read.",
+                &["group", "kind"],
+            ),
+            view_updates: counters(
+                "gatehouse_view_updates_total",
+                "Rows added, modified and deleted, by view.",
+                &["resource", "type"],
+            ),
+            view_rows: gauges("gatehouse_view_rows", "Rows there are, by view.", &["resource"]),
+            view_bytes: gauges(
+                "gatehouse_view_bytes",
+                "Bytes of the rows there are, and of those kept for watches to resume.",
+                &["resource", "part"],
+            ),
+            requests,
+        }
+    }
+
+    /// Those of requests.
+    pub(crate) fn requests(&self) -> &RequestMetrics {
+        &self.requests
+    }
+
+    /// Counts an event sent to a watcher of a served resource.
+    pub(crate) fn watch_events(&self, group: &str, version: &str, resource: &str) -> IntCounter {
+        self.watch_events.with_label_values(&[group, version, resource])
+    }
+
+    /// Counts a watch that goes on from a version.
+    pub(crate) fn watch_resumed(&self, resource: &str, outcome: Resumed) {
+        self.watch_resumes.with_label_values(&[resource, outcome.name()]).inc();
+    }
+
+    /// The number of objects of a kind that are mirrored.
+    pub(crate) fn inventory_objects(&self, cluster: &str, group: &str, kind: &str) -> IntGauge {
+        self.inventory_objects.with_label_values(&[cluster, group, kind])
+    }
+
+    /// Sets how many bytes the objects of a cluster occupy.
+    pub(crate) fn set_inventory_bytes(&self, cluster: &str, bytes: usize) {
+        self.inventory_bytes.with_label_values(&[cluster]).set(gauge(bytes));
+    }
+
+    /// Counts an object that was left out; both labels are empty where not even its kind could be read.
+    pub(crate) fn count_undecodable(&self, group: &str, kind: &str) {
+        self.inventory_undecodable.with_label_values(&[group, kind]).inc();
+    }
+
+    /// Sets how many rows a view has, how many bytes they occupy, and those of its log.
+    pub(crate) fn set_view_size(&self, resource: &str, (rows, bytes, log): (usize, usize, usize)) {
+        self.view_rows.with_label_values(&[resource]).set(gauge(rows));
+        self.view_bytes.with_label_values(&[resource, "rows"]).set(gauge(bytes));
+        self.view_bytes.with_label_values(&[resource, "log"]).set(gauge(log));
+    }
+
+    /// Sets how long ago a cluster was last heard from.
+    pub(crate) fn set_inventory_lag(&self, cluster: &str, lag: Duration) {
+        self.inventory_lag.with_label_values(&[cluster]).set(lag.as_secs_f64());
+    }
+
+    /// Counts changed rows of a view; `kind` is ADDED, MODIFIED or DELETED.
+    pub(crate) fn view_updates(&self, resource: &str, kind: &str) -> IntCounter {
+        self.view_updates.with_label_values(&[resource, kind])
+    }
+}
+
+fn gauge(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn registered<C: Collector + Clone + 'static>(requests: &RequestMetrics, made: prometheus::Result<C>) -> C {
+    let registered =
+        made.and_then(|made| requests.registry().register(Box::new(made.clone())).map(|()| made));
+    registered.expect("names and labels are constants, valid and distinct; the tests create every metric")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_names_every_metric_of_the_dashboards() {
+        let requests = Arc::new(RequestMetrics::new(&[]));
+        let metrics = ViewMetrics::new(Arc::clone(&requests));
+        metrics.watch_events("g", "v1", "things").inc();
+        metrics.inventory_objects("local", "g", "Thing").set(1);
+        metrics.set_inventory_lag("local", Duration::from_secs(1));
+        metrics.view_updates("things", "ADDED").inc();
+        let text = String::from_utf8(requests.render()).expect("text");
+        for expected in [
+            r#"apiserver_watch_events_total{group="g",resource="things",version="v1"} 1"#,
+            r#"gatehouse_inventory_objects{cluster="local",group="g",kind="Thing"} 1"#,
+            r#"gatehouse_inventory_lag_seconds{cluster="local"} 1"#,
+            r#"gatehouse_view_updates_total{resource="things",type="ADDED"} 1"#,
+        ] {
+            assert!(text.contains(expected), "{expected} is missing in\n{text}");
+        }
+    }
+}
