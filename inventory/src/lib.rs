@@ -21,6 +21,7 @@ mod state;
 mod tally;
 #[cfg(test)]
 mod testing;
+mod verdict;
 
 pub use cluster::{Cluster, Contact, Dependency, NotCurrent, STALE_AFTER};
 pub use delta::Delta;
@@ -30,11 +31,12 @@ pub use graph::{Cycle, Place};
 pub use index::Inventory;
 pub use intern::{Interner, Str};
 pub use record::{
-    Deadline, Detail, End, FluxDetail, FluxLinks, FluxTexts, Layer, Limit, ObjectKey, Readiness, Record,
-    Reference, Seconds, TenantQuotaDetail, Verdict,
+    Detail, FluxDetail, FluxLinks, FluxTexts, Layer, Limit, ObjectKey, Readiness, Record, Reference, Seconds,
+    TenantQuotaDetail,
 };
 pub use relations::{Case, Links, Member, Use, When};
 pub use root_cause::{Root, RootCause};
 pub use source::{ClusterId, Event, Heard, KindStatus, Sink, Source};
 pub use state::{Counts, State};
 pub use tally::{GameTally, Tally};
+pub use verdict::{Deadline, End, Verdict};
