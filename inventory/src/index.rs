@@ -323,15 +323,14 @@ impl Inventory {
         .map(|entry| entry.record);
         if let Some(old) = &old {
             cluster.tallies.remove(old, kind);
-            if let Some(deadline) = &old.verdict.deadline {
-                self.deadlines.remove(&(deadline.at, id, key.clone()));
+            if let Some(at) = old.verdict.due() {
+                self.deadlines.remove(&(at, id, key.clone()));
             }
         }
         if let Some(entry) = cluster.records.get(key) {
             cluster.tallies.add(&entry.record, kind);
-            let waits = entry.record.verdict.deadline.as_ref().filter(|deadline| !deadline.passed);
-            if let Some(deadline) = waits {
-                self.deadlines.insert((deadline.at, id, key.clone()));
+            if let Some(at) = entry.record.verdict.due() {
+                self.deadlines.insert((at, id, key.clone()));
             }
         }
         let new = cluster.records.record(key);

@@ -259,28 +259,11 @@ impl Layer {
 }
 
 impl Record {
-    /// Lets its deadline decide, if it has come by `now`.
+    /// Lets its deadlines decide that have come by `now`.
     pub(crate) fn let_pass(&mut self, now: Seconds) {
-        let verdict = &mut self.verdict;
-        let Some(deadline) =
-            verdict.deadline.as_deref_mut().filter(|deadline| deadline.at <= now && !deadline.passed)
-        else {
-            return;
-        };
-        deadline.passed = true;
-        match deadline.end {
-            End::State(state) => {
-                verdict.state = state;
-                verdict.last_outcome = None;
-                verdict.reason = deadline.reason.clone();
-                verdict.message = deadline.told();
-                verdict.since = Some(deadline.since);
-                verdict.outcome_since = verdict.outcome_since.and(Some(deadline.at));
-            }
-            End::Forgotten => self.layer = None,
+        if self.verdict.let_pass(now) == Some(End::Forgotten) {
+            self.layer = None;
         }
-        // What the object says itself it says again; what was observed would be lost.
-        self.verdict.deadline.take_if(|deadline| !deadline.observed);
     }
 
     /// The Flux part, for Flux's kinds.
@@ -342,8 +325,7 @@ impl Record {
             }
             Detail::None | Detail::Namespace { .. } | Detail::Node { .. } => 0,
         };
-        let deadline = if self.verdict.deadline.is_some() { size_of::<Deadline>() } else { 0 };
-        size_of::<Self>() + detail + deadline
+        size_of::<Self>() + detail + self.verdict.deadlines().count() * size_of::<Deadline>()
     }
 }
 

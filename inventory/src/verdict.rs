@@ -118,15 +118,57 @@ impl Verdict {
         }
     }
 
-    /// Goes on with the clock of the verdict before, where nothing has changed but the time of observation.
+    /// Goes on with the clocks of the verdict before, where nothing has changed but the time of observation.
     pub(crate) fn continue_from(&mut self, before: &Self) {
-        let (Some(deadline), Some(known)) = (&mut self.deadline, &before.deadline) else { return };
-        let same =
-            (&deadline.reason, &deadline.message, deadline.end) == (&known.reason, &known.message, known.end);
-        if deadline.observed && known.observed && same {
-            deadline.at -= deadline.since - known.since;
-            deadline.since = known.since;
+        let mut own = self.deadline.as_deref_mut();
+        while let Some(deadline) = own {
+            let mut known = before.deadlines().filter(|known| known.observed);
+            if deadline.observed
+                && let Some(known) = known.find(|known| known.is_same(deadline))
+            {
+                deadline.at -= deadline.since - known.since;
+                deadline.since = known.since;
+            }
+            own = deadline.next.as_deref_mut();
         }
+    }
+
+    /// What time will bring about, in order.
+    pub(crate) fn deadlines(&self) -> impl Iterator<Item = &Deadline> {
+        std::iter::successors(self.deadline.as_deref(), |deadline| deadline.next.as_deref())
+    }
+
+    /// When time will change it next.
+    pub(crate) fn due(&self) -> Option<Seconds> {
+        self.deadlines().filter(|deadline| !deadline.passed).map(|deadline| deadline.at).min()
+    }
+
+    /// Lets its deadlines decide that have come by `now`; what the last one does, if one has come since.
+    pub(crate) fn let_pass(&mut self, now: Seconds) -> Option<End> {
+        let (mut deadline, mut end, mut told, mut is_new) = (self.deadline.as_deref_mut(), None, None, false);
+        while let Some(current) = deadline {
+            if !current.passed && current.at <= now {
+                (current.passed, is_new) = (true, true);
+            }
+            if current.passed {
+                end = Some(current.end);
+                if let End::State(state) = current.end {
+                    told = Some((state, current.reason.clone(), current.told(), current.since, current.at));
+                }
+            }
+            deadline = current.next.as_deref_mut();
+        }
+        let end = end.filter(|_| is_new)?;
+        if let Some((state, reason, message, since, at)) = told {
+            (self.state, self.last_outcome) = (state, None);
+            (self.reason, self.message, self.since) = (reason, message, Some(since));
+            self.outcome_since = self.outcome_since.and(Some(at));
+        }
+        // What the object says itself it says again; what was observed would be lost.
+        while let Some(passed) = self.deadline.take_if(|deadline| deadline.passed && !deadline.observed) {
+            self.deadline = passed.next;
+        }
+        Some(end)
     }
 }
 
@@ -147,6 +189,8 @@ pub struct Deadline {
     pub message: Str,
     /// Whether it has come.
     pub passed: bool,
+    /// The one that comes after it, and whose verdict then counts instead.
+    pub next: Option<Box<Deadline>>,
 }
 
 /// What a deadline does to an object.
@@ -159,8 +203,13 @@ pub enum End {
 }
 
 impl Deadline {
+    /// Whether the other stands for the same thing, whenever it began.
+    fn is_same(&self, other: &Self) -> bool {
+        (&self.reason, &self.message, self.end) == (&other.reason, &other.message, other.end)
+    }
+
     /// The message once it has come: with the time since which it has been so, unless that is now.
-    pub(crate) fn told(&self) -> Str {
+    fn told(&self) -> Str {
         match jiff::Timestamp::from_second(self.since) {
             Ok(since) if self.since < self.at && self.message.is_empty() => format!("since {since}").into(),
             Ok(since) if self.since < self.at => format!("{}, since {since}", self.message).into(),

@@ -107,15 +107,16 @@ impl CaseRule {
         };
         let (reason, message) = (words(&self.reason, &own.reason)?, words(&self.message, &own.message)?);
         let mut verdict = Verdict { reason, message, ..own.clone() };
-        match self.state {
-            Some(state) => (verdict.state, verdict.last_outcome, verdict.deadline) = (state, None, None),
-            None => {
-                if let Some(deadline) =
-                    verdict.deadline.as_mut().filter(|deadline| deadline.end != End::Forgotten)
-                {
-                    deadline.reason = verdict.reason.clone();
-                    deadline.message = verdict.message.clone();
+        if let Some(state) = self.state {
+            (verdict.state, verdict.last_outcome, verdict.deadline) = (state, None, None);
+        } else {
+            let mut deadline = verdict.deadline.as_deref_mut();
+            while let Some(current) = deadline {
+                if current.end != End::Forgotten {
+                    current.reason = verdict.reason.clone();
+                    current.message = verdict.message.clone();
                 }
+                deadline = current.next.as_deref_mut();
             }
         }
         let when = match &self.reason_is {

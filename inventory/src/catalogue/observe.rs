@@ -198,6 +198,7 @@ fn terminating(rules: &Rules, object: &Value, deleted: Seconds, interner: &Inter
         reason: interner.intern(DELETION_STUCK),
         message: interner.intern(clip(&message, Verdict::MESSAGE_BYTES / 2)),
         passed: false,
+        next: None,
     };
     Draft { since: Some(deleted), deadline: Some(Box::new(deadline)), ..Draft::new(State::Terminating) }
 }

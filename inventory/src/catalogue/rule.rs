@@ -92,7 +92,7 @@ impl Rules {
             Err(_) if !has_status(scope.object) => Draft::new(State::Pending),
             state => state?,
         };
-        draft.deadline = self.deadline(scope, interner, &draft)?.map(Box::new);
+        draft.deadline = self.deadline(scope, interner, &draft)?;
         Ok(draft)
     }
 
@@ -150,22 +150,27 @@ impl Rules {
         Ok(first(State::Ready, "current", &self.current, scope)?.map(|draft| draft.state))
     }
 
-    /// The earliest deadline; of those that have come, the first listed, since the graver is written first.
+    /// The deadlines, the earliest first. Of those that have come the first listed counts, since the graver is written
+    /// first: one that is listed after an earlier one never does.
     fn deadline(
         &self,
         scope: &Scope<'_>,
         interner: &Interner,
         draft: &Draft<'_>,
-    ) -> Result<Option<Deadline>, RuleError> {
-        let mut earliest: Option<Deadline> = None;
+    ) -> Result<Option<Box<Deadline>>, RuleError> {
+        let mut found = Vec::new();
         for rule in self.deadlines.iter().filter(|rule| rule.during.contains(&draft.state)) {
-            let Some(next) = within("deadlines", rule.deadline(scope, interner, draft))? else { continue };
-            let passed = earliest.as_ref().is_some_and(|known| known.at <= scope.now);
-            if !passed && (next.at <= scope.now || earliest.as_ref().is_none_or(|known| next.at < known.at)) {
-                earliest = Some(next);
+            let Some(deadline) = within("deadlines", rule.deadline(scope, interner, draft))? else {
+                continue;
+            };
+            // What is listed before it and comes no later leaves nothing for it to decide.
+            if found.iter().all(|before: &Deadline| deadline.at < before.at) {
+                found.push(deadline);
             }
         }
-        Ok(earliest)
+        // Each comes before those that are listed before it.
+        let chain = |next, deadline| Some(Box::new(Deadline { next, ..deadline }));
+        Ok(found.into_iter().fold(None, chain))
     }
 }
 
@@ -204,6 +209,7 @@ impl TimedRule {
             reason: interner.intern(reason.as_ref().unwrap_or(&draft.reason)),
             message: interner.intern(clip(message, Verdict::MESSAGE_BYTES - SINCE_BYTES)),
             passed: false,
+            next: None,
         }))
     }
 }

@@ -340,6 +340,7 @@ impl<'a> Facts<'a> {
             reason: reason.into(),
             message: message.into(),
             passed: false,
+            next: None,
         };
         Draft { deadline: Some(Box::new(deadline)), ..draft }
     }

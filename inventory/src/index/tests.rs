@@ -205,6 +205,7 @@ fn fails_at(at: i64, reason: &str, message: &str) -> crate::Deadline {
         reason: reason.into(),
         message: message.into(),
         passed: false,
+        next: None,
     }
 }
 

@@ -122,6 +122,7 @@ impl Builder {
             reason: "Expired".into(),
             message: "the certificate has expired".into(),
             passed: false,
+            next: None,
         };
         self.0.verdict.deadline = Some(Box::new(deadline));
         self
