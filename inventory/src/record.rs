@@ -6,7 +6,7 @@
 use gatehouse_apiservice::policy::Enforcement;
 
 use crate::{
-    Deadline, End, Str, Verdict,
+    Deadline, End, State, Str, Verdict,
     catalogue::KindId,
     game::GameNumbers,
     relations::{Case, Links, Use},
@@ -264,6 +264,14 @@ impl Record {
         if self.verdict.let_pass(now) == Some(End::Forgotten) {
             self.layer = None;
         }
+    }
+
+    /// Whether what depends on the object may go on: it is well, and its controllers do not wait for its condition Ready,
+    /// which nobody writes any more of an object that was suspended in the middle of an attempt.
+    pub fn satisfies_dependents(&self) -> bool {
+        let is_held = self.verdict.state == State::Suspended;
+        let waits = self.flux().is_some_and(|flux| flux.ready.is_some_and(|ready| ready != Readiness::True));
+        self.verdict.is_well() && !(is_held && waits)
     }
 
     /// The Flux part, for Flux's kinds.

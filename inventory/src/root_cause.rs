@@ -96,7 +96,8 @@ fn root_cause<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<RootCause<
 }
 
 fn next<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<Next<'a>> {
-    if record.verdict.satisfies_dependents() {
+    // One that is suspended goes on when somebody resumes it, whatever else is wrong.
+    if record.verdict.state == State::Suspended || record.satisfies_dependents() {
         return None;
     }
     if record.verdict.state != State::Blocked {
@@ -119,7 +120,7 @@ fn dependency_in_the_way<'a>(cluster: &'a Cluster, record: &'a Record) -> Option
     let flux = record.flux()?;
     if let Some(named) = flux.waits_for.and_then(|at| flux.depends_on.get(usize::from(at))) {
         return match cluster.dependency(named) {
-            Dependency::Is(dependency) if !dependency.verdict.satisfies_dependents() => {
+            Dependency::Is(dependency) if !dependency.satisfies_dependents() => {
                 Some(Next::Dependency(dependency))
             }
             Dependency::Is(dependency) if asks_for_more(&record.verdict.message) => {
@@ -165,7 +166,7 @@ impl Grave {
     fn of(dependency: &Record) -> Option<Self> {
         let verdict = &dependency.verdict;
         match verdict.state {
-            _ if verdict.satisfies_dependents() => None,
+            _ if dependency.satisfies_dependents() => None,
             state if state.is_failure() => Some(Self::Failed(state)),
             state => Some(Self::NotReady(state)),
         }
@@ -183,7 +184,7 @@ fn source_in_the_way<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<Nex
             return None;
         }
         let maker = cluster.maker(key).and_then(|maker| cluster.record(maker));
-        let failed = maker.filter(|maker| !maker.verdict.satisfies_dependents());
+        let failed = maker.filter(|maker| !maker.verdict.is_well());
         let is_trouble = record.verdict.state.is_failure() || waits_for_source(record);
         return failed
             .map(Next::Source)
@@ -192,7 +193,7 @@ fn source_in_the_way<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<Nex
     let verdict = &source.verdict;
     let is_waited_for = record.verdict.state == State::Blocked || waits_for_source(record);
     let outcome = verdict.outcome();
-    let is_good = outcome == State::Ready || verdict.satisfies_dependents();
+    let is_good = outcome == State::Ready || verdict.is_well();
     let is_in_the_way = outcome.is_failure() || (is_waited_for && !is_good);
     is_in_the_way.then_some(Next::Source(source))
 }

@@ -28,8 +28,8 @@ impl Verdict {
     /// Controllers put whole build logs into messages; this much is kept, cut at a character.
     pub const MESSAGE_BYTES: usize = 512;
 
-    /// Whether what depends on the object may go on: it is Ready, or was when it was suspended.
-    pub fn satisfies_dependents(&self) -> bool {
+    /// Whether it is Ready, or was when it was suspended.
+    pub fn is_well(&self) -> bool {
         match self.state {
             State::Suspended => self.last_outcome == Some(State::Ready),
             state => state == State::Ready,

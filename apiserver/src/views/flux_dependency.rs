@@ -70,7 +70,7 @@ fn ready(record: &Record, dependencies: &[Dependency<'_>]) -> Condition {
         Dependency::Missing => false,
         Dependency::Unseen => true,
     };
-    let is_ready = |dependency: &Dependency<'_>| matches!(dependency, Dependency::Is(record) if record.verdict.satisfies_dependents());
+    let is_ready = |dependency: &Dependency<'_>| matches!(dependency, Dependency::Is(record) if record.satisfies_dependents());
     let mut not_ready = dependencies.iter().filter(|dependency| !is_ready(dependency)).peekable();
     let (status, reason) = if not_ready.peek().is_none() {
         (ConditionStatus::True, "DependenciesReady")

@@ -79,6 +79,6 @@ impl Graph {
         // What does not exist is looked through at who was to make it.
         let Some(record) = records.record(&node.key) else { return !node.makers.is_empty() };
         let is_in_cycle = record.verdict.state == State::Blocked && node.place.is_in_cycle();
-        !is_in_cycle && !record.verdict.satisfies_dependents()
+        !is_in_cycle && !record.satisfies_dependents()
     }
 }
