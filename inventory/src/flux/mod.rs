@@ -47,6 +47,7 @@ pub(crate) fn observe(
         created: metadata.creation_timestamp.map(|at| at.0),
         timeout: spec.timeout.as_ref().and_then(|timeout| seconds(timeout.as_str())),
         unapplied: unapplied(&status),
+        ignores_tests: spec.test.as_ref().is_some_and(|test| test.ignore_failures == Some(true)),
         now,
         deleted: metadata.deletion_timestamp.map(|at| at.0),
         suspended,

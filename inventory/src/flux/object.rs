@@ -174,6 +174,8 @@ pub(crate) struct Spec<'a> {
     pub(crate) depends_on: Option<Vec<Ref<'a>>>,
     #[serde(borrow)]
     pub(crate) timeout: Option<Text<'a>>,
+    /// Of a HelmRelease.
+    pub(crate) test: Option<Test>,
     /// Of an ArtifactGenerator: what it makes.
     #[serde(borrow)]
     pub(crate) artifacts: Option<Vec<Output<'a>>>,
@@ -191,6 +193,13 @@ pub(crate) struct Spec<'a> {
     /// Of an ImageRepository.
     #[serde(borrow)]
     pub(crate) image: Option<Text<'a>>,
+}
+
+/// `spec.test` of a HelmRelease.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Test {
+    pub(crate) ignore_failures: Option<bool>,
 }
 
 /// A reference to another object; what is left out has a default that depends on where it stands.

@@ -36,6 +36,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) unapplied: Option<&'a str>,
     /// No controller ever writes a status: an Alert, a Provider, an OCI HelmRepository.
     pub(crate) statusless: bool,
+    /// A HelmRelease's `spec.test.ignoreFailures`.
+    pub(crate) ignores_tests: bool,
     pub(crate) now: Seconds,
 }
 
@@ -204,8 +206,15 @@ impl<'a> Facts<'a> {
         }
         if let Some(released) = self.condition(condition::RELEASED) {
             // After a rollback the newest Helm snapshot is a deployed one: the failure is only told here.
-            let failed = released.is("False") || self.is_true(condition::REMEDIATED).is_some();
-            return Some(of(if failed { State::Failed } else { State::Ready }, released));
+            if released.is("False") || self.is_true(condition::REMEDIATED).is_some() {
+                return Some(of(State::Failed, released));
+            }
+            // A release is not over before its tests are.
+            return match self.condition(condition::TEST_SUCCESS).filter(|_| !self.ignores_tests) {
+                Some(test) if test.is("False") => Some(of(State::Failed, test)),
+                Some(test) if !test.is("True") => None,
+                _ => Some(of(State::Ready, released)),
+            };
         }
         if let Some(unhealthy) = self.with_status(condition::HEALTHY, "False") {
             return Some(of(State::Failed, unhealthy));

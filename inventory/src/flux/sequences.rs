@@ -196,6 +196,87 @@ fn a_helm_release() {
 }
 
 #[test]
+fn a_helm_release_that_is_tested() {
+    const INSTALL: &str = "Ready=Unknown Progressing: Running 'install' action with timeout of 5m0s";
+    const UPGRADE: &str = "Ready=Unknown Progressing: Running 'upgrade' action with timeout of 5m0s";
+    const INSTALLED: &str = "Released=True InstallSucceeded: Helm install succeeded";
+    const UPGRADED: &str = "Released=True UpgradeSucceeded: Helm upgrade succeeded";
+    const AWAITS: &str = "Ready=Unknown AwaitingTests: Helm release apps/web is awaiting tests";
+    const AWAITED: &str = "TestSuccess=Unknown AwaitingTests: Helm release apps/web is awaiting tests";
+    const PASSED: &str = "TestSuccess=True TestSucceeded: Helm test succeeded";
+    const NOT_PASSED: &str = "TestSuccess=False TestFailed: Helm test failed: pod web-test failed";
+    const FAILED: &str = "Ready=False TestFailed: Helm test failed: pod web-test failed";
+    const ROLLED_BACK: &str = "Remediated=True RollbackSucceeded: Helm rollback succeeded";
+    const GOOD: &str = "Ready=True TestSucceeded: Helm test succeeded";
+    let steps: &[Step] = &[
+        (&[INSTALL], "Progressing?"),
+        (&[AWAITS, AWAITED, INSTALLED], "Progressing?"),
+        (&[GOOD, PASSED, INSTALLED], "Ready+"),
+        (&[UPGRADE, PASSED, INSTALLED], "Progressing+"),
+        (&[AWAITS, AWAITED, UPGRADED], "Progressing+"),
+        // The release succeeds each time, its tests do not.
+        (&[RETRY, FAILED, NOT_PASSED, UPGRADED], "Failing-"),
+        (&[UPGRADE, NOT_PASSED, UPGRADED], "Progressing-"),
+        (&[AWAITS, AWAITED, UPGRADED], "Progressing-"),
+        (&[RETRY, FAILED, NOT_PASSED, UPGRADED], "Failing-"),
+        (
+            &["Reconciling=True Progressing: Running 'rollback' action", FAILED, NOT_PASSED, UPGRADED],
+            "Failed-",
+        ),
+        (
+            &[
+                "Stalled=True RetriesExceeded: Failed to upgrade after 2 attempt(s)",
+                "Ready=False RollbackSucceeded: Helm rollback succeeded",
+                ROLLED_BACK,
+                NOT_PASSED,
+                UPGRADED,
+            ],
+            "Stalled-",
+        ),
+        (&[UPGRADE, ROLLED_BACK, NOT_PASSED, UPGRADED], "Progressing-"),
+        (&[AWAITS, AWAITED, UPGRADED], "Progressing-"),
+        (&[GOOD, PASSED, UPGRADED], "Ready+"),
+    ];
+    let spec = json!({"test": {"enable": true}, "chartRef": {"kind": "OCIRepository", "name": "web"}});
+    follow("HelmRelease/apps/web", &spec, |_, _| {}, steps);
+}
+
+#[test]
+fn a_kustomization_that_is_suspended_and_resumed() {
+    let beside = |at: usize, object: &mut Value| {
+        let (applied, attempted) = match at {
+            0 => ("1", "1"),
+            1..=9 => ("1", "2"),
+            _ => ("2", "2"),
+        };
+        object["status"]["lastAppliedRevision"] = applied.into();
+        object["status"]["lastAttemptedRevision"] = attempted.into();
+        object["status"]["history"] = json!([{"lastReconciledStatus": "ReconciliationSucceeded",
+            "lastReconciled": ago(100_000), "metadata": {"revision": applied}}]);
+        object["spec"]["suspend"] = matches!(at, 4 | 11).into();
+    };
+    let steps: &[Step] = &[
+        (&[APPLIED], "Ready+"),
+        (&[BUILD, WORKING], "Progressing+"),
+        (&[RETRY, BROKEN], "Failing-"),
+        (&[BUILD, WORKING], "Progressing-"),
+        // In the middle of an attempt, which its controller gives up.
+        (&[BUILD, WORKING], "Suspended?"),
+        (&[BUILD, WORKING], "Progressing-"),
+        (&[FETCH, WORKING], "Progressing-"),
+        (&[RETRY, BROKEN], "Failing-"),
+        // What it depends on is broken meanwhile.
+        (&["Ready=False DependencyNotReady: dependency 'apps/base' is not ready"], "Blocked-"),
+        (&[FETCH, WORKING], "Progressing-"),
+        (&[APPLIED], "Ready+"),
+        (&[APPLIED], "Suspended?"),
+        (&[APPLIED], "Ready+"),
+        (&[FETCH, WORKING], "Progressing+"),
+    ];
+    follow("Kustomization/apps/billing", &git(), beside, steps);
+}
+
+#[test]
 fn a_git_repository() {
     const NEW: &str = "Ready=Unknown Progressing: building artifact: new upstream revision 'main@sha1:2'";
     const STORED: &str = "ArtifactInStorage=True Succeeded: stored artifact for revision 'main@sha1:1'";

@@ -10,6 +10,8 @@ pub(super) mod condition {
     pub(in crate::flux) const STALLED: &str = "Stalled";
     /// HelmRelease: whether the last install or upgrade succeeded.
     pub(in crate::flux) const RELEASED: &str = "Released";
+    /// HelmRelease: whether the release passed its tests; Unknown until they have run.
+    pub(in crate::flux) const TEST_SUCCESS: &str = "TestSuccess";
     /// HelmRelease: a failed release was rolled back or uninstalled.
     pub(in crate::flux) const REMEDIATED: &str = "Remediated";
     /// Kustomization: how the last health check that began ended. It stays while another attempt gets ready.
@@ -119,12 +121,14 @@ pub(super) fn explained_by(kind: &str, reason: &str) -> &'static [(&'static str,
 }
 
 /// Reasons of an object's own: its source, whatever that is doing, has nothing to do with it.
-const OWN: [&str; 26] = [
+const OWN: [&str; 28] = [
+    "AccessDenied",
     "BuildFailed",
     "ChartMutateError",
     reason::DELETION_STUCK,
     "DriftDetected",
     "FactoryError",
+    "FeatureGateDisabled",
     "HealthCheckFailed",
     "InstallFailed",
     "InvalidCELExpression",
