@@ -81,6 +81,7 @@ fn compile(form: KindForm, functions: &Functions) -> Result<Kind, FieldError> {
         current: compiler.rules("current", form.current)?,
         deadlines: compiler.deadlines(form.deadlines)?,
         deleting: form.deleting.map_or(Ok(DELETING), |text| duration("deleting", &text))?,
+        deletion_explained_by: compiler.rules("deletionExplainedBy", form.deletion_explained_by)?,
         layers: (form.layers.into_iter().enumerate())
             .map(|(index, row)| Ok((row.layer, compiler.rule(&format!("layers[{index}].when"), row.when)?)))
             .collect::<Result<_, FieldError>>()?,

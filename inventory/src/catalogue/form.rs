@@ -41,6 +41,9 @@ pub(super) struct KindForm {
     pub(super) series: Option<SeriesForm>,
     /// How long a deletion may take.
     pub(super) deleting: Option<String>,
+    /// Why it is not over yet: their messages.
+    #[serde(default)]
+    pub(super) deletion_explained_by: OneOrMany<RuleForm>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -155,7 +155,7 @@ impl<'a> Judged<'a> {
         };
         let layer = rules.layer(scope).map(|layer| layer.or(kind.layer));
         let draft = match deleted {
-            Some(deleted) => terminating(rules, scope.object, deleted, interner),
+            Some(deleted) => terminating(rules, scope, deleted, interner).unwrap_or_else(rule_error),
             None => rules.judge(scope, interner).unwrap_or_else(rule_error),
         };
         let (layer, draft) = match layer {
@@ -179,28 +179,38 @@ impl<'a> Judged<'a> {
 }
 
 /// An object that is being deleted, which takes seconds, or hours where somebody plays; not days.
-fn terminating(rules: &Rules, object: &Value, deleted: Seconds, interner: &Interner) -> Draft<'static> {
-    let metadata = tree::field(object, "metadata");
+fn terminating<'a>(
+    rules: &Rules,
+    scope: &Scope<'a>,
+    deleted: Seconds,
+    interner: &Interner,
+) -> Result<Draft<'a>, rule::RuleError> {
+    let metadata = tree::field(scope.object, "metadata");
     let finalizers = metadata.and_then(|metadata| tree::field(metadata, "finalizers"));
     let names: Vec<_> = match finalizers {
         Some(Value::List(names)) => names.iter().filter_map(text).collect(),
         _ => Vec::new(),
     };
-    let message = match names.as_slice() {
-        [] => "being deleted".to_owned(),
-        names => format!("being deleted, waits for finalizers {}", names.join(", ")),
-    };
+    let mut words = "being deleted".to_owned();
+    if !names.is_empty() {
+        words = format!("{words}, waits for finalizers {}", names.join(", "));
+    }
+    let message = rules.deletion(scope)?;
+    if !message.is_empty() {
+        words = format!("{words}: {message}");
+    }
     let deadline = Deadline {
         at: deleted.saturating_add(rules.deleting),
         since: deleted,
         observed: false,
         end: End::State(State::Failed),
         reason: interner.intern(DELETION_STUCK),
-        message: interner.intern(clip(&message, Verdict::MESSAGE_BYTES / 2)),
+        message: interner.intern(clip(&words, Verdict::MESSAGE_BYTES / 2)),
         passed: false,
         next: None,
     };
-    Draft { since: Some(deleted), deadline: Some(Box::new(deadline)), ..Draft::new(State::Terminating) }
+    let deadline = Some(Box::new(deadline));
+    Ok(Draft { message, since: Some(deleted), deadline, ..Draft::new(State::Terminating) })
 }
 
 fn text(value: &Value) -> Option<&str> {

@@ -7,6 +7,8 @@
 //! does not flap. Failed stands before the generation because some controllers observe a generation only when they
 //! succeed.
 
+use std::borrow::Cow;
+
 use kube_cel::cel::Value;
 
 use super::{
@@ -30,6 +32,8 @@ pub(super) struct Rules {
     pub(super) deadlines: Vec<TimedRule>,
     /// How long a deletion may take before it counts as stuck.
     pub(super) deleting: Seconds,
+    /// What tells why a deletion is not over.
+    pub(super) deletion_explained_by: Vec<Rule>,
     /// Objects that count towards another layer than their kind's; the first that matches.
     pub(super) layers: Vec<(Layer, Rule)>,
     /// The objects that one of this kind works by.
@@ -83,6 +87,12 @@ impl Rules {
             }
         }
         Ok(None)
+    }
+
+    /// Why the deletion of an object that is being deleted is not over, as far as it says.
+    pub(super) fn deletion<'a>(&self, scope: &Scope<'a>) -> Result<Cow<'a, str>, RuleError> {
+        let found = first(State::Terminating, "deletionExplainedBy", &self.deletion_explained_by, scope)?;
+        Ok(found.map_or_else(Cow::default, |draft| draft.message))
     }
 
     /// Judges an object that is not being deleted.
@@ -253,6 +263,8 @@ fn generation_ahead(object: &Value) -> Result<Option<(i64, i64)>, String> {
         |part: &str, name: &str| match tree::field(object, part).and_then(|part| tree::field(part, name)) {
             None => Ok(None),
             Some(Value::Int(number)) => Ok(Some(*number)),
+            // Argo Rollouts writes a text, which was a hash once.
+            Some(Value::String(text)) => Ok(text.parse().ok()),
             Some(other) => Err(format!("{part}.{name}: expected a number, got {}", describe(other))),
         };
     let generation = number("metadata", "generation")?;
