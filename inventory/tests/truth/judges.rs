@@ -1,11 +1,10 @@
-//! The catalogue beside the health checks of Argo CD and kstatus: an input for every branch of theirs, and each difference
-//! explained in `docs/health.md`, whose tables are printed from here.
+//! The catalogue beside the health checks of Argo CD, kstatus and Flux: an input for every branch of theirs, and each
+//! difference explained in `docs/health.md`, whose tables are printed from here.
 //!
 //! `GATEHOUSE_UPDATE=1` writes the tables.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
 };
@@ -23,6 +22,9 @@ struct Judged {
     of: String,
     /// The kind whose branches are its own.
     r#as: Option<String>,
+    /// Whether Flux has a rule of its own for the kind. If not, it judges as kstatus does.
+    #[serde(default)]
+    flux: bool,
     #[serde(default)]
     base: Map<String, Value>,
     #[serde(default)]
@@ -33,9 +35,19 @@ struct Judged {
 #[serde(deny_unknown_fields)]
 struct Branch {
     is: String,
-    argo: String,
-    kstatus: String,
+    argo: Option<String>,
+    kstatus: Option<String>,
+    /// By Flux's rule, if it has one and that differs from kstatus.
+    flux: Option<String>,
+    /// READY of `flux get`.
+    get: Option<String>,
+    /// What `flux reconcile` and `flux create` wait for.
+    wait: Option<String>,
+    /// The Flux operator's report.
+    operator: Option<String>,
     ours: String,
+    /// What it counts as while it is under way.
+    outcome: Option<String>,
     why: Option<String>,
     #[serde(default)]
     metadata: Map<String, Value>,
@@ -45,21 +57,38 @@ struct Branch {
     status: Map<String, Value>,
 }
 
-/// What a verdict of any of the judges comes to.
-fn family(verdict: &str) -> &'static str {
-    match verdict {
-        "Healthy" | "Current" | "Ready" => "well",
+impl Branch {
+    fn theirs(&self, row: &Judged) -> Vec<&str> {
+        let flux = self.flux.as_ref().filter(|_| row.flux).or(self.kstatus.as_ref());
+        let of_flux = [&self.get, &self.wait, &self.operator];
+        let all = [self.argo.as_ref(), self.kstatus.as_ref(), flux];
+        let all = if self.argo.is_some() { all } else { of_flux.map(Option::as_ref) };
+        all.into_iter().flatten().map(String::as_str).collect()
+    }
+
+    fn ours(&self) -> String {
+        self.outcome
+            .as_ref()
+            .map_or_else(|| self.ours.clone(), |outcome| format!("{} ({outcome})", self.ours))
+    }
+}
+
+/// What a verdict of any of the judges comes to; none for one who does not judge the kind.
+fn family(verdict: &str) -> Option<&'static str> {
+    Some(match verdict {
+        "–" => return None,
+        "Healthy" | "Current" | "Ready" | "True" => "well",
         "Progressing" | "InProgress" | "Pending" => "under way",
-        "Degraded" | "Failed" => "bad",
+        "Degraded" | "Failed" | "Failing" | "Stalled" | "Blocked" | "False" => "bad",
         "Suspended" => "held",
         "Terminating" => "going",
         "Unknown" => "unknown",
         other => panic!("{other:?} is no verdict"),
-    }
+    })
 }
 
-fn judged() -> Vec<Judged> {
-    let mut rows: Vec<Judged> = serde_saphyr::from_str(include_str!("judges.yaml")).expect("judges.yaml");
+fn judged(text: &str) -> Vec<Judged> {
+    let mut rows: Vec<Judged> = serde_saphyr::from_str(text).expect("judges");
     let own: BTreeMap<_, _> = rows.iter().map(|row| (row.of.clone(), row.cases.clone())).collect();
     for row in &mut rows {
         if let Some(other) = &row.r#as {
@@ -84,57 +113,93 @@ fn object(row: &Judged, branch: &Branch) -> Value {
     object
 }
 
+/// What other judges and the catalogue make of inputs.
+#[derive(Default)]
+struct Sweep {
+    branches: usize,
+    wrong: Vec<String>,
+    explained: BTreeSet<String>,
+}
+
+impl Sweep {
+    /// Holds a file against the catalogue; the lines of a table of all differences.
+    fn differences(&mut self, text: &str, beside: &[Value]) -> String {
+        let mut lines = String::new();
+        for row in judged(text) {
+            for branch in &row.cases {
+                self.branches += 1;
+                lines.extend(self.difference(&row, branch, beside));
+            }
+        }
+        lines
+    }
+
+    fn difference(&mut self, row: &Judged, branch: &Branch, beside: &[Value]) -> Option<String> {
+        let object = object(row, branch);
+        let world = World::with(beside.iter().chain([&object]));
+        let kind = row.of.split_once(' ').expect("a kind").1;
+        let group = row.of.split_once('/').map_or("", |(group, _)| group);
+        let mut found = world.cluster().records().filter(|record| {
+            let of = world.kind(&record.key);
+            of.kind == kind && of.group == group && &*record.key.name == "a"
+        });
+        let verdict =
+            &found.next().unwrap_or_else(|| panic!("{} is no kind of the catalogue", row.of)).verdict;
+        let (of, is) = (&row.of, &branch.is);
+        let outcome = branch.outcome.as_ref().unwrap_or(&branch.ours);
+        if verdict.state.as_str() != branch.ours
+            || branch.outcome.is_some() && verdict.outcome().as_str() != outcome
+        {
+            let (state, outcome) = (verdict.state, verdict.outcome());
+            self.wrong.push(format!(
+                "{of}, {is}: {state} ({outcome}) {}, not {}",
+                verdict.reason,
+                branch.ours()
+            ));
+        }
+        let theirs = branch.theirs(row);
+        let mut families = theirs.iter().filter_map(|theirs| family(theirs));
+        let same = families.all(|theirs| Some(theirs) == family(&branch.ours)) && branch.outcome.is_none();
+        match &branch.why {
+            None if !same => self.wrong.push(format!("{of}, {is}: the judges differ, and nothing says why")),
+            Some(why) if same => self.wrong.push(format!("{of}, {is}: {why} explains what does not differ")),
+            Some(why) => {
+                self.explained.insert(why.clone());
+                return Some(format!(
+                    "| {kind} | {is} | {} | {} | {why} |\n",
+                    theirs.join(" | "),
+                    branch.ours()
+                ));
+            }
+            None => {}
+        }
+        None
+    }
+}
+
 #[test]
 fn every_difference_to_other_judges_is_explained() {
     let classes = documents(
         "{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: late}, volumeBindingMode: WaitForFirstConsumer}\n\
          ---\n{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: now}, volumeBindingMode: Immediate}",
     );
-    let (mut wrong, mut explained, mut differences) = (Vec::new(), BTreeSet::new(), String::new());
-    let mut branches = 0;
-    for row in judged() {
-        for branch in &row.cases {
-            branches += 1;
-            let object = object(&row, branch);
-            let world = World::with(classes.iter().chain([&object]));
-            let kind = row.of.split_once(' ').expect("a kind").1;
-            let group = row.of.split_once('/').map_or("", |(group, _)| group);
-            let mut found = world.cluster().records().filter(|record| {
-                let of = world.kind(&record.key);
-                of.kind == kind && of.group == group && &*record.key.name == "a"
-            });
-            let verdict =
-                &found.next().unwrap_or_else(|| panic!("{} is no kind of the catalogue", row.of)).verdict;
-            let (of, is) = (&row.of, &branch.is);
-            if verdict.state.as_str() != branch.ours {
-                wrong.push(format!("{of}, {is}: {} {}, not {}", verdict.state, verdict.reason, branch.ours));
-            }
-            let same = [&branch.argo, &branch.kstatus]
-                .into_iter()
-                .all(|theirs| family(theirs) == family(&branch.ours));
-            match &branch.why {
-                None if !same => wrong.push(format!("{of}, {is}: the judges differ, and nothing says why")),
-                Some(why) if same => wrong.push(format!("{of}, {is}: {why} explains what does not differ")),
-                Some(why) => {
-                    explained.insert(why.clone());
-                    let Branch { argo, kstatus, ours, .. } = branch;
-                    writeln!(differences, "| {kind} | {is} | {argo} | {kstatus} | {ours} | {why} |")
-                        .expect("memory");
-                }
-                None => {}
-            }
-        }
-    }
-    println!("{branches} branches");
-    assert!(branches > 100, "{branches}");
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    let head = "| kind | input | Argo CD | kstatus | Gatehouse | why |\n|---|---|---|---|---|---|\n";
-    let document = table("differences", &format!("{head}{differences}"));
+    let mut sweep = Sweep::default();
+    let others = sweep.differences(include_str!("judges.yaml"), &classes);
+    let flux = sweep.differences(include_str!("judges-flux.yaml"), &[]);
+    println!("{} branches", sweep.branches);
+    assert!(sweep.branches > 150, "{}", sweep.branches);
+    assert!(sweep.wrong.is_empty(), "{}", sweep.wrong.join("\n"));
+    let head = |theirs: &str, columns: usize| {
+        format!("| kind | input | {theirs} | Gatehouse | why |\n{}|\n", "|---".repeat(columns + 4))
+    };
+    table("differences", &format!("{}{others}", head("Argo CD | kstatus | Flux", 3)));
+    let theirs = "`flux get` | `flux` waits | Flux operator";
+    let document = table("flux-differences", &format!("{}{flux}", head(theirs, 3)));
     let told: BTreeSet<_> = document
         .lines()
         .filter_map(|line| line.strip_prefix("- **")?.split_once("**:").map(|(why, _)| why.to_owned()))
         .collect();
-    assert_eq!(told, explained, "docs/health.md explains what differs, and nothing else");
+    assert_eq!(told, sweep.explained, "docs/health.md explains what differs, and nothing else");
 }
 
 #[test]
