@@ -50,7 +50,19 @@ pub(super) fn game_server(
     root: &At<'_, '_>,
     unstated: &mut BTreeMap<Dimension, Vec<String>>,
 ) -> Result<Amounts, UsageError> {
-    server(&root.at("spec"), unstated)
+    let mut amounts = server(&root.at("spec"), unstated)?;
+    let players = amounts.get(&Dimension::Players).max(Quantity::from_integer(grown(root)));
+    amounts.set(Dimension::Players, players);
+    Ok(amounts)
+}
+
+/// How many players a server has made room for since, which the SDK writes into its status. What makes no sense there is
+/// none: it is not the request's.
+fn grown(root: &At<'_, '_>) -> i64 {
+    let status = root.at("status");
+    let capacity = |at: &At<'_, '_>| at.at("capacity").count().ok().flatten().unwrap_or(0);
+    let tracked = ["counters", "lists"].map(|tracked| capacity(&status.at(tracked).key(PLAYERS)));
+    tracked.into_iter().fold(capacity(&status.at("players")), i64::max)
 }
 
 /// Whether an object is being deleted.

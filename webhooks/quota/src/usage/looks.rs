@@ -50,6 +50,9 @@ pub fn looks(shape: Shape) -> Shape {
             "spec.resources.limits.*",
             "status.allocatedReplicas",
             "status.reservedReplicas",
+            "status.players.capacity",
+            "status.counters.*.capacity",
+            "status.lists.*.capacity",
         ])
         .and(server!("spec"))
         .and(server!("spec.template.spec"))

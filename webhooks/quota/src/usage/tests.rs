@@ -106,6 +106,27 @@ fn servers_that_are_played_on_or_reserved_are_no_fewer_for_a_scale_down() {
 }
 
 #[test]
+fn room_for_players_that_a_server_has_made_since_counts() {
+    let players = |status: Value| {
+        let server = json!({"spec": {"lists": {"players": {"capacity": 10}}}, "status": status});
+        usage(&resource("gameservers.agones.dev"), &server, &NoTemplates)
+            .unwrap()
+            .amounts
+            .get(&Dimension::Players)
+    };
+    for (status, expected) in [
+        (json!({}), 10),
+        (json!({"lists": {"players": {"capacity": 64}}}), 64),
+        (json!({"counters": {"players": {"capacity": 32}}, "lists": {"players": {"capacity": 4}}}), 32),
+        (json!({"players": {"capacity": 16}}), 16),
+        (json!({"lists": {"players": {"capacity": 1}, "rooms": {"capacity": 99}}}), 10),
+        (json!({"lists": [1], "players": {"capacity": "9"}, "counters": {"players": {"capacity": -9}}}), 10),
+    ] {
+        assert_eq!(players(status.clone()), Quantity::from_integer(expected), "{status}");
+    }
+}
+
+#[test]
 fn what_is_being_deleted_is_going_whatever_its_state_says() {
     let is_going = |kind: &str, object: Value| {
         usage(&resource(&format!("{kind}.agones.dev")), &object, &NoTemplates).unwrap().is_going
