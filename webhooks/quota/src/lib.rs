@@ -13,6 +13,7 @@ mod dimension;
 mod families;
 mod ledger;
 mod quota;
+mod replacement;
 mod usage;
 
 pub use amounts::Amounts;
@@ -26,6 +27,7 @@ pub use ledger::{
     Seal, Seen, Settled, Totals, Truth, VALID, forbidden,
 };
 pub use quota::CompiledQuota;
+pub use replacement::exceeded_by_replacement;
 pub use usage::{
     CHARGED, Ceiling, NoTemplates, Owner, Templates, Usage, UsageError, is_charged, looks, owner,
     scale_replicas, scaled, usage,

@@ -75,6 +75,8 @@ pub(super) struct Question {
     pub(super) ceiling: Option<Height>,
     /// What it does not state and has to, where a quota limits that: containers, or fields.
     pub(super) unstated: BTreeMap<Dimension, Vec<String>>,
+    /// What a game server takes up that Agones makes for a set.
+    pub(super) replacement: Option<Amounts>,
     /// What it makes less of in a game server than its pod takes up.
     pub(super) shrunk: BTreeSet<Dimension>,
 }
@@ -159,6 +161,10 @@ pub(super) fn concerns(quota: &CompiledQuota, resource: &GroupResource) -> bool 
 
 fn is_autoscaler(resource: &GroupResource) -> bool {
     (&*resource.group, &*resource.resource) == ("autoscaling.agones.dev", "fleetautoscalers")
+}
+
+fn is_game_server(resource: &GroupResource) -> bool {
+    (&*resource.group, &*resource.resource) == ("agones.dev", "gameservers")
 }
 
 /// What a request asks for.
@@ -285,6 +291,11 @@ fn ask(
     let counted = |_| Usage::counted(facts.resource);
     let before = old.map(|old| usage(facts.resource, old, templates).unwrap_or_else(counted));
     let shrunk = before.as_ref().map(|before| shrunk(facts, &new, before)).unwrap_or_default();
+    let is_replacement = facts.operation == Operation::Create
+        && facts.requester == Requester::Agones
+        && is_game_server(facts.resource)
+        && new.owner.is_some();
+    let replacement = is_replacement.then(|| new.beside_count());
     let ceiling = match &new.ceiling {
         Some(ceiling) => {
             height(facts, ceiling, before.as_ref().and_then(|before| before.ceiling.as_ref()), world)?
@@ -294,7 +305,7 @@ fn ask(
     let at = old.map(|old| Identity::of(old).revision()).transpose()?;
     let unstated = unstated(facts, &new, before.as_ref());
     let charge = charge(facts, &identity, at, (new, before))?;
-    Ok(Question { name, charge: Some(charge), ceiling, unstated, shrunk })
+    Ok(Question { name, charge: Some(charge), ceiling, unstated, replacement, shrunk })
 }
 
 /// What an object does not state: all of it at its creation, and whatever it stated before or there comes to be more of.
@@ -313,8 +324,7 @@ fn unstated(facts: &Facts<'_>, new: &Usage, before: Option<&Usage>) -> BTreeMap<
 
 /// What an update makes less of in a server of Agones. Fleets and sets make new servers of what they say.
 fn shrunk(facts: &Facts<'_>, new: &Usage, before: &Usage) -> BTreeSet<Dimension> {
-    let is_server = (&*facts.resource.group, &*facts.resource.resource) == ("agones.dev", "gameservers");
-    if !is_server || facts.requester != Requester::Other {
+    if !is_game_server(facts.resource) || facts.requester != Requester::Other {
         return BTreeSet::new();
     }
     let shrunk = before.amounts.iter().filter(|(dimension, had)| new.amounts.get(dimension) < **had);

@@ -16,6 +16,7 @@ use super::{
     ask::{self, Facts, Puzzle, Question},
     commit::{Asked, Committer, Job, QUEUE, Reply, Shared},
     denials::Denials,
+    replacements::{Refused, Replacement, Replacements, because_of_going},
     settle::BEYOND_TIMEOUT,
     status,
 };
@@ -37,6 +38,7 @@ pub struct Quotas(Arc<Inner>);
 struct Inner {
     shared: Shared,
     denials: Denials,
+    replacements: Replacements,
     tasks: TaskTracker,
     stop: CancellationToken,
     handles: Mutex<HashMap<Str, mpsc::Sender<Job>>>,
@@ -97,6 +99,7 @@ impl Quotas {
         Self(Arc::new(Inner {
             shared,
             denials: Denials::default(),
+            replacements: Replacements::new(patience),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             handles: Mutex::default(),
@@ -161,7 +164,7 @@ impl Quotas {
     /// What the quotas over a namespace say to a request in it. `over` are these quotas, by name; with none that limits
     /// the resource, nothing of the request need be read: see [`Quotas::concerned`].
     pub async fn review(&self, over: &[Arc<CompiledQuota>], facts: Facts<'_>) -> Verdict {
-        let Inner { shared, denials, .. } = &*self.0;
+        let shared = &self.0.shared;
         let left = facts.until.saturating_duration_since(Instant::now());
         let until = Instant::now() + left.mul_f64(SHARE);
         let world = shared.world.snapshot();
@@ -174,6 +177,37 @@ impl Quotas {
             return Verdict::Exists(format!("{} {name:?} already exists", facts.resource));
         }
         drop(world);
+        let replaced = question.charge.as_ref().zip(question.replacement.as_ref());
+        let replaced = replaced.map(|(charge, amounts)| Replacement {
+            uid: &charge.uid,
+            namespace: facts.namespace,
+            amounts,
+            dry_run: facts.dry_run,
+        });
+        if let Some(new) = replaced {
+            let admitted = self.0.replacements.admit(&shared.world, over, new, until).await;
+            if let Err(Refused { quota, why }) = admitted {
+                return self.exceeded(&quota, &facts, &question, &why);
+            }
+        }
+        let verdict = self.decide(over, &facts, &question, until).await;
+        if let Some(new) = replaced
+            && !matches!(verdict, Verdict::Admit { .. })
+        {
+            self.0.replacements.withdraw(new.uid);
+        }
+        verdict
+    }
+
+    /// What the quotas say to what a request asks for.
+    async fn decide(
+        &self,
+        over: &[Arc<CompiledQuota>],
+        facts: &Facts<'_>,
+        question: &Question,
+        until: Instant,
+    ) -> Verdict {
+        let shared = &self.0.shared;
         if let Some(why) = over.iter().find_map(|quota| question.shrunk_under(quota)) {
             return Verdict::Invalid(why);
         }
@@ -182,14 +216,7 @@ impl Quotas {
             let Some(unstated) = question.unstated_under(quota) else { continue };
             let message = format!("failed quota: {}: {unstated}", quota.name);
             match quota.enforcement {
-                Enforcement::Deny => {
-                    shared.metrics.count_quota_decision(&quota.name, "exceeded");
-                    if !facts.dry_run {
-                        denials.count(&quota.name, &quota.uid, &message);
-                    }
-                    let message = forbidden(facts.resource, &question.name, &message);
-                    return Verdict::Exceeded { message, quota: quota.name.clone() };
-                }
+                Enforcement::Deny => return self.exceeded(quota, facts, question, &message),
                 Enforcement::Warn => {
                     warnings.push(format!("{} {:?}: {message}", facts.resource, question.name));
                     decision = Some("warned");
@@ -202,7 +229,7 @@ impl Quotas {
             let name = &*quota.name;
             quotas.push(name.to_owned());
             let denies = quota.enforcement == Enforcement::Deny;
-            let verdict = match self.ask(quota, &question, facts.dry_run, until).await {
+            let verdict = match self.ask(quota, question, facts.dry_run, until).await {
                 Ok(Said { receipt, exceeds }) => {
                     let forced = question.charge.as_ref().is_some_and(|charge| charge.forced);
                     if let (Some(receipt), Some(proposal)) = (receipt, &question.charge) {
@@ -234,13 +261,8 @@ impl Quotas {
                     Verdict::Contended(format!("quota {name:?} could not be charged in time: try again"))
                 }
                 Err(No::Exceeded(exceeded)) => {
-                    let message = exceeded.message(name);
-                    shared.metrics.count_quota_decision(name, "exceeded");
-                    if !facts.dry_run {
-                        denials.count(name, &quota.uid, &message);
-                    }
-                    let message = forbidden(facts.resource, &question.name, &message);
-                    Verdict::Exceeded { message, quota: name.to_owned() }
+                    let going = because_of_going(&shared.world.snapshot(), quota, &exceeded);
+                    self.exceeded(quota, facts, question, &(exceeded.message(name) + &going))
                 }
             };
             for (quota, proposal, receipt) in charged {
@@ -249,6 +271,17 @@ impl Quotas {
             return verdict;
         }
         Verdict::Admit { warnings, quotas, decision }
+    }
+
+    /// Refuses, and counts that it was.
+    fn exceeded(&self, quota: &CompiledQuota, facts: &Facts<'_>, question: &Question, why: &str) -> Verdict {
+        let Inner { shared, denials, .. } = &*self.0;
+        shared.metrics.count_quota_decision(&quota.name, "exceeded");
+        if !facts.dry_run {
+            denials.count(&quota.name, &quota.uid, why);
+        }
+        let message = forbidden(facts.resource, &question.name, why);
+        Verdict::Exceeded { message, quota: quota.name.clone() }
     }
 
     /// Whether any of the quotas over a namespace limits what objects of the resource take up.

@@ -14,6 +14,7 @@ mod commit;
 mod cover;
 mod denials;
 mod facade;
+mod replacements;
 mod settle;
 mod status;
 mod store;

@@ -8,7 +8,7 @@ use gatehouse_apiservice::{
 };
 use gatehouse_inventory::{KindStatus, Str};
 use gatehouse_policy::{Dependencies, Kind, ObjectName, Policy};
-use gatehouse_quota::{Amounts, CompiledQuota, GroupResource};
+use gatehouse_quota::{Amounts, CompiledQuota, GroupResource, Weight};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -51,6 +51,8 @@ pub struct Snapshot {
     pub(super) by_uid: imbl::HashMap<Str, Arc<Held>>,
     /// What the objects of a namespace take up.
     pub(super) usage: imbl::HashMap<Str, Amounts>,
+    /// What Agones' objects of a namespace have of it.
+    pub(super) standing: imbl::HashMap<Str, Weight>,
     /// Of objects that are gone, the latest.
     pub(super) deleted: imbl::HashSet<Str>,
 }
@@ -177,6 +179,12 @@ impl Snapshot {
             used = used.saturating_add(&quota.relevant(amounts));
         }
         used
+    }
+
+    /// What Agones' objects in a quota's namespaces have of what is used there.
+    pub fn standing(&self, quota: &CompiledQuota) -> Weight {
+        let standing = self.namespaces_of(quota).filter_map(|namespace| self.standing.get(namespace));
+        standing.fold(Weight::default(), |sum, one| sum.plus(one))
     }
 
     /// The quotas over a namespace with these labels, by name.

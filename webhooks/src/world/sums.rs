@@ -117,6 +117,7 @@ impl State {
         self.sums.charge_by(&(resource.clone(), key.clone()), Vec::new());
         if let Some(name) = family_name(resource, key) {
             let changed = self.sums.families.remove(&name);
+            self.stand(&key.namespace);
             self.recount(changed);
         }
         self.retell(resource, key);
@@ -165,8 +166,17 @@ impl State {
         let Some(name) = family_name(&held.resource, &held.key) else { return self.put_in(held) };
         let changed = self.sums.families.put(&name, &held.uid, held.orphans, &held.alone);
         let usage = self.sums.families.counted(&name).map_or_else(|| Arc::clone(&held.alone), Arc::clone);
+        self.stand(&name.namespace);
         self.put_in(Held { usage, ..held });
         self.recount(changed);
+    }
+
+    /// Tells what Agones' objects of a namespace have of it.
+    fn stand(&mut self, namespace: &Str) {
+        match self.sums.families.standing(namespace) {
+            Some(weight) => self.snapshot.standing.insert(Str::clone(namespace), weight.clone()),
+            None => self.snapshot.standing.remove(namespace),
+        };
     }
 
     /// What is counted of these is something else now.

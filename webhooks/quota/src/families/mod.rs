@@ -68,7 +68,10 @@ impl Weight {
         if usage.is_going {
             return Self { going: alone, ..Self::default() };
         }
-        Self { asked: alone.clone(), stays: alone.clone(), there: alone, going: Amounts::default() }
+        // One that was made for an owner counts for what that asks for. Where it is gone, the garbage collector deletes it.
+        let is_made_for = usage.owner.as_ref().is_some_and(|owner| owner.uid.is_some());
+        let asked = if is_made_for { Amounts::default() } else { alone.clone() };
+        Self { asked, stays: alone.clone(), there: alone, going: Amounts::default() }
     }
 
     /// All that is counted of it.
@@ -343,7 +346,7 @@ fn head(name: &Name, usage: &Usage) -> Option<(Name, Uid)> {
 }
 
 /// What is taken up beside being an object.
-fn beside_count(amounts: &Amounts) -> Amounts {
+pub(crate) fn beside_count(amounts: &Amounts) -> Amounts {
     amounts.only(|dimension| !matches!(dimension, Dimension::Count(_)))
 }
 

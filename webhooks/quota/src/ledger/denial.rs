@@ -18,7 +18,7 @@ pub struct Exceeded {
 }
 
 impl Exceeded {
-    pub(super) fn insert(
+    pub(crate) fn insert(
         &mut self,
         dimension: &Dimension,
         requested: Quantity,

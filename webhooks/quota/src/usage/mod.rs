@@ -107,6 +107,11 @@ impl Usage {
         let count = (Dimension::Count(resource.clone()), Quantity::from_integer(1));
         Self { amounts: [count].into_iter().collect(), ..Self::default() }
     }
+
+    /// What it takes up beside being an object.
+    pub fn beside_count(&self) -> Amounts {
+        crate::families::beside_count(&self.amounts)
+    }
 }
 
 /// Whether objects of the resource may take up more than their count.

@@ -247,3 +247,82 @@ async fn a_server_that_runs_is_not_charged_less_for_being_written_smaller() {
     assert_eq!(asked(Requester::Other, &server("1m", 1, 1)).await, "admitted: true", "it only counts");
     replica.stop().await;
 }
+
+/// A tenant deletes what it has, and Agones replaces it: as much as there is room for beside what is terminating.
+#[tokio::test(start_paused = true)]
+async fn what_agones_replaces_waits_until_the_servers_before_are_gone() {
+    let (replica, _) = Replica::full().await;
+    let servers: GroupResource = "gameservers.agones.dev".parse().unwrap();
+    let uid =
+        replica.api.get("agones.dev", "gameserversets", "games", "s").unwrap()["metadata"]["uid"].clone();
+    replica.api.serve("agones.dev", "v1", "gameservers", "GameServer");
+    let server = |name: &str| {
+        let owner = json!({"apiVersion": "agones.dev/v1", "kind": "GameServerSet", "name": "s", "uid": uid, "controller": true});
+        json!({"apiVersion": "agones.dev/v1", "kind": "GameServer", "spec": {},
+            "metadata": {"name": name, "namespace": "games", "uid": format!("uid-{name}"),
+                         "labels": {"agones.dev/gameserverset": "s"}, "ownerReferences": [owner]}})
+    };
+    let is_seen = |world: &Snapshot, name: &str| world.object(&servers, "games", name).is_some();
+    let make = async |name: &str, dry_run: bool| {
+        let object = server(name);
+        let facts = Facts {
+            requester: Requester::Agones,
+            operation: Operation::Create,
+            resource: &servers,
+            version: "v1",
+            subresource: "",
+            namespace: "games",
+            object: Some(&object),
+            old: None,
+            user: "agones",
+            dry_run,
+            until: Instant::now() + Duration::from_secs(5),
+        };
+        match replica.review(facts).await {
+            Verdict::Exceeded { message, .. } => message,
+            verdict => format!("admitted: {}", is_admitted(&verdict)),
+        }
+    };
+    for number in 0..10 {
+        let name = format!("g{number}");
+        assert_eq!(make(&name, true).await, "admitted: true", "{name}");
+        assert_eq!(make(&name, false).await, "admitted: true", "{name}");
+    }
+    // What was admitted counts before it is seen.
+    assert!(
+        make("more", false)
+            .await
+            .contains("exceeded quota: a, requested: gameservers=1, used: gameservers=10")
+    );
+    for number in 0..10 {
+        replica.api.put(server(&format!("g{number}")));
+    }
+    replica.seen("ten servers", |world| is_seen(world, "g9")).await;
+    let mut going = server("g0");
+    going["metadata"]["deletionTimestamp"] = "2026-11-29T00:00:00Z".into();
+    going["metadata"]["finalizers"] = json!(["agones.dev/controller"]);
+    replica.api.put(going);
+    let used = |number: &str| json!({"gameservers": number});
+    until("counted", || ledger(&replica.api, "a")["used"] == used("11")).await;
+    let terminating = "(game servers that are terminating count until they are gone: 1)";
+    let expected = format!(
+        "gameservers.agones.dev \"more\" is forbidden: exceeded quota: a, requested: gameservers=1, \
+         used: gameservers=10, limited: gameservers=10 {terminating}"
+    );
+    assert_eq!(make("more", false).await, expected);
+    let Verdict::Exceeded { message, .. } = replica.create_of(&fleets(), &fleet("other", 1), false).await
+    else {
+        panic!("admitted")
+    };
+    assert!(message.ends_with(terminating), "{message}");
+    replica.api.delete("agones.dev", "gameservers", "games", "g0");
+    replica.seen("gone", |world| !is_seen(world, "g0")).await;
+    assert_eq!(make("more", false).await, "admitted: true");
+    // A rollout surges: its second set asks for more.
+    replica.api.put(set("surge", 2, "uid-f"));
+    replica.seen("the set", |world| world.object(&sets(), "games", "surge").is_some()).await;
+    assert_eq!(make("surge-0", false).await, "admitted: true");
+    assert_eq!(make("surge-1", false).await, "admitted: true");
+    assert!(make("surge-2", false).await.contains("exceeded quota"));
+    replica.stop().await;
+}
