@@ -32,7 +32,23 @@ pub(super) fn changes_what_a_game_server_is() -> Value {
     json!({"name": "changes-what-a-game-server-is", "expression": CHANGES_WHAT_IT_IS})
 }
 
-/// The same, and labels and annotations, which a policy's conditions may look at. But for those that the server itself and
+/// The same, and that by which Agones keeps a GameServer until its pod has ended: its finalizers, and whether there is a
+/// pod. One that is deleted would be counted no more while it runs. Agones' own removal is not asked about.
+pub(super) fn changes_what_is_counted_of_a_game_server() -> Value {
+    let removed = "['agones.dev', 'agones.dev/controller'].exists(keeper, \
+                   keeper in oldObject.metadata.?finalizers.orValue([]) && \
+                   !(keeper in object.metadata.?finalizers.orValue([])))";
+    let annotation = "metadata.?annotations[?'agones.dev/dev-address']";
+    json!({
+        "name": "changes-what-is-counted-of-a-game-server",
+        "expression": format!(
+            "{CHANGES_WHAT_IT_IS} || !request.userInfo.username.startsWith('{AGONES}') && \
+             ({removed} || object.{annotation} != oldObject.{annotation})"
+        ),
+    })
+}
+
+/// A change of what it is, and of labels and annotations, which a policy's conditions may look at. But for those that the server itself and
 /// an allocation write: while nobody can be asked, servers go on being handed out and played on.
 pub(super) fn changes_what_is_judged_of_a_game_server() -> Value {
     let differs = |field: &str| {

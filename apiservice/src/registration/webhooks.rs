@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use super::{
     NAMESPACE,
     conditions::{
-        changes_what_a_game_server_is, changes_what_is_judged_of_a_game_server, is_not_cleaned_up,
-        is_not_going, leaves_something_behind,
+        changes_what_a_game_server_is, changes_what_is_counted_of_a_game_server,
+        changes_what_is_judged_of_a_game_server, is_not_cleaned_up, is_not_going, leaves_something_behind,
     },
 };
 use crate::{agones, policy::GROUP};
@@ -154,7 +154,8 @@ impl Webhooks {
         charged.extend(rules(&[Intercepted::new(agones::GROUP, SETS)], &["DELETE"]));
         quotas["rules"] = json!(charged);
         // What is going may still grow: nothing says that it will not be there for long.
-        quotas["matchConditions"] = json!([changes_what_a_game_server_is(), leaves_something_behind()]);
+        quotas["matchConditions"] =
+            json!([changes_what_is_counted_of_a_game_server(), leaves_something_behind()]);
         let mut config = self.webhook(CONFIG, VALIDATE_PATH, FailurePolicy::Fail);
         config["namespaceSelector"] = json!({});
         config["rules"] = json!([{

@@ -167,6 +167,34 @@ fn is_game_server(resource: &GroupResource) -> bool {
     (&*resource.group, &*resource.resource) == ("agones.dev", "gameservers")
 }
 
+/// The finalizers by which Agones keeps a GameServer until its pod has ended; the first, before Agones 1.41.
+const KEEPERS: [&str; 2] = ["agones.dev", "agones.dev/controller"];
+
+/// What says that a GameServer has no pod: Agones waits for none then.
+const DEV_ADDRESS: &str = "agones.dev/dev-address";
+
+/// The field by which an update would have a GameServer gone before its pod, and why that is so.
+pub(crate) fn released(resource: &GroupResource, object: &Value, old: &Value) -> Option<(String, String)> {
+    if !is_game_server(resource) {
+        return None;
+    }
+    let has = |object: &Value, keeper: &str| {
+        let finalizers = object.pointer("/metadata/finalizers").and_then(Value::as_array);
+        finalizers.into_iter().flatten().any(|finalizer| finalizer == keeper)
+    };
+    if let Some(keeper) = KEEPERS.into_iter().find(|keeper| has(old, keeper) && !has(object, keeper)) {
+        let why = format!("{keeper} keeps the game server until its pod has ended");
+        return Some(("metadata.finalizers".to_owned(), why));
+    }
+    let is_dev = |object: &Value| {
+        object.pointer("/metadata/annotations").and_then(|annotations| annotations.get(DEV_ADDRESS)).is_some()
+    };
+    (is_dev(object) && !is_dev(old)).then(|| {
+        let why = "Agones would not wait for the game server's pod to end".to_owned();
+        (format!("metadata.annotations[{DEV_ADDRESS}]"), why)
+    })
+}
+
 /// What a request asks for.
 pub(super) async fn question(facts: &Facts<'_>, world: &Snapshot, live: &Live) -> Result<Question, Puzzle> {
     if let (Operation::LetGo, Some(old)) = (facts.operation, facts.old) {

@@ -22,5 +22,6 @@ mod store;
 mod tests;
 mod waiting;
 
+pub(crate) use ask::released;
 pub use ask::{Facts, Operation, Requester};
 pub use facade::{Quotas, Verdict};

@@ -1,8 +1,13 @@
 //! Holding requests to the quotas over their namespaces.
 
+use std::sync::Arc;
+
+use gatehouse_apiservice::policy::{self, Enforcement};
 use gatehouse_policy::{Accounts, User};
-use gatehouse_quota::{GroupResource, is_charged};
+use gatehouse_quota::{CompiledQuota, GroupResource, is_charged};
 use gatehouse_serving::ApiError;
+use gatehouse_serving::authn::UserInfo;
+use http::StatusCode;
 use tokio::time::Instant;
 
 use super::LATER;
@@ -12,7 +17,8 @@ use super::object::Looks;
 use super::request::{self, Request};
 use super::words::regarding;
 use crate::events::{Level, Told};
-use crate::quota::{Facts, Operation, Quotas, Requester, Verdict};
+use crate::quota::{Facts, Operation, Quotas, Requester, Verdict, released};
+use crate::sar::Target;
 
 /// kube-apiserver sends a Namespace as if it were inside of itself.
 const NAMESPACES: &str = "namespaces";
@@ -52,8 +58,14 @@ impl Judge {
         let looks = if takes_up(&resource) { Looks::Fields } else { Looks::Metadata };
         let (objects, _room) = self.read(request, looks).await?;
         let (object, old) = (objects.object.map(|read| read.value), objects.old.map(|read| read.value));
+        let requester = self.requester(request)?;
+        if let (Some(object), Some(old), Requester::Other) = (&object, &old, requester)
+            && let Some((field, why)) = released(&resource, object, old)
+        {
+            self.may_release(request, &over, &format!("{field}: Forbidden: {why}")).await?;
+        }
         let facts = Facts {
-            requester: self.requester(request)?,
+            requester,
             operation,
             resource: &resource,
             version: &request.resource.version,
@@ -68,6 +80,44 @@ impl Judge {
         let verdict = self.quotas.review(&over, facts).await;
         self.tell_of(request, &verdict);
         Ok(answer(verdict))
+    }
+
+    /// Refuses what would have a server gone before its pod, but to whoever may change the quotas that deny: an administrator
+    /// removes finalizers where Agones is gone.
+    async fn may_release(
+        &self,
+        request: &Request<'_>,
+        over: &[Arc<CompiledQuota>],
+        refusal: &str,
+    ) -> Result<(), ApiError> {
+        let user: UserInfo = request.user_info.clone().into();
+        for quota in over.iter().filter(|quota| quota.enforcement == Enforcement::Deny) {
+            let target = Target {
+                group: policy::GROUP,
+                version: policy::VERSION,
+                resource: "tenantquotas",
+                namespace: "",
+                name: &quota.name,
+            };
+            match self.access.check(&user, "update", target).await {
+                Ok(()) => {}
+                Err(why) if why.code() == StatusCode::FORBIDDEN => {
+                    let why = format!(
+                        "{refusal}, and the quota {} counts it as long: delete it instead",
+                        quota.name
+                    );
+                    return Err(ApiError::unprocessable(why));
+                }
+                Err(_) => {
+                    let why = format!(
+                        "whether the quota {} may be changed could not be asked for: try again",
+                        quota.name
+                    );
+                    return Err(ApiError::try_again(why, LATER));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn requester(&self, request: &Request<'_>) -> Result<Requester, ApiError> {

@@ -326,3 +326,20 @@ async fn what_agones_replaces_waits_until_the_servers_before_are_gone() {
     assert!(make("surge-2", false).await.contains("exceeded quota"));
     replica.stop().await;
 }
+
+#[test]
+fn what_would_have_a_server_gone_before_its_pod_is_named() {
+    let servers: GroupResource = "gameservers.agones.dev".parse().unwrap();
+    let of = |finalizers: &[&str], annotations: Value| json!({"metadata": {"finalizers": finalizers, "annotations": annotations}});
+    let field = |old: &Value, new: &Value| super::super::released(&servers, new, old).map(|(field, _)| field);
+    let dev = json!({"agones.dev/dev-address": "192.0.2.1"});
+    for keeper in ["agones.dev", "agones.dev/controller"] {
+        let kept = of(&[keeper, "example.com/mine"], json!({}));
+        assert_eq!(field(&kept, &of(&[], json!({}))).as_deref(), Some("metadata.finalizers"));
+        assert_eq!(field(&kept, &of(&[keeper], json!({}))), None);
+        let named = field(&kept, &of(&[keeper], dev.clone()));
+        assert_eq!(named.as_deref(), Some("metadata.annotations[agones.dev/dev-address]"));
+        assert_eq!(field(&of(&[keeper], dev.clone()), &of(&[keeper], dev.clone())), None, "it has no pod");
+        assert_eq!(super::super::released(&fleets(), &of(&[], json!({})), &kept), None);
+    }
+}
