@@ -20,6 +20,7 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
         world.guarded("gate_held::what_is_held_is_neither_deleted_nor_given_an_owner", deletion),
         world.guarded("gate_held::a_namespace_that_is_going_is_let_go", going),
         world.guarded("gate_held::nobody_forges_what_gatehouse_holds", forged),
+        world.guarded("gate_held::nobody_takes_away_what_gatehouse_knows_its_own_by", emptied),
         world.guarded("gate_held::what_was_disabled_before_a_freeze_stays_so", disabled_before),
     ]
 }
@@ -280,6 +281,36 @@ async fn forged(gate: Arc<Gate>) -> anyhow::Result<()> {
     let made = gate.get(&object(namespace, "made")).await?;
     ensure!(made["metadata"]["annotations"].get("gatehouse.dev/frozen-by").is_none(), "{made:#}");
     ensure!(gate.get(&object(namespace, "mine")).await?["spec"]["suspend"] == true);
+    Ok(())
+}
+
+async fn emptied(gate: Arc<Gate>) -> anyhow::Result<()> {
+    let (namespace, user) = ("gate-held-emptied", "gate-held-emptier");
+    gate.namespace(namespace).await?;
+    permit(&gate, namespace, user, &["*"]).await?;
+    freeze(&gate, namespace, json!({})).await?;
+    let kubectl = gate.site.kubectl_as(user)?;
+    let patched = async |kind: &str, body: Value| {
+        let body = body.to_string();
+        kubectl.run(["patch", "kustomization", "app", "-n", namespace, kind, "-p", &body]).await
+    };
+    let app = gate.get(&object(namespace, "app")).await?;
+    let entries = app["metadata"]["managedFields"].as_array().into_iter().flatten();
+    let others: Vec<&Value> = entries.filter(|entry| entry["manager"] != "gatehouse").collect();
+    for (kind, body) in [
+        ("--type=merge", json!({"metadata": {"managedFields": [{}]}})),
+        ("--type=merge", json!({"metadata": {"managedFields": others}})),
+        ("--type=json", json!([{"op": "replace", "path": "/metadata/managedFields", "value": [{}]}])),
+    ] {
+        let said = patched(kind, body).await?.failed()?;
+        ensure!(said.contains("metadata.managedFields") && said.contains("leave them"), "{said}");
+    }
+    thaw(&gate, namespace).await?;
+    let is_let_go = |app: &Value| {
+        app["spec"].get("suspend").is_none() && !app["metadata"].to_string().contains("frozen-by")
+    };
+    gate.becomes(&object(namespace, "app"), KNOWN, is_let_go).await?;
+    patched("--type=merge", json!({"metadata": {"managedFields": [{}]}})).await?.ok()?;
     Ok(())
 }
 

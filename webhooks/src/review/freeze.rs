@@ -69,7 +69,35 @@ pub(super) fn guard(request: &Request<'_>, policies: &[&Policy], case: &Case<'_>
         let why = format!("the annotation {name} is written by Gatehouse alone: leave it as it is");
         return Err(refused(format!("metadata.annotations[{name}]"), why));
     }
-    check_manager(request, case)
+    check_manager(request, case)?;
+    check_entries(request, case)
+}
+
+/// What Gatehouse wrote and what stands as it wrote it stays its own: it would not know it again without its entry in
+/// managedFields, which nothing but an edit of these takes away then.
+fn check_entries(request: &Request<'_>, case: &Case<'_>) -> Result<(), ApiError> {
+    let (Some(object), Some(old)) = (case.object, case.old) else { return Ok(()) };
+    let applied = |raw: Option<&RawValue>| {
+        raw.and_then(managed_fields).map(|fields| Applied::of(object.kind, fields)).unwrap_or_default()
+    };
+    let before = applied(request.old_object);
+    if before.is_empty() {
+        return Ok(());
+    }
+    let now = applied(request.object);
+    let is_lost = |name: &&&'static str| {
+        let stands = |subject: &Subject| subject.annotation(name).map(str::to_owned);
+        !now.annotations.contains(*name) && stands(object).is_some() && stands(object) == stands(old)
+    };
+    let is_suspension_lost =
+        before.suspension && !now.suspension && object.is_suspended() && old.is_suspended();
+    if !is_suspension_lost && before.annotations.iter().find(is_lost).is_none() {
+        return Ok(());
+    }
+    let why = format!(
+        "the entries of the field manager {FIELD_MANAGER:?} tell what Gatehouse suspended: leave them as they are"
+    );
+    Err(refused("metadata.managedFields".to_owned(), why))
 }
 
 /// Refuses what would delete an object that Gatehouse holds, whoever asks for it: Flux would leave behind what it applied.
@@ -271,5 +299,57 @@ mod tests {
         assert_eq!(becomes, old);
         assert!(bears_marks(&request));
         assert_eq!(patch.0.len(), 4, "what is the same is left alone: {patch}");
+    }
+
+    /// Whether an update from `old` to `new` leaves Gatehouse what it knows its own by.
+    fn leaves_entries(old: &Value, new: &Value) -> bool {
+        let mut review = testing::review("kustomize.toolkit.fluxcd.io", "kustomizations", new);
+        review["request"]["operation"] = json!("UPDATE");
+        review["request"]["oldObject"] = old.clone();
+        let body = review.to_string();
+        let request = Request::parse(body.as_bytes()).expect("a review");
+        let subject = |object: &Value| Subject::new(Kind::Kustomization, "n", "a", object.clone());
+        let (object, before, accounts) = (subject(new), subject(old), Accounts::default());
+        let case = Case {
+            operation: Operation::Update,
+            subresource: None,
+            object: Some(&object),
+            old: Some(&before),
+            scaling: None,
+            user: None,
+            field_manager: None,
+            now: jiff::Timestamp::UNIX_EPOCH,
+            accounts: &accounts,
+        };
+        check_entries(&request, &case).is_ok()
+    }
+
+    #[test]
+    fn what_stands_as_gatehouse_wrote_it_keeps_its_entry() {
+        let held =
+            Applied { suspension: true, annotations: vec![annotation::FROZEN_BY, annotation::SUSPENDED_BY] };
+        let recorded = Applied { suspension: false, annotations: vec![annotation::SUSPEND_REASON] };
+        let object = |suspend: Value, annotations: Value, applied: &[&Applied]| {
+            let entry = |one: &&Applied| one.entry(Kind::Kustomization, "x/v1", jiff::Timestamp::UNIX_EPOCH);
+            let entries: Vec<Value> = applied.iter().map(entry).collect();
+            json!({"metadata": {"name": "a", "annotations": annotations, "managedFields": entries},
+                   "spec": {"suspend": suspend}})
+        };
+        let marks = json!({annotation::FROZEN_BY: "p/f", annotation::SUSPENDED_BY: "gatehouse"});
+        let frozen = object(json!(true), marks.clone(), &[&held]);
+        assert!(leaves_entries(&frozen, &frozen));
+        assert!(!leaves_entries(&frozen, &object(json!(true), marks.clone(), &[])));
+        let part = Applied { suspension: true, annotations: Vec::new() };
+        assert!(
+            !leaves_entries(&frozen, &object(json!(true), marks.clone(), &[&part])),
+            "the marks' is gone"
+        );
+        let part = Applied { suspension: false, ..held.clone() };
+        assert!(!leaves_entries(&frozen, &object(json!(true), marks, &[&part])), "the suspension's is gone");
+        assert!(leaves_entries(&frozen, &object(json!(false), json!({}), &[])), "it is resumed");
+        let because = |reason: &str| json!({annotation::SUSPEND_REASON: reason});
+        let suspended = object(json!(true), because("x"), &[&recorded]);
+        assert!(!leaves_entries(&suspended, &object(json!(true), because("x"), &[])));
+        assert!(leaves_entries(&suspended, &object(json!(true), because("y"), &[])), "somebody took it over");
     }
 }
