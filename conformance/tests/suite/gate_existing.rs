@@ -84,6 +84,10 @@ async fn usage(gate: Arc<Gate>) -> anyhow::Result<()> {
 }
 
 async fn metrics(gate: Arc<Gate>) -> anyhow::Result<()> {
+    let namespace = "gate-metrics";
+    gate.namespace(namespace).await?;
+    // All three webhooks are asked about it.
+    gate.put(&kustomization(namespace, "a", json!({}))).await?;
     for webhook in ["validate", "mutate", "quota"] {
         let reviews = gate.metric("gatehouse_admission_reviews_total", &[("webhook", webhook)]).await?;
         ensure!(reviews > 0.0, "{webhook}: {reviews}");
