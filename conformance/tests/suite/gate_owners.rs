@@ -13,8 +13,8 @@ use crate::gate::{AGONES, Gate, KNOWN, fleet, game_server};
 use crate::gate_quotas::used;
 use crate::world::World;
 
-const CONTROLLER: &str = "system:serviceaccount:agones-system:agones-controller";
-const COLLECTOR: &str = "system:serviceaccount:kube-system:generic-garbage-collector";
+pub(crate) const CONTROLLER: &str = "system:serviceaccount:agones-system:agones-controller";
+pub(crate) const COLLECTOR: &str = "system:serviceaccount:kube-system:generic-garbage-collector";
 const MERGE: &str = "application/merge-patch+json";
 
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
@@ -33,44 +33,49 @@ pub(crate) async fn as_user(gate: &Gate, user: &str) -> anyhow::Result<Caller> {
     Caller::of_kubeconfig(&path).await
 }
 
-fn path(namespace: &str, resource: &str) -> String {
+pub(crate) fn path(namespace: &str, resource: &str) -> String {
     format!("{AGONES}/namespaces/{namespace}/{resource}")
 }
 
-async fn create(caller: &Caller, resource: &str, object: &Value) -> anyhow::Result<Answer> {
+pub(crate) async fn create(caller: &Caller, resource: &str, object: &Value) -> anyhow::Result<Answer> {
     let namespace = object["metadata"]["namespace"].as_str().context("a namespace")?;
     caller.post(&path(namespace, resource), object).await
 }
 
-async fn patch(caller: &Caller, path: &str, body: &Value) -> anyhow::Result<Answer> {
+pub(crate) async fn patch(caller: &Caller, path: &str, body: &Value) -> anyhow::Result<Answer> {
     caller.write(&Method::PATCH, path, MERGE, body.to_string().into_bytes()).await
 }
 
-fn made(answer: &Answer) -> anyhow::Result<()> {
+pub(crate) fn made(answer: &Answer) -> anyhow::Result<()> {
     ensure!(answer.code.is_success(), "{answer:#?}");
     Ok(())
 }
 
 /// Refused by a quota.
-fn exceeded(answer: &Answer, what: &str) -> anyhow::Result<()> {
+pub(crate) fn exceeded(answer: &Answer, what: &str) -> anyhow::Result<()> {
     ensure!(answer.code == StatusCode::FORBIDDEN, "{what}: {answer:#?}");
     ensure!(answer.body["message"].to_string().contains("exceeded quota"), "{what}: {answer:#?}");
     Ok(())
 }
 
-async fn uid_of(gate: &Gate, namespace: &str, resource: &str, name: &str) -> anyhow::Result<String> {
+pub(crate) async fn uid_of(
+    gate: &Gate,
+    namespace: &str,
+    resource: &str,
+    name: &str,
+) -> anyhow::Result<String> {
     let object = gate.get(&format!("{}/{name}", path(namespace, resource))).await?;
     Ok(object["metadata"]["uid"].as_str().context("a uid")?.to_owned())
 }
 
-fn set(namespace: &str, name: &str, replicas: i64) -> Value {
+pub(crate) fn set(namespace: &str, name: &str, replicas: i64) -> Value {
     let mut set = fleet(namespace, name, replicas);
     set["kind"] = json!("GameServerSet");
     set
 }
 
 /// With the label and the owner reference that Agones writes.
-fn owned(mut object: Value, kind: &str, owner: &str, uid: &str) -> Value {
+pub(crate) fn owned(mut object: Value, kind: &str, owner: &str, uid: &str) -> Value {
     let label = if kind == "Fleet" { "agones.dev/fleet" } else { "agones.dev/gameserverset" };
     object["metadata"]["labels"] = json!({label: owner});
     object["metadata"]["ownerReferences"] = json!([{

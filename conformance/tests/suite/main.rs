@@ -25,6 +25,7 @@ mod gate_check;
 mod gate_existing;
 mod gate_expressions;
 mod gate_freezes;
+mod gate_going;
 mod gate_held;
 mod gate_ledger;
 mod gate_memory;
@@ -89,6 +90,7 @@ fn trials(world: &World) -> Vec<Trial> {
         gate_owners::trials,
         gate_requests::trials,
         gate_freezes::trials,
+        gate_going::trials,
         gate_held::trials,
         gate_suspension::trials,
         gate_registration::trials,
