@@ -273,9 +273,18 @@ impl<'a> Facts<'a> {
             reason: condition.reason().into(),
             message: self.explained(condition).message().into(),
             since: condition.since(),
-            outcome_since: condition.since(),
+            outcome_since: if state.is_failure() { self.failed_since(condition) } else { condition.since() },
             ..Draft::new(state)
         }
+    }
+
+    /// Since when it has failed that fails by `condition`: Ready is written anew with each attempt, others stay as they are
+    /// until one succeeds.
+    fn failed_since(&self, condition: &Condition<'_>) -> Option<Seconds> {
+        let sources = condition::SOURCE_FAILURES.into_iter().filter_map(|type_| self.is_true(type_));
+        let others = [condition::RELEASED, condition::HEALTHY].map(|type_| self.with_status(type_, "False"));
+        let others = sources.chain(others.into_iter().flatten()).filter_map(Condition::since);
+        others.chain(condition.since()).min()
     }
 
     fn explained(&self, condition: &'a Condition<'a>) -> &'a Condition<'a> {

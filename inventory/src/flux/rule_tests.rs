@@ -73,6 +73,29 @@ fn each_line_of_the_rule_decides_before_those_below_it() {
 }
 
 #[test]
+fn a_failure_began_when_the_oldest_condition_that_tells_of_it_did() {
+    let since = |type_, status, at| Condition {
+        last_transition_time: Some(Instant(at)),
+        ..condition(type_, status, "UpgradeFailed")
+    };
+    for (other, expected) in [
+        (since("Released", "False", 700), 700),
+        (since("FetchFailed", "True", 700), 700),
+        (since("Healthy", "False", 700), 700),
+        (since("Released", "True", 700), 1_000),
+        (since("Released", "False", 1_700), 1_000),
+    ] {
+        let conditions = [condition("Ready", "False", "UpgradeFailed"), other];
+        let facts = facts(&conditions);
+        let draft = judge(&facts);
+        assert_eq!((draft.since, draft.outcome_since), (Some(1_000), Some(expected)), "{:?}", conditions[1]);
+    }
+    // A success is as old as its own condition.
+    let conditions = [condition("Ready", "True", "Succeeded"), since("Released", "True", 700)];
+    assert_eq!(judge(&facts(&conditions)).outcome_since, Some(1_000));
+}
+
+#[test]
 fn the_deciding_condition_gives_reason_message_and_time() {
     let conditions = retrying(ready("False", "BuildFailed"));
     let facts = facts(&conditions);
