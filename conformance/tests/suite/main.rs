@@ -50,6 +50,7 @@ mod site;
 mod storm;
 mod supervision;
 mod tls;
+mod truth;
 mod upstream;
 mod watch_rights;
 mod watch_wire;
@@ -113,6 +114,7 @@ fn trials(world: &World) -> Vec<Trial> {
         audit::trials,
         authentication::trials,
         tls::trials,
+        truth::trials,
         explain::trials,
         flux_metrics::trials,
         kubectl::trials,
