@@ -77,7 +77,7 @@ pub(crate) fn observe(
         ready: ready(&status),
         texts: if catalogue.keeps_flux_texts() { texts(&kind.kind, &spec, &status, interner) } else { None },
         suspended_by: suspended_by.map(|by| interner.intern(clip(by.as_str(), TEXT_BYTES))),
-        source: own.source(&spec),
+        source: own.source(&spec, &verdict.message),
         links: own.links(&kind.kind, &spec, &status),
         depends_on,
         depends_on_omitted: u16::try_from(omitted.len()).unwrap_or(u16::MAX),
@@ -210,9 +210,18 @@ impl Own<'_> {
         }
     }
 
-    fn source(&self, spec: &Spec<'_>) -> Option<Reference> {
+    /// What it takes its content from: of several the one that its controller names in its `message`, else the first.
+    fn source(&self, spec: &Spec<'_>, message: &str) -> Option<Reference> {
         let chart = || spec.chart.as_ref().and_then(Chart::source);
-        let generator = || spec.sources.as_ref().and_then(|sources| sources.0.as_ref());
+        let is_named = |source: &&Ref<'_>| {
+            let kind = source.kind.as_ref().map_or("", Text::as_str);
+            let namespace = source.namespace.as_ref().map_or(self.namespace, Text::as_str);
+            words::names(message, kind, namespace, source.name.as_str())
+        };
+        let generator = || {
+            let sources = spec.sources.as_deref()?;
+            sources.iter().find(is_named).or(sources.first())
+        };
         if let Some(image) = &spec.image_repository_ref {
             return Some(self.reference(image, "image.toolkit.fluxcd.io", "ImageRepository"));
         }

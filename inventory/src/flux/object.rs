@@ -169,7 +169,7 @@ pub(crate) struct Spec<'a> {
     pub(crate) image_repository_ref: Option<Ref<'a>>,
     /// Of an ArtifactGenerator, which may combine several.
     #[serde(borrow)]
-    pub(crate) sources: Option<First<Ref<'a>>>,
+    pub(crate) sources: Option<Vec<Ref<'a>>>,
     #[serde(borrow)]
     pub(crate) depends_on: Option<Vec<Ref<'a>>>,
     #[serde(borrow)]

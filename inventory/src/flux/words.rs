@@ -162,10 +162,12 @@ pub(crate) fn needs_a_source(reason: &str) -> bool {
     reason != reason::DEPENDENCY_NOT_READY && FOR_A_SOURCE.iter().any(|waits| waits.reason == reason)
 }
 
-/// How a controller names the dependency that it waits for.
+/// Whether a controller names an object that it waits for.
 pub(super) fn names(message: &str, kind: &str, namespace: &str, name: &str) -> bool {
-    // kustomize- and helm-controller: 'namespace/name'; the operator: version/Kind/namespace/name.
+    // kustomize- and helm-controller: 'namespace/name'; source-watcher also 'Kind/namespace/name'; the operator:
+    // version/Kind/namespace/name.
     message.contains(&format!("'{namespace}/{name}'"))
+        || message.contains(&format!("'{kind}/{namespace}/{name}'"))
         || message.split(' ').any(|word| {
             let rest = word.strip_suffix(&format!("/{name}")).unwrap_or_default();
             let rest =
@@ -200,6 +202,8 @@ mod tests {
             ("dependency apps/v1/Deployment/other/d not ready", "Deployment", "other", "d", true),
             ("dependency apps/v1/Deployment/other/d not ready", "Deployment", "", "d", false),
             ("dependency v1/Namespace/n not found: no", "Namespace", "", "n", true),
+            ("source 'GitRepository/apps/b' is not ready", "GitRepository", "apps", "b", true),
+            ("source 'GitRepository/apps/b' is not ready", "Bucket", "apps", "b", false),
         ] {
             assert_eq!(names(message, kind, namespace, name), expected, "{message} {name}");
         }
