@@ -59,6 +59,8 @@ pub struct Weight {
     pub there: Amounts,
     /// What servers take up that are being deleted.
     pub going: Amounts,
+    /// What servers that are not have made room for at run time, beyond what they were asked for.
+    pub grown: Amounts,
 }
 
 impl Weight {
@@ -70,8 +72,12 @@ impl Weight {
         }
         // One that was made for an owner counts for what that asks for. Where it is gone, the garbage collector deletes it.
         let is_made_for = usage.owner.as_ref().is_some_and(|owner| owner.uid.is_some());
-        let asked = if is_made_for { Amounts::default() } else { alone.clone() };
-        Self { asked, stays: alone.clone(), there: alone, going: Amounts::default() }
+        let (asked, grown) = if is_made_for {
+            (Amounts::default(), [(Dimension::Players, usage.grown)].into_iter().collect())
+        } else {
+            (alone.clone(), Amounts::default())
+        };
+        Self { asked, stays: alone.clone(), there: alone, going: Amounts::default(), grown }
     }
 
     /// All that is counted of it.
@@ -101,6 +107,7 @@ impl Weight {
             stays: of(&self.stays, &other.stays),
             there: of(&self.there, &other.there),
             going: of(&self.going, &other.going),
+            grown: of(&self.grown, &other.grown),
         }
     }
 }

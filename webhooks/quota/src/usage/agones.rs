@@ -45,15 +45,16 @@ fn kept(root: &At<'_, '_>) -> i64 {
     count("allocatedReplicas").saturating_add(count("reservedReplicas")).min(i64::from(i32::MAX))
 }
 
-/// A server on its own.
+/// A server on its own, and what of it is room for players that it has made since it was made itself.
 pub(super) fn game_server(
     root: &At<'_, '_>,
     unstated: &mut BTreeMap<Dimension, Vec<String>>,
-) -> Result<Amounts, UsageError> {
+) -> Result<(Amounts, Quantity), UsageError> {
     let mut amounts = server(&root.at("spec"), unstated)?;
-    let players = amounts.get(&Dimension::Players).max(Quantity::from_integer(grown(root)));
+    let made_with = amounts.get(&Dimension::Players);
+    let players = made_with.max(Quantity::from_integer(grown(root)));
     amounts.set(Dimension::Players, players);
-    Ok(amounts)
+    Ok((amounts, players.checked_sub(made_with).unwrap_or_default()))
 }
 
 /// How many players a server has made room for since, which the SDK writes into its status. What makes no sense there is

@@ -50,6 +50,8 @@ pub struct Usage {
     pub owner: Option<Owner>,
     /// It is an object of Agones, and is being deleted.
     pub is_going: bool,
+    /// Of a server of Agones: room for players that it has made at run time, beyond what it was made with.
+    pub grown: Quantity,
     /// What it states no request of, and who in it does not: containers by name, or the field where it would stand.
     pub unstated: BTreeMap<Dimension, Vec<String>>,
     /// Of an autoscaler: how far it may go. Checked when it is admitted, and never charged.
@@ -153,7 +155,11 @@ fn of_object(
     let root = At::root(object);
     let of_servers = match (&*resource.group, &*resource.resource) {
         (agones::GROUP, "fleets" | "gameserversets") => agones::fleet(&root, replicas, &mut usage.unstated)?,
-        (agones::GROUP, "gameservers") => agones::game_server(&root, &mut usage.unstated)?,
+        (agones::GROUP, "gameservers") => {
+            let (amounts, grown) = agones::game_server(&root, &mut usage.unstated)?;
+            usage.grown = grown;
+            amounts
+        }
         (kruise::GROUP, "gameserversets") => kruise::game_server_set(&root, replicas, &mut usage.unstated)?,
         (pteronimbus::GROUP, "gameservers") => {
             pteronimbus::game_server(&root, templates, &mut usage.unstated)?

@@ -107,7 +107,7 @@ fn servers_that_are_played_on_or_reserved_are_no_fewer_for_a_scale_down() {
 
 #[test]
 fn room_for_players_that_a_server_has_made_since_counts() {
-    let players = |status: Value| {
+    let players = |status: &Value| {
         let server = json!({"spec": {"lists": {"players": {"capacity": 10}}}, "status": status});
         usage(&resource("gameservers.agones.dev"), &server, &NoTemplates)
             .unwrap()
@@ -122,7 +122,7 @@ fn room_for_players_that_a_server_has_made_since_counts() {
         (json!({"lists": {"players": {"capacity": 1}, "rooms": {"capacity": 99}}}), 10),
         (json!({"lists": [1], "players": {"capacity": "9"}, "counters": {"players": {"capacity": -9}}}), 10),
     ] {
-        assert_eq!(players(status.clone()), Quantity::from_integer(expected), "{status}");
+        assert_eq!(players(&status), Quantity::from_integer(expected), "{status}");
     }
 }
 
