@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use gatehouse_inventory::{
     Interner, Str,
-    source::{Observer, Raw, Said},
+    source::{Observer, Raw, WatchNotice},
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -33,11 +33,11 @@ pub(super) struct Reader {
 }
 
 impl Observer for Reader {
-    async fn observe(&mut self, said: Said<'_>) {
+    async fn observe(&mut self, said: WatchNotice<'_>) {
         let change = match said {
-            Said::Status(status) => Change::Status(status),
-            Said::Restart => Change::Restart,
-            Said::Apply(raw) => match read(raw, self.role, &self.strings) {
+            WatchNotice::Status(status) => Change::Status(status),
+            WatchNotice::Restart => Change::Restart,
+            WatchNotice::Apply(raw) => match read(raw, self.role, &self.strings) {
                 Ok(applied) => Change::Apply(Box::new(applied)),
                 Err(error) => {
                     let (namespace, name) = (raw.namespace(), raw.name());
@@ -45,9 +45,9 @@ impl Observer for Reader {
                     return;
                 }
             },
-            Said::Delete(raw) => Change::Delete(key(raw, &self.strings)),
-            Said::Synced => Change::Synced,
-            Said::Reached(revision) => Change::Reached(revision),
+            WatchNotice::Delete(raw) => Change::Delete(key(raw, &self.strings)),
+            WatchNotice::Synced => Change::Synced,
+            WatchNotice::Reached(revision) => Change::Reached(revision),
         };
         // A closed channel means that the process is ending.
         let _ = self.changes.send((self.slot, change)).await;

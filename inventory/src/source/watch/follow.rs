@@ -35,21 +35,21 @@ use crate::{Str, source::KindStatus};
 /// What is done with what a resource's list and watch say.
 pub trait Observer: Send {
     /// Takes the next thing that is said. Nothing further is read until this returns.
-    fn observe(&mut self, said: Said<'_>) -> impl Future<Output = ()> + Send;
+    fn observe(&mut self, notice: WatchNotice<'_>) -> impl Future<Output = ()> + Send;
 }
 
 /// What is said of a resource and its objects, in order.
 #[derive(Debug)]
-pub enum Said<'a> {
-    /// Whether it can be observed, and how that stands. Said before the first object.
+pub enum WatchNotice<'a> {
+    /// Whether it can be observed, and how that stands. Given before the first object.
     Status(KindStatus),
-    /// All objects are about to be told. Until [`Said::Synced`], the known ones stay.
+    /// All objects are about to be told. Until [`WatchNotice::Synced`], the known ones stay.
     Restart,
     /// An object as it is now.
     Apply(&'a Raw),
     /// An object, as it was last, is gone.
     Delete(&'a Raw),
-    /// Since the last [`Said::Restart`] every object was told: what was not is gone.
+    /// Since the last [`WatchNotice::Restart`] every object was told: what was not is gone.
     Synced,
     /// Every change up to this resourceVersion was told. Not said of versions that are no numbers.
     Reached(u64),
@@ -108,7 +108,7 @@ pub(super) async fn follow(
                     }
                 }
                 // An empty list takes away what there was.
-                for said in [Said::Restart, Said::Synced, Said::Status(KindStatus::Absent)] {
+                for said in [WatchNotice::Restart, WatchNotice::Synced, WatchNotice::Status(KindStatus::Absent)] {
                     observer.observe(said).await;
                 }
             }
@@ -218,7 +218,7 @@ impl<'a, O: Observer> Follower<'a, O> {
         let mut events = Box::pin(self.open(streaming).await?);
         self.told_served().await;
         if streaming {
-            self.say(Said::Restart).await;
+            self.say(WatchNotice::Restart).await;
         }
         // That the watch stands again is a sign of life, where little happens the only one.
         self.reached(resumed.as_deref(), false).await;
@@ -294,7 +294,7 @@ impl<'a, O: Observer> Follower<'a, O> {
         };
         if page == Page::First {
             self.told_served().await;
-            self.say(Said::Restart).await;
+            self.say(WatchNotice::Restart).await;
         }
         let (mut items, mut whole) = (Items::default(), Vec::new());
         loop {
@@ -314,7 +314,7 @@ impl<'a, O: Observer> Follower<'a, O> {
             for item in whole.drain(..) {
                 let raw = String::from_utf8(item).map_err(|error| error.to_string());
                 let raw = raw.and_then(|json| Raw::of(json).map_err(|error| error.to_string()));
-                self.say(Said::Apply(&raw.map_err(Trouble::Garbled)?)).await;
+                self.say(WatchNotice::Apply(&raw.map_err(Trouble::Garbled)?)).await;
             }
         }
         items.finish().map_err(Trouble::Garbled)
@@ -332,7 +332,7 @@ impl<'a, O: Observer> Follower<'a, O> {
                 let Some(version) = given(metadata.resource_version) else {
                     return Err(Trouble::Failed("the list has no resourceVersion to watch from".to_owned()));
                 };
-                self.say(Said::Synced).await;
+                self.say(WatchNotice::Synced).await;
                 self.reached(Some(&version), false).await;
                 return Ok(());
             }
@@ -343,17 +343,17 @@ impl<'a, O: Observer> Follower<'a, O> {
     async fn take(&mut self, event: WatchEvent<Raw>, listing: &mut bool) -> Result<(), Trouble> {
         match event {
             WatchEvent::Added(raw) | WatchEvent::Modified(raw) => {
-                self.say(Said::Apply(&raw)).await;
+                self.say(WatchNotice::Apply(&raw)).await;
                 self.reached(raw.resource_version(), *listing).await;
             }
             WatchEvent::Deleted(raw) => {
-                self.say(Said::Delete(&raw)).await;
+                self.say(WatchNotice::Delete(&raw)).await;
                 self.reached(raw.resource_version(), *listing).await;
             }
             WatchEvent::Bookmark(bookmark) => {
                 if *listing && bookmark.metadata.annotations.contains_key("k8s.io/initial-events-end") {
                     *listing = false;
-                    self.say(Said::Synced).await;
+                    self.say(WatchNotice::Synced).await;
                 }
                 self.reached(Some(&bookmark.metadata.resource_version), *listing).await;
             }
@@ -366,7 +366,7 @@ impl<'a, O: Observer> Follower<'a, O> {
         if let Some(version) = version.filter(|version| !listing && !version.is_empty()) {
             self.resume = Some(version.to_owned());
             if let Ok(version) = version.parse() {
-                self.say(Said::Reached(version)).await;
+                self.say(WatchNotice::Reached(version)).await;
             }
         }
     }
@@ -434,10 +434,10 @@ impl<'a, O: Observer> Follower<'a, O> {
             _ => tracing::debug!(kind = %self.name, version = %self.version, "watched"),
         }
         self.status = Some(status.clone());
-        self.say(Said::Status(status)).await;
+        self.say(WatchNotice::Status(status)).await;
     }
 
-    async fn say(&mut self, said: Said<'_>) {
+    async fn say(&mut self, notice: WatchNotice<'_>) {
         self.observer.observe(said).await;
     }
 }

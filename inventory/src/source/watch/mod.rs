@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use self::record::Recorder;
 pub use self::{
     discovery::Wanted,
-    follow::{Content, Observer, Said},
+    follow::{Content, Observer, WatchNotice},
     raw::Raw,
     settings::{Streaming, WatchSettings},
     shared::Assignment,

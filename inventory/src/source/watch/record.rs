@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    follow::{Observer, Said},
+    follow::{Observer, WatchNotice},
     raw::Raw,
 };
 use crate::{
@@ -26,19 +26,19 @@ pub(super) struct Recorder {
 const OFTEN: Duration = Duration::from_secs(1);
 
 impl Observer for Recorder {
-    async fn observe(&mut self, said: Said<'_>) {
+    async fn observe(&mut self, said: WatchNotice<'_>) {
         let event = match said {
-            Said::Status(status) => Event::Kind(self.kind, status),
-            Said::Restart => Event::Restart(self.kind),
-            Said::Apply(raw) => self.record(raw),
-            Said::Delete(raw) => {
+            WatchNotice::Status(status) => Event::Kind(self.kind, status),
+            WatchNotice::Restart => Event::Restart(self.kind),
+            WatchNotice::Apply(raw) => self.record(raw),
+            WatchNotice::Delete(raw) => {
                 let intern = |text| self.sink.interner.intern(text);
                 let (namespace, name) = (intern(raw.namespace()), intern(raw.name()));
                 Event::Delete(ObjectKey { kind: self.kind, namespace, name })
             }
-            Said::Synced => Event::Synced(self.kind),
-            Said::Reached(_) if self.current.is_some_and(|current| current.elapsed() < OFTEN) => return,
-            Said::Reached(_) => {
+            WatchNotice::Synced => Event::Synced(self.kind),
+            WatchNotice::Reached(_) if self.current.is_some_and(|current| current.elapsed() < OFTEN) => return,
+            WatchNotice::Reached(_) => {
                 self.current = Some(Instant::now());
                 Event::Current(self.kind)
             }

@@ -176,13 +176,13 @@ async fn a_streaming_list_ends_with_its_bookmark_and_goes_on_as_a_watch() {
 struct Teller(mpsc::UnboundedSender<String>);
 
 impl Observer for Teller {
-    async fn observe(&mut self, said: Said<'_>) {
+    async fn observe(&mut self, said: WatchNotice<'_>) {
         let text = match said {
-            Said::Status(KindStatus::Served { version }) => format!("served {version}"),
-            Said::Apply(raw) => format!("apply {}/{} {}", raw.namespace(), raw.name(), raw.uid()),
-            Said::Delete(raw) => format!("delete {}/{} {}", raw.namespace(), raw.name(), raw.uid()),
-            Said::Reached(version) => format!("reached {version}"),
-            said @ (Said::Status(_) | Said::Restart | Said::Synced) => format!("{said:?}"),
+            WatchNotice::Status(KindStatus::Served { version }) => format!("served {version}"),
+            WatchNotice::Apply(raw) => format!("apply {}/{} {}", raw.namespace(), raw.name(), raw.uid()),
+            WatchNotice::Delete(raw) => format!("delete {}/{} {}", raw.namespace(), raw.name(), raw.uid()),
+            WatchNotice::Reached(version) => format!("reached {version}"),
+            said @ (WatchNotice::Status(_) | WatchNotice::Restart | WatchNotice::Synced) => format!("{said:?}"),
         };
         self.0.send(text).unwrap();
     }
