@@ -41,7 +41,7 @@ const CLUSTER_SCOPED: &str = "default";
 
 /// Something to tell.
 #[derive(Debug, Clone)]
-pub struct Told {
+pub struct Notice {
     /// About what. Its namespace is where the Event goes.
     pub regarding: Object,
     /// How it is meant.
@@ -84,13 +84,13 @@ pub enum Level {
 /// Takes what is to be told. Cheap to clone.
 #[derive(Clone)]
 pub struct Events {
-    queue: mpsc::Sender<Told>,
+    queue: mpsc::Sender<Notice>,
     metrics: Arc<Metrics>,
 }
 
 /// The other end, which sends.
 pub struct Outbox {
-    queue: mpsc::Receiver<Told>,
+    queue: mpsc::Receiver<Notice>,
     metrics: Arc<Metrics>,
     /// This replica.
     instance: String,
@@ -104,7 +104,7 @@ impl Events {
     }
 
     /// To be told, some time soon, if there is room.
-    pub fn tell(&self, told: Told) {
+    pub fn tell(&self, told: Notice) {
         if self.queue.try_send(told).is_err() {
             self.metrics.events("dropped").inc();
         }
@@ -133,11 +133,11 @@ impl Outbox {
 
     /// What is next in the queue, if anything is.
     #[cfg(test)]
-    pub(crate) fn next_now(&mut self) -> Option<Told> {
+    pub(crate) fn next_now(&mut self) -> Option<Notice> {
         self.queue.try_recv().ok()
     }
 
-    async fn send(&self, client: &kube::Client, told: Told) -> &'static str {
+    async fn send(&self, client: &kube::Client, told: Notice) -> &'static str {
         let namespace =
             if told.regarding.namespace.is_empty() { CLUSTER_SCOPED } else { &told.regarding.namespace };
         let api: Api<Event> = Api::namespaced(client.clone(), namespace);
@@ -153,7 +153,7 @@ impl Outbox {
         }
     }
 
-    fn event(&self, told: &Told, namespace: &str) -> Event {
+    fn event(&self, told: &Notice, namespace: &str) -> Event {
         let now = jiff::Timestamp::now();
         let Object { api_version, kind, namespace: own, name, uid } = told.regarding.clone();
         let some = |text: String| Some(text).filter(|text| !text.is_empty());
@@ -203,7 +203,7 @@ impl Limits {
     }
 
     /// Ok, and remembered; or why not.
-    fn judge(&mut self, told: &Told, now: Instant) -> Result<(), &'static str> {
+    fn judge(&mut self, told: &Notice, now: Instant) -> Result<(), &'static str> {
         let mut hasher = DefaultHasher::new();
         (&told.regarding, told.reason, &told.cause).hash(&mut hasher);
         let key = hasher.finish();
@@ -229,8 +229,8 @@ mod tests {
 
     use super::*;
 
-    fn told(namespace: &str, name: &str, cause: &str) -> Told {
-        Told {
+    fn told(namespace: &str, name: &str, cause: &str) -> Notice {
+        Notice {
             regarding: Object {
                 api_version: "g/v1".to_owned(),
                 kind: "Thing".to_owned(),

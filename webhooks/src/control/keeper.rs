@@ -30,7 +30,7 @@ use super::{
     suspension,
 };
 use crate::{
-    events::{Level, Told},
+    events::{Level, Notice},
     world::{Snapshot, resource_of},
 };
 
@@ -263,7 +263,7 @@ fn api(client: Client, resource: &GroupResource, version: &str, object: &Object)
 fn tell(context: &Context, object: &Object, change: &Change, level: Level) {
     let Some((reason, note, cause)) = change.told.clone() else { return };
     let regarding = object.regarding().clone();
-    context.events.tell(Told { regarding, level, reason, action: "Keeping", note, cause });
+    context.events.tell(Notice { regarding, level, reason, action: "Keeping", note, cause });
 }
 
 /// From `now` until just after `at`.

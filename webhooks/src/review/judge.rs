@@ -26,7 +26,7 @@ use super::request::{self, Request};
 use super::room::{Reservation, Room};
 use super::verdicts::{Judged, Verdict, Verdicts};
 use super::words::{Finding, answer, missing, regarding, sentence};
-use crate::events::{Events, Level, Told};
+use crate::events::{Events, Level, Notice};
 use crate::metrics::Metrics;
 use crate::own_user::OwnUser;
 use crate::quota::Quotas;
@@ -293,7 +293,7 @@ impl Judge {
             if request.dry_run {
                 continue;
             }
-            self.events.tell(Told {
+            self.events.tell(Notice {
                 regarding: regarding(request),
                 level: Level::Warning,
                 reason,

@@ -16,7 +16,7 @@ use super::judge::Judge;
 use super::object::Looks;
 use super::request::{self, Request};
 use super::words::regarding;
-use crate::events::{Level, Told};
+use crate::events::{Level, Notice};
 use crate::quota::{Facts, Operation, Quotas, Requester, Verdict, released};
 use crate::sar::Target;
 
@@ -147,7 +147,7 @@ impl Judge {
             _ => return,
         };
         if !request.dry_run {
-            let told = Told {
+            let told = Notice {
                 regarding: regarding(request),
                 level: Level::Warning,
                 reason: REASON,
