@@ -88,21 +88,21 @@ pub struct GameNumbers {
     /// Desired servers that are none of ready, allocated, reserved and withdrawn.
     pub missing: i64,
     /// Players connected.
-    pub players: Told,
+    pub players: PartialSum,
     /// Players there is room for.
-    pub capacity: Told,
+    pub capacity: PartialSum,
 }
 
 /// A number that not every object tells.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct PartialSum {
     /// The sum over those that do.
     sum: i64,
     /// How many do.
     by: i64,
 }
 
-impl Told {
+impl PartialSum {
     /// The number that one object tells, or nothing.
     pub const fn new(number: Option<i64>) -> Self {
         match number {
@@ -180,7 +180,7 @@ mod tests {
     fn what_nobody_tells_is_not_zero() {
         let mut sum = GameNumbers::default();
         assert_eq!(sum.players.get(), None);
-        let empty = GameNumbers { players: Told::new(Some(0)), ..GameNumbers::default() };
+        let empty = GameNumbers { players: PartialSum::new(Some(0)), ..GameNumbers::default() };
         sum += empty;
         assert_eq!((sum.players.get(), sum.capacity.get()), (Some(0), None));
         sum -= empty;

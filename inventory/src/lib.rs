@@ -26,7 +26,7 @@ mod verdict;
 pub use cluster::{Cluster, Contact, Dependency, NotCurrent, STALE_AFTER};
 pub use delta::Delta;
 pub use flux::{DISABLED, GENERATOR_ANNOTATION, OPERATOR_ANNOTATION, Suspension};
-pub use game::{Engine, GameKind, GameNumbers, Role, Told};
+pub use game::{Engine, GameKind, GameNumbers, Role, PartialSum};
 pub use graph::{Cycle, Place};
 pub use index::Inventory;
 pub use intern::{Interner, Str};

@@ -6,7 +6,7 @@ use kube_cel::cel::Value;
 use super::tree;
 use crate::{
     expression::describe,
-    game::{Engine, GameKind, GameNumbers, Role, Told},
+    game::{Engine, GameKind, GameNumbers, Role, PartialSum},
 };
 
 /// What a number of an object may be at most: sums over any number of objects stay far within an `i64`.
@@ -71,18 +71,18 @@ fn agones_server(object: Object<'_>) -> Result<GameNumbers, String> {
 
 /// Players and room for them: the counter or the list called `players`, else the alpha feature's own field. A list of
 /// a server's holds the players, one of a fleet's their number.
-fn agones_players(object: Object<'_>) -> Result<(Told, Told), String> {
+fn agones_players(object: Object<'_>) -> Result<(PartialSum, PartialSum), String> {
     let places: [&[&str]; 3] =
         [&["status", "counters", "players"], &["status", "lists", "players"], &["status", "players"]];
     let Some(place) = places.into_iter().find(|place| object.get(place).is_some()) else {
-        return Ok((Told::default(), Told::default()));
+        return Ok((PartialSum::default(), PartialSum::default()));
     };
     let of = |field| object.number(&[place, &[field]].concat());
     let listed = match object.get(&[place, &["values"]].concat()) {
         Some(Value::List(values)) => Some(i64::try_from(values.len()).unwrap_or(MOST)),
         _ => None,
     };
-    Ok((Told::new(of("count")?.or(listed)), Told::new(of("capacity")?)))
+    Ok((PartialSum::new(of("count")?.or(listed)), PartialSum::new(of("capacity")?)))
 }
 
 /// Of those taken out on purpose, its status counts the ready ones a second time. What is missing is what is not ready,
@@ -135,7 +135,7 @@ fn pteronimbus_server(object: Object<'_>) -> Result<GameNumbers, String> {
     Ok(GameNumbers {
         desired: i64::from(phase != "Stopped"),
         ready: i64::from(phase == "Running"),
-        players: Told::new(object.number(&["status", "playerCount"])?),
+        players: PartialSum::new(object.number(&["status", "playerCount"])?),
         ..GameNumbers::default()
     })
 }
@@ -250,8 +250,8 @@ mod tests {
             allocated: 1,
             reserved: 1,
             missing: 2,
-            players: Told::new(Some(12)),
-            capacity: Told::new(Some(64)),
+            players: PartialSum::new(Some(12)),
+            capacity: PartialSum::new(Some(64)),
             ..GameNumbers::default()
         };
         assert_eq!(numbers("agones.dev", "Fleet", &fleet), expected);

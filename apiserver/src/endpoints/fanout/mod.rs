@@ -79,7 +79,7 @@ pub(super) struct Feed {
 }
 
 /// A change, and what it means to a selection.
-type Told = (EventType, Arc<Change>);
+type Matched = (EventType, Arc<Change>);
 
 /// The latest events.
 #[derive(Debug, Default)]
@@ -227,7 +227,7 @@ impl Feed {
     }
 
     /// What the next changes after `position` mean to the selection, and how far that looked.
-    fn look(&self, position: u64) -> Result<(Vec<Told>, u64), Expired> {
+    fn look(&self, position: u64) -> Result<(Vec<Matched>, u64), Expired> {
         let (changes, reached) = self.cache.changes_after(position, BATCH)?;
         let events = changes.into_iter().filter_map(|change| Some((self.selection.event(&change)?, change)));
         Ok((events.collect(), reached))

@@ -1,6 +1,6 @@
 //! Whatever way things came to be as they are, the rows say the same.
 
-use gatehouse_inventory::{Detail, GameNumbers, Layer, State, Told};
+use gatehouse_inventory::{Detail, GameNumbers, Layer, State, PartialSum};
 use proptest::prelude::*;
 
 use super::{
@@ -117,7 +117,7 @@ fn detail(kind: usize, state: usize, outcome: usize, tells: bool) -> Option<Deta
             desired: number(outcome),
             ready: number(state) - 1,
             missing: number(outcome / 2),
-            players: Told::new(tells.then_some(number(state))),
+            players: PartialSum::new(tells.then_some(number(state))),
             ..GameNumbers::default()
         };
         return Some(Detail::Game(Box::new(numbers)));

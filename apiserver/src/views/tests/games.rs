@@ -1,6 +1,6 @@
 //! `gameserversummaries`: what a namespace's row says.
 
-use gatehouse_inventory::{GameNumbers, State, Told};
+use gatehouse_inventory::{GameNumbers, State, PartialSum};
 use serde_json::json;
 
 use super::{
@@ -21,15 +21,15 @@ fn fleet_numbers() -> GameNumbers {
         ready: 3,
         allocated: 5,
         reserved: 2,
-        players: Told::new(Some(61)),
-        capacity: Told::new(Some(160)),
+        players: PartialSum::new(Some(61)),
+        capacity: PartialSum::new(Some(160)),
         ..GameNumbers::default()
     }
 }
 
 /// A server of Pteronimbus, which tells its players and not how many it has room for.
 fn standalone(name: &str) -> records::Builder {
-    let numbers = GameNumbers { desired: 1, ready: 1, players: Told::new(Some(7)), ..GameNumbers::default() };
+    let numbers = GameNumbers { desired: 1, ready: 1, players: PartialSum::new(Some(7)), ..GameNumbers::default() };
     game("GameServer.pteronimbus", "games", name, numbers)
 }
 

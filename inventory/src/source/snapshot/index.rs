@@ -28,7 +28,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Index {
     files: BTreeMap<PathBuf, File>,
-    told: BTreeMap<ObjectKey, Told>,
+    told: BTreeMap<ObjectKey, LastEvent>,
     /// The version each kind was last said to be served at; none while it is absent.
     versions: BTreeMap<KindId, String>,
     /// Objects named twice and where, so that each is warned of once.
@@ -57,7 +57,7 @@ struct Found {
 }
 
 #[derive(Debug)]
-struct Told {
+struct LastEvent {
     digest: u64,
     /// As the record names it; none if it could not be decoded.
     key: Option<ObjectKey>,
@@ -238,7 +238,7 @@ impl Index {
         let Some(json) = self.json(root, path, *index, sink) else { return };
         let told = match sink.catalogue.observe(key.kind, &json, &sink.interner, now) {
             Ok(record) => {
-                let told = Told { digest, key: Some(record.key.clone()) };
+                let told = LastEvent { digest, key: Some(record.key.clone()) };
                 events.push(Event::Apply(Box::new(record)));
                 told
             }
@@ -246,10 +246,10 @@ impl Index {
                 let place = place(path, line);
                 tracing::warn!(at = %place, %error, "left out of the snapshot");
                 events.push(Event::Undecodable(Some(key.kind), format!("{place}: {error}")));
-                if let Some(Told { key: Some(before), .. }) = self.told.remove(key) {
+                if let Some(LastEvent { key: Some(before), .. }) = self.told.remove(key) {
                     events.push(Event::Delete(before));
                 }
-                Told { digest, key: None }
+                LastEvent { digest, key: None }
             }
         };
         self.told.insert(key.clone(), told);
