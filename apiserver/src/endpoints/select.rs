@@ -4,7 +4,7 @@ use std::{ops::Bound, sync::Arc};
 
 use imbl::OrdMap;
 
-use crate::watchcache::{Change, ChangeKind, Retold, Row, RowKey};
+use crate::watchcache::{Change, ChangeKind, CatchUpRow, Row, RowKey};
 use gatehouse_serving::selector::{FieldSelector, LabelSelector};
 
 /// What an event says of its object, as the selection sees it.
@@ -54,7 +54,7 @@ impl Selection {
 
     /// A row that a client from elsewhere may have in any state, and what of it the client may see. One that does not
     /// match is gone for it: it may have matched there. Of such a one nothing is shown but its name.
-    pub(crate) fn retold<'a>(&self, retold: &'a Retold) -> Option<(EventType, Option<&'a Arc<Row>>)> {
+    pub(crate) fn retold<'a>(&self, retold: &'a CatchUpRow) -> Option<(EventType, Option<&'a Arc<Row>>)> {
         let shown = |row: &'a Option<Arc<Row>>| row.as_ref().filter(|row| self.matches(row));
         match shown(&retold.row) {
             Some(row) if retold.is_new => Some((EventType::Added, Some(row))),

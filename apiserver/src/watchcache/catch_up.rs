@@ -52,7 +52,7 @@ pub struct CatchUp {
 
 /// A row that the client may lack, or have in another state.
 #[derive(Debug)]
-pub struct Retold {
+pub struct CatchUpRow {
     /// The twin of the version at which the row was made last.
     pub version: u64,
     /// Namespace and name.
@@ -102,7 +102,7 @@ impl WatchCache {
 
 impl CatchUp {
     /// The next rows, at most `limit`, and what comes then.
-    pub fn next(&mut self, cache: &WatchCache, limit: usize) -> Result<(Vec<Retold>, Then), Expired> {
+    pub fn next(&mut self, cache: &WatchCache, limit: usize) -> Result<(Vec<CatchUpRow>, Then), Expired> {
         // Looked at before the stamps are: what is known by now has left its stamps by then.
         let is_level = cache.clock.vouches() && cache.clock.now() >= self.began + cache.clock.window() / 2;
         if is_level {
@@ -127,9 +127,9 @@ impl CatchUp {
     }
 
     /// The rows, whether they are all, and the version of the latest change.
-    fn look(&self, state: &State, limit: usize) -> Result<(Vec<Retold>, bool, u64), Expired> {
+    fn look(&self, state: &State, limit: usize) -> Result<(Vec<CatchUpRow>, bool, u64), Expired> {
         let mut stamps = state.recent.after(self.position)?;
-        let rows = stamps.by_ref().take(limit).map(|stamp| Retold {
+        let rows = stamps.by_ref().take(limit).map(|stamp| CatchUpRow {
             version: twin(stamp.version),
             key: stamp.key.clone(),
             row: state.current.rows.get(stamp.key).cloned(),

@@ -66,7 +66,7 @@ pub(super) enum Made {
 
 /// A row to be told of.
 #[derive(Debug)]
-pub(super) struct Retold<'a> {
+pub(super) struct RecentRow<'a> {
     pub(super) version: u64,
     pub(super) key: &'a RowKey,
     /// See [`Latest::added`].
@@ -131,7 +131,7 @@ impl Recent {
     }
 
     /// The rows made after `version`, each at its latest stamp.
-    pub(super) fn after(&self, version: u64) -> Result<impl Iterator<Item = Retold<'_>>, Expired> {
+    pub(super) fn after(&self, version: u64) -> Result<impl Iterator<Item = RecentRow<'_>>, Expired> {
         if version < self.start {
             return Err(Expired { asked: version, oldest: self.start });
         }
@@ -139,7 +139,7 @@ impl Recent {
         Ok(self.stamps.range(first..).filter_map(|stamp| {
             let latest = self.latest.get(&stamp.key).filter(|latest| latest.version == stamp.version)?;
             let Stamp { version, key, last, .. } = stamp;
-            Some(Retold { version: *version, key, added: latest.added, last: last.as_ref() })
+            Some(RecentRow { version: *version, key, added: latest.added, last: last.as_ref() })
         }))
     }
 

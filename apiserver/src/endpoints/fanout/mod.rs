@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     options::IncludeObject,
-    watchcache::{Change, ChangeKind, Expired, Retold, WatchCache},
+    watchcache::{Change, ChangeKind, Expired, CatchUpRow, WatchCache},
 };
 use gatehouse_serving::negotiate::Representation;
 
@@ -256,7 +256,7 @@ impl Feed {
     }
 
     /// Events of rows that a client from another replica may lack; nobody else is to be told these.
-    pub(super) fn retold(&self, rows: &[Retold], mut with_columns: bool) -> Vec<Bytes> {
+    pub(super) fn retold(&self, rows: &[CatchUpRow], mut with_columns: bool) -> Vec<Bytes> {
         let now = now();
         let told = rows.iter().filter_map(|retold| Some((retold, self.selection.retold(retold)?)));
         let events = told.map(|(retold, (event, row))| {
