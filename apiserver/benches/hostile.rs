@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use gatehouse_apiserver::clock::Clock;
 use gatehouse_apiserver::views::Views;
 use gatehouse_inventory::catalogue::{Catalogue, KindId};
-use gatehouse_inventory::{ClusterId, Event, Heard, Interner, Inventory, KindStatus};
+use gatehouse_inventory::{ClusterId, Event, Liveness, Interner, Inventory, KindStatus};
 use serde_json::json;
 
 /// As the engine has them.
@@ -69,8 +69,8 @@ impl World {
                 world.inventory.apply(ClusterId(0), event, 0);
             }
         }
-        let alive = Heard::Alive { version: None, ahead: None };
-        world.inventory.apply(ClusterId(0), Event::Heard(alive), 0);
+        let alive = Liveness::Alive { version: None, ahead: None };
+        world.inventory.apply(ClusterId(0), Event::Liveness(alive), 0);
         world.round();
         world
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    Heard, KindStatus, Layer, ObjectKey, Record, Reference, Seconds, Str,
+    Liveness, KindStatus, Layer, ObjectKey, Record, Reference, Seconds, Str,
     catalogue::KindId,
     graph::{Cycle, Graph, Place, Records},
     relations::Relations,
@@ -308,15 +308,15 @@ impl Kind {
 
 impl Contact {
     /// Takes in a sign of life or its absence; whether it is anything new.
-    pub(crate) fn hear(&mut self, heard: Heard, now: Seconds) -> bool {
+    pub(crate) fn hear(&mut self, heard: Liveness, now: Seconds) -> bool {
         let before = self.clone();
         let was_silent = before.silent.is_some();
         match heard {
-            Heard::Alive { version, ahead } => {
+            Liveness::Alive { version, ahead } => {
                 (self.last_heard, self.silent, self.version) = (Some(now), None, version);
                 self.ahead = ahead.or(self.ahead);
             }
-            Heard::Silent { message } => self.silent = Some(message),
+            Liveness::Silent { message } => self.silent = Some(message),
         }
         if self.silent.is_some() != was_silent {
             self.since = now;

@@ -142,7 +142,7 @@ impl Inventory {
             }
             Event::Current(kind) => cluster.kind_mut(kind).current(now, lag),
             Event::Undecodable(..) => {}
-            Event::Heard(heard) => {
+            Event::Liveness(heard) => {
                 if cluster.contact.hear(heard, now) {
                     self.delta.clusters.insert(id);
                 }

@@ -36,7 +36,7 @@ pub use record::{
 };
 pub use relations::{Case, Links, Member, Use, When};
 pub use root_cause::{Root, RootCause};
-pub use source::{ClusterId, Event, Heard, KindStatus, Sink, Source};
+pub use source::{ClusterId, Event, Liveness, KindStatus, Sink, Source};
 pub use state::{Counts, State};
 pub use tally::{GameTally, Tally};
 pub use verdict::{Deadline, End, Verdict};

@@ -9,7 +9,7 @@ mod lag;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use gatehouse_apiservice::view::RESOURCES;
-use gatehouse_inventory::{ClusterId, Delta, Event, Heard, Inventory, Seconds, catalogue::KindId};
+use gatehouse_inventory::{ClusterId, Delta, Event, Liveness, Inventory, Seconds, catalogue::KindId};
 use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval},
@@ -77,7 +77,7 @@ pub async fn run(
         for (cluster, event) in batch.drain(..) {
             // What a list tells may have come to be in any number of steps.
             gap |= matches!(event, Event::Restart(_) | Event::Synced(_));
-            if let Event::Heard(Heard::Alive { ahead: Some(_), .. }) = &event {
+            if let Event::Liveness(Liveness::Alive { ahead: Some(_), .. }) = &event {
                 is_told_the_time = true;
             }
             if let Event::Undecodable(kind, why) = &event {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::{
-    ClusterId, Event, Heard, Interner, Inventory, KindStatus, ObjectKey, Record, Root, Seconds, State,
+    ClusterId, Event, Liveness, Interner, Inventory, KindStatus, ObjectKey, Record, Root, Seconds, State,
     catalogue::KindId, testing::CATALOGUE,
 };
 
@@ -38,7 +38,7 @@ fn key(place: &str) -> ObjectKey {
 impl World {
     fn of(objects: &[Value]) -> Self {
         let mut inventory = Inventory::new(Arc::clone(&CATALOGUE), ["local".into()], NOW);
-        inventory.apply(LOCAL, Event::Heard(Heard::Alive { version: None, ahead: None }), NOW);
+        inventory.apply(LOCAL, Event::Liveness(Liveness::Alive { version: None, ahead: None }), NOW);
         for (kind, _) in CATALOGUE.kinds() {
             let status = KindStatus::Served { version: "v1".into() };
             for event in [Event::Kind(kind, status), Event::Restart(kind), Event::Synced(kind)] {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    Dependency, Heard, NotCurrent, Reference, Root, State, Verdict,
+    Dependency, Liveness, NotCurrent, Reference, Root, State, Verdict,
     root_cause::WALK,
     testing::{CATALOGUE, key, kustomization, record},
 };
@@ -25,7 +25,7 @@ fn inventory(records: impl IntoIterator<Item = Record>) -> Inventory {
         inventory.apply(LOCAL, Event::Apply(Box::new(record)), 0);
     }
     inventory.apply(LOCAL, Event::Synced(kustomization()), 0);
-    inventory.apply(LOCAL, Event::Heard(Heard::Alive { version: None, ahead: None }), 0);
+    inventory.apply(LOCAL, Event::Liveness(Liveness::Alive { version: None, ahead: None }), 0);
     inventory.take_delta();
     inventory
 }
@@ -215,7 +215,7 @@ fn a_deadline_turns_the_verdict_when_its_time_has_come() {
     soon.verdict =
         Verdict { deadline: Some(Box::new(fails_at(100, "Expired", "it has expired"))), ..soon.verdict };
     let mut inventory = inventory([soon]);
-    inventory.apply(LOCAL, Event::Heard(Heard::Alive { version: None, ahead: None }), 98);
+    inventory.apply(LOCAL, Event::Liveness(Liveness::Alive { version: None, ahead: None }), 98);
     inventory.tick(99);
     assert_eq!(touched(&mut inventory), [""; 0]);
     inventory.tick(100);
@@ -245,14 +245,14 @@ fn an_object_that_is_gone_does_not_outlive_a_list_because_its_time_came_meanwhil
 #[test]
 fn a_silent_cluster_grows_stale_and_comes_back() {
     let mut inventory = inventory([record("a").build()]);
-    let silent = |message: &str| Event::Heard(Heard::Silent { message: message.into() });
+    let silent = |message: &str| Event::Liveness(Liveness::Silent { message: message.into() });
     inventory.apply(LOCAL, silent("connection refused"), 10);
     inventory.tick(STALE_AFTER - 1);
     assert!(inventory.cluster(LOCAL).is_fresh(kustomization()));
     inventory.tick(STALE_AFTER);
     assert!(!inventory.cluster(LOCAL).is_fresh(kustomization()));
     assert_eq!(touched(&mut inventory), ["a"], "every row says that it may be stale");
-    inventory.apply(LOCAL, Event::Heard(Heard::Alive { version: None, ahead: None }), 50);
+    inventory.apply(LOCAL, Event::Liveness(Liveness::Alive { version: None, ahead: None }), 50);
     inventory.tick(51);
     assert!(inventory.cluster(LOCAL).is_fresh(kustomization()));
     assert_eq!(touched(&mut inventory), ["a"]);
@@ -263,7 +263,7 @@ fn a_kind_whose_watch_fails_for_long_is_stale_alone() {
     let mut inventory = inventory([record("a").build()]);
     let failing = KindStatus::Failing { message: "timeout".into() };
     inventory.apply(LOCAL, Event::Kind(kustomization(), failing), 5);
-    inventory.apply(LOCAL, Event::Heard(Heard::Alive { version: None, ahead: None }), 5 + STALE_AFTER);
+    inventory.apply(LOCAL, Event::Liveness(Liveness::Alive { version: None, ahead: None }), 5 + STALE_AFTER);
     inventory.tick(5 + STALE_AFTER);
     let cluster = inventory.cluster(LOCAL);
     assert!(cluster.freshness().0 && !cluster.is_fresh(kustomization()));
@@ -283,7 +283,7 @@ fn a_forbidden_kind_is_settled_and_its_objects_are_not_missing() {
 fn what_piles_up_during_a_silence_that_was_too_long_takes_its_time() {
     let mut inventory = inventory([record("a").build()]).with_lag(20);
     let mut is_current = |event: Option<Event>, now: Seconds| {
-        inventory.apply(LOCAL, Event::Heard(Heard::Alive { version: None, ahead: None }), now);
+        inventory.apply(LOCAL, Event::Liveness(Liveness::Alive { version: None, ahead: None }), now);
         if let Some(event) = event {
             inventory.apply(LOCAL, event, now);
         }
@@ -304,7 +304,7 @@ fn what_piles_up_during_a_silence_that_was_too_long_takes_its_time() {
 fn a_clock_is_wrong_that_is_further_off_than_replicas_may_be_apart() {
     let mut inventory = inventory([]).with_lag(20);
     let mut error = |ahead| {
-        inventory.apply(LOCAL, Event::Heard(Heard::Alive { version: None, ahead }), 0);
+        inventory.apply(LOCAL, Event::Liveness(Liveness::Alive { version: None, ahead }), 0);
         inventory.cluster(LOCAL).clock_error()
     };
     assert_eq!((error(None), error(Some(6)), error(Some(-6))), (None, None, None));

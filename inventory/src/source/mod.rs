@@ -48,7 +48,7 @@ pub enum Event {
     /// document that does not parse.
     Undecodable(Option<KindId>, String),
     /// The cluster answered, or did not.
-    Heard(Heard),
+    Liveness(Liveness),
 }
 
 /// How a kind's observation stands.
@@ -75,7 +75,7 @@ pub enum KindStatus {
 
 /// A sign of life of the cluster, or its absence.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard {
+pub enum Liveness {
     /// The cluster answered just now.
     Alive {
         /// `gitVersion` of its API server, where it has one.

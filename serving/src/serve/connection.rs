@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::activity::{Activity, Heard};
+use super::activity::{Activity, WatchedStream};
 use super::guard::Guard;
 use super::places::Place;
 use super::progress::Progress;
@@ -114,7 +114,7 @@ impl<H: Handler> Connections<H> {
         }
         place.know(&peer);
         let activity = place.activity();
-        let stream = TokioIo::new(Heard::new(Progress::new(stream, WRITE_TIMEOUT), activity));
+        let stream = TokioIo::new(WatchedStream::new(Progress::new(stream, WRITE_TIMEOUT), activity));
         let service = service_fn(|request: Request<Incoming>| {
             let (pipeline, peer) = (Arc::clone(&self.pipeline), Arc::clone(&peer));
             let request_is_open = Activity::begin(activity);

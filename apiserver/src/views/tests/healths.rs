@@ -173,7 +173,7 @@ fn several_layers_give_their_reasons_in_order() {
 fn a_cluster_that_does_not_answer_is_not_reachable_from_then_on() {
     let mut world = World::with([node("a", "v1.36.0").build()]);
     world.now += 20;
-    world.event(Event::Heard(Heard::Silent { message: "connection refused".into() }));
+    world.event(Event::Liveness(Liveness::Silent { message: "connection refused".into() }));
     world.update();
     let reachable = |world: &World| world.condition(HEALTHS, ROW, "Reachable");
     assert_eq!(reachable(&world), ("False".into(), "Silent".into(), NOW + 20));

@@ -14,7 +14,7 @@ mod usages;
 use std::sync::LazyLock;
 
 use gatehouse_inventory::{
-    Event, Heard, KindStatus, ObjectKey, Record, Seconds,
+    Event, Liveness, KindStatus, ObjectKey, Record, Seconds,
     catalogue::{Catalogue, KindId},
 };
 use serde_json::Value;
@@ -90,8 +90,8 @@ impl World {
 
     /// A sign of life.
     pub(crate) fn hear(&mut self, cluster: ClusterId) {
-        let alive = Heard::Alive { version: Some("v1.36.0".into()), ahead: None };
-        self.inventory.apply(cluster, Event::Heard(alive), self.now);
+        let alive = Liveness::Alive { version: Some("v1.36.0".into()), ahead: None };
+        self.inventory.apply(cluster, Event::Liveness(alive), self.now);
     }
 
     /// Brings the views up to date; how many rows changed in each.

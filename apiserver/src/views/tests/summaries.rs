@@ -165,8 +165,8 @@ fn readiness_turns_when_its_status_does_and_not_when_the_message_does() {
 fn a_silent_cluster_is_told_stale_and_its_return_is_told_too() {
     let mut world = World::with([kustomization("apps", "a").build()]);
     assert_eq!(world.condition(SUMMARIES, ROW, "Fresh").0, "True");
-    let refused = Heard::Silent { message: "connection refused".into() };
-    world.event(Event::Heard(refused));
+    let refused = Liveness::Silent { message: "connection refused".into() };
+    world.event(Event::Liveness(refused));
     world.pass(60);
     assert_eq!(world.condition(SUMMARIES, ROW, "Fresh"), ("False".into(), "ClusterSilent".into(), NOW + 60));
     assert_eq!(world.cell(SUMMARIES, ROW, "Fresh"), "False");

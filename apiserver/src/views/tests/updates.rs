@@ -49,8 +49,8 @@ fn a_cluster_from_afar_that_does_not_answer_holds_nothing_up() {
         world.status(id, KindStatus::Absent);
     }
     assert_eq!(synced(&world), [""; 0], "it may yet answer");
-    let silent = Heard::Silent { message: "no route to host".into() };
-    world.inventory.apply(ClusterId(1), Event::Heard(silent), NOW);
+    let silent = Liveness::Silent { message: "no route to host".into() };
+    world.inventory.apply(ClusterId(1), Event::Liveness(silent), NOW);
     world.update();
     assert_eq!(synced(&world), ALL);
     assert_eq!(world.cell(HEALTHS, "/edge", "Reachable"), "False");

@@ -25,7 +25,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{eyes::Eyes, index::Index};
-use super::{Event, Heard, Sink, Source};
+use super::{Event, Liveness, Sink, Source};
 
 /// A folder of manifests, watched for changes.
 ///
@@ -119,9 +119,9 @@ async fn observe(root: PathBuf, sink: Sink) {
                 for event in events {
                     sink.send(event).await;
                 }
-                sink.send(Event::Heard(Heard::Alive { version: None, ahead: None })).await;
+                sink.send(Event::Liveness(Liveness::Alive { version: None, ahead: None })).await;
             }
-            Err(message) => sink.send(Event::Heard(Heard::Silent { message: message.into() })).await,
+            Err(message) => sink.send(Event::Liveness(Liveness::Silent { message: message.into() })).await,
         }
         let tick = if state.1.are_open() { Snapshot::TICK } else { Snapshot::POLL };
         if timeout(tick, changes.notified()).await.is_ok() {

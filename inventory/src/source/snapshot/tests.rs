@@ -60,8 +60,8 @@ impl Running {
         let mut told = Vec::new();
         loop {
             match self.next().await {
-                Event::Heard(Heard::Alive { .. }) => return told,
-                Event::Heard(Heard::Silent { message }) => {
+                Event::Liveness(Liveness::Alive { .. }) => return told,
+                Event::Liveness(Liveness::Silent { message }) => {
                     told.push(format!("silent: {message}"));
                     return told;
                 }
@@ -106,7 +106,7 @@ impl Running {
             Event::Synced(kind) => format!("synced {}", self.kind(*kind)),
             Event::Undecodable(_, message) => format!("undecodable {message}"),
             Event::Current(kind) => format!("current {}", self.kind(*kind)),
-            Event::Heard(heard) => format!("{heard:?}"),
+            Event::Liveness(heard) => format!("{heard:?}"),
         }
     }
 

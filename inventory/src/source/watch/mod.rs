@@ -32,7 +32,7 @@ pub use self::{
     shared::Assignment,
     upstream::Upstream,
 };
-use super::{Event, Heard, KindStatus, Sink, Source};
+use super::{Event, Liveness, KindStatus, Sink, Source};
 use crate::Str;
 
 /// A cluster, watched through its API server.
@@ -72,7 +72,7 @@ impl Source for Watch {
         }
         let heard = sink.clone();
         spawn(&mut tasks, &stop, async move {
-            upstream.run(|sign| heard.send(Event::Heard(sign))).await;
+            upstream.run(|sign| heard.send(Event::Liveness(sign))).await;
         });
         while let Some(ended) = tasks.join_next_with_id().await {
             let Err(error) = ended else { continue };
@@ -81,7 +81,7 @@ impl Source for Watch {
             let message = Str::from("its observation failed; the log says why");
             let event = match kinds.get(&error.id()) {
                 Some(kind) => Event::Kind(*kind, KindStatus::Failing { message }),
-                None => Event::Heard(Heard::Silent { message }),
+                None => Event::Liveness(Liveness::Silent { message }),
             };
             stop.run_until_cancelled(sink.send(event)).await;
         }

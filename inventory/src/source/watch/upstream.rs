@@ -21,7 +21,7 @@ use super::{
     settings::WatchSettings,
     shared::{Assignment, Shared},
 };
-use crate::{Seconds, source::Heard};
+use crate::{Seconds, source::Liveness};
 
 /// An API server of which resources are followed. Cheap to clone. Nothing happens before [`Upstream::run`] runs.
 #[derive(Clone)]
@@ -65,7 +65,7 @@ impl Upstream {
 
     /// Finds out what is served and whether the server answers, for ever. `heard` takes each sign of life, or
     /// the want of one.
-    pub async fn run<F>(&self, heard: impl FnMut(Heard) -> F + Send)
+    pub async fn run<F>(&self, heard: impl FnMut(Liveness) -> F + Send)
     where
         F: Future<Output = ()> + Send,
     {
@@ -108,7 +108,7 @@ async fn discover(shared: &Shared) {
 }
 
 /// Asks for the server's version: small, open to every account, and answered by the API server itself.
-async fn heartbeat<F>(shared: &Shared, mut heard: impl FnMut(Heard) -> F + Send)
+async fn heartbeat<F>(shared: &Shared, mut heard: impl FnMut(Liveness) -> F + Send)
 where
     F: Future<Output = ()> + Send,
 {
@@ -120,13 +120,13 @@ where
         beats.tick().await;
         let sign = match timeout(period, sign_of_life(&shared.client)).await {
             Ok(Ok(sign)) => sign,
-            Ok(Err(error)) => Heard::Silent { message: explain(&error).into() },
+            Ok(Err(error)) => Liveness::Silent { message: explain(&error).into() },
             Err(_) => {
                 let message = format!("no answer within {} s", period.as_secs_f64());
-                Heard::Silent { message: message.into() }
+                Liveness::Silent { message: message.into() }
             }
         };
-        let is_silent = matches!(sign, Heard::Silent { .. });
+        let is_silent = matches!(sign, Liveness::Silent { .. });
         if is_silent {
             shared.doubt();
         }
@@ -141,7 +141,7 @@ where
 }
 
 /// Asks for the server's version. That this account may not is an answer, too.
-async fn sign_of_life(client: &Client) -> kube::Result<Heard> {
+async fn sign_of_life(client: &Client) -> kube::Result<Liveness> {
     let began = Instant::now();
     let request = Request::get("/version").body(Body::empty()).map_err(kube::Error::HttpError)?;
     let (head, body) = client.send(request).await?.into_parts();
@@ -149,7 +149,7 @@ async fn sign_of_life(client: &Client) -> kube::Result<Heard> {
     let ahead = (began.elapsed() < PROMPT).then(|| ahead_of(&head.headers)).flatten();
     let body = body.collect_bytes().await?;
     if head.status == StatusCode::FORBIDDEN {
-        return Ok(Heard::Alive { version: None, ahead });
+        return Ok(Liveness::Alive { version: None, ahead });
     }
     if !head.status.is_success() {
         let message = String::from_utf8_lossy(&body);
@@ -159,7 +159,7 @@ async fn sign_of_life(client: &Client) -> kube::Result<Heard> {
     }
     let info: Info = serde_json::from_slice(&body).map_err(kube::Error::SerdeError)?;
     let version = info.git_version;
-    Ok(Heard::Alive { version: (!version.is_empty()).then(|| version.into()), ahead })
+    Ok(Liveness::Alive { version: (!version.is_empty()).then(|| version.into()), ahead })
 }
 
 /// What is read of a server's version.

@@ -335,7 +335,7 @@ async fn missing_rights_are_told_for_the_kind_alone() {
     let (mut alive, mut nodes) = (false, false);
     while !(alive && nodes) {
         match next(&mut run.events).await {
-            Event::Heard(Heard::Alive { version, .. }) => alive = version.as_deref() == Some("v1.30.0"),
+            Event::Liveness(Liveness::Alive { version, .. }) => alive = version.as_deref() == Some("v1.30.0"),
             Event::Synced(_) => nodes = true,
             Event::Kind(_, KindStatus::Failing { message }) => panic!("{message}"),
             _ => {}
@@ -351,7 +351,7 @@ async fn a_server_that_answers_again_is_asked_at_once() {
     run.fake.script(Reply::Body(200, list(&[app("a", "1")], "10", "")));
     run.fake.script(Reply::Open(vec![]));
     run.fake.fall_ill(true);
-    while !matches!(next(&mut run.events).await, Event::Heard(Heard::Silent { .. })) {}
+    while !matches!(next(&mut run.events).await, Event::Liveness(Liveness::Silent { .. })) {}
     run.fake.fall_ill(false);
     // Left alone, it would try again after half a minute.
     let told = timeout(Duration::from_secs(10), run.told(4)).await.unwrap();
@@ -388,7 +388,7 @@ async fn a_cluster_that_cannot_be_reached_is_silent_and_stops_at_once() {
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let config = kube::Config::new(format!("http://{address}").parse().unwrap());
     let (mut events, _, stop, task) = run_with(Client::try_from(config).unwrap());
-    let Event::Heard(Heard::Silent { message }) = next(&mut events).await else { panic!("heard") };
+    let Event::Liveness(Liveness::Silent { message }) = next(&mut events).await else { panic!("heard") };
     assert!(message.contains("refused"), "{message}");
     stop.cancel();
     timeout(Duration::from_secs(10), task).await.unwrap().unwrap();
