@@ -35,7 +35,7 @@ pub use row::{Cells, Draft, Label, Row, RowKey};
 
 use self::{
     log::Log,
-    recent::{Made, Recent},
+    recent::{Outcome, Recent},
     row::Content,
     wakes::Wakes,
 };
@@ -274,7 +274,7 @@ impl State {
         self.log.mark(self.current.version);
     }
 
-    fn stamp(&mut self, key: RowKey, version: u64, now: Duration, made: Made) {
+    fn stamp(&mut self, key: RowKey, version: u64, now: Duration, outcome: Outcome) {
         if self.synced {
             self.recent.stamp(key, version, now, made);
         }
@@ -290,9 +290,9 @@ impl State {
     ) {
         let previous = self.current.rows.get(&key).cloned();
         let (kind, row) = match (&previous, content) {
-            (None, None) => return self.stamp(key, clock.next(), now, Made::Gone(None)),
+            (None, None) => return self.stamp(key, clock.next(), now, Outcome::Gone(None)),
             (Some(row), Some(content)) if row.says(&content) => {
-                return self.stamp(key, clock.next(), now, Made::Kept);
+                return self.stamp(key, clock.next(), now, Outcome::Kept);
             }
             (None, Some(content)) => (ChangeKind::Added, Row::new(content, clock.next())),
             (Some(_), Some(content)) => (ChangeKind::Modified, Row::new(content, clock.next())),
@@ -301,9 +301,9 @@ impl State {
         let row = Arc::new(row);
         self.current.version = row.version;
         let (count, made) = match kind {
-            ChangeKind::Added => (&mut published.added, Made::Added),
-            ChangeKind::Modified => (&mut published.modified, Made::Kept),
-            ChangeKind::Deleted => (&mut published.deleted, Made::Gone(Some(Arc::clone(&row)))),
+            ChangeKind::Added => (&mut published.added, Outcome::Added),
+            ChangeKind::Modified => (&mut published.modified, Outcome::Kept),
+            ChangeKind::Deleted => (&mut published.deleted, Outcome::Gone(Some(Arc::clone(&row)))),
         };
         *count += 1;
         self.stamp(key.clone(), row.version, now, made);

@@ -56,7 +56,7 @@ pub(super) struct Recent {
 
 /// What became of a row when it was made.
 #[derive(Debug, Clone)]
-pub(super) enum Made {
+pub(super) enum Outcome {
     Added,
     /// Changed, or as it was.
     Kept,
@@ -80,12 +80,12 @@ impl Recent {
         Self { stamps: VecDeque::new(), latest: HashMap::new(), bytes: 0, start, since: now }
     }
 
-    pub(super) fn stamp(&mut self, key: RowKey, version: u64, at: Duration, made: Made) {
+    pub(super) fn stamp(&mut self, key: RowKey, version: u64, at: Duration, made: Outcome) {
         let known = self.latest.get(&key);
         let (added, last) = match made {
-            Made::Added => (version, None),
-            Made::Kept => (known.map_or(0, |known| known.added), None),
-            Made::Gone(last) => (0, last),
+            Outcome::Added => (version, None),
+            Outcome::Kept => (known.map_or(0, |known| known.added), None),
+            Outcome::Gone(last) => (0, last),
         };
         let superseded = self.latest.insert(key.clone(), Latest { version, added });
         if let Some(superseded) = superseded
@@ -184,7 +184,7 @@ mod tests {
     fn stamped(versions: &[(&str, u64, u64)]) -> Recent {
         let mut recent = Recent::new(1, at(0));
         for (name, version, second) in versions {
-            recent.stamp(key(name), *version, at(*second), Made::Kept);
+            recent.stamp(key(name), *version, at(*second), Outcome::Kept);
         }
         recent
     }
@@ -226,7 +226,7 @@ mod tests {
     fn rows_made_again_and_again_take_no_room() {
         let mut recent = Recent::new(1, at(0));
         for version in 2..100_000 {
-            recent.stamp(key(["x", "y"][usize::from(version % 2 == 0)]), version, at(1), Made::Kept);
+            recent.stamp(key(["x", "y"][usize::from(version % 2 == 0)]), version, at(1), Outcome::Kept);
             recent.compact(at(1));
         }
         assert!(recent.stamps.len() <= FEW + 1);
@@ -237,7 +237,7 @@ mod tests {
     fn stamps_are_bounded_by_bytes() {
         let mut recent = Recent::new(1, at(0));
         for version in 2..60_000 {
-            recent.stamp(key(&version.to_string()), version, at(1), Made::Added);
+            recent.stamp(key(&version.to_string()), version, at(1), Outcome::Added);
             recent.compact(at(1));
         }
         assert!(recent.bytes() <= BYTES);
