@@ -4,7 +4,7 @@
 //! is taken when the operating system reports a change, once that has settled, and every [`Snapshot::TICK`]
 //! in any case: network file systems report nothing, and a folder that was replaced reports to nobody.
 
-mod eyes;
+mod folder_watcher;
 pub(crate) mod folder;
 mod index;
 #[cfg(test)]
@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{eyes::Eyes, index::Index};
+use self::{folder_watcher::FolderWatcher, index::Index};
 use super::{Event, Liveness, Sink, Source};
 
 /// A folder of manifests, watched for changes.
@@ -94,23 +94,23 @@ impl Source for Snapshot {
 
 async fn observe(root: PathBuf, sink: Sink) {
     let changes = Arc::new(Notify::new());
-    let mut state = (Index::default(), Eyes::new(Arc::clone(&changes)));
+    let mut state = (Index::default(), FolderWatcher::new(Arc::clone(&changes)));
     loop {
         let (look_at, for_sink) = (root.clone(), sink.clone());
         let looked = tokio::task::spawn_blocking(move || {
-            let (mut index, mut eyes) = state;
-            let events = look_and_tell(&look_at, &mut index, &mut eyes, &for_sink);
-            (events, index, eyes)
+            let (mut index, mut folder_watcher) = state;
+            let events = look_and_tell(&look_at, &mut index, &mut folder_watcher, &for_sink);
+            (events, index, folder_watcher)
         });
         let events = match looked.await {
-            Ok((events, index, eyes)) => {
-                state = (index, eyes);
+            Ok((events, index, folder_watcher)) => {
+                state = (index, folder_watcher);
                 events
             }
             Err(error) => {
                 // A defect, but one that must not end the observation. A new index tells everything again.
                 tracing::error!(%error, folder = %root.display(), "reading the snapshot failed");
-                state = (Index::default(), Eyes::new(Arc::clone(&changes)));
+                state = (Index::default(), FolderWatcher::new(Arc::clone(&changes)));
                 Err("reading the snapshot failed; the log says why".to_owned())
             }
         };
@@ -130,13 +130,13 @@ async fn observe(root: PathBuf, sink: Sink) {
     }
 }
 
-fn look_and_tell(root: &Path, index: &mut Index, eyes: &mut Eyes, sink: &Sink) -> Result<Vec<Event>, String> {
+fn look_and_tell(root: &Path, index: &mut Index, folder_watcher: &mut FolderWatcher, sink: &Sink) -> Result<Vec<Event>, String> {
     let looked = look(root);
     let Ok(mut listing) = looked else {
-        eyes.close();
+        folder_watcher.close();
         return looked.map(|_| Vec::new()).map_err(|error| explain(&error));
     };
-    if eyes.open(root, &listing.identity) {
+    if folder_watcher.open(root, &listing.identity) {
         // What changed before the watch began would be reported by nobody.
         listing = look(root).map_err(|error| explain(&error))?;
     }

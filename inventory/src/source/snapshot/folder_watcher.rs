@@ -14,14 +14,14 @@ use tokio::sync::Notify;
 
 /// A watch on a folder, renewed when what it stands on is replaced.
 #[derive(Debug)]
-pub(super) struct Eyes {
+pub(super) struct FolderWatcher {
     changes: Arc<Notify>,
     watch: Option<RecommendedWatcher>,
     /// What `watch` was begun for, successfully or not.
     identity: Vec<(PathBuf, u64)>,
 }
 
-impl Eyes {
+impl FolderWatcher {
     /// Reports to `changes`.
     pub(super) fn new(changes: Arc<Notify>) -> Self {
         Self { changes, watch: None, identity: Vec::new() }
