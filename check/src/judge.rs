@@ -11,7 +11,7 @@ use crate::{
     files::{Files, Lookup, Object, Role},
     graph::Graph,
     kustomize::Layout,
-    laws::{Law, Namespaces, Selected},
+    ruleset::{Rules, Namespaces, Selected},
     report::{Finding, Note, Severity},
 };
 
@@ -72,7 +72,7 @@ pub(crate) struct Verdicts {
 pub(crate) fn judge(
     files: &Files,
     placed: &[Placed<'_>],
-    policies: &[Law<Policy>],
+    policies: &[Rules<Policy>],
     namespaces: &Namespaces,
     live: &Live,
     now: Timestamp,
@@ -92,21 +92,21 @@ pub(crate) fn judge(
     for (placed, subject) in &subjects {
         let namespace = placed.namespace.as_deref().map(|name| namespaces.named(name));
         let selection: Vec<_> =
-            policies.iter().map(|law| law.selects(namespace.as_ref(), Policy::selects)).collect();
+            policies.iter().map(|rules| rules.selects(namespace.as_ref(), Policy::selects)).collect();
         let applies =
             |selected: Selected| policies.iter().zip(&selection).filter(move |(_, is)| **is == selected);
-        let certain: Vec<&Policy> = applies(Selected::Yes).map(|(law, _)| &law.law).collect();
+        let certain: Vec<&Policy> = applies(Selected::Yes).map(|(rules, _)| &rules.rules).collect();
         for policy in &certain {
             judging.by(policy, &certain, placed, subject);
         }
-        for (law, _) in applies(Selected::Unknown) {
+        for (rules, _) in applies(Selected::Unknown) {
             // If it selects the namespace, so do its defaults; those of other such policies may not.
             let mut with = certain.clone();
-            with.push(&law.law);
+            with.push(&rules.rules);
             with.sort_by(|one, other| one.name.cmp(&other.name));
-            judging.by(&law.law, &with, placed, subject);
+            judging.by(&rules.rules, &with, placed, subject);
             match placed.namespace.as_deref() {
-                Some(namespace) => assumed.entry(&law.law.name).or_default().push(namespace),
+                Some(namespace) => assumed.entry(&rules.rules.name).or_default().push(namespace),
                 None => nowhere += 1,
             }
         }
@@ -138,15 +138,15 @@ pub(crate) fn judge(
 /// An object as the API server would have it, with the defaults of the policies over its namespace.
 pub(crate) fn filled(
     placed: &Placed<'_>,
-    policies: &[Law<Policy>],
+    policies: &[Rules<Policy>],
     namespaces: &Namespaces,
     now: Timestamp,
 ) -> Value {
     let Some(mut subject) = placed.subject() else { return placed.value() };
     let namespace = placed.namespace.as_deref().map(|name| namespaces.named(name));
     let selected =
-        policies.iter().filter(|law| law.selects(namespace.as_ref(), Policy::selects) != Selected::No);
-    let with: Vec<&Policy> = selected.map(|law| &law.law).collect();
+        policies.iter().filter(|rules| rules.selects(namespace.as_ref(), Policy::selects) != Selected::No);
+    let with: Vec<&Policy> = selected.map(|rules| &rules.rules).collect();
     let patch = defaults(&with, &creation(&subject, now, &Accounts::default()));
     // A patch that does not apply fills in nothing.
     let _ = json_patch::patch(&mut subject.object, &patch);

@@ -9,7 +9,7 @@ mod files;
 mod graph;
 mod judge;
 mod kustomize;
-mod laws;
+mod ruleset;
 mod live;
 mod output;
 mod place;
@@ -18,7 +18,7 @@ mod sarif;
 mod sums;
 
 pub use files::{Files, Role};
-pub use laws::Labels;
+pub use ruleset::Labels;
 pub use live::{Live, LiveObject};
 pub use output::{json, remarks, text};
 pub use report::{Finding, Note, Problem, Report, Severity, Spot, Summary};
@@ -31,25 +31,25 @@ use jiff::Timestamp;
 use crate::{
     judge::{Placed, Verdicts, judge},
     kustomize::Layout,
-    laws::{Laws, Namespaces},
+    ruleset::{Ruleset, Namespaces},
 };
 
 /// Checks the files. `said`: labels of namespaces, over what files and cluster say.
 pub fn check(files: &Files, live: &Live, said: &BTreeMap<String, Labels>, now: Timestamp) -> Report {
     let layout = Layout::of(files);
     let namespaces = Namespaces::of(files, &layout, live, said);
-    let laws = Laws::of(files, live);
+    let ruleset = Ruleset::of(files, live);
     let placed = Placed::all(files, &layout);
     let summary = Summary {
         files: files.texts.len(),
         objects: files.objects.iter().filter(|object| object.role == Role::Judged).count(),
         judged: 0,
-        policies: laws.policies.len(),
-        quotas: laws.quotas.len(),
+        policies: ruleset.policies.len(),
+        quotas: ruleset.quotas.len(),
     };
     let Verdicts { mut findings, notes, mut judged } =
-        judge(files, &placed, &laws.policies, &namespaces, live, now);
-    let sums = sums::exceeded(files, &placed, &laws, &namespaces, live, now);
+        judge(files, &placed, &ruleset.policies, &namespaces, live, now);
+    let sums = sums::exceeded(files, &placed, &ruleset, &namespaces, live, now);
     findings.extend(sums.findings);
     judged.extend(sums.judged);
     findings.sort();
@@ -59,11 +59,11 @@ pub fn check(files: &Files, live: &Live, said: &BTreeMap<String, Labels>, now: T
         same(one) == same(other)
     });
     let mut notes: Vec<Note> =
-        files.notes.iter().cloned().chain(laws.notes).chain(notes).chain(sums.notes).collect();
+        files.notes.iter().cloned().chain(ruleset.notes).chain(notes).chain(sums.notes).collect();
     notes.sort();
     notes.dedup();
-    let mut problems: Vec<Problem> = files.problems.iter().cloned().chain(laws.problems).collect();
-    if laws.policies.is_empty() && laws.quotas.is_empty() && problems.is_empty() && !live.asked {
+    let mut problems: Vec<Problem> = files.problems.iter().cloned().chain(ruleset.problems).collect();
+    if ruleset.policies.is_empty() && ruleset.quotas.is_empty() && problems.is_empty() && !live.asked {
         let message = "neither a ReconcilePolicy nor a TenantQuota to check by (--policies)".to_owned();
         problems.push(Problem { spot: Spot::file("gatehouse".to_owned()), message });
     }

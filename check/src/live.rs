@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use gatehouse_apiservice::policy::{ReconcilePolicy, TenantQuota};
 use serde_json::Value;
 
-use crate::laws::Labels;
+use crate::ruleset::Labels;
 
 /// What a live cluster holds.
 #[derive(Debug, Default)]

@@ -22,7 +22,7 @@ use crate::{
     Live,
     files::{Files, Lookup},
     judge::{Placed, Verdicts, filled, list},
-    laws::{Laws, Namespaces, Selected},
+    ruleset::{Ruleset, Namespaces, Selected},
     report::{Finding, Note, Severity},
 };
 
@@ -33,23 +33,23 @@ type Key = (GroupResource, String, String);
 pub(crate) fn exceeded(
     files: &Files,
     placed: &[Placed<'_>],
-    laws: &Laws,
+    ruleset: &Ruleset,
     namespaces: &Namespaces,
     live: &Live,
     now: Timestamp,
 ) -> Verdicts {
     let mut verdicts = Verdicts::default();
-    if laws.quotas.is_empty() {
+    if ruleset.quotas.is_empty() {
         return verdicts;
     }
-    let filled = |placed: &Placed<'_>| filled(placed, &laws.policies, namespaces, now);
+    let filled = |placed: &Placed<'_>| filled(placed, &ruleset.policies, namespaces, now);
     let counted = Counted::of(files, placed, &filled, live);
     let mut lookup = Lookup::of(files);
-    for law in &laws.quotas {
+    for rules in &ruleset.quotas {
         let mut sum =
-            Sum { quota: &law.law, counted: &counted, lookup: &mut lookup, verdicts: &mut verdicts };
+            Sum { quota: &rules.rules, counted: &counted, lookup: &mut lookup, verdicts: &mut verdicts };
         let selects = |namespace: Option<&str>| {
-            law.selects(namespace.map(|name| namespaces.named(name)).as_ref(), CompiledQuota::selects)
+            rules.selects(namespace.map(|name| namespaces.named(name)).as_ref(), CompiledQuota::selects)
         };
         sum.hold(&selects, live);
     }

@@ -24,22 +24,22 @@ const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// A policy or quota, and where it is from.
 #[derive(Debug)]
-pub(crate) struct Law<T> {
-    pub(crate) law: T,
+pub(crate) struct Rules<T> {
+    pub(crate) rules: T,
     selector: Option<LabelSelector>,
 }
 
 /// What applies.
 #[derive(Debug, Default)]
-pub(crate) struct Laws {
+pub(crate) struct Ruleset {
     /// By name: the first sets what several would.
-    pub(crate) policies: Vec<Law<Policy>>,
-    pub(crate) quotas: Vec<Law<CompiledQuota>>,
+    pub(crate) policies: Vec<Rules<Policy>>,
+    pub(crate) quotas: Vec<Rules<CompiledQuota>>,
     pub(crate) problems: Vec<Problem>,
     pub(crate) notes: Vec<Note>,
 }
 
-/// Whether a law applies to a namespace.
+/// Whether a rules applies to a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Selected {
     Yes,
@@ -48,20 +48,20 @@ pub(crate) enum Selected {
     Unknown,
 }
 
-impl Laws {
+impl Ruleset {
     pub(crate) fn of(files: &Files, live: &Live) -> Self {
-        let mut laws = Self::default();
+        let mut ruleset = Self::default();
         let mut lookup = Lookup::of(files);
         let mut names: [BTreeSet<&str>; 2] = Default::default();
         for object in files.objects.iter().filter(|object| object.group == GROUP) {
             match object.kind.as_str() {
                 "ReconcilePolicy" => {
                     names[0].insert(&object.name);
-                    laws.take_policy(&mut lookup, object);
+                    ruleset.take_policy(&mut lookup, object);
                 }
                 "TenantQuota" => {
                     names[1].insert(&object.name);
-                    laws.take_quota(&mut lookup, object);
+                    ruleset.take_quota(&mut lookup, object);
                 }
                 _ => {}
             }
@@ -72,27 +72,27 @@ impl Laws {
             live.policies.iter().filter(|policy| !changed(&names[0], policy.metadata.name.as_deref()))
         {
             match Policy::compile(policy) {
-                Ok(law) => laws.policies.push(Law { law, selector: policy.spec.namespace_selector.clone() }),
-                Err(errors) => laws.in_cluster("ReconcilePolicy", policy.metadata.name.as_deref(), errors),
+                Ok(rules) => ruleset.policies.push(Rules { rules, selector: policy.spec.namespace_selector.clone() }),
+                Err(errors) => ruleset.in_cluster("ReconcilePolicy", policy.metadata.name.as_deref(), errors),
             }
         }
         for quota in live.quotas.iter().filter(|quota| !changed(&names[1], quota.metadata.name.as_deref())) {
             match CompiledQuota::compile(quota) {
-                Ok(law) => {
-                    laws.quotas.push(Law { law, selector: Some(quota.spec.namespace_selector.clone()) });
+                Ok(rules) => {
+                    ruleset.quotas.push(Rules { rules, selector: Some(quota.spec.namespace_selector.clone()) });
                 }
-                Err(errors) => laws.in_cluster("TenantQuota", quota.metadata.name.as_deref(), errors),
+                Err(errors) => ruleset.in_cluster("TenantQuota", quota.metadata.name.as_deref(), errors),
             }
         }
-        laws.policies.sort_by(|one, other| one.law.name.cmp(&other.law.name));
-        laws.quotas.sort_by(|one, other| one.law.name.cmp(&other.law.name));
-        laws
+        ruleset.policies.sort_by(|one, other| one.rules.name.cmp(&other.rules.name));
+        ruleset.quotas.sort_by(|one, other| one.rules.name.cmp(&other.rules.name));
+        ruleset
     }
 
     fn take_policy(&mut self, lookup: &mut Lookup<'_>, object: &Object) {
         let Some(policy) = self.read::<ReconcilePolicy>(lookup, object) else { return };
         match Policy::compile_new(&policy) {
-            Ok(law) => self.policies.push(Law { law, selector: policy.spec.namespace_selector }),
+            Ok(rules) => self.policies.push(Rules { rules, selector: policy.spec.namespace_selector }),
             Err(errors) => self.in_file(lookup, object, errors),
         }
     }
@@ -100,9 +100,9 @@ impl Laws {
     fn take_quota(&mut self, lookup: &mut Lookup<'_>, object: &Object) {
         let Some(quota) = self.read::<TenantQuota>(lookup, object) else { return };
         match CompiledQuota::compile(&quota) {
-            Ok(law) => match law.uncountable() {
+            Ok(rules) => match rules.uncountable() {
                 errors if errors.is_empty() => {
-                    self.quotas.push(Law { law, selector: Some(quota.spec.namespace_selector) });
+                    self.quotas.push(Rules { rules, selector: Some(quota.spec.namespace_selector) });
                 }
                 errors => self.in_file(lookup, object, errors),
             },
@@ -191,14 +191,14 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-impl<T> Law<T> {
+impl<T> Rules<T> {
     /// Whether it applies, as `matches` has it, to a namespace with these labels.
     pub(crate) fn selects(
         &self,
         namespace: Option<&Namespace>,
         matches: impl Fn(&T, &Labels) -> bool,
     ) -> Selected {
-        let decided = |labels: &Labels| if matches(&self.law, labels) { Selected::Yes } else { Selected::No };
+        let decided = |labels: &Labels| if matches(&self.rules, labels) { Selected::Yes } else { Selected::No };
         let keys =
             |only_name: bool| self.selector.as_ref().is_none_or(|selector| asks_for(selector, only_name));
         match namespace {
