@@ -39,7 +39,7 @@ pub(crate) struct Ruleset {
     pub(crate) notes: Vec<Note>,
 }
 
-/// Whether a rules applies to a namespace.
+/// Whether rules apply to a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Selected {
     Yes,

@@ -153,12 +153,12 @@ impl Keeper {
                 self.overdue.remove(&place);
             }
             // Of what is in a namespace that is not known, nothing can be said.
-            let Some(law) = self.touched.law(&place.1.namespace).filter(|_| !object.is_terminating) else {
+            let Some(ruleset) = self.touched.ruleset(&place.1.namespace).filter(|_| !object.is_terminating) else {
                 continue;
             };
-            let (change, due) = match freeze::decide(&object, &law.holds) {
+            let (change, due) = match freeze::decide(&object, &ruleset.holds) {
                 Some(change) => (change, None),
-                None => suspension::decide(&object, &law.limit, &law.holds, now),
+                None => suspension::decide(&object, &ruleset.limit, &ruleset.holds, now),
             };
             self.touched.look_at(&place, due);
             if change.write != Write::Nothing {

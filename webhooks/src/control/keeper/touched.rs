@@ -21,7 +21,7 @@ pub(super) type Place = (Kind, ObjectKey);
 
 /// What holds in a namespace, until something changes.
 #[derive(Debug, Default)]
-pub(super) struct Law {
+pub(super) struct Ruleset {
     pub(super) holds: Vec<Hold>,
     pub(super) limit: Limit,
     /// When a freeze begins or ends next.
@@ -32,9 +32,9 @@ pub(super) struct Law {
 #[derive(Debug, Default)]
 pub(super) struct Touched {
     seen: Option<Arc<Snapshot>>,
-    laws: HashMap<Str, Law>,
+    rulesets: HashMap<Str, Ruleset>,
     /// Before this, no freeze begins or ends anywhere.
-    next_law: Option<Timestamp>,
+    next_ruleset: Option<Timestamp>,
     due: BTreeSet<(Timestamp, Place)>,
     due_of: HashMap<Place, Timestamp>,
     again: BTreeSet<Place>,
@@ -68,8 +68,8 @@ impl Touched {
     }
 
     /// What holds in a namespace; none, if it is not known.
-    pub(super) fn law(&self, namespace: &str) -> Option<&Law> {
-        self.laws.get(namespace)
+    pub(super) fn ruleset(&self, namespace: &str) -> Option<&Ruleset> {
+        self.rulesets.get(namespace)
     }
 
     /// Looks at an object again at a time, or only when something changes.
@@ -90,7 +90,7 @@ impl Touched {
 
     /// When the next time comes.
     pub(super) fn next(&self) -> Option<Timestamp> {
-        self.due.first().map(|(at, _)| *at).into_iter().chain(self.next_law).min()
+        self.due.first().map(|(at, _)| *at).into_iter().chain(self.next_ruleset).min()
     }
 
     /// Brings up to date what holds. Returns the namespaces for which that is something else.
@@ -98,7 +98,7 @@ impl Touched {
         let is_same = Arc::ptr_eq(&before.policies, &snapshot.policies);
         if is_same
             && before.namespaces.ptr_eq(&snapshot.namespaces)
-            && self.next_law.is_none_or(|next| now < next)
+            && self.next_ruleset.is_none_or(|next| now < next)
         {
             return Vec::new();
         }
@@ -106,28 +106,28 @@ impl Touched {
         for (name, info) in &snapshot.namespaces {
             let is_known = is_same
                 && before.namespaces.get(name).is_some_and(|before| Arc::ptr_eq(before, info))
-                && self.laws.get(name).is_some_and(|law| law.until.is_none_or(|until| now < until));
+                && self.rulesets.get(name).is_some_and(|ruleset| ruleset.until.is_none_or(|until| now < until));
             if !is_known {
-                self.laws.insert(Str::clone(name), Law::over(snapshot, info, now));
+                self.rulesets.insert(Str::clone(name), Ruleset::over(snapshot, info, now));
                 changed.push(Str::clone(name));
             }
         }
-        self.laws.retain(|name, _| snapshot.namespaces.contains_key(name));
-        self.next_law = self.laws.values().filter_map(|law| law.until).min();
+        self.rulesets.retain(|name, _| snapshot.namespaces.contains_key(name));
+        self.next_ruleset = self.rulesets.values().filter_map(|ruleset| ruleset.until).min();
         changed
     }
 }
 
-impl Law {
+impl Ruleset {
     fn over(snapshot: &Snapshot, info: &NamespaceInfo, now: Timestamp) -> Self {
-        let mut law = Self::default();
+        let mut ruleset = Self::default();
         for policy in snapshot.policies.iter().filter(|policy| policy.selects(&info.labels)) {
             // What goes with its namespace is let go first: Flux prunes nothing that is suspended.
-            law.holds.extend(Hold::of(policy, now).filter(|_| !info.deleting));
-            law.limit.add(policy);
-            law.until = law.until.into_iter().chain(policy.next_change(now)).min();
+            ruleset.holds.extend(Hold::of(policy, now).filter(|_| !info.deleting));
+            ruleset.limit.add(policy);
+            ruleset.until = ruleset.until.into_iter().chain(policy.next_change(now)).min();
         }
-        law
+        ruleset
     }
 }
 
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(touched.next(), Some(at("2027-01-06T12:00:00Z")));
         assert!(touched.take(&snapshot, at("2027-01-06T11:59:59Z")).is_empty());
         let looked = touched.take(&snapshot, at("2027-01-06T12:00:00Z"));
-        assert_eq!((looked.len(), touched.law("a").unwrap().holds.len()), (1000, 1));
+        assert_eq!((looked.len(), touched.ruleset("a").unwrap().holds.len()), (1000, 1));
         assert!(looked.iter().all(|(_, key)| &*key.namespace == "a"));
         assert!(touched.take(&snapshot, at("2027-01-06T12:30:00Z")).is_empty());
         assert_eq!(touched.next(), Some(at("2027-01-06T13:00:00Z")));
@@ -213,12 +213,12 @@ mod tests {
         touched.take(&Arc::new(builder.snapshot()), now);
         builder.namespace("b", &[("tenant", "a")]);
         assert_eq!(touched.take(&Arc::new(builder.snapshot()), now).len(), 1000);
-        assert_eq!(touched.law("b").unwrap().holds.len(), 1);
+        assert_eq!(touched.ruleset("b").unwrap().holds.len(), 1);
         let going = json!({"metadata": {"name": "b", "labels": {"tenant": "a"},
                                         "deletionTimestamp": "2027-01-06T12:30:00Z"}});
         builder.apply(&gatehouse_quota::GroupResource::new("", "namespaces"), &going);
         assert_eq!(touched.take(&Arc::new(builder.snapshot()), now).len(), 1000);
-        assert!(touched.law("b").unwrap().holds.is_empty(), "what goes is let go");
+        assert!(touched.ruleset("b").unwrap().holds.is_empty(), "what goes is let go");
     }
 
     #[test]
