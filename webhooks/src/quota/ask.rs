@@ -72,7 +72,7 @@ pub(super) struct Question {
     /// What it takes up, and is to take up.
     pub(super) charge: Option<Proposal>,
     /// How far an autoscaler may let its fleet grow, if that is further than before.
-    pub(super) ceiling: Option<Height>,
+    pub(super) ceiling: Option<CeilingRequest>,
     /// What it does not state and has to, where a quota limits that: containers, or fields.
     pub(super) unstated: BTreeMap<Dimension, Vec<String>>,
     /// What a game server takes up that Agones makes for a set.
@@ -102,7 +102,7 @@ impl Question {
 
 /// How far a fleet might grow.
 #[derive(Debug)]
-pub(super) struct Height {
+pub(super) struct CeilingRequest {
     /// What it would take up then.
     pub(super) ceiling: Amounts,
     /// What it takes up.
@@ -111,14 +111,14 @@ pub(super) struct Height {
 
 /// Why it cannot be told what a request asks for.
 #[derive(Debug)]
-pub(super) enum Puzzle {
+pub(super) enum AskError {
     /// The object makes no sense.
     Invalid(String),
     /// Something is not known now.
     Unknown(String),
 }
 
-impl From<UsageError> for Puzzle {
+impl From<UsageError> for AskError {
     fn from(error: UsageError) -> Self {
         match error {
             UsageError::Field(_) => Self::Invalid(error.to_string()),
@@ -145,8 +145,8 @@ impl<'a> Identity<'a> {
     }
 
     /// Of an object as it is, the revision that it was written at.
-    fn revision(&self) -> Result<u64, Puzzle> {
-        let wrong = |_| Puzzle::Invalid("oldObject.metadata.resourceVersion: must be a number".to_owned());
+    fn revision(&self) -> Result<u64, AskError> {
+        let wrong = |_| AskError::Invalid("oldObject.metadata.resourceVersion: must be a number".to_owned());
         self.resource_version.parse().map_err(wrong)
     }
 }
@@ -196,19 +196,19 @@ pub(crate) fn released(resource: &GroupResource, object: &Value, old: &Value) ->
 }
 
 /// What a request asks for.
-pub(super) async fn question(facts: &Facts<'_>, world: &Snapshot, live: &Live) -> Result<Question, Puzzle> {
+pub(super) async fn question(facts: &Facts<'_>, world: &Snapshot, live: &Live) -> Result<Question, AskError> {
     if let (Operation::LetGo, Some(old)) = (facts.operation, facts.old) {
         return let_go(facts, old, world);
     }
     let Some(object) = facts.object else {
-        return Err(Puzzle::Invalid("object: must be given".to_owned()));
+        return Err(AskError::Invalid("object: must be given".to_owned()));
     };
     match (facts.operation, facts.subresource, facts.old) {
         (Operation::Create, "", _) => ask_with_template(facts, object, None, world, live).await,
         (Operation::Update, "", Some(old)) => ask_with_template(facts, object, Some(old), world, live).await,
         (Operation::Update, "scale", Some(old)) => scale(facts, object, old, world, live).await,
         (Operation::Update, "" | "scale", None) => {
-            Err(Puzzle::Invalid("oldObject: must be given".to_owned()))
+            Err(AskError::Invalid("oldObject: must be given".to_owned()))
         }
         _ => Ok(Question::default()),
     }
@@ -238,22 +238,22 @@ async fn ask_with_template(
     old: Option<&Value>,
     world: &Snapshot,
     live: &Live,
-) -> Result<Question, Puzzle> {
+) -> Result<Question, AskError> {
     let error = match ask(facts, object, old, world, world) {
         Err(Unclear::Usage(error)) => error,
-        other => return other.map_err(Puzzle::from),
+        other => return other.map_err(AskError::from),
     };
     let UsageError::UnknownTemplate { namespace, name, .. } = &error else {
-        return Err(Puzzle::Invalid(error.to_string()));
+        return Err(AskError::Invalid(error.to_string()));
     };
     let templates = GroupResource::new("pteronimbus.io", "gametemplates");
     match live.object(world, &templates, namespace, name).await {
         Ok(Some(template)) => {
             let found = Found { world, namespace, name, template };
-            ask(facts, object, old, world, &found).map_err(Puzzle::from)
+            ask(facts, object, old, world, &found).map_err(AskError::from)
         }
-        Ok(None) => Err(Puzzle::Invalid(error.to_string())),
-        Err(_) => Err(Puzzle::Unknown(error.to_string())),
+        Ok(None) => Err(AskError::Invalid(error.to_string())),
+        Err(_) => Err(AskError::Unknown(error.to_string())),
     }
 }
 
@@ -274,10 +274,10 @@ impl Templates for Found<'_> {
     }
 }
 
-/// Like a [`Puzzle`], with what there is to find out yet.
+/// Like a [`AskError`], with what there is to find out yet.
 enum Unclear {
     Usage(UsageError),
-    Puzzle(Puzzle),
+    AskError(AskError),
 }
 
 impl From<UsageError> for Unclear {
@@ -286,17 +286,17 @@ impl From<UsageError> for Unclear {
     }
 }
 
-impl From<Puzzle> for Unclear {
-    fn from(puzzle: Puzzle) -> Self {
-        Self::Puzzle(puzzle)
+impl From<AskError> for Unclear {
+    fn from(puzzle: AskError) -> Self {
+        Self::AskError(puzzle)
     }
 }
 
-impl From<Unclear> for Puzzle {
+impl From<Unclear> for AskError {
     fn from(unclear: Unclear) -> Self {
         match unclear {
             Unclear::Usage(error) => error.into(),
-            Unclear::Puzzle(puzzle) => puzzle,
+            Unclear::AskError(puzzle) => puzzle,
         }
     }
 }
@@ -360,7 +360,7 @@ fn shrunk(facts: &Facts<'_>, new: &Usage, before: &Usage) -> BTreeSet<Dimension>
 }
 
 /// A set is deleted and lets its servers go: they stay, and its Fleet has another set made.
-fn let_go(facts: &Facts<'_>, old: &Value, world: &Snapshot) -> Result<Question, Puzzle> {
+fn let_go(facts: &Facts<'_>, old: &Value, world: &Snapshot) -> Result<Question, AskError> {
     let identity = Identity::of(old);
     let name = identity.name.to_owned();
     if owner(facts.resource, old).is_none_or(|owner| owner.uid.is_none()) {
@@ -378,7 +378,7 @@ fn height(
     ceiling: &Ceiling,
     before: Option<&Ceiling>,
     world: &Snapshot,
-) -> Result<Option<Height>, Puzzle> {
+) -> Result<Option<CeilingRequest>, AskError> {
     let fleets = GroupResource::new("agones.dev", "fleets");
     let fleet = world.object(&fleets, facts.namespace, &ceiling.fleet);
     let value = fleet.and_then(|fleet| fleet.value());
@@ -390,7 +390,7 @@ fn height(
         return Ok(None);
     }
     let instead_of = fleet.map(|fleet| fleet.usage.amounts.clone()).unwrap_or_default();
-    Ok(Some(Height { ceiling: height, instead_of }))
+    Ok(Some(CeilingRequest { ceiling: height, instead_of }))
 }
 
 /// A request for the number of replicas alone. The object is a Scale, with uid and resourceVersion of what is scaled; all
@@ -401,7 +401,7 @@ async fn scale(
     old: &Value,
     world: &Snapshot,
     live: &Live,
-) -> Result<Question, Puzzle> {
+) -> Result<Question, AskError> {
     let (new_replicas, old_replicas) = (scale_replicas(object)?, scale_replicas(old)?);
     let identity = Identity::of(old);
     let at = Some(identity.revision()?);
@@ -427,10 +427,10 @@ async fn scale(
     Ok(Question { name: identity.name.to_owned(), charge: Some(charge), unstated, ..Question::default() })
 }
 
-fn unknown(facts: &Facts<'_>, name: &str, error: &LiveError) -> Puzzle {
+fn unknown(facts: &Facts<'_>, name: &str, error: &LiveError) -> AskError {
     let Facts { resource, namespace, .. } = facts;
     tracing::warn!(%resource, namespace, name, error = %explain(error), "what a request rests on could not be read");
-    Puzzle::Unknown(format!("{resource} {name:?} is not known yet, and could not be read"))
+    AskError::Unknown(format!("{resource} {name:?} is not known yet, and could not be read"))
 }
 
 /// What an object takes up beyond what it took up. `at`: of an update, the revision that it is made upon.
@@ -443,9 +443,9 @@ fn charge(
     identity: &Identity<'_>,
     at: Option<u64>,
     (new, before): (Usage, Option<Usage>),
-) -> Result<Proposal, Puzzle> {
+) -> Result<Proposal, AskError> {
     if identity.uid.is_empty() {
-        return Err(Puzzle::Invalid("metadata.uid: must be given".to_owned()));
+        return Err(AskError::Invalid("metadata.uid: must be given".to_owned()));
     }
     let bare = || Usage::counted(facts.resource).amounts;
     let forced = facts.requester == Requester::Agones && new.owner.is_some();

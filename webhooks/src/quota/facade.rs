@@ -13,7 +13,7 @@ use tokio::{sync::mpsc, sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    ask::{self, Facts, Puzzle, Question},
+    ask::{self, Facts, AskError, Question},
     commit::{Asked, Committer, Job, QUEUE, Reply, Shared},
     denials::Denials,
     replacements::{Refused, Replacement, Replacements, because_of_going},
@@ -170,8 +170,8 @@ impl Quotas {
         let world = shared.world.snapshot();
         let question = match ask::question(&facts, &world, &shared.live).await {
             Ok(question) => question,
-            Err(Puzzle::Invalid(message)) => return Verdict::Invalid(message),
-            Err(Puzzle::Unknown(message)) => return Verdict::Contended(format!("{message}: try again")),
+            Err(AskError::Invalid(message)) => return Verdict::Invalid(message),
+            Err(AskError::Unknown(message)) => return Verdict::Contended(format!("{message}: try again")),
         };
         if let Some(name) = ask::taken(&facts, &question, &world, &shared.live).await {
             return Verdict::Exists(format!("{} {name:?} already exists", facts.resource));
