@@ -23,7 +23,7 @@ pub fn review(bytes: &[u8]) {
             let answer = answered(Answer::refused(why), &uid);
             assert_eq!(answer["response"]["allowed"], false, "{answer}");
         }
-        Err(Unreadable::Stranger(why)) => assert!(why.code().is_client_error(), "{why}"),
+        Err(Unreadable::NotAReview(why)) => assert!(why.code().is_client_error(), "{why}"),
     }
 }
 

@@ -114,7 +114,7 @@ impl Handler for Reviews {
         // The body has its room until this returns.
         let (body, until) = read.await.inspect_err(|_| count("", "unreadable"))?;
         let (uid, answer, operation) = match Request::parse(&body.bytes) {
-            Err(Unreadable::Stranger(error)) => {
+            Err(Unreadable::NotAReview(error)) => {
                 count("", "unreadable");
                 return Err(error);
             }

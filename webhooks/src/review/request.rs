@@ -138,7 +138,7 @@ pub struct UserInfo {
 #[derive(Debug)]
 pub enum Unreadable {
     /// No review, so an answer of HTTP's.
-    Stranger(ApiError),
+    NotAReview(ApiError),
     /// A review that makes no sense, so a review that refuses.
     Refused {
         /// Of the review.
@@ -291,18 +291,18 @@ impl<'a> Request<'a> {
     /// Reads the body of a call.
     pub fn parse(body: &'a [u8]) -> Result<Self, Unreadable> {
         if body.is_empty() {
-            return Err(stranger("the body is empty; an AdmissionReview is expected"));
+            return Err(not_a_review("the body is empty; an AdmissionReview is expected"));
         }
         let Ok(Envelope { api_version, kind, request }) = serde_json::from_slice(body) else {
             return Err(explain(body));
         };
         is_review(&kind, &api_version)?;
-        let request = request.ok_or_else(|| stranger("the AdmissionReview has no request"))?;
+        let request = request.ok_or_else(|| not_a_review("the AdmissionReview has no request"))?;
         if request.uid.is_empty() {
-            return Err(stranger("request.uid: Required value"));
+            return Err(not_a_review("request.uid: Required value"));
         }
         if request.uid.len() > LONGEST_NAME {
-            return Err(stranger(format!("request.uid: Too long: must have at most {LONGEST_NAME} bytes")));
+            return Err(not_a_review(format!("request.uid: Too long: must have at most {LONGEST_NAME} bytes")));
         }
         match request.check() {
             Ok(()) => Ok(request),
@@ -408,19 +408,19 @@ fn explain(body: &[u8]) -> Unreadable {
 
     let outline: Outline<'_> = match serde_json::from_slice(body) {
         Ok(outline) => outline,
-        Err(error) => return stranger(format!("the body is no AdmissionReview: {error}")),
+        Err(error) => return not_a_review(format!("the body is no AdmissionReview: {error}")),
     };
     let (kind, version) = (outline.kind.unwrap_or_default(), outline.api_version.unwrap_or_default());
-    if let Err(stranger) = is_review(&kind, &version) {
-        return stranger;
+    if let Err(not_a_review) = is_review(&kind, &version) {
+        return not_a_review;
     }
     let Some(request) = outline.request else {
-        return stranger("the AdmissionReview has no request");
+        return not_a_review("the AdmissionReview has no request");
     };
     let uid = match serde_json::from_str::<Named<'_>>(request.get()) {
         Ok(Named { uid }) if !uid.is_empty() => uid,
-        Ok(_) => return stranger("request.uid: Required value"),
-        Err(error) => return stranger(format!("request.uid: Invalid value: {error}")),
+        Ok(_) => return not_a_review("request.uid: Required value"),
+        Err(error) => return not_a_review(format!("request.uid: Invalid value: {error}")),
     };
     let mut json = serde_json::Deserializer::from_str(request.get());
     match serde_path_to_error::deserialize::<_, Request<'_>>(&mut json) {
@@ -437,13 +437,13 @@ fn is_review(kind: &str, version: &str) -> Result<(), Unreadable> {
     if kind == KIND && version == API_VERSION {
         return Ok(());
     }
-    Err(stranger(format!(
+    Err(not_a_review(format!(
         "expected kind {KIND:?} of apiVersion {API_VERSION:?}, found kind {kind:?} of apiVersion {version:?}"
     )))
 }
 
-fn stranger(why: impl Into<String>) -> Unreadable {
-    Unreadable::Stranger(ApiError::bad_request(why))
+fn not_a_review(why: impl Into<String>) -> Unreadable {
+    Unreadable::NotAReview(ApiError::bad_request(why))
 }
 
 fn refused(uid: &str, why: String) -> Unreadable {
@@ -533,14 +533,14 @@ mod tests {
         review
     }
 
-    /// `stranger MESSAGE` or `UID MESSAGE`.
+    /// `not_a_review MESSAGE` or `UID MESSAGE`.
     fn refusal(review: &Value) -> String {
         refusal_of(review.to_string().as_bytes())
     }
 
     fn refusal_of(body: &[u8]) -> String {
         match Request::parse(body).expect_err("refused") {
-            Unreadable::Stranger(error) => format!("stranger {error}"),
+            Unreadable::NotAReview(error) => format!("not_a_review {error}"),
             Unreadable::Refused { uid, why } => format!("{uid} {why}"),
         }
     }
@@ -586,7 +586,7 @@ mod tests {
             (b"{\"kind\": 1}", "the body is no AdmissionReview: invalid type: integer `1`"),
         ] {
             let refusal = refusal_of(body);
-            assert!(refusal.starts_with("stranger ") && refusal.contains(problem), "{refusal}");
+            assert!(refusal.starts_with("not_a_review ") && refusal.contains(problem), "{refusal}");
         }
         for (pointer, value, problem) in [
             ("/apiVersion", json!("admission.k8s.io/v1beta1"), "apiVersion \"admission.k8s.io/v1beta1\""),
@@ -597,7 +597,7 @@ mod tests {
             ("/request/uid", json!(""), "request.uid: Required value"),
         ] {
             let refusal = refusal(&with(pointer, value));
-            assert!(refusal.starts_with("stranger ") && refusal.contains(problem), "{refusal}");
+            assert!(refusal.starts_with("not_a_review ") && refusal.contains(problem), "{refusal}");
         }
     }
 
@@ -631,7 +631,7 @@ mod tests {
                 "{refusal}"
             );
         }
-        assert!(refusal(&with("/request/uid", json!(long))).starts_with("stranger request.uid: Too long"));
+        assert!(refusal(&with("/request/uid", json!(long))).starts_with("not_a_review request.uid: Too long"));
         let mut deleted = with("/request/operation", json!("DELETE"));
         deleted["request"]["oldObject"] = Value::Null;
         assert_eq!(refusal(&deleted), "u-1 request.oldObject: Required value: DELETE needs it");
