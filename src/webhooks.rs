@@ -45,7 +45,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
-    anew: Anew,
+    registration: RegistrationArgs,
     #[command(flatten)]
     observing: Observing,
 }
@@ -53,7 +53,7 @@ pub(crate) struct Args {
 /// What the webhook configurations say where they have to be made anew, with --tls-secret.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Self-managed certificates")]
-struct Anew {
+struct RegistrationArgs {
     /// What becomes of what policies judge while nobody can be asked: what the webhook of policies says if it has to be
     /// made anew, with --tls-secret. Quotas are held in any case.
     #[arg(long, value_enum, default_value_t = OnFailure::Fail, value_name = "POLICY")]
@@ -117,7 +117,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let authorizer = args.authentication.authorizer(review.clone(), &metrics);
     let lease_namespace = args.replicas.namespace();
     let certificates = args.serving.own.settings(&lease_namespace, NAME)?.map(|(settings, service)| {
-        let wanted = configurations(service, args.anew);
+        let wanted = configurations(service, args.registration);
         SelfManagedParts { settings, configurations: Box::new(wanted) }
     });
     let parts = Parts {
@@ -149,7 +149,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// Both configurations, for a bundle.
-fn configurations(service: Service, anew: Anew) -> impl Fn(&str) -> Vec<Value> {
+fn configurations(service: Service, registration: RegistrationArgs) -> impl Fn(&str) -> Vec<Value> {
     let Service { namespace, name, port } = service;
     let webhooks = Webhooks {
         address: Address::Service { namespace, name, port },
@@ -157,12 +157,12 @@ fn configurations(service: Service, anew: Anew) -> impl Fn(&str) -> Vec<Value> {
         governed: intercepted::governed(),
         charged: intercepted::charged(),
         counted: intercepted::counted(),
-        policies: match anew.policy_failure_policy {
+        policies: match registration.policy_failure_policy {
             OnFailure::Fail => FailurePolicy::Fail,
             OnFailure::Ignore => FailurePolicy::Ignore,
         },
-        excluded: anew.excluded_namespaces,
-        timeout_seconds: anew.webhook_timeout,
+        excluded: registration.excluded_namespaces,
+        timeout_seconds: registration.webhook_timeout,
     };
     move |bundle| Webhooks { ca_bundle: bundle.to_owned(), ..webhooks.clone() }.configurations().into()
 }
