@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use gatehouse_apiserver::clock::{Clock, Grant};
 use gatehouse_apiservice::registration;
-use gatehouse_keeper::{
+use gatehouse_installation::{
     certificates::{SelfManaged, Settings},
     lease::Election,
     number::{Numbers, Standing},

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use gatehouse_certs::rotation::Policy;
-use gatehouse_keeper::certificates::Settings;
+use gatehouse_installation::certificates::Settings;
 
 /// Certificates that are made, kept in the cluster and rotated by Gatehouse itself.
 #[derive(Debug, clap::Args)]

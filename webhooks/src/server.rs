@@ -27,9 +27,9 @@ use crate::review::{Judge, PATHS, Reviews, Room, Verdicts};
 use crate::sar::Access;
 use crate::world::{Live, World};
 use gatehouse_apiservice::registration::{webhook_account, webhooks::COUNTS_NAME};
-use gatehouse_keeper::certificates::{SelfManaged, Settings};
-use gatehouse_keeper::lease::Election;
-use gatehouse_keeper::registration::{Make, Registration};
+use gatehouse_installation::certificates::{SelfManaged, Settings};
+use gatehouse_installation::lease::Election;
+use gatehouse_installation::registration::{Make, Registration};
 
 #[cfg(test)]
 mod tests;

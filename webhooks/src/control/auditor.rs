@@ -15,7 +15,7 @@ use std::{
 use gatehouse_apiservice::client::explain;
 use gatehouse_apiservice::policy::{ReconcilePolicy, ReconcilePolicyStatus};
 use gatehouse_inventory::Str;
-use gatehouse_keeper::lease::Leadership;
+use gatehouse_installation::lease::Leadership;
 use jiff::Timestamp;
 use kube::{
     Api, Client,

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::intercepted::is_static;
 use crate::world::World;
-use gatehouse_keeper::{FIELD_MANAGER, lease::Leadership};
+use gatehouse_installation::{FIELD_MANAGER, lease::Leadership};
 
 /// What somebody else has changed is put right after this time.
 const AGAIN: Duration = Duration::from_secs(30);

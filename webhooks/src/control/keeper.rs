@@ -13,7 +13,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use futures::{StreamExt, stream};
 use gatehouse_apiservice::client::explain;
 use gatehouse_inventory::Str;
-use gatehouse_keeper::FIELD_MANAGER;
+use gatehouse_installation::FIELD_MANAGER;
 use gatehouse_quota::GroupResource;
 use jiff::Timestamp;
 use kube::{

@@ -23,7 +23,7 @@ use self::{auditor::Auditor, keeper::Keeper};
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::world::World;
-use gatehouse_keeper::lease::Leadership;
+use gatehouse_installation::lease::Leadership;
 
 /// What every controller has at hand. Cheap to clone.
 #[derive(Clone)]

@@ -7,7 +7,7 @@ mod requests;
 use std::{sync::Arc, time::Duration};
 
 use gatehouse_inventory::source::WatchSettings;
-use gatehouse_keeper::testing::FakeApi;
+use gatehouse_installation::testing::FakeApi;
 use gatehouse_quota::GroupResource;
 use serde_json::{Value, json};
 use tokio::{

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use gatehouse_keeper::FIELD_MANAGER;
+use gatehouse_installation::FIELD_MANAGER;
 use gatehouse_policy::freeze::{self, Hold};
 use gatehouse_policy::{Accounts, Case, Kind, Operation, Policy, Subject, annotation, defaults, gains_owner};
 use gatehouse_serving::ApiError;

@@ -21,7 +21,7 @@ use crate::own_user::OwnUser;
 use crate::quota::Quotas;
 use crate::sar::Access;
 use crate::world::{Live, World, testing::Builder};
-use gatehouse_keeper::testing::FakeApi;
+use gatehouse_installation::testing::FakeApi;
 
 const FLUX: &str = "kustomize.toolkit.fluxcd.io";
 const OWN: &str = "system:serviceaccount:gatehouse-system:gatehouse-webhooks";

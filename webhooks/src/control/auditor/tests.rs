@@ -5,7 +5,7 @@ use prometheus::{Encoder, Registry, TextEncoder};
 use serde_json::{Value, json};
 
 use super::*;
-use gatehouse_keeper::{lease::Election, testing::FakeApi};
+use gatehouse_installation::{lease::Election, testing::FakeApi};
 
 const POLICY: &str = "policy.gatehouse.dev";
 const FLUX: &str = "kustomize.toolkit.fluxcd.io";

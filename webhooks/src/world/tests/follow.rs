@@ -6,7 +6,7 @@ use gatehouse_inventory::source::WatchSettings;
 use tokio::time::timeout;
 
 use super::*;
-use gatehouse_keeper::testing::FakeApi;
+use gatehouse_installation::testing::FakeApi;
 
 const POLICY: &str = "policy.gatehouse.dev";
 
