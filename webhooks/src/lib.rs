@@ -1,7 +1,7 @@
 //! Admission: reviews answered, the quota ledger at work, and the controllers behind the policies.
 
 mod condition;
-pub mod control;
+pub mod controllers;
 pub mod events;
 pub mod intercepted;
 mod looks;

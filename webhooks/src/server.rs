@@ -17,8 +17,8 @@ use gatehouse_serving::server::{RunningServer, ServerBuilder};
 use gatehouse_serving::tasks::{EndError, Tasks};
 use tokio::sync::Notify;
 
-use crate::control;
-use crate::control::Counts;
+use crate::controllers;
+use crate::controllers::Counts;
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::own_user::OwnUser;
@@ -136,14 +136,14 @@ impl Running {
             parts.request_timeout,
         );
         background.spawn("the quotas", quotas.clone().run(stop.clone()));
-        let context = control::Context {
+        let context = controllers::Context {
             client: parts.client,
             world: world.clone(),
             leadership,
             events: events.clone(),
             metrics: Arc::clone(&metrics),
         };
-        background.spawn("the controllers", control::run(context, stop.clone()));
+        background.spawn("the controllers", controllers::run(context, stop.clone()));
 
         let checks =
             [parts.own_user.readiness_check(), observed(world.clone())].into_iter().chain(secret_check);

@@ -40,7 +40,7 @@ use self::{
 };
 use super::{cover::Covered, settle::Settler, status::Reporter, store::Store, waiting::Waiting};
 use crate::{
-    control::Interception,
+    controllers::Interception,
     metrics::Metrics,
     world::{Live, World},
 };

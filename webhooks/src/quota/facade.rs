@@ -21,7 +21,7 @@ use super::{
     status,
 };
 use crate::{
-    control::Interception,
+    controllers::Interception,
     metrics::Metrics,
     world::{Live, Snapshot, World},
 };

@@ -22,7 +22,7 @@ use tokio::{task::JoinSet, time::Instant};
 
 use super::settle::Settler;
 use crate::condition::{Proposed, shortened};
-use crate::control::Interception;
+use crate::controllers::Interception;
 use crate::world::{Broken, KindState, Snapshot};
 
 /// A status is written at most once in this time. Under load it changes with every settling.

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Facts, Operation, Quotas, Requester, Verdict};
 use crate::{
-    control::Interception,
+    controllers::Interception,
     metrics::Metrics,
     world::{Live, Snapshot, World},
 };

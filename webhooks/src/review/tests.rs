@@ -69,7 +69,7 @@ impl Site {
         let world = World::of(snapshot);
         let live = Live::new(api.client(), Duration::from_secs(1));
         let (_, leading) = tokio::sync::watch::channel(false);
-        let (_, interception) = tokio::sync::watch::channel(crate::control::Interception::default());
+        let (_, interception) = tokio::sync::watch::channel(crate::controllers::Interception::default());
         let quotas = Quotas::new(
             world.clone(),
             live.clone(),

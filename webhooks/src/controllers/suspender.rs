@@ -50,7 +50,7 @@ const AT_ONCE: usize = 16;
 type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Suspends and resumes, while it leads.
-pub(super) struct Keeper {
+pub(super) struct Suspender {
     context: Context,
     clock: Clock,
     touched: Touched,
@@ -69,7 +69,7 @@ struct Task {
     change: Change,
 }
 
-impl Keeper {
+impl Suspender {
     pub(super) fn new(context: Context) -> Self {
         Self::by_clock(context, Arc::new(Timestamp::now))
     }
@@ -183,9 +183,9 @@ impl Keeper {
     }
 }
 
-impl std::fmt::Debug for Keeper {
+impl std::fmt::Debug for Suspender {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keeper").field("touched", &self.touched).finish_non_exhaustive()
+        f.debug_struct("Suspender").field("touched", &self.touched).finish_non_exhaustive()
     }
 }
 

@@ -1,4 +1,4 @@
-//! A keeper beside an API server, in paused time. The time of day goes with it.
+//! A suspender beside an API server, in paused time. The time of day goes with it.
 
 use gatehouse_inventory::source::WatchSettings;
 use gatehouse_installation::{lease::Leadership, testing::FakeApi};
@@ -64,7 +64,7 @@ fn kustomization(name: &str, spec: Value) -> Value {
     object("Kustomization", "apps", name, spec)
 }
 
-/// Runs a keeper that leads, from `at` on.
+/// Runs a suspender that leads, from `at` on.
 fn run(api: FakeApi, at: &str) -> Running {
     run_by(api, at, Leadership::fixed(true))
 }
@@ -78,7 +78,7 @@ fn run_by(api: FakeApi, at: &str, leadership: Leadership) -> Running {
     let clock = move || began.0.checked_add(began.1.elapsed()).unwrap();
     let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
     tasks.spawn(observation.run(stop.clone()));
-    tasks.spawn(Keeper::by_clock(context, Arc::new(clock)).run(stop.clone()));
+    tasks.spawn(Suspender::by_clock(context, Arc::new(clock)).run(stop.clone()));
     Running { api, outbox, began, stop, tasks }
 }
 

@@ -12,7 +12,7 @@ use imbl::ordmap::DiffItem;
 use jiff::Timestamp;
 
 use crate::{
-    control::{freeze::Hold, suspension::Limit},
+    controllers::{freeze::Hold, suspension::Limit},
     world::{NamespaceInfo, ObjectKey, Objects, Snapshot, resource_of},
 };
 

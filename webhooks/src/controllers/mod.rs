@@ -8,7 +8,7 @@ mod auditor;
 mod counts;
 mod freeze;
 mod gone;
-mod keeper;
+mod suspender;
 mod object;
 mod status;
 mod suspension;
@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use self::counts::{Counts, Interception};
-use self::{auditor::Auditor, keeper::Keeper};
+use self::{auditor::Auditor, suspender::Suspender};
 use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::world::World;
@@ -45,7 +45,7 @@ pub async fn run(context: Context, stop: CancellationToken) {
     let mut tasks: JoinSet<()> = JoinSet::new();
     let Context { world, client, metrics, leadership, .. } = context.clone();
     tasks.spawn(Auditor::new(world, client, metrics, leadership).run(stop.clone()));
-    tasks.spawn(Keeper::new(context.clone()).run(stop.clone()));
+    tasks.spawn(Suspender::new(context.clone()).run(stop.clone()));
     tasks.spawn(gone::forget(context.world.clone(), Arc::clone(&context.metrics), stop.clone()));
     tasks.spawn(show_leadership(context, stop));
     while let Some(ended) = tasks.join_next().await {

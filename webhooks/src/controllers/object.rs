@@ -1,4 +1,4 @@
-//! What the keeper knows of an object, and does to it.
+//! What the suspender knows of an object, and does to it.
 
 use std::collections::BTreeMap;
 
