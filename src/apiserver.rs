@@ -14,7 +14,7 @@ use gatehouse_serving::{metrics::RequestMetrics, review, server::ServerBuilder};
 
 use crate::{
     flags::{self, Authentication, LimitArgs, Replicas, Serving, Upstream},
-    keeping::Keeping,
+    replica::ReplicaTasks,
     observing::Observing,
     signals::EndSignals,
 };
@@ -86,21 +86,21 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         () = &mut end => return Ok(()),
     };
     let authorizer = args.authentication.authorizer(review.clone(), &metrics);
-    let mut keeping = Keeping::new(review, &args.replicas);
+    let mut tasks = ReplicaTasks::new(review, &args.replicas);
     let clock = Arc::new(args.clock());
     if args.is_numbered_by_lease() {
-        keeping.number(Arc::clone(&clock));
+        tasks.number(Arc::clone(&clock));
     }
     let namespace = args.replicas.namespace();
     let mut keys = args.serving.keys(&namespace, registration::NAME)?;
     if let Some(settings) = args.serving.own.settings(&namespace, registration::NAME)? {
-        keys = keeping.certificates(&args.replicas.lease(registration::NAME), settings, &keys, &metrics);
+        keys = tasks.certificates(&args.replicas.lease(registration::NAME), settings, &keys, &metrics);
     }
     let parts = Parts {
         cluster: args.cluster_name.into(),
         catalogue,
         flux_series: args.flux_resource_metrics,
-        checks: keeping
+        checks: tasks
             .checks
             .into_iter()
             .chain(args.authentication.readiness_check(&authenticator))
@@ -118,8 +118,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
             observers: observers.clone(),
             shutdown: args.serving.shutdown(),
         },
-        background: keeping.background,
-        leases: keeping.leases,
+        background: tasks.background,
+        leases: tasks.leases,
     };
     let ended = Running::start(parts).await?.until(end).await;
     observers.flush().await;

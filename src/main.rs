@@ -5,7 +5,7 @@ mod check;
 mod crds;
 mod demo;
 mod flags;
-mod keeping;
+mod replica;
 mod logging;
 mod manifests;
 mod observing;

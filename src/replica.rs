@@ -1,7 +1,7 @@
-//! What a replica of the API server keeps in the cluster, beside serving: its number and, where certificates are
-//! self-managed, those and what leads to them.
+//! The tasks of a replica of the API server beside serving: to hold a number and, where certificates are
+//! self-managed, to keep those and the APIService up to date.
 //!
-//! Leases are given back last, when nothing is served any more that rests on them.
+//! Leases are released last, when nothing is served any more that rests on them.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::flags::{Replicas, Service};
 
 /// Tasks beside the server, and what they tell it.
-pub(crate) struct Keeping {
+pub(crate) struct ReplicaTasks {
     client: kube::Client,
     namespace: String,
     identity: String,
@@ -33,7 +33,7 @@ pub(crate) struct Keeping {
     pub(crate) leases: Tasks,
 }
 
-impl Keeping {
+impl ReplicaTasks {
     /// Nothing yet. The client does not retry.
     pub(crate) fn new(client: kube::Client, replicas: &Replicas) -> Self {
         Self {
