@@ -121,7 +121,6 @@ cert-manager.io/inject-ca-from: {{ .root.Release.Namespace }}/gatehouse-{{ .comp
 {{- end }}
 {{- if .root.Values.audit.enabled }}
 - --audit-policy-file=/etc/gatehouse/audit/policy.yaml
-- --audit-log-path=-
 {{- end }}
 {{- end }}
 

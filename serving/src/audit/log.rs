@@ -1,11 +1,10 @@
-//! The way of a line to its file: a bounded queue, and one thread that writes.
+//! The way of a line to standard output: a bounded queue, and one thread that writes.
 //!
 //! Invariants: nobody who has something to log ever waits; what there is no room for is dropped and counted. Lines are
 //! written in the order they came, in batches of what has gathered.
 
 use std::{
     io::{self, Write},
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -16,25 +15,14 @@ use std::{
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use tokio::sync::{mpsc, oneshot};
 
-use super::rotate::{RotatingFile, Rotation};
-
 /// As kube-apiserver's `--audit-log-batch-buffer-size`.
 const MAX_LINES: usize = 10_000;
 /// Ten thousand lines are some 8 MiB; only clients that send monstrous URLs make more of it.
 const MAX_BYTES: usize = 16 << 20;
 /// Written at once: enough to be cheap.
 const BATCH: usize = 64 << 10;
-/// A disk that takes longer than this to take the last lines is not waited for: the process has to end.
+/// A reader that takes longer than this to take the last lines is not waited for: the process has to end.
 const FLUSH: Duration = Duration::from_secs(5);
-
-/// Where lines go.
-#[derive(Debug, Clone)]
-pub enum Destination {
-    /// Standard output.
-    Stdout,
-    /// A file, put aside when it is full.
-    File(PathBuf, Rotation),
-}
 
 /// Takes lines.
 pub(super) struct Log {
@@ -50,18 +38,9 @@ enum Entry {
     Flush(oneshot::Sender<()>),
 }
 
-enum Sink {
-    Stdout(io::Stdout),
-    File(RotatingFile),
-}
-
 impl Log {
-    /// Opens the destination, and starts to write. The thread ends when this is dropped.
-    pub(super) fn start(destination: Destination, registry: &Registry) -> io::Result<Self> {
-        let sink = match destination {
-            Destination::Stdout => Sink::Stdout(io::stdout()),
-            Destination::File(path, rotation) => Sink::File(RotatingFile::open(path, rotation)?),
-        };
+    /// Starts to write to `sink`. The thread ends when this is dropped.
+    pub(super) fn start(sink: Box<dyn Write + Send>, registry: &Registry) -> io::Result<Self> {
         let (queue, entries) = mpsc::channel(MAX_LINES);
         let log = Self::new(queue, registry);
         let (waiting, lost) = (Arc::clone(&log.waiting), log.lost.clone());
@@ -111,7 +90,7 @@ impl Log {
 
 /// The one who writes.
 struct Writer {
-    sink: Sink,
+    sink: Box<dyn Write + Send>,
     entries: mpsc::Receiver<Entry>,
     waiting: Arc<AtomicUsize>,
     lost: IntCounter,
@@ -153,11 +132,7 @@ impl Writer {
 
     /// Failures are counted one by one, and told when they begin and end.
     fn write(&mut self, batch: &[u8], lines: u64) {
-        let written = match &mut self.sink {
-            Sink::Stdout(stdout) => stdout.write_all(batch).and_then(|()| stdout.flush()),
-            Sink::File(file) => file.append(batch),
-        };
-        match written {
+        match self.sink.write_all(batch).and_then(|()| self.sink.flush()) {
             Ok(()) if self.is_failing => tracing::info!("the audit log is written again"),
             Ok(()) => {}
             Err(error) => {
@@ -175,15 +150,43 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
 
-    const ROTATION: Rotation = Rotation { max_bytes: 1 << 20, max_backups: 0, max_age: Duration::ZERO };
+    /// Keeps what is written, unless it is told to fail.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<(Vec<u8>, bool)>>);
+
+    impl Written {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().expect("lock").0.clone()).expect("text")
+        }
+
+        fn fail(&self, fails: bool) {
+            self.0.lock().expect("lock").1 = fails;
+        }
+    }
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let (written, fails) = &mut *self.0.lock().expect("lock");
+            if *fails {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            written.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
 
     #[tokio::test]
     async fn what_was_pushed_before_a_flush_is_written_by_its_end() {
-        let folder = tempfile::tempdir().expect("folder");
-        let path = folder.path().join("audit.log");
-        let log = Log::start(Destination::File(path.clone(), ROTATION), &Registry::new()).expect("starts");
+        let written = Written::default();
+        let log = Log::start(Box::new(written.clone()), &Registry::new()).expect("starts");
         let mut expected = String::new();
         for number in 0..5000 {
             let line = format!("{{\"number\":{number}}}\n");
@@ -191,7 +194,7 @@ mod tests {
             log.push(line.into_bytes());
         }
         log.flush().await;
-        assert_eq!(std::fs::read_to_string(&path).expect("read"), expected);
+        assert_eq!(written.text(), expected);
         assert_eq!((log.lost.get(), log.waiting.load(Ordering::Relaxed)), (0, 0));
     }
 
@@ -211,26 +214,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_cannot_be_written_loses_lines_and_not_the_writer() {
-        let folder = tempfile::tempdir().expect("folder");
-        let path = folder.path().join("log/audit.log");
-        let rotation = Rotation { max_bytes: 1, ..ROTATION };
-        let log = Log::start(Destination::File(path.clone(), rotation), &Registry::new()).expect("starts");
+    async fn output_that_cannot_be_written_loses_lines_and_not_the_writer() {
+        let written = Written::default();
+        let log = Log::start(Box::new(written.clone()), &Registry::new()).expect("starts");
         log.push(b"one\n".to_vec());
         log.flush().await;
-        std::fs::remove_dir_all(folder.path().join("log")).expect("removed");
+        written.fail(true);
         log.push(b"two\n".to_vec());
         log.flush().await;
         assert_eq!(log.lost.get(), 1);
+        written.fail(false);
         log.push(b"three\n".to_vec());
         log.flush().await;
-        assert_eq!(std::fs::read_to_string(&path).expect("read"), "three\n");
-    }
-
-    #[test]
-    fn a_path_that_is_a_folder_is_refused_at_the_start() {
-        let folder = tempfile::tempdir().expect("folder");
-        let destination = Destination::File(folder.path().to_owned(), ROTATION);
-        assert!(Log::start(destination, &Registry::new()).is_err());
+        assert_eq!(written.text(), "one\nthree\n");
     }
 }

@@ -7,7 +7,6 @@
 mod event;
 mod log;
 mod policy;
-mod rotate;
 #[cfg(test)]
 mod tests;
 
@@ -29,9 +28,7 @@ use self::{
 use crate::{authn::UserInfo, error::ApiError, request_info::RequestInfo};
 
 pub use self::{
-    log::Destination,
     policy::{Policy, PolicyError},
-    rotate::Rotation,
 };
 
 /// What an annotation of kube-apiserver's audit log is called.
@@ -62,9 +59,9 @@ pub(crate) struct Trail {
 }
 
 impl Auditor {
-    /// Opens the log. What it counts is registered along.
-    pub fn start(policy: Policy, destination: Destination, registry: &Registry) -> io::Result<Self> {
-        Ok(Self { policy, log: Log::start(destination, registry)? })
+    /// Starts to write to `sink`, a line for each event. What it counts is registered along.
+    pub fn start(policy: Policy, sink: Box<dyn io::Write + Send>, registry: &Registry) -> io::Result<Self> {
+        Ok(Self { policy, log: Log::start(sink, registry)? })
     }
 
     /// Returns when everything before has been written, or cannot be.

@@ -33,9 +33,8 @@ impl Server {
         let folder = tempfile::tempdir().expect("folder");
         let policy = format!("apiVersion: audit.k8s.io/v1\nkind: Policy\n{rules}");
         let policy = Policy::parse("policy.yaml", &policy).expect("valid");
-        let rotation = Rotation { max_bytes: 1 << 20, max_backups: 0, max_age: std::time::Duration::ZERO };
-        let destination = Destination::File(folder.path().join("audit.log"), rotation);
-        let auditor = Arc::new(Auditor::start(policy, destination, &Registry::new()).expect("starts"));
+        let file = std::fs::File::create(folder.path().join("audit.log")).expect("created");
+        let auditor = Arc::new(Auditor::start(policy, Box::new(file), &Registry::new()).expect("starts"));
         let authorities = Authorities::new();
         let config = watch::channel(authorities.config()).1;
         #[allow(clippy::needless_update, reason = "traces are a field too, where they are built")]

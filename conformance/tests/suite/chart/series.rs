@@ -95,9 +95,7 @@ async fn installed(
     let policy = folder.path().join("audit.yaml");
     std::fs::write(&policy, AUDIT_POLICY)?;
     let audited = |component: &str| {
-        let log = folder.path().join(component);
-        let flags = format!("--audit-policy-file={},--audit-log-path={}", policy.display(), log.display());
-        format!("{component}.extraArgs={{{flags}}}")
+        format!("{component}.extraArgs={{--audit-policy-file={}}}", policy.display())
     };
     let values = Values::default().and([
         "metrics.fluxResources=true".to_owned(),
