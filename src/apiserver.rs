@@ -14,8 +14,8 @@ use gatehouse_serving::{metrics::RequestMetrics, review, server::ServerBuilder};
 
 use crate::{
     flags::{self, Authentication, LimitArgs, Replicas, Serving, Upstream},
-    replica::ReplicaTasks,
     observing::Observing,
+    replica::ReplicaTasks,
     signals::EndSignals,
 };
 
@@ -100,11 +100,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         cluster: args.cluster_name.into(),
         catalogue,
         flux_series: args.flux_resource_metrics,
-        checks: tasks
-            .checks
-            .into_iter()
-            .chain(args.authentication.readiness_check(&authenticator))
-            .collect(),
+        checks: tasks.checks.into_iter().chain(args.authentication.readiness_check(&authenticator)).collect(),
         source: Watch::with_settings(client, args.upstream.watching().within(args.resume_window / 2)),
         clock,
         server: ServerBuilder {

@@ -5,10 +5,10 @@ mod check;
 mod crds;
 mod demo;
 mod flags;
-mod replica;
 mod logging;
 mod manifests;
 mod observing;
+mod replica;
 mod signals;
 mod webhooks;
 

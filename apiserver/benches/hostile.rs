@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use gatehouse_apiserver::clock::Clock;
 use gatehouse_apiserver::views::Views;
 use gatehouse_inventory::catalogue::{Catalogue, KindId};
-use gatehouse_inventory::{ClusterId, Event, Liveness, Interner, Inventory, KindStatus};
+use gatehouse_inventory::{ClusterId, Event, Interner, Inventory, KindStatus, Liveness};
 use serde_json::json;
 
 /// As the engine has them.

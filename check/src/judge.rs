@@ -11,8 +11,8 @@ use crate::{
     files::{Files, Lookup, Object, Role},
     graph::Graph,
     kustomize::Layout,
-    ruleset::{Rules, Namespaces, Selected},
     report::{Finding, Note, Severity},
+    ruleset::{Namespaces, Rules, Selected},
 };
 
 /// An object where it will be.

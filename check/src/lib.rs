@@ -9,19 +9,19 @@ mod files;
 mod graph;
 mod judge;
 mod kustomize;
-mod ruleset;
 mod live;
 mod output;
 mod place;
 mod report;
+mod ruleset;
 mod sarif;
 mod sums;
 
 pub use files::{Files, Role};
-pub use ruleset::Labels;
 pub use live::{Live, LiveObject};
 pub use output::{json, remarks, text};
 pub use report::{Finding, Note, Problem, Report, Severity, Spot, Summary};
+pub use ruleset::Labels;
 pub use sarif::sarif;
 
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ use jiff::Timestamp;
 use crate::{
     judge::{Placed, Verdicts, judge},
     kustomize::Layout,
-    ruleset::{Ruleset, Namespaces},
+    ruleset::{Namespaces, Ruleset},
 };
 
 /// Checks the files. `said`: labels of namespaces, over what files and cluster say.

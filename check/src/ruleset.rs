@@ -72,14 +72,18 @@ impl Ruleset {
             live.policies.iter().filter(|policy| !changed(&names[0], policy.metadata.name.as_deref()))
         {
             match Policy::compile(policy) {
-                Ok(rules) => ruleset.policies.push(Rules { rules, selector: policy.spec.namespace_selector.clone() }),
+                Ok(rules) => {
+                    ruleset.policies.push(Rules { rules, selector: policy.spec.namespace_selector.clone() })
+                }
                 Err(errors) => ruleset.in_cluster("ReconcilePolicy", policy.metadata.name.as_deref(), errors),
             }
         }
         for quota in live.quotas.iter().filter(|quota| !changed(&names[1], quota.metadata.name.as_deref())) {
             match CompiledQuota::compile(quota) {
                 Ok(rules) => {
-                    ruleset.quotas.push(Rules { rules, selector: Some(quota.spec.namespace_selector.clone()) });
+                    ruleset
+                        .quotas
+                        .push(Rules { rules, selector: Some(quota.spec.namespace_selector.clone()) });
                 }
                 Err(errors) => ruleset.in_cluster("TenantQuota", quota.metadata.name.as_deref(), errors),
             }
@@ -198,7 +202,8 @@ impl<T> Rules<T> {
         namespace: Option<&Namespace>,
         matches: impl Fn(&T, &Labels) -> bool,
     ) -> Selected {
-        let decided = |labels: &Labels| if matches(&self.rules, labels) { Selected::Yes } else { Selected::No };
+        let decided =
+            |labels: &Labels| if matches(&self.rules, labels) { Selected::Yes } else { Selected::No };
         let keys =
             |only_name: bool| self.selector.as_ref().is_none_or(|selector| asks_for(selector, only_name));
         match namespace {

@@ -22,8 +22,8 @@ use crate::{
     Live,
     files::{Files, Lookup},
     judge::{Placed, Verdicts, filled, list},
-    ruleset::{Ruleset, Namespaces, Selected},
     report::{Finding, Note, Severity},
+    ruleset::{Namespaces, Ruleset, Selected},
 };
 
 /// An object among all others.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    Liveness, KindStatus, Layer, ObjectKey, Record, Reference, Seconds, Str,
+    KindStatus, Layer, Liveness, ObjectKey, Record, Reference, Seconds, Str,
     catalogue::KindId,
     graph::{Cycle, Graph, Place, Records},
     relations::Relations,

@@ -26,7 +26,7 @@ mod verdict;
 pub use cluster::{Cluster, Contact, Dependency, NotCurrent, STALE_AFTER};
 pub use delta::Delta;
 pub use flux::{DISABLED, GENERATOR_ANNOTATION, OPERATOR_ANNOTATION, Suspension};
-pub use game::{Engine, GameKind, GameNumbers, Role, PartialSum};
+pub use game::{Engine, GameKind, GameNumbers, PartialSum, Role};
 pub use graph::{Cycle, Place};
 pub use index::Inventory;
 pub use intern::{Interner, Str};
@@ -36,7 +36,7 @@ pub use record::{
 };
 pub use relations::{Case, Links, Member, Use, When};
 pub use root_cause::{Root, RootCause};
-pub use source::{ClusterId, Event, Liveness, KindStatus, Sink, Source};
+pub use source::{ClusterId, Event, KindStatus, Liveness, Sink, Source};
 pub use state::{Counts, State};
 pub use tally::{GameTally, Tally};
 pub use verdict::{Deadline, End, Verdict};

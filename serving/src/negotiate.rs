@@ -8,7 +8,7 @@ mod form;
 
 use http::{HeaderMap, HeaderValue, header};
 
-pub use form::{Form, LIST_TAIL, ListWriter};
+pub use form::{Form, LIST_TAIL};
 
 use crate::ApiError;
 

@@ -19,7 +19,7 @@ use crate::{
 };
 use gatehouse_serving::{
     ApiError, Body,
-    negotiate::{Form, ListWriter, Representation},
+    negotiate::{Form, LIST_TAIL, Representation},
 };
 
 /// How long a request waits for a version that is not there yet, as kube-apiserver's watch cache does.
@@ -74,13 +74,14 @@ pub(super) async fn list(
         meta.continue_token = Some(token_after(last.key(), Some(snapshot.version)));
     }
     let encoder = Encoder::new(cache.resource, representation, options.include_object);
-    let mut writer = ListWriter::new(form);
-    let head = writer.head(encoder.list_head(&meta))?;
-    Ok(compress::respond(
-        form,
-        request,
-        Pieces { encoder, writer, rows: page, now: now(), next: 0, buffer: head },
-    ))
+    let buffer = encoder.list_head(&meta);
+    let pieces = Pieces { encoder, rows: page, now: now(), next: 0, buffer };
+    if form == Form::Json {
+        return Ok(compress::respond(form, request, pieces));
+    }
+    // For people, who read short lists.
+    let document = form.document(pieces.flatten().collect())?;
+    Ok(compress::respond(form, request, std::iter::once(document.into())))
 }
 
 /// The rows at the version that the parameters ask for.
@@ -155,7 +156,6 @@ fn token_after(key: &RowKey, version: Option<u64>) -> String {
 /// The bytes of a list, made as they are read.
 struct Pieces {
     encoder: Encoder,
-    writer: ListWriter,
     rows: Vec<Arc<Row>>,
     /// The moment of the request, for ages.
     now: i64,
@@ -182,10 +182,13 @@ impl Iterator for Pieces {
         while self.buffer.len() < CHUNK {
             let Some(row) = self.rows.get(self.next) else {
                 self.next = self.rows.len() + 1;
-                self.writer.tail(&mut self.buffer);
+                self.buffer.extend_from_slice(LIST_TAIL);
                 break;
             };
-            self.writer.item(&mut self.buffer, |out| self.encoder.item(out, row, self.now));
+            if self.next > 0 {
+                self.buffer.push(b',');
+            }
+            self.encoder.item(&mut self.buffer, row, self.now);
             self.next += 1;
         }
         Some(std::mem::take(&mut self.buffer).into())

@@ -4,7 +4,7 @@ use std::{ops::Bound, sync::Arc};
 
 use imbl::OrdMap;
 
-use crate::watchcache::{Change, ChangeKind, CatchUpRow, Row, RowKey};
+use crate::watchcache::{CatchUpRow, Change, ChangeKind, Row, RowKey};
 use gatehouse_serving::selector::{FieldSelector, LabelSelector};
 
 /// What an event says of its object, as the selection sees it.

@@ -9,7 +9,7 @@ mod lag;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use gatehouse_apiservice::view::RESOURCES;
-use gatehouse_inventory::{ClusterId, Delta, Event, Liveness, Inventory, Seconds, catalogue::KindId};
+use gatehouse_inventory::{ClusterId, Delta, Event, Inventory, Liveness, Seconds, catalogue::KindId};
 use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval},

@@ -28,7 +28,7 @@ use gatehouse_inventory::Str;
 use imbl::OrdMap;
 use tokio::sync::watch;
 
-pub use catch_up::{CatchUp, Refused, Resume, CatchUpRow, Then};
+pub use catch_up::{CatchUp, CatchUpRow, Refused, Resume, Then};
 pub use log::{Change, ChangeKind};
 pub(crate) use row::object_head;
 pub use row::{Cells, Draft, Label, Row, RowKey};

@@ -6,7 +6,7 @@ use kube_cel::cel::Value;
 use super::tree;
 use crate::{
     expression::describe,
-    game::{Engine, GameKind, GameNumbers, Role, PartialSum},
+    game::{Engine, GameKind, GameNumbers, PartialSum, Role},
 };
 
 /// What a number of an object may be at most: sums over any number of objects stay far within an `i64`.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::{
-    ClusterId, Event, Liveness, Interner, Inventory, KindStatus, ObjectKey, Record, Root, Seconds, State,
+    ClusterId, Event, Interner, Inventory, KindStatus, Liveness, ObjectKey, Record, Root, Seconds, State,
     catalogue::KindId, testing::CATALOGUE,
 };
 

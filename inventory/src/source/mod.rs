@@ -9,7 +9,7 @@ mod watch;
 pub(crate) use snapshot::folder;
 pub use snapshot::{Snapshot, SnapshotError};
 pub use watch::{
-    Assignment, Content, Observer, Raw, WatchNotice, Streaming, Upstream, Wanted, Watch, WatchSettings,
+    Assignment, Content, Observer, Raw, Streaming, Upstream, Wanted, Watch, WatchNotice, WatchSettings,
 };
 
 use std::{future::Future, sync::Arc};

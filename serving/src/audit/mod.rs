@@ -27,9 +27,7 @@ use self::{
 };
 use crate::{authn::UserInfo, error::ApiError, request_info::RequestInfo};
 
-pub use self::{
-    policy::{Policy, PolicyError},
-};
+pub use self::policy::{Policy, PolicyError};
 
 /// What an annotation of kube-apiserver's audit log is called.
 const DECISION: &str = "authorization.k8s.io/decision";

@@ -14,8 +14,8 @@ use std::{
 
 use gatehouse_apiservice::client::explain;
 use gatehouse_apiservice::policy::{ReconcilePolicy, ReconcilePolicyStatus};
-use gatehouse_inventory::Str;
 use gatehouse_installation::lease::Leadership;
+use gatehouse_inventory::Str;
 use jiff::Timestamp;
 use kube::{
     Api, Client,

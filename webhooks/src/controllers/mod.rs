@@ -8,9 +8,9 @@ mod auditor;
 mod counts;
 mod freeze;
 mod gone;
-mod suspender;
 mod object;
 mod status;
+mod suspender;
 mod suspension;
 
 use std::sync::Arc;

@@ -12,8 +12,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
 use gatehouse_apiservice::client::explain;
-use gatehouse_inventory::Str;
 use gatehouse_installation::FIELD_MANAGER;
+use gatehouse_inventory::Str;
 use gatehouse_quota::GroupResource;
 use jiff::Timestamp;
 use kube::{
@@ -153,7 +153,8 @@ impl Suspender {
                 self.overdue.remove(&place);
             }
             // Of what is in a namespace that is not known, nothing can be said.
-            let Some(ruleset) = self.touched.ruleset(&place.1.namespace).filter(|_| !object.is_terminating) else {
+            let Some(ruleset) = self.touched.ruleset(&place.1.namespace).filter(|_| !object.is_terminating)
+            else {
                 continue;
             };
             let (change, due) = match freeze::decide(&object, &ruleset.holds) {

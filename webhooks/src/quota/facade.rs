@@ -13,7 +13,7 @@ use tokio::{sync::mpsc, sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    ask::{self, Facts, AskError, Question},
+    ask::{self, AskError, Facts, Question},
     commit::{Asked, Committer, Job, QUEUE, Reply, Shared},
     denials::Denials,
     replacements::{Refused, Replacement, Replacements, because_of_going},

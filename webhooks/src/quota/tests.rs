@@ -6,8 +6,8 @@ mod requests;
 
 use std::{sync::Arc, time::Duration};
 
-use gatehouse_inventory::source::WatchSettings;
 use gatehouse_installation::testing::FakeApi;
+use gatehouse_inventory::source::WatchSettings;
 use gatehouse_quota::GroupResource;
 use serde_json::{Value, json};
 use tokio::{

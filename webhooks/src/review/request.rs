@@ -302,7 +302,9 @@ impl<'a> Request<'a> {
             return Err(not_a_review("request.uid: Required value"));
         }
         if request.uid.len() > LONGEST_NAME {
-            return Err(not_a_review(format!("request.uid: Too long: must have at most {LONGEST_NAME} bytes")));
+            return Err(not_a_review(format!(
+                "request.uid: Too long: must have at most {LONGEST_NAME} bytes"
+            )));
         }
         match request.check() {
             Ok(()) => Ok(request),
@@ -631,7 +633,9 @@ mod tests {
                 "{refusal}"
             );
         }
-        assert!(refusal(&with("/request/uid", json!(long))).starts_with("not_a_review request.uid: Too long"));
+        assert!(
+            refusal(&with("/request/uid", json!(long))).starts_with("not_a_review request.uid: Too long")
+        );
         let mut deleted = with("/request/operation", json!("DELETE"));
         deleted["request"]["oldObject"] = Value::Null;
         assert_eq!(refusal(&deleted), "u-1 request.oldObject: Required value: DELETE needs it");

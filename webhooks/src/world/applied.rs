@@ -6,8 +6,8 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
-use gatehouse_inventory::Suspension;
 use gatehouse_installation::FIELD_MANAGER;
+use gatehouse_inventory::Suspension;
 use gatehouse_policy::{Kind, annotation};
 use serde::{
     Deserialize, Deserializer,

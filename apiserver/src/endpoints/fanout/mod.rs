@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     options::IncludeObject,
-    watchcache::{Change, ChangeKind, Expired, CatchUpRow, WatchCache},
+    watchcache::{CatchUpRow, Change, ChangeKind, Expired, WatchCache},
 };
 use gatehouse_serving::negotiate::Representation;
 

@@ -1,6 +1,6 @@
 //! Whatever way things came to be as they are, the rows say the same.
 
-use gatehouse_inventory::{Detail, GameNumbers, Layer, State, PartialSum};
+use gatehouse_inventory::{Detail, GameNumbers, Layer, PartialSum, State};
 use proptest::prelude::*;
 
 use super::{

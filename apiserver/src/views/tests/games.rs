@@ -1,6 +1,6 @@
 //! `gameserversummaries`: what a namespace's row says.
 
-use gatehouse_inventory::{GameNumbers, State, PartialSum};
+use gatehouse_inventory::{GameNumbers, PartialSum, State};
 use serde_json::json;
 
 use super::{
@@ -29,7 +29,8 @@ fn fleet_numbers() -> GameNumbers {
 
 /// A server of Pteronimbus, which tells its players and not how many it has room for.
 fn standalone(name: &str) -> records::Builder {
-    let numbers = GameNumbers { desired: 1, ready: 1, players: PartialSum::new(Some(7)), ..GameNumbers::default() };
+    let numbers =
+        GameNumbers { desired: 1, ready: 1, players: PartialSum::new(Some(7)), ..GameNumbers::default() };
     game("GameServer.pteronimbus", "games", name, numbers)
 }
 

@@ -14,7 +14,7 @@ mod usages;
 use std::sync::LazyLock;
 
 use gatehouse_inventory::{
-    Event, Liveness, KindStatus, ObjectKey, Record, Seconds,
+    Event, KindStatus, Liveness, ObjectKey, Record, Seconds,
     catalogue::{Catalogue, KindId},
 };
 use serde_json::Value;

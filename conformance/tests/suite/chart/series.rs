@@ -94,9 +94,8 @@ async fn installed(
     let folder = tempfile::tempdir()?;
     let policy = folder.path().join("audit.yaml");
     std::fs::write(&policy, AUDIT_POLICY)?;
-    let audited = |component: &str| {
-        format!("{component}.extraArgs={{--audit-policy-file={}}}", policy.display())
-    };
+    let audited =
+        |component: &str| format!("{component}.extraArgs={{--audit-policy-file={}}}", policy.display());
     let values = Values::default().and([
         "metrics.fluxResources=true".to_owned(),
         audited("apiserver"),

@@ -4,8 +4,8 @@
 //! is taken when the operating system reports a change, once that has settled, and every [`Snapshot::TICK`]
 //! in any case: network file systems report nothing, and a folder that was replaced reports to nobody.
 
-mod folder_watcher;
 pub(crate) mod folder;
+mod folder_watcher;
 mod index;
 #[cfg(test)]
 mod tests;
@@ -130,7 +130,12 @@ async fn observe(root: PathBuf, sink: Sink) {
     }
 }
 
-fn look_and_tell(root: &Path, index: &mut Index, folder_watcher: &mut FolderWatcher, sink: &Sink) -> Result<Vec<Event>, String> {
+fn look_and_tell(
+    root: &Path,
+    index: &mut Index,
+    folder_watcher: &mut FolderWatcher,
+    sink: &Sink,
+) -> Result<Vec<Event>, String> {
     let looked = look(root);
     let Ok(mut listing) = looked else {
         folder_watcher.close();

@@ -108,7 +108,9 @@ pub(super) async fn follow(
                     }
                 }
                 // An empty list takes away what there was.
-                for said in [WatchNotice::Restart, WatchNotice::Synced, WatchNotice::Status(KindStatus::Absent)] {
+                for said in
+                    [WatchNotice::Restart, WatchNotice::Synced, WatchNotice::Status(KindStatus::Absent)]
+                {
                     observer.observe(said).await;
                 }
             }

@@ -32,7 +32,7 @@ pub use self::{
     shared::Assignment,
     upstream::Upstream,
 };
-use super::{Event, Liveness, KindStatus, Sink, Source};
+use super::{Event, KindStatus, Liveness, Sink, Source};
 use crate::Str;
 
 /// A cluster, watched through its API server.

@@ -37,7 +37,9 @@ impl Observer for Recorder {
                 Event::Delete(ObjectKey { kind: self.kind, namespace, name })
             }
             WatchNotice::Synced => Event::Synced(self.kind),
-            WatchNotice::Reached(_) if self.current.is_some_and(|current| current.elapsed() < OFTEN) => return,
+            WatchNotice::Reached(_) if self.current.is_some_and(|current| current.elapsed() < OFTEN) => {
+                return;
+            }
             WatchNotice::Reached(_) => {
                 self.current = Some(Instant::now());
                 Event::Current(self.kind)

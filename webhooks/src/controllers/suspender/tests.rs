@@ -1,7 +1,7 @@
 //! A suspender beside an API server, in paused time. The time of day goes with it.
 
-use gatehouse_inventory::source::WatchSettings;
 use gatehouse_installation::{lease::Leadership, testing::FakeApi};
+use gatehouse_inventory::source::WatchSettings;
 use prometheus::Registry;
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::Instant};

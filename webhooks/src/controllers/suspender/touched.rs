@@ -106,7 +106,10 @@ impl Touched {
         for (name, info) in &snapshot.namespaces {
             let is_known = is_same
                 && before.namespaces.get(name).is_some_and(|before| Arc::ptr_eq(before, info))
-                && self.rulesets.get(name).is_some_and(|ruleset| ruleset.until.is_none_or(|until| now < until));
+                && self
+                    .rulesets
+                    .get(name)
+                    .is_some_and(|ruleset| ruleset.until.is_none_or(|until| now < until));
             if !is_known {
                 self.rulesets.insert(Str::clone(name), Ruleset::over(snapshot, info, now));
                 changed.push(Str::clone(name));

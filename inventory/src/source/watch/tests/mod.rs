@@ -182,7 +182,9 @@ impl Observer for Teller {
             WatchNotice::Apply(raw) => format!("apply {}/{} {}", raw.namespace(), raw.name(), raw.uid()),
             WatchNotice::Delete(raw) => format!("delete {}/{} {}", raw.namespace(), raw.name(), raw.uid()),
             WatchNotice::Reached(version) => format!("reached {version}"),
-            said @ (WatchNotice::Status(_) | WatchNotice::Restart | WatchNotice::Synced) => format!("{said:?}"),
+            said @ (WatchNotice::Status(_) | WatchNotice::Restart | WatchNotice::Synced) => {
+                format!("{said:?}")
+            }
         };
         self.0.send(text).unwrap();
     }
