@@ -7,7 +7,6 @@
 //! The leader also looks at who trusts the bundle, mends that ([`Registration`]), and makes the steps that
 //! [`rotation::plan`] asks for. A step counts when it is written over the very Secret that it was made from.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -268,14 +267,5 @@ impl SelfManaged {
 
     fn what(&self) -> String {
         format!("Secret/{}", self.settings.secret)
-    }
-}
-
-impl fmt::Debug for SelfManaged {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SelfManaged")
-            .field("settings", &self.settings)
-            .field("registration", &self.registration)
-            .finish_non_exhaustive()
     }
 }

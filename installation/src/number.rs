@@ -166,9 +166,3 @@ impl Numbers {
         }
     }
 }
-
-impl std::fmt::Debug for Numbers {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Numbers").field("standing", &self.standing.borrow()).finish_non_exhaustive()
-    }
-}

@@ -124,15 +124,6 @@ impl Election {
     }
 }
 
-impl std::fmt::Debug for Election {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Election")
-            .field("name", &self.candidate.name())
-            .field("identity", &self.candidate.identity())
-            .finish_non_exhaustive()
-    }
-}
-
 async fn sleep_until_some(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,

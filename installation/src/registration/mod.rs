@@ -7,7 +7,6 @@
 mod fields;
 mod wanted;
 
-use std::fmt;
 use std::sync::Arc;
 
 use k8s_openapi::ByteString;
@@ -211,15 +210,6 @@ impl Look {
             Err(_) => vec![Vec::new()],
         });
         objects.chain(followers).collect()
-    }
-}
-
-impl fmt::Debug for Registration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registration")
-            .field("owner", &self.owner)
-            .field("follows", &self.follows)
-            .finish_non_exhaustive()
     }
 }
 

@@ -267,12 +267,6 @@ impl Auditor {
     }
 }
 
-impl std::fmt::Debug for Auditor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Auditor").field("world", &self.world).finish_non_exhaustive()
-    }
-}
-
 fn version(policy: &ReconcilePolicy) -> u64 {
     let version = policy.metadata.resource_version.as_deref();
     version.and_then(|version| version.parse().ok()).unwrap_or_default()

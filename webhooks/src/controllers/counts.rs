@@ -179,12 +179,6 @@ impl Counts {
     }
 }
 
-impl std::fmt::Debug for Counts {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Counts").field("told", &self.told.borrow()).finish_non_exhaustive()
-    }
-}
-
 /// What quotas count and the static configuration does not send.
 fn wanted(quotas: &[Arc<CompiledQuota>]) -> BTreeSet<GroupResource> {
     let counted = quotas.iter().flat_map(|quota| counted(quota));

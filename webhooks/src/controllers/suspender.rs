@@ -184,12 +184,6 @@ impl Suspender {
     }
 }
 
-impl std::fmt::Debug for Suspender {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Suspender").field("touched", &self.touched).finish_non_exhaustive()
-    }
-}
-
 impl Task {
     /// None, while the object's kind is not served.
     fn new(snapshot: &Snapshot, place: Place, object: Object, change: Change) -> Option<Self> {

@@ -337,9 +337,3 @@ impl Quotas {
         let _ = self.handle(&quota.name).try_send(job.unanswered());
     }
 }
-
-impl std::fmt::Debug for Quotas {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Quotas").finish_non_exhaustive()
-    }
-}

@@ -132,9 +132,3 @@ impl Handler for Reviews {
         Ok(answer.into_response(&uid))
     }
 }
-
-impl std::fmt::Debug for Reviews {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reviews").finish_non_exhaustive()
-    }
-}

@@ -183,12 +183,6 @@ impl Live {
     }
 }
 
-impl std::fmt::Debug for Live {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Live").field("patience", &self.patience).finish_non_exhaustive()
-    }
-}
-
 fn path_of(resource: &GroupResource, version: &str, namespace: &str, name: &str) -> String {
     let root = root(resource, version);
     let scope = match namespace {

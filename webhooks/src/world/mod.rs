@@ -85,15 +85,3 @@ impl Observation {
         self.0.run(stop).await;
     }
 }
-
-impl std::fmt::Debug for Observation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Observation").finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for World {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("World").field("sequence", &self.snapshot().sequence).finish_non_exhaustive()
-    }
-}

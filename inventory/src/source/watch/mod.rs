@@ -17,7 +17,7 @@ mod tests;
 mod trouble;
 mod upstream;
 
-use std::{collections::HashMap, fmt};
+use std::collections::HashMap;
 
 use kube::Client;
 use tokio::task::{Id, JoinSet};
@@ -51,12 +51,6 @@ impl Watch {
     /// Watches as `settings` say.
     pub fn with_settings(client: Client, settings: WatchSettings) -> Self {
         Self { client, settings }
-    }
-}
-
-impl fmt::Debug for Watch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 

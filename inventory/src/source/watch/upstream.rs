@@ -3,7 +3,7 @@
 //! Discovery is asked regularly, and soon after a CustomResourceDefinition that matters has changed. Whoever
 //! wants a resource is told when it comes, changes its version, or goes.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use gatehouse_apiservice::client::{explain, jittered};
 use http::{HeaderMap, Request, StatusCode, header::DATE};
@@ -71,12 +71,6 @@ impl Upstream {
     {
         let shared = &*self.0;
         futures::future::join3(discover(shared), crds::watch(shared), heartbeat(shared, heard)).await;
-    }
-}
-
-impl fmt::Debug for Upstream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upstream").field("settings", &self.0.settings).finish_non_exhaustive()
     }
 }
 
