@@ -32,7 +32,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-pub(super) use self::job::{Asked, Job, Reply};
+pub(super) use self::job::{Admission, Asked, Job, Refusal};
 use self::{
     base::Base,
     budget::{Budget, Demand},
@@ -426,7 +426,7 @@ fn answer(batch: Vec<Job>, decisions: Vec<Decision>, may_refuse: impl Fn(&Job) -
     for (job, decision) in batch.into_iter().zip(decisions) {
         match decision {
             Decision::Done(reply) => job.answer(reply),
-            Decision::Refuse(exceeded) if may_refuse(&job) => job.answer(Reply::Exceeded(exceeded)),
+            Decision::Refuse(exceeded) if may_refuse(&job) => job.answer(Err(Refusal::Exceeded(exceeded))),
             Decision::Refuse(_) | Decision::Recall(_) | Decision::Wait => left.push(job),
         }
     }

@@ -14,7 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     ask::{self, AskError, Facts, Question},
-    commit::{Asked, Committer, Job, QUEUE, Reply, Shared},
+    commit::{Admission, Asked, Committer, Job, QUEUE, Refusal, Shared},
     denials::Denials,
     replacements::{Refused, Replacement, Replacements, because_of_going},
     settle::BEYOND_TIMEOUT,
@@ -69,17 +69,6 @@ pub enum Verdict {
     Invalid(String),
     /// There is an object of this name: kube-apiserver would say so itself.
     Exists(String),
-}
-
-/// What one quota says.
-struct Said {
-    receipt: Option<i64>,
-    exceeds: Option<Exceeded>,
-}
-
-enum No {
-    Exceeded(Exceeded),
-    Contended,
 }
 
 impl Quotas {
@@ -230,7 +219,7 @@ impl Quotas {
             quotas.push(name.to_owned());
             let denies = quota.enforcement == Enforcement::Deny;
             let verdict = match self.ask(quota, question, facts.dry_run, until).await {
-                Ok(Said { receipt, exceeds }) => {
+                Ok(Admission { receipt, exceeds }) => {
                     let forced = question.charge.as_ref().is_some_and(|charge| charge.forced);
                     if let (Some(receipt), Some(proposal)) = (receipt, &question.charge) {
                         charged.push((quota, proposal.clone(), receipt));
@@ -242,25 +231,25 @@ impl Quotas {
                                 let message = exceeds.message(name);
                                 warnings.push(format!("{} {:?}: {message}", facts.resource, question.name));
                             }
-                            decision = decision.max(Some(if is_warn { "warned" } else { "audited" }));
-                            shared
-                                .metrics
-                                .count_quota_decision(name, if is_warn { "warned" } else { "audited" });
+                            let done = if is_warn { "warned" } else { "audited" };
+                            // That somebody was warned outweighs that something was written down.
+                            decision = if is_warn { Some(done) } else { decision.or(Some(done)) };
+                            shared.metrics.count_quota_decision(name, done);
                         }
                         _ => shared.metrics.count_quota_decision(name, "admitted"),
                     }
                     continue;
                 }
                 // It never stands in anybody's way; that the ledger lacks something now, settling puts right.
-                Err(No::Contended) if !denies => {
+                Err(Refusal::Contended) if !denies => {
                     shared.metrics.count_quota_decision(name, "contended");
                     continue;
                 }
-                Err(No::Contended) => {
+                Err(Refusal::Contended) => {
                     shared.metrics.count_quota_decision(name, "contended");
                     Verdict::Contended(format!("quota {name:?} could not be charged in time: try again"))
                 }
-                Err(No::Exceeded(exceeded)) => {
+                Err(Refusal::Exceeded(exceeded)) => {
                     let going = because_of_going(&shared.world.snapshot(), quota, &exceeded);
                     self.exceeded(quota, facts, question, &(exceeded.message(name) + &going))
                 }
@@ -295,37 +284,36 @@ impl Quotas {
         question: &Question,
         dry_run: bool,
         until: Instant,
-    ) -> Result<Said, No> {
-        let mut said = Said { receipt: None, exceeds: None };
+    ) -> Result<Admission, Refusal> {
+        let mut answer = Admission::default();
         let denies = quota.enforcement == Enforcement::Deny;
-        if let Some(height) = &question.ceiling {
-            let ceiling = quota.relevant(&height.ceiling);
+        if let Some(request) = &question.ceiling {
+            let ceiling = quota.relevant(&request.ceiling);
             if !ceiling.is_empty() {
-                let instead_of = quota.relevant(&height.instead_of);
+                let instead_of = quota.relevant(&request.instead_of);
                 let asked = Asked::Ceiling { ceiling, instead_of, forced: !denies };
-                said = self.send(quota, asked, until).await?;
+                answer = self.send(quota, asked, until).await?;
             }
         }
-        let Some(proposal) = &question.charge else { return Ok(said) };
+        let Some(proposal) = &question.charge else { return Ok(answer) };
         let grows = proposal.new.iter().any(|(dimension, quantity)| {
             *quantity > proposal.old.get(dimension) && quota.hard.contains_key(dimension)
         });
         if !grows {
-            return Ok(said);
+            return Ok(answer);
         }
         let proposal = Proposal { forced: proposal.forced || !denies, ..proposal.clone() };
         let asked = if dry_run { Asked::Try(proposal) } else { Asked::Charge(proposal) };
-        let Said { receipt, exceeds } = self.send(quota, asked, until).await?;
-        Ok(Said { receipt, exceeds: exceeds.or(said.exceeds) })
+        let Admission { receipt, exceeds } = self.send(quota, asked, until).await?;
+        Ok(Admission { receipt, exceeds: exceeds.or(answer.exceeds) })
     }
 
-    async fn send(&self, quota: &CompiledQuota, asked: Asked, until: Instant) -> Result<Said, No> {
+    async fn send(&self, quota: &CompiledQuota, asked: Asked, until: Instant) -> Result<Admission, Refusal> {
         let (job, answer) = Job::new(asked, until);
-        self.handle(&quota.name).try_send(job).map_err(|_| No::Contended)?;
+        self.handle(&quota.name).try_send(job).map_err(|_| Refusal::Contended)?;
         match tokio::time::timeout_at(until, answer).await {
-            Ok(Ok(Reply::Admitted { receipt, exceeds })) => Ok(Said { receipt, exceeds }),
-            Ok(Ok(Reply::Exceeded(exceeded))) => Err(No::Exceeded(exceeded)),
-            Ok(Ok(Reply::Contended) | Err(_)) | Err(_) => Err(No::Contended),
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Err(Refusal::Contended),
         }
     }
 

@@ -27,18 +27,10 @@ const ANNOTATION_CHARACTERS: usize = 1024;
 /// What is decided, and what is said with it.
 #[derive(Debug)]
 pub struct Answer {
-    verdict: Verdict,
+    /// A JSON Patch as it is sent, if anything is to be changed; or why the request is refused.
+    result: Result<Option<Vec<u8>>, ApiError>,
     warnings: Vec<String>,
     annotations: BTreeMap<Annotation, String>,
-}
-
-#[derive(Debug)]
-enum Verdict {
-    Allowed,
-    Patched(json_patch::Patch),
-    /// The same, as it is sent.
-    Written(Vec<u8>),
-    Refused(ApiError),
 }
 
 /// What the audit log is told. kube-apiserver puts the webhook's name before the key.
@@ -83,26 +75,27 @@ struct Reply<'a> {
 impl Answer {
     /// The request may go on.
     pub fn allowed() -> Self {
-        Self::of(Verdict::Allowed)
+        Self::of(Ok(None))
     }
 
     /// The request may go on, with these changes.
-    pub fn patched(patch: json_patch::Patch) -> Self {
-        Self::of(if patch.0.is_empty() { Verdict::Allowed } else { Verdict::Patched(patch) })
+    pub fn patched(patch: &json_patch::Patch) -> Self {
+        // A patch is made of strings and values, so that it can be written.
+        Self::of(Ok(serde_json::to_vec(patch).ok().filter(|_| !patch.0.is_empty())))
     }
 
     /// The request may go on, with the changes of a JSON Patch that is written already.
     pub fn written(patch: Vec<u8>) -> Self {
-        Self::of(Verdict::Written(patch))
+        Self::of(Ok(Some(patch)))
     }
 
     /// The request ends here.
     pub fn refused(why: ApiError) -> Self {
-        Self::of(Verdict::Refused(why))
+        Self::of(Err(why))
     }
 
-    fn of(verdict: Verdict) -> Self {
-        Self { verdict, warnings: Vec::new(), annotations: BTreeMap::new() }
+    fn of(result: Result<Option<Vec<u8>>, ApiError>) -> Self {
+        Self { result, warnings: Vec::new(), annotations: BTreeMap::new() }
     }
 
     /// With something to tell whoever made the request.
@@ -125,10 +118,10 @@ impl Answer {
 
     /// In a word, for metrics.
     pub fn outcome(&self) -> &'static str {
-        match &self.verdict {
-            Verdict::Allowed => "allowed",
-            Verdict::Patched(_) | Verdict::Written(_) => "patched",
-            Verdict::Refused(why) => match why.code().as_u16() {
+        match &self.result {
+            Ok(None) => "allowed",
+            Ok(Some(_)) => "patched",
+            Err(why) => match why.code().as_u16() {
                 403 => "denied",
                 429 => "retry",
                 400..=499 => "invalid",
@@ -160,18 +153,13 @@ impl Answer {
                 .map(|(key, value)| (key, cut(&value, ANNOTATION_CHARACTERS)))
                 .collect(),
         };
-        match self.verdict {
-            Verdict::Allowed => {}
-            Verdict::Patched(patch) => {
-                response.patch_type = Some("JSONPatch");
-                // A patch is made of strings and values.
-                response.patch = serde_json::to_vec(&patch).ok().map(ByteString);
-            }
-            Verdict::Written(patch) => {
+        match self.result {
+            Ok(None) => {}
+            Ok(Some(patch)) => {
                 response.patch_type = Some("JSONPatch");
                 response.patch = Some(ByteString(patch));
             }
-            Verdict::Refused(why) => {
+            Err(why) => {
                 response.allowed = false;
                 response.status = Some(why.status());
             }
@@ -239,14 +227,14 @@ mod tests {
             "response": {"uid": "u-1", "allowed": true},
         });
         assert_eq!(document(Answer::allowed()), expected);
-        assert_eq!(document(Answer::patched(json_patch::Patch(Vec::new()))), expected, "nothing to change");
+        assert_eq!(document(Answer::patched(&json_patch::Patch(Vec::new()))), expected, "nothing to change");
     }
 
     #[test]
     fn a_patch_comes_with_its_type_in_base64() {
         let patch =
             serde_json::from_value(json!([{"op": "add", "path": "/spec/prune", "value": true}])).unwrap();
-        let response = &document(Answer::patched(patch))["response"];
+        let response = &document(Answer::patched(&patch))["response"];
         assert_eq!((&response["patchType"], &response["allowed"]), (&json!("JSONPatch"), &json!(true)));
         let patch: ByteString = serde_json::from_value(response["patch"].clone()).unwrap();
         let patch: Value = serde_json::from_slice(&patch.0).unwrap();

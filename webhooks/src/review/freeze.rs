@@ -45,12 +45,12 @@ pub(super) fn mutated(
     let marked = patched(object, &operations);
     let object = marked.as_ref().unwrap_or(object);
     operations.extend(defaults(policies, &Case { object: Some(object), ..*case }).0);
-    let Some(hold) = hold else { return Answer::patched(Patch(operations)) };
+    let Some(hold) = hold else { return Answer::patched(&Patch(operations)) };
     operations.extend(freeze::suspended(&hold, object).0);
     if object.kind.is_flux() {
         operations.extend(owned(request, object, case.now));
     }
-    told(Answer::patched(Patch(operations)), &hold)
+    told(Answer::patched(&Patch(operations)), &hold)
 }
 
 /// Whether there is anything of Gatehouse's in the objects, so that it takes a closer look: mostly there is not, and where

@@ -43,16 +43,21 @@ pub(crate) enum Asked {
     Withdraw(Proposal, i64),
 }
 
-/// What is said.
+/// What a quota answers.
+pub(crate) type Reply = Result<Admission, Refusal>;
+
+/// A request that a quota admits.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Admission {
+    /// With this the charge can be taken back.
+    pub(crate) receipt: Option<i64>,
+    /// What it exceeds, and is admitted all the same.
+    pub(crate) exceeds: Option<Exceeded>,
+}
+
+/// Why a quota does not admit a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Reply {
-    /// It is admitted.
-    Admitted {
-        /// With this the charge can be taken back.
-        receipt: Option<i64>,
-        /// What it exceeds, and is admitted all the same.
-        exceeds: Option<Exceeded>,
-    },
+pub(crate) enum Refusal {
     /// There is no room.
     Exceeded(Exceeded),
     /// It could not be decided.
@@ -76,7 +81,7 @@ impl Decision {
     }
 
     fn admitted(receipt: Option<i64>, exceeds: Option<Exceeded>) -> Self {
-        Self::Done(Reply::Admitted { receipt, exceeds })
+        Self::Done(Ok(Admission { receipt, exceeds }))
     }
 }
 
@@ -111,22 +116,20 @@ impl Job {
     /// The answer, if it takes no write: the block covers it, or it takes something back.
     pub(super) fn admit(&self, account: &mut Account, totals: Totals<'_>, is_valid: bool) -> Option<Reply> {
         if self.is_forgotten() {
-            return Some(Reply::Contended);
+            return Some(Err(Refusal::Contended));
         }
         match &self.asked {
             Asked::Charge(proposal) if is_valid => match account.propose(proposal, totals, false) {
                 Outcome::Charged(charged) => {
-                    Some(Reply::Admitted { receipt: charged.receipt, exceeds: charged.exceeds })
+                    Some(Ok(Admission { receipt: charged.receipt, exceeds: charged.exceeds }))
                 }
-                Outcome::NoIncrease | Outcome::Superseded => {
-                    Some(Reply::Admitted { receipt: None, exceeds: None })
-                }
-                Outcome::Full => Some(Reply::Contended),
+                Outcome::NoIncrease | Outcome::Superseded => Some(Ok(Admission::default())),
+                Outcome::Full => Some(Err(Refusal::Contended)),
                 Outcome::Beyond | Outcome::Exceeded { .. } | Outcome::Untracked(_) => None,
             },
             Asked::Withdraw(proposal, receipt) => {
                 account.withdraw(proposal, *receipt);
-                Some(Reply::Admitted { receipt: None, exceeds: None })
+                Some(Ok(Admission::default()))
             }
             Asked::Charge(_) | Asked::Try(_) | Asked::Ceiling { .. } => None,
         }
@@ -146,7 +149,7 @@ impl Job {
         now: Instant,
     ) -> Decision {
         match &self.asked {
-            _ if self.is_forgotten() => Decision::Done(Reply::Contended),
+            _ if self.is_forgotten() => Decision::Done(Err(Refusal::Contended)),
             Asked::Charge(proposal) => match account.propose(proposal, totals, may_grow) {
                 Outcome::Charged(charged) => Decision::admitted(charged.receipt, charged.exceeds),
                 Outcome::Exceeded { exceeded, is_certain } => {
@@ -203,7 +206,7 @@ impl Job {
 fn undecided(outcome: &Outcome) -> Decision {
     match outcome {
         Outcome::NoIncrease | Outcome::Superseded | Outcome::Charged(_) => Decision::admitted(None, None),
-        Outcome::Full => Decision::Done(Reply::Contended),
+        Outcome::Full => Decision::Done(Err(Refusal::Contended)),
         Outcome::Exceeded { .. } | Outcome::Beyond | Outcome::Untracked(_) => Decision::Wait,
     }
 }
@@ -212,7 +215,7 @@ fn undecided(outcome: &Outcome) -> Decision {
 pub(super) fn without_late(jobs: Vec<Job>, now: Instant) -> Vec<Job> {
     let (late, rest): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.until <= now);
     for job in late {
-        job.answer(Reply::Contended);
+        job.answer(Err(Refusal::Contended));
     }
     rest
 }

@@ -6,7 +6,7 @@ use gatehouse_quota::CompiledQuota;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{Committer, Reply, SETTLE_FOR_ROOM};
+use super::{Committer, Refusal, SETTLE_FOR_ROOM};
 use crate::quota::waiting;
 
 /// How often a leader looks at what has nothing to do with changes: its status, a ledger that could not be made.
@@ -35,7 +35,7 @@ impl Committer {
             self.queue.push(job);
         }
         for job in self.waiting.into_iter().chain(self.queue) {
-            job.answer(Reply::Contended);
+            job.answer(Err(Refusal::Contended));
         }
     }
 
