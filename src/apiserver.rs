@@ -8,7 +8,7 @@ use gatehouse_apiserver::{
     engine,
     server::{Parts, Running},
 };
-use gatehouse_apiservice::registration;
+use gatehouse_apiservice::{client::random, registration};
 use gatehouse_inventory::source::Watch;
 use gatehouse_serving::{metrics::RequestMetrics, review, server::ServerBuilder};
 
@@ -148,8 +148,5 @@ fn resume_window(text: &str) -> Result<Duration, String> {
 
 /// Numbers the replica where nobody has.
 fn replica() -> u8 {
-    use std::hash::{BuildHasher, RandomState};
-    // The standard library's hashers are seeded by the operating system's random numbers.
-    let chance = RandomState::new().hash_one(());
-    u8::try_from(chance % u64::from(REPLICAS)).unwrap_or_default()
+    u8::try_from(random() % u64::from(REPLICAS)).unwrap_or_default()
 }

@@ -51,11 +51,15 @@ fn words(status: &Status) -> String {
     }
 }
 
+/// A number that nobody can guess or repeat. The standard library's hashers are seeded by the operating system's random
+/// numbers, and every new one hashes nothing to another number.
+pub fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
 /// `base`, and up to `more` beyond it, at random: who failed or started together must not come back together.
 pub fn jittered(base: Duration, more: Duration) -> Duration {
-    // Every RandomState hashes nothing to another number.
-    let random = RandomState::new().build_hasher().finish();
-    let share = u32::try_from(random >> 32).unwrap_or(u32::MAX);
+    let share = u32::try_from(random() >> 32).unwrap_or(u32::MAX);
     base + more.mul_f64(f64::from(share) / f64::from(u32::MAX))
 }
 

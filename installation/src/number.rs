@@ -5,9 +5,9 @@
 //! is told of it ([`Claim::after`]). So whatever is made with a number and a time has no second maker, however clocks
 //! differ.
 
-use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, SystemTime};
 
+use gatehouse_apiservice::client::random;
 use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -98,7 +98,7 @@ impl Numbers {
     /// Tries one number after the other, beginning anywhere: replicas that start together should not all want the same.
     async fn claim(&mut self) -> usize {
         let count = self.candidates.len();
-        let mut index = usize::try_from(RandomState::new().hash_one(()) >> 32).unwrap_or_default() % count;
+        let mut index = usize::try_from(random() >> 32).unwrap_or_default() % count;
         let mut taken = 0;
         loop {
             match self.attempt(index).await {

@@ -1,6 +1,6 @@
 //! Flags for what replicas agree on through the cluster.
 
-use gatehouse_apiservice::registration::NAMESPACE;
+use gatehouse_apiservice::{client::random, registration::NAMESPACE};
 
 /// As `NAMESPACE` of a pod, where the account's token is mounted.
 const POD_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -41,11 +41,9 @@ impl Replicas {
 
     /// A process that is started anew has another: it must not take the lease of the one before for its own.
     pub(crate) fn identity(&self) -> String {
-        use std::hash::{BuildHasher, RandomState};
         self.identity.clone().unwrap_or_else(|| {
             let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-            let chance = RandomState::new().hash_one(std::process::id());
-            format!("{host}-{:08x}", chance >> 32)
+            format!("{host}-{:08x}", random() >> 32)
         })
     }
 }

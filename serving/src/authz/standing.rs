@@ -8,12 +8,9 @@
 //! While the cluster cannot be asked, watches go on for a minute: an apiserver that is restarted does not make every
 //! client list again at one moment. Then they end. Fails closed, as everything here.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use gatehouse_apiservice::client::jittered;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Attributes, Authorizer, Right};
@@ -72,7 +69,7 @@ impl Standing {
                 self.is_failing = false;
                 self.asked = Some(asked);
                 self.confirmed = asked;
-                self.due = Some(asked + RENEWED + random(SPREAD));
+                self.due = Some(asked + jittered(RENEWED, SPREAD));
             }
             Ok(Right::Gone) => {
                 return Err(ApiError::expired("the right to this watch has been taken away: list again"));
@@ -83,7 +80,7 @@ impl Standing {
             }
             Err(_) => {
                 self.is_failing = true;
-                self.due = Some(Instant::now() + RETRY + random(RETRY));
+                self.due = Some(Instant::now() + jittered(RETRY, RETRY));
             }
         }
         Ok(())
@@ -102,12 +99,6 @@ impl Standing {
             }
         }
     }
-}
-
-/// Up to `limit`.
-fn random(limit: Duration) -> Duration {
-    let random = RandomState::new().hash_one(()) % 1024;
-    limit.mul_f64(f64::from(u32::try_from(random).unwrap_or_default()) / 1024.0)
 }
 
 #[cfg(test)]

@@ -16,14 +16,9 @@ mod job;
 mod known;
 mod task;
 
-use std::{
-    collections::BTreeSet,
-    hash::{BuildHasher, Hasher, RandomState},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use gatehouse_apiservice::client::jittered;
+use gatehouse_apiservice::client::{jittered, random};
 use gatehouse_inventory::Str;
 use gatehouse_quota::{Amounts, CompiledQuota, Holder, MAX_BYTES, Totals};
 use tokio::{
@@ -450,9 +445,7 @@ fn totals<'a>(ledger: &'a gatehouse_quota::Ledger, own: &'a str, quota: &'a Comp
 
 /// A name that no other life of a process has.
 fn life() -> String {
-    // Every RandomState hashes nothing to another number, out of what the system made up for this process.
-    let number = || RandomState::new().build_hasher().finish();
-    format!("{:016x}{:08x}", number(), number() >> 32)
+    format!("{:016x}{:08x}", random(), random() >> 32)
 }
 
 /// When the first of a batch is to be answered.
