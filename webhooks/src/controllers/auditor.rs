@@ -21,11 +21,12 @@ use kube::{
     Api, Client,
     api::{Patch, PatchParams},
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     audit::{Audit, Findings},
+    leading::{LeaderTask, while_leading},
     status,
 };
 use crate::{
@@ -33,8 +34,6 @@ use crate::{
     world::{Live, Snapshot, World},
 };
 
-/// Changes that come together are judged together.
-const GATHER: Duration = Duration::from_millis(100);
 /// Between two writes of one policy's status.
 const WRITE: Duration = Duration::from_secs(1);
 /// One write.
@@ -91,43 +90,12 @@ impl Auditor {
 
     /// Audits whenever it leads, until `stop`.
     pub(super) async fn run(mut self, stop: CancellationToken) {
-        stop.run_until_cancelled(self.audit_for_ever()).await;
-        self.rest();
-    }
-
-    async fn audit_for_ever(&mut self) {
-        let mut leading = self.leadership.receiver();
-        let mut changed = self.world.changed();
-        loop {
-            if !*leading.borrow_and_update() {
-                self.rest();
-                if leading.wait_for(|leads| *leads).await.is_err() {
-                    return;
-                }
-            }
-            changed.borrow_and_update();
-            let snapshot = self.world.snapshot();
-            // What is not listed yet is not compliant, nor is it broken: nothing is said before everything is known.
-            let wait = match snapshot.readiness() {
-                Ok(()) => {
-                    self.blind_since = None;
-                    self.pass(snapshot).await
-                }
-                Err(reason) => self.look_blindly(&snapshot, &reason).await,
-            };
-            tokio::select! {
-                () = sleep(wait) => {}
-                changed = changed.changed() => match changed {
-                    Ok(()) => sleep(GATHER).await,
-                    Err(_) => return,
-                },
-                changed = leading.changed() => if changed.is_err() { return },
-            }
-        }
+        let (world, leadership) = (self.world.clone(), self.leadership.clone());
+        while_leading(&mut self, world, leadership, stop).await;
     }
 
     /// Judges and tells. Returns how long there is nothing to do unless something changes.
-    async fn pass(&mut self, snapshot: Arc<Snapshot>) -> Duration {
+    async fn judge(&mut self, snapshot: Arc<Snapshot>) -> Duration {
         let mut audit = std::mem::take(&mut self.audit);
         let seen = Arc::clone(&snapshot);
         let (live, runtime) = (self.live.clone(), tokio::runtime::Handle::current());
@@ -252,18 +220,32 @@ impl Auditor {
         self.counted = known;
     }
 
-    /// Leads no more: what is known belongs to the next leader, which tells of it.
-    fn rest(&mut self) {
-        self.forget();
-        self.written.clear();
-        self.blind_since = None;
-    }
-
     fn forget(&mut self) {
         for policy in std::mem::take(&mut self.counted) {
             self.metrics.forget_violations(&policy, &[]);
         }
         self.audit = Audit::default();
+    }
+}
+
+impl LeaderTask for Auditor {
+    const GATHER: Duration = Duration::from_millis(100);
+
+    async fn pass(&mut self, snapshot: Arc<Snapshot>) -> Duration {
+        // What is not listed yet is not compliant, nor is it broken: nothing is said before everything is known.
+        match snapshot.readiness() {
+            Ok(()) => {
+                self.blind_since = None;
+                self.judge(snapshot).await
+            }
+            Err(reason) => self.look_blindly(&snapshot, &reason).await,
+        }
+    }
+
+    fn rest(&mut self) {
+        self.forget();
+        self.written.clear();
+        self.blind_since = None;
     }
 }
 

@@ -8,6 +8,7 @@ mod auditor;
 mod counts;
 mod freeze;
 mod gone;
+mod leading;
 mod object;
 mod status;
 mod suspender;

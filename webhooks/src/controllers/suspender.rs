@@ -20,12 +20,13 @@ use kube::{
     Client,
     api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams},
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::touched::{Place, Touched};
 use super::{
     Context, freeze,
+    leading::{LeaderTask, while_leading},
     object::{Change, Object, Write},
     suspension,
 };
@@ -34,8 +35,6 @@ use crate::{
     world::{Snapshot, resource_of},
 };
 
-/// Changes that come together are looked at together.
-const GATHER: Duration = Duration::from_millis(200);
 /// No sleep is longer, so that a wall clock that is set right takes effect.
 const LOOK: Duration = Duration::from_mins(1);
 /// After a write that failed.
@@ -78,37 +77,14 @@ impl Suspender {
         Self { context, clock, touched: Touched::default(), written: HashMap::new(), overdue: HashMap::new() }
     }
 
-    /// Keeps whenever it leads, until `stop`.
+    /// Suspends and resumes whenever it leads, until `stop`.
     pub(super) async fn run(mut self, stop: CancellationToken) {
-        stop.run_until_cancelled(self.keep_for_ever()).await;
-    }
-
-    async fn keep_for_ever(&mut self) {
-        let mut leading = self.context.leadership.receiver();
-        let mut changed = self.context.world.changed();
-        loop {
-            if !*leading.borrow_and_update() {
-                self.rest();
-                if leading.wait_for(|leads| *leads).await.is_err() {
-                    return;
-                }
-            }
-            changed.borrow_and_update();
-            let snapshot = self.context.world.snapshot();
-            let wait = if is_known(&snapshot) { self.pass(&snapshot).await } else { LOOK };
-            tokio::select! {
-                () = sleep(wait) => {}
-                changed = changed.changed() => match changed {
-                    Ok(()) => sleep(GATHER).await,
-                    Err(_) => return,
-                },
-                changed = leading.changed() => if changed.is_err() { return },
-            }
-        }
+        let (world, leadership) = (self.context.world.clone(), self.context.leadership.clone());
+        while_leading(&mut self, world, leadership, stop).await;
     }
 
     /// Does what is to be done. Returns how long there is nothing more to do unless something changes.
-    async fn pass(&mut self, snapshot: &Arc<Snapshot>) -> Duration {
+    async fn act(&mut self, snapshot: &Arc<Snapshot>) -> Duration {
         let now = (self.clock)();
         let tasks = self.decide(snapshot, now);
         let results: Vec<_> = stream::iter(tasks)
@@ -175,8 +151,15 @@ impl Suspender {
         }
         tasks
     }
+}
 
-    /// Leads no more: what is known is for the next leader to find out.
+impl LeaderTask for Suspender {
+    const GATHER: Duration = Duration::from_millis(200);
+
+    async fn pass(&mut self, snapshot: Arc<Snapshot>) -> Duration {
+        if is_known(&snapshot) { self.act(&snapshot).await } else { LOOK }
+    }
+
     fn rest(&mut self) {
         self.touched = Touched::default();
         self.written.clear();

@@ -3,6 +3,7 @@
 use gatehouse_inventory::source::WatchSettings;
 use prometheus::{Encoder, Registry, TextEncoder};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use super::*;
 use gatehouse_installation::{lease::Election, testing::FakeApi};
