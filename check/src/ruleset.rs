@@ -73,7 +73,7 @@ impl Ruleset {
         {
             match Policy::compile(policy) {
                 Ok(rules) => {
-                    ruleset.policies.push(Rules { rules, selector: policy.spec.namespace_selector.clone() })
+                    ruleset.policies.push(Rules { rules, selector: policy.spec.namespace_selector.clone() });
                 }
                 Err(errors) => ruleset.in_cluster("ReconcilePolicy", policy.metadata.name.as_deref(), errors),
             }

@@ -276,7 +276,7 @@ impl State {
 
     fn stamp(&mut self, key: RowKey, version: u64, now: Duration, outcome: Outcome) {
         if self.synced {
-            self.recent.stamp(key, version, now, made);
+            self.recent.stamp(key, version, now, outcome);
         }
     }
 

@@ -1,6 +1,7 @@
 //! What is kept between one step and the next, in the process that makes them and in all that follow.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -149,6 +150,20 @@ impl Store {
 }
 
 /// Private keys are nobody's business.
+impl fmt::Debug for Store {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let until = |certificate: &Certificate| certificate.validity.not_after;
+        formatter
+            .debug_struct("Store")
+            .field("current_until", &until(&self.current.certificate))
+            .field("next_until", &self.next.as_ref().map(|next| until(&next.certificate)))
+            .field("previous_until", &self.previous.as_ref().map(until))
+            .field("leaf_until", &self.leaf.as_ref().map(|leaf| leaf.validity.not_after))
+            .field("changed_at", &self.changed_at)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Authority {
     fn read(data: &BTreeMap<String, Vec<u8>>, keys: [&'static str; 2]) -> Result<Option<Self>, StoreError> {
         let Some((key, contents)) = pair(data, keys)? else { return Ok(None) };

@@ -8,7 +8,7 @@ use std::{
 
 use gatehouse_apiservice::policy::Enforcement;
 use gatehouse_inventory::Str;
-use gatehouse_quota::{CompiledQuota, Exceeded, Proposal, forbidden};
+use gatehouse_quota::{CompiledQuota, Proposal, forbidden};
 use tokio::{sync::mpsc, sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 

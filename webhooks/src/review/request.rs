@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 mod user;
 
 use user::LONGEST_USER;
-pub use user::UserInfo;
+pub(crate) use user::UserInfo;
 
 /// The one version that is read and answered.
 pub(super) const API_VERSION: &str = "admission.k8s.io/v1";

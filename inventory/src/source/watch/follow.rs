@@ -220,7 +220,7 @@ impl<'a, O: Observer> Follower<'a, O> {
         let mut events = Box::pin(self.open(streaming).await?);
         self.told_served().await;
         if streaming {
-            self.say(WatchNotice::Restart).await;
+            self.observer.observe(WatchNotice::Restart).await;
         }
         // That the watch stands again is a sign of life, where little happens the only one.
         self.reached(resumed.as_deref(), false).await;
@@ -296,7 +296,7 @@ impl<'a, O: Observer> Follower<'a, O> {
         };
         if page == Page::First {
             self.told_served().await;
-            self.say(WatchNotice::Restart).await;
+            self.observer.observe(WatchNotice::Restart).await;
         }
         let (mut items, mut whole) = (Items::default(), Vec::new());
         loop {
@@ -316,7 +316,7 @@ impl<'a, O: Observer> Follower<'a, O> {
             for item in whole.drain(..) {
                 let raw = String::from_utf8(item).map_err(|error| error.to_string());
                 let raw = raw.and_then(|json| Raw::of(json).map_err(|error| error.to_string()));
-                self.say(WatchNotice::Apply(&raw.map_err(Trouble::Garbled)?)).await;
+                self.observer.observe(WatchNotice::Apply(&raw.map_err(Trouble::Garbled)?)).await;
             }
         }
         items.finish().map_err(Trouble::Garbled)
@@ -334,7 +334,7 @@ impl<'a, O: Observer> Follower<'a, O> {
                 let Some(version) = given(metadata.resource_version) else {
                     return Err(Trouble::Failed("the list has no resourceVersion to watch from".to_owned()));
                 };
-                self.say(WatchNotice::Synced).await;
+                self.observer.observe(WatchNotice::Synced).await;
                 self.reached(Some(&version), false).await;
                 return Ok(());
             }
@@ -345,17 +345,17 @@ impl<'a, O: Observer> Follower<'a, O> {
     async fn take(&mut self, event: WatchEvent<Raw>, listing: &mut bool) -> Result<(), Trouble> {
         match event {
             WatchEvent::Added(raw) | WatchEvent::Modified(raw) => {
-                self.say(WatchNotice::Apply(&raw)).await;
+                self.observer.observe(WatchNotice::Apply(&raw)).await;
                 self.reached(raw.resource_version(), *listing).await;
             }
             WatchEvent::Deleted(raw) => {
-                self.say(WatchNotice::Delete(&raw)).await;
+                self.observer.observe(WatchNotice::Delete(&raw)).await;
                 self.reached(raw.resource_version(), *listing).await;
             }
             WatchEvent::Bookmark(bookmark) => {
                 if *listing && bookmark.metadata.annotations.contains_key("k8s.io/initial-events-end") {
                     *listing = false;
-                    self.say(WatchNotice::Synced).await;
+                    self.observer.observe(WatchNotice::Synced).await;
                 }
                 self.reached(Some(&bookmark.metadata.resource_version), *listing).await;
             }
@@ -368,7 +368,7 @@ impl<'a, O: Observer> Follower<'a, O> {
         if let Some(version) = version.filter(|version| !listing && !version.is_empty()) {
             self.resume = Some(version.to_owned());
             if let Ok(version) = version.parse() {
-                self.say(WatchNotice::Reached(version)).await;
+                self.observer.observe(WatchNotice::Reached(version)).await;
             }
         }
     }
@@ -436,11 +436,7 @@ impl<'a, O: Observer> Follower<'a, O> {
             _ => tracing::debug!(kind = %self.name, version = %self.version, "watched"),
         }
         self.status = Some(status.clone());
-        self.say(WatchNotice::Status(status)).await;
-    }
-
-    async fn say(&mut self, notice: WatchNotice<'_>) {
-        self.observer.observe(said).await;
+        self.observer.observe(WatchNotice::Status(status)).await;
     }
 }
 

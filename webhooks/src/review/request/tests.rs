@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use gatehouse_serving::authn;
+
 use super::user::MOST_OF_USER;
 use super::*;
 
