@@ -144,6 +144,12 @@ impl<'a> Facts<'a> {
         self.with_status(type_, "True")
     }
 
+    /// What a source says of an attempt that failed; that it waits for one of its own is none.
+    fn source_failures(&self) -> impl Iterator<Item = &'a Condition<'a>> {
+        let failures = condition::SOURCE_FAILURES.into_iter().filter_map(|type_| self.is_true(type_));
+        failures.filter(|failed| !waits_for_source(failed.reason(), failed.message()))
+    }
+
     /// Ready=False: about to go on, a dependency's fault, being retried, or none of these.
     fn not_ready(&self, ready: &'a Condition<'a>) -> Draft<'a> {
         if ready.has_reason(reason::HEALTH_CHECK_CANCELED) {
@@ -201,7 +207,7 @@ impl<'a> Facts<'a> {
             since: told_by.since(),
             told_by: Some(told_by),
         };
-        if let Some(failed) = condition::SOURCE_FAILURES.into_iter().find_map(|type_| self.is_true(type_)) {
+        if let Some(failed) = self.source_failures().next() {
             return Some(of(State::Failed, failed));
         }
         if let Some(released) = self.condition(condition::RELEASED) {
@@ -281,9 +287,8 @@ impl<'a> Facts<'a> {
     /// Since when it has failed that fails by `condition`: Ready is written anew with each attempt, others stay as they are
     /// until one succeeds.
     fn failed_since(&self, condition: &Condition<'_>) -> Option<Seconds> {
-        let sources = condition::SOURCE_FAILURES.into_iter().filter_map(|type_| self.is_true(type_));
         let others = [condition::RELEASED, condition::HEALTHY].map(|type_| self.with_status(type_, "False"));
-        let others = sources.chain(others.into_iter().flatten()).filter_map(Condition::since);
+        let others = self.source_failures().chain(others.into_iter().flatten()).filter_map(Condition::since);
         others.chain(condition.since()).min()
     }
 
