@@ -1,18 +1,25 @@
 //! The files to check, read: objects with their places, and what could not be read.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashMap, HashSet},
     fs::File as OpenFile,
     io::{self, Read},
     ops::Range,
     path::{Path, PathBuf},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-use gatehouse_inventory::manifest::{self, Fault, Manifest};
-use serde_json::{Map, Value};
+use gatehouse_inventory::{
+    manifest,
+    yaml::{At, Node},
+};
 
 use crate::{
-    place::{Place, Places},
+    build::{Built, FILE_NAMES, clean},
+    read::{self, NotText, Parsed},
     report::{Note, Problem, Spot},
 };
 
@@ -32,146 +39,275 @@ pub enum Role {
 #[derive(Debug, Default)]
 pub struct Files {
     pub(crate) texts: Vec<Text>,
-    pub(crate) objects: Vec<Object>,
+    /// By file, in its order.
+    pub(crate) objects: Vec<Built>,
     pub(crate) problems: Vec<Problem>,
     pub(crate) notes: Vec<Note>,
     /// The folders named, as absolute paths: what Flux's `spec.path` is sought below.
     pub(crate) folders: Vec<PathBuf>,
+    /// The folders that have a kustomization file, among those listed.
+    pub(crate) layers: BTreeSet<PathBuf>,
+    /// Files that something was made of: what is left over is named by nobody.
+    pub(crate) used: HashSet<u32>,
+    by_path: HashMap<PathBuf, u32>,
+    /// Each real file is read once, whatever it is called.
     seen: HashSet<PathBuf>,
+    pub(crate) kustomizations: HashMap<PathBuf, Option<Node>>,
+    ignored: Vec<ignore::gitignore::Gitignore>,
+    /// What relative paths begin at, if not at the current folder.
+    base: Option<PathBuf>,
 }
 
-/// The text of a file.
+/// A file.
 #[derive(Debug)]
 pub(crate) struct Text {
-    /// As people are told.
+    /// As people name it.
     pub(crate) shown: String,
     /// Absolute, without `.` and `..`; none of standard input.
     pub(crate) path: Option<PathBuf>,
-    /// Without its byte order mark.
-    content: String,
-}
-
-/// An object in a file.
-#[derive(Debug)]
-pub(crate) struct Object {
-    pub(crate) group: String,
-    pub(crate) kind: String,
-    /// As written; where it will be is another question (`kustomize`).
-    pub(crate) namespace: Option<String>,
-    pub(crate) name: String,
-    pub(crate) value: Value,
+    /// Of [`Files::objects`].
+    pub(crate) objects: Range<usize>,
     pub(crate) role: Role,
-    pub(crate) source: Source,
+    /// Whether its own name was given, and not that of a folder.
+    pub(crate) named: bool,
 }
 
-/// Where an object stands.
-#[derive(Debug, Clone)]
-pub(crate) struct Source {
-    /// Of [`Files::texts`].
-    pub(crate) text: usize,
-    line: usize,
-    document: Range<usize>,
-    items: Vec<usize>,
+/// A file to read.
+struct Job {
+    path: PathBuf,
+    named: bool,
 }
 
 impl Files {
+    /// Files of another folder that stands for the current one: relative paths begin there, and are shown as they
+    /// would be here.
+    pub fn within(base: PathBuf) -> Self {
+        Self { base: Some(base), ..Self::default() }
+    }
+
+    /// The current folder, or what stands for it.
+    fn here(&self) -> PathBuf {
+        self.base.clone().unwrap_or_else(|| absolute(Path::new(".")))
+    }
+
+    /// As it was named, or below the current folder, or absolute; without what says nothing.
+    fn shown(&self, path: &Path) -> String {
+        let here = self.here();
+        let below = if path.is_absolute() { path.strip_prefix(&here) } else { path.strip_prefix(".") };
+        let short = below.ok().filter(|path| !path.as_os_str().is_empty()).unwrap_or(path);
+        short.display().to_string()
+    }
+
+    /// Leaves out what these patterns match, written as in a `.gitignore`, below the current folder.
+    pub fn ignore(&mut self, patterns: &[String]) {
+        let mut builder = ignore::gitignore::GitignoreBuilder::new(self.here());
+        for pattern in patterns {
+            if let Err(error) = builder.add_line(None, pattern) {
+                let message = format!("not a pattern: {error}");
+                self.problems.push(Problem { spot: Spot::file(pattern.clone()), message });
+            }
+        }
+        self.ignored.extend(builder.build().ok());
+    }
+
     /// Reads `path`: a file, a folder with all that is in it, or `-` for standard input.
     pub fn read(&mut self, path: &Path, role: Role) {
         if path == Path::new("-") {
             let read = bytes(io::stdin().lock());
-            return self.take("<stdin>".to_owned(), None, read, role, true);
+            let file = self.text("<stdin>".to_owned(), None, role, true);
+            let parsed = read.map(|bytes| parsed(&bytes, file, false));
+            return self.take(file, parsed);
         }
+        let path = &match &self.base {
+            Some(base) => clean(&base.join(path)),
+            None => path.to_path_buf(),
+        };
         let metadata = match std::fs::metadata(path) {
             Ok(metadata) => metadata,
             Err(error) => return self.problem(path, &error),
         };
-        if !metadata.is_dir() {
-            return self.file(path, role, true);
-        }
-        self.folders.push(absolute(path));
-        match manifest::files(path) {
-            Ok(found) => {
-                if found.files.is_empty() && found.unreadable.is_empty() {
-                    let message = "holds no manifest (*.yaml, *.yml, *.json)".to_owned();
-                    self.problems.push(Problem { spot: Spot::file(shown(path)), message });
-                }
-                for (folder, why) in found.unreadable {
-                    let message = format!("cannot be listed: {why}");
-                    self.problems.push(Problem { spot: Spot::file(shown(&folder)), message });
-                }
-                for file in found.files {
-                    if is_chart_template(&file) {
-                        self.note(&file, 0, "passed over: a Helm template");
-                    } else {
-                        self.file(&file, role, false);
-                    }
-                }
+        let jobs =
+            if metadata.is_dir() { self.list(path) } else { vec![Job { path: path.clone(), named: true }] };
+        self.run(jobs, role);
+    }
+
+    fn list(&mut self, folder: &Path) -> Vec<Job> {
+        let root = absolute(folder);
+        self.folders.push(root.clone());
+        let own = folder.join(".gatehouseignore");
+        if own.is_file() {
+            let mut builder = ignore::gitignore::GitignoreBuilder::new(&root);
+            if let Some(error) = builder.add(&own) {
+                let message = format!("not a list of patterns: {error}");
+                self.problems.push(Problem { spot: Spot::file(self.shown(&own)), message });
             }
-            Err(error) => self.problem(path, &error),
+            self.ignored.extend(builder.build().ok());
         }
+        let found = match manifest::files(folder) {
+            Ok(found) => found,
+            Err(error) => {
+                self.problem(folder, &error);
+                return Vec::new();
+            }
+        };
+        if found.files.is_empty() && found.unreadable.is_empty() {
+            let message = "holds no manifest (*.yaml, *.yml, *.json)".to_owned();
+            self.problems.push(Problem { spot: Spot::file(self.shown(folder)), message });
+        }
+        for (folder, why) in found.unreadable {
+            let message = format!("cannot be listed: {why}");
+            self.problems.push(Problem { spot: Spot::file(self.shown(&folder)), message });
+        }
+        let mut jobs = Vec::new();
+        let mut charts: HashMap<PathBuf, usize> = HashMap::new();
+        let mut folders: HashSet<PathBuf> = HashSet::new();
+        for path in found.files {
+            let full = absolute(&path);
+            if self.is_ignored(&full) {
+                continue;
+            }
+            if let Some(folder) = full.parent()
+                && folders.insert(folder.to_path_buf())
+                && FILE_NAMES.iter().any(|name| folder.join(name).is_file())
+            {
+                self.layers.insert(folder.to_path_buf());
+            }
+            match chart(&path) {
+                Some(chart) => *charts.entry(chart).or_default() += 1,
+                None => jobs.push(Job { path, named: false }),
+            }
+        }
+        for (chart, count) in charts {
+            let templates = if count == 1 { "1 Helm template" } else { &format!("{count} Helm templates") };
+            self.note(&chart, 0, &format!("passed over: {templates}"));
+        }
+        jobs
     }
 
-    /// `named`: by its own name, and so to be taken at its word.
-    fn file(&mut self, path: &Path, role: Role, named: bool) {
+    pub(crate) fn is_ignored(&self, path: &Path) -> bool {
+        self.ignored.iter().any(|patterns| {
+            path.starts_with(patterns.path()) && patterns.matched_path_or_any_parents(path, false).is_ignore()
+        })
+    }
+
+    /// Reads files, several at a time.
+    fn run(&mut self, jobs: Vec<Job>, role: Role) {
         // A folder named twice, or beside a file in it, is read once. A first reading for judging serves policies too.
-        if path.canonicalize().is_ok_and(|real| !self.seen.insert(real)) {
-            return;
+        let jobs: Vec<Job> = jobs
+            .into_iter()
+            .filter(|job| !job.path.canonicalize().is_ok_and(|real| !self.seen.insert(real)))
+            .collect();
+        let first = self.texts.len();
+        for job in &jobs {
+            let shown = self.shown(&job.path);
+            self.text(shown, Some(absolute(&job.path)), role, job.named);
         }
-        self.take(shown(path), Some(absolute(path)), OpenFile::open(path).and_then(bytes), role, named);
+        let threads =
+            std::thread::available_parallelism().map_or(1, usize::from).min(jobs.len().div_ceil(16)).max(1);
+        let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(jobs.len())));
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    let mut buffer = Vec::new();
+                    while let Some((index, job)) = {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        jobs.get(index).map(|job| (index, job))
+                    } {
+                        buffer.clear();
+                        let read = OpenFile::open(&job.path).and_then(|file| bytes_into(file, &mut buffer));
+                        let file = u32::try_from(first + index).unwrap_or(u32::MAX);
+                        let parsed = read.map(|()| parsed(&buffer, file, manifest::is_json(&job.path)));
+                        done.lock().unwrap_or_else(PoisonError::into_inner).push((file, parsed));
+                        if buffer.capacity() > 4 << 20 {
+                            buffer = Vec::new();
+                        }
+                    }
+                });
+            }
+        });
+        let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        done.sort_by_key(|(file, _)| *file);
+        for (file, parsed) in done {
+            self.take(file, parsed);
+        }
     }
 
-    fn take(
-        &mut self,
-        name: String,
-        path: Option<PathBuf>,
-        read: io::Result<Vec<u8>>,
-        role: Role,
-        named: bool,
-    ) {
-        let bytes = match read {
-            Ok(bytes) => bytes,
+    /// A file that a kustomization names, wherever it is: none if it cannot be read.
+    pub(crate) fn load(&mut self, path: &Path) -> Option<u32> {
+        if let Some(file) = self.by_path.get(path) {
+            return Some(*file);
+        }
+        let bytes = OpenFile::open(path).and_then(bytes).ok()?;
+        let shown = self.shown(path);
+        let file = self.text(shown, Some(path.to_path_buf()), Role::Judged, false);
+        let parsed = parsed(&bytes, file, manifest::is_json(path));
+        self.take(file, Ok(parsed));
+        Some(file)
+    }
+
+    /// The number of a file, without reading its objects.
+    pub(crate) fn number(&mut self, path: &Path) -> u32 {
+        if let Some(file) = self.by_path.get(path) {
+            return *file;
+        }
+        let shown = self.shown(path);
+        self.text(shown, Some(path.to_path_buf()), Role::Judged, false)
+    }
+
+    fn text(&mut self, shown: String, path: Option<PathBuf>, role: Role, named: bool) -> u32 {
+        let file = u32::try_from(self.texts.len()).unwrap_or(u32::MAX);
+        if let Some(path) = &path {
+            self.by_path.insert(path.clone(), file);
+        }
+        let end = self.objects.len();
+        self.texts.push(Text { shown, path, objects: end..end, role, named });
+        file
+    }
+
+    fn take(&mut self, file: u32, parsed: io::Result<Result<Parsed, NotText>>) {
+        let index = usize::try_from(file).unwrap_or(usize::MAX);
+        let Text { shown: name, named, .. } = &self.texts[index];
+        let (name, named) = (name.clone(), *named);
+        let parsed = match parsed {
+            Ok(Ok(parsed)) => parsed,
+            Ok(Err(not_text)) => {
+                let line = if let NotText::NotUtf8(line) = not_text { line } else { 0 };
+                let spot = Spot { line, ..Spot::file(name) };
+                if named {
+                    self.problems.push(Problem { spot, message: format!("does not parse: {not_text}") });
+                } else {
+                    self.notes.push(Note { spot: Some(spot), message: format!("passed over: {not_text}") });
+                }
+                return;
+            }
             Err(error) => {
                 let message = format!("cannot be read: {error}");
                 return self.problems.push(Problem { spot: Spot::file(name), message });
             }
         };
-        let json = path.as_deref().is_some_and(manifest::is_json);
-        let mut parsed = manifest::parse(&bytes, json);
-        if parsed.manifests.is_empty() && path.as_deref().is_some_and(is_kustomization) {
-            // Kustomize fills these two in where they are left out.
-            let header = b"apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n";
-            let mut whole = manifest::parse(&[header, bytes.as_slice()].concat(), false);
-            parsed.manifests.append(&mut whole.manifests);
+        // In a folder much is no manifest and never meant to be one: what does not even speak of an `apiVersion` and a
+        // `kind`, or is a template, is only mentioned.
+        for fault in &parsed.faults {
+            let line = usize::try_from(fault.line).unwrap_or(usize::MAX);
+            let spot = Spot { line, ..Spot::file(name.clone()) };
+            if named || (fault.manifest && !fault.template) {
+                self.problems.push(Problem { spot, message: format!("does not parse: {}", fault.message) });
+            } else {
+                let what = if fault.template { "a template" } else { "no manifest" };
+                self.notes.push(Note { spot: Some(spot), message: format!("passed over: {what}") });
+            }
         }
-        let text = String::from_utf8(bytes);
-        for fault in parsed.faults {
-            let broken =
-                text.as_ref().map_or("", |text| &manifest::without_mark(text)[fault.document.clone()]);
-            self.fault(&name, &fault, broken, named || text.is_err());
+        if named && parsed.objects.is_empty() && parsed.faults.is_empty() {
+            let spot = Spot::file(name);
+            if parsed.blank {
+                self.problems.push(Problem { spot, message: "is empty".to_owned() });
+            } else {
+                self.notes.push(Note { spot: Some(spot), message: "holds no object".to_owned() });
+            }
         }
-        if named && parsed.manifests.is_empty() {
-            self.notes
-                .push(Note { spot: Some(Spot::file(name.clone())), message: "holds no object".to_owned() });
-        }
-        let content = manifest::without_mark(&text.unwrap_or_default()).to_owned();
-        let index = self.texts.len();
-        self.objects
-            .extend(parsed.manifests.into_iter().filter_map(|manifest| object(manifest, index, role)));
-        self.texts.push(Text { shown: name, path, content });
-    }
-
-    /// What does not parse. In a folder much is no manifest and never meant to be one: what does not even speak of an
-    /// `apiVersion` and a `kind`, or is a template, is only mentioned.
-    fn fault(&mut self, name: &str, fault: &Fault, broken: &str, named: bool) {
-        let spot = Spot { line: fault.line, ..Spot::file(name.to_owned()) };
-        let template = ["{{", "{%", "<%"].iter().any(|mark| broken.contains(mark));
-        let manifest = broken.contains("apiVersion") && broken.contains("kind");
-        if named || (manifest && !template) {
-            self.problems.push(Problem { spot, message: format!("does not parse: {}", fault.message) });
-        } else {
-            let what = if template { "a template" } else { "no manifest" };
-            self.notes.push(Note { spot: Some(spot), message: format!("passed over: {what}") });
-        }
+        let start = self.objects.len();
+        self.objects.extend(parsed.objects);
+        self.texts[index].objects = start..self.objects.len();
     }
 
     fn problem(&mut self, path: &Path, error: &io::Error) {
@@ -179,135 +315,63 @@ impl Files {
             io::ErrorKind::NotFound => "does not exist".to_owned(),
             _ => format!("cannot be read: {error}"),
         };
-        self.problems.push(Problem { spot: Spot::file(shown(path)), message });
+        self.problems.push(Problem { spot: Spot::file(self.shown(path)), message });
     }
 
     fn note(&mut self, path: &Path, line: usize, message: &str) {
-        let spot = Some(Spot { line, ..Spot::file(shown(path)) });
+        let spot = Some(Spot { line, ..Spot::file(self.shown(path)) });
         self.notes.push(Note { spot, message: message.to_owned() });
     }
-}
 
-/// Finds places in files. It remembers the last document, as findings come document by document.
-#[derive(Debug)]
-pub(crate) struct Lookup<'a> {
-    files: &'a Files,
-    last: Option<(usize, usize, Places<'a>)>,
-}
-
-impl<'a> Lookup<'a> {
-    pub(crate) fn of(files: &'a Files) -> Self {
-        Self { files, last: None }
+    /// The file of a place.
+    pub(crate) fn text_of(&self, at: At) -> &Text {
+        &self.texts[usize::try_from(at.file).unwrap_or(usize::MAX)]
     }
 
-    /// The place of the first of `fields` that the object has; else its own.
-    pub(crate) fn spot(&mut self, source: &Source, fields: &[&str]) -> Spot {
-        let path = self.files.texts[source.text].shown.clone();
-        let places = self.places(source);
-        let found = fields.iter().find_map(|field| places.field(&source.items, field));
-        let place = found.or_else(|| places.object(&source.items)).unwrap_or_else(|| self.start(source));
-        Spot { path, line: place.line, column: place.column }
+    /// A place, as people read it.
+    pub(crate) fn spot(&self, at: At) -> Spot {
+        let number = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
+        Spot { path: self.text_of(at).shown.clone(), line: number(at.line), column: number(at.column) }
     }
 
-    /// What a field says, if it is there and no collection.
-    pub(crate) fn text(&mut self, source: &Source, field: &str) -> Option<String> {
-        self.places(source).text(&source.items, field).map(str::to_owned)
-    }
-
-    /// Whether the object has a field.
-    pub(crate) fn has(&mut self, source: &Source, field: &str) -> bool {
-        self.places(source).field(&source.items, field).is_some()
-    }
-
-    fn start(&self, source: &Source) -> Place {
-        let text = &self.files.texts[source.text].content;
-        Place { line: source.line, column: column(text, source.document.start) }
-    }
-
-    fn places(&mut self, source: &Source) -> &Places<'a> {
-        let (text, start) = (source.text, source.document.start);
-        let places = match self.last.take() {
-            Some((last_text, last_start, places)) if (last_text, last_start) == (text, start) => places,
-            _ => {
-                let document =
-                    self.files.texts[text].content.get(source.document.clone()).unwrap_or_default();
-                Places::of(document, self.start(source))
-            }
-        };
-        &self.last.insert((text, start, places)).2
+    /// The place of the first of `fields` that the object has, or that a patch took from it; else its own.
+    pub(crate) fn spot_of(&self, object: &Built, fields: &[&str]) -> Spot {
+        self.spot(object.place(fields))
     }
 }
 
-fn object(manifest: Manifest, text: usize, role: Role) -> Option<Object> {
-    let Manifest { group, kind, line, document, items, object, .. } = manifest;
-    // Encrypted by SOPS: what its fields say is not what they will be.
-    if object.get("sops").is_some_and(Value::is_object) {
-        return None;
-    }
-    let metadata = object.get("metadata").and_then(Value::as_object);
-    let word = |field: &str| words(metadata, field);
-    let name =
-        word("name").or_else(|| word("generateName").map(|name| format!("{name}*"))).unwrap_or_default();
-    let namespace = word("namespace");
-    let source = Source { text, line, document, items };
-    Some(Object { group, kind, namespace, name, value: Value::Object(object), role, source })
-}
-
-fn words(metadata: Option<&Map<String, Value>>, field: &str) -> Option<String> {
-    metadata?.get(field)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+fn parsed(bytes: &[u8], file: u32, json: bool) -> Result<Parsed, NotText> {
+    read::text(bytes).map(|text| read::parse(text, file, json))
 }
 
 /// All of it, up to the limit: a path may lead to a device that never ends.
-fn bytes(from: impl Read) -> io::Result<Vec<u8>> {
+pub(crate) fn bytes(from: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    from.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    bytes_into(from, &mut bytes)?;
+    Ok(bytes)
+}
+
+fn bytes_into(from: impl Read, bytes: &mut Vec<u8>) -> io::Result<()> {
+    from.take(MAX_BYTES + 1).read_to_end(bytes)?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(io::Error::new(
             io::ErrorKind::FileTooLarge,
             format!("more than {} MiB", MAX_BYTES >> 20),
         ));
     }
-    Ok(bytes)
+    Ok(())
 }
 
-/// A file in the folder `templates` of a chart.
-fn is_chart_template(path: &Path) -> bool {
-    path.ancestors().skip(1).any(|folder| {
+/// The folder `templates` of a chart, if the file is in one.
+fn chart(path: &Path) -> Option<PathBuf> {
+    let folder = path.ancestors().skip(1).find(|folder| {
         folder.file_name().is_some_and(|name| name == "templates")
             && folder.with_file_name("Chart.yaml").is_file()
-    })
-}
-
-pub(crate) fn is_kustomization(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name == "kustomization.yaml" || name == "kustomization.yml")
-}
-
-fn column(text: &str, offset: usize) -> usize {
-    let before = text.get(..offset).unwrap_or_default();
-    before.rsplit('\n').next().unwrap_or_default().chars().count() + 1
-}
-
-/// As it was named, less what says nothing.
-fn shown(path: &Path) -> String {
-    path.strip_prefix(".")
-        .ok()
-        .filter(|path| !path.as_os_str().is_empty())
-        .unwrap_or(path)
-        .display()
-        .to_string()
+    });
+    folder.map(Path::to_path_buf)
 }
 
 /// Absolute, without `.` and `..`. Links stay, as they do for kustomize.
 pub(crate) fn absolute(path: &Path) -> PathBuf {
-    let mut clean = PathBuf::new();
-    for part in std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).components() {
-        match part {
-            std::path::Component::ParentDir => {
-                clean.pop();
-            }
-            std::path::Component::CurDir => {}
-            part => clean.push(part),
-        }
-    }
-    clean
+    clean(&std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()))
 }

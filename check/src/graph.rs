@@ -16,7 +16,7 @@ pub(crate) struct Graph {
 }
 
 impl Graph {
-    pub(crate) fn of<'a>(subjects: impl Iterator<Item = &'a Subject>, live: &Live) -> Self {
+    pub(crate) fn of(subjects: impl Iterator<Item = Subject>, live: &Live) -> Self {
         let live = live.objects.iter().filter_map(|object| {
             let kind = Kind::of_kind(&object.group, &object.kind)?;
             Some(Subject::of(kind, object.value.clone()))
@@ -29,7 +29,7 @@ impl Graph {
             (subject.object_name(), depends_on(subject))
         };
         let mut objects: Vec<_> = live.map(|subject| learn(&subject)).collect();
-        objects.extend(subjects.map(learn));
+        objects.extend(subjects.map(|subject| learn(&subject)));
         Self { fleets, ..Self::new(objects.into_iter()) }
     }
 

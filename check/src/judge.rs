@@ -4,58 +4,52 @@ use std::collections::{BTreeMap, HashSet};
 
 use gatehouse_policy::{Accounts, Case, Kind, Operation, Policy, Subject, Violation, defaults};
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
-    Live,
-    files::{Files, Lookup, Object, Role},
+    Files, Live,
+    build::Built,
+    flux,
     graph::Graph,
-    kustomize::Layout,
-    report::{Finding, Note, Severity},
-    ruleset::{Namespaces, Rules, Selected},
+    ignored,
+    open::Open,
+    report::{Finding, Ignored, Note, Severity, short_digest},
+    rulesets::{Namespaces, Ruleset, Selected},
 };
 
 /// An object where it will be.
 #[derive(Debug)]
 pub(crate) struct Placed<'a> {
-    /// Of [`Files::objects`].
+    /// Among the objects that will be applied.
     pub(crate) index: usize,
-    pub(crate) object: &'a Object,
+    pub(crate) object: &'a Built,
     /// None where nobody says.
     pub(crate) namespace: Option<String>,
 }
 
 impl<'a> Placed<'a> {
-    /// The objects to judge, each once for every namespace it will be in.
-    pub(crate) fn all(files: &'a Files, layout: &Layout) -> Vec<Self> {
-        let mut all = Vec::new();
-        let judged = files.objects.iter().enumerate().filter(|(_, object)| object.role == Role::Judged);
-        for (index, object) in judged {
-            let path = files.texts[object.source.text].path.as_deref();
-            if !layout.is_patch(path) {
-                let namespaces = layout.namespaces(path, object);
-                all.extend(namespaces.into_iter().map(|namespace| Placed { index, object, namespace }));
-            }
-        }
-        all
+    /// The objects, in order.
+    pub(crate) fn all(objects: &'a [Built]) -> Vec<Self> {
+        let placed = |(index, object): (usize, &'a Built)| {
+            let namespace = object.id.namespace.clone().filter(|namespace| !flux::is_open(namespace));
+            Placed { index, object, namespace }
+        };
+        objects.iter().enumerate().map(placed).collect()
     }
 
     /// As the API server would have it.
     pub(crate) fn value(&self) -> Value {
-        let mut value = self.object.value.clone();
-        if let (Some(namespace), Some(metadata)) = (&self.namespace, value.get_mut("metadata"))
-            && let Some(metadata) = metadata.as_object_mut()
-        {
-            metadata.insert("namespace".to_owned(), namespace.as_str().into());
+        match self.object.node.as_deref() {
+            Some(node) => node.to_value(),
+            None => json!({"metadata": {"name": self.object.id.name, "namespace": self.namespace}}),
         }
-        value
     }
 
     fn subject(&self) -> Option<Subject> {
-        let kind = Kind::of_kind(&self.object.group, &self.object.kind)?;
+        let kind = Kind::of_kind(&self.object.id.group, &self.object.id.kind)?;
         // As kubectl would have it.
         let namespace = self.namespace.as_deref().unwrap_or("default");
-        Some(Subject::new(kind, namespace, &self.object.name, self.value()))
+        Some(Subject::new(kind, namespace, &self.object.id.name, self.value()))
     }
 }
 
@@ -63,50 +57,56 @@ impl<'a> Placed<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Verdicts {
     pub(crate) findings: Vec<Finding>,
+    pub(crate) ignored: Vec<Ignored>,
     pub(crate) notes: Vec<Note>,
     /// The objects that something applied to.
     pub(crate) judged: HashSet<usize>,
+}
+
+impl Verdicts {
+    /// Takes a finding, unless the object says that it is meant to be.
+    pub(crate) fn take(&mut self, object: &Built, finding: Finding) {
+        match ignored::reason(object, &finding.policy, &finding.rule) {
+            Some(reason) => self.ignored.push(Ignored { finding, reason }),
+            None => self.findings.push(finding),
+        }
+    }
 }
 
 /// Judges each object as if it were created by nobody in particular, after the defaults were filled in.
 pub(crate) fn judge(
     files: &Files,
     placed: &[Placed<'_>],
-    policies: &[Rules<Policy>],
+    policies: &[Ruleset<Policy>],
     namespaces: &Namespaces,
     live: &Live,
     now: Timestamp,
 ) -> Verdicts {
-    let subjects: Vec<_> = placed.iter().filter_map(|placed| Some((placed, placed.subject()?))).collect();
-    let graph = Graph::of(subjects.iter().map(|(_, subject)| subject), live);
-    let mut judging = Judging {
-        lookup: Lookup::of(files),
-        graph,
-        now,
-        accounts: Accounts::default(),
-        verdicts: Verdicts::default(),
-    };
+    let graph = Graph::of(placed.iter().filter_map(Placed::subject), live);
+    let mut judging =
+        Judging { files, graph, now, accounts: Accounts::default(), verdicts: Verdicts::default() };
     // By policy, the namespaces it was taken to select.
     let mut assumed: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut nowhere = 0;
-    for (placed, subject) in &subjects {
+    for placed in placed {
+        let Some(subject) = placed.subject() else { continue };
         let namespace = placed.namespace.as_deref().map(|name| namespaces.named(name));
         let selection: Vec<_> =
-            policies.iter().map(|rules| rules.selects(namespace.as_ref(), Policy::selects)).collect();
+            policies.iter().map(|ruleset| ruleset.selects(namespace.as_ref(), Policy::selects)).collect();
         let applies =
             |selected: Selected| policies.iter().zip(&selection).filter(move |(_, is)| **is == selected);
-        let certain: Vec<&Policy> = applies(Selected::Yes).map(|(rules, _)| &rules.rules).collect();
-        for policy in &certain {
-            judging.by(policy, &certain, placed, subject);
+        let certain: Vec<&Policy> = applies(Selected::Yes).map(|(ruleset, _)| &ruleset.compiled).collect();
+        for (ruleset, _) in applies(Selected::Yes) {
+            judging.by(ruleset, &certain, placed, &subject);
         }
-        for (rules, _) in applies(Selected::Unknown) {
+        for (ruleset, _) in applies(Selected::Unknown) {
             // If it selects the namespace, so do its defaults; those of other such policies may not.
             let mut with = certain.clone();
-            with.push(&rules.rules);
+            with.push(&ruleset.compiled);
             with.sort_by(|one, other| one.name.cmp(&other.name));
-            judging.by(&rules.rules, &with, placed, subject);
+            judging.by(ruleset, &with, placed, &subject);
             match placed.namespace.as_deref() {
-                Some(namespace) => assumed.entry(&rules.rules.name).or_default().push(namespace),
+                Some(namespace) => assumed.entry(&ruleset.compiled.name).or_default().push(namespace),
                 None => nowhere += 1,
             }
         }
@@ -138,15 +138,16 @@ pub(crate) fn judge(
 /// An object as the API server would have it, with the defaults of the policies over its namespace.
 pub(crate) fn filled(
     placed: &Placed<'_>,
-    policies: &[Rules<Policy>],
+    policies: &[Ruleset<Policy>],
     namespaces: &Namespaces,
     now: Timestamp,
 ) -> Value {
     let Some(mut subject) = placed.subject() else { return placed.value() };
     let namespace = placed.namespace.as_deref().map(|name| namespaces.named(name));
-    let selected =
-        policies.iter().filter(|rules| rules.selects(namespace.as_ref(), Policy::selects) != Selected::No);
-    let with: Vec<&Policy> = selected.map(|rules| &rules.rules).collect();
+    let selected = policies
+        .iter()
+        .filter(|ruleset| ruleset.selects(namespace.as_ref(), Policy::selects) != Selected::No);
+    let with: Vec<&Policy> = selected.map(|ruleset| &ruleset.compiled).collect();
     let patch = defaults(&with, &creation(&subject, now, &Accounts::default()));
     // A patch that does not apply fills in nothing.
     let _ = json_patch::patch(&mut subject.object, &patch);
@@ -169,7 +170,7 @@ fn creation<'a>(subject: &'a Subject, now: Timestamp, accounts: &'a Accounts) ->
 }
 
 struct Judging<'a> {
-    lookup: Lookup<'a>,
+    files: &'a Files,
     graph: Graph,
     now: Timestamp,
     accounts: Accounts,
@@ -177,18 +178,68 @@ struct Judging<'a> {
 }
 
 impl Judging<'_> {
-    fn by(&mut self, policy: &Policy, with: &[&Policy], placed: &Placed<'_>, subject: &Subject) {
+    fn by(&mut self, ruleset: &Ruleset<Policy>, with: &[&Policy], placed: &Placed<'_>, subject: &Subject) {
+        let violations = self.violations(ruleset, with, subject);
+        if violations.is_empty() {
+            return;
+        }
+        let open = Open::of(placed.object.node.as_deref());
+        for violation in violations {
+            if let Some(message) = self.undecided(ruleset, with, placed, subject, &open, &violation) {
+                let spot = Some(self.files.spot_of(placed.object, &[&violation.field]));
+                self.verdicts.notes.push(Note { spot, message });
+            } else {
+                self.take(ruleset, placed, violation);
+            }
+        }
+    }
+
+    fn violations(&self, ruleset: &Ruleset<Policy>, with: &[&Policy], subject: &Subject) -> Vec<Violation> {
         let case = creation(subject, self.now, &self.accounts);
         let mut filled = subject.clone();
         // A patch that does not apply fills in nothing.
         let _ = json_patch::patch(&mut filled.object, &defaults(with, &case));
-        let violations = policy.judge(&Case { object: Some(&filled), ..case }, &self.graph);
-        for violation in violations {
-            self.take(policy, placed, violation);
-        }
+        ruleset.compiled.judge(&Case { object: Some(&filled), ..case }, &self.graph)
     }
 
-    fn take(&mut self, policy: &Policy, placed: &Placed<'_>, violation: Violation) {
+    /// Why a violation may be none, if what it depends on is not known here.
+    fn undecided(
+        &self,
+        ruleset: &Ruleset<Policy>,
+        with: &[&Policy],
+        placed: &Placed<'_>,
+        subject: &Subject,
+        open: &Open,
+        violation: &Violation,
+    ) -> Option<String> {
+        let rule = format!("{}/{}", ruleset.compiled.name, violation.rule);
+        let field = &violation.field;
+        let expression = ruleset.expressions.get(&*violation.rule).map(String::as_str);
+        if let Some((path, text)) = open.concerns(&violation.rule, field, expression) {
+            return Some(if path == *field {
+                format!("{field}: {text} is filled in by Flux, so {rule} cannot judge it")
+            } else {
+                format!("{path}: {text} is filled in by Flux, so {rule} cannot judge {}", or_object(field))
+            });
+        }
+        if placed.namespace.is_some() {
+            return None;
+        }
+        // The namespace is not known: would another one be right?
+        let named = placed.object.node.as_deref()?.field(field)?.1.as_str()?;
+        let mut moved = Subject::new(subject.kind, named, &subject.name, subject.object.clone());
+        if let Some(metadata) = moved.object.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.insert("namespace".to_owned(), named.into());
+        }
+        let same = |other: &Violation| other.rule == violation.rule && other.field == *field;
+        let stays = self.violations(ruleset, with, &moved).iter().any(same);
+        (!stays).then(|| {
+            format!("{field}: {named} is right in the namespace {named} alone, and where this object goes is not known: {rule} cannot judge it")
+        })
+    }
+
+    fn take(&mut self, ruleset: &Ruleset<Policy>, placed: &Placed<'_>, violation: Violation) {
+        let policy = &ruleset.compiled;
         let Violation { rule, field, message, hint } = violation;
         // When a file is applied is not known.
         if rule.starts_with("freeze") {
@@ -197,27 +248,33 @@ impl Judging<'_> {
                 .push(Note { spot: None, message: format!("at present, {}: {message}", policy.name) });
             return;
         }
-        let spot = self.lookup.spot(&placed.object.source, &[&field]);
-        if let Some(text) = self.lookup.text(&placed.object.source, &field).filter(|text| text.contains("${"))
-        {
-            let message =
-                format!("{field}: {text} is filled in by Flux, so {}/{rule} cannot judge it", policy.name);
-            self.verdicts.notes.push(Note { spot: Some(spot), message });
-            return;
-        }
-        self.verdicts.findings.push(Finding {
-            spot,
-            enforcement: Severity::from(policy.enforcement),
-            policy: policy.name.clone(),
-            rule: rule.into_owned(),
-            kind: placed.object.kind.clone(),
-            namespace: placed.namespace.clone(),
-            name: placed.object.name.clone(),
-            field,
-            message,
-            hint,
-        });
+        // A position among the expressions says nothing a day later.
+        let rule_id = match ruleset.expressions.get(&*rule).filter(|_| rule.contains('[')) {
+            Some(expression) => format!("cel-{}", short_digest(expression, 4)),
+            None => rule.to_string(),
+        };
+        self.verdicts.take(
+            placed.object,
+            Finding {
+                spot: self.files.spot_of(placed.object, &[&field]),
+                enforcement: Severity::from(policy.enforcement),
+                policy: policy.name.clone(),
+                rule: rule.into_owned(),
+                kind: placed.object.id.kind.clone(),
+                namespace: placed.namespace.clone(),
+                name: placed.object.id.name.clone(),
+                field,
+                message,
+                hint,
+                rule_id,
+                fingerprint: String::new(),
+            },
+        );
     }
+}
+
+fn or_object(field: &str) -> &str {
+    if field.is_empty() { "the object" } else { field }
 }
 
 /// Some of them, and how many more.

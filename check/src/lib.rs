@@ -5,23 +5,34 @@
 //! violation. Quotas are held against the sum over a tenant's namespaces. Where something cannot be known from files,
 //! policies are taken to apply, quotas are not, and a note says so.
 
+mod build;
 mod files;
+mod flux;
+mod github;
 mod graph;
+mod ignored;
 mod judge;
-mod kustomize;
+mod junit;
 mod live;
+mod open;
 mod output;
-mod place;
+mod plan;
+mod read;
 mod report;
-mod ruleset;
+mod repository;
+mod resource_set;
+mod rules;
+mod rulesets;
 mod sarif;
 mod sums;
 
 pub use files::{Files, Role};
+pub use github::github;
+pub use junit::junit;
 pub use live::{Live, LiveObject};
 pub use output::{json, remarks, text};
-pub use report::{Finding, Note, Problem, Report, Severity, Spot, Summary};
-pub use ruleset::Labels;
+pub use report::{FailOn, Finding, Ignored, Note, Problem, Report, Severity, Spot, Summary};
+pub use rulesets::Labels;
 pub use sarif::sarif;
 
 use std::collections::BTreeMap;
@@ -30,44 +41,75 @@ use jiff::Timestamp;
 
 use crate::{
     judge::{Placed, Verdicts, judge},
-    kustomize::Layout,
-    ruleset::{Namespaces, Ruleset},
+    plan::Plan,
+    rulesets::{Namespaces, Rulesets},
 };
 
-/// Checks the files. `said`: labels of namespaces, over what files and cluster say.
-pub fn check(files: &Files, live: &Live, said: &BTreeMap<String, Labels>, now: Timestamp) -> Report {
-    let layout = Layout::of(files);
-    let namespaces = Namespaces::of(files, &layout, live, said);
-    let ruleset = Ruleset::of(files, live);
-    let placed = Placed::all(files, &layout);
+/// What to check, and by what.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// What a live cluster adds.
+    pub live: Live,
+    /// Labels of namespaces, over what files and cluster say.
+    pub namespace_labels: BTreeMap<String, Labels>,
+    /// Judge files that no kustomization names, too.
+    pub all_files: bool,
+}
+
+/// Checks the files, as of an instant.
+pub fn check(files: &mut Files, options: &Options, now: Timestamp) -> Report {
+    let Options { live, namespace_labels, all_files } = options;
+    let Plan { objects, notes: planned, problems: unbuilt } = plan::plan(files, *all_files);
+    let files = &*files;
+    let placed = Placed::all(&objects);
+    let namespaces = Namespaces::of(files, &placed, live, namespace_labels);
+    let rulesets = Rulesets::of(files, live);
     let summary = Summary {
         files: files.texts.len(),
-        objects: files.objects.iter().filter(|object| object.role == Role::Judged).count(),
+        objects: objects.len(),
         judged: 0,
-        policies: ruleset.policies.len(),
-        quotas: ruleset.quotas.len(),
+        policies: rulesets.policies.len(),
+        quotas: rulesets.quotas.len(),
+        ..Summary::default()
     };
-    let Verdicts { mut findings, notes, mut judged } =
-        judge(files, &placed, &ruleset.policies, &namespaces, live, now);
-    let sums = sums::exceeded(files, &placed, &ruleset, &namespaces, live, now);
+    let Verdicts { mut findings, mut ignored, mut notes, mut judged } =
+        judge(files, &placed, &rulesets.policies, &namespaces, live, now);
+    let sums = sums::exceeded(files, &placed, &rulesets, &namespaces, live, now);
     findings.extend(sums.findings);
     judged.extend(sums.judged);
+    ignored.extend(sums.ignored);
+    notes.extend(unreasoned(files, &placed));
     findings.sort();
     // An object that goes to several namespaces is wrong in each for the same reason.
     findings.dedup_by(|one, other| {
         let same = |finding: &Finding| Finding { namespace: None, ..finding.clone() };
         same(one) == same(other)
     });
-    let mut notes: Vec<Note> =
-        files.notes.iter().cloned().chain(ruleset.notes).chain(notes).chain(sums.notes).collect();
+    Finding::number(&mut findings);
+    ignored.sort();
+    ignored.dedup();
+    let of_files = files.notes.iter().cloned().chain(planned);
+    let mut notes: Vec<Note> = of_files.chain(rulesets.notes).chain(notes).chain(sums.notes).collect();
     notes.sort();
     notes.dedup();
-    let mut problems: Vec<Problem> = files.problems.iter().cloned().chain(ruleset.problems).collect();
-    if ruleset.policies.is_empty() && ruleset.quotas.is_empty() && problems.is_empty() && !live.asked {
+    let mut problems: Vec<Problem> =
+        files.problems.iter().cloned().chain(unbuilt).chain(rulesets.problems).collect();
+    if rulesets.policies.is_empty() && rulesets.quotas.is_empty() && problems.is_empty() && !live.asked {
         let message = "neither a ReconcilePolicy nor a TenantQuota to check by (--policies)".to_owned();
         problems.push(Problem { spot: Spot::file("gatehouse".to_owned()), message });
     }
     problems.sort();
     problems.dedup();
-    Report { findings, notes, problems, summary: Summary { judged: judged.len(), ..summary } }
+    let summary = Summary { judged: judged.len(), ignored: ignored.len(), ..summary };
+    Report { findings, notes, problems, ignored, summary }
+}
+
+/// Objects that would have a rule ignored and do not say why.
+fn unreasoned(files: &Files, placed: &[Placed<'_>]) -> Vec<Note> {
+    let objects = placed.iter().map(|placed| placed.object).filter(|object| ignored::lacks_reason(object));
+    let field = format!("metadata.annotations[\"{}\"]", ignored::ANNOTATION);
+    let message = "ignores nothing: each line has to be RULE: REASON".to_owned();
+    objects
+        .map(|object| Note { spot: Some(files.spot_of(object, &[&field])), message: message.clone() })
+        .collect()
 }

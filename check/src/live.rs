@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use gatehouse_apiservice::policy::{ReconcilePolicy, TenantQuota};
 use serde_json::Value;
 
-use crate::ruleset::Labels;
+use crate::rulesets::Labels;
 
 /// What a live cluster holds.
 #[derive(Debug, Default)]

@@ -4,19 +4,23 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::report::{Finding, Note, Problem, Report, Severity, Summary};
+use crate::report::{Finding, Ignored, Note, Problem, Report, Severity, Summary};
 
-/// One finding a line, its hint on the next: `path:line:column: policy/rule: field: message`.
-pub fn text(report: &Report, out: &mut impl Write) -> io::Result<()> {
+/// One finding a line, its hint on the next: `path:line:column: policy/rule: field: message`. `colour`: for a terminal.
+pub fn text(report: &Report, colour: bool, out: &mut impl Write) -> io::Result<()> {
+    let [strong, red, yellow, dim, plain] =
+        if colour { ["\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[0m"] } else { [""; 5] };
     for finding in &report.findings {
         let Finding { spot, enforcement, policy, rule, message, hint, .. } = finding;
         let severity = match enforcement {
             Severity::Deny => String::new(),
             other => format!(" ({})", other.name()),
         };
-        writeln!(out, "{spot}: {policy}/{rule}{severity}: {}: {message}", subject(finding))?;
+        let tone = if *enforcement == Severity::Deny { red } else { yellow };
+        let subject = subject(finding);
+        writeln!(out, "{strong}{spot}{plain}: {tone}{policy}/{rule}{severity}{plain}: {subject}: {message}")?;
         if !hint.is_empty() {
-            writeln!(out, "    {hint}")?;
+            writeln!(out, "{dim}    {hint}{plain}")?;
         }
     }
     Ok(())
@@ -33,17 +37,23 @@ pub fn remarks(report: &Report, out: &mut impl Write, notes: bool) -> io::Result
             None => writeln!(out, "note: {message}")?,
         }
     }
-    let Summary { files, objects, judged, policies, quotas } = report.summary;
+    let Summary { files, objects, judged, policies, quotas, ignored, known } = report.summary;
     let [denied, warned, audited] =
         [Severity::Deny, Severity::Warn, Severity::Audit].map(|s| report.count(s));
     let problems = match report.problems.len() {
         0 => String::new(),
         count => format!("; {}", many(count, "error")),
     };
+    let mut left_out = String::new();
+    for (count, what) in [(ignored, "ignored by annotation"), (known, "known before")] {
+        if count > 0 {
+            left_out = format!("{left_out}, {count} {what}");
+        }
+    }
     writeln!(
         out,
         "{} in {}, {judged} judged by {} and {}: {denied} to be denied, {warned} to be warned of, {audited} to be \
-         audited{problems}",
+         audited{left_out}{problems}",
         many(objects, "object"),
         many(files, "file"),
         many_of(policies, "policy", "policies"),
@@ -58,10 +68,11 @@ pub fn json(report: &Report, out: &mut impl Write) -> io::Result<()> {
         findings: &'a [Finding],
         notes: &'a [Note],
         problems: &'a [Problem],
+        ignored: &'a [Ignored],
         summary: Summary,
     }
-    let Report { findings, notes, problems, summary } = report;
-    serde_json::to_writer_pretty(&mut *out, &Json { findings, notes, problems, summary: *summary })?;
+    let Report { findings, notes, problems, ignored, summary } = report;
+    serde_json::to_writer_pretty(&mut *out, &Json { findings, notes, problems, ignored, summary: *summary })?;
     writeln!(out)
 }
 

@@ -12,8 +12,20 @@ pub struct Report {
     pub notes: Vec<Note>,
     /// What makes the check incomplete: files that do not parse, policies that do not compile.
     pub problems: Vec<Problem>,
+    /// Findings that an object says are meant to be, and why.
+    pub ignored: Vec<Ignored>,
     /// How much was read.
     pub summary: Summary,
+}
+
+/// A finding that an object says is meant to be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Ignored {
+    /// What was found.
+    #[serde(flatten)]
+    pub finding: Finding,
+    /// Why the object says it may be.
+    pub reason: String,
 }
 
 /// How much was read.
@@ -30,6 +42,10 @@ pub struct Summary {
     pub policies: usize,
     /// Quotas, those of the cluster too.
     pub quotas: usize,
+    /// Findings that objects say are meant to be.
+    pub ignored: usize,
+    /// Findings that were there before, by a baseline or by another revision.
+    pub known: usize,
 }
 
 /// A place in a file.
@@ -87,6 +103,10 @@ pub struct Finding {
     pub message: String,
     /// How to mend it.
     pub hint: String,
+    /// The rule by a name that stays the same: an expression without a name has one by what it says.
+    pub rule_id: String,
+    /// Stays the same while the object, its file and the rule do, wherever in the file it is.
+    pub fingerprint: String,
 }
 
 /// [`Enforcement`], worst first.
@@ -141,14 +161,47 @@ pub struct Problem {
     pub message: String,
 }
 
+/// What makes a check fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum FailOn {
+    /// What would be refused.
+    #[default]
+    Deny,
+    /// What would be warned of, too.
+    Warn,
+    /// What would be audited, too.
+    Audit,
+    /// Anything, notes too.
+    Note,
+}
+
+impl FailOn {
+    /// Whether a finding of this severity makes a check fail.
+    pub fn fails(self, severity: Severity) -> bool {
+        match severity {
+            Severity::Deny => true,
+            Severity::Warn => self >= Self::Warn,
+            Severity::Audit => self >= Self::Audit,
+        }
+    }
+}
+
 impl Report {
-    /// 0: nothing wrong; 1: something that would be refused, or, if `strict`, anything at all; 2: bad input.
-    pub fn exit_code(&self, strict: bool) -> u8 {
+    /// 0: nothing wrong; 1: something that makes the check fail; 2: bad input.
+    pub fn exit_code(&self, fail_on: FailOn) -> u8 {
         if self.problems.is_empty() {
-            u8::from(self.findings.iter().any(|finding| strict || finding.enforcement == Severity::Deny))
+            let found = self.findings.iter().any(|finding| fail_on.fails(finding.enforcement));
+            u8::from(found || (fail_on == FailOn::Note && !self.notes.is_empty()))
         } else {
             2
         }
+    }
+
+    /// Takes out the findings that were there before.
+    pub fn without(&mut self, known: &std::collections::BTreeSet<String>) {
+        let before = self.findings.len();
+        self.findings.retain(|finding| !known.contains(&finding.fingerprint));
+        self.summary.known += before - self.findings.len();
     }
 
     /// How many findings there are of a severity.
@@ -160,4 +213,30 @@ impl Report {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn by_name<S: serde::Serializer>(severity: &Severity, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(severity.name())
+}
+
+impl Finding {
+    /// Gives findings their fingerprints. Of several that would have the same one, each is counted.
+    pub(crate) fn number(findings: &mut [Self]) {
+        let mut seen: std::collections::HashMap<String, usize> = std::collections::HashMap::new();
+        for finding in findings {
+            let Self { spot, policy, rule_id, kind, namespace, name, field, .. } = &*finding;
+            let namespace = namespace.as_deref().unwrap_or_default();
+            let text =
+                [&spot.path, policy, rule_id, kind, namespace, name, field].map(|part: &str| part).join("\0");
+            let count = seen.entry(text.clone()).and_modify(|count| *count += 1).or_default();
+            finding.fingerprint = short_digest(&format!("{text}\0{count}"), 16);
+        }
+    }
+}
+
+/// The first bytes of a digest, in hexadecimal.
+pub(crate) fn short_digest(text: &str, bytes: usize) -> String {
+    use sha2::{Digest, Sha256};
+    use std::fmt::Write;
+    Sha256::digest(text).iter().take(bytes).fold(String::new(), |mut digest, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(digest, "{byte:02x}");
+        digest
+    })
 }

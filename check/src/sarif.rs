@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::{
     output::subject,
-    report::{Finding, Note, Problem, Report, Severity, Spot},
+    report::{Finding, Ignored, Note, Problem, Report, Severity, Spot},
+    rules,
 };
 
 /// What a path keeps in a URI.
@@ -19,12 +20,19 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_')
 /// The whole report as one SARIF log with one run.
 pub fn sarif(report: &Report, out: &mut impl Write) -> io::Result<()> {
     let mut rules: BTreeMap<String, &Finding> = BTreeMap::new();
-    for finding in &report.findings {
+    for finding in report.findings.iter().chain(report.ignored.iter().map(|ignored| &ignored.finding)) {
         rules.entry(id(finding)).or_insert(finding);
     }
     let index: BTreeMap<&str, usize> =
         rules.keys().enumerate().map(|(index, id)| (id.as_str(), index)).collect();
-    let results: Vec<Value> = report.findings.iter().map(|finding| result(finding, &index)).collect();
+    let found = report.findings.iter().map(|finding| result(finding, &index));
+    // A code host closes what is suppressed, and shows why.
+    let ignored = report.ignored.iter().map(|Ignored { finding, reason }| {
+        let mut result = result(finding, &index);
+        result["suppressions"] = json!([{"kind": "inSource", "justification": reason}]);
+        result
+    });
+    let results: Vec<Value> = found.chain(ignored).collect();
     let notifications: Vec<Value> = report
         .problems
         .iter()
@@ -53,18 +61,19 @@ pub fn sarif(report: &Report, out: &mut impl Write) -> io::Result<()> {
 }
 
 fn id(finding: &Finding) -> String {
-    format!("{}/{}", finding.policy, finding.rule)
+    format!("{}/{}", finding.policy, finding.rule_id)
 }
 
 fn rule(id: &str, finding: &Finding) -> Value {
-    let text = format!("The rule {} of {}.", finding.rule, finding.policy);
-    let help = if finding.hint.is_empty() { &text } else { &finding.hint };
+    let rules::Description { short, full, help } = rules::description(&finding.rule_id);
     json!({
         "id": id,
-        "shortDescription": {"text": text},
+        "name": finding.rule_id,
+        "shortDescription": {"text": short},
+        "fullDescription": {"text": format!("{full} Rule {} of {}.", finding.rule_id, finding.policy)},
         "help": {"text": help},
         "defaultConfiguration": {"level": level(finding.enforcement)},
-        "properties": {"enforcement": finding.enforcement.name()},
+        "properties": {"enforcement": finding.enforcement.name(), "tags": ["gitops", "admission"]},
     })
 }
 
@@ -83,6 +92,7 @@ fn result(finding: &Finding, index: &BTreeMap<&str, usize>) -> Value {
         "ruleId": id,
         "level": level(*enforcement),
         "message": {"text": text},
+        "partialFingerprints": {"gatehouse/v1": finding.fingerprint},
         "locations": [{
             "physicalLocation": physical(spot),
             "logicalLocations": [{"fullyQualifiedName": object, "kind": "object"}],

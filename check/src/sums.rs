@@ -19,11 +19,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    Live,
-    files::{Files, Lookup},
+    Files, Live, flux,
     judge::{Placed, Verdicts, filled, list},
     report::{Finding, Note, Severity},
-    ruleset::{Namespaces, Ruleset, Selected},
+    rulesets::{Namespaces, Rulesets, Selected},
 };
 
 /// An object among all others.
@@ -33,23 +32,21 @@ type Key = (GroupResource, String, String);
 pub(crate) fn exceeded(
     files: &Files,
     placed: &[Placed<'_>],
-    ruleset: &Ruleset,
+    rulesets: &Rulesets,
     namespaces: &Namespaces,
     live: &Live,
     now: Timestamp,
 ) -> Verdicts {
     let mut verdicts = Verdicts::default();
-    if ruleset.quotas.is_empty() {
+    if rulesets.quotas.is_empty() {
         return verdicts;
     }
-    let filled = |placed: &Placed<'_>| filled(placed, &ruleset.policies, namespaces, now);
+    let filled = |placed: &Placed<'_>| filled(placed, &rulesets.policies, namespaces, now);
     let counted = Counted::of(files, placed, &filled, live);
-    let mut lookup = Lookup::of(files);
-    for rules in &ruleset.quotas {
-        let mut sum =
-            Sum { quota: &rules.rules, counted: &counted, lookup: &mut lookup, verdicts: &mut verdicts };
+    for ruleset in &rulesets.quotas {
+        let mut sum = Sum { quota: &ruleset.compiled, counted: &counted, files, verdicts: &mut verdicts };
         let selects = |namespace: Option<&str>| {
-            rules.selects(namespace.map(|name| namespaces.named(name)).as_ref(), CompiledQuota::selects)
+            ruleset.selects(namespace.map(|name| namespaces.named(name)).as_ref(), CompiledQuota::selects)
         };
         sum.hold(&selects, live);
     }
@@ -93,9 +90,10 @@ impl<'a> Counted<'a> {
             templates: HashMap::new(),
             fleets: HashMap::new(),
         };
-        for object in files.objects.iter().filter(|object| object.kind == "CustomResourceDefinition") {
-            let text = |at: &str| object.value.pointer(at).and_then(Value::as_str).map(str::to_owned);
-            let names = (text("/spec/group"), text("/spec/names/kind"), text("/spec/names/plural"));
+        for object in files.objects.iter().filter(|object| object.id.kind == "CustomResourceDefinition") {
+            let spec = object.node.as_deref().and_then(|node| node.get("spec"));
+            let text = |path: &[&str]| spec.and_then(|spec| spec.at_path(path)?.as_str()).map(str::to_owned);
+            let names = (text(&["group"]), text(&["names", "kind"]), text(&["names", "plural"]));
             if let (Some(group), Some(kind), Some(plural)) = names {
                 known.resources.insert((group, kind), plural);
             }
@@ -106,12 +104,17 @@ impl<'a> Counted<'a> {
         let values: Vec<Value> = placed.iter().map(filled).collect();
         for (placed, value) in placed.iter().zip(&values) {
             let namespace = placed.namespace.as_deref().unwrap_or_default();
-            known.learn(&placed.object.group, &placed.object.kind, (namespace, &placed.object.name), value);
+            known.learn(
+                &placed.object.id.group,
+                &placed.object.id.kind,
+                (namespace, &placed.object.id.name),
+                value,
+            );
         }
         let of_files = placed.iter().zip(values).map(|(placed, value)| {
-            let resource = known.resource(&placed.object.group, &placed.object.kind);
+            let resource = known.resource(&placed.object.id.group, &placed.object.id.kind);
             let usage = usage(&resource, &value, &known);
-            let key = (resource, placed.namespace.clone().unwrap_or_default(), placed.object.name.clone());
+            let key = (resource, placed.namespace.clone().unwrap_or_default(), placed.object.id.name.clone());
             (placed, key, value, usage)
         });
         let of_files = of_files.collect();
@@ -189,14 +192,14 @@ impl Templates for Known {
 }
 
 /// One quota's sum.
-struct Sum<'a, 'f> {
+struct Sum<'a> {
     quota: &'a CompiledQuota,
     counted: &'a Counted<'a>,
-    lookup: &'a mut Lookup<'f>,
+    files: &'a Files,
     verdicts: &'a mut Verdicts,
 }
 
-impl Sum<'_, '_> {
+impl Sum<'_> {
     fn hold(&mut self, selects: &dyn Fn(Option<&str>) -> Selected, live: &Live) {
         let quota = self.quota;
         let mut used = Amounts::default();
@@ -329,13 +332,22 @@ impl Sum<'_, '_> {
     fn untold(&mut self, placed: &Placed<'_>, error: &UsageError, live: &Live) {
         match error {
             UsageError::UnknownTemplate { .. } if !live.asked => {
-                let spot = Some(self.lookup.spot(&placed.object.source, &[]));
+                let spot = Some(self.files.spot_of(placed.object, &[]));
                 let message = format!("{error} in the files: {} does not count it", self.quota.name);
                 self.verdicts.notes.push(Note { spot, message });
             }
             UsageError::UnknownTemplate { field, .. } => {
                 let hint = "create the template first".to_owned();
                 self.found(placed, "usage".to_owned(), &[field], error.to_string(), hint);
+            }
+            UsageError::Field(wrong) if flux::is_open(&wrong.value) => {
+                let spot = Some(self.files.spot_of(placed.object, &[&wrong.field]));
+                let text = &wrong.value;
+                let message = format!(
+                    "{}: {text} is filled in by Flux, so {} cannot count it",
+                    wrong.field, self.quota.name
+                );
+                self.verdicts.notes.push(Note { spot, message });
             }
             UsageError::Field(wrong) => {
                 let message = format!("{:?}: {}", wrong.value, wrong.message);
@@ -346,19 +358,26 @@ impl Sum<'_, '_> {
     }
 
     fn found(&mut self, placed: &Placed<'_>, rule: String, fields: &[&str], message: String, hint: String) {
-        let field = fields.iter().find(|field| self.lookup.has(&placed.object.source, field));
-        self.verdicts.findings.push(Finding {
-            spot: self.lookup.spot(&placed.object.source, fields),
-            enforcement: Severity::from(self.quota.enforcement),
-            policy: self.quota.name.clone(),
-            rule,
-            kind: placed.object.kind.clone(),
-            namespace: placed.namespace.clone(),
-            name: placed.object.name.clone(),
-            field: field.map(|field| (*field).to_owned()).unwrap_or_default(),
-            message,
-            hint,
-        });
+        let node = placed.object.node.as_deref();
+        let field = fields.iter().find(|field| node.is_some_and(|node| node.field(field).is_some()));
+        let rule_id = rule.clone();
+        self.verdicts.take(
+            placed.object,
+            Finding {
+                spot: self.files.spot_of(placed.object, fields),
+                enforcement: Severity::from(self.quota.enforcement),
+                policy: self.quota.name.clone(),
+                rule,
+                kind: placed.object.id.kind.clone(),
+                namespace: placed.namespace.clone(),
+                name: placed.object.id.name.clone(),
+                field: field.map(|field| (*field).to_owned()).unwrap_or_default(),
+                message,
+                hint,
+                rule_id,
+                fingerprint: String::new(),
+            },
+        );
     }
 
     fn note_unknown(&mut self, mut namespaces: Vec<&str>) {

@@ -22,6 +22,7 @@ mod tally;
 #[cfg(test)]
 mod testing;
 mod verdict;
+pub mod yaml;
 
 pub use cluster::{Cluster, Contact, Dependency, NotCurrent, STALE_AFTER};
 pub use delta::Delta;

@@ -1,9 +1,8 @@
 //! Manifests: the text of one file, as the Kubernetes objects it holds and the places where it does not parse; and
 //! which files of a folder hold manifests.
 //!
-//! Documents are split before they are parsed, so that a broken one costs only itself. Values come out as
-//! kubectl would send them (YAML through its JSON form): merge keys expanded, the last of duplicate keys,
-//! leading-zero octals. One difference: booleans are YAML 1.2's, so `yes` and `off` stay strings.
+//! Documents are split before they are parsed, so that a broken one costs only itself. Values come out as kubectl
+//! would send them ([`crate::yaml`]).
 
 use std::{
     io,
@@ -13,7 +12,10 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use crate::source::folder;
+use crate::{
+    source::folder,
+    yaml::{self, At},
+};
 
 /// What a file holds.
 #[derive(Debug, Default)]
@@ -35,10 +37,6 @@ pub struct Manifest {
     pub kind: String,
     /// The line its document begins on.
     pub line: usize,
-    /// Where its document is in the text, a byte order mark left out.
-    pub document: Range<usize>,
-    /// Its way through the lists of the document, as indices of their items; empty if it is the document.
-    pub items: Vec<usize>,
     /// The whole object.
     pub object: Map<String, Value>,
 }
@@ -48,8 +46,6 @@ pub struct Manifest {
 pub struct Fault {
     /// From 1; 0 for the file as a whole.
     pub line: usize,
-    /// The document that does not parse, as far as it could be told from the others.
-    pub document: Range<usize>,
     /// What is wrong, in one line.
     pub message: String,
 }
@@ -61,12 +57,12 @@ pub fn parse(bytes: &[u8], json: bool) -> Parsed {
         Ok(text) => without_mark(text),
         Err(error) => {
             let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
-            parsed.faults.push(Fault { line, document: 0..0, message: "not UTF-8".to_owned() });
+            parsed.faults.push(Fault { line, message: "not UTF-8".to_owned() });
             return parsed;
         }
     };
     if json {
-        let (values, fault) = json_values(text, 0, 1);
+        let (values, fault) = json_values(text, 1);
         parsed.take_values(values);
         parsed.faults.extend(fault);
         return parsed;
@@ -74,14 +70,14 @@ pub fn parse(bytes: &[u8], json: bool) -> Parsed {
     for (line, document) in documents(text) {
         // JSON is YAML, but its own parser reads a large dump many times faster.
         if text[document.clone()].trim_start().starts_with('{')
-            && let (values, None) = json_values(&text[document.clone()], document.start, line)
+            && let (values, None) = json_values(&text[document.clone()], line)
         {
             parsed.take_values(values);
             continue;
         }
         match yaml_value(&text[document.clone()], line) {
-            Ok(value) => parsed.take(value, &Place { line, document, items: Vec::new() }, None),
-            Err((line, message)) => parsed.faults.push(Fault { line, document, message }),
+            Ok(value) => parsed.take(value, line, None),
+            Err(fault) => parsed.faults.push(fault),
         }
     }
     parsed
@@ -116,24 +112,16 @@ pub fn is_json(path: &Path) -> bool {
     folder::is_json(path)
 }
 
-/// Where a value stands in its file.
-#[derive(Debug, Clone)]
-struct Place {
-    line: usize,
-    document: Range<usize>,
-    items: Vec<usize>,
-}
-
 impl Parsed {
-    fn take_values(&mut self, values: Vec<(Value, Place)>) {
-        for (value, place) in values {
-            self.take(value, &place, None);
+    fn take_values(&mut self, values: Vec<(Value, usize)>) {
+        for (value, line) in values {
+            self.take(value, line, None);
         }
     }
 
     /// Keeps `value` if it is an object, or the objects in it if it is a list. Everything else that YAML is
     /// used for (Helm's values, configuration) is none of our business.
-    fn take(&mut self, value: Value, place: &Place, of: Option<(&str, &str)>) {
+    fn take(&mut self, value: Value, line: usize, of: Option<(&str, &str)>) {
         let Value::Object(mut object) = value else { return };
         if let Some((api_version, kind)) = of {
             // Items of a typed list, as the API server sends it, leave these two to the list.
@@ -149,18 +137,15 @@ impl Parsed {
         {
             let of = (!item_kind.is_empty()).then_some((api_version.as_str(), item_kind));
             if let Some(Value::Array(items)) = object.remove("items") {
-                for (index, item) in items.into_iter().enumerate() {
-                    let mut place = place.clone();
-                    place.items.push(index);
-                    self.take(item, &place, of);
+                for item in items {
+                    self.take(item, line, of);
                 }
             }
             return;
         }
         let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
         let (group, version) = (group.to_owned(), version.to_owned());
-        let Place { line, document, items } = place.clone();
-        self.manifests.push(Manifest { group, version, kind, line, document, items, object });
+        self.manifests.push(Manifest { group, version, kind, line, object });
     }
 }
 
@@ -170,7 +155,7 @@ fn text<'a>(object: &'a Map<String, Value>, field: &str) -> Option<&'a str> {
 
 /// The documents of a YAML stream and the lines they begin on. A line that begins with `---` ends a document
 /// wherever it stands, even in a block scalar, so no parser is needed to find it.
-fn documents(text: &str) -> Vec<(usize, Range<usize>)> {
+pub fn documents(text: &str) -> Vec<(usize, Range<usize>)> {
     let mut documents = Vec::new();
     let (mut start, mut start_line, mut offset) = (0, 1, 0);
     for (index, line) in text.split_inclusive('\n').enumerate() {
@@ -201,8 +186,9 @@ fn is_blank(document: &str) -> bool {
     })
 }
 
-/// JSON values one after another, up to where the text is wrong. The text begins at `offset` of the file, on `line`.
-fn json_values(text: &str, offset: usize, line: usize) -> (Vec<(Value, Place)>, Option<Fault>) {
+/// JSON values one after another with the lines that they begin on, up to where the text is wrong. The text begins on
+/// `line`.
+fn json_values(text: &str, line: usize) -> (Vec<(Value, usize)>, Option<Fault>) {
     let mut values = Vec::new();
     let mut stream = serde_json::Deserializer::from_str(text).into_iter();
     let (mut end, mut end_line) = (0, line);
@@ -214,13 +200,10 @@ fn json_values(text: &str, offset: usize, line: usize) -> (Vec<(Value, Place)>, 
             Ok(value) => {
                 end = stream.byte_offset();
                 end_line = start_line + lines(&text[start..end]);
-                let document = offset + start..offset + end;
-                values.push((value, Place { line: start_line, document, items: Vec::new() }));
+                values.push((value, start_line));
             }
             Err(error) => {
-                let document = offset + start..offset + text.len();
-                let fault = Fault { line: error.line(), document, message: error.to_string() };
-                return (values, Some(fault));
+                return (values, Some(Fault { line: error.line(), message: error.to_string() }));
             }
         }
     }
@@ -231,43 +214,13 @@ fn lines(text: &str) -> usize {
     text.bytes().filter(|byte| *byte == b'\n').count()
 }
 
-/// Else the line, and what is wrong there.
-fn yaml_value(document: &str, first_line: usize) -> Result<Value, (usize, String)> {
-    serde_saphyr::from_str_with_options(document, options()).map_err(|_| {
-        // Errors tell lines in their text too, some of them several. Parsed again at its place in the file,
-        // the document tells the file's lines; only broken ones pay for that.
-        let mut padded = "\n".repeat(first_line - 1);
-        padded.push_str(document);
-        match serde_saphyr::from_str_with_options::<Value>(&padded, options()) {
-            Ok(_) => (first_line, "does not parse".to_owned()),
-            Err(error) => {
-                let line = error.location().map_or(0, |at| usize::try_from(at.line()).unwrap_or(usize::MAX));
-                (line.max(first_line), one_line(&error.without_snippet().to_string()))
-            }
+fn yaml_value(document: &str, first_line: usize) -> Result<Value, Fault> {
+    let start = At { file: 0, line: u32::try_from(first_line).unwrap_or(u32::MAX), column: 1 };
+    match yaml::load(document, start) {
+        Ok(node) => Ok(node.map_or(Value::Null, |node| node.to_value())),
+        Err(error) => {
+            Err(Fault { line: usize::try_from(error.line).unwrap_or(usize::MAX), message: error.message })
         }
-    })
-}
-
-/// Log lines and event messages hold one line.
-fn one_line(message: &str) -> String {
-    message.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-fn options() -> serde_saphyr::Options {
-    serde_saphyr::options! {
-        // The defaults are sized for configuration files; a dump of a large cluster is one document of a
-        // hundred megabytes. Depth and anchors keep their guards: those are what hostile files use.
-        budget: serde_saphyr::budget! {
-            max_depth: 128,
-            max_events: 100_000_000,
-            max_nodes: 50_000_000,
-            max_total_scalar_bytes: 1 << 30,
-            max_total_comment_bytes: 1 << 30,
-        },
-        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
-        legacy_octal_numbers: true,
-        strict_booleans: true,
-        with_snippet: false,
     }
 }
 
@@ -289,46 +242,6 @@ mod tests {
 
     fn value(yaml: &str) -> Value {
         yaml_value(yaml, 1).expect("the sample parses")
-    }
-
-    #[test]
-    fn scalars_are_what_kubectl_would_send() {
-        for (yaml, expected) in [
-            ("\"1\"", json!("1")),
-            ("'true'", json!("true")),
-            ("1", json!(1)),
-            ("-7", json!(-7)),
-            ("1.5", json!(1.5)),
-            ("true", json!(true)),
-            ("yes", json!("yes")),
-            ("off", json!("off")),
-            ("null", json!(null)),
-            ("~", json!(null)),
-            ("", json!(null)),
-            ("2026-01-02T03:04:05Z", json!("2026-01-02T03:04:05Z")),
-            ("2026-01-02", json!("2026-01-02")),
-            ("10m", json!("10m")),
-            ("v1", json!("v1")),
-            ("1.2.3", json!("1.2.3")),
-            ("12:30:45", json!("12:30:45")),
-            ("0644", json!(420)),
-            ("18446744073709551615", json!(u64::MAX)),
-            ("!!str 12", json!("12")),
-            ("|\n  a\n  b", json!("a\nb\n")),
-            ("sha1:0123abc", json!("sha1:0123abc")),
-        ] {
-            assert_eq!(value(&format!("v: {yaml}\n"))["v"], expected, "{yaml}");
-        }
-        // Beyond 64 bits the exact number is lost, but not its place: it stays a number.
-        assert!(value("v: 184467440737095516150\n")["v"].is_number());
-    }
-
-    #[test]
-    fn anchors_merge_keys_and_duplicates_are_resolved_as_kubectl_does() {
-        let merged = value("base: &b {x: 1, y: 2}\nuse:\n  <<: *b\n  y: 3\nlist: [*b]\n");
-        assert_eq!(merged["use"], json!({"x": 1, "y": 3}));
-        assert_eq!(merged["list"], json!([{"x": 1, "y": 2}]));
-        assert_eq!(value("a: 1\nb: 2\na: 3\n"), json!({"a": 3, "b": 2}));
     }
 
     #[test]
@@ -370,26 +283,6 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_tells_its_document_and_its_way_through_lists() {
-        let text = "\u{feff}# head\n---\nkind: List\napiVersion: v1\nitems:\n- {apiVersion: v1, kind: Node}\n- kind: List\n  apiVersion: v1\n  items: [{apiVersion: v1, kind: Pod}]\n--- {apiVersion: v1, kind: Node}\n";
-        let parsed = parse(text.as_bytes(), false);
-        let text = without_mark(text);
-        let found: Vec<_> = parsed
-            .manifests
-            .iter()
-            .map(|m| (m.kind.as_str(), m.items.as_slice(), text[m.document.clone()].lines().next().unwrap()))
-            .collect();
-        assert_eq!(
-            found,
-            [
-                ("Node", [0].as_slice(), "---"),
-                ("Pod", &[1, 0], "---"),
-                ("Node", &[], "--- {apiVersion: v1, kind: Node}")
-            ]
-        );
-    }
-
-    #[test]
     fn what_is_no_kubernetes_object_is_passed_over() {
         for text in
             ["replicas: 3\n", "- a\n- b\n", "just text\n", "kind: 3\napiVersion: v1\n", "{}", "", "# hi\n"]
@@ -422,8 +315,7 @@ mod tests {
             b"\n{\"kind\":\"A\",\n\"apiVersion\":\"v1\"}\n\n {\"kind\":\"B\",\"apiVersion\":\"v1\"}",
             true,
         );
-        let places: Vec<_> = several.manifests.iter().map(|m| (m.line, m.document.clone())).collect();
-        assert_eq!(places, [(2, 1..32), (5, 35..65)]);
+        assert_eq!(names(&several), ["A/?:2", "B/?:5"]);
         let broken = parse(b"{\"apiVersion\":\"v1\",\n \"kind\": }", true);
         assert_eq!(broken.faults[0].line, 2);
     }
@@ -431,7 +323,7 @@ mod tests {
     #[test]
     fn bytes_that_are_no_text_are_told_by_their_line() {
         let parsed = parse(b"a: 1\nb: \xff\n", false);
-        assert_eq!(parsed.faults, [Fault { line: 2, document: 0..0, message: "not UTF-8".into() }]);
+        assert_eq!(parsed.faults, [Fault { line: 2, message: "not UTF-8".into() }]);
     }
 
     #[test]

@@ -46,7 +46,10 @@ fn what_is_no_object_is_passed_over_in_a_folder() {
     let checked = files.strict(&["-f", "."]);
     checked.expect(
         0,
-        &["templates/app.yaml:4: note: passed over: a template", "chart/templates/ks.yaml: note: "],
+        &[
+            "templates/app.yaml:4: note: passed over: a template",
+            "chart/templates: note: passed over: 1 Helm template",
+        ],
     );
     assert_eq!(checked.out, "");
 }
@@ -56,12 +59,23 @@ fn bad_input_is_2_and_told_by_place() {
     let files = Files::new(&[
         ("bad.yaml", BAD),
         ("folder/broken.yaml", "apiVersion: v1\nkind: ConfigMap\ndata:\n  a: [1\n"),
+        ("empty.yaml", "# nothing\n---\n"),
+        (
+            "newer.yaml",
+            "apiVersion: policy.gatehouse.dev/v1\nkind: ReconcilePolicy\nmetadata: {name: x}\nspec: {rules: {}}\n",
+        ),
         ("template.yaml", "a: {{ .Values.a }}\nb: }\n"),
     ]);
     files.write("latin1.yaml", b"apiVersion: v1\nkind: \xe9\n");
     for (args, said) in [
         (vec!["-f", "missing.yaml"], "missing.yaml: error: does not exist"),
         (vec!["-f", "bad.yaml", "--policies", "nowhere"], "nowhere: error: does not exist"),
+        (vec!["-f", "empty.yaml"], "empty.yaml: error: is empty"),
+        (vec!["-f", "-"], "<stdin>: error: is empty"),
+        (
+            vec!["-f", "bad.yaml", "--policies", "newer.yaml"],
+            "newer.yaml:2:1: error: ReconcilePolicy of policy.gatehouse.dev/v1 is not known",
+        ),
         (vec!["-f", "latin1.yaml"], "latin1.yaml:2: error: does not parse: not UTF-8"),
         (vec!["-f", "folder"], "folder/broken.yaml:4: error: does not parse: "),
         // In a folder it would be passed over.

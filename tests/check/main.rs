@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that unwraps fails with what it met")]
 
+mod built;
 mod input;
 mod namespaces;
+mod options;
 mod outputs;
 mod quotas;
 mod verdicts;

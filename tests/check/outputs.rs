@@ -38,6 +38,35 @@ fn findings_are_told_as_sarif() {
     insta::assert_json_snapshot!("sarif", sarif);
 }
 
+#[test]
+fn findings_are_told_as_githubs_commands_and_as_junit() {
+    let audit = fs::read_to_string(STRICT).unwrap().replace("enforcement: Deny", "enforcement: Warn");
+    let audit = audit.replace("name: strict", "name: lenient");
+    let files = Files::new(&[
+        ("a,b/bad.yaml", BAD),
+        ("policies/audit.yaml", &audit),
+        ("broken.yaml", "apiVersion: v1\nkind: [\n"),
+    ]);
+    let github = files.strict(&["-f", ".", "-o", "github"]);
+    github.expect(2, &[]);
+    insta::assert_snapshot!("github", github.out);
+    let junit = files.strict(&["-f", ".", "-o", "junit"]);
+    insta::assert_snapshot!("junit", junit.out);
+    let fine = Files::new(&[("good.yaml", GOOD)]).strict(&["-f", ".", "-o", "junit"]);
+    assert!(fine.out.contains("tests=\"1\" failures=\"0\" errors=\"0\""), "{fine:?}");
+}
+
+#[test]
+fn the_help_of_a_rule_is_that_of_all_its_findings() {
+    // A hint speaks of one finding; code hosts show the help of a rule for each of them.
+    let files = Files::new(&[("bad.yaml", BAD)]);
+    let sarif = files.strict(&["bad.yaml", "-o", "sarif"]).json();
+    for rule in sarif["runs"][0]["tool"]["driver"]["rules"].as_array().unwrap() {
+        assert!(rule["fullDescription"]["text"].as_str().is_some_and(|text| text.len() > 20), "{rule}");
+        assert!(!rule["help"]["text"].as_str().unwrap().contains("apps"), "{rule}");
+    }
+}
+
 /// What the schema of SARIF 2.1.0 asks of the parts that are used.
 fn has_the_shape_of_sarif(sarif: &Value) {
     assert_eq!(sarif["version"], "2.1.0");
@@ -54,13 +83,24 @@ fn has_the_shape_of_sarif(sarif: &Value) {
     only(driver, &["name", "semanticVersion", "rules"]);
     let rules = driver["rules"].as_array().unwrap();
     for rule in rules {
-        only(rule, &["id", "shortDescription", "help", "defaultConfiguration", "properties"]);
+        only(
+            rule,
+            &[
+                "id",
+                "name",
+                "shortDescription",
+                "fullDescription",
+                "help",
+                "defaultConfiguration",
+                "properties",
+            ],
+        );
         assert!(!rule["help"]["text"].as_str().unwrap().is_empty());
     }
     let levels = ["none", "note", "warning", "error"];
     assert!(run["invocations"][0]["executionSuccessful"].is_boolean());
     for result in run["results"].as_array().unwrap() {
-        only(result, &["ruleId", "ruleIndex", "level", "message", "locations"]);
+        only(result, &["ruleId", "ruleIndex", "level", "message", "locations", "partialFingerprints"]);
         let index = usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap();
         assert_eq!(rules[index]["id"], result["ruleId"]);
         assert!(levels.contains(&result["level"].as_str().unwrap()));

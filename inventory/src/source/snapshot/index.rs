@@ -87,7 +87,7 @@ impl Index {
         });
         let mut changed = self.files.len() != before;
         for (folder, why) in unreadable {
-            let fault = Fault { line: 0, document: 0..0, message: format!("cannot be listed: {why}") };
+            let fault = Fault { line: 0, message: format!("cannot be listed: {why}") };
             // Told once while it lasts, by the same means as a file's faults.
             changed |= self.replace(folder, None, vec![fault], events);
         }
@@ -116,8 +116,7 @@ impl Index {
                 // Removed since it was listed; the next look does not find it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
-                    let fault =
-                        Fault { line: 0, document: 0..0, message: format!("cannot be read: {error}") };
+                    let fault = Fault { line: 0, message: format!("cannot be read: {error}") };
                     changed |= self.replace(path, None, vec![fault], events);
                 }
             }
@@ -287,7 +286,7 @@ fn objects(path: &Path, bytes: &[u8], sink: &Sink) -> (Vec<Found>, Vec<Fault>) {
         let line = manifest.line;
         match found(manifest, kind, sink) {
             Ok(found) => objects.push(found),
-            Err(message) => faults.push(Fault { line, document: 0..0, message: message.to_owned() }),
+            Err(message) => faults.push(Fault { line, message: message.to_owned() }),
         }
     }
     (objects, faults)

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gatehouse_apiservice::policy::{FieldError, GROUP, ReconcilePolicy, TenantQuota};
+use gatehouse_inventory::yaml::Node;
 use gatehouse_policy::Policy;
 use gatehouse_quota::CompiledQuota;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -10,36 +11,41 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    Live,
-    files::{Files, Lookup, Object},
-    kustomize::Layout,
+    Files, Live, Role,
+    build::Built,
+    judge::Placed,
     report::{Note, Problem},
 };
 
 /// The labels of a namespace.
 pub type Labels = BTreeMap<String, String>;
 
+/// The version of policies and quotas.
+const VERSION: &str = "v1alpha1";
+
 /// Every namespace has it, with its name.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// A policy or quota, and where it is from.
 #[derive(Debug)]
-pub(crate) struct Rules<T> {
-    pub(crate) rules: T,
+pub(crate) struct Ruleset<T> {
+    pub(crate) compiled: T,
     selector: Option<LabelSelector>,
+    /// The CEL expressions of a policy, by the name of their rule.
+    pub(crate) expressions: BTreeMap<String, String>,
 }
 
 /// What applies.
 #[derive(Debug, Default)]
-pub(crate) struct Ruleset {
+pub(crate) struct Rulesets {
     /// By name: the first sets what several would.
-    pub(crate) policies: Vec<Rules<Policy>>,
-    pub(crate) quotas: Vec<Rules<CompiledQuota>>,
+    pub(crate) policies: Vec<Ruleset<Policy>>,
+    pub(crate) quotas: Vec<Ruleset<CompiledQuota>>,
     pub(crate) problems: Vec<Problem>,
     pub(crate) notes: Vec<Note>,
 }
 
-/// Whether rules apply to a namespace.
+/// Whether it applies to a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Selected {
     Yes,
@@ -48,22 +54,28 @@ pub(crate) enum Selected {
     Unknown,
 }
 
-impl Ruleset {
+impl Rulesets {
     pub(crate) fn of(files: &Files, live: &Live) -> Self {
-        let mut ruleset = Self::default();
-        let mut lookup = Lookup::of(files);
+        let mut rulesets = Self::default();
         let mut names: [BTreeSet<&str>; 2] = Default::default();
-        for object in files.objects.iter().filter(|object| object.group == GROUP) {
-            match object.kind.as_str() {
-                "ReconcilePolicy" => {
-                    names[0].insert(&object.name);
-                    ruleset.take_policy(&mut lookup, object);
+        for object in files.objects.iter().filter(|object| object.id.group == GROUP) {
+            match (object.id.kind.as_str(), object.id.version.as_str()) {
+                ("ReconcilePolicy", VERSION) => {
+                    names[0].insert(&object.id.name);
+                    rulesets.take_policy(files, object);
                 }
-                "TenantQuota" => {
-                    names[1].insert(&object.name);
-                    ruleset.take_quota(&mut lookup, object);
+                ("TenantQuota", VERSION) => {
+                    names[1].insert(&object.id.name);
+                    rulesets.take_quota(files, object);
                 }
-                _ => {}
+                // The webhooks' own.
+                ("QuotaLedger", VERSION) => {}
+                (kind, version) => {
+                    let known = "this Gatehouse knows ReconcilePolicy and TenantQuota";
+                    let message = format!("{kind} of {GROUP}/{version} is not known: {known} of {VERSION}");
+                    let spot = files.spot_of(object, &["kind"]);
+                    rulesets.problems.push(Problem { spot, message });
+                }
             }
         }
         // What the cluster has and a file changes is as the file says.
@@ -72,61 +84,56 @@ impl Ruleset {
             live.policies.iter().filter(|policy| !changed(&names[0], policy.metadata.name.as_deref()))
         {
             match Policy::compile(policy) {
-                Ok(rules) => {
-                    ruleset.policies.push(Rules { rules, selector: policy.spec.namespace_selector.clone() });
+                Ok(ruleset) => rulesets.policies.push(Ruleset::policy(ruleset, policy)),
+                Err(errors) => {
+                    rulesets.in_cluster("ReconcilePolicy", policy.metadata.name.as_deref(), errors);
                 }
-                Err(errors) => ruleset.in_cluster("ReconcilePolicy", policy.metadata.name.as_deref(), errors),
             }
         }
         for quota in live.quotas.iter().filter(|quota| !changed(&names[1], quota.metadata.name.as_deref())) {
             match CompiledQuota::compile(quota) {
-                Ok(rules) => {
-                    ruleset
-                        .quotas
-                        .push(Rules { rules, selector: Some(quota.spec.namespace_selector.clone()) });
+                Ok(ruleset) => {
+                    rulesets.quotas.push(Ruleset::quota(ruleset, quota));
                 }
-                Err(errors) => ruleset.in_cluster("TenantQuota", quota.metadata.name.as_deref(), errors),
+                Err(errors) => rulesets.in_cluster("TenantQuota", quota.metadata.name.as_deref(), errors),
             }
         }
-        ruleset.policies.sort_by(|one, other| one.rules.name.cmp(&other.rules.name));
-        ruleset.quotas.sort_by(|one, other| one.rules.name.cmp(&other.rules.name));
-        ruleset
+        rulesets.policies.sort_by(|one, other| one.compiled.name.cmp(&other.compiled.name));
+        rulesets.quotas.sort_by(|one, other| one.compiled.name.cmp(&other.compiled.name));
+        rulesets
     }
 
-    fn take_policy(&mut self, lookup: &mut Lookup<'_>, object: &Object) {
-        let Some(policy) = self.read::<ReconcilePolicy>(lookup, object) else { return };
+    fn take_policy(&mut self, files: &Files, object: &Built) {
+        let Some(policy) = self.read::<ReconcilePolicy>(files, object) else { return };
         match Policy::compile_new(&policy) {
-            Ok(rules) => self.policies.push(Rules { rules, selector: policy.spec.namespace_selector }),
-            Err(errors) => self.in_file(lookup, object, errors),
+            Ok(ruleset) => self.policies.push(Ruleset::policy(ruleset, &policy)),
+            Err(errors) => self.in_file(files, object, errors),
         }
     }
 
-    fn take_quota(&mut self, lookup: &mut Lookup<'_>, object: &Object) {
-        let Some(quota) = self.read::<TenantQuota>(lookup, object) else { return };
+    fn take_quota(&mut self, files: &Files, object: &Built) {
+        let Some(quota) = self.read::<TenantQuota>(files, object) else { return };
         match CompiledQuota::compile(&quota) {
-            Ok(rules) => match rules.uncountable() {
+            Ok(ruleset) => match ruleset.uncountable() {
                 errors if errors.is_empty() => {
-                    self.quotas.push(Rules { rules, selector: Some(quota.spec.namespace_selector) });
+                    self.quotas.push(Ruleset::quota(ruleset, &quota));
                 }
-                errors => self.in_file(lookup, object, errors),
+                errors => self.in_file(files, object, errors),
             },
-            Err(errors) => self.in_file(lookup, object, errors),
+            Err(errors) => self.in_file(files, object, errors),
         }
     }
 
     /// The typed object. A field that the type does not know is an error, as it is for `kubectl apply`: a misspelt
     /// rule would be no rule.
-    fn read<T: DeserializeOwned + Serialize>(
-        &mut self,
-        lookup: &mut Lookup<'_>,
-        object: &Object,
-    ) -> Option<T> {
+    fn read<T: DeserializeOwned + Serialize>(&mut self, files: &Files, object: &Built) -> Option<T> {
         let mut problem = |field: &str, message: String| {
-            let spot = lookup.spot(&object.source, &[field]);
-            let what = format!("{} {}: {message}", object.kind, object.name);
+            let spot = files.spot_of(object, &[field]);
+            let what = format!("{} {}: {message}", object.id.kind, object.id.name);
             self.problems.push(Problem { spot, message: what });
         };
-        let typed: T = match serde_path_to_error::deserialize(&object.value) {
+        let value = object.node.as_deref().map(Node::to_value).unwrap_or_default();
+        let typed: T = match serde_path_to_error::deserialize(&value) {
             Ok(typed) => typed,
             Err(error) => {
                 let field = error.path().to_string();
@@ -136,21 +143,21 @@ impl Ruleset {
         };
         let known = serde_json::to_value(&typed).unwrap_or_default();
         let mut unknown = Vec::new();
-        unknown_fields("spec", &object.value["spec"], &known["spec"], &mut unknown);
+        unknown_fields("spec", &value["spec"], &known["spec"], &mut unknown);
         for field in unknown {
             problem(&field, format!("{field}: unknown field"));
         }
         Some(typed)
     }
 
-    fn in_file(&mut self, lookup: &mut Lookup<'_>, object: &Object, errors: Vec<FieldError>) {
+    fn in_file(&mut self, files: &Files, object: &Built, errors: Vec<FieldError>) {
         for error in errors {
             let field = error.field.trim_end_matches(" key");
             // A list may be shorter than it should be, a map may lack what it needs: then what is around it.
             let outer = field.rfind(['.', '[']).map_or("", |end| &field[..end]);
-            let spot = lookup.spot(&object.source, &[field, outer]);
+            let spot = files.spot_of(object, &[field, outer]);
             self.problems
-                .push(Problem { spot, message: format!("{} {}: {error}", object.kind, object.name) });
+                .push(Problem { spot, message: format!("{} {}: {error}", object.id.kind, object.id.name) });
         }
     }
 
@@ -195,7 +202,30 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-impl<T> Rules<T> {
+impl Ruleset<Policy> {
+    fn policy(ruleset: Policy, policy: &ReconcilePolicy) -> Self {
+        let rules = serde_json::to_value(&policy.spec.rules).unwrap_or_default();
+        let expressions =
+            rules["cel"].as_array().into_iter().flatten().enumerate().filter_map(|(index, rule)| {
+                let name = rule["name"].as_str().map_or_else(|| format!("cel[{index}]"), str::to_owned);
+                Some((name, rule["expression"].as_str()?.to_owned()))
+            });
+        let expressions = expressions.collect();
+        Self { compiled: ruleset, selector: policy.spec.namespace_selector.clone(), expressions }
+    }
+}
+
+impl Ruleset<CompiledQuota> {
+    fn quota(ruleset: CompiledQuota, quota: &TenantQuota) -> Self {
+        Self {
+            compiled: ruleset,
+            selector: Some(quota.spec.namespace_selector.clone()),
+            expressions: BTreeMap::new(),
+        }
+    }
+}
+
+impl<T> Ruleset<T> {
     /// Whether it applies, as `matches` has it, to a namespace with these labels.
     pub(crate) fn selects(
         &self,
@@ -203,7 +233,7 @@ impl<T> Rules<T> {
         matches: impl Fn(&T, &Labels) -> bool,
     ) -> Selected {
         let decided =
-            |labels: &Labels| if matches(&self.rules, labels) { Selected::Yes } else { Selected::No };
+            |labels: &Labels| if matches(&self.compiled, labels) { Selected::Yes } else { Selected::No };
         let keys =
             |only_name: bool| self.selector.as_ref().is_none_or(|selector| asks_for(selector, only_name));
         match namespace {
@@ -236,22 +266,26 @@ pub(crate) struct Namespaces(BTreeMap<String, Namespace>);
 
 impl Namespaces {
     /// Of the cluster, over them those of files, and over these what the user says of them.
-    pub(crate) fn of(files: &Files, layout: &Layout, live: &Live, said: &BTreeMap<String, Labels>) -> Self {
+    pub(crate) fn of(
+        files: &Files,
+        placed: &[Placed<'_>],
+        live: &Live,
+        said: &BTreeMap<String, Labels>,
+    ) -> Self {
         let mut namespaces = Self::default();
         for (name, labels) in &live.namespaces {
             namespaces.insert(name, labels.clone());
         }
-        for object in
-            files.objects.iter().filter(|object| object.group.is_empty() && object.kind == "Namespace")
-        {
-            let labels = object.value.pointer("/metadata/labels").and_then(Value::as_object);
-            let labels = labels.into_iter().flatten();
-            let labels: Labels =
-                labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect();
-            // Kustomize renames a Namespace when it puts objects into one.
-            for name in layout.namespaces(files.texts[object.source.text].path.as_deref(), object) {
-                namespaces.insert(&name.unwrap_or_else(|| object.name.clone()), labels.clone());
-            }
+        let policies = files.texts.iter().filter(|text| text.role == Role::Policies);
+        let beside = policies.flat_map(|text| &files.objects[text.objects.clone()]);
+        let objects = beside.chain(placed.iter().map(|placed| placed.object));
+        for object in objects.filter(|object| object.id.group.is_empty() && object.id.kind == "Namespace") {
+            let labels = object.node.as_deref().and_then(|node| node.at_path(&["metadata", "labels"]));
+            let labels = labels.map(Node::entries).unwrap_or_default().iter();
+            let labels: Labels = labels
+                .filter_map(|entry| Some((entry.key.to_string(), entry.value.as_str()?.to_owned())))
+                .collect();
+            namespaces.insert(&object.id.name, labels);
         }
         for (name, labels) in said {
             let mut all = namespaces.0.get(name).map(|known| known.labels.clone()).unwrap_or_default();

@@ -1,0 +1,312 @@
+//! One kustomization at work: its resources gathered, its components and patches applied, its names and labels given,
+//! in the order in which kustomize does it.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    Failure, Repository,
+    kustomization::{Kustomization, PatchSource, Reference},
+    object::{Built, Id, Target},
+    patch::{self, Outcome},
+    transform,
+};
+use gatehouse_inventory::yaml::{At, Data, Node};
+
+/// What is being built.
+pub(crate) struct Layers<'a, R> {
+    pub(crate) repository: &'a mut R,
+    /// The folders that lead here: a cycle would not end.
+    within: Vec<PathBuf>,
+    /// Every folder that was built.
+    pub(crate) seen: Vec<PathBuf>,
+    /// What was left out, and where it is asked for.
+    pub(crate) left_out: Vec<(At, String)>,
+    /// What is done to objects and not known here: on each of them a note.
+    pub(crate) unknown: Vec<(At, String)>,
+}
+
+impl<'a, R: Repository> Layers<'a, R> {
+    pub(crate) fn new(repository: &'a mut R) -> Self {
+        Self { repository, within: Vec::new(), seen: Vec::new(), left_out: Vec::new(), unknown: Vec::new() }
+    }
+
+    /// Builds a folder; `more` is what a Flux Kustomization adds to the kustomization in it, or to the one that Flux
+    /// makes where there is none.
+    pub(crate) fn folder(
+        &mut self,
+        folder: &Path,
+        more: Option<&Kustomization>,
+    ) -> Result<Vec<Built>, Failure> {
+        let mut objects = Vec::new();
+        self.into(folder, more, &mut objects)?;
+        Ok(objects)
+    }
+
+    fn into(
+        &mut self,
+        folder: &Path,
+        more: Option<&Kustomization>,
+        objects: &mut Vec<Built>,
+    ) -> Result<(), Failure> {
+        let at = self.repository.place(folder);
+        if self.within.iter().any(|above| above == folder) {
+            return Err(Failure { at, message: format!("{} leads to itself", folder.display()) });
+        }
+        let (mut layer, generated) = match self.repository.kustomization(folder)? {
+            Some(node) => (Kustomization::of(&node), false),
+            None if more.is_some() => (Kustomization::default(), true),
+            None => {
+                return Err(Failure {
+                    at,
+                    message: format!("{} has no kustomization file", folder.display()),
+                });
+            }
+        };
+        if let Some(more) = more {
+            add(&mut layer, more);
+        }
+        self.within.push(folder.to_path_buf());
+        self.seen.push(folder.to_path_buf());
+        let mut own = Vec::new();
+        if generated {
+            self.everything(folder, &mut own)?;
+        }
+        for resource in &layer.resources {
+            self.resource(folder, resource, &mut own)?;
+        }
+        objects.append(&mut own);
+        for component in &layer.components {
+            if let Some(path) = self.local(folder, component) {
+                self.into(&path, None, objects)?;
+            }
+        }
+        for generator in &layer.config_maps {
+            objects.extend(transform::config_map(generator, |name| self.repository.text(&folder.join(name))));
+        }
+        self.transform(folder, &layer, objects)?;
+        self.within.pop();
+        Ok(())
+    }
+
+    /// As Flux does where there is no kustomization file: every manifest below, and every folder that has one.
+    fn everything(&mut self, folder: &Path, objects: &mut Vec<Built>) -> Result<(), Failure> {
+        for path in self.repository.manifests(folder) {
+            if path.is_dir() {
+                self.into(&path, None, objects)?;
+            } else {
+                self.file(&path, None, objects)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn resource(
+        &mut self,
+        folder: &Path,
+        resource: &Reference,
+        objects: &mut Vec<Built>,
+    ) -> Result<(), Failure> {
+        let Some(path) = self.local(folder, resource) else { return Ok(()) };
+        if path.is_dir() {
+            let mut own = Vec::new();
+            self.into(&path, None, &mut own)?;
+            objects.append(&mut own);
+            return Ok(());
+        }
+        self.file(&path, Some(resource.at), objects)
+    }
+
+    fn file(&mut self, path: &Path, named: Option<At>, objects: &mut Vec<Built>) -> Result<(), Failure> {
+        let mut own = self.repository.objects(path, named)?;
+        own.iter_mut().for_each(Built::read_by_kustomize);
+        objects.append(&mut own);
+        Ok(())
+    }
+
+    /// The path that a reference names; none of what is elsewhere, which is noted.
+    fn local(&mut self, folder: &Path, reference: &Reference) -> Option<PathBuf> {
+        let path = super::clean(&folder.join(&reference.name));
+        if path.exists() {
+            return Some(path);
+        }
+        // Nothing is applied of what cannot be built, so what is missing hides nothing that a cluster would get.
+        let why = if is_remote(&reference.name) { "is elsewhere" } else { "does not exist" };
+        self.left_out.push((reference.at, format!("{} {why}: what it brings is not judged", reference.name)));
+        None
+    }
+
+    fn transform(
+        &mut self,
+        folder: &Path,
+        layer: &Kustomization,
+        objects: &mut Vec<Built>,
+    ) -> Result<(), Failure> {
+        for patch in layer.merges.iter().chain(&layer.patches) {
+            self.patch(folder, patch, objects)?;
+        }
+        if let Some((namespace, at)) = &layer.namespace {
+            transform::namespace(objects, namespace, *at);
+        }
+        transform::names(objects, layer.prefix.as_deref(), layer.suffix.as_deref());
+        for (field, pairs) in layer
+            .labels
+            .iter()
+            .map(|pairs| ("labels", pairs))
+            .chain(layer.annotations.iter().map(|pairs| ("annotations", pairs)))
+        {
+            transform::metadata(objects, field, pairs);
+        }
+        for patch in &layer.operations {
+            self.patch(folder, patch, objects)?;
+        }
+        transform::images(objects, &layer.images);
+        for (field, at) in &layer.unsupported {
+            if matches!(field.as_str(), "helmCharts" | "helmChartInflationGenerator" | "generators") {
+                self.left_out.push((*at, format!("{field}: what it generates is not judged")));
+            } else {
+                self.unknown.push((*at, format!("{field} is not built: what it changes is not judged")));
+            }
+        }
+        Ok(())
+    }
+
+    fn patch(
+        &mut self,
+        folder: &Path,
+        source: &PatchSource,
+        objects: &mut Vec<Built>,
+    ) -> Result<(), Failure> {
+        let failure = |message: String| Failure { at: source.at, message };
+        let target = source.target.as_ref().map(Target::of).transpose().map_err(failure)?;
+        let mut patches = match (&source.inline, &source.path) {
+            (Some(inline), _) => self.repository.inline(inline)?,
+            (None, Some(path)) => {
+                self.repository.documents(&super::clean(&folder.join(&path.name)), path.at)?
+            }
+            (None, None) => return Err(failure("a patch needs path or patch".to_owned())),
+        };
+        for patch in &mut patches {
+            if matches!(patch.data, Data::Map(_)) {
+                patch.without_words();
+            }
+            let patch = &*patch;
+            match patch.data {
+                Data::List(_) => {
+                    let target = target
+                        .as_ref()
+                        .ok_or_else(|| failure("a JSON 6902 patch needs a target".to_owned()))?;
+                    for object in objects.iter_mut().filter(|object| target.selects(object)) {
+                        operate(object, patch).map_err(failure)?;
+                    }
+                }
+                Data::Map(_) => merge(objects, patch, target.as_ref(), source).map_err(failure)?,
+                _ => return Err(failure("neither a strategic merge patch nor a JSON 6902 patch".to_owned())),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Operations may change name and kind as anything else.
+fn operate(object: &mut Built, patch: &Node) -> Result<(), String> {
+    object.remember();
+    let Some(node) = object.node_mut() else { return Ok(()) };
+    let removed = patch::apply(node, patch)?;
+    object.removed.extend(removed);
+    object.reread();
+    Ok(())
+}
+
+fn merge(
+    objects: &mut Vec<Built>,
+    patch: &Node,
+    target: Option<&Target>,
+    source: &PatchSource,
+) -> Result<(), String> {
+    let id = Id::of(patch);
+    let selects = |object: &Built| match (target, &id) {
+        (Some(target), _) => target.selects(object),
+        (None, Some(id)) => object.is(id),
+        (None, None) => false,
+    };
+    if target.is_none() {
+        let id = id
+            .as_ref()
+            .ok_or("a strategic merge patch needs apiVersion, kind and metadata.name, or a target")?;
+        if !objects.iter().any(selects) {
+            return Err(format!("no object is {} {}: kustomize refuses the patch", id.kind, id.name));
+        }
+    }
+    let deletes = patch.get("$patch").and_then(Node::as_str) == Some("delete");
+    if deletes {
+        objects.retain(|object| !selects(object));
+        return Ok(());
+    }
+    for object in objects.iter_mut().filter(|object| selects(object)) {
+        let before = object.id.clone();
+        let Some(node) = object.node_mut() else { continue };
+        if let Outcome::Patched(removed) = patch::merge(node, patch) {
+            object.removed.extend(removed);
+        }
+        keep(object, &before, source);
+    }
+    Ok(())
+}
+
+/// A strategic merge patch changes no name, namespace and kind, unless it may.
+fn keep(object: &mut Built, before: &Id, source: &PatchSource) {
+    object.reread();
+    if object.id == *before {
+        return;
+    }
+    object.former.push(before.clone());
+    let at = object.at;
+    let (name, kind, namespace) = (before.name.clone(), before.kind.clone(), before.namespace.clone());
+    if let Some(node) = object.node_mut() {
+        if !source.changes_kind && node.str_of("kind") != Some(&kind) {
+            node.set("kind", at, Node::text(&kind, at));
+        }
+        let metadata = node.child("metadata", at);
+        if !source.changes_name && metadata.str_of("name") != Some(&name) {
+            metadata.set("name", at, Node::text(&name, at));
+        }
+        match namespace {
+            Some(namespace) if metadata.str_of("namespace") != Some(&namespace) => {
+                metadata.set("namespace", at, Node::text(&namespace, at));
+            }
+            None if metadata.get("namespace").is_some() => {
+                metadata.remove("namespace");
+            }
+            _ => {}
+        }
+    }
+    object.reread();
+}
+
+/// What a Flux Kustomization adds, as kustomize-controller does: its patches after those of the file, its namespace over
+/// the one there.
+fn add(layer: &mut Kustomization, more: &Kustomization) {
+    layer.components.extend(more.components.iter().cloned());
+    layer.patches.extend(more.patches.iter().cloned());
+    layer.images.extend(more.images.iter().cloned());
+    if more.namespace.is_some() {
+        layer.namespace.clone_from(&more.namespace);
+    }
+    if more.prefix.is_some() {
+        layer.prefix.clone_from(&more.prefix);
+    }
+    if more.suffix.is_some() {
+        layer.suffix.clone_from(&more.suffix);
+    }
+}
+
+fn is_remote(name: &str) -> bool {
+    name.contains("://")
+        || name.contains("?ref=")
+        || name.contains("//")
+        || name.starts_with("git@")
+        || name
+            .split('/')
+            .next()
+            .is_some_and(|host| host.contains('.') && !host.starts_with('.') && name.contains('/'))
+}

@@ -1,0 +1,274 @@
+//! An object as far as it is built, and which patches mean it.
+
+use std::sync::Arc;
+
+use regex::Regex;
+
+use super::patch::Removed;
+use gatehouse_inventory::yaml::{At, Node};
+
+/// What kustomize knows an object by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Id {
+    pub(crate) group: String,
+    pub(crate) version: String,
+    pub(crate) kind: String,
+    /// None: it names none.
+    pub(crate) namespace: Option<String>,
+    pub(crate) name: String,
+}
+
+/// An object, built so far.
+#[derive(Debug, Clone)]
+pub(crate) struct Built {
+    pub(crate) id: Id,
+    /// What it was known by before it was renamed or moved.
+    pub(crate) former: Vec<Id>,
+    /// None of what neither policies nor quotas look into.
+    pub(crate) node: Option<Arc<Node>>,
+    /// Where it begins.
+    pub(crate) at: At,
+    /// What patches took away from it.
+    pub(crate) removed: Vec<Removed>,
+}
+
+impl Id {
+    /// Of an object.
+    pub(crate) fn of(node: &Node) -> Option<Self> {
+        let (group, version) = match node.str_of("apiVersion")?.split_once('/') {
+            Some((group, version)) => (group, version),
+            None => ("", node.str_of("apiVersion")?),
+        };
+        let metadata = node.get("metadata");
+        let name = metadata.and_then(|metadata| metadata.str_of("name")).unwrap_or_default();
+        Some(Self {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            kind: node.str_of("kind")?.to_owned(),
+            namespace: metadata.and_then(|metadata| metadata.str_of("namespace")).map(str::to_owned),
+            name: name.to_owned(),
+        })
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        let namespace = |id: &Self| id.namespace.clone().unwrap_or_else(|| "default".to_owned());
+        self.kind == other.kind
+            && self.name == other.name
+            && self.group == other.group
+            && self.version == other.version
+            && (is_cluster_scoped(&self.group, &self.kind) || namespace(self) == namespace(other))
+    }
+}
+
+impl Built {
+    /// An object as it is written.
+    pub(crate) fn new(id: Id, node: Option<Arc<Node>>, at: At) -> Self {
+        Self { id, former: Vec::new(), node, at, removed: Vec::new() }
+    }
+
+    /// The place of the first of `fields` that the object has, or that a patch took from it; else its own.
+    pub(crate) fn place(&self, fields: &[&str]) -> At {
+        let found = |field: &&str| {
+            let there = self.node.as_deref().and_then(|node| node.field(field)).map(|(at, _)| at);
+            there.or_else(|| {
+                self.removed.iter().rev().find(|removed| removed.is(field)).map(|removed| removed.at)
+            })
+        };
+        fields.iter().find_map(found).unwrap_or(self.at)
+    }
+
+    /// Whether it is, or was, what a strategic merge patch names.
+    pub(crate) fn is(&self, id: &Id) -> bool {
+        self.id.is(id) || self.former.iter().any(|former| former.is(id))
+    }
+
+    /// Keeps what it is known by so far.
+    pub(crate) fn remember(&mut self) {
+        if self.former.last() != Some(&self.id) {
+            self.former.push(self.id.clone());
+        }
+    }
+
+    /// Its tree, to be changed.
+    pub(crate) fn node_mut(&mut self) -> Option<&mut Node> {
+        self.node.as_mut().map(Arc::make_mut)
+    }
+
+    /// As kustomize reads it.
+    pub(crate) fn read_by_kustomize(&mut self) {
+        if self.node.as_deref().is_some_and(Node::has_words)
+            && let Some(node) = self.node_mut()
+        {
+            node.without_words();
+        }
+    }
+
+    /// Makes id and tree agree again after a patch of the tree.
+    pub(crate) fn reread(&mut self) {
+        if let Some(id) = self.node.as_deref().and_then(Id::of) {
+            self.id = id;
+        }
+    }
+
+    pub(crate) fn rename(&mut self, name: String, at: At) {
+        self.remember();
+        if let Some(node) = self.node_mut() {
+            let place = node.at_path(&["metadata", "name"]).map_or(at, |name| name.at);
+            node.child("metadata", at).set("name", place, Node::text(&name, place));
+        }
+        self.id.name = name;
+    }
+
+    pub(crate) fn move_to(&mut self, namespace: &str, at: At) {
+        self.remember();
+        if let Some(node) = self.node_mut() {
+            node.child("metadata", at).set("namespace", at, Node::text(namespace, at));
+        }
+        self.id.namespace = Some(namespace.to_owned());
+    }
+
+    fn label(&self, of: &str, key: &str) -> Option<&str> {
+        self.node.as_deref()?.at_path(&["metadata", of])?.get(key)?.as_str()
+    }
+}
+
+/// The `target` of a patch.
+pub(crate) struct Target {
+    group: Option<Regex>,
+    version: Option<Regex>,
+    kind: Option<Regex>,
+    name: Option<Regex>,
+    namespace: Option<Regex>,
+    labels: Vec<Requirement>,
+    annotations: Vec<Requirement>,
+}
+
+/// One requirement of a label selector.
+enum Requirement {
+    In(String, Vec<String>),
+    NotIn(String, Vec<String>),
+    Exists(String),
+    Absent(String),
+}
+
+impl Target {
+    /// Else what is wrong with it.
+    pub(crate) fn of(node: &Node) -> Result<Self, String> {
+        let regex = |field: &str| match node.str_of(field) {
+            None => Ok(None),
+            Some(text) => Regex::new(&format!("^(?:{text})$"))
+                .map(Some)
+                .map_err(|_| format!("target.{field}: not a regular expression")),
+        };
+        let selector = |field: &str| match node.str_of(field) {
+            None => Ok(Vec::new()),
+            Some(text) => requirements(text).ok_or_else(|| format!("target.{field}: not a label selector")),
+        };
+        Ok(Self {
+            group: regex("group")?,
+            version: regex("version")?,
+            kind: regex("kind")?,
+            name: regex("name")?,
+            namespace: regex("namespace")?,
+            labels: selector("labelSelector")?,
+            annotations: selector("annotationSelector")?,
+        })
+    }
+
+    pub(crate) fn selects(&self, object: &Built) -> bool {
+        let fits =
+            |regex: &Option<Regex>, text: &str| regex.as_ref().is_none_or(|regex| regex.is_match(text));
+        let ids = object.former.iter().chain([&object.id]);
+        let named = |id: &Id| {
+            fits(&self.group, &id.group)
+                && fits(&self.version, &id.version)
+                && fits(&self.kind, &id.kind)
+                && fits(&self.name, &id.name)
+                && fits(&self.namespace, id.namespace.as_deref().unwrap_or("default"))
+        };
+        ids.into_iter().any(named)
+            && self.labels.iter().all(|requirement| requirement.holds(|key| object.label("labels", key)))
+            && self
+                .annotations
+                .iter()
+                .all(|requirement| requirement.holds(|key| object.label("annotations", key)))
+    }
+}
+
+impl Requirement {
+    fn holds<'a>(&self, value: impl Fn(&str) -> Option<&'a str>) -> bool {
+        match self {
+            Self::In(key, values) => value(key).is_some_and(|value| values.iter().any(|one| one == value)),
+            Self::NotIn(key, values) => value(key).is_none_or(|value| values.iter().all(|one| one != value)),
+            Self::Exists(key) => value(key).is_some(),
+            Self::Absent(key) => value(key).is_none(),
+        }
+    }
+}
+
+/// Kubernetes' label selectors as text: `a=b, c!=d, e in (f,g), h notin (i), j, !k`.
+fn requirements(text: &str) -> Option<Vec<Requirement>> {
+    let mut parts = vec![String::new()];
+    let mut depth = 0_u32;
+    for character in text.chars() {
+        match character {
+            '(' => depth += 1,
+            ')' => depth = depth.checked_sub(1)?,
+            _ => {}
+        }
+        match parts.last_mut() {
+            Some(last) if character != ',' || depth > 0 => last.push(character),
+            _ => parts.push(String::new()),
+        }
+    }
+    parts.iter().map(|part| requirement(part.trim())).collect()
+}
+
+fn requirement(text: &str) -> Option<Requirement> {
+    let set = |list: &str| -> Option<Vec<String>> {
+        let list = list.trim().strip_prefix('(')?.strip_suffix(')')?;
+        Some(list.split(',').map(|value| value.trim().to_owned()).collect())
+    };
+    let key = |key: &str| {
+        let key = key.trim();
+        (!key.is_empty() && !key.contains([' ', '=', '!', '('])).then(|| key.to_owned())
+    };
+    if let Some((left, right)) = text.split_once(" notin ") {
+        return Some(Requirement::NotIn(key(left)?, set(right)?));
+    }
+    if let Some((left, right)) = text.split_once(" in ") {
+        return Some(Requirement::In(key(left)?, set(right)?));
+    }
+    if let Some((left, right)) = text.split_once("!=") {
+        return Some(Requirement::NotIn(key(left)?, vec![right.trim().to_owned()]));
+    }
+    if let Some((left, right)) = text.split_once("==").or_else(|| text.split_once('=')) {
+        return Some(Requirement::In(key(left)?, vec![right.trim().to_owned()]));
+    }
+    match text.strip_prefix('!') {
+        Some(absent) => Some(Requirement::Absent(key(absent)?)),
+        None => Some(Requirement::Exists(key(text)?)),
+    }
+}
+
+/// Kinds of Kubernetes itself that have no namespace. What kustomize does not know it puts into one.
+pub(crate) fn is_cluster_scoped(group: &str, kind: &str) -> bool {
+    match group {
+        "" => matches!(kind, "Namespace" | "Node" | "PersistentVolume" | "ComponentStatus"),
+        "admissionregistration.k8s.io"
+        | "authentication.k8s.io"
+        | "apiextensions.k8s.io"
+        | "apiregistration.k8s.io"
+        | "certificates.k8s.io"
+        | "flowcontrol.apiserver.k8s.io"
+        | "node.k8s.io"
+        | "scheduling.k8s.io"
+        | "internal.apiserver.k8s.io" => true,
+        "rbac.authorization.k8s.io" => kind.starts_with("Cluster"),
+        "storage.k8s.io" => kind != "CSIStorageCapacity",
+        "networking.k8s.io" => matches!(kind, "IngressClass" | "IPAddress" | "ServiceCIDR"),
+        "policy" => kind == "PodSecurityPolicy",
+        "authorization.k8s.io" => kind != "LocalSubjectAccessReview",
+        _ => false,
+    }
+}

@@ -1,0 +1,222 @@
+//! Patches: strategic merge as kustomize does it for kinds whose schema it does not know, and JSON 6902. What a patch
+//! brings keeps its own place; what it takes away is noted with the place of the patch.
+//!
+//! Every governed kind is a custom resource, so lists are replaced and not merged.
+
+use gatehouse_inventory::yaml::{At, Data, Entry, Node};
+
+/// A field that a patch took away, and where the patch says so.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Removed {
+    /// As findings name fields.
+    pub(crate) field: String,
+    pub(crate) at: At,
+}
+
+impl Removed {
+    /// Whether it was the field itself, or what it was in.
+    pub(crate) fn is(&self, field: &str) -> bool {
+        field
+            .strip_prefix(self.field.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    }
+}
+
+/// What a patch did to an object.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Outcome {
+    Patched(Vec<Removed>),
+    /// `$patch: delete`.
+    Deleted,
+}
+
+/// Merges `patch` into `object`.
+pub(crate) fn merge(object: &mut Node, patch: &Node) -> Outcome {
+    let mut removed = Vec::new();
+    if merge_map(object, patch, "", &mut removed) { Outcome::Patched(removed) } else { Outcome::Deleted }
+}
+
+/// False if the whole map is to go.
+fn merge_map(into: &mut Node, patch: &Node, within: &str, removed: &mut Vec<Removed>) -> bool {
+    match patch.get("$patch").and_then(Node::as_str) {
+        Some("delete") => return false,
+        Some("replace") => {
+            *into = clean(patch);
+            return true;
+        }
+        _ => {}
+    }
+    for Entry { key, at, value } in patch.entries().iter().filter(|entry| !entry.key.starts_with('$')) {
+        let field = if within.is_empty() { key.to_string() } else { format!("{within}.{key}") };
+        match (&value.data, into.get_mut(key)) {
+            (Data::Null, known) => {
+                if known.is_some() {
+                    into.remove(key);
+                    removed.push(Removed { field, at: *at });
+                }
+            }
+            (Data::Map(_), Some(known)) if matches!(known.data, Data::Map(_)) => {
+                if !merge_map(known, value, &field, removed) {
+                    into.remove(key);
+                    removed.push(Removed { field, at: *at });
+                }
+            }
+            (Data::Map(_), _) if value.get("$patch").and_then(Node::as_str) == Some("delete") => {
+                if into.remove(key).is_some() {
+                    removed.push(Removed { field, at: *at });
+                }
+            }
+            _ => into.set(key, *at, clean(value)),
+        }
+    }
+    true
+}
+
+/// What a patch adds: without its directives.
+fn clean(patch: &Node) -> Node {
+    let data = match &patch.data {
+        Data::Map(entries) => Data::Map(
+            entries
+                .iter()
+                .filter(|entry| !entry.key.starts_with('$') && entry.value.data != Data::Null)
+                .map(|entry| Entry { value: clean(&entry.value), ..entry.clone() })
+                .collect(),
+        ),
+        Data::List(items) => {
+            Data::List(items.iter().filter(|item| item.get("$patch").is_none()).cloned().collect())
+        }
+        data => data.clone(),
+    };
+    Node { at: patch.at, data }
+}
+
+/// Applies the operations of a JSON 6902 patch in order; else what is wrong with one.
+pub(crate) fn apply(object: &mut Node, operations: &Node) -> Result<Vec<Removed>, String> {
+    let mut removed = Vec::new();
+    for operation in operations.items() {
+        let text = |field: &str| operation.get(field).and_then(Node::as_str);
+        let (Some(op), Some(path)) = (text("op"), text("path")) else {
+            return Err("an operation without op or path".to_owned());
+        };
+        let wrong = |why: &str| format!("{op} {path}: {why}");
+        let pointer = pointer(path).ok_or_else(|| wrong("not a JSON pointer"))?;
+        let value = || operation.get("value").cloned().ok_or_else(|| wrong("no value"));
+        let at = operation.at;
+        let from = || {
+            let from = text("from").and_then(self::pointer).ok_or_else(|| wrong("no from"))?;
+            Ok::<_, String>(from)
+        };
+        let place = operation.entry("value").map_or(at, |entry| entry.value.at);
+        let done = match op {
+            "add" => add(object, &pointer, value()?, place),
+            "replace" => find(object, &pointer)
+                .is_some()
+                .then_some(())
+                .and_then(|()| put(object, &pointer, value().ok()?, place)),
+            "remove" => take(object, &pointer).map(|_| removed.push(Removed { field: field(&pointer), at })),
+            "move" => take(object, &from()?).and_then(|node| add(object, &pointer, node, at)),
+            "copy" => find(object, &from()?).cloned().and_then(|node| add(object, &pointer, node, at)),
+            "test" => {
+                let expected = value()?.to_value();
+                let found = find(object, &pointer).map(Node::to_value);
+                if found.as_ref() == Some(&expected) {
+                    Some(())
+                } else {
+                    return Err(wrong("the test fails"));
+                }
+            }
+            _ => return Err(wrong("no such operation")),
+        };
+        done.ok_or_else(|| wrong("the object has no such field"))?;
+    }
+    Ok(removed)
+}
+
+/// The parts of a pointer.
+fn pointer(text: &str) -> Option<Vec<String>> {
+    if text.is_empty() {
+        return Some(Vec::new());
+    }
+    Some(text.strip_prefix('/')?.split('/').map(|part| part.replace("~1", "/").replace("~0", "~")).collect())
+}
+
+/// A pointer as findings name fields.
+fn field(pointer: &[String]) -> String {
+    let mut field = String::new();
+    for part in pointer {
+        if part.parse::<usize>().is_ok() {
+            field = format!("{field}[{part}]");
+        } else if field.is_empty() {
+            field.clone_from(part);
+        } else {
+            field = format!("{field}.{part}");
+        }
+    }
+    field
+}
+
+fn find<'a>(node: &'a Node, pointer: &[String]) -> Option<&'a Node> {
+    pointer.iter().try_fold(node, |node, part| match &node.data {
+        Data::List(items) => items.get(part.parse::<usize>().ok()?),
+        _ => node.get(part),
+    })
+}
+
+fn parent<'a>(node: &'a mut Node, pointer: &'a [String]) -> Option<(&'a mut Node, &'a str)> {
+    let (last, path) = pointer.split_last()?;
+    let node = path.iter().try_fold(node, |node, part| match &mut node.data {
+        Data::List(items) => items.get_mut(part.parse::<usize>().ok()?),
+        Data::Map(entries) => {
+            entries.iter_mut().find(|entry| *entry.key == **part).map(|entry| &mut entry.value)
+        }
+        _ => None,
+    })?;
+    Some((node, last))
+}
+
+fn add(node: &mut Node, pointer: &[String], value: Node, at: At) -> Option<()> {
+    let Some((node, last)) = parent(node, pointer) else {
+        *node = value;
+        return pointer.is_empty().then_some(());
+    };
+    match &mut node.data {
+        Data::List(items) => {
+            let index = if last == "-" { items.len() } else { last.parse().ok()? };
+            (index <= items.len()).then(|| items.insert(index, value))
+        }
+        Data::Map(_) => {
+            node.set(last, at, value);
+            Some(())
+        }
+        _ => None,
+    }
+}
+
+fn put(node: &mut Node, pointer: &[String], value: Node, at: At) -> Option<()> {
+    let Some((node, last)) = parent(node, pointer) else {
+        *node = value;
+        return pointer.is_empty().then_some(());
+    };
+    match &mut node.data {
+        Data::List(items) => {
+            *items.get_mut(last.parse::<usize>().ok()?)? = value;
+            Some(())
+        }
+        Data::Map(_) => {
+            node.set(last, at, value);
+            Some(())
+        }
+        _ => None,
+    }
+}
+
+fn take(node: &mut Node, pointer: &[String]) -> Option<Node> {
+    let (node, last) = parent(node, pointer)?;
+    match &mut node.data {
+        Data::List(items) => {
+            let index = last.parse::<usize>().ok()?;
+            (index < items.len()).then(|| items.remove(index))
+        }
+        _ => node.remove(last).map(|entry| entry.value),
+    }
+}

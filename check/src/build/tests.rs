@@ -1,0 +1,253 @@
+//! Builds beside those of `kubectl kustomize`: trees by hand for each feature, and random ones.
+
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
+
+use gatehouse_inventory::manifest;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Built, Kustomization, Layers};
+use crate::{Files, Role};
+
+type Objects = BTreeMap<String, Value>;
+
+/// The objects by name; `status` of kustomize's own is not looked at.
+fn by_name(objects: impl Iterator<Item = Value>) -> Objects {
+    let name = |object: &Value| {
+        let text = |at: &str| object.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
+        format!("{}/{}/{}", text("/kind"), text("/metadata/namespace"), text("/metadata/name"))
+    };
+    objects.map(|object| (name(&object), object)).collect()
+}
+
+fn write(files: &[(String, String)]) -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for (path, text) in files {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().expect("below the folder")).expect("can be made");
+        fs::write(path, text).expect("can be written");
+    }
+    folder
+}
+
+fn built(root: &Path, folder: &str) -> Result<Objects, String> {
+    let mut files = Files::default();
+    files.read(root, Role::Judged);
+    let mut layers = Layers::new(&mut files);
+    let objects =
+        layers.folder(&root.join(folder), None::<&Kustomization>).map_err(|failure| failure.message)?;
+    assert!(layers.unknown.is_empty(), "{:?}", layers.unknown);
+    Ok(by_name(objects.iter().filter_map(|object: &Built| Some(object.node.as_deref()?.to_value()))))
+}
+
+/// None where there is no kubectl.
+fn expected(root: &Path, folder: &str) -> Option<Result<Objects, String>> {
+    let output = match Command::new("kubectl").arg("kustomize").arg(root.join(folder)).output() {
+        Ok(output) => output,
+        Err(error) => {
+            let required = std::env::var("GATEHOUSE_CONFORMANCE").is_ok_and(|value| value == "require");
+            assert!(!required, "kubectl is required: {error}");
+            eprintln!("left out: kubectl cannot be run: {error}");
+            return None;
+        }
+    };
+    if !output.status.success() {
+        return Some(Err(String::from_utf8_lossy(&output.stderr).into_owned()));
+    }
+    let parsed = manifest::parse(&output.stdout, false);
+    Some(Ok(by_name(parsed.manifests.into_iter().map(|manifest| Value::Object(manifest.object)))))
+}
+
+/// Both build the same, or neither builds.
+fn compare(files: &[(String, String)], folder: &str) {
+    let root = write(files);
+    let Some(expected) = expected(root.path(), folder) else { return };
+    let built = built(root.path(), folder);
+    let tree = || files.iter().map(|(path, text)| format!("# {path}\n{text}")).collect::<Vec<_>>().join("\n");
+    match (built, expected) {
+        (Ok(built), Ok(expected)) => {
+            let names = |objects: &Objects| objects.keys().cloned().collect::<Vec<_>>();
+            assert_eq!(names(&built), names(&expected), "{}", tree());
+            for (name, object) in &built {
+                assert_eq!(object, &expected[name], "{name} of\n{}", tree());
+            }
+        }
+        (Err(_), Err(_)) => {}
+        (built, expected) => panic!("built {built:#?}, expected {expected:#?}\n{}", tree()),
+    }
+}
+
+const BASE: &str = "\
+apiVersion: kustomize.toolkit.fluxcd.io/v1
+kind: Kustomization
+metadata:
+  name: one
+  namespace: team-a
+  labels: {app: one}
+spec:
+  interval: 10m
+  path: ./x
+  prune: yes
+  suspend: off
+  sourceRef: {kind: GitRepository, name: g}
+  dependsOn: [{name: two}, {name: three, namespace: team-b}]
+---
+apiVersion: kustomize.toolkit.fluxcd.io/v1
+kind: Kustomization
+metadata: {name: two}
+spec:
+  interval: 10m
+  path: ./y
+  postBuild: {substitute: {A: \"1\"}}
+---
+apiVersion: helm.toolkit.fluxcd.io/v2
+kind: HelmRelease
+metadata: {name: three, namespace: team-b, annotations: {a: b}}
+spec:
+  interval: 10m
+  values: {image: {tag: v1}, list: [1, 2], nothing: null}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: team-a}
+---
+apiVersion: agones.dev/v1
+kind: Fleet
+metadata: {name: four}
+spec: {replicas: 2, template: {spec: {template: {spec: {containers: [{name: game, image: \"example/game:1\"}]}}}}}
+";
+
+/// Each is the rest of a kustomization over [`BASE`].
+const FEATURES: [&str; 30] = [
+    "namespace: other\n",
+    "namePrefix: pre-\n",
+    "nameSuffix: -post\n",
+    "labels:\n- pairs: {team: x}\n",
+    "labels:\n- pairs: {team: x}\n  includeSelectors: true\n",
+    "commonLabels: {team: other}\n",
+    "commonAnnotations: {who: z}\n",
+    "images:\n- {name: example/game, newTag: \"2\"}\n",
+    "images:\n- {name: example/game, newName: other/game, digest: 'sha256:abc'}\n",
+    "patches:\n- target: {kind: Kustomization}\n  patch: |\n    apiVersion: kustomize.toolkit.fluxcd.io/v1\n    kind: Kustomization\n    metadata: {name: _}\n    spec: {interval: 1m, prune: null}\n",
+    "patches:\n- patch: |\n    apiVersion: kustomize.toolkit.fluxcd.io/v1\n    kind: Kustomization\n    metadata: {name: two}\n    spec: {postBuild: null, timeout: 5m}\n",
+    "patches:\n- patch: |\n    apiVersion: kustomize.toolkit.fluxcd.io/v1\n    kind: Kustomization\n    metadata: {name: one, namespace: team-a}\n    spec: {dependsOn: [{name: only}]}\n",
+    "patches:\n- patch: |\n    apiVersion: kustomize.toolkit.fluxcd.io/v1\n    kind: Kustomization\n    metadata: {name: one}\n    spec: {interval: 1m}\n",
+    "patches:\n- target: {kind: HelmRelease, name: th.*}\n  patch: |\n    - {op: replace, path: /spec/interval, value: 1h}\n    - {op: add, path: /spec/values/list/1, value: 9}\n    - {op: add, path: /spec/values/list/-, value: 10}\n    - {op: remove, path: /spec/values/image}\n    - {op: add, path: /metadata/annotations/example.com~1x, value: \"yes\"}\n",
+    "patches:\n- target: {group: kustomize.toolkit.fluxcd.io, labelSelector: app=one}\n  patch: |\n    - {op: test, path: /spec/path, value: ./x}\n    - {op: move, from: /spec/path, path: /spec/other}\n    - {op: copy, from: /spec/interval, path: /spec/retryInterval}\n",
+    "patches:\n- target: {kind: HelmRelease}\n  patch: |\n    - {op: remove, path: /spec/absent}\n",
+    "patches:\n- target: {kind: HelmRelease}\n  patch: |\n    $patch: delete\n    apiVersion: helm.toolkit.fluxcd.io/v2\n    kind: HelmRelease\n    metadata: {name: _}\n",
+    "patches:\n- target: {kind: HelmRelease}\n  patch: |\n    apiVersion: helm.toolkit.fluxcd.io/v2\n    kind: HelmRelease\n    metadata: {name: _}\n    spec: {values: {$patch: replace, only: this, not: null}}\n",
+    "patches:\n- target: {kind: HelmRelease, namespace: team-b}\n  path: patch.yaml\n",
+    "patchesStrategicMerge:\n- patch.yaml\n",
+    "patchesJson6902:\n- target: {group: helm.toolkit.fluxcd.io, version: v2, kind: HelmRelease, name: three, namespace: team-b}\n  patch: |\n    - {op: replace, path: /spec/interval, value: 2h}\n",
+    "components: [../component]\n",
+    "namespace: other\nnamePrefix: pre-\npatches:\n- target: {kind: Kustomization, name: one, namespace: team-a}\n  patch: |\n    - {op: replace, path: /spec/interval, value: 1m}\n",
+    "resources: [more.yaml]\nnamespace: other\n",
+    "patches:\n- target: {kind: Kustomization, name: two}\n  options: {allowNameChange: true}\n  patch: |\n    - {op: replace, path: /metadata/name, value: renamed}\n",
+    "patches:\n- target: {kind: Kustomization, name: two}\n  patch: |\n    - {op: replace, path: /metadata/name, value: renamed}\n",
+    "patches:\n- target: {kind: Kustomization, annotationSelector: 'a in (b, c)'}\n  patch: |\n    - {op: replace, path: /spec/interval, value: 1m}\n- target: {annotationSelector: 'a in (b, c)'}\n  patch: |\n    - {op: replace, path: /spec/interval, value: 3m}\n",
+    "patches:\n- target: {kind: Kustomization}\n  patch: |\n    apiVersion: kustomize.toolkit.fluxcd.io/v1\n    kind: Kustomization\n    metadata: {name: _, labels: {added: x}, annotations: {also: y}}\n    spec: {postBuild: {substitute: {B: b}}, nothing: null, deep: {inner: null, kept: 1, list: [{a: null, b: 2}, null]}}\n",
+    "patches:\n- target: {kind: Nothing}\n  patch: |\n    - {op: remove, path: /spec/absent}\n",
+    "configMapGenerator:\n- name: made\n  literals: [a=b]\n  options: {disableNameSuffixHash: true}\n",
+];
+
+fn tree(overlay: &str, resources: bool) -> Vec<(String, String)> {
+    let head = if resources && !overlay.contains("resources:") {
+        "resources: [../base]\n".to_owned()
+    } else {
+        String::new()
+    };
+    let overlay = overlay.replace("resources: [more.yaml]", "resources: [../base, more.yaml]");
+    let file = |path: &str, text: &str| (path.to_owned(), text.to_owned());
+    vec![
+        file("base/kustomization.yaml", "resources: [all.yaml]\n"),
+        file("base/all.yaml", BASE),
+        file("over/kustomization.yaml", &format!("{head}{overlay}")),
+        file(
+            "over/patch.yaml",
+            "apiVersion: helm.toolkit.fluxcd.io/v2\nkind: HelmRelease\nmetadata: {name: three, namespace: team-b}\nspec: {interval: 3h, values: {image: {pullPolicy: Always}}}\n",
+        ),
+        file(
+            "over/more.yaml",
+            "apiVersion: source.toolkit.fluxcd.io/v1\nkind: GitRepository\nmetadata: {name: more}\nspec: {interval: 1m}\n",
+        ),
+        file(
+            "component/kustomization.yaml",
+            "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\nresources: [extra.yaml]\npatches:\n- target: {kind: Kustomization}\n  patch: |\n    - {op: add, path: /spec/wait, value: true}\n",
+        ),
+        file(
+            "component/extra.yaml",
+            "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {name: extra, namespace: team-a}\nspec: {interval: 1m}\n",
+        ),
+    ]
+}
+
+#[test]
+fn each_feature_is_built_as_kustomize_builds_it() {
+    for (index, feature) in FEATURES.into_iter().enumerate() {
+        println!("feature {index}");
+        compare(&tree(feature, true), "over");
+    }
+}
+
+/// Keys that two features share are joined, as one file would have them.
+fn joined(features: &[&str]) -> String {
+    let mut sections: BTreeMap<&str, String> = BTreeMap::new();
+    let mut order = Vec::new();
+    for feature in features {
+        let mut section = "";
+        for line in feature.lines() {
+            let (key, rest) = line.split_once(':').unwrap_or((line, ""));
+            if !line.starts_with([' ', '-']) {
+                section = key;
+                if rest.trim().is_empty() {
+                    sections.entry(section).or_insert_with(|| line.to_owned() + "\n");
+                } else {
+                    sections.insert(section, line.to_owned() + "\n");
+                }
+                if !order.contains(&section) {
+                    order.push(section);
+                }
+            } else if let Some(text) = sections.get_mut(section) {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+    }
+    order.iter().map(|section| sections[section].as_str()).collect()
+}
+
+#[test]
+fn random_overlays_of_overlays_are_built_as_kustomize_builds_them() {
+    let trees = if std::env::var("GATEHOUSE_LONG").is_ok() { 1000 } else { 24 };
+    let mut state = std::env::var("GATEHOUSE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7_u64);
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % below as u64).unwrap_or(0)
+    };
+    for _ in 0..trees {
+        let mut features =
+            |count: usize| -> Vec<&str> { (0..count).map(|_| FEATURES[random(FEATURES.len())]).collect() };
+        let (inner, outer) = (joined(&features(2)), joined(&features(2)));
+        let mut files = tree(&inner, true);
+        let top = tree(
+            &outer.replace("[../component]", "[../component2]").replace("more.yaml", "other.yaml"),
+            false,
+        );
+        files.push(("top/kustomization.yaml".to_owned(), {
+            let text = &top.iter().find(|(path, _)| path == "over/kustomization.yaml").expect("made above").1;
+            if text.contains("resources:") {
+                text.replace("../base", "../over")
+            } else {
+                format!("resources: [../over]\n{text}")
+            }
+        }));
+        files.push(("top/patch.yaml".to_owned(), top[3].1.clone()));
+        files.push(("top/other.yaml".to_owned(), top[4].1.replace("more", "other")));
+        files.push(("component2/kustomization.yaml".to_owned(), top[5].1.clone()));
+        files.push(("component2/extra.yaml".to_owned(), top[6].1.replace("name: extra", "name: extra2")));
+        compare(&files, "top");
+    }
+}

@@ -1,0 +1,148 @@
+//! What kustomize does to every object of a layer: namespace, names, labels, annotations, images; and the ConfigMaps
+//! that it generates.
+
+use super::object::{Built, Id, is_cluster_scoped};
+use gatehouse_inventory::yaml::{At, Data, Node};
+
+/// Puts objects into a namespace.
+pub(crate) fn namespace(objects: &mut [Built], namespace: &str, at: At) {
+    for object in objects {
+        if object.id.group.is_empty() && object.id.kind == "Namespace" {
+            object.rename(namespace.to_owned(), at);
+        } else if !is_cluster_scoped(&object.id.group, &object.id.kind) {
+            object.move_to(namespace, at);
+        }
+    }
+}
+
+/// Puts something before and after names.
+pub(crate) fn names(objects: &mut [Built], prefix: Option<&str>, suffix: Option<&str>) {
+    let (prefix, suffix) = (prefix.unwrap_or_default(), suffix.unwrap_or_default());
+    if prefix.is_empty() && suffix.is_empty() {
+        return;
+    }
+    for object in objects {
+        let Id { group, kind, name, .. } = &object.id;
+        let keeps = matches!(
+            (group.as_str(), kind.as_str()),
+            ("", "Namespace")
+                | ("apiextensions.k8s.io", "CustomResourceDefinition")
+                | ("apiregistration.k8s.io", "APIService")
+        );
+        if !keeps {
+            let (name, at) = (format!("{prefix}{name}{suffix}"), object.at);
+            object.rename(name, at);
+        }
+    }
+}
+
+/// Sets labels or annotations.
+pub(crate) fn metadata(objects: &mut [Built], field: &str, pairs: &Node) {
+    for object in objects {
+        let at = object.at;
+        let Some(node) = object.node_mut() else { continue };
+        for pair in pairs.entries() {
+            node.child("metadata", at).child(field, pair.at).set(&pair.key, pair.at, pair.value.clone());
+        }
+    }
+}
+
+/// Sets names, tags and digests of the images in `containers` and `initContainers`, wherever they are.
+pub(crate) fn images(objects: &mut [Built], images: &[Node]) {
+    if images.is_empty() {
+        return;
+    }
+    for object in objects.iter_mut().filter(|object| object.id.kind != "CustomResourceDefinition") {
+        if let Some(node) = object.node_mut() {
+            images_in(node, images);
+        }
+    }
+}
+
+fn images_in(node: &mut Node, images: &[Node]) {
+    match &mut node.data {
+        Data::List(items) => items.iter_mut().for_each(|item| images_in(item, images)),
+        Data::Map(entries) => {
+            for entry in entries {
+                if matches!(&*entry.key, "containers" | "initContainers")
+                    && let Data::List(containers) = &mut entry.value.data
+                {
+                    for container in containers {
+                        image(container, images);
+                    }
+                }
+                images_in(&mut entry.value, images);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn image(container: &mut Node, images: &[Node]) {
+    for change in images {
+        let Some(current) = container.str_of("image") else { return };
+        let Some(name) = change.str_of("name") else { continue };
+        let (bare, _) = current.split_once('@').unwrap_or((current, ""));
+        let (repository, tag) = match bare.rsplit_once(':') {
+            Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
+            _ => (bare, None),
+        };
+        if repository != name {
+            continue;
+        }
+        let text = |field: &str| {
+            change
+                .get(field)
+                .map(Node::to_value)
+                .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+        };
+        let repository = text("newName").unwrap_or_else(|| repository.to_owned());
+        let new = match (text("digest"), text("newTag").or_else(|| tag.map(str::to_owned))) {
+            (Some(digest), _) => format!("{repository}@{digest}"),
+            (None, Some(tag)) => format!("{repository}:{tag}"),
+            (None, None) => repository,
+        };
+        container.set("image", change.at, Node::text(&new, change.at));
+    }
+}
+
+/// The ConfigMap of an item of `configMapGenerator`, under the name it is given there: the digest that kustomize adds is
+/// nobody's business here.
+pub(crate) fn config_map(generator: &Node, mut text: impl FnMut(&str) -> Option<String>) -> Option<Built> {
+    let (name, at) = (generator.str_of("name")?, generator.at);
+    let mut node = Node::map(at);
+    node.set("apiVersion", at, Node::text("v1", at));
+    node.set("kind", at, Node::text("ConfigMap", at));
+    let metadata = node.child("metadata", at);
+    metadata.set("name", at, Node::text(name, at));
+    if let Some(namespace) = generator.str_of("namespace") {
+        metadata.set("namespace", at, Node::text(namespace, at));
+    }
+    let data = node.child("data", at);
+    let texts = |field: &str| generator.get(field).map(Node::items).unwrap_or_default();
+    for literal in texts("literals") {
+        if let Some((key, value)) = literal.as_str().and_then(|literal| literal.split_once('=')) {
+            let value = value.trim_matches(['"', '\'']);
+            data.set(key, literal.at, Node::text(value, literal.at));
+        }
+    }
+    for file in texts("files") {
+        let Some(file_text) = file.as_str() else { continue };
+        let (key, path) = file_text
+            .split_once('=')
+            .unwrap_or((file_text.rsplit('/').next().unwrap_or(file_text), file_text));
+        if let Some(content) = text(path) {
+            data.set(key, file.at, Node::text(&content, file.at));
+        }
+    }
+    let single = generator.get("env").into_iter();
+    for file in texts("envs").iter().chain(single) {
+        for line in file.as_str().and_then(&mut text).unwrap_or_default().lines() {
+            if let Some((key, value)) = line.trim().split_once('=').filter(|(key, _)| !key.starts_with('#')) {
+                data.set(key, file.at, Node::text(value, file.at));
+            }
+        }
+    }
+    let node = std::sync::Arc::new(node);
+    Some(Built::new(Id::of(&node)?, Some(node), at))
+}

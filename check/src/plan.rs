@@ -1,0 +1,284 @@
+//! Which objects will be applied: what is built from the kustomization files, and what Flux makes of that in turn.
+//!
+//! It begins with what nobody in the files applies: kustomizations that no other names, and files beside none. Each
+//! Flux Kustomization among the results leads to a folder, which is built with its patches, namespace and variables;
+//! each ResourceSet makes objects; and so on, until nothing new comes. Files that are named by nobody are left over.
+
+use std::{
+    collections::{BTreeSet, HashSet, VecDeque},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use gatehouse_inventory::yaml::{At, Node};
+use gatehouse_policy::Kind;
+
+use crate::{
+    Files, Role,
+    build::{Built, Failure, Kustomization, Layers, Repository as _, clean, substitute},
+    files::Text,
+    flux,
+    report::{Note, Problem},
+    resource_set,
+};
+
+/// What will be applied.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) objects: Vec<Built>,
+    pub(crate) notes: Vec<Note>,
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// What is built at once.
+enum Unit {
+    /// A kustomization.
+    Folder(PathBuf),
+    /// What a Flux Kustomization leads to.
+    Flux(Box<Built>, PathBuf),
+    /// A file as it is.
+    File(u32),
+}
+
+/// Plans what will be applied. `all`: files that no kustomization names, too.
+pub(crate) fn plan(files: &mut Files, all: bool) -> Plan {
+    let mut planner = Planner {
+        files,
+        plan: Plan::default(),
+        open: VecDeque::new(),
+        done: HashSet::new(),
+        built: HashSet::new(),
+    };
+    planner.run(all);
+    planner.plan
+}
+
+struct Planner<'a> {
+    files: &'a mut Files,
+    plan: Plan,
+    open: VecDeque<Unit>,
+    /// The Flux Kustomizations that were followed: each by its name and the folder.
+    done: HashSet<(Option<String>, String, PathBuf)>,
+    /// Kustomizations that are built, or part of one that is.
+    built: HashSet<PathBuf>,
+}
+
+impl Planner<'_> {
+    fn run(&mut self, all: bool) {
+        let inner = self.inner();
+        let (applied, own) = self.applied();
+        for (object, folder) in own {
+            self.follow(&object, folder);
+        }
+        self.work();
+        let covered = |folder: &Path| folder.ancestors().any(|above| applied.contains(above));
+        let layers: Vec<PathBuf> =
+            self.files.layers.iter().filter(|folder| !inner.contains(*folder)).cloned().collect();
+        let judged: Vec<u32> = self.judged();
+        // First what no Flux Kustomization leads to; then what one was to lead to that is itself applied by nobody.
+        for first in [true, false] {
+            for folder in &layers {
+                if !self.built.contains(folder) && !self.above(folder) && (!first || !covered(folder)) {
+                    self.open.push_back(Unit::Folder(folder.clone()));
+                }
+            }
+            for file in &judged {
+                let Text { path, named, .. } = self.files.text_of(flux::whole(*file));
+                let folder = path.as_deref().and_then(Path::parent);
+                let loose = *named
+                    || folder.is_none_or(|folder| {
+                        !self.files.layers.contains(folder)
+                            && !self.above(folder)
+                            && (!first || !covered(folder))
+                    });
+                if loose && !self.files.used.contains(file) {
+                    self.open.push_back(Unit::File(*file));
+                }
+            }
+            self.work();
+        }
+        self.left_over(&judged, all);
+    }
+
+    /// The files to judge.
+    fn judged(&self) -> Vec<u32> {
+        let judged = self.files.texts.iter().enumerate().filter(|(_, text)| text.role == Role::Judged);
+        judged.filter_map(|(file, _)| u32::try_from(file).ok()).collect()
+    }
+
+    /// The folders that other kustomizations name.
+    fn inner(&mut self) -> BTreeSet<PathBuf> {
+        let mut inner = BTreeSet::new();
+        for folder in self.files.layers.clone() {
+            let Ok(Some(node)) = self.files.kustomization(&folder) else { continue };
+            let layer = Kustomization::of(&node);
+            for reference in layer.resources.iter().chain(&layer.components) {
+                let path = clean(&folder.join(&reference.name));
+                if path != folder {
+                    inner.insert(path);
+                }
+            }
+        }
+        inner
+    }
+
+    /// Whether a folder above has a kustomization, which then says what of this one is applied.
+    fn above(&self, folder: &Path) -> bool {
+        folder.ancestors().skip(1).any(|above| self.files.layers.contains(above))
+    }
+
+    /// The folders that Flux Kustomizations of the files lead to, as these are written; and those Kustomizations that
+    /// apply themselves: with them Flux begins.
+    fn applied(&self) -> (BTreeSet<PathBuf>, Vec<(Built, PathBuf)>) {
+        let (mut folders, mut own) = (BTreeSet::new(), Vec::new());
+        for object in self.files.objects.iter().filter(|object| flux::is_kustomization(object)) {
+            let Some(folder) = flux::folder(self.files, object) else { continue };
+            let path = self.files.text_of(object.at).path.as_deref();
+            if path.is_some_and(|path| path.starts_with(&folder)) {
+                own.push((object.clone(), folder.clone()));
+            }
+            folders.insert(folder);
+        }
+        (folders, own)
+    }
+
+    fn follow(&mut self, object: &Built, folder: PathBuf) {
+        let key = (object.id.namespace.clone(), object.id.name.clone(), folder.clone());
+        if self.done.insert(key) {
+            self.open.push_back(Unit::Flux(Box::new(object.clone()), folder));
+        }
+    }
+
+    fn work(&mut self) {
+        while let Some(unit) = self.open.pop_front() {
+            match unit {
+                Unit::File(file) => {
+                    self.files.used.insert(file);
+                    let range = self.files.text_of(flux::whole(file)).objects.clone();
+                    let objects = self.files.objects[range].to_vec();
+                    for object in objects {
+                        self.put(object);
+                    }
+                }
+                Unit::Folder(folder) => self.build(&folder, None),
+                Unit::Flux(object, folder) => self.build(&folder, Some(&object)),
+            }
+        }
+    }
+
+    fn build(&mut self, folder: &Path, by: Option<&Built>) {
+        let spec = by.and_then(|object| object.node.as_deref()?.get("spec").cloned());
+        let more = spec.as_ref().map(flux::added);
+        let mut layers = Layers::new(&mut *self.files);
+        let built = layers.folder(folder, more.as_ref());
+        let (left_out, unknown, within) = (layers.left_out, layers.unknown, layers.seen);
+        self.built.extend(within);
+        for (at, message) in left_out {
+            self.note(at, message);
+        }
+        let mut objects = match built {
+            Ok(objects) => objects,
+            Err(Failure { at, message }) => {
+                let message = format!("kustomize cannot build this: {message}");
+                self.plan.problems.push(Problem { spot: self.files.spot(at), message });
+                return;
+            }
+        };
+        if let Some(spec) = &spec {
+            let namespace = by.and_then(|object| object.id.namespace.as_deref());
+            self.finish(&mut objects, namespace, spec);
+        }
+        for (at, message) in unknown {
+            let spot = self.files.spot(at);
+            for object in objects.iter().filter(|object| is_governed(object)) {
+                let message = format!("{} {}: {spot}: {message}", object.id.kind, object.id.name);
+                self.plan.notes.push(Note { spot: Some(self.files.spot(object.at)), message });
+            }
+        }
+        for object in objects {
+            self.put(object);
+        }
+    }
+
+    /// What Flux does after the build.
+    fn finish(&self, objects: &mut [Built], namespace: Option<&str>, spec: &Node) {
+        let variables = flux::variables(self.files, namespace, spec);
+        for object in objects {
+            let at = object.at;
+            let substitutes = flux::substitutes(object);
+            let Some(node) = object.node.as_mut() else { continue };
+            if let Some(variables) = variables.as_ref().filter(|_| substitutes && has_open(node)) {
+                substitute(Arc::make_mut(node), variables);
+            }
+            for (field, pairs) in flux::common_metadata(spec) {
+                let metadata = Arc::make_mut(node).child("metadata", at);
+                for pair in pairs.entries() {
+                    metadata.child(field, pair.at).set(&pair.key, pair.at, pair.value.clone());
+                }
+            }
+            object.reread();
+        }
+    }
+
+    fn put(&mut self, object: Built) {
+        if flux::is_kustomization(&object)
+            && let Some(folder) = flux::folder(self.files, &object)
+        {
+            self.follow(&object, folder);
+        }
+        if resource_set::is_resource_set(&object) {
+            let (made, unknown) = resource_set::made(&object);
+            for (at, message) in unknown {
+                self.note(at, message);
+            }
+            for object in made {
+                self.put(object);
+            }
+        }
+        let Text { path, named, .. } = self.files.text_of(object.at);
+        let ignored = !named && path.as_deref().is_some_and(|path| self.files.is_ignored(path));
+        if !ignored {
+            self.plan.objects.push(object);
+        }
+    }
+
+    fn note(&mut self, at: At, message: String) {
+        self.plan.notes.push(Note { spot: Some(self.files.spot(at)), message });
+    }
+
+    /// What no kustomization names.
+    fn left_over(&mut self, judged: &[u32], all: bool) {
+        for file in judged {
+            if self.files.used.contains(file) {
+                continue;
+            }
+            let range = self.files.text_of(flux::whole(*file)).objects.clone();
+            let objects = self.files.objects[range].to_vec();
+            if all {
+                for object in objects {
+                    self.put(object);
+                }
+            } else if objects.iter().any(is_governed) {
+                let message = "not judged: no kustomization names it (--all-files judges it)".to_owned();
+                self.note(flux::whole(*file), message);
+            }
+        }
+        if all {
+            self.work();
+        }
+    }
+}
+
+fn is_governed(object: &Built) -> bool {
+    Kind::of_kind(&object.id.group, &object.id.kind).is_some()
+}
+
+fn has_open(node: &Node) -> bool {
+    use gatehouse_inventory::yaml::Data;
+    match &node.data {
+        Data::Text(text, _) => text.contains('$'),
+        Data::List(items) => items.iter().any(has_open),
+        Data::Map(entries) => entries.iter().any(|entry| entry.key.contains('$') || has_open(&entry.value)),
+        _ => false,
+    }
+}

@@ -1,0 +1,244 @@
+//! What is judged is what would be applied: kustomizations, what Flux adds to them, variables, ResourceSets.
+
+use crate::{Files, GOOD};
+
+/// Intervals of a minute to twenty, and pruning.
+const POLICY: &str = "\
+apiVersion: policy.gatehouse.dev/v1alpha1
+kind: ReconcilePolicy
+metadata: {name: p}
+spec:
+  rules:
+    interval: {min: 1m, max: 20m}
+    prune: Required
+    crossNamespaceRefs: Forbid
+    targetNamespaces: Own
+";
+
+fn kustomization(name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {{name: {name}, namespace: team-a}}\nspec:\n  {}\n",
+        spec.trim().replace('\n', "\n  ")
+    )
+}
+
+fn files(files: &[(&str, &str)]) -> Files {
+    let files = Files::new(files);
+    files.write("policies/p.yaml", POLICY);
+    files
+}
+
+/// The places of the findings, with the rule.
+fn found(files: &Files, more: &[&str]) -> Vec<String> {
+    let checked = files.check(&[&["-f", "d", "--policies", "policies"], more].concat());
+    assert!(checked.code < 2, "{checked:?}");
+    checked.findings().iter().map(|line| line.split(": spec").next().unwrap().to_owned()).collect()
+}
+
+const FINE: &str = "interval: 10m\nprune: true\npath: ./x";
+
+#[test]
+fn a_patch_is_judged_and_named_and_not_the_base() {
+    let files = files(&[
+        ("d/over/kustomization.yaml", "resources: [../base]\npatches: [{path: p.yaml}]\n"),
+        ("d/over/p.yaml", &kustomization("a", "interval: 1s")),
+        ("d/base/kustomization.yaml", "resources: [ks.yaml]\n"),
+        ("d/base/ks.yaml", &kustomization("a", FINE)),
+    ]);
+    assert_eq!(found(&files, &[]), ["d/over/p.yaml:5:3: p/interval"]);
+    // The other way round: the patch mends what the base has wrong.
+    files.write("d/base/ks.yaml", kustomization("a", "interval: 1s\nprune: true"));
+    files.write("d/over/p.yaml", kustomization("a", "interval: 1m"));
+    assert_eq!(found(&files, &[]), [""; 0]);
+    // What a patch takes away is missing because of the patch.
+    files.write("d/over/p.yaml", kustomization("a", "interval: 1m\nprune: null"));
+    assert_eq!(found(&files, &[]), ["d/over/p.yaml:6:3: p/prune"]);
+    // Operations, written in place.
+    files.write(
+        "d/over/kustomization.yaml",
+        "resources: [../base]\npatches:\n- target: {kind: Kustomization}\n  patch: |-\n    - op: replace\n      path: /spec/interval\n      value: 2h\n",
+    );
+    assert_eq!(found(&files, &[]), ["d/over/kustomization.yaml:7:14: p/interval"]);
+}
+
+#[test]
+fn the_patches_of_a_parent_are_those_of_the_children() {
+    let parent = kustomization(
+        "cluster",
+        "interval: 10m\npath: ./d/apps\nprune: true\npatches:\n- target: {kind: Kustomization}\n  patch: |\n    apiVersion: kustomize.toolkit.fluxcd.io/v1\n    kind: Kustomization\n    metadata: {name: _}\n    spec: {prune: true, interval: 30m}",
+    );
+    let files =
+        files(&[("d/cluster/ks.yaml", &parent), ("d/apps/app.yaml", &kustomization("app", "path: ./app"))]);
+    files.write(".git/HEAD", "");
+    assert_eq!(found(&files, &[]), ["d/cluster/ks.yaml:14:27: p/interval"]);
+    // A child that the parent makes a parent in turn.
+    let grand = parent
+        .replace("spec: {prune: true, interval: 30m}", "spec: {prune: true, interval: 5m, path: ./d/deep}");
+    files.write("d/cluster/ks.yaml", &grand);
+    files.write("d/deep/x.yaml", kustomization("deep", "interval: 1s\nprune: true"));
+    assert_eq!(found(&files, &[]), ["d/deep/x.yaml:5:3: p/interval"]);
+}
+
+#[test]
+fn variables_that_are_known_are_filled_in_and_the_others_are_notes() {
+    let parent = kustomization(
+        "cluster",
+        "interval: 10m\npath: ./d/apps\nprune: true\npostBuild:\n  substitute: {PRUNE: \"true\"}\n  substituteFrom: [{kind: ConfigMap, name: settings}]",
+    );
+    let app = "interval: ${INTERVAL}\nprune: ${PRUNE}\ntimeout: ${TIMEOUT:=1m}";
+    let settings = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings, namespace: team-a}\ndata: {INTERVAL: 1s}\n";
+    let files = files(&[
+        ("d/cluster/ks.yaml", &parent),
+        ("d/cluster/settings.yaml", settings),
+        ("d/apps/app.yaml", &kustomization("app", app)),
+        (".git/HEAD", ""),
+    ]);
+    assert_eq!(found(&files, &[]), ["d/apps/app.yaml:5:3: p/interval"]);
+    files.write("d/cluster/settings.yaml", settings.replace("name: settings", "name: others"));
+    let checked = files.check(&["d", "--policies", "policies"]);
+    checked.expect(0, &["d/apps/app.yaml:5:3: note: spec.interval: ${INTERVAL} is filled in by Flux, so p/interval cannot judge it"]);
+    assert_eq!(checked.out, "");
+}
+
+#[test]
+fn a_path_may_count_from_a_folder_of_the_repository() {
+    let files = files(&[
+        (
+            "d/kubernetes/ks.yaml",
+            &kustomization("app", "interval: 10m\nprune: true\npath: ./apps/app\ntargetNamespace: team-a"),
+        ),
+        (
+            "d/kubernetes/apps/app/hr.yaml",
+            "apiVersion: helm.toolkit.fluxcd.io/v2\nkind: HelmRelease\nmetadata: {name: app}\nspec:\n  interval: 10m\n  dependsOn: [{name: db, namespace: team-a}]\n",
+        ),
+        ("d/kubernetes/apps/app/kustomization.yaml", "resources: [hr.yaml]\n"),
+    ]);
+    assert_eq!(found(&files, &[]), [""; 0]);
+}
+
+#[test]
+fn a_reference_out_of_a_namespace_that_is_not_known_is_a_note() {
+    let files = files(&[(
+        "d/hr.yaml",
+        "apiVersion: helm.toolkit.fluxcd.io/v2\nkind: HelmRelease\nmetadata: {name: app}\nspec:\n  interval: 1s\n  dependsOn: [{name: db, namespace: team-a}]\n",
+    )]);
+    let checked = files.check(&["d", "--policies", "policies"]);
+    checked.expect(
+        1,
+        &["d/hr.yaml:6:26: note: spec.dependsOn[0].namespace: team-a is right in the namespace team-a alone"],
+    );
+    assert_eq!(checked.findings().len(), 1, "{checked:?}");
+}
+
+#[test]
+fn what_no_kustomization_names_is_not_judged_unless_asked_for() {
+    let files = files(&[
+        ("d/kustomization.yaml", "resources:\n- a.yaml\n# - off.yaml\n"),
+        ("d/a.yaml", &kustomization("a", FINE)),
+        ("d/off.yaml", &kustomization("off", "interval: 1s\nprune: true")),
+        ("d/below/off.yaml", &kustomization("below", "interval: 2s\nprune: true")),
+    ]);
+    let checked = files.check(&["d", "--policies", "policies"]);
+    checked.expect(0, &["d/off.yaml: note: not judged", "d/below/off.yaml: note: not judged"]);
+    assert_eq!(
+        found(&files, &["--all-files"]),
+        ["d/below/off.yaml:5:3: p/interval", "d/off.yaml:5:3: p/interval"]
+    );
+}
+
+#[test]
+fn what_a_resource_set_makes_is_judged_with_its_inputs() {
+    let set = "\
+apiVersion: fluxcd.controlplane.io/v1
+kind: ResourceSet
+metadata: {name: rs, namespace: team-a}
+spec:
+  serviceAccountName: flux-a
+  inputs: [{tenant: team-a, interval: 1s}, {tenant: team-b, interval: 5m}]
+  resources:
+  - apiVersion: kustomize.toolkit.fluxcd.io/v1
+    kind: Kustomization
+    metadata: {name: << inputs.tenant >>, namespace: << inputs.tenant >>}
+    spec:
+      interval: << inputs.interval >>
+      prune: true
+      sourceRef: {kind: GitRepository, name: g, namespace: team-a}
+  resourcesTemplate: |
+    apiVersion: kustomize.toolkit.fluxcd.io/v1
+    kind: Kustomization
+    metadata: {name: x, namespace: team-a}
+    spec: {interval: 2h, prune: true}
+    ---
+    apiVersion: kustomize.toolkit.fluxcd.io/v1
+    kind: Kustomization
+    metadata: {name: y, namespace: team-a}
+    spec: {interval: 3h, prune: true}
+";
+    let files = files(&[("d/rs.yaml", set)]);
+    assert_eq!(
+        found(&files, &[]),
+        [
+            "d/rs.yaml:12:7: p/interval",
+            "d/rs.yaml:14:49: p/crossNamespaceRefs",
+            "d/rs.yaml:19:12: p/interval",
+            "d/rs.yaml:24:12: p/interval"
+        ]
+    );
+}
+
+#[test]
+fn what_is_elsewhere_or_not_built_is_said() {
+    let files = files(&[
+        (
+            "d/kustomization.yaml",
+            "resources: [a.yaml, gone.yaml, 'https://example.com/base?ref=v1']\nreplacements: [{path: r.yaml}]\n",
+        ),
+        ("d/a.yaml", &kustomization("a", FINE)),
+        ("d/r.yaml", "source: {kind: ConfigMap}\n"),
+    ]);
+    files.check(&["d", "--policies", "policies"]).expect(
+        0,
+        &[
+            "d/kustomization.yaml:1:21: note: gone.yaml does not exist",
+            "d/kustomization.yaml:1:32: note: https://example.com/base?ref=v1 is elsewhere",
+            "d/a.yaml:1:1: note: Kustomization a: d/kustomization.yaml:2:1: replacements is not built",
+        ],
+    );
+    files.write("d/kustomization.yaml", "resources: [a.yaml]\npatches: [{path: missing.yaml}]\n");
+    files
+        .check(&["d", "--policies", "policies"])
+        .expect(2, &["d/kustomization.yaml:2:18: error: kustomize cannot build this: missing.yaml: "]);
+}
+
+#[test]
+fn files_that_are_no_text_are_passed_over_in_a_folder() {
+    let files = files(&[("d/a.yaml", &kustomization("a", FINE))]);
+    files.write("d/crypt.yaml", b"\0GITCRYPT\0\x80\x81");
+    files.write("d/wide.yaml", b"\xff\xfea\0:\0");
+    files.write("d/binary.yaml", b"abc\0def");
+    files.write("d/latin.yaml", b"a: \xe9\n");
+    files.check(&["d", "--policies", "policies"]).expect(
+        0,
+        &[
+            "d/crypt.yaml: note: passed over: encrypted by git-crypt",
+            "d/wide.yaml: note: passed over: UTF-16",
+            "d/binary.yaml: note: passed over: no text",
+            "d/latin.yaml:1: note: passed over: not UTF-8",
+        ],
+    );
+}
+
+#[test]
+fn booleans_are_those_of_whoever_reads_the_file() {
+    let yes = kustomization("a", "interval: 10m\nprune: yes");
+    let files = files(&[("d/a.yaml", &yes)]);
+    assert_eq!(found(&files, &[]), [""; 0], "kubectl takes it for true");
+    files.write("d/kustomization.yaml", "resources: [a.yaml]\n");
+    assert_eq!(found(&files, &[]), ["d/a.yaml:6:3: p/prune"], "kustomize for a text");
+}
+
+#[test]
+fn a_good_file_stays_good() {
+    let files = Files::new(&[("d/kustomization.yml", "resources: [a.yaml]\n"), ("d/a.yaml", GOOD)]);
+    files.strict(&["d"]).expect(0, &["1 judged"]);
+}
