@@ -23,6 +23,8 @@ use http_body_util::BodyExt;
 use serde::Deserialize;
 
 pub(super) const PATH: &str = "/validate";
+/// Where Gatehouse's are: it may be registered in their place.
+const PATHS: [&str; 3] = [PATH, "/mutate", "/quota"];
 
 /// It runs as a process of its own, so that its CPU can be told.
 #[derive(clap::Args)]
@@ -55,7 +57,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         observers: Observers::default(),
         shutdown: ShutdownTiming { delay: Duration::ZERO, grace: Duration::ZERO },
     };
-    let callers = Callers { paths: &[PATH], credential: Credential::None };
+    let callers = Callers { paths: &PATHS, credential: Credential::None };
     let server = server.bind().await?.serve(Empty, callers, [], Tasks::default(), Tasks::default());
     server.until(std::future::pending()).await?;
     Ok(ExitCode::SUCCESS)

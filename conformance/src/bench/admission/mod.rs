@@ -14,12 +14,13 @@ use gatehouse_conformance::control_plane::ControlPlane;
 use gatehouse_conformance::load::{self, Manifest};
 use gatehouse_conformance::ports;
 use gatehouse_conformance::progress::during;
+use gatehouse_conformance::spread::Spread;
 use gatehouse_conformance::supervise::{Program, Scratch, Supervised};
 use gatehouse_conformance::webhooks::{self, Settings, Webhooks};
 use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 
-use self::creates::Scenario;
+use self::creates::{Processes, Scenario};
 use self::direct::Target;
 use super::process::Process;
 use super::report::Report;
@@ -31,12 +32,27 @@ const EMPTY: &str = "bench-empty";
 /// Longer than starting anything takes.
 const STARTED: Duration = Duration::from_mins(1);
 
-const SCENARIOS: [Scenario; 5] = [
-    Scenario { what: "without", namespace: "bench-without", quota: None },
-    Scenario { what: "an empty webhook", namespace: EMPTY, quota: None },
-    Scenario { what: "built-in ResourceQuota", namespace: "bench-built-in", quota: None },
-    Scenario { what: "TenantQuota, one replica", namespace: "bench-one", quota: Some("bench-one") },
-    Scenario { what: "TenantQuota, two replicas", namespace: "bench-two", quota: Some("bench-two") },
+/// And the namespace where empty webhooks are registered as two replicas of Gatehouse are: before and after what a policy
+/// or a quota looks at, behind one address.
+const EMPTY_TWO: &str = "bench-empty-two";
+
+const SCENARIOS: [Scenario; 6] = [
+    Scenario { what: "without", namespace: "bench-without", quota: None, beside: 0 },
+    Scenario { what: "an empty webhook", namespace: EMPTY, quota: None, beside: 0 },
+    Scenario { what: "empty webhooks, two replicas", namespace: EMPTY_TWO, quota: None, beside: 0 },
+    Scenario { what: "built-in ResourceQuota", namespace: "bench-built-in", quota: None, beside: 0 },
+    Scenario {
+        what: "TenantQuota, one replica",
+        namespace: "bench-one",
+        quota: Some("bench-one"),
+        beside: 1,
+    },
+    Scenario {
+        what: "TenantQuota, two replicas",
+        namespace: "bench-two",
+        quota: Some("bench-two"),
+        beside: 2,
+    },
 ];
 
 /// How much to do.
@@ -61,17 +77,31 @@ pub(super) async fn measure(
     let replicas = Webhooks::start(control_plane, 2, settings).await?;
     apply(&client, objects()).await?;
     register(&client, &replicas).await?;
-    let empty = Empty::start().await?;
+    let empties = [Empty::start().await?, Empty::start().await?];
+    let [empty, _] = &empties;
+    let spread = Spread::start().await?;
+    for empty in &empties {
+        spread.add(empty.port);
+    }
+    let bundle: String = empties.iter().map(|empty| empty.ca.as_str()).collect();
+    let configurations = webhooks::configurations(Address::Url(spread.url()), bundle);
     apply(&client, vec![empty.configuration()]).await?;
+    apply(&client, in_the_place_of_two(configurations)).await?;
 
-    let process = replicas.replica(0).process().context("it runs")?;
+    let process =
+        |number: usize| anyhow::Ok(Process(replicas.replica(number).process().context("it runs")?.pid()?));
     let gatehouse = Target {
         port: replicas.replica(0).port(),
         ca: replicas.replica(0).serving_ca(),
-        process: Process(process.pid()?),
+        process: process(0)?,
+    };
+    let processes = Processes {
+        api_server: Process(control_plane.api_server().pid()?),
+        etcd: Process(control_plane.etcd().pid()?),
+        replicas: [process(0)?, process(1)?],
     };
     direct::measure(empty.target()?, gatehouse, "bench-direct", effort.time, report).await?;
-    creates::measure(control_plane, &SCENARIOS, (effort.creates, effort.rounds), report).await?;
+    creates::measure(control_plane, &SCENARIOS, processes, (effort.creates, effort.rounds), report).await?;
     replicas.end().await
 }
 
@@ -136,31 +166,57 @@ fn objects() -> Vec<Value> {
 /// The usual configurations, each for the namespaces of one way; what is only counted is registered for the way of two
 /// replicas by Gatehouse itself, and for the other here.
 async fn register(client: &kube::Client, replicas: &Webhooks) -> anyhow::Result<()> {
-    let only = |mut configuration: Value, namespaces: &[&str]| {
-        for webhook in configuration["webhooks"].as_array_mut().into_iter().flatten() {
-            if webhook["namespaceSelector"]["matchExpressions"].is_array() {
-                webhook["namespaceSelector"] =
-                    json!({"matchExpressions": [{"key": WAY, "operator": "In", "values": namespaces}]});
-            }
-        }
-        configuration
-    };
-    let [_, two] = replicas.configurations();
+    let [_, mut two] = replicas.configurations();
     let one = replicas.replica(0);
     let [_, mut other] = webhooks::configurations(Address::Url(one.url()), one.serving_ca().to_owned());
     other["metadata"]["name"] = json!("gatehouse-one");
-    let is_quota = |webhook: &Value| webhook["name"] == "quotas.policy.gatehouse.dev";
     if let Some(webhooks) = other["webhooks"].as_array_mut() {
         webhooks.retain(is_quota);
-        if let Some(rules) = webhooks[0]["rules"].as_array_mut() {
+    }
+    count_config_maps(&mut other);
+    only(&mut two, &["bench-two", "bench-direct"]);
+    only(&mut other, &["bench-one"]);
+    apply(client, vec![two, other]).await?;
+    during("registering the webhooks", until_counted(client)).await
+}
+
+/// The configuration of empty webhooks for the namespace that is compared with the one of two replicas.
+fn in_the_place_of_two([_, mut configuration]: [Value; 2]) -> Vec<Value> {
+    configuration["metadata"]["name"] = json!("empty-two");
+    if let Some(webhooks) = configuration["webhooks"].as_array_mut() {
+        // Policies and quotas themselves are Gatehouse's own to judge.
+        webhooks.retain(|webhook| webhook["namespaceSelector"]["matchExpressions"].is_array());
+    }
+    count_config_maps(&mut configuration);
+    only(&mut configuration, &[EMPTY_TWO]);
+    vec![configuration]
+}
+
+fn is_quota(webhook: &Value) -> bool {
+    webhook["name"] == "quotas.policy.gatehouse.dev"
+}
+
+/// Sends ConfigMaps as well to where quotas are asked.
+fn count_config_maps(configuration: &mut Value) {
+    let webhooks = configuration["webhooks"].as_array_mut().into_iter().flatten();
+    for webhook in webhooks.filter(|webhook| is_quota(webhook)) {
+        if let Some(rules) = webhook["rules"].as_array_mut() {
             rules.push(json!({
                 "apiGroups": [""], "apiVersions": ["*"], "operations": ["CREATE"], "resources": ["configmaps"],
                 "scope": "Namespaced",
             }));
         }
     }
-    apply(client, vec![only(two, &["bench-two", "bench-direct"]), only(other, &["bench-one"])]).await?;
-    during("registering the webhooks", until_counted(client)).await
+}
+
+/// Leaves other ways alone.
+fn only(configuration: &mut Value, ways: &[&str]) {
+    for webhook in configuration["webhooks"].as_array_mut().into_iter().flatten() {
+        if webhook["namespaceSelector"]["matchExpressions"].is_array() {
+            webhook["namespaceSelector"] =
+                json!({"matchExpressions": [{"key": WAY, "operator": "In", "values": ways}]});
+        }
+    }
 }
 
 /// Until Gatehouse has registered what is counted, and both quotas are held.
