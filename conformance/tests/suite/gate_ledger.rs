@@ -4,6 +4,8 @@
 //! On a control plane of its own, with two replicas. `GATEHOUSE_LONG` asks for ten minutes each.
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -73,14 +75,14 @@ async fn attacks(control_plane: &ControlPlane) -> anyhow::Result<()> {
 
     // A name that is taken, again and again.
     let taken = |_: usize, _: usize| fleet("there", false);
-    let with = attack(control_plane, round, taken).await?;
+    let with = attack(control_plane, Extent::Time(round), taken).await?;
     ensure!(with.ends.iter().all(|code| *code == 409), "{:?}", with.ends);
 
     // Every creation fails after it was admitted, as somebody else refuses it.
     refuse_labelled(&client).await?;
     let before = get(&client, LEDGER).await?;
     let doomed = |client: usize, number: usize| fleet(&format!("doomed-{client}-{number}"), true);
-    let lost = attack(control_plane, round, doomed).await?;
+    let lost = attack(control_plane, Extent::Time(round), doomed).await?;
     let after = get(&client, LEDGER).await?;
     ensure!(lost.ends.iter().all(|code| matches!(code, 429 | 500)), "{:?}", lost.ends);
     let generation = |ledger: &Value| ledger["metadata"]["generation"].as_u64().unwrap_or_default();
@@ -94,7 +96,7 @@ async fn attacks(control_plane: &ControlPlane) -> anyhow::Result<()> {
     post(&as_user(control_plane, "somebody-else").await?, &fleets, &fleet("other", false)).await?;
     ensure!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 
-    // The same without Gatehouse.
+    // The same without Gatehouse: as many requests in the same time.
     webhooks.end().await?;
     for kind in ["validating", "mutating"] {
         let path = format!("/apis/admissionregistration.k8s.io/v1/{kind}webhookconfigurations");
@@ -106,7 +108,9 @@ async fn attacks(control_plane: &ControlPlane) -> anyhow::Result<()> {
         |answer: &Result<(), String>| answer.as_ref().is_err_and(|text| text.contains("already exists"));
     let asked = async || anyhow::Ok(gone().await);
     let _ = settles("nobody is asked", Duration::from_mins(1), asked, taken_again).await?;
-    let without = attack(control_plane, round, taken).await?;
+    let same = Extent::Requests(with.requests, with.took / u32::try_from(with.requests)?);
+    let without = attack(control_plane, same, taken).await?;
+    ensure!(without.requests == with.requests, "{without}, of {}", with.requests);
     ensure!(without.ends.iter().all(|code| *code == 409), "{:?}", without.ends);
     progress::say(format_args!(
         "ledger: a name that is taken: {with}; without Gatehouse: {without}; what fails after admission: {lost}, \
@@ -117,6 +121,26 @@ async fn attacks(control_plane: &ControlPlane) -> anyhow::Result<()> {
     let most = writes * bytes.max(4096) as u64 * TIMES + without.written + NOISE;
     ensure!(lost.written <= most, "{lost} by {writes} writes of {bytes} bytes");
     Ok(())
+}
+
+/// How much is asked.
+#[derive(Clone, Copy)]
+enum Extent {
+    /// As much as can be, for so long.
+    Time(Duration),
+    /// So many requests, so far apart.
+    Requests(usize, Duration),
+}
+
+impl Extent {
+    /// When a request may be made after the begin, by its number; none, if it is one too many.
+    fn due(self, number: usize, elapsed: Duration) -> Option<Duration> {
+        match self {
+            Self::Time(time) => (elapsed < time).then_some(Duration::ZERO),
+            Self::Requests(all, _) if number >= all => None,
+            Self::Requests(_, apart) => Some(apart * u32::try_from(number).ok()?),
+        }
+    }
 }
 
 /// What came of an attack.
@@ -145,18 +169,23 @@ impl std::fmt::Display for Attack {
 /// Has clients ask for one object after the other.
 async fn attack(
     control_plane: &ControlPlane,
-    round: Duration,
+    extent: Extent,
     object: impl Fn(usize, usize) -> Value + Copy + Send + 'static,
 ) -> anyhow::Result<Attack> {
     let path = format!("{AGONES}/namespaces/{NAMESPACE}/fleets");
     let before = etcd(control_plane)?;
     let begun = Instant::now();
+    let asked = Arc::new(AtomicUsize::new(0));
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
         let (client, path) = (as_user(control_plane, "attacker").await?, path.clone());
+        let asked = Arc::clone(&asked);
         clients.spawn(async move {
             let mut codes = Vec::new();
-            while begun.elapsed() < round {
+            loop {
+                let next = asked.fetch_add(1, Ordering::Relaxed);
+                let Some(due) = extent.due(next, begun.elapsed()) else { break };
+                tokio::time::sleep(due.saturating_sub(begun.elapsed())).await;
                 let code = match post(&client, &path, &object(number, codes.len())).await {
                     Ok(()) => 201,
                     Err(kube::Error::Api(status)) => status.code,
