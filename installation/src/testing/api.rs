@@ -53,6 +53,8 @@ struct State {
     tracks_fields: bool,
     /// Watches are told nothing beyond this revision.
     held_at: Option<u64>,
+    /// What was before this revision is forgotten.
+    compacted: u64,
 }
 
 impl Default for FakeApi {
@@ -136,6 +138,12 @@ impl FakeApi {
         let revision = state.revision;
         drop(state);
         self.0.revision.send_replace(revision);
+    }
+
+    /// Forgets what has happened until now: a watch that begins earlier is 410.
+    pub fn compact(&self) {
+        let mut state = self.state();
+        state.compacted = state.revision;
     }
 
     /// Creates or replaces an object of a served kind, and returns it as it is then. A new one without a uid is
@@ -240,6 +248,9 @@ impl FakeApi {
             }
             if query.get("watch").is_some_and(|watch| watch == "true") {
                 let from = query.get("resourceVersion").and_then(|from| from.parse().ok()).unwrap_or(0);
+                if from < state.compacted {
+                    return failure(410, "Expired", "too old resource version", "");
+                }
                 drop(state);
                 return watching(self.clone(), kind, from);
             }

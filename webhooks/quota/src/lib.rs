@@ -22,7 +22,7 @@ pub use dimension::{Dimension, DimensionError, GroupResource};
 pub use families::{Families, Name, Weight};
 pub use gatehouse_apiservice::{policy::FieldError, quantity::Quantity};
 pub use ledger::{
-    Account, Block, Charged, Counted, DEAD, Dead, Exceeded, Expired, Extent, Fate, Holder, Ledger,
+    Account, Block, Charged, Counted, DEAD, Dead, Exceeded, Expired, Extent, Fate, History, Holder, Ledger,
     LedgerError, MAX_BYTES, MAX_ENTRIES, MAX_OF_USER, Outcome, Pending, Place, Proposal, RENEW, Reached,
     Seal, Seen, Settled, Totals, Truth, VALID, forbidden,
 };

@@ -14,13 +14,14 @@ mod budget;
 mod duty;
 mod job;
 mod known;
+mod restore;
 mod task;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use gatehouse_apiservice::client::{jittered, random};
 use gatehouse_inventory::Str;
-use gatehouse_quota::{Amounts, CompiledQuota, Holder, MAX_BYTES, Totals};
+use gatehouse_quota::{Amounts, CompiledQuota, Holder, Ledger, MAX_BYTES, Totals};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -32,8 +33,15 @@ use self::{
     base::Base,
     budget::{Budget, Demand},
     job::Decision,
+    restore::Found,
 };
-use super::{cover::Covered, settle::Settler, status::Reporter, store::Store, waiting::Waiting};
+use super::{
+    cover::Covered,
+    settle::Settler,
+    status::Reporter,
+    store::{Store, Version},
+    waiting::Waiting,
+};
 use crate::{
     controllers::Interception,
     metrics::Metrics,
@@ -54,6 +62,9 @@ const FOLLOW: Duration = Duration::from_millis(50);
 const RECALL_AGAIN: Duration = Duration::from_secs(1);
 /// After a recall was seen, nobody holds more than it needs for so long.
 const CALM: Duration = Duration::from_secs(2);
+/// Whoever has just started promises nothing upon a ledger without a seal before this: those who know that it had one, and
+/// that a version without seals cannot have written it, break it.
+const GRACE: Duration = Duration::from_secs(2);
 /// The wait after a conflict, or up to twice that; and after a failure.
 const AFTER_CONFLICT: Duration = Duration::from_millis(6);
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
@@ -92,6 +103,10 @@ pub(super) struct Committer {
     sealed: Option<BTreeSet<Arc<str>>>,
     /// The generation of the quota by which promises were made.
     generation: Option<(String, i64)>,
+    /// The last state of the ledger that was known to be as Gatehouse wrote it.
+    whole: Option<(Version, Ledger)>,
+    /// Since when a ledger without a seal is known, of which no state with one is.
+    unsealed: Option<Instant>,
     /// Since when the ledger is missing, or is not what it should be; and in which state of which object.
     broken: Option<(Instant, Option<(String, i64)>)>,
     /// It was found not to be what it should be, and does not say so itself.
@@ -108,6 +123,8 @@ pub(super) struct Committer {
     reads: JoinSet<Vec<gatehouse_quota::Expired>>,
     covers: JoinSet<Option<Covered>>,
     cover_at: Instant,
+    searches: JoinSet<Found>,
+    found: Option<Found>,
     reporter: Reporter,
     round: Instant,
     settled_at: Instant,
@@ -153,6 +170,8 @@ impl Committer {
             stood: None,
             sealed: None,
             generation: None,
+            whole: None,
+            unsealed: None,
             broken: None,
             is_unmarked: false,
             holder: Holder::new(life()),
@@ -163,6 +182,8 @@ impl Committer {
             reads: JoinSet::new(),
             covers: JoinSet::new(),
             cover_at: now,
+            searches: JoinSet::new(),
+            found: None,
             round: now,
             settled_at: now,
             counted_at: now,
@@ -207,7 +228,7 @@ impl Committer {
             }
             let written = self.mend(&world, quota).await;
             let written = match written {
-                None if !self.base.as_ref().is_some_and(Base::stands) => {
+                None if !self.base.as_ref().is_some_and(Base::stands) || self.is_doubtful(now) => {
                     self.waiting = batch;
                     return;
                 }

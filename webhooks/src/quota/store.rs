@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use gatehouse_apiservice::policy::{GROUP, QuotaLedger, TenantQuota, VERSION};
 use gatehouse_quota::{CompiledQuota, Ledger, LedgerError, Place};
 use http::{Method, Request, header};
-use kube::{Client, Resource};
+use kube::{Client, Resource, core::WatchEvent};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::time::timeout;
@@ -16,6 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const METADATA_ALONE: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 
 /// Where a quota's ledger is.
+#[derive(Clone)]
 pub(super) struct Store {
     client: Client,
     path: String,
@@ -53,6 +55,9 @@ pub(super) enum StoreError {
     /// The API server refused, or was not to be reached. What was asked may have been done.
     #[error("the API server could not be asked")]
     Failed(#[source] Box<kube::Error>),
+    /// It has stopped before all was told.
+    #[error("the API server has not told everything")]
+    Incomplete,
     /// A ledger is always JSON, and its name one of an object.
     #[error("the request could not be made")]
     Request(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -142,6 +147,41 @@ impl Store {
             Err(StoreError::Gone) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Has every state seen that the object, or one of its name after it, has had after `from`, up to `until`. It fails
+    /// where the cluster does not know all of them any more; it may wait for as long as it is let.
+    pub(super) async fn since(
+        &self,
+        name: &str,
+        from: &Version,
+        until: &Version,
+        mut see: impl FnMut(Result<Ledger, LedgerError>),
+    ) -> Result<(), StoreError> {
+        let query =
+            format!("watch=true&fieldSelector=metadata.name%3D{name}&resourceVersion={}", from.revision);
+        let request = Request::get(format!("{}?{query}", self.path)).body(Vec::new());
+        let request = request.map_err(|error| StoreError::Request(Box::new(error)))?;
+        let failed = |error| StoreError::Failed(Box::new(error));
+        let events = self.client.request_events::<QuotaLedger>(request).await.map_err(failed)?;
+        let mut events = std::pin::pin!(events);
+        while let Some(event) = events.next().await {
+            match event.map_err(failed)? {
+                WatchEvent::Added(ledger) | WatchEvent::Modified(ledger) => {
+                    if ledger.metadata.name.as_deref() != Some(name) {
+                        continue;
+                    }
+                    let Stored { version, ledger } = Stored::of(&ledger);
+                    see(ledger);
+                    if version == *until {
+                        return Ok(());
+                    }
+                }
+                WatchEvent::Deleted(_) | WatchEvent::Bookmark(_) => {}
+                WatchEvent::Error(status) => return Err(failed(kube::Error::Api(status))),
+            }
+        }
+        Err(StoreError::Incomplete)
     }
 
     /// Writes the ledger in the place of `version`, or as a new one.

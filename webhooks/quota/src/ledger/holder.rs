@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Account, Block, Extent, Ledger, Totals};
+use super::{Account, Block, Extent, Ledger, Seal, Totals};
 use crate::Amounts;
 
 /// Nothing is admitted out of a block that was written longer ago than this.
@@ -81,19 +81,36 @@ impl Holder {
     }
 
     /// Takes a state of the ledger that is newer than all before. Says whether the block has gone that nobody but its
-    /// replica could have removed: then the ledger is not as Gatehouse wrote it.
+    /// replica could have removed: then the ledger is not as Gatehouse wrote it. If it has no seal, the block is not
+    /// forgotten: it may be there again when the ledger was put right.
     pub fn meet(&mut self, ledger: &Ledger, now: Duration) -> bool {
         if let Some(block) = ledger.block(&self.name) {
             self.account.may_become(block.amount());
             return false;
         }
         self.account.lose();
-        self.answered = ledger.recalls();
-        let Some(written) = self.written.take() else { return false };
-        self.begin_anew();
+        let Some(written) = self.written else {
+            self.answered = ledger.recalls();
+            return false;
+        };
         // Given back, without an answer.
-        let was_given_back = self.sent.take().is_some_and(|sent| sent.extent.is_none());
-        !was_given_back && now < written + DEAD
+        let was_given_back = self.sent.as_ref().is_some_and(|sent| sent.extent.is_none());
+        let is_lost = !was_given_back && now < written + DEAD;
+        if !is_lost || ledger.seal() == Seal::Whole {
+            self.answered = ledger.recalls();
+            (self.written, self.sent) = (None, None);
+            self.begin_anew();
+        }
+        is_lost
+    }
+
+    /// There is another ledger, for another quota: the block is in none.
+    pub fn abandon(&mut self) {
+        self.account.lose();
+        self.sent = None;
+        if self.written.take().is_some() {
+            self.begin_anew();
+        }
     }
 
     /// The block to be written: what was admitted, and `wish` beyond it. Until [`Holder::landed`] or [`Holder::failed`]

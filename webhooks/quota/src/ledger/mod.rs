@@ -21,12 +21,13 @@
 //! - What is written by versions of Gatehouse that know no blocks, an entry for each object, is a block that nobody
 //!   renews; and a block is an entry to them.
 //! - The ledger is sealed: it names its own uid and generation. Whoever else writes it breaks the seal; then nothing is
-//!   promised until all that may have been admitted is counted.
+//!   promised until its last state with a seal is back in its place, or all that may have been admitted is counted.
 
 mod account;
 mod block;
 mod denial;
 mod entry;
+mod history;
 mod holder;
 mod settle;
 mod wire;
@@ -42,6 +43,7 @@ pub use account::{Account, Charged, Extent, MAX_ENTRIES, MAX_OF_USER, Outcome, T
 pub use block::{Block, Place, Seal};
 pub use denial::{Exceeded, forbidden};
 pub use entry::{Expired, Fate, Pending, Proposal};
+pub use history::History;
 pub use holder::{DEAD, Holder, RENEW, VALID};
 pub use settle::{Counted, Dead, Reached, Seen, Settled, Truth};
 pub use wire::LedgerError;
@@ -65,6 +67,8 @@ pub struct Ledger {
     /// Kept up: the sum of the blocks.
     promised: Amounts,
     seal: Seal,
+    /// It is not true, though Gatehouse wrote it; or it is of a version that is yet to come.
+    is_doubted: bool,
     /// How often replicas were asked to give back what they do not need.
     recall: u64,
     /// How often `used` was counted.
@@ -123,6 +127,12 @@ impl Ledger {
         self.seal = Seal::Broken;
     }
 
+    /// Breaks the seal of a ledger that is not true, though Gatehouse wrote it: what it was before helps no more.
+    pub fn doubt(&mut self) {
+        self.seal = Seal::Broken;
+        self.is_doubted = true;
+    }
+
     /// It has been written, to an object that was there.
     pub fn was_sealed(&mut self) {
         if self.seal == Seal::None {
@@ -164,6 +174,13 @@ impl Ledger {
             let holds = dimensions.iter().any(|one| !block.amount.get(one).is_zero());
             !holds || block.answered >= recall && block.counts == self.counts
         })
+    }
+
+    /// Whether it may have been counted after `before`: at no earlier revision, and all of it.
+    pub fn may_follow(&self, before: &Self) -> bool {
+        let mut revisions = before.revisions.iter();
+        let is_later = revisions.all(|(resource, at)| self.revision(resource).is_none_or(|now| now >= *at));
+        is_later && (before.used.is_empty() || !self.used.is_empty())
     }
 
     /// Makes, changes or removes a block.

@@ -14,6 +14,11 @@ use super::{
 };
 use crate::{Amounts, Dimension, GroupResource};
 
+/// In the place of the generation: that somebody else has written the ledger; and that it was as Gatehouse wrote it, and is
+/// not true.
+const BROKEN: i64 = 0;
+const DOUBTED: i64 = -1;
+
 /// A QuotaLedger that somebody else must have written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: Invalid value: {value:?}")]
@@ -58,6 +63,7 @@ impl Ledger {
             if name == SEAL {
                 ledger.recall = parsed.recall;
                 ledger.counts = parsed.counts;
+                ledger.is_doubted = parsed.ticket == DOUBTED || parsed.is_of_future();
                 ledger.seal = match parsed.is_ours() {
                     true if parsed.name == place.uid && parsed.ticket == place.generation => Seal::Whole,
                     true => Seal::Broken,
@@ -155,12 +161,18 @@ struct Entries<'a>(&'a Written<'a>);
 
 impl Serialize for Entries<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Written { ledger, place } = self.0;
+        let Written { ledger, place } = *self.0;
         let mut entries = serializer.serialize_map(None)?;
-        if let Some(Place { uid, generation }) = place {
-            // A broken seal stays broken: no object has generation 0.
-            let next = if ledger.seal == Seal::Broken { 0 } else { generation.saturating_add(1) };
-            let seal = Text::seal(uid, next, ledger.recall, ledger.counts);
+        // A broken seal stays broken: no object has such a generation.
+        let broken = if ledger.is_doubted { DOUBTED } else { BROKEN };
+        let seal = match place {
+            Some(place) if ledger.seal == Seal::Broken => Some((place.uid, broken)),
+            Some(place) => Some((place.uid, place.generation.saturating_add(1))),
+            None if ledger.seal == Seal::Broken => Some(("", broken)),
+            None => None,
+        };
+        if let Some((uid, generation)) = seal {
+            let seal = Text::seal(uid, generation, ledger.recall, ledger.counts);
             entries.serialize_entry(SEAL, &seal.written())?;
         }
         for (name, block) in &ledger.blocks {

@@ -117,7 +117,8 @@ impl Committer {
         Some(written)
     }
 
-    /// Makes a ledger that is missing, or anew one that is not what it should be.
+    /// Makes a ledger that is missing, or puts right one that is not what it should be: by its last state that was, or,
+    /// where nobody knows that any more, by counting everything when all has come that may have been admitted.
     pub(super) async fn mend(&mut self, world: &Snapshot, quota: &CompiledQuota) -> Option<Written> {
         let now = Instant::now();
         let is_missed = self.stood.as_ref() == Some(&quota.uid) || is_missed(world, quota);
@@ -142,6 +143,10 @@ impl Committer {
             let state = base.version.as_ref().map(|version| (version.uid.clone(), version.generation));
             if self.broken.as_ref().is_none_or(|(_, known)| *known != state) {
                 self.broken = Some((now, state));
+            }
+            let restored = self.restore(quota).await;
+            if restored.is_some() {
+                return restored;
             }
             let since = self.broken.as_ref().map_or(now, |(since, _)| *since);
             if !self.settler.is_covered(since + DEAD + self.shared.patience) {
@@ -199,7 +204,7 @@ impl Committer {
             && let Some(base) = self.base.as_mut().filter(|base| base.stands())
         {
             tracing::error!(quota = &*self.name, "the ledger is ahead of the cluster: all is counted anew");
-            base.ledger.break_seal();
+            base.ledger.doubt();
             base.state = State::Broken;
             self.is_unmarked = true;
         }

@@ -6,7 +6,7 @@ use gatehouse_apiservice::client::{explain, jittered};
 use gatehouse_quota::{CompiledQuota, Seal};
 
 use super::{
-    AFTER_FAILURE, CALM, Committer, FOLLOW, Written,
+    AFTER_FAILURE, CALM, Committer, FOLLOW, GRACE, Written,
     base::{Base, State},
 };
 use crate::{
@@ -22,6 +22,7 @@ impl Committer {
         if self.generation.as_ref() != Some(&generation) {
             if self.generation.as_ref().is_some_and(|(uid, _)| *uid != quota.uid) {
                 self.base = None;
+                self.whole = None;
                 self.settler.reset();
             }
             self.generation = Some(generation);
@@ -52,34 +53,71 @@ impl Committer {
     /// Takes a ledger that was read or seen.
     pub(super) fn meet(&mut self, mut base: Base, quota: &CompiledQuota) {
         let now = Instant::now();
-        let is_lost = self.holder.meet(&base.ledger, self.clock());
         self.is_unmarked = false;
         if base.stands() {
-            // Without a seal, a version without blocks has written it, which leaves blocks alone; or somebody else.
+            let is_lost = self.holder.meet(&base.ledger, self.clock());
             let blocks = base.blocks();
-            let was_robbed = base.ledger.seal() == Seal::None
-                && self.sealed.as_ref().is_some_and(|sealed| {
-                    !sealed.iter().all(|name| base.ledger.block(name).is_some())
-                        && blocks.len() < sealed.len()
-                });
+            let is_sealed = base.ledger.seal() == Seal::Whole;
+            let was_robbed = !is_sealed && !self.may_be_of_older(&base);
             if is_lost || was_robbed {
-                tracing::error!(quota = quota.name, "blocks are missing in the ledger: all is counted anew");
-                base.ledger.break_seal();
+                tracing::error!(
+                    quota = quota.name,
+                    "blocks are missing in the ledger, or it is an old state of it"
+                );
+                if is_sealed {
+                    base.ledger.doubt();
+                } else {
+                    base.ledger.break_seal();
+                }
                 base.state = State::Broken;
                 self.is_unmarked = true;
+                self.holder.account.lose();
+            } else {
+                self.sealed = base.sealed_blocks();
+                self.note_whole(&base);
+                let is_unknown = !is_sealed && self.whole.is_none();
+                self.unsealed = is_unknown.then(|| self.unsealed.unwrap_or(now));
             }
-            self.sealed = base.sealed_blocks();
             self.budget.share(blocks.len());
             self.stood = Some(quota.uid.clone());
             if base.ledger.recalls() > self.recall {
                 self.recall = base.ledger.recalls();
                 self.calm_until = now + CALM;
             }
+        } else if base.state == State::Lacking && base.version.is_some() {
+            self.holder.abandon();
         } else {
+            // The block may be there again when the ledger was put right.
             self.holder.account.lose();
         }
         self.base = Some(base);
         self.followed.1 = 0;
+    }
+
+    /// Whether somebody who knows the ledger for longer may yet say that it is not what it should be.
+    pub(super) fn is_doubtful(&mut self, now: Instant) -> bool {
+        let Some(until) = self.unsealed.map(|since| since + GRACE).filter(|until| now < *until) else {
+            return false;
+        };
+        self.wake(until);
+        true
+    }
+
+    /// Whether a version without blocks may have written it, as it has no seal: such a version leaves blocks alone, and
+    /// counts nothing at an earlier revision. Else it was somebody else.
+    fn may_be_of_older(&self, base: &Base) -> bool {
+        let blocks = base.blocks();
+        let has_blocks = self.sealed.as_ref().is_none_or(|sealed| {
+            sealed.iter().all(|name| base.ledger.block(name).is_some()) || blocks.len() >= sealed.len()
+        });
+        has_blocks && self.whole.as_ref().is_none_or(|(_, whole)| base.ledger.may_follow(whole))
+    }
+
+    /// Keeps the last state that is known to be as Gatehouse wrote it.
+    fn note_whole(&mut self, base: &Base) {
+        if base.stands() && base.ledger.seal() == Seal::Whole {
+            self.whole = base.version.clone().map(|version| (version, base.ledger.clone()));
+        }
     }
 
     /// Forgets what is counted by now, and what came to nothing.
@@ -110,7 +148,10 @@ impl Committer {
                 if base.version.replace(version).is_some() {
                     base.ledger.was_sealed();
                 }
-                self.sealed = base.sealed_blocks();
+                if base.stands() {
+                    self.sealed = base.sealed_blocks();
+                }
+                self.note_whole(&base);
                 self.budget.share(base.blocks().len());
                 self.followed.1 = 0;
                 self.base = Some(base);

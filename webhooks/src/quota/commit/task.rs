@@ -104,6 +104,9 @@ impl Committer {
             Some(found) = self.covers.join_next() => {
                 self.covered(found.ok().flatten());
             }
+            Some(found) = self.searches.join_next() => {
+                self.found = found.ok();
+            }
             () = sleep_until(due) => {}
         }
         let mut queue = std::mem::take(&mut self.queue);

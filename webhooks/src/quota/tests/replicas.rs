@@ -165,24 +165,36 @@ async fn a_quota_that_is_made_anew_has_a_ledger_of_its_own() {
     replica.stop().await;
 }
 
-/// Nobody knows any more what it had promised.
+/// The API server knows what it had promised, or has forgotten it.
 #[tokio::test(start_paused = true)]
-async fn a_ledger_that_somebody_deletes_is_made_anew_when_what_it_promised_cannot_come_any_more() {
-    let api = server_api();
-    put_quota(&api, "a", &json!({COUNT: "2"}), "Deny");
-    let replica = Replica::start(&api, true).ready().await;
-    assert!(is_admitted(&replica.create("one").await));
-    until("settled", || blocks(&api, "a") == 0).await;
-    let status = || api.get(POLICY, "tenantquotas", "", "a").unwrap()["status"].clone();
-    until("told", || status()["used"] == json!({COUNT: "1"})).await;
-    let deleted = Instant::now();
-    api.delete(POLICY, "quotaledgers", "", "a");
-    assert!(matches!(replica.create("two").await, Verdict::Contended(_)));
-    until("told", || status()["conditions"][0]["reason"] == "NoLedger").await;
-    until("made anew", || ledger(&api, "a")["used"] == json!({COUNT: "1"})).await;
-    assert!(deleted.elapsed() > Duration::from_secs(70), "{:?}", deleted.elapsed());
-    assert!(is_admitted(&replica.create("two").await));
-    replica.stop().await;
+async fn a_ledger_that_somebody_deletes_is_put_back_or_made_anew_when_nothing_of_it_can_come_any_more() {
+    for is_forgotten in [false, true] {
+        let api = server_api();
+        put_quota(&api, "a", &json!({COUNT: "3"}), "Deny");
+        let replica = Replica::start(&api, true).ready().await;
+        assert!(is_admitted(&replica.create("one").await));
+        until("settled", || blocks(&api, "a") == 0).await;
+        let status = || api.get(POLICY, "tenantquotas", "", "a").unwrap()["status"].clone();
+        until("told", || status()["used"] == json!({COUNT: "1"})).await;
+        // Admitted, and not made yet.
+        assert!(is_admitted(&replica.create_of(&configmaps(), &configmap("late"), false).await));
+        let deleted = Instant::now();
+        api.delete(POLICY, "quotaledgers", "", "a");
+        if is_forgotten {
+            api.compact();
+            assert!(matches!(replica.create("two").await, Verdict::Contended(_)));
+            until("told", || status()["conditions"][0]["reason"] == "NoLedger").await;
+            until("made anew", || ledger(&api, "a")["used"] == json!({COUNT: "1"})).await;
+            assert!(deleted.elapsed() > Duration::from_secs(70), "{:?}", deleted.elapsed());
+            assert!(is_admitted(&replica.create("three").await));
+        } else {
+            assert_eq!(admitted(&create_many(&[&replica], 3).await), 1);
+            assert!(deleted.elapsed() < Duration::from_secs(5), "{:?}", deleted.elapsed());
+            api.put(configmap("late"));
+            until("counted", || ledger(&api, "a")["used"] == json!({COUNT: "3"})).await;
+        }
+        replica.stop().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -257,9 +269,10 @@ async fn a_replica_that_dies_leaves_its_block_charged_until_nothing_of_it_can_co
     one.stop().await;
 }
 
-/// Whatever somebody makes of a ledger, nothing is admitted by it, and it is made anew.
+/// Whatever somebody makes of a ledger, nothing is admitted by it, and it is put back as it was; where the API server has
+/// forgotten that, it is counted anew.
 #[tokio::test(start_paused = true)]
-async fn a_ledger_that_somebody_has_written_is_counted_anew() {
+async fn a_ledger_that_somebody_has_written_is_put_back_or_counted_anew() {
     for bad in [
         json!({"entries": {"x": "{"}}),
         json!({"entries": {}}),
@@ -269,37 +282,48 @@ async fn a_ledger_that_somebody_has_written_is_counted_anew() {
         json!({"revisions": {"configmaps": "99999999999"}}),
         json!({"quotaUid": "another"}),
     ] {
-        let api = server_api();
-        put_quota(&api, "a", &json!({COUNT: "3"}), "Deny");
-        let one = Replica::start(&api, true);
-        let two = Replica::start(&api, false);
-        let (one, two) = (one.ready().await, two.ready().await);
-        assert!(is_admitted(&one.create("seen").await));
-        until("seen", || ledger(&api, "a")["used"] == json!({COUNT: "1"})).await;
-        for (replica, name) in [(&one, "one"), (&two, "two")] {
-            assert!(is_admitted(&replica.create_of(&configmaps(), &configmap(name), false).await), "{bad}");
+        for is_forgotten in [false, true] {
+            has_written(&bad, is_forgotten).await;
         }
-        let mut object = api.get(POLICY, "quotaledgers", "", "a").unwrap();
-        for (field, value) in bad.as_object().unwrap() {
-            object["spec"][field] = value.clone();
-        }
-        let began = Instant::now();
-        api.put(object);
-        for replica in [&one, &two] {
-            let verdict = replica.create("four").await;
-            assert!(matches!(verdict, Verdict::Contended(_)), "{bad}: {verdict:?}");
-        }
-        // Written late, upon what was admitted before.
-        api.put(configmap("one"));
-        api.put(configmap("two"));
-        until("mended", || ledger(&api, "a")["used"] == json!({COUNT: "3"})).await;
-        assert!(began.elapsed() > Duration::from_secs(85), "{bad}: {:?}", began.elapsed());
-        assert!(is_exceeded(&two.create("four").await), "{bad}");
-        api.delete("", "configmaps", "games", "one");
-        assert!(is_admitted(&two.create("five").await), "{bad}");
-        for replica in [one, two] {
-            replica.stop().await;
-        }
+    }
+}
+
+async fn has_written(bad: &Value, is_forgotten: bool) {
+    let api = server_api();
+    put_quota(&api, "a", &json!({COUNT: "3"}), "Deny");
+    let one = Replica::start(&api, true);
+    let two = Replica::start(&api, false);
+    let (one, two) = (one.ready().await, two.ready().await);
+    assert!(is_admitted(&one.create("seen").await));
+    until("seen", || ledger(&api, "a")["used"] == json!({COUNT: "1"})).await;
+    for (replica, name) in [(&one, "one"), (&two, "two")] {
+        assert!(is_admitted(&replica.create_of(&configmaps(), &configmap(name), false).await), "{bad}");
+    }
+    let mut object = api.get(POLICY, "quotaledgers", "", "a").unwrap();
+    for (field, value) in bad.as_object().unwrap() {
+        object["spec"][field] = value.clone();
+    }
+    let began = Instant::now();
+    api.put(object);
+    if is_forgotten {
+        api.compact();
+    }
+    for replica in [&one, &two] {
+        let verdict = replica.create("four").await;
+        assert_eq!(is_exceeded(&verdict), !is_forgotten, "{bad}: {verdict:?}");
+        assert!(!is_admitted(&verdict), "{bad}: {verdict:?}");
+    }
+    // Written late, upon what was admitted before.
+    api.put(configmap("one"));
+    api.put(configmap("two"));
+    until("mended", || ledger(&api, "a")["used"] == json!({COUNT: "3"})).await;
+    let took = began.elapsed();
+    assert!(if is_forgotten { took.as_secs() > 85 } else { took.as_secs() < 10 }, "{bad}: {took:?}");
+    assert!(is_exceeded(&two.create("four").await), "{bad}");
+    api.delete("", "configmaps", "games", "one");
+    assert!(is_admitted(&two.create("five").await), "{bad}");
+    for replica in [one, two] {
+        replica.stop().await;
     }
 }
 

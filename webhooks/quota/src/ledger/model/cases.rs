@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{
-    super::{DEAD, Seal},
+    super::{DEAD, Ledger, Seal},
     Fault, KINDS, PATIENCE, Run, Step, World, hard,
 };
 
@@ -11,7 +11,10 @@ impl World {
     /// A refusal is right if what is counted and admitted, as replicas wrote it, leaves no room for the request. What the
     /// object takes up already may have been admitted by several.
     pub(super) fn refuses(&mut self, request: usize) {
-        let Some(ledger) = self.stored.as_ref().and_then(|stored| stored.read().ok()) else { return };
+        let ledger = self.stored.as_ref().and_then(|stored| stored.read().ok());
+        // Upon a ledger that is not what it should be, or counts nothing yet, requests are put off.
+        let stands = |ledger: &Ledger| ledger.seal() != Seal::Broken && !ledger.used().is_empty();
+        let Some(ledger) = ledger.filter(stands) else { return };
         let taken = ledger.reserved("");
         let new = &self.requests[request].proposal.new;
         let is_right = hard().iter().any(|(dimension, limit)| {
@@ -74,6 +77,8 @@ fn each_rule_is_needed() {
     for fault in faults {
         assert!(is_found(Run { fault: Some(fault), ..PLAIN }), "{fault:?} was not found");
     }
+    let fault = Fault::RestoredAsKnown;
+    assert!(is_found(Run { fault: Some(fault), meddler: true, ..PLAIN }), "{fault:?} was not found");
 }
 
 /// What one replica has admitted is made, or another request admitted, after it was taken for gone; by another that has

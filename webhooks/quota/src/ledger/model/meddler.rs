@@ -9,20 +9,20 @@ impl World {
         let mut spec = stored.spec.clone();
         let names: Vec<String> = spec.entries.keys().filter(|name| **name != "seal").cloned().collect();
         let picked = (!names.is_empty()).then(|| names[usize::from(a) % names.len()].clone());
-        match how % 12 {
+        match how % 14 {
             0 => self.backups.push(stored),
             1 => {
                 // An old state is put in the place of what is.
                 let Some(backup) = self.pick_backup(a) else { return };
                 self.swap(stored.version, backup);
             }
-            2 => self.stored = None,
+            2 => self.store(None),
             3 if a.is_multiple_of(4) => {
                 // Deleted, and made anew from an old state.
                 let Some(spec) = self.pick_backup(a) else { return };
                 self.versions += 1;
                 let uid = format!("ledger-{}", self.versions);
-                self.stored = Some(super::Stored { version: self.versions, uid, generation: 1, spec });
+                self.store(Some(super::Stored { version: self.versions, uid, generation: 1, spec }));
             }
             4 => {
                 let Some(name) = picked else { return };
@@ -60,6 +60,16 @@ impl World {
             10 => {
                 spec.quota_uid = "another".to_owned();
                 self.swap(stored.version, spec);
+            }
+            11 => {
+                // The seal and all blocks at once.
+                spec.entries.clear();
+                self.swap(stored.version, spec);
+            }
+            12 => {
+                // The API server forgets what was before.
+                self.states.clear();
+                self.states.extend(Some(stored));
             }
             _ => {
                 // Of a version that is yet to come.

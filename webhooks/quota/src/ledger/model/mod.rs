@@ -13,13 +13,11 @@ mod cases;
 mod meddler;
 pub(super) mod older;
 mod replica;
+mod requests;
+mod settling;
 mod view;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use gatehouse_apiservice::{policy::QuotaLedgerSpec, quantity::Quantity};
 use proptest::prelude::*;
@@ -27,6 +25,7 @@ use proptest::prelude::*;
 use self::{
     older::Older,
     replica::{Fault, Replica},
+    requests::{Request, Stage},
     view::View,
 };
 use super::*;
@@ -83,25 +82,6 @@ struct Event {
     object: Option<Object>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Stage {
-    /// To be reviewed.
-    Fresh,
-    /// May be written at any time, or never. By whom it was admitted, with what receipt.
-    Admitted(Option<(usize, i64)>),
-}
-
-#[derive(Debug, Clone)]
-struct Request {
-    began: u32,
-    stage: Stage,
-    namespace: usize,
-    kind: usize,
-    proposal: Proposal,
-    /// The recall that was made for it.
-    recall: Option<u64>,
-}
-
 /// The QuotaLedger in etcd.
 #[derive(Debug, Clone)]
 struct Stored {
@@ -147,6 +127,8 @@ struct World {
     /// Versions of the ledger so far.
     versions: u64,
     stored: Option<Stored>,
+    /// Every state that it has had, as far back as the API server tells.
+    states: Vec<Stored>,
     /// As it was at times, for whoever restores it.
     backups: Vec<Stored>,
     delayed: Vec<Delayed>,
@@ -175,6 +157,7 @@ impl World {
             uids: 0,
             versions: 0,
             stored: None,
+            states: Vec::new(),
             backups: Vec::new(),
             delayed: Vec::new(),
             replicas: Vec::new(),
@@ -205,7 +188,13 @@ impl World {
     fn create(&mut self, ledger: &Ledger) {
         self.versions += 1;
         let uid = format!("ledger-{}", self.versions);
-        self.stored = Some(Stored { version: self.versions, uid, generation: 1, spec: spec(ledger, None) });
+        self.store(Some(Stored { version: self.versions, uid, generation: 1, spec: spec(ledger, None) }));
+    }
+
+    /// The object is as it is from now on.
+    fn store(&mut self, stored: Option<Stored>) {
+        self.states.extend(stored.clone());
+        self.stored = stored;
     }
 
     /// What is there has a uid to be sealed to.
@@ -233,13 +222,12 @@ impl World {
 
     /// Replaces the ledger's spec, if it is still the one of `version`.
     fn swap(&mut self, version: u64, spec: QuotaLedgerSpec) -> bool {
-        let Some(stored) = self.stored.as_mut().filter(|stored| stored.version == version) else {
+        let Some(stored) = self.stored.clone().filter(|stored| stored.version == version) else {
             return false;
         };
         self.versions += 1;
-        stored.version = self.versions;
-        stored.generation += i64::from(stored.spec != spec);
-        stored.spec = spec;
+        let generation = stored.generation + i64::from(stored.spec != spec);
+        self.store(Some(Stored { version: self.versions, generation, spec, ..stored }));
         true
     }
 
@@ -247,13 +235,6 @@ impl World {
         let ours: Vec<_> = self.objects.iter().filter(|(_, object)| object.kind != NAMESPACES).collect();
         let (uid, object) = ours.get(usize::from(index) % ours.len().max(1))?;
         Some((Arc::clone(uid), (*object).clone()))
-    }
-
-    fn request(&mut self, index: u8) -> Option<usize> {
-        // What took too long is over, whatever it was admitted to.
-        let now = self.now;
-        self.requests.retain(|request| now - request.began <= REQUEST);
-        (!self.requests.is_empty()).then(|| usize::from(index) % self.requests.len())
     }
 
     fn step(&mut self, (action, a, b, c): Step) {
@@ -307,142 +288,6 @@ impl World {
         self.now += PATIENCE + 20;
         self.read_dead(replica);
         self.catch_up(replica, KINDS);
-    }
-
-    /// A creation that goes through at once.
-    fn make(&mut self, a: u8, servers: u8, players: u8) {
-        self.ask_to_create(a, servers, players);
-        let last = self.requests.len() - 1;
-        self.review_one(last, usize::from(a) % REPLICAS);
-        if let Ok(last) = u8::try_from(last) {
-            self.commit(last);
-        }
-    }
-
-    fn review_one(&mut self, index: usize, replica: usize) {
-        if let Ok(index) = u8::try_from(index) {
-            self.review(&[index], replica, 0);
-        }
-    }
-
-    fn ask_to_create(&mut self, a: u8, servers: u8, players: u8) {
-        let labelled = self.objects.contains_key("namespace-1");
-        self.uids += 1;
-        let kind = usize::from(a) % 2;
-        let proposal = Proposal {
-            uid: format!("u{}", self.uids).into(),
-            resource: resource(kind),
-            namespace: "n".into(),
-            name: "o".into(),
-            user: "someone".into(),
-            at: None,
-            old: Amounts::default(),
-            new: amounts(servers % 7, players % 7),
-            forced: self.run.forced,
-        };
-        let namespace = usize::from(labelled && a >= 128);
-        self.requests.push(Request {
-            began: self.now,
-            stage: Stage::Fresh,
-            namespace,
-            kind,
-            proposal,
-            recall: None,
-        });
-    }
-
-    /// Shown to admission as it is, or as it was: the API server may begin with what it has cached.
-    fn ask_to_update(&mut self, index: u8, usage: u8, age: u8) {
-        let Some((uid, object)) = self.pick(index) else { return };
-        let known: Vec<&Object> = self
-            .history
-            .iter()
-            .filter(|event| event.uid == uid)
-            .filter_map(|event| event.object.as_ref())
-            .collect();
-        let shown = known[known.len() - 1 - usize::from(age % 4 / 2 * (age / 8)) % known.len()].clone();
-        let proposal = Proposal {
-            uid,
-            resource: resource(object.kind),
-            namespace: "n".into(),
-            name: "o".into(),
-            user: "someone".into(),
-            at: Some(shown.revision),
-            old: shown.usage,
-            new: amounts(usage % 8, usage / 8 % 8),
-            forced: self.run.forced,
-        };
-        let Object { kind, namespace, .. } = object;
-        self.requests.push(Request {
-            began: self.now,
-            stage: Stage::Fresh,
-            namespace,
-            kind,
-            proposal,
-            recall: None,
-        });
-    }
-
-    /// Notes what became of requests. A review that is refused does not undo one that was admitted.
-    fn answered(&mut self, stages: Vec<(usize, Option<Stage>)>) {
-        let mut refused = BTreeSet::new();
-        // In a round of several, one that is evaluated later may show that an earlier one was not written, and free room.
-        if let [(index, None)] = stages.as_slice()
-            && self.requests[*index].stage == Stage::Fresh
-        {
-            self.refuses(*index);
-        }
-        for (index, stage) in stages {
-            match stage {
-                Some(stage) => self.requests[index].stage = stage,
-                None if self.requests[index].stage == Stage::Fresh => {
-                    refused.insert(index);
-                }
-                None => {}
-            }
-        }
-        for index in refused.into_iter().rev() {
-            self.requests.remove(index);
-        }
-    }
-
-    fn commit(&mut self, index: u8) {
-        let Some(index) = self.request(index) else { return };
-        let Request { stage: Stage::Admitted(_), namespace, kind, proposal, .. } =
-            self.requests[index].clone()
-        else {
-            return;
-        };
-        let current = self.objects.get(&proposal.uid).cloned();
-        match (proposal.at, current) {
-            (None, None) => {}
-            (Some(at), Some(object)) if object.revision == at => {}
-            (Some(_), Some(object)) => {
-                // A conflict: the request is tried, and reviewed, upon the object as it is.
-                let request = &mut self.requests[index];
-                request.stage = Stage::Fresh;
-                request.proposal.at = Some(object.revision);
-                request.proposal.old = object.usage;
-                return;
-            }
-            (None, Some(_)) | (Some(_), None) => {
-                self.requests.remove(index);
-                return;
-            }
-        }
-        self.requests.remove(index);
-        let object = Object { kind, namespace, revision: self.revision + 1, usage: proposal.new };
-        self.write(&proposal.uid, kind, Some(object));
-    }
-
-    /// A request ends unwritten. If another quota has refused it, its charge is taken back.
-    fn give_up(&mut self, index: u8, how: u8) {
-        let Some(index) = self.request(index) else { return };
-        let request = self.requests.remove(index);
-        let Stage::Admitted(Some((replica, receipt))) = request.stage else { return };
-        if how.is_multiple_of(2) {
-            self.replicas[replica].holder.account.withdraw(&request.proposal, receipt);
-        }
     }
 
     /// A write of the ledger that nobody has heard of is done.

@@ -5,32 +5,36 @@ use std::{
     sync::Arc,
 };
 
-use super::{super::*, Delayed, KINDS, PATIENCE, Stage, Stored, View, World, hard, resource, seconds, spec};
+use super::{super::*, Delayed, Stage, Stored, View, World, hard, seconds, spec};
 
 #[derive(Debug, Clone)]
 pub(super) struct Replica {
     pub(super) holder: Holder,
     pub(super) view: View,
     /// As it was last read, written or seen.
-    base: Option<Base>,
+    pub(super) base: Option<Base>,
     /// Since when each entry of the account, and each block of others, is known.
-    entries: HashMap<Pending, u32>,
-    blocks: HashMap<Dead, u32>,
+    pub(super) entries: HashMap<Pending, u32>,
+    pub(super) blocks: HashMap<Dead, u32>,
     /// Blocks that have waited for long enough, and what had been written when that was found.
-    dead: Vec<(Dead, u64)>,
+    pub(super) dead: Vec<(Dead, u64)>,
+    /// The last state that was known to be as Gatehouse wrote it.
+    pub(super) whole: Option<Base>,
     /// Since when the ledger is known not to be what it should be, and what had been written when that was long enough.
-    broken: Option<Broken>,
+    pub(super) broken: Option<Broken>,
     /// Whether the ledger was known to be as Gatehouse wrote it, and which blocks there were.
     was_whole: bool,
     others: BTreeSet<Arc<str>>,
+    /// Whether it has waited, with a ledger without a seal, for those who know more of it.
+    has_waited: bool,
 }
 
 #[derive(Debug, Clone)]
-struct Broken {
-    since: u32,
-    all: Option<u64>,
+pub(super) struct Broken {
+    pub(super) since: u32,
+    pub(super) all: Option<u64>,
     /// The version of the ledger; none, if there is none.
-    version: Option<u64>,
+    pub(super) version: Option<u64>,
 }
 
 impl Replica {
@@ -42,11 +46,11 @@ impl Replica {
 }
 
 #[derive(Debug, Clone)]
-struct Base {
-    version: u64,
-    uid: String,
-    generation: i64,
-    ledger: Ledger,
+pub(super) struct Base {
+    pub(super) version: u64,
+    pub(super) uid: String,
+    pub(super) generation: i64,
+    pub(super) ledger: Ledger,
 }
 
 impl Base {
@@ -70,6 +74,8 @@ pub(super) enum Fault {
     NoRecall,
     /// Whoever settles has not seen all that the dead may have admitted.
     CountedAsSeen,
+    /// What is put back is the last state that its replica knows, whatever others have written after it.
+    RestoredAsKnown,
 }
 
 impl World {
@@ -82,14 +88,20 @@ impl World {
             entries: HashMap::new(),
             blocks: HashMap::new(),
             dead: Vec::new(),
+            whole: None,
             broken: None,
             was_whole: false,
             others: BTreeSet::new(),
+            has_waited: false,
         }
     }
 
     /// Without a word. Its writes may yet be done, and its requests.
     pub(super) fn die(&mut self, index: usize) {
+        if self.run.meddler {
+            // Not just after somebody has taken the seal away, before anybody has seen it.
+            (0..self.replicas.len()).for_each(|replica| self.meet(replica));
+        }
         let before = self.replicas[index].holder.clone();
         let mut born = self.born();
         if self.has(Fault::BlocksTakenUp) {
@@ -111,7 +123,7 @@ impl World {
         let replica = &mut self.replicas[index];
         let Some(Stored { version, uid, generation, spec }) = stored else {
             replica.base = None;
-            replica.holder.meet(&Ledger::default(), seconds(now));
+            replica.holder.account.lose();
             replica.breaks(None, now);
             return;
         };
@@ -122,35 +134,51 @@ impl World {
         let ledger = Ledger::read(&spec, Place { uid: &uid, generation });
         let Ok(ledger) = ledger else {
             replica.base = Some(Base { version, uid, generation, ledger: Ledger::new("quota") });
-            replica.holder.meet(&Ledger::default(), seconds(now));
+            replica.holder.account.lose();
             replica.breaks(Some(version), now);
             return;
         };
-        let others = blocks(&ledger);
-        let is_lost = replica.holder.meet(&ledger, seconds(now));
-        let was_robbed =
-            ledger.seal() == Seal::None && replica.was_whole && !replica.others.is_subset(&others);
-        replica.was_whole = ledger.seal() == Seal::Whole;
-        replica.others = others;
-        let is_broken = ledger.seal() == Seal::Broken;
-        replica.base = Some(Base { version, uid, generation, ledger });
-        if is_broken {
+        if ledger.seal() == Seal::Broken {
+            replica.base = Some(Base { version, uid, generation, ledger });
             replica.breaks(Some(version), now);
             replica.holder.account.lose();
-        } else {
-            replica.broken = None;
+            return self.follow(index);
         }
-        if (is_lost || was_robbed) && !is_broken {
-            let mut base = replica.base.clone().unwrap();
-            base.ledger.break_seal();
+        if ledger.seal() == Seal::None && replica.whole.is_none() && !replica.has_waited {
+            // Before it promises anything upon such a ledger, those who know more have seen it.
+            replica.has_waited = true;
+            (0..self.replicas.len()).filter(|other| *other != index).for_each(|other| self.meet(other));
+            return self.meet(index);
+        }
+        let others = blocks(&ledger);
+        let is_lost = replica.holder.meet(&ledger, seconds(now));
+        let is_sealed = ledger.seal() == Seal::Whole;
+        let is_earlier = replica.whole.as_ref().is_some_and(|whole| !ledger.may_follow(&whole.ledger));
+        let was_robbed =
+            !is_sealed && (is_earlier || replica.was_whole && !replica.others.is_subset(&others));
+        let mut base = Base { version, uid, generation, ledger };
+        if is_lost || was_robbed {
+            if is_sealed {
+                base.ledger.doubt();
+            } else {
+                base.ledger.break_seal();
+            }
             let spec = spec_of(&base);
+            replica.holder.account.lose();
             self.swap(base.version, spec);
             return self.meet(index);
         }
+        replica.was_whole = is_sealed;
+        replica.others = others;
+        if is_sealed {
+            replica.whole = Some(base.clone());
+        }
+        replica.base = Some(base);
+        replica.broken = None;
         self.follow(index);
     }
 
-    fn follow(&mut self, index: usize) {
+    pub(super) fn follow(&mut self, index: usize) {
         let counted_twice = self.has(Fault::CountedTwice);
         let now = self.now;
         let replica = &mut self.replicas[index];
@@ -298,6 +326,7 @@ impl World {
                     replica.others = blocks(&ledger);
                     replica.was_whole = true;
                     replica.base = Some(Base { version, uid, generation, ledger });
+                    replica.whole = replica.base.clone();
                 } else {
                     replica.holder.failed(true);
                 }
@@ -341,103 +370,7 @@ impl World {
         }
     }
 
-    /// Sees everything, of all kinds but perhaps one, and settles.
-    pub(super) fn catch_up(&mut self, index: usize, but: usize) {
-        for kind in (0..KINDS).filter(|kind| *kind != but) {
-            self.advance(index, kind, usize::MAX);
-        }
-        self.settle(index);
-        self.meet(index);
-    }
-
-    /// Reads with a quorum what has waited for too long.
-    pub(super) fn read_expired(&mut self, index: usize) {
-        self.meet(index);
-        let replica = &mut self.replicas[index];
-        let mut expired = Vec::new();
-        for (entry, since) in &replica.entries {
-            if self.now - since > PATIENCE {
-                let found = self.objects.get(&entry.uid).map(|object| object.revision);
-                let fate = found.map_or(Fate::Absent, Fate::Present);
-                expired.push(Expired { entry: entry.clone(), fate });
-            }
-        }
-        replica.holder.account.found(&expired);
-        self.follow(index);
-    }
-
-    /// Finds blocks that nobody writes any more, and a ledger that is not what it should be for long enough; and reads
-    /// how far everything was written by then.
-    pub(super) fn read_dead(&mut self, index: usize) {
-        self.meet(index);
-        let early = self.has(Fault::BlocksDroppedEarly);
-        let replica = &mut self.replicas[index];
-        let dead = u32::try_from(DEAD.as_secs()).unwrap();
-        let patience = if early { dead } else { PATIENCE + dead };
-        for (block, since) in &replica.blocks {
-            if self.now - since > patience && replica.dead.iter().all(|(known, _)| known != block) {
-                replica.dead.push((block.clone(), self.revision));
-            }
-        }
-        if let Some(Broken { since, all: all @ None, .. }) = &mut replica.broken
-            && self.now - *since > PATIENCE + dead
-        {
-            *all = Some(self.revision);
-        }
-    }
-
-    /// Counts, removes the blocks of the dead, and makes anew a ledger that is not what it should be.
-    pub(super) fn settle(&mut self, index: usize) {
-        self.meet(index);
-        let as_seen = self.has(Fault::CountedAsSeen);
-        let resources: BTreeSet<_> = (0..KINDS).map(resource).collect();
-        let has_seen = |view: &View, all: u64| as_seen || view.reached.iter().all(|reached| *reached >= all);
-        let Replica { view, base, dead, broken, .. } = self.replicas[index].clone();
-        if let Some(Broken { all, .. }) = broken {
-            if !all.is_some_and(|all| has_seen(&view, all)) {
-                return;
-            }
-            let mut ledger = Ledger::new("quota");
-            if ledger.settle(&hard(), &resources, &view, &[], Counted::AllWritten) != Settled::Changed {
-                return;
-            }
-            match base {
-                Some(base) => {
-                    let spec = spec_of(&Base { ledger, ..base });
-                    self.swap(base_version(&self.replicas[index]), spec);
-                }
-                None if self.stored.is_none() => {
-                    self.create(&ledger);
-                    self.seal();
-                }
-                None => {}
-            }
-            self.replicas[index].broken = None;
-            return self.meet(index);
-        }
-        let Some(mut base) = base else { return };
-        let counted = if dead.iter().all(|(_, all)| has_seen(&view, *all)) {
-            Counted::AllWritten
-        } else {
-            Counted::AsSeen
-        };
-        let dead: Vec<Dead> = dead.into_iter().map(|(dead, _)| dead).collect();
-        let settled = base.ledger.settle(&hard(), &resources, &view, &dead, counted);
-        let is_future = |kind: &usize| base.ledger.revision(&resource(*kind)) > Some(self.revision);
-        if (0..KINDS).any(|kind| is_future(&kind)) {
-            base.ledger.break_seal();
-            let spec = spec_of(&base);
-            self.swap(base.version, spec);
-            return self.meet(index);
-        }
-        if matches!(settled, Settled::Changed | Settled::Later) {
-            let spec = spec_of(&base);
-            self.swap(base.version, spec);
-            self.meet(index);
-        }
-    }
-
-    fn has(&self, fault: Fault) -> bool {
+    pub(super) fn has(&self, fault: Fault) -> bool {
         self.run.fault == Some(fault)
     }
 }
@@ -446,10 +379,6 @@ fn blocks(ledger: &Ledger) -> BTreeSet<Arc<str>> {
     ledger.blocks().filter(|(_, block)| block.is_ours()).map(|(name, _)| Arc::clone(name)).collect()
 }
 
-fn base_version(replica: &Replica) -> u64 {
-    replica.base.as_ref().map_or(0, |base| base.version)
-}
-
-fn spec_of(base: &Base) -> gatehouse_apiservice::policy::QuotaLedgerSpec {
+pub(super) fn spec_of(base: &Base) -> gatehouse_apiservice::policy::QuotaLedgerSpec {
     spec(&base.ledger, Some(base.place()))
 }

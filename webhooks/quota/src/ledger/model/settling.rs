@@ -1,0 +1,141 @@
+//! Settling in the model: finding out what became of things, counting, and putting a ledger right.
+
+use std::collections::BTreeSet;
+
+use super::{
+    super::*,
+    KINDS, PATIENCE, Stored, View, World, hard,
+    replica::{Base, Broken, Fault, Replica, spec_of},
+    resource,
+};
+
+impl World {
+    /// Sees everything, of all kinds but perhaps one, and settles.
+    pub(super) fn catch_up(&mut self, index: usize, but: usize) {
+        for kind in (0..KINDS).filter(|kind| *kind != but) {
+            self.advance(index, kind, usize::MAX);
+        }
+        self.settle(index);
+        self.meet(index);
+    }
+
+    /// Reads with a quorum what has waited for too long.
+    pub(super) fn read_expired(&mut self, index: usize) {
+        self.meet(index);
+        let replica = &mut self.replicas[index];
+        let mut expired = Vec::new();
+        for (entry, since) in &replica.entries {
+            if self.now - since > PATIENCE {
+                let found = self.objects.get(&entry.uid).map(|object| object.revision);
+                let fate = found.map_or(Fate::Absent, Fate::Present);
+                expired.push(Expired { entry: entry.clone(), fate });
+            }
+        }
+        replica.holder.account.found(&expired);
+        self.follow(index);
+    }
+
+    /// Finds blocks that nobody writes any more, and a ledger that is not what it should be for long enough; and reads
+    /// how far everything was written by then.
+    pub(super) fn read_dead(&mut self, index: usize) {
+        self.meet(index);
+        let early = self.has(Fault::BlocksDroppedEarly);
+        let replica = &mut self.replicas[index];
+        let dead = u32::try_from(DEAD.as_secs()).unwrap();
+        let patience = if early { dead } else { PATIENCE + dead };
+        for (block, since) in &replica.blocks {
+            if self.now - since > patience && replica.dead.iter().all(|(known, _)| known != block) {
+                replica.dead.push((block.clone(), self.revision));
+            }
+        }
+        if let Some(Broken { since, all: all @ None, .. }) = &mut replica.broken
+            && self.now - *since > PATIENCE + dead
+        {
+            *all = Some(self.revision);
+        }
+    }
+
+    /// Counts, removes the blocks of the dead, and makes anew a ledger that is not what it should be.
+    pub(super) fn settle(&mut self, index: usize) {
+        self.meet(index);
+        let as_seen = self.has(Fault::CountedAsSeen);
+        let resources: BTreeSet<_> = (0..KINDS).map(resource).collect();
+        let has_seen = |view: &View, all: u64| as_seen || view.reached.iter().all(|reached| *reached >= all);
+        let Replica { view, base, dead, broken, .. } = self.replicas[index].clone();
+        if let Some(Broken { all, .. }) = broken {
+            if self.restore(index) {
+                return self.meet(index);
+            }
+            if !all.is_some_and(|all| has_seen(&view, all)) {
+                return;
+            }
+            let mut ledger = Ledger::new("quota");
+            if ledger.settle(&hard(), &resources, &view, &[], Counted::AllWritten) != Settled::Changed {
+                return;
+            }
+            match base {
+                Some(base) => {
+                    let spec = spec_of(&Base { ledger, ..base });
+                    self.swap(base_version(&self.replicas[index]), spec);
+                }
+                None if self.stored.is_none() => {
+                    self.create(&ledger);
+                    self.seal();
+                }
+                None => {}
+            }
+            self.replicas[index].broken = None;
+            return self.meet(index);
+        }
+        let Some(mut base) = base else { return };
+        let counted = if dead.iter().all(|(_, all)| has_seen(&view, *all)) {
+            Counted::AllWritten
+        } else {
+            Counted::AsSeen
+        };
+        let dead: Vec<Dead> = dead.into_iter().map(|(dead, _)| dead).collect();
+        let settled = base.ledger.settle(&hard(), &resources, &view, &dead, counted);
+        let is_future = |kind: &usize| base.ledger.revision(&resource(*kind)) > Some(self.revision);
+        if (0..KINDS).any(|kind| is_future(&kind)) {
+            base.ledger.doubt();
+            let spec = spec_of(&base);
+            self.swap(base.version, spec);
+            return self.meet(index);
+        }
+        if matches!(settled, Settled::Changed | Settled::Later) {
+            let spec = spec_of(&base);
+            self.swap(base.version, spec);
+            self.meet(index);
+        }
+    }
+
+    /// Puts back the last state that was as Gatehouse wrote it, if the API server still knows all that came after one
+    /// that this replica knows.
+    fn restore(&mut self, index: usize) -> bool {
+        let Some(whole) = self.replicas[index].whole.clone() else { return false };
+        let Some(current) = self.stored.clone() else {
+            let mut ledger = Ledger::new("quota");
+            ledger.break_seal();
+            self.create(&ledger);
+            return true;
+        };
+        let mut history = History::new(whole.ledger);
+        if !self.has(Fault::RestoredAsKnown) {
+            let mut states = self.states.iter().skip_while(|state| state.version != whole.version);
+            if states.next().is_none() {
+                return false;
+            }
+            for state in states {
+                history.see(state.read());
+            }
+        }
+        let Some(ledger) = history.last() else { return false };
+        let Stored { version, uid, generation, .. } = current;
+        let spec = spec_of(&Base { version, uid, generation, ledger });
+        self.swap(version, spec)
+    }
+}
+
+fn base_version(replica: &Replica) -> u64 {
+    replica.base.as_ref().map_or(0, |base| base.version)
+}
