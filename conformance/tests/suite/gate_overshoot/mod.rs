@@ -5,6 +5,7 @@
 //! On a control plane of its own. `GATEHOUSE_SEED` repeats what clients and chaos choose, though not when the machine
 //! gets round to it; `GATEHOUSE_LONG` makes many rounds of it.
 
+mod rollout;
 mod storm;
 mod tenants;
 
@@ -52,7 +53,11 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const SETTLED: Duration = Duration::from_secs(75);
 
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
-    vec![world.apart("gate_overshoot::limits_hold_whatever_happens", run)]
+    let rollout = world.apart("gate_overshoot::limits_hold_in_a_rollout_and_back", rollout::run);
+    vec![
+        world.apart("gate_overshoot::limits_hold_whatever_happens", run),
+        rollout.with_ignored_flag(rollout::previous().is_none()),
+    ]
 }
 
 async fn run() -> anyhow::Result<()> {
