@@ -19,7 +19,7 @@ pub use self::backup::Backup;
 use crate::assets::{self, Assets};
 use crate::kubeconfig;
 use crate::supervise::{Program, Scratch, Supervised};
-use crate::{ports, progress};
+use crate::{pace, ports, progress};
 
 /// Longer than any run.
 const CERTIFICATE_LIFETIME: Duration = Duration::from_hours(30 * 24);
@@ -132,11 +132,13 @@ impl ControlPlane {
         };
         let client = started.client().await?;
         let what = "starting etcd and kube-apiserver";
+        let begun = Instant::now();
         let ready = wait_until_ready(&mut started.api_server, &client, "/readyz", START_TIMEOUT);
         let ready = progress::during(what, ready).await;
         // Without etcd kube-apiserver's own words say little.
         check_alive(&mut started.etcd)?;
         ready?;
+        pace::started_within(begun.elapsed());
         Ok(started)
     }
 
@@ -227,10 +229,12 @@ pub(crate) async fn wait_until_ready(
     path: &str,
     timeout: Duration,
 ) -> anyhow::Result<()> {
+    let timeout = pace::patience(timeout);
     let deadline = Instant::now() + timeout;
     loop {
         let request = http_get(path)?;
-        let answer = tokio::time::timeout(Duration::from_secs(5), client.request_text(request)).await;
+        let answer =
+            tokio::time::timeout(pace::patience(Duration::from_secs(5)), client.request_text(request)).await;
         let problem = match answer {
             Ok(Ok(_)) => return Ok(()),
             Ok(Err(error)) => anyhow::Error::from(error),
@@ -261,7 +265,7 @@ fn check_alive(program: &mut Supervised) -> anyhow::Result<()> {
 
 async fn wait_for_port(program: &mut Supervised, port: u16) -> anyhow::Result<()> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let deadline = Instant::now() + START_TIMEOUT;
+    let deadline = Instant::now() + pace::patience(START_TIMEOUT);
     while TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err() {
         check_alive(program)?;
         if Instant::now() > deadline {

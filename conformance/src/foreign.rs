@@ -17,6 +17,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::cache::{self, Filling, Unavailable, at};
+use crate::pace::patience;
 use crate::progress;
 
 /// To print some hundred objects, on a busy machine.
@@ -133,7 +134,7 @@ impl Informers {
             self.input.flush().await?;
             self.output.next_line().await
         };
-        let line = match tokio::time::timeout(DUMP_TIMEOUT, asked).await {
+        let line = match tokio::time::timeout(patience(DUMP_TIMEOUT), asked).await {
             Ok(Ok(Some(line))) => line,
             Ok(outcome) => {
                 let status = self.process.try_wait()?;

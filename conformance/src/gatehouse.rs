@@ -20,6 +20,7 @@ use tokio::sync::OnceCell;
 use crate::control_plane::{ControlPlane, server_identity, wait_until_ready};
 use crate::kubeconfig;
 use crate::load::{self, Manifest};
+use crate::pace::patience;
 use crate::registration;
 use crate::supervise::{Program, Scratch, Supervised};
 use crate::{ports, progress};
@@ -306,7 +307,7 @@ pub(crate) async fn apply(client: &kube::Client, objects: Vec<Value>) -> anyhow:
 /// Waits until the aggregator says that Gatehouse is available.
 pub async fn wait_until_available(client: &kube::Client) -> anyhow::Result<()> {
     let path = format!("/apis/apiregistration.k8s.io/v1/apiservices/{}", api_service_name());
-    let deadline = Instant::now() + AVAILABLE_TIMEOUT;
+    let deadline = Instant::now() + patience(AVAILABLE_TIMEOUT);
     loop {
         let object: Value = client.request(http::Request::get(&path).body(Vec::new())?).await?;
         let conditions = object["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -324,7 +325,7 @@ pub async fn wait_until_available(client: &kube::Client) -> anyhow::Result<()> {
 /// Waits until kube-apiserver serves the OpenAPI of Gatehouse's group.
 async fn wait_until_explained(client: &kube::Client) -> anyhow::Result<()> {
     let wanted = format!("apis/{GROUP}/{VERSION}");
-    let deadline = Instant::now() + OPENAPI_TIMEOUT;
+    let deadline = Instant::now() + patience(OPENAPI_TIMEOUT);
     loop {
         let root: Value = client.request(http::Request::get("/openapi/v3").body(Vec::new())?).await?;
         if let Some(path) = root["paths"][&wanted]["serverRelativeURL"].as_str() {

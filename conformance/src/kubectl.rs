@@ -12,6 +12,8 @@ use anyhow::{Context, bail, ensure};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
+use crate::pace::patience;
+
 /// Far longer than any one call takes.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -52,9 +54,9 @@ impl Kubectl {
     /// Runs to the end, whatever that is.
     pub async fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> anyhow::Result<Output> {
         let (mut command, text) = self.command(args);
-        let output = tokio::time::timeout(TIMEOUT, command.stdin(Stdio::null()).output())
+        let output = tokio::time::timeout(patience(TIMEOUT), command.stdin(Stdio::null()).output())
             .await
-            .with_context(|| format!("`{text}` took longer than {} s", TIMEOUT.as_secs()))?
+            .with_context(|| format!("`{text}` took longer than {:?}", patience(TIMEOUT)))?
             .with_context(|| format!("cannot run `{text}`"))?;
         Ok(Output {
             command: text,
@@ -110,8 +112,12 @@ impl Output {
 }
 
 impl Watch {
-    /// The next line, which must come in time.
+    /// The next line, which on a quiet machine comes within `timeout`.
     pub async fn next_line(&mut self, timeout: Duration) -> anyhow::Result<String> {
+        self.line_within(patience(timeout)).await
+    }
+
+    async fn line_within(&mut self, timeout: Duration) -> anyhow::Result<String> {
         match tokio::time::timeout(timeout, self.lines.next_line()).await {
             Ok(Ok(Some(line))) => Ok(line),
             Ok(Ok(None)) => bail!("`{}` ended", self.command),
@@ -126,12 +132,12 @@ impl Watch {
         timeout: Duration,
         mut wanted: impl FnMut(&str) -> bool,
     ) -> anyhow::Result<String> {
-        let deadline = tokio::time::Instant::now() + timeout;
+        let deadline = tokio::time::Instant::now() + patience(timeout);
         let mut seen = Vec::new();
         loop {
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
             let line = self
-                .next_line(left)
+                .line_within(left)
                 .await
                 .with_context(|| format!("no such line after:\n{}", seen.join("\n")))?;
             if wanted(&line) {

@@ -17,6 +17,7 @@ pub mod install;
 pub mod kubeconfig;
 pub mod kubectl;
 pub mod load;
+pub mod pace;
 pub mod ports;
 pub mod progress;
 pub mod prometheus;

@@ -14,6 +14,7 @@ use crate::control_plane::ControlPlane;
 use crate::crds;
 use crate::gatehouse::{Awaited, Gatehouse, Options, Serves, apply};
 use crate::load;
+use crate::pace::patience;
 use crate::progress::during;
 use crate::spread::Spread;
 
@@ -166,7 +167,7 @@ pub async fn prepare(control_plane: &ControlPlane) -> anyhow::Result<()> {
 
 /// A definition that was accepted is served a moment later.
 async fn wait_until_served(client: &kube::Client) -> anyhow::Result<()> {
-    let deadline = Instant::now() + REGISTERED_TIMEOUT;
+    let deadline = Instant::now() + patience(REGISTERED_TIMEOUT);
     loop {
         let request = http::Request::get("/apis/policy.gatehouse.dev/v1alpha1").body(Vec::new())?;
         let text = client.request_text(request).await.unwrap_or_default();
@@ -187,7 +188,7 @@ pub(crate) async fn wait_until_registered(client: &kube::Client) -> anyhow::Resu
         "spec": {"namespaceSelector": {}, "hard": {"players": "-1"}},
     });
     let path = "/apis/policy.gatehouse.dev/v1alpha1/tenantquotas?dryRun=All";
-    let deadline = Instant::now() + REGISTERED_TIMEOUT;
+    let deadline = Instant::now() + patience(REGISTERED_TIMEOUT);
     loop {
         let request = http::Request::post(path)
             .header(http::header::CONTENT_TYPE, "application/json")

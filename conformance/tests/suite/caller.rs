@@ -7,6 +7,7 @@ use anyhow::{Context, ensure};
 use gatehouse_apiservice::kubeconfig::{Access, document};
 use gatehouse_certs::issue::KeyPair;
 use gatehouse_conformance::kubeconfig;
+use gatehouse_conformance::pace::patience;
 use http::{HeaderMap, Method, Request, StatusCode};
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -129,7 +130,7 @@ impl Caller {
             let body = serde_json::from_slice(&bytes).unwrap_or_default();
             anyhow::Ok(Answer { code: head.status, headers: head.headers, body })
         };
-        let answer = tokio::time::timeout(TIMEOUT, exchange).await;
+        let answer = tokio::time::timeout(patience(TIMEOUT), exchange).await;
         answer.context("no answer").flatten().with_context(|| format!("{method} {path}"))
     }
 }

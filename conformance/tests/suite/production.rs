@@ -11,6 +11,7 @@ use gatehouse_conformance::control_plane::{ControlPlane, Options as ControlPlane
 use gatehouse_conformance::helm::{Helm, Values};
 use gatehouse_conformance::install::{Egress, Installation};
 use gatehouse_conformance::load::{self, Manifest};
+use gatehouse_conformance::pace::slowness;
 use gatehouse_conformance::traffic::{self, Door, Outcome, Traffic};
 use gatehouse_conformance::{crds, progress};
 use libtest_mimic::Trial;
@@ -18,7 +19,7 @@ use serde_json::Value;
 
 use crate::world::World;
 
-/// How long there is traffic.
+/// How long there is traffic, on a quiet machine.
 const SHORT: Duration = Duration::from_secs(40);
 const LONG: Duration = Duration::from_mins(10);
 
@@ -26,9 +27,9 @@ const LONG: Duration = Duration::from_mins(10);
 /// as the chart has it.
 const SHUTDOWN: &str = "--shutdown-delay-duration=2s,--shutdown-grace=2s";
 
-/// As short as the overlap lets them be. Verifiers may be behind by the overlap, and the machine may be busy.
-const LIFETIMES: [(&str, &str); 3] =
-    [("rotationOverlap", "2s"), ("certificateLifetime", "12s"), ("caLifetime", "24s")];
+/// Seconds, as short as the overlap lets them be on a quiet machine. Verifiers may be behind by the overlap, and a
+/// certificate is renewed when a third of its life is left: on a slow machine both must take longer.
+const LIFETIMES: [(&str, u32); 3] = [("rotationOverlap", 2), ("certificateLifetime", 12), ("caLifetime", 24)];
 /// How long a direct client goes by a bundle that it has read: within the overlap.
 const BELIEVED: Duration = Duration::from_millis(700);
 
@@ -59,16 +60,17 @@ async fn installed(control_plane: &ControlPlane, egress: &Egress) -> anyhow::Res
     );
     load::apply(&client, before).await?;
     let is_long = std::env::var_os("GATEHOUSE_LONG").is_some();
+    let slowness = slowness();
     let components = if is_long { &[][..] } else { &["apiserver", "webhooks"] };
     let values = Values::default()
-        .and(LIFETIMES.map(|(name, lifetime)| format!("tls.selfManaged.{name}={lifetime}")))
+        .and(LIFETIMES.map(|(name, seconds)| format!("tls.selfManaged.{name}={}s", seconds * slowness)))
         .and(components.iter().map(|component| format!("{component}.extraArgs={{{SHUTDOWN}}}")));
     let manifests = Helm::find().await?.objects(&values).await?;
     let mut installation = Installation::install(control_plane, egress, manifests).await?;
     traffic::in_force(&client).await?;
 
     let traffic = Traffic::start(control_plane, doors(&installation)).await?;
-    let until = Instant::now() + if is_long { LONG } else { SHORT };
+    let until = Instant::now() + if is_long { LONG } else { SHORT * slowness };
     let restarting = async {
         let mut rounds = 0;
         while Instant::now() < until {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use futures::{AsyncBufReadExt, TryStreamExt};
+use gatehouse_conformance::pace::patience;
 use gatehouse_conformance::progress;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::Api;
@@ -72,7 +73,7 @@ async fn taken_away(site: Arc<Site>) -> anyhow::Result<()> {
 
     let taken = take_away(&site, namespace, user).await?;
     for (way, watch) in watching {
-        let (last, ended) = tokio::time::timeout(ENDED + ENDED, watch).await.context(way)???;
+        let (last, ended) = tokio::time::timeout(patience(ENDED), watch).await.context(way)???;
         let took = ended - taken;
         progress::say(format_args!("a watch ({way}) ended {:.1} s after its right", took.as_secs_f32()));
         ensure!(took < ENDED, "{way}: {took:?}");
@@ -81,7 +82,7 @@ async fn taken_away(site: Arc<Site>) -> anyhow::Result<()> {
     }
     // kubectl ends too; what it prints of the last event is its own affair.
     let ended = async { while kubectl.next_line(ENDED).await.is_ok() {} };
-    tokio::time::timeout(ENDED, ended).await.context("kubectl goes on")?;
+    tokio::time::timeout(patience(ENDED), ended).await.context("kubectl goes on")?;
     Ok(())
 }
 
@@ -90,7 +91,7 @@ async fn others_go_on(site: Arc<Site>) -> anyhow::Result<()> {
     for user in [leaves, stays] {
         site.allow_in(namespace, user).await?;
     }
-    let path = format!("{API}/namespaces/{namespace}/fluxsummaries?watch=true&timeoutSeconds=25");
+    let path = format!("{API}/namespaces/{namespace}/fluxsummaries?watch=true&timeoutSeconds=40");
     let (begun, mut beginnings) = tokio::sync::mpsc::channel(16);
     let caller = site.direct_as(stays, None).await?;
     let watching = tokio::spawn(last_event(caller, path, begun));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use futures::StreamExt;
+use gatehouse_conformance::pace::patience;
 use http::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use kube::client::Body;
@@ -60,7 +61,7 @@ async fn open(caller: &Caller, path: &str, protocol: Option<&str>) -> anyhow::Re
 /// The next event.
 async fn next(socket: &mut Socket) -> anyhow::Result<Value> {
     loop {
-        let message = tokio::time::timeout(SHOWN, socket.next()).await.context("no event")?;
+        let message = tokio::time::timeout(patience(SHOWN), socket.next()).await.context("no event")?;
         match message.context("the end")?? {
             Message::Text(text) => return Ok(serde_json::from_str(&text)?),
             Message::Ping(_) | Message::Pong(_) => {}
@@ -103,7 +104,7 @@ async fn websocket(site: Arc<Site>) -> anyhow::Result<()> {
         let path = format!("{resources}?watch=true&timeoutSeconds=1&resourceVersion=0");
         let mut socket = open(&caller, &path, None).await.context(way)?;
         ensure!(next(&mut socket).await?["type"] == "ADDED");
-        let end = tokio::time::timeout(SHOWN, socket.next()).await.context("it goes on")?;
+        let end = tokio::time::timeout(patience(SHOWN), socket.next()).await.context("it goes on")?;
         ensure!(matches!(end, Some(Ok(Message::Close(Some(_))))), "{way}: {end:?}");
         // As by kube-apiserver, what has expired is told by the watch.
         let mut expired = open(&caller, &format!("{resources}?watch=true&resourceVersion=1"), None).await?;

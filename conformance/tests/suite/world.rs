@@ -15,6 +15,7 @@ use gatehouse_conformance::assets::{self, AssetsError};
 use gatehouse_conformance::cache::Unavailable;
 use gatehouse_conformance::control_plane::{ControlPlane, Options};
 use gatehouse_conformance::gatehouse::{self, Gatehouse};
+use gatehouse_conformance::pace::patience;
 use gatehouse_conformance::webhooks::Webhooks;
 use libtest_mimic::{Arguments, Completion, Trial};
 use tokio::runtime::Runtime;
@@ -23,7 +24,7 @@ use tokio::sync::OnceCell;
 use crate::gate::Gate;
 use crate::site::Site;
 
-/// A trial that takes longer hangs.
+/// A trial that takes longer hangs, on a quiet machine.
 const TRIAL_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Owned by `main`.
@@ -157,8 +158,9 @@ impl World {
 }
 
 async fn bounded(trial: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    let outcome = tokio::time::timeout(TRIAL_TIMEOUT, trial).await;
-    outcome.map_err(|_| anyhow!("took longer than {TRIAL_TIMEOUT:?}")).flatten()
+    let limit = patience(TRIAL_TIMEOUT);
+    let outcome = tokio::time::timeout(limit, trial).await;
+    outcome.map_err(|_| anyhow!("took longer than {limit:?}")).flatten()
 }
 
 /// The site, made once; if that fails, it fails for every trial.
@@ -209,7 +211,8 @@ async fn start() -> anyhow::Result<Cluster> {
     Ok(Cluster::Up(Arc::new(ControlPlane::start(&options).await?)))
 }
 
-/// Polls until an answer is what is wanted, and returns it; the last one is in the error if none comes in time.
+/// Polls until an answer is what is wanted, and returns it; the last one is in the error if none comes in time. The time
+/// is that of a quiet machine, see [`patience`].
 pub(crate) async fn settles<T, F>(
     what: impl Display,
     timeout: Duration,
@@ -220,6 +223,7 @@ where
     T: std::fmt::Debug,
     F: Future<Output = anyhow::Result<T>>,
 {
+    let timeout = patience(timeout);
     let deadline = tokio::time::Instant::now() + timeout;
     loop {
         let answer = ask().await?;
@@ -234,12 +238,13 @@ where
     }
 }
 
-/// Polls until something holds.
+/// Polls until something holds, which takes up to `timeout` on a quiet machine.
 pub(crate) async fn eventually(
     what: impl Display,
     timeout: Duration,
     mut holds: impl FnMut() -> bool,
 ) -> anyhow::Result<()> {
+    let timeout = patience(timeout);
     let deadline = tokio::time::Instant::now() + timeout;
     while !holds() {
         ensure!(tokio::time::Instant::now() < deadline, "not within {timeout:?}: {what}");

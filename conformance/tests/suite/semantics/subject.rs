@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use futures::stream::BoxStream;
 use futures::{AsyncBufReadExt, StreamExt, TryStreamExt};
+use gatehouse_conformance::pace::patience;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use kube::client::Body;
 use serde_json::{Value, json};
@@ -256,9 +257,9 @@ impl Subject {
     ) -> anyhow::Result<(StatusCode, HeaderMap, Vec<Value>)> {
         let request =
             Request::builder().method(method).uri(path).header(header::ACCEPT, accept).body(Body::empty())?;
-        let response = tokio::time::timeout(SHOWN, self.caller.client.send(request));
+        let response = tokio::time::timeout(patience(SHOWN), self.caller.client.send(request));
         let (head, body) = response.await.with_context(|| path.to_owned())??.into_parts();
-        let bytes = tokio::time::timeout(SHOWN, body.collect_bytes());
+        let bytes = tokio::time::timeout(patience(SHOWN), body.collect_bytes());
         let bytes = bytes.await.with_context(|| format!("{path} does not end"))??;
         let content_type = head.headers.get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
         if !content_type.unwrap_or_default().starts_with(b"application/json") {
@@ -332,7 +333,7 @@ pub(super) struct Watch {
 impl Watch {
     /// The next event, which must come in time.
     pub(super) async fn next(&mut self) -> anyhow::Result<Value> {
-        let line = tokio::time::timeout(SHOWN, self.lines.next()).await;
+        let line = tokio::time::timeout(patience(SHOWN), self.lines.next()).await;
         let line = line.ok().flatten().with_context(|| format!("{}: no event", self.of))?;
         Ok(serde_json::from_str(&line?)?)
     }

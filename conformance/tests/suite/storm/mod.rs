@@ -18,6 +18,7 @@ use gatehouse_apiservice::view::TENANT_LABEL;
 use gatehouse_conformance::control_plane::{ControlPlane, Options};
 use gatehouse_conformance::foreign::{Client, Scope};
 use gatehouse_conformance::load::{self, Manifest};
+use gatehouse_conformance::pace::patience;
 use gatehouse_conformance::{crds, progress};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -179,7 +180,8 @@ fn shown(row: &Value) -> Option<String> {
 
 /// Waits until every client has the truth. Says which were the last.
 async fn converge(clients: &mut Clients, truth: &[Rows; 2]) -> anyhow::Result<String> {
-    let deadline = Instant::now() + SETTLED;
+    let limit = patience(SETTLED);
+    let deadline = Instant::now() + limit;
     let mut last = String::new();
     loop {
         let different = differences(clients, truth).await?;
@@ -187,7 +189,7 @@ async fn converge(clients: &mut Clients, truth: &[Rows; 2]) -> anyhow::Result<St
             return Ok(last);
         }
         last = different.keys().fold(String::from("; last"), |text, name| text + ", " + name);
-        ensure!(Instant::now() < deadline, "not the truth after {SETTLED:?}: {different:#?}");
+        ensure!(Instant::now() < deadline, "not the truth after {limit:?}: {different:#?}");
         tokio::time::sleep(LOOK).await;
     }
 }
