@@ -6,6 +6,7 @@ use std::{
 };
 
 use gatehouse_apiservice::{client::explain, policy::Enforcement};
+use gatehouse_policy::Operation;
 use gatehouse_quota::{
     Amounts, Ceiling, CompiledQuota, Dimension, GroupResource, Proposal, Templates, Usage, UsageError,
     is_charged, owner, scale_replicas, scaled, usage,
@@ -20,7 +21,8 @@ use crate::world::{Live, LiveError, Snapshot};
 pub struct Facts<'a> {
     /// Who does it.
     pub requester: Requester,
-    /// What is done.
+    /// What is done. A deletion is asked about only where what the object owns stays: nothing is ever in the way of its
+    /// going.
     pub operation: Operation,
     /// The resource.
     pub resource: &'a GroupResource,
@@ -40,17 +42,6 @@ pub struct Facts<'a> {
     pub dry_run: bool,
     /// When the answer must be there.
     pub until: Instant,
-}
-
-/// What is done to an object. Nothing is ever in the way of its going.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
-    /// It is made.
-    Create,
-    /// It is changed.
-    Update,
-    /// It is deleted, and what it owns stays.
-    LetGo,
 }
 
 /// Who makes a request, as far as quotas are concerned.
@@ -197,7 +188,7 @@ pub(crate) fn released(resource: &GroupResource, object: &Value, old: &Value) ->
 
 /// What a request asks for.
 pub(super) async fn question(facts: &Facts<'_>, world: &Snapshot, live: &Live) -> Result<Question, AskError> {
-    if let (Operation::LetGo, Some(old)) = (facts.operation, facts.old) {
+    if let (Operation::Delete, Some(old)) = (facts.operation, facts.old) {
         return let_go(facts, old, world);
     }
     let Some(object) = facts.object else {

@@ -23,5 +23,5 @@ mod tests;
 mod waiting;
 
 pub(crate) use ask::released;
-pub use ask::{Facts, Operation, Requester};
+pub use ask::{Facts, Requester};
 pub use facade::{Quotas, Verdict};

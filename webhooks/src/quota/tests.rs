@@ -17,7 +17,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Facts, Operation, Quotas, Requester, Verdict};
+use gatehouse_policy::Operation;
+
+use super::{Facts, Quotas, Requester, Verdict};
 use crate::{
     controllers::Interception,
     metrics::Metrics,

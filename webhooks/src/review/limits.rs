@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use gatehouse_apiservice::policy::{self, Enforcement};
+use gatehouse_policy::Operation;
 use gatehouse_policy::{Accounts, User};
 use gatehouse_quota::{CompiledQuota, GroupResource, is_charged};
 use gatehouse_serving::ApiError;
@@ -17,7 +18,7 @@ use super::object::Looks;
 use super::request::{self, Request};
 use super::words::regarding;
 use crate::events::{Level, Notice};
-use crate::quota::{Facts, Operation, Quotas, Requester, Verdict, released};
+use crate::quota::{Facts, Quotas, Requester, Verdict, released};
 use crate::sar::Target;
 
 /// kube-apiserver sends a Namespace as if it were inside of itself.
@@ -32,7 +33,7 @@ impl Judge {
         let operation = match request.operation {
             request::Operation::Create => Operation::Create,
             request::Operation::Update => Operation::Update,
-            request::Operation::Delete if request.orphans() => Operation::LetGo,
+            request::Operation::Delete if request.orphans() => Operation::Delete,
             // What goes is credited when it is seen to be gone.
             request::Operation::Delete | request::Operation::Connect => return Ok(Answer::allowed()),
         };

@@ -98,10 +98,10 @@ async fn what_loses_its_owner_is_charged_since_another_comes_in_its_place() {
     let after = without("ownerReferences");
     let let_go = replica.asked(Requester::Collector, Operation::Update, (Some(&after), Some(&before))).await;
     assert!(is_admitted(&let_go), "the collector is never held up");
-    let deleted = replica.asked(Requester::Other, Operation::LetGo, (None, Some(&before))).await;
+    let deleted = replica.asked(Requester::Other, Operation::Delete, (None, Some(&before))).await;
     assert!(is_exceeded(&deleted), "its servers stay, and the fleet has others made");
     // A set on its own may leave its servers behind.
-    let alone = replica.asked(Requester::Other, Operation::LetGo, (None, Some(&after))).await;
+    let alone = replica.asked(Requester::Other, Operation::Delete, (None, Some(&after))).await;
     assert!(is_admitted(&alone));
     replica.stop().await;
 }
