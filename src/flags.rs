@@ -165,7 +165,7 @@ pub(crate) struct LimitArgs {
 
 /// A duration as Go's flags take it: `10s`, `1m30s`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let parsed: jiff::SignedDuration = text.parse().map_err(|error| format!("{error}"))?;
+    let parsed = gatehouse_apiservice::duration::parse(text)?;
     Duration::try_from(parsed).map_err(|_| "must not be negative".to_owned())
 }
 

@@ -18,7 +18,7 @@ const NOT_A_DURATION: &str = "must be a duration such as 30s, 10m or 1h30m";
 const TOO_LONG: &str = "is longer than a duration can be";
 
 /// Reads a duration. As in Go, what is finer than a nanosecond is cut off, and more than 2⁶³ of them are refused.
-pub(crate) fn parse(text: &str) -> Result<SignedDuration, &'static str> {
+pub fn parse(text: &str) -> Result<SignedDuration, &'static str> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
@@ -74,7 +74,7 @@ fn digits(text: &str) -> (&str, &str) {
 }
 
 /// Writes a duration as Flux writes it: without units that are zero.
-pub(crate) fn show(duration: SignedDuration) -> String {
+pub fn show(duration: SignedDuration) -> String {
     let mut rest = duration.as_nanos();
     if rest == 0 {
         return "0s".to_owned();

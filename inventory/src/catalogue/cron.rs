@@ -5,7 +5,8 @@
 //! `TZ=`. Fields are made into what the library for cron reads, which is stricter in some forms and laxer in others: whether a
 //! schedule is valid is for its controller to say.
 
-use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use gatehouse_apiservice::duration;
+use jiff::{Timestamp, tz::TimeZone};
 
 use crate::Seconds;
 
@@ -13,8 +14,8 @@ use crate::Seconds;
 pub(super) fn next_run(schedule: &str, after: Seconds) -> Result<Option<Seconds>, String> {
     let (zone, schedule) = zone(schedule.trim())?;
     if let Some(every) = schedule.strip_prefix("@every ") {
-        let every: SignedDuration =
-            every.trim().parse().map_err(|error| format!("{every:?} is not a duration: {error}"))?;
+        let every =
+            duration::parse(every.trim()).map_err(|error| format!("{every:?} is not a duration: {error}"))?;
         return Ok(Some(after.saturating_add(every.as_secs().max(1))));
     }
     let fields = match schedule {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use gatehouse_apiservice::duration;
 use kube_cel::cel::Value;
 use serde::Deserialize;
 
@@ -80,7 +81,7 @@ fn compile(form: KindForm, functions: &Functions) -> Result<Kind, FieldError> {
         failed: compiler.rules("failed", form.failed)?,
         current: compiler.rules("current", form.current)?,
         deadlines: compiler.deadlines(form.deadlines)?,
-        deleting: form.deleting.map_or(Ok(DELETING), |text| duration("deleting", &text))?,
+        deleting: form.deleting.map_or(Ok(DELETING), |text| seconds("deleting", &text))?,
         deletion_explained_by: compiler.rules("deletionExplainedBy", form.deletion_explained_by)?,
         layers: (form.layers.into_iter().enumerate())
             .map(|(index, row)| Ok((row.layer, compiler.rule(&format!("layers[{index}].when"), row.when)?)))
@@ -189,7 +190,7 @@ impl Compiler<'_> {
             let after = match form.after {
                 None if form.at.is_none() => return Err((field, "needs at, after or both".into())),
                 None => Span::Given(0),
-                Some(TextForm::Literal(text)) => Span::Given(duration(&format!("{field}.after"), &text)?),
+                Some(TextForm::Literal(text)) => Span::Given(seconds(&format!("{field}.after"), &text)?),
                 Some(TextForm::Found(lookup)) => Span::Found(self.lookup(&format!("{field}.after"), lookup)?),
             };
             let end = match form.state {
@@ -276,9 +277,9 @@ impl Compiler<'_> {
 }
 
 /// A length of time such as `1h30m`.
-fn duration(field: &str, text: &str) -> Result<Seconds, FieldError> {
-    let span: jiff::SignedDuration =
-        text.parse().map_err(|error| (field.to_owned(), format!("{text:?} is not a duration: {error}")))?;
+fn seconds(field: &str, text: &str) -> Result<Seconds, FieldError> {
+    let span = duration::parse(text)
+        .map_err(|error| (field.to_owned(), format!("{text:?} is not a duration: {error}")))?;
     Ok(span.as_secs())
 }
 

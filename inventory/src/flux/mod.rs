@@ -8,6 +8,7 @@ mod rule;
 mod suspension;
 mod words;
 
+use gatehouse_apiservice::duration;
 use object::{Chart, Object, Ref, Snapshot, Spec, Status};
 pub(crate) use words::{asks_for_more, may_be_the_source, needs_a_source, reason};
 
@@ -122,8 +123,8 @@ fn unapplied<'a>(status: &'a Status<'_>) -> Option<&'a str> {
 }
 
 /// A duration as Go writes it, in whole seconds.
-fn seconds(duration: &str) -> Option<Seconds> {
-    duration.parse::<jiff::SignedDuration>().ok().map(|duration| duration.as_secs())
+fn seconds(text: &str) -> Option<Seconds> {
+    duration::parse(text).ok().map(|duration| duration.as_secs())
 }
 
 /// Which of the dependencies the controller names in its message.

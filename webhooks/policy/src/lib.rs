@@ -8,7 +8,6 @@
 mod case;
 mod cycle_core;
 mod defaults;
-mod duration;
 mod fields;
 pub mod freeze;
 mod glob;

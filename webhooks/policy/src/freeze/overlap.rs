@@ -27,9 +27,13 @@ pub(crate) fn refuse_overlaps(windows: &[(usize, Window)], errors: &mut Errors) 
             let why = format!(
                 "freeze {:?} overlaps itself: it begins again after {}",
                 window.name,
-                crate::duration::show(period)
+                gatehouse_apiservice::duration::show(period)
             );
-            errors.refuse(field(*index, "duration"), crate::duration::show(window.duration), why);
+            errors.refuse(
+                field(*index, "duration"),
+                gatehouse_apiservice::duration::show(window.duration),
+                why,
+            );
             continue;
         }
         for (other_place, (_, other)) in windows.iter().enumerate().take(place) {

@@ -26,7 +26,8 @@ use kube_cel::cel::{
 use serde_json::{Value, json};
 
 use super::{Errors, Report};
-use crate::{Case, Subject, duration, fields};
+use crate::{Case, Subject, fields};
+use gatehouse_apiservice::duration;
 
 /// The longest expression, in bytes.
 const LONGEST: usize = 4096;

@@ -1,12 +1,12 @@
 //! `interval`: bounds of `spec.interval`, and of the chart's interval of a HelmRelease, which becomes that of a
 //! HelmChart.
 
-use gatehouse_apiservice::policy::IntervalRule;
+use gatehouse_apiservice::{duration, policy::IntervalRule};
 use jiff::SignedDuration;
 
 use super::{Errors, Report};
 use crate::{
-    Kind, Subject, duration,
+    Kind, Subject,
     look::{Look, WrongType},
 };
 

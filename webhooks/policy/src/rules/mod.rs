@@ -70,7 +70,7 @@ impl Errors {
 
     /// Reads a duration longer than zero.
     pub(crate) fn duration(&mut self, field: &str, value: &str) -> Option<jiff::SignedDuration> {
-        match crate::duration::parse(value) {
+        match gatehouse_apiservice::duration::parse(value) {
             Ok(duration) if duration.is_positive() => return Some(duration),
             Ok(_) => self.refuse(field, value, "must be longer than zero"),
             Err(message) => self.refuse(field, value, message),

@@ -7,7 +7,8 @@ use gatehouse_apiservice::policy::SuspensionRule;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Errors, Report};
-use crate::{Case, Subject, annotation, duration, visible::says_something};
+use crate::{Case, Subject, annotation, visible::says_something};
+use gatehouse_apiservice::duration;
 
 /// How far the clock of whoever noted the beginning of a suspension may be from ours.
 const CLOCKS: SignedDuration = SignedDuration::from_mins(5);
