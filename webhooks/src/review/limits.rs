@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use gatehouse_apiservice::policy::{self, Enforcement};
-use gatehouse_policy::Operation;
-use gatehouse_policy::{Accounts, User};
+use gatehouse_policy::{Accounts, Operation, User};
 use gatehouse_quota::{CompiledQuota, GroupResource, is_charged};
 use gatehouse_serving::ApiError;
 use gatehouse_serving::authn::UserInfo;
