@@ -10,8 +10,6 @@ pub mod lease;
 mod metrics;
 pub mod number;
 pub mod registration;
-#[cfg(any(test, feature = "testing"))]
-pub mod testing;
 mod troubles;
 
 /// Who owns the fields that are applied.

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::lease::Election;
 use crate::registration::Make;
-use crate::testing::FakeApi;
+use gatehouse_fake_api::FakeApi;
 
 const LONG: Duration = Duration::from_mins(10);
 const NAMESPACE: &str = "gatehouse-system";

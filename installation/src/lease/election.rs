@@ -44,8 +44,7 @@ impl Leadership {
         self.leading.clone()
     }
 
-    /// Somebody who always leads, or never.
-    #[cfg(any(test, feature = "testing"))]
+    /// A leadership that never changes: a process without an election, a test.
     pub fn fixed(leads: bool) -> Self {
         let far = std::time::Duration::from_hours(24 * 365 * 30);
         let (sender, leading) = watch::channel(leads);

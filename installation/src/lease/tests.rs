@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{candidate::Candidate, *};
-use crate::testing::FakeApi;
+use gatehouse_fake_api::FakeApi;
 
 fn held_by(holder: &str, seconds: Option<i32>) -> LeaseSpec {
     LeaseSpec {

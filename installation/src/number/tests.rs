@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::*;
-use crate::testing::FakeApi;
+use gatehouse_fake_api::FakeApi;
 
 const LONG: Duration = Duration::from_mins(2);
 

@@ -6,7 +6,7 @@ mod requests;
 
 use std::{sync::Arc, time::Duration};
 
-use gatehouse_installation::testing::FakeApi;
+use gatehouse_fake_api::FakeApi;
 use gatehouse_inventory::source::WatchSettings;
 use gatehouse_quota::GroupResource;
 use serde_json::{Value, json};

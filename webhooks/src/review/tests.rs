@@ -23,7 +23,7 @@ use crate::own_user::OwnUser;
 use crate::quota::Quotas;
 use crate::sar::Access;
 use crate::world::{Live, World, testing::Builder};
-use gatehouse_installation::testing::FakeApi;
+use gatehouse_fake_api::FakeApi;
 
 const FLUX: &str = "kustomize.toolkit.fluxcd.io";
 const OWN: &str = "system:serviceaccount:gatehouse-system:gatehouse-webhooks";

@@ -26,7 +26,7 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::review::MAX_BODY;
-use gatehouse_installation::testing::FakeApi;
+use gatehouse_fake_api::FakeApi;
 
 const TIMING: ShutdownTiming =
     ShutdownTiming { delay: Duration::from_millis(300), grace: Duration::from_secs(5) };

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::*;
-use gatehouse_installation::{lease::Election, testing::FakeApi};
+use gatehouse_fake_api::FakeApi;
+use gatehouse_installation::lease::Election;
 
 const POLICY: &str = "policy.gatehouse.dev";
 const FLUX: &str = "kustomize.toolkit.fluxcd.io";

@@ -2,7 +2,8 @@
 
 mod marks;
 
-use gatehouse_installation::{lease::Leadership, testing::FakeApi};
+use gatehouse_fake_api::FakeApi;
+use gatehouse_installation::lease::Leadership;
 use gatehouse_inventory::source::WatchSettings;
 use prometheus::Registry;
 use serde_json::{Value, json};

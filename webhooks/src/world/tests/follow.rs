@@ -6,7 +6,7 @@ use gatehouse_inventory::source::WatchSettings;
 use tokio::time::timeout;
 
 use super::*;
-use gatehouse_installation::testing::FakeApi;
+use gatehouse_fake_api::FakeApi;
 
 const POLICY: &str = "policy.gatehouse.dev";
 

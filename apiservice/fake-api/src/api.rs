@@ -17,7 +17,7 @@ use kube::{Client, client::Body};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::fields;
+use crate::fields;
 
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 

@@ -1,4 +1,4 @@
-//! What tests of this crate and of its users share.
+//! A Kubernetes API server in process, for tests of whatever is a client of one.
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected should panic there")]
 
 mod api;
