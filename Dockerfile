@@ -18,15 +18,15 @@ COPY . .
 # Paths and times of the build stay out of the executable, so that the same sources make the same one. With --target,
 # the flags are those of the executable and not of what runs during the build.
 ENV CARGO_INCREMENTAL=0 \
-    CARGO_PROFILE_RELEASE_STRIP=symbols \
+    CARGO_PROFILE_DIST_STRIP=symbols \
     RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=/src=. --remap-path-prefix=/usr/local/cargo=/cargo"
 ARG FEATURES=""
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     set -eu; \
     target="$(rustc -vV | sed -n 's/^host: //p')"; \
-    cargo build --release --locked --package gatehouse --bin gatehouse --features "$FEATURES" --target "$target"; \
-    install -D -m 0555 "target/$target/release/gatehouse" /out/gatehouse; \
+    cargo build --profile dist --locked --package gatehouse --bin gatehouse --features "$FEATURES" --target "$target"; \
+    install -D -m 0555 "target/$target/dist/gatehouse" /out/gatehouse; \
     if ldd /out/gatehouse 2>/dev/null | grep '=>'; then echo 'not static' >&2; exit 1; fi; \
     echo 'nonroot:x:65532:65532::/:/gatehouse' > /out/passwd
 

@@ -1,7 +1,7 @@
 //! A real `gatehouse` process beside a control plane, `apiserver` or `webhooks`: built, started, registered, stopped,
 //! started again.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -377,6 +377,14 @@ struct Target {
     name: String,
 }
 
+/// The profile that this executable was built in, by the folder that cargo put it in.
+fn profile() -> anyhow::Result<String> {
+    let executable = std::env::current_exe().context("cannot find this executable")?;
+    let mut folders = executable.ancestors().skip(1).filter_map(Path::file_name).filter_map(OsStr::to_str);
+    let folder = folders.find(|name| *name != "deps").context("this executable is in no folder")?;
+    Ok(if folder == "debug" { "dev" } else { folder }.to_owned())
+}
+
 /// The whole workspace is named, so that features, and with them everything already compiled, are those of a build of
 /// the workspace.
 async fn build() -> anyhow::Result<PathBuf> {
@@ -393,7 +401,7 @@ async fn build() -> anyhow::Result<PathBuf> {
             "--quiet",
             "--message-format=json-render-diagnostics",
         ])
-        .args((!cfg!(debug_assertions)).then_some("--release"))
+        .args(["--profile", &profile()?])
         .current_dir(workspace)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())

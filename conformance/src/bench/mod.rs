@@ -102,7 +102,7 @@ fn positive(text: &str) -> Result<usize, String> {
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     ensure!(arguments.namespaces <= arguments.objects, "there are more namespaces than objects");
     if cfg!(debug_assertions) {
-        say("this is a debug build: its figures say little");
+        say("this build is not optimized, so its figures mean little: use `cargo run --profile dist`");
     }
     let executable = gatehouse::executable().await?;
     let control_plane = ControlPlane::start(&control_plane::Options::default()).await?;
