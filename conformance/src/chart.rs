@@ -1,4 +1,4 @@
-//! What is made from the chart and kept beside it: the manifests for those without Helm, the table of its values, and
+//! What is made from the chart and kept beside it: the manifests for those without Helm, the list of its values, and
 //! goldens of what it renders. `gatehouse-conformance chart` writes them; a trial compares.
 
 use std::collections::BTreeMap;
@@ -13,8 +13,11 @@ use crate::helm::{self, Helm, NAMESPACE, Values};
 /// The values that goldens are kept of, beside the default ones: every file in the chart's `ci/`.
 pub const GOLDENS: [&str; 4] = ["minimal", "files", "cert-manager", "full"];
 
-/// Where the table of values stands in the README.
-const TABLE: [&str; 2] = ["<!-- values: ", "<!-- end -->\n"];
+/// How long a line of a document may be.
+const COLUMNS: usize = 100;
+
+/// Where the list of values stands in the README.
+const LIST: [&str; 2] = ["<!-- values: ", "<!-- end -->\n"];
 
 /// What Helm's labels say is not true of what others install.
 const OF_HELM: [&str; 2] = ["helm.sh/chart: ", "app.kubernetes.io/managed-by: "];
@@ -126,7 +129,7 @@ fn golden(name: &str, default: &ByObject, rendered: &[String]) -> anyhow::Result
     Ok(text)
 }
 
-/// The chart's README with the present table of values.
+/// The chart's README with the present list of values.
 fn readme(chart: &Path) -> anyhow::Result<Made> {
     let read = |name: &str| {
         let path = chart.join(name);
@@ -135,18 +138,18 @@ fn readme(chart: &Path) -> anyhow::Result<Made> {
     let schema: Value = serde_json::from_str(&read("values.schema.json")?).context("values.schema.json")?;
     let values: Value = serde_saphyr::from_str(&read("values.yaml")?).context("values.yaml")?;
     let text = read("README.md")?;
-    let start = text.find(TABLE[0]).context("README.md has no place for the values")?;
+    let start = text.find(LIST[0]).context("README.md has no place for the values")?;
     let start = start + text[start..].find('\n').context("README.md ends before the values")? + 1;
-    let end = text.rfind(TABLE[1]).context("README.md has no end of the values")?;
-    let mut table = "| value | default | |\n|---|---|---|\n".to_owned();
-    rows(&mut table, "", &schema, &values)?;
-    let text = format!("{}{table}{}", &text[..start], &text[end..]);
+    let end = text.rfind(LIST[1]).context("README.md has no end of the values")?;
+    let mut list = String::new();
+    items(&mut list, "", &schema, &values)?;
+    let text = format!("{}{list}{}", &text[..start], &text[end..]);
     Ok(Made { path: chart.join("README.md"), text })
 }
 
-/// A row for each value, those of an object after it. Every property must be described and have a default, and every
+/// An item for each value, those of an object after it. Every property must be described and have a default, and every
 /// default be a property.
-fn rows(table: &mut String, prefix: &str, schema: &Value, values: &Value) -> anyhow::Result<()> {
+fn items(list: &mut String, prefix: &str, schema: &Value, values: &Value) -> anyhow::Result<()> {
     let properties = schema["properties"].as_object().context("an object without properties")?;
     for (name, _) in values.as_object().into_iter().flatten() {
         ensure!(properties.contains_key(name), "{prefix}{name} is not in values.schema.json");
@@ -161,13 +164,26 @@ fn rows(table: &mut String, prefix: &str, schema: &Value, values: &Value) -> any
         let value = values.get(name).with_context(|| format!("{path} is not in values.yaml"))?;
         let is_group =
             property["properties"].is_object() && value.as_object().is_some_and(|value| !value.is_empty());
-        let default = if is_group { String::new() } else { format!("`{value}`") };
-        let _ = writeln!(table, "| `{path}` | {default} | {} |", description.replace('|', "\\|"));
+        let default = if is_group { String::new() } else { format!(" (default `{value}`)") };
+        item(list, &format!("`{path}`{default}: {description}"));
         if is_group {
-            rows(table, &format!("{path}."), property, value)?;
+            items(list, &format!("{path}."), property, value)?;
         }
     }
     Ok(())
+}
+
+/// An item of a Markdown list, wrapped.
+fn item(list: &mut String, text: &str) {
+    let mut line = "-".to_owned();
+    for word in text.split_whitespace() {
+        if line.chars().count() + 1 + word.chars().count() > COLUMNS {
+            let _ = writeln!(list, "{line}");
+            " ".clone_into(&mut line);
+        }
+        let _ = write!(line, " {word}");
+    }
+    let _ = writeln!(list, "{line}");
 }
 
 #[cfg(test)]
@@ -177,17 +193,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_value_has_a_row_with_its_default() {
+    fn every_value_has_an_item_with_its_default() {
         let schema = json!({"properties": {
             "a": {"description": "One.", "properties": {"b": {"description": "Two | three."}}},
             "c": {"description": "Map."},
         }});
-        let mut table = String::new();
-        rows(&mut table, "", &schema, &json!({"a": {"b": "x"}, "c": {"k": 1}})).expect("documented");
+        let mut list = String::new();
+        items(&mut list, "", &schema, &json!({"a": {"b": "x"}, "c": {"k": 1}})).expect("documented");
         assert_eq!(
-            table,
-            "| `a` |  | One. |\n| `a.b` | `\"x\"` | Two \\| three. |\n| `c` | `{\"k\":1}` | Map. |\n"
+            list,
+            "- `a`: One.\n- `a.b` (default `\"x\"`): Two | three.\n- `c` (default `{\"k\":1}`): Map.\n"
         );
+    }
+
+    #[test]
+    fn a_long_item_is_wrapped() {
+        let mut list = String::new();
+        item(&mut list, &"word ".repeat(30));
+        let lines: Vec<_> = list.lines().collect();
+        assert_eq!(lines.len(), 2, "{list}");
+        assert!(lines[0].len() <= COLUMNS && lines[1].starts_with("  word"), "{list}");
     }
 
     #[test]
@@ -198,7 +223,7 @@ mod tests {
             (described.clone(), json!({"a": 1, "b": 2})),
             (described, json!({})),
         ] {
-            assert!(rows(&mut String::new(), "", &schema, &values).is_err(), "{schema} {values}");
+            assert!(items(&mut String::new(), "", &schema, &values).is_err(), "{schema} {values}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Gatehouse harms nobody when it is dead, nor when it hangs: connections are accepted, and nothing is ever answered.
 //!
-//! What must hold is asserted; how long things take, and what they say, is printed as the table of KNOWN_ISSUES. There
+//! What must hold is asserted; how long things take, and what they say, is printed as the table of docs/operate.md. There
 //! is no kube-controller-manager here, so of a namespace's end this shows what its controller goes by: discovery.
 
 mod harm;

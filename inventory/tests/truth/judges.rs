@@ -234,10 +234,7 @@ fn the_document_lists_every_kind_with_its_layer_and_deadlines() {
     }
     let head = "| layer | kind | group | becomes bad by time |\n|---|---|---|---|\n";
     let lines: String = layers.into_values().collect();
-    table(
-        "kinds",
-        &format!("{head}| Flux | all of Flux and its operator | – | see README, States |\n{lines}"),
-    );
+    table("kinds", &format!("{head}| Flux | all of Flux and its operator | – | see views.md |\n{lines}"));
 }
 
 /// A deadline in words: what it is told as, and after how long.

@@ -254,11 +254,13 @@ async fn kustomization(target: &OnceCell<Target>) -> anyhow::Result<()> {
         Ok(names)
     };
     ensure!(named(&built)? == named(&plain)?, "{built}");
-    // By the kustomization that the README has its readers write beside it.
-    let readme = std::fs::read_to_string(deploy.join("../README.md"))?;
-    let blocks = readme.split("```yaml\n").filter_map(|part| part.split_once("\n```"));
-    let (own, _) =
-        blocks.into_iter().find(|(text, _)| text.contains("resources: [deploy]")).context("README")?;
+    // By the kustomization that docs/install.md has its readers write beside it.
+    let document = std::fs::read_to_string(deploy.join("../docs/install.md"))?;
+    let blocks = document.split("```yaml\n").filter_map(|part| part.split_once("\n```"));
+    let (own, _) = blocks
+        .into_iter()
+        .find(|(text, _)| text.contains("resources: [deploy]"))
+        .context("docs/install.md")?;
     std::fs::write(folder.path().join("kustomization.yaml"), own)?;
     std::fs::create_dir(folder.path().join("deploy"))?;
     for name in ["kustomization.yaml", "gatehouse.yaml"] {

@@ -17,7 +17,7 @@ use super::cluster::{HELM, OWN, Target, kept, path_of};
 use crate::world::World;
 
 /// Who says how definitions are upgraded.
-const DOCUMENTS: [&str; 3] = ["../../README.md", "README.md", "templates/NOTES.txt"];
+const DOCUMENTS: [&str; 3] = ["../../docs/install.md", "README.md", "templates/NOTES.txt"];
 const FORCE: &str = "--force-conflicts";
 
 pub(super) fn trials(world: &World, target: Arc<OnceCell<Target>>) -> Vec<Trial> {
