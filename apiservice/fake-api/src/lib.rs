@@ -3,5 +3,7 @@
 
 mod api;
 mod fields;
+mod reviews;
 
 pub use api::FakeApi;
+pub use reviews::Reviews;

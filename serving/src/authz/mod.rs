@@ -6,8 +6,8 @@
 mod delegated;
 mod selectors;
 mod standing;
-#[cfg(any(test, feature = "testing"))]
-pub mod testing;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use delegated::DelegatedAuthorizer;
 pub use standing::Standing;

@@ -106,7 +106,7 @@ mod tests {
     use tokio::time::{sleep, timeout};
 
     use super::{
-        super::testing::{Cluster, request, user},
+        super::testing::{cluster, request, user},
         *,
     };
 
@@ -117,7 +117,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_right_taken_away_is_lost_within_ten_seconds() {
         for taken_after in [0, 1, 3, 5, 8, 9, 10, 100].map(Duration::from_secs) {
-            let (cluster, authorizer) = Cluster::new();
+            let (cluster, authorizer) = cluster();
             let mut standing = standing(&authorizer);
             // Somebody has asked just before, and what was answered is remembered.
             standing.look().await.expect("allowed");
@@ -135,7 +135,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_old_answer_to_somebody_else_does_not_prolong_the_right() {
-        let (cluster, authorizer) = Cluster::new();
+        let (cluster, authorizer) = cluster();
         authorizer.authorize(Attributes { user: &user(), request: &request() }).await.unwrap();
         cluster.allow(false);
         let taken = Instant::now();
@@ -147,7 +147,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_thousand_watches_of_one_user_cost_one_review_each_time() {
-        let (cluster, authorizer) = Cluster::new();
+        let (cluster, authorizer) = cluster();
         let watches: Vec<_> = (0..1000).map(|_| standing(&authorizer)).collect();
         let all = futures::future::select_all(
             watches.into_iter().map(|mut watch| Box::pin(async move { watch.lost().await })),
@@ -161,7 +161,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn silence_is_borne_for_a_minute() {
-        let (cluster, authorizer) = Cluster::new();
+        let (cluster, authorizer) = cluster();
         let mut watch = standing(&authorizer);
         watch.look().await.expect("allowed");
         cluster.reach(false);

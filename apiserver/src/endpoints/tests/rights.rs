@@ -1,11 +1,15 @@
 //! A watch is open for as long as there is a right to it.
 
 use super::*;
-use gatehouse_serving::authz::testing::Cluster;
+use gatehouse_fake_api::Reviews;
+use gatehouse_serving::authz::DelegatedAuthorizer;
+use gatehouse_serving::metrics::RequestMetrics;
 
-fn server(places: &[&str]) -> (Server, Arc<Cluster>) {
-    let (cluster, authorizer) = Cluster::new();
-    (Server { authorizer, ..Server::with(places) }, cluster)
+fn server(places: &[&str]) -> (Server, Arc<Reviews>) {
+    let (cluster, client) = Reviews::new();
+    let metrics = Arc::new(RequestMetrics::new(&[]));
+    let authorizer = DelegatedAuthorizer::new(client, DelegatedAuthorizer::DEADLINE, metrics);
+    (Server { authorizer: Arc::new(authorizer.into()), ..Server::with(places) }, cluster)
 }
 
 #[tokio::test(start_paused = true)]
