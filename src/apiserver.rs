@@ -19,37 +19,37 @@ use crate::{
     signals::EndSignals,
 };
 
-/// Versions are vouched for by the second, and half a window has to be some.
+/// Versions are vouched for once a second, so half a window must be a few seconds.
 const SHORTEST_WINDOW: Duration = Duration::from_secs(4);
 
-/// Serve the views of the cluster as an aggregated API server.
+/// Serve the views of the cluster as an aggregated API server
 ///
-/// Needs an APIService that points to it, and an account that may read what it summarises, review tokens and
-/// access (system:auth-delegator) and read the ConfigMap extension-apiserver-authentication.
+/// Needs an APIService that points to it, and a service account that may read the observed kinds, create TokenReviews
+/// and SubjectAccessReviews (system:auth-delegator) and read the ConfigMap
+/// kube-system/extension-apiserver-authentication.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// What the views call the observed cluster.
+    /// Name of the observed cluster in the views.
     #[arg(long, value_name = "NAME", default_value = "local")]
     cluster_name: String,
-    /// A file of kinds to observe beyond the built-in ones, or instead of some. May be repeated.
+    /// File with kinds to observe in addition to the built-in ones, or instead of some. May be repeated.
     #[arg(long, value_name = "FILE")]
     catalogue_file: Vec<PathBuf>,
-    /// The number of this replica, from 0 to 15, different for each: no two replicas then make the same
-    /// resourceVersion. Without it, one is held by a lease; or, where --lease-namespace and --tls-secret are not given
-    /// and this is no pod, drawn by chance.
+    /// Number of this replica, 0 to 15; must be unique, so that no two replicas create the same resourceVersion.
+    /// Default: a number held by a Lease, or a random one outside of a pod if neither --lease-namespace nor
+    /// --tls-secret is set.
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(0..i64::from(REPLICAS)))]
     replica: Option<u8>,
-    /// How far back a client that comes from another replica is told what it may have missed: twice as long as what
-    /// happens in the cluster may take to arrive here, and eight times as long as clocks may be off. The same for
-    /// all replicas. Much less than the default asks more of kube-apiserver; more than the default makes clients list
-    /// again for longer after a start.
+    /// How far back a watch that continues from another replica repeats events. A replica may lag half of it behind
+    /// kube-apiserver and its clock may be off by an eighth. Must be the same for all replicas. A shorter window renews
+    /// watches more often; a longer one makes clients list again for longer after a start.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = resume_window)]
     resume_window: Duration,
 
-    /// Serve gotk_resource_info on /metrics/flux: a series for each of Flux's objects, as Flux has kube-state-metrics make
-    /// it, so that Flux's own dashboards read Gatehouse. Whoever may read that path then reads names, URLs and revisions
-    /// of all namespaces, and the paths of Receivers. Every replica tells all: scrape one, through the Service. Costs
-    /// some 50 bytes for each source.
+    /// Serve gotk_resource_info on /metrics/flux: one series per Flux object, with the labels that Flux's
+    /// kube-state-metrics configuration uses, so that Flux's dashboards work. Whoever may read that path sees names,
+    /// URLs and revisions of all namespaces, and the paths of Receivers. Every replica serves all series: scrape one,
+    /// through the Service. Takes about 50 bytes per source.
     #[arg(long)]
     flux_resource_metrics: bool,
 
@@ -67,7 +67,7 @@ pub(crate) struct Args {
     observing: Observing,
 }
 
-/// Serves until it is asked to end.
+/// Serves until SIGTERM or SIGINT.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let end = EndSignals::listen().received();
     tokio::pin!(end);
@@ -78,8 +78,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     }
     let observers = args.observing.observers(&metrics, "gatehouse-apiserver")?;
     let config = args.upstream.config().await?;
-    let client = kube::Client::try_from(config.clone()).context("cannot make a client of the kubeconfig")?;
-    let review = review::client(config).context("cannot make a client for access reviews")?;
+    let client =
+        kube::Client::try_from(config.clone()).context("cannot create a client from the kubeconfig")?;
+    let review = review::client(config).context("cannot create a client for access reviews")?;
 
     let authenticator = tokio::select! {
         authenticator = args.authentication.authenticator(client.clone(), review.clone()) => authenticator?,
@@ -137,7 +138,7 @@ impl Args {
     }
 }
 
-/// Without one, clients would go on from where they were while what they lack is not known.
+/// Parses the window. With none, clients would continue while events that they lack are unknown.
 fn resume_window(text: &str) -> Result<Duration, String> {
     let window = flags::duration(text)?;
     if window < SHORTEST_WINDOW {
@@ -146,7 +147,7 @@ fn resume_window(text: &str) -> Result<Duration, String> {
     Ok(window)
 }
 
-/// Numbers the replica where nobody has.
+/// A random number for a replica without one.
 fn replica() -> u8 {
     u8::try_from(random() % u64::from(REPLICAS)).unwrap_or_default()
 }

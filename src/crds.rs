@@ -10,7 +10,7 @@ use serde_json::Value;
 /// What the file says before the first definition.
 const HEADING: &str = "# Made by `gatehouse crds` from the types in apiservice/src/policy.\n";
 
-/// Print the CustomResourceDefinitions of policy.gatehouse.dev as YAML.
+/// Print the CustomResourceDefinitions of policy.gatehouse.dev as YAML
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 

@@ -45,25 +45,25 @@ use crate::signals::{self, EndSignals};
 const LIFETIME: Duration = Duration::from_hours(24 * 365);
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// Serve an example cluster, or a folder of manifests, on this machine.
+/// Serve an example cluster, or a folder of manifests, on this machine
 ///
-/// With a COMMAND, runs it with KUBECONFIG set and ends with its exit code. Without one, prints the views and goes on
-/// serving; editing a manifest shows in `kubectl get -w`.
+/// With a COMMAND, runs it with KUBECONFIG set and exits with its exit code. Without one, prints the views and keeps
+/// serving; edits of manifests show in `kubectl get -w`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A folder of manifests, YAML or JSON, to serve instead of the example. It is watched for changes.
+    /// Folder of YAML or JSON manifests to serve instead of the example. Changes are picked up.
     #[arg(long, value_name = "DIR", conflicts_with = "export")]
     snapshot: Option<PathBuf>,
-    /// A file of kinds to observe beyond the built-in ones, or instead of some. May be repeated.
+    /// File with kinds to observe in addition to the built-in ones, or instead of some. May be repeated.
     #[arg(long, value_name = "FILE")]
     catalogue_file: Vec<PathBuf>,
-    /// The port to serve HTTPS on; 0 for any free one.
+    /// Port to serve HTTPS on. 0 selects a free port.
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     secure_port: u16,
-    /// Write the example's manifests to this folder, which must not exist or be empty, and end.
+    /// Write the example's manifests to this folder, which must not exist or must be empty, and exit.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["command", "secure_port"])]
     export: Option<PathBuf>,
-    /// What to run, for example `kubectl get fluxsummaries -A`.
+    /// Command to run, for example `kubectl get fluxsummaries -A`.
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
@@ -77,8 +77,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     // Before there is a folder that has to go, and a key in it.
     let end = EndSignals::listen().received();
     tokio::pin!(end);
-    let scratch =
-        tempfile::Builder::new().prefix("gatehouse-demo-").tempdir().context("no temporary folder")?;
+    let scratch = tempfile::Builder::new()
+        .prefix("gatehouse-demo-")
+        .tempdir()
+        .context("cannot create a temporary folder")?;
     let folder = if let Some(folder) = args.snapshot {
         folder
     } else {
@@ -100,8 +102,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         () = &mut end => return Ok(ExitCode::SUCCESS),
     }
     eprintln!(
-        "\nServing {} on https://{}. To look around:\n\n  export KUBECONFIG={}\n  kubectl get fluxresources -A\n  \
-         kubectl get fluxdependencies -A -o wide\n  kubectl get gameserversummaries,tenantusages -A -o wide\n  kubectl explain fluxsummaries.status\n\nCtrl-C ends it.",
+        "\nServing {} on https://{}. Try:\n\n  export KUBECONFIG={}\n  kubectl get fluxresources -A\n  \
+         kubectl get fluxdependencies -A -o wide\n  kubectl get gameserversummaries,tenantusages -A -o wide\n  kubectl explain fluxsummaries.status\n\nPress Ctrl-C to stop.",
         folder.display(),
         running.address(),
         kubeconfig.display(),

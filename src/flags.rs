@@ -41,25 +41,25 @@ pub(crate) use self::{
     self_managed::{SelfManaged, Service},
 };
 
-/// How often files of certificates and CAs are looked at. A kubelet takes about a minute to bring a changed Secret
-/// into a volume, so this adds little.
+/// How often files of certificates and CAs are read again. A kubelet takes about a minute to update a Secret in a
+/// volume, so this adds little.
 const POLL_FILES: Duration = Duration::from_secs(10);
-/// Of a certificate made on the spot. The process does not live that long.
+/// Of a self-signed certificate. The process does not live that long.
 const SELF_SIGNED_LIFETIME: Duration = Duration::from_hours(365 * 24);
-/// How long the start waits for the upstream's authentication settings, before it goes on without.
+/// How long the start waits for the cluster's authentication settings before it continues without them.
 const FIRST_LOOKUP: Duration = Duration::from_secs(5);
 
-/// Which cluster.
+/// Flags that select the cluster.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Cluster")]
 pub(crate) struct Upstream {
-    /// The kubeconfig of the cluster. Without it: the account of the pod, else $KUBECONFIG.
+    /// Kubeconfig of the cluster. Default: the pod's service account, then $KUBECONFIG.
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// The context of the kubeconfig, if not its current one.
+    /// Context of the kubeconfig. Default: its current context.
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
-    /// Whether objects are listed by watching (KEP-3157), which costs kube-apiserver less.
+    /// Whether to list objects by streaming watches (KEP-3157), which take less memory in kube-apiserver.
     #[arg(long, value_enum, default_value_t = StreamingLists::Auto)]
     streaming_lists: StreamingLists,
 }
@@ -67,73 +67,74 @@ pub(crate) struct Upstream {
 /// How objects are listed.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum StreamingLists {
-    /// Where the API server is known to do it well: from 1.34 on.
+    /// If the API server is version 1.34 or later.
     Auto,
     /// Always.
     Always,
-    /// Never: lists in pages.
+    /// Never; objects are listed in pages.
     Never,
 }
 
-/// Where and how to serve, and to end.
+/// Flags for serving and shutting down.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Serving")]
 pub(crate) struct Serving {
-    /// The address to listen on; 0.0.0.0 for all, of IPv4 and IPv6.
+    /// IP address to listen on. 0.0.0.0 listens on all IPv4 and IPv6 addresses.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0")]
     bind_address: IpAddr,
-    /// The port to serve HTTPS on; 0 for any free one.
+    /// Port to serve HTTPS on. 0 selects a free port.
     #[arg(long, value_name = "PORT", default_value_t = 6443)]
     secure_port: u16,
-    /// The serving certificate with its chain, as PEM. Read again when it changes.
+    /// File with the PEM-encoded serving certificate and its chain. Reloaded when it changes.
     #[arg(long, value_name = "FILE", requires = "tls_private_key_file")]
     tls_cert_file: Option<PathBuf>,
-    /// The key of the serving certificate, as PEM.
+    /// File with the PEM-encoded private key of the serving certificate.
     #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
     tls_private_key_file: Option<PathBuf>,
-    /// From being asked to end until connections are refused; /readyz says no meanwhile, so that load balancers notice.
+    /// Time between SIGTERM and refusing new connections. /readyz fails during it, so that load balancers stop sending
+    /// requests.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     shutdown_delay_duration: Duration,
-    /// From refusing connections until requests still running are cut.
+    /// Time between refusing new connections and aborting requests that are still running.
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration)]
     shutdown_grace: Duration,
     #[command(flatten)]
     pub(crate) own: SelfManaged,
 }
 
-/// Whom to believe.
+/// Flags for authentication and authorization.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Authentication and authorisation")]
+#[command(next_help_heading = "Authentication and authorization")]
 pub(crate) struct Authentication {
-    /// Client certificates signed by this CA name their users directly.
+    /// CA bundle for client certificates. A certificate that it signed authenticates the user named by its common name.
     #[arg(long, value_name = "FILE")]
     client_ca_file: Option<PathBuf>,
-    /// Certificates signed by this CA may name other users by headers. Without it: as the cluster's ConfigMap
-    /// extension-apiserver-authentication says.
+    /// CA bundle for the front proxy's client certificates, which may name users in request headers. Default: from the
+    /// ConfigMap kube-system/extension-apiserver-authentication.
     #[arg(long, value_name = "FILE")]
     requestheader_client_ca_file: Option<PathBuf>,
-    /// The common names such certificates may have; any, if none is given.
+    /// Common names that a front proxy's certificate may have. Default: any.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     requestheader_allowed_names: Vec<String>,
-    /// The headers that name the user. Usually X-Remote-User.
+    /// Request headers with the user name. Usually X-Remote-User.
     #[arg(long, value_name = "HEADER", value_delimiter = ',')]
     requestheader_username_headers: Vec<String>,
-    /// The headers that give the user's uid. Usually X-Remote-Uid.
+    /// Request headers with the user's UID. Usually X-Remote-Uid.
     #[arg(long, value_name = "HEADER", value_delimiter = ',')]
     requestheader_uid_headers: Vec<String>,
-    /// The headers that name the user's groups. Usually X-Remote-Group.
+    /// Request headers with the user's groups. Usually X-Remote-Group.
     #[arg(long, value_name = "HEADER", value_delimiter = ',')]
     requestheader_group_headers: Vec<String>,
-    /// What the headers of extra facts about the user begin with. Usually X-Remote-Extra-.
+    /// Prefixes of request headers with extra fields of the user. Usually X-Remote-Extra-.
     #[arg(long, value_name = "PREFIX", value_delimiter = ',')]
     requestheader_extra_headers_prefix: Vec<String>,
-    /// Do not read the ConfigMap extension-apiserver-authentication: the flags say all.
+    /// Do not read the ConfigMap kube-system/extension-apiserver-authentication; use only the flags.
     #[arg(long = "authentication-skip-lookup")]
     skip_lookup: bool,
-    /// Whether requests without credentials are served, as system:anonymous, as far as the cluster's roles allow.
+    /// Accept requests without credentials as the user system:anonymous. Authorization still applies.
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     anonymous_auth: bool,
-    /// How long a review of a token may take. One that takes longer is a refusal.
+    /// Timeout of a TokenReview. A review that times out fails the request with 401.
     #[arg(
         long = "authentication-token-webhook-timeout",
         value_name = "DURATION",
@@ -141,29 +142,29 @@ pub(crate) struct Authentication {
         value_parser = duration
     )]
     token_timeout: Duration,
-    /// How long a review of access may take. One that takes longer is a refusal.
+    /// Timeout of a SubjectAccessReview. A review that times out denies the request.
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     authorization_webhook_timeout: Duration,
 }
 
-/// How much is taken on.
+/// Flags that limit load.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct LimitArgs {
-    /// Requests served at a time, watches not counted; more are answered 429. One user gets three quarters of them at most.
-    /// 0 for no limit.
+    /// Maximum number of requests that are served at a time, without watches. Further requests get 429. One user gets
+    /// at most three quarters. 0 for no limit.
     #[arg(long, value_name = "NUMBER", default_value_t = 400)]
     max_requests_inflight: usize,
-    /// How long a request may take, watches excepted, before it is answered 504.
+    /// Time after which a request, except a watch, gets 504.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     request_timeout: Duration,
-    /// Connections at a time. For more, those are ended that have shown no credential, or wait until one can be. Whoever
-    /// reaches the port can have them: 50 KiB of memory each, and up to 180 where a peer means harm.
+    /// Maximum number of connections. When it is reached, a connection that showed no credential is closed for a new
+    /// one. A connection takes 50 KiB of memory, or up to 180 KiB from a malicious client.
     #[arg(long, value_name = "NUMBER", default_value_t = MAX_CONNECTIONS, value_parser = connections)]
     pub(crate) max_connections: usize,
 }
 
-/// A duration as Go's flags take it: `10s`, `1m30s`.
+/// Parses a duration in the form of Go's flags: `10s`, `1m30s`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let parsed = gatehouse_apiservice::duration::parse(text)?;
     Duration::try_from(parsed).map_err(|_| "must not be negative".to_owned())
@@ -179,7 +180,7 @@ fn connections(text: &str) -> Result<usize, String> {
     }
 }
 
-/// A name that an object can have, and a path of the API can hold.
+/// Parses the name of an object.
 pub(crate) fn object_name(text: &str) -> Result<String, String> {
     let is_good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
     let ends_well = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
@@ -191,7 +192,7 @@ pub(crate) fn object_name(text: &str) -> Result<String, String> {
         .to_owned())
 }
 
-/// The configuration for a cluster.
+/// Reads the client configuration for a cluster.
 pub(crate) async fn kubeconfig(file: Option<&Path>, context: Option<String>) -> anyhow::Result<kube::Config> {
     let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
     let config = match file {
@@ -204,10 +205,10 @@ pub(crate) async fn kubeconfig(file: Option<&Path>, context: Option<String>) -> 
         None => {
             return kube::Config::infer()
                 .await
-                .context("no cluster: not in a pod, and no kubeconfig was found");
+                .context("no cluster configured: not running in a pod, and no kubeconfig was found");
         }
     };
-    config.context("the kubeconfig cannot be used")
+    config.context("invalid kubeconfig")
 }
 
 impl Upstream {
@@ -253,8 +254,8 @@ impl Serving {
         }
         if !self.own.is_on() {
             tracing::warn!(
-                "no --tls-cert-file and no --tls-secret: serving with a certificate made on the spot, which nobody can \
-                 verify"
+                "neither --tls-cert-file nor --tls-secret is set: serving with a self-signed certificate, which \
+                 clients cannot verify"
             );
         }
         let authority = Authority::new("gatehouse-self-signed")?;
@@ -283,7 +284,7 @@ impl Authentication {
         self.client_ca_file.is_some()
     }
 
-    /// Finds out who asks. `review` asks the cluster about tokens.
+    /// Authenticates requests. `review` sends TokenReviews.
     pub(crate) async fn authenticator(
         &self,
         client: kube::Client,
@@ -293,13 +294,13 @@ impl Authentication {
         Ok(Authenticator::new(self.configs(client).await?, Some(tokens), self.anonymous_auth))
     }
 
-    /// Fails until the front proxy is known, if the cluster says who that is.
+    /// Fails until the front proxy's CA is known, if it is read from the cluster.
     pub(crate) fn readiness_check(&self, authenticator: &Authenticator) -> Option<HealthCheck> {
         let is_looked_up = !self.skip_lookup && self.requestheader_client_ca_file.is_none();
         is_looked_up.then(|| authenticator.readiness_check())
     }
 
-    /// Asks the cluster who may do what.
+    /// Authorizes requests by SubjectAccessReviews.
     pub(crate) fn authorizer(
         &self,
         review: kube::Client,
@@ -308,7 +309,7 @@ impl Authentication {
         DelegatedAuthorizer::new(review, self.authorization_webhook_timeout, Arc::clone(metrics))
     }
 
-    /// Whom to believe, kept up to date.
+    /// The authentication settings, kept up to date.
     async fn configs(
         &self,
         client: kube::Client,
@@ -333,11 +334,13 @@ impl Authentication {
             Ok(Ok(config)) => fixed.clone().or(config),
             // Not fatal: discovery must be served while the upstream is away, and the lookup goes on.
             Ok(Err(error)) => {
-                tracing::warn!(error = %explain(&error), "the cluster's authentication settings are not known yet");
+                tracing::warn!(error = %explain(&error), "cannot read the ConfigMap extension-apiserver-authentication yet, retrying");
                 fixed.clone()
             }
             Err(_) => {
-                tracing::warn!("the cluster's authentication settings are not known yet: no answer");
+                tracing::warn!(
+                    "cannot read the ConfigMap extension-apiserver-authentication yet, retrying: timed out"
+                );
                 fixed.clone()
             }
         };
@@ -348,13 +351,13 @@ impl Authentication {
 }
 
 impl LimitArgs {
-    /// As the pipeline takes them.
+    /// The limits of the pipeline.
     pub(crate) fn limits(&self) -> Limits {
         Limits { max_requests_in_flight: self.max_requests_inflight, request_timeout: self.request_timeout }
     }
 }
 
-/// The kinds that are built in, and those of `--catalogue-file`.
+/// The built-in kinds and those of `--catalogue-file`.
 pub(crate) fn catalogue(files: &[PathBuf]) -> anyhow::Result<Catalogue> {
     let mut catalogue = Catalogue::builtin();
     for file in files {

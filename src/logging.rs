@@ -1,4 +1,4 @@
-//! What the process says, and how: text for people, JSON for collectors, always to standard error.
+//! Logging: text for people, JSON for collectors, always to standard error.
 
 use std::io::{IsTerminal, stderr};
 
@@ -10,20 +10,20 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberI
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Logging")]
 pub(crate) struct LogArgs {
-    /// How log lines are written.
+    /// Format of log lines.
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
-    /// What is logged: a level (error, warn, info, debug, trace), or directives such as
-    /// `info,gatehouse_apiserver=debug`. Defaults to `info`, and to `warn` for the demo.
+    /// Log level (error, warn, info, debug, trace), or directives such as `info,gatehouse_apiserver=debug`. Default:
+    /// `info`; `warn` for demo and check.
     #[arg(long, global = true, env = "RUST_LOG", value_name = "FILTER")]
     log_level: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum LogFormat {
-    /// One line of text each.
+    /// One line of text per event.
     Text,
-    /// One JSON object each.
+    /// One JSON object per event.
     Json,
 }
 
@@ -35,7 +35,7 @@ impl LogArgs {
         // The client logs whole bodies when it cannot decode them, Secrets included; errors it also returns.
         let filter = format!("kube_client=error,{filter}");
         let filter = EnvFilter::try_new(&filter)
-            .with_context(|| format!("--log-level: {filter:?} is no filter of log lines"))?;
+            .with_context(|| format!("--log-level: {filter:?} is not a valid log filter"))?;
         let registry = tracing_subscriber::registry().with(filter);
         match self.log_format {
             LogFormat::Text => {

@@ -16,8 +16,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Tells what is broken in a GitOps cluster, since when and because of what, and holds its tenants to quotas and policies:
-/// both through the Kubernetes API itself.
+/// Show what is broken in a GitOps cluster, since when and because of what, and enforce quotas and policies for its
+/// tenants, through the Kubernetes API
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 100)]
 struct Command {

@@ -1,4 +1,4 @@
-//! `gatehouse manifests`: the objects of an installation that follow from the code, for the chart.
+//! `gatehouse manifests`: RBAC and registration objects of an installation, for the chart.
 //!
 //! The chart keeps what this prints in `files/`, and puts its own namespace and labels in; a test holds the two
 //! together. So the rights are those of the catalogue of kinds, no more.
@@ -17,29 +17,28 @@ use serde_json::{Value, json};
 /// The port of both Services.
 const PORT: u16 = 443;
 
-/// Print the objects of an installation that follow from the code, as YAML: a List, to be applied as it is or through
-/// the chart.
+/// Print the RBAC and registration objects of an installation as a YAML List
 ///
-/// They are for the namespace gatehouse-system. The APIService and the webhook configurations carry no caBundle: the
-/// holder of the Lease, cert-manager or whoever installs them fills it in.
+/// They are for the namespace gatehouse-system. The APIService and the webhook configurations have no caBundle: the
+/// replica that holds the Lease, cert-manager or the installer sets it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Which objects.
+    /// Objects to print.
     #[arg(value_name = "PART")]
     part: Part,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
-    /// What the API server's account may do in any case.
+    /// RBAC that the API server always needs.
     ApiserverRights,
-    /// What it may do beyond that, to manage its own certificates.
+    /// Additional RBAC for self-managed certificates.
     ApiserverSelfManaged,
-    /// What the webhooks' account may do in any case, and its priority at the API server.
+    /// RBAC that the webhooks always need, and their FlowSchema.
     WebhooksRights,
-    /// What it may do beyond that, to manage its own certificates.
+    /// Additional RBAC for self-managed certificates.
     WebhooksSelfManaged,
-    /// Roles for people and scrapers: to read views, policies and metrics, to write policies.
+    /// ClusterRoles for users and Prometheus: read views, policies and metrics; write policies.
     UserRoles,
     /// The APIService and the webhook configurations.
     Registration,

@@ -1,4 +1,4 @@
-//! Flags for what is written down of requests, and what they stand for.
+//! Flags for the audit log and traces.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -23,7 +23,7 @@ pub(crate) struct AuditArgs {
     audit_policy_file: Option<PathBuf>,
 }
 
-/// What is written down of requests, beyond log lines.
+/// Flags for what is recorded of requests in addition to log lines.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Observing {
     #[command(flatten)]
@@ -84,7 +84,9 @@ impl AuditArgs {
         let Some(policy) = &self.audit_policy_file else { return Ok(None) };
         let policy = Policy::load(policy).context("--audit-policy-file")?;
         if policy.asks_for_bodies() {
-            tracing::warn!("--audit-policy-file asks for bodies, which are never logged: metadata is");
+            tracing::warn!(
+                "--audit-policy-file requests bodies, which are never logged: using the level Metadata"
+            );
         }
         let auditor = Auditor::start(policy, Box::new(std::io::stdout()), metrics.registry());
         Ok(Some(Arc::new(auditor.context("cannot start the audit log")?)))

@@ -20,12 +20,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::flags::{Replicas, Service};
 
-/// Tasks beside the server, and what they tell it.
+/// Tasks that run beside the server, and their readiness checks.
 pub(crate) struct ReplicaTasks {
     client: kube::Client,
     namespace: String,
     identity: String,
-    /// What has to be well for this replica to be ready.
+    /// The readiness checks of these tasks.
     pub(crate) checks: Vec<HealthCheck>,
     /// They end when nothing is served any more,
     pub(crate) background: Tasks,
@@ -34,7 +34,7 @@ pub(crate) struct ReplicaTasks {
 }
 
 impl ReplicaTasks {
-    /// Nothing yet. The client does not retry.
+    /// Starts without tasks. The client must not retry.
     pub(crate) fn new(client: kube::Client, replicas: &Replicas) -> Self {
         Self {
             client,
@@ -46,18 +46,18 @@ impl ReplicaTasks {
         }
     }
 
-    /// Has a number granted to `clock`, as long as one is held.
+    /// Grants `clock` a replica number for as long as its Lease is held.
     pub(crate) fn number(&mut self, clock: Arc<Clock>) {
         let leases = (0..registration::REPLICAS).map(registration::replica_lease);
         let (numbers, standing) = Numbers::new(&self.client, &self.namespace, &self.identity, leases);
         let told = standing.clone();
         self.checks.push(HealthCheck::readiness("replica-number", move || told.borrow().readiness()));
-        self.background.spawn("granting the number", grant(standing, clock, self.background.stop()));
-        self.leases.spawn("holding a number", numbers.run(self.leases.stop()));
+        self.background.spawn("replica number grants", grant(standing, clock, self.background.stop()));
+        self.leases.spawn("replica number Lease", numbers.run(self.leases.stop()));
     }
 
-    /// Keeps certificates and the APIService, if this replica holds `lease`, and serves those certificates once they are
-    /// known; until then with `keys`.
+    /// Manages certificates and the APIService while this replica holds `lease`. Serves with `keys` until the managed
+    /// certificates are known.
     pub(crate) fn certificates(
         &mut self,
         lease: &str,
@@ -79,8 +79,8 @@ impl ReplicaTasks {
             SelfManaged::new(client, settings, registered, leadership, metrics.registry(), first);
         let keys = served.keys.clone();
         self.checks.push(HealthCheck::readiness("serving-certificate-secret", move || served.readiness()));
-        self.background.spawn("keeping certificates", certificates.run(self.background.stop()));
-        self.leases.spawn("the election", election.run(self.leases.stop()));
+        self.background.spawn("certificate rotation", certificates.run(self.background.stop()));
+        self.leases.spawn("leader election", election.run(self.leases.stop()));
         keys
     }
 }

@@ -19,7 +19,7 @@ impl EndSignals {
         self.next().await;
         tokio::spawn(async move {
             self.next().await;
-            tracing::warn!("a second signal: ending at once");
+            tracing::warn!("received a second signal, exiting immediately");
             std::process::exit(130);
         });
     }

@@ -21,15 +21,16 @@ use crate::{
     signals::EndSignals,
 };
 
-/// Serve admission: tenants' quotas, policies and defaults for Flux objects and game servers.
+/// Serve admission webhooks: quotas, policies and defaults for Flux objects and game servers
 ///
-/// Answers AdmissionReviews on /mutate, /validate and /quota. Whoever can connect may ask there, unless
-/// --client-ca-file is given: then callers need a certificate that it signed, which kube-apiserver presents if an
-/// AdmissionConfiguration names one for it.
+/// Answers AdmissionReviews on /mutate, /validate and /quota, from every client that can connect. With
+/// --client-ca-file, clients need a certificate signed by that CA; kube-apiserver presents one if its
+/// AdmissionConfiguration names one for this webhook.
 ///
-/// Needs webhook configurations that point to it, the definitions that `gatehouse crds` prints, and an account that
-/// may read what it judges, write quotas' ledgers and Events, and ask for access (system:auth-delegator). Of several
-/// replicas, all answer; one, which holds a lease, settles ledgers, ends suspensions and holds Flux back in freezes.
+/// Needs webhook configurations that point to it, the CustomResourceDefinitions that `gatehouse crds` prints, and a
+/// service account that may read the governed kinds, write QuotaLedgers and Events, and create SubjectAccessReviews
+/// (system:auth-delegator). All replicas answer reviews. The one that holds the Lease settles ledgers, ends suspensions
+/// and suspends Flux objects during freezes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -50,60 +51,61 @@ pub(crate) struct Args {
     observing: Observing,
 }
 
-/// What the webhook configurations say where they have to be made anew, with --tls-secret.
+/// Settings of the webhook configurations that this process creates if they are missing, with --tls-secret.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Self-managed certificates")]
 struct RegistrationArgs {
-    /// What becomes of what policies judge while nobody can be asked: what the webhook of policies says if it has to be
-    /// made anew, with --tls-secret. Quotas are held in any case.
+    /// failurePolicy of the policy webhook, if this process creates its configuration (--tls-secret): what happens to
+    /// requests while no replica answers. Quotas always fail closed.
     #[arg(long, value_enum, default_value_t = OnFailure::Fail, value_name = "POLICY")]
     policy_failure_policy: OnFailure,
-    /// Namespaces that are never reviewed, beside the Service's own and kube-system: what every webhook says if it has
-    /// to be made anew, with --tls-secret.
+    /// Namespaces that are never reviewed, in addition to the Service's own and kube-system, if this process creates
+    /// the webhook configurations (--tls-secret).
     #[arg(long, value_delimiter = ',', value_name = "NAMESPACE", value_parser = object_name)]
     excluded_namespaces: Vec<String>,
-    /// How long kube-apiserver waits for a review, 1s to 30s: what every webhook says if it has to be made anew, with
-    /// --tls-secret.
+    /// timeoutSeconds of the webhooks, 1s to 30s, if this process creates their configurations (--tls-secret).
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = webhook_timeout)]
     webhook_timeout: i32,
 }
 
-/// As Kubernetes words it.
+/// failurePolicy, by the values of Kubernetes.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 #[value(rename_all = "PascalCase")]
 enum OnFailure {
-    /// It is refused.
+    /// Deny the requests.
     Fail,
-    /// It is admitted.
+    /// Admit the requests.
     Ignore,
 }
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Accounts")]
 struct AccountArgs {
-    /// Where Flux's controllers run: what they do under their own accounts is not taken for what people do.
+    /// Namespace of Flux's controllers. Their service accounts are recognized as Flux.
     #[arg(long, value_name = "NAMESPACE", default_value = "flux-system")]
     flux_namespace: String,
-    /// Where Agones' controllers run: what they make for a Fleet or a set is charged and judged there, and never refused.
+    /// Namespace of Agones' controllers. Objects that they create for a Fleet or GameServerSet are never denied, since
+    /// their owner was reviewed and charged.
     #[arg(long, value_name = "NAMESPACE", default_value = "agones-system")]
     agones_namespace: String,
-    /// The user that this process is to the cluster, whose own writes are not judged. Without it: asked of the cluster.
+    /// User name of this process in the cluster, whose own writes are not reviewed. Default: from a SelfSubjectReview.
     #[arg(long, value_name = "USER", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     own_user: Option<String>,
-    /// kube-apiserver's own --request-timeout. What was admitted and has not been seen some time after that is taken
-    /// for lost, and given back to its quota: less than it really is would let through more than there is room for.
+    /// kube-apiserver's --request-timeout. Reservations that were not observed 12 s after it are released; too low a
+    /// value can overshoot quotas.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     apiserver_request_timeout: Duration,
 }
 
-/// Serves until it is asked to end.
+/// Serves until SIGTERM or SIGINT.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let signals = EndSignals::listen();
     let metrics = Arc::new(RequestMetrics::new(&[]));
     let observers = args.observing.observers(&metrics, "gatehouse-webhooks")?;
     let config = args.upstream.config().await?;
-    let client = kube::Client::try_from(config.clone()).context("cannot make a client of the kubeconfig")?;
-    let review = review::client(config).context("cannot make a client for access reviews")?;
+    let client =
+        kube::Client::try_from(config.clone()).context("cannot create a client from the kubeconfig")?;
+    let review = review::client(config).context("cannot create a client for access reviews")?;
     let end = signals.received();
     tokio::pin!(end);
     let authenticator = tokio::select! {
@@ -148,7 +150,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     Ok(ended?)
 }
 
-/// Both configurations, for a bundle.
+/// Both webhook configurations with a caBundle.
 fn configurations(service: Service, registration: RegistrationArgs) -> impl Fn(&str) -> Vec<Value> {
     let Service { namespace, name, port } = service;
     let webhooks = Webhooks {
@@ -167,7 +169,7 @@ fn configurations(service: Service, registration: RegistrationArgs) -> impl Fn(&
     move |bundle| Webhooks { ca_bundle: bundle.to_owned(), ..webhooks.clone() }.configurations().into()
 }
 
-/// Whole seconds, as many as Kubernetes allows.
+/// Parses whole seconds, as many as Kubernetes allows.
 fn webhook_timeout(text: &str) -> Result<i32, String> {
     let timeout = duration(text)?;
     let seconds = i32::try_from(timeout.as_secs()).ok().filter(|seconds| (1..=30).contains(seconds));
@@ -180,7 +182,7 @@ fn credential(authentication: &Authentication) -> Credential {
         return Credential::Certificate;
     }
     tracing::warn!(
-        "no --client-ca-file: whoever can connect may ask for reviews, and hold what quotas have left for 72 s"
+        "--client-ca-file is not set: any client that can connect may request reviews and reserve quota for 72 s"
     );
     Credential::None
 }

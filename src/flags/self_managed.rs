@@ -1,4 +1,4 @@
-//! Flags for certificates that Gatehouse makes for itself.
+//! Flags for certificates that Gatehouse issues for itself.
 
 use std::time::Duration;
 
@@ -6,38 +6,36 @@ use anyhow::Context;
 use gatehouse_certs::rotation::Policy;
 use gatehouse_installation::certificates::Settings;
 
-/// Certificates that are made, kept in the cluster and rotated by Gatehouse itself.
+/// Flags for certificates that Gatehouse issues, stores and rotates by itself.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Self-managed certificates")]
 pub(crate) struct SelfManaged {
-    /// Make the serving certificate and its authority, keep both in this Secret, rotate them, and keep what leads here
-    /// registered with the cluster and trusting them. Without it nothing of that is written to the cluster.
+    /// Issue the serving certificate and its CA, store both in this Secret, rotate them, and keep the APIService or
+    /// webhook registration and its caBundle up to date. Without it, none of these is written to the cluster.
     #[arg(long, value_name = "NAME", value_parser = super::object_name, conflicts_with = "tls_cert_file")]
     tls_secret: Option<String>,
-    /// The Service that leads here, which certificates are made for. Without it: gatehouse-apiserver or
-    /// gatehouse-webhooks.
+    /// Service of this process, for which certificates are issued. Default: gatehouse-apiserver or gatehouse-webhooks.
     #[arg(long, value_name = "NAME", value_parser = super::object_name, requires = "tls_secret")]
     service_name: Option<String>,
-    /// The port of that Service.
+    /// Port of the Service.
     #[arg(long, value_name = "PORT", default_value_t = 443, value_parser = clap::value_parser!(u16).range(1..))]
     service_port: u16,
-    /// Further DNS names for certificates. May be repeated.
+    /// Additional DNS name of the serving certificate. May be repeated.
     #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "tls_secret")]
     tls_san: Vec<String>,
-    /// How long authorities last. The next one follows when a third of that is left.
+    /// Validity of the CA. It is replaced when a third of it is left.
     #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = super::duration)]
     ca_lifetime: Duration,
-    /// How long serving certificates last, at most half as long as authorities. The next one follows when a third of that
-    /// is left.
+    /// Validity of the serving certificate, at most half of --ca-lifetime. It is replaced when a third of it is left.
     #[arg(long, value_name = "DURATION", default_value = "2160h", value_parser = super::duration)]
     certificate_lifetime: Duration,
-    /// How long both authorities are trusted before and after certificates change from one to the next, at most a sixth
-    /// of what serving certificates last: longer than replicas and API servers may be behind.
+    /// How long the old and the new CA are both trusted before and after a certificate changes, at most a sixth of
+    /// --certificate-lifetime. Must exceed the time in which replicas and API servers take over a new caBundle.
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = super::duration)]
     rotation_overlap: Duration,
 }
 
-/// The Service that leads here.
+/// The Service of this process.
 #[derive(Debug, Clone)]
 pub(crate) struct Service {
     pub(crate) namespace: String,
@@ -51,8 +49,8 @@ impl SelfManaged {
         self.tls_secret.is_some()
     }
 
-    /// Where certificates are kept and how they are made, and for which Service, called `usual` if nothing says otherwise;
-    /// nothing if they are not self-managed.
+    /// Where and how certificates are kept, and for which Service, by default `usual`. `None` if they are not
+    /// self-managed.
     pub(crate) fn settings(
         &self,
         namespace: &str,
@@ -74,7 +72,7 @@ impl SelfManaged {
 }
 
 impl Service {
-    /// What it is called by those who ask for it; kube-apiserver goes by the first.
+    /// The DNS names of the Service; kube-apiserver uses the first.
     fn names(&self) -> Vec<String> {
         let Self { namespace, name, .. } = self;
         vec![
