@@ -13,7 +13,7 @@ use std::{num::NonZeroUsize, time::Duration};
 pub(crate) use continue_token::ContinueToken;
 pub(crate) use version::ResourceVersion;
 
-use gatehouse_serving::{ApiError, error::FieldProblem, selector::LabelSelector};
+use gatehouse_serving::{ApiError, error::FieldProblem, query::Query, selector::LabelSelector};
 
 /// Longer than any watch lasts (they end after an hour at most), and short enough to be added to any time.
 const MAX_TIMEOUT: i64 = 24 * 60 * 60;
@@ -80,19 +80,19 @@ impl ListOptions {
         let mut options = Self {
             label_selector: LabelSelector::parse(query.text("labelSelector"))?,
             field_selector: query.text("fieldSelector").to_owned(),
-            limit: query.limit()?,
+            limit: limit(&query)?,
             continue_token: None,
             resource_version: None,
             resource_version_match: None,
             watch,
             allow_watch_bookmarks: query.flag("allowWatchBookmarks").unwrap_or_default(),
             send_initial_events: query.flag("sendInitialEvents"),
-            timeout: query.timeout()?,
-            include_object: query.include_object()?,
-            pretty: query.pretty(),
+            timeout: timeout(&query)?,
+            include_object: include_object(&query)?,
+            pretty: pretty(&query),
         };
         options.validate_match(&query)?;
-        options.resource_version = query.resource_version(watch)?;
+        options.resource_version = resource_version(&query, watch)?;
         if !watch && !query.text("continue").is_empty() {
             options.continue_token = Some(ContinueToken::decode(query.text("continue"))?);
             if options.resource_version.is_some_and(|version| version != ResourceVersion::ANY) {
@@ -180,95 +180,72 @@ impl GetOptions {
     pub(crate) fn parse(query: &str) -> Result<Self, ApiError> {
         let query = Query::parse(query);
         Ok(Self {
-            resource_version: query.resource_version(false)?,
-            include_object: query.include_object()?,
-            pretty: query.pretty(),
+            resource_version: resource_version(&query, false)?,
+            include_object: include_object(&query)?,
+            pretty: pretty(&query),
         })
     }
 }
 
-/// A decoded query string.
-struct Query<'a>(Vec<(std::borrow::Cow<'a, str>, std::borrow::Cow<'a, str>)>);
+fn integer(query: &Query<'_>, name: &str) -> Result<Option<i64>, ApiError> {
+    let Some(value) = query.find(name) else { return Ok(None) };
+    value.parse().map(Some).map_err(|_| {
+        ApiError::bad_request(format!(
+            "{name}: Invalid value: \"{}\": must be an integer",
+            value.escape_debug()
+        ))
+    })
+}
 
-impl<'a> Query<'a> {
-    fn parse(query: &'a str) -> Self {
-        Self(url::form_urlencoded::parse(query.as_bytes()).collect())
+fn limit(query: &Query<'_>) -> Result<Option<NonZeroUsize>, ApiError> {
+    let limit = integer(query, "limit")?.map(|limit| usize::try_from(limit.max(0)).unwrap_or(usize::MAX));
+    Ok(limit.and_then(NonZeroUsize::new))
+}
+
+/// Zero leaves it to the server; a negative one has passed before it starts.
+fn timeout(query: &Query<'_>) -> Result<Option<Duration>, ApiError> {
+    Ok(match integer(query, "timeoutSeconds")? {
+        None | Some(0) => None,
+        Some(seconds) => Some(Duration::from_secs(seconds.clamp(0, MAX_TIMEOUT).unsigned_abs())),
+    })
+}
+
+/// What is wrong is told as kube-apiserver does: 422 in a watch, 400 elsewhere.
+fn resource_version(query: &Query<'_>, watch: bool) -> Result<Option<ResourceVersion>, ApiError> {
+    const FIELD: &str = "resourceVersion";
+    let text = query.text(FIELD);
+    if text.is_empty() {
+        return Ok(None);
     }
-
-    fn find(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_ref())
-    }
-
-    /// Empty where it is missing: Kubernetes does not tell the two apart either.
-    fn text(&self, name: &str) -> &str {
-        self.find(name).unwrap_or_default()
-    }
-
-    /// As apimachinery reads booleans: only `0` and `false` are false, so a bare `?watch` is true.
-    fn flag(&self, name: &str) -> Option<bool> {
-        self.find(name).map(|value| value != "0" && !value.eq_ignore_ascii_case("false"))
-    }
-
-    fn integer(&self, name: &str) -> Result<Option<i64>, ApiError> {
-        let Some(value) = self.find(name) else { return Ok(None) };
-        value.parse().map(Some).map_err(|_| {
-            ApiError::bad_request(format!(
-                "{name}: Invalid value: \"{}\": must be an integer",
-                value.escape_debug()
-            ))
-        })
-    }
-
-    fn limit(&self) -> Result<Option<NonZeroUsize>, ApiError> {
-        let limit = self.integer("limit")?.map(|limit| usize::try_from(limit.max(0)).unwrap_or(usize::MAX));
-        Ok(limit.and_then(NonZeroUsize::new))
-    }
-
-    /// Zero leaves it to the server; a negative one has passed before it starts.
-    fn timeout(&self) -> Result<Option<Duration>, ApiError> {
-        Ok(match self.integer("timeoutSeconds")? {
-            None | Some(0) => None,
-            Some(seconds) => Some(Duration::from_secs(seconds.clamp(0, MAX_TIMEOUT).unsigned_abs())),
-        })
-    }
-
-    /// What is wrong is told as kube-apiserver does: 422 in a watch, 400 elsewhere.
-    fn resource_version(&self, watch: bool) -> Result<Option<ResourceVersion>, ApiError> {
-        const FIELD: &str = "resourceVersion";
-        let text = self.text(FIELD);
-        if text.is_empty() {
-            return Ok(None);
+    ResourceVersion::parse(text).map(Some).map_err(|message| {
+        if watch {
+            ApiError::invalid_options(&[FieldProblem {
+                field: FIELD.into(),
+                reason: "FieldValueInvalid",
+                message,
+            }])
+        } else {
+            ApiError::bad_request(format!("invalid resource version: {FIELD}: {message}"))
         }
-        ResourceVersion::parse(text).map(Some).map_err(|message| {
-            if watch {
-                ApiError::invalid_options(&[FieldProblem {
-                    field: FIELD.into(),
-                    reason: "FieldValueInvalid",
-                    message,
-                }])
-            } else {
-                ApiError::bad_request(format!("invalid resource version: {FIELD}: {message}"))
-            }
-        })
-    }
+    })
+}
 
-    fn include_object(&self) -> Result<IncludeObject, ApiError> {
-        match self.text("includeObject") {
-            "None" => Ok(IncludeObject::None),
-            "" | "Metadata" => Ok(IncludeObject::Metadata),
-            "Object" => Ok(IncludeObject::Object),
-            other => Err(ApiError::bad_request(format!(
-                "Unable to convert to Table as requested: includeObject: Invalid value: \"{}\": must be 'Metadata', \
-                 'Object', 'None', or empty",
-                other.escape_debug()
-            ))),
-        }
+fn include_object(query: &Query<'_>) -> Result<IncludeObject, ApiError> {
+    match query.text("includeObject") {
+        "None" => Ok(IncludeObject::None),
+        "" | "Metadata" => Ok(IncludeObject::Metadata),
+        "Object" => Ok(IncludeObject::Object),
+        other => Err(ApiError::bad_request(format!(
+            "Unable to convert to Table as requested: includeObject: Invalid value: \"{}\": must be 'Metadata', \
+             'Object', 'None', or empty",
+            other.escape_debug()
+        ))),
     }
+}
 
-    fn pretty(&self) -> Option<bool> {
-        let text = Some(self.text("pretty")).filter(|text| !text.is_empty())?;
-        Some(matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True"))
-    }
+fn pretty(query: &Query<'_>) -> Option<bool> {
+    let text = Some(query.text("pretty")).filter(|text| !text.is_empty())?;
+    Some(matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True"))
 }
 
 #[cfg(test)]

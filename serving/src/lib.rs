@@ -11,6 +11,7 @@ pub mod health;
 pub mod metrics;
 pub mod negotiate;
 pub mod pipeline;
+pub mod query;
 pub mod request_info;
 pub mod review;
 pub mod selector;

@@ -7,7 +7,7 @@
 use http::{Method, Uri};
 use percent_encoding::percent_decode_str;
 
-use crate::selector;
+use crate::{query::Query, selector};
 
 /// A request, as RBAC sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,12 +160,15 @@ impl ResourceRequest {
     }
 
     /// Without a name, GET means list or watch and DELETE means deletecollection; those take selectors.
-    fn refine(&mut self, query: &Query, watch_prefix: bool) {
+    fn refine(&mut self, query: &Query<'_>, watch_prefix: bool) {
+        let given = |name| Some(query.text(name)).filter(|text| !text.is_empty()).map(str::to_owned);
+        let field_selector = given("fieldSelector");
         if self.name.is_none() {
             match self.verb {
                 Verb::Get => {
-                    self.verb = if query.watch { Verb::Watch } else { Verb::List };
-                    self.name = query.field_selector.as_deref().and_then(selector::required_name);
+                    self.verb =
+                        if query.flag("watch").unwrap_or_default() { Verb::Watch } else { Verb::List };
+                    self.name = field_selector.as_deref().and_then(selector::required_name);
                 }
                 Verb::Delete => self.verb = Verb::DeleteCollection,
                 _ => {}
@@ -173,8 +176,8 @@ impl ResourceRequest {
         }
         // Upstream leaves selectors out of the authorisation of the old watch prefix, which honours them in part.
         if !watch_prefix && matches!(self.verb, Verb::List | Verb::Watch | Verb::DeleteCollection) {
-            self.field_selector.clone_from(&query.field_selector);
-            self.label_selector.clone_from(&query.label_selector);
+            self.field_selector = field_selector;
+            self.label_selector = given("labelSelector");
         }
     }
 }
@@ -205,40 +208,6 @@ impl Verb {
             Self::Custom(verb) => verb,
             Self::Unknown => "",
         }
-    }
-}
-
-/// The parameters that decide what is authorised. Where one is repeated, the first counts, as upstream.
-#[derive(Default)]
-struct Query {
-    watch: bool,
-    field_selector: Option<String>,
-    label_selector: Option<String>,
-}
-
-impl Query {
-    fn parse(query: &str) -> Self {
-        let mut watch = None;
-        let mut parsed = Self::default();
-        for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
-            match &*key {
-                "watch" => {
-                    watch
-                        .get_or_insert_with(|| !matches!(value.to_ascii_lowercase().as_str(), "false" | "0"));
-                }
-                "fieldSelector" => {
-                    parsed.field_selector.get_or_insert_with(|| value.into_owned());
-                }
-                "labelSelector" => {
-                    parsed.label_selector.get_or_insert_with(|| value.into_owned());
-                }
-                _ => {}
-            }
-        }
-        parsed.watch = watch.unwrap_or(false);
-        parsed.field_selector = parsed.field_selector.filter(|selector| !selector.is_empty());
-        parsed.label_selector = parsed.label_selector.filter(|selector| !selector.is_empty());
-        parsed
     }
 }
 
