@@ -1,11 +1,10 @@
 //! What is known of one cluster, for those who read it. The inventory alone changes it.
 
-use std::collections::HashMap;
-
 use crate::{
     KindStatus, Layer, Liveness, ObjectKey, Record, Reference, Seconds, Str,
     catalogue::KindId,
-    graph::{Cycle, Graph, Place, Records},
+    graph::{Cycle, Graph, Place},
+    records::{self, Records},
     relations::Relations,
     tally::{GameTally, Tallies, Tally},
 };
@@ -19,7 +18,7 @@ pub const STALE_AFTER: Seconds = 30;
 pub struct Cluster {
     /// Its name; `local` is the one that serves this API.
     pub name: Str,
-    pub(crate) records: HashMap<ObjectKey, Entry>,
+    pub(crate) records: Records,
     kinds: Vec<Kind>,
     pub(crate) graph: Graph,
     pub(crate) relations: Relations,
@@ -34,14 +33,6 @@ pub struct Cluster {
     pub(crate) behind_since: Option<Seconds>,
     /// How far behind the cluster what is known of it may be.
     pub(crate) lag: Seconds,
-}
-
-/// A record as it is kept.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) record: Box<Record>,
-    /// The pass of [`Kind::pass`] in which it was last sent.
-    pub(crate) pass: u32,
 }
 
 /// How the observation of a kind stands.
@@ -103,17 +94,11 @@ pub enum Dependency<'a> {
     Unseen,
 }
 
-impl Records for HashMap<ObjectKey, Entry> {
-    fn record(&self, key: &ObjectKey) -> Option<&Record> {
-        self.get(key).map(|entry| &*entry.record)
-    }
-}
-
 impl Cluster {
     pub(crate) fn new(name: Str, kinds: usize, now: Seconds) -> Self {
         Self {
             name,
-            records: HashMap::new(),
+            records: Records::new(),
             kinds: std::iter::repeat_with(Kind::default).take(kinds).collect(),
             graph: Graph::default(),
             relations: Relations::default(),
@@ -138,7 +123,7 @@ impl Cluster {
 
     /// The record of an object.
     pub fn record(&self, key: &ObjectKey) -> Option<&Record> {
-        self.records.record(key)
+        records::find(&self.records, key)
     }
 
     /// Every record, in no order.

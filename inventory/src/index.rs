@@ -12,9 +12,9 @@ use std::{
 use crate::{
     ClusterId, Detail, Event, KindStatus, ObjectKey, Record, Seconds, Str,
     catalogue::{Catalogue, KindId},
-    cluster::{Cluster, Entry, STALE_AFTER},
+    cluster::{Cluster, STALE_AFTER},
     delta::{Backlog, Delta},
-    graph::Records,
+    records::{self, Entry},
 };
 
 /// What is known of every cluster.
@@ -291,7 +291,8 @@ impl Inventory {
         let pass = cluster.kind_mut(key.kind).pass;
         if let Some(record) = &mut new {
             // Another object of the same name has another past.
-            let before = cluster.records.record(key).filter(|before| before.created == record.created);
+            let before =
+                records::find(&cluster.records, key).filter(|before| before.created == record.created);
             if let Some(before) = before
                 && self.catalogue.kind(key.kind).is_flux()
             {
@@ -333,7 +334,7 @@ impl Inventory {
                 self.deadlines.insert((at, id, key.clone()));
             }
         }
-        let new = cluster.records.record(key);
+        let new = records::find(&cluster.records, key);
         let others = cluster.relations.update(key, old.as_deref(), new);
         if kind.is_flux() {
             cluster.graph.update(key, old.as_deref(), new, now);

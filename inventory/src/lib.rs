@@ -14,6 +14,7 @@ mod index;
 mod intern;
 pub mod manifest;
 mod record;
+mod records;
 mod relations;
 mod root_cause;
 pub mod source;

@@ -6,7 +6,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::{Cluster, Layer, ObjectKey, Record, Seconds, Str, Verdict, catalogue::KindId, graph::Records};
+use crate::{
+    Cluster, Layer, ObjectKey, Record, Seconds, Str, Verdict,
+    catalogue::KindId,
+    records::{self, Records},
+};
 
 /// How an object is connected with others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,8 +125,9 @@ impl Relations {
     }
 
     /// The users of objects of `kind` that are not there: whether those are missing or unseen has changed.
-    pub(crate) fn users_of_absent(&self, kind: KindId, records: &impl Records) -> Vec<ObjectKey> {
-        let absent = self.users.iter().filter(|(key, _)| key.kind == kind && records.record(key).is_none());
+    pub(crate) fn users_of_absent(&self, kind: KindId, records: &Records) -> Vec<ObjectKey> {
+        let absent =
+            self.users.iter().filter(|(key, _)| key.kind == kind && records::find(records, key).is_none());
         absent.flat_map(|(_, users)| users).cloned().collect()
     }
 

@@ -8,7 +8,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Graph, NodeId, Place, Records, Steps, dependencies, insert, remove};
+use super::{Graph, NodeId, Place, Steps, dependencies, insert, remove};
+use crate::records::{self, Records};
 use crate::{ObjectKey, Seconds};
 
 /// A round, or none.
@@ -67,7 +68,7 @@ impl Graph {
     pub(super) fn advance(
         &mut self,
         steps: &mut Steps,
-        records: &impl Records,
+        records: &Records,
         affected: &mut impl FnMut(&ObjectKey, Seconds),
     ) {
         let Some(since) = self.round.since else { return };
@@ -87,7 +88,7 @@ impl Graph {
         mut left: Vec<ObjectKey>,
         mut changed: HashSet<NodeId>,
         steps: &mut Steps,
-        records: &impl Records,
+        records: &Records,
         affected: &mut impl FnMut(&ObjectKey),
     ) -> Phase {
         while steps.any() {
@@ -96,7 +97,7 @@ impl Graph {
                 return Phase::Above { region: changed.clone(), changed, open };
             };
             let id = self.id(&key);
-            let targets = records.record(&key).into_iter().flat_map(dependencies);
+            let targets = records::find(records, &key).into_iter().flat_map(dependencies);
             let mut targets: Vec<_> = targets.map(|target| self.id(target)).collect();
             targets.sort_unstable();
             targets.dedup();

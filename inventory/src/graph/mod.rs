@@ -13,13 +13,11 @@ mod tests;
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use self::{components::Round, reach::Reach};
-use crate::{FluxDetail, ObjectKey, Record, Reference, Seconds, catalogue::KindId};
-
-/// The records of a cluster, as far as the graph needs them.
-pub(crate) trait Records {
-    /// The record with this key.
-    fn record(&self, key: &ObjectKey) -> Option<&Record>;
-}
+use crate::{
+    FluxDetail, ObjectKey, Record, Reference, Seconds,
+    catalogue::KindId,
+    records::{self, Records},
+};
 
 /// An object's position in [`Graph::nodes`]. Positions are used again: one that is kept over a change may name
 /// another object later, which costs a look at that object and nothing else.
@@ -160,9 +158,9 @@ impl Graph {
 
     /// What depends on objects of `kind` that are not there, or takes its content from one, is to be found: whether
     /// those are missing or merely unseen has changed.
-    pub(crate) fn reach_absent(&mut self, kind: KindId, records: &impl Records, now: Seconds) {
+    pub(crate) fn reach_absent(&mut self, kind: KindId, records: &Records, now: Seconds) {
         for (key, id) in &self.ids {
-            if key.kind == kind && records.record(key).is_none() {
+            if key.kind == kind && records::find(records, key).is_none() {
                 self.reach.seed(*id, now);
             }
         }
@@ -173,7 +171,7 @@ impl Graph {
     pub(crate) fn follow(
         &mut self,
         budget: usize,
-        records: &impl Records,
+        records: &Records,
         affected: &mut impl FnMut(&ObjectKey, Seconds),
     ) {
         let mut left = budget;

@@ -5,7 +5,8 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use super::{Graph, NodeId, Records, Steps};
+use super::{Graph, NodeId, Steps};
+use crate::records::{self, Records};
 use crate::{ObjectKey, Seconds, State, root_cause::WALK};
 
 #[derive(Debug, Default)]
@@ -37,7 +38,7 @@ impl Graph {
     pub(super) fn reach_on(
         &mut self,
         steps: &mut Steps,
-        records: &impl Records,
+        records: &Records,
         affected: &mut impl FnMut(&ObjectKey, Seconds),
     ) {
         let mut reach = std::mem::take(&mut self.reach);
@@ -74,10 +75,10 @@ impl Graph {
     }
 
     /// Whether a walk to a root cause that comes to this object may go on to what it depends on.
-    fn looks_on(&self, id: NodeId, records: &impl Records) -> bool {
+    fn looks_on(&self, id: NodeId, records: &Records) -> bool {
         let node = self.node(id);
         // What does not exist is looked through at who was to make it.
-        let Some(record) = records.record(&node.key) else { return !node.makers.is_empty() };
+        let Some(record) = records::find(records, &node.key) else { return !node.makers.is_empty() };
         let is_in_cycle = record.verdict.state == State::Blocked && node.place.is_in_cycle();
         !is_in_cycle && !record.satisfies_dependents()
     }

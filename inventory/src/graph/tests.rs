@@ -7,21 +7,16 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     State,
+    records::Entry,
     testing::{key, record},
 };
 
 /// Objects by number, each with what it depends on and its state.
 #[derive(Debug, Default)]
 struct World {
-    records: HashMap<ObjectKey, Record>,
+    records: Records,
     graph: Graph,
     affected: BTreeSet<String>,
-}
-
-impl Records for HashMap<ObjectKey, Record> {
-    fn record(&self, key: &ObjectKey) -> Option<&Record> {
-        self.get(key)
-    }
 }
 
 fn name(n: usize) -> String {
@@ -32,10 +27,11 @@ impl World {
     fn put(&mut self, n: usize, new: Option<Record>) {
         let key = key(&name(n));
         let old = match new {
-            Some(new) => self.records.insert(key.clone(), new),
+            Some(new) => self.records.insert(key.clone(), Entry { record: Box::new(new), pass: 0 }),
             None => self.records.remove(&key),
         };
-        self.graph.update(&key, old.as_ref(), self.records.get(&key), 0);
+        let old = old.map(|entry| *entry.record);
+        self.graph.update(&key, old.as_ref(), records::find(&self.records, &key), 0);
     }
 
     fn depends(&mut self, n: usize, on: impl IntoIterator<Item = usize>) {
