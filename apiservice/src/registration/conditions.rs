@@ -68,11 +68,13 @@ pub(super) fn changes_what_is_judged_of_a_game_server() -> Value {
     })
 }
 
-/// An object that is going is not judged: nothing may keep its finalizers from being removed.
+/// An object that is going is not judged: nothing may keep its finalizers from being removed. OpenKruiseGame goes on with
+/// a set that a finalizer keeps, so that what it is to become is judged.
 pub(super) fn is_not_going() -> Value {
     json!({
         "name": "is-not-going",
-        "expression": "request.operation != 'UPDATE' || !has(oldObject.metadata.deletionTimestamp)",
+        "expression": "request.operation != 'UPDATE' || !has(oldObject.metadata.deletionTimestamp) || \
+                       request.resource.group == 'game.kruise.io' && object.?spec != oldObject.?spec",
     })
 }
 

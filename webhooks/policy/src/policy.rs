@@ -9,7 +9,7 @@ use gatehouse_apiservice::policy::{
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    ActiveFreeze, Case, Dependencies, Operation, Subject, User, Verb, Violation,
+    ActiveFreeze, Case, Dependencies, Kind, Operation, Subject, User, Verb, Violation,
     defaults::Defaults,
     freeze::Freezes,
     members,
@@ -154,7 +154,7 @@ impl Policy {
         if (case.subresource.is_some() && !is_scale)
             || case.user.is_some_and(|user| case.accounts.is_gatehouse(user))
             || members::is_excused(case, deps)
-            || case.old.unwrap_or(subject).is_terminating() && case.operation != Operation::Create
+            || case.operation != Operation::Create && is_left_alone(case, subject)
         {
             return violations;
         }
@@ -381,6 +381,15 @@ impl Content {
             judge("replicas", violations, |report| replicas.check(object, old, deps, report));
         }
     }
+}
+
+/// Whether an object is being deleted, and nothing more comes of it. OpenKruiseGame goes on with a set that a finalizer
+/// keeps.
+fn is_left_alone(case: &Case<'_>, subject: &Subject) -> bool {
+    let changes = case.scaling.is_some()
+        || case.old.zip(case.object).is_some_and(|(old, object)| old.spec_differs(object));
+    let goes_on = subject.kind == Kind::KruiseGameServerSet && changes;
+    case.old.unwrap_or(subject).is_terminating() && !goes_on
 }
 
 /// An empty name exempts nobody, and was meant to exempt somebody.

@@ -38,6 +38,24 @@ fn what_is_going_is_never_denied() {
 }
 
 #[test]
+fn a_set_that_its_controller_goes_on_with_is_judged_while_it_is_going() {
+    let policy = policy("rules: {replicas: {max: 5}}");
+    let going = |kind: Kind, replicas: u64| {
+        let object = format!(
+            "{{metadata: {{deletionTimestamp: '2027-01-01T00:00:00Z'}}, spec: {{replicas: {replicas}}}}}"
+        );
+        subject(kind, &object)
+    };
+    let kruise = |replicas| going(Kind::KruiseGameServerSet, replicas);
+    assert_eq!(Request::update(kruise(5), kruise(9)).judged(&policy).len(), 1);
+    assert_eq!(Request::scale(kruise(5), 5, 9).judged(&policy).len(), 1);
+    assert_eq!(Request::update(kruise(9), kruise(9)).judged(&policy), NONE, "a finalizer is removed");
+    assert_eq!(Request::delete(kruise(9)).judged(&policy), NONE);
+    let agones = |replicas| going(Kind::Fleet, replicas);
+    assert_eq!(Request::update(agones(5), agones(9)).judged(&policy), NONE, "Agones does nothing for it");
+}
+
+#[test]
 fn status_and_other_subresources_are_not_judged() {
     let policy = policy("rules: {prune: Required}");
     let request = Request { subresource: Some("status"), ..Request::create(kustomization("spec: {}")) };
