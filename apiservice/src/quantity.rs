@@ -166,29 +166,45 @@ impl FromStr for Quantity {
     type Err = QuantityError;
 
     fn from_str(text: &str) -> Result<Self, QuantityError> {
-        let (negative, unsigned) = match text.as_bytes().first() {
-            Some(b'-') => (true, &text[1..]),
-            Some(b'+') => (false, &text[1..]),
-            _ => (false, text),
-        };
-        let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
-        let (whole, rest) = unsigned.split_at(digits(unsigned));
-        let (fraction, suffix) = match rest.strip_prefix('.') {
-            Some(rest) => rest.split_at(digits(rest)),
-            None => ("", rest),
-        };
-        if whole.is_empty() && fraction.is_empty() {
-            return Err(QuantityError::Malformed);
-        }
-        let (scale, format) = scale(suffix)?;
-        let magnitude = match scale {
-            Scale::Two(power) => binary(whole, fraction, power)?,
-            Scale::Ten(power) => decimal(whole, fraction, power)?,
-        };
+        let (milli, format) = parse(text, MILLI)?;
         // Less than one byte is no number of kibibytes.
-        let format = if format == Format::Binary && magnitude < 1000 { Format::Decimal } else { format };
-        Ok(Self { milli: if negative { -magnitude } else { magnitude }, format })
+        let is_less = format == Format::Binary && milli.unsigned_abs() < 1000;
+        Ok(Self { milli, format: if is_less { Format::Decimal } else { format } })
     }
+}
+
+/// A quantity in thousand-millionths, the finest that Kubernetes keeps: what is finer rounds away from zero.
+pub fn nanos(text: &str) -> Result<i128, QuantityError> {
+    parse(text, NANO).map(|(nanos, _)| nanos)
+}
+
+/// Decimal places of thousandths.
+const MILLI: u32 = 3;
+/// Decimal places of thousand-millionths.
+const NANO: u32 = 9;
+
+/// A whole number of units of so many decimal places, and how it is written.
+fn parse(text: &str, places: u32) -> Result<(i128, Format), QuantityError> {
+    let (negative, unsigned) = match text.as_bytes().first() {
+        Some(b'-') => (true, &text[1..]),
+        Some(b'+') => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+    let (whole, rest) = unsigned.split_at(digits(unsigned));
+    let (fraction, suffix) = match rest.strip_prefix('.') {
+        Some(rest) => rest.split_at(digits(rest)),
+        None => ("", rest),
+    };
+    if whole.is_empty() && fraction.is_empty() {
+        return Err(QuantityError::Malformed);
+    }
+    let (scale, format) = scale(suffix)?;
+    let magnitude = match scale {
+        Scale::Two(power) => binary(whole, fraction, power, places)?,
+        Scale::Ten(power) => decimal(whole, fraction, power + i64::from(places))?,
+    };
+    Ok((if negative { -magnitude } else { magnitude }, format))
 }
 
 fn scale(suffix: &str) -> Result<(Scale, Format), QuantityError> {
@@ -227,24 +243,24 @@ fn power_of_ten(text: &str) -> Result<i64, QuantityError> {
     Ok(text.parse::<i32>().map_or(limit, i64::from))
 }
 
-/// Thousandths of `whole.fraction × 10^power`, rounded up.
+/// `whole.fraction × 10^power`, rounded up.
 fn decimal(whole: &str, fraction: &str, power: i64) -> Result<i128, QuantityError> {
     let digits = || whole.bytes().chain(fraction.bytes()).map(|byte| i128::from(byte - b'0'));
-    // The digits are those of a whole number; this is how many of them, from the right, lie beyond the thousandths.
+    // The digits are those of a whole number; this is how many of them, from the right, are less than one.
     let length = |text: &str| i64::try_from(text.len()).map_err(|_| QuantityError::Overflow);
-    let beyond = length(fraction)? - power - 3;
+    let beyond = length(fraction)? - power;
     let kept = length(whole)? + length(fraction)? - beyond.max(0);
-    let mut milli: i128 = 0;
+    let mut units: i128 = 0;
     let mut more = false;
     for (position, digit) in digits().enumerate() {
         if i64::try_from(position).is_ok_and(|position| position < kept) {
-            milli = times_ten(milli, 1)?.checked_add(digit).ok_or(QuantityError::Overflow)?;
+            units = times_ten(units, 1)?.checked_add(digit).ok_or(QuantityError::Overflow)?;
         } else {
             more |= digit != 0;
         }
     }
-    let milli = times_ten(milli, -beyond)?;
-    milli.checked_add(i128::from(more)).ok_or(QuantityError::Overflow)
+    let units = times_ten(units, -beyond)?;
+    units.checked_add(i128::from(more)).ok_or(QuantityError::Overflow)
 }
 
 fn times_ten(value: i128, power: i64) -> Result<i128, QuantityError> {
@@ -255,10 +271,11 @@ fn times_ten(value: i128, power: i64) -> Result<i128, QuantityError> {
     factor.and_then(|factor| value.checked_mul(factor)).ok_or(QuantityError::Overflow)
 }
 
-/// Thousandths of `whole.fraction × 2^power`, rounded up.
-fn binary(whole: &str, fraction: &str, power: u32) -> Result<i128, QuantityError> {
-    let factor = 1000_i128 << power;
-    let whole = decimal(whole, "", -3)?;
+/// Units of so many decimal places of `whole.fraction × 2^power`, rounded up.
+fn binary(whole: &str, fraction: &str, power: u32, places: u32) -> Result<i128, QuantityError> {
+    // Less than 2^90: ten to the ninth, and two to the sixtieth.
+    let factor = 10_i128.pow(places) << power;
+    let whole = decimal(whole, "", 0)?;
     // Long multiplication of the fraction, its last digit first: what is carried over the point is whole.
     let mut carried = 0;
     let mut more = false;
@@ -267,8 +284,8 @@ fn binary(whole: &str, fraction: &str, power: u32) -> Result<i128, QuantityError
         carried = product / 10;
         more |= product % 10 != 0;
     }
-    let milli = whole.checked_mul(factor).and_then(|milli| milli.checked_add(carried + i128::from(more)));
-    milli.ok_or(QuantityError::Overflow)
+    let units = whole.checked_mul(factor).and_then(|units| units.checked_add(carried + i128::from(more)));
+    units.ok_or(QuantityError::Overflow)
 }
 
 impl fmt::Display for Quantity {

@@ -13,7 +13,7 @@ use kube_cel::cel::common::ast::{CallExpr, Expr, IdedExpr};
 use super::functions::{Bound, Functions, Native};
 use super::measure::{ALLOCATION, Size, VALUE, measure};
 use super::operators::{as_optional, optional};
-use super::{Failure, budget::Meter, describe, explain, failed, patterns::Patterns};
+use super::{Failure, budget::Meter, corrections, describe, explain, failed, patterns::Patterns};
 
 /// Copies that are made of arguments, and what a linear function makes of them, by their size.
 const COPIES: u64 = 6;
@@ -106,8 +106,11 @@ pub(super) fn library(
     args: Vec<Value>,
     meter: &mut Meter<'_>,
 ) -> Result<Value, Failure> {
-    let operands: Vec<&Value> = this.iter().chain(&args).collect();
+    let operands: Vec<Value> = this.iter().chain(&args).cloned().collect();
     take(bound, &operands, meter)?;
+    if let Some(result) = corrections::call(name, &operands, meter) {
+        return result;
+    }
     drop(operands);
     let mut context = functions.context().new_inner_scope();
     let mut bind = |name: String, value: Value| {
@@ -126,7 +129,7 @@ pub(super) fn library(
 }
 
 /// Takes what a call may need. `operands` are the target, if there is one, and the arguments.
-fn take(bound: Bound, operands: &[&Value], meter: &mut Meter<'_>) -> Result<(), Failure> {
+fn take(bound: Bound, operands: &[Value], meter: &mut Meter<'_>) -> Result<(), Failure> {
     let mut sizes = Vec::with_capacity(operands.len());
     for operand in operands {
         sizes.push(measure(operand, meter)?);

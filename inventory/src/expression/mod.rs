@@ -6,6 +6,7 @@
 
 mod budget;
 mod calls;
+mod corrections;
 mod estimate;
 mod evaluate;
 mod functions;

@@ -120,13 +120,21 @@ pub(super) fn arithmetic(
     meter: &mut Meter<'_>,
 ) -> Result<Value, Failure> {
     let (verb, result) = match operator {
-        operators::ADD => return add(left, right, meter),
+        operators::ADD => return add(left, right, meter).and_then(in_range),
         operators::SUBSTRACT => ("subtract", left - right),
         operators::MULTIPLY => ("multiply", left * right),
         operators::DIVIDE => ("divide", left / right),
         _ => ("take the remainder of", left % right),
     };
-    result.map_err(|error| super::explain(error, verb))
+    result.map_err(|error| super::explain(error, verb)).and_then(in_range)
+}
+
+/// A duration that is no longer than Go's; anything else.
+fn in_range(value: Value) -> Result<Value, Failure> {
+    match &value {
+        Value::Duration(duration) if duration.num_nanoseconds().is_none() => Err(failed("duration overflow")),
+        _ => Ok(value),
+    }
 }
 
 fn add(left: Value, right: Value, meter: &mut Meter<'_>) -> Result<Value, Failure> {
@@ -149,6 +157,8 @@ fn add(left: Value, right: Value, meter: &mut Meter<'_>) -> Result<Value, Failur
             meter.steps(length)?;
             Ok(Value::List(Arc::new(left.iter().chain(right.iter()).cloned().collect())))
         }
+        // The library looks at the range of a timestamp only in this order.
+        (left @ Value::Duration(_), right @ Value::Timestamp(_)) => add(right, left, meter),
         // Nothing of these grows.
         (left, right) => (left + right).map_err(|error| super::explain(error, "add")),
     }
