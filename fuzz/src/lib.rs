@@ -2,10 +2,12 @@
 //!
 //! `fuzz/run` has libFuzzer look for such bytes; the tests here replay the seeds, among them what was found once.
 
+mod expression;
 mod quantity;
 mod review;
 mod selector;
 
+pub use expression::expression;
 pub use quantity::quantity;
 pub use review::review;
 pub use selector::selector;
@@ -30,6 +32,11 @@ mod tests {
             seeds += 1;
         }
         assert!(seeds > 3, "{seeds} seeds for {name}");
+    }
+
+    #[test]
+    fn expressions_hold_on_every_seed() {
+        replay("expression", expression);
     }
 
     #[test]
