@@ -17,6 +17,7 @@ mod record;
 mod records;
 mod relations;
 mod root_cause;
+pub mod schedule;
 pub mod source;
 mod state;
 mod tally;

@@ -8,7 +8,7 @@
 use gatehouse_apiservice::duration;
 use jiff::{Timestamp, tz::TimeZone};
 
-use crate::Seconds;
+use crate::{Seconds, schedule::is_ever_due};
 
 /// The first second after `after` at which `schedule` is due; `None` if it never is again. The error says what cannot be read.
 pub(super) fn next_run(schedule: &str, after: Seconds) -> Result<Option<Seconds>, String> {
@@ -29,8 +29,10 @@ pub(super) fn next_run(schedule: &str, after: Seconds) -> Result<Option<Seconds>
     let wrong = |error: &dyn std::fmt::Display| format!("{schedule:?} is not a schedule: {error}");
     let cron: croner::Cron = fields.parse().map_err(|error| wrong(&error))?;
     let after = Timestamp::from_second(after).map_err(|error| error.to_string())?;
+    if !is_ever_due(&cron) {
+        return Ok(None);
+    }
     let next = cron.find_next_occurrence(&after.to_zoned(zone), false);
-    // The one error left is that there is none: the 30th of February.
     Ok(next.ok().map(|next| next.timestamp().as_second()))
 }
 
@@ -112,7 +114,12 @@ mod tests {
             ("15,45 * * JAN,feb *", "2026-01-01T10:45:00Z"),
             ("0 0 13 * FRI", "2026-01-02T00:00:00Z"),
             ("0 0 2 * * *", "2026-01-02T02:00:00Z"),
+            ("0 0 29 2 *", "2028-02-29T00:00:00Z"),
             ("0 0 30 2 *", "never"),
+            ("0 0 30,31 2 *", "never"),
+            ("0 0 31 4,6,9,11 *", "never"),
+            ("*/5 * 31 2 *", "never"),
+            ("0 0 30 2 MON", "2026-02-02T00:00:00Z"),
         ] {
             assert_eq!(due(schedule), expected, "{schedule}");
         }

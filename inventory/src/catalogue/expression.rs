@@ -17,8 +17,8 @@ use crate::{
 /// The variables an expression may use.
 const VARIABLES: [&str; 6] = ["metadata", "spec", "status", "object", "self", "now"];
 
-/// Steps of `nextRun`: for a schedule that is never due, thousands of years are looked through.
-const NEXT_RUN: u64 = 20_000;
+/// Steps of `nextRun`: the days of some forty years are looked through, at most.
+const NEXT_RUN: u64 = 2_000;
 
 /// The functions an expression may use.
 pub(super) fn functions() -> Functions {

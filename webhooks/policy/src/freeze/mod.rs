@@ -12,6 +12,7 @@ mod overlap;
 mod tests;
 
 use gatehouse_apiservice::policy::Freeze;
+use gatehouse_inventory::schedule::is_ever_due;
 use jiff::{
     SignedDuration, Timestamp,
     civil::DateTime,
@@ -139,7 +140,7 @@ impl Window {
             duration: duration?,
             zone: zone?,
         };
-        if window.next_start(overlap::REFERENCE.0).is_none() {
+        if !is_ever_due(&window.schedule) {
             errors.refuse(format!("{field}.schedule"), &freeze.schedule, "never comes");
             return None;
         }

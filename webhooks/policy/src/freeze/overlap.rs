@@ -9,7 +9,7 @@ use super::Window;
 use crate::rules::Errors;
 
 /// From 2027 to 2031, with a leap day.
-pub(super) const REFERENCE: (Timestamp, Timestamp) =
+const REFERENCE: (Timestamp, Timestamp) =
     (Timestamp::constant(1_798_761_600, 0), Timestamp::constant(1_924_992_000, 0));
 
 /// The most beginnings of one freeze that are looked at: four years of one every two hours. Denser schedules are
