@@ -19,6 +19,7 @@ pub mod kubectl;
 pub mod load;
 pub mod pace;
 pub mod ports;
+pub mod process;
 pub mod progress;
 pub mod prometheus;
 pub mod registration;

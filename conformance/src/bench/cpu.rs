@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use gatehouse_conformance::progress::during;
 
-use super::process::Process;
 use super::raw::{Get, KUSTOMIZATIONS, RESOURCES, SUMMARIES};
 use super::report::{Report, bytes, seconds};
 use super::stats::float;
+use gatehouse_conformance::process::Process;
 
 /// In smaller answers bytes are not what costs.
 const WORTH_A_THROUGHPUT: f64 = 100_000.0;

@@ -10,7 +10,6 @@ mod fill;
 mod latency;
 mod lists;
 mod objects;
-mod process;
 mod raw;
 mod report;
 mod sample;
@@ -32,8 +31,8 @@ use self::admission::Effort;
 use self::cpu::Server;
 use self::latency::Load;
 use self::objects::Layout;
-use self::process::Process;
 use self::report::Report;
+use gatehouse_conformance::process::Process;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {

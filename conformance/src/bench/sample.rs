@@ -16,10 +16,10 @@ use gatehouse_conformance::sample_apiserver::{self, SampleApiServer};
 use serde_json::{Value, json};
 
 use super::cpu::{self, Cost, Server};
-use super::process::{Memory, Process};
 use super::raw::{Get, RESOURCES};
 use super::report::{Report, bytes, mebibytes, times};
 use super::stats::{Sample, float};
+use gatehouse_conformance::process::{Memory, Process};
 
 const FLUNDERS: &str = "/apis/wardle.example.com/v1alpha1/flunders";
 

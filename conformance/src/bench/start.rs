@@ -9,10 +9,10 @@ use gatehouse_conformance::gatehouse::Gatehouse;
 use gatehouse_conformance::progress::during;
 use gatehouse_conformance::webhooks::{self, Settings, Webhooks};
 
-use super::process::{Memory, Process};
 use super::raw::{Get, RESOURCES};
 use super::report::{Report, mebibytes, seconds, spread};
 use super::stats::{Sample, float};
+use gatehouse_conformance::process::{Memory, Process};
 
 const DISCOVERY: &str = "/apis/view.gatehouse.dev/v1alpha1";
 

@@ -19,10 +19,10 @@ use tokio::task::JoinSet;
 
 use super::latency::{self, Change, percentiles};
 use super::objects::{Layout, namespace_name};
-use super::process::{Memory, Process};
 use super::raw::{Get, RESOURCES};
 use super::report::{Report, mebibytes, seconds};
 use super::stats::{Sample, float};
+use gatehouse_conformance::process::{Memory, Process};
 
 /// From a change to the event.
 const TARGET: f64 = 0.050;

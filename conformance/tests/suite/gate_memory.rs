@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 use gatehouse_conformance::control_plane::{ControlPlane, Options};
 use gatehouse_conformance::gatehouse::Gatehouse;
+use gatehouse_conformance::process::{Memory, Process};
 use gatehouse_conformance::progress;
 use gatehouse_conformance::webhooks::{self, Settings, Webhooks};
 use http::Request;
@@ -228,13 +229,7 @@ async fn reviews(gate: &Gate) -> anyhow::Result<()> {
 
 /// Prints the most memory that the process took so far, and sees that it is not too much.
 fn within(what: &str, replica: &Gatehouse) -> anyhow::Result<()> {
-    let process = replica.process().context("it runs")?.pid()?;
-    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let bytes = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).context("no such line")?;
-        Ok::<_, anyhow::Error>(line.trim().trim_end_matches("kB").trim().parse::<u64>()? << 10)
-    };
-    let (resident, peak) = (bytes("VmRSS:")?, bytes("VmHWM:")?);
+    let Memory { resident, peak, .. } = Process(replica.process().context("it runs")?.pid()?).memory()?;
     progress::say(format_args!("memory, {what}: {} MiB, {} MiB at most so far", resident >> 20, peak >> 20));
     ensure!(peak < MEMORY, "{what}: {} MiB", peak >> 20);
     Ok(())

@@ -7,10 +7,10 @@ use anyhow::{Context, ensure};
 use gatehouse_conformance::progress::during;
 use serde_json::{Value, json};
 
-use super::super::process::Process;
 use super::super::report::{Report, seconds};
 use super::super::stats::Sample;
 use super::wire::Connection;
+use gatehouse_conformance::process::Process;
 
 /// Turns of each.
 const TURNS: u32 = 10;

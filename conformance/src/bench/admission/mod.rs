@@ -22,8 +22,8 @@ use serde_json::{Value, json};
 
 use self::creates::{Processes, Scenario};
 use self::direct::Target;
-use super::process::Process;
 use super::report::Report;
+use gatehouse_conformance::process::Process;
 
 /// Which way creations in a namespace are admitted.
 const WAY: &str = "bench.gatehouse.dev/way";

@@ -1,36 +1,40 @@
 //! What a process has cost so far, as Linux tells it.
 
+use std::time::Duration;
+
 use anyhow::Context;
 
-use super::stats::float;
-
-/// USER_HZ, the unit of times in /proc: 100 on every architecture Linux supports, whatever the kernel's own HZ is.
-const TICKS_PER_SECOND: f64 = 100.0;
+/// USER_HZ, the unit of times in /proc: 100 in a second on every architecture Linux supports, whatever the kernel's own HZ is.
+const TICK: Duration = Duration::from_millis(10);
 
 /// A process that is looked at from outside.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Process(pub(super) u32);
+pub struct Process(
+    /// Its number.
+    pub u32,
+);
 
 /// Memory in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Memory {
+pub struct Memory {
     /// Resident now.
-    pub(super) resident: u64,
+    pub resident: u64,
     /// Of that, what is not the program itself.
-    pub(super) anonymous: u64,
+    pub anonymous: u64,
     /// The most that ever was.
-    pub(super) peak: u64,
+    pub peak: u64,
 }
 
 impl Process {
     /// User and system time of all its threads, ended ones too, in seconds; in steps of 10 ms.
-    pub(super) fn cpu(self) -> anyhow::Result<f64> {
+    pub fn cpu(self) -> anyhow::Result<f64> {
         let stat = self.read("stat")?;
         let ticks = ticks(&stat).with_context(|| format!("unexpected /proc/{}/stat", self.0))?;
-        Ok(float(ticks) / TICKS_PER_SECOND)
+        Ok(TICK.as_secs_f64() * f64::from(ticks))
     }
 
-    pub(super) fn memory(self) -> anyhow::Result<Memory> {
+    /// What it takes.
+    pub fn memory(self) -> anyhow::Result<Memory> {
         let status = self.read("status")?;
         memory(&status).with_context(|| format!("unexpected /proc/{}/status", self.0))
     }
@@ -43,10 +47,10 @@ impl Process {
 
 /// `man 5 proc`: utime and stime are fields 14 and 15. The command, field 2, may hold blanks and parentheses, so
 /// counting starts behind the last parenthesis, with field 3.
-fn ticks(stat: &str) -> Option<u64> {
+fn ticks(stat: &str) -> Option<u32> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
+    let user: u32 = fields.next()?.parse().ok()?;
+    let system: u32 = fields.next()?.parse().ok()?;
     Some(user + system)
 }
 
