@@ -25,8 +25,12 @@ use crate::pipeline::Holder;
 /// Between two looks at who might give up a place, where nobody could.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// At most one in so many places is freed at a time, so that few are ended for whom nobody comes.
+const AT_A_TIME: usize = 64;
+
 /// All there are.
 pub(super) struct Places {
+    number: usize,
     free: Arc<Semaphore>,
     taken: Mutex<Taken>,
 }
@@ -34,6 +38,8 @@ pub(super) struct Places {
 #[derive(Default)]
 struct Taken {
     next: u64,
+    /// Connections that were told to end and have not.
+    ending: usize,
     connections: HashMap<u64, Arc<Tenure>>,
 }
 
@@ -65,7 +71,7 @@ struct Rank {
 
 impl Places {
     pub(super) fn new(number: usize) -> Arc<Self> {
-        Arc::new(Self { free: Arc::new(Semaphore::new(number)), taken: Mutex::default() })
+        Arc::new(Self { number, free: Arc::new(Semaphore::new(number)), taken: Mutex::default() })
     }
 
     /// A place for a connection from this address; somebody else's, if need be. May be dropped at any await.
@@ -74,7 +80,7 @@ impl Places {
             if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
                 break permit;
             }
-            self.free_one();
+            self.free_some();
             let freed = timeout(LOOK_AGAIN, Arc::clone(&self.free).acquire_owned()).await;
             if let Ok(Ok(permit)) = freed {
                 break permit;
@@ -94,26 +100,29 @@ impl Places {
         Place { number, tenure, places: Arc::clone(self), _permit: permit }
     }
 
-    /// Ends a connection, unless one is ending already.
-    fn free_one(&self) {
-        let taken = self.taken();
-        if taken.connections.values().any(|tenure| tenure.ended.is_cancelled()) {
+    /// Ends connections, unless some are ending already. It takes a look at all there are, so one look ends several of a
+    /// flood: connections come as fast as they are ended.
+    fn free_some(&self) {
+        let mut taken = self.taken();
+        if taken.ending > 0 {
             return;
         }
-        let ranked = || taken.connections.values().filter_map(|tenure| Some((tenure, tenure.rank()?)));
-        let mut sources: HashMap<&Holder, (usize, Rank, &Tenure)> = HashMap::new();
-        for (tenure, rank) in ranked() {
-            let first = sources.entry(&tenure.source).or_insert((0, rank, tenure));
-            first.0 += 1;
-            if rank < first.1 {
-                (first.1, first.2) = (rank, tenure);
+        let mut sources: HashMap<&Holder, Vec<(Rank, &Tenure)>> = HashMap::new();
+        for tenure in taken.connections.values() {
+            if let Some(rank) = tenure.rank() {
+                sources.entry(&tenure.source).or_default().push((rank, tenure));
             }
         }
-        let most = |(number, rank, _): &(usize, Rank, &Tenure)| (*number, std::cmp::Reverse(*rank));
-        if let Some((number, rank, tenure)) = sources.into_values().max_by_key(most) {
-            tracing::debug!(number, ?rank, source = ?tenure.source, "connection closed: its place is needed");
+        let first = |tenures: &[(Rank, &Tenure)]| tenures.iter().map(|(rank, _)| *rank).min();
+        let most = |tenures: &Vec<(Rank, &Tenure)>| (tenures.len(), std::cmp::Reverse(first(tenures)));
+        let Some(mut tenures) = sources.into_values().max_by_key(most) else { return };
+        let number = (self.number / AT_A_TIME).min(tenures.len() / 2).max(1);
+        tenures.sort_unstable_by_key(|(rank, _)| *rank);
+        for (rank, tenure) in &tenures[..number] {
+            tracing::debug!(?rank, source = ?tenure.source, "connection closed: its place is needed");
             tenure.ended.cancel();
         }
+        taken.ending = number;
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
@@ -154,7 +163,11 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.places.taken().connections.remove(&self.number);
+        let mut taken = self.places.taken();
+        taken.connections.remove(&self.number);
+        if self.tenure.ended.is_cancelled() {
+            taken.ending -= 1;
+        }
     }
 }
 
@@ -195,6 +208,30 @@ mod tests {
         assert_eq!(there.iter().filter(|place| is_needed(place)).count(), 1);
         there.remove(ended);
         Some(ended)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_look_ends_several_of_a_flood_and_none_of_others() {
+        let number = 10 * AT_A_TIME;
+        let places = Places::new(number);
+        let mut there = vec![
+            place(&places, APISERVER, Some(Trust::Verified)).await,
+            place(&places, APISERVER, Some(Trust::Stranger)).await,
+        ];
+        while there.len() < number {
+            there.push(place(&places, FLOOD, Some(Trust::Stranger)).await);
+        }
+        assert!(places.take(APISERVER.into()).now_or_never().is_none(), "all are taken");
+        let ended: Vec<_> = (0..number).filter(|index| is_needed(&there[*index])).collect();
+        assert_eq!(ended, (2..12).collect::<Vec<_>>(), "the first of the flood");
+        assert!(places.take(APISERVER.into()).now_or_never().is_none(), "ten are ending already");
+        assert_eq!(there.iter().filter(|place| is_needed(place)).count(), 10);
+        there.drain(2..12);
+        for _ in 0..10 {
+            there.push(place(&places, APISERVER, None).await);
+        }
+        assert!(places.take(APISERVER.into()).now_or_never().is_none());
+        assert_eq!(there.iter().filter(|place| is_needed(place)).count(), 10, "once more");
     }
 
     #[tokio::test(start_paused = true)]
