@@ -46,6 +46,23 @@ pub struct FieldProblem {
     pub message: String,
 }
 
+/// The longest message, in bytes. Errors name what was sent, which may be megabytes; an answer is held until it is read.
+const LONGEST_MESSAGE: usize = 16 * 1024;
+/// The most causes of an error that are listed.
+const MOST_CAUSES: usize = 64;
+/// The longest field and message of a cause, in bytes.
+const LONGEST_CAUSE: usize = 1024;
+
+/// The text, cut to so many bytes.
+fn clipped(mut text: String, longest: usize) -> String {
+    if text.len() > longest {
+        text.truncate(text.floor_char_boundary(longest));
+        text.push('…');
+        text.shrink_to_fit();
+    }
+    text
+}
+
 impl Subject<'_> {
     /// `fluxsummaries.view.gatehouse.dev "local"`.
     fn qualified(&self) -> String {
@@ -62,7 +79,7 @@ impl ApiError {
         Self {
             code,
             reason,
-            message: message.into(),
+            message: clipped(message.into(), LONGEST_MESSAGE),
             details: Box::default(),
             retry_after: None,
             continue_token: None,
@@ -264,9 +281,10 @@ impl ApiError {
     /// One cause for each problem, in the details.
     #[must_use]
     pub fn caused_by(mut self, problems: &[FieldProblem]) -> Self {
-        let causes = problems.iter().map(
-            |FieldProblem { field, reason, message }| json!({ "reason": reason, "message": message, "field": field }),
-        );
+        let causes = problems.iter().take(MOST_CAUSES).map(|FieldProblem { field, reason, message }| {
+            let text = |text: &str| clipped(text.to_owned(), LONGEST_CAUSE);
+            json!({ "reason": reason, "message": text(message), "field": text(field) })
+        });
         self.details.insert("causes".into(), causes.collect());
         self
     }
@@ -277,6 +295,7 @@ impl ApiError {
     }
 
     fn detail(mut self, key: &str, value: String) -> Self {
+        let value = clipped(value, LONGEST_CAUSE);
         self.details.insert(key.into(), value.into());
         self
     }

@@ -25,6 +25,11 @@ pub(crate) struct Report<'a> {
     violations: &'a mut Vec<Violation>,
 }
 
+/// The most fields that are named of those that break a rule. An object of a megabyte can have a hundred thousand.
+const MOST_VIOLATIONS: usize = 32;
+/// The longest text of a violation, in characters: fields may be named, and filled, with megabytes.
+const LONGEST_TEXT: usize = 1024;
+
 impl Report<'_> {
     /// The rule is broken by a field.
     pub(crate) fn broken(
@@ -33,13 +38,27 @@ impl Report<'_> {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        self.violations.push(Violation {
-            rule: self.rule.clone(),
-            field: field.into(),
-            message: message.into(),
-            hint: hint.into(),
-        });
+        match self.violations.iter().rev().take_while(|other| other.rule == self.rule).count() {
+            MOST_VIOLATIONS => {
+                self.push(String::new(), "is broken by more fields than are named", String::new());
+            }
+            already if already > MOST_VIOLATIONS => {}
+            _ => self.push(field.into(), message, hint.into()),
+        }
     }
+
+    fn push(&mut self, field: String, message: impl Into<String>, hint: String) {
+        let (field, message, hint) = (clipped(field), clipped(message.into()), clipped(hint));
+        self.violations.push(Violation { rule: self.rule.clone(), field, message, hint });
+    }
+}
+
+fn clipped(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(LONGEST_TEXT) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 /// Runs a rule. A field that it needs and that has the wrong type breaks it.
