@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use gatehouse_serving::body::full;
+use futures::{StreamExt, stream};
+use gatehouse_serving::body::{full, streamed};
+use gatehouse_serving::fair::Held;
+use gatehouse_serving::pipeline::Holder;
 use gatehouse_serving::{ApiError, Body};
 use http::{HeaderValue, Response, header};
 use k8s_openapi::ByteString;
@@ -31,6 +34,8 @@ pub struct Answer {
     result: Result<Option<Vec<u8>>, ApiError>,
     warnings: Vec<String>,
     annotations: BTreeMap<Annotation, String>,
+    /// What a large patch has until it has been sent.
+    room: Option<Held<Holder>>,
 }
 
 /// What the audit log is told. kube-apiserver puts the webhook's name before the key.
@@ -84,9 +89,10 @@ impl Answer {
         Self::of(Ok(serde_json::to_vec(patch).ok().filter(|_| !patch.0.is_empty())))
     }
 
-    /// The request may go on, with the changes of a JSON Patch that is written already.
-    pub fn written(patch: Vec<u8>) -> Self {
-        Self::of(Ok(Some(patch)))
+    /// The request may go on, with the changes of a JSON Patch that is written already. `room` is held until the answer has
+    /// been sent, or given up.
+    pub(super) fn written(patch: Vec<u8>, room: Held<Holder>) -> Self {
+        Self { room: Some(room), ..Self::of(Ok(Some(patch))) }
     }
 
     /// The request ends here.
@@ -95,7 +101,7 @@ impl Answer {
     }
 
     fn of(result: Result<Option<Vec<u8>>, ApiError>) -> Self {
-        Self { result, warnings: Vec::new(), annotations: BTreeMap::new() }
+        Self { result, warnings: Vec::new(), annotations: BTreeMap::new(), room: None }
     }
 
     /// With something to tell whoever made the request.
@@ -131,11 +137,15 @@ impl Answer {
     }
 
     /// The whole HTTP answer.
-    pub fn into_response(self, uid: &str) -> Response<Body> {
+    pub fn into_response(mut self, uid: &str) -> Response<Body> {
+        let room = self.room.take();
         let json = serde_json::to_vec(&self.document(uid)).unwrap_or_else(|_| {
             unreachable!("strings, numbers and values are JSON, and the keys are strings")
         });
-        let mut response = Response::new(full(Bytes::from(json)));
+        let mut response = Response::new(match room {
+            None => full(json),
+            Some(room) => until_sent(json, room),
+        });
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
     }
@@ -166,6 +176,17 @@ impl Answer {
         }
         Document { api_version: API_VERSION, kind: KIND, response }
     }
+}
+
+/// A body that is handed over piece by piece: what is handed over as a whole counts as sent while it still waits.
+fn until_sent(json: Vec<u8>, room: Held<Holder>) -> Body {
+    const PIECE: usize = 64 * 1024;
+    let json = Bytes::from(json);
+    let pieces = (0..json.len()).step_by(PIECE);
+    streamed(stream::iter(pieces).map(move |start| {
+        let _held = &room;
+        json.slice(start..json.len().min(start + PIECE))
+    }))
 }
 
 /// As many warnings as are passed on, each as long as it may be; the last tells how many more there are.

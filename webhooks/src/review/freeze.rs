@@ -9,6 +9,8 @@ use gatehouse_policy::freeze::{self, Hold};
 use gatehouse_policy::{Accounts, Case, Kind, Operation, Policy, Subject, annotation, defaults, gains_owner};
 use gatehouse_serving::ApiError;
 use gatehouse_serving::error::FieldProblem;
+use gatehouse_serving::fair::Held;
+use gatehouse_serving::pipeline::Holder;
 use json_patch::{Patch, PatchOperation};
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -20,6 +22,9 @@ use super::request::Request;
 use crate::metrics::Metrics;
 use crate::world::{Applied, own_paths};
 
+/// The old object in a patch, the patch in base64, and that in an answer, which grows while it is written.
+const COPIES: usize = 5;
+
 /// What a mutating review makes of an object: Flux's update of what is frozen is undone; else defaults are filled in,
 /// marks are set right, and what Flux makes during a freeze is suspended.
 pub(super) fn mutated(
@@ -27,16 +32,19 @@ pub(super) fn mutated(
     policies: &[&Policy],
     case: &Case<'_>,
     metrics: &Metrics,
+    mut room: Held<Holder>,
 ) -> Answer {
     let hold = freeze::hold(policies, case);
     if let Some(hold) = &hold {
         metrics.count_policy_decision(&hold.policy, "freezes", "held");
         if hold.stays {
-            return match as_it_was(request) {
-                Some(patch) => told(Answer::written(patch), hold),
-                // The validating webhook refuses it.
-                None => Answer::allowed(),
-            };
+            // The validating webhook refuses what is not made the old object again.
+            let text = request.old_object.map_or(0, |old| old.get().len());
+            if !room.try_grow(text.saturating_mul(COPIES)) {
+                return Answer::allowed();
+            }
+            return as_it_was(request)
+                .map_or_else(Answer::allowed, |patch| told(Answer::written(patch, room), hold));
         }
     }
     let Some(object) = case.object else { return Answer::allowed() };

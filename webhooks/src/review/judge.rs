@@ -11,6 +11,8 @@ use gatehouse_quota::GroupResource;
 use gatehouse_serving::ApiError;
 use gatehouse_serving::authn::UserInfo;
 use gatehouse_serving::error::Subject as Resource;
+use gatehouse_serving::fair::Held;
+use gatehouse_serving::pipeline::Holder;
 use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -20,6 +22,7 @@ use tokio::time::Instant;
 use super::LATER;
 use super::Webhook;
 use super::answer::Answer;
+use super::apart::apart;
 use super::freeze;
 use super::object::{self, Looks, Objects};
 use super::request::{self, Request};
@@ -218,12 +221,12 @@ impl Judge {
     }
 
     /// What the policies over the namespace fill in, and what their freezes hold. Nothing of this refuses: a request that
-    /// lacks a default, is not held or cannot be read is judged as it is, by the validating webhook.
-    pub(super) async fn mutate(&self, request: &Request<'_>) -> Answer {
-        self.mutated(request).await.unwrap_or_else(Answer::allowed)
+    /// lacks a default, is not held or cannot be read is judged as it is, by the validating webhook. `room` is for what is held.
+    pub(super) async fn mutate(&self, request: &Request<'_>, room: Held<Holder>) -> Answer {
+        self.mutated(request, room).await.unwrap_or_else(Answer::allowed)
     }
 
-    async fn mutated(&self, request: &Request<'_>) -> Option<Answer> {
+    async fn mutated(&self, request: &Request<'_>, room: Held<Holder>) -> Option<Answer> {
         let kind = Kind::of_resource(&request.resource.group, &request.resource.resource)?;
         if !request.is_whole() || request.object.is_none() {
             return None;
@@ -242,7 +245,7 @@ impl Judge {
         let matter = self.matter(request, kind, &snapshot, &[]).await.ok()?;
         let policies: Vec<&Policy> = policies.iter().map(|policy| &**policy).collect();
         let case = matter.case(&own.accounts);
-        Some(freeze::mutated(request, &policies, &case, &self.metrics))
+        Some(freeze::mutated(request, &policies, &case, &self.metrics, room))
     }
 
     /// The first right that a policy asks for and the user has not.
@@ -313,10 +316,11 @@ impl Judge {
         looks: Looks,
     ) -> Result<(Objects, Reservation), ApiError> {
         let text = |raw: Option<&RawValue>| raw.map_or(0, |raw| raw.get().len());
-        let most = Room::bound(text(request.object) + text(request.old_object));
+        let text = text(request.object) + text(request.old_object);
+        let most = Room::bound(text);
         let user = request.user_info.cost();
         let mut room = self.room.reserve(most + user).await;
-        let objects = object::read(request, looks, most)?;
+        let objects = apart(text, || object::read(request, looks, most))?;
         room.shrink(objects.cost + user);
         Ok((objects, room))
     }

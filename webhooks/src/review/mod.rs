@@ -5,6 +5,7 @@
 //! said about a dry run is what would be said otherwise, and nothing else comes of it.
 
 mod answer;
+mod apart;
 mod arrival;
 mod freeze;
 mod intake;
@@ -19,14 +20,17 @@ mod tests;
 mod verdicts;
 mod words;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gatehouse_apiservice::registration::webhooks::{MUTATE_PATH, QUOTA_PATH, VALIDATE_PATH};
-use gatehouse_serving::pipeline::{Authorized, Handler};
+use gatehouse_serving::fair::FairShare;
+use gatehouse_serving::pipeline::{Authorized, Handler, Holder};
 use gatehouse_serving::{ApiError, Body};
 use http::Response;
 
 pub use answer::{Annotation, Answer};
+use apart::Lane;
 pub use arrival::MAX_BODY;
 use arrival::Reader;
 pub use judge::Judge;
@@ -40,10 +44,16 @@ pub const PATHS: &[&str] = &[MUTATE_PATH, VALIDATE_PATH, QUOTA_PATH];
 /// When what could not be decided should be asked again: a busy ledger is written some forty times meanwhile.
 const LATER: Duration = Duration::from_secs(1);
 
+/// Patches that make objects what they were, of some megabytes, until they have been sent: all of them together, shared
+/// by who asks.
+const RESTORING: usize = 16 << 20;
+
 /// Answers reviews.
 pub struct Reviews {
     reader: Reader,
     judge: Judge,
+    lane: Lane,
+    restoring: Arc<FairShare<Holder>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,13 +85,19 @@ impl Webhook {
 impl Reviews {
     /// Answers by `judge`.
     pub fn new(judge: Judge) -> Self {
-        Self { reader: Reader::new(), judge }
+        Self { reader: Reader::new(), judge, lane: Lane::new(), restoring: FairShare::new(RESTORING) }
     }
 
-    async fn answer(&self, webhook: Webhook, request: &Request<'_>, until: tokio::time::Instant) -> Answer {
+    async fn answer(
+        &self,
+        webhook: Webhook,
+        request: &Request<'_>,
+        holder: Holder,
+        until: tokio::time::Instant,
+    ) -> Answer {
         let decided = async {
             match webhook {
-                Webhook::Mutate => Ok(self.judge.mutate(request).await),
+                Webhook::Mutate => Ok(self.judge.mutate(request, self.restoring.nothing(holder)).await),
                 Webhook::Validate if own::is_own(request) => {
                     own::compile(request, &self.judge.live).await.map(|()| Answer::allowed())
                 }
@@ -106,6 +122,7 @@ impl Handler for Reviews {
         let count = |operation: &str, outcome: &str| {
             self.judge.metrics.count_review(webhook.as_str(), operation, outcome, started.elapsed());
         };
+        let holder = request.holder.clone();
         let read = async {
             let until = arrival::deadline(request.parts.uri.query().unwrap_or_default())?;
             let body = self.reader.read(&request.parts, request.holder, request.body, until).await?;
@@ -113,21 +130,22 @@ impl Handler for Reviews {
         };
         // The body has its room until this returns.
         let (body, until) = read.await.inspect_err(|_| count("", "unreadable"))?;
-        let (uid, answer, operation) = match Request::parse(&body.bytes) {
-            Err(Unreadable::NotAReview(error)) => {
-                count("", "unreadable");
-                return Err(error);
-            }
-            // The validating webhooks are asked about the same, and refuse it.
-            Err(Unreadable::Refused { uid, .. }) if webhook == Webhook::Mutate => {
-                (uid, Answer::allowed(), "")
-            }
-            Err(Unreadable::Refused { uid, why }) => (uid, Answer::refused(why), ""),
-            Ok(review) => {
-                let answer = self.answer(webhook, &review, until).await;
-                (review.uid.clone().into_owned(), answer, review.operation.as_str())
-            }
-        };
+        let (uid, answer, operation) =
+            match self.lane.work(body.bytes.len(), || Request::parse(&body.bytes)).await {
+                Err(Unreadable::NotAReview(error)) => {
+                    count("", "unreadable");
+                    return Err(error);
+                }
+                // The validating webhooks are asked about the same, and refuse it.
+                Err(Unreadable::Refused { uid, .. }) if webhook == Webhook::Mutate => {
+                    (uid, Answer::allowed(), "")
+                }
+                Err(Unreadable::Refused { uid, why }) => (uid, Answer::refused(why), ""),
+                Ok(review) => {
+                    let answer = self.answer(webhook, &review, holder, until).await;
+                    (review.uid.clone().into_owned(), answer, review.operation.as_str())
+                }
+            };
         count(operation, answer.outcome());
         Ok(answer.into_response(&uid))
     }

@@ -113,7 +113,7 @@ async fn judging_ends_with_its_review() {
     let body = create(&json!({"interval": "1m", "list": vec!["text"; 900]})).to_string();
     let request = Request::parse(body.as_bytes()).expect("a review");
     let until = tokio::time::Instant::now() + Duration::from_millis(20);
-    let answer = site.reviews.answer(Webhook::Validate, &request, until).await;
+    let answer = site.reviews.answer(Webhook::Validate, &request, peer(1), until).await;
     let response = super::answer::testing::response(answer);
     assert_eq!(response["allowed"], false, "{response}");
     let code = &response["status"]["code"];

@@ -1,0 +1,74 @@
+//! Work that takes long, of reviews of megabytes: done so that small reviews are not kept waiting by it.
+
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::Semaphore;
+use tokio::task::block_in_place;
+
+/// Texts that are longer take milliseconds to read. An ordinary review has some kilobytes.
+const LONG: usize = 128 * 1024;
+
+/// Reads what comes in, one long text at a time: however many arrive, they leave processors to others.
+#[derive(Debug)]
+pub(super) struct Lane(Semaphore);
+
+impl Lane {
+    pub(super) fn new() -> Self {
+        Self(Semaphore::new(1))
+    }
+
+    /// Works on a text of so many bytes.
+    pub(super) async fn work<T>(&self, length: usize, work: impl FnOnce() -> T) -> T {
+        if length <= LONG {
+            return work();
+        }
+        // Never closed.
+        let _turn = self.0.acquire().await;
+        apart(length, work)
+    }
+}
+
+/// Works on a text of so many bytes. Where it is long, other tasks of this thread go on elsewhere meanwhile.
+pub(super) fn apart<T>(length: usize, work: impl FnOnce() -> T) -> T {
+    let has_others = || Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+    if length > LONG && has_others() { block_in_place(work) } else { work() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_long_text_leaves_the_thread_to_others_and_waits_for_no_other_kind() {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("a runtime");
+        let lane = Arc::new(Lane::new());
+        let (begun, waits) = mpsc::channel();
+        let (end, ends) = mpsc::channel::<()>();
+        let long = runtime.spawn({
+            let lane = Arc::clone(&lane);
+            async move {
+                let work = move || {
+                    begun.send(()).expect("somebody waits");
+                    ends.recv().expect("it is ended");
+                };
+                lane.work(LONG + 1, work).await;
+            }
+        });
+        waits.recv().expect("it has begun");
+        // The one worker of the runtime is at the long text; what is short is done all the same.
+        let done = Arc::new(AtomicUsize::new(0));
+        let short = runtime.spawn({
+            let (lane, done) = (Arc::clone(&lane), Arc::clone(&done));
+            async move { lane.work(LONG, || done.fetch_add(1, Ordering::SeqCst)).await }
+        });
+        runtime.block_on(short).expect("it ends");
+        assert_eq!(done.load(Ordering::SeqCst), 1);
+        assert!(lane.0.try_acquire().is_err(), "one long text at a time");
+        end.send(()).expect("it waits");
+        runtime.block_on(long).expect("it ends");
+    }
+}
