@@ -1,4 +1,5 @@
-//! What strangers do. They come from an address of their own, as other pods do.
+//! What strangers do. They come from an address of their own, as other pods do, and run apart from the trial, whose own
+//! requests would wait for them.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -14,7 +15,7 @@ use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::task::JoinSet;
+use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -75,7 +76,7 @@ impl Attack {
 
 /// At work until they are ended.
 pub(super) struct Strangers {
-    tasks: JoinSet<()>,
+    runtime: Option<Runtime>,
     counts: Counts,
 }
 
@@ -107,11 +108,11 @@ impl Strangers {
             turn: Arc::default(),
         };
         let counts = Counts::default();
-        let mut tasks = JoinSet::new();
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         for attack in Attack::ALL {
             for _ in 0..attack.peers() {
                 let (target, counts) = (target.clone(), Arc::clone(&counts));
-                tasks.spawn(async move {
+                runtime.spawn(async move {
                     let took_place = || *lock(&counts).entry(attack).or_default() += 1;
                     loop {
                         // Whatever ends it, it comes again.
@@ -121,13 +122,27 @@ impl Strangers {
                 });
             }
         }
-        Ok(Self { tasks, counts })
+        Ok(Self { runtime: Some(runtime), counts })
+    }
+
+    /// Resolves when each attack has taken place.
+    pub(super) async fn all_begun(&self) {
+        while lock(&self.counts).len() < Attack::ALL.len() {
+            sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// How often each took place.
-    pub(super) async fn end(mut self) -> anyhow::Result<BTreeMap<Attack, u64>> {
-        self.tasks.shutdown().await;
-        Ok(std::mem::take(&mut *lock(&self.counts)))
+    pub(super) fn end(self) -> BTreeMap<Attack, u64> {
+        std::mem::take(&mut *lock(&self.counts))
+    }
+}
+
+impl Drop for Strangers {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
