@@ -46,7 +46,7 @@ const LATER: Duration = Duration::from_secs(1);
 
 /// Patches that make objects what they were, of some megabytes, until they have been sent: all of them together, shared
 /// by who asks.
-const RESTORING: usize = 16 << 20;
+const RESTORING: usize = 32 << 20;
 
 /// Answers reviews.
 pub struct Reviews {
