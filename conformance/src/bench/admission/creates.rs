@@ -13,10 +13,10 @@ use gatehouse_conformance::kubeconfig;
 use gatehouse_conformance::progress::during;
 use serde_json::{Value, json};
 
-use super::super::process::Process;
 use super::super::report::{Report, seconds};
 use super::super::stats::{Sample, float};
 use super::direct::fleet;
+use gatehouse_conformance::process::Process;
 
 const CLIENTS: usize = 32;
 /// Under a TenantQuota, against empty webhooks in the same places.

@@ -10,7 +10,6 @@
 
 mod certificate;
 mod strangers;
-mod views;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,7 +53,6 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
     vec![
         world.apart("hostile::strangers_stop_no_admission_and_take_no_more_memory_than_there_is", strangers),
         world.apart("hostile::reviews_take_a_certificate_where_one_is_required", certificate::required),
-        world.apart("hostile::who_asks_for_views_and_does_not_read_keeps_nobody_waiting", views::unread),
     ]
 }
 
