@@ -5,6 +5,7 @@ mod direct;
 pub(crate) mod empty;
 mod wire;
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -265,7 +266,7 @@ impl Empty {
             common_name: "localhost".to_owned(),
             organization: None,
             dns_names: vec!["localhost".to_owned()],
-            ips: Vec::new(),
+            ips: vec![Ipv4Addr::LOCALHOST.into()],
             usage: Usage::ServerAuth,
             lifetime: Duration::from_hours(24),
         })?;
