@@ -51,8 +51,7 @@ impl ViewMetrics {
         let gauges = |name, help, labels: &[&str]| {
             registered(&requests, IntGaugeVec::new(Opts::new(name, help), labels))
         };
-        let lag =
-            Opts::new("gatehouse_inventory_lag_seconds", "How long ago the cluster was last heard from.");
+        let lag = Opts::new("gatehouse_inventory_lag_seconds", "Seconds since the cluster last answered.");
         Self {
             watch_events: counters(
                 "apiserver_watch_events_total",

@@ -17,7 +17,7 @@ pub struct Validity {
 
 /// Not a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a certificate: {0}")]
+#[error("invalid certificate: {0}")]
 pub struct Unreadable(String);
 
 impl Unreadable {
@@ -119,6 +119,6 @@ mod tests {
     #[test]
     fn what_is_no_certificate_is_said_to_be_none() {
         let error = Validity::of(&CertificateDer::from(vec![1, 2, 3])).expect_err("refused").to_string();
-        assert!(error.starts_with("not a certificate: "), "{error}");
+        assert!(error.starts_with("invalid certificate: "), "{error}");
     }
 }

@@ -31,16 +31,16 @@ pub enum IssueError {
         source: rcgen::Error,
     },
     /// A lifetime that ends after the last date a certificate can express.
-    #[error("the lifetime of {common_name:?} ends too far in the future")]
+    #[error("the validity of {common_name:?} ends too far in the future")]
     Lifetime {
         /// The subject that was asked for.
         common_name: String,
     },
     /// An authority that was kept cannot be used again.
-    #[error("the authority's certificate and key cannot be used")]
+    #[error("invalid CA certificate or key")]
     Load(#[source] rcgen::Error),
     /// Key generation or signing failed.
-    #[error("signing the certificate of {common_name:?} failed")]
+    #[error("cannot sign the certificate of {common_name:?}")]
     Sign {
         /// The subject that was asked for.
         common_name: String,

@@ -30,19 +30,19 @@ pub enum LoadError {
         source: pem::Error,
     },
     /// The file is PEM, but holds no certificate.
-    #[error("{} holds no certificate", path.display())]
+    #[error("{} contains no certificate", path.display())]
     NoCertificate {
         /// The file.
         path: PathBuf,
     },
     /// The file is PEM, but holds no private key.
-    #[error("{} holds no private key", path.display())]
+    #[error("{} contains no private key", path.display())]
     NoKey {
         /// The file.
         path: PathBuf,
     },
     /// Both files parse, but do not make an identity: an unknown kind of key, or a key of another certificate.
-    #[error("the certificate in {} and the key in {} do not belong together", certificate.display(), key.display())]
+    #[error("the certificate in {} does not match the private key in {}", certificate.display(), key.display())]
     Mismatch {
         /// The certificate's file.
         certificate: PathBuf,
@@ -147,19 +147,16 @@ pub(crate) mod tests {
     #[test]
     fn key_of_another_certificate_is_refused() {
         let error = contents(&key_pair("a").certificate_pem, &key_pair("b").key_pem).expect_err("refused");
-        assert_eq!(
-            error.to_string(),
-            "the certificate in tls.crt and the key in tls.key do not belong together"
-        );
+        assert_eq!(error.to_string(), "the certificate in tls.crt does not match the private key in tls.key");
     }
 
     #[test]
     fn swapped_files_are_told_apart() {
         let pair = key_pair("a");
         let error = contents(&pair.key_pem, &pair.certificate_pem).expect_err("refused");
-        assert_eq!(error.to_string(), "tls.crt holds no certificate");
+        assert_eq!(error.to_string(), "tls.crt contains no certificate");
         let error = contents(&pair.certificate_pem, "").expect_err("refused");
-        assert_eq!(error.to_string(), "tls.key holds no private key");
+        assert_eq!(error.to_string(), "tls.key contains no private key");
     }
 
     #[test]

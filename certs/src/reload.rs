@@ -78,7 +78,7 @@ impl CertificateFiles {
             None => error.to_string(),
         };
         if self.problem.as_ref() != Some(&problem) {
-            tracing::warn!(error = %problem, "new certificate refused, the old one stays in use");
+            tracing::warn!(error = %problem, "cannot load the new certificate, keeping the old one");
             self.problem = Some(problem);
         }
     }

@@ -210,7 +210,7 @@ impl SelfManaged {
         let plan = |store| rotation::plan(store, &self.settings.policy, SystemTime::now(), Seen::default());
         match self.last.clone() {
             Some(last) if plan(Some(&last)) != Plan::Do(Step::Create) => {
-                tracing::warn!(secret = %self.settings.secret, "the Secret is gone or broken: writing it again");
+                tracing::warn!(secret = %self.settings.secret, "Secret is missing or invalid, writing it again");
                 self.write(secret, &last).await?;
                 Ok(Duration::ZERO)
             }

@@ -14,7 +14,7 @@ const REQUEST: Duration = Duration::from_secs(4);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeepError {
     /// The API server refused, or could not be reached.
-    #[error("{what} cannot be read or written")]
+    #[error("cannot read or write {what}")]
     Request {
         /// Kind and name.
         what: String,
@@ -22,13 +22,13 @@ pub(crate) enum KeepError {
         source: Box<kube::Error>,
     },
     /// The API server did not answer in time.
-    #[error("{what}: no answer within {} s", REQUEST.as_secs())]
+    #[error("{what}: timed out after {} s", REQUEST.as_secs())]
     Late {
         /// Kind and name.
         what: String,
     },
     /// It would not go with the installation.
-    #[error("{what} is not there, and is not made: there is no ClusterRole {owner} for it to go with")]
+    #[error("{what} does not exist and is not created: its owner, the ClusterRole {owner}, does not exist")]
     NoOwner {
         /// Kind and name.
         what: String,
@@ -36,10 +36,10 @@ pub(crate) enum KeepError {
         owner: String,
     },
     /// The Secret belongs to somebody else.
-    #[error("Secret/{0} holds something else, and is left alone")]
+    #[error("Secret/{0} has other content and is not overwritten")]
     Foreign(String),
     /// What the Secret holds cannot be used.
-    #[error("Secret/{name} cannot be used")]
+    #[error("Secret/{name} is invalid")]
     Store {
         /// The Secret's name.
         name: String,
@@ -47,7 +47,7 @@ pub(crate) enum KeepError {
         source: StoreError,
     },
     /// Some of what the Secret holds cannot be used.
-    #[error("a part of Secret/{name} cannot be used")]
+    #[error("a key of Secret/{name} is invalid")]
     Part {
         /// The Secret's name.
         name: String,
@@ -55,7 +55,7 @@ pub(crate) enum KeepError {
         source: StoreError,
     },
     /// Whoever installed it left something out.
-    #[error("{what} lacks {}, which whoever installed the rest would have to add", webhooks.join(", "))]
+    #[error("{what} lacks {}; its installer must add them", webhooks.join(", "))]
     Incomplete {
         /// Kind and name.
         what: String,
@@ -63,10 +63,10 @@ pub(crate) enum KeepError {
         webhooks: Vec<String>,
     },
     /// A step of the rotation failed.
-    #[error("the certificates could not be made")]
+    #[error("cannot issue certificates")]
     Rotation(#[from] RotationError),
     /// Somebody else leads meanwhile.
-    #[error("this replica leads no more")]
+    #[error("this replica lost leadership")]
     Deposed,
 }
 

@@ -15,11 +15,11 @@ impl Metrics {
     pub(crate) fn new(registry: &Registry) -> Self {
         let in_sync = Opts::new(
             "gatehouse_registration_in_sync",
-            "Whether an object that leads here is as it should be; told by the replica that keeps it.",
+            "1 if the registration is up to date; reported by the replica that holds the Lease.",
         );
         let rotations = Opts::new(
             "gatehouse_certificate_rotations_total",
-            "Steps of the rotation of self-managed certificates that this replica has made.",
+            "Steps of certificate rotation that this replica carried out.",
         );
         let metrics = Self {
             in_sync: IntGaugeVec::new(in_sync, &["object"]).expect("a name and a label"),

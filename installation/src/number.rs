@@ -53,9 +53,9 @@ impl Standing {
     /// Ready while a number is held.
     pub fn readiness(&self) -> Result<(), String> {
         match self {
-            Self::Without(reason) => Err(format!("no number yet: {reason}")),
+            Self::Without(reason) => Err(format!("no replica number yet: {reason}")),
             Self::Claimed(claim) if claim.until <= SystemTime::now() => {
-                Err(format!("number {} could not be kept", claim.number))
+                Err(format!("cannot renew the Lease of replica number {}", claim.number))
             }
             Self::Claimed(_) => Ok(()),
         }
@@ -91,7 +91,10 @@ impl Numbers {
         loop {
             let index = self.claim().await;
             self.keep(index).await;
-            tracing::warn!(number = index, "the replica's number has been taken by another: taking another");
+            tracing::warn!(
+                number = index,
+                "replica number was taken by another replica, acquiring another one"
+            );
         }
     }
 
@@ -132,7 +135,7 @@ impl Numbers {
                 Err(Refusal::Held) => return,
                 Err(Refusal::Conflict) => {}
                 Err(Refusal::Failed(reason)) => {
-                    tracing::warn!(number = index, %reason, "the replica's number was not renewed");
+                    tracing::warn!(number = index, %reason, "replica number Lease was not renewed");
                 }
             }
         }
@@ -148,7 +151,7 @@ impl Numbers {
         let claim = Claim { number, after: held.before, until: held.until };
         let before = self.standing.send_replace(Standing::Claimed(claim));
         if !matches!(before, Standing::Claimed(before) if before.number == number) {
-            tracing::info!(number, lease = self.candidates[index].name(), "this replica has a number");
+            tracing::info!(number, lease = self.candidates[index].name(), "acquired a replica number");
         }
     }
 
@@ -162,7 +165,7 @@ impl Numbers {
             is_news
         });
         if is_news && let Standing::Without(reason) = told {
-            tracing::warn!(%reason, "this replica has no number yet");
+            tracing::warn!(%reason, "replica has no number yet");
         }
     }
 }

@@ -19,7 +19,7 @@ impl Troubles {
         let trouble = explain(error);
         let is_news = !self.last.contains(&trouble) && !self.now.contains(&trouble);
         if is_news {
-            tracing::warn!(error = %trouble, "certificates and registration: not as they should be");
+            tracing::warn!(error = %trouble, "certificates or registration are not up to date");
         }
         self.now.insert(trouble);
         is_news

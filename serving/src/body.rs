@@ -14,7 +14,7 @@ pub type Body = UnsyncBoxBody<Bytes, Stalled>;
 
 /// The body of a response ends here without its end: for too long nobody read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the answer was given up, since its client did not read it")]
+#[error("response aborted: the client stopped reading")]
 pub struct Stalled;
 
 /// The body of a request, of which nothing has been read. Whoever reads it bounds its length and its time.

@@ -85,7 +85,7 @@ pub enum RequestInfoError {
     #[error("the path is not valid UTF-8")]
     NotUtf8,
     /// `/apis/GROUP/VERSION/watch` and nothing behind it.
-    #[error("the path names nothing to watch")]
+    #[error("the path names no resource to watch")]
     NothingToWatch,
 }
 

@@ -53,7 +53,7 @@ impl Shutdown {
     /// Runs the sequence up to the last watch's end. To be called once, when the process is told to stop;
     /// [`crate::serve::Server::run`] returns some time after.
     pub async fn run(&self) {
-        tracing::info!(delay = ?self.timing.delay, "shutting down: not ready any more");
+        tracing::info!(delay = ?self.timing.delay, "shutting down: /readyz fails from now on");
         self.phase.send_replace(Phase::NotReady);
         tokio::time::sleep(self.timing.delay).await;
         tracing::info!(grace = ?self.timing.grace, "shutting down: draining");

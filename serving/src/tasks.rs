@@ -8,10 +8,10 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, thiserror::Error)]
 pub enum EndError {
     /// A part of it ended, which none should.
-    #[error("{0} ended by itself")]
+    #[error("task {0} exited unexpectedly")]
     Ended(&'static str),
     /// A part of it panicked.
-    #[error("a part of the server panicked")]
+    #[error("a server task panicked")]
     Panicked(#[from] JoinError),
 }
 
@@ -67,7 +67,7 @@ mod tests {
         assert!(tasks.failed().now_or_never().is_none());
         tasks.spawn("waiting", std::future::pending());
         tasks.spawn("the clock", async {});
-        assert_eq!(tasks.failed().await.to_string(), "the clock ended by itself");
+        assert_eq!(tasks.failed().await.to_string(), "task clock exited unexpectedly");
         tasks.spawn("the engine", async { panic!("on purpose") });
         assert!(matches!(tasks.failed().await, EndError::Panicked(_)));
     }

@@ -39,10 +39,10 @@ pub struct Traces {
 #[derive(Debug, thiserror::Error)]
 pub enum TracesError {
     /// Its address is of no use.
-    #[error("{0:?} is no http:// URL; TLS is left to a collector on the same node or in the same cluster")]
+    #[error("{0:?} is not an http:// URL; for TLS, use a collector on the same node or in the same cluster")]
     Endpoint(String),
     /// The exporter does not start.
-    #[error("the exporter of traces does not start")]
+    #[error("cannot start the trace exporter")]
     Exporter(#[from] ExporterBuildError),
 }
 
@@ -107,7 +107,7 @@ impl Traces {
         let provider = self.provider.clone();
         let flushed = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH)).await;
         if let Ok(Err(error)) = flushed {
-            tracing::warn!(%error, "the last spans were not sent");
+            tracing::warn!(%error, "cannot export the last spans");
         }
     }
 }

@@ -146,7 +146,7 @@ impl Outbox {
         match sent {
             Ok(Ok(_)) => "sent",
             Ok(Err(error)) => {
-                tracing::debug!(error = %explain(&error), reason = told.reason, "an Event could not be made");
+                tracing::debug!(error = %explain(&error), reason = told.reason, "cannot create an Event");
                 "failed"
             }
             Err(_) => "failed",

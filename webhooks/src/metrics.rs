@@ -39,11 +39,8 @@ impl Metrics {
                 &["webhook", "operation", "outcome"],
             ),
             durations: known(HistogramVec::new(
-                HistogramOpts::new(
-                    "gatehouse_admission_duration_seconds",
-                    "Time from a review to its answer.",
-                )
-                .buckets(DURATION_BUCKETS.to_vec()),
+                HistogramOpts::new("gatehouse_admission_duration_seconds", "Duration of admission reviews.")
+                    .buckets(DURATION_BUCKETS.to_vec()),
                 &["webhook"],
             )),
             policy_decisions: counters(
@@ -64,17 +61,17 @@ impl Metrics {
             ledger_batch: known(Histogram::with_opts(
                 HistogramOpts::new(
                     "gatehouse_ledger_batch_size",
-                    "Proposals that rode on one write of a ledger.",
+                    "Number of requests covered by one write of a ledger.",
                 )
                 .buckets(BATCH_BUCKETS.to_vec()),
             )),
             violations: known(IntGaugeVec::new(
-                Opts::new("gatehouse_policy_violations", "Objects that exist and break a rule."),
+                Opts::new("gatehouse_policy_violations", "Existing objects that violate a rule."),
                 &["policy", "rule"],
             )),
             lease_held: known(IntGauge::new(
                 "gatehouse_lease_held",
-                "1 on the replica that settles ledgers and runs the controllers.",
+                "1 on the replica that holds the Lease, settles ledgers and runs the controllers.",
             )),
             events: counters(
                 "gatehouse_events_total",

@@ -61,7 +61,7 @@ impl OwnUser {
 
     /// What reviews are judged by.
     pub(crate) fn known(&self) -> Result<&Known, ApiError> {
-        let why = "the cluster has not said yet who this webhook is: try again";
+        let why = "own identity is unknown (SelfSubjectReview pending): try again";
         self.known.get().ok_or_else(|| ApiError::try_again(why, ASK_AGAIN))
     }
 
@@ -70,7 +70,7 @@ impl OwnUser {
         let own = self.clone();
         HealthCheck::readiness("own-user", move || match own.known.get() {
             Some(_) => Ok(()),
-            None => Err("the cluster has not said yet who this process is".to_owned()),
+            None => Err("own identity is unknown (SelfSubjectReview pending)".to_owned()),
         })
     }
 
@@ -80,11 +80,14 @@ impl OwnUser {
             while self.known.get().is_none() {
                 match ask(&client).await {
                     Ok(name) => {
-                        tracing::info!(user = name, "known to the cluster");
+                        tracing::info!(user = name, "own identity is known");
                         self.learn(name);
                     }
                     Err(problem) => {
-                        tracing::warn!(problem, "the cluster does not say who we are; asking again");
+                        tracing::warn!(
+                            problem,
+                            "own identity is unknown (SelfSubjectReview failed), retrying"
+                        );
                         tokio::time::sleep(ASK_AGAIN).await;
                     }
                 }

@@ -177,7 +177,7 @@ impl Clock {
         let mut state = self.state();
         if !is_right && !matches!(state.wall, Wall::Wrong) {
             tracing::warn!(
-                "this machine's clock is not the cluster's: clients from other replicas list anew"
+                "the local clock differs from the cluster's: watches from other replicas must list again"
             );
         }
         state.wall = if is_right { Wall::Right(offset) } else { Wall::Wrong };

@@ -124,7 +124,7 @@ impl Upgrade {
                     send(TokioIo::new(connection), events).await;
                     open.dec();
                 }
-                Err(error) => tracing::debug!(%error, "the connection did not become a WebSocket"),
+                Err(error) => tracing::debug!(%error, "WebSocket upgrade failed"),
             }
             drop((slot, trail));
         });

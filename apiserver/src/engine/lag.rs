@@ -26,13 +26,13 @@ impl Lag {
         let found = inventory.clusters().try_for_each(|(_, cluster)| {
             let (cluster_silence, quietest) = cluster.silence(now);
             if cluster_silence > seconds(window / 2) {
-                return Err(format!("{} was last heard from {cluster_silence} s ago", cluster.name));
+                return Err(format!("{} last answered {cluster_silence} s ago", cluster.name));
             }
             match quietest {
                 // Twice as long as versions are vouched for: one slow answer is not to turn all replicas away.
                 Some((kind, silence)) if silence > seconds(window) => {
                     let kind = inventory.catalogue().kind(kind).resource_name();
-                    Err(format!("{kind} of {} were last heard of {silence} s ago", cluster.name))
+                    Err(format!("{kind} of {} were last refreshed {silence} s ago", cluster.name))
                 }
                 _ => Ok(()),
             }

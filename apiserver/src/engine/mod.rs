@@ -162,7 +162,7 @@ fn now() -> Seconds {
 fn undecodable(inventory: &Inventory, kind: Option<KindId>, why: &str, metrics: &ViewMetrics) {
     let kind = kind.map(|kind| inventory.catalogue().kind(kind));
     let (group, name) = kind.map_or(("", ""), |kind| (&kind.group, &kind.kind));
-    tracing::warn!(group, kind = name, why, "an object was left out: it cannot be decoded");
+    tracing::warn!(group, kind = name, why, "skipping an object that cannot be decoded");
     metrics.count_undecodable(group, name);
 }
 

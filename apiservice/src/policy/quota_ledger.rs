@@ -21,9 +21,9 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct QuotaLedgerSpec {
-    /// The uid of the TenantQuota this is the ledger of.
+    /// UID of the TenantQuota that this ledger belongs to.
     pub quota_uid: String,
-    /// What the objects of the tenant's namespaces took up at `revisions`: a quantity for each limit.
+    /// Usage of the tenant's objects at `revisions`: a quantity for each limit.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub used: BTreeMap<String, String>,
@@ -31,12 +31,12 @@ pub struct QuotaLedgerSpec {
     #[serde(default)]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub revisions: BTreeMap<String, String>,
-    /// Of versions that know no blocks: how many admissions were charged.
+    /// Number of charged admissions, in versions without blocks.
     #[serde(default)]
     pub tickets: i64,
-    /// By name, the block of each replica: so much as it may admit without writing. Each is a text of JSON: `peak` says how
-    /// much of each limit, `reserved` what was admitted of it and is not counted yet. `seal` says which object, and which
-    /// generation of it, this was written to. An entry by the uid of an object is of a version that knows no blocks.
+    /// Blocks by replica: how much each may admit without writing the ledger. Each is JSON text: `peak` is the size for
+    /// each limit, `reserved` the admitted part that is not yet counted. `seal` names the object and generation that
+    /// was written. An entry named by an object's UID is of a version without blocks.
     // As text, since kube-apiserver works on each field of a custom resource. Atomic: else it also keeps who set each entry.
     // The form is that of versions without blocks, to which a block is an entry like any other: both may run side by side,
     // and with either definition of this kind.

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Enforcement;
 
-/// ReconcilePolicy says what Flux objects and game servers may look like, who may suspend them, and when nothing may
-/// change. A rule that is left out is not checked; a default that is left out is not set.
+/// ReconcilePolicy restricts what Flux objects and game servers may look like, who may suspend them, and when nothing
+/// may change. A rule that is left out is not checked; a default that is left out is not set.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
 #[allow(clippy::duplicated_attributes, reason = "each column has its own")]
 #[kube(
@@ -41,19 +41,19 @@ use super::Enforcement;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ReconcilePolicySpec {
-    /// The namespaces whose objects are judged, by their labels; every namespace, if left out.
+    /// Labels of the namespaces whose objects are judged. Default: every namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<LabelSelector>,
-    /// Whose requests are not judged. Freezes hold for service accounts all the same.
+    /// Users whose requests are not judged. Freezes still hold for service accounts.
     #[serde(default)]
     pub exempt: Exempt,
-    /// What happens to a request that breaks a rule.
+    /// What happens to a request that violates a rule.
     #[serde(default)]
     pub enforcement: Enforcement,
-    /// What must hold.
+    /// Rules for objects.
     #[serde(default)]
     pub rules: Rules,
-    /// What is filled in where an object says nothing.
+    /// Values of fields that an object leaves out.
     #[serde(default)]
     pub defaults: Defaults,
 }
@@ -95,17 +95,17 @@ pub struct Rules {
     /// Bounds of `spec.interval`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<IntervalRule>,
-    /// The account that a Kustomization or HelmRelease is applied as.
+    /// Service account of a Kustomization or HelmRelease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account_name: Option<ServiceAccountNameRule>,
     /// References to objects of other namespaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cross_namespace_refs: Option<CrossNamespaceRefs>,
-    /// Where sources may fetch from.
+    /// Addresses that sources may fetch from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sources: Option<SourcesRule>,
-    /// Where Kustomizations and HelmReleases may put what they apply (`spec.targetNamespace`): `Own`, into their own
-    /// namespace only; or `{allowed: [team-a-*]}`, into these too, names or globs.
+    /// Allowed `spec.targetNamespace` of Kustomizations and HelmReleases: `Own` for their own namespace only; or
+    /// `{allowed: [team-a-*]}` for these names or globs, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "word_or_object")]
     pub target_namespaces: Option<TargetNamespaces>,
@@ -115,10 +115,10 @@ pub struct Rules {
     /// Chains of `spec.dependsOn` that lead back to where they began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dependency_cycles: Option<DependencyCycles>,
-    /// What suspending an object takes.
+    /// Conditions for suspending an object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspension: Option<SuspensionRule>,
-    /// Times in which nothing may change, and Flux is held back.
+    /// Recurring times in which nothing may change and Flux objects are suspended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 64),
@@ -131,7 +131,7 @@ pub struct Rules {
     /// Whether suspending, resuming and asking for reconciliation takes a right of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verbs: Option<Verbs>,
-    /// Further conditions.
+    /// Your own conditions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub cel: Vec<CelRule>,
@@ -141,22 +141,22 @@ pub struct Rules {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IntervalRule {
-    /// The shortest, for example `1m`.
+    /// Minimum, for example `1m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min: Option<String>,
-    /// The longest, for example `1h`.
+    /// Maximum, for example `1h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<String>,
 }
 
-/// The account that a Kustomization or HelmRelease is applied as.
+/// Service account of a Kustomization or HelmRelease.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceAccountNameRule {
     /// Whether one must be named.
     #[serde(default)]
     pub required: bool,
-    /// Names, or globs such as `flux-*`; any, if none is given.
+    /// Allowed names or globs such as `flux-*`. Default: any.
     #[serde(default)]
     #[schemars(length(max = 256), inner(length(min = 1, max = 253)))]
     pub allowed: Vec<String>,
@@ -171,12 +171,12 @@ pub enum CrossNamespaceRefs {
     Forbid,
 }
 
-/// Where sources may fetch from.
+/// Addresses that sources may fetch from.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SourcesRule {
-    /// URLs, such as `https://github.com/my-org/*` or `oci://ghcr.io/my-org/**`: scheme and host as they stand
-    /// (`*.example.com` for one level of hosts), the path as a glob in which `*` stays within a segment.
+    /// Allowed URLs, such as `https://github.com/my-org/*` or `oci://ghcr.io/my-org/**`. Scheme and host must be equal
+    /// (`*.example.com` matches one level of hosts); the path is a glob in which `*` matches within a segment.
     #[schemars(length(max = 256), inner(length(min = 1, max = 2048)))]
     pub allowed: Vec<String>,
 }
@@ -230,37 +230,37 @@ pub enum DependencyCycles {
     Forbid,
 }
 
-/// What suspending an object takes.
+/// Conditions for suspending an object.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SuspensionRule {
-    /// Whether the annotation `gatehouse.dev/suspend-reason` must say why, and `fluxcd.controlplane.io/suspendedBy`
-    /// who; the latter is filled in by admission.
+    /// Require the annotations `gatehouse.dev/suspend-reason` and `fluxcd.controlplane.io/suspendedBy`; admission sets
+    /// the latter.
     #[serde(default)]
     pub require_reason: bool,
-    /// How long a suspension lasts, for example `24h`: then the object is resumed.
+    /// Maximum length of a suspension, for example `24h`; then Gatehouse resumes the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_duration: Option<String>,
 }
 
-/// A time that comes again and again, in which nothing may change.
+/// A recurring time in which nothing may change.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Freeze {
-    /// Names it among the policy's freezes.
+    /// Name of the freeze, unique in the policy.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// When it begins: cron with five fields, such as `0 18 * * FRI`.
+    /// Start of the freeze: a cron expression with five fields, such as `0 18 * * FRI`.
     #[schemars(length(min = 1, max = 256))]
     pub schedule: String,
-    /// How long it lasts, on the clock of everybody, whatever daylight saving does; for example `62h`.
+    /// Length of the freeze in elapsed time, regardless of daylight saving time; for example `62h`.
     #[schemars(length(min = 1, max = 64))]
     pub duration: String,
-    /// Where `schedule` is meant, such as `Europe/Berlin`; `UTC`, if left out.
+    /// Time zone of `schedule`, such as `Europe/Berlin`. Default: `UTC`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub time_zone: Option<String>,
-    /// What people are told.
+    /// Reason that users are shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub reason: Option<String>,
@@ -270,12 +270,12 @@ pub struct Freeze {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplicasRule {
-    /// The most replicas a Fleet or GameServerSet may ask for, and an autoscaler may go up to.
+    /// Maximum replicas of a Fleet, a GameServerSet or an autoscaler.
     #[schemars(range(min = 0))]
     pub max: i64,
 }
 
-/// Suspending, resuming and asking for reconciliation.
+/// Whether suspending, resuming and reconciling need RBAC verbs of these names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Verbs {
     /// Whoever may edit the object may do these.
@@ -284,22 +284,22 @@ pub enum Verbs {
     Authorize,
 }
 
-/// A condition of one's own.
+/// A condition in CEL.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CelRule {
-    /// CEL; true is well. `object` and `oldObject` (null at creation) are the objects, `request` says who does what.
-    /// Compared with a literal such as `'5m'`, durations are ordered by their length. What cannot be evaluated does not
-    /// hold.
+    /// CEL expression that must be true. `object` and `oldObject` (null on create) are the objects, `request` describes
+    /// the request. Durations that are compared with a literal such as `'5m'` are compared by length. An expression
+    /// that cannot be evaluated counts as violated.
     #[schemars(length(min = 1, max = 4096))]
     pub expression: String,
-    /// What is said if it does not hold; the expression, if left out.
+    /// Message if the condition is violated. Default: the expression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
 }
 
-/// What is filled in where an object says nothing.
+/// Values of fields that an object leaves out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Defaults {
@@ -322,12 +322,12 @@ pub struct Defaults {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub labels: BTreeMap<String, String>,
-    /// What the container of a game server asks for.
+    /// Resources of the container of a game server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub game_server_resources: Option<GameServerResources>,
 }
 
-/// What the container of a game server asks for.
+/// Resources of the container of a game server.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GameServerResources {
@@ -337,48 +337,48 @@ pub struct GameServerResources {
     pub requests: BTreeMap<String, String>,
 }
 
-/// What a ReconcilePolicy finds among the objects that exist.
+/// Violations of a ReconcilePolicy by existing objects.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReconcilePolicyStatus {
-    /// The generation that this status tells about.
+    /// Generation that this status was computed from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// How many objects break a rule at present.
+    /// Number of objects that violate a rule.
     #[serde(default)]
     pub violations: i64,
-    /// The same for each rule that is broken.
+    /// Violations by rule.
     #[serde(default)]
     pub rules: Vec<RuleCount>,
-    /// Some of them, in order; at most 20.
+    /// Examples of violations, in order; at most 20.
     #[serde(default)]
     pub examples: Vec<Example>,
-    /// How many objects were judged.
+    /// Number of objects that were judged.
     #[serde(default)]
     pub judged: i64,
-    /// The freeze that is on.
+    /// Name of the active freeze.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_freeze: Option<String>,
-    /// When it ends, or the next one begins.
+    /// Time when the active freeze ends, or the next one begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_change: Option<Time>,
-    /// Ready: it compiles and is enforced. Compliant: nothing that exists breaks it.
+    /// Ready: the policy compiles and is enforced. Compliant: no existing object violates it.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 
-/// How many objects break a rule.
+/// Number of violations of a rule.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RuleCount {
-    /// The rule, as its field of `spec.rules`.
+    /// The rule, by its field of `spec.rules`.
     pub rule: String,
-    /// How many objects break it.
+    /// Number of objects that violate it.
     pub violations: i64,
 }
 
-/// An object that breaks a rule.
+/// An object that violates a rule.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Example {
@@ -390,6 +390,6 @@ pub struct Example {
     pub name: String,
     /// The rule.
     pub rule: String,
-    /// What is wrong.
+    /// Message of the violation.
     pub message: String,
 }

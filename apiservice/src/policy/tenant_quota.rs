@@ -41,7 +41,7 @@ use super::Enforcement;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct TenantQuotaSpec {
-    /// Which namespaces are the tenant's, by their labels.
+    /// Labels of the tenant's namespaces.
     pub namespace_selector: LabelSelector,
     /// The limits, as quantities. `count/RESOURCE.GROUP` limits the objects of any resource; `gameservers` the game
     /// servers that exist or that fleets ask for; `requests.cpu` and `requests.memory` what those servers ask for;
@@ -60,46 +60,46 @@ pub struct TenantQuotaSpec {
     pub enforcement: Enforcement,
 }
 
-/// What is used of a TenantQuota.
+/// Usage of a TenantQuota.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TenantQuotaStatus {
-    /// The generation that this status tells about.
+    /// Generation that this status was computed from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The limits this status tells about.
+    /// Limits that this status was computed for.
     #[serde(default)]
     pub hard: BTreeMap<String, String>,
-    /// What the objects that exist take up.
+    /// Usage of existing objects.
     #[serde(default)]
     pub used: BTreeMap<String, String>,
-    /// What was admitted beyond that, and has not been seen yet.
+    /// Admitted and not yet counted in `used`.
     #[serde(default)]
     pub reserved: BTreeMap<String, String>,
-    /// By how much `used` exceeds `hard`; limits that hold are left out. Nothing is evicted for it.
+    /// By how much `used` exceeds `hard`, for exceeded limits only. Nothing is evicted.
     #[serde(default)]
     pub overcommit: BTreeMap<String, String>,
-    /// How many namespaces the selector matches.
+    /// Number of namespaces that the selector matches.
     #[serde(default)]
     pub namespaces: i64,
-    /// How many requests were refused so far.
+    /// Number of requests that were denied so far.
     #[serde(default)]
     pub denied: i64,
-    /// The last request that was refused.
+    /// The last request that was denied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_denial: Option<LastDenial>,
-    /// Ready: the ledger stands, and every limit is enforced. Overcommitted: more is used than a limit allows.
+    /// Ready: the ledger exists and every limit is enforced. Overcommitted: a limit is exceeded.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 
-/// A request that was refused.
+/// A request that was denied.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LastDenial {
-    /// When.
+    /// Time of the denial.
     pub time: Time,
-    /// What was said.
+    /// Message of the denial.
     pub message: String,
 }

@@ -8,38 +8,39 @@ use serde::Serialize;
 use super::Failure;
 use crate::{Cell, Column, Condition, Resource, Time, View};
 
-/// How a cluster is doing, layer by layer.
+/// Health of a cluster, layer by layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterHealthStatus {
-    /// The cluster told about; `local` is the one that serves this API.
+    /// Name of the observed cluster; `local` is the one that serves this API.
     pub cluster: String,
-    /// The worst health of any layer.
+    /// The worst health of all layers.
     pub health: Health,
-    /// Why, in a few words: the layers that are not healthy.
+    /// Summary of the layers that are not healthy.
     pub reason: String,
     /// `gitVersion` of the cluster's API server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// Every layer of which the cluster serves at least one kind, and those that may not be read.
     pub layers: Vec<LayerHealth>,
-    /// What is odd without being bad, for example nodes with different kubelet versions.
+    /// Observations that are not failures, for example nodes with different kubelet versions.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// When the observation that this row tells about was made.
+    /// Time of the observation that this object reports.
     pub last_observed_time: Time,
-    /// Healthy: no layer is Degraded or Unknown. Reachable: the cluster answers. Fresh: it was heard from lately.
+    /// Healthy: no layer is Degraded or Unknown. Reachable: the cluster answers. Fresh: the cluster answered within the
+    /// last 30 seconds.
     pub conditions: Vec<Condition>,
 }
 
-/// How well something is.
+/// Health of a layer or a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub enum Health {
-    /// All is as it should be.
+    /// Nothing has failed or is in progress.
     Healthy,
-    /// Something is under way; nothing has failed.
+    /// Something is in progress; nothing has failed.
     Progressing,
-    /// It cannot be told: a kind may not be read, or the cluster does not answer.
+    /// Health is unknown: a kind may not be read, or the cluster does not answer.
     Unknown,
     /// Something has failed.
     Degraded,
@@ -57,7 +58,7 @@ impl Health {
     }
 }
 
-/// How one layer of a cluster is doing.
+/// Health of one layer of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LayerHealth {
@@ -66,28 +67,28 @@ pub struct LayerHealth {
     pub name: Cow<'static, str>,
     /// The health of the layer.
     pub health: Health,
-    /// All objects that count towards the layer.
+    /// Number of objects that count towards the layer.
     pub total: u32,
-    /// Objects that are as they should be.
+    /// Number of ready objects.
     pub current: u32,
-    /// Failed objects, blocked and stalled ones included.
+    /// Number of failed objects, including blocked and stalled ones.
     pub failed: u32,
-    /// Objects that something is being done about.
+    /// Number of objects that are in progress.
     pub progressing: u32,
-    /// Suspended objects; they do not count against the layer.
+    /// Number of suspended objects; they do not degrade the layer.
     pub suspended: u32,
-    /// Objects that could not be judged.
+    /// Number of objects whose state could not be determined.
     pub unknown: u32,
-    /// The kinds that make up the layer.
+    /// Kinds that count towards the layer.
     pub kinds: Vec<KindHealth>,
-    /// The worst failures, the gravest and longest first; at most five.
+    /// The worst failures, most severe and oldest first; at most five.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Failure>,
-    /// How many failures the list leaves out.
+    /// Number of failures that the list leaves out.
     pub failures_omitted: u32,
 }
 
-/// How a kind takes part in a layer.
+/// A kind that counts towards a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KindHealth {
@@ -95,15 +96,15 @@ pub struct KindHealth {
     pub kind: String,
     /// API group of the kind.
     pub group: String,
-    /// Watched, Forbidden (a right is missing: its objects are unknown, not zero), Failing (what is told may be
-    /// stale) or Pending (not heard of yet).
+    /// Watched, Forbidden (Gatehouse may not list it; its objects are unknown), Failing (its objects may be stale) or
+    /// Pending (not listed yet).
     pub observed: Cow<'static, str>,
-    /// Why it is not Watched.
+    /// Reason why it is not Watched.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// All objects of the kind that count towards the layer.
+    /// Number of objects of the kind that count towards the layer.
     pub total: u32,
-    /// Those that have failed.
+    /// Number of failed objects of the kind.
     pub failed: u32,
 }
 
@@ -135,7 +136,7 @@ impl View for ClusterHealthStatus {
             Column::text("ArgoCD", "Argo CD Applications: current of all.").wide(),
             Column::text("Games", "Fleets and game servers: current of all.").wide(),
             Column::text("Reachable", "Whether the cluster answers.").wide(),
-            Column::text("Fresh", "Whether the cluster was heard from lately.").wide(),
+            Column::text("Fresh", "Whether the cluster answered within the last 30 seconds.").wide(),
         ],
         selectable_fields: &["status.health"],
         status_schema: SchemaGenerator::subschema_for::<Self>,

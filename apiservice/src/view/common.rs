@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::Time;
 
-/// Names an object of the observed cluster.
+/// Reference to an object of the observed cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectReference {
@@ -27,7 +27,7 @@ impl std::fmt::Display for ObjectReference {
     }
 }
 
-/// An object that needs somebody to act.
+/// An object that failed and needs attention.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
@@ -36,14 +36,14 @@ pub struct Failure {
     pub object: ObjectReference,
     /// Stalled, Failed, Failing (retrying) or Blocked.
     pub state: Cow<'static, str>,
-    /// The deciding condition's reason.
+    /// Reason of the condition that determines the state.
     pub reason: String,
-    /// The deciding condition's message, cut to 512 bytes.
+    /// Message of the condition that determines the state, truncated to 512 bytes.
     pub message: String,
-    /// Since when it has been in this state, as far as its conditions tell.
+    /// Time since when it has been in this state, if its conditions contain it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
-    /// What it waits for in the end, if it is Blocked or its source has failed.
+    /// Root cause, if it is Blocked or its source has failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blocked_by: Option<BlockedBy>,
 }
@@ -55,27 +55,27 @@ impl Failure {
     }
 }
 
-/// Why an object cannot go on: the end of its chain of dependencies.
+/// Root cause of a blocked object: the end of its chain of dependencies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BlockedBy {
-    /// What is wrong with the object at the end of the chain.
+    /// What is wrong with the root cause.
     pub reason: BlockedReason,
-    /// The object at the end of the chain.
+    /// The object that is the root cause.
     #[serde(flatten)]
     pub object: ObjectReference,
-    /// The state of that object; absent if it does not exist.
+    /// State of the root cause; absent if the object does not exist.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<Cow<'static, str>>,
-    /// What that object's controller says.
+    /// Message of the root cause.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// The objects passed on the way there, the nearest first; for a cycle, its members in order. At most 16.
+    /// Objects between this one and the root cause, the nearest first; for a cycle, its members in order. At most 16.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub path: Vec<ObjectReference>,
 }
 
-/// What is wrong at the end of a chain of dependencies.
+/// What is wrong with a root cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub enum BlockedReason {
     /// The dependency has failed.
@@ -106,7 +106,7 @@ impl std::fmt::Display for BlockedBy {
     }
 }
 
-/// How many objects of one kind are in which state. A state that no object is in is left out.
+/// Number of objects of one kind by state. States without objects are left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KindCount {
@@ -114,33 +114,33 @@ pub struct KindCount {
     pub kind: String,
     /// API group of the kind.
     pub group: String,
-    /// All objects of the kind, whatever their state.
+    /// Number of objects of the kind.
     pub total: u32,
-    /// Objects that are as they should be.
+    /// Number of ready objects.
     #[serde(skip_serializing_if = "is_zero")]
     pub ready: u32,
-    /// Failed objects, those being retried included.
+    /// Number of failed objects, including those that are retried.
     #[serde(skip_serializing_if = "is_zero")]
     pub failed: u32,
-    /// Objects whose controller has given up.
+    /// Number of objects whose controller gave up.
     #[serde(skip_serializing_if = "is_zero")]
     pub stalled: u32,
-    /// Objects waiting for a dependency.
+    /// Number of objects that wait for a failed dependency or source.
     #[serde(skip_serializing_if = "is_zero")]
     pub blocked: u32,
-    /// Objects being reconciled, with no failure.
+    /// Number of objects that are being reconciled and have not failed.
     #[serde(skip_serializing_if = "is_zero")]
     pub progressing: u32,
-    /// Suspended objects.
+    /// Number of suspended objects.
     #[serde(skip_serializing_if = "is_zero")]
     pub suspended: u32,
-    /// Objects that no controller has said anything about.
+    /// Number of objects without a status.
     #[serde(skip_serializing_if = "is_zero")]
     pub pending: u32,
-    /// Objects being deleted.
+    /// Number of objects that are being deleted.
     #[serde(skip_serializing_if = "is_zero")]
     pub terminating: u32,
-    /// Objects that could not be judged.
+    /// Number of objects whose state could not be determined.
     #[serde(skip_serializing_if = "is_zero")]
     pub unknown: u32,
 }
@@ -150,8 +150,7 @@ fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
-/// A kind whose objects cannot be seen. That none are counted does not mean that there are none; those counted were
-/// seen before, and may have changed.
+/// A kind whose objects cannot be observed. Its counts may be stale or missing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Unreadable {
@@ -159,9 +158,9 @@ pub struct Unreadable {
     pub kind: String,
     /// API group of the kind.
     pub group: String,
-    /// Why: Forbidden (a right is missing), Failing (the last attempt to list failed) or Pending (not listed yet).
+    /// Forbidden (Gatehouse may not list it), Failing (the last list failed) or Pending (not listed yet).
     pub reason: Cow<'static, str>,
-    /// The API server's words.
+    /// Message of the API server.
     pub message: String,
 }
 

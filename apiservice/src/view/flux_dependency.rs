@@ -8,25 +8,25 @@ use serde::Serialize;
 use super::{BlockedBy, ObjectReference};
 use crate::{Cell, Column, Condition, Resource, View};
 
-/// The place of one Flux object in the graph of `spec.dependsOn`.
+/// A Flux object in the graph of `spec.dependsOn`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FluxDependencyStatus {
-    /// The cluster told about; `local` is the one that serves this API.
+    /// Name of the observed cluster; `local` is the one that serves this API.
     pub cluster: String,
     /// Kind of the object.
     pub kind: String,
     /// Name of the object; its namespace is this object's own.
     pub name: String,
-    /// What the object is doing.
+    /// State of the object.
     pub state: Cow<'static, str>,
-    /// What the object depends on, as its spec names it. At most 64.
+    /// Objects named by `spec.dependsOn`. At most 64.
     pub depends_on: Vec<Dependency>,
-    /// How many further entries `spec.dependsOn` has.
+    /// Number of entries of `spec.dependsOn` that the list leaves out.
     pub depends_on_omitted: u32,
-    /// How many objects name this one in their `spec.dependsOn`.
+    /// Number of objects that name this one in their `spec.dependsOn`.
     pub dependents: u32,
-    /// How many objects the longest chain of dependencies below this one has; those of a cycle count as one.
+    /// Length of the longest chain of dependencies of this object; a cycle counts as one.
     pub depth: u32,
     /// Whether the object depends on itself, directly or through others.
     pub cycle: bool,
@@ -34,12 +34,12 @@ pub struct FluxDependencyStatus {
     /// a cycle of more than 16 members the first 16.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cycle_path: Vec<ObjectReference>,
-    /// How many objects that depend on each other in a circle `cyclePath` does not name; 0 if it is a whole cycle.
+    /// Number of objects of the cycle that `cyclePath` leaves out; 0 if it is complete.
     pub cycle_omitted: u32,
-    /// What the object waits for in the end.
+    /// Root cause of the object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blocked_by: Option<BlockedBy>,
-    /// Ready: every dependency is ready. Fresh: the cluster was heard from lately.
+    /// Ready: every dependency is ready. Fresh: the cluster answered within the last 30 seconds.
     pub conditions: Vec<Condition>,
 }
 
@@ -47,10 +47,10 @@ pub struct FluxDependencyStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Dependency {
-    /// The object depended on.
+    /// The dependency.
     #[serde(flatten)]
     pub object: ObjectReference,
-    /// What that object is doing; Missing if there is none, Unknown if its kind is not observed.
+    /// State of the dependency; Missing if it does not exist, Unknown if its kind is not observed.
     pub state: Cow<'static, str>,
 }
 

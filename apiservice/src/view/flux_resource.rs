@@ -8,11 +8,11 @@ use serde::Serialize;
 use super::{BlockedBy, ObjectReference};
 use crate::{Cell, Column, Condition, Resource, Time, View};
 
-/// How one Flux object of one cluster is doing.
+/// State of one Flux object of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FluxResourceStatus {
-    /// The cluster told about; `local` is the one that serves this API.
+    /// Name of the observed cluster; `local` is the one that serves this API.
     pub cluster: String,
     /// API group of the object.
     pub group: String,
@@ -22,21 +22,22 @@ pub struct FluxResourceStatus {
     pub name: String,
     /// Ready, Suspended, Terminating, Pending, Progressing, Unknown, Blocked, Failing, Failed or Stalled.
     pub state: Cow<'static, str>,
-    /// How its last finished reconciliation ended, if it is Suspended or Progressing now.
+    /// Outcome of its last finished reconciliation, if it is Suspended or Progressing now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_outcome: Option<Cow<'static, str>>,
     /// Whether it is suspended, whatever its state.
     pub suspended: bool,
-    /// Who suspended it, from the annotation `fluxcd.controlplane.io/suspendedBy`.
+    /// User who suspended it, from the annotation `fluxcd.controlplane.io/suspendedBy`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspended_by: Option<String>,
-    /// The deciding condition's reason; while what had failed is tried again, the failure's.
+    /// Reason of the condition that determines the state; while a failure is retried, that of the failure.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// The message of the condition that explains, cut to 512 bytes; while what had failed is tried again, the failure's.
+    /// Message of the condition that explains the state, truncated to 512 bytes; while a failure is retried, that of
+    /// the failure.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// Since when it has been in this state, as far as its conditions tell.
+    /// Time since when it has been in this state, if its conditions contain it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
     /// The revision last applied or fetched.
@@ -45,10 +46,10 @@ pub struct FluxResourceStatus {
     /// Where its content comes from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<ObjectReference>,
-    /// What it waits for in the end, if it is Blocked or its source has failed.
+    /// Root cause, if it is Blocked or its source has failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blocked_by: Option<BlockedBy>,
-    /// Ready: it is not Failed, Stalled or Blocked. Fresh: the cluster was heard from lately.
+    /// Ready: it is not Failed, Stalled or Blocked. Fresh: the cluster answered within the last 30 seconds.
     pub conditions: Vec<Condition>,
 }
 

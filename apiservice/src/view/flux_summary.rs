@@ -8,50 +8,50 @@ use serde::Serialize;
 use super::{Failure, KindCount, Unreadable};
 use crate::{Cell, Column, Condition, Resource, Time, View};
 
-/// How the Flux objects of one namespace of one cluster are doing.
+/// States of the Flux objects of one namespace of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FluxSummaryStatus {
-    /// The cluster told about; `local` is the one that serves this API.
+    /// Name of the observed cluster; `local` is the one that serves this API.
     pub cluster: String,
-    /// The gravest state any object of the namespace is in: Stalled, Failed, Failing, Blocked, Unknown,
-    /// Progressing, Pending, Terminating, Suspended or Ready.
+    /// The most severe state of all objects of the namespace: Stalled, Failed, Failing, Blocked, Unknown, Progressing,
+    /// Pending, Terminating, Suspended or Ready.
     pub state: Cow<'static, str>,
-    /// All Flux objects of the namespace.
+    /// Number of Flux objects of the namespace.
     pub total: u32,
-    /// Objects whose last reconciliation succeeded.
+    /// Number of objects whose last reconciliation succeeded.
     pub ready: u32,
-    /// Failed objects, those being retried included.
+    /// Number of failed objects, including those that are retried.
     pub failed: u32,
-    /// Objects whose controller has given up.
+    /// Number of objects whose controller gave up.
     pub stalled: u32,
-    /// Objects waiting for a dependency.
+    /// Number of objects that wait for a failed dependency or source.
     pub blocked: u32,
-    /// Objects being reconciled, with no failure.
+    /// Number of objects that are being reconciled and have not failed.
     pub progressing: u32,
-    /// Suspended objects.
+    /// Number of suspended objects.
     pub suspended: u32,
-    /// Objects that no controller has said anything about.
+    /// Number of objects without a status.
     pub pending: u32,
-    /// Objects being deleted.
+    /// Number of objects that are being deleted.
     pub terminating: u32,
-    /// Objects that could not be judged.
+    /// Number of objects whose state could not be determined.
     pub unknown: u32,
-    /// The same counts for each kind that is present.
+    /// The same counts by kind.
     pub kinds: Vec<KindCount>,
-    /// The failure that has lasted longest, of those that tell since when.
+    /// The oldest failure, of those with a known start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_failure: Option<Failure>,
-    /// The worst failures, the gravest and longest first; at most five.
+    /// The worst failures, most severe and oldest first; at most five.
     pub failures: Vec<Failure>,
-    /// How many failures the list leaves out.
+    /// Number of failures that the list leaves out.
     pub failures_omitted: u32,
-    /// Kinds whose objects cannot be seen: what is not known of them is missing from every count.
+    /// Kinds whose objects cannot be observed and may be missing from the counts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unreadable: Vec<Unreadable>,
-    /// When the observation that this row tells about was made.
+    /// Time of the observation that this object reports.
     pub last_observed_time: Time,
-    /// Ready: nothing is Failed, Stalled or Blocked. Fresh: the cluster was heard from lately.
+    /// Ready: nothing is Failed, Stalled or Blocked. Fresh: the cluster answered within the last 30 seconds.
     pub conditions: Vec<Condition>,
 }
 
@@ -78,7 +78,7 @@ impl View for FluxSummaryStatus {
             Column::integer("Pending", "Objects that no controller has said anything about.").wide(),
             Column::integer("Unknown", "Objects that could not be judged.").wide(),
             Column::text("Root-Cause", "What the worst failure comes from, if it is blocked.").wide(),
-            Column::text("Fresh", "Whether the cluster was heard from lately.").wide(),
+            Column::text("Fresh", "Whether the cluster answered within the last 30 seconds.").wide(),
             Column::text("Message", "What the worst failure's controller says.").wide(),
         ],
         selectable_fields: &["status.cluster", "status.state"],

@@ -8,65 +8,66 @@ use serde::Serialize;
 use super::{Failure, KindCount, Unreadable, common::status_of};
 use crate::{Cell, Column, Condition, Resource, Time, View};
 
-/// How the game servers of one namespace of one cluster are doing. A server counts once: through the Fleet or
-/// GameServerSet that it belongs to, or by itself if it stands alone.
+/// Game servers of one namespace of a cluster. A server counts once: through the Fleet or GameServerSet that owns it,
+/// or by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GameServerSummaryStatus {
-    /// The cluster told about; `local` is the one that serves this API.
+    /// Name of the observed cluster; `local` is the one that serves this API.
     pub cluster: String,
-    /// The numbers over all engines.
+    /// Totals of all engines.
     #[serde(flatten)]
     pub numbers: GameServerNumbers,
-    /// The same numbers for each engine that is present.
+    /// The same numbers by engine.
     pub engines: Vec<EngineNumbers>,
-    /// All objects of each kind that is present, by state; those of a Fleet or GameServerSet included.
+    /// Number of objects by kind and state, including those owned by a Fleet or GameServerSet.
     pub kinds: Vec<KindCount>,
-    /// The failure that has lasted longest, of those that tell since when.
+    /// The oldest failure, of those with a known start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_failure: Option<Failure>,
-    /// The worst failures, the gravest and longest first; at most five.
+    /// The worst failures, most severe and oldest first; at most five.
     pub failures: Vec<Failure>,
-    /// How many failures the list leaves out.
+    /// Number of failures that the list leaves out.
     pub failures_omitted: u32,
-    /// Kinds whose objects cannot be seen: what is not known of them is missing from every number.
+    /// Kinds whose objects cannot be observed and may be missing from the numbers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unreadable: Vec<Unreadable>,
-    /// When the observation that this row tells about was made.
+    /// Time of the observation that this object reports.
     pub last_observed_time: Time,
-    /// Ready: nothing has failed, and no desired server is missing. Fresh: the cluster was heard from lately.
+    /// Ready: nothing has failed, and no desired server is missing. Fresh: the cluster answered within the last 30
+    /// seconds.
     pub conditions: Vec<Condition>,
 }
 
-/// Game servers, counted.
+/// Numbers of game servers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GameServerNumbers {
-    /// Fleets, and GameServerSets that belong to none.
+    /// Number of Fleets and of GameServerSets without a Fleet.
     pub fleets: i64,
-    /// Servers that ought to be there: what fleets ask for, and one for each server that stands alone.
+    /// Number of desired servers: the replicas of fleets, and one for each standalone server.
     pub desired: i64,
-    /// Servers that wait for players.
+    /// Number of servers that wait for players.
     pub ready: i64,
-    /// Servers that are in use.
+    /// Number of servers that are in use.
     pub allocated: i64,
-    /// Servers that are kept for somebody.
+    /// Number of reserved servers.
     pub reserved: i64,
-    /// Servers taken out on purpose: under maintenance, or waiting to be deleted.
+    /// Number of servers that are under maintenance or wait to be deleted.
     pub withdrawn: i64,
-    /// Servers that have failed.
+    /// Number of failed servers.
     pub unhealthy: i64,
-    /// Desired servers that are neither ready, allocated, reserved nor withdrawn.
+    /// Number of desired servers that are neither ready, allocated, reserved nor withdrawn.
     pub missing: i64,
-    /// Players connected, to those servers that tell; absent where none does.
+    /// Number of connected players; absent if no server reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub players: Option<i64>,
-    /// Players that those servers have room for which tell; absent where none does.
+    /// Number of players that the servers have room for; absent if no server reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capacity: Option<i64>,
 }
 
-/// The servers of one engine.
+/// Game servers of one engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EngineNumbers {
@@ -101,7 +102,7 @@ impl View for GameServerSummaryStatus {
             Column::text("Engines", "The engines that are present.").wide(),
             Column::age("Oldest-Failure", "How long the longest failing object has been failing.").wide(),
             Column::text("Worst", "The object that fails worst.").wide(),
-            Column::text("Fresh", "Whether the cluster was heard from lately.").wide(),
+            Column::text("Fresh", "Whether the cluster answered within the last 30 seconds.").wide(),
         ],
         selectable_fields: &["status.cluster"],
         status_schema: SchemaGenerator::subschema_for::<Self>,

@@ -26,9 +26,9 @@ pub const VERSION: &str = "v1alpha1";
 pub const CATEGORY: &str = "gatehouse";
 /// `group/version`, as in `apiVersion`.
 pub const API_VERSION: &str = "view.gatehouse.dev/v1alpha1";
-/// The label of a namespace, copied to everything told about it.
+/// The label of a namespace that names its tenant, copied to its rows.
 pub const TENANT_LABEL: &str = "gatehouse.dev/tenant";
-/// The label that names the cluster an object tells about.
+/// The label with the name of the observed cluster.
 pub const CLUSTER_LABEL: &str = "gatehouse.dev/cluster";
 
 /// Every resource served, in the order of discovery.

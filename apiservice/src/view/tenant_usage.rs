@@ -8,62 +8,63 @@ use serde::Serialize;
 use super::common::status_of;
 use crate::{Cell, Column, Condition, Resource, Time, View};
 
-/// What the namespaces of a tenant use of the TenantQuota of the same name.
+/// Usage of the TenantQuota of the same name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TenantUsageStatus {
-    /// The cluster told about; `local` is the one that serves this API.
+    /// Name of the observed cluster; `local` is the one that serves this API.
     pub cluster: String,
-    /// The limit that is nearest to being reached, as in the TenantQuota's `spec.hard`; absent while no usage is known.
+    /// The limit with the highest usage, as in the TenantQuota's `spec.hard`; absent while no usage is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tightest: Option<String>,
-    /// Every limit, the tightest first; those of which it cannot be told come last.
+    /// Every limit, highest usage first; limits with unknown usage come last.
     pub limits: Vec<LimitUsage>,
     /// What happens to a request that would exceed a limit: Deny, Warn or Audit.
     pub enforcement: Cow<'static, str>,
-    /// How many namespaces are the tenant's; absent while the quota has no status.
+    /// Number of namespaces that the quota selects; absent while the quota has no status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<i64>,
-    /// How many requests were refused so far.
+    /// Number of requests that were denied so far.
     pub denied: i64,
-    /// The last request that was refused.
+    /// The last request that was denied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_denial: Option<Denial>,
-    /// When the observation that this row tells about was made.
+    /// Time of the observation that this object reports.
     pub last_observed_time: Time,
-    /// Ready: the quota is enforced. WithinLimits: no limit is exceeded. Fresh: the cluster was heard from lately.
+    /// Ready: the quota is enforced. WithinLimits: no limit is exceeded. Fresh: the cluster answered within the last 30
+    /// seconds.
     pub conditions: Vec<Condition>,
 }
 
-/// What is used of a limit.
+/// Usage of a limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LimitUsage {
     /// The limit, as in `spec.hard`: `gameservers`, `requests.cpu`, `count/fleets.agones.dev` and so on.
     pub name: String,
-    /// The limit's value, a quantity.
+    /// Value of the limit, a quantity.
     pub hard: String,
-    /// What the objects that exist take up, a quantity; absent while it is unknown.
+    /// Usage of existing objects, a quantity; absent while it is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub used: Option<String>,
-    /// What was admitted beyond that, and has not been seen yet, a quantity.
+    /// Admitted and not yet counted in `used`, a quantity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reserved: Option<String>,
     /// By how much the limit is exceeded, a quantity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overcommit: Option<String>,
-    /// `used` in percent of `hard`, rounded down; absent where that cannot be told, or the limit is zero.
+    /// `used` in percent of `hard`, rounded down; absent if it is unknown or the limit is zero.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub percent: Option<i64>,
 }
 
-/// A request that was refused.
+/// A request that was denied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Denial {
-    /// When.
+    /// Time of the denial.
     pub time: Time,
-    /// What was said.
+    /// Message of the denial.
     pub message: String,
 }
 
@@ -87,7 +88,7 @@ impl View for TenantUsageStatus {
             Column::text("Enforcement", "What happens to a request that would exceed a limit.").wide(),
             Column::age("Last-Denial", "How long ago a request was refused.").wide(),
             Column::text("Ready", "Whether the quota is enforced.").wide(),
-            Column::text("Fresh", "Whether the cluster was heard from lately.").wide(),
+            Column::text("Fresh", "Whether the cluster answered within the last 30 seconds.").wide(),
         ],
         selectable_fields: &["status.tightest"],
         status_schema: SchemaGenerator::subschema_for::<Self>,

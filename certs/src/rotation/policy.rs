@@ -31,13 +31,15 @@ pub enum PolicyError {
     #[error("{0:?} is not a DNS name")]
     Name(String),
     /// Authorities must live longer.
-    #[error("an authority must last at least {LEAVES} times as long as a serving certificate")]
+    #[error("the CA must be valid for at least {LEAVES} times as long as serving certificates")]
     Lifetime,
     /// Overlaps must be shorter.
-    #[error("a serving certificate must last at least {OVERLAPS} times as long as the overlap")]
+    #[error(
+        "serving certificates must be valid for at least {OVERLAPS} times as long as the rotation overlap"
+    )]
     Overlap,
     /// Overlaps must not be nothing.
-    #[error("the overlap must be at least a second")]
+    #[error("the rotation overlap must be at least one second")]
     NoOverlap,
 }
 

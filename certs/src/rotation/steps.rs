@@ -18,13 +18,13 @@ const LEAF_NAME: &str = "gatehouse";
 #[derive(Debug, thiserror::Error)]
 pub enum RotationError {
     /// It does not follow from the store.
-    #[error("the step {} does not follow from what is kept", .0.as_str())]
+    #[error("rotation step {} does not apply to the stored certificates", .0.as_str())]
     Unfit(Step),
     /// No certificate could be made.
-    #[error("no certificate could be made")]
+    #[error("cannot issue a certificate")]
     Issue(#[from] IssueError),
     /// What was made, or what was kept, cannot be used.
-    #[error("a certificate cannot be used")]
+    #[error("invalid certificate")]
     Store(#[from] StoreError),
 }
 

@@ -72,10 +72,10 @@ pub enum StoreError {
     #[error(transparent)]
     Content(#[from] Arc<LoadError>),
     /// A key holds more than one certificate.
-    #[error("{0} holds more than one certificate")]
+    #[error("{0} contains more than one certificate")]
     Several(&'static str),
     /// A key holds a certificate that rustls takes and that cannot be read all the same.
-    #[error("{key} cannot be read")]
+    #[error("{key} is invalid")]
     Certificate {
         /// The key.
         key: &'static str,

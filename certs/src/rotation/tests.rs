@@ -167,7 +167,7 @@ fn a_step_that_does_not_follow_is_refused() {
         assert!(matches!(refused, RotationError::Unfit(unfit) if unfit == step));
     }
     let refused = apply(Step::Switch, Some(&create(start())), &policy(), start()).expect_err("refused");
-    assert_eq!(refused.to_string(), "the step switch does not follow from what is kept");
+    assert_eq!(refused.to_string(), "rotation step switch does not apply to the stored certificates");
 }
 
 #[test]
@@ -202,28 +202,28 @@ fn problems_name_their_key_and_only_the_authority_s_are_fatal() {
     for (key, value, expected) in [
         ("current-ca.crt", None, "current-ca.crt is missing"),
         ("ca.key", None, "ca.key is missing"),
-        ("current-ca.crt", Some(&b"x"[..]), "current-ca.crt holds no certificate"),
-        ("ca.key", Some(b"x"), "ca.key holds no private key"),
-        ("current-ca.crt", Some(&chain), "current-ca.crt holds more than one certificate"),
+        ("current-ca.crt", Some(&b"x"[..]), "current-ca.crt contains no certificate"),
+        ("ca.key", Some(b"x"), "ca.key contains no private key"),
+        ("current-ca.crt", Some(&chain), "current-ca.crt contains more than one certificate"),
         (
             "ca.key",
             Some(&other["ca.key"]),
-            "the certificate in current-ca.crt and the key in ca.key do not belong together",
+            "the certificate in current-ca.crt does not match the private key in ca.key",
         ),
     ] {
         assert_eq!(changed(key, value).expect_err("refused").to_string(), expected);
     }
     for (key, value, expected) in [
         ("tls.crt", None, "tls.crt is missing"),
-        ("tls.key", Some(&b"\xff"[..]), "tls.key holds no private key"),
+        ("tls.key", Some(&b"\xff"[..]), "tls.key contains no private key"),
         (
             "tls.crt",
             Some(&other["tls.crt"]),
-            "the certificate in tls.crt and the key in tls.key do not belong together",
+            "the certificate in tls.crt does not match the private key in tls.key",
         ),
         ("next-ca.key", None, "next-ca.key is missing"),
         ("next-ca.crt", Some(b"-----BEGIN CERTIFICATE-----\n"), "next-ca.crt is not valid PEM"),
-        ("previous-ca.crt", Some(b""), "previous-ca.crt holds no certificate"),
+        ("previous-ca.crt", Some(b""), "previous-ca.crt contains no certificate"),
     ] {
         let store = changed(key, value).expect("usable");
         let problems: Vec<_> = store.problems().iter().map(ToString::to_string).collect();

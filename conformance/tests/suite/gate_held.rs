@@ -248,11 +248,11 @@ async fn forged(gate: Arc<Gate>) -> anyhow::Result<()> {
     let on = ["kustomization", "mine", "-n", namespace];
     let mark = "gatehouse.dev/frozen-by=gate-held-forged/release";
     let attempts: [(&str, Vec<&str>); 4] = [
-        ("is written by Gatehouse alone", [&["annotate"][..], &on, &[mark]].concat()),
+        ("is reserved for Gatehouse and must not be changed", [&["annotate"][..], &on, &[mark]].concat()),
         ("is Gatehouse's own", [&["patch"][..], &on, &["--type=json", "-p", &fields]].concat()),
         ("is Gatehouse's own", [&["annotate"][..], &on, &["--field-manager=gatehouse", "a=b"]].concat()),
         (
-            "is written by Gatehouse alone",
+            "is reserved for Gatehouse and must not be changed",
             [&["annotate"][..], &on, &["gatehouse.dev/exempt-from=x"]].concat(),
         ),
     ];
@@ -264,7 +264,7 @@ async fn forged(gate: Arc<Gate>) -> anyhow::Result<()> {
     with["metadata"]["annotations"] = json!({"gatehouse.dev/frozen-by": "gate-held-forged/release"});
     for side in SIDES {
         let said = apply(&kubectl, side, std::slice::from_ref(&with), &[]).await?.failed()?;
-        ensure!(said.contains("is written by Gatehouse alone"), "{said}");
+        ensure!(said.contains("is reserved for Gatehouse and must not be changed"), "{said}");
     }
     let said = apply(
         &kubectl,

@@ -135,7 +135,7 @@ impl Candidate {
     pub(crate) async fn release(&mut self, trace: Trace) {
         let Some((lease, _)) = self.seen.take() else { return };
         if let Ok(Err(error)) = timeout(RELEASE, self.give_back(lease, trace)).await {
-            tracing::debug!(error = %explain(&error), lease = %self.name, "could not be given back");
+            tracing::debug!(error = %explain(&error), lease = %self.name, "cannot release the Lease");
         }
     }
 

@@ -90,10 +90,10 @@ impl Election {
                 Some(Err(Refusal::Held)) => self.step_down("somebody else holds the lease"),
                 // Ours until the deadline, for all that others know.
                 Some(Err(Refusal::Conflict)) => {
-                    tracing::debug!(lease = %self.candidate.name(), "somebody else was quicker");
+                    tracing::debug!(lease = %self.candidate.name(), "another replica acquired the Lease first");
                 }
                 Some(Err(Refusal::Failed(reason))) => {
-                    tracing::warn!(lease = %self.candidate.name(), %reason, "no renewal");
+                    tracing::warn!(lease = %self.candidate.name(), %reason, "cannot renew the Lease");
                 }
                 None => self.step_down(TOO_LATE),
             }
@@ -111,14 +111,14 @@ impl Election {
     fn lead(&self, began: Instant) {
         *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(began + RENEW_DEADLINE);
         if !self.leading.send_replace(true) {
-            tracing::info!(lease = %self.candidate.name(), identity = %self.candidate.identity(), "leads");
+            tracing::info!(lease = %self.candidate.name(), identity = %self.candidate.identity(), "acquired leadership");
         }
     }
 
     fn step_down(&self, reason: &str) {
         *self.until.lock().unwrap_or_else(PoisonError::into_inner) = None;
         if self.leading.send_replace(false) {
-            tracing::info!(lease = %self.candidate.name(), identity = %self.candidate.identity(), reason, "leads no more");
+            tracing::info!(lease = %self.candidate.name(), identity = %self.candidate.identity(), reason, "lost leadership");
         }
     }
 }

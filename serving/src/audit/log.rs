@@ -83,7 +83,7 @@ impl Log {
             }
         };
         if tokio::time::timeout(FLUSH, flushed).await.is_err() {
-            tracing::warn!("the audit log did not take its last lines in time");
+            tracing::warn!("audit log was not flushed in time");
         }
     }
 }
@@ -133,12 +133,12 @@ impl Writer {
     /// Failures are counted one by one, and told when they begin and end.
     fn write(&mut self, batch: &[u8], lines: u64) {
         match self.sink.write_all(batch).and_then(|()| self.sink.flush()) {
-            Ok(()) if self.is_failing => tracing::info!("the audit log is written again"),
+            Ok(()) if self.is_failing => tracing::info!("audit log is writable again"),
             Ok(()) => {}
             Err(error) => {
                 self.lost.inc_by(lines);
                 if !self.is_failing {
-                    tracing::error!(%error, "the audit log cannot be written, events are lost");
+                    tracing::error!(%error, "cannot write the audit log, events are lost");
                 }
                 self.is_failing = true;
                 return;

@@ -64,10 +64,10 @@ pub enum ConfigError {
         source: pem::Error,
     },
     /// A bundle holds no certificate.
-    #[error("{0} holds no certificate")]
+    #[error("{0} contains no certificate")]
     Empty(String),
     /// A bundle holds something that cannot issue certificates.
-    #[error("{origin} holds a certificate that cannot be read: {problem}")]
+    #[error("{origin} contains an invalid certificate: {problem}")]
     Certificate {
         /// The file or key it stands in.
         origin: String,

@@ -44,10 +44,10 @@ pub async fn follow(
             None => return,
             Some(Ok(Some(found))) => apply(&found, &fixed, &publish),
             Some(Ok(None)) => {
-                tracing::warn!(NAMESPACE, NAME, "ConfigMap is gone, its last content stays in use");
+                tracing::warn!(NAMESPACE, NAME, "ConfigMap was deleted, keeping its last content");
             }
             Some(Err(error)) => {
-                tracing::warn!(NAMESPACE, NAME, error = %explain(&error), "ConfigMap cannot be watched, trying again");
+                tracing::warn!(NAMESPACE, NAME, error = %explain(&error), "ConfigMap cannot be watched, retrying");
             }
         }
     }
@@ -66,7 +66,7 @@ fn apply(
     match parse(found.data.as_ref().unwrap_or(&empty)) {
         Ok(config) => publish_if_changed(publish, fixed.clone().or(config)),
         Err(error) => {
-            tracing::error!(NAMESPACE, NAME, error = %explain(&error), "ConfigMap refused, its last content stays in use");
+            tracing::error!(NAMESPACE, NAME, error = %explain(&error), "ConfigMap is invalid, keeping its last content");
         }
     }
 }

@@ -83,7 +83,7 @@ impl AuthenticationFiles {
         match self.load() {
             Ok(config) => super::config_map::publish_if_changed(publish, config),
             Err(error) => {
-                tracing::warn!(error = %explain(&error), "authentication files not reloaded, the previous ones stay in use");
+                tracing::warn!(error = %explain(&error), "cannot reload authentication files, keeping the previous ones");
             }
         }
     }

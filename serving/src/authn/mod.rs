@@ -76,7 +76,7 @@ impl Authenticator {
             if is_known.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            Err("the ConfigMap kube-system/extension-apiserver-authentication could not be read, or names no \
+            Err("the ConfigMap kube-system/extension-apiserver-authentication cannot be read or has no \
                  requestheader-client-ca-file: every request through kube-apiserver would be refused"
                 .to_owned())
         })

@@ -75,7 +75,7 @@ fn decision(status: SubjectAccessReviewStatus) -> Decision {
         return Decision::Allow;
     }
     if let Some(error) = status.evaluation_error {
-        tracing::debug!(error, "SubjectAccessReview was evaluated in part");
+        tracing::debug!(error, "SubjectAccessReview reported an evaluation error");
     }
     Decision::Deny { reason: status.reason.unwrap_or_default() }
 }

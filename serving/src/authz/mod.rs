@@ -60,7 +60,7 @@ impl Authorizer {
         }
         let decision = match self {
             Self::Delegated(delegated) => delegated.decide(attributes).await.map_err(|error| {
-                tracing::warn!(%error, "SubjectAccessReview failed, request refused");
+                tracing::warn!(%error, "SubjectAccessReview failed, request denied");
                 ApiError::internal("authorization could not be decided: the cluster did not answer")
             })?,
             Self::CertificateHolders if attributes.user.is_authenticated() => Decision::Allow,

@@ -72,11 +72,13 @@ impl Standing {
                 self.due = Some(asked + jittered(RENEWED, SPREAD));
             }
             Ok(Right::Gone) => {
-                return Err(ApiError::expired("the right to this watch has been taken away: list again"));
+                return Err(ApiError::expired("the right to this watch was revoked: list again"));
             }
             Err(error) if self.confirmed.elapsed() >= GRACE => {
-                tracing::warn!(%error, "a watch is ended: SubjectAccessReview has failed for a minute");
-                return Err(ApiError::expired("the right to this watch cannot be confirmed: list again"));
+                tracing::warn!(%error, "watch ended: SubjectAccessReview has failed for a minute");
+                return Err(ApiError::expired(
+                    "the authorization of this watch cannot be renewed: list again",
+                ));
             }
             Err(_) => {
                 self.is_failing = true;

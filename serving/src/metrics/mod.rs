@@ -98,7 +98,7 @@ impl RequestMetrics {
             connections: known(IntGauge::new("gatehouse_connections", "Open client connections.")),
             authorization_lookups: counters(
                 "gatehouse_authorization_cache_total",
-                "Questions to the authorisation cache; a miss is asked of the cluster.",
+                "Lookups in the authorization cache; a miss is a SubjectAccessReview.",
                 &["result"],
             ),
             registry,
@@ -134,7 +134,7 @@ impl RequestMetrics {
     pub fn render(&self) -> Vec<u8> {
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
-            tracing::error!(%error, "metrics could not be rendered");
+            tracing::error!(%error, "cannot encode metrics");
         }
         text
     }

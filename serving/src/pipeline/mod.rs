@@ -197,7 +197,7 @@ impl<H: Handler> Pipeline<H> {
                 let answer = answer.catch_unwind().await.unwrap_or_else(|_| {
                     // The panic's message has gone to the process' panic hook, and is none of the client's business.
                     observation.panicked();
-                    ApiError::internal("the request ended in a panic, which has been logged").into_response()
+                    ApiError::internal("the request panicked; see the log").into_response()
                 });
                 observation.finish(answer)
             }
@@ -305,7 +305,7 @@ impl<H: Handler> Pipeline<H> {
         let now = UnixTime::now();
         let refused = |reason| {
             observation.unauthenticated();
-            tracing::info!(peer = %peer.address(), %reason, "request refused: not authenticated");
+            tracing::info!(peer = %peer.address(), %reason, "request denied: not authenticated");
             ApiError::unauthorized()
         };
         let user = if self.callers.know(info) {

@@ -88,7 +88,7 @@ impl<H: Handler> Connections<H> {
             Ok(Ok(Some(stream))) => stream,
             Ok(Ok(None)) => return,
             Ok(Err(error)) => return tracing::debug!(%address, %error, "TLS handshake failed"),
-            Err(_) => return tracing::debug!(%address, "TLS handshake took too long"),
+            Err(_) => return tracing::debug!(%address, "TLS handshake timed out"),
         };
         let open = self.pipeline.metrics().connections();
         open.inc();
@@ -144,7 +144,7 @@ impl<H: Handler> Connections<H> {
         let result = tokio::select! {
             result = served => result,
             () = activity.late_head(), if !is_http2 => {
-                return tracing::debug!(%address, "a request's head took too long");
+                return tracing::debug!(%address, "request head timed out");
             }
         };
         if let Err(error) = result {

@@ -30,7 +30,7 @@ impl Certificates {
 
 fn judge(serving: Result<Validity, Unreadable>, now: SystemTime) -> Result<(), String> {
     match serving {
-        Err(unreadable) => Err(format!("the serving certificate cannot be read: {unreadable}")),
+        Err(unreadable) => Err(format!("the serving certificate is invalid: {unreadable}")),
         Ok(validity) if validity.contains(now) => Ok(()),
         Ok(validity) => Err(format!(
             "the serving certificate is valid from {} until {}",
@@ -82,10 +82,10 @@ impl Reminder {
         let not_after = until(&validity);
         match self.has_to_say(validity, SystemTime::now()) {
             None => {}
-            Some(Urgency::Soon) => tracing::warn!(not_after, "the serving certificate ends soon"),
+            Some(Urgency::Soon) => tracing::warn!(not_after, "serving certificate expires soon"),
             Some(Urgency::Now) => {
                 let not_before = from(&validity);
-                tracing::error!(not_before, not_after, "the serving certificate is not valid now");
+                tracing::error!(not_before, not_after, "serving certificate has expired or is not valid yet");
             }
         }
     }

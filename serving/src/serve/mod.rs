@@ -118,7 +118,7 @@ impl Server {
             }
         };
         if tokio::time::timeout(shutdown.grace(), drained).await.is_err() {
-            tracing::warn!(connections = tasks.len(), "grace is over, connections are cut");
+            tracing::warn!(connections = tasks.len(), "shutdown grace period is over, closing connections");
             tasks.shutdown().await;
         }
     }
@@ -168,6 +168,6 @@ fn is_ipv6_apart() -> bool {
 
 fn report(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(%error, "a connection's task panicked");
+        tracing::error!(%error, "connection task panicked");
     }
 }

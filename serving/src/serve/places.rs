@@ -119,7 +119,7 @@ impl Places {
         let number = (self.number / AT_A_TIME).min(tenures.len() / 2).max(1);
         tenures.sort_unstable_by_key(|(rank, _)| *rank);
         for (rank, tenure) in &tenures[..number] {
-            tracing::debug!(?rank, source = ?tenure.source, "connection closed: its place is needed");
+            tracing::debug!(?rank, source = ?tenure.source, "connection closed for a new one: --max-connections is reached");
             tenure.ended.cancel();
         }
         taken.ending = number;

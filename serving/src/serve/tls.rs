@@ -115,7 +115,7 @@ impl Tls {
                 match InUse::new(&self.key, hints) {
                     Ok(made) => self.in_use = Arc::new(made),
                     Err(error) => {
-                        tracing::error!(%error, "no TLS configuration could be made, the previous one stays in use");
+                        tracing::error!(%error, "cannot create a TLS configuration, keeping the previous one");
                     }
                 }
             }

@@ -185,15 +185,15 @@ impl Auditor {
         {
             Ok(Ok(written)) => (Some(written), WRITE),
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
-                tracing::debug!(policy = %name, reason = %status.message, "is another one by now");
+                tracing::debug!(policy = %name, reason = %status.message, "policy was replaced, dropping its status");
                 (None, RETRY)
             }
             Ok(Err(error)) => {
-                tracing::warn!(policy = %name, error = %explain(&error), "its status cannot be written");
+                tracing::warn!(policy = %name, error = %explain(&error), "cannot write the status of a policy");
                 (None, RETRY)
             }
             Err(_) => {
-                tracing::warn!(policy = %name, "its status cannot be written in time");
+                tracing::warn!(policy = %name, "cannot write the status of a policy in time");
                 (None, RETRY)
             }
         };

@@ -96,7 +96,7 @@ impl Counts {
                                 let name = webhooks::NAME;
                                 tracing::warn!(
                                     name,
-                                    "no ValidatingWebhookConfiguration of Gatehouse: nothing is enforced"
+                                    "there is no ValidatingWebhookConfiguration of Gatehouse: nothing is enforced"
                                 );
                             }
                             is_missed = !installed;
@@ -105,7 +105,7 @@ impl Counts {
                             if installed { AGAIN } else { SOON }
                         }
                         Err(error) => {
-                            tracing::warn!(error = %explain(&error), "what quotas count cannot be registered");
+                            tracing::warn!(error = %explain(&error), "cannot register the kinds that quotas count");
                             done = None;
                             SOON
                         }

@@ -420,8 +420,8 @@ async fn scale(
 
 fn unknown(facts: &Facts<'_>, name: &str, error: &LiveError) -> AskError {
     let Facts { resource, namespace, .. } = facts;
-    tracing::warn!(%resource, namespace, name, error = %explain(error), "what a request rests on could not be read");
-    AskError::Unknown(format!("{resource} {name:?} is not known yet, and could not be read"))
+    tracing::warn!(%resource, namespace, name, error = %explain(error), "cannot read what the decision needs");
+    AskError::Unknown(format!("{resource} {name:?} was not observed yet and cannot be read"))
 }
 
 /// What an object takes up beyond what it took up. `at`: of an update, the revision that it is made upon.

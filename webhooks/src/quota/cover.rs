@@ -54,7 +54,7 @@ pub(super) async fn find(
             let page = match live.list(resource, &version, &from).await {
                 Ok(page) => page,
                 Err(error) => {
-                    tracing::warn!(%resource, error = %explain(&error), "it could not be found out whether all was seen");
+                    tracing::warn!(%resource, error = %explain(&error), "cannot verify that all objects were observed");
                     return None;
                 }
             };

@@ -81,7 +81,7 @@ impl Denials {
             match add_to_status(api, &quota, &refused).await {
                 Ok(()) => {}
                 Err(error) => {
-                    tracing::debug!(quota, error = %explain(&error), "refusals could not be counted in the status yet");
+                    tracing::debug!(quota, error = %explain(&error), "cannot write the number of denials to the status yet");
                     self.add(quota, refused);
                 }
             }

@@ -109,7 +109,7 @@ async fn send(client: Client, name: String, body: Value) {
         Ok(_) => {}
         Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {}
         Err(error) => {
-            tracing::warn!(quota = name, error = %explain(&error), "a quota's status could not be written");
+            tracing::warn!(quota = name, error = %explain(&error), "cannot write the status of a quota");
         }
     }
 }
@@ -129,7 +129,7 @@ fn obstacle(
         let why = why.unwrap_or_else(|| "was not seen as far as it had been counted before".to_owned());
         return Some(("NotObserved", format!("{resource} {why}")));
     }
-    (!stands).then(|| ("NoLedger", "the ledger has not been made yet".to_owned()))
+    (!stands).then(|| ("NoLedger", "the ledger does not exist yet".to_owned()))
 }
 
 /// Why creations of what is counted pass without being asked about.

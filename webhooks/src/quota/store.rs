@@ -44,16 +44,16 @@ pub(super) struct Version {
 #[derive(Debug, Error)]
 pub(super) enum StoreError {
     /// It is another by now, or is there already.
-    #[error("the ledger has been written by somebody else")]
+    #[error("the ledger was written by another client")]
     Conflict,
     /// It is gone.
-    #[error("there is no such ledger")]
+    #[error("the ledger does not exist")]
     Gone,
     /// It took too long. What was asked may have been done.
-    #[error("no answer within {} s", PATIENCE.as_secs())]
+    #[error("timed out after {} s", PATIENCE.as_secs())]
     Late,
     /// The API server refused, or was not to be reached. What was asked may have been done.
-    #[error("the API server could not be asked")]
+    #[error("request to the API server failed")]
     Failed(#[source] Box<kube::Error>),
     /// It has stopped before all was told.
     #[error("the API server has not told everything")]

@@ -84,7 +84,7 @@ pub(super) async fn find(live: Live, world: Arc<Snapshot>, entries: Vec<Pending>
                 Ok(found) => Some(Expired { fate: fate(&entry, found.as_ref()), entry }),
                 Err(error) => {
                     let (resource, namespace, name) = (&entry.resource, &entry.namespace, &entry.name);
-                    tracing::warn!(%resource, namespace = &**namespace, name = &**name, error = %explain(&error), "what became of it could not be found out");
+                    tracing::warn!(%resource, namespace = &**namespace, name = &**name, error = %explain(&error), "cannot find out whether the object was written");
                     None
                 }
             }

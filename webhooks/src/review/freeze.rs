@@ -74,7 +74,7 @@ pub(super) fn guard(request: &Request<'_>, policies: &[&Policy], case: &Case<'_>
         return Ok(());
     }
     if let Some(name) = freeze::forged(policies, case) {
-        let why = format!("the annotation {name} is written by Gatehouse alone: leave it as it is");
+        let why = format!("the annotation {name} is reserved for Gatehouse and must not be changed");
         return Err(refused(format!("metadata.annotations[{name}]"), why));
     }
     check_manager(request, case)?;
@@ -162,7 +162,9 @@ fn check_manager(request: &Request<'_>, case: &Case<'_>) -> Result<(), ApiError>
     if new.is_subset(&known) {
         return Ok(());
     }
-    problem(&format!("the field manager {FIELD_MANAGER:?} is Gatehouse's own: write as another one"))
+    problem(&format!(
+        "the field manager {FIELD_MANAGER:?} is reserved for Gatehouse: use another field manager"
+    ))
 }
 
 /// What a new object that is admitted suspended is held by.

@@ -101,9 +101,9 @@ impl Judge {
             Ok(Some(info)) => Ok(Arc::new(info)),
             Ok(None) => Err(ApiError::not_found(Resource { group: "", resource: "namespaces", name })),
             Err(error) => {
-                tracing::warn!(namespace = name, error = %explain(&error), "a namespace that is not known could not be asked for");
+                tracing::warn!(namespace = name, error = %explain(&error), "cannot read a namespace that was not observed yet");
                 let why =
-                    format!("the namespace {name:?} is not known yet, and could not be asked for: try again");
+                    format!("the namespace {name:?} was not observed yet and cannot be read: try again");
                 Err(ApiError::try_again(why, LATER))
             }
         }
@@ -216,7 +216,7 @@ impl Judge {
             let _turn = turn;
             judge()
         });
-        let panicked = |_| ApiError::internal("judging the request ended in a panic, which has been logged");
+        let panicked = |_| ApiError::internal("reviewing the request panicked; see the log");
         judged.await.map_err(panicked)
     }
 
@@ -272,8 +272,7 @@ impl Judge {
                 Err(_) if policy.enforcement != Enforcement::Deny => {}
                 Err(_) => {
                     let verb = verb.as_str();
-                    let why =
-                        format!("whether the right to {verb} is there could not be asked for: try again");
+                    let why = format!("cannot check the right to {verb}: try again");
                     return Err(ApiError::try_again(why, LATER));
                 }
             }
@@ -354,7 +353,7 @@ impl Matter {
             request::Operation::Create => Operation::Create,
             request::Operation::Update => Operation::Update,
             request::Operation::Delete => Operation::Delete,
-            request::Operation::Connect => return Err(ApiError::bad_request("CONNECT is not judged here")),
+            request::Operation::Connect => return Err(ApiError::bad_request("CONNECT is not supported")),
         };
         let user =
             User { name: request.user_info.name().to_owned(), groups: request.user_info.groups().to_vec() };

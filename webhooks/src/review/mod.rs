@@ -108,9 +108,10 @@ impl Reviews {
         match tokio::time::timeout_at(until, decided).await {
             Ok(answer) => answer.unwrap_or_else(Answer::refused),
             Err(_) if webhook == Webhook::Mutate => Answer::allowed(),
-            Err(_) => {
-                Answer::refused(ApiError::try_again("it could not be decided in time: try again", LATER))
-            }
+            Err(_) => Answer::refused(ApiError::try_again(
+                "the request could not be decided in time: try again",
+                LATER,
+            )),
         }
     }
 }

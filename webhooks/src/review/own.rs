@@ -41,9 +41,7 @@ pub(super) async fn compile(request: &Request<'_>, live: &Live) -> Result<(), Ap
             let text = object.to_owned();
             tokio::task::spawn_blocking(move || problems::<ReconcilePolicy, _>(&text, Policy::compile_new))
                 .await
-                .map_err(|_| {
-                    ApiError::internal("compiling the policy ended in a panic, which has been logged")
-                })?
+                .map_err(|_| ApiError::internal("compiling the policy panicked; see the log"))?
         }
         _ => return Ok(()),
     };
@@ -73,7 +71,7 @@ async fn uncounted(object: &RawValue, live: &Live) -> Result<Vec<FieldProblem>, 
                 Err(error) => {
                     tracing::warn!(%resource, error = %explain(&error), "cannot find out whether it can be counted");
                     let why = format!(
-                        "spec.hard[{key}]: it cannot be found out whether {resource} can be counted: try again"
+                        "spec.hard[{key}]: cannot find out whether {resource} can be counted: try again"
                     );
                     return Err(ApiError::try_again(why, LATER));
                 }

@@ -206,7 +206,7 @@ impl<'a> Request<'a> {
             Operation::Create => (true, false),
             Operation::Update => (true, true),
             Operation::Delete => (false, true),
-            Operation::Connect => return Err("request.operation: CONNECT is not judged here".to_owned()),
+            Operation::Connect => return Err("request.operation: CONNECT is not supported".to_owned()),
         };
         let operation = self.operation.as_str();
         for (field, needed, sent) in [("object", object, self.object), ("oldObject", old, self.old_object)] {
@@ -280,7 +280,7 @@ fn explain(body: &[u8]) -> Unreadable {
 
     let outline: Outline<'_> = match serde_json::from_slice(body) {
         Ok(outline) => outline,
-        Err(error) => return not_a_review(format!("the body is no AdmissionReview: {error}")),
+        Err(error) => return not_a_review(format!("the body is not an AdmissionReview: {error}")),
     };
     let (kind, version) = (outline.kind.unwrap_or_default(), outline.api_version.unwrap_or_default());
     if let Err(not_a_review) = is_review(&kind, &version) {

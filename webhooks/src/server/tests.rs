@@ -229,8 +229,8 @@ async fn what_is_no_review_gets_a_status_and_is_never_admitted() {
     let huge = with("/request/object", json!({"metadata": {"annotations": {"a": "x".repeat(MAX_BODY)}}}));
     for (request, code, problem) in [
         (post("/validate", ""), 400, "the body is empty"),
-        (post("/quota", "}{"), 400, "no AdmissionReview"),
-        (post("/mutate", "null"), 400, "no AdmissionReview"),
+        (post("/quota", "}{"), 400, "not an AdmissionReview"),
+        (post("/mutate", "null"), 400, "not an AdmissionReview"),
         (post("/validate", with("/kind", json!("Pod"))), 400, "found kind \"Pod\""),
         (post("/validate", with("/apiVersion", json!("admission.k8s.io/v2"))), 400, "admission.k8s.io/v2"),
         (post("/validate", with("/request", Value::Null)), 400, "has no request"),
@@ -267,7 +267,7 @@ async fn a_review_that_makes_no_sense_is_answered_with_its_uid() {
     for (pointer, value, code, problem) in [
         ("/request/object", Value::Null, 400, "request.object: Required value"),
         ("/request/object", json!("text"), 400, "request.object: Invalid value: must be an object"),
-        ("/request/operation", json!("CONNECT"), 400, "CONNECT is not judged here"),
+        ("/request/operation", json!("CONNECT"), 400, "CONNECT is not supported"),
         ("/request/operation", json!("UPDATE"), 400, "request.oldObject: Required value"),
         ("/request/userInfo", json!({}), 400, "request.userInfo: Invalid value: missing field `username`"),
         ("/request/object/spec", json!("x"), 422, "spec: Invalid value: invalid type"),

@@ -29,16 +29,16 @@ pub struct Live {
 #[derive(Debug, thiserror::Error)]
 pub enum LiveError {
     /// Nobody answered in time.
-    #[error("no answer within {} ms", .0.as_millis())]
+    #[error("timed out after {} ms", .0.as_millis())]
     Late(Duration),
     /// It is not known at which version the resource is served.
-    #[error("{0} is not known to be served")]
+    #[error("{0} is not served")]
     NotServed(GroupResource),
     /// The API server refused, or could not be reached.
-    #[error("the API server could not be asked")]
+    #[error("request to the API server failed")]
     Failed(#[source] Box<kube::Error>),
     /// What there is cannot be read.
-    #[error("the object cannot be read: {0}")]
+    #[error("cannot decode the object: {0}")]
     Unreadable(#[from] gatehouse_object::Fault),
     /// The request could not be made.
     #[error("not a name to ask for")]

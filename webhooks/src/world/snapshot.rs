@@ -249,7 +249,7 @@ impl Snapshot {
         }
         let policies = self.kinds.get(&*kinds::POLICIES).and_then(|state| state.failing_since);
         if let Some(unheard) = policies.map(|since| since.elapsed()).filter(|unheard| *unheard > UNHEARD) {
-            obstacles.push(format!("{} were last heard of {} s ago", *kinds::POLICIES, unheard.as_secs()));
+            obstacles.push(format!("{} were last refreshed {} s ago", *kinds::POLICIES, unheard.as_secs()));
         }
         obstacles.sort();
         if obstacles.is_empty() { Ok(()) } else { Err(obstacles.join("; ")) }

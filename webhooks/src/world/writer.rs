@@ -167,7 +167,7 @@ impl Writer {
         if error.is_cancelled() {
             return;
         }
-        tracing::error!(%error, "a watch task failed");
+        tracing::error!(%error, "watch task failed");
         let message = Str::from("its observation failed; the log says why");
         let id: Id = error.id();
         let mut is_follower = false;

@@ -53,7 +53,7 @@ impl FolderWatcher {
             Ok(watch) => self.watch = Some(watch),
             Err(error) => tracing::warn!(
                 %error, folder = %root.display(),
-                "changes are not reported by the operating system; the folder is polled"
+                "the operating system reports no file changes, polling the folder"
             ),
         }
         self.watch.is_some()

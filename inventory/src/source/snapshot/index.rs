@@ -141,7 +141,7 @@ impl Index {
             events.push(Event::Undecodable(None, format!("{place}: {}", fault.message)));
         }
         if !known.is_empty() && faults.is_empty() {
-            tracing::info!(file = %path.display(), "can be read again");
+            tracing::info!(file = %path.display(), "file is readable again");
         }
         let changed = new.is_some();
         let kept = new.or(old.map(|file| File { digest: 0, ..file }));

@@ -248,7 +248,7 @@ impl<'a, O: Observer> Follower<'a, O> {
             let newest = self.page(&ListParams::default().limit(1), Page::Newest).await?.resource_version;
             let newest = newest.and_then(|version| version.parse::<u64>().ok());
             if newest.is_some_and(|newest| newest < seen) {
-                tracing::warn!(kind = %self.name, seen, newest, "the cluster has gone back: listing anew");
+                tracing::warn!(kind = %self.name, seen, newest, "the cluster went back to an older state, listing all objects again");
                 self.resume = None;
             }
         }
@@ -398,7 +398,7 @@ impl<'a, O: Observer> Follower<'a, O> {
                 self.back_off()
             }
             Trouble::NoStreaming => {
-                tracing::debug!(kind = %self.name, "no streaming lists here; listing by pages");
+                tracing::debug!(kind = %self.name, "streaming lists are not supported, listing in pages");
                 self.streaming = false;
                 Duration::ZERO
             }

@@ -71,7 +71,7 @@ impl Source for Watch {
         while let Some(ended) = tasks.join_next_with_id().await {
             let Err(error) = ended else { continue };
             // A defect. Stopping one kind's observation must at least not look like a quiet kind.
-            tracing::error!(%error, "a watch task failed");
+            tracing::error!(%error, "watch task failed");
             let message = Str::from("its observation failed; the log says why");
             let event = match kinds.get(&error.id()) {
                 Some(kind) => Event::Kind(*kind, KindStatus::Failing { message }),

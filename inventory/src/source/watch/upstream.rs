@@ -80,7 +80,7 @@ async fn discover(shared: &Shared) {
     let mut soon = [].iter();
     loop {
         let found = timeout(DISCOVERY, discovery::discover(&shared.client)).await;
-        let found = found.unwrap_or_else(|_| Err(format!("no answer within {} s", DISCOVERY.as_secs())));
+        let found = found.unwrap_or_else(|_| Err(format!("timed out after {} s", DISCOVERY.as_secs())));
         let failed = match found {
             Ok(served) => {
                 shared.assign(&served);
@@ -88,7 +88,7 @@ async fn discover(shared: &Shared) {
                 None
             }
             Err(reason) => {
-                tracing::warn!(%reason, "discovery failed; what was known to be served stays so");
+                tracing::warn!(%reason, "discovery failed, keeping the known kinds");
                 backoff.next()
             }
         };
@@ -116,7 +116,7 @@ where
             Ok(Ok(sign)) => sign,
             Ok(Err(error)) => Liveness::Silent { message: explain(&error).into() },
             Err(_) => {
-                let message = format!("no answer within {} s", period.as_secs_f64());
+                let message = format!("timed out after {} s", period.as_secs_f64());
                 Liveness::Silent { message: message.into() }
             }
         };

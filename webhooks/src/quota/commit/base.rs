@@ -34,14 +34,14 @@ impl Base {
             Ok(ledger) if ledger.seal() == Seal::Broken => {
                 tracing::error!(
                     quota = quota.name,
-                    "somebody else has written the ledger: all is counted anew"
+                    "ledger was written by another client, counting all objects again"
                 );
                 (ledger, State::Broken)
             }
             Ok(ledger) if ledger.quota_uid() == quota.uid => (ledger, State::Stands),
             Ok(_) => (Ledger::new(&quota.uid), State::Lacking),
             Err(error) => {
-                tracing::error!(quota = quota.name, %error, "the ledger makes no sense: all is counted anew");
+                tracing::error!(quota = quota.name, %error, "ledger is unreadable, counting all objects again");
                 (Ledger::new(&quota.uid), State::Broken)
             }
         };

@@ -203,7 +203,10 @@ impl Committer {
         if covered.is_future
             && let Some(base) = self.base.as_mut().filter(|base| base.stands())
         {
-            tracing::error!(quota = &*self.name, "the ledger is ahead of the cluster: all is counted anew");
+            tracing::error!(
+                quota = &*self.name,
+                "ledger is ahead of the cluster, counting all objects again"
+            );
             base.ledger.doubt();
             base.state = State::Broken;
             self.is_unmarked = true;

@@ -76,11 +76,11 @@ fn null_is_nothing_as_go_writes_it() {
 fn what_is_no_review_is_told_so() {
     for (body, problem) in [
         (&b""[..], "the body is empty"),
-        (b"AdmissionReview", "the body is no AdmissionReview: expected value"),
+        (b"AdmissionReview", "the body is not an AdmissionReview: expected value"),
         (b"[]", "found kind \"\" of apiVersion \"\""),
         (b"{}", "found kind \"\" of apiVersion \"\""),
-        (b"\xff", "the body is no AdmissionReview: "),
-        (b"{\"kind\": 1}", "the body is no AdmissionReview: invalid type: integer `1`"),
+        (b"\xff", "the body is not an AdmissionReview: "),
+        (b"{\"kind\": 1}", "the body is not an AdmissionReview: invalid type: integer `1`"),
     ] {
         let refusal = refusal_of(body);
         assert!(refusal.starts_with("not_a_review ") && refusal.contains(problem), "{refusal}");
@@ -102,7 +102,7 @@ fn what_is_no_review_is_told_so() {
 fn what_is_wrong_with_a_review_is_named() {
     for (pointer, value, problem) in [
         ("/request/operation", json!("PATCH"), "request.operation: Invalid value: unknown variant `PATCH`"),
-        ("/request/operation", json!("CONNECT"), "request.operation: CONNECT is not judged here"),
+        ("/request/operation", json!("CONNECT"), "request.operation: CONNECT is not supported"),
         ("/request/object", Value::Null, "request.object: Required value: UPDATE needs it"),
         ("/request/object", json!([1]), "request.object: Invalid value: must be an object"),
         ("/request/oldObject", Value::Null, "request.oldObject: Required value: UPDATE needs it"),

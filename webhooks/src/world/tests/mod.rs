@@ -253,7 +253,7 @@ async fn policies_that_are_not_heard_of_for_long_are_not_judged_by() {
     assert_eq!(builder.snapshot().readiness(), Ok(()), "an API server may be replaced meanwhile");
     tokio::time::sleep(Duration::from_secs(2)).await;
     let problem = builder.snapshot().readiness().unwrap_err();
-    assert_eq!(problem, "reconcilepolicies.policy.gatehouse.dev were last heard of 62 s ago");
+    assert_eq!(problem, "reconcilepolicies.policy.gatehouse.dev were last refreshed 62 s ago");
     builder.take(&POLICIES, Change::Status(KindStatus::Served { version: "v1alpha1".into() }));
     assert_eq!(builder.snapshot().readiness(), Ok(()), "whatever becomes of other kinds");
 }
