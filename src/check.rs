@@ -18,76 +18,73 @@ use gatehouse_check::{FailOn, Files, Labels, Live, Options, Report, Role};
 use self::config::Config;
 use crate::flags;
 
-/// Tell what a cluster would say to these files: whether reconcile policies and tenant quotas would admit them.
+/// Check whether policies and quotas would admit the objects in files
 ///
-/// What is judged is what would be applied. Kustomizations are built (resources, components, patches, namespace, names,
-/// labels, annotations, images), and what a Flux Kustomization of the files leads to is built with its patches, its
-/// target namespace and its variables; so is what a ResourceSet makes. A finding names the file and line that brought
-/// the field: the patch, not the base. Files that no kustomization names are not judged (--all-files).
+/// Objects are judged as they would be applied. Kustomizations are built (resources, components, patches, namespace,
+/// names, labels, annotations, images). Paths of Flux Kustomizations are built with their patches, target namespace and
+/// variables, and ResourceSets are rendered. A finding names the file and line that set the field: the patch, not the
+/// base. Files that no kustomization names are not judged, except with --all-files.
 ///
-/// Each object is judged as if it were created, after the defaults of the policies were filled in as admission does: a
-/// field that a default fills is no violation. Quotas are held against the sum of the objects in the namespaces that
-/// they select. What depends on something that is not known here is a note and no finding: a variable of a Secret, a
-/// namespace that nobody names, a field that is not built.
+/// Each object is judged as if it were created, after the defaults of the policies were applied. Quotas are compared
+/// with the sum of the objects in the namespaces that they select. What depends on unknown data (a variable of a
+/// Secret, an unknown namespace, a field that is not built) is reported as a note, not as a finding.
 ///
-/// In a folder, what is no Kubernetes object is passed over, and so are Helm templates, files that are encrypted or no
-/// text, and what does not parse, unless it speaks of an apiVersion and a kind and is no template. A file that is named
-/// must parse.
+/// In a folder, files without Kubernetes objects, Helm templates, encrypted and binary files are skipped. A file that
+/// does not parse is an error if it has an apiVersion and a kind, or if it is named on the command line.
 ///
-/// Options may stand in a file .gatehouse.yaml of the current folder. docs/check.md has examples for CI.
+/// Options can be set in the file .gatehouse.yaml of the current folder. docs/check.md has examples for CI.
 ///
-/// Ends with 0 if nothing was found, 1 if something would be denied (--fail-on), 2 if the input is bad: a file that
-/// cannot be read, does not parse or cannot be built, a policy that does not compile, or none at all.
+/// Exit codes: 0 if nothing would be denied; 1 if an object would be denied (--fail-on); 2 for bad input: a file that
+/// cannot be read, parsed or built, a policy that does not compile, or no policy at all.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Files and folders of manifests, YAML or JSON; `-` for standard input. Policies, quotas and namespaces in them
-    /// count too.
+    /// Files and folders with YAML or JSON manifests to check, or `-` for standard input. Policies, quotas and
+    /// namespaces in them are used too.
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// The same, as kubectl has it. May be repeated.
+    /// The same as PATH, as for kubectl. May be repeated.
     #[arg(short = 'f', long = "filename", value_name = "PATH")]
     files: Vec<PathBuf>,
-    /// A file or folder of which policies, quotas and namespaces are taken, and nothing is judged. May be repeated.
+    /// File or folder with policies, quotas and namespaces to use; its objects are not checked. May be repeated.
     #[arg(long, value_name = "PATH")]
     policies: Vec<PathBuf>,
-    /// Labels of a namespace that the files do not describe. May be repeated.
+    /// Label of a namespace that the files do not contain. May be repeated.
     #[arg(long, value_name = "NAMESPACE:KEY=VALUE", value_parser = label)]
     namespace_labels: Vec<Label>,
-    /// Judge files that no kustomization names, too. Without it, a file beside or below a kustomization.yaml is judged
-    /// only as part of what is built.
+    /// Also judge files that no kustomization names. Without it, a file beside or below a kustomization.yaml is judged
+    /// only as part of the build.
     #[arg(long)]
     all_files: bool,
-    /// Leave out files below the current folder that match a pattern, written as in a .gitignore. May be repeated. A
-    /// file .gatehouseignore in a folder that is checked does the same.
+    /// Skip files that match a pattern in the form of .gitignore. May be repeated. A file .gatehouseignore in a checked
+    /// folder does the same.
     #[arg(long, value_name = "PATTERN")]
     ignore: Vec<String>,
-    /// Report only what was not there at another revision of the git repository, for example origin/main.
+    /// Report only findings that do not exist at another git revision, for example origin/main.
     #[arg(long, value_name = "REVISION")]
     against: Option<String>,
-    /// Report only what is not in this file, which --write-baseline wrote.
+    /// Report only findings that are not in this file, which --write-baseline wrote.
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
-    /// Write what is found to this file, and end with 0.
+    /// Write the findings to this file and exit with 0.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["baseline", "against"])]
     write_baseline: Option<PathBuf>,
-    /// A file of options instead of .gatehouse.yaml.
+    /// File with options, instead of .gatehouse.yaml.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Add what a live cluster holds: namespaces, policies, quotas, what objects depend on and what they take up. What
-    /// files say of the same objects counts instead.
+    /// Also read namespaces, policies, quotas, dependencies and usage from a live cluster. Objects in files replace
+    /// those of the cluster.
     #[arg(long)]
     cluster: bool,
-    /// The kubeconfig of that cluster. Without it: the account of the pod, else $KUBECONFIG.
+    /// Kubeconfig of that cluster. Default: the pod's service account, then $KUBECONFIG.
     #[arg(long, value_name = "FILE", requires = "cluster")]
     kubeconfig: Option<PathBuf>,
-    /// The context of the kubeconfig, if not its current one.
+    /// Context of the kubeconfig. Default: its current context.
     #[arg(long, value_name = "NAME", requires = "cluster")]
     context: Option<String>,
-    /// How to write what was found. With all but `json` and `sarif`, notes and a summary go to standard error.
+    /// Output format. With all but `json` and `sarif`, notes and the summary are written to standard error.
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<Format>,
-    /// What ends with 1: findings that would be denied, those to be warned of too, those to be audited too, or anything,
-    /// notes too. The default is deny.
+    /// Lowest level of a finding that makes the exit code 1: deny, warn, audit or note. Default: deny.
     #[arg(long, value_name = "LEVEL")]
     fail_on: Option<Level>,
     /// The same as --fail-on=audit.
@@ -98,9 +95,9 @@ pub(crate) struct Args {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Format {
-    /// `path:line:column: policy/rule: field: message`, and how to mend it.
+    /// `path:line:column: policy/rule: field: message`, and a hint.
     Text,
-    /// One object: findings, notes, problems, summary.
+    /// One object with findings, notes, problems and summary.
     Json,
     /// SARIF 2.1.0, which code hosts show.
     Sarif,

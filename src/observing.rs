@@ -15,9 +15,9 @@ use gatehouse_serving::{
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Audit log")]
 pub(crate) struct AuditArgs {
-    /// Write an audit log to standard output, one JSON object a line, of the requests that this Policy of
-    /// audit.k8s.io/v1 selects. Bodies are never logged: the levels Request and RequestResponse are taken for Metadata.
-    /// Requests do not wait for the log: events that cannot be written in time are dropped, and counted in
+    /// File with an audit.k8s.io/v1 Policy. The requests that it selects are written to standard output, one JSON
+    /// object per line. Bodies are never logged: the levels Request and RequestResponse are treated as Metadata.
+    /// Requests do not wait for the log: events that cannot be written in time are dropped and counted in
     /// apiserver_audit_error_total.
     #[arg(long, value_name = "FILE")]
     audit_policy_file: Option<PathBuf>,

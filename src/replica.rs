@@ -1,7 +1,7 @@
-//! The tasks of a replica of the API server beside serving: to hold a number and, where certificates are
-//! self-managed, to keep those and the APIService up to date.
+//! The tasks of a replica of the API server beside serving: to hold a number and, where certificates are self-managed,
+//! to keep those and the APIService up to date.
 //!
-//! Leases are released last, when nothing is served any more that rests on them.
+//! Leases are released last, when nothing is served any more that needs them.
 
 use std::sync::Arc;
 

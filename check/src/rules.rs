@@ -48,7 +48,7 @@ pub(crate) fn description(rule: &str) -> Description {
         ),
         "suspension" => describe(
             "Suspended objects say why",
-            "A suspended object is not reconciled; without a reason nobody knows for how long.",
+            "A suspended object is not reconciled; without a reason it may stay so by accident.",
             "State the reason in the annotation that the message names, or do not suspend the object.",
         ),
         "replicas" => describe(

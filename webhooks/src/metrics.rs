@@ -73,11 +73,7 @@ impl Metrics {
                 "gatehouse_lease_held",
                 "1 on the replica that holds the Lease, settles ledgers and runs the controllers.",
             )),
-            events: counters(
-                "gatehouse_events_total",
-                "Events to be told of decisions, by what came of them.",
-                &["outcome"],
-            ),
+            events: counters("gatehouse_events_total", "Events about decisions, by result.", &["outcome"]),
         };
         let collectors: [Box<dyn Collector>; 9] = [
             Box::new(metrics.reviews.clone()),

@@ -14,7 +14,7 @@ pub struct Lag(watch::Sender<Option<String>>);
 impl Lag {
     /// Nothing is known yet, which keeps from being ready; and the check that says so.
     pub fn new() -> (Self, HealthCheck) {
-        let (sender, receiver) = watch::channel(Some("nothing has been heard of the cluster yet".to_owned()));
+        let (sender, receiver) = watch::channel(Some("the cluster has not answered yet".to_owned()));
         let check =
             HealthCheck::readiness("upstream-lag", move || receiver.borrow().clone().map_or(Ok(()), Err));
         (Self(sender), check)

@@ -16,7 +16,7 @@ const fn query(name: &'static str, kind: &'static str, description: &'static str
 }
 
 pub(super) const NAMESPACE: Parameter =
-    Parameter { name: "namespace", kind: "string", description: "The namespace told about.", in_path: true };
+    Parameter { name: "namespace", kind: "string", description: "Namespace of the object.", in_path: true };
 
 pub(super) const NAME: Parameter =
     Parameter { name: "name", kind: "string", description: "Name of the object.", in_path: true };

@@ -148,7 +148,7 @@ pub(super) fn trouble(cluster: &Cluster, kind: KindId) -> Option<(&'static str, 
     match cluster.kind_status(kind) {
         Some(KindStatus::Forbidden { message }) => Some(("Forbidden", message)),
         Some(KindStatus::Failing { message }) => Some(("Failing", message)),
-        None => Some(("Pending", "not heard of yet")),
+        None => Some(("Pending", "not listed yet")),
         Some(KindStatus::Served { .. }) if !cluster.is_settled(kind) => Some(("Pending", "being listed")),
         Some(KindStatus::Absent | KindStatus::Served { .. }) => None,
     }
@@ -159,7 +159,7 @@ pub(super) fn fresh(cluster: &Cluster, kinds: impl IntoIterator<Item = KindId>) 
     let (fresh, since) = cluster.freshness_of(kinds);
     let (reason, message) = match (fresh, cluster.freshness().0) {
         (true, _) => ("Observed", ""),
-        (false, true) => ("WatchFailing", "a watch fails; what is told may be stale"),
+        (false, true) => ("WatchFailing", "a watch fails; rows may be stale"),
         (false, false) => ("ClusterSilent", cluster.contact().silent.as_deref().unwrap_or_default()),
     };
     Condition {

@@ -34,7 +34,7 @@ use crate::{
 pub(crate) enum Projected<S> {
     /// There is one, and this is its content.
     Row {
-        /// The cluster told about.
+        /// Name of the observed cluster.
         cluster: Str,
         /// Where it is listed.
         key: RowKey,

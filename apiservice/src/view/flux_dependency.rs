@@ -72,7 +72,7 @@ impl View for FluxDependencyStatus {
             Column::text("Cycle", "Whether it depends on itself."),
             Column::integer("Dependents", "How many objects depend on it.").wide(),
             Column::text("Message", "What the object at the end of the chain says.").wide(),
-            Column::text("Cluster", "The cluster told about.").wide(),
+            Column::text("Cluster", "Name of the observed cluster.").wide(),
         ],
         selectable_fields: &["status.state", "status.cycle"],
         status_schema: SchemaGenerator::subschema_for::<Self>,

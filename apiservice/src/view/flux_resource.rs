@@ -76,7 +76,7 @@ impl View for FluxResourceStatus {
             Column::text("Last-Outcome", "How its last finished reconciliation ended.").wide(),
             Column::text("Source", "Where its content comes from.").wide(),
             Column::text("Suspended-By", "Who suspended it.").wide(),
-            Column::text("Cluster", "The cluster told about.").wide(),
+            Column::text("Cluster", "Name of the observed cluster.").wide(),
         ],
         selectable_fields: &["status.cluster", "status.kind", "status.state", "status.suspended"],
         status_schema: SchemaGenerator::subschema_for::<Self>,

@@ -97,7 +97,7 @@ impl View for GameServerSummaryStatus {
             Column::integer("Unhealthy", "Servers that have failed."),
             Column::integer("Players", "Players connected, to those servers that tell."),
             Column::integer("Capacity", "Players that those servers have room for which tell."),
-            Column::integer("Reserved", "Servers that are kept for somebody.").wide(),
+            Column::integer("Reserved", "Servers that are reserved.").wide(),
             Column::integer("Withdrawn", "Servers under maintenance, or waiting to be deleted.").wide(),
             Column::text("Engines", "The engines that are present.").wide(),
             Column::age("Oldest-Failure", "How long the longest failing object has been failing.").wide(),

@@ -87,7 +87,7 @@ impl Election {
             };
             match attempted {
                 Some(Ok(held)) => self.lead(held.began),
-                Some(Err(Refusal::Held)) => self.step_down("somebody else holds the lease"),
+                Some(Err(Refusal::Held)) => self.step_down("another replica holds the Lease"),
                 // Ours until the deadline, for all that others know.
                 Some(Err(Refusal::Conflict)) => {
                     tracing::debug!(lease = %self.candidate.name(), "another replica acquired the Lease first");

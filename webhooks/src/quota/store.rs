@@ -56,7 +56,7 @@ pub(super) enum StoreError {
     #[error("request to the API server failed")]
     Failed(#[source] Box<kube::Error>),
     /// It has stopped before all was told.
-    #[error("the API server has not told everything")]
+    #[error("the API server returned an incomplete list")]
     Incomplete,
     /// A ledger is always JSON, and its name one of an object.
     #[error("the request could not be made")]

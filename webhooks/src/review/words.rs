@@ -62,7 +62,7 @@ pub(super) fn missing(why: &ApiError) -> Violation {
         rule: VERBS.into(),
         field: String::new(),
         message: why.to_string(),
-        hint: "ask for the right, or have somebody do it who has it".to_owned(),
+        hint: "request the right, or ask someone who has it".to_owned(),
     }
 }
 
