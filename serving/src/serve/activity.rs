@@ -13,8 +13,6 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::guard::Guard;
-
 /// Go's clients drop a connection that was idle for 90 s. The server must not be the first: kube-apiserver speaks
 /// HTTP/1.1 to webhooks, and a POST that crosses the end of its connection is not repeated, but fails the write that was
 /// to be reviewed. Of a connection that was never used, too: Go makes some in advance.
@@ -157,6 +155,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+/// Does something when it is dropped, so also when a task is aborted.
+pub(super) struct Guard<F: FnMut()>(pub(super) F);
+
+impl<F: FnMut()> Drop for Guard<F> {
+    fn drop(&mut self) {
+        (self.0)();
     }
 }
 

@@ -16,8 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::activity::{Activity, WatchedStream};
-use super::guard::Guard;
+use super::activity::{Activity, Guard, WatchedStream};
 use super::places::Place;
 use super::progress::Progress;
 use super::tls::{ALPN_HTTP2, Certificates, InUse};

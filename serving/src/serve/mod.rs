@@ -7,7 +7,6 @@
 mod activity;
 mod connection;
 mod expiry;
-mod guard;
 mod places;
 mod progress;
 #[cfg(test)]
