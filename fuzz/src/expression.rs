@@ -14,7 +14,7 @@ const STACK: usize = 64 << 20;
 /// A message is 512 characters, and a few words of what was being done.
 const LONGEST_MESSAGE: usize = 4 * 512 + 256;
 
-static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| Functions::new(&[], |_| {}));
+static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| Functions::new(&[], &[], |_| {}));
 
 /// The last line is the object, as JSON; what is before it is the expression.
 ///

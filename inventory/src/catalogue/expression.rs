@@ -11,7 +11,7 @@ use kube_cel::cel::{ExecutionError, Value, objects::Map};
 use super::{cron, matching, tree};
 use crate::{
     Seconds,
-    expression::{Budget, Expression, Functions, describe},
+    expression::{Budget, Expression, Functions, Own, describe},
 };
 
 /// The variables an expression may use.
@@ -20,12 +20,18 @@ const VARIABLES: [&str; 6] = ["metadata", "spec", "status", "object", "self", "n
 /// Steps of `nextRun`: the days of some forty years are looked through, at most.
 const NEXT_RUN: u64 = 2_000;
 
+const OWN: [Own; 2] = [
+    Own { name: "nextRun", signature: "(string, dyn) dyn", steps: NEXT_RUN },
+    Own { name: "portion", signature: "(dyn, int) int", steps: 1 },
+];
+
 /// The functions an expression may use.
 pub(super) fn functions() -> Functions {
-    Functions::new(&[("nextRun", NEXT_RUN), ("portion", 1)], |context| {
+    Functions::new(&OWN, &[], |context| {
         context.add_function("nextRun", next_run);
         context.add_function("portion", portion);
     })
+    .nullable()
 }
 
 /// Compiles an expression of a rule.

@@ -154,7 +154,8 @@ impl<'a> Object<'a> {
         match self.get(path) {
             None => Ok(None),
             Some(Value::Int(number)) => Ok(Some((*number).clamp(0, MOST))),
-            Some(Value::UInt(_)) => Ok(Some(MOST)),
+            // What is too large for an int is read as a double.
+            Some(Value::Float(number)) if *number >= 9e18 => Ok(Some(MOST)),
             Some(other) => Err(wrong(path, "a whole number", other)),
         }
     }

@@ -81,7 +81,9 @@ impl<'de> Visitor<'de> for Place {
     }
 
     fn visit_u64<E: Error>(self, v: u64) -> Result<Value, E> {
-        Ok(i64::try_from(v).map_or(Value::UInt(v), Value::Int))
+        // As Kubernetes reads JSON: what is too large for an int is a double.
+        #[allow(clippy::cast_precision_loss, reason = "as Kubernetes reads it")]
+        Ok(i64::try_from(v).map_or(Value::Float(v as f64), Value::Int))
     }
 
     fn visit_f64<E: Error>(self, v: f64) -> Result<Value, E> {

@@ -13,14 +13,13 @@ use kube_cel::cel::common::ast::{CallExpr, Expr, IdedExpr};
 use super::functions::{Bound, Functions, Native};
 use super::measure::{ALLOCATION, Size, VALUE, measure};
 use super::operators::{as_optional, optional};
-use super::{Failure, budget::Meter, corrections, describe, explain, failed, patterns::Patterns};
+use super::{
+    Failure, addresses, budget::Meter, check, conversion, corrections, describe, explain, failed, lists,
+    patterns::Patterns, signatures, text,
+};
 
 /// Copies that are made of arguments, and what a linear function makes of them, by their size.
 const COPIES: u64 = 6;
-/// The digits that a number may be printed with, beside those that are asked for: the largest has 309.
-const DIGITS: u64 = 400;
-/// The most digits that may be asked for.
-const MOST_PRECISION: u64 = 1_000;
 
 /// A function evaluated here.
 pub(super) fn native(
@@ -38,12 +37,7 @@ pub(super) fn native(
     };
     match native {
         Native::Size => size(operands, meter),
-        Native::Contains => match operands {
-            [container @ (Value::List(_) | Value::Map(_)), item] => {
-                super::operators::contains(container, item, meter).map(Value::Bool)
-            }
-            _ => of_text("contains", meter, |text, part| text.contains(part)),
-        },
+        Native::Contains => of_text("contains", meter, |text, part| text.contains(part)),
         Native::StartsWith => of_text("startsWith", meter, |text, part| text.starts_with(part)),
         Native::EndsWith => of_text("endsWith", meter, |text, part| text.ends_with(part)),
         Native::Matches => patterns.matches(operands, meter),
@@ -58,10 +52,19 @@ pub(super) fn native(
             _ => Err(failed("optional.of takes one value")),
         },
         Native::OptionalOfNonZero => match operands {
-            [value] => Ok(optional(Some(value.clone()).filter(|value| !value.is_zero()))),
+            [value] => Ok(optional(Some(value.clone()).filter(|value| !is_zero(value)))),
             _ => Err(failed("optional.ofNonZeroValue takes one value")),
         },
         Native::HasValue | Native::Value | Native::Or | Native::OrValue => of_optional(native, operands),
+    }
+}
+
+/// What `optional.ofNonZeroValue` takes for nothing.
+fn is_zero(value: &Value) -> bool {
+    match value {
+        // Go's zero time, not that of Unix.
+        Value::Timestamp(time) => time.timestamp() == -62_135_596_800 && time.timestamp_subsec_nanos() == 0,
+        value => value.is_zero(),
     }
 }
 
@@ -106,12 +109,85 @@ pub(super) fn library(
     args: Vec<Value>,
     meter: &mut Meter<'_>,
 ) -> Result<Value, Failure> {
-    let operands: Vec<Value> = this.iter().chain(&args).cloned().collect();
+    let is_method = this.is_some();
+    let operands: Vec<Value> = this.into_iter().chain(args).collect();
+    admitted(functions, name, is_method, &operands.iter().collect::<Vec<_>>())?;
     take(bound, &operands, meter)?;
+    if let Some(result) = own(name, &operands, meter) {
+        return result;
+    }
     if let Some(result) = corrections::call(name, &operands, meter) {
         return result;
     }
-    drop(operands);
+    let mut operands = operands;
+    if let ("semver", Some(Value::String(version))) = (name, operands.first_mut()) {
+        *version = Arc::new(addresses::without_build(version).to_owned());
+    }
+    let mut args = operands;
+    let this = is_method.then(|| args.remove(0));
+    let result = upstream(functions, name, this, args)?;
+    // The library gives a format or null; Kubernetes an optional value.
+    if name == "format.named" {
+        return Ok(optional(Some(result).filter(|format| !matches!(format, Value::Null))));
+    }
+    Ok(result)
+}
+
+/// Refuses values that no overload takes.
+pub(super) fn admitted(
+    functions: &Functions,
+    name: &str,
+    is_method: bool,
+    operands: &[&Value],
+) -> Result<(), Failure> {
+    if signatures::admits(functions.overloads(name), is_method, operands) {
+        return Ok(());
+    }
+    let operands: Vec<String> = operands.iter().map(|operand| describe(operand).to_owned()).collect();
+    Err(failed(check::no_overload(name, is_method, &operands)))
+}
+
+/// A function whose form in the libraries differs from Kubernetes', or that they lack.
+fn own(name: &str, operands: &[Value], meter: &mut Meter<'_>) -> Option<Result<Value, Failure>> {
+    let optionals = |list: &[Value]| -> Vec<Value> {
+        list.iter().filter_map(|item| as_optional(item)?.value().cloned()).collect()
+    };
+    Some(match (name, operands) {
+        ("dyn", [value]) => Ok(value.clone()),
+        ("type", [value]) => Ok(conversion::named_type(conversion::type_of(value))),
+        ("string", [value]) if !matches!(value, Value::Opaque(_)) || conversion::as_type(value).is_some() => {
+            conversion::string(value).map(|text| Value::String(Arc::new(text)))
+        }
+        ("int", [value]) => conversion::int(value),
+        ("uint", [value]) => conversion::uint(value),
+        ("double", [value]) => conversion::double(value),
+        ("bool", [value]) => conversion::boolean(value),
+        ("bytes", [value]) => conversion::bytes(value),
+        ("duration", [value]) => conversion::duration(value),
+        ("timestamp", [value]) => conversion::timestamp(value),
+        (name, operands @ [Value::Timestamp(_) | Value::Duration(_), ..]) if name.starts_with("get") => {
+            conversion::time_part(name, operands)
+        }
+        ("optional.unwrap" | "unwrapOpt", [Value::List(list)]) => Ok(Value::List(Arc::new(optionals(list)))),
+        (_, operands) => {
+            let called = text::call(name, operands, meter)
+                .or_else(|| lists::call(name, operands, meter))
+                .or_else(|| addresses::call(name, operands));
+            if called.is_some() {
+                return called;
+            }
+            return None;
+        }
+    })
+}
+
+/// A function of the libraries, called.
+fn upstream(
+    functions: &Functions,
+    name: &str,
+    this: Option<Value>,
+    args: Vec<Value>,
+) -> Result<Value, Failure> {
     let mut context = functions.context().new_inner_scope();
     let mut bind = |name: String, value: Value| {
         context.add_variable_from_value(name.as_str(), value);
@@ -147,7 +223,8 @@ fn take(bound: Bound, operands: &[Value], meter: &mut Meter<'_>) -> Result<(), F
         _ => "",
     };
     match bound {
-        Bound::Native(_) | Bound::Linear => Ok(()),
+        // What is formatted is counted as it is written.
+        Bound::Native(_) | Bound::Linear | Bound::Format => Ok(()),
         Bound::Own(steps) => meter.steps(steps),
         Bound::Pairs => {
             let other = usize::from(operands.len() > 1);
@@ -155,16 +232,6 @@ fn take(bound: Bound, operands: &[Value], meter: &mut Meter<'_>) -> Result<(), F
             meter.steps(pairs.saturating_add(length(other).saturating_mul(size_of(0).work())))
         }
         Bound::Sort => meter.steps(all.work().saturating_mul(1 + u64::from(length(0).max(1).ilog2()))),
-        Bound::Sum => match operands.first() {
-            // Each sum of texts is a new text.
-            Some(Value::List(list)) if list.iter().any(|item| matches!(item, Value::String(_))) => {
-                meter.bytes(length(0).saturating_mul(all.bytes))
-            }
-            Some(Value::List(list)) if list.iter().any(|item| matches!(item, Value::List(_))) => {
-                meter.bytes(length(0).saturating_mul(all.bytes))
-            }
-            _ => Ok(()),
-        },
         Bound::Search => match operands.first() {
             Some(Value::String(_)) => {
                 let (text, part) = (text(0).len() as u64, text(1).len() as u64);
@@ -191,7 +258,6 @@ fn take(bound: Bound, operands: &[Value], meter: &mut Meter<'_>) -> Result<(), F
             meter.bytes(parts.saturating_mul(COPIES * (VALUE + ALLOCATION)))
         }
         Bound::Join => meter.bytes(length(0).saturating_mul(text(1).len() as u64)),
-        Bound::Format => format(text(0), meter),
         Bound::Range => match operands.first() {
             Some(Value::Int(length)) => {
                 let length = u64::try_from(*length).unwrap_or(0);
@@ -203,25 +269,8 @@ fn take(bound: Bound, operands: &[Value], meter: &mut Meter<'_>) -> Result<(), F
     }
 }
 
-/// What the numbers in a format may come to; its arguments have been counted.
-fn format(format: &str, meter: &mut Meter<'_>) -> Result<(), Failure> {
-    for clause in format.split('%').skip(1) {
-        let precision = clause.strip_prefix('.').map(|rest| {
-            let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-            rest[..digits].parse::<u64>().unwrap_or(u64::MAX)
-        });
-        let precision = precision.unwrap_or(0);
-        if precision > MOST_PRECISION {
-            return Err(failed(format!("format: a precision must be {MOST_PRECISION} or less")));
-        }
-        meter.steps(1 + precision / 64)?;
-        meter.bytes(DIGITS + precision)?;
-    }
-    Ok(())
-}
-
 /// A literal text, as a value.
-pub(super) fn text(text: &str, meter: &mut Meter<'_>) -> Result<Value, Failure> {
+pub(super) fn literal(text: &str, meter: &mut Meter<'_>) -> Result<Value, Failure> {
     meter.bytes(ALLOCATION + text.len() as u64)?;
     Ok(Value::String(Arc::new(text.to_owned())))
 }

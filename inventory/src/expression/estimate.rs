@@ -6,7 +6,7 @@
 use kube_cel::cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators as op};
 
 use super::functions::{Bound, Functions, Native};
-use super::{EXPRESSION_BYTES, EXPRESSION_STEPS, evaluate, patterns};
+use super::{EXPRESSION_BYTES, EXPRESSION_STEPS, evaluate, macros, patterns};
 
 /// The elements of a list or map of an ordinary object.
 const ITEMS: u64 = 64;
@@ -115,18 +115,26 @@ impl<'e> Estimate<'e> {
             }
             Expr::Call(call) => self.call(call, times)?,
             Expr::Comprehension(comprehension) => {
+                if comprehension.iter_var == macros::UNUSED {
+                    let shape = self.shape(&comprehension.accu_init, times)?;
+                    self.bound.push((&comprehension.accu_var, shape));
+                    let shape = self.shape(&comprehension.result, times);
+                    self.bound.pop();
+                    return shape;
+                }
                 let range = self.shape(&comprehension.iter_range, times)?;
                 self.shape(&comprehension.accu_init, times)?;
                 let rounds = times.saturating_mul(range.items);
                 let outer = self.bound.len();
                 self.bound.push((&comprehension.accu_var, Shape { items: 0, bytes: 0 }));
                 self.bound.push((&comprehension.iter_var, range.element()));
+                self.bound.extend(comprehension.iter_var2.as_deref().map(|name| (name, range.element())));
                 self.shape(&comprehension.loop_cond, rounds)?;
                 // What a round adds to nothing, each round adds.
                 let added = self.shape(&comprehension.loop_step, rounds)?;
                 self.bound.truncate(outer);
                 let made = Shape { items: range.items, bytes: range.items.saturating_mul(added.bytes) };
-                let is_list = matches!(&comprehension.accu_init.expr, Expr::List(_));
+                let is_list = matches!(&comprehension.accu_init.expr, Expr::List(_) | Expr::Map(_));
                 if is_list { made } else { Shape::SCALAR }
             }
         })

@@ -17,10 +17,10 @@ use kube_cel::cel::common::ast::{
 };
 use kube_cel::cel::objects::{Key, Map};
 
-use super::functions::{Bound, Functions};
+use super::functions::{Bound, Functions, Native};
 use super::measure::{ALLOCATION, ENTRY, VALUE};
 use super::operators::{self, as_optional, optional_select};
-use super::{Failure, budget::Meter, calls, describe, failed, patterns::Patterns};
+use super::{Failure, budget::Meter, calls, conversion, describe, failed, lists, macros, patterns::Patterns};
 
 type Evaluated = Result<Value, Failure>;
 
@@ -81,7 +81,7 @@ impl<'e, 'b> Evaluator<'e, 'b> {
             LiteralValue::UInt(value) => Value::UInt(*value.inner()),
             LiteralValue::Double(value) => Value::Float(*value.inner()),
             LiteralValue::Null => Value::Null,
-            LiteralValue::String(value) => calls::text(value.inner(), &mut self.meter)?,
+            LiteralValue::String(value) => calls::literal(value.inner(), &mut self.meter)?,
             LiteralValue::Bytes(value) => {
                 self.meter.bytes(ALLOCATION + value.inner().len() as u64)?;
                 Value::Bytes(Arc::new(value.inner().to_vec()))
@@ -93,14 +93,19 @@ impl<'e, 'b> Evaluator<'e, 'b> {
         if let Some((_, value)) = self.bound.iter().rev().find(|(bound, _)| *bound == name) {
             return value.clone();
         }
-        let known = self.variables.iter().find(|(known, _)| *known == name);
-        known.map(|(_, value)| value.clone()).ok_or_else(|| failed(format!("unknown variable {name:?}")))
+        if let Some((_, value)) = self.variables.iter().find(|(known, _)| *known == name) {
+            return Ok(value.clone());
+        }
+        if conversion::is_type_name(name) {
+            return Ok(conversion::named_type(name));
+        }
+        Err(failed(format!("unknown variable {name:?}")))
     }
 
     fn select(&mut self, select: &'e SelectExpr) -> Evaluated {
         let operand = self.evaluate(&select.operand)?;
         if select.test {
-            return Ok(Value::Bool(operators::has(&operand, &select.field)));
+            return operators::has(&operand, &select.field).map(Value::Bool);
         }
         operators::select(&operand, &select.field)
     }
@@ -124,15 +129,11 @@ impl<'e, 'b> Evaluator<'e, 'b> {
             };
             let key = self.evaluate(&entry.key)?;
             let value = self.evaluate(&entry.value)?;
-            let key: Key = match key {
-                Value::String(text) => Key::String(text),
-                Value::Int(number) => Key::Int(number),
-                Value::UInt(number) => Key::Uint(number),
-                Value::Bool(value) => Key::Bool(value),
-                other => return Err(failed(format!("{} cannot be a key", describe(&other)))),
-            };
-            if let Some(value) = present(value, entry.optional)? {
-                entries.insert(key, value);
+            let key = key_of(key)?;
+            if let Some(value) = present(value, entry.optional)?
+                && entries.insert(key, value).is_some()
+            {
+                return Err(failed("a key comes twice in a map"));
             }
         }
         Ok(Value::Map(Map { map: Arc::new(entries) }))
@@ -187,19 +188,15 @@ impl<'e, 'b> Evaluator<'e, 'b> {
             op::EQUALS => operators::equal(&left, &right, meter)?,
             op::NOT_EQUALS => !operators::equal(&left, &right, meter)?,
             op::IN => operators::contains(&right, &left, meter)?,
-            op::LESS => operators::order(&left, &right, meter)? == Some(Ordering::Less),
-            op::GREATER => operators::order(&left, &right, meter)? == Some(Ordering::Greater),
-            op::LESS_EQUALS => {
-                matches!(operators::order(&left, &right, meter)?, Some(Ordering::Less | Ordering::Equal))
-            }
-            op::GREATER_EQUALS => {
-                matches!(operators::order(&left, &right, meter)?, Some(Ordering::Greater | Ordering::Equal))
-            }
+            op::LESS => ordered(&left, &right, meter)? == Ordering::Less,
+            op::GREATER => ordered(&left, &right, meter)? == Ordering::Greater,
+            op::LESS_EQUALS => ordered(&left, &right, meter)? != Ordering::Greater,
+            op::GREATER_EQUALS => ordered(&left, &right, meter)? != Ordering::Less,
             op::INDEX => return operators::index(&left, &right, false),
             op::OPT_INDEX => return operators::index(&left, &right, true),
             op::OPT_SELECT => {
                 let Value::String(field) = &right else { return Err(failed("a field must be a string")) };
-                return Ok(optional_select(&left, field));
+                return optional_select(&left, field);
             }
             _ => return operators::arithmetic(name, left, right, meter),
         }))
@@ -219,10 +216,19 @@ impl<'e, 'b> Evaluator<'e, 'b> {
             _ => None,
         };
         if let Bound::Native(native) = bound {
+            let is_method = this.is_some();
             args.extend(this);
+            // What is there makes the other one needless.
+            if matches!(native, Native::Or | Native::OrValue)
+                && let [held] = args.as_slice()
+                && let Some(value) = as_optional(held).and_then(|held| held.value())
+            {
+                return Ok(if native == Native::Or { held.clone() } else { value.clone() });
+            }
             for arg in &call.args {
                 args.push(self.evaluate(arg)?);
             }
+            calls::admitted(self.functions, name, is_method, &args.iter().collect::<Vec<_>>())?;
             return calls::native(native, &args, &mut self.patterns, &mut self.meter);
         }
         for arg in &call.args {
@@ -232,17 +238,33 @@ impl<'e, 'b> Evaluator<'e, 'b> {
     }
 
     fn comprehension(&mut self, comprehension: &'e ComprehensionExpr) -> Evaluated {
-        if comprehension.iter_var2.is_some() {
-            return Err(failed("macros with two variables are not supported"));
+        if comprehension.iter_var == macros::UNUSED {
+            let value = self.evaluate(&comprehension.accu_init)?;
+            self.bound.push((&comprehension.accu_var, Ok(value)));
+            let value = self.evaluate(&comprehension.result);
+            self.bound.pop();
+            return value;
         }
         let range = self.evaluate(&comprehension.iter_range)?;
         let result = self.evaluate(&comprehension.accu_init)?;
         let base = self.bound.len();
         self.bound.push((&comprehension.accu_var, Ok(result)));
         self.bound.push((&comprehension.iter_var, Ok(Value::Null)));
+        let has_two = comprehension.iter_var2.is_some();
+        self.bound.extend(comprehension.iter_var2.as_deref().map(|name| (name, Ok(Value::Null))));
         let value = match &range {
-            Value::List(list) => self.rounds(comprehension, base, list.iter().cloned()),
-            Value::Map(map) => self.rounds(comprehension, base, map.map.keys().map(Value::from)),
+            Value::List(list) if has_two => {
+                let numbered = list.iter().zip(0..).map(|(item, at)| (Value::Int(at), Some(item.clone())));
+                self.rounds(comprehension, base, numbered)
+            }
+            Value::List(list) => {
+                self.rounds(comprehension, base, list.iter().map(|item| (item.clone(), None)))
+            }
+            Value::Map(map) => {
+                let entries = map.map.iter();
+                let entries = entries.map(|(key, value)| (Value::from(key), has_two.then(|| value.clone())));
+                self.rounds(comprehension, base, entries)
+            }
             other => Err(failed(format!("{} has no elements", describe(other)))),
         };
         self.bound.truncate(base);
@@ -253,7 +275,7 @@ impl<'e, 'b> Evaluator<'e, 'b> {
         &mut self,
         comprehension: &'e ComprehensionExpr,
         base: usize,
-        items: impl Iterator<Item = Value>,
+        items: impl Iterator<Item = (Value, Option<Value>)>,
     ) -> Evaluated {
         // Only these two go on from an error, and may yet get rid of it.
         let step = &comprehension.loop_step;
@@ -261,11 +283,14 @@ impl<'e, 'b> Evaluator<'e, 'b> {
             &step.expr,
             Expr::Call(call) if matches!(call.func_name.as_str(), op::LOGICAL_OR | op::LOGICAL_AND)
         );
-        for item in items {
+        for (item, second) in items {
             if !self.truth(&comprehension.loop_cond)? {
                 break;
             }
             self.bound[base + 1].1 = Ok(item);
+            if let Some(second) = second {
+                self.bound[base + 2].1 = Ok(second);
+            }
             let before = std::mem::replace(&mut self.bound[base].1, Ok(Value::Null));
             match self.step(step, base, before) {
                 Err(error) if !passes_errors || matches!(error, Failure::Exhausted(_)) => return Err(error),
@@ -291,6 +316,11 @@ impl<'e, 'b> Evaluator<'e, 'b> {
                         self.step(other, base, before)
                     }
                 }
+                ("cel.@mapInsert", [result, added @ ..]) if is_result(result) => {
+                    self.meter.steps(1)?;
+                    let added = self.entries(added)?;
+                    lists::insert(before?, added, &mut self.meter)
+                }
                 (op::ADD, [result, added]) if is_result(result) => match (&added.expr, before) {
                     (Expr::List(list), Ok(Value::List(mut before)))
                         if list.elements.len() == 1 && list.optional_indices.is_empty() =>
@@ -310,9 +340,38 @@ impl<'e, 'b> Evaluator<'e, 'b> {
         }
     }
 
+    /// What is added to a map: a key and its value, or the entries of another.
+    fn entries(&mut self, added: &'e [IdedExpr]) -> Result<Vec<(Key, Value)>, Failure> {
+        match added {
+            [key, value] => {
+                let key = self.evaluate(key)?;
+                let value = self.evaluate(value)?;
+                Ok(vec![(key_of(key)?, value)])
+            }
+            [map] => match self.evaluate(map)? {
+                Value::Map(map) => {
+                    self.meter.steps(map.map.len() as u64)?;
+                    Ok(map.map.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
+                }
+                other => Err(failed(format!("expected a map, got {}", describe(&other)))),
+            },
+            _ => Err(failed("expected a map")),
+        }
+    }
+
     fn plain_step(&mut self, step: &'e IdedExpr, base: usize, before: Evaluated) -> Evaluated {
         self.bound[base].1 = before;
         self.evaluate(step)
+    }
+}
+
+fn key_of(value: Value) -> Result<Key, Failure> {
+    match value {
+        Value::String(text) => Ok(Key::String(text)),
+        Value::Int(number) => Ok(Key::Int(number)),
+        Value::UInt(number) => Ok(Key::Uint(number)),
+        Value::Bool(value) => Ok(Key::Bool(value)),
+        other => Err(failed(format!("{} cannot be a key", describe(&other)))),
     }
 }
 
@@ -344,6 +403,10 @@ fn is_operator(name: &str) -> bool {
     )
 }
 
+fn ordered(left: &Value, right: &Value, meter: &mut Meter<'_>) -> Result<Ordering, Failure> {
+    operators::order(left, right, meter)?.ok_or_else(|| failed("NaN has no order"))
+}
+
 /// The value of an element or an entry; none, if it is optional and not there.
 fn present(value: Value, is_optional: bool) -> Result<Option<Value>, Failure> {
     if !is_optional {
@@ -359,7 +422,6 @@ fn negated(value: &Value) -> Evaluated {
     match value {
         Value::Int(number) => number.checked_neg().map(Value::Int).ok_or_else(|| failed("integer overflow")),
         Value::Float(number) => Ok(Value::Float(-number)),
-        Value::Duration(duration) => Ok(Value::Duration(-*duration)),
         other => Err(failed(format!("cannot negate {}", describe(other)))),
     }
 }

@@ -1,21 +1,32 @@
 //! CEL: compiled when it is written, so that evaluating it can only fail by what an object holds, and evaluated within a
 //! [`Budget`] of steps, bytes and time, whatever an expression says.
 //!
-//! Shared by the catalogue of kinds and by policies, each with variables and functions of its own. The functions are
-//! Kubernetes' CEL libraries and what is added to them.
+//! The language is Kubernetes' CEL: what it refuses is refused here when it is written, and what it has that is not
+//! supported here is refused too. Shared by the catalogue of kinds and by policies, each with variables and functions of
+//! its own.
 
+mod addresses;
 mod budget;
 mod calls;
+mod check;
+mod conversion;
 mod corrections;
 mod estimate;
 mod evaluate;
+mod format;
 mod functions;
+mod lists;
+mod macros;
 mod measure;
 mod names;
 mod operators;
 mod patterns;
+mod re2;
+mod signatures;
 #[cfg(test)]
 mod tests;
+mod text;
+mod types;
 
 use std::fmt;
 
@@ -23,7 +34,8 @@ use kube_cel::cel::{ExecutionError, IdedExpr, Value, parser::Parser};
 
 pub use self::budget::{Budget, EXPRESSION_BYTES, EXPRESSION_STEPS, TOTAL_STEPS};
 use self::evaluate::Evaluator;
-pub use self::functions::Functions;
+pub use self::functions::{Functions, Own};
+pub use self::macros::each_part_mut;
 use crate::catalogue::tree;
 
 /// The longest message of a failure, in characters: the libraries print whole values.
@@ -83,32 +95,43 @@ pub struct Expression {
 }
 
 impl Expression {
-    /// Compiles, and refuses what could only fail later: unknown names, and what is not implemented. The message
-    /// says where.
+    /// Compiles, and refuses what could only fail later: unknown names, calls that no function takes, and what is not
+    /// supported. The message says where.
     pub fn compile(
         source: &str,
         functions: &Functions,
         variables: &'static [&'static str],
     ) -> Result<Self, String> {
+        Self::compile_with(source, functions, variables, |_| Ok(()))
+    }
+
+    /// As [`compile`](Self::compile); `rewrite` may put something in the place of what was parsed, before it is checked.
+    pub fn compile_with(
+        source: &str,
+        functions: &Functions,
+        variables: &'static [&'static str],
+        rewrite: impl FnOnce(&mut IdedExpr) -> Result<(), String>,
+    ) -> Result<Self, String> {
+        names::refuse_repeated_signs(source)?;
         let parsed = Parser::new().enable_optional_syntax(true).parse(source).map_err(|errors| {
             let place = |error: &kube_cel::cel::ParseError| {
                 format!("line {} column {}: {}", error.pos.0, error.pos.1, error.msg)
             };
             errors.errors.iter().map(place).collect::<Vec<_>>().join("; ")
-        })?;
+        });
+        let mut parsed = parsed?;
+        names::refuse_depth(&parsed)?;
+        macros::expand(&mut parsed)?;
         let uses = names::used(&parsed, functions, variables);
         let uses = uses.map_err(|unknown| unknown.at_its_place(source))?;
+        rewrite(&mut parsed)?;
+        check::check(&parsed, functions).map_err(|refused| refused.at_its_place(source))?;
         Ok(Self { expr: parsed, uses })
     }
 
     /// Which variables it uses: an object's fields are only made into those that are.
     pub fn uses(&self) -> &[&'static str] {
         &self.uses
-    }
-
-    /// What was parsed, for those who measure it or put something in its place.
-    pub fn syntax_mut(&mut self) -> &mut IdedExpr {
-        &mut self.expr
     }
 
     /// Refuses, when it is written, what would take too much on an ordinary object, and patterns that are none.
@@ -158,6 +181,8 @@ pub fn describe(value: &Value) -> &'static str {
         Value::Timestamp(_) => "a timestamp",
         Value::Duration(_) => "a duration",
         Value::Null => "null",
+        value if operators::as_optional(value).is_some() => "an optional value",
+        value if conversion::as_type(value).is_some() => "a type",
         _ => "something else",
     }
 }

@@ -2,7 +2,7 @@
 
 use kube_cel::cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr};
 
-use super::{evaluate, functions::Functions};
+use super::{conversion, evaluate, functions::Functions, macros};
 
 /// Why an expression is refused that can be parsed.
 pub(super) struct Refused {
@@ -23,6 +23,7 @@ impl Refused {
 
 /// Line and column, from one, of the first `name` outside of strings and comments.
 fn place_of(source: &str, name: &str) -> Option<(usize, usize)> {
+    let name = name.rsplit('.').next().filter(|name| !name.is_empty())?;
     let is_of_name = |c: char| c.is_alphanumeric() || c == '_';
     let mut rest = source.char_indices().peekable();
     let mut before = ' ';
@@ -53,6 +54,113 @@ fn place_of(source: &str, name: &str) -> Option<(usize, usize)> {
         before = c;
     }
     None
+}
+
+/// What other places of Kubernetes have, and this does not.
+fn elsewhere(name: &str) -> Option<&'static str> {
+    match name {
+        "authorizer" => Some("authorizer is not supported: rules.verbs asks for rights"),
+        _ => None,
+    }
+}
+
+/// What is no function of a library, though it looks like one.
+fn of_no_library(call: &CallExpr) -> Option<(String, String)> {
+    let Expr::Ident(library) = &call.target.as_deref()?.expr else { return None };
+    let name = format!("{library}.{}", call.func_name);
+    match name.as_str() {
+        "cel.bind" => {
+            Some(("cel.bind is not a macro of Kubernetes: use variables".to_owned(), "bind".to_owned()))
+        }
+        _ if matches!(library.as_str(), "math" | "base64" | "jsonpatch" | "proto" | "regex" | "cel") => {
+            Some((format!("{name} is not a function of Kubernetes' policies"), library.clone()))
+        }
+        _ => None,
+    }
+}
+
+/// Refuses what nests deeper than can be gone through.
+pub(super) fn refuse_depth(expr: &IdedExpr) -> Result<(), String> {
+    fn depth(expr: &IdedExpr, left: usize) -> bool {
+        if left == 0 {
+            return false;
+        }
+        let mut is_fine = true;
+        each_part(expr, &mut |part| is_fine = is_fine && depth(part, left - 1));
+        is_fine
+    }
+    if depth(expr, evaluate::DEEPEST + 1) {
+        return Ok(());
+    }
+    Err(format!("nests deeper than {} levels", evaluate::DEEPEST))
+}
+
+/// The parts of an expression.
+fn each_part<'e>(expr: &'e IdedExpr, visit: &mut dyn FnMut(&'e IdedExpr)) {
+    match &expr.expr {
+        Expr::Unspecified | Expr::Literal(_) | Expr::Ident(_) => {}
+        Expr::Select(select) => visit(&select.operand),
+        Expr::List(list) => list.elements.iter().for_each(visit),
+        Expr::Map(map) => map.entries.iter().for_each(|entry| match &entry.expr {
+            EntryExpr::MapEntry(entry) => {
+                visit(&entry.key);
+                visit(&entry.value);
+            }
+            EntryExpr::StructField(field) => visit(&field.value),
+        }),
+        Expr::Struct(made) => made.entries.iter().for_each(|entry| match &entry.expr {
+            EntryExpr::MapEntry(entry) => visit(&entry.value),
+            EntryExpr::StructField(field) => visit(&field.value),
+        }),
+        Expr::Call(call) => call.target.as_deref().into_iter().chain(&call.args).for_each(visit),
+        Expr::Comprehension(of) => {
+            let parts = [&of.iter_range, &of.accu_init, &of.loop_cond, &of.loop_step, &of.result];
+            parts.into_iter().for_each(visit);
+        }
+    }
+}
+
+/// Refuses `!!` and `--`: the parser makes one sign of them.
+pub(super) fn refuse_repeated_signs(source: &str) -> Result<(), String> {
+    let mut rest = source.char_indices().peekable();
+    // The sign before, what stood before it, and whether that is an operand.
+    let (mut sign, mut signs, mut after_operand) = (' ', 0, false);
+    while let Some((at, c)) = rest.next() {
+        match c {
+            '"' | '\'' => {
+                let is_raw = source[..at].ends_with(['r', 'R']);
+                while let Some((_, within)) = rest.next() {
+                    if within == '\\' && !is_raw {
+                        rest.next();
+                    } else if within == c {
+                        break;
+                    }
+                }
+            }
+            '/' if source[at..].starts_with("//") => {
+                while rest.next_if(|(_, within)| *within != '\n').is_some() {}
+                continue;
+            }
+            c if c.is_whitespace() => continue,
+            _ => {}
+        }
+        let is_sign = c == '-' || c == '!' && !source[at..].starts_with("!=");
+        signs = if is_sign && (c == sign || signs == 0) { signs + 1 } else { usize::from(is_sign) };
+        // Of two between operands, the first is a subtraction.
+        let most = if c == '-' && after_operand { 2 } else { 1 };
+        if is_sign && signs > most {
+            let line = source[..at].matches('\n').count() + 1;
+            let column = source[..at].chars().rev().take_while(|c| *c != '\n').count() + 1;
+            return Err(format!(
+                "line {line} column {column}: {c}{c} is not supported: use parentheses, as in {c}({c}x)"
+            ));
+        }
+        if !is_sign {
+            after_operand = c.is_alphanumeric() || "_)]}'\"`.".contains(c);
+        }
+        sign = c;
+    }
+    Ok(())
 }
 
 /// The variables that an expression uses, if all of its names are known and it does not nest too deep.
@@ -95,6 +203,9 @@ impl<'a> Names<'a> {
             }
             Expr::Literal(_) => Ok(()),
             Expr::Ident(name) => self.variable(name),
+            Expr::Select(select) if select.field.starts_with('`') => {
+                Err(refused("names in backticks are not supported: use ['name']".to_owned(), &select.field))
+            }
             Expr::Select(select) => self.check(&select.operand),
             Expr::List(list) => list.elements.iter().try_for_each(|element| self.check(element)),
             Expr::Map(map) => map.entries.iter().try_for_each(|entry| match &entry.expr {
@@ -109,7 +220,10 @@ impl<'a> Names<'a> {
                 self.check(&comprehension.iter_range)?;
                 self.check(&comprehension.accu_init)?;
                 let outer = self.bound.len();
-                self.bound.extend([comprehension.iter_var.as_str(), comprehension.accu_var.as_str()]);
+                if comprehension.iter_var != macros::UNUSED {
+                    self.bound.push(&comprehension.iter_var);
+                }
+                self.bound.push(&comprehension.accu_var);
                 self.bound.extend(comprehension.iter_var2.as_deref());
                 let inner = [&comprehension.loop_cond, &comprehension.loop_step, &comprehension.result];
                 let checked = inner.into_iter().try_for_each(|part| self.check(part));
@@ -124,6 +238,12 @@ impl<'a> Names<'a> {
             return Ok(());
         }
         let Some(known) = self.variables.iter().copied().find(|known| *known == name) else {
+            if conversion::is_type_name(name) {
+                return Ok(());
+            }
+            if let Some(why) = elsewhere(name) {
+                return Err(refused(why.to_owned(), name));
+            }
             let message = format!("unknown variable {name:?} (known are {})", self.variables.join(", "));
             return Err(refused(message, name));
         };
@@ -135,18 +255,21 @@ impl<'a> Names<'a> {
 
     fn call(&mut self, call: &'a CallExpr) -> Result<(), Refused> {
         if evaluate::of_library(call, self.functions).is_none() {
-            if !self.functions.knows(&call.func_name) {
-                return Err(refused(format!("unknown function {:?}", call.func_name), &call.func_name));
+            if let Some((why, name)) = of_no_library(call) {
+                return Err(refused(why, &name));
             }
             if let Some(target) = &call.target {
                 self.check(target)?;
+            }
+            if !self.functions.knows(&call.func_name) {
+                return Err(refused(format!("unknown function {:?}", call.func_name), &call.func_name));
             }
         }
         call.args.iter().try_for_each(|arg| self.check(arg))
     }
 }
 
-fn refused(message: String, name: &str) -> Refused {
+pub(super) fn refused(message: String, name: &str) -> Refused {
     Refused { message, name: name.to_owned() }
 }
 

@@ -33,17 +33,23 @@ pub(super) fn select(operand: &Value, field: &str) -> Result<Value, Failure> {
 }
 
 /// Whether there is such a field.
-pub(super) fn has(operand: &Value, field: &str) -> bool {
-    match as_optional(operand) {
-        Some(held) => held.value().is_some_and(|inner| of_map(inner, field).is_some()),
-        None => of_map(operand, field).is_some(),
-    }
+pub(super) fn has(operand: &Value, field: &str) -> Result<bool, Failure> {
+    let held = as_optional(operand).map_or(Some(operand), OptionalValue::value);
+    held.map_or(Ok(false), |held| of_map_or_scalar(held, field).map(|found| found.is_some()))
 }
 
 /// `operand.?field`.
-pub(super) fn optional_select(operand: &Value, field: &str) -> Value {
-    let operand = as_optional(operand).map_or(Some(operand), OptionalValue::value);
-    optional(operand.and_then(|operand| of_map(operand, field)))
+pub(super) fn optional_select(operand: &Value, field: &str) -> Result<Value, Failure> {
+    let held = as_optional(operand).map_or(Some(operand), OptionalValue::value);
+    held.map_or(Ok(None), |held| of_map_or_scalar(held, field)).map(optional)
+}
+
+/// A list has no fields, and is asked for none; anything else has none.
+fn of_map_or_scalar(value: &Value, field: &str) -> Result<Option<Value>, Failure> {
+    match value {
+        Value::List(_) => Err(failed(format!("a list has no field {field:?}"))),
+        other => Ok(of_map(other, field)),
+    }
 }
 
 fn of_map(value: &Value, field: &str) -> Option<Value> {
@@ -56,6 +62,9 @@ pub(super) fn index(operand: &Value, key: &Value, is_optional: bool) -> Result<V
     if let Some(held) = as_optional(operand) {
         let Some(inner) = held.value() else { return Ok(optional(None)) };
         return Ok(optional(look_up(inner, key)?.cloned()));
+    }
+    if is_optional && !matches!(operand, Value::List(_) | Value::Map(_)) {
+        return Ok(optional(None));
     }
     let found = look_up(operand, key)?.cloned();
     if is_optional {
@@ -73,20 +82,20 @@ fn look_up<'v>(operand: &'v Value, key: &Value) -> Result<Option<&'v Value>, Fai
             Some(at) => Ok(usize::try_from(at).ok().and_then(|at| list.get(at))),
             None => Err(failed(format!("a list cannot be indexed by {}", describe(key)))),
         },
-        Value::Map(map) => entry(map, key),
+        Value::Map(map) => Ok(entry(map, key)),
         other => Err(failed(format!("cannot index {}", describe(other)))),
     }
 }
 
 /// The value of a key. Whole numbers are one key, whatever their type.
-fn entry<'v>(map: &'v Map, key: &Value) -> Result<Option<&'v Value>, Failure> {
+fn entry<'v>(map: &'v Map, key: &Value) -> Option<&'v Value> {
     match key {
-        Value::String(text) => Ok(map.get(&KeyRef::String(text))),
-        Value::Bool(value) => Ok(map.get(&KeyRef::Bool(*value))),
-        Value::Int(number) => Ok(map.get(&KeyRef::Int(*number))),
-        Value::UInt(number) => Ok(map.get(&KeyRef::Uint(*number))),
-        Value::Float(_) => Ok(whole(key).and_then(|number| map.get(&KeyRef::Int(number)))),
-        other => Err(failed(format!("a map has no key that is {}", describe(other)))),
+        Value::String(text) => map.get(&KeyRef::String(text)),
+        Value::Bool(value) => map.get(&KeyRef::Bool(*value)),
+        Value::Int(number) => map.get(&KeyRef::Int(*number)),
+        Value::UInt(number) => map.get(&KeyRef::Uint(*number)),
+        Value::Float(_) => whole(key).and_then(|number| map.get(&KeyRef::Int(number))),
+        _ => None,
     }
 }
 
@@ -236,7 +245,7 @@ pub(super) fn contains(container: &Value, item: &Value, meter: &mut Meter<'_>) -
             }
             Ok(false)
         }
-        Value::Map(map) => Ok(entry(map, item)?.is_some()),
+        Value::Map(map) => Ok(entry(map, item).is_some()),
         other => Err(failed(format!("nothing is in {}", describe(other)))),
     }
 }
@@ -282,13 +291,8 @@ fn order_of_numbers(left: &Value, right: &Value) -> Option<Ordering> {
     }
 }
 
+/// As cel-go compares them: the whole number as a fraction, which loses digits beyond 2⁵³.
+#[allow(clippy::cast_precision_loss, reason = "so does cel-go")]
 fn order_of_mixed(left: i128, right: f64) -> Option<Ordering> {
-    if right.is_nan() {
-        return None;
-    }
-    // Saturates at the ends of i128, which no integer here comes near.
-    #[allow(clippy::cast_possible_truncation, reason = "the fraction is compared next")]
-    let whole = right.trunc() as i128;
-    let of_fraction = || 0.0.partial_cmp(&right.fract()).unwrap_or(Ordering::Equal);
-    Some(left.cmp(&whole).then_with(of_fraction))
+    (left as f64).partial_cmp(&right)
 }

@@ -9,7 +9,7 @@ use kube_cel::cel::Value;
 use regex::{Regex, RegexBuilder};
 
 use super::measure::{ALLOCATION, VALUE};
-use super::{EXPRESSION_STEPS, Failure, budget::Meter, describe, failed};
+use super::{EXPRESSION_STEPS, Failure, budget::Meter, describe, failed, re2};
 
 /// The sizes, in bytes, that a compiled pattern is tried with: what it takes is known by the first that is enough.
 const TIERS: [usize; 6] = [4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20];
@@ -48,8 +48,9 @@ pub(super) fn check(pattern: &str) -> Result<(), String> {
 }
 
 fn compile(pattern: &str) -> Result<Compiled, String> {
+    let translated = re2::translated(pattern)?;
     for tier in TIERS {
-        let built = RegexBuilder::new(pattern).size_limit(tier).dfa_size_limit(SEARCH_BYTES).build();
+        let built = RegexBuilder::new(&translated).size_limit(tier).dfa_size_limit(SEARCH_BYTES).build();
         match built {
             Ok(regex) => return Ok(Compiled { regex, size: tier as u64 }),
             Err(regex::Error::CompiledTooBig(_)) => {}

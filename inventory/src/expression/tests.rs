@@ -10,7 +10,7 @@ use super::*;
 const VARIABLES: [&str; 1] = ["object"];
 
 fn functions() -> Functions {
-    Functions::new(&[], |_| {})
+    Functions::new(&[], &[], |_| {})
 }
 
 fn compiled(source: &str) -> Expression {
@@ -27,7 +27,37 @@ fn object() -> Value {
 }
 
 fn evaluate(source: &str) -> Result<Value, Failure> {
-    compiled(source).evaluate(&functions(), &[("object", object())], &Budget::new(None))
+    let compiled = Expression::compile(source, &functions(), &VARIABLES).map_err(failed)?;
+    compiled.evaluate(&functions(), &[("object", object())], &Budget::new(None))
+}
+
+/// The object that the table of expressions is about.
+const SUBJECT: &str = include_str!("conformance.json");
+
+/// Each expression of the table has the verdict that stands there.
+#[test]
+fn the_table_of_kubernetes_expressions() {
+    let subject = value_of(&serde_json::from_str(SUBJECT).unwrap());
+    let mut wrong = Vec::new();
+    let lines =
+        include_str!("conformance.txt").lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    for line in lines {
+        let (verdict, source) = line.split_once(" | ").expect(line);
+        let wanted = verdict.split_once('/').map_or(verdict, |(_, here)| here);
+        let variables = [("object", subject.clone())];
+        let found = match Expression::compile(source, &functions(), &VARIABLES) {
+            Err(_) => "refused",
+            Ok(compiled) => match compiled.holds(&functions(), &variables, &Budget::new(None)) {
+                Ok(true) => "true",
+                Ok(false) => "false",
+                Err(_) => "error",
+            },
+        };
+        if found != wanted {
+            wrong.push(format!("{line} (found {found})"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// What no budget is left for.
@@ -43,16 +73,16 @@ fn what_holds() {
     for source in [
         // Literals, arithmetic, order and equality.
         "1 + 2 * 3 - 4 / 2 == 5 && 7 % 3 == 1 && -object.spec.number == -5",
-        "1 == 1.0 && 1u == 1 && 1 < 1.5 && 2.5 > 2u && object.spec.big > 5 && object.spec.big == 18446744073709551615u",
+        "dyn(1) == 1.0 && dyn(1u) == 1 && 1 < 1.5 && 2.5 > 2u && object.spec.big > 5 && type(object.spec.big) == double",
         "'a' + 'b' == 'ab' && b'a' + b'b' == b'ab' && [1] + [2] == [1, 2] && 'a' < 'b' && false < true",
-        "{'a': 1, 'b': [1, {'c': 2}]} == {'b': [1.0, {'c': 2u}], 'a': 1} && {'a': 1} != {'a': 2} && [1] != [1, 1]",
-        "'1' != 1 && null == null && object.spec.nothing == null && !(null == false)",
+        "dyn({'a': dyn(1), 'b': dyn({'c': 2})}) == {'b': dyn({'c': 2u}), 'a': dyn(1.0)} && {'a': 1} != {'a': 2} && [1] != [1, 1]",
+        "dyn('1') != 1 && null == null && object.spec.nothing == null && !(dyn(null) == false)",
         "duration('1h') + duration('30m') == duration('90m') && timestamp('2026-01-01T00:00:00Z') < timestamp('2026-01-02T00:00:00Z')",
         // Fields.
         "has(object.spec.text) && !has(object.spec.nope) && !has(object.spec.text.nope) && has(object.spec.nothing)",
-        "object.spec['text'] == 'abc' && object['spec'].list[1] == 2 && object.spec.list[1.0] == 2 && object.spec.list[2u] == 3",
+        "object.spec['text'] == 'abc' && object['spec'].list[1] == 2 && object.spec.list[dyn(1.0)] == 2 && object.spec.list[dyn(2u)] == 3",
         "'text' in object.spec && 2 in object.spec.list && !(4 in object.spec.list) && !('x' in object.spec)",
-        "{1: 'a'}[1u] == 'a' && {true: 'b'}[true] == 'b' && {1: 'a'}[1.0] == 'a'",
+        "{1: 'a'}[dyn(1u)] == 'a' && {true: 'b'}[true] == 'b' && {1: 'a'}[dyn(1.0)] == 'a'",
         // Optional fields: absent at any depth is none, and none stays none.
         "object.spec.?nope.orValue('x') == 'x' && object.?nope.?deeper.orValue(false) == false",
         "!object.?nope.?deeper.hasValue() && !object.spec.?nope.hasValue() && object.spec.?text.hasValue()",
@@ -60,12 +90,17 @@ fn what_holds() {
         "object.spec[?'nope'].orValue(1) == 1 && object.spec.list[?7].orValue(0) == 0 && object.spec.list[?0].value() == 1",
         "object.spec.?text.?deeper.orValue('none') == 'none' && object.spec.?nothing.?x.orValue('none') == 'none'",
         "optional.none().or(optional.of(1)).value() == 1 && !optional.ofNonZeroValue('').hasValue()",
-        "[?object.spec.?nope, 1] == [1] && {?'a': object.spec.?nope} == {} && [?object.spec.?number] == [5]",
-        "optional.of(optional.none()).hasValue() && optional.none() == optional.none() && optional.of(1) != optional.none()",
+        "[?object.spec.?nope] == [] && {?'a': object.spec.?nope} == {} && [?object.spec.?number] == [5]",
+        "optional.of(optional.none()).hasValue() && optional.none() == optional.none() && optional.of(1) != optional.none() && optional.of(1).orValue(1 / 0) == 1",
         // Macros.
         "object.spec.list.all(x, x > 0) && object.spec.list.exists(x, x == 2) && object.spec.list.exists_one(x, x == 3)",
         "object.spec.list.map(x, x * 2) == [2, 4, 6] && object.spec.list.filter(x, x > 1) == [2, 3]",
         "object.spec.list.map(x, x > 1, x * 10) == [20, 30] && [].all(x, false) && ![].exists(x, true)",
+        "[1, 2].all(i, v, v == i + 1) && {'a': 1}.exists(k, v, k == 'a' && v == 1) && [3].existsOne(i, v, i == 0 && v == 3)",
+        "[1, 2].transformList(i, v, i + v) == [1, 3] && {'a': 1}.transformMap(k, v, v + 1) == {'a': 2}",
+        "{'a': 1}.transformMapEntry(k, v, {v: k}) == {1: 'a'} && object.spec.images.sortBy(i, i.name)[1].tag == 'v1'",
+        "object.spec.?text.optMap(t, t + '!').orValue('') == 'abc!' && !object.spec.?nope.optFlatMap(t, t.?x).hasValue()",
+        "type(1) == int && type(object.spec) == map && type('a') != bytes && string(duration('90s')) == '90s'",
         "[1, 2].map(x, [3, 4].map(y, x * y)) == [[3, 4], [6, 8]] && [[1], [2]].map(x, x.map(x, x + 1)) == [[2], [3]]",
         "{'a': 1, 'b': 2}.all(k, k in ['a', 'b']) && {'a': 1}.map(k, k) == ['a'] && object.spec.empty.all(k, false)",
         // An error counts only where nothing else decides.
@@ -78,25 +113,24 @@ fn what_holds() {
         "true ? true : object.spec.nope",
         // Functions, natively and of the libraries.
         "size('äö') == 2 && object.spec.list.size() == 3 && size({}) == 0 && b'ab'.size() == 2",
-        "'abc'.contains('b') && 'abc'.startsWith('a') && 'abc'.endsWith('c') && [1, 2].contains(2)",
+        "'abc'.contains('b') && 'abc'.startsWith('a') && 'abc'.endsWith('c') && 'abc'.contains('')",
         "'abc'.matches('^[a-c]+$') && 'x1y22'.find('[0-9]+') == '1' && 'x1y22'.findAll('[0-9]+') == ['1', '22']",
         "'x1y22'.findAll('[0-9]+', 1) == ['1'] && matches('abc', 'b')",
         "'a,b'.split(',') == ['a', 'b'] && ['a', 'b'].join('-') == 'a-b' && 'aa'.replace('a', 'b') == 'bb'",
-        "math.greatest(1, 2) == 2 && [3, 1, 2].sort() == [1, 2, 3] && [1, 1].distinct() == [1] && [1, 2].sum() == 3",
+        "[1, 2].max() == 2 && [3, 1, 2].sort() == [1, 2, 3] && [1, 1].distinct() == [1] && [1, 2].sum() == 3",
         "sets.contains([1, 2], [2]) && sets.equivalent([1, 2], [2, 1]) && [[1], [2]].flatten() == [1, 2]",
         "quantity('1Gi').isGreaterThan(quantity('1M')) && url('https://a.b/c').getHost() == 'a.b' && semver('1.2.3').major() == 1",
         "'%s %d %.2f'.format(['a', 1, 0.5]) == 'a 1 0.50' && string(5) == '5' && int('5') == 5 && lists.range(3) == [0, 1, 2]",
         // What the libraries have another value for.
         "quantity('1e20').isGreaterThan(quantity('1')) && isQuantity('1e200') && !isQuantity('1x')",
         "quantity('9223372036854775807').add(quantity('1Ei')).isGreaterThan(quantity('9223372036854775807'))",
-        "quantity('100n').isLessThan(quantity('1m')) && quantity('1n').sub(quantity('1n')).sign() == 0",
+        "quantity('100n').isLessThan(quantity('1m')) && sign(quantity('1n').sub(quantity('1n'))) == 0",
         "quantity('1Ki') == quantity('1024') && quantity('0.5').compareTo(quantity('500m')) == 0 && quantity('1') != quantity('2')",
         "quantity('2k').asInteger() == 2000 && !quantity('1.5').isInteger() && !quantity('1e20').isInteger()",
-        "quantity('1500m').asApproximateFloat() == 1.5 && quantity('1').add(2).sub(quantity('3')).sign() == 0",
+        "quantity('1500m').asApproximateFloat() == 1.5 && sign(quantity('1').add(2).sub(quantity('3'))) == 0",
         "duration('720h').getMilliseconds() == 2592000000 && duration('2562047h').getSeconds() == 9223369200",
         "duration('-1h1ns') < duration('-1h') && duration('0.1s') == duration('100ms') && duration('1h').getMinutes() == 60",
-        "math.greatest(9007199254740992, 9007199254740993) == 9007199254740993 && math.least([1, 0.5, 2u]) == 0.5",
-        "isIP('10.0.0.1') && cidr('10.0.0.0/8').containsIP('10.1.2.3') && base64.encode(b'a') == 'YQ=='",
+        "isIP('10.0.0.1') && cidr('10.0.0.0/8').containsIP('10.1.2.3')",
     ] {
         assert_eq!(evaluate(source), Ok(Value::Bool(true)), "{source}");
     }
@@ -115,36 +149,38 @@ fn what_has_no_value() {
         ("object.spec.list['x']", "a list cannot be indexed by a string"),
         ("object.spec.list[0.5]", "a list cannot be indexed by a number"),
         ("object.spec.text[0]", "cannot index a string"),
+        ("object.spec.list.x", "No such key: x"),
         ("'a' in object.spec.text", "nothing is in a string"),
-        ("1 + 'a'", "cannot add a number and a string"),
-        ("[1] + 1", "cannot add a list and a number"),
+        ("dyn(1) + 'a'", "cannot add a number and a string"),
+        ("dyn([1]) + 1", "cannot add a list and a number"),
         ("9223372036854775807 + 1 > 0", "Overflow"),
         ("-9223372036854775808 / -1 > 0", "Overflow"),
         ("1 / 0", "Division by zero"),
         ("1 % 0", "Remainder by zero"),
-        ("'a' < 1", "cannot compare a string with a number"),
-        ("[1] < [2]", "cannot compare a list with a list"),
-        ("!1", "expected a boolean, got a number"),
-        ("1 ? 2 : 3", "expected a boolean, got a number"),
-        ("1 && true", "expected a boolean, got a number"),
+        ("dyn('a') < 1", "cannot compare a string with a number"),
+        ("dyn([1]) < dyn([2])", "cannot compare a list with a list"),
+        ("!dyn(1)", "expected a boolean, got a number"),
+        ("dyn(1) ? 2 : 3", "expected a boolean, got a number"),
+        ("dyn(1) && true", "expected a boolean, got a number"),
         ("object.spec.nope == 1 && true", "No such key: nope"),
         ("false || object.spec.nope == 1", "No such key: nope"),
-        ("-'a'", "cannot negate a string"),
-        ("5.all(x, true)", "a number has no elements"),
-        ("[1, 2].map(x, x.nope)", "No such key: nope"),
-        ("[1, 2].filter(x, x)", "expected a boolean, got a number"),
+        ("-dyn('a')", "cannot negate a string"),
+        ("dyn(5).all(x, true)", "a number has no elements"),
+        ("[dyn(1), dyn(2)].map(x, x.nope)", "No such key: nope"),
+        ("[dyn(1)].filter(x, x)", "expected a boolean, got a number"),
         ("object.spec.images.all(i, has(i.name) && i.tag == 'v1')", "No such key: tag"),
         ("object.spec.images.exists(i, i.tag == 'v2')", "No such key: tag"),
         ("object.spec.images.exists_one(i, i.tag == 'v1')", "No such key: tag"),
         ("optional.none().value()", "the optional value is none"),
-        ("object.spec.text.hasValue()", "expected an optional value, got a string"),
-        ("[?1]", "expected an optional value, got a number"),
+        ("object.spec.text.hasValue()", "\"hasValue\" is not a function of a string"),
+        ("[?1]", "expected an optional value, got int"),
         ("{[1]: 2}", "a list cannot be a key"),
-        ("size(5)", "a number has no size"),
+        ("{1: 2, 1: 3}", "a key comes twice"),
+        ("size(dyn(5))", "\"size\" does not take (a number)"),
         ("'a'.matches('[')", "is not a regular expression"),
-        ("5.startsWith('a')", "startsWith takes two strings"),
-        ("'%d'.format(['x'])", "%d requires int or uint"),
-        ("'%.2000f'.format([1.0])", "a precision must be 1000 or less"),
+        ("dyn(5).startsWith('a')", "\"startsWith\" is not a function of a number"),
+        ("'%d'.format([dyn('x')])", "%d does not take a string"),
+        ("'%.2000f'.format([1.0])", "a precision must be 100 or less"),
         ("int('x')", "string parse error"),
         ("quantity('1e200')", "quantity: out of range"),
         ("quantity('1e-2147483648').add(quantity('1e2147483647'))", "quantity: out of range"),
@@ -153,26 +189,26 @@ fn what_has_no_value() {
         ("quantity('-1e29').sub(quantity('1e29'))", "sub: out of range"),
         ("quantity('1x')", "quantity: unable to parse"),
         ("quantity(' 1')", "quantity: quantities must be a number"),
-        ("quantity('1').isLessThan(1)", "isLessThan takes a quantity, got a number"),
+        ("quantity('1').isLessThan(1)", "is not a function of kubernetes.Quantity"),
         ("quantity('1e20').asInteger()", "the quantity is no integer"),
         ("int(0.0 / 0.0)", "integer overflow"),
         ("int(9223372036854775808.0)", "integer overflow"),
         ("uint(-0.5)", "unsigned integer overflow"),
         ("uint(18446744073709551616.0)", "unsigned integer overflow"),
-        ("math.greatest(1, 0.0 / 0.0)", "cannot compare NaN"),
         ("-9223372036854775807 - 2", "Overflow"),
         ("18446744073709551615u + 1u", "Overflow"),
         ("1u - 2u", "Overflow"),
         ("4294967296 * 4294967296", "Overflow"),
         ("-(-9223372036854775807 - 1)", "integer overflow"),
-        ("duration('1h and more')", "must be a duration"),
-        ("duration('1d')", "must be a duration"),
-        ("duration('2562048h')", "is longer than a duration can be"),
+        ("duration('1h and more')", "is not a duration"),
+        ("duration('1d')", "is not a duration"),
+        ("duration('2562048h')", "is not a duration"),
         ("duration('2562047h') + duration('1h')", "duration overflow"),
         ("timestamp('9999-01-01T00:00:00Z') - timestamp('1000-01-01T00:00:00Z')", "duration overflow"),
         ("timestamp('9999-12-31T23:59:59Z') + duration('1s')", "Overflow"),
         ("duration('1s') + timestamp('9999-12-31T23:59:59Z')", "Overflow"),
         ("timestamp('0001-01-01T00:00:00Z') - duration('1s')", "Overflow"),
+        ("double('NaN') < 1.0", "NaN has no order"),
     ] {
         let failure = evaluate(source).expect_err(source).to_string();
         assert!(failure.contains(why), "{source}: {failure}");
@@ -188,10 +224,10 @@ fn hostile() -> Vec<(&'static str, String)> {
         ("a list doubles", chain("[[1, 1, 1, 1]]", ".map(x, x + x)", 40)),
         ("bytes double", chain("[b'aaaaaaaaaaaaaaaa']", ".map(x, x + x)", 40)),
         ("shared parts, compared", format!("{0} == {0}", chain("[1]", ".map(x, [x, x])", 40))),
-        ("shared parts, copied", format!("{}.flatten(50)", chain("[1]", ".map(x, [x, x])", 40))),
+        ("shared parts, copied", format!("dyn({}).flatten(50)", chain("[1]", ".map(x, [x, x])", 40))),
         ("shared parts, printed", format!("'%s'.format([{}])", chain("[1]", ".map(x, [x, x])", 40))),
         ("shared entries, compared", format!("{0} == {0}", chain("[1]", ".map(x, {'a': x, 'b': x})", 40))),
-        ("shared parts, joined", format!("{}.join(',')", chain("['a']", ".map(x, [x, x])", 40))),
+        ("shared parts, joined", format!("dyn({}).join(',')", chain("['a']", ".map(x, [x, x])", 40))),
         ("pairs of pairs", "object.l.map(a, object.l.map(b, object.l.map(c, [a, b, c])))".to_owned()),
         ("text from pairs", "object.l.map(a, object.l.map(b, object.text + object.text))".to_owned()),
         ("a maker of lists", "lists.range(1000000000).size() > 0".to_owned()),
@@ -204,12 +240,10 @@ fn hostile() -> Vec<(&'static str, String)> {
             "formatted with much",
             "object.l.map(x, '%s%s%s'.format([object.text, object.text, object.text]))".to_owned(),
         ),
-        ("formatted with digits", "lists.range(50000).map(x, '%.999f'.format([1.0]))".to_owned()),
+        ("formatted with digits", "lists.range(50000).map(x, '%.99f'.format([1.0]))".to_owned()),
         ("quoted and quoted", chain("[object.text + '\"\"\"\"\\\\\\\\']", ".map(x, strings.quote(x))", 40)),
-        ("encoded and encoded", chain("[object.text]", ".map(x, base64.encode(bytes(x)))", 40)),
         ("all pairs", "(object.text.split('') + object.text.split('')).distinct()".to_owned()),
         ("sets of all pairs", "sets.equivalent(lists.range(20000), lists.range(20000))".to_owned()),
-        ("sums of texts", "object.text.split('').map(x, object.text).sum()".to_owned()),
         (
             "looked for everywhere",
             "lists.range(100).all(x, object.text.lastIndexOf(object.text.substring(1)) == 1)".to_owned(),
@@ -236,7 +270,7 @@ fn hostile() -> Vec<(&'static str, String)> {
         ("rounds of nothing", "lists.range(100000).all(a, lists.range(100000).all(b, true))".to_owned()),
         (
             "errors that are passed over",
-            "lists.range(100000).exists(a, lists.range(100000).exists(b, b.nope))".to_owned(),
+            "lists.range(100000).exists(a, lists.range(100000).exists(b, dyn(b).nope))".to_owned(),
         ),
     ]
 }

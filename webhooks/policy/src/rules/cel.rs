@@ -18,7 +18,9 @@
 use std::{cell::OnceCell, panic, sync::LazyLock, thread, time::Instant};
 
 use gatehouse_apiservice::policy::CelRule;
-use gatehouse_inventory::expression::{Budget, Expression, Failure, Functions, describe, value_of};
+use gatehouse_inventory::expression::{
+    Budget, Expression, Failure, Functions, Own, describe, each_part_mut, value_of,
+};
 use kube_cel::cel::{
     ExecutionError, Value as CelValue,
     common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators},
@@ -49,9 +51,16 @@ const VARIABLES: [&str; 3] = ["object", "oldObject", "request"];
 /// A duration as a number that compares. No name that can be written has an `@`.
 const NANOSECONDS: &str = "@nanoseconds";
 
-static FUNCTIONS: LazyLock<Functions> = LazyLock::new(|| {
-    Functions::new(&[(NANOSECONDS, 0)], |context| context.add_function(NANOSECONDS, nanoseconds))
-});
+const OWN: [Own; 1] = [Own { name: NANOSECONDS, signature: "(dyn) int", steps: 0 }];
+
+/// What is known of a request.
+const FIELDS: [(&str, &[&str]); 2] = [
+    ("request", &["operation", "namespace", "name", "userInfo"]),
+    ("request.userInfo", &["username", "groups"]),
+];
+
+static FUNCTIONS: LazyLock<Functions> =
+    LazyLock::new(|| Functions::new(&OWN, &FIELDS, |context| context.add_function(NANOSECONDS, nanoseconds)));
 
 /// Conditions of a policy.
 #[derive(Debug, Default)]
@@ -256,13 +265,14 @@ fn compile(rule: &CelRule) -> Result<Condition, String> {
     if source.len() > LONGEST {
         return Err(format!("is longer than {LONGEST} bytes"));
     }
-    let mut expression = Expression::compile(source, &FUNCTIONS, &VARIABLES)?;
-    let syntax = expression.syntax_mut();
     let mut size = Size::default();
-    measure(syntax, 0, 0, &mut size)?;
     let mut spec_fields = Vec::new();
-    collect_spec_fields(syntax, &mut spec_fields);
-    rewrite(syntax);
+    let expression = Expression::compile_with(source, &FUNCTIONS, &VARIABLES, |syntax| {
+        measure(syntax, 0, 0, &mut size)?;
+        collect_spec_fields(syntax, &mut spec_fields);
+        rewrite(syntax);
+        Ok(())
+    })?;
     let message = rule.message.clone().filter(|message| !message.is_empty());
     let shown = match source.char_indices().nth(SHOWN) {
         None => source.to_owned(),
@@ -394,29 +404,6 @@ fn each_part<'e>(expr: &'e IdedExpr, visit: &mut dyn FnMut(&'e IdedExpr, bool)) 
             for part in inner {
                 visit(part, false);
             }
-        }
-    }
-}
-
-fn each_part_mut(expr: &mut IdedExpr, visit: &mut dyn FnMut(&mut IdedExpr)) {
-    match &mut expr.expr {
-        Expr::Unspecified | Expr::Literal(_) | Expr::Ident(_) | Expr::Struct(_) => {}
-        Expr::Select(select) => visit(&mut select.operand),
-        Expr::List(list) => list.elements.iter_mut().for_each(visit),
-        Expr::Map(map) => map.entries.iter_mut().for_each(|entry| match &mut entry.expr {
-            EntryExpr::MapEntry(entry) => {
-                visit(&mut entry.key);
-                visit(&mut entry.value);
-            }
-            EntryExpr::StructField(field) => visit(&mut field.value),
-        }),
-        Expr::Call(call) => call.target.as_deref_mut().into_iter().chain(&mut call.args).for_each(visit),
-        Expr::Comprehension(comprehension) => {
-            visit(&mut comprehension.iter_range);
-            visit(&mut comprehension.accu_init);
-            visit(&mut comprehension.loop_cond);
-            visit(&mut comprehension.loop_step);
-            visit(&mut comprehension.result);
         }
     }
 }
