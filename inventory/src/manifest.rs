@@ -235,7 +235,8 @@ mod tests {
             .manifests
             .iter()
             .map(|m| {
-                format!("{}/{}:{}", m.kind, m.object["metadata"]["name"].as_str().unwrap_or("?"), m.line)
+                let name = m.object.get("metadata").and_then(|metadata| metadata["name"].as_str());
+                format!("{}/{}:{}", m.kind, name.unwrap_or("?"), m.line)
             })
             .collect()
     }

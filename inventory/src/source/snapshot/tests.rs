@@ -163,7 +163,7 @@ async fn files_of_every_shape_are_read_and_others_passed_over() {
             "apply Kustomization apps/b",
             "apply Kustomization default/bare",
             "apply Node /m",
-            "apply Node /n",
+            "apply Node /node",
         ]
     );
     run.stop().await;
@@ -188,12 +188,12 @@ async fn a_broken_file_is_told_by_file_and_line_and_hides_no_other() {
     }
     // Mended, it is read like any other; nothing else is told again.
     write(&run.folder, "apps/broken.yaml", &broken.replace("kind: [", "# gone"));
-    write(&run.folder, "apps/nameless.yaml", "apiVersion: v1\nkind: Node\nmetadata: {name: n}\n");
+    write(&run.folder, "apps/nameless.yaml", "apiVersion: v1\nkind: Node\nmetadata: {name: node}\n");
     let mut told = run.news().await;
-    while !told.contains(&"apply Node /n".to_owned()) {
+    while !told.contains(&"apply Node /node".to_owned()) {
         told.extend(run.news().await);
     }
-    assert_eq!(told, ["served Node v1", "apply Node /n"]);
+    assert_eq!(told, ["served Node v1", "apply Node /node"]);
     run.stop().await;
 }
 
@@ -240,10 +240,10 @@ async fn rename_over_new_folders_and_removal_are_seen() {
     let path = |name: &str| run.folder.path().join(name);
     fs::rename(path(".a.yaml.swp"), path("a.yaml")).unwrap();
     assert_eq!(run.news().await, ["apply Kustomization apps/a"]);
-    write(&run.folder, "new/node.yaml", "apiVersion: v1\nkind: Node\nmetadata: {name: n}\n");
-    assert_eq!(run.news().await, ["served Node v1", "apply Node /n"]);
+    write(&run.folder, "new/node.yaml", "apiVersion: v1\nkind: Node\nmetadata: {name: node}\n");
+    assert_eq!(run.news().await, ["served Node v1", "apply Node /node"]);
     fs::remove_dir_all(run.folder.path().join("new")).unwrap();
-    assert_eq!(run.news().await, ["delete Node /n", "Absent Node"]);
+    assert_eq!(run.news().await, ["delete Node /node", "Absent Node"]);
     run.stop().await;
 }
 
