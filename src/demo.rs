@@ -2,6 +2,7 @@
 //! cluster, on loopback, with certificates made on the spot.
 
 mod example;
+mod snapshot;
 mod tables;
 
 use std::{
@@ -38,6 +39,7 @@ use rustix::process::Pid;
 use tempfile::TempDir;
 use tokio::{signal::unix::SignalKind, sync::watch};
 
+use self::snapshot::Folder;
 use crate::flags;
 use crate::signals::{self, EndSignals};
 
@@ -51,8 +53,10 @@ const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// serving; edits of manifests show in `kubectl get -w`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Folder of YAML or JSON manifests to serve instead of the example. Changes are picked up.
-    #[arg(long, value_name = "DIR", conflicts_with = "export")]
+    /// Folder or file of YAML or JSON manifests to serve instead of the example, or `-` for standard input
+    /// (`kubectl get kustomizations,helmreleases -A -o yaml | gatehouse demo --snapshot -`). A repository with
+    /// kustomizations is served as it would be applied. Changes are picked up.
+    #[arg(long, value_name = "PATH", conflicts_with = "export")]
     snapshot: Option<PathBuf>,
     /// File with kinds to observe in addition to the built-in ones, or instead of some. May be repeated.
     #[arg(long, value_name = "FILE")]
@@ -81,18 +85,21 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         .prefix("gatehouse-demo-")
         .tempdir()
         .context("cannot create a temporary folder")?;
-    let folder = if let Some(folder) = args.snapshot {
-        folder
+    let folder = if let Some(named) = &args.snapshot {
+        Folder::of(named, scratch.path())?
     } else {
         let folder = scratch.path().join("cluster");
         example::write(&folder)?;
-        folder
+        Folder::of(&folder, scratch.path())?
     };
-    let mut running = start(&folder, &args.catalogue_file, args.secure_port, &scratch).await?;
+    let served = args.snapshot.as_deref().unwrap_or(&folder.path).display().to_string();
+    let mut running = start(&folder.path, &args.catalogue_file, args.secure_port, &scratch).await?;
     tokio::select! {
         synced = running.synced() => synced?,
         () = &mut end => return Ok(ExitCode::SUCCESS),
     }
+    // Ends with the process.
+    tokio::spawn(folder.keep());
     let kubeconfig = scratch.path().join("kubeconfig");
     if let Some((program, arguments)) = args.command.split_first() {
         return command(program, arguments, &kubeconfig).await;
@@ -104,7 +111,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     eprintln!(
         "\nServing {} on https://{}. Try:\n\n  export KUBECONFIG={}\n  kubectl get fluxresources -A\n  \
          kubectl get fluxdependencies -A -o wide\n  kubectl get gameserversummaries,tenantusages -A -o wide\n  kubectl explain fluxsummaries.status\n\nPress Ctrl-C to stop.",
-        folder.display(),
+        served,
         running.address(),
         kubeconfig.display(),
     );

@@ -278,9 +278,9 @@ fn a_folder_that_cannot_be_served_is_refused_by_name() {
     for (path, complaint) in [
         (Path::new("/no/such/folder"), "does not exist"),
         (empty.path(), "no manifest"),
-        (&file, "not a folder"),
+        (&file, "is no manifest"),
     ] {
-        if complaint == "not a folder" {
+        if complaint == "is no manifest" {
             fs::write(&file, "text").unwrap();
         }
         let output = demo(&["--snapshot", path.to_str().unwrap()], "echo served");
@@ -337,6 +337,91 @@ fn the_exported_example_can_be_served_and_is_not_written_over() {
     assert!(shown.contains("Degraded"), "{shown}");
     let again = gatehouse(&["demo", "--export", target]).output().unwrap();
     assert!(!again.status.success() && text(&again.stderr).contains("is not empty"), "{again:?}");
+}
+
+fn write(folder: &Path, files: &[(&str, &str)]) {
+    for (path, text) in files {
+        let path = folder.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+}
+
+#[test]
+fn a_repository_is_shown_as_it_would_be_applied() {
+    let folder = tempfile::tempdir().unwrap();
+    let bare = |name: &str, more: &str| {
+        format!(
+            "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {{name: {name}}}\nspec: {{interval: 10m, path: ./x, sourceRef: {{kind: GitRepository, name: g}}{more}}}\n"
+        )
+    };
+    write(
+        folder.path(),
+        &[
+            ("apps/a/kustomization.yaml", "namespace: ns-a\nresources: [k.yaml]\n"),
+            ("apps/a/k.yaml", &bare("ka", "")),
+            ("apps/b/kustomization.yaml", "namespace: ns-b\nresources: [k.yaml]\n"),
+            ("apps/b/k.yaml", &bare("kb", ", dependsOn: [{name: ka, namespace: ns-a}]")),
+            ("over/kustomization.yaml", "resources: [../apps/a]\npatches: [{path: p.yaml}]\n"),
+            (
+                "over/p.yaml",
+                "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {name: ka, namespace: ns-a}\nspec: {interval: 5m}\n",
+            ),
+        ],
+    );
+    let snapshot = folder.path().to_str().unwrap();
+    let shown =
+        ok(&demo(&["--snapshot", snapshot], "{} get fxr -A --no-headers; {} get fxd -A --no-headers"));
+    let rows: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().take(3).collect()).collect();
+    let of =
+        |namespace: &str, name: &str| rows.iter().filter(|row| row[0] == namespace && row[1] == name).count();
+    assert_eq!(of("ns-a", "local.kustomization.ka"), 2, "{shown}");
+    assert_eq!(of("ns-b", "local.kustomization.kb"), 2, "{shown}");
+    assert_eq!(rows.len(), 4, "{shown}");
+    assert!(!shown.contains("Missing"), "{shown}");
+}
+
+#[test]
+fn an_edit_of_a_patch_shows_in_a_watch() {
+    let folder = tempfile::tempdir().unwrap();
+    let patch = |name: &str| format!("namespace: apps\nnamePrefix: {name}-\nresources: [app.yaml]\n");
+    write(
+        folder.path(),
+        &[("app.yaml", &kustomization("app", "True", "applied")), ("kustomization.yaml", &patch("one"))],
+    );
+    let cache = tempfile::tempdir().unwrap();
+    let watch = format!("kubectl --cache-dir {} get fxr -n apps -w", cache.path().display());
+    let snapshot = folder.path().to_str().unwrap();
+    let mut child = gatehouse(&["demo", "--snapshot", snapshot, "--", "sh", "-c", &format!("exec {watch}")])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = lines(&mut child);
+    wait_for(&lines, |line| line.contains("local.kustomization.one-app"));
+    fs::write(folder.path().join("kustomization.yaml"), patch("other")).unwrap();
+    wait_for(&lines, |line| line.contains("local.kustomization.other-app"));
+    terminate(&mut child);
+}
+
+#[test]
+fn a_file_or_standard_input_is_served_as_a_folder_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("dump.yaml");
+    fs::write(&file, kustomization("app", "True", "applied")).unwrap();
+    let shown = ok(&demo(&["--snapshot", file.to_str().unwrap()], "{} get fxr -n apps -o name"));
+    assert!(shown.contains("local.kustomization.app"), "{shown}");
+    let mut child =
+        gatehouse(&["demo", "--snapshot", "-", "--", "sh", "-c", "kubectl get fxr -n apps -o name"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+    let list = "{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": [{\"apiVersion\": \"kustomize.toolkit.fluxcd.io/v1\", \"kind\": \"Kustomization\", \"metadata\": {\"name\": \"piped\", \"namespace\": \"apps\"}}]}";
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), list.as_bytes()).unwrap();
+    let shown = ok(&child.wait_with_output().unwrap());
+    assert!(shown.contains("local.kustomization.piped"), "{shown}");
+    let output = gatehouse(&["demo", "--snapshot", "-", "--", "true"]).stdin(Stdio::null()).output().unwrap();
+    assert!(text(&output.stderr).contains("standard input is empty"), "{output:?}");
 }
 
 #[test]

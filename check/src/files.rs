@@ -12,6 +12,7 @@ use std::{
     },
 };
 
+use gatehouse_apiservice::policy::GROUP;
 use gatehouse_inventory::{
     manifest,
     yaml::{At, Node},
@@ -50,12 +51,16 @@ pub struct Files {
     /// Files that something was made of: what is left over is named by nobody.
     pub(crate) used: HashSet<u32>,
     by_path: HashMap<PathBuf, u32>,
+    /// ConfigMaps by name, among the objects.
+    config_maps: HashMap<String, Vec<usize>>,
     /// Each real file is read once, whatever it is called.
     seen: HashSet<PathBuf>,
     pub(crate) kustomizations: HashMap<PathBuf, Option<Node>>,
     ignored: Vec<ignore::gitignore::Gitignore>,
     /// What relative paths begin at, if not at the current folder.
     base: Option<PathBuf>,
+    /// Whether every object is kept as a whole, whatever its kind.
+    whole: bool,
 }
 
 /// A file.
@@ -83,6 +88,11 @@ impl Files {
     /// would be here.
     pub fn within(base: PathBuf) -> Self {
         Self { base: Some(base), ..Self::default() }
+    }
+
+    /// Files all of whose objects are kept as a whole, to be shown and not judged.
+    pub(crate) fn whole() -> Self {
+        Self { whole: true, ..Self::default() }
     }
 
     /// The current folder, or what stands for it.
@@ -115,7 +125,7 @@ impl Files {
         if path == Path::new("-") {
             let read = bytes(io::stdin().lock());
             let file = self.text("<stdin>".to_owned(), None, role, true);
-            let parsed = read.map(|bytes| parsed(&bytes, file, false));
+            let parsed = read.map(|bytes| parsed(&bytes, file, false, self.whole));
             return self.take(file, parsed);
         }
         let path = &match &self.base {
@@ -158,8 +168,10 @@ impl Files {
             let message = format!("cannot be listed: {why}");
             self.problems.push(Problem { spot: Spot::file(self.shown(&folder)), message });
         }
+        for templates in found.templates {
+            self.note(&templates, 0, "passed over: Helm templates");
+        }
         let mut jobs = Vec::new();
-        let mut charts: HashMap<PathBuf, usize> = HashMap::new();
         let mut folders: HashSet<PathBuf> = HashSet::new();
         for path in found.files {
             let full = absolute(&path);
@@ -172,14 +184,7 @@ impl Files {
             {
                 self.layers.insert(folder.to_path_buf());
             }
-            match chart(&path) {
-                Some(chart) => *charts.entry(chart).or_default() += 1,
-                None => jobs.push(Job { path, named: false }),
-            }
-        }
-        for (chart, count) in charts {
-            let templates = if count == 1 { "1 Helm template" } else { &format!("{count} Helm templates") };
-            self.note(&chart, 0, &format!("passed over: {templates}"));
+            jobs.push(Job { path, named: false });
         }
         jobs
     }
@@ -204,6 +209,7 @@ impl Files {
         }
         let threads =
             std::thread::available_parallelism().map_or(1, usize::from).min(jobs.len().div_ceil(16)).max(1);
+        let whole = self.whole;
         let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(jobs.len())));
         std::thread::scope(|scope| {
             for _ in 0..threads {
@@ -216,7 +222,8 @@ impl Files {
                         buffer.clear();
                         let read = OpenFile::open(&job.path).and_then(|file| bytes_into(file, &mut buffer));
                         let file = u32::try_from(first + index).unwrap_or(u32::MAX);
-                        let parsed = read.map(|()| parsed(&buffer, file, manifest::is_json(&job.path)));
+                        let parsed =
+                            read.map(|()| parsed(&buffer, file, manifest::is_json(&job.path), whole));
                         done.lock().unwrap_or_else(PoisonError::into_inner).push((file, parsed));
                         if buffer.capacity() > 4 << 20 {
                             buffer = Vec::new();
@@ -240,7 +247,7 @@ impl Files {
         let bytes = OpenFile::open(path).and_then(bytes).ok()?;
         let shown = self.shown(path);
         let file = self.text(shown, Some(path.to_path_buf()), Role::Judged, false);
-        let parsed = parsed(&bytes, file, manifest::is_json(path));
+        let parsed = parsed(&bytes, file, manifest::is_json(path), self.whole);
         self.take(file, Ok(parsed));
         Some(file)
     }
@@ -306,8 +313,38 @@ impl Files {
             }
         }
         let start = self.objects.len();
+        for (offset, object) in parsed.objects.iter().enumerate() {
+            if object.id.group.is_empty() && object.id.kind == "ConfigMap" {
+                self.config_maps.entry(object.id.name.clone()).or_default().push(start + offset);
+            }
+        }
         self.objects.extend(parsed.objects);
         self.texts[index].objects = start..self.objects.len();
+    }
+
+    /// The ConfigMaps of a name.
+    pub(crate) fn config_maps(&self, name: &str) -> impl Iterator<Item = &Built> {
+        self.config_maps.get(name).into_iter().flatten().map(|index| &self.objects[*index])
+    }
+
+    /// Lets go of what was needed to plan what will be applied: what is asked for afterwards is what says something of
+    /// other objects.
+    pub(crate) fn release(&mut self) {
+        self.config_maps = HashMap::new();
+        self.kustomizations = HashMap::new();
+        self.by_path = HashMap::new();
+        self.seen = HashSet::new();
+        let texts = &mut self.texts;
+        let role = |at: At| texts[usize::try_from(at.file).unwrap_or(usize::MAX)].role;
+        self.objects.retain(|object| {
+            object.id.group == GROUP
+                || object.id.kind == "CustomResourceDefinition"
+                || role(object.at) == Role::Policies
+        });
+        self.objects.shrink_to_fit();
+        for text in texts {
+            text.objects = 0..0;
+        }
     }
 
     fn problem(&mut self, path: &Path, error: &io::Error) {
@@ -340,8 +377,8 @@ impl Files {
     }
 }
 
-fn parsed(bytes: &[u8], file: u32, json: bool) -> Result<Parsed, NotText> {
-    read::text(bytes).map(|text| read::parse(text, file, json))
+fn parsed(bytes: &[u8], file: u32, json: bool, whole: bool) -> Result<Parsed, NotText> {
+    read::text(bytes).map(|text| read::parse(text, file, json, whole))
 }
 
 /// All of it, up to the limit: a path may lead to a device that never ends.
@@ -360,15 +397,6 @@ fn bytes_into(from: impl Read, bytes: &mut Vec<u8>) -> io::Result<()> {
         ));
     }
     Ok(())
-}
-
-/// The folder `templates` of a chart, if the file is in one.
-fn chart(path: &Path) -> Option<PathBuf> {
-    let folder = path.ancestors().skip(1).find(|folder| {
-        folder.file_name().is_some_and(|name| name == "templates")
-            && folder.with_file_name("Chart.yaml").is_file()
-    });
-    folder.map(Path::to_path_buf)
 }
 
 /// Absolute, without `.` and `..`. Links stay, as they do for kustomize.

@@ -101,13 +101,8 @@ pub(crate) fn variables(files: &Files, namespace: Option<&str>, spec: &Node) -> 
 
 /// The data of a ConfigMap of the files, if there is one of that name and no other.
 fn config_map(files: &Files, namespace: Option<&str>, name: &str) -> Option<BTreeMap<String, String>> {
-    let mut found = files.objects.iter().filter(|object| {
-        object.id.group.is_empty()
-            && object.id.kind == "ConfigMap"
-            && object.id.name == name
-            && (object.id.namespace.is_none()
-                || namespace.is_none()
-                || object.id.namespace.as_deref() == namespace)
+    let mut found = files.config_maps(name).filter(|object| {
+        object.id.namespace.is_none() || namespace.is_none() || object.id.namespace.as_deref() == namespace
     });
     let data = found.next()?.node.as_deref()?.get("data")?;
     let data: BTreeMap<String, String> =

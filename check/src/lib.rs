@@ -5,7 +5,9 @@
 //! violation. Quotas are held against the sum over a tenant's namespaces. Where something cannot be known from files,
 //! policies are taken to apply, quotas are not, and a note says so.
 
+mod applied;
 mod build;
+mod external;
 mod files;
 mod flux;
 mod github;
@@ -26,6 +28,7 @@ mod rulesets;
 mod sarif;
 mod sums;
 
+pub use applied::{Applied, applied, files, has_kustomizations};
 pub use files::{Files, Role};
 pub use github::github;
 pub use junit::junit;
@@ -60,6 +63,7 @@ pub struct Options {
 pub fn check(files: &mut Files, options: &Options, now: Timestamp) -> Report {
     let Options { live, namespace_labels, all_files } = options;
     let Plan { objects, notes: planned, problems: unbuilt } = plan::plan(files, *all_files);
+    files.release();
     let files = &*files;
     let placed = Placed::all(&objects);
     let namespaces = Namespaces::of(files, &placed, live, namespace_labels);

@@ -16,6 +16,7 @@ use gatehouse_policy::Kind;
 use crate::{
     Files, Role,
     build::{Built, Failure, Kustomization, Layers, Repository as _, clean, substitute},
+    external,
     files::Text,
     flux,
     report::{Note, Problem},
@@ -171,7 +172,8 @@ impl Planner<'_> {
         let more = spec.as_ref().map(flux::added);
         let mut layers = Layers::new(&mut *self.files);
         let built = layers.folder(folder, more.as_ref());
-        let (left_out, unknown, within) = (layers.left_out, layers.unknown, layers.seen);
+        let (left_out, mut unknown, within) = (layers.left_out, layers.unknown, layers.seen);
+        let is_incomplete = !left_out.is_empty();
         self.built.extend(within);
         for (at, message) in left_out {
             self.note(at, message);
@@ -184,6 +186,14 @@ impl Planner<'_> {
                 return;
             }
         };
+        // Not where it would fetch what is elsewhere, nor where Flux adds to what is built.
+        let own = more.as_ref().is_none_or(Kustomization::adds_nothing) && !is_incomplete;
+        if let Some((at, _)) = unknown.first().filter(|_| own)
+            && let Some(by_kubectl) = external::built(folder, &objects, *at)
+        {
+            objects = by_kubectl;
+            unknown.clear();
+        }
         if let Some(spec) = &spec {
             let namespace = by.and_then(|object| object.id.namespace.as_deref());
             self.finish(&mut objects, namespace, spec);

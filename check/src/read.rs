@@ -28,6 +28,8 @@ pub(crate) struct Parsed {
     pub(crate) faults: Vec<Fault>,
     /// Whether there is no document in it.
     pub(crate) blank: bool,
+    /// Whether every object is kept as a whole.
+    whole: bool,
 }
 
 /// A place where a file is wrong.
@@ -78,9 +80,9 @@ pub(crate) fn text(bytes: &[u8]) -> Result<&str, NotText> {
     Ok(manifest::without_mark(text))
 }
 
-/// Reads a text. `json`: as a stream of JSON values, which is what a `.json` file is.
-pub(crate) fn parse(text: &str, file: u32, json: bool) -> Parsed {
-    let mut parsed = Parsed::default();
+/// Reads a text. `json`: as a stream of JSON values, which is what a `.json` file is. `whole`: keep every object.
+pub(crate) fn parse(text: &str, file: u32, json: bool, whole: bool) -> Parsed {
+    let mut parsed = Parsed { whole, ..Parsed::default() };
     if json {
         parsed.json(text, 0..text.len(), file);
         return parsed;
@@ -118,6 +120,7 @@ struct Header<'a> {
 impl Parsed {
     fn document(&mut self, document: &str, start: At) {
         if document.len() > LARGE
+            && !self.whole
             && let Some(object) = skimmed(document, start)
         {
             self.objects.push(object);
@@ -220,7 +223,8 @@ impl Parsed {
         {
             id.name = format!("{prefix}*");
         }
-        let kept = wanted(&id.group, &id.kind)
+        let kept = self.whole
+            || wanted(&id.group, &id.kind)
             || (id.group.is_empty() && id.kind == "ConfigMap" && size <= LARGE_CONFIG_MAP);
         let node = if kept {
             Some(node)

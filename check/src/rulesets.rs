@@ -276,8 +276,7 @@ impl Namespaces {
         for (name, labels) in &live.namespaces {
             namespaces.insert(name, labels.clone());
         }
-        let policies = files.texts.iter().filter(|text| text.role == Role::Policies);
-        let beside = policies.flat_map(|text| &files.objects[text.objects.clone()]);
+        let beside = files.objects.iter().filter(|object| files.text_of(object.at).role == Role::Policies);
         let objects = beside.chain(placed.iter().map(|placed| placed.object));
         for object in objects.filter(|object| object.id.group.is_empty() && object.id.kind == "Namespace") {
             let labels = object.node.as_deref().and_then(|node| node.at_path(&["metadata", "labels"]));

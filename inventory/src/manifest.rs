@@ -94,15 +94,18 @@ pub struct Files {
     /// `*.yaml`, `*.yml` and `*.json` at any depth, below the folder, in path order. Hidden files and folders are left
     /// out; links are followed, each real folder is entered once.
     pub files: Vec<PathBuf>,
+    /// Folders of Helm templates, whose files are left out.
+    pub templates: Vec<PathBuf>,
     /// Folders that could not be listed, and why.
     pub unreadable: Vec<(PathBuf, String)>,
 }
 
 /// Lists the manifest files under `folder`; their paths begin with it.
 pub fn files(folder: &Path) -> io::Result<Files> {
-    let folder::Listing { files, unreadable, .. } = folder::list(folder)?;
+    let folder::Listing { files, templates, unreadable, .. } = folder::list(folder)?;
     Ok(Files {
         files: files.into_keys().map(|file| folder.join(file)).collect(),
+        templates: templates.into_iter().map(|below| folder.join(below)).collect(),
         unreadable: unreadable.into_iter().map(|(below, why)| (folder.join(below), why)).collect(),
     })
 }

@@ -211,6 +211,27 @@ fn what_is_elsewhere_or_not_built_is_said() {
 }
 
 #[test]
+fn what_is_not_built_here_kubectl_builds() {
+    if std::process::Command::new("kubectl").arg("kustomize").arg("--help").output().is_err() {
+        let required = std::env::var("GATEHOUSE_CONFORMANCE").is_ok_and(|value| value == "require");
+        assert!(!required, "kubectl is required");
+        eprintln!("left out: kubectl cannot be run");
+        return;
+    }
+    let files = files(&[
+        ("d/kustomization.yaml", "resources: [a.yaml, c.yaml]\nreplacements:\n- path: r.yaml\n"),
+        ("d/a.yaml", &kustomization("a", "interval: 10m\npath: ./x")),
+        ("d/c.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {interval: 1s}\n"),
+        (
+            "d/r.yaml",
+            "source: {kind: ConfigMap, name: c, fieldPath: data.interval}\ntargets:\n- select: {kind: Kustomization}\n  fieldPaths: [spec.interval]\n",
+        ),
+    ]);
+    // What the replacement brought is its; what is missing is the object's.
+    assert_eq!(found(&files, &[]), ["d/a.yaml:1:1: p/prune", "d/kustomization.yaml:2:1: p/interval"]);
+}
+
+#[test]
 fn files_that_are_no_text_are_passed_over_in_a_folder() {
     let files = files(&[("d/a.yaml", &kustomization("a", FINE))]);
     files.write("d/crypt.yaml", b"\0GITCRYPT\0\x80\x81");

@@ -48,7 +48,7 @@ fn what_is_no_object_is_passed_over_in_a_folder() {
         0,
         &[
             "templates/app.yaml:4: note: passed over: a template",
-            "chart/templates: note: passed over: 1 Helm template",
+            "chart/templates: note: passed over: Helm templates",
         ],
     );
     assert_eq!(checked.out, "");

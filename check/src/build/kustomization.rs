@@ -93,6 +93,18 @@ impl Kustomization {
     }
 }
 
+impl Kustomization {
+    /// Whether a Flux Kustomization adds nothing to what is built.
+    pub(crate) fn adds_nothing(&self) -> bool {
+        self.components.is_empty()
+            && self.patches.is_empty()
+            && self.images.is_empty()
+            && self.namespace.is_none()
+            && self.prefix.is_none()
+            && self.suffix.is_none()
+    }
+}
+
 fn is_empty(value: &Node) -> bool {
     value.items().is_empty() && value.entries().is_empty() && value.as_str().is_none_or(str::is_empty)
 }

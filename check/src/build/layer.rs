@@ -81,7 +81,10 @@ impl<'a, R: Repository> Layers<'a, R> {
             }
         }
         for generator in &layer.config_maps {
-            objects.extend(transform::config_map(generator, |name| self.repository.text(&folder.join(name))));
+            let made = transform::config_map(generator, |name| self.repository.text(&folder.join(name)));
+            if let Some(made) = made {
+                generate(objects, made, generator)?;
+            }
         }
         self.transform(folder, &layer, objects)?;
         self.within.pop();
@@ -204,6 +207,37 @@ impl<'a, R: Repository> Layers<'a, R> {
             }
         }
         Ok(())
+    }
+}
+
+/// Adds what a generator makes, or joins it with what is there.
+fn generate(objects: &mut Vec<Built>, made: Built, generator: &Node) -> Result<(), Failure> {
+    let behavior = generator.str_of("behavior").unwrap_or("create");
+    let known = objects.iter().position(|object| object.is(&made.id));
+    match (known, behavior) {
+        (None, "merge" | "replace") | (Some(_), "create") => {
+            let name = &made.id.name;
+            let message = format!("ConfigMap {name} cannot be generated: behavior is {behavior}");
+            Err(Failure { at: generator.at, message })
+        }
+        (None, _) => {
+            objects.push(made);
+            Ok(())
+        }
+        (Some(known), behavior) => {
+            let (object, at) = (&mut objects[known], generator.at);
+            let data = made.node.as_deref().and_then(|node| node.get("data"));
+            if let (Some(node), Some(data)) = (object.node_mut(), data) {
+                if behavior == "replace" {
+                    node.remove("data");
+                }
+                let into = node.child("data", at);
+                for entry in data.entries() {
+                    into.set(&entry.key, entry.at, entry.value.clone());
+                }
+            }
+            Ok(())
+        }
     }
 }
 

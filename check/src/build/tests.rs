@@ -118,7 +118,7 @@ spec: {replicas: 2, template: {spec: {template: {spec: {containers: [{name: game
 ";
 
 /// Each is the rest of a kustomization over [`BASE`].
-const FEATURES: [&str; 30] = [
+const FEATURES: [&str; 32] = [
     "namespace: other\n",
     "namePrefix: pre-\n",
     "nameSuffix: -post\n",
@@ -149,6 +149,8 @@ const FEATURES: [&str; 30] = [
     "patches:\n- target: {kind: Kustomization}\n  patch: |\n    apiVersion: kustomize.toolkit.fluxcd.io/v1\n    kind: Kustomization\n    metadata: {name: _, labels: {added: x}, annotations: {also: y}}\n    spec: {postBuild: {substitute: {B: b}}, nothing: null, deep: {inner: null, kept: 1, list: [{a: null, b: 2}, null]}}\n",
     "patches:\n- target: {kind: Nothing}\n  patch: |\n    - {op: remove, path: /spec/absent}\n",
     "configMapGenerator:\n- name: made\n  literals: [a=b]\n  options: {disableNameSuffixHash: true}\n",
+    "resources: [more.yaml]\nconfigMapGenerator:\n- name: settings\n  behavior: merge\n  literals: [a=2, 'c=\"3\"']\n  options: {disableNameSuffixHash: true}\n",
+    "resources: [more.yaml]\nconfigMapGenerator:\n- name: settings\n  behavior: replace\n  envs: [settings.env]\n  options: {disableNameSuffixHash: true}\n",
 ];
 
 fn tree(overlay: &str, resources: bool) -> Vec<(String, String)> {
@@ -169,8 +171,9 @@ fn tree(overlay: &str, resources: bool) -> Vec<(String, String)> {
         ),
         file(
             "over/more.yaml",
-            "apiVersion: source.toolkit.fluxcd.io/v1\nkind: GitRepository\nmetadata: {name: more}\nspec: {interval: 1m}\n",
+            "apiVersion: source.toolkit.fluxcd.io/v1\nkind: GitRepository\nmetadata: {name: more}\nspec: {interval: 1m}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {a: \"1\", b: \"2\"}\n",
         ),
+        file("over/settings.env", "# settings\nx=1\ny=two words\n"),
         file(
             "component/kustomization.yaml",
             "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\nresources: [extra.yaml]\npatches:\n- target: {kind: Kustomization}\n  patch: |\n    - {op: add, path: /spec/wait, value: true}\n",
@@ -233,7 +236,10 @@ fn random_overlays_of_overlays_are_built_as_kustomize_builds_them() {
         let (inner, outer) = (joined(&features(2)), joined(&features(2)));
         let mut files = tree(&inner, true);
         let top = tree(
-            &outer.replace("[../component]", "[../component2]").replace("more.yaml", "other.yaml"),
+            &outer
+                .replace("[../component]", "[../component2]")
+                .replace("more.yaml", "other.yaml")
+                .replace("name: settings", "name: others"),
             false,
         );
         files.push(("top/kustomization.yaml".to_owned(), {
@@ -245,9 +251,13 @@ fn random_overlays_of_overlays_are_built_as_kustomize_builds_them() {
             }
         }));
         files.push(("top/patch.yaml".to_owned(), top[3].1.clone()));
-        files.push(("top/other.yaml".to_owned(), top[4].1.replace("more", "other")));
-        files.push(("component2/kustomization.yaml".to_owned(), top[5].1.clone()));
-        files.push(("component2/extra.yaml".to_owned(), top[6].1.replace("name: extra", "name: extra2")));
+        files.push((
+            "top/other.yaml".to_owned(),
+            top[4].1.replace("more", "other").replace("settings", "others"),
+        ));
+        files.push(("top/settings.env".to_owned(), top[5].1.clone()));
+        files.push(("component2/kustomization.yaml".to_owned(), top[6].1.clone()));
+        files.push(("component2/extra.yaml".to_owned(), top[7].1.replace("name: extra", "name: extra2")));
         compare(&files, "top");
     }
 }

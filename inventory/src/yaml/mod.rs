@@ -156,10 +156,12 @@ impl Loader<'_> {
                 self.enter(Open::Map { at, anchor, entries: Vec::new(), key: None })
             }
             EventData::SequenceEnd | EventData::MappingEnd => match self.open.pop() {
-                Some(Open::List { at, anchor, items }) => {
+                Some(Open::List { at, anchor, mut items }) => {
+                    items.shrink_to_fit();
                     self.put(Node { at, data: Data::List(items) }, anchor)
                 }
-                Some(Open::Map { at, anchor, entries, .. }) => {
+                Some(Open::Map { at, anchor, mut entries, .. }) => {
+                    entries.shrink_to_fit();
                     self.put(Node { at, data: Data::Map(entries) }, anchor)
                 }
                 None => Ok(()),

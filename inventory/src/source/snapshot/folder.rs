@@ -13,6 +13,8 @@ use std::{
 pub(crate) struct Listing {
     /// Manifest files, relative to the root, in path order.
     pub(crate) files: BTreeMap<PathBuf, Stamp>,
+    /// Folders of Helm templates, which are no manifests yet: none of their files is listed.
+    pub(crate) templates: Vec<PathBuf>,
     /// Folders below the root that could not be listed, and why: what was known of them stays.
     pub(crate) unreadable: Vec<(PathBuf, String)>,
     /// What has to be watched anew when it changes: the root itself, and where links to folders lead.
@@ -81,6 +83,10 @@ fn walk(root: &Path, relative: &Path, seen: &mut HashSet<PathBuf>, listing: &mut
         // Follows links. One that leads nowhere is as good as absent.
         let Ok(metadata) = fs::metadata(entry.path()) else { continue };
         if metadata.is_dir() {
+            if name == "templates" && path.join("Chart.yaml").is_file() {
+                listing.templates.push(relative);
+                continue;
+            }
             if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
                 listing.identity.push((relative.clone(), inode(&metadata)));
             }

@@ -6,7 +6,7 @@
 //! nothing about its objects, so they stay.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs,
     hash::{DefaultHasher, Hash, Hasher},
     io,
@@ -33,6 +33,8 @@ pub(super) struct Index {
     versions: BTreeMap<KindId, String>,
     /// Objects named twice and where, so that each is warned of once.
     twice: HashMap<ObjectKey, String>,
+    /// Folders of Helm templates that were mentioned.
+    templates: BTreeSet<PathBuf>,
     begun: bool,
 }
 
@@ -80,7 +82,13 @@ impl Index {
 
     /// Whether any file came, went, or changed.
     fn read(&mut self, root: &Path, listing: Listing, sink: &Sink, events: &mut Vec<Event>) -> bool {
-        let Listing { files, unreadable, .. } = listing;
+        let Listing { files, templates, unreadable, .. } = listing;
+        for folder in templates {
+            if !self.templates.contains(&folder) {
+                tracing::info!(folder = %folder.display(), "Helm templates are passed over");
+                self.templates.insert(folder);
+            }
+        }
         let before = self.files.len();
         self.files.retain(|path, _| {
             files.contains_key(path) || unreadable.iter().any(|(folder, _)| path.starts_with(folder))
