@@ -62,8 +62,8 @@ const FOLLOW: Duration = Duration::from_millis(50);
 const RECALL_AGAIN: Duration = Duration::from_secs(1);
 /// After a recall was seen, nobody holds more than it needs for so long.
 const CALM: Duration = Duration::from_secs(2);
-/// Whoever has just started promises nothing upon a ledger without a seal before this: those who know that it had one, and
-/// that a version without seals cannot have written it, break it.
+/// Nothing is promised before this upon a ledger without a seal by who has just started, nor upon one without entries by who
+/// has not seen each of its states: those who know that a version without seals cannot have written it break the seal.
 const GRACE: Duration = Duration::from_secs(2);
 /// The wait after a conflict, or up to twice that; and after a failure.
 const AFTER_CONFLICT: Duration = Duration::from_millis(6);
@@ -101,11 +101,13 @@ pub(super) struct Committer {
     stood: Option<String>,
     /// The blocks of the ledger when it was last seen with its seal.
     sealed: Option<BTreeSet<Arc<str>>>,
+    /// Uid and generation of the ledger when it was last known to stand.
+    known: Option<(String, i64)>,
     /// The generation of the quota by which promises were made.
     generation: Option<(String, i64)>,
     /// The last state of the ledger that was known to be as Gatehouse wrote it.
     whole: Option<(Version, Ledger)>,
-    /// Since when a ledger without a seal is known, of which no state with one is.
+    /// Since when the ledger is without a seal, and another replica may know that somebody has removed it.
     unsealed: Option<Instant>,
     /// Since when the ledger is missing, or is not what it should be; and in which state of which object.
     broken: Option<(Instant, Option<(String, i64)>)>,
@@ -169,6 +171,7 @@ impl Committer {
             seen: None,
             stood: None,
             sealed: None,
+            known: None,
             generation: None,
             whole: None,
             unsealed: None,

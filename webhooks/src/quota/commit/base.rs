@@ -56,6 +56,11 @@ impl Base {
         self.version.as_ref().map(|version| &version.uid)
     }
 
+    /// Uid and generation of the object.
+    pub(super) fn place(&self) -> Option<(String, i64)> {
+        self.version.as_ref().map(|version| (version.uid.clone(), version.generation))
+    }
+
     pub(super) fn number(&self) -> u64 {
         self.version.as_ref().map_or(0, Version::number)
     }

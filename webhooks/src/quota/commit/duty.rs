@@ -140,7 +140,7 @@ impl Committer {
         let must_wait = base.state == State::Broken || base.version.is_none() && is_missed;
         if must_wait {
             // What was admitted upon it may still come. Whoever asks for more must wait until it cannot.
-            let state = base.version.as_ref().map(|version| (version.uid.clone(), version.generation));
+            let state = base.place();
             if self.broken.as_ref().is_none_or(|(_, known)| *known != state) {
                 self.broken = Some((now, state));
             }

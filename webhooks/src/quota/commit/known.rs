@@ -23,6 +23,7 @@ impl Committer {
             if self.generation.as_ref().is_some_and(|(uid, _)| *uid != quota.uid) {
                 self.base = None;
                 self.whole = None;
+                self.known = None;
                 self.settler.reset();
             }
             self.generation = Some(generation);
@@ -73,10 +74,14 @@ impl Committer {
                 self.is_unmarked = true;
                 self.holder.account.lose();
             } else {
+                // There may have been blocks that this replica has never seen.
+                let may_hide = base.ledger.blocks().next().is_none() && !self.is_next(&base);
                 self.sealed = base.sealed_blocks();
                 self.note_whole(&base);
-                let is_unknown = !is_sealed && self.whole.is_none();
-                self.unsealed = is_unknown.then(|| self.unsealed.unwrap_or(now));
+                let is_unknown = self.whole.is_none() || may_hide;
+                self.unsealed =
+                    if is_sealed { None } else { self.unsealed.or_else(|| is_unknown.then_some(now)) };
+                self.known = base.place();
             }
             self.budget.share(blocks.len());
             self.stood = Some(quota.uid.clone());
@@ -111,6 +116,14 @@ impl Committer {
             sealed.iter().all(|name| base.ledger.block(name).is_some()) || blocks.len() >= sealed.len()
         });
         has_blocks && self.whole.as_ref().is_none_or(|(_, whole)| base.ledger.may_follow(whole))
+    }
+
+    /// Whether it is the state that came right after the one that was last known to stand, or the same.
+    fn is_next(&self, base: &Base) -> bool {
+        let known = self.known.as_ref().zip(base.version.as_ref());
+        known.is_some_and(|((uid, generation), version)| {
+            *uid == version.uid && version.generation <= generation + 1
+        })
     }
 
     /// Keeps the last state that is known to be as Gatehouse wrote it.
@@ -150,6 +163,8 @@ impl Committer {
                 }
                 if base.stands() {
                     self.sealed = base.sealed_blocks();
+                    self.known = base.place();
+                    self.unsealed = None;
                 }
                 self.note_whole(&base);
                 self.budget.share(base.blocks().len());

@@ -327,6 +327,33 @@ async fn has_written(bad: &Value, is_forgotten: bool) {
     }
 }
 
+/// A replica that has not seen what another holds admits nothing upon a ledger that somebody has emptied since.
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_somebody_has_emptied_deceives_nobody() {
+    let api = server_api();
+    put_quota(&api, "a", &json!({COUNT: "3"}), "Deny");
+    let one = Replica::start(&api, true);
+    let two = Replica::start(&api, false);
+    let (one, two) = (one.ready().await, two.ready().await);
+    // The other knows the ledger, and looks at it no more until it is asked again.
+    assert!(is_admitted(&two.create("first").await));
+    until("given back", || blocks(&api, "a") == 0).await;
+    sleep(Duration::from_mins(1)).await;
+    for name in ["late", "lost"] {
+        assert!(is_admitted(&one.create_of(&configmaps(), &configmap(name), false).await));
+    }
+    let mut object = api.get(POLICY, "quotaledgers", "", "a").unwrap();
+    object["spec"]["entries"] = json!({});
+    api.put(object);
+    let emptied = |world: &Snapshot| world.ledgers.get("a").is_some_and(|seen| seen.spec.entries.is_empty());
+    two.seen("emptied", emptied).await;
+    let verdict = two.create("second").await;
+    assert!(is_exceeded(&verdict), "{verdict:?}");
+    for replica in [one, two] {
+        replica.stop().await;
+    }
+}
+
 /// What a version without blocks has written is held on to, until nothing of it can come.
 #[tokio::test(start_paused = true)]
 async fn a_ledger_of_entries_is_taken_over() {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{
     super::{DEAD, Ledger, Seal},
-    Fault, KINDS, PATIENCE, Run, Step, World, hard,
+    Fault, KINDS, PATIENCE, REPLICAS, Run, Step, World, hard,
 };
 
 impl World {
@@ -77,8 +77,9 @@ fn each_rule_is_needed() {
     for fault in faults {
         assert!(is_found(Run { fault: Some(fault), ..PLAIN }), "{fault:?} was not found");
     }
-    let fault = Fault::RestoredAsKnown;
-    assert!(is_found(Run { fault: Some(fault), meddler: true, ..PLAIN }), "{fault:?} was not found");
+    for fault in [Fault::RestoredAsKnown, Fault::EmptiedUnseen] {
+        assert!(is_found(Run { fault: Some(fault), meddler: true, ..PLAIN }), "{fault:?} was not found");
+    }
 }
 
 /// What one replica has admitted is made, or another request admitted, after it was taken for gone; by another that has
@@ -122,6 +123,27 @@ fn a_block_outlives_its_replica_and_no_replica_its_block() {
         after_it_was_taken_for_gone(fault, false).unwrap();
         assert!(after_it_was_taken_for_gone(fault, true).is_err(), "{fault:?} was not found");
     }
+}
+
+/// Somebody empties a ledger before one replica has seen what another has promised upon it.
+fn emptied_unseen(fault: Option<Fault>) -> Result<(), TestCaseError> {
+    let mut world = World::new(Run { fault, meddler: true, ..PLAIN });
+    (0..REPLICAS).for_each(|replica| world.meet(replica));
+    world.ask_to_create(0, 6, 0);
+    world.review(&[0], 1, 0);
+    world.meddle(11, 0);
+    world.meet(0);
+    world.ask_to_create(0, 6, 0);
+    world.review(&[1], 0, 1);
+    world.commit(1);
+    world.commit(0);
+    world.check()
+}
+
+#[test]
+fn who_has_not_seen_all_of_an_emptied_ledger_promises_nothing_upon_it() {
+    emptied_unseen(None).unwrap();
+    assert!(emptied_unseen(Some(Fault::EmptiedUnseen)).is_err());
 }
 
 const PLAIN: Run = Run { forced: false, older: false, meddler: false, fault: None };

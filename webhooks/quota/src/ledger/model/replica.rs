@@ -25,6 +25,8 @@ pub(super) struct Replica {
     /// Whether the ledger was known to be as Gatehouse wrote it, and which blocks there were.
     was_whole: bool,
     others: BTreeSet<Arc<str>>,
+    /// Uid and generation of the ledger when it was last known to stand.
+    known: Option<(String, i64)>,
     /// Whether it has waited, with a ledger without a seal, for those who know more of it.
     has_waited: bool,
 }
@@ -74,6 +76,8 @@ pub(super) enum Fault {
     NoRecall,
     /// Whoever settles has not seen all that the dead may have admitted.
     CountedAsSeen,
+    /// Who has not seen all states of a ledger that somebody has emptied does not wait for those who have.
+    EmptiedUnseen,
     /// What is put back is the last state that its replica knows, whatever others have written after it.
     RestoredAsKnown,
 }
@@ -92,6 +96,7 @@ impl World {
             broken: None,
             was_whole: false,
             others: BTreeSet::new(),
+            known: None,
             has_waited: false,
         }
     }
@@ -118,7 +123,7 @@ impl World {
 
     /// Takes over the ledger as it is.
     pub(super) fn meet(&mut self, index: usize) {
-        let now = self.now;
+        let (now, fault) = (self.now, self.run.fault);
         let stored = self.stored.clone();
         let replica = &mut self.replicas[index];
         let Some(Stored { version, uid, generation, spec }) = stored else {
@@ -144,7 +149,9 @@ impl World {
             replica.holder.account.lose();
             return self.follow(index);
         }
-        if ledger.seal() == Seal::None && replica.whole.is_none() && !replica.has_waited {
+        let is_next = replica.known.as_ref().is_some_and(|known| known.0 == uid && generation <= known.1 + 1);
+        let may_hide = ledger.blocks().next().is_none() && !is_next && fault != Some(Fault::EmptiedUnseen);
+        if ledger.seal() == Seal::None && (replica.whole.is_none() || may_hide) && !replica.has_waited {
             // Before it promises anything upon such a ledger, those who know more have seen it.
             replica.has_waited = true;
             (0..self.replicas.len()).filter(|other| *other != index).for_each(|other| self.meet(other));
@@ -170,8 +177,10 @@ impl World {
         }
         replica.was_whole = is_sealed;
         replica.others = others;
+        replica.known = Some((base.uid.clone(), base.generation));
         if is_sealed {
             replica.whole = Some(base.clone());
+            replica.has_waited = false;
         }
         replica.base = Some(base);
         replica.broken = None;
@@ -325,6 +334,8 @@ impl World {
                     let Stored { version, uid, generation, .. } = stored;
                     replica.others = blocks(&ledger);
                     replica.was_whole = true;
+                    replica.known = Some((uid.clone(), generation));
+                    replica.has_waited = false;
                     replica.base = Some(Base { version, uid, generation, ledger });
                     replica.whole = replica.base.clone();
                 } else {
