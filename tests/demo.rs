@@ -137,7 +137,7 @@ fn the_views_of_games_and_tenants_can_be_selected_from_explained_and_waited_for(
     assert_eq!(selected.lines().collect::<Vec<_>>(), [usage, usage, games, games]);
 
     let explained = ok(&demo(&[], "{} explain gsv.status.engines; {} explain tnu.status.limits.percent"));
-    assert!(explained.contains("The same numbers for each engine"), "{explained}");
+    assert!(explained.contains("The same numbers by engine"), "{explained}");
     assert!(explained.contains("in percent of"), "{explained}");
 
     let waits = "{} wait --for=condition=WithinLimits tnu/arena --timeout=10s && \

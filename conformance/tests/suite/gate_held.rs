@@ -249,8 +249,14 @@ async fn forged(gate: Arc<Gate>) -> anyhow::Result<()> {
     let mark = "gatehouse.dev/frozen-by=gate-held-forged/release";
     let attempts: [(&str, Vec<&str>); 4] = [
         ("is reserved for Gatehouse and must not be changed", [&["annotate"][..], &on, &[mark]].concat()),
-        ("is Gatehouse's own", [&["patch"][..], &on, &["--type=json", "-p", &fields]].concat()),
-        ("is Gatehouse's own", [&["annotate"][..], &on, &["--field-manager=gatehouse", "a=b"]].concat()),
+        (
+            "is reserved for Gatehouse: use another field manager",
+            [&["patch"][..], &on, &["--type=json", "-p", &fields]].concat(),
+        ),
+        (
+            "is reserved for Gatehouse: use another field manager",
+            [&["annotate"][..], &on, &["--field-manager=gatehouse", "a=b"]].concat(),
+        ),
         (
             "is reserved for Gatehouse and must not be changed",
             [&["annotate"][..], &on, &["gatehouse.dev/exempt-from=x"]].concat(),
@@ -274,7 +280,7 @@ async fn forged(gate: Arc<Gate>) -> anyhow::Result<()> {
     )
     .await?
     .failed()?;
-    ensure!(said.contains("is Gatehouse's own"), "{said}");
+    ensure!(said.contains("is reserved for Gatehouse: use another field manager"), "{said}");
     // What stands in Git by mistake is left out, and stops no parent.
     let flux = KustomizeController::new(&gate, ACCOUNT, &[namespace]).await?;
     flux.reconcile(&gate, &[(&*object(namespace, "made"), with)]).await?;
