@@ -69,10 +69,10 @@ impl Running {
         let inventory = Inventory::new(Arc::clone(&catalogue), [cluster], now);
         let sink = Sink::new(catalogue, interner, ClusterId(0), sender);
         let stop = background.stop();
-        background.spawn("the source", source.run(sink, stop.clone()));
+        background.spawn("source", source.run(sink, stop.clone()));
         let (lag, upstream_lag) = Lag::new();
         let engine = engine::run(inventory, views, clock, events, Arc::clone(&metrics), lag, stop);
-        background.spawn("the inventory", engine);
+        background.spawn("inventory", engine);
 
         let endpoints = Endpoints::new(caches.clone(), metrics).with_flux_series(flux_series);
         let checks = [synced_check(caches.clone()), upstream_lag].into_iter().chain(checks);

@@ -111,7 +111,7 @@ impl BoundServer {
         );
         let pipeline = Arc::new(pipeline.with_callers(callers).with_observers(self.observers));
         let mut serving = Tasks::default();
-        serving.spawn("the server", self.server.run(pipeline, Arc::clone(&self.shutdown)));
+        serving.spawn("server", self.server.run(pipeline, Arc::clone(&self.shutdown)));
         tracing::info!(%address, "serving");
         RunningServer { address, shutdown: self.shutdown, serving, background, leases }
     }

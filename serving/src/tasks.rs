@@ -66,9 +66,9 @@ mod tests {
         let mut tasks = Tasks::default();
         assert!(tasks.failed().now_or_never().is_none());
         tasks.spawn("waiting", std::future::pending());
-        tasks.spawn("the clock", async {});
+        tasks.spawn("clock", async {});
         assert_eq!(tasks.failed().await.to_string(), "task clock exited unexpectedly");
-        tasks.spawn("the engine", async { panic!("on purpose") });
+        tasks.spawn("engine", async { panic!("on purpose") });
         assert!(matches!(tasks.failed().await, EndError::Panicked(_)));
     }
 

@@ -112,13 +112,13 @@ impl Running {
             background.spawn("keeping certificates", kept.run(stop.clone()));
         }
         let server = server.bind().await?;
-        leases.spawn("the election", election.run(leases.stop()));
+        leases.spawn("election", election.run(leases.stop()));
         let metrics = Arc::new(Metrics::new(request_metrics.registry()));
         let asking = parts.own_user.clone().find_out(parts.review.clone(), stop.clone());
         background.spawn("finding out who we are", asking);
 
         let (world, observation) = World::new(parts.client.clone(), parts.watching);
-        background.spawn("the observation", observation.run(stop.clone()));
+        background.spawn("observation", observation.run(stop.clone()));
         let (events, outbox) = Events::new(Arc::clone(&metrics), parts.identity.clone());
         background.spawn("telling Events", outbox.run(parts.review.clone(), stop.clone()));
 
@@ -135,7 +135,7 @@ impl Running {
             interception,
             parts.request_timeout,
         );
-        background.spawn("the quotas", quotas.clone().run(stop.clone()));
+        background.spawn("quotas", quotas.clone().run(stop.clone()));
         let context = controllers::Context {
             client: parts.client,
             world: world.clone(),
@@ -143,7 +143,7 @@ impl Running {
             events: events.clone(),
             metrics: Arc::clone(&metrics),
         };
-        background.spawn("the controllers", controllers::run(context, stop.clone()));
+        background.spawn("controllers", controllers::run(context, stop.clone()));
 
         let checks =
             [parts.own_user.readiness_check(), observed(world.clone())].into_iter().chain(secret_check);

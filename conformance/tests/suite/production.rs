@@ -23,9 +23,9 @@ use crate::world::World;
 const SHORT: Duration = Duration::from_secs(40);
 const LONG: Duration = Duration::from_mins(10);
 
-/// Longer than it takes until nobody sends new connections to a replica that is not ready. For ten minutes replicas end
-/// as the chart has it.
-const SHUTDOWN: &str = "--shutdown-delay-duration=2s,--shutdown-grace=2s";
+/// Seconds, longer than it takes on a quiet machine until nobody sends new connections to a replica that is not ready.
+/// For ten minutes replicas end as the chart has it.
+const SHUTDOWN: [(&str, u32); 2] = [("shutdown-delay-duration", 3), ("shutdown-grace", 2)];
 
 /// Seconds, as short as the overlap lets them be on a quiet machine. Verifiers may be behind by the overlap, and a
 /// certificate is renewed when a third of its life is left: on a slow machine both must take longer.
@@ -61,10 +61,11 @@ async fn installed(control_plane: &ControlPlane, egress: &Egress) -> anyhow::Res
     load::apply(&client, before).await?;
     let is_long = std::env::var_os("GATEHOUSE_LONG").is_some();
     let slowness = slowness();
+    let shutdown = SHUTDOWN.map(|(flag, seconds)| format!("--{flag}={}s", seconds * slowness));
     let components = if is_long { &[][..] } else { &["apiserver", "webhooks"] };
     let values = Values::default()
         .and(LIFETIMES.map(|(name, seconds)| format!("tls.selfManaged.{name}={}s", seconds * slowness)))
-        .and(components.iter().map(|component| format!("{component}.extraArgs={{{SHUTDOWN}}}")));
+        .and(components.iter().map(|component| format!("{component}.extraArgs={{{}}}", shutdown.join(","))));
     let manifests = Helm::find().await?.objects(&values).await?;
     let mut installation = Installation::install(control_plane, egress, manifests).await?;
     traffic::in_force(&client).await?;

@@ -174,7 +174,7 @@ mod tests {
         cluster.reach(false);
         let start = Instant::now();
         let lost = watch.lost().await;
-        assert!(lost.to_string().contains("cannot be confirmed"), "{lost}");
+        assert!(lost.to_string().contains("cannot be renewed"), "{lost}");
         assert!((51..=62).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
     }
 

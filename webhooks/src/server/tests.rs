@@ -390,7 +390,7 @@ async fn until_the_cluster_says_who_we_are_it_listens_and_judges_nothing() {
     let response = &answer["response"];
     assert_eq!((&response["allowed"], &response["status"]["code"]), (&json!(false), &json!(429)), "{answer}");
     assert!(
-        response["status"]["message"].as_str().expect("text").contains("who this webhook is"),
+        response["status"]["message"].as_str().expect("text").contains("own identity is unknown"),
         "{answer}"
     );
     // What fills in refuses nothing.

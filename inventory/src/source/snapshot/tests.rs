@@ -139,7 +139,7 @@ async fn every_kind_is_told_first_present_or_not() {
 
 #[tokio::test]
 async fn files_of_every_shape_are_read_and_others_passed_over() {
-    let list = r#"{"apiVersion": "v1", "kind": "List", "items": [{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}}]}"#;
+    let list = r#"{"apiVersion": "v1", "kind": "List", "items": [{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node"}}]}"#;
     let files = [
         ("deep/er/a.yaml", format!("{}---\n{}", app("a", "x"), app("b", "x"))),
         ("list.json", list.to_owned()),
