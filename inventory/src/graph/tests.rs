@@ -263,3 +263,45 @@ fn a_call_takes_its_budget_and_what_one_object_costs() {
         assert!(steps < 300 || steps > 10_000 && steps < 15_000, "{steps}");
     }
 }
+
+/// A ring of six, of which three members are passed in another order: nobody's place changes.
+#[test]
+fn every_member_is_shown_again_when_the_order_of_its_cycle_changes() {
+    let mut world = ring(6);
+    world.settle();
+    let place = world.place(0);
+    let order = |world: &World| -> Vec<String> {
+        let own = key(&name(0));
+        world.graph.cycle(&own).unwrap().path.iter().map(|key| key.name.to_string()).collect()
+    };
+    assert_eq!(order(&world), [0, 1, 2, 3, 4, 5].map(name));
+    for (n, on) in [(2, 4), (4, 3), (3, 5)] {
+        world.depends(n, [on]);
+    }
+    world.settle();
+    assert_eq!((world.place(0), order(&world)), (place, [0, 1, 2, 4, 3, 5].map(name).to_vec()));
+    assert!(world.affected.contains(&name(0)), "its row names the cycle: {:?}", world.affected);
+}
+
+/// 3 and 2 depend on a long chain, so that their depth is the same whatever becomes of 1.
+#[test]
+fn whoever_shows_a_root_cause_is_shown_again_when_a_cycle_closes_or_opens_on_the_way_to_it() {
+    let mut world = World::default();
+    for n in 10..20 {
+        world.depends(n, (n < 19).then_some(n + 1));
+    }
+    world.depends(3, [2]);
+    world.depends(2, [1, 10]);
+    world.depends(1, [0]);
+    world.depends(0, []);
+    world.settle();
+    for on in [Some(1), None] {
+        let places = [world.place(2), world.place(3)];
+        world.depends(0, on);
+        world.settle();
+        assert_eq!((world.place(1).is_in_cycle(), [world.place(2), world.place(3)]), (on.is_some(), places));
+        for n in [2, 3] {
+            assert!(world.affected.contains(&name(n)), "{on:?}: {n} of {:?}", world.affected);
+        }
+    }
+}
