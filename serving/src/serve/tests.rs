@@ -205,12 +205,21 @@ async fn the_end_lets_watches_finish_and_refuses_newcomers() {
         watches.push(connection.send_request(get(&uri)).await.expect("answered"));
     }
     let idle = server.http1(Some(&jane)).await;
-    server.shutdown.run().await;
+    // Time passes when the test says so, however long the machine takes: where a thread is blocked it does not pass by itself.
+    tokio::time::pause();
+    let (unblock, blocked) = std::sync::mpsc::channel::<()>();
+    let blocking = tokio::task::spawn_blocking(move || blocked.recv());
+    let shutdown = Arc::clone(&server.shutdown);
+    let ending = tokio::spawn(async move { shutdown.run().await });
+    while !ending.is_finished() {
+        tokio::time::advance(Duration::from_millis(1)).await;
+    }
     for watch in watches {
         assert_eq!(text(watch).await, "hello", "a clean end of the stream");
     }
     server.serving.await.expect("the server ends");
-    drop(idle);
+    drop((idle, unblock));
+    blocking.await.expect("unblocked").expect_err("nothing was sent");
     TcpStream::connect(server.address).await.expect_err("nobody listens any more");
 }
 
