@@ -84,8 +84,8 @@ struct AccountArgs {
     /// Namespace of Flux's controllers. Their service accounts are recognized as Flux.
     #[arg(long, value_name = "NAMESPACE", default_value = "flux-system")]
     flux_namespace: String,
-    /// Namespace of Agones' controllers. Objects that they create for a Fleet or GameServerSet are never denied, since
-    /// their owner was reviewed and charged.
+    /// Namespace of Agones' controllers. Objects that they create for a Fleet or GameServerSet are charged to it, and
+    /// denied only while more would exist than the limit allows and than Fleets and sets ask for.
     #[arg(long, value_name = "NAMESPACE", default_value = "agones-system")]
     agones_namespace: String,
     /// User name of this process in the cluster, whose own writes are not reviewed. Default: from a SelfSubjectReview.

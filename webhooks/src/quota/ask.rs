@@ -47,7 +47,8 @@ pub struct Facts<'a> {
 /// Who makes a request, as far as quotas are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Requester {
-    /// Agones. What it makes for a Fleet or a set is charged there, and never refused: it would only try again for ever.
+    /// Agones. What it creates for a Fleet or a set is charged there. It is denied only while more would exist than the
+    /// limit allows and than Fleets and sets ask for, since Agones tries again.
     Agones,
     /// The garbage collector. It decides on nothing, and what it lets go of goes on being counted.
     Collector,
