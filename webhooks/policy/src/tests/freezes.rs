@@ -206,7 +206,9 @@ fn what_flux_makes_in_a_freeze_is_admitted_suspended() {
         let made = patched(&object, &freeze::suspended(&hold, &object));
         let word = made.pointer(suspended).unwrap();
         assert!(*word == json!(true) || *word == json!("disabled"), "{made}");
-        assert_eq!(made["metadata"]["annotations"][annotation::FROZEN_BY], "p/weekend");
+        let annotations = &made["metadata"]["annotations"];
+        assert_eq!(annotations[annotation::FROZEN_BY], "p/weekend");
+        assert_eq!(annotations[annotation::SUSPENDED_BY], freeze::AUTHOR);
         let request = Request::create(Subject::of(kind, made)).at(SATURDAY).by(FLUX);
         assert_eq!(request.judged(&policy), NONE, "{kind:?}");
         assert_eq!(freeze::forged(&[&policy], &request.case()), None);
@@ -278,6 +280,18 @@ fn marks_are_gatehouses_alone() {
     let created =
         |user: &str| Request::create(with(annotation::FROZEN_BY, "p/weekend")).by(user).at(SATURDAY);
     assert_eq!((forged(&created("jane")), forged(&created(FLUX))), (Some(annotation::FROZEN_BY), None));
+    let weak = super::policy(&WEEKEND.replacen('{', "{enforcement: Warn, ", 1));
+    assert_eq!(
+        freeze::forged(&[&weak], &created(FLUX).case()),
+        Some(annotation::FROZEN_BY),
+        "it holds nothing"
+    );
+    // Nor is what exists, or what reconciles.
+    let made = with(annotation::FROZEN_BY, "p/weekend");
+    let running = marked(annotation::FROZEN_BY, "p/weekend", "{}");
+    for request in [Request::update(plain(), made), Request::create(running)] {
+        assert_eq!(forged(&request.by(FLUX).at(SATURDAY)), Some(annotation::FROZEN_BY));
+    }
     // What stands in Git is left out, whatever it says, so that it stops nobody.
     for (old, expected) in
         [(None, Value::Null), (Some(with(annotation::FROZEN_BY, "p/true")), json!("p/true"))]
@@ -317,9 +331,13 @@ fn what_an_exempt_person_resumes_or_makes_is_marked_as_exempt_from_this_freeze()
         Request::update(suspended(), plain()).by("root"),
         Request::update(plain(), kustomization("spec: {path: b}")).by("root").at(SATURDAY),
         Request::update(plain(), suspended()).by("root").at(SATURDAY),
+        Request::create(suspended()).by("root").at(SATURDAY),
     ] {
         assert_eq!(marks(&request), Value::Null, "{:?}", request.user);
     }
+    let weak = super::policy(&WEEKEND.replacen('{', "{enforcement: Warn, ", 1));
+    let request = Request::create(plain()).by("root").at(SATURDAY);
+    assert!(freeze::marks(&[&weak], &request.case()).0.is_empty(), "it holds nothing");
 }
 
 #[test]
