@@ -88,6 +88,6 @@ async fn a_request_s_span_is_part_of_the_trace_of_its_traceparent() {
 async fn an_endpoint_that_cannot_be_used_is_refused() {
     for endpoint in ["collector:4318", "https://collector:4318", "", "http://"] {
         let error = Traces::start(endpoint, "gatehouse-test", 0.0).err().expect(endpoint).to_string();
-        assert!(error.contains("is no http:// URL"), "{error}");
+        assert!(error.contains("is not an http:// URL"), "{error}");
     }
 }
