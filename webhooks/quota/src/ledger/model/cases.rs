@@ -1,6 +1,6 @@
 //! What is tried, and what must hold after each step and in the end.
 
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::RngSeed};
 
 use super::{
     super::{DEAD, Ledger, Seal},
@@ -45,9 +45,14 @@ fn run(steps: &[Step], run: Run) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// The same cases each time, or a hundred times as many of chance: those find, once in some thousand, the two faults that
+/// KNOWN_ISSUES names.
 fn cases(short: u32) -> ProptestConfig {
-    let cases = if std::env::var_os("GATEHOUSE_LONG").is_some() { short * 100 } else { short };
-    ProptestConfig { cases, max_shrink_iters: 100_000, ..ProptestConfig::default() }
+    let (cases, rng_seed) = match std::env::var_os("GATEHOUSE_LONG") {
+        Some(_) => (short * 100, RngSeed::Random),
+        None => (short, RngSeed::Fixed(1)),
+    };
+    ProptestConfig { cases, rng_seed, max_shrink_iters: 100_000, ..ProptestConfig::default() }
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
