@@ -233,52 +233,12 @@ pub(super) fn duration(value: &Value) -> Converted {
 
 /// Nanoseconds of a duration as Go's `time.ParseDuration` reads it.
 pub(super) fn go_duration(text: &str) -> Result<i64, String> {
-    const UNITS: [(&str, i128); 8] = [
-        ("ns", 1),
-        ("us", 1_000),
-        ("µs", 1_000),
-        ("μs", 1_000),
-        ("ms", 1_000_000),
-        ("s", 1_000_000_000),
-        ("m", 60_000_000_000),
-        ("h", 3_600_000_000_000),
-    ];
-    let wrong = || {
+    let read =
+        gatehouse_apiservice::duration::parse(text).ok().and_then(|read| i64::try_from(read.as_nanos()).ok());
+    read.ok_or_else(|| {
         let shown: String = text.chars().take(64).collect();
         format!("{shown:?} is not a duration such as 5m")
-    };
-    let is_negative = text.starts_with('-');
-    let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
-    if rest == "0" {
-        return Ok(0);
-    }
-    if rest.is_empty() || rest.len() > 256 {
-        return Err(wrong());
-    }
-    let mut nanos = 0i128;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let (number, after) = rest.split_at(end);
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
-            return Err(wrong());
-        }
-        let end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
-        let (unit, after) = after.split_at(end);
-        let Some((_, worth)) = UNITS.into_iter().find(|(name, _)| *name == unit) else { return Err(wrong()) };
-        let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| wrong())? };
-        let digits: String = fraction.chars().take(18).collect();
-        let part: i128 = if digits.is_empty() { 0 } else { digits.parse().map_err(|_| wrong())? };
-        let power = 10i128.pow(u32::try_from(digits.len()).unwrap_or(0));
-        nanos = whole
-            .checked_mul(worth)
-            .and_then(|whole| whole.checked_add(part * worth / power))
-            .and_then(|more| nanos.checked_add(more))
-            .ok_or_else(wrong)?;
-        rest = after;
-    }
-    let nanos = if is_negative { -nanos } else { nanos };
-    i64::try_from(nanos).map_err(|_| wrong())
+    })
 }
 
 pub(super) fn timestamp(value: &Value) -> Converted {

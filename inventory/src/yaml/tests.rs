@@ -1,3 +1,5 @@
+//! YAML as kubectl reads it: scalars, places, and what is refused.
+
 use serde_json::{Value, json};
 
 use super::*;
