@@ -6,7 +6,7 @@ mod up;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use gatehouse_conformance::{chart, helm::Helm, supervise};
+use gatehouse_conformance::{chart, helm::Helm, image, supervise};
 
 #[derive(Parser)]
 #[command(version, about)]
@@ -23,6 +23,8 @@ enum Command {
     Bench(Box<bench::Arguments>),
     /// Write what is made from the chart: manifests for those without Helm, the table of its values, goldens
     Chart,
+    /// Build an OCI image without a container engine, as an image layout and as an archive
+    Image(image::Arguments),
     /// Serve a webhook that admits everything: a part of the benchmark
     #[command(hide = true)]
     EmptyWebhook(bench::admission::empty::Arguments),
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
             Command::Up(arguments) => up::run(arguments).await,
             Command::Bench(arguments) => bench::run(*arguments).await,
             Command::Chart => write_chart().await,
+            Command::Image(arguments) => image::run(arguments).await,
             Command::EmptyWebhook(arguments) => bench::admission::empty::run(arguments).await,
         }
     });

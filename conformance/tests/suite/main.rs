@@ -38,6 +38,7 @@ mod gate_registration;
 mod gate_requests;
 mod gate_suspension;
 mod hostile;
+mod image;
 mod informers;
 mod keeper;
 mod kubectl;
@@ -82,6 +83,7 @@ fn trials(world: &World) -> Vec<Trial> {
         gate_overshoot::trials,
         gate_ledger::trials,
         storm::trials,
+        image::trials,
         production::trials,
         do_no_harm::trials,
         hostile::trials,
