@@ -1,8 +1,8 @@
-//! Making an object of which only the name is known.
+//! Creates an object that has a name and no content.
 //!
-//! By server-side apply, so that an account needs the right to create this name and no other. What is applied is empty:
-//! of several that make the object at once, or one that comes late, none takes anything from another. What goes into it
-//! is written afterwards, over the very version that was read.
+//! Server-side apply is authorized as `patch` and `create` of this one name, while a POST needs `create` for every
+//! name. The applied object is empty, so replicas that create it at the same time, or late, overwrite nothing of each
+//! other. The caller then writes the content with the `resourceVersion` that it got.
 
 use std::fmt::Debug;
 
@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::FIELD_MANAGER;
 
-/// Makes the object if it is not there, and returns it as it is.
+/// Creates the object if it does not exist, and returns its current state.
 pub(crate) async fn make<K>(api: &Api<K>, name: &str) -> kube::Result<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,

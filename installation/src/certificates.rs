@@ -1,11 +1,12 @@
-//! Certificates that an installation makes for itself: kept in a Secret, served by every replica, rotated by the leader.
+//! Self-managed serving certificates: stored in a Secret, served by every replica, rotated by the leader.
 //!
-//! Every replica reads the Secret by name, every few seconds, and serves what it says. It is not watched: that a replica
-//! is never further behind than [`rotation::Policy::overlap`] is what the rotation rests on, and a look that has to answer
-//! in time bounds that where a watch that broke unnoticed does not; and it takes no right but to get one object.
+//! Every replica reads the Secret by name every few seconds and serves its certificate. The rotation relies on no
+//! replica being further behind the Secret than [`rotation::Policy::overlap`]. Polling with a timeout bounds the delay,
+//! while a watch may break unnoticed; and polling needs no right but to `get` one object.
 //!
-//! The leader also looks at who trusts the bundle, mends that ([`Registration`]), and makes the steps that
-//! [`rotation::plan`] asks for. A step counts when it is written over the very Secret that it was made from.
+//! The leader also publishes the CA bundle in the registrations ([`Registration`]), and carries out the steps that
+//! [`rotation::plan`] asks for. **Invariant:** a step counts only once it is written with the `resourceVersion` of the
+//! Secret that it was computed from.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -31,27 +32,27 @@ use crate::{FIELD_MANAGER, blank};
 #[cfg(test)]
 mod tests;
 
-/// Between two looks, unless overlaps are short.
+/// Between two rounds, unless the overlap is short.
 const PERIOD: Duration = Duration::from_secs(5);
-/// Looks in an overlap, so that one that fails or comes late is not too late.
+/// Rounds in an overlap, so that a replica keeps up even if one round fails or is late.
 const LOOKS: u32 = 4;
-/// Between two looks while something is on the way.
+/// Between two rounds after an error, after a registration was applied, and until there is a Secret.
 const SOON: Duration = Duration::from_secs(1);
-/// What a Secret of ours has at least one of.
+/// Keys by which Gatehouse recognizes its own Secret: it has one of them at least.
 const OURS: [&str; 2] = ["current-ca.crt", "changed-at"];
 
-/// Where certificates are kept, and how they are made.
+/// Where certificates are stored, and how they are issued.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The namespace of the Secret.
     pub namespace: String,
     /// The name of the Secret.
     pub secret: String,
-    /// What certificates name, and how long they last.
+    /// The names in the certificates, and their lifetimes.
     pub policy: Policy,
 }
 
-/// One replica's part in it.
+/// One replica's task: it follows the Secret, and rotates the certificates while it leads.
 pub struct SelfManaged {
     secrets: Api<Secret>,
     settings: Settings,
@@ -60,23 +61,23 @@ pub struct SelfManaged {
     metrics: Metrics,
     keys: watch::Sender<Arc<CertifiedKey>>,
     is_known: watch::Sender<bool>,
-    /// As it was last read, or written.
+    /// The last content of the Secret that could be read.
     last: Option<Store>,
     sightings: Sightings,
     troubles: Troubles,
 }
 
-/// What is served.
+/// The certificate that this replica serves with.
 #[derive(Debug, Clone)]
 pub struct Served {
-    /// The serving certificate, and every one that follows.
+    /// The current certificate and key; reports changes.
     pub keys: watch::Receiver<Arc<CertifiedKey>>,
     is_known: watch::Receiver<bool>,
     secret: String,
 }
 
 impl Served {
-    /// Ready once the Secret's certificate is served.
+    /// Ready once the certificate comes from the Secret. The error is the reason for `/readyz`.
     pub fn readiness(&self) -> Result<(), String> {
         if *self.is_known.borrow() {
             return Ok(());
@@ -86,8 +87,8 @@ impl Served {
 }
 
 impl SelfManaged {
-    /// Keeps `registration` trusting what `settings` say, while `leadership` does. Until there is something to read, `first`
-    /// is served, which nobody trusts.
+    /// While `leadership` says so, rotates the certificates of `settings` and publishes their CA bundle in
+    /// `registration`. Until the Secret has been read, the replica serves `first`, which no client trusts.
     pub fn new(
         client: Client,
         settings: Settings,
@@ -114,9 +115,9 @@ impl SelfManaged {
         (this, served)
     }
 
-    /// Works until `stop`. Nothing is removed then.
+    /// Runs until `stop` is cancelled. It removes neither the Secret nor the registrations.
     pub async fn run(mut self, stop: CancellationToken) {
-        // On the heap: it holds certificates while it waits for requests about them.
+        // Boxed, since the future is large: it holds certificates across its requests.
         let _ = Box::pin(stop.run_until_cancelled(self.keep())).await;
     }
 
@@ -131,14 +132,15 @@ impl SelfManaged {
             tokio::select! {
                 () = sleep(wait.min(self.period())) => {}
                 changed = leading.changed() => if changed.is_err() {
-                    // The election is over; so will be the rest.
+                    // The election's task has ended: the process is shutting down.
                     return std::future::pending().await;
                 },
             }
         }
     }
 
-    /// Follows the Secret, and leads if this replica does. Returns how long to wait.
+    /// Reads the Secret, serves its certificate, and does the leader's part if this replica leads. Returns how long to
+    /// wait until the next round.
     async fn round(&mut self) -> Result<Duration, KeepError> {
         let secret = limited(&self.what(), self.secrets.get_opt(&self.settings.secret)).await?;
         let store = secret.as_ref().map(|secret| self.read(secret)).transpose();
@@ -149,7 +151,7 @@ impl SelfManaged {
             }
         }
         if !self.leadership.is_leading() {
-            // What was seen in a term that is over may have changed since.
+            // Observations of an earlier term may be outdated.
             self.sightings = Sightings::default();
             self.metrics.forget();
             let is_known = store?.is_some();
@@ -169,7 +171,7 @@ impl SelfManaged {
         }
     }
 
-    /// Serves what the Secret says. What of it cannot be used changes nothing.
+    /// Serves the certificate of the Secret. If it cannot be used, the replica goes on with the last one.
     fn follow(&mut self, store: &Store) {
         if let Some(key) = store.serving() {
             let is_new = self.keys.send_if_modified(|keys| {
@@ -187,14 +189,14 @@ impl SelfManaged {
         self.last = Some(store.clone());
     }
 
-    /// Mends what trusts the bundle, and makes the next step.
+    /// Publishes the bundle in the registrations, then carries out the next step.
     async fn lead(&mut self, secret: Secret, store: Store) -> Result<Duration, KeepError> {
         let bundle = store.bundle();
         let look = self.registration.look(&bundle).await;
         let found = look.bundles();
         let seen = self.sightings.look(&store, found.iter().map(Vec::as_slice), Instant::now().into_std());
         self.still_leading()?;
-        // A bundle that cannot be published, or seen to be, must not keep a certificate from being renewed.
+        // A certificate is renewed even if the bundle can be neither published nor read.
         let Mended { look_soon, troubles } = self.registration.mend(look, &bundle, &self.metrics).await;
         for trouble in &troubles {
             self.troubles.meet(trouble);
@@ -205,7 +207,8 @@ impl SelfManaged {
         }
     }
 
-    /// There is no store. Writes the one that was there, as long as it is any good.
+    /// The Secret is missing or invalid. Writes the last known content again if it can still be used, and new
+    /// certificates otherwise.
     async fn restore(&mut self, secret: Option<Secret>) -> Result<Duration, KeepError> {
         let plan = |store| rotation::plan(store, &self.settings.policy, SystemTime::now(), Seen::default());
         match self.last.clone() {
@@ -231,7 +234,7 @@ impl SelfManaged {
         Ok(Duration::ZERO)
     }
 
-    /// Writes over the Secret as it was read: of two that do, one does.
+    /// Replaces the content of the Secret as it was read: if another replica wrote it meanwhile, the update conflicts.
     async fn write(&self, secret: Option<Secret>, store: &Store) -> Result<(), KeepError> {
         self.still_leading()?;
         let name = &self.settings.secret;

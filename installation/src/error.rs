@@ -1,33 +1,33 @@
-//! What can go wrong with keeping things right. It is logged, and tried again.
+//! Why a round of maintenance failed. Callers log the error and retry.
 
 use std::time::Duration;
 
 use gatehouse_certs::rotation::{RotationError, StoreError};
 use tokio::time::timeout;
 
-/// One request. Shorter than the difference between the time that a leader believes in itself and the time that others
-/// wait for it, so that what it began is over when another leads; and two of them, a look at a Lease and a write, fit
-/// between two renewals and the deadline.
+/// The timeout of one request. It is shorter than `LEASE_DURATION` less `RENEW_DEADLINE` (15 s − 10 s), so that a
+/// leader's last request is over before another replica leads. Two requests, a read of the Lease and a write, fit into
+/// `RENEW_DEADLINE`.
 const REQUEST: Duration = Duration::from_secs(4);
 
-/// Something could not be kept right, for now.
+/// Something could not be brought up to date in this round.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeepError {
-    /// The API server refused, or could not be reached.
+    /// The API server answered with an error, or could not be reached.
     #[error("cannot read or write {what}")]
     Request {
         /// Kind and name.
         what: String,
-        /// Why.
+        /// The error of the client.
         source: Box<kube::Error>,
     },
-    /// The API server did not answer in time.
+    /// The API server did not answer within [`REQUEST`].
     #[error("{what}: timed out after {} s", REQUEST.as_secs())]
     Late {
         /// Kind and name.
         what: String,
     },
-    /// It would not go with the installation.
+    /// The object is not created, because without its owner it would outlive the installation.
     #[error("{what} does not exist and is not created: its owner, the ClusterRole {owner}, does not exist")]
     NoOwner {
         /// Kind and name.
@@ -35,10 +35,10 @@ pub(crate) enum KeepError {
         /// The name of the ClusterRole.
         owner: String,
     },
-    /// The Secret belongs to somebody else.
+    /// The Secret has content that Gatehouse did not write.
     #[error("Secret/{0} has other content and is not overwritten")]
     Foreign(String),
-    /// What the Secret holds cannot be used.
+    /// The content of the Secret cannot be used at all.
     #[error("Secret/{name} is invalid")]
     Store {
         /// The Secret's name.
@@ -46,7 +46,7 @@ pub(crate) enum KeepError {
         /// What is wrong with it.
         source: StoreError,
     },
-    /// Some of what the Secret holds cannot be used.
+    /// One key of the Secret cannot be used; the others can.
     #[error("a key of Secret/{name} is invalid")]
     Part {
         /// The Secret's name.
@@ -54,23 +54,23 @@ pub(crate) enum KeepError {
         /// What is wrong with it.
         source: StoreError,
     },
-    /// Whoever installed it left something out.
+    /// The manager that installed the configuration, such as Helm, left out some of its webhooks.
     #[error("{what} lacks {}; its installer must add them", webhooks.join(", "))]
     Incomplete {
         /// Kind and name.
         what: String,
-        /// The names of webhooks.
+        /// The names of the missing webhooks.
         webhooks: Vec<String>,
     },
-    /// A step of the rotation failed.
+    /// A step of the rotation could not be computed.
     #[error("cannot issue certificates")]
     Rotation(#[from] RotationError),
-    /// Somebody else leads meanwhile.
+    /// This replica lost leadership in the middle of a round.
     #[error("this replica lost leadership")]
     Deposed,
 }
 
-/// Waits for a request about `what`, not for long.
+/// Sends a request about `what` (kind and name), with a timeout of [`REQUEST`].
 pub(crate) async fn limited<T>(
     what: &str,
     request: impl Future<Output = kube::Result<T>>,

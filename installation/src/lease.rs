@@ -1,10 +1,13 @@
-//! One of several replicas leads: whoever holds a Lease.
+//! Leader election: the replica that holds a Lease leads.
 //!
-//! As client-go does it. When the holder's time is over is judged by when *we* saw its last renewal: clocks need not
-//! agree, only run equally fast. A holder stops believing in itself well before others may take over, so that
-//! there is at most one at any time; work that must never be done twice is fenced by a compare-and-swap all the same.
+//! The protocol is that of client-go's `leaderelection`. A candidate measures the holder's lease duration on its own
+//! monotonic clock, from the moment when it observed the last renewal: clocks need not agree, only run equally fast.
 //!
-//! Nothing here knows what is led.
+//! **Invariant:** at most one replica leads at any time, because a holder that cannot renew gives up after
+//! [`RENEW_DEADLINE`], and others take over after [`LEASE_DURATION`]. Work that must never be done twice is fenced by a
+//! compare-and-swap (`resourceVersion`) as well.
+//!
+//! The module does not know what the leader does.
 
 pub(crate) mod candidate;
 mod election;
@@ -19,28 +22,29 @@ use tokio::time::Instant;
 
 pub use self::election::{Election, Leadership};
 
-/// How long a holder that is not heard from is waited for.
+/// How long candidates wait for a holder that no longer renews.
 pub const LEASE_DURATION: Duration = Duration::from_secs(15);
-/// A holder that has not renewed for this long leads no more. The difference to [`LEASE_DURATION`] is the time that
-/// its last request may have been under way.
+/// A holder that has not renewed for this long stops leading. The difference to [`LEASE_DURATION`] covers its last
+/// request, which may still be in flight.
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-/// The time between two looks at the Lease.
+/// The time between two attempts to take or renew the Lease, before jitter.
 pub const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
-/// What to do about a Lease.
+/// What a candidate does next about a Lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// There is none: make it.
+    /// The Lease does not exist: create it.
     Create,
-    /// It is ours: renew it.
+    /// This candidate holds it: renew it.
     Renew,
-    /// Nobody holds it, or whoever did is not heard from: take it.
+    /// It has no holder, or its holder has not renewed for the lease duration: take it.
     Take,
-    /// Somebody holds it, until then if nothing more is heard.
+    /// Another candidate holds it, until this time unless it renews.
     Wait(Instant),
 }
 
-/// Decides what to do about a Lease. `observed_at`: when we first saw it as it is now, on our own clock.
+/// Decides what to do about a Lease. `observed_at` is when this candidate first observed its current spec, by its own
+/// monotonic clock.
 pub fn evaluate(lease: Option<&LeaseSpec>, identity: &str, observed_at: Instant, now: Instant) -> Decision {
     let Some(lease) = lease else { return Decision::Create };
     match lease.holder_identity.as_deref().unwrap_or_default() {
@@ -53,13 +57,14 @@ pub fn evaluate(lease: Option<&LeaseSpec>, identity: &str, observed_at: Instant,
     }
 }
 
-/// What the holder asked for; ours, where it did not say.
+/// The `leaseDurationSeconds` of the Lease; [`LEASE_DURATION`] if it has none that is positive.
 fn duration(lease: &LeaseSpec) -> Duration {
     let seconds = lease.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
     seconds.filter(|seconds| *seconds > 0).map_or(LEASE_DURATION, Duration::from_secs)
 }
 
-/// `base`, and up to a fifth more: replicas that started together must not stay in step, and renewals must be in time.
+/// `base` plus up to a fifth, at random. Replicas that started together must not stay in step, and a renewal must not
+/// come late.
 pub(crate) fn jittered(base: Duration) -> Duration {
     client::jittered(base, base / 5)
 }

@@ -1,7 +1,8 @@
-//! What an installation keeps right by itself, through the Kubernetes API: who leads, whose number is whose, what
-//! certificates are served, and how kube-apiserver finds them.
+//! What the replicas of an installation maintain in the Kubernetes API: leader election, one number for each replica,
+//! serving certificates, and the registrations through which kube-apiserver finds and trusts the servers.
 //!
-//! An account needs no right to create or read objects by kind for that: every object has a name that is known before.
+//! The name of every object is known beforehand, so the RBAC rules need no verb for a whole kind: each of them has
+//! `resourceNames`.
 
 mod blank;
 pub mod certificates;
@@ -12,5 +13,5 @@ pub mod number;
 pub mod registration;
 mod troubles;
 
-/// Who owns the fields that are applied.
+/// The field manager of all server-side applies and updates.
 pub const FIELD_MANAGER: &str = "gatehouse";

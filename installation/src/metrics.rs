@@ -1,4 +1,4 @@
-//! What is told about keeping things right, by the replica that does.
+//! Metrics of registration and certificate rotation, reported by the leader.
 
 use gatehouse_certs::rotation::Step;
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
@@ -11,7 +11,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Adds to what `registry` tells.
+    /// Registers the metrics with `registry`.
     pub(crate) fn new(registry: &Registry) -> Self {
         let in_sync = Opts::new(
             "gatehouse_registration_in_sync",
@@ -28,7 +28,7 @@ impl Metrics {
         registry.register(Box::new(metrics.in_sync.clone())).expect("registered once");
         registry.register(Box::new(metrics.rotations.clone())).expect("registered once");
         for step in STEPS {
-            // Told from the beginning, so that the first one is seen as an increase.
+            // A counter that starts at 0 lets `increase()` see the first step.
             metrics.rotations.with_label_values(&[step.as_str()]);
         }
         metrics
@@ -38,7 +38,7 @@ impl Metrics {
         self.in_sync.with_label_values(&[object]).set(is_in_sync.into());
     }
 
-    /// Whoever leads tells; this replica does not.
+    /// Removes the registration metrics of a replica that does not lead, since the leader reports them.
     pub(crate) fn forget(&self) {
         self.in_sync.reset();
     }

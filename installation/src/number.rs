@@ -1,9 +1,11 @@
-//! A number that is this replica's alone, among as many as there are Leases for numbers.
+//! Gives every replica a number of its own. There is one Lease for each number.
 //!
-//! Whoever holds the Lease of a number has the number until the Lease says so: renewal by renewal, and no longer if it
-//! cannot renew. A number changes hands only when that time is past by its next holder's clock too, and the next holder
-//! is told of it ([`Claim::after`]). So whatever is made with a number and a time has no second maker, however clocks
-//! differ.
+//! The holder of a Lease owns its number until the Lease expires ([`Claim::until`]), and extends that time by renewals.
+//! Another replica takes the number only once that time has passed by its own wall clock too, and learns it
+//! ([`Claim::after`]).
+//!
+//! **Invariant:** the times that holders of one number own do not overlap. A value made of a number and a time after
+//! [`Claim::after`] and before [`Claim::until`] is therefore unique, even if the replicas' clocks differ.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,30 +21,31 @@ use crate::lease::{RETRY_PERIOD, jittered};
 #[cfg(test)]
 mod tests;
 
-/// Between two renewals: a third of what one lasts, so that one may fail.
+/// Between two renewals, before jitter: a third of `LEASE_DURATION`, so that one renewal may fail.
 const RENEW_PERIOD: Duration = Duration::from_secs(5);
 
-/// A number that is ours for a time.
+/// A number that this replica owns for a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
     /// The number.
     pub number: u8,
-    /// Whoever had it before (we ourselves, mostly) had it until then.
+    /// When the previous claim expired or expires: mostly this replica's own, before it renewed. `None` if the number
+    /// was never claimed.
     pub after: Option<SystemTime>,
-    /// It is ours until then.
+    /// When this claim expires, by the wall clock.
     pub until: SystemTime,
 }
 
-/// How far a replica is with having a number.
+/// Whether a replica has a number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
-    /// It has none, and why.
+    /// It has none, for this reason.
     Without(String),
-    /// It has, or had, one.
+    /// It has this one, or had it, if the claim has expired.
     Claimed(Claim),
 }
 
-/// A replica that wants a number.
+/// A replica's attempt to get and keep a number; [`Numbers::run`] is its task.
 pub struct Numbers {
     candidates: Vec<Candidate>,
     standing: watch::Sender<Standing>,
@@ -50,7 +53,7 @@ pub struct Numbers {
 }
 
 impl Standing {
-    /// Ready while a number is held.
+    /// Ready while the claim has not expired. The error is the reason for `/readyz`.
     pub fn readiness(&self) -> Result<(), String> {
         match self {
             Self::Without(reason) => Err(format!("no replica number yet: {reason}")),
@@ -63,8 +66,7 @@ impl Standing {
 }
 
 impl Numbers {
-    /// Takes one of the numbers below the number of `leases`, each by its Lease. `identity` has to be this process's
-    /// alone.
+    /// Each Lease of `leases` (names) stands for its index as a number. `identity` must be unique to this process.
     pub fn new(
         client: &Client,
         namespace: &str,
@@ -78,7 +80,8 @@ impl Numbers {
         (Self { candidates, standing, time: SystemTime::now }, receiver)
     }
 
-    /// Has a number until `stop`, then gives it back. What uses it should have come to rest before.
+    /// Acquires and renews a number until `stop` is cancelled, then releases it. Tasks that use the number should have
+    /// ended before.
     pub async fn run(mut self, stop: CancellationToken) {
         if stop.run_until_cancelled(self.hold()).await.is_none() {
             for candidate in &mut self.candidates {
@@ -98,7 +101,8 @@ impl Numbers {
         }
     }
 
-    /// Tries one number after the other, beginning anywhere: replicas that start together should not all want the same.
+    /// Tries one number after the other, from a random one on: replicas that start together should not all try the
+    /// same.
     async fn claim(&mut self) -> usize {
         let count = self.candidates.len();
         let mut index = usize::try_from(random() >> 32).unwrap_or_default() % count;
@@ -117,7 +121,7 @@ impl Numbers {
                     }
                     self.without(format!("all {count} are taken"));
                 }
-                // The others would fail as well, and say so of another Lease each.
+                // The other Leases would fail for the same reason, each with another name in its message.
                 Err(Refusal::Failed(reason)) => self.without(reason),
             }
             taken = 0;
@@ -125,8 +129,8 @@ impl Numbers {
         }
     }
 
-    /// Renews until somebody else has the number. While that fails it may still be ours afterwards, and is worth more than
-    /// another.
+    /// Renews until another replica has the number. When renewals fail it goes on trying, even past the expiry: if no
+    /// other replica has taken the number, keeping it is better than another number.
     async fn keep(&mut self, index: usize) {
         loop {
             sleep(jittered(RENEW_PERIOD)).await;

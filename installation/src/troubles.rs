@@ -1,4 +1,4 @@
-//! What is wrong, told once for each trouble and not for each look: some last for months.
+//! Logs a problem when it appears, instead of in every round: some problems last for months.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use gatehouse_apiservice::client::explain;
 
 use crate::error::KeepError;
 
-/// What was met in the last look, and in this one.
+/// The problems of the last round and of this one.
 #[derive(Default)]
 pub(crate) struct Troubles {
     last: BTreeSet<String>,
@@ -14,7 +14,7 @@ pub(crate) struct Troubles {
 }
 
 impl Troubles {
-    /// Tells of what was met in this look, unless it was met in the last one too. Says whether it did.
+    /// Logs `error`, unless it has occurred in the last round or in this one. Returns whether it was logged.
     pub(crate) fn meet(&mut self, error: &KeepError) -> bool {
         let trouble = explain(error);
         let is_news = !self.last.contains(&trouble) && !self.now.contains(&trouble);
@@ -25,7 +25,7 @@ impl Troubles {
         is_news
     }
 
-    /// The look is over, and with it what was not met any more.
+    /// Ends the round. A problem that did not occur in it is logged again if it comes back.
     pub(crate) fn end_look(&mut self) {
         self.last = std::mem::take(&mut self.now);
     }

@@ -1,5 +1,4 @@
-//! Replicas beside an API server in process, in paused time. The time of day does not go with it: certificates last long
-//! enough.
+//! Replicas with an in-process API server, in paused time. The wall clock is not paused; certificates last long enough.
 
 use gatehouse_certs::issue::{Authority, Leaf, Usage};
 use gatehouse_certs::load;
@@ -180,7 +179,7 @@ async fn nothing_is_made_that_would_stay_for_ever() {
 async fn one_that_cannot_be_made_keeps_nothing_from_the_others() {
     let api = server();
     api.delete(AUTHORIZATION, "clusterroles", "", "owner");
-    // As somebody has installed it.
+    // Installed by Helm.
     let mut installed = full("v1.there", "");
     installed["metadata"]["managedFields"] = json!([{
         "manager": "helm", "operation": "Apply", "fieldsV1": {"f:spec": {"f:group": {}}},
@@ -204,7 +203,7 @@ async fn a_certificate_is_renewed_while_it_cannot_be_seen_who_trusts_it() {
     leader.end().await;
     let kept = secret(&api).unwrap();
     api.hang(REGISTRATION, "apiservices");
-    // A certificate of another name is due at once.
+    // A policy with another name makes a renewal due at once.
     let make: Make = Box::new(|bundle| vec![full("v1.view", bundle)]);
     let mut next = replica_of(&api, "b", settings("other.svc"), make);
     next.ready().await;
@@ -236,7 +235,7 @@ async fn a_broken_secret_is_made_anew_and_every_replica_follows() {
     let before = replicas[0].ready().await;
     let mut follower = replicas[1].served.keys.clone();
     replicas[1].ready().await;
-    // Who has it in memory is gone; who leads next has never seen it.
+    // All replicas that have it in memory end, and the next leader has never read it.
     for replica in replicas {
         replica.end().await;
     }
@@ -257,7 +256,7 @@ async fn of_two_steps_over_one_secret_one_is_made() {
     leader.ready().await;
     until("the bundle is published", || trusts(&api)).await;
     leader.end().await;
-    // As it was read by one who led before.
+    // A former leader that read the Secret before it changed.
     let client = api.client();
     let leadership = Leadership::fixed(true);
     let registration =

@@ -1,4 +1,4 @@
-//! One Lease, as one who would hold it sees it: a look, a write, and giving it back.
+//! One candidate for one Lease: observes, takes, renews and releases it.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,50 +15,51 @@ use super::{Decision, LEASE_DURATION, evaluate};
 use crate::blank;
 use crate::error::{KeepError, limited};
 
-/// What times in a Lease are written to.
+/// The precision of the times in a Lease (`MicroTime`).
 const MICROSECOND: Duration = Duration::from_micros(1);
-/// For giving the Lease back at the end; without, the next holder waits for it to run out.
+/// The timeout for releasing the Lease on shutdown. If it is not released, the next holder waits until it expires.
 const RELEASE: Duration = Duration::from_secs(2);
 
-/// One who would hold a Lease.
+/// A candidate for a Lease.
 pub(crate) struct Candidate {
     api: Api<Lease>,
     name: String,
     identity: String,
-    /// The time of day; another in tests.
+    /// The wall clock; tests replace it.
     pub(crate) time: fn() -> SystemTime,
-    /// The Lease as it was last seen, and since when it has been so.
+    /// The Lease as last observed, and when its spec was first observed.
     seen: Option<(Lease, Instant)>,
 }
 
-/// A Lease that is held from now on.
+/// A Lease that this candidate took or renewed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Held {
-    /// When the write began.
+    /// A time before the write was sent.
     pub(crate) began: Instant,
-    /// Until when it is held, by what it says itself.
+    /// When it expires: its `renewTime` plus its duration, by the holder's wall clock.
     pub(crate) until: SystemTime,
-    /// Until when it was held before, by whomever, by what it said itself.
+    /// When the previous hold expired, of this or another holder, by the same rule; `None` if there was none.
     pub(crate) before: Option<SystemTime>,
 }
 
-/// Why an attempt came to nothing.
+/// Why an attempt neither took nor renewed the Lease.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// Somebody else holds the Lease.
+    /// Another candidate holds the Lease.
     Held,
-    /// Somebody else wrote at the same time.
+    /// Another candidate wrote the Lease at the same time.
     Conflict,
-    /// The API server refused, or could not be reached.
+    /// The API server answered with an error, or could not be reached.
     Failed(String),
 }
 
-/// What becomes of a Lease that is given back.
+/// What a released Lease says about its last hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trace {
-    /// It says that it is over, as client-go leaves it, so that others' eyes see that too.
+    /// The hold ended now: `renewTime` is the time of release and the duration is 1 s. client-go writes this, so other
+    /// tools recognize it.
     Over,
-    /// It goes on to say until when it was held.
+    /// `renewTime` and duration stay, so that the next holder knows until when the Lease was held.
     Kept,
 }
 
@@ -72,24 +73,24 @@ impl From<KeepError> for Refusal {
 }
 
 impl Candidate {
-    /// For the Lease `name`.
     pub(crate) fn new(api: Api<Lease>, name: &str, identity: &str) -> Self {
         let (name, identity) = (name.to_owned(), identity.to_owned());
         Self { api, name, identity, time: SystemTime::now, seen: None }
     }
 
-    /// What the Lease is called.
+    /// The name of the Lease.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Who holds it then.
+    /// The `holderIdentity` that this candidate writes.
     pub(crate) fn identity(&self) -> &str {
         &self.identity
     }
 
-    /// Looks at the Lease and takes or renews it, if that is in order. One that is not ours is taken only if `may_take`
-    /// agrees to when it was held last, by what it says itself.
+    /// Reads the Lease, and takes or renews it if [`evaluate`] allows that. Before it takes a Lease that it does not
+    /// hold, it calls `may_take` with the time when the last hold expires, according to the Lease; `false` leaves the
+    /// Lease alone.
     pub(crate) async fn attempt(
         &mut self,
         may_take: impl Fn(Option<SystemTime>) -> bool,
@@ -107,7 +108,7 @@ impl Candidate {
         let mut lease = match (decision, lease) {
             (Decision::Wait(_), _) => return Err(Refusal::Held),
             (Decision::Renew | Decision::Take, Some(lease)) => lease.clone(),
-            // It is nobody's then, and taken as any other; unless somebody was quicker with both.
+            // A new Lease has no holder and is taken below, unless another candidate created and took it meanwhile.
             (_, _) => limited(&what, blank::make(&self.api, &self.name)).await?,
         };
         let is_new = decision != Decision::Renew;
@@ -124,14 +125,14 @@ impl Candidate {
         let spec = self.renewed(spec, timestamp((self.time)()), is_new);
         let until = held_until(&spec).unwrap_or(SystemTime::UNIX_EPOCH);
         lease.spec = Some(spec);
-        // With its resourceVersion: of two that take it, one does.
+        // The update carries the resourceVersion: of two candidates that take the Lease, one gets a conflict.
         let written = limited(&what, self.api.replace(&self.name, &PostParams::default(), &lease)).await?;
         self.observe(Some(written), now);
         Ok(Held { began: now, until, before })
     }
 
-    /// Gives the Lease back, if it is ours as far as we know. Whether that works makes a difference of seconds to others,
-    /// and none to us.
+    /// Releases the Lease, if this candidate last observed itself as its holder. A failure is only logged: the next
+    /// holder then waits until the Lease expires.
     pub(crate) async fn release(&mut self, trace: Trace) {
         let Some((lease, _)) = self.seen.take() else { return };
         if let Ok(Err(error)) = timeout(RELEASE, self.give_back(lease, trace)).await {
@@ -139,8 +140,8 @@ impl Candidate {
         }
     }
 
-    /// Looks again where somebody wrote meanwhile: a renewal that was not waited for to its end may have come to be, and
-    /// would hold the Lease for nobody.
+    /// Reads the Lease again after a conflict: a renewal that was cancelled in flight may have been written, and would
+    /// leave the Lease held by a replica that has ended.
     async fn give_back(&self, mut lease: Lease, trace: Trace) -> kube::Result<()> {
         loop {
             let spec = lease.spec.get_or_insert_default();
@@ -168,8 +169,9 @@ impl Candidate {
         });
     }
 
-    /// Whatever the clock says: a Lease that said once until when it is held does not say less later. Somebody may have
-    /// relied on it, this holder above all. It still changes, for those who judge it by that.
+    /// The spec that takes or renews a Lease. `renewTime` never goes back, even if the wall clock does, since this
+    /// holder and others may rely on the time that it gave. It always grows by 1 µs at least, since other candidates
+    /// recognize a renewal by a change.
     fn renewed(&self, before: LeaseSpec, now: Timestamp, is_new: bool) -> LeaseSpec {
         let transitions = before.lease_transitions.unwrap_or(0);
         let is_first = before.renew_time.is_none();
@@ -186,13 +188,13 @@ impl Candidate {
     }
 }
 
-/// Until when whoever held it last may have thought so, by the clock that it was written with.
+/// When the last hold expires, by the wall clock of its holder.
 fn held_until(spec: &LeaseSpec) -> Option<SystemTime> {
     let renewed = SystemTime::from(spec.renew_time.as_ref()?.0);
     renewed.checked_add(super::duration(spec))
 }
 
-/// As it is written down, which is to the microsecond. A clock beyond the calendar is as good as one at its end.
+/// `time` in whole microseconds, as a Lease stores it; the last representable time if it lies beyond that.
 fn timestamp(time: SystemTime) -> Timestamp {
     let time = Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
     Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time)

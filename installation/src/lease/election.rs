@@ -1,4 +1,4 @@
-//! Taking part in an election: one task looks at the Lease, and says whether this replica leads.
+//! The task that takes part in an election and publishes whether this replica leads.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,7 +17,7 @@ use super::{
 
 const TOO_LATE: &str = "could not renew in time";
 
-/// A replica that takes part in an election.
+/// A replica's part in an election; [`Election::run`] is its task.
 pub struct Election {
     candidate: Candidate,
     leading: watch::Sender<bool>,
@@ -32,23 +32,23 @@ pub struct Leadership {
 }
 
 impl Leadership {
-    /// Whether this replica leads now. Never true longer than [`RENEW_DEADLINE`] after the last renewal began,
-    /// even if the task that renews stands still.
+    /// Whether this replica leads now. Never true later than [`RENEW_DEADLINE`] after the last renewal began, even if
+    /// the task that renews is stuck.
     pub fn is_leading(&self) -> bool {
         let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
         until.is_some_and(|until| Instant::now() < until)
     }
 
-    /// Tells of every change.
+    /// A channel that holds whether this replica leads, and reports changes.
     pub fn receiver(&self) -> watch::Receiver<bool> {
         self.leading.clone()
     }
 
-    /// A leadership that never changes: a process without an election, a test.
+    /// A leadership that never changes, for processes without an election and for tests.
     pub fn fixed(leads: bool) -> Self {
         let far = std::time::Duration::from_hours(24 * 365 * 30);
         let (sender, leading) = watch::channel(leads);
-        // Receivers must not take it for over.
+        // A dropped sender would close the channel, which receivers take for the end of the election.
         std::mem::forget(sender);
         let until = Arc::new(Mutex::new(leads.then(|| Instant::now() + far)));
         Self { leading, until }
@@ -56,8 +56,8 @@ impl Leadership {
 }
 
 impl Election {
-    /// Takes part in the election by the Lease `namespace`/`name`. `identity` has to be this process's alone: two
-    /// with the same would both lead.
+    /// Takes part in the election by the Lease `namespace`/`name`. `identity` must be unique to this process: two
+    /// processes with the same identity would both lead.
     pub fn new(client: Client, namespace: &str, name: &str, identity: &str) -> (Self, Leadership) {
         let (sender, leading) = watch::channel(false);
         let until = Arc::default();
@@ -69,7 +69,7 @@ impl Election {
         (election, Leadership { leading, until })
     }
 
-    /// Takes part until `stop`, then gives back what is held. What is led should have come to rest before.
+    /// Takes part until `stop` is cancelled, then releases the Lease. The leader's work should have ended before.
     pub async fn run(mut self, stop: CancellationToken) {
         if stop.run_until_cancelled(self.take_part()).await.is_none() {
             self.step_down("shutting down");
@@ -82,13 +82,13 @@ impl Election {
             let deadline = self.deadline();
             let attempted = tokio::select! {
                 attempted = self.candidate.attempt(|_| true) => Some(attempted),
-                // An attempt that hangs must not keep an office that ran out.
+                // An attempt that hangs must not extend the leadership.
                 () = sleep_until_some(deadline) => None,
             };
             match attempted {
                 Some(Ok(held)) => self.lead(held.began),
                 Some(Err(Refusal::Held)) => self.step_down("another replica holds the Lease"),
-                // Ours until the deadline, for all that others know.
+                // If this replica leads, it may do so until its deadline: other candidates wait even longer.
                 Some(Err(Refusal::Conflict)) => {
                     tracing::debug!(lease = %self.candidate.name(), "another replica acquired the Lease first");
                 }

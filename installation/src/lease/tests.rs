@@ -1,4 +1,4 @@
-//! The decision as a table; the election between replicas in paused time.
+//! The decision as a table, and elections between replicas in paused time.
 
 use std::time::SystemTime;
 
@@ -26,12 +26,12 @@ async fn a_lease_is_judged_by_when_it_was_seen() {
         (Some(LeaseSpec::default()), after(0), Decision::Take),
         (Some(held_by("", Some(15))), after(0), Decision::Take),
         (Some(held_by("us", Some(15))), after(0), Decision::Renew),
-        // Long over, but nobody took it.
+        // Expired long ago, but no other candidate took it.
         (Some(held_by("us", Some(15))), after(60), Decision::Renew),
         (Some(held_by("them", Some(15))), after(0), Decision::Wait(after(15))),
         (Some(held_by("them", Some(15))), after(14), Decision::Wait(after(15))),
         (Some(held_by("them", Some(15))), after(15), Decision::Take),
-        // The holder's own duration counts.
+        // The duration in the Lease counts.
         (Some(held_by("them", Some(60))), after(15), Decision::Wait(after(60))),
         (Some(held_by("them", None)), after(14), Decision::Wait(after(15))),
         (Some(held_by("them", Some(0))), after(14), Decision::Wait(after(15))),
@@ -91,7 +91,7 @@ async fn one_replica_leads_and_hands_over_when_it_ends() {
     let before = Instant::now();
     first.stop().await;
     second.leads().await;
-    // Given back: nobody waits for it to run out.
+    // The Lease was released, so the second replica need not wait until it expires.
     assert!(before.elapsed() <= Duration::from_secs(3), "{:?}", before.elapsed());
     assert_eq!(lease(&api).holder_identity.as_deref(), Some("second"));
     assert_eq!(lease(&api).lease_transitions, Some(1));
@@ -123,7 +123,7 @@ async fn a_replica_that_vanished_is_waited_for_and_then_replaced() {
     second.leads().await;
     let waited = before.elapsed();
     assert!((Duration::from_secs(12)..Duration::from_secs(20)).contains(&waited), "{waited:?}");
-    // Its handle says so by itself: nobody was left to say it.
+    // The handle expires without its task, which was aborted.
     assert!(!first.leadership.is_leading());
     second.stop().await;
 }

@@ -1,4 +1,4 @@
-//! Replicas that want numbers, beside an API server in process, in paused time. The time of day goes with it.
+//! Replicas that acquire numbers from an in-process API server, in paused time. The wall clock follows it.
 
 use std::sync::LazyLock;
 
@@ -10,7 +10,7 @@ use gatehouse_fake_api::FakeApi;
 
 const LONG: Duration = Duration::from_mins(2);
 
-/// The time of day that goes with paused time, and is the same to all replicas.
+/// The wall clock of all replicas; it advances with paused time.
 fn paused_time() -> SystemTime {
     static START: LazyLock<(std::time::Instant, SystemTime)> =
         LazyLock::new(|| (std::time::Instant::now(), SystemTime::now()));
@@ -47,7 +47,7 @@ impl Replica {
         }
     }
 
-    /// The number that may be used right now.
+    /// The number, if its claim has not expired.
     fn number(&self) -> Option<u8> {
         match *self.standing.borrow() {
             Standing::Claimed(claim) if paused_time() < claim.until => Some(claim.number),
@@ -70,7 +70,7 @@ async fn no_two_replicas_have_one_number() {
     sleep(LONG).await;
     let told = late.standing.borrow().clone();
     assert!(matches!(&told, Standing::Without(reason) if reason.contains("16")), "{told:?}");
-    // It gets that of one that ends, once that one's time is over.
+    // When a replica ends, the late one gets its number after the claim has expired.
     let first = replicas.swap_remove(0);
     let Standing::Claimed(had) = *first.standing.borrow() else { panic!("claimed before") };
     first.stop.cancel();
@@ -98,7 +98,7 @@ async fn a_number_is_renewed_before_it_ends() {
 #[tokio::test(start_paused = true)]
 async fn a_replica_that_was_cut_off_keeps_its_number_or_takes_another_but_never_one_that_is_used() {
     let api = server();
-    // One number less than there will be replicas, so that the third has to wait for one to be lost.
+    // One number for two replicas, so that the second waits until the first one's claim has expired.
     let mut cut_off = replica(&api, "cut off", 1);
     let had = cut_off.claims().await;
     api.fail(true);
@@ -146,6 +146,6 @@ async fn without_the_right_to_leases_it_is_said_why_once() {
     let mut standing = replica.standing.clone();
     let told = standing.wait_for(|standing| standing.readiness().is_err_and(|reason| reason.contains("404")));
     assert!(timeout(LONG, told).await.is_ok());
-    // Each Lease has a reason of its own, and none of them is taken.
+    // Each Lease fails with another message, but only the first one is reported.
     assert!(timeout(LONG, standing.changed()).await.is_err(), "{:?}", *standing.borrow());
 }

@@ -1,11 +1,12 @@
-//! Who holds which fields of an object: `metadata.managedFields`, read.
+//! Reads `metadata.managedFields`: which manager owns which fields of an object.
 //!
-//! A set of fields is a tree: `f:NAME` for a field, `k:{...}` for an item of a list by its key, `.` for the field or item
-//! itself; a leaf is empty.
+//! A set of fields (`fieldsV1`) is a tree: `f:NAME` is a field, `k:{...}` an item of a list by its key, `.` the field
+//! or item itself; a leaf is empty.
 
 use serde_json::{Map, Value};
 
-/// The sets of fields that are held by us, and by each of the others. Subresources do not count: status is theirs.
+/// The set of fields that `manager` applied, and the sets of all other managers. Entries of subresources are left out,
+/// since kube-apiserver's controllers own the status. Updates by `manager` count as those of another manager.
 pub(super) fn holders<'a>(object: &'a Value, manager: &str) -> (Option<&'a Value>, Vec<&'a Value>) {
     let entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
     let mut ours = None;
@@ -21,19 +22,20 @@ pub(super) fn holders<'a>(object: &'a Value, manager: &str) -> (Option<&'a Value
     (ours, others)
 }
 
-/// What the holders hold within a field.
+/// What the holders own within a field.
 pub(super) fn within<'a>(holders: &[&'a Value], field: &str) -> Vec<&'a Value> {
     let field = format!("f:{field}");
     holders.iter().filter_map(|holder| holder.get(&field)).collect()
 }
 
-/// What the holders hold within an item of a list.
+/// What the holders own within an item of a list.
 pub(super) fn within_item<'a>(holders: &[&'a Value], item: &Value) -> Vec<&'a Value> {
     let items = holders.iter().filter_map(|holder| holder.as_object()).flatten();
     items.filter(|(key, _)| is_key_of(key, item)).map(|(_, fields)| fields).collect()
 }
 
-/// `value` without what is held, but for the fields called `kept`, which are taken over. `None` if nothing is left.
+/// `value` without the fields that the holders own, except fields named `kept` (the apply forces those). `None` if
+/// nothing is left.
 pub(super) fn without_held(value: &Value, holders: &[&Value], kept: &str) -> Option<Value> {
     if holders.is_empty() {
         return Some(value.clone());
@@ -56,7 +58,7 @@ pub(super) fn without_held(value: &Value, holders: &[&Value], kept: &str) -> Opt
     (!fields.is_empty()).then_some(Value::Object(fields))
 }
 
-/// Whether a set of fields has one that `value` has not.
+/// Whether a set of fields has one that `value` lacks.
 pub(super) fn exceed(fields: &Value, value: &Value) -> bool {
     fields.as_object().into_iter().flatten().any(|(key, fields)| {
         if let Some(name) = key.strip_prefix("f:") {
@@ -65,7 +67,8 @@ pub(super) fn exceed(fields: &Value, value: &Value) -> bool {
             let mut items = value.as_array().into_iter().flatten();
             items.find(|item| is_key_of(key, item)).is_none_or(|item| exceed(fields, item))
         } else {
-            // The field itself, or items that are values: lists of those are held as a whole where we apply any.
+            // `.` is the field itself. Items of sets (`v:`) do not occur: the lists of values that Gatehouse applies
+            // are atomic.
             false
         }
     })

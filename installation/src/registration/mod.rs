@@ -1,8 +1,8 @@
-//! The objects that lead here, kept right: that they are there, and trust the bundle of the moment.
+//! Keeps the APIService or the webhook configurations of a server in place, with the current CA bundle.
 //!
-//! Looked at every few seconds by whoever leads, rather than watched: a look tells how things are now, which is what a
-//! rotation has to know, and a watch only until it breaks unnoticed. An object that is right is not written. Nothing is
-//! removed, at the end least of all: other replicas go on.
+//! The leader reads them every few seconds instead of watching: a rotation depends on the current state, and a watch
+//! may break unnoticed. It writes an object only if something in it is wrong. It deletes nothing, not even on shutdown,
+//! since other replicas go on serving.
 
 mod fields;
 mod wanted;
@@ -22,10 +22,10 @@ use crate::FIELD_MANAGER;
 use crate::error::{KeepError, limited};
 use crate::metrics::Metrics;
 
-/// Makes the objects whole, for a bundle (PEM).
+/// Builds the complete objects, as JSON, for a CA bundle (PEM).
 pub type Make = Box<dyn Fn(&str) -> Vec<Value> + Send + Sync>;
 
-/// The objects that lead to one Service.
+/// The objects by which kube-apiserver finds one Service.
 pub struct Registration {
     client: Client,
     make: Make,
@@ -34,22 +34,22 @@ pub struct Registration {
     applied: Arc<Notify>,
 }
 
-/// What was read a moment ago; nothing, if it is not there.
+/// An object as it was read; `None` if it does not exist.
 type Read<T> = Result<Option<T>, KeepError>;
 
-/// The objects as they were a moment ago, as far as they could be read.
+/// The objects as they were read at the start of a round.
 pub(crate) struct Look {
     objects: Vec<Registered>,
     followers: Vec<(String, Read<Value>)>,
     owner: Read<OwnerReference>,
 }
 
-/// What mending came to.
+/// The outcome of [`Registration::mend`].
 #[derive(Default)]
 pub(crate) struct Mended {
-    /// Whether to look again soon: something was applied, or could not be.
+    /// Whether the next round should come soon: something was applied, or could not be.
     pub(crate) look_soon: bool,
-    /// What could not be read or applied.
+    /// What could not be read or applied, and webhooks that are missing.
     pub(crate) troubles: Vec<KeepError>,
 }
 
@@ -61,20 +61,21 @@ struct Registered {
 }
 
 impl Registration {
-    /// Keeps what `make` makes. What is not installed otherwise goes with the ClusterRole `owner`.
+    /// Maintains the objects that `make` builds. Those that no other manager installed are owned by the ClusterRole
+    /// `owner`, and are garbage-collected with it.
     pub fn new(client: Client, owner: &str, make: Make) -> Self {
         Self { client, make, follows: Vec::new(), owner: owner.to_owned(), applied: Arc::default() }
     }
 
-    /// An object that somebody else makes trust what these trust, once `applied` says that they have changed; if it is
-    /// there at all.
+    /// Adds an object that another component maintains with the same bundle; it need not exist. Its bundle counts as
+    /// published too, and is only read here. `applied` notifies that component after each change of these objects.
     #[must_use]
     pub fn with_follower(mut self, api_version: &str, kind: &str, name: &str, applied: Arc<Notify>) -> Self {
         self.follows.push(json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name}}));
         Self { applied, ..self }
     }
 
-    /// Looks at all of them. One that cannot be read keeps nothing from the others.
+    /// Reads all objects, even if some of them cannot be read.
     pub(crate) async fn look(&self, bundle: &str) -> Look {
         let mut objects = Vec::new();
         for full in (self.make)(bundle) {
@@ -91,7 +92,7 @@ impl Registration {
         Look { objects, followers, owner: self.owner().await }
     }
 
-    /// Applies what is missing or wrong, wherever that can be done.
+    /// Applies each object that is missing or wrong, even if others fail.
     pub(crate) async fn mend(&self, look: Look, bundle: &str, metrics: &Metrics) -> Mended {
         let Look { objects, followers, owner } = look;
         let mut mended = Mended::default();
@@ -101,7 +102,7 @@ impl Registration {
                     let trusts = decoded(&live, &live).iter().all(|found| found == bundle.as_bytes());
                     metrics.in_sync(&what, trusts);
                 }
-                // Nobody's concern: there may be no need for it.
+                // Its component creates it only when it is needed.
                 Ok(None) => {}
                 Err(error) => {
                     metrics.in_sync(&what, false);
@@ -109,7 +110,7 @@ impl Registration {
                 }
             }
         }
-        // Whether what an object says of its owner is right cannot be told without knowing the owner.
+        // Without the owner's UID it is unknown whether the owner references are right.
         let owner = match owner {
             Ok(owner) => owner,
             Err(error) => {
@@ -134,7 +135,7 @@ impl Registration {
         mended
     }
 
-    /// Applies one of them, if it is missing or wrong. Says whether it was.
+    /// Applies one object if it is missing or wrong. Returns whether it did.
     async fn mend_one(
         &self,
         object: Registered,
@@ -158,7 +159,7 @@ impl Registration {
             };
         };
         if let Some(live) = live {
-            // What changed since it was looked at is looked at again first.
+            // If the object has changed since it was read, the apply conflicts, and the next round reads it again.
             apply["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"].clone();
         }
         let (api, name) = self.api(&full);
@@ -180,7 +181,7 @@ impl Registration {
         let what = format!("ClusterRole/{}", self.owner);
         let api: Api<ClusterRole> = Api::all(self.client.clone());
         let owner = limited(&what, api.get_metadata_opt(&self.owner)).await?;
-        // As metadata alone, it would say that it is that.
+        // `owner_ref` of the partial object would name the kind PartialObjectMetadata.
         Ok(owner.and_then(|owner| {
             let role = ClusterRole { metadata: owner.metadata, ..ClusterRole::default() };
             role.owner_ref(&())
@@ -197,8 +198,8 @@ impl Registration {
 }
 
 impl Look {
-    /// The bundle that each of them trusts, and an empty one for what is not there, or cannot be read: nothing is known
-    /// of whom that trusts.
+    /// The bundle in each object, PEM; empty for an object that is missing or cannot be read, since nothing is known
+    /// about what kube-apiserver trusts there. A follower that does not exist is left out.
     pub(crate) fn bundles(&self) -> Vec<Vec<u8>> {
         let objects = self.objects.iter().flat_map(|object| match &object.live {
             Ok(Some(live)) => decoded(live, &object.full),
@@ -213,7 +214,7 @@ impl Look {
     }
 }
 
-/// What is no base64 is no bundle.
+/// Bundles that are not valid base64 count as empty.
 fn decoded(live: &Value, full: &Value) -> Vec<Vec<u8>> {
     let decode = |text: &str| serde_json::from_value::<ByteString>(text.into()).map(|bytes| bytes.0);
     bundles(live, full).into_iter().map(|text| decode(text).unwrap_or_default()).collect()

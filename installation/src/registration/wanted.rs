@@ -1,8 +1,9 @@
-//! What to apply to an object that leads here, if anything: a pure function.
+//! Computes what to apply to a registered object, if anything. A pure function.
 //!
-//! Who installed the object, as a chart or by hand, holds its fields; those are never touched, or two would write the
-//! same field in turns. Of what somebody else installed only the caBundle is ours. Of what nobody installed, or somebody
-//! removed, we hold all that nobody else does, and the object belongs to the installation: it goes with its ClusterRole.
+//! A manager that installed the object, such as Helm or kubectl, owns its fields, and Gatehouse never applies those:
+//! otherwise the two would overwrite each other forever. In an object that another manager installed, Gatehouse applies
+//! the caBundle alone. In an object that no other manager installed, or whose installation was removed, Gatehouse
+//! applies all fields that no other manager owns, and the object is owned by Gatehouse's ClusterRole.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
@@ -12,17 +13,17 @@ use crate::FIELD_MANAGER;
 
 const CA_BUNDLE: &str = "caBundle";
 
-/// What there is to do about an object.
+/// What to apply, and what only the installer can add.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Wanted {
-    /// To be applied; nothing if the object is right.
+    /// The configuration to apply; `None` if the object is right, or must not be created.
     pub(super) apply: Option<Value>,
-    /// Webhooks that the object should have, and that who installed it left out.
+    /// The names of webhooks that the manager that installed the object left out.
     pub(super) missing: Vec<String>,
 }
 
-/// Compares an object with `full`, which it would be if nobody else held any of it. `owner` is what it goes with; nothing
-/// is made that would stay for ever.
+/// Compares an object with `full`, which is the object without fields of other managers. `owner` becomes its owner
+/// reference; without one, a missing object is not created, since it would never be garbage-collected.
 pub(super) fn wanted(live: Option<&Value>, full: &Value, owner: Option<&OwnerReference>) -> Wanted {
     let Some(live) = live else {
         return Wanted { apply: owner.is_some().then(|| owned(full.clone(), owner)), missing: Vec::new() };
@@ -36,7 +37,8 @@ pub(super) fn wanted(live: Option<&Value>, full: &Value, owner: Option<&OwnerRef
     Wanted { apply: (!is_right).then_some(patch), missing }
 }
 
-/// Every caBundle of a live object that `full` asks for, in its textual form; an empty one where there is none.
+/// The caBundles (base64) of a live object in the places that `full` has; empty where there is none. Webhooks that the
+/// live object lacks are left out.
 pub(super) fn bundles<'a>(live: &'a Value, full: &Value) -> Vec<&'a str> {
     let text = |config: &'a Value| config[CA_BUNDLE].as_str().unwrap_or_default();
     let Some(webhooks) = full["webhooks"].as_array() else { return vec![text(&live["spec"])] };
@@ -47,7 +49,7 @@ pub(super) fn bundles<'a>(live: &'a Value, full: &Value) -> Vec<&'a str> {
 }
 
 fn api_service(full: &Value, others: &[&Value], owner: Option<&OwnerReference>) -> Value {
-    // Whoever made it holds its group.
+    // The manager that created the APIService owns spec.group.
     if others.iter().any(|other| other.get("f:group").is_some()) {
         return with(full, "spec", &json!({CA_BUNDLE: full["spec"][CA_BUNDLE]}));
     }
@@ -62,7 +64,7 @@ fn configuration(
     owner: Option<&OwnerReference>,
 ) -> (Value, Vec<String>) {
     let by_others = |webhook: &Value| within_item(others, webhook);
-    // Whoever made a webhook holds its name.
+    // The manager that created a webhook owns its name.
     let is_installed =
         |webhook: &&Value| by_others(webhook).iter().any(|other| other.get("f:name").is_some());
     let (installed, rest): (Vec<_>, Vec<_>) = webhooks.iter().partition(is_installed);
@@ -80,7 +82,7 @@ fn configuration(
     (owned(with(full, "webhooks", &webhooks.iter().map(ours).collect()), owner), Vec::new())
 }
 
-/// The object's identity, and one of its fields.
+/// An object with the identity of `full` and one field.
 fn with(full: &Value, field: &str, value: &Value) -> Value {
     json!({
         "apiVersion": full["apiVersion"],
@@ -97,7 +99,8 @@ fn owned(mut object: Value, owner: Option<&OwnerReference>) -> Value {
     object
 }
 
-/// Whether `live` says what `patch` says, and perhaps more. Lists with keys are compared by them, others as a whole.
+/// Whether `live` has every value of `patch`; it may have more. Items of keyed lists are matched by their key; other
+/// lists are compared as a whole.
 fn holds(live: &Value, patch: &Value) -> bool {
     match (live, patch) {
         (Value::Object(live), Value::Object(patch)) => patch
@@ -111,7 +114,7 @@ fn holds_field(name: &str, live: &Value, patch: &Value) -> bool {
     let key = match name {
         "webhooks" => "name",
         "ownerReferences" => "uid",
-        // A selector is one value.
+        // Selectors are atomic in server-side apply.
         name if name.ends_with("Selector") => return live == patch,
         _ => return holds(live, patch),
     };
@@ -125,7 +128,7 @@ mod tests {
 
     use super::*;
 
-    /// A set of fields as the API server writes it.
+    /// The `fieldsV1` that the API server writes for `value`.
     fn fields_of(value: &Value) -> Value {
         let Some(object) = value.as_object() else { return json!({}) };
         let mut fields = Map::new();
@@ -183,7 +186,7 @@ mod tests {
         object
     }
 
-    /// What the API server makes of an object that was applied.
+    /// The object that the API server stores when Gatehouse applies `object`.
     fn applied(object: Value) -> Value {
         let mut fields = fields_of(&object);
         fields["f:metadata"] = json!({"f:ownerReferences": {"k:{\"uid\":\"u\"}": {}}});
@@ -229,7 +232,7 @@ mod tests {
             ),
         ] {
             let mut installed = bare(&full);
-            // As a value of the chart says.
+            // Set by a value of the chart.
             if let Some(webhook) = installed.pointer_mut("/webhooks/0") {
                 webhook["timeoutSeconds"] = json!(9);
             }
@@ -242,7 +245,7 @@ mod tests {
             }
             assert_eq!(patch, expected);
 
-            // The same with our bundle: nothing to do; with another: mended.
+            // With the current bundle there is nothing to do; with an old one it is applied again.
             let ours = fields_of(&expected);
             let good = held_by(full.clone(), &[("helm", helm.clone()), ("gatehouse", ours.clone())]);
             assert_eq!(wanted(Some(&good), &full, Some(&owner())), right());
