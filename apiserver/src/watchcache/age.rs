@@ -1,4 +1,4 @@
-//! Ages as Kubernetes' tables show them.
+//! Ages as Kubernetes' Tables show them.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ const YEAR: i64 = 365 * DAY;
 impl fmt::Display for Age {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            // Clocks of two machines disagree a little; more than that is no age.
+            // The clocks of two machines may differ by a second; a time further in the future is not an age.
             ..-1 => f.write_str("<invalid>"),
             -1 => f.write_str("0s"),
             seconds @ 0..120 => write!(f, "{seconds}s"),
@@ -31,7 +31,7 @@ impl fmt::Display for Age {
     }
 }
 
-/// Whole coarse units and what is left in fine ones, if anything is.
+/// Writes the whole coarse units, and the rest in fine units unless it is zero.
 fn two(
     f: &mut fmt::Formatter<'_>,
     seconds: i64,

@@ -1,83 +1,88 @@
-//! Going on with a client that was told by another replica, or by an earlier life of this one.
+//! Resumes a client that was last served by another replica, or by an earlier process of this one.
 //!
-//! What such a client has is known only as far as its version goes: the replica that made it knew, at that time, what
-//! had happened upstream until half a [`window`](crate::clock::Clock::window) before, as all do that vouch for their
-//! versions. Clocks are an eighth of a window off at most, and a version a quarter ahead. So whatever the client has
-//! not seen happened less than a whole window before its version, was taken in here no sooner, and has stamped its rows
-//! since ([`recent`](super::recent)): those are told, each as it is now.
+//! This replica knows nothing of what such a client has seen but its version V. Only vouched versions are
+//! accepted: when the other replica made V, it had observed everything that happened upstream until W/2
+//! before, where W is the [`window`](crate::clock::Clock::window). The clocks of the two replicas are off by
+//! at most W/8 each, and V is at most W/4 ahead of the other replica's clock. So every change that the client
+//! lacks happened less than W/2 + W/4 + 2 × W/8 = W before V. This replica observed that change no earlier
+//! than it happened, and stamped the rows that it rendered then ([`recent`](super::recent)). The client
+//! therefore gets every row that was stamped since W before V, each with its current content.
 //!
-//! The client may also have seen what is not known here yet. So stamps go on being told, whether or not their row
-//! changed, until all is known that had happened when the client came: half a window later, if this replica vouches
-//! for its own versions then. From there on the client has what this replica has, and follows the log.
+//! The client may also have seen changes that this replica has not observed yet. So it continues to get
+//! stamped rows, changed or not, until this replica has observed everything that had happened when the client
+//! connected. That is the case W/2 later, if this replica vouches for its own versions at that time. From
+//! then on the client has what this replica has, and its watch follows the log.
 //!
-//! Until then events carry the twins of their versions. Stamps are told in the order of their versions, so a client
-//! that is cut in between lacks only what was stamped later here; what has happened since half a window before the last
-//! stamp that it was told of, and so it goes on with that version as it came with its first, here or anywhere.
+//! Until then, events carry the twins of their versions. Rows are sent in the order of their stamps'
+//! versions. A client whose connection breaks in between lacks only what was stamped after the last row it
+//! got, which is what happened since W/2 before that version. So the argument above holds for that version
+//! too, and the client can resume from it at any replica.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{Expired, Row, RowKey, State, WatchCache};
 use crate::clock::{is_vouched, twin};
 
-/// Where a watch begins.
+/// How a watch from a version begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resume {
-    /// Behind a version that was told here.
+    /// With the changes after this version, which this cache issued.
     Follow(u64),
-    /// With what the client may lack.
+    /// With the rows that the client may lack.
     CatchUp(CatchUp),
 }
 
-/// Why a client cannot go on from a version.
+/// Why a watch cannot resume from a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// What it may lack is not known any more.
+    /// This replica no longer knows what the client may lack.
     Expired(Expired),
-    /// It is further ahead of this replica's time than clocks are apart.
+    /// The version is further ahead of this replica's time than correct clocks allow.
     Ahead,
 }
 
-/// A client that is being told what it may lack.
+/// The state of a client that is being sent the rows it may lack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CatchUp {
-    /// The version that the client came with,
+    /// The version that the client resumes from.
     asked: u64,
-    /// and when.
+    /// When the client connected, by [`Clock::now`](crate::clock::Clock::now).
     began: Duration,
-    /// All stamps after this version are to be told,
+    /// The client needs all stamps after this version.
     from: u64,
-    /// and all up to this one have been.
+    /// All stamps up to this version have been sent.
     position: u64,
 }
 
-/// A row that the client may lack, or have in another state.
+/// A row that the client may lack, or may have with other content.
 #[derive(Debug)]
 pub struct CatchUpRow {
-    /// The twin of the version at which the row was made last.
+    /// The twin of the version at which the row was rendered last.
     pub version: u64,
     /// Namespace and name.
     pub key: RowKey,
-    /// The row, if there is one.
+    /// The current row, if there is one.
     pub row: Option<Arc<Row>>,
-    /// Whether it is newer than all that the client is to be told of.
+    /// Whether the row was added after the version that the client's stamps start from; its event is then
+    /// ADDED.
     pub is_new: bool,
-    /// What a row that is gone said last, where that is known.
+    /// The last content of a row that was deleted, if it is still known.
     pub last: Option<Arc<Row>>,
 }
 
-/// What comes after some rows.
+/// How a catch-up continues after some rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
-    /// More rows.
+    /// With more rows, at once.
     More,
-    /// For now, nothing.
+    /// With rows that are yet to be rendered: there are none now.
     Wait,
-    /// What comes after this version in the log.
+    /// With the log after this version: the client has caught up.
     Follow(u64),
 }
 
 impl WatchCache {
-    /// How a client goes on that was told everything up to `version`, by whomever.
+    /// How a client that has everything up to `version`, from whichever replica, resumes.
     pub fn resume(&self, version: u64) -> Result<Resume, Refused> {
         let began = self.clock.now();
         self.read(|state| {
@@ -85,13 +90,13 @@ impl WatchCache {
                 return Ok(Resume::Follow(version));
             }
             let expired = Expired { asked: version, oldest: state.recent.start() };
-            // By a clock that is wrong, an old version may look like one of just now.
+            // With a wrong clock, here or there, an old version may look recent.
             if !is_vouched(version) || !self.clock.is_right() {
                 return Err(Refused::Expired(expired));
             }
             let lacks = self.clock.window_before(version);
             let from = lacks.and_then(|lacks| state.recent.from(lacks)).ok_or(Refused::Expired(expired))?;
-            // What is made from here on is to be later for the client, too.
+            // Versions made from here on must be later than the client's.
             if !self.clock.pass(version) {
                 return Err(Refused::Ahead);
             }
@@ -101,12 +106,13 @@ impl WatchCache {
 }
 
 impl CatchUp {
-    /// The next rows, at most `limit`, and what comes then.
+    /// The next rows, at most `limit`, and how to continue after them.
     pub fn next(&mut self, cache: &WatchCache, limit: usize) -> Result<(Vec<CatchUpRow>, Then), Expired> {
-        // Looked at before the stamps are: what is known by now has left its stamps by then.
+        // Checked before the stamps are read: everything observed by now has left its stamps by then.
         let is_level = cache.clock.vouches() && cache.clock.now() >= self.began + cache.clock.window() / 2;
         if is_level {
-            // So that it is told a version later than its own. If the clock cannot be moved so far, it is not.
+            // The client's last version must be later than the one it came with. If the clock cannot move
+            // that far, it is not.
             cache.advance_past(self.asked);
         }
         let (rows, is_all, current) = cache.read(|state| self.look(state, limit))?;
@@ -117,7 +123,7 @@ impl CatchUp {
             (true, false) => Then::Wait,
             (true, true) if current >= self.position => Then::Follow(current),
             (true, true) => {
-                // Rows that were made again and said the same: they have moved its version, and not that of the rows.
+                // Rows that were rendered without a change moved the client's version, but not the cache's.
                 cache.advance();
                 Then::More
             }
@@ -126,7 +132,7 @@ impl CatchUp {
         Ok((rows, then))
     }
 
-    /// The rows, whether they are all, and the version of the latest change.
+    /// The next rows, whether they are all, and the current version.
     fn look(&self, state: &State, limit: usize) -> Result<(Vec<CatchUpRow>, bool, u64), Expired> {
         let mut stamps = state.recent.after(self.position)?;
         let rows = stamps.by_ref().take(limit).map(|stamp| CatchUpRow {

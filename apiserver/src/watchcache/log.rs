@@ -1,38 +1,39 @@
-//! The changes of the recent past, oldest first.
+//! The recent changes of a resource, oldest first, bounded by age and bytes.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::{Expired, Row};
 
-/// How long a change is kept: longer than a client that lists, loses its watch and backs off needs.
+/// How long a change is kept: longer than a client needs to list, lose its watch and back off.
 const AGE: Duration = Duration::from_mins(10);
-/// How many bytes of rows are kept for the log alone, per resource: at a hundred changes a second, those of two
-/// minutes, which is as long as a client may take to come back without having to list again.
+/// How many bytes of rows are kept for the log alone, per resource. At a hundred changes a second they last
+/// two minutes, which is how long a client may stay away without having to list again.
 const BYTES: usize = 8 << 20;
-/// How many versions without a change are remembered. Whoever holds one that was forgotten is told more than needed.
+/// How many versions without a change are remembered. A client that resumes from a forgotten one catches up,
+/// with more events than it needs, or lists again.
 const MARKS: usize = 64;
 
 /// What happened to a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChangeKind {
-    /// It is new.
+    /// The row was added.
     Added,
-    /// It says something else.
+    /// The row's content changed.
     Modified,
-    /// It is gone.
+    /// The row was deleted.
     Deleted,
 }
 
-/// A change of one row. Its version is the row's.
+/// A change of one row. The version of the change is the version of `row`.
 #[derive(Debug)]
 pub struct Change {
-    /// What happened.
+    /// Added, modified or deleted.
     pub kind: ChangeKind,
-    /// The row after the change; for a deletion, the last row at the version of its end.
+    /// The row after the change; for a deletion, the last content at the version of the deletion.
     pub row: Arc<Row>,
-    /// The row before the change.
+    /// The row before the change; `None` if it was added.
     pub previous: Option<Arc<Row>>,
-    /// When, by [`Clock::now`](crate::clock::Clock::now).
+    /// The time of the change by [`Clock::now`](crate::clock::Clock::now).
     pub(super) at: Duration,
 }
 
@@ -42,19 +43,19 @@ impl Change {
     }
 }
 
-/// Changes in the order of their versions.
+/// The recent changes in the order of their versions.
 #[derive(Debug)]
 pub(super) struct Log {
     changes: VecDeque<Arc<Change>>,
     bytes: usize,
-    /// Changes after this version are all here.
+    /// All changes after this version are here.
     start: u64,
-    /// Versions later than `start` that were told though nothing changed.
+    /// Versions after `start` that clients were given although nothing changed.
     marks: VecDeque<u64>,
 }
 
 impl Log {
-    /// A log of what comes after `start`.
+    /// An empty log of the changes after `start`.
     pub(super) fn new(start: u64) -> Self {
         Self { changes: VecDeque::new(), bytes: 0, start, marks: VecDeque::new() }
     }
@@ -64,7 +65,7 @@ impl Log {
         self.changes.push_back(Arc::new(change));
     }
 
-    /// Says that `version` is told from here on, which is later than every change.
+    /// Remembers `version`, which is later than every change, as one that clients may hold.
     pub(super) fn mark(&mut self, version: u64) {
         if self.marks.len() == MARKS {
             self.marks.pop_front();
@@ -72,14 +73,14 @@ impl Log {
         self.marks.push_back(version);
     }
 
-    /// Whether this very version was told here, and what came after it is known.
+    /// Whether this cache issued exactly this version and still knows all changes after it.
     pub(super) fn has(&self, version: u64) -> bool {
         version == self.start
             || self.changes.binary_search_by_key(&version, |change| change.row.version).is_ok()
             || self.marks.contains(&version)
     }
 
-    /// Lets go of what is too old or too much.
+    /// Removes changes that are too old, or too many for the limit of bytes.
     pub(super) fn compact(&mut self, now: Duration) {
         let oldest_kept = now.saturating_sub(AGE);
         while let Some(oldest) = self.changes.front()
@@ -94,7 +95,7 @@ impl Log {
         self.changes.make_contiguous();
     }
 
-    /// The changes after `version`.
+    /// The changes after `version`, oldest first.
     pub(super) fn after(&self, version: u64) -> Result<&[Arc<Change>], Expired> {
         if version < self.start {
             return Err(Expired { asked: version, oldest: self.start });
@@ -104,7 +105,7 @@ impl Log {
         Ok(&changes[changes.partition_point(|change| change.row.version <= version)..])
     }
 
-    /// The oldest version that changes can be told from.
+    /// The oldest version from which all changes are known.
     pub(super) fn start(&self) -> u64 {
         self.start
     }

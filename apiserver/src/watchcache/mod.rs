@@ -1,10 +1,15 @@
-//! The watch cache: the rendered rows of one resource, and the changes that lately led there.
+//! The watch cache: the rendered rows of one resource, and the log of their recent changes.
 //!
-//! One writer (the task that owns the inventory) publishes; any number of readers take snapshots, which
-//! share structure and cost nothing to hold, or follow the log of changes from a version on. Each change
-//! has a version of its own, and no version ever has two contents. The log is bounded by bytes and age:
-//! who asks for what has left it is told so (410) and lists again. Nothing is queued per watcher: each
-//! keeps a position in the shared log, so a slow one is left behind instead of being waited for.
+//! The inventory's task is the only writer. Any number of readers take snapshots, which share structure with
+//! the cache and are cheap to hold, or follow the log of changes from a version on.
+//!
+//! **Invariant:** each change has its own version, and no version ever has two contents.
+//!
+//! **Invariant:** the log is bounded by bytes and age. A reader that asks for a version that has left the log
+//! gets [`Expired`] (410) and lists again.
+//!
+//! **Invariant:** nothing is queued per watcher. Each watcher holds a position in the shared log, so a slow
+//! watcher falls out of the log and never blocks the writer.
 
 mod age;
 mod catch_up;
@@ -41,35 +46,36 @@ use self::{
 };
 use crate::clock::Clock;
 
-/// Changes made between two moments at which readers get their turn.
+/// Changes applied while the write lock is held once; readers get their turn between two batches.
 const BATCH: usize = 256;
 
 /// The rows of a resource at one version.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// The version of the latest change in it.
+    /// The version of the latest change, or a later one to which the cache was advanced without a change.
     pub version: u64,
-    /// The rows, in the order of lists.
+    /// The rows by namespace and name, which is the order of lists.
     pub rows: OrdMap<RowKey, Arc<Row>>,
 }
 
-/// What a view has to say about a row.
+/// What a view wants of one row.
 #[derive(Debug)]
 pub enum Update {
-    /// The row is to say this.
+    /// Create the row, or replace its content.
     Apply(Draft),
-    /// There is to be no such row.
+    /// Delete the row, if there is one.
     Delete(RowKey),
 }
 
-/// How many rows an [`WatchCache::publish`] added, changed and removed; the others said the same before.
+/// How many rows a [`WatchCache::publish`] added, modified and deleted. Rows whose content stayed the same
+/// are not counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Published {
-    /// New rows.
+    /// Rows that did not exist before.
     pub added: u64,
-    /// Rows with other content.
+    /// Rows whose content changed.
     pub modified: u64,
-    /// Rows that are gone.
+    /// Rows that were removed.
     pub deleted: u64,
 }
 
@@ -81,20 +87,20 @@ impl std::ops::AddAssign for Published {
     }
 }
 
-/// The version asked for has left the log.
+/// The requested version is older than the log; a handler answers with 410.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too old resource version: {asked} ({oldest})")]
 pub struct Expired {
-    /// The version asked for.
+    /// The requested version.
     pub asked: u64,
-    /// The oldest one that changes can still be told from.
+    /// The oldest version from which the changes are still known.
     pub oldest: u64,
 }
 
-/// The rows of one resource. See the module.
+/// The rows of one resource and their recent changes. See the module.
 #[derive(Debug)]
 pub struct WatchCache {
-    /// What the rows are.
+    /// The resource whose objects the rows are.
     pub resource: &'static Resource,
     clock: Arc<Clock>,
     state: RwLock<State>,
@@ -107,7 +113,7 @@ struct State {
     log: Log,
     recent: Recent,
     synced: bool,
-    /// Where something has changed in this turn of the writer's: a namespace for each change.
+    /// The namespace of each change since the write lock was taken, for [`Wakes`].
     changed: Vec<Str>,
 }
 
@@ -124,7 +130,8 @@ impl WatchCache {
         Self { resource, clock, state: RwLock::new(state), wakes: Wakes::new() }
     }
 
-    /// Takes over what a view says, in order; what the rows said already is passed over.
+    /// Applies the updates of a view in order. An update that leaves its row's content as it was emits no
+    /// event.
     pub fn publish(&self, updates: impl IntoIterator<Item = Update>) -> Published {
         let mut published = Published::default();
         let mut updates = updates.into_iter().map(|update| match update {
@@ -132,8 +139,8 @@ impl WatchCache {
             Update::Delete(key) => (key, None),
         });
         loop {
-            // Packed before the lock is taken, which is let go now and then: thousands of changes do not hold
-            // readers up.
+            // Rows are packed before the lock is taken, and the lock is released after each batch, so that
+            // thousands of changes do not block readers.
             let batch: Vec<_> = updates.by_ref().take(BATCH).collect();
             if batch.is_empty() {
                 return published;
@@ -149,7 +156,7 @@ impl WatchCache {
         }
     }
 
-    /// Says that all there is at first has been published: from here on the cache answers.
+    /// Marks the cache as synced: the initial rows are complete, and requests are answered from now on.
     pub fn mark_synced(&self) {
         self.write(|state| {
             if !state.synced {
@@ -161,13 +168,14 @@ impl WatchCache {
         });
     }
 
-    /// Says that something may have happened which was not taken in step by step: nobody is told from before what
-    /// may have been missed, but those who have been told by this cache alone.
+    /// Records that this replica may have missed intermediate states, for example because a kind was listed
+    /// again. From now on only clients of this very cache can resume from versions before the gap; clients of
+    /// other replicas get 410.
     pub fn gap(&self) {
         self.write(|state| state.recent = Recent::new(self.clock.next(), self.clock.now()));
     }
 
-    /// Tells a later version from here on, though nothing has changed.
+    /// Moves the cache to a new version although nothing has changed, so that bookmarks stay recent.
     pub fn advance(&self) {
         self.write(|state| {
             if state.synced {
@@ -176,8 +184,8 @@ impl WatchCache {
         });
     }
 
-    /// The same, unless it tells a version later than `version` already; the new one is. Not if that is too far ahead,
-    /// see [`Clock::pass`].
+    /// Like [`WatchCache::advance`], unless the cache's version is at or after `version` already. Returns
+    /// whether it is in the end: the clock refuses to move too far ahead, see [`Clock::pass`].
     pub fn advance_past(&self, version: u64) -> bool {
         self.write(|state| {
             let is_past = state.current.version >= version;
@@ -193,12 +201,13 @@ impl WatchCache {
         self.wakes.latest() != 0
     }
 
-    /// The rows as they are now.
+    /// The current rows, and their version.
     pub fn snapshot(&self) -> Snapshot {
         self.read(|state| state.current.clone())
     }
 
-    /// The rows as they were at `version`, if that was told here.
+    /// The rows as they were at `version`, if this cache issued exactly that version and its log reaches back
+    /// to it.
     pub fn snapshot_at(&self, version: u64) -> Result<Snapshot, Expired> {
         self.read(|state| {
             if !state.log.has(version) {
@@ -215,7 +224,7 @@ impl WatchCache {
         })
     }
 
-    /// At most `limit` changes that came after `version`, the oldest first, and the version up to which there are no
+    /// At most `limit` changes after `version`, oldest first, and the version up to which there are no
     /// others.
     pub fn changes_after(&self, version: u64, limit: usize) -> Result<(Vec<Arc<Change>>, u64), Expired> {
         self.read(|state| {
@@ -227,17 +236,18 @@ impl WatchCache {
         })
     }
 
-    /// Follows the version of the latest change.
+    /// Subscribes to the version of the latest change; 0 until the cache is synced.
     pub fn follow(&self) -> watch::Receiver<u64> {
         self.wakes.follow()
     }
 
-    /// Follows the changes of a namespace, and some others, by a version at or after each.
+    /// Subscribes to the changes of one namespace: each wakes the receiver with a version at or after its
+    /// own. Some changes of other namespaces wake it as well.
     pub fn follow_namespace(&self, namespace: &str) -> watch::Receiver<u64> {
         self.wakes.follow_namespace(namespace)
     }
 
-    /// Rows, the bytes they occupy, and the bytes of the log.
+    /// The number of rows, the bytes they occupy, and the bytes of the log and the stamps.
     pub fn size(&self) -> (usize, usize, usize) {
         self.read(|state| {
             let rows = &state.current.rows;
@@ -245,12 +255,12 @@ impl WatchCache {
         })
     }
 
-    /// What makes and judges versions.
+    /// The clock that makes and judges this cache's versions.
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// Changes the state, and lets those who follow know.
+    /// Changes the state under the write lock, then wakes the subscribers.
     fn write<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let result = change(&mut state);

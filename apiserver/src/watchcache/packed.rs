@@ -1,13 +1,13 @@
-//! A row's text with what nearly all rows have in common left out.
+//! Packed text: a row's JSON in which known phrases are replaced by one byte each.
 //!
-//! Most of a rendered object is the names of its fields. They are phrases known beforehand, and a byte stands
-//! for each; what is between them is kept as it is. Written out, it is a few dozen copies instead of one, which
-//! costs a list a fifth more CPU at most and saves more than half of the memory of its rows. Two things change
-//! without the row's content changing and have a place in the text instead of a value: its version, and the ages
-//! in table cells.
+//! Most of a rendered object are the names of its fields. Packing saves more than half of the memory of the
+//! rows, and costs a list at most a fifth more CPU, since a row is written with a few dozen copies instead of
+//! one. Two things change although the row's content does not: its version, and the ages in Table cells. The
+//! packed text has placeholders for them.
 //!
-//! A packed text is a row of steps: a byte below [`PHRASE_LIMIT`] is that phrase; [`VERSION`], [`AGE`] (eight bytes
-//! of seconds follow) and [`NO_AGE`] are the places; any other is a count of bytes that follow, less [`LITERAL`].
+//! A packed text is a sequence of steps. A byte below [`PHRASE_LIMIT`] stands for that phrase. [`VERSION`],
+//! [`AGE`] (eight bytes of seconds follow) and [`NO_AGE`] are placeholders. Any other byte, less [`LITERAL`],
+//! plus one, is the number of literal bytes that follow.
 
 use std::{io::Write as _, sync::LazyLock};
 
@@ -15,8 +15,9 @@ use gatehouse_apiservice::Time;
 
 use super::age::Age;
 
-/// What rows have in common, in any order. A phrase that no longer occurs costs nothing but its line; rows whose
-/// phrases are not here are merely kept longer. `packing_halves_a_row` watches over the most common.
+/// Phrases that are common in rows, in any order. A phrase that no longer occurs does no harm but takes one
+/// of the bytes below [`PHRASE_LIMIT`]; a row without any of these phrases only takes more memory. The test
+/// `packing_halves_a_row` guards the most common ones.
 const PHRASES: &[&str] = &[
     // metadata
     "\"metadata\":{\"name\":\"local.kustomization.",
@@ -115,20 +116,21 @@ const PHRASES: &[&str] = &[
     "T00:00:00Z",
 ];
 
-/// Phrases are the bytes below this one.
+/// The bytes below this one stand for phrases.
 const PHRASE_LIMIT: u8 = 0x7d;
-/// The age since a time that is not there: an empty cell.
+/// The placeholder of an age without a time: an empty cell.
 const NO_AGE: u8 = 0x7d;
-/// The age since the seconds in the eight bytes that follow, least significant first.
+/// The placeholder of an age; the time that it counts from follows in eight bytes of seconds, little-endian.
 const AGE: u8 = 0x7e;
-/// The digits of the row's version.
+/// The placeholder of the row's version.
 const VERSION: u8 = 0x7f;
-/// Added to the number of literal bytes that follow, less one.
+/// A step of `n` literal bytes is `LITERAL + n - 1`.
 const LITERAL: u8 = 0x80;
-/// The most bytes one literal step holds.
+/// The longest literal of one step.
 const LONGEST_LITERAL: usize = 128;
 
-/// The phrases by their first byte, each group longest first: the longest that fits is taken.
+/// The phrases by their first byte. Each group is sorted longest first, because the longest phrase that fits
+/// is taken.
 static BY_FIRST_BYTE: LazyLock<[Vec<u8>; 256]> = LazyLock::new(|| {
     let mut groups = [const { Vec::new() }; 256];
     for (token, phrase) in (0..PHRASE_LIMIT).zip(PHRASES) {
@@ -144,14 +146,14 @@ fn phrase(token: u8) -> &'static [u8] {
     PHRASES[usize::from(token)].as_bytes()
 }
 
-/// Makes packed texts.
+/// Builds a packed text.
 #[derive(Debug, Default)]
 pub(super) struct Packer {
     packed: Vec<u8>,
 }
 
 impl Packer {
-    /// Appends a text.
+    /// Appends text, with its phrases packed.
     pub(super) fn text(&mut self, text: &[u8]) {
         let (mut start, mut at) = (0, 0);
         while at < text.len() {
@@ -178,12 +180,12 @@ impl Packer {
         }
     }
 
-    /// Appends the place of the version's digits.
+    /// Appends the placeholder of the version's digits.
     pub(super) fn version(&mut self) {
         self.packed.push(VERSION);
     }
 
-    /// Appends the place of an age, with its quotation marks.
+    /// Appends the placeholder of an age, which is written with its quotation marks.
     pub(super) fn age(&mut self, since: Option<Time>) {
         match since {
             None => self.packed.push(NO_AGE),
@@ -194,7 +196,7 @@ impl Packer {
         }
     }
 
-    /// How long the packed text is so far.
+    /// The bytes of the packed text so far.
     pub(super) fn len(&self) -> usize {
         self.packed.len()
     }
@@ -205,7 +207,7 @@ impl Packer {
     }
 }
 
-/// Writes out a packed text, which a [`Packer`] made. `now` is in seconds since the epoch.
+/// Writes out a text that a [`Packer`] made, with ages as of `now` in seconds since 1970.
 pub(super) fn unpack(mut packed: &[u8], version: u64, now: i64, out: &mut Vec<u8>) {
     while let Some((step, rest)) = packed.split_first() {
         packed = match *step {

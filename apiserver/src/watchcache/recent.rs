@@ -1,12 +1,14 @@
-//! Which rows were made lately, the latest time for each: what a client from another replica may lack.
+//! Stamps: which rows were rendered recently, and when each of them was rendered last. A client that comes
+//! from another replica gets these rows, because it may lack them (see [`catch_up`](super::catch_up)).
 //!
-//! The log says what changed here, which is not all that such a client has to be told. A row that was rendered and said
-//! the same as before may have said something else on another replica meanwhile, where an object's changes were not
-//! taken in at one go, or those of two kinds in another order; a row that came and went within a batch here may have
-//! been shown there. So every rendering stamps its row, whatever comes of it. What this cannot tell of are states that
-//! were never taken in one by one, as when a kind is listed anew: from before such a *gap* nobody is served.
+//! The log contains the changes of this replica, and such a client needs more. A row that was rendered
+//! without a change here may have changed meanwhile on another replica, which took in an object's changes one
+//! by one, or those of two kinds in another order. A row that was added and deleted within one batch here may
+//! have been visible there. Therefore every rendering stamps its row, whether the row changed or not. Stamps
+//! do not cover states that this replica never took in one by one, for example when a kind is listed again.
+//! Clients cannot resume from before such a *gap*.
 //!
-//! Invariants: a key has one stamp that counts, its latest; stamps are in the order of their versions and of their times.
+//! **Invariant:** only a key's latest stamp counts; stamps are ordered by version and by time.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -16,55 +18,56 @@ use std::{
 
 use super::{Expired, Row, RowKey};
 
-/// As long as changes are kept in the log.
+/// As long as the log keeps changes.
 const AGE: Duration = Duration::from_mins(10);
-/// How many bytes are kept for each resource: those of some twenty thousand rows.
+/// The limit of bytes for each resource: enough for some twenty thousand rows.
 const BYTES: usize = 4 << 20;
-/// Stamps that were superseded are cleared away when they are more than those that count, and more than this.
+/// Superseded stamps are removed once there are more of them than of those that count, and more stamps than
+/// this in total.
 const FEW: usize = 1024;
 
-/// That a row was made.
+/// Records that a row was rendered.
 #[derive(Debug)]
 struct Stamp {
     version: u64,
     /// By [`Clock::now`](crate::clock::Clock::now).
     at: Duration,
     key: RowKey,
-    /// What the row said last, where there is none any more and there was one.
+    /// The last content of a row that was deleted.
     last: Option<Arc<Row>>,
 }
 
-/// Of a key's stamp that counts.
+/// The latest stamp of a key: the one that counts.
 #[derive(Debug, Clone, Copy)]
 struct Latest {
     version: u64,
-    /// The version at which the row came to be; 0 if that is longer ago than stamps are kept.
+    /// The version at which the row was added; 0 if that was before the oldest stamp.
     added: u64,
 }
 
-/// The stamps of the recent past, oldest first.
+/// The recent stamps, oldest first.
 #[derive(Debug)]
 pub(super) struct Recent {
     stamps: VecDeque<Stamp>,
     latest: HashMap<RowKey, Latest>,
     bytes: usize,
-    /// Every stamp after this version is here that counts,
+    /// All stamps after this version that count are here.
     start: u64,
-    /// and so is every one after this time.
+    /// The same as a time: all stamps after it that count are here.
     since: Duration,
 }
 
-/// What became of a row when it was made.
+/// The result of rendering a row.
 #[derive(Debug, Clone)]
 pub(super) enum Outcome {
     Added,
-    /// Changed, or as it was.
+    /// The row existed before; its content may have changed.
     Kept,
-    /// There is none; and what the last one said, if there was one.
+    /// There is no such row now. Carries the last row if there was one.
     Gone(Option<Arc<Row>>),
 }
 
-/// A row to be told of.
+/// A row that was rendered recently, at its latest stamp.
 #[derive(Debug)]
 pub(super) struct RecentRow<'a> {
     pub(super) version: u64,
@@ -75,7 +78,7 @@ pub(super) struct RecentRow<'a> {
 }
 
 impl Recent {
-    /// Nothing yet, after `start`.
+    /// No stamps yet; they will be those after `start`.
     pub(super) fn new(start: u64, now: Duration) -> Self {
         Self { stamps: VecDeque::new(), latest: HashMap::new(), bytes: 0, start, since: now }
     }
@@ -91,7 +94,8 @@ impl Recent {
         if let Some(superseded) = superseded
             && let Ok(at) = self.stamps.binary_search_by_key(&superseded.version, |stamp| stamp.version)
         {
-            // It stays in line until that is cleared, with nothing to hold on to.
+            // The superseded stamp stays in the queue until `compact` removes it, but no longer keeps a row
+            // alive.
             self.bytes -= self.stamps[at].bytes();
             self.stamps[at].last = None;
             self.bytes += self.stamps[at].bytes();
@@ -101,7 +105,7 @@ impl Recent {
         self.stamps.push_back(stamp);
     }
 
-    /// Lets go of what is too old or too much.
+    /// Removes stamps that are too old, or too many for the limit of bytes.
     pub(super) fn compact(&mut self, now: Duration) {
         if self.stamps.len() > FEW.max(2 * self.latest.len()) {
             let latest = &self.latest;
@@ -121,7 +125,8 @@ impl Recent {
         }
     }
 
-    /// The version from which a client is to be told that lacks nothing made until `time`.
+    /// The version after which a client that has everything up to `time` needs all stamps; `None` if they are
+    /// no longer complete from that time on.
     pub(super) fn from(&self, time: Duration) -> Option<u64> {
         if time < self.since {
             return None;
@@ -130,7 +135,7 @@ impl Recent {
         Some(first.checked_sub(1).map_or(self.start, |before| self.stamps[before].version))
     }
 
-    /// The rows made after `version`, each at its latest stamp.
+    /// The rows rendered after `version`, each at its latest stamp, in the order of versions.
     pub(super) fn after(&self, version: u64) -> Result<impl Iterator<Item = RecentRow<'_>>, Expired> {
         if version < self.start {
             return Err(Expired { asked: version, oldest: self.start });
@@ -143,7 +148,7 @@ impl Recent {
         }))
     }
 
-    /// The oldest version from which rows can be told.
+    /// The oldest version from which [`Recent::after`] is complete.
     pub(super) fn start(&self) -> u64 {
         self.start
     }

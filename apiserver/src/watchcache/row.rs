@@ -1,4 +1,4 @@
-//! One object of a view, rendered: everything a response needs of it is bytes to be copied.
+//! A row: one object of a view, rendered to bytes when it changes, so that a response only copies them.
 
 use std::{ops::RangeBounds, sync::Arc};
 
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::packed::{Packer, unpack};
 
-/// Names a row within its resource; rows are listed in this order.
+/// The name of a row within its resource. Lists are in this order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RowKey {
     /// Empty for cluster-scoped resources.
@@ -20,31 +20,32 @@ pub struct RowKey {
 /// A label and its value.
 pub type Label = (Str, Str);
 
-/// What a view makes of an object, before it is known whether that is anything new.
+/// What a view renders for an object, before it is compared with the current row.
 #[derive(Debug)]
 pub struct Draft {
     /// Namespace and name.
     pub key: RowKey,
-    /// The same on every replica and after a restart.
+    /// `metadata.uid`; the same on every replica and after a restart.
     pub uid: uuid::Uuid,
     /// `metadata.creationTimestamp`.
     pub created: Time,
     /// `metadata.labels`, sorted by key.
     pub labels: Arc<[Label]>,
-    /// The values of the resource's selectable fields, in its order.
+    /// The values of the resource's selectable fields, in the resource's order.
     pub fields: Arc<[Str]>,
-    /// `status`, as JSON.
+    /// `status` as JSON.
     pub status: Vec<u8>,
     /// The cells of its table row.
     pub cells: Cells,
 }
 
-/// The cells of a table row as a JSON array, with the ages left out: those are of the moment of reading.
+/// The cells of a Table row as a JSON array without the ages, which depend on the time of the request.
 #[derive(Debug, Default)]
 pub struct Cells {
     /// `["local",12,` … `]`.
     pub json: Vec<u8>,
-    /// Where in `json` the age since a time is to be put in, in order.
+    /// The offsets in `json` at which an age belongs, ascending, each with the time that the age counts from.
+    /// `None` renders an empty cell.
     pub ages: Vec<(usize, Option<Time>)>,
 }
 
@@ -56,7 +57,7 @@ pub struct Row {
     content: Content,
 }
 
-/// What a row says, whatever its version.
+/// The content of a row without its version.
 #[derive(Debug, Clone)]
 pub(super) struct Content {
     key: RowKey,
@@ -88,17 +89,17 @@ impl Content {
 }
 
 impl Row {
-    /// The row that says `content` at `version`.
+    /// A row of this content at `version`.
     pub(super) fn new(content: Content, version: u64) -> Self {
         Self { version, content }
     }
 
-    /// The same content at another version: what a DELETED event carries.
+    /// The same content at another version, as a DELETED event carries it.
     pub(crate) fn at_version(&self, version: u64) -> Self {
         Self { version, content: self.content.clone() }
     }
 
-    /// Whether the row already says this.
+    /// Whether the row has this content already.
     pub(super) fn says(&self, content: &Content) -> bool {
         self.content.packed == content.packed
     }
@@ -113,13 +114,12 @@ impl Row {
         &self.content.labels
     }
 
-    /// The values of the resource's selectable fields, in its order.
+    /// The values of the resource's selectable fields, in the resource's order.
     pub fn fields(&self) -> &[Str] {
         &self.content.fields
     }
 
-    /// Writes `"metadata":{…},"status":{…}}`: the object without its opening brace, apiVersion and kind, which
-    /// are the same for all of a resource.
+    /// Writes `"metadata":{…},"status":{…}}`: the object after its apiVersion and kind, see `object_head`.
     pub fn write_object(&self, out: &mut Vec<u8>) {
         self.write(..self.content.cells_start, 0, out);
     }
@@ -129,7 +129,7 @@ impl Row {
         self.write(..self.content.metadata_end, 0, out);
     }
 
-    /// Writes the cells of its table row, a JSON array, with ages as of `now` in seconds since the epoch.
+    /// Writes the cells of the Table row, a JSON array, with ages as of `now` in seconds since 1970.
     pub fn write_cells(&self, now: i64, out: &mut Vec<u8>) {
         self.write(self.content.cells_start.., now, out);
     }
@@ -140,7 +140,7 @@ impl Row {
         unpack(&packed[part], self.version, now, out);
     }
 
-    /// Bytes this row occupies, without what it shares with others.
+    /// The bytes that this row occupies, without what it shares with other rows.
     pub fn size(&self) -> usize {
         size_of::<Self>() + self.content.packed.len()
     }
@@ -150,7 +150,7 @@ fn offset(packer: &Packer) -> u32 {
     u32::try_from(packer.len()).expect("messages, failures and paths are bounded, and so are rows")
 }
 
-/// `"metadata":{…}`.
+/// Packs `"metadata":{…}`.
 fn metadata(packer: &mut Packer, key: &RowKey, uid: uuid::Uuid, created: Time, labels: &[Label]) {
     use std::fmt::Write as _;
     let mut text = format!("\"metadata\":{{\"name\":{}", json!(&*key.name));
@@ -161,7 +161,7 @@ fn metadata(packer: &mut Packer, key: &RowKey, uid: uuid::Uuid, created: Time, l
     let _ = write!(text, ",\"uid\":\"{uid}\",\"resourceVersion\":\"");
     packer.text(text.as_bytes());
     packer.version();
-    // A manifest that was never applied has none, which Kubernetes writes as null.
+    // A manifest that was never applied has no creation time, which Kubernetes writes as null.
     let mut text = match created {
         Time(0) => String::from("\",\"creationTimestamp\":null"),
         created => format!("\",\"creationTimestamp\":\"{created}\""),
@@ -175,7 +175,7 @@ fn metadata(packer: &mut Packer, key: &RowKey, uid: uuid::Uuid, created: Time, l
     packer.text(text.as_bytes());
 }
 
-/// `{"apiVersion":…,"kind":…,`: what goes before [`Row::write_object`].
+/// `{"apiVersion":…,"kind":…,`: what precedes [`Row::write_object`].
 pub(crate) fn object_head(kind: &str) -> String {
     format!("{{\"apiVersion\":\"{API_VERSION}\",\"kind\":\"{kind}\",")
 }

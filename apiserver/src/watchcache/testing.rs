@@ -7,7 +7,7 @@ use gatehouse_apiservice::{Time, View, view::FluxSummaryStatus};
 use super::{Cells, Draft, RowKey, WatchCache};
 use crate::clock::Clock;
 
-/// A draft of a summary in `state`.
+/// A draft of a FluxSummary in `state`.
 pub(crate) fn draft(namespace: &str, name: &str, state: &str) -> Draft {
     Draft {
         key: RowKey { namespace: namespace.into(), name: name.into() },
@@ -20,14 +20,14 @@ pub(crate) fn draft(namespace: &str, name: &str, state: &str) -> Draft {
     }
 }
 
-/// A cache of summaries, not synced.
+/// A cache of FluxSummaries that is not synced.
 pub(crate) fn cache() -> WatchCache {
     let clock = Clock::new(0);
     clock.vouch(true);
     cache_by(clock)
 }
 
-/// The same, by this clock.
+/// The same with the given clock.
 pub(crate) fn cache_by(clock: Clock) -> WatchCache {
     static RESOURCE: gatehouse_apiservice::Resource = <FluxSummaryStatus as View>::RESOURCE;
     WatchCache::new(&RESOURCE, Arc::new(clock))

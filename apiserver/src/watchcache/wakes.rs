@@ -1,8 +1,8 @@
-//! Who is woken by which change.
+//! Wakes the watches that a change concerns.
 //!
-//! A watch of one namespace has nothing to do when another namespace changes, and there may be a thousand of them: so
-//! each namespace that is followed has a channel of its own. Now and then all are woken all the same, so that nobody's
-//! position is left behind by the log for want of news.
+//! There may be a thousand watches of single namespaces, and most changes do not concern them. So each
+//! namespace that is followed has its own channel. Every [`ALL_AFTER`] changes all watches are woken, so that
+//! a watch of a quiet namespace moves its position on before the log drops it.
 
 use std::{
     collections::HashMap,
@@ -12,17 +12,17 @@ use std::{
 use gatehouse_inventory::Str;
 use tokio::sync::watch;
 
-/// After so many changes everybody is woken. The log holds some thousands of usual ones, and more than this of the
-/// largest there are.
+/// All watches are woken after this many changes. The log holds some thousands of usual changes, and more
+/// than this number even of the largest.
 const ALL_AFTER: usize = 64;
-/// Namespaces that nobody follows any more are forgotten when there are more than this, or twice as many as were left
-/// the last time.
+/// The channels of namespaces that have no more watchers are removed once there are more channels than this,
+/// or than twice as many as were left the last time.
 const FEW: usize = 64;
 
-/// What those wait for who follow the changes of a resource.
+/// The channels that a resource's watches wait on.
 #[derive(Debug)]
 pub(super) struct Wakes {
-    /// The version of the latest change; 0 until there is anything to follow.
+    /// The version of the latest change; 0 until the cache is synced.
     all: watch::Sender<u64>,
     namespaces: Mutex<Namespaces>,
 }
@@ -30,9 +30,9 @@ pub(super) struct Wakes {
 #[derive(Debug, Default)]
 struct Namespaces {
     channels: HashMap<Str, watch::Sender<u64>>,
-    /// How many there may be before the forgotten ones are cleared away.
+    /// The number of channels at which unused ones are removed.
     limit: usize,
-    /// Since all were woken.
+    /// Changes since all watches were woken the last time.
     changes: usize,
 }
 
@@ -46,12 +46,12 @@ impl Wakes {
         *self.all.borrow()
     }
 
-    /// Follows all changes.
+    /// Subscribes to all changes.
     pub(super) fn follow(&self) -> watch::Receiver<u64> {
         self.all.subscribe()
     }
 
-    /// Follows the changes of a namespace, and some others.
+    /// Subscribes to the changes of a namespace, and now and then to others.
     pub(super) fn follow_namespace(&self, namespace: &str) -> watch::Receiver<u64> {
         let mut namespaces = self.namespaces();
         if let Some(channel) = namespaces.channels.get(namespace) {
@@ -66,8 +66,9 @@ impl Wakes {
         receiver
     }
 
-    /// Says that all is known up to `version`, and where something has changed: a namespace for each change. Somebody who
-    /// moved the version on may have told a later one already, but not of these changes.
+    /// Publishes that everything up to `version` is in the log, and the namespace of each change. A
+    /// concurrent `advance` may have published a later version already, but not these changes, so their
+    /// namespaces are woken in any case.
     pub(super) fn tell(&self, version: u64, changed: &[Str]) {
         let is_later = self.all.send_if_modified(|told| {
             let is_later = version > *told;
@@ -88,7 +89,7 @@ impl Wakes {
         }
         let mut last = None;
         for namespace in changed {
-            // Changes come in the order of namespaces, mostly.
+            // Changes mostly come grouped by namespace, so a namespace is seldom woken twice.
             if last != Some(namespace)
                 && let Some(channel) = namespaces.channels.get(namespace)
             {

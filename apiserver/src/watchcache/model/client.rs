@@ -1,5 +1,5 @@
-//! A client that follows the protocol: it lists, watches from the version it was told last, and lists again on 410 and
-//! where its version is of the future.
+//! A client that follows the protocol: it lists, watches from the last version it got, and lists again on 410
+//! or if its version is too far ahead.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -18,7 +18,7 @@ pub(super) struct Client {
     objects: BTreeMap<String, String>,
     version: Option<u64>,
     watch: Option<Watch>,
-    /// The process it was last told by, and the latest settled version it was told there.
+    /// The last process that served it, and the latest settled version it got from that process.
     last: Option<(Arc<WatchCache>, u64)>,
 }
 
@@ -26,7 +26,7 @@ struct Watch {
     who: usize,
     cache: Arc<WatchCache>,
     phase: Phase,
-    /// The latest version that it has told; 0 if it has told none.
+    /// The latest version that the watch has sent; 0 if none.
     told: u64,
 }
 
@@ -42,7 +42,7 @@ impl Client {
         Self { selection, takes_bookmarks, objects: BTreeMap::new(), version: None, watch: None, last: None }
     }
 
-    /// `at_least`: not older than what it has seen.
+    /// `at_least`: the list must not be older than what the client has seen.
     pub(super) fn list(
         &mut self,
         who: usize,
@@ -51,7 +51,7 @@ impl Client {
         contents: &mut Contents,
     ) -> Result<(), TestCaseError> {
         let wanted = self.version.filter(|_| at_least);
-        // Refused with 504: it takes whatever there is.
+        // A replica that cannot reach the version answers with 504; the client then takes any version.
         let wanted = wanted.filter(|version| cache.advance_past(*version));
         let snapshot = cache.snapshot();
         prop_assert!(wanted.is_none_or(|version| snapshot.version >= version));
@@ -89,7 +89,7 @@ impl Client {
         Ok(())
     }
 
-    /// Goes on with the watch there is, or opens one here.
+    /// Continues the open watch, or opens one at this replica.
     pub(super) fn watch_on(
         &mut self,
         who: usize,
@@ -113,7 +113,7 @@ impl Client {
         Ok(())
     }
 
-    /// Whether there was an event, or may be another at once.
+    /// Reads one step. Returns whether there was an event or there may be another at once.
     fn next(&mut self, contents: &mut Contents) -> Result<Result<bool, Expired>, TestCaseError> {
         let Some(Watch { cache, phase, told, .. }) = &mut self.watch else { return Ok(Ok(false)) };
         let cache = Arc::clone(cache);
@@ -179,7 +179,7 @@ impl Client {
         Ok(())
     }
 
-    /// A settled version, which is later than all that this process has told it before.
+    /// Takes a settled version, and checks that it is not before any that this process gave it.
     fn told(&mut self, cache: &Arc<WatchCache>, version: u64) -> Result<(), TestCaseError> {
         self.version = Some(version);
         if let Some((last, before)) = &self.last
@@ -211,7 +211,7 @@ impl Client {
         }
     }
 
-    /// It has what matches of this.
+    /// Checks that the client has the rows of `truth` that it selects.
     pub(super) fn has(&self, truth: &BTreeMap<u8, (String, bool)>) -> Result<(), TestCaseError> {
         let everything = self.selection.is_everything();
         let wanted = truth.iter().filter(|(_, (_, matches))| everything || *matches);

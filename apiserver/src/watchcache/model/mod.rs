@@ -1,11 +1,11 @@
-//! Replicas and their clients, against what is true: whichever replica a client asks, whatever dies, falls behind or
-//! goes back in time, a client that follows the protocol ends with the truth.
+//! A model of replicas and their clients. It tests that every client that follows the protocol ends with the
+//! true objects, whichever replicas it asks, and whatever fails, lags behind or is restored from a backup.
 //!
-//! The clock, the cache with its log, the catching up and the selections are the real ones; the upstream, time and
-//! whoever calls whom are the model's ([`world`]). What the argument of [`super::catch_up`] takes for granted is kept
-//! here by force: a replica that vouches for its versions knows what happened half a window ago, and clocks are within
-//! an eighth of it from the truth, or far off. A replica whose versions went astray begins anew, and in the end none is
-//! ahead of the time whose clock is right.
+//! The clock, the watch cache, catching up and selections are the real code; upstream, time and the calls are
+//! simulated ([`world`]). The model enforces what the argument of [`super::catch_up`] assumes: a replica that
+//! vouches for its versions has observed everything that happened half a window ago, and a clock is either
+//! off by at most an eighth of the window or far off. A replica whose versions are astray restarts, and at
+//! the end no replica with a right clock is ahead of the time.
 //!
 //! `GATEHOUSE_LONG=1` runs a hundred times as many cases.
 
@@ -20,54 +20,54 @@ use proptest::prelude::*;
 use self::world::World;
 
 const WINDOW: Duration = Duration::from_secs(8);
-/// How late a replica that vouches for its versions may know of something.
+/// The longest delay, in milliseconds, at which a replica that vouches for its versions observes a change.
 const LAG: u64 = 4_000;
-/// Far longer than anything is remembered; and how far off a clock is that is wrong.
+/// In milliseconds: far longer than anything is remembered, and how far off a wrong clock is.
 const HOUR: u64 = 3_600_000;
-/// How far ahead one is that is very wrong.
+/// How far ahead a very wrong clock is, in milliseconds.
 const DECADE: i64 = 10 * 365 * 24 * 3_600_000;
 
-/// What can happen. Replicas and clients are counted around.
+/// What can happen. Numbers of replicas and clients are taken modulo how many there are.
 #[derive(Debug, Clone)]
 enum Step {
     /// An object is written, or deleted.
     Commit(Kind, u8, Option<u8>),
     /// An object is changed and changed back.
     Flip(Kind, u8, u8),
-    /// The cluster's state is that of so many commits ago.
+    /// The cluster is restored from a backup of so many commits ago.
     Restore(usize),
-    /// A replica takes in so many of the next commits of each kind at one go.
+    /// A replica observes so many of the next commits of each kind in one batch.
     Deliver(usize, usize, usize),
-    /// Milliseconds.
+    /// So many milliseconds pass.
     Pass(u64),
-    /// A replica is cut off.
+    /// A replica loses its connection to the cluster.
     Partition(usize),
-    /// Its watches go on from where they came.
+    /// The connection is back, and its watches resume where they were.
     Heal(usize),
-    /// It lists a kind anew.
+    /// A replica lists a kind again.
     Relist(usize, Kind),
-    /// Its process begins anew, its clock set so far from the truth.
+    /// A replica's process restarts, with its clock so many milliseconds off.
     Restart(usize, i64),
-    /// Its clock is set.
+    /// A replica's clock is set to be so many milliseconds off.
     SetClock(usize, i64),
-    /// A client lists; with its last version as the oldest it takes, if so.
+    /// A client lists at a replica; if so, with its last version as the minimum.
     List(usize, usize, bool),
-    /// It watches from its last version.
+    /// A client watches at a replica from its last version.
     Watch(usize, usize),
-    /// It reads so many events.
+    /// A client reads so many events.
     Read(usize, usize),
-    /// Its connection breaks.
+    /// A client's connection breaks.
     Cut(usize),
-    /// It is told how far it came.
+    /// A client gets a bookmark.
     Bookmark(usize),
 }
 
-/// Of an object.
+/// The kind of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Has a row.
+    /// An object with a row.
     Subject,
-    /// What a row says depends on the one that its subject refers to.
+    /// An object that rows of subjects depend on: each subject refers to one.
     Cause,
 }
 
@@ -136,14 +136,15 @@ fn a_clock_that_was_years_ahead_for_a_moment_leaves_no_versions_ahead() {
     run(&[0, 0], &[&from_the_start[..], &wrong, &right].concat(), WINDOW).unwrap();
 }
 
-/// A client lists what one replica knows early, and goes on with another that has known for long what the client lacks.
+/// A client lists at a replica that observed a change late, and resumes at another that observed it long
+/// before.
 fn known_elsewhere_before() -> Vec<Step> {
     vec![
         Step::Commit(Kind::Subject, 0, Some(1)),
         Step::Deliver(1, 1, 0),
         Step::Pass(2_000),
         Step::Commit(Kind::Subject, 1, Some(2)),
-        // The first replica is two seconds behind with the causes.
+        // The first replica observes causes two seconds late.
         Step::Commit(Kind::Cause, 0, Some(3)),
         Step::Deliver(1, 1, 1),
         Step::Pass(900),

@@ -1,4 +1,4 @@
-//! A replica: what it has taken in of each kind, in whatever order, and the rows it makes of that.
+//! A replica: what it has observed of each kind, in whatever order, and the rows it renders from that.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,17 +24,17 @@ pub(super) struct Objects {
 
 pub(super) struct Replica {
     pub(super) cache: Arc<WatchCache>,
-    /// Milliseconds: as its clock is set, and as they pass.
+    /// In milliseconds: the time of its wall clock, and the time that has passed.
     time: Arc<[AtomicU64; 2]>,
     pub(super) skew: i64,
-    /// How many commits have been looked at, for each kind.
+    /// How many commits it has observed, for each kind.
     pub(super) seen: [usize; 2],
     pub(super) objects: Objects,
-    /// Since when it is cut off.
+    /// Since when it has no connection, in milliseconds.
     pub(super) cut_off: Option<u64>,
-    /// Since when its watches stand again, if it has yet to make up for that.
+    /// Since when its watches are back, until it has caught up.
     pub(super) resumed: Option<u64>,
-    /// Rows say that they may be stale.
+    /// Whether it knows that it is cut off. Its rows then say that they may be stale.
     troubled: bool,
 }
 
@@ -62,7 +62,7 @@ impl Objects {
         self.clone().of(kind).get(&key).copied()
     }
 
-    /// What the rows say, and whether they match the selector.
+    /// The content of each row, and whether it matches the selector.
     pub(super) fn rows(&self) -> BTreeMap<u8, (String, bool)> {
         self.subjects.keys().filter_map(|key| Some((*key, self.row(*key)?))).collect()
     }
@@ -73,7 +73,7 @@ impl Objects {
         Some((format!("s{subject}.c{cause}"), (subject + cause).is_multiple_of(2)))
     }
 
-    /// The rows that an object is told in.
+    /// The rows that depend on an object.
     fn touched(&self, kind: Kind, key: u8) -> BTreeSet<u8> {
         match kind {
             Kind::Subject => BTreeSet::from([key]),
@@ -86,7 +86,7 @@ impl Objects {
 }
 
 impl Replica {
-    /// A process that has just listed everything. Nobody else has its number, or has had it before.
+    /// A process that has just listed everything. No other process has, or has had, its number.
     pub(super) fn new(
         number: u8,
         skew: i64,
@@ -116,7 +116,7 @@ impl Replica {
         self.time[1].store(now, Ordering::Relaxed);
     }
 
-    /// Takes in at one go, of each kind, all commits up to these.
+    /// Observes in one batch all commits of each kind up to the given ones.
     pub(super) fn deliver(&mut self, history: &[Commit], until: [usize; 2]) {
         let mut touched = BTreeSet::new();
         for kind in [Kind::Subject, Kind::Cause] {
@@ -131,7 +131,7 @@ impl Replica {
         self.publish(touched);
     }
 
-    /// A kind as it is now, whatever has happened to it.
+    /// Lists a kind: takes its objects as they are, without the steps in between.
     pub(super) fn relist(&mut self, kind: Kind, history: &[Commit], truth: &Objects) {
         self.seen[kind as usize] = history.len();
         let mut touched = BTreeSet::new();
@@ -145,7 +145,7 @@ impl Replica {
         self.cache.gap();
     }
 
-    /// It has noticed that it is cut off, or that it no longer is.
+    /// Notices that it is cut off, or that it no longer is.
     pub(super) fn trouble(&mut self, troubled: bool) {
         if troubled {
             self.cache.clock().vouch(false);
@@ -160,19 +160,19 @@ impl Replica {
         }
     }
 
-    /// It hears of the source, and what time it is there.
+    /// Gets a response from the cluster, with the cluster's time.
     pub(super) fn hear(&self) {
         let clock = self.cache.clock();
         clock.confirm(self.is_right());
         clock.vouch(!self.troubled);
     }
 
-    /// Whether its clock is as right as it has to be.
+    /// Whether its clock is as accurate as the protocol needs.
     pub(super) fn is_right(&self) -> bool {
         self.skew.unsigned_abs() <= APART
     }
 
-    /// How far ahead of the time its latest version is.
+    /// How far its latest version is ahead of the true time.
     pub(super) fn ahead(&self, now: u64) -> Duration {
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(BEGIN) + Duration::from_millis(now);
         Ticks::of_version(self.cache.snapshot().version).since(Ticks::of(time))
@@ -198,7 +198,7 @@ fn row_key(key: u8) -> RowKey {
     RowKey { namespace: "a".into(), name: key.to_string().into() }
 }
 
-/// What a row says.
+/// The content of a row.
 pub(super) fn content(row: &Row) -> String {
     row.labels()[0].1.to_string()
 }

@@ -1,4 +1,4 @@
-//! The upstream, time, and who calls whom.
+//! The simulated world: the upstream cluster, time, and the calls between clients and replicas.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::clock::REPLICAS;
 
-/// A write.
+/// A write to the cluster.
 #[derive(Debug, Clone)]
 pub(super) struct Commit {
     pub(super) at: u64,
@@ -25,22 +25,22 @@ pub(super) struct World {
     now: u64,
     history: Vec<Commit>,
     truth: Objects,
-    /// Where the history was torn: no watch leads over this.
+    /// Lengths of the history at which the cluster was restored: no watch continues across them.
     torn: Vec<usize>,
     replicas: Vec<Replica>,
     clients: Vec<Client>,
     contents: Contents,
     window: Duration,
-    /// The last number that was given out.
+    /// The last replica number that was given out.
     numbers: u8,
 }
 
-/// What was told under each version, by whomever.
+/// The row and content that was sent under each version, by any replica.
 #[derive(Default)]
 pub(super) struct Contents(HashMap<u64, (String, String)>);
 
 impl Contents {
-    /// No version has two contents.
+    /// Checks that no version has two contents.
     pub(super) fn told(&mut self, version: u64, key: &str, content: &str) -> Result<(), TestCaseError> {
         let told = (key.to_owned(), content.to_owned());
         let before = self.0.entry(version).or_insert_with(|| told.clone());
@@ -59,7 +59,7 @@ impl World {
         let replicas =
             numbered.map(|(number, skew)| Replica::new(number, *skew, window, now, &[], truth.clone()));
         let replicas = replicas.collect();
-        // With and without a selector, with and without bookmarks.
+        // With and without a selector, and with and without bookmarks.
         let clients = (0..4).map(|n| Client::new(n % 2 == 0, n / 2 == 0)).collect();
         let mut world = Self {
             now,
@@ -72,7 +72,7 @@ impl World {
             window,
             numbers: 3,
         };
-        // Replicas have been up for some time, or every stranger would be refused.
+        // Replicas have been up for some time; otherwise they would refuse all clients of others.
         world.pass(4 * LAG);
         world
     }
@@ -137,7 +137,7 @@ impl World {
         Ok(())
     }
 
-    /// In the end everything arrives, and every client has the truth.
+    /// Delivers everything, and checks that every client has the true objects.
     pub(super) fn finish(mut self) -> Result<(), TestCaseError> {
         for who in 0..self.replicas.len() {
             self.heal(who);
@@ -147,7 +147,8 @@ impl World {
             let who = n % self.replicas.len();
             client.watch_on(who, &self.replicas[who].cache, &mut self.contents)?;
         }
-        // Once for what there is, and once, when that time is over, for the end of catching up.
+        // The first read gets the rows that there are; the second, when the time for that is over, ends the
+        // catch-up.
         for _ in 0..2 {
             for client in &mut self.clients {
                 client.read(usize::MAX, &mut self.contents)?;
@@ -157,7 +158,7 @@ impl World {
         let truth = self.truth.rows();
         for replica in &self.replicas {
             prop_assert_eq!(&replica.objects, &self.truth, "the model itself");
-            // Unless there was no number left to begin anew with.
+            // Unless no number was left for its restart.
             let ahead = replica.ahead(self.now);
             prop_assert!(
                 ahead <= self.window || self.numbers + 1 == REPLICAS || !replica.is_right(),
@@ -171,7 +172,7 @@ impl World {
         Ok(())
     }
 
-    /// There are as many numbers as are needed, but for this many.
+    /// Restarts a replica with a new number, as long as there is one: versions have room for [`REPLICAS`].
     fn restart(&mut self, who: usize, skew: i64) {
         if self.numbers + 1 < REPLICAS {
             let truth = self.truth.clone();
@@ -191,7 +192,7 @@ impl World {
         self.history.push(Commit { at: self.now, kind, key, value });
     }
 
-    /// As when etcd is restored from a backup: replicas find that their versions are unknown, and list.
+    /// Restores the cluster from a backup: replicas find that their resourceVersions are unknown, and list.
     fn restore(&mut self, commits: usize) {
         let mut objects = Objects::default();
         objects.put(Kind::Subject, 0, Some(1));
@@ -210,7 +211,7 @@ impl World {
         self.torn.push(self.history.len());
     }
 
-    /// Where a replica is after so many more commits of a kind.
+    /// The position of a replica after `count` more commits of a kind.
     fn after(&self, who: usize, kind: usize, count: usize) -> usize {
         let seen = self.replicas[who].seen[kind];
         let mut news = (seen..self.history.len()).filter(|at| self.history[*at].kind as usize == kind);
@@ -236,7 +237,8 @@ impl World {
         }
     }
 
-    /// Time passes; what was to have arrived by then does, and what was to have been noticed is.
+    /// Lets time pass. Replicas observe what is due by then, and notice that they are cut off or connected
+    /// again.
     fn pass(&mut self, millis: u64) {
         let end = self.now + millis;
         while self.now < end {
