@@ -1,13 +1,14 @@
-//! Versions without storage: a hybrid logical clock.
+//! resourceVersions without storage: a hybrid logical clock.
 //!
-//! A version is a time with a replica's number in the low bits (`version.rs`). On one replica versions strictly
-//! increase, whatever its clock does; between replicas they are comparable as far as the clocks agree, and never equal,
-//! for a number is held by one replica at a time ([`Grant`]).
+//! A version is a time with the replica's number in its low bits (`version.rs`). **Invariant:** versions of
+//! one replica strictly increase, whatever its wall clock does. Versions of two replicas are never equal,
+//! because only one replica at a time holds a number ([`Grant`]); they can be compared as far as the
+//! replicas' clocks agree.
 //!
-//! After Kulkarni et al., "Logical Physical Clocks" (2014), with the logical part spilling into the ticks: a server
-//! makes far fewer than 250,000 changes a second.
+//! The clock follows Kulkarni et al., "Logical Physical Clocks" (2014). Its logical part spills into the
+//! ticks of the time: a server makes far fewer than 250,000 changes a second, which is one per tick.
 //!
-//! Whoever tells the time to the watch caches is this clock too, so that a test can.
+//! The watch caches read the time from this clock too, so that a test can set it.
 
 mod version;
 
@@ -21,37 +22,38 @@ use tokio::sync::watch;
 
 pub use version::{REPLICAS, Ticks, is_vouched, twin};
 
-/// The end of a grant that is left alone: a second's ticks are as many versions as may still be made before a replica
-/// whose grant has ended notices. (They are not vouched for.)
+/// The last second of a grant is a reserve. A replica that has not yet noticed that its grant has ended can
+/// still make as many versions as a second has ticks; they are not vouched for.
 const RESERVE: Duration = Duration::from_secs(1);
 /// See [`Clock::window`].
 pub const DEFAULT_WINDOW: Duration = Duration::from_mins(1);
 
-/// The right to make versions with a number.
+/// The right to make versions with a replica number.
 ///
-/// Two holders of one number follow each other without a common version if the later one's `after` is at or past the
-/// earlier one's `until`, both as written down by the earlier one, whatever their clocks say.
+/// Two holders of one number make no version in common, whatever their clocks say, if the later holder's
+/// `after` is at or past the earlier holder's `until`, as recorded by the earlier holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grant {
-    /// Below [`REPLICAS`].
+    /// The replica number, below [`REPLICAS`].
     pub number: u8,
-    /// Versions are to be later than this: until then the one before might have made them. `None` if there was none.
-    /// One far in the future makes versions that other replicas refuse: such a number is better not taken.
+    /// Versions must be later than this, because the previous holder may have made versions until then.
+    /// `None` if there was none. A time far in the future leads to versions that other replicas refuse:
+    /// better take another number.
     pub after: Option<SystemTime>,
-    /// Versions are to be earlier than this. `None`: for ever.
+    /// Versions must be earlier than this. `None`: for ever.
     pub until: Option<SystemTime>,
 }
 
-/// The time, twice.
+/// The time by two clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
-    /// As others know it. It may be wrong, and be set.
+    /// The wall clock, which others know too. It may be wrong, and may be set.
     pub wall: SystemTime,
-    /// Since some moment: it passes evenly, whatever becomes of the other.
+    /// The monotonic clock: the time since some moment, not affected by the wall clock.
     pub passed: Duration,
 }
 
-/// Makes versions. One for each process; shared by every resource.
+/// Makes versions. A process has one clock, which all its resources share.
 pub struct Clock {
     time: Box<dyn Fn() -> Reading + Send + Sync>,
     window: Duration,
@@ -62,18 +64,20 @@ pub struct Clock {
 #[derive(Debug, Default)]
 struct State {
     grant: Option<Grant>,
-    /// Of the latest version, or of one that all to come are to be later than.
+    /// The time of the latest version, or of a version of another replica that all further ones must be later
+    /// than.
     last: Ticks,
-    /// Of the first version made with the number that is held.
+    /// The time of the first version made with the current number.
     first: Option<Ticks>,
     vouches: bool,
     wall: Wall,
-    /// The [`Reading::offset`] at which the wall was last said to be right.
+    /// The [`Reading::offset`] at which the wall clock was last confirmed to be right.
     right: Option<i128>,
 }
 
 impl Reading {
-    /// In microseconds. It changes when the wall is set, and slowly as it is slewed.
+    /// The wall clock minus the monotonic clock, in microseconds. It jumps when the wall clock is set, and
+    /// drifts when it is slewed.
     fn offset(self) -> i128 {
         let micros = |time: Duration| i128::try_from(time.as_micros()).unwrap_or(i128::MAX);
         let wall = match self.wall.duration_since(SystemTime::UNIX_EPOCH) {
@@ -83,7 +87,7 @@ impl Reading {
         wall.saturating_sub(micros(self.passed))
     }
 
-    /// What the wall would tell at another offset.
+    /// What the wall clock would show at another offset.
     fn wall_at(self, offset: i128) -> SystemTime {
         let micros = |difference: u128| Duration::from_micros(u64::try_from(difference).unwrap_or(u64::MAX));
         let (own, difference) = (self.offset(), micros(offset.abs_diff(self.offset())));
@@ -93,27 +97,27 @@ impl Reading {
     }
 }
 
-/// What is known of the time that others know.
+/// Whether the wall clock is right, as far as is known.
 #[derive(Debug, Clone, Copy, Default)]
 enum Wall {
-    /// Nobody has said anything.
+    /// It has not been compared with another clock yet.
     #[default]
     Unknown,
     /// It was right, at this [`Reading::offset`].
     Right(i128),
-    /// It is wrong.
+    /// It was wrong when it was last compared.
     Wrong,
 }
 
 impl Clock {
-    /// A clock for the replica with this number, below [`REPLICAS`], which is its own for ever.
+    /// A clock for the replica with this number, below [`REPLICAS`], which it holds for ever.
     pub fn new(number: u8) -> Self {
         let clock = Self::unnumbered();
         clock.grant(Grant { number, after: None, until: None });
         clock
     }
 
-    /// A clock that has yet to be granted a number.
+    /// A clock that waits for its number, see [`Clock::grant`].
     pub fn unnumbered() -> Self {
         let begin = Instant::now();
         Self {
@@ -124,7 +128,7 @@ impl Clock {
         }
     }
 
-    /// Tells another time than the system's.
+    /// Reads the time from `time` instead of the system.
     #[must_use]
     pub fn with_time(self, time: impl Fn() -> Reading + Send + Sync + 'static) -> Self {
         Self { time: Box::new(time), ..self }
@@ -136,17 +140,17 @@ impl Clock {
         Self { window, ..self }
     }
 
-    /// How far apart replicas may be: what one knows at a time the others know within half of this, each one's clock is
-    /// within an eighth of it from the truth, and a version is believed that is a quarter of it ahead.
+    /// W, the bound on the differences between replicas: each observes within W/2 what another knows, each
+    /// clock is off by at most W/8, and a version up to W/4 ahead is accepted.
     pub fn window(&self) -> Duration {
         self.window
     }
 
-    /// Takes a number, or goes on with it for longer.
+    /// Takes a number, or extends the grant of the current one.
     pub fn grant(&self, grant: Grant) {
         let mut state = self.state();
         if let Some(after) = grant.after
-            // What was to end then was this very grant, unless the number has been another's meanwhile.
+            // A renewal continues the same grant, unless another replica held the number meanwhile.
             && !state.grant.is_some_and(|held| held.number == grant.number && held.until >= grant.after)
         {
             state.last = state.last.max(Ticks::of(after));
@@ -161,17 +165,18 @@ impl Clock {
 
     /// Waits for the first grant.
     pub async fn granted(&self) {
-        // The sender lives as long as this does.
+        // The sender lives as long as the clock.
         let _ = self.granted.subscribe().wait_for(|granted| *granted).await;
     }
 
-    /// Says whether what happens upstream is known here as soon as it should be.
+    /// Sets whether this replica observes upstream changes as soon as it should.
     pub fn vouch(&self, vouches: bool) {
         self.state().vouches = vouches;
     }
 
-    /// Says whether the wall is right, as somebody else's clock shows. A wall that is wrong, or has been set since, is
-    /// trusted no more until it is said to be right again: no version is vouched for, nor taken to be of the time it says.
+    /// Records whether the wall clock agrees with another one. A wall clock that is wrong, or was set since
+    /// it was confirmed, is not trusted until it is confirmed again: no version is vouched for, and no other
+    /// replica's version is taken to be of the time it shows.
     pub fn confirm(&self, is_right: bool) {
         let offset = (self.time)().offset();
         let mut state = self.state();
@@ -186,9 +191,9 @@ impl Clock {
         }
     }
 
-    /// Whether versions are further ahead of the time than they can have come by other replicas' versions: they were made
-    /// when the wall was wrong and nobody had said so. No replica would take them for what they are until their time
-    /// comes, so it is better to begin anew, with another number.
+    /// Whether the versions are further ahead of the time than other replicas' versions can have moved them.
+    /// Then they were made while the wall clock was wrong and this was not yet known. Other replicas refuse
+    /// such versions until their time comes, so the process should restart and take another number.
     pub fn is_astray(&self) -> bool {
         let reading = (self.time)();
         let state = self.state();
@@ -196,27 +201,27 @@ impl Clock {
         is_known && state.last > Ticks::of(reading.wall).plus(self.window)
     }
 
-    /// Whether the wall is right, as far as is known.
+    /// Whether the wall clock is right, as far as is known.
     pub fn is_right(&self) -> bool {
         let reading = (self.time)();
         self.state().is_right(reading, self.window)
     }
 
-    /// Whether the versions made now are vouched for.
+    /// Whether versions made now are vouched for.
     pub fn vouches(&self) -> bool {
         let reading = (self.time)();
         let state = self.state();
         state.vouched(reading, state.now(reading, self.window).max(state.last), self.window)
     }
 
-    /// How much time has passed.
+    /// The time that has passed by the monotonic clock.
     pub fn now(&self) -> Duration {
         (self.time)().passed
     }
 
-    /// When, by [`Clock::now`], it was a window earlier than the version says. It is the time as it is known now that
-    /// counts: what it was taken for when something happened may have been corrected since. `None`: before there was
-    /// this clock.
+    /// The time by [`Clock::now`] that is a window before the time of the version. It is computed from the
+    /// wall clock as it is known now, which may have been corrected since the version was made. `None` if
+    /// that is before this clock started.
     pub fn window_before(&self, version: u64) -> Option<Duration> {
         let reading = (self.time)();
         let before = Ticks::of_version(version).minus(self.window);
@@ -224,21 +229,21 @@ impl Clock {
         reading.passed.checked_sub(now.since(before))
     }
 
-    /// A version later than every one this clock has made.
+    /// A version later than all that this clock has made or passed.
     pub fn next(&self) -> u64 {
         let reading = (self.time)();
         self.state().next(reading, self.window)
     }
 
-    /// Whether what was known when the version was made may be taken to be known here: because it was made here, or as
-    /// long as `spread` ago.
+    /// Whether this replica can be assumed to know everything that the maker of the version knew: because it
+    /// made the version itself, or because the version is at least `spread` old.
     pub fn knows(&self, version: u64, spread: Duration) -> bool {
         let at = Ticks::of_version(version);
         at.plus(spread) <= self.trusted() || self.state().has_made(version)
     }
 
-    /// Makes all versions to come later than this one; not if that is further ahead of the time than clocks are apart,
-    /// or than this replica's number lasts.
+    /// Makes all further versions later than this one. Returns false, and does nothing, if the version is
+    /// further ahead of the time than clocks may differ (W/4), or past the end of this replica's grant.
     pub fn pass(&self, version: u64) -> bool {
         let now = self.trusted();
         let at = Ticks::of_version(version);
@@ -261,8 +266,9 @@ impl Clock {
 }
 
 impl State {
-    /// The time: as the wall tells it, unless it was right once and has been set since. Then it is what the wall would tell
-    /// otherwise, or a moment of a wrong wall would push versions as far ahead for as long.
+    /// The wall clock's time. If the wall clock was right once and has been set since, the time that it would
+    /// show otherwise: else a wall clock that is wrong for a moment would push versions ahead by as much for
+    /// as long.
     fn now(&self, reading: Reading, window: Duration) -> Ticks {
         Ticks::of(match self.right {
             Some(offset) if is_apart(reading, offset, window) => reading.wall_at(offset),
@@ -279,15 +285,16 @@ impl State {
         version::compose(at, self.grant.map_or(0, |grant| grant.number), vouched)
     }
 
-    /// Whether the version was, or may have been: not before this clock made its first one with the number.
+    /// Whether this clock made the version, or may have made it: it bears the current number and is between
+    /// the first and the last version made with it.
     fn has_made(&self, version: u64) -> bool {
         let at = Ticks::of_version(version);
         self.grant.is_some_and(|grant| version::replica(version) == grant.number)
             && self.first.is_some_and(|first| first <= at && at <= self.last)
     }
 
-    /// Whether a version of `at` is. One that is far ahead comes of a time that has been corrected, and would be taken
-    /// one day for what it says.
+    /// Whether a version of the time `at` is vouched for. One that is far ahead comes from a time that was
+    /// corrected since; when its time comes, it would be mistaken for a version of that time.
     fn vouched(&self, reading: Reading, at: Ticks, window: Duration) -> bool {
         let now = self.now(reading, window);
         let is_within = self.limit().is_none_or(|limit| now.max(at) < limit);
@@ -303,13 +310,13 @@ impl State {
         }
     }
 
-    /// The time from which on no version is made, but for those that are made without knowing.
+    /// The time at which versions stop, except for those of the reserve.
     fn limit(&self) -> Option<Ticks> {
         Some(Ticks::of(self.grant?.until?).minus(RESERVE))
     }
 }
 
-/// By more than slewing explains.
+/// Whether the wall clock has moved further than slewing explains: by more than W/8.
 fn is_apart(reading: Reading, offset: i128, window: Duration) -> bool {
     reading.offset().abs_diff(offset) > (window / 8).as_micros()
 }

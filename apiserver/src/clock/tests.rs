@@ -1,4 +1,4 @@
-//! Versions increase, are nobody else's, and say when they are not vouched for.
+//! Versions increase, belong to one replica only, and show whether they are vouched for.
 
 use std::sync::{
     Arc,
@@ -7,7 +7,7 @@ use std::sync::{
 
 use super::*;
 
-/// A clock, and the second it is set to.
+/// A clock, and the second that its wall clock shows.
 fn clock(number: Option<u8>) -> (Clock, Arc<AtomicU64>) {
     let second = Arc::new(AtomicU64::new(100));
     let told = Arc::clone(&second);
@@ -20,7 +20,7 @@ fn clock(number: Option<u8>) -> (Clock, Arc<AtomicU64>) {
     (clock, second)
 }
 
-/// So many seconds after the beginning of 2027.
+/// The given second of 2027.
 fn at(second: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_hours(499_656) + Duration::from_secs(second)
 }
@@ -135,7 +135,7 @@ fn a_renewal_does_not_push_versions_ahead() {
     clock.grant(grant(5, None, 115));
     clock.grant(grant(5, Some(115), 120));
     assert_eq!(Ticks::of_version(clock.next()), Ticks::of(at(100)));
-    // Lost, held by another for a while, and taken again.
+    // The number is lost, held by another replica for a while, and taken again.
     clock.grant(grant(5, Some(130), 140));
     assert!(Ticks::of_version(clock.next()) > Ticks::of(at(130)));
 }
@@ -162,7 +162,7 @@ fn a_clock_that_is_set_vouches_for_nothing_until_it_is_known_to_be_right() {
     assert!(!clock.is_right() && !is_vouched(clock.next()));
 }
 
-/// A clock that a test sets and lets run: the second it is set to, and how many have passed.
+/// A clock whose wall clock a test sets, and whose time a test lets pass.
 fn running() -> (Clock, Arc<[AtomicU64; 2]>) {
     let time = Arc::new([100, 100].map(AtomicU64::new));
     let told = Arc::clone(&time);
@@ -186,7 +186,7 @@ fn a_clock_that_was_years_off_for_a_moment_leaves_versions_where_they_were() {
             time[1].store(passed, Ordering::Relaxed);
         };
         let mut last = clock.next();
-        // Noticed by nobody yet, then told so.
+        // First the error is unknown, then it is reported.
         for is_told in [false, true] {
             set(wrong + 10, 110);
             if is_told {

@@ -1,48 +1,49 @@
-//! What the bits of a version say.
+//! The bits of a resourceVersion.
 //!
-//! `time in 4-µs ticks since 2026 | 4 bits: replica | vouched | settled`, 53 bits until 2043: clients that parse
-//! versions as floating-point numbers keep them apart (Headlamp is one).
+//! `time in 4-µs ticks since 2026 | 4 bits: replica | vouched | settled`. This takes 53 bits until 2043, so
+//! that clients which parse versions as floating-point numbers, such as Headlamp, do not confuse them.
 
 use std::time::{Duration, SystemTime};
 
-/// The low bits that name the replica.
+/// The bits of the replica's number.
 const REPLICA_BITS: u32 = 4;
-/// Below them, [`SETTLED`] and [`VOUCHED`].
+/// The low bits: [`SETTLED`] and [`VOUCHED`].
 const FLAG_BITS: u32 = 2;
 const SHIFT: u32 = REPLICA_BITS + FLAG_BITS;
-/// How many replicas can tell their versions apart.
+/// How many replica numbers there are.
 pub const REPLICAS: u8 = 1 << REPLICA_BITS;
 
-/// Set where the version stands for everything up to it, as that replica has it. Clear in the *twin* of such a version:
-/// the same content, told to a client that is catching up and may still lack what came before.
+/// Set if the version stands for everything up to it, as its replica has it. Not set in the *twin* of such a
+/// version, which has the same content and is sent to a client that is catching up and may still lack
+/// something before it.
 const SETTLED: u64 = 1;
-/// Set where the replica knew, as far as it could tell, all that had happened upstream.
+/// Set if the replica had observed everything that happened upstream, as far as it could tell.
 const VOUCHED: u64 = 2;
 
 /// 2026-01-01T00:00:00Z.
 const EPOCH: Duration = Duration::from_hours(490_896);
-/// Microseconds to a tick.
+/// Microseconds of a tick.
 const TICK: u64 = 4;
-/// What versions have room for.
+/// The last tick that fits into a version.
 const LAST_TICK: u64 = (1 << (53 - SHIFT)) - 1;
 
-/// Time as versions tell it: ticks since the beginning of 2026.
+/// The time part of a version: ticks since the beginning of 2026.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticks(pub(super) u64);
 
 impl Ticks {
-    /// The tick of a moment; the first or the last one of those outside of what versions have room for.
+    /// The tick of a time. A time out of range gives the first or the last tick.
     pub fn of(time: SystemTime) -> Self {
         let since = time.duration_since(SystemTime::UNIX_EPOCH + EPOCH).unwrap_or_default();
         Self(u64::try_from(since.as_micros()).map_or(LAST_TICK, |micros| LAST_TICK.min(micros / TICK)))
     }
 
-    /// The time part of a version; of a number too large for one, the last there is.
+    /// The time part of a version. A number too large for a version gives the last tick.
     pub fn of_version(version: u64) -> Self {
         Self(LAST_TICK.min(version >> SHIFT))
     }
 
-    /// So much later.
+    /// The tick `time` later, or the last one.
     #[must_use]
     pub fn plus(self, time: Duration) -> Self {
         Self(LAST_TICK.min(self.0.saturating_add(ticks(time))))
@@ -53,7 +54,7 @@ impl Ticks {
         Duration::from_micros(self.0.saturating_sub(earlier.0) * TICK)
     }
 
-    /// So much earlier.
+    /// The tick `time` earlier, or the first one.
     #[must_use]
     pub fn minus(self, time: Duration) -> Self {
         Self(self.0.saturating_sub(ticks(time)))
@@ -75,12 +76,12 @@ pub(super) fn replica(version: u64) -> u8 {
     u8::try_from((version >> FLAG_BITS) % u64::from(REPLICAS)).unwrap_or_default()
 }
 
-/// The version that stands for the same content and for nothing else.
+/// The same version without the settled flag: it has the same content and is never used for another.
 pub fn twin(version: u64) -> u64 {
     version & !SETTLED
 }
 
-/// Whether the replica that made the version knew then, as far as it could tell, all there was to know.
+/// Whether the replica that made the version had observed everything upstream, as far as it could tell.
 pub fn is_vouched(version: u64) -> bool {
     version & VOUCHED != 0
 }

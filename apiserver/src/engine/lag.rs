@@ -7,12 +7,12 @@ use tokio::sync::watch;
 
 use gatehouse_serving::health::HealthCheck;
 
-/// Where it is said how far behind this replica is.
+/// Reports how far this replica is behind the upstream, for the readiness check.
 #[derive(Debug)]
 pub struct Lag(watch::Sender<Option<String>>);
 
 impl Lag {
-    /// Nothing is known yet, which keeps from being ready; and the check that says so.
+    /// A reporter and its readiness check, which fails until the cluster has answered.
     pub fn new() -> (Self, HealthCheck) {
         let (sender, receiver) = watch::channel(Some("the cluster has not answered yet".to_owned()));
         let check =
@@ -20,8 +20,9 @@ impl Lag {
         (Self(sender), check)
     }
 
-    /// Ready as long as all that should be heard of is. What the cluster refuses keeps nobody from being ready: it
-    /// refuses the other replicas as well.
+    /// The replica is ready as long as the cluster and all its watches were heard from recently. A request
+    /// that the cluster refuses does not affect readiness, because the cluster refuses the same to the other
+    /// replicas.
     pub(super) fn observe(&self, inventory: &Inventory, window: Duration, now: Seconds) {
         let found = inventory.clusters().try_for_each(|(_, cluster)| {
             let (cluster_silence, quietest) = cluster.silence(now);
@@ -29,7 +30,8 @@ impl Lag {
                 return Err(format!("{} last answered {cluster_silence} s ago", cluster.name));
             }
             match quietest {
-                // Twice as long as versions are vouched for: one slow answer is not to turn all replicas away.
+                // Twice as long as versions are vouched for: one slow response must not make all replicas
+                // unready.
                 Some((kind, silence)) if silence > seconds(window) => {
                     let kind = inventory.catalogue().kind(kind).resource_name();
                     Err(format!("{kind} of {} were last refreshed {silence} s ago", cluster.name))
@@ -41,17 +43,17 @@ impl Lag {
     }
 }
 
-/// How far behind the upstream all that is known may be: half a window.
+/// How far the inventory may be behind the upstream while versions are vouched for: half a window.
 pub(super) fn longest(window: Duration) -> Seconds {
     seconds(window / 2)
 }
 
-/// Whether all is known that happened until then.
+/// Whether everything that happened until [`longest`] ago has been observed.
 pub(super) fn is_current(inventory: &Inventory, now: Seconds) -> bool {
     inventory.clusters().all(|(_, cluster)| cluster.is_current(now).is_ok())
 }
 
-/// Whether our clock is right, as far as clusters' clocks show.
+/// Whether this process's clock agrees with the clocks of the clusters.
 pub(super) fn clock_is_right(inventory: &Inventory) -> bool {
     inventory.clusters().all(|(_, cluster)| cluster.clock_error().is_none())
 }

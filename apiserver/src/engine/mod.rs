@@ -1,8 +1,9 @@
-//! The one task that owns the inventory and the views: events in, rows out.
+//! The task that owns the inventory and the views: it takes in events and publishes rows.
 //!
-//! It also knows how far behind the upstream this replica may be. Versions are vouched for only while all is known that
-//! happened until half a resume window ago, and from when the rows no longer show that it was not: whatever rows say of
-//! this replica's own troubles is told under versions that no other replica goes on from.
+//! It also decides how far this replica may be behind the upstream. **Invariant:** versions are vouched for
+//! only while the replica has observed everything that happened until half a resume window ago, and only once
+//! its rows no longer show that it had not. Rows that report this replica's own troubles are therefore
+//! published under versions from which no other replica resumes a client.
 
 mod lag;
 
@@ -20,22 +21,22 @@ pub use self::lag::Lag;
 use crate::{clock::Clock, metrics::ViewMetrics, views::Views};
 use gatehouse_serving::metrics::ServedResource;
 
-/// Events taken in before the views are brought up to date: a burst is rendered once.
+/// Events taken in before the views are updated, so that a burst is rendered once.
 const BATCH: usize = 1024;
-/// How much of what follows from changes is worked out and rendered in a round: some milliseconds' work, so that a
-/// change whose consequences are many keeps nobody's own change waiting for longer.
+/// How much of the consequences of changes is worked out and rendered in one round: some milliseconds of
+/// work, so that a change with many consequences does not delay the changes of others.
 const FOLLOW_STEPS: usize = 20_000;
 const FOLLOW_ROWS: usize = 256;
-/// Deadlines and staleness are told in seconds.
+/// Deadlines and staleness are reported in seconds.
 const TICK: Duration = Duration::from_secs(1);
-/// Counting every object each second would be work for nobody.
+/// Objects are counted for the metrics only every tenth tick: counting them each second would be wasted work.
 const TICKS_PER_COUNT: u32 = 10;
-/// Where nothing happens versions go on all the same, or the bookmarks of a quiet resource would be older one day than
-/// what another replica can go on from.
+/// The versions of a quiet resource are advanced every 30 ticks. Otherwise its bookmarks would become too old
+/// for other replicas to resume from.
 const TICKS_PER_ADVANCE: u32 = 30;
 
-/// Applies events and brings the views up to date until `stop` is cancelled, every source has ended, or versions have gone
-/// [astray](Clock::is_astray).
+/// Applies events and updates the views. Returns when `stop` is cancelled, when every source has ended, or
+/// when the clock's versions are [astray](Clock::is_astray).
 pub async fn run(
     inventory: Inventory,
     mut views: Views,
@@ -45,7 +46,7 @@ pub async fn run(
     lag: Lag,
     stop: CancellationToken,
 ) {
-    // Without a number of its own there are no versions to tell anything by.
+    // Without a replica number there are no versions to publish rows under.
     if stop.run_until_cancelled(clock.granted()).await.is_none() {
         return;
     }
@@ -75,7 +76,7 @@ pub async fn run(
         }
         let (mut gap, mut is_told_the_time) = (false, false);
         for (cluster, event) in batch.drain(..) {
-            // What a list tells may have come to be in any number of steps.
+            // An object that a list contains may have changed any number of times since the last event.
             gap |= matches!(event, Event::Restart(_) | Event::Synced(_));
             if let Event::Liveness(Liveness::Alive { ahead: Some(_), .. }) = &event {
                 is_told_the_time = true;
@@ -118,7 +119,7 @@ pub async fn run(
     }
 }
 
-/// Shows what changed, and some of what follows from it.
+/// Publishes the rows that changed, and some of those that depend on them.
 fn keep_up(inventory: &mut Inventory, views: &mut Views, metrics: &ViewMetrics) {
     if views.are_synced() {
         let changed = inventory.take_changed();
@@ -126,7 +127,8 @@ fn keep_up(inventory: &mut Inventory, views: &mut Views, metrics: &ViewMetrics) 
         let follows = inventory.follow(FOLLOW_STEPS, FOLLOW_ROWS);
         publish(inventory, views, &follows, metrics);
     } else {
-        // The first that a view says is to be whole.
+        // Until all views are synced, all consequences are worked out at once, so that a view's first rows
+        // are complete.
         let changed = inventory.take_delta();
         publish(inventory, views, &changed, metrics);
     }
@@ -175,7 +177,7 @@ fn observe_lag(inventory: &Inventory, metrics: &ViewMetrics) {
     }
 }
 
-/// Counts what there is and what it weighs.
+/// Counts the objects and rows and their bytes, for the metrics.
 fn measure(inventory: &Inventory, views: &Views, metrics: &ViewMetrics) {
     for (_, cluster) in inventory.clusters() {
         let mut counts: HashMap<KindId, i64> = HashMap::new();

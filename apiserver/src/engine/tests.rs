@@ -1,4 +1,4 @@
-//! Whatever a tenant writes, the changes of others are shown at once.
+//! Changes of one tenant are shown at once, whatever objects another tenant writes.
 
 use gatehouse_inventory::{ObjectKey, State};
 use gatehouse_serving::metrics::RequestMetrics;
@@ -27,8 +27,8 @@ impl World {
         key
     }
 
-    /// A round of the engine in which somebody else's object takes another state, which is shown when it ends. How many
-    /// rows of the others changed.
+    /// Runs a round of the engine in which another tenant's object changes its state, and checks that its row
+    /// shows it afterwards. Returns how many rows of others changed.
     fn round_with(&mut self, turn: usize, metrics: &ViewMetrics) -> usize {
         let before = self.versions(RESOURCES);
         let state = STATES[turn % 2];
@@ -62,7 +62,8 @@ fn a_ring_of_four_thousand_arrives_and_another_tenants_changes_are_shown_meanwhi
     assert_eq!((&row["cycle"], &row["cycleOmitted"]), (&true.into(), &3_984.into()));
     assert_eq!(row["cyclePath"].as_array().unwrap().len(), 16);
 
-    // Broken and closed in each round, so that it never comes to an end.
+    // The ring is broken and closed in turn, one change each round, so that its consequences never come to an
+    // end.
     let mut shown = 0;
     for turn in 0..20 {
         let on = if turn % 2 == 0 { "evil/nowhere" } else { "evil/n0" };
@@ -85,7 +86,7 @@ fn a_star_that_flaps_keeps_nobody_waiting() {
         world.apply_only(hub.clone().state(STATES[turn % 2], 5));
         assert!(world.round_with(turn, &metrics) <= FOLLOW_ROWS + 1);
     }
-    // In the end all show how it is.
+    // Once there are no more changes, all rows show the current state.
     while world.inventory.is_behind() {
         keep_up(&mut world.inventory, &mut world.views, &metrics);
     }
