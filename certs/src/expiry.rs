@@ -1,4 +1,4 @@
-//! When certificates begin and end, by the wall clock.
+//! The validity of certificates (RFC 5280, section 4.1.2.5), by the wall clock.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,7 +6,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 
-/// From when until when a certificate is valid, in whole seconds, both ends included.
+/// When a certificate is valid, in whole seconds, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
     /// notBefore
@@ -15,7 +15,7 @@ pub struct Validity {
     pub not_after: SystemTime,
 }
 
-/// Not a certificate.
+/// The bytes are not an X.509 certificate that can be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid certificate: {0}")]
 pub struct Unreadable(String);
@@ -27,26 +27,26 @@ impl Unreadable {
 }
 
 impl Validity {
-    /// Of one certificate.
+    /// The validity of one certificate.
     pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, Unreadable> {
         let (_, parsed) =
             X509Certificate::from_der(certificate).map_err(|error| Unreadable::because(&error))?;
         Ok(Self::of_parsed(&parsed))
     }
 
-    /// Of what a server shows: the time in which its whole chain is valid.
+    /// The time in which every certificate of a server's chain is valid. An empty chain is an error.
     pub fn of_key(key: &CertifiedKey) -> Result<Self, Unreadable> {
         let each = key.cert.iter().map(Self::of).collect::<Result<Vec<_>, _>>()?;
         each.into_iter().reduce(Self::and).ok_or_else(|| Unreadable("the chain is empty".to_owned()))
     }
 
-    /// Whether `now` lies within.
+    /// Whether a certificate is valid at `now`.
     pub fn contains(&self, now: SystemTime) -> bool {
-        // The last second counts as a whole, as everybody else's clock is cut to seconds.
+        // The whole last second counts, since TLS libraries compare times cut to seconds.
         self.not_before <= now && now < self.not_after + Duration::from_secs(1)
     }
 
-    /// What is left at `now`; nothing, if it is over.
+    /// The time from `now` until `notAfter`; zero if that has passed.
     pub fn left(&self, now: SystemTime) -> Duration {
         self.not_after.duration_since(now).unwrap_or_default()
     }
@@ -64,7 +64,7 @@ impl Validity {
     }
 }
 
-/// Dates before 1970 are in the past all the same.
+/// Dates before 1970 count as 1970: they are in the past either way.
 fn moment(time: ASN1Time) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0))
 }

@@ -1,7 +1,7 @@
-//! Issues certificates: an authority made on the spot, and leaves signed by it.
+//! Issues certificates: creates certificate authorities, and signs leaf certificates with them.
 //!
-//! ECDSA P-256 throughout. A certificate is valid from five minutes ago, so that a peer whose clock runs behind accepts
-//! it at once.
+//! All keys are ECDSA P-256. The validity of a certificate begins five minutes before it is issued, so that a peer
+//! whose clock is slow accepts it at once.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -13,21 +13,21 @@ use rcgen::{
 };
 use time::OffsetDateTime;
 
-/// How far behind a peer's clock may run; as much as kube-controller-manager's signers allow.
+/// How far behind a peer's clock may be. kube-controller-manager's signers backdate certificates by as much.
 const CLOCK_SKEW: Duration = Duration::from_mins(5);
 
-/// Ten years: an authority outlives every leaf it signs by far, and is replaced by making a new one.
+/// Ten years, far longer than any leaf. Such an authority is never rotated.
 const AUTHORITY_LIFETIME: Duration = Duration::from_hours(10 * 365 * 24);
 
-/// A certificate could not be made.
+/// A certificate could not be issued.
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
-    /// A DNS name that cannot stand in a certificate.
+    /// A DNS name that a certificate cannot contain, such as one that is not ASCII.
     #[error("{name:?} is not a DNS name")]
     DnsName {
-        /// The name as it was asked for.
+        /// The name as given.
         name: String,
-        /// What is wrong with it.
+        /// The error of rcgen.
         source: rcgen::Error,
     },
     /// A lifetime that ends after the last date a certificate can express.
@@ -36,7 +36,7 @@ pub enum IssueError {
         /// The subject that was asked for.
         common_name: String,
     },
-    /// An authority that was kept cannot be used again.
+    /// The certificate or the key of a stored authority cannot be parsed.
     #[error("invalid CA certificate or key")]
     Load(#[source] rcgen::Error),
     /// Key generation or signing failed.
@@ -55,7 +55,7 @@ pub struct Authority {
     issuer: Issuer<'static, rcgen::KeyPair>,
 }
 
-/// What a leaf may be used for.
+/// The extended key usage of a leaf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Usage {
     /// It identifies a server.
@@ -64,7 +64,7 @@ pub enum Usage {
     ClientAuth,
 }
 
-/// The certificate that is asked for.
+/// The content of a leaf certificate to issue.
 #[derive(Debug, Clone)]
 pub struct Leaf {
     /// Subject CN; Kubernetes reads it as the user's name.
@@ -91,14 +91,15 @@ pub struct KeyPair {
 }
 
 impl Authority {
-    /// Makes a new key and a self-signed certificate for it, to be used as long as the process lives.
+    /// Creates an authority with a new key and a self-signed certificate that is valid for ten years.
     pub fn new(common_name: &str) -> Result<Self, IssueError> {
         let key = new_key(common_name)?;
         Self::self_signed(common_name.to_owned(), key, SystemTime::now(), AUTHORITY_LIFETIME)
     }
 
-    /// Makes one of several authorities that follow each other. Its name is `prefix` and a part of its key's identifier,
-    /// so that no two have one subject, and a peer that trusts several finds the one that signed.
+    /// Creates one of a series of authorities. The common name is `prefix` and the first four bytes of the key
+    /// identifier in hexadecimal, so that no two have the same subject, and a peer that trusts several finds the one
+    /// that signed.
     pub fn generation(prefix: &str, now: SystemTime, lifetime: Duration) -> Result<Self, IssueError> {
         let key = new_key(prefix)?;
         let mut name = format!("{prefix}-");
@@ -109,29 +110,29 @@ impl Authority {
         Self::self_signed(name, key, now, lifetime)
     }
 
-    /// An authority that was made before.
+    /// Loads an authority that was stored.
     pub fn from_pem(certificate_pem: &str, key_pem: &str) -> Result<Self, IssueError> {
         let key = rcgen::KeyPair::from_pem(key_pem).map_err(IssueError::Load)?;
         let issuer = Issuer::from_ca_cert_pem(certificate_pem, key).map_err(IssueError::Load)?;
         Ok(Self { certificate_pem: certificate_pem.to_owned(), issuer })
     }
 
-    /// The authority's own certificate, to be trusted by peers.
+    /// The authority's own certificate as PEM, which peers trust.
     pub fn certificate_pem(&self) -> &str {
         &self.certificate_pem
     }
 
-    /// The authority's key as PKCS#8 PEM: whoever has it, issues.
+    /// The authority's private key as PKCS#8 PEM. It allows its owner to issue certificates.
     pub fn key_pem(&self) -> String {
         self.issuer.key().serialize_pem()
     }
 
-    /// Makes a new key and a certificate for it.
+    /// Creates a key pair, and signs a certificate for it that is valid from five minutes ago.
     pub fn issue(&self, leaf: &Leaf) -> Result<KeyPair, IssueError> {
         self.issue_at(SystemTime::now(), leaf)
     }
 
-    /// [`Authority::issue`] by the clock of the caller.
+    /// [`Authority::issue`] at the time `now`.
     pub fn issue_at(&self, now: SystemTime, leaf: &Leaf) -> Result<KeyPair, IssueError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = subject(&leaf.common_name, leaf.organization.as_deref());
@@ -172,7 +173,7 @@ impl Authority {
     }
 }
 
-/// A fresh key pair that no certificate names, as PEM: `(public key, private key)`. Signs service account tokens.
+/// A new key pair without a certificate, as PEM: `(public key, private key)`. It signs service account tokens.
 pub fn bare_key() -> Result<(String, String), IssueError> {
     let key = new_key("(a key without a certificate)")?;
     Ok((key.public_key_pem(), key.serialize_pem()))

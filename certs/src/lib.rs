@@ -1,7 +1,7 @@
 //! Certificates: issue, load, reload, rotate.
 //!
-//! Knows TLS and files, and nothing of Kubernetes: who a certificate names and where it is trusted is decided by
-//! the caller. Everything here uses the aws-lc-rs provider explicitly and never the process-wide default.
+//! The crate deals with TLS and files, and does not depend on Kubernetes: callers decide which names a certificate has
+//! and who trusts it. **Invariant:** all code uses the aws-lc-rs provider explicitly, never the process-wide default.
 
 pub mod expiry;
 pub mod issue;

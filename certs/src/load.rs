@@ -1,4 +1,4 @@
-//! Loads certificates and keys from PEM files into what rustls takes. Every error names the file it is about.
+//! Loads certificates and keys from PEM files for rustls. Every error names its file.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::issue::KeyPair;
 
-/// A file does not hold what it should.
+/// A certificate and its key could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The file cannot be read.
@@ -18,7 +18,7 @@ pub enum LoadError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The file is not PEM.
@@ -26,7 +26,7 @@ pub enum LoadError {
     Pem {
         /// The file.
         path: PathBuf,
-        /// Where it breaks off.
+        /// The error of the PEM parser.
         source: pem::Error,
     },
     /// The file is PEM, but holds no certificate.
@@ -41,25 +41,26 @@ pub enum LoadError {
         /// The file.
         path: PathBuf,
     },
-    /// Both files parse, but do not make an identity: an unknown kind of key, or a key of another certificate.
+    /// Both files parse, but rustls cannot use them together: the kind of key is not supported, or the key belongs to
+    /// another certificate.
     #[error("the certificate in {} does not match the private key in {}", certificate.display(), key.display())]
     Mismatch {
         /// The certificate's file.
         certificate: PathBuf,
         /// The key's file.
         key: PathBuf,
-        /// What rustls says.
+        /// The error of rustls.
         source: rustls::Error,
     },
 }
 
-/// A certificate that was issued here, ready to serve with. The errors name no real file.
+/// Converts a certificate from [`crate::issue`] for rustls. Errors say `the issued certificate` instead of a path.
 pub fn issued(pair: &KeyPair) -> Result<Arc<CertifiedKey>, LoadError> {
     let contents = Contents::new(pair.certificate_pem.as_bytes().to_vec(), pair.key_pem.as_bytes().to_vec());
     contents.parse(Path::new("the issued certificate"), Path::new("the issued key"))
 }
 
-/// The bytes of a certificate's and a key's file, read but not yet understood.
+/// The bytes of a certificate file and a key file, not parsed yet.
 #[derive(PartialEq, Eq)]
 pub(crate) struct Contents {
     certificate: Vec<u8>,
@@ -83,7 +84,7 @@ impl Contents {
         Ok(Self { certificate: read(certificate)?, key: read(key)? })
     }
 
-    /// The paths serve the error messages alone.
+    /// The paths are used in error messages only.
     pub(crate) fn parse(&self, certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, LoadError> {
         let chain = parse_certificates(certificate, &self.certificate)?;
         let private_key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|source| match source {

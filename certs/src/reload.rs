@@ -1,8 +1,10 @@
-//! Follows a certificate and its key on disk.
+//! Reloads a certificate and its key from disk when they change.
 //!
-//! Files are polled by content: a mounted Secret changes by swapping a symlink two levels up, which a watch on the
-//! file misses. Invariant: the published key is always one that loaded; a broken new file is logged, once for each
-//! distinct problem, and the old key stays.
+//! The files are polled, and compared by content. A file watch would miss changes of a mounted Secret, where kubelet
+//! swaps a symlink two levels above the file.
+//!
+//! **Invariant:** the published certificate and key always loaded without an error. If new files are broken, the old
+//! pair stays, and a problem is logged once for as long as it stays the same.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::load::{Contents, LoadError};
 
-/// A certificate's and a key's file, and what was last read from them.
+/// A certificate file and a key file, with their last content.
 pub struct CertificateFiles {
     certificate: PathBuf,
     key: PathBuf,
@@ -24,19 +26,19 @@ pub struct CertificateFiles {
 }
 
 impl CertificateFiles {
-    /// Loads both files; they must be good to begin with.
+    /// Loads both files. Fails if they are broken, since there is no earlier content to go on with.
     pub fn open(certificate: PathBuf, key: PathBuf) -> Result<Self, LoadError> {
         let seen = Contents::read(&certificate, &key)?;
         let (publish, _) = watch::channel(seen.parse(&certificate, &key)?);
         Ok(Self { certificate, key, seen, problem: None, publish })
     }
 
-    /// The current key, and every one that follows.
+    /// The current certificate and key; reports changes.
     pub fn subscribe(&self) -> watch::Receiver<Arc<CertifiedKey>> {
         self.publish.subscribe()
     }
 
-    /// Reads the files again each `period`, until nobody is subscribed any more.
+    /// Reads the files again every `period`, until the last receiver is dropped.
     pub async fn poll_every(mut self, period: Duration) {
         let mut ticks = tokio::time::interval(period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -48,7 +50,7 @@ impl CertificateFiles {
         }
     }
 
-    /// Reads synchronously: two small files, in memory wherever they come from a Secret volume.
+    /// Reads the files synchronously: they are small, and a Secret volume keeps them in memory (tmpfs).
     fn refresh(&mut self) {
         match self.changed_key() {
             Ok(None) => {}
@@ -66,8 +68,8 @@ impl CertificateFiles {
         if contents == self.seen {
             return Ok(None);
         }
-        // A swap between the two reads pairs an old file with a new one. It is refused here, and the next poll,
-        // which reads both new ones, sees yet another content and tries again.
+        // If the files are swapped between the two reads, an old one is paired with a new one and does not load. The
+        // next poll reads both new files, finds other content again, and loads that.
         self.seen = contents;
         self.seen.parse(&self.certificate, &self.key).map(Some)
     }

@@ -1,28 +1,29 @@
-//! Certificates that are rotated by whoever uses them: an authority, a serving certificate signed by it, and the order in
-//! which both are replaced.
+//! Rotation of a certificate authority (CA) and the serving certificate that it signs, without a moment in which
+//! clients reject a server.
 //!
-//! What is kept is one [`Store`]. One process at a time, the leader, looks at it ([`Sightings`]), asks what to do
-//! ([`plan`]), does it ([`apply`]) and writes the outcome, which must fail if the store was written by somebody else
-//! meanwhile; a step that could not be written has not been made. Every process follows the store and serves with
-//! [`Store::serving`]. Whoever verifies them follows [`Store::bundle`], which the leader publishes.
+//! The state is one [`Store`]. One process at a time, the leader, observes the store and the published bundles
+//! ([`Sightings`]), asks for the next step ([`plan`]), computes it ([`apply`]) and writes the result. The write must
+//! fail if another process has written the store meanwhile, and a step that was not written has not happened. Every
+//! process reads the store and serves with [`Store::serving`]. Clients verify with [`Store::bundle`], which the leader
+//! publishes.
 //!
-//! Invariant: **whatever anybody serves with verifies against whatever bundle anybody uses**, as long as processes follow
-//! the store, and verifiers the published bundle, within [`Policy::overlap`]. An authority is replaced in three steps, and
-//! each waits until nobody can be behind the one before:
+//! **Invariant:** every serving certificate in use verifies against every bundle in use, as long as processes follow
+//! the store, and clients the published bundle, within [`Policy::overlap`]. An authority is replaced in three steps.
+//! Each of them waits until all processes and clients must have followed the one before:
 //!
-//! | step | authorities in the bundle | serving certificate by |
+//! | step | authorities in the bundle | serving certificate signed by |
 //! |---|---|---|
 //! | – | 1 | 1 |
 //! | [`Step::PublishNext`] | 1 2 | 1 |
-//! | [`Step::Switch`], once the bundle was seen everywhere for an overlap | 1 2 | 2 |
+//! | [`Step::Switch`], after the bundle was published everywhere for an overlap | 1 2 | 2 |
 //! | [`Step::DropPrevious`], an overlap later | 2 | 2 |
 //!
-//! Waiting is measured by the leader's own monotonic clock, from what it saw itself: a jump of the wall clock, or a bundle
-//! that could not be published for an hour, makes it longer and never shorter. A new leader begins to wait anew. When
-//! certificates end is judged by the wall clock, as by those who verify them.
+//! The leader measures these waits on its own monotonic clock, and only from what it observed itself: a jump of the
+//! wall clock, or a bundle that could not be published for an hour, cannot shorten them. A new leader starts the wait
+//! again. Whether a certificate has expired is judged by the wall clock, as clients do.
 //!
-//! Where the invariant cannot be kept the store is made anew at once, since nothing verifies any more anyhow: see
-//! [`Step::Create`].
+//! If the invariant cannot be kept, because the store is lost or its authority has expired, clients reject the servers
+//! already, and a new store is created at once: see [`Step::Create`].
 
 #[cfg(test)]
 mod model;
@@ -40,40 +41,41 @@ pub use sightings::{Seen, Sightings};
 pub use steps::{RotationError, apply};
 pub use store::{Store, StoreError};
 
-/// The store is looked at again after this long at the latest: a wall clock may jump.
+/// The longest wait until the next look at the store. The wall clock may jump meanwhile.
 const MAX_WAIT: Duration = Duration::from_hours(1);
 
-/// What is to be done now.
+/// What the leader does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plan {
-    /// Make this step.
+    /// Carry out this step.
     Do(Step),
-    /// Nothing, unless what was seen changes.
+    /// Nothing for now.
     Nothing {
-        /// When to look again at the latest.
+        /// How long to wait at most before the next look.
         next_look: Duration,
     },
 }
 
-/// One change of the store.
+/// One change of the store. See the table in the [module's documentation](self).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// A new authority and a certificate by it, without regard for what there was: there is no store, its authority cannot
-    /// be read, or has ended without one to follow it. Until the new bundle is published everywhere, connections fail. A
-    /// leader that still has the store that is gone writes that again instead.
+    /// Create a new authority and a serving certificate, and drop the old ones: there is no store, its authority cannot
+    /// be read, or has expired (or is not valid yet) with no next one that is valid. Connections fail until the new
+    /// bundle is published everywhere. A leader that still has a lost store in memory writes it again instead.
     Create,
-    /// A second authority beside the current one, to be trusted from now on and used later.
+    /// Create the next authority: clients trust it from now on, and it signs later. Replaces a next authority that has
+    /// waited too long.
     PublishNext,
-    /// The second authority becomes the current one, and signs the serving certificate.
+    /// Make the next authority the current one; it signs a new serving certificate.
     Switch,
-    /// The authority before the current one is trusted no longer.
+    /// Remove the previous authority from the bundle.
     DropPrevious,
-    /// A new serving certificate by the current authority.
+    /// Issue a new serving certificate with the current authority.
     RenewLeaf,
 }
 
 impl Step {
-    /// Its name in logs and metrics.
+    /// The step's name in logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Create => "create",
@@ -85,12 +87,12 @@ impl Step {
     }
 }
 
-/// Says what is to be done about `store`; `None` if there is none that can be read.
+/// The next step for `store` at the wall-clock time `now`. `store` is `None` if it is missing or cannot be read.
 pub fn plan(store: Option<&Store>, policy: &Policy, now: SystemTime, seen: Seen) -> Plan {
     let Some(store) = store else { return Plan::Do(Step::Create) };
     let current = &store.current.certificate.validity;
     if !current.contains(now) {
-        // An authority that is in the bundle already is better than one that nobody knows.
+        // Some clients trust the next authority already, and none trusts a new one.
         let has_next = store.next.as_ref().is_some_and(|next| next.certificate.validity.contains(now));
         return Plan::Do(if has_next { Step::Switch } else { Step::Create });
     }
@@ -116,11 +118,11 @@ pub fn plan(store: Option<&Store>, policy: &Policy, now: SystemTime, seen: Seen)
     }
 }
 
-/// Whether another serving certificate by the current authority is needed, and would be any better.
+/// Whether the serving certificate must be replaced, and a new one by the current authority would be better.
 fn is_leaf_due(store: &Store, policy: &Policy, now: SystemTime) -> bool {
     let Some(leaf) = &store.leaf else { return true };
     let is_ending = until_leaf_is_due(store, policy, now).is_zero();
-    // One that ends with its authority is followed by the next authority's.
+    // A certificate that expires with its authority cannot be extended; the switch to the next authority replaces it.
     let can_last = store.current.certificate.validity.not_after > leaf.validity.not_after;
     (is_ending && can_last)
         || !leaf.has_names(policy.names())

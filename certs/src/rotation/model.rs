@@ -1,7 +1,7 @@
-//! Whatever happens, who serves is trusted by who verifies: the rotation against a model of everybody that follows it.
+//! Checks the rotation's invariant against a model of all replicas and clients, under random events.
 //!
-//! Replicas follow the store, and verifiers what is published, both less than an overlap behind. Two objects publish the
-//! bundle. Writes are lost, wall clocks jump, leaders change, and the one before may go on to publish what it knew.
+//! Replicas follow the store, and clients the published bundles, both less than an overlap behind. Two objects publish
+//! the bundle. Writes fail, the wall clock jumps, leaders change, and a former leader may still publish an old bundle.
 
 use proptest::prelude::*;
 use std::time::Instant;
@@ -16,19 +16,20 @@ const CA_LIFETIME: Duration = Duration::from_mins(2);
 enum Event {
     Elapse(u64),
     Jump(i64),
-    /// The leader looks, makes a step, which is written or not, and mends what is published, where it can.
+    /// The leader observes, computes a step, writes it (if `is_saved`), and publishes the bundle in the objects for
+    /// which `is_mended` holds.
     Look {
         is_saved: bool,
         is_mended: [bool; 2],
     },
     LeaderChange,
-    /// The leader before publishes what it knew.
+    /// The former leader publishes the bundle that it knew.
     Former {
         object: usize,
     },
 }
 
-/// What was there, and when it came; the last is there now.
+/// All values so far, with the time from which each one held; the last one is current.
 struct History<T>(Vec<(Instant, T)>);
 
 impl<T> History<T> {
@@ -44,7 +45,7 @@ impl<T> History<T> {
         self.0.push((now, value));
     }
 
-    /// Everything that somebody less than an overlap behind may have.
+    /// All values that a follower may still use that is less than an overlap behind.
     fn in_use(&self, now: Instant) -> impl Iterator<Item = &T> {
         let ends = self.0.iter().skip(1).map(|(began, _)| Some(*began)).chain([None]);
         let is_used = move |end: Option<Instant>| end.is_none_or(|end| now.duration_since(end) < OVERLAP);
@@ -119,7 +120,8 @@ impl Model {
                 self.steps.push(step);
                 self.next_look = Duration::ZERO;
                 if is_emergency {
-                    // Nothing is promised until everybody has what was made in need.
+                    // The invariant does not hold until all have followed an emergency step, so the histories start
+                    // again from it.
                     *self = Self { wall: self.wall, steps: std::mem::take(&mut self.steps), ..Self::new() };
                     self.stores = History::new(self.clock, next.clone());
                     self.published = std::array::from_fn(|_| History::new(self.clock, next.clone()));
@@ -136,7 +138,7 @@ impl Model {
         }
     }
 
-    /// Every pair of what may be served with and what may be verified against.
+    /// Whether every serving certificate in use verifies against every bundle in use.
     fn everybody_is_trusted(&self) -> bool {
         self.stores.in_use(self.clock).all(|store| {
             let leaf = store.leaf.as_ref().expect("made");
@@ -147,7 +149,7 @@ impl Model {
         })
     }
 
-    /// Everything that may be served with, and its authority, by the wall clock.
+    /// Whether every serving certificate in use, and its authority, is valid by the wall clock.
     fn nothing_has_ended(&self) -> bool {
         let is_valid = |validity: &Validity| validity.contains(self.wall);
         self.stores.in_use(self.clock).all(|store| {

@@ -1,18 +1,19 @@
-//! How long things last.
+//! The names in serving certificates, the lifetimes of certificates, and the limits between them.
 
 use std::time::Duration;
 
 use rustls_pki_types::DnsName;
 
-/// Authorities and certificates are replaced when this part of their life is left.
+/// Authorities and serving certificates are replaced when a third (one part of this many) of their lifetime is left.
 const MARGIN: u32 = 3;
-/// A serving certificate is issued anew several times in an authority's life, which is then never what ends it.
+/// An authority must be valid for at least this many times as long as a serving certificate. It then signs several of
+/// them one after the other, and the switch to the next authority comes before one expires with its authority.
 const LEAVES: u32 = 2;
-/// Overlaps in a serving certificate's life: two in the third that is its margin, so that nobody is still behind when the
-/// old one ends.
+/// A serving certificate must live at least this many overlaps. Two of them fit in the third of its lifetime in which
+/// it is replaced, so every process has followed before the old certificate expires.
 const OVERLAPS: u32 = 6;
 
-/// What certificates name, and how long everything lasts.
+/// The names and lifetimes that certificates are issued with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     names: Vec<String>,
@@ -21,39 +22,40 @@ pub struct Policy {
     overlap: Duration,
 }
 
-/// A policy that could not be kept.
+/// A policy that the rotation cannot follow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
-    /// Nobody could verify a certificate without a name.
+    /// No names: clients reject a certificate without one.
     #[error("a serving certificate needs a name")]
     NoName,
-    /// Not a name that a certificate can carry.
+    /// The name is not a valid DNS name.
     #[error("{0:?} is not a DNS name")]
     Name(String),
-    /// Authorities must live longer.
+    /// The lifetime of authorities is too short for that of serving certificates.
     #[error("the CA must be valid for at least {LEAVES} times as long as serving certificates")]
     Lifetime,
-    /// Overlaps must be shorter.
+    /// The overlap is too long for the lifetime of serving certificates.
     #[error(
         "serving certificates must be valid for at least {OVERLAPS} times as long as the rotation overlap"
     )]
     Overlap,
-    /// Overlaps must not be nothing.
+    /// The overlap is shorter than a second.
     #[error("the rotation overlap must be at least one second")]
     NoOverlap,
 }
 
 impl Policy {
-    /// A year. Long before it is over, the next authority follows by itself.
+    /// A year. The next authority is created when a third of it is left.
     pub const CA_LIFETIME: Duration = Duration::from_hours(365 * 24);
-    /// Three months, and renewed after two.
+    /// 90 days; a certificate is renewed after 60.
     pub const LEAF_LIFETIME: Duration = Duration::from_hours(90 * 24);
-    /// Ten minutes: replicas look every few seconds, and API servers follow by watches, within seconds, or half a minute when
-    /// a watch broke; but who has the bundle from a mounted volume is up to two minutes behind, and half an hour of rotation
-    /// costs nothing.
+    /// Ten minutes. Replicas read the store every few seconds. API servers watch the bundle and follow within seconds,
+    /// or half a minute if a watch broke. A client that mounts the bundle as a volume is up to two minutes behind. A
+    /// rotation that takes half an hour costs nothing.
     pub const OVERLAP: Duration = Duration::from_mins(10);
 
-    /// Certificates for `names`. The `overlap` is what processes and verifiers may be behind.
+    /// A policy for certificates with the DNS names `names`. `overlap` is how far processes may be behind the store,
+    /// and clients behind the published bundle.
     pub fn new(
         names: Vec<String>,
         ca_lifetime: Duration,
@@ -78,13 +80,13 @@ impl Policy {
         Ok(Self { names, ca_lifetime, leaf_lifetime, overlap })
     }
 
-    /// Certificates for `names` that last as long as is usual.
+    /// A policy with the default lifetimes.
     #[cfg(test)]
     pub(crate) fn usual(names: Vec<String>) -> Result<Self, PolicyError> {
         Self::new(names, Self::CA_LIFETIME, Self::LEAF_LIFETIME, Self::OVERLAP)
     }
 
-    /// What processes and verifiers may be behind.
+    /// How far processes may be behind the store, and clients behind the published bundle.
     pub fn overlap(&self) -> Duration {
         self.overlap
     }
@@ -101,12 +103,12 @@ impl Policy {
         self.leaf_lifetime
     }
 
-    /// What is left of an authority when the next one is made.
+    /// How much of an authority's lifetime is left when the next one is created.
     pub(super) fn authority_margin(&self) -> Duration {
         self.ca_lifetime / MARGIN
     }
 
-    /// What is left of a serving certificate when it is replaced.
+    /// How much of a serving certificate's lifetime is left when it is renewed.
     pub(super) fn leaf_margin(&self) -> Duration {
         self.leaf_lifetime / MARGIN
     }

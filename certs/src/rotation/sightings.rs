@@ -1,23 +1,23 @@
-//! What the leader has seen, and for how long.
+//! How long the leader has observed the store and the published bundles without a change.
 
 use std::time::{Duration, Instant};
 
 use super::Store;
 
-/// How long things have been as they are, as far as the leader knows. By default: not at all.
+/// For how long the leader has observed the current state. The default is zero, and not published.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// How long the store has been as it is.
+    /// How long the store has had its bundle and its serving certificate.
     pub kept_for: Duration,
-    /// How long everybody who publishes the store's bundle was seen to do so, without an interruption that was seen;
-    /// `None` if somebody does not.
+    /// How long every object has had the store's bundle, with no other bundle observed in between; `None` if an object
+    /// has another bundle now.
     pub published_for: Option<Duration>,
 }
 
-/// What a leader has seen in its term; made anew for each term.
+/// What a leader has observed in its term. Each term starts with a new value.
 ///
-/// Sound as long as the leader alone mends what is published, and only after it has looked: then a bundle that was
-/// different for a while was seen to be.
+/// [`Seen::published_for`] is right only if the leader alone repairs a bundle that was overwritten, and calls
+/// [`Sightings::look`] before it does. It then observes every bundle that was wrong for a while.
 #[derive(Default)]
 pub struct Sightings {
     kept: Option<(Kept, Instant)>,
@@ -31,7 +31,8 @@ struct Kept {
 }
 
 impl Sightings {
-    /// Looks at the store, and at the bundles of all that publish it. None at all is not published.
+    /// Records the store, and the bundles of all objects that publish it, at `now`. With no objects the bundle counts
+    /// as not published.
     pub fn look<'a>(
         &mut self,
         store: &Store,
@@ -51,7 +52,7 @@ impl Sightings {
     }
 }
 
-/// How long `value` has been there; from now on, if something else was.
+/// How long `value` has been observed. Another value starts at zero.
 fn since<T: PartialEq>(seen: &mut Option<(T, Instant)>, value: T, now: Instant) -> Duration {
     match seen {
         Some((before, since)) if *before == value => now.saturating_duration_since(*since),

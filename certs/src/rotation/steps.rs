@@ -1,4 +1,4 @@
-//! Making a step.
+//! Computes the store after a step.
 
 use std::time::SystemTime;
 
@@ -9,26 +9,26 @@ use super::{Policy, Step, Store, StoreError};
 use crate::issue;
 use crate::issue::{IssueError, Usage};
 
-/// What authorities' names begin with.
+/// The prefix of the authorities' common names.
 const AUTHORITY_NAME: &str = "gatehouse-ca";
-/// The subject of serving certificates; who verifies them looks at the alternative names.
+/// The common name of serving certificates. Clients verify the subject alternative names instead.
 const LEAF_NAME: &str = "gatehouse";
 
-/// A step cannot be made.
+/// A step could not be computed.
 #[derive(Debug, thiserror::Error)]
 pub enum RotationError {
-    /// It does not follow from the store.
+    /// The step does not fit the store: there is none, or it has no next authority to switch to.
     #[error("rotation step {} does not apply to the stored certificates", .0.as_str())]
     Unfit(Step),
-    /// No certificate could be made.
+    /// A certificate could not be issued.
     #[error("cannot issue a certificate")]
     Issue(#[from] IssueError),
-    /// What was made, or what was kept, cannot be used.
+    /// A certificate that was issued cannot be used.
     #[error("invalid certificate")]
     Store(#[from] StoreError),
 }
 
-/// The store after a step that [`super::plan`] asked for.
+/// The store after `step`, which [`super::plan`] asked for, at the wall-clock time `now`. The caller writes it.
 pub fn apply(
     step: Step,
     store: Option<&Store>,
@@ -76,7 +76,7 @@ fn new_leaf(authority: &Authority, policy: &Policy, now: SystemTime) -> Result<L
             dns_names: policy.names().to_vec(),
             ips: Vec::new(),
             usage: Usage::ServerAuth,
-            // No certificate outlives who vouches for it.
+            // A certificate never outlives its authority.
             lifetime: policy.leaf_lifetime().min(authority.certificate.validity.left(now)),
         },
     )?;

@@ -1,4 +1,4 @@
-//! What is kept between one step and the next, in the process that makes them and in all that follow.
+//! The stored state of the rotation: authorities, their keys, and the serving certificate, as the data of a Secret.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,32 +20,32 @@ const LEAF: [&str; 2] = ["tls.crt", "tls.key"];
 const CURRENT: [&str; 2] = ["current-ca.crt", "ca.key"];
 const NEXT: [&str; 2] = ["next-ca.crt", "next-ca.key"];
 const PREVIOUS: &str = "previous-ca.crt";
-/// All that is trusted, where others look for it; made from the parts, and not read.
+/// The bundle, for other readers of the Secret. It is written, and never read here.
 const BUNDLE: &str = "ca.crt";
-/// For people.
+/// The time of the last step (RFC 3339), for people who read the Secret.
 const CHANGED_AT: &str = "changed-at";
 
-/// Authorities and a serving certificate, at one moment of their rotation.
+/// The authorities and the serving certificate at one point of the rotation.
 #[derive(Clone)]
 pub struct Store {
     pub(super) current: Authority,
-    /// Trusted already, and not used yet.
+    /// In the bundle already; signs from the next [`super::Step::Switch`] on.
     pub(super) next: Option<Authority>,
-    /// Trusted still, and not used any more.
+    /// Still in the bundle; signs no more.
     pub(super) previous: Option<Certificate>,
     pub(super) leaf: Option<Leaf>,
     pub(super) changed_at: Option<Timestamp>,
     pub(super) problems: Vec<StoreError>,
 }
 
-/// An authority that can be trusted, and sign.
+/// An authority with its private key, which can sign.
 #[derive(Clone)]
 pub(super) struct Authority {
     pub(super) certificate: Certificate,
     pub(super) key_pem: String,
 }
 
-/// An authority that can be trusted.
+/// The certificate of an authority, without its key.
 #[derive(Clone)]
 pub(super) struct Certificate {
     pub(super) pem: String,
@@ -53,7 +53,7 @@ pub(super) struct Certificate {
     der: CertificateDer<'static>,
 }
 
-/// A serving certificate.
+/// A serving certificate and its key.
 #[derive(Clone)]
 pub(super) struct Leaf {
     pub(super) pair: KeyPair,
@@ -62,32 +62,32 @@ pub(super) struct Leaf {
     key: Arc<CertifiedKey>,
 }
 
-/// What is kept cannot be used.
+/// A stored key, or a pair of them, cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// A key is not there.
+    /// The key does not exist.
     #[error("{0} is missing")]
     Missing(&'static str),
-    /// A key, or a pair of them, has not the content it should.
+    /// The content is not a PEM certificate or private key, or the two do not match.
     #[error(transparent)]
     Content(#[from] Arc<LoadError>),
-    /// A key holds more than one certificate.
+    /// The key of an authority holds more than one certificate.
     #[error("{0} contains more than one certificate")]
     Several(&'static str),
-    /// A key holds a certificate that rustls takes and that cannot be read all the same.
+    /// rustls accepts the certificate, but its validity or its names cannot be parsed.
     #[error("{key} is invalid")]
     Certificate {
-        /// The key.
+        /// The key that holds it.
         key: &'static str,
-        /// Why.
+        /// The error of the parser.
         source: Unreadable,
     },
 }
 
 impl Store {
-    /// Reads what [`Store::to_data`] has written. An authority that cannot be read is an error; a serving certificate, and
-    /// whatever belongs to the next or the previous authority, is a [problem](Store::problems), and as if it were not
-    /// there.
+    /// Reads what [`Store::to_data`] has written. It is an error if the current authority cannot be read. A serving
+    /// certificate, or a next or previous authority, that cannot be read is listed in [`Store::problems`] and otherwise
+    /// treated as missing.
     pub fn from_data(data: &BTreeMap<String, Vec<u8>>) -> Result<Self, StoreError> {
         let mut problems = Vec::new();
         let current = Authority::read(data, CURRENT)?.ok_or(StoreError::Missing(CURRENT[0]))?;
@@ -99,7 +99,7 @@ impl Store {
         Ok(Self { current, next, previous, leaf, changed_at, problems })
     }
 
-    /// What to keep, by key. Holds private keys.
+    /// The data to store, by key. It contains private keys.
     pub fn to_data(&self) -> BTreeMap<String, Vec<u8>> {
         let mut data = BTreeMap::new();
         let mut put = |key: &str, text: &str| data.insert(key.to_owned(), text.as_bytes().to_vec());
@@ -123,12 +123,11 @@ impl Store {
         data
     }
 
-    /// A store whose parts can all be used.
     pub(super) fn new(current: Authority, leaf: Leaf) -> Self {
         Self { current, next: None, previous: None, leaf: Some(leaf), changed_at: None, problems: Vec::new() }
     }
 
-    /// All authorities that are to be trusted, as PEM. In order of age, so that the switch changes nothing in it.
+    /// All trusted authorities as PEM, the oldest first, so that [`super::Step::Switch`] does not change it.
     pub fn bundle(&self) -> String {
         self.trusted().map(|certificate| certificate.pem.as_str()).collect()
     }
@@ -138,18 +137,18 @@ impl Store {
         [self.previous.as_ref(), Some(&self.current.certificate), next].into_iter().flatten()
     }
 
-    /// What to serve with, if it can be used.
+    /// The certificate and key to serve with; `None` if those in the store cannot be used.
     pub fn serving(&self) -> Option<Arc<CertifiedKey>> {
         self.leaf.as_ref().map(|leaf| Arc::clone(&leaf.key))
     }
 
-    /// What could not be used when this was read, for the log. Mended by a step.
+    /// What could not be used when the store was read, for the log. The next step that is written repairs it.
     pub fn problems(&self) -> &[StoreError] {
         &self.problems
     }
 }
 
-/// Private keys are nobody's business.
+/// Shows when each certificate expires, and no private keys.
 impl fmt::Debug for Store {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let until = |certificate: &Certificate| certificate.validity.not_after;
@@ -192,7 +191,7 @@ impl Certificate {
     fn parse(key: &'static str, pem: &[u8], chain: &[CertificateDer<'static>]) -> Result<Self, StoreError> {
         let [der] = chain else { return Err(StoreError::Several(key)) };
         let validity = Validity::of(der).map_err(|source| StoreError::Certificate { key, source })?;
-        // Each begins on a line of its own when they are put together.
+        // The newline keeps the certificates apart when they are concatenated to the bundle.
         let pem = format!("{}\n", String::from_utf8_lossy(pem).trim());
         Ok(Self { pem, validity, der: der.clone() })
     }
@@ -217,7 +216,7 @@ impl Leaf {
         Self::read(&made.into())?.ok_or(StoreError::Missing(LEAF[0]))
     }
 
-    /// Whether it carries these names, and no others.
+    /// Whether its alternative names are exactly these, ignoring case and order.
     pub(super) fn has_names(&self, names: &[String]) -> bool {
         let contains =
             |names: &[String], name: &String| names.iter().any(|other| other.eq_ignore_ascii_case(name));
@@ -225,7 +224,7 @@ impl Leaf {
             && self.names.iter().all(|name| contains(names, name))
     }
 
-    /// Whether who trusts `authority` accepts it as a server's at `now`.
+    /// Whether a client that trusts `authority` accepts it as a server certificate at `now`. Names are not checked.
     pub(super) fn verifies(&self, authority: &Certificate, now: SystemTime) -> bool {
         let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let Ok(anchor) = webpki::anchor_from_trusted_cert(&authority.der) else { return false };
@@ -254,7 +253,7 @@ fn read_leaf(certificate: &CertificateDer<'_>) -> Result<(Validity, Vec<String>)
     Ok((Validity::of_parsed(&parsed), names))
 }
 
-/// A name of another kind is one too many, so it is kept as something that no policy has.
+/// A name that is not a DNS name becomes text that no policy contains, so [`Leaf::has_names`] finds one too many.
 fn name(name: &GeneralName<'_>) -> String {
     match name {
         GeneralName::DNSName(name) => (*name).to_owned(),
@@ -262,7 +261,7 @@ fn name(name: &GeneralName<'_>) -> String {
     }
 }
 
-/// A certificate and its key that belong together; `None` if neither is there.
+/// Reads a certificate and its key, which must match; `None` if neither exists.
 fn pair(
     data: &BTreeMap<String, Vec<u8>>,
     [certificate, key]: [&'static str; 2],

@@ -1,4 +1,4 @@
-//! One step after another, by a clock of the test's own.
+//! Single steps and their order, at times that the tests choose.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -64,7 +64,7 @@ fn without_a_store_one_is_made_that_verifies() {
 #[test]
 fn an_authority_is_replaced_in_three_steps_that_wait_for_each_other() {
     let first = create(start());
-    // The certificate would be renewed all along; here it is when the authority's time comes.
+    // A real leader renews the serving certificate many times. The test renews it once, when the authority is due.
     let now = start() + Policy::CA_LIFETIME - Policy::CA_LIFETIME / 3;
     let first = after(Step::RenewLeaf, &first, now);
     assert_eq!(planned(&first, now - Duration::from_secs(1), Seen::default()), None);
@@ -73,7 +73,7 @@ fn an_authority_is_replaced_in_three_steps_that_wait_for_each_other() {
     let both = after(Step::PublishNext, &first, now);
     assert!(both.bundle().starts_with(&first.bundle()) && both.bundle().len() > first.bundle().len());
     assert!(serves(&both, &first, now));
-    // However long it is kept: what counts is that everybody was seen to trust it.
+    // The age of the store does not count, only how long the bundle was published everywhere.
     assert_eq!(nothing(&both, now + DAY, kept(DAY)), OVERLAP);
     assert_eq!(nothing(&both, now, published(NOT_YET)), Duration::from_secs(3));
     assert_eq!(planned(&both, now, published(OVERLAP)), Some(Step::Switch));
@@ -100,7 +100,7 @@ fn a_certificate_is_renewed_when_a_third_of_its_life_is_left() {
     assert_eq!(renewed.bundle(), store.bundle());
     assert!(serves(&renewed, &store, due));
     assert_eq!(planned(&renewed, due, Seen::default()), None);
-    // Over altogether, as after a winter in a drawer.
+    // Expired, as in a cluster that was off for months.
     assert_eq!(
         planned(&store, start() + Policy::LEAF_LIFETIME + DAY, Seen::default()),
         Some(Step::RenewLeaf)
@@ -141,7 +141,7 @@ fn an_authority_that_is_over_is_replaced_at_once() {
     let over = start() + Policy::CA_LIFETIME + Duration::from_secs(2);
     assert_eq!(planned(&store, over, Seen::default()), Some(Step::Create));
     assert_eq!(planned(&store, start() - DAY, Seen::default()), Some(Step::Create), "not valid yet");
-    // By the one that is waiting, if there is one: some know it already.
+    // If there is a next authority, it replaces the expired one: some clients trust it already.
     let both = after(Step::PublishNext, &store, over - DAY);
     assert_eq!(planned(&both, over, Seen::default()), Some(Step::Switch));
 }
