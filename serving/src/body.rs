@@ -1,4 +1,4 @@
-//! Bodies: those of requests, unread; those of responses, whole or streamed piece by piece.
+//! The bodies of requests, which are not read yet, and of responses, which are complete or streamed.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -12,18 +12,18 @@ use hyper::body::{Frame, SizeHint};
 /// The body of every response.
 pub type Body = UnsyncBoxBody<Bytes, Stalled>;
 
-/// The body of a response ends here without its end: for too long nobody read it.
+/// The response was aborted before its end, because the client did not read it for too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("response aborted: the client stopped reading")]
 pub struct Stalled;
 
-/// The body of a request, of which nothing has been read. Whoever reads it bounds its length and its time.
+/// The body of a request, not read yet. The reader must limit its length and the time for it.
 pub type RequestBody = UnsyncBoxBody<Bytes, BodyError>;
 
-/// Why a request's body ended early.
+/// Why a request's body ended early: an error of the connection.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The body of a request, as handlers get it.
+/// Boxes the body of a request for handlers.
 pub fn unread<B>(body: B) -> RequestBody
 where
     B: hyper::body::Body<Data = Bytes> + Send + 'static,
@@ -32,12 +32,12 @@ where
     body.map_err(Into::into).boxed_unsync()
 }
 
-/// A body that is there as a whole.
+/// A complete body, with a known length.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(never).boxed_unsync()
 }
 
-/// A body that is made as the client reads it.
+/// A body whose chunks are produced as the client reads them.
 pub fn streamed(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Body {
     StreamBody::new(chunks.map(|chunk| Ok(Frame::data(chunk)))).boxed_unsync()
 }
@@ -46,7 +46,8 @@ fn never(impossible: Infallible) -> Stalled {
     match impossible {}
 }
 
-/// The same body; `observer` is told of each chunk, and is dropped with the body, sent to its end or not.
+/// The same body; calls `observer` with each chunk. The observer is dropped with the body, whether or not all of it was
+/// sent.
 pub(crate) fn observed(body: Body, observer: impl FnMut(&Bytes) + Send + Unpin + 'static) -> Body {
     Observed { body, observer }.boxed_unsync()
 }

@@ -1,7 +1,7 @@
-//! Every error a client can meet, as the `metav1.Status` that kube-apiserver would answer.
+//! Every error that a client can get, as the `metav1.Status` that kube-apiserver would send.
 //!
-//! The one place where errors become HTTP. Reasons, codes and wording follow
-//! `k8s.io/apimachinery/pkg/api/errors`, because clients' typed errors match on them.
+//! No other module turns errors into HTTP responses. Reasons, codes and wording follow
+//! `k8s.io/apimachinery/pkg/api/errors`, because the typed errors of client-go match on them.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::body::{Body, full};
 
-/// An answer other than success.
+/// An error response.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct ApiError {
@@ -24,7 +24,7 @@ pub struct ApiError {
     continue_token: Option<String>,
 }
 
-/// Names the resource and object that an error is about, for `status.details`.
+/// The resource and object of an error, for `status.details`.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
     /// API group.
@@ -35,25 +35,26 @@ pub struct Subject<'a> {
     pub name: &'a str,
 }
 
-/// What is wrong with one field or query parameter: a `field.Error` of `k8s.io/apimachinery`.
+/// A problem with one field or query parameter: a `field.Error` of `k8s.io/apimachinery`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldProblem {
-    /// The field's path, or the parameter.
+    /// The field's path, or the parameter's name.
     pub field: Cow<'static, str>,
     /// The reason of the cause, such as `FieldValueForbidden`.
     pub reason: &'static str,
-    /// What clients show.
+    /// The message that clients show.
     pub message: String,
 }
 
-/// The longest message, in bytes. Errors name what was sent, which may be megabytes; an answer is held until it is read.
+/// The longest message, in bytes. Messages quote the request, which may be megabytes, and a response stays in memory
+/// until the client has read it.
 const LONGEST_MESSAGE: usize = 16 * 1024;
 /// The most causes of an error that are listed.
 const MOST_CAUSES: usize = 64;
 /// The longest field and message of a cause, in bytes.
 const LONGEST_CAUSE: usize = 1024;
 
-/// The text, cut to so many bytes.
+/// `text`, cut to `longest` bytes and an ellipsis.
 fn clipped(mut text: String, longest: usize) -> String {
     if text.len() > longest {
         text.truncate(text.floor_char_boundary(longest));
@@ -91,18 +92,18 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
     }
 
-    /// 401: nobody, or nobody this server believes.
+    /// 401: the request has no credentials, or none that this server accepts.
     pub fn unauthorized() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized")
     }
 
-    /// 403, in the words of `responsewriters.Forbidden`.
+    /// 403 for a resource, worded as in `responsewriters.Forbidden`.
     pub fn forbidden(subject: Subject<'_>, why: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::FORBIDDEN, "Forbidden", format!("{} is forbidden: {why}", subject.qualified()))
             .about(subject)
     }
 
-    /// 403 for a path that is no resource.
+    /// 403 for a non-resource path.
     pub fn forbidden_path(path: &str, why: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::FORBIDDEN, "Forbidden", format!("forbidden: {why}"))
             .detail("name", path.to_owned())
@@ -119,7 +120,7 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "NotFound", "the server could not find the requested resource")
     }
 
-    /// 405.
+    /// 405 for a resource that is read-only.
     pub fn method_not_allowed(method: &http::Method) -> Self {
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -128,7 +129,7 @@ impl ApiError {
         )
     }
 
-    /// 405 for a path that takes POST alone.
+    /// 405 for a path that accepts only POST.
     pub fn only_post(method: &http::Method) -> Self {
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -137,7 +138,7 @@ impl ApiError {
         )
     }
 
-    /// 406: none of the media types the client accepts can be served.
+    /// 406: no media type that the client accepts can be served. `available` lists those that can.
     pub fn not_acceptable(available: &str) -> Self {
         Self::new(
             StatusCode::NOT_ACCEPTABLE,
@@ -146,12 +147,12 @@ impl ApiError {
         )
     }
 
-    /// 410: the version asked for is no longer known. `reason` Expired makes clients list again.
+    /// 410: the requested resource version is too old. The reason `Expired` makes client-go list again.
     pub fn expired(message: impl Into<String>) -> Self {
         Self::new(StatusCode::GONE, "Expired", message)
     }
 
-    /// 413.
+    /// 413: the body is larger than `limit` bytes.
     pub fn too_large(limit: usize) -> Self {
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -160,7 +161,7 @@ impl ApiError {
         )
     }
 
-    /// 415: what was sent is of no type that is read here.
+    /// 415: the body has a media type that is not accepted.
     pub fn unsupported_media_type(sent: &str, accepted: &str) -> Self {
         Self::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -169,7 +170,7 @@ impl ApiError {
         )
     }
 
-    /// 422: a parameter has a value that is not allowed; one cause per field.
+    /// 422: one field or parameter has an invalid value.
     pub fn invalid(kind: &str, field: &str, problem: &str) -> Self {
         let message = format!("{kind} is invalid: {field}: {problem}");
         let mut error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message);
@@ -181,13 +182,13 @@ impl ApiError {
         error
     }
 
-    /// 422 for query parameters.
+    /// 422 for the query parameters of a list, with a cause for each problem.
     pub fn invalid_options(problems: &[FieldProblem]) -> Self {
         let options = Subject { group: "meta.k8s.io", resource: "ListOptions", name: "" };
         Self::invalid_object(options, problems)
     }
 
-    /// 422 for an object, in the words of `errors.NewInvalid`; one cause for each problem. The subject's `resource` is
+    /// 422 for an object, worded as in `errors.NewInvalid`, with a cause for each problem. The subject's `resource` is
     /// a kind here.
     pub fn invalid_object(subject: Subject<'_>, problems: &[FieldProblem]) -> Self {
         let lines: Vec<_> =
@@ -201,27 +202,27 @@ impl ApiError {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message).about(subject).caused_by(problems)
     }
 
-    /// 403 in words of one's own.
+    /// 403 with exactly this message.
     pub fn denied(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
     }
 
-    /// 409: an object cannot be created, as there is one of its name.
+    /// 409: the object cannot be created, since one with its name exists.
     pub fn already_exists(message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "AlreadyExists", message)
     }
 
-    /// 422 in words of one's own.
+    /// 422 with exactly this message.
     pub fn unprocessable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
     }
 
-    /// 429: it cannot be decided now, and may be in a moment.
+    /// 429: the request cannot be decided now; the client should retry after `after`.
     pub fn try_again(message: impl Into<String>, after: Duration) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message).retry_after(after)
     }
 
-    /// 429: more requests in flight than this server takes on.
+    /// 429: too many requests are in flight. Worded as in kube-apiserver.
     pub fn too_many_requests() -> Self {
         Self::new(
             StatusCode::TOO_MANY_REQUESTS,
@@ -231,7 +232,7 @@ impl ApiError {
         .retry_after(Duration::from_secs(1))
     }
 
-    /// 500: a bug here, or a failure of something this server cannot answer without.
+    /// 500: a bug, or a failure of something that this server needs for its response.
     pub fn internal(message: impl std::fmt::Display) -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -240,18 +241,18 @@ impl ApiError {
         )
     }
 
-    /// 503 with Retry-After.
+    /// 503; the client should retry after a second.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
             .retry_after(Duration::from_secs(1))
     }
 
-    /// 504: no answer within the request's deadline.
+    /// 504: the request was not answered within its deadline.
     pub fn timeout(message: impl Into<String>) -> Self {
         Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", message)
     }
 
-    /// 504 with the cause that tells clients that they know of a later version than this server does
+    /// 504 for a resource version that this server has not observed yet, with the cause by which clients recognize that
     /// (`storage.NewTooLargeResourceVersionError`).
     pub fn resource_version_too_large(asked: u64, current: u64) -> Self {
         let mut error = Self::timeout(format!("Too large resource version: {asked}, current: {current}"))
@@ -263,14 +264,14 @@ impl ApiError {
         error
     }
 
-    /// Hands the client a token with which it may go on listing, at the price of consistency.
+    /// Adds a continue token, with which the client may go on with an inconsistent list.
     #[must_use]
     pub fn with_continue(mut self, token: String) -> Self {
         self.continue_token = Some(token);
         self
     }
 
-    /// Tells the client when to try again, in `Retry-After` and in the details.
+    /// Sets when the client should retry, in the `Retry-After` header and in the details, in whole seconds.
     #[must_use]
     pub fn retry_after(mut self, after: Duration) -> Self {
         self.details.insert("retryAfterSeconds".into(), after.as_secs().into());
@@ -278,7 +279,7 @@ impl ApiError {
         self
     }
 
-    /// One cause for each problem, in the details.
+    /// Adds a cause for each problem to the details, up to 64.
     #[must_use]
     pub fn caused_by(mut self, problems: &[FieldProblem]) -> Self {
         let causes = problems.iter().take(MOST_CAUSES).map(|FieldProblem { field, reason, message }| {
@@ -331,7 +332,7 @@ impl ApiError {
         status
     }
 
-    /// The whole HTTP answer.
+    /// The HTTP response, with the Status as JSON.
     pub fn into_response(self) -> Response<Body> {
         let mut response = Response::new(full(self.status().to_string()));
         *response.status_mut() = self.code;

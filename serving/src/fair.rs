@@ -1,11 +1,12 @@
-//! Something limited that several holders share fairly: connections of work, bytes of memory, sockets.
+//! Shares a limited resource fairly between holders: requests in flight, bytes of memory, connections.
 //!
-//! A holder of `h` may take `n` more while `h + n` is at most [`GREED`] times what is free. So a single holder never
-//! gets more than three quarters, two get three sevenths each, and there is always something left for one who holds
-//! nothing. (Choudhury and Hahne, "Dynamic queue length thresholds", 1998, for switches that share a buffer.)
+//! A holder of `h` units may take `n` more while `h + n` is at most [`GREED`] (3) times the free units. A single holder
+//! thus gets at most three quarters of the total, two holders get three sevenths each, and something is always left for
+//! a holder that has nothing. (Choudhury and Hahne, "Dynamic queue length thresholds", 1998, for switches that share a
+//! buffer.)
 //!
-//! Invariants: never more is held than there is; who holds nothing is not remembered, so that there are never more entries
-//! than units that are held; what a holder has is given back when its [`Held`] is dropped.
+//! **Invariants:** the holders never hold more than the total. A holder of nothing has no entry, so there are never
+//! more entries than held units. Dropping a [`Held`] returns its units.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -13,10 +14,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// How much a holder may have, in terms of what is left for others.
+/// How many times the free units a holder may have.
 const GREED: usize = 3;
 
-/// What is shared, by holders of type `K`.
+/// A number of units, shared by holders that `K` identifies.
 #[derive(Debug)]
 pub struct FairShare<K> {
     total: usize,
@@ -30,7 +31,7 @@ struct State<K> {
     held: HashMap<K, usize>,
 }
 
-/// What one holder has taken, until it is dropped.
+/// Units that a holder has taken; dropping it returns them.
 #[derive(Debug)]
 pub struct Held<K: Hash + Eq> {
     share: Arc<FairShare<K>>,
@@ -39,32 +40,32 @@ pub struct Held<K: Hash + Eq> {
 }
 
 impl<K: Hash + Eq + Clone> FairShare<K> {
-    /// Shares so many units; 0 is no limit.
+    /// Shares `total` units; 0 means no limit.
     pub fn new(total: usize) -> Arc<Self> {
         let total = if total == 0 { usize::MAX } else { total };
         let state = Mutex::new(State { free: total, held: HashMap::new() });
         Arc::new(Self { total, state, freed: Notify::new() })
     }
 
-    /// Takes so many units at once, or none of them where there is no room for this holder.
+    /// Takes `amount` units for `holder`, or none if its share does not allow that many.
     pub fn try_take(self: &Arc<Self>, holder: K, amount: usize) -> Option<Held<K>> {
         let mut held = Held { share: Arc::clone(self), holder, amount: 0 };
         held.try_grow(amount).then_some(held)
     }
 
-    /// Nothing is held yet; to be grown.
+    /// An empty [`Held`] for `holder`, to grow later.
     pub fn nothing(self: &Arc<Self>, holder: K) -> Held<K> {
         Held { share: Arc::clone(self), holder, amount: 0 }
     }
 
-    /// No more than a quarter is left.
+    /// Whether a quarter of the units or less is free.
     pub fn is_short(&self) -> bool {
         self.state().free <= self.total / (GREED + 1)
     }
 }
 
 impl<K> FairShare<K> {
-    /// How much nobody holds.
+    /// The number of free units.
     pub fn free(&self) -> usize {
         self.state().free
     }
@@ -75,7 +76,7 @@ impl<K> FairShare<K> {
 }
 
 impl<K: Hash + Eq + Clone> Held<K> {
-    /// Takes more, if there is room for it.
+    /// Takes `more` units and returns true, or takes none if the holder's share does not allow that many.
     pub fn try_grow(&mut self, more: usize) -> bool {
         if more == 0 {
             return true;
@@ -92,13 +93,13 @@ impl<K: Hash + Eq + Clone> Held<K> {
         true
     }
 
-    /// Takes more, as soon as there is room for it.
+    /// Waits until the holder's share allows `more` units, and takes them.
     pub async fn grow(&mut self, more: usize) {
         loop {
             let share = Arc::clone(&self.share);
             let freed = share.freed.notified();
             let mut freed = std::pin::pin!(freed);
-            // Before the attempt, or what is freed between the two would go unnoticed.
+            // Registered before the attempt, so that units freed between the two are noticed.
             freed.as_mut().enable();
             if self.try_grow(more) {
                 return;
@@ -133,7 +134,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes one at a time, as many as it gets.
+    /// Takes single units until the share is used up.
     fn grab(share: &Arc<FairShare<u8>>, holder: u8) -> Vec<Held<u8>> {
         std::iter::from_fn(|| share.try_take(holder, 1)).collect()
     }

@@ -1,7 +1,7 @@
-//! `/healthz`, `/livez`, `/readyz`, and a path for each of their checks; worded as kube-apiserver's.
+//! `/healthz`, `/livez`, `/readyz`, and a path for each of their checks, in the format of kube-apiserver.
 //!
-//! Invariants: liveness never depends on the upstream, or an outage there would restart every replica here. Why a
-//! check fails is logged and not told: these paths are open to everybody.
+//! **Invariants:** liveness never depends on the cluster, since an outage there would restart every replica. The reason
+//! of a failure is logged and never sent, since every user, anonymous ones included, may read these paths.
 
 use std::fmt::Write;
 
@@ -10,18 +10,18 @@ use http::{HeaderValue, Response, StatusCode, header};
 use crate::body::{Body, full};
 use crate::error::ApiError;
 
-/// Something that can be well or not. Asked on each probe, so it only looks at state that is kept anyway.
+/// A named check. It runs on every probe, so it must only read state in memory, without waiting.
 pub struct HealthCheck {
     name: &'static str,
     check: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
     is_liveness: bool,
 }
 
-/// Every check of the server.
+/// All checks of a server, in the order of the report.
 pub struct Health(Vec<HealthCheck>);
 
 impl HealthCheck {
-    /// Fails where only a restart helps. Asked on all three paths.
+    /// A check that fails if only a restart helps. It runs on all three paths. The error is the reason for the log.
     pub fn liveness(
         name: &'static str,
         check: impl Fn() -> Result<(), String> + Send + Sync + 'static,
@@ -29,7 +29,8 @@ impl HealthCheck {
         Self { name, check: Box::new(check), is_liveness: true }
     }
 
-    /// Fails while requests should go to another replica. Asked on `/readyz` alone.
+    /// A check that fails while requests should go to another replica. It runs on `/readyz` only. The error is the
+    /// reason for the log.
     pub fn readiness(
         name: &'static str,
         check: impl Fn() -> Result<(), String> + Send + Sync + 'static,
@@ -39,7 +40,7 @@ impl HealthCheck {
 }
 
 impl Health {
-    /// These checks, after `ping`, which is always well.
+    /// These checks, after `ping`, which always passes.
     pub fn new(checks: impl IntoIterator<Item = HealthCheck>) -> Self {
         Self(std::iter::once(HealthCheck::liveness("ping", || Ok(()))).chain(checks).collect())
     }

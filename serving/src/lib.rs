@@ -1,5 +1,7 @@
-//! What makes a server of the Kubernetes kind: TLS, connections, requests, authentication, authorization, selectors,
-//! health, request metrics, audit, traces, shutdown. It knows nothing of what is served.
+//! The parts of an HTTPS server that behaves like kube-apiserver: TLS, connections, requests, authentication,
+//! authorization, selectors, health checks, request metrics, audit log, traces, shutdown.
+//!
+//! [`server::ServerBuilder`] puts them together. The crate does not know what the handlers serve.
 
 pub mod audit;
 pub mod authn;

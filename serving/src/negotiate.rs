@@ -1,8 +1,7 @@
-//! What representation of its answer a client asks for, in `Accept`.
+//! Content negotiation: the representation and the encoding that a client asks for in `Accept`.
 //!
-//! Input: the request's headers. Invariant: a clause that cannot be served is passed over for the next one,
-//! and only where none is left is the answer 406, so that a client which prefers protobuf gets JSON if it
-//! takes JSON at all.
+//! **Invariant:** a clause that cannot be served is skipped for the next one, and the response is 406 only if none is
+//! left. A client that prefers protobuf thus gets JSON, if it accepts JSON at all.
 
 mod form;
 
@@ -12,18 +11,18 @@ pub use form::{Form, LIST_TAIL};
 
 use crate::ApiError;
 
-/// The content type of answers about resources, watches included: kube-apiserver, too, names neither
-/// `stream=watch` nor the transformation in the answers it gives in JSON.
+/// The content type of JSON responses, watches included: kube-apiserver names neither `stream=watch` nor `as=Table`
+/// there either.
 pub const JSON: &str = "application/json";
 
-/// How a resource's objects are shown.
+/// The representation of objects in a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Representation {
-    /// As they are.
+    /// The objects themselves.
     Object,
-    /// As rows of a `meta.k8s.io` Table.
+    /// Rows of a `meta.k8s.io` Table.
     Table(MetaVersion),
-    /// As PartialObjectMetadata, or PartialObjectMetadataList.
+    /// PartialObjectMetadata, or PartialObjectMetadataList.
     Metadata(MetaVersion),
 }
 
@@ -54,21 +53,21 @@ impl MetaVersion {
     }
 }
 
-/// What is asked for; it decides which metadata representation fits.
+/// The kind of request. It decides which metadata representation fits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     /// One object.
     Object,
     /// A list.
     List,
-    /// A watch. Its events carry single objects, yet clients reuse the Accept of their list for it.
+    /// A watch. Its events hold single objects, but clients reuse the Accept header of their list.
     Watch,
 }
 
-/// A representation of `discovery`.
+/// The format of a discovery response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Discovery {
-    /// The documents of `meta/v1`: APIGroupList, APIVersions.
+    /// The types of `meta/v1`: APIGroupList, APIVersions.
     Legacy,
     /// `apidiscovery.k8s.io/v2`
     V2,
@@ -76,7 +75,7 @@ pub enum Discovery {
     V2Beta1,
 }
 
-/// How resources are shown, and written.
+/// The representation and encoding of a response about resources. The error is 406.
 pub fn resource(headers: &HeaderMap, shape: Shape) -> Result<(Representation, Form), ApiError> {
     let offered = |clause: &Clause| {
         let form = clause.form(shape)?;
@@ -103,14 +102,14 @@ pub fn resource(headers: &HeaderMap, shape: Shape) -> Result<(Representation, Fo
     first(headers, offered).ok_or_else(|| {
         ApiError::not_acceptable(match shape {
             Shape::Object | Shape::List => "application/json, application/yaml",
-            // YAML documents in a row would need a framing of their own, and Kubernetes has none.
+            // A stream of YAML documents would need framing, which Kubernetes does not define.
             Shape::Watch => "application/json;stream=watch",
         })
     })
 }
 
-/// How an error is written: what cannot be asked of an error (a Table) is passed over, and there is an answer to any
-/// header.
+/// The encoding of an error response. Clauses that do not apply to errors, such as a Table, are skipped. If none is
+/// left, the error is sent as JSON.
 pub fn error(headers: &HeaderMap) -> Form {
     let offered = |clause: &Clause| {
         let form = clause.form(Shape::Object).filter(|_| clause.transformation().is_none())?;
@@ -119,8 +118,8 @@ pub fn error(headers: &HeaderMap) -> Form {
     first(headers, offered).unwrap_or_default()
 }
 
-/// Whether the client takes gzip, as `negotiateContentEncoding` of k8s.io/apiserver reads it; a weight of zero, which
-/// that overlooks, is a refusal.
+/// Whether the client accepts gzip, as in `negotiateContentEncoding` of k8s.io/apiserver. Unlike there, `gzip;q=0`
+/// means that it does not.
 pub fn accepts_gzip(headers: &HeaderMap) -> bool {
     headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).any(|value| {
         value.split(',').any(|coding| {
@@ -131,7 +130,7 @@ pub fn accepts_gzip(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Which form of discovery to answer with, where there is a choice.
+/// The format of `/api` and `/apis`, which have aggregated discovery. The error is 406.
 pub fn discovery(headers: &HeaderMap) -> Result<Discovery, ApiError> {
     let offered = |clause: &Clause| {
         if !clause.includes("application", "json") {
@@ -147,7 +146,7 @@ pub fn discovery(headers: &HeaderMap) -> Result<Discovery, ApiError> {
     first(headers, offered).ok_or_else(|| ApiError::not_acceptable(JSON))
 }
 
-/// Whether plain JSON will do, for documents that have no other form.
+/// Checks that the client accepts plain JSON, for documents that have no other format. The error is 406.
 pub fn json(headers: &HeaderMap) -> Result<(), ApiError> {
     first(headers, |clause| {
         (clause.includes("application", "json") && clause.transformation().is_none()).then_some(())
@@ -155,12 +154,12 @@ pub fn json(headers: &HeaderMap) -> Result<(), ApiError> {
     .ok_or_else(|| ApiError::not_acceptable(JSON))
 }
 
-/// What is made of the first clause, in the client's order of preference, of which anything can be made.
+/// The result of `offered` for the first clause, in the client's order of preference, that it can serve.
 fn first<T>(headers: &HeaderMap, offered: impl Fn(&Clause) -> Option<T>) -> Option<T> {
     let mut clauses = Vec::new();
     let mut named_any = false;
     for value in headers.get_all(header::ACCEPT) {
-        // A header that is not text accepts nothing that could be named here.
+        // A header that is not ASCII text accepts nothing that can be served.
         let text = value.to_str().unwrap_or("?");
         named_any |= !text.trim().is_empty();
         clauses.extend(split(text, ',').filter_map(Clause::parse));
@@ -169,7 +168,7 @@ fn first<T>(headers: &HeaderMap, offered: impl Fn(&Clause) -> Option<T>) -> Opti
         clauses = vec![Clause::anything()];
     }
     clauses.retain(|clause| clause.quality > 0);
-    // A stable sort: among equals, the client's own order counts.
+    // The sort is stable: equal clauses keep the client's order.
     clauses.sort_by_key(|clause| (std::cmp::Reverse(clause.quality), clause.wildcards()));
     clauses.iter().find_map(offered)
 }
@@ -179,7 +178,7 @@ fn first<T>(headers: &HeaderMap, offered: impl Fn(&Clause) -> Option<T>) -> Opti
 struct Clause<'a> {
     kind: &'a str,
     subtype: &'a str,
-    /// In thousandths.
+    /// The weight `q`, in thousandths.
     quality: u16,
     parameters: Vec<(&'a str, &'a str)>,
 }
@@ -189,7 +188,7 @@ impl<'a> Clause<'a> {
         Self { kind: "*", subtype: "*", quality: 1000, parameters: Vec::new() }
     }
 
-    /// `None` for what is no media range: it is passed over, as goautoneg does.
+    /// `None` for text that is not a media range. It is skipped, as in goautoneg.
     fn parse(text: &'a str) -> Option<Self> {
         let mut parts = split(text, ';');
         let range = parts.next()?.trim();
@@ -215,7 +214,7 @@ impl<'a> Clause<'a> {
             && (self.kind != "*" || self.subtype == "*")
     }
 
-    /// The text this takes, JSON rather than YAML where either will do. Nothing is streamed in YAML.
+    /// The encoding that this clause accepts; JSON if it accepts both. Watches are never encoded in YAML.
     fn form(&self, shape: Shape) -> Option<Form> {
         if self.includes("application", "json") {
             return Some(Form::Json);
@@ -224,7 +223,8 @@ impl<'a> Clause<'a> {
         (is_yaml && shape != Shape::Watch && self.parameter("stream").is_empty()).then_some(Form::Yaml)
     }
 
-    /// Asked for by name; else as upstream's `isPrettyPrint`: the tools people read from directly get it unasked.
+    /// Whether JSON is indented: if `pretty=1` asks for it, or for tools whose output people read directly, as in
+    /// `isPrettyPrint` of k8s.io/apiserver.
     fn is_pretty(&self, headers: &HeaderMap) -> bool {
         let agent = headers.get(header::USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
         let is_read_by_people =
@@ -236,40 +236,40 @@ impl<'a> Clause<'a> {
         u8::from(self.kind == "*") + u8::from(self.subtype == "*")
     }
 
-    /// The value of a parameter; empty where it is not given.
+    /// The value of a parameter; empty if it is missing.
     fn parameter(&self, name: &str) -> &'a str {
         let found = self.parameters.iter().find(|(given, _)| given.eq_ignore_ascii_case(name));
         found.map_or("", |(_, value)| value)
     }
 
-    /// Group, version and kind that the answer shall be turned into, if any of the three is named.
+    /// The group, version and kind (`g`, `v`, `as`) to transform the response into, if any of the three is given.
     fn transformation(&self) -> Option<(&'a str, &'a str, &'a str)> {
         let target = (self.parameter("g"), self.parameter("v"), self.parameter("as"));
         (target != ("", "", "")).then_some(target)
     }
 
-    /// The only streaming schema there is, is that of watches.
+    /// Whether `stream` is missing or `watch`, the only streaming schema.
     fn streams(&self) -> bool {
         matches!(self.parameter("stream"), "" | "watch")
     }
 
-    /// `sv`, the version of the server's own types (Status, WatchEvent), of which v1 is the only one.
+    /// Whether `sv`, the version of the server's own types (Status, WatchEvent), is missing or v1, the only one.
     fn server_version(&self) -> bool {
         matches!(self.parameter("sv"), "" | "v1")
     }
 }
 
-/// A weight in thousandths. One that cannot be read counts as the least there is, not as a refusal.
+/// A weight in thousandths. One that cannot be parsed counts as the smallest weight, not as 0.
 fn quality(text: &str) -> u16 {
     match text.parse::<f32>() {
-        // Truncation is the point: RFC 9110 allows three decimals. Clamped, it fits.
+        // RFC 9110 allows three decimals. The clamped value fits.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         Ok(weight) if !weight.is_nan() => (weight.clamp(0.0, 1.0) * 1000.0).round() as u16,
         _ => 1,
     }
 }
 
-/// Splits at `separator`, except within quotes.
+/// Splits `text` at each `separator` outside of quotes.
 fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let mut quoted = false;
     text.split(move |c| {

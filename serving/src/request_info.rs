@@ -1,15 +1,15 @@
-//! What a request asks for, read from its method and URL alone.
+//! The verb, the resource and the object of a request, parsed from its method and URL.
 //!
-//! Follows `RequestInfoFactory` of `k8s.io/apiserver/pkg/endpoints/request`, because RBAC rules are written against
-//! its outcome: a path read in another way here would be authorised as something it is not. In particular the path
-//! is percent-decoded before it is split, so that an encoded slash cannot hide a segment from authorisation.
+//! The parser follows `RequestInfoFactory` of `k8s.io/apiserver/pkg/endpoints/request`, because RBAC rules refer to its
+//! result: a path that is parsed in another way would be authorized as something else. **Invariant:** the path is
+//! percent-decoded before it is split, so that an encoded slash cannot hide a segment from authorization.
 
 use http::{Method, Uri};
 use percent_encoding::percent_decode_str;
 
 use crate::{query::Query, selector};
 
-/// A request, as RBAC sees it.
+/// A request, as RBAC rules describe it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequestInfo {
     /// Below `/apis/GROUP/VERSION/` or `/api/VERSION/`.
@@ -21,7 +21,7 @@ pub enum RequestInfo {
 /// A request for objects of a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResourceRequest {
-    /// What is to be done.
+    /// The verb.
     pub verb: Verb,
     /// API group; empty below `/api`.
     pub group: String,
@@ -29,25 +29,25 @@ pub struct ResourceRequest {
     pub version: String,
     /// Plural resource name, as the client wrote it.
     pub resource: String,
-    /// What follows the object's name.
+    /// The segment after the object's name, such as `status`.
     pub subresource: Option<String>,
     /// `None` for cluster-scoped resources and for all namespaces.
     pub namespace: Option<String>,
-    /// The object's name. A list or watch has one too where its field selector demands `metadata.name`, so that a
-    /// role limited by `resourceNames` allows it.
+    /// The object's name. A list or watch has one too if its field selector requires `metadata.name=NAME`, so that a
+    /// role with `resourceNames` allows it.
     pub name: Option<String>,
     /// The raw `fieldSelector` of a list, watch or deletecollection.
     pub field_selector: Option<String>,
-    /// The raw `labelSelector` of the same.
+    /// The raw `labelSelector` of a list, watch or deletecollection.
     pub label_selector: Option<String>,
-    /// The path goes on after the subresource. No such path is served.
+    /// Whether the path has segments after the subresource. No such path is served.
     pub has_extra_segments: bool,
 }
 
-/// A request for a path that holds no objects: health, discovery, metrics.
+/// A request for a path that is not a resource: health, discovery, metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NonResourceRequest {
-    /// The method in lower case, as `nonResourceURLs` rules name it.
+    /// The method in lower case, as in RBAC rules with `nonResourceURLs`.
     pub verb: String,
     /// The percent-decoded path.
     pub path: String,
@@ -56,11 +56,11 @@ pub struct NonResourceRequest {
 /// The verbs of RBAC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verb {
-    /// One object.
+    /// GET or HEAD of one object.
     Get,
-    /// All objects.
+    /// GET or HEAD of a collection.
     List,
-    /// Changes as they happen.
+    /// GET of a collection with `watch`, or any request below the deprecated `watch/` prefix.
     Watch,
     /// POST.
     Create,
@@ -70,27 +70,27 @@ pub enum Verb {
     Patch,
     /// DELETE of one object.
     Delete,
-    /// DELETE of all objects.
+    /// DELETE of a collection.
     DeleteCollection,
-    /// One that RBAC knows and HTTP does not, such as `suspend`. No request is read as one.
+    /// A verb of RBAC rules that has no HTTP method, such as `suspend`. The parser never returns it.
     Custom(&'static str),
-    /// A method Kubernetes gives no meaning to. RBAC can allow it by `*` alone.
+    /// A method that has no verb in Kubernetes. Only an RBAC rule with `*` allows it.
     Unknown,
 }
 
-/// The URL cannot be read.
+/// The URL cannot be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RequestInfoError {
-    /// The percent-decoded path is no text.
+    /// The percent-decoded path is not UTF-8.
     #[error("the path is not valid UTF-8")]
     NotUtf8,
-    /// `/apis/GROUP/VERSION/watch` and nothing behind it.
+    /// `/apis/GROUP/VERSION/watch` without a resource.
     #[error("the path names no resource to watch")]
     NothingToWatch,
 }
 
 impl RequestInfo {
-    /// Reads a request's method and URL.
+    /// Parses a request's method and URL.
     pub fn parse(method: &Method, uri: &Uri) -> Result<Self, RequestInfoError> {
         let path = percent_decode_str(uri.path()).decode_utf8().map_err(|_| RequestInfoError::NotUtf8)?;
         let trimmed = path.trim_matches('/');
@@ -107,12 +107,13 @@ impl RequestInfo {
             .map(Self::Resource)
     }
 
-    /// Served until the client or the server ends it, and so outside of the request deadline and the in-flight limit.
+    /// Whether the request is a watch. It lasts until the client or the server ends it, so neither the request deadline
+    /// nor the in-flight limit applies.
     pub fn is_long_running(&self) -> bool {
         matches!(self, Self::Resource(resource) if resource.verb == Verb::Watch)
     }
 
-    /// The verb as RBAC spells it.
+    /// The verb as in RBAC rules.
     pub fn verb(&self) -> &str {
         match self {
             Self::Resource(resource) => resource.verb.as_str(),
@@ -134,7 +135,8 @@ impl ResourceRequest {
             ["watch", rest @ ..] => (true, rest),
             rest => (false, rest),
         };
-        // `namespaces/NS` and its own two subresources are the Namespace object; anything else is inside of it.
+        // `namespaces/NS`, `namespaces/NS/status` and `namespaces/NS/finalize` are the Namespace object itself; any
+        // other segment is a resource in the namespace.
         let (namespace, rest) = match rest {
             ["namespaces", namespace, resource, ..] if !matches!(*resource, "status" | "finalize") => {
                 (Some(*namespace), &rest[2..])
@@ -159,7 +161,7 @@ impl ResourceRequest {
         Ok(request)
     }
 
-    /// Without a name, GET means list or watch and DELETE means deletecollection; those take selectors.
+    /// Without a name, GET means list or watch, and DELETE means deletecollection. Those have selectors.
     fn refine(&mut self, query: &Query<'_>, watch_prefix: bool) {
         let given = |name| Some(query.text(name)).filter(|text| !text.is_empty()).map(str::to_owned);
         let field_selector = given("fieldSelector");
@@ -174,7 +176,8 @@ impl ResourceRequest {
                 _ => {}
             }
         }
-        // Upstream leaves selectors out of the authorisation of the old watch prefix, which honours them in part.
+        // kube-apiserver leaves selectors out of the authorization of the deprecated watch prefix, which applies them
+        // in part.
         if !watch_prefix && matches!(self.verb, Verb::List | Verb::Watch | Verb::DeleteCollection) {
             self.field_selector = field_selector;
             self.label_selector = given("labelSelector");
@@ -194,7 +197,7 @@ impl Verb {
         }
     }
 
-    /// As RBAC spells it.
+    /// The verb as in RBAC rules; empty for [`Verb::Unknown`].
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Get => "get",
@@ -221,7 +224,7 @@ mod tests {
         RequestInfo::parse(method, &uri.parse().expect("URI")).expect("readable")
     }
 
-    /// `verb group/version resource/subresource namespace name`, a dash for what is not there.
+    /// `verb group/version resource/subresource namespace name`, with a dash for each part that is missing.
     fn summary(method: &Method, uri: &str) -> String {
         let dash = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
         match parse(method, uri) {

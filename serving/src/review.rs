@@ -1,7 +1,8 @@
-//! Reviews that the cluster answers: a client for them, and a cache that remembers each answer for a while and asks once
-//! for a burst of the same question. TokenReviews and SubjectAccessReviews go through it.
+//! A client and a cache for TokenReviews and SubjectAccessReviews, which kube-apiserver answers. The cache keeps each
+//! answer for a while, and sends one review for concurrent requests with the same question.
 //!
-//! Invariants: bounded in entries and in time; failures are never remembered; the lock is not held while waiting.
+//! **Invariants:** the cache is bounded in entries and in time. It never keeps failures. It does not hold its lock
+//! while it waits.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,27 +14,27 @@ use gatehouse_apiservice::client::explain;
 use lru::LruCache;
 use tokio::time::Instant;
 
-/// A connection that is not up by then will not carry a review within its deadline.
+/// A connection that takes longer than this cannot carry a review within its deadline.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A client for reviews. It does not retry: kube's usual client repeats what is answered with 429, 503 or 504, and
-/// would spend the deadline of a request on waiting.
+/// A client for reviews. It does not retry: kube's default client retries after 429, 503 and 504, and would spend a
+/// request's deadline on waiting.
 pub fn client(mut config: kube::Config) -> Result<kube::Client, kube::Error> {
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     kube::Client::try_from(config)
 }
 
-/// SHA-256 of the question. Its size does not depend on what a client sends.
+/// The SHA-256 of a question. Its size does not depend on what a client sends.
 pub(crate) type Key = [u8; 32];
 
-/// Why there is no answer.
+/// Why a review has no answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum ReviewError {
-    /// The cluster did not answer in time.
+    /// kube-apiserver did not answer within the deadline.
     #[error("no answer within the deadline")]
     Deadline,
-    /// The cluster could not be asked, or answered with an error.
+    /// kube-apiserver could not be reached, or answered with an error.
     #[error("{0}")]
     Failed(String),
 }
@@ -47,9 +48,9 @@ impl From<kube::Error> for ReviewError {
 /// Where an answer came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lookup {
-    /// It was known.
+    /// The cache.
     Hit,
-    /// It had to be asked for, by this caller or one before it.
+    /// A review, sent for this caller or one before it.
     Miss,
 }
 
@@ -60,23 +61,22 @@ enum Entry<V> {
     Asked { pending: Pending<V>, asked: Instant },
 }
 
-/// Answers by question.
+/// Answers and pending reviews by question.
 pub(crate) struct ReviewCache<V> {
     entries: Mutex<LruCache<Key, Entry<V>>>,
     lifetime: Duration,
 }
 
 impl<V: Clone + Send + Sync + 'static> ReviewCache<V> {
-    /// Holds up to `size` answers, each for `lifetime`.
+    /// A cache of up to `size` answers, each kept for `lifetime`.
     pub(crate) fn new(size: usize, lifetime: Duration) -> Arc<Self> {
         let size = NonZeroUsize::new(size).unwrap_or(NonZeroUsize::MIN);
         Arc::new(Self { entries: Mutex::new(LruCache::new(size)), lifetime })
     }
 
-    /// The remembered answer, or that of the question under way, or that of `ask`.
+    /// The cached answer, or that of a pending review, or that of `ask`.
     ///
-    /// The question runs in a task of its own: a caller that goes away neither cancels it for the others nor wastes
-    /// the answer.
+    /// `ask` runs in its own task: a caller that is dropped neither cancels it for the others nor wastes the answer.
     pub(crate) async fn get_or_ask(
         self: &Arc<Self>,
         key: Key,
@@ -87,7 +87,8 @@ impl<V: Clone + Send + Sync + 'static> ReviewCache<V> {
         (answer.map(|(answer, _)| answer), lookup)
     }
 
-    /// The same, but for answers to questions asked after a moment; and when it was asked.
+    /// Like [`ReviewCache::get_or_ask`], but takes only answers to reviews that were sent later than `after`. Also
+    /// returns when the review was sent.
     pub(crate) async fn get_or_ask_after(
         self: &Arc<Self>,
         key: Key,
@@ -102,7 +103,7 @@ impl<V: Clone + Send + Sync + 'static> ReviewCache<V> {
                 Some(Entry::Known { answer, asked, until }) if Instant::now() < *until && is_later(asked) => {
                     return (Ok((answer.clone(), *asked)), Lookup::Hit);
                 }
-                // One that has ended and is still here panicked: settling it would have replaced or removed it.
+                // A review that has ended and still has its entry has panicked: `settle` replaces or removes the entry.
                 Some(Entry::Asked { pending, asked }) if pending.peek().is_none() && is_later(asked) => {
                     (pending.clone(), *asked)
                 }
@@ -117,7 +118,7 @@ impl<V: Clone + Send + Sync + 'static> ReviewCache<V> {
         (pending.await.map(|answer| (answer, asked)), Lookup::Miss)
     }
 
-    /// Called with the lock held, which is what makes the task's `settle` come after the entry exists.
+    /// The caller holds the lock, so that the task cannot call `settle` before the entry exists.
     fn ask(
         self: &Arc<Self>,
         key: Key,
@@ -150,7 +151,8 @@ impl<V: Clone + Send + Sync + 'static> ReviewCache<V> {
         }
     }
 
-    /// Nothing panics while it holds the lock, and a map of answers is whole between any two operations anyway.
+    /// A poisoned lock is ignored: no code panics while it holds the lock, and the map is consistent between
+    /// operations.
     fn lock(&self) -> MutexGuard<'_, LruCache<Key, Entry<V>>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }

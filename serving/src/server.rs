@@ -1,7 +1,8 @@
-//! One server from its parts to its end: what the API server and the webhooks both start from.
+//! A server from its parts to its shutdown. The API server and the webhooks both start from [`ServerBuilder`].
 //!
-//! Invariants: it listens before anything else begins. On the way out requests are answered until the last connection is
-//! closed, then the background tasks stop, then the leases are released. A task that exits by itself ends the process.
+//! **Invariants:** the server listens before any other task starts. On shutdown it answers requests until the last
+//! connection is closed, then the background tasks stop, then the tasks that hold Leases release them. If a task exits
+//! unexpectedly, the server ends with an error.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -19,29 +20,29 @@ use crate::{
     tasks::{EndError, Tasks},
 };
 
-/// What a server is made of, whatever it serves.
+/// The parts that every server needs.
 pub struct ServerBuilder {
-    /// Where to listen.
+    /// The address to listen on.
     pub address: SocketAddr,
-    /// The serving certificate.
+    /// The serving certificate and its key, and later ones.
     pub keys: watch::Receiver<Arc<CertifiedKey>>,
-    /// Finds out who sends a request.
+    /// Identifies the user of a request.
     pub authenticator: Authenticator,
-    /// Decides who may do what.
+    /// Decides whether the user may send the request.
     pub authorizer: Arc<Authorizer>,
-    /// What is counted of each request.
+    /// The metrics of requests.
     pub metrics: Arc<RequestMetrics>,
-    /// How many requests are served at a time, and for how long.
+    /// How many requests are in flight at a time, and how long each may take.
     pub limits: Limits,
-    /// How many connections are open at a time.
+    /// How many connections may be open at a time.
     pub max_connections: usize,
     /// The audit log and traces.
     pub observers: Observers,
-    /// How long a shutdown takes.
+    /// How long the parts of the shutdown take.
     pub shutdown: ShutdownTiming,
 }
 
-/// A server that listens and does not serve yet: whoever connects waits.
+/// A server that listens and does not accept connections yet: clients wait in the backlog of the socket.
 pub struct BoundServer {
     server: Server,
     certificates: Certificates,
@@ -53,7 +54,7 @@ pub struct BoundServer {
     shutdown: Arc<Shutdown>,
 }
 
-/// A server at work.
+/// A server that accepts connections.
 pub struct RunningServer {
     address: SocketAddr,
     shutdown: Arc<Shutdown>,
@@ -63,7 +64,7 @@ pub struct RunningServer {
 }
 
 impl ServerBuilder {
-    /// Listens.
+    /// Binds the address and listens on it.
     pub async fn bind(self) -> Result<BoundServer, ServeError> {
         let certificates = Certificates::new(self.keys, self.authenticator.configuration());
         let in_use = certificates.clone();
@@ -88,8 +89,8 @@ impl BoundServer {
         self.server.local_addr()
     }
 
-    /// Serves. It is ready while `checks` pass, beside those of the server itself. `background` and `leases` are the tasks
-    /// that end with it, in this order.
+    /// Starts to serve. `/readyz` passes while `checks` and the server's own checks pass. `background` and `leases` are
+    /// tasks that end after the server, in this order.
     pub fn serve<H: Handler>(
         self,
         handler: H,
@@ -123,7 +124,7 @@ impl RunningServer {
         self.address
     }
 
-    /// Returns when a task has exited, though nobody asked it to.
+    /// Returns when a task has exited unexpectedly or panicked.
     pub async fn failed(&mut self) -> EndError {
         tokio::select! {
             failure = self.serving.failed() => failure,
@@ -132,13 +133,14 @@ impl RunningServer {
         }
     }
 
-    /// Serves until `end` resolves, then shuts down in order; or until a task exits by itself.
+    /// Serves until `end` resolves, then shuts down in order. Returns an error if a task exits unexpectedly before
+    /// that, or panics.
     pub async fn until(mut self, end: impl Future<Output = ()>) -> Result<(), EndError> {
         tokio::select! {
             () = end => {}
             failure = self.failed() => return Err(failure),
         }
-        // When the last connection is closed, the rest of the grace need not be waited for.
+        // When the last connection is closed, the rest of the grace is skipped.
         let shutting_down = async {
             self.shutdown.run().await;
             std::future::pending::<()>().await;

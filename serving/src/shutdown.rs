@@ -1,7 +1,11 @@
-//! The end, in order: not ready, but serving (`--shutdown-delay-duration`, in which load balancers and the
-//! aggregator look elsewhere); then no new connections, and those there are are closed when what came through them is
-//! answered; watches end spread over half of the grace, so that their clients do not all come back to the next replica
-//! at once; then whatever is left is cut.
+//! The shutdown sequence:
+//!
+//! 1. `/readyz` fails, and the server goes on serving for `--shutdown-delay-duration`, so that load balancers and the
+//!    aggregator choose other replicas.
+//! 2. The server accepts no more connections, and closes the open ones once their requests are answered.
+//! 3. Watches end one group after the other, over half of `--shutdown-grace`, so that their clients do not all
+//!    reconnect to other replicas at once.
+//! 4. After the grace, the server closes the connections that are left.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,15 +16,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::health::HealthCheck;
 
-/// Watches end in this many groups. Fine enough that a thousand watchers come back some thirty at a time.
+/// The number of groups in which watches end: of a thousand watchers, about thirty reconnect at a time.
 const WATCH_GROUPS: usize = 32;
 
-/// How long the parts of the end take.
+/// How long the parts of the shutdown take.
 #[derive(Debug, Clone, Copy)]
 pub struct ShutdownTiming {
-    /// `--shutdown-delay-duration`: from being not ready to refusing.
+    /// `--shutdown-delay-duration`: from failing `/readyz` to refusing connections.
     pub delay: Duration,
-    /// `--shutdown-grace`: from refusing to cutting.
+    /// `--shutdown-grace`: from refusing connections to closing those that are left.
     pub grace: Duration,
 }
 
@@ -31,7 +35,7 @@ enum Phase {
     Draining,
 }
 
-/// How far the end has come. Shared by all that have a part in it.
+/// The state of the shutdown, shared by the server, its connections and its watches.
 pub struct Shutdown {
     phase: watch::Sender<Phase>,
     watches: [CancellationToken; WATCH_GROUPS],
@@ -40,7 +44,7 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Nothing has ended yet.
+    /// A shutdown that has not begun.
     pub fn new(timing: ShutdownTiming) -> Arc<Self> {
         Arc::new(Self {
             phase: watch::channel(Phase::Serving).0,
@@ -50,8 +54,8 @@ impl Shutdown {
         })
     }
 
-    /// Runs the sequence up to the last watch's end. To be called once, when the process is told to stop;
-    /// [`crate::serve::Server::run`] returns some time after.
+    /// Runs the sequence until the last group of watches ends. Call it once, when the process gets SIGTERM;
+    /// [`crate::serve::Server::run`] returns later.
     pub async fn run(&self) {
         tracing::info!(delay = ?self.timing.delay, "shutting down: /readyz fails from now on");
         self.phase.send_replace(Phase::NotReady);
@@ -65,7 +69,7 @@ impl Shutdown {
         }
     }
 
-    /// Fails on `/readyz` as soon as the end begins.
+    /// A check that fails on `/readyz` from the beginning of the shutdown.
     pub fn readiness_check(self: &Arc<Self>) -> HealthCheck {
         let shutdown = Arc::clone(self);
         HealthCheck::readiness("shutdown", move || match *shutdown.phase.borrow() {
@@ -74,19 +78,19 @@ impl Shutdown {
         })
     }
 
-    /// The process has been told to stop, whatever it still serves.
+    /// Whether the shutdown has begun, even if the server still accepts connections.
     pub(crate) fn has_begun(&self) -> bool {
         *self.phase.borrow() != Phase::Serving
     }
 
-    /// Cancelled when the watch that it is given to should end.
+    /// A token for a new watch, which is cancelled when that watch should end.
     pub(crate) fn watch_token(&self) -> CancellationToken {
         let group = self.next_group.fetch_add(1, Ordering::Relaxed) % WATCH_GROUPS;
         self.watches[group].clone()
     }
 
     pub(crate) async fn draining(&self) {
-        // The sender is this one's own, so the channel does not close.
+        // `self` owns the sender, so the channel does not close.
         let _ = self.phase.subscribe().wait_for(|phase| *phase == Phase::Draining).await;
     }
 

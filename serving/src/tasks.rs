@@ -1,21 +1,21 @@
-//! The parts of a server at work, by name. None should end by itself: where one does, the process ends, and a fresh one
-//! takes its place.
+//! The long-running tasks of a server, by name. If one of them exits unexpectedly, the process exits, and kubelet
+//! starts a new one.
 
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-/// Why a server that was serving is not any more.
+/// Why a server stopped serving.
 #[derive(Debug, thiserror::Error)]
 pub enum EndError {
-    /// A part of it ended, which none should.
+    /// This task returned before it was asked to.
     #[error("task {0} exited unexpectedly")]
     Ended(&'static str),
-    /// A part of it panicked.
+    /// A task panicked.
     #[error("a server task panicked")]
     Panicked(#[from] JoinError),
 }
 
-/// Parts that begin and end together. Dropped, they are aborted.
+/// A group of tasks that end together. Dropping it aborts them.
 #[derive(Debug, Default)]
 pub struct Tasks {
     tasks: JoinSet<&'static str>,
@@ -23,12 +23,12 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// Cancelled when the parts are asked to end.
+    /// A token that is cancelled when the tasks should end.
     pub fn stop(&self) -> CancellationToken {
         self.stop.clone()
     }
 
-    /// Begins another part.
+    /// Spawns a task; `name` appears in errors.
     pub fn spawn(&mut self, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(async move {
             part.await;
@@ -36,7 +36,7 @@ impl Tasks {
         });
     }
 
-    /// Returns when a part has ended, though nobody asked it to.
+    /// Returns when a task has exited or panicked; never if there is no task.
     pub async fn failed(&mut self) -> EndError {
         match self.tasks.join_next().await {
             Some(Ok(name)) => EndError::Ended(name),
@@ -45,7 +45,7 @@ impl Tasks {
         }
     }
 
-    /// Asks all parts to end, and waits for them.
+    /// Asks all tasks to end, and waits for them. Returns early with an error if one of them panicked.
     pub async fn end(&mut self) -> Result<(), EndError> {
         self.stop.cancel();
         while let Some(ended) = self.tasks.join_next().await {

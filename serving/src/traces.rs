@@ -1,7 +1,7 @@
-//! Traces for an OpenTelemetry collector: a span for each request, in the trace that its `traceparent` names.
+//! Traces for an OpenTelemetry collector: a span for each request, in the trace that its `traceparent` header names.
 //!
-//! Spans go out in batches over OTLP (HTTP, protobuf), from a queue that is bounded and drops what does not fit: no
-//! request waits for the collector. Invariant: no span holds a query, a body, a user or a credential.
+//! Spans are sent in batches over OTLP (HTTP, protobuf) from a bounded queue that drops spans when it is full, so
+//! requests never wait for the collector. **Invariant:** no span holds a query string, a body, a user or a credential.
 
 use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
@@ -21,37 +21,38 @@ use opentelemetry_sdk::{
 };
 use tokio::runtime::Handle;
 
-/// For a batch. Those that come meanwhile wait in the queue.
+/// The timeout for sending a batch. Spans that end meanwhile wait in the queue.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
-/// For the last batch: the process has to end.
+/// The timeout for the last batch, on shutdown.
 const FLUSH: Duration = Duration::from_secs(5);
-/// Where collectors take traces, if the endpoint names no path.
+/// The path of the collector if the endpoint names none, as OTLP defines it.
 const PATH: &str = "/v1/traces";
 
-/// Sends spans.
+/// Creates spans and sends them to a collector.
 pub struct Traces {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
     propagator: TraceContextPropagator,
 }
 
-/// The collector cannot be told anything.
+/// Traces cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum TracesError {
-    /// Its address is of no use.
+    /// The endpoint is not an `http://` URL with a host.
     #[error("{0:?} is not an http:// URL; for TLS, use a collector on the same node or in the same cluster")]
     Endpoint(String),
-    /// The exporter does not start.
+    /// The exporter cannot be built.
     #[error("cannot start the trace exporter")]
     Exporter(#[from] ExporterBuildError),
 }
 
-/// A request, as long as it is being answered.
+/// The span of a request; it ends when it is dropped.
 pub(crate) struct RequestSpan(Span);
 
 impl Traces {
-    /// Sends spans to `endpoint`, under the name `service`: those whose trace is sampled already, and of the others the
-    /// part `ratio`. Needs a runtime of several threads.
+    /// Sends spans to `endpoint` with the service name `service`. If a request names a parent span, its sampling
+    /// decision counts; of the other requests, the fraction `ratio` (0 to 1) is sampled. Needs a multi-threaded tokio
+    /// runtime.
     pub fn start(endpoint: &str, service: &'static str, ratio: f64) -> Result<Self, TracesError> {
         let parsed = url::Url::parse(endpoint).ok().filter(|url| url.scheme() == "http" && url.has_host());
         let mut url = parsed.ok_or_else(|| TracesError::Endpoint(endpoint.to_owned()))?;
@@ -78,7 +79,7 @@ impl Traces {
         Ok(Self { provider, tracer, propagator: TraceContextPropagator::new() })
     }
 
-    /// `verb` and `resource` are from a bounded set, since they name the span.
+    /// Starts the span of a request. `verb` and `resource` must be from a bounded set, since they are the span's name.
     pub(crate) fn begin(
         &self,
         parts: &Parts,
@@ -94,7 +95,7 @@ impl Traces {
             KeyValue::new("url.scheme", "https"),
             KeyValue::new("client.address", peer.ip().to_string()),
             KeyValue::new("user_agent.original", agent.unwrap_or_default().to_owned()),
-            // As kube-apiserver's spans call it.
+            // The name of this attribute in kube-apiserver's spans.
             KeyValue::new("audit-id", audit_id.to_owned()),
         ];
         let name = if resource.is_empty() { verb.to_owned() } else { format!("{verb} {resource}") };
@@ -102,7 +103,8 @@ impl Traces {
         RequestSpan(builder.start_with_context(&self.tracer, &parent))
     }
 
-    /// Returns when everything before has been sent, or cannot be. Nothing is sent any more after it.
+    /// Sends the spans that have ended and stops. Returns when they are sent, or after five seconds. Later spans are
+    /// dropped.
     pub async fn flush(&self) {
         let provider = self.provider.clone();
         let flushed = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH)).await;
@@ -113,7 +115,7 @@ impl Traces {
 }
 
 impl RequestSpan {
-    /// The head of the answer is there.
+    /// Records the response's status code; one of 500 and above marks the span as an error.
     pub(crate) fn answered(&mut self, code: StatusCode) {
         self.0.set_attribute(KeyValue::new("http.response.status_code", i64::from(code.as_u16())));
         if code.is_server_error() {
@@ -122,7 +124,7 @@ impl RequestSpan {
     }
 }
 
-/// The exporter works on a thread of its own, and HTTP needs the runtime.
+/// Sends requests on the tokio runtime, since the exporter runs on a thread outside of it.
 #[derive(Debug)]
 struct OnRuntime {
     runtime: Handle,

@@ -1,7 +1,6 @@
-//! In which text an answer is written: JSON as it is made, JSON for people, YAML.
+//! The encoding of a response: compact JSON, indented JSON or YAML.
 //!
-//! Answers are made as compact JSON. Whoever wants another text pays for reading that again and writing it anew as a
-//! whole.
+//! Responses are built as compact JSON. For another encoding, the whole document is parsed and written again.
 
 use http::{HeaderValue, Response, header};
 use serde_json::Value;
@@ -9,23 +8,23 @@ use serde_json::Value;
 use super::JSON;
 use crate::{ApiError, Body, body::full};
 
-/// The media type of YAML, as kube-apiserver has it.
+/// The media type of YAML in Kubernetes.
 const YAML: &str = "application/yaml";
 
-/// How an answer is written.
+/// The encoding of a response.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Form {
-    /// JSON without a space.
+    /// JSON without white space.
     #[default]
     Json,
-    /// JSON with line ends and indentation.
+    /// JSON with line breaks and indentation.
     PrettyJson,
-    /// YAML, in which nothing is `pretty`: it always is.
+    /// YAML. `pretty` does not change it.
     Yaml,
 }
 
 impl Form {
-    /// The same, for people or not, where the client says so.
+    /// The same encoding, with or without indentation if `pretty` is given.
     #[must_use]
     pub fn prettified(self, pretty: Option<bool>) -> Self {
         match (self, pretty) {
@@ -35,7 +34,7 @@ impl Form {
         }
     }
 
-    /// What goes into `Content-Type`.
+    /// The value of `Content-Type`.
     pub fn content_type(self) -> HeaderValue {
         HeaderValue::from_static(match self {
             Self::Json | Self::PrettyJson => JSON,
@@ -43,7 +42,7 @@ impl Form {
         })
     }
 
-    /// A whole document, which came as compact JSON.
+    /// Encodes a complete document, given as compact JSON.
     pub fn document(self, json: Vec<u8>) -> Result<Vec<u8>, ApiError> {
         match self {
             Self::Json => Ok(json),
@@ -51,11 +50,11 @@ impl Form {
         }
     }
 
-    /// The answer that an error is.
+    /// The response for an error.
     pub fn refusal(self, error: ApiError) -> Response<Body> {
         let text = (self != Self::Json).then(|| self.write(&error.status()));
         let mut response = error.into_response();
-        // An error that cannot be written in YAML is told in JSON.
+        // An error that cannot be encoded in YAML is sent as JSON.
         if let Some(Ok(text)) = text {
             response.headers_mut().insert(header::CONTENT_TYPE, self.content_type());
             *response.body_mut() = full(text);
@@ -76,15 +75,14 @@ impl Form {
     }
 }
 
-/// Strings on one line each, quoted wherever a reader of YAML 1.1 (Go's, Python's) would take them for something
-/// else.
+/// Writes every string on one line, in quotes if a parser of YAML 1.1 (Go's, Python's) would read another type.
 fn yaml(value: &Value) -> Result<Vec<u8>, ApiError> {
     let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
     let text = serde_saphyr::to_string_with_options(value, options).map_err(ApiError::internal)?;
     Ok(text.into_bytes())
 }
 
-/// What closes a compact list.
+/// The end of a list in compact JSON, for handlers that write lists piece by piece.
 pub const LIST_TAIL: &[u8] = b"]}";
 
 #[cfg(test)]
@@ -137,7 +135,7 @@ mod tests {
         );
     }
 
-    /// Any JSON that a view may hold: whole numbers, since versions and counts are.
+    /// Any JSON that a view may contain. Numbers are integers, as versions and counts are.
     fn value() -> impl Strategy<Value = Value> {
         let text = prop_oneof![
             "\\PC{0,12}",

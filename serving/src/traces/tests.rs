@@ -1,4 +1,4 @@
-//! Spans as a collector gets them.
+//! Spans as a collector receives them.
 
 use http_body_util::{BodyExt, Empty};
 use tokio::{
@@ -17,7 +17,7 @@ use crate::{
 
 const TRACE: [u8; 16] = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736_u128.to_be_bytes();
 
-/// Takes one request: its first line, and its body.
+/// Accepts one request, and returns its first line and its body.
 async fn collector() -> (SocketAddr, JoinHandle<(String, Vec<u8>)>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("listening");
     let address = listener.local_addr().expect("address");
@@ -59,7 +59,7 @@ async fn a_request_s_span_is_part_of_the_trace_of_its_traceparent() {
     let config = watch::channel(authorities.config()).1;
     let pipeline = observed(config, &shutdown, Credential::None, observers);
     let jane = peer(&authorities.client, "jane", None);
-    // The flags of the second say that it is not sampled; the third is of no trace.
+    // The flags of the second request say "not sampled"; the third has no parent span.
     for traceparent in [
         Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
         Some("00-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-00f067aa0ba902b7-00"),
