@@ -1,4 +1,4 @@
-//! What answers cost, from the cache to the bytes, without authentication, TLS and network:
+//! Measures what responses cost, from the watch cache to the bytes, without authentication, TLS and network:
 //! `cargo bench -p gatehouse-apiserver`.
 
 use std::sync::Arc;
@@ -39,14 +39,14 @@ fn main() {
             [Arc::clone(&cache)],
             Arc::new(ViewMetrics::new(Arc::new(RequestMetrics::new(&[])))),
         );
-        // First, while all memory is new.
+        // First, while the process has allocated little memory.
         idle(&endpoints, &cache).await;
         watches(&endpoints, &cache).await;
         lists(&endpoints).await;
     });
 }
 
-/// A list of all rows, as it is and compressed.
+/// Lists all rows, with and without compression.
 async fn lists(endpoints: &Endpoints) {
     for accept in ["application/json", "application/json;as=Table;v=v1;g=meta.k8s.io", "application/yaml"] {
         for encoding in ["identity", "gzip"] {
@@ -64,7 +64,7 @@ async fn lists(endpoints: &Endpoints) {
     }
 }
 
-/// Watches, by as many selections.
+/// Opens `count` watches with `selections` different selections.
 async fn open(endpoints: &Endpoints, cache: &WatchCache, count: usize, selections: usize) -> Vec<Body> {
     let from = cache.snapshot().version;
     let mut watches = Vec::new();
@@ -77,9 +77,9 @@ async fn open(endpoints: &Endpoints, cache: &WatchCache, count: usize, selection
     watches
 }
 
-/// The next bytes, if there are any now.
+/// The length of the next chunk, if there is one now.
 fn next(watch: &mut Body) -> Option<usize> {
-    // Else tokio would pretend that there are none, for the benefit of other tasks.
+    // With a budget, tokio would report pending to let other tasks run.
     let frame = tokio::task::unconstrained(watch.frame()).now_or_never()?;
     Some(frame.and_then(Result::ok).and_then(|frame| frame.into_data().ok()).expect("data").len())
 }
@@ -93,7 +93,7 @@ async fn idle(endpoints: &Endpoints, cache: &WatchCache) {
     }
 }
 
-/// Changes of one row each, told to all.
+/// Changes one row at a time, and reads the event from all watches.
 async fn watches(endpoints: &Endpoints, cache: &WatchCache) {
     for (round, selections) in [1, 100, WATCHERS].into_iter().enumerate() {
         let mut watches = open(endpoints, cache, WATCHERS, selections).await;
@@ -132,13 +132,13 @@ async fn answer(endpoints: &Endpoints, query: &str, headers: &[(&str, &str)]) ->
     endpoints.serve(request).await.unwrap_or_else(|error| panic!("{error}")).into_body()
 }
 
-/// Bytes of memory in use, where the system tells.
+/// The process's resident memory in bytes; 0 if the system does not report it.
 fn resident() -> usize {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     pages.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or_default() * 4096
 }
 
-/// A row as that of a Kustomization.
+/// A row like that of a Kustomization.
 fn draft(n: usize, change: usize) -> Draft {
     let (namespace, name) = (format!("team-{}", n % 100), format!("local.kustomization.app-{n}"));
     let revision = format!("main@sha1:{:040x}", (n * 31 + change + 1).pow(3));

@@ -1,5 +1,5 @@
-//! What graphs cost that a tenant may write to stall the views: `cargo bench -p gatehouse-apiserver --bench hostile`.
-//! Each runs in a process of its own, since memory is measured as the most that the process has held.
+//! Measures graphs that a tenant could write to stall the views: `cargo bench -p gatehouse-apiserver --bench
+//! hostile`. Each graph has its own process, because memory is measured as the process's maximum.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,12 +10,12 @@ use gatehouse_inventory::catalogue::{Catalogue, KindId};
 use gatehouse_inventory::{ClusterId, Event, Interner, Inventory, KindStatus, Liveness};
 use serde_json::json;
 
-/// As the engine has them.
+/// The values of the engine.
 const STEPS: usize = 20_000;
 const ROWS: usize = 256;
 const BATCH: usize = 1024;
 
-/// Name, objects, and what each depends on.
+/// Name, number of objects, and what each object depends on.
 type Shape = (&'static str, usize, fn(usize, usize) -> Vec<usize>);
 
 const SHAPES: [Shape; 8] = [
@@ -51,7 +51,7 @@ struct World {
     views: Views,
     interner: Arc<Interner>,
     kind: KindId,
-    /// The longest that a change of somebody else would have waited.
+    /// The longest round, which is how long a change of another tenant would have waited.
     longest: Duration,
 }
 
@@ -91,7 +91,7 @@ impl World {
         self.inventory.apply(ClusterId(0), Event::Apply(Box::new(record.expect("it is well-formed"))), 0);
     }
 
-    /// A round of the engine.
+    /// One round of the engine.
     fn round(&mut self) {
         let start = Instant::now();
         let changed = self.inventory.take_changed();
@@ -127,7 +127,7 @@ fn measure((shape, count, on): Shape) {
     }
     world.settle();
     let arrival = start.elapsed();
-    // One object, again and again with another dependency and back.
+    // One object that changes its dependency and changes it back, again and again.
     let mut change = Duration::ZERO;
     for turn in 0..10 {
         world.apply(0, &if turn % 2 == 0 { vec![count + 5] } else { on(0, count) });
@@ -142,7 +142,7 @@ fn measure((shape, count, on): Shape) {
     );
 }
 
-/// The most memory that the process has held, in KiB.
+/// The process's maximum of resident memory, in KiB.
 fn held() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The documents as clients get them.
+//! Tests of the documents as clients get them.
 
 use futures::FutureExt;
 use gatehouse_apiservice::view::RESOURCES;
@@ -72,7 +72,7 @@ fn an_unchanged_document_is_not_sent_again() {
     let response = respond("/apis", &headers).unwrap().unwrap();
     assert_eq!(response.status(), http::StatusCode::NOT_MODIFIED);
     assert_eq!(response.headers()[header::ETAG], etag);
-    // Another form of the same document is another content.
+    // Another form of the document has another ETag.
     assert_ne!(ask("/apis", V2BETA1).headers()[header::ETAG], etag);
 }
 

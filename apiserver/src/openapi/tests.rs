@@ -1,4 +1,4 @@
-//! The documents as the aggregator and kubectl get them.
+//! Tests of the documents as the aggregator and kubectl get them.
 
 use futures::FutureExt;
 use gatehouse_apiservice::view::RESOURCES;
@@ -23,7 +23,7 @@ fn group_url() -> String {
     path.as_str().expect("a URL").to_owned()
 }
 
-/// Calls `visit` with every schema below `value`, and where it is.
+/// Calls `visit` with every schema below `value` and its path.
 fn walk(at: &str, value: &Value, visit: &mut impl FnMut(&str, &Value)) {
     visit(at, value);
     match value {
@@ -175,7 +175,7 @@ fn other_paths_are_not_answered_here() {
     }
 }
 
-/// Paths, operations and fields with their types, a line each: what a client could come to rely on.
+/// A line for each path, operation and field with its type: everything that a client may rely on.
 fn outline() -> String {
     let document = v3::document();
     let mut lines = Vec::new();

@@ -1,4 +1,4 @@
-//! What is accepted, and what is refused in which words.
+//! Tests of which parameters are accepted, and how others are refused.
 
 use proptest::prelude::*;
 
@@ -8,7 +8,7 @@ fn parse(query: &str) -> ListOptions {
     ListOptions::parse(query).unwrap_or_else(|error| panic!("{query}: {error}"))
 }
 
-/// Checks the code, and that the message names what is wrong.
+/// Checks the code of the refusal, and that its message names the problem.
 fn refuses(query: &str, code: u16, problem: &str) {
     let error = ListOptions::parse(query).expect_err(query);
     assert_eq!(error.code().as_u16(), code, "{query}: {error}");
@@ -115,7 +115,7 @@ fn going_on_with_a_list_takes_no_version() {
     assert_eq!(parse(&query).continue_token, Some(token));
     assert!(ListOptions::parse(&format!("{query}&resourceVersion=0")).is_ok());
     refuses(&format!("{query}&resourceVersion=7"), 400, "specifying resource version is not allowed");
-    // A watch has no use for it.
+    // A watch ignores it.
     assert_eq!(parse("watch=1&continue=nope").continue_token, None);
 }
 

@@ -1,4 +1,4 @@
-//! Bookmarks: when they come, and that they say a version to go on from.
+//! Tests of bookmarks: when they are sent, and that a watch can resume from their version.
 
 use serde_json::json;
 

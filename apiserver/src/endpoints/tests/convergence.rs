@@ -1,4 +1,4 @@
-//! "List + watch = list": a client that keeps up by events has what a new list would give it.
+//! Properties: a client that applies the events of a watch has what a new list would return.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,9 +16,9 @@ enum Step {
     Delete {
         place: usize,
     },
-    /// The client reads what there is to read.
+    /// The client reads all events that are there.
     Read,
-    /// The client's connection breaks; it goes on from the last version it has seen.
+    /// The client's connection breaks, and it resumes from the last version that it has seen.
     Reconnect,
 }
 
@@ -43,12 +43,12 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What an informer keeps.
+/// What an informer stores.
 #[derive(Default)]
 struct Client {
     objects: BTreeMap<String, Value>,
     version: u64,
-    /// Every content seen, by object and version.
+    /// Every content that was seen, by object and version.
     seen: HashMap<(String, u64), (String, Value)>,
 }
 
@@ -65,7 +65,7 @@ impl Client {
             list["items"].as_array().unwrap().iter().map(|item| (place(item), item.clone())).collect();
     }
 
-    /// What client-go's informers rely on.
+    /// Checks what client-go's informers rely on.
     fn take(&mut self, event: &Value) -> Result<(), TestCaseError> {
         let object = &event["object"];
         let (kind, version) = (event["type"].as_str().unwrap(), version_of(object));
@@ -129,7 +129,7 @@ async fn check(
             ("allowWatchBookmarks", "true"),
         ];
         let mut watch = server.watch_as(&path, &[&selector[..], &list].concat(), "application/json").await;
-        // Its initial events are in the order of lists, not of versions.
+        // The initial events are in the order of lists, not of versions.
         loop {
             let event = watch.next().await.expect("it does not end");
             if event["type"] == "BOOKMARK" {

@@ -1,4 +1,4 @@
-//! One change, many watchers: who is told what, and how much of it is made anew.
+//! Tests of feeds: which watch gets which events, and how many of them are encoded.
 
 use proptest::prelude::*;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::endpoints::watch::SIZE;
 
 impl Server {
-    /// How many events have been written so far.
+    /// How many events have been encoded so far.
     fn written(&self) -> usize {
         self.endpoints.caches["fluxsummaries"].feeds.written()
     }
@@ -18,7 +18,7 @@ async fn a_change_is_written_once_for_all_watchers_of_a_representation() {
     let mut watchers = Vec::new();
     for accept in ["application/json", METADATA, TABLE] {
         for n in 0..50 {
-            // Half of them by a selection of their own.
+            // Half of the watches have a selection of their own.
             let path = if n % 2 == 0 { SUMMARIES.to_owned() } else { within("a") };
             let selector = format!("state!=of-{}", n / 10);
             let mut watch = server.watch_as(&path, &[("labelSelector", &selector)], accept).await;
@@ -32,7 +32,7 @@ async fn a_change_is_written_once_for_all_watchers_of_a_representation() {
         for watch in &mut watchers {
             assert_eq!(watch.next().await.expect("an event")["type"], "MODIFIED");
         }
-        // A Table is written anew when its ages are of another second.
+        // A Table is encoded again if its ages refer to another second.
         assert!((3 * changes..=4 * changes).contains(&server.written()), "{}", server.written());
     }
 }
@@ -61,7 +61,7 @@ async fn a_watcher_of_a_quiet_namespace_is_not_left_behind_by_others() {
     let mut watch = server.watch_as(&within("a"), &[], "application/json").await;
     assert_eq!(watch.take(1).await, ["ADDED a/x Ready"]);
     let reader = tokio::spawn(async move { watch.next().await.map(|event| told(&event)) });
-    // Several times what the log holds, and longer than it keeps anything.
+    // Several times the capacity of the log, and longer than any feed or log keeps an event.
     for n in 0..40_000_u32 {
         server.put("b/y", if n % 2 == 0 { "Failed" } else { "Ready" });
         if n % 50 == 0 {
@@ -111,16 +111,16 @@ async fn an_idle_watch_holds_little_more_than_a_position() {
     const { assert!(SIZE < 1 << 10) };
 }
 
-/// What is done between reads.
+/// What happens between reads.
 #[derive(Debug, Clone)]
 enum Step {
     Put(u8, u8),
     Delete(u8),
-    /// A watcher reads what there is.
+    /// A watch reads all events that are there.
     Read(usize),
-    /// A watcher begins, by one of the selections.
+    /// A watch starts with one of the selections.
     Begin(usize),
-    /// Feeds forget.
+    /// The feeds drop all events.
     Pass,
 }
 
@@ -140,7 +140,8 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whoever begins and reads whenever is told what a look at each change by oneself would say.
+    /// A feed gives each watch, whenever it starts and reads, the events that reading the log itself would
+    /// give.
     #[test]
     fn feeds_say_what_the_log_says(steps in prop::collection::vec(step(), 1..120)) {
         let server = Server::with(&["a/0"]);
@@ -150,7 +151,8 @@ proptest! {
             labels: gatehouse_serving::selector::LabelSelector::parse(SELECTORS[at]).unwrap(),
             fields: FieldSelector::default(),
         };
-        // Position, feed, and what it has been told; against a feed that only it knows.
+        // For each watch: its position, its feed, and what it got. The expectation comes from a feed that it
+        // does not share.
         let mut watchers = Vec::new();
         let style = (negotiate::Representation::Object, crate::options::IncludeObject::default());
         for step in steps {

@@ -1,4 +1,4 @@
-//! The texts in which answers are written: YAML beside JSON, and gzip around either.
+//! Tests of the encodings of responses: YAML and JSON, with and without gzip.
 
 use std::io::Read as _;
 
@@ -7,7 +7,7 @@ use super::*;
 const YAML: &str = "application/yaml";
 
 impl Server {
-    /// The answer to a GET with these headers: its own, and its bytes.
+    /// The headers and the body of the response to a GET with these headers.
     async fn get_with(&self, uri: &str, headers: &[(header::HeaderName, &str)]) -> (http::HeaderMap, Bytes) {
         let response = self.send_with(Method::GET, uri, headers).await.unwrap_or_else(|error| {
             panic!("{uri}: {}", error.status());
@@ -16,7 +16,7 @@ impl Server {
         (headers, read(response).await)
     }
 
-    /// The same in YAML, read.
+    /// A GET that accepts `accept` and gets YAML, parsed.
     async fn get_yaml(&self, uri: &str, accept: &str) -> Value {
         let (headers, body) = self.get_with(uri, &[(header::ACCEPT, accept)]).await;
         assert_eq!(headers[header::CONTENT_TYPE], YAML);
@@ -59,7 +59,7 @@ async fn a_long_list_is_compressed_for_those_who_take_that() {
         assert_eq!(headers[header::CONTENT_TYPE], plain_headers[header::CONTENT_TYPE]);
         let mut text = Vec::new();
         flate2::read::GzDecoder::new(&body[..]).read_to_end(&mut text).unwrap();
-        // Ages are of the second, versions of the cache.
+        // Ages depend on the second of the request, so two Tables may differ.
         assert!(text == plain || accept == TABLE, "{accept}");
         assert!(body.len() * 5 < text.len(), "{accept}: {} of {}", body.len(), text.len());
     }

@@ -1,4 +1,4 @@
-//! Lists: what is in them, and that a long one is made piece by piece.
+//! Tests of the content of lists, and that a long list is written in pieces.
 
 use super::*;
 

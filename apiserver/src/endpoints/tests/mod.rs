@@ -1,6 +1,7 @@
-//! The endpoints without a network: requests as they come out of the pipeline, bodies read to their end.
+//! Tests of the endpoints without a network. Requests are made as the pipeline passes them on, and bodies are
+//! read to their end.
 //!
-//! Time is paused: what waits, waits in no time at all.
+//! Time is paused, so waiting takes no real time.
 
 mod bookmarks;
 mod convergence;
@@ -40,7 +41,7 @@ const TABLE_BETA: &str = "application/json;as=Table;v=v1beta1;g=meta.k8s.io";
 const METADATA: &str = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
 const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
 
-/// A summary in `state`, labelled with it; named `namespace/name`.
+/// A FluxSummary `namespace/name` in `state`, with the state as a label.
 fn row(place: &str, state: &str) -> Draft {
     let (namespace, name) = place.split_once('/').expect("namespace/name");
     let labels = [("gatehouse.dev/cluster".into(), name.into()), ("state".into(), state.into())].into();
@@ -57,7 +58,7 @@ fn within(namespace: &str) -> String {
     format!("/apis/view.gatehouse.dev/v1alpha1/namespaces/{namespace}/fluxsummaries")
 }
 
-/// The path and query of all summaries with these parameters.
+/// The path and query of a list of all FluxSummaries with these parameters.
 fn all(parameters: &[(&str, &str)]) -> String {
     with(SUMMARIES, parameters)
 }
@@ -71,7 +72,7 @@ fn view_metrics() -> Arc<ViewMetrics> {
     Arc::new(ViewMetrics::new(Arc::new(RequestMetrics::new(&[]))))
 }
 
-/// Endpoints over one cache of summaries, which has synced.
+/// Endpoints over one synced cache of FluxSummaries.
 struct Server {
     endpoints: Endpoints,
     cache: Arc<WatchCache>,
@@ -80,7 +81,7 @@ struct Server {
 }
 
 impl Server {
-    /// With these rows, all of them Ready.
+    /// A server with these rows, which are all Ready.
     fn with(places: &[&str]) -> Self {
         let cache = Arc::new(testing::cache());
         cache.publish(places.iter().map(|place| Update::Apply(row(place, "Ready"))));
@@ -88,13 +89,13 @@ impl Server {
         Self::over(Endpoints::new([Arc::clone(&cache)], view_metrics()), cache)
     }
 
-    /// These endpoints, of which this is one cache; everything is allowed.
+    /// A server over `endpoints` and one of their caches. Every request is authorised.
     fn over(endpoints: Endpoints, cache: Arc<WatchCache>) -> Self {
         let authorizer = Arc::new(Authorizer::CertificateHolders);
         Self { endpoints, cache, stop: CancellationToken::new(), authorizer }
     }
 
-    /// A row says this from now on; the version from which it does.
+    /// Publishes a row and returns the version of the change.
     fn put(&self, place: &str, state: &str) -> u64 {
         self.cache.publish([Update::Apply(row(place, state))]);
         self.version()
@@ -105,7 +106,7 @@ impl Server {
         self.version()
     }
 
-    /// More changes than the log keeps; the version before the last of them.
+    /// Publishes more changes than the log keeps, and returns the version before the last one.
     fn flood(&self) -> u64 {
         for n in 0..=20_u8 {
             let mut big = row("flood/local", "Ready");
@@ -139,7 +140,7 @@ impl Server {
         self.endpoints.serve(self.authorized(parts)).await
     }
 
-    /// As it comes out of the pipeline.
+    /// The request as the pipeline passes it on.
     fn authorized(&self, parts: Parts) -> Authorized {
         let info = RequestInfo::parse(&parts.method, &parts.uri).expect("a path that can be read");
         let (user, stop, authorizer) =
@@ -162,7 +163,7 @@ impl Server {
         self.get_as(uri, "application/json").await
     }
 
-    /// The refusal of a GET: its code, reason and message.
+    /// The error that a GET is refused with: its code, reason and message.
     async fn refuses(&self, uri: &str) -> (u16, String, String) {
         let error = self.refusal(uri).await;
         let status = error.status();
@@ -177,7 +178,7 @@ impl Server {
         }
     }
 
-    /// Opens a watch of all summaries.
+    /// Opens a watch of all FluxSummaries.
     async fn watch(&self, parameters: &[(&str, &str)]) -> Stream {
         self.watch_as(SUMMARIES, parameters, "application/json").await
     }
@@ -196,7 +197,7 @@ async fn read(response: Response<Body>) -> Bytes {
     body.to_bytes()
 }
 
-/// A watch, event by event.
+/// A watch, read event by event.
 struct Stream {
     body: Body,
     buffer: Vec<u8>,
@@ -218,7 +219,7 @@ impl Stream {
         }
     }
 
-    /// The next events in a few words each, see [`told`].
+    /// The next `count` events in the form of [`told`].
     async fn take(&mut self, count: usize) -> Vec<String> {
         let mut events = Vec::new();
         while events.len() < count {
@@ -229,12 +230,12 @@ impl Stream {
         events
     }
 
-    /// Nothing is to come for a while.
+    /// Whether no event comes for a second.
     async fn is_quiet(&mut self) -> bool {
         timeout(Duration::from_secs(1), self.next()).await.is_err()
     }
 
-    /// Everything up to the end, and how long that took.
+    /// All events up to the end of the watch, and how long that took.
     async fn rest(mut self) -> (Vec<String>, Duration) {
         let start = Instant::now();
         let mut events = Vec::new();
@@ -245,7 +246,7 @@ impl Stream {
     }
 }
 
-/// An event as `TYPE namespace/name state`, with what is there of it.
+/// An event as `TYPE namespace/name state`, without the parts that it does not have.
 fn told(event: &Value) -> String {
     let mut text = event["type"].as_str().expect("a type").to_owned();
     let metadata = &event["object"]["metadata"];

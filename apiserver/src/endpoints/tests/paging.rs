@@ -1,4 +1,4 @@
-//! `limit` and `continue`.
+//! Tests of `limit` and `continue`.
 
 use std::collections::BTreeMap;
 
@@ -170,7 +170,7 @@ fn act(server: &Server, step: &Step) {
 }
 
 proptest! {
-    /// However many changes come between two pages.
+    /// Holds for any changes between two pages.
     #[test]
     fn pages_together_are_the_list_of_one_version(
         start in prop::collection::vec(step(), 0..20),

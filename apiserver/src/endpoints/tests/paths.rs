@@ -1,4 +1,4 @@
-//! What is served under which path, by which method, and when.
+//! Tests of which paths and methods are served, and when.
 
 use super::*;
 
@@ -11,7 +11,7 @@ async fn code(server: &Server, method: Method, uri: &str) -> u16 {
     }
 }
 
-/// Endpoints over a cache of every resource, none synced but the summaries'.
+/// Endpoints with a cache for every resource, of which only `fluxsummaries` has synced.
 fn only_summaries_synced() -> (Server, Vec<Arc<WatchCache>>) {
     let clock = Arc::new(Clock::new(0));
     let caches: Vec<_> = gatehouse_apiservice::view::RESOURCES

@@ -1,4 +1,4 @@
-//! Clients that go from one replica to another.
+//! Tests of clients that move between replicas.
 
 use std::time::SystemTime;
 
@@ -7,14 +7,14 @@ use serde_json::json;
 use super::*;
 use crate::clock::{Reading, is_vouched, twin};
 
-/// Two replicas that have both been up for long, with the same rows.
+/// Two replicas with the same rows. Both have been up for some minutes.
 async fn two(places: &[&str]) -> [Server; 2] {
     let both = [1, 2].map(|number| replica(number, places, Duration::ZERO));
     tokio::time::advance(Duration::from_mins(5)).await;
     both
 }
 
-/// One that has just begun, when its clock says that this much time has passed.
+/// A replica that has just started, at a time that is `set` later by its clock.
 fn replica(number: u8, places: &[&str], set: Duration) -> Server {
     let begin = Instant::now();
     let year = SystemTime::UNIX_EPOCH + Duration::from_hours(500_000);
@@ -95,7 +95,7 @@ async fn what_becomes_known_late_is_told_until_all_is_known_that_was_known_elsew
     let from = a.put("a/x", "Failed");
     let mut watch = b.watch_from(from, &[("allowWatchBookmarks", "true")]).await;
     tokio::time::advance(Duration::from_secs(20)).await;
-    // It failed and recovered, which is one batch here.
+    // The row failed and recovered within one batch here.
     b.put("a/x", "Ready");
     let event = watch.next().await.unwrap();
     assert_eq!(told(&event), "MODIFIED a/x Ready");
@@ -117,7 +117,7 @@ async fn a_client_that_is_cut_while_it_catches_up_goes_on_anywhere() {
     let [a, b] = two(&["a/x", "a/y", "a/z"]).await;
     let places = ["a/x", "a/y", "a/z"];
     for (n, place) in places.iter().enumerate() {
-        // In another order there.
+        // The other replica changes the rows in the reverse order.
         a.put(places[2 - n], "Failed");
         b.put(place, "Failed");
         tokio::time::advance(Duration::from_secs(1)).await;

@@ -1,4 +1,4 @@
-//! The same rows as objects, Tables and metadata, in every kind of answer.
+//! Tests of the same rows as objects, Tables and metadata, in each kind of response.
 
 use gatehouse_inventory::State;
 use serde_json::json;
@@ -8,21 +8,21 @@ use crate::views::tests::{NOW, SUMMARIES as PLURAL, World, records};
 
 const LOCAL: &str = "/apis/view.gatehouse.dev/v1alpha1/namespaces/apps/fluxsummaries/local";
 
-/// Real summaries of two namespaces, one with a failure.
+/// FluxSummaries of two namespaces, one of them with a failure.
 fn server() -> Server {
     let mut world = World::with([
         records::kustomization("apps", "web").state(State::Failed, 60).build(),
         records::namespace("apps", Some("team-a")),
         records::namespace("infra", None),
     ]);
-    // One after the other, so that the order of the versions is known.
+    // Applied one after the other, so that the order of the versions is known.
     world.apply(records::kustomization("infra", "base").build());
     let cache = world.cache(PLURAL);
     let metrics = view_metrics();
     Server::over(Endpoints::new([Arc::clone(&cache)], metrics), cache)
 }
 
-/// Versions become `V1`, `V2`, … in their order, and the one age, which is that of today, `AGE`.
+/// Replaces versions by `V1`, `V2`, … in their order, and the only age that depends on the date by `AGE`.
 fn fixed(mut value: Value) -> Value {
     fn visit(value: &mut Value, change: &mut impl FnMut(&str, &mut Value)) {
         match value {
@@ -145,7 +145,7 @@ async fn what_cannot_be_made_gives_way_to_what_can_or_406() {
 #[tokio::test(start_paused = true)]
 async fn ages_are_those_of_the_moment_of_reading() {
     let now = jiff::Timestamp::now().as_second();
-    // Between two steps of the clock by half an hour, so that the test may take its time.
+    // Half an hour from the next step of the age, so that the test may be slow.
     let since = now - (2 * 24 + 3) * 3600 - 1800;
     let failed = records::kustomization("apps", "web").state(State::Failed, NOW - since);
     let world = World::with([failed.build(), records::kustomization("infra", "base").build()]);

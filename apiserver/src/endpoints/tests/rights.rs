@@ -1,4 +1,4 @@
-//! A watch is open for as long as there is a right to it.
+//! Tests that a watch ends when its user loses the right to it.
 
 use super::*;
 use gatehouse_fake_api::Reviews;
@@ -78,7 +78,8 @@ async fn a_right_that_is_given_back_needs_no_more_than_another_watch() {
     assert_eq!(watch.rest().await.0, ["ERROR 410"]);
     cluster.allow(true);
     let mut again = server.watch(&[]).await;
-    // The denial is remembered for ten seconds, and the pipeline, which is not here, refuses until then.
+    // The authorizer caches the denial for ten seconds. In a server, the pipeline would refuse the request
+    // until then.
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(again.take(1).await, ["ADDED a/x Ready"]);
 }

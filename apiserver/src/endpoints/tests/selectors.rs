@@ -1,8 +1,8 @@
-//! Label and field selectors of lists.
+//! Tests of label and field selectors in lists.
 
 use super::*;
 
-/// Three states in two namespaces, under two names.
+/// Four rows: two namespaces, two names, three states.
 fn server() -> Server {
     let server = Server::with(&["a/local", "b/local"]);
     server.put("a/edge", "Failed");

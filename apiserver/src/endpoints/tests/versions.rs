@@ -1,10 +1,10 @@
-//! `resourceVersion` and `resourceVersionMatch` of lists and gets.
+//! Tests of `resourceVersion` and `resourceVersionMatch` in lists and gets.
 
 use serde_json::json;
 
 use super::*;
 
-/// Something like an hour ahead.
+/// The difference of versions that are about an hour apart.
 pub(super) const FUTURE: u64 = 3_600_000_000 << 4;
 
 async fn list(server: &Server, version: &str, matching: &str) -> Value {
@@ -33,7 +33,8 @@ async fn an_older_version_is_a_lower_bound_unless_it_is_to_be_exact() {
         assert_eq!((places(&list), version_of(&list)), (vec!["a/y".to_owned()], now), "{matching:?}");
     }
     let exact = [("resourceVersion", &*before.to_string()), ("resourceVersionMatch", "Exact")];
-    // Without a word on what it means, the version of a first page is exact: as Kubernetes has had it since pages are.
+    // Without `resourceVersionMatch`, the version of a first page is exact ("legacy exact match" in
+    // Kubernetes).
     let legacy = [exact[0], ("limit", "10")];
     for parameters in [exact, legacy] {
         let list = server.get(&all(&parameters)).await;
@@ -77,7 +78,7 @@ async fn a_version_from_the_future_is_waited_for_three_seconds() {
 #[tokio::test(start_paused = true)]
 async fn a_change_that_arrives_meanwhile_ends_the_wait() {
     let server = Server::with(&["a/x"]);
-    // Versions are microseconds of the real clock, sixteen to each: the next change is later than this.
+    // A microsecond is sixteen version numbers, so the next change gets a later version than this one.
     let soon = (server.version() + 1).to_string();
     let uri = all(&[("resourceVersion", &soon)]);
     let start = Instant::now();

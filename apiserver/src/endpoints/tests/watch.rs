@@ -1,4 +1,4 @@
-//! Watches: what they start from, what they tell, how they end.
+//! Tests of how watches start, which events they send, and how they end.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Watches over WebSocket, through hyper's HTTP/1.1 on both sides, in memory.
+//! Tests of watches over WebSocket. Client and server are hyper's, with HTTP/1.1 over memory.
 
 use futures::StreamExt;
 use http_body_util::Empty;
@@ -44,7 +44,7 @@ fn connection(server: &Arc<Server>) -> DuplexStream {
     ours
 }
 
-/// The answer to a request for a watch.
+/// The response to a request for a watch.
 async fn ask(server: &Arc<Server>, uri: &str, headers: &[(&str, &str)]) -> Response<Incoming> {
     let (mut sender, http) =
         client::conn::http1::handshake(TokioIo::new(connection(server))).await.expect("HTTP/1.1");
@@ -65,7 +65,7 @@ async fn open(server: &Arc<Server>, parameters: &[(&str, &str)]) -> Socket {
     WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await
 }
 
-/// The next event, see [`told`]; `None` at the end.
+/// The next event in the form of [`told`]; `None` at the end.
 async fn next(socket: &mut Socket) -> Option<String> {
     loop {
         match socket.next().await? {
@@ -117,7 +117,7 @@ async fn the_watch_ends_when_the_websocket_is_closed_or_its_peer_is_gone() {
     while server.endpoints.sockets.free() < free {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    // It reads nothing, so it answers no ping.
+    // The client reads nothing, so it answers no ping.
     assert!((30..=61).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
     drop(silent);
 }
@@ -148,7 +148,7 @@ async fn a_handshake_that_is_none_is_refused_and_errors_are_told_before_it() {
     assert_eq!(ask(&server, SUMMARIES, HANDSHAKE).await.status(), 200, "a list is a list");
 }
 
-/// A frame as clients send them, masked with zeros.
+/// A frame from a client, masked with zeros.
 fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![opcode];
     if let Ok(short @ ..=0x7d) = u8::try_from(payload.len()) {
@@ -185,14 +185,14 @@ async fn a_client_that_sends_and_does_not_read_is_not_read_from_and_is_cut() {
         let mut sent = 0;
         let flood = async {
             socket.write_all(&begin).await?;
-            // Far more than buffers on the way hold.
+            // Far more than the buffers on the way hold.
             while sent < 64 << 20 {
                 socket.write_all(&repeated).await?;
                 sent += repeated.len();
             }
             Ok::<_, std::io::Error>(())
         };
-        // It ends with an error when the server has enough.
+        // The write fails once the server closes the connection.
         let ended = timeout(Duration::from_mins(5), flood).await;
         assert!(matches!(ended, Ok(Err(_))), "{what}: {sent} bytes taken, {ended:?}");
         assert!(sent < 256 << 10, "{what}: {sent} bytes taken of a client that does not read");

@@ -1,4 +1,5 @@
-//! The series of each kind, against what Flux's configuration of kube-state-metrics would make of the same objects.
+//! Tests of each kind's series against what Flux's configuration of kube-state-metrics makes of the same
+//! objects.
 
 use std::sync::{Arc, LazyLock};
 
@@ -20,7 +21,7 @@ fn inventory(catalogue: &Arc<Catalogue>, objects: &[(&str, Value)]) -> Inventory
     inventory
 }
 
-/// The text of these series.
+/// The exposition text of the series.
 async fn scraped(series: &FluxSeries) -> String {
     let chunks = series.text().expect("synced").collect::<Vec<_>>().await;
     String::from_utf8(chunks.concat()).expect("text")
@@ -32,7 +33,7 @@ async fn text(inventory: &Inventory) -> String {
     scraped(&series).await
 }
 
-/// The labels of the one series, without those that every series has.
+/// The labels of the only series, without those that every series has.
 async fn labels(kind: &str, spec: Value, status: Value) -> String {
     let object = json!({"metadata": {"name": "a", "namespace": "n"}, "spec": spec, "status": status});
     let text = text(&inventory(&CATALOGUE, &[(kind, object)])).await;

@@ -1,4 +1,4 @@
-//! Whatever way things came to be as they are, the rows say the same.
+//! Properties: the rows depend only on the current objects, not on the order of events that led to them.
 
 use gatehouse_inventory::{Detail, GameNumbers, Layer, PartialSum, State};
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use super::{
     *,
 };
 
-/// Something that happens, small enough a world that things meet.
+/// An event. There are few objects, so that events often concern the same ones.
 #[derive(Debug, Clone)]
 enum Happening {
     Apply {
@@ -50,7 +50,7 @@ enum Happening {
     },
 }
 
-/// Kinds that depend on each other and feed each other, and [some](FLUX) that do not.
+/// Kinds that depend on each other and are sources of each other; the first [`FLUX`] are Flux's.
 const KINDS: [&str; 9] = [
     "Kustomization",
     "HelmRelease",
@@ -62,9 +62,9 @@ const KINDS: [&str; 9] = [
     "GameServer.game.kruise",
     "TenantQuota",
 ];
-/// How many of them are Flux's.
+/// How many of [`KINDS`] are Flux's.
 const FLUX: usize = 4;
-/// Reasons and messages that decide what is looked at for the root cause.
+/// Reasons and messages that the search for the root cause evaluates.
 const WORDS: [(&str, &str); 5] = [
     ("ArtifactFailed", "not found"),
     ("SourceNotReady", "does not have an artifact"),
@@ -109,7 +109,7 @@ fn place_key((kind, place): (usize, usize)) -> ObjectKey {
     key(id(kind), if namespaced { namespace } else { "" }, name)
 }
 
-/// What only some kinds have, made of whatever numbers there are.
+/// The detail that only some kinds have, with numbers derived from the arguments.
 fn detail(kind: usize, state: usize, outcome: usize, tells: bool) -> Option<Detail> {
     let number = |at: usize| i64::try_from(at).unwrap();
     if CATALOGUE.kind(id(kind)).game.is_some() {
@@ -178,7 +178,7 @@ fn record(happening: &Happening) -> Option<Record> {
     }
 }
 
-/// A change of a kind's status with the objects that a source would send along.
+/// Changes the status of a kind, with the events that a source would send.
 fn status(world: &mut World, kind: gatehouse_inventory::catalogue::KindId, status: u8) {
     let message = "so it is";
     match status {
@@ -217,7 +217,7 @@ fn happen(world: &mut World, happening: &Happening) {
     }
 }
 
-/// Everything that the rows say but for versions and the times at which they were seen to change.
+/// The content of all rows without their versions and the times at which changes were observed.
 fn rows(world: &World) -> Vec<(String, Value, Vec<Value>)> {
     let mut all = Vec::new();
     for cache in world.views.caches() {
@@ -234,7 +234,7 @@ fn rows(world: &World) -> Vec<(String, Value, Vec<Value>)> {
     all
 }
 
-/// A new process that is told what this inventory holds.
+/// A new process with the objects of this inventory.
 fn restarted(world: &World) -> World {
     let mut fresh = World::of(&["local"]);
     fresh.now = world.now;
@@ -269,7 +269,7 @@ proptest! {
             happen(&mut world, happening);
         }
         world.update();
-        // A kind that is still being listed would keep the new process from answering at all.
+        // A kind that is still being listed would keep the new process from syncing.
         for at in 0..KINDS.len() {
             if !world.inventory.cluster(LOCAL).is_settled(id(at)) {
                 happen(&mut world, &Happening::Relist { kind: at });

@@ -1,4 +1,4 @@
-//! `fluxdependencies`: an object's place in the graph.
+//! Tests of the rows of `fluxdependencies`.
 
 use gatehouse_inventory::{Reference, State};
 use serde_json::json;

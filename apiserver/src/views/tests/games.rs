@@ -1,4 +1,4 @@
-//! `gameserversummaries`: what a namespace's row says.
+//! Tests of the rows of `gameserversummaries`.
 
 use gatehouse_inventory::{GameNumbers, PartialSum, State};
 use serde_json::json;
@@ -27,14 +27,14 @@ fn fleet_numbers() -> GameNumbers {
     }
 }
 
-/// A server of Pteronimbus, which tells its players and not how many it has room for.
+/// A game server of Pteronimbus, which reports its players but not its capacity.
 fn standalone(name: &str) -> records::Builder {
     let numbers =
         GameNumbers { desired: 1, ready: 1, players: PartialSum::new(Some(7)), ..GameNumbers::default() };
     game("GameServer.pteronimbus", "games", name, numbers)
 }
 
-/// An Agones server that belongs to a fleet.
+/// An Agones game server that belongs to a fleet.
 fn owned(name: &str) -> records::Builder {
     game("GameServer.agones", "games", name, GameNumbers::default())
 }

@@ -1,4 +1,4 @@
-//! `clusterhealths`: what a cluster's row says, layer by layer.
+//! Tests of the rows of `clusterhealths`.
 
 use gatehouse_inventory::State;
 use serde_json::json;

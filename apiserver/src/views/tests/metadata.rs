@@ -1,4 +1,4 @@
-//! What every row has in common: uid, labels, age.
+//! Tests of what all rows have in common: uid, labels, age.
 
 use gatehouse_inventory::Record;
 use serde_json::json;
@@ -21,7 +21,7 @@ fn web() -> Record {
     kustomization("apps", "web").depends_on(&["apps/base"]).build()
 }
 
-/// What the rows of [`ROWS`] are made of.
+/// The objects that the rows of [`ROWS`] are made of.
 fn all() -> [Record; 3] {
     let server = game("GameServer.agones", "apps", "arena", gatehouse_inventory::GameNumbers::default());
     [web(), server.build(), quota("team-a", &[]).build()]
@@ -31,7 +31,7 @@ fn metadata(world: &World, plural: &str, place: &str, field: &str) -> Value {
     world.object(plural, place)["metadata"][field].take()
 }
 
-/// Written down here because clients keep objects by uid: another one would be another object.
+/// The uids are constants here because clients identify objects by uid: a new uid would be a new object.
 #[test]
 fn uids_never_change() {
     let world = World::with(all());

@@ -1,4 +1,4 @@
-//! The views over an inventory that is fed with events, as the engine does it.
+//! Tests of the views. They feed an inventory with events, as the engine does.
 
 mod convergence;
 mod dependencies;
@@ -29,13 +29,13 @@ pub(crate) const DEPENDENCIES: &str = "fluxdependencies";
 pub(crate) const HEALTHS: &str = "clusterhealths";
 pub(crate) const GAMES: &str = "gameserversummaries";
 pub(crate) const USAGES: &str = "tenantusages";
-/// When the tests take place, 2026-03-01T00:00:00Z, so that nothing depends on the day they are run.
+/// The time of the tests, 2026-03-01T00:00:00Z: they do not depend on the date.
 pub(crate) const NOW: Seconds = 1_772_323_200;
 
-/// Compiled once: it takes longer than any test.
+/// Compiled once, because that takes longer than any test.
 static CATALOGUE: LazyLock<Arc<Catalogue>> = LazyLock::new(|| Arc::new(Catalogue::builtin()));
 
-/// The built-in kind of this name; names that several groups have are written `Kind.group`.
+/// The built-in kind of this name. A name that several groups use is written `Kind.group`.
 pub(crate) fn kind(name: &str) -> KindId {
     let (name, group) = name.split_once('.').unwrap_or((name, ""));
     let mut kinds = CATALOGUE.kinds();
@@ -43,7 +43,7 @@ pub(crate) fn kind(name: &str) -> KindId {
     found.unwrap_or_else(|| panic!("no kind {name} in group {group}")).0
 }
 
-/// An inventory and the views made from it, and the time.
+/// An inventory, the views of it, and the time.
 pub(crate) struct World {
     pub(crate) inventory: Inventory,
     pub(crate) views: Views,
@@ -51,7 +51,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Clusters of these names, of which nothing is known yet.
+    /// Clusters of these names. Nothing has been observed of them.
     pub(crate) fn of(clusters: &[&str]) -> Self {
         let names = clusters.iter().map(|name| Str::from(*name));
         Self {
@@ -61,7 +61,7 @@ impl World {
         }
     }
 
-    /// The cluster `local`, which answers, serves every kind, and holds `records`; the views have synced.
+    /// The cluster `local`: it answers, serves every kind and has `records`; the views have synced.
     pub(crate) fn with(records: impl IntoIterator<Item = Record>) -> Self {
         let mut world = Self::of(&["local"]);
         world.hear(LOCAL);
@@ -77,7 +77,7 @@ impl World {
         world
     }
 
-    /// Takes in an event of the first cluster; the views follow at the next [`World::update`].
+    /// Applies an event of the first cluster. The views are updated by the next [`World::update`].
     pub(crate) fn event(&mut self, event: Event) {
         self.inventory.apply(LOCAL, event, self.now);
     }
@@ -88,19 +88,19 @@ impl World {
         }
     }
 
-    /// A sign of life.
+    /// The cluster answers.
     pub(crate) fn hear(&mut self, cluster: ClusterId) {
         let alive = Liveness::Alive { version: Some("v1.36.0".into()), ahead: None };
         self.inventory.apply(cluster, Event::Liveness(alive), self.now);
     }
 
-    /// Brings the views up to date; how many rows changed in each.
+    /// Updates the views. Returns how many rows of each changed.
     pub(crate) fn update(&mut self) -> [Updates; 6] {
         let delta = self.inventory.take_delta();
         self.views.update(&self.inventory, &delta)
     }
 
-    /// Shows what changed, and a little of what follows, as the engine does it in a round.
+    /// Publishes what changed and some of its consequences, as one round of the engine does.
     pub(crate) fn round(&mut self, steps: usize, rows: usize) {
         let changed = self.inventory.take_changed();
         self.views.update(&self.inventory, &changed);
@@ -108,28 +108,28 @@ impl World {
         self.views.update(&self.inventory, &follows);
     }
 
-    /// An object is, or has become, this; a second later.
+    /// A second later, an object is created or changed.
     pub(crate) fn apply(&mut self, record: Record) {
         self.now += 1;
         self.event(Event::Apply(Box::new(record)));
         self.update();
     }
 
-    /// An object is gone; a second later.
+    /// A second later, an object is deleted.
     pub(crate) fn delete(&mut self, key: &ObjectKey) {
         self.now += 1;
         self.event(Event::Delete(key.clone()));
         self.update();
     }
 
-    /// How a kind's observation stands has changed; a second later.
+    /// A second later, the status of a kind changes.
     pub(crate) fn status(&mut self, kind: KindId, status: KindStatus) {
         self.now += 1;
         self.event(Event::Kind(kind, status));
         self.update();
     }
 
-    /// Lets time pass without a sign of life.
+    /// Lets time pass without a response from the cluster.
     pub(crate) fn pass(&mut self, seconds: Seconds) {
         self.now += seconds;
         self.inventory.tick(self.now);
@@ -141,7 +141,7 @@ impl World {
         caches.find(|cache| cache.resource.plural == plural).expect("a resource of the group")
     }
 
-    /// `namespace/name` of every row, in order.
+    /// All rows as `namespace/name`, in order.
     pub(crate) fn names(&self, plural: &str) -> Vec<String> {
         let snapshot = self.cache(plural).snapshot();
         snapshot.rows.keys().map(|key| format!("{}/{}", key.namespace, key.name)).collect()
@@ -154,12 +154,12 @@ impl World {
         row.unwrap_or_else(|| panic!("no {plural} {place} among {:?}", self.names(plural)))
     }
 
-    /// The row `namespace/name` as an object.
+    /// The row `namespace/name` as a JSON object.
     pub(crate) fn object(&self, plural: &str, place: &str) -> Value {
         object_of(self.cache(plural).resource, &self.find(plural, place))
     }
 
-    /// Its status.
+    /// The status of that row.
     pub(crate) fn status_of(&self, plural: &str, place: &str) -> Value {
         self.object(plural, place)["status"].take()
     }
@@ -171,13 +171,13 @@ impl World {
         snapshot.rows.iter().map(|(key, row)| (place(key), row.version)).collect()
     }
 
-    /// The rows whose version is another than in `before`, and those that are new.
+    /// The rows that are new or have another version than in `before`.
     pub(crate) fn changed_since(&self, plural: &str, before: &[(String, u64)]) -> Vec<String> {
         let now = self.versions(plural).into_iter();
         now.filter(|row| !before.contains(row)).map(|(place, _)| place).collect()
     }
 
-    /// The cell in the column `column` of a row; an age as the seconds since its time.
+    /// The cell of a row in `column`; an age in seconds.
     pub(crate) fn cell(&self, plural: &str, place: &str, column: &str) -> Value {
         let columns = self.cache(plural).resource.columns;
         let at = columns.iter().position(|known| known.name == column).expect("a column of the resource");
@@ -195,14 +195,14 @@ impl World {
     }
 }
 
-/// A row as an object.
+/// A row as a JSON object.
 fn object_of(resource: &Resource, row: &Row) -> Value {
     let mut text = object_head(resource.kind).into_bytes();
     row.write_object(&mut text);
     serde_json::from_slice(&text).expect("a row is JSON")
 }
 
-/// A row's cells.
+/// The cells of a row.
 fn cells(row: &Row, now: Seconds) -> Vec<Value> {
     let mut json = Vec::new();
     row.write_cells(now, &mut json);

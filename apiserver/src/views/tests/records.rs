@@ -1,4 +1,4 @@
-//! Records as the sources make them.
+//! Builders of records as the sources make them.
 
 use gatehouse_apiservice::policy::Enforcement;
 use gatehouse_inventory::{
@@ -8,14 +8,14 @@ use gatehouse_inventory::{
 
 use super::{CATALOGUE, NOW, kind};
 
-/// When the objects of the tests were made.
+/// The creation time of the tests' objects.
 pub(crate) const CREATED: Seconds = NOW - 86_400;
 
 pub(crate) fn key(kind: KindId, namespace: &str, name: &str) -> ObjectKey {
     ObjectKey { kind, namespace: namespace.into(), name: name.into() }
 }
 
-/// A Ready object of a kind of Flux's or any other.
+/// A Ready object of any kind.
 pub(crate) fn object(kind: KindId, namespace: &str, name: &str) -> Builder {
     let row = CATALOGUE.kind(kind);
     Builder(Record {
@@ -40,7 +40,7 @@ pub(crate) fn kustomization(namespace: &str, name: &str) -> Builder {
     object(kind("Kustomization"), namespace, name)
 }
 
-/// A Namespace, and the tenant it is labelled with.
+/// A Namespace with the label of its tenant, if any.
 pub(crate) fn namespace(name: &str, tenant: Option<&str>) -> Record {
     let mut record = object(kind("Namespace"), "", name).build();
     record.created = CREATED - 100;
@@ -48,14 +48,14 @@ pub(crate) fn namespace(name: &str, tenant: Option<&str>) -> Record {
     record
 }
 
-/// A Node with a kubelet of this version.
+/// A Node whose kubelet has this version.
 pub(crate) fn node(name: &str, kubelet_version: &str) -> Builder {
     let mut builder = object(kind("Node"), "", name);
     builder.0.detail = Detail::Node { kubelet_version: kubelet_version.into() };
     builder
 }
 
-/// A Ready object of an engine's, and what it adds to its namespace's numbers.
+/// A Ready object of a game engine, with the numbers that it adds to its namespace.
 pub(crate) fn game(name_of_kind: &str, namespace: &str, name: &str, numbers: GameNumbers) -> Builder {
     let mut builder = object(kind(name_of_kind), namespace, name);
     if numbers != GameNumbers::default() {
@@ -64,7 +64,7 @@ pub(crate) fn game(name_of_kind: &str, namespace: &str, name: &str, numbers: Gam
     builder
 }
 
-/// A TenantQuota of the tenant of its name, with limits as name, used, hard.
+/// A TenantQuota of the tenant with the same name. Limits are given as name, used, hard.
 pub(crate) fn quota(name: &str, limits: &[(&str, Option<&str>, &str)]) -> Builder {
     let limits = limits.iter().map(|(name, used, hard)| Limit {
         name: (*name).into(),
@@ -91,7 +91,7 @@ pub(crate) fn quota(name: &str, limits: &[(&str, Option<&str>, &str)]) -> Builde
 pub(crate) struct Builder(Record);
 
 impl Builder {
-    /// In `state` for `seconds`, for a reason and with a message that say so.
+    /// In `state` for `seconds`, with a reason and a message that contain the state.
     pub(crate) fn state(mut self, state: State, seconds: Seconds) -> Self {
         let verdict = &mut self.0.verdict;
         verdict.state = state;
@@ -101,7 +101,7 @@ impl Builder {
         self
     }
 
-    /// How its last attempt ended.
+    /// The outcome of its last attempt.
     pub(crate) fn last_outcome(mut self, state: State) -> Self {
         self.0.verdict.last_outcome = Some(state);
         self
@@ -112,7 +112,7 @@ impl Builder {
         self
     }
 
-    /// Fails by the passing of time.
+    /// A deadline at which the object fails.
     pub(crate) fn fails_at(mut self, at: Seconds) -> Self {
         let deadline = Deadline {
             at,
@@ -154,12 +154,12 @@ impl Builder {
         self.limit(name, |limit| limit.overcommit = Some(amount.into()))
     }
 
-    /// So many requests were refused, and the last one when and how.
+    /// How many requests the quota denied; time and message of the last.
     pub(crate) fn denied(self, denied: i64, last: Seconds, message: &str) -> Self {
         self.quota(|quota| (quota.denied, quota.last_denial) = (denied, Some((last, message.into()))))
     }
 
-    /// Kustomizations it depends on, as `namespace/name`.
+    /// The Kustomizations that it depends on, as `namespace/name`.
     pub(crate) fn depends_on(self, places: &[&str]) -> Self {
         let references = places.iter().map(|place| {
             let (namespace, name) = place.split_once('/').expect("namespace/name");
@@ -177,7 +177,8 @@ impl Builder {
         self.flux(|flux| flux.source = Some(Reference::Known(source)))
     }
 
-    /// The HelmChart that was made for it, the objects it makes, and which of its dependencies it says it waits for.
+    /// The HelmChart that was created for it, the objects that it creates, and the dependencies that it
+    /// reports to wait for.
     pub(crate) fn links(
         self,
         chart: Option<ObjectKey>,

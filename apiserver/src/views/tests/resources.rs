@@ -1,4 +1,4 @@
-//! `fluxresources`: what an object's row says.
+//! Tests of the rows of `fluxresources`.
 
 use gatehouse_inventory::State;
 use serde_json::json;
@@ -128,7 +128,7 @@ fn a_deadline_that_passes_changes_the_row_without_an_event() {
     assert_eq!(world.status_of(SUMMARIES, "apps/local")["failed"], 1);
 }
 
-/// Watches over the phrases of `watchcache/packed.rs`, which follow the names of the fields.
+/// Guards the phrases of `watchcache/packed.rs`, which must follow the names of the fields.
 #[test]
 fn packing_halves_a_row() {
     let web = web()

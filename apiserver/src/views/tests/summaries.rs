@@ -1,4 +1,4 @@
-//! `fluxsummaries`: what a namespace's row says.
+//! Tests of the rows of `fluxsummaries`.
 
 use gatehouse_inventory::State;
 use serde_json::json;
@@ -14,7 +14,7 @@ fn summary(world: &World) -> Value {
     world.status_of(SUMMARIES, ROW)
 }
 
-/// One object in each state, the graver the younger.
+/// One object in each state. The worse the state, the shorter it has lasted.
 fn one_in_each_state() -> Vec<Record> {
     let each = State::ALL.into_iter().zip([100, 90, 80, 70, 60, 50, 40, 30, 20, 10]);
     each.map(|(state, since)| kustomization("apps", state.as_str()).state(state, since).build()).collect()
@@ -111,7 +111,7 @@ fn counts_are_also_told_by_kind() {
         .unwrap()
         .iter()
         .map(|count| {
-            // A count of none is left out.
+            // A count of zero is omitted.
             let counts = ["total", "ready", "failed"].map(|state| count[state].as_u64().unwrap_or(0));
             (count["kind"].as_str().unwrap(), counts)
         })

@@ -1,4 +1,4 @@
-//! When views have synced, what a change touches, and what it does not.
+//! Tests of when views sync, and of which rows a change affects.
 
 use gatehouse_inventory::State;
 
@@ -17,7 +17,7 @@ fn synced(world: &World) -> Vec<&'static str> {
 fn a_view_syncs_as_soon_as_its_own_kinds_are_known() {
     let mut world = World::of(&["local"]);
     let (mut flux, other): (Vec<_>, Vec<_>) = CATALOGUE.kinds().partition(|(_, kind)| kind.is_flux());
-    // Whose rows are whose is told by the namespaces.
+    // Namespaces are needed too: they have the tenants of rows.
     flux.extend(CATALOGUE.kinds().filter(|(id, _)| *id == kind("Namespace")));
     for (id, _) in &flux[1..] {
         world.status(*id, KindStatus::Absent);
@@ -103,7 +103,7 @@ fn what_shows_in_no_view_emits_nothing() {
     world.now += 100;
     let again = kustomization("apps", "a").build();
     world.apply(again);
-    // A Node's message shows only while it fails.
+    // The row shows a Node's message only while the Node fails.
     let mut other = node("n", "v1.36.0").build();
     other.verdict.message = "kubelet is posting ready status".into();
     world.apply(other);

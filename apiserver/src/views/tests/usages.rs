@@ -1,4 +1,4 @@
-//! `tenantusages`: what a quota's row says.
+//! Tests of the rows of `tenantusages`.
 
 use gatehouse_inventory::State;
 use serde_json::json;
@@ -14,7 +14,7 @@ fn cell(world: &World, column: &str) -> Value {
     world.cell(USAGES, ROW, column)
 }
 
-/// The cells of a quota with these limits: name, used, hard.
+/// The cells `Tightest` and `Used` of a quota with these limits: name, used, hard.
 fn told(limits: &[(&str, Option<&str>, &str)]) -> [String; 2] {
     let world = World::with([quota("arena", limits).build()]);
     ["Tightest", "Used"].map(|column| cell(&world, column).as_str().unwrap().to_owned())
