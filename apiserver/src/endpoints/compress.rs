@@ -1,9 +1,9 @@
-//! gzip for large answers.
+//! Compresses large responses with gzip.
 //!
-//! As `deferredResponseWriter` of k8s.io/apiserver: from 128 KiB on, at the fastest level, for clients that ask for
-//! it, as client-go and kubectl do unless told otherwise. Answers are compressed as they are read, so that neither
-//! text is ever held whole. A list in JSON costs half as much CPU again, and a twentieth of it is left to be encrypted
-//! and sent.
+//! Like `deferredResponseWriter` of k8s.io/apiserver, it compresses responses above 128 KiB, at the fastest
+//! level, for clients that accept gzip, as client-go and kubectl do by default. A response is compressed
+//! while it is read, so that neither form is ever held as a whole. For a list in JSON this takes half as much
+//! CPU again, and leaves a twentieth of the bytes to encrypt and send.
 
 use std::io::Write as _;
 
@@ -17,14 +17,15 @@ use gatehouse_serving::{
     negotiate::{Form, accepts_gzip},
 };
 
-/// Shorter answers fit in a few packets, and compressing them gains nothing (kubernetes#112296).
+/// Responses up to this size fit in a few packets, and compressing them gains nothing (kubernetes#112296).
 const THRESHOLD: usize = 128 << 10;
-/// The least CPU; the next would save a quarter of what is left.
+/// The level that takes the least CPU; the next would save a quarter of the remaining bytes.
 const LEVEL: Compression = Compression::fast();
-/// Compressed bytes handed over at once. A piece comes to far less, and frames and wake-ups have a cost of their own.
+/// Compressed bytes per frame of the body. One piece compresses to far less, and each frame and wake-up has a
+/// cost.
 const CHUNK: usize = 32 << 10;
 
-/// The answer that the pieces are, compressed if it is long and the client takes that.
+/// The response that consists of `pieces`, compressed if it is long and the client accepts gzip.
 pub(super) fn respond(
     form: Form,
     request: &HeaderMap,
@@ -57,7 +58,7 @@ pub(super) fn respond(
     response
 }
 
-/// The compressed bytes of some pieces.
+/// An iterator over the compressed bytes of `pieces`.
 struct Gzip<I> {
     pieces: I,
     /// `None` once the end has been written.
@@ -102,7 +103,7 @@ mod tests {
         HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"))])
     }
 
-    /// The answer to a request, as it is sent.
+    /// The headers and the body of the response to a request.
     fn answer(request: &HeaderMap, pieces: Vec<Bytes>) -> (HeaderMap, Bytes) {
         let (head, body) = respond(Form::Json, request, pieces.into_iter()).into_parts();
         let body = body.collect().now_or_never().expect("nothing to wait for");

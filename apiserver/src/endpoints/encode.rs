@@ -1,7 +1,7 @@
-//! From rows to the bytes of a response, in the representation that was negotiated.
+//! Writes rows into response bodies, in the negotiated representation.
 //!
-//! Rows are rendered once, when they change; what is done here is to put their pieces between the
-//! constant parts of the representation, and the ages into table cells.
+//! Rows are rendered once, when they change. The encoder puts their bytes between the constant parts of the
+//! representation, and the ages into Table cells.
 
 use std::{collections::HashMap, io::Write as _, sync::LazyLock};
 
@@ -21,7 +21,7 @@ use gatehouse_serving::{
     negotiate::{LIST_TAIL, MetaVersion, Representation},
 };
 
-/// What goes into `metadata` of a list or Table.
+/// The `metadata` of a list or Table.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ListMeta {
     pub(super) version: u64,
@@ -48,7 +48,7 @@ impl Encoder {
         Self { resource, representation, include_object, object_head: object_head(resource.kind) }
     }
 
-    /// The answer to a GET of one object; in a Table, with ages as of `now`.
+    /// The response to a get of one object; in a Table, with ages as of `now`.
     pub(super) fn single(&self, row: &Row, now: i64) -> Vec<u8> {
         let mut out = Vec::with_capacity(row.size() + 256);
         match self.representation {
@@ -89,8 +89,8 @@ impl Encoder {
         }
     }
 
-    /// A watch event with the row as it is; in a Table, with ages as of `now`. A watch's Tables name their columns in
-    /// its first event only.
+    /// A watch event with the row; in a Table, with ages as of `now`. Only the first event of a watch has the
+    /// columns of a Table.
     pub(super) fn event(&self, out: &mut Vec<u8>, kind: &str, row: &Row, now: i64, with_columns: bool) {
         wrap(out, kind, |out| match self.representation {
             Representation::Table(version) => {
@@ -102,7 +102,8 @@ impl Encoder {
         });
     }
 
-    /// A bookmark: nothing happened up to `version`; or, annotated, the initial events end here (KEP-3157).
+    /// A bookmark: nothing more happened up to `version`. With `initial_events_end` it carries the annotation
+    /// that marks the end of the initial events (KEP-3157).
     pub(super) fn bookmark(
         &self,
         out: &mut Vec<u8>,
@@ -117,7 +118,8 @@ impl Encoder {
         self.bare(out, "BOOKMARK", &metadata, version, with_columns);
     }
 
-    /// DELETED, of an object of which nothing but its name is known or to be shown.
+    /// A DELETED event that shows only the object's name: no more is known of it, or the client may not see
+    /// more.
     pub(super) fn gone(&self, out: &mut Vec<u8>, key: &RowKey, version: u64, with_columns: bool) {
         let mut metadata = json!({ "name": *key.name, "resourceVersion": version.to_string() });
         if !key.namespace.is_empty() {
@@ -127,7 +129,7 @@ impl Encoder {
         self.bare(out, EventType::Deleted.as_str(), &metadata, version, with_columns);
     }
 
-    /// An event with an object that has metadata and nothing else.
+    /// An event whose object has nothing but metadata.
     fn bare(&self, out: &mut Vec<u8>, event: &str, metadata: &Value, version: u64, with_columns: bool) {
         let name = metadata.get("name").cloned();
         let metadata = format!("\"metadata\":{metadata}");
@@ -141,7 +143,8 @@ impl Encoder {
                 partial(out, meta, |out| out.extend_from_slice(metadata.as_bytes()));
             }
             Representation::Table(meta) => {
-                // As upstream: a Table of one row without content, whose object carries the metadata.
+                // As kube-apiserver does: a Table with one row without content, whose object carries the
+                // metadata.
                 let list = ListMeta { version, ..ListMeta::default() };
                 self.table(out, meta, &list, with_columns, |out| {
                     let _ = write!(out, "{{\"cells\":{},\"object\":", self.empty_cells(name));
@@ -207,12 +210,12 @@ impl Encoder {
     }
 }
 
-/// In seconds, as ages are told.
+/// The time in seconds since 1970, for ages.
 pub(super) fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
-/// The last event of a watch that cannot go on.
+/// An ERROR event: the last event of a watch that cannot continue.
 pub(super) fn error(out: &mut Vec<u8>, error: &ApiError) {
     let status = error.status().to_string();
     wrap(out, "ERROR", |out| out.extend_from_slice(status.as_bytes()));
@@ -239,14 +242,14 @@ fn list_meta(meta: &ListMeta) -> Value {
     json
 }
 
-/// A PartialObjectMetadata around `"metadata":{…}`.
+/// A PartialObjectMetadata around the `"metadata":{…}` that `metadata` writes.
 fn partial(out: &mut Vec<u8>, version: MetaVersion, metadata: impl FnOnce(&mut Vec<u8>)) {
     let _ = write!(out, "{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"{}\",", version.api_version());
     metadata(out);
     out.push(b'}');
 }
 
-/// The `metav1.TableColumnDefinition`s of each resource, which never change.
+/// The `columnDefinitions` of each resource, by plural; they never change.
 static COLUMNS: LazyLock<HashMap<&str, String>> = LazyLock::new(|| {
     RESOURCES.iter().map(|resource| (resource.plural, column_definitions(resource).to_string())).collect()
 });

@@ -1,5 +1,5 @@
-//! What is behind the paths: discovery and OpenAPI, which are there from the start, and the resources,
-//! each of which answers as soon as its own view has synced.
+//! The handler behind all paths: discovery and OpenAPI, which are served from the start, and the resources of
+//! the group, each of which is served as soon as its own view has synced.
 
 mod compress;
 mod encode;
@@ -35,10 +35,10 @@ use gatehouse_serving::{
     selector::FieldSelector,
 };
 
-/// Where the series of Flux's objects are: a path, and so a right, of its own.
+/// The path of Flux's series. It is a path of its own so that RBAC can grant it separately.
 const FLUX_SERIES: &str = "/metrics/flux";
 
-/// Serves the resources of the group, and what describes them.
+/// Handles the requests for the resources of the group, discovery and OpenAPI.
 pub struct Endpoints {
     caches: HashMap<&'static str, Served>,
     metrics: Arc<ViewMetrics>,
@@ -46,7 +46,7 @@ pub struct Endpoints {
     sockets: WebSockets,
 }
 
-/// A resource, and what its watches share.
+/// A resource's cache, and the feeds that its watches share.
 struct Served {
     cache: Arc<WatchCache>,
     feeds: Feeds,
@@ -60,7 +60,7 @@ impl Endpoints {
         Self { caches, metrics, flux_series: None, sockets: WebSockets::new() }
     }
 
-    /// Serves a series for each of Flux's objects, too.
+    /// Also serves `/metrics/flux` from these series, if there are any.
     #[must_use]
     pub fn with_flux_series(self, series: Option<Arc<FluxSeries>>) -> Self {
         Self { flux_series: series, ..self }
@@ -91,7 +91,7 @@ impl Endpoints {
         }
     }
 
-    /// Get and list.
+    /// Answers a get or list.
     async fn read(&self, request: &ResourceRequest, parts: &Parts) -> Result<Response<Body>, ApiError> {
         let Served { cache, .. } = self.ready(request, &parts.method)?;
         if request.verb == Verb::Get {
@@ -133,7 +133,8 @@ impl Endpoints {
         })
     }
 
-    /// The cache behind a path, if it can answer.
+    /// The resource of a request. Errors: 404 for an unknown path, 405 for a verb that is not served, 503
+    /// until the view has synced.
     fn ready(&self, request: &ResourceRequest, method: &Method) -> Result<&Served, ApiError> {
         let served = self.served(request)?;
         match request.verb {
@@ -147,7 +148,7 @@ impl Endpoints {
         Ok(served)
     }
 
-    /// What is behind a path, if it is one that is served.
+    /// The resource of a request, or 404 if the path has none.
     fn served(&self, request: &ResourceRequest) -> Result<&Served, ApiError> {
         let is_served = request.group == GROUP
             && request.version == VERSION
@@ -176,7 +177,7 @@ fn query(parts: &Parts) -> &str {
     parts.uri.query().unwrap_or_default()
 }
 
-/// What a list or watch is of.
+/// The options and the selection of a list or watch.
 fn selected(
     cache: &WatchCache,
     request: &ResourceRequest,
@@ -187,7 +188,7 @@ fn selected(
     let selection = Selection {
         namespace: request.namespace.clone(),
         labels: options.label_selector.clone(),
-        // Where a name was authorised, nothing but the object of that name is told.
+        // A request that was authorised for one name selects only that object.
         fields: match &request.name {
             Some(name) => fields.on(name)?,
             None => fields,

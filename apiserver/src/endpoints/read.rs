@@ -1,7 +1,7 @@
-//! GET of one object and of lists.
+//! Handles get and list.
 //!
-//! Nothing is computed here but which rows are wanted: a snapshot of the cache is taken, and its rows'
-//! bytes are copied out piece by piece as the client reads them.
+//! A request takes a snapshot of the cache and selects rows. Their bytes are copied piece by piece, as the
+//! client reads them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,12 +22,14 @@ use gatehouse_serving::{
     negotiate::{Form, LIST_TAIL, Representation},
 };
 
-/// How long a request waits for a version that is not there yet, as kube-apiserver's watch cache does.
+/// How long a request waits for a version that the cache has not reached, as kube-apiserver's watch cache
+/// does.
 pub(super) const WAIT_FOR_VERSION: Duration = Duration::from_secs(3);
-/// How long it waits for one that is another replica's. What that one knew mostly arrives within this; nothing may, if
-/// it is of another resource or nothing has happened here since.
+/// How long a request waits for another replica's version before the cache is advanced to it. What that
+/// replica knew mostly arrives within this time; nothing arrives if the version is of another resource, or
+/// nothing has happened here since.
 const WAIT_FOR_CHANGE: Duration = Duration::from_secs(1);
-/// Pieces of this size keep the memory of a list bounded, whatever its length, and cost few wake-ups.
+/// The size of a piece. It bounds the memory that a list of any length takes, at few wake-ups.
 const CHUNK: usize = 64 << 10;
 
 pub(super) async fn get(
@@ -69,7 +71,7 @@ pub(super) async fn list(
         && page.len() == limit
         && matching.next().is_some()
     {
-        // Kubernetes leaves the count out under a selector, where it would have to evaluate the rest.
+        // kube-apiserver omits the count if there is a selector, since it would have to evaluate the rest.
         meta.remaining = selection.is_everything().then(|| 1 + matching.count());
         meta.continue_token = Some(token_after(last.key(), Some(snapshot.version)));
     }
@@ -79,12 +81,12 @@ pub(super) async fn list(
     if form == Form::Json {
         return Ok(compress::respond(form, request, pieces));
     }
-    // For people, who read short lists.
+    // YAML and pretty JSON are for people, who read short lists, so these are built as a whole.
     let document = form.document(pieces.flatten().collect())?;
     Ok(compress::respond(form, request, std::iter::once(document.into())))
 }
 
-/// The rows at the version that the parameters ask for.
+/// The snapshot at the version that the parameters ask for.
 async fn snapshot(cache: &WatchCache, options: &ListOptions) -> Result<Snapshot, ApiError> {
     if let Some(token) = &options.continue_token {
         let Some(ResourceVersion(version)) = token.version else { return Ok(cache.snapshot()) };
@@ -111,8 +113,8 @@ async fn snapshot(cache: &WatchCache, options: &ListOptions) -> Result<Snapshot,
     Ok(cache.snapshot())
 }
 
-/// The version that a list is to be of, and no other: where that is asked for, and where a first page is asked for with
-/// a version and without a word on what it means ("legacy exact match" in Kubernetes).
+/// The version that a list must have exactly: with `resourceVersionMatch=Exact`, and for a first page with a
+/// version but without a match ("legacy exact match" in Kubernetes).
 fn exactly(options: &ListOptions) -> Option<u64> {
     let ResourceVersion(version) =
         options.resource_version.filter(|version| *version != ResourceVersion::ANY)?;
@@ -123,9 +125,9 @@ fn exactly(options: &ListOptions) -> Option<u64> {
     is_exact.then_some(version)
 }
 
-/// Waits until the cache is at least at `version`. What another replica knew is waited for where it can be told that it
-/// may be missing: for a second after the version was made. Beyond that this is best effort, as far as replicas lag
-/// behind each other by more.
+/// Waits until the cache is at least at `version`. Within a second after another replica made the version,
+/// what that replica knew may be missing here, so the request waits for it. Beyond that it is best effort:
+/// replicas may lag behind each other by more.
 pub(super) async fn at_least(cache: &WatchCache, version: Option<ResourceVersion>) -> Result<(), ApiError> {
     let Some(ResourceVersion(version)) = version else { return Ok(()) };
     let is_known = cache.clock().knows(version, WAIT_FOR_CHANGE) && cache.advance_past(version);
@@ -135,7 +137,8 @@ pub(super) async fn at_least(cache: &WatchCache, version: Option<ResourceVersion
     reached(cache, version, WAIT_FOR_VERSION.saturating_sub(WAIT_FOR_CHANGE)).await
 }
 
-/// Waits until a change, or another request, has brought the cache to `version`.
+/// Waits until a change or another request has brought the cache to `version`; otherwise an error after
+/// `limit`.
 pub(super) async fn reached(cache: &WatchCache, version: u64, limit: Duration) -> Result<(), ApiError> {
     let mut follow = cache.follow();
     match tokio::time::timeout(limit, follow.wait_for(|current| *current >= version)).await {
@@ -153,11 +156,11 @@ fn token_after(key: &RowKey, version: Option<u64>) -> String {
     token.encode()
 }
 
-/// The bytes of a list, made as they are read.
+/// The pieces of a list's body, written as they are read.
 struct Pieces {
     encoder: Encoder,
     rows: Vec<Arc<Row>>,
-    /// The moment of the request, for ages.
+    /// The time of the request, for ages.
     now: i64,
     next: usize,
     buffer: Vec<u8>,
@@ -176,7 +179,7 @@ impl Iterator for Pieces {
         if self.is_done() {
             return None;
         }
-        // The rows' own size is a good guess at what they come to.
+        // The size of the rows is a good estimate of the size of the piece.
         let expected = CHUNK + CHUNK / 8;
         self.buffer.reserve(expected.saturating_sub(self.buffer.len()));
         while self.buffer.len() < CHUNK {

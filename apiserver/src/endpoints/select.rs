@@ -1,4 +1,4 @@
-//! Which rows a request is about.
+//! Selects the rows of a list or watch, and the events that a watch gets of a change.
 
 use std::{ops::Bound, sync::Arc};
 
@@ -7,12 +7,12 @@ use imbl::OrdMap;
 use crate::watchcache::{CatchUpRow, Change, ChangeKind, Row, RowKey};
 use gatehouse_serving::selector::{FieldSelector, LabelSelector};
 
-/// What an event says of its object, as the selection sees it.
+/// The type of a watch event. It depends on the selection: see [`Selection::event`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum EventType {
     Added,
     Modified,
-    /// It is gone, or does not match any more.
+    /// The object was deleted, or no longer matches.
     Deleted,
 }
 
@@ -26,7 +26,7 @@ impl EventType {
     }
 }
 
-/// The namespace, name and selectors of a list or watch.
+/// The namespace and selectors of a list or watch.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Selection {
     /// `None` for all namespaces, and for cluster-scoped resources.
@@ -40,7 +40,8 @@ impl Selection {
         self.within(row.key()) && self.selects(row)
     }
 
-    /// A change as the selection sees it: an object that stops matching is gone, one that starts is new.
+    /// The event that a change is to this selection, if any: an object that starts to match is added, one
+    /// that stops to match is deleted.
     pub(crate) fn event(&self, change: &Change) -> Option<EventType> {
         let before = change.previous.as_ref().is_some_and(|row| self.matches(row));
         let after = change.kind != ChangeKind::Deleted && self.matches(&change.row);
@@ -52,8 +53,9 @@ impl Selection {
         }
     }
 
-    /// A row that a client from elsewhere may have in any state, and what of it the client may see. One that does not
-    /// match is gone for it: it may have matched there. Of such a one nothing is shown but its name.
+    /// The event for a client of another replica that may have the row in any state, and the row to show. A
+    /// row that does not match gives DELETED, because it may have matched there; only its name is shown then,
+    /// unless its last content matched.
     pub(crate) fn retold<'a>(&self, retold: &'a CatchUpRow) -> Option<(EventType, Option<&'a Arc<Row>>)> {
         let shown = |row: &'a Option<Arc<Row>>| row.as_ref().filter(|row| self.matches(row));
         match shown(&retold.row) {
@@ -63,7 +65,7 @@ impl Selection {
         }
     }
 
-    /// Whether a row of this name can match.
+    /// Whether a row of this name can match, whatever its content.
     fn may_match(&self, key: &RowKey) -> bool {
         self.within(key) && self.fields.may_match(&key.namespace, &key.name)
     }
@@ -82,7 +84,7 @@ impl Selection {
         self.labels.is_empty() && self.fields.is_empty()
     }
 
-    /// The matching rows after `after`, in the order of lists.
+    /// The matching rows after the key `after`, in the order of lists.
     pub(crate) fn rows<'a>(
         &'a self,
         rows: &'a OrdMap<RowKey, Arc<Row>>,
@@ -95,7 +97,7 @@ impl Selection {
             }
             (None, None) => Bound::Unbounded,
         };
-        // Without a selector no row has to be looked at to know that it is wanted.
+        // Without a selector, rows need not be read.
         let everything = self.is_everything();
         rows.range((start, Bound::Unbounded))
             .take_while(|(key, _)| self.within(key))

@@ -1,9 +1,9 @@
-//! Watches: the rows there are at first where they are asked for, then every change, until it ends.
+//! Handles watches: the initial rows if they are asked for, then every change until the watch ends.
 //!
-//! A watch holds a position in what all watches share and takes bytes only as fast as its client reads them. It
-//! ends cleanly: at its timeout, when the server drains, or with a 410 when the log has moved past its
-//! position or the right to it has been taken away. (A client that gets a 410 lists again, and is refused then
-//! or not.)
+//! A watch holds a position in the shared log, and takes bytes only as fast as its client reads them. It ends
+//! cleanly at its timeout or when the server drains. It ends with an ERROR event of code 410 if the log has
+//! moved past its position, or if its user has lost the right to watch. The client then lists again, and that
+//! request is authorised on its own.
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,20 +34,21 @@ use crate::{
 };
 use gatehouse_serving::{ApiError, Body, authz::Standing, body::streamed, negotiate::JSON};
 
-/// A bookmark at least this often lets clients that see no change resume from a recent version. A minute is
-/// what clients may count on; a little less leaves room for a slow network.
+/// The interval of bookmarks, so that clients that see no change can resume from a recent version. Clients
+/// may count on one a minute; the rest of it allows for a slow network.
 const BOOKMARKS: Duration = Duration::from_secs(50);
-/// A watch of a namespace where nothing happens goes on in the log this often: much sooner than the log forgets.
+/// A watch of a quiet namespace moves its position on this often: much sooner than the log drops it.
 const LOOK: Duration = Duration::from_mins(1);
-/// Without `timeoutSeconds` a watch lasts between this long and twice that, as kube-apiserver's do
-/// (`--min-request-timeout`), so that watches of one moment do not end at one moment.
+/// Without `timeoutSeconds` a watch lasts between this long and twice as long, like kube-apiserver's
+/// (`--min-request-timeout`), so that watches that began together do not end together.
 const SHORTEST: Duration = Duration::from_mins(30);
-/// Rows told at once to a client that catches up: some [`CHUNK`] of them.
+/// Rows per step for a client that is catching up: about [`CHUNK`] bytes.
 const RETOLD: usize = 64;
-/// Such a client is told of what is made this often. Rows that are made and say the same wake nobody.
+/// How often a client that is catching up gets newly rendered rows. Rows that are rendered without a change
+/// wake no watch.
 const CATCH_UP: Duration = Duration::from_millis(250);
 
-/// Chunks of whole events, each on a line of its own.
+/// A stream of chunks. Each chunk consists of whole events, each on a line of its own.
 pub(super) async fn watch(
     cache: &WatchCache,
     feed: Arc<Feed>,
@@ -67,7 +68,7 @@ pub(super) async fn watch(
             let announce_end = options.initial_events_end();
             (Phase::Initial { rows: rows.into_iter(), announce_end }, snapshot.version)
         }
-        // Initial events declined, and no version to start from: from now on.
+        // The client declined initial events and named no version: the watch starts now.
         None | Some(ResourceVersion::ANY) => (Phase::Live, cache.snapshot().version),
         Some(ResourceVersion(version)) => {
             let (outcome, phase, position) = match resume(cache, version).await {
@@ -99,16 +100,16 @@ pub(super) async fn watch(
     }))
 }
 
-/// Where a watch from `version` begins.
+/// Decides how a watch from `version` begins.
 ///
-/// That it is too old is told by the watch, as kube-apiserver does: kube's watcher lists again when it is told by an
-/// event, and asks for ever for what a status has refused. For the same reason a version that is still too far ahead
-/// after a while is no better than one that is too old: a replica whose clock was wrong made it, and its clients must
-/// not wait until the time has come.
+/// Like kube-apiserver, a watch reports an expired version by an ERROR event: the watcher of kube-rs lists
+/// again after such an event, but repeats a request that was refused with a status for ever. A version that
+/// is still too far ahead after [`read::WAIT_FOR_VERSION`] counts as expired, too: a replica with a wrong
+/// clock made it, and its clients should not wait until that time comes.
 async fn resume(cache: &WatchCache, version: u64) -> Result<Resume, ApiError> {
     let refused = match cache.resume(version) {
         Err(Refused::Ahead) => {
-            // Whether it came or not shows right after.
+            // Whether the version was reached shows in the second attempt.
             let _ = read::reached(cache, version, read::WAIT_FOR_VERSION).await;
             cache.resume(version)
         }
@@ -123,7 +124,7 @@ async fn resume(cache: &WatchCache, version: u64) -> Result<Resume, ApiError> {
     })
 }
 
-/// The answer over plain HTTP.
+/// The response to a watch over plain HTTP.
 pub(super) fn respond(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Response<Body> {
     let mut response = Response::new(streamed(chunks));
     let headers = response.headers_mut();
@@ -135,7 +136,7 @@ pub(super) fn respond(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Res
 struct Watch {
     follow: watch::Receiver<u64>,
     feed: Arc<Feed>,
-    /// Nothing has been sent yet.
+    /// Whether no event has been sent yet.
     is_first: bool,
     phase: Phase,
     /// Every change up to this version has been sent.
@@ -146,15 +147,15 @@ struct Watch {
     ends: Ends,
 }
 
-/// What each watch keeps for itself.
+/// The memory that each watch takes, apart from what it shares.
 #[cfg(test)]
 pub(super) const SIZE: usize = size_of::<Watch>();
 
-/// What ends a watch beside its own timeout.
+/// What ends a watch, apart from its own timeout.
 pub(super) struct Ends {
-    /// The server drains.
+    /// Cancelled when the server drains.
     pub(super) stop: CancellationToken,
-    /// The right to it has been taken away.
+    /// Reports when the user has lost the right to watch.
     pub(super) standing: Standing,
 }
 
@@ -163,9 +164,9 @@ enum Phase {
         rows: std::vec::IntoIter<Arc<Row>>,
         announce_end: bool,
     },
-    /// The client was told by another replica.
+    /// The client was served by another replica before.
     CatchUp(CatchUp),
-    /// There was nothing to go on from.
+    /// The watch cannot start from the client's version.
     Expired(ApiError),
     Live,
     Ended,
@@ -176,7 +177,8 @@ impl Watch {
     async fn next_chunk(&mut self) -> Option<Bytes> {
         let mut out = Vec::new();
         loop {
-            // Looked at here too: a client that reads slowly, or changes without a pause, never get to wait.
+            // Checked here as well, because a watch never waits if its client reads slowly or if changes come
+            // without a pause.
             if self.ends.stop.is_cancelled() || Instant::now() >= self.deadline {
                 self.phase = Phase::Ended;
             }
@@ -237,7 +239,7 @@ impl Watch {
         self.phase = Phase::Live;
     }
 
-    /// Without bookmarks: there is no version yet that stands for all that the client has.
+    /// Sends no bookmarks: no version stands for everything that the client has yet.
     async fn catch_up(&mut self, out: &mut Vec<u8>) {
         let Phase::CatchUp(catch_up) = &mut self.phase else { return };
         let (rows, then) = match catch_up.next(self.feed.cache(), RETOLD) {
@@ -275,8 +277,8 @@ impl Watch {
         self.feed.encoder.bookmark(out, self.position, initial_events_end, is_first);
     }
 
-    /// A bookmark of the latest version that there is nothing to tell up to. What there is to tell is told instead, and
-    /// has a version of its own.
+    /// Sends a bookmark of the latest version if there are no events up to it. Otherwise those events are
+    /// sent next, and carry their own versions.
     fn bookmark_if_level(&mut self, out: &mut Vec<u8>) {
         if let Ok(batch) = self.feed.after(self.position)
             && batch.events.is_empty()
@@ -286,7 +288,7 @@ impl Watch {
         }
     }
 
-    /// Waits for a change, a bookmark that is due, or the end.
+    /// Waits for a change, until a bookmark is due, or until the watch ends.
     async fn wait(&mut self, out: &mut Vec<u8>) {
         let bookmark = async {
             match &mut self.bookmarks {
@@ -304,14 +306,14 @@ impl Watch {
         }
     }
 
-    /// Tells why there is nothing more to come.
+    /// Ends the watch with an ERROR event.
     fn fail(&mut self, out: &mut Vec<u8>, error: &ApiError) {
         encode::error(out, error);
         self.phase = Phase::Ended;
     }
 }
 
-/// One event as it is, which it mostly is; several in one piece.
+/// The chunk that contains all events. It usually is one event, which is not copied.
 fn joined(mut events: Vec<Bytes>) -> Option<Bytes> {
     if events.len() > 1 { Some(events.concat().into()) } else { events.pop() }
 }

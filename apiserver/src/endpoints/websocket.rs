@@ -1,12 +1,16 @@
-//! Watches over WebSocket (RFC 6455), for browsers, which cannot read a stream of JSON well otherwise.
+//! Watches over WebSocket (RFC 6455), for browsers, which cannot easily read a stream of JSON.
 //!
-//! As `HandleWS` of k8s.io/apiserver: the very events of the plain watch, a text frame each, and nothing is read but
-//! the client's close. What differs is for the better: a client that offers several subprotocols is not refused, an
-//! Origin is not needed, and peers that vanish or stop reading are noticed, by pings and a limit on each write.
+//! Like `HandleWS` of k8s.io/apiserver, a WebSocket carries the same events as the plain watch, each in a
+//! text frame, and reads nothing but the client's close. It differs on purpose: a client may offer several
+//! subprotocols, needs no Origin, and pings and a limit on each write detect clients that vanish or stop
+//! reading.
 //!
-//! Invariants: the connection has left the server's hands, so its number is bounded here; its task ends with the
-//! watch, which ends when the server drains; nothing more is read while an answer to what was read waits to be sent, so
-//! that a client cannot make the process hold answers that it does not take.
+//! **Invariant:** the connections are bounded here, since they have left the server's hands.
+//!
+//! **Invariant:** a connection's task ends with its watch, which ends when the server drains.
+//!
+//! **Invariant:** nothing is read while the answer to an earlier frame waits to be sent, so that a client
+//! cannot make the process hold answers that it does not take.
 
 use std::{sync::Arc, time::Duration};
 
@@ -38,34 +42,34 @@ use gatehouse_serving::{
     pipeline::Holder,
 };
 
-/// Open at once. A connection with its TLS buffers takes some 50 KiB: 100 MiB when all are in use.
+/// The most connections that are open at once. One with its TLS buffers takes some 50 KiB: 100 MiB for all.
 const MAX_SOCKETS: usize = 2_000;
-/// Proxies close what is silent for a minute.
+/// The interval of pings. Proxies close connections that are silent for a minute.
 const PING: Duration = Duration::from_secs(30);
-/// A client that takes no more than some 64 KiB in this time is not reading.
+/// A client that takes no more than some 64 KiB in this time counts as not reading.
 const WRITE: Duration = Duration::from_secs(30);
-/// For the other side to close too.
+/// How long to wait for the other side to close.
 const CLOSE: Duration = Duration::from_secs(2);
-/// Clients have nothing to say but `close`.
+/// The size limit of a client's message: clients only send `close`.
 const MAX_MESSAGE: usize = 4 << 10;
-/// The one version there is.
+/// The only version of RFC 6455.
 const VERSION: &str = "13";
-/// Carries a bearer token; it is no protocol that could be spoken.
+/// The prefix of a subprotocol that carries a bearer token. It names no protocol that could be chosen.
 const TOKEN_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
 
-/// Takes connections over, up to a number that users share.
+/// Upgrades connections, up to a number that users share fairly.
 #[derive(Debug)]
 pub(super) struct WebSockets {
     slots: Arc<FairShare<Holder>>,
 }
 
-/// A request to watch through a WebSocket that can be granted.
+/// A WebSocket request that has been checked and holds a slot.
 pub(super) struct Upgrade {
     connection: OnUpgrade,
     accept: HeaderValue,
     protocol: Option<HeaderValue>,
     slot: Held<Holder>,
-    /// The request's trail in the audit log goes on for as long as the connection does.
+    /// Keeps the request's entry in the audit log open as long as the connection is.
     trail: Option<Kept>,
 }
 
@@ -74,18 +78,19 @@ impl WebSockets {
         Self { slots: FairShare::new(MAX_SOCKETS) }
     }
 
-    /// How many more there may be.
+    /// How many more connections can be opened.
     #[cfg(test)]
     pub(super) fn free(&self) -> usize {
         self.slots.free()
     }
 
-    /// A place for one more, out of a user's share.
+    /// Takes a slot out of the user's share; `None` if there is none left.
     pub(super) fn take(&self, holder: Holder) -> Option<Held<Holder>> {
         self.slots.try_take(holder, 1)
     }
 
-    /// `None` if the request does not ask for a WebSocket.
+    /// Checks a request for a WebSocket. `None` if the request does not ask for one. Errors: 400 for a bad
+    /// handshake, 429 if all slots are in use.
     pub(super) fn requested(&self, parts: &mut Parts, holder: Holder) -> Result<Option<Upgrade>, ApiError> {
         let headers = &parts.headers;
         if !tokens(headers, &header::UPGRADE).any(|token| token.eq_ignore_ascii_case("websocket"))
@@ -109,8 +114,8 @@ impl WebSockets {
 }
 
 impl Upgrade {
-    /// Answers the request; then sends the events, as many a chunk as there are lines in it. `open` is raised while
-    /// the connection is.
+    /// Responds with 101 Switching Protocols, and sends each line of `events` as a frame from a task of its
+    /// own. `open` counts the connection while it is open.
     pub(super) fn respond(
         self,
         events: impl Stream<Item = Bytes> + Send + 'static,
@@ -141,13 +146,14 @@ impl Upgrade {
     }
 }
 
-/// The items of a header that is a list.
+/// The tokens of a header whose value is a comma-separated list.
 fn tokens<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> impl Iterator<Item = &'a str> {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
 }
 
-/// The proof that the request was read as what it is.
+/// The value of `Sec-WebSocket-Accept`: it proves that the server has read the request as a WebSocket
+/// handshake.
 fn accept(key: &HeaderValue) -> HeaderValue {
     const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
     let digest = Sha1::from([key.as_bytes(), GUID].concat()).digest().bytes();
@@ -157,21 +163,22 @@ fn accept(key: &HeaderValue) -> HeaderValue {
     }
 }
 
-/// The first of those offered, as kube-apiserver returns the one it takes: the frames are the same under any name, and
-/// browsers give up where they offered some and none is chosen.
+/// The first subprotocol that the client offers, since kube-apiserver also returns one of them. The frames
+/// are the same under any name, and browsers give up if none of those they offered is chosen.
 fn protocol(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut offered = tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL);
     let chosen = offered.find(|protocol| !protocol.starts_with(TOKEN_PROTOCOL))?;
     HeaderValue::from_str(chosen).ok()
 }
 
-/// Sends the events until they end, or the client does.
+/// Sends the events until they end or the client closes.
 async fn send<S>(connection: S, events: impl Stream<Item = Bytes>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let config = WebSocketConfig::default()
-        // Made at once and for good: the usual 128 KiB would be most of what an idle watch takes.
+        // The read buffer is allocated at once and kept: the default of 128 KiB would be most of an idle
+        // watch's memory.
         .read_buffer_size(MAX_MESSAGE)
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE));
@@ -184,8 +191,8 @@ where
         let written = tokio::select! {
             received = socket.next() => match received {
                 Some(Ok(Message::Close(_)) | Err(_)) | None => break,
-                // tungstenite makes the answer to a ping, and would hold as many as it is sent: each has to be on its way
-                // before anything more is read. Anything else is of no interest.
+                // tungstenite queues the answer to each ping. Each answer is flushed before anything more is
+                // read, so that a client cannot fill memory with them. Other messages are ignored.
                 Some(Ok(_)) => {
                     is_heard = true;
                     timeout(WRITE, socket.flush()).await
@@ -206,7 +213,7 @@ where
             return;
         }
     }
-    // The handshake of the end, whoever began it.
+    // The closing handshake, whichever side began it.
     let closed = async {
         socket.close(Some(CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() })).await?;
         while let Some(Ok(_)) = socket.next().await {}
@@ -215,7 +222,7 @@ where
     let _ = timeout(CLOSE, closed).await;
 }
 
-/// A frame for each line.
+/// Sends each line of the chunk as a text frame.
 async fn write<S>(socket: &mut WebSocketStream<S>, mut chunk: Bytes) -> tungstenite::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,

@@ -1,13 +1,14 @@
-//! One change, many watchers.
+//! Feeds: watches with the same selection and representation share the work for each change.
 //!
-//! Watches of the same selection in the same representation share a [`Feed`]: whichever of them comes first looks at
-//! what has changed, evaluates the selectors and has the events written; the others take the bytes. Feeds of one
-//! resource share the texts, so that a change is written once for each representation, however many selections it
-//! matches.
+//! The first watch of a [`Feed`] that reads on evaluates the selectors for the next changes and encodes their
+//! events; the others take the encoded bytes. All feeds of a resource share the encoded events, so that a
+//! change is encoded once per representation, however many selections it matches.
 //!
-//! Invariants: a feed is a cache. It holds the events of two seconds and is bounded by bytes; who has fallen behind
-//! that reads the log on its own, with the same outcome, until it has caught up. Nobody waits for anybody: a slow
-//! watcher only gets less of what it reads for nothing, until the log has left it behind.
+//! **Invariant:** a feed is only a cache. It holds the events of two seconds, and is bounded by bytes. A
+//! watch that is further behind reads the log itself, with the same result, until it has caught up.
+//!
+//! **Invariant:** watches never wait for each other. A slow watch shares less of the work, until it falls out
+//! of the log.
 
 mod renderings;
 
@@ -30,18 +31,20 @@ use crate::{
 };
 use gatehouse_serving::negotiate::Representation;
 
-/// Changes looked at before a watch looks at its clock again.
+/// Changes read per step, after which a watch checks its deadline again.
 const BATCH: usize = 512;
-/// Bytes handed over at once.
+/// Bytes per chunk of a response.
 pub(super) const CHUNK: usize = 64 << 10;
-/// How long a feed keeps an event: watchers that read come within milliseconds.
+/// How long a feed keeps an event. Watches whose clients read come within milliseconds.
 const KEPT: Duration = Duration::from_secs(2);
-/// How many bytes of events a feed keeps. Mostly they are kept by others, too.
+/// Bytes of events that a feed keeps. Most of them are shared with `Renderings`, so they take no extra
+/// memory.
 const BYTES: usize = 256 << 10;
-/// Forgotten feeds are cleared away when there are more than this, or twice as many as were left the last time.
+/// Unused feeds are removed once there are more feeds than this, or than twice as many as were left the last
+/// time.
 const FEW: usize = 64;
 
-/// How the objects of a watch are shown.
+/// How a watch shows its objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Style {
     pub(super) representation: Representation,
@@ -54,7 +57,7 @@ impl Style {
     }
 }
 
-/// The feeds of one resource.
+/// The feeds of one resource, by selection and style.
 pub(super) struct Feeds {
     cache: Arc<WatchCache>,
     renderings: Arc<Renderings>,
@@ -64,11 +67,11 @@ pub(super) struct Feeds {
 #[derive(Default)]
 struct Open {
     feeds: HashMap<(Selection, Style), Weak<Feed>>,
-    /// How many there may be before the forgotten ones are cleared away.
+    /// The number of feeds at which unused ones are removed.
     limit: usize,
 }
 
-/// The events of one selection in one style, for every watch of them.
+/// The recent events of one selection in one style, shared by all watches of them.
 pub(super) struct Feed {
     pub(super) selection: Selection,
     pub(super) encoder: Encoder,
@@ -78,13 +81,13 @@ pub(super) struct Feed {
     latest: Mutex<Latest>,
 }
 
-/// A change, and what it means to a selection.
+/// A change, and the event that it is to a selection.
 type Matched = (EventType, Arc<Change>);
 
-/// The latest events.
+/// The recent events of a feed.
 #[derive(Debug, Default)]
 struct Latest {
-    /// All events after this version and up to `position` are here.
+    /// All events after `start` and up to `position` are here.
     start: u64,
     position: u64,
     events: VecDeque<Event>,
@@ -102,7 +105,7 @@ struct Event {
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) events: Vec<Bytes>,
-    /// There are no others up to this version.
+    /// There are no other events up to this version.
     pub(super) position: u64,
 }
 
@@ -118,7 +121,7 @@ impl Feeds {
         representation: Representation,
         include_object: IncludeObject,
     ) -> Arc<Feed> {
-        // It has a meaning in Tables only.
+        // `includeObject` only affects Tables.
         let is_table = matches!(representation, Representation::Table(_));
         let include_object = if is_table { include_object } else { IncludeObject::default() };
         let style = Style { representation, include_object };
@@ -143,13 +146,13 @@ impl Feeds {
         feed
     }
 
-    /// How many events have been written.
+    /// How many events have been encoded.
     #[cfg(test)]
     pub(super) fn written(&self) -> usize {
         self.renderings.made()
     }
 
-    /// How many feeds are known, forgotten ones too.
+    /// The number of feeds, including unused ones.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).feeds.len()
@@ -165,8 +168,7 @@ impl Feed {
         }
     }
 
-    /// The first event of a watch after `position`; in a Table that is the one with the columns, so it is nobody
-    /// else's.
+    /// The first event of a watch after `position`. In a Table it carries the columns, so it is not shared.
     pub(super) fn first(&self, position: u64) -> Result<Batch, Expired> {
         if !self.style.is_table() {
             return self.after(position);
@@ -179,12 +181,13 @@ impl Feed {
         Ok(Batch { events: vec![text], position: change.row.version })
     }
 
-    /// From what is there for all; `None` if that does not reach back so far.
+    /// The events after `position` from the shared ones, which are brought up to date first. `None` if
+    /// `position` is older than those.
     fn shared(&self, position: u64) -> Option<Batch> {
         let mut latest = self.latest();
         let now = Instant::now();
         latest.trim(now);
-        // Left alone for long: what it would have to catch up with is of no interest to anybody.
+        // The feed was unused for a while: no watch needs the events between its position and this one.
         let is_stale = latest.events.is_empty() && position > latest.position;
         if is_stale || self.advance(&mut latest, now).is_err() || position > latest.position {
             *latest = Latest { start: position, position, ..Latest::default() };
@@ -194,7 +197,7 @@ impl Feed {
         (position >= latest.start).then(|| latest.after(position))
     }
 
-    /// Looks at the next changes.
+    /// Reads the next changes from the log and encodes their events.
     fn advance(&self, latest: &mut Latest, now: Instant) -> Result<(), Expired> {
         let (events, reached) = self.look(latest.position)?;
         for (event, change) in events {
@@ -206,7 +209,7 @@ impl Feed {
         Ok(())
     }
 
-    /// The same by a look of one's own.
+    /// The events after `position`, read from the log for this watch only.
     pub(super) fn own(&self, position: u64) -> Result<Batch, Expired> {
         let (events, reached) = self.look(position)?;
         let mut batch = Batch { events: Vec::new(), position: reached };
@@ -226,7 +229,8 @@ impl Feed {
         Ok(batch)
     }
 
-    /// What the next changes after `position` mean to the selection, and how far that looked.
+    /// The next changes after `position` that are events to this selection, and the version up to which it
+    /// read.
     fn look(&self, position: u64) -> Result<(Vec<Matched>, u64), Expired> {
         let (changes, reached) = self.cache.changes_after(position, BATCH)?;
         let events = changes.into_iter().filter_map(|change| Some((self.selection.event(&change)?, change)));
@@ -241,7 +245,8 @@ impl Feed {
 
     fn write(&self, event: EventType, change: &Change, now: i64, with_columns: bool) -> Vec<u8> {
         let left = change.previous.as_ref().filter(|_| {
-            // It is still there, and was last seen as it was when it matched.
+            // The object still exists but no longer matches. Its DELETED event shows it as it last matched,
+            // as kube-apiserver does.
             event == EventType::Deleted && change.kind != ChangeKind::Deleted
         });
         let mut out = Vec::with_capacity(2 * change.row.size());
@@ -255,7 +260,7 @@ impl Feed {
         out
     }
 
-    /// Events of rows that a client from another replica may lack; nobody else is to be told these.
+    /// The events of rows for a client that is catching up. No other watch gets these.
     pub(super) fn retold(&self, rows: &[CatchUpRow], mut with_columns: bool) -> Vec<Bytes> {
         let now = now();
         let told = rows.iter().filter_map(|retold| Some((retold, self.selection.retold(retold)?)));
@@ -274,12 +279,12 @@ impl Feed {
         events.collect()
     }
 
-    /// What the events are of.
+    /// The cache that the events come from.
     pub(super) fn cache(&self) -> &WatchCache {
         &self.cache
     }
 
-    /// Lets go of all events, as time does.
+    /// Drops all events, as if their time were over.
     #[cfg(test)]
     pub(super) fn forget(&self) {
         let mut latest = self.latest();
@@ -292,7 +297,7 @@ impl Feed {
 }
 
 impl Latest {
-    /// Lets go of what is too old or too much.
+    /// Drops the events that are too old, or too many for the limit of bytes.
     fn trim(&mut self, now: Instant) {
         while let Some(oldest) = self.events.front()
             && (self.bytes > BYTES || now.duration_since(oldest.made) > KEPT)
@@ -309,7 +314,7 @@ impl Latest {
         let mut bytes = 0;
         for event in self.events.range(first..) {
             if bytes >= CHUNK {
-                // There is more: it goes on behind the last one taken.
+                // The next call continues after the last event taken.
                 return batch;
             }
             bytes += event.text.len();

@@ -1,4 +1,4 @@
-//! The texts of the latest events, each made once for all who are told of it.
+//! The encoded recent events of a resource, shared by all its feeds. Each is encoded once.
 
 use std::{
     collections::BTreeMap,
@@ -9,22 +9,22 @@ use bytes::Bytes;
 
 use super::{super::select::EventType, Style};
 
-/// Bytes of texts kept for each resource. At a hundred changes a second those of some seconds: a watcher further
-/// behind than that pays for what it reads.
+/// Bytes of encoded events that a resource keeps. At a hundred changes a second that is some seconds; a watch
+/// that is further behind encodes its events itself.
 const BYTES: usize = 1 << 20;
 
-/// What a text depends on.
+/// What the bytes of an event depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
-    /// First, so that the oldest go first.
+    /// The first field, so that the oldest events are removed first.
     pub(super) version: u64,
     pub(super) event: EventType,
     pub(super) style: Style,
-    /// Of the ages in Tables; zero where there are none.
+    /// The second that ages in a Table refer to; zero if there is no Table.
     pub(super) second: i64,
 }
 
-/// Texts by what they depend on, the latest of them.
+/// The most recent encoded events.
 #[derive(Debug, Default)]
 pub(super) struct Renderings {
     state: Mutex<State>,
@@ -38,7 +38,8 @@ struct State {
 }
 
 impl Renderings {
-    /// The text, made now if it is not there. Whoever else wants it waits for that, some microseconds.
+    /// The encoded event; `make` encodes it if it is not there. Other callers wait for that, which takes
+    /// microseconds.
     pub(super) fn get(&self, key: Key, make: impl FnOnce() -> Vec<u8>) -> Bytes {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(text) = state.texts.get(&key) {
@@ -48,7 +49,7 @@ impl Renderings {
         state.made += 1;
         state.bytes += text.len();
         state.texts.insert(key, text.clone());
-        // That may be this very one: what is older than all that is kept is not kept.
+        // This may remove the new event itself, if it is older than all that are kept.
         while state.bytes > BYTES
             && let Some((_, oldest)) = state.texts.pop_first()
         {
@@ -57,7 +58,7 @@ impl Renderings {
         text
     }
 
-    /// How many texts have been made.
+    /// How many events have been encoded.
     #[cfg(test)]
     pub(super) fn made(&self) -> usize {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).made
