@@ -1,4 +1,4 @@
-//! `clusterhealths`: a row for each cluster, over all its layers.
+//! `clusterhealths`: a row for each cluster, with the health of its layers.
 
 use gatehouse_apiservice::{
     Condition, ConditionStatus, Time,
@@ -12,7 +12,7 @@ use gatehouse_inventory::{
 use super::{Projected, Projection, common, memory::Memory};
 use crate::watchcache::RowKey;
 
-/// How many failures each layer names.
+/// The most failures that a layer names.
 const WORST: usize = 5;
 
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ impl Projection for ClusterHealths {
             let cluster = inventory.cluster(*id);
             let key = RowKey { namespace: "".into(), name: cluster.name.clone() };
             let status = self.last.date(&key, health(inventory, cluster));
-            // A cluster is as old as the namespace that it starts with.
+            // The creation time of a cluster is that of its namespace kube-system.
             let first = inventory.namespace(cluster, &"kube-system".into());
             Projected::Row {
                 cluster: cluster.name.clone(),
@@ -105,7 +105,7 @@ fn conditions(
     ]
 }
 
-/// How a layer is doing; `None` if the cluster serves none of its kinds.
+/// The health of a layer; `None` if the cluster serves none of its kinds.
 fn layer_health(inventory: &Inventory, cluster: &Cluster, layer: Layer) -> Option<LayerHealth> {
     let catalogue = inventory.catalogue();
     let tally = cluster.layer(layer);
@@ -147,7 +147,7 @@ fn layer_health(inventory: &Inventory, cluster: &Cluster, layer: Layer) -> Optio
     })
 }
 
-/// Whether there is anything to say of a kind.
+/// Whether the cluster serves the kind, as far as is known.
 fn is_present(cluster: &Cluster, kind: KindId) -> bool {
     !matches!(cluster.kind_status(kind), Some(KindStatus::Absent))
 }
@@ -165,12 +165,12 @@ fn kind_health(cluster: &Cluster, id: KindId, kind: &Kind, counts: Counts) -> Ki
     }
 }
 
-/// Objects that something is being done about.
+/// The number of objects that are progressing, pending or terminating.
 fn under_way(counts: Counts) -> u32 {
     [State::Progressing, State::Pending, State::Terminating].map(|state| counts.of(state)).into_iter().sum()
 }
 
-/// What a layer gives as the reason, if it is not healthy.
+/// The part of the row's reason that a layer adds, if it is not healthy.
 fn reason(layer: &LayerHealth) -> Option<String> {
     let name = &layer.name;
     match layer.health {
@@ -190,7 +190,8 @@ fn warnings(inventory: &Inventory, cluster: &Cluster) -> Vec<String> {
     let mixed = versions.len() > 1;
     let mixed =
         mixed.then(|| format!("nodes run different kubelet versions: {}", versions.join(", "))).into_iter();
-    // A kind of no layer has no other row to be told in: no tenantusages would look like no TenantQuotas.
+    // TenantQuotas belong to no layer. Without this warning, missing `tenantusages` would look as if there
+    // were no TenantQuotas.
     let unseen = inventory.catalogue().kinds().filter(|(id, kind)| {
         kind.is_tenant_quota() && common::trouble(cluster, *id).is_some_and(|(why, _)| why == "Forbidden")
     });

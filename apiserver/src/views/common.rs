@@ -1,4 +1,4 @@
-//! What several projections say in the same words.
+//! Parts of a status that several views have in common.
 
 use gatehouse_apiservice::{
     Condition, ConditionStatus, Time,
@@ -9,7 +9,7 @@ use gatehouse_inventory::{
     catalogue::{Catalogue, Kind, KindId},
 };
 
-/// How many objects a path in the API names at most.
+/// The most objects that a path in a status names.
 const PATH: usize = 16;
 
 pub(super) fn reference(catalogue: &Catalogue, key: &ObjectKey) -> ObjectReference {
@@ -38,7 +38,7 @@ pub(super) fn path<'a>(
     keys.into_iter().take(PATH).map(|key| reference(catalogue, key)).collect()
 }
 
-/// Why `record` cannot go on, if it cannot and the cause is not its own.
+/// The root cause that blocks `record`, if it is blocked by another object.
 pub(super) fn blocked_by(catalogue: &Catalogue, cluster: &Cluster, record: &Record) -> Option<BlockedBy> {
     let RootCause { root, path: passed } = cluster.root_cause(record)?;
     let of = |reason, record: &Record| BlockedBy {
@@ -90,7 +90,7 @@ pub(super) fn blocked_by(catalogue: &Catalogue, cluster: &Cluster, record: &Reco
     })
 }
 
-/// The members of the cycle through `key`, and how many more there are; empty if there is none.
+/// The members of the cycle through `key`, and how many more there are. Empty without a cycle.
 pub(super) fn cycle(
     catalogue: &Catalogue,
     cluster: &Cluster,
@@ -104,7 +104,8 @@ pub(super) fn failure(catalogue: &Catalogue, cluster: &Cluster, record: &Record)
     let verdict = &record.verdict;
     Failure {
         object: reference(catalogue, &record.key),
-        // A retry under way of what had failed is among the failures of its layer, and has failed until it ends.
+        // An object that is being retried after a failure still counts as a failure of its layer until the
+        // retry ends.
         state: verdict.outcome().as_str().into(),
         reason: verdict.reason.to_string(),
         message: verdict.message.to_string(),
@@ -113,7 +114,7 @@ pub(super) fn failure(catalogue: &Catalogue, cluster: &Cluster, record: &Record)
     }
 }
 
-/// The failures behind `keys`, at most `limit`, and how many are left out.
+/// The failures of `keys`, at most `limit`, and how many were omitted.
 pub(super) fn worst<'a>(
     catalogue: &Catalogue,
     cluster: &Cluster,
@@ -143,7 +144,7 @@ pub(super) fn kind_count(kind: &Kind, counts: &Counts) -> KindCount {
     }
 }
 
-/// Why a kind's objects are unknown or may be stale; `None` if all is well.
+/// Why the objects of a kind are unknown or may be stale, as reason and message; `None` if they are known.
 pub(super) fn trouble(cluster: &Cluster, kind: KindId) -> Option<(&'static str, &str)> {
     match cluster.kind_status(kind) {
         Some(KindStatus::Forbidden { message }) => Some(("Forbidden", message)),
@@ -154,7 +155,7 @@ pub(super) fn trouble(cluster: &Cluster, kind: KindId) -> Option<(&'static str, 
     }
 }
 
-/// Whether the cluster, and these kinds of it, were heard from lately.
+/// The condition `Fresh`: whether the cluster, and the watches of these kinds, were heard from recently.
 pub(super) fn fresh(cluster: &Cluster, kinds: impl IntoIterator<Item = KindId>) -> Condition {
     let (fresh, since) = cluster.freshness_of(kinds);
     let (reason, message) = match (fresh, cluster.freshness().0) {
@@ -171,7 +172,7 @@ pub(super) fn fresh(cluster: &Cluster, kinds: impl IntoIterator<Item = KindId>) 
     }
 }
 
-/// The tenant that a Namespace belongs to.
+/// The tenant of a Namespace.
 pub(super) fn tenant(namespace: Option<&Record>) -> Option<Str> {
     match &namespace?.detail {
         Detail::Namespace { tenant } => tenant.clone(),

@@ -27,7 +27,7 @@ impl Projection for FluxDependencies {
     }
 }
 
-/// How many dependencies a row names. A row is rendered for each of them that changes.
+/// The most dependencies that a row names. The row is rendered again for each of them that changes.
 const SHOWN: usize = 64;
 
 fn status(catalogue: &Catalogue, cluster: &Cluster, record: &Record) -> FluxDependencyStatus {
@@ -63,7 +63,7 @@ fn status(catalogue: &Catalogue, cluster: &Cluster, record: &Record) -> FluxDepe
     }
 }
 
-/// Whether every dependency is ready.
+/// The condition `Ready`: whether every dependency is ready.
 fn ready(record: &Record, dependencies: &[Dependency<'_>]) -> Condition {
     let unknown = |dependency: &Dependency<'_>| match dependency {
         Dependency::Is(record) => record.verdict.state == State::Unknown,

@@ -47,8 +47,8 @@ fn status(catalogue: &Catalogue, cluster: &Cluster, record: &Record) -> FluxReso
     }
 }
 
-/// Whether the object is ready, as far as is known. A controller at work does not take back what it has
-/// achieved: the outcome of the last attempt holds until the next, so that the condition does not flap.
+/// The condition `Ready`. While a controller reconciles again, the outcome of its last attempt holds, so that
+/// the condition does not flap.
 fn ready(record: &Record) -> Condition {
     let verdict = &record.verdict;
     let outcome = match verdict.state {

@@ -1,10 +1,14 @@
-//! `gotk_resource_info`: one series for each of Flux's objects, as Flux has kube-state-metrics make it, so that Flux's
-//! own dashboards and alerts read Gatehouse. They have a path of their own, `/metrics/flux`: each replica knows all
-//! objects, so that counts come out right only where one of them is scraped; and what they tell is a right of its own.
+//! `gotk_resource_info`: one series for each Flux object, as Flux's configuration of kube-state-metrics
+//! defines it, so that Flux's own dashboards and alerts work with Gatehouse.
 //!
-//! The labels are those of the configuration in fluxcd/flux2-monitoring-example; as there, a label whose field is absent
-//! is left out. A series is kept up like a row of a view, as shared text; a scrape takes a snapshot, and the lines are
-//! made while the client reads them. Invariant: no line holds a password of a URL.
+//! The series have their own path, `/metrics/flux`, for two reasons: each replica has all objects, so counts
+//! are right only if a single replica is scraped; and RBAC must be able to grant them separately.
+//!
+//! The labels are those of the configuration in fluxcd/flux2-monitoring-example. As there, a label is omitted
+//! if its field is absent. A series is updated like a row of a view. A scrape takes a snapshot, and the lines
+//! are written while the client reads them.
+//!
+//! **Invariant:** no line contains a password from a URL.
 
 use std::{
     borrow::Cow,
@@ -25,31 +29,31 @@ use imbl::OrdMap;
 const HEAD: &str = "# HELP gotk_resource_info The current state of a Flux resource.\n\
                     # TYPE gotk_resource_info gauge\n";
 
-/// Lines made at a time: some 150 KiB.
+/// Lines written at a time: some 150 KiB.
 const CHUNK: usize = 512;
 
-/// What Flux's configuration says of a kind.
+/// The labels that Flux's configuration defines for a kind.
 struct Layout {
     group: &'static str,
     kind: &'static str,
-    /// That of the configuration, whatever version an object was read in.
+    /// The version in Flux's configuration, regardless of the version in which an object was read.
     version: &'static str,
     labels: &'static [(&'static str, Field)],
 }
 
-/// Where a label's value is.
+/// The source of a label's value.
 #[derive(Debug, Clone, Copy)]
 enum Field {
     Ready,
     Suspended,
     Revision,
     Source,
-    /// Of a HelmRelease, whose chart is of a template or referred to.
+    /// The source of a HelmRelease's chart template; `ChartRef` is its `chartRef`.
     ChartSource,
     ChartRef,
     ReleasedChart,
     ReleasedVersion,
-    /// Of `FluxDetail::texts`.
+    /// The first of `FluxDetail::texts`.
     First,
     Second,
     FirstUrl,
@@ -96,17 +100,17 @@ const LAYOUTS: [Layout; 13] = [
     Layout { group: IMAGE, kind: "ImageUpdateAutomation", version: "v1", labels: &[READY, SUSPENDED, SOURCE] },
 ];
 
-/// A series for each of Flux's objects.
+/// The series of all Flux objects.
 pub struct FluxSeries {
     layouts: HashMap<KindId, &'static Layout>,
-    /// `None` until all objects are known.
+    /// `None` until all objects have been listed.
     rows: Mutex<Option<Rows>>,
 }
 
-/// Shares structure between snapshots.
+/// Snapshots share structure.
 type Rows = OrdMap<(ClusterId, ObjectKey), Arc<Row>>;
 
-/// What the line of an object is made of.
+/// What the line of an object is written from.
 struct Row {
     layout: &'static Layout,
     namespace: Str,
@@ -114,30 +118,30 @@ struct Row {
     detail: Shown,
 }
 
-/// What a line shows of a [`FluxDetail`].
+/// The fields of a [`FluxDetail`] that a line can show.
 struct Shown {
     ready: Option<Readiness>,
     suspend: Option<bool>,
     revision: Option<Str>,
-    /// Its name, and whether it is a chart that is referred to.
+    /// The name of the source, and whether it is a `chartRef`.
     source: Option<(Str, bool)>,
     texts: [Option<Str>; 2],
 }
 
 impl FluxSeries {
-    /// No series yet, of the kinds in `catalogue`.
+    /// No series yet, for the kinds in `catalogue`.
     pub fn new(catalogue: &Catalogue) -> Self {
         let layouts =
             LAYOUTS.iter().filter_map(|layout| Some((catalogue.find(layout.group, layout.kind)?, layout)));
         Self { layouts: layouts.collect(), rows: Mutex::default() }
     }
 
-    /// Whether all objects are known.
+    /// Whether all objects have been listed.
     pub(super) fn is_synced(&self) -> bool {
         self.rows().is_some()
     }
 
-    /// Brings the series of what changed up to date; the first time, that is everything.
+    /// Updates the series of the objects in `delta`. The first call must have all objects.
     pub(super) fn update(&self, inventory: &Inventory, delta: &Delta) {
         let mut rows = self.rows().clone().unwrap_or_default();
         for (id, key) in delta.objects.iter().filter(|(_, key)| self.layouts.contains_key(&key.kind)) {
@@ -153,7 +157,8 @@ impl FluxSeries {
         *self.rows() = Some(rows);
     }
 
-    /// The lines, as text; 503 until all objects are known, since a missing line would say that its object is gone.
+    /// The exposition text; 503 until all objects have been listed, because a missing line would mean that
+    /// its object was deleted.
     pub(crate) fn text(&self) -> Result<impl Stream<Item = Bytes> + Send + use<>, ApiError> {
         let rows = self.rows().clone();
         let rows =
@@ -188,7 +193,8 @@ impl Row {
                 Reference::Known(key) => (catalogue.kind(key.kind).kind.as_str(), &key.name),
                 Reference::Foreign { kind, name, .. } => (&**kind, name),
             };
-            // What a HelmRelease's chartRef may name, and its chart template's sourceRef may not.
+            // These kinds can be named by a HelmRelease's `chartRef`, but not by the `sourceRef` of its chart
+            // template.
             (Str::clone(name), matches!(kind, "OCIRepository" | "HelmChart" | "ExternalArtifact"))
         });
         let detail = Shown {
@@ -225,7 +231,7 @@ impl Shown {
             let (name, is_chart) = self.source.as_ref()?;
             (wanted.is_none_or(|wanted| *is_chart == wanted)).then_some(&**name)
         };
-        // A release is told as `CHART@VERSION`; a version alone is what an older API left behind.
+        // A release is recorded as `CHART@VERSION`. An older API left a version only.
         let released = || self.revision.as_deref()?.rsplit_once('@');
         let first = self.texts[0].as_deref();
         let value = match field {
@@ -255,7 +261,7 @@ impl Shown {
     }
 }
 
-/// `name="value",`, or nothing where there is no value.
+/// Writes `name="value",`, or nothing if the value is empty.
 fn label(text: &mut String, name: &str, value: &str) {
     if value.is_empty() {
         return;
@@ -272,7 +278,7 @@ fn label(text: &mut String, name: &str, value: &str) {
     text.push_str("\",");
 }
 
-/// `https://user:password@host/` may stand in a URL, against all advice.
+/// A URL may contain credentials, `https://user:password@host/`, although this is discouraged.
 fn without_password(url: &str) -> Cow<'_, str> {
     let authority = url.find("://").map_or(0, |at| at + 3);
     let end = url[authority..].find('/').map_or(url.len(), |at| authority + at);

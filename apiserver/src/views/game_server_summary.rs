@@ -57,21 +57,22 @@ fn numbers(numbers: &GameNumbers) -> GameServerNumbers {
     GameServerNumbers {
         fleets: numbers.fleets,
         desired: numbers.desired,
-        // A server in use takes itself out of its set's ready ones; if the set may not be read, out of nothing.
+        // A server in use subtracts itself from the ready servers of its set. If the set cannot be read, the
+        // sum is negative.
         ready: numbers.ready.max(0),
         allocated: numbers.allocated,
         reserved: numbers.reserved,
         withdrawn: numbers.withdrawn,
         unhealthy: numbers.unhealthy,
-        // What servers say may be observed before what their set does.
+        // The status of servers may be observed before that of their set.
         missing: numbers.missing.max(0),
         players: numbers.players.get(),
         capacity: numbers.capacity.get(),
     }
 }
 
-/// Whether nothing has failed, as `objects` says, and every desired server is there. What is known to be missing is
-/// told before what is not known.
+/// The condition `Ready`: False if an object has failed or a desired server is missing, even if other objects
+/// are unknown.
 fn ready(numbers: &GameNumbers, objects: Condition) -> Condition {
     if objects.status == ConditionStatus::False || numbers.missing <= 0 {
         return objects;

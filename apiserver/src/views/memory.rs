@@ -1,4 +1,5 @@
-//! What rows said last, for what a row says about its own past: when a condition turned, when anything changed.
+//! Remembers the last status of each row, for the times that a row reports about itself: the last transition
+//! of a condition and the last observed change.
 
 use std::collections::HashMap;
 
@@ -9,7 +10,7 @@ use gatehouse_apiservice::{
 
 use crate::watchcache::RowKey;
 
-/// A status that says when it was last observed to change.
+/// A status with conditions and a last observed time.
 pub(super) trait Dated: Clone + PartialEq {
     fn conditions(&mut self) -> &mut [Condition];
     fn last_observed_time(&mut self) -> &mut Time;
@@ -31,7 +32,7 @@ macro_rules! dated {
 
 dated!(ClusterHealthStatus, FluxSummaryStatus, GameServerSummaryStatus, TenantUsageStatus);
 
-/// The last status of each row. Only for views with few rows.
+/// The last status of each row. Only for views with few rows, since it holds them all.
 #[derive(Debug)]
 pub(super) struct Memory<S>(HashMap<RowKey, S>);
 
@@ -42,11 +43,12 @@ impl<S> Default for Memory<S> {
 }
 
 impl<S: Dated> Memory<S> {
-    /// The status with the times it had before, as far as it says what it said before; remembered.
+    /// Sets the times in `status` to the previous ones as far as the content is unchanged, and remembers the
+    /// result.
     pub(super) fn date(&mut self, key: &RowKey, mut status: S) -> S {
         if let Some(last) = self.0.get_mut(key) {
             for condition in status.conditions() {
-                // A condition that holds as it did has turned when it turned.
+                // A condition with the same status keeps its lastTransitionTime.
                 let before = last.conditions().iter().find(|before| before.kind == condition.kind);
                 if let Some(before) = before.filter(|before| before.status == condition.status) {
                     condition.last_transition_time = before.last_transition_time;
@@ -61,7 +63,7 @@ impl<S: Dated> Memory<S> {
         status
     }
 
-    /// Forgets a row that is gone.
+    /// Forgets a row that was deleted.
     pub(super) fn forget(&mut self, key: &RowKey) {
         self.0.remove(key);
     }

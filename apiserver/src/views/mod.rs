@@ -1,9 +1,9 @@
-//! From observed state to rows: each view is a projection of the inventory, kept up change by change.
+//! Views: the projections from observed objects to the rows of a resource, updated change by change.
 //!
-//! Runs in the task that owns the inventory. A projection says which rows a [`Delta`] touches and what
-//! they look like; what a row said before is compared in the watch cache, so nothing is emitted twice.
-//! Until every kind that a view tells about is known or known to be unreadable, the view renders
-//! nothing and its resource answers 503.
+//! The views run in the task that owns the inventory. A projection decides which rows a [`Delta`] affects and
+//! what they contain; the watch cache compares them with the current rows, so that unchanged rows emit
+//! nothing. A view renders nothing, and its resource answers with 503, until every kind that it needs has
+//! been listed or is known to be unreadable.
 
 mod cluster_health;
 mod common;
@@ -30,37 +30,37 @@ use crate::{
     watchcache::{Published, RowKey, Update, WatchCache},
 };
 
-/// What a projection says of a row.
+/// What a projection makes of one row.
 pub(crate) enum Projected<S> {
-    /// There is one, and this is its content.
+    /// The row exists, with this content.
     Row {
-        /// Name of the observed cluster.
+        /// The name of the observed cluster.
         cluster: Str,
-        /// Where it is listed.
+        /// The namespace and name of the row.
         key: RowKey,
         /// `metadata.creationTimestamp`.
         created: Time,
-        /// The namespace's tenant.
+        /// The tenant of the row's namespace.
         tenant: Option<Str>,
-        /// Everything else.
+        /// The `status` of the row.
         status: Box<S>,
     },
-    /// There is none.
+    /// The row does not exist.
     Gone(RowKey),
 }
 
-/// Makes the rows of one resource.
+/// Computes the rows of one resource.
 pub(crate) trait Projection {
     /// The type of `status`.
     type Status: View;
 
-    /// Whether the view cannot be told without the objects of this kind. Namespaces give every row its labels:
-    /// rows made before they are known would all be made again.
+    /// Whether the view needs the objects of this kind before it can render rows. Namespaces are needed for
+    /// the labels of every row: otherwise all rows would be rendered again once the namespaces are known.
     fn needs(kind: &Kind) -> bool {
         kind.is_flux() || kind.is_namespace()
     }
 
-    /// The rows that `delta` touches, as they are to be now.
+    /// The rows that `delta` affects, with their current content.
     fn project<'a>(
         &'a mut self,
         inventory: &'a Inventory,
@@ -68,17 +68,17 @@ pub(crate) trait Projection {
     ) -> impl Iterator<Item = Projected<Self::Status>> + 'a;
 }
 
-/// Every view, and the caches that serve them.
+/// All views and the caches that they fill.
 pub struct Views {
     all: [Box<dyn AnyView>; RESOURCES.len()],
     flux_series: Option<Arc<FluxSeries>>,
 }
 
-/// How many rows changed, for the metrics.
+/// How many rows of a resource changed, for the metrics.
 pub type Updates = (&'static Resource, Published);
 
 impl Views {
-    /// Views without rows.
+    /// All views, without rows.
     pub fn new(clock: &Arc<Clock>, interner: &Arc<Interner>) -> Self {
         let all = [
             Driver::<cluster_health::ClusterHealths>::boxed(clock, interner),
@@ -91,7 +91,7 @@ impl Views {
         Self { all, flux_series: None }
     }
 
-    /// Keeps up a series for each of Flux's objects, too.
+    /// Also keeps the series of Flux's objects up to date, if there are any.
     #[must_use]
     pub fn with_flux_series(self, series: Option<Arc<FluxSeries>>) -> Self {
         Self { flux_series: series, ..self }
@@ -102,12 +102,12 @@ impl Views {
         self.all.iter().map(|view| Arc::clone(view.cache())).collect()
     }
 
-    /// Whether every view says something.
+    /// Whether all views have synced.
     pub fn are_synced(&self) -> bool {
         self.all.iter().all(|view| view.cache().is_synced())
     }
 
-    /// Brings every view up to date with what changed.
+    /// Updates every view with what changed.
     pub fn update(&mut self, inventory: &Inventory, delta: &Delta) -> [Updates; RESOURCES.len()] {
         let updates = self.all.each_mut().map(|view| view.update(inventory, delta));
         if let Some(series) = &self.flux_series {
@@ -121,20 +121,20 @@ impl Views {
     }
 }
 
-/// A view, whatever its rows say.
+/// A view of any status type.
 trait AnyView: Send {
     fn cache(&self) -> &Arc<WatchCache>;
     fn update(&mut self, inventory: &Inventory, delta: &Delta) -> Updates;
 }
 
-/// A projection with the cache it fills.
+/// A projection and the cache that it fills.
 struct Driver<P> {
     projection: P,
     renderer: Renderer,
     cache: Arc<WatchCache>,
 }
 
-/// Rows rendered before they are handed over: readers wait for a hand-over, not for rendering.
+/// Rows rendered before they are handed to the cache. Readers wait for the hand-over, but not for rendering.
 const BATCH: usize = 256;
 
 impl<P: Projection + Default + Send + 'static> Driver<P> {
@@ -177,8 +177,8 @@ impl<P: Projection + Default + Send + 'static> AnyView for Driver<P> {
     }
 }
 
-/// Whether all that the view needs of a cluster is known. The first cluster is waited for; one that is
-/// watched from afar and does not answer holds nothing up.
+/// Whether everything that the view needs of a cluster has been listed or is unreadable. Views wait for the
+/// first cluster; a remote cluster that does not answer does not delay them.
 fn settled<P: Projection>(inventory: &Inventory, id: ClusterId, cluster: &Cluster) -> bool {
     let mut kinds = inventory.catalogue().kinds();
     let known = kinds.all(|(id, kind)| !P::needs(kind) || cluster.is_settled(id));

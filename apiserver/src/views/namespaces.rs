@@ -1,4 +1,5 @@
-//! What the views with a row for each namespace share: the row, and what it says of a tally of objects.
+//! Shared by the views with a row per namespace: the row, and the part of the status that is computed from a
+//! tally.
 
 use gatehouse_apiservice::{
     Condition, ConditionStatus, Time,
@@ -12,10 +13,10 @@ use super::{
 };
 use crate::watchcache::RowKey;
 
-/// How many failures a row names.
+/// The most failures that a row names.
 const WORST: usize = 5;
 
-/// The row of a namespace, called by its cluster; gone, if there is nothing to say.
+/// The row of a namespace, which has the name of its cluster. It is deleted if `status` is `None`.
 pub(super) fn row<S: Dated>(
     inventory: &Inventory,
     cluster: &Cluster,
@@ -39,7 +40,7 @@ pub(super) fn row<S: Dated>(
     }
 }
 
-/// What there is to say of a namespace's objects, whatever they are.
+/// The part of a status that counts the objects of a namespace, of whatever kinds.
 pub(super) struct Objects {
     pub(super) kinds: Vec<KindCount>,
     pub(super) oldest_failure: Option<Failure>,
@@ -51,7 +52,7 @@ pub(super) struct Objects {
 }
 
 impl Objects {
-    /// Of the objects in `tally`, which holds all those of the kinds that are `told`.
+    /// The status of the objects in `tally`, which holds all objects of the kinds for which `told` is true.
     pub(super) fn of(
         inventory: &Inventory,
         cluster: &Cluster,
@@ -76,7 +77,7 @@ impl Objects {
     }
 }
 
-/// The kinds told whose objects cannot be seen: forbidden, or never listed.
+/// The kinds for which `told` is true and whose objects are unknown: forbidden, or never listed.
 fn unreadable(inventory: &Inventory, cluster: &Cluster, told: impl Fn(&Kind) -> bool) -> Vec<Unreadable> {
     let told = inventory.catalogue().kinds().filter(|(_, kind)| told(kind));
     told.filter_map(|(id, kind)| {
@@ -91,7 +92,8 @@ fn unreadable(inventory: &Inventory, cluster: &Cluster, told: impl Fn(&Kind) -> 
     .collect()
 }
 
-/// Whether nothing is Failed, Stalled or Blocked; what cannot be seen or judged leaves it open.
+/// The condition `Ready`: False if an object has failed or is stalled or blocked; Unknown if objects could
+/// not be judged or kinds could not be read.
 fn ready(tally: &Tally, all_readable: bool, since: Time) -> Condition {
     let failing = tally.failures().len();
     let unknown = tally.counts().of(State::Unknown);

@@ -1,4 +1,4 @@
-//! What the views with a row for each Flux object share: which rows a change touches, and what they are called.
+//! Shared by the views with a row per Flux object: which rows a change affects, and their names.
 
 use gatehouse_apiservice::Time;
 use gatehouse_inventory::{Cluster, Delta, Inventory, ObjectKey, Record, catalogue::Catalogue};
@@ -6,7 +6,7 @@ use gatehouse_inventory::{Cluster, Delta, Inventory, ObjectKey, Record, catalogu
 use super::{Projected, common};
 use crate::watchcache::RowKey;
 
-/// The rows of the Flux objects that `delta` touches. `status` gives `None` for an object that has no row.
+/// The rows of the Flux objects in `delta`. `status` returns `None` for an object without a row.
 pub(super) fn project<'a, S>(
     inventory: &'a Inventory,
     delta: &'a Delta,
@@ -33,7 +33,7 @@ pub(super) fn project<'a, S>(
     })
 }
 
-/// `CLUSTER.KIND.NAME`, lower case, in the object's own namespace.
+/// The row's name is `CLUSTER.KIND.NAME`, in lower case, in the namespace of the object.
 fn row_key(catalogue: &Catalogue, cluster: &Cluster, key: &ObjectKey) -> RowKey {
     let kind = catalogue.kind(key.kind).kind.to_lowercase();
     RowKey { namespace: key.namespace.clone(), name: format!("{}.{kind}.{}", cluster.name, key.name).into() }

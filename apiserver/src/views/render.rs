@@ -1,4 +1,4 @@
-//! From a projected row to its bytes: metadata, status, cells, each serialised once.
+//! Renders a projected row: its metadata, status and cells are serialised once.
 
 use std::{
     borrow::Cow,
@@ -20,11 +20,11 @@ use crate::watchcache::{Cells, Draft, Label, RowKey, Update};
 pub(super) struct Renderer {
     resource: &'static Resource,
     interner: Arc<Interner>,
-    /// One set of labels for each cluster and tenant, shared by their rows.
+    /// The labels of each cluster and tenant, shared by their rows.
     labels: HashMap<(Str, Option<Str>), Arc<[Label]>>,
-    /// Each distinct set of selectable fields once: there are as many as there are kinds and states.
+    /// Each distinct set of selectable fields; there are only as many as kinds and states.
     fields: HashSet<Arc<[Str]>>,
-    /// UUIDv5 of the group: the name space of every row's uid.
+    /// The UUIDv5 name space of all uids, derived from the API group.
     uids: Uuid,
 }
 
@@ -53,7 +53,7 @@ impl Renderer {
         })
     }
 
-    /// The same for the same object on every replica and after every restart.
+    /// The `metadata.uid` of a row: the same on every replica and after every restart.
     fn uid(&self, cluster: &str, key: &RowKey) -> Uuid {
         let name = format!("{cluster}/{}/{}/{}", self.resource.plural, key.namespace, key.name);
         Uuid::new_v5(&self.uids, name.as_bytes())
@@ -78,7 +78,7 @@ impl Renderer {
     }
 }
 
-/// The cells as a JSON array, the name first.
+/// The cells as a JSON array that starts with the name.
 fn cells(name: &str, cells: &[Cell<'_>]) -> Cells {
     let mut made = Cells { json: b"[".to_vec(), ages: Vec::new() };
     string(&mut made.json, name);

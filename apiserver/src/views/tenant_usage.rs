@@ -15,8 +15,8 @@ use gatehouse_inventory::{
 use super::{Projected, Projection, common, memory::Memory};
 use crate::watchcache::RowKey;
 
-/// The cluster that serves this API. Its quotas are those that are enforced here; those of other clusters are told
-/// there, where their names are their own.
+/// The cluster that serves this API. Only its quotas have rows, because they are the ones enforced here;
+/// another cluster serves its own, under names of its own.
 const LOCAL: ClusterId = ClusterId(0);
 
 #[derive(Debug, Default)]
@@ -89,7 +89,7 @@ fn enforcement(quota: Option<&TenantQuotaDetail>) -> &'static str {
     }
 }
 
-/// Whether the quota is enforced, as its own condition says.
+/// The condition `Ready`: whether the quota is enforced, as its own condition says.
 fn ready(record: &Record) -> Condition {
     let verdict = &record.verdict;
     let status = match verdict.state {
@@ -97,7 +97,7 @@ fn ready(record: &Record) -> Condition {
         state if state.is_failure() => ConditionStatus::False,
         _ => ConditionStatus::Unknown,
     };
-    // A Condition has a reason, and of an object without a status there is only the state.
+    // A condition needs a reason. An object without a status has none, so its state is used.
     let reason = if verdict.reason.is_empty() { verdict.state.as_str() } else { &verdict.reason };
     Condition {
         kind: "Ready",
@@ -108,7 +108,7 @@ fn ready(record: &Record) -> Condition {
     }
 }
 
-/// Whether no limit is exceeded; what is known to be exceeded is told before what is not known.
+/// The condition `WithinLimits`: False if any limit is exceeded, even if others are unknown.
 fn within_limits(cluster: &Cluster, record: &Record, limits: &[Measured<'_>]) -> Condition {
     let name = |limit: &Measured<'_>| format!("{} {}", limit.limit.name, limit.told().of_hard());
     let exceeded: Vec<_> = limits.iter().filter(|limit| limit.is_exceeded()).map(name).collect();
@@ -129,10 +129,10 @@ fn within_limits(cluster: &Cluster, record: &Record, limits: &[Measured<'_>]) ->
     }
 }
 
-/// A limit with how far it is filled.
+/// A limit and how full it is.
 struct Measured<'a> {
     limit: &'a Limit,
-    /// `None` where one of the quantities is unknown or is none.
+    /// `None` if a quantity is unknown or cannot be parsed.
     fill: Option<Fill>,
 }
 
@@ -143,7 +143,7 @@ impl<'a> Measured<'a> {
         Self { limit, fill: quantities.map(|(used, hard)| Fill { used: used.milli(), hard: hard.milli() }) }
     }
 
-    /// The tightest first, what is not known last, else by name.
+    /// Orders the tightest limit first, unknown ones last, and equal ones by name.
     fn tighter(&self, other: &Self) -> Ordering {
         let by_fill = Reverse(&self.fill).cmp(&Reverse(&other.fill));
         by_fill.then_with(|| self.limit.name.cmp(&other.limit.name))
@@ -167,8 +167,8 @@ impl<'a> Measured<'a> {
     }
 }
 
-/// `used` of `hard`, in the same unit, ordered by how full that is, exactly. Nothing fits into a limit of zero: it is
-/// full with nothing, and beyond every other with anything.
+/// `used` of `hard`, both in thousandths, ordered by their exact ratio. A limit of zero is full if nothing is
+/// used, and fuller than any other limit if anything is.
 #[derive(Debug, Clone, Copy)]
 struct Fill {
     used: i128,
@@ -180,14 +180,15 @@ impl Fill {
         self.used > self.hard
     }
 
-    /// Rounded down: a limit is told as full only when it is.
+    /// The percentage, rounded down so that only a full limit shows 100. `None` for a limit of zero.
     fn percent(&self) -> Option<i64> {
         let (used, hard) = (self.used.max(0), self.hard);
         if hard <= 0 {
             return None;
         }
         let (whole, rest) = (used / hard, used % hard);
-        // What is too large to be multiplied loses nothing that a percentage would show.
+        // If the product overflows, the numbers are so large that dividing first does not change the
+        // percentage.
         let part = rest.checked_mul(100).map_or_else(|| rest / (hard / 100), |rest| rest / hard);
         Some(i64::try_from(whole.saturating_mul(100).saturating_add(part)).unwrap_or(i64::MAX))
     }
@@ -218,8 +219,9 @@ impl PartialEq for Fill {
 
 impl Eq for Fill {}
 
-/// Compares a/b with c/d, none negative, by whole parts and then the rests upside down, as Euclid does: products might
-/// not fit. A ratio to zero is beyond all others.
+/// Compares a/b with c/d, none of them negative. It compares the whole parts and then the inverted
+/// remainders, as in Euclid's algorithm, because products may overflow. A denominator of zero is greater than
+/// any ratio.
 fn compare_ratios((a, b): (i128, i128), (c, d): (i128, i128)) -> Ordering {
     match (b, d) {
         (0, 0) => Ordering::Equal,
