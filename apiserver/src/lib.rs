@@ -1,4 +1,4 @@
-//! The aggregated API: discovery, OpenAPI, endpoints, views, watch cache.
+//! The aggregated API server: clock, watch cache, views, endpoints, discovery and OpenAPI.
 
 pub mod clock;
 pub(crate) mod discovery;

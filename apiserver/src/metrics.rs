@@ -1,20 +1,21 @@
-//! What Prometheus is told of the inventory, the views and their watches, beside what it is told of requests.
+//! Prometheus metrics of the inventory, the views and the watches. The metrics of requests are in
+//! `gatehouse_serving`.
 //!
-//! Invariant: no label holds what a client made up.
+//! **Invariant:** no label's value comes from a client.
 
 use std::{sync::Arc, time::Duration};
 
 use gatehouse_serving::metrics::RequestMetrics;
 use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, core::Collector};
 
-/// How a watch goes on from a version.
+/// How a watch from a resourceVersion started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Resumed {
-    /// With what follows in this replica's own log.
+    /// With the changes after it in this replica's log.
     Followed,
-    /// With what a client that was told by another replica may lack.
+    /// With the rows that a client of another replica may lack.
     CaughtUp,
-    /// Not at all: its client has to list again.
+    /// Not at all: the client has to list again.
     Expired,
 }
 
@@ -28,7 +29,7 @@ impl Resumed {
     }
 }
 
-/// The metrics of what is served.
+/// The metrics of the inventory, the views and the watches.
 pub struct ViewMetrics {
     requests: Arc<RequestMetrics>,
     watch_events: IntCounterVec,
@@ -43,7 +44,7 @@ pub struct ViewMetrics {
 }
 
 impl ViewMetrics {
-    /// Registers them beside those of requests. To be called once for each.
+    /// Registers the metrics in the registry of `requests`. Call it once per registry, since names must be distinct.
     pub fn new(requests: Arc<RequestMetrics>) -> Self {
         let counters = |name, help, labels: &[&str]| {
             registered(&requests, IntCounterVec::new(Opts::new(name, help), labels))
@@ -95,49 +96,49 @@ impl ViewMetrics {
         }
     }
 
-    /// Those of requests.
+    /// The metrics of requests.
     pub(crate) fn requests(&self) -> &RequestMetrics {
         &self.requests
     }
 
-    /// Counts an event sent to a watcher of a served resource.
+    /// The counter of events that the watches of a resource have sent.
     pub(crate) fn watch_events(&self, group: &str, version: &str, resource: &str) -> IntCounter {
         self.watch_events.with_label_values(&[group, version, resource])
     }
 
-    /// Counts a watch that goes on from a version.
+    /// Counts a watch that started from a resourceVersion.
     pub(crate) fn watch_resumed(&self, resource: &str, outcome: Resumed) {
         self.watch_resumes.with_label_values(&[resource, outcome.name()]).inc();
     }
 
-    /// The number of objects of a kind that are mirrored.
+    /// The gauge of observed objects of a kind.
     pub(crate) fn inventory_objects(&self, cluster: &str, group: &str, kind: &str) -> IntGauge {
         self.inventory_objects.with_label_values(&[cluster, group, kind])
     }
 
-    /// Sets how many bytes the objects of a cluster occupy.
+    /// Sets the bytes that the objects of a cluster occupy.
     pub(crate) fn set_inventory_bytes(&self, cluster: &str, bytes: usize) {
         self.inventory_bytes.with_label_values(&[cluster]).set(gauge(bytes));
     }
 
-    /// Counts an object that was left out; both labels are empty where not even its kind could be read.
+    /// Counts an object that could not be decoded. Both labels are empty if not even its kind could be read.
     pub(crate) fn count_undecodable(&self, group: &str, kind: &str) {
         self.inventory_undecodable.with_label_values(&[group, kind]).inc();
     }
 
-    /// Sets how many rows a view has, how many bytes they occupy, and those of its log.
+    /// Sets how many rows a view has, the bytes they occupy, and the bytes of its log.
     pub(crate) fn set_view_size(&self, resource: &str, (rows, bytes, log): (usize, usize, usize)) {
         self.view_rows.with_label_values(&[resource]).set(gauge(rows));
         self.view_bytes.with_label_values(&[resource, "rows"]).set(gauge(bytes));
         self.view_bytes.with_label_values(&[resource, "log"]).set(gauge(log));
     }
 
-    /// Sets how long ago a cluster was last heard from.
+    /// Sets the seconds since a cluster last answered.
     pub(crate) fn set_inventory_lag(&self, cluster: &str, lag: Duration) {
         self.inventory_lag.with_label_values(&[cluster]).set(lag.as_secs_f64());
     }
 
-    /// Counts changed rows of a view; `kind` is ADDED, MODIFIED or DELETED.
+    /// The counter of changed rows of a view; `kind` is ADDED, MODIFIED or DELETED.
     pub(crate) fn view_updates(&self, resource: &str, kind: &str) -> IntCounter {
         self.view_updates.with_label_values(&[resource, kind])
     }

@@ -1,9 +1,9 @@
-//! The query parameters of get, list and watch, parsed and validated before a handler sees them.
+//! Parses and validates the query parameters of get, list and watch, before a handler sees them.
 //!
-//! Input: the raw query string. Invariants: what is accepted, what is refused and with which words follows
-//! `meta/internalversion` of `k8s.io/apimachinery`; parameters that Kubernetes does not know are ignored, and
-//! of one that is given twice the first counts. Where Kubernetes reads a bad value as something else, or
-//! names no parameter in its answer, this is stricter and does.
+//! Acceptance and error messages follow `meta/internalversion` of `k8s.io/apimachinery`. Parameters that
+//! Kubernetes does not know are ignored; of a parameter that is given twice, the first counts. This parser is
+//! stricter where Kubernetes reads a bad value as another one, and names the parameter where Kubernetes does
+//! not.
 
 mod continue_token;
 mod version;
@@ -15,55 +15,56 @@ pub(crate) use version::ResourceVersion;
 
 use gatehouse_serving::{ApiError, error::FieldProblem, query::Query, selector::LabelSelector};
 
-/// Longer than any watch lasts (they end after an hour at most), and short enough to be added to any time.
+/// An upper limit of `timeoutSeconds`: longer than any watch lasts (at most an hour), and short enough to be
+/// added to any time.
 const MAX_TIMEOUT: i64 = 24 * 60 * 60;
 
 /// The parameters of a list or a watch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ListOptions {
     pub(crate) label_selector: LabelSelector,
-    /// As given: what it may name depends on the resource (`FieldSelector::parse`).
+    /// Not parsed yet, because the allowed fields depend on the resource (`FieldSelector::parse`).
     pub(crate) field_selector: String,
-    /// `None`: everything at once. Zero and negative limits mean that too, as in Kubernetes.
+    /// `None`: no limit. As in Kubernetes, zero and negative limits mean the same.
     pub(crate) limit: Option<NonZeroUsize>,
-    /// Only in a list.
+    /// Only parsed for a list.
     pub(crate) continue_token: Option<ContinueToken>,
-    /// `None`: the most recent; `ResourceVersion::ANY`: whatever is at hand.
+    /// `None`: the most recent; `ResourceVersion::ANY`: any that is available.
     pub(crate) resource_version: Option<ResourceVersion>,
     pub(crate) resource_version_match: Option<ResourceVersionMatch>,
     pub(crate) watch: bool,
     pub(crate) allow_watch_bookmarks: bool,
-    /// As given; see [`ListOptions::initial_events`].
+    /// As given in the request; see [`ListOptions::initial_events`].
     pub(crate) send_initial_events: Option<bool>,
     /// `None`: the server decides.
     pub(crate) timeout: Option<Duration>,
     pub(crate) include_object: IncludeObject,
-    /// `None`: the media type, or the user agent, decides.
+    /// `None`: depends on the media type and the user agent.
     pub(crate) pretty: Option<bool>,
 }
 
 /// The parameters of a get.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct GetOptions {
-    /// `None`: the most recent; otherwise one that is not older.
+    /// `None`: the most recent; otherwise the result must not be older.
     pub(crate) resource_version: Option<ResourceVersion>,
     pub(crate) include_object: IncludeObject,
     pub(crate) pretty: Option<bool>,
 }
 
-/// How `resourceVersion` is meant.
+/// `resourceVersionMatch`: how `resourceVersion` is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ResourceVersionMatch {
-    /// That version and no other.
+    /// Exactly that version.
     Exact,
     /// That version or a later one.
     NotOlderThan,
 }
 
-/// What a row of a Table carries beside its cells.
+/// `includeObject`: the `object` of each row of a Table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum IncludeObject {
-    /// Nothing.
+    /// Null.
     None,
     /// The object's metadata.
     #[default]
@@ -73,7 +74,7 @@ pub(crate) enum IncludeObject {
 }
 
 impl ListOptions {
-    /// From the query string, without its question mark.
+    /// Parses a query string without its question mark.
     pub(crate) fn parse(query: &str) -> Result<Self, ApiError> {
         let query = Query::parse(query);
         let watch = query.flag("watch").unwrap_or_default();
@@ -104,19 +105,19 @@ impl ListOptions {
         Ok(options)
     }
 
-    /// Whether a watch starts with an ADDED event for each object there is: if that is asked for, and, as it
-    /// was before one could ask, if no version is named to start from.
+    /// Whether a watch starts with an ADDED event for each existing object: if `sendInitialEvents` asks for
+    /// it, and without that parameter if no resourceVersion is given or it is 0.
     pub(crate) fn initial_events(&self) -> bool {
         self.send_initial_events
             .unwrap_or(self.resource_version.is_none_or(|version| version == ResourceVersion::ANY))
     }
 
-    /// Whether the end of those events is marked by a bookmark. Whoever asks for the events waits for it.
+    /// Whether a bookmark marks the end of the initial events, which a client that asks for them waits for.
     pub(crate) fn initial_events_end(&self) -> bool {
         self.send_initial_events == Some(true) || (self.initial_events() && self.allow_watch_bookmarks)
     }
 
-    /// `ValidateListOptions`: which parameters go together.
+    /// Checks which parameters may be combined, like `ValidateListOptions` in Kubernetes.
     fn validate_match(&mut self, query: &Query<'_>) -> Result<(), ApiError> {
         const MATCH: &str = "resourceVersionMatch";
         let given = query.text(MATCH);
@@ -176,7 +177,7 @@ impl ListOptions {
 }
 
 impl GetOptions {
-    /// From the query string, without its question mark.
+    /// Parses a query string without its question mark.
     pub(crate) fn parse(query: &str) -> Result<Self, ApiError> {
         let query = Query::parse(query);
         Ok(Self {
@@ -202,7 +203,7 @@ fn limit(query: &Query<'_>) -> Result<Option<NonZeroUsize>, ApiError> {
     Ok(limit.and_then(NonZeroUsize::new))
 }
 
-/// Zero leaves it to the server; a negative one has passed before it starts.
+/// Zero means that the server decides; a negative timeout counts as over.
 fn timeout(query: &Query<'_>) -> Result<Option<Duration>, ApiError> {
     Ok(match integer(query, "timeoutSeconds")? {
         None | Some(0) => None,
@@ -210,7 +211,7 @@ fn timeout(query: &Query<'_>) -> Result<Option<Duration>, ApiError> {
     })
 }
 
-/// What is wrong is told as kube-apiserver does: 422 in a watch, 400 elsewhere.
+/// An invalid value gives the error that kube-apiserver gives: 422 for a watch, otherwise 400.
 fn resource_version(query: &Query<'_>, watch: bool) -> Result<Option<ResourceVersion>, ApiError> {
     const FIELD: &str = "resourceVersion";
     let text = query.text(FIELD);

@@ -1,4 +1,5 @@
-//! The API server, put together: a source into the inventory, views out of it, and the server before them.
+//! Assembles the API server: a source feeds the inventory, the views render rows from it, and the HTTP server
+//! serves them.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -21,39 +22,40 @@ use crate::{
     watchcache::WatchCache,
 };
 
-/// Events on their way to the inventory. A source that is ahead waits.
+/// The capacity of the channel of events from the source to the inventory. A source that is ahead waits.
 const EVENTS: usize = 4096;
 
-/// What an API server is made of.
+/// The parts of an API server.
 pub struct Parts<S> {
-    /// What the cluster is called in rows.
+    /// The name of the cluster in rows.
     pub cluster: Str,
-    /// The kinds that are observed.
+    /// The observed kinds.
     pub catalogue: Catalogue,
     /// Whether `/metrics/flux` is served.
     pub flux_series: bool,
-    /// Where objects come from.
+    /// Observes the cluster's objects.
     pub source: S,
-    /// Makes the versions. The replica's number may come later.
+    /// Makes the resourceVersions. Its replica number may be granted later.
     pub clock: Arc<Clock>,
-    /// What else has to be well for it to be ready.
+    /// Readiness checks in addition to those of the views and of the upstream.
     pub checks: Vec<HealthCheck>,
-    /// The server before it.
+    /// The HTTP server.
     pub server: ServerBuilder,
-    /// Tasks that end when nothing is served any more.
+    /// Tasks that end after the last request has been served.
     pub background: Tasks,
-    /// The leases that are released last.
+    /// Tasks that hold Leases; they end, and release them, last.
     pub leases: Tasks,
 }
 
-/// An API server at work.
+/// An API server that runs.
 pub struct Running {
     caches: Vec<Arc<WatchCache>>,
     server: RunningServer,
 }
 
 impl Running {
-    /// Listens, and starts to observe. Discovery is answered from here on.
+    /// Listens, and starts to observe. Discovery is served at once, each resource as soon as its view has
+    /// synced.
     pub async fn start<S: Source>(parts: Parts<S>) -> Result<Self, ServeError> {
         let Parts { cluster, catalogue, flux_series, source, clock, checks, server, mut background, leases } =
             parts;
@@ -80,16 +82,16 @@ impl Running {
         Ok(Self { caches, server })
     }
 
-    /// Where it listens.
+    /// The address that the server listens on.
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
 
-    /// Waits until every resource answers, unless a task exits before.
+    /// Waits until every resource is served, or until a task exits, which is an error.
     pub async fn synced(&mut self) -> Result<(), EndError> {
         let synced = async {
             for cache in &self.caches {
-                // The sender lives in the cache, so waiting ends only with the version.
+                // The sender lives in the cache, so the wait ends only with a version.
                 let _ = cache.follow().wait_for(|version| *version > 0).await;
             }
         };
@@ -99,13 +101,13 @@ impl Running {
         }
     }
 
-    /// Serves until `end` resolves, then shuts down in order; or until a task exits by itself.
+    /// Serves until `end` resolves, then shuts down in order. Returns an error if a task exits unexpectedly.
     pub async fn until(self, end: impl Future<Output = ()>) -> Result<(), EndError> {
         self.server.until(end).await
     }
 }
 
-/// Ready once every view has rows to show; until then the resources answer 503 one by one.
+/// Fails until every view has synced. Meanwhile each resource whose view has not synced answers with 503.
 fn synced_check(caches: Vec<Arc<WatchCache>>) -> HealthCheck {
     HealthCheck::readiness("informer-sync", move || {
         let missing: Vec<_> = caches.iter().filter(|cache| !cache.is_synced()).collect();

@@ -1,4 +1,4 @@
-//! Everything in one document, of `apidiscovery.k8s.io`.
+//! Aggregated discovery: everything in one document, of `apidiscovery.k8s.io` (KEP-3352).
 
 use gatehouse_apiservice::{
     Resource,
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::VERBS;
 
-/// Group and version of the document itself; the two that exist have the same fields.
+/// The group version of the document itself. Both versions have the same fields.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Format {
     V2,
@@ -16,7 +16,7 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// Clients compare it parameter by parameter before they decode.
+    /// Clients compare the content type parameter by parameter before they decode the document.
     pub(super) const fn content_type(self) -> &'static str {
         match self {
             Self::V2 => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
@@ -32,18 +32,18 @@ impl Format {
     }
 }
 
-/// `/api`: there is no core group here.
+/// The document of `/api`: this server has no core group.
 pub(super) fn core(format: Format) -> Value {
     list(format, json!([]))
 }
 
-/// `/apis`
+/// The document of `/apis`.
 pub(super) fn groups(format: Format) -> Value {
     let version = json!({ "version": VERSION, "resources": RESOURCES.map(resource), "freshness": "Current" });
     list(format, json!([{ "metadata": { "name": GROUP }, "versions": [version] }]))
 }
 
-// By value: `json!` borrows what it is given, and a temporary is all there is.
+// Takes `items` by value because the callers only have temporaries, which `json!` borrows.
 #[expect(clippy::needless_pass_by_value)]
 fn list(format: Format, items: Value) -> Value {
     json!({

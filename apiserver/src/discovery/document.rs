@@ -1,4 +1,5 @@
-//! A document that never changes while the server runs: its bytes, and the ETag that saves sending them.
+//! A document that does not change while the server runs, with an ETag so that clients need not download it
+//! again.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -7,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use gatehouse_serving::{Body, body::full};
 
-/// Served by reference count: no request copies it.
+/// The bytes of a document. Responses share them and copy nothing.
 #[derive(Debug)]
 pub(crate) struct Document {
     content_type: HeaderValue,
@@ -27,12 +28,12 @@ impl Document {
         Self { content_type, cache_control, hash, etag, body }
     }
 
-    /// Changes with the content; the ETag without its quotes.
+    /// The hash of the content in hexadecimal: the ETag without its quotes.
     pub(crate) fn hash(&self) -> &str {
         &self.hash
     }
 
-    /// 200 with the document, or 304 for a client that has it.
+    /// 200 with the document, or 304 if the client has it.
     pub(crate) fn respond(&self, request: &HeaderMap) -> Response<Body> {
         let known = self.is_known(request);
         let mut response = Response::new(full(if known { Bytes::new() } else { self.body.clone() }));
@@ -49,7 +50,8 @@ impl Document {
         response
     }
 
-    /// Whether `If-None-Match` names this content. Weak and strong tags compare alike here (RFC 9110, 13.1.2).
+    /// Whether `If-None-Match` contains this ETag. Weak and strong tags compare equal here (RFC 9110,
+    /// 13.1.2).
     fn is_known(&self, request: &HeaderMap) -> bool {
         let given =
             request.get_all(header::IF_NONE_MATCH).into_iter().filter_map(|value| value.to_str().ok());

@@ -1,4 +1,5 @@
-//! Discovery one document at a time, of `meta/v1`: for old clients, and the aggregator's availability checks.
+//! Legacy discovery, one document per path, of `meta/v1`: for old clients and the aggregator's availability
+//! checks.
 
 use gatehouse_apiservice::{
     Resource,
@@ -8,17 +9,17 @@ use serde_json::{Value, json};
 
 use super::VERBS;
 
-/// `/api`: there is no core group here.
+/// The document of `/api`: this server has no core group.
 pub(super) fn core_versions() -> Value {
     json!({ "kind": "APIVersions", "apiVersion": "v1", "versions": [], "serverAddressByClientCIDRs": [] })
 }
 
-/// `/apis`
+/// The document of `/apis`.
 pub(super) fn groups() -> Value {
     json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": [group_fields()] })
 }
 
-/// `/apis/GROUP`
+/// The document of `/apis/GROUP`.
 pub(super) fn group() -> Value {
     let mut group = json!({ "kind": "APIGroup", "apiVersion": "v1" });
     if let (Value::Object(group), Value::Object(fields)) = (&mut group, group_fields()) {
@@ -27,7 +28,7 @@ pub(super) fn group() -> Value {
     group
 }
 
-/// `/apis/GROUP/VERSION`
+/// The document of `/apis/GROUP/VERSION`.
 pub(super) fn resources() -> Value {
     json!({
         "kind": "APIResourceList",

@@ -1,9 +1,12 @@
-//! What this server serves, told to clients: legacy and aggregated discovery, and `/version`.
+//! Discovery: the legacy and aggregated documents, and `/version`.
 //!
-//! Input: the contract (`RESOURCES`), nothing else. Invariants: the documents are made once and are the same
-//! before and after anything has synced, because a discovery that fails blocks the deletion of every namespace
-//! of the cluster; and only `get`, `list` and `watch` are advertised, so that the garbage collector, quotas and
-//! the namespace controller leave the read models alone.
+//! The documents depend on the API contract (`RESOURCES`) and on nothing else.
+//!
+//! **Invariant:** the documents are built once and are the same before and after a view has synced, because a
+//! failing discovery blocks the deletion of every namespace in the cluster.
+//!
+//! **Invariant:** only `get`, `list` and `watch` are advertised, so that the garbage collector, ResourceQuota
+//! and the namespace controller ignore these read-only resources.
 
 mod aggregated;
 mod document;
@@ -25,7 +28,7 @@ const VERBS: [&str; 3] = ["get", "list", "watch"];
 
 static DOCUMENTS: LazyLock<Documents> = LazyLock::new(Documents::build);
 
-/// Answers a GET or HEAD for a path of discovery; `None` for any other path.
+/// Responds to a GET or HEAD of a discovery path; `None` for any other path.
 pub(crate) fn respond(path: &str, headers: &HeaderMap) -> Option<Result<Response<Body>, ApiError>> {
     let answer = match Path::parse(path)? {
         Path::Core => DOCUMENTS.core.choose(headers),
@@ -69,7 +72,7 @@ struct Documents {
     version: Document,
 }
 
-/// One document in every form a client may ask for.
+/// One document in each form that clients can request.
 struct Forms {
     legacy: Document,
     v2: Document,
@@ -78,7 +81,8 @@ struct Forms {
 
 impl Documents {
     fn build() -> Self {
-        // Cached by ETag where Kubernetes does that, and nowhere else: clients differ in how they read the rest.
+        // Only the documents that kube-apiserver lets clients cache by ETag are cacheable: clients handle the
+        // others differently.
         let plain = |json| Document::new(negotiate::JSON, "no-cache, private", &json);
         let aggregated = |format: Format, json| Document::new(format.content_type(), "public", &json);
         let forms = |legacy, make: fn(Format) -> serde_json::Value| Forms {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-/// Every field of `version.Info` that clients require, known or not.
+/// All fields of `version.Info` that clients require, including those without a value here.
 pub(super) fn info() -> Value {
     json!({
         "major": env!("CARGO_PKG_VERSION_MAJOR"),
@@ -17,7 +17,7 @@ pub(super) fn info() -> Value {
     })
 }
 
-/// The operating system and the architecture, as Go names them.
+/// Operating system and architecture by their names in Go.
 fn platform() -> String {
     let architecture = match std::env::consts::ARCH {
         "x86_64" => "amd64",

@@ -1,8 +1,11 @@
-//! The API's own documentation: OpenAPI 3 by group, and the one Swagger 2 document.
+//! OpenAPI: an OpenAPI 3 document for the group, and one Swagger 2 document.
 //!
-//! Input: the contract, nothing else. Invariants: the documents are made once and are there before anything has
-//! synced; a URL with a hash always has the content of that hash, so that clients keep it for as long as they
-//! like.
+//! The documents depend on the API contract (`RESOURCES`) and on nothing else.
+//!
+//! **Invariant:** the documents are built once and are served before any view has synced.
+//!
+//! **Invariant:** a URL with a hash always has the content of that hash, so that clients can cache it for
+//! ever.
 
 mod parameters;
 mod paths;
@@ -22,12 +25,13 @@ use serde_json::{Value, json};
 use crate::discovery::Document;
 use gatehouse_serving::{ApiError, Body, body::full, negotiate};
 
-/// What `Expires` promises at most (RFC 2616, 14.21), and what Kubernetes promises.
+/// The longest that `Expires` may promise (RFC 2616, 14.21), and what kube-apiserver promises.
 const A_YEAR: SignedDuration = SignedDuration::from_hours(365 * 24);
 
 static DOCUMENTS: LazyLock<Documents> = LazyLock::new(Documents::build);
 
-/// Answers a GET or HEAD for a path of OpenAPI; `None` for any other path. `query` is without its question mark.
+/// Responds to a GET or HEAD of an OpenAPI path; `None` for any other path. `query` is without the question
+/// mark.
 pub(crate) fn respond(
     path: &str,
     query: &str,
@@ -61,7 +65,8 @@ impl Documents {
         Self { v2: document(v2::document()), root: document(root), group }
     }
 
-    /// The group's document, for a year if the URL names its hash; for another hash, the way to the right URL.
+    /// The document of the group. If the URL has its hash, the response may be cached for a year; for another
+    /// hash, the response redirects to the URL with the right one.
     fn group(&self, query: &str, headers: &HeaderMap) -> Response<Body> {
         let asked = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "hash");
         match asked.map(|(_, hash)| hash).filter(|hash| !hash.is_empty()) {

@@ -1,13 +1,13 @@
-//! What may stand in a query, and in a path, documented once for all operations.
+//! The parameters in queries and paths, documented once for all operations.
 
 /// A parameter of an operation.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Parameter {
     pub(super) name: &'static str,
-    /// Its type in OpenAPI.
+    /// The parameter's type in OpenAPI.
     pub(super) kind: &'static str,
     pub(super) description: &'static str,
-    /// Whether it is a part of the path, and so always there.
+    /// Whether it is part of the path, and therefore required.
     pub(super) in_path: bool,
 }
 
@@ -30,14 +30,14 @@ const INCLUDE_OBJECT: Parameter = query(
      other representations.",
 );
 
-/// Those of a get.
+/// The query parameters of a get.
 pub(super) const GET: [Parameter; 3] = [
     INCLUDE_OBJECT,
     PRETTY,
     query("resourceVersion", "string", "The oldest version that will do. Unset: the most recent."),
 ];
 
-/// Those of a list, and of a watch.
+/// The query parameters of a list or watch.
 pub(super) const LIST: [Parameter; 12] = [
     query(
         "allowWatchBookmarks",

@@ -1,4 +1,4 @@
-//! The operations: one list for each scope, and one get, for each resource.
+//! The operations: for each resource a list per scope, and a get.
 
 use gatehouse_apiservice::{
     Resource,
@@ -11,28 +11,28 @@ use super::{
     schemas,
 };
 
-/// The group and version as operation ids name them.
+/// The group and version in operation ids.
 const ID: &str = "ViewGatehouseDevV1alpha1";
-/// What groups the operations in generated documentation.
+/// The tag that groups the operations in generated documentation.
 pub(super) const TAG: &str = "viewGatehouseDev_v1alpha1";
 
-/// A path with the one operation it has, GET.
+/// A path and its only operation, GET.
 pub(super) struct Operation {
     pub(super) path: String,
     pub(super) id: String,
     pub(super) description: String,
-    /// `x-kubernetes-action` and the kind acted on, unless it is about discovery.
+    /// `x-kubernetes-action` and the kind that it acts on; `None` for discovery.
     pub(super) action: Option<(&'static str, &'static str)>,
     pub(super) path_parameters: Vec<Parameter>,
     pub(super) query_parameters: &'static [Parameter],
-    /// Name of the schema of the answer.
+    /// The name of the response's schema.
     pub(super) answer: String,
     pub(super) content_types: &'static [&'static str],
 }
 
 impl Operation {
-    /// The path item around `get`, with what is the same in either version of OpenAPI but for how parameters are
-    /// written.
+    /// The path item around `get`, with the fields that both OpenAPI versions have in common. `parameter`
+    /// writes a parameter, which differs between them.
     pub(super) fn item(&self, mut get: Value, parameter: impl Fn(&Parameter) -> Value) -> Value {
         if !self.query_parameters.is_empty() {
             get["parameters"] = self.query_parameters.iter().map(&parameter).collect();
@@ -49,7 +49,7 @@ impl Operation {
     }
 }
 
-/// Every operation of the group, ordered by path.
+/// All operations of the group, ordered by path.
 pub(super) fn all() -> Vec<Operation> {
     let mut operations = vec![resources()];
     for resource in RESOURCES {

@@ -1,8 +1,12 @@
-//! The schemas of every object served, in the dialect that Kubernetes' OpenAPI speaks.
+//! The schemas of all served objects, in the subset of OpenAPI that Kubernetes uses.
 //!
-//! Input: the contract's `status_schema`, which is JSON Schema, and the schemas of `meta/v1`. Invariants: none
-//! of what OpenAPI 3.0 and kube-openapi's structural schemas do not know is left (null types, lists of types,
-//! constants, references beside other keywords, unsigned formats); every schema and every field is described.
+//! They are generated from the contract's `status_schema`, which is JSON Schema, and from the schemas of
+//! `meta/v1`.
+//!
+//! **Invariant:** the schemas contain nothing that OpenAPI 3.0 or kube-openapi's structural schemas do not
+//! know: null types, lists of types, constants, references with sibling keywords, unsigned formats.
+//!
+//! **Invariant:** every schema and every field has a description.
 
 use gatehouse_apiservice::{
     Resource,
@@ -12,15 +16,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIResourceList, ListMeta, 
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-/// Names are the Go package's path, turned around, as `kubectl explain` and the aggregator expect.
+/// The prefix of schema names: the path of the Go package, reversed, as `kubectl explain` and the aggregator
+/// expect.
 const PACKAGE: &str = "dev.gatehouse.view.v1alpha1";
-/// Where OpenAPI 3 keeps schemas.
+/// The place of schemas in an OpenAPI 3 document.
 pub(super) const COMPONENTS: &str = "#/components/schemas/";
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
-/// All schemas by name, in alphabetical order.
+/// All schemas by name, sorted.
 pub(super) fn all() -> Map<String, Value> {
-    // The contract for reading: what may be left out of an answer is not required.
+    // The schema of responses: a field that a response may omit is not required.
     let mut settings = SchemaSettings::draft2020_12().for_serialize();
     settings.transforms.clear();
     settings.definitions_path = "/components/schemas".into();
@@ -44,22 +49,22 @@ pub(super) fn all() -> Map<String, Value> {
     schemas
 }
 
-/// The name of the schema of a kind of this group.
+/// The schema name of a kind of this group.
 pub(super) fn name_of(kind: &str) -> String {
     format!("{PACKAGE}.{kind}")
 }
 
-/// The name of the schema of a kind of `meta/v1`.
+/// The schema name of a kind of `meta/v1`.
 pub(super) fn meta_name_of(kind: &str) -> String {
     format!("{META}.{kind}")
 }
 
-/// The kind of a resource's lists.
+/// The kind of a list of the resource.
 pub(super) fn list_kind(resource: &Resource) -> String {
     format!("{}List", resource.kind)
 }
 
-/// Group, version and kind, as extensions carry them.
+/// The value of `x-kubernetes-group-version-kind`.
 pub(super) fn group_version_kind(kind: &str) -> Value {
     json!({ "group": GROUP, "version": VERSION, "kind": kind })
 }
@@ -110,24 +115,25 @@ fn kind(kind: &str) -> Value {
     json!({ "type": "string", "description": format!("Kind of the object: {kind}.") })
 }
 
-/// A reference with a description of its own; OpenAPI 3.0 ignores whatever stands beside `$ref`.
+/// A reference with a description, in an `allOf`, because OpenAPI 3.0 ignores the siblings of `$ref`.
 fn described(reference: &Value, description: &str) -> Value {
     json!({ "description": description, "allOf": [reference], "default": {} })
 }
 
-/// A generated reference, under the name that its target gets.
+/// A generated reference, with the final name of its target.
 fn reference(generated: &Value) -> Value {
     let mut reference = generated.clone();
     simplify(&mut reference);
     reference
 }
 
-/// The contract's types get the package's name; those of Kubernetes have theirs.
+/// The schema name of a generated type: types of the contract get the package's prefix, those of Kubernetes
+/// have theirs.
 fn qualified(name: &str) -> String {
     if name.starts_with("io.k8s.") { name.to_owned() } else { name_of(name) }
 }
 
-/// Turns generated JSON Schema into the subset named above, all the way down.
+/// Converts generated JSON Schema, recursively, to the subset that the module describes.
 fn simplify(schema: &mut Value) {
     let Value::Object(fields) = schema else { return };
     for keyword in ["properties", "patternProperties"] {
@@ -162,7 +168,7 @@ fn simplify(schema: &mut Value) {
     mark_conditions(fields);
 }
 
-/// A paragraph is one line, however its comment was wrapped: kubectl wraps it to the terminal.
+/// Joins the lines of each paragraph of a description: kubectl wraps them to the terminal's width.
 fn join_lines(fields: &mut Map<String, Value>) {
     if let Some(Value::String(description)) = fields.get_mut("description") {
         let paragraphs: Vec<_> =
@@ -171,7 +177,7 @@ fn join_lines(fields: &mut Map<String, Value>) {
     }
 }
 
-/// An optional field is left out, never null.
+/// Removes null alternatives: an optional field is omitted, never null.
 fn drop_null_alternative(fields: &mut Map<String, Value>) {
     let Some(Value::Array(alternatives)) = fields.get_mut("anyOf") else { return };
     alternatives.retain(|alternative| alternative["type"] != "null");
@@ -181,7 +187,7 @@ fn drop_null_alternative(fields: &mut Map<String, Value>) {
     }
 }
 
-/// An enum: one list of values, each explained in the description, as kube-openapi does.
+/// Converts an enum to one list of values, each explained in the description, as kube-openapi does.
 fn merge_constants(fields: &mut Map<String, Value>) {
     let Some(Value::Array(alternatives)) = fields.get("oneOf") else { return };
     let constants = alternatives.iter().map(|alternative| Some((alternative.get("const")?, alternative)));
@@ -201,7 +207,8 @@ fn text(value: Option<&Value>) -> &str {
     value.and_then(Value::as_str).unwrap_or_default()
 }
 
-/// OpenAPI knows signed integers only; every unsigned one that is used fits into 64 bits with a sign.
+/// OpenAPI only knows signed integers. Every unsigned integer in the contract fits into a signed one of 64
+/// bits.
 fn sign_integers(fields: &mut Map<String, Value>) {
     let unsigned =
         fields.get("format").and_then(Value::as_str).is_some_and(|format| format.starts_with("uint"));
@@ -212,7 +219,7 @@ fn sign_integers(fields: &mut Map<String, Value>) {
     }
 }
 
-/// `$ref` under its full name, and alone: what stood beside it moves up, beside an `allOf`.
+/// Gives a `$ref` its full name. If it has siblings, it moves into an `allOf`.
 fn qualify_reference(fields: &mut Map<String, Value>) {
     let Some(Value::String(target)) = fields.get("$ref") else { return };
     let name = target.strip_prefix(COMPONENTS).unwrap_or(target);
@@ -225,7 +232,7 @@ fn qualify_reference(fields: &mut Map<String, Value>) {
     }
 }
 
-/// There is one condition of each type, and server-side tools may merge them by it.
+/// Marks lists of conditions as maps by type, so that server-side tools can merge them.
 fn mark_conditions(fields: &mut Map<String, Value>) {
     let condition = format!("{COMPONENTS}{}", name_of("Condition"));
     if fields.get("items").is_some_and(|items| items["$ref"] == condition.as_str()) {

@@ -1,4 +1,4 @@
-//! Swagger 2.0: the same, for the aggregator's merged document and for clients that read nothing newer.
+//! The Swagger 2.0 document, for the aggregator's merged document and for old clients.
 
 use serde_json::{Map, Value, json};
 
@@ -20,13 +20,13 @@ pub(super) fn document() -> Value {
     json!({ "swagger": "2.0", "info": info(), "paths": paths, "definitions": definitions })
 }
 
-/// A schema of OpenAPI 3 as one of Swagger 2, all the way down.
+/// Converts a schema of OpenAPI 3, recursively, to Swagger 2.
 fn downgrade(schema: &mut Value) {
     match schema {
         Value::Array(values) => values.iter_mut().for_each(downgrade),
         Value::Object(fields) => {
             fields.values_mut().for_each(downgrade);
-            // Kubernetes' Swagger has descriptions beside references, and its clients read them.
+            // In Kubernetes' Swagger, references have a description as sibling, and clients read it.
             if let Some([Value::Object(only)]) =
                 fields.get("allOf").and_then(Value::as_array).map(Vec::as_slice)
                 && let Some(reference) = only.get("$ref").cloned()

@@ -1,4 +1,4 @@
-//! OpenAPI 3.0: the document of the one group and version.
+//! The OpenAPI 3.0 document of the group version.
 
 use serde_json::{Map, Value, json};
 

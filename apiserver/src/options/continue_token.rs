@@ -1,4 +1,4 @@
-//! Where a list that came in pieces goes on.
+//! The `continue` token of a list that is read in pages.
 
 use k8s_openapi::ByteString;
 use serde::{Deserialize, Serialize};
@@ -7,22 +7,22 @@ use serde_json::Value;
 use super::ResourceVersion;
 use gatehouse_serving::ApiError;
 
-/// The place after which a list goes on, and the version it is a list of.
+/// The last object of a page, and the version of the list.
 ///
-/// Opaque to clients, yet not secret and not signed: it holds only what the client was shown, and every page
-/// is authorised on its own.
+/// A token is opaque to clients, but neither secret nor signed: it contains only what the client was shown,
+/// and each page is authorised on its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ContinueToken {
-    /// The version of the first page. `None` in a token handed out with 410 Expired: go on with whatever
-    /// version is current, at the price of consistency.
+    /// The version of the first page. `None` in a token that came with 410 Expired: such a list continues at
+    /// the current version, and is not consistent with the pages before.
     pub(crate) version: Option<ResourceVersion>,
-    /// Namespace of the last object that was listed; empty for cluster-scoped resources.
+    /// The namespace of the last object of the page; empty for cluster-scoped resources.
     pub(crate) namespace: String,
-    /// Name of the last object that was listed.
+    /// The name of the last object of the page.
     pub(crate) name: String,
 }
 
-/// The format of the tokens made here. A token of another format is refused, never guessed at.
+/// The format of the tokens. A token of another format is refused.
 const FORMAT: &str = "gatehouse/v1";
 
 #[derive(Serialize, Deserialize)]
@@ -37,7 +37,7 @@ struct Wire {
 }
 
 impl ContinueToken {
-    /// For `metadata.continue`.
+    /// The value of `metadata.continue`.
     pub(crate) fn encode(&self) -> String {
         let Self { version, namespace, name } = self.clone();
         let wire = Wire { v: FORMAT.to_owned(), rv: version, ns: namespace, name };
@@ -48,7 +48,7 @@ impl ContinueToken {
         }
     }
 
-    /// The value of the parameter `continue`.
+    /// Parses the value of the parameter `continue`; a bad token gives 400.
     pub(crate) fn decode(text: &str) -> Result<Self, ApiError> {
         let invalid = |why: &str| ApiError::bad_request(format!("continue key is not valid{why}"));
         let mut base64 = text.replace('-', "+").replace('_', "/");

@@ -1,23 +1,23 @@
-//! The one number that orders everything a client sees.
+//! The resourceVersion of objects, lists and requests.
 
-/// A resourceVersion: decimal, without sign or leading zero. Those given out are above zero and below 2^53,
-/// so that clients which read numbers as doubles keep them apart; those asked for may be anything up to
-/// 2^64 - 1, and zero, which stands for "any".
+/// A resourceVersion: decimal, without sign or leading zero. The server issues versions above zero and below
+/// 2^53, so that clients which read numbers as doubles can tell them apart. A request may name any number up
+/// to 2^64 - 1, or zero, which means any version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub(crate) struct ResourceVersion(pub(crate) u64);
 
 impl ResourceVersion {
-    /// `resourceVersion=0`: whatever is at hand.
+    /// `resourceVersion=0`: any version that is available.
     pub(crate) const ANY: Self = Self(0);
 
-    /// The value of a parameter that is not empty; the error is what is wrong with it.
+    /// Parses the value of a parameter; the error is a message for the client.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let problem = |why| format!("Invalid value: \"{}\": {why}", text.escape_debug());
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(problem("must be a decimal number"));
         }
-        // kube-apiserver reads `007` as 7; clients compare versions by their length first, and would not.
+        // kube-apiserver reads `007` as 7. Clients compare versions by length first, and would not.
         if text.len() > 1 && text.starts_with('0') {
             return Err(problem("must not have leading zeros"));
         }
