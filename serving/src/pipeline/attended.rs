@@ -1,10 +1,11 @@
-//! An end for answers that nobody reads.
+//! Aborts responses that their clients do not read.
 //!
-//! An answer is made as its client reads it, and until its end it pins the rows it is made of and counts as a request in
-//! flight. Where its client takes nothing for a while, both are let go, and whoever reads on after that gets an error:
-//! an answer without its end must not look like a whole one. A watch that has nothing to tell is not one that nobody
-//! reads: time passes only while a piece that was handed out is not followed by the wish for another. While others lack
-//! what such an answer holds, it is given up sooner.
+//! A response is produced as its client reads it. Until its end it pins the rows that it is made of, and counts as a
+//! request in flight. If the client reads nothing for a while, both are released, and the body ends with an error, so
+//! that the response cannot pass for a complete one.
+//!
+//! Time counts only between a chunk and the next poll for another, so a watch without events is never aborted. While
+//! few slots are free for other requests, the limit is shorter.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,17 +20,17 @@ use tokio::time::Instant;
 
 use crate::body::{Body, Stalled};
 
-/// For how long nothing may be read of an answer.
+/// How long a response may remain unread.
 pub(super) struct Patience {
-    /// As a rule.
     pub(super) long: Duration,
-    /// While others lack what is held.
+    /// The limit while `is_short` returns true.
     pub(super) short: Duration,
-    /// Whether they do.
+    /// Whether few slots are free for other requests.
     pub(super) is_short: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
-/// The same body, given up once nothing was read of it for as long as `patience` has it. `held` is let go with it.
+/// The same body, aborted once nothing was read of it for as long as `patience` allows. `held` is dropped when the body
+/// ends or is aborted.
 pub(super) fn attended(body: Body, patience: Patience, held: impl Send + 'static) -> Body {
     let answer = Answer { body, _held: Box::new(held) };
     let shared = Arc::new(Mutex::new(Shared { answer: Some(answer), handed: None, is_watched: false }));
@@ -42,18 +43,18 @@ struct Answer {
 }
 
 struct Shared {
-    /// `None` when it is over, or given up.
+    /// `None` once it has ended or was aborted.
     answer: Option<Answer>,
-    /// When a piece was handed out, as long as no other has been asked for.
+    /// When the last chunk was returned; `None` while the client waits for the next one.
     handed: Option<Instant>,
-    /// There is a watchdog.
+    /// Whether a watchdog is running.
     is_watched: bool,
 }
 
 struct Attended {
     shared: Arc<Mutex<Shared>>,
     patience: Arc<Patience>,
-    /// The last one there was. Only an answer of several pieces has any.
+    /// The last watchdog. A body of a single chunk never needs one.
     watchdog: Option<AbortHandle>,
     is_over: bool,
 }
@@ -74,7 +75,7 @@ async fn watch(shared: Arc<Mutex<Shared>>, patience: Arc<Patience>) {
             let waited = handed.elapsed();
             if waited >= patience.long || is_short && waited >= patience.short {
                 let given_up = shared.answer.take();
-                // Before it is dropped, which may take its time.
+                // Unlock before `given_up` is dropped, which may take long.
                 drop(shared);
                 if given_up.is_some() {
                     tracing::debug!(?waited, "response aborted: the client stopped reading");
@@ -83,7 +84,7 @@ async fn watch(shared: Arc<Mutex<Shared>>, patience: Arc<Patience>) {
             }
             (handed, waited)
         };
-        // Nobody tells when others begin to lack something: that is looked at now and then.
+        // No event tells when slots become short, so `is_short` is polled.
         let next = if waited < patience.short { patience.short } else { waited + patience.short };
         tokio::time::sleep_until(handed + next.min(patience.long)).await;
     }
@@ -151,7 +152,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_mins(1);
 
-    /// What is held, told by a pointer to it.
+    /// A body of `count` chunks, and a pointer that tells whether `held` still exists.
     fn pieces(count: usize) -> (Body, std::sync::Weak<()>) {
         let held = Arc::new(());
         let weak = Arc::downgrade(&held);

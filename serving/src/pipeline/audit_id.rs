@@ -1,28 +1,28 @@
-//! The name of a request, by which its traces in different logs are found.
+//! The audit ID of a request, which connects its lines in different logs.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use rustls::crypto::aws_lc_rs;
 
 pub(super) const HEADER: HeaderName = HeaderName::from_static("audit-id");
 
-/// As upstream's `MaxAuditIDLength`.
+/// The `MaxAuditIDLength` of k8s.io/apiserver.
 const MAX_LENGTH: usize = 64;
 
-/// The client's own (kube-apiserver sends its one along), or a random one.
+/// The audit ID of the request's header, which kube-apiserver sets when it forwards a request; otherwise a random UUID.
 #[derive(Debug, Clone)]
 pub(super) struct AuditId(String);
 
 impl AuditId {
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let given = headers.get(HEADER).and_then(|value| value.to_str().ok());
-        // It ends up in logs: printable, and of bounded length.
+        // The ID appears in logs, so it must be printable and of bounded length.
         let usable = given.filter(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_graphic()));
         usable.map_or_else(Self::random, |id| Self(id.chars().take(MAX_LENGTH).collect()))
     }
 
     fn random() -> Self {
         let mut bytes = [0; 16];
-        // Without randomness a request has an ID like others, which is no reason to refuse it.
+        // If no random bytes are available, the ID is not unique, which is no reason to fail the request.
         let _ = aws_lc_rs::default_provider().secure_random.fill(&mut bytes);
         Self(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string())
     }

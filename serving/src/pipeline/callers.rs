@@ -1,22 +1,22 @@
-//! Paths that are called by kube-apiserver itself, which has no rights it could be asked for.
+//! Webhook paths, which kube-apiserver calls itself. There is no RBAC rule to check for these calls.
 
 use crate::request_info::RequestInfo;
 
-/// Paths whose callers are let in without the authoriser being asked: kube-apiserver calls webhooks without any
-/// credential, unless it is configured to present a certificate.
+/// Paths that skip authorization: kube-apiserver calls webhooks without a credential, unless it is configured to
+/// present a certificate.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Callers {
-    /// The paths, whole.
+    /// The complete paths.
     pub paths: &'static [&'static str],
-    /// What callers must show.
+    /// The credential that these paths require.
     pub credential: Credential,
 }
 
-/// What a caller must show.
+/// The credential that a webhook path requires.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Credential {
-    /// Nothing: whoever can connect may call. Who shows a certificate signed by the client CA is known by it; nothing else
-    /// that they send along is looked at.
+    /// None: every client that can connect may call. A client certificate signed by the client CA still names the user;
+    /// all other credentials are ignored.
     None,
     /// A certificate signed by the client CA.
     #[default]

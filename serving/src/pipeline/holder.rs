@@ -1,14 +1,14 @@
-//! Who counts as one where requests share something.
+//! The units among which limited resources are shared.
 
 use std::net::IpAddr;
 
 use crate::authn::UserInfo;
 
 const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
-/// Somebody with IPv6 has as many addresses of a network as there are.
+/// Prefix length of an IPv6 network that counts as one holder: a client may use every address of its /64.
 const NETWORK: u32 = 64;
 
-/// One of those who share.
+/// A user or an address whose requests count together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Holder(Identity);
 
@@ -19,8 +19,9 @@ enum Identity {
 }
 
 impl Holder {
-    /// A user, whatever connection it comes through: a front proxy carries many over few. Service accounts of a namespace
-    /// are one, since whoever may make one of them may make hundreds; and so is everybody anonymous.
+    /// A user, on any connection, since a front proxy sends the requests of many users over few connections. All
+    /// service accounts of a namespace are one holder, since a user who may create one of them may create hundreds. All
+    /// anonymous users are one holder too.
     pub fn user(user: &UserInfo) -> Self {
         let account = user.name.strip_prefix(SERVICE_ACCOUNT).and_then(|account| account.split_once(':'));
         let name = account
@@ -28,7 +29,7 @@ impl Holder {
         Self(Identity::User(name))
     }
 
-    /// Whoever comes from an address, where nobody says who it is.
+    /// All clients without a credential at an IPv4 address, or in the /64 network of an IPv6 address.
     pub fn address(address: IpAddr) -> Self {
         Self(Identity::Network(match address.to_canonical() {
             IpAddr::V6(address) => {

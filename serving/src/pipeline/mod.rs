@@ -1,9 +1,10 @@
-//! What every request passes through, in this order: a panic is caught, the request is named (Audit-ID) and read
-//! (RequestInfo), its sender found out, refused while the sender has its share of what the server takes on, allowed, timed,
-//! counted and logged. Then health and metrics are answered here, and everything else by the [`Handler`].
+//! The steps that every request passes through: it gets an Audit-ID, is parsed ([`RequestInfo`]), authenticated,
+//! limited (429 if its user has used up its share of the requests in flight) and authorized. Then the pipeline answers
+//! health and metrics itself, and the [`Handler`] everything else. The pipeline also catches panics, enforces the
+//! request timeout, and records metrics, log lines, audit events and spans.
 //!
-//! Invariants: no handler sees a request that was not authenticated and authorised, nor credentials; the paths of
-//! [`Callers`] have a rule of their own. Bodies are handed on unread. Every answer carries its Audit-ID.
+//! **Invariants:** a handler never sees credentials, nor a request that was not authenticated and authorized; the paths
+//! of [`Callers`] are the exception, with their own rule. Handlers get bodies unread. Every response has an Audit-ID.
 
 mod attended;
 mod audit_id;
@@ -46,66 +47,67 @@ pub use callers::{Callers, Credential};
 pub use holder::Holder;
 use observe::Observation;
 
-/// A request whose sender is known and allowed to make it.
+/// A request that is authenticated and authorized.
 #[derive(Debug)]
 pub struct Authorized {
-    /// Method, URL, headers. Identity headers and tokens are taken out.
+    /// Method, URL and headers, without identity headers and tokens.
     pub parts: Parts,
-    /// What is asked for; the very reading that was authorised.
+    /// The parsed request, exactly as it was authorized.
     pub info: RequestInfo,
-    /// Who asks.
+    /// The user who sent it.
     pub user: UserInfo,
-    /// Whose share it takes of what is limited.
+    /// Whose share of limited resources it uses.
     pub holder: Holder,
-    /// Who allowed it; to be asked again while an answer goes on.
+    /// The authorizer that allowed it. Long responses ask it again.
     pub authorizer: Arc<Authorizer>,
-    /// Cancelled when a watch should end.
+    /// Cancelled when a watch should end, during shutdown.
     pub stop: CancellationToken,
-    /// What was sent along. The read API has no use for it.
+    /// The body, unread. The view API ignores it.
     pub body: RequestBody,
 }
 
-/// Answers requests for everything but health and metrics.
+/// Answers all requests but those for health and metrics.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one request. Dropped when the client goes away or the deadline passes.
+    /// Answers one request. The future is dropped if the client disconnects or the deadline passes.
     fn serve(&self, request: Authorized) -> impl Future<Output = Result<Response<Body>, ApiError>> + Send;
 }
 
-/// How much is taken on.
+/// Limits on requests.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// `--max-requests-inflight`; watches and health are not counted. Users share them: one gets three quarters at most,
-    /// and there is always something left for one who has nothing. 0 is no limit.
+    /// `--max-requests-inflight`: the number of requests in flight, without watches and health; 0 means no limit. Users
+    /// share it fairly (see [`FairShare`]): one user gets three quarters at most, and something is always left for a
+    /// user that has none.
     pub max_requests_in_flight: usize,
-    /// `--request-timeout`; watches excepted. An answer of which nothing was read for as long is given up; after five
-    /// seconds already while requests are short.
+    /// `--request-timeout`: how long a request may take, watches excepted. A response is aborted if its client reads
+    /// nothing for as long, or for five seconds while a quarter of the requests in flight or less is free.
     pub request_timeout: Duration,
 }
 
-/// Open watches. An idle one takes some 10 KiB.
+/// The number of open watches. An idle one takes about 10 KiB.
 const MAX_WATCHES: usize = 10_000;
-/// An answer of which nothing was read for this long is given up while there are few slots left for others.
+/// A response of which nothing was read for this long is aborted while few slots are free.
 const SHORT_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Default for Limits {
-    /// kube-apiserver's.
+    /// The defaults of kube-apiserver.
     fn default() -> Self {
         Self { max_requests_in_flight: 400, request_timeout: Duration::from_mins(1) }
     }
 }
 
-/// Who writes down what is asked, beyond log lines and metrics. By default nobody does, and it costs nothing.
+/// Records of requests beside log lines and metrics. The default records nothing and costs nothing.
 #[derive(Clone, Default)]
 pub struct Observers {
     /// The audit log.
     pub auditor: Option<Arc<Auditor>>,
-    /// Spans for a collector of OpenTelemetry's.
+    /// Spans for an OpenTelemetry collector.
     #[cfg(feature = "otel")]
     pub traces: Option<Arc<crate::traces::Traces>>,
 }
 
 impl Observers {
-    /// Returns when everything before has been written, or cannot be.
+    /// Returns when all earlier records are written, or have failed or timed out.
     pub async fn flush(&self) {
         if let Some(auditor) = &self.auditor {
             auditor.flush().await;
@@ -117,7 +119,7 @@ impl Observers {
     }
 }
 
-/// The parts a pipeline is made of.
+/// The steps that every request passes through.
 pub struct Pipeline<H> {
     authenticator: Authenticator,
     authorizer: Arc<Authorizer>,
@@ -134,7 +136,7 @@ pub struct Pipeline<H> {
 }
 
 impl<H: Handler> Pipeline<H> {
-    /// Puts the parts together.
+    /// A pipeline without [`Callers`] and [`Observers`].
     pub fn new(
         authenticator: Authenticator,
         authorizer: Arc<Authorizer>,
@@ -160,13 +162,13 @@ impl<H: Handler> Pipeline<H> {
         }
     }
 
-    /// Lets the callers of some paths in by a rule of their own.
+    /// Sets the paths that skip authorization, and what their callers need.
     #[must_use]
     pub fn with_callers(self, callers: Callers) -> Self {
         Self { callers, ..self }
     }
 
-    /// Tells others what is asked.
+    /// Sets the audit log and the traces.
     #[must_use]
     pub fn with_observers(self, observers: Observers) -> Self {
         Self { observers, ..self }
@@ -176,7 +178,7 @@ impl<H: Handler> Pipeline<H> {
         &self.metrics
     }
 
-    /// Answers a request, whatever happens.
+    /// Answers a request. Errors and panics become responses.
     pub async fn handle<B>(&self, request: Request<B>, peer: &Peer) -> Response<Body>
     where
         B: hyper::body::Body<Data = Bytes> + Send + 'static,
@@ -190,20 +192,20 @@ impl<H: Handler> Pipeline<H> {
             Ok(info) => {
                 let observation = Observation::begin(self, &parts, &info, peer, &audit_id);
                 observation.kept().map(|trail| parts.extensions.insert(trail));
-                // Whatever is logged on the way says of which request; at every level that is logged at all.
+                // Adds the audit ID to every log line of the request. An error span is enabled at every log level.
                 let span = tracing::error_span!("request", audit_id = audit_id.as_str());
                 let request = Arrived { parts, info, body: unread(body) };
                 let answer = AssertUnwindSafe(self.answer(request, peer, &observation).instrument(span));
                 let answer = answer.catch_unwind().await.unwrap_or_else(|_| {
-                    // The panic's message has gone to the process' panic hook, and is none of the client's business.
+                    // The panic hook has logged the message. The client does not get it.
                     observation.panicked();
                     ApiError::internal("the request panicked; see the log").into_response()
                 });
                 observation.finish(answer)
             }
         };
-        // As soon as the end is in sight: a client that keeps its connection would go on sending here, past any load
-        // balancer, and lose what it sends when the connection closes (kubernetes#127335).
+        // From the beginning of the shutdown on: a client that keeps its HTTP/1.1 connection would go on sending here,
+        // past any load balancer, and its request would fail when the connection closes (kubernetes#127335).
         let stays_http = response.status() != StatusCode::SWITCHING_PROTOCOLS;
         if self.shutdown.has_begun() && version < Version::HTTP_2 && stays_http {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -231,10 +233,10 @@ impl<H: Handler> Pipeline<H> {
         })
     }
 
-    /// Health is answered even while the server is full: it is how others find out.
+    /// Authenticates, limits and authorizes the request, and answers it.
     ///
-    /// While the server drains it takes no connections. What still comes through one that is being closed is answered
-    /// like anything else: its client cannot have known, and no load balancer could have sent it elsewhere.
+    /// Health has no limit: probes must get an answer even if the server is full. While the server drains, it accepts
+    /// no connections, but still answers requests on those that it is closing, since their clients cannot know.
     async fn admit(
         &self,
         mut request: Arrived,
@@ -261,7 +263,7 @@ impl<H: Handler> Pipeline<H> {
         if is_call && response.status().is_success() {
             peer.earn(Trust::Answered);
         }
-        // In flight until it was sent, as upstream counts.
+        // The request is in flight until its response is sent, as in kube-apiserver.
         let slots = Arc::clone(&self.slots);
         let patience = Patience {
             long: self.request_timeout,
@@ -271,8 +273,8 @@ impl<H: Handler> Pipeline<H> {
         Ok(response.map(|body| attended(body, patience, slot)))
     }
 
-    /// A place for one whose credential has yet to be looked at, which may take a question to the cluster: none is needed
-    /// for what a certificate that verifies says.
+    /// Limits requests that are being authenticated, by address, since that may take a TokenReview. A peer with a
+    /// verified certificate needs no slot.
     fn place(&self, peer: &Peer) -> Result<Option<Held<Holder>>, ApiError> {
         if self.vouches_for(peer) {
             return Ok(None);
@@ -281,7 +283,7 @@ impl<H: Handler> Pipeline<H> {
         place.map(Some).ok_or_else(ApiError::too_many_requests)
     }
 
-    /// Whose share a request takes. Where nobody says who calls, addresses share.
+    /// Whose share a request uses: that of its user, or of its address on a path of [`Callers`] without a credential.
     fn holder(&self, info: &RequestInfo, user: &UserInfo, peer: &Peer) -> Holder {
         if self.callers.know(info) && !user.is_authenticated() {
             return Holder::address(peer.address().ip());
@@ -289,12 +291,12 @@ impl<H: Handler> Pipeline<H> {
         Holder::user(user)
     }
 
-    /// Whether the peer has a certificate that verifies now.
+    /// Whether the peer has a certificate that verifies now, as the front proxy or as a user.
     pub(crate) fn vouches_for(&self, peer: &Peer) -> bool {
         self.authenticator.is_verified(peer, UnixTime::now())
     }
 
-    /// Finds out who asks.
+    /// Authenticates the request.
     async fn user(
         &self,
         parts: &mut Parts,
@@ -311,7 +313,7 @@ impl<H: Handler> Pipeline<H> {
         let user = if self.callers.know(info) {
             let holder = self.authenticator.certificate_holder(&mut parts.headers, peer, now);
             match self.callers.credential {
-                // Known where it can be: kube-apiserver may present a certificate that nobody requires.
+                // kube-apiserver may present a certificate even if none is required.
                 Credential::None => holder.unwrap_or_else(|_| UserInfo::anonymous()),
                 Credential::Certificate => holder.map_err(refused)?,
             }
@@ -325,7 +327,7 @@ impl<H: Handler> Pipeline<H> {
         Ok(user)
     }
 
-    /// Finds out whether they may. Callers' paths have no rights to ask about.
+    /// Authorizes the request. The paths of [`Callers`] need no authorization.
     async fn allow(
         &self,
         user: &UserInfo,
@@ -365,14 +367,14 @@ impl<H: Handler> Pipeline<H> {
     }
 }
 
-/// A request that was read, from nobody known yet.
+/// A request that is parsed and not authenticated yet.
 struct Arrived {
     parts: Parts,
     info: RequestInfo,
     body: RequestBody,
 }
 
-/// Refuses all methods that write.
+/// Returns 405 for all methods but GET and HEAD.
 pub fn only_read(method: &Method) -> Result<(), ApiError> {
     match *method {
         Method::GET | Method::HEAD => Ok(()),

@@ -1,4 +1,7 @@
-//! What is counted and logged of a request: never its query, body, user or credentials.
+//! Metrics, log lines, audit events and spans of a request.
+//!
+//! **Invariant:** log lines, metrics and spans never contain the query string, the body, the user or credentials. Audit
+//! events contain the user and the whole URI.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,16 +22,16 @@ use crate::error::ApiError;
 use crate::metrics::{RequestLabels, RequestMetrics};
 use crate::request_info::RequestInfo;
 
-/// A request from its arrival to its answer.
+/// Records a request from its arrival to the end of its response.
 pub(super) struct Observation {
     metrics: Arc<RequestMetrics>,
     labels: RequestLabels,
     started: Instant,
-    /// Open watches, or requests in flight.
+    /// Counts it among the open watches or the requests in flight.
     open: Raised,
     is_long_running: bool,
     line: LogLine,
-    /// In the audit log, where there is one.
+    /// Its audit events, if the audit log is on.
     trail: Option<Arc<Trail>>,
     span: Option<RequestSpan>,
 }
@@ -39,7 +42,7 @@ struct LogLine {
     path: String,
     user_agent: String,
     audit_id: String,
-    /// Of the client's `traceparent`.
+    /// The trace ID of the client's `traceparent` header.
     trace_id: Option<String>,
     peer: std::net::SocketAddr,
 }
@@ -93,40 +96,40 @@ impl Observation {
         }
     }
 
-    /// For those who go on with the answer elsewhere.
+    /// Keeps the audit events of the request open, for handlers that answer outside of the response's body.
     pub(super) fn kept(&self) -> Option<Kept> {
         self.trail.clone().map(Kept)
     }
 
-    /// Who asks is known.
+    /// The request is authenticated.
     pub(super) fn identified(&self, user: &UserInfo) {
         if let Some(trail) = &self.trail {
             trail.identified(user);
         }
     }
 
-    /// Nobody vouches for the credentials.
+    /// Authentication failed.
     pub(super) fn unauthenticated(&self) {
         if let Some(trail) = &self.trail {
             trail.unauthenticated();
         }
     }
 
-    /// Whether the sender may.
+    /// The request is authorized or denied.
     pub(super) fn decided(&self, decision: &Result<(), ApiError>) {
         if let Some(trail) = &self.trail {
             trail.decided(decision);
         }
     }
 
-    /// A Status is the answer.
+    /// The response is an error.
     pub(super) fn refused(&self, error: &ApiError) {
         if let Some(trail) = &self.trail {
             trail.refused(error);
         }
     }
 
-    /// There is a bug.
+    /// The handler panicked.
     pub(super) fn panicked(&self) {
         self.metrics.count_panic();
         if let Some(trail) = &self.trail {
@@ -139,7 +142,8 @@ impl Observation {
         self.metrics.count_termination(&self.labels, code);
     }
 
-    /// The head of the answer is there. A watch stays open until its body ends, and its size is nobody's measure.
+    /// Records the response's status code, and its size once its body ends. A watch counts as open until its body ends;
+    /// its size and duration are not observed.
     pub(super) fn finish(mut self, response: Response<Body>) -> Response<Body> {
         let code = response.status();
         let elapsed = self.started.elapsed();
@@ -177,7 +181,7 @@ impl LogLine {
     }
 }
 
-/// `things.g`, or nothing where the path is none of a resource.
+/// `RESOURCE.GROUP`; empty for a non-resource path.
 fn resource(info: &RequestInfo) -> String {
     match info {
         RequestInfo::Resource(request) if request.group.is_empty() => request.resource.clone(),
@@ -186,7 +190,7 @@ fn resource(info: &RequestInfo) -> String {
     }
 }
 
-/// A gauge that counts something for as long as this exists.
+/// Increments a gauge until it is dropped.
 struct Raised(IntGauge);
 
 impl Raised {
@@ -202,7 +206,7 @@ impl Drop for Raised {
     }
 }
 
-/// Observed when the body has been sent, or given up by the client.
+/// Counts the bytes of a body, and observes them when the body is dropped, whether or not all of it was sent.
 struct BodySize {
     metrics: Arc<RequestMetrics>,
     labels: RequestLabels,
@@ -211,7 +215,7 @@ struct BodySize {
 }
 
 impl BodySize {
-    /// A method, so that a closure that calls it takes all of this along, and with it the moment it is dropped.
+    /// A method, so that a closure that calls it captures the whole struct, and drops it with the body.
     fn add(&mut self, chunk: &Bytes) {
         self.bytes += chunk.len() as u64;
     }

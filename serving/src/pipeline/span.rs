@@ -1,9 +1,9 @@
-//! A request's span, where traces are part of the build.
+//! A request's span, if the build has the feature `otel`.
 
 #[cfg(feature = "otel")]
 pub(super) use crate::traces::RequestSpan;
 
-/// Without them there are no spans.
+/// No value of this type exists without the feature.
 #[cfg(not(feature = "otel"))]
 pub(super) enum RequestSpan {}
 

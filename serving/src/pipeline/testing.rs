@@ -1,4 +1,4 @@
-//! A handler with one behaviour per resource, and a pipeline around it.
+//! A handler with one behavior per resource, and a pipeline around it.
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -15,9 +15,9 @@ pub(crate) const THINGS: &str = "/apis/g/v1/things";
 pub(crate) const WATCH: &str = "/apis/g/v1/things?watch=1";
 pub(crate) const PANIC: &str = "/apis/g/v1/panic";
 pub(crate) const SILENT: &str = "/apis/g/v1/silent";
-/// Answered with far more than sockets hold.
+/// Its response is much larger than socket buffers.
 pub(crate) const LONG: &str = "/apis/g/v1/long";
-/// A path for callers: answered with what they sent.
+/// A path of [`Callers`] that returns the request's body.
 pub(crate) const CALLED: &str = "/called";
 
 pub(crate) const LIMITS: Limits =
@@ -25,8 +25,8 @@ pub(crate) const LIMITS: Limits =
 pub(crate) const TIMING: ShutdownTiming =
     ShutdownTiming { delay: Duration::from_millis(1), grace: Duration::from_millis(640) };
 
-/// Answers with the user's name and the names of the headers it sees. A watch says hello and goes on until it is
-/// told to stop.
+/// Answers with the user's name and the names of the request's headers. A watch sends `hello` and goes on until `stop`
+/// is cancelled.
 pub(crate) struct Fake;
 
 impl Handler for Fake {

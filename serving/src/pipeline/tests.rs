@@ -167,7 +167,8 @@ async fn answers_that_nobody_reads_are_in_flight_until_they_are_given_up() {
     unread[0].body_mut().frame().await.expect("no end").expect_err("what is left of it is gone");
 }
 
-/// As many answers that nobody reads as one gets who goes on asking: through the proxy for a user, or as a caller.
+/// Sends requests, and reads only the first chunk of each response, until the server refuses one. Returns the
+/// responses.
 async fn hoard(server: &Server, peer: &Peer, headers: &[(&str, &str)]) -> Vec<Response<Body>> {
     let mut hoarded = Vec::new();
     loop {
@@ -187,7 +188,7 @@ async fn one_user_s_unread_answers_leave_slots_for_others_and_are_given_up_soon(
     let as_user = |name: &'static str| [("x-remote-user", name), ("x-remote-group", "g")];
     let mut greedy = hoard(&server, &server.proxy, &as_user("greedy")).await;
     assert_eq!(greedy.len(), 30, "three quarters");
-    // Through the same connection.
+    // Another user on the same connection still has a share.
     assert_eq!(server.ask(&server.proxy, THINGS, &as_user("joe")).await.status(), 200);
     assert_eq!(server.get(THINGS).await.status(), 200);
     assert!(!hoard(&server, &server.proxy, &as_user("second")).await.is_empty());
@@ -221,14 +222,14 @@ async fn callers_whom_nobody_names_share_by_address() {
     assert_eq!(unread.len(), 30);
     assert_eq!(server.call(&apiserver, &[]).await.status(), 200);
     assert_eq!((stranger.trust(), apiserver.trust()), (Trust::Answered, Trust::Answered));
-    // Who shows a certificate has a share of its own, though none is required and others come from the same address.
+    // A client with a certificate has its own share, even if none is required and other clients have the same address.
     let more = hoard_calls(&server, &peer_without_certificate()).await;
     assert!(!more.is_empty() && server.jane.address() == peer_without_certificate().address());
     assert_eq!(server.call(&server.jane, &[]).await.status(), 200);
     assert_eq!(server.jane.trust(), Trust::Authenticated);
 }
 
-/// As many calls that do not end as one address gets.
+/// Calls a webhook path, and keeps each response unread, until the server refuses a call. Returns the responses.
 async fn hoard_calls(server: &Server, peer: &Peer) -> Vec<Response<Body>> {
     let mut hoarded = Vec::new();
     loop {
@@ -351,7 +352,7 @@ async fn response_sizes_are_those_of_the_body() {
 
 #[tokio::test]
 async fn flux_s_objects_have_a_path_only_where_they_are_told() {
-    // The handler answers what the pipeline does not.
+    // The pipeline answers only `/metrics` itself; the handler answers paths below it.
     let server = Server::new();
     assert_eq!(text(server.get("/metrics/flux").await).await, "jane ");
     assert_eq!(server.ask(&peer_without_certificate(), "/metrics/flux", &[]).await.status(), 403);

@@ -1,12 +1,12 @@
-//! The trace that a request is part of: `traceparent` of W3C Trace Context, for the log.
+//! The trace ID of a request, from its `traceparent` header (W3C Trace Context), for the log.
 
 use http::HeaderMap;
 
 const HEADER: &str = "traceparent";
-/// `00-` trace ID `-` parent ID `-` flags. Later versions may have more behind it.
+/// The length of `00-TRACE_ID-PARENT_ID-FLAGS`. Later versions may append more.
 const LENGTH: usize = 55;
 
-/// The trace's ID, if the header is one.
+/// The trace ID; `None` if the header is missing or invalid.
 pub(super) fn trace_id(headers: &HeaderMap) -> Option<&str> {
     let text = headers.get(HEADER)?.to_str().ok()?;
     let (known, rest) = text.split_at_checked(LENGTH)?;
