@@ -1,7 +1,7 @@
-//! When a connection was last in use, and for how long its peer has been sending a head.
+//! Since when a connection is idle, and since when its client has been sending a request head.
 //!
-//! The two have limits of their own. A client may keep a connection for minutes without asking anything; one that has
-//! begun to ask must get to the end of the head soon, or it would cost a buffer for as long as it likes.
+//! Each has its own limit. A client may keep a connection for minutes without a request. Once it has begun a head, it
+//! must finish it soon, since an unfinished head occupies a buffer.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,20 +13,21 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// Go's clients drop a connection that was idle for 90 s. The server must not be the first: kube-apiserver speaks
-/// HTTP/1.1 to webhooks, and a POST that crosses the end of its connection is not repeated, but fails the write that was
-/// to be reviewed. Of a connection that was never used, too: Go makes some in advance.
+/// How long a connection may be idle. Go's clients close one after 90 s, and the server must not be first:
+/// kube-apiserver calls webhooks over HTTP/1.1, and a POST that is sent while the server closes the connection is not
+/// retried, so the reviewed write fails. The same limit holds for connections that were never used, since Go opens some
+/// in advance.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(3);
-/// As k8s.io/apiserver's `ReadHeaderTimeout`, from the head's first byte.
+/// How long a head may take from its first byte, as `ReadHeaderTimeout` of k8s.io/apiserver.
 pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(32);
 
-/// What a connection is doing.
+/// The requests and heads of a connection.
 pub(super) struct Activity {
     since: Instant,
     open_requests: AtomicUsize,
     last_begin_millis: AtomicU64,
     last_end_millis: AtomicU64,
-    /// One more than when the head began that is being sent; 0 where none is.
+    /// When the current head began, plus one; 0 if no head has begun.
     head_millis: AtomicU64,
 }
 
@@ -41,7 +42,7 @@ impl Activity {
         })
     }
 
-    /// A head is complete; its request is open until what is returned is dropped.
+    /// Records that a head is complete. Its request is open until the returned value is dropped.
     pub(super) fn begin(activity: &Arc<Self>) -> impl Send + Unpin + use<> {
         activity.open_requests.fetch_add(1, Ordering::SeqCst);
         activity.head_millis.store(0, Ordering::SeqCst);
@@ -53,7 +54,7 @@ impl Activity {
         })
     }
 
-    /// The peer has sent something: on HTTP/1.1, while nothing is open, the beginning of a head.
+    /// Records that the client has sent bytes. On HTTP/1.1, while no request is open, they belong to a head.
     fn heard(&self) {
         if self.open_requests.load(Ordering::SeqCst) == 0 && self.head_millis.load(Ordering::SeqCst) == 0 {
             self.head_millis.store(self.millis().saturating_add(1), Ordering::SeqCst);
@@ -64,14 +65,14 @@ impl Activity {
         u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Whether a request is open; and since when that, or its contrary, has been so at the latest.
+    /// Whether a request is open, and when the last one began; if none is open, when the last one ended.
     pub(super) fn state(&self) -> (bool, Instant) {
         let is_busy = self.open_requests.load(Ordering::SeqCst) > 0;
         let last = if is_busy { &self.last_begin_millis } else { &self.last_end_millis };
         (is_busy, self.since + Duration::from_millis(last.load(Ordering::SeqCst)))
     }
 
-    /// Returns once nothing has been asked for a while.
+    /// Returns once the connection has been idle for [`IDLE_TIMEOUT`].
     pub(super) async fn idle(&self) {
         loop {
             let is_used = self.open_requests.load(Ordering::SeqCst) > 0;
@@ -84,10 +85,11 @@ impl Activity {
         }
     }
 
-    /// Returns once a head has taken too long. Means nothing on HTTP/2, where not only heads are sent between requests.
+    /// Returns once a head has taken longer than [`HEADER_TIMEOUT`]. Use it on HTTP/1.1 only: on HTTP/2, clients send
+    /// other frames between requests too.
     ///
-    /// Nobody wakes this, which would be twice for each request: a head that begins while it sleeps is not late before it
-    /// looks again.
+    /// It polls instead of being woken, which would cost two wakes for each request. A head that begins while it sleeps
+    /// is not late before the sleep ends.
     pub(super) async fn late_head(&self) {
         loop {
             let begun = self.head_millis.load(Ordering::SeqCst).checked_sub(1);
@@ -101,7 +103,7 @@ impl Activity {
     }
 }
 
-/// A stream whose peer's bytes are noticed.
+/// A stream that records in an [`Activity`] when the client sends bytes.
 pub(super) struct WatchedStream<S> {
     stream: S,
     activity: Arc<Activity>,
@@ -158,7 +160,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
     }
 }
 
-/// Does something when it is dropped, so also when a task is aborted.
+/// Calls a function when it is dropped, also if its task is aborted.
 pub(super) struct Guard<F: FnMut()>(pub(super) F);
 
 impl<F: FnMut()> Drop for Guard<F> {

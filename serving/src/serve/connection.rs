@@ -1,4 +1,4 @@
-//! One connection: handshake, HTTP, and an end when it is idle or the server drains.
+//! One connection: the handshake, its requests, and its end when it is idle or the server drains.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -25,37 +25,37 @@ use crate::body::{Body, observed};
 use crate::pipeline::{Handler, Pipeline};
 use crate::shutdown::Shutdown;
 
-/// As k8s.io/apiserver's `tlsHandshakeTimeout`.
+/// As `tlsHandshakeTimeout` of k8s.io/apiserver.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// As k8s.io/apiserver's: one kube-apiserver sends everything through one connection.
+/// As in k8s.io/apiserver: a kube-apiserver sends all its requests over one connection.
 const MAX_STREAMS: u32 = 250;
-/// A front proxy sends a header for each of a user's groups, some hundreds in a large directory; hyper's usual 100
-/// headers and 16 KiB would shut those users out.
+/// A front proxy sends a header for each group of a user, which may be hundreds in a large directory. hyper's defaults
+/// of 100 headers and 16 KiB would reject those users.
 const MAX_HEADERS: usize = 1024;
-/// The buffer of an HTTP/1.1 connection, which a head has to fit in. Go takes 1 MiB; but whoever reaches the port can have
-/// as many filled as there are connections, before anybody asks who they are.
+/// The buffer of an HTTP/1.1 connection, in bytes. A head must fit in it. Go allows 1 MiB, but every client that
+/// reaches the port can fill a buffer on each connection before it is authenticated.
 const MAX_BUFFER: u32 = 64 * 1024;
-/// What HTTP/2 counts of a head: 32 bytes a header beside its name and value. Front proxies speak HTTP/2.
+/// The largest head on HTTP/2, which front proxies use. HTTP/2 counts 32 bytes for each header beside name and value.
 const MAX_HEADER_LIST: u32 = 2 * MAX_BUFFER;
-/// What HTTP/2 keeps of bodies that nobody has read yet, of all requests of a connection together. The views take none, and
-/// reviews come through HTTP/1.1, where it is [`MAX_BUFFER`] too.
+/// How many bytes of unread bodies HTTP/2 buffers for all requests of a connection together. The views read no bodies,
+/// and kube-apiserver sends reviews over HTTP/1.1, where the limit is [`MAX_BUFFER`] too.
 const WINDOW: u32 = MAX_BUFFER;
-/// What HTTP/2 keeps of an answer that is on its way to a peer which does not read.
+/// How many bytes of a response HTTP/2 buffers for a client that does not read.
 const SEND_BUFFER: usize = 64 * 1024;
-/// A peer that vanished without a word is noticed after both together, and its watches end.
+/// HTTP/2 keep-alive pings. After both times together, a client that vanished is noticed, and its watches end.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A client that takes nothing for this long does not read. Front proxies read at once, and watch on their own behalf
-/// whether their clients do.
+/// A connection is closed if its client reads nothing for this long while bytes wait. Front proxies always read, and
+/// have their own limits for clients that do not.
 const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// What Go's net/http says, which people search for.
+/// The text of Go's net/http, which people search for.
 const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
-/// The first byte of a TLS record that carries a handshake.
+/// The content type `handshake`, the first byte of a TLS record.
 const TLS_HANDSHAKE: u8 = 22;
 
-/// What all connections share.
+/// The parts that all connections share.
 pub(super) struct Connections<H> {
     pipeline: Arc<Pipeline<H>>,
     shutdown: Arc<Shutdown>,
@@ -74,7 +74,7 @@ impl<H: Handler> Connections<H> {
         Self { pipeline, shutdown, certificates, http1, http2 }
     }
 
-    /// Returns when the connection is closed, or its place is given to another.
+    /// Serves a connection until it is closed, or its place is needed for another one.
     pub(super) async fn serve(&self, socket: TcpStream, address: SocketAddr, tls: Arc<InUse>, place: Place) {
         tokio::select! {
             () = self.serve_tls(socket, address, &tls, &place) => {}
@@ -127,8 +127,8 @@ impl<H: Handler> Connections<H> {
             tokio::select! {
                 () = self.shutdown.draining() => {}
                 () = activity.idle() => {}
-                // The client may hold a certificate of an authority that it was not asked about: a front proxy whose
-                // new authority was not known yet would be refused for as long as it keeps this connection.
+                // The client may have a certificate of an authority that the handshake did not name. After a rotation,
+                // a front proxy would otherwise be rejected for as long as it keeps this connection.
                 () = self.certificates.asks_otherwise(tls), if !showed_certificate => {}
             }
         });
@@ -152,9 +152,9 @@ impl<H: Handler> Connections<H> {
     }
 }
 
-/// `None` if the peer does not speak TLS, or nothing at all.
+/// `None` if the client does not speak TLS, or sends nothing.
 async fn handshake(mut socket: TcpStream, tls: &InUse) -> std::io::Result<Option<TlsStream<TcpStream>>> {
-    // Watch events are small, and must not wait for the acknowledgement of the one before.
+    // Watch events are small, and must not wait until the previous one is acknowledged (Nagle's algorithm).
     socket.set_nodelay(true)?;
     let mut first = [0];
     match socket.peek(&mut first).await? {
@@ -175,7 +175,7 @@ fn builder() -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        // It would count idle time too.
+        // hyper's timeout would count idle time too; `Activity::late_head` replaces it.
         .header_read_timeout(None)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_BUFFER as usize);
@@ -192,7 +192,7 @@ fn builder() -> Builder<TokioExecutor> {
     builder
 }
 
-/// Keeps `guard` until the body has been sent or given up.
+/// Keeps `guard` until the body is dropped, whether or not all of it was sent.
 fn until_sent(response: Response<Body>, guard: impl Send + Unpin + 'static) -> Response<Body> {
     response.map(|body| {
         observed(body, move |_| {

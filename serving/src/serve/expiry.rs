@@ -1,4 +1,4 @@
-//! The end of the serving certificate: readiness, and the log, by the wall clock as clients judge it.
+//! Readiness and log lines about the expiry of the serving certificate, by the wall clock, as clients judge it.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,17 +9,18 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use super::tls::Certificates;
 use crate::health::HealthCheck;
 
-/// How often the log's reader is reminded of the same thing.
+/// How often the same warning is logged.
 const REPEAT: Duration = Duration::from_hours(24);
-/// How often there is a look at the certificate: whatever renews it has failed for days when there is something to say.
+/// How often the certificate is checked. That is often enough: when it nears its end, its renewal has failed for days.
 const LOOK: Duration = Duration::from_mins(1);
-/// So much before the end, or a tenth of a shorter life, somebody should know.
+/// A warning is logged this long before the certificate expires, or when a tenth of its lifetime is left, whichever is
+/// shorter.
 const NEAR: Duration = Duration::from_hours(7 * 24);
 const NEAR_PART: u32 = 10;
 
 impl Certificates {
-    /// Fails on `/readyz` while the serving certificate is not valid: clients would refuse this replica and may accept
-    /// another. Not a matter of liveness, since a restart brings no certificate.
+    /// A check that fails on `/readyz` while the serving certificate is not valid: clients would reject this replica,
+    /// and may accept another. It does not affect liveness, since a restart does not help.
     pub fn readiness_check(&self) -> HealthCheck {
         let certificates = self.clone();
         HealthCheck::readiness("serving-certificate", move || {
@@ -52,7 +53,7 @@ fn timestamp(time: SystemTime) -> String {
     Timestamp::try_from(time).map_or_else(|_| "ever".to_owned(), |time| time.to_string())
 }
 
-/// Says in the log that the serving certificate's end is near, or behind.
+/// Logs that the serving certificate expires soon, has expired or is not valid yet.
 pub(super) struct Reminder {
     certificates: Certificates,
     ticks: Interval,
@@ -77,7 +78,7 @@ impl Reminder {
     }
 
     pub(super) fn remind(&mut self) {
-        // What cannot be read fails the readiness check, which says so.
+        // A certificate that cannot be parsed fails the readiness check, which logs it.
         let Ok(validity) = self.certificates.serving() else { return };
         let not_after = until(&validity);
         match self.has_to_say(validity, SystemTime::now()) {
@@ -90,7 +91,7 @@ impl Reminder {
         }
     }
 
-    /// What is new about this certificate, or was said long ago.
+    /// The urgency to log now; `None` if there is none, or the same was logged within [`REPEAT`].
     fn has_to_say(&mut self, validity: Validity, now: SystemTime) -> Option<Urgency> {
         let Some(urgency) = urgency(&validity, now) else {
             self.said = None;

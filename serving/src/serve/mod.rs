@@ -1,8 +1,8 @@
-//! From a socket to the pipeline: TLS, HTTP/1.1 and HTTP/2, limits, and a graceful end.
+//! The listener and its connections: TLS, HTTP/1.1 and HTTP/2, limits, and graceful shutdown.
 //!
-//! Invariants: nothing a peer does ends the accept loop; every phase of a connection has a time limit; every
-//! connection has ended or been cut before [`Server::run`] returns. An upgraded connection is its handler's. Strangers
-//! cannot keep others out: where connections are short, theirs are ended first.
+//! **Invariants:** no client can end the accept loop. Every phase of a connection has a time limit. All connections are
+//! closed before [`Server::run`] returns, except upgraded ones, which belong to their handlers. Clients without a
+//! credential cannot lock out others: if all connections are taken, theirs are closed first.
 
 mod activity;
 mod connection;
@@ -29,30 +29,31 @@ use places::Places;
 pub use tls::Certificates;
 use tls::Tls;
 
-/// An idle connection takes some 50 KiB. One whose peer stops in the middle of the largest head takes 100 on HTTP/1.1 and
-/// 180 on HTTP/2: less than 2 GB when all do.
+/// The default for the number of open connections. An idle connection takes about 50 KiB. One whose client stops in the
+/// middle of the largest head takes 100 KiB on HTTP/1.1 and 180 KiB on HTTP/2: less than 2 GB if all do.
 pub const MAX_CONNECTIONS: usize = 10_000;
 
-/// How long to wait when the system has no sockets to give, as Go's net/http does.
+/// How long to wait if `accept` fails because the process is out of file descriptors or memory. Go's net/http waits up
+/// to as long.
 const ACCEPT_BACK_OFF: Duration = Duration::from_secs(1);
 
-/// The server cannot be started.
+/// The server cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The address is taken, or not this machine's.
+    /// The address is in use, or does not belong to this machine.
     #[error("cannot listen on {address}")]
     Listen {
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The TLS configuration is refused.
+    /// rustls refuses the TLS configuration.
     #[error("cannot configure TLS")]
     Tls(#[source] rustls::Error),
 }
 
-/// A socket that listens, and what it takes to serve it.
+/// A listening socket, its TLS configuration and its limit of connections.
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
@@ -61,8 +62,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on `address`, port 0 for any; 0.0.0.0 is all addresses, of IPv6 too. Each connection is made under the
-    /// latest of `certificates`.
+    /// Listens on `address`. Port 0 chooses a free port; 0.0.0.0 means all addresses, IPv6 included. Each connection
+    /// uses the latest of `certificates`. At most `max_connections` are open at a time.
     pub async fn bind(
         address: SocketAddr,
         certificates: Certificates,
@@ -75,19 +76,20 @@ impl Server {
         Ok(Self { listener, address, tls, places: Places::new(max_connections) })
     }
 
-    /// Where it listens.
+    /// The address that the server listens on.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until `shutdown` has run its course: stops accepting when it drains, then waits for what is being
-    /// served, but not longer than its grace.
+    /// Accepts and serves connections until `shutdown` drains, then waits until they are closed, but not longer than
+    /// the grace.
     pub async fn run<H: Handler>(mut self, pipeline: Arc<Pipeline<H>>, shutdown: Arc<Shutdown>) {
         let certificates = self.tls.certificates().clone();
         let mut reminder = Reminder::new(certificates.clone());
         let connections = Arc::new(Connections::new(pipeline, Arc::clone(&shutdown), certificates));
         let mut tasks = JoinSet::new();
-        // One beyond the limit may be accepted, or nobody would know that somebody lacks a place; a flood queues in the kernel.
+        // One connection beyond the limit is accepted, so that another one is closed for it. More wait in the backlog
+        // of the socket.
         let mut newcomer: Option<(TcpStream, SocketAddr)> = None;
         loop {
             let source = newcomer.as_ref().map(|(_, address)| address.ip());
@@ -122,15 +124,15 @@ impl Server {
         }
     }
 
-    /// The next connection.
+    /// Accepts the next connection, whatever errors occur before.
     async fn accept(&self) -> (TcpStream, SocketAddr) {
         loop {
             match self.listener.accept().await {
                 Ok((socket, address)) => {
-                    // An IPv4 address as such, also where IPv6 took it in.
+                    // An IPv4 client on an IPv6 socket has an IPv4-mapped address; convert it back.
                     return (socket, SocketAddr::new(address.ip().to_canonical(), address.port()));
                 }
-                // One peer went away between SYN and accept.
+                // The client disconnected before `accept`.
                 Err(error)
                     if matches!(
                         error.kind(),
@@ -139,7 +141,7 @@ impl Server {
                             | ErrorKind::ConnectionRefused
                             | ErrorKind::Interrupted
                     ) => {}
-                // Out of descriptors or memory: asking again at once would only burn CPU.
+                // Out of file descriptors or memory: a retry at once would only burn CPU.
                 Err(error) => {
                     tracing::error!(%error, "cannot accept connections");
                     tokio::time::sleep(ACCEPT_BACK_OFF).await;
@@ -149,8 +151,8 @@ impl Server {
     }
 }
 
-/// As Go's servers listen: 0.0.0.0 is for all addresses, and IPv6 takes in IPv4. Where a machine has no IPv6, or keeps the
-/// two apart (`net.ipv6.bindv6only`), it is IPv4's alone.
+/// Listens as Go's servers do: 0.0.0.0 means a dual-stack socket on all IPv6 and IPv4 addresses. If the machine has no
+/// IPv6, or separates the two (`net.ipv6.bindv6only`), it means all IPv4 addresses.
 async fn listener(address: SocketAddr) -> std::io::Result<TcpListener> {
     if address.ip() != Ipv4Addr::UNSPECIFIED || is_ipv6_apart() {
         return TcpListener::bind(address).await;

@@ -1,13 +1,13 @@
-//! Places for connections, and who gives one up when there are none left.
+//! The limit on open connections, and which connection is closed for a new one when the limit is reached.
 //!
-//! Whoever reaches the port can open connections and keep them, without showing anything. So, when one more comes and
-//! every place is taken, a connection that has shown least is ended for it. It is looked for where most of those come
-//! from that may be ended: a flood ends its own connections, and not those of kube-apiserver, which has few. Of these
-//! it is one of the least trust, sooner an idle one than one whose request is being answered, and the one that has been
-//! so for longest.
+//! Every client that reaches the port can open connections and keep them, without a credential. So when all places are
+//! taken and one more client connects, a connection is closed for it. The server looks at the address (or IPv6 /64)
+//! with the most connections that may be closed: a flood thus closes its own connections, and not those of
+//! kube-apiserver, which has few. Among these it chooses one of the lowest trust, an idle one rather than a busy one,
+//! and of those the one that has been so for longest.
 //!
-//! Invariants: there are never more connections than places; one that has shown a certificate which verifies is never ended
-//! here, nor one that is answering an authenticated request.
+//! **Invariants:** there are never more connections than places. A connection with a verified client certificate is
+//! never closed here, nor one that is answering an authenticated request.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -22,13 +22,13 @@ use super::activity::Activity;
 use crate::authn::{Peer, Trust};
 use crate::pipeline::Holder;
 
-/// Between two looks at who might give up a place, where nobody could.
+/// How long to wait before the next attempt, if no connection may be closed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// At most one in so many places is freed at a time, so that few are ended for whom nobody comes.
+/// At most one in this many places is freed at a time, so that few connections are closed in vain.
 const AT_A_TIME: usize = 64;
 
-/// All there are.
+/// All places of a server.
 pub(super) struct Places {
     number: usize,
     free: Arc<Semaphore>,
@@ -38,12 +38,12 @@ pub(super) struct Places {
 #[derive(Default)]
 struct Taken {
     next: u64,
-    /// Connections that were told to end and have not.
+    /// Connections that were asked to end, and have not ended yet.
     ending: usize,
     connections: HashMap<u64, Arc<Tenure>>,
 }
 
-/// A connection's place. Given up when it is dropped.
+/// The place of a connection; dropping it frees the place.
 pub(super) struct Place {
     number: u64,
     tenure: Arc<Tenure>,
@@ -51,16 +51,16 @@ pub(super) struct Place {
     _permit: OwnedSemaphorePermit,
 }
 
-/// What is known of a connection that has a place.
+/// A connection that has a place.
 struct Tenure {
     source: Holder,
     activity: Arc<Activity>,
-    /// Once there has been a handshake.
+    /// Set after the handshake.
     peer: OnceLock<Arc<Peer>>,
     ended: CancellationToken,
 }
 
-/// Who gives up a place first: what is less.
+/// The order in which connections are closed: the smallest rank first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     /// `None` before the handshake.
@@ -74,7 +74,7 @@ impl Places {
         Arc::new(Self { number, free: Arc::new(Semaphore::new(number)), taken: Mutex::default() })
     }
 
-    /// A place for a connection from this address; somebody else's, if need be. May be dropped at any await.
+    /// Waits for a place for a connection from `address`, and closes another connection if all are taken. Cancel safe.
     pub(super) async fn take(self: &Arc<Self>, address: IpAddr) -> Place {
         let permit = loop {
             if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
@@ -100,8 +100,8 @@ impl Places {
         Place { number, tenure, places: Arc::clone(self), _permit: permit }
     }
 
-    /// Ends connections, unless some are ending already. It takes a look at all there are, so one look ends several of a
-    /// flood: connections come as fast as they are ended.
+    /// Closes connections, unless some are ending already. A call reads all connections, so it closes several of a
+    /// flood at once: new ones come as fast as they are closed.
     fn free_some(&self) {
         let mut taken = self.taken();
         if taken.ending > 0 {
@@ -131,7 +131,7 @@ impl Places {
 }
 
 impl Tenure {
-    /// `None` if it may not be ended.
+    /// `None` if the connection must not be closed.
     fn rank(&self) -> Option<Rank> {
         let trust = self.peer.get().map(|peer| peer.trust());
         let (is_busy, since) = self.activity.state();
@@ -144,18 +144,18 @@ impl Tenure {
 }
 
 impl Place {
-    /// What the connection is doing.
+    /// The requests and heads of the connection.
     pub(super) fn activity(&self) -> &Arc<Activity> {
         &self.tenure.activity
     }
 
-    /// There has been a handshake.
+    /// Records the client after the handshake.
     pub(super) fn know(&self, peer: &Arc<Peer>) {
-        // There is one handshake for each connection.
+        // A connection has one handshake, so this is set once.
         let _ = self.tenure.peer.set(Arc::clone(peer));
     }
 
-    /// Resolves when somebody else is to have the place.
+    /// Resolves when the connection must end because a new one needs its place.
     pub(super) async fn is_needed(&self) {
         self.tenure.ended.cancelled().await;
     }
@@ -180,7 +180,7 @@ mod tests {
     const FLOOD: [u8; 4] = [10, 0, 0, 1];
     const APISERVER: [u8; 4] = [10, 0, 0, 2];
 
-    /// Takes a place as a peer that has earned this much; `None` before the handshake.
+    /// Takes a place for a client with this trust; `None` means that the handshake is not over.
     async fn place(places: &Arc<Places>, address: [u8; 4], trust: Option<Trust>) -> Place {
         let place = places.take(address.into()).await;
         if let Some(trust) = trust {
@@ -196,7 +196,7 @@ mod tests {
         place.is_needed().now_or_never().is_some()
     }
 
-    /// Who is ended for a newcomer, by position.
+    /// The index of the connection that is closed for a newcomer.
     fn ended_for(places: &Arc<Places>, newcomer: [u8; 4], there: &mut Vec<Place>) -> Option<usize> {
         let mut taking = Box::pin(places.take(newcomer.into()));
         assert!(taking.as_mut().now_or_never().is_none(), "all are taken");
@@ -259,13 +259,13 @@ mod tests {
             None,
         ] {
             there.push(place(&places, FLOOD, trust).await);
-            // A request is open on one of the authenticated, and on one of the strangers.
+            // A request is open on one of the authenticated connections, and on one of the strangers.
             if [3, 5].contains(&there.len()) {
                 open.push(Activity::begin(there[there.len() - 1].activity()));
             }
         }
         let mut newcomers = Vec::new();
-        // Positions move up as those before them go.
+        // Indices decrease as connections before them are removed.
         for expected in [6, 6, 5, 4, 3, 1] {
             assert_eq!(ended_for(&places, APISERVER, &mut there), Some(expected));
             newcomers.push(place(&places, APISERVER, Some(Trust::Verified)).await);
@@ -281,7 +281,7 @@ mod tests {
     async fn a_flood_ends_its_own_connections() {
         let places = Places::new(10);
         let mut there = vec![
-            // Made in advance, as Go's client does, and idle for longest; and one that has just come.
+            // One opened in advance, as Go's client does, which has been idle for longest, and a new one.
             place(&places, APISERVER, Some(Trust::Stranger)).await,
             place(&places, APISERVER, None).await,
         ];

@@ -1,7 +1,7 @@
-//! A connection that is cut where its peer takes nothing any more.
+//! Closes connections whose clients stop reading.
 //!
-//! TCP keeps a connection for ever whose peer answers and does not read; all that is on its way to such a peer would be
-//! kept as long. A connection that has nothing to say may be silent: the time counts only while something waits.
+//! TCP keeps a connection open forever if the client acknowledges probes and does not read, and the bytes that wait for
+//! it stay in memory as long. Time counts only while a write waits, so idle connections are not affected.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// A stream whose writes fail once they have made no progress for a while.
+/// A stream whose writes fail with `TimedOut` once they have made no progress for `patience`.
 pub(super) struct Progress<S> {
     stream: S,
     patience: Duration,

@@ -1,4 +1,4 @@
-//! The server over real sockets and TLS, on loopback.
+//! The server with real sockets and TLS, on loopback.
 
 use std::net::SocketAddr;
 
@@ -123,7 +123,7 @@ fn get(uri: &str) -> Request<Empty<Bytes>> {
     Request::get(uri).header("host", "localhost").body(Empty::new()).expect("request")
 }
 
-/// A request with some headers, of some bytes each.
+/// A request with `count` headers of `bytes` bytes each.
 fn with_headers(uri: &str, count: usize, bytes: usize) -> Request<Empty<Bytes>> {
     let mut request = get(uri);
     for index in 0..count {
@@ -186,7 +186,7 @@ async fn many_headers_pass_and_oversized_ones_are_refused_without_harm() {
     let mut connection = server.http2(Some(&jane)).await;
     let answer = connection.send_request(with_headers(&uri, many.0, many.1)).await.expect("answered");
     assert_eq!(answer.status(), StatusCode::OK);
-    // The client knows the limit from the server's settings by now, or is told by it.
+    // The client may know the limit from the server's SETTINGS frame, and fail itself.
     if let Ok(answer) = connection.send_request(with_headers(&uri, oversized.0, oversized.1)).await {
         assert_eq!(answer.status(), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
     }
@@ -205,7 +205,7 @@ async fn the_end_lets_watches_finish_and_refuses_newcomers() {
         watches.push(connection.send_request(get(&uri)).await.expect("answered"));
     }
     let idle = server.http1(Some(&jane)).await;
-    // Time passes when the test says so, however long the machine takes: where a thread is blocked it does not pass by itself.
+    // Paused time advances only when the test says so: tokio does not advance it while a blocking task runs.
     tokio::time::pause();
     let (unblock, blocked) = std::sync::mpsc::channel::<()>();
     let blocking = tokio::task::spawn_blocking(move || blocked.recv());
@@ -229,7 +229,7 @@ async fn a_request_that_never_ends_is_cut_when_the_grace_is_over() {
     let mut connection = server.http1(Some(&server.jane())).await;
     let request = connection.send_request(get(crate::pipeline::testing::SILENT));
     let (answer, ended) = tokio::join!(request, async {
-        // Once it is being served: its connection would be closed before.
+        // Wait until the request is being served, since an idle connection would be closed.
         while server.pipeline.metrics().in_flight(true).get() == 0 {
             tokio::task::yield_now().await;
         }

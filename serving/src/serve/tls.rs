@@ -1,9 +1,9 @@
-//! The TLS configuration: what it is made from, and the one that the next connection takes.
+//! The TLS configuration of new connections.
 //!
-//! A configuration holds the serving certificate and the names of the authorities that a client's certificate may come
-//! from. It is never changed: when one of these is, another takes its place as a whole, with tickets of its own, since a
-//! session must not be resumed under a certificate that has been replaced. Open connections keep theirs and live on;
-//! whether a client's certificate is worth anything is judged for each request, by the authorities of that moment.
+//! A configuration has the serving certificate and the names of the authorities of client certificates. It is
+//! immutable. When one of these changes, a new configuration replaces it, with its own session tickets, since a session
+//! must not be resumed under a certificate that has been replaced. Open connections keep their configuration. Client
+//! certificates are verified for each request, with the authorities of that moment.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,17 +21,17 @@ use crate::metrics::Validities;
 pub(super) const ALPN_HTTP2: &[u8] = b"h2";
 const ALPN_HTTP1: &[u8] = b"http/1.1";
 
-/// Subjects of authorities, as DER without the sequence's head.
+/// Subjects of authorities, as DER without the header of the sequence.
 type Hints = BTreeSet<Vec<u8>>;
 
-/// What TLS is configured from, as it is at each moment.
+/// The inputs of the TLS configuration, which change over time.
 #[derive(Clone)]
 pub struct Certificates {
     keys: watch::Receiver<Arc<CertifiedKey>>,
     authentication: watch::Receiver<Arc<AuthenticationConfig>>,
 }
 
-/// Keeps the configuration that is in use. Belongs to the loop that accepts connections.
+/// The configuration of new connections. The accept loop owns it.
 pub(super) struct Tls {
     certificates: Certificates,
     key: Arc<CertifiedKey>,
@@ -39,15 +39,15 @@ pub(super) struct Tls {
     in_use: Arc<InUse>,
 }
 
-/// A configuration, and whose certificates it asks for.
+/// A configuration, and the authorities whose certificates it asks clients for.
 pub(super) struct InUse {
     pub(super) config: Arc<ServerConfig>,
     hints: Hints,
 }
 
 impl Certificates {
-    /// The serving certificate is the latest of `keys`; clients are asked for a certificate of the authorities that the
-    /// latest of `authentication` names.
+    /// The latest of `keys` is the serving certificate. Clients are asked for certificates of the authorities in the
+    /// latest of `authentication`.
     pub fn new(
         keys: watch::Receiver<Arc<CertifiedKey>>,
         authentication: watch::Receiver<Arc<AuthenticationConfig>>,
@@ -55,12 +55,12 @@ impl Certificates {
         Self { keys, authentication }
     }
 
-    /// When the serving certificate is valid, with its chain.
+    /// The validity of the serving certificate and its chain.
     pub(crate) fn serving(&self) -> Result<Validity, Unreadable> {
         Validity::of_key(&self.keys.borrow())
     }
 
-    /// When the authorities are valid that issue the front proxy's certificate, and users'.
+    /// The validities of the authorities of front proxies and of users.
     pub(crate) fn authorities(&self) -> [(&'static str, Vec<Validity>); 2] {
         let authentication = self.authentication.borrow();
         let validities = |ca: Option<&CaBundle>| ca.map(|ca| ca.validities().collect()).unwrap_or_default();
@@ -73,17 +73,17 @@ impl Certificates {
         ]
     }
 
-    /// When each certificate in use is valid, by what it is for.
+    /// The validities of all certificates in use, by their name in metrics.
     pub(crate) fn validities(&self) -> Validities {
         let serving = ("serving", self.serving().into_iter().collect());
         [serving].into_iter().chain(self.authorities()).collect()
     }
 
-    /// Resolves once clients are asked for certificates of other authorities than in `tls`.
+    /// Resolves once clients should be asked for certificates of other authorities than in `tls`.
     pub(super) async fn asks_otherwise(&self, tls: &InUse) {
         let mut authentication = self.authentication.clone();
         if authentication.wait_for(|authentication| hints(authentication) != tls.hints).await.is_err() {
-            // Nobody is left to change it.
+            // The sender is gone, so the configuration does not change any more.
             std::future::pending::<()>().await;
         }
     }
@@ -101,7 +101,7 @@ impl Tls {
         &self.certificates
     }
 
-    /// What the next connection takes.
+    /// The configuration for the next connection, rebuilt if its inputs have changed.
     pub(super) fn latest(&mut self) -> Arc<InUse> {
         let key = self.certificates.keys.borrow().clone();
         let authentication = self.certificates.authentication.borrow().clone();
@@ -125,7 +125,7 @@ impl Tls {
 }
 
 impl InUse {
-    /// TLS 1.2 and later, with a client certificate asked for and not required.
+    /// TLS 1.2 and 1.3. A client certificate is requested, but not required.
     fn new(key: &CertifiedKey, hints: Hints) -> Result<Self, rustls::Error> {
         let names = hints.iter().map(|subject| DistinguishedName::in_sequence(subject)).collect();
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -140,8 +140,8 @@ impl InUse {
     }
 }
 
-/// Whose certificates clients are asked for. Anybody's, while one kind of client is not known: who finds its own
-/// authority missing shows no certificate at all.
+/// The authorities to name in the certificate request. Empty, which means any, while the authorities of front proxies
+/// or of users are unknown: a client whose authority is missing in the list sends no certificate.
 fn hints(authentication: &AuthenticationConfig) -> Hints {
     let (Some(headers), Some(client_ca)) = (&authentication.request_header, &authentication.client_ca) else {
         return Hints::new();

@@ -1,11 +1,11 @@
-//! More connections than places.
+//! More connections than the limit.
 
 use super::*;
 use crate::serve::activity::IDLE_TIMEOUT;
 
 const PLACES: usize = 8;
 
-/// In real time, which passes while sockets are waited for. Far less than any limit of an idle connection.
+/// Real time, for waiting on sockets. Far less than the limit of an idle connection.
 const SOON: Duration = Duration::from_secs(10);
 
 #[tokio::test]
@@ -15,7 +15,7 @@ async fn strangers_do_not_keep_others_out() {
     text(known.send_request(get(THINGS)).await.expect("answered")).await;
     let mut silent: Vec<Box<dyn Send>> = Vec::new();
     for number in 0..3 * PLACES {
-        // Some do not even begin a handshake.
+        // Some do not begin a handshake.
         silent.push(if number % 3 == 0 {
             Box::new(TcpStream::connect(server.address).await.expect("connected"))
         } else {
@@ -36,7 +36,7 @@ async fn strangers_do_not_keep_others_out() {
     assert!(server.pipeline.metrics().connections().get() <= i64::try_from(PLACES).expect("few"));
 }
 
-/// What a peer gets rid of that sends frames and reads nothing, until the server takes no more.
+/// How many bytes of frames a client that reads nothing can send until the server accepts no more.
 async fn taken(server: &Running, begin: &[u8], repeated: &[u8]) -> usize {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let mut stream = server.connect(b"h2", Some(&server.jane())).await;
@@ -44,7 +44,7 @@ async fn taken(server: &Running, begin: &[u8], repeated: &[u8]) -> usize {
     stream.write_all(begin).await.expect("sent");
     let mut taken = 0;
     let batch = repeated.repeat(1 + (16 << 10) / repeated.len());
-    // Neither sockets nor buffers hold as much.
+    // Far more than sockets and buffers hold.
     while taken < 256 << 20 {
         match tokio::time::timeout(Duration::from_secs(1), stream.write_all(&batch)).await {
             Ok(Ok(())) => taken += batch.len(),

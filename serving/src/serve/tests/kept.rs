@@ -1,13 +1,13 @@
-//! Connections that are kept though nothing is asked for a while, and those that are not.
+//! Which idle connections the server keeps, and which it closes.
 
 use super::*;
 use crate::serve::activity::{HEADER_TIMEOUT, IDLE_TIMEOUT};
 
-/// As Go's net/http has it for connections that it may use again.
+/// How long Go's net/http keeps an idle connection.
 const CLIENT_IDLE: Duration = Duration::from_secs(90);
 const HEAD: &[u8] = b"GET /apis/g/v1/things HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
-/// Sends it, and reads an answer with a short body.
+/// Sends [`HEAD`], and reads a response with a short body.
 async fn ask(stream: &mut TlsStream<TcpStream>) -> String {
     stream.write_all(HEAD).await.expect("sent");
     let mut answer = vec![0; 4096];
@@ -15,11 +15,11 @@ async fn ask(stream: &mut TlsStream<TcpStream>) -> String {
     String::from_utf8_lossy(&answer[..length]).into_owned()
 }
 
-/// When the server ends the connection, in the test's own time.
+/// How long the server takes to close the connection, in paused time.
 async fn cut(stream: &mut TlsStream<TcpStream>) -> Duration {
     let start = tokio::time::Instant::now();
     let mut rest = Vec::new();
-    // With a word or without.
+    // With a TLS close_notify or without.
     let _ = stream.read_to_end(&mut rest).await;
     assert_eq!(String::from_utf8_lossy(&rest), "");
     start.elapsed()
@@ -50,7 +50,7 @@ async fn a_head_that_is_begun_and_not_ended_is_cut_soon() {
     let mut stream = server.connect(b"http/1.1", Some(&server.jane())).await;
     ask(&mut stream).await;
     stream.write_all(&HEAD[..20]).await.expect("sent");
-    // The server has it before the time stands still.
+    // Let the server read it before time is paused.
     tokio::time::sleep(Duration::from_millis(100)).await;
     tokio::time::pause();
     let late = cut(&mut stream).await;

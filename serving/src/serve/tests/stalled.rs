@@ -1,12 +1,12 @@
-//! Clients that ask and do not read.
+//! Clients that send a request and do not read the response.
 
 use super::*;
 use crate::pipeline::testing::LONG;
 
-/// In the test's own time, which passes when nothing else happens.
+/// Paused time, which advances while all tasks are idle.
 const GENEROUS: Duration = Duration::from_mins(10);
 
-/// Asks for more than sockets hold, and reads nothing. What comes back keeps the client alive.
+/// Requests more than socket buffers hold, and reads nothing. The returned value keeps the client alive.
 async fn ask(server: &Running, alpn: &[u8]) -> Box<dyn Send> {
     let stream = TokioIo::new(Unread(server.connect(alpn, Some(&server.jane())).await, 64 << 10));
     if alpn == b"h2" {
@@ -24,7 +24,7 @@ async fn ask(server: &Running, alpn: &[u8]) -> Box<dyn Send> {
     }
 }
 
-/// A connection that reads no further than some bytes.
+/// A connection that reads only so many bytes.
 struct Unread(TlsStream<TcpStream>, usize);
 
 impl tokio::io::AsyncRead for Unread {

@@ -1,4 +1,4 @@
-//! Handshakes: what is shown, what is asked for, what is refused, and what a changed configuration does to whom.
+//! TLS handshakes: certificates, hints, refusals, and the effect of a changed configuration on open connections.
 
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::{HandshakeKind, SignatureScheme};
@@ -12,7 +12,7 @@ fn shown(stream: &TlsStream<TcpStream>) -> Vec<CertificateDer<'static>> {
     stream.get_ref().1.peer_certificates().expect("shown").to_vec()
 }
 
-/// As Go's and browsers' clients: shows its certificate if it was asked for one of its authority's.
+/// Sends its certificate only if the server names its authority, as Go's clients and browsers do.
 #[derive(Debug)]
 struct AsAsked {
     key: Arc<CertifiedKey>,
@@ -63,7 +63,7 @@ async fn a_session_is_resumed_until_the_serving_certificate_is_rotated() {
     let tls = Arc::new(tls);
     let connect = async || {
         let mut stream = server.connect_as(&tls).await;
-        // Tickets come after the handshake, with whatever is read first.
+        // Tickets arrive after the handshake, before the first response.
         stream
             .write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             .await
@@ -109,7 +109,7 @@ async fn clients_are_asked_for_certificates_of_the_authorities_of_the_moment() {
     assert_eq!(asked.recv().await, Some(2));
     assert_eq!(ask(&mut known).await, StatusCode::OK);
 
-    // Who has shown a certificate is judged anew with each request, and need not come again.
+    // A certificate that was sent is verified for each request, so the client need not reconnect.
     server.config.send_replace(server.authorities.config());
     assert_eq!(ask(&mut known).await, StatusCode::UNAUTHORIZED);
     server.config.send_replace(next.config());
@@ -136,7 +136,7 @@ async fn who_does_not_finish_a_header_is_hung_up_on() {
     let server = Running::start().await;
     let mut stream = server.connect(b"http/1.1", Some(&server.jane())).await;
     stream.write_all(b"GET /livez HTTP/1.1\r\nHost: local").await.expect("sent");
-    // Only now: while time stands still, it jumps to the next limit whenever everybody waits for a socket.
+    // Pause only now: paused time jumps to the next timeout whenever all tasks wait for a socket.
     tokio::time::pause();
     let start = tokio::time::Instant::now();
     let mut answer = Vec::new();
@@ -159,7 +159,7 @@ async fn plain_http_is_told_so() {
     let mut socket = TcpStream::connect(server.address).await.expect("connected");
     socket.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("sent");
     let mut answer = String::new();
-    // Bytes left unread make the close a reset, which is as good an end.
+    // Unread bytes turn the close into a reset, which the test accepts too.
     let _ = socket.read_to_string(&mut answer).await;
     assert!(answer.starts_with("HTTP/1.0 400 Bad Request"), "{answer}");
 }
