@@ -1,7 +1,8 @@
-//! What an answer costs the server: CPU time of its process over many requests, asked one after another over one
-//! kept connection, straight from Gatehouse.
+//! Measures the CPU time that a response costs the server: the process's CPU time over many requests, sent
+//! one after another over one kept connection directly to the server.
 //!
-//! What the client does meanwhile does not count. What Gatehouse does beside answering does: it is little, and shown.
+//! The client's CPU time is not included. The time that Gatehouse spends on other work is; it is small, and
+//! reported.
 
 use std::time::{Duration, Instant};
 
@@ -12,20 +13,21 @@ use super::report::{Report, bytes, seconds};
 use super::stats::float;
 use gatehouse_conformance::process::Process;
 
-/// In smaller answers bytes are not what costs.
+/// The least size in bytes for which a throughput is reported: smaller responses do not cost in proportion to
+/// their size.
 const WORTH_A_THROUGHPUT: f64 = 100_000.0;
 
-/// Asked before the clock runs.
+/// Requests before the measurement starts.
 const WARM_UP: u32 = 3;
 
-/// The server, and how to ask it.
+/// A server process and a client for it.
 #[derive(Clone, Copy)]
 pub(super) struct Server<'a> {
     pub(super) process: Process,
     pub(super) client: &'a kube::Client,
 }
 
-/// What an answer costs, on average.
+/// The average cost of a response.
 pub(super) struct Cost {
     pub(super) requests: u32,
     pub(super) cpu: f64,
@@ -65,7 +67,7 @@ pub(super) async fn measure(
     Ok(())
 }
 
-/// The path of some object.
+/// The path of any object.
 async fn first(client: &kube::Client) -> anyhow::Result<String> {
     let list = Get::json(&format!("{RESOURCES}?limit=1")).value(client).await?;
     let metadata = &list["items"][0]["metadata"];
@@ -90,7 +92,7 @@ pub(super) async fn cost(server: Server<'_>, get: Get<'_>, time: Duration) -> an
     Ok(Cost { requests, cpu: cpu / each, wall: wall / each, size: float(size) })
 }
 
-/// CPU seconds per second.
+/// The CPU seconds per second without requests.
 async fn idle(server: Server<'_>, time: Duration) -> anyhow::Result<f64> {
     let before = server.process.cpu()?;
     tokio::time::sleep(time).await;

@@ -1,6 +1,7 @@
-//! Loads the objects through kube-apiserver, each in the two requests that Flux makes: the object, then its status.
+//! Loads the objects through kube-apiserver, each with the two requests that Flux sends: one for the object,
+//! one for its status.
 //!
-//! `load` applies by server-side apply, which costs kube-apiserver several times as much as this.
+//! `load` uses server-side apply, which costs kube-apiserver several times as much.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,11 +13,11 @@ use serde_json::{Value, json};
 
 use super::objects::{Layout, namespace_name, repository};
 
-/// Requests in flight: enough to keep a small control plane busy.
+/// Concurrent requests: enough to keep a small control plane busy.
 const PARALLEL: usize = 32;
-/// What is loaded is said so many times.
+/// How often progress is reported.
 const REPORTS: usize = 10;
-/// A definition that was just accepted is served a moment later.
+/// kube-apiserver serves a CRD a moment after it has accepted it.
 const DEFINITION_ATTEMPTS: u32 = 100;
 const DEFINITION_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 
@@ -70,7 +71,8 @@ async fn served(client: &kube::Client, group: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Two field managers, as with Flux: `managedFields` are a good part of what an object weighs.
+/// Creates an object with two field managers, as Flux does: `managedFields` are a large part of an object's
+/// size.
 async fn create(
     client: &kube::Client,
     group: &str,

@@ -1,5 +1,5 @@
-//! The same question by two ways: `kubectl get kustomizations -A` and `kubectl get fluxsummaries -A`, in turns, so
-//! that whatever else the machine does hits both.
+//! Compares `kubectl get kustomizations -A` with `kubectl get fluxsummaries -A`. The commands run in turns,
+//! so that other load on the machine affects both.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use super::raw::{Get, KUSTOMIZATIONS, SUMMARIES};
 use super::report::{Report, bytes, spread, times};
 use super::stats::{Sample, float};
 
-/// `kubectl get fluxsummaries -A` against `kubectl get kustomizations -A`.
+/// The targets for `kubectl get fluxsummaries -A` against `kubectl get kustomizations -A`.
 const FASTER: f64 = 40.0;
 const FEWER_BYTES: f64 = 500.0;
 
@@ -31,11 +31,11 @@ async fn wall_time(control_plane: &ControlPlane, runs: usize, report: &mut Repor
     let [upstream, ours, nothing] = [
         &["get", "kustomizations", "-A"][..],
         &["get", "fluxsummaries", "-A"],
-        // What kubectl costs before it has sent anything.
+        // What kubectl itself costs, without a request.
         &["version", "--client"],
     ];
     let mut measured = [Vec::new(), Vec::new(), Vec::new()];
-    // The first run of each fills kubectl's discovery cache, which a person has filled long ago.
+    // The first run of each fills kubectl's discovery cache, which a user's kubectl has filled before.
     for run in 0..=runs {
         for (args, measured) in [upstream, ours, nothing].into_iter().zip(&mut measured) {
             let took = time(&kubectl, args).await?;
@@ -68,14 +68,14 @@ async fn sizes(client: &kube::Client, report: &mut Report) -> anyhow::Result<()>
         let target = format!("≥ {FEWER_BYTES}×");
         report.row_with_target("times fewer", times(factor), target, factor >= FEWER_BYTES);
     }
-    // How they cross a network where both sides can compress, as kubectl and kube-apiserver can.
+    // Compressed, as kubectl and kube-apiserver send them over a network.
     let gets = [Get::table(KUSTOMIZATIONS).gzip(), Get::table(SUMMARIES).gzip()];
     let factor = compare("Table, gzip accepted", gets, client, report).await?;
     report.row("times fewer", times(factor));
     Ok(())
 }
 
-/// How many times fewer bytes the second answer has.
+/// How many times fewer bytes the second response has.
 async fn compare(
     what: &str,
     [upstream, ours]: [Get<'_>; 2],

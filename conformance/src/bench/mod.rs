@@ -1,8 +1,9 @@
-//! `bench`: the real Gatehouse beside a real control plane that holds many Kustomizations, measured in one run.
+//! The subcommand `bench`: measures the real Gatehouse beside a real control plane with many Kustomizations,
+//! in one run.
 //!
-//! What is measured goes to stdout as one table, with the design's targets beside the figures; progress goes to stderr.
-//! Targets speak of 10,000 objects on two cores. A missed one is said and fails nothing: a machine with other work to
-//! do proves little.
+//! The figures go to stdout as one table, with the design's targets beside them; progress goes to stderr. The
+//! targets are for 10,000 objects on two cores. A missed target is reported but is no failure, because a busy
+//! machine proves little.
 
 pub(crate) mod admission;
 mod cpu;
@@ -97,7 +98,7 @@ fn positive(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Ctrl-C needs no care: what was started ends with its owner.
+/// Ctrl-C needs no handling: child processes end with their owner.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     ensure!(arguments.namespaces <= arguments.objects, "there are more namespaces than objects");
     if cfg!(debug_assertions) {
@@ -137,7 +138,8 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Real CRDs where they are at hand: validating against their schemas is part of what a Kustomization costs upstream.
+/// Real CRDs if available: validation against their schemas is part of what a Kustomization costs
+/// kube-apiserver.
 fn definitions() -> anyhow::Result<Vec<load::Manifest>> {
     let mut definitions = crds::shared()?;
     definitions.extend(crds::missing_from(&definitions));

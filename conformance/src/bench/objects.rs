@@ -1,8 +1,8 @@
-//! Kustomizations as a large cluster has them: what was asked for, and what kustomize-controller says about it.
+//! Kustomizations as a large cluster has them: their spec, and the status that kustomize-controller reports.
 //!
-//! Chains of ten, each waiting for the one before it. One chain in twenty is broken in the middle: what comes after
-//! the break is DependencyNotReady. All else is Ready. Everything follows from an object's number: two runs load the
-//! same.
+//! They form chains of ten, in which each depends on the one before it. One chain in twenty has failed in the
+//! middle, and what comes after that is DependencyNotReady. All others are Ready. Everything follows from an
+//! object's number, so two runs load the same objects.
 
 use std::fmt::Write;
 
@@ -10,30 +10,30 @@ use serde_json::{Value, json};
 
 /// Each Kustomization of a chain depends on the one before it.
 const CHAIN: usize = 10;
-/// One chain in so many is broken…
+/// One chain in this many has a failure…
 const BROKEN: usize = 20;
-/// …at this place.
+/// …at this position.
 const BREAK: usize = 5;
-/// As many objects as a small application has.
+/// Entries of a status' inventory: as many objects as a small application has.
 const INVENTORY: usize = 25;
-/// kustomize-controller keeps this many.
+/// Entries of a status' history: as many as kustomize-controller keeps.
 const HISTORY: u32 = 5;
 
-/// How many objects, and where.
+/// How many objects are loaded, and into how many namespaces.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Layout {
     pub(super) objects: usize,
     pub(super) namespaces: usize,
-    /// When everything was reconciled last, in seconds since 1970.
+    /// The time of the last reconciliation of all objects, in seconds since 1970.
     pub(super) now: i64,
 }
 
-/// One of the Kustomizations.
+/// A Kustomization.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Id {
     /// The number of its namespace.
     pub(super) namespace: usize,
-    /// Its number there.
+    /// The number of the Kustomization in its namespace.
     pub(super) place: usize,
 }
 
@@ -50,7 +50,7 @@ impl Layout {
             .map(move |number| Id { namespace: number % self.namespaces, place: number / self.namespaces })
     }
 
-    /// Kustomizations that nothing depends on, spread over the namespaces: a change of one is a change of one row.
+    /// Kustomizations that no other depends on, spread over the namespaces. A change of one changes one row.
     pub(super) fn leaves(self) -> impl Iterator<Item = Id> + Clone {
         let last = move |id: &Id| (id.place + 1) * self.namespaces + id.namespace >= self.objects;
         self.ids().filter(move |id| id.place % CHAIN == CHAIN - 1 || last(id))
@@ -79,7 +79,7 @@ impl Layout {
         status
     }
 
-    /// The conditions after a change that turns out well or badly. Each is told apart by its number.
+    /// The conditions after a change that succeeds or fails. The message contains the number of the change.
     pub(super) fn changed_conditions(self, succeeded: bool, number: usize) -> Value {
         let (status, reason) =
             if succeeded { ("True", "ReconciliationSucceeded") } else { ("False", "ReconciliationFailed") };
@@ -225,7 +225,7 @@ pub(super) fn namespace_name(number: usize) -> String {
     format!("team-{number:03}")
 }
 
-/// The source of every Kustomization of a namespace.
+/// The GitRepository that is the source of a namespace's Kustomizations.
 pub(super) fn repository(namespace: usize) -> Value {
     json!({
         "apiVersion": "source.toolkit.fluxcd.io/v1",
@@ -239,7 +239,7 @@ pub(super) fn repository(namespace: usize) -> Value {
     })
 }
 
-/// A namespace's repository was at this commit so many changes ago.
+/// The revision of a namespace's repository so many changes ago.
 fn revision(namespace: usize, changes_ago: usize) -> String {
     format!("main@sha1:{}", digest(40, &[namespace, changes_ago]))
 }
@@ -256,7 +256,7 @@ fn inventory_entry(id: Id, number: usize) -> Value {
     json!({"id": format!("{}_{}-{number:02}_{kind}", id.namespace_name(), id.name()), "v": version})
 }
 
-/// Hexadecimal digits that look like a digest and compress as badly.
+/// Hexadecimal digits that look like a digest and compress as badly as one.
 fn digest(digits: usize, of: &[usize]) -> String {
     use sha2::{Digest, Sha256};
     let mut hash = Sha256::new();

@@ -1,28 +1,28 @@
-//! Requests whose answers are counted and not looked at: what the client does with them is not what is measured.
+//! Requests whose responses are read but not decoded, because the work of the client is not what is measured.
 
 use anyhow::Context;
 use futures::{AsyncBufRead, AsyncBufReadExt};
 use serde_json::Value;
 
-/// What kubectl asks for when it prints a table.
+/// The Accept header with which kubectl prints tables.
 pub(super) const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,\
                                 application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
-/// What `kubectl -o json` and most clients ask for.
+/// The Accept header of `kubectl -o json` and most clients.
 pub(super) const JSON: &str = "application/json";
 
-/// Every Kustomization.
+/// All Kustomizations.
 pub(super) const KUSTOMIZATIONS: &str = "/apis/kustomize.toolkit.fluxcd.io/v1/kustomizations";
-/// Every FluxSummary.
+/// All FluxSummaries.
 pub(super) const SUMMARIES: &str = "/apis/view.gatehouse.dev/v1alpha1/fluxsummaries";
-/// Every FluxResource.
+/// All FluxResources.
 pub(super) const RESOURCES: &str = "/apis/view.gatehouse.dev/v1alpha1/fluxresources";
 
-/// A GET.
+/// A GET request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Get<'a> {
     pub(super) path: &'a str,
     pub(super) accept: &'a str,
-    /// Whether the answer may be compressed, as kubectl allows.
+    /// Whether the response may be compressed, as kubectl allows.
     pub(super) gzip: bool,
 }
 
@@ -39,8 +39,8 @@ impl<'a> Get<'a> {
         Self { gzip: true, ..self }
     }
 
-    /// Reads the answer to its end, and says how many bytes its body had on the wire. Anything but success is an
-    /// error.
+    /// Reads the response to its end and returns the number of bytes of its body on the wire. A response
+    /// other than success is an error.
     pub(super) async fn size(self, client: &kube::Client) -> anyhow::Result<u64> {
         let mut body = std::pin::pin!(self.stream(client).await?);
         let mut size = 0;
@@ -54,7 +54,7 @@ impl<'a> Get<'a> {
         }
     }
 
-    /// The answer, decoded: for the few that are looked at.
+    /// The decoded response, for requests that are not measured.
     pub(super) async fn value(self, client: &kube::Client) -> anyhow::Result<Value> {
         client.request(self.request()?).await.with_context(|| format!("GET {}", self.path))
     }

@@ -1,4 +1,4 @@
-//! The table: what was measured, the figure, and the design's target beside it where there is one.
+//! The report: a table of figures, with the design's targets where there are any.
 
 use std::fmt::{self, Display, Write};
 
@@ -6,7 +6,7 @@ use super::stats::Sample;
 
 const HEADINGS: [&str; 4] = ["WHAT", "MEASURED", "TARGET", ""];
 
-/// Sections of rows, printed as one table.
+/// Titled sections of rows, printed as one table.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     sections: Vec<(String, Vec<[String; 4]>)>,
@@ -17,7 +17,7 @@ impl Report {
         self.sections.push((title.into(), Vec::new()));
     }
 
-    /// A figure that no target speaks of.
+    /// Adds a figure without a target.
     pub(super) fn row(&mut self, what: impl Into<String>, measured: impl Into<String>) {
         self.push([what.into(), measured.into(), String::new(), String::new()]);
     }
@@ -71,13 +71,13 @@ fn line(f: &mut fmt::Formatter<'_>, row: &[String; 4], widths: [usize; 4]) -> fm
     writeln!(f, "{}", line.trim_end())
 }
 
-/// `8.21 s (7.90–8.60, 5 runs)`
+/// `8.21 s (7.90 s – 8.60 s, 5 runs)`: the median, the least and the greatest.
 pub(super) fn spread(sample: &Sample) -> String {
     let [median, least, greatest] = [sample.median(), sample.least(), sample.greatest()].map(seconds);
     format!("{median} ({least} – {greatest}, {} runs)", sample.len())
 }
 
-/// A duration in the unit that reads best.
+/// A duration with a unit that suits its size.
 pub(super) fn seconds(seconds: f64) -> String {
     if seconds >= 1.0 {
         format!("{seconds:.2} s")
@@ -88,7 +88,7 @@ pub(super) fn seconds(seconds: f64) -> String {
     }
 }
 
-/// Bytes as the design counts them on the wire: in powers of ten.
+/// A number of bytes on the wire, in powers of ten as in the design.
 pub(super) fn bytes(bytes: f64) -> String {
     if bytes >= 1e6 {
         format!("{:.2} MB", bytes / 1e6)
@@ -99,12 +99,12 @@ pub(super) fn bytes(bytes: f64) -> String {
     }
 }
 
-/// Memory, as the design counts it: in powers of two.
+/// An amount of memory, in powers of two as in the design.
 pub(super) fn mebibytes(bytes: f64) -> String {
     format!("{:.1} MiB", bytes / f64::from(1 << 20))
 }
 
-/// `63×`
+/// A factor such as `63.0×`.
 pub(super) fn times(factor: f64) -> String {
     if factor >= 100.0 { format!("{factor:.0}×") } else { format!("{factor:.1}×") }
 }

@@ -1,9 +1,10 @@
-//! The same rows served by k8s.io/sample-apiserver: what a list and a get cost it, and what it takes up, beside
-//! Gatehouse, in turns.
+//! Compares Gatehouse with k8s.io/sample-apiserver that serves the same rows: the CPU time of lists and gets,
+//! and the memory. The servers are measured in turns.
 //!
-//! A Flunder stands for each fluxresource: of the same name and labels, with a text for each value of the row's status
-//! among its annotations, and as many bytes. What is served besides is each server's own affair: the sample server
-//! decodes its objects from etcd and encodes them for every answer, as every server made of k8s.io/apiserver does.
+//! A Flunder stands for each FluxResource. It has the same name and labels, an annotation for each value in
+//! the row's status, and the same size in bytes. Apart from that, the servers differ by design: the sample
+//! server decodes its objects from etcd and encodes them for each response, as every server built with
+//! k8s.io/apiserver does.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -23,19 +24,19 @@ use gatehouse_conformance::process::{Memory, Process};
 
 const FLUNDERS: &str = "/apis/wardle.example.com/v1alpha1/flunders";
 
-/// How many times less Gatehouse is to take.
+/// The targets: how many times less CPU time Gatehouse needs.
 const LIST_FACTOR: f64 = 20.0;
 const GET_FACTOR: f64 = 5.0;
-/// How far bytes may be apart to be called equal.
+/// The tolerance within which sizes count as equal.
 const TOLERANCE: f64 = 0.05;
 
-/// Requests in flight while it is filled.
+/// Concurrent requests while objects are created.
 const PARALLEL: usize = 16;
 const REPORTS: usize = 10;
-/// Far longer than it takes to read them back.
+/// Far longer than the sample server needs to read the objects.
 const CACHED: Duration = Duration::from_mins(1);
 
-/// What is asked in each round, of both.
+/// A request that both servers get in each round.
 struct Question {
     what: &'static str,
     ours: String,
@@ -63,7 +64,7 @@ pub(super) async fn measure(
     let rows = Get::json(RESOURCES).value(gatehouse.client).await?;
     let rows = rows["items"].as_array().context("a list has items")?;
     fill(&client, rows).await?;
-    // What filling has cost is not what serving takes.
+    // A new process, because creating the objects took memory that serving them does not need.
     sample.kill().await?;
     sample.launch().await?;
     during("waiting for the cache of sample-apiserver", cached(&client, rows.len())).await?;
@@ -183,14 +184,14 @@ fn memory([before, after]: [[Memory; 2]; 2], empty: Memory, report: &mut Report)
     report.row("resident without rows: sample-apiserver", resident(empty));
 }
 
-/// Where an object of such metadata is.
+/// The path of the object with this metadata.
 fn object(collection: &str, metadata: &Value) -> String {
     let text = |name: &str| metadata[name].as_str().unwrap_or_default();
     let (root, plural) = collection.rsplit_once('/').unwrap_or_default();
     format!("{root}/namespaces/{}/{plural}/{}", text("namespace"), text("name"))
 }
 
-/// Makes a Flunder for each row.
+/// Creates a Flunder for each row.
 async fn fill(client: &kube::Client, rows: &[Value]) -> anyhow::Result<()> {
     let overhead = overhead(client, &rows[0]).await?;
     let made = &AtomicUsize::new(0);
@@ -208,7 +209,8 @@ async fn fill(client: &kube::Client, rows: &[Value]) -> anyhow::Result<()> {
     during("making Flunders", all).await.map(drop)
 }
 
-/// It says that it is ready before its cache is; until then it refuses lists.
+/// Waits until the sample server lists all objects. It reports that it is ready before its cache is filled,
+/// and refuses lists until then.
 async fn cached(client: &kube::Client, rows: usize) -> anyhow::Result<()> {
     let deadline = Instant::now() + CACHED;
     loop {
@@ -222,7 +224,7 @@ async fn cached(client: &kube::Client, rows: usize) -> anyhow::Result<()> {
     }
 }
 
-/// Writes one, and takes away what Gatehouse's rows do not have either.
+/// Creates a Flunder and removes its managedFields, which Gatehouse's rows do not have either.
 async fn create(client: &kube::Client, object: &Value) -> anyhow::Result<()> {
     let metadata = &object["metadata"];
     let path = self::object(FLUNDERS, metadata);
@@ -238,7 +240,7 @@ async fn create(client: &kube::Client, object: &Value) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How many bytes the server adds to what it is given, in a list.
+/// How many bytes the server adds to an object in a list.
 async fn overhead(client: &kube::Client, row: &Value) -> anyhow::Result<usize> {
     let mut probe = flunder(row, 0);
     probe["metadata"]["name"] =
@@ -253,7 +255,8 @@ async fn overhead(client: &kube::Client, row: &Value) -> anyhow::Result<usize> {
     served.checked_sub(given).context("the server adds a uid and more")
 }
 
-/// A Flunder with a row's content, and as many bytes where it is served with `overhead` more.
+/// A Flunder with the content of a row. It has the size of the row once the server has added `overhead`
+/// bytes.
 fn flunder(row: &Value, overhead: usize) -> Value {
     let metadata = &row["metadata"];
     let mut annotations = serde_json::Map::new();
@@ -271,7 +274,7 @@ fn flunder(row: &Value, overhead: usize) -> Value {
     flunder
 }
 
-/// Each value, under the name of its field.
+/// Adds each value under the name of its field; names that are taken get a suffix.
 fn leaves(name: &str, value: &Value, into: &mut serde_json::Map<String, Value>) {
     match value {
         Value::Object(fields) => fields.iter().for_each(|(name, value)| leaves(name, value, into)),
@@ -297,7 +300,7 @@ mod tests {
             "apiVersion": "view.gatehouse.dev/v1alpha1", "kind": "FluxResource",
             "metadata": {
                 "name": "local.kustomization.a", "namespace": "team-001", "labels": {"a": "b"},
-                // What the sample server has of its own, and makes up the difference.
+                // Stands for what the sample server adds itself, and accounts for the difference.
                 "uid": "7".repeat(200),
             },
             "status": {"state": "Ready", "suspended": false, "message": "m".repeat(600), "conditions": [

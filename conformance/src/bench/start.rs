@@ -1,5 +1,5 @@
-//! Cold starts with everything already in the cluster: when discovery is served, when everything is synced, and what
-//! that has cost.
+//! Measures cold starts with all objects already in the cluster: the time until discovery is served, the time
+//! until everything is synced, and the cost.
 
 use std::time::{Duration, Instant};
 
@@ -16,18 +16,18 @@ use gatehouse_conformance::process::{Memory, Process};
 
 const DISCOVERY: &str = "/apis/view.gatehouse.dev/v1alpha1";
 
-/// For 10,000 objects; the second grows with them.
+/// The targets for 10,000 objects, in seconds. The time to sync grows with their number.
 const DISCOVERY_TARGET: f64 = 0.1;
 const SYNC_TARGET: f64 = 3.0;
 const SYNC_TARGET_OBJECTS: u64 = 10_000;
 
-/// So much memory is allowed for so many objects. Between the two the target is a straight line.
+/// The limits of memory for two numbers of objects; in between they are interpolated linearly.
 const MEMORY_TARGETS: [(u64, f64); 2] = [(10_000, 40.0 * MIB), (100_000, 200.0 * MIB)];
 const MIB: f64 = 1_048_576.0;
 
-/// The figures of one process are a matter of luck.
+/// A single start may be unusual, so there are several.
 const STARTS: usize = 3;
-/// What a start needs is given back some time after it.
+/// Memory that a start needs temporarily is released within this time.
 const SETTLE: Duration = Duration::from_secs(3);
 /// Far longer than any start.
 const TIMEOUT: Duration = Duration::from_mins(2);
@@ -39,13 +39,13 @@ struct Start {
     memory: Memory,
 }
 
-/// How much memory a process takes that has nothing to show.
+/// The memory of a process without objects.
 pub(super) async fn empty(gatehouse: &Gatehouse) -> anyhow::Result<Memory> {
     tokio::time::sleep(SETTLE).await;
     process(gatehouse)?.memory()
 }
 
-/// Starts Gatehouse several times, the last one to stay. It must not be running.
+/// Starts Gatehouse several times; the last process keeps running. Gatehouse must not be running before.
 pub(super) async fn measure(
     gatehouse: &mut Gatehouse,
     client: &kube::Client,
@@ -92,7 +92,7 @@ pub(super) async fn measure(
     Ok(())
 }
 
-/// Starts a replica of the webhooks beside the same objects, for what it takes.
+/// Starts a replica of the webhooks with the same objects, and measures its cost.
 pub(super) async fn webhooks(
     control_plane: &ControlPlane,
     settings: &Settings,
@@ -114,7 +114,7 @@ pub(super) async fn webhooks(
     webhooks.end().await
 }
 
-/// What memory has become under load, and what of it Gatehouse itself accounts for.
+/// The memory after the load, and the part that Gatehouse's own metrics account for.
 pub(super) async fn afterwards(
     gatehouse: &Gatehouse,
     client: &kube::Client,
@@ -134,7 +134,7 @@ pub(super) async fn afterwards(
     Ok(())
 }
 
-/// The values of a gauge in the exposition format, with their labels as they are written.
+/// The labels, as written, and values of a gauge in the exposition format.
 fn gauges<'a>(metrics: &'a str, name: &str) -> impl Iterator<Item = (&'a str, f64)> {
     metrics.lines().filter_map(move |line| {
         let (labels, value) = line.strip_prefix(name)?.rsplit_once(' ')?;
@@ -161,7 +161,7 @@ async fn start(gatehouse: &mut Gatehouse, client: &kube::Client) -> anyhow::Resu
     Ok(Start { discovery, ready, cpu, memory: process.memory()? })
 }
 
-/// Asks again and again, at such intervals, and says when the first answer came.
+/// Repeats the request at intervals of `pause` until it succeeds, and returns the time since `begin`.
 async fn until_served(
     client: &kube::Client,
     path: &str,
@@ -177,7 +177,7 @@ async fn until_served(
     }
 }
 
-/// How many rows Gatehouse has.
+/// The number of rows that Gatehouse has.
 async fn count(client: &kube::Client) -> anyhow::Result<u64> {
     let list = Get::json(&format!("{RESOURCES}?limit=1")).value(client).await?;
     let here = list["items"].as_array().map_or(0, Vec::len) as u64;
@@ -187,7 +187,8 @@ async fn count(client: &kube::Client) -> anyhow::Result<u64> {
 fn memory_target(objects: u64) -> f64 {
     let [(few, least), (many, most)] = MEMORY_TARGETS;
     let beyond = float(objects.saturating_sub(few).min(many - few));
-    // What is beyond the larger number by the sources of the objects counted is not worth a target of its own.
+    // The count includes the GitRepositories and may exceed the larger number by those; the target then stays
+    // the same.
     least + (most - least) * beyond / float(many - few)
 }
 

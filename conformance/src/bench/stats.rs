@@ -1,21 +1,21 @@
-//! Many measurements in few numbers.
+//! Percentiles of measurements.
 
 use std::time::Duration;
 
-/// Measurements of one thing, never empty.
+/// The measurements of one quantity; there is at least one.
 #[derive(Debug, Clone)]
 pub(super) struct Sample {
     sorted: Vec<f64>,
 }
 
 impl Sample {
-    /// None where nothing was measured.
+    /// `None` without values.
     pub(super) fn new(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         (!values.is_empty()).then_some(Self { sorted: values })
     }
 
-    /// Of durations, in seconds.
+    /// A sample of durations, in seconds.
     pub(super) fn of_durations(durations: impl IntoIterator<Item = Duration>) -> Option<Self> {
         Self::new(durations.into_iter().map(|duration| duration.as_secs_f64()).collect())
     }
@@ -24,8 +24,8 @@ impl Sample {
         self.percentile(50)
     }
 
-    /// The smallest measurement that at least `percent` of all do not exceed (nearest rank: always one that was
-    /// really measured).
+    /// The smallest measurement that at least `percent` of all measurements do not exceed (nearest rank, so
+    /// it is always a real measurement).
     pub(super) fn percentile(&self, percent: usize) -> f64 {
         let rank = (self.sorted.len() * percent).div_ceil(100);
         self.sorted[rank.clamp(1, self.sorted.len()) - 1]
@@ -44,7 +44,7 @@ impl Sample {
     }
 }
 
-/// A count as a factor: counts here stay far below 2^53, where a double is exact.
+/// A count as a floating-point number. Counts here stay far below 2^53, so the conversion is exact.
 #[expect(clippy::cast_precision_loss, reason = "counts and bytes of one run stay below 2^53")]
 pub(super) fn float(count: u64) -> f64 {
     count as f64

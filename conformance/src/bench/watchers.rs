@@ -1,8 +1,9 @@
-//! Many watchers of many changes: how late events come, and what they cost.
+//! Measures the delay of events and their cost with many watches and many changes.
 //!
-//! A thousand watches are open while statuses change upstream at a steady rate, in two ways: all watch everything, or
-//! each its own namespace; and from two places: straight at Gatehouse, and through kube-apiserver. Clients, control
-//! plane and Gatehouse share this machine: the CPU that each takes is told, so that it shows when there is none left.
+//! A thousand watches are open while statuses change upstream at a steady rate. Either all of them watch
+//! everything, or each watches one namespace; they connect either directly to Gatehouse or through
+//! kube-apiserver. Clients, control plane and Gatehouse share this machine, so the CPU time of each is
+//! reported, which shows when the machine is saturated.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,21 +25,21 @@ use super::report::{Report, mebibytes, seconds};
 use super::stats::{Sample, float};
 use gatehouse_conformance::process::{Memory, Process};
 
-/// From a change to the event.
+/// The target of the 99th percentile, from the response to the change until the event, in seconds.
 const TARGET: f64 = 0.050;
 
-/// HTTP/2 streams of a connection. kube-apiserver allows a hundred; a client that is refused one more waits.
+/// HTTP/2 streams per connection. kube-apiserver allows a hundred; a client that exceeds that waits.
 const STREAMS: usize = 50;
-/// Where everybody is told everything, one watcher in so many looks at what it is told; the others count.
+/// If all watches get all events, one watch in so many decodes its events; the others only count them.
 const LOOKS: usize = 20;
-/// What has not arrived by then is lost.
+/// An event that has not arrived after this time is lost.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Memory that opening watches has taken is given back by then.
+/// Memory that was only needed to open watches is released within this time.
 const SETTLE: Duration = Duration::from_secs(3);
-/// Where the numbers of the changes begin, so that no run says what one before it has said.
+/// The first number of a change. Each run starts with another one, so that changes of different runs differ.
 const NUMBERS: usize = 1_000_000;
 
-/// How many watchers, and how much to tell them.
+/// The number of watches, the rate of changes, and the time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Load {
     pub(super) watchers: usize,
@@ -46,14 +47,14 @@ pub(super) struct Load {
     pub(super) time: Duration,
 }
 
-/// What each of them watches.
+/// What each watch selects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scope {
     Everything,
     OwnNamespace,
 }
 
-/// Whose CPU counts.
+/// The processes whose CPU time is reported.
 #[derive(Clone, Copy)]
 struct Processes {
     gatehouse: Process,
@@ -61,7 +62,7 @@ struct Processes {
     clients: Process,
 }
 
-/// A change that a watcher was told of: which watcher, the change's number, when.
+/// An event that a watch received: the number of the watch, the number of the change, and the time.
 type Arrival = (usize, usize, Instant);
 
 /// Open watches.
@@ -69,7 +70,7 @@ struct Watchers {
     tasks: JoinSet<()>,
     arrivals: mpsc::UnboundedReceiver<Arrival>,
     events: Arc<AtomicU64>,
-    /// Of those that look, which namespace they are told of; all if there is none.
+    /// The watches that decode their events, with the namespace of each; `None` for all namespaces.
     looking: Vec<(usize, Option<usize>)>,
 }
 
@@ -118,7 +119,7 @@ async fn open(kubeconfig: &Path, scope: Scope, layout: Layout, load: Load) -> an
     let (mut tasks, mut looking) = (JoinSet::new(), Vec::new());
     let mut version = None;
     for first in (0..load.watchers).step_by(STREAMS) {
-        // A connection of its own.
+        // Each client has its own connection.
         let client = kubeconfig::client(kubeconfig).await?;
         let version = match &version {
             Some(version) => version,
@@ -149,7 +150,7 @@ async fn open(kubeconfig: &Path, scope: Scope, layout: Layout, load: Load) -> an
     Ok(Watchers { tasks, arrivals, events, looking })
 }
 
-/// The version of a list that is as short as can be.
+/// The current resourceVersion, from the shortest possible list.
 async fn present(client: &kube::Client) -> anyhow::Result<String> {
     let list = Get::json(&format!("{RESOURCES}?limit=1")).value(client).await?;
     list["metadata"]["resourceVersion"]
@@ -169,7 +170,7 @@ async fn look(
         let at = Instant::now();
         events.fetch_add(1, Ordering::Relaxed);
         if let Some(number) = number(&line) {
-            // Nobody listens any more: the end.
+            // Fails only at the end, when the receiver is gone.
             let _ = arrived.send((watcher, number, at));
         }
     }
@@ -186,20 +187,20 @@ async fn count(mut body: std::pin::Pin<Box<impl futures::AsyncBufRead>>, events:
     }
 }
 
-/// Which change an event is of, by the message that the change wrote.
+/// The number of the change that caused the event, from the message that the change has written.
 fn number(event: &str) -> Option<usize> {
     let (_, rest) = event.split_once("Change ")?;
     rest.split_once(':')?.0.parse().ok()
 }
 
-/// What was measured of one kind of watchers.
+/// The measurements of one kind of watches.
 struct Run {
     changes: Vec<Change>,
     arrivals: Vec<Arrival>,
     expected: usize,
     events: u64,
     wall: f64,
-    /// Of Gatehouse, kube-apiserver and the clients.
+    /// The CPU seconds of Gatehouse, kube-apiserver and the clients.
     cpu: [f64; 3],
     memory: Memory,
 }

@@ -1,6 +1,7 @@
-//! Creations through kube-apiserver by many clients: without a webhook, under the built-in ResourceQuota, under a
-//! TenantQuota with one replica and with two, each beside empty webhooks that are registered in the same places. In turns
-//! within one run: only the ratios mean something.
+//! Measures creations through kube-apiserver by many clients: without a webhook, with the built-in
+//! ResourceQuota, and with a TenantQuota with one and with two replicas, each compared with empty webhooks
+//! that are registered in the same places. The scenarios run in turns in one run: only the ratios are
+//! meaningful.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,22 +20,22 @@ use super::direct::fleet;
 use gatehouse_conformance::process::Process;
 
 const CLIENTS: usize = 32;
-/// Under a TenantQuota, against empty webhooks in the same places.
+/// The least rate with a TenantQuota, relative to empty webhooks in the same places.
 const TARGET: f64 = 0.95;
-/// What is deleted is gone within this time, and so is what the ledger knew of it.
+/// The limit of time for deleted objects to disappear, from the ledger as well.
 const CLEARED: Duration = Duration::from_mins(2);
 
-/// A way to be admitted, and the namespace in which it is the way.
+/// A way in which creations are admitted, and the namespace where it applies.
 pub(super) struct Scenario {
     pub(super) what: &'static str,
     pub(super) namespace: &'static str,
-    /// The TenantQuota over it.
+    /// The TenantQuota of the namespace.
     pub(super) quota: Option<&'static str>,
-    /// Which of the scenarios it is compared with.
+    /// The index of the scenario that this one is compared with.
     pub(super) beside: usize,
 }
 
-/// What is looked at while objects are created.
+/// The processes whose CPU time is measured during creations.
 #[derive(Clone, Copy)]
 pub(super) struct Processes {
     pub(super) api_server: Process,
@@ -43,22 +44,22 @@ pub(super) struct Processes {
 }
 
 impl Processes {
-    /// CPU time so far, in seconds: of kube-apiserver, etcd, and all replicas.
+    /// The CPU seconds so far of kube-apiserver, etcd, and all replicas together.
     fn cpu(&self) -> anyhow::Result<[f64; 3]> {
         let replicas = self.replicas[0].cpu()? + self.replicas[1].cpu()?;
         Ok([self.api_server.cpu()?, self.etcd.cpu()?, replicas])
     }
 }
 
-/// What a round of creations took.
+/// The result of a round of creations.
 struct Round {
-    /// Creations a second.
+    /// Creations per second.
     rate: f64,
-    /// CPU time of one creation, in seconds, as [`Processes::cpu`] has it.
+    /// CPU seconds per creation, in the order of [`Processes::cpu`].
     cpu: [f64; 3],
 }
 
-/// What is created.
+/// The kind of the created objects.
 #[derive(Clone, Copy)]
 enum Made {
     ConfigMap,
@@ -92,7 +93,7 @@ impl Made {
     }
 }
 
-/// The first of the scenarios warms up the machine as well.
+/// Runs all scenarios in turns. The first round only warms up.
 pub(super) async fn measure(
     control_plane: &ControlPlane,
     scenarios: &[Scenario],
@@ -140,7 +141,7 @@ fn row(
     let rates = Sample::new(rounds.iter().map(|round| round.rate).collect()).context("no round")?;
     let mut figure = format!("{:.0}/s ({:.0} – {:.0})", rates.median(), rates.least(), rates.greatest());
     let beside = &results[scenario.beside];
-    // Each round against its own: what else the machine does changes slowly.
+    // Compared within each round, because other load on the machine changes slowly.
     let ratio = median(rounds.iter().zip(beside).map(|(one, other)| one.rate / other.rate).collect())?;
     let target = scenario.quota.map(|_| format!("≥ {TARGET} ×"));
     let other = scenarios[scenario.beside].what;
@@ -194,7 +195,7 @@ async fn create(
     Ok(Round { rate, cpu })
 }
 
-/// Deletes everything, and waits until the ledger has settled: a round begins as the one before it did.
+/// Deletes all objects, and waits until the ledger has settled, so that all rounds start from the same state.
 async fn clear(client: &kube::Client, made: Made, scenario: &Scenario) -> anyhow::Result<()> {
     let path = made.collection(scenario.namespace);
     client.request_text(http::Request::delete(&path).body(Vec::new())?).await?;
@@ -205,7 +206,7 @@ async fn clear(client: &kube::Client, made: Made, scenario: &Scenario) -> anyhow
         let ledger: Value = client.request(http::Request::get(&path).body(Vec::new())?).await?;
         let spec = &ledger["spec"];
         let entries = spec["entries"].as_object().into_iter().flatten();
-        // Blocks are given back when they are not used for a while.
+        // A replica gives a block back when it has not used it for a while.
         let blocks = entries.filter(|(name, _)| **name != "seal").count();
         let used = spec["used"].as_object().into_iter().flatten().any(|(_, amount)| amount != "0");
         if blocks == 0 && !used {

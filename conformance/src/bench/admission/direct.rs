@@ -1,5 +1,5 @@
-//! What a review costs, asked directly over one kept connection, beside a webhook on the same stack that looks at
-//! nothing. Both are asked in turns, so that both have the same machine.
+//! Measures the cost of a review over one kept connection to the webhook, compared with a webhook on the same
+//! server stack that admits everything. Both get requests in turns, so that both have the same machine.
 
 use std::time::{Duration, Instant};
 
@@ -12,18 +12,18 @@ use super::super::stats::Sample;
 use super::wire::Connection;
 use gatehouse_conformance::process::Process;
 
-/// Turns of each.
+/// Turns of each kind of review.
 const TURNS: u32 = 10;
-/// Asked before the clock runs.
+/// Requests before the measurement of a turn starts.
 const WARM_UP: usize = 200;
-/// The design's: how much longer a review without a quota may take than one of nothing.
+/// The design's limit for p99 of a review without a quota, relative to the empty webhook.
 const FACTOR: f64 = 1.5;
-/// How much longer a creation under a quota may take than a review by policies.
+/// The limit for p50 of a creation under a quota, relative to a review by policies.
 const CREATION_FACTOR: f64 = 2.0;
-/// Reservations: each is waited for until it expires.
+/// Creations that reserve from a quota. Few, because each reservation is held until it expires.
 const WRITES: usize = 400;
 
-/// A webhook, and its process.
+/// A webhook's address and process.
 #[derive(Clone, Copy)]
 pub(super) struct Target<'a> {
     pub(super) port: u16,
@@ -31,7 +31,7 @@ pub(super) struct Target<'a> {
     pub(super) process: Process,
 }
 
-/// A kind of review, and where to send it.
+/// A kind of review, where it is sent, and its results.
 struct Course<'a> {
     what: &'static str,
     target: Target<'a>,
@@ -74,7 +74,7 @@ fn describe(sample: &Sample, cpu: f64) -> String {
     )
 }
 
-/// `namespace` is under a policy of many rules, which admits `kustomization`, and under a quota with room.
+/// `namespace` has a policy with many rules that admits `kustomization`, and a quota that is not exhausted.
 pub(super) async fn measure(
     empty: Target<'_>,
     gatehouse: Target<'_>,
@@ -122,7 +122,8 @@ pub(super) async fn measure(
     writes(gatehouse, namespace, judged.median(), report).await
 }
 
-/// Each is a reservation of its own, out of the replica's block. `policy`: what a review by policies takes, as p50.
+/// Measures creations that each reserve from the replica's block. `policy` is p50 of a review by policies, in
+/// seconds.
 async fn writes(target: Target<'_>, namespace: &str, policy: f64, report: &mut Report) -> anyhow::Result<()> {
     let fleet = fleet(namespace, 1);
     let mut connection = Connection::open(target.port, target.ca).await?;
@@ -182,7 +183,7 @@ fn review(namespace: &str, object: &Value, old: Option<&Value>, dry_run: bool, n
     })
 }
 
-/// As large as they are in practice, with their managed fields.
+/// A Kustomization of a realistic size, with managedFields.
 pub(super) fn kustomization(namespace: &str) -> Value {
     json!({
         "apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization",

@@ -1,4 +1,5 @@
-//! A webhook that admits everything, on the very stack that Gatehouse's stand on: what a review costs at the least.
+//! A webhook that admits everything, on the same server stack as Gatehouse's webhooks. It shows the least
+//! cost of a review.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -23,7 +24,7 @@ use http_body_util::BodyExt;
 use serde::Deserialize;
 
 pub(super) const PATH: &str = "/validate";
-/// Where Gatehouse's are: it may be registered in their place.
+/// The paths of Gatehouse's webhooks, so that it can be registered in their place.
 const PATHS: [&str; 3] = [PATH, "/mutate", "/quota"];
 
 /// It runs as a process of its own, so that its CPU can be told.
@@ -40,7 +41,7 @@ pub(crate) struct Arguments {
     key: PathBuf,
 }
 
-/// Serves until the process ends.
+/// Serves until the process is killed.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let keys = CertificateFiles::open(arguments.certificate, arguments.key)?.subscribe();
@@ -65,7 +66,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
 struct Empty;
 
-/// All that an answer needs.
+/// The fields of a review that the response needs.
 #[derive(Deserialize)]
 struct Review {
     request: Request,
@@ -91,7 +92,7 @@ impl Handler for Empty {
     }
 }
 
-/// Where this program is, to be run as that process.
+/// The path of this executable, which also runs the empty webhook.
 pub(super) fn executable() -> anyhow::Result<PathBuf> {
     std::env::current_exe().context("this program has no path")
 }

@@ -1,4 +1,4 @@
-//! Admission: what a review costs, and what is left of kube-apiserver's throughput.
+//! Measures admission: the cost of a review, and the throughput of kube-apiserver with the webhooks.
 
 mod creates;
 mod direct;
@@ -26,15 +26,15 @@ use self::direct::Target;
 use super::report::Report;
 use gatehouse_conformance::process::Process;
 
-/// Which way creations in a namespace are admitted.
+/// The label of a namespace that selects how creations in it are admitted.
 const WAY: &str = "bench.gatehouse.dev/way";
-/// The namespace whose creations an empty webhook admits: what being asked costs kube-apiserver in any case.
+/// The namespace whose creations an empty webhook admits. It shows what any webhook costs kube-apiserver.
 const EMPTY: &str = "bench-empty";
-/// Longer than starting anything takes.
+/// Longer than any start takes.
 const STARTED: Duration = Duration::from_mins(1);
 
-/// And the namespace where empty webhooks are registered as two replicas of Gatehouse are: before and after what a policy
-/// or a quota looks at, behind one address.
+/// The namespace for which empty webhooks are registered like the validating webhooks of two replicas of Gatehouse:
+/// one for policies and one for quotas, behind one address.
 const EMPTY_TWO: &str = "bench-empty-two";
 
 const SCENARIOS: [Scenario; 6] = [
@@ -56,14 +56,14 @@ const SCENARIOS: [Scenario; 6] = [
     },
 ];
 
-/// How much to do.
+/// The amount of work.
 #[derive(Clone, Copy)]
 pub(super) struct Effort {
-    /// For each kind of review.
+    /// The time for each kind of review.
     pub(super) time: Duration,
-    /// In each round.
+    /// Creations per round.
     pub(super) creates: usize,
-    /// Of each scenario.
+    /// Rounds per scenario.
     pub(super) rounds: usize,
 }
 
@@ -111,7 +111,7 @@ async fn apply(client: &kube::Client, objects: Vec<Value>) -> anyhow::Result<()>
     load::apply(client, objects.into_iter().map(manifest).collect()).await
 }
 
-/// The namespaces, and limits that are never reached.
+/// The namespaces, and quotas that are never exhausted.
 fn objects() -> Vec<Value> {
     let plenty = "1000000";
     let namespace = |name: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {WAY: name}}});
@@ -134,7 +134,7 @@ fn objects() -> Vec<Value> {
         "apiVersion": "v1", "kind": "ResourceQuota",
         "metadata": {"name": "plenty", "namespace": "bench-built-in"},
         "spec": {"hard": {"count/configmaps": plenty, "count/fleets.agones.dev": plenty}},
-        // Nobody else is there to count, and until somebody has, everything is refused.
+        // No controller computes the usage, and kube-apiserver refuses everything until the status is set.
         "status": {
             "hard": {"count/configmaps": plenty, "count/fleets.agones.dev": plenty},
             "used": {"count/configmaps": "0", "count/fleets.agones.dev": "0"},
@@ -164,8 +164,9 @@ fn objects() -> Vec<Value> {
     objects
 }
 
-/// The usual configurations, each for the namespaces of one way; what is only counted is registered for the way of two
-/// replicas by Gatehouse itself, and for the other here.
+/// Registers the webhooks, each configuration for the namespaces of some scenarios. Gatehouse itself
+/// registers the webhook for counted kinds for the scenario with two replicas; for the one with a single
+/// replica this is done here.
 async fn register(client: &kube::Client, replicas: &Webhooks) -> anyhow::Result<()> {
     let [_, mut two] = replicas.configurations();
     let one = replicas.replica(0);
@@ -181,11 +182,12 @@ async fn register(client: &kube::Client, replicas: &Webhooks) -> anyhow::Result<
     during("registering the webhooks", until_counted(client)).await
 }
 
-/// The configuration of empty webhooks for the namespace that is compared with the one of two replicas.
+/// The configuration of the empty webhooks for the namespace that the scenario with two replicas is compared
+/// with.
 fn in_the_place_of_two([_, mut configuration]: [Value; 2]) -> Vec<Value> {
     configuration["metadata"]["name"] = json!("empty-two");
     if let Some(webhooks) = configuration["webhooks"].as_array_mut() {
-        // Policies and quotas themselves are Gatehouse's own to judge.
+        // Removes the webhooks for policies and quotas, which Gatehouse itself must review.
         webhooks.retain(|webhook| webhook["namespaceSelector"]["matchExpressions"].is_array());
     }
     count_config_maps(&mut configuration);
@@ -197,7 +199,7 @@ fn is_quota(webhook: &Value) -> bool {
     webhook["name"] == "quotas.policy.gatehouse.dev"
 }
 
-/// Sends ConfigMaps as well to where quotas are asked.
+/// Adds ConfigMaps to the rules of the quota webhook.
 fn count_config_maps(configuration: &mut Value) {
     let webhooks = configuration["webhooks"].as_array_mut().into_iter().flatten();
     for webhook in webhooks.filter(|webhook| is_quota(webhook)) {
@@ -210,7 +212,7 @@ fn count_config_maps(configuration: &mut Value) {
     }
 }
 
-/// Leaves other ways alone.
+/// Restricts the configuration to the namespaces of these scenarios.
 fn only(configuration: &mut Value, ways: &[&str]) {
     for webhook in configuration["webhooks"].as_array_mut().into_iter().flatten() {
         if webhook["namespaceSelector"]["matchExpressions"].is_array() {
@@ -220,7 +222,7 @@ fn only(configuration: &mut Value, ways: &[&str]) {
     }
 }
 
-/// Until Gatehouse has registered what is counted, and both quotas are held.
+/// Waits until Gatehouse has registered the webhook for counted kinds, and all quotas are enforced.
 async fn until_counted(client: &kube::Client) -> anyhow::Result<()> {
     let deadline = Instant::now() + STARTED;
     let get = async |path: String| {
@@ -249,9 +251,9 @@ async fn until_counted(client: &kube::Client) -> anyhow::Result<()> {
     }
 }
 
-/// The empty webhook's process.
+/// The process of the empty webhook.
 struct Empty {
-    // Before the folder it runs in.
+    // Dropped before the folder it runs in.
     process: Supervised,
     _scratch: Scratch,
     port: u16,
@@ -287,7 +289,7 @@ impl Empty {
         Ok(Self { process, _scratch: scratch, port, ca })
     }
 
-    /// Registers it for what is created in its namespace.
+    /// The configuration that registers it for creations in its namespace.
     fn configuration(&self) -> Value {
         let rule = |group: &str, resource: &str| json!({"apiGroups": [group], "apiVersions": ["*"], "operations": ["CREATE"], "resources": [resource]});
         json!({

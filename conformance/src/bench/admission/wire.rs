@@ -1,5 +1,5 @@
-//! One kept connection that posts reviews, and does as little beside as can be: what the client costs is part of every
-//! latency.
+//! A kept connection that posts reviews with as little overhead as possible, because the client's work is
+//! part of every measured latency.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// More than any answer's head.
+/// Longer than the head of any response.
 const HEAD: usize = 16 * 1024;
 
-/// HTTP/1.1 over TLS, as kube-apiserver speaks to webhooks.
+/// A connection with HTTP/1.1 over TLS, which kube-apiserver also uses for webhooks.
 pub(super) struct Connection {
     stream: TlsStream<TcpStream>,
     buffer: Vec<u8>,
 }
 
 impl Connection {
-    /// To a port of this machine, whose certificate `ca` has signed.
+    /// Connects to a port of this machine whose certificate `ca` has issued.
     pub(super) async fn open(port: u16, ca: &str) -> anyhow::Result<Self> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
@@ -41,7 +41,7 @@ impl Connection {
         Ok(Self { stream, buffer: Vec::new() })
     }
 
-    /// Posts a body, and returns that of the answer, which must be 200.
+    /// Posts a body and returns the body of the response, whose status must be 200.
     pub(super) async fn post(&mut self, path: &str, body: &[u8]) -> anyhow::Result<&[u8]> {
         let mut request = format!(
             "POST {path}?timeout=5s HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
