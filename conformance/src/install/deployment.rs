@@ -1,5 +1,5 @@
-//! What a Deployment, a kubelet and a Service do for replicas, on loopback: `maxUnavailable: 0`, `maxSurge: 1`, and
-//! connections for those alone that answer /readyz.
+//! Replicas as a Deployment, a kubelet and a Service would run them: rolling updates with `maxUnavailable: 0`
+//! and `maxSurge: 1`, and connections only to replicas whose /readyz succeeds.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,21 +11,21 @@ use crate::control_plane::ControlPlane;
 use crate::gatehouse::{Gatehouse, Options};
 use crate::spread::Spread;
 
-/// How often a replica is asked whether it is ready. A kubelet asks less often; but of a pod that is asked to end
-/// everybody hears at once, without asking.
+/// The interval of readiness probes. A kubelet probes less often, but a cluster learns of a terminating pod
+/// at once, without a probe.
 const PROBE: Duration = Duration::from_millis(400);
-/// As a probe's `timeoutSeconds`.
+/// The probe's `timeoutSeconds`.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// From what a kubelet found out until every node goes by it.
+/// The delay from a kubelet's result until all nodes act on it.
 const SPREADS: Duration = Duration::from_millis(300);
-/// As the pods' `terminationGracePeriodSeconds`.
+/// The pods' `terminationGracePeriodSeconds`.
 const GRACE: Duration = Duration::from_secs(45);
-/// Far longer than probes and news take.
+/// Far longer than a probe and its delay take.
 const LISTED: Duration = Duration::from_secs(30);
 
-/// Replicas of one kind behind one port. Dropped, they stop.
+/// Replicas of one subcommand behind one port. Dropping them stops them.
 pub struct Deployment {
-    // Before what leads to them.
+    // Dropped before the port that leads to them.
     replicas: Vec<Replica>,
     spread: Arc<Spread>,
     options: Options,
@@ -33,7 +33,7 @@ pub struct Deployment {
 }
 
 struct Replica {
-    // Before what it asks.
+    // Aborted before the replica that it probes.
     probe: JoinHandle<()>,
     gatehouse: Gatehouse,
 }
@@ -45,8 +45,8 @@ impl Drop for Replica {
 }
 
 impl Deployment {
-    /// Starts so many of them, and waits until connections come to each. Their names are that of `options` and a
-    /// number.
+    /// Starts `replicas` replicas and waits until each gets connections. Their names are the name in
+    /// `options` and a number.
     pub async fn start(
         control_plane: &ControlPlane,
         replicas: usize,
@@ -61,22 +61,22 @@ impl Deployment {
         Ok(deployment)
     }
 
-    /// What leads to the replicas.
+    /// The load balancer in front of the replicas.
     pub fn spread(&self) -> &Spread {
         &self.spread
     }
 
-    /// Those that run.
+    /// The running replicas.
     pub fn replicas(&self) -> impl Iterator<Item = &Gatehouse> {
         self.replicas.iter().map(|replica| &replica.gatehouse)
     }
 
-    /// How many have been started.
+    /// How many replicas have been started so far.
     pub fn made(&self) -> usize {
         self.made
     }
 
-    /// Replaces every replica, one after another: the next one is there before the last one is asked to end.
+    /// Replaces all replicas one after another: a new replica is ready before an old one is stopped.
     pub async fn restart(&mut self, control_plane: &ControlPlane) -> anyhow::Result<()> {
         for _ in 0..self.replicas.len() {
             let next = self.another(control_plane).await?;
@@ -87,7 +87,7 @@ impl Deployment {
         Ok(())
     }
 
-    /// Ends all of them in good order.
+    /// Stops all replicas in order.
     pub async fn end(mut self) -> anyhow::Result<()> {
         futures::future::try_join_all(self.replicas.iter_mut().map(end)).await.map(drop)
     }
@@ -109,14 +109,14 @@ impl Deployment {
     }
 }
 
-/// Its probe goes on until it has ended.
+/// Stops a replica. Its probe continues until it has ended.
 async fn end(replica: &mut Replica) -> anyhow::Result<()> {
     let status = replica.gatehouse.terminate(GRACE).await?;
     ensure!(status.success(), "a replica that was asked to end: {status}");
     Ok(())
 }
 
-/// Lists a replica while it is ready.
+/// Adds the replica to the load balancer while it is ready, and removes it while it is not.
 async fn probe(client: kube::Client, spread: Arc<Spread>, port: u16) {
     loop {
         let request = http::Request::get("/readyz").body(Vec::new()).expect("a path makes a request");

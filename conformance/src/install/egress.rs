@@ -1,9 +1,9 @@
-//! The pods' network, as far as kube-apiserver sees it: what it sends to a Service's address comes to the port of
-//! those who serve it.
+//! The pod network from kube-apiserver's point of view: connections to a Service's address reach the port of
+//! a local process.
 //!
-//! kube-apiserver dials Services through an HTTP CONNECT proxy, as it does where it stands outside the pods' network
-//! (konnectivity). So Services, APIService and webhook configurations are those of a real cluster, and with them the
-//! names that certificates are verified for.
+//! kube-apiserver connects to Services through an HTTP CONNECT proxy, as it does when it runs outside the pod
+//! network (konnectivity). So Services, the APIService and the webhook configurations are the same as in a
+//! real cluster, including the names that certificates are verified for.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,22 +16,22 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-/// No line of a CONNECT is longer.
+/// The most header lines of a CONNECT request.
 const HEADERS: usize = 64;
 
-/// Where addresses lead: `IP:PORT` to a port on loopback.
+/// Maps `IP:PORT` to a port on loopback.
 type Routes = Arc<Mutex<HashMap<String, u16>>>;
 
-/// The proxy. Dropped, it is gone with every connection.
+/// The proxy. Dropping it closes all connections.
 pub struct Egress {
-    // Holds the socket and the file that names it.
+    // Contains the socket and the configuration that names it.
     folder: tempfile::TempDir,
     routes: Routes,
     task: JoinHandle<()>,
 }
 
 impl Egress {
-    /// Leads nowhere yet.
+    /// Starts a proxy without routes.
     pub fn start() -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("gatehouse-egress-").tempdir()?;
         let socket = folder.path().join("socket");
@@ -59,12 +59,12 @@ impl Egress {
         Ok(Self { folder, routes, task })
     }
 
-    /// What kube-apiserver is started with.
+    /// The flag that makes kube-apiserver use the proxy.
     pub fn flag(&self) -> String {
         format!("--egress-selector-config-file={}", self.folder.path().join("egress.json").display())
     }
 
-    /// From here on, an address leads to a port on loopback.
+    /// From now on, connections to `address` reach `port` on loopback.
     pub fn route(&self, address: String, port: u16) {
         lock(&self.routes).insert(address, port);
     }
@@ -77,7 +77,7 @@ impl Drop for Egress {
 }
 
 fn lock(routes: &Routes) -> MutexGuard<'_, HashMap<String, u16>> {
-    // Nothing that holds it can leave it half changed.
+    // No holder of the lock can leave the state inconsistent.
     routes.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -97,7 +97,7 @@ async fn pass_on(near: UnixStream, routes: Routes) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The address of a CONNECT, which is read to its end.
+/// Reads a CONNECT request to its end, and returns its address.
 async fn connect(near: &mut BufReader<UnixStream>) -> std::io::Result<String> {
     let mut lines = near.lines();
     let first = lines.next_line().await?.unwrap_or_default();

@@ -1,7 +1,8 @@
-//! What the chart renders, on a control plane, with processes in place of pods.
+//! Installs what the chart renders on a control plane, with processes instead of pods.
 //!
-//! Every object is applied as it was rendered. Since nobody else does it here, a Deployment's processes are started with
-//! its container's arguments, under its service account's name, and a Service's EndpointSlice is written.
+//! Every object is applied as rendered. There are no controllers, so this module does their work: it starts
+//! the processes of a Deployment with its container's arguments and its service account's name, and writes
+//! the EndpointSlices of Services.
 
 use anyhow::{Context, ensure};
 use gatehouse_apiservice::registration::NAME as VIEWS;
@@ -13,13 +14,13 @@ use crate::gatehouse::{self, Certificate, Options, Serves};
 use crate::load::{self, Manifest};
 use crate::webhooks;
 
-/// What the chart calls the webhooks' Deployment and Service.
+/// The name of the webhooks' Deployment and Service in the chart.
 const WEBHOOKS: &str = "gatehouse-webhooks";
 
-/// The port that every pod can have for itself, and no process here.
+/// The flag of the port. All pods may use the same port, but processes need different ones.
 const PORT: &str = "--secure-port=";
 
-/// A release. Dropped, its processes stop.
+/// A release. Dropping it stops its processes.
 pub struct Installation {
     /// `gatehouse apiserver`.
     pub views: Deployment,
@@ -28,7 +29,7 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// Applies what the chart rendered, starts what it deploys, and waits until both are registered.
+    /// Applies the rendered manifests, starts the Deployments, and waits until both are registered.
     pub async fn install(
         control_plane: &ControlPlane,
         egress: &Egress,
@@ -58,13 +59,13 @@ impl Installation {
         Ok(Self { views, webhooks })
     }
 
-    /// Ends all of its processes in good order.
+    /// Stops all processes in order.
     pub async fn end(self) -> anyhow::Result<()> {
         tokio::try_join!(self.views.end(), self.webhooks.end()).map(drop)
     }
 }
 
-/// How a Deployment's pods are started.
+/// The options of a Deployment's processes.
 fn options(deployment: &Value, serves: Serves) -> anyhow::Result<Options> {
     let pod = &deployment["spec"]["template"]["spec"];
     let name = deployment["metadata"]["name"].as_str().context("a name")?;
@@ -83,7 +84,7 @@ fn options(deployment: &Value, serves: Serves) -> anyhow::Result<Options> {
     })
 }
 
-/// Does for a Deployment's Service what its controllers and kube-proxy do.
+/// Does what the endpoint controllers and kube-proxy do for a Deployment's Service.
 async fn serve(client: &kube::Client, egress: &Egress, deployment: &Value, port: u16) -> anyhow::Result<()> {
     let metadata = &deployment["metadata"];
     let (name, namespace) = (metadata["name"].as_str().unwrap_or_default(), metadata["namespace"].as_str());
@@ -93,7 +94,7 @@ async fn serve(client: &kube::Client, egress: &Egress, deployment: &Value, port:
     let address = service["spec"]["clusterIP"].as_str().context("a Service with an address")?;
     let served = &service["spec"]["ports"][0];
     egress.route(format!("{address}:{}", served["port"]), port);
-    // The aggregator wants to see that somebody is ready, and does not look where: any address will do.
+    // The aggregator only checks that there is a ready endpoint, whatever its address.
     let slice = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": {

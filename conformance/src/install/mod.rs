@@ -1,5 +1,5 @@
-//! Gatehouse as the chart installs it: its objects as they are rendered, and replicas that are replaced one by one, and
-//! come and go as they say that they are ready.
+//! An installation of Gatehouse as the chart renders it: its objects, and replicas that are rolled one by one
+//! and get connections while they are ready.
 
 mod deployment;
 mod egress;

@@ -1,4 +1,4 @@
-//! Writes that are judged.
+//! Writes that the webhooks review.
 
 use std::fmt::Display;
 
@@ -19,21 +19,21 @@ fn kustomizations(namespace: &str) -> String {
     format!("/apis/kustomize.toolkit.fluxcd.io/v1/namespaces/{namespace}/kustomizations")
 }
 
-/// Fleets that are created, scaled and deleted where there is room.
+/// Creates, scales and deletes Fleets within a quota that has room.
 pub(super) async fn allowed_fleets(client: kube::Client, number: usize, pace: Pace, score: Score) {
     let object = |name: &str| fleet(ROOM, name, 2);
     let change = json!({"spec": {"replicas": 3}});
     lives(&client, &fleets(ROOM), number, object, &change, pace, &score).await;
 }
 
-/// Kustomizations that are as the policy wants them.
+/// Creates, changes and deletes Kustomizations that comply with the policy.
 pub(super) async fn allowed_kustomizations(client: kube::Client, number: usize, pace: Pace, score: Score) {
     let object = |name: &str| kustomization(JUDGED, name, true);
     let change = json!({"spec": {"interval": "11m"}});
     lives(&client, &kustomizations(JUDGED), number, object, &change, pace, &score).await;
 }
 
-/// One object after another, each from its creation to its end.
+/// Creates, changes and deletes one object after another.
 async fn lives(
     client: &kube::Client,
     collection: &str,
@@ -57,14 +57,14 @@ async fn lives(
             }
             let answer = send(client, method, path, body).await;
             if !score.note(ALLOWED, &format!("{method} {path}"), answer.map(drop)) {
-                // What was not created can be neither changed nor deleted.
+                // An object that was not created cannot be changed or deleted.
                 break;
             }
         }
     }
 }
 
-/// Creations beyond a quota and against a policy, in turn.
+/// Creates objects beyond a quota and against a policy, in turn.
 pub(super) async fn forbidden(client: kube::Client, mut pace: Pace, score: Score) {
     let beyond = (fleets(FULL), fleet(FULL, "forbidden", 1), "exceeded quota: traffic-full");
     let against =
@@ -79,7 +79,7 @@ pub(super) async fn forbidden(client: kube::Client, mut pace: Pace, score: Score
             Err(error) => score.failed(FORBIDDEN, not_by_our_words(path, &error)),
             Ok(_) => {
                 score.unadmitted(FORBIDDEN, format_args!("POST {path} was admitted"));
-                // The next one would only be told that there is one already.
+                // Otherwise the next create would be refused because the object exists.
                 let _ = send(&client, "DELETE", &format!("{path}/forbidden"), None).await;
             }
         }

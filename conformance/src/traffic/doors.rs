@@ -1,4 +1,4 @@
-//! Connections past kube-apiserver, each a new one.
+//! Connections to Gatehouse that bypass kube-apiserver. Each request opens a new one.
 
 use std::time::Duration;
 
@@ -16,18 +16,18 @@ use crate::control_plane::{ControlPlane, client_identity};
 const TRUSTING: &str = "direct connections";
 const STRANGER: &str = "clients without the CA";
 
-/// Where replicas are served past kube-apiserver, and where it is told whom they are signed by.
+/// How replicas can be reached directly, and where their CAs are published.
 #[derive(Debug, Clone)]
 pub struct Door {
-    /// The port of what stands before the replicas.
+    /// The port of the load balancer in front of the replicas.
     pub port: u16,
-    /// The name that the certificate must carry.
+    /// The name that the serving certificate must have.
     pub name: String,
-    /// What to ask for.
+    /// The path to request.
     pub path: String,
-    /// Every place where the CAs are published: the object's path, and a JSON pointer into it.
+    /// All places where the CAs are published: path of the object, and JSON pointer to the bundle.
     pub published: Vec<(String, String)>,
-    /// How long a client goes by what it has read.
+    /// How long a client uses a bundle that it has read.
     pub believed: Duration,
 }
 
@@ -45,14 +45,14 @@ impl Identity {
     }
 }
 
-/// Who comes to a door.
+/// A client of a door.
 #[derive(Clone)]
 pub(super) struct Visitor {
     door: Door,
-    /// Reads what is published.
+    /// Reads the published bundles.
     admin: kube::Client,
     identity: Identity,
-    /// Trusts an authority that has nothing to do with it.
+    /// Trusts only an unrelated CA.
     stranger: TlsConnector,
     score: Score,
 }
@@ -72,7 +72,7 @@ impl Visitor {
         (self.clone(), self)
     }
 
-    /// Goes by what is published, and must be served.
+    /// Trusts the published CAs, and must be served.
     pub(super) async fn visit(self, mut pace: Pace) {
         let published = self.door.published.clone();
         let mut published = published.iter().cycle();
@@ -99,7 +99,7 @@ impl Visitor {
         }
     }
 
-    /// Trusts somebody else, and must find out.
+    /// Trusts an unrelated CA, and must refuse the server.
     pub(super) async fn stay_away(self, mut pace: Pace) {
         while pace.next().await {
             let outcome = match self.get(&self.stranger).await {

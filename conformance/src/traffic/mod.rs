@@ -1,14 +1,14 @@
-//! Steady load from several clients that know what should come of each request: of an answer that should not have been
-//! they keep the time and the words.
+//! Steady load from several clients that know the right response to each request. They record time and text
+//! of any other response.
 //!
-//! Clients try nothing again, so that whatever a user would have seen is counted; only watches go on where they ended,
-//! as they do everywhere. A watch that ends in good order, or with 410, has not failed.
+//! Clients do not retry requests, so that every error that a user would have seen is counted. Only watches
+//! resume where they ended, as all clients do; a watch that ends in order or with 410 has not failed.
 //!
-//! - *views*: lists and gets through the aggregator, on connections that are kept and on new ones;
-//! - *watches*: plain ones and kube's, which must come to show what was written last;
-//! - *admission*: what is allowed must be admitted, and what is forbidden refused by our words;
-//! - *doors*: connections past kube-apiserver. Who trusts what is published must be served, and who trusts somebody
-//!   else must find out by itself that this is not whom it asked for.
+//! - *views*: lists and gets through the aggregator, on kept and on new connections;
+//! - *watches*: plain watches and those of kube-rs, which must show the latest change in the end;
+//! - *admission*: allowed writes must be admitted, and forbidden ones refused with Gatehouse's message;
+//! - *doors*: connections that bypass kube-apiserver. A client that trusts the published CA must be served; a
+//!   client that trusts another CA must notice that the server is not trusted.
 
 mod admission;
 mod doors;
@@ -31,10 +31,10 @@ pub use objects::{in_force, objects};
 use score::Score;
 pub use score::{Incident, Outcome};
 
-/// Far longer than any answer takes: an answer that takes longer is none.
+/// Far longer than any response takes; a later response counts as none.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Load that goes on until it is stopped.
+/// Load that runs until it is stopped.
 pub struct Traffic {
     requests: JoinSet<()>,
     watches: watches::Watches,
@@ -43,7 +43,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Begins, as an administrator. [`objects`] must be there and [`in_force`].
+    /// Starts the load, as an administrator. [`objects`] must exist and be [`in_force`].
     pub async fn start(control_plane: &ControlPlane, doors: Vec<Door>) -> anyhow::Result<Self> {
         let (stop, stopped) = watch::channel(false);
         let score = Score::new();
@@ -86,7 +86,7 @@ impl Traffic {
         Ok(Self { requests, watches, stop, score })
     }
 
-    /// Stops asking, waits for what is being asked, and until every watch shows what was written last.
+    /// Stops the requests, and waits for those in flight and until every watch shows the latest change.
     pub async fn stop(mut self) -> Outcome {
         self.stop.send_replace(true);
         while let Some(ended) = self.requests.join_next().await {
@@ -99,7 +99,7 @@ impl Traffic {
     }
 }
 
-/// When to ask next.
+/// The interval of a client's requests.
 struct Pace {
     ticks: Interval,
     stopped: watch::Receiver<bool>,
@@ -112,7 +112,7 @@ impl Pace {
         Self { ticks, stopped }
     }
 
-    /// Waits until it is time. False when all is over.
+    /// Waits for the next tick. False once the traffic is stopped.
     async fn next(&mut self) -> bool {
         tokio::select! {
             biased;
@@ -122,7 +122,7 @@ impl Pace {
     }
 }
 
-/// One request, as JSON where there is anything to send.
+/// Sends one request, with a JSON body if there is one.
 async fn send(
     client: &kube::Client,
     method: &str,

@@ -1,4 +1,4 @@
-//! What clients ask for, and what they are refused by.
+//! The objects that the traffic reads and writes, and the quotas and the policy that apply to them.
 
 use std::time::{Duration, Instant};
 
@@ -7,25 +7,25 @@ use serde_json::{Value, json};
 
 use super::send;
 
-/// Where the row is that is written again and again.
+/// The namespace of the object that is changed again and again.
 pub(super) const VIEWS: &str = "traffic-views";
-/// Its object.
+/// The name of that object.
 pub(super) const MARKER: &str = "marker";
-/// A quota that has room for everything.
+/// A quota, and its namespace, that has room for everything.
 pub(super) const ROOM: &str = "traffic-room";
-/// A quota that has room for nothing.
+/// A quota, and its namespace, that has room for nothing.
 pub(super) const FULL: &str = "traffic-full";
-/// A policy that wants pruning.
+/// A policy, and its namespace, that requires pruning.
 pub(super) const JUDGED: &str = "traffic-judged";
 
-/// What selects the namespaces; its value is the namespace's name.
+/// The label that selects a namespace; its value is the namespace's name.
 const LABEL: &str = "traffic";
 
 const IN_FORCE: Duration = Duration::from_mins(1);
 
 /// The namespaces, the quotas, the policy, and the object whose row is watched.
 ///
-/// To be there before the webhooks are, so that a replica that is ready knows of them.
+/// They must exist before the webhooks start, so that a replica that is ready has observed them.
 pub fn objects() -> Vec<Value> {
     let mut objects: Vec<_> = [VIEWS, ROOM, FULL, JUDGED].map(namespace).into();
     objects.push(quota(ROOM, "100000"));
@@ -41,7 +41,7 @@ pub fn objects() -> Vec<Value> {
     objects
 }
 
-/// Waits until the quotas are held.
+/// Waits until the quotas are enforced.
 pub async fn in_force(client: &kube::Client) -> anyhow::Result<()> {
     let deadline = Instant::now() + IN_FORCE;
     for name in [ROOM, FULL] {
@@ -59,7 +59,7 @@ pub async fn in_force(client: &kube::Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a controller says of the marker.
+/// The marker's status, as a controller would report it after the given change.
 pub(super) fn status(change: u64) -> Value {
     json!({
         "observedGeneration": 1,
@@ -70,12 +70,12 @@ pub(super) fn status(change: u64) -> Value {
     })
 }
 
-/// Which change a row shows.
+/// The change that a row shows.
 pub(super) fn change(row: &Value) -> Option<u64> {
     row["status"]["message"].as_str()?.strip_prefix("change ")?.parse().ok()
 }
 
-/// A Fleet of so many servers.
+/// A Fleet with so many replicas.
 pub(super) fn fleet(namespace: &str, name: &str, replicas: u32) -> Value {
     let container = json!({"name": "game", "image": "game:1"});
     let game = json!({"template": {"spec": {"containers": [container]}}});
@@ -85,7 +85,7 @@ pub(super) fn fleet(namespace: &str, name: &str, replicas: u32) -> Value {
     })
 }
 
-/// A Kustomization that prunes, or does not.
+/// A Kustomization with or without pruning.
 pub(super) fn kustomization(namespace: &str, name: &str, prune: bool) -> Value {
     json!({
         "apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization",

@@ -1,21 +1,21 @@
-//! What came of it all.
+//! Records the results of the traffic.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// So many are kept of each sort; the others are only counted.
+/// The most failures that are kept; further ones are only counted.
 const KEPT: usize = 50;
 
-/// Something that should not have been.
+/// A wrong response.
 #[derive(Debug, Clone)]
 pub struct Incident {
-    /// Since the beginning.
+    /// The time since the traffic started.
     pub after: Duration,
-    /// Who saw it.
+    /// The client that got it.
     pub client: &'static str,
-    /// What was said.
+    /// The text of the response or error.
     pub text: String,
 }
 
@@ -25,31 +25,31 @@ impl Display for Incident {
     }
 }
 
-/// What clients have seen.
+/// The results of all clients.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
-    /// How many requests came out as they should, by client.
+    /// The number of requests with the right result, by client.
     pub succeeded: BTreeMap<&'static str, u64>,
-    /// How many did not.
+    /// The number of other requests.
     pub failed: u64,
-    /// The first of those.
+    /// The first of the failures.
     pub failures: Vec<Incident>,
-    /// What was forbidden and done all the same. Nothing is worse.
+    /// Forbidden writes that were admitted: the worst failures.
     pub unadmitted: Vec<Incident>,
 }
 
 impl Outcome {
-    /// All requests that came out as they should.
+    /// The number of all requests with the right result.
     pub fn total(&self) -> u64 {
         self.succeeded.values().sum()
     }
 
-    /// Those of one client.
+    /// The number of a client's requests with the right result.
     pub fn of(&self, client: &str) -> u64 {
         self.succeeded.get(client).copied().unwrap_or_default()
     }
 
-    /// Says what failed, if anything did.
+    /// An error that lists the failures, if there are any.
     pub fn without_failure(&self) -> anyhow::Result<()> {
         let lines = |incidents: &[Incident]| {
             let lines: Vec<_> = incidents.iter().map(Incident::to_string).collect();
@@ -68,7 +68,7 @@ impl Outcome {
     }
 }
 
-/// Where clients write down what they see.
+/// Collects the results of clients.
 #[derive(Clone)]
 pub(super) struct Score {
     started: Instant,
@@ -98,7 +98,7 @@ impl Score {
         self.lock().unadmitted.push(incident);
     }
 
-    /// Notes an outcome that is one or the other. Says whether it was as it should be.
+    /// Records a result and returns whether it was a success.
     pub(super) fn note<E: Display>(&self, client: &'static str, what: &str, outcome: Result<(), E>) -> bool {
         match outcome {
             Ok(()) => {
@@ -121,7 +121,7 @@ impl Score {
     }
 
     fn lock(&self) -> MutexGuard<'_, Outcome> {
-        // Nothing that holds it can leave it half changed.
+        // No holder of the lock can leave the state inconsistent.
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! One request on a connection of its own, with the certificate error in hand if there is one.
+//! Sends a request on a new connection, and reports a certificate error separately from others.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// What came of it.
+/// The result of a request.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// The status line.
+    /// The status line of the response.
     Http(String),
-    /// The server is not who it should be; nothing was sent.
+    /// The certificate was refused, and nothing was sent.
     NotTrusted(CertificateError),
 }
 
-/// A client that trusts these authorities and nobody else, and shows a certificate where it is asked for one.
+/// A TLS client that trusts only `roots`, and presents a certificate if the server asks for one.
 pub(super) fn connector(roots: &[u8], certificate: &str, key: &str) -> anyhow::Result<TlsConnector> {
     let mut store = RootCertStore::empty();
     for root in CertificateDer::pem_slice_iter(roots) {
@@ -36,7 +36,7 @@ pub(super) fn connector(roots: &[u8], certificate: &str, key: &str) -> anyhow::R
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// GET, on a new connection that ends with it.
+/// Sends a GET on a new connection and closes it.
 pub(super) async fn get(
     connector: &TlsConnector,
     port: u16,
@@ -60,7 +60,7 @@ pub(super) async fn get(
     );
     stream.write_all(request.as_bytes()).await.context("sending")?;
     let mut answer = Vec::new();
-    // An end without close_notify is an error: something may be missing.
+    // A connection that ends without close_notify is an error, because the response may be truncated.
     stream.read_to_end(&mut answer).await.context("reading")?;
     match String::from_utf8_lossy(&answer).lines().next() {
         Some(line) => Ok(Answer::Http(line.to_owned())),

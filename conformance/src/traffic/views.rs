@@ -4,23 +4,23 @@ use super::objects::{MARKER, VIEWS, change};
 use super::score::Score;
 use super::{Pace, send};
 
-/// What views are served under.
+/// The path of the group version of the views.
 pub(super) const API: &str = "/apis/view.gatehouse.dev/v1alpha1";
 
 const KEPT: &str = "lists and gets";
 const ANEW: &str = "lists on new connections";
 
-/// The row that is written again and again.
+/// The path of the row that is changed again and again.
 pub(super) fn marker() -> String {
     format!("{}/local.kustomization.{MARKER}", rows())
 }
 
-/// The rows beside it, of which there are none.
+/// The path of the list that contains this row and no other.
 pub(super) fn rows() -> String {
     format!("{API}/namespaces/{VIEWS}/fluxresources")
 }
 
-/// On a connection that is kept: one resource after another.
+/// Requests one resource after another on a kept connection.
 pub(super) async fn kept(client: kube::Client, mut pace: Pace, score: Score) {
     let paths = [rows(), marker(), format!("{API}/fluxsummaries"), format!("{API}/clusterhealths/local")];
     let mut paths = paths.iter().cycle();
@@ -30,7 +30,7 @@ pub(super) async fn kept(client: kube::Client, mut pace: Pace, score: Score) {
     }
 }
 
-/// On a new connection each time.
+/// Lists on a new connection each time.
 pub(super) async fn anew(config: kube::Config, mut pace: Pace, score: Score) {
     let path = rows();
     while pace.next().await {

@@ -21,12 +21,13 @@ const WRITER: &str = "changes";
 const PLAIN: &str = "plain watches";
 const KUBE: &str = "kube's watcher";
 
-/// From the last change until every watch shows it: kube's watcher waits up to half a minute before it begins again.
+/// The time from the last change until every watch must show it: the watcher of kube-rs waits up to half a
+/// minute before it retries.
 const SHOWN: Duration = Duration::from_secs(45);
-/// Before a watch that has ended begins again.
+/// The pause before a watch that has ended starts again.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What a watch has been told last.
+/// The latest change that a watch has shown.
 type Seen = Arc<AtomicU64>;
 
 /// Watches of one row.
@@ -38,7 +39,7 @@ pub(super) struct Watches {
 }
 
 impl Watches {
-    /// The first two are plain ones.
+    /// Starts two plain watches and one of kube-rs.
     pub(super) fn start(clients: [kube::Client; 3], score: &Score) -> Self {
         let [one, two, three] = clients;
         let mut tasks = JoinSet::new();
@@ -76,7 +77,7 @@ impl Watches {
         }
     }
 
-    /// Waits until all of them show what was written last.
+    /// Waits until all watches show the latest change.
     pub(super) async fn end(self, score: &Score) {
         let written = self.written.load(Ordering::SeqCst);
         let deadline = Instant::now() + SHOWN;
@@ -96,7 +97,7 @@ impl Watches {
     }
 }
 
-/// kube's watcher lists and watches by itself, and says what went wrong.
+/// A watch by the watcher of kube-rs, which lists and watches on its own and reports its errors.
 async fn of_kube(client: kube::Client, seen: Seen, score: Score) {
     let kind = GroupVersionKind::gvk("view.gatehouse.dev", "v1alpha1", "FluxResource");
     let resource = ApiResource::from_gvk_with_plural(&kind, "fluxresources");
@@ -119,7 +120,7 @@ fn saw(seen: &Seen, row: &Value) {
     }
 }
 
-/// A watch without a library: what comes over the wire is all there is.
+/// A watch without a client library, which reads the events as they are sent.
 struct Plain {
     client: kube::Client,
     seen: Seen,
@@ -128,9 +129,9 @@ struct Plain {
 
 /// How a watch ended.
 enum End {
-    /// In good order. It goes on from the last version.
+    /// In order; it resumes from the last version.
     Clean,
-    /// What it asked for is not kept any more, which is no failure.
+    /// With 410: the version has expired, which is not a failure.
     Expired,
 }
 
