@@ -1,5 +1,6 @@
-//! What is made from the chart and kept beside it: the manifests for those without Helm, the list of its values, and
-//! goldens of what it renders. `gatehouse-conformance chart` writes them; a trial compares.
+//! The files that are generated from the chart and committed: the manifests for installing without Helm, the
+//! list of its values, and goldens of what it renders. `gatehouse-conformance chart` writes them; a test
+//! compares them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,16 +11,16 @@ use serde_json::Value;
 
 use crate::helm::{self, Helm, NAMESPACE, Values};
 
-/// The values that goldens are kept of, beside the default ones: every file in the chart's `ci/`.
+/// The sets of values that have a golden, besides the defaults: every file in the chart's `ci/`.
 pub const GOLDENS: [&str; 4] = ["minimal", "files", "cert-manager", "full"];
 
-/// How long a line of a document may be.
+/// The maximum length of a line in documents.
 const COLUMNS: usize = 100;
 
-/// Where the list of values stands in the README.
+/// The markers around the list of values in the README.
 const LIST: [&str; 2] = ["<!-- values: ", "<!-- end -->\n"];
 
-/// What Helm's labels say is not true of what others install.
+/// Labels that only apply to objects that Helm installs.
 const OF_HELM: [&str; 2] = ["helm.sh/chart: ", "app.kubernetes.io/managed-by: "];
 
 const HEADING: &str = "\
@@ -27,17 +28,17 @@ const HEADING: &str = "\
 # The image is not published: kustomization.yaml says how to name yours.
 ";
 
-/// A file, and what should be in it.
+/// A generated file.
 #[derive(Debug)]
 pub struct Made {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// Its text.
+    /// Its content.
     pub text: String,
 }
 
 impl Made {
-    /// Writes it, and makes its folder.
+    /// Writes the file, and creates its folder.
     pub fn write(&self) -> anyhow::Result<()> {
         let cannot_write = || format!("cannot write {}", self.path.display());
         if let Some(folder) = self.path.parent() {
@@ -46,13 +47,13 @@ impl Made {
         std::fs::write(&self.path, &self.text).with_context(cannot_write)
     }
 
-    /// Whether the file says so already.
+    /// Whether the file has this content.
     pub fn is_current(&self) -> bool {
         std::fs::read_to_string(&self.path).is_ok_and(|text| text == self.text)
     }
 }
 
-/// Everything that is made from the chart.
+/// All files that are generated from the chart.
 pub async fn made(helm: &Helm) -> anyhow::Result<Vec<Made>> {
     let workspace = helm::chart().join("../..");
     let default = documents(&helm.template(&Values::default()).await?.ok()?);
@@ -69,7 +70,7 @@ pub async fn made(helm: &Helm) -> anyhow::Result<Vec<Made>> {
     Ok(made)
 }
 
-/// The documents of a stream that say something, each without the line that separates it from the one before.
+/// The documents of a YAML stream that are not empty, without their separators.
 fn documents(text: &str) -> Vec<String> {
     let text = text.strip_prefix("---\n").unwrap_or(text);
     let documents = text.split("\n---\n").map(str::trim);
@@ -77,7 +78,7 @@ fn documents(text: &str) -> Vec<String> {
     said.map(ToOwned::to_owned).collect()
 }
 
-/// The manifests for those without Helm.
+/// The manifests for installing without Helm.
 fn deploy(documents: &[String]) -> String {
     let mut text = HEADING.to_owned();
     let namespace = format!(
@@ -97,7 +98,7 @@ fn deploy(documents: &[String]) -> String {
     text
 }
 
-/// Kind, namespace and name of an object, to its text.
+/// The text of each object, by kind, namespace and name.
 type ByObject = BTreeMap<(String, String, String), String>;
 
 fn by_object(documents: &[String]) -> anyhow::Result<ByObject> {
@@ -112,7 +113,7 @@ fn by_object(documents: &[String]) -> anyhow::Result<ByObject> {
     Ok(objects)
 }
 
-/// What is different from the default: what is not there, then what is there in another form or only here.
+/// The difference from the default: first the objects that are missing, then those that differ or are new.
 fn golden(name: &str, default: &ByObject, rendered: &[String]) -> anyhow::Result<String> {
     let rendered = by_object(rendered)?;
     let mut text = format!("# What ci/{name}-values.yaml makes different from deploy/gatehouse.yaml.\n");
@@ -129,7 +130,7 @@ fn golden(name: &str, default: &ByObject, rendered: &[String]) -> anyhow::Result
     Ok(text)
 }
 
-/// The chart's README with the present list of values.
+/// The chart's README with the current list of values.
 fn readme(chart: &Path) -> anyhow::Result<Made> {
     let read = |name: &str| {
         let path = chart.join(name);
@@ -147,8 +148,8 @@ fn readme(chart: &Path) -> anyhow::Result<Made> {
     Ok(Made { path: chart.join("README.md"), text })
 }
 
-/// An item for each value, those of an object after it. Every property must be described and have a default, and every
-/// default be a property.
+/// An item for each value, followed by the items of its properties. Every property must have a description
+/// and a default, and every default must be a property.
 fn items(list: &mut String, prefix: &str, schema: &Value, values: &Value) -> anyhow::Result<()> {
     let properties = schema["properties"].as_object().context("an object without properties")?;
     for (name, _) in values.as_object().into_iter().flatten() {
@@ -173,7 +174,7 @@ fn items(list: &mut String, prefix: &str, schema: &Value, values: &Value) -> any
     Ok(())
 }
 
-/// An item of a Markdown list, wrapped.
+/// Writes an item of a Markdown list, wrapped.
 fn item(list: &mut String, text: &str) {
     let mut line = "-".to_owned();
     for word in text.split_whitespace() {

@@ -1,7 +1,8 @@
-//! etcd and kube-apiserver on loopback, with RBAC and the aggregation layer configured as a real cluster has them.
+//! A control plane: etcd and kube-apiserver on loopback, with RBAC and the aggregation layer configured as in
+//! a real cluster.
 //!
-//! There is no kube-controller-manager: nothing is garbage-collected, no namespace ever finishes terminating, and no
-//! pod gets a service account.
+//! There is no kube-controller-manager: nothing is garbage-collected, no namespace finishes terminating, and
+//! pods get no service account.
 
 mod backup;
 
@@ -27,22 +28,23 @@ const CERTIFICATE_LIFETIME: Duration = Duration::from_hours(30 * 24);
 /// A cold start on two busy cores takes about ten seconds.
 const START_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// On a busy machine a hook of kube-apiserver's start may run out of time, which ends it.
+/// On a busy machine a post-start hook of kube-apiserver may time out, which ends kube-apiserver.
 const START_ATTEMPTS: u32 = 3;
 
-/// How much of a log goes into an error message.
+/// How many lines of a log an error message shows.
 const LOG_LINES: usize = 20;
 
-/// What may be different from one control plane to another.
+/// The options of a control plane.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The executables; found or built where they are not given.
+    /// The executables. `None`: they are found or built.
     pub assets: Option<Assets>,
-    /// Appended to kube-apiserver's flags, and so stronger than those given here.
+    /// Flags of kube-apiserver. They come after the default ones, and so override them.
     pub api_server_flags: Vec<String>,
 }
 
-/// A running control plane. Dropped, it stops and leaves nothing behind; `stop` does the same without blocking.
+/// A running control plane. Dropping it stops it and removes its folder; `stop` does the same without
+/// blocking.
 pub struct ControlPlane {
     // In the order in which they must be dropped.
     api_server: Supervised,
@@ -57,23 +59,23 @@ pub struct ControlPlane {
     kubeconfigs: AtomicU32,
 }
 
-/// What is run.
+/// The programs, for a restart.
 struct Programs {
     api_server: Program,
     etcd: Program,
     etcd_port: u16,
 }
 
-/// What kube-apiserver proves itself with to aggregated API servers.
+/// The identity that kube-apiserver shows to aggregated API servers.
 pub struct FrontProxy {
-    /// The requestheader CA.
+    /// The CA of request headers (`--requestheader-client-ca-file`).
     pub authority: Authority,
-    /// The client certificate, of the allowed name.
+    /// The client certificate, with the allowed name.
     pub client: KeyPair,
 }
 
 impl ControlPlane {
-    /// Starts one and waits until it is ready.
+    /// Starts a control plane and waits until it is ready.
     pub async fn start(options: &Options) -> anyhow::Result<Self> {
         let assets = match &options.assets {
             Some(assets) => assets.clone(),
@@ -135,24 +137,24 @@ impl ControlPlane {
         let begun = Instant::now();
         let ready = wait_until_ready(&mut started.api_server, &client, "/readyz", START_TIMEOUT);
         let ready = progress::during(what, ready).await;
-        // Without etcd kube-apiserver's own words say little.
+        // If etcd has ended, kube-apiserver's log explains little, so etcd is checked first.
         check_alive(&mut started.etcd)?;
         ready?;
         pace::started_within(begun.elapsed());
         Ok(started)
     }
 
-    /// Where kube-apiserver serves.
+    /// The URL of kube-apiserver.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Where etcd serves, for other API servers that keep their objects in it.
+    /// The URL of etcd, for other API servers that store their objects in it.
     pub fn etcd_url(&self) -> &str {
         &self.etcd_url
     }
 
-    /// The folder that logs and certificates are in, until the end.
+    /// The folder of logs and certificates; it is removed with the control plane.
     pub fn folder(&self) -> &Path {
         self.scratch.path()
     }
@@ -167,7 +169,7 @@ impl ControlPlane {
         self.kubeconfig_at(&self.url, self.cluster_ca.certificate_pem(), user, group)
     }
 
-    /// Writes a kubeconfig with a client certificate for a user of another server that trusts this cluster's CA.
+    /// Writes a kubeconfig with a client certificate for another server that trusts this cluster's CA.
     pub fn kubeconfig_at(
         &self,
         server: &str,
@@ -182,17 +184,17 @@ impl ControlPlane {
         Ok(path)
     }
 
-    /// A client of an administrator.
+    /// A client with the rights of an administrator.
     pub async fn client(&self) -> anyhow::Result<kube::Client> {
         kubeconfig::client(&self.admin).await
     }
 
-    /// The CA of users and of kube-apiserver itself.
+    /// The CA that has issued kube-apiserver's certificate and signs client certificates.
     pub fn client_ca(&self) -> &Authority {
         &self.cluster_ca
     }
 
-    /// What kube-apiserver proves itself with to aggregated API servers.
+    /// The identity that kube-apiserver shows to aggregated API servers.
     pub fn front_proxy(&self) -> &FrontProxy {
         &self.front_proxy
     }
@@ -207,12 +209,12 @@ impl ControlPlane {
         &self.etcd
     }
 
-    /// Keeps the folder as long as something else runs in it.
+    /// Holds the folder for as long as another program runs in it.
     pub(crate) fn scratch(&self) -> Arc<Scratch> {
         Arc::clone(&self.scratch)
     }
 
-    /// Stops both in order; the folder goes with the last program in it.
+    /// Stops both programs in order. The folder is removed with the last program in it.
     pub async fn stop(self) -> anyhow::Result<()> {
         let Self { api_server, etcd, scratch, .. } = self;
         api_server.stop().await?;
@@ -222,7 +224,8 @@ impl ControlPlane {
     }
 }
 
-/// Waits until a server's health `path` says yes, its program ends, or it takes too long.
+/// Waits until `path` of a server responds without an error. Returns an error if the program ends or the time
+/// is over.
 pub(crate) async fn wait_until_ready(
     program: &mut Supervised,
     client: &kube::Client,
@@ -276,7 +279,7 @@ async fn wait_for_port(program: &mut Supervised, port: u16) -> anyhow::Result<()
     Ok(())
 }
 
-/// A certificate with which a client is `user`, of `group`, to whoever trusts `authority`.
+/// A client certificate for `user` in `group`, issued by `authority`.
 pub fn client_identity(authority: &Authority, user: &str, group: Option<&str>) -> anyhow::Result<KeyPair> {
     Ok(authority.issue(&Leaf {
         common_name: user.to_owned(),
@@ -344,7 +347,7 @@ fn etcd_program(assets: &Assets, folder: &Path, client_port: u16, peer_port: u16
             format!("--listen-peer-urls={peer}"),
             format!("--initial-advertise-peer-urls={peer}"),
             format!("--initial-cluster=default={peer}"),
-            // The data is worth nothing after the run.
+            // The data is not needed after the run.
             "--unsafe-no-fsync".to_owned(),
             "--log-level=warn".to_owned(),
         ]
@@ -378,9 +381,10 @@ fn api_server_program(
     args.extend(
         [
             "--bind-address=127.0.0.1",
-            // Without it the address of the default route is looked for, which an isolated machine does not have.
+            // Without this flag, kube-apiserver looks for the address of the default route, which an isolated
+            // machine does not have.
             "--advertise-address=127.0.0.1",
-            // The endpoints of the Service `kubernetes` refuse loopback addresses.
+            // Endpoints, such as those of the Service `kubernetes`, do not accept loopback addresses.
             "--endpoint-reconciler-type=none",
             "--authorization-mode=RBAC",
             "--requestheader-allowed-names=front-proxy-client",
@@ -389,7 +393,7 @@ fn api_server_program(
             "--requestheader-username-headers=X-Remote-User",
             "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
             "--service-cluster-ip-range=10.0.0.0/24",
-            // There is no controller that makes the accounts it waits for.
+            // No controller creates the service accounts that this plugin would wait for.
             "--disable-admission-plugins=ServiceAccount",
             "--profiling=false",
         ]

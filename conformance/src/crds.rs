@@ -1,7 +1,7 @@
-//! The kinds Gatehouse reads, and permissive CRDs for them where the real ones are not at hand.
+//! The kinds that Gatehouse reads, with permissive CRDs for those whose real CRDs are not available.
 //!
-//! Names, scopes and subresources are the real ones, so that clients and RBAC behave as on a real cluster; the schemas
-//! accept anything, bad input included.
+//! Names, scopes and subresources are the real ones, so that clients and RBAC behave as in a real cluster.
+//! The schemas accept anything, including bad input.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::load::{self, Manifest};
 
-/// A kind that some system other than Kubernetes defines.
+/// A kind that a system other than Kubernetes defines.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Kind {
@@ -19,9 +19,9 @@ pub struct Kind {
     pub group: String,
     /// The served versions; the first is stored.
     pub versions: Vec<String>,
-    /// As in manifests.
+    /// The kind's name in manifests.
     pub kind: String,
-    /// As in URLs.
+    /// The resource's name in URLs.
     pub plural: String,
     #[serde(default)]
     short: Vec<String>,
@@ -41,15 +41,15 @@ fn yes() -> bool {
     true
 }
 
-/// Every kind, in the order of the table.
+/// All kinds, in the order of the table `crds/kinds.yaml`.
 pub fn kinds() -> Vec<Kind> {
     serde_saphyr::from_str(include_str!("../crds/kinds.yaml")).expect("the table, part of this crate, parses")
 }
 
-/// Real CRDs, in a folder that some working copies have beside them.
+/// A folder with real CRDs, which some working copies have beside them.
 const SHARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/crds");
 
-/// The real CRDs that are at hand; none is fine.
+/// The real CRDs that are available, possibly none.
 pub fn shared() -> anyhow::Result<Vec<Manifest>> {
     let folder = Path::new(SHARED);
     if folder.is_dir() { load::read_folder(folder) } else { Ok(Vec::new()) }
@@ -61,7 +61,7 @@ pub fn policy() -> Vec<Manifest> {
     gatehouse_apiservice::crds::definitions().into_iter().map(manifest).collect()
 }
 
-/// CRDs for the kinds that are not among those `defined` already: Gatehouse's own, and a stand-in for any other.
+/// CRDs for the kinds that `defined` does not contain: Gatehouse's own ones, and stand-ins for the others.
 pub fn missing_from(defined: &[Manifest]) -> Vec<Manifest> {
     let names: HashSet<_> = defined
         .iter()
@@ -76,7 +76,7 @@ pub fn missing_from(defined: &[Manifest]) -> Vec<Manifest> {
     .collect()
 }
 
-/// The CRDs of these names, real ones where they are at hand: other kinds would have to be watched for nothing.
+/// The CRDs of these names, real ones if available. With fewer CRDs there is less to watch.
 pub fn only(names: &[&str]) -> anyhow::Result<Vec<Manifest>> {
     let mut definitions = shared()?;
     definitions.extend(missing_from(&definitions));
@@ -114,7 +114,7 @@ impl Kind {
                     "schema": {"openAPIV3Schema": {
                         "type": "object",
                         "properties": {"spec": anything, "status": anything},
-                        // Velero and Longhorn, among others, keep fields beside spec.
+                        // Velero and Longhorn, among others, have top-level fields besides spec and status.
                         "x-kubernetes-preserve-unknown-fields": true,
                     }},
                     "subresources": subresources,
@@ -131,7 +131,7 @@ impl Kind {
             "kind": "CustomResourceDefinition",
             "metadata": {
                 "name": self.crd_name(),
-                // Groups under k8s.io are refused without it.
+                // kube-apiserver refuses CRDs of groups under k8s.io without this annotation.
                 "annotations": {"api-approved.kubernetes.io": "unapproved, a stand-in for tests"},
             },
             "spec": {
@@ -170,7 +170,7 @@ mod tests {
                 |pointer| definition.object.pointer(pointer).and_then(Value::as_str).unwrap().to_owned();
             (text("/spec/group"), text("/spec/names/plural"))
         }));
-        // Those that kube-apiserver itself defines.
+        // The groups that kube-apiserver itself defines.
         let built_in = ["", "apps", "batch", "storage.k8s.io", "apiregistration.k8s.io"];
         for kind in registration::kinds().into_iter().chain(gatehouse_webhooks::intercepted::read()) {
             assert!(known.contains(&kind) || built_in.contains(&&*kind.0), "{kind:?}");

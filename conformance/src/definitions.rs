@@ -1,5 +1,5 @@
-//! The definitions of kinds that the chart makes and others own: the real ones, read from pinned Go modules where Go
-//! keeps them.
+//! The CRDs of other projects' kinds that the chart creates objects of. They are read from pinned Go modules
+//! in Go's module cache.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -12,11 +12,11 @@ use crate::cache::Unavailable;
 use crate::load::{self, Manifest};
 use crate::progress;
 
-/// A module that holds definitions.
+/// A Go module that contains CRDs.
 struct Module {
     path: &'static str,
     version: &'static str,
-    /// As go.sum has it.
+    /// Its hash, as in go.sum.
     sum: &'static str,
     files: &'static [&'static str],
 }
@@ -39,7 +39,7 @@ const MODULES: [Module; 2] = [
     },
 ];
 
-/// What `go mod download -json` prints.
+/// The output of `go mod download -json`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Downloaded {
@@ -48,7 +48,7 @@ struct Downloaded {
     error: String,
 }
 
-/// Those of the Prometheus operator and of cert-manager.
+/// The CRDs of the Prometheus operator and of cert-manager.
 pub async fn foreign() -> anyhow::Result<Vec<Manifest>> {
     let mut definitions = Vec::new();
     for module in &MODULES {
@@ -64,12 +64,12 @@ pub async fn foreign() -> anyhow::Result<Vec<Manifest>> {
 }
 
 impl Module {
-    /// The folder with its files, in Go's own cache.
+    /// Downloads the module if needed, and returns its folder in Go's module cache.
     async fn download(&self) -> anyhow::Result<PathBuf> {
         let module = format!("{}@{}", self.path, self.version);
         let failed =
             |output: String| Unavailable::Build { program: "go".to_owned(), what: module.clone(), output };
-        // Outside of any module, whose requirements would take part.
+        // Runs outside of any module, whose requirements would otherwise matter.
         let nowhere = tempfile::Builder::new().prefix("gatehouse-definitions-").tempdir()?;
         let mut command = Command::new("go");
         command.args(["mod", "download", "-json", &module]).env("GOWORK", "off").current_dir(nowhere.path());

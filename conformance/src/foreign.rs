@@ -1,8 +1,8 @@
-//! Informers of other languages' client libraries: programs of the folder `informers`, each with what it needs in the
-//! user's cache folder, installed once from pinned versions.
+//! Informers of other languages' Kubernetes clients. Their programs are in the folder `informers`; their
+//! dependencies are installed once, with pinned versions, into the user's cache folder.
 //!
-//! A program follows the `fluxresources` of some scopes and, asked for it on its standard input, prints what it has in its
-//! caches. It ends with its input, and so never outlives its owner.
+//! A program watches the `fluxresources` of some scopes. For each line on its stdin it prints the content of
+//! its caches. It ends when its stdin closes, and so never outlives its owner.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -20,47 +20,47 @@ use crate::cache::{self, Filling, Unavailable, at};
 use crate::pace::patience;
 use crate::progress;
 
-/// To print some hundred objects, on a busy machine.
+/// Enough to print some hundred objects on a busy machine.
 const DUMP_TIMEOUT: Duration = Duration::from_mins(1);
-/// The end of what a program complained about, for an error message.
+/// How many lines of a program's stderr an error message shows.
 const ERROR_LINES: usize = 30;
 
-/// A language, and its usual client.
+/// A language, and the client library that is usual in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {
-    /// client-go: a shared informer, which streams its lists.
+    /// client-go: a shared informer with streaming lists (WatchList).
     Go,
-    /// `kubernetes`: its shared informer.
+    /// The package `kubernetes`: its shared informer.
     Python,
-    /// `@kubernetes/client-node`: what its `makeInformer` makes.
+    /// The package `@kubernetes/client-node`: the informer of `makeInformer`.
     JavaScript,
 }
 
-/// What one informer follows: everything, but for what is given.
+/// What one informer watches: everything that matches all of these.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Scope {
-    /// One namespace.
+    /// The namespace; `None` for all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// A selector of labels.
+    /// A label selector.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label_selector: Option<String>,
-    /// A selector of fields.
+    /// A field selector.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field_selector: Option<String>,
 }
 
-/// A program that can be run.
+/// An installed program.
 #[derive(Debug, Clone)]
 pub struct Client {
     program: PathBuf,
     args: Vec<OsString>,
-    /// Where it runs: node looks there for what is imported.
+    /// Its working directory, where node looks for imported packages.
     folder: PathBuf,
 }
 
-/// A program that runs. Dropped, it ends.
+/// A running program. Dropping it ends it.
 pub struct Informers {
     name: String,
     errors: PathBuf,
@@ -69,18 +69,18 @@ pub struct Informers {
     process: Child,
 }
 
-/// What a program has in its caches.
+/// The content of a program's caches.
 #[derive(Debug, Deserialize)]
 pub struct Caches {
     /// The objects of each scope.
     pub caches: Vec<Vec<Value>>,
-    /// How many streamed lists client-go could not compare with a plain one, and made anew.
+    /// How many streaming lists client-go could not compare with a plain list, and repeated.
     #[serde(default)]
     pub unverified: usize,
 }
 
 impl Language {
-    /// The program, built or installed if need be.
+    /// The program, built or installed if needed.
     pub async fn client(self) -> Result<Client, Unavailable> {
         match self {
             Self::Go => go().await,
@@ -91,7 +91,8 @@ impl Language {
 }
 
 impl Client {
-    /// Runs it as the user of a kubeconfig, one informer for each scope. `folder` takes what it complains about.
+    /// Runs the program as the user of a kubeconfig, with one informer per scope. Its stderr goes to a file
+    /// in `folder`.
     pub fn start(
         &self,
         name: &str,
@@ -122,12 +123,12 @@ impl Client {
 }
 
 impl Informers {
-    /// What it was called.
+    /// The name that it was started with.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What is in their caches now. One that has ended, in whatever way, is an error.
+    /// The current content of the caches; an error if the program has ended.
     pub async fn caches(&mut self) -> anyhow::Result<Caches> {
         let asked = async {
             self.input.write_all(b"dump\n").await?;
@@ -145,7 +146,7 @@ impl Informers {
         serde_json::from_str(&line).with_context(|| format!("the informers {} print: {line}", self.name))
     }
 
-    /// The end of what it complained about.
+    /// The last lines of its stderr.
     pub fn complaints(&self) -> String {
         let text = std::fs::read(&self.errors).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
@@ -171,7 +172,7 @@ async fn python() -> Result<Client, Unavailable> {
     const REQUIREMENTS: [(&str, &str); 1] =
         [("requirements.txt", include_str!("../informers/python/requirements.txt"))];
     const PROGRAM: &str = include_str!("../informers/python/informer.py");
-    // An environment leads to the interpreter that it was made by.
+    // A virtual environment refers to the interpreter that created it.
     let version = version("python3").await?;
     let folder = cache::folder("informer-python", &[REQUIREMENTS[0].1, &version])?;
     let environment = folder.join("environment");
@@ -204,7 +205,7 @@ async fn javascript() -> Result<Client, Unavailable> {
     Ok(Client { program: "node".into(), args, folder })
 }
 
-/// Makes `result`, a file or folder of its own folder in the cache, if it is not there yet.
+/// Installs `result`, a file or folder in its own cache folder, unless it exists.
 async fn installed(
     result: &Path,
     what: &str,
@@ -230,7 +231,7 @@ async fn installed(
     filling.keep(name)
 }
 
-/// What a tool says of its version, which tells whether it can be run.
+/// The version that a tool reports; an error if it cannot be run.
 async fn version(program: &str) -> Result<String, Unavailable> {
     let output = Command::new(program).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
     match output.await {

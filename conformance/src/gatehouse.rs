@@ -1,5 +1,5 @@
-//! A real `gatehouse` process beside a control plane, `apiserver` or `webhooks`: built, started, registered, stopped,
-//! started again.
+//! A `gatehouse` process beside a control plane, `apiserver` or `webhooks`: builds, starts, registers, stops
+//! and restarts it.
 
 use std::ffi::{OsStr, OsString};
 use std::net::Ipv4Addr;
@@ -25,22 +25,22 @@ use crate::registration;
 use crate::supervise::{Program, Scratch, Supervised};
 use crate::{ports, progress};
 
-/// Far longer than it takes to serve; its caches may still be filling after that.
+/// Far longer than it takes to serve, even if its caches are not filled yet.
 const READY_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The aggregator looks at a new APIService at once, and again each 30 seconds where it was not ready.
+/// The aggregator checks a new APIService at once, and every 30 seconds while it is not available.
 const AVAILABLE_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// The aggregator fetches OpenAPI documents when it gets round to it, and what it serves follows a moment later.
+/// The aggregator fetches OpenAPI documents in the background, and serves them a moment later.
 const OPENAPI_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// A child is killed [`crate::supervise::GRACE`] after it was asked to end, and nobody has to notice here first, so
-/// there is no delay before it refuses requests.
+/// A child process is killed [`crate::supervise::GRACE`] after SIGTERM. No load balancer has to notice the
+/// end first, so the process refuses requests without delay.
 const SHUTDOWN: [(&str, &str); 2] = [("--shutdown-delay-duration", "0s"), ("--shutdown-grace", "3s")];
 
-/// One replica of Gatehouse. Dropped, it stops.
+/// One replica of Gatehouse. Dropping it stops it.
 pub struct Gatehouse {
-    // Before the folder it runs in.
+    // Dropped before the folder it runs in.
     process: Option<Supervised>,
     scratch: Arc<Scratch>,
     name: String,
@@ -54,10 +54,10 @@ pub struct Gatehouse {
 /// What a start waits for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Awaited {
-    /// Every resource answers.
+    /// `/readyz` succeeds: every resource is served.
     #[default]
     Ready,
-    /// It serves discovery, whatever else.
+    /// `/livez` succeeds: discovery is served.
     Alive,
 }
 
@@ -70,7 +70,7 @@ impl Awaited {
     }
 }
 
-/// What a replica serves, which is a subcommand each.
+/// What a replica serves; each is a subcommand.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Serves {
     /// `gatehouse apiserver`.
@@ -88,7 +88,7 @@ impl Serves {
         }
     }
 
-    /// Its account, and the name that kube-apiserver would ask for in a cluster.
+    /// Its account, and the server name that kube-apiserver verifies in a cluster.
     fn identity(self) -> (&'static str, &'static str) {
         match self {
             Self::Views => (account::USER, account::SERVER_NAME),
@@ -97,19 +97,19 @@ impl Serves {
     }
 }
 
-/// Where the serving certificate comes from.
+/// The source of the serving certificate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Certificate {
-    /// From an authority of its own, made for it.
+    /// A CA is created for this replica only.
     #[default]
     Own,
-    /// From files that others have too.
+    /// Files that other replicas use as well.
     Shared(Files),
-    /// It sees to that by itself, as its flags say.
+    /// The replica manages its certificate itself, as its flags say.
     SelfManaged,
 }
 
-/// A serving certificate in files, and the CA that signed it.
+/// The files of a serving certificate and its key, and the CA that issued it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Files {
     certificate: PathBuf,
@@ -118,7 +118,7 @@ pub struct Files {
 }
 
 impl Files {
-    /// Makes an authority and a certificate for what is served. `name` names the files.
+    /// Creates a CA and a serving certificate. `name` is the prefix of the files' names.
     pub fn issue(control_plane: &ControlPlane, serves: Serves, name: &str) -> anyhow::Result<Self> {
         let (_, server_name) = serves.identity();
         let authority = Authority::new("gatehouse-serving-ca")?;
@@ -130,38 +130,38 @@ impl Files {
         Ok(Self { certificate, key, ca: authority.certificate_pem().to_owned() })
     }
 
-    /// The CA, as PEM.
+    /// The CA's certificate, as PEM.
     pub fn ca(&self) -> &str {
         &self.ca
     }
 }
 
-/// What may be different from one replica to another.
+/// The options of a replica.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// What it serves.
     pub serves: Serves,
-    /// The executable; found or built where it is not given.
+    /// The executable. `None`: it is found or built.
     pub executable: Option<PathBuf>,
-    /// Names its log and files; needed where several replicas run beside one control plane.
+    /// The name of its log and files; needed if several replicas run beside one control plane.
     pub name: Option<String>,
-    /// Appended to its flags.
+    /// Flags that are appended to the others.
     pub flags: Vec<String>,
     /// Its serving certificate.
     pub certificate: Certificate,
-    /// Its environment, `RUST_LOG` for example.
+    /// Additional environment variables, such as `RUST_LOG`.
     pub env: Vec<(String, OsString)>,
-    /// How it reaches the cluster, and as whom; as its own account where it is not given.
+    /// The kubeconfig for its connection to the cluster. `None`: a direct connection with its own account.
     pub kubeconfig: Option<PathBuf>,
     /// What its start waits for.
     pub awaited: Awaited,
-    /// It takes its time to end, as its flags or its defaults say; else it ends at once.
+    /// Whether it shuts down as slowly as its flags or defaults say. Otherwise it ends at once.
     pub takes_its_time: bool,
 }
 
 impl Gatehouse {
-    /// Builds the executable if need be, starts it and waits until it is ready. Its account needs its rights first:
-    /// see [`prepare`].
+    /// Builds the executable if needed, starts it and waits until it is ready. Its account needs its rights
+    /// first, see [`prepare`].
     pub async fn start(control_plane: &ControlPlane, options: &Options) -> anyhow::Result<Self> {
         let executable = match &options.executable {
             Some(executable) => executable.clone(),
@@ -210,7 +210,7 @@ impl Gatehouse {
         Ok(gatehouse)
     }
 
-    /// Starts it again, on the same port and with the same certificate; it must have been stopped or killed.
+    /// Starts it again after it was stopped or killed, on the same port and with the same certificate.
     pub async fn launch(&mut self) -> anyhow::Result<()> {
         ensure!(self.process.is_none(), "{} runs already", self.name);
         let client = self.prober().await?;
@@ -219,7 +219,7 @@ impl Gatehouse {
         progress::during(format_args!("starting {}", self.name), ready).await
     }
 
-    /// Ends it in good order, and says how it ended; nothing if it did not run.
+    /// Stops it in order and returns its exit status; `None` if it did not run.
     pub async fn stop(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         match self.process.take() {
             Some(process) => Ok(Some(process.stop().await?)),
@@ -227,12 +227,12 @@ impl Gatehouse {
         }
     }
 
-    /// Ends it as a kubelet does, and says how it ended.
+    /// Stops it as a kubelet does and returns its exit status.
     pub async fn terminate(&mut self, grace: Duration) -> anyhow::Result<ExitStatus> {
         self.process.take().context("it runs")?.terminate(grace).await
     }
 
-    /// Ends it as a crash would.
+    /// Kills it as a crash would.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         if let Some(process) = self.process.take() {
             process.kill().await?;
@@ -240,34 +240,34 @@ impl Gatehouse {
         Ok(())
     }
 
-    /// The process, while it runs, for its process id and log.
+    /// The process, for its id and log; `None` if it does not run.
     pub fn process(&self) -> Option<&Supervised> {
         self.process.as_ref()
     }
 
-    /// Asks after its health, as a kubelet does: whoever answers is believed.
+    /// A client for its health endpoints, which accepts any certificate as a kubelet does.
     pub async fn prober(&self) -> anyhow::Result<kube::Client> {
         let mut config = kubeconfig::config(&self.probe).await?;
         config.accept_invalid_certs = true;
         Ok(kube::Client::try_from(config)?)
     }
 
-    /// Where it serves.
+    /// The port that it serves on.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The same as a URL, for direct access.
+    /// Its URL, for connections that bypass the aggregator.
     pub fn url(&self) -> String {
         url(self.port)
     }
 
-    /// The CA of its serving certificate, as PEM; nothing where it sees to that by itself.
+    /// The CA of its serving certificate, as PEM; empty if it manages its certificate itself.
     pub fn serving_ca(&self) -> &str {
         &self.serving_ca
     }
 
-    /// Writes a kubeconfig for direct access, past the aggregator.
+    /// Writes a kubeconfig for connections that bypass the aggregator.
     pub fn kubeconfig_for(
         &self,
         control_plane: &ControlPlane,
@@ -277,8 +277,8 @@ impl Gatehouse {
         control_plane.kubeconfig_at(&self.url(), &self.serving_ca, user, group)
     }
 
-    /// Registers it with the control plane and waits until the aggregator says that it is available, and serves its
-    /// OpenAPI, which `kubectl explain` reads.
+    /// Creates the APIService, and waits until it is available and the aggregator serves Gatehouse's OpenAPI,
+    /// which `kubectl explain` reads.
     pub async fn register(&self, control_plane: &ControlPlane) -> anyhow::Result<()> {
         let client = control_plane.client().await?;
         apply(&client, vec![api_service(self.port, &self.serving_ca)]).await?;
@@ -294,7 +294,7 @@ fn url(port: u16) -> String {
     format!("https://{}:{port}", Ipv4Addr::LOCALHOST)
 }
 
-/// Makes the namespace, the Service and the rights of Gatehouse's account: everything but the APIService.
+/// Creates the namespace, the Service and the rights of Gatehouse's account: everything but the APIService.
 pub async fn prepare(control_plane: &ControlPlane) -> anyhow::Result<()> {
     apply(&control_plane.client().await?, registration::prerequisites()).await
 }
@@ -304,7 +304,7 @@ pub(crate) async fn apply(client: &kube::Client, objects: Vec<Value>) -> anyhow:
     load::apply(client, objects.into_iter().map(manifest).collect()).await
 }
 
-/// Waits until the aggregator says that Gatehouse is available.
+/// Waits until Gatehouse's APIService is available.
 pub async fn wait_until_available(client: &kube::Client) -> anyhow::Result<()> {
     let path = format!("/apis/apiregistration.k8s.io/v1/apiservices/{}", api_service_name());
     let deadline = Instant::now() + patience(AVAILABLE_TIMEOUT);
@@ -339,10 +339,11 @@ async fn wait_until_explained(client: &kube::Client) -> anyhow::Result<()> {
     }
 }
 
-/// What [`executable`] has built.
+/// The executable that [`executable`] has built.
 static BUILT: OnceCell<PathBuf> = OnceCell::const_new();
 
-/// The executable: what GATEHOUSE_BIN says, else built, once, in the profile that this one was built in.
+/// The executable that GATEHOUSE_BIN names, otherwise one that is built once in the profile of this
+/// executable.
 pub async fn executable() -> anyhow::Result<PathBuf> {
     if let Some(path) = std::env::var_os("GATEHOUSE_BIN").map(PathBuf::from) {
         ensure!(path.is_file(), "GATEHOUSE_BIN is set, but {} does not exist", path.display());
@@ -351,7 +352,7 @@ pub async fn executable() -> anyhow::Result<PathBuf> {
     BUILT.get_or_try_init(|| progress::during("building gatehouse", build())).await.cloned()
 }
 
-/// The objects of the example cluster that is part of the executable, their times filled in.
+/// The objects of the example cluster that the executable contains, with their times filled in.
 pub async fn example(executable: &Path) -> anyhow::Result<Vec<Manifest>> {
     let folder = tempfile::Builder::new().prefix("gatehouse-example-").tempdir()?;
     let mut command = Command::new(executable);
@@ -377,7 +378,7 @@ struct Target {
     name: String,
 }
 
-/// The profile that this executable was built in, by the folder that cargo put it in.
+/// The profile of this executable, by the folder that cargo put it in.
 fn profile() -> anyhow::Result<String> {
     let executable = std::env::current_exe().context("cannot find this executable")?;
     let mut folders = executable.ancestors().skip(1).filter_map(Path::file_name).filter_map(OsStr::to_str);
@@ -385,8 +386,8 @@ fn profile() -> anyhow::Result<String> {
     Ok(if folder == "debug" { "dev" } else { folder }.to_owned())
 }
 
-/// The whole workspace is named, so that features, and with them everything already compiled, are those of a build of
-/// the workspace.
+/// Builds `gatehouse`. It names the whole workspace so that the features are those of a workspace build, and
+/// compiled dependencies are reused.
 async fn build() -> anyhow::Result<PathBuf> {
     let workspace =
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("this crate is part of a workspace")?;

@@ -1,7 +1,7 @@
-//! Helm, and what it makes of the chart of this repository.
+//! Runs Helm on the chart of this repository.
 //!
-//! The executable is what HELM says, else one built once from its Go module. It sees no configuration of the user's and
-//! talks to no cluster.
+//! The executable is the one that HELM names, otherwise one that is built once from its Go module. It reads
+//! no configuration of the user and connects to no cluster.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -19,18 +19,18 @@ const MODULE: [(&str, &str); 2] =
     [("go.mod", include_str!("../tools/go.mod")), ("go.sum", include_str!("../tools/go.sum"))];
 const PACKAGE: &str = "helm.sh/helm/v4/cmd/helm";
 
-/// The name and the namespace that releases have here.
+/// The release's name.
 const RELEASE: &str = "gatehouse";
-/// The namespace that is rendered for, as in the README.
+/// The release's namespace, as in the README.
 pub const NAMESPACE: &str = "gatehouse-system";
 
-/// The executable.
+/// Helm's executable.
 #[derive(Debug, Clone)]
 pub struct Helm {
     executable: PathBuf,
 }
 
-/// What a release is made with, beside the chart's own values.
+/// The values of a release, in addition to the chart's defaults.
 #[derive(Debug, Clone, Default)]
 pub struct Values {
     /// Names of files in the chart's `ci/`, without `-values.yaml`.
@@ -40,13 +40,13 @@ pub struct Values {
 }
 
 impl Values {
-    /// Those of one file in the chart's `ci/`; the chart's own, for `default`.
+    /// The values of one file in the chart's `ci/`; `default` stands for the chart's defaults.
     pub fn of(file: &str) -> Self {
         let files = if file == "default" { Vec::new() } else { vec![file.to_owned()] };
         Self { files, set: Vec::new() }
     }
 
-    /// The same, and some more.
+    /// Adds some `--set` values.
     #[must_use]
     pub fn and<S: Into<String>>(mut self, set: impl IntoIterator<Item = S>) -> Self {
         self.set.extend(set.into_iter().map(Into::into));
@@ -72,7 +72,7 @@ pub fn chart() -> PathBuf {
 }
 
 impl Helm {
-    /// Finds it; builds it if need be, which takes minutes.
+    /// Finds Helm. It is built if needed, which takes minutes.
     pub async fn find() -> Result<Self, Unavailable> {
         if let Some(executable) = std::env::var_os("HELM").filter(|value| !value.is_empty()) {
             return Ok(Self { executable: executable.into() });
@@ -81,7 +81,7 @@ impl Helm {
         Ok(Self { executable })
     }
 
-    /// What `helm lint --strict` says of the chart.
+    /// The output of `helm lint --strict`.
     pub async fn lint(&self, values: &Values) -> anyhow::Result<Output> {
         let chart = chart();
         let mut args: Vec<OsString> = vec!["lint".into(), "--strict".into(), chart.into()];
@@ -89,7 +89,7 @@ impl Helm {
         self.run(args).await
     }
 
-    /// What `helm template` prints: the text of the release, its definitions first.
+    /// The output of `helm template`: the rendered release, CRDs first.
     pub async fn template(&self, values: &Values) -> anyhow::Result<Output> {
         let args = ["template", RELEASE, "--namespace", NAMESPACE, "--include-crds"];
         let mut args: Vec<OsString> = args.map(OsString::from).into();
@@ -98,12 +98,12 @@ impl Helm {
         self.run(args).await
     }
 
-    /// The objects of a release; an error where the values are refused.
+    /// The objects of a release; an error if the chart refuses the values.
     pub async fn objects(&self, values: &Values) -> anyhow::Result<Vec<Manifest>> {
         load::parse("the chart", &self.template(values).await?.ok()?)
     }
 
-    /// What Helm tells whoever has installed the chart.
+    /// The chart's notes, which Helm prints after an installation.
     pub async fn notes(&self, values: &Values) -> anyhow::Result<String> {
         let args = ["install", RELEASE, "--namespace", NAMESPACE, "--dry-run=client", "--output", "json"];
         let mut args: Vec<OsString> = args.map(OsString::from).into();
@@ -116,7 +116,7 @@ impl Helm {
         Ok(notes)
     }
 
-    /// The files that `helm package` puts together, by their paths in the chart.
+    /// The files that `helm package` includes, by their paths in the chart.
     pub async fn packaged(&self) -> anyhow::Result<BTreeSet<String>> {
         let folder = tempfile::Builder::new().prefix("gatehouse-package-").tempdir()?;
         let args = ["package".into(), chart().into(), "--destination".into(), folder.path().into()];

@@ -1,4 +1,4 @@
-//! Kubeconfig files, and clients made from them.
+//! Writes kubeconfig files and creates clients from them.
 
 use std::path::Path;
 
@@ -20,12 +20,13 @@ pub fn write(
     write_private(path, &document(access).to_string())
 }
 
-/// A client that is the user of a kubeconfig file, and takes a first error for an answer: tests are about those.
+/// A client with the user of a kubeconfig file. It does not retry requests, because tests are about single
+/// responses.
 pub async fn client(path: &Path) -> anyhow::Result<kube::Client> {
     Ok(kube::Client::try_from(config(path).await?)?)
 }
 
-/// What such a client is made of.
+/// The configuration of such a client.
 pub async fn config(path: &Path) -> anyhow::Result<kube::Config> {
     let kubeconfig = Kubeconfig::read_from(path)?;
     let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;

@@ -1,7 +1,7 @@
-//! kubectl as one user: each with a kubeconfig and a discovery cache of its own, so that no test sees what another's
-//! kubectl remembers.
+//! Runs kubectl as one user, with its own kubeconfig and discovery cache, so that tests do not share cached
+//! discovery.
 //!
-//! The executable is `kubectl`, or what KUBECTL says.
+//! The executable is `kubectl`, or the one that KUBECTL names.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use tokio::process::{Child, ChildStdout, Command};
 
 use crate::pace::patience;
 
-/// Far longer than any one call takes.
+/// Far longer than any call takes.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// kubectl as one user.
@@ -23,16 +23,16 @@ pub struct Kubectl {
     cache_dir: tempfile::TempDir,
 }
 
-/// What a run of kubectl printed, and its exit code.
+/// The output and the exit code of a run of kubectl.
 #[derive(Debug, Clone)]
 pub struct Output {
-    /// The arguments it was given, for messages.
+    /// The command line, for messages.
     pub command: String,
-    /// What it printed.
+    /// What it printed on stdout.
     pub stdout: String,
-    /// What it complained about.
+    /// What it printed on stderr.
     pub stderr: String,
-    /// Its exit code; none where a signal ended it.
+    /// Its exit code; `None` if a signal ended it.
     pub code: Option<i32>,
 }
 
@@ -45,13 +45,13 @@ pub struct Watch {
 }
 
 impl Kubectl {
-    /// As the user of this kubeconfig.
+    /// kubectl as the user of this kubeconfig.
     pub fn new(kubeconfig: &Path) -> anyhow::Result<Self> {
         let cache_dir = tempfile::Builder::new().prefix("gatehouse-kubectl-").tempdir()?;
         Ok(Self { kubeconfig: kubeconfig.to_owned(), cache_dir })
     }
 
-    /// Runs to the end, whatever that is.
+    /// Runs a command to its end, and returns its output whether or not it failed.
     pub async fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> anyhow::Result<Output> {
         let (mut command, text) = self.command(args);
         let output = tokio::time::timeout(patience(TIMEOUT), command.stdin(Stdio::null()).output())
@@ -66,7 +66,7 @@ impl Kubectl {
         })
     }
 
-    /// Starts a command that goes on printing.
+    /// Starts a command that runs until its [`Watch`] is dropped.
     pub fn watch<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> anyhow::Result<Watch> {
         let (mut command, text) = self.command(args);
         let mut child = command
@@ -91,7 +91,7 @@ impl Kubectl {
 }
 
 impl Output {
-    /// What it printed, if it succeeded.
+    /// Its stdout if it succeeded, otherwise an error.
     pub fn ok(self) -> anyhow::Result<String> {
         ensure!(
             self.code == Some(0),
@@ -104,7 +104,7 @@ impl Output {
         Ok(self.stdout)
     }
 
-    /// What it complained about, if it failed.
+    /// Its stderr if it failed, otherwise an error.
     pub fn failed(self) -> anyhow::Result<String> {
         ensure!(self.code != Some(0), "`{}` should have failed, but printed:\n{}", self.command, self.stdout);
         Ok(self.stderr)
@@ -112,7 +112,7 @@ impl Output {
 }
 
 impl Watch {
-    /// The next line, which on a quiet machine comes within `timeout`.
+    /// The next line. `timeout` is for a quiet machine.
     pub async fn next_line(&mut self, timeout: Duration) -> anyhow::Result<String> {
         self.line_within(patience(timeout)).await
     }
@@ -126,7 +126,7 @@ impl Watch {
         }
     }
 
-    /// The first line that is wanted; the lines before it are in the error if none comes in time.
+    /// The first line that is wanted; an error with the lines before it if none comes in time.
     pub async fn line_where(
         &mut self,
         timeout: Duration,

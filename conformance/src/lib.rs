@@ -1,8 +1,8 @@
-//! A real control plane on this machine, and what the suites and the benchmarks need around it.
+//! Runs a real control plane on this machine, with what the test suites and the benchmarks need around it.
 //!
-//! kube-apiserver and etcd run as children that cannot outlive their owner (see [`supervise`]), on loopback ports and
-//! in a folder of their own, so that any number of control planes run side by side. Whoever links this crate into an
-//! executable calls [`supervise::intercept`] as the first thing in `main`.
+//! kube-apiserver and etcd are child processes that cannot outlive their owner (see [`supervise`]). They use
+//! loopback ports and a folder of their own, so that any number of control planes run side by side. An
+//! executable that links this crate must call [`supervise::intercept`] first in `main`.
 
 pub mod assets;
 pub mod cache;

@@ -1,8 +1,8 @@
-//! Loads manifests into a cluster: definitions first, then namespaces, then everything else side by side, each by
-//! server-side apply, its status through the status subresource where there is one.
+//! Loads manifests into a cluster: CRDs first, then namespaces, then all other objects in parallel. Objects
+//! are created by server-side apply, and their status through the status subresource if there is one.
 //!
-//! Every manifest is tried; the error at the end lists all that failed. A namespace that objects name but no manifest
-//! defines is made.
+//! All manifests are tried; the error at the end lists those that failed. A namespace that objects name but
+//! no manifest defines is created.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -18,17 +18,17 @@ use kube::core::GroupVersionKind;
 use kube::discovery::{self, ApiResource, Scope};
 use serde_json::{Value, json};
 
-/// Who owns the fields.
+/// The owner of the applied fields.
 const FIELD_MANAGER: &str = "gatehouse-conformance";
 
-/// Requests in flight: enough to keep a small control plane busy.
+/// Concurrent requests: enough to keep a small control plane busy.
 const PARALLEL: usize = 16;
 
-/// A definition that was just accepted is served a moment later.
+/// kube-apiserver serves a CRD a moment after it has accepted it.
 const DEFINITION_ATTEMPTS: u32 = 100;
 const DEFINITION_PAUSE: Duration = Duration::from_millis(100);
 
-/// One object, and where it came from.
+/// An object and its origin.
 #[derive(Debug, Clone)]
 pub struct Manifest {
     /// The file, for error messages.
@@ -59,7 +59,8 @@ impl Manifest {
     }
 }
 
-/// Every object in the `.yaml`, `.yml` and `.json` files of a folder and its subfolders, in the order of their paths.
+/// All objects in the `.yaml`, `.yml` and `.json` files of a folder and its subfolders, in the order of their
+/// paths.
 pub fn read_folder(folder: &Path) -> anyhow::Result<Vec<Manifest>> {
     let mut files = Vec::new();
     collect_files(folder, &mut files)?;
@@ -89,7 +90,7 @@ fn collect_files(folder: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// The objects of one file; JSON is YAML too. Lists are taken apart, empty documents passed over.
+/// The objects of a file in YAML, which includes JSON. Lists are flattened, and empty documents are skipped.
 pub fn parse(origin: &str, text: &str) -> anyhow::Result<Vec<Manifest>> {
     let documents: Vec<Value> =
         serde_saphyr::from_multiple(text).map_err(|error| anyhow!("{origin} is not valid: {error}"))?;
@@ -116,7 +117,7 @@ fn flatten(origin: &str, mut document: Value, manifests: &mut Vec<Manifest>) -> 
     Ok(())
 }
 
-/// Loads them all.
+/// Loads all manifests.
 pub async fn apply(client: &kube::Client, manifests: Vec<Manifest>) -> anyhow::Result<()> {
     let (definitions, others): (Vec<_>, Vec<_>) =
         manifests.into_iter().partition(|manifest| manifest.kind() == "CustomResourceDefinition");
@@ -125,7 +126,7 @@ pub async fn apply(client: &kube::Client, manifests: Vec<Manifest>) -> anyhow::R
         .partition(|manifest| manifest.kind() == "Namespace" && manifest.text("/apiVersion") == "v1");
     let mut missing = missing_namespaces(&namespaces, &objects);
     if !missing.is_empty() {
-        // One that is there already would lose the labels that its own manifest gave it.
+        // Applying a namespace that exists would remove the labels that its own manifest set.
         let known = Api::<Namespace>::all(client.clone()).list_metadata(&ListParams::default()).await?;
         let known: HashSet<_> =
             known.items.iter().filter_map(|known| known.metadata.name.as_deref()).collect();
@@ -141,7 +142,7 @@ pub async fn apply(client: &kube::Client, manifests: Vec<Manifest>) -> anyhow::R
     for stage in [definitions, namespaces, objects] {
         apply_all(client, stage, &awaited).await?;
     }
-    // Owners first, as far as they own each other: manifests are in the order in which they were written.
+    // Owned objects may own others. Manifests are in the order in which they were written, owners first.
     for manifest in owned {
         let manifest = with_live_owners(client, manifest).await?;
         apply_all(client, vec![manifest], &awaited).await?;
@@ -149,8 +150,8 @@ pub async fn apply(client: &kube::Client, manifests: Vec<Manifest>) -> anyhow::R
     Ok(())
 }
 
-/// The manifest with the uids that its owners have in this cluster. Whoever selects by owner does so by uid, and the
-/// garbage collector would remove an object whose owner does not exist.
+/// Replaces the uids in the manifest's owner references by those in this cluster: selections by owner use the
+/// uid, and the garbage collector would delete an object whose owner does not exist.
 async fn with_live_owners(client: &kube::Client, mut manifest: Manifest) -> anyhow::Result<Manifest> {
     let namespace = manifest.text("/metadata/namespace").to_owned();
     let owners = manifest.object.pointer_mut("/metadata/ownerReferences").and_then(Value::as_array_mut);
@@ -184,7 +185,8 @@ fn missing_namespaces(defined: &[Manifest], objects: &[Manifest]) -> Vec<Manifes
         .collect()
 }
 
-/// Resolves each kind once, then applies side by side. Kinds of the `awaited` groups are given time to appear.
+/// Resolves each kind once, then applies the manifests in parallel. Waits for kinds of the `awaited` groups
+/// to appear.
 async fn apply_all(
     client: &kube::Client,
     manifests: Vec<Manifest>,
@@ -222,7 +224,7 @@ async fn apply_all(
     bail!(message)
 }
 
-/// What discovery says of a kind.
+/// A kind, as discovery describes it.
 struct Resource {
     api: ApiResource,
     namespaced: bool,
@@ -272,7 +274,7 @@ impl Resource {
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let name = manifest.name();
         let mut object = manifest.object.clone();
-        // Snapshots have them; server-side apply takes none.
+        // Snapshots contain managedFields, but server-side apply does not accept them.
         if let Some(metadata) = object["metadata"].as_object_mut() {
             metadata.remove("managedFields");
         }
@@ -294,7 +296,7 @@ impl Resource {
     }
 }
 
-/// An API server's refusal in its own words, without the structure around them.
+/// The message of an API server's Status, without the structure around it.
 fn answer(error: kube::Error) -> anyhow::Error {
     match error {
         kube::Error::Api(status) => anyhow!("{}", status.message),

@@ -1,4 +1,4 @@
-//! `gatehouse-conformance`: a real control plane with Gatehouse registered, for a person or a script.
+//! `gatehouse-conformance`: starts a real control plane with Gatehouse registered, for a person or a script.
 
 mod bench;
 mod up;

@@ -1,37 +1,37 @@
-//! How patient to be on this machine.
+//! Timeouts that adapt to the speed of the machine.
 //!
-//! Limits in the trials are written for a quiet machine. A trial waits for an event, and a limit only tells that the
-//! event is not going to come: on a slow or busy machine it has to be longer, and one that is too long costs nothing
-//! where trials pass. Each start of a control plane measures how slow the machine is.
+//! The timeouts in the tests are written for a quiet machine. A test waits for an event, and a timeout only
+//! decides that the event will not come. On a slow or busy machine it must be longer; a timeout that is too
+//! long costs nothing while tests pass. Each start of a control plane measures how slow the machine is.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// How long etcd and kube-apiserver take to start on two quiet cores, with other trials beside them.
+/// How long etcd and kube-apiserver take to start on two quiet cores while other tests run.
 const QUIET_START: Duration = Duration::from_secs(10);
 
-/// Limits are at least so many times as long as written: trials run side by side.
+/// The least factor of timeouts, because tests run side by side.
 const LEAST: u32 = 4;
 
-/// Beyond this the machine is not slow but stopped.
+/// The greatest factor: beyond this, the machine is considered stopped.
 const MOST: u32 = 40;
 
-/// Percent of a quiet machine's time: the slowest start until now.
+/// The slowest start so far, in percent of a quiet machine's time.
 static SLOWNESS: AtomicU32 = AtomicU32::new(100);
 
-/// Takes note of how long a control plane took to start.
+/// Records how long a control plane took to start.
 pub(crate) fn started_within(took: Duration) {
     let percent = took.as_millis() * 100 / QUIET_START.as_millis();
     let percent = u32::try_from(percent).unwrap_or(u32::MAX).clamp(100, MOST * 100);
     SLOWNESS.fetch_max(percent, Ordering::Relaxed);
 }
 
-/// How many times longer than on a quiet machine things take, at least once.
+/// How many times longer things take than on a quiet machine, rounded up; at least 1.
 pub fn slowness() -> u32 {
     SLOWNESS.load(Ordering::Relaxed).div_ceil(100)
 }
 
-/// How long to wait for an event that comes within `quiet` on a quiet machine.
+/// The timeout for an event that takes up to `quiet` on a quiet machine.
 pub fn patience(quiet: Duration) -> Duration {
     quiet * (LEAST * slowness()).min(MOST)
 }

@@ -1,39 +1,40 @@
-//! What a process has cost so far, as Linux tells it.
+//! The CPU time and memory of a process, read from /proc (Linux).
 
 use std::time::Duration;
 
 use anyhow::Context;
 
-/// USER_HZ, the unit of times in /proc: 100 in a second on every architecture Linux supports, whatever the kernel's own HZ is.
+/// The unit of times in /proc, USER_HZ: 100 per second on every architecture that Linux supports, regardless
+/// of the kernel's own HZ.
 const TICK: Duration = Duration::from_millis(10);
 
-/// A process that is looked at from outside.
+/// Another process, by its id.
 #[derive(Debug, Clone, Copy)]
 pub struct Process(
-    /// Its number.
+    /// The process id.
     pub u32,
 );
 
 /// Memory in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// Resident now.
+    /// Resident now (VmRSS).
     pub resident: u64,
-    /// Of that, what is not the program itself.
+    /// The part of it that is not backed by files, such as the program (RssAnon).
     pub anonymous: u64,
-    /// The most that ever was.
+    /// The maximum of the resident memory so far (VmHWM).
     pub peak: u64,
 }
 
 impl Process {
-    /// User and system time of all its threads, ended ones too, in seconds; in steps of 10 ms.
+    /// User and system time of all its threads, ended ones included, in seconds, with a resolution of 10 ms.
     pub fn cpu(self) -> anyhow::Result<f64> {
         let stat = self.read("stat")?;
         let ticks = ticks(&stat).with_context(|| format!("unexpected /proc/{}/stat", self.0))?;
         Ok(TICK.as_secs_f64() * f64::from(ticks))
     }
 
-    /// What it takes.
+    /// Its memory now, and at most so far.
     pub fn memory(self) -> anyhow::Result<Memory> {
         let status = self.read("status")?;
         memory(&status).with_context(|| format!("unexpected /proc/{}/status", self.0))
@@ -45,8 +46,8 @@ impl Process {
     }
 }
 
-/// `man 5 proc`: utime and stime are fields 14 and 15. The command, field 2, may hold blanks and parentheses, so
-/// counting starts behind the last parenthesis, with field 3.
+/// The sum of utime and stime, which are fields 14 and 15 (`man 5 proc`). Field 2, the command, may contain
+/// blanks and parentheses, so fields are counted after the last parenthesis, where field 3 begins.
 fn ticks(stat: &str) -> Option<u32> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let user: u32 = fields.next()?.parse().ok()?;

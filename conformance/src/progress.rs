@@ -1,4 +1,5 @@
-//! Says on stderr what takes time, and for how long: a line that is rewritten in a terminal, a few lines elsewhere.
+//! Reports on stderr what is running and for how long: in a terminal by rewriting one line, elsewhere by a
+//! few lines.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -6,17 +7,17 @@ use std::io::{IsTerminal, Write};
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-/// Often enough in a terminal to look alive.
+/// The interval in a terminal: often enough to show that it is running.
 const IN_TERMINAL: Duration = Duration::from_secs(1);
-/// Seldom enough in a CI log not to fill it.
+/// The interval elsewhere: seldom enough not to fill a CI log.
 const IN_LOG: Duration = Duration::from_secs(10);
 
-/// Says something once.
+/// Prints a message.
 pub fn say(what: impl Display) {
     eprintln!("gatehouse: {what}");
 }
 
-/// Awaits `work`, saying what it is and, while it runs, since when.
+/// Awaits `work` and reports what runs, since when, and at the end how long it took.
 pub async fn during<T>(what: impl Display, work: impl Future<Output = T>) -> T {
     let terminal = std::io::stderr().is_terminal();
     let started = Instant::now();

@@ -1,5 +1,5 @@
-//! What Prometheus makes of rules, of expressions and of what targets tell: its own packages, in a program of this
-//! repository that is built once.
+//! Evaluates rules and expressions, and relabels scraped metrics, with Prometheus' own packages, in a Go
+//! program of this repository that is built once.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,45 +24,46 @@ const MODULE: [(&str, &str); 7] = [
     ("scrape.go", include_str!("../tools/prometheus/scrape.go")),
 ];
 
-/// The program.
+/// The program's executable.
 #[derive(Debug, Clone)]
 pub struct Prometheus {
     executable: PathBuf,
 }
 
-/// One of the selectors of an expression.
+/// A selector in an expression.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Selector {
-    /// As it can be queried.
+    /// The selector as a query.
     pub text: String,
-    /// The name of the metric; empty where it is a label like others.
+    /// The metric's name; empty if the selector matches it like any other label.
     pub metric: String,
-    /// The labels that the expression chooses or groups its series by.
+    /// The labels that the expression selects or groups by.
     pub labels: Vec<String>,
 }
 
-/// What has been collected, and what is asked of it in the end.
+/// The input of an evaluation.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Situation {
-    /// What stands under `spec` of a PrometheusRule, as YAML; nothing for no rules.
+    /// The `spec` of a PrometheusRule, as YAML; empty for no rules.
     pub rules: String,
-    /// Made up: `metric{label="value"}`, and a value a minute in the notation of promtool's tests.
+    /// Synthetic series: `metric{label="value"}`, with a value per minute in the notation of promtool's
+    /// tests.
     pub series: BTreeMap<String, String>,
-    /// Targets that answer the same all the time.
+    /// Targets whose response never changes.
     pub scrapes: Vec<Scrape>,
-    /// Expressions.
+    /// Expressions to evaluate at the end.
     pub queries: Vec<String>,
-    /// How long it goes on.
+    /// How many minutes pass until the end.
     pub minutes: u32,
 }
 
-/// What a target answers, and what a ServiceMonitor makes of it.
+/// The response of a target, and the relabelling of its ServiceMonitor.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Scrape {
-    /// In Prometheus' text format.
+    /// The response in Prometheus' text format.
     pub text: String,
-    /// What the Prometheus operator gives a target.
+    /// The labels that the Prometheus operator adds to a target.
     pub labels: BTreeMap<String, String>,
     /// The endpoint's `relabelings`.
     pub relabelings: Vec<Value>,
@@ -70,16 +71,16 @@ pub struct Scrape {
     pub metric_relabelings: Vec<Value>,
 }
 
-/// What there is in the end.
+/// The state at the end.
 #[derive(Debug, Deserialize)]
 pub struct Outcome {
-    /// Those that fire.
+    /// The firing alerts.
     pub alerts: Vec<Alert>,
-    /// Of each query.
+    /// The result of each query.
     pub results: Vec<Vec<Sample>>,
 }
 
-/// An alert that fires, its templates filled in.
+/// A firing alert with its templates filled in.
 #[derive(Debug, Deserialize)]
 #[expect(missing_docs, reason = "the fields are Prometheus' own")]
 pub struct Alert {
@@ -87,27 +88,27 @@ pub struct Alert {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// One series of a result.
+/// A series of a result.
 #[derive(Debug, Deserialize)]
 pub struct Sample {
-    /// The metric's name is `__name__`.
+    /// The labels; `__name__` is the metric's name.
     pub labels: BTreeMap<String, String>,
-    /// As Go prints it.
+    /// The value as Go prints it.
     pub value: String,
 }
 
 impl Prometheus {
-    /// Finds it; builds it if need be, which takes a minute.
+    /// Finds the program. It is built if needed, which takes a minute.
     pub async fn find() -> Result<Self, Unavailable> {
         Ok(Self { executable: cache::go_program("prometheus", &MODULE, ".").await? })
     }
 
-    /// The selectors of each expression; an error where one is not PromQL.
+    /// The selectors of each expression; an error if one is not PromQL.
     pub async fn parse(&self, expressions: &[&str]) -> anyhow::Result<Vec<Vec<Selector>>> {
         self.run("parse", &expressions).await
     }
 
-    /// What comes of it; an error where a rule is not sound.
+    /// Evaluates a situation; an error if a rule is invalid.
     pub async fn evaluate(&self, situation: &Situation) -> anyhow::Result<Outcome> {
         self.run("evaluate", situation).await
     }
@@ -121,7 +122,7 @@ impl Prometheus {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot run {}", self.executable.display()))?;
-        // It reads to the end before it prints. Should it end before, its own words say why.
+        // The program reads all its input before it prints. If it ends early, its stderr says why.
         let mut stdin = child.stdin.take().expect("piped above");
         let _ = stdin.write_all(&serde_json::to_vec(asked)?).await;
         drop(stdin);

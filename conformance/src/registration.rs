@@ -1,26 +1,28 @@
-//! What registers Gatehouse with the control plane: the objects of an installation, but for the Service.
+//! The objects that register Gatehouse with the control plane, as an installation has them, except for the
+//! Service.
 //!
-//! Here it is an ExternalName on `localhost`, since kube-apiserver runs outside any pod network and Endpoints refuse
-//! loopback addresses.
+//! The Service is an ExternalName of `localhost`: kube-apiserver runs outside any pod network, and Endpoints
+//! do not accept loopback addresses.
 
 use gatehouse_apiservice::registration::{NAME, NAMESPACE, namespace, rights, webhook_account};
 use gatehouse_inventory::catalogue::Catalogue;
 use gatehouse_webhooks::intercepted;
 use serde_json::{Value, json};
 
-/// Counted by quotas of trials, beyond what the webhooks read by themselves.
+/// Resources that quotas of the tests count, in addition to those that the webhooks always read.
 const COUNTED: [(&str, &str); 2] = [("", "configmaps"), ("apps", "deployments")];
-/// A role of its own, bound directly: nobody aggregates roles here.
+/// A ClusterRole that is bound directly, because there is no controller that aggregates roles.
 const COUNTED_ROLE: &str = "gatehouse-webhooks-counted-by-trials";
 
-/// Everything but the APIService, which follows once the server is ready.
+/// All objects but the APIService, which is created once the server is ready.
 pub fn prerequisites() -> Vec<Value> {
     let mut objects = vec![namespace(), service()];
     objects.extend(rights(kinds()));
     objects
 }
 
-/// What the webhooks need but for their configurations: the namespace and every right of their account.
+/// All objects that the webhooks need but their configurations: the namespace and the rights of their
+/// account.
 pub fn webhooks() -> Vec<Value> {
     let mut objects = vec![namespace()];
     objects.extend(webhook_account::rights(intercepted::read(), intercepted::suspended()));
@@ -31,13 +33,14 @@ pub fn webhooks() -> Vec<Value> {
     objects
 }
 
-/// Group and plural name of every kind that Gatehouse reads.
+/// Group and plural of every kind that Gatehouse reads.
 pub fn kinds() -> Vec<(String, String)> {
     let catalogue = Catalogue::builtin();
     catalogue.kinds().map(|(_, kind)| (kind.group.clone(), kind.plural.clone())).collect()
 }
 
-/// The Service that leads to this machine. It translates no ports, so the APIService names the server's own.
+/// The Service whose name resolves to this machine. It does not map ports, so the APIService names the
+/// server's own port.
 fn service() -> Value {
     json!({
         "apiVersion": "v1",

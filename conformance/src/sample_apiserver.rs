@@ -1,8 +1,8 @@
-//! k8s.io/sample-apiserver, with which Kubernetes shows how aggregated API servers are written: what the benchmark
-//! compares with. Built once from its Go module, it keeps its objects in the etcd of a control plane.
+//! k8s.io/sample-apiserver, Kubernetes' example of an aggregated API server, for comparison in the benchmark.
+//! It is built once from its Go module, and stores its objects in the etcd of a control plane.
 //!
-//! It runs with its own defaults. Users are told by their certificates, and only administrators are let in, so that it
-//! asks nobody.
+//! It runs with its own defaults. Users authenticate by client certificate, and only administrators are
+//! admitted, so that it sends no reviews to kube-apiserver.
 
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
@@ -24,12 +24,12 @@ const GO_SUM: &str = include_str!("../sample-apiserver/go.sum");
 const PACKAGE: &str = "k8s.io/sample-apiserver";
 const FILE: &str = "sample-apiserver";
 
-/// Far longer than it takes to serve.
+/// Far longer than it takes to become ready.
 const READY_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// A running server. Dropped, it stops.
+/// A running server. Dropping it stops it.
 pub struct SampleApiServer {
-    // Before the folder it runs in.
+    // Dropped before the folder it runs in.
     process: Option<Supervised>,
     scratch: Arc<Scratch>,
     program: Program,
@@ -44,7 +44,7 @@ pub fn version() -> &'static str {
         .expect("the module file, part of this crate, requires it")
 }
 
-/// Finds the executable; builds it if need be, which takes minutes.
+/// The executable. It is built if needed, which takes minutes.
 pub async fn executable() -> Result<PathBuf, Unavailable> {
     const LDFLAGS: &str = "-s -w";
     let folder = cache::folder(FILE, &[GO_MOD, GO_SUM, LDFLAGS])?;
@@ -65,7 +65,7 @@ pub async fn executable() -> Result<PathBuf, Unavailable> {
 }
 
 impl SampleApiServer {
-    /// Starts one beside a control plane, and waits until it is ready.
+    /// Starts a server beside a control plane, and waits until it is ready.
     pub async fn start(executable: PathBuf, control_plane: &ControlPlane) -> anyhow::Result<Self> {
         let port = ports::free()?;
         let authority = Authority::new("sample-serving-ca")?;
@@ -101,7 +101,7 @@ impl SampleApiServer {
         Ok(server)
     }
 
-    /// Starts it again; it must have been ended.
+    /// Starts the server again after it was killed.
     pub async fn launch(&mut self) -> anyhow::Result<()> {
         ensure!(self.process.is_none(), "{FILE} runs already");
         let client = self.client().await?;
@@ -110,7 +110,7 @@ impl SampleApiServer {
         progress::during(format_args!("starting {FILE}"), ready).await
     }
 
-    /// Ends it as a crash would.
+    /// Kills the server as a crash would.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         if let Some(process) = self.process.take() {
             process.kill().await?;
@@ -118,12 +118,12 @@ impl SampleApiServer {
         Ok(())
     }
 
-    /// Its process id, while it runs.
+    /// Its process id; an error if it does not run.
     pub fn pid(&self) -> anyhow::Result<u32> {
         self.process.as_ref().with_context(|| format!("{FILE} is not running"))?.pid()
     }
 
-    /// A client of an administrator.
+    /// A client with the rights of an administrator.
     pub async fn client(&self) -> anyhow::Result<kube::Client> {
         kubeconfig::client(&self.admin).await
     }

@@ -1,7 +1,8 @@
-//! What a Service does for replicas, on loopback: connections are spread over those that are ready.
+//! A load balancer on loopback that does what a Service does: it distributes connections over the ready
+//! replicas.
 //!
-//! The connections of a replica that has died are cut, as they are in a cluster. What becomes of new ones depends on
-//! who stands there.
+//! The connections of a replica that has died are cut, as in a cluster. [`Spread::start`] and
+//! [`Spread::strict`] differ in what happens to new ones.
 
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,23 +11,23 @@ use anyhow::Context;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
-/// What becomes of a connection whose replica does not take it.
+/// What happens to a connection that its replica refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Refused {
-    /// Another one is asked.
+    /// It goes to another replica.
     PassedOver,
-    /// It is lost.
+    /// It is closed.
     Lost,
 }
 
-/// Listens on a port of its own. Dropped, it is gone, with every connection.
+/// Listens on its own port. Dropping it closes the port and all connections.
 pub struct Spread {
     port: u16,
     ready: Arc<Mutex<Ready>>,
     task: JoinHandle<()>,
 }
 
-/// Ports of replicas, and whose turn it is; the connections that are open, and some that have ended since.
+/// The ports of the ready replicas, the next one in turn, and the open connections (some may have ended).
 #[derive(Debug, Default)]
 struct Ready {
     ports: Vec<u16>,
@@ -35,12 +36,12 @@ struct Ready {
 }
 
 impl Spread {
-    /// Over nothing yet. A replica that has died is passed over.
+    /// A balancer without replicas. It skips replicas that refuse connections.
     pub async fn start() -> anyhow::Result<Self> {
         Self::listen(Refused::PassedOver).await
     }
 
-    /// Over nothing yet. As kube-proxy does it: a connection that comes to a replica that has died is lost.
+    /// A balancer without replicas. Like kube-proxy, it closes a connection whose replica refuses it.
     pub async fn strict() -> anyhow::Result<Self> {
         Self::listen(Refused::Lost).await
     }
@@ -66,12 +67,12 @@ impl Spread {
         self.port
     }
 
-    /// Where to connect.
+    /// The URL that it listens on.
     pub fn url(&self) -> String {
         format!("https://{}:{}", Ipv4Addr::LOCALHOST, self.port)
     }
 
-    /// A replica is ready: it gets its share of new connections.
+    /// Adds a replica, which gets its share of new connections from now on.
     pub fn add(&self, port: u16) {
         let mut ready = lock(&self.ready);
         if !ready.ports.contains(&port) {
@@ -84,12 +85,12 @@ impl Spread {
         lock(&self.ready).ports.contains(&port)
     }
 
-    /// A replica is not ready: it gets no new connections, and keeps those it has.
+    /// Removes a replica. It gets no new connections, and keeps those that are open.
     pub fn remove(&self, port: u16) {
         lock(&self.ready).ports.retain(|one| *one != port);
     }
 
-    /// Ends one of its connections, as a network may; says whether there was one.
+    /// Aborts one of the open connections, as a network may. Returns whether there was one.
     pub fn cut(&self, which: usize) -> bool {
         let open = &mut lock(&self.ready).open;
         open.retain(|connection| !connection.is_finished());
@@ -106,7 +107,7 @@ impl Drop for Spread {
 }
 
 fn lock(ready: &Mutex<Ready>) -> std::sync::MutexGuard<'_, Ready> {
-    // Nothing that holds it can leave it half changed.
+    // No holder of the lock can leave the state inconsistent.
     ready.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -114,7 +115,7 @@ async fn pass_on(mut near: TcpStream, ready: Arc<Mutex<Ready>>, refused: Refused
     let asked = if refused == Refused::Lost { 1 } else { usize::MAX };
     for port in in_turn(&ready).into_iter().take(asked) {
         if let Ok(mut far) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
-            // Small writes wait for nobody: latency is measured through here.
+            // Small writes are sent at once, because latency is measured through this proxy.
             let _ = (near.set_nodelay(true), far.set_nodelay(true));
             let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
             return;
@@ -122,7 +123,7 @@ async fn pass_on(mut near: TcpStream, ready: Arc<Mutex<Ready>>, refused: Refused
     }
 }
 
-/// Every port that is ready, beginning with the one whose turn it is.
+/// The ports of all ready replicas, starting with the next one in turn.
 fn in_turn(ready: &Mutex<Ready>) -> Vec<u16> {
     let mut ready = lock(ready);
     let mut ports = ready.ports.clone();
@@ -182,7 +183,7 @@ mod tests {
         spread.add(silent.local_addr().expect("bound").port());
         let asked = ask(&spread);
         let cut = async {
-            // Held, so that only a cut ends it.
+            // Held open, so that only the cut ends it.
             let _held = silent.accept().await.expect("a connection");
             assert!(spread.cut(7));
             std::future::pending::<()>().await;

@@ -1,13 +1,13 @@
-//! Children and folders that never outlive their owner, even when it is killed.
+//! Child processes and folders that never outlive their owner, even if the owner is killed.
 //!
-//! Between the owner and each program stands a shim: this very executable, started with a hidden first argument, with
-//! a pipe from the owner as its stdin. However the owner ends, the pipe closes, and the shim ends the program's whole
-//! process group: SIGTERM, then SIGKILL after [`GRACE`]. A second kind of shim guards the folder: its stdin is a pipe
-//! whose other end is held by the owner and by every shim, so it closes once the last of them is gone, and the folder
-//! is then removed under nobody's feet.
+//! A shim runs between the owner and each program: this same executable, started with a hidden first argument
+//! and with a pipe from the owner as stdin. However the owner ends, the pipe closes, and the shim ends the
+//! program's whole process group: SIGTERM, then SIGKILL after [`GRACE`]. Another kind of shim guards the
+//! folder. Its stdin is a pipe whose write end is held by the owner and by every shim. The pipe closes once
+//! the last of them has ended, and the shim then removes the folder, which no process uses any more.
 //!
-//! Shims and programs live in process groups of their own: a Ctrl-C in the terminal reaches the owner alone. On Linux
-//! a program also dies with its shim, should that be killed.
+//! Shims and programs have process groups of their own, so a Ctrl-C in the terminal reaches only the owner.
+//! On Linux a program also dies with its shim if the shim is killed.
 
 mod shim;
 
@@ -27,21 +27,21 @@ pub use shim::intercept;
 /// How long a program may take to end after SIGTERM.
 pub const GRACE: Duration = Duration::from_secs(5);
 
-/// How often a shim is asked whether it has ended.
+/// How often the shim is polled while waiting for its end.
 const POLL: Duration = Duration::from_millis(20);
 
-/// A program and what it is given.
+/// A program with its arguments and environment.
 #[derive(Debug, Clone)]
 pub struct Program {
     /// The executable.
     pub path: PathBuf,
     /// Its arguments.
     pub args: Vec<OsString>,
-    /// Its environment, beside PATH, TMPDIR and a HOME of its own: nothing else is inherited.
+    /// Its environment variables in addition to PATH, TMPDIR and its own HOME. No others are inherited.
     pub env: Vec<(String, OsString)>,
 }
 
-/// A folder that is removed when its owner and every program started in it have ended.
+/// A folder that is removed once its owner and every program started in it have ended.
 pub struct Scratch {
     path: PathBuf,
     lifeline: Option<PipeWriter>,
@@ -58,7 +58,7 @@ pub struct Supervised {
 }
 
 impl Scratch {
-    /// Makes the folder, readable by its owner alone.
+    /// Creates the folder, readable by this user only.
     pub fn new() -> anyhow::Result<Self> {
         ensure!(shim::intercepted(), "supervise::intercept() must be the first call in main");
         let path =
@@ -80,8 +80,8 @@ impl Scratch {
         &self.path
     }
 
-    /// Starts a program whose output goes to `NAME.log` in the folder (appended, for a program that is restarted) and
-    /// whose process id to `NAME.pid`.
+    /// Starts a program. Its output goes to `NAME.log` in the folder, appended if the program is restarted,
+    /// and its process id to `NAME.pid`.
     pub fn spawn(&self, name: &str, program: &Program) -> anyhow::Result<Supervised> {
         let log = self.path.join(format!("{name}.log"));
         let pid_file = self.path.join(format!("{name}.pid"));
@@ -106,7 +106,8 @@ impl Scratch {
 }
 
 impl Drop for Scratch {
-    /// Waits until the folder is gone: as long as the slowest program still in it takes to end.
+    /// Waits until the folder has been removed, which takes as long as the slowest program in it takes to
+    /// end.
     fn drop(&mut self) {
         drop(self.lifeline.take());
         let _ = self.guard.wait();
@@ -134,35 +135,35 @@ impl Supervised {
         all[all.len().saturating_sub(lines)..].join("\n")
     }
 
-    /// How it ended, if it has.
+    /// The exit status of the shim, which reports the program's; `None` while it runs.
     pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         Ok(self.shim.try_wait()?)
     }
 
-    /// Ends it as a crash would: SIGKILL to the whole group.
+    /// Kills the whole process group with SIGKILL, as a crash would.
     pub async fn kill(mut self) -> anyhow::Result<ExitStatus> {
         if let Some(orders) = &mut self.orders {
-            // A broken pipe means that it has ended already.
+            // A broken pipe means that the program has ended already.
             let _ = orders.write_all(&[shim::KILL]);
         }
         self.wait().await
     }
 
-    /// Ends it in good order: SIGTERM, and SIGKILL if it takes longer than [`GRACE`].
+    /// Stops the program with SIGTERM, and with SIGKILL if it takes longer than [`GRACE`].
     pub async fn stop(mut self) -> anyhow::Result<ExitStatus> {
         self.end().await
     }
 
-    /// The same, for one that something else is to take the place of.
+    /// The same, for a program that will be replaced.
     pub(crate) async fn end(&mut self) -> anyhow::Result<ExitStatus> {
         drop(self.orders.take());
         self.wait().await
     }
 
-    /// Ends it as a kubelet does: SIGTERM, and SIGKILL if it takes longer than `grace`.
+    /// Stops the program as a kubelet does: SIGTERM, then SIGKILL if it takes longer than `grace`.
     pub async fn terminate(mut self, grace: Duration) -> anyhow::Result<ExitStatus> {
         let pid = Pid::from_raw(self.pid()?.try_into()?).context("zero is nobody's")?;
-        // One that has ended by itself cannot be told.
+        // The program may have ended already.
         let _ = kill_process(pid, Signal::TERM);
         match tokio::time::timeout(grace, self.wait()).await {
             Ok(ended) => ended,
@@ -181,16 +182,17 @@ impl Supervised {
 }
 
 impl Drop for Supervised {
-    /// Stops it in good order and waits for that; blocks up to a little more than [`GRACE`].
+    /// Stops the program and waits for it; blocks for a little more than [`GRACE`] at most.
     fn drop(&mut self) {
         drop(self.orders.take());
         let _ = self.shim.wait();
     }
 }
 
-/// A command in the foreground, with the terminal and the signals of its owner, that dies with it (on Linux).
+/// A command in the foreground, with the terminal and the signals of its owner. On Linux it dies with its
+/// owner.
 ///
-/// To be spawned from a thread that lives as long as the command may: the kernel watches the thread.
+/// Spawn it from a thread that lives at least as long as the command: the kernel watches that thread.
 pub fn foreground(program: impl AsRef<OsStr>) -> io::Result<Command> {
     let mut command = Command::new(shim::executable()?);
     command.arg(shim::BIND).arg(std::process::id().to_string()).arg(program);

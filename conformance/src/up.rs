@@ -1,7 +1,8 @@
-//! `up`: the control plane, Gatehouse and its webhooks, CRDs and objects; then a command, or a person.
+//! The subcommand `up`: starts the control plane, loads CRDs and objects, starts Gatehouse and its webhooks,
+//! then runs a command or waits for Ctrl-C.
 //!
-//! Ctrl-C and SIGTERM end it in good order at any moment: while a command runs, the command gets the Ctrl-C too and
-//! decides for itself what to make of it.
+//! Ctrl-C and SIGTERM shut everything down in order at any time. While a command runs, it receives the Ctrl-C
+//! as well and decides how to react.
 
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
@@ -20,7 +21,7 @@ use rustix::process::{Pid, kill_process};
 use tokio::process::Child;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What a shell reports for a program that Ctrl-C has ended.
+/// The exit code that a shell reports for a program that was ended by Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
 #[derive(clap::Args)]
@@ -77,14 +78,14 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 struct Prepared {
-    // Before the control plane they use.
+    // Dropped before the control plane that they use.
     gatehouse: Option<Gatehouse>,
     webhooks: Option<Webhooks>,
     control_plane: ControlPlane,
 }
 
 async fn prepare(arguments: &Arguments) -> anyhow::Result<Prepared> {
-    // Before anything is started: this is what fails while somebody works on it.
+    // First, because the executable is built here, and a build fails most often.
     let executable = if arguments.without_gatehouse { None } else { Some(gatehouse::executable().await?) };
     let manifests = manifests(arguments, executable.as_deref()).await?;
     let options =
@@ -116,8 +117,8 @@ async fn manifests(arguments: &Arguments, executable: Option<&Path>) -> anyhow::
     match executable {
         Some(executable) if arguments.objects.is_empty() => {
             let mut example = gatehouse::example(executable).await?;
-            // What quotas and policies find is for Gatehouse itself to say: it is there, and takes a status that it did
-            // not write for that of a ledger which is lost.
+            // Gatehouse itself must write the status of quotas and policies. It runs here, and would take a
+            // TenantQuota whose status it did not write for one that has lost its ledger.
             for Manifest { object, .. } in &mut example {
                 let is_policy =
                     object["apiVersion"].as_str().is_some_and(|version| version.starts_with(GROUP));
@@ -159,7 +160,8 @@ fn spawn(program: &OsString, args: &[OsString], kubeconfig: &Path) -> anyhow::Re
         .with_context(|| format!("cannot run {}", program.display()))
 }
 
-/// A Ctrl-C reaches the command by itself; a SIGTERM is for this process alone, so it ends the command.
+/// Waits for the command. A Ctrl-C reaches the command directly; a SIGTERM reaches only this process, which
+/// passes it on.
 async fn wait(mut command: Child, signals: &mut Signals) -> anyhow::Result<ExitStatus> {
     loop {
         tokio::select! {
@@ -173,7 +175,7 @@ async fn wait(mut command: Child, signals: &mut Signals) -> anyhow::Result<ExitS
 fn terminate(command: &Child) {
     let pid = command.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
     if let Some(pid) = pid {
-        // One that has just ended is what was wanted.
+        // If the command has just ended, there is nothing to do.
         let _ = kill_process(pid, rustix::process::Signal::TERM);
     }
 }

@@ -18,31 +18,31 @@ use crate::pace::patience;
 use crate::progress::during;
 use crate::spread::Spread;
 
-/// kube-apiserver reads a changed webhook configuration within a second; the machine may be busy.
+/// kube-apiserver reads a changed webhook configuration within a second; a busy machine takes longer.
 const REGISTERED_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// What may be different from one set of replicas to another.
+/// The options of a set of replicas.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
-    /// The executable; found or built where it is not given.
+    /// The executable. `None`: it is found or built.
     pub executable: Option<PathBuf>,
-    /// What the names of its replicas begin with.
+    /// The prefix of the replicas' names; `webhooks` by default.
     pub name: Option<String>,
-    /// Appended to the flags of each replica.
+    /// Flags that are appended to those of each replica.
     pub flags: Vec<String>,
-    /// How they reach the cluster; directly, as their own account, where it is not given.
+    /// The kubeconfig of the replicas. `None`: they connect directly, with their own account.
     pub kubeconfig: Option<PathBuf>,
 }
 
-/// Replicas, by number. Dropped, they stop.
+/// Replicas by number. Dropping them stops them.
 pub struct Webhooks {
-    // Before what leads to them.
+    // Dropped before the address that leads to them.
     replicas: Vec<Gatehouse>,
     spread: Spread,
 }
 
 impl Webhooks {
-    /// Installs what they need (see [`prepare`]), starts so many of them and waits until each is ready.
+    /// Starts `replicas` replicas and waits until each is ready. [`prepare`] must have run.
     pub async fn start(
         control_plane: &ControlPlane,
         replicas: usize,
@@ -72,44 +72,44 @@ impl Webhooks {
         Ok(Self { replicas, spread })
     }
 
-    /// How many there are, running or not.
+    /// The number of replicas, running or not.
     pub fn len(&self) -> usize {
         self.replicas.len()
     }
 
-    /// Whether there are none at all.
+    /// Whether there are no replicas.
     pub fn is_empty(&self) -> bool {
         self.replicas.is_empty()
     }
 
-    /// One of them, running or not.
+    /// A replica, running or not.
     pub fn replica(&self, number: usize) -> &Gatehouse {
         &self.replicas[number]
     }
 
-    /// Where they are served.
+    /// The URL of the shared address.
     pub fn url(&self) -> String {
         self.spread.url()
     }
 
-    /// The CAs of their serving certificates, as PEM.
+    /// The CAs of the replicas' serving certificates, as PEM.
     pub fn ca_bundle(&self) -> String {
         self.replicas.iter().map(Gatehouse::serving_ca).collect()
     }
 
-    /// The configurations that send kube-apiserver here.
+    /// The webhook configurations that name the shared address.
     pub fn configurations(&self) -> [Value; 2] {
         configurations(Address::Url(self.url()), self.ca_bundle())
     }
 
-    /// Registers them with the control plane, and waits until reviews arrive.
+    /// Creates the webhook configurations, and waits until the webhooks review requests.
     pub async fn register(&self, control_plane: &ControlPlane) -> anyhow::Result<()> {
         let client = control_plane.client().await?;
         apply(&client, self.configurations().into()).await?;
         during("registering the webhooks", wait_until_registered(&client)).await
     }
 
-    /// Ends one as a crash would. Nobody is told: what is on its way to it is lost.
+    /// Kills a replica as a crash would: it gets connections until it is dead, and loses those that are open.
     pub async fn kill(&mut self, number: usize) -> anyhow::Result<()> {
         let replica = &mut self.replicas[number];
         replica.kill().await?;
@@ -117,7 +117,7 @@ impl Webhooks {
         Ok(())
     }
 
-    /// Ends one in good order: it gets no new connections from here on.
+    /// Stops a replica in order: it gets no new connections from now on.
     pub async fn stop(&mut self, number: usize) -> anyhow::Result<()> {
         let replica = &mut self.replicas[number];
         self.spread.remove(replica.port());
@@ -125,7 +125,7 @@ impl Webhooks {
         Ok(())
     }
 
-    /// Starts one again that was ended, and waits until it is ready.
+    /// Starts a replica that was killed or stopped, and waits until it is ready.
     pub async fn launch(&mut self, number: usize) -> anyhow::Result<()> {
         let replica = &mut self.replicas[number];
         replica.launch().await?;
@@ -133,7 +133,7 @@ impl Webhooks {
         Ok(())
     }
 
-    /// Ends all of them in good order.
+    /// Stops all replicas in order.
     pub async fn end(mut self) -> anyhow::Result<()> {
         for number in 0..self.replicas.len() {
             self.stop(number).await?;
@@ -142,7 +142,7 @@ impl Webhooks {
     }
 }
 
-/// The configurations that lead to an address.
+/// The webhook configurations for an address.
 pub fn configurations(address: Address, ca_bundle: String) -> [Value; 2] {
     let webhooks = registration::Webhooks {
         address,
@@ -165,7 +165,7 @@ pub async fn prepare(control_plane: &ControlPlane) -> anyhow::Result<()> {
     apply(&client, crate::registration::webhooks()).await
 }
 
-/// A definition that was accepted is served a moment later.
+/// kube-apiserver serves a CRD a moment after it has accepted it.
 async fn wait_until_served(client: &kube::Client) -> anyhow::Result<()> {
     let deadline = Instant::now() + patience(REGISTERED_TIMEOUT);
     loop {
@@ -179,7 +179,7 @@ async fn wait_until_served(client: &kube::Client) -> anyhow::Result<()> {
     }
 }
 
-/// Asks for a quota that nobody would admit, as a dry-run, until it is refused by whom it should be.
+/// Creates a TenantQuota with a negative limit, as a dry run, until Gatehouse refuses it.
 pub(crate) async fn wait_until_registered(client: &kube::Client) -> anyhow::Result<()> {
     let probe = json!({
         "apiVersion": "policy.gatehouse.dev/v1alpha1",
@@ -205,7 +205,7 @@ pub(crate) async fn wait_until_registered(client: &kube::Client) -> anyhow::Resu
     }
 }
 
-/// Reads the metrics of a replica.
+/// The metrics of a replica, in Prometheus' text format.
 pub async fn metrics(control_plane: &ControlPlane, replica: &Gatehouse) -> anyhow::Result<String> {
     let kubeconfig = replica.kubeconfig_for(control_plane, "metrics", Some("system:masters"))?;
     let client = crate::kubeconfig::client(&kubeconfig).await?;

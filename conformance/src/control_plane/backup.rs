@@ -1,4 +1,4 @@
-//! What becomes of a cluster whose etcd is restored from a backup: everything ends, and begins again from what there was.
+//! Restores etcd from a backup: the control plane stops and starts with earlier data.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,12 +8,12 @@ use anyhow::Context;
 use super::{ControlPlane, START_TIMEOUT, wait_for_port, wait_until_ready};
 use crate::progress;
 
-/// etcd's data as it was once.
+/// A copy of etcd's data.
 #[derive(Debug)]
 pub struct Backup(PathBuf);
 
 impl ControlPlane {
-    /// Copies etcd's data. The control plane ends for it, and starts again.
+    /// Copies etcd's data. The control plane is stopped for this and started again.
     pub async fn back_up(&mut self) -> anyhow::Result<Backup> {
         let backup = self.folder().join("backup");
         let data = self.data();
@@ -21,7 +21,8 @@ impl ControlPlane {
         Ok(Backup(backup))
     }
 
-    /// Goes back to what there was. Its resourceVersions go back too: nobody has bumped the revision.
+    /// Restores the data of a backup. The resourceVersions go back as well, because the revision is not
+    /// bumped.
     pub async fn restore(&mut self, Backup(backup): &Backup) -> anyhow::Result<()> {
         let data = self.data();
         self.between_lives(|| {
@@ -35,7 +36,7 @@ impl ControlPlane {
         self.folder().join("etcd")
     }
 
-    /// Ends both, does something, and starts both where they were.
+    /// Stops both programs, runs `work`, and starts both on the same ports.
     async fn between_lives(
         &mut self,
         work: impl FnOnce() -> std::io::Result<()> + Send,

@@ -1,6 +1,6 @@
-//! The other side of [`super`]: what this executable does when it is started with a hidden argument.
+//! The shims of [`super`]: this executable, started with a hidden argument.
 //!
-//! Nothing here may depend on the owner being alive, or panic for want of it.
+//! A shim must not depend on a living owner, and must not panic if the owner is gone.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -24,19 +24,20 @@ pub(super) const GUARD: &str = "guard-folder";
 /// `bind-to-owner PID PROGRAM ARGS…`: becomes a program that dies with the process PID.
 pub(super) const BIND: &str = "bind-to-owner";
 
-/// The order, on a shim's stdin, to kill its program at once.
+/// The byte on a shim's stdin that makes it kill its program at once.
 pub(super) const KILL: u8 = b'K';
 
-/// A folder can resist its removal for as long as somebody is still writing into it.
+/// A folder cannot be removed while a process still writes into it.
 const REMOVE_ATTEMPTS: u32 = 20;
 const REMOVE_PAUSE: Duration = Duration::from_millis(100);
 
-/// A shim's own failure, as `env` and `xargs` report theirs.
+/// The exit code if the shim itself fails, as `env` and `xargs` use it.
 const CANNOT_RUN: i32 = 127;
 
 static INTERCEPTED: AtomicBool = AtomicBool::new(false);
 
-/// Acts on the hidden arguments and exits, or returns where there are none. The first call in every `main`.
+/// Runs a shim and exits if there is a hidden argument; otherwise returns. Must be the first call in every
+/// `main`.
 pub fn intercept() {
     let mut args = std::env::args_os().skip(1);
     let outcome = match args.next().as_ref().and_then(|first| first.to_str()) {
@@ -55,7 +56,7 @@ pub(super) fn intercepted() -> bool {
     INTERCEPTED.load(Ordering::Relaxed)
 }
 
-/// This executable, even when a new build has taken its place on disk meanwhile.
+/// The path of this executable, which also works after a new build has replaced the file.
 pub(super) fn executable() -> io::Result<PathBuf> {
     if cfg!(target_os = "linux") { Ok(PathBuf::from("/proc/self/exe")) } else { std::env::current_exe() }
 }
@@ -69,7 +70,7 @@ enum Event {
 fn supervise(mut args: impl Iterator<Item = OsString>) -> io::Result<i32> {
     let (log, pid_file, program) = (next(&mut args)?, next(&mut args)?, next(&mut args)?);
     let log = File::options().create(true).append(true).open(log)?;
-    // Spawned from the main thread, which lives as long as this process: see `bind`.
+    // Spawned from the main thread, which lives as long as this process, as `bind` needs it.
     let mut child = Command::new(executable()?)
         .arg(BIND)
         .arg(std::process::id().to_string())
@@ -103,7 +104,7 @@ fn supervise(mut args: impl Iterator<Item = OsString>) -> io::Result<i32> {
             Some(Event::Kill) | None => signal(group, Signal::KILL),
         }
     };
-    // The program may have left children of its own behind in its group.
+    // The program may have left child processes in its group.
     signal(group, Signal::KILL);
     Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default()))
 }
@@ -121,14 +122,14 @@ fn read_orders(events: &mpsc::Sender<Event>) {
     let _ = events.send(Event::OwnerGone);
 }
 
-/// A group that is gone already is what was wanted.
+/// Signals the group; it may have ended already.
 fn signal(group: Pid, signal: Signal) {
     let _ = kill_process_group(group, signal);
 }
 
 fn guard(mut args: impl Iterator<Item = OsString>) -> io::Result<i32> {
     let folder = PathBuf::from(next(&mut args)?);
-    // Nothing is ever written; the end of the stream is the message.
+    // The pipe carries no data; only its end matters.
     let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
     remove(&folder).map(|()| 0)
 }
@@ -154,11 +155,11 @@ fn bind(mut args: impl Iterator<Item = OsString>) -> io::Result<i32> {
     Err(io::Error::new(error.kind(), format!("cannot run {}: {error}", program.display())))
 }
 
-/// The kernel sends SIGKILL when the thread that started this process ends; `exec` keeps that.
+/// Asks the kernel for SIGKILL when the thread that started this process ends. `exec` keeps this setting.
 #[cfg(target_os = "linux")]
 fn die_with(owner: &OsString) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    // An owner that ended before the line above has been replaced as parent.
+    // If the owner ended before the call above, this process has another parent now.
     let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().to_string());
     if parent.as_deref().map(OsString::from).as_ref() == Some(owner) {
         Ok(())
