@@ -1,6 +1,6 @@
-//! Bearer tokens, which the cluster verifies by TokenReview.
+//! Bearer tokens, which kube-apiserver verifies by TokenReview.
 //!
-//! Tokens are kept only as a SHA-256, and never logged.
+//! **Invariant:** tokens are cached only as a SHA-256, and never logged.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,15 +13,16 @@ use sha2::{Digest, Sha256};
 use super::{Unauthenticated, UserInfo};
 use crate::review::{Key, ReviewCache, ReviewError};
 
-/// As upstream: long enough to spare a busy client's token, short enough for a revoked one to die.
+/// How long an answer is cached, as in k8s.io/apiserver: a busy client costs few reviews, and a revoked token stops
+/// working soon.
 const CACHE_LIFETIME: Duration = Duration::from_secs(10);
-/// As the authorisation cache; an entry is a few hundred bytes.
+/// The number of cached answers, as in the authorization cache. An entry takes a few hundred bytes.
 const CACHE_SIZE: usize = 4096;
 
-/// A bearer token as it was sent. Has no Debug, so that it cannot be logged.
+/// A bearer token. It does not implement Debug, so that it cannot be logged.
 pub(super) struct Token(String);
 
-/// Takes the `Authorization` header out, and the token out of it. Any other scheme is an error.
+/// Removes the `Authorization` header, and returns its token. Another scheme is an error; `None` if there is no header.
 pub(super) fn take(headers: &mut HeaderMap) -> Option<Result<Token, Unauthenticated>> {
     let header = headers.remove(header::AUTHORIZATION)?;
     let token =
@@ -34,7 +35,7 @@ pub(super) fn take(headers: &mut HeaderMap) -> Option<Result<Token, Unauthentica
     Some(token.ok_or_else(|| Unauthenticated("the Authorization header holds no bearer token".to_owned())))
 }
 
-/// Asks the cluster whom a token belongs to.
+/// Sends TokenReviews, and caches the answers for ten seconds.
 pub struct TokenReviewer {
     api: Api<TokenReview>,
     cache: Arc<ReviewCache<Option<Arc<UserInfo>>>>,
@@ -42,7 +43,8 @@ pub struct TokenReviewer {
 }
 
 impl TokenReviewer {
-    /// `client` should not retry (see [`crate::review::client`]): `deadline` is all the time there is.
+    /// `client` should come from [`crate::review::client`], which does not retry; `deadline` is the time for each
+    /// review.
     pub fn new(client: kube::Client, deadline: Duration) -> Self {
         Self { api: Api::all(client), cache: ReviewCache::new(CACHE_SIZE, CACHE_LIFETIME), deadline }
     }
@@ -91,7 +93,7 @@ mod tests {
 
     use super::*;
 
-    /// A cluster that knows one token, fails on another, and never answers to a third; and what it was asked.
+    /// A cluster that knows one token, fails for another, and never answers for a third; and the tokens that it got.
     fn reviewer() -> (TokenReviewer, Arc<Mutex<Vec<String>>>) {
         let asked = Arc::<Mutex<Vec<String>>>::default();
         let seen = Arc::clone(&asked);

@@ -1,9 +1,9 @@
-//! A connection's client certificate, and what it is worth.
+//! Verifies the client certificate of a connection.
 //!
-//! The handshake (`client_verifier`) has already proved that the peer holds the key. Whether an authority vouches
-//! for the certificate is decided here, for each connection, and again whenever the configuration changes or a
-//! certificate involved may have expired: a rotated authority counts at once on connections that stay open, as the
-//! aggregator's single HTTP/2 connection does for days.
+//! The handshake (`client_verifier`) has already proved that the peer holds the key. Here the chain is verified, once
+//! for each connection, and again when the configuration changes or a certificate may have expired. A rotated authority
+//! thus takes effect at once on open connections, such as the aggregator's single HTTP/2 connection, which lasts for
+//! days.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,14 +20,14 @@ use super::config::{AuthenticationConfig, CaBundle, earliest_end, system_time};
 use super::trust::{Earned, Trust};
 use super::{Unauthenticated, UserInfo};
 
-/// A verdict is formed anew after this long, so that one that depends on a certificate becoming valid is not kept.
-/// Forming one costs a fraction of a millisecond.
+/// A certificate is verified again after this long, in case one in the chain or an authority has become valid. That
+/// costs a fraction of a millisecond.
 const VERDICT_LIFETIME: Duration = Duration::from_mins(1);
 
-/// The key under which upstream tells the authoriser and the audit log which credential was used.
+/// The `extra` key by which kube-apiserver tells authorizers and the audit log which credential was used.
 const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 
-/// The other end of a connection.
+/// The client of a connection.
 #[derive(Debug)]
 pub struct Peer {
     address: SocketAddr,
@@ -35,7 +35,7 @@ pub struct Peer {
     earned: Earned,
 }
 
-/// A certificate whose key the peer holds.
+/// A certificate whose private key the peer holds, and the last verdict on it.
 #[derive(Debug)]
 pub struct PeerCertificate {
     chain: Vec<CertificateDer<'static>>,
@@ -50,40 +50,41 @@ struct Subject {
     organizations: Vec<String>,
 }
 
-/// What a certificate is worth under one configuration, until a moment.
+/// The result of verifying a certificate with one configuration, until a time.
 #[derive(Debug)]
 pub(super) struct Verdict {
-    /// Holding on to the configuration keeps its address from being reused, so that comparing addresses is sound.
+    /// Holding the configuration keeps its address from being reused, so that configurations can be compared by
+    /// address.
     config: Arc<AuthenticationConfig>,
     until: SystemTime,
-    /// Its headers may be believed, or the reason why not.
+    /// Ok if the peer is a front proxy, whose identity headers count; otherwise the reason.
     pub(super) front_proxy: Result<(), String>,
-    /// Its subject is a user, or the reason why not.
+    /// Ok if the certificate's subject is a user; otherwise the reason.
     pub(super) client: Result<(), String>,
 }
 
 impl Peer {
-    /// A peer that sent `chain`, its own certificate first, in the handshake; empty if it sent none.
+    /// A peer that sent `chain` in the handshake, its own certificate first; empty if it sent none.
     pub fn new(address: SocketAddr, chain: Vec<CertificateDer<'static>>) -> Self {
         Self { address, certificate: PeerCertificate::new(chain), earned: Earned::default() }
     }
 
-    /// Where it connects from.
+    /// The address that it connects from.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How well it is known by now.
+    /// The highest trust that it has earned.
     pub(crate) fn trust(&self) -> Trust {
         self.earned.trust()
     }
 
-    /// It has shown this much.
+    /// Raises its trust to `trust`, if that is higher.
     pub(crate) fn earn(&self, trust: Trust) {
         self.earned.earn(trust);
     }
 
-    /// What it proved to hold the key of.
+    /// The certificate that it sent, if any. It proved that it holds the key.
     pub fn certificate(&self) -> Option<&PeerCertificate> {
         self.certificate.as_ref()
     }
@@ -96,7 +97,7 @@ impl PeerCertificate {
         Some(Self { chain, subject, validities, verdict: ArcSwapOption::empty() })
     }
 
-    /// What the certificate is worth now; remembered while nothing it depends on changes.
+    /// Verifies the certificate; cached until the configuration changes or a certificate may have expired.
     pub(super) fn verdict(&self, config: &Arc<AuthenticationConfig>, now: UnixTime) -> Arc<Verdict> {
         if let Some(verdict) = &*self.verdict.load()
             && Arc::ptr_eq(&verdict.config, config)
@@ -151,7 +152,7 @@ impl PeerCertificate {
             .map_err(refused)
     }
 
-    /// The user that the subject names; only to be believed under a verdict that says so.
+    /// The user that the subject names. It counts only if the verdict's `client` is Ok.
     pub(super) fn user(&self) -> Result<UserInfo, String> {
         let subject = self.subject.as_ref().map_err(Clone::clone)?;
         if subject.common_name.is_empty() {
@@ -174,7 +175,7 @@ impl Subject {
         let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| {
             value.as_str().map(str::to_owned).map_err(|error| format!("the subject cannot be read: {error}"))
         };
-        // Of several common names Go takes the last.
+        // If there are several common names, Go takes the last one.
         let common_name =
             parsed.subject().iter_common_name().last().map(text).transpose()?.unwrap_or_default();
         let organizations = parsed.subject().iter_organization().map(text).collect::<Result<_, _>>()?;

@@ -1,4 +1,4 @@
-//! The part of client authentication that belongs into the TLS handshake.
+//! The part of client authentication that happens in the TLS handshake.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-/// Asks for a client certificate, and makes the peer prove that it holds the key. Who issued it is left open.
+/// Requests a client certificate, and verifies only that the peer holds its key, not who issued it.
 ///
-/// The chain is judged afterwards, by [`super::PeerCertificate`], for three reasons: a stranger is told so in a 401
-/// Status and not in a TLS alert, as by kube-apiserver; a rotated authority counts on connections that are open
-/// already; and a resumed session, which skips this verifier, is judged like any other. So an accepted handshake
-/// says nothing about who the peer is.
+/// [`super::PeerCertificate`] verifies the chain afterwards, for three reasons: an unknown client gets a 401 Status
+/// instead of a TLS alert, as from kube-apiserver; a rotated authority takes effect on open connections; and a resumed
+/// session, which skips this verifier, is verified like any other. An accepted handshake thus says nothing about who
+/// the peer is.
 #[derive(Debug)]
 pub(crate) struct ProofOfPossession {
     provider: Arc<CryptoProvider>,
@@ -21,8 +21,8 @@ pub(crate) struct ProofOfPossession {
 }
 
 impl ProofOfPossession {
-    /// Asks for a certificate of the authorities that `hints` names, or of anybody, if it names none. A client with several
-    /// chooses by this; whatever it shows is accepted.
+    /// `hints` are the names of authorities in the certificate request; none means any authority. Clients choose a
+    /// certificate by them, but every certificate is accepted.
     pub(crate) fn new(provider: Arc<CryptoProvider>, hints: Vec<DistinguishedName>) -> Self {
         Self { provider, hints }
     }

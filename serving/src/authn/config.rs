@@ -1,4 +1,4 @@
-//! What vouches for users: two certificate authorities, and the headers a front proxy names them in.
+//! The authentication configuration: the CAs of users and of front proxies, and the identity headers.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,30 +7,31 @@ use http::HeaderName;
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 
-/// Everything that users can be verified against. Replaced as a whole when any part changes.
+/// The authentication configuration. It is immutable, and replaced as a whole when any part changes.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct AuthenticationConfig {
-    /// How a front proxy is known, and how it names users. Without it, identity headers are refused.
+    /// How a front proxy is verified, and its identity headers. Without it, requests with identity headers are
+    /// rejected.
     pub request_header: Option<RequestHeaderConfig>,
-    /// Issues certificates to users. Without it, no certificate names a user.
+    /// The CA that issues certificates to users. Without it, no client certificate counts.
     pub client_ca: Option<CaBundle>,
 }
 
-/// How a front proxy is known, and how it names users.
+/// How a front proxy is verified, and the headers in which it names users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestHeaderConfig {
-    /// Issues the front proxy's certificate.
+    /// The CA that issues the front proxy's certificate.
     pub ca: CaBundle,
-    /// Common names a front proxy may have; empty for any.
+    /// The common names that a front proxy's certificate may have; empty for any.
     pub allowed_names: Vec<String>,
-    /// Headers with the user's name; the first that is there counts.
+    /// Headers with the user's name; the first that is not empty counts.
     pub username_headers: Vec<HeaderName>,
-    /// Headers with the user's uid. Empty by default, as upstream: a front proxy older than this header hands it
-    /// through from its client.
+    /// Headers with the user's UID. Empty by default, as in kube-apiserver: a front proxy that is older than this
+    /// header passes its client's header on.
     pub uid_headers: Vec<HeaderName>,
-    /// Headers with the user's groups; all count.
+    /// Headers with the user's groups; all values count.
     pub group_headers: Vec<HeaderName>,
-    /// Prefixes, in lower case, of headers with anything else.
+    /// Prefixes, in lower case, of headers with `extra` attributes.
     pub extra_header_prefixes: Vec<String>,
 }
 
@@ -44,7 +45,7 @@ struct Authority {
     validity: Validity,
 }
 
-/// Why a configuration is refused.
+/// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A file cannot be read.
@@ -52,21 +53,21 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: String,
-        /// Why.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A bundle is not PEM.
+    /// A CA bundle is not PEM.
     #[error("{origin} is not valid PEM")]
     Pem {
         /// The file or key it stands in.
         origin: String,
-        /// Where it breaks off.
+        /// The error of the PEM parser.
         source: pem::Error,
     },
-    /// A bundle holds no certificate.
+    /// A CA bundle contains no certificate.
     #[error("{0} contains no certificate")]
     Empty(String),
-    /// A bundle holds something that cannot issue certificates.
+    /// A CA bundle contains a certificate that cannot be parsed.
     #[error("{origin} contains an invalid certificate: {problem}")]
     Certificate {
         /// The file or key it stands in.
@@ -74,10 +75,10 @@ pub enum ConfigError {
         /// What the parser says.
         problem: String,
     },
-    /// Not the name of an HTTP header.
+    /// The name is not a valid HTTP header name.
     #[error("{origin}: {name:?} is not a header name")]
     HeaderName {
-        /// The flag or key it stands in.
+        /// The flag or key that contains it.
         origin: String,
         /// The name.
         name: String,
@@ -96,7 +97,7 @@ pub enum ConfigError {
 }
 
 impl AuthenticationConfig {
-    /// This configuration, and where it says nothing, `other`'s.
+    /// This configuration, completed with the parts of `other` that it lacks.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {
@@ -107,7 +108,7 @@ impl AuthenticationConfig {
 }
 
 impl CaBundle {
-    /// Reads every certificate of a PEM text; `origin` names it in errors.
+    /// Parses all certificates of a PEM text; `origin` names it in errors.
     pub fn from_pem(origin: &str, pem: &[u8]) -> Result<Self, ConfigError> {
         let authorities = CertificateDer::pem_slice_iter(pem)
             .map(|certificate| {
@@ -123,20 +124,20 @@ impl CaBundle {
         Ok(Self(authorities))
     }
 
-    /// The authorities whose own certificates are valid at `now`. webpki does not look at this for a trust anchor,
-    /// Go does.
+    /// The authorities whose own certificates are valid at `now`. Go checks this for trust anchors too, and webpki does
+    /// not.
     pub(super) fn anchors(&self, now: UnixTime) -> Vec<TrustAnchor<'static>> {
         let now = system_time(now);
         let valid = |authority: &&Authority| authority.validity.contains(now);
         self.0.iter().filter(valid).map(|authority| authority.anchor.clone()).collect()
     }
 
-    /// When each of the authorities is valid.
+    /// The validity of each authority.
     pub(crate) fn validities(&self) -> impl Iterator<Item = Validity> {
         self.0.iter().map(|authority| authority.validity)
     }
 
-    /// What certificates of these authorities name as their issuer, as DER without the sequence's head.
+    /// The subjects of the authorities, as DER without the header of the sequence.
     pub(crate) fn subjects(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().map(|authority| authority.anchor.subject.as_ref())
     }
@@ -152,7 +153,7 @@ impl Authority {
 }
 
 impl RequestHeaderConfig {
-    /// The headers that kube-apiserver uses unless told otherwise.
+    /// The default headers of kube-apiserver.
     pub fn with_usual_headers(ca: CaBundle, allowed_names: Vec<String>) -> Self {
         Self {
             ca,
@@ -165,7 +166,7 @@ impl RequestHeaderConfig {
     }
 }
 
-/// Parses header names, any case; `origin` names the flag or key in errors.
+/// Parses header names in any case; `origin` names the flag or key in errors.
 pub(super) fn header_names(origin: &str, names: &[String]) -> Result<Vec<HeaderName>, ConfigError> {
     let parse = |name: &String| {
         HeaderName::try_from(name.trim())
@@ -174,12 +175,12 @@ pub(super) fn header_names(origin: &str, names: &[String]) -> Result<Vec<HeaderN
     names.iter().map(parse).collect()
 }
 
-/// Parses prefixes of header names. A prefix that is empty would take every header for an identity.
+/// Parses prefixes of header names. An empty prefix is an error, since it would make every header an identity header.
 pub(super) fn header_prefixes(origin: &str, prefixes: &[String]) -> Result<Vec<String>, ConfigError> {
     Ok(header_names(origin, prefixes)?.into_iter().map(|name| name.as_str().to_owned()).collect())
 }
 
-/// The later of two moments is never wanted here: what holds until then must not outlive the earlier.
+/// The earliest `notAfter` that is not before `now`, but at most `at_most` from now.
 pub(super) fn earliest_end(
     now: UnixTime,
     at_most: Duration,

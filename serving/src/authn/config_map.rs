@@ -1,8 +1,8 @@
-//! The authentication configuration that the cluster publishes for its aggregated API servers, in the ConfigMap
+//! The authentication configuration that kube-apiserver publishes for aggregated API servers, in the ConfigMap
 //! `kube-system/extension-apiserver-authentication`.
 //!
-//! Followed live: kube-apiserver rewrites it when its own authorities rotate. A version that cannot be read is
-//! logged, and the one before it stays; so it does when the ConfigMap is deleted. Needs the Role
+//! It is watched, since kube-apiserver updates it when its own authorities rotate. If a version is invalid, or the
+//! ConfigMap is deleted, that is logged and the last valid version stays in use. The server needs the Role
 //! `extension-apiserver-authentication-reader` in kube-system.
 
 use std::collections::BTreeMap;
@@ -27,7 +27,8 @@ pub async fn read(client: &kube::Client) -> Result<AuthenticationConfig, ConfigE
     parse(&found.data.unwrap_or_default())
 }
 
-/// Publishes `fixed`, completed from the ConfigMap, each time that changes; until nobody listens any more.
+/// Watches the ConfigMap, and publishes `fixed`, completed from it, on each change. Returns when the last receiver is
+/// dropped.
 pub async fn follow(
     client: kube::Client,
     fixed: AuthenticationConfig,
@@ -71,7 +72,7 @@ fn apply(
     }
 }
 
-/// Publishing makes every connection verify its certificate anew, so it is not done for nothing.
+/// Publishes `config` only if it differs, since every connection then verifies its certificate again.
 pub(super) fn publish_if_changed(
     publish: &watch::Sender<Arc<AuthenticationConfig>>,
     config: AuthenticationConfig,

@@ -1,4 +1,4 @@
-//! The authentication configuration that is given by flags.
+//! The authentication configuration from command-line flags.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,22 +11,22 @@ use tokio::time::MissedTickBehavior;
 use super::config::{header_names, header_prefixes};
 use super::{AuthenticationConfig, CaBundle, ConfigError, RequestHeaderConfig};
 
-/// Files and names as flags give them; named as kube-apiserver's flags are.
+/// The values of the flags, which have the names of kube-apiserver's.
 #[derive(Debug, Clone, Default)]
 pub struct AuthenticationFiles {
     /// `--client-ca-file`
     pub client_ca_file: Option<PathBuf>,
-    /// `--requestheader-client-ca-file`; the other requestheader flags mean nothing without it.
+    /// `--requestheader-client-ca-file`; without it, the other requestheader flags have no effect.
     pub requestheader_client_ca_file: Option<PathBuf>,
     /// `--requestheader-allowed-names`
     pub requestheader_allowed_names: Vec<String>,
-    /// `--requestheader-username-headers`; empty for the usual one, as for the two below.
+    /// `--requestheader-username-headers`; empty means `X-Remote-User`.
     pub requestheader_username_headers: Vec<String>,
-    /// `--requestheader-uid-headers`; empty for none.
+    /// `--requestheader-uid-headers`; empty means none.
     pub requestheader_uid_headers: Vec<String>,
-    /// `--requestheader-group-headers`
+    /// `--requestheader-group-headers`; empty means `X-Remote-Group`.
     pub requestheader_group_headers: Vec<String>,
-    /// `--requestheader-extra-headers-prefix`
+    /// `--requestheader-extra-headers-prefix`; empty means `X-Remote-Extra-`.
     pub requestheader_extra_headers_prefix: Vec<String>,
 }
 
@@ -66,8 +66,8 @@ impl AuthenticationFiles {
         Ok(config)
     }
 
-    /// Reads the files again each `period`, until nobody listens any more. A file that is broken is logged, and what
-    /// was read before stays.
+    /// Reads the files again every `period`, and publishes changes, until the last receiver is dropped. If a file is
+    /// broken, that is logged and the last configuration stays in use.
     pub async fn follow(self, publish: watch::Sender<Arc<AuthenticationConfig>>, period: Duration) {
         let mut ticks = tokio::time::interval(period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

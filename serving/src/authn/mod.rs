@@ -1,12 +1,12 @@
-//! Who is asking.
+//! Authentication: which user sends a request.
 //!
-//! In this order, the first that knows wins: identity headers behind a verified front-proxy certificate, a client
-//! certificate, a bearer token, and nobody (`system:anonymous`) where that is allowed.
+//! The first of these that applies counts: identity headers from a front proxy with a verified certificate, a client
+//! certificate that verifies, a bearer token, and `system:anonymous`, if anonymous requests are allowed.
 //!
-//! Invariants: identity headers and tokens leave the request here, whatever the outcome. A request that carries
-//! identity headers without a front proxy's certificate is refused, and never served as somebody else: who sends
-//! them believes to be a proxy, or wants to be taken for one. A credential that cannot be verified is refused too,
-//! and does not fall back to anonymous.
+//! **Invariants:** identity headers and tokens are removed from the request, whatever the outcome. A request with
+//! identity headers and without a front proxy's certificate is rejected, and never falls back to another credential:
+//! its sender is a misconfigured proxy, or pretends to be one. A request whose credentials do not verify is rejected
+//! too, and does not fall back to anonymous.
 
 mod bearer_token;
 mod certificate;
@@ -37,12 +37,12 @@ pub use user::UserInfo;
 
 use crate::health::HealthCheck;
 
-/// The request's credentials are missing, or nothing vouches for them. The reason is for the log, not for the client.
+/// The request's credentials are missing or do not verify. The reason is for the log, not for the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unauthenticated(pub(crate) String);
 
-/// Finds out who sends a request.
+/// Identifies the user of a request.
 pub struct Authenticator {
     config: watch::Receiver<Arc<AuthenticationConfig>>,
     tokens: Option<TokenReviewer>,
@@ -50,7 +50,8 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// Follows `config` as it changes. Without `tokens`, every bearer token is refused.
+    /// Uses the latest `config` for each request. Without `tokens`, all bearer tokens are rejected. `anonymous` allows
+    /// requests without credentials.
     pub fn new(
         config: watch::Receiver<Arc<AuthenticationConfig>>,
         tokens: Option<TokenReviewer>,
@@ -59,13 +60,13 @@ impl Authenticator {
         Self { config, tokens, anonymous }
     }
 
-    /// What users are verified against, as it changes.
+    /// The configuration that users are verified with; reports changes.
     pub fn configuration(&self) -> watch::Receiver<Arc<AuthenticationConfig>> {
         self.config.clone()
     }
 
-    /// Fails on `/readyz` until it is known who the front proxy is: everything that comes through it would be refused.
-    /// What was known once stays in use, whatever becomes of where it came from.
+    /// A check that fails on `/readyz` until the CA of the front proxy is known, since all requests through
+    /// kube-apiserver would be rejected. Once known, it stays in use even if its source disappears.
     pub fn readiness_check(&self) -> HealthCheck {
         let config = self.config.clone();
         let is_known = AtomicBool::new(false);
@@ -82,7 +83,7 @@ impl Authenticator {
         })
     }
 
-    /// Says who sends a request with these `headers` from `peer`, and takes all credentials out of them.
+    /// Identifies the user of a request with these `headers` from `peer`, and removes all credentials from them.
     pub async fn authenticate(
         &self,
         headers: &mut HeaderMap,
@@ -118,14 +119,14 @@ impl Authenticator {
         }
     }
 
-    /// Whether the peer has a certificate that verifies now, as the front proxy's or as a user's.
+    /// Whether the peer has a certificate that verifies now, as that of a front proxy or a user.
     pub(crate) fn is_verified(&self, peer: &Peer, now: UnixTime) -> bool {
         let config = self.config.borrow().clone();
         let verdict = peer.certificate().map(|certificate| certificate.verdict(&config, now));
         verdict.is_some_and(|verdict| verdict.front_proxy.is_ok() || verdict.client.is_ok())
     }
 
-    /// Says who holds the client certificate of `peer`, whatever else the request carries; that is taken out of it.
+    /// The user of the client certificate of `peer`. All other credentials are removed from `headers` and ignored.
     pub fn certificate_holder(
         &self,
         headers: &mut HeaderMap,

@@ -1,6 +1,4 @@
-//! The identity headers of a front proxy.
-//!
-//! They are only read here; whether they may be believed is decided by the certificate.
+//! Parses the identity headers of a front proxy. The caller decides by the client certificate whether they count.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +7,12 @@ use percent_encoding::percent_decode_str;
 
 use super::{RequestHeaderConfig, Unauthenticated, UserInfo};
 
-/// The usual names, which are never let through, whatever is configured.
+/// The default names. These headers are always removed, even if others are configured.
 const USUAL_HEADERS: [&str; 3] = ["x-remote-user", "x-remote-uid", "x-remote-group"];
 const USUAL_EXTRA_PREFIX: &str = "x-remote-extra-";
 
-/// Takes every identity header out. `None` where there was none; an error where there were some, but no user's name.
+/// Removes all identity headers, and returns their user. `None` if there were none; an error if they are invalid, have
+/// no user name, or no front proxy is configured.
 pub(super) fn take(
     headers: &mut HeaderMap,
     config: Option<&RequestHeaderConfig>,
@@ -61,7 +60,7 @@ fn read(headers: &HeaderMap, config: &RequestHeaderConfig) -> Result<UserInfo, U
     Ok(UserInfo { name, uid: first(headers, &config.uid_headers)?.unwrap_or_default(), groups, extra })
 }
 
-/// The first value of the first of these headers that is not empty.
+/// The first value of the first of these headers whose first value is not empty.
 fn first(headers: &HeaderMap, names: &[HeaderName]) -> Result<Option<String>, Unauthenticated> {
     for name in names {
         if let Some(value) = values(headers, name).next().transpose()?.filter(|value| !value.is_empty()) {
@@ -71,7 +70,7 @@ fn first(headers: &HeaderMap, names: &[HeaderName]) -> Result<Option<String>, Un
     Ok(None)
 }
 
-/// Bytes that are no text could be read as somebody else's name after replacement, so they are refused.
+/// Values that are not UTF-8 are errors: with replaced characters, they could become another user's name.
 fn values(headers: &HeaderMap, name: &HeaderName) -> impl Iterator<Item = Result<String, Unauthenticated>> {
     headers.get_all(name).iter().map(|value| {
         let text = std::str::from_utf8(value.as_bytes());
@@ -79,7 +78,7 @@ fn values(headers: &HeaderMap, name: &HeaderName) -> impl Iterator<Item = Result
     })
 }
 
-/// The key behind the prefix, percent-decoded where it can be; header names come in lower case.
+/// The key after the prefix, in lower case, and percent-decoded if that yields UTF-8.
 fn extra_key(name: &HeaderName, config: &RequestHeaderConfig) -> Option<String> {
     let encoded =
         config.extra_header_prefixes.iter().find_map(|prefix| name.as_str().strip_prefix(&**prefix))?;

@@ -13,7 +13,7 @@ use super::{AuthenticationConfig, CaBundle, Peer, RequestHeaderConfig};
 pub(crate) const PROXY_NAME: &str = "front-proxy-client";
 pub(crate) const LIFETIME: Duration = Duration::from_hours(1);
 
-/// The three kinds of authority that matter: two that are trusted for something, and one that is not.
+/// The authorities of front proxies and of users, and one that is not trusted.
 pub(crate) struct Authorities {
     pub(crate) proxy: Authority,
     pub(crate) client: Authority,
@@ -62,7 +62,7 @@ pub(crate) fn chain(pair: &KeyPair) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pair.certificate_pem.as_bytes()).map(|der| der.expect("PEM")).collect()
 }
 
-/// A peer that holds a client certificate of this name.
+/// A peer with a client certificate of this common name.
 pub(crate) fn peer(authority: &Authority, common_name: &str, organization: Option<&str>) -> Peer {
     Peer::new(address(), chain(&issue(authority, common_name, organization, Usage::ClientAuth)))
 }

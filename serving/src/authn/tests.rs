@@ -1,4 +1,4 @@
-//! Who is believed, and who is not.
+//! Which credentials count, and which are rejected.
 
 use std::time::Duration;
 
@@ -124,7 +124,7 @@ async fn a_client_certificate_names_its_user_and_groups() {
     assert_eq!(user.name, "jane");
     assert_eq!(user.groups, ["team-a", "system:authenticated"]);
     assert!(user.extra["authentication.kubernetes.io/credential-id"][0].starts_with("X509SHA256="));
-    // Not even a front proxy is a user by its certificate.
+    // The certificate of a front proxy does not make it a user.
     ask(&authenticator, &[], &peer(&authorities.proxy, PROXY_NAME, None)).await.expect_err("no user");
     ask(&authenticator, &[], &peer(&authorities.stranger, "jane", None)).await.expect_err("stranger");
     ask(&authenticator, &[], &peer(&authorities.client, "", Some("team-a"))).await.expect_err("no name");

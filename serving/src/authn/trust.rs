@@ -1,21 +1,21 @@
-//! How much a connection has shown of who is at its other end.
+//! How far the client of a connection has proved its identity.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// How well a peer is known, from not at all. Only what comes first here is taken from one whose connection is needed.
+/// The trust in a client, in ascending order. If connections are short, those with the lowest trust are closed first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Trust {
-    /// It has shown nothing, and asked nothing that was granted to somebody who is known.
+    /// It has sent no valid credential, and no webhook call of it was answered.
     Stranger,
-    /// What it asks without a credential, as kube-apiserver does of webhooks, was answered.
+    /// It has called a webhook with success, without a credential, as kube-apiserver does.
     Answered,
-    /// A request of it was authenticated.
+    /// One of its requests was authenticated.
     Authenticated,
-    /// It has a certificate that verifies: the front proxy's, or a user's.
+    /// It has sent a certificate that verifies, as a front proxy or as a user.
     Verified,
 }
 
-/// What a peer has earned so far. It never loses it.
+/// The highest trust that a client has earned. It never decreases.
 #[derive(Debug, Default)]
 pub(super) struct Earned(AtomicU8);
 

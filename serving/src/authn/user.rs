@@ -1,4 +1,4 @@
-//! A user, as Kubernetes knows one.
+//! The user of a request: `UserInfo` of `authentication.k8s.io/v1`.
 
 use std::collections::BTreeMap;
 
@@ -7,27 +7,27 @@ const ALL_UNAUTHENTICATED: &str = "system:unauthenticated";
 const ANONYMOUS: &str = "system:anonymous";
 const PRIVILEGED: &str = "system:masters";
 
-/// Who sends a request.
+/// The user who sends a request.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UserInfo {
-    /// Name, unique among all users.
+    /// The name, unique among all users.
     pub name: String,
-    /// Tells two users of the same name over time apart; often empty.
+    /// Distinguishes users that have had the same name over time; often empty.
     pub uid: String,
-    /// Groups, in the order they were given.
+    /// The groups, in the order of the credential.
     pub groups: Vec<String>,
-    /// Whatever else the authenticator knows, for the authoriser.
+    /// Further attributes from the authenticator, for authorizers.
     pub extra: BTreeMap<String, Vec<String>>,
 }
 
 impl UserInfo {
-    /// Nobody in particular.
+    /// `system:anonymous` in the group `system:unauthenticated`.
     pub fn anonymous() -> Self {
         Self { name: ANONYMOUS.to_owned(), groups: vec![ALL_UNAUTHENTICATED.to_owned()], ..Self::default() }
     }
 
-    /// Adds the group of all authenticated users, under upstream's conditions: a front proxy may pass anonymous users
-    /// on. The aggregator's own requests for OpenAPI come without any group, and depend on this.
+    /// Adds the group `system:authenticated`, under the conditions of k8s.io/apiserver: not to anonymous users, which a
+    /// front proxy may pass on. The aggregator's own requests for OpenAPI have no group, and depend on this.
     #[must_use]
     pub(super) fn authenticated(mut self) -> Self {
         let is_decided = |group: &String| group == ALL_AUTHENTICATED || group == ALL_UNAUTHENTICATED;
@@ -37,12 +37,12 @@ impl UserInfo {
         self
     }
 
-    /// In the group of all authenticated users.
+    /// Whether the user is in the group `system:authenticated`.
     pub fn is_authenticated(&self) -> bool {
         self.is_in(ALL_AUTHENTICATED)
     }
 
-    /// In the group that may do everything.
+    /// Whether the user is in the group `system:masters`, which may do everything.
     pub fn is_privileged(&self) -> bool {
         self.is_in(PRIVILEGED)
     }

@@ -1,4 +1,4 @@
-//! The cluster's own decision, by SubjectAccessReview.
+//! Delegates authorization to kube-apiserver, by SubjectAccessReview.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +17,12 @@ use crate::metrics::RequestMetrics;
 use crate::request_info::{NonResourceRequest, RequestInfo, ResourceRequest};
 use crate::review::{Key, Lookup, ReviewCache, ReviewError};
 
-/// As upstream's delegating authoriser, for allow and deny: what a change of RBAC may take to be felt.
+/// How long an answer is cached, allow or deny, as in the delegating authorizer of k8s.io/apiserver. A change of RBAC
+/// takes effect after this time at the latest.
 const CACHE_LIFETIME: Duration = Duration::from_secs(10);
-/// A key and a reason take some 200 bytes: below 1 MiB in all.
+/// The number of cached answers. A key and a reason take about 200 bytes, so all take less than 1 MiB.
 const CACHE_SIZE: usize = 4096;
-/// Asks the cluster, and remembers the answer for a while.
+/// An authorizer that sends SubjectAccessReviews, and caches the answers for ten seconds.
 pub struct DelegatedAuthorizer {
     api: Api<SubjectAccessReview>,
     cache: Arc<ReviewCache<Arc<Decision>>>,
@@ -30,10 +31,10 @@ pub struct DelegatedAuthorizer {
 }
 
 impl DelegatedAuthorizer {
-    /// The usual time a review may take.
+    /// The default for how long a review may take.
     pub const DEADLINE: Duration = Duration::from_secs(5);
 
-    /// `client` should come from [`crate::review::client`]; `deadline` bounds each review.
+    /// `client` should come from [`crate::review::client`]; `deadline` is the time for each review.
     pub fn new(client: kube::Client, deadline: Duration, metrics: Arc<RequestMetrics>) -> Self {
         Self { api: Api::all(client), cache: ReviewCache::new(CACHE_SIZE, CACHE_LIFETIME), deadline, metrics }
     }
@@ -42,7 +43,7 @@ impl DelegatedAuthorizer {
         self.decide_after(attributes, None).await.map(|(decision, _)| decision)
     }
 
-    /// What the cluster answered to a question asked after a moment, and when it was asked.
+    /// The answer to a review that was sent later than `after`, and when it was sent.
     pub(super) async fn decide_after(
         &self,
         attributes: Attributes<'_>,
@@ -99,8 +100,8 @@ fn spec(attributes: Attributes<'_>) -> SubjectAccessReviewSpec {
     }
 }
 
-/// Selectors go along as requirements, never raw: a review takes one or the other, and what cannot be parsed would
-/// fail the review where leaving it out only asks for more.
+/// Selectors are sent as requirements, never raw: a review accepts only one of the two. A selector that cannot be
+/// parsed is left out: raw, it would fail the review, while without it the review only asks for more.
 fn resource_attributes(request: &ResourceRequest) -> ResourceAttributes {
     let fields = request.field_selector.as_deref().map(selectors::fields).filter(|terms| !terms.is_empty());
     let labels = request.label_selector.as_deref().map(selectors::labels).filter(|terms| !terms.is_empty());
@@ -134,7 +135,7 @@ mod tests {
     use crate::authz::Authorizer;
     use crate::error::ApiError;
 
-    /// What the cluster was asked.
+    /// The reviews that the cluster got.
     type Asked = Arc<Mutex<Vec<Value>>>;
 
     /// A cluster that takes `latency` for each answer.
@@ -253,7 +254,7 @@ mod tests {
         let error = list(&authorizer, "").await.expect_err("refused");
         assert_eq!(error.code(), StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(start.elapsed(), DelegatedAuthorizer::DEADLINE);
-        // The failure itself is not remembered: the next request asks again.
+        // The failure is not cached: the next request sends a review again.
         assert!(list(&authorizer, "").now_or_never().is_none());
     }
 }

@@ -1,7 +1,8 @@
-//! Who may do what.
+//! Authorization: whether a user may send a request.
 //!
-//! Invariants: fails closed: no answer is no. Health, and the group system:masters, are always allowed, so that
-//! probes and the aggregator's own checks work while the cluster cannot be asked.
+//! **Invariants:** authorization fails closed: without an answer from kube-apiserver, the request is denied. Health
+//! paths and the group system:masters are always allowed, so that probes and the aggregator's availability checks work
+//! while kube-apiserver cannot be asked.
 
 mod delegated;
 mod selectors;
@@ -19,20 +20,20 @@ use crate::error::{ApiError, Subject};
 use crate::request_info::{RequestInfo, ResourceRequest};
 use crate::review::ReviewError;
 
-/// One question to the authoriser.
+/// What the authorizer decides about: `Attributes` of `k8s.io/apiserver/pkg/authorization/authorizer`.
 #[derive(Debug, Clone, Copy)]
 pub struct Attributes<'a> {
-    /// Who asks.
+    /// The user who sent the request.
     pub user: &'a UserInfo,
-    /// For what.
+    /// The request.
     pub request: &'a RequestInfo,
 }
 
-/// Decides who may do what.
+/// Decides whether a user may send a request.
 pub enum Authorizer {
-    /// The cluster decides, by SubjectAccessReview.
+    /// Asks kube-apiserver, by SubjectAccessReview.
     Delegated(Box<DelegatedAuthorizer>),
-    /// Every authenticated user may do everything. For a server whose client CA is its own, as the demo's.
+    /// Allows everything to every authenticated user. For servers with a client CA of their own, such as the demo.
     CertificateHolders,
 }
 
@@ -45,7 +46,7 @@ impl std::fmt::Debug for Authorizer {
     }
 }
 
-/// What the authoriser says; a reason is for the user.
+/// The authorizer's decision. The reason is shown to the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Decision {
     Allow,
@@ -53,7 +54,7 @@ pub(crate) enum Decision {
 }
 
 impl Authorizer {
-    /// Ok if the request is allowed; else what to tell the client.
+    /// Ok if the request is allowed. Otherwise 403, or 500 if the SubjectAccessReview failed.
     pub async fn authorize(&self, attributes: Attributes<'_>) -> Result<(), ApiError> {
         if attributes.is_always_allowed() {
             return Ok(());
@@ -75,18 +76,18 @@ impl Authorizer {
     }
 }
 
-/// What became of a right.
+/// Whether a request that was allowed still is.
 enum Right {
-    /// Nothing can take it away.
+    /// It is always allowed; there is nothing to revoke.
     Forever,
-    /// It was there when this was asked.
+    /// It is allowed, by a review that was sent at this time.
     Since(Instant),
-    /// It is gone.
+    /// It is denied now.
     Gone,
 }
 
 impl Authorizer {
-    /// Whether a request that was allowed still is, by an answer later than the last.
+    /// Whether a request that was allowed still is, by a review that was sent later than `after`.
     async fn confirm(
         &self,
         attributes: Attributes<'_>,
@@ -117,7 +118,7 @@ impl Attributes<'_> {
             }
     }
 
-    /// The answer of upstream's `responsewriters.Forbidden`, to the letter: tools look for it.
+    /// The exact text of `responsewriters.Forbidden` in k8s.io/apiserver, which tools look for.
     fn forbidden(self, reason: &str) -> ApiError {
         let user = &self.user.name;
         let colon = if reason.is_empty() { "" } else { ": " };
@@ -139,7 +140,7 @@ impl Attributes<'_> {
     }
 }
 
-/// `/healthz`, `/livez`, `/readyz`, and the checks below them.
+/// Whether `path` is `/healthz`, `/livez`, `/readyz` or below.
 pub(crate) fn is_health(path: &str) -> bool {
     let root = path.strip_prefix('/').and_then(|path| path.split('/').next());
     matches!(root, Some("healthz" | "livez" | "readyz"))
@@ -157,7 +158,7 @@ fn described(request: &ResourceRequest) -> String {
     format!("{} resource {resource:?} in API group {:?} {place}", request.verb.as_str(), request.group)
 }
 
-/// The text may end up in a browser.
+/// Escapes HTML, since a browser may show the text.
 fn sanitized(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -1,13 +1,13 @@
-//! Field and label selectors, as far as authorisation needs them.
+//! Field and label selectors as requirements of a SubjectAccessReview.
 //!
-//! A selector in an access review can only narrow what is asked for. One that cannot be read is therefore left
-//! out, which asks for more and at worst is denied; the endpoint refuses it afterwards.
+//! A selector in a review can only narrow the request. One that cannot be parsed is therefore left out: the review then
+//! asks for more, and may be denied. The endpoint rejects the selector afterwards.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldSelectorRequirement, LabelSelectorRequirement};
 
 use crate::selector::{LabelSelector, field_terms};
 
-/// The terms of a field selector.
+/// The requirements of a field selector; none if it cannot be parsed.
 pub(super) fn fields(selector: &str) -> Vec<FieldSelectorRequirement> {
     let terms = field_terms(selector).unwrap_or_default().into_iter().map(|term| FieldSelectorRequirement {
         key: term.label.to_owned(),
@@ -17,7 +17,8 @@ pub(super) fn fields(selector: &str) -> Vec<FieldSelectorRequirement> {
     terms.collect()
 }
 
-/// The terms of a label selector, set-based ones too. `Gt` and `Lt` do not exist in an access review.
+/// The requirements of a label selector, set-based ones included; none if it cannot be parsed. A review has no `Gt` and
+/// `Lt`, so these are left out.
 pub(super) fn labels(selector: &str) -> Vec<LabelSelectorRequirement> {
     LabelSelector::parse(selector).map(|selector| selector.requirements()).unwrap_or_default()
 }

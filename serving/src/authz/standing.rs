@@ -1,12 +1,12 @@
-//! A right that is used for as long as a watch is open.
+//! Renews the authorization of a watch for as long as it is open.
 //!
-//! A watch is allowed once and goes on for an hour. So that a right which is taken away is not used for longer than
-//! by somebody who asks anew (10 s), each answer is replaced by a later one before it is nine seconds old. Whoever is
-//! first asks the cluster, and all who have the same question get the answer: a thousand watches of one user cost one
-//! review in some seven seconds.
+//! A watch is authorized once and may last an hour. A revoked right must not last longer on a watch than for new
+//! requests (10 s, the lifetime of the cache), so each watch gets a newer answer before its last one is nine seconds
+//! old. The first watch that needs one sends a review, and all watches with the same question share the answer: a
+//! thousand watches of one user cost about one review in seven seconds.
 //!
-//! While the cluster cannot be asked, watches go on for a minute: an apiserver that is restarted does not make every
-//! client list again at one moment. Then they end. Fails closed, as everything here.
+//! While kube-apiserver does not answer, watches go on for a minute, so that a restart of it does not make all clients
+//! list again at once. Then they end: authorization fails closed here too.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,49 +16,50 @@ use tokio::time::{Instant, sleep_until};
 use super::{Attributes, Authorizer, Right};
 use crate::{ApiError, authn::UserInfo, request_info::RequestInfo};
 
-/// An answer is used for this long, and up to [`SPREAD`] longer. Together, with a second for the review itself, this
-/// is the time that the authoriser remembers an answer for others.
+/// How long an answer is used, before up to [`SPREAD`] of jitter. The two and a second for the review itself add up to
+/// the ten seconds for which the authorizer caches an answer.
 const RENEWED: Duration = Duration::from_secs(7);
-/// Keeps those who share a right from asking at one moment.
+/// Jitter, so that watches of different users do not send their reviews at once.
 const SPREAD: Duration = Duration::from_secs(2);
-/// Until the next try, up to twice that, while the cluster does not answer.
+/// The time between two retries while kube-apiserver does not answer, before as much jitter.
 const RETRY: Duration = Duration::from_secs(1);
-/// From the last answer to giving up: an apiserver restarts in less.
+/// How long a watch goes on after its last answer. kube-apiserver restarts in less.
 const GRACE: Duration = Duration::from_mins(1);
 
-/// The right to something that goes on.
+/// The authorization of a watch.
 pub struct Standing {
     authorizer: Arc<Authorizer>,
     user: UserInfo,
     request: RequestInfo,
-    /// When the question was asked that was answered last.
+    /// When the review was sent that was answered last.
     asked: Option<Instant>,
-    /// When to look next; `None` for never again.
+    /// When to renew; `None` if that is not needed.
     due: Option<Instant>,
-    /// Since when there has been no answer, at the most.
+    /// When the last answered review was sent, or when the watch began.
     confirmed: Instant,
     is_failing: bool,
 }
 
 impl Standing {
-    /// The right that `user` has just been found to have.
+    /// For a `request` that has just been allowed to `user`.
     pub fn new(authorizer: Arc<Authorizer>, user: UserInfo, request: RequestInfo) -> Self {
         let now = Instant::now();
-        // The answer may have been a remembered one: only looking tells how old it is, and costs nothing then.
+        // The answer may be a cached one of unknown age. Renewing at once tells its age, and costs no review.
         Self { authorizer, user, request, asked: None, due: Some(now), confirmed: now, is_failing: false }
     }
 
-    /// Whether nothing more may be told before [`Standing::look`] has said so. While the cluster does not answer,
-    /// nothing is held back for that, until the time for answers is over.
+    /// Whether events must wait until [`Standing::look`] succeeds. While kube-apiserver does not answer, they do not
+    /// wait until a minute is over.
     pub fn must_look(&self) -> bool {
         let deadline = if self.is_failing { Some(self.confirmed + GRACE) } else { self.due };
         deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
-    /// Asks. An error is what to tell the client at last.
+    /// Renews the authorization. If that fails, the watch must end with the returned error (410, so that the client
+    /// lists again). A review without an answer is no error before a minute is over.
     pub async fn look(&mut self) -> Result<(), ApiError> {
         let attributes = Attributes { user: &self.user, request: &self.request };
-        // Boxed: a review's future takes some kilobytes, which an idle watch would hold for nothing.
+        // Boxed, since the future takes some kilobytes, which an idle watch would hold for nothing.
         let confirm = Box::pin(self.authorizer.confirm(attributes, self.asked));
         match confirm.await {
             Ok(Right::Forever) => {
@@ -88,8 +89,8 @@ impl Standing {
         Ok(())
     }
 
-    /// Looks whenever it is time to; returns what to tell the client when the right is gone. May be dropped at any
-    /// time and called again.
+    /// Renews the authorization whenever it is due. Returns the error to end the watch with, once the right is revoked
+    /// or cannot be renewed. Cancel safe.
     pub async fn lost(&mut self) -> ApiError {
         loop {
             match self.due {
@@ -121,7 +122,7 @@ mod tests {
         for taken_after in [0, 1, 3, 5, 8, 9, 10, 100].map(Duration::from_secs) {
             let (cluster, authorizer) = cluster();
             let mut standing = standing(&authorizer);
-            // Somebody has asked just before, and what was answered is remembered.
+            // The answer is cached by an earlier request.
             standing.look().await.expect("allowed");
             let began = Instant::now();
             let taken = async {
