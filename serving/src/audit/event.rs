@@ -1,4 +1,4 @@
-//! One line of the log: an Event of `audit.k8s.io/v1`, level Metadata.
+//! One line of the audit log: an Event of `audit.k8s.io/v1`, with the level Metadata.
 
 use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
 
@@ -9,11 +9,11 @@ use serde::Serialize;
 use super::policy::Stage;
 use crate::{authn::UserInfo, error::ApiError, request_info::ResourceRequest};
 
-/// As k8s.io/apiserver's `maxUserAgentLength`, and what it puts at the end.
+/// The `maxUserAgentLength` of k8s.io/apiserver in bytes, and what it appends to a longer one.
 const MAX_USER_AGENT: usize = 1024;
 const TRUNCATED: &str = "...TRUNCATED";
 
-/// What is known of a request as it comes in.
+/// What is known of a request when it arrives.
 pub(super) struct Facts {
     pub(super) audit_id: String,
     request_uri: String,
@@ -22,10 +22,10 @@ pub(super) struct Facts {
     pub(super) received: Timestamp,
 }
 
-/// What became of it.
+/// The response: a `metav1.Status`.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Outcome {
-    /// A Status always has one, empty as it is.
+    /// Always empty; Go writes it as `{}`.
     metadata: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<&'static str>,
@@ -37,7 +37,7 @@ pub(super) struct Outcome {
     code: Option<u16>,
 }
 
-/// What else there is to say, under the names that kube-apiserver uses.
+/// Annotations, with the keys of kube-apiserver.
 pub(super) type Annotations = BTreeMap<&'static str, String>;
 
 #[derive(Serialize)]
@@ -105,7 +105,7 @@ impl Facts {
         }
         Self {
             audit_id: audit_id.to_owned(),
-            // As the request line has it; HTTP/2 requests carry scheme and host in their URI beside it.
+            // The target of an HTTP/1.1 request line. The URI of an HTTP/2 request has scheme and host as well.
             request_uri: parts.uri.path_and_query().map_or("/", |uri| uri.as_str()).to_owned(),
             source_ips: source_ips(&parts.headers, peer),
             user_agent,
@@ -113,7 +113,7 @@ impl Facts {
         }
     }
 
-    /// The line, its end included.
+    /// The event as JSON, with a line break at the end.
     pub(super) fn line(&self, stage: Stage, at: Timestamp, about: &About<'_>) -> Vec<u8> {
         let event = Event {
             kind: "Event",
@@ -138,7 +138,7 @@ impl Facts {
     }
 }
 
-/// What was found out about a request by one of its stages.
+/// What is known of a request at one of its stages.
 pub(super) struct About<'a> {
     pub(super) verb: &'a str,
     pub(super) resource: Option<&'a ResourceRequest>,
@@ -152,12 +152,12 @@ impl Outcome {
         Self { metadata: BTreeMap::new(), status: None, message: None, reason: None, code }
     }
 
-    /// An answer whose code says all.
+    /// A response with a status code and no message.
     pub(super) fn code(code: http::StatusCode) -> Self {
         Self::new(Some(code.as_u16()))
     }
 
-    /// A Status was the answer.
+    /// An error response.
     pub(super) fn refusal(error: &ApiError) -> Self {
         let reason = Some(error.reason());
         Self { reason, ..Self::failure(error.code(), error.to_string()) }
@@ -167,7 +167,7 @@ impl Outcome {
         Self { status: Some("Failure"), message: Some(message.into()), ..Self::code(code) }
     }
 
-    /// The client went away before there was an answer.
+    /// The client disconnected before the response.
     pub(super) fn abandoned() -> Self {
         Self { message: Some("Connection closed early".into()), ..Self::new(None) }
     }
@@ -193,7 +193,8 @@ impl<'a> From<&'a ResourceRequest> for ObjectRef<'a> {
     }
 }
 
-/// As `SourceIPs` of k8s.io/apimachinery: whom proxies name, then the peer itself, which alone cannot be made up.
+/// The source addresses, as in `SourceIPs` of k8s.io/apimachinery: those that proxies name in headers, then the peer's,
+/// the only one that a client cannot forge.
 fn source_ips(headers: &HeaderMap, peer: IpAddr) -> Vec<IpAddr> {
     let first = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let forwarded = first("x-forwarded-for").unwrap_or_default();

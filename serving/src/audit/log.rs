@@ -1,7 +1,7 @@
-//! The way of a line to standard output: a bounded queue, and one thread that writes.
+//! Writes lines to a sink, such as standard output: a bounded queue and one thread.
 //!
-//! Invariants: nobody who has something to log ever waits; what there is no room for is dropped and counted. Lines are
-//! written in the order they came, in batches of what has gathered.
+//! **Invariants:** callers never wait; lines that do not fit in the queue are dropped and counted. Lines are written in
+//! the order of the calls, in batches.
 
 use std::{
     io::{self, Write},
@@ -15,16 +15,16 @@ use std::{
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use tokio::sync::{mpsc, oneshot};
 
-/// As kube-apiserver's `--audit-log-batch-buffer-size`.
+/// The number of lines in the queue, as the default of kube-apiserver's `--audit-log-batch-buffer-size`.
 const MAX_LINES: usize = 10_000;
-/// Ten thousand lines are some 8 MiB; only clients that send monstrous URLs make more of it.
+/// The number of bytes in the queue. Ten thousand lines take about 8 MiB; only clients with huge URLs need more.
 const MAX_BYTES: usize = 16 << 20;
-/// Written at once: enough to be cheap.
+/// The bytes after which a batch is written.
 const BATCH: usize = 64 << 10;
-/// A reader that takes longer than this to take the last lines is not waited for: the process has to end.
+/// How long a flush waits for a slow reader of the sink, on shutdown.
 const FLUSH: Duration = Duration::from_secs(5);
 
-/// Takes lines.
+/// The queue of lines, and its metrics.
 pub(super) struct Log {
     queue: mpsc::Sender<Entry>,
     /// Bytes in the queue.
@@ -39,7 +39,7 @@ enum Entry {
 }
 
 impl Log {
-    /// Starts to write to `sink`. The thread ends when this is dropped.
+    /// Starts a thread that writes to `sink`. It ends when this is dropped.
     pub(super) fn start(sink: Box<dyn Write + Send>, registry: &Registry) -> io::Result<Self> {
         let (queue, entries) = mpsc::channel(MAX_LINES);
         let log = Self::new(queue, registry);
@@ -62,7 +62,7 @@ impl Log {
         Self { queue, waiting: Arc::default(), lost, events }
     }
 
-    /// Hands a line to the writer, if there is room.
+    /// Queues a line, or drops and counts it if the queue is full.
     pub(super) fn push(&self, line: Vec<u8>) {
         self.events.inc();
         let bytes = line.len();
@@ -73,12 +73,12 @@ impl Log {
         }
     }
 
-    /// Returns when everything before has been written, or cannot be.
+    /// Returns when all earlier lines are written or have failed, or after [`FLUSH`].
     pub(super) async fn flush(&self) {
         let (done, written) = oneshot::channel();
         let flushed = async {
             if self.queue.send(Entry::Flush(done)).await.is_ok() {
-                // The writer answers whenever it lives.
+                // An error means that the writer's thread has ended.
                 let _ = written.await;
             }
         };
@@ -88,7 +88,7 @@ impl Log {
     }
 }
 
-/// The one who writes.
+/// The thread that writes.
 struct Writer {
     sink: Box<dyn Write + Send>,
     entries: mpsc::Receiver<Entry>,
@@ -124,13 +124,13 @@ impl Writer {
                 batch.clear();
             }
             if let Some(done) = flushed {
-                // Who asked may have stopped to wait.
+                // The caller may have timed out.
                 let _ = done.send(());
             }
         }
     }
 
-    /// Failures are counted one by one, and told when they begin and end.
+    /// Writes a batch. Lost lines are counted; failures are logged when they begin and when they end.
     fn write(&mut self, batch: &[u8], lines: u64) {
         match self.sink.write_all(batch).and_then(|()| self.sink.flush()) {
             Ok(()) if self.is_failing => tracing::info!("audit log is writable again"),
@@ -154,7 +154,7 @@ mod tests {
 
     use super::*;
 
-    /// Keeps what is written, unless it is told to fail.
+    /// A sink that keeps what is written, or fails if told so.
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<(Vec<u8>, bool)>>);
 

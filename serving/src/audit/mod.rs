@@ -1,8 +1,9 @@
-//! The audit log: who asked for what, and what became of it, as kube-apiserver writes it (`audit.k8s.io/v1`).
+//! The audit log: who sent which request, and how it was answered, as kube-apiserver writes it (`audit.k8s.io/v1`).
 //!
-//! Invariants: bodies and credentials are never in it, whatever the policy asks for: every event is of level Metadata.
-//! No request waits for it. Each request that the policy selects has a last event (ResponseComplete or Panic), also
-//! when its client goes away; one that nobody could be found to have sent has a single ResponseStarted, as upstream's.
+//! **Invariants:** the log never contains bodies or credentials, whatever the policy asks for: every event has the
+//! level Metadata. No request waits for the log. Every request that the policy selects has a final event
+//! (ResponseComplete or Panic), even if its client disconnects. A request that is not authenticated has a single event,
+//! ResponseStarted, as in kube-apiserver.
 
 mod event;
 mod log;
@@ -29,7 +30,7 @@ use crate::{authn::UserInfo, error::ApiError, request_info::RequestInfo};
 
 pub use self::policy::{Policy, PolicyError};
 
-/// What an annotation of kube-apiserver's audit log is called.
+/// Annotations of kube-apiserver's audit log.
 const DECISION: &str = "authorization.k8s.io/decision";
 const REASON: &str = "authorization.k8s.io/reason";
 
@@ -39,30 +40,32 @@ pub struct Auditor {
     log: Log,
 }
 
-/// In a request's extensions: who goes on with its answer elsewhere keeps it until the end.
+/// Delays a request's final event until it is dropped. It is in the request's extensions, for handlers that answer
+/// outside of the response's body.
 #[derive(Clone)]
 pub struct Kept(#[allow(dead_code, reason = "what counts is when it is dropped")] pub(crate) Arc<Trail>);
 
-/// One request's events.
+/// The audit events of one request. Dropping it writes the final one.
 pub(crate) struct Trail {
     auditor: Arc<Auditor>,
     info: RequestInfo,
     facts: Facts,
-    /// Who asks, once that is known.
+    /// The user, once the request is authenticated.
     user: OnceLock<UserInfo>,
     annotations: OnceLock<Annotations>,
     outcome: OnceLock<Outcome>,
-    /// The last event was given.
+    /// Set once the final event is written.
     over: OnceLock<()>,
 }
 
 impl Auditor {
-    /// Starts to write to `sink`, a line for each event. What it counts is registered along.
+    /// Writes the events that `policy` selects to `sink`, one JSON object a line, on a thread of its own. Registers its
+    /// metrics with `registry`.
     pub fn start(policy: Policy, sink: Box<dyn io::Write + Send>, registry: &Registry) -> io::Result<Self> {
         Ok(Self { policy, log: Log::start(sink, registry)? })
     }
 
-    /// Returns when everything before has been written, or cannot be.
+    /// Returns when all earlier events are written, or after five seconds.
     pub async fn flush(&self) {
         self.log.flush().await;
     }
@@ -87,14 +90,14 @@ impl Trail {
         }
     }
 
-    /// Who asks is known.
+    /// The request is authenticated. Writes RequestReceived.
     pub(crate) fn identified(&self, user: &UserInfo) {
-        // Of two tellings the first holds; there is one place that tells.
+        // This is called once for each request.
         let _ = self.user.set(user.clone());
         self.write(Stage::RequestReceived, self.facts.received);
     }
 
-    /// Nobody vouches for the credentials.
+    /// Authentication failed. Writes ResponseStarted as the only event.
     pub(crate) fn unauthenticated(&self) {
         let outcome = Outcome::failure(StatusCode::UNAUTHORIZED, "Authentication failed");
         self.set_outcome(outcome);
@@ -102,7 +105,7 @@ impl Trail {
         self.end();
     }
 
-    /// Whether the sender may.
+    /// The request is authorized or denied. Sets the annotations.
     pub(crate) fn decided(&self, decision: &Result<(), ApiError>) {
         let annotations = match decision {
             Ok(()) => Annotations::from([(DECISION, "allow".to_owned())]),
@@ -114,12 +117,12 @@ impl Trail {
         let _ = self.annotations.set(annotations);
     }
 
-    /// A Status is the answer.
+    /// The response is an error.
     pub(crate) fn refused(&self, error: &ApiError) {
         self.set_outcome(Outcome::refusal(error));
     }
 
-    /// The head of the answer is there.
+    /// The response begins. Writes ResponseStarted for a watch.
     pub(crate) fn answered(&self, code: StatusCode) {
         self.set_outcome(Outcome::code(code));
         if self.info.is_long_running() {
@@ -127,14 +130,14 @@ impl Trail {
         }
     }
 
-    /// There was a bug.
+    /// The handler panicked. Writes Panic as the final event.
     pub(crate) fn panicked(&self) {
         self.set_outcome(Outcome::failure(StatusCode::INTERNAL_SERVER_ERROR, "the request ended in a panic"));
         self.write(Stage::Panic, Timestamp::now());
         self.end();
     }
 
-    /// What is known of the answer first says most of it: a Status comes before its code.
+    /// Sets the outcome, unless it is set: an error, with its message, is recorded before its status code.
     fn set_outcome(&self, outcome: Outcome) {
         let _ = self.outcome.set(outcome);
     }
@@ -163,7 +166,7 @@ impl Trail {
 }
 
 impl Drop for Trail {
-    /// The answer was sent to its end, or its client went away.
+    /// The response was sent, or its client disconnected. Writes ResponseComplete.
     fn drop(&mut self) {
         self.set_outcome(Outcome::abandoned());
         self.write(Stage::ResponseComplete, Timestamp::now());

@@ -1,7 +1,8 @@
-//! Which requests are logged, and which of their stages: kind Policy of `audit.k8s.io/v1`, by kube-apiserver's rules.
+//! The audit policy: which requests are logged, and which of their stages. It is the kind Policy of `audit.k8s.io/v1`,
+//! with the semantics of kube-apiserver.
 //!
-//! Invariants: the first rule that matches decides, and where none does nothing is logged. A policy that is not
-//! understood to the last field is refused, with the place: a typo must not be an audit log with a hole in it.
+//! **Invariants:** the first rule that matches decides; if none matches, the request is not logged. A policy with an
+//! unknown field is rejected, with the field's path, so that a typo cannot cause a gap in the log.
 
 use std::{collections::HashSet, path::Path};
 
@@ -15,7 +16,7 @@ use crate::{
 const API_VERSION: &str = "audit.k8s.io/v1";
 const KIND: &str = "Policy";
 
-/// What to log.
+/// An audit policy.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Policy {
@@ -23,7 +24,7 @@ pub struct Policy {
     kind: String,
     #[serde(default, rename = "metadata")]
     _metadata: Option<IgnoredAny>,
-    /// For every rule, beside its own.
+    /// Stages that every rule omits, beside its own.
     #[serde(default)]
     omit_stages: HashSet<Stage>,
     #[serde(default, rename = "omitManagedFields")]
@@ -35,23 +36,23 @@ pub struct Policy {
 /// Why a policy cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
-    /// There is nothing to read.
+    /// The file cannot be read.
     #[error("cannot read {file}")]
     Read {
         /// Which file.
         file: String,
-        /// Why.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// It is no YAML.
+    /// The file is not YAML.
     #[error("{file} is not YAML: {message}")]
     Yaml {
         /// Which file.
         file: String,
-        /// What is wrong, and where.
+        /// The error and its position.
         message: String,
     },
-    /// A field is wrong.
+    /// A field is unknown, missing or invalid.
     #[error("{file}: {field}: {message}")]
     Field {
         /// Which file.
@@ -63,7 +64,7 @@ pub enum PolicyError {
     },
 }
 
-/// How much of a request is logged.
+/// How much of a request to log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 enum Level {
     None,
@@ -72,7 +73,7 @@ enum Level {
     RequestResponse,
 }
 
-/// A moment of a request.
+/// A stage of a request at which an event is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub(super) enum Stage {
     RequestReceived,
@@ -114,7 +115,7 @@ struct GroupResources {
     resource_names: Vec<String>,
 }
 
-/// Of one request: what is left out.
+/// The stages of a request that are not logged.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Omitted<'a>([&'a HashSet<Stage>; 2]);
 
@@ -125,7 +126,7 @@ impl Omitted<'_> {
 }
 
 impl Policy {
-    /// Reads a file.
+    /// Reads and parses a file.
     pub fn load(path: &Path) -> Result<Self, PolicyError> {
         let file = path.display().to_string();
         match std::fs::read_to_string(path) {
@@ -134,11 +135,11 @@ impl Policy {
         }
     }
 
-    /// Reads the text of `file`.
+    /// Parses YAML; `file` names it in errors.
     pub fn parse(file: &str, text: &str) -> Result<Self, PolicyError> {
         let wrong =
             |field: String, message: String| PolicyError::Field { file: file.to_owned(), field, message };
-        // A namespace may be called `n`, which YAML 1.1 took for false.
+        // A namespace may be called `n`, which is false in YAML 1.1.
         let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
         let document: serde_json::Value = serde_saphyr::from_str_with_options(text, options)
             .map_err(|error| PolicyError::Yaml { file: file.to_owned(), message: error.to_string() })?;
@@ -148,19 +149,19 @@ impl Policy {
         Ok(policy)
     }
 
-    /// Whether a rule asks for more than is ever written.
+    /// Whether a rule asks for bodies (level Request or RequestResponse), which are never written.
     pub fn asks_for_bodies(&self) -> bool {
         self.rules.iter().any(|rule| matches!(rule.level, Level::Request | Level::RequestResponse))
     }
 
-    /// `None` if the request is not to be logged. A request whose sender is not known has no `user`, and is matched by
-    /// no rule that names any.
+    /// The stages to omit for a request; `None` if it is not logged at all. `user` is `None` for a request that is not
+    /// authenticated; rules with users or groups do not match it.
     pub(super) fn omitted(&self, user: Option<&UserInfo>, request: &RequestInfo) -> Option<Omitted<'_>> {
         let rule = self.rules.iter().find(|rule| rule.matches(user, request))?;
         (rule.level != Level::None).then_some(Omitted([&self.omit_stages, &rule.omit_stages]))
     }
 
-    /// What `ValidatePolicy` of k8s.io/apiserver demands.
+    /// The checks of `ValidatePolicy` in k8s.io/apiserver. The error is the field's path and the message.
     fn check(&self) -> Result<(), (String, String)> {
         for (field, value, expected) in
             [("apiVersion", &self.api_version, API_VERSION), ("kind", &self.kind, KIND)]
@@ -200,7 +201,7 @@ impl Rule {
     }
 
     fn matches_resource(&self, request: &ResourceRequest) -> bool {
-        // Cluster-scoped resources, and lists of all namespaces, are in the namespace "".
+        // Cluster-scoped resources and lists of all namespaces have the namespace "".
         let namespace = request.namespace.as_deref().unwrap_or_default();
         (self.namespaces.is_empty() || self.namespaces.iter().any(|one| one == namespace))
             && (self.resources.is_empty() || self.resources.iter().any(|row| row.matches(request)))
@@ -256,8 +257,9 @@ impl GroupResources {
     }
 }
 
-/// `*` is everything, `things` the resource alone, `things/status` its subresource, `things/*` the resource and all of
-/// those, `*/status` that subresource of any.
+/// Whether a pattern of `resources` matches: `*` matches everything, `things` the resource without its subresources,
+/// `things/status` one subresource, `things/*` the resource and all its subresources, `*/status` the subresource of any
+/// resource.
 fn matches_pattern(pattern: &str, request: &ResourceRequest) -> bool {
     let subresource = request.subresource.as_deref();
     match pattern.split_once('/') {

@@ -1,4 +1,4 @@
-//! What the log says of requests that go through a pipeline without sockets.
+//! The audit events of requests to a pipeline without sockets.
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -66,7 +66,7 @@ impl Server {
         std::fs::read_to_string(self.folder.path().join("audit.log")).expect("read")
     }
 
-    /// The events so far: stage and code of each.
+    /// The stage and code of each event so far.
     async fn stages(&self) -> Vec<String> {
         let stage = |event: &Value| {
             let stage = event["stage"].as_str().expect("a stage");
@@ -179,7 +179,7 @@ async fn a_client_that_goes_away_completes_its_request() {
 #[tokio::test]
 async fn what_is_turned_away_is_logged_with_its_user() {
     let server = Server::new(EVERYTHING);
-    // Nobody reads them, so they are in flight and there is room for no other.
+    // These responses are not read, so they stay in flight and use up the limit.
     let held = [server.get(&server.jane, LONG).await, server.get(&server.jane, LONG).await];
     drop(server.get(&server.jane, THINGS).await);
     assert_eq!(

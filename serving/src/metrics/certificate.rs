@@ -1,4 +1,4 @@
-//! When certificates end, computed when it is asked for: a value that is kept would stand still.
+//! The time until certificates expire, computed for each scrape, since a stored value would not decrease.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +9,7 @@ use prometheus::{GaugeVec, Opts};
 
 use super::{RequestMetrics, known};
 
-/// By name, when each certificate of a file or bundle is valid.
+/// The validities of the certificates in each file or bundle, with its name in metrics.
 pub type Validities = Vec<(&'static str, Vec<Validity>)>;
 
 struct CertificateCollector {
@@ -18,7 +18,8 @@ struct CertificateCollector {
 }
 
 impl RequestMetrics {
-    /// Adds how long certificates last, by when `validities` says they are valid. To be called once.
+    /// Adds the metric of certificates' expiry, from the validities that `validities` returns at each scrape. Call it
+    /// once; it panics otherwise.
     pub fn tell_certificates(&self, validities: impl Fn() -> Validities + Send + Sync + 'static) {
         let opts = Opts::new(
             "gatehouse_certificate_ttl_seconds",
@@ -42,7 +43,7 @@ impl Collector for CertificateCollector {
         for (certificate, validities) in (self.validities)() {
             match next_end(&validities, now) {
                 Some(end) => self.ttl.with_label_values(&[certificate]).set(seconds_until(end, now)),
-                // It was never there, or is not any more.
+                // The bundle is not configured, or is no longer.
                 None => drop(self.ttl.remove_label_values(&[certificate])),
             }
         }
@@ -50,8 +51,8 @@ impl Collector for CertificateCollector {
     }
 }
 
-/// When the first of these ends that has not yet: an authority that is left over from a rotation is no reason for alarm.
-/// If all have, when the last one did.
+/// When the next certificate expires. Expired ones are skipped, since an old authority that a rotation left in the
+/// bundle is no reason for an alert; if all have expired, when the last one did.
 fn next_end(validities: &[Validity], now: SystemTime) -> Option<SystemTime> {
     let ends = || validities.iter().map(|validity| validity.not_after);
     ends().filter(|end| *end >= now).min().or_else(|| ends().max())

@@ -1,4 +1,4 @@
-//! The labels of a request: as upstream's, and bounded in number.
+//! The metric labels of a request, as in k8s.io/apiserver, with a bounded number of values.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ pub(super) const LONG_RUNNING: [&str; 7] =
 pub(super) const TERMINATIONS: [&str; 8] =
     ["verb", "group", "version", "resource", "subresource", "scope", "component", "code"];
 
-/// A read model takes no writes, so none is a dry run.
+/// Always empty: neither the views nor the webhooks read a `dryRun` query parameter.
 const DRY_RUN: &str = "";
 const COMPONENT: &str = "apiserver";
 
-/// Paths that appear as `subresource`, as upstream has it; what is below one counts as it.
+/// Non-resource paths that appear as `subresource`, as in k8s.io/apiserver. A path below one of them has its label.
 const PATHS: [&str; 13] = [
     "/healthz",
     "/livez",
@@ -35,21 +35,21 @@ const PATHS: [&str; 13] = [
     "/quota",
 ];
 
-/// A resource that may become a label.
+/// A resource that may appear in labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServedResource {
     /// API group.
     pub group: String,
     /// API version.
     pub version: String,
-    /// Plural name.
+    /// Plural resource name.
     pub resource: String,
 }
 
-/// Resources by name.
+/// The resources that may appear in labels, by plural name.
 pub struct Served(HashMap<String, Vec<Arc<ServedResource>>>);
 
-/// The labels of one request. Cheap to make and to keep.
+/// The labels of one request. It holds no strings of its own.
 #[derive(Debug, Clone)]
 pub struct RequestLabels {
     verb: &'static str,
@@ -76,7 +76,7 @@ impl Served {
 }
 
 impl RequestLabels {
-    /// The labels of this request; made-up names become empty labels.
+    /// The labels of a request. Names of resources and paths that are not served become empty labels.
     pub fn new(served: &Served, info: &RequestInfo) -> Self {
         match info {
             RequestInfo::Resource(request) => {
@@ -98,7 +98,7 @@ impl RequestLabels {
         }
     }
 
-    /// Verb and resource, which name a span.
+    /// The verb and the resource, which are the name of a span.
     #[cfg(feature = "otel")]
     pub(crate) fn name(&self) -> (&str, &str) {
         (self.verb, self.resource()[2])

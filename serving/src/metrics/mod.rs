@@ -1,9 +1,10 @@
-//! What Prometheus is told of requests and of the process.
+//! Prometheus metrics of requests and of the process.
 //!
-//! One registry, owned, never the process-wide one: two servers in one process do not mix. Names and labels follow
-//! `k8s.io/apiserver/pkg/endpoints/metrics`, so that stock dashboards work. Invariant: no label holds what a client
-//! made up. Resources and paths that are not served are counted under an empty label, verbs that are not known as `other`,
-//! and users and objects under none.
+//! Each server has its own registry, never the process-wide one, so that two servers in one process do not mix. Names
+//! and labels follow `k8s.io/apiserver/pkg/endpoints/metrics`, so that existing dashboards work.
+//!
+//! **Invariant:** no label has a value that a client can choose freely. Resources and paths that are not served have
+//! empty labels, unknown verbs are `other`, and users and objects do not appear.
 
 mod certificate;
 mod labels;
@@ -24,25 +25,25 @@ pub use certificate::Validities;
 use labels::{LONG_RUNNING, REQUEST, REQUEST_AND_CODE, TERMINATIONS};
 pub use labels::{RequestLabels, Served, ServedResource};
 
-/// Content type of [`RequestMetrics::render`].
+/// The content type of [`RequestMetrics::render`].
 const TEXT_FORMAT: &str = prometheus::TEXT_FORMAT;
 
-/// An answer with metrics in Prometheus' text format.
+/// A response with metrics in the Prometheus text format.
 pub fn response(body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(TEXT_FORMAT));
     response
 }
 
-/// Upstream's buckets for `apiserver_request_duration_seconds`.
+/// The buckets of `apiserver_request_duration_seconds` in k8s.io/apiserver.
 const DURATION_BUCKETS: [f64; 23] = [
     0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0,
     20.0, 30.0, 45.0, 60.0,
 ];
-/// Upstream's buckets for `apiserver_response_sizes`: a kilobyte to a gigabyte.
+/// The buckets of `apiserver_response_sizes` in k8s.io/apiserver: a kilobyte to a gigabyte.
 const SIZE_BUCKETS: [f64; 7] = [1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
 
-/// Every metric of a server that has to do with requests, and the registry for those that have not.
+/// The metrics of a server's requests, and the registry for all its metrics.
 pub struct RequestMetrics {
     registry: Registry,
     served: Served,
@@ -58,7 +59,7 @@ pub struct RequestMetrics {
 }
 
 impl RequestMetrics {
-    /// `served` are the resources that may become labels.
+    /// `served` are the resources that may appear in labels.
     pub fn new(served: &[ServedResource]) -> Self {
         let registry = Registry::new();
         let metrics = Self {
@@ -125,12 +126,12 @@ impl RequestMetrics {
         }
     }
 
-    /// What else is counted in this process registers here, and is rendered along.
+    /// The registry, for further metrics of this server.
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
 
-    /// The text that `GET /metrics` answers with.
+    /// All metrics in the Prometheus text format, for `GET /metrics`.
     pub fn render(&self) -> Vec<u8> {
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
@@ -139,7 +140,7 @@ impl RequestMetrics {
         text
     }
 
-    /// The resources that may become labels.
+    /// The resources that may appear in labels.
     pub fn served(&self) -> &Served {
         &self.served
     }
@@ -160,7 +161,7 @@ impl RequestMetrics {
         self.in_flight.with_label_values(&[if is_read_only { "readOnly" } else { "mutating" }])
     }
 
-    /// The number of open long-running requests of this kind.
+    /// The gauge of open watches with these labels.
     pub fn long_running(&self, labels: &RequestLabels) -> IntGauge {
         self.long_running.with_label_values(&labels.long_running())
     }

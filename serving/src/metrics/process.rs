@@ -1,7 +1,7 @@
-//! What the process itself costs, under Prometheus' usual names.
+//! CPU time, memory, threads and file descriptors of the process, under the standard names of Prometheus.
 //!
-//! Read from /proc on Linux when it is asked for; elsewhere the values stay zero. Prometheus' own collector needs
-//! two more crates and unsafe code for the same.
+//! They are read from /proc on Linux at each scrape; on other systems the values stay zero. The collector of the
+//! `prometheus` crate needs two more crates and unsafe code for the same.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -20,11 +20,11 @@ pub(super) struct ProcessCollector {
     threads: Gauge,
     open_fds: Gauge,
     start: Gauge,
-    /// Two scrapes at once would both add the same CPU time to the counter.
+    /// Serializes scrapes: two at once would both add the same CPU time to the counter.
     scrape: Mutex<()>,
 }
 
-/// One look at /proc.
+/// The values of /proc at one moment.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
 struct Usage {
     cpu_seconds: f64,
@@ -82,8 +82,9 @@ impl Usage {
         Some(usage)
     }
 
-    /// `man 5 proc`: utime, stime, num_threads and starttime are fields 14, 15, 20 and 22 of stat. The command, field
-    /// 2, may hold blanks and parentheses, so counting starts behind the last parenthesis, with field 3.
+    /// Parses the files as described in proc(5): utime, stime, num_threads and starttime are fields 14, 15, 20 and 22
+    /// of stat. The command, field 2, may contain blanks and parentheses, so counting starts after the last
+    /// parenthesis, with field 3.
     fn parse(stat: &str, status: &str, system: &str) -> Option<Self> {
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let field = |number: usize| fields.get(number - 3)?.parse::<f64>().ok();

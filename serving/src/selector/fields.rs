@@ -1,4 +1,4 @@
-//! Field selectors, compiled for one resource.
+//! Field selectors: parsed, and compiled for a resource's selectable fields.
 
 use std::{fmt, sync::Arc};
 
@@ -6,7 +6,7 @@ use gatehouse_apiservice::Resource;
 
 use crate::ApiError;
 
-/// What an object's name, namespace and selectable fields must be; the default asks for nothing.
+/// Conditions on an object's name, namespace and selectable fields. The default has none and selects all objects.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct FieldSelector {
     /// All must hold. Sorted.
@@ -24,12 +24,13 @@ struct Term {
 enum Field {
     Name,
     Namespace,
-    /// One of the resource's own, by its place in `selectable_fields`.
+    /// A field of the resource, by its index in `selectable_fields`.
     Own(usize, &'static str),
 }
 
 impl FieldSelector {
-    /// The value of the parameter `fieldSelector`, on `resource`.
+    /// Parses the parameter `fieldSelector` of a request for `resource`. The error is 400, also for a field that is not
+    /// selectable.
     pub fn parse(text: &str, resource: &Resource) -> Result<Self, ApiError> {
         let compile = |terms: Vec<FieldTerm>| {
             let compiled = terms.into_iter().map(|FieldTerm { label, equal, value }| {
@@ -45,8 +46,8 @@ impl FieldSelector {
         Ok(Self { terms })
     }
 
-    /// The same, for a watch of the single object `name` (`…/fluxsummaries/NAME?watch=true`): the selector may
-    /// only say the same again.
+    /// The selector for a watch of the single object `name` (`…/fluxsummaries/NAME?watch=true`). The error is 400 if
+    /// the request's selector is not empty and does not require this name.
     pub fn on(self, name: &str) -> Result<Self, ApiError> {
         if !self.is_empty() && self.requires_name() != Some(name) {
             return Err(ApiError::bad_request("fieldSelector metadata.name doesn't match requested name"));
@@ -55,13 +56,13 @@ impl FieldSelector {
         Ok(if self.is_empty() { Self { terms: vec![named] } } else { self })
     }
 
-    /// Whether it asks for nothing.
+    /// Whether it selects all objects.
     pub fn is_empty(&self) -> bool {
         self.terms.is_empty()
     }
 
-    /// Whether an object with these values, in the order of the resource's `selectable_fields`, is selected.
-    /// A field that has no value counts as empty, as in Kubernetes.
+    /// Whether an object is selected. `fields` are the values of the resource's `selectable_fields`, in their order. A
+    /// field without a value counts as empty, as in Kubernetes.
     pub fn matches(&self, namespace: &str, name: &str, fields: &[Arc<str>]) -> bool {
         self.terms.iter().all(|term| {
             let value = match term.field {
@@ -73,7 +74,7 @@ impl FieldSelector {
         })
     }
 
-    /// Whether an object of this name can be selected, whatever its own fields are.
+    /// Whether an object with this name may be selected, for some values of its other fields.
     pub fn may_match(&self, namespace: &str, name: &str) -> bool {
         self.terms.iter().all(|term| match term.field {
             Field::Name => (name == term.value) == term.equal,
@@ -82,7 +83,7 @@ impl FieldSelector {
         })
     }
 
-    /// The one name that can be selected, if there is only one.
+    /// The name that the selector requires, if it does.
     pub fn requires_name(&self) -> Option<&str> {
         self.requires(Field::Name)
     }
@@ -93,18 +94,18 @@ impl FieldSelector {
     }
 }
 
-/// A term of a field selector on whatever resource.
+/// A term of a field selector, for any resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldTerm<'a> {
-    /// `metadata.name`, for example.
+    /// The field, such as `metadata.name`.
     pub label: &'a str,
-    /// Whether the field must have the value, or must not.
+    /// Whether the field must equal the value (true), or must not (false).
     pub equal: bool,
-    /// Without escapes.
+    /// The value, unescaped.
     pub value: String,
 }
 
-/// The terms of a field selector; the error is what cannot be read.
+/// Parses the terms of a field selector. The error is a message for the client.
 pub fn field_terms(text: &str) -> Result<Vec<FieldTerm<'_>>, String> {
     split_terms(text).filter(|term| !term.is_empty()).map(|term| FieldTerm::parse(term, text)).collect()
 }
@@ -159,7 +160,7 @@ impl fmt::Display for FieldSelector {
     }
 }
 
-/// The terms between the commas that are not escaped; their escapes are left in them.
+/// Splits at commas that are not escaped. The terms keep their escapes.
 fn split_terms(text: &str) -> impl Iterator<Item = &str> {
     let mut escaped = false;
     text.split(move |c| {
@@ -192,7 +193,7 @@ fn unescape(text: &str) -> Result<String, String> {
     Ok(value)
 }
 
-/// The name that a field selector demands by `metadata.name=NAME`, if it can be an object's name.
+/// The name that a field selector requires by `metadata.name=NAME`, if it is a valid path segment.
 pub fn required_name(selector: &str) -> Option<String> {
     let demands = |term: &FieldTerm<'_>| term.equal && term.label == "metadata.name";
     let name = field_terms(selector).ok()?.into_iter().find(demands)?.value;

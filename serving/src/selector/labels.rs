@@ -1,4 +1,4 @@
-//! Label selectors: equality, sets, existence, and order (`>`, `<`).
+//! Label selectors: equality, sets, existence, and comparison (`>`, `<`).
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::ApiError;
 
-/// What labels an object must have; the default asks for nothing.
+/// Conditions on an object's labels. The default has none and selects all objects.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct LabelSelector {
     /// All must hold. Sorted by key.
@@ -25,9 +25,9 @@ struct Requirement {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Test {
-    /// Also `=` and `==`, with one value.
+    /// `in`, `=` or `==`.
     In(BTreeSet<String>),
-    /// Also `!=`, with one value. Holds where the label is missing.
+    /// `notin` or `!=`. True if the label is missing.
     NotIn(BTreeSet<String>),
     Exists,
     Missing,
@@ -36,7 +36,7 @@ enum Test {
 }
 
 impl LabelSelector {
-    /// The value of the parameter `labelSelector`.
+    /// Parses the parameter `labelSelector`. The error is 400.
     pub fn parse(text: &str) -> Result<Self, ApiError> {
         let mut requirements = parse(text).map_err(|problem| {
             ApiError::bad_request(format!("labelSelector: unable to parse requirement: {problem}"))
@@ -46,12 +46,12 @@ impl LabelSelector {
         Ok(Self { requirements })
     }
 
-    /// Whether it asks for nothing.
+    /// Whether it selects all objects.
     pub fn is_empty(&self) -> bool {
         self.requirements.is_empty()
     }
 
-    /// Whether an object with these labels, which are sorted by key, is selected.
+    /// Whether an object with these labels is selected. They must be sorted by key.
     pub fn matches(&self, labels: &[(Arc<str>, Arc<str>)]) -> bool {
         self.requirements.iter().all(|requirement| {
             let key = requirement.key.as_str();
@@ -60,8 +60,8 @@ impl LabelSelector {
         })
     }
 
-    /// For a SubjectAccessReview. It knows neither `>` nor `<`: left out, they make the review's selection
-    /// wider than the request's, which can only deny more.
+    /// The requirements for a SubjectAccessReview. It has neither `>` nor `<`, so these are left out: the review then
+    /// asks for more than the request, which can only deny more.
     pub fn requirements(&self) -> Vec<LabelSelectorRequirement> {
         let requirements = self.requirements.iter().filter_map(|requirement| {
             let (operator, values) = match &requirement.test {
@@ -153,7 +153,7 @@ fn requirement(lexer: &mut Lexer<'_>) -> Result<Requirement, String> {
         return Err(format!("Invalid value: \"{}\": {problem}", key.escape_debug()));
     }
     let test = match lexer.peek() {
-        // Nothing may follow `!key`; what does is refused by the caller.
+        // Only a comma or the end may follow `!key`; the caller checks that.
         _ if negated => Test::Missing,
         Token::End | Token::Comma => Test::Exists,
         _ => restriction(lexer)?,
@@ -161,7 +161,7 @@ fn requirement(lexer: &mut Lexer<'_>) -> Result<Requirement, String> {
     Ok(Requirement { key: key.to_owned(), test })
 }
 
-/// What follows a key: an operator and its values.
+/// Parses what follows a key: an operator and its values.
 fn restriction(lexer: &mut Lexer<'_>) -> Result<Test, String> {
     Ok(match lexer.take() {
         Token::Equals => Test::In(BTreeSet::from([exact(lexer)?])),
@@ -192,7 +192,7 @@ fn exact(lexer: &mut Lexer<'_>) -> Result<String, String> {
     }
 }
 
-/// `(a,b)`; nothing before, after or between commas is the empty value.
+/// Parses `(a,b)`. Nothing before, after or between commas is the empty value.
 fn set(lexer: &mut Lexer<'_>) -> Result<BTreeSet<String>, String> {
     match lexer.take() {
         Token::Open => {}

@@ -3,7 +3,7 @@
 /// A token of a label selector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Token<'a> {
-    /// A key or a value. `in` and `notin` are words too: whether they are operators is for the parser to say.
+    /// A key or a value. `in` and `notin` are words too; the parser decides whether they are operators.
     Word(&'a str),
     /// `,`
     Comma,
@@ -42,7 +42,7 @@ impl std::fmt::Display for Token<'_> {
     }
 }
 
-/// Reads a selector token by token, one ahead.
+/// Splits a selector into tokens, with one token of lookahead.
 #[derive(Debug)]
 pub(super) struct Lexer<'a> {
     rest: &'a str,
@@ -56,12 +56,12 @@ impl<'a> Lexer<'a> {
         lexer
     }
 
-    /// The next token, left where it is.
+    /// The next token, which is not consumed.
     pub(super) fn peek(&self) -> Token<'a> {
         self.next
     }
 
-    /// The next token; at the end, the end again.
+    /// Consumes and returns the next token; [`Token::End`] at the end, any number of times.
     pub(super) fn take(&mut self) -> Token<'a> {
         let (token, rest) = scan(self.rest.trim_start_matches(is_space));
         self.rest = rest;
@@ -69,7 +69,7 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// The token that `text` starts with, the longest possible, and what follows it.
+/// The longest token at the start of `text`, and the rest of it.
 fn scan(text: &str) -> (Token<'_>, &str) {
     const SYMBOLS: [(&str, Token<'static>); 9] = [
         ("==", Token::Equals),

@@ -1,9 +1,8 @@
-//! Label and field selectors: parsed at the edge, matched against rows.
+//! Label and field selectors, from the query parameters `labelSelector` and `fieldSelector`.
 //!
-//! Input: the values of `labelSelector` and `fieldSelector`. Invariants: the grammars are those of
-//! `k8s.io/apimachinery` (`labels.Parse`, `fields.ParseSelector`), because a selector that is read more
-//! loosely selects more than was asked and authorised for; and [`std::fmt::Display`] writes a canonical form
-//! that parses back to the same selector.
+//! **Invariants:** the grammars are those of `k8s.io/apimachinery` (`labels.Parse`, `fields.ParseSelector`), because a
+//! more lenient parser would select more than was requested and authorized. [`std::fmt::Display`] writes a canonical
+//! form, which parses to the same selector.
 
 mod fields;
 mod labels;

@@ -1,11 +1,11 @@
-//! What label keys and values may look like (`k8s.io/apimachinery/pkg/api/validate/content`).
+//! The syntax of label keys and values (`k8s.io/apimachinery/pkg/api/validate/content`).
 
-/// The longest name part of a key, and the longest value.
+/// The longest name part of a key, and the longest value, in bytes.
 const MAX_LABEL: usize = 63;
-/// The longest DNS subdomain.
+/// The longest DNS subdomain, in bytes.
 const MAX_SUBDOMAIN: usize = 253;
 
-/// What is wrong with a label key, if anything.
+/// The problem with a label key; `None` if it is valid.
 pub(super) fn key_problem(key: &str) -> Option<&'static str> {
     let name = match key.split_once('/') {
         None => key,
@@ -32,7 +32,7 @@ pub(super) fn key_problem(key: &str) -> Option<&'static str> {
     }
 }
 
-/// What is wrong with a label value, if anything.
+/// The problem with a label value; `None` if it is valid.
 pub(super) fn value_problem(value: &str) -> Option<&'static str> {
     if value.len() > MAX_LABEL {
         Some("must be no more than 63 bytes")
