@@ -30,7 +30,7 @@ const TARGET: f64 = 0.050;
 
 /// HTTP/2 streams per connection. kube-apiserver allows a hundred; a client that exceeds that waits.
 const STREAMS: usize = 50;
-/// If all watches get all events, one watch in so many decodes its events; the others only count them.
+/// If all watches get all events, one watch in so many examines its events; the others only count them.
 const LOOKS: usize = 20;
 /// An event that has not arrived after this time is lost.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -70,7 +70,7 @@ struct Watchers {
     tasks: JoinSet<()>,
     arrivals: mpsc::UnboundedReceiver<Arrival>,
     events: Arc<AtomicU64>,
-    /// The watches that decode their events, with the namespace of each; `None` for all namespaces.
+    /// The watches that examine their events, with the namespace of each; `None` for all namespaces.
     looking: Vec<(usize, Option<usize>)>,
 }
 
