@@ -1,12 +1,15 @@
 //! resourceVersions without storage: a hybrid logical clock.
 //!
-//! A version is a time with the replica's number in its low bits (`version.rs`). **Invariant:** versions of
-//! one replica strictly increase, whatever its wall clock does. Versions of two replicas are never equal,
-//! because only one replica at a time holds a number ([`Grant`]); they can be compared as far as the
-//! replicas' clocks agree.
+//! A version is a time with the replica's number in its low bits (`version.rs`). Versions of different
+//! replicas can be compared as far as the replicas' clocks agree.
+//!
+//! **Invariant:** the versions of one replica strictly increase, whatever its wall clock does.
+//!
+//! **Invariant:** versions of two replicas are never equal, because only one replica at a time holds a number
+//! ([`Grant`]).
 //!
 //! The clock follows Kulkarni et al., "Logical Physical Clocks" (2014). Its logical part spills into the
-//! ticks of the time: a server makes far fewer than 250,000 changes a second, which is one per tick.
+//! ticks of the time: a second has 250,000 ticks, far more than a server makes changes.
 //!
 //! The watch caches read the time from this clock too, so that a test can set it.
 

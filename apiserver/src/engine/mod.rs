@@ -1,9 +1,10 @@
-//! The task that owns the inventory and the views: it takes in events and publishes rows.
+//! The task that owns the inventory and the views: it takes in events and publishes rows. It also tracks how
+//! far this replica is behind the upstream.
 //!
-//! It also decides how far this replica may be behind the upstream. **Invariant:** versions are vouched for
-//! only while the replica has observed everything that happened until half a resume window ago, and only once
-//! its rows no longer show that it had not. Rows that report this replica's own troubles are therefore
-//! published under versions from which no other replica resumes a client.
+//! **Invariant:** versions are vouched for only while the replica has observed everything that happened until
+//! half a resume window ago, and only once its rows no longer show that it had not. Rows that report this
+//! replica's own troubles are therefore published under versions from which no other replica resumes a
+//! client.
 
 mod lag;
 

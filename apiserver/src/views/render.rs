@@ -22,7 +22,7 @@ pub(super) struct Renderer {
     interner: Arc<Interner>,
     /// The labels of each cluster and tenant, shared by their rows.
     labels: HashMap<(Str, Option<Str>), Arc<[Label]>>,
-    /// Each distinct set of selectable fields; there are only as many as kinds and states.
+    /// Each distinct set of selectable fields; there are only as many as combinations of kind and state.
     fields: HashSet<Arc<[Str]>>,
     /// The UUIDv5 name space of all uids, derived from the API group.
     uids: Uuid,

@@ -175,7 +175,8 @@ impl WatchCache {
         self.write(|state| state.recent = Recent::new(self.clock.next(), self.clock.now()));
     }
 
-    /// Moves the cache to a new version although nothing has changed, so that bookmarks stay recent.
+    /// Moves the cache to a new version although nothing has changed, so that bookmarks stay recent. Does
+    /// nothing until the cache is synced.
     pub fn advance(&self) {
         self.write(|state| {
             if state.synced {

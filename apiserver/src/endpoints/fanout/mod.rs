@@ -1,8 +1,8 @@
 //! Feeds: watches with the same selection and representation share the work for each change.
 //!
-//! The first watch of a [`Feed`] that reads on evaluates the selectors for the next changes and encodes their
-//! events; the others take the encoded bytes. All feeds of a resource share the encoded events, so that a
-//! change is encoded once per representation, however many selections it matches.
+//! Of the watches of a [`Feed`], the first that reads further evaluates the selectors for the new changes and
+//! encodes their events; the others take the encoded bytes. All feeds of a resource share the encoded events,
+//! so that a change is encoded once per representation, however many selections it matches.
 //!
 //! **Invariant:** a feed is only a cache. It holds the events of two seconds, and is bounded by bytes. A
 //! watch that is further behind reads the log itself, with the same result, until it has caught up.
