@@ -1,4 +1,6 @@
-//! What is known of one cluster, for those who read it. The inventory alone changes it.
+//! The observed state of one cluster, as its readers see it.
+//!
+//! **Invariant:** only the [`Inventory`](crate::Inventory) changes a cluster.
 
 use crate::{
     KindStatus, Layer, Liveness, ObjectKey, Record, Reference, Seconds, Str,
@@ -9,14 +11,14 @@ use crate::{
     tally::{GameTally, Tallies, Tally},
 };
 
-/// A source that was not heard from for this long is stale: several heartbeats of five seconds, so that a
-/// restart of an API server behind a load balancer goes unnoticed.
+/// A cluster is stale if it has not answered for this long, and a kind if its watch has failed for this long. That is
+/// several heartbeats of five seconds, so that a restart of an API server behind a load balancer has no effect.
 pub const STALE_AFTER: Seconds = 30;
 
-/// What is known of one cluster.
+/// The observed state of one cluster.
 #[derive(Debug)]
 pub struct Cluster {
-    /// Its name; `local` is the one that serves this API.
+    /// The name; `local` is the cluster that serves this API.
     pub name: Str,
     pub(crate) records: Records,
     kinds: Vec<Kind>,
@@ -29,68 +31,69 @@ pub struct Cluster {
     pub(crate) fresh: bool,
     pub(crate) fresh_since: Seconds,
     pub(crate) last_event: Seconds,
-    /// Since when something is known that some row does not show; `None` if rows show all that is.
+    /// When the oldest change happened that some row does not show yet; `None` if all rows are up to date.
     pub(crate) behind_since: Option<Seconds>,
-    /// How far behind the cluster what is known of it may be.
+    /// The largest acceptable delay between a change in the cluster and its appearance in the rows.
     pub(crate) lag: Seconds,
 }
 
-/// How the observation of a kind stands.
+/// The state of the observation of a kind.
 #[derive(Debug, Default)]
 pub(crate) struct Kind {
     pub(crate) status: Option<KindStatus>,
     pub(crate) failing_since: Option<Seconds>,
-    /// Counts [`Event::Restart`](crate::Event::Restart); what a whole pass does not send is gone.
+    /// The number of [`Event::Restart`](crate::Event::Restart)s. After [`Event::Synced`](crate::Event::Synced), a
+    /// record of an older pass belongs to a deleted object.
     pub(crate) pass: u32,
-    /// Whether a whole pass has been seen.
+    /// Whether a list has been completed.
     pub(crate) synced: bool,
     pub(crate) stale: bool,
-    /// When `stale` last turned.
+    /// When `stale` last changed.
     pub(crate) turned: Seconds,
-    /// Whether a pass has begun and not ended.
+    /// Whether a list is in progress.
     pub(crate) listing: bool,
-    /// Since when its watch stands again, if it went on from where it had come after a while.
+    /// When its watch resumed after a failure, or after a silence longer than the lag. `None` once a list is complete.
     pub(crate) resumed: Option<Seconds>,
-    /// When its source last said that all has been told; `None` if it is none that does.
+    /// When its source last reported that it is up to date; `None` if the source never does.
     current: Option<Seconds>,
 }
 
-/// Why it cannot be said that all is known that has happened in a cluster.
+/// Why recent changes of a cluster may be unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotCurrent {
-    /// It does not answer.
+    /// The cluster does not answer.
     Silent,
-    /// The watch of a kind says nothing.
+    /// The watch of a kind has sent neither events nor bookmarks for too long.
     Quiet(KindId),
-    /// The watch of a kind fails, or has yet to make up for what happened meanwhile.
+    /// The kind is not listed yet, or its watch fails or has just resumed and may have events outstanding.
     Behind(KindId),
-    /// What follows from what is known is not worked out.
+    /// The inventory has not computed yet which rows earlier changes affect.
     Busy,
 }
 
-/// What was last heard of a cluster.
+/// When the API server last answered, and how.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Contact {
-    /// When it last answered; `None` if it never has.
+    /// When the last successful answer arrived; `None` before the first one.
     pub last_heard: Option<Seconds>,
-    /// Why it does not answer, if the last attempt failed.
+    /// The error of the last attempt; `None` if it succeeded.
     pub silent: Option<Str>,
-    /// Since when it has answered, or has not.
+    /// Since when the API server has answered, or has failed to.
     pub since: Seconds,
     /// `gitVersion` of its API server.
     pub version: Option<Str>,
-    /// How many seconds our clock was ahead of the cluster's when that was last seen.
+    /// How many seconds our clock was ahead of the cluster's when it was last measured.
     pub ahead: Option<Seconds>,
 }
 
-/// What the object behind an entry of `dependsOn` is doing.
+/// What is known of the object that an entry of `dependsOn` names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dependency<'a> {
-    /// It is this object.
+    /// The object exists.
     Is(&'a Record),
-    /// It does not exist, though its kind is observed.
+    /// The object does not exist, although its kind is observed.
     Missing,
-    /// Its kind is not observed, or may not be.
+    /// Unknown, since its kind is not in the catalogue, not listed yet or forbidden.
     Unseen,
 }
 
@@ -146,7 +149,7 @@ impl Cluster {
         &self.tallies.layers[layer as usize]
     }
 
-    /// The kubelet versions of its nodes, and how many nodes have each.
+    /// The kubelet versions of the cluster's nodes, and how many nodes have each.
     pub fn kubelet_versions(&self) -> impl ExactSizeIterator<Item = (&Str, u32)> {
         self.tallies.kubelet_versions.iter().map(|(version, nodes)| (version, *nodes))
     }
@@ -156,22 +159,22 @@ impl Cluster {
         self.graph.dependents(key)
     }
 
-    /// The generator that makes an object, whether or not it has been made.
+    /// The generator whose `spec.artifacts` names the object, whether or not the object exists.
     pub(crate) fn maker(&self, key: &ObjectKey) -> Option<&ObjectKey> {
         self.graph.maker(key)
     }
 
-    /// Where an object stands in the graph of dependencies.
+    /// The object's depth and cycle in the graph of `dependsOn`.
     pub fn place(&self, key: &ObjectKey) -> Place {
         self.graph.place(key)
     }
 
-    /// The members of the cycle that an object is in; at most some of them.
+    /// The cycle that an object is in; a long one is named in part.
     pub fn cycle(&self, key: &ObjectKey) -> Option<Cycle<'_>> {
         self.graph.cycle(key)
     }
 
-    /// What an entry of `dependsOn` is doing.
+    /// What is known of the object that an entry of `dependsOn` names.
     pub fn dependency(&self, reference: &Reference) -> Dependency<'_> {
         let Reference::Known(key) = reference else { return Dependency::Unseen };
         match self.record(key) {
@@ -181,18 +184,18 @@ impl Cluster {
         }
     }
 
-    /// How a kind's observation stands; `None` before the source has said.
+    /// The last status that the source reported for a kind; `None` before the first.
     pub fn kind_status(&self, kind: KindId) -> Option<&KindStatus> {
         self.kind_state(kind).status.as_ref()
     }
 
-    /// Whether every object of the kind is known, so that an unknown one does not exist.
+    /// Whether all objects of the kind are known, so that one without a record does not exist.
     pub(crate) fn is_watched(&self, kind: KindId) -> bool {
         self.is_settled(kind)
             && matches!(self.kind_status(kind), Some(KindStatus::Served { .. } | KindStatus::Absent))
     }
 
-    /// Whether as much as can be is known of a kind: all of it, or that it cannot be seen.
+    /// Whether the kind is settled: its objects have been listed, or it is absent or forbidden.
     pub fn is_settled(&self, kind: KindId) -> bool {
         let state = self.kind_state(kind);
         match state.status {
@@ -202,10 +205,10 @@ impl Cluster {
         }
     }
 
-    /// Whether all that happened in the cluster until as long ago as it [may be](crate::Inventory::with_lag) is known, as
-    /// far as it may be read; or why not.
+    /// Checks that the rows show all changes that happened up to [the lag](crate::Inventory::with_lag) before `now`, as
+    /// far as their kinds may be read.
     pub fn is_current(&self, now: Seconds) -> Result<(), NotCurrent> {
-        // Two delays in a row: what may be known late, and is shown later.
+        // Two delays add up: that of the watch, and that of the rows.
         let lag = self.lag - self.behind_since.map_or(0, |since| now - since);
         if lag < 0 {
             return Err(NotCurrent::Busy);
@@ -222,7 +225,7 @@ impl Cluster {
             if kind.current.is_some_and(|current| now - current > lag) {
                 return Err(NotCurrent::Quiet(id));
             }
-            // What has piled up while a watch was broken takes its time.
+            // A watch that has resumed needs time to deliver the events of its outage.
             if !is_told || kind.resumed.is_some_and(|resumed| now - resumed < self.lag) {
                 return Err(NotCurrent::Behind(id));
             }
@@ -230,13 +233,14 @@ impl Cluster {
         Ok(())
     }
 
-    /// How many seconds our clock is ahead of the cluster's, if that is more than may be.
+    /// How many seconds our clock is ahead of the cluster's, if that is more than is acceptable.
     pub fn clock_error(&self) -> Option<Seconds> {
-        // A quarter of the lag, and what the resolution of a second hides.
+        // A quarter of the lag, and one second, which is the resolution of the measurement.
         self.contact.ahead.filter(|ahead| ahead.abs() > self.lag / 4 + 1)
     }
 
-    /// How long nothing has been heard at `now` of the cluster itself, and of the kind whose watch says least.
+    /// How many seconds ago the API server last answered, and which served kind has been silent for longest, with its
+    /// seconds.
     pub fn silence(&self, now: Seconds) -> (Seconds, Option<(KindId, Seconds)>) {
         let served = (0..).map(KindId).zip(&self.kinds);
         let served = served.filter(|(_, kind)| matches!(kind.status, Some(KindStatus::Served { .. })));
@@ -244,17 +248,17 @@ impl Cluster {
         (now - self.contact.last_heard.unwrap_or(self.added), kinds.max_by_key(|(_, silence)| *silence))
     }
 
-    /// What was last heard of the cluster.
+    /// When the API server last answered, and how.
     pub fn contact(&self) -> &Contact {
         &self.contact
     }
 
-    /// Whether the cluster was heard from lately, and since when that has been so.
+    /// Whether the API server answered within [`STALE_AFTER`], and since when that is or is not so.
     pub fn freshness(&self) -> (bool, Seconds) {
         (self.fresh, self.fresh_since)
     }
 
-    /// Whether what is known of all these kinds is up to date, and since when that has been so.
+    /// Whether the records of all these kinds are fresh, and since when that is or is not so.
     pub fn freshness_of(&self, kinds: impl IntoIterator<Item = KindId>) -> (bool, Seconds) {
         let kinds = kinds.into_iter().map(|kind| self.kind_state(kind)).map(|kind| (kind.stale, kind.turned));
         let turns: Vec<_> = kinds.chain([(!self.fresh, self.fresh_since)]).collect();
@@ -263,26 +267,26 @@ impl Cluster {
         (stale.is_none(), stale.or(last).unwrap_or(self.fresh_since))
     }
 
-    /// Whether what is known of a kind is up to date.
+    /// Whether the records of a kind are fresh.
     pub fn is_fresh(&self, kind: KindId) -> bool {
         self.fresh && !self.kind_state(kind).stale
     }
 
-    /// When anything was last observed to change.
+    /// When a change was last observed.
     pub fn last_event(&self) -> Seconds {
         self.last_event
     }
 }
 
 impl Kind {
-    /// Something of it was told.
+    /// Records an event of the kind.
     pub(crate) fn said(&mut self, now: Seconds, lag: Seconds) {
         if self.current.is_some() {
             self.current(now, lag);
         }
     }
 
-    /// All of it was told, but what has piled up during a silence that was too long.
+    /// Records that the kind is up to date. After a silence longer than the lag, events may still be outstanding.
     pub(crate) fn current(&mut self, now: Seconds, lag: Seconds) {
         if self.current.is_some_and(|current| now - current > lag) {
             self.resumed = Some(now);
@@ -292,7 +296,7 @@ impl Kind {
 }
 
 impl Contact {
-    /// Takes in a sign of life or its absence; whether it is anything new.
+    /// Applies an answer or its absence. Returns whether readers can see a difference.
     pub(crate) fn hear(&mut self, heard: Liveness, now: Seconds) -> bool {
         let before = self.clone();
         let was_silent = before.silent.is_some();

@@ -1,19 +1,21 @@
-//! What a change touches, and so has to be rendered anew.
+//! Which rows have to be rendered again after a change.
 
 use std::collections::{HashSet, VecDeque};
 
 use crate::{ClusterId, ObjectKey, Seconds, Str};
 
-/// What changed and has not been taken.
+/// The objects, namespaces and clusters that changed since the last
+/// [`Inventory::take_delta`](crate::Inventory::take_delta).
 #[derive(Debug, Default)]
 pub struct Delta {
-    /// Objects that changed, came or went, and those whose place in the graph or root cause may have.
+    /// Objects that changed, appeared or disappeared, and those whose place in the graph or root cause may have
+    /// changed.
     pub objects: HashSet<(ClusterId, ObjectKey)>,
-    /// Namespaces some of whose Flux objects are among these, or whose tenant changed.
+    /// Namespaces that contain such a Flux object, or whose tenant changed.
     pub namespaces: HashSet<(ClusterId, Str)>,
-    /// Namespaces some of whose game servers or fleets are among these, or whose tenant changed.
+    /// Namespaces that contain such a game server or fleet, or whose tenant changed.
     pub games: HashSet<(ClusterId, Str)>,
-    /// Clusters of which anything changed.
+    /// Clusters in which anything changed.
     pub clusters: HashSet<ClusterId>,
 }
 
@@ -27,7 +29,7 @@ impl Delta {
     }
 }
 
-/// Objects that may look different because others changed, the longest known first, each once.
+/// A queue, without duplicates, of the objects whose rows may be outdated because other objects changed. Oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
     order: VecDeque<(ClusterId, ObjectKey, Seconds)>,
@@ -35,7 +37,7 @@ pub(crate) struct Backlog {
 }
 
 impl Backlog {
-    /// `key` may look different, because of what happened at `since`.
+    /// Queues `key`, whose row may be outdated since `since`.
     pub(crate) fn push(&mut self, id: ClusterId, key: &ObjectKey, since: Seconds) {
         if self.known.insert((id, key.clone())) {
             self.order.push_back((id, key.clone(), since));
@@ -47,13 +49,13 @@ impl Backlog {
         let object = (id, key);
         self.known.remove(&object);
         if self.order.is_empty() {
-            // What a storm took up is given back.
+            // Frees the memory that a burst of changes has allocated.
             *self = Self::default();
         }
         Some(object)
     }
 
-    /// Since when the first has waited.
+    /// When the first entry was queued for.
     pub(crate) fn since(&self) -> Option<Seconds> {
         self.order.front().map(|(_, _, since)| *since)
     }

@@ -1,7 +1,7 @@
-//! Game servers: what an object of Agones, OpenKruiseGame or Pteronimbus adds to its namespace's numbers.
+//! Game servers: what an object of Agones, OpenKruiseGame or Pteronimbus adds to the numbers of its namespace.
 //!
-//! A server counts once. What belongs to a Fleet or GameServerSet is told by its status, and adds nothing of its own
-//! but whether it has failed; servers that stand alone add themselves.
+//! **Invariant:** each server counts once. Servers of a Fleet or GameServerSet are counted from the status of that
+//! object; such a server itself adds only whether it has failed. A standalone server adds itself.
 
 use std::ops::{AddAssign, SubAssign};
 
@@ -32,7 +32,7 @@ impl Engine {
     }
 }
 
-/// What objects of a kind are: many servers, or one.
+/// What an object of a kind represents: many servers, or one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// A Fleet or a GameServerSet.
@@ -41,17 +41,17 @@ pub enum Role {
     Server,
 }
 
-/// A kind of an engine's.
+/// The engine and role of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GameKind {
-    /// Whose.
+    /// The engine that defines the kind.
     pub engine: Engine,
-    /// What its objects are.
+    /// What an object of the kind represents.
     pub role: Role,
 }
 
 impl GameKind {
-    /// The kind of this group and name, if it is of an engine's.
+    /// The kind with this group and name, if it belongs to an engine.
     pub(crate) fn of(group: &str, kind: &str) -> Option<Self> {
         let (engine, role) = match (group, kind) {
             ("agones.dev", "Fleet" | "GameServerSet") => (Engine::Agones, Role::Group),
@@ -65,45 +65,45 @@ impl GameKind {
     }
 }
 
-/// Game servers, counted: what one object adds, or the sum over many.
+/// Counts of game servers: what one object adds, or a sum over many objects.
 ///
-/// What objects say is bounded when it is read, so that no sum overflows. A part may be negative: a server in use takes
-/// itself out of those that its GameServerSet tells as ready.
+/// The numbers of an object are bounded when they are read, so sums cannot overflow. What an object adds may be
+/// negative: an allocated server subtracts itself from those that its GameServerSet reports as ready.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct GameNumbers {
-    /// Fleets, and GameServerSets that belong to none.
+    /// Fleets, and GameServerSets without a Fleet.
     pub fleets: i64,
-    /// Servers that ought to be there.
+    /// Servers that should exist.
     pub desired: i64,
-    /// Servers that wait for players.
+    /// Servers that are ready for players.
     pub ready: i64,
     /// Servers in use.
     pub allocated: i64,
-    /// Servers kept for somebody.
+    /// Servers that are reserved.
     pub reserved: i64,
-    /// Servers taken out on purpose.
+    /// Servers that were deliberately taken out of service.
     pub withdrawn: i64,
     /// Servers that have failed.
     pub unhealthy: i64,
     /// Desired servers that are none of ready, allocated, reserved and withdrawn.
     pub missing: i64,
-    /// Players connected.
+    /// Connected players.
     pub players: PartialSum,
-    /// Players there is room for.
+    /// The number of players that the servers can hold.
     pub capacity: PartialSum,
 }
 
-/// A number that not every object tells.
+/// A sum over the objects that report a number; others are left out rather than counted as zero.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PartialSum {
-    /// The sum over those that do.
+    /// The sum over the objects that report the number.
     sum: i64,
-    /// How many do.
+    /// How many objects report it.
     by: i64,
 }
 
 impl PartialSum {
-    /// The number that one object tells, or nothing.
+    /// The number of one object; `None` if it reports none.
     pub const fn new(number: Option<i64>) -> Self {
         match number {
             Some(sum) => Self { sum, by: 1 },
@@ -111,21 +111,21 @@ impl PartialSum {
         }
     }
 
-    /// The sum, if any object tells.
+    /// The sum; `None` if no object reports the number.
     pub fn get(self) -> Option<i64> {
         (self.by > 0).then_some(self.sum)
     }
 }
 
 impl GameNumbers {
-    /// What the object adds.
+    /// What `record` adds.
     pub(crate) fn of(record: &Record, role: Role) -> Self {
         let own = record.game().copied().unwrap_or_default();
         let failed = role == Role::Server && record.verdict.state.is_failure();
         Self { unhealthy: i64::from(failed), ..own }
     }
 
-    /// With `missing` as the other numbers have it.
+    /// Computes `missing` from the other numbers.
     pub(crate) fn with_missing(self) -> Self {
         let there = self.ready + self.allocated + self.reserved + self.withdrawn;
         Self { missing: (self.desired - there).max(0), ..self }

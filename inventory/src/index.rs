@@ -1,8 +1,8 @@
-//! The inventory: what is known of every cluster, and what a change to it touches.
+//! The inventory: the observed state of all clusters.
 //!
-//! One task owns it and applies events in order. Everything derived (counts, the graph, deadlines) is
-//! kept up change by change. What a view must render anew is collected in a [`Delta`]: at once for what changed
-//! itself, and in portions for what shows it, since a tenant decides how much that is.
+//! One task owns it and applies events in order. Counts, the graph and deadlines are updated incrementally. The rows
+//! that have to be rendered again are collected in a [`Delta`]: those of a changed object at once, and those of other
+//! objects that show it in portions, because tenants decide through `dependsOn` how many these are.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -17,7 +17,7 @@ use crate::{
     records::{self, Entry},
 };
 
-/// What is known of every cluster.
+/// The observed state of all clusters.
 #[derive(Debug)]
 pub struct Inventory {
     catalogue: Arc<Catalogue>,
@@ -29,7 +29,7 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// An inventory that knows nothing yet of the clusters with these names. [`ClusterId`] is the position.
+    /// An empty inventory for the clusters with these names. [`ClusterId`] is the position.
     pub fn new(catalogue: Arc<Catalogue>, clusters: impl IntoIterator<Item = Str>, now: Seconds) -> Self {
         let clusters: Vec<_> =
             clusters.into_iter().map(|name| Cluster::new(name, catalogue.len(), now)).collect();
@@ -46,19 +46,19 @@ impl Inventory {
         }
     }
 
-    /// With another limit to how far behind a cluster what is known of it may be; half a minute, if nobody says.
+    /// Sets the acceptable delay between a change and its appearance in the rows, instead of [`STALE_AFTER`].
     #[must_use]
     pub fn with_lag(mut self, lag: Seconds) -> Self {
         self.clusters.iter_mut().for_each(|cluster| cluster.lag = lag);
         self
     }
 
-    /// What kinds there are.
+    /// The kinds that can be observed.
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue
     }
 
-    /// A cluster.
+    /// The cluster with this number.
     pub fn cluster(&self, id: ClusterId) -> &Cluster {
         &self.clusters[usize::from(id.0)]
     }
@@ -73,7 +73,7 @@ impl Inventory {
         cluster.record(&ObjectKey { kind: self.namespace_kind?, namespace: "".into(), name: name.clone() })
     }
 
-    /// Takes in what a source said at `now`.
+    /// Applies an event that a source sent at `now`.
     pub fn apply(&mut self, id: ClusterId, event: Event, now: Seconds) {
         let cluster = &mut self.clusters[usize::from(id.0)];
         let lag = cluster.lag;
@@ -98,7 +98,7 @@ impl Inventory {
                 let state = cluster.kind_mut(kind);
                 let first = !std::mem::replace(&mut state.synced, true);
                 state.said(now, lag);
-                // What is listed is as it is now: there is nothing to make up for.
+                // A list is the current state, so no event of it is outstanding.
                 (state.listing, state.resumed) = (false, None);
                 let pass = state.pass;
                 let swept =
@@ -119,10 +119,10 @@ impl Inventory {
                 let state = cluster.kind_mut(kind);
                 let failing = match &status {
                     KindStatus::Failing { .. } => true,
-                    // What was seen before the right was taken away is still there, and ages.
+                    // Objects that were seen before the permission was revoked are kept, and become stale.
                     KindStatus::Forbidden { .. } => state.synced,
                     KindStatus::Absent => {
-                        // Should it be served again, its objects are not known before they are listed.
+                        // If the kind is served again, its objects are unknown until they are listed.
                         state.synced = false;
                         false
                     }
@@ -150,7 +150,7 @@ impl Inventory {
         }
     }
 
-    /// Lets time pass: deadlines come due, silent sources grow stale.
+    /// Applies deadlines that have passed, and marks silent clusters and kinds as stale.
     pub fn tick(&mut self, now: Seconds) {
         while let Some((at, id, key)) = self.deadlines.first().cloned()
             && at <= now
@@ -164,30 +164,30 @@ impl Inventory {
         }
     }
 
-    /// What changed since the last call, with all that follows from it, however much that is.
+    /// All rows affected since the last call, those of other objects included, however many these are.
     pub fn take_delta(&mut self) -> Delta {
         let mut delta = self.take_changed();
         self.follow_into(&mut delta, usize::MAX, usize::MAX);
         delta
     }
 
-    /// What itself changed since the last call. What follows from it is for [`Inventory::follow`].
+    /// The rows of the objects that changed since the last call. [`Inventory::follow`] returns those of others.
     pub fn take_changed(&mut self) -> Delta {
         std::mem::take(&mut self.delta)
     }
 
-    /// Whether something follows from what changed that [`Inventory::follow`] has not given out.
+    /// Whether [`Inventory::follow`] has more rows to return.
     pub fn is_behind(&self) -> bool {
         self.clusters.iter().any(|cluster| cluster.behind_since.is_some())
     }
 
-    /// How much was done so far for what follows from changes: objects and references that were looked at.
+    /// How many objects and references have been visited in the graph so far. A measure of work for limits and tests.
     pub fn steps(&self) -> u64 {
         self.clusters.iter().map(|cluster| cluster.graph.steps()).sum()
     }
 
-    /// Goes on with what follows from changes, for about `steps` steps: about `objects` objects that may look different,
-    /// those first that have waited longest. Nothing, if nothing is left.
+    /// Continues to look for rows affected by changes of other objects, for about `steps` steps in the graph of each
+    /// cluster, and returns at most `objects` of the affected objects, oldest first. Empty if none are left.
     pub fn follow(&mut self, steps: usize, objects: usize) -> Delta {
         let mut delta = Delta::default();
         self.follow_into(&mut delta, steps, objects);
@@ -210,7 +210,7 @@ impl Inventory {
         }
     }
 
-    /// A delta that touches all there is.
+    /// A delta with all objects, namespaces and clusters.
     pub fn everything(&self) -> Delta {
         let mut all = Delta::default();
         for (id, cluster) in self.clusters() {
@@ -222,10 +222,10 @@ impl Inventory {
         all
     }
 
-    /// Judges anew whether a cluster and each of its kinds were heard from lately.
+    /// Recomputes whether a cluster and each of its kinds are fresh.
     fn refresh(&mut self, id: ClusterId, now: Seconds) {
         let cluster = &mut self.clusters[usize::from(id.0)];
-        // Before the first word, it has been silent since it was added.
+        // Before the first answer, the silence counts from when the cluster was added.
         let heard = cluster.contact.last_heard.unwrap_or(cluster.added);
         let fresh = now - heard < STALE_AFTER;
         let flipped = fresh != cluster.fresh;
@@ -249,8 +249,9 @@ impl Inventory {
         }
     }
 
-    /// A kind's status shows in the row of every namespace and cluster; and whether all of it is known, as
-    /// it was if it was `watched`, in the rows of what depends on objects that are not there.
+    /// Marks all rows that show the status of the kind: those of namespaces and of the cluster. If the kind has become
+    /// watched, or is so no longer (`watched` is the value before), also the rows of objects that refer to missing
+    /// objects of the kind.
     fn kind_changed(&mut self, id: ClusterId, kind: KindId, watched: bool, now: Seconds) {
         self.delta.clusters.insert(id);
         let row = self.catalogue.kind(kind);
@@ -285,12 +286,12 @@ impl Inventory {
         self.delta.objects.extend(keys.map(|key| (id, key.clone())));
     }
 
-    /// Takes in that the source sent `new` as what stands under `key`.
+    /// Stores the record that the source sent for `key`, or removes it if `new` is `None`.
     fn replace(&mut self, id: ClusterId, key: &ObjectKey, mut new: Option<Box<Record>>, now: Seconds) {
         let cluster = &mut self.clusters[usize::from(id.0)];
         let pass = cluster.kind_mut(key.kind).pass;
         if let Some(record) = &mut new {
-            // Another object of the same name has another past.
+            // An object that was recreated under the same name inherits nothing from the old one.
             let before =
                 records::find(&cluster.records, key).filter(|before| before.created == record.created);
             if let Some(before) = before
@@ -313,7 +314,7 @@ impl Inventory {
         }
     }
 
-    /// Puts `new` in the place of whatever is known under `key`.
+    /// Replaces the record of `key`, and updates everything that is derived from it.
     fn put(&mut self, id: ClusterId, key: &ObjectKey, new: Option<Entry>, now: Seconds) {
         let cluster = &mut self.clusters[usize::from(id.0)];
         let kind = self.catalogue.kind(key.kind);
@@ -351,8 +352,8 @@ impl Inventory {
         }
     }
 
-    /// Lets others and the time decide anew about an object. Nobody sent it: a list under way has yet to show that it is still
-    /// there.
+    /// Settles a record again because another object or the time changed. Its pass stays the same: the source did not
+    /// send it, so a list in progress has yet to confirm that the object exists.
     fn resettle(&mut self, id: ClusterId, key: &ObjectKey, now: Seconds) {
         let cluster = &self.clusters[usize::from(id.0)];
         let Some(entry) = cluster.records.get(key) else { return };
@@ -364,7 +365,7 @@ impl Inventory {
     }
 }
 
-/// An object, the namespace that tells of it, and its cluster.
+/// Adds an object, its namespace and its cluster to `delta`.
 fn touch(catalogue: &Catalogue, delta: &mut Delta, id: ClusterId, key: ObjectKey) {
     let kind = catalogue.kind(key.kind);
     if kind.is_flux() {
@@ -376,7 +377,7 @@ fn touch(catalogue: &Catalogue, delta: &mut Delta, id: ClusterId, key: ObjectKey
     delta.clusters.insert(id);
 }
 
-/// What a Namespace's record gives to the metadata of everything told about it.
+/// The parts of a Namespace's record that appear in the metadata of all rows of the namespace.
 fn labels(record: Option<&Record>) -> Option<(Seconds, Option<&Str>)> {
     match &record?.detail {
         Detail::Namespace { tenant } => Some((record?.created, tenant.as_ref())),

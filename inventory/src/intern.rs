@@ -1,28 +1,28 @@
 //! Shared strings: ten thousand objects repeat a few hundred namespaces, revisions and messages.
 //!
-//! Every string of a [`Record`](crate::Record) comes out of one [`Interner`], so equal text is kept
-//! once, and comparing two handles of equal text is most often a pointer comparison.
+//! Every string of a [`Record`](crate::Record) comes from one [`Interner`]. Equal texts are thus stored once, and
+//! comparing them is mostly a pointer comparison.
 
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// A shared, immutable string: 16 bytes a handle, the text stored once.
+/// A shared, immutable string. A handle has 16 bytes; the text is stored once.
 pub type Str = Arc<str>;
 
-/// Hands out one [`Str`] for each distinct text. Shared by every source; locked for one look-up at a time.
+/// Returns one [`Str`] for each distinct text. All sources share it; it is locked for one lookup at a time.
 #[derive(Debug, Default)]
 pub struct Interner(Mutex<Pool>);
 
 #[derive(Debug, Default)]
 struct Pool {
     strings: HashSet<Str>,
-    /// Size at which unused strings are dropped next: twice what the last sweep left.
+    /// When the pool has this many strings, unused ones are dropped: twice the number that the last sweep kept.
     sweep_at: usize,
 }
 
-/// Below this many strings a sweep would cost more than it frees.
+/// Below this number of strings, a sweep costs more than it frees.
 const SMALLEST_SWEEP: usize = 4096;
 
 impl Interner {
@@ -41,7 +41,7 @@ impl Interner {
         new
     }
 
-    /// How many distinct strings are held, and their bytes.
+    /// How many distinct strings are held, and how many bytes of text these have.
     pub fn size(&self) -> (usize, usize) {
         let pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         (pool.strings.len(), pool.strings.iter().map(|text| text.len()).sum())

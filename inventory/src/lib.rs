@@ -1,7 +1,9 @@
-//! Observed state of one or more clusters: sources, kinds, compact records, state rules, dependency graph.
+//! The observed state of one or more clusters: sources, kinds, compact records, state rules, the dependency graph.
 //!
-//! Sources run side by side and decode; one task owns the [`Inventory`] and applies their events in
-//! order. Nothing here knows of HTTP or of the views made from it.
+//! Each source runs in its own task and decodes objects. One other task owns the [`Inventory`] and applies the events
+//! of all sources in order.
+//!
+//! **Invariant:** this crate knows nothing of HTTP, nor of the views that are rendered from the inventory.
 
 pub mod catalogue;
 mod cluster;

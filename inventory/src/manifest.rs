@@ -1,8 +1,8 @@
-//! Manifests: the text of one file, as the Kubernetes objects it holds and the places where it does not parse; and
-//! which files of a folder hold manifests.
+//! Reads manifest files: the Kubernetes objects of a file, the lines that do not parse, and which files of a folder are
+//! manifests.
 //!
-//! Documents are split before they are parsed, so that a broken one costs only itself. Values come out as kubectl
-//! would send them ([`crate::yaml`]).
+//! A file is split into documents before they are parsed, so an error affects only its own document. Values are
+//! converted as kubectl converts them ([`crate::yaml`]).
 
 use std::{
     io,
@@ -17,16 +17,16 @@ use crate::{
     yaml::{self, At},
 };
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Debug, Default)]
 pub struct Parsed {
-    /// Objects, in the file's order; the items of lists in their place.
+    /// Objects in the order of the file. A list is replaced by its items.
     pub manifests: Vec<Manifest>,
-    /// What could not be read.
+    /// The parts that could not be read.
     pub faults: Vec<Fault>,
 }
 
-/// Something that says which kind it is.
+/// An object with `apiVersion` and `kind`.
 #[derive(Debug)]
 pub struct Manifest {
     /// Empty for the core group.
@@ -35,22 +35,22 @@ pub struct Manifest {
     pub version: String,
     /// For example `Kustomization`.
     pub kind: String,
-    /// The line its document begins on.
+    /// The line on which its document begins, from 1.
     pub line: usize,
     /// The whole object.
     pub object: Map<String, Value>,
 }
 
-/// A place where a file is wrong.
+/// An error in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// From 1; 0 for the file as a whole.
+    /// The line, from 1; 0 stands for the whole file.
     pub line: usize,
-    /// What is wrong, in one line.
+    /// The error, in one line.
     pub message: String,
 }
 
-/// Reads a file. `json`: as a stream of JSON values, which is what a `.json` file is.
+/// Reads a file: as YAML, or, if `json` is set, as a stream of JSON values, as `.json` files are.
 pub fn parse(bytes: &[u8], json: bool) -> Parsed {
     let mut parsed = Parsed::default();
     let text = match std::str::from_utf8(bytes) {
@@ -68,7 +68,7 @@ pub fn parse(bytes: &[u8], json: bool) -> Parsed {
         return parsed;
     }
     for (line, document) in documents(text) {
-        // JSON is YAML, but its own parser reads a large dump many times faster.
+        // JSON is a subset of YAML, but the JSON parser reads a large dump many times faster.
         if text[document.clone()].trim_start().starts_with('{')
             && let (values, None) = json_values(&text[document.clone()], line)
         {
@@ -83,7 +83,7 @@ pub fn parse(bytes: &[u8], json: bool) -> Parsed {
     parsed
 }
 
-/// The text without its byte order mark: what places in it count from.
+/// The text without its byte order mark. Lines and columns count from there.
 pub fn without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
@@ -91,16 +91,16 @@ pub fn without_mark(text: &str) -> &str {
 /// The manifest files of a folder.
 #[derive(Debug, Default)]
 pub struct Files {
-    /// `*.yaml`, `*.yml` and `*.json` at any depth, below the folder, in path order. Hidden files and folders are left
-    /// out; links are followed, each real folder is entered once.
+    /// The files `*.yaml`, `*.yml` and `*.json` at any depth, in path order. Hidden files and folders are left out.
+    /// Symbolic links are followed, and each real folder is entered once.
     pub files: Vec<PathBuf>,
     /// Folders of Helm templates, whose files are left out.
     pub templates: Vec<PathBuf>,
-    /// Folders that could not be listed, and why.
+    /// Folders that could not be listed, with the error.
     pub unreadable: Vec<(PathBuf, String)>,
 }
 
-/// Lists the manifest files under `folder`; their paths begin with it.
+/// Lists the manifest files under `folder`; their paths begin with `folder`.
 pub fn files(folder: &Path) -> io::Result<Files> {
     let folder::Listing { files, templates, unreadable, .. } = folder::list(folder)?;
     Ok(Files {
@@ -110,7 +110,7 @@ pub fn files(folder: &Path) -> io::Result<Files> {
     })
 }
 
-/// Whether the file is read as JSON.
+/// Whether a file is read as JSON, by its extension.
 pub fn is_json(path: &Path) -> bool {
     folder::is_json(path)
 }
@@ -122,12 +122,12 @@ impl Parsed {
         }
     }
 
-    /// Keeps `value` if it is an object, or the objects in it if it is a list. Everything else that YAML is
-    /// used for (Helm's values, configuration) is none of our business.
+    /// Keeps `value` if it is an object, or its items if it is a list. Other YAML (Helm values, configuration) is
+    /// ignored. `of`: the apiVersion and kind of the items, if the value is an item of a typed list.
     fn take(&mut self, value: Value, line: usize, of: Option<(&str, &str)>) {
         let Value::Object(mut object) = value else { return };
         if let Some((api_version, kind)) = of {
-            // Items of a typed list, as the API server sends it, leave these two to the list.
+            // The API server omits both fields in the items of a typed list.
             object.entry("apiVersion").or_insert_with(|| api_version.into());
             object.entry("kind").or_insert_with(|| kind.into());
         }
@@ -156,15 +156,15 @@ fn text<'a>(object: &'a Map<String, Value>, field: &str) -> Option<&'a str> {
     object.get(field).and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
-/// The documents of a YAML stream and the lines they begin on. A line that begins with `---` ends a document
-/// wherever it stands, even in a block scalar, so no parser is needed to find it.
+/// The documents of a YAML stream, each with the line on which it begins. A line that begins with `---` ends a document
+/// everywhere, even in a block scalar, so splitting needs no parser.
 pub fn documents(text: &str) -> Vec<(usize, Range<usize>)> {
     let mut documents = Vec::new();
     let (mut start, mut start_line, mut offset) = (0, 1, 0);
     for (index, line) in text.split_inclusive('\n').enumerate() {
         if is_marker(line, "---") {
             documents.push((start_line, start..offset));
-            // The marker stays with what it opens: content may follow it on its line.
+            // The marker belongs to the document that it opens, since content may follow on the same line.
             (start, start_line) = (offset, index + 1);
         } else if is_marker(line, "...") {
             documents.push((start_line, start..offset));
@@ -181,7 +181,7 @@ fn is_marker(line: &str, marker: &str) -> bool {
     line.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
 }
 
-/// Nothing but comments, directives and a marker: not a document.
+/// Whether a document has no content: only comments, directives and a marker.
 fn is_blank(document: &str) -> bool {
     document.lines().all(|line| {
         let line = line.strip_prefix("---").unwrap_or(line).trim_start();
@@ -189,14 +189,14 @@ fn is_blank(document: &str) -> bool {
     })
 }
 
-/// JSON values one after another with the lines that they begin on, up to where the text is wrong. The text begins on
-/// `line`.
+/// Consecutive JSON values, each with the line on which it begins, up to the first error. `line` is the line on which
+/// the text begins.
 fn json_values(text: &str, line: usize) -> (Vec<(Value, usize)>, Option<Fault>) {
     let mut values = Vec::new();
     let mut stream = serde_json::Deserializer::from_str(text).into_iter();
     let (mut end, mut end_line) = (0, line);
     while let Some(value) = stream.next() {
-        // Space before a value is not part of it.
+        // Whitespace before a value is not part of it.
         let start = end + (text[end..].len() - text[end..].trim_start().len());
         let start_line = end_line + lines(&text[end..start]);
         match value {

@@ -1,7 +1,8 @@
 //! What is kept of an observed object: enough to render every view, and nothing else.
 //!
-//! A record is made once, by the source that decoded the object, and never changed afterwards. Times are
-//! whole seconds since the Unix epoch, the precision of Kubernetes' `metav1.Time`.
+//! The source that decodes an object creates its record. Only the inventory changes it afterwards: it settles the
+//! verdict and the layer by other objects and by the time. Times are whole seconds since the Unix epoch, the precision
+//! of `metav1.Time` in Kubernetes.
 
 use gatehouse_apiservice::policy::Enforcement;
 
@@ -15,7 +16,7 @@ use crate::{
 /// Seconds since the Unix epoch (`metav1.Time` has no more precision).
 pub type Seconds = i64;
 
-/// Names one object within a cluster.
+/// The key of an object within a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey {
     /// The kind, as its row in the catalogue.
@@ -31,24 +32,24 @@ pub struct ObjectKey {
 pub struct Record {
     /// Kind, namespace and name.
     pub key: ObjectKey,
-    /// `metadata.creationTimestamp`; 0 where a manifest has none.
+    /// `metadata.creationTimestamp`; 0 if a manifest has none.
     pub created: Seconds,
-    /// The part of the cluster that this object's health counts towards.
+    /// The layer whose health the object counts towards; `None` if it does not count.
     pub layer: Option<Layer>,
-    /// What it is doing.
+    /// The state of the object, its reason and its time.
     pub verdict: Verdict,
-    /// What only some kinds have.
+    /// The fields that only some kinds have.
     pub detail: Detail,
 }
 
-/// What only some kinds have.
+/// The fields that only some kinds have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Detail {
     /// Nothing more.
     None,
-    /// A kind of Flux's.
+    /// A Flux object.
     Flux(Box<FluxDetail>),
-    /// A Namespace: its tenant, from the label `gatehouse.dev/tenant`.
+    /// A Namespace, with its tenant from the label `gatehouse.dev/tenant`.
     Namespace {
         /// The label's value.
         tenant: Option<Str>,
@@ -58,11 +59,11 @@ pub enum Detail {
         /// `status.nodeInfo.kubeletVersion`.
         kubelet_version: Str,
     },
-    /// A Fleet, GameServerSet or GameServer that adds to its namespace's numbers: what it adds.
+    /// A Fleet, GameServerSet or GameServer: what it adds to the numbers of its namespace.
     Game(Box<GameNumbers>),
     /// A TenantQuota.
     TenantQuota(Box<TenantQuotaDetail>),
-    /// An object that others bear on.
+    /// An object with links to other objects, on which its verdict may depend.
     Linked(Box<Links>),
 }
 
@@ -73,17 +74,17 @@ pub struct TenantQuotaDetail {
     pub tenant: Option<Str>,
     /// `spec.enforcement`.
     pub enforcement: Enforcement,
-    /// The limits, by name.
+    /// The limits, sorted by name.
     pub limits: Box<[Limit]>,
     /// `status.namespaces`; `None` without a status.
     pub namespaces: Option<i64>,
     /// `status.denied`.
     pub denied: i64,
-    /// `status.lastDenial`: when, and what was said.
+    /// `status.lastDenial`: its time and message.
     pub last_denial: Option<(Seconds, Str)>,
 }
 
-/// A limit of a TenantQuota, as it is written.
+/// A limit of a TenantQuota. Quantities are kept as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
     /// Key in `spec.hard`.
@@ -103,43 +104,43 @@ pub struct Limit {
 pub struct FluxDetail {
     /// `status.lastAppliedRevision`, the artifact's revision, or the last Helm snapshot's chart version.
     pub revision: Option<Str>,
-    /// Whether it is suspended, whatever its state (a suspended object can be Terminating).
+    /// Whether the object is suspended, whatever its state (a suspended object can be Terminating).
     pub suspended: bool,
-    /// `spec.suspend`, as it is written.
+    /// `spec.suspend` as written.
     pub suspend: Option<bool>,
-    /// What the condition Ready says, as it is written.
+    /// The status of the condition Ready.
     pub ready: Option<Readiness>,
-    /// What only metrics tell; kept where the catalogue says so.
+    /// Texts that only metrics show, if the catalogue keeps them.
     pub texts: Option<Box<FluxTexts>>,
     /// The annotation `fluxcd.controlplane.io/suspendedBy`.
     pub suspended_by: Option<Str>,
     /// Where its content comes from (`sourceRef`, `chart.spec.sourceRef`, `chartRef`).
     pub source: Option<Reference>,
-    /// What only some kinds have to do with others.
+    /// Links to other objects that only some kinds have.
     pub links: Option<Box<FluxLinks>>,
     /// `spec.dependsOn`, with kinds and namespaces filled in; at most [`FluxDetail::DEPENDENCIES`].
     pub depends_on: Box<[Reference]>,
     /// How many entries of `spec.dependsOn` are not kept.
     pub depends_on_omitted: u16,
-    /// Which of [`FluxDetail::depends_on`] the controller says it waits for, of an object that is Blocked.
+    /// The index in [`FluxDetail::depends_on`] of the dependency that the controller names, if the object is Blocked.
     pub waits_for: Option<u8>,
 }
 
-/// What a Flux object has to do with others beside its source and its dependencies.
+/// Links of a Flux object beside its source and its dependencies.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FluxLinks {
-    /// The HelmChart that was made from a HelmRelease's template (`status.helmChart`): what it takes its content from.
+    /// The HelmChart that was created for a HelmRelease (`status.helmChart`), from which the release takes its content.
     pub chart: Option<ObjectKey>,
-    /// The ExternalArtifacts that a generator makes (`spec.artifacts`).
+    /// The ExternalArtifacts that a generator creates (`spec.artifacts`).
     pub makes: Box<[ObjectKey]>,
 }
 
 impl FluxDetail {
-    /// How many dependencies of an object are kept. A tenant may write thirty thousand; nobody means more than some
-    /// dozens, and each costs everybody's memory and time.
+    /// How many dependencies of an object are kept. A tenant can write thirty thousand. Real objects have some dozens
+    /// at most, and each takes memory and time that all tenants share.
     pub const DEPENDENCIES: usize = 256;
 
-    /// The object that its content comes from directly, if its kind is observed.
+    /// The object that it takes its content from directly, if its kind is observed.
     pub fn fed_by(&self) -> Option<&ObjectKey> {
         let chart = self.links.as_ref().and_then(|links| links.chart.as_ref());
         chart.or(match &self.source {
@@ -148,7 +149,7 @@ impl FluxDetail {
         })
     }
 
-    /// What it makes that others take their content from.
+    /// The objects that it creates for others to take their content from.
     pub(crate) fn makes(&self) -> &[ObjectKey] {
         self.links.as_ref().map_or(&[], |links| &links.makes)
     }
@@ -161,19 +162,19 @@ pub enum Readiness {
     True,
     /// It does not.
     False,
-    /// Nobody can tell yet.
+    /// The controller does not know yet.
     Unknown,
 }
 
-/// Up to two texts, whose meaning depends on the kind: `spec.url` of a GitRepository, HelmRepository or OCIRepository;
-/// `spec.endpoint` and `spec.bucketName` of a Bucket; `spec.chart` and `spec.version` of a HelmChart; `spec.image` of an
-/// ImageRepository; `status.webhookPath` of a Receiver; the newest release's `appVersion` of a HelmRelease.
+/// Up to two texts. Their meaning depends on the kind: `spec.url` of a GitRepository, HelmRepository or OCIRepository;
+/// `spec.endpoint` and `spec.bucketName` of a Bucket; `spec.chart` and `spec.version` of a HelmChart; `spec.image` of
+/// an ImageRepository; `status.webhookPath` of a Receiver; the `appVersion` of the newest release of a HelmRelease.
 pub type FluxTexts = [Option<Str>; 2];
 
 /// A reference to another object of the same cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reference {
-    /// An object of a kind the catalogue has.
+    /// An object of a kind in the catalogue.
     Known(ObjectKey),
     /// An object of a kind that is not observed.
     Foreign {
@@ -188,15 +189,15 @@ pub enum Reference {
     },
 }
 
-/// A part of the cluster whose health is told as one, in the order in which people look.
+/// A part of the cluster whose health is reported as one value, in the order of display.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Layer {
     /// Nodes.
     Nodes,
-    /// APIs behind kube-apiserver, and namespaces that do not go away.
+    /// APIs behind kube-apiserver, and namespaces that are stuck in deletion.
     #[serde(rename = "API")]
     Api,
-    /// The Flux controllers' own Deployments.
+    /// The Deployments of the Flux controllers.
     FluxControllers,
     /// Flux objects.
     Flux,
@@ -259,22 +260,22 @@ impl Layer {
 }
 
 impl Record {
-    /// Lets its deadlines decide that have come by `now`.
+    /// Applies the deadlines that have passed at `now`.
     pub(crate) fn let_pass(&mut self, now: Seconds) {
         if self.verdict.let_pass(now) == Some(End::Forgotten) {
             self.layer = None;
         }
     }
 
-    /// Whether what depends on the object may go on: it is well, and its controllers do not wait for its condition Ready,
-    /// which nobody writes any more of an object that was suspended in the middle of an attempt.
+    /// Whether Flux reconciles objects that depend on this one. It must be Ready, or have been Ready when it was
+    /// suspended. If it was suspended during an attempt, its condition Ready stays Unknown, and its dependents wait.
     pub fn satisfies_dependents(&self) -> bool {
         let is_held = self.verdict.state == State::Suspended;
         let waits = self.flux().is_some_and(|flux| flux.ready.is_some_and(|ready| ready != Readiness::True));
         self.verdict.is_well() && !(is_held && waits)
     }
 
-    /// The Flux part, for Flux's kinds.
+    /// The Flux fields, if it is a Flux object.
     pub fn flux(&self) -> Option<&FluxDetail> {
         match &self.detail {
             Detail::Flux(detail) => Some(detail),
@@ -282,7 +283,7 @@ impl Record {
         }
     }
 
-    /// What it adds to its namespace's numbers, for game servers and their fleets.
+    /// What it adds to the numbers of its namespace, if it is a game server or fleet.
     pub fn game(&self) -> Option<&GameNumbers> {
         match &self.detail {
             Detail::Game(numbers) => Some(numbers),
@@ -290,7 +291,7 @@ impl Record {
         }
     }
 
-    /// How it is connected with others, as the catalogue says.
+    /// The links that the catalogue's rule for its kind has found.
     pub(crate) fn links(&self) -> Option<&Links> {
         match &self.detail {
             Detail::Linked(links) => Some(links),
@@ -305,7 +306,7 @@ impl Record {
         }
     }
 
-    /// What a TenantQuota says.
+    /// The fields of a TenantQuota.
     pub fn tenant_quota(&self) -> Option<&TenantQuotaDetail> {
         match &self.detail {
             Detail::TenantQuota(quota) => Some(quota),
@@ -313,7 +314,7 @@ impl Record {
         }
     }
 
-    /// Bytes this record occupies, without the shared text of its strings.
+    /// The size of this record in bytes, without the shared text of its strings.
     pub fn size(&self) -> usize {
         let detail = match &self.detail {
             Detail::Flux(flux) => {

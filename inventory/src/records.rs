@@ -1,17 +1,17 @@
-//! The records of a cluster, as they are kept.
+//! The records of a cluster.
 
 use std::collections::HashMap;
 
 use crate::{ObjectKey, Record};
 
-/// By the object's key.
+/// Records by the keys of their objects.
 pub(crate) type Records = HashMap<ObjectKey, Entry>;
 
-/// A record as it is kept.
+/// A record, and when it was last confirmed.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) record: Box<Record>,
-    /// The pass of [`Kind::pass`](crate::cluster::Kind::pass) in which it was last sent.
+    /// The value of [`Kind::pass`](crate::cluster::Kind::pass) when the source last sent it.
     pub(crate) pass: u32,
 }
 

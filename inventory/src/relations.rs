@@ -1,8 +1,11 @@
-//! How objects of the catalogue's rules bear on each other: which works by which, and which follow each other.
+//! How the verdicts of objects depend on each other by the catalogue's rules: an object uses others, and objects form
+//! series of which the last counts.
 //!
-//! A claim is judged by its StorageClass, a certificate fails because of its issuer, a failed backup is outdone by the next
-//! one of its schedule. What an object says by itself is kept beside what follows from others, and only the former is
-//! looked at by others: a change goes one step far, and never in circles.
+//! The verdict of a claim depends on its StorageClass, and that of a certificate on its issuer. A failed backup no
+//! longer counts once a later one of its schedule has finished.
+//!
+//! **Invariant:** an object's own verdict is kept beside the one that follows from others, and others see only the own
+//! verdict. So a change affects only direct users, and cycles are harmless.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -12,71 +15,71 @@ use crate::{
     records::{self, Records},
 };
 
-/// How an object is connected with others.
+/// The links of an object to others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Links {
-    /// Its verdict by what it says itself.
+    /// The verdict from the object's own fields alone.
     pub own: Verdict,
-    /// The layer it counts towards by itself.
+    /// The layer that it counts towards by its own fields.
     pub layer: Option<Layer>,
-    /// What it works by, that first which explains most.
+    /// The objects that it uses. The first one that explains its state decides.
     pub uses: Box<[Use]>,
-    /// The series it is one of.
+    /// The series that it belongs to.
     pub series: Option<Member>,
 }
 
-/// An object that another works by.
+/// An object that another one uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Use {
-    /// Which.
+    /// The used object.
     pub target: ObjectKey,
-    /// What it makes of the other's verdict; the first that applies.
+    /// How the verdict of the user depends on the used object. The first case that applies decides.
     pub cases: Box<[Case]>,
 }
 
 /// A verdict that depends on another object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
-    /// When it applies.
+    /// The condition.
     pub when: When,
-    /// The verdict then.
+    /// The verdict if the condition holds.
     pub verdict: Verdict,
 }
 
-/// What is asked of the other object.
+/// A condition on the used object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum When {
-    /// It does not exist, though its kind is observed.
+    /// It does not exist, although its kind is observed.
     Missing,
-    /// Its verdict has this reason.
+    /// Its own verdict has this reason.
     Reason(Str),
 }
 
-/// One of a series of which the last counts.
+/// A member of a series in which only the last finished one counts, such as the backups of a schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// The series, within kind and namespace.
+    /// The name of the series, unique within kind and namespace.
     pub name: Str,
-    /// When it began.
+    /// When the member began.
     pub at: Seconds,
-    /// Whether it has come to an end, good or bad.
+    /// Whether it has finished, whether or not it succeeded.
     pub finished: bool,
 }
 
 /// Kind, namespace and name of a series.
 type Series = (KindId, Str, Str);
 
-/// The connections of a cluster's objects, by their far end.
+/// The reverse links of a cluster's objects.
 #[derive(Debug, Default)]
 pub(crate) struct Relations {
-    /// Those whose verdict depends on the key's.
+    /// For each used object, the objects whose verdict depends on it.
     users: HashMap<ObjectKey, HashSet<ObjectKey>>,
-    /// When each of a series began, and whether it has ended.
+    /// The members of each series: when each began, and whether it has finished.
     series: HashMap<Series, BTreeMap<ObjectKey, (Seconds, bool)>>,
 }
 
 impl Relations {
-    /// Takes in that a record changed; the others that may have to be settled anew.
+    /// Applies the change of a record. Returns the other objects that have to be settled again.
     pub(crate) fn update(
         &mut self,
         key: &ObjectKey,
@@ -124,14 +127,14 @@ impl Relations {
         others
     }
 
-    /// The users of objects of `kind` that are not there: whether those are missing or unseen has changed.
+    /// The users of missing objects of `kind`, for when they become unknown instead of missing, or the reverse.
     pub(crate) fn users_of_absent(&self, kind: KindId, records: &Records) -> Vec<ObjectKey> {
         let absent =
             self.users.iter().filter(|(key, _)| key.kind == kind && records::find(records, key).is_none());
         absent.flat_map(|(_, users)| users).cloned().collect()
     }
 
-    /// Whether a later one of the series has ended.
+    /// Whether a later member of the series has finished.
     fn is_outdone(&self, key: &ObjectKey, member: &Member) -> bool {
         let members = self.series.get(&series(key, member));
         members
@@ -141,7 +144,7 @@ impl Relations {
     }
 }
 
-/// The uses that the verdict depends on.
+/// The uses that have cases, so that the verdict depends on them.
 fn deciding(links: &Links) -> impl Iterator<Item = &Use> {
     links.uses.iter().filter(|used| !used.cases.is_empty())
 }
@@ -151,12 +154,12 @@ fn series(key: &ObjectKey, member: &Member) -> Series {
 }
 
 impl Record {
-    /// What it says itself, whatever follows from others.
+    /// The verdict from its own fields alone.
     fn own_verdict(&self) -> &Verdict {
         self.links().map_or(&self.verdict, |links| &links.own)
     }
 
-    /// Lets others, and the time, decide about its verdict and whether it counts. `before` is what stood in its place.
+    /// Computes the verdict and the layer from the links and the time. `before` is the record that it replaces.
     pub(crate) fn settle(&mut self, before: Option<&Record>, cluster: &Cluster, now: Seconds) {
         if let Some(before) = before {
             self.own_verdict_mut().continue_from(before.own_verdict());

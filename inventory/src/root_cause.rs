@@ -1,4 +1,4 @@
-//! Why an object cannot go on: the walk down its dependencies and sources to the one that started it.
+//! Root causes: why an object cannot proceed, found by a walk along its dependencies and sources.
 
 use std::collections::HashSet;
 
@@ -8,46 +8,47 @@ use crate::{
     flux::{asks_for_more, may_be_the_source, needs_a_source},
 };
 
-/// How many objects a walk passes at most. Chains of this length are nobody's work, and a walk is made for each row.
+/// How many objects a walk visits at most. Real chains are shorter, and each row needs a walk.
 pub(crate) const WALK: usize = 64;
-/// How many dependencies a walk looks at, at most.
+/// How many dependencies a walk visits at most.
 const LOOKS: usize = 2048;
 
-/// The end of a chain of dependencies.
+/// The object or reference at which a walk ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Root<'a> {
     /// A dependency that is not ready, for reasons of its own.
     Dependency(&'a Record),
-    /// A dependency that is Ready, of which the controller asks for more: an expression of its own, or a newer revision.
+    /// A dependency that is Ready, although the controller still waits for it: for a `readyExpr`, or for a newer
+    /// revision.
     NotEnough {
         /// The dependency.
         dependency: &'a Record,
-        /// Who asks for more, and says what.
+        /// The object that requires more. Its message says what.
         waiting: &'a Record,
     },
-    /// The source that the object, or the dependency it waits for, takes its content from.
+    /// The source that the object, or the dependency that it waits for, takes its content from.
     Source(&'a Record),
-    /// A dependency that does not exist, though its kind is observed.
+    /// A dependency that does not exist, although its kind is observed.
     Missing(&'a ObjectKey),
-    /// A source that does not exist, though its kind is observed.
+    /// A source that does not exist, although its kind is observed.
     MissingSource(&'a ObjectKey),
-    /// A dependency of a kind that is not observed, or may not be: nothing can be said about it.
+    /// A dependency that is unknown, since its kind is not observed or is forbidden.
     Unseen(&'a Reference),
-    /// Dependencies that wait for each other, this one among them; see [`Cluster::cycle`].
+    /// Dependencies that wait for each other, this one included; see [`Cluster::cycle`].
     Cycle(&'a ObjectKey),
 }
 
-/// A root and the way to it.
+/// A root cause and the path to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RootCause<'a> {
-    /// What it ends at.
+    /// The end of the walk.
     pub root: Root<'a>,
-    /// The objects passed on the way, the nearest first, without the two ends.
+    /// The objects between the two ends, the nearest first.
     pub path: Vec<&'a ObjectKey>,
 }
 
 impl Cluster {
-    /// Why an object cannot go on; `None` if it can, or if the cause is its own.
+    /// Why an object cannot proceed; `None` if it can, or if the cause is in the object itself.
     pub fn root_cause<'a>(&'a self, record: &'a Record) -> Option<RootCause<'a>> {
         match record.flux() {
             Some(_) => root_cause(self, record),
@@ -56,17 +57,17 @@ impl Cluster {
     }
 }
 
-/// What an object waits for directly.
+/// The next step of a walk.
 enum Next<'a> {
     Dependency(&'a Record),
     Source(&'a Record),
     End(Root<'a>),
 }
 
-/// The root cause of `record`'s trouble; `None` if it is in none, or causes it itself. On a chain that is longer than a
-/// walk may be, it is the object at which the walk ends.
+/// The root cause of the trouble of a Flux object; `None` if it has none, or causes it itself. If the chain is longer
+/// than the limits of a walk, the object at which the walk stops.
 fn root_cause<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<RootCause<'a>> {
-    // A reconciliation of a healthy object is no trouble; one that waits for its source is.
+    // A healthy object that reconciles is not in trouble; one that waits for its source is.
     if !record.verdict.state.is_failure() && !waits_for_source(record) {
         return None;
     }
@@ -96,7 +97,7 @@ fn root_cause<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<RootCause<
 }
 
 fn next<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<Next<'a>> {
-    // One that is suspended goes on when somebody resumes it, whatever else is wrong.
+    // A suspended object proceeds when somebody resumes it, whatever else is wrong.
     if record.verdict.state == State::Suspended || record.satisfies_dependents() {
         return None;
     }
@@ -113,9 +114,9 @@ fn next<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<Next<'a>> {
     source_in_the_way(cluster, record)
 }
 
-/// The dependency that holds a blocked object back: the one that its controller names, which looks at them in order and
-/// tolerates some. If it names none, the gravest is told, an object that is missing before one that is merely not
-/// ready, and of equals the first by name, so that rows hold still.
+/// The dependency that blocks an object: the one that its controller names, since the controller checks them in order
+/// and may accept some that are not ready. If it names none, the worst one: a failed one before a missing one before
+/// one that is not ready. Among equals, the first by name, so that rows are stable.
 fn dependency_in_the_way<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<Next<'a>> {
     let flux = record.flux()?;
     if let Some(named) = flux.waits_for.and_then(|at| flux.depends_on.get(usize::from(at))) {
@@ -126,7 +127,7 @@ fn dependency_in_the_way<'a>(cluster: &'a Cluster, record: &'a Record) -> Option
             Dependency::Is(dependency) if asks_for_more(&record.verdict.message) => {
                 Some(Next::End(Root::NotEnough { dependency, waiting: record }))
             }
-            // It has become ready since; the controller looks again in a while.
+            // The dependency has become ready since then; the controller will retry.
             Dependency::Is(_) => None,
             Dependency::Missing => key_of(named).map(|key| Next::End(Root::Missing(key))),
             Dependency::Unseen => Some(Next::End(Root::Unseen(named))),
@@ -153,7 +154,7 @@ fn key_of(reference: &Reference) -> Option<&ObjectKey> {
     }
 }
 
-/// How much a dependency deserves the blame.
+/// How likely a dependency is the cause, the least likely first.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Grave {
     Unseen,
@@ -173,7 +174,8 @@ impl Grave {
     }
 }
 
-/// What an object takes its content from, if that is why it is not ready: it has failed, waits in turn, or is missing.
+/// The source of an object, if the source is why the object is not ready: it has failed, is itself waiting, or is
+/// missing.
 fn source_in_the_way<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<Next<'a>> {
     if !may_be_the_source(&record.verdict.reason) {
         return None;
@@ -198,15 +200,15 @@ fn source_in_the_way<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<Nex
     is_in_the_way.then_some(Next::Source(source))
 }
 
-/// Whether an object is not ready because its source is still made, or was not.
+/// Whether an object is not ready because its source has no artifact yet.
 fn waits_for_source(record: &Record) -> bool {
     let verdict = &record.verdict;
-    // While it is expected to be, the words may still be those of a failure before.
+    // Before its deadline, the reason may still be that of an earlier failure.
     let reason = verdict.deadline.as_ref().map_or(&verdict.reason, |deadline| &deadline.reason);
     (verdict.state == State::Progressing || verdict.state.is_failure()) && needs_a_source(reason)
 }
 
-/// Why an object has failed, if it is because of another that it works by.
+/// Why an object has failed, if the cause is another object that it uses.
 fn rule_cause<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<RootCause<'a>> {
     let mut passed = vec![record];
     let missing = loop {

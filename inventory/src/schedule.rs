@@ -1,16 +1,17 @@
-//! Whether a schedule is ever due: `0 0 30 2 *` never is.
+//! Whether a cron schedule is ever due: `0 0 30 2 *` never is.
 //!
-//! Tenants write schedules, and the library looks as far as the year 5000 for a day that is none. So it is asked about the
-//! years just before that; only what is due there is searched for from today.
+//! Tenants write schedules, and for one that is never due, the library searches up to the year 5000. So this module
+//! first searches the last 28 years before that, which is cheap. Only schedules that are due in them are searched from
+//! today.
 
 use croner::{Cron, CronDateTime};
 use jiff::civil::{DateTime, date};
 
-/// In the 28 years from here to the year 5000, the days of each month fall on each day of the week, the 29th of February
-/// too.
+/// In the 28 years from here to the year 5000, each day of each month falls on each day of the week, the 29th of
+/// February included.
 const START: DateTime = date(4972, 1, 1).at(0, 0, 0, 0);
 
-/// Whether there is a time at which a schedule is due.
+/// Whether the schedule is ever due.
 pub fn is_ever_due(schedule: &Cron) -> bool {
     is_due_after(schedule, &START)
 }
@@ -27,7 +28,7 @@ mod tests {
 
     use super::*;
 
-    /// A time that counts how often the library looks at another one.
+    /// A time that counts how many other times the library visits.
     #[derive(Clone)]
     struct Counted(DateTime, Rc<Cell<u32>>);
 
@@ -74,7 +75,7 @@ mod tests {
             let schedule: Cron = schedule.parse().expect(schedule);
             let start = Counted(START, Rc::clone(&steps));
             assert_eq!(is_due_after(&schedule, &start), expected, "{}", schedule.as_str());
-            // The days and the months of 28 years.
+            // The days and months of 28 years.
             assert!(steps.get() < 28 * (366 + 12), "{}: {} steps", schedule.as_str(), steps.get());
         }
     }

@@ -1,35 +1,35 @@
-//! The states an observed object can be in, and how they rank when many are told as one.
+//! The states of an observed object, and their order of severity.
 
 use serde::{Deserialize, Serialize};
 
-/// What an object is doing, as its controller last told. The order of the state rule that arrives at
-/// one of these is in `flux.rs` for Flux's kinds and in the catalogue for all others.
+/// The state of an object, as its controller last reported it. The rules that choose a state are in `flux/rule.rs` for
+/// Flux kinds, and in the catalogue for all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum State {
-    /// Its last reconciliation succeeded, on its current generation.
+    /// The last reconciliation of the current generation succeeded.
     Ready,
-    /// Suspended by its owner: nothing is expected of it.
+    /// Suspended by its owner, so it is not expected to make progress.
     Suspended,
     /// Being deleted.
     Terminating,
-    /// No controller has said anything about it yet.
+    /// No controller has reported a status yet.
     Pending,
-    /// A controller is at work and has not failed.
+    /// A controller is working on it and has not failed.
     Progressing,
-    /// It could not be judged: fields of the wrong type, a rule that does not evaluate.
+    /// The state cannot be determined: a field has the wrong type, or a rule fails to evaluate.
     Unknown,
     /// It waits for a dependency that is not ready.
     Blocked,
-    /// Failed, and being retried.
+    /// It has failed, and the controller retries.
     Failing,
-    /// Failed.
+    /// It has failed.
     Failed,
-    /// Failed, and its controller has given up until the object changes.
+    /// It has failed, and the controller has given up until the object changes.
     Stalled,
 }
 
 impl State {
-    /// Every state, mildest first: the order in which [`State`] compares.
+    /// All states, the least severe first, as [`State`] compares.
     pub const ALL: [State; 10] = [
         State::Ready,
         State::Suspended,
@@ -59,7 +59,7 @@ impl State {
         }
     }
 
-    /// Whether somebody has to act, on this object or on one it depends on.
+    /// Whether somebody has to act, on this object or on one that it depends on.
     pub const fn is_failure(self) -> bool {
         matches!(self, State::Blocked | State::Failing | State::Failed | State::Stalled)
     }
@@ -81,22 +81,22 @@ impl Counts {
         self.0[state as usize]
     }
 
-    /// The number of objects in any state.
+    /// The number of objects in all states.
     pub fn total(&self) -> u32 {
         self.0.iter().sum()
     }
 
-    /// One more object in `state`.
+    /// Adds an object in `state`.
     pub const fn add(&mut self, state: State) {
         self.0[state as usize] += 1;
     }
 
-    /// One object less in `state`; it was added before.
+    /// Removes an object in `state`, which must have been added before.
     pub const fn remove(&mut self, state: State) {
         self.0[state as usize] -= 1;
     }
 
-    /// The gravest state that any object is in.
+    /// The most severe state of any object.
     pub fn worst(&self) -> Option<State> {
         State::ALL.into_iter().rev().find(|state| self.of(*state) > 0)
     }

@@ -1,4 +1,4 @@
-//! Running counts over a set of records, kept change by change and never recounted.
+//! Counts over sets of records, updated incrementally.
 
 use std::{
     cmp::Reverse,
@@ -17,11 +17,11 @@ pub struct Tally {
     failures: BTreeSet<Rank>,
 }
 
-/// Orders failures: the gravest state first, then the longest lasting, then by key.
+/// The order of failures: the most severe state first, then the oldest, then by key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     state: Reverse<State>,
-    /// [`Seconds::MAX`] where nothing tells since when.
+    /// [`Seconds::MAX`] if unknown.
     since: Seconds,
     key: ObjectKey,
 }
@@ -39,11 +39,12 @@ impl Rank {
 impl Tally {
     fn add(&mut self, record: &Record, state: State) {
         self.kinds.entry(record.key.kind).or_default().add(state);
-        // A retry under way of what had failed has failed until it ends: lists of failures do not flap.
+        // A failed object that is being retried counts as failed until the attempt ends, so that lists of failures are
+        // stable.
         self.failures.extend(Rank::of(record, record.verdict.outcome()));
     }
 
-    /// Takes out a record that was added with the same state.
+    /// Removes a record that was added with the same state.
     fn remove(&mut self, record: &Record, state: State) {
         if let Some(counts) = self.kinds.get_mut(&record.key.kind) {
             counts.remove(state);
@@ -61,7 +62,7 @@ impl Tally {
         self.kinds.iter().map(|(kind, counts)| (*kind, counts))
     }
 
-    /// The counts of one kind.
+    /// The counts of a kind.
     pub fn kind(&self, kind: KindId) -> Counts {
         self.kinds.get(&kind).copied().unwrap_or_default()
     }
@@ -71,25 +72,25 @@ impl Tally {
         self.kinds.values().copied().sum()
     }
 
-    /// The gravest state that any object is in, or was in before the attempt that is under way.
+    /// The most severe state of any object, where a failed one that is being retried counts as failed.
     pub fn worst(&self) -> Option<State> {
         let failure = self.failures.first().map(|rank| rank.state.0);
         failure.max(self.counts().worst())
     }
 
-    /// Whether nothing is counted.
+    /// Whether no object is counted.
     pub fn is_empty(&self) -> bool {
         self.kinds.is_empty()
     }
 
-    /// The failures, the worst first.
+    /// The failures, the most severe first.
     pub fn failures(&self) -> impl ExactSizeIterator<Item = &ObjectKey> {
         self.failures.iter().map(|rank| &rank.key)
     }
 
-    /// The failure that has lasted longest, of those that tell.
+    /// The failure that has lasted longest, of those with a known time.
     pub fn oldest_failure(&self) -> Option<&ObjectKey> {
-        // Within a state the oldest comes first, so one look at the head of each is enough.
+        // Within a state the oldest comes first, so only the first of each state has to be compared.
         let heads = State::ALL.into_iter().filter(|state| state.is_failure()).filter_map(|state| {
             let from = self.failures.range(first_of(state)..).next();
             from.filter(|rank| rank.state.0 == state && rank.since < Seconds::MAX)
@@ -101,16 +102,16 @@ impl Tally {
 /// The game servers and fleets of a namespace.
 #[derive(Debug, Default)]
 pub struct GameTally {
-    /// Every object, those of a fleet included, in the state it is in.
+    /// All objects, those of a fleet included, by their current states.
     pub objects: Tally,
-    /// What the objects of each engine add up to.
+    /// The sum over the objects of each engine.
     numbers: [GameNumbers; Engine::ALL.len()],
-    /// How many objects of each engine there are.
+    /// The number of objects of each engine.
     present: [u32; Engine::ALL.len()],
 }
 
 impl GameTally {
-    /// The engines that are present, and what their objects add up to.
+    /// The engines with objects, and the sum over these.
     pub fn engines(&self) -> impl Iterator<Item = (Engine, &GameNumbers)> {
         let present = Engine::ALL.into_iter().filter(|engine| self.present[*engine as usize] > 0);
         present.map(|engine| (engine, &self.numbers[engine as usize]))
@@ -132,19 +133,19 @@ impl GameTally {
 /// The tallies of a cluster.
 #[derive(Debug, Default)]
 pub(crate) struct Tallies {
-    /// Flux objects by namespace, each in the state it is in.
+    /// Flux objects by namespace, in their current states.
     pub(crate) namespaces: HashMap<Str, Tally>,
     /// Game servers and fleets by namespace.
     pub(crate) games: HashMap<Str, GameTally>,
-    /// Every object by the layer it counts towards, each with the outcome of its last attempt: a layer does
-    /// not stop being healthy whenever a controller looks after one of its objects.
+    /// All objects by the layer that they count towards, with the outcome of their last attempt: a healthy layer stays
+    /// healthy while a controller reconciles one of its objects.
     pub(crate) layers: [Tally; Layer::ALL.len()],
     /// Nodes by kubelet version.
     pub(crate) kubelet_versions: BTreeMap<Str, u32>,
 }
 
 impl Tallies {
-    /// Takes in a record of `kind`.
+    /// Adds a record of `kind`.
     pub(crate) fn add(&mut self, record: &Record, kind: &Kind) {
         if kind.is_flux() {
             let namespace = self.namespaces.entry(record.key.namespace.clone()).or_default();
@@ -161,7 +162,7 @@ impl Tallies {
         }
     }
 
-    /// Takes out a record that was added as it is now.
+    /// Removes a record, which must be the same as when it was added.
     pub(crate) fn remove(&mut self, record: &Record, kind: &Kind) {
         if kind.is_flux()
             && let Some(namespace) = self.namespaces.get_mut(&record.key.namespace)
@@ -193,7 +194,7 @@ impl Tallies {
     }
 }
 
-/// Sorts before every failure in `state`.
+/// A rank that sorts before all failures in `state`.
 fn first_of(state: State) -> Rank {
     let key = ObjectKey { kind: KindId(0), namespace: "".into(), name: "".into() };
     Rank { state: Reverse(state), since: Seconds::MIN, key }

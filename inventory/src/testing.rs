@@ -20,7 +20,7 @@ pub(crate) fn key(name: &str) -> ObjectKey {
     ObjectKey { kind: kustomization(), namespace: "apps".into(), name: name.into() }
 }
 
-/// A Kustomization in the namespace `apps`, ready and depending on nothing.
+/// A Kustomization in the namespace `apps`, Ready and without dependencies.
 pub(crate) fn record(name: &str) -> Builder {
     Builder(Record {
         key: key(name),

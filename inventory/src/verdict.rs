@@ -1,34 +1,36 @@
-//! What is made of an object: its state, why, since when, and what time alone will make of it.
+//! Verdicts: the state of an object, the reason, the time, and the deadlines that will change it.
 //!
-//! A verdict is a function of what an object says about itself, with one exception: what a controller takes back before it
-//! is over is kept from the verdict before, as long as the same object stands under the same name.
+//! A verdict depends only on the object's own fields, with one exception. Controllers take back a failure when they
+//! begin the next attempt. So the outcome of the last finished attempt is carried over from the previous verdict of the
+//! same object.
 
 use crate::{Seconds, State, Str, flux::reason};
 
-/// The outcome of a state rule.
+/// The result of a state rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// What the object is doing.
+    /// The state of the object.
     pub state: State,
-    /// The state it would be in if it were not Suspended or Progressing: its last finished attempt's.
+    /// The outcome of the last finished attempt, if the object is Suspended or Progressing.
     pub last_outcome: Option<State>,
-    /// The deciding condition's reason, CamelCase; empty if nothing decided.
+    /// The reason of the deciding condition, in CamelCase; empty if no condition decided.
     pub reason: Str,
-    /// For people; at most [`Verdict::MESSAGE_BYTES`] long.
+    /// A text for people, of at most [`Verdict::MESSAGE_BYTES`] bytes.
     pub message: Str,
-    /// When it entered this state, as far as its conditions tell.
+    /// When the object entered this state, if its conditions say so.
     pub since: Option<Seconds>,
-    /// Since when its [outcome](Verdict::outcome) has been a success, or a failure, of Flux's objects; over attempts.
+    /// Of Flux objects: since when the [outcome](Verdict::outcome) has been a success or a failure, across attempts.
     pub outcome_since: Option<Seconds>,
-    /// When this verdict turns into another by the passing of time alone.
+    /// The first of the deadlines that will change this verdict.
     pub deadline: Option<Box<Deadline>>,
 }
 
 impl Verdict {
-    /// Controllers put whole build logs into messages; this much is kept, cut at a character.
+    /// The largest length of a message, in bytes. Some controllers write whole build logs into messages; longer ones
+    /// are cut at a character boundary.
     pub const MESSAGE_BYTES: usize = 512;
 
-    /// Whether it is Ready, or was when it was suspended.
+    /// Whether the object is Ready, or was Ready when it was suspended.
     pub fn is_well(&self) -> bool {
         match self.state {
             State::Suspended => self.last_outcome == Some(State::Ready),
@@ -36,14 +38,15 @@ impl Verdict {
         }
     }
 
-    /// Since when its outcome has been a success, or a failure; as far as is known, or else since when it has been in its
-    /// state.
+    /// Since when the outcome has been a success or a failure. If that is unknown, since when the object has been in
+    /// its state.
     pub fn outcome_since(&self) -> Option<Seconds> {
         self.outcome_since.or(self.since)
     }
 
-    /// Keeps what was observed of the same object `before` and what it no longer tells: broken stays broken until it is
-    /// seen to work. A controller takes back a failure as soon as it tries again, and not all leave a trace.
+    /// Carries over what was observed of the same object `before` and is no longer in its status. A failed object
+    /// counts as failed until a success is observed: a controller removes the failure from the status when it retries,
+    /// and not all controllers keep it elsewhere.
     pub(crate) fn remember(&mut self, before: &Verdict) {
         if self.still_waits(before) {
             *self = before.clone();
@@ -52,9 +55,9 @@ impl Verdict {
         if matches!(self.state, State::Progressing | State::Suspended) {
             let known = before.known_outcome();
             let is_suspended = self.state == State::Suspended;
-            // Nothing has begun since its condition was written, which is therefore the newest there is.
+            // No attempt has begun since the condition was written, so the condition is the latest news.
             let is_told = is_suspended || *self.reason == *reason::GENERATION_NOT_OBSERVED;
-            // A success that was not seen itself: its time tells.
+            // A success that was not observed itself is recognized by its time.
             let is_newer = self.last_outcome == Some(State::Ready)
                 && self
                     .outcome_since
@@ -80,7 +83,7 @@ impl Verdict {
         }
     }
 
-    /// How its last finished attempt ended.
+    /// The outcome of the last finished attempt.
     fn known_outcome(&self) -> Option<State> {
         match self.state {
             State::Progressing | State::Suspended => self.last_outcome,
@@ -89,7 +92,8 @@ impl Verdict {
         }
     }
 
-    /// Whether a generation still waits for its controller that was seen to wait `before`: its time goes on.
+    /// Whether the object still waits for its controller to observe the same generation as `before`, so that its
+    /// deadline stays.
     fn still_waits(&self, before: &Verdict) -> bool {
         let waits = |verdict: &Verdict| verdict.reason == self.reason && verdict.message == self.message;
         let own = self.deadline.as_ref();
@@ -98,8 +102,8 @@ impl Verdict {
             && waits(before)
     }
 
-    /// The state without regard to an attempt under way, as long as there was one before: kustomize-controller
-    /// goes through Progressing on every reconciliation, whatever comes of it.
+    /// The outcome of the last finished attempt if one is in progress, otherwise the state. kustomize-controller sets
+    /// Progressing on each reconciliation, whatever the outcome.
     pub fn outcome(&self) -> State {
         match self.state {
             State::Progressing => self.last_outcome.unwrap_or(self.state),
@@ -107,8 +111,8 @@ impl Verdict {
         }
     }
 
-    /// While something is under way, what was seen before it counts: a failure until it is seen to be over, a success where
-    /// nothing else is known. So health changes once for each change, and not with each attempt.
+    /// While an attempt is in progress, keeps the outcome from before it: a failure until the attempt ends, and a
+    /// success if nothing else is known. So health changes once per change, not with each attempt.
     pub(crate) fn count_as_before(&mut self, before: &Self) {
         let outcome = before.outcome();
         if self.state == State::Progressing
@@ -118,7 +122,7 @@ impl Verdict {
         }
     }
 
-    /// Goes on with the clocks of the verdict before, where nothing has changed but the time of observation.
+    /// Keeps the start of those deadlines that were already observed in the verdict `before`.
     pub(crate) fn continue_from(&mut self, before: &Self) {
         let mut own = self.deadline.as_deref_mut();
         while let Some(deadline) = own {
@@ -133,17 +137,18 @@ impl Verdict {
         }
     }
 
-    /// What time will bring about, in order.
+    /// The deadlines, in order.
     pub(crate) fn deadlines(&self) -> impl Iterator<Item = &Deadline> {
         std::iter::successors(self.deadline.as_deref(), |deadline| deadline.next.as_deref())
     }
 
-    /// When time will change it next.
+    /// When the next deadline is due.
     pub(crate) fn due(&self) -> Option<Seconds> {
         self.deadlines().filter(|deadline| !deadline.passed).map(|deadline| deadline.at).min()
     }
 
-    /// Lets its deadlines decide that have come by `now`; what the last one does, if one has come since.
+    /// Applies the deadlines that are due at `now`. Returns the effect of the last one, if one has passed since the
+    /// last call.
     pub(crate) fn let_pass(&mut self, now: Seconds) -> Option<End> {
         let (mut deadline, mut end, mut told, mut is_new) = (self.deadline.as_deref_mut(), None, None, false);
         while let Some(current) = deadline {
@@ -164,7 +169,8 @@ impl Verdict {
             (self.reason, self.message, self.since) = (reason, message, Some(since));
             self.outcome_since = self.outcome_since.and(Some(at));
         }
-        // What the object says itself it says again; what was observed would be lost.
+        // Deadlines from the object's own fields come again when it is decoded again. Observed ones must be kept, since
+        // their start is not in the object.
         while let Some(passed) = self.deadline.take_if(|deadline| deadline.passed && !deadline.observed) {
             self.deadline = passed.next;
         }
@@ -172,43 +178,43 @@ impl Verdict {
     }
 }
 
-/// A verdict that time alone brings about: a certificate expires, a backup grows too old, a rollout never ends.
+/// A change of a verdict by time alone: a certificate expires, a backup becomes too old, a rollout does not finish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deadline {
-    /// From this second on.
+    /// When the change happens.
     pub at: Seconds,
-    /// When that began which it ends: at most `at`.
+    /// When the state began that the deadline ends; at most `at`.
     pub since: Seconds,
-    /// Whether the object does not say so itself: `since` is then when it was first observed like this.
+    /// Whether `since` is the time of the first observation, because the object has no such time.
     pub observed: bool,
-    /// What comes of it.
+    /// The effect.
     pub end: End,
-    /// CamelCase.
+    /// The reason afterwards, in CamelCase.
     pub reason: Str,
-    /// For people.
+    /// The message afterwards, for people.
     pub message: Str,
-    /// Whether it has come.
+    /// Whether the deadline has passed.
     pub passed: bool,
-    /// The one that comes after it, and whose verdict then counts instead.
+    /// The next deadline, whose effect then replaces this one.
     pub next: Option<Box<Deadline>>,
 }
 
-/// What a deadline does to an object.
+/// The effect of a deadline on an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// It is in this state from then on.
+    /// The object is in this state from then on.
     State(State),
-    /// Its state is kept, and counts towards no layer any more.
+    /// The object keeps its state, but counts towards no layer.
     Forgotten,
 }
 
 impl Deadline {
-    /// Whether the other stands for the same thing, whenever it began.
+    /// Whether both deadlines are for the same condition, whenever it began.
     fn is_same(&self, other: &Self) -> bool {
         (&self.reason, &self.message, self.end) == (&other.reason, &other.message, other.end)
     }
 
-    /// The message once it has come: with the time since which it has been so, unless that is now.
+    /// The message after the deadline. It includes the time `since`, unless that is the deadline itself.
     fn told(&self) -> Str {
         match jiff::Timestamp::from_second(self.since) {
             Ok(since) if self.since < self.at && self.message.is_empty() => format!("since {since}").into(),

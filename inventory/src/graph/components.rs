@@ -1,10 +1,13 @@
-//! Depths and cycles, kept up in rounds that can be left at any step and gone on with.
+//! Depths and cycles of the dependency graph, computed in rounds that can be interrupted after any step and resumed.
 //!
-//! A round takes in the new dependencies of the objects that changed before it began, finds everything above those,
-//! and sorts that into strongly connected components (Tarjan's algorithm, with its stack on the heap: chains may be
-//! thousands long). An edge added to X can lengthen, close or break nothing but chains through X. The graph's edges
-//! hold still from when they are taken in until the round has ended; what changes meanwhile is for the next one. So
-//! a round is linear in what lies above the changes, and many changes at once cost one round.
+//! A round first applies the new dependencies of all objects that changed before it began. It then finds everything
+//! that depends on these objects (the region), and sorts the region into strongly connected components with Tarjan's
+//! algorithm. Its stack is on the heap, since chains may have thousands of objects. This is sufficient because a change
+//! of the dependencies of X can only affect chains through X.
+//!
+//! **Invariant:** once the dependencies are applied, the edges do not change until the round ends; later changes wait
+//! for the next round. So a round takes linear time in the size of the region, and many simultaneous changes cost one
+//! round.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,37 +15,37 @@ use super::{Graph, NodeId, Place, Steps, dependencies, insert, remove};
 use crate::records::{self, Records};
 use crate::{ObjectKey, Seconds};
 
-/// A round, or none.
+/// A round, or the state between two rounds.
 #[derive(Debug, Default)]
 pub(super) struct Round {
     phase: Phase,
-    /// When the oldest of the changes it is about was taken in.
+    /// When the oldest of the changes in this round happened.
     pub(super) since: Option<Seconds>,
 }
 
-/// What a round is at.
+/// The phase of a round.
 #[derive(Debug, Default)]
 enum Phase {
     #[default]
     Idle,
-    /// Takes in the dependencies of the objects left.
+    /// Applies the dependencies of the objects in `left`.
     Wiring { left: Vec<ObjectKey>, changed: HashSet<NodeId> },
-    /// Finds what depends on the changed ones, directly or through others.
+    /// Finds what depends on the changed objects, directly or indirectly.
     Above { changed: HashSet<NodeId>, region: HashSet<NodeId>, open: Vec<NodeId> },
-    /// Sorts the region into components.
+    /// Sorts the region into strongly connected components.
     Sorting(Sorting),
 }
 
 #[derive(Debug)]
 struct Sorting {
     changed: HashSet<NodeId>,
-    /// What is not begun with. Nodes that were reached from others meanwhile are among these.
+    /// Nodes to start from. Some of them may have been visited from other nodes in the meantime.
     left: Vec<NodeId>,
     visits: HashMap<NodeId, Visit>,
     region: HashSet<NodeId>,
-    /// Nodes whose component is not closed.
+    /// Tarjan's stack: nodes whose component is not complete.
     open: Vec<NodeId>,
-    /// The nodes on the way to the current one, and how many of the targets of each were followed.
+    /// The call stack: the path to the current node, and how many targets of each node have been followed.
     calls: Vec<(NodeId, usize)>,
 }
 
@@ -64,7 +67,7 @@ impl Round {
 }
 
 impl Graph {
-    /// Goes on with the round under way.
+    /// Continues the current round.
     pub(super) fn advance(
         &mut self,
         steps: &mut Steps,
@@ -113,7 +116,7 @@ impl Graph {
                 insert(&mut self.node_mut(target).dependents, id);
                 affected(&self.node(target).key);
             }
-            // What it now depends on may have changed while nobody knew that it does.
+            // What it now depends on may have changed before the graph had this edge.
             affected(&key);
             self.reach_from(id);
             changed.insert(id);
@@ -166,7 +169,7 @@ impl Graph {
                 match sorting.visits.get(&target) {
                     None if sorting.region.contains(&target) => sorting.begin(target),
                     Some(seen) if seen.is_open => sorting.lower(id, seen.index),
-                    // What lies below the region is as it was.
+                    // Nodes outside the region keep their place.
                     _ => {}
                 }
                 continue;
@@ -188,7 +191,7 @@ impl Graph {
         Phase::Sorting(sorting)
     }
 
-    /// Gives the members of a component their place. Whatever it depends on has one.
+    /// Sets the place of the members of a component. The places of its dependencies are already final.
     fn settle(
         &mut self,
         component: &[NodeId],
@@ -211,7 +214,8 @@ impl Graph {
         }
         let members = if is_cycle { u32::try_from(component.len()).unwrap_or(u32::MAX) } else { 0 };
         let place = Place { depth, members };
-        // A row names members of its cycle, and leads over their dependencies.
+        // A row shows the members of its cycle in the order of their dependencies, so a change of these affects all
+        // rows.
         let is_rewired = is_cycle && component.iter().any(|member| changed.contains(member));
         for &member in component {
             let before = std::mem::replace(&mut self.node_mut(member).place, place);
@@ -226,7 +230,7 @@ impl Graph {
 }
 
 impl Graph {
-    /// What the round found is shown by others, too.
+    /// Queues the objects that show this one, since the round has found a change.
     fn reach_from(&mut self, id: NodeId) {
         if let Some(since) = self.round.since {
             self.reach.seed(id, since);

@@ -1,9 +1,12 @@
-//! The graph of `spec.dependsOn`, and of which source feeds which object.
+//! The graph of `spec.dependsOn`, of sources and their consumers, and of generators and their artifacts, for one
+//! cluster.
 //!
-//! Kept for one cluster. What a change costs at once is bounded by its own references. What follows from it for other
-//! objects is worked out later, in steps that are counted, so that the one writer can stop at any of them and see to
-//! the changes of others: first depths and cycles (`components`), then who shows what changed (`reach`). Tenants write
-//! this graph: nothing here may take longer than linear time for all that changed between two rounds.
+//! Applying a change at once costs only the references of the changed object. Its effect on other objects is computed
+//! later, in counted steps, so that the inventory's task can pause after any of them and apply other changes: first
+//! depths and cycles (`components`), then the objects that show the change (`reach`).
+//!
+//! **Invariant:** since tenants write this graph, no computation takes more than linear time in the number of objects
+//! and references that the changes of a round affect.
 
 mod components;
 mod reach;
@@ -19,20 +22,20 @@ use crate::{
     records::{self, Records},
 };
 
-/// An object's position in [`Graph::nodes`]. Positions are used again: one that is kept over a change may name
-/// another object later, which costs a look at that object and nothing else.
+/// An index in [`Graph::nodes`]. Indices are reused: one that was stored before a change may name another object
+/// afterwards. The only effect is a needless visit of that object.
 type NodeId = u32;
 
-/// Steps after which depths and cycles give way to what shows a change, and the other way round.
+/// After this many steps, [`Graph::follow`] switches between `components` and `reach`.
 const SLICE: usize = 4096;
 
-/// Who depends on whom.
+/// The dependency graph of a cluster.
 #[derive(Debug, Default)]
 pub(crate) struct Graph {
     ids: HashMap<ObjectKey, NodeId>,
     nodes: Vec<Node>,
     free: Vec<NodeId>,
-    /// Objects whose dependencies are not taken in yet, and since when there are any.
+    /// Objects whose new dependencies have not been applied yet, and since when there are any.
     rewired: HashSet<ObjectKey>,
     rewired_since: Option<Seconds>,
     round: Round,
@@ -40,30 +43,30 @@ pub(crate) struct Graph {
     steps: u64,
 }
 
-/// An object that depends on another, is depended on, or feeds one. It need not exist.
+/// An object that is an end of at least one edge. It need not exist.
 #[derive(Debug)]
 struct Node {
     key: ObjectKey,
-    /// In order of their positions, each once.
+    /// The nodes that it depends on. Sorted, without duplicates.
     targets: Vec<NodeId>,
-    /// In order of their positions, each once.
+    /// The nodes that depend on it. Sorted, without duplicates.
     dependents: Vec<NodeId>,
     source: Option<NodeId>,
-    /// In order of their positions, each once.
+    /// The nodes that it is the source of. Sorted, without duplicates.
     consumers: Vec<NodeId>,
-    /// The generators that say they make this, in order of their positions. It need not exist for that.
+    /// The generators whose `spec.artifacts` names this object, which need not exist. Sorted, without duplicates.
     makers: Vec<NodeId>,
-    /// In order of their positions, each once.
+    /// The artifacts that this generator names. Sorted, without duplicates.
     makes: Vec<NodeId>,
     place: Place,
 }
 
-/// Where an object stands in the graph.
+/// The depth of an object and the size of its cycle.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Place {
-    /// Objects on the longest chain of dependencies below this one; those that depend on each other count as one.
+    /// The number of objects on the longest chain of dependencies below this one. A cycle counts as one object.
     pub depth: u32,
-    /// How many objects depend on this one and are depended on by it, itself included; 0 if it is in no cycle.
+    /// The size of the strongly connected component that the object is in; 0 if it is in no cycle.
     pub members: u32,
 }
 
@@ -74,16 +77,17 @@ impl Place {
     }
 }
 
-/// Members of a cycle.
+/// The members of a cycle.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cycle<'a> {
-    /// Each depends on the next, the object itself comes first. If nothing is omitted, the last depends on the first.
+    /// Each depends on the next one; the first is the object that was asked for. If `omitted` is 0, the last depends on
+    /// the first.
     pub path: Vec<&'a ObjectKey>,
-    /// How many objects that depend on each other in a circle are not named; 0 if `path` is a whole cycle.
+    /// How many members of the strongly connected component are not in `path`; 0 if `path` is a complete cycle.
     pub omitted: u32,
 }
 
-/// The objects a record depends on, of kinds that are observed.
+/// The objects of observed kinds that a record depends on.
 fn dependencies(record: &Record) -> impl Iterator<Item = &ObjectKey> {
     record.flux().into_iter().flat_map(|flux| &flux.depends_on).filter_map(known)
 }
@@ -104,39 +108,40 @@ fn known(reference: &Reference) -> Option<&ObjectKey> {
 }
 
 impl Graph {
-    /// A cycle of more members than this is named in part.
+    /// The largest number of members that [`Graph::cycle`] names.
     pub(crate) const CYCLE: usize = 16;
-    /// How many dependencies are looked at to find the shortest cycle through an object.
+    /// How many edges the search for the shortest cycle through an object visits.
     const CYCLE_STEPS: usize = 4096;
 
-    /// The objects that name `key` in their `dependsOn`.
+    /// How many objects name `key` in their `dependsOn`.
     pub(crate) fn dependents(&self, key: &ObjectKey) -> usize {
         self.ids.get(key).map_or(0, |id| self.node(*id).dependents.len())
     }
 
-    /// The generator that makes `key`, the first of several.
+    /// The generator that names `key` in its `spec.artifacts`; of several, the one with the smallest key.
     pub(crate) fn maker(&self, key: &ObjectKey) -> Option<&ObjectKey> {
         let makers = self.node(*self.ids.get(key)?).makers.iter();
         makers.map(|id| &self.node(*id).key).min()
     }
 
-    /// Where `key` stands.
+    /// The depth and cycle of `key`.
     pub(crate) fn place(&self, key: &ObjectKey) -> Place {
         self.ids.get(key).map_or_else(Place::default, |id| self.node(*id).place)
     }
 
-    /// How much has been done since the graph was made: nodes and references that were looked at.
+    /// How many nodes and references have been visited since the graph was created.
     pub(crate) fn steps(&self) -> u64 {
         self.steps
     }
 
-    /// Since when something follows from what was taken in that is not worked out; `None` if all is.
+    /// When the oldest change happened whose effects are not completely computed; `None` if there is none.
     pub(crate) fn behind_since(&self) -> Option<Seconds> {
         let round = self.round.since.filter(|_| !self.round.is_idle());
         [round, self.rewired_since, self.reach.behind_since()].into_iter().flatten().min()
     }
 
-    /// Takes in that a record changed from `old` to `new` at `now`. What follows is for [`Graph::follow`] to work out.
+    /// Applies the change of a record from `old` to `new` at `now`. [`Graph::follow`] computes the effect on other
+    /// objects.
     pub(crate) fn update(
         &mut self,
         key: &ObjectKey,
@@ -156,8 +161,8 @@ impl Graph {
         }
     }
 
-    /// What depends on objects of `kind` that are not there, or takes its content from one, is to be found: whether
-    /// those are missing or merely unseen has changed.
+    /// Queues the missing objects of `kind`, so that everything that refers to them is rendered again: whether they are
+    /// missing or unknown has changed.
     pub(crate) fn reach_absent(&mut self, kind: KindId, records: &Records, now: Seconds) {
         for (key, id) in &self.ids {
             if key.kind == kind && records::find(records, key).is_none() {
@@ -166,8 +171,8 @@ impl Graph {
         }
     }
 
-    /// Goes on working out what follows from what was taken in, for about `budget` steps. The objects that may look
-    /// different now go to `affected`, with the time since when.
+    /// Continues to compute the effects of changes, for about `budget` steps. Passes each object whose row may be
+    /// outdated to `affected`, with the time of the change.
     pub(crate) fn follow(
         &mut self,
         budget: usize,
@@ -175,7 +180,7 @@ impl Graph {
         affected: &mut impl FnMut(&ObjectKey, Seconds),
     ) {
         let mut left = budget;
-        // By turns: where there is always more of one, the other is not to wait for its end.
+        // Alternate, so that a steady stream of changes in one does not starve the other.
         while left > 0 && self.behind_since().is_some() {
             let mut steps = Steps::of(left.min(SLICE));
             if self.round.is_idle()
@@ -194,7 +199,8 @@ impl Graph {
         }
     }
 
-    /// The members of the cycle through `key`: of the shortest, where it is short and soon found.
+    /// The cycle through `key`: the shortest one if it has at most [`Graph::CYCLE`] members and the search finds it,
+    /// otherwise some members.
     pub(crate) fn cycle(&self, key: &ObjectKey) -> Option<Cycle<'_>> {
         let start = *self.ids.get(key)?;
         let members = self.node(start).place.members;
@@ -208,7 +214,7 @@ impl Graph {
         Some(Cycle { path: path.into_iter().map(|id| &self.node(id).key).collect(), omitted })
     }
 
-    /// The shortest way from `start` back to itself, by breadth-first search of bounded width and depth.
+    /// The shortest path from `start` back to itself, by a breadth-first search with limited depth and steps.
     fn shortest_cycle(&self, start: NodeId) -> Option<Vec<NodeId>> {
         let mut came_from: HashMap<NodeId, NodeId> = HashMap::new();
         let mut queue = VecDeque::from([(start, 1)]);
@@ -234,7 +240,7 @@ impl Graph {
         None
     }
 
-    /// The first members of a cycle, from `start` on, as far as each has one to go on to.
+    /// A path from `start` within its component, until it reaches the limit or has no new member to continue with.
     fn way_on(&self, start: NodeId) -> Vec<NodeId> {
         let mut path = vec![start];
         while path.len() < Self::CYCLE {
@@ -245,11 +251,12 @@ impl Graph {
         path
     }
 
-    /// What `id` depends on that depends on it.
+    /// The dependencies of `id` that are in the same component.
     fn circle(&self, id: NodeId) -> impl Iterator<Item = &NodeId> {
         let node = self.node(id);
         let place = node.place;
-        // Depth and number are equal throughout a component, and a dependency of the same depth is of the same one.
+        // All members of a component have the same depth and number of members. A dependency outside of it has a
+        // smaller depth.
         node.targets.iter().filter(move |target| place.is_in_cycle() && self.node(**target).place == place)
     }
 
@@ -261,7 +268,7 @@ impl Graph {
         &mut self.nodes[id as usize]
     }
 
-    /// The node of an object, made if there is none.
+    /// The node of an object. Creates it if necessary.
     fn id(&mut self, key: &ObjectKey) -> NodeId {
         if let Some(id) = self.ids.get(key) {
             return *id;
@@ -287,7 +294,7 @@ impl Graph {
         id
     }
 
-    /// Drops a node that nothing leads to or from.
+    /// Removes a node without edges.
     fn drop_unused(&mut self, id: NodeId) {
         let node = self.node(id);
         let used = !node.targets.is_empty()
@@ -304,7 +311,7 @@ impl Graph {
         }
     }
 
-    /// Takes in that `key` has the content of another source. Depths and cycles have nothing to do with it.
+    /// Records that `key` takes its content from another source. This does not affect depths and cycles.
     fn refeed(&mut self, key: &ObjectKey, old: Option<&ObjectKey>, new: Option<&ObjectKey>) {
         if old == new {
             return;
@@ -325,7 +332,7 @@ impl Graph {
 }
 
 impl Graph {
-    /// Takes in that `key` makes other objects than before.
+    /// Records which objects the generator `key` makes now.
     fn remake(&mut self, key: &ObjectKey, old: &[ObjectKey], new: &[ObjectKey], now: Seconds) {
         if old == new {
             return;
@@ -346,7 +353,7 @@ impl Graph {
     }
 }
 
-/// A budget, and what was taken of it. What is begun with is ended, so that it can be more.
+/// A budget of steps, and how many were taken. More may be taken, since an operation that has begun is completed.
 struct Steps {
     budget: usize,
     taken: usize,
@@ -368,7 +375,7 @@ impl Steps {
 
 fn insert(sorted: &mut Vec<NodeId>, id: NodeId) {
     if let Err(at) = sorted.binary_search(&id) {
-        // Most objects have one dependent, and there are many objects.
+        // There are many objects, and most have one dependent: allocate for exactly one.
         if sorted.is_empty() {
             sorted.reserve_exact(1);
         }

@@ -1,7 +1,8 @@
-//! Who shows what changed: dependents, and whatever has it as its root cause or on the way there.
+//! Finds the objects whose rows show a change: dependents, and all objects that have the changed one as their root
+//! cause or on the path to it.
 //!
-//! A search in width from everything that changed, as far as a walk to a root cause goes. It can be left at any step
-//! and gone on with; what changes meanwhile is for the next one.
+//! This is a breadth-first search from all changed objects, as deep as a walk to a root cause goes. It can be
+//! interrupted after any step and resumed. Changes in the meantime wait for the next search.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -11,24 +12,24 @@ use crate::{ObjectKey, Seconds, State, root_cause::WALK};
 
 #[derive(Debug, Default)]
 pub(super) struct Reach {
-    /// What changed since the search under way began.
+    /// The objects that changed since the current search began.
     seeds: HashSet<NodeId>,
     seeds_since: Option<Seconds>,
-    /// What the search under way has come to.
+    /// The nodes that the current search has found.
     seen: HashSet<NodeId>,
-    /// How far each is from what changed.
+    /// The nodes to visit, each with its distance from a change.
     open: VecDeque<(NodeId, usize)>,
     since: Option<Seconds>,
 }
 
 impl Reach {
-    /// Something changed, at the time `since`.
+    /// Queues an object that changed at `since`.
     pub(super) fn seed(&mut self, id: NodeId, since: Seconds) {
         self.seeds.insert(id);
         self.seeds_since = Some(self.seeds_since.map_or(since, |before| before.min(since)));
     }
 
-    /// When the oldest change was that not all is found of which shows it.
+    /// When the oldest change happened whose search is not complete; `None` if there is none.
     pub(super) fn behind_since(&self) -> Option<Seconds> {
         [self.since, self.seeds_since].into_iter().flatten().min()
     }
@@ -52,8 +53,8 @@ impl Graph {
             let Some((next, distance)) = reach.open.pop_front() else { break };
             let node = self.node(next);
             steps.take(1 + node.dependents.len() + node.consumers.len() + node.makes.len());
-            // A dependent shows the states of its dependencies, an object that takes its content from another
-            // looks at it only while something is wrong.
+            // The row of a dependent always shows the states of its dependencies. The row of an object with a source
+            // shows the source only if something is wrong.
             let dependents = node.dependents.iter().map(|id| (*id, self.looks_on(*id, records)));
             let consumers =
                 node.consumers.iter().chain(&node.makes).map(|id| (*id, self.looks_on(*id, records)));
@@ -74,10 +75,10 @@ impl Graph {
         self.reach = reach;
     }
 
-    /// Whether a walk to a root cause that comes to this object may go on to what it depends on.
+    /// Whether a walk to a root cause continues from this object to its dependencies and source.
     fn looks_on(&self, id: NodeId, records: &Records) -> bool {
         let node = self.node(id);
-        // What does not exist is looked through at who was to make it.
+        // From an object that does not exist, the walk continues to the generator that should make it.
         let Some(record) = records::find(records, &node.key) else { return !node.makers.is_empty() };
         let is_in_cycle = record.verdict.state == State::Blocked && node.place.is_in_cycle();
         !is_in_cycle && !record.satisfies_dependents()

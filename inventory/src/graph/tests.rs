@@ -1,4 +1,4 @@
-//! The graph kept up in portions is the graph made at once; and what that costs, in steps.
+//! The incremental graph equals the graph by definition, and how many steps it takes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::{
     testing::{key, record},
 };
 
-/// Objects by number, each with what it depends on and its state.
+/// Objects by number. The tests change their dependencies and states.
 #[derive(Debug, Default)]
 struct World {
     records: Records,
@@ -48,7 +48,7 @@ impl World {
         self.graph.follow(budget, &self.records, &mut found);
     }
 
-    /// Works out all, and tells how many steps that took and how many objects may look different.
+    /// Computes all effects. Returns the number of steps and of affected objects.
     fn settle(&mut self) -> (u64, usize) {
         let before = self.graph.steps();
         self.affected.clear();
@@ -63,7 +63,7 @@ impl World {
     }
 }
 
-/// Depths and members of cycles, by definition: from who reaches whom.
+/// Depths and members of cycles by definition, from reachability.
 fn by_definition(edges: &BTreeMap<usize, BTreeSet<usize>>, count: usize) -> Vec<Place> {
     let reach = |from: usize| {
         let mut seen = BTreeSet::new();
@@ -81,7 +81,7 @@ fn by_definition(edges: &BTreeMap<usize, BTreeSet<usize>>, count: usize) -> Vec<
     };
     let circles: Vec<_> = (0..count).map(circle).collect();
     let mut depths = vec![0; count];
-    // No chain has more parts than there are objects.
+    // No chain has more members than there are objects.
     for _ in 0..=count {
         for n in 0..count {
             let own = if circles[n].is_empty() { BTreeSet::from([n]) } else { circles[n].clone() };
@@ -97,7 +97,7 @@ fn by_definition(edges: &BTreeMap<usize, BTreeSet<usize>>, count: usize) -> Vec<
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
-    /// Whatever changes, in whatever portions it is worked out, while cycles merge and fall apart.
+    /// Cycles merge and split while changes are applied in portions of any size.
     #[test]
     fn places_are_those_by_definition(changes in prop::collection::vec(
         (0..9_usize, prop::collection::btree_set(0..9_usize, 0..4), prop::bool::weighted(0.8), 0..30_usize), 1..60,
@@ -127,7 +127,7 @@ proptest! {
                 prop_assert!(edges[from].contains(&path[(at + 1) % path.len()]), "{:?} of {:?}", path, edges);
             }
         }
-        // Nothing is left of what is gone.
+        // No node of a removed object remains.
         for n in 0..9 {
             world.put(n, None);
         }
@@ -152,14 +152,14 @@ fn a_ring_costs_as_many_steps_as_it_has_members_and_so_does_each_change_of_it() 
         let steps = world.settle().0;
         assert!(steps < 20 * count as u64, "{steps} steps for {count}");
         assert_eq!(world.place(7), Place { depth: 0, members: u32::try_from(count).unwrap() });
-        // Taken apart and put together again.
+        // Open the ring and close it again.
         for on in [None, Some(0)] {
             world.depends(count - 1, on);
             let (steps, affected) = world.settle();
             assert!(steps < 20 * count as u64, "{steps} steps for {count}");
             assert_eq!(affected, count, "each has another depth, or is in no cycle any more");
         }
-        // A member's state is shown by its dependent, and by nobody beyond.
+        // The row of its dependent shows the state of a member; other rows do not.
         world.put(3, Some(record(&name(3)).state(State::Failed).depends_on(&[&*name(4)]).build()));
         assert_eq!(world.settle().1, 1);
     }
@@ -258,13 +258,13 @@ fn a_call_takes_its_budget_and_what_one_object_costs() {
     while world.graph.behind_since().is_some() {
         let before = world.graph.steps();
         world.follow(100);
-        // A component is given its place at once: its members and their edges, twice.
+        // A component is settled in one step, which visits its members and their edges twice.
         let steps = world.graph.steps() - before;
         assert!(steps < 300 || steps > 10_000 && steps < 15_000, "{steps}");
     }
 }
 
-/// A ring of six, of which three members are passed in another order: nobody's place changes.
+/// A ring of six, in which three members change their order. No place changes.
 #[test]
 fn every_member_is_shown_again_when_the_order_of_its_cycle_changes() {
     let mut world = ring(6);
@@ -283,7 +283,7 @@ fn every_member_is_shown_again_when_the_order_of_its_cycle_changes() {
     assert!(world.affected.contains(&name(0)), "its row names the cycle: {:?}", world.affected);
 }
 
-/// 3 and 2 depend on a long chain, so that their depth is the same whatever becomes of 1.
+/// 3 and 2 depend on a long chain, so that their depths do not depend on 1.
 #[test]
 fn whoever_shows_a_root_cause_is_shown_again_when_a_cycle_closes_or_opens_on_the_way_to_it() {
     let mut world = World::default();
