@@ -44,7 +44,7 @@ pub enum IssueError {
     Sign {
         /// The subject that was asked for.
         common_name: String,
-        /// The provider's reason.
+        /// The error of rcgen.
         source: rcgen::Error,
     },
 }
@@ -77,7 +77,7 @@ pub struct Leaf {
     pub ips: Vec<IpAddr>,
     /// Extended key usage.
     pub usage: Usage,
-    /// Counted from now.
+    /// How long it is valid from the time of issue.
     pub lifetime: Duration,
 }
 

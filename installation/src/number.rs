@@ -66,7 +66,8 @@ impl Standing {
 }
 
 impl Numbers {
-    /// Each Lease of `leases` (names) stands for its index as a number. `identity` must be unique to this process.
+    /// Acquires one number of as many as there are `leases` (names). Each number is the index of its Lease. `identity`
+    /// must be unique to this process.
     pub fn new(
         client: &Client,
         namespace: &str,

@@ -1,4 +1,4 @@
-//! Shares a limited resource fairly between holders: requests in flight, bytes of memory, connections.
+//! Shares a limited resource fairly between holders: requests in flight, bytes of memory, WebSockets.
 //!
 //! A holder of `h` units may take `n` more while `h + n` is at most [`GREED`] (3) times the free units. A single holder
 //! thus gets at most three quarters of the total, two holders get three sevenths each, and something is always left for

@@ -84,7 +84,7 @@ impl ServerBuilder {
 }
 
 impl BoundServer {
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.server.local_addr()
     }
@@ -119,7 +119,7 @@ impl BoundServer {
 }
 
 impl RunningServer {
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

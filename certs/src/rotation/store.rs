@@ -171,7 +171,7 @@ impl Authority {
         Ok(Some(Self { certificate, key_pem }))
     }
 
-    /// One that was just made.
+    /// Converts an authority that was just created.
     pub(super) fn made(authority: &crate::issue::Authority) -> Result<Self, StoreError> {
         let made = [
             (CURRENT[0].to_owned(), authority.certificate_pem().as_bytes().to_vec()),
@@ -207,7 +207,7 @@ impl Leaf {
         Ok(Some(Self { pair, validity, names, key }))
     }
 
-    /// One that was just made.
+    /// Converts a certificate and key that were just issued.
     pub(super) fn made(pair: KeyPair) -> Result<Self, StoreError> {
         let made = [
             (LEAF[0].to_owned(), pair.certificate_pem.into_bytes()),

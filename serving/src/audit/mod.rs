@@ -59,7 +59,7 @@ pub(crate) struct Trail {
 }
 
 impl Auditor {
-    /// Writes the events that `policy` selects to `sink`, one JSON object a line, on a thread of its own. Registers its
+    /// Starts a thread that writes the events that `policy` selects to `sink`, one JSON object a line. Registers its
     /// metrics with `registry`.
     pub fn start(policy: Policy, sink: Box<dyn io::Write + Send>, registry: &Registry) -> io::Result<Self> {
         Ok(Self { policy, log: Log::start(sink, registry)? })

@@ -1,9 +1,8 @@
 //! Verifies the client certificate of a connection.
 //!
-//! The handshake (`client_verifier`) has already proved that the peer holds the key. Here the chain is verified, once
-//! for each connection, and again when the configuration changes or a certificate may have expired. A rotated authority
-//! thus takes effect at once on open connections, such as the aggregator's single HTTP/2 connection, which lasts for
-//! days.
+//! The handshake (`client_verifier`) has already proved that the peer holds the key. Here the chain is verified, and
+//! again when the configuration changes, a certificate may have expired, or a minute is over. A rotated authority thus
+//! takes effect at once on open connections, such as the aggregator's single HTTP/2 connection, which lasts for days.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -97,7 +96,8 @@ impl PeerCertificate {
         Some(Self { chain, subject, validities, verdict: ArcSwapOption::empty() })
     }
 
-    /// Verifies the certificate; cached until the configuration changes or a certificate may have expired.
+    /// Verifies the certificate. The verdict is cached for [`VERDICT_LIFETIME`], or until the configuration changes or
+    /// a certificate expires.
     pub(super) fn verdict(&self, config: &Arc<AuthenticationConfig>, now: UnixTime) -> Arc<Verdict> {
         if let Some(verdict) = &*self.verdict.load()
             && Arc::ptr_eq(&verdict.config, config)

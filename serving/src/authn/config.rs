@@ -59,7 +59,7 @@ pub enum ConfigError {
     /// A CA bundle is not PEM.
     #[error("{origin} is not valid PEM")]
     Pem {
-        /// The file or key it stands in.
+        /// The file or key that contains it.
         origin: String,
         /// The error of the PEM parser.
         source: pem::Error,
@@ -70,9 +70,9 @@ pub enum ConfigError {
     /// A CA bundle contains a certificate that cannot be parsed.
     #[error("{origin} contains an invalid certificate: {problem}")]
     Certificate {
-        /// The file or key it stands in.
+        /// The file or key that contains it.
         origin: String,
-        /// What the parser says.
+        /// The error of the parser.
         problem: String,
     },
     /// The name is not a valid HTTP header name.
@@ -88,7 +88,7 @@ pub enum ConfigError {
     List {
         /// The key.
         key: String,
-        /// What the parser says.
+        /// The error of the parser.
         source: serde_json::Error,
     },
     /// The ConfigMap cannot be read.

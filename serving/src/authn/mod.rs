@@ -5,8 +5,8 @@
 //!
 //! **Invariants:** identity headers and tokens are removed from the request, whatever the outcome. A request with
 //! identity headers and without a front proxy's certificate is rejected, and never falls back to another credential:
-//! its sender is a misconfigured proxy, or pretends to be one. A request whose credentials do not verify is rejected
-//! too, and does not fall back to anonymous.
+//! its sender is a misconfigured proxy, or pretends to be one. If a request has other credentials and none of them
+//! verifies, it is rejected too, and does not fall back to anonymous.
 
 mod bearer_token;
 mod certificate;

@@ -49,7 +49,7 @@ pub struct ServedResource {
 /// The resources that may appear in labels, by plural name.
 pub struct Served(HashMap<String, Vec<Arc<ServedResource>>>);
 
-/// The labels of one request. It holds no strings of its own.
+/// The labels of one request. Cheap to clone: all strings are static or shared.
 #[derive(Debug, Clone)]
 pub struct RequestLabels {
     verb: &'static str,
