@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 /// How far behind a peer's clock may be. kube-controller-manager's signers backdate certificates by as much.
 const CLOCK_SKEW: Duration = Duration::from_mins(5);
 
-/// Ten years, far longer than any leaf. Such an authority is never rotated.
+/// Ten years, far longer than any leaf. Such an authority is not rotated, but replaced by a new one.
 const AUTHORITY_LIFETIME: Duration = Duration::from_hours(10 * 365 * 24);
 
 /// A certificate could not be issued.
@@ -91,7 +91,8 @@ pub struct KeyPair {
 }
 
 impl Authority {
-    /// Creates an authority with a new key and a self-signed certificate that is valid for ten years.
+    /// Creates an authority for the lifetime of the process, with a new key and a self-signed certificate that is valid
+    /// for ten years.
     pub fn new(common_name: &str) -> Result<Self, IssueError> {
         let key = new_key(common_name)?;
         Self::self_signed(common_name.to_owned(), key, SystemTime::now(), AUTHORITY_LIFETIME)

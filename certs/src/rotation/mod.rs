@@ -49,7 +49,7 @@ const MAX_WAIT: Duration = Duration::from_hours(1);
 pub enum Plan {
     /// Carry out this step.
     Do(Step),
-    /// Nothing for now.
+    /// Nothing, unless an observation changes.
     Nothing {
         /// How long to wait at most before the next look.
         next_look: Duration,

@@ -131,8 +131,8 @@ impl Candidate {
         Ok(Held { began: now, until, before })
     }
 
-    /// Releases the Lease, if this candidate last observed itself as its holder. A failure is only logged: the next
-    /// holder then waits until the Lease expires.
+    /// Releases the Lease, if this candidate last observed itself as its holder. If that fails or takes longer than
+    /// [`RELEASE`], the next holder waits until the Lease expires.
     pub(crate) async fn release(&mut self, trace: Trace) {
         let Some((lease, _)) = self.seen.take() else { return };
         if let Ok(Err(error)) = timeout(RELEASE, self.give_back(lease, trace)).await {

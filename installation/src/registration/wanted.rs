@@ -22,8 +22,9 @@ pub(super) struct Wanted {
     pub(super) missing: Vec<String>,
 }
 
-/// Compares an object with `full`, which is the object without fields of other managers. `owner` becomes its owner
-/// reference; without one, a missing object is not created, since it would never be garbage-collected.
+/// Compares an object with `full`, the complete object that Gatehouse applies if no other manager owns any of its
+/// fields. `owner` becomes its owner reference; without one, a missing object is not created, since it would never be
+/// garbage-collected.
 pub(super) fn wanted(live: Option<&Value>, full: &Value, owner: Option<&OwnerReference>) -> Wanted {
     let Some(live) = live else {
         return Wanted { apply: owner.is_some().then(|| owned(full.clone(), owner)), missing: Vec::new() };

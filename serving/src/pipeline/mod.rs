@@ -3,8 +3,9 @@
 //! health and metrics itself, and the [`Handler`] everything else. The pipeline also catches panics, enforces the
 //! request timeout, and records metrics, log lines, audit events and spans.
 //!
-//! **Invariants:** a handler never sees credentials, nor a request that was not authenticated and authorized; the paths
-//! of [`Callers`] are the exception, with their own rule. Handlers get bodies unread. Every response has an Audit-ID.
+//! **Invariants:** a handler never sees credentials. It only gets requests that are authenticated and authorized, or
+//! whose path is one of [`Callers`], which have their own rule. Handlers get bodies unread. Every response has an
+//! Audit-ID.
 
 mod attended;
 mod audit_id;

@@ -3,7 +3,7 @@
 #[cfg(feature = "otel")]
 pub(super) use crate::traces::RequestSpan;
 
-/// No value of this type exists without the feature.
+/// Without the feature there are no spans: this type has no values.
 #[cfg(not(feature = "otel"))]
 pub(super) enum RequestSpan {}
 
