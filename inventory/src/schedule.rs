@@ -1,8 +1,7 @@
 //! Whether a cron schedule is ever due: `0 0 30 2 *` never is.
 //!
-//! Tenants write schedules, and for one that is never due, the library searches up to the year 5000. So this module
-//! first searches the last 28 years before that, which is cheap. Only schedules that are due in them are searched from
-//! today.
+//! Tenants write schedules, and for one that is never due, the library searches up to the year 5000. A search of the
+//! last 28 years before that is cheap, and has the same answer as a search from today. Callers check it first.
 
 use croner::{Cron, CronDateTime};
 use jiff::civil::{DateTime, date};

@@ -1,9 +1,9 @@
-//! YAML as kubectl reads it, with the place of every value.
+//! A YAML reader with kubectl's rules that keeps the place of every value.
 //!
-//! kubectl, kustomize and Flux read YAML with descendants of libyaml and turn it into JSON by the rules of YAML 1.1
-//! (sigs.k8s.io/yaml): `yes` and `off` are booleans, `0644` is octal, a quoted text may go on at the indentation of its
-//! key, and of keys that are written twice the last counts. This reader is a port of libyaml with the same rules, so
-//! that what is judged here is what they would send.
+//! kubectl, kustomize and Flux read YAML with descendants of libyaml and convert it to JSON by the rules of YAML 1.1
+//! (sigs.k8s.io/yaml): `yes` and `off` are booleans, `0644` is octal, a quoted text may continue at the indentation of
+//! its key, and the last of duplicate keys wins. This reader uses a port of libyaml with the same rules, so that checks
+//! see the object that kubectl would send.
 
 mod node;
 mod scalar;
@@ -14,28 +14,29 @@ use libyaml_safer::{EventData, Mark, Parser, ScalarStyle};
 
 pub use self::node::{At, Data, Entry, Node, Style};
 
-/// Deeper than any manifest; what recursion over a document may use of the stack.
+/// The deepest nesting that is accepted. Manifests have less, and recursive functions use a bounded stack.
 const MAX_DEPTH: usize = 200;
 
-/// Nodes that aliases may copy in one document: a few lines of aliases to aliases would otherwise be gigabytes.
+/// How many nodes aliases may copy in a document. A few lines of aliases to aliases could otherwise expand to
+/// gigabytes.
 const MAX_COPIES: usize = 500_000;
 
-/// Why a document could not be read.
+/// A document that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadError {
-    /// The line, from 1, in the file.
+    /// The line in the file, from 1.
     pub line: u32,
-    /// What is wrong, in one line.
+    /// The error, in one line.
     pub message: String,
 }
 
-/// Reads the first document of `text`, which begins at `start` of a file. None if there is none.
+/// Reads the first document of `text`, which begins at `start` in a file. `None` if there is no document.
 pub fn load(text: &str, start: At) -> Result<Option<Node>, LoadError> {
     load_indented(text, start, 0)
 }
 
-/// Reads a text that is itself a value of a document: a patch that is written into a kustomization. Each of its parts
-/// has its place in the file, as far as the way it is written shows one; else that of the value.
+/// Reads a text that contains YAML, such as an inline patch in a kustomization. `None` if `value` is not a text. If the
+/// text is a literal block, its parts have their own places in the file; otherwise all have the place of `value`.
 pub fn load_inner(value: &Node) -> Result<Option<Node>, LoadError> {
     let Data::Text(text, style) = &value.data else { return Ok(None) };
     match style {
@@ -55,7 +56,7 @@ pub fn load_inner(value: &Node) -> Result<Option<Node>, LoadError> {
     }
 }
 
-/// What a text without quotes stands for: a number, a boolean, nothing, or itself.
+/// The value of a scalar without quotes: a number, a boolean, null, or a text.
 pub fn plain(text: &str) -> Data {
     scalar::resolve(text, None, true).unwrap_or_else(|| Data::Text(text.into(), Style::Plain))
 }
@@ -87,7 +88,7 @@ fn load_indented(text: &str, start: At, indent: u32) -> Result<Option<Node>, Loa
     }
 }
 
-/// A collection whose end is yet to come.
+/// A collection that has not ended yet.
 enum Open {
     Map { at: At, anchor: Option<String>, entries: Vec<Entry>, key: Option<(Box<str>, At)> },
     List { at: At, anchor: Option<String>, items: Vec<Node> },
@@ -96,9 +97,9 @@ enum Open {
 struct Loader<'a> {
     text: &'a str,
     start: At,
-    /// What stands before each line but the first.
+    /// How many columns are left of each line but the first.
     indent: u32,
-    /// Offsets of lines, found when the first block scalar asks for one.
+    /// The offsets of all lines, computed for the first block scalar.
     lines: Option<Vec<usize>>,
     anchors: HashMap<String, Node>,
     open: Vec<Open>,
@@ -107,7 +108,8 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    /// The parser's own words, and the line: where something begins that does not end, it is that which is wrong.
+    /// The parser's message, and the line of the problem. For a flow collection or quoted text that does not end, it is
+    /// the line on which that begins.
     fn error(&self, error: &libyaml_safer::Error) -> LoadError {
         let context = error.context().unwrap_or_default();
         let unended = ["while parsing a flow", "while scanning a quoted"]
@@ -120,7 +122,7 @@ impl Loader<'_> {
 
     fn at(&self, mark: Mark) -> At {
         let number = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
-        // Only what is on the document's first line has something of another document to its left.
+        // Only the first line of a document can have text of another document to its left.
         let left = if mark.line == 0 { self.start.column } else { self.indent + 1 };
         At {
             file: self.start.file,
@@ -204,7 +206,7 @@ impl Loader<'_> {
         Ok(())
     }
 
-    /// How a text is written; of a literal block, how far it is indented.
+    /// The style of a text, and the indentation of a literal block.
     fn style(&mut self, style: ScalarStyle, mark: Mark) -> Style {
         match style {
             ScalarStyle::Literal => {}
@@ -222,7 +224,7 @@ impl Loader<'_> {
     }
 }
 
-/// `<<`: what is merged in fills in what the map does not say itself, whatever stands first.
+/// Merges the value of `<<`. Keys of the map itself take precedence, whatever the order.
 fn merge(entries: &mut Vec<Entry>, node: Node) -> Result<(), &'static str> {
     match node.data {
         Data::Map(merged) => {

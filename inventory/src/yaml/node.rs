@@ -1,39 +1,40 @@
-//! A value with the place of each of its parts.
+//! A value, with the place of each of its parts.
 
 use serde_json::{Map, Number, Value};
 
-/// A place in a file, as editors count: line and column from 1, columns in characters.
+/// A place in a file, as editors count: line and column from 1, the column in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct At {
-    /// Which file, as the caller numbers them.
+    /// The number of the file, assigned by the caller.
     pub file: u32,
-    /// From 1.
+    /// The line, from 1.
     pub line: u32,
-    /// From 1.
+    /// The column, from 1.
     pub column: u32,
 }
 
-/// A value and where it is written.
+/// A value and its place.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
-    /// Where it begins.
+    /// Where the value begins.
     pub at: At,
-    /// What it says.
+    /// The value.
     pub data: Data,
 }
 
-/// What a node says.
+/// The value of a node.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Data {
-    /// Nothing.
+    /// `null`.
     Null,
-    /// Yes or no.
+    /// `true` or `false`.
     Bool(bool),
-    /// A boolean of YAML 1.1 alone, as it is written: kubectl takes `yes` for one, kustomize for a text.
+    /// A word that only YAML 1.1 reads as a boolean, and that boolean. kubectl reads `yes` as a boolean, kustomize as a
+    /// text.
     Word(Box<str>, bool),
-    /// A number that JSON can hold.
+    /// A number that JSON can represent.
     Number(Number),
-    /// A text, and how it is written.
+    /// A text and its style.
     Text(Box<str>, Style),
     /// A map, in the order of the file.
     Map(Vec<Entry>),
@@ -41,33 +42,33 @@ pub enum Data {
     List(Vec<Node>),
 }
 
-/// How a text is written: what the places within it follow from.
+/// The style of a text, which decides how places within the text are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// A literal block (`|`): its lines are the file's, after so many spaces.
+    /// A literal block (`|`). Its lines are those of the file without the indentation.
     Literal {
-        /// Spaces before each line.
+        /// The number of spaces before each line.
         indent: u16,
     },
-    /// Without quotes: what stands in its place is read anew.
+    /// Without quotes. A replacement for it is parsed as YAML.
     Plain,
     /// Quoted or folded.
     Quoted,
 }
 
-/// A key of a map, with its value.
+/// A key of a map and its value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// The key.
     pub key: Box<str>,
-    /// Where the key is.
+    /// The place of the key.
     pub at: At,
-    /// Its value.
+    /// The value.
     pub value: Node,
 }
 
 impl Node {
-    /// A text that stands at `at`.
+    /// A plain text at `at`.
     pub fn text(text: &str, at: At) -> Self {
         Self { at, data: Data::Text(text.into(), Style::Plain) }
     }
@@ -77,7 +78,7 @@ impl Node {
         Self { at, data: Data::Map(Vec::new()) }
     }
 
-    /// A value all of whose parts stand at one place.
+    /// Converts a JSON value; all parts get the same place.
     pub fn of(value: &Value, at: At) -> Self {
         let data = match value {
             Value::Null => Data::Null,
@@ -95,7 +96,7 @@ impl Node {
         Self { at, data }
     }
 
-    /// The value, as JSON.
+    /// Converts the value to JSON.
     pub fn to_value(&self) -> Value {
         match &self.data {
             Data::Null => Value::Null,
@@ -111,7 +112,7 @@ impl Node {
         entries.iter().map(|entry| (entry.key.to_string(), entry.value.to_value())).collect()
     }
 
-    /// Moves it, with all of its parts, to one place.
+    /// Sets the place of the value and all of its parts.
     pub fn place(&mut self, at: At) {
         self.at = at;
         match &mut self.data {
@@ -124,7 +125,7 @@ impl Node {
         }
     }
 
-    /// As kustomize reads it: words that only YAML 1.1 takes for booleans are texts.
+    /// Converts booleans of YAML 1.1 to texts, as kustomize reads them.
     pub fn without_words(&mut self) {
         match &mut self.data {
             Data::Word(word, _) => self.data = Data::Text(std::mem::take(word), Style::Quoted),
@@ -134,7 +135,7 @@ impl Node {
         }
     }
 
-    /// Whether there are such words in it.
+    /// Whether the value contains booleans of YAML 1.1.
     pub fn has_words(&self) -> bool {
         match &self.data {
             Data::Word(..) => true,
@@ -144,7 +145,7 @@ impl Node {
         }
     }
 
-    /// How many nodes it consists of.
+    /// The number of nodes.
     pub fn count(&self) -> usize {
         match &self.data {
             Data::List(items) => 1 + items.iter().map(Self::count).sum::<usize>(),
@@ -153,7 +154,7 @@ impl Node {
         }
     }
 
-    /// The entries of a map; none of anything else.
+    /// The entries of a map; empty for other values.
     pub fn entries(&self) -> &[Entry] {
         match &self.data {
             Data::Map(entries) => entries,
@@ -161,7 +162,7 @@ impl Node {
         }
     }
 
-    /// The items of a list; none of anything else.
+    /// The items of a list; empty for other values.
     pub fn items(&self) -> &[Node] {
         match &self.data {
             Data::List(items) => items,
@@ -169,22 +170,22 @@ impl Node {
         }
     }
 
-    /// The entry of a map.
+    /// The entry of a map with this key.
     pub fn entry(&self, key: &str) -> Option<&Entry> {
         self.entries().iter().find(|entry| &*entry.key == key)
     }
 
-    /// A field of a map.
+    /// The value of a field.
     pub fn get(&self, key: &str) -> Option<&Node> {
         self.entry(key).map(|entry| &entry.value)
     }
 
-    /// A field of a map in a map, and so on.
+    /// The value of a nested field.
     pub fn at_path(&self, path: &[&str]) -> Option<&Node> {
         path.iter().try_fold(self, |node, key| node.get(key))
     }
 
-    /// A field, to be changed.
+    /// The value of a field, mutable.
     pub fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
         match &mut self.data {
             Data::Map(entries) => {
@@ -194,7 +195,7 @@ impl Node {
         }
     }
 
-    /// What it says, if it is a text.
+    /// The text, if the value is one.
     pub fn as_str(&self) -> Option<&str> {
         match &self.data {
             Data::Text(text, _) => Some(text),
@@ -202,12 +203,12 @@ impl Node {
         }
     }
 
-    /// The text of a field, if it is one and not empty.
+    /// The text of a field, if it is a text and not empty.
     pub fn str_of(&self, key: &str) -> Option<&str> {
         self.get(key)?.as_str().filter(|text| !text.is_empty())
     }
 
-    /// Sets a field, whose key then stands at `at`.
+    /// Sets a field, whose key then is at `at`. Replaces the value by a map if it is none.
     pub fn set(&mut self, key: &str, at: At, value: Node) {
         if !matches!(self.data, Data::Map(_)) {
             self.data = Data::Map(Vec::new());
@@ -219,7 +220,7 @@ impl Node {
         }
     }
 
-    /// Takes a field away.
+    /// Removes a field.
     pub fn remove(&mut self, key: &str) -> Option<Entry> {
         match &mut self.data {
             Data::Map(entries) => {
@@ -230,7 +231,7 @@ impl Node {
         }
     }
 
-    /// A map below this one, made at `at` if it is not there.
+    /// The map in a field. Creates it at `at` if the field is missing or not a map.
     pub fn child(&mut self, key: &str, at: At) -> &mut Node {
         if !matches!(self.get(key).map(|node| &node.data), Some(Data::Map(_))) {
             self.set(key, at, Node::map(at));
@@ -240,8 +241,9 @@ impl Node {
         &mut entries[index].value
     }
 
-    /// A field by its path, and where its key or item is: `spec.interval`, `spec.dependsOn[0].name`,
-    /// `metadata.annotations["example.com/reason"]`, with the key in brackets, with quotes or without, or with dots.
+    /// Finds a field by its path: `spec.interval`, `spec.dependsOn[0].name` or
+    /// `metadata.annotations["example.com/reason"]`. The quotes are optional, and so are the brackets. Returns the
+    /// place of the key or item, and the value.
     pub fn field(&self, path: &str) -> Option<(At, &Node)> {
         let (mut node, mut place, mut rest) = (self, None, path);
         while !rest.is_empty() {
@@ -259,7 +261,7 @@ impl Node {
                             !key.is_empty() && (left.is_empty() || left.starts_with(['.', '[']))
                         }),
                     };
-                    // Annotations have dots: the longest key that fits.
+                    // Annotations contain dots, so the longest matching key counts.
                     let fitting = entries.iter().filter_map(|entry| Some((entry, fits(&entry.key)?)));
                     let (entry, left) = fitting.min_by_key(|(_, left)| left.len())?;
                     (entry.at, &entry.value, left)
@@ -272,7 +274,7 @@ impl Node {
     }
 }
 
-/// `[key]` or `["key"]`.
+/// Splits `[key]` or `["key"]` from the rest of a path.
 fn bracketed(path: &str) -> Option<(&str, &str)> {
     let path = path.strip_prefix('[')?;
     for quote in ['"', '\''] {

@@ -1,10 +1,10 @@
-//! What a scalar means: YAML 1.1 as sigs.k8s.io/yaml has it.
+//! The values of scalars by YAML 1.1, as sigs.k8s.io/yaml reads them.
 
 use serde_json::Number;
 
 use super::node::Data;
 
-/// What `text` stands for, if it is no text. `plain`: neither quoted nor a block.
+/// The value of a scalar; `None` if it is a text. `plain`: it is neither quoted nor a block.
 pub(super) fn resolve(text: &str, tag: Option<&str>, plain: bool) -> Option<Data> {
     match tag.map(|tag| tag.strip_prefix("tag:yaml.org,2002:").unwrap_or(tag)) {
         None if plain => untagged(text),
@@ -35,8 +35,8 @@ fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// Integers as Go's `ParseInt` with base 0 reads them, floats as YAML writes them. What is beyond 64 bits becomes a
-/// float; what JSON has no number for (`.inf`) stays a text.
+/// Integers as Go's `ParseInt` with base 0 reads them, and floats as in YAML. Integers beyond 64 bits become floats.
+/// Values that JSON has no number for (`.inf`) stay texts.
 fn number(text: &str) -> Option<Number> {
     let first = text.as_bytes().first()?;
     if !first.is_ascii_digit() && !matches!(first, b'+' | b'-' | b'.') {
@@ -87,7 +87,7 @@ fn float(text: &str) -> Option<Number> {
     Number::from_f64(value)
 }
 
-/// A key, as JSON has it: `on:` is `"true"`.
+/// The JSON key for a YAML key: `on:` becomes `"true"`.
 pub(super) fn key(data: &Data) -> Box<str> {
     match data {
         Data::Null => "null".into(),

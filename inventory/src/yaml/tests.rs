@@ -1,4 +1,4 @@
-//! YAML as kubectl reads it: scalars, places, and what is refused.
+//! Values, places and errors, compared with those of kubectl.
 
 use serde_json::{Value, json};
 
@@ -65,7 +65,7 @@ fn scalars_are_what_kubectl_would_send() {
         }
         assert_eq!(value(&yaml)["v"], expected, "{yaml}");
     }
-    // Beyond 64 bits the exact number is lost, but it stays a number.
+    // Beyond 64 bits the number is not exact, but stays a number.
     assert!(value("v: 184467440737095516150\n")["v"].is_number());
 }
 

@@ -1,4 +1,4 @@
-//! Walks a folder for manifests.
+//! Finds the manifest files in a folder.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -8,20 +8,21 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// What is in a folder.
+/// The result of a scan.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
-    /// Manifest files, relative to the root, in path order.
+    /// Manifest files by their paths relative to the root, in path order.
     pub(crate) files: BTreeMap<PathBuf, Stamp>,
-    /// Folders of Helm templates, which are no manifests yet: none of their files is listed.
+    /// Folders of Helm templates. Their files are not listed, since templates are not manifests.
     pub(crate) templates: Vec<PathBuf>,
-    /// Folders below the root that could not be listed, and why: what was known of them stays.
+    /// Folders below the root that could not be listed, with the error. Their known objects are kept.
     pub(crate) unreadable: Vec<(PathBuf, String)>,
-    /// What has to be watched anew when it changes: the root itself, and where links to folders lead.
+    /// The root and the folders that symbolic links lead to, with their inodes. If any of them changes, the operating
+    /// system's watch must be renewed.
     pub(crate) identity: Vec<(PathBuf, u64)>,
 }
 
-/// Tells a changed file from an unchanged one without reading it.
+/// Detects most changes of a file without reading it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Stamp {
     modified: Option<SystemTime>,
@@ -29,8 +30,8 @@ pub(crate) struct Stamp {
     inode: u64,
 }
 
-/// Two writes within the clock's granularity leave one stamp, so a file this young is read again. Two seconds
-/// is the coarsest granularity of a file system in use (FAT).
+/// Two writes within the granularity of the clock have the same stamp, so younger files are read again. Two seconds is
+/// the coarsest granularity of a file system in use (FAT).
 const GRANULARITY: Duration = Duration::from_secs(2);
 
 impl Stamp {
@@ -38,7 +39,7 @@ impl Stamp {
         Self { modified: metadata.modified().ok(), length: metadata.len(), inode: inode(metadata) }
     }
 
-    /// Whether a later change would surely change the stamp.
+    /// Whether a later write is certain to change the stamp.
     pub(crate) fn is_settled(&self) -> bool {
         self.modified.and_then(|at| at.elapsed().ok()).is_some_and(|age| age > GRANULARITY)
     }
@@ -54,7 +55,7 @@ fn inode(_: &Metadata) -> u64 {
     0
 }
 
-/// Lists the manifests under `root`. An error is the root's own.
+/// Lists the manifests under `root`. Fails only if the root itself cannot be listed.
 pub(crate) fn list(root: &Path) -> io::Result<Listing> {
     let metadata = fs::metadata(root)?;
     let mut listing = Listing::default();
@@ -66,21 +67,21 @@ pub(crate) fn list(root: &Path) -> io::Result<Listing> {
 
 fn walk(root: &Path, relative: &Path, seen: &mut HashSet<PathBuf>, listing: &mut Listing) -> io::Result<()> {
     let path = root.join(relative);
-    // Links can lead back up; each real folder is entered once.
+    // Symbolic links can form cycles, so each real folder is entered once.
     if !seen.insert(fs::canonicalize(&path)?) {
         return Ok(());
     }
     let mut entries = fs::read_dir(&path)?.collect::<Result<Vec<_>, _>>()?;
-    // Which of two paths to one folder counts must not depend on the order on disk.
+    // If two paths lead to one folder, which of them counts must not depend on the order on disk.
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         let name = entry.file_name();
-        // Hidden: version control, and the folders a mounted ConfigMap really lives in (its files link there).
+        // Hidden entries are version control, and the real folders of a mounted ConfigMap, whose files are linked to.
         if name.as_encoded_bytes().starts_with(b".") {
             continue;
         }
         let relative = relative.join(&name);
-        // Follows links. One that leads nowhere is as good as absent.
+        // This follows symbolic links. A broken link is ignored.
         let Ok(metadata) = fs::metadata(entry.path()) else { continue };
         if metadata.is_dir() {
             if name == "templates" && path.join("Chart.yaml").is_file() {
@@ -91,7 +92,7 @@ fn walk(root: &Path, relative: &Path, seen: &mut HashSet<PathBuf>, listing: &mut
                 listing.identity.push((relative.clone(), inode(&metadata)));
             }
             match walk(root, &relative, seen, listing) {
-                // Removed since it was listed.
+                // The folder was removed since it was listed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => listing.unreadable.push((relative, error.to_string())),
                 Ok(()) => {}
@@ -109,7 +110,7 @@ fn is_manifest(path: &Path) -> bool {
     })
 }
 
-/// Whether the file is read as JSON.
+/// Whether a file is read as JSON, by its extension.
 pub(crate) fn is_json(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
 }

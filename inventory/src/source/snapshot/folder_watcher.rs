@@ -1,4 +1,4 @@
-//! Has the operating system report changes under a folder.
+//! Watches a folder with the operating system's notifications.
 
 use std::{
     ffi::OsStr,
@@ -12,27 +12,27 @@ use notify::{
 };
 use tokio::sync::Notify;
 
-/// A watch on a folder, renewed when what it stands on is replaced.
+/// A watch on a folder, which is renewed when the folder, or a folder that a link leads to, is replaced.
 #[derive(Debug)]
 pub(super) struct FolderWatcher {
     changes: Arc<Notify>,
     watch: Option<RecommendedWatcher>,
-    /// What `watch` was begun for, successfully or not.
+    /// The folders for which `watch` was created, also if that failed.
     identity: Vec<(PathBuf, u64)>,
 }
 
 impl FolderWatcher {
-    /// Reports to `changes`.
+    /// A watcher that notifies `changes`.
     pub(super) fn new(changes: Arc<Notify>) -> Self {
         Self { changes, watch: None, identity: Vec::new() }
     }
 
-    /// Whether changes are being reported.
+    /// Whether the operating system reports changes.
     pub(super) fn are_open(&self) -> bool {
         self.watch.is_some()
     }
 
-    /// Watches `root`, unless that same folder is being watched already. True if a new watch began.
+    /// Watches `root`, unless the same folder is being watched already. Returns true if a new watch began.
     pub(super) fn open(&mut self, root: &Path, identity: &[(PathBuf, u64)]) -> bool {
         if self.identity == identity {
             return false;
@@ -41,7 +41,7 @@ impl FolderWatcher {
         let changes = Arc::clone(&self.changes);
         let below = root.to_path_buf();
         let watch = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            // An error is a reason to look, too: events may have been lost.
+            // An error requires a scan too, since events may have been lost.
             if event.is_ok_and(|event| !is_news(&event, &below)) {
                 return;
             }
@@ -59,15 +59,15 @@ impl FolderWatcher {
         self.watch.is_some()
     }
 
-    /// Stops watching.
+    /// Stops the watch.
     pub(super) fn close(&mut self) {
         self.watch = None;
         self.identity.clear();
     }
 }
 
-/// Whether an event can mean that a manifest changed. Reading the files, as every look does, is reported too:
-/// without this one look would cause the next. Version control's own files change often, and mean nothing.
+/// Whether an event can mean that a manifest changed. Reads are reported too, and each scan reads files, so without
+/// this filter a scan would cause the next one. The files of version control change often, and are not manifests.
 fn is_news(event: &Event, root: &Path) -> bool {
     let read =
         matches!(event.kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write));

@@ -1,9 +1,8 @@
-//! What a folder says now against what was told of it before.
+//! Compares the content of a folder with the events that were sent for it.
 //!
-//! Everything told is a function of the folder alone, so a restart tells the same: a document that no longer
-//! parses takes its object away, and of two documents naming one object the last in path order counts. The
-//! exception is what cannot be read at all (the root gone, a file or folder without permission): that says
-//! nothing about its objects, so they stay.
+//! **Invariant:** the observed objects depend only on the content of the folder, so a restart finds the same. If a
+//! document no longer parses, its object is deleted. Of two documents for one object, the last in path order wins. The
+//! exception is a root, folder or file that cannot be read: its objects are unknown, so the last known ones stay.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -24,16 +23,16 @@ use crate::{
     source::{Event, KindStatus, Sink},
 };
 
-/// The files of a folder and the objects told from them.
+/// The files of a folder, and the objects that were sent for them.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     files: BTreeMap<PathBuf, File>,
     told: BTreeMap<ObjectKey, LastEvent>,
-    /// The version each kind was last said to be served at; none while it is absent.
+    /// The version at which each kind was last reported as served; no entry while the kind is absent.
     versions: BTreeMap<KindId, String>,
-    /// Objects named twice and where, so that each is warned of once.
+    /// Objects with two documents, and the places of these, so that each is logged once.
     twice: HashMap<ObjectKey, String>,
-    /// Folders of Helm templates that were mentioned.
+    /// Folders of Helm templates that have been logged.
     templates: BTreeSet<PathBuf>,
     begun: bool,
 }
@@ -41,7 +40,7 @@ pub(super) struct Index {
 #[derive(Debug)]
 struct File {
     stamp: Stamp,
-    /// Of the bytes. Many writes change nothing but the time.
+    /// The hash of the bytes, since many writes change nothing but the time.
     digest: u64,
     objects: Vec<Found>,
     faults: Vec<Fault>,
@@ -54,19 +53,19 @@ struct Found {
     version: String,
     line: usize,
     digest: u64,
-    /// Kept only until it was told: the folder has it.
+    /// The object as JSON, until it has been sent; afterwards it can be read from the file.
     json: Option<String>,
 }
 
 #[derive(Debug)]
 struct LastEvent {
     digest: u64,
-    /// As the record names it; none if it could not be decoded.
+    /// The key in the record; `None` if the object could not be decoded.
     key: Option<ObjectKey>,
 }
 
 impl Index {
-    /// Reads what changed, and returns what there is to tell. The first time that is everything.
+    /// Reads the files that changed, and returns the events. The first call returns all objects.
     pub(super) fn update(&mut self, root: &Path, listing: Listing, sink: &Sink, now: Seconds) -> Vec<Event> {
         let mut events = Vec::new();
         let changed = self.read(root, listing, sink, &mut events);
@@ -80,7 +79,7 @@ impl Index {
         events
     }
 
-    /// Whether any file came, went, or changed.
+    /// Reads the files. Returns whether any file appeared, disappeared or changed.
     fn read(&mut self, root: &Path, listing: Listing, sink: &Sink, events: &mut Vec<Event>) -> bool {
         let Listing { files, templates, unreadable, .. } = listing;
         for folder in templates {
@@ -96,7 +95,7 @@ impl Index {
         let mut changed = self.files.len() != before;
         for (folder, why) in unreadable {
             let fault = Fault { line: 0, message: format!("cannot be listed: {why}") };
-            // Told once while it lasts, by the same means as a file's faults.
+            // Reported once, like the faults of a file.
             changed |= self.replace(folder, None, vec![fault], events);
         }
         for (path, stamp) in files {
@@ -121,7 +120,7 @@ impl Index {
                         events,
                     );
                 }
-                // Removed since it was listed; the next look does not find it.
+                // The file was removed since it was listed; the next scan will not find it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     let fault = Fault { line: 0, message: format!("cannot be read: {error}") };
@@ -132,8 +131,7 @@ impl Index {
         changed
     }
 
-    /// Puts a file's new content in its place, or, without one, keeps the objects it had. Faults not told
-    /// before are told.
+    /// Replaces the content of a file. If `new` is `None`, the file keeps its objects. Reports faults that are new.
     fn replace(
         &mut self,
         path: PathBuf,
@@ -184,7 +182,7 @@ impl Index {
         self.versions = versions;
     }
 
-    /// Which document counts for each object: its file and position there.
+    /// For each object, the document that counts: its file and index.
     fn winners(&mut self) -> BTreeMap<ObjectKey, (PathBuf, usize)> {
         let mut winners: BTreeMap<ObjectKey, (PathBuf, usize)> = BTreeMap::new();
         let mut twice = HashMap::new();
@@ -262,14 +260,14 @@ impl Index {
         self.told.insert(key.clone(), told);
     }
 
-    /// The text of an object. That of one which another document hid until now is read anew.
+    /// The JSON of an object. If it was sent or hidden by another document before, its file is read again.
     fn json(&mut self, root: &Path, path: &Path, index: usize, sink: &Sink) -> Option<String> {
         let file = self.files.get_mut(path)?;
         if file.objects[index].json.is_none() {
             let bytes = fs::read(root.join(path)).ok();
             match bytes.filter(|bytes| digest(bytes) == file.digest) {
                 Some(bytes) => file.objects = objects(path, &bytes, sink).0,
-                // Changed meanwhile: forget its digest, so that the next look takes it for new.
+                // The file has changed since the scan. Without its digest, the next scan reads it again.
                 None => file.digest = 0,
             }
         }
@@ -278,13 +276,13 @@ impl Index {
 }
 
 impl File {
-    /// Stands for what could never be read, to remember that this was told.
+    /// A placeholder for a file that could never be read, which keeps its faults.
     fn unread() -> Self {
         File { stamp: Stamp::default(), digest: 0, objects: Vec::new(), faults: Vec::new() }
     }
 }
 
-/// The observed objects among a file's documents.
+/// The observed objects and the faults of a file.
 fn objects(path: &Path, bytes: &[u8], sink: &Sink) -> (Vec<Found>, Vec<Fault>) {
     let parsed = manifest::parse(bytes, folder::is_json(path));
     let mut faults = parsed.faults;
@@ -308,7 +306,7 @@ fn found(manifest: Manifest, kind: KindId, sink: &Sink) -> Result<Found, &'stati
     };
     let name = sink.interner.intern(name);
     let namespace = if sink.catalogue.kind(kind).namespaced {
-        // As `kubectl apply` does with a kubeconfig that names no namespace.
+        // As `kubectl apply` does if the kubeconfig sets no namespace.
         match metadata.entry("namespace").or_insert(Value::Null) {
             Value::String(namespace) if !namespace.is_empty() => sink.interner.intern(namespace),
             unset => {
@@ -325,7 +323,7 @@ fn found(manifest: Manifest, kind: KindId, sink: &Sink) -> Result<Found, &'stati
     Ok(Found { key: ObjectKey { kind, namespace, name }, version, line, digest, json: Some(json) })
 }
 
-/// For each kind, the version to speak of: the one Kubernetes would prefer among those in use.
+/// For each kind, the version to report: of those in use, the one with the highest Kubernetes version priority.
 fn versions(
     winners: &BTreeMap<ObjectKey, (PathBuf, usize)>,
     files: &BTreeMap<PathBuf, File>,

@@ -1,8 +1,8 @@
-//! A folder of manifests as a source: YAML or JSON, several documents in a file, `List` dumps.
+//! A source that reads a folder of manifests: YAML or JSON files with one or more documents, `List` dumps included.
 //!
-//! A look at the folder reads the files whose stamp changed and tells the objects whose content did. A look
-//! is taken when the operating system reports a change, once that has settled, and every [`Snapshot::TICK`]
-//! in any case: network file systems report nothing, and a folder that was replaced reports to nobody.
+//! A scan of the folder reads the files whose stamp changed and sends the objects whose content changed. A scan happens
+//! when the operating system reports a change, after a short debounce, and at least every [`Snapshot::TICK`]: network
+//! file systems report no changes, and neither does a folder that was replaced by another.
 
 pub(crate) mod folder;
 mod folder_watcher;
@@ -29,52 +29,54 @@ use super::{Event, Liveness, Sink, Source};
 
 /// A folder of manifests, watched for changes.
 ///
-/// `*.yaml`, `*.yml` and `*.json` at any depth; hidden files and folders are skipped, links followed. What is
-/// no Kubernetes object, or of a kind that is not observed, is passed over.
+/// It reads `*.yaml`, `*.yml` and `*.json` at any depth, follows symbolic links, and skips hidden files and folders.
+/// Documents that are not Kubernetes objects, or of a kind that is not observed, are ignored.
 #[derive(Debug)]
 pub struct Snapshot {
     root: PathBuf,
 }
 
-/// Why a folder cannot be observed at all. What is wrong with single files is told by events.
+/// Why a folder cannot be observed. Errors in single files are sent as [`Event::Undecodable`].
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// Nothing has this name.
+    /// The path does not exist.
     #[error("snapshot folder {} does not exist", path.display())]
     NotFound {
-        /// As given.
+        /// The path as given.
         path: PathBuf,
     },
-    /// Something has this name, but holds no files.
+    /// The path is not a folder.
     #[error("snapshot folder {} is not a folder", path.display())]
     NotAFolder {
-        /// As given.
+        /// The path as given.
         path: PathBuf,
     },
-    /// It cannot be listed.
+    /// The folder cannot be listed.
     #[error("snapshot folder {} cannot be read", path.display())]
     Unreadable {
-        /// As given.
+        /// The path as given.
         path: PathBuf,
-        /// What the operating system says.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// There is nothing in it that could be shown.
+    /// The folder contains no manifest file.
     #[error("snapshot folder {} holds no manifest (*.yaml, *.yml, *.json)", path.display())]
     Empty {
-        /// As given.
+        /// The path as given.
         path: PathBuf,
     },
 }
 
 impl Snapshot {
-    /// The time between two looks when no change is reported, and between two signs of life.
+    /// The interval of scans if no change is reported, and of liveness events.
     const TICK: Duration = Duration::from_secs(10);
-    /// The same while the operating system cannot report changes: out of watches, or nothing to watch.
+    /// The same interval while the operating system cannot report changes, for example because it is out of inotify
+    /// watches.
     const POLL: Duration = Duration::from_secs(1);
-    /// Editors and checkouts change several files in a row: a look waits for this much quiet,
+    /// A scan waits until no change was reported for this long, since editors and checkouts change several files in a
+    /// row.
     const QUIET: Duration = Duration::from_millis(100);
-    /// but no longer than this.
+    /// A scan waits no longer than this in total.
     const PATIENCE: Duration = Duration::from_secs(1);
 
     /// Checks that `folder` can be observed.
@@ -87,7 +89,7 @@ impl Snapshot {
 
 impl Source for Snapshot {
     async fn run(self, sink: Sink, stop: CancellationToken) {
-        // Nothing is lost by stopping anywhere: no more events are wanted.
+        // Cancellation is safe at any await: no events are wanted afterwards.
         stop.run_until_cancelled(observe(self.root, sink)).await;
     }
 }
@@ -108,7 +110,7 @@ async fn observe(root: PathBuf, sink: Sink) {
                 events
             }
             Err(error) => {
-                // A defect, but one that must not end the observation. A new index tells everything again.
+                // This is a bug, but it must not end the observation. A new index sends all objects again.
                 tracing::error!(%error, folder = %root.display(), "reading the snapshot failed");
                 state = (Index::default(), FolderWatcher::new(Arc::clone(&changes)));
                 Err("reading the snapshot failed; the log says why".to_owned())
@@ -142,14 +144,14 @@ fn look_and_tell(
         return looked.map(|_| Vec::new()).map_err(|error| explain(&error));
     };
     if folder_watcher.open(root, &listing.identity) {
-        // What changed before the watch began would be reported by nobody.
+        // Scan again, since changes before the watch began are not reported.
         listing = look(root).map_err(|error| explain(&error))?;
     }
     Ok(index.update(root, listing, sink, jiff::Timestamp::now().as_second()))
 }
 
-/// Lists the folder. An empty one is an error while running too: it is what an unmounted folder looks like,
-/// and taking it at its word would delete everything.
+/// Lists the folder. An empty folder is an error, at run time too: an unmounted folder is empty, and all its objects
+/// would be deleted.
 fn look(root: &Path) -> Result<folder::Listing, SnapshotError> {
     let path = || root.to_path_buf();
     match folder::list(root) {

@@ -1,4 +1,4 @@
-//! Folders on disk, driven through a channel as the inventory does. Nothing sleeps: events are awaited.
+//! Sources on real folders, whose events are received as the inventory does. Tests await events and never sleep.
 
 use std::{fs, time::Duration};
 
@@ -33,7 +33,7 @@ fn write(folder: &TempDir, path: &str, text: &str) {
     fs::write(path, text).unwrap();
 }
 
-/// A Kustomization with a path, so that its content can differ.
+/// A Kustomization. Different paths make different contents.
 fn app(name: &str, path: &str) -> String {
     format!(
         "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {{name: {name}, namespace: apps}}\nspec: {{path: {path}}}\n"
@@ -55,7 +55,7 @@ impl Running {
         tokio::time::timeout(Duration::from_mins(1), self.events.recv()).await.unwrap().unwrap().1
     }
 
-    /// Everything up to the end of a look, as text, without what is told of kinds that stay absent.
+    /// The events of a scan as text, without those of kinds that stay absent.
     async fn look(&mut self) -> Vec<String> {
         let mut told = Vec::new();
         loop {
@@ -70,7 +70,7 @@ impl Running {
         }
     }
 
-    /// Looks until one tells something: the ticks between tell nothing.
+    /// The first scan with events. Periodic scans in between have none.
     async fn news(&mut self) -> Vec<String> {
         loop {
             let told = self.look().await;
@@ -80,7 +80,7 @@ impl Running {
         }
     }
 
-    /// What the first look tells of objects and faults.
+    /// The objects and faults of the first scan.
     async fn objects(&mut self) -> Vec<String> {
         let mut told = self.look().await;
         told.retain(|line| line.starts_with("apply") || line.starts_with("undecodable"));
@@ -186,7 +186,7 @@ async fn a_broken_file_is_told_by_file_and_line_and_hides_no_other() {
     for name in ["before", "after", "good"] {
         assert!(told.contains(&format!("apply Kustomization apps/{name}")), "{told:?}");
     }
-    // Mended, it is read like any other; nothing else is told again.
+    // A repaired file is read like any other, and nothing else is sent again.
     write(&run.folder, "apps/broken.yaml", &broken.replace("kind: [", "# gone"));
     write(&run.folder, "apps/nameless.yaml", "apiVersion: v1\nkind: Node\nmetadata: {name: node}\n");
     let mut told = run.news().await;
@@ -205,11 +205,11 @@ async fn of_two_documents_naming_one_object_the_last_in_path_order_counts() {
         ("c.yaml", &app("other", "x")),
     ]));
     assert_eq!(run.objects().await.len(), 2);
-    // The hidden one may change unseen,
+    // A change of the hidden document sends nothing,
     write(&run.folder, "a.yaml", &app("twice", "third"));
     write(&run.folder, "c.yaml", &app("other", "y"));
     assert_eq!(run.news().await, ["apply Kustomization apps/other"]);
-    // and shows once nothing hides it.
+    // but it appears once the other document is gone.
     fs::remove_file(run.folder.path().join("b/b.yaml")).unwrap();
     assert_eq!(run.news().await, ["apply Kustomization apps/twice"]);
     run.stop().await;
@@ -222,10 +222,10 @@ async fn an_edit_tells_exactly_the_object_that_changed() {
     run.look().await;
     write(&run.folder, "both.yaml", &text("two"));
     assert_eq!(run.news().await, ["apply Kustomization apps/b"]);
-    // Another write in the same instant, as long as the one before: the stamp alone would not tell.
+    // A second write within the clock's granularity and with the same length has the same stamp.
     write(&run.folder, "both.yaml", &text("six"));
     assert_eq!(run.news().await, ["apply Kustomization apps/b"]);
-    // Comments and order of keys are no change of an object.
+    // Comments and the order of keys do not change an object.
     write(&run.folder, "c.yaml", &format!("# why\n{}", app("c", "x")));
     write(&run.folder, "d.yaml", &app("d", "x"));
     assert_eq!(run.news().await, ["apply Kustomization apps/d"]);
@@ -269,7 +269,7 @@ async fn a_folder_that_vanishes_is_silent_and_its_objects_stay() {
     let parent = folder(&[("snapshot/a.yaml", &app("a", "x")), ("snapshot/b.yaml", &app("b", "x"))]);
     let root = parent.path().join("snapshot");
     let mut run = run(parent);
-    // Observed through the inner folder: the outer one has to outlive it.
+    // Observe the inner folder; the outer one must outlive it.
     run.stop.cancel();
     let (sender, events) = mpsc::channel(64);
     let sink = Sink::new(Arc::clone(&run.catalogue), Arc::default(), ClusterId(0), sender);
@@ -288,7 +288,7 @@ async fn a_folder_that_vanishes_is_silent_and_its_objects_stay() {
         told = run.news().await;
     }
     assert_eq!(told, ["delete Kustomization apps/b"]);
-    // An empty folder is what an unmounted one looks like.
+    // An unmounted folder is empty.
     fs::remove_file(root.join("a.yaml")).unwrap();
     let told = run.news().await;
     assert!(told.len() == 1 && told[0].contains("holds no manifest"), "{told:?}");
@@ -323,7 +323,7 @@ async fn unreadable_folders_and_files_are_told_and_hide_no_other() {
     };
     lock("locked.yaml", 0);
     lock("locked", 0);
-    // Permissions do not bind root, who runs tests in many containers. The demo's tests show the same as another user.
+    // Root ignores permissions, and runs the tests in many containers. The demo's tests cover this as another user.
     if fs::read(folder.path().join("locked.yaml")).is_ok() {
         eprintln!("left out: this user may read everything; see tests/demo.rs");
         return;
