@@ -1,4 +1,4 @@
-//! What it costs to decode and judge a Kustomization: `cargo bench -p gatehouse-inventory`.
+//! The cost of decoding and judging a Kustomization: `cargo bench -p gatehouse-inventory`.
 
 use std::time::Instant;
 

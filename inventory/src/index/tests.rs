@@ -1,4 +1,4 @@
-//! What a change touches, and what is kept up with it.
+//! Which rows a change affects, and what is updated with it.
 
 use super::*;
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 
 const LOCAL: ClusterId = ClusterId(0);
 
-/// An inventory of one cluster whose Kustomizations are served and synced.
+/// An inventory of one cluster that serves only Kustomizations, which have been listed.
 fn inventory(records: impl IntoIterator<Item = Record>) -> Inventory {
     let mut inventory = Inventory::new(Arc::clone(&CATALOGUE), ["local".into()], 0);
     for (kind, _) in CATALOGUE.kinds() {
@@ -294,7 +294,7 @@ fn what_piles_up_during_a_silence_that_was_too_long_takes_its_time() {
     assert_eq!(is_current(current(), 0), Ok(()));
     assert_eq!(is_current(current(), 20), Ok(()));
     assert_eq!(is_current(None, 41), Err(NotCurrent::Quiet(kustomization())));
-    // The watch stands again, and says so before it has told what it missed.
+    // The watch has been reopened, before it has delivered the events that it missed.
     assert_eq!(is_current(current(), 42), Err(NotCurrent::Behind(kustomization())));
     assert_eq!(is_current(current(), 61), Err(NotCurrent::Behind(kustomization())));
     assert_eq!(is_current(current(), 62), Ok(()));

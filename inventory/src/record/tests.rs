@@ -1,8 +1,8 @@
-//! What a record takes, and what it remembers.
+//! The size of a record.
 
 use super::*;
 
-/// Ten thousand records are ten thousand times this: what only some kinds have goes behind a box.
+/// There are tens of thousands of records, so fields that only some kinds have are boxed.
 #[test]
 fn a_record_does_not_grow_with_the_kinds_there_are() {
     assert_eq!(size_of::<Detail>(), 24);

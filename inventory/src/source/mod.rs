@@ -1,7 +1,7 @@
-//! Where observations come from: a cluster's watches, or a folder of manifests.
+//! Sources of observations: the watches of a cluster, or a folder of manifests.
 //!
-//! A source decodes each object once, into a [`Record`], and sends [`Event`]s to the one task that owns
-//! the inventory. It never sees the inventory itself.
+//! A source decodes each object once, into a [`Record`], and sends [`Event`]s to the task that owns the inventory. It
+//! has no access to the inventory itself.
 
 mod snapshot;
 mod watch;
@@ -23,77 +23,77 @@ use crate::{
     intern::Interner,
 };
 
-/// Produces the observations of one cluster.
+/// Observes one cluster.
 pub trait Source: Send + 'static {
-    /// Observes until `stop` is cancelled. A source that meets trouble says so by events and goes on.
+    /// Observes until `stop` is cancelled. Errors are sent as events and do not end the source.
     fn run(self, sink: Sink, stop: CancellationToken) -> impl Future<Output = ()> + Send;
 }
 
-/// What a source says, about one cluster.
+/// An event of a source, about one cluster.
 #[derive(Debug)]
 pub enum Event {
-    /// Whether a kind can be observed, and how that stands. Sent before the kind's first object.
+    /// The status of a kind. Sent before the kind's first object.
     Kind(KindId, KindStatus),
-    /// All objects of a kind are about to be sent. Until [`Event::Synced`], the known ones stay.
+    /// All objects of a kind will be sent now. The known ones are kept until [`Event::Synced`].
     Restart(KindId),
-    /// An object as it is now.
+    /// The current state of an object.
     Apply(Box<Record>),
-    /// An object is gone.
+    /// An object was deleted.
     Delete(ObjectKey),
-    /// Since the last [`Event::Restart`] every object of the kind was sent: what was not is gone.
+    /// All objects of the kind have been sent since the last [`Event::Restart`]. Others no longer exist.
     Synced(KindId),
-    /// All that has happened to a kind until now was told.
+    /// All changes of a kind up to now have been sent.
     Current(KindId),
-    /// Something was left out, and why: an object that could not even be named, or, without a kind, a
-    /// document that does not parse.
+    /// Something was skipped, with the reason: an object that has no readable name, or, without a kind, a document that
+    /// does not parse.
     Undecodable(Option<KindId>, String),
-    /// The cluster answered, or did not.
+    /// The cluster answered, or failed to.
     Liveness(Liveness),
 }
 
-/// How a kind's observation stands.
+/// The status of the observation of a kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KindStatus {
-    /// Its CRD is not installed: there is nothing to see, which is not a failure.
+    /// The kind is not served, since its CRD is not installed. This is not a failure; there are no objects.
     Absent,
-    /// Served at this version; objects follow.
+    /// The kind is served at this version. Its objects follow.
     Served {
         /// For example `v1`.
         version: Str,
     },
-    /// Served, but this account may not list or watch it: its objects are unknown, not zero.
+    /// The kind is served, but this account may not list or watch it. Its objects are unknown, not absent.
     Forbidden {
-        /// The API server's words.
+        /// The message of the API server.
         message: Str,
     },
-    /// The last attempt to list or watch failed. What is known may be stale.
+    /// The last attempt to list or watch failed. The known objects may be stale.
     Failing {
-        /// Why.
+        /// The error.
         message: Str,
     },
 }
 
-/// A sign of life of the cluster, or its absence.
+/// Whether a cluster answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Liveness {
-    /// The cluster answered just now.
+    /// The cluster has just answered.
     Alive {
-        /// `gitVersion` of its API server, where it has one.
+        /// `gitVersion` of its API server, if it has one.
         version: Option<Str>,
-        /// How many seconds our clock is ahead of the cluster's, give or take one; negative if it is behind.
+        /// How many seconds our clock is ahead of the cluster's, plus or minus one; negative if it is behind.
         ahead: Option<Seconds>,
     },
     /// The cluster did not answer.
     Silent {
-        /// Why.
+        /// The error.
         message: Str,
     },
 }
 
-/// A source's way to the inventory. Cheap to clone; one cluster's events stay in order per clone.
+/// Sends the events of a source to the inventory. Cheap to clone; the events of a clone stay in order.
 #[derive(Debug, Clone)]
 pub struct Sink {
-    /// What kinds there are.
+    /// The kinds that can be observed.
     pub catalogue: Arc<Catalogue>,
     /// Shared strings.
     pub interner: Arc<Interner>,
@@ -101,7 +101,7 @@ pub struct Sink {
     events: mpsc::Sender<(ClusterId, Event)>,
 }
 
-/// A cluster's position among those of an inventory.
+/// The index of a cluster in the inventory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClusterId(pub u16);
 
@@ -116,9 +116,10 @@ impl Sink {
         Self { catalogue, interner, cluster, events }
     }
 
-    /// Hands an event over, waiting while the inventory is behind. Events after its end are dropped.
+    /// Sends an event, and waits while the queue of the inventory is full. Events after the inventory's end are
+    /// dropped.
     pub async fn send(&self, event: Event) {
-        // A closed channel means that the process is ending; the source is about to be stopped too.
+        // A closed channel means that the process is shutting down; the source will be stopped too.
         let _ = self.events.send((self.cluster, event)).await;
     }
 }

@@ -1,6 +1,7 @@
-//! States that dashboards get wrong, each in a file: what is right of it, then the objects, in the project's own words.
+//! States that other dashboards show wrongly. Each file in `cases` has the expected result, then the objects.
 //!
-//! Where the folder of cases that were reported lies beside the repository, the same is asked of those of the same name.
+//! If the folder with the reported snapshots exists beside the repository, a case is also run with its reported
+//! snapshot.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -14,19 +15,19 @@ use crate::world::{World, documents};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
-    /// Its name among the reported ones.
+    /// The name of the reported snapshot.
     shared: Option<String>,
-    /// What is right, at first and after some time in which nothing happens.
+    /// The expected results, at first and after periods without any change.
     right: Vec<Step>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Step {
-    /// Minutes since the step before.
+    /// Minutes since the previous step.
     #[serde(default)]
     after: i64,
-    /// Of the cluster.
+    /// The health of the cluster.
     health: Option<String>,
     #[serde(default)]
     layers: BTreeMap<Layer, String>,
@@ -38,15 +39,15 @@ struct Step {
 #[serde(deny_unknown_fields)]
 struct Object {
     state: String,
-    /// How it counts, if that is not its state.
+    /// The outcome, if it differs from the state.
     outcome: Option<String>,
     reason: Option<String>,
-    /// A part of its message.
+    /// A part of the message.
     says: Option<String>,
     since: Option<String>,
-    /// Its root cause; empty for none.
+    /// The root cause; empty if there is none.
     cause: Option<String>,
-    /// Whether it counts towards a layer.
+    /// Whether the object counts towards a layer.
     counts: Option<bool>,
 }
 

@@ -1,5 +1,5 @@
-//! The catalogue beside the health checks of Argo CD, kstatus and Flux: an input for every branch of theirs, and each
-//! difference explained in `docs/health.md`, whose tables are printed from here.
+//! Compares the catalogue with the health checks of Argo CD, kstatus and Flux. There is an input for each of their
+//! branches, and `docs/health.md` explains each difference. This test generates the tables of that document.
 //!
 //! `GATEHOUSE_UPDATE=1` writes the tables.
 
@@ -14,15 +14,15 @@ use serde_json::{Map, Value, json};
 
 use crate::world::{World, documents};
 
-/// A kind, and the branches of its judges.
+/// A kind, and the branches of the other health checks.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Judged {
     /// `apiVersion Kind`.
     of: String,
-    /// The kind whose branches are its own.
+    /// Another kind that has the same branches.
     r#as: Option<String>,
-    /// Whether Flux has a rule of its own for the kind. If not, it judges as kstatus does.
+    /// Whether Flux has its own rule for the kind. If not, it uses kstatus.
     #[serde(default)]
     flux: bool,
     #[serde(default)]
@@ -37,16 +37,16 @@ struct Branch {
     is: String,
     argo: Option<String>,
     kstatus: Option<String>,
-    /// By Flux's rule, if it has one and that differs from kstatus.
+    /// The result of Flux, if it has a rule and its result differs from that of kstatus.
     flux: Option<String>,
-    /// READY of `flux get`.
+    /// READY in `flux get`.
     get: Option<String>,
-    /// What `flux reconcile` and `flux create` wait for.
+    /// The result that `flux reconcile` and `flux create` wait for.
     wait: Option<String>,
-    /// The Flux operator's report.
+    /// The result in the report of the Flux operator.
     operator: Option<String>,
     ours: String,
-    /// What it counts as while it is under way.
+    /// The outcome while an attempt is in progress.
     outcome: Option<String>,
     why: Option<String>,
     #[serde(default)]
@@ -73,7 +73,7 @@ impl Branch {
     }
 }
 
-/// What a verdict of any of the judges comes to; none for one who does not judge the kind.
+/// The class of a result of any health check; `None` if the check does not cover the kind.
 fn family(verdict: &str) -> Option<&'static str> {
     Some(match verdict {
         "–" => return None,
@@ -104,7 +104,7 @@ fn object(row: &Judged, branch: &Branch) -> Value {
     let parts = [("metadata", &branch.metadata), ("spec", &branch.spec), ("status", &branch.status)];
     for (part, own) in parts {
         let base = row.base.get(part).and_then(Value::as_object).into_iter().flatten();
-        // An empty status is none yet.
+        // An empty status means that there is none yet.
         let base = base.filter(|_| part != "status" || !own.is_empty());
         for (name, value) in base.chain(own) {
             object[part][name] = value.clone();
@@ -113,7 +113,7 @@ fn object(row: &Judged, branch: &Branch) -> Value {
     object
 }
 
-/// What other judges and the catalogue make of inputs.
+/// The results of a comparison.
 #[derive(Default)]
 struct Sweep {
     branches: usize,
@@ -122,7 +122,7 @@ struct Sweep {
 }
 
 impl Sweep {
-    /// Holds a file against the catalogue; the lines of a table of all differences.
+    /// Compares a file with the catalogue. Returns the lines of a table of all differences.
     fn differences(&mut self, text: &str, beside: &[Value]) -> String {
         let mut lines = String::new();
         for row in judged(text) {
@@ -214,7 +214,7 @@ fn the_document_lists_every_kind_with_its_layer_and_deadlines() {
         }
         let rows = documents(&fs::read_to_string(&file).unwrap()).remove(0);
         for row in rows["kinds"].as_array().unwrap() {
-            // Flux's kinds are one row, since one rule judges all.
+            // All Flux kinds share one row, since one rule judges them.
             if row["judge"] == "Flux" {
                 continue;
             }
@@ -237,7 +237,7 @@ fn the_document_lists_every_kind_with_its_layer_and_deadlines() {
     table("kinds", &format!("{head}| Flux | all of Flux and its operator | – | see views.md |\n{lines}"));
 }
 
-/// A deadline in words: what it is told as, and after how long.
+/// A deadline as text: its reason and its time.
 fn deadline(form: &Value) -> String {
     let reason = form["reason"].as_str().unwrap_or("its reason");
     let after = match &form["after"] {
@@ -251,7 +251,7 @@ fn deadline(form: &Value) -> String {
     }
 }
 
-/// Holds a table of the document against what it has to be; the whole document.
+/// Compares a table in the document with the expected one. Returns the document.
 fn table(name: &str, right: &str) -> String {
     let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/health.md");
     let document = fs::read_to_string(&path).expect("docs/health.md");

@@ -1,7 +1,7 @@
-//! What is shown is true: objects as controllers write them, and what has to be made of them.
+//! The catalogue's verdicts for objects as their controllers write them.
 //!
-//! `cases` are states that dashboards get wrong; `judges` holds the catalogue beside the judges of others; `sequences` plays what
-//! controllers write one after the other.
+//! `cases` are states that other dashboards show wrongly. `judges` compares the catalogue with other health checks.
+//! `sequences` replays what controllers write over time.
 
 mod cases;
 mod judges;

@@ -1,11 +1,11 @@
-//! What controllers write one after the other. Health changes once for each thing that really happens, and comes back.
+//! Sequences of what controllers write. Health changes once for each real change, and recovers.
 
 use serde_json::{Value, json};
 
 use crate::world::World;
 
-/// The healths of a cluster in which an object is written again and again, each held for some seconds; the same one after the
-/// other is told once.
+/// The health of a cluster while an object is updated several times, each version staying for some seconds. Consecutive
+/// equal values are merged.
 fn healths(writes: &[(i64, Value)]) -> Vec<&'static str> {
     let mut world = World::with([]);
     let mut seen = Vec::new();
@@ -129,7 +129,7 @@ fn a_fleet_is_made_played_on_scaled_and_stuck() {
         (60, fleet(4, [4, 4, 0])),
     ];
     assert_eq!(healths(&made), ["Progressing", "Healthy"]);
-    // Matches begin and end; a server that ends is replaced by one that starts.
+    // Matches begin and end. A server that ends is replaced by a new one.
     let mut played = Vec::new();
     for _ in 0..20 {
         played.extend([
@@ -141,7 +141,7 @@ fn a_fleet_is_made_played_on_scaled_and_stuck() {
         ]);
     }
     assert_eq!(healths(&[&made[..], &played].concat()), ["Progressing", "Healthy"]);
-    // Always some are away, and never the same.
+    // Some servers are always missing, but never the same ones for long.
     let busy: Vec<_> = (0..50).map(|turn| (300, fleet(4, [4, 1 + turn % 2, 2 - turn % 2]))).collect();
     assert_eq!(healths(&[&made[..], &busy].concat()), ["Progressing", "Healthy"]);
     let scaled = [
@@ -151,7 +151,7 @@ fn a_fleet_is_made_played_on_scaled_and_stuck() {
         (60, fleet(4, [8, 2, 6])),
     ];
     assert_eq!(healths(&[&made[..], &scaled].concat()), ["Progressing", "Healthy"]);
-    // Resent without a change, as an informer does: the time goes on.
+    // Sent again without a change, as an informer resyncs: the deadline is not extended.
     let stuck = [
         (300, fleet(4, [4, 3, 0])),
         (200, fleet(4, [4, 3, 0])),
@@ -218,7 +218,7 @@ fn a_database_is_made_grown_backed_up_failed_over_and_put_to_sleep() {
         (60, cluster("Waiting for the instances to become active", [3, 3, 0], json!([]))),
         (600, cluster(healthy, [3, 3, 3], json!([]))),
     ];
-    // Nothing was seen to work since it slept: that it wakes is a change.
+    // After hibernation no success has been observed yet, so waking up is a change.
     let all = [&made[..], &hibernated].concat();
     assert_eq!(healths(&all), ["Progressing", "Healthy", "Progressing", "Healthy"]);
 }
@@ -230,7 +230,7 @@ fn a_failure_is_over_when_it_is_seen_to_be_and_a_restart_knows_what_the_object_s
             json!({"type": "Ready", "status": status, "lastTransitionTime": "2026-11-28T22:30:00Z"});
         object("external-secrets.io/v1", "SecretStore", 1, json!({}), json!({"conditions": [condition]}))
     };
-    // A blip of seconds is none; one that lasts is, and not twice.
+    // A failure of some seconds does not count. One that lasts does, once.
     assert_eq!(
         healths(&[(60, store("True")), (30, store("False")), (30, store("True"))]),
         ["Healthy", "Degraded", "Healthy"]
@@ -240,7 +240,7 @@ fn a_failure_is_over_when_it_is_seen_to_be_and_a_restart_knows_what_the_object_s
     blip.now -= 30;
     blip.apply(&store("False"));
     assert_eq!((blip.overall(), blip.verdict("SecretStore ns/a").state.as_str()), ("Healthy", "Progressing"));
-    // A rollout that was last written a long time ago is stuck, whoever sees it for the first time.
+    // A rollout whose last write was long ago is stuck, even if it is observed for the first time.
     let written = |time: &str| {
         let mut set = object(
             "apps/v1",

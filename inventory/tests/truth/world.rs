@@ -1,4 +1,4 @@
-//! A cluster that is all there, judged by the catalogue, with a clock.
+//! A complete cluster, judged by the catalogue, with a simulated clock.
 
 use std::sync::{Arc, LazyLock};
 
@@ -52,7 +52,7 @@ impl World {
         Some(record.unwrap_or_else(|error| panic!("{object}: {error}")))
     }
 
-    /// An object of a kind that is observed; others are passed over.
+    /// Applies an object; ignores it if its kind is not observed.
     pub(crate) fn apply(&mut self, object: &Value) {
         if let Some(record) = self.observe(object) {
             self.event(Event::Apply(Box::new(record)));
@@ -68,7 +68,7 @@ impl World {
         self.inventory.catalogue().kind(key.kind)
     }
 
-    /// Nothing happens for a while.
+    /// Advances the clock, without any change.
     pub(crate) fn wait(&mut self, seconds: i64) {
         self.now += seconds;
         self.inventory.tick(self.now);

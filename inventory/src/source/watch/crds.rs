@@ -1,6 +1,6 @@
-//! Notices CustomResourceDefinitions that come, change or go, so that discovery is asked again at once.
+//! Watches CustomResourceDefinitions, so that discovery runs at once when one is created, changed or deleted.
 //!
-//! Without the right to watch them discovery's own interval has to do; nothing else is lost.
+//! Without the permission to watch them, changes are noticed at the next periodic discovery.
 
 use std::{pin::pin, time::Duration};
 
@@ -16,10 +16,10 @@ use tokio::time::sleep;
 
 use super::shared::Shared;
 
-/// Where these may not be watched, one attempt in this time, or up to twice it.
+/// The interval of attempts if access is forbidden, or up to twice that.
 const FORBIDDEN: Duration = Duration::from_mins(1);
 
-/// Wakes discovery for every change of a CRD that defines something wanted, for ever.
+/// Wakes discovery for each change of a CRD that defines a wanted resource. Never ends.
 pub(super) async fn watch(shared: &Shared) {
     let gvk = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
     let definitions = ApiResource::from_gvk_with_plural(&gvk, "customresourcedefinitions");
@@ -34,7 +34,7 @@ pub(super) async fn watch(shared: &Shared) {
                     shared.rediscover.notify_one();
                 }
             }
-            // After a gap something may have been missed. The first time discovery is on its way anyhow.
+            // Changes may have been missed during a gap. At the start, discovery runs anyway.
             Ok(Event::InitDone) => shared.rediscover.notify_one(),
             Ok(Event::Init | Event::InitApply(_)) => {}
             Err(error) => {

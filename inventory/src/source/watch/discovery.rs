@@ -1,4 +1,4 @@
-//! Which resources a cluster serves, and at which version.
+//! Discovery: which resources a cluster serves, and at which version.
 
 use gatehouse_apiservice::client::explain;
 use kube::{
@@ -13,38 +13,38 @@ use kube::{
 
 use crate::catalogue::Kind;
 
-/// A resource that somebody wants to follow.
+/// A resource to follow.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Wanted {
-    /// API group; empty for the core group.
+    /// The API group; empty for the core group.
     pub group: String,
-    /// The resource's plural name.
+    /// The plural name of the resource.
     pub plural: String,
-    /// Its `kind`. If given, a resource that answers with it will do, and `plural` only decides between several.
+    /// The `kind`. If given, a resource of this kind is chosen, and `plural` only decides between several.
     pub kind: Option<String>,
 }
 
-/// What discovery says of a resource.
+/// The result of a search in discovery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Finding {
-    /// Served like this.
+    /// The resource is served.
     Served(ApiResource),
-    /// Not served, or not to be listed and watched.
+    /// The resource is not served, or does not support list and watch.
     Absent,
-    /// The aggregator could not ask the group's own server: what was known of it stands.
+    /// kube-apiserver could not reach the group's extension API server. The previous result is kept.
     Unknown,
 }
 
-/// What a cluster serves.
+/// The resources that a cluster serves.
 #[derive(Debug)]
 pub(super) struct Served {
     core: APIGroupDiscoveryList,
     groups: APIGroupDiscoveryList,
-    /// Whether the server's version promises streaming lists.
+    /// Whether the server's version has streaming lists enabled by default.
     pub(super) streams: bool,
 }
 
-/// Asks a cluster. Three requests, whatever the number of groups; the error is in words.
+/// Runs discovery: three requests, whatever the number of groups. The error is a message.
 pub(super) async fn discover(client: &Client) -> Result<Served, String> {
     let asked = futures::future::try_join3(
         client.list_core_api_versions_aggregated(),
@@ -53,7 +53,7 @@ pub(super) async fn discover(client: &Client) -> Result<Served, String> {
     );
     let (core, groups, version) = asked.await.map_err(|error| explain(&error))?;
     if core.items.is_empty() {
-        // What a server older than 1.26 answers parses as this. Taken at its word, nothing would be served.
+        // An answer of a server older than 1.26 parses as an empty list, as if nothing were served.
         return Err("the API server has no aggregated discovery (Kubernetes 1.26 or later)".to_owned());
     }
     Ok(Served { core, groups, streams: streams(&version.major, &version.minor) })
@@ -66,7 +66,7 @@ impl From<&Kind> for Wanted {
 }
 
 impl Served {
-    /// Finds `wanted` in what discovery answered.
+    /// Looks for `wanted` in the result of discovery.
     pub(super) fn find(&self, wanted: &Wanted) -> Finding {
         let group = if wanted.group.is_empty() {
             self.core.items.first()
@@ -77,9 +77,9 @@ impl Served {
     }
 }
 
-/// Streaming lists are on by default from 1.34 on.
+/// Streaming lists are enabled by default since Kubernetes 1.34.
 fn streams(major: &str, minor: &str) -> bool {
-    // Distributions append a plus sign and more.
+    // Distributions append a plus sign and other text.
     let number = |text: &str| -> u32 {
         text.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
     };
@@ -91,7 +91,7 @@ fn name(group: &APIGroupDiscovery) -> &str {
 }
 
 fn find_in(group: &APIGroupDiscovery, wanted: &Wanted) -> Finding {
-    // In order of preference.
+    // The versions are in order of preference.
     for version in &group.versions {
         if let (Some(name), Some((plural, kind))) = (&version.version, watchable(version, wanted)) {
             let gvk = GroupVersionKind::gvk(&wanted.group, name, kind);
@@ -102,7 +102,7 @@ fn find_in(group: &APIGroupDiscovery, wanted: &Wanted) -> Finding {
     if group.versions.iter().any(stale) { Finding::Unknown } else { Finding::Absent }
 }
 
-/// The plural name and the kind under which `version` lists and watches what is wanted.
+/// The plural name and the kind of `wanted` in `version`, if it supports list and watch.
 fn watchable<'a>(version: &'a APIVersionDiscovery, wanted: &Wanted) -> Option<(&'a str, &'a str)> {
     let named = |resource: &'a APIResourceDiscovery| {
         let can = |verb| resource.verbs.iter().any(|known| known == verb);
@@ -115,7 +115,7 @@ fn watchable<'a>(version: &'a APIVersionDiscovery, wanted: &Wanted) -> Option<(&
         None => *plural == wanted.plural,
     };
     let mut candidates = version.resources.iter().filter_map(named).filter(is_meant);
-    // Two resources may answer with one kind; whoever wants it knows which is meant.
+    // Two resources may have the same kind; then the plural name decides.
     let first = candidates.next()?;
     Some(if first.0 == wanted.plural {
         first

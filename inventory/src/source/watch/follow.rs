@@ -1,8 +1,8 @@
-//! Lists and watches one resource for as long as it is served, and tells an [`Observer`] what it sees.
+//! Lists and watches one resource while it is served, and passes notices to an [`Observer`].
 //!
-//! kube's `watcher` is not used: it does not tell when a broken watch stands again (a quiet kind would be
-//! told as failing until its next change), nor does it give up a resourceVersion that is refused with HTTP
-//! 410 when the watch is opened, nor does it say up to which resourceVersion everything was told.
+//! kube's `watcher` is not used, for three reasons. It does not report that a broken watch works again, so a kind
+//! without changes would stay Failing. It does not drop a resourceVersion that the server refuses with 410 when a watch
+//! is opened. And it does not report up to which resourceVersion all events were received.
 
 use std::{
     convert::Infallible,
@@ -32,62 +32,63 @@ use super::{
 };
 use crate::{Str, source::KindStatus};
 
-/// What is done with what a resource's list and watch say.
+/// Receives the notices of a resource.
 pub trait Observer: Send {
-    /// Takes the next thing that is said. Nothing further is read until this returns.
+    /// Handles the next notice. Nothing more is read from the server until this returns.
     fn observe(&mut self, notice: WatchNotice<'_>) -> impl Future<Output = ()> + Send;
 }
 
-/// What is said of a resource and its objects, in order.
+/// A notice about a resource or one of its objects, in order.
 #[derive(Debug)]
 pub enum WatchNotice<'a> {
-    /// Whether it can be observed, and how that stands. Given before the first object.
+    /// The status of the resource. Sent before the first object.
     Status(KindStatus),
-    /// All objects are about to be told. Until [`WatchNotice::Synced`], the known ones stay.
+    /// All objects will be sent now. The known ones are kept until [`WatchNotice::Synced`].
     Restart,
-    /// An object as it is now.
+    /// The current state of an object.
     Apply(&'a Raw),
-    /// An object, as it was last, is gone.
+    /// An object was deleted; this is its last state.
     Delete(&'a Raw),
-    /// Since the last [`WatchNotice::Restart`] every object was told: what was not is gone.
+    /// All objects have been sent since the last [`WatchNotice::Restart`]. Others no longer exist.
     Synced,
-    /// Every change up to this resourceVersion was told. Not said of versions that are no numbers.
+    /// All changes up to this resourceVersion have been sent. Omitted if the resourceVersion is not a number.
     Reached(u64),
 }
 
-/// How much of each object is asked for.
+/// Which part of each object is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
-    /// All of it.
+    /// The whole object.
     Whole,
-    /// `metadata` alone: the rest never leaves the API server.
+    /// Only `metadata` (`PartialObjectMetadata`), so that the API server does not send the rest.
     Metadata,
 }
 
-/// What a page of a list is asked for.
+/// The purpose of a request for a page of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Page {
     First,
     Next,
-    /// For the list's version alone: nothing is said of its items.
+    /// Only the resourceVersion of the list is used; its items are dropped.
     Newest,
 }
 
-/// An answer must begin within this; the client itself has no read timeout.
+/// An answer must begin within this time, and continue after pauses no longer than this. The client itself has no read
+/// timeout.
 const ANSWER: Duration = Duration::from_secs(30);
-/// A page of a list, until it begins: kube-apiserver reads all of it before.
+/// A page of a list must begin within this time. kube-apiserver reads the whole page first.
 const PAGE: Duration = Duration::from_mins(1);
-/// A streaming list that says nothing for this long comes from a server that ignores the parameter: it sends
-/// no bookmark to end the list with.
+/// A streaming list that sends nothing for this long comes from a server that ignores `sendInitialEvents`, and will
+/// never send the bookmark that ends the list.
 const FIRST_BOOKMARK: Duration = Duration::from_secs(30);
-/// The longest that kube lets a watch be.
+/// The longest `timeoutSeconds` of a watch that kube accepts.
 const LONGEST_WATCH: u64 = 294;
-/// How soon a server that answers again is asked, or up to twice that.
+/// When a silent server answers again, followers retry after this time, or up to twice that.
 const AT_ONCE: Duration = Duration::from_millis(200);
-/// A watch that ends sooner after it began is not taken up again at once.
+/// A watch that ended sooner after its start is retried with back-off.
 const TOO_SHORT: Duration = Duration::from_secs(1);
 
-/// Follows a resource as assigned, until nobody assigns any more.
+/// Follows a resource by its assignments, until the sender of these is dropped.
 pub(super) async fn follow(
     shared: Arc<Shared>,
     mut assigned: watch::Receiver<Assignment>,
@@ -107,7 +108,7 @@ pub(super) async fn follow(
                         Err(_) => was_served = false,
                     }
                 }
-                // An empty list takes away what there was.
+                // An empty list removes the known objects.
                 for said in
                     [WatchNotice::Restart, WatchNotice::Synced, WatchNotice::Status(KindStatus::Absent)]
                 {
@@ -136,19 +137,20 @@ struct Follower<'a, O> {
     shared: &'a Shared,
     observer: &'a mut O,
     content: Content,
-    /// `plural.group`.
+    /// `plural.group`, or `plural` in the core group.
     name: String,
     version: Str,
     request: Request,
     watch_seconds: u32,
     streaming: bool,
-    /// The resourceVersion to go on from; none before everything was listed.
+    /// The resourceVersion to continue from; `None` before a complete list.
     resume: Option<String>,
-    /// [`Shared::doubts`], when the cluster was last seen to be where it had been, or further.
+    /// The value of [`Shared::doubts`] at the last check that the cluster's resourceVersion has not decreased.
     trusted: u64,
-    /// What was last told.
+    /// The status in the last notice.
     status: Option<KindStatus>,
-    /// 404 in a row. The first may be discovery lagging behind a CRD's removal.
+    /// The number of consecutive 404 answers. The first one may only mean that discovery lags behind the removal of a
+    /// CRD.
     not_served: u32,
     backoff: DefaultBackoff,
 }
@@ -190,7 +192,7 @@ impl<'a, O: Observer> Follower<'a, O> {
             let is_doubtful = match &ended {
                 Ok(()) => is_early,
                 Err(Trouble::Failed(_) | Trouble::Garbled(_)) => true,
-                // An answer in good order.
+                // The server answered properly.
                 Err(_) => false,
             };
             if is_doubtful {
@@ -203,13 +205,13 @@ impl<'a, O: Observer> Follower<'a, O> {
             };
             tokio::select! {
                 () = sleep(wait) => {}
-                // Not all at once: there are some forty kinds.
+                // Jitter, since there are about forty kinds.
                 () = self.shared.answers.notified() => sleep(jittered(AT_ONCE, AT_ONCE)).await,
             }
         }
     }
 
-    /// One watch, with the list before it where one is needed. Ends well when the server ends the watch.
+    /// Lists if necessary, then watches. Returns `Ok` when the server ends the watch, or the watch goes silent.
     async fn round(&mut self) -> Result<(), Trouble> {
         self.trust().await?;
         let streaming = self.streaming && self.resume.is_none();
@@ -222,7 +224,8 @@ impl<'a, O: Observer> Follower<'a, O> {
         if streaming {
             self.observer.observe(WatchNotice::Restart).await;
         }
-        // That the watch stands again is a sign of life, where little happens the only one.
+        // An open watch shows that the server answers. If the resource rarely changes, this may be the only notice of
+        // that.
         self.reached(resumed.as_deref(), false).await;
         let mut listing = streaming;
         loop {
@@ -231,15 +234,16 @@ impl<'a, O: Observer> Follower<'a, O> {
                 Ok(Ok(Some(event))) => self.take(event, &mut listing).await?,
                 Ok(Err(error)) => return Err(Trouble::of(&error, false)),
                 Err(_) if listing => return Err(Trouble::NoStreaming),
-                // Ended by the server, or dead: the next round goes on from where this one came.
+                // The server ended the watch, or the connection is dead. The next round continues from the last
+                // resourceVersion.
                 Ok(Ok(None)) | Err(_) => return Ok(()),
             }
         }
     }
 
-    /// Where the server may have been another one meanwhile, looks that it is not behind what was seen of it. An etcd that
-    /// was restored from a backup is; a watch from a version that has yet to come would be silent until then, and pass
-    /// over all that happened on the way.
+    /// If the server may have been replaced, checks that its resourceVersion has not decreased, as after a restore of
+    /// etcd from a backup. A watch from a future resourceVersion would be silent until the cluster reaches it, and miss
+    /// all changes until then.
     async fn trust(&mut self) -> Result<(), Trouble> {
         let doubts = self.shared.doubts.load(Ordering::Relaxed);
         if self.trusted != doubts
@@ -266,7 +270,7 @@ impl<'a, O: Observer> Follower<'a, O> {
             send_initial_events: streaming,
             ..WatchParams::default()
         };
-        // An empty version asks a streaming list for the newest state, as a paged one does.
+        // For a streaming list, an empty resourceVersion requests the most recent state, as for a list in pages.
         let from = self.resume.as_deref().unwrap_or_default();
         let request = match self.content {
             Content::Whole => self.request.watch(&parameters, from),
@@ -281,7 +285,7 @@ impl<'a, O: Observer> Follower<'a, O> {
         }
     }
 
-    /// Says what a page of a list holds, item by item as it arrives, and returns the list's own metadata.
+    /// Requests a page of a list, sends its items as they arrive, and returns the metadata of the list.
     async fn page(&mut self, parameters: &ListParams, page: Page) -> Result<ListMeta, Trouble> {
         let request = match self.content {
             Content::Whole => self.request.list(parameters),
@@ -341,7 +345,7 @@ impl<'a, O: Observer> Follower<'a, O> {
         }
     }
 
-    /// `listing`: these are the initial events of a streaming list, whose versions are in no order.
+    /// `listing`: the event belongs to the initial events of a streaming list, whose resourceVersions are not in order.
     async fn take(&mut self, event: WatchEvent<Raw>, listing: &mut bool) -> Result<(), Trouble> {
         match event {
             WatchEvent::Added(raw) | WatchEvent::Modified(raw) => {
@@ -373,11 +377,11 @@ impl<'a, O: Observer> Follower<'a, O> {
         }
     }
 
-    /// Says what is wrong, and returns how long to wait before the next attempt.
+    /// Reports an error if necessary, and returns how long to wait before the next attempt.
     async fn take_trouble(&mut self, trouble: Trouble) -> Duration {
         match trouble {
             Trouble::Forbidden(message) => {
-                // What was missed meanwhile may be more than a watch can catch up with.
+                // The resourceVersion may be too old by the time that access is granted.
                 self.resume = None;
                 let message = message.into();
                 self.tell(KindStatus::Forbidden { message }).await;
@@ -415,7 +419,7 @@ impl<'a, O: Observer> Follower<'a, O> {
     }
 
     fn back_off(&mut self) -> Duration {
-        // Endless, says its documentation; its own longest delay, in case that changes.
+        // By its documentation this back-off never ends. If that changes, use its longest delay.
         self.backoff.next().unwrap_or(Duration::from_secs(30))
     }
 
@@ -444,10 +448,10 @@ fn late(what: &str, limit: Duration) -> Trouble {
     Trouble::Failed(format!("no answer to the {what} within {} s", limit.as_secs()))
 }
 
-/// Kinds end their watches at different times, or a cluster's whole set would be renewed at once.
+/// The `timeoutSeconds` of a watch, different for each resource, so that not all watches are renewed at once.
 fn watch_seconds(round: Duration, name: &str) -> u32 {
     let round = round.as_secs().min(LONGEST_WATCH);
     let spread = name.bytes().map(u64::from).sum::<u64>() * 7 % 50;
-    // Up to a fifth sooner.
+    // Up to a fifth less than `round`.
     u32::try_from(round - round * spread / 250).unwrap_or_default().max(1)
 }

@@ -1,28 +1,29 @@
-//! A list, taken apart as it arrives: of a page of megabytes, never more than an item and what came with its end is held.
+//! Splits a list into its items as it arrives, so that a page of megabytes is never in memory as a whole: only the
+//! current item, and what arrived together with its end.
 
 use kube::core::ListMeta;
 use serde::Deserialize;
 
-/// The longest item. etcd takes 1.5 MiB unless it is told otherwise; kube-apiserver never more than 3 MiB from a client.
+/// The largest item, in bytes. etcd accepts 1.5 MiB by default, and kube-apiserver at most 3 MiB from a client.
 const LONGEST_ITEM: usize = 32 << 20;
-/// The most that there may be beside the items.
+/// The largest size of the list without its items, in bytes.
 const LONGEST_HEAD: usize = 1 << 20;
 
-/// Takes a list apart, by its brackets and quotation marks. What the items and the rest hold is for others to read.
+/// Splits a list by its brackets and quotation marks, without parsing the items.
 #[derive(Debug, Default)]
 pub(super) struct Items {
-    /// The list with its items taken out.
+    /// The list without its items.
     head: Vec<u8>,
-    /// The item that has begun.
+    /// The current item.
     item: Vec<u8>,
     depth: usize,
     is_quoted: bool,
     is_escaped: bool,
-    /// Between the brackets of `items`.
+    /// Whether the position is inside the array `items`.
     is_within: bool,
-    /// Where the last text of the list's own fields stands in `head`.
+    /// The range in `head` of the last string among the list's own fields.
     text: (usize, usize),
-    /// The field of the list that is being read.
+    /// The range in `head` of the name of the list's current field.
     field: (usize, usize),
 }
 
@@ -33,7 +34,7 @@ struct Head {
 }
 
 impl Items {
-    /// Takes what came next, and adds the items that end in it to `whole`.
+    /// Consumes `bytes`, and appends the items that end in them to `whole`.
     pub(super) fn feed(&mut self, bytes: &[u8], whole: &mut Vec<Vec<u8>>) -> Result<(), String> {
         for &byte in bytes {
             self.take(byte, whole);
@@ -44,7 +45,7 @@ impl Items {
         Ok(())
     }
 
-    /// The list's own metadata, once all of it came.
+    /// The metadata of the list, after all of it was consumed.
     pub(super) fn finish(self) -> Result<ListMeta, String> {
         serde_json::from_slice::<Head>(&self.head)
             .map(|head| head.metadata)
@@ -52,10 +53,10 @@ impl Items {
     }
 
     fn take(&mut self, byte: u8, whole: &mut Vec<Vec<u8>>) {
-        // Depth 2 is between the brackets of the list of items.
+        // Depth 2 is inside the array of items.
         let is_between = self.is_within && self.depth == 2 && !self.is_quoted;
         if is_between && matches!(byte, b',' | b']' | b' ' | b'\t' | b'\n' | b'\r') {
-            // What is no map and no list ends here.
+            // An item that is neither an object nor an array ends here.
             if !self.item.is_empty() {
                 whole.push(std::mem::take(&mut self.item));
             }
@@ -114,7 +115,7 @@ mod tests {
 
     use super::*;
 
-    /// The items and the metadata of a list that comes in pieces.
+    /// The items and metadata of a list that arrives in pieces.
     fn taken_apart(list: &str, pieces: &[usize]) -> Result<(Vec<Value>, ListMeta), String> {
         let (mut items, mut whole) = (Items::default(), Vec::new());
         let mut rest = list.as_bytes();

@@ -1,8 +1,8 @@
-//! A cluster as a source: what of the catalogue it serves, listed and watched.
+//! A source that lists and watches a cluster through its API server.
 //!
-//! One task for each kind, served or not, told by discovery what to do; so a kind whose CRD is missing
-//! sleeps until it appears, and trouble with one kind is trouble with that kind alone. [`Upstream`] does the
-//! same for any resource and any [`Observer`].
+//! Each kind of the catalogue has its own task, whether or not it is served, and discovery tells the task whether it
+//! is. So a kind whose CRD is missing is watched once the CRD is created, and an error of one kind does not affect
+//! others. [`Upstream`] does the same for any resource and any [`Observer`].
 
 mod crds;
 mod discovery;
@@ -35,7 +35,7 @@ pub use self::{
 use super::{Event, KindStatus, Liveness, Sink, Source};
 use crate::Str;
 
-/// A cluster, watched through its API server.
+/// A cluster that is watched through its API server.
 #[derive(Clone)]
 pub struct Watch {
     client: Client,
@@ -43,12 +43,12 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches with the default settings.
+    /// A watch with the default settings.
     pub fn new(client: Client) -> Self {
         Self::with_settings(client, WatchSettings::default())
     }
 
-    /// Watches as `settings` say.
+    /// A watch with `settings`.
     pub fn with_settings(client: Client, settings: WatchSettings) -> Self {
         Self { client, settings }
     }
@@ -70,7 +70,7 @@ impl Source for Watch {
         });
         while let Some(ended) = tasks.join_next_with_id().await {
             let Err(error) = ended else { continue };
-            // A defect. Stopping one kind's observation must at least not look like a quiet kind.
+            // This is a bug. The kind must not look as if it merely had no changes.
             tracing::error!(%error, "watch task failed");
             let message = Str::from("its observation failed; the log says why");
             let event = match kinds.get(&error.id()) {
@@ -82,7 +82,7 @@ impl Source for Watch {
     }
 }
 
-/// Runs a part until it or the source is over. No part has anything to finish: it may end at any await.
+/// Runs a future until it ends or the source is stopped. It may be cancelled at any await.
 fn spawn(
     tasks: &mut JoinSet<()>,
     stop: &CancellationToken,

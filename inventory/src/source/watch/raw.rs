@@ -1,7 +1,7 @@
-//! An object as its JSON text, for any kind.
+//! An object of any kind as JSON text.
 //!
-//! Decoding it is the catalogue's, once, later: here nothing but the four fields that move a watch on is
-//! read, and those leniently, so that no object can make a whole page or stream undecodable.
+//! The catalogue decodes it later, once. Here only the four fields that a watch needs are read. A wrong type in them is
+//! ignored, so that no object makes a whole page or stream unreadable.
 
 use std::borrow::Cow;
 
@@ -15,12 +15,12 @@ pub struct Raw {
     namespace: String,
     uid: String,
     resource_version: String,
-    /// All of it.
+    /// The whole object.
     json: Box<RawValue>,
 }
 
 impl Raw {
-    /// An object from its text, which must be JSON.
+    /// Creates an object from its text, which must be JSON.
     pub(super) fn of(json: String) -> Result<Self, serde_json::Error> {
         RawValue::from_string(json).map(Self::new)
     }
@@ -37,27 +37,27 @@ impl Raw {
         }
     }
 
-    /// The object's text.
+    /// The object as JSON.
     pub fn json(&self) -> &str {
         self.json.get()
     }
 
-    /// `metadata.name`; empty, if it has none.
+    /// `metadata.name`; empty if it is missing.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// `metadata.namespace`; empty, if it has none.
+    /// `metadata.namespace`; empty if it is missing.
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    /// `metadata.uid`; empty, if it has none.
+    /// `metadata.uid`; empty if it is missing.
     pub fn uid(&self) -> &str {
         &self.uid
     }
 
-    /// `metadata.resourceVersion`, if it has one.
+    /// `metadata.resourceVersion`, unless it is missing or empty.
     pub fn resource_version(&self) -> Option<&str> {
         Some(self.resource_version.as_str()).filter(|version| !version.is_empty())
     }

@@ -1,4 +1,4 @@
-//! The catalogue's observer: each object decoded once, into a record, and sent on.
+//! The observer for kinds of the catalogue: decodes each object once, into a record, and sends it to the inventory.
 
 use std::time::Duration;
 
@@ -14,15 +14,15 @@ use crate::{
     source::{Event, Sink},
 };
 
-/// Turns what is said of one kind into events.
+/// Converts the notices of a kind to events.
 pub(super) struct Recorder {
     pub(super) kind: KindId,
     pub(super) sink: Sink,
-    /// When it was last said that all has been told.
+    /// When the last [`Event::Current`] was sent.
     pub(super) current: Option<Instant>,
 }
 
-/// Nobody asks how far a kind is more often than this.
+/// The minimum interval of [`Event::Current`], which is precise enough for its readers.
 const OFTEN: Duration = Duration::from_secs(1);
 
 impl Observer for Recorder {

@@ -1,28 +1,27 @@
-//! How a cluster is watched.
+//! Settings for the watch of a cluster.
 
 use std::time::Duration;
 
-/// How a cluster is watched. The defaults suit any.
+/// Settings for the watch of a cluster. The defaults suit all clusters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatchSettings {
-    /// Whether lists are streamed.
+    /// Whether to use streaming lists.
     pub streaming: Streaming,
-    /// Objects in a page of a list that is not streamed.
+    /// The number of objects in a page of a list that is not streamed.
     pub page_size: u32,
-    /// The time between two looks at what is served; changes of CRDs are seen sooner where those may be
-    /// watched.
+    /// The interval of discovery. Changes of CRDs are noticed sooner if the account may watch these.
     pub discovery_interval: Duration,
-    /// The time between two signs of life, and the time that each has to arrive.
+    /// The interval of heartbeats, and the time limit of each.
     pub heartbeat: Duration,
-    /// How long a resource that was served must not be found before it counts as absent, and its objects as gone.
-    /// An API server that starts may answer discovery before it has read its CRDs.
+    /// How long a resource that was served must be missing from discovery before it counts as absent and its objects as
+    /// deleted. A starting API server may answer discovery before it has loaded its CRDs.
     pub absence: Duration,
-    /// The server is asked to end each watch after at most this. It says then how far it came, if nothing else has.
+    /// The server is asked to end each watch after at most this time. Before it does, it sends a bookmark.
     pub round: Duration,
-    /// A watch that says nothing for this long is dead, and taken up anew from where it came. kube-apiserver says how
-    /// far it came each minute, and before it ends a watch.
+    /// A watch without events and bookmarks for this long is considered dead, and is resumed from its last
+    /// resourceVersion. kube-apiserver sends a bookmark each minute, and before it ends a watch.
     pub silence: Duration,
-    /// The time between two attempts, or up to twice it, at what this account may not list or watch.
+    /// The interval of attempts, or up to twice that, if the account may not list or watch a resource.
     pub forbidden: Duration,
 }
 
@@ -42,8 +41,8 @@ impl Default for WatchSettings {
 }
 
 impl WatchSettings {
-    /// So that whatever happens is known within `lag`, or known not to be known, though connections die without a
-    /// word. Costs a request for each kind in that time.
+    /// Settings under which each change is known within `lag`, or else the kind is known to be behind, even if
+    /// connections break silently. This costs one request per kind in that time.
     #[must_use]
     pub fn within(self, lag: Duration) -> Self {
         Self {
@@ -57,15 +56,15 @@ impl WatchSettings {
     }
 }
 
-/// Whether objects are listed by a watch that begins with them (`sendInitialEvents`), which costs the API
-/// server a fraction of the memory, or by pages. A kind whose server refuses is listed by pages in any case.
+/// Whether to list objects by a watch with `sendInitialEvents`, which needs a fraction of the API server's memory
+/// (KEP-3157), or in pages. A kind for which the server refuses it is always listed in pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Streaming {
-    /// If the API server's version is one that does so by default: 1.34 or later.
+    /// Stream if the version of the API server does so by default: 1.34 or later.
     #[default]
     Auto,
-    /// Try.
+    /// Try to stream.
     Always,
-    /// By pages.
+    /// List in pages.
     Never,
 }

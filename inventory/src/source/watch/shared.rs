@@ -1,4 +1,4 @@
-//! What the tasks that watch one API server share: its client, what is wanted of it, and what is known of how it is.
+//! The state that the tasks of one API server share: the client, the wanted resources, and the state of the server.
 
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
@@ -13,36 +13,36 @@ use super::{
     settings::WatchSettings,
 };
 
-/// Whether and as what a resource is to be watched.
+/// Whether a resource is to be watched, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Assignment {
     /// Discovery has not answered yet.
     Undecided,
-    /// Not served.
+    /// The resource is not served.
     Absent,
-    /// Served like this.
+    /// The resource is served.
     Served(ApiResource),
 }
 
-/// What the tasks of one cluster share.
+/// The state that the tasks of one cluster share.
 pub(super) struct Shared {
     pub(super) client: Client,
     pub(super) settings: WatchSettings,
-    /// Whether the server's version promises streaming lists.
+    /// Whether the server's version has streaming lists enabled by default.
     pub(super) streams: AtomicBool,
-    /// Wakes discovery: something is no longer, or newly, served or wanted.
+    /// Wakes discovery, because a resource may have appeared or disappeared, or a new one is wanted.
     pub(super) rediscover: Notify,
-    /// Wakes whoever waits to try again: the server, which was silent, answers.
+    /// Wakes tasks in back-off, because a silent server answers again.
     pub(super) answers: Notify,
-    /// How often it has looked as if the server had ended, whoever answers since.
+    /// How often there were signs that the server was restarted or replaced.
     pub(super) doubts: AtomicU64,
     wishes: Mutex<Wishes>,
 }
 
-/// Locked for one look or change at a time, never across an await.
+/// Locked briefly, never across an await.
 #[derive(Default)]
 struct Wishes {
-    /// Discovery has answered at least once: what is wanted from now on it has to be asked for.
+    /// Whether discovery has answered. From then on, a newly wanted resource must wake discovery.
     is_answered: bool,
     wanted: Vec<(Wanted, watch::Sender<Assignment>)>,
 }
@@ -60,7 +60,7 @@ impl Shared {
         }
     }
 
-    /// Whether and as what `wanted` is served, now and later. Dropping the receiver ends the wish.
+    /// Whether `wanted` is served and as which resource, with updates. Dropping the receiver unsubscribes.
     pub(super) fn want(&self, wanted: Wanted) -> watch::Receiver<Assignment> {
         let (assign, assigned) = watch::channel(Assignment::Undecided);
         let mut wishes = self.wishes();
@@ -75,7 +75,7 @@ impl Shared {
         self.doubts.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether somebody wants what the CustomResourceDefinition of this name, `plural.group`, defines.
+    /// Whether the CustomResourceDefinition with this name (`plural.group`) defines a wanted resource.
     pub(super) fn is_wanted(&self, definition: &str) -> bool {
         let wishes = self.wishes();
         definition.split_once('.').is_some_and(|(plural, group)| {
@@ -83,7 +83,7 @@ impl Shared {
         })
     }
 
-    /// Tells who wants something whether and as what it is served.
+    /// Notifies the followers of resources whose assignment has changed.
     pub(super) fn assign(&self, served: &Served) {
         self.streams.store(served.streams, Ordering::Relaxed);
         let mut wishes = self.wishes();

@@ -1,27 +1,27 @@
-//! What an API server's refusal means for a watch.
+//! Errors of an API server, by what they mean for a watch.
 
 use gatehouse_apiservice::client::explain;
 use kube::{Error, core::Status};
 
-/// Why a list or watch did not go on.
+/// Why a list or watch ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Trouble {
-    /// 403: this account may not.
+    /// 403: this account may not list or watch.
     Forbidden(String),
-    /// 404: nothing is served under this name and version (any more).
+    /// 404: the resource is not, or no longer, served at this version.
     NotServed(String),
-    /// 410: the version to go on from is too old. Not a failure: everything is listed anew.
+    /// 410: the resourceVersion is too old. Not a failure: the objects are listed again.
     Expired,
-    /// The server does not know streaming lists.
+    /// The server does not support streaming lists.
     NoStreaming,
-    /// What was sent makes no sense; going on from the same version would bring the same.
+    /// The response cannot be parsed. Continuing from the same resourceVersion would give the same response.
     Garbled(String),
-    /// Anything else: unreachable, overloaded, unauthorised.
+    /// Any other error: the server is unreachable or overloaded, or the account is not authenticated.
     Failed(String),
 }
 
 impl Trouble {
-    /// What `error` means. `streaming`: it answers a request for a streaming list.
+    /// Classifies `error`. `streaming`: the request was for a streaming list.
     pub(super) fn of(error: &Error, streaming: bool) -> Self {
         match error {
             Error::Api(status) => Self::of_status(status, streaming),
@@ -30,14 +30,14 @@ impl Trouble {
         }
     }
 
-    /// The same for a Status, which also arrives as an event of a running watch.
+    /// Classifies a Status, which may also be an event of an open watch.
     pub(super) fn of_status(status: &Status, streaming: bool) -> Self {
         let message = explain(status);
         match status.code {
             403 => Self::Forbidden(message),
             404 => Self::NotServed(message),
             410 => Self::Expired,
-            // 422 from a server with the feature turned off, 400 from one that never heard of it.
+            // 422 from a server with the feature disabled, 400 from one that does not know it.
             400 | 422 if streaming => Self::NoStreaming,
             _ => Self::Failed(message),
         }

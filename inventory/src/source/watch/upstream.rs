@@ -1,7 +1,7 @@
-//! An API server: what it serves, now and later, and whether it answers.
+//! An API server: discovery, heartbeats, and the resources that are followed.
 //!
-//! Discovery is asked regularly, and soon after a CustomResourceDefinition that matters has changed. Whoever
-//! wants a resource is told when it comes, changes its version, or goes.
+//! Discovery runs periodically, and soon after the change of a CustomResourceDefinition that defines a wanted resource.
+//! Followers are notified when their resource appears, changes its version, or disappears.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,16 +23,16 @@ use super::{
 };
 use crate::{Seconds, source::Liveness};
 
-/// An API server of which resources are followed. Cheap to clone. Nothing happens before [`Upstream::run`] runs.
+/// An API server whose resources are followed. Cheap to clone. Nothing happens until [`Upstream::run`] is polled.
 #[derive(Clone)]
 pub struct Upstream(Arc<Shared>);
 
-/// An answer that came within this tells the time it was given at.
+/// The date of an answer is compared with our clock only if the answer took less than this.
 const PROMPT: Duration = Duration::from_secs(1);
-/// Discovery in all; it is three requests.
+/// The time limit of discovery, which is three requests.
 const DISCOVERY: Duration = Duration::from_secs(30);
-/// What discovery serves lags behind what it is asked about, a new CRD above all. After a change it is asked
-/// this often, with these delays; the first also gathers what comes at once, such as the CRDs of one chart.
+/// The delays of the attempts after a CRD has changed. Several are needed, since discovery lags behind, most of all for
+/// a new CRD. The first delay also collects simultaneous changes, such as the CRDs of one chart.
 const AFTER_CHANGE: [Duration; 4] =
     [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5)];
 
@@ -42,18 +42,18 @@ impl Upstream {
         Self(Arc::new(Shared::new(client, settings)))
     }
 
-    /// The client that everything is asked with.
+    /// The client for all requests.
     pub fn client(&self) -> &Client {
         &self.0.client
     }
 
-    /// Whether and as what `wanted` is served, now and later. Dropping the receiver ends the wish.
+    /// Whether `wanted` is served and as which resource, with updates. Dropping the receiver unsubscribes.
     pub fn served(&self, wanted: Wanted) -> watch::Receiver<Assignment> {
         self.0.want(wanted)
     }
 
-    /// Lists and watches `wanted` whenever it is served, for ever. It is wanted from the call on, not only
-    /// from the first poll.
+    /// Lists and watches `wanted` whenever it is served, and never ends. Discovery looks for it from this call on, even
+    /// if the future has not been polled.
     pub fn follow(
         &self,
         wanted: Wanted,
@@ -63,8 +63,7 @@ impl Upstream {
         follow::follow(Arc::clone(&self.0), self.served(wanted), content, observer)
     }
 
-    /// Finds out what is served and whether the server answers, for ever. `heard` takes each sign of life, or
-    /// the want of one.
+    /// Runs discovery and heartbeats, and never ends. `heard` receives the result of each heartbeat.
     pub async fn run<F>(&self, heard: impl FnMut(Liveness) -> F + Send)
     where
         F: Future<Output = ()> + Send,
@@ -74,7 +73,7 @@ impl Upstream {
     }
 }
 
-/// Tells followers what is served, regularly and whenever something changed.
+/// Runs discovery periodically and after changes, and notifies followers.
 async fn discover(shared: &Shared) {
     let mut backoff = DefaultBackoff::default();
     let mut soon = [].iter();
@@ -101,7 +100,8 @@ async fn discover(shared: &Shared) {
     }
 }
 
-/// Asks for the server's version: small, open to every account, and answered by the API server itself.
+/// Requests the server's version periodically: the answer is small, every account may read it, and the API server itself
+/// gives it.
 async fn heartbeat<F>(shared: &Shared, mut heard: impl FnMut(Liveness) -> F + Send)
 where
     F: Future<Output = ()> + Send,
@@ -125,7 +125,7 @@ where
             shared.doubt();
         }
         if was_silent && !is_silent {
-            // After a long silence the kinds would otherwise wait out their back-off, half a minute each.
+            // Kinds that are in back-off would otherwise wait up to half a minute more.
             shared.answers.notify_waiters();
             shared.rediscover.notify_one();
         }
@@ -134,12 +134,12 @@ where
     }
 }
 
-/// Asks for the server's version. That this account may not is an answer, too.
+/// Requests the server's version. 403 counts as an answer, too.
 async fn sign_of_life(client: &Client) -> kube::Result<Liveness> {
     let began = Instant::now();
     let request = Request::get("/version").body(Body::empty()).map_err(kube::Error::HttpError)?;
     let (head, body) = client.send(request).await?.into_parts();
-    // A slow answer tells of some time within the last seconds.
+    // The date of a slow answer is inaccurate by the time that the answer took.
     let ahead = (began.elapsed() < PROMPT).then(|| ahead_of(&head.headers)).flatten();
     let body = body.collect_bytes().await?;
     if head.status == StatusCode::FORBIDDEN {
@@ -156,14 +156,14 @@ async fn sign_of_life(client: &Client) -> kube::Result<Liveness> {
     Ok(Liveness::Alive { version: (!version.is_empty()).then(|| version.into()), ahead })
 }
 
-/// What is read of a server's version.
+/// The part of a server's version that is used.
 #[derive(Deserialize)]
 struct Info {
     #[serde(rename = "gitVersion", default)]
     git_version: String,
 }
 
-/// How many seconds we are ahead of who answered, by its word on when it did (RFC 9110, 6.6.1).
+/// How many seconds our clock is ahead of the `Date` of an answer (RFC 9110, section 6.6.1).
 fn ahead_of(headers: &HeaderMap) -> Option<Seconds> {
     let date = headers.get(DATE)?.to_str().ok()?;
     let date = jiff::fmt::rfc2822::parse(date).ok()?;

@@ -1,4 +1,4 @@
-//! An API server of a few lines: what it serves is a script, and what it was asked is kept.
+//! A small API server with scripted responses, which records requests.
 
 use std::{
     collections::VecDeque,
@@ -18,11 +18,11 @@ pub(super) const KUSTOMIZATIONS: &str = "/apis/kustomize.toolkit.fluxcd.io/v1/ku
 /// An answer to one request.
 #[derive(Debug)]
 pub(super) enum Reply {
-    /// A whole body.
+    /// A complete body.
     Body(u16, Value),
-    /// A watch that sends these and ends.
+    /// A watch that sends these events and ends.
     Events(Vec<Value>),
-    /// A watch that sends these and stays open.
+    /// A watch that sends these events and stays open.
     Open(Vec<Value>),
 }
 
@@ -34,7 +34,7 @@ struct Script {
     serves_kustomizations: bool,
     is_ill: bool,
     minor: &'static str,
-    /// The newest resourceVersion, for those who ask how far the server is; endless if not set.
+    /// The resourceVersion in lists with a limit of 1; the largest one if it is not set.
     newest: Option<u64>,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Fake {
 }
 
 impl Fake {
-    /// Serves Nodes (none, for ever) and Kustomizations (by `replies`, then not at all).
+    /// Serves Nodes (always empty) and Kustomizations (by `replies`, then it does not answer).
     pub(super) async fn start(minor: &'static str, replies: Vec<Reply>) -> Self {
         let script = Script {
             kustomizations: replies.into(),
@@ -73,12 +73,12 @@ impl Fake {
         Client::try_from(Config::new(self.address.parse().unwrap())).unwrap()
     }
 
-    /// The queries of the requests for Kustomizations so far.
+    /// The queries of all requests for Kustomizations.
     pub(super) fn asked(&self) -> Vec<String> {
         self.script.lock().unwrap().asked.clone()
     }
 
-    /// What the requests for Kustomizations accepted so far.
+    /// The `Accept` headers of all requests for Kustomizations.
     pub(super) fn accepted(&self) -> Vec<String> {
         self.script.lock().unwrap().accept.clone()
     }
@@ -87,12 +87,12 @@ impl Fake {
         self.script.lock().unwrap().serves_kustomizations = serves;
     }
 
-    /// Whether it answers 500 when asked for its version, as a sign of life.
+    /// Whether a request for the version, as in a heartbeat, gets 500.
     pub(super) fn fall_ill(&self, is_ill: bool) {
         self.script.lock().unwrap().is_ill = is_ill;
     }
 
-    /// From here on the newest resourceVersion is this one.
+    /// Sets the newest resourceVersion.
     pub(super) fn go_back_to(&self, version: u64) {
         self.script.lock().unwrap().newest = Some(version);
     }
@@ -169,7 +169,7 @@ fn answer(target: &str, script: &Mutex<Script>) -> Option<Reply> {
         "/apis" => Some(Reply::Body(200, groups(&[]))),
         "/api/v1/nodes" if query.contains("watch=true") => Some(Reply::Open(vec![bookmark("1")])),
         "/api/v1/nodes" => Some(Reply::Body(200, list(&[], "1", ""))),
-        // Nobody lists a single object for its own sake.
+        // Only the check of the newest resourceVersion asks for a single object.
         KUSTOMIZATIONS if query.ends_with("limit=1") => {
             let newest = script.newest.unwrap_or(u64::MAX).to_string();
             Some(Reply::Body(200, list(&[], &newest, "")))
@@ -223,7 +223,7 @@ pub(super) fn bookmark(version: &str) -> Value {
     )
 }
 
-/// 410, as an event of a watch that began well.
+/// 410 as an event of an open watch.
 pub(super) fn expired() -> Value {
     event("ERROR", failure(410, "too old resource version"))
 }

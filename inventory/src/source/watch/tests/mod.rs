@@ -1,4 +1,4 @@
-//! Against a scripted API server. Only the back-off takes real time: a second where something fails.
+//! Watches against a scripted API server. Only the back-off takes real time: a second for a failure.
 
 mod fake;
 
@@ -116,7 +116,7 @@ async fn pages_then_a_watch_and_anew_when_its_version_is_gone() {
             "synced",
             "apply apps/a",
             "delete apps/b",
-            // The watch's end is no event, and neither is that its version was gone: what is known stays.
+            // Neither the end of a watch nor an expired resourceVersion is an event: the known objects stay.
             "apply apps/d",
             "restart",
             "apply apps/a",
@@ -145,7 +145,7 @@ async fn a_streaming_list_ends_with_its_bookmark_and_goes_on_as_a_watch() {
                 bookmark("9"),
                 event("DELETED", app("a", "10")),
             ]),
-            // A version refused when the watch opens.
+            // The resourceVersion is refused when the watch is opened.
             status(410, "gone"),
             Reply::Open(vec![event("ADDED", app("b", "3")), bookmark("30")]),
         ],
@@ -172,7 +172,7 @@ async fn a_streaming_list_ends_with_its_bookmark_and_goes_on_as_a_watch() {
     run.stop().await;
 }
 
-/// Hands on what it is told, as text.
+/// Sends the notices as text.
 struct Teller(mpsc::UnboundedSender<String>);
 
 impl Observer for Teller {
@@ -287,7 +287,7 @@ async fn failing_is_told_and_so_is_recovery_without_a_new_list() {
         status(500, "etcd is down"),
         Reply::Body(200, list(&[app("a", "1")], "10", "")),
         status(500, "etcd is down again"),
-        // Opens and stays quiet: nothing but the open watch tells that it works.
+        // The watch opens and sends nothing, so only the open watch shows that the kind works again.
         Reply::Open(vec![]),
     ];
     let mut run = run("30", replies).await;
@@ -320,7 +320,7 @@ async fn a_server_that_has_gone_back_is_listed_anew() {
     let told =
         ["served v1", "restart", "apply apps/a", "apply apps/b", "synced", "apply apps/a", "apply apps/a"];
     assert_eq!(run.told(7).await, told, "an end alone is no reason");
-    // etcd was restored from a backup: a watch from 12 would be silent until it is there again.
+    // etcd was restored from a backup: a watch from 12 would be silent until 12 is reached again.
     run.fake.go_back_to(11);
     run.fake.script(Reply::Body(200, list(&[app("b", "2")], "11", "")));
     run.fake.script(Reply::Open(vec![event("ADDED", app("c", "12"))]));
@@ -333,7 +333,7 @@ async fn a_server_that_has_gone_back_is_listed_anew() {
 async fn missing_rights_are_told_for_the_kind_alone() {
     let mut run = run("30", vec![status(403, "may not list kustomizations")]).await;
     assert_eq!(run.told(1).await, ["forbidden may not list kustomizations"]);
-    // Another kind, and the cluster as a whole, are well.
+    // Another kind, and the cluster itself, work.
     let (mut alive, mut nodes) = (false, false);
     while !(alive && nodes) {
         match next(&mut run.events).await {
@@ -355,7 +355,7 @@ async fn a_server_that_answers_again_is_asked_at_once() {
     run.fake.fall_ill(true);
     while !matches!(next(&mut run.events).await, Event::Liveness(Liveness::Silent { .. })) {}
     run.fake.fall_ill(false);
-    // Left alone, it would try again after half a minute.
+    // Otherwise it would retry after half a minute.
     let told = timeout(Duration::from_secs(10), run.told(4)).await.unwrap();
     assert_eq!(told, ["served v1", "restart", "apply apps/a", "synced"]);
     run.stop().await;
@@ -386,7 +386,7 @@ async fn kinds_that_are_not_served_are_told_absent_once() {
 
 #[tokio::test]
 async fn a_cluster_that_cannot_be_reached_is_silent_and_stops_at_once() {
-    // Bound and dropped: nobody listens there.
+    // Bound and closed, so that nothing listens on it.
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let config = kube::Config::new(format!("http://{address}").parse().unwrap());
     let (mut events, _, stop, task) = run_with(Client::try_from(config).unwrap());
