@@ -48,8 +48,8 @@ const FAILING: [&str; 2] = [
 
 /// What some panels say of replicas.
 const REPLICAS: [(&str, u32); 3] = [
-    (r#"gatehouse-server: "Replicas that answer""#, 2),
-    (r#"gatehouse-gate: "Replicas that answer""#, 2),
+    (r#"gatehouse-server: "Replicas up""#, 2),
+    (r#"gatehouse-gate: "Replicas up""#, 2),
     (r#"gatehouse-gate: "Holders of the Lease""#, 1),
 ];
 /// Which kinds the panels of Flux's own dashboard count (fluxcd/flux2-monitoring-example), how many there are, and how
