@@ -1,12 +1,11 @@
-//! Reading objects: only what somebody looks at, in linear time and within a budget.
+//! Reads only the needed fields of an object, in linear time and within a memory budget.
 //!
-//! An object may be megabytes, and as a [`serde_json::Value`] each two bytes of it may take seventy. So whoever judges
-//! objects declares the fields that it looks at as a [`Shape`]. [`read`] builds those and passes over the rest without
-//! recursion, whatever stands there. What is passed over in `spec` is kept as a digest: whether two objects differ
-//! in something that nobody looks at can still be told.
+//! An object may have megabytes, and as a [`serde_json::Value`] two bytes of it may take seventy. So code that judges
+//! objects declares the fields that it needs as a [`Shape`]. [`read`] builds these and skips all others without
+//! recursion. The skipped parts of `spec` are hashed, so that a difference in them is still detected.
 //!
-//! Invariant: a field that a shape covers reads exactly as it would in the whole object. Where a covered name stands twice
-//! in one map the object is refused: parsers disagree about which one counts.
+//! **Invariant:** a field that a shape covers has the same value as in the whole object. If a map contains a covered
+//! name twice, the object is refused, since parsers disagree about which one counts.
 
 mod read;
 mod shape;
@@ -16,8 +15,8 @@ mod tests;
 pub use read::{Fault, MOST_PER_BYTE, Problem, Read, read};
 pub use shape::Shape;
 
-/// The metadata that rules look at. Annotations are those of Gatehouse and of the controllers that it judges for, see
-/// [`is_kept_annotation`].
+/// The metadata that rules use. Of the annotations, only those of Gatehouse and of the controllers that it judges
+/// objects for; see [`is_kept_annotation`].
 pub const METADATA: &[&str] = &[
     "apiVersion",
     "kind",
@@ -40,11 +39,11 @@ pub const METADATA: &[&str] = &[
     "metadata.finalizers[]",
 ];
 
-/// Everything that policies may see of an object: all of its metadata but managedFields, and all of its spec.
+/// All fields that policies can use: the metadata without managedFields, and the spec.
 pub const WHOLE: &[&str] = &["apiVersion", "kind", "-metadata.managedFields", "metadata.*.**", "spec.**"];
 
-/// Whether an annotation is read where annotations are not read whole: those of Gatehouse, Flux, its operator and
-/// Agones. What kubectl and others put there may be as large as the object, and no rule looks at it.
+/// Whether an annotation is read by the step `@` of a [`Shape`]: those of Gatehouse, Flux, the Flux operator and Agones
+/// are. The annotations of kubectl and others may be as large as the object, and no rule uses them.
 pub fn is_kept_annotation(name: &str) -> bool {
     const DOMAINS: [&str; 4] = ["gatehouse.dev", "fluxcd.io", "fluxcd.controlplane.io", "agones.dev"];
     let Some((domain, _)) = name.split_once('/') else { return false };

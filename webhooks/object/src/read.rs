@@ -1,4 +1,4 @@
-//! Reading an object by a shape.
+//! Reads an object by its shape.
 
 use std::{
     borrow::Cow,
@@ -15,56 +15,56 @@ use serde_json::{Map, Value, value::RawValue};
 
 use crate::shape::{Node, Shape};
 
-/// The deepest that what is built may nest; whoever goes through it may recurse.
+/// The deepest nesting of the result, so that recursive functions are safe on it.
 const DEEPEST: usize = 125;
 
-/// What an element of a list takes, with the room that a list grows into.
+/// The memory of an element of a list, in bytes, with the spare capacity of a growing vector.
 const ELEMENT: usize = 2 * size_of::<Value>();
-/// The same for an entry of a map, beside the text of its name.
+/// The memory of an entry of a map, in bytes, without the text of its name.
 const ENTRY: usize = 2 * (size_of::<Value>() + size_of::<String>() + 3 * size_of::<usize>());
-/// What the allocator adds to a text.
+/// The overhead of the allocator for a text, in bytes.
 const TEXT: usize = 32;
 
-/// The most memory that may be built from a byte of JSON: lists of digits are the densest.
+/// The most memory that a byte of JSON may need, in bytes. Lists of digits need the most.
 pub const MOST_PER_BYTE: usize = ELEMENT / "0,".len();
 
-/// So much of a name is shown in an error.
+/// How many characters of a name an error shows.
 const SHOWN: usize = 64;
 
-/// Nobody can find two texts of one digest without these.
+/// The random keys of the digests, so that nobody can construct two texts with the same digest.
 static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
-/// What was read of an object.
+/// The result of reading an object.
 #[derive(Debug, Clone)]
 pub struct Read {
-    /// What is looked at. A map or list on the way to it is there, too.
+    /// The covered fields, and the maps and lists that contain them.
     pub value: Value,
-    /// A digest of what was passed over in `spec`, by place and text; none, if there was nothing. It means something in
-    /// this process alone.
+    /// A digest of the skipped parts of `spec`, by place and text; `None` if nothing was skipped. Only valid within
+    /// this process.
     pub rest: Option<u64>,
-    /// What `value` takes of memory at the most, in bytes.
+    /// An upper bound of the memory of `value`, in bytes.
     pub cost: usize,
 }
 
-/// Why an object cannot be read.
+/// Why an object was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Where in the object.
+    /// The path of the field.
     pub field: String,
-    /// What is wrong there.
+    /// What is wrong with the field.
     pub problem: Problem,
 }
 
 /// What is wrong with a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
-    /// It is no JSON.
+    /// It is not valid JSON.
     Syntax(String),
-    /// It is there twice.
+    /// Its map contains the name twice.
     Duplicate,
-    /// It is nested too deep.
+    /// It is nested too deeply.
     TooDeep,
-    /// With it there is more to look at than may be built.
+    /// The budget does not suffice for it.
     TooMuch,
 }
 
@@ -87,7 +87,7 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// Reads of an object what `shape` covers, building at most `budget` bytes of memory.
+/// Reads the fields of an object that `shape` covers, with at most `budget` bytes of memory.
 pub fn read(json: &str, shape: &Shape, budget: usize) -> Result<Read, Fault> {
     let mut reading = Reading {
         left: budget,
@@ -99,7 +99,7 @@ pub fn read(json: &str, shape: &Shape, budget: usize) -> Result<Read, Fault> {
         field: String::new(),
     };
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    // Depth is counted here, and only of what is built.
+    // serde_json's limit would apply to skipped parts too; `Reading` counts the depth of the result only.
     let place = Place { node: &shape.0, reading: &mut reading, position: 0 };
     let value = place.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
     match value {
@@ -115,16 +115,16 @@ pub fn read(json: &str, shape: &Shape, budget: usize) -> Result<Read, Fault> {
     }
 }
 
-/// What there is of one reading.
+/// The state of a call of [`read`].
 struct Reading {
-    /// Of the budget.
+    /// The rest of the budget.
     left: usize,
     depth: usize,
     in_spec: bool,
     rest: DefaultHasher,
     is_partial: bool,
     problem: Option<Problem>,
-    /// The path of what is wrong, put together on the way back.
+    /// The path of the faulty field, assembled on the way back to the root.
     field: String,
 }
 
@@ -145,7 +145,7 @@ impl Reading {
         error
     }
 
-    /// Notes that what is wrong is in this field.
+    /// Adds a step to the path of the faulty field.
     fn is_in(&mut self, step: &Step<'_>) {
         let step = match step {
             Step::Index(index) => format!("[{index}]"),
@@ -164,7 +164,7 @@ impl Reading {
         if self.depth > DEEPEST { Err(self.fail(Problem::TooDeep)) } else { Ok(()) }
     }
 
-    /// Takes note of something that nobody looks at.
+    /// Adds a skipped part to the digest.
     fn pass(&mut self, position: u64, raw: &RawValue) {
         self.is_partial = true;
         self.rest.write_u64(position);
@@ -179,7 +179,7 @@ enum Step<'a> {
 }
 
 impl Step<'_> {
-    /// The position of what is at this step from `position`.
+    /// The position of the part that this step leads to from `position`.
     fn from(&self, position: u64) -> u64 {
         let mut hasher = KEYS.build_hasher();
         hasher.write_u64(position);
@@ -191,16 +191,16 @@ impl Step<'_> {
     }
 }
 
-/// A place in the object, and what is looked at there.
+/// A place in the object, and its node in the shape.
 struct Place<'r> {
     node: &'r Node,
     reading: &'r mut Reading,
-    /// Which place it is; of meaning within `spec` where not everything is read.
+    /// The hash of the path, for the digest. Only used within `spec`, where parts may be skipped.
     position: u64,
 }
 
 impl Place<'_> {
-    /// The position of a part of it.
+    /// The position of a part of this place.
     fn position_of(&self, step: &Step<'_>) -> u64 {
         let matters = self.reading.in_spec && !matches!(self.node, Node::All);
         if matters { step.from(self.position) } else { 0 }
@@ -328,7 +328,7 @@ impl<'de> Visitor<'de> for Place<'_> {
     }
 }
 
-/// Passes over an element of a list.
+/// Skips an element of a list.
 fn pass_element<'de, A: SeqAccess<'de>>(
     elements: &mut A,
     reading: &mut Reading,
@@ -342,7 +342,7 @@ fn pass_element<'de, A: SeqAccess<'de>>(
     Ok(Some(()))
 }
 
-/// The name of a field, without a copy where the text has none to make.
+/// The name of a field, borrowed if it contains no escapes.
 struct Name<'a>(Cow<'a, str>);
 
 impl<'de> serde::Deserialize<'de> for Name<'de> {

@@ -1,32 +1,32 @@
-//! Which fields of an object somebody looks at.
+//! The fields of an object that are read.
 
-/// Which fields of an object somebody looks at, as a tree.
+/// The fields of an object that are read, as a tree.
 ///
-/// Made from paths: names with dots between them, `[]` behind a list for each of its elements, `*` for every name of a
-/// map, `@` for every name of an annotation that [is kept](crate::is_kept_annotation). A path's end is read if it is text,
-/// a number, a boolean or null; of a map or list there it is read that it is one, and nothing within. `**` at a path's
-/// end is everything below, and a `-` in front takes a field out of a `*`.
+/// It is built from paths: names separated by dots, `[]` after the name of a list for each of its elements, `*` for all
+/// names of a map, `@` for all names of annotations that [are kept](crate::is_kept_annotation). The value at the end of
+/// a path is read if it is a text, number, boolean or null; a map or list there is read as an empty one. A path that
+/// ends with `**` includes everything below, and a leading `-` excludes a field from a `*`.
 #[derive(Debug, Clone)]
 pub struct Shape(pub(crate) Node);
 
 #[derive(Debug, Clone)]
 pub(crate) enum Node {
-    /// Nobody looks.
+    /// Skipped.
     Skip,
-    /// What is no map and no list.
+    /// Read if it is neither a map nor a list.
     Scalar,
-    /// Everything.
+    /// Read completely.
     All,
-    /// Some of what is within.
+    /// Some parts are read.
     Within(Box<Within>),
 }
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Within {
     named: Vec<(&'static str, Node)>,
-    /// Every other name.
+    /// The node for names that are not in `named`.
     others: Option<Node>,
-    /// Every other name that is an annotation to be kept.
+    /// The node for names that are not in `named` and are kept annotations.
     kept: Option<Node>,
     pub(crate) each: Option<Node>,
 }
@@ -40,12 +40,12 @@ enum Step {
 }
 
 impl Shape {
-    /// The shape of these paths.
+    /// The shape with these paths.
     pub fn new(paths: &[&'static str]) -> Self {
         Self(Node::Skip).and(paths)
     }
 
-    /// The same, and these paths too.
+    /// Adds paths to the shape.
     #[must_use]
     pub fn and(mut self, paths: &[&'static str]) -> Self {
         for path in paths {
@@ -59,7 +59,7 @@ impl Shape {
         self
     }
 
-    /// Whether whoever reads by this shape sees what is at a place: names of fields, and `[]` for an element of a list.
+    /// Whether the shape includes a place, given as the names of fields, and `[]` for an element of a list.
     pub fn covers<'p>(&self, place: impl IntoIterator<Item = &'p str>) -> bool {
         let mut node = &self.0;
         for step in place {
@@ -122,7 +122,7 @@ impl Node {
 }
 
 impl Within {
-    /// What is looked at of the field `name`.
+    /// The node for the field `name`.
     pub(crate) fn of(&self, name: &str) -> &Node {
         let named = self.named.iter().find(|(known, _)| *known == name).map(|(_, node)| node);
         named
@@ -131,7 +131,7 @@ impl Within {
             .unwrap_or(&Node::Skip)
     }
 
-    /// Whether anything can be looked at in a map here.
+    /// Whether any field of a map here is read.
     pub(crate) fn has_names(&self) -> bool {
         !self.named.is_empty() || self.others.is_some() || self.kept.is_some()
     }

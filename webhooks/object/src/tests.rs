@@ -1,4 +1,4 @@
-//! Lean readings against whole ones.
+//! Compares objects that were read by a shape with whole objects.
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -103,7 +103,7 @@ fn what_is_wrong_is_named() {
         let refused = fault(json, &["spec.a.**"], ENOUGH);
         assert!(refused.starts_with(problem), "{refused}");
     }
-    // Of what is passed over only the ends are found.
+    // In skipped parts, only their ends are parsed.
     assert!(read(r#"{"spec":{"b":1,"b":2},"x":1e999}"#, &Shape::new(&["spec.a.**"]), ENOUGH).is_ok());
 }
 
@@ -198,7 +198,7 @@ fn shapes() -> impl Strategy<Value = Shape> {
     prop::collection::vec(proptest::sample::select(paths), 0..6).prop_map(|paths| Shape::new(&paths))
 }
 
-/// Whether `lean` is what `shape` covers of `whole`, and nothing else.
+/// Checks that `lean` has exactly the parts of `whole` that `shape` covers.
 fn agrees(whole: &Value, lean: Option<&Value>, place: &mut Vec<String>, shape: &Shape) {
     let covers = |place: &[String]| shape.covers(place.iter().map(String::as_str));
     if !covers(place) {
@@ -226,7 +226,7 @@ fn agrees(whole: &Value, lean: Option<&Value>, place: &mut Vec<String>, shape: &
     }
 }
 
-/// Puts something else at the `at`th place of a value.
+/// Replaces the part of a value with the index `at`.
 fn change(value: &mut Value, at: &mut usize, new: &Value) {
     if *at == 0 {
         value.clone_from(new);
@@ -247,7 +247,7 @@ proptest! {
         if shape.covers([]) {
             agrees(&object, Some(&read.value), &mut Vec::new(), &shape);
         }
-        // What is built is never more than what it is said to cost.
+        // The memory of the result is never more than its reported cost.
         prop_assert!(read.cost >= built(&read.value), "{} {}", read.cost, built(&read.value));
     }
 
@@ -266,7 +266,7 @@ proptest! {
     }
 }
 
-/// What a value takes at the least, beyond itself.
+/// A lower bound of the memory that a value takes, beside itself.
 fn built(value: &Value) -> usize {
     match value {
         Value::String(text) => text.len(),
