@@ -1,12 +1,12 @@
-//! A condition of a status: as old as what it says.
+//! Conditions of a status, whose `lastTransitionTime` changes only with their `status`.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-/// How long a message may be: errors name every bad field, and there may be many.
+/// The maximum length of a message, in characters: errors name all invalid fields, which may be many.
 const MESSAGE: usize = 1024;
 
-/// What a condition is to say.
+/// The content of a condition.
 pub(crate) struct Proposed {
     pub(crate) of: &'static str,
     pub(crate) status: &'static str,
@@ -15,7 +15,7 @@ pub(crate) struct Proposed {
 }
 
 impl Proposed {
-    /// As a condition of a status that had the `known` ones: one that says the same is as old as that was.
+    /// Converts to a condition. It keeps the transition time of the condition in `known` with the same type and status.
     pub(crate) fn since<'a>(
         self,
         known: impl IntoIterator<Item = &'a Condition>,
@@ -24,7 +24,7 @@ impl Proposed {
     ) -> Condition {
         let mut known = known.into_iter();
         let same = known.find(|known| known.type_ == self.of && known.status == self.status);
-        // Whole seconds, as the API server keeps it: what is read back must equal what was written.
+        // Whole seconds, as the API server stores them: a status that is read back must equal the one that was written.
         let now = || Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
         Condition {
             type_: self.of.to_owned(),
@@ -37,7 +37,7 @@ impl Proposed {
     }
 }
 
-/// The message's beginning, if it is too long.
+/// Cuts a message that is too long.
 pub(crate) fn shortened(message: &str) -> String {
     match message.char_indices().nth(MESSAGE) {
         Some((end, _)) => format!("{}…", &message[..end]),

@@ -1,7 +1,7 @@
-//! What was decided, told as Events in the namespace of the object.
+//! Sends decisions as Kubernetes Events in the namespace of the object.
 //!
-//! Invariants: whoever tells something never waits and never fails; what is told again within some minutes, or faster
-//! than a namespace may make Events, is counted and not sent; the queue is bounded, and so is what is remembered.
+//! **Invariants:** the caller never waits and never fails. A notice is counted but not sent if it repeats another one
+//! of the last minutes, or exceeds the rate of its namespace. The queue and the memory of past notices are bounded.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroUsize;
@@ -20,90 +20,90 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 
-/// Who tells, as `kubectl describe` shows it.
+/// The `reportingController`, which `kubectl describe` shows.
 const CONTROLLER: &str = "gatehouse.dev/webhooks";
-/// Some seconds of refusals at full speed. Beyond, nobody could read them anyway.
+/// The queue holds some seconds of denials at full speed. More could not be read by anybody.
 const QUEUE: usize = 512;
-/// What is told again within this time is not sent again: controllers retry a refused request for ever.
+/// A notice that repeats within this time is not sent: controllers retry a denied request forever.
 const REPEATED: Duration = Duration::from_mins(5);
-/// How many decisions and namespaces are remembered.
+/// How many notices and namespaces are remembered.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
-/// So many Events at once from one namespace, as client-go's own filter has it …
+/// The number of Events that a namespace may have at once, as in client-go's spam filter …
 const BURST: f64 = 25.0;
-/// … and then one in this time.
+/// … and the time after which it may have one more.
 const REFILL: Duration = Duration::from_secs(10);
-/// An Event that takes longer is given up.
+/// The time limit of a request to create an Event.
 const SEND: Duration = Duration::from_secs(5);
-/// As the API has it, in characters at most.
+/// The maximum length of `note` by the API, in characters.
 const NOTE_CHARACTERS: usize = 1024;
-/// Where Events of what belongs to no namespace go.
+/// The namespace for Events about cluster-scoped objects.
 const CLUSTER_SCOPED: &str = "default";
 
-/// Something to tell.
+/// A decision to send as an Event.
 #[derive(Debug, Clone)]
 pub struct Notice {
-    /// About what. Its namespace is where the Event goes.
+    /// The object. The Event is created in its namespace.
     pub regarding: Object,
-    /// How it is meant.
+    /// The type of the Event.
     pub level: Level,
-    /// Why, in a word: `PolicyDenied`, `QuotaExceeded`, `PolicyViolated`, …
+    /// The reason in CamelCase: `PolicyDenied`, `QuotaExceeded`, `PolicyViolated`, …
     pub reason: &'static str,
-    /// What was done, in a word.
+    /// The action that was taken, in CamelCase.
     pub action: &'static str,
-    /// In words for people.
+    /// The text for people.
     pub note: String,
-    /// What makes it the same as one told before, beside object and reason: policy and rule, or quota. Notes may
-    /// differ, as between a request for ten and one for eleven.
+    /// Together with object and reason, this identifies repeated notices: policy and rule, or quota. The note is not
+    /// part of the identity, since it may differ, as between a request for ten and one for eleven.
     pub cause: String,
 }
 
-/// What an Event is about.
+/// The object that an Event is about.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Object {
     /// `apiVersion`.
     pub api_version: String,
     /// `kind`.
     pub kind: String,
-    /// Empty for what belongs to no namespace.
+    /// `metadata.namespace`; empty for cluster-scoped objects.
     pub namespace: String,
-    /// Name.
+    /// `metadata.name`.
     pub name: String,
-    /// Empty if it does not exist.
+    /// `metadata.uid`; empty if the object does not exist.
     pub uid: String,
 }
 
-/// How an Event is meant.
+/// The type of an Event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Level {
-    /// Nothing to worry about.
+    /// `Normal`.
     Normal,
-    /// Worth a look.
+    /// `Warning`.
     Warning,
 }
 
-/// Takes what is to be told. Cheap to clone.
+/// The sending end of the queue. Cheap to clone.
 #[derive(Clone)]
 pub struct Events {
     queue: mpsc::Sender<Notice>,
     metrics: Arc<Metrics>,
 }
 
-/// The other end, which sends.
+/// The receiving end of the queue, which creates the Events.
 pub struct Outbox {
     queue: mpsc::Receiver<Notice>,
     metrics: Arc<Metrics>,
-    /// This replica.
+    /// The name of this replica.
     instance: String,
 }
 
 impl Events {
-    /// Both ends of a queue; `instance` is the name of this replica.
+    /// Both ends of a new queue. `instance` is the name of this replica.
     pub fn new(metrics: Arc<Metrics>, instance: String) -> (Self, Outbox) {
         let (sender, queue) = mpsc::channel(QUEUE);
         (Self { queue: sender, metrics: Arc::clone(&metrics) }, Outbox { queue, metrics, instance })
     }
 
-    /// To be told, some time soon, if there is room.
+    /// Queues a notice. If the queue is full, drops and counts it.
     pub fn tell(&self, told: Notice) {
         if self.queue.try_send(told).is_err() {
             self.metrics.events("dropped").inc();
@@ -112,7 +112,8 @@ impl Events {
 }
 
 impl Outbox {
-    /// Sends until `stop`. `client` should not retry: what fails is told again with the next refusal.
+    /// Creates Events until `stop` is cancelled. `client` should not retry: a failed Event is sent again with the next
+    /// denial.
     pub async fn run(mut self, client: kube::Client, stop: CancellationToken) {
         let mut limits = Limits::new();
         loop {
@@ -131,7 +132,7 @@ impl Outbox {
         }
     }
 
-    /// What is next in the queue, if anything is.
+    /// The next notice in the queue, if any.
     #[cfg(test)]
     pub(crate) fn next_now(&mut self) -> Option<Notice> {
         self.queue.try_recv().ok()
@@ -157,7 +158,7 @@ impl Outbox {
         let now = jiff::Timestamp::now();
         let Object { api_version, kind, namespace: own, name, uid } = told.regarding.clone();
         let some = |text: String| Some(text).filter(|text| !text.is_empty());
-        // As client-go names them: unique by the nanosecond. A name of 253 characters must have room for it.
+        // The name as in client-go, which is unique by its nanoseconds. It must fit into 253 characters.
         let base: String = name.chars().take(230).collect();
         let base = if base.is_empty() { "unnamed".to_owned() } else { base };
         Event {
@@ -189,11 +190,11 @@ impl Outbox {
     }
 }
 
-/// What was told lately, and how much more each namespace may tell.
+/// The notices of the last minutes, and how many more Events each namespace may have.
 struct Limits {
-    /// When what was told last.
+    /// When each notice was last sent, by its hash.
     told: LruCache<u64, Instant>,
-    /// Events a namespace may still make, as of when.
+    /// How many Events each namespace may have, and at which time that was computed.
     room: LruCache<String, (f64, Instant)>,
 }
 
@@ -202,7 +203,7 @@ impl Limits {
         Self { told: LruCache::new(REMEMBERED), room: LruCache::new(REMEMBERED) }
     }
 
-    /// Ok, and remembered; or why not.
+    /// Accepts and remembers a notice, or returns the reason not to send it.
     fn judge(&mut self, told: &Notice, now: Instant) -> Result<(), &'static str> {
         let mut hasher = DefaultHasher::new();
         (&told.regarding, told.reason, &told.cause).hash(&mut hasher);

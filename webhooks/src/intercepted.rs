@@ -1,40 +1,40 @@
-//! What the static webhook configurations send here. What TenantQuotas count beyond that, a configuration of its own
-//! sends.
+//! The resources in the static webhook configurations. Further resources that TenantQuotas count are in a configuration
+//! that Gatehouse writes itself.
 
 use gatehouse_apiservice::registration::webhooks::Intercepted;
 use gatehouse_policy::{GOVERNED, Kind};
 
-/// Charged, and judged by no policy.
+/// Charged by quotas, but not reviewed by policies.
 const PTERONIMBUS: (&str, &str) = ("pteronimbus.io", "gameservers");
 
-/// What policies judge.
+/// The resources that policies review.
 pub fn governed() -> Vec<Intercepted> {
     GOVERNED.iter().map(|&kind| of(kind)).collect()
 }
 
-/// What quotas charge for what is in it.
+/// The resources that quotas charge for their content, such as game servers and CPU.
 pub fn charged() -> Vec<Intercepted> {
     let games = GOVERNED.iter().filter(|kind| !kind.is_flux()).map(|&kind| of(kind));
     games.chain([Intercepted::new(PTERONIMBUS.0, PTERONIMBUS.1)]).collect()
 }
 
-/// What quotas may count, and charge for nothing else.
+/// The resources that quotas may only count.
 pub fn counted() -> Vec<Intercepted> {
     GOVERNED.iter().filter(|kind| kind.is_flux()).map(|&kind| of(kind)).collect()
 }
 
-/// Whether the static configuration sends objects of a resource to be counted.
+/// Whether the static configurations include a resource.
 pub fn is_static(group: &str, plural: &str) -> bool {
     gatehouse_policy::governed(group, plural) || (group, plural) == PTERONIMBUS
 }
 
-/// The resources that a suspension or a freeze may be written to.
+/// The resources that Gatehouse suspends or freezes.
 pub fn suspended() -> Vec<(String, String)> {
     let flux = GOVERNED.iter().filter(|kind| kind.is_flux());
     flux.map(|kind| (kind.group().to_owned(), kind.resource().to_owned())).collect()
 }
 
-/// The resources that are read, beside those of Gatehouse and what is counted only where a quota says so.
+/// The resources that are observed, in addition to those of Gatehouse, and those that only quotas count.
 pub fn read() -> Vec<(String, String)> {
     let governed = GOVERNED.iter().map(|kind| (kind.group(), kind.resource()));
     let others = [PTERONIMBUS, (PTERONIMBUS.0, "gametemplates")];

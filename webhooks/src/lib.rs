@@ -1,4 +1,4 @@
-//! Admission: reviews answered, the quota ledger at work, and the controllers behind the policies.
+//! The admission webhooks: the answers to reviews, the quota ledgers, and the controllers of policies and quotas.
 
 mod condition;
 pub mod controllers;

@@ -1,17 +1,17 @@
-//! What is read of objects: of reviews, of what exists, of what is looked up.
+//! The fields that are read of objects: in reviews, in watches, and in single reads.
 
 use std::sync::LazyLock;
 
 use gatehouse_object::Shape;
 
-/// Their metadata.
+/// The metadata.
 pub(crate) static METADATA: LazyLock<Shape> = LazyLock::new(|| Shape::new(gatehouse_object::METADATA));
 
-/// What rules, defaults and quotas look at.
+/// The fields that rules, defaults and quotas use.
 pub(crate) static FIELDS: LazyLock<Shape> =
     LazyLock::new(|| gatehouse_quota::looks(gatehouse_policy::looks(METADATA.clone())));
 
-/// All that policies may see, as conditions in CEL do.
+/// All fields that policies can use, such as CEL conditions do.
 pub(crate) static WHOLE: LazyLock<Shape> = LazyLock::new(|| Shape::new(gatehouse_object::WHOLE));
 
 #[cfg(test)]

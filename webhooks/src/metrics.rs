@@ -1,7 +1,7 @@
-//! What is counted of admission, beside what is counted of every request.
+//! The metrics of admission. Those of HTTP requests are in the serving crate.
 //!
-//! Invariant: labels hold names of policies, rules and quotas, never of users or objects, and those of a policy or
-//! quota go when it goes: their number is bounded by what exists.
+//! **Invariant:** labels contain names of policies, rules and quotas, never of users or objects, and the series of a
+//! policy or quota are removed with it. So the number of series is bounded by the existing policies and quotas.
 
 use std::time::Duration;
 
@@ -10,13 +10,14 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
-/// A review takes some hundred microseconds without I/O, milliseconds with, and seconds under contention.
+/// In seconds. A review takes some hundred microseconds without I/O, milliseconds with I/O, and seconds under
+/// contention.
 const DURATION_BUCKETS: [f64; 14] =
     [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
-/// How many proposals rode on one write of a ledger.
+/// The number of requests in one write of a ledger.
 const BATCH_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
-/// Every metric of the webhooks.
+/// The metrics of the webhooks.
 pub struct Metrics {
     reviews: IntCounterVec,
     durations: HistogramVec,
@@ -30,7 +31,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// To be rendered with what else `registry` holds.
+    /// Registers all metrics with `registry`.
     pub fn new(registry: &Registry) -> Self {
         let metrics = Self {
             reviews: counters(
@@ -92,82 +93,82 @@ impl Metrics {
         metrics
     }
 
-    /// Counts a review. `operation` is empty for what could not be read.
+    /// Counts a review. `operation` is empty if the review could not be read.
     pub fn count_review(&self, webhook: &str, operation: &str, outcome: &str, duration: Duration) {
         self.reviews.with_label_values(&[webhook, operation, outcome]).inc();
         self.durations.with_label_values(&[webhook]).observe(duration.as_secs_f64());
     }
 
-    /// Counts a rule found broken; the outcome is `denied`, `warned` or `audited`.
+    /// Counts a violation of a rule; the outcome is `denied`, `warned` or `audited`.
     pub fn count_policy_decision(&self, policy: &str, rule: &str, outcome: &str) {
         self.policy_decisions.with_label_values(&[policy, rule, outcome]).inc();
     }
 
-    /// Counts what a quota said to a request.
+    /// Counts the decision of a quota about a request.
     pub fn count_quota_decision(&self, quota: &str, outcome: &str) {
         self.quota_decisions.with_label_values(&[quota, outcome]).inc();
     }
 
-    /// Counts a write of a ledger: `written`, `conflict`, `failed`.
+    /// Counts a write of a ledger; the outcome is `written`, `conflict` or `failed`.
     pub fn count_ledger_write(&self, outcome: &str) {
         self.ledger_writes.with_label_values(&[outcome]).inc();
     }
 
-    /// Tells how many proposals rode on one write.
+    /// Records how many requests one write of a ledger covered.
     pub fn observe_ledger_batch(&self, proposals: usize) {
         #[allow(clippy::cast_precision_loss, reason = "exact up to 2^53 proposals")]
         self.ledger_batch.observe(proposals as f64);
     }
 
-    /// Sets how many objects break a rule at present.
+    /// Sets the number of existing objects that violate a rule.
     pub fn set_violations(&self, policy: &str, rule: &str, objects: usize) {
         let objects = i64::try_from(objects).unwrap_or(i64::MAX);
         self.violations.with_label_values(&[policy, rule]).set(objects);
     }
 
-    /// Says whether this replica holds the lease.
+    /// Sets whether this replica holds the Lease.
     pub fn set_lease_held(&self, held: bool) {
         self.lease_held.set(held.into());
     }
 
-    /// Counts an Event: `sent`, `failed`, `repeated`, `limited`, `dropped`.
+    /// The counter of Events with this outcome: `sent`, `failed`, `repeated`, `limited` or `dropped`.
     pub fn events(&self, outcome: &str) -> IntCounter {
         self.events.with_label_values(&[outcome])
     }
 
-    /// A policy is gone, and what was counted of it.
+    /// Removes the series of a deleted policy.
     pub fn forget_policy(&self, policy: &str) {
         forget(&self.policy_decisions, &["policy", "rule", "outcome"], policy);
         forget(&self.violations, &["policy", "rule"], policy);
     }
 
-    /// A rule is no longer broken, or no longer there: every rule of the policy but for these.
+    /// Removes the violations of all rules of a policy except these.
     pub fn forget_violations(&self, policy: &str, except: &[&str]) {
         for labels in label_sets(&self.violations, &["policy", "rule"]) {
             if labels[0] == policy && !except.contains(&&*labels[1]) {
-                // It may have been removed meanwhile.
+                // The series may have been removed in the meantime.
                 let _ = self.violations.remove_label_values(&labels);
             }
         }
     }
 
-    /// A quota is gone, and what was counted of it.
+    /// Removes the series of a deleted quota.
     pub fn forget_quota(&self, quota: &str) {
         forget(&self.quota_decisions, &["quota", "outcome"], quota);
     }
 }
 
-/// Removes every series whose first label has this value.
+/// Removes all series whose first label has this value.
 fn forget<T: MetricVecBuilder>(metrics: &MetricVec<T>, names: &[&str], value: &str) {
     for labels in label_sets(metrics, names) {
         if labels[0] == value {
-            // It may have been removed meanwhile.
+            // The series may have been removed in the meantime.
             let _ = metrics.remove_label_values(&labels);
         }
     }
 }
 
-/// The values of these labels, of every series.
+/// The values of these labels, for each series.
 fn label_sets<T: MetricVecBuilder>(metrics: &MetricVec<T>, names: &[&str]) -> Vec<Vec<String>> {
     let families = metrics.collect();
     let series = families.iter().flat_map(prometheus::proto::MetricFamily::get_metric);

@@ -1,6 +1,7 @@
-//! Who this process is to the cluster. Its own writes are not judged, or a freeze would refuse what it does itself.
+//! The user as which this process authenticates to the cluster. Policies do not judge its own writes; otherwise a
+//! freeze would deny them.
 //!
-//! Invariant: while that is not known nothing is judged by policies, and the replica is not ready; it listens all the
+//! **Invariant:** while the user is unknown, policies judge no review and the replica is not ready. It listens all the
 //! same, since a restart would not help.
 
 use std::sync::{Arc, OnceLock};
@@ -13,12 +14,12 @@ use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::{Api, PostParams};
 use tokio_util::sync::CancellationToken;
 
-/// How long an answer may take.
+/// The time limit of a SelfSubjectReview.
 const ANSWER: Duration = Duration::from_secs(5);
-/// The wait between two attempts.
+/// The interval of attempts.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
-/// The user that this process is, once it is known. Cheap to clone.
+/// The user of this process, once it is known. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct OwnUser {
     known: Arc<OnceLock<Known>>,
@@ -26,17 +27,17 @@ pub struct OwnUser {
     agones_namespace: Arc<str>,
 }
 
-/// What is known of it.
+/// The user of this process.
 #[derive(Debug)]
 pub struct Known {
     /// Its name.
     pub name: String,
-    /// The accounts of controllers; ours, if it is a service account at all.
+    /// The service accounts of the controllers, and that of this process if it uses one.
     pub accounts: Arc<Accounts>,
 }
 
 impl OwnUser {
-    /// Not known yet, but where Flux's and Agones' controllers run.
+    /// Unknown user; the namespaces of the controllers of Flux and Agones are given.
     pub fn unknown(flux_namespace: &str, agones_namespace: &str) -> Self {
         Self {
             known: Arc::default(),
@@ -45,7 +46,7 @@ impl OwnUser {
         }
     }
 
-    /// Takes it for known. What was known before stays.
+    /// Sets the user, unless it is already known.
     pub fn learn(&self, name: String) {
         let own = name.strip_prefix("system:serviceaccount:").and_then(|account| account.split_once(':'));
         let mut accounts = Accounts {
@@ -59,13 +60,13 @@ impl OwnUser {
         self.known.get_or_init(|| Known { name, accounts: Arc::new(accounts) });
     }
 
-    /// What reviews are judged by.
+    /// The user, or an error to answer a review with.
     pub(crate) fn known(&self) -> Result<&Known, ApiError> {
         let why = "own identity is unknown (SelfSubjectReview pending): try again";
         self.known.get().ok_or_else(|| ApiError::try_again(why, ASK_AGAIN))
     }
 
-    /// Fails on `/readyz` until it is known.
+    /// A check that fails on `/readyz` until the user is known.
     pub(crate) fn readiness_check(&self) -> HealthCheck {
         let own = self.clone();
         HealthCheck::readiness("own-user", move || match own.known.get() {
@@ -74,7 +75,7 @@ impl OwnUser {
         })
     }
 
-    /// Asks the cluster until it answers, if nobody has said it. Ends with `stop`.
+    /// Sends SelfSubjectReviews until one succeeds, unless the user is known. Then waits for `stop`.
     pub(crate) async fn find_out(self, client: kube::Client, stop: CancellationToken) {
         let asking = async {
             while self.known.get().is_none() {
@@ -99,7 +100,7 @@ impl OwnUser {
     }
 }
 
-/// The user's name, which is not empty.
+/// The name of the user, which is not empty.
 async fn ask(client: &kube::Client) -> Result<String, String> {
     let api: Api<SelfSubjectReview> = Api::all(client.clone());
     let (parameters, question) = (PostParams::default(), SelfSubjectReview::default());
@@ -123,7 +124,7 @@ mod tests {
 
     const OWN: &str = "system:serviceaccount:here:gate";
 
-    /// Says nothing at first, then something without a name, then one.
+    /// The first request gets no answer, the next two get one without a name, then one with a name.
     fn client(asked: &Arc<AtomicUsize>) -> kube::Client {
         let asked = Arc::clone(asked);
         let service = tower::service_fn(move |_| {

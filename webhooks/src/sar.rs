@@ -1,7 +1,7 @@
-//! Rights beyond those of editing: whether somebody may suspend, resume, or ask for a reconciliation.
+//! Permissions in addition to update: whether a user may suspend, resume or reconcile an object.
 //!
-//! The same authoriser that guards `/metrics`: it asks the cluster once for a burst of the same question, without
-//! retries and within a deadline, remembers allow and deny for ten seconds, and takes no answer for a no.
+//! This uses the same authorizer as `/metrics`: it sends one SubjectAccessReview for simultaneous equal questions, with
+//! a deadline and without retries, and caches allow and deny for ten seconds. No answer counts as deny.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use gatehouse_serving::authn::UserInfo;
 use gatehouse_serving::authz::{Attributes, Authorizer};
 use gatehouse_serving::request_info::{RequestInfo, ResourceRequest, Verb};
 
-/// Asks whether somebody may do something.
+/// Checks permissions.
 #[derive(Clone)]
 pub struct Access(Arc<Authorizer>);
 
-/// An object that somebody wants to do something with.
+/// The object of a permission.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
     /// API group.
@@ -30,12 +30,12 @@ pub struct Target<'a> {
 }
 
 impl Access {
-    /// Asks `authorizer`.
+    /// Uses `authorizer`.
     pub fn new(authorizer: Arc<Authorizer>) -> Self {
         Self(authorizer)
     }
 
-    /// Ok if `user` may do `verb`; else kube-apiserver's words for that they may not.
+    /// Succeeds if `user` may do `verb` on `target`. The error has the text of kube-apiserver's 403.
     pub async fn check(
         &self,
         user: &UserInfo,

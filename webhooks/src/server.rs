@@ -1,9 +1,8 @@
-//! `gatehouse webhooks`, put together: what observes, what answers, what works in the background, and how all of it
-//! ends.
+//! The server of `gatehouse webhooks`: its observation, reviews, background tasks and shutdown.
 //!
-//! Invariants: it listens before anything that a cluster must answer first; ready only once everything that decides is
-//! observed; whatever ends by itself ends the process, and its place is taken by a fresh one; the lease is given back
-//! last, when nothing acts on it any more.
+//! **Invariants:** the server listens before anything that needs an answer of the cluster. It is ready only after all
+//! that decisions depend on is observed. If a task exits unexpectedly, the process ends, and Kubernetes restarts it.
+//! The Lease is released last, when no task depends on it any more.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,53 +33,53 @@ use gatehouse_installation::registration::{Make, Registration};
 #[cfg(test)]
 mod tests;
 
-/// How long admission waits for a single object that is not observed yet. Half of what is left of the shortest timeout
-/// in use, so that there is time to say that it could not be had.
+/// How long a review waits for an object that is not observed yet. Half of what remains of the shortest webhook timeout
+/// in use, so that there is time to answer that the object is unavailable.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The version of [`COUNTS_NAME`], which trusts what the static configurations do.
+/// The API version of the configuration [`COUNTS_NAME`], whose caBundle follows that of the static configurations.
 const COUNTS_VERSION: &str = "admissionregistration.k8s.io/v1";
 /// Its kind.
 const COUNTS_KIND: &str = "ValidatingWebhookConfiguration";
 
-/// What a server is made of.
+/// The parts of a server.
 pub struct Parts {
-    /// Observes, and writes.
+    /// The client for watches and writes.
     pub client: kube::Client,
-    /// Asks within a deadline: it does not retry.
+    /// The client for requests with a deadline; it does not retry.
     pub review: kube::Client,
-    /// How to observe.
+    /// The settings of watches.
     pub watching: WatchSettings,
-    /// What kube-apiserver must show.
+    /// The credential that kube-apiserver must present.
     pub credential: Credential,
-    /// The server before it. What is counted of admission is rendered with its metrics.
+    /// The HTTP server. Metrics of admission are registered with its metrics.
     pub server: ServerBuilder,
-    /// The user that this process is; asked of the cluster, if it is not known.
+    /// The user of this process. If it is unknown, the cluster is asked.
     pub own_user: OwnUser,
-    /// This replica, among others.
+    /// The name of this replica.
     pub identity: String,
-    /// How long kube-apiserver works on a request at most.
+    /// The longest time that kube-apiserver works on a request.
     pub request_timeout: Duration,
-    /// Where the lease is.
+    /// The namespace of the Lease.
     pub lease_namespace: String,
-    /// What the lease is called.
+    /// The name of the Lease.
     pub lease_name: String,
-    /// The serving certificates that follow, if they are self-managed.
+    /// The self-managed serving certificates, if there are any.
     pub certificates: Option<SelfManagedParts>,
 }
 
-/// What certificates of its own are made and trusted by.
+/// Self-managed serving certificates and their registration.
 pub struct SelfManagedParts {
-    /// Where they are kept, and how they are made.
+    /// Where the certificates are stored, and how they are issued.
     pub settings: Settings,
-    /// The configurations that lead here, for a bundle.
+    /// Makes the webhook configurations for a CA bundle.
     pub configurations: Make,
 }
 
-/// The webhooks at work.
+/// A running server.
 pub struct Running(RunningServer);
 
 impl Running {
-    /// Listens, and starts to observe.
+    /// Listens, and starts the observation and the background tasks.
     pub async fn start(parts: Parts) -> Result<Self, ServeError> {
         let mut server = parts.server;
         let request_metrics = Arc::clone(&server.metrics);
@@ -162,18 +161,18 @@ impl Running {
         Ok(Self(server.serve(reviews, callers, checks, background, leases)))
     }
 
-    /// Where it listens.
+    /// The address that the server listens on.
     pub fn address(&self) -> SocketAddr {
         self.0.address()
     }
 
-    /// Serves until `end` resolves, then shuts down in order; or until a task exits by itself.
+    /// Serves until `end` resolves, then shuts down gracefully; or until a task exits unexpectedly.
     pub async fn until(self, end: impl Future<Output = ()>) -> Result<(), EndError> {
         self.0.until(end).await
     }
 }
 
-/// Ready once reviews can be answered from what is observed.
+/// A check that succeeds once reviews can be decided from the observed state.
 fn observed(world: World) -> HealthCheck {
     HealthCheck::readiness("informer-sync", move || world.readiness())
 }

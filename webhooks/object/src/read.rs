@@ -99,7 +99,7 @@ pub fn read(json: &str, shape: &Shape, budget: usize) -> Result<Read, Fault> {
         field: String::new(),
     };
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    // serde_json's limit would apply to skipped parts too; `Reading` counts the depth of the result only.
+    // `Reading` checks the depth, of the result only. serde_json skips the other parts without recursion.
     let place = Place { node: &shape.0, reading: &mut reading, position: 0 };
     let value = place.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
     match value {

@@ -1,4 +1,4 @@
-//! What is read of an object is enough: rules, defaults and quotas find in it what they find in the whole object.
+//! Rules, defaults and quotas have the same results on the fields that are read as on the whole object.
 
 use gatehouse_apiservice::policy::ReconcilePolicy;
 use gatehouse_policy::{
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// Nothing depends on anything else.
+/// A cluster without dependencies.
 struct Alone;
 
 impl Dependencies for Alone {
@@ -20,7 +20,7 @@ impl Dependencies for Alone {
     }
 }
 
-/// Every rule and default but conditions, which see whole objects.
+/// A policy with all rules and defaults, except conditions, which see whole objects.
 static POLICY: LazyLock<Policy> = LazyLock::new(|| {
     let policy = json!({
         "apiVersion": "policy.gatehouse.dev/v1alpha1",
@@ -51,7 +51,7 @@ static POLICY: LazyLock<Policy> = LazyLock::new(|| {
     Policy::compile(&policy).unwrap_or_else(|errors| panic!("{errors:?}"))
 });
 
-/// Objects with everything that anybody looks at, and more.
+/// Objects with all fields that rules and quotas use, and others.
 fn examples() -> Vec<Value> {
     let pod = json!({
         "containers": [
@@ -149,7 +149,7 @@ fn any_value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Puts something else at the `at`th place of a value, or takes away what is there.
+/// Replaces or removes the part of a value with the index `at`.
 fn change(value: &mut Value, at: &mut usize, new: Option<&Value>) {
     let mut turn = |value: &mut Value| {
         let is_here = *at == 0;
@@ -182,7 +182,7 @@ fn lean(object: &Value) -> gatehouse_object::Read {
     gatehouse_object::read(&object.to_string(), &FIELDS, 1 << 30).expect("an object")
 }
 
-/// What the policy says of an update, or a creation.
+/// The result of the policy for an update, or for a creation if `old` is `None`.
 fn judged(new: &Subject, old: Option<&Subject>) -> String {
     let (user, accounts) = (User { name: "jane".into(), groups: Vec::new() }, Accounts::default());
     let case = Case {
@@ -193,7 +193,7 @@ fn judged(new: &Subject, old: Option<&Subject>) -> String {
         scaling: None,
         user: Some(&user),
         field_manager: None,
-        // Within the freeze.
+        // A time within the freeze.
         now: jiff::Timestamp::UNIX_EPOCH,
         accounts: &accounts,
     };
@@ -227,7 +227,7 @@ proptest! {
         let by_whole = judged(&whole(&new), old.as_ref().map(whole).as_ref());
         let by_lean = judged(&lean(&new), old.as_ref().map(lean).as_ref());
         prop_assert_eq!(by_whole, by_lean);
-        // An update that changes nothing.
+        // An update without a change.
         prop_assert_eq!(judged(&whole(&new), Some(&whole(&new))), judged(&lean(&new), Some(&lean(&new))));
     }
 }

@@ -1,4 +1,4 @@
-//! The whole server on loopback, with TLS, spoken to over raw HTTPS. The cluster behind it is a fake.
+//! The whole server on loopback with TLS and raw HTTPS, against a fake cluster.
 
 use bytes::Bytes;
 use gatehouse_certs::issue::{Authority, KeyPair, Leaf, Usage};
@@ -104,7 +104,7 @@ impl Site {
         sender
     }
 
-    /// Begins the end; `until` it is over.
+    /// Starts the shutdown; the returned task ends with it.
     fn end(&mut self) -> JoinHandle<Result<(), EndError>> {
         let running = self.running.take().expect("runs");
         tokio::spawn(running.until(async {}))
@@ -140,7 +140,7 @@ fn quota(hard: &Value) -> Value {
     })
 }
 
-/// The review of a quota's creation.
+/// The review of the creation of a quota.
 fn review(object: &Value) -> Value {
     json!({
         "apiVersion": "admission.k8s.io/v1",
@@ -252,7 +252,7 @@ async fn what_is_no_review_gets_a_status_and_is_never_admitted() {
         assert_eq!(found.as_u16(), code, "{uri}: {status}");
         assert_eq!(status["kind"], "Status", "{uri}: {status}");
         assert!(status["message"].as_str().expect("text").contains(problem), "{uri}: {status}");
-        // What is refused before it was read ends its connection.
+        // A response before the request was read closes the connection.
         connection = site.connect(None).await;
     }
     let allowed_elsewhere = issue(&site.client_ca, "jane", Usage::ClientAuth);
@@ -294,7 +294,7 @@ async fn a_review_that_makes_no_sense_is_answered_with_its_uid() {
             response["status"]["message"].as_str().expect("text").contains(problem),
             "{pointer}: {answer}"
         );
-        // What fills in refuses nothing: the same is sent to the others.
+        // The mutating webhook never denies: the validating ones receive the same request.
         let (found, answer) = send(&mut connection, post("/mutate", review.to_string())).await;
         let expected = json!({"uid": UID, "allowed": true});
         assert_eq!((found, &answer["response"]), (StatusCode::OK, &expected), "{pointer}: {answer}");
@@ -352,7 +352,7 @@ async fn the_end_closes_connections_one_answer_later_and_gives_the_lease_back_la
     }
 
     let mut ended = site.end();
-    // The delay: not ready, and serving as before.
+    // During the shutdown delay the server is not ready, and still serves.
     let mut get = post("/readyz", "");
     *get.method_mut() = http::Method::GET;
     tokio::time::sleep(TIMING.delay / 3).await;
@@ -393,7 +393,7 @@ async fn until_the_cluster_says_who_we_are_it_listens_and_judges_nothing() {
         response["status"]["message"].as_str().expect("text").contains("own identity is unknown"),
         "{answer}"
     );
-    // What fills in refuses nothing.
+    // The mutating webhook never denies.
     let (_, answer) = send(&mut connection, post("/mutate", review.to_string())).await;
     assert_eq!(answer["response"]["allowed"], true, "{answer}");
 }
