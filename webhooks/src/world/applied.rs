@@ -1,8 +1,8 @@
-//! What Gatehouse holds of an object by server-side apply, as `metadata.managedFields` has it.
+//! The fields of an object that Gatehouse owns by server-side apply, from `metadata.managedFields`.
 //!
-//! An annotation can be written by whoever may update the object; it says what Gatehouse did, and is no proof of it. What
-//! Gatehouse suspended it owns the suspension of, as the field manager `gatehouse`, and admission refuses entries of that
-//! manager from anybody else.
+//! Annotations say what Gatehouse did, but everybody who may update the object can write them, so they are no proof.
+//! Ownership is: if Gatehouse suspended an object, its field manager `gatehouse` owns the suspending field, and
+//! admission denies changes of that manager's entries by others.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
@@ -15,7 +15,7 @@ use serde::{
 };
 use serde_json::{Value, json, value::RawValue};
 
-/// The annotations that Gatehouse may hold, beside one that suspends.
+/// The annotations that Gatehouse may own, beside one that suspends an object.
 const ANNOTATIONS: [&str; 5] = [
     annotation::FROZEN_BY,
     annotation::EXEMPT_FROM,
@@ -24,16 +24,16 @@ const ANNOTATIONS: [&str; 5] = [
     annotation::SUSPEND_REASON,
 ];
 
-/// Fields of an object that Gatehouse holds.
+/// The fields of an object that Gatehouse owns.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// Whether it holds what suspends an object of its kind.
+    /// Whether it owns the field or annotation that suspends an object of this kind.
     pub suspension: bool,
-    /// The annotations about suspensions that it holds, in no order that matters.
+    /// The annotations about suspensions that it owns, in the order of their declaration.
     pub annotations: Vec<&'static str>,
 }
 
-/// An entry of managedFields.
+/// An entry of `managedFields`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry<'a> {
@@ -47,12 +47,12 @@ struct Entry<'a> {
     fields_v1: Option<&'a RawValue>,
 }
 
-/// The entries of Gatehouse's manager, of any operation; those of others are passed over one by one.
+/// The entries of Gatehouse's manager, whatever their operation. Others are skipped while parsing.
 struct Own<'a>(Vec<Entry<'a>>);
 
-/// The most entries that Gatehouse can have: by operation, subresource and version.
+/// The most entries of Gatehouse's manager that are accepted. There is one for each operation, subresource and version.
 const MOST_ENTRIES: usize = 16;
-/// The longest fields of one, in bytes. Those that Gatehouse writes have some hundred.
+/// The largest `fieldsV1` of an entry, in bytes. Those that Gatehouse writes have some hundred.
 const LONGEST_FIELDS: usize = 4 << 10;
 
 impl<'de> Deserialize<'de> for Own<'de> {
@@ -86,7 +86,7 @@ impl<'de> Deserialize<'de> for Own<'de> {
 
 type Fields<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
-/// Of the fields of an entry, those that matter here.
+/// The part of `fieldsV1` that is needed.
 #[derive(Deserialize, Default)]
 struct Tree<'a> {
     #[serde(borrow, default, rename = "f:metadata")]
@@ -102,7 +102,7 @@ struct Metadata<'a> {
 }
 
 impl Applied {
-    /// Of an object of `kind`, by its managedFields. What cannot be read is held by nobody.
+    /// The fields that Gatehouse owns in an object of `kind`. If `managedFields` cannot be read, it owns none.
     pub fn of(kind: Kind, managed_fields: &RawValue) -> Self {
         let entries = serde_json::from_str(managed_fields.get()).map_or_else(|_| Vec::new(), |Own(own)| own);
         let own = entries.iter().find(|entry| {
@@ -123,12 +123,12 @@ impl Applied {
         }
     }
 
-    /// Whether nothing is held.
+    /// Whether Gatehouse owns none of these fields.
     pub fn is_empty(&self) -> bool {
         !self.suspension && self.annotations.is_empty()
     }
 
-    /// The entry of managedFields that says so, of an object in this version.
+    /// The entry of `managedFields` with this ownership, for an object in this version.
     pub fn entry(&self, kind: Kind, api_version: &str, now: jiff::Timestamp) -> Value {
         let mut annotations = serde_json::Map::new();
         let mut fields = json!({});
@@ -152,8 +152,8 @@ impl Applied {
     }
 }
 
-/// The fields that entries of Gatehouse's manager hold, whatever the operation: by operation and subresource, as paths.
-/// None, if managedFields cannot be read.
+/// The fields in all entries of Gatehouse's manager, as paths after the operation and subresource. `None` if
+/// `managedFields` cannot be read.
 pub fn own_paths(managed_fields: &RawValue) -> Option<Vec<String>> {
     let Own(entries) = serde_json::from_str(managed_fields.get()).ok()?;
     let mut paths = Vec::new();

@@ -1,4 +1,4 @@
-//! An object as it is held: what it takes up, and of governed kinds what policies see.
+//! The representation of an object in the world: its usage, and for governed kinds the part that policies use.
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
@@ -13,48 +13,49 @@ use serde_json::{Value, value::RawValue};
 use super::{applied::Applied, kinds::Role};
 use crate::looks;
 
-/// An object's place among those of its resource.
+/// The key of an object within its resource.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectKey {
-    /// Its namespace; empty, if it has none.
+    /// `metadata.namespace`; empty for cluster-scoped objects.
     pub namespace: Str,
-    /// Its name.
+    /// `metadata.name`.
     pub name: Str,
 }
 
-/// An object that exists, or did when its watch was last heard from.
+/// An object that exists, or existed by the last event of its watch.
 #[derive(Debug)]
 pub struct Held {
-    /// Its resource.
+    /// The resource.
     pub resource: GroupResource,
-    /// Namespace and name.
+    /// The namespace and name.
     pub key: ObjectKey,
     /// `metadata.uid`.
     pub uid: Str,
-    /// `metadata.resourceVersion`.
+    /// `metadata.resourceVersion`; 0 if it is not a number.
     pub resource_version: u64,
     /// `metadata.creationTimestamp`.
     pub created: Option<Timestamp>,
-    /// What is counted of it. One allocation for neighbours of which the same is counted.
+    /// The usage that is charged. Neighbours with equal usage share an allocation.
     pub usage: Arc<Usage>,
-    /// What it would take up if it stood alone: more, if Agones has made it for what is counted already.
+    /// The usage without regard to owners: it is more than `usage` if Agones created the object for an owner that is
+    /// charged.
     pub alone: Arc<Usage>,
-    /// It is being deleted, and what it owns stays.
+    /// Whether it is being deleted and its dependents will be orphaned.
     pub orphans: bool,
-    /// What is wrong with it, if what it takes up could not be told: then it is merely counted.
+    /// Why its usage could not be computed. Then only the object itself is counted.
     pub usage_error: Option<Str>,
-    /// What rules look at; kept of governed kinds alone.
+    /// The fields that rules and quotas use; `None` for kinds that are only counted.
     pub text: Option<Text>,
-    /// What it depends on, by `spec.dependsOn`.
+    /// The objects in its `spec.dependsOn`.
     pub depends_on: Box<[ObjectName]>,
-    /// Its kind, if policies judge it.
+    /// The kind, if policies judge it.
     pub kind: Option<Kind>,
-    /// What Gatehouse holds of it by server-side apply; mostly nothing.
+    /// The fields that Gatehouse owns by server-side apply; `None` if it owns none.
     pub applied: Option<Box<Applied>>,
 }
 
-/// An object as its text: `apiVersion`, `kind`, `metadata` without managedFields, and `spec`; of one that is long, only
-/// the fields that rules look at. Of Agones' kinds also what of `status` says how much they take up.
+/// The text of an object: `apiVersion`, `kind`, `metadata` without managedFields, and `spec`. A large object has only
+/// the fields that rules use. Agones kinds also have the part of `status` that determines their usage.
 #[derive(Debug, Clone)]
 pub struct Text {
     json: Arc<RawValue>,
@@ -62,8 +63,8 @@ pub struct Text {
 }
 
 impl Held {
-    /// The object as policies see it; none of kinds that policies do not judge. Conditions cannot be evaluated on one
-    /// that is not [kept whole](Self::is_whole).
+    /// The object as policies see it; `None` if policies do not judge its kind. If the object is not [kept
+    /// whole](Self::is_whole), conditions cannot be evaluated on it.
     pub fn subject(&self) -> Option<Subject> {
         let subject = Subject::new(self.kind?, &self.key.namespace, &self.key.name, self.value()?);
         Some(if self.is_whole() {
@@ -73,7 +74,7 @@ impl Held {
         })
     }
 
-    /// The same object, of which something else is counted.
+    /// The same object with another usage.
     pub(super) fn counted_as(&self, usage: Arc<Usage>) -> Self {
         Self {
             resource: self.resource.clone(),
@@ -92,23 +93,23 @@ impl Held {
         }
     }
 
-    /// What rules and quotas look at; none of kinds that are merely counted.
+    /// The fields that rules and quotas use; `None` for kinds that are only counted.
     pub fn value(&self) -> Option<Value> {
         serde_json::from_str(self.text.as_ref()?.json.get()).ok()
     }
 
-    /// Whether all of it is kept that policies may see.
+    /// Whether all fields that policies can use are kept.
     pub fn is_whole(&self) -> bool {
         self.text.as_ref().is_some_and(|text| text.is_whole)
     }
 }
 
-/// The longest text that is kept whole, so that conditions need not read the object again.
+/// The largest text that is kept whole, in bytes, so that conditions need not read the object again.
 const LONGEST: usize = 8 << 10;
-/// The most memory that is built of an object.
+/// The memory budget for reading an object, in bytes.
 pub(super) const MOST: usize = 32 << 20;
 
-/// The same object in the same version, taking up the same.
+/// Whether both are the same object in the same version with the same usage.
 impl PartialEq for Held {
     fn eq(&self, other: &Self) -> bool {
         self.uid == other.uid
@@ -117,7 +118,7 @@ impl PartialEq for Held {
     }
 }
 
-/// An object that was read and whose usage is yet to be told.
+/// An object that was read, before its usage is computed.
 #[derive(Debug)]
 pub(super) struct Document {
     pub(super) key: ObjectKey,
@@ -129,11 +130,11 @@ pub(super) struct Document {
     pub(super) depends_on: Box<[ObjectName]>,
     pub(super) kind: Option<Kind>,
     pub(super) applied: Option<Box<Applied>>,
-    /// What its usage is told from.
+    /// The fields that its usage is computed from.
     pub(super) value: Value,
 }
 
-/// Fields that are kept, each as its text.
+/// The fields that are kept, each as JSON.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Kept<'a> {
@@ -149,7 +150,7 @@ struct Kept<'a> {
     status: Option<&'a RawValue>,
 }
 
-/// What of the status of Agones' kinds says how much they take up.
+/// The part of `status` that determines the usage of Agones kinds.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct KeptStatus<'a> {
@@ -165,7 +166,7 @@ struct Metadata {
     creation_timestamp: Option<Timestamp>,
 }
 
-/// What rules and quotas look at of an object. Of one that cannot be read so far, as much as can be.
+/// The fields that rules and quotas use. If they cannot be read, the metadata alone.
 fn fields(raw: &Raw) -> Value {
     let read = |shape| gatehouse_object::read(raw.json(), shape, MOST).map(|read| read.value);
     read(&looks::FIELDS).or_else(|_| read(&looks::METADATA)).unwrap_or_default()
@@ -186,18 +187,18 @@ impl Text {
 }
 
 impl Document {
-    /// An object's metadata.
+    /// The metadata of an object.
     pub(super) fn metadata(raw: &Raw) -> Result<Value, serde_json::Error> {
         let read = gatehouse_object::read(raw.json(), &looks::METADATA, MOST);
         read.map(|read| read.value).map_err(serde_json::Error::custom)
     }
 
-    /// Reads an object, as leniently as can be: what is odd about it must not hide that it exists.
+    /// Reads an object leniently: whatever is wrong with it, it must be known to exist.
     pub(super) fn read(raw: &Raw, role: Role, strings: &Interner) -> Result<Self, serde_json::Error> {
         let mut kept: Kept<'_> = serde_json::from_str(raw.json())?;
         let managed_fields = kept.metadata.remove("managedFields");
         let status = kept.status.take().filter(|_| role.is_of_agones());
-        // A status that is no map says nothing.
+        // A status that is not an object is ignored.
         let status = status.and_then(|status| serde_json::from_str::<KeptStatus<'_>>(status.get()).ok());
         let status = status.map(|status| serde_json::value::to_raw_value(&status)).transpose()?;
         kept.status = status.as_deref();
@@ -214,7 +215,7 @@ impl Document {
         let applied = kind.filter(|kind| kind.is_flux()).zip(managed_fields);
         let applied = applied.map(|(kind, fields)| Applied::of(kind, fields));
         let (value, depends_on) = match kind {
-            // Nothing of these depends on anything, and their status is needed.
+            // Agones kinds have no dependencies, and their status is needed.
             Some(_) if role.is_of_agones() => (value, Vec::new()),
             Some(kind) => {
                 let subject = Subject::new(kind, &key.namespace, &key.name, value);

@@ -1,4 +1,4 @@
-//! Which kinds are observed, and how much of their objects is kept.
+//! The kinds that are observed, and which part of their objects is kept.
 
 use std::{collections::HashMap, sync::LazyLock};
 
@@ -6,29 +6,30 @@ use gatehouse_inventory::source::{Content, Wanted};
 use gatehouse_policy::{GOVERNED, Kind};
 use gatehouse_quota::{CHARGED, GroupResource};
 
-/// What an object of a kind is to the world.
+/// The role of a kind in the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
-    /// Its labels say whose it is.
+    /// Namespaces, whose labels select quotas and policies.
     Namespace,
-    /// A TenantQuota.
+    /// TenantQuotas.
     Quota,
-    /// A ReconcilePolicy.
+    /// ReconcilePolicies.
     Policy,
-    /// A QuotaLedger.
+    /// QuotaLedgers.
     Ledger,
-    /// It is governed: what policies see of it is kept.
+    /// A governed kind. The part of its objects that policies use is kept.
     Governed(Kind),
-    /// It is charged, and what it takes up depends on templates: its text is kept to find that out again.
+    /// A kind whose usage depends on templates. Its fields are kept, to compute the usage again when a template
+    /// changes.
     Templated,
-    /// A template that others are charged by.
+    /// Templates that determine the usage of other objects.
     Template,
-    /// It is counted, and that is all; its metadata suffices.
+    /// A kind that is only counted, so its metadata suffices.
     Counted,
 }
 
 impl Role {
-    /// How much of the objects is asked for.
+    /// Which part of the objects is requested.
     pub(super) fn content(self) -> Content {
         match self {
             Self::Namespace | Self::Counted => Content::Metadata,
@@ -36,18 +37,18 @@ impl Role {
         }
     }
 
-    /// Whether it is a kind of Agones whose objects take up something.
+    /// Whether it is an Agones kind with usage of its own.
     pub(super) fn is_of_agones(self) -> bool {
         matches!(self, Self::Governed(Kind::Fleet | Kind::GameServerSet | Kind::GameServer))
     }
 
-    /// Whether an object's metadata and spec are kept.
+    /// Whether metadata and spec of its objects are kept.
     pub(super) fn keeps_text(self) -> bool {
         matches!(self, Self::Governed(_) | Self::Templated | Self::Template)
     }
 }
 
-/// Every kind that is observed whatever quotas say, and without which nothing may be decided.
+/// The kinds that are observed whatever the quotas count. No decision is made without them.
 pub(super) fn fixed() -> Vec<(GroupResource, Role)> {
     let policy = gatehouse_apiservice::policy::GROUP;
     let mut kinds = vec![
@@ -67,11 +68,11 @@ pub(super) fn fixed() -> Vec<(GroupResource, Role)> {
     kinds
 }
 
-/// ReconcilePolicies.
+/// The resource of ReconcilePolicies.
 pub(super) static POLICIES: LazyLock<GroupResource> =
     LazyLock::new(|| GroupResource::new(gatehouse_apiservice::policy::GROUP, "reconcilepolicies"));
 
-/// GameTemplates.
+/// The resource of GameTemplates.
 pub(super) static TEMPLATES: LazyLock<GroupResource> =
     LazyLock::new(|| GroupResource::new("pteronimbus.io", "gametemplates"));
 

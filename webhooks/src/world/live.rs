@@ -1,4 +1,4 @@
-//! What admission asks the API server itself, because the cache does not have it yet: single objects, from etcd.
+//! Consistent reads from the API server, for objects that a review needs and the watches have not delivered yet.
 
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
@@ -18,29 +18,29 @@ use super::{
 
 use crate::looks;
 
-/// Asks for single objects, each in a time of its own.
+/// Reads single objects and lists, each with a time limit.
 #[derive(Clone)]
 pub struct Live {
     client: Client,
     patience: Duration,
 }
 
-/// Why an object could not be asked for. None of these says that it does not exist.
+/// Why a read failed. None of these means that the object does not exist.
 #[derive(Debug, thiserror::Error)]
 pub enum LiveError {
-    /// Nobody answered in time.
+    /// There was no answer within this time.
     #[error("timed out after {} ms", .0.as_millis())]
     Late(Duration),
-    /// It is not known at which version the resource is served.
+    /// The version at which the resource is served is unknown.
     #[error("{0} is not served")]
     NotServed(GroupResource),
-    /// The API server refused, or could not be reached.
+    /// The API server returned an error, or could not be reached.
     #[error("request to the API server failed")]
     Failed(#[source] Box<kube::Error>),
-    /// What there is cannot be read.
+    /// The object cannot be read.
     #[error("cannot decode the object: {0}")]
     Unreadable(#[from] gatehouse_object::Fault),
-    /// The request could not be made.
+    /// The request could not be built.
     #[error("not a name to ask for")]
     Name(#[source] http::Error),
 }
@@ -48,28 +48,28 @@ pub enum LiveError {
 /// Whether objects of a resource can be counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Countable {
-    /// They can.
+    /// They can be counted.
     Yes,
-    /// They belong to no namespace.
+    /// They are cluster-scoped.
     WithoutNamespace,
-    /// They cannot be listed and watched: there are none.
+    /// They cannot be listed and watched.
     WithoutObjects,
 }
 
 impl Live {
-    /// Asks with `client`, and waits for `patience` at most. The client repeats requests by itself for a while.
+    /// Reads with `client`, for at most `patience` each. The client may retry in that time.
     pub fn new(client: Client, patience: Duration) -> Self {
         Self { client, patience }
     }
 
-    /// A namespace; none, if it does not exist.
+    /// A namespace; `None` if it does not exist.
     pub async fn namespace(&self, name: &str) -> Result<Option<NamespaceInfo>, LiveError> {
         let found = self.fields(&format!("/api/v1/namespaces/{}", encoded(name))).await?;
         Ok(found.map(|object| observer::namespace(&object)))
     }
 
-    /// An object of a resource that `snapshot` knows the version of; none, if it does not exist. It is read with a
-    /// quorum: nothing older than what is committed now.
+    /// An object of a resource whose version `snapshot` knows; `None` if it does not exist. This is a consistent read:
+    /// it returns the latest committed state.
     pub async fn object(
         &self,
         snapshot: &Snapshot,
@@ -82,7 +82,7 @@ impl Live {
         self.object_at(resource, version, namespace, name).await
     }
 
-    /// The same, at a version that is known otherwise: that of a request under review.
+    /// The same at a given version, which is that of the request under review.
     pub async fn object_at(
         &self,
         resource: &GroupResource,
@@ -93,7 +93,8 @@ impl Live {
         self.fields(&path_of(resource, version, namespace, name)).await
     }
 
-    /// A page of a list of all objects of a resource, read with a quorum; `from` is where the page before ended, or empty.
+    /// A page of a consistent list of all objects of a resource, with their metadata. `from` is the continue token of
+    /// the previous page, or empty.
     pub async fn list(&self, resource: &GroupResource, version: &str, from: &str) -> Result<Page, LiveError> {
         let from = if from.is_empty() { String::new() } else { format!("&continue={}", encoded(from)) };
         let path = format!("{}/{}?limit={PAGE}{from}", root(resource, version), encoded(&resource.resource));
@@ -106,7 +107,7 @@ impl Live {
         }
     }
 
-    /// An object that is kept in part alone, with all that policies may see of it; none, if it does not exist any more.
+    /// All fields that policies can use, of an object that is not kept whole; `None` if it does not exist any more.
     pub async fn whole(&self, snapshot: &Snapshot, held: &Held) -> Result<Option<Subject>, LiveError> {
         let Held { resource, key, kind: Some(kind), .. } = held else { return Ok(None) };
         let version = snapshot.kinds.get(resource).and_then(|state| state.version());
@@ -124,14 +125,13 @@ impl Live {
         }
     }
 
-    /// What rules and quotas look at of the object at a path.
+    /// The fields that rules and quotas use, of the object at a path.
     async fn fields(&self, path: &str) -> Result<Option<Value>, LiveError> {
         let Some(json) = self.get(path).await? else { return Ok(None) };
         Ok(Some(gatehouse_object::read(&json, &looks::FIELDS, MOST)?.value))
     }
 
-    /// Whether objects of a resource can be counted by namespace, as the API server tells now; none, if it does not serve
-    /// the resource.
+    /// Whether objects of a resource can be counted by namespace, from discovery; `None` if the resource is not served.
     pub async fn is_countable(&self, resource: &GroupResource) -> Result<Option<Countable>, LiveError> {
         #[derive(serde::Deserialize)]
         struct Served {
@@ -163,7 +163,7 @@ impl Live {
 
     async fn discovered(&self, path: &str) -> Result<Option<Value>, LiveError> {
         match self.get(path).await {
-            // What no server has is no Status.
+            // A path that is not served gets 404 without the reason NotFound.
             Err(LiveError::Failed(error)) if matches!(&*error, kube::Error::Api(status) if status.code == 404) => {
                 Ok(None)
             }
@@ -175,7 +175,7 @@ impl Live {
         let request = Request::get(path).body(Vec::new()).map_err(LiveError::Name)?;
         match timeout(self.patience, self.client.request_text(request)).await {
             Ok(Ok(object)) => Ok(Some(object)),
-            // A path that is not served is 404 as well, and says nothing about the object.
+            // A path that is not served gets 404 too, with another reason, and says nothing about the object.
             Ok(Err(kube::Error::Api(status))) if status.reason == "NotFound" => Ok(None),
             Ok(Err(error)) => Err(LiveError::Failed(Box::new(error))),
             Err(_) => Err(LiveError::Late(self.patience)),
@@ -199,37 +199,37 @@ fn root(resource: &GroupResource, version: &str) -> String {
     }
 }
 
-/// Part of a list of objects.
+/// A page of a list.
 #[derive(Debug)]
 pub struct Page {
-    /// The list's resourceVersion: everything that was written by then is in it.
+    /// The resourceVersion of the list, which contains all earlier writes.
     pub revision: u64,
-    /// What is in this part.
+    /// The objects in this page.
     pub items: Vec<Listed>,
-    /// Where the next part begins.
+    /// The continue token for the next page, if there is one.
     pub next: Option<String>,
 }
 
-/// An object of a list, by its metadata.
+/// The metadata of an object in a list.
 #[derive(Debug)]
 pub struct Listed {
-    /// Its namespace; empty, if it has none.
+    /// `metadata.namespace`; empty for cluster-scoped objects.
     pub namespace: String,
-    /// Its name.
+    /// `metadata.name`.
     pub name: String,
-    /// Its uid.
+    /// `metadata.uid`.
     pub uid: String,
-    /// Its resourceVersion.
+    /// `metadata.resourceVersion`.
     pub revision: u64,
-    /// Its labels.
+    /// `metadata.labels`.
     pub labels: BTreeMap<String, String>,
 }
 
-/// So many objects are asked for at a time, …
+/// The number of objects in a page.
 const PAGE: usize = 500;
-/// … and may take so long.
+/// The time limit of a page, unless `patience` is longer.
 const LIST: Duration = Duration::from_secs(30);
-/// Their metadata suffices.
+/// Requests the metadata only.
 const METADATA_ALONE: &str =
     "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
 
@@ -237,7 +237,7 @@ const METADATA_ALONE: &str =
 struct List {
     #[serde(default)]
     metadata: ListMetadata,
-    /// An empty list of metadata alone has null here.
+    /// `null` in an empty PartialObjectMetadataList.
     items: Option<Vec<Item>>,
 }
 
@@ -266,7 +266,7 @@ struct ItemMetadata {
 
 impl From<List> for Page {
     fn from(list: List) -> Self {
-        // A revision that is none is one that nobody has seen.
+        // A resourceVersion that is not a number counts as not observed yet.
         let number = |text: &str| text.parse().unwrap_or(u64::MAX);
         let items = list.items.unwrap_or_default().into_iter().map(|Item { metadata }| {
             let ItemMetadata { namespace, name, uid, resource_version, labels } = metadata;
@@ -277,17 +277,17 @@ impl From<List> for Page {
     }
 }
 
-/// A segment of a path. Names come out of requests that the API server made, which has checked them; a slash or a
-/// question mark must not lead elsewhere all the same.
+/// Percent-encodes a segment of a path. Names come from requests that kube-apiserver has validated; even so, a slash or
+/// question mark must not change the path.
 fn encoded(segment: &str) -> String {
     let mut text = String::with_capacity(segment.len());
     for byte in segment.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => text.push(char::from(byte)),
-            // Dots alone are a way up.
+            // A segment of dots alone would change the path.
             b'.' if !matches!(segment, "." | "..") => text.push('.'),
             _ => {
-                // Writing to a String cannot fail.
+                // Writing to a `String` cannot fail.
                 let _ = write!(text, "%{byte:02X}");
             }
         }

@@ -1,8 +1,9 @@
-//! What is observed of the cluster: namespaces, quotas, policies, ledgers, and every object that is judged or charged.
+//! The observed state of the cluster: namespaces, quotas, policies, ledgers, and all objects that policies judge or
+//! quotas charge.
 //!
-//! One task writes ([`Observation`]); readers take a [`Snapshot`] of it, which costs nothing and never changes. A snapshot may
-//! lag behind the cluster; how far, each kind says by its revision. Objects are held as what is needed of them, and
-//! what a namespace's objects take up is kept up as they change.
+//! One task writes it ([`Observation`]). Readers take a [`Snapshot`], which is cheap and immutable. A snapshot may lag
+//! behind the cluster; each kind has the resourceVersion up to which it is complete. Only the needed part of each
+//! object is kept, and the usage of each namespace is updated incrementally.
 
 mod applied;
 mod held;
@@ -36,16 +37,16 @@ pub use self::{
     snapshot::{Broken, KindState, NamespaceInfo, Objects, Snapshot},
 };
 
-/// How long a kind that was served must be missing before its objects count as gone: a tenant's room must not come
-/// free because an API server starts and has not read its CRDs yet.
+/// How long a kind must be missing from discovery before its objects count as deleted. A starting API server that has
+/// not loaded its CRDs yet must not free the quota of a tenant.
 const ABSENCE: Duration = Duration::from_secs(30);
 
-/// A way to the world as it was last seen. Cheap to clone.
+/// Access to the latest snapshot. Cheap to clone.
 #[derive(Clone)]
 pub struct World(Arc<Published>);
 
 impl World {
-    /// A world in which nothing is known yet, and what observes it.
+    /// An empty world, and the observation that fills it.
     pub fn new(client: Client, settings: WatchSettings) -> (Self, Observation) {
         let mut settings = settings;
         settings.absence = settings.absence.max(ABSENCE);
@@ -54,29 +55,29 @@ impl World {
         (world, Observation(writer))
     }
 
-    /// A world that stays as it is.
+    /// A world that never changes.
     pub fn of(snapshot: Snapshot) -> Self {
         let sequence = watch::Sender::new(snapshot.sequence);
         Self(Arc::new(Published { snapshot: ArcSwap::from_pointee(snapshot), sequence }))
     }
 
-    /// The world as it was last seen.
+    /// The latest snapshot.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.0.snapshot.load_full()
     }
 
-    /// Tells of every change, by the snapshot's sequence.
+    /// Notifies of each change, with the sequence of the snapshot.
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.0.sequence.subscribe()
     }
 
-    /// Whether reviews can be answered, and if not, why.
+    /// Whether reviews can be answered; if not, the reason.
     pub fn readiness(&self) -> Result<(), String> {
         self.snapshot().readiness()
     }
 }
 
-/// What observes a world.
+/// The task that observes the cluster.
 pub struct Observation(Writer);
 
 impl Observation {

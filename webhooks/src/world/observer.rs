@@ -1,4 +1,4 @@
-//! Reads what a followed resource says, and hands it to the writer. One for each resource.
+//! Decodes the notices of a followed resource, and sends them to the writer. There is one for each resource.
 
 use std::sync::Arc;
 
@@ -17,16 +17,16 @@ use super::{
     state::{Applied, Change},
 };
 
-/// Which observation something comes from. A resource that is followed anew has another, so that what the old one
-/// said last counts for nothing.
+/// The number of an observation. A resource that is followed again has a new number, so that the last events of the
+/// previous observation are ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Slot(pub(super) u64);
 
-/// The observer of one resource.
+/// The observer of a resource.
 pub(super) struct Reader {
     pub(super) slot: Slot,
     pub(super) role: Role,
-    /// `plural.group`, for the log.
+    /// `plural.group`, for log lines.
     pub(super) name: String,
     pub(super) strings: Arc<Interner>,
     pub(super) changes: mpsc::Sender<(Slot, Change)>,
@@ -49,7 +49,7 @@ impl Observer for Reader {
             WatchNotice::Synced => Change::Synced,
             WatchNotice::Reached(revision) => Change::Reached(revision),
         };
-        // A closed channel means that the process is ending.
+        // A closed channel means that the process is shutting down.
         let _ = self.changes.send((self.slot, change)).await;
     }
 }
@@ -58,7 +58,7 @@ fn key(raw: &Raw, strings: &Interner) -> ObjectKey {
     ObjectKey { namespace: strings.intern(raw.namespace()), name: Str::from(raw.name()) }
 }
 
-/// Reads an object as what it is to the world.
+/// Decodes an object by the role of its kind.
 pub(super) fn read(raw: &Raw, role: Role, strings: &Interner) -> Result<Applied, serde_json::Error> {
     Ok(match role {
         Role::Namespace => Applied::Namespace(key(raw, strings), namespace(&Document::metadata(raw)?)),
@@ -75,7 +75,7 @@ fn parse<T: DeserializeOwned>(raw: &Raw) -> Result<Arc<T>, serde_json::Error> {
     serde_json::from_str(raw.json()).map(Arc::new)
 }
 
-/// A namespace, from its metadata.
+/// The labels and state of a namespace.
 pub(super) fn namespace(object: &Value) -> NamespaceInfo {
     let metadata = &object["metadata"];
     let labels = metadata["labels"].as_object().into_iter().flatten();

@@ -1,4 +1,4 @@
-//! The world at one moment. Cheap to clone: the maps share structure.
+//! An immutable snapshot of the world. Cheap to clone, since the maps share structure.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -18,42 +18,42 @@ use super::{
     live::Listed,
 };
 
-/// How long policies may be judged by that are not heard of any more: far longer than a kube-apiserver takes to be
-/// replaced. A replica for which it takes longer may be the only one, and others know of a freeze that it does not.
+/// A replica whose watch of policies has failed for this long is not ready: others may know of a freeze that it does
+/// not. A kube-apiserver is replaced in far less time. If it takes longer, this may be the only replica.
 pub(super) const UNHEARD: Duration = Duration::from_mins(1);
 
-/// What was observed, at one moment.
+/// The observed state at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// Grows with every change.
+    /// Increases with each change.
     pub sequence: u64,
-    /// Whether what quotas count was waited for long enough: readiness waits for it no more.
+    /// Whether readiness no longer waits for kinds that only quotas count.
     pub is_settled_in: bool,
-    /// Namespaces that exist.
+    /// The namespaces that exist.
     pub namespaces: imbl::HashMap<Str, Arc<NamespaceInfo>>,
-    /// Policies, by name. Those that do not compile are among `broken_policies` instead.
+    /// The policies that compile, by name. Others are in `broken_policies`.
     pub policies: Arc<[Arc<Policy>]>,
-    /// Quotas, by name. Those that do not compile are among `broken_quotas` instead.
+    /// The quotas that compile, by name. Others are in `broken_quotas`.
     pub quotas: Arc<[Arc<CompiledQuota>]>,
-    /// Policies that do not compile: they deny nothing.
+    /// The policies that do not compile. They deny nothing.
     pub broken_policies: Arc<[Broken]>,
-    /// Quotas that do not compile: they limit nothing.
+    /// The quotas that do not compile. They limit nothing.
     pub broken_quotas: Arc<[Broken]>,
-    /// Every ReconcilePolicy as it stands, with its status.
+    /// All ReconcilePolicies with their status.
     pub reconcile_policies: imbl::OrdMap<Str, Arc<ReconcilePolicy>>,
-    /// Every TenantQuota as it stands, with its status.
+    /// All TenantQuotas with their status.
     pub tenant_quotas: imbl::OrdMap<Str, Arc<TenantQuota>>,
-    /// Ledgers, by name, which is that of their quota.
+    /// The ledgers by name, which is that of their quota.
     pub ledgers: imbl::HashMap<Str, Arc<QuotaLedger>>,
-    /// Every kind that is observed.
+    /// All kinds that are observed.
     pub kinds: imbl::HashMap<GroupResource, KindState>,
     pub(super) objects: imbl::HashMap<GroupResource, Objects>,
     pub(super) by_uid: imbl::HashMap<Str, Arc<Held>>,
-    /// What the objects of a namespace take up.
+    /// The usage of the objects in each namespace.
     pub(super) usage: imbl::HashMap<Str, Amounts>,
-    /// What Agones' objects of a namespace have of it.
+    /// The part of it that belongs to Agones objects without an owner, in each namespace.
     pub(super) standing: imbl::HashMap<Str, Weight>,
-    /// Of objects that are gone, the latest.
+    /// The uids of the objects that were deleted last.
     pub(super) deleted: imbl::HashSet<Str>,
 }
 
@@ -63,51 +63,52 @@ pub type Objects = imbl::OrdMap<ObjectKey, Arc<Held>>;
 /// A namespace.
 #[derive(Debug, Clone, Default)]
 pub struct NamespaceInfo {
-    /// Its labels.
+    /// `metadata.labels`.
     pub labels: BTreeMap<String, String>,
-    /// Whether it is going.
+    /// Whether it is being deleted.
     pub deleting: bool,
-    /// The resourceVersion at which this was seen first.
+    /// The resourceVersion at which this state was first observed.
     pub since: u64,
 }
 
-/// The same labels, whatever else has changed.
+/// Whether the labels and the state of deletion are equal; other changes do not matter.
 impl PartialEq for NamespaceInfo {
     fn eq(&self, other: &Self) -> bool {
         self.labels == other.labels && self.deleting == other.deleting
     }
 }
 
-/// Something that does not compile.
+/// A policy or quota that does not compile.
 #[derive(Debug, Clone)]
 pub struct Broken {
-    /// Its name.
+    /// `metadata.name`.
     pub name: Str,
-    /// Its uid.
+    /// `metadata.uid`.
     pub uid: Str,
     /// The generation that does not compile.
     pub generation: i64,
-    /// What is wrong with it.
+    /// The errors.
     pub errors: Arc<[FieldError]>,
 }
 
-/// How the observation of a kind stands.
+/// The state of the observation of a kind.
 #[derive(Debug, Clone, Default)]
 pub struct KindState {
-    /// What was said last; none before anything was.
+    /// The last status; `None` before the first.
     pub status: Option<KindStatus>,
-    /// Since when its watch has failed without a break, if it does.
+    /// When its watch began to fail, if it fails.
     pub failing_since: Option<Instant>,
-    /// Every change up to this resourceVersion is in. None before the first list and while the kind is not served.
+    /// The resourceVersion up to which all changes are included. `None` before the first list, and while the kind is
+    /// not served.
     pub revision: Option<u64>,
-    /// Everything was told at least once, or the kind is known not to be served.
+    /// Whether the kind has been listed, or is known not to be served.
     pub is_synced: bool,
-    /// Nothing may be decided without it. Kinds that only a quota counts are not.
+    /// Whether decisions need the kind. Kinds that only quotas count are not required.
     pub is_required: bool,
 }
 
 impl KindState {
-    /// The version it is served at.
+    /// The version at which the kind is served.
     pub fn version(&self) -> Option<&str> {
         match &self.status {
             Some(KindStatus::Served { version }) => Some(version),
@@ -115,7 +116,7 @@ impl KindState {
         }
     }
 
-    /// Why nothing can be said of the kind's objects; none, if something can.
+    /// Why the kind's objects are unknown; `None` if they are known.
     pub fn obstacle(&self) -> Option<String> {
         match &self.status {
             Some(KindStatus::Forbidden { message }) => Some(format!("may not be watched: {message}")),
@@ -127,7 +128,7 @@ impl KindState {
 }
 
 impl Snapshot {
-    /// An object.
+    /// An object by its key.
     pub fn object(&self, resource: &GroupResource, namespace: &str, name: &str) -> Option<&Arc<Held>> {
         let key = ObjectKey { namespace: namespace.into(), name: name.into() };
         self.objects.get(resource)?.get(&key)
@@ -143,12 +144,12 @@ impl Snapshot {
         self.objects.get(resource)
     }
 
-    /// Every object of every resource.
+    /// All objects of all resources.
     pub fn all_objects(&self) -> impl Iterator<Item = &Arc<Held>> {
         self.objects.values().flat_map(|objects| objects.values())
     }
 
-    /// Whether an object that a list has shown was seen in that state or a later one, or has gone since.
+    /// Whether this or a later state of a listed object has been observed, or its deletion.
     pub fn has_seen(&self, resource: &GroupResource, listed: &Listed) -> bool {
         if resource.group.is_empty() && *resource.resource == *"namespaces" {
             return self.namespaces.get(&*listed.name).is_some_and(|known| known.labels == listed.labels);
@@ -157,12 +158,12 @@ impl Snapshot {
         known.is_some_and(|held| held.resource_version >= listed.revision) || self.was_deleted(&listed.uid)
     }
 
-    /// Whether an object with this uid was seen to go, lately.
+    /// Whether the deletion of an object with this uid was observed recently.
     pub fn was_deleted(&self, uid: &str) -> bool {
         self.deleted.contains(uid)
     }
 
-    /// What the objects of a namespace take up.
+    /// The usage of the objects in a namespace.
     pub fn usage_of(&self, namespace: &str) -> Option<&Amounts> {
         self.usage.get(namespace)
     }
@@ -172,7 +173,7 @@ impl Snapshot {
         self.namespaces.iter().filter(|(_, info)| quota.selects(&info.labels)).map(|(name, _)| name)
     }
 
-    /// What the objects of a quota's namespaces take up of what it limits.
+    /// The usage in the namespaces of a quota, of the limits that it has.
     pub fn used(&self, quota: &CompiledQuota) -> Amounts {
         let mut used = Amounts::default();
         for amounts in self.namespaces_of(quota).filter_map(|namespace| self.usage.get(namespace)) {
@@ -181,23 +182,23 @@ impl Snapshot {
         used
     }
 
-    /// What Agones' objects in a quota's namespaces have of what is used there.
+    /// The part of it that belongs to Agones objects without an owner.
     pub fn standing(&self, quota: &CompiledQuota) -> Weight {
         let standing = self.namespaces_of(quota).filter_map(|namespace| self.standing.get(namespace));
         standing.fold(Weight::default(), |sum, one| sum.plus(one))
     }
 
-    /// The quotas over a namespace with these labels, by name.
+    /// The quotas that select a namespace with these labels, by name.
     pub fn quotas_over(&self, labels: &BTreeMap<String, String>) -> Vec<Arc<CompiledQuota>> {
         self.quotas.iter().filter(|quota| quota.selects(labels)).cloned().collect()
     }
 
-    /// The policies over a namespace with these labels, by name.
+    /// The policies that select a namespace with these labels, by name.
     pub fn policies_over(&self, labels: &BTreeMap<String, String>) -> Vec<Arc<Policy>> {
         self.policies.iter().filter(|policy| policy.selects(labels)).cloned().collect()
     }
 
-    /// The kinds charged by a quota of whose objects nothing can be said, with the reason.
+    /// The kinds that a quota charges whose objects are unknown, with the reason.
     pub fn obstacles(&self, quota: &CompiledQuota) -> Vec<(GroupResource, String)> {
         let obstacle = |resource: &GroupResource| match self.kinds.get(resource) {
             Some(state) => state.obstacle(),
@@ -207,7 +208,7 @@ impl Snapshot {
         resources.into_iter().filter_map(|resource| Some((resource.clone(), obstacle(&resource)?))).collect()
     }
 
-    /// The kinds counted by a quota that the cluster does not serve.
+    /// The kinds that a quota counts and the cluster does not serve.
     pub fn not_served(&self, quota: &CompiledQuota) -> Vec<GroupResource> {
         let counted = quota.hard.keys().filter_map(|dimension| match dimension {
             gatehouse_quota::Dimension::Count(resource) => Some(resource),
@@ -219,15 +220,15 @@ impl Snapshot {
         counted.filter(is_absent).cloned().collect()
     }
 
-    /// Whether reviews can be answered, and what stands in the way.
+    /// Whether reviews can be answered; if not, the reasons.
     ///
-    /// A kind that the account may not watch is an obstacle for good: what would be decided without it would be
-    /// decided wrongly. Not so a kind that only a quota counts, or whoever may write quotas could stop all
-    /// admission: such a quota's own status tells, and requests that it limits are told to try again. It is waited
-    /// for when the process begins, and not for ever.
+    /// A required kind that the account may not watch is a permanent obstacle, since decisions without it would be
+    /// wrong. A kind that only a quota counts is not: otherwise everybody who may write quotas could stop all
+    /// admission. The status of such a quota shows the error, and requests that it limits are told to retry. At the
+    /// start, readiness waits for these kinds, but for a limited time.
     ///
-    /// What was observed once stays good for decisions while kube-apiserver is away, which then asks nobody; but not for
-    /// long on a replica that is cut off alone.
+    /// While kube-apiserver is unavailable, the observed state is good enough, since nobody sends reviews then. But a
+    /// replica that is cut off alone soon becomes unready.
     pub fn readiness(&self) -> Result<(), String> {
         let mut obstacles: Vec<String> = Vec::new();
         let mut waiting = Vec::new();
@@ -255,7 +256,7 @@ impl Snapshot {
         if obstacles.is_empty() { Ok(()) } else { Err(obstacles.join("; ")) }
     }
 
-    /// The governed object of a name.
+    /// The governed object with this name.
     pub fn named(&self, name: &ObjectName) -> Option<&Arc<Held>> {
         let kind = Kind::of_kind(&name.group, &name.kind)?;
         let key = ObjectKey { namespace: Str::clone(&name.namespace), name: Str::clone(&name.name) };

@@ -1,6 +1,6 @@
-//! What becomes of a world when something is said of it. Pure; the writer's alone.
+//! Applies changes to the state of the world, without I/O. Only the writer calls this.
 //!
-//! What objects take up is in [`super::sums`].
+//! The usage of objects is in [`super::sums`].
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -20,22 +20,22 @@ use super::{
     sums::Sums,
 };
 
-/// The world, as it is being changed.
+/// The current state of the world.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// What is handed out, as a clone.
+    /// The part that readers get, as a clone.
     pub(super) snapshot: Snapshot,
     policies: BTreeMap<Str, Result<Arc<Policy>, Broken>>,
     quotas: BTreeMap<Str, Result<Arc<CompiledQuota>, Broken>>,
-    /// By resource that is being listed: what was told so far.
+    /// For each resource that is being listed, the objects seen so far.
     listing: HashMap<GroupResource, HashSet<ObjectKey>>,
-    /// Deleted uids, the oldest first.
+    /// The uids of deleted objects, the oldest first.
     deleted: VecDeque<Str>,
-    /// What objects take up, and what of it is counted.
+    /// The usage of objects, and which part is charged.
     pub(super) sums: Sums,
 }
 
-/// What is said of a kind.
+/// A change of a kind.
 #[derive(Debug)]
 pub(super) enum Change {
     Status(KindStatus),
@@ -46,7 +46,7 @@ pub(super) enum Change {
     Reached(u64),
 }
 
-/// An object as it is now.
+/// The current state of an object.
 #[derive(Debug)]
 pub(super) enum Applied {
     Namespace(ObjectKey, NamespaceInfo),
@@ -56,18 +56,18 @@ pub(super) enum Applied {
     Object(Box<Document>),
 }
 
-/// How many deleted uids are remembered. An entry of a ledger asks for one within seconds of the deletion; a tenant
-/// that deletes more at once waits for the quorum read.
+/// How many deleted uids are remembered. An entry of a ledger looks for one within seconds of the deletion. If a tenant
+/// deletes more at once, a consistent read follows.
 const DELETED: usize = 16_384;
 
 impl State {
-    /// Begins to observe a kind.
+    /// Starts the observation of a kind.
     pub(super) fn begin(&mut self, resource: &GroupResource, is_required: bool) {
         let state = KindState { is_required, ..KindState::default() };
         self.snapshot.kinds.insert(resource.clone(), state);
     }
 
-    /// Ceases to observe a kind. Its objects are not gone, but nobody counts them any more.
+    /// Ends the observation of a kind. Its objects may still exist, but are not counted any more.
     pub(super) fn cease(&mut self, resource: &GroupResource) {
         for held in self.snapshot.objects.get(resource).cloned().unwrap_or_default().values() {
             self.remove(resource, &held.key);
@@ -78,7 +78,7 @@ impl State {
         self.sums.cease(resource);
     }
 
-    /// The resources that quotas count, whether or not they are observed for something else too.
+    /// The resources that quotas count, including those that are observed for other reasons.
     pub(super) fn counted(&self) -> BTreeSet<GroupResource> {
         let dimensions = self.snapshot.quotas.iter().flat_map(|quota| quota.hard.keys());
         let counted = dimensions.filter_map(|dimension| match dimension {
@@ -88,7 +88,7 @@ impl State {
         counted.collect()
     }
 
-    /// Takes what was said of a kind.
+    /// Applies a change of a kind.
     pub(super) fn take(&mut self, resource: &GroupResource, role: Role, change: Change) {
         match change {
             Change::Status(status) => self.told(resource, status),
@@ -113,7 +113,7 @@ impl State {
     fn told(&mut self, resource: &GroupResource, status: KindStatus) {
         let kind = self.kind(resource);
         if status == KindStatus::Absent {
-            // What comes back is another resource, with a list of its own.
+            // If the kind is served again, it is listed again.
             kind.revision = None;
         }
         kind.failing_since = match status {
@@ -127,7 +127,7 @@ impl State {
         self.snapshot.kinds.entry(resource.clone()).or_default()
     }
 
-    /// The objects that are known of a kind.
+    /// The known objects of a kind.
     fn known(&self, resource: &GroupResource, role: Role) -> Vec<ObjectKey> {
         let cluster_scoped = |name: &Str| ObjectKey { namespace: Str::default(), name: Str::clone(name) };
         match role {
@@ -144,7 +144,7 @@ impl State {
     fn apply(&mut self, resource: &GroupResource, applied: Applied) {
         let key = match applied {
             Applied::Namespace(key, info) => {
-                // Most changes of a namespace are none of ours.
+                // Most changes of a namespace affect neither labels nor deletion.
                 if self.snapshot.namespaces.get(&key.name).is_none_or(|known| **known != info) {
                     self.snapshot.namespaces.insert(Str::clone(&key.name), Arc::new(info));
                 }
@@ -230,7 +230,7 @@ impl State {
         if known.is_some_and(|known| {
             known.uid == document.uid && known.resource_version == document.resource_version
         }) {
-            // Told again by a list.
+            // The same version, from a list.
             return;
         }
         let replaced =
@@ -253,7 +253,7 @@ impl State {
         }
     }
 
-    /// A kind that came back with its objects: they are not gone after all.
+    /// The object exists after all, as when its kind is served again.
     fn forget_deleted(&mut self, uid: &str) {
         if self.snapshot.deleted.remove(uid).is_some() {
             self.deleted.retain(|deleted| **deleted != *uid);
@@ -261,7 +261,7 @@ impl State {
     }
 }
 
-/// Whether there is something to compile: most changes are those of a status, ours above all.
+/// Whether a policy or quota must be compiled again. Most changes are to the status, and Gatehouse makes most of these.
 fn is_other(known: &kube::api::ObjectMeta, new: &kube::api::ObjectMeta) -> bool {
     known.uid != new.uid || known.generation != new.generation
 }

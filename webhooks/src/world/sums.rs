@@ -1,8 +1,8 @@
-//! What the objects of each namespace take up.
+//! The usage of the objects in each namespace.
 //!
-//! Sums are kept up, never counted anew: a changed object is taken out of its namespace's usage as it was, and put in as
-//! it is. What is counted of an object may change with another one: the template that it is charged by, the owner that
-//! Agones has made it for. Nothing is remembered of objects that are gone.
+//! **Invariant:** sums are updated incrementally: a changed object is subtracted with its old usage and added with its
+//! new one. The usage of an object may change together with another object: the template that determines it, or the
+//! owner that Agones created it for. Nothing is kept of deleted objects.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -19,29 +19,29 @@ use super::{
     templates::{Asking, TemplateKey},
 };
 
-/// An object among those of all resources.
+/// The key of an object among all resources.
 type Place = (GroupResource, ObjectKey);
 
-/// What is known of what objects take up, beside the sums themselves.
+/// The data to update the sums.
 #[derive(Debug, Default)]
 pub(super) struct Sums {
-    /// Agones' objects, and which are made for which.
+    /// The Agones objects, their owners and dependents.
     families: Families,
-    /// Whose usage was told from a template, by the template, which need not exist.
+    /// For each template, which need not exist, the objects whose usage was computed from it.
     templated: HashMap<TemplateKey, BTreeSet<Place>>,
-    /// The other way round.
+    /// The reverse of `templated`.
     templates: HashMap<Place, Vec<TemplateKey>>,
-    /// The usage told last of each resource, to be shared: neighbours mostly take up the same.
+    /// The last usage of each resource, for sharing: neighbours mostly have equal usage.
     last: HashMap<GroupResource, Arc<Usage>>,
 }
 
 impl Sums {
-    /// Forgets a resource whose objects have been taken out.
+    /// Drops what is kept of a resource after its objects have been removed.
     pub(super) fn cease(&mut self, resource: &GroupResource) {
         self.last.remove(resource);
     }
 
-    /// How much is remembered: of Agones' objects nothing here, of servers with a template one each.
+    /// The number of references to templates and of objects with templates.
     #[cfg(test)]
     pub(super) fn remembered(&self) -> (usize, usize) {
         (self.templated.values().map(BTreeSet::len).sum(), self.templates.len())
@@ -58,7 +58,7 @@ impl Sums {
         }
     }
 
-    /// The templates that an object was charged by are these now.
+    /// Sets the templates that the usage of an object was computed from.
     fn charge_by(&mut self, place: &Place, templates: Vec<TemplateKey>) {
         for former in self.templates.remove(place).unwrap_or_default() {
             if let Some(charged) = self.templated.get_mut(&former) {
@@ -78,7 +78,7 @@ impl Sums {
 }
 
 impl State {
-    /// Takes in an object, in the place of what it was.
+    /// Adds or replaces an object.
     pub(super) fn put(&mut self, resource: &GroupResource, document: Document) {
         let (alone, usage_error) = self.tell(resource, &document.key, &document.value);
         let Document {
@@ -111,7 +111,7 @@ impl State {
         self.retell(resource, &key);
     }
 
-    /// Takes out an object.
+    /// Removes an object.
     pub(super) fn remove(&mut self, resource: &GroupResource, key: &ObjectKey) -> Option<Arc<Held>> {
         let held = self.take_out(resource, key)?;
         self.sums.charge_by(&(resource.clone(), key.clone()), Vec::new());
@@ -124,7 +124,8 @@ impl State {
         Some(held)
     }
 
-    /// What an object takes up alone. One that cannot be told is counted, and said to be odd.
+    /// Computes the usage of an object without regard to owners. If that fails, only the object is counted, and the
+    /// error is returned.
     fn tell(
         &mut self,
         resource: &GroupResource,
@@ -145,7 +146,7 @@ impl State {
         (self.sums.share(resource, usage), error)
     }
 
-    /// Tells anew what those take up that are charged by the object at `key`, if it is a template.
+    /// If the object at `key` is a template, computes the usage of its objects again.
     fn retell(&mut self, resource: &GroupResource, key: &ObjectKey) {
         let Some(template) = TemplateKey::of(resource, key) else { return };
         for (resource, key) in self.sums.templated.get(&template).cloned().unwrap_or_default() {
@@ -161,7 +162,7 @@ impl State {
         }
     }
 
-    /// Holds an object in the place of what it was, and finds out what is counted of it and of others.
+    /// Adds or replaces an object with its usage, and updates the usage of its owner and dependents.
     fn hold(&mut self, held: Held) {
         let Some(name) = family_name(&held.resource, &held.key) else { return self.put_in(held) };
         let changed = self.sums.families.put(&name, &held.uid, held.orphans, &held.alone);
@@ -171,7 +172,7 @@ impl State {
         self.recount(changed);
     }
 
-    /// Tells what Agones' objects of a namespace have of it.
+    /// Updates the weight of a namespace's Agones objects without an owner.
     fn stand(&mut self, namespace: &Str) {
         match self.sums.families.standing(namespace) {
             Some(weight) => self.snapshot.standing.insert(Str::clone(namespace), weight.clone()),
@@ -179,7 +180,7 @@ impl State {
         };
     }
 
-    /// What is counted of these is something else now.
+    /// Updates the charged usage of these objects.
     fn recount(&mut self, changed: BTreeSet<Name>) {
         for name in changed {
             let Some(held) = self.snapshot.object(&name.resource, &name.namespace, &name.name) else {
@@ -217,7 +218,7 @@ impl State {
     }
 }
 
-/// The object as a member or an owner, if it is a kind of Agones that is either.
+/// The name of an Agones object, which may be an owner or a dependent.
 fn family_name(resource: &GroupResource, key: &ObjectKey) -> Option<Name> {
     let is_agones = *resource.group == *gatehouse_apiservice::agones::GROUP;
     is_agones.then(|| Name {
@@ -227,7 +228,7 @@ fn family_name(resource: &GroupResource, key: &ObjectKey) -> Option<Name> {
     })
 }
 
-/// What is known of an object of which not everything can be told. A server is a server, whatever else is odd about it.
+/// The usage of an object that could not be computed. A game server always counts as one.
 fn merely_counted(resource: &GroupResource, error: &UsageError) -> Usage {
     let mut usage = Usage::counted(resource);
     if matches!(error, UsageError::UnknownTemplate { .. }) || &*resource.resource == "gameservers" {

@@ -1,4 +1,4 @@
-//! GameTemplates: what Pteronimbus's servers are charged by.
+//! GameTemplates, which determine the usage of Pteronimbus servers.
 
 use std::cell::RefCell;
 
@@ -8,12 +8,12 @@ use serde_json::Value;
 
 use super::{held::ObjectKey, kinds, snapshot::Snapshot};
 
-/// Which template something was charged by.
+/// The key of a template.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct TemplateKey(ObjectKey);
 
 impl TemplateKey {
-    /// The template that this object is, if it is one.
+    /// The key of this object, if it is a template.
     pub(super) fn of(resource: &GroupResource, key: &ObjectKey) -> Option<Self> {
         (*resource == *kinds::TEMPLATES).then(|| Self(key.clone()))
     }
@@ -25,7 +25,7 @@ impl Templates for Snapshot {
     }
 }
 
-/// Templates that remember which of them were asked for, and so whom a change of them concerns.
+/// Templates that record which of them were looked up, so that a change of these updates the object.
 pub(super) struct Asking<'a> {
     templates: &'a Snapshot,
     asked: RefCell<Vec<TemplateKey>>,

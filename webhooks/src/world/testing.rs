@@ -1,4 +1,4 @@
-//! Worlds made by hand: for tests, here and elsewhere in the crate.
+//! Builds worlds for tests in this crate.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use super::{
     state::{Change, State},
 };
 
-/// A world that is told what there is. Every fixed kind is served and listed from the beginning.
+/// Builds a world from objects. All fixed kinds are served and listed from the start.
 #[derive(Debug)]
 pub(crate) struct Builder {
     pub(super) state: State,
@@ -47,7 +47,7 @@ impl Builder {
         self.state.snapshot.sequence += 1;
     }
 
-    /// Says that an object of `resource` is so now.
+    /// Adds or replaces an object of `resource`.
     pub(crate) fn apply(&mut self, resource: &GroupResource, object: &Value) -> &mut Self {
         let raw: Raw = serde_json::from_value(object.clone()).unwrap();
         let read = observer::read(&raw, self.roles[resource], &self.strings).unwrap();
@@ -59,14 +59,14 @@ impl Builder {
         self
     }
 
-    /// The same for a namespace with these labels.
+    /// Adds or replaces a namespace with these labels.
     pub(crate) fn namespace(&mut self, name: &str, labels: &[(&str, &str)]) -> &mut Self {
         let labels: HashMap<_, _> = labels.iter().copied().collect();
         let object = serde_json::json!({"metadata": {"name": name, "labels": labels}});
         self.apply(&GroupResource::new("", "namespaces"), &object)
     }
 
-    /// Says that an object is gone.
+    /// Removes an object.
     pub(crate) fn delete(&mut self, resource: &GroupResource, namespace: &str, name: &str) -> &mut Self {
         let key = ObjectKey { namespace: Str::from(namespace), name: Str::from(name) };
         self.take(resource, Change::Delete(key));

@@ -1,4 +1,4 @@
-//! The one task that changes the world: it follows what is to be followed, applies what is said, and publishes.
+//! The only task that changes the world: it follows resources, applies their changes, and publishes snapshots.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -24,7 +24,7 @@ use super::{
     state::{Change, State},
 };
 
-/// What readers and the writer share.
+/// The state that readers and the writer share.
 pub(super) struct Published {
     pub(super) snapshot: ArcSwap<Snapshot>,
     pub(super) sequence: watch::Sender<u64>,
@@ -39,9 +39,9 @@ pub(super) struct Writer {
     heard: mpsc::Receiver<(Slot, Change)>,
     followed: HashMap<Slot, Followed>,
     tasks: JoinSet<()>,
-    /// Slots handed out so far.
+    /// The number of slots so far.
     slots: u64,
-    /// The quotas that were looked at for what they count.
+    /// The quotas whose counted kinds are followed.
     quotas: Arc<[Arc<CompiledQuota>]>,
 }
 
@@ -51,9 +51,9 @@ struct Followed {
     task: AbortHandle,
 }
 
-/// How long readiness waits for kinds that only quotas count. Listing any but the largest takes less.
+/// How long readiness waits for kinds that only quotas count. All but the largest are listed in less time.
 const SETTLE_IN: Duration = Duration::from_secs(20);
-/// What waits for the writer; a follower that is ahead of it waits too.
+/// The capacity of the channel to the writer. If it is full, followers wait.
 const WAITING: usize = 1024;
 
 impl Writer {
@@ -73,7 +73,7 @@ impl Writer {
         }
     }
 
-    /// Observes until `stop`. Tasks end with this future.
+    /// Observes until `stop` is cancelled. The tasks end with this future.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         for (resource, role) in kinds::fixed() {
             self.follow(resource, role);
@@ -95,7 +95,7 @@ impl Writer {
                 }
                 Some(first) = self.heard.recv() => {
                     self.take(first);
-                    // What came meanwhile goes into the same publication.
+                    // Publish pending changes together.
                     for _ in 0..WAITING {
                         let Ok(next) = self.heard.try_recv() else { break };
                         self.take(next);
@@ -136,7 +136,7 @@ impl Writer {
         self.followed.insert(slot, Followed { resource, role, task });
     }
 
-    /// Quotas may count anything. What one counts is followed as long as one does.
+    /// Follows the resources that quotas count, and stops when no quota counts them any more.
     fn follow_counted(&mut self) {
         if Arc::ptr_eq(&self.quotas, &self.state.snapshot.quotas) {
             return;
@@ -162,7 +162,7 @@ impl Writer {
         }
     }
 
-    /// A defect. A kind that is not observed any more must at least not look like a quiet one.
+    /// A watch task panicked, which is a bug. Its kind must not look as if it merely had no changes.
     fn task_failed(&mut self, error: &JoinError) {
         if error.is_cancelled() {
             return;
@@ -176,7 +176,7 @@ impl Writer {
             let status = KindStatus::Forbidden { message: Str::clone(&message) };
             self.state.take(&followed.resource, followed.role, Change::Status(status));
         }
-        // Without discovery every kind would go stale, one after the other and silently.
+        // Without discovery, all kinds would silently become stale.
         assert!(is_follower, "discovery failed: {error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Fleets, sets and servers as the world observes them: each server is counted once, whoever names whom as its owner.
+//! Fleets, sets and servers in the world: each server is counted once, whatever their owner references.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn game_servers() -> GroupResource {
     GroupResource::new("agones.dev", "gameservers")
 }
 
-/// A Fleet, a set or a server of `version`, with the owner it names in its label and in its reference.
+/// A Fleet, set or server of `version`, with the owner in its label and in its owner reference.
 fn object(
     name: &str,
     version: u64,
@@ -44,7 +44,7 @@ fn used(builder: &Builder) -> String {
 fn what_agones_makes_of_a_fleet_is_the_fleet_s() {
     let mut builder = Builder::new();
     let owner = || Some(reference("Fleet", "f", "uid-f"));
-    // Kinds are listed one beside the other: a set may be seen before its Fleet.
+    // Kinds are listed concurrently, so a set may be observed before its Fleet.
     builder.apply(&sets(), &object("s", 3, 8, Some((FLEET, "f")), owner()));
     assert_eq!(used(&builder), "8");
     builder.apply(&fleets(), &object("f", 2, 8, None, None));
@@ -90,7 +90,7 @@ fn an_owner_that_agones_does_not_see_excuses_from_nothing() {
         builder.apply(&fleets(), &object("f", 2, 2, None, None));
         builder.apply(&sets(), &object("s", 3, 1001, label, Some(owner.clone())));
         assert_eq!(used(&builder), "1003", "{what}");
-        // Claimed by an update, and given up by one.
+        // An update adds the owner, and another one removes it.
         builder.apply(&sets(), &object("s", 4, 2, Some((FLEET, "f")), Some(whole())));
         assert_eq!(used(&builder), "2", "{what}");
         builder.apply(&sets(), &object("s", 5, 1001, Some((FLEET, "f")), Some(whole())));
@@ -161,7 +161,7 @@ fn what_is_let_go_of_stays_with_an_owner_that_is_going() {
     assert_eq!(used(&builder), "8");
     builder.delete(&fleets(), "games", "f");
     assert_eq!(used(&builder), "8");
-    // Another fleet of the name makes servers of its own.
+    // A new fleet with the same name creates its own servers.
     builder.apply(&fleets(), &object("f", 9, 8, None, None));
     assert_eq!(used(&builder), "16");
 }

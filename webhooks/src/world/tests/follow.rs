@@ -31,7 +31,7 @@ fn observe(api: &FakeApi) -> Running {
 }
 
 impl Running {
-    /// Waits until the world is so.
+    /// Waits until the condition holds.
     async fn until(&self, what: &str, is_so: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
         let mut changed = self.world.changed();
         let wait = async {
@@ -198,7 +198,7 @@ async fn what_the_cache_does_not_have_is_asked_for_and_absence_is_told_from_trou
     assert!(live.object(&snapshot, &fleets(), "games", "../lobby").await.unwrap().is_none());
     let unknown = live.object(&snapshot, kustomizations(), "apps", "app").await;
     assert!(matches!(unknown, Err(LiveError::NotServed(_))), "{unknown:?}");
-    // A path that nobody serves is no word about the object.
+    // The 404 of a path that is not served says nothing about the object.
     let wrong = live.object_at(&fleets(), "v9", "games", "lobby").await;
     assert!(matches!(wrong, Err(LiveError::Failed(_))), "{wrong:?}");
     api.fail(true);
@@ -212,7 +212,7 @@ async fn a_kind_that_is_missed_for_a_moment_keeps_its_objects() {
     api.put(fleet("lobby", 0, 3));
     let running = observe(&api);
     running.ready().await;
-    // As an API server that starts: discovery knows of no CRD, and nor do requests.
+    // As when an API server starts: neither discovery nor requests know the CRD.
     let lobby = api.get("agones.dev", "fleets", "games", "lobby").unwrap();
     api.withdraw("agones.dev", "fleets");
     tokio::time::sleep(Duration::from_secs(20)).await;
@@ -236,7 +236,7 @@ async fn a_counted_kind_that_never_answers_is_waited_for_and_not_for_ever() {
     assert_eq!(running.world.readiness().unwrap_err(), "waiting for secrets");
     let snapshot = running.ready().await;
     assert_eq!(snapshot.obstacles(&snapshot.quotas[0]).len(), 1);
-    // What a quota comes to count later makes nobody wait.
+    // Readiness does not wait for a kind that a quota begins to count later.
     api.serve("", "v1", "configmaps", "ConfigMap");
     api.hang("", "configmaps");
     api.put(quota("b", 1, &[("count/configmaps", "5")]));

@@ -1,4 +1,4 @@
-//! The world as it is told: first by hand, then by an API server in process.
+//! The world, filled by hand and by an in-process API server.
 
 mod families;
 mod follow;
@@ -154,7 +154,7 @@ fn a_template_that_comes_changes_or_goes_tells_its_servers_anew() {
         let used = snapshot.usage_of("games").unwrap();
         (of(used, "gameservers"), of(used, "requests.cpu"))
     };
-    // A server without its template is a server.
+    // A server without its template counts as one server.
     assert_eq!(used(&builder), ("2".into(), "0".into()));
     builder.apply(&templates(), &template(4, "2"));
     assert_eq!(used(&builder), ("2".into(), "2".into()));
@@ -258,7 +258,7 @@ async fn policies_that_are_not_heard_of_for_long_are_not_judged_by() {
     assert_eq!(builder.snapshot().readiness(), Ok(()), "whatever becomes of other kinds");
 }
 
-/// A HelmRelease of a megabyte of values.
+/// A HelmRelease with a megabyte of values.
 fn large_release(version: u64) -> Value {
     let values: Vec<_> = (0..50_000).map(|number| json!({"number": number})).collect();
     json!({

@@ -1,4 +1,4 @@
-//! Whatever happens in whatever order: what is kept up equals what is counted anew.
+//! After any changes in any order, the incremental sums equal recomputed ones.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -76,7 +76,7 @@ fn run(builder: &mut Builder, steps: &[Step]) {
     }
 }
 
-/// Every object's usage, told anew from its text and the templates that there are, summed by namespace.
+/// The usage of all objects, recomputed from their fields and the existing templates, by namespace.
 fn recomputed(snapshot: &Snapshot) -> BTreeMap<String, Amounts> {
     let mut sums: BTreeMap<String, Amounts> = BTreeMap::new();
     for held in snapshot.all_objects() {
