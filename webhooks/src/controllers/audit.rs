@@ -1,9 +1,9 @@
-//! What already exists, judged: each governed object by each policy over its namespace. Told what changed by the
-//! difference between two snapshots; pure, but for looking up objects that are too large to be kept whole.
+//! Audits existing objects: judges each governed object by each policy that selects its namespace. Changes are found by
+//! comparing two snapshots. There is no I/O, except to read objects that are too large to be kept whole.
 //!
-//! Judged anew is what a change can touch: a changed object, and whoever depends on it where what it depends on
-//! changed; every object of a policy that changed; every object of a namespace whose labels now select another policy.
-//! A property test compares with judging everything anew.
+//! An update judges only what a change can affect: a changed object, and all objects that depend on it directly or
+//! indirectly if its dependencies changed; all objects of a changed policy; and all objects of a namespace that other
+//! policies select since its labels changed. A property test compares the result with that of a complete audit.
 
 mod dependents;
 #[cfg(test)]
@@ -24,19 +24,19 @@ use serde_json::Value;
 use self::dependents::Dependents;
 use crate::world::{Held, LiveError, ObjectKey, Snapshot, resource_of};
 
-/// What the policies find among the objects of a snapshot.
+/// The violations of all policies among the objects of a snapshot.
 #[derive(Debug, Default)]
 pub(crate) struct Audit {
     seen: Arc<Snapshot>,
     findings: BTreeMap<String, Findings>,
     dependents: Dependents,
-    /// What could not be read to be judged.
+    /// Objects that could not be read, and are not judged yet.
     unread: HashSet<Place>,
-    /// As of the snapshot that was seen last.
+    /// The objects in cycles of dependencies, in the last snapshot.
     cycles: CycleCore,
 }
 
-/// What the objects of a snapshot depend on, as far as a cycle may lead there.
+/// The dependencies of objects, limited to objects that may be in a cycle.
 struct Cycles<'a> {
     snapshot: &'a Snapshot,
     core: &'a CycleCore,
@@ -56,31 +56,31 @@ impl Dependencies for Cycles<'_> {
     }
 }
 
-/// Looks up the whole of an object that is kept in part alone, which may take a while; none, if it is gone.
+/// Reads the whole of an object that is not kept whole, which may block; `None` if it does not exist any more.
 pub(crate) type LookUp<'a> = dyn Fn(&Snapshot, &Held) -> Result<Option<Subject>, LiveError> + 'a;
 
-/// An object, in the order in which examples are told.
+/// The key of an object. Examples in a status are in this order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Place {
     pub(crate) kind: Kind,
     pub(crate) key: ObjectKey,
 }
 
-/// What one policy finds.
+/// The result of one policy.
 #[derive(Debug)]
 pub(crate) struct Findings {
     pub(crate) policy: Arc<Policy>,
     judged: HashSet<Place>,
     broken: BTreeMap<Place, Vec<Violation>>,
-    /// Steps of its conditions that are left for what changed at once.
+    /// The rest of the steps for evaluating conditions in this update.
     granted: u64,
 }
 
-/// The steps of a policy's conditions that what changed at once may take: some ten seconds of work, which the other policies
-/// wait for. A condition that would take more is broken where it was not evaluated.
+/// How many steps the conditions of a policy may take in one update. That is about ten seconds, during which other
+/// policies wait. A condition that would take more counts as violated by the objects that it was not evaluated on.
 const PASS_STEPS: u64 = 1 << 30;
 
-/// Whom a judgement is for: every policy that selects the namespace, or some.
+/// The objects to judge: by all policies that select their namespace, or by some of these.
 #[derive(Debug, Default)]
 struct Work {
     everybody: HashSet<Place>,
@@ -97,17 +97,17 @@ impl Findings {
         }
     }
 
-    /// How many objects were judged.
+    /// The number of judged objects.
     pub(crate) fn judged(&self) -> usize {
         self.judged.len()
     }
 
-    /// Objects that break a rule, with what is wrong.
+    /// The objects that violate rules, with their violations.
     pub(crate) fn broken(&self) -> &BTreeMap<Place, Vec<Violation>> {
         &self.broken
     }
 
-    /// How many objects break each rule.
+    /// The number of objects that violate each rule.
     pub(crate) fn by_rule(&self) -> BTreeMap<&str, usize> {
         let mut rules = BTreeMap::new();
         for violations in self.broken.values() {
@@ -126,18 +126,18 @@ impl Findings {
 }
 
 impl Audit {
-    /// What each policy finds, by the policy's name.
+    /// The results by the name of the policy.
     pub(crate) fn findings(&self) -> &BTreeMap<String, Findings> {
         &self.findings
     }
 
-    /// Whether something could not be read, and is to be judged yet.
+    /// Whether objects could not be read and are not judged yet.
     pub(crate) fn has_unread(&self) -> bool {
         !self.unread.is_empty()
     }
 
-    /// Judges what differs in `snapshot` from what was seen last. Conditions may need what is not kept: that is looked
-    /// up, one object after the other.
+    /// Judges the differences between `snapshot` and the previous one. Conditions may need fields that are not kept;
+    /// these objects are read one by one.
     pub(crate) fn update(&mut self, snapshot: Arc<Snapshot>, look_up: &LookUp<'_>) {
         let before = std::mem::replace(&mut self.seen, snapshot);
         let after = Arc::clone(&self.seen);
@@ -177,7 +177,7 @@ impl Audit {
         if !moved.is_empty() {
             self.cycles = CycleCore::of(&edges(after));
         }
-        // A cycle opens or closes for everybody who comes by the one that moved.
+        // Objects that depend on a moved one, at any distance, may now be on or off a cycle.
         for name in self.dependents.above(moved) {
             if let Some(held) = after.named(&name)
                 && let Some(kind) = held.kind
@@ -188,7 +188,7 @@ impl Audit {
     }
 
     fn follow_namespaces(&mut self, before: &Snapshot, after: &Snapshot, work: &mut Work) {
-        // Shared where nothing changed, which is almost always.
+        // The maps are shared if nothing changed, which is the usual case.
         if before.namespaces.ptr_eq(&after.namespaces) {
             return;
         }
@@ -317,7 +317,7 @@ fn depends_on(held: Option<&Arc<Held>>) -> &[ObjectName] {
     held.map_or(&[], |held| &held.depends_on)
 }
 
-/// The governed objects of a namespace.
+/// The governed objects in a namespace.
 fn places_in(snapshot: &Snapshot, namespace: &Str) -> Vec<Place> {
     let first = ObjectKey { namespace: Str::clone(namespace), name: Str::default() };
     let mut places = Vec::new();

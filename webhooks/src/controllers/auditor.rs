@@ -1,7 +1,7 @@
-//! Keeps the audit current and tells of it, in the replica that leads: in the policies' status, and in metrics.
+//! Runs the audit in the leader, and reports it in the status of policies and in metrics.
 //!
-//! Judging is pure work and runs where it blocks nobody. A status is written when it says something else than what
-//! stands there, and at most about once a second for each policy.
+//! Judging is pure computation and runs on a blocking thread. A status is written if it differs from the stored one,
+//! and about once a second per policy at most.
 
 #[cfg(test)]
 mod tests;
@@ -34,19 +34,18 @@ use crate::{
     world::{Live, Snapshot, World},
 };
 
-/// Between two writes of one policy's status.
+/// The minimum interval between two writes of a policy's status.
 const WRITE: Duration = Duration::from_secs(1);
-/// One write.
+/// The time limit of a write.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// After a write that failed.
+/// How long to wait after a failed write.
 const RETRY: Duration = Duration::from_secs(5);
-/// How long something may be unreadable before policies say so.
+/// How long the observation may be incomplete before policies report that.
 const BLIND: Duration = Duration::from_secs(30);
-/// A freeze may begin without anything else changing; no sleep is longer than this in any case, so that a wall clock
-/// that is set right takes effect.
+/// The longest wait between passes: a freeze may begin without any other change, and the wall clock may be corrected.
 const LOOK: Duration = Duration::from_mins(1);
 
-/// Judges what exists, while it leads.
+/// Audits existing objects while this replica leads.
 pub(super) struct Auditor {
     world: World,
     api: Api<ReconcilePolicy>,
@@ -55,18 +54,18 @@ pub(super) struct Auditor {
     leadership: Leadership,
     audit: Audit,
     written: HashMap<Str, Written>,
-    /// Policies that metrics tell of.
+    /// The policies that have metrics of violations.
     counted: BTreeSet<Str>,
-    /// Since when something cannot be read.
+    /// Since when the observation is incomplete.
     blind_since: Option<Instant>,
 }
 
-/// What was written to a policy's status last.
+/// The last status that was written to a policy.
 struct Written {
-    /// resourceVersion of the policy since then. A snapshot that is older does not show it yet.
+    /// The resourceVersion after the write. Older snapshots do not contain the status yet.
     version: u64,
     status: ReconcilePolicyStatus,
-    /// Not to be written again before.
+    /// The earliest time of the next write.
     not_before: Instant,
 }
 
@@ -88,13 +87,13 @@ impl Auditor {
         }
     }
 
-    /// Audits whenever it leads, until `stop`.
+    /// Audits while this replica leads, until `stop` is cancelled.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let (world, leadership) = (self.world.clone(), self.leadership.clone());
         while_leading(&mut self, world, leadership, stop).await;
     }
 
-    /// Judges and tells. Returns how long there is nothing to do unless something changes.
+    /// Judges and reports. Returns after which time there is more to do if nothing changes.
     async fn judge(&mut self, snapshot: Arc<Snapshot>) -> Duration {
         let mut audit = std::mem::take(&mut self.audit);
         let seen = Arc::clone(&snapshot);
@@ -106,7 +105,7 @@ impl Auditor {
         match judged.await {
             Ok(audit) => self.audit = audit,
             Err(error) => {
-                // A defect. The next pass begins with nothing known, and judges everything.
+                // This is a bug. The next pass starts from nothing and judges all objects.
                 tracing::error!(%error, "the audit failed");
                 return RETRY;
             }
@@ -116,8 +115,8 @@ impl Auditor {
         if self.audit.has_unread() { wait.min(RETRY) } else { wait }
     }
 
-    /// Something cannot be read. At the beginning that is soon over; after a while it is to be told: what is not
-    /// known must not look like what is.
+    /// The observation is incomplete. At the start this is soon over. If it lasts, the policies report it, since
+    /// unknown must not look like compliant.
     async fn look_blindly(&mut self, snapshot: &Snapshot, reason: &str) -> Duration {
         let since = *self.blind_since.get_or_insert_with(Instant::now);
         let left = BLIND.saturating_sub(since.elapsed());
@@ -128,7 +127,7 @@ impl Auditor {
         self.tell(snapshot, Some(reason)).await
     }
 
-    /// Writes what has changed. `blind`: why nothing is known.
+    /// Writes the statuses that have changed. `blind`: why the observation is incomplete.
     async fn tell(&mut self, snapshot: &Snapshot, blind: Option<&str>) -> Duration {
         let now = Timestamp::now();
         self.written.retain(|name, _| snapshot.reconcile_policies.contains_key(name));
@@ -156,7 +155,7 @@ impl Auditor {
                 wait = wait.min(pause);
                 continue;
             }
-            // A leader that is none any more must not overwrite what the next one says.
+            // A replica that lost leadership must not overwrite the status of the new leader.
             if !self.leadership.is_leading() {
                 return RETRY;
             }
@@ -165,7 +164,7 @@ impl Auditor {
         wait
     }
 
-    /// The policy with the status that stands there, as far as is known.
+    /// The policy with its latest known status.
     fn current(&self, name: &Str, policy: &Arc<ReconcilePolicy>) -> Arc<ReconcilePolicy> {
         match self.written.get(name) {
             Some(written) if version(policy) < written.version => {
@@ -177,7 +176,7 @@ impl Auditor {
         }
     }
 
-    /// Writes a status. Returns when to look again, at the latest.
+    /// Writes a status. Returns after which time the next pass is due at the latest.
     async fn write(&mut self, name: &Str, policy: &ReconcilePolicy, next: ReconcilePolicyStatus) -> Duration {
         let patch = Patch::Merge(status::patch(policy, &next));
         let parameters = PatchParams::default();
@@ -198,7 +197,7 @@ impl Auditor {
             }
         };
         let version = written.as_ref().map_or(0, version);
-        // As it was stored: what an older CRD drops would otherwise differ for ever.
+        // The status as it was stored. Otherwise, a field that an older CRD drops would differ forever.
         let status = written.and_then(|written| written.status).unwrap_or(next);
         self.written
             .insert(Str::clone(name), Written { version, status, not_before: Instant::now() + pause });
@@ -232,7 +231,8 @@ impl LeaderTask for Auditor {
     const GATHER: Duration = Duration::from_millis(100);
 
     async fn pass(&mut self, snapshot: Arc<Snapshot>) -> Duration {
-        // What is not listed yet is not compliant, nor is it broken: nothing is said before everything is known.
+        // Objects that have not been listed are neither compliant nor violating, so nothing is reported before all
+        // kinds are known.
         match snapshot.readiness() {
             Ok(()) => {
                 self.blind_since = None;
@@ -254,7 +254,7 @@ fn version(policy: &ReconcilePolicy) -> u64 {
     version.and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 
-/// From `now` until just after `at`.
+/// The time from `now` until just after `at`.
 fn until(at: Timestamp, now: Timestamp) -> Duration {
     let left = Duration::try_from(at.duration_since(now)).unwrap_or_default();
     (left + Duration::from_millis(50)).max(WRITE)

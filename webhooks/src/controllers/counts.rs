@@ -1,11 +1,12 @@
-//! Has kube-apiserver send what quotas count, beyond the kinds that are always sent.
+//! Registers the kinds that quotas count with kube-apiserver, in addition to those of the installed webhook
+//! configuration.
 //!
-//! `count/RESOURCE.GROUP` may name any kind, and webhook configurations name kinds one by one. So the leader keeps a
-//! configuration of its own, with a rule for each kind that some quota counts, reached as the installed one is, and
-//! owned by it. It never widens by itself what the installation excludes.
+//! `count/RESOURCE.GROUP` may name any kind, and webhook configurations list kinds one by one. So the leader writes a
+//! configuration of its own, with a rule for each kind that some quota counts. It has the clientConfig and the
+//! exclusions of the installed configuration, which is its owner.
 //!
-//! From a quota's creation until its kinds are sent, creations pass uncounted; they are counted as used all the same,
-//! and told as overcommit if they are too many. [`Interception`] says when that is over.
+//! From the creation of a quota until its kinds are registered, creations are not reviewed. They count as used all the
+//! same, and as overcommit if they exceed the limit. [`Interception`] says which kinds are registered.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,24 +25,24 @@ use crate::intercepted::is_static;
 use crate::world::World;
 use gatehouse_installation::{FIELD_MANAGER, lease::Leadership};
 
-/// What somebody else has changed is put right after this time.
+/// The interval after which changes by others are corrected.
 const AGAIN: Duration = Duration::from_secs(30);
-/// After a failure, and until there is something to go by: soon, and not in a loop.
+/// The interval of attempts after a failure, and while the installed configuration is missing.
 const SOON: Duration = Duration::from_secs(2);
-/// How long kube-apiserver takes to act upon a configuration that was written, with room: it watches them.
+/// How long kube-apiserver takes to apply a written configuration, with a margin: it watches them.
 const SEEN: Duration = Duration::from_secs(1);
 
-/// What kube-apiserver sends to be counted, as far as the leader knows.
+/// The kinds that kube-apiserver sends for counting, as far as the leader knows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Interception {
-    /// The static configuration is installed.
+    /// Whether the installed configuration exists.
     installed: bool,
-    /// Beyond it.
+    /// The kinds in the additional configuration.
     counted: BTreeSet<GroupResource>,
 }
 
 impl Interception {
-    /// What a quota counts, and kube-apiserver does not send yet.
+    /// The kinds that a quota counts and kube-apiserver does not send yet.
     pub fn missing(&self, quota: &CompiledQuota) -> Vec<GroupResource> {
         let counted = counted(quota).filter(|resource| !self.sends(resource));
         counted.cloned().collect()
@@ -52,18 +53,18 @@ impl Interception {
     }
 }
 
-/// Keeps the configuration, while this replica leads.
+/// Writes the additional configuration while this replica leads.
 pub struct Counts {
     world: World,
     leadership: Leadership,
     api: Api<ValidatingWebhookConfiguration>,
     told: watch::Sender<Interception>,
-    /// Says that the static configuration has been changed.
+    /// Notifies of changes of the installed configuration.
     registered: Arc<Notify>,
 }
 
 impl Counts {
-    /// Knows of nothing that is sent, at first.
+    /// Starts with no kinds.
     pub fn new(
         client: kube::Client,
         world: World,
@@ -74,7 +75,7 @@ impl Counts {
         (Self { world, leadership, api: Api::all(client), told, registered }, interception)
     }
 
-    /// Keeps it until `stop` is cancelled. Nothing is removed then: other replicas go on.
+    /// Writes the configuration until `stop` is cancelled. It stays afterwards, since other replicas need it.
     pub async fn run(self, stop: CancellationToken) {
         let _ = stop.run_until_cancelled(self.keep()).await;
     }
@@ -82,7 +83,7 @@ impl Counts {
     async fn keep(self) {
         let mut leading = self.leadership.receiver();
         let mut changed = self.world.changed();
-        // Once for each quota that comes or goes, however often other things change.
+        // The kinds that were written last; `None` if the configuration has to be written again.
         let mut done: Option<BTreeSet<GroupResource>> = None;
         let mut is_missed = false;
         let mut again = Box::pin(tokio::time::sleep(AGAIN));
@@ -112,23 +113,23 @@ impl Counts {
                     };
                     again.as_mut().reset(tokio::time::Instant::now() + wait);
                     if done.is_none() {
-                        // Not for each change of the world: failures are not worth that.
+                        // After a failure, wait, even if the world changes.
                         again.as_mut().await;
                         continue;
                     }
                 }
             } else {
-                // Whoever leads meanwhile may have written something else.
+                // Another leader may write another configuration in the meantime.
                 done = None;
             }
             tokio::select! {
                 outcome = changed.changed() => if outcome.is_err() { return std::future::pending().await },
                 outcome = leading.changed() => match outcome {
                     Ok(()) => done = None,
-                    // The election is over; so will be the rest.
+                    // The election task has ended, so the process is shutting down.
                     Err(_) => return std::future::pending().await,
                 },
-                // With another caBundle, mostly, which this one is to have too.
+                // The installed configuration has changed, mostly its caBundle, which must be copied.
                 () = self.registered.notified() => done = None,
                 () = &mut again => {
                     done = None;
@@ -138,7 +139,7 @@ impl Counts {
         }
     }
 
-    /// Says that these are sent, once they are.
+    /// Publishes the kinds, after kube-apiserver has had time to apply the configuration.
     async fn tell(&self, installed: bool, counted: BTreeSet<GroupResource>) {
         let interception = Interception { installed, counted };
         if *self.told.borrow() != interception {
@@ -147,7 +148,7 @@ impl Counts {
         }
     }
 
-    /// Writes the configuration. Says whether the static one is there: without it there is nothing to go by.
+    /// Writes the configuration. Returns false if the installed configuration does not exist, since it is the template.
     async fn register(&self, wanted: &BTreeSet<GroupResource>) -> Result<bool, kube::Error> {
         let Some(installed) = self.api.get_opt(webhooks::NAME).await? else { return Ok(false) };
         let installed = serde_json::to_value(installed).map_err(kube::Error::SerdeError)?;
@@ -179,10 +180,10 @@ impl Counts {
     }
 }
 
-/// What quotas count and the static configuration does not send.
+/// The kinds that quotas count and the installed configuration does not include.
 fn wanted(quotas: &[Arc<CompiledQuota>]) -> BTreeSet<GroupResource> {
     let counted = quotas.iter().flat_map(|quota| counted(quota));
-    // Of what cannot be counted creations would be refused, or wait for ever.
+    // Creations of an uncountable kind would be denied, or wait forever.
     let is_sent = |resource: &&GroupResource| {
         !is_static(&resource.group, &resource.resource) && uncountable(resource).is_none()
     };

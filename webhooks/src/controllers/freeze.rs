@@ -1,8 +1,8 @@
-//! Freezes hold Flux back: whom, by what mark, and when they let go. Pure.
+//! Freezes: which objects Gatehouse suspends, how it marks them, and when it resumes them. There is no I/O here.
 //!
-//! Refusing changes to a Kustomization does not keep Flux from applying new commits. So, while a freeze is on, what
-//! applies is suspended, and what Gatehouse suspended is marked on the object itself: restarts and changes of leader
-//! forget nothing, and exactly what was held is let go.
+//! Denying changes of a Kustomization does not stop Flux from applying new commits. So during a freeze, the objects
+//! that apply something are suspended. Gatehouse marks those on the objects themselves, so that a restart or a new
+//! leader resumes exactly these.
 
 use gatehouse_apiservice::policy::Enforcement;
 use gatehouse_policy::{Kind, Policy, annotation, freeze::AUTHOR};
@@ -10,19 +10,19 @@ use jiff::Timestamp;
 
 use super::object::{Change, Claims, Object};
 
-/// A freeze that is on in a namespace.
+/// An active freeze in a namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Hold {
-    /// `POLICY/FREEZE`, as objects are marked.
+    /// The value of `frozen-by`: `POLICY/FREEZE`.
     mark: String,
-    /// As objects are marked that it does not hold.
+    /// The value of `exempt-from` on objects that the freeze does not hold.
     exemption: String,
     reason: Option<String>,
     until: String,
 }
 
 impl Hold {
-    /// The freeze of a policy that is on. Policies that only warn or audit hold nothing back.
+    /// The active freeze of a policy. Policies that only warn or audit suspend nothing.
     pub(super) fn of(policy: &Policy, now: Timestamp) -> Option<Self> {
         if policy.enforcement != Enforcement::Deny {
             return None;
@@ -36,30 +36,30 @@ impl Hold {
         })
     }
 
-    /// Whether an object is exempt from it.
+    /// Whether an object is exempt from this freeze.
     pub(super) fn exempts(&self, object: &Object) -> bool {
         let exemptions = object.annotation(annotation::EXEMPT_FROM).unwrap_or_default();
         exemptions.split(',').any(|exemption| exemption == self.exemption)
     }
 }
 
-/// What is to be done to an object, given the freezes that are on in its namespace. None, if freezes have nothing to say
-/// of it.
+/// The change of an object, given the active freezes in its namespace. `None` if freezes do not affect it.
 pub(super) fn decide(object: &Object, holds: &[Hold]) -> Option<Change> {
     let mark = object.annotation(annotation::FROZEN_BY);
     let holding = || holds.iter().filter(|hold| !hold.exempts(object));
     let hold = holding().find(|hold| mark == Some(&hold.mark)).or_else(|| holding().next());
     match hold {
-        // A new object of any kind was admitted suspended. One freeze follows another: it goes from hand to hand.
+        // The object may be of any kind, since admission suspends all new ones. If another freeze follows, it takes
+        // over the object.
         Some(hold) if object.is_held() => Some(Change { write: claims(hold).write(object), told: None }),
-        // Whoever suspended it will let it go.
+        // An object that is already suspended is left to whoever suspended it.
         Some(hold) if is_held(object.kind) && !object.is_suspended => Some(begin(object, hold)),
         None if object.is_held() => Some(end(object)),
         _ => None,
     }
 }
 
-/// What applies things to the cluster. Sources may be fetched in a freeze.
+/// Whether objects of the kind apply something to the cluster. Sources may be fetched during a freeze.
 fn is_held(kind: Kind) -> bool {
     matches!(kind, Kind::Kustomization | Kind::HelmRelease | Kind::ResourceSet)
 }
@@ -75,7 +75,7 @@ fn begin(object: &Object, hold: &Hold) -> Change {
     Change { write: claims(hold).write(object), told: Some(("Frozen", note, hold.mark.clone())) }
 }
 
-/// Lets go of everything. What somebody else holds too stays.
+/// Drops all owned fields. Those that another manager owns too stay.
 fn end(object: &Object) -> Change {
     let mark = object.annotation(annotation::FROZEN_BY).unwrap_or_default();
     let note = format!("resumed: the freeze {mark} is over");

@@ -1,5 +1,5 @@
-//! What was counted of policies and quotas that are gone is counted no more. On every replica: each answers reviews,
-//! and so counts.
+//! Removes the metrics of deleted policies and quotas. This runs on each replica, since each answers reviews and
+//! counts.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics::Metrics;
 use crate::world::{Snapshot, World};
 
-/// Policies and quotas go seldom, the world changes all the time.
+/// The interval of checks. The world changes all the time, but policies and quotas are rarely deleted.
 const LOOK: Duration = Duration::from_mins(1);
 
-/// What there was when last looked.
+/// The policies and quotas at the last check.
 #[derive(Default)]
 struct Known {
     policies: BTreeSet<Str>,
     quotas: BTreeSet<Str>,
 }
 
-/// Looks now and then, until `stop`.
+/// Checks periodically, until `stop` is cancelled.
 pub(super) async fn forget(world: World, metrics: Arc<Metrics>, stop: CancellationToken) {
     let mut known = Known::default();
     let looking = async {

@@ -1,4 +1,4 @@
-//! The loop of what only the leader does: a pass over the world whenever it has changed, or time is up.
+//! The loop of a controller in the leader: a pass after each change of the world, and after a given time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,19 +8,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::world::{Snapshot, World};
 
-/// What the leader does again and again.
+/// A task that only the leader runs.
 pub(super) trait LeaderTask {
-    /// Changes that come within this time are looked at together.
+    /// After a change, how long to wait for more changes before the next pass.
     const GATHER: Duration;
 
-    /// Does what is to be done. Returns how long there is nothing more to do unless something changes.
+    /// Does what is necessary now. Returns after which time there is more to do if nothing changes.
     fn pass(&mut self, snapshot: Arc<Snapshot>) -> impl Future<Output = Duration> + Send;
 
-    /// This replica does not lead any more: what the task knows is for the next leader to find out.
+    /// Drops all state, since this replica lost leadership. The next leader computes its own.
     fn rest(&mut self);
 }
 
-/// Passes over the world while this replica leads, until `stop`.
+/// Runs passes while this replica leads, until `stop` is cancelled.
 pub(super) async fn while_leading(
     task: &mut (impl LeaderTask + Send),
     world: World,

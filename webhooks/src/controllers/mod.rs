@@ -1,7 +1,7 @@
-//! Controllers: what one replica does for all of them, the one that leads.
+//! The controllers, which run in the replica that holds the Lease.
 //!
-//! Invariant: whatever is done here can be done twice, or by two at once, without harm: a lease says who should, and
-//! cannot stop who believes it too long.
+//! **Invariant:** all writes here are safe if they happen twice, or in two replicas at once. The Lease chooses a
+//! leader, but cannot stop a replica that wrongly believes that it still leads.
 
 mod audit;
 mod auditor;
@@ -26,22 +26,22 @@ use crate::metrics::Metrics;
 use crate::world::World;
 use gatehouse_installation::lease::Leadership;
 
-/// What every controller has at hand. Cheap to clone.
+/// What each controller needs. Cheap to clone.
 #[derive(Clone)]
 pub struct Context {
-    /// Reads and writes.
+    /// The client for reads and writes.
     pub client: kube::Client,
-    /// What is observed.
+    /// The observed state.
     pub world: World,
-    /// Whether this replica is the one.
+    /// Whether this replica leads.
     pub leadership: Leadership,
-    /// Where to tell people.
+    /// The queue of Events.
     pub events: Events,
-    /// Where to count.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
 }
 
-/// Runs every controller until `stop`.
+/// Runs all controllers until `stop` is cancelled.
 pub async fn run(context: Context, stop: CancellationToken) {
     let mut tasks: JoinSet<()> = JoinSet::new();
     let Context { world, client, metrics, leadership, .. } = context.clone();
@@ -51,13 +51,14 @@ pub async fn run(context: Context, stop: CancellationToken) {
     tasks.spawn(show_leadership(context, stop));
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {
-            // The others go on, and the one that is gone is missed: better to start afresh.
+            // The other controllers still run, but this one would be missing. A panic ends the process, so that a new
+            // one starts.
             std::panic::resume_unwind(error.into_panic());
         }
     }
 }
 
-/// Keeps the gauge of who leads.
+/// Keeps the metric of leadership up to date.
 async fn show_leadership(context: Context, stop: CancellationToken) {
     let mut leading = context.leadership.receiver();
     loop {
@@ -66,7 +67,7 @@ async fn show_leadership(context: Context, stop: CancellationToken) {
             () = stop.cancelled() => return,
             changed = leading.changed() => {
                 if changed.is_err() {
-                    // The election is over; so will be the rest.
+                    // The election task has ended, so the process is shutting down.
                     return stop.cancelled().await;
                 }
             }

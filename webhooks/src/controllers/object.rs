@@ -1,4 +1,4 @@
-//! What the suspender knows of an object, and does to it.
+//! The suspender's view of an object, and the patches that it sends.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::{
     world::{Applied, Held},
 };
 
-/// Annotations about suspensions.
+/// The annotations about suspensions.
 const KNOWN: [&str; 5] = [
     annotation::FROZEN_BY,
     annotation::EXEMPT_FROM,
@@ -20,42 +20,43 @@ const KNOWN: [&str; 5] = [
     annotation::SUSPEND_REASON,
 ];
 
-/// What matters of an object to whoever suspends and resumes it.
+/// The part of an object that matters for suspensions.
 #[derive(Debug, Clone)]
 pub(super) struct Object {
     pub(super) kind: Kind,
     pub(super) is_terminating: bool,
-    /// Whether its controller takes it for suspended.
+    /// Whether its controller treats it as suspended.
     pub(super) is_suspended: bool,
-    /// What Gatehouse holds of it.
+    /// The fields that Gatehouse owns.
     applied: Applied,
     annotations: BTreeMap<&'static str, String>,
     regarding: events::Object,
     resource_version: String,
 }
 
-/// What is to be done to an object.
+/// A change of an object.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Change {
     pub(super) write: Write,
-    /// An Event: reason, note, and cause.
+    /// The Event: its reason, note and cause.
     pub(super) told: Option<(&'static str, String, String)>,
 }
 
-/// How an object is to be written.
+/// A write to an object.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Write {
-    /// Not at all.
+    /// No write.
     Nothing,
-    /// What Gatehouse holds of it from here on: these fields and no others. What it lets go of goes, unless somebody else
-    /// holds it too.
+    /// A server-side apply with these fields and no others. Fields that Gatehouse owned before are removed, unless
+    /// another manager owns them too.
     Apply(Claims),
-    /// A suspension is over, whoever began it: it is lifted, if `resumes`, and these annotations are taken away.
+    /// The end of a suspension, whoever began it. Removes these annotations, and resumes the object if `resumes` is
+    /// set.
     End { resumes: bool, annotations: Vec<&'static str> },
 }
 
-/// Fields that Gatehouse holds, with their values, by server-side apply under its own field manager: so they survive
-/// others, and are known for its own.
+/// Fields and values that Gatehouse applies with its own field manager. So they survive applies by others, and
+/// `managedFields` proves who set them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Claims {
     pub(super) suspension: bool,
@@ -63,7 +64,7 @@ pub(super) struct Claims {
 }
 
 impl Object {
-    /// Of an object that may be suspended.
+    /// The view of an object; `None` if its kind cannot be suspended.
     pub(super) fn of(held: &Held) -> Option<Self> {
         let kind = held.kind.filter(|kind| kind.suspension() != Suspension::Never)?;
         let subject = held.subject()?;
@@ -86,17 +87,17 @@ impl Object {
         })
     }
 
-    /// Whether Gatehouse suspended it: its mark says so, and the suspension is Gatehouse's own.
+    /// Whether Gatehouse suspended the object: it has the annotation `frozen-by`, and Gatehouse owns the suspension.
     pub(super) fn is_held(&self) -> bool {
         self.is_suspended && self.applied.suspension && self.annotations.contains_key(annotation::FROZEN_BY)
     }
 
-    /// Whether Gatehouse holds what suspends it, whatever the marks say.
+    /// Whether Gatehouse owns the field or annotation that suspends the object, whatever its other annotations.
     pub(super) fn has_own_suspension(&self) -> bool {
         self.applied.suspension
     }
 
-    /// One of the annotations about suspensions.
+    /// The value of an annotation about suspensions.
     pub(super) fn annotation(&self, name: &str) -> Option<&str> {
         self.annotations.get(name).map(String::as_str)
     }
@@ -107,14 +108,14 @@ impl Object {
 }
 
 impl Claims {
-    /// Claims an annotation.
+    /// Adds an annotation.
     #[must_use]
     pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.annotations.insert(name, value.into());
         self
     }
 
-    /// The write that makes them, unless they are made already.
+    /// The write that applies these fields; [`Write::Nothing`] if the object already has them.
     pub(super) fn write(self, object: &Object) -> Write {
         let held = &object.applied.annotations;
         let is_same = self.suspension == object.applied.suspension
@@ -128,7 +129,8 @@ impl Claims {
 }
 
 impl Write {
-    /// As a patch of this very version of the object: what others did meanwhile is looked at first.
+    /// The patch, for exactly this version of the object. If others have changed it, the API server answers 409, and
+    /// the next pass decides again.
     pub(super) fn patch(&self, object: &Object) -> Option<Value> {
         let mut annotations = Map::new();
         let mut spec = None;
@@ -169,7 +171,7 @@ impl Write {
     }
 }
 
-/// Sets what suspends objects of a kind, a field or an annotation, or takes it away.
+/// Sets or removes the field or annotation that suspends objects of `kind`.
 fn suspend(kind: Kind, begins: bool, annotations: &mut Map<String, Value>, spec: &mut Option<Value>) {
     let or_null = |value: Value| if begins { value } else { Value::Null };
     match kind.suspension() {

@@ -1,4 +1,4 @@
-//! What a policy's status says, and when it is worth writing. Pure.
+//! Computes the status of a policy, without I/O.
 
 use gatehouse_apiservice::policy::{Example, FieldError, ReconcilePolicy, ReconcilePolicyStatus, RuleCount};
 use gatehouse_policy::{ActiveFreeze, Policy};
@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use super::audit::Findings;
 use crate::condition::{Proposed, shortened};
 
-/// How many violations are told as examples.
+/// How many violations are listed as examples.
 const EXAMPLES: usize = 20;
-/// What Ready says where it is true.
+/// The message of the condition Ready while it is True.
 const ENFORCED: &str = "the policy is enforced";
 
 /// The status of a policy that compiles, at `now`.
@@ -84,8 +84,8 @@ pub(crate) fn of_errors(
     }
 }
 
-/// The status of a policy that compiles while something cannot be read. What was counted last stays, and is not
-/// vouched for.
+/// The status of a policy that compiles while required kinds are unknown. It keeps the last counts, and Compliant is
+/// Unknown.
 pub(crate) fn of_nothing(
     before: &ReconcilePolicy,
     policy: &Policy,
@@ -106,8 +106,8 @@ pub(crate) fn of_nothing(
     }
 }
 
-/// A patch that makes the status of `policy` this one, whatever it was: what is left out is taken away. It names the
-/// uid, so that it never falls upon another policy of the same name.
+/// A merge patch that replaces the status of `policy`: optional fields that `status` lacks are removed. It contains the
+/// uid, so that it never applies to another policy with the same name.
 pub(crate) fn patch(policy: &ReconcilePolicy, status: &ReconcilePolicyStatus) -> Value {
     let mut body = serde_json::to_value(status).unwrap_or_else(|_| json!({}));
     for optional in ["observedGeneration", "activeFreeze", "nextChange"] {

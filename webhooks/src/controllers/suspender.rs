@@ -1,8 +1,8 @@
-//! Suspends and resumes objects, in the replica that leads: what freezes hold back, and what was suspended too long.
+//! Suspends and resumes objects in the leader: for freezes, and at the maximum duration of suspensions.
 //!
-//! One task does both, so that they never work against each other: an object that a freeze holds is the freeze's. What
-//! is to be done is decided from what is observed, and written to that very version of an object; who acts on an old
-//! view is refused, and looks again.
+//! One task does both, so that they do not conflict: an object that a freeze holds belongs to the freeze. Decisions are
+//! made from a snapshot, and written to exactly that version of the object. If the snapshot is outdated, the write
+//! fails with 409, and the object is decided again.
 
 #[cfg(test)]
 mod tests;
@@ -35,31 +35,31 @@ use crate::{
     world::{Snapshot, resource_of},
 };
 
-/// No sleep is longer, so that a wall clock that is set right takes effect.
+/// The longest wait between passes, so that a correction of the wall clock takes effect.
 const LOOK: Duration = Duration::from_mins(1);
-/// After a write that failed.
+/// How long to wait after a failed write.
 const RETRY: Duration = Duration::from_secs(5);
-/// One write.
+/// The time limit of a write.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Writes under way at once: a freeze of a thousand objects begins within seconds, and leaves the API server time for
-/// others.
+/// The number of concurrent writes. A freeze of a thousand objects begins within seconds, and does not starve other
+/// clients.
 const AT_ONCE: usize = 16;
 
-/// The time of day. Tests have their own.
+/// The wall clock; tests replace it.
 type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// Suspends and resumes, while it leads.
+/// Suspends and resumes objects while this replica leads.
 pub(super) struct Suspender {
     context: Context,
     clock: Clock,
     touched: Touched,
-    /// Versions that were written. What is observed may be older.
+    /// The resourceVersions that were written. Snapshots may be older.
     written: HashMap<Place, u64>,
-    /// The uids of objects of which it was told already that they are suspended too long.
+    /// The uids of objects for which an Event about an overdue suspension was sent.
     overdue: HashMap<Place, Str>,
 }
 
-/// Something to do, and to which object.
+/// A change of an object.
 struct Task {
     resource: GroupResource,
     version: String,
@@ -77,13 +77,13 @@ impl Suspender {
         Self { context, clock, touched: Touched::default(), written: HashMap::new(), overdue: HashMap::new() }
     }
 
-    /// Suspends and resumes whenever it leads, until `stop`.
+    /// Suspends and resumes while this replica leads, until `stop` is cancelled.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let (world, leadership) = (self.context.world.clone(), self.context.leadership.clone());
         while_leading(&mut self, world, leadership, stop).await;
     }
 
-    /// Does what is to be done. Returns how long there is nothing more to do unless something changes.
+    /// Makes all changes that are necessary. Returns after which time there is more to do if nothing changes.
     async fn act(&mut self, snapshot: &Arc<Snapshot>) -> Duration {
         let now = (self.clock)();
         let tasks = self.decide(snapshot, now);
@@ -107,7 +107,7 @@ impl Suspender {
         wait
     }
 
-    /// What is to be done.
+    /// The changes that are necessary.
     fn decide(&mut self, snapshot: &Arc<Snapshot>, now: Timestamp) -> Vec<Task> {
         let mut tasks = Vec::new();
         for place in self.touched.take(snapshot, now) {
@@ -118,7 +118,7 @@ impl Suspender {
                 self.overdue.remove(&place);
                 continue;
             };
-            // What was written is perhaps not observed yet. When it is, the object is touched.
+            // The snapshot may not contain the last write yet. Once it does, the object is visited again.
             match self.written.get(&place) {
                 Some(version) if held.resource_version < *version => continue,
                 Some(_) => drop(self.written.remove(&place)),
@@ -128,7 +128,7 @@ impl Suspender {
             if !object.is_suspended {
                 self.overdue.remove(&place);
             }
-            // Of what is in a namespace that is not known, nothing can be said.
+            // If the namespace is unknown, nothing can be decided.
             let Some(ruleset) = self.touched.ruleset(&place.1.namespace).filter(|_| !object.is_terminating)
             else {
                 continue;
@@ -168,7 +168,7 @@ impl LeaderTask for Suspender {
 }
 
 impl Task {
-    /// None, while the object's kind is not served.
+    /// `None` while the kind is not served.
     fn new(snapshot: &Snapshot, place: Place, object: Object, change: Change) -> Option<Self> {
         let resource = resource_of(object.kind).clone();
         let version = snapshot.kinds.get(&resource)?.version()?.to_owned();
@@ -176,7 +176,7 @@ impl Task {
     }
 }
 
-/// Whether policies and namespaces were listed. Before, every freeze would seem to be over.
+/// Whether policies and namespaces have been listed. Before that, all freezes would seem to be over.
 fn is_known(snapshot: &Snapshot) -> bool {
     let policies = GroupResource::new(gatehouse_apiservice::policy::GROUP, "reconcilepolicies");
     let namespaces = GroupResource::new("", "namespaces");
@@ -188,12 +188,12 @@ fn is_known(snapshot: &Snapshot) -> bool {
     })
 }
 
-/// Something was not done, and why was logged.
+/// A change failed, and the error was logged.
 struct Failed;
 
-/// Writes, and tells of it. Returns the version that was written.
+/// Writes a change and sends its Event. Returns the new resourceVersion.
 async fn work(context: &Context, task: &Task) -> Result<u64, Failed> {
-    // A leader that is none any more leaves it to the next.
+    // A replica that lost leadership leaves the change to the new leader.
     if !context.leadership.is_leading() {
         return Err(Failed);
     }
@@ -203,7 +203,7 @@ async fn work(context: &Context, task: &Task) -> Result<u64, Failed> {
     let Some(patch) = change.write.patch(object) else { return Err(Failed) };
     let write = async {
         if let Write::Apply(_) = change.write {
-            // By force: a freeze holds what somebody else declares too.
+            // With force, since a freeze also suspends objects whose field another manager owns.
             let parameters = PatchParams::apply(FIELD_MANAGER).force();
             api.patch(name, &parameters, &Patch::Apply(&patch)).await
         } else {
@@ -244,7 +244,7 @@ fn tell(context: &Context, object: &Object, change: &Change, level: Level) {
     context.events.tell(Notice { regarding, level, reason, action: "Keeping", note, cause });
 }
 
-/// From `now` until just after `at`.
+/// The time from `now` until just after `at`.
 fn until(at: Timestamp, now: Timestamp) -> Duration {
     let left = Duration::try_from(at.duration_since(now)).unwrap_or_default();
     left + Duration::from_millis(50)

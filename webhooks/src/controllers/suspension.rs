@@ -1,8 +1,8 @@
-//! Suspensions end at their longest duration. Pure.
+//! Ends suspensions at their maximum duration. There is no I/O here.
 //!
-//! Since when an object is suspended, by whom and why is noted on it, by admission or here, and held here: a parent that
-//! takes away what kubectl wrote does not take that away. What a suspension that is over left behind is cleared away, so
-//! that the next one begins anew and takes a reason of its own.
+//! Annotations record since when, by whom and why an object is suspended. Admission or this module sets them, and
+//! Gatehouse owns them by server-side apply, so an apply by a parent does not remove them. When a suspension ends, its
+//! annotations are removed, so that the next one has its own start and reason.
 
 use gatehouse_apiservice::policy::Enforcement;
 use gatehouse_policy::{Policy, annotation, freeze::AUTHOR};
@@ -13,24 +13,24 @@ use super::{
     object::{Change, Claims, Object, Write},
 };
 
-/// How far in the future a beginning may be: clocks differ.
+/// How far in the future a start may be, since clocks differ.
 const CLOCKS: SignedDuration = SignedDuration::from_mins(5);
-/// What is noted of a suspension.
+/// The annotations of a suspension.
 const NOTES: [&str; 3] = [annotation::SUSPENDED_AT, annotation::SUSPENDED_BY, annotation::SUSPEND_REASON];
 
-/// What policies say of suspensions in a namespace.
+/// The rules of all policies about suspensions in a namespace.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Limit {
-    /// Whether any has a rule about them: then they are noted.
+    /// Whether any policy has a rule about suspensions. If so, they are annotated.
     is_noted: bool,
-    /// The longest by the strictest policy that enforces, and its name.
+    /// The shortest maximum among enforcing policies, with the name of its policy.
     enforced: Option<(SignedDuration, String)>,
-    /// The longest by the strictest policy that only tells, and its name.
+    /// The shortest maximum among policies that only warn or audit, with the name of its policy.
     told: Option<(SignedDuration, String)>,
 }
 
 impl Limit {
-    /// Takes in what a policy says.
+    /// Adds the rules of a policy.
     pub(super) fn add(&mut self, policy: &Policy) {
         self.is_noted |= policy.notes_suspensions();
         let Some(longest) = policy.max_suspension() else { return };
@@ -45,8 +45,8 @@ impl Limit {
     }
 }
 
-/// What is to be done to an object that no freeze holds, and when to look at it again if nothing is. While a freeze is
-/// on, no suspension ends.
+/// The change of an object that no freeze holds, and when to visit it again if nothing changes. While a freeze is
+/// active, no suspension ends.
 pub(super) fn decide(
     object: &Object,
     limit: &Limit,
@@ -71,7 +71,7 @@ pub(super) fn decide(
     (quiet(notes(object, since, limit, now)), None)
 }
 
-/// What is left of a suspension that is over, or of a freeze that somebody was exempt from.
+/// Removes what is left of an ended suspension, or of an exemption from an ended freeze.
 fn resumed(object: &Object, holds: &[Hold]) -> Write {
     let mut over = Vec::new();
     if object.annotation(annotation::SUSPENDED_AT).is_some() {
@@ -93,9 +93,10 @@ fn resumed(object: &Object, holds: &[Hold]) -> Write {
     if over.is_empty() { Write::Nothing } else { Write::End { resumes: false, annotations: over } }
 }
 
-/// Holds what is noted of a suspension. Where its length is limited and its beginning is not known, it begins now.
+/// Takes ownership of the annotations of a suspension. If its duration is limited and its start is unknown, it starts
+/// now.
 fn notes(object: &Object, since: Option<Timestamp>, limit: &Limit, now: Timestamp) -> Write {
-    // A hold whose mark was given up is not undone by holding something else.
+    // If Gatehouse owns the suspension without its mark, applying the annotations alone would resume the object.
     let mut claims = Claims { suspension: object.has_own_suspension(), ..Claims::default() };
     for name in NOTES {
         if let Some(text) = object.annotation(name) {
@@ -109,7 +110,7 @@ fn notes(object: &Object, since: Option<Timestamp>, limit: &Limit, now: Timestam
     claims.write(object)
 }
 
-/// What comes of a suspension that lasts too long, and when to look again.
+/// The change of a suspension that is too long, and when to visit the object again.
 fn expire(
     object: &Object,
     limit: &Limit,
@@ -138,7 +139,7 @@ fn expire(
             let told = Some(("SuspensionOverdue", note, policy));
             return match notes(object, Some(since), &Limit::default(), now) {
                 Write::Nothing => (Some(Change { write: Write::Nothing, told }), next),
-                // It is told when that is done.
+                // The Event is sent after this write.
                 write => (Some(quiet(write)), next),
             };
         }

@@ -1,15 +1,15 @@
-//! Who depends on whom, the other way round: kept up, so that a change reaches those above it.
+//! The reverse of `dependsOn`, updated incrementally, to find the objects that a change affects.
 
 use std::collections::{BTreeSet, HashMap};
 
 use gatehouse_policy::ObjectName;
 
-/// By object, those whose `dependsOn` names it.
+/// For each object, those that name it in their `dependsOn`.
 #[derive(Debug, Default)]
 pub(super) struct Dependents(HashMap<ObjectName, BTreeSet<ObjectName>>);
 
 impl Dependents {
-    /// What `of` depends on was `old` and is `new`.
+    /// Changes the dependencies of `of` from `old` to `new`.
     pub(super) fn change(&mut self, of: &ObjectName, old: &[ObjectName], new: &[ObjectName]) {
         for on in old {
             if let Some(dependents) = self.0.get_mut(on) {
@@ -24,7 +24,7 @@ impl Dependents {
         }
     }
 
-    /// Those who depend on any of `names`, over any number of steps, and `names` themselves.
+    /// The objects `names`, and all that depend on them directly or indirectly.
     pub(super) fn above(&self, names: BTreeSet<ObjectName>) -> BTreeSet<ObjectName> {
         let mut waiting: Vec<ObjectName> = names.iter().cloned().collect();
         let mut all = names;

@@ -1,4 +1,4 @@
-//! What is kept up equals what is judged anew, whatever changed.
+//! After any changes, the incremental audit equals a complete one.
 
 use gatehouse_quota::GroupResource;
 use proptest::prelude::*;
@@ -33,7 +33,7 @@ fn audited(audit: &mut Audit, builder: &Builder) {
     audit.update(Arc::new(builder.snapshot()), &|_, _| panic!("nothing is too large to be kept"));
 }
 
-/// What a policy finds, as text: `NAME RULE`.
+/// The violations of a policy as text: `NAME RULE`.
 fn found(audit: &Audit, policy: &str) -> Vec<String> {
     let findings = &audit.findings()[policy];
     let all = findings.broken().iter();

@@ -1,4 +1,4 @@
-//! An auditor beside an API server, in paused time.
+//! An auditor with a fake API server, in paused time.
 
 use gatehouse_inventory::source::WatchSettings;
 use prometheus::{Encoder, Registry, TextEncoder};
@@ -53,7 +53,7 @@ impl Running {
         policy.map_or(Value::Null, |policy| policy["status"].clone())
     }
 
-    /// Waits until the policy's status is so.
+    /// Waits until the status of the policy satisfies the condition.
     async fn until(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         for _ in 0..3000 {
             let status = self.status();
@@ -138,7 +138,7 @@ async fn what_is_as_it_was_is_not_written_and_conditions_keep_their_time() {
     assert_ne!(condition(&status, "Ready")["lastTransitionTime"], "2026-01-01T00:00:00Z");
     sleep(Duration::from_mins(10)).await;
     assert_eq!(running.writes(), 1);
-    // Somebody else's status is put right.
+    // A status written by somebody else is corrected.
     let mut touched = api.get(POLICY, "reconcilepolicies", "", "strict").unwrap();
     touched["status"]["violations"] = 7.into();
     api.put(touched);

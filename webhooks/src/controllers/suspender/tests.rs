@@ -1,4 +1,4 @@
-//! A suspender beside an API server, in paused time. The time of day goes with it.
+//! A suspender with a fake API server, in paused time. The wall clock follows it.
 
 mod marks;
 
@@ -19,7 +19,7 @@ use crate::{
 const POLICY: &str = "policy.gatehouse.dev";
 const KUSTOMIZE: &str = "kustomize.toolkit.fluxcd.io";
 const OPERATOR: &str = "fluxcd.controlplane.io";
-/// Every day from 12:00 to 13:00, UTC.
+/// A freeze every day from 12:00 to 13:00 UTC.
 const NOON: &str =
     r#"{"freezes": [{"name": "noon", "schedule": "0 12 * * *", "duration": "1h", "reason": "lunch"}]}"#;
 const SHORT: &str = r#"{"suspension": {"maxDuration": "2h"}}"#;
@@ -67,7 +67,7 @@ fn kustomization(name: &str, spec: Value) -> Value {
     object("Kustomization", "apps", name, spec)
 }
 
-/// Runs a suspender that leads, from `at` on.
+/// Runs a suspender that leads, from the time `at` on.
 fn run(api: FakeApi, at: &str) -> Running {
     run_by(api, at, Leadership::fixed(true))
 }
@@ -86,7 +86,7 @@ fn run_by(api: FakeApi, at: &str, leadership: Leadership) -> Running {
 }
 
 impl Running {
-    /// Waits until this time of day, and then a little.
+    /// Waits until two seconds after this time.
     async fn until(&self, at: &str) {
         let left = at.parse::<Timestamp>().unwrap().duration_since(self.began.0);
         tokio::time::sleep_until(self.began.1 + Duration::try_from(left).unwrap() + Duration::from_secs(2))
@@ -105,7 +105,7 @@ impl Running {
         self.kustomization(name)["metadata"]["annotations"][annotation].as_str().map(str::to_owned)
     }
 
-    /// Reasons and names of what was told.
+    /// The reasons, names and notes of the Events.
     fn told(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.outbox.next_now())
             .map(|told| format!("{} {}: {}", told.reason, told.regarding.name, told.note))
@@ -116,7 +116,7 @@ impl Running {
         self.api.asked().iter().filter(|asked| asked.starts_with("PATCH")).count()
     }
 
-    /// Stops, and hands over what is stored.
+    /// Stops, and returns the API server.
     async fn stop(mut self) -> FakeApi {
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}

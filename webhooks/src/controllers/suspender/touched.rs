@@ -1,5 +1,5 @@
-//! Which objects to look at: those that changed since the last look, those whose time has come, and those of a namespace
-//! for which something else holds now. Never all of them because one changed.
+//! Which objects the suspender visits: those that changed since the last pass, those that are due, and those in
+//! namespaces where the active freezes or limits changed. A single change never causes a visit of all objects.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -16,24 +16,24 @@ use crate::{
     world::{NamespaceInfo, ObjectKey, Objects, Snapshot, resource_of},
 };
 
-/// An object's place.
+/// The key of an object.
 pub(super) type Place = (Kind, ObjectKey);
 
-/// What holds in a namespace, until something changes.
+/// The active freezes and the limits in a namespace.
 #[derive(Debug, Default)]
 pub(super) struct Ruleset {
     pub(super) holds: Vec<Hold>,
     pub(super) limit: Limit,
-    /// When a freeze begins or ends next.
+    /// When the next freeze begins or ends.
     until: Option<Timestamp>,
 }
 
-/// What was looked at, and when to look again.
+/// The last snapshot, and when to visit which object.
 #[derive(Debug, Default)]
 pub(super) struct Touched {
     seen: Option<Arc<Snapshot>>,
     rulesets: HashMap<Str, Ruleset>,
-    /// Before this, no freeze begins or ends anywhere.
+    /// When the next freeze begins or ends in any namespace.
     next_ruleset: Option<Timestamp>,
     due: BTreeSet<(Timestamp, Place)>,
     due_of: HashMap<Place, Timestamp>,
@@ -41,7 +41,7 @@ pub(super) struct Touched {
 }
 
 impl Touched {
-    /// The objects to look at now, gone ones among them.
+    /// The objects to visit now, including deleted ones.
     pub(super) fn take(&mut self, snapshot: &Arc<Snapshot>, now: Timestamp) -> BTreeSet<Place> {
         let before = self.seen.replace(Arc::clone(snapshot)).unwrap_or_default();
         let mut places = std::mem::take(&mut self.again);
@@ -67,12 +67,12 @@ impl Touched {
         places
     }
 
-    /// What holds in a namespace; none, if it is not known.
+    /// The freezes and limits in a namespace; `None` if the namespace is unknown.
     pub(super) fn ruleset(&self, namespace: &str) -> Option<&Ruleset> {
         self.rulesets.get(namespace)
     }
 
-    /// Looks at an object again at a time, or only when something changes.
+    /// Schedules the next visit of an object; `None` means only after a change.
     pub(super) fn look_at(&mut self, place: &Place, at: Option<Timestamp>) {
         if let Some(before) = self.due_of.remove(place) {
             self.due.remove(&(before, place.clone()));
@@ -83,17 +83,17 @@ impl Touched {
         }
     }
 
-    /// Looks at an object again at the next occasion: what was to be done was not.
+    /// Visits an object again in the next pass, since its change failed.
     pub(super) fn again(&mut self, place: Place) {
         self.again.insert(place);
     }
 
-    /// When the next time comes.
+    /// When the next visit is due.
     pub(super) fn next(&self) -> Option<Timestamp> {
         self.due.first().map(|(at, _)| *at).into_iter().chain(self.next_ruleset).min()
     }
 
-    /// Brings up to date what holds. Returns the namespaces for which that is something else.
+    /// Updates the freezes and limits. Returns the namespaces where these changed.
     fn follow_laws(&mut self, before: &Snapshot, snapshot: &Snapshot, now: Timestamp) -> Vec<Str> {
         let is_same = Arc::ptr_eq(&before.policies, &snapshot.policies);
         if is_same
@@ -125,7 +125,7 @@ impl Ruleset {
     fn over(snapshot: &Snapshot, info: &NamespaceInfo, now: Timestamp) -> Self {
         let mut ruleset = Self::default();
         for policy in snapshot.policies.iter().filter(|policy| policy.selects(&info.labels)) {
-            // What goes with its namespace is let go first: Flux prunes nothing that is suspended.
+            // No freeze holds objects of a namespace that is being deleted, since Flux does not prune while suspended.
             ruleset.holds.extend(Hold::of(policy, now).filter(|_| !info.deleting));
             ruleset.limit.add(policy);
             ruleset.until = ruleset.until.into_iter().chain(policy.next_change(now)).min();
@@ -168,7 +168,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// A thousand Kustomizations in each of two namespaces, one of which a policy selects.
+    /// A thousand Kustomizations in each of two namespaces. A policy selects one of these.
     fn world() -> Builder {
         let mut builder = Builder::new();
         builder.namespace("a", &[("tenant", "a")]).namespace("b", &[]);

@@ -1,8 +1,8 @@
-//! What is noted on objects, and whose word counts.
+//! The annotations of objects, and which of them are trusted.
 
 use super::*;
 
-/// What the freeze `noon` of the policy `p` marks what it does not hold with.
+/// The annotation for objects that are exempt from the freeze `noon` of the policy `p`.
 const EXEMPT: &str = "p/noon@2027-01-06T12:00:00Z";
 
 fn annotated(mut object: Value, annotations: Value) -> Value {
@@ -10,7 +10,7 @@ fn annotated(mut object: Value, annotations: Value) -> Value {
     object
 }
 
-/// `managedFields` of an object that Gatehouse suspended.
+/// The `managedFields` of an object that Gatehouse suspended.
 fn own_entry() -> Value {
     json!([{"manager": "gatehouse", "operation": "Apply", "fieldsV1": {
         "f:metadata": {"f:annotations": {"f:gatehouse.dev/frozen-by": {}, "f:fluxcd.controlplane.io/suspendedBy": {}}},
@@ -29,7 +29,7 @@ async fn what_somebody_else_suspended_is_not_resumed_for_a_mark_that_anybody_can
     by_update["metadata"]["managedFields"] = own_entry();
     by_update["metadata"]["managedFields"][0]["operation"] = json!("Update");
     api.put(by_update);
-    // An entry alone is no mark either.
+    // Ownership without the annotation is not enough either.
     let mut unmarked = kustomization("unmarked", json!({"suspend": true}));
     unmarked["metadata"]["managedFields"] = own_entry();
     api.put(unmarked);
@@ -109,7 +109,7 @@ async fn what_an_exempt_person_resumed_or_made_is_left_to_them_for_this_freeze()
         running.kustomization("a")["metadata"]["annotations"],
         json!({"gatehouse.dev/exempt-from": EXEMPT})
     );
-    // So that no parent takes it away.
+    // Gatehouse owns the annotation, so no apply by a parent removes it.
     let entries = running.kustomization("a")["metadata"]["managedFields"].to_string();
     assert!(entries.contains("f:gatehouse.dev/exempt-from"), "{entries}");
     running.until("2027-01-06T13:01:00Z").await;
@@ -142,7 +142,7 @@ async fn what_is_noted_of_a_suspension_is_held_and_survives_a_parent() {
         let writes = running.writes();
         running.until("2027-01-06T11:50:00Z").await;
         assert_eq!(running.writes(), writes, "once is enough");
-        // Another reason is held instead.
+        // Another reason replaces the owned one.
         let mut other = running.kustomization("a");
         other["metadata"]["annotations"]["gatehouse.dev/suspend-reason"] = json!("longer repair");
         running.api.put(other);
