@@ -1,4 +1,4 @@
-//! Who may see what: the cluster's own RBAC decides, through the aggregator and past it.
+//! Authorization of views by the cluster's RBAC, through the aggregator and in direct requests.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use libtest_mimic::Trial;
 use crate::site::{API, Site};
 use crate::world::{World, settles};
 
-/// Decisions are remembered for 10 s; the rest is for a busy machine.
+/// Decisions are cached for 10 s; the rest is a margin for a busy machine.
 const FORGOTTEN: Duration = Duration::from_secs(20);
 
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
@@ -31,7 +31,7 @@ async fn in_one_namespace(site: Arc<Site>) -> anyhow::Result<()> {
     site.allow_in("team-a", user).await?;
     for kubectl in [site.kubectl_as(user)?, site.kubectl_direct_as(user)?] {
         let args = ["get", "fluxresources.v1alpha1.view.gatehouse.dev"];
-        // A client that has no rights to discovery would not get this far.
+        // Without access to discovery, kubectl would fail earlier.
         let own = kubectl.run(args.iter().chain(&["-n", "team-a", "-o", "name"])).await?.ok()?;
         ensure!(own.lines().count() > 3, "{own}");
         for elsewhere in [&["-n", "team-b"][..], &["-A"]] {
@@ -92,7 +92,7 @@ async fn can_i(site: Arc<Site>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// As `resourceNames` in a role means it: a list or watch of that name is allowed too.
+/// `resourceNames` in a role also allows list and watch of that name.
 async fn one_name(site: Arc<Site>) -> anyhow::Result<()> {
     let user = "reads-one-name";
     let metadata = serde_json::json!({"name": user, "namespace": "team-b"});

@@ -1,4 +1,4 @@
-//! The audit log beside kube-apiserver's own: the same requests under the same names.
+//! Compares the audit log with that of kube-apiserver: both record the same requests with the same audit IDs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::caller::Caller;
 use crate::site::API;
 use crate::world::World;
 
-/// For both servers: what concerns the views, and nothing of what servers ask each other.
+/// For both servers: requests about views, without those between servers.
 const POLICY: &str = "
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -31,7 +31,7 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
     ]
 }
 
-/// For the webhooks: reviews, and nothing of probes. Bodies are asked for in vain.
+/// For the webhooks: reviews, without probes. Bodies are requested but never logged.
 const REVIEWS: &str = "
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -41,7 +41,7 @@ rules:
 - {level: RequestResponse}
 ";
 
-/// The audit log of a server: a file of its own, or among other lines.
+/// The audit log of a server: a file of its own, or lines among others.
 struct Log(PathBuf);
 
 impl Log {
@@ -51,7 +51,7 @@ impl Log {
         Ok(events.filter(|event| event["apiVersion"] == "audit.k8s.io/v1").collect())
     }
 
-    /// The events of each request, by its Audit-ID.
+    /// The events of each request, by audit ID.
     fn requests(&self) -> anyhow::Result<BTreeMap<String, Vec<Value>>> {
         let mut requests: BTreeMap<String, Vec<Value>> = BTreeMap::new();
         for event in self.events()? {
@@ -83,14 +83,14 @@ async fn same_requests() -> anyhow::Result<()> {
     let ours = Log(gatehouse.process().context("runs")?.log().to_owned());
     gatehouse.register(&control_plane).await?;
     ask(&control_plane, &gatehouse).await?;
-    // Its end is when the last of its events are there.
+    // Once Gatehouse has stopped, all its events are in the log.
     gatehouse.stop().await?;
     let outcome = compare(&theirs, &ours);
     control_plane.stop().await?;
     outcome
 }
 
-/// Through the aggregator, and past it where kube-apiserver would refuse by itself.
+/// Requests through the aggregator, and direct ones for what kube-apiserver would refuse itself.
 async fn ask(control_plane: &ControlPlane, gatehouse: &Gatehouse) -> anyhow::Result<()> {
     let root = control_plane.kubeconfig_for("root", Some("system:masters"))?;
     let kubectl = Kubectl::new(&root)?;
@@ -98,7 +98,8 @@ async fn ask(control_plane: &ControlPlane, gatehouse: &Gatehouse) -> anyhow::Res
     kubectl.run(["get", "fluxsummaries", "-A", "-o", "yaml"]).await?.ok()?;
     let missing = kubectl.run(["get", "fluxsummary", "local", "-n", "nowhere"]).await?;
     ensure!(missing.code == Some(1), "{missing:?}");
-    // One that its client cuts is a panic to kube-apiserver, which proxies it.
+    // kube-apiserver logs a panic if a client disconnects from a watch that it proxies, so this watch ends by its
+    // timeout.
     kubectl
         .run(["get", "--raw", &format!("{API}/clusterhealths?watch=true&timeoutSeconds=1")])
         .await?
@@ -109,7 +110,7 @@ async fn ask(control_plane: &ControlPlane, gatehouse: &Gatehouse) -> anyhow::Res
     Ok(())
 }
 
-/// What kube-apiserver asks of the webhooks about a quota that is refused.
+/// The reviews that kube-apiserver sends for a quota that is denied.
 async fn reviews() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let policy = folder.path().join("policy.yaml");
@@ -130,7 +131,7 @@ async fn reviews() -> anyhow::Result<()> {
     });
     let answer = admin.post("/apis/policy.gatehouse.dev/v1alpha1/tenantquotas", &quota).await?;
     ensure!(!answer.code.is_success() && answer.body.to_string().contains("hard[players]"), "{answer:#?}");
-    // Its end is when the last of its events are there; the log is there as long as its replica.
+    // Once the replica has stopped, all its events are in the log, which is removed with the replica.
     webhooks.stop(0).await?;
     let events = log.events()?;
     let has_body = std::fs::read_to_string(&log.0)?.contains(nowhere_in_a_log);
@@ -140,7 +141,7 @@ async fn reviews() -> anyhow::Result<()> {
     ensure!(events.iter().any(|event| is_review(&event)), "{events:#?}");
     for event in events.iter().filter(is_review) {
         ensure!(event["level"] == "Metadata" && event["stage"] == "ResponseComplete", "{event:#}");
-        // A refusal is an answer too: what was decided is in kube-apiserver's log, by our annotations.
+        // A denial is a successful response. The decision is in kube-apiserver's log, as annotations.
         ensure!(event["responseStatus"]["code"] == 200, "{event:#}");
         ensure!(event["requestURI"].as_str().is_some_and(|uri| uri.contains("?timeout=")), "{event:#}");
     }
@@ -168,7 +169,7 @@ fn compare(theirs: &Log, ours: &Log) -> anyhow::Result<()> {
             |events: &[Value]| -> Vec<_> { events.iter().map(|event| event["stage"].clone()).collect() };
         ensure!(stages(their_events) == stages(&our_events), "{their_events:#?} {our_events:#?}");
     }
-    // What was asked past the aggregator.
+    // The direct requests.
     let denied: Vec<_> = ours.into_values().map(|events| last(&events)).collect();
     ensure!(denied.len() == 1, "{denied:#?}");
     let [denied] = denied.as_slice() else { unreachable!("just counted") };

@@ -1,4 +1,4 @@
-//! Who is believed to be whom, past the aggregator, where a client may try anything.
+//! Authentication of direct requests, in which a client may claim anything.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::caller::{Answer, Caller};
 use crate::site::{API, Site};
 use crate::world::{World, settles};
 
-/// The ConfigMap is watched, so this is for a busy machine.
+/// The ConfigMap is watched, so this is a margin for a busy machine.
 const PICKED_UP: Duration = Duration::from_secs(15);
 
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
@@ -32,7 +32,7 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
     ]
 }
 
-/// A namespace in which a user may read, made for them.
+/// Creates a namespace in which the user may read. Returns a path in it.
 async fn team_of(site: &Site, user: &str) -> anyhow::Result<String> {
     site.allow_in(user, user).await?;
     Ok(format!("{API}/namespaces/{user}/fluxsummaries"))
@@ -79,7 +79,7 @@ async fn bearer_token(site: Arc<Site>) -> anyhow::Result<()> {
     let answer = reader.get(&format!("{API}/namespaces/{namespace}/fluxsummaries")).await?;
     let message = answer.refused(403, "Forbidden")?;
     ensure!(message.contains(&format!("User \"{user}\"")), "{message}");
-    // It may see what every authenticated user may.
+    // All authenticated users may read this.
     reader.get(API).await?.ok()?;
 
     for token in [format!("{token}x"), "nonsense".to_owned()] {
@@ -96,7 +96,7 @@ async fn front_proxy(site: Arc<Site>) -> anyhow::Result<()> {
     let answer = proxy.get_with(&path, &front_proxy_headers("somebody-else")).await?;
     let message = answer.refused(403, "Forbidden")?;
     ensure!(message.contains("\"somebody-else\""), "{message}");
-    // The proxy's certificate is nobody's own: the client CA has not signed it.
+    // The certificate of the front proxy identifies no user, since the client CA has not signed it.
     unauthorized(&proxy.get(&path).await?)?;
     Ok(())
 }
@@ -139,8 +139,8 @@ async fn wrong_client_ca(site: Arc<Site>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// As an authority is rotated: the new one is added beside the old, and later the old one removed. Here both are
-/// added to the ConfigMap and removed again, so that the other trials are not disturbed; kube-apiserver keeps what
+/// The rotation of an authority: the new one is added beside the old one, which is removed later. Here both new ones
+/// are added to the ConfigMap and removed again, so that other trials are not affected. kube-apiserver keeps what
 /// others add to it.
 async fn rotation(site: Arc<Site>) -> anyhow::Result<()> {
     let path = team_of(&site, "outlives-rotation").await?;
@@ -181,7 +181,7 @@ async fn rotation(site: Arc<Site>) -> anyhow::Result<()> {
     let refused = |answer: &Answer| answer.code == StatusCode::UNAUTHORIZED;
     settles("users of the removed CA are unknown", PICKED_UP, &as_user, refused).await?;
     settles("the removed front proxy is not believed", PICKED_UP, || as_proxy(&proxy), refused).await?;
-    // Neither are connections that were made while their CAs were trusted.
+    // Connections that were opened while their CAs were trusted are rejected too.
     unauthorized(&connected.get(&path).await?)?;
     unauthorized(&as_proxy_connected().await?)?;
     as_proxy(&site.control_plane.front_proxy().client).await?.ok()?;

@@ -1,4 +1,4 @@
-//! The cluster does not suffer when Gatehouse is dead, and nothing needs a restart when it is back.
+//! The cluster works while Gatehouse is down, and needs no restart when Gatehouse is back.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::caller::Caller;
 use crate::site::{API, Site, kustomization};
 use crate::world::{World, settles};
 
-/// The aggregator looks each 30 s, and asks for discovery each 60 s.
+/// The aggregator checks every 30 s, and requests discovery every 60 s.
 const WHOLE_AGAIN: Duration = Duration::from_secs(100);
 
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
@@ -33,7 +33,7 @@ async fn available(site: Arc<Site>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// With a control plane of its own: the others' Gatehouse stays.
+/// With its own control plane, since the other trials need their Gatehouse.
 async fn killed(_: Arc<ControlPlane>) -> anyhow::Result<()> {
     let control_plane = ControlPlane::start(&Options::default()).await?;
     let (site, mut gatehouse) = Site::new(Arc::new(control_plane)).await?;
@@ -46,8 +46,8 @@ async fn killed(_: Arc<ControlPlane>) -> anyhow::Result<()> {
 
     gatehouse.kill().await?;
     let killed = Instant::now();
-    // Clients find out at once; discovery when the aggregator next looks.
-    // The aggregator's own answer, which is no Status.
+    // Clients notice at once, discovery at the aggregator's next check. The aggregator answers itself, without a
+    // Status.
     let answer = caller.get(&format!("{API}/fluxsummaries")).await?;
     ensure!(answer.code == 503, "{answer:#?}");
     for args in [
@@ -74,7 +74,7 @@ async fn killed(_: Arc<ControlPlane>) -> anyhow::Result<()> {
         told.as_secs_f32(),
         killed.elapsed().as_secs_f32()
     ));
-    // Whether kubectl complains of a stale group depends on its version; of others it never may.
+    // Whether kubectl complains about a stale group depends on its version. It must not complain about others.
     let resources = site.kubectl()?.run(["api-resources", "-o", "name"]).await?;
     ensure!(resources.stdout.contains("kustomizations.kustomize.toolkit.fluxcd.io"), "{resources:?}");
     ensure!(!resources.stdout.contains("view.gatehouse.dev"), "{resources:?}");
@@ -108,13 +108,13 @@ async fn killed(_: Arc<ControlPlane>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What clients ask for first: all groups at once.
+/// The aggregated discovery of all groups, which clients request first.
 pub(crate) async fn discovery(caller: &Caller) -> anyhow::Result<Value> {
     let aggregated = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
     caller.get_with("/apis", &[("accept", aggregated)]).await?.ok()
 }
 
-/// The groups that discovery says it could not ask.
+/// The groups that are marked as stale in discovery.
 pub(crate) fn unavailable(list: &Value) -> Vec<&str> {
     let groups = list["items"].as_array().into_iter().flatten();
     let is_stale = |group: &&Value| {

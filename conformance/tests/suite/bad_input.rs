@@ -1,4 +1,4 @@
-//! What makes no sense is answered with a Status that says so, the same through the aggregator and past it.
+//! Invalid requests get a Status that names the error, both through the aggregator and directly.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
     ]
 }
 
-/// The two ways to Gatehouse.
+/// A client through the aggregator, and a direct one.
 async fn ways(site: &Site) -> anyhow::Result<[(&'static str, Caller); 2]> {
     let direct = site.direct_as("bad-input", Some("system:masters")).await?;
     Ok([("aggregated", site.caller().await?), ("direct", direct)])
@@ -108,7 +108,7 @@ async fn media_types(site: Arc<Site>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Through the aggregator kube-apiserver answers this itself.
+/// Only directly, since kube-apiserver answers these itself.
 async fn oversized_headers(site: Arc<Site>) -> anyhow::Result<()> {
     let direct = site.direct_as("bad-input", Some("system:masters")).await?;
     let path = format!("{API}/fluxresources");
@@ -116,17 +116,18 @@ async fn oversized_headers(site: Arc<Site>) -> anyhow::Result<()> {
     let many: Vec<_> = many.iter().map(|name| (name.as_str(), "x")).collect();
     let answer = direct.get_with(&path, &many).await?;
     ensure!(answer.code == 431, "{answer:#?}");
-    // The server hangs up in the middle of this one, and a client that is still writing may miss the answer.
+    // The server closes the connection before it has read everything, so a client that still writes may miss the
+    // answer.
     let large = "x".repeat(2 << 20);
     if let Ok(answer) = direct.get_with(&path, &[("x-large", &large)]).await {
         ensure!(answer.code == 431, "{answer:#?}");
     }
-    // It was that request alone.
+    // Other requests are not affected.
     direct.get(&path).await?.ok()?;
     Ok(())
 }
 
-/// Each waits for three seconds first, so all are asked at once.
+/// Each request waits three seconds, so all are sent at once.
 async fn from_the_future(site: Arc<Site>) -> anyhow::Result<()> {
     let ways = ways(&site).await?;
     let queries = ["", "&limit=1", "&resourceVersionMatch=NotOlderThan"];
@@ -142,7 +143,7 @@ async fn from_the_future(site: Arc<Site>) -> anyhow::Result<()> {
         anyhow::Ok(())
     }))
     .await?;
-    // A client that is told so of a watch would ask again and again.
+    // If a watch got 504, a client would retry it again and again.
     futures::future::try_join_all(ways.iter().map(async |(way, caller)| {
         let future = (1_u64 << 53) - 1;
         ends_as_too_old(caller, future).await.with_context(|| format!("{way}: from the future"))
@@ -151,7 +152,7 @@ async fn from_the_future(site: Arc<Site>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A watch is opened, and ends with the news.
+/// The watch is opened, and ends with an ERROR event.
 async fn ends_as_too_old(caller: &Caller, version: u64) -> anyhow::Result<()> {
     let answer = caller.get(&format!("{API}/fluxresources?resourceVersion={version}&watch=true")).await?;
     let event = (&answer.body["type"], &answer.body["object"]["code"], &answer.body["object"]["reason"]);

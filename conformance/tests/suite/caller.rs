@@ -1,4 +1,4 @@
-//! Plain HTTP, for what kubectl and typed clients do not show: status lines, headers, credentials of any kind.
+//! An HTTP client, for what kubectl and typed clients hide: status lines, headers, any credentials.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use serde_json::{Value, json};
 
 use crate::site::Endpoint;
 
-/// Far longer than any answer takes, a wait for a resourceVersion included.
+/// Far longer than any answer takes, including the wait for a resourceVersion.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Sends requests with the credentials it was made with.
+/// An HTTP client with certain credentials.
 #[derive(Clone)]
 pub(crate) struct Caller {
     pub(crate) client: kube::Client,
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) code: StatusCode,
@@ -34,24 +34,24 @@ pub(crate) struct Answer {
 }
 
 impl Caller {
-    /// With the credentials of a kubeconfig.
+    /// A client with the credentials of a kubeconfig.
     pub(crate) async fn of_kubeconfig(path: &Path) -> anyhow::Result<Self> {
         Ok(Self { client: kubeconfig::client(path).await? })
     }
 
-    /// With a client certificate.
+    /// A client with a certificate.
     pub(crate) async fn with_certificate(endpoint: &Endpoint, identity: &KeyPair) -> anyhow::Result<Self> {
         Self::new(Self::document(endpoint, identity)).await
     }
 
-    /// With a bearer token.
+    /// A client with a bearer token.
     pub(crate) async fn with_token(endpoint: &Endpoint, token: &str) -> anyhow::Result<Self> {
         let mut document = Self::document(endpoint, &nobody());
         document["users"][0]["user"] = json!({"token": token});
         Self::new(document).await
     }
 
-    /// With nothing.
+    /// A client without credentials.
     pub(crate) async fn anonymous(endpoint: &Endpoint) -> anyhow::Result<Self> {
         let mut document = Self::document(endpoint, &nobody());
         document["users"][0]["user"] = json!({});
@@ -76,17 +76,17 @@ impl Caller {
         Ok(Self { client: kube::Client::try_from(config)? })
     }
 
-    /// GET.
+    /// Sends a GET.
     pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Answer> {
         self.get_with(path, &[]).await
     }
 
-    /// GET with headers.
+    /// Sends a GET with headers.
     pub(crate) async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
         self.send(&Method::GET, path, headers).await
     }
 
-    /// Any method, with headers, without a body.
+    /// Sends a request with headers and without a body.
     pub(crate) async fn send(
         &self,
         method: &Method,
@@ -96,12 +96,12 @@ impl Caller {
         self.exchange(method, path, headers, Vec::new()).await
     }
 
-    /// POST of a document.
+    /// Sends a POST of a JSON document.
     pub(crate) async fn post(&self, path: &str, document: &Value) -> anyhow::Result<Answer> {
         self.write(&Method::POST, path, "application/json", document.to_string().into_bytes()).await
     }
 
-    /// Any method, with a body.
+    /// Sends a request with a body.
     pub(crate) async fn write(
         &self,
         method: &Method,
@@ -136,13 +136,13 @@ impl Caller {
 }
 
 impl Answer {
-    /// The body, if this is 200.
+    /// The body, if the code is 200.
     pub(crate) fn ok(self) -> anyhow::Result<Value> {
         ensure!(self.code == StatusCode::OK, "{self:#?}");
         Ok(self.body)
     }
 
-    /// The message, if this is a whole `metav1.Status` of that code and reason.
+    /// The message, if the response is a complete `metav1.Status` with this code and reason.
     pub(crate) fn refused(&self, code: u16, reason: &str) -> anyhow::Result<&str> {
         let Self { code: status, body, .. } = self;
         ensure!(
@@ -158,7 +158,7 @@ impl Answer {
     }
 }
 
-/// Stands where a document is made only to be changed.
+/// A placeholder in a kubeconfig that is changed afterwards.
 fn nobody() -> KeyPair {
     KeyPair { certificate_pem: String::new(), key_pem: String::new() }
 }

@@ -1,13 +1,13 @@
-//! Numbers by chance that can be had again: `GATEHOUSE_SEED` says from where to start.
+//! Reproducible random numbers: `GATEHOUSE_SEED` sets the seed.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// SplitMix64 (Steele, Lea and Flood 2014): a few lines, and good enough for choosing what to do next.
+/// SplitMix64 (Steele, Lea and Flood 2014): short, and good enough to choose actions.
 #[derive(Debug, Clone)]
 pub(crate) struct Chance(u64);
 
 impl Chance {
-    /// From `GATEHOUSE_SEED`, else from the clock. The seed is returned to be told.
+    /// Seeds from `GATEHOUSE_SEED`, or from the clock. Returns the seed, which is to be printed.
     pub(crate) fn seeded() -> anyhow::Result<(u64, Self)> {
         let seed = match std::env::var("GATEHOUSE_SEED") {
             Ok(text) => text.parse()?,
@@ -16,7 +16,7 @@ impl Chance {
         Ok((seed, Self(seed)))
     }
 
-    /// Another one, independent of what this one does from here on.
+    /// Another generator, independent of the later use of this one.
     pub(crate) fn fork(&mut self) -> Self {
         Self(self.next())
     }
@@ -29,18 +29,18 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    /// From 0 to one less than `bound`, which is not 0.
+    /// A number from 0 to `bound - 1`; `bound` must not be 0.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         let bound = u64::try_from(bound).unwrap_or(u64::MAX);
         usize::try_from(self.next() % bound).unwrap_or_default()
     }
 
-    /// One of them.
+    /// One of the choices.
     pub(crate) fn of<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
         &choices[self.below(choices.len())]
     }
 
-    /// From nothing to `longest`.
+    /// A duration from zero to `longest`.
     pub(crate) fn up_to(&mut self, longest: Duration) -> Duration {
         let milliseconds = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
         Duration::from_millis(self.next() % milliseconds.saturating_add(1))

@@ -1,4 +1,4 @@
-//! What happens to the cluster while Gatehouse runs is seen, and does not disturb the rest.
+//! Changes of the cluster while Gatehouse runs are observed, and do not disturb other kinds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::world::{World, settles};
 /// For a change of an object, on a busy machine.
 const SHOWN: Duration = Duration::from_secs(10);
 
-/// A definition is served some seconds after it was made, and discovery follows.
+/// A new definition is served after some seconds, and then appears in discovery.
 const DISCOVERED: Duration = Duration::from_secs(40);
 
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
@@ -84,7 +84,7 @@ async fn wrong_types(site: Arc<Site>) -> anyhow::Result<()> {
     let caller = site.caller().await?;
     let path = format!("{API}/namespaces/{namespace}/fluxresources");
     let rows = async || caller.get(&path).await?.ok();
-    // An object is there before its status.
+    // An object exists before its status does.
     let told = |list: &Value| {
         let rows = by_name(list);
         rows.len() == 5 && rows.values().all(|row| row["status"]["state"] != "Pending")

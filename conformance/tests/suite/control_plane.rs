@@ -1,4 +1,4 @@
-//! The control plane itself behaves as a real cluster's does.
+//! The control plane of the suite behaves as that of a real cluster.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ async fn user_without_rights_gets_403(control_plane: Arc<ControlPlane>) -> anyho
     Ok(())
 }
 
-/// Gatehouse trusts what this ConfigMap says.
+/// Gatehouse trusts the content of this ConfigMap.
 async fn front_proxy_is_published(control_plane: Arc<ControlPlane>) -> anyhow::Result<()> {
     let kubectl = Kubectl::new(control_plane.kubeconfig())?;
     let template = "{.data.requestheader-client-ca-file}{.data.requestheader-allowed-names}";

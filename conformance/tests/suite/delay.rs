@@ -1,7 +1,7 @@
-//! A line to a server on which what is told without being asked for comes late: events of watches, in practice.
+//! A TCP proxy that delays data which a server sends unasked: the events of watches, in practice.
 //!
-//! It cannot look into TLS. What arrives long after the last thing that was sent is taken for an event; an answer that
-//! took its time may be taken for one too, which does no harm.
+//! It cannot decrypt TLS. Data that arrives long after the last request is considered an event. A slow response may be
+//! delayed too, which is harmless.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -16,17 +16,18 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::chance::Chance;
 
-/// What an answer takes at most, mostly.
+/// The usual maximum duration of a response.
 const ANSWERED: Duration = Duration::from_millis(250);
 
-/// Passes connections on. Dropped, it is gone.
+/// A proxy, which stops when it is dropped.
 pub(crate) struct Delay {
     port: u16,
     task: JoinHandle<()>,
 }
 
 impl Delay {
-    /// To the port of a server on this machine. Events come up to `longest` late, each connection's in order.
+    /// Starts a proxy for a port on this machine. Events are delayed by up to `longest`, and those of a connection stay
+    /// in order.
     pub(crate) async fn to(port: u16, longest: Duration, mut chance: Chance) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free port")?;
         let own = listener.local_addr()?.port();
@@ -40,7 +41,7 @@ impl Delay {
         Ok(Self { port: own, task })
     }
 
-    /// Where to connect instead.
+    /// The URL of the proxy.
     pub(crate) fn url(&self) -> String {
         format!("https://{}:{}", Ipv4Addr::LOCALHOST, self.port)
     }
@@ -52,7 +53,7 @@ impl Drop for Delay {
     }
 }
 
-/// When something was last asked for, in milliseconds of a connection.
+/// When the client last sent data, in milliseconds since the connection was opened.
 #[derive(Clone)]
 struct Asked {
     since: Instant,
@@ -80,7 +81,7 @@ async fn pass_on(near: TcpStream, port: u16, longest: Duration, chance: Chance) 
     let (from_near, to_near) = near.into_split();
     let (from_far, to_far) = far.into_split();
     let asked = Asked { since: Instant::now(), last: Arc::default() };
-    // Either end that closes ends both.
+    // When either side closes, both are closed.
     tokio::select! {
         () = ask(from_near, to_far, asked.clone()) => {}
         () = tell(from_far, to_near, asked, longest, chance) => {}

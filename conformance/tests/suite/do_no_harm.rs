@@ -1,7 +1,8 @@
-//! Gatehouse harms nobody when it is dead, nor when it hangs: connections are accepted, and nothing is ever answered.
+//! The cluster works while Gatehouse is dead, and while it hangs: connections are accepted, and nothing is answered.
 //!
-//! What must hold is asserted; how long things take, and what they say, is printed as the table of docs/operate.md. There
-//! is no kube-controller-manager here, so of a namespace's end this shows what its controller goes by: discovery.
+//! What must hold is asserted. Durations and messages are printed as the table in docs/operate.md. There is no
+//! kube-controller-manager here, so for the deletion of namespaces this checks discovery, which that controller depends
+//! on.
 
 mod harm;
 
@@ -22,13 +23,13 @@ use crate::gate::Gate;
 use crate::site::{API, Site};
 use crate::world::{World, settles};
 
-/// Longer than rows take to be called stale, which they are after half a minute, and than any review.
+/// Longer than any review, and than the half minute after which rows are stale.
 const SILENCE: Duration = Duration::from_secs(35);
-/// Rows are stale half a minute after the last sign of life; the rest is for a busy machine.
+/// Rows are stale half a minute after the last heartbeat; the rest is a margin for a busy machine.
 const STALE: Duration = Duration::from_secs(33);
-/// kube-apiserver gives a connection up 15 s after 30 s without a frame; the rest is for a busy machine.
+/// kube-apiserver closes a connection 15 s after 30 s without a frame; the rest is a margin for a busy machine.
 const LOST: Duration = Duration::from_secs(50);
-/// The aggregator looks each 30 s.
+/// The aggregator checks every 30 s.
 const WHOLE_AGAIN: Duration = Duration::from_secs(100);
 
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
@@ -38,9 +39,9 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
     ]
 }
 
-/// Everything, with a control plane of its own.
+/// All servers, with their own control plane.
 struct Scene {
-    // In the order in which they must end.
+    // Fields are dropped in order, and the servers must end in this order.
     gatehouse: Gatehouse,
     webhooks: Webhooks,
     gate: Gate,
@@ -129,7 +130,7 @@ async fn lives() -> anyhow::Result<()> {
         anyhow::Ok(())
     };
 
-    // Whom nobody has to be asked about.
+    // A user that needs no SubjectAccessReview.
     let root = scene.gate.site.direct_as("root", Some("system:masters")).await?;
     send(scene.control_plane.api_server(), Signal::STOP)?;
     let since = Instant::now();

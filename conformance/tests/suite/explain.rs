@@ -1,4 +1,4 @@
-//! `kubectl explain` documents every field of every view.
+//! `kubectl explain` documents all fields of all views.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ async fn documented(site: Arc<Site>, resource: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The paths of the outline that have fields of their own, but for what Kubernetes itself documents.
+/// The paths in the outline that have fields, without those that Kubernetes documents.
 fn objects(outline: &str) -> Vec<String> {
     let fields = outline.lines().skip_while(|line| !line.starts_with("FIELDS:")).skip(1);
     let mut path: Vec<&str> = Vec::new();

@@ -1,5 +1,5 @@
-//! kustomize-controller as kube-apiserver sees it: its account, its field manager, a dry run before each write, and the
-//! other managers' fields that it takes over and away. From fluxcd/pkg's `ssa`, in our own words.
+//! Imitates the requests of kustomize-controller: its account, its field manager, a dry run before each write, and the
+//! removal of fields that other managers own. It follows fluxcd/pkg's `ssa`.
 
 use anyhow::{Context, ensure};
 use gatehouse_conformance::kubectl::{Kubectl, Output};
@@ -7,19 +7,19 @@ use serde_json::{Map, Value, json};
 
 use crate::gate::{Gate, with_file};
 
-/// Its field manager.
+/// The field manager.
 const MANAGER: &str = "kustomize-controller";
 
-/// Its account.
+/// The service account.
 pub(crate) const ACCOUNT: &str = "system:serviceaccount:flux-system:kustomize-controller";
 
-/// kustomize-controller, under its own account or a tenant's.
+/// kustomize-controller, with its own account or a tenant's.
 pub(crate) struct KustomizeController {
     kubectl: Kubectl,
 }
 
 impl KustomizeController {
-    /// With all rights in the namespaces.
+    /// Grants the account all permissions in the namespaces.
     pub(crate) async fn new(gate: &Gate, account: &str, namespaces: &[&str]) -> anyhow::Result<Self> {
         for namespace in namespaces {
             permit(gate, namespace, account, &["*"]).await?;
@@ -27,15 +27,15 @@ impl KustomizeController {
         Ok(Self { kubectl: gate.site.kubectl_as(account)? })
     }
 
-    /// Its dry run of an object: what it would become.
+    /// The result of a dry run of an object.
     pub(crate) async fn dry_run(&self, object: &Value) -> anyhow::Result<Value> {
         let more = ["--dry-run=server", "-o", "json", "--show-managed-fields"];
         let output = self.send(std::slice::from_ref(object), &more).await?;
         Ok(serde_json::from_str(&output.ok()?)?)
     }
 
-    /// Reconciles objects: a dry run of each, and where it drifts from what is there (or is new), a write of all that
-    /// drift. Returns the names of those written.
+    /// Reconciles objects: a dry run of each, then an apply of those that are new or have drifted. Returns the names of
+    /// the latter.
     pub(crate) async fn reconcile(
         &self,
         gate: &Gate,
@@ -60,7 +60,7 @@ impl KustomizeController {
             .collect())
     }
 
-    /// Makes what kubectl holds of an object its own, so that the next write takes away what Git does not declare.
+    /// Takes ownership of the fields that kubectl owns, so that the next apply removes those that are not in Git.
     async fn take_over(&self, before: &Value, object: &Value) -> anyhow::Result<bool> {
         let entries = before["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
         let is_kubectls = |entry: &Value| {
@@ -94,7 +94,7 @@ impl KustomizeController {
         Ok(true)
     }
 
-    /// Deletes an object, as it prunes.
+    /// Deletes an object, as pruning does.
     pub(crate) async fn prune(&self, kind: &str, namespace: &str, name: &str) -> anyhow::Result<Output> {
         self.kubectl.run(["delete", kind, name, "-n", namespace, "--wait=false"]).await
     }
@@ -106,7 +106,7 @@ impl KustomizeController {
     }
 }
 
-/// Whether kustomize-controller would write: labels, annotations, or anything but metadata and status is different.
+/// Whether kustomize-controller would apply: labels, annotations or any field outside of metadata and status differ.
 pub(crate) fn drifts(before: &Value, after: &Value) -> bool {
     let declared = |object: &Value| {
         let mut object = object.clone();
@@ -121,7 +121,7 @@ pub(crate) fn drifts(before: &Value, after: &Value) -> bool {
     declared(before) != declared(after)
 }
 
-/// Gives a user the right to these verbs on everything in a namespace.
+/// Grants a user these verbs on all resources in a namespace.
 pub(crate) async fn permit(gate: &Gate, namespace: &str, user: &str, verbs: &[&str]) -> anyhow::Result<()> {
     ensure!(!user.is_empty(), "nobody");
     let named = |kind: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": user});

@@ -1,4 +1,4 @@
-//! What Flux's own dashboards read: a series for each of Flux's objects, as they are now, for whoever may see them.
+//! The series for Flux's own dashboards: one for each Flux object in its current state, for authorized users.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use crate::site::{Site, kustomization};
 use crate::world::{World, settles};
 
 const PATH: &str = "/metrics/flux";
-/// Far longer than a change takes to get there.
+/// Far longer than a change takes to appear.
 const TOLD: Duration = Duration::from_secs(20);
 
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
     vec![world.shared("flux_metrics::series_follow_the_objects_for_whoever_may_see_them", follow)]
 }
 
-/// With a Gatehouse of its own: the site's does not tell them.
+/// With its own Gatehouse, since that of the site does not serve these metrics.
 async fn follow(site: Arc<Site>) -> anyhow::Result<()> {
     let options = Options {
         name: Some("gatehouse-flux-metrics".to_owned()),
@@ -48,7 +48,7 @@ async fn follow(site: Arc<Site>) -> anyhow::Result<()> {
     };
     site.apply([kustomization(namespace, "app", Ok(()))]).await?;
     let whole = told("True").await?.ok()?;
-    // Those of the example cluster too, each once.
+    // The objects of the example cluster are included, each once.
     let series = || whole.lines().filter(|line| !line.starts_with('#'));
     let different: BTreeSet<_> = series().collect();
     ensure!(different.len() > 10 && different.len() == series().count(), "{whole}");
@@ -73,7 +73,7 @@ async fn follow(site: Arc<Site>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Binds a user to the role that comes with the chart.
+/// Binds a user to the role from the chart.
 async fn allow(site: &Site, user: &str) -> anyhow::Result<()> {
     let group = "rbac.authorization.k8s.io";
     let [.., role] = user_roles();

@@ -1,6 +1,6 @@
-//! What the trials of admission share: the site, two replicas of the webhooks registered with it, and kubectl at work.
+//! Shared by the trials of admission: the site with two registered replicas of the webhooks, and helpers for kubectl.
 //!
-//! Trials run side by side, in namespaces, with policies and with quotas of their own.
+//! Trials run concurrently, each with its own namespaces, policies and quotas.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::caller::Caller;
 use crate::site::Site;
 use crate::world::settles;
 
-/// What trials' namespaces are selected by; its value is the namespace's name.
+/// The label that selects the namespaces of trials. Its value is the name of the namespace.
 pub(crate) const LABEL: &str = "gate";
 
-/// Until a change is known to everybody whom it concerns; the machine may be busy.
+/// Until all replicas have observed a change, on a busy machine.
 pub(crate) const KNOWN: Duration = Duration::from_secs(30);
 
 pub(crate) const AGONES: &str = "/apis/agones.dev/v1";
@@ -28,12 +28,12 @@ pub(crate) const POLICY: &str = "/apis/policy.gatehouse.dev/v1alpha1";
 
 const REPLICAS: usize = 2;
 
-/// The site with admission in force.
+/// The site with registered webhooks.
 pub(crate) struct Gate {
     pub(crate) site: Arc<Site>,
-    /// Each replica, past kube-apiserver.
+    /// A direct client of each replica.
     pub(crate) replicas: Vec<Caller>,
-    /// An administrator.
+    /// A client of an administrator.
     pub(crate) caller: Caller,
 }
 
@@ -59,7 +59,7 @@ impl Gate {
         self.site.kubectl()
     }
 
-    /// Makes a namespace that trials' selectors find; it is observed when this returns.
+    /// Creates a namespace with the label. Returns once it is observed.
     pub(crate) async fn namespace(&self, name: &str) -> anyhow::Result<()> {
         let labels = json!({LABEL: name});
         self.site
@@ -67,25 +67,25 @@ impl Gate {
             .await
     }
 
-    /// Writes an object as an administrator: creates it, or replaces what is there.
+    /// Creates or replaces an object as an administrator.
     pub(crate) async fn put(&self, object: &Value) -> anyhow::Result<()> {
         self.site.apply([object.clone()]).await
     }
 
-    /// A policy for one namespace, in force when this returns: `refused` is an object that it refuses.
+    /// Creates a policy for one namespace. Returns once all replicas enforce it: `refused` is an object that it denies.
     pub(crate) async fn policy(&self, namespace: &str, spec: Value, refused: &Value) -> anyhow::Result<()> {
         self.put(&policy(namespace, spec)).await?;
         self.until_refused("/validate", namespace, refused).await
     }
 
-    /// A quota for one namespace, in force when this returns: `refused` is an object that there is no room for, of a
-    /// kind that counts nothing else.
+    /// Creates a quota for one namespace. Returns once all replicas enforce it: `refused` is an object that exceeds it,
+    /// of a kind that counts towards nothing else.
     pub(crate) async fn quota(&self, namespace: &str, hard: Value, refused: &Value) -> anyhow::Result<()> {
         self.put(&quota(namespace, hard)).await?;
         self.until_refused("/quota", namespace, refused).await
     }
 
-    /// Waits until each replica refuses to have an object created; as a dry-run, so that nothing is reserved.
+    /// Waits until each replica denies the creation of an object, in a dry run, which reserves nothing.
     pub(crate) async fn until_refused(
         &self,
         path: &str,
@@ -122,7 +122,7 @@ impl Gate {
         self.caller.get(path).await?.ok()
     }
 
-    /// Waits until an object is as wanted.
+    /// Waits until an object satisfies a condition.
     pub(crate) async fn becomes(
         &self,
         path: &str,
@@ -132,14 +132,14 @@ impl Gate {
         settles(path, within, || self.get(path), wanted).await
     }
 
-    /// Removes an object, if it is there.
+    /// Deletes an object, if it exists.
     pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<()> {
         let answer = self.caller.send(&Method::DELETE, path, &[]).await?;
         anyhow::ensure!(answer.code.is_success() || answer.code == StatusCode::NOT_FOUND, "{answer:#?}");
         Ok(())
     }
 
-    /// What the metrics of all replicas say of a counter, added up: of the lines that have all of `labels`.
+    /// The sum of a counter over all replicas and all series that have these labels.
     pub(crate) async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> anyhow::Result<f64> {
         let mut sum = 0.0;
         for replica in &self.replicas {
@@ -158,7 +158,7 @@ impl Gate {
     }
 }
 
-/// A policy named after the one namespace that it is for.
+/// A policy for one namespace, with the same name.
 pub(crate) fn policy(namespace: &str, mut spec: Value) -> Value {
     spec["namespaceSelector"] = json!({"matchLabels": {LABEL: namespace}});
     json!({
@@ -167,7 +167,7 @@ pub(crate) fn policy(namespace: &str, mut spec: Value) -> Value {
     })
 }
 
-/// A quota named after the one namespace that it is for.
+/// A quota for one namespace, with the same name.
 pub(crate) fn quota(namespace: &str, hard: impl Into<Value>) -> Value {
     let hard = hard.into();
     json!({
@@ -177,7 +177,7 @@ pub(crate) fn quota(namespace: &str, hard: impl Into<Value>) -> Value {
     })
 }
 
-/// A Kustomization that no rule of these trials finds fault with, with some fields of its spec as given.
+/// A Kustomization that violates no rule of these trials, with these fields in its spec.
 pub(crate) fn kustomization(namespace: &str, name: &str, fields: Value) -> Value {
     let mut object = json!({
         "apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization",
@@ -191,7 +191,7 @@ pub(crate) fn kustomization(namespace: &str, name: &str, fields: Value) -> Value
     object
 }
 
-/// A Fleet whose servers each ask for half a core and 512 Mi.
+/// A Fleet whose servers request half a core and 512 Mi each.
 pub(crate) fn fleet(namespace: &str, name: &str, replicas: i64) -> Value {
     json!({
         "apiVersion": "agones.dev/v1", "kind": "Fleet", "metadata": {"namespace": namespace, "name": name},
@@ -199,7 +199,7 @@ pub(crate) fn fleet(namespace: &str, name: &str, replicas: i64) -> Value {
     })
 }
 
-/// A GameServer, as a Fleet's.
+/// A GameServer with the spec of the Fleet's servers.
 pub(crate) fn game_server(namespace: &str, name: &str) -> Value {
     json!({
         "apiVersion": "agones.dev/v1", "kind": "GameServer",
@@ -220,7 +220,7 @@ pub(crate) fn config_map(namespace: &str, name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": namespace, "name": name}})
 }
 
-/// Puts fields of one object into another; null takes a field out.
+/// Merges fields into an object; null removes a field.
 pub(crate) fn merge(into: &mut Value, fields: Value) {
     let Value::Object(fields) = fields else { return };
     for (name, value) in fields {
@@ -232,7 +232,7 @@ pub(crate) fn merge(into: &mut Value, fields: Value) {
     }
 }
 
-/// The review of a creation, as a dry-run by somebody.
+/// The dry-run review of a creation.
 pub(crate) fn creation(namespace: &str, object: &Value) -> Value {
     let (group, version) = split(object["apiVersion"].as_str().unwrap_or_default());
     let kind = object["kind"].as_str().unwrap_or_default();
@@ -255,7 +255,7 @@ pub(crate) fn creation(namespace: &str, object: &Value) -> Value {
     })
 }
 
-/// As English has it, mostly; it does for the kinds of these trials.
+/// The plural of a kind in lower case, by a rule that holds for the kinds of these trials.
 fn plural(kind: &str) -> String {
     let kind = kind.to_lowercase();
     match kind.strip_suffix('y') {
@@ -268,7 +268,7 @@ fn split(api_version: &str) -> (&str, &str) {
     api_version.split_once('/').unwrap_or(("", api_version))
 }
 
-/// How kubectl applies.
+/// How kubectl applies objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
     Client,
@@ -278,7 +278,7 @@ pub(crate) enum Side {
 /// Both ways to apply.
 pub(crate) const SIDES: [Side; 2] = [Side::Client, Side::Server];
 
-/// `kubectl apply` of objects, with further arguments.
+/// Runs `kubectl apply` on objects, with more arguments.
 pub(crate) async fn apply(
     kubectl: &Kubectl,
     side: Side,
@@ -294,7 +294,7 @@ pub(crate) async fn apply(
     .await
 }
 
-/// A command of kubectl that takes `-f`.
+/// Runs a kubectl command with `-f` and these objects.
 pub(crate) async fn with_file(
     kubectl: &Kubectl,
     command: &[&str],

@@ -1,4 +1,5 @@
-//! Client libraries keep a true copy: list and watch, by streaming lists and by plain ones, of objects and of metadata.
+//! Client libraries keep a correct copy of the views: by streaming lists and by plain lists, of objects and of
+//! metadata.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,26 +20,26 @@ use tokio::task::JoinSet;
 use crate::site::{API, Site, by_name, kustomization};
 use crate::world::{World, settles};
 
-/// Of the random changes; another one, another run.
+/// The seed of the random changes.
 const SEED: u64 = 20_261_121;
 const NAMESPACES: u64 = 4;
 const CHANGES: u64 = 250;
 
-/// After the last change, on a busy machine.
+/// The time after the last change, on a busy machine.
 const SETTLED: Duration = Duration::from_secs(30);
 
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
     vec![world.shared("informers::every_kind_of_watcher_converges_while_a_thousand_changes_run", converge)]
 }
 
-/// The version of each row, by namespace and name.
+/// The resourceVersion of each row, by namespace and name.
 type Rows = BTreeMap<(String, String), String>;
 
-/// A copy of a view, kept by a watcher.
+/// The copy that a watcher keeps of a view.
 #[derive(Debug, Default)]
 struct Copied {
     rows: Rows,
-    /// A list that has not ended yet.
+    /// The objects of a list that has not ended yet.
     listing: Option<Rows>,
     events: usize,
     lists: usize,
@@ -74,7 +75,8 @@ impl Copied {
         }
     }
 
-    /// Whoever resumes from the last version seen must have seen everything before it.
+    /// A client that resumes from the last resourceVersion must have received all earlier changes, so versions must
+    /// increase.
     fn is_later(&mut self, key: &(String, String), version: &str) {
         let version = version.parse().unwrap_or_default();
         if version <= self.last {
@@ -83,7 +85,7 @@ impl Copied {
         self.last = version;
     }
 
-    /// The rows that this trial's changes are about.
+    /// The rows in this trial's namespaces.
     fn own(&self) -> Rows {
         self.rows
             .iter()
@@ -108,7 +110,7 @@ fn is_own(namespace: &str) -> bool {
     namespace.starts_with("informers-")
 }
 
-/// The watchers, and what each has copied.
+/// The watchers and their copies.
 #[derive(Default)]
 struct Watchers {
     tasks: JoinSet<()>,
@@ -164,7 +166,7 @@ async fn converge(site: Arc<Site>) -> anyhow::Result<()> {
 
     let started = Instant::now();
     let mut expected = change_at_random(&site, 0).await?;
-    // Those that begin in the middle of it all.
+    // These begin while changes are made.
     watchers.start("plain, late", "fluxresources", watcher(resources(aggregated), plain()));
     watchers.start("streaming, late", "fluxresources", watcher(resources(aggregated), streaming()));
     watchers.start("metadata, late, plain", "fluxresources", watcher(metadata(direct), plain()));
@@ -214,14 +216,14 @@ fn listed(list: &Value) -> Rows {
     own.map(|(key, item)| (key, version(item))).collect()
 }
 
-/// Half of the changes: in two namespaces, side by side. Returns the rows that are left.
+/// Makes half of the changes, concurrently in two namespaces. Returns the remaining rows.
 async fn change_at_random(site: &Site, first: u64) -> anyhow::Result<BTreeSet<(String, String)>> {
     let changes = (first..first + NAMESPACES / 2).map(|number| Changes::run(site, number));
     let left = futures::future::try_join_all(changes).await?;
     Ok(left.into_iter().flatten().collect())
 }
 
-/// Random changes in one namespace, always the same for a seed.
+/// Random changes in one namespace, reproducible by the seed.
 struct Changes {
     random: u64,
     api: Api<DynamicObject>,
@@ -273,11 +275,11 @@ impl Changes {
         let name = format!("app-{}", self.made);
         self.made += 1;
         let mut object = kustomization(&self.namespace, &name, Ok(()));
-        // The status is not taken in a create, so it begins as pending.
+        // A create ignores the status, so the object begins as Pending.
         object["spec"]["dependsOn"] = match self.below(4) {
             0 => json!([]),
             1 => json!([{"name": "app-never-made"}]),
-            // It may not exist yet, or no longer, or close a cycle.
+            // It may not exist yet, may be deleted, or may close a cycle.
             _ => json!([{"name": format!("app-{}", self.below(self.made + 2))}]),
         };
         self.api.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
@@ -304,7 +306,7 @@ impl Changes {
         usize::try_from(self.below(length)).unwrap_or_default()
     }
 
-    /// SplitMix64: even enough for this.
+    /// SplitMix64, which is uniform enough.
     fn below(&mut self, bound: u64) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.random;

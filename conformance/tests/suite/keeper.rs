@@ -1,5 +1,5 @@
-//! What Gatehouse keeps right by itself: from nothing to registered, with no more than its accounts' rights, and back
-//! after somebody has changed it.
+//! What Gatehouse registers and repairs itself: its registration with no more than the permissions of its accounts, and
+//! corrections after changes by others.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ use serde_json::{Value, json};
 use crate::caller::{Answer, Caller};
 use crate::world::{World, settles};
 
-/// Far longer than the leader takes to look, and to mend.
+/// Far longer than the interval of the leader's checks and a correction.
 const MENDED: Duration = Duration::from_secs(40);
-/// Far longer than a rotation of seconds takes.
+/// Far longer than a rotation with lifetimes of seconds takes.
 const ROTATED: Duration = Duration::from_mins(2);
-/// Longer than the time between two of the leader's looks.
+/// Longer than the interval of the leader's checks.
 const LOOKED: Duration = Duration::from_secs(12);
 
-/// What whoever installs it chooses for its webhooks, and finds again in what is made anew.
+/// Values that the user sets for the webhooks, which must be in recreated configurations too.
 const TIMEOUT: &str = "webhooks.timeoutSeconds=7";
 const EXCLUDED: &str = "webhooks.excludedNamespaces={cert-manager,edge}";
 
@@ -47,16 +47,16 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
     ]
 }
 
-/// An installation, as trials look at it.
+/// An installation under test.
 struct Kept {
     installation: Installation,
     control_plane: ControlPlane,
-    /// What the chart rendered.
+    /// The rendered manifests.
     manifests: Vec<Manifest>,
     admin: Caller,
 }
 
-/// Installs the chart with two replicas of each and these values, runs a trial, and ends everything.
+/// Installs the chart with two replicas of each component and these values, runs a trial, and stops everything.
 async fn installed(
     values: [String; 2],
     trial: impl AsyncFnOnce(&mut Kept) -> anyhow::Result<()>,
@@ -78,7 +78,7 @@ async fn installed(
     control_plane.stop().await
 }
 
-/// What an installation leaves behind when its processes end: everything but its leases.
+/// After the processes have ended, all objects still exist, and the Leases are released.
 async fn after(admin: &Caller) -> anyhow::Result<()> {
     for path in paths() {
         admin.get(&path).await?.ok()?;
@@ -106,12 +106,12 @@ fn configuration(kind: &str) -> String {
     format!("{CONFIGURATIONS}/{kind}webhookconfigurations/{}", webhooks::NAME)
 }
 
-/// What leads to Gatehouse.
+/// The paths of the APIService and the webhook configurations.
 fn paths() -> [String; 3] {
     [api_service(), configuration("mutating"), configuration("validating")]
 }
 
-/// Every caBundle of an object.
+/// All caBundles of an object.
 fn bundles(object: &Value) -> Vec<&str> {
     let webhooks = object["webhooks"].as_array().into_iter().flatten();
     let configs = webhooks.map(|webhook| &webhook["clientConfig"]).chain(object.get("spec"));
@@ -123,14 +123,14 @@ impl Kept {
         self.admin.get(path).await?.ok()
     }
 
-    /// The bundle of the Secret that an object trusts.
+    /// The CA bundle in the Secret that belongs to an object.
     async fn published(&self, path: &str) -> anyhow::Result<String> {
         let name = if path == api_service() { SECRET } else { webhook_account::SECRET };
         let secret = self.read(&secret(name)).await?;
         Ok(secret["data"]["ca.crt"].as_str().context("ca.crt")?.to_owned())
     }
 
-    /// Waits until an object trusts what it should, and nothing changes any more.
+    /// Waits until all caBundles of an object are correct.
     async fn is_right(&self, path: &str) -> anyhow::Result<Value> {
         let published = self.published(path).await?;
         let read = async || Ok(self.admin.get(path).await?.body);
@@ -147,7 +147,7 @@ impl Kept {
         self.admin.write(&Method::PATCH, &path, kind, body.to_string().into_bytes()).await
     }
 
-    /// Views are listed, and a quota that cannot be is refused by the webhooks' own words.
+    /// Views are listed, and the webhooks deny an invalid quota.
     async fn works(&self) -> anyhow::Result<()> {
         let client = self.control_plane.client().await?;
         wait_until_available(&client).await?;
@@ -179,7 +179,7 @@ async fn mends(kept: &mut Kept) -> anyhow::Result<()> {
     kept.works().await
 }
 
-/// Each replica of the API server has a number of its own.
+/// Each replica of the API server has a different number.
 async fn numbers(kept: &Kept) -> anyhow::Result<()> {
     let leases = kept.read(&leases()).await?;
     let items = leases["items"].as_array().context("items")?;
@@ -194,7 +194,7 @@ async fn numbers(kept: &Kept) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The accounts may write what is theirs by name, and nothing else of its kind.
+/// The accounts may write only their own objects, which their roles name.
 async fn least(kept: &Kept) -> anyhow::Result<()> {
     let other = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "other"}});
     let lease =
@@ -224,7 +224,7 @@ async fn least(kept: &Kept) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whoever installed it may apply it again as often as they like, and change what they hold.
+/// The user may apply the manifests repeatedly and change the fields in them, and Gatehouse leaves these alone.
 async fn left_alone(kept: &Kept, path: &str) -> anyhow::Result<()> {
     kept.is_right(path).await?;
     let kind_and_name = |object: &Value| (object["kind"].clone(), object["metadata"]["name"].clone());
@@ -243,7 +243,7 @@ async fn left_alone(kept: &Kept, path: &str) -> anyhow::Result<()> {
     let spec = |object: &Value| (object["spec"].clone(), object["webhooks"].clone());
     ensure!(spec(&before) == spec(&after), "{before:#} became {after:#}");
     let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
-    // The aggregator writes the status of an APIService whenever it likes.
+    // The aggregator may write the status of an APIService at any time.
     let is_quiet = version(&before) == version(&after) || path == api_service();
     ensure!(is_quiet, "{before:#} became {after:#}");
     if after["webhooks"].is_array() {
@@ -253,9 +253,9 @@ async fn left_alone(kept: &Kept, path: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What somebody has put in by hand is mended, and whatever else they changed is theirs.
+/// Gatehouse corrects the caBundles that somebody has changed, and nothing else.
 async fn overwritten(kept: &Kept, path: &str) -> anyhow::Result<()> {
-    // "wrong", as a bundle.
+    // The text "wrong" in base64.
     let wrong = "d3Jvbmc=";
     let mut live = kept.read(path).await?;
     let changed = if let Some(webhooks) = live["webhooks"].as_array_mut() {
@@ -270,7 +270,7 @@ async fn overwritten(kept: &Kept, path: &str) -> anyhow::Result<()> {
     kept.is_right(path).await.map(drop)
 }
 
-/// What is gone comes back, and belongs to the installation.
+/// Gatehouse recreates a deleted object, with an owner reference to the ClusterRole of the installation.
 async fn removed(kept: &Kept, path: &str) -> anyhow::Result<()> {
     let before = kept.read(path).await?;
     kept.admin.send(&Method::DELETE, path, &[]).await?.ok()?;
@@ -286,7 +286,7 @@ async fn removed(kept: &Kept, path: &str) -> anyhow::Result<()> {
     let name = owner["name"].as_str().unwrap_or_default();
     let role = kept.read(&format!("/apis/rbac.authorization.k8s.io/v1/clusterroles/{name}")).await?;
     ensure!(owner["uid"] == role["metadata"]["uid"], "{after:#}");
-    // As whoever installed it had it, but for what they changed meanwhile.
+    // As it was installed, without later changes by the user.
     let mut expected = (before["spec"].clone(), before["webhooks"].clone());
     if let Some(webhook) = expected.1.get_mut(0) {
         webhook["timeoutSeconds"] = json!(7);
@@ -297,14 +297,14 @@ async fn removed(kept: &Kept, path: &str) -> anyhow::Result<()> {
         (&after["spec"], &after["webhooks"]) == (&expected.0, &expected.1),
         "{before:#} became {after:#}"
     );
-    // Nothing to do is nothing written.
+    // If nothing is wrong, nothing is written.
     tokio::time::sleep(LOOKED).await;
     let later = kept.read(path).await?;
     ensure!(later["metadata"]["managedFields"][0] == after["metadata"]["managedFields"][0], "{later:#}");
     Ok(())
 }
 
-/// The replicas have what was in it.
+/// The replicas write the deleted Secrets again, with the same content.
 async fn secret_removed(kept: &Kept) -> anyhow::Result<()> {
     for name in [SECRET, webhook_account::SECRET] {
         let path = secret(name);
@@ -323,7 +323,7 @@ async fn rotates(kept: &mut Kept) -> anyhow::Result<()> {
     kept.works().await
 }
 
-/// Waits until one authority has followed another, in order.
+/// Waits until one authority has replaced another, in the right order.
 async fn rotated(kept: &Kept, name: &str) -> anyhow::Result<()> {
     let read = async || Ok(kept.read(&secret(name)).await?["data"].take());
     let reads = async |what, is_wanted: &dyn Fn(&Value) -> bool| {

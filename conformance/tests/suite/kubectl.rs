@@ -1,4 +1,4 @@
-//! kubectl shows the views as it shows any resource of the cluster.
+//! kubectl shows views like any other resource.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::site::{API, Site, by_name, kustomization};
 use crate::world::World;
 
-/// How long a change may take to be printed, from being asked for; the machine may be busy.
+/// How long a change may take to be printed, on a busy machine.
 const SHOWN: Duration = Duration::from_secs(10);
 
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
@@ -34,7 +34,7 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
     ]
 }
 
-/// The cells of the line that begins with these.
+/// The cells of the line whose first cells are these.
 fn line<'a>(table: &'a str, first: &[&str]) -> anyhow::Result<Vec<&'a str>> {
     let lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let mut matching = lines.filter(|cells| cells.starts_with(first));
@@ -172,14 +172,14 @@ async fn sorted(site: Arc<Site>) -> anyhow::Result<()> {
 
 async fn in_chunks(site: Arc<Site>) -> anyhow::Result<()> {
     let kubectl = site.kubectl()?;
-    // Namespaces in which no trial changes anything.
+    // Namespaces that no trial changes.
     for namespace in ["flux-system", "team-b"] {
         let get = ["get", "fxr", "-n", namespace, "-o", "name"];
         let whole = kubectl.run(get).await?.ok()?;
         let chunked = kubectl.run(get.iter().chain(&["--chunk-size=2"])).await?.ok()?;
         ensure!(whole.lines().count() > 4 && whole == chunked, "{whole}\nin chunks:\n{chunked}");
     }
-    // kubectl would show the same if the limit were passed over.
+    // Without this, a server that ignores the limit would pass: kubectl would print the same.
     let page =
         site.caller().await?.get(&format!("{API}/namespaces/team-b/fluxresources?limit=2")).await?.ok()?;
     ensure!(by_name(&page).len() == 2 && page["metadata"]["continue"].is_string(), "{page:#}");

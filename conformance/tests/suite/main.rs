@@ -1,7 +1,7 @@
 //! The conformance suite: one control plane, one registered Gatehouse, many trials.
 //!
-//! Where no control plane can be had the trials are reported as ignored, with the reason, unless
-//! GATEHOUSE_CONFORMANCE=require. A trial is an `async fn` of a module beside this file, named in its `trials`.
+//! If no control plane is available, the trials are reported as ignored with the reason, unless
+//! GATEHOUSE_CONFORMANCE=require. A trial is an `async fn` in a module beside this file, listed in its `trials`.
 
 mod access;
 mod audit;
@@ -64,7 +64,7 @@ use libtest_mimic::{Arguments, Trial};
 
 use crate::world::World;
 
-/// Most of a trial's time is spent waiting for somebody else.
+/// Trials spend most of their time waiting for other processes.
 const AT_A_TIME: usize = 6;
 
 fn main() -> ExitCode {
@@ -77,7 +77,7 @@ fn main() -> ExitCode {
     conclusion.exit_code()
 }
 
-/// What takes long begins first.
+/// The longest trials begin first.
 fn trials(world: &World) -> Vec<Trial> {
     let modules = [
         gate_overshoot::trials,

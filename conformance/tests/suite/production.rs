@@ -1,5 +1,5 @@
-//! Installed from the chart: no request fails while certificates and their authorities are replaced every few seconds,
-//! and replicas one after another.
+//! An installation from the chart: no request fails while certificates and their authorities are replaced every few
+//! seconds, and replicas are restarted one after another.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -23,17 +23,17 @@ use crate::world::World;
 const SHORT: Duration = Duration::from_secs(40);
 const LONG: Duration = Duration::from_mins(10);
 
-/// Seconds, longer than it takes on a quiet machine until nobody sends new connections to a replica that is not ready.
-/// For ten minutes replicas end as the chart has it.
+/// In seconds: longer than it takes, on a quiet machine, until no client sends new connections to a replica that is not
+/// ready. For the ten minutes, replicas use the values of the chart.
 const SHUTDOWN: [(&str, u32); 2] = [("shutdown-delay-duration", 3), ("shutdown-grace", 2)];
 
-/// Seconds, as short as the overlap lets them be on a quiet machine. Verifiers may be behind by the overlap, and a
-/// certificate is renewed when a third of its life is left: on a slow machine both must take longer.
+/// In seconds, as short as the overlap allows on a quiet machine. Verifiers may lag behind by the overlap, and a
+/// certificate is renewed when a third of its lifetime is left. On a slow machine, both must be longer.
 const LIFETIMES: [(&str, u32); 3] = [("rotationOverlap", 2), ("certificateLifetime", 12), ("caLifetime", 24)];
-/// How long a direct client goes by a bundle that it has read: within the overlap.
+/// How long a direct client uses a CA bundle that it has read: less than the overlap.
 const BELIEVED: Duration = Duration::from_millis(700);
 
-/// Where certificates are kept.
+/// The Secrets with the certificates.
 const SECRETS: [&str; 2] = ["gatehouse-apiserver-tls", "gatehouse-webhooks-tls"];
 
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
@@ -52,7 +52,7 @@ async fn run() -> anyhow::Result<()> {
 
 async fn installed(control_plane: &ControlPlane, egress: &Egress) -> anyhow::Result<()> {
     let client = control_plane.client().await?;
-    // What is judged by is there before the webhooks are, so that every replica that is ready knows of it.
+    // The policy and quota exist before the webhooks start, so that each ready replica has observed them.
     let mut before = crds::only(&KINDS)?;
     before.extend(crds::policy());
     before.extend(
@@ -96,7 +96,7 @@ async fn installed(control_plane: &ControlPlane, egress: &Egress) -> anyhow::Res
     installation.end().await
 }
 
-/// The kinds of the traffic.
+/// The kinds in the traffic.
 pub(crate) const KINDS: [&str; 4] = [
     "fleets.agones.dev",
     "gameservers.agones.dev",
@@ -133,14 +133,14 @@ fn doors(installation: &Installation) -> Vec<Door> {
     ]
 }
 
-/// What the Secrets have held.
+/// How often the content of the Secrets changed.
 #[derive(Debug)]
 struct Rotations {
     views: Seen,
     webhooks: Seen,
 }
 
-/// How many, one after another.
+/// The number of different authorities and certificates.
 #[derive(Debug)]
 struct Seen {
     authorities: usize,
@@ -148,7 +148,7 @@ struct Seen {
 }
 
 impl Rotations {
-    /// Looks more often than anything changes.
+    /// Reads the Secrets more often than they change.
     async fn until(client: &kube::Client, until: Instant) -> anyhow::Result<Self> {
         let mut seen: [[BTreeSet<String>; 2]; 2] = Default::default();
         while Instant::now() < until {
@@ -174,7 +174,7 @@ impl Rotations {
     }
 }
 
-/// Traffic that nobody made proves nothing.
+/// Checks that enough requests were made for the result to mean something.
 fn took_place(outcome: &Outcome) -> anyhow::Result<()> {
     for (client, at_least) in [
         ("lists and gets", 50),

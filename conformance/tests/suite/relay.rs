@@ -1,4 +1,4 @@
-//! A line to a server that can be cut and mended, as a network does.
+//! A TCP proxy that can be interrupted, as a network can.
 
 use std::net::Ipv4Addr;
 
@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// Passes connections on while it is whole. Dropped, it is gone.
+/// A proxy, which stops when it is dropped.
 pub(crate) struct Relay {
     port: u16,
     line: watch::Sender<Line>,
@@ -18,12 +18,12 @@ pub(crate) struct Relay {
 enum Line {
     Whole,
     Cut,
-    /// Connections are accepted, and wait.
+    /// Connections are accepted, but wait.
     Silent,
 }
 
 impl Relay {
-    /// To the port of a server on this machine; cut at first.
+    /// Starts a proxy for a port on this machine. It is cut at first.
     pub(crate) async fn to(port: u16) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free port")?;
         let own = listener.local_addr()?.port();
@@ -38,22 +38,22 @@ impl Relay {
         Ok(Self { port: own, line, task })
     }
 
-    /// Where to connect instead.
+    /// The URL of the proxy.
     pub(crate) fn url(&self) -> String {
         format!("https://{}:{}", Ipv4Addr::LOCALHOST, self.port)
     }
 
-    /// Passes on what comes from now on, and what waits.
+    /// Forwards waiting and new connections.
     pub(crate) fn mend(&self) {
         self.line.send_replace(Line::Whole);
     }
 
-    /// Lets what comes from now on wait.
+    /// Lets new connections wait.
     pub(crate) fn hush(&self) {
         self.line.send_replace(Line::Silent);
     }
 
-    /// Ends every connection, and each new one at once.
+    /// Closes all connections, and each new one at once.
     pub(crate) fn cut(&self) {
         self.line.send_replace(Line::Cut);
     }

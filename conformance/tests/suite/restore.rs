@@ -1,5 +1,5 @@
-//! etcd is restored from a backup, and nobody has bumped its revision: what was seen since has never been, and
-//! resourceVersions begin again where they were then.
+//! etcd is restored from a backup, without a bump of its revision: changes since the backup are undone, and the
+//! resourceVersions since then are used again.
 
 use std::time::{Duration, Instant};
 
@@ -17,9 +17,10 @@ use crate::site::{API, by_name, kustomization};
 use crate::world::{World, settles};
 
 const NAMESPACE: &str = "restored";
-/// Watches that fail are taken up again after half a minute at most; the rest is for a busy machine.
+/// A watch that fails is retried after half a minute at most; the rest is a margin for a busy machine.
 const SEEN: Duration = Duration::from_secs(75);
-/// Changes that are undone: many, so that the versions of those to come are long in the past.
+/// The number of undone changes: so many that the resourceVersions of later changes are still far below those seen
+/// before.
 const UNDONE: usize = 30;
 
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
@@ -32,7 +33,7 @@ async fn restored() -> anyhow::Result<()> {
     load::apply(&client, crds::missing_from(&[])).await?;
     gatehouse::prepare(&control_plane).await?;
     let mut gatehouse = Gatehouse::start(&control_plane, &gatehouse::Options::default()).await?;
-    // Past the aggregator, whose connections end with kube-apiserver.
+    // Directly, since the aggregator's connections end with kube-apiserver.
     let kubeconfig = gatehouse.kubeconfig_for(&control_plane, "root", Some("system:masters"))?;
     let (caller, kubectl) = (Caller::of_kubeconfig(&kubeconfig).await?, Kubectl::new(&kubeconfig)?);
 
@@ -63,7 +64,7 @@ async fn restored() -> anyhow::Result<()> {
         let line = watch.next_line(SEEN).await.with_context(|| format!("yet to come: {missing:?}"))?;
         missing.retain(|(event, name)| !(line.starts_with(event) && line.contains(name)));
     }
-    // From here on all goes on as ever, though its versions have been seen before.
+    // From here on changes are observed as usual, although their resourceVersions have been seen before.
     apply(&client, [kustomization(NAMESPACE, "made", Err("broken"))]).await?;
     watch.line_where(SEEN, |line| line.contains(".made") && line.contains("Failed")).await?;
     progress::say(format_args!("a cluster that had gone back was seen as it is after {listed:.1?}"));
@@ -76,7 +77,7 @@ async fn apply(client: &kube::Client, objects: impl IntoIterator<Item = Value>) 
     load::apply(client, objects.into_iter().map(manifest).collect()).await
 }
 
-/// Waits until the rows are these, and in these states.
+/// Waits until the list has exactly these rows in these states.
 async fn are(caller: &Caller, wanted: &[(&str, &str)]) -> anyhow::Result<()> {
     let path = format!("{API}/namespaces/{NAMESPACE}/fluxresources");
     let list = async || {

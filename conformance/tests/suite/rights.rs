@@ -1,4 +1,5 @@
-//! A right that Gatehouse's own account lacks makes something unknown; it never counts as zero, and hides nothing else.
+//! A permission that Gatehouse's own account lacks makes a kind unknown. It never counts as zero, and hides nothing
+//! else.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use crate::caller::Caller;
 use crate::site::{API, Site};
 use crate::world::{World, settles};
 
-/// A kind that may not be read is tried again after a minute at the latest.
+/// A forbidden kind is retried after a minute at most.
 const TRIED_AGAIN: Duration = Duration::from_secs(90);
 
 const KIND: (&str, &str) = ("kustomize.toolkit.fluxcd.io", "kustomizations");
@@ -31,7 +32,7 @@ fn is_kind(kind: &Value) -> bool {
     kind["kind"] == "Kustomization"
 }
 
-/// What clusterhealths says of the kind, and the health of its layer.
+/// The `observed` status of the kind in clusterhealths, and the health of its layer.
 fn told(health: &Value) -> Option<(String, String)> {
     let layers = health["status"]["layers"].as_array()?;
     let flux = layers.iter().find(|layer| layer["name"] == "Flux")?;
@@ -73,7 +74,7 @@ async fn missing_then_granted(site: Arc<Site>) -> anyhow::Result<()> {
     let now = now.await?;
     let (observed, _) = told(&now).context("named")?;
     ensure!(observed == "Forbidden", "{now:#}");
-    // Even where all else is well, nobody can say that this is.
+    // Even if all other kinds are well, the health is not known.
     let condition = now["status"]["conditions"].as_array().into_iter().flatten();
     ensure!(condition.into_iter().any(|one| one["type"] == "Healthy" && one["status"] != "True"), "{now:#}");
     let now = summary().await?;
@@ -94,7 +95,7 @@ async fn missing_then_granted(site: Arc<Site>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What `gatehouse_apiservice::registration` gives to the service account, for a user.
+/// The bindings of `gatehouse_apiservice::registration`, for a user instead of the service account.
 fn bindings(user: &str) -> Vec<Value> {
     let api = "rbac.authorization.k8s.io";
     let subjects = json!([{"apiGroup": api, "kind": "User", "name": user}]);

@@ -1,4 +1,4 @@
-//! The control plane with the example cluster loaded and Gatehouse registered, and how trials reach and change it.
+//! The control plane with the example cluster and a registered Gatehouse, and how trials access and change it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,29 +12,29 @@ use serde_json::{Value, json};
 
 use crate::caller::Caller;
 
-/// What a view is served under.
+/// The API path of the views.
 pub(crate) const API: &str = "/apis/view.gatehouse.dev/v1alpha1";
 
-/// A kind that is left out of the cluster, for the trial of kinds that come and go.
+/// A kind that is not installed at first, for the trial of kinds that appear and disappear.
 pub(crate) const ABSENT_KIND: &str = "ResourceSetInputProvider";
-/// Its definition.
+/// The CRD of this kind.
 pub(crate) const ABSENT_CRD: &str = "resourcesetinputproviders.fluxcd.controlplane.io";
 
-/// What the trials of the registered Gatehouse share.
+/// Shared by the trials of the registered Gatehouse.
 pub(crate) struct Site {
-    /// Where the example cluster and everything that trials add is.
+    /// The control plane with the example cluster and all objects of trials.
     pub(crate) control_plane: Arc<ControlPlane>,
-    /// The registered Gatehouse, past the aggregator.
+    /// The registered Gatehouse, for direct requests.
     pub(crate) direct: Endpoint,
-    /// An administrator of the cluster.
+    /// A client of a cluster administrator.
     pub(crate) client: kube::Client,
-    /// The definition and the objects of the kind that was left out.
+    /// The CRD and the objects of the kind that is not installed.
     pub(crate) left_out: Vec<Manifest>,
-    /// The executable, for trials that start a Gatehouse of their own.
+    /// The options with the executable, for trials that start their own Gatehouse.
     pub(crate) options: Options,
 }
 
-/// A server, and the CA of its certificate.
+/// A server and its CA.
 #[derive(Debug, Clone)]
 pub(crate) struct Endpoint {
     pub(crate) url: String,
@@ -80,30 +80,30 @@ impl Site {
         Kubectl::new(&self.control_plane.kubeconfig_for(user, None)?)
     }
 
-    /// kubectl of a user, past the aggregator.
+    /// kubectl of a user, directly.
     pub(crate) fn kubectl_direct_as(&self, user: &str) -> anyhow::Result<Kubectl> {
         let Endpoint { url, ca } = &self.direct;
         Kubectl::new(&self.control_plane.kubeconfig_at(url, ca, user, None)?)
     }
 
-    /// An administrator's requests through the aggregator.
+    /// A client of an administrator, through the aggregator.
     pub(crate) async fn caller(&self) -> anyhow::Result<Caller> {
         Caller::of_kubeconfig(self.control_plane.kubeconfig()).await
     }
 
-    /// A user's requests past the aggregator.
+    /// A client of a user, directly.
     pub(crate) async fn direct_as(&self, user: &str, group: Option<&str>) -> anyhow::Result<Caller> {
         let Endpoint { url, ca } = &self.direct;
         Caller::of_kubeconfig(&self.control_plane.kubeconfig_at(url, ca, user, group)?).await
     }
 
-    /// Makes objects, or changes them to be so; a namespace that they name is made too.
+    /// Creates or changes objects, and creates their namespaces.
     pub(crate) async fn apply(&self, objects: impl IntoIterator<Item = Value>) -> anyhow::Result<()> {
         let manifest = |object| Manifest { origin: "(trial)".to_owned(), object };
         load::apply(&self.client, objects.into_iter().map(manifest).collect()).await
     }
 
-    /// Lets a user do something with the views in one namespace.
+    /// Lets a user read the views of one namespace.
     pub(crate) async fn allow_in(&self, namespace: &str, user: &str) -> anyhow::Result<()> {
         let kind = |kind: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": user});
         let metadata = json!({"name": user, "namespace": namespace});
@@ -119,7 +119,7 @@ impl Site {
     }
 }
 
-/// A Kustomization of which its controller says that it is ready, or why it is not.
+/// A Kustomization with the status that it is ready, or why it is not.
 pub(crate) fn kustomization(namespace: &str, name: &str, verdict: Result<(), &str>) -> Value {
     let (status, reason, message) = match verdict {
         Ok(()) => ("True", "ReconciliationSucceeded", "Applied revision: main@sha1:3f6c1d0a"),
@@ -143,7 +143,7 @@ pub(crate) fn kustomization(namespace: &str, name: &str, verdict: Result<(), &st
     })
 }
 
-/// What an item of a list is called, by namespace and name.
+/// The items of a list by namespace and name.
 pub(crate) fn by_name(list: &Value) -> BTreeMap<(String, String), &Value> {
     let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! Nothing is left behind: neither processes nor folders, however a run ends.
+//! No process and no folder is left behind, however a run ends.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -53,7 +53,7 @@ fn shell(script: &str) -> Program {
     Program { path: "sh".into(), args: vec!["-c".into(), script.into()], env: Vec::new() }
 }
 
-/// Beside the shared one, which shows that two can run at a time.
+/// Beside the shared control plane, which shows that two can run at the same time.
 async fn stop_leaves_nothing_behind(_: Arc<ControlPlane>) -> anyhow::Result<()> {
     let control_plane = ControlPlane::start(&Options::default()).await?;
     let remains = Remains::of(control_plane.folder())?;
@@ -103,7 +103,7 @@ fn up(command: &[&str]) -> anyhow::Result<Child> {
     started.context("cannot start `up`")
 }
 
-/// A folder and the programs that run in it.
+/// A folder and the processes that run in it.
 #[derive(Debug)]
 struct Remains {
     folder: PathBuf,

@@ -1,5 +1,5 @@
-//! What is refused at the door, by the server or by its client: what is not TLS, or too old; certificates out of their
-//! time, of other authorities, of other names; and what may not be tried on a connection that stands.
+//! Connections that a server or client must refuse: those without TLS or with old versions; certificates that are
+//! expired, of other authorities or for other names; renegotiation.
 
 use std::io::ErrorKind;
 use std::process::Stdio;
@@ -29,14 +29,14 @@ use crate::site::{API, Endpoint, Site};
 use crate::world::{World, settles};
 
 const HOUR: Duration = Duration::from_hours(1);
-/// Files are looked at each ten seconds; the machine may be busy.
+/// Files are checked every ten seconds; the rest is a margin for a busy machine.
 const RELOADED: Duration = Duration::from_secs(40);
-/// Between two looks at something that is about to change.
+/// The interval of checks for a change.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Names it by any name that it goes by.
+/// All certificates are valid for this name.
 const LOCALHOST: &str = "localhost";
 
-/// For OpenSSL's command to ask for what it is to ask for.
+/// Until the `openssl` command has sent its requests.
 const TRIED: Duration = Duration::from_secs(30);
 /// Far longer than a handshake takes.
 const ANSWERED: Duration = Duration::from_secs(5);
@@ -62,7 +62,8 @@ async fn old_versions_are_refused(endpoint: &Endpoint) -> anyhow::Result<()> {
     ensure!(answer.starts_with("HTTP/1.0 400 Bad Request"), "{answer}");
     ensure!(answer.ends_with("Client sent an HTTP request to an HTTPS server.\n"), "{answer}");
 
-    // An alert is a record of type 21. That it is about the handshake or the version depends on what rustls misses first.
+    // The content type of an alert is 21. Whether it is `handshake_failure` or `protocol_version` depends on what
+    // rustls checks first.
     let (alert, fatal, handshake_failure, protocol_version) = (21, 2, 40, 70);
     for (name, minor) in [("TLS 1.0", 1), ("TLS 1.1", 2)] {
         let answer = exchange(endpoint, &client_hello(minor)).await?;
@@ -75,7 +76,7 @@ async fn old_versions_are_refused(endpoint: &Endpoint) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a client of a version says first, with a suite that all of them have.
+/// The ClientHello of a version, with a cipher suite that all versions support.
 fn client_hello(minor: u8) -> Vec<u8> {
     let mut hello = vec![3, minor];
     hello.extend([7; 32]);
@@ -87,12 +88,12 @@ fn client_hello(minor: u8) -> Vec<u8> {
     record
 }
 
-/// Everything that is answered to some bytes.
+/// Sends bytes, and returns the whole response.
 async fn exchange(endpoint: &Endpoint, bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut socket = TcpStream::connect(address(endpoint)?).await?;
     socket.write_all(bytes).await?;
     let mut answer = Vec::new();
-    // Bytes that nobody reads make the close a reset, which is as good an end.
+    // Unread bytes turn the close into a reset, which ends the response too.
     let _ = socket.read_to_end(&mut answer).await;
     Ok(answer)
 }
@@ -113,14 +114,14 @@ async fn out_of_time(site: Arc<Site>) -> anyhow::Result<()> {
         let proxy = identity(proxies, "front-proxy-client", None, lives_from)?;
         unauthorized(&ask(&proxy, &headers).await?).with_context(|| format!("a front proxy, {when}"))?;
     }
-    // It is the time and nothing else.
+    // The same with valid times succeeds, so only the time was wrong.
     let now = SystemTime::now();
     ask(&identity(users, "root", Some("system:masters"), now)?, &[]).await?.ok()?;
     ask(&identity(proxies, "front-proxy-client", None, now)?, &headers).await?.ok()?;
     Ok(())
 }
 
-/// Beginnings of lives of an hour of which now is not a part.
+/// Starts of lifetimes of an hour that do not include now.
 fn times() -> [(&'static str, SystemTime); 2] {
     let now = SystemTime::now();
     [("over", now - 2 * HOUR), ("not begun", now + HOUR)]
@@ -170,7 +171,7 @@ fn is_about_name(error: &CertificateError) -> bool {
     matches!(error, CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. })
 }
 
-/// Why a handshake came to nothing.
+/// Why a handshake failed.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
     #[error("the client does not accept the certificate: {0}")]
@@ -179,7 +180,7 @@ enum Refusal {
     Other(String),
 }
 
-/// Connects as a client that trusts `ca` and looks for `name`.
+/// Connects as a client that trusts `ca` and expects `name`.
 async fn handshake(endpoint: &Endpoint, ca: &str, name: &str) -> Result<(), Refusal> {
     let other = |what: &str, error: &dyn std::fmt::Display| Refusal::Other(format!("{what}: {error}"));
     let mut roots = RootCertStore::empty();
@@ -207,9 +208,9 @@ async fn handshake(endpoint: &Endpoint, ca: &str, name: &str) -> Result<(), Refu
     }
 }
 
-/// The files are replaced one after the other, as an administrator might; everybody who trusts the new authority gets in
-/// once, and everybody who trusts the old one until, the new certificate is taken up. Who trusts neither never does. Then
-/// a certificate that is over: nobody gets in, and the replica says so.
+/// The files are replaced one after the other, as by an administrator. A client with the new CA succeeds as soon as the
+/// new certificate is loaded, and one with the old CA until then. One with neither never does. Then follows an expired
+/// certificate: no client succeeds, and the replica is not ready.
 async fn rotation(site: Arc<Site>) -> anyhow::Result<()> {
     let control_plane = &site.control_plane;
     let name = "tls-rotation";
@@ -275,7 +276,7 @@ fn refused(handshake: Result<(), Refusal>) -> anyhow::Result<()> {
     }
 }
 
-/// The same files with a certificate that ended an hour ago; its authority, as PEM.
+/// Writes an expired certificate to the same files. Returns its CA as PEM.
 fn write_expired(control_plane: &ControlPlane, name: &str) -> anyhow::Result<String> {
     let authority = Authority::new("gatehouse-serving-ca")?;
     let leaf = Leaf {
@@ -288,13 +289,13 @@ fn write_expired(control_plane: &ControlPlane, name: &str) -> anyhow::Result<Str
     };
     let pair = authority.issue_at(SystemTime::now() - 2 * HOUR, &leaf)?;
     let file = |extension| control_plane.folder().join(format!("{name}.{extension}"));
-    // They are there, and stay their owner's.
+    // The files exist, and keep their owner and mode.
     std::fs::write(file("crt"), &pair.certificate_pem)?;
     std::fs::write(file("key"), &pair.key_pem)?;
     Ok(authority.certificate_pem().to_owned())
 }
 
-/// What the metric says of a certificate.
+/// The value of the metric for a certificate.
 async fn ttl(caller: &Caller, certificate: &str) -> anyhow::Result<f64> {
     let request = http::Request::get("/metrics").body(Vec::new())?;
     let text = caller.client.request_text(request).await?;
@@ -303,8 +304,8 @@ async fn ttl(caller: &Caller, certificate: &str) -> anyhow::Result<f64> {
     Ok(value.parse()?)
 }
 
-/// A client of TLS 1.2 asks for another handshake on a connection that stands, and there is none. (That there will be none
-/// is told with the next answer on it.) rustls' client cannot ask, so this takes OpenSSL's command.
+/// A TLS 1.2 client asks for renegotiation, which is refused. (rustls sends the alert with its next response on the
+/// connection.) rustls' client cannot renegotiate, so this needs the `openssl` command.
 async fn renegotiation(site: Arc<Site>) -> anyhow::Result<()> {
     let program = "openssl";
     let mut client = Command::new(program);
@@ -312,7 +313,7 @@ async fn renegotiation(site: Arc<Site>) -> anyhow::Result<()> {
     client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
     let mut client =
         client.spawn().map_err(|source| Unavailable::NoProgram { program: program.to_owned(), source })?;
-    // Its command for another handshake. Held open: it would end with its input.
+    // The command for renegotiation. The input stays open, since `openssl` ends with it.
     let mut input = client.stdin.take().context("piped")?;
     input.write_all(b"R\n").await?;
     let mut lines = BufReader::new(client.stdout.take().context("piped")?).lines();
@@ -320,7 +321,7 @@ async fn renegotiation(site: Arc<Site>) -> anyhow::Result<()> {
     loop {
         let patience = if asked < 2 { TRIED } else { ANSWERED };
         let Ok(line) = tokio::time::timeout(patience, lines.next_line()).await else { break };
-        // The end of the connection is as good.
+        // The end of the connection counts as a refusal too.
         let Some(line) = line? else { break };
         asked += usize::from(line.starts_with(">>>") && line.ends_with("ClientHello"));
         answered += usize::from(line.starts_with("<<<") && line.ends_with("ServerHello"));
@@ -329,7 +330,7 @@ async fn renegotiation(site: Arc<Site>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A replica that asks kube-apiserver for a certificate, and is told its CA.
+/// A replica that requires a client certificate from kube-apiserver, and knows its CA.
 async fn webhooks(gate: Arc<Gate>) -> anyhow::Result<()> {
     let (site, control_plane) = (&gate.site, &gate.site.control_plane);
     let ca = control_plane.folder().join("client-ca.crt").display().to_string();

@@ -1,4 +1,5 @@
-//! A Gatehouse whose cluster does not answer serves what it has: discovery from the start, and what it knows, marked.
+//! A Gatehouse whose cluster does not answer serves discovery from the start, and later the known rows, marked as
+//! stale.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,10 +19,10 @@ use crate::relay::Relay;
 use crate::site::{API, Site, by_name};
 use crate::world::{World, settles};
 
-/// Watches that fail are taken up again after half a minute at most; the rest is for a busy machine.
+/// A watch that fails is retried after half a minute at most; the rest is a margin for a busy machine.
 const RECOVERED: Duration = Duration::from_secs(75);
 
-/// Longer than a question about who one is may take.
+/// Longer than the time limit of a SelfSubjectReview.
 const SILENT: Duration = Duration::from_secs(8);
 
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
@@ -33,9 +34,9 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
     ]
 }
 
-/// A Gatehouse of its own behind a relay, and an administrator's way to it.
+/// A separate Gatehouse behind a relay, and an administrator's client of it.
 struct Own {
-    // Before the relay it uses.
+    // Dropped before the relay that it uses.
     gatehouse: Gatehouse,
     caller: Caller,
     relay: Relay,
@@ -88,7 +89,7 @@ impl Own {
     }
 }
 
-/// To the control plane, cut at first.
+/// A relay to the control plane, cut at first.
 async fn relay(control_plane: &ControlPlane) -> anyhow::Result<Relay> {
     let (_, port) = control_plane.url().rsplit_once(':').context("a port")?;
     Relay::to(port.parse()?).await
@@ -123,7 +124,8 @@ async fn absent_at_first(site: Arc<Site>) -> anyhow::Result<()> {
         ensure!(answer.headers.contains_key("retry-after"), "{answer:#?}");
         ensure!(answer.body["details"]["retryAfterSeconds"].is_u64(), "{answer:#?}");
     }
-    // Who is no administrator has to be asked about, and nobody answers: refused, not let in.
+    // For users that are not administrators, a SubjectAccessReview is necessary. Nobody answers it, so they are
+    // refused.
     let kubeconfig = own.gatehouse.kubeconfig_for(&site.control_plane, "somebody", None)?;
     let somebody = Caller::of_kubeconfig(&kubeconfig).await?.get(&format!("{API}/fluxsummaries")).await?;
     ensure!(somebody.code.is_server_error() || somebody.code == StatusCode::FORBIDDEN, "{somebody:#?}");
@@ -140,7 +142,7 @@ async fn absent_at_first(site: Arc<Site>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Nothing is refused, and nothing answered: neither may keep the webhooks from listening.
+/// Connections are accepted and nothing is answered. The webhooks must listen all the same.
 async fn silent_at_first() -> anyhow::Result<()> {
     let control_plane = ControlPlane::start(&control_plane::Options::default()).await?;
     webhooks::prepare(&control_plane).await?;
@@ -203,7 +205,7 @@ async fn ended(site: Arc<Site>) -> anyhow::Result<()> {
 
     let rest = tokio::spawn(async move {
         let mut read = 0;
-        // An end that is not clean is an error here: a chunk, or the last one, would be missing.
+        // An unclean end would be an error here: a chunk, or the last one, would be missing.
         while let Some(line) = lines.try_next().await? {
             let event: Value = serde_json::from_str(&line)?;
             ensure!(event["type"] != "ERROR", "{event:#}");

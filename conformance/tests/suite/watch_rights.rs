@@ -1,4 +1,4 @@
-//! A watch is open for as long as there is a right to it, through the aggregator and past it.
+//! A watch stays open only as long as the user is authorized, through the aggregator and directly.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::caller::Caller;
 use crate::site::{API, Site};
 use crate::world::World;
 
-/// What is promised, and a little for a busy machine.
+/// The promised time, and a margin for a busy machine.
 const ENDED: Duration = Duration::from_secs(12);
 
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
@@ -26,14 +26,14 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
     ]
 }
 
-/// Takes from `user` what [`Site::allow_in`] gave.
+/// Removes the permissions that [`Site::allow_in`] granted.
 async fn take_away(site: &Site, namespace: &str, user: &str) -> anyhow::Result<Instant> {
     let bindings: Api<RoleBinding> = Api::namespaced(site.client.clone(), namespace);
     bindings.delete(user, &kube::api::DeleteParams::default()).await?;
     Ok(Instant::now())
 }
 
-/// The last event of a watch, and when its stream ended. `begun` is told once the first event has come.
+/// The last event of a watch, and when its stream ended. Sends to `begun` after the first event.
 async fn last_event(
     caller: Caller,
     path: String,
@@ -80,7 +80,7 @@ async fn taken_away(site: Arc<Site>) -> anyhow::Result<()> {
         ensure!(last["type"] == "ERROR" && last["object"]["kind"] == "Status", "{way}: {last:#}");
         ensure!(last["object"]["code"] == 410 && last["object"]["reason"] == "Expired", "{way}: {last:#}");
     }
-    // kubectl ends too; what it prints of the last event is its own affair.
+    // kubectl must end too; what it prints about the last event does not matter.
     let ended = async { while kubectl.next_line(ENDED).await.is_ok() {} };
     tokio::time::timeout(patience(ENDED), ended).await.context("kubectl goes on")?;
     Ok(())
@@ -99,7 +99,7 @@ async fn others_go_on(site: Arc<Site>) -> anyhow::Result<()> {
     let started = take_away(&site, namespace, leaves).await?;
     let (last, ended) = watching.await??;
     ensure!(last["type"] != "ERROR", "{last:#}");
-    // Beyond the time in which every answer has been renewed.
+    // Longer than the time after which all authorizations have been checked again.
     ensure!(ended - started > Duration::from_secs(20), "it ended after {:?}", ended - started);
     Ok(())
 }

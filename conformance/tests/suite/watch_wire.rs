@@ -1,4 +1,4 @@
-//! Other ways to the same answers: watches over WebSocket, long lists compressed, YAML.
+//! Other transports and encodings of the same responses: watches over WebSocket, compressed lists, YAML.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::world::{World, settles};
 
 /// For a change of an object, on a busy machine.
 const SHOWN: Duration = Duration::from_secs(10);
-/// Rows whose list is well beyond 128 KiB.
+/// A number of rows whose list is far larger than 128 KiB.
 const MANY: usize = 220;
 
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
@@ -31,7 +31,7 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
     ]
 }
 
-/// An administrator through the aggregator, and past it.
+/// A client of an administrator through the aggregator, and a direct one.
 async fn ways(site: &Site) -> anyhow::Result<[(&'static str, Caller); 2]> {
     let direct = site.direct_as("wire", Some("system:masters")).await?;
     Ok([("aggregated", site.caller().await?), ("direct", direct)])
@@ -106,11 +106,11 @@ async fn websocket(site: Arc<Site>) -> anyhow::Result<()> {
         ensure!(next(&mut socket).await?["type"] == "ADDED");
         let end = tokio::time::timeout(patience(SHOWN), socket.next()).await.context("it goes on")?;
         ensure!(matches!(end, Some(Ok(Message::Close(Some(_))))), "{way}: {end:?}");
-        // As by kube-apiserver, what has expired is told by the watch.
+        // As from kube-apiserver, an expired resourceVersion is reported in the watch.
         let mut expired = open(&caller, &format!("{resources}?watch=true&resourceVersion=1"), None).await?;
         ensure!(next(&mut expired).await?["object"]["code"] == 410, "{way}");
-        // What is refused is refused before the handshake; last, since kube-apiserver then closes the connection without
-        // a word, and a client that would use it again may find out too late.
+        // Other errors are returned before the handshake. This is last, since kube-apiserver then closes the connection
+        // silently, and a client that reuses it may notice too late.
         let refused = open(&caller, &format!("{resources}?watch=true&resourceVersion=x"), None).await;
         ensure!(refused.is_err_and(|error| format!("{error:#}").contains("422")), "{way}");
     }
@@ -140,7 +140,7 @@ async fn gzip(site: Arc<Site>) -> anyhow::Result<()> {
         let short = caller.get_with(&format!("{path}?limit=3"), &[("accept-encoding", "gzip")]).await?;
         ensure!(!short.headers.contains_key(header::CONTENT_ENCODING), "{way}: {:#?}", short.headers);
     }
-    // kubectl asks for gzip by itself.
+    // kubectl requests gzip by default.
     let user = "lists-much";
     site.allow_in(namespace, user).await?;
     for kubectl in [site.kubectl_as(user)?, site.kubectl_direct_as(user)?] {
@@ -155,7 +155,7 @@ async fn yaml(site: Arc<Site>) -> anyhow::Result<()> {
     for (way, caller) in ways(&site).await? {
         for path in ["clusterhealths/local", "clusterhealths", "namespaces/team-a/fluxdependencies"] {
             let path = format!("{API}/{path}");
-            // The example does not change; what other trials do to the cluster's health may come between.
+            // The example does not change, but other trials may change the cluster's health in between.
             let same = async || {
                 let response = caller.client.send(
                     Request::get(&path).header(header::ACCEPT, "application/yaml").body(Body::empty())?,

@@ -1,8 +1,8 @@
-//! What the trials share: the runtime, the control plane, or the reason why there is none, and the site: a Gatehouse
-//! registered with it.
+//! Shared by all trials: the runtime, the control plane or the reason why there is none, and the site, which is a
+//! Gatehouse registered with it.
 //!
-//! The site is made for the first trial that asks for it. Its trials run side by side, in namespaces of their own, and
-//! leave its Gatehouse alone.
+//! The site is created for the first trial that needs it. Its trials run concurrently in their own namespaces, and do
+//! not change its Gatehouse.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -24,7 +24,7 @@ use tokio::sync::OnceCell;
 use crate::gate::Gate;
 use crate::site::Site;
 
-/// A trial that takes longer hangs, on a quiet machine.
+/// The time limit of a trial on a quiet machine.
 const TRIAL_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Owned by `main`.
@@ -37,18 +37,18 @@ pub(crate) struct World {
 
 /// The site and its Gatehouse.
 type Registered = (Arc<Site>, Gatehouse);
-/// The same with admission.
+/// The gate and its webhooks.
 type Guarded = (Arc<Gate>, Webhooks);
 
 enum Cluster {
     Up(Arc<ControlPlane>),
-    /// Nothing is going to run.
+    /// No trial will run.
     NotNeeded,
     Unavailable(String),
 }
 
 impl World {
-    /// Starts the control plane, unless only the names of the trials are asked for.
+    /// Starts the control plane, unless the names of the trials are only listed.
     pub(crate) fn new(arguments: &Arguments) -> Self {
         let runtime = Runtime::new().expect("threads can be started");
         let (registered, guarded) = (Arc::default(), Arc::default());
@@ -62,7 +62,7 @@ impl World {
         Self { runtime, cluster, registered, guarded }
     }
 
-    /// A trial against the shared control plane.
+    /// A trial with the shared control plane.
     pub(crate) fn trial<F>(
         &self,
         name: &str,
@@ -74,7 +74,7 @@ impl World {
         self.unbounded(name, |control_plane| bounded(body(control_plane)))
     }
 
-    /// A trial with a control plane of its own, which takes as long as it takes.
+    /// A trial with its own control plane and without a time limit.
     pub(crate) fn apart<F>(&self, name: &str, body: impl FnOnce() -> F + Send + 'static) -> Trial
     where
         F: Future<Output = anyhow::Result<()>>,
@@ -82,8 +82,8 @@ impl World {
         self.unbounded(name, |_| body())
     }
 
-    /// A trial that bounds its own time, since some of it may be spent waiting for the site. One that fails because
-    /// a program cannot be had on this machine is ignored, unless it is required.
+    /// A trial without a time limit of its own; its body limits the time, which must not include the wait for the site.
+    /// If a program is not available on this machine, the trial is ignored, unless it is required.
     fn unbounded<F>(&self, name: &str, body: impl FnOnce(Arc<ControlPlane>) -> F + Send + 'static) -> Trial
     where
         F: Future<Output = anyhow::Result<()>>,
@@ -107,7 +107,7 @@ impl World {
         })
     }
 
-    /// A trial of the registered Gatehouse.
+    /// A trial with the registered Gatehouse.
     pub(crate) fn shared<F>(&self, name: &str, body: impl FnOnce(Arc<Site>) -> F + Send + 'static) -> Trial
     where
         F: Future<Output = anyhow::Result<()>>,
@@ -119,7 +119,7 @@ impl World {
         })
     }
 
-    /// A trial of admission.
+    /// A trial with the registered Gatehouse and webhooks.
     pub(crate) fn guarded<F>(&self, name: &str, body: impl FnOnce(Arc<Gate>) -> F + Send + 'static) -> Trial
     where
         F: Future<Output = anyhow::Result<()>>,
@@ -132,7 +132,7 @@ impl World {
         })
     }
 
-    /// Stops the control plane.
+    /// Stops the webhooks, Gatehouse and the control plane.
     pub(crate) fn end(self) {
         let guarded = Arc::into_inner(self.guarded).and_then(OnceCell::into_inner);
         if let Some(Ok((gate, webhooks))) = guarded {
@@ -148,8 +148,8 @@ impl World {
             eprintln!("gatehouse: Gatehouse did not stop: {error:#}");
         }
         let Cluster::Up(control_plane) = self.cluster else { return };
-        // A task that a trial has left running may hold a share. The shims then stop the control plane a moment after
-        // this process has ended.
+        // A task of a trial may still hold a reference. The shims then stop the control plane soon after this process
+        // has ended.
         let Some(control_plane) = Arc::into_inner(control_plane) else { return };
         if let Err(error) = self.runtime.block_on(control_plane.stop()) {
             eprintln!("gatehouse: the control plane did not stop: {error:#}");
@@ -163,7 +163,7 @@ async fn bounded(trial: impl Future<Output = anyhow::Result<()>>) -> anyhow::Res
     outcome.map_err(|_| anyhow!("took longer than {limit:?}")).flatten()
 }
 
-/// The site, made once; if that fails, it fails for every trial.
+/// Returns the site, which is created once. If that fails, all trials that need it fail.
 async fn site(
     registered: &OnceCell<Result<Registered, String>>,
     control_plane: Arc<ControlPlane>,
@@ -178,7 +178,7 @@ async fn site(
     }
 }
 
-/// The gate, made once; if that fails, it fails for every trial.
+/// Returns the gate, which is created once. If that fails, all trials that need it fail.
 async fn gate(guarded: &OnceCell<Result<Guarded, String>>, site: Arc<Site>) -> anyhow::Result<Arc<Gate>> {
     let made = guarded.get_or_init(async || {
         let (gate, webhooks) = Gate::new(site).await.map_err(|error| format!("{error:#}"))?;
@@ -190,7 +190,7 @@ async fn gate(guarded: &OnceCell<Result<Guarded, String>>, site: Arc<Site>) -> a
     }
 }
 
-/// Whether what cannot be had here is a failure.
+/// Whether an unavailable program is a failure.
 fn is_required() -> bool {
     std::env::var("GATEHOUSE_CONFORMANCE").is_ok_and(|value| value == "require")
 }
@@ -205,14 +205,14 @@ async fn start() -> anyhow::Result<Cluster> {
         }
         Err(error) => return Err(error.into()),
     };
-    // Before the clocks of the trials run: a cold build leaves them little of the machine.
+    // Before the trials begin, since a cold build would use most of their time.
     gatehouse::executable().await?;
     let options = Options { assets: Some(assets), ..Options::default() };
     Ok(Cluster::Up(Arc::new(ControlPlane::start(&options).await?)))
 }
 
-/// Polls until an answer is what is wanted, and returns it; the last one is in the error if none comes in time. The time
-/// is that of a quiet machine, see [`patience`].
+/// Polls until an answer satisfies `wanted`, and returns it. If none does in time, the error contains the last one. The
+/// timeout is for a quiet machine, see [`patience`].
 pub(crate) async fn settles<T, F>(
     what: impl Display,
     timeout: Duration,
@@ -238,7 +238,7 @@ where
     }
 }
 
-/// Polls until something holds, which takes up to `timeout` on a quiet machine.
+/// Polls until `holds` returns true. The timeout is for a quiet machine.
 pub(crate) async fn eventually(
     what: impl Display,
     timeout: Duration,

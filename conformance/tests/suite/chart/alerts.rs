@@ -1,5 +1,5 @@
-//! Alerts and dashboards are those of what is installed: a rule about a half that is not there would tell of its absence
-//! for ever.
+//! Alerts and dashboards match the installed components: an alert about a component that is not installed would fire
+//! forever.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,10 @@ use gatehouse_conformance::helm::{self, Helm, Values};
 use gatehouse_conformance::load::Manifest;
 use serde_json::Value;
 
-/// What brings all there can be, beside what is said of halves and features.
+/// The values that enable all alerts and dashboards.
 const ON: [&str; 2] = ["metrics.prometheusRule.enabled=true", "metrics.dashboards.enabled=true"];
 
-/// Values, and what is not there with them: alerts, and dashboards.
+/// Values, and the alerts and dashboards that are missing with them.
 const WITHOUT: [(&[&str], &[&str], &[&str]); 4] = [
     (&[], &[], &[]),
     (
@@ -35,7 +35,7 @@ pub(super) async fn installed() -> anyhow::Result<()> {
         let alerts: BTreeSet<_> = rules(&objects).map(|rule| text(&rule["alert"])).collect();
         for name in &every {
             let is_out = no_alerts.contains(&name.as_str());
-            // Others may be out with it.
+            // Other alerts may be missing too.
             ensure!(!(is_out && alerts.contains(name)), "{set:?}: {name} is there");
             ensure!(alerts.contains(name) || !set.is_empty(), "{name} is not there");
         }
@@ -74,7 +74,7 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// The names of the alerts in the chart's file, which are to be installed by some values at least.
+/// The names of the alerts in the chart's file. Each must be installed with some values.
 fn written() -> anyhow::Result<BTreeSet<String>> {
     let file = std::fs::read_to_string(helm::chart().join("files/alerts.yaml"))?;
     let names = file.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));

@@ -1,5 +1,5 @@
-//! What the chart renders, put to a real kube-apiserver: is it accepted to the letter, and does it stay as it is?
-//! The definitions of the Prometheus operator and of cert-manager are the real ones.
+//! Applies the rendered chart to a real kube-apiserver: it is accepted with strict validation, and does not drift. The
+//! definitions of the Prometheus operator and of cert-manager are the real ones.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ pub(super) fn trials(world: &World) -> Vec<Trial> {
     trials
 }
 
-/// A control plane of its own: what is installed here leads nowhere.
+/// A control plane of its own, since the registrations that are installed here have no server behind them.
 pub(super) struct Target {
     control_plane: ControlPlane,
     helm: Helm,
@@ -45,7 +45,7 @@ pub(super) struct Target {
 impl Target {
     pub(super) async fn of(cell: &OnceCell<Self>) -> anyhow::Result<&Self> {
         cell.get_or_try_init(async || {
-            // First, since it may not be there.
+            // First, since Helm may not be available.
             let helm = Helm::find().await?;
             let control_plane = ControlPlane::start(&Options::default()).await?;
             let mut manifests = definitions::foreign().await?;
@@ -61,7 +61,7 @@ impl Target {
         &self.helm
     }
 
-    /// A CA, as PEM.
+    /// The client CA as PEM.
     pub(super) fn client_ca(&self) -> &str {
         self.control_plane.client_ca().certificate_pem()
     }
@@ -70,7 +70,7 @@ impl Target {
         Kubectl::new(self.control_plane.kubeconfig())
     }
 
-    /// What the chart renders, in a file.
+    /// Renders the chart to a file. Returns its path and its text.
     async fn file(&self, values: &str, folder: &TempDir) -> anyhow::Result<(PathBuf, String)> {
         let text = self.helm.template(&Values::of(values)).await?.ok()?;
         let path = folder.path().join(format!("{values}.yaml"));
@@ -84,7 +84,7 @@ fn namespace() -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}})
 }
 
-/// The flags of server-side apply.
+/// The arguments of a server-side apply.
 fn apply<'a>(manager: &'a str, file: &'a Path) -> [&'a str; 6] {
     [
         "apply",
@@ -111,7 +111,7 @@ async fn accepted(target: &OnceCell<Target>) -> anyhow::Result<()> {
         let applied = said.lines().filter(|line| line.contains("serverside-applied")).count();
         ensure!(applied == objects, "{values}: {applied} of {objects} objects were accepted:\n{said}");
     }
-    // The same with a field misspelt.
+    // The same with a misspelt field.
     for (values, field) in [
         ("default", "minReadySeconds"),
         ("full", "metricRelabelings"),
@@ -129,7 +129,7 @@ async fn accepted(target: &OnceCell<Target>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The pods of the Deployments, made in a namespace that enforces the standard.
+/// The pods of the Deployments are admitted in a namespace that enforces the restricted standard.
 async fn restricted(target: &OnceCell<Target>) -> anyhow::Result<()> {
     let target = Target::of(target).await?;
     let (kubectl, folder) = (target.kubectl()?, tempfile::tempdir()?);
@@ -142,7 +142,7 @@ async fn restricted(target: &OnceCell<Target>) -> anyhow::Result<()> {
             pod["kind"] = json!("Pod");
             pod["metadata"]["name"] = deployment["metadata"]["name"].clone();
             pod["metadata"]["namespace"] = json!(NAMESPACE);
-            // It may not be there, which has nothing to do with the standard.
+            // The priority class may not exist, which is unrelated to the standard.
             pod["spec"].as_object_mut().context("spec")?.remove("priorityClassName");
             for (is_root, expected) in [(false, true), (true, false)] {
                 if is_root {
@@ -157,7 +157,7 @@ async fn restricted(target: &OnceCell<Target>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the holder of the Lease writes: every caBundle, under a field manager of its own.
+/// The fields that the holder of the Lease applies with its own field manager: the caBundles.
 pub(super) fn kept(objects: &[Manifest], ca: &str) -> Vec<Value> {
     let bundle = ByteString(ca.as_bytes().to_vec());
     let registrations = objects.iter().map(|one| &one.object).filter_map(|object| {
@@ -180,7 +180,7 @@ pub(super) fn kept(objects: &[Manifest], ca: &str) -> Vec<Value> {
     registrations.collect()
 }
 
-/// The resourceVersion of each object of a file.
+/// The resourceVersion of each object in a file.
 async fn versions(kubectl: &Kubectl, file: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     let file = file.to_str().context("a path of ASCII")?;
     let list: Value = serde_json::from_str(&kubectl.run(["get", "-f", file, "-o", "json"]).await?.ok()?)?;
@@ -193,7 +193,7 @@ async fn versions(kubectl: &Kubectl, file: &Path) -> anyhow::Result<BTreeMap<Str
     Ok(versions)
 }
 
-/// As Flux and Argo CD do, and with the caBundles filled in meanwhile by Gatehouse itself.
+/// Repeated applies as Flux and Argo CD do them change nothing, even after Gatehouse has set the caBundles.
 async fn unchanged(target: &OnceCell<Target>) -> anyhow::Result<()> {
     let target = Target::of(target).await?;
     let (kubectl, folder) = (target.kubectl()?, tempfile::tempdir()?);
@@ -205,13 +205,13 @@ async fn unchanged(target: &OnceCell<Target>) -> anyhow::Result<()> {
         let kept = kept(&objects, target.client_ca());
         ensure!(kept.len() == 3, "{kept:#?}");
         std::fs::write(&own, json!({"apiVersion": "v1", "kind": "List", "items": kept}).to_string())?;
-        // kubectl knows nothing of documents that say only what is theirs; kube-apiserver does.
+        // kubectl cannot validate partial objects; kube-apiserver does.
         kubectl.run(apply(OWN, &own).into_iter().chain(["--validate=false"])).await?.ok()?;
 
         let path = path_of(&file)?;
         let flux = apply(FLUX, &file);
         for again in [flux.as_slice(), &["apply", "-f", path]] {
-            // The first time kubectl notes what it applied.
+            // The first time, kubectl records what it applied.
             kubectl.run(again).await?.ok()?;
             let before = versions(&kubectl, &file).await?;
             ensure!(before.len() == objects.len(), "{values}: {} of {}", before.len(), objects.len());
@@ -222,7 +222,7 @@ async fn unchanged(target: &OnceCell<Target>) -> anyhow::Result<()> {
             ensure!(changed.is_empty(), "{values}: changed by {again:?}: {changed:#?}");
         }
         kubectl.run(["diff", "-f", path]).await?.ok()?;
-        // None of them has taken away what Gatehouse fills in.
+        // None of them has removed the fields that Gatehouse set.
         let kept: Value =
             serde_json::from_str(&kubectl.run(["get", "-f", path_of(&own)?, "-o", "json"]).await?.ok()?)?;
         for object in kept["items"].as_array().context("items")? {
@@ -239,7 +239,7 @@ pub(super) fn path_of(path: &Path) -> anyhow::Result<&str> {
     path.to_str().context("a path of ASCII")
 }
 
-/// `deploy/` for those without Helm: kubectl builds it, and kube-apiserver takes it.
+/// `deploy/` for installations without Helm: kubectl builds it, and kube-apiserver accepts it.
 async fn kustomization(target: &OnceCell<Target>) -> anyhow::Result<()> {
     let target = Target::of(target).await?;
     let (kubectl, folder) = (target.kubectl()?, tempfile::tempdir()?);
@@ -254,7 +254,7 @@ async fn kustomization(target: &OnceCell<Target>) -> anyhow::Result<()> {
         Ok(names)
     };
     ensure!(named(&built)? == named(&plain)?, "{built}");
-    // By the kustomization that docs/install.md has its readers write beside it.
+    // With the kustomization that docs/install.md tells its readers to write.
     let document = std::fs::read_to_string(deploy.join("../docs/install.md"))?;
     let blocks = document.split("```yaml\n").filter_map(|part| part.split_once("\n```"));
     let (own, _) = blocks

@@ -1,5 +1,5 @@
-//! How long certificates last, as the values say: refused where no process would take it, and followed by the alert that
-//! tells of a certificate that was not renewed.
+//! The lifetimes of certificates in the values: the chart refuses those that no process accepts, and the alert about
+//! certificates that were not renewed follows them.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::alerts::expression;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// At each bound the chart takes and refuses what the processes take and refuse; the other values are the defaults of both.
+/// At each bound, the chart accepts and refuses the same values as the processes. The other values are the defaults.
 pub(super) async fn bounds() -> anyhow::Result<()> {
     let helm = Helm::find().await?;
     let (ca, leaf, overlap) = (Policy::CA_LIFETIME, Policy::LEAF_LIFETIME, Policy::OVERLAP);
@@ -43,8 +43,8 @@ pub(super) async fn bounds() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Values, and the seconds before its end from which a certificate is told of. By then it has been renewed, whatever the
-/// values are.
+/// Values, and how many seconds before its expiry a certificate causes the alert. Whatever the values are, it should
+/// have been renewed by then.
 const ENDS: [(&str, &[&str], u64); 7] = [
     ("default", &[], 604_800),
     ("default", &["tls.selfManaged.certificateLifetime=24h"], 8_640),

@@ -1,6 +1,6 @@
-//! The chart: what it renders, what it refuses, and that what is kept beside it is current.
+//! The chart: what it renders, what it refuses, and whether the generated files beside it are current.
 //!
-//! Helm is built once; where that cannot be done, these trials are ignored.
+//! Helm is built once. If that is not possible, these trials are ignored.
 
 mod alerts;
 mod cluster;
@@ -71,7 +71,7 @@ async fn current() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is set, beside which values, and what the refusal names.
+/// A file of values, the values set in addition, and what the error names.
 const REFUSED: [(&str, &[&str], &str); 31] = [
     ("default", &["apiserver.replicas=0"], "/apiserver/replicas"),
     ("default", &["webhooks.replicas=0"], "/webhooks/replicas"),
@@ -120,7 +120,7 @@ async fn refused() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Files that the README points to, which a package must not leave out.
+/// The package contains the files that the README refers to.
 async fn package() -> anyhow::Result<()> {
     let readme = std::fs::read_to_string(helm::chart().join("README.md"))?;
     let parts = readme.split('`').filter(|part| part.starts_with("ci/"));
@@ -150,7 +150,7 @@ async fn notes() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What an RBAC object says, by kind, namespace and name; nothing for other objects.
+/// The content of an RBAC object by kind, namespace and name; `None` for other objects.
 fn says(object: &Value) -> Option<((String, String, String), Value)> {
     (object["apiVersion"] == "rbac.authorization.k8s.io/v1").then(|| {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -161,7 +161,7 @@ fn says(object: &Value) -> Option<((String, String, String), Value)> {
     })
 }
 
-/// Labels decide what is aggregated, so that those of roles count too: `aggregate-to-…` only where the code says so.
+/// The labels that aggregate a role. They count too: `aggregate-to-…` is allowed only where the code has it.
 fn aggregates(object: &Value) -> Vec<&String> {
     let labels = object["metadata"]["labels"].as_object().into_iter().flatten();
     labels.map(|(name, _)| name).filter(|name| name.contains("aggregate-to-")).collect()
@@ -198,7 +198,7 @@ fn deployments(objects: &[Manifest]) -> impl Iterator<Item = &Value> {
     objects.iter().map(|one| &one.object).filter(|object| object["kind"] == "Deployment")
 }
 
-/// The one container of a Deployment.
+/// The container of a Deployment.
 fn container(deployment: &Value) -> &Value {
     &deployment["spec"]["template"]["spec"]["containers"][0]
 }
@@ -212,7 +212,7 @@ async fn flags() -> anyhow::Result<()> {
             seen += 1;
             let args: Vec<String> = serde_json::from_value(container(deployment)["args"].clone())?;
             for (more, known) in [(["--help"].as_slice(), true), (&["--no-such-flag", "--help"], false)] {
-                // Flags are read in order, so that help is only given when all before it are known and make sense.
+                // Flags are parsed in order, so `--help` succeeds only if all flags before it are known and valid.
                 let mut command = Command::new(&executable);
                 command.args(&args).args(more).stdin(Stdio::null()).kill_on_drop(true);
                 let output = command.output().await?;
@@ -225,7 +225,7 @@ async fn flags() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is asked for together must be free on a node that runs K3s and little else.
+/// The requests of all pods together must fit on a node that runs K3s and little else.
 async fn minimal() -> anyhow::Result<()> {
     let objects = Helm::find().await?.objects(&Values::of("minimal")).await?;
     let number = |text: &Value, unit: &str| -> anyhow::Result<u32> {

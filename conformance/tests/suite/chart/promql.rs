@@ -1,5 +1,5 @@
-//! Alerts and dashboards, read by Prometheus' own parser and engine: they are sound, and each alert fires on what it is
-//! for and on nothing near it.
+//! Alerts and dashboards in Prometheus' own parser and engine: the expressions are valid, and each alert fires when it
+//! should and not in similar situations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::world::World;
 
-/// What each alert fires on, and what not.
+/// The situations in which each alert fires or does not.
 const CASES: &str = include_str!("alerts.yaml");
 
 pub(super) fn trials(world: &World) -> Vec<Trial> {
@@ -22,29 +22,29 @@ pub(super) fn trials(world: &World) -> Vec<Trial> {
     ]
 }
 
-/// What the chart gives those who watch over Gatehouse.
+/// The monitoring that the chart renders.
 pub(super) struct Rendered {
     /// The spec of the PrometheusRule, as text.
     pub(super) rules: String,
-    /// Every expression, of alerts and of panels.
+    /// The expressions of all alerts and panels.
     pub(super) expressions: Vec<Expression>,
     /// The ServiceMonitors.
     pub(super) monitors: Vec<Value>,
 }
 
-/// Something in PromQL.
+/// A PromQL expression.
 pub(super) struct Expression {
-    /// An alert's name, or a dashboard's and a panel's.
+    /// The name of the alert, or of the dashboard and panel.
     pub(super) place: String,
     pub(super) text: String,
-    /// Whether somebody looks at it.
+    /// Whether it belongs to a panel.
     pub(super) is_panel: bool,
-    /// The labels that are shown.
+    /// The labels in its legend.
     pub(super) shown: Vec<String>,
 }
 
 impl Rendered {
-    /// With everything switched on.
+    /// Renders the chart with everything enabled.
     pub(super) async fn of(helm: &Helm) -> anyhow::Result<Self> {
         let mut rendered = Self { rules: String::new(), expressions: Vec::new(), monitors: Vec::new() };
         let mut uids = BTreeSet::new();
@@ -72,7 +72,7 @@ impl Rendered {
     }
 }
 
-/// Each alert with its expression. Every one must say what to do.
+/// Adds each alert with its expression. Each alert must have a summary, a description and a runbook.
 fn alerts(spec: &Value, expressions: &mut Vec<Expression>) -> anyhow::Result<()> {
     for group in spec["groups"].as_array().context("groups")? {
         for rule in group["rules"].as_array().context("rules")? {
@@ -90,7 +90,7 @@ fn alerts(spec: &Value, expressions: &mut Vec<Expression>) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Each panel of a dashboard with its expressions.
+/// Adds each panel of a dashboard with its expressions.
 fn panels(uid: &str, dashboard: &Value, expressions: &mut Vec<Expression>) -> anyhow::Result<()> {
     for panel in dashboard["panels"].as_array().context("panels")? {
         let place = format!("{uid}: {}", panel["title"]);
@@ -105,7 +105,7 @@ fn panels(uid: &str, dashboard: &Value, expressions: &mut Vec<Expression>) -> an
     Ok(())
 }
 
-/// What Grafana makes of a text where `All` is chosen.
+/// The text as Grafana fills it in if `All` is chosen.
 fn filled_in(text: &str) -> String {
     text.replace("$__rate_interval", "5m").replace("$namespace", ".*")
 }
@@ -124,7 +124,7 @@ async fn sound() -> anyhow::Result<()> {
         let selectors = prometheus.parse(&[text]).await.with_context(|| place.clone())?;
         ensure!(!selectors[0].is_empty(), "{place} asks for no metric: {text}");
     }
-    // Would it say so if they were not?
+    // Check that invalid rules are detected.
     for (expected, unsound) in [
         ("parse error", rendered.rules.replacen("absent(", "absent(((", 1)),
         ("unknownfield", rendered.rules.replacen(r#""for":"#, r#""unknownfield":"#, 1)),
@@ -138,7 +138,7 @@ async fn sound() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The cases of an alert.
+/// The situations of an alert.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Cases {
@@ -146,7 +146,7 @@ struct Cases {
     silent: Vec<Case>,
 }
 
-/// Of every series that is made up for a case: a selector of it.
+/// A selector of each series in the situations.
 pub(super) fn made_up() -> anyhow::Result<BTreeSet<String>> {
     let cases: BTreeMap<String, Cases> = serde_saphyr::from_str(CASES)?;
     let cases = cases.into_values().flat_map(|cases| cases.fires.into_iter().chain(cases.silent));
@@ -156,12 +156,12 @@ pub(super) fn made_up() -> anyhow::Result<BTreeSet<String>> {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
-    /// Values, one a minute, by series.
+    /// The values of each series, one per minute.
     series: BTreeMap<String, String>,
-    /// How long it goes on: longer than the alert waits.
+    /// How long the situation lasts, which must be longer than the alert waits.
     #[serde(default = "half_an_hour")]
     minutes: u32,
-    /// The summary of each alert, in alphabetical order.
+    /// The summary of each alert that fires, in alphabetical order.
     #[serde(default)]
     says: Vec<String>,
 }

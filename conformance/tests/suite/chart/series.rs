@@ -1,7 +1,8 @@
-//! Alerts and dashboards beside what an installation really tells: no metric, label or value that they name is made up.
+//! Compares alerts and dashboards with the metrics of a real installation: each metric, label and value that they name
+//! exists.
 //!
-//! The chart is installed, used for a while and scraped, and Prometheus' own engine evaluates everything on what was
-//! scraped, as if it went on like that.
+//! The chart is installed, used for a while and scraped. Prometheus' own engine then evaluates all expressions on the
+//! scraped samples, as if they continued unchanged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -28,10 +29,10 @@ use crate::world::{World, settles};
 
 /// Longer than any alert waits.
 const MINUTES: u32 = 120;
-/// Until everything has happened that is told of.
+/// Until all events have happened that the metrics count.
 const USED: Duration = Duration::from_secs(90);
 
-/// What is told only when something is wrong that is not easily made so, and what.
+/// Series that exist only after errors that are hard to cause, with these errors.
 const RARE: [(&str, &str); 3] = [
     ("apiserver_request_terminations_total", "too many requests at a time, or one that takes too long"),
     ("gatehouse_inventory_undecodable_total", "an object that has no name, which kube-apiserver never sends"),
@@ -40,20 +41,20 @@ const RARE: [(&str, &str); 3] = [
         "a kind that could never be listed",
     ),
 ];
-/// What is told when ledgers cannot be written.
+/// Series that exist only after ledgers could not be written.
 const FAILING: [&str; 2] = [
     r#"gatehouse_ledger_writes_total{outcome="failed"}"#,
     r#"gatehouse_quota_decisions_total{outcome="contended"}"#,
 ];
 
-/// What some panels say of replicas.
+/// What some panels show about replicas.
 const REPLICAS: [(&str, u32); 3] = [
     (r#"gatehouse-server: "Replicas up""#, 2),
     (r#"gatehouse-gate: "Replicas up""#, 2),
     (r#"gatehouse-gate: "Holders of the Lease""#, 1),
 ];
-/// Which kinds the panels of Flux's own dashboard count (fluxcd/flux2-monitoring-example), how many there are, and how
-/// many of them are failing.
+/// The kinds that the panels of Flux's own dashboard count (fluxcd/flux2-monitoring-example), how many objects there
+/// are, and how many of these are failing.
 const FLUX: [(&str, u32, u32); 2] =
     [("Kustomization|HelmRelease", 3, 1), ("GitRepository|HelmRepository|Bucket|OCIRepository", 2, 1)];
 
@@ -122,10 +123,10 @@ async fn installed(
     installation.end().await
 }
 
-/// Where nobody makes or removes anything meanwhile.
+/// A namespace in which nothing is created or deleted.
 const STILL: &str = "still";
 
-/// Flux's objects, ready and failing, and one that is suspended and breaks a rule of the traffic's policy.
+/// Flux objects that are ready or failing, and one that is suspended and violates a rule of the traffic's policy.
 fn objects() -> Vec<Value> {
     let mut suspended = kustomization("traffic-judged", "suspended", Ok(()));
     suspended["spec"]["suspend"] = json!(true);
@@ -144,7 +145,7 @@ fn objects() -> Vec<Value> {
     objects
 }
 
-/// Takes away what the webhooks write ledgers with.
+/// Removes the permission of the webhooks to write ledgers.
 async fn forbid_ledgers(client: &kube::Client) -> anyhow::Result<()> {
     let api: Api<ClusterRole> = Api::all(client.clone());
     let mut role = api.get("gatehouse-webhooks").await?;
@@ -158,7 +159,7 @@ async fn forbid_ledgers(client: &kube::Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sends what is no review.
+/// Sends requests that are not reviews.
 async fn unreadable(installation: &Installation) -> anyhow::Result<()> {
     for replica in installation.webhooks.replicas() {
         let review = http::Request::post("/validate").body(b"{".to_vec())?;
@@ -168,7 +169,7 @@ async fn unreadable(installation: &Installation) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What every replica tells, as the chart's ServiceMonitors have it asked.
+/// The metrics of all replicas, scraped as the chart's ServiceMonitors say.
 async fn scrapes(monitors: &[Value], installation: &Installation) -> anyhow::Result<Vec<Scrape>> {
     let mut scrapes = Vec::new();
     for (service, deployment) in
@@ -205,19 +206,19 @@ async fn ask(replica: &Gatehouse, path: &str) -> anyhow::Result<String> {
     Ok(replica.prober().await?.request_text(request).await?)
 }
 
-/// Everything that alerts, dashboards and the cases of alerts ask for.
+/// All queries of alerts, dashboards and the situations of alerts.
 struct Asked<'a> {
     rendered: &'a Rendered,
     named: Vec<Named<'a>>,
-    /// Queries, and what each must say.
+    /// Queries, and the expected result of each.
     counts: Vec<(String, u32)>,
 }
 
-/// A selector, and where it stands.
+/// A selector and its place.
 struct Named<'a> {
     place: &'a str,
     selector: Selector,
-    /// That its values are told too, beside its labels.
+    /// Whether the values of its labels must exist too.
     is_strict: bool,
 }
 
@@ -249,7 +250,7 @@ impl<'a> Asked<'a> {
         Ok(Self { rendered, named, counts })
     }
 
-    /// An exception that nothing needs would hide a mistake one day.
+    /// An unused exception could hide an error later.
     fn knows_what_is_rare(&self) -> anyhow::Result<()> {
         for (rare, why) in RARE {
             let named = |named: &Named<'_>| named.selector.text == rare || named.selector.metric == rare;
@@ -267,7 +268,7 @@ impl<'a> Asked<'a> {
         pairs.chain(panels).chain(counts).collect()
     }
 
-    /// What the answers show to be missing.
+    /// What is missing by the results.
     fn lacking(&self, outcome: &Outcome) -> Lacking {
         let (selectors, rest) = outcome.results.split_at(2 * self.named.len());
         let (expressions, counts) = rest.split_at(self.rendered.expressions.len());
@@ -296,7 +297,7 @@ impl<'a> Asked<'a> {
 }
 
 impl Named<'_> {
-    /// The metric, else the labels, else the values, by what is told of the metric and of the selector.
+    /// The metric if it is missing, else the missing labels, else the selector if no series matches it.
     fn missing(&self, of_metric: &[Sample], of_selector: &[Sample]) -> Vec<String> {
         let Selector { text, metric, labels } = &self.selector;
         if of_metric.is_empty() {
@@ -311,12 +312,12 @@ impl Named<'_> {
     }
 }
 
-/// What is named and not told.
+/// What is missing or wrong.
 #[derive(Debug, Default)]
 struct Lacking {
-    /// Metrics, labels and values, each with a place where it is named.
+    /// Metrics, labels and selectors without series, each with a place where it is used.
     named: BTreeMap<String, String>,
-    /// Panels that show nothing, or no label that they should.
+    /// Panels without data, or without a label that they should show.
     panels: BTreeSet<String>,
     /// Counts that are wrong.
     counts: BTreeSet<String>,

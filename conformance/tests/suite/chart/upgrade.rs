@@ -1,5 +1,5 @@
-//! What an upgrade takes beside Helm, by the very words of the documents: a field that Helm wrote, or that Gatehouse keeps,
-//! is not given up unasked.
+//! Upgrades with the exact commands of the documents: fields that Helm or Gatehouse owns are taken over only with
+//! `--force-conflicts`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio::sync::OnceCell;
 use super::cluster::{HELM, OWN, Target, kept, path_of};
 use crate::world::World;
 
-/// Who says how definitions are upgraded.
+/// The documents that say how to upgrade definitions.
 const DOCUMENTS: [&str; 3] = ["../../docs/install.md", "README.md", "templates/NOTES.txt"];
 const FORCE: &str = "--force-conflicts";
 
@@ -49,7 +49,7 @@ fn commands() -> anyhow::Result<Vec<(PathBuf, Vec<String>)>> {
     Ok(commands)
 }
 
-/// The chart's definitions under a group of this trial's own, so that others' are left alone.
+/// The chart's definitions in another API group, so that those of other trials are not affected.
 fn definitions(group: &str) -> anyhow::Result<Vec<Value>> {
     let mut definitions = Vec::new();
     for entry in std::fs::read_dir(helm::chart().join("crds"))? {
@@ -95,7 +95,7 @@ async fn of_definitions(target: &OnceCell<Target>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// From certificates of Gatehouse's own to files: Gatehouse holds every caBundle, which Helm now brings.
+/// From self-managed certificates to files: Gatehouse owns the caBundles that Helm now sets.
 async fn to_files(target: &OnceCell<Target>) -> anyhow::Result<()> {
     let target = Target::of(target).await?;
     let (kubectl, folder) = (target.kubectl()?, tempfile::tempdir()?);
@@ -126,7 +126,7 @@ async fn to_files(target: &OnceCell<Target>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Of this trial's own, and nobody is sent there.
+/// Renames the configuration for this trial. Its webhooks have no server, so they must not fail requests.
 fn under_another_name(mut manifest: Manifest) -> Manifest {
     manifest.object["metadata"]["name"] = json!(format!("changed-in-{NAMESPACE}"));
     for webhook in manifest.object["webhooks"].as_array_mut().into_iter().flatten() {

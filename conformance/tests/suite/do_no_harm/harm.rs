@@ -1,4 +1,4 @@
-//! What is tried while Gatehouse is well, hangs, and is dead; and the table that comes of it.
+//! The attempts while Gatehouse is well, hangs and is dead, and the table of their results.
 
 use std::fmt::{self, Display};
 use std::time::{Duration, Instant};
@@ -13,17 +13,17 @@ use crate::gate_registration::ready;
 use crate::site::API;
 use crate::world::settles;
 
-/// Has a policy and a quota.
+/// A namespace with a policy and a quota.
 const GOVERNED: &str = "harm-governed";
-/// Has neither.
+/// A namespace with neither.
 const OTHER: &str = "harm-other";
 
 /// Longer than kube-apiserver works on any request.
 const ANSWERED: Duration = Duration::from_secs(75);
-/// The aggregator asks for discovery each 60 s, and takes five for an answer.
+/// The aggregator requests discovery every 60 s, and waits up to five seconds for the answer.
 const TOLD: Duration = Duration::from_secs(100);
 
-/// What Gatehouse is like.
+/// The state of Gatehouse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Condition {
     Well,
@@ -34,36 +34,36 @@ pub(super) enum Condition {
 impl Condition {
     const ALL: [Self; 3] = [Self::Well, Self::Hanging, Self::Dead];
 
-    /// The name of what this condition has for itself.
+    /// The name of an object that only this condition uses.
     fn name(self, prefix: &str) -> String {
         format!("{prefix}-{self:?}").to_lowercase()
     }
 }
 
-/// What should come of something.
+/// The expected result of an attempt.
 #[derive(Debug, Clone, Copy)]
 enum Expected {
-    /// It works, whatever Gatehouse is like.
+    /// It succeeds in all conditions.
     Always,
-    /// It works while Gatehouse is well, else it is refused, with these words.
+    /// It succeeds while Gatehouse is well, and otherwise fails with this text.
     Guarded(&'static str),
 }
 
 const NO_WEBHOOK: Expected = Expected::Guarded("failed calling webhook");
 
-/// What came of it, by condition.
+/// The results of an attempt, by condition.
 struct Row {
     what: &'static str,
     cells: Vec<String>,
 }
 
-/// A row for each thing that is tried.
+/// The results of all attempts.
 #[derive(Default)]
 pub(super) struct Table {
     rows: Vec<Row>,
 }
 
-/// The namespaces, the policy, the quotas, and what is changed later on.
+/// Creates the namespaces, the policy, the quotas, and the objects that are changed later.
 pub(super) async fn prepare(gate: &Gate) -> anyhow::Result<()> {
     gate.namespace(GOVERNED).await?;
     gate.namespace(OTHER).await?;
@@ -84,13 +84,13 @@ pub(super) async fn prepare(gate: &Gate) -> anyhow::Result<()> {
     let mut counted = quota(GOVERNED, json!({"gameservers": "100", "count/deployments.apps": "10"}));
     counted["metadata"]["name"] = json!(GOVERNED);
     gate.put(&counted).await?;
-    // It is once what it counts is intercepted.
+    // The quota is ready once kube-apiserver sends the kinds that it counts.
     let path = format!("{POLICY}/tenantquotas/{GOVERNED}");
     gate.becomes(&path, KNOWN, |quota| ready(quota) == Some("True")).await?;
     Ok(())
 }
 
-/// Asks for a view through the aggregator, which nobody answers. Says after what time it was refused, and how.
+/// Requests a view through the aggregator while nobody answers. Returns the time until the error, and the error.
 pub(super) async fn view(gate: &Gate) -> anyhow::Result<(Duration, String)> {
     let started = Instant::now();
     let request = http::Request::get(format!("{API}/fluxsummaries")).body(Vec::new())?;
@@ -105,8 +105,8 @@ pub(super) async fn view(gate: &Gate) -> anyhow::Result<(Duration, String)> {
     }
 }
 
-/// Waits until discovery says that the group cannot be asked, which is what keeps namespaces from being deleted; other
-/// groups are there all the time. Says how long it took.
+/// Waits until discovery marks the group as stale, which blocks the deletion of namespaces. Other groups must stay.
+/// Returns the time that this took.
 pub(super) async fn told_by_discovery(gate: &Gate) -> anyhow::Result<Duration> {
     let started = Instant::now();
     let ask = async || {
@@ -122,7 +122,7 @@ pub(super) async fn told_by_discovery(gate: &Gate) -> anyhow::Result<Duration> {
 }
 
 impl Table {
-    /// Tries everything, and notes how long it took and what was said. What must be and is not is an error.
+    /// Makes all attempts, and records their durations and messages. An unexpected result is an error.
     pub(super) async fn fill(&mut self, gate: &Gate, condition: Condition) -> anyhow::Result<()> {
         for (number, (what, expected, attempt)) in attempts().into_iter().enumerate() {
             let kubectl = gate.kubectl()?;
@@ -161,16 +161,17 @@ impl Display for Table {
     }
 }
 
-/// Something that somebody does with kubectl, each time with one that has no discovery in its cache.
+/// A kubectl command, with an empty discovery cache each time.
 enum Attempt {
     Run(&'static [&'static str]),
-    /// With an annotation that is different for each condition.
+    /// The same with an annotation that differs for each condition.
     Annotate(&'static [&'static str]),
-    /// Done to a Kustomization that each condition has for itself: its name's beginning stands before the slash.
+    /// On a Kustomization that only this condition uses. The argument has the beginning of its name after
+    /// `kustomization/`.
     Each(&'static [&'static str]),
-    /// Applied by the server, with a name of its own for each condition.
+    /// A server-side apply, with a different name for each condition.
     Apply(Value),
-    /// A merge patch of a status, as a controller writes it.
+    /// A merge patch of a status, as from a controller.
     Status(&'static [&'static str]),
 }
 

@@ -1,4 +1,4 @@
-//! The same questions put to all three, side by side.
+//! Sends the same requests to all three subjects and compares the responses.
 
 use std::fmt::Debug;
 
@@ -9,10 +9,10 @@ use super::subject::{SHOWN, Subject, together};
 use crate::site::Site;
 use crate::world::settles;
 
-/// Requests in flight.
+/// The number of concurrent requests.
 const PARALLEL: usize = 24;
 
-/// All three with the same objects, which stay as they are; the first three letters are their names.
+/// All three subjects with the same three objects, which do not change.
 pub(super) async fn filled(site: &Site, trial: &str) -> anyhow::Result<[Subject; 3]> {
     let subjects = together(site, trial).await?;
     let names = ["a", "b", "c"].map(str::to_owned);
@@ -24,8 +24,8 @@ pub(super) async fn filled(site: &Site, trial: &str) -> anyhow::Result<[Subject;
     Ok(subjects)
 }
 
-/// Complains of every question on whose answer they disagree, unless it is known that they do: then of those on which
-/// they agree. What is known must go on being true.
+/// Reports each question that Gatehouse answers differently through the aggregator and directly, or that it answers
+/// differently from kube-apiserver. Differences from kube-apiserver that `differs` expects must exist.
 pub(super) async fn compared<Q: Debug, A: Debug + PartialEq>(
     subjects: &[Subject; 3],
     questions: Vec<Q>,

@@ -1,5 +1,5 @@
-//! Versions and tokens that are known no more, by Gatehouse alone: what makes kube-apiserver forget is a compaction of
-//! etcd, which would be felt by every other trial.
+//! Expired resourceVersions and continue tokens, by Gatehouse alone: kube-apiserver expires them by a compaction of
+//! etcd, which would affect all other trials.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub(super) fn trials(world: &World) -> Vec<Trial> {
     ]
 }
 
-/// Of the answer's metadata.
+/// The continue token of a response.
 fn token(answer: &Answer) -> anyhow::Result<&str> {
     answer.body["metadata"]["continue"].as_str().with_context(|| format!("no token: {answer:#?}"))
 }
@@ -49,14 +49,15 @@ async fn restarted(site: Arc<Site>) -> anyhow::Result<()> {
     let fresh = token(&expired)?.to_owned();
     let second = subject.list(&format!("limit=2&continue={fresh}")).await?;
     let rest = subject.list(&format!("limit=2&continue={}", token(&second)?)).await?;
-    // What was there all along, and what is there now: no list that ever was.
+    // The first page is from before the restart and the others are from after it, so this is not the list of any
+    // version.
     let mut found = Vec::new();
     for page in [first, second, rest] {
         found.extend(subject.names(&page.ok()?));
     }
     ensure!(found == ["e-0", "e-1", "e-2", "e-3", "e-3-and-a-half", "e-5"], "{found:?}");
 
-    // Whoever has seen the version before learns that it has to look again, and is told nothing else.
+    // A client with the previous resourceVersion gets 410, and nothing else.
     for query in ["", "allowWatchBookmarks=true"] {
         let watch =
             subject.list(&format!("watch=true&timeoutSeconds=1&resourceVersion={seen}&{query}")).await?;
@@ -67,7 +68,7 @@ async fn restarted(site: Arc<Site>) -> anyhow::Result<()> {
         .list(&format!("resourceVersionMatch=Exact&resourceVersion={seen}"))
         .await?
         .refused(410, "Expired")?;
-    // A list that must not be older than what was seen is not.
+    // A list with NotOlderThan has at least the objects of that version.
     let list = subject.list(&format!("resourceVersionMatch=NotOlderThan&resourceVersion={seen}")).await?;
     ensure!(subject.names(&list.ok()?).len() == 5);
     gatehouse.stop().await?;

@@ -1,4 +1,4 @@
-//! The forms that objects, lists and events come in, and the paths and methods they are asked for by.
+//! The formats of objects, lists and events, and the paths and methods of requests.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,24 +21,24 @@ pub(super) fn trials(world: &World) -> Vec<Trial> {
     ]
 }
 
-// Protobuf is not among the questions: it is not spoken here, and clients that ask for it take JSON too.
+// Protobuf is not tested: Gatehouse does not support it, and clients that request it also accept JSON.
 
-/// One document of an answer, in what does not depend on what is shown.
+/// A document of a response, reduced to what does not depend on the content.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Shown {
-    /// kind and apiVersion, without the resource's own.
+    /// kind and apiVersion; those of the resource itself are replaced.
     kind: String,
-    /// How many objects or rows, and the kinds of what is in them.
+    /// The number of objects or rows, and their kinds.
     content: Option<(usize, BTreeSet<String>)>,
     has_columns: bool,
-    /// The type, of an event.
+    /// The type, if it is an event.
     event: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Answered {
     code: u16,
-    /// The reason, if this is a refusal.
+    /// The reason, if it is an error.
     reason: String,
     content_type: String,
     documents: Vec<Shown>,
@@ -47,7 +47,7 @@ struct Answered {
 fn kind(object: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (kind, version) = (text(&object["kind"]), text(&object["apiVersion"]));
-    // The names of the two resources' own kinds are as different as they are meant to be.
+    // The two resources have different kinds, as they should.
     if version.contains("gatehouse") || version.contains("toolkit") {
         if kind.ends_with("List") { "(own list)".to_owned() } else { "(own)".to_owned() }
     } else {
@@ -60,7 +60,7 @@ impl Shown {
         let event = document["type"].as_str().filter(|_| document["object"].is_object());
         let object = if event.is_some() { &document["object"] } else { document };
         let is_list = object["kind"].as_str().is_some_and(|kind| kind.ends_with("List") || kind == "Table");
-        // No items may be null.
+        // The items of an empty list may be null.
         let items = object["items"].as_array().or_else(|| object["rows"].as_array()).map(Vec::as_slice);
         let items = items.or(is_list.then_some(&[]));
         let inner = |item: &Value| {
@@ -75,7 +75,7 @@ impl Shown {
     }
 }
 
-/// What is asked: a method, a path and an Accept header.
+/// A method, a path and an Accept header.
 type Question = (Method, String, &'static str);
 
 async fn answered(subject: &Subject, (method, path, accept): &Question) -> anyhow::Result<Answered> {
@@ -86,7 +86,7 @@ async fn answered(subject: &Subject, (method, path, accept): &Question) -> anyho
         code: code.as_u16(),
         reason: reason.and_then(Value::as_str).unwrap_or_default().to_owned(),
         content_type: content_type.unwrap_or_default().to_owned(),
-        // Refusals differ in their words alone.
+        // Errors differ only in their messages.
         documents: if code == StatusCode::OK {
             documents.iter().map(Shown::of).collect()
         } else {
@@ -146,9 +146,9 @@ async fn accept(site: Arc<Site>) -> anyhow::Result<()> {
         }
     }
     let differs = |(_, path, accept): &Question| {
-        // kube-apiserver looks at the parameter only where it makes a Table.
+        // kube-apiserver validates this parameter only for Tables.
         let unread = path.contains("Everything") && *accept == "application/json";
-        // kube-apiserver fails, or sends nothing, where one object is asked for by the name of many.
+        // kube-apiserver fails or sends nothing if a list type is requested for a single object.
         let one = path.contains("{a}") || path.contains("watch=");
         unread || one && accept.contains("as=PartialObjectMetadataList")
     };
@@ -189,7 +189,7 @@ async fn paths(site: Arc<Site>) -> anyhow::Result<()> {
         questions.push((method, "{root}/namespaces/{ns}/{plural}".to_owned(), "application/json"));
     }
     let differs = |(_, path, _): &Question| {
-        // kube-apiserver says in plain text that there is no such path; here that is a Status too.
+        // For an unknown path, kube-apiserver sends plain text; Gatehouse sends a Status.
         path.ends_with("/nothings")
             || path.ends_with("/namespaces/{ns}")
             || path.ends_with("{root}/{plural}/{a}")
@@ -208,7 +208,7 @@ async fn columns_once(site: Arc<Site>) -> anyhow::Result<()> {
             let mut watch = subject.watch_as(&format!("{from}&includeObject={query}"), table).await?;
             let on = query != "Metadata";
             subject.turn("x", on).await?;
-            // The watches that began earlier are gone; this one tells everything since.
+            // The watch begins at the same version as the previous ones, so it repeats their events.
             let mut first = true;
             loop {
                 let event = watch.next().await?;

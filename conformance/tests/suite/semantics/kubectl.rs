@@ -1,4 +1,4 @@
-//! kubectl's own ways to list and watch, beside what it prints of kube-apiserver's resources.
+//! The ways in which kubectl lists and watches, compared with its output for kube-apiserver's resources.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ fn kubectl(site: &Site, subject: &Subject) -> anyhow::Result<Kubectl> {
     Kubectl::new(&site.control_plane.kubeconfig_at(url, ca, "semantics", Some("system:masters"))?)
 }
 
-/// `get` of the namespace's objects, printing names alone.
+/// `get` of the namespace's objects, which prints only names.
 fn get<'a>(subject: &'a Subject, more: &[&'a str]) -> Vec<&'a str> {
     let mut args = vec!["get", subject.plural(), "-n", &subject.namespace, "-o", "name"];
     args.extend(more);
@@ -38,7 +38,7 @@ async fn watch_only(site: Arc<Site>) -> anyhow::Result<()> {
     each(&apart(&site, "watch-only").await?, async |subject| {
         subject.fill(&["before".to_owned()]).await?;
         let mut watch = kubectl(&site, subject)?.watch(get(subject, &["--watch-only"]))?;
-        // kubectl does not say from when on it watches, so this goes on until it does.
+        // kubectl does not report when its watch begins, so objects are created until it prints one.
         let made = async {
             for number in 0.. {
                 subject.create(&format!("after-{number}")).await?;
@@ -87,10 +87,10 @@ async fn wait_for_delete(site: Arc<Site>) -> anyhow::Result<()> {
         let early = tokio::time::timeout(SHOWN / 10, &mut waiting).await;
         ensure!(early.is_err(), "it is still there: {early:?}");
         subject.delete("x").await?;
-        // It says nothing where it comes to look only now, on a busy machine.
+        // On a busy machine it may begin to look only now, and then prints nothing.
         let said = waiting.await?.ok()?;
         ensure!(said.is_empty() || said.contains("condition met"), "{said}");
-        // What is not there any more need not be waited for.
+        // An object that does not exist needs no wait.
         kubectl.run(args).await?.ok()?;
         Ok(())
     })

@@ -1,4 +1,4 @@
-//! Pages: of one version, in order, under selectors, as Tables.
+//! Paged lists: of one version, in order, with selectors, as Tables.
 
 use std::sync::Arc;
 
@@ -22,10 +22,10 @@ pub(super) fn trials(world: &World) -> Vec<Trial> {
     ]
 }
 
-/// What the metadata of a page says is still to come.
+/// The continue token and the remaining item count of a page.
 fn left(page: &Value) -> (Option<&str>, Option<u64>) {
     let meta = &page["metadata"];
-    // kube-apiserver has an empty one in lists of custom resources that are complete.
+    // For complete lists of custom resources, kube-apiserver sends an empty token.
     let token = meta["continue"].as_str().filter(|token| !token.is_empty());
     (token, meta["remainingItemCount"].as_u64())
 }
@@ -63,7 +63,7 @@ async fn pages(site: Arc<Site>) -> anyhow::Result<()> {
         let third = subject.list(&format!("limit=5&continue={}", last.unwrap_or_default())).await?.ok()?;
         ensure!(subject.names(&third) == names[10..] && left(&third) == (None, None), "{third:#}");
         ensure!(version(&third) == version(&first), "{third:#}");
-        // The limit is each page's own.
+        // Each page has its own limit.
         let rest = subject.list(&format!("continue={token}")).await?.ok()?;
         ensure!(subject.names(&rest) == names[5..] && left(&rest) == (None, None), "{rest:#}");
         Ok(())
@@ -99,7 +99,7 @@ async fn selected_pages(site: Arc<Site>) -> anyhow::Result<()> {
         ensure!(found == ["q-1", "q-3", "q-6", "q-7"], "{found:?}");
         ensure!(versions[0] == versions[1], "{versions:?}");
 
-        // The only one, behind all those that are not selected.
+        // The only match, after all objects that do not match.
         let name = subject.name("q-7");
         let one = subject.list(&format!("limit=1&fieldSelector=metadata.name%3D{name}")).await?.ok()?;
         ensure!(subject.names(&one) == ["q-7"] && left(&one).0.is_none(), "{one:#}");
@@ -134,7 +134,7 @@ async fn table(subject: &Subject, query: &str) -> anyhow::Result<Value> {
 
 async fn any_version(site: Arc<Site>) -> anyhow::Result<()> {
     each(&apart(&site, "any-version").await?, async |subject| {
-        // An empty list has one too, or nobody could watch what comes.
+        // An empty list needs a resourceVersion too, so that clients can watch from it.
         for query in ["", "resourceVersion=0", "limit=1"] {
             let empty = subject.list(query).await?.ok()?;
             ensure!(empty["items"] == serde_json::json!([]) && number(&empty)? > 0, "{query}: {empty:#}");

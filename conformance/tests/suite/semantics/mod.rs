@@ -1,8 +1,8 @@
-//! Kubernetes' own tests of lists and watches, told anew by what they hold an API server to.
+//! Kubernetes' own tests of lists and watches, reimplemented by the behaviour that they require of an API server.
 //!
-//! Every question is put three times: to the Kustomizations of a namespace, which are kube-apiserver's own, and to the
-//! fluxresources of those Kustomizations, through the aggregator and past it. A trial that the real thing fails is
-//! wrong; where the views differ on purpose, the trial says so and says why.
+//! Each request is sent three times: for the Kustomizations of a namespace, which kube-apiserver serves, and for the
+//! fluxresources of these Kustomizations, through the aggregator and directly. A trial that kube-apiserver fails is
+//! wrong. If the views differ deliberately, the trial says so, with the reason.
 
 mod compare;
 mod expiry;

@@ -1,7 +1,7 @@
-//! Every combination of the parameters that say which version, how much, and what comes first.
+//! All combinations of the parameters for resourceVersion, limit, continue and initial events.
 //!
-//! Nothing changes meanwhile, so that the answers must agree: in what is refused and with which causes, in what is
-//! listed, and in which events come.
+//! Nothing changes in the meantime, so the answers must agree: in errors and their causes, in listed objects, and in
+//! events.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,25 +26,25 @@ pub(super) fn trials(world: &World) -> Vec<Trial> {
     ]
 }
 
-/// What came of a request.
+/// The result of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Outcome {
     /// Code, reason, and the reason and field of each cause.
     Refused(u64, String, BTreeSet<(String, String)>),
-    /// The objects' names, whether there is more, and how much.
+    /// The names of the objects, whether there is a continue token, and the remaining item count.
     Listed(Vec<String>, bool, Option<u64>),
-    /// One object.
+    /// A single object.
     Got(String),
-    /// What the events say. What there is at first comes in any order.
+    /// The events. The initial ones may come in any order.
     Watched(Vec<String>),
 }
 
-/// The version and the token that a query may name, of one of the three.
+/// The values for the placeholders in a query, for one of the three subjects.
 struct Names {
     way: Way,
     version: String,
     token: String,
-    /// A version that is far from being reached.
+    /// A resourceVersion that will not be reached.
     future: u64,
 }
 
@@ -52,13 +52,13 @@ impl Names {
     async fn of(subject: &Subject) -> anyhow::Result<Self> {
         let page = subject.list("limit=1").await?.ok()?;
         let token = page["metadata"]["continue"].as_str().context("a token")?.to_owned();
-        // The greatest that there can be, and one that may be: etcd counts writes.
+        // The largest possible version, and one that is plausible: etcd counts writes.
         let future = if subject.is_gatehouse() { (1 << 53) - 1 } else { number(&page)? + 1_000_000 };
         Ok(Self { way: subject.way, version: version(&page).to_owned(), token, future })
     }
 }
 
-/// Puts each query to all three, with each one's own names.
+/// Sends each query to all three subjects, each with its own values.
 async fn queried(
     subjects: &[Subject; 3],
     queries: Vec<String>,
@@ -103,7 +103,7 @@ async fn listed(subject: &Subject, query: &str, names: &Names) -> anyhow::Result
     ))
 }
 
-/// Every combination of one of each, without what is empty.
+/// All combinations of one value of each parameter, without empty values.
 fn combinations(parameters: &[&[&str]]) -> Vec<String> {
     parameters.iter().fold(vec![String::new()], |queries, values| {
         let with = |query: &String, value: &&str| match (query.is_empty(), value.is_empty()) {
@@ -157,12 +157,12 @@ async fn lists(site: Arc<Site>) -> anyhow::Result<()> {
         .map(str::to_owned),
     );
     let differs = |query: &String| {
-        // kube-apiserver passes over the limit there, since its cache once could not keep it.
+        // kube-apiserver ignores the limit here, since its watch cache could not paginate in the past.
         let beyond_the_limit = query.starts_with("resourceVersion=0&")
             && query.ends_with("limit=2")
             && !query.contains("Exact")
             && !query.contains("Nearly");
-        // Versions have one way to be written.
+        // Gatehouse accepts only the canonical form of a number.
         beyond_the_limit || query == "resourceVersion=01"
     };
     queried(&subjects, queries, listed, differs).await
@@ -174,14 +174,14 @@ async fn watched(subject: &Subject, query: &str, _: &Names) -> anyhow::Result<Ou
     if code != StatusCode::OK {
         return refused(code, documents.first().context("a Status")?);
     }
-    // A watch that cannot begin may be refused in its first event too: clients take both alike.
+    // A watch that cannot begin may also be refused by its first event, since clients handle both alike.
     if let [event] = documents.as_slice()
         && event["type"] == "ERROR"
     {
         return refused(code, &event["object"]);
     }
     let mut told: Vec<_> = documents.iter().map(|event| subject.told(event)).collect();
-    // kube-apiserver sends one some seconds before the end, when it might have sent none otherwise.
+    // kube-apiserver sends a bookmark some seconds before the end of a watch without other events.
     told.retain(|told| told != "BOOKMARK");
     let initial = told.iter().take_while(|told| told.starts_with("ADDED")).count();
     told[..initial].sort();
@@ -217,14 +217,14 @@ async fn watches(site: Arc<Site>) -> anyhow::Result<()> {
         .map(str::to_owned),
     );
     let differs = |query: &String| {
-        // kube-apiserver answers 500 without a reason, once it gets as far as to read it; here it is 422 and named.
+        // kube-apiserver answers 500 without a reason when it parses this; Gatehouse answers 422 with a cause.
         let unreadable = query.contains("latest")
             && (query.contains("NotOlderThan&send") || !query.contains("Match") && !query.contains("send"));
-        // kube-apiserver keeps the end of the initial events from those who did not allow bookmarks; asking for the
-        // events is taken as leave here.
+        // Without allowWatchBookmarks, kube-apiserver omits the bookmark that ends the initial events. Gatehouse sends
+        // it to all clients that request initial events.
         let asked = query.contains("sendInitialEvents=true") && query.contains("Match=NotOlderThan");
         let unasked_bookmark = asked && !query.contains("allowWatchBookmarks") && !query.contains("continue");
-        // A watch has no pages. kube-apiserver refuses the match that it has itself put in.
+        // A watch has no pages. kube-apiserver refuses the resourceVersionMatch that it sets itself.
         unreadable || unasked_bookmark && !query.contains("latest") || query == "continue={C}"
     };
     queried(&subjects, queries, watched, differs).await
@@ -248,11 +248,11 @@ async fn gets(site: Arc<Site>) -> anyhow::Result<()> {
     let queries = ["{a}", "{nobody}"]
         .into_iter()
         .flat_map(|name| queries.iter().map(move |query| format!("{name}?{query}")));
-    // kube-apiserver answers 500 without a reason where this is 400 and named.
+    // kube-apiserver answers 500 without a reason; Gatehouse answers 400 with a cause.
     queried(&subjects, queries.collect(), got, |query| query.contains("latest")).await
 }
 
-/// Each is waited for, for three seconds, before it is given up.
+/// Each request waits three seconds for the version before it fails.
 async fn future(site: Arc<Site>) -> anyhow::Result<()> {
     let subjects = filled(&site, "future").await?;
     let lists = combinations(&[
@@ -262,7 +262,7 @@ async fn future(site: Arc<Site>) -> anyhow::Result<()> {
     ]);
     let initial = "resourceVersion={F}&sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
     let watches = ["resourceVersion={F}", initial].map(str::to_owned);
-    // There kube-apiserver says nothing until the version is reached: for ever, if it was made up.
+    // kube-apiserver sends nothing here until the version is reached, which may be never.
     let silent = |query: &String| query == "resourceVersion={F}";
     futures::try_join!(
         queried(&subjects, lists, listed, |_| false),

@@ -1,4 +1,4 @@
-//! One of the three that a question is put to, and how the objects behind it are changed.
+//! A subject of comparison, and the changes of its objects.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -20,23 +20,23 @@ use crate::world::settles;
 pub(super) const SHOWN: Duration = Duration::from_secs(15);
 
 const KUSTOMIZE: &str = "/apis/kustomize.toolkit.fluxcd.io/v1";
-/// Before the name of a Kustomization in that of its row.
+/// The prefix of a row's name, before the name of the Kustomization.
 const ROW: &str = "local.kustomization.";
-/// In a Kustomization's labels, where its row has a state.
+/// The label of Kustomizations, which corresponds to the state of rows.
 const LABEL: &str = "semantics";
 
-/// Whose answers these are.
+/// Which server and resource a request is sent to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
-    /// kube-apiserver's, about Kustomizations.
+    /// Kustomizations, from kube-apiserver.
     Kubernetes,
-    /// Gatehouse's, about fluxresources, through the aggregator.
+    /// fluxresources, from Gatehouse through the aggregator.
     Aggregated,
-    /// The same past it.
+    /// fluxresources, from Gatehouse directly.
     Direct,
 }
 
-/// What a trial asks, in a namespace of its own.
+/// A subject of a trial, with a namespace.
 pub(super) struct Subject {
     pub(super) way: Way,
     pub(super) namespace: String,
@@ -44,7 +44,7 @@ pub(super) struct Subject {
     upstream: Caller,
 }
 
-/// Which objects are asked for: those that were turned on, those that were turned off, or either.
+/// Selects objects that are turned on, turned off, or either.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Turned {
     On,
@@ -58,12 +58,12 @@ impl fmt::Display for Subject {
     }
 }
 
-/// All three, each with a namespace of its own.
+/// All three subjects, each with its own namespace.
 pub(super) async fn apart(site: &Site, trial: &str) -> anyhow::Result<[Subject; 3]> {
     of(site, |way| format!("semantics-{trial}-{way:?}").to_lowercase()).await
 }
 
-/// All three, with one namespace: what is asked changes nothing.
+/// All three subjects with one namespace, for requests that change nothing.
 pub(super) async fn together(site: &Site, trial: &str) -> anyhow::Result<[Subject; 3]> {
     of(site, |_| format!("semantics-{trial}")).await
 }
@@ -84,7 +84,7 @@ async fn of(site: &Site, namespace: impl Fn(Way) -> String) -> anyhow::Result<[S
     Ok(subjects)
 }
 
-/// Puts a question to all of them, side by side.
+/// Runs a trial on all subjects concurrently.
 pub(super) async fn each(
     subjects: &[Subject; 3],
     ask: impl AsyncFn(&Subject) -> anyhow::Result<()>,
@@ -94,7 +94,7 @@ pub(super) async fn each(
 }
 
 impl Subject {
-    /// The one past the aggregator, at a server of a trial's own.
+    /// The direct subject at another server.
     pub(super) fn at(&self, caller: Caller) -> Self {
         let (namespace, upstream) = (self.namespace.clone(), self.upstream.clone());
         Self { way: Way::Direct, namespace, caller, upstream }
@@ -104,7 +104,7 @@ impl Subject {
         self.way != Way::Kubernetes
     }
 
-    /// Where group and version are served.
+    /// The path of the group and version.
     fn root(&self) -> &'static str {
         if self.is_gatehouse() { API } else { KUSTOMIZE }
     }
@@ -118,12 +118,12 @@ impl Subject {
         format!("{}/namespaces/{}/{}", self.root(), self.namespace, self.plural())
     }
 
-    /// The whole name of an object.
+    /// The full name of an object.
     pub(super) fn name(&self, name: &str) -> String {
         if self.is_gatehouse() { format!("{ROW}{name}") } else { name.to_owned() }
     }
 
-    /// A path or query in this one's words.
+    /// Fills the placeholders of a path or query.
     pub(super) fn spelled(&self, template: &str) -> String {
         let parts = [("root", self.root()), ("plural", self.plural()), ("ns", &self.namespace)];
         let parts = parts.map(|(part, word)| (part, word.to_owned()));
@@ -143,12 +143,12 @@ impl Subject {
             (true, Turned::Off) => "fieldSelector=status.state=Failed".to_owned(),
             (true, Turned::Either) => "fieldSelector=status.state!=Pending".to_owned(),
         };
-        // The first sign of equality is the parameter's.
+        // The first `=` separates the parameter; the others belong to the selector.
         let (parameter, value) = selector.split_once('=').unwrap_or_default();
         format!("{parameter}={}", value.replace('=', "%3D"))
     }
 
-    /// Whether an object is as it was while it was turned on.
+    /// Whether an object is in the state that it has while it is turned on.
     pub(super) fn is_on(&self, object: &Value) -> bool {
         if self.is_gatehouse() {
             object["status"]["state"] == "Ready"
@@ -157,7 +157,7 @@ impl Subject {
         }
     }
 
-    /// How often an object was touched before it became this.
+    /// How often an object had been touched in this version.
     pub(super) fn touched(&self, object: &Value) -> Option<u64> {
         let told = if self.is_gatehouse() {
             &object["status"]["message"]
@@ -167,7 +167,7 @@ impl Subject {
         told.as_str().and_then(|text| text.strip_prefix("touched ")?.parse().ok())
     }
 
-    /// Makes an object that is neither on nor off.
+    /// Creates an object that is neither on nor off.
     pub(super) async fn create(&self, name: &str) -> anyhow::Result<()> {
         let object = kustomization(&self.namespace, name, Ok(()));
         let answer = self.upstream.post(&self.upstream_path(""), &object).await?;
@@ -180,7 +180,7 @@ impl Subject {
         self.patch(name, label, status(if on { Ok(()) } else { Err("off") }, None)).await
     }
 
-    /// Changes what an object says, in a way that no selector notices; it must be on.
+    /// Changes an object without effect on selectors; it must be on.
     pub(super) async fn touch(&self, name: &str, number: u64) -> anyhow::Result<()> {
         let annotation = json!({"metadata": {"annotations": {LABEL: format!("touched {number}")}}});
         self.patch(name, annotation, status(Ok(()), Some(number))).await
@@ -191,7 +191,7 @@ impl Subject {
         self.upstream.send(&Method::DELETE, &path, &[]).await?.ok().map(drop)
     }
 
-    /// Makes objects that are on, and waits until all of them are shown as such.
+    /// Creates objects that are on, and waits until all are listed as on.
     pub(super) async fn fill(&self, names: &[String]) -> anyhow::Result<()> {
         let made = names.iter().map(async |name| {
             self.create(name).await?;
@@ -201,7 +201,7 @@ impl Subject {
         self.shows(names.len()).await
     }
 
-    /// Waits until so many objects are there, all of them on.
+    /// Waits until this many objects are listed, all of them on.
     pub(super) async fn shows(&self, count: usize) -> anyhow::Result<()> {
         let list = async || self.list("").await?.ok();
         let all = |list: &Value| {
@@ -211,7 +211,7 @@ impl Subject {
         settles(format!("{self}: {count} objects"), SHOWN, list, all).await.map(drop)
     }
 
-    /// One request changes what counts: a label of the Kustomization itself, or the state of its row.
+    /// One request changes what selectors use: the label of the Kustomization, or the state of its row.
     async fn patch(&self, name: &str, metadata: Value, status: Value) -> anyhow::Result<()> {
         let (change, below) = if self.is_gatehouse() { (status, "/status") } else { (metadata, "") };
         let path = self.upstream_path(&format!("/{name}{below}"));
@@ -224,31 +224,31 @@ impl Subject {
         format!("{KUSTOMIZE}/namespaces/{}/kustomizations{below}", self.namespace)
     }
 
-    /// A list of the namespace.
+    /// Lists the namespace.
     pub(super) async fn list(&self, query: &str) -> anyhow::Result<Answer> {
         self.caller.get(&format!("{}?{query}", self.collection())).await
     }
 
-    /// The version of a list of the namespace.
+    /// The resourceVersion of a list of the namespace.
     pub(super) async fn version(&self) -> anyhow::Result<String> {
         Ok(version(&self.list("").await?.ok()?).to_owned())
     }
 
-    /// An open watch of the namespace, until it is dropped.
+    /// Opens a watch of the namespace, which ends when it is dropped.
     pub(super) async fn watch(&self, query: &str) -> anyhow::Result<Watch> {
         self.watch_as(query, "application/json").await
     }
 
     pub(super) async fn watch_as(&self, query: &str, accept: &str) -> anyhow::Result<Watch> {
-        // Of a parameter that is given twice the first counts.
+        // The first value of a repeated parameter counts.
         let uri = format!("{}?watch=true&{query}&timeoutSeconds=110", self.collection());
         let request = Request::get(&uri).header(header::ACCEPT, accept).body(Vec::new())?;
         let lines = self.caller.client.request_stream(request).await.with_context(|| uri.clone())?.lines();
         Ok(Watch { of: format!("{}: {uri}", self.way), lines: lines.err_into().boxed() })
     }
 
-    /// What comes at a path until the answer ends: the lines of a watch, or one document. What says that it is JSON
-    /// must be; of anything else the content is not looked at.
+    /// All documents of a response: the events of a watch, or a single one. A response with the content type of JSON
+    /// must be JSON; others are not parsed.
     pub(super) async fn documents(
         &self,
         method: &Method,
@@ -270,13 +270,13 @@ impl Subject {
         Ok((head.status, head.headers, documents))
     }
 
-    /// An object's name without what its row adds to it.
+    /// The name of an object without the prefix of rows.
     pub(super) fn short<'a>(&self, object: &'a Value) -> &'a str {
         let name = named(object)["name"].as_str().unwrap_or_default();
         if self.is_gatehouse() { name.trim_start_matches(ROW) } else { name }
     }
 
-    /// An event in few words: its type and the name of the object, or what else it says.
+    /// A summary of an event: its type, and the name of the object or other content.
     pub(super) fn told(&self, event: &Value) -> String {
         let (kind, object) = (event["type"].as_str().unwrap_or_default(), &event["object"]);
         match kind {
@@ -301,7 +301,7 @@ impl fmt::Display for Way {
     }
 }
 
-/// The metadata of an object, of a row of a Table, or of the only row of one.
+/// The metadata of an object, of a row, or of the only row of a Table.
 fn named(object: &Value) -> &Value {
     let row = if object["kind"] == "Table" { &object["rows"][0] } else { object };
     if row["object"].is_object() { &row["object"]["metadata"] } else { &row["metadata"] }
@@ -315,7 +315,7 @@ pub(super) fn number(object: &Value) -> anyhow::Result<u64> {
     version(object).parse().with_context(|| format!("the version of {object:#}"))
 }
 
-/// What kustomize-controller would say.
+/// The status that kustomize-controller would write.
 fn status(verdict: Result<(), &str>, touched: Option<u64>) -> Value {
     let mut status = kustomization("", "", verdict)["status"].take();
     if let Some(number) = touched {
@@ -324,21 +324,21 @@ fn status(verdict: Result<(), &str>, touched: Option<u64>) -> Value {
     json!({"status": status})
 }
 
-/// The events of a watch, as they come.
+/// The events of a watch.
 pub(super) struct Watch {
     of: String,
     lines: BoxStream<'static, anyhow::Result<String>>,
 }
 
 impl Watch {
-    /// The next event, which must come in time.
+    /// The next event. It is an error if none arrives in time.
     pub(super) async fn next(&mut self) -> anyhow::Result<Value> {
         let line = tokio::time::timeout(patience(SHOWN), self.lines.next()).await;
         let line = line.ok().flatten().with_context(|| format!("{}: no event", self.of))?;
         Ok(serde_json::from_str(&line?)?)
     }
 
-    /// The next event, which must be told in these words. Bookmarks come when they please where they are allowed.
+    /// The next event, which must have this summary. Bookmarks are skipped, since they may come at any time.
     pub(super) async fn tells(&mut self, subject: &Subject, expected: &str) -> anyhow::Result<Value> {
         let (event, told) = loop {
             let event = self.next().await.with_context(|| format!("instead of {expected:?}"))?;
@@ -351,7 +351,7 @@ impl Watch {
         Ok(event)
     }
 
-    /// Everything until it ends by itself.
+    /// All events until the watch ends.
     pub(super) async fn rest(self) -> anyhow::Result<Vec<Value>> {
         let lines: Vec<String> = self.lines.try_collect().await?;
         lines.iter().map(|line| Ok(serde_json::from_str(line)?)).collect()

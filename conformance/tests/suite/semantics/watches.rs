@@ -1,4 +1,4 @@
-//! What a watch tells, from where on, and in which order.
+//! The events of a watch, from where it begins, and their order.
 
 use std::sync::Arc;
 
@@ -77,7 +77,7 @@ async fn selected(site: Arc<Site>) -> anyhow::Result<()> {
         off.tells(subject, "ADDED x").await?;
         let gone = off.tells(subject, "DELETED x").await?;
         ensure!(!subject.is_on(&gone["object"]), "as it last was: {gone:#}");
-        // Whoever did not select it any more is not told of its end.
+        // A watch that no longer selects the object does not get its deletion.
         subject.create("y").await?;
         subject.turn("y", true).await?;
         on.tells(subject, "ADDED y").await?;
@@ -146,14 +146,14 @@ async fn one_name(site: Arc<Site>) -> anyhow::Result<()> {
             let deleted = watch.tells(subject, "DELETED x").await?;
             ensure!(Some(&deleted["object"]["metadata"]["uid"]) == uids.last(), "{deleted:#}");
         }
-        // A row is the same whenever there is something to show under its name: its uid follows from the name.
+        // A row's uid depends on its name only, so a recreated row has the same uid.
         ensure!((uids[0] == uids[1]) == subject.is_gatehouse(), "{uids:?}");
         Ok(())
     })
     .await
 }
 
-/// The version of the bookmark that ends the initial events, after so many of them.
+/// The resourceVersion of the bookmark that ends the initial events, after this many of these.
 async fn initial(watch: &mut Watch, count: usize) -> anyhow::Result<String> {
     for _ in 0..count {
         let event = watch.next().await?;
@@ -188,7 +188,7 @@ async fn streaming_list(site: Arc<Site>) -> anyhow::Result<()> {
         ensure!(ended.parse::<u64>()? >= listed.parse()?, "{ended} is older than {listed}");
         let mut selected = subject.watch(&off).await?;
         initial(&mut selected, 1).await?;
-        // Declined, and marked all the same; what was there before is not told.
+        // Without initial events, the bookmark is sent all the same, and existing objects are not.
         let declined = STREAMING.replace("Events=true", "Events=false");
         let mut declined = subject.watch(&format!("{declined}&resourceVersion={listed}")).await?;
 
@@ -205,7 +205,7 @@ async fn streaming_list(site: Arc<Site>) -> anyhow::Result<()> {
     .await
 }
 
-/// Takes more than a minute, most of it waiting.
+/// Takes more than a minute, mostly waiting.
 async fn bookmarks(site: Arc<Site>) -> anyhow::Result<()> {
     each(&apart(&site, "bookmarks").await?, async |subject| {
         subject.create("x").await?;

@@ -1,4 +1,4 @@
-//! The clients, each as its library makes it: programs of other languages, kube's reflector, `kubectl get --watch`.
+//! The clients, each with its own library: programs in other languages, kube's reflector, `kubectl get --watch`.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,35 +22,35 @@ use tokio::task::JoinSet;
 
 use super::rows::{Rows, rows, summaries};
 
-/// Kind and plural of what objects are shown in, and namespaces.
+/// The kind and plural of the views of objects and of namespaces.
 const ROWS: (&str, &str) = ("FluxResource", "fluxresources");
 const SUMMARIES: (&str, &str) = ("FluxSummary", "fluxsummaries");
 
-/// Longer than any trial: a watch that nothing happens in goes on.
+/// Longer than any trial: a reflector's watch without events goes on.
 const SILENCE: Duration = Duration::from_hours(1);
-/// After which `kubectl get --watch` is started again; it ends with its connection.
+/// When `kubectl get --watch` is restarted; it ends with its connection.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// Every client. Dropped, they end.
+/// All clients. They end when this is dropped.
 pub(super) struct Clients {
     informers: Vec<(Informers, Vec<Scope>)>,
     reflectors: Vec<(String, Scope, Store<DynamicObject>)>,
     tables: Vec<(String, Scope, Arc<Mutex<Rows>>)>,
-    /// Those of summaries, whose rows come of many objects.
+    /// The reflectors of summaries, whose rows depend on many objects.
     summaries: Vec<(String, Store<DynamicObject>)>,
     tasks: JoinSet<()>,
 }
 
-/// A way to the replicas: what it is called, and a kubeconfig that takes it.
+/// The name of a path to the replicas, and its kubeconfig.
 pub(super) type Way = (&'static str, PathBuf);
 
-/// What a watcher of kube is made with.
+/// How a kube watcher is configured.
 type How = fn(Config) -> Config;
 
-/// What a program finds in its environment.
+/// The environment variables of a program.
 type Env = &'static [(&'static str, &'static str)];
 
-/// How each program is run; client-go both streams its lists, which it checks, and does not.
+/// How each program is run. client-go runs both with streaming lists, which it verifies, and without.
 const PROGRAMS: [(&str, Language, Env); 4] = [
     ("go", Language::Go, &[("KUBE_WATCHLIST_INCONSISTENCY_DETECTOR", "true")]),
     ("go, plain lists", Language::Go, &[("KUBE_FEATURE_WatchListClient", "false")]),
@@ -58,7 +58,7 @@ const PROGRAMS: [(&str, Language, Env); 4] = [
     ("javascript", Language::JavaScript, &[]),
 ];
 
-/// The programs, built or installed if need be.
+/// The programs, built or installed if necessary.
 pub(super) async fn programs() -> Result<Vec<Client>, Unavailable> {
     let mut programs = Vec::new();
     for (_, language, _) in PROGRAMS {
@@ -68,7 +68,7 @@ pub(super) async fn programs() -> Result<Vec<Client>, Unavailable> {
 }
 
 impl Clients {
-    /// Starts them, each on every way and for every scope.
+    /// Starts all clients, on each path and for each scope.
     pub(super) async fn start(
         programs: &[Client],
         ways: &[Way],
@@ -132,7 +132,7 @@ impl Clients {
         let scope = scope.clone();
         self.tasks.spawn(async move {
             loop {
-                // It ends with its connection, in whatever way; what it has printed is then of no use.
+                // It ends with its connection, successfully or not; its output is then outdated.
                 let _ = print(&kubectl, &scope, &shared).await;
                 shared.lock().unwrap_or_else(PoisonError::into_inner).clear();
                 tokio::time::sleep(AGAIN).await;
@@ -140,7 +140,7 @@ impl Clients {
         });
     }
 
-    /// What each has, and of what. A program that has ended is an error.
+    /// The cache of each client and its scope. A program that has ended is an error.
     pub(super) async fn caches(&mut self) -> anyhow::Result<Vec<(String, Scope, Rows)>> {
         let mut all = Vec::new();
         for (informers, scopes) in &mut self.informers {
@@ -159,13 +159,13 @@ impl Clients {
         Ok(all)
     }
 
-    /// What each has of the summaries.
+    /// The summaries in each cache.
     pub(super) fn summaries(&self) -> anyhow::Result<Vec<(String, Rows)>> {
         let all = self.summaries.iter();
         all.map(|(name, store)| Ok((format!("{name}, summaries"), summaries(&objects(store)?)))).collect()
     }
 
-    /// How many streamed lists client-go could not check.
+    /// How many streaming lists client-go could not verify.
     pub(super) async fn unverified(&mut self) -> anyhow::Result<usize> {
         let mut unverified = 0;
         for (informers, _) in &mut self.informers {
@@ -179,7 +179,7 @@ fn objects(store: &Store<DynamicObject>) -> anyhow::Result<Vec<Value>> {
     Ok(store.state().iter().map(|object| serde_json::to_value(&**object)).collect::<Result<_, _>>()?)
 }
 
-/// Takes what one `kubectl get --watch` prints, until it ends.
+/// Reads the output of one `kubectl get --watch` until it ends.
 async fn print(kubectl: &Kubectl, scope: &Scope, shared: &Mutex<Rows>) -> anyhow::Result<()> {
     let mut args = vec!["get", "fluxresources", "--watch", "--output-watch-events", "--output=json"];
     match &scope.namespace {
@@ -199,7 +199,7 @@ async fn print(kubectl: &Kubectl, scope: &Scope, shared: &Mutex<Rows>) -> anyhow
         match event["type"].as_str() {
             Some("ADDED" | "MODIFIED") => shared.extend(named),
             Some("DELETED") => shared.retain(|key, _| !named.contains_key(key)),
-            // An error, after which it ends.
+            // An ERROR event; kubectl ends after it.
             _ => {}
         }
     }

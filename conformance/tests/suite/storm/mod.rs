@@ -1,9 +1,10 @@
-//! Informers of every client library keep a true copy whatever happens: three replicas behind one address, each seeing
-//! the cluster's events late by a time of its own; connections cut and replicas killed at random; objects that change,
-//! come and go, and go there and back. After each round of it every client has what the cluster has.
+//! Informers of all client libraries keep a correct copy under all failures. There are three replicas behind one
+//! address, each of which observes the cluster with a different delay. Connections are cut and replicas killed at
+//! random, while objects are created, changed, deleted and changed back. After each round, each client has the state of
+//! the cluster.
 //!
-//! On a control plane of its own. `GATEHOUSE_SEED` repeats what is chosen, though not when the machine gets round to it;
-//! `GATEHOUSE_LONG` makes many rounds of it.
+//! It has its own control plane. `GATEHOUSE_SEED` repeats the choices, but not the timing. `GATEHOUSE_LONG` runs many
+//! rounds.
 
 mod clients;
 mod replicas;
@@ -34,20 +35,20 @@ use crate::world::{World, settles};
 const NAMESPACES: usize = 4;
 const TENANTS: [&str; 2] = ["red", "blue"];
 
-/// How long a storm lasts, and how many there are.
+/// How long a round lasts, and how many there are.
 const ROUND: Duration = Duration::from_secs(8);
 const ROUNDS: usize = 3;
 const LONG_ROUND: Duration = Duration::from_secs(20);
 const LONG_ROUNDS: usize = 30;
 
-/// So short that a replica that was started again soon serves others' clients; longer than any lag here by far.
+/// Short, so that a restarted replica soon serves the clients of others, but much longer than any delay here.
 const WINDOW: &str = "--resume-window=10s";
 
-/// For replicas to see what was written last, on a busy machine.
+/// Until replicas have observed the last write, on a busy machine.
 const SEEN: Duration = Duration::from_secs(30);
-/// For clients: some wait longer after each failure, up to a minute.
+/// Until clients are up to date: some increase their back-off up to a minute.
 const SETTLED: Duration = Duration::from_mins(2);
-/// Each look has every client print what it has.
+/// The interval of checks, each of which makes all clients print their caches.
 const LOOK: Duration = Duration::from_millis(500);
 
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
@@ -125,7 +126,7 @@ async fn storms(
         all.killed += suffered.killed;
     }
     progress::say(format_args!("storm: {} streamed lists were not verified", clients.unverified().await?));
-    // A storm that nothing came of proves nothing.
+    // A round without failures would prove nothing.
     ensure!(all.cut > 10 * rounds && all.killed >= rounds && told > 0, "{all:?}, {told} caught up");
     drop(clients);
     replicas.end().await
@@ -138,7 +139,7 @@ fn made(number: usize) -> Manifest {
     Manifest { origin: "(storm)".to_owned(), object }
 }
 
-/// What all replicas list, rows and summaries, once they agree with each other and with the cluster.
+/// The lists of all replicas, rows and summaries, once they agree with each other and with the cluster.
 async fn truth(
     control_plane: &ControlPlane,
     replicas: &Replicas,
@@ -164,7 +165,7 @@ async fn truth(
     Ok(lists.swap_remove(0))
 }
 
-/// The row of an object, and the message that it must show where nothing but the object's condition decides.
+/// The row of an object, and the message that it must show if only the object's condition determines it.
 fn told(object: &Value) -> ((String, String), Option<String>) {
     let metadata = &object["metadata"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -178,7 +179,7 @@ fn shown(row: &Value) -> Option<String> {
     row["status"]["message"].as_str().map(ToOwned::to_owned)
 }
 
-/// Waits until every client has the truth. Says which were the last.
+/// Waits until all clients have the correct state. Returns which ones were last.
 async fn converge(clients: &mut Clients, truth: &[Rows; 2]) -> anyhow::Result<String> {
     let limit = patience(SETTLED);
     let deadline = Instant::now() + limit;
@@ -194,7 +195,7 @@ async fn converge(clients: &mut Clients, truth: &[Rows; 2]) -> anyhow::Result<St
     }
 }
 
-/// How each client's caches differ from the truth.
+/// The differences between each client's caches and the correct state.
 async fn differences(
     clients: &mut Clients,
     [truth, sums]: &[Rows; 2],

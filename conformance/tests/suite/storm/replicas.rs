@@ -1,4 +1,4 @@
-//! Three replicas behind two addresses, one for the aggregator and one for everybody else, and what happens to them.
+//! Three replicas behind two addresses, one for the aggregator and one for all other clients, and their failures.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,16 +23,16 @@ use crate::chance::Chance;
 use crate::delay::Delay;
 use crate::site::API;
 
-/// How late the events are that each of them sees, at most.
+/// The maximum delay of the events that each replica observes.
 const LAGS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(500), Duration::from_millis(1500)];
 
-/// From one misfortune to the next, at most.
+/// The maximum time between two failures.
 const DIRECT_CUT: Duration = Duration::from_millis(600);
-/// The aggregator has few connections, with every watch in them.
+/// The aggregator has few connections, which carry all its watches.
 const AGGREGATED_CUT: Duration = Duration::from_millis(2500);
 const DEATH: Duration = Duration::from_secs(5);
 
-/// Dropped, they stop.
+/// The replicas, which stop when this is dropped.
 pub(super) struct Replicas {
     servers: Vec<Gatehouse>,
     addresses: Addresses,
@@ -45,7 +45,7 @@ struct Addresses {
     aggregated: Spread,
 }
 
-/// What has been done to them.
+/// The number of failures.
 #[derive(Debug, Default)]
 pub(super) struct Misfortunes {
     pub(super) cut: usize,
@@ -53,7 +53,7 @@ pub(super) struct Misfortunes {
 }
 
 impl Replicas {
-    /// Starts and registers them.
+    /// Starts and registers the replicas.
     pub(super) async fn start(
         control_plane: &ControlPlane,
         flags: &[String],
@@ -91,13 +91,13 @@ impl Replicas {
         Ok(Self { servers: replicas, addresses, certificate, _delays: delays })
     }
 
-    /// A kubeconfig of a client that comes to some replica, past the aggregator.
+    /// A kubeconfig for direct requests to some replica.
     pub(super) fn kubeconfig(&self, control_plane: &ControlPlane, user: &str) -> anyhow::Result<PathBuf> {
         let url = self.addresses.direct.url();
         control_plane.kubeconfig_at(&url, self.certificate.ca(), user, Some("system:masters"))
     }
 
-    /// What each of them lists.
+    /// The lists of each replica.
     pub(super) async fn lists(&self, control_plane: &ControlPlane) -> anyhow::Result<Vec<[Rows; 2]>> {
         let mut lists = Vec::new();
         for replica in &self.servers {
@@ -111,7 +111,7 @@ impl Replicas {
         Ok(lists)
     }
 
-    /// How watches have gone on from a version, at all of them since each was started last.
+    /// How watches have resumed, by outcome, summed over all replicas since their last start.
     pub(super) async fn resumes(
         &self,
         control_plane: &ControlPlane,
@@ -129,7 +129,7 @@ impl Replicas {
         Ok(resumes)
     }
 
-    /// Cuts connections, kills replicas and starts them again until it is told to stop; then all run.
+    /// Cuts connections, kills replicas and restarts them until `stop`. Afterwards all replicas run.
     pub(super) async fn suffer(
         &mut self,
         chance: &mut Chance,
@@ -145,7 +145,7 @@ impl Replicas {
         Ok(Misfortunes { cut: cuts.into_iter().sum(), killed: killed? })
     }
 
-    /// Ends them in good order.
+    /// Stops all replicas gracefully.
     pub(super) async fn end(mut self) -> anyhow::Result<()> {
         for replica in &mut self.servers {
             replica.stop().await?;
@@ -166,7 +166,7 @@ impl Addresses {
     }
 }
 
-/// Whether there is peace for that long.
+/// Whether `stop` does not come within this time.
 async fn is_quiet(peace: Duration, stop: &mut watch::Receiver<bool>) -> bool {
     tokio::time::timeout(peace, stop.wait_for(|stop| *stop)).await.is_err()
 }

@@ -1,4 +1,4 @@
-//! What a client has of a view, in a form in which clients and replicas can be compared.
+//! The rows of a view, in a form in which clients and replicas can be compared.
 
 use std::collections::BTreeMap;
 
@@ -8,16 +8,16 @@ use serde_json::Value;
 /// Rows by namespace and name.
 pub(super) type Rows = BTreeMap<(String, String), Value>;
 
-/// What a scope's field selectors are about.
+/// The prefix of a scope's field selectors.
 const STATE: &str = "status.state=";
 
-/// The rows of objects, without what is a replica's own: the version, and since when it has been hearing from the
-/// cluster.
+/// The rows of objects, without what differs between replicas: the resourceVersion, and since when the replica has
+/// observed the cluster.
 pub(super) fn rows<'a>(objects: impl IntoIterator<Item = &'a Value>) -> Rows {
     objects.into_iter().map(row).collect()
 }
 
-/// The same of summaries, of which all times are a replica's own: when it observed something.
+/// The rows of summaries, without their times, which differ between replicas: they are times of observation.
 pub(super) fn summaries<'a>(objects: impl IntoIterator<Item = &'a Value>) -> Rows {
     let timeless = |(key, mut row): ((String, String), Value)| {
         take_times(&mut row);
@@ -51,7 +51,7 @@ fn row(object: &Value) -> ((String, String), Value) {
     (key, row)
 }
 
-/// Those that belong to a scope.
+/// The rows that match a scope.
 pub(super) fn within(rows: &Rows, scope: &Scope) -> Rows {
     let belongs = |namespace: &str, row: &Value| {
         scope.namespace.as_ref().is_none_or(|wanted| wanted == namespace)
@@ -71,7 +71,7 @@ pub(super) fn within(rows: &Rows, scope: &Scope) -> Rows {
         .collect()
 }
 
-/// How rows differ from what they should be, in a line or two; nothing where they do not.
+/// The differences between rows in one or two lines; `None` if there are none.
 pub(super) fn difference(has: &Rows, should: &Rows) -> Option<String> {
     if has == should {
         return None;

@@ -1,4 +1,4 @@
-//! Random changes of Flux's objects, and of the namespaces that they are in: of every kind that a watch may stumble over.
+//! Random changes of Flux objects and their namespaces, of all kinds that are difficult for watches.
 
 use std::time::{Duration, Instant};
 
@@ -14,16 +14,16 @@ use super::{NAMESPACES, TENANTS, namespace};
 use crate::chance::Chance;
 use crate::site::kustomization;
 
-/// From one change to the next, at least.
+/// The minimum time between two changes.
 const PACE: Duration = Duration::from_millis(25);
-/// Objects in a namespace, mostly.
+/// The usual number of objects in a namespace.
 const OBJECTS: usize = 20;
 
-/// One that writes. What it chooses comes from its chance alone.
+/// A writer. Its choices depend on its random numbers alone.
 pub(super) struct Writer {
     chance: Chance,
     client: kube::Client,
-    /// The names that are there, by namespace.
+    /// The names of existing objects, by namespace.
     alive: Vec<Vec<String>>,
     made: usize,
     written: usize,
@@ -34,7 +34,7 @@ impl Writer {
         Self { chance, client, alive: vec![Vec::new(); NAMESPACES], made: 0, written: 0 }
     }
 
-    /// Writes until then; says how often.
+    /// Writes until this time. Returns the number of writes.
     pub(super) async fn write(&mut self, until: Instant) -> anyhow::Result<usize> {
         let before = self.written;
         let mut pace = tokio::time::interval(PACE);
@@ -46,7 +46,7 @@ impl Writer {
         Ok(self.written - before)
     }
 
-    /// The objects as the cluster has them.
+    /// The objects in the cluster.
     pub(super) async fn objects(&self) -> anyhow::Result<Vec<Value>> {
         let mut objects = Vec::new();
         for number in 0..NAMESPACES {
@@ -81,14 +81,14 @@ impl Writer {
                 self.delete(number, &name).await?;
                 self.make(number, &name).await
             }
-            // Made and gone at once: some replicas never see it.
+            // Created and deleted at once: some replicas never observe it.
             34..40 => {
                 self.made += 1;
                 let name = format!("fleeting-{}", self.made);
                 self.make(number, &name).await?;
                 self.delete(number, &name).await
             }
-            // There and back: some replicas see nothing.
+            // Changed and changed back: some replicas observe nothing.
             40..55 => {
                 let (a, b) = (self.status(), self.status());
                 for status in [&a, &b, &a] {
@@ -103,7 +103,7 @@ impl Writer {
                 self.written += 1;
                 Ok(())
             }
-            // Another tenant's, with everything in it.
+            // The namespace changes its tenant, and so do all rows in it.
             62..65 => {
                 let tenant = *self.chance.of(&TENANTS);
                 let patch = Patch::Merge(json!({"metadata": {"labels": {TENANT_LABEL: tenant}}}));
@@ -128,11 +128,11 @@ impl Writer {
     }
 
     async fn make(&mut self, number: usize, name: &str) -> anyhow::Result<()> {
-        // The status is not taken in a create, so it begins as pending.
+        // A create ignores the status, so the object begins as Pending.
         let mut object = kustomization(&namespace(number), name, Ok(()));
         object["spec"]["dependsOn"] = match self.chance.below(3) {
             0 => json!([]),
-            // It may exist, or not yet, or no longer.
+            // It may exist, may not exist yet, or may be deleted.
             _ => json!([{"name": format!("app-{}", self.chance.below(self.made + 2))}]),
         };
         self.api(number).create(&PostParams::default(), &serde_json::from_value(object)?).await?;
