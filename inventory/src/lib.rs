@@ -1,7 +1,7 @@
 //! The observed state of one or more clusters: sources, kinds, compact records, state rules, the dependency graph.
 //!
-//! Each source runs in its own task and decodes objects. One other task owns the [`Inventory`] and applies the events
-//! of all sources in order.
+//! Sources run concurrently and decode objects. One task owns the [`Inventory`] and applies the events of all sources
+//! in order.
 //!
 //! **Invariant:** this crate knows nothing of HTTP, nor of the views that are rendered from the inventory.
 

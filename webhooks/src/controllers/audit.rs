@@ -32,7 +32,7 @@ pub(crate) struct Audit {
     dependents: Dependents,
     /// Objects that could not be read, and are not judged yet.
     unread: HashSet<Place>,
-    /// The objects in cycles of dependencies, in the last snapshot.
+    /// The objects in cycles of `dependsOn` and between these, in the last snapshot.
     cycles: CycleCore,
 }
 

@@ -148,7 +148,8 @@ impl Counts {
         }
     }
 
-    /// Writes the configuration. Returns false if the installed configuration does not exist, since it is the template.
+    /// Writes the configuration. Returns false if the installed configuration, which is the template, does not exist or
+    /// is not Gatehouse's.
     async fn register(&self, wanted: &BTreeSet<GroupResource>) -> Result<bool, kube::Error> {
         let Some(installed) = self.api.get_opt(webhooks::NAME).await? else { return Ok(false) };
         let installed = serde_json::to_value(installed).map_err(kube::Error::SerdeError)?;

@@ -15,7 +15,7 @@ use super::object::{Change, Claims, Object};
 pub(super) struct Hold {
     /// The value of `frozen-by`: `POLICY/FREEZE`.
     mark: String,
-    /// The value of `exempt-from` on objects that the freeze does not hold.
+    /// The item of `exempt-from` on objects that the freeze does not hold.
     exemption: String,
     reason: Option<String>,
     until: String,

@@ -18,8 +18,8 @@ use super::{
     live::Listed,
 };
 
-/// A replica whose watch of policies has failed for this long is not ready: others may know of a freeze that it does
-/// not. A kube-apiserver is replaced in far less time. If it takes longer, this may be the only replica.
+/// A replica whose watch of policies has failed for this long is not ready. A kube-apiserver is replaced in far less
+/// time. If it takes longer, this replica alone may be cut off, and others may know of a freeze that it does not.
 pub(super) const UNHEARD: Duration = Duration::from_mins(1);
 
 /// The observed state at one moment.

@@ -1,8 +1,9 @@
 //! The usage of the objects in each namespace.
 //!
-//! **Invariant:** sums are updated incrementally: a changed object is subtracted with its old usage and added with its
-//! new one. The usage of an object may change together with another object: the template that determines it, or the
-//! owner that Agones created it for. Nothing is kept of deleted objects.
+//! **Invariant:** the sum of a namespace is the usage of its objects. It is updated incrementally: a changed object is
+//! subtracted with its old usage and added with its new one. The usage of an object may change together with another
+//! object: the template that determines it, or the owner that Agones created it for. Nothing is kept of deleted
+//! objects.
 
 use std::{
     collections::{BTreeSet, HashMap},

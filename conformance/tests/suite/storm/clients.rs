@@ -26,7 +26,7 @@ use super::rows::{Rows, rows, summaries};
 const ROWS: (&str, &str) = ("FluxResource", "fluxresources");
 const SUMMARIES: (&str, &str) = ("FluxSummary", "fluxsummaries");
 
-/// Longer than any trial: a reflector's watch without events goes on.
+/// Longer than any trial: `kubectl get --watch` goes on without events.
 const SILENCE: Duration = Duration::from_hours(1);
 /// When `kubectl get --watch` is restarted; it ends with its connection.
 const AGAIN: Duration = Duration::from_millis(500);
