@@ -56,31 +56,31 @@ impl Health {
         };
         let mut checks = self.0.iter().filter(|check| check.is_liveness || probe == "readyz");
         match segments.next() {
-            None => all(probe, checks, query),
+            None => report_all(probe, checks, query),
             Some(name) => match checks.find(|check| check.name == name) {
-                Some(check) => one(probe, check),
+                Some(check) => report_one(probe, check),
                 None => ApiError::no_such_path().into_response(),
             },
         }
     }
 }
 
-fn all<'a>(probe: &str, checks: impl Iterator<Item = &'a HealthCheck>, query: &str) -> Response<Body> {
+fn report_all<'a>(probe: &str, checks: impl Iterator<Item = &'a HealthCheck>, query: &str) -> Response<Body> {
     let parameters = || url::form_urlencoded::parse(query.as_bytes());
     let mut excluded: Vec<_> =
         parameters().filter(|(key, _)| key == "exclude").map(|(_, name)| name).collect();
     let mut report = String::new();
-    let mut is_well = true;
+    let mut is_healthy = true;
     for check in checks {
         let before = excluded.len();
         excluded.retain(|name| name != check.name);
         // Writing to a string cannot fail.
         let _ = if excluded.len() < before {
             writeln!(report, "[+]{} excluded: ok", check.name)
-        } else if asked(probe, check) {
+        } else if passes(probe, check) {
             writeln!(report, "[+]{} ok", check.name)
         } else {
-            is_well = false;
+            is_healthy = false;
             writeln!(report, "[-]{} failed: reason withheld", check.name)
         };
     }
@@ -89,7 +89,7 @@ fn all<'a>(probe: &str, checks: impl Iterator<Item = &'a HealthCheck>, query: &s
         let names = names.join(", ");
         let _ = writeln!(report, "warn: some health checks cannot be excluded: no matches for {names}");
     }
-    if !is_well {
+    if !is_healthy {
         return text(StatusCode::INTERNAL_SERVER_ERROR, format!("{report}{probe} check failed\n"));
     }
     if parameters().any(|(key, _)| key == "verbose") {
@@ -98,15 +98,15 @@ fn all<'a>(probe: &str, checks: impl Iterator<Item = &'a HealthCheck>, query: &s
     text(StatusCode::OK, "ok".to_owned())
 }
 
-fn one(probe: &str, check: &HealthCheck) -> Response<Body> {
-    if asked(probe, check) {
+fn report_one(probe: &str, check: &HealthCheck) -> Response<Body> {
+    if passes(probe, check) {
         text(StatusCode::OK, "ok".to_owned())
     } else {
         text(StatusCode::INTERNAL_SERVER_ERROR, "internal server error: reason withheld\n".to_owned())
     }
 }
 
-fn asked(probe: &str, check: &HealthCheck) -> bool {
+fn passes(probe: &str, check: &HealthCheck) -> bool {
     let result = (check.check)();
     if let Err(reason) = &result {
         tracing::info!(probe, check = check.name, reason, "health check failed");
