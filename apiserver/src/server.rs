@@ -6,7 +6,7 @@ use std::{net::SocketAddr, sync::Arc};
 use gatehouse_inventory::{ClusterId, Interner, Inventory, Sink, Source, Str, catalogue::Catalogue};
 use gatehouse_serving::{
     health::HealthCheck,
-    pipeline::Callers,
+    pipeline::WebhookPaths,
     serve::ServeError,
     server::{RunningServer, ServerBuilder},
     tasks::{EndError, Tasks},
@@ -78,7 +78,7 @@ impl Running {
 
         let endpoints = Endpoints::new(caches.clone(), metrics).with_flux_series(flux_series);
         let checks = [synced_check(caches.clone()), upstream_lag].into_iter().chain(checks);
-        let server = server.serve(endpoints, Callers::default(), checks, background, leases);
+        let server = server.serve(endpoints, WebhookPaths::default(), checks, background, leases);
         Ok(Self { caches, server })
     }
 

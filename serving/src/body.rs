@@ -48,16 +48,16 @@ fn never(impossible: Infallible) -> Stalled {
 
 /// The same body; calls `observer` with each chunk. The observer is dropped with the body, whether or not all of it was
 /// sent.
-pub(crate) fn observed(body: Body, observer: impl FnMut(&Bytes) + Send + Unpin + 'static) -> Body {
-    Observed { body, observer }.boxed_unsync()
+pub(crate) fn with_observer(body: Body, observer: impl FnMut(&Bytes) + Send + Unpin + 'static) -> Body {
+    ObservedBody { body, observer }.boxed_unsync()
 }
 
-struct Observed<F> {
+struct ObservedBody<F> {
     body: Body,
     observer: F,
 }
 
-impl<F: FnMut(&Bytes) + Unpin> hyper::body::Body for Observed<F> {
+impl<F: FnMut(&Bytes) + Unpin> hyper::body::Body for ObservedBody<F> {
     type Data = Bytes;
     type Error = Stalled;
 

@@ -1,9 +1,9 @@
 //! Shares a limited resource fairly between holders: requests in flight, bytes of memory, WebSockets.
 //!
-//! A holder of `h` units may take `n` more while `h + n` is at most [`GREED`] (3) times the free units. A single holder
-//! thus gets at most three quarters of the total, two holders get three sevenths each, and something is always left for
-//! a holder that has nothing. (Choudhury and Hahne, "Dynamic queue length thresholds", 1998, for switches that share a
-//! buffer.)
+//! A holder of `h` units may take `n` more while `h + n` is at most [`SHARE_FACTOR`] (3) times the free units. A single
+//! holder thus gets at most three quarters of the total, two holders get three sevenths each, and something is always
+//! left for a holder that has nothing. (Choudhury and Hahne, "Dynamic queue length thresholds", 1998, for switches that
+//! share a buffer.)
 //!
 //! **Invariants:** the holders never hold more than the total. A holder of nothing has no entry, so there are never
 //! more entries than held units. Dropping a [`Held`] returns its units.
@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 /// How many times the free units a holder may have.
-const GREED: usize = 3;
+const SHARE_FACTOR: usize = 3;
 
 /// A number of units, shared by holders that `K` identifies.
 #[derive(Debug)]
@@ -59,8 +59,8 @@ impl<K: Hash + Eq + Clone> FairShare<K> {
     }
 
     /// Whether a quarter of the units or less is free.
-    pub fn is_short(&self) -> bool {
-        self.state().free <= self.total / (GREED + 1)
+    pub fn is_nearly_exhausted(&self) -> bool {
+        self.state().free <= self.total / (SHARE_FACTOR + 1)
     }
 }
 
@@ -84,7 +84,7 @@ impl<K: Hash + Eq + Clone> Held<K> {
         let mut state = self.share.state();
         let has = state.held.get(&self.holder).copied().unwrap_or_default();
         let wanted = has.saturating_add(more);
-        if more > state.free || wanted > state.free.saturating_mul(GREED) {
+        if more > state.free || wanted > state.free.saturating_mul(SHARE_FACTOR) {
             return false;
         }
         state.free -= more;
@@ -144,12 +144,12 @@ mod tests {
         let share = FairShare::new(400);
         let first = grab(&share, 1);
         assert_eq!((first.len(), share.free()), (300, 100));
-        assert!(share.is_short());
+        assert!(share.is_nearly_exhausted());
         let second = grab(&share, 2);
         assert_eq!((second.len(), share.free()), (75, 25));
         assert!(!grab(&share, 3).is_empty());
         drop(first);
-        assert!(!share.is_short());
+        assert!(!share.is_nearly_exhausted());
         drop(second);
         assert_eq!(share.free(), 400);
         assert!(share.state().held.is_empty(), "nobody is remembered");
@@ -164,7 +164,7 @@ mod tests {
         assert!(one.try_take(2, 1).is_some());
         let endless = FairShare::new(0);
         assert_eq!((0..100_000).filter_map(|_| endless.try_take(1, 1)).count(), 100_000);
-        assert!(!endless.is_short());
+        assert!(!endless.is_nearly_exhausted());
     }
 
     #[tokio::test]

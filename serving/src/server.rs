@@ -14,7 +14,7 @@ use crate::{
     authz::Authorizer,
     health::{Health, HealthCheck},
     metrics::RequestMetrics,
-    pipeline::{Callers, Handler, Limits, Observers, Pipeline},
+    pipeline::{Handler, Limits, Observers, Pipeline, WebhookPaths},
     serve::{Certificates, ServeError, Server},
     shutdown::{Shutdown, ShutdownTiming},
     tasks::{EndError, Tasks},
@@ -94,7 +94,7 @@ impl BoundServer {
     pub fn serve<H: Handler>(
         self,
         handler: H,
-        callers: Callers,
+        webhook_paths: WebhookPaths,
         checks: impl IntoIterator<Item = HealthCheck>,
         background: Tasks,
         leases: Tasks,
@@ -110,7 +110,7 @@ impl BoundServer {
             self.limits,
             handler,
         );
-        let pipeline = Arc::new(pipeline.with_callers(callers).with_observers(self.observers));
+        let pipeline = Arc::new(pipeline.with_webhook_paths(webhook_paths).with_observers(self.observers));
         let mut serving = Tasks::default();
         serving.spawn("server", self.server.run(pipeline, Arc::clone(&self.shutdown)));
         tracing::info!(%address, "serving");

@@ -24,7 +24,7 @@ use tokio::runtime::Handle;
 /// The timeout for sending a batch. Spans that end meanwhile wait in the queue.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The timeout for the last batch, on shutdown.
-const FLUSH: Duration = Duration::from_secs(5);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 /// The path of the collector if the endpoint names none, as OTLP defines it.
 const PATH: &str = "/v1/traces";
 
@@ -59,7 +59,7 @@ impl Traces {
         if url.path() == "/" {
             url.set_path(PATH);
         }
-        let client = OnRuntime {
+        let client = RuntimeHttpClient {
             runtime: Handle::current(),
             client: Arc::new(HyperClient::with_default_connector(EXPORT_TIMEOUT, None)),
         };
@@ -107,7 +107,8 @@ impl Traces {
     /// dropped.
     pub async fn flush(&self) {
         let provider = self.provider.clone();
-        let flushed = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH)).await;
+        let flushed =
+            tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_TIMEOUT)).await;
         if let Ok(Err(error)) = flushed {
             tracing::warn!(%error, "cannot export the last spans");
         }
@@ -116,7 +117,7 @@ impl Traces {
 
 impl RequestSpan {
     /// Records the response's status code; one of 500 and above marks the span as an error.
-    pub(crate) fn answered(&mut self, code: StatusCode) {
+    pub(crate) fn record_status(&mut self, code: StatusCode) {
         self.0.set_attribute(KeyValue::new("http.response.status_code", i64::from(code.as_u16())));
         if code.is_server_error() {
             self.0.set_status(Status::error(code.to_string()));
@@ -126,12 +127,12 @@ impl RequestSpan {
 
 /// Sends requests on the tokio runtime, since the exporter runs on a thread outside of it.
 #[derive(Debug)]
-struct OnRuntime {
+struct RuntimeHttpClient {
     runtime: Handle,
     client: Arc<HyperClient>,
 }
 
-impl HttpClient for OnRuntime {
+impl HttpClient for RuntimeHttpClient {
     fn send_bytes<'client, 'answer>(
         &'client self,
         request: Request<Bytes>,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use gatehouse_inventory::source::WatchSettings;
 use gatehouse_serving::health::HealthCheck;
-use gatehouse_serving::pipeline::{Callers, Credential};
+use gatehouse_serving::pipeline::{Credential, WebhookPaths};
 use gatehouse_serving::serve::ServeError;
 use gatehouse_serving::server::{RunningServer, ServerBuilder};
 use gatehouse_serving::tasks::{EndError, Tasks};
@@ -157,8 +157,8 @@ impl Running {
             room: Room::default(),
             verdicts: Verdicts::default(),
         });
-        let callers = Callers { paths: PATHS, credential: parts.credential };
-        Ok(Self(server.serve(reviews, callers, checks, background, leases)))
+        let webhook_paths = WebhookPaths { paths: PATHS, credential: parts.credential };
+        Ok(Self(server.serve(reviews, webhook_paths, checks, background, leases)))
     }
 
     /// The address that the server listens on.

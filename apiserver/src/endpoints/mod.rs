@@ -30,7 +30,7 @@ use gatehouse_serving::{
     error::Subject,
     metrics::{self, RequestLabels},
     negotiate::{self, Shape},
-    pipeline::{Authorized, Handler, Holder, only_read},
+    pipeline::{Authorized, Handler, Holder, ensure_get_or_head},
     request_info::{RequestInfo, ResourceRequest, Verb},
     selector::FieldSelector,
 };
@@ -78,14 +78,14 @@ impl Endpoints {
                 if other.path == FLUX_SERIES
                     && let Some(series) = &self.flux_series =>
             {
-                only_read(&parts.method)?;
+                ensure_get_or_head(&parts.method)?;
                 Ok(metrics::response(streamed(series.text()?)))
             }
             RequestInfo::NonResource(other) => {
                 let document = discovery::respond(&other.path, &parts.headers)
                     .or_else(|| openapi::respond(&other.path, query(&parts), &parts.headers));
                 let document = document.ok_or_else(ApiError::no_such_path)?;
-                only_read(&parts.method)?;
+                ensure_get_or_head(&parts.method)?;
                 document
             }
         }
@@ -138,7 +138,7 @@ impl Endpoints {
     fn ready(&self, request: &ResourceRequest, method: &Method) -> Result<&Served, ApiError> {
         let served = self.served(request)?;
         match request.verb {
-            Verb::Get | Verb::List | Verb::Watch => only_read(method)?,
+            Verb::Get | Verb::List | Verb::Watch => ensure_get_or_head(method)?,
             _ => return Err(ApiError::method_not_allowed(method)),
         }
         if !served.cache.is_synced() {

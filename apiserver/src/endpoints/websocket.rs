@@ -36,7 +36,7 @@ use tokio_tungstenite::{
 
 use gatehouse_serving::{
     ApiError, Body,
-    audit::Kept,
+    audit::AuditGuard,
     body::full,
     fair::{FairShare, Held},
     pipeline::Holder,
@@ -70,7 +70,7 @@ pub(super) struct Upgrade {
     protocol: Option<HeaderValue>,
     slot: Held<Holder>,
     /// Keeps the request's entry in the audit log open as long as the connection is.
-    trail: Option<Kept>,
+    audit: Option<AuditGuard>,
 }
 
 impl WebSockets {
@@ -108,8 +108,8 @@ impl WebSockets {
         let connection = connection
             .ok_or_else(|| ApiError::bad_request("a connection of this kind cannot become a WebSocket"))?;
         let slot = self.take(holder).ok_or_else(ApiError::too_many_requests)?;
-        let trail = parts.extensions.remove();
-        Ok(Some(Upgrade { connection, accept, protocol, slot, trail }))
+        let audit = parts.extensions.remove();
+        Ok(Some(Upgrade { connection, accept, protocol, slot, audit }))
     }
 }
 
@@ -121,7 +121,7 @@ impl Upgrade {
         events: impl Stream<Item = Bytes> + Send + 'static,
         open: IntGauge,
     ) -> Response<Body> {
-        let Self { connection, accept, protocol, slot, trail } = self;
+        let Self { connection, accept, protocol, slot, audit } = self;
         tokio::spawn(async move {
             match connection.await {
                 Ok(connection) => {
@@ -131,7 +131,7 @@ impl Upgrade {
                 }
                 Err(error) => tracing::debug!(%error, "WebSocket upgrade failed"),
             }
-            drop((slot, trail));
+            drop((slot, audit));
         });
         let mut response = Response::new(full(""));
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

@@ -14,7 +14,7 @@ const MAX_USER_AGENT: usize = 1024;
 const TRUNCATED: &str = "...TRUNCATED";
 
 /// What is known of a request when it arrives.
-pub(super) struct Facts {
+pub(super) struct RequestSummary {
     pub(super) audit_id: String,
     request_uri: String,
     source_ips: Vec<IpAddr>,
@@ -24,7 +24,7 @@ pub(super) struct Facts {
 
 /// The response: a `metav1.Status`.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Outcome {
+pub(super) struct ResponseStatus {
     /// Always empty; Go writes it as `{}`.
     metadata: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,7 +60,7 @@ struct Event<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     object_ref: Option<ObjectRef<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    response_status: Option<&'a Outcome>,
+    response_status: Option<&'a ResponseStatus>,
     request_received_timestamp: String,
     stage_timestamp: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,8 +95,8 @@ struct ObjectRef<'a> {
     subresource: Option<&'a str>,
 }
 
-impl Facts {
-    pub(super) fn of(parts: &Parts, peer: IpAddr, audit_id: &str) -> Self {
+impl RequestSummary {
+    pub(super) fn new(parts: &Parts, peer: IpAddr, audit_id: &str) -> Self {
         let agent = parts.headers.get(header::USER_AGENT).map(http::HeaderValue::as_bytes);
         let mut user_agent = String::from_utf8_lossy(agent.unwrap_or_default()).into_owned();
         if user_agent.len() > MAX_USER_AGENT {
@@ -114,7 +114,7 @@ impl Facts {
     }
 
     /// The event as JSON, with a line break at the end.
-    pub(super) fn line(&self, stage: Stage, at: Timestamp, about: &About<'_>) -> Vec<u8> {
+    pub(super) fn line(&self, stage: Stage, at: Timestamp, details: &StageDetails<'_>) -> Vec<u8> {
         let event = Event {
             kind: "Event",
             api_version: "audit.k8s.io/v1",
@@ -122,15 +122,15 @@ impl Facts {
             audit_id: &self.audit_id,
             stage,
             request_uri: &self.request_uri,
-            verb: about.verb,
-            user: about.user.map(User::from).unwrap_or_default(),
+            verb: details.verb,
+            user: details.user.map(User::from).unwrap_or_default(),
             source_ips: &self.source_ips,
             user_agent: &self.user_agent,
-            object_ref: about.resource.map(ObjectRef::from),
-            response_status: about.outcome,
+            object_ref: details.resource.map(ObjectRef::from),
+            response_status: details.status,
             request_received_timestamp: format!("{:.6}", self.received),
             stage_timestamp: format!("{at:.6}"),
-            annotations: about.annotations,
+            annotations: details.annotations,
         };
         let mut line = serde_json::to_vec(&event).expect("an event is strings under string keys");
         line.push(b'\n');
@@ -139,15 +139,15 @@ impl Facts {
 }
 
 /// What is known of a request at one of its stages.
-pub(super) struct About<'a> {
+pub(super) struct StageDetails<'a> {
     pub(super) verb: &'a str,
     pub(super) resource: Option<&'a ResourceRequest>,
     pub(super) user: Option<&'a UserInfo>,
-    pub(super) outcome: Option<&'a Outcome>,
+    pub(super) status: Option<&'a ResponseStatus>,
     pub(super) annotations: Option<&'a Annotations>,
 }
 
-impl Outcome {
+impl ResponseStatus {
     fn new(code: Option<u16>) -> Self {
         Self { metadata: BTreeMap::new(), status: None, message: None, reason: None, code }
     }
@@ -158,7 +158,7 @@ impl Outcome {
     }
 
     /// An error response.
-    pub(super) fn refusal(error: &ApiError) -> Self {
+    pub(super) fn error(error: &ApiError) -> Self {
         let reason = Some(error.reason());
         Self { reason, ..Self::failure(error.code(), error.to_string()) }
     }
@@ -168,7 +168,7 @@ impl Outcome {
     }
 
     /// The client disconnected before the response.
-    pub(super) fn abandoned() -> Self {
+    pub(super) fn disconnected() -> Self {
         Self { message: Some("Connection closed early".into()), ..Self::new(None) }
     }
 }
@@ -241,8 +241,8 @@ mod tests {
         let agent = "x".repeat(5000);
         let (parts, ()) =
             http::Request::get("/a?b=c").header("user-agent", agent).body(()).expect("request").into_parts();
-        let facts = Facts::of(&parts, "::1".parse().expect("address"), "id");
-        assert_eq!(facts.user_agent.len(), MAX_USER_AGENT + TRUNCATED.len());
-        assert_eq!(facts.request_uri, "/a?b=c");
+        let summary = RequestSummary::new(&parts, "::1".parse().expect("address"), "id");
+        assert_eq!(summary.user_agent.len(), MAX_USER_AGENT + TRUNCATED.len());
+        assert_eq!(summary.request_uri, "/a?b=c");
     }
 }

@@ -22,13 +22,13 @@ const MAX_BYTES: usize = 16 << 20;
 /// The bytes after which a batch is written.
 const BATCH: usize = 64 << 10;
 /// How long a flush waits for a slow reader of the sink, on shutdown.
-const FLUSH: Duration = Duration::from_secs(5);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The queue of lines, and its metrics.
 pub(super) struct Log {
     queue: mpsc::Sender<Entry>,
     /// Bytes in the queue.
-    waiting: Arc<AtomicUsize>,
+    queued_bytes: Arc<AtomicUsize>,
     lost: IntCounter,
     events: IntCounter,
 }
@@ -43,10 +43,10 @@ impl Log {
     pub(super) fn start(sink: Box<dyn Write + Send>, registry: &Registry) -> io::Result<Self> {
         let (queue, entries) = mpsc::channel(MAX_LINES);
         let log = Self::new(queue, registry);
-        let (waiting, lost) = (Arc::clone(&log.waiting), log.lost.clone());
+        let (queued_bytes, lost) = (Arc::clone(&log.queued_bytes), log.lost.clone());
         std::thread::Builder::new()
             .name("audit-log".to_owned())
-            .spawn(move || Writer { sink, entries, waiting, lost, is_failing: false }.run())?;
+            .spawn(move || Writer { sink, entries, queued_bytes, lost, is_failing: false }.run())?;
         Ok(log)
     }
 
@@ -59,21 +59,21 @@ impl Log {
         registry.register(Box::new(events.clone())).expect(named);
         registry.register(Box::new(errors.clone())).expect(named);
         let lost = errors.with_label_values(&["log"]);
-        Self { queue, waiting: Arc::default(), lost, events }
+        Self { queue, queued_bytes: Arc::default(), lost, events }
     }
 
     /// Queues a line, or drops and counts it if the queue is full.
     pub(super) fn push(&self, line: Vec<u8>) {
         self.events.inc();
         let bytes = line.len();
-        let fits = self.waiting.fetch_add(bytes, Ordering::Relaxed) + bytes <= MAX_BYTES;
+        let fits = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= MAX_BYTES;
         if !fits || self.queue.try_send(Entry::Line(line)).is_err() {
-            self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.lost.inc();
         }
     }
 
-    /// Returns when all earlier lines are written or have failed, or after [`FLUSH`].
+    /// Returns when all earlier lines are written or have failed, or after [`FLUSH_TIMEOUT`].
     pub(super) async fn flush(&self) {
         let (done, written) = oneshot::channel();
         let flushed = async {
@@ -82,7 +82,7 @@ impl Log {
                 let _ = written.await;
             }
         };
-        if tokio::time::timeout(FLUSH, flushed).await.is_err() {
+        if tokio::time::timeout(FLUSH_TIMEOUT, flushed).await.is_err() {
             tracing::warn!("audit log was not flushed in time");
         }
     }
@@ -92,7 +92,7 @@ impl Log {
 struct Writer {
     sink: Box<dyn Write + Send>,
     entries: mpsc::Receiver<Entry>,
-    waiting: Arc<AtomicUsize>,
+    queued_bytes: Arc<AtomicUsize>,
     lost: IntCounter,
     is_failing: bool,
 }
@@ -120,7 +120,7 @@ impl Writer {
             }
             if lines > 0 {
                 self.write(&batch, lines);
-                self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
+                self.queued_bytes.fetch_sub(batch.len(), Ordering::Relaxed);
                 batch.clear();
             }
             if let Some(done) = flushed {
@@ -195,7 +195,7 @@ mod tests {
         }
         log.flush().await;
         assert_eq!(written.text(), expected);
-        assert_eq!((log.lost.get(), log.waiting.load(Ordering::Relaxed)), (0, 0));
+        assert_eq!((log.lost.get(), log.queued_bytes.load(Ordering::Relaxed)), (0, 0));
     }
 
     #[tokio::test]

@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use prometheus::Registry;
 
 use self::{
-    event::{About, Annotations, Facts, Outcome},
+    event::{Annotations, RequestSummary, ResponseStatus, StageDetails},
     log::Log,
     policy::Stage,
 };
@@ -43,19 +43,21 @@ pub struct Auditor {
 /// Delays a request's final event until it is dropped. It is in the request's extensions, for handlers that answer
 /// outside of the response's body.
 #[derive(Clone)]
-pub struct Kept(#[allow(dead_code, reason = "what counts is when it is dropped")] pub(crate) Arc<Trail>);
+pub struct AuditGuard(
+    #[allow(dead_code, reason = "what counts is when it is dropped")] pub(crate) Arc<AuditTrail>,
+);
 
 /// The audit events of one request. Dropping it writes the final one.
-pub(crate) struct Trail {
+pub(crate) struct AuditTrail {
     auditor: Arc<Auditor>,
     info: RequestInfo,
-    facts: Facts,
+    summary: RequestSummary,
     /// The user, once the request is authenticated.
     user: OnceLock<UserInfo>,
     annotations: OnceLock<Annotations>,
-    outcome: OnceLock<Outcome>,
+    status: OnceLock<ResponseStatus>,
     /// Set once the final event is written.
-    over: OnceLock<()>,
+    completed: OnceLock<()>,
 }
 
 impl Auditor {
@@ -71,7 +73,7 @@ impl Auditor {
     }
 }
 
-impl Trail {
+impl AuditTrail {
     pub(crate) fn begin(
         auditor: &Arc<Auditor>,
         parts: &Parts,
@@ -82,31 +84,31 @@ impl Trail {
         Self {
             auditor: Arc::clone(auditor),
             info: info.clone(),
-            facts: Facts::of(parts, peer, audit_id),
+            summary: RequestSummary::new(parts, peer, audit_id),
             user: OnceLock::new(),
             annotations: OnceLock::new(),
-            outcome: OnceLock::new(),
-            over: OnceLock::new(),
+            status: OnceLock::new(),
+            completed: OnceLock::new(),
         }
     }
 
     /// The request is authenticated. Writes RequestReceived.
-    pub(crate) fn identified(&self, user: &UserInfo) {
+    pub(crate) fn record_user(&self, user: &UserInfo) {
         // This is called once for each request.
         let _ = self.user.set(user.clone());
-        self.write(Stage::RequestReceived, self.facts.received);
+        self.write(Stage::RequestReceived, self.summary.received);
     }
 
     /// Authentication failed. Writes ResponseStarted as the only event.
-    pub(crate) fn unauthenticated(&self) {
-        let outcome = Outcome::failure(StatusCode::UNAUTHORIZED, "Authentication failed");
-        self.set_outcome(outcome);
+    pub(crate) fn record_unauthenticated(&self) {
+        let status = ResponseStatus::failure(StatusCode::UNAUTHORIZED, "Authentication failed");
+        self.set_status(status);
         self.write(Stage::ResponseStarted, Timestamp::now());
-        self.end();
+        self.complete();
     }
 
     /// The request is authorized or denied. Sets the annotations.
-    pub(crate) fn decided(&self, decision: &Result<(), ApiError>) {
+    pub(crate) fn record_decision(&self, decision: &Result<(), ApiError>) {
         let annotations = match decision {
             Ok(()) => Annotations::from([(DECISION, "allow".to_owned())]),
             Err(error) if error.code() == StatusCode::FORBIDDEN => {
@@ -118,37 +120,40 @@ impl Trail {
     }
 
     /// The response is an error.
-    pub(crate) fn refused(&self, error: &ApiError) {
-        self.set_outcome(Outcome::refusal(error));
+    pub(crate) fn record_error(&self, error: &ApiError) {
+        self.set_status(ResponseStatus::error(error));
     }
 
     /// The response begins. Writes ResponseStarted for a watch.
-    pub(crate) fn answered(&self, code: StatusCode) {
-        self.set_outcome(Outcome::code(code));
+    pub(crate) fn record_status(&self, code: StatusCode) {
+        self.set_status(ResponseStatus::code(code));
         if self.info.is_long_running() {
             self.write(Stage::ResponseStarted, Timestamp::now());
         }
     }
 
     /// The handler panicked. Writes Panic as the final event.
-    pub(crate) fn panicked(&self) {
-        self.set_outcome(Outcome::failure(StatusCode::INTERNAL_SERVER_ERROR, "the request ended in a panic"));
+    pub(crate) fn record_panic(&self) {
+        self.set_status(ResponseStatus::failure(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the request ended in a panic",
+        ));
         self.write(Stage::Panic, Timestamp::now());
-        self.end();
+        self.complete();
     }
 
-    /// Sets the outcome, unless it is set: an error, with its message, is recorded before its status code.
-    fn set_outcome(&self, outcome: Outcome) {
-        let _ = self.outcome.set(outcome);
+    /// Sets the status, unless it is set: an error, with its message, is recorded before its status code.
+    fn set_status(&self, status: ResponseStatus) {
+        let _ = self.status.set(status);
     }
 
-    fn end(&self) {
-        let _ = self.over.set(());
+    fn complete(&self) {
+        let _ = self.completed.set(());
     }
 
     fn write(&self, stage: Stage, at: Timestamp) {
         let Self { auditor, info, .. } = self;
-        if self.over.get().is_some() {
+        if self.completed.get().is_some() {
             return;
         }
         let user = self.user.get();
@@ -159,16 +164,16 @@ impl Trail {
             RequestInfo::Resource(resource) => Some(resource),
             RequestInfo::NonResource(_) => None,
         };
-        let (outcome, annotations) = (self.outcome.get(), self.annotations.get());
-        let about = About { verb: info.verb(), resource, user, outcome, annotations };
-        auditor.log.push(self.facts.line(stage, at, &about));
+        let (status, annotations) = (self.status.get(), self.annotations.get());
+        let details = StageDetails { verb: info.verb(), resource, user, status, annotations };
+        auditor.log.push(self.summary.line(stage, at, &details));
     }
 }
 
-impl Drop for Trail {
+impl Drop for AuditTrail {
     /// The response was sent, or its client disconnected. Writes ResponseComplete.
     fn drop(&mut self) {
-        self.set_outcome(Outcome::abandoned());
+        self.set_status(ResponseStatus::disconnected());
         self.write(Stage::ResponseComplete, Timestamp::now());
     }
 }

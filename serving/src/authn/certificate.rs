@@ -16,7 +16,7 @@ use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::config::{AuthenticationConfig, CaBundle, earliest_end, system_time};
-use super::trust::{Earned, Trust};
+use super::trust::{HighestTrust, Trust};
 use super::{Unauthenticated, UserInfo};
 
 /// A certificate is verified again after this long, in case one in the chain or an authority has become valid. That
@@ -31,7 +31,7 @@ const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 pub struct Peer {
     address: SocketAddr,
     certificate: Option<PeerCertificate>,
-    earned: Earned,
+    trust: HighestTrust,
 }
 
 /// A certificate whose private key the peer holds, and the last verdict on it.
@@ -65,7 +65,7 @@ pub(super) struct Verdict {
 impl Peer {
     /// A peer that sent `chain` in the handshake, its own certificate first; empty if it sent none.
     pub fn new(address: SocketAddr, chain: Vec<CertificateDer<'static>>) -> Self {
-        Self { address, certificate: PeerCertificate::new(chain), earned: Earned::default() }
+        Self { address, certificate: PeerCertificate::new(chain), trust: HighestTrust::default() }
     }
 
     /// The address that it connects from.
@@ -75,12 +75,12 @@ impl Peer {
 
     /// The highest trust that it has earned.
     pub(crate) fn trust(&self) -> Trust {
-        self.earned.trust()
+        self.trust.get()
     }
 
     /// Raises its trust to `trust`, if that is higher.
-    pub(crate) fn earn(&self, trust: Trust) {
-        self.earned.earn(trust);
+    pub(crate) fn raise_trust(&self, trust: Trust) {
+        self.trust.raise(trust);
     }
 
     /// The certificate that it sent, if any. It proved that it holds the key.

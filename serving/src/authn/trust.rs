@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Trust {
     /// It has sent no valid credential, and no webhook call of it was answered.
-    Stranger,
+    Unknown,
     /// It has called a webhook with success, without a credential, as kube-apiserver does.
-    Answered,
+    WebhookCaller,
     /// One of its requests was authenticated.
     Authenticated,
     /// It has sent a certificate that verifies, as a front proxy or as a user.
@@ -17,15 +17,15 @@ pub(crate) enum Trust {
 
 /// The highest trust that a client has earned. It never decreases.
 #[derive(Debug, Default)]
-pub(super) struct Earned(AtomicU8);
+pub(super) struct HighestTrust(AtomicU8);
 
-impl Earned {
-    pub(super) fn earn(&self, trust: Trust) {
+impl HighestTrust {
+    pub(super) fn raise(&self, trust: Trust) {
         self.0.fetch_max(trust as u8, Ordering::Relaxed);
     }
 
-    pub(super) fn trust(&self) -> Trust {
-        let levels = [Trust::Stranger, Trust::Answered, Trust::Authenticated, Trust::Verified];
+    pub(super) fn get(&self) -> Trust {
+        let levels = [Trust::Unknown, Trust::WebhookCaller, Trust::Authenticated, Trust::Verified];
         levels[usize::from(self.0.load(Ordering::Relaxed))]
     }
 }
@@ -36,15 +36,15 @@ mod tests {
 
     #[test]
     fn trust_is_earned_and_kept() {
-        let earned = Earned::default();
-        assert_eq!(earned.trust(), Trust::Stranger);
+        let highest = HighestTrust::default();
+        assert_eq!(highest.get(), Trust::Unknown);
         for (earns, has) in [
-            (Trust::Answered, Trust::Answered),
+            (Trust::WebhookCaller, Trust::WebhookCaller),
             (Trust::Verified, Trust::Verified),
             (Trust::Authenticated, Trust::Verified),
         ] {
-            earned.earn(earns);
-            assert_eq!(earned.trust(), has);
+            highest.raise(earns);
+            assert_eq!(highest.get(), has);
         }
     }
 }

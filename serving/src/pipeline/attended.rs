@@ -21,39 +21,40 @@ use tokio::time::Instant;
 use crate::body::{Body, Stalled};
 
 /// How long a response may remain unread.
-pub(super) struct Patience {
-    pub(super) long: Duration,
-    /// The limit while `is_short` returns true.
+pub(super) struct StallTimeout {
+    pub(super) usual: Duration,
+    /// The limit while `use_short` returns true.
     pub(super) short: Duration,
     /// Whether few slots are free for other requests.
-    pub(super) is_short: Box<dyn Fn() -> bool + Send + Sync>,
+    pub(super) use_short: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
-/// The same body, aborted once nothing was read of it for as long as `patience` allows. `held` is dropped when the body
+/// The same body, aborted once nothing was read of it for as long as `timeout` allows. `held` is dropped when the body
 /// ends or is aborted.
-pub(super) fn attended(body: Body, patience: Patience, held: impl Send + 'static) -> Body {
-    let answer = Answer { body, _held: Box::new(held) };
-    let shared = Arc::new(Mutex::new(Shared { answer: Some(answer), handed: None, is_watched: false }));
-    Attended { shared, patience: Arc::new(patience), watchdog: None, is_over: false }.boxed_unsync()
+pub(super) fn with_stall_timeout(body: Body, timeout: StallTimeout, held: impl Send + 'static) -> Body {
+    let pending = PendingBody { body, _held: Box::new(held) };
+    let shared =
+        Arc::new(Mutex::new(Shared { pending: Some(pending), last_chunk_at: None, has_watchdog: false }));
+    StallTimeoutBody { shared, timeout: Arc::new(timeout), watchdog: None, is_over: false }.boxed_unsync()
 }
 
-struct Answer {
+struct PendingBody {
     body: Body,
     _held: Box<dyn Send>,
 }
 
 struct Shared {
     /// `None` once it has ended or was aborted.
-    answer: Option<Answer>,
+    pending: Option<PendingBody>,
     /// When the last chunk was returned; `None` while the client waits for the next one.
-    handed: Option<Instant>,
+    last_chunk_at: Option<Instant>,
     /// Whether a watchdog is running.
-    is_watched: bool,
+    has_watchdog: bool,
 }
 
-struct Attended {
+struct StallTimeoutBody {
     shared: Arc<Mutex<Shared>>,
-    patience: Arc<Patience>,
+    timeout: Arc<StallTimeout>,
     /// The last watchdog. A body of a single chunk never needs one.
     watchdog: Option<AbortHandle>,
     is_over: bool,
@@ -63,34 +64,34 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn watch(shared: Arc<Mutex<Shared>>, patience: Arc<Patience>) {
+async fn enforce(shared: Arc<Mutex<Shared>>, timeout: Arc<StallTimeout>) {
     loop {
-        let is_short = (patience.is_short)();
-        let (handed, waited) = {
+        let use_short = (timeout.use_short)();
+        let (last_chunk_at, waited) = {
             let mut shared = lock(&shared);
-            let Some(handed) = shared.handed else {
-                shared.is_watched = false;
+            let Some(last_chunk_at) = shared.last_chunk_at else {
+                shared.has_watchdog = false;
                 return;
             };
-            let waited = handed.elapsed();
-            if waited >= patience.long || is_short && waited >= patience.short {
-                let given_up = shared.answer.take();
-                // Unlock before `given_up` is dropped, which may take long.
+            let waited = last_chunk_at.elapsed();
+            if waited >= timeout.usual || use_short && waited >= timeout.short {
+                let aborted = shared.pending.take();
+                // Unlock before `aborted` is dropped, which may take long.
                 drop(shared);
-                if given_up.is_some() {
+                if aborted.is_some() {
                     tracing::debug!(?waited, "response aborted: the client stopped reading");
                 }
                 return;
             }
-            (handed, waited)
+            (last_chunk_at, waited)
         };
-        // No event tells when slots become short, so `is_short` is polled.
-        let next = if waited < patience.short { patience.short } else { waited + patience.short };
-        tokio::time::sleep_until(handed + next.min(patience.long)).await;
+        // No event tells when slots become short, so `use_short` is polled.
+        let next = if waited < timeout.short { timeout.short } else { waited + timeout.short };
+        tokio::time::sleep_until(last_chunk_at + next.min(timeout.usual)).await;
     }
 }
 
-impl hyper::body::Body for Attended {
+impl hyper::body::Body for StallTimeoutBody {
     type Data = Bytes;
     type Error = Stalled;
 
@@ -103,38 +104,39 @@ impl hyper::body::Body for Attended {
         }
         let (frame, ended, wants_watchdog) = {
             let mut shared = lock(&self.shared);
-            shared.handed = None;
-            let Some(answer) = &mut shared.answer else {
+            shared.last_chunk_at = None;
+            let Some(pending) = &mut shared.pending else {
                 drop(shared);
                 self.is_over = true;
                 return Poll::Ready(Some(Err(Stalled)));
             };
-            let frame = Pin::new(&mut answer.body).poll_frame(context);
-            let is_over = matches!(frame, Poll::Ready(None | Some(Err(_)))) || answer.body.is_end_stream();
+            let frame = Pin::new(&mut pending.body).poll_frame(context);
+            let is_over = matches!(frame, Poll::Ready(None | Some(Err(_)))) || pending.body.is_end_stream();
             let is_handed = frame.is_ready() && !is_over;
-            shared.handed = is_handed.then(Instant::now);
-            let wants_watchdog = is_handed && !std::mem::replace(&mut shared.is_watched, true);
-            (frame, is_over.then(|| shared.answer.take()), wants_watchdog)
+            shared.last_chunk_at = is_handed.then(Instant::now);
+            let wants_watchdog = is_handed && !std::mem::replace(&mut shared.has_watchdog, true);
+            (frame, is_over.then(|| shared.pending.take()), wants_watchdog)
         };
         if ended.is_some() {
             self.is_over = true;
         } else if wants_watchdog {
-            let watchdog = tokio::spawn(watch(Arc::clone(&self.shared), Arc::clone(&self.patience)));
+            let watchdog = tokio::spawn(enforce(Arc::clone(&self.shared), Arc::clone(&self.timeout)));
             self.watchdog = Some(watchdog.abort_handle());
         }
         frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.is_over || lock(&self.shared).answer.as_ref().is_some_and(|answer| answer.body.is_end_stream())
+        self.is_over
+            || lock(&self.shared).pending.as_ref().is_some_and(|pending| pending.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        lock(&self.shared).answer.as_ref().map_or_else(SizeHint::default, |answer| answer.body.size_hint())
+        lock(&self.shared).pending.as_ref().map_or_else(SizeHint::default, |pending| pending.body.size_hint())
     }
 }
 
-impl Drop for Attended {
+impl Drop for StallTimeoutBody {
     fn drop(&mut self) {
         if let Some(watchdog) = &self.watchdog {
             watchdog.abort();
@@ -150,27 +152,27 @@ mod tests {
     use super::*;
     use crate::body::{full, streamed};
 
-    const PATIENCE: Duration = Duration::from_mins(1);
+    const TIMEOUT: Duration = Duration::from_mins(1);
 
     /// A body of `count` chunks, and a pointer that tells whether `held` still exists.
     fn pieces(count: usize) -> (Body, std::sync::Weak<()>) {
         let held = Arc::new(());
         let weak = Arc::downgrade(&held);
         let body = streamed(stream::iter((0..count).map(|_| Bytes::from_static(b"piece"))));
-        (attended(body, patience(), held), weak)
+        (with_stall_timeout(body, timeout(), held), weak)
     }
 
-    fn patience() -> Patience {
-        Patience { long: PATIENCE, short: PATIENCE / 10, is_short: Box::new(|| false) }
+    fn timeout() -> StallTimeout {
+        StallTimeout { usual: TIMEOUT, short: TIMEOUT / 10, use_short: Box::new(|| false) }
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_nobody_reads_is_let_go_and_does_not_end_well() {
         let (mut body, held) = pieces(10);
         body.frame().await.expect("a piece").expect("whole");
-        tokio::time::sleep(PATIENCE / 2).await;
+        tokio::time::sleep(TIMEOUT / 2).await;
         assert!(held.upgrade().is_some());
-        tokio::time::sleep(PATIENCE).await;
+        tokio::time::sleep(TIMEOUT).await;
         assert!(held.upgrade().is_none());
         body.frame().await.expect("an error").expect_err("not the end");
         assert!(body.frame().await.is_none());
@@ -178,24 +180,25 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_nobody_reads_is_let_go_soon_once_others_lack_it() {
-        let is_short = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let use_short = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let held = Arc::new(());
         let weak = Arc::downgrade(&held);
-        let lacks = Arc::clone(&is_short);
-        let patience = Patience {
-            is_short: Box::new(move || lacks.load(std::sync::atomic::Ordering::Relaxed)),
-            ..patience()
+        let lacks = Arc::clone(&use_short);
+        let timeout = StallTimeout {
+            use_short: Box::new(move || lacks.load(std::sync::atomic::Ordering::Relaxed)),
+            ..timeout()
         };
-        let mut body = attended(streamed(stream::repeat(Bytes::from_static(b"piece"))), patience, held);
+        let mut body =
+            with_stall_timeout(streamed(stream::repeat(Bytes::from_static(b"piece"))), timeout, held);
         body.frame().await.expect("a piece").expect("whole");
-        tokio::time::sleep(PATIENCE / 2).await;
+        tokio::time::sleep(TIMEOUT / 2).await;
         assert!(weak.upgrade().is_some(), "nobody lacks it");
-        is_short.store(true, std::sync::atomic::Ordering::Relaxed);
+        use_short.store(true, std::sync::atomic::Ordering::Relaxed);
         let since = Instant::now();
         while weak.upgrade().is_some() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        assert!(since.elapsed() <= PATIENCE / 5, "{:?}", since.elapsed());
+        assert!(since.elapsed() <= TIMEOUT / 5, "{:?}", since.elapsed());
         body.frame().await.expect("an error").expect_err("not the end");
     }
 
@@ -206,7 +209,7 @@ mod tests {
         while let Some(piece) = body.frame().await {
             piece.expect("whole");
             count += 1;
-            tokio::time::sleep(PATIENCE / 2).await;
+            tokio::time::sleep(TIMEOUT / 2).await;
         }
         assert_eq!(count, 10);
         assert!(held.upgrade().is_none(), "the end lets go");
@@ -217,9 +220,9 @@ mod tests {
         let (news, told) = futures::channel::mpsc::unbounded();
         let held = Arc::new(());
         let weak = Arc::downgrade(&held);
-        let mut body = attended(streamed(told), patience(), held);
+        let mut body = with_stall_timeout(streamed(told), timeout(), held);
         for _ in 0..3 {
-            let quiet = tokio::time::timeout(3 * PATIENCE, body.frame()).await;
+            let quiet = tokio::time::timeout(3 * TIMEOUT, body.frame()).await;
             assert!(quiet.is_err() && weak.upgrade().is_some());
             assert_eq!(
                 tokio::runtime::Handle::current().metrics().num_alive_tasks(),
@@ -229,7 +232,7 @@ mod tests {
             news.unbounded_send(Bytes::from_static(b"news")).expect("it is there");
             body.frame().await.expect("a piece").expect("whole");
         }
-        tokio::time::sleep(2 * PATIENCE).await;
+        tokio::time::sleep(2 * TIMEOUT).await;
         assert!(weak.upgrade().is_none());
         body.frame().await.expect("an error").expect_err("not the end");
     }
@@ -238,7 +241,7 @@ mod tests {
     async fn a_whole_body_needs_no_watching() {
         let held = Arc::new(());
         let weak = Arc::downgrade(&held);
-        let mut body = attended(full("whole"), patience(), held);
+        let mut body = with_stall_timeout(full("whole"), timeout(), held);
         assert_eq!(body.size_hint().exact(), Some(5));
         body.frame().await.expect("a piece").expect("whole");
         assert!(body.is_end_stream() && weak.upgrade().is_none());

@@ -5,7 +5,7 @@ use crate::request_info::RequestInfo;
 /// Paths that skip authorization: kube-apiserver calls webhooks without a credential, unless it is configured to
 /// present a certificate.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Callers {
+pub struct WebhookPaths {
     /// The complete paths.
     pub paths: &'static [&'static str],
     /// The credential that these paths require.
@@ -23,8 +23,8 @@ pub enum Credential {
     Certificate,
 }
 
-impl Callers {
-    pub(super) fn know(&self, info: &RequestInfo) -> bool {
+impl WebhookPaths {
+    pub(super) fn contains(&self, info: &RequestInfo) -> bool {
         matches!(info, RequestInfo::NonResource(request) if self.paths.contains(&request.path.as_str()))
     }
 }

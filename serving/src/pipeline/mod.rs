@@ -4,7 +4,7 @@
 //! request timeout, and records metrics, log lines, audit events and spans.
 //!
 //! **Invariants:** a handler never sees credentials. It only gets requests that are authenticated and authorized, or
-//! whose path is one of [`Callers`], which have their own rule. Handlers get bodies unread. Every response has an
+//! whose path is one of [`WebhookPaths`], which have their own rule. Handlers get bodies unread. Every response has an
 //! Audit-ID.
 
 mod attended;
@@ -42,9 +42,9 @@ use crate::metrics::{self, RequestMetrics};
 use crate::negotiate;
 use crate::request_info::RequestInfo;
 use crate::shutdown::Shutdown;
-use attended::{Patience, attended};
+use attended::{StallTimeout, with_stall_timeout};
 use audit_id::AuditId;
-pub use callers::{Callers, Credential};
+pub use callers::{Credential, WebhookPaths};
 pub use holder::Holder;
 use observe::Observation;
 
@@ -88,7 +88,7 @@ pub struct Limits {
 /// The number of open watches. An idle one takes about 10 KiB.
 const MAX_WATCHES: usize = 10_000;
 /// A response of which nothing was read for this long is aborted while few slots are free.
-const SHORT_PATIENCE: Duration = Duration::from_secs(5);
+const SHORT_STALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Default for Limits {
     /// The defaults of kube-apiserver.
@@ -127,17 +127,17 @@ pub struct Pipeline<H> {
     health: Health,
     metrics: Arc<RequestMetrics>,
     shutdown: Arc<Shutdown>,
-    arriving: Arc<FairShare<Holder>>,
+    authenticating: Arc<FairShare<Holder>>,
     slots: Arc<FairShare<Holder>>,
     watches: Arc<FairShare<Holder>>,
     request_timeout: Duration,
-    callers: Callers,
+    webhook_paths: WebhookPaths,
     observers: Observers,
     handler: H,
 }
 
 impl<H: Handler> Pipeline<H> {
-    /// A pipeline without [`Callers`] and [`Observers`].
+    /// A pipeline without [`WebhookPaths`] and [`Observers`].
     pub fn new(
         authenticator: Authenticator,
         authorizer: Arc<Authorizer>,
@@ -153,11 +153,11 @@ impl<H: Handler> Pipeline<H> {
             health,
             metrics,
             shutdown,
-            arriving: FairShare::new(limits.max_requests_in_flight),
+            authenticating: FairShare::new(limits.max_requests_in_flight),
             slots: FairShare::new(limits.max_requests_in_flight),
             watches: FairShare::new(MAX_WATCHES),
             request_timeout: limits.request_timeout,
-            callers: Callers::default(),
+            webhook_paths: WebhookPaths::default(),
             observers: Observers::default(),
             handler,
         }
@@ -165,8 +165,8 @@ impl<H: Handler> Pipeline<H> {
 
     /// Sets the paths that skip authorization, and what their callers need.
     #[must_use]
-    pub fn with_callers(self, callers: Callers) -> Self {
-        Self { callers, ..self }
+    pub fn with_webhook_paths(self, webhook_paths: WebhookPaths) -> Self {
+        Self { webhook_paths, ..self }
     }
 
     /// Sets the audit log and the traces.
@@ -192,14 +192,14 @@ impl<H: Handler> Pipeline<H> {
             Err(error) => ApiError::bad_request(error.to_string()).into_response(),
             Ok(info) => {
                 let observation = Observation::begin(self, &parts, &info, peer, &audit_id);
-                observation.kept().map(|trail| parts.extensions.insert(trail));
+                observation.audit_guard().map(|guard| parts.extensions.insert(guard));
                 // Adds the audit ID to every log line of the request. An error span is enabled at every log level.
                 let span = tracing::error_span!("request", audit_id = audit_id.as_str());
-                let request = Arrived { parts, info, body: unread(body) };
+                let request = ParsedRequest { parts, info, body: unread(body) };
                 let answer = AssertUnwindSafe(self.answer(request, peer, &observation).instrument(span));
                 let answer = answer.catch_unwind().await.unwrap_or_else(|_| {
                     // The panic hook has logged the message. The client does not get it.
-                    observation.panicked();
+                    observation.record_panic();
                     ApiError::internal("the request panicked; see the log").into_response()
                 });
                 observation.finish(answer)
@@ -215,13 +215,14 @@ impl<H: Handler> Pipeline<H> {
         response
     }
 
-    async fn answer(&self, request: Arrived, peer: &Peer, observation: &Observation) -> Response<Body> {
+    async fn answer(&self, request: ParsedRequest, peer: &Peer, observation: &Observation) -> Response<Body> {
         let form = negotiate::error(&request.parts.headers);
         let answer = if request.info.is_long_running() {
-            self.admit(request, peer, observation).await
+            self.process(request, peer, observation).await
         } else {
-            let admitted = tokio::time::timeout(self.request_timeout, self.admit(request, peer, observation));
-            admitted.await.unwrap_or_else(|_| {
+            let processed =
+                tokio::time::timeout(self.request_timeout, self.process(request, peer, observation));
+            processed.await.unwrap_or_else(|_| {
                 Err(ApiError::timeout("request did not complete within the allotted timeout"))
             })
         };
@@ -229,7 +230,7 @@ impl<H: Handler> Pipeline<H> {
             if matches!(error.code(), StatusCode::TOO_MANY_REQUESTS | StatusCode::GATEWAY_TIMEOUT) {
                 observation.count_termination(error.code());
             }
-            observation.refused(&error);
+            observation.record_error(&error);
             form.refusal(error)
         })
     }
@@ -238,67 +239,68 @@ impl<H: Handler> Pipeline<H> {
     ///
     /// Health has no limit: probes must get an answer even if the server is full. While the server drains, it accepts
     /// no connections, but still answers requests on those that it is closing, since their clients cannot know.
-    async fn admit(
+    async fn process(
         &self,
-        mut request: Arrived,
+        mut request: ParsedRequest,
         peer: &Peer,
         observation: &Observation,
     ) -> Result<Response<Body>, ApiError> {
-        let Arrived { parts, info, .. } = &mut request;
+        let ParsedRequest { parts, info, .. } = &mut request;
         if matches!(&info, RequestInfo::NonResource(to) if is_health(&to.path)) {
-            let user = self.user(parts, info, peer, observation).await?;
-            self.allow(&user, info, observation).await?;
+            let user = self.authenticate(parts, info, peer, observation).await?;
+            self.authorize(&user, info, observation).await?;
             let holder = Holder::user(&user);
-            return self.respond(request, user, holder).await;
+            return self.dispatch(request, user, holder).await;
         }
         let user = {
-            let _place = self.place(peer)?;
-            self.user(parts, info, peer, observation).await?
+            let _slot = self.acquire_authentication_slot(peer)?;
+            self.authenticate(parts, info, peer, observation).await?
         };
         let holder = self.holder(info, &user, peer);
         let slots = if info.is_long_running() { &self.watches } else { &self.slots };
         let slot = slots.try_take(holder.clone(), 1).ok_or_else(ApiError::too_many_requests)?;
-        self.allow(&user, info, observation).await?;
-        let is_call = self.callers.know(info);
-        let response = self.respond(request, user, holder).await?;
-        if is_call && response.status().is_success() {
-            peer.earn(Trust::Answered);
+        self.authorize(&user, info, observation).await?;
+        let is_webhook_call = self.webhook_paths.contains(info);
+        let response = self.dispatch(request, user, holder).await?;
+        if is_webhook_call && response.status().is_success() {
+            peer.raise_trust(Trust::WebhookCaller);
         }
         // The request is in flight until its response is sent, as in kube-apiserver.
         let slots = Arc::clone(&self.slots);
-        let patience = Patience {
-            long: self.request_timeout,
-            short: SHORT_PATIENCE,
-            is_short: Box::new(move || slots.is_short()),
+        let timeout = StallTimeout {
+            usual: self.request_timeout,
+            short: SHORT_STALL_TIMEOUT,
+            use_short: Box::new(move || slots.is_nearly_exhausted()),
         };
-        Ok(response.map(|body| attended(body, patience, slot)))
+        Ok(response.map(|body| with_stall_timeout(body, timeout, slot)))
     }
 
     /// Limits requests that are being authenticated, by address, since that may take a TokenReview. A peer with a
     /// verified certificate needs no slot.
-    fn place(&self, peer: &Peer) -> Result<Option<Held<Holder>>, ApiError> {
-        if self.vouches_for(peer) {
+    fn acquire_authentication_slot(&self, peer: &Peer) -> Result<Option<Held<Holder>>, ApiError> {
+        if self.is_verified(peer) {
             return Ok(None);
         }
-        let place = self.arriving.try_take(Holder::address(peer.address().ip()), 1);
-        place.map(Some).ok_or_else(ApiError::too_many_requests)
+        let slot = self.authenticating.try_take(Holder::address(peer.address().ip()), 1);
+        slot.map(Some).ok_or_else(ApiError::too_many_requests)
     }
 
-    /// Whose share a request uses: that of its user, or of its address on a path of [`Callers`] without a credential.
+    /// Whose share a request uses: that of its user, or of its address on a path of [`WebhookPaths`] without a
+    /// credential.
     fn holder(&self, info: &RequestInfo, user: &UserInfo, peer: &Peer) -> Holder {
-        if self.callers.know(info) && !user.is_authenticated() {
+        if self.webhook_paths.contains(info) && !user.is_authenticated() {
             return Holder::address(peer.address().ip());
         }
         Holder::user(user)
     }
 
     /// Whether the peer has a certificate that verifies now, as the front proxy or as a user.
-    pub(crate) fn vouches_for(&self, peer: &Peer) -> bool {
+    pub(crate) fn is_verified(&self, peer: &Peer) -> bool {
         self.authenticator.is_verified(peer, UnixTime::now())
     }
 
     /// Authenticates the request.
-    async fn user(
+    async fn authenticate(
         &self,
         parts: &mut Parts,
         info: &RequestInfo,
@@ -307,13 +309,13 @@ impl<H: Handler> Pipeline<H> {
     ) -> Result<UserInfo, ApiError> {
         let now = UnixTime::now();
         let refused = |reason| {
-            observation.unauthenticated();
+            observation.record_unauthenticated();
             tracing::info!(peer = %peer.address(), %reason, "request denied: not authenticated");
             ApiError::unauthorized()
         };
-        let user = if self.callers.know(info) {
+        let user = if self.webhook_paths.contains(info) {
             let holder = self.authenticator.certificate_holder(&mut parts.headers, peer, now);
-            match self.callers.credential {
+            match self.webhook_paths.credential {
                 // kube-apiserver may present a certificate even if none is required.
                 Credential::None => holder.unwrap_or_else(|_| UserInfo::anonymous()),
                 Credential::Certificate => holder.map_err(refused)?,
@@ -322,41 +324,41 @@ impl<H: Handler> Pipeline<H> {
             self.authenticator.authenticate(&mut parts.headers, peer, now).await.map_err(refused)?
         };
         if user.is_authenticated() {
-            peer.earn(Trust::Authenticated);
+            peer.raise_trust(Trust::Authenticated);
         }
-        observation.identified(&user);
+        observation.record_user(&user);
         Ok(user)
     }
 
-    /// Authorizes the request. The paths of [`Callers`] need no authorization.
-    async fn allow(
+    /// Authorizes the request. The paths of [`WebhookPaths`] need no authorization.
+    async fn authorize(
         &self,
         user: &UserInfo,
         info: &RequestInfo,
         observation: &Observation,
     ) -> Result<(), ApiError> {
-        if self.callers.know(info) {
+        if self.webhook_paths.contains(info) {
             return Ok(());
         }
         let decision = self.authorizer.authorize(Attributes { user, request: info }).await;
-        observation.decided(&decision);
+        observation.record_decision(&decision);
         decision
     }
 
-    async fn respond(
+    async fn dispatch(
         &self,
-        request: Arrived,
+        request: ParsedRequest,
         user: UserInfo,
         holder: Holder,
     ) -> Result<Response<Body>, ApiError> {
-        let Arrived { parts, info, body } = request;
+        let ParsedRequest { parts, info, body } = request;
         match &info {
             RequestInfo::NonResource(request) if is_health(&request.path) => {
-                only_read(&parts.method)?;
+                ensure_get_or_head(&parts.method)?;
                 Ok(self.health.respond(&request.path, parts.uri.query().unwrap_or_default()))
             }
             RequestInfo::NonResource(request) if request.path == "/metrics" => {
-                only_read(&parts.method)?;
+                ensure_get_or_head(&parts.method)?;
                 Ok(metrics::response(full(self.metrics.render())))
             }
             _ => {
@@ -369,14 +371,14 @@ impl<H: Handler> Pipeline<H> {
 }
 
 /// A request that is parsed and not authenticated yet.
-struct Arrived {
+struct ParsedRequest {
     parts: Parts,
     info: RequestInfo,
     body: RequestBody,
 }
 
 /// Returns 405 for all methods but GET and HEAD.
-pub fn only_read(method: &Method) -> Result<(), ApiError> {
+pub fn ensure_get_or_head(method: &Method) -> Result<(), ApiError> {
     match *method {
         Method::GET | Method::HEAD => Ok(()),
         _ => Err(ApiError::method_not_allowed(method)),

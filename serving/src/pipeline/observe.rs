@@ -15,9 +15,9 @@ use super::Pipeline;
 use super::audit_id::AuditId;
 use super::span::RequestSpan;
 use super::trace_parent::trace_id;
-use crate::audit::{Kept, Trail};
+use crate::audit::{AuditGuard, AuditTrail};
 use crate::authn::{Peer, UserInfo};
-use crate::body::{Body, observed};
+use crate::body::{Body, with_observer};
 use crate::error::ApiError;
 use crate::metrics::{RequestLabels, RequestMetrics};
 use crate::request_info::RequestInfo;
@@ -28,11 +28,11 @@ pub(super) struct Observation {
     labels: RequestLabels,
     started: Instant,
     /// Counts it among the open watches or the requests in flight.
-    open: Raised,
+    open: GaugeGuard,
     is_long_running: bool,
     line: LogLine,
     /// Its audit events, if the audit log is on.
-    trail: Option<Arc<Trail>>,
+    audit: Option<Arc<AuditTrail>>,
     span: Option<RequestSpan>,
 }
 
@@ -73,8 +73,8 @@ impl Observation {
             audit_id: audit_id.as_str().to_owned(),
             peer: peer.address(),
         };
-        let trail = pipeline.observers.auditor.as_ref().map(|auditor| {
-            Arc::new(Trail::begin(auditor, parts, info, peer.address().ip(), audit_id.as_str()))
+        let audit = pipeline.observers.auditor.as_ref().map(|auditor| {
+            Arc::new(AuditTrail::begin(auditor, parts, info, peer.address().ip(), audit_id.as_str()))
         });
         #[cfg(feature = "otel")]
         let span = pipeline
@@ -88,52 +88,52 @@ impl Observation {
             metrics,
             labels,
             started: Instant::now(),
-            open: Raised::new(open),
+            open: GaugeGuard::new(open),
             is_long_running,
             line,
-            trail,
+            audit,
             span,
         }
     }
 
     /// Keeps the audit events of the request open, for handlers that answer outside of the response's body.
-    pub(super) fn kept(&self) -> Option<Kept> {
-        self.trail.clone().map(Kept)
+    pub(super) fn audit_guard(&self) -> Option<AuditGuard> {
+        self.audit.clone().map(AuditGuard)
     }
 
     /// The request is authenticated.
-    pub(super) fn identified(&self, user: &UserInfo) {
-        if let Some(trail) = &self.trail {
-            trail.identified(user);
+    pub(super) fn record_user(&self, user: &UserInfo) {
+        if let Some(audit) = &self.audit {
+            audit.record_user(user);
         }
     }
 
     /// Authentication failed.
-    pub(super) fn unauthenticated(&self) {
-        if let Some(trail) = &self.trail {
-            trail.unauthenticated();
+    pub(super) fn record_unauthenticated(&self) {
+        if let Some(audit) = &self.audit {
+            audit.record_unauthenticated();
         }
     }
 
     /// The request is authorized or denied.
-    pub(super) fn decided(&self, decision: &Result<(), ApiError>) {
-        if let Some(trail) = &self.trail {
-            trail.decided(decision);
+    pub(super) fn record_decision(&self, decision: &Result<(), ApiError>) {
+        if let Some(audit) = &self.audit {
+            audit.record_decision(decision);
         }
     }
 
     /// The response is an error.
-    pub(super) fn refused(&self, error: &ApiError) {
-        if let Some(trail) = &self.trail {
-            trail.refused(error);
+    pub(super) fn record_error(&self, error: &ApiError) {
+        if let Some(audit) = &self.audit {
+            audit.record_error(error);
         }
     }
 
     /// The handler panicked.
-    pub(super) fn panicked(&self) {
+    pub(super) fn record_panic(&self) {
         self.metrics.count_panic();
-        if let Some(trail) = &self.trail {
-            trail.panicked();
+        if let Some(audit) = &self.audit {
+            audit.record_panic();
         }
     }
 
@@ -149,21 +149,21 @@ impl Observation {
         let elapsed = self.started.elapsed();
         self.metrics.observe_request(&self.labels, code, (!self.is_long_running).then_some(elapsed));
         self.line.log(code, elapsed);
-        if let Some(trail) = &self.trail {
-            trail.answered(code);
+        if let Some(audit) = &self.audit {
+            audit.record_status(code);
         }
         if let Some(span) = &mut self.span {
-            span.answered(code);
+            span.record_status(code);
         }
-        let Self { metrics, labels, open, is_long_running, trail, span, .. } = self;
+        let Self { metrics, labels, open, is_long_running, audit, span, .. } = self;
         response.map(|body| {
             if is_long_running {
-                observed(body, move |_| {
-                    let _kept = (&open, &trail, &span);
+                with_observer(body, move |_| {
+                    let _guards = (&open, &audit, &span);
                 })
             } else {
-                let mut size = BodySize { metrics, labels, bytes: 0, _kept: (open, trail, span) };
-                observed(body, move |chunk| size.add(chunk))
+                let mut size = BodySize { metrics, labels, bytes: 0, _guards: (open, audit, span) };
+                with_observer(body, move |chunk| size.add(chunk))
             }
         })
     }
@@ -191,16 +191,16 @@ fn resource(info: &RequestInfo) -> String {
 }
 
 /// Increments a gauge until it is dropped.
-struct Raised(IntGauge);
+struct GaugeGuard(IntGauge);
 
-impl Raised {
+impl GaugeGuard {
     fn new(gauge: IntGauge) -> Self {
         gauge.inc();
         Self(gauge)
     }
 }
 
-impl Drop for Raised {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -211,7 +211,7 @@ struct BodySize {
     metrics: Arc<RequestMetrics>,
     labels: RequestLabels,
     bytes: u64,
-    _kept: (Raised, Option<Arc<Trail>>, Option<RequestSpan>),
+    _guards: (GaugeGuard, Option<Arc<AuditTrail>>, Option<RequestSpan>),
 }
 
 impl BodySize {

@@ -9,7 +9,7 @@ pub(super) enum RequestSpan {}
 
 #[cfg(not(feature = "otel"))]
 impl RequestSpan {
-    pub(super) fn answered(&mut self, _: http::StatusCode) {
+    pub(super) fn record_status(&mut self, _: http::StatusCode) {
         match *self {}
     }
 }

@@ -17,7 +17,7 @@ pub(crate) const PANIC: &str = "/apis/g/v1/panic";
 pub(crate) const SILENT: &str = "/apis/g/v1/silent";
 /// Its response is much larger than socket buffers.
 pub(crate) const LONG: &str = "/apis/g/v1/long";
-/// A path of [`Callers`] that returns the request's body.
+/// A path of [`WebhookPaths`] that returns the request's body.
 pub(crate) const CALLED: &str = "/called";
 
 pub(crate) const LIMITS: Limits =
@@ -90,5 +90,7 @@ pub(crate) fn limited(
         limits,
         Fake,
     );
-    Arc::new(pipeline.with_callers(Callers { paths: &[CALLED], credential }).with_observers(observers))
+    Arc::new(
+        pipeline.with_webhook_paths(WebhookPaths { paths: &[CALLED], credential }).with_observers(observers),
+    )
 }

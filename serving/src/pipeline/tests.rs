@@ -17,10 +17,10 @@ struct Server {
 
 impl Server {
     fn new() -> Self {
-        Self::with_callers(Credential::Certificate)
+        Self::with_credential(Credential::Certificate)
     }
 
-    fn with_callers(credential: Credential) -> Self {
+    fn with_credential(credential: Credential) -> Self {
         Self::with_limits(credential, LIMITS)
     }
 
@@ -193,10 +193,10 @@ async fn one_user_s_unread_answers_leave_slots_for_others_and_are_given_up_soon(
     assert_eq!(server.get(THINGS).await.status(), 200);
     assert!(!hoard(&server, &server.proxy, &as_user("second")).await.is_empty());
     let since = tokio::time::Instant::now();
-    while server.pipeline.slots.is_short() {
+    while server.pipeline.slots.is_nearly_exhausted() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert!(since.elapsed() < 2 * SHORT_PATIENCE, "{:?}", since.elapsed());
+    assert!(since.elapsed() < 2 * SHORT_STALL_TIMEOUT, "{:?}", since.elapsed());
     greedy[0].body_mut().frame().await.expect("no end").expect_err("what is left of it is gone");
 }
 
@@ -221,7 +221,7 @@ async fn callers_whom_nobody_names_share_by_address() {
     let unread = hoard_calls(&server, &stranger).await;
     assert_eq!(unread.len(), 30);
     assert_eq!(server.call(&apiserver, &[]).await.status(), 200);
-    assert_eq!((stranger.trust(), apiserver.trust()), (Trust::Answered, Trust::Answered));
+    assert_eq!((stranger.trust(), apiserver.trust()), (Trust::WebhookCaller, Trust::WebhookCaller));
     // A client with a certificate has its own share, even if none is required and other clients have the same address.
     let more = hoard_calls(&server, &peer_without_certificate()).await;
     assert!(!more.is_empty() && server.jane.address() == peer_without_certificate().address());
@@ -248,15 +248,15 @@ async fn trust_is_earned_by_what_is_shown() {
     server.ask(&nobody, "/readyz", &[]).await;
     server.ask(&nobody, THINGS, &[("authorization", "Bearer x")]).await;
     server.call(&nobody, &[]).await;
-    assert_eq!(nobody.trust(), Trust::Stranger);
-    assert!(!server.pipeline.vouches_for(&nobody));
+    assert_eq!(nobody.trust(), Trust::Unknown);
+    assert!(!server.pipeline.is_verified(&nobody));
     for known in [&server.jane, &server.proxy] {
-        assert!(server.pipeline.vouches_for(known));
+        assert!(server.pipeline.is_verified(known));
     }
     server.get(THINGS).await;
     assert_eq!(server.jane.trust(), Trust::Authenticated);
     let stranger = peer(&Authorities::new().client, "jane", None);
-    assert!(!server.pipeline.vouches_for(&stranger));
+    assert!(!server.pipeline.is_verified(&stranger));
 }
 
 #[tokio::test]
@@ -277,7 +277,7 @@ async fn callers_without_the_certificate_are_refused_where_one_is_asked_for() {
 
 #[tokio::test]
 async fn callers_are_let_in_whatever_they_show_where_nothing_is_asked_for() {
-    let server = Server::with_callers(Credential::None);
+    let server = Server::with_credential(Credential::None);
     let stranger = peer(&Authorities::new().client, "jane", None);
     for headers in [&[][..], &[("authorization", "Bearer x")], &[("x-remote-user", "system:admin")]] {
         for peer in [&stranger, &peer_without_certificate(), &server.jane] {

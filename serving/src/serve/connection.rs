@@ -21,7 +21,7 @@ use super::places::Place;
 use super::progress::Progress;
 use super::tls::{ALPN_HTTP2, Certificates, InUse};
 use crate::authn::{Peer, Trust};
-use crate::body::{Body, observed};
+use crate::body::{Body, with_observer};
 use crate::pipeline::{Handler, Pipeline};
 use crate::shutdown::Shutdown;
 
@@ -108,8 +108,8 @@ impl<H: Handler> Connections<H> {
         let builder = if is_http2 { &self.http2 } else { &self.http1 };
         let showed_certificate = !chain.is_empty();
         let peer = Arc::new(Peer::new(address, chain));
-        if self.pipeline.vouches_for(&peer) {
-            peer.earn(Trust::Verified);
+        if self.pipeline.is_verified(&peer) {
+            peer.raise_trust(Trust::Verified);
         }
         place.know(&peer);
         let activity = place.activity();
@@ -195,8 +195,8 @@ fn builder() -> Builder<TokioExecutor> {
 /// Keeps `guard` until the body is dropped, whether or not all of it was sent.
 fn until_sent(response: Response<Body>, guard: impl Send + Unpin + 'static) -> Response<Body> {
     response.map(|body| {
-        observed(body, move |_| {
-            let _kept = &guard;
+        with_observer(body, move |_| {
+            let _guards = &guard;
         })
     })
 }

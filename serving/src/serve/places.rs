@@ -185,7 +185,7 @@ mod tests {
         let place = places.take(address.into()).await;
         if let Some(trust) = trust {
             let peer = Arc::new(Peer::new((address, 1).into(), Vec::new()));
-            peer.earn(trust);
+            peer.raise_trust(trust);
             place.know(&peer);
         }
         tokio::time::advance(Duration::from_millis(1)).await;
@@ -216,10 +216,10 @@ mod tests {
         let places = Places::new(number);
         let mut there = vec![
             place(&places, APISERVER, Some(Trust::Verified)).await,
-            place(&places, APISERVER, Some(Trust::Stranger)).await,
+            place(&places, APISERVER, Some(Trust::Unknown)).await,
         ];
         while there.len() < number {
-            there.push(place(&places, FLOOD, Some(Trust::Stranger)).await);
+            there.push(place(&places, FLOOD, Some(Trust::Unknown)).await);
         }
         assert!(places.take(APISERVER.into()).now_or_never().is_none(), "all are taken");
         let ended: Vec<_> = (0..number).filter(|index| is_needed(&there[*index])).collect();
@@ -252,9 +252,9 @@ mod tests {
             Some(Trust::Verified),
             Some(Trust::Authenticated),
             Some(Trust::Authenticated),
-            Some(Trust::Answered),
-            Some(Trust::Stranger),
-            Some(Trust::Stranger),
+            Some(Trust::WebhookCaller),
+            Some(Trust::Unknown),
+            Some(Trust::Unknown),
             None,
             None,
         ] {
@@ -282,15 +282,15 @@ mod tests {
         let places = Places::new(10);
         let mut there = vec![
             // One opened in advance, as Go's client does, which has been idle for longest, and a new one.
-            place(&places, APISERVER, Some(Trust::Stranger)).await,
+            place(&places, APISERVER, Some(Trust::Unknown)).await,
             place(&places, APISERVER, None).await,
         ];
         for _ in 0..8 {
-            there.push(place(&places, FLOOD, Some(Trust::Answered)).await);
+            there.push(place(&places, FLOOD, Some(Trust::WebhookCaller)).await);
         }
         for newcomer in [APISERVER, FLOOD, FLOOD] {
             assert_eq!(ended_for(&places, newcomer, &mut there), Some(2));
-            there.push(place(&places, newcomer, Some(Trust::Answered)).await);
+            there.push(place(&places, newcomer, Some(Trust::WebhookCaller)).await);
         }
     }
 

@@ -13,7 +13,7 @@ use gatehouse_serving::authn::{AuthenticationConfig, Authenticator};
 use gatehouse_serving::authz::Authorizer;
 use gatehouse_serving::body::full;
 use gatehouse_serving::metrics::RequestMetrics;
-use gatehouse_serving::pipeline::{Authorized, Callers, Credential, Handler, Limits, Observers};
+use gatehouse_serving::pipeline::{Authorized, Credential, Handler, Limits, Observers, WebhookPaths};
 use gatehouse_serving::serve::MAX_CONNECTIONS;
 use gatehouse_serving::server::ServerBuilder;
 use gatehouse_serving::shutdown::ShutdownTiming;
@@ -58,8 +58,8 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         observers: Observers::default(),
         shutdown: ShutdownTiming { delay: Duration::ZERO, grace: Duration::ZERO },
     };
-    let callers = Callers { paths: &PATHS, credential: Credential::None };
-    let server = server.bind().await?.serve(Empty, callers, [], Tasks::default(), Tasks::default());
+    let webhook_paths = WebhookPaths { paths: &PATHS, credential: Credential::None };
+    let server = server.bind().await?.serve(Empty, webhook_paths, [], Tasks::default(), Tasks::default());
     server.until(std::future::pending()).await?;
     Ok(ExitCode::SUCCESS)
 }
