@@ -7,17 +7,17 @@
 //! whose path is one of [`WebhookPaths`], which have their own rule. Handlers get bodies unread. Every response has an
 //! Audit-ID.
 
-mod attended;
 mod audit_id;
-mod callers;
 mod holder;
 mod observe;
 mod span;
+mod stall_timeout;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod trace_parent;
+mod webhook_paths;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -42,11 +42,11 @@ use crate::metrics::{self, RequestMetrics};
 use crate::negotiate;
 use crate::request_info::RequestInfo;
 use crate::shutdown::Shutdown;
-use attended::{StallTimeout, with_stall_timeout};
 use audit_id::AuditId;
-pub use callers::{Credential, WebhookPaths};
 pub use holder::Holder;
 use observe::Observation;
+use stall_timeout::{StallTimeout, with_stall_timeout};
+pub use webhook_paths::{Credential, WebhookPaths};
 
 /// A request that is authenticated and authorized.
 #[derive(Debug)]
