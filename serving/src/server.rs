@@ -68,7 +68,7 @@ impl ServerBuilder {
     pub async fn bind(self) -> Result<BoundServer, ServeError> {
         let certificates = Certificates::new(self.keys, self.authenticator.configuration());
         let in_use = certificates.clone();
-        self.metrics.tell_certificates(move || in_use.validities());
+        self.metrics.register_certificate_expiry(move || in_use.validities());
         let server = Server::bind(self.address, certificates.clone(), self.max_connections).await?;
         Ok(BoundServer {
             server,

@@ -7,7 +7,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, Opts};
 
-use super::{RequestMetrics, known};
+use super::{RequestMetrics, expect_valid};
 
 /// The validities of the certificates in each file or bundle, with its name in metrics.
 pub type Validities = Vec<(&'static str, Vec<Validity>)>;
@@ -20,14 +20,14 @@ struct CertificateCollector {
 impl RequestMetrics {
     /// Adds the metric of certificates' expiry, from the validities that `validities` returns at each scrape. Call it
     /// once; it panics otherwise.
-    pub fn tell_certificates(&self, validities: impl Fn() -> Validities + Send + Sync + 'static) {
+    pub fn register_certificate_expiry(&self, validities: impl Fn() -> Validities + Send + Sync + 'static) {
         let opts = Opts::new(
             "gatehouse_certificate_ttl_seconds",
             "Seconds until a certificate in use ends, negative when it has: the serving certificate, and of each \
              bundle of authorities the one that ends next.",
         );
-        let ttl = known(GaugeVec::new(opts, &["certificate"]));
-        known(
+        let ttl = expect_valid(GaugeVec::new(opts, &["certificate"]));
+        expect_valid(
             self.registry.register(Box::new(CertificateCollector { validities: Box::new(validities), ttl })),
         );
     }
@@ -41,7 +41,7 @@ impl Collector for CertificateCollector {
     fn collect(&self) -> Vec<MetricFamily> {
         let now = SystemTime::now();
         for (certificate, validities) in (self.validities)() {
-            match next_end(&validities, now) {
+            match next_expiry(&validities, now) {
                 Some(end) => self.ttl.with_label_values(&[certificate]).set(seconds_until(end, now)),
                 // The bundle is not configured, or is no longer.
                 None => drop(self.ttl.remove_label_values(&[certificate])),
@@ -53,7 +53,7 @@ impl Collector for CertificateCollector {
 
 /// When the next certificate expires. Expired ones are skipped, since an old authority that a rotation left in the
 /// bundle is no reason for an alert; if all have expired, when the last one did.
-fn next_end(validities: &[Validity], now: SystemTime) -> Option<SystemTime> {
+fn next_expiry(validities: &[Validity], now: SystemTime) -> Option<SystemTime> {
     let ends = || validities.iter().map(|validity| validity.not_after);
     ends().filter(|end| *end >= now).min().or_else(|| ends().max())
 }
@@ -90,7 +90,7 @@ mod tests {
         let (publish, authentication) = watch::channel(Arc::new(AuthenticationConfig::default()));
         let metrics = RequestMetrics::new(&[]);
         let certificates = Certificates::new(keys, authentication);
-        metrics.tell_certificates(move || certificates.validities());
+        metrics.register_certificate_expiry(move || certificates.validities());
         let text = || String::from_utf8(metrics.render()).expect("text");
 
         let serving = value(&text(), "serving").expect("told");
@@ -111,7 +111,8 @@ mod tests {
         let ending = |end| Validity { not_before: SystemTime::UNIX_EPOCH, not_after: end };
         let (over, long_over) = (ending(now - hour), ending(now - 2 * hour));
         let (soon, later) = (ending(now + hour), ending(now + 2 * hour));
-        let seconds = |validities: &[Validity]| next_end(validities, now).map(|end| seconds_until(end, now));
+        let seconds =
+            |validities: &[Validity]| next_expiry(validities, now).map(|end| seconds_until(end, now));
         assert_eq!(seconds(&[over, later, soon]), Some(3600.0));
         assert_eq!(seconds(&[long_over, over]), Some(-3600.0));
         assert_eq!(seconds(&[]), None);

@@ -47,7 +47,7 @@ pub struct ServedResource {
 }
 
 /// The resources that may appear in labels, by plural name.
-pub struct Served(HashMap<String, Vec<Arc<ServedResource>>>);
+pub struct ServedResources(HashMap<String, Vec<Arc<ServedResource>>>);
 
 /// The labels of one request. Cheap to clone: all strings are static or shared.
 #[derive(Debug, Clone)]
@@ -58,7 +58,7 @@ pub struct RequestLabels {
     scope: &'static str,
 }
 
-impl Served {
+impl ServedResources {
     pub(super) fn new(resources: &[ServedResource]) -> Self {
         let mut by_name: HashMap<String, Vec<_>> = HashMap::new();
         for resource in resources {
@@ -77,7 +77,7 @@ impl Served {
 
 impl RequestLabels {
     /// The labels of a request. Names of resources and paths that are not served become empty labels.
-    pub fn new(served: &Served, info: &RequestInfo) -> Self {
+    pub fn new(served: &ServedResources, info: &RequestInfo) -> Self {
         match info {
             RequestInfo::Resource(request) => {
                 let resource = served.find(request);

@@ -23,7 +23,7 @@ use crate::body::Body;
 
 pub use certificate::Validities;
 use labels::{LONG_RUNNING, REQUEST, REQUEST_AND_CODE, TERMINATIONS};
-pub use labels::{RequestLabels, Served, ServedResource};
+pub use labels::{RequestLabels, ServedResource, ServedResources};
 
 /// The content type of [`RequestMetrics::render`].
 const TEXT_FORMAT: &str = prometheus::TEXT_FORMAT;
@@ -46,7 +46,7 @@ const SIZE_BUCKETS: [f64; 7] = [1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
 /// The metrics of a server's requests, and the registry for all its metrics.
 pub struct RequestMetrics {
     registry: Registry,
-    served: Served,
+    served: ServedResources,
     requests: IntCounterVec,
     durations: HistogramVec,
     response_sizes: HistogramVec,
@@ -63,7 +63,7 @@ impl RequestMetrics {
     pub fn new(served: &[ServedResource]) -> Self {
         let registry = Registry::new();
         let metrics = Self {
-            served: Served::new(served),
+            served: ServedResources::new(served),
             requests: counters(
                 "apiserver_request_total",
                 "Requests by verb, resource and HTTP code.",
@@ -92,11 +92,11 @@ impl RequestMetrics {
                 "Requests ended by the server to protect itself.",
                 &TERMINATIONS,
             ),
-            panics: known(IntCounter::new(
+            panics: expect_valid(IntCounter::new(
                 "gatehouse_request_panics_total",
                 "Requests that ended in a panic.",
             )),
-            connections: known(IntGauge::new("gatehouse_connections", "Open client connections.")),
+            connections: expect_valid(IntGauge::new("gatehouse_connections", "Open client connections.")),
             authorization_lookups: counters(
                 "gatehouse_authorization_cache_total",
                 "Lookups in the authorization cache; a miss is a SubjectAccessReview.",
@@ -122,7 +122,7 @@ impl RequestMetrics {
             Box::new(process::ProcessCollector::new()),
         ];
         for collector in collectors {
-            known(self.registry.register(collector));
+            expect_valid(self.registry.register(collector));
         }
     }
 
@@ -141,7 +141,7 @@ impl RequestMetrics {
     }
 
     /// The resources that may appear in labels.
-    pub fn served(&self) -> &Served {
+    pub fn served(&self) -> &ServedResources {
         &self.served
     }
 
@@ -189,18 +189,18 @@ impl RequestMetrics {
 }
 
 fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    known(IntCounterVec::new(Opts::new(name, help), labels))
+    expect_valid(IntCounterVec::new(Opts::new(name, help), labels))
 }
 
 fn gauges(name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-    known(IntGaugeVec::new(Opts::new(name, help), labels))
+    expect_valid(IntGaugeVec::new(Opts::new(name, help), labels))
 }
 
 fn histograms(name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
-    known(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels))
+    expect_valid(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels))
 }
 
-fn known<T>(result: prometheus::Result<T>) -> T {
+fn expect_valid<T>(result: prometheus::Result<T>) -> T {
     result.expect("names and labels are constants, valid and distinct; the tests create every metric")
 }
 

@@ -9,7 +9,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Counter, Gauge};
 
-use super::known;
+use super::expect_valid;
 
 /// USER_HZ, the unit of times in /proc: 100 on every architecture Linux supports, whatever the kernel's own HZ is.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -37,11 +37,11 @@ struct Usage {
 impl ProcessCollector {
     pub(super) fn new() -> Self {
         Self {
-            cpu: known(Counter::new("process_cpu_seconds_total", "User and system CPU time spent.")),
-            memory: known(Gauge::new("process_resident_memory_bytes", "Resident memory.")),
-            threads: known(Gauge::new("process_threads", "Threads.")),
-            open_fds: known(Gauge::new("process_open_fds", "Open file descriptors.")),
-            start: known(Gauge::new(
+            cpu: expect_valid(Counter::new("process_cpu_seconds_total", "User and system CPU time spent.")),
+            memory: expect_valid(Gauge::new("process_resident_memory_bytes", "Resident memory.")),
+            threads: expect_valid(Gauge::new("process_threads", "Threads.")),
+            open_fds: expect_valid(Gauge::new("process_open_fds", "Open file descriptors.")),
+            start: expect_valid(Gauge::new(
                 "process_start_time_seconds",
                 "Start of the process, since the Unix epoch.",
             )),
