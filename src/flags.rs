@@ -326,7 +326,7 @@ impl Authentication {
         let fixed = files.load()?;
         if self.skip_lookup {
             let (publish, configs) = watch::channel(Arc::new(fixed));
-            tokio::spawn(files.follow(publish, POLL_FILES));
+            tokio::spawn(files.poll_every(publish, POLL_FILES));
             return Ok(configs);
         }
         let looked_up = tokio::time::timeout(FIRST_LOOKUP, authn::config_map::read(&client)).await;

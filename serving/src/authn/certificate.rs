@@ -105,18 +105,18 @@ impl PeerCertificate {
         {
             return Arc::clone(verdict);
         }
-        let verdict = Arc::new(self.judge(config, now));
+        let verdict = Arc::new(self.verify_with(config, now));
         self.verdict.store(Some(Arc::clone(&verdict)));
         verdict
     }
 
-    fn judge(&self, config: &Arc<AuthenticationConfig>, now: UnixTime) -> Verdict {
+    fn verify_with(&self, config: &Arc<AuthenticationConfig>, now: UnixTime) -> Verdict {
         let bundles = [config.request_header.as_ref().map(|headers| &headers.ca), config.client_ca.as_ref()];
         let authorities = bundles.into_iter().flatten().flat_map(CaBundle::validities);
         Verdict {
             config: Arc::clone(config),
             until: earliest_end(now, VERDICT_LIFETIME, self.validities.iter().copied().chain(authorities)),
-            front_proxy: self.judge_front_proxy(config, now),
+            front_proxy: self.verify_front_proxy(config, now),
             client: match &config.client_ca {
                 Some(ca) => self.verify(ca, now),
                 None => Err("no client CA is configured".to_owned()),
@@ -124,7 +124,7 @@ impl PeerCertificate {
         }
     }
 
-    fn judge_front_proxy(&self, config: &AuthenticationConfig, now: UnixTime) -> Result<(), String> {
+    fn verify_front_proxy(&self, config: &AuthenticationConfig, now: UnixTime) -> Result<(), String> {
         let Some(headers) = &config.request_header else {
             return Err("no front proxy is configured".to_owned());
         };

@@ -154,7 +154,7 @@ impl Authority {
 
 impl RequestHeaderConfig {
     /// The default headers of kube-apiserver.
-    pub fn with_usual_headers(ca: CaBundle, allowed_names: Vec<String>) -> Self {
+    pub fn with_default_headers(ca: CaBundle, allowed_names: Vec<String>) -> Self {
         Self {
             ca,
             allowed_names,

@@ -141,7 +141,7 @@ mod tests {
             ("requestheader-extra-headers-prefix", r#"["X-Remote-Extra-"]"#),
         ]))
         .expect("readable");
-        let mut expected = RequestHeaderConfig::with_usual_headers(
+        let mut expected = RequestHeaderConfig::with_default_headers(
             CaBundle::from_pem("", proxy.as_bytes()).expect("PEM"),
             vec!["front-proxy-client".to_owned()],
         );

@@ -43,7 +43,7 @@ impl AuthenticationFiles {
 
     fn request_header(&self, ca: CaBundle) -> Result<RequestHeaderConfig, ConfigError> {
         let mut config =
-            RequestHeaderConfig::with_usual_headers(ca, self.requestheader_allowed_names.clone());
+            RequestHeaderConfig::with_default_headers(ca, self.requestheader_allowed_names.clone());
         for (flag, given, headers) in [
             (
                 "--requestheader-username-headers",
@@ -68,7 +68,7 @@ impl AuthenticationFiles {
 
     /// Reads the files again every `period`, and publishes changes, until the last receiver is dropped. If a file is
     /// broken, that is logged and the last configuration stays in use.
-    pub async fn follow(self, publish: watch::Sender<Arc<AuthenticationConfig>>, period: Duration) {
+    pub async fn poll_every(self, publish: watch::Sender<Arc<AuthenticationConfig>>, period: Duration) {
         let mut ticks = tokio::time::interval(period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -8,8 +8,8 @@ use percent_encoding::percent_decode_str;
 use super::{RequestHeaderConfig, Unauthenticated, UserInfo};
 
 /// The default names. These headers are always removed, even if others are configured.
-const USUAL_HEADERS: [&str; 3] = ["x-remote-user", "x-remote-uid", "x-remote-group"];
-const USUAL_EXTRA_PREFIX: &str = "x-remote-extra-";
+const DEFAULT_HEADERS: [&str; 3] = ["x-remote-user", "x-remote-uid", "x-remote-group"];
+const DEFAULT_EXTRA_PREFIX: &str = "x-remote-extra-";
 
 /// Removes all identity headers, and returns their user. `None` if there were none; an error if they are invalid, have
 /// no user name, or no front proxy is configured.
@@ -33,7 +33,7 @@ pub(super) fn take(
 }
 
 fn is_identity(name: &HeaderName, config: Option<&RequestHeaderConfig>) -> bool {
-    let usual = USUAL_HEADERS.contains(&name.as_str()) || name.as_str().starts_with(USUAL_EXTRA_PREFIX);
+    let usual = DEFAULT_HEADERS.contains(&name.as_str()) || name.as_str().starts_with(DEFAULT_EXTRA_PREFIX);
     usual
         || config.is_some_and(|config| {
             let named = [&config.username_headers, &config.uid_headers, &config.group_headers];

@@ -30,7 +30,7 @@ impl Authorities {
         Arc::new(AuthenticationConfig {
             request_header: Some(RequestHeaderConfig {
                 uid_headers: vec![http::HeaderName::from_static("x-remote-uid")],
-                ..RequestHeaderConfig::with_usual_headers(bundle(&self.proxy), vec![PROXY_NAME.to_owned()])
+                ..RequestHeaderConfig::with_default_headers(bundle(&self.proxy), vec![PROXY_NAME.to_owned()])
             }),
             client_ca: Some(bundle(&self.client)),
         })
