@@ -54,11 +54,11 @@ pub(crate) enum Lookup {
     Miss,
 }
 
-type Pending<V> = Shared<BoxFuture<'static, Result<V, ReviewError>>>;
+type PendingReview<V> = Shared<BoxFuture<'static, Result<V, ReviewError>>>;
 
 enum Entry<V> {
-    Known { answer: V, asked: Instant, until: Instant },
-    Asked { pending: Pending<V>, asked: Instant },
+    Cached { answer: V, asked: Instant, until: Instant },
+    Pending { pending: PendingReview<V>, asked: Instant },
 }
 
 /// Answers and pending reviews by question.
@@ -100,17 +100,20 @@ impl<V: Clone + Send + Sync + 'static> ReviewCache<V> {
         let (pending, asked) = {
             let mut entries = self.lock();
             match entries.get(&key) {
-                Some(Entry::Known { answer, asked, until }) if Instant::now() < *until && is_later(asked) => {
+                Some(Entry::Cached { answer, asked, until })
+                    if Instant::now() < *until && is_later(asked) =>
+                {
                     return (Ok((answer.clone(), *asked)), Lookup::Hit);
                 }
-                // A review that has ended and still has its entry has panicked: `settle` replaces or removes the entry.
-                Some(Entry::Asked { pending, asked }) if pending.peek().is_none() && is_later(asked) => {
+                // A review that has ended and still has its entry has panicked: `store_answer` replaces or removes the
+                // entry.
+                Some(Entry::Pending { pending, asked }) if pending.peek().is_none() && is_later(asked) => {
                     (pending.clone(), *asked)
                 }
                 _ => {
                     let asked = Instant::now();
                     let pending = self.ask(key, asked, deadline, ask);
-                    entries.put(key, Entry::Asked { pending: pending.clone(), asked });
+                    entries.put(key, Entry::Pending { pending: pending.clone(), asked });
                     (pending, asked)
                 }
             }
@@ -118,18 +121,18 @@ impl<V: Clone + Send + Sync + 'static> ReviewCache<V> {
         (pending.await.map(|answer| (answer, asked)), Lookup::Miss)
     }
 
-    /// The caller holds the lock, so that the task cannot call `settle` before the entry exists.
+    /// The caller holds the lock, so that the task cannot call `store_answer` before the entry exists.
     fn ask(
         self: &Arc<Self>,
         key: Key,
         asked: Instant,
         deadline: Duration,
         ask: impl Future<Output = Result<V, ReviewError>> + Send + 'static,
-    ) -> Pending<V> {
+    ) -> PendingReview<V> {
         let cache = Arc::clone(self);
         let asking = tokio::spawn(async move {
             let answer = tokio::time::timeout(deadline, ask).await.unwrap_or(Err(ReviewError::Deadline));
-            cache.settle(key, asked, &answer);
+            cache.store_answer(key, asked, &answer);
             answer
         });
         let ended = |ended: Result<_, tokio::task::JoinError>| {
@@ -138,12 +141,12 @@ impl<V: Clone + Send + Sync + 'static> ReviewCache<V> {
         asking.map(ended).boxed().shared()
     }
 
-    fn settle(&self, key: Key, asked: Instant, answer: &Result<V, ReviewError>) {
+    fn store_answer(&self, key: Key, asked: Instant, answer: &Result<V, ReviewError>) {
         let mut entries = self.lock();
         match answer {
             Ok(answer) => {
                 let until = Instant::now() + self.lifetime;
-                entries.put(key, Entry::Known { answer: answer.clone(), asked, until });
+                entries.put(key, Entry::Cached { answer: answer.clone(), asked, until });
             }
             Err(_) => {
                 entries.pop(&key);

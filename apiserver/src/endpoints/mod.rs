@@ -25,7 +25,7 @@ use crate::{
 };
 use gatehouse_serving::{
     ApiError, Body,
-    authz::Standing,
+    authz::WatchAuthorization,
     body::{full, streamed},
     error::Subject,
     metrics::{self, RequestLabels},
@@ -70,8 +70,8 @@ impl Endpoints {
         let Authorized { mut parts, info, user, holder, authorizer, stop, .. } = request;
         match &info {
             RequestInfo::Resource(resource) if resource.verb == Verb::Watch => {
-                let standing = Standing::new(authorizer, user, info.clone());
-                self.watch(&info, resource, &mut parts, holder, Ends { stop, standing }).await
+                let authorization = WatchAuthorization::new(authorizer, user, info.clone());
+                self.watch(&info, resource, &mut parts, holder, Ends { stop, authorization }).await
             }
             RequestInfo::Resource(resource) => self.read(resource, &parts).await,
             RequestInfo::NonResource(other)

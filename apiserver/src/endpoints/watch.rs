@@ -32,7 +32,7 @@ use crate::{
     options::{ListOptions, ResourceVersion},
     watchcache::{CatchUp, Refused, Resume, Row, Then, WatchCache},
 };
-use gatehouse_serving::{ApiError, Body, authz::Standing, body::streamed, negotiate::JSON};
+use gatehouse_serving::{ApiError, Body, authz::WatchAuthorization, body::streamed, negotiate::JSON};
 
 /// The interval of bookmarks, so that clients that see no change can resume from a recent version. Clients
 /// may count on one a minute; the rest of it allows for a slow network.
@@ -156,7 +156,7 @@ pub(super) struct Ends {
     /// Cancelled when the server drains.
     pub(super) stop: CancellationToken,
     /// Reports when the user has lost the right to watch.
-    pub(super) standing: Standing,
+    pub(super) authorization: WatchAuthorization,
 }
 
 enum Phase {
@@ -182,9 +182,9 @@ impl Watch {
             if self.ends.stop.is_cancelled() || Instant::now() >= self.deadline {
                 self.phase = Phase::Ended;
             }
-            if self.ends.standing.must_look()
+            if self.ends.authorization.is_renewal_due()
                 && !matches!(self.phase, Phase::Ended)
-                && let Err(lost) = self.ends.standing.look().await
+                && let Err(lost) = self.ends.authorization.renew().await
             {
                 self.fail(&mut out, &lost);
             }
@@ -265,7 +265,7 @@ impl Watch {
                     () = next => {}
                     () = sleep_until(self.deadline) => self.phase = Phase::Ended,
                     () = self.ends.stop.cancelled() => self.phase = Phase::Ended,
-                    lost = self.ends.standing.lost() => self.fail(out, &lost),
+                    lost = self.ends.authorization.revoked() => self.fail(out, &lost),
                 }
             }
             Then::More | Then::Wait => {}
@@ -302,7 +302,7 @@ impl Watch {
             () = bookmark => self.bookmark_if_level(out),
             () = sleep_until(self.deadline) => self.phase = Phase::Ended,
             () = self.ends.stop.cancelled() => self.phase = Phase::Ended,
-            lost = self.ends.standing.lost() => self.fail(out, &lost),
+            lost = self.ends.authorization.revoked() => self.fail(out, &lost),
         }
     }
 

@@ -11,7 +11,7 @@ mod standing;
 pub(crate) mod testing;
 
 pub use delegated::DelegatedAuthorizer;
-pub use standing::Standing;
+pub use standing::WatchAuthorization;
 
 use tokio::time::Instant;
 
@@ -77,28 +77,32 @@ impl Authorizer {
 }
 
 /// Whether a request that was allowed still is.
-enum Right {
+enum Reauthorization {
     /// It is always allowed; there is nothing to revoke.
-    Forever,
+    AlwaysAllowed,
     /// It is allowed, by a review that was sent at this time.
-    Since(Instant),
+    AllowedAt(Instant),
     /// It is denied now.
-    Gone,
+    Revoked,
 }
 
 impl Authorizer {
     /// Whether a request that was allowed still is, by a review that was sent later than `after`.
-    async fn confirm(
+    async fn reauthorize(
         &self,
         attributes: Attributes<'_>,
         after: Option<Instant>,
-    ) -> Result<Right, ReviewError> {
+    ) -> Result<Reauthorization, ReviewError> {
         match self {
             Self::Delegated(delegated) if !attributes.is_always_allowed() => {
                 let (decision, asked) = delegated.decide_after(attributes, after).await?;
-                Ok(if decision == Decision::Allow { Right::Since(asked) } else { Right::Gone })
+                Ok(if decision == Decision::Allow {
+                    Reauthorization::AllowedAt(asked)
+                } else {
+                    Reauthorization::Revoked
+                })
             }
-            _ => Ok(Right::Forever),
+            _ => Ok(Reauthorization::AlwaysAllowed),
         }
     }
 }

@@ -13,26 +13,26 @@ use std::{sync::Arc, time::Duration};
 use gatehouse_apiservice::client::jittered;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Attributes, Authorizer, Right};
+use super::{Attributes, Authorizer, Reauthorization};
 use crate::{ApiError, authn::UserInfo, request_info::RequestInfo};
 
-/// How long an answer is used, before up to [`SPREAD`] of jitter. The two and a second for the review itself add up to
-/// the ten seconds for which the authorizer caches an answer.
-const RENEWED: Duration = Duration::from_secs(7);
+/// How long an answer is used, before up to [`RENEW_JITTER`] of jitter. The two and a second for the review itself add
+/// up to the ten seconds for which the authorizer caches an answer.
+const RENEW_INTERVAL: Duration = Duration::from_secs(7);
 /// Jitter, so that watches of different users do not send their reviews at once.
-const SPREAD: Duration = Duration::from_secs(2);
+const RENEW_JITTER: Duration = Duration::from_secs(2);
 /// The time between two retries while kube-apiserver does not answer, before as much jitter.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a watch goes on after its last answer. kube-apiserver restarts in less.
-const GRACE: Duration = Duration::from_mins(1);
+const OUTAGE_GRACE: Duration = Duration::from_mins(1);
 
 /// The authorization of a watch.
-pub struct Standing {
+pub struct WatchAuthorization {
     authorizer: Arc<Authorizer>,
     user: UserInfo,
     request: RequestInfo,
     /// When the review was sent that was answered last.
-    asked: Option<Instant>,
+    review_sent: Option<Instant>,
     /// When to renew; `None` if that is not needed.
     due: Option<Instant>,
     /// When the last answered review was sent, or when the watch began.
@@ -40,42 +40,50 @@ pub struct Standing {
     is_failing: bool,
 }
 
-impl Standing {
+impl WatchAuthorization {
     /// For a `request` that has just been allowed to `user`.
     pub fn new(authorizer: Arc<Authorizer>, user: UserInfo, request: RequestInfo) -> Self {
         let now = Instant::now();
         // The answer may be a cached one of unknown age. Renewing at once tells its age, and costs no review.
-        Self { authorizer, user, request, asked: None, due: Some(now), confirmed: now, is_failing: false }
+        Self {
+            authorizer,
+            user,
+            request,
+            review_sent: None,
+            due: Some(now),
+            confirmed: now,
+            is_failing: false,
+        }
     }
 
-    /// Whether events must wait until [`Standing::look`] succeeds. While kube-apiserver does not answer, they do not
-    /// wait until a minute is over.
-    pub fn must_look(&self) -> bool {
-        let deadline = if self.is_failing { Some(self.confirmed + GRACE) } else { self.due };
+    /// Whether events must wait until [`WatchAuthorization::renew`] succeeds. While kube-apiserver does not answer, they
+    /// do not wait until a minute is over.
+    pub fn is_renewal_due(&self) -> bool {
+        let deadline = if self.is_failing { Some(self.confirmed + OUTAGE_GRACE) } else { self.due };
         deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     /// Renews the authorization. If that fails, the watch must end with the returned error (410, so that the client
     /// lists again). A review without an answer is no error before a minute is over.
-    pub async fn look(&mut self) -> Result<(), ApiError> {
+    pub async fn renew(&mut self) -> Result<(), ApiError> {
         let attributes = Attributes { user: &self.user, request: &self.request };
         // Boxed, since the future takes some kilobytes, which an idle watch would hold for nothing.
-        let confirm = Box::pin(self.authorizer.confirm(attributes, self.asked));
-        match confirm.await {
-            Ok(Right::Forever) => {
+        let reauthorized = Box::pin(self.authorizer.reauthorize(attributes, self.review_sent));
+        match reauthorized.await {
+            Ok(Reauthorization::AlwaysAllowed) => {
                 self.is_failing = false;
                 self.due = None;
             }
-            Ok(Right::Since(asked)) => {
+            Ok(Reauthorization::AllowedAt(review_sent)) => {
                 self.is_failing = false;
-                self.asked = Some(asked);
-                self.confirmed = asked;
-                self.due = Some(asked + jittered(RENEWED, SPREAD));
+                self.review_sent = Some(review_sent);
+                self.confirmed = review_sent;
+                self.due = Some(review_sent + jittered(RENEW_INTERVAL, RENEW_JITTER));
             }
-            Ok(Right::Gone) => {
+            Ok(Reauthorization::Revoked) => {
                 return Err(ApiError::expired("the right to this watch was revoked: list again"));
             }
-            Err(error) if self.confirmed.elapsed() >= GRACE => {
+            Err(error) if self.confirmed.elapsed() >= OUTAGE_GRACE => {
                 tracing::warn!(%error, "watch ended: SubjectAccessReview has failed for a minute");
                 return Err(ApiError::expired(
                     "the authorization of this watch cannot be renewed: list again",
@@ -83,7 +91,7 @@ impl Standing {
             }
             Err(_) => {
                 self.is_failing = true;
-                self.due = Some(Instant::now() + jittered(RETRY, RETRY));
+                self.due = Some(Instant::now() + jittered(RETRY_INTERVAL, RETRY_INTERVAL));
             }
         }
         Ok(())
@@ -91,13 +99,13 @@ impl Standing {
 
     /// Renews the authorization whenever it is due. Returns the error to end the watch with, once the right is revoked
     /// or cannot be renewed. Cancel safe.
-    pub async fn lost(&mut self) -> ApiError {
+    pub async fn revoked(&mut self) -> ApiError {
         loop {
             match self.due {
                 Some(due) => sleep_until(due).await,
                 None => std::future::pending().await,
             }
-            if let Err(lost) = self.look().await {
+            if let Err(lost) = self.renew().await {
                 return lost;
             }
         }
@@ -113,24 +121,24 @@ mod tests {
         *,
     };
 
-    fn standing(authorizer: &Arc<Authorizer>) -> Standing {
-        Standing::new(Arc::clone(authorizer), user(), request())
+    fn authorization(authorizer: &Arc<Authorizer>) -> WatchAuthorization {
+        WatchAuthorization::new(Arc::clone(authorizer), user(), request())
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_right_taken_away_is_lost_within_ten_seconds() {
         for taken_after in [0, 1, 3, 5, 8, 9, 10, 100].map(Duration::from_secs) {
             let (cluster, authorizer) = cluster();
-            let mut standing = standing(&authorizer);
+            let mut authorization = authorization(&authorizer);
             // The answer is cached by an earlier request.
-            standing.look().await.expect("allowed");
+            authorization.renew().await.expect("allowed");
             let began = Instant::now();
             let taken = async {
                 sleep(taken_after).await;
                 cluster.allow(false);
                 Instant::now()
             };
-            let (taken, lost) = tokio::join!(taken, standing.lost());
+            let (taken, lost) = tokio::join!(taken, authorization.revoked());
             assert_eq!(lost.reason(), "Expired");
             assert!(taken.elapsed() <= Duration::from_secs(10), "{taken_after:?}: {:?}", began.elapsed());
         }
@@ -143,7 +151,7 @@ mod tests {
         cluster.allow(false);
         let taken = Instant::now();
         sleep(Duration::from_millis(9_900)).await;
-        let lost = timeout(Duration::from_mins(1), standing(&authorizer).lost()).await;
+        let lost = timeout(Duration::from_mins(1), authorization(&authorizer).revoked()).await;
         assert_eq!(lost.expect("lost").reason(), "Expired");
         assert!(taken.elapsed() <= Duration::from_secs(10), "{:?}", taken.elapsed());
     }
@@ -151,9 +159,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_thousand_watches_of_one_user_cost_one_review_each_time() {
         let (cluster, authorizer) = cluster();
-        let watches: Vec<_> = (0..1000).map(|_| standing(&authorizer)).collect();
+        let watches: Vec<_> = (0..1000).map(|_| authorization(&authorizer)).collect();
         let all = futures::future::select_all(
-            watches.into_iter().map(|mut watch| Box::pin(async move { watch.lost().await })),
+            watches.into_iter().map(|mut watch| Box::pin(async move { watch.revoked().await })),
         );
         let (_, asked) = tokio::join!(timeout(Duration::from_secs(700), all), async {
             sleep(Duration::from_secs(699)).await;
@@ -165,24 +173,24 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silence_is_borne_for_a_minute() {
         let (cluster, authorizer) = cluster();
-        let mut watch = standing(&authorizer);
-        watch.look().await.expect("allowed");
+        let mut watch = authorization(&authorizer);
+        watch.renew().await.expect("allowed");
         cluster.reach(false);
-        assert!(timeout(Duration::from_secs(50), watch.lost()).await.is_err());
-        assert!(!watch.must_look(), "nothing is held back");
+        assert!(timeout(Duration::from_secs(50), watch.revoked()).await.is_err());
+        assert!(!watch.is_renewal_due(), "nothing is held back");
         cluster.reach(true);
-        assert!(timeout(Duration::from_mins(10), watch.lost()).await.is_err(), "it has recovered");
+        assert!(timeout(Duration::from_mins(10), watch.revoked()).await.is_err(), "it has recovered");
         cluster.reach(false);
         let start = Instant::now();
-        let lost = watch.lost().await;
+        let lost = watch.revoked().await;
         assert!(lost.to_string().contains("cannot be renewed"), "{lost}");
         assert!((51..=62).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_right_that_nobody_can_take_away_is_looked_at_once() {
-        let mut watch = standing(&Arc::new(Authorizer::CertificateHolders));
-        assert!(timeout(Duration::from_hours(24), watch.lost()).await.is_err());
-        assert!(!watch.must_look());
+        let mut watch = authorization(&Arc::new(Authorizer::CertificateHolders));
+        assert!(timeout(Duration::from_hours(24), watch.revoked()).await.is_err());
+        assert!(!watch.is_renewal_due());
     }
 }
