@@ -43,19 +43,19 @@ impl Activity {
     }
 
     /// Records that a head is complete. Its request is open until the returned value is dropped.
-    pub(super) fn begin(activity: &Arc<Self>) -> impl Send + Unpin + use<> {
+    pub(super) fn begin_request(activity: &Arc<Self>) -> impl Send + Unpin + use<> {
         activity.open_requests.fetch_add(1, Ordering::SeqCst);
         activity.head_millis.store(0, Ordering::SeqCst);
         activity.last_begin_millis.store(activity.millis(), Ordering::SeqCst);
         let activity = Arc::clone(activity);
-        Guard(move || {
+        OnDrop(move || {
             activity.last_end_millis.store(activity.millis(), Ordering::SeqCst);
             activity.open_requests.fetch_sub(1, Ordering::SeqCst);
         })
     }
 
     /// Records that the client has sent bytes. On HTTP/1.1, while no request is open, they belong to a head.
-    fn heard(&self) {
+    fn record_received(&self) {
         if self.open_requests.load(Ordering::SeqCst) == 0 && self.head_millis.load(Ordering::SeqCst) == 0 {
             self.head_millis.store(self.millis().saturating_add(1), Ordering::SeqCst);
         }
@@ -73,7 +73,7 @@ impl Activity {
     }
 
     /// Returns once the connection has been idle for [`IDLE_TIMEOUT`].
-    pub(super) async fn idle(&self) {
+    pub(super) async fn idle_timeout(&self) {
         loop {
             let is_used = self.open_requests.load(Ordering::SeqCst) > 0;
             let last_end = self.since + Duration::from_millis(self.last_end_millis.load(Ordering::SeqCst));
@@ -90,7 +90,7 @@ impl Activity {
     ///
     /// It polls instead of being woken, which would cost two wakes for each request. A head that begins while it sleeps
     /// is not late before the sleep ends.
-    pub(super) async fn late_head(&self) {
+    pub(super) async fn header_timeout(&self) {
         loop {
             let begun = self.head_millis.load(Ordering::SeqCst).checked_sub(1);
             let begun = begun.map_or_else(Instant::now, |millis| self.since + Duration::from_millis(millis));
@@ -104,18 +104,18 @@ impl Activity {
 }
 
 /// A stream that records in an [`Activity`] when the client sends bytes.
-pub(super) struct WatchedStream<S> {
+pub(super) struct ActivityStream<S> {
     stream: S,
     activity: Arc<Activity>,
 }
 
-impl<S> WatchedStream<S> {
+impl<S> ActivityStream<S> {
     pub(super) fn new(stream: S, activity: &Arc<Activity>) -> Self {
         Self { stream, activity: Arc::clone(activity) }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ActivityStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -124,13 +124,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
         let before = buffer.filled().len();
         let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
         if buffer.filled().len() > before {
-            self.activity.heard();
+            self.activity.record_received();
         }
         outcome
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ActivityStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -161,9 +161,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
 }
 
 /// Calls a function when it is dropped, also if its task is aborted.
-pub(super) struct Guard<F: FnMut()>(pub(super) F);
+pub(super) struct OnDrop<F: FnMut()>(pub(super) F);
 
-impl<F: FnMut()> Drop for Guard<F> {
+impl<F: FnMut()> Drop for OnDrop<F> {
     fn drop(&mut self) {
         (self.0)();
     }
@@ -178,10 +178,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn idle_is_counted_from_the_last_request_and_not_while_one_is_open() {
         let activity = Activity::new();
-        let request = Activity::begin(&activity);
+        let request = Activity::begin_request(&activity);
         let idle = tokio::spawn({
             let activity = Arc::clone(&activity);
-            async move { activity.idle().await }
+            async move { activity.idle_timeout().await }
         });
         tokio::time::sleep(Duration::from_hours(1)).await;
         assert!(!idle.is_finished());
@@ -195,27 +195,27 @@ mod tests {
     async fn a_head_is_late_by_its_own_time_and_nothing_else_is() {
         let activity = Activity::new();
         tokio::time::sleep(2 * HEADER_TIMEOUT).await;
-        assert!(activity.late_head().now_or_never().is_none(), "not used yet");
+        assert!(activity.header_timeout().now_or_never().is_none(), "not used yet");
 
-        activity.heard();
-        let request = Activity::begin(&activity);
-        activity.heard();
+        activity.record_received();
+        let request = Activity::begin_request(&activity);
+        activity.record_received();
         tokio::time::sleep(2 * HEADER_TIMEOUT).await;
-        assert!(activity.late_head().now_or_never().is_none(), "a body");
+        assert!(activity.header_timeout().now_or_never().is_none(), "a body");
         drop(request);
         tokio::time::sleep(2 * HEADER_TIMEOUT).await;
-        assert!(activity.late_head().now_or_never().is_none(), "idle");
+        assert!(activity.header_timeout().now_or_never().is_none(), "idle");
 
-        activity.heard();
+        activity.record_received();
         let begun = Instant::now();
         let dribbling = async {
             loop {
                 tokio::time::sleep(HEADER_TIMEOUT / 4).await;
-                activity.heard();
+                activity.record_received();
             }
         };
         tokio::select! {
-            () = activity.late_head() => {}
+            () = activity.header_timeout() => {}
             () = dribbling => {}
         }
         assert_eq!(begun.elapsed(), HEADER_TIMEOUT, "a byte now and then does not help");

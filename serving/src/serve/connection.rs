@@ -16,10 +16,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::activity::{Activity, Guard, WatchedStream};
-use super::places::Place;
-use super::progress::Progress;
-use super::tls::{ALPN_HTTP2, Certificates, InUse};
+use super::activity::{Activity, ActivityStream, OnDrop};
+use super::places::ConnectionSlot;
+use super::progress::WriteTimeoutStream;
+use super::tls::{ALPN_HTTP2, Certificates, TlsConfig};
 use crate::authn::{Peer, Trust};
 use crate::body::{Body, with_observer};
 use crate::pipeline::{Handler, Pipeline};
@@ -74,15 +74,27 @@ impl<H: Handler> Connections<H> {
         Self { pipeline, shutdown, certificates, http1, http2 }
     }
 
-    /// Serves a connection until it is closed, or its place is needed for another one.
-    pub(super) async fn serve(&self, socket: TcpStream, address: SocketAddr, tls: Arc<InUse>, place: Place) {
+    /// Serves a connection until it is closed, or evicted for another one.
+    pub(super) async fn serve(
+        &self,
+        socket: TcpStream,
+        address: SocketAddr,
+        tls: Arc<TlsConfig>,
+        slot: ConnectionSlot,
+    ) {
         tokio::select! {
-            () = self.serve_tls(socket, address, &tls, &place) => {}
-            () = place.is_needed() => {}
+            () = self.serve_tls(socket, address, &tls, &slot) => {}
+            () = slot.evicted() => {}
         }
     }
 
-    async fn serve_tls(&self, socket: TcpStream, address: SocketAddr, tls: &InUse, place: &Place) {
+    async fn serve_tls(
+        &self,
+        socket: TcpStream,
+        address: SocketAddr,
+        tls: &TlsConfig,
+        slot: &ConnectionSlot,
+    ) {
         let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(socket, tls)).await {
             Ok(Ok(Some(stream))) => stream,
             Ok(Ok(None)) => return,
@@ -91,16 +103,16 @@ impl<H: Handler> Connections<H> {
         };
         let open = self.pipeline.metrics().connections();
         open.inc();
-        let _open = Guard(|| open.dec());
-        self.serve_http(stream, address, tls, place).await;
+        let _open = OnDrop(|| open.dec());
+        self.serve_http(stream, address, tls, slot).await;
     }
 
     async fn serve_http(
         &self,
         stream: TlsStream<TcpStream>,
         address: SocketAddr,
-        tls: &InUse,
-        place: &Place,
+        tls: &TlsConfig,
+        slot: &ConnectionSlot,
     ) {
         let session = stream.get_ref().1;
         let chain = session.peer_certificates().unwrap_or_default().to_vec();
@@ -111,25 +123,26 @@ impl<H: Handler> Connections<H> {
         if self.pipeline.is_verified(&peer) {
             peer.raise_trust(Trust::Verified);
         }
-        place.know(&peer);
-        let activity = place.activity();
-        let stream = TokioIo::new(WatchedStream::new(Progress::new(stream, WRITE_TIMEOUT), activity));
+        slot.set_peer(&peer);
+        let activity = slot.activity();
+        let stream =
+            TokioIo::new(ActivityStream::new(WriteTimeoutStream::new(stream, WRITE_TIMEOUT), activity));
         let service = service_fn(|request: Request<Incoming>| {
             let (pipeline, peer) = (Arc::clone(&self.pipeline), Arc::clone(&peer));
-            let request_is_open = Activity::begin(activity);
+            let request_is_open = Activity::begin_request(activity);
             async move {
                 let response = pipeline.handle(request, &peer).await;
-                Ok::<_, Infallible>(until_sent(response, request_is_open))
+                Ok::<_, Infallible>(hold_until_sent(response, request_is_open))
             }
         });
         let mut connection = pin!(builder.serve_connection_with_upgrades(stream, service));
         let mut ending = pin!(async {
             tokio::select! {
                 () = self.shutdown.draining() => {}
-                () = activity.idle() => {}
+                () = activity.idle_timeout() => {}
                 // The client may have a certificate of an authority that the handshake did not name. After a rotation,
                 // a front proxy would otherwise be rejected for as long as it keeps this connection.
-                () = self.certificates.asks_otherwise(tls), if !showed_certificate => {}
+                () = self.certificates.client_ca_changed(tls), if !showed_certificate => {}
             }
         });
         let served = async {
@@ -142,7 +155,7 @@ impl<H: Handler> Connections<H> {
         };
         let result = tokio::select! {
             result = served => result,
-            () = activity.late_head(), if !is_http2 => {
+            () = activity.header_timeout(), if !is_http2 => {
                 return tracing::debug!(%address, "request head timed out");
             }
         };
@@ -153,7 +166,7 @@ impl<H: Handler> Connections<H> {
 }
 
 /// `None` if the client does not speak TLS, or sends nothing.
-async fn handshake(mut socket: TcpStream, tls: &InUse) -> std::io::Result<Option<TlsStream<TcpStream>>> {
+async fn handshake(mut socket: TcpStream, tls: &TlsConfig) -> std::io::Result<Option<TlsStream<TcpStream>>> {
     // Watch events are small, and must not wait until the previous one is acknowledged (Nagle's algorithm).
     socket.set_nodelay(true)?;
     let mut first = [0];
@@ -175,7 +188,7 @@ fn builder() -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        // hyper's timeout would count idle time too; `Activity::late_head` replaces it.
+        // hyper's timeout would count idle time too; `Activity::header_timeout` replaces it.
         .header_read_timeout(None)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_BUFFER as usize);
@@ -193,7 +206,7 @@ fn builder() -> Builder<TokioExecutor> {
 }
 
 /// Keeps `guard` until the body is dropped, whether or not all of it was sent.
-fn until_sent(response: Response<Body>, guard: impl Send + Unpin + 'static) -> Response<Body> {
+fn hold_until_sent(response: Response<Body>, guard: impl Send + Unpin + 'static) -> Response<Body> {
     response.map(|body| {
         with_observer(body, move |_| {
             let _guards = &guard;

@@ -10,13 +10,13 @@ use super::tls::Certificates;
 use crate::health::HealthCheck;
 
 /// How often the same warning is logged.
-const REPEAT: Duration = Duration::from_hours(24);
+const WARNING_INTERVAL: Duration = Duration::from_hours(24);
 /// How often the certificate is checked. That is often enough: when it nears its end, its renewal has failed for days.
-const LOOK: Duration = Duration::from_mins(1);
+const CHECK_INTERVAL: Duration = Duration::from_mins(1);
 /// A warning is logged this long before the certificate expires, or when a tenth of its lifetime is left, whichever is
 /// shorter.
-const NEAR: Duration = Duration::from_hours(7 * 24);
-const NEAR_PART: u32 = 10;
+const WARN_BEFORE: Duration = Duration::from_hours(7 * 24);
+const WARN_LIFETIME_PART: u32 = 10;
 
 impl Certificates {
     /// A check that fails on `/readyz` while the serving certificate is not valid: clients would reject this replica,
@@ -24,12 +24,12 @@ impl Certificates {
     pub fn readiness_check(&self) -> HealthCheck {
         let certificates = self.clone();
         HealthCheck::readiness("serving-certificate", move || {
-            judge(certificates.serving(), SystemTime::now())
+            check_validity(certificates.serving(), SystemTime::now())
         })
     }
 }
 
-fn judge(serving: Result<Validity, Unreadable>, now: SystemTime) -> Result<(), String> {
+fn check_validity(serving: Result<Validity, Unreadable>, now: SystemTime) -> Result<(), String> {
     match serving {
         Err(unreadable) => Err(format!("the serving certificate is invalid: {unreadable}")),
         Ok(validity) if validity.contains(now) => Ok(()),
@@ -54,65 +54,66 @@ fn timestamp(time: SystemTime) -> String {
 }
 
 /// Logs that the serving certificate expires soon, has expired or is not valid yet.
-pub(super) struct Reminder {
+pub(super) struct ExpiryWarner {
     certificates: Certificates,
     ticks: Interval,
-    said: Option<(Validity, Urgency, Instant)>,
+    last_warning: Option<(Validity, ExpiryWarning, Instant)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Urgency {
-    Soon,
-    Now,
+enum ExpiryWarning {
+    ExpiresSoon,
+    NotValid,
 }
 
-impl Reminder {
+impl ExpiryWarner {
     pub(super) fn new(certificates: Certificates) -> Self {
-        let mut ticks = tokio::time::interval(LOOK);
+        let mut ticks = tokio::time::interval(CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { certificates, ticks, said: None }
+        Self { certificates, ticks, last_warning: None }
     }
 
-    pub(super) async fn is_due(&mut self) {
+    pub(super) async fn next_check(&mut self) {
         self.ticks.tick().await;
     }
 
-    pub(super) fn remind(&mut self) {
+    pub(super) fn warn(&mut self) {
         // A certificate that cannot be parsed fails the readiness check, which logs it.
         let Ok(validity) = self.certificates.serving() else { return };
         let not_after = until(&validity);
-        match self.has_to_say(validity, SystemTime::now()) {
+        match self.next_warning(validity, SystemTime::now()) {
             None => {}
-            Some(Urgency::Soon) => tracing::warn!(not_after, "serving certificate expires soon"),
-            Some(Urgency::Now) => {
+            Some(ExpiryWarning::ExpiresSoon) => tracing::warn!(not_after, "serving certificate expires soon"),
+            Some(ExpiryWarning::NotValid) => {
                 let not_before = from(&validity);
                 tracing::error!(not_before, not_after, "serving certificate has expired or is not valid yet");
             }
         }
     }
 
-    /// The urgency to log now; `None` if there is none, or the same was logged within [`REPEAT`].
-    fn has_to_say(&mut self, validity: Validity, now: SystemTime) -> Option<Urgency> {
-        let Some(urgency) = urgency(&validity, now) else {
-            self.said = None;
+    /// The warning to log now; `None` if there is none, or the same was logged within [`WARNING_INTERVAL`].
+    fn next_warning(&mut self, validity: Validity, now: SystemTime) -> Option<ExpiryWarning> {
+        let Some(warning) = warning(&validity, now) else {
+            self.last_warning = None;
             return None;
         };
-        let is_said = self.said.is_some_and(|(about, before, at)| {
-            (about, before) == (validity, urgency) && at.elapsed() < REPEAT
+        let is_repeated = self.last_warning.is_some_and(|(about, before, at)| {
+            (about, before) == (validity, warning) && at.elapsed() < WARNING_INTERVAL
         });
-        if is_said {
+        if is_repeated {
             return None;
         }
-        self.said = Some((validity, urgency, Instant::now()));
-        Some(urgency)
+        self.last_warning = Some((validity, warning, Instant::now()));
+        Some(warning)
     }
 }
 
-fn urgency(validity: &Validity, now: SystemTime) -> Option<Urgency> {
+fn warning(validity: &Validity, now: SystemTime) -> Option<ExpiryWarning> {
     if !validity.contains(now) {
-        return Some(Urgency::Now);
+        return Some(ExpiryWarning::NotValid);
     }
-    (validity.left(now) < NEAR.min(validity.left(validity.not_before) / NEAR_PART)).then_some(Urgency::Soon)
+    (validity.left(now) < WARN_BEFORE.min(validity.left(validity.not_before) / WARN_LIFETIME_PART))
+        .then_some(ExpiryWarning::ExpiresSoon)
 }
 
 #[cfg(test)]
@@ -140,12 +141,12 @@ mod tests {
     #[test]
     fn a_replica_is_ready_while_its_certificate_is_valid_and_says_its_dates_when_not() {
         let validity = lasting(1);
-        assert_eq!(judge(Ok(validity), start()), Ok(()));
-        assert_eq!(judge(Ok(validity), start() + DAY), Ok(()));
+        assert_eq!(check_validity(Ok(validity), start()), Ok(()));
+        assert_eq!(check_validity(Ok(validity), start() + DAY), Ok(()));
         let expected =
             "the serving certificate is valid from 2027-01-15T08:00:00Z until 2027-01-16T08:00:00Z";
         for time in [start() - DAY, start() + 2 * DAY] {
-            assert_eq!(judge(Ok(validity), time), Err(expected.to_owned()));
+            assert_eq!(check_validity(Ok(validity), time), Err(expected.to_owned()));
         }
     }
 
@@ -153,14 +154,14 @@ mod tests {
     fn an_end_is_near_for_a_week_or_for_a_tenth_of_a_short_life() {
         for (days, now, expected) in [
             (365, 357, None),
-            (365, 359, Some(Urgency::Soon)),
+            (365, 359, Some(ExpiryWarning::ExpiresSoon)),
             (20, 17, None),
-            (20, 19, Some(Urgency::Soon)),
-            (20, 21, Some(Urgency::Now)),
+            (20, 19, Some(ExpiryWarning::ExpiresSoon)),
+            (20, 21, Some(ExpiryWarning::NotValid)),
         ] {
-            assert_eq!(urgency(&lasting(days), start() + DAY * now), expected, "{days}, {now}");
+            assert_eq!(warning(&lasting(days), start() + DAY * now), expected, "{days}, {now}");
         }
-        assert_eq!(urgency(&lasting(20), start() - DAY), Some(Urgency::Now), "not valid yet");
+        assert_eq!(warning(&lasting(20), start() - DAY), Some(ExpiryWarning::NotValid), "not valid yet");
     }
 
     #[tokio::test(start_paused = true)]
@@ -168,15 +169,15 @@ mod tests {
         let key = issue(&Authority::new("ca").expect("authority"), "a", None, Usage::ServerAuth);
         let (_, keys) = watch::channel(load::issued(&key).expect("loads"));
         let (_, authentication) = watch::channel(Arc::new(AuthenticationConfig::default()));
-        let mut reminder = Reminder::new(Certificates::new(keys, authentication));
-        let mut says = |days, now| reminder.has_to_say(lasting(days), start() + DAY * now);
+        let mut warner = ExpiryWarner::new(Certificates::new(keys, authentication));
+        let mut says = |days, now| warner.next_warning(lasting(days), start() + DAY * now);
         assert_eq!(says(30, 20), None);
-        assert_eq!(says(30, 29), Some(Urgency::Soon));
+        assert_eq!(says(30, 29), Some(ExpiryWarning::ExpiresSoon));
         assert_eq!(says(30, 29), None);
-        tokio::time::advance(REPEAT).await;
-        assert_eq!(says(30, 29), Some(Urgency::Soon));
-        assert_eq!(says(30, 31), Some(Urgency::Now));
+        tokio::time::advance(WARNING_INTERVAL).await;
+        assert_eq!(says(30, 29), Some(ExpiryWarning::ExpiresSoon));
+        assert_eq!(says(30, 31), Some(ExpiryWarning::NotValid));
         assert_eq!(says(60, 31), None, "renewed");
-        assert_eq!(says(60, 59), Some(Urgency::Soon));
+        assert_eq!(says(60, 59), Some(ExpiryWarning::ExpiresSoon));
     }
 }

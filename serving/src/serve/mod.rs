@@ -24,10 +24,10 @@ use tokio::task::JoinSet;
 use crate::pipeline::{Handler, Pipeline};
 use crate::shutdown::Shutdown;
 use connection::Connections;
-use expiry::Reminder;
-use places::Places;
+use expiry::ExpiryWarner;
+use places::ConnectionSlots;
 pub use tls::Certificates;
-use tls::Tls;
+use tls::TlsConfigs;
 
 /// The default for the number of open connections. An idle connection takes about 50 KiB. One whose client stops in the
 /// middle of the largest head takes 100 KiB on HTTP/1.1 and 180 KiB on HTTP/2: less than 2 GB if all do.
@@ -57,8 +57,8 @@ pub enum ServeError {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    tls: Tls,
-    places: Arc<Places>,
+    tls: TlsConfigs,
+    slots: Arc<ConnectionSlots>,
 }
 
 impl Server {
@@ -69,11 +69,11 @@ impl Server {
         certificates: Certificates,
         max_connections: usize,
     ) -> Result<Self, ServeError> {
-        let tls = Tls::new(certificates).map_err(ServeError::Tls)?;
+        let tls = TlsConfigs::new(certificates).map_err(ServeError::Tls)?;
         let listen = |source| ServeError::Listen { address, source };
         let listener = listener(address).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        Ok(Self { listener, address, tls, places: Places::new(max_connections) })
+        Ok(Self { listener, address, tls, slots: ConnectionSlots::new(max_connections) })
     }
 
     /// The address that the server listens on.
@@ -85,7 +85,7 @@ impl Server {
     /// the grace.
     pub async fn run<H: Handler>(mut self, pipeline: Arc<Pipeline<H>>, shutdown: Arc<Shutdown>) {
         let certificates = self.tls.certificates().clone();
-        let mut reminder = Reminder::new(certificates.clone());
+        let mut warner = ExpiryWarner::new(certificates.clone());
         let connections = Arc::new(Connections::new(pipeline, Arc::clone(&shutdown), certificates));
         let mut tasks = JoinSet::new();
         // One connection beyond the limit is accepted, so that another one is closed for it. More wait in the backlog
@@ -93,22 +93,22 @@ impl Server {
         let mut newcomer: Option<(TcpStream, SocketAddr)> = None;
         loop {
             let source = newcomer.as_ref().map(|(_, address)| address.ip());
-            let place = async {
+            let slot = async {
                 match source {
-                    Some(source) => self.places.take(source).await,
+                    Some(source) => self.slots.acquire(source).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 () = shutdown.draining() => break,
                 Some(ended) = tasks.join_next() => report(ended),
-                () = reminder.is_due() => reminder.remind(),
+                () = warner.next_check() => warner.warn(),
                 accepted = self.accept(), if newcomer.is_none() => newcomer = Some(accepted),
-                place = place => {
+                slot = slot => {
                     let Some((socket, address)) = newcomer.take() else { continue };
                     let connections = Arc::clone(&connections);
                     let tls = self.tls.latest();
-                    tasks.spawn(async move { connections.serve(socket, address, tls, place).await });
+                    tasks.spawn(async move { connections.serve(socket, address, tls, slot).await });
                 }
             }
         }

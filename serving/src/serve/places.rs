@@ -1,12 +1,12 @@
 //! The limit on open connections, and which connection is closed for a new one when the limit is reached.
 //!
-//! Every client that reaches the port can open connections and keep them, without a credential. So when all places are
+//! Every client that reaches the port can open connections and keep them, without a credential. So when all slots are
 //! taken and one more client connects, a connection is closed for it. The server looks at the address (or IPv6 /64)
 //! with the most connections that may be closed: a flood thus closes its own connections, and not those of
 //! kube-apiserver, which has few. Among these it chooses one of the lowest trust, an idle one rather than a busy one,
 //! and of those the one that has been so for longest.
 //!
-//! **Invariants:** there are never more connections than places. A connection with a verified client certificate is
+//! **Invariants:** there are never more connections than slots. A connection with a verified client certificate is
 //! never closed here, nor one that is answering an authenticated request.
 
 use std::collections::HashMap;
@@ -23,150 +23,154 @@ use crate::authn::{Peer, Trust};
 use crate::pipeline::Holder;
 
 /// How long to wait before the next attempt, if no connection may be closed.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const EVICTION_RETRY: Duration = Duration::from_secs(1);
 
-/// At most one in this many places is freed at a time, so that few connections are closed in vain.
-const AT_A_TIME: usize = 64;
+/// At most one in this many slots is freed at a time, so that few connections are closed in vain.
+const EVICTION_DIVISOR: usize = 64;
 
-/// All places of a server.
-pub(super) struct Places {
+/// All slots of a server.
+pub(super) struct ConnectionSlots {
     number: usize,
     free: Arc<Semaphore>,
-    taken: Mutex<Taken>,
+    open: Mutex<OpenConnections>,
 }
 
 #[derive(Default)]
-struct Taken {
+struct OpenConnections {
     next: u64,
     /// Connections that were asked to end, and have not ended yet.
-    ending: usize,
-    connections: HashMap<u64, Arc<Tenure>>,
+    closing: usize,
+    connections: HashMap<u64, Arc<TrackedConnection>>,
 }
 
-/// The place of a connection; dropping it frees the place.
-pub(super) struct Place {
+/// The slot of a connection; dropping it frees the slot.
+pub(super) struct ConnectionSlot {
     number: u64,
-    tenure: Arc<Tenure>,
-    places: Arc<Places>,
+    connection: Arc<TrackedConnection>,
+    slots: Arc<ConnectionSlots>,
     _permit: OwnedSemaphorePermit,
 }
 
-/// A connection that has a place.
-struct Tenure {
+/// A connection that has a slot.
+struct TrackedConnection {
     source: Holder,
     activity: Arc<Activity>,
     /// Set after the handshake.
     peer: OnceLock<Arc<Peer>>,
-    ended: CancellationToken,
+    evict: CancellationToken,
 }
 
 /// The order in which connections are closed: the smallest rank first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
+struct EvictionRank {
     /// `None` before the handshake.
     trust: Option<Trust>,
     is_busy: bool,
     since: Instant,
 }
 
-impl Places {
+impl ConnectionSlots {
     pub(super) fn new(number: usize) -> Arc<Self> {
-        Arc::new(Self { number, free: Arc::new(Semaphore::new(number)), taken: Mutex::default() })
+        Arc::new(Self { number, free: Arc::new(Semaphore::new(number)), open: Mutex::default() })
     }
 
-    /// Waits for a place for a connection from `address`, and closes another connection if all are taken. Cancel safe.
-    pub(super) async fn take(self: &Arc<Self>, address: IpAddr) -> Place {
+    /// Waits for a slot for a connection from `address`, and closes another connection if all are taken. Cancel safe.
+    pub(super) async fn acquire(self: &Arc<Self>, address: IpAddr) -> ConnectionSlot {
         let permit = loop {
             if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
                 break permit;
             }
-            self.free_some();
-            let freed = timeout(LOOK_AGAIN, Arc::clone(&self.free).acquire_owned()).await;
+            self.evict();
+            let freed = timeout(EVICTION_RETRY, Arc::clone(&self.free).acquire_owned()).await;
             if let Ok(Ok(permit)) = freed {
                 break permit;
             }
         };
-        let tenure = Arc::new(Tenure {
+        let connection = Arc::new(TrackedConnection {
             source: Holder::address(address),
             activity: Activity::new(),
             peer: OnceLock::new(),
-            ended: CancellationToken::new(),
+            evict: CancellationToken::new(),
         });
-        let mut taken = self.taken();
-        let number = taken.next;
-        taken.next += 1;
-        taken.connections.insert(number, Arc::clone(&tenure));
-        drop(taken);
-        Place { number, tenure, places: Arc::clone(self), _permit: permit }
+        let mut open = self.open();
+        let number = open.next;
+        open.next += 1;
+        open.connections.insert(number, Arc::clone(&connection));
+        drop(open);
+        ConnectionSlot { number, connection, slots: Arc::clone(self), _permit: permit }
     }
 
     /// Closes connections, unless some are ending already. A call reads all connections, so it closes several of a
     /// flood at once: new ones come as fast as they are closed.
-    fn free_some(&self) {
-        let mut taken = self.taken();
-        if taken.ending > 0 {
+    fn evict(&self) {
+        let mut open = self.open();
+        if open.closing > 0 {
             return;
         }
-        let mut sources: HashMap<&Holder, Vec<(Rank, &Tenure)>> = HashMap::new();
-        for tenure in taken.connections.values() {
-            if let Some(rank) = tenure.rank() {
-                sources.entry(&tenure.source).or_default().push((rank, tenure));
+        let mut sources: HashMap<&Holder, Vec<(EvictionRank, &TrackedConnection)>> = HashMap::new();
+        for connection in open.connections.values() {
+            if let Some(rank) = connection.rank() {
+                sources.entry(&connection.source).or_default().push((rank, connection));
             }
         }
-        let first = |tenures: &[(Rank, &Tenure)]| tenures.iter().map(|(rank, _)| *rank).min();
-        let most = |tenures: &Vec<(Rank, &Tenure)>| (tenures.len(), std::cmp::Reverse(first(tenures)));
-        let Some(mut tenures) = sources.into_values().max_by_key(most) else { return };
-        let number = (self.number / AT_A_TIME).min(tenures.len() / 2).max(1);
-        tenures.sort_unstable_by_key(|(rank, _)| *rank);
-        for (rank, tenure) in &tenures[..number] {
-            tracing::debug!(?rank, source = ?tenure.source, "connection closed for a new one: --max-connections is reached");
-            tenure.ended.cancel();
+        let first = |candidates: &[(EvictionRank, &TrackedConnection)]| {
+            candidates.iter().map(|(rank, _)| *rank).min()
+        };
+        let most = |candidates: &Vec<(EvictionRank, &TrackedConnection)>| {
+            (candidates.len(), std::cmp::Reverse(first(candidates)))
+        };
+        let Some(mut candidates) = sources.into_values().max_by_key(most) else { return };
+        let number = (self.number / EVICTION_DIVISOR).min(candidates.len() / 2).max(1);
+        candidates.sort_unstable_by_key(|(rank, _)| *rank);
+        for (rank, connection) in &candidates[..number] {
+            tracing::debug!(?rank, source = ?connection.source, "connection closed for a new one: --max-connections is reached");
+            connection.evict.cancel();
         }
-        taken.ending = number;
+        open.closing = number;
     }
 
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    fn open(&self) -> MutexGuard<'_, OpenConnections> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Tenure {
+impl TrackedConnection {
     /// `None` if the connection must not be closed.
-    fn rank(&self) -> Option<Rank> {
+    fn rank(&self) -> Option<EvictionRank> {
         let trust = self.peer.get().map(|peer| peer.trust());
         let (is_busy, since) = self.activity.state();
         match trust {
             Some(Trust::Verified) => None,
             Some(Trust::Authenticated) if is_busy => None,
-            _ => Some(Rank { trust, is_busy, since }),
+            _ => Some(EvictionRank { trust, is_busy, since }),
         }
     }
 }
 
-impl Place {
+impl ConnectionSlot {
     /// The requests and heads of the connection.
     pub(super) fn activity(&self) -> &Arc<Activity> {
-        &self.tenure.activity
+        &self.connection.activity
     }
 
     /// Records the client after the handshake.
-    pub(super) fn know(&self, peer: &Arc<Peer>) {
+    pub(super) fn set_peer(&self, peer: &Arc<Peer>) {
         // A connection has one handshake, so this is set once.
-        let _ = self.tenure.peer.set(Arc::clone(peer));
+        let _ = self.connection.peer.set(Arc::clone(peer));
     }
 
-    /// Resolves when the connection must end because a new one needs its place.
-    pub(super) async fn is_needed(&self) {
-        self.tenure.ended.cancelled().await;
+    /// Resolves when the connection must end because a new one needs its slot.
+    pub(super) async fn evicted(&self) {
+        self.connection.evict.cancelled().await;
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let mut taken = self.places.taken();
-        taken.connections.remove(&self.number);
-        if self.tenure.ended.is_cancelled() {
-            taken.ending -= 1;
+        let mut open = self.slots.open();
+        open.connections.remove(&self.number);
+        if self.connection.evict.is_cancelled() {
+            open.closing -= 1;
         }
     }
 }
@@ -180,73 +184,77 @@ mod tests {
     const FLOOD: [u8; 4] = [10, 0, 0, 1];
     const APISERVER: [u8; 4] = [10, 0, 0, 2];
 
-    /// Takes a place for a client with this trust; `None` means that the handshake is not over.
-    async fn place(places: &Arc<Places>, address: [u8; 4], trust: Option<Trust>) -> Place {
-        let place = places.take(address.into()).await;
+    /// Takes a slot for a client with this trust; `None` means that the handshake is not over.
+    async fn slot(slots: &Arc<ConnectionSlots>, address: [u8; 4], trust: Option<Trust>) -> ConnectionSlot {
+        let slot = slots.acquire(address.into()).await;
         if let Some(trust) = trust {
             let peer = Arc::new(Peer::new((address, 1).into(), Vec::new()));
             peer.raise_trust(trust);
-            place.know(&peer);
+            slot.set_peer(&peer);
         }
         tokio::time::advance(Duration::from_millis(1)).await;
-        place
+        slot
     }
 
-    fn is_needed(place: &Place) -> bool {
-        place.is_needed().now_or_never().is_some()
+    fn is_evicted(slot: &ConnectionSlot) -> bool {
+        slot.evicted().now_or_never().is_some()
     }
 
     /// The index of the connection that is closed for a newcomer.
-    fn ended_for(places: &Arc<Places>, newcomer: [u8; 4], there: &mut Vec<Place>) -> Option<usize> {
-        let mut taking = Box::pin(places.take(newcomer.into()));
+    fn ended_for(
+        slots: &Arc<ConnectionSlots>,
+        newcomer: [u8; 4],
+        there: &mut Vec<ConnectionSlot>,
+    ) -> Option<usize> {
+        let mut taking = Box::pin(slots.acquire(newcomer.into()));
         assert!(taking.as_mut().now_or_never().is_none(), "all are taken");
-        let ended: Vec<_> = (0..there.len()).filter(|index| is_needed(&there[*index])).collect();
-        assert!(ended.len() <= 1, "one place is enough: {ended:?}");
+        let ended: Vec<_> = (0..there.len()).filter(|index| is_evicted(&there[*index])).collect();
+        assert!(ended.len() <= 1, "one slot is enough: {ended:?}");
         let ended = *ended.first()?;
         drop(taking);
-        assert!(places.take(newcomer.into()).now_or_never().is_none(), "one is ending already");
-        assert_eq!(there.iter().filter(|place| is_needed(place)).count(), 1);
+        assert!(slots.acquire(newcomer.into()).now_or_never().is_none(), "one is ending already");
+        assert_eq!(there.iter().filter(|slot| is_evicted(slot)).count(), 1);
         there.remove(ended);
         Some(ended)
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_look_ends_several_of_a_flood_and_none_of_others() {
-        let number = 10 * AT_A_TIME;
-        let places = Places::new(number);
+        let number = 10 * EVICTION_DIVISOR;
+        let slots = ConnectionSlots::new(number);
         let mut there = vec![
-            place(&places, APISERVER, Some(Trust::Verified)).await,
-            place(&places, APISERVER, Some(Trust::Unknown)).await,
+            slot(&slots, APISERVER, Some(Trust::Verified)).await,
+            slot(&slots, APISERVER, Some(Trust::Unknown)).await,
         ];
         while there.len() < number {
-            there.push(place(&places, FLOOD, Some(Trust::Unknown)).await);
+            there.push(slot(&slots, FLOOD, Some(Trust::Unknown)).await);
         }
-        assert!(places.take(APISERVER.into()).now_or_never().is_none(), "all are taken");
-        let ended: Vec<_> = (0..number).filter(|index| is_needed(&there[*index])).collect();
+        assert!(slots.acquire(APISERVER.into()).now_or_never().is_none(), "all are taken");
+        let ended: Vec<_> = (0..number).filter(|index| is_evicted(&there[*index])).collect();
         assert_eq!(ended, (2..12).collect::<Vec<_>>(), "the first of the flood");
-        assert!(places.take(APISERVER.into()).now_or_never().is_none(), "ten are ending already");
-        assert_eq!(there.iter().filter(|place| is_needed(place)).count(), 10);
+        assert!(slots.acquire(APISERVER.into()).now_or_never().is_none(), "ten are ending already");
+        assert_eq!(there.iter().filter(|slot| is_evicted(slot)).count(), 10);
         for gone in [3, 7] {
             there.drain(2..2 + gone);
             for _ in 0..gone {
-                there.push(place(&places, APISERVER, None).await);
+                there.push(slot(&slots, APISERVER, None).await);
             }
             if gone == 3 {
-                assert!(places.take(APISERVER.into()).now_or_never().is_none(), "all are taken");
+                assert!(slots.acquire(APISERVER.into()).now_or_never().is_none(), "all are taken");
                 assert_eq!(
-                    there.iter().filter(|place| is_needed(place)).count(),
+                    there.iter().filter(|slot| is_evicted(slot)).count(),
                     7,
                     "nobody else while seven end"
                 );
             }
         }
-        assert!(places.take(APISERVER.into()).now_or_never().is_none());
-        assert_eq!(there.iter().filter(|place| is_needed(place)).count(), 10, "once more");
+        assert!(slots.acquire(APISERVER.into()).now_or_never().is_none());
+        assert_eq!(there.iter().filter(|slot| is_evicted(slot)).count(), 10, "once more");
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_has_shown_least_for_longest_gives_up_a_place() {
-        let places = Places::new(8);
+        let slots = ConnectionSlots::new(8);
         let (mut there, mut open) = (Vec::new(), Vec::new());
         for trust in [
             Some(Trust::Verified),
@@ -258,56 +266,56 @@ mod tests {
             None,
             None,
         ] {
-            there.push(place(&places, FLOOD, trust).await);
+            there.push(slot(&slots, FLOOD, trust).await);
             // A request is open on one of the authenticated connections, and on one of the strangers.
             if [3, 5].contains(&there.len()) {
-                open.push(Activity::begin(there[there.len() - 1].activity()));
+                open.push(Activity::begin_request(there[there.len() - 1].activity()));
             }
         }
         let mut newcomers = Vec::new();
         // Indices decrease as connections before them are removed.
         for expected in [6, 6, 5, 4, 3, 1] {
-            assert_eq!(ended_for(&places, APISERVER, &mut there), Some(expected));
-            newcomers.push(place(&places, APISERVER, Some(Trust::Verified)).await);
+            assert_eq!(ended_for(&slots, APISERVER, &mut there), Some(expected));
+            newcomers.push(slot(&slots, APISERVER, Some(Trust::Verified)).await);
         }
         assert_eq!(there.len(), 2, "the verified one, and the busy one that was authenticated");
-        assert_eq!(ended_for(&places, APISERVER, &mut there), None);
+        assert_eq!(ended_for(&slots, APISERVER, &mut there), None);
         drop(newcomers.pop());
-        places.take(FLOOD.into()).now_or_never().expect("one is free");
-        assert_eq!(places.taken().connections.len(), 7);
+        slots.acquire(FLOOD.into()).now_or_never().expect("one is free");
+        assert_eq!(slots.open().connections.len(), 7);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_flood_ends_its_own_connections() {
-        let places = Places::new(10);
+        let slots = ConnectionSlots::new(10);
         let mut there = vec![
             // One opened in advance, as Go's client does, which has been idle for longest, and a new one.
-            place(&places, APISERVER, Some(Trust::Unknown)).await,
-            place(&places, APISERVER, None).await,
+            slot(&slots, APISERVER, Some(Trust::Unknown)).await,
+            slot(&slots, APISERVER, None).await,
         ];
         for _ in 0..8 {
-            there.push(place(&places, FLOOD, Some(Trust::WebhookCaller)).await);
+            there.push(slot(&slots, FLOOD, Some(Trust::WebhookCaller)).await);
         }
         for newcomer in [APISERVER, FLOOD, FLOOD] {
-            assert_eq!(ended_for(&places, newcomer, &mut there), Some(2));
-            there.push(place(&places, newcomer, Some(Trust::WebhookCaller)).await);
+            assert_eq!(ended_for(&slots, newcomer, &mut there), Some(2));
+            there.push(slot(&slots, newcomer, Some(Trust::WebhookCaller)).await);
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_where_nobody_can_be_ended_gets_a_place_once_somebody_can() {
-        let places = Places::new(1);
-        let there = place(&places, FLOOD, Some(Trust::Authenticated)).await;
-        let request = Activity::begin(there.activity());
+        let slots = ConnectionSlots::new(1);
+        let there = slot(&slots, FLOOD, Some(Trust::Authenticated)).await;
+        let request = Activity::begin_request(there.activity());
         let taking = tokio::spawn({
-            let places = Arc::clone(&places);
-            async move { places.take(APISERVER.into()).await }
+            let slots = Arc::clone(&slots);
+            async move { slots.acquire(APISERVER.into()).await }
         });
         tokio::time::sleep(Duration::from_mins(1)).await;
-        assert!(!is_needed(&there));
+        assert!(!is_evicted(&there));
         drop(request);
-        there.is_needed().await;
+        there.evicted().await;
         drop(there);
-        taking.await.expect("a place");
+        taking.await.expect("a slot");
     }
 }

@@ -11,32 +11,36 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// A stream whose writes fail with `TimedOut` once they have made no progress for `patience`.
-pub(super) struct Progress<S> {
+/// A stream whose writes fail with `TimedOut` once they have made no progress for `timeout`.
+pub(super) struct WriteTimeoutStream<S> {
     stream: S,
-    patience: Duration,
+    timeout: Duration,
     /// Runs while a write waits.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Progress<S> {
-    pub(super) fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, patience, deadline: None }
+impl<S> WriteTimeoutStream<S> {
+    pub(super) fn new(stream: S, timeout: Duration) -> Self {
+        Self { stream, timeout, deadline: None }
     }
 
-    fn within<T>(&mut self, outcome: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+    fn enforce_timeout<T>(
+        &mut self,
+        outcome: Poll<io::Result<T>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
             self.deadline = None;
             return outcome;
         }
-        let patience = self.patience;
-        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(patience)));
+        let timeout = self.timeout;
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(timeout)));
         ready!(deadline.as_mut().poll(context));
         Poll::Ready(Err(io::Error::new(ErrorKind::TimedOut, "the peer does not read")))
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Progress<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeoutStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -46,24 +50,24 @@ impl<S: AsyncRead + Unpin> AsyncRead for Progress<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Progress<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeoutStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.within(outcome, context)
+        self.enforce_timeout(outcome, context)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_flush(context);
-        self.within(outcome, context)
+        self.enforce_timeout(outcome, context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_shutdown(context);
-        self.within(outcome, context)
+        self.enforce_timeout(outcome, context)
     }
 
     fn poll_write_vectored(
@@ -72,7 +76,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Progress<S> {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, pieces);
-        self.within(outcome, context)
+        self.enforce_timeout(outcome, context)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -87,27 +91,27 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_mins(1);
+    const TIMEOUT: Duration = Duration::from_mins(1);
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_does_not_read_is_cut_off() {
         let (stream, _peer) = duplex(8);
-        let mut stream = Progress::new(stream, PATIENCE);
+        let mut stream = WriteTimeoutStream::new(stream, TIMEOUT);
         stream.write_all(b"12345678").await.expect("there is room");
-        tokio::time::sleep(10 * PATIENCE).await;
+        tokio::time::sleep(10 * TIMEOUT).await;
         let start = Instant::now();
         let error = stream.write_all(b"9").await.expect_err("no room");
-        assert_eq!((error.kind(), start.elapsed()), (ErrorKind::TimedOut, PATIENCE));
+        assert_eq!((error.kind(), start.elapsed()), (ErrorKind::TimedOut, TIMEOUT));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_reads_slowly_is_not() {
         let (stream, mut peer) = duplex(8);
-        let mut stream = Progress::new(stream, PATIENCE);
+        let mut stream = WriteTimeoutStream::new(stream, TIMEOUT);
         let reading = async {
             let mut buffer = [0; 4];
             for _ in 0..16 {
-                tokio::time::sleep(PATIENCE / 2).await;
+                tokio::time::sleep(TIMEOUT / 2).await;
                 peer.read_exact(&mut buffer).await.expect("read");
             }
         };

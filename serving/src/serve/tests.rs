@@ -45,16 +45,17 @@ struct Running {
 
 impl Running {
     async fn start() -> Self {
-        Self::with_places(MAX_CONNECTIONS).await
+        Self::with_max_connections(MAX_CONNECTIONS).await
     }
 
-    async fn with_places(places: usize) -> Self {
+    async fn with_max_connections(max_connections: usize) -> Self {
         let (authority, authorities) = (Authority::new("server-ca").expect("authority"), Authorities::new());
         let (keys, latest_key) = watch::channel(serving_key(&authority, "localhost"));
         let (config, latest_config) = watch::channel(authorities.config());
         let shutdown = Shutdown::new(TIMING);
         let certificates = Certificates::new(latest_key, latest_config.clone());
-        let server = Server::bind(([127, 0, 0, 1], 0).into(), certificates, places).await.expect("listening");
+        let server =
+            Server::bind(([127, 0, 0, 1], 0).into(), certificates, max_connections).await.expect("listening");
         let address = server.local_addr();
         let pipeline = pipeline(latest_config, &shutdown, Credential::Certificate);
         let serving = tokio::spawn(server.run(Arc::clone(&pipeline), Arc::clone(&shutdown)));

@@ -22,7 +22,7 @@ pub(super) const ALPN_HTTP2: &[u8] = b"h2";
 const ALPN_HTTP1: &[u8] = b"http/1.1";
 
 /// Subjects of authorities, as DER without the header of the sequence.
-type Hints = BTreeSet<Vec<u8>>;
+type CaSubjects = BTreeSet<Vec<u8>>;
 
 /// The inputs of the TLS configuration, which change over time.
 #[derive(Clone)]
@@ -32,17 +32,17 @@ pub struct Certificates {
 }
 
 /// The configuration of new connections. The accept loop owns it.
-pub(super) struct Tls {
+pub(super) struct TlsConfigs {
     certificates: Certificates,
     key: Arc<CertifiedKey>,
     authentication: Arc<AuthenticationConfig>,
-    in_use: Arc<InUse>,
+    current: Arc<TlsConfig>,
 }
 
 /// A configuration, and the authorities whose certificates it asks clients for.
-pub(super) struct InUse {
+pub(super) struct TlsConfig {
     pub(super) config: Arc<ServerConfig>,
-    hints: Hints,
+    ca_subjects: CaSubjects,
 }
 
 impl Certificates {
@@ -80,21 +80,25 @@ impl Certificates {
     }
 
     /// Resolves once clients should be asked for certificates of other authorities than in `tls`.
-    pub(super) async fn asks_otherwise(&self, tls: &InUse) {
+    pub(super) async fn client_ca_changed(&self, tls: &TlsConfig) {
         let mut authentication = self.authentication.clone();
-        if authentication.wait_for(|authentication| hints(authentication) != tls.hints).await.is_err() {
+        if authentication
+            .wait_for(|authentication| ca_subjects(authentication) != tls.ca_subjects)
+            .await
+            .is_err()
+        {
             // The sender is gone, so the configuration does not change any more.
             std::future::pending::<()>().await;
         }
     }
 }
 
-impl Tls {
+impl TlsConfigs {
     pub(super) fn new(certificates: Certificates) -> Result<Self, rustls::Error> {
         let key = certificates.keys.borrow().clone();
         let authentication = certificates.authentication.borrow().clone();
-        let in_use = Arc::new(InUse::new(&key, hints(&authentication))?);
-        Ok(Self { certificates, key, authentication, in_use })
+        let current = Arc::new(TlsConfig::new(&key, ca_subjects(&authentication))?);
+        Ok(Self { certificates, key, authentication, current })
     }
 
     pub(super) fn certificates(&self) -> &Certificates {
@@ -102,7 +106,7 @@ impl Tls {
     }
 
     /// The configuration for the next connection, rebuilt if its inputs have changed.
-    pub(super) fn latest(&mut self) -> Arc<InUse> {
+    pub(super) fn latest(&mut self) -> Arc<TlsConfig> {
         let key = self.certificates.keys.borrow().clone();
         let authentication = self.certificates.authentication.borrow().clone();
         let is_other_key = !Arc::ptr_eq(&key, &self.key);
@@ -110,24 +114,24 @@ impl Tls {
         if is_other_key || is_other_authentication {
             self.authentication = authentication;
             self.key = key;
-            let hints = hints(&self.authentication);
-            if is_other_key || hints != self.in_use.hints {
-                match InUse::new(&self.key, hints) {
-                    Ok(made) => self.in_use = Arc::new(made),
+            let ca_subjects = ca_subjects(&self.authentication);
+            if is_other_key || ca_subjects != self.current.ca_subjects {
+                match TlsConfig::new(&self.key, ca_subjects) {
+                    Ok(made) => self.current = Arc::new(made),
                     Err(error) => {
                         tracing::error!(%error, "cannot create a TLS configuration, keeping the previous one");
                     }
                 }
             }
         }
-        Arc::clone(&self.in_use)
+        Arc::clone(&self.current)
     }
 }
 
-impl InUse {
+impl TlsConfig {
     /// TLS 1.2 and 1.3. A client certificate is requested, but not required.
-    fn new(key: &CertifiedKey, hints: Hints) -> Result<Self, rustls::Error> {
-        let names = hints.iter().map(|subject| DistinguishedName::in_sequence(subject)).collect();
+    fn new(key: &CertifiedKey, ca_subjects: CaSubjects) -> Result<Self, rustls::Error> {
+        let names = ca_subjects.iter().map(|subject| DistinguishedName::in_sequence(subject)).collect();
         let provider = Arc::new(aws_lc_rs::default_provider());
         let verifier = ProofOfPossession::new(Arc::clone(&provider), names);
         let mut config = ServerConfig::builder_with_provider(provider)
@@ -136,15 +140,15 @@ impl InUse {
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(key.clone())));
         config.ticketer = Ticketer::new()?;
         config.alpn_protocols = vec![ALPN_HTTP2.to_vec(), ALPN_HTTP1.to_vec()];
-        Ok(Self { config: Arc::new(config), hints })
+        Ok(Self { config: Arc::new(config), ca_subjects })
     }
 }
 
 /// The authorities to name in the certificate request. Empty, which means any, while the authorities of front proxies
 /// or of users are unknown: a client whose authority is missing in the list sends no certificate.
-fn hints(authentication: &AuthenticationConfig) -> Hints {
+fn ca_subjects(authentication: &AuthenticationConfig) -> CaSubjects {
     let (Some(headers), Some(client_ca)) = (&authentication.request_header, &authentication.client_ca) else {
-        return Hints::new();
+        return CaSubjects::new();
     };
     headers.ca.subjects().chain(client_ca.subjects()).map(<[u8]>::to_vec).collect()
 }

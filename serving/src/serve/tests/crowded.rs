@@ -10,7 +10,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn strangers_do_not_keep_others_out() {
-    let server = Running::with_places(PLACES).await;
+    let server = Running::with_max_connections(PLACES).await;
     let mut known = server.http1(Some(&server.jane())).await;
     text(known.send_request(get(THINGS)).await.expect("answered")).await;
     let mut silent: Vec<Box<dyn Send>> = Vec::new();
