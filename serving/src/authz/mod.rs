@@ -6,12 +6,12 @@
 
 mod delegated;
 mod selectors;
-mod standing;
 #[cfg(test)]
 pub(crate) mod testing;
+mod watch_authorization;
 
 pub use delegated::DelegatedAuthorizer;
-pub use standing::WatchAuthorization;
+pub use watch_authorization::WatchAuthorization;
 
 use tokio::time::Instant;
 

@@ -17,9 +17,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::activity::{Activity, ActivityStream, OnDrop};
-use super::places::ConnectionSlot;
-use super::progress::WriteTimeoutStream;
+use super::connection_slots::ConnectionSlot;
 use super::tls::{ALPN_HTTP2, Certificates, TlsConfig};
+use super::write_timeout::WriteTimeoutStream;
 use crate::authn::{Peer, Trust};
 use crate::body::{Body, with_observer};
 use crate::pipeline::{Handler, Pipeline};

@@ -6,12 +6,12 @@
 
 mod activity;
 mod connection;
+mod connection_slots;
 mod expiry;
-mod places;
-mod progress;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod write_timeout;
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -24,8 +24,8 @@ use tokio::task::JoinSet;
 use crate::pipeline::{Handler, Pipeline};
 use crate::shutdown::Shutdown;
 use connection::Connections;
+use connection_slots::ConnectionSlots;
 use expiry::ExpiryWarner;
-use places::ConnectionSlots;
 pub use tls::Certificates;
 use tls::TlsConfigs;
 

@@ -28,7 +28,7 @@ use crate::pipeline::Credential;
 use crate::pipeline::testing::{Fake, THINGS, TIMING, WATCH, pipeline};
 
 mod crowded;
-mod kept;
+mod idle;
 mod stalled;
 mod tls;
 
