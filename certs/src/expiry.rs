@@ -18,26 +18,26 @@ pub struct Validity {
 /// The bytes are not an X.509 certificate that can be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid certificate: {0}")]
-pub struct Unreadable(String);
+pub struct InvalidCertificate(String);
 
-impl Unreadable {
-    pub(crate) fn because(error: &impl ToString) -> Self {
+impl InvalidCertificate {
+    pub(crate) fn new(error: &impl ToString) -> Self {
         Self(error.to_string())
     }
 }
 
 impl Validity {
     /// The validity of one certificate.
-    pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, Unreadable> {
+    pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, InvalidCertificate> {
         let (_, parsed) =
-            X509Certificate::from_der(certificate).map_err(|error| Unreadable::because(&error))?;
+            X509Certificate::from_der(certificate).map_err(|error| InvalidCertificate::new(&error))?;
         Ok(Self::of_parsed(&parsed))
     }
 
     /// The time in which every certificate of a server's chain is valid. An empty chain is an error.
-    pub fn of_key(key: &CertifiedKey) -> Result<Self, Unreadable> {
+    pub fn of_key(key: &CertifiedKey) -> Result<Self, InvalidCertificate> {
         let each = key.cert.iter().map(Self::of).collect::<Result<Vec<_>, _>>()?;
-        each.into_iter().reduce(Self::and).ok_or_else(|| Unreadable("the chain is empty".to_owned()))
+        each.into_iter().reduce(Self::and).ok_or_else(|| InvalidCertificate("the chain is empty".to_owned()))
     }
 
     /// Whether a certificate is valid at `now`.
@@ -53,7 +53,7 @@ impl Validity {
 
     pub(crate) fn of_parsed(certificate: &X509Certificate<'_>) -> Self {
         let validity = certificate.validity();
-        Self { not_before: moment(validity.not_before), not_after: moment(validity.not_after) }
+        Self { not_before: system_time(validity.not_before), not_after: system_time(validity.not_after) }
     }
 
     fn and(self, other: Self) -> Self {
@@ -65,7 +65,7 @@ impl Validity {
 }
 
 /// Dates before 1970 count as 1970: they are in the past either way.
-fn moment(time: ASN1Time) -> SystemTime {
+fn system_time(time: ASN1Time) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0))
 }
 
@@ -77,13 +77,13 @@ mod tests {
 
     const HOUR: Duration = Duration::from_hours(1);
 
-    fn moment(hours: u64) -> SystemTime {
+    fn system_time(hours: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + HOUR * u32::try_from(500_000 + hours).expect("small")
     }
 
     #[test]
     fn a_chain_is_valid_while_each_of_it_is() {
-        let authority = Authority::generation("ca", moment(0), 3 * HOUR).expect("authority");
+        let authority = Authority::generation("ca", system_time(0), 3 * HOUR).expect("authority");
         let leaf = Leaf {
             common_name: "a".to_owned(),
             organization: None,
@@ -92,28 +92,29 @@ mod tests {
             usage: Usage::ServerAuth,
             lifetime: 9 * HOUR,
         };
-        let mut pair = authority.issue_at(moment(1), &leaf).expect("leaf");
+        let mut pair = authority.issue_at(system_time(1), &leaf).expect("leaf");
         pair.certificate_pem += authority.certificate_pem();
         let key = load::issued(&pair).expect("loads");
         let each: Vec<_> = key.cert.iter().map(|one| Validity::of(one).expect("readable")).collect();
         assert_eq!(
             each.iter().map(|validity| validity.not_after).collect::<Vec<_>>(),
-            [moment(10), moment(3)]
+            [system_time(10), system_time(3)]
         );
         let validity = Validity::of_key(&key).expect("readable");
-        assert_eq!((validity.not_before, validity.not_after), (each[0].not_before, moment(3)));
+        assert_eq!((validity.not_before, validity.not_after), (each[0].not_before, system_time(3)));
     }
 
     #[test]
     fn the_first_and_the_last_second_count() {
-        let validity = Validity { not_before: moment(0), not_after: moment(1) };
+        let validity = Validity { not_before: system_time(0), not_after: system_time(1) };
         let (moment_before, second) = (Duration::from_millis(1), Duration::from_secs(1));
-        assert!(validity.contains(moment(0)) && !validity.contains(moment(0) - moment_before));
+        assert!(validity.contains(system_time(0)) && !validity.contains(system_time(0) - moment_before));
         assert!(
-            validity.contains(moment(1) + second - moment_before) && !validity.contains(moment(1) + second)
+            validity.contains(system_time(1) + second - moment_before)
+                && !validity.contains(system_time(1) + second)
         );
-        assert_eq!(validity.left(moment(0)), HOUR);
-        assert_eq!(validity.left(moment(2)), Duration::ZERO);
+        assert_eq!(validity.left(system_time(0)), HOUR);
+        assert_eq!(validity.left(system_time(2)), Duration::ZERO);
     }
 
     #[test]

@@ -56,18 +56,18 @@ pub enum LoadError {
 
 /// Converts a certificate from [`crate::issue`] for rustls. Errors say `the issued certificate` instead of a path.
 pub fn issued(pair: &KeyPair) -> Result<Arc<CertifiedKey>, LoadError> {
-    let contents = Contents::new(pair.certificate_pem.as_bytes().to_vec(), pair.key_pem.as_bytes().to_vec());
+    let contents = PemPair::new(pair.certificate_pem.as_bytes().to_vec(), pair.key_pem.as_bytes().to_vec());
     contents.parse(Path::new("the issued certificate"), Path::new("the issued key"))
 }
 
 /// The bytes of a certificate file and a key file, not parsed yet.
 #[derive(PartialEq, Eq)]
-pub(crate) struct Contents {
+pub(crate) struct PemPair {
     certificate: Vec<u8>,
     key: Vec<u8>,
 }
 
-impl Contents {
+impl PemPair {
     pub(crate) fn new(certificate: Vec<u8>, key: Vec<u8>) -> Self {
         Self { certificate, key }
     }
@@ -134,7 +134,7 @@ pub(crate) mod tests {
     }
 
     fn contents(certificate: &str, key: &str) -> Result<Arc<CertifiedKey>, LoadError> {
-        let contents = Contents::new(certificate.into(), key.into());
+        let contents = PemPair::new(certificate.into(), key.into());
         contents.parse(Path::new("tls.crt"), Path::new("tls.key"))
     }
 
@@ -170,7 +170,7 @@ pub(crate) mod tests {
     #[test]
     fn missing_file_is_named() {
         let missing = Path::new("/nonexistent/ca.crt");
-        let error = Contents::read(missing, missing).err().expect("refused");
+        let error = PemPair::read(missing, missing).err().expect("refused");
         assert_eq!(error.to_string(), "cannot read /nonexistent/ca.crt");
     }
 }

@@ -14,13 +14,13 @@ use rustls::sign::CertifiedKey;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use crate::load::{Contents, LoadError};
+use crate::load::{LoadError, PemPair};
 
 /// A certificate file and a key file, with their last content.
 pub struct CertificateFiles {
     certificate: PathBuf,
     key: PathBuf,
-    seen: Contents,
+    loaded: PemPair,
     problem: Option<String>,
     publish: watch::Sender<Arc<CertifiedKey>>,
 }
@@ -28,9 +28,9 @@ pub struct CertificateFiles {
 impl CertificateFiles {
     /// Loads both files. Fails if they are broken, since there is no earlier content to go on with.
     pub fn open(certificate: PathBuf, key: PathBuf) -> Result<Self, LoadError> {
-        let seen = Contents::read(&certificate, &key)?;
-        let (publish, _) = watch::channel(seen.parse(&certificate, &key)?);
-        Ok(Self { certificate, key, seen, problem: None, publish })
+        let loaded = PemPair::read(&certificate, &key)?;
+        let (publish, _) = watch::channel(loaded.parse(&certificate, &key)?);
+        Ok(Self { certificate, key, loaded, problem: None, publish })
     }
 
     /// The current certificate and key; reports changes.
@@ -64,14 +64,14 @@ impl CertificateFiles {
     }
 
     fn changed_key(&mut self) -> Result<Option<Arc<CertifiedKey>>, LoadError> {
-        let contents = Contents::read(&self.certificate, &self.key)?;
-        if contents == self.seen {
+        let contents = PemPair::read(&self.certificate, &self.key)?;
+        if contents == self.loaded {
             return Ok(None);
         }
         // If the files are swapped between the two reads, an old one is paired with a new one and does not load. The
         // next poll reads both new files, finds other content again, and loads that.
-        self.seen = contents;
-        self.seen.parse(&self.certificate, &self.key).map(Some)
+        self.loaded = contents;
+        self.loaded.parse(&self.certificate, &self.key).map(Some)
     }
 
     fn report(&mut self, error: &LoadError) {

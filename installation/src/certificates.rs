@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use gatehouse_certs::rotation::{self, Plan, Policy, Seen, Sightings, Step, Store};
+use gatehouse_certs::rotation::{self, ObservationTimes, Observations, Plan, Policy, Step, Store};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
@@ -63,7 +63,7 @@ pub struct SelfManaged {
     is_known: watch::Sender<bool>,
     /// The last content of the Secret that could be read.
     last: Option<Store>,
-    sightings: Sightings,
+    observations: Observations,
     troubles: Troubles,
 }
 
@@ -109,7 +109,7 @@ impl SelfManaged {
             keys,
             is_known,
             last: None,
-            sightings: Sightings::default(),
+            observations: Observations::default(),
             troubles: Troubles::default(),
         };
         (this, served)
@@ -152,7 +152,7 @@ impl SelfManaged {
         }
         if !self.leadership.is_leading() {
             // Observations of an earlier term may be outdated.
-            self.sightings = Sightings::default();
+            self.observations = Observations::default();
             self.metrics.forget();
             let is_known = store?.is_some();
             return Ok(if is_known { self.period() } else { SOON });
@@ -194,23 +194,26 @@ impl SelfManaged {
         let bundle = store.bundle();
         let look = self.registration.look(&bundle).await;
         let found = look.bundles();
-        let seen = self.sightings.look(&store, found.iter().map(Vec::as_slice), Instant::now().into_std());
+        let observed =
+            self.observations.observe(&store, found.iter().map(Vec::as_slice), Instant::now().into_std());
         self.still_leading()?;
         // A certificate is renewed even if the bundle can be neither published nor read.
         let Mended { look_soon, troubles } = self.registration.mend(look, &bundle, &self.metrics).await;
         for trouble in &troubles {
             self.troubles.meet(trouble);
         }
-        match rotation::plan(Some(&store), &self.settings.policy, SystemTime::now(), seen) {
+        match rotation::plan(Some(&store), &self.settings.policy, SystemTime::now(), observed) {
             Plan::Do(step) => self.make(step, Some(&store), Some(secret)).await,
-            Plan::Nothing { next_look } => Ok(if look_soon { SOON } else { next_look }),
+            Plan::Nothing { requeue_after } => Ok(if look_soon { SOON } else { requeue_after }),
         }
     }
 
     /// The Secret is missing or invalid. Writes the last known content again if it can still be used, and new
     /// certificates otherwise.
     async fn restore(&mut self, secret: Option<Secret>) -> Result<Duration, KeepError> {
-        let plan = |store| rotation::plan(store, &self.settings.policy, SystemTime::now(), Seen::default());
+        let plan = |store| {
+            rotation::plan(store, &self.settings.policy, SystemTime::now(), ObservationTimes::default())
+        };
         match self.last.clone() {
             Some(last) if plan(Some(&last)) != Plan::Do(Step::Create) => {
                 tracing::warn!(secret = %self.settings.secret, "Secret is missing or invalid, writing it again");

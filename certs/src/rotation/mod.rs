@@ -2,7 +2,7 @@
 //! clients reject a server.
 //!
 //! The state is one [`Store`]. One process at a time, the leader, observes the store and the published bundles
-//! ([`Sightings`]), asks for the next step ([`plan`]), computes it ([`apply`]) and writes the result. The write must
+//! ([`Observations`]), asks for the next step ([`plan`]), computes it ([`apply`]) and writes the result. The write must
 //! fail if another process has written the store meanwhile, and a step that was not written has not happened. Every
 //! process reads the store and serves with [`Store::serving`]. Clients verify with [`Store::bundle`], which the leader
 //! publishes.
@@ -37,7 +37,7 @@ mod tests;
 use std::time::{Duration, SystemTime};
 
 pub use policy::{Policy, PolicyError};
-pub use sightings::{Seen, Sightings};
+pub use sightings::{ObservationTimes, Observations};
 pub use steps::{RotationError, apply};
 pub use store::{Store, StoreError};
 
@@ -52,7 +52,7 @@ pub enum Plan {
     /// Nothing, unless an observation changes.
     Nothing {
         /// How long to wait at most before the next look.
-        next_look: Duration,
+        requeue_after: Duration,
     },
 }
 
@@ -88,7 +88,7 @@ impl Step {
 }
 
 /// The next step for `store` at the wall-clock time `now`. `store` is `None` if it is missing or cannot be read.
-pub fn plan(store: Option<&Store>, policy: &Policy, now: SystemTime, seen: Seen) -> Plan {
+pub fn plan(store: Option<&Store>, policy: &Policy, now: SystemTime, observed: ObservationTimes) -> Plan {
     let Some(store) = store else { return Plan::Do(Step::Create) };
     let current = &store.current.certificate.validity;
     if !current.contains(now) {
@@ -101,18 +101,18 @@ pub fn plan(store: Option<&Store>, policy: &Policy, now: SystemTime, seen: Seen)
     }
     let after = |waited: Duration, step| match policy.overlap().saturating_sub(waited) {
         Duration::ZERO => Plan::Do(step),
-        rest => Plan::Nothing { next_look: rest.min(MAX_WAIT) },
+        rest => Plan::Nothing { requeue_after: rest.min(MAX_WAIT) },
     };
     match (&store.previous, &store.next) {
-        (Some(_), _) => after(seen.kept_for, Step::DropPrevious),
+        (Some(_), _) => after(observed.unchanged_for, Step::DropPrevious),
         (None, Some(next)) if next.certificate.validity.left(now) <= policy.authority_margin() => {
             Plan::Do(Step::PublishNext)
         }
-        (None, Some(_)) => after(seen.published_for.unwrap_or_default(), Step::Switch),
+        (None, Some(_)) => after(observed.published_for.unwrap_or_default(), Step::Switch),
         (None, None) => match current.left(now).saturating_sub(policy.authority_margin()) {
             Duration::ZERO => Plan::Do(Step::PublishNext),
             rest => {
-                Plan::Nothing { next_look: rest.min(until_leaf_is_due(store, policy, now)).min(MAX_WAIT) }
+                Plan::Nothing { requeue_after: rest.min(until_leaf_is_due(store, policy, now)).min(MAX_WAIT) }
             }
         },
     }

@@ -17,10 +17,10 @@ enum Event {
     Elapse(u64),
     Jump(i64),
     /// The leader observes, computes a step, writes it (if `is_saved`), and publishes the bundle in the objects for
-    /// which `is_mended` holds.
+    /// which `is_repaired` holds.
     Look {
         is_saved: bool,
-        is_mended: [bool; 2],
+        is_repaired: [bool; 2],
     },
     LeaderChange,
     /// The former leader publishes the bundle that it knew.
@@ -59,10 +59,10 @@ struct Model {
     clock: Instant,
     stores: History<Store>,
     published: [History<Store>; 2],
-    sightings: Sightings,
+    observations: Observations,
     former: Option<(Instant, Store)>,
     steps: Vec<Step>,
-    next_look: Duration,
+    requeue_after: Duration,
 }
 
 impl Model {
@@ -78,10 +78,10 @@ impl Model {
             clock,
             stores: History::new(clock, store),
             published,
-            sightings: Sightings::default(),
+            observations: Observations::default(),
             former: None,
             steps: Vec::new(),
-            next_look: Duration::ZERO,
+            requeue_after: Duration::ZERO,
         }
     }
 
@@ -93,9 +93,9 @@ impl Model {
             }
             Event::Jump(seconds) if seconds < 0 => self.wall -= Duration::from_secs(seconds.unsigned_abs()),
             Event::Jump(seconds) => self.wall += Duration::from_secs(seconds.unsigned_abs()),
-            Event::Look { is_saved, is_mended } => self.look(is_saved, is_mended),
+            Event::Look { is_saved, is_repaired } => self.look(is_saved, is_repaired),
             Event::LeaderChange => {
-                self.sightings = Sightings::default();
+                self.observations = Observations::default();
                 self.former = Some((self.clock, self.stores.latest().clone()));
             }
             Event::Former { object } => {
@@ -108,17 +108,17 @@ impl Model {
         }
     }
 
-    fn look(&mut self, is_saved: bool, is_mended: [bool; 2]) {
+    fn look(&mut self, is_saved: bool, is_repaired: [bool; 2]) {
         let store = self.stores.latest().clone();
         let published: Vec<_> = self.published.iter().map(|published| published.latest().bundle()).collect();
-        let seen = self.sightings.look(&store, published.iter().map(String::as_bytes), self.clock);
-        match plan(Some(&store), &self.policy, self.wall, seen) {
-            Plan::Nothing { next_look } => self.next_look = next_look,
+        let observed = self.observations.observe(&store, published.iter().map(String::as_bytes), self.clock);
+        match plan(Some(&store), &self.policy, self.wall, observed) {
+            Plan::Nothing { requeue_after } => self.requeue_after = requeue_after,
             Plan::Do(step) if is_saved => {
                 let is_emergency = !store.current.certificate.validity.contains(self.wall);
                 let next = apply(step, Some(&store), &self.policy, self.wall).expect("follows");
                 self.steps.push(step);
-                self.next_look = Duration::ZERO;
+                self.requeue_after = Duration::ZERO;
                 if is_emergency {
                     // The invariant does not hold until all have followed an emergency step, so the histories start
                     // again from it.
@@ -131,7 +131,9 @@ impl Model {
             }
             Plan::Do(_) => {}
         }
-        for (published, _) in self.published.iter_mut().zip(is_mended).filter(|(_, is_mended)| *is_mended) {
+        for (published, _) in
+            self.published.iter_mut().zip(is_repaired).filter(|(_, is_repaired)| *is_repaired)
+        {
             if published.latest().bundle() != self.stores.latest().bundle() {
                 published.push(self.clock, self.stores.latest().clone());
             }
@@ -161,7 +163,7 @@ impl Model {
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
     let look = (prop::bool::weighted(0.8), prop::array::uniform2(prop::bool::weighted(0.8)))
-        .prop_map(|(is_saved, is_mended)| Event::Look { is_saved, is_mended });
+        .prop_map(|(is_saved, is_repaired)| Event::Look { is_saved, is_repaired });
     let event = prop_oneof![
         6 => (1..12_u64).prop_map(Event::Elapse),
         8 => look,
@@ -189,9 +191,9 @@ proptest! {
 fn authorities_follow_each_other_for_ever_and_nobody_meets_a_certificate_that_has_ended() {
     let mut model = Model::new();
     while model.steps.iter().filter(|step| **step == Step::Switch).count() < 10 {
-        model.happens(&Event::Look { is_saved: true, is_mended: [true; 2] });
+        model.happens(&Event::Look { is_saved: true, is_repaired: [true; 2] });
         assert!(model.everybody_is_trusted() && model.nothing_has_ended(), "{:?}", model.steps);
-        model.happens(&Event::Elapse(model.next_look.as_secs().max(1)));
+        model.happens(&Event::Elapse(model.requeue_after.as_secs().max(1)));
         assert!(model.everybody_is_trusted() && model.nothing_has_ended(), "{:?}", model.steps);
     }
     assert!(!model.steps.contains(&Step::Create), "{:?}", model.steps);
@@ -200,9 +202,9 @@ fn authorities_follow_each_other_for_ever_and_nobody_meets_a_certificate_that_ha
 #[test]
 fn a_bundle_that_cannot_be_published_holds_the_rotation() {
     let mut model = Model::new();
-    let looks = |model: &mut Model, is_mended| {
+    let looks = |model: &mut Model, is_repaired| {
         for _ in 0..30 {
-            model.happens(&Event::Look { is_saved: true, is_mended });
+            model.happens(&Event::Look { is_saved: true, is_repaired });
             model.happens(&Event::Elapse(1));
         }
     };

@@ -19,7 +19,7 @@ const LEAF_NAME: &str = "gatehouse";
 pub enum RotationError {
     /// The step does not fit the store: there is none, or it has no next authority to switch to.
     #[error("rotation step {} does not apply to the stored certificates", .0.as_str())]
-    Unfit(Step),
+    NotApplicable(Step),
     /// A certificate could not be issued.
     #[error("cannot issue a certificate")]
     Issue(#[from] IssueError),
@@ -41,12 +41,12 @@ pub fn apply(
             let leaf = new_leaf(&current, policy, now)?;
             Store::new(current, leaf)
         }
-        (_, None) => return Err(RotationError::Unfit(step)),
+        (_, None) => return Err(RotationError::NotApplicable(step)),
         (Step::PublishNext, Some(store)) => {
             Store { next: Some(new_authority(policy, now)?), ..store.clone() }
         }
         (Step::Switch, Some(store)) => {
-            let current = store.next.clone().ok_or(RotationError::Unfit(step))?;
+            let current = store.next.clone().ok_or(RotationError::NotApplicable(step))?;
             let leaf = Some(new_leaf(&current, policy, now)?);
             let previous = Some(store.current.certificate.clone());
             Store { current, next: None, previous, leaf, ..store.clone() }
@@ -63,7 +63,7 @@ pub fn apply(
 
 fn new_authority(policy: &Policy, now: SystemTime) -> Result<Authority, RotationError> {
     let authority = issue::Authority::generation(AUTHORITY_NAME, now, policy.ca_lifetime())?;
-    Ok(Authority::made(&authority)?)
+    Ok(Authority::from_issued(&authority)?)
 }
 
 fn new_leaf(authority: &Authority, policy: &Policy, now: SystemTime) -> Result<Leaf, RotationError> {
@@ -80,5 +80,5 @@ fn new_leaf(authority: &Authority, policy: &Policy, now: SystemTime) -> Result<L
             lifetime: policy.leaf_lifetime().min(authority.certificate.validity.left(now)),
         },
     )?;
-    Ok(Leaf::made(pair)?)
+    Ok(Leaf::from_issued(pair)?)
 }

@@ -12,9 +12,9 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use crate::expiry::{Unreadable, Validity};
+use crate::expiry::{InvalidCertificate, Validity};
 use crate::issue::KeyPair;
-use crate::load::{Contents, LoadError};
+use crate::load::{LoadError, PemPair};
 
 const LEAF: [&str; 2] = ["tls.crt", "tls.key"];
 const CURRENT: [&str; 2] = ["current-ca.crt", "ca.key"];
@@ -80,7 +80,7 @@ pub enum StoreError {
         /// The key that holds it.
         key: &'static str,
         /// The error of the parser.
-        source: Unreadable,
+        source: InvalidCertificate,
     },
 }
 
@@ -172,12 +172,12 @@ impl Authority {
     }
 
     /// Converts an authority that was just created.
-    pub(super) fn made(authority: &crate::issue::Authority) -> Result<Self, StoreError> {
-        let made = [
+    pub(super) fn from_issued(authority: &crate::issue::Authority) -> Result<Self, StoreError> {
+        let data = [
             (CURRENT[0].to_owned(), authority.certificate_pem().as_bytes().to_vec()),
             (CURRENT[1].to_owned(), authority.key_pem().into_bytes()),
         ];
-        Self::read(&made.into(), CURRENT)?.ok_or(StoreError::Missing(CURRENT[0]))
+        Self::read(&data.into(), CURRENT)?.ok_or(StoreError::Missing(CURRENT[0]))
     }
 }
 
@@ -208,12 +208,12 @@ impl Leaf {
     }
 
     /// Converts a certificate and key that were just issued.
-    pub(super) fn made(pair: KeyPair) -> Result<Self, StoreError> {
-        let made = [
+    pub(super) fn from_issued(pair: KeyPair) -> Result<Self, StoreError> {
+        let data = [
             (LEAF[0].to_owned(), pair.certificate_pem.into_bytes()),
             (LEAF[1].to_owned(), pair.key_pem.into_bytes()),
         ];
-        Self::read(&made.into())?.ok_or(StoreError::Missing(LEAF[0]))
+        Self::read(&data.into())?.ok_or(StoreError::Missing(LEAF[0]))
     }
 
     /// Whether its alternative names are exactly these, ignoring case and order.
@@ -244,9 +244,10 @@ impl Leaf {
     }
 }
 
-fn read_leaf(certificate: &CertificateDer<'_>) -> Result<(Validity, Vec<String>), Unreadable> {
-    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|error| Unreadable::because(&error))?;
-    let names = match parsed.subject_alternative_name().map_err(|error| Unreadable::because(&error))? {
+fn read_leaf(certificate: &CertificateDer<'_>) -> Result<(Validity, Vec<String>), InvalidCertificate> {
+    let (_, parsed) =
+        X509Certificate::from_der(certificate).map_err(|error| InvalidCertificate::new(&error))?;
+    let names = match parsed.subject_alternative_name().map_err(|error| InvalidCertificate::new(&error))? {
         Some(names) => names.value.general_names.iter().map(name).collect(),
         None => Vec::new(),
     };
@@ -265,12 +266,12 @@ fn name(name: &GeneralName<'_>) -> String {
 fn pair(
     data: &BTreeMap<String, Vec<u8>>,
     [certificate, key]: [&'static str; 2],
-) -> Result<Option<(Arc<CertifiedKey>, Contents)>, StoreError> {
+) -> Result<Option<(Arc<CertifiedKey>, PemPair)>, StoreError> {
     let contents = match (data.get(certificate), data.get(key)) {
         (None, None) => return Ok(None),
         (Some(_), None) => return Err(StoreError::Missing(key)),
         (None, Some(_)) => return Err(StoreError::Missing(certificate)),
-        (Some(certificate), Some(key)) => Contents::new(certificate.clone(), key.clone()),
+        (Some(certificate), Some(key)) => PemPair::new(certificate.clone(), key.clone()),
     };
     let parsed = contents.parse(Path::new(certificate), Path::new(key)).map_err(Arc::new)?;
     Ok(Some((parsed, contents)))

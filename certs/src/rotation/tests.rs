@@ -26,26 +26,26 @@ fn after(step: Step, store: &Store, now: SystemTime) -> Store {
     apply(step, Some(store), &policy(), now).expect("made")
 }
 
-fn nothing(store: &Store, now: SystemTime, seen: Seen) -> Duration {
-    match plan(Some(store), &policy(), now, seen) {
-        Plan::Nothing { next_look } => next_look,
+fn nothing(store: &Store, now: SystemTime, observed: ObservationTimes) -> Duration {
+    match plan(Some(store), &policy(), now, observed) {
+        Plan::Nothing { requeue_after } => requeue_after,
         Plan::Do(step) => panic!("{step:?}"),
     }
 }
 
-fn planned(store: &Store, now: SystemTime, seen: Seen) -> Option<Step> {
-    match plan(Some(store), &policy(), now, seen) {
+fn planned(store: &Store, now: SystemTime, observed: ObservationTimes) -> Option<Step> {
+    match plan(Some(store), &policy(), now, observed) {
         Plan::Nothing { .. } => None,
         Plan::Do(step) => Some(step),
     }
 }
 
-fn published(published_for: Duration) -> Seen {
-    Seen { published_for: Some(published_for), ..Seen::default() }
+fn published(published_for: Duration) -> ObservationTimes {
+    ObservationTimes { published_for: Some(published_for), ..ObservationTimes::default() }
 }
 
-fn kept(kept_for: Duration) -> Seen {
-    Seen { kept_for, ..Seen::default() }
+fn unchanged(unchanged_for: Duration) -> ObservationTimes {
+    ObservationTimes { unchanged_for, ..ObservationTimes::default() }
 }
 
 fn serves(store: &Store, by: &Store, now: SystemTime) -> bool {
@@ -54,10 +54,10 @@ fn serves(store: &Store, by: &Store, now: SystemTime) -> bool {
 
 #[test]
 fn without_a_store_one_is_made_that_verifies() {
-    assert_eq!(plan(None, &policy(), start(), Seen::default()), Plan::Do(Step::Create));
+    assert_eq!(plan(None, &policy(), start(), ObservationTimes::default()), Plan::Do(Step::Create));
     let store = create(start());
     assert!(serves(&store, &store, start()));
-    assert_eq!(nothing(&store, start(), Seen::default()), MAX_WAIT);
+    assert_eq!(nothing(&store, start(), ObservationTimes::default()), MAX_WAIT);
     assert_eq!(store.bundle().matches("BEGIN CERTIFICATE").count(), 1);
 }
 
@@ -67,42 +67,48 @@ fn an_authority_is_replaced_in_three_steps_that_wait_for_each_other() {
     // A real leader renews the serving certificate many times. The test renews it once, when the authority is due.
     let now = start() + Policy::CA_LIFETIME - Policy::CA_LIFETIME / 3;
     let first = after(Step::RenewLeaf, &first, now);
-    assert_eq!(planned(&first, now - Duration::from_secs(1), Seen::default()), None);
-    assert_eq!(planned(&first, now, Seen::default()), Some(Step::PublishNext));
+    assert_eq!(planned(&first, now - Duration::from_secs(1), ObservationTimes::default()), None);
+    assert_eq!(planned(&first, now, ObservationTimes::default()), Some(Step::PublishNext));
 
     let both = after(Step::PublishNext, &first, now);
     assert!(both.bundle().starts_with(&first.bundle()) && both.bundle().len() > first.bundle().len());
     assert!(serves(&both, &first, now));
     // The age of the store does not count, only how long the bundle was published everywhere.
-    assert_eq!(nothing(&both, now + DAY, kept(DAY)), OVERLAP);
+    assert_eq!(nothing(&both, now + DAY, unchanged(DAY)), OVERLAP);
     assert_eq!(nothing(&both, now, published(NOT_YET)), Duration::from_secs(3));
     assert_eq!(planned(&both, now, published(OVERLAP)), Some(Step::Switch));
 
     let switched = after(Step::Switch, &both, now);
     assert_eq!(switched.bundle(), both.bundle(), "nobody need publish anything");
     assert!(serves(&switched, &switched, now) && !serves(&switched, &first, now));
-    assert_eq!(nothing(&switched, now, kept(NOT_YET)), Duration::from_secs(3));
-    assert_eq!(planned(&switched, now, kept(OVERLAP)), Some(Step::DropPrevious));
+    assert_eq!(nothing(&switched, now, unchanged(NOT_YET)), Duration::from_secs(3));
+    assert_eq!(planned(&switched, now, unchanged(OVERLAP)), Some(Step::DropPrevious));
 
     let second = after(Step::DropPrevious, &switched, now);
     assert!(both.bundle().ends_with(&second.bundle()) && !second.bundle().contains(&first.bundle()));
     assert!(serves(&second, &second, now));
-    assert_eq!(planned(&second, now, Seen { kept_for: DAY, published_for: Some(DAY) }), None);
+    assert_eq!(
+        planned(&second, now, ObservationTimes { unchanged_for: DAY, published_for: Some(DAY) }),
+        None
+    );
 }
 
 #[test]
 fn a_certificate_is_renewed_when_a_third_of_its_life_is_left() {
     let store = create(start());
     let due = start() + Policy::LEAF_LIFETIME - Policy::LEAF_LIFETIME / 3;
-    assert_eq!(nothing(&store, due - Duration::from_secs(5), Seen::default()), Duration::from_secs(5));
-    assert_eq!(planned(&store, due, Seen::default()), Some(Step::RenewLeaf));
+    assert_eq!(
+        nothing(&store, due - Duration::from_secs(5), ObservationTimes::default()),
+        Duration::from_secs(5)
+    );
+    assert_eq!(planned(&store, due, ObservationTimes::default()), Some(Step::RenewLeaf));
     let renewed = after(Step::RenewLeaf, &store, due);
     assert_eq!(renewed.bundle(), store.bundle());
     assert!(serves(&renewed, &store, due));
-    assert_eq!(planned(&renewed, due, Seen::default()), None);
+    assert_eq!(planned(&renewed, due, ObservationTimes::default()), None);
     // Expired, as in a cluster that was off for months.
     assert_eq!(
-        planned(&store, start() + Policy::LEAF_LIFETIME + DAY, Seen::default()),
+        planned(&store, start() + Policy::LEAF_LIFETIME + DAY, ObservationTimes::default()),
         Some(Step::RenewLeaf)
     );
 }
@@ -112,17 +118,20 @@ fn a_certificate_is_renewed_when_it_is_not_what_it_should_be() {
     let store = create(start());
     let other = create(start());
     let of_another = Store { leaf: other.leaf.clone(), ..store.clone() };
-    assert_eq!(planned(&of_another, start(), Seen::default()), Some(Step::RenewLeaf));
+    assert_eq!(planned(&of_another, start(), ObservationTimes::default()), Some(Step::RenewLeaf));
     let without = Store { leaf: None, ..store.clone() };
-    assert_eq!(planned(&without, start(), Seen::default()), Some(Step::RenewLeaf));
+    assert_eq!(planned(&without, start(), ObservationTimes::default()), Some(Step::RenewLeaf));
 
     for names in [&["gatehouse.elsewhere.svc"][..], &NAMES[..1], &["a", NAMES[0], NAMES[1]]] {
         let policy = Policy::usual(names.iter().map(|name| (*name).to_owned()).collect()).expect("names");
-        let plan = plan(Some(&store), &policy, start(), Seen::default());
+        let plan = plan(Some(&store), &policy, start(), ObservationTimes::default());
         assert_eq!(plan, Plan::Do(Step::RenewLeaf), "{names:?}");
     }
     let shouting = Policy::usual(vec![NAMES[1].to_uppercase(), NAMES[0].to_owned()]).expect("names");
-    assert!(matches!(plan(Some(&store), &shouting, start(), Seen::default()), Plan::Nothing { .. }));
+    assert!(matches!(
+        plan(Some(&store), &shouting, start(), ObservationTimes::default()),
+        Plan::Nothing { .. }
+    ));
 }
 
 #[test]
@@ -132,18 +141,22 @@ fn a_certificate_never_outlives_its_authority_and_is_not_renewed_in_vain() {
     let last = after(Step::RenewLeaf, &store, end - DAY);
     assert_eq!(last.leaf.as_ref().expect("made").validity.not_after, end);
     let both = after(Step::PublishNext, &last, end - DAY);
-    assert_eq!(planned(&both, end - DAY, Seen::default()), None);
+    assert_eq!(planned(&both, end - DAY, ObservationTimes::default()), None);
 }
 
 #[test]
 fn an_authority_that_is_over_is_replaced_at_once() {
     let store = create(start());
     let over = start() + Policy::CA_LIFETIME + Duration::from_secs(2);
-    assert_eq!(planned(&store, over, Seen::default()), Some(Step::Create));
-    assert_eq!(planned(&store, start() - DAY, Seen::default()), Some(Step::Create), "not valid yet");
+    assert_eq!(planned(&store, over, ObservationTimes::default()), Some(Step::Create));
+    assert_eq!(
+        planned(&store, start() - DAY, ObservationTimes::default()),
+        Some(Step::Create),
+        "not valid yet"
+    );
     // If there is a next authority, it replaces the expired one: some clients trust it already.
     let both = after(Step::PublishNext, &store, over - DAY);
-    assert_eq!(planned(&both, over, Seen::default()), Some(Step::Switch));
+    assert_eq!(planned(&both, over, ObservationTimes::default()), Some(Step::Switch));
 }
 
 #[test]
@@ -164,7 +177,7 @@ fn an_authority_that_waited_too_long_is_made_anew_before_it_is_used() {
 fn a_step_that_does_not_follow_is_refused() {
     for step in [Step::PublishNext, Step::Switch, Step::DropPrevious, Step::RenewLeaf] {
         let refused = apply(step, None, &policy(), start()).expect_err("refused");
-        assert!(matches!(refused, RotationError::Unfit(unfit) if unfit == step));
+        assert!(matches!(refused, RotationError::NotApplicable(unfit) if unfit == step));
     }
     let refused = apply(Step::Switch, Some(&create(start())), &policy(), start()).expect_err("refused");
     assert_eq!(refused.to_string(), "rotation step switch does not apply to the stored certificates");
@@ -246,22 +259,22 @@ fn private_keys_are_not_shown() {
 
 #[test]
 fn waiting_begins_again_whenever_something_else_was_seen() {
-    let mut sightings = Sightings::default();
+    let mut observations = Observations::default();
     let (store, begin) = (create(start()), Instant::now());
     let bundle = store.bundle();
-    let mut look = |store: &Store, published: &[&str], seconds| {
+    let mut observe = |store: &Store, published: &[&str], seconds| {
         let published = published.iter().map(|bundle| bundle.as_bytes());
-        let seen = sightings.look(store, published, begin + Duration::from_secs(seconds));
-        (seen.kept_for.as_secs(), seen.published_for.map(|time| time.as_secs()))
+        let observed = observations.observe(store, published, begin + Duration::from_secs(seconds));
+        (observed.unchanged_for.as_secs(), observed.published_for.map(|time| time.as_secs()))
     };
-    assert_eq!(look(&store, &[], 0), (0, None), "nobody publishes");
-    assert_eq!(look(&store, &[&bundle], 1), (1, Some(0)));
-    assert_eq!(look(&store, &[&bundle, &bundle], 5), (5, Some(4)));
-    assert_eq!(look(&store, &[&bundle, ""], 6), (6, None));
-    assert_eq!(look(&store, &[&bundle, &bundle], 7), (7, Some(0)));
+    assert_eq!(observe(&store, &[], 0), (0, None), "nobody publishes");
+    assert_eq!(observe(&store, &[&bundle], 1), (1, Some(0)));
+    assert_eq!(observe(&store, &[&bundle, &bundle], 5), (5, Some(4)));
+    assert_eq!(observe(&store, &[&bundle, ""], 6), (6, None));
+    assert_eq!(observe(&store, &[&bundle, &bundle], 7), (7, Some(0)));
     let both = after(Step::PublishNext, &store, start());
-    assert_eq!(look(&both, &[&bundle], 8), (0, None));
-    assert_eq!(look(&both, &[&both.bundle()], 9), (1, Some(0)));
+    assert_eq!(observe(&both, &[&bundle], 8), (0, None));
+    assert_eq!(observe(&both, &[&both.bundle()], 9), (1, Some(0)));
     let renewed = after(Step::RenewLeaf, &both, start());
-    assert_eq!(look(&renewed, &[&both.bundle()], 10), (0, Some(1)), "the bundle is the same");
+    assert_eq!(observe(&renewed, &[&both.bundle()], 10), (0, Some(1)), "the bundle is the same");
 }

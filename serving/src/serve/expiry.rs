@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use gatehouse_certs::expiry::{Unreadable, Validity};
+use gatehouse_certs::expiry::{InvalidCertificate, Validity};
 use jiff::Timestamp;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
@@ -29,9 +29,9 @@ impl Certificates {
     }
 }
 
-fn check_validity(serving: Result<Validity, Unreadable>, now: SystemTime) -> Result<(), String> {
+fn check_validity(serving: Result<Validity, InvalidCertificate>, now: SystemTime) -> Result<(), String> {
     match serving {
-        Err(unreadable) => Err(format!("the serving certificate is invalid: {unreadable}")),
+        Err(error) => Err(format!("the serving certificate is invalid: {error}")),
         Ok(validity) if validity.contains(now) => Ok(()),
         Ok(validity) => Err(format!(
             "the serving certificate is valid from {} until {}",

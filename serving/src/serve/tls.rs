@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use gatehouse_certs::expiry::{Unreadable, Validity};
+use gatehouse_certs::expiry::{InvalidCertificate, Validity};
 use rustls::crypto::aws_lc_rs::{self, Ticketer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
@@ -56,7 +56,7 @@ impl Certificates {
     }
 
     /// The validity of the serving certificate and its chain.
-    pub(crate) fn serving(&self) -> Result<Validity, Unreadable> {
+    pub(crate) fn serving(&self) -> Result<Validity, InvalidCertificate> {
         Validity::of_key(&self.keys.borrow())
     }
 
