@@ -27,8 +27,8 @@
 
 #[cfg(test)]
 mod model;
+mod observations;
 mod policy;
-mod sightings;
 mod steps;
 mod store;
 #[cfg(test)]
@@ -36,8 +36,8 @@ mod tests;
 
 use std::time::{Duration, SystemTime};
 
+pub use observations::{ObservationTimes, Observations};
 pub use policy::{Policy, PolicyError};
-pub use sightings::{ObservationTimes, Observations};
 pub use steps::{RotationError, apply};
 pub use store::{Store, StoreError};
 
