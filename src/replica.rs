@@ -10,7 +10,7 @@ use gatehouse_apiservice::registration;
 use gatehouse_installation::{
     certificates::{SelfManaged, Settings},
     lease::Election,
-    number::{Numbers, Standing},
+    number::{ClaimState, ReplicaNumbers},
     registration::Registration,
 };
 use gatehouse_serving::{health::HealthCheck, metrics::RequestMetrics, tasks::Tasks};
@@ -49,10 +49,11 @@ impl ReplicaTasks {
     /// Grants `clock` a replica number for as long as its Lease is held.
     pub(crate) fn number(&mut self, clock: Arc<Clock>) {
         let leases = (0..registration::REPLICAS).map(registration::replica_lease);
-        let (numbers, standing) = Numbers::new(&self.client, &self.namespace, &self.identity, leases);
-        let told = standing.clone();
+        let (numbers, claim_state) =
+            ReplicaNumbers::new(&self.client, &self.namespace, &self.identity, leases);
+        let told = claim_state.clone();
         self.checks.push(HealthCheck::readiness("replica-number", move || told.borrow().readiness()));
-        self.background.spawn("replica number grants", grant(standing, clock, self.background.stop()));
+        self.background.spawn("replica number grants", grant(claim_state, clock, self.background.stop()));
         self.leases.spawn("replica number Lease", numbers.run(self.leases.stop()));
     }
 
@@ -86,13 +87,13 @@ impl ReplicaTasks {
 }
 
 /// Each renewal is a longer grant of the same number.
-async fn grant(mut standing: watch::Receiver<Standing>, clock: Arc<Clock>, stop: CancellationToken) {
+async fn grant(mut claim_state: watch::Receiver<ClaimState>, clock: Arc<Clock>, stop: CancellationToken) {
     let grants = async {
         loop {
-            if let Standing::Claimed(claim) = *standing.borrow_and_update() {
+            if let ClaimState::Claimed(claim) = *claim_state.borrow_and_update() {
                 clock.grant(Grant { number: claim.number, after: claim.after, until: Some(claim.until) });
             }
-            if standing.changed().await.is_err() {
+            if claim_state.changed().await.is_err() {
                 // Whoever holds the number has ended, which is noticed elsewhere.
                 return std::future::pending().await;
             }

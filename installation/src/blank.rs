@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::FIELD_MANAGER;
 
 /// Creates the object if it does not exist, and returns its current state.
-pub(crate) async fn make<K>(api: &Api<K>, name: &str) -> kube::Result<K>
+pub(crate) async fn get_or_create<K>(api: &Api<K>, name: &str) -> kube::Result<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {

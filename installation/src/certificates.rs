@@ -22,11 +22,11 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{KeepError, limited};
+use crate::error::{ReconcileError, with_timeout};
 use crate::lease::Leadership;
 use crate::metrics::Metrics;
-use crate::registration::{Mended, Registration};
-use crate::troubles::Troubles;
+use crate::registration::{ReconcileResult, Registration};
+use crate::troubles::ProblemLog;
 use crate::{FIELD_MANAGER, blank};
 
 #[cfg(test)]
@@ -35,11 +35,11 @@ mod tests;
 /// Between two rounds, unless the overlap is short.
 const PERIOD: Duration = Duration::from_secs(5);
 /// Rounds in an overlap, so that a replica keeps up even if one round fails or is late.
-const LOOKS: u32 = 4;
+const ROUNDS_PER_OVERLAP: u32 = 4;
 /// Between two rounds after an error, after a registration was applied, and until there is a Secret.
-const SOON: Duration = Duration::from_secs(1);
+const SHORT_PERIOD: Duration = Duration::from_secs(1);
 /// Keys by which Gatehouse recognizes its own Secret: it has one of them at least.
-const OURS: [&str; 2] = ["current-ca.crt", "changed-at"];
+const OWN_KEYS: [&str; 2] = ["current-ca.crt", "changed-at"];
 
 /// Where certificates are stored, and how they are issued.
 #[derive(Debug, Clone)]
@@ -64,19 +64,19 @@ pub struct SelfManaged {
     /// The last content of the Secret that could be read.
     last: Option<Store>,
     observations: Observations,
-    troubles: Troubles,
+    problems: ProblemLog,
 }
 
 /// The certificate that this replica serves with.
 #[derive(Debug, Clone)]
-pub struct Served {
+pub struct ServingCertificate {
     /// The current certificate and key; reports changes.
     pub keys: watch::Receiver<Arc<CertifiedKey>>,
     is_known: watch::Receiver<bool>,
     secret: String,
 }
 
-impl Served {
+impl ServingCertificate {
     /// Ready once the certificate comes from the Secret. The error is the reason for `/readyz`.
     pub fn readiness(&self) -> Result<(), String> {
         if *self.is_known.borrow() {
@@ -96,10 +96,10 @@ impl SelfManaged {
         leadership: Leadership,
         registry: &Registry,
         first: Arc<CertifiedKey>,
-    ) -> (Self, Served) {
+    ) -> (Self, ServingCertificate) {
         let (keys, served) = watch::channel(first);
         let (is_known, known) = watch::channel(false);
-        let served = Served { keys: served, is_known: known, secret: settings.secret.clone() };
+        let served = ServingCertificate { keys: served, is_known: known, secret: settings.secret.clone() };
         let this = Self {
             secrets: Api::namespaced(client, &settings.namespace),
             settings,
@@ -110,7 +110,7 @@ impl SelfManaged {
             is_known,
             last: None,
             observations: Observations::default(),
-            troubles: Troubles::default(),
+            problems: ProblemLog::default(),
         };
         (this, served)
     }
@@ -118,17 +118,17 @@ impl SelfManaged {
     /// Runs until `stop` is cancelled. It removes neither the Secret nor the registrations.
     pub async fn run(mut self, stop: CancellationToken) {
         // Boxed, since the future is large: it holds certificates across its requests.
-        let _ = Box::pin(stop.run_until_cancelled(self.keep())).await;
+        let _ = Box::pin(stop.run_until_cancelled(self.reconcile_forever())).await;
     }
 
-    async fn keep(&mut self) {
+    async fn reconcile_forever(&mut self) {
         let mut leading = self.leadership.receiver();
         loop {
-            let wait = self.round().await.unwrap_or_else(|error| {
-                self.troubles.meet(&error);
-                SOON
+            let wait = self.reconcile().await.unwrap_or_else(|error| {
+                self.problems.report(&error);
+                SHORT_PERIOD
             });
-            self.troubles.end_look();
+            self.problems.end_round();
             tokio::select! {
                 () = sleep(wait.min(self.period())) => {}
                 changed = leading.changed() => if changed.is_err() {
@@ -141,30 +141,31 @@ impl SelfManaged {
 
     /// Reads the Secret, serves its certificate, and does the leader's part if this replica leads. Returns how long to
     /// wait until the next round.
-    async fn round(&mut self) -> Result<Duration, KeepError> {
-        let secret = limited(&self.what(), self.secrets.get_opt(&self.settings.secret)).await?;
+    async fn reconcile(&mut self) -> Result<Duration, ReconcileError> {
+        let secret = with_timeout(&self.what(), self.secrets.get_opt(&self.settings.secret)).await?;
         let store = secret.as_ref().map(|secret| self.read(secret)).transpose();
         if let Ok(Some(store)) = &store {
-            self.follow(store);
+            self.serve_from(store);
             for source in store.problems().iter().cloned() {
-                self.troubles.meet(&KeepError::Part { name: self.settings.secret.clone(), source });
+                self.problems
+                    .report(&ReconcileError::InvalidKey { name: self.settings.secret.clone(), source });
             }
         }
         if !self.leadership.is_leading() {
             // Observations of an earlier term may be outdated.
             self.observations = Observations::default();
-            self.metrics.forget();
+            self.metrics.clear_in_sync();
             let is_known = store?.is_some();
-            return Ok(if is_known { self.period() } else { SOON });
+            return Ok(if is_known { self.period() } else { SHORT_PERIOD });
         }
         match (secret, store) {
-            (Some(secret), Ok(Some(store))) => self.lead(secret, store).await,
+            (Some(secret), Ok(Some(store))) => self.reconcile_as_leader(secret, store).await,
             (secret, store) => {
                 if let Err(error) = store {
-                    if matches!(error, KeepError::Foreign(_)) {
+                    if matches!(error, ReconcileError::ForeignSecret(_)) {
                         return Err(error);
                     }
-                    self.troubles.meet(&error);
+                    self.problems.report(&error);
                 }
                 self.restore(secret).await
             }
@@ -172,7 +173,7 @@ impl SelfManaged {
     }
 
     /// Serves the certificate of the Secret. If it cannot be used, the replica goes on with the last one.
-    fn follow(&mut self, store: &Store) {
+    fn serve_from(&mut self, store: &Store) {
         if let Some(key) = store.serving() {
             let is_new = self.keys.send_if_modified(|keys| {
                 let is_new = keys.cert != key.cert;
@@ -190,27 +191,32 @@ impl SelfManaged {
     }
 
     /// Publishes the bundle in the registrations, then carries out the next step.
-    async fn lead(&mut self, secret: Secret, store: Store) -> Result<Duration, KeepError> {
+    async fn reconcile_as_leader(
+        &mut self,
+        secret: Secret,
+        store: Store,
+    ) -> Result<Duration, ReconcileError> {
         let bundle = store.bundle();
-        let look = self.registration.look(&bundle).await;
-        let found = look.bundles();
+        let objects = self.registration.observe(&bundle).await;
+        let found = objects.bundles();
         let observed =
             self.observations.observe(&store, found.iter().map(Vec::as_slice), Instant::now().into_std());
-        self.still_leading()?;
+        self.ensure_leading()?;
         // A certificate is renewed even if the bundle can be neither published nor read.
-        let Mended { look_soon, troubles } = self.registration.mend(look, &bundle, &self.metrics).await;
-        for trouble in &troubles {
-            self.troubles.meet(trouble);
+        let ReconcileResult { requeue_soon, errors } =
+            self.registration.reconcile(objects, &bundle, &self.metrics).await;
+        for error in &errors {
+            self.problems.report(error);
         }
         match rotation::plan(Some(&store), &self.settings.policy, SystemTime::now(), observed) {
-            Plan::Do(step) => self.make(step, Some(&store), Some(secret)).await,
-            Plan::Nothing { requeue_after } => Ok(if look_soon { SOON } else { requeue_after }),
+            Plan::Do(step) => self.apply_step(step, Some(&store), Some(secret)).await,
+            Plan::Nothing { requeue_after } => Ok(if requeue_soon { SHORT_PERIOD } else { requeue_after }),
         }
     }
 
     /// The Secret is missing or invalid. Writes the last known content again if it can still be used, and new
     /// certificates otherwise.
-    async fn restore(&mut self, secret: Option<Secret>) -> Result<Duration, KeepError> {
+    async fn restore(&mut self, secret: Option<Secret>) -> Result<Duration, ReconcileError> {
         let plan = |store| {
             rotation::plan(store, &self.settings.policy, SystemTime::now(), ObservationTimes::default())
         };
@@ -220,55 +226,55 @@ impl SelfManaged {
                 self.write(secret, &last).await?;
                 Ok(Duration::ZERO)
             }
-            _ => self.make(Step::Create, None, secret).await,
+            _ => self.apply_step(Step::Create, None, secret).await,
         }
     }
 
-    async fn make(
+    async fn apply_step(
         &mut self,
         step: Step,
         store: Option<&Store>,
         secret: Option<Secret>,
-    ) -> Result<Duration, KeepError> {
+    ) -> Result<Duration, ReconcileError> {
         let made = rotation::apply(step, store, &self.settings.policy, SystemTime::now())?;
         self.write(secret, &made).await?;
-        self.metrics.made(step);
+        self.metrics.count_rotation(step);
         tracing::info!(secret = %self.settings.secret, step = step.as_str(), store = ?made, "certificates rotated");
         Ok(Duration::ZERO)
     }
 
     /// Replaces the content of the Secret as it was read: if another replica wrote it meanwhile, the update conflicts.
-    async fn write(&self, secret: Option<Secret>, store: &Store) -> Result<(), KeepError> {
-        self.still_leading()?;
+    async fn write(&self, secret: Option<Secret>, store: &Store) -> Result<(), ReconcileError> {
+        self.ensure_leading()?;
         let name = &self.settings.secret;
         let mut secret = match secret {
             Some(secret) => secret,
-            None => limited(&self.what(), blank::make(&self.secrets, name)).await?,
+            None => with_timeout(&self.what(), blank::get_or_create(&self.secrets, name)).await?,
         };
         let data = store.to_data().into_iter().map(|(key, value)| (key, ByteString(value)));
         secret.data = Some(data.collect());
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        limited(&self.what(), self.secrets.replace(name, &params, &secret)).await.map(drop)
+        with_timeout(&self.what(), self.secrets.replace(name, &params, &secret)).await.map(drop)
     }
 
-    fn read(&self, secret: &Secret) -> Result<Store, KeepError> {
+    fn read(&self, secret: &Secret) -> Result<Store, ReconcileError> {
         let name = || self.settings.secret.clone();
         let data = secret.data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone())).collect();
         Store::from_data(&data).map_err(|source| {
-            if data.is_empty() || OURS.iter().any(|key| data.contains_key(*key)) {
-                KeepError::Store { name: name(), source }
+            if data.is_empty() || OWN_KEYS.iter().any(|key| data.contains_key(*key)) {
+                ReconcileError::Store { name: name(), source }
             } else {
-                KeepError::Foreign(name())
+                ReconcileError::ForeignSecret(name())
             }
         })
     }
 
-    fn still_leading(&self) -> Result<(), KeepError> {
-        if self.leadership.is_leading() { Ok(()) } else { Err(KeepError::Deposed) }
+    fn ensure_leading(&self) -> Result<(), ReconcileError> {
+        if self.leadership.is_leading() { Ok(()) } else { Err(ReconcileError::LostLeadership) }
     }
 
     fn period(&self) -> Duration {
-        PERIOD.min(self.settings.policy.overlap() / LOOKS)
+        PERIOD.min(self.settings.policy.overlap() / ROUNDS_PER_OVERLAP)
     }
 
     fn what(&self) -> String {

@@ -8,11 +8,11 @@ use tokio::time::timeout;
 /// The timeout of one request. It is shorter than `LEASE_DURATION` less `RENEW_DEADLINE` (15 s − 10 s), so that a
 /// leader's last request is over before another replica leads. Two requests, a read of the Lease and a write, fit into
 /// `RENEW_DEADLINE`.
-const REQUEST: Duration = Duration::from_secs(4);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Something could not be brought up to date in this round.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum KeepError {
+pub(crate) enum ReconcileError {
     /// The API server answered with an error, or could not be reached.
     #[error("cannot read or write {what}")]
     Request {
@@ -21,9 +21,9 @@ pub(crate) enum KeepError {
         /// The error of the client.
         source: Box<kube::Error>,
     },
-    /// The API server did not answer within [`REQUEST`].
-    #[error("{what}: timed out after {} s", REQUEST.as_secs())]
-    Late {
+    /// The API server did not answer within [`REQUEST_TIMEOUT`].
+    #[error("{what}: timed out after {} s", REQUEST_TIMEOUT.as_secs())]
+    Timeout {
         /// Kind and name.
         what: String,
     },
@@ -37,7 +37,7 @@ pub(crate) enum KeepError {
     },
     /// The Secret has content that Gatehouse did not write.
     #[error("Secret/{0} has other content and is not overwritten")]
-    Foreign(String),
+    ForeignSecret(String),
     /// The content of the Secret cannot be used at all.
     #[error("Secret/{name} is invalid")]
     Store {
@@ -48,7 +48,7 @@ pub(crate) enum KeepError {
     },
     /// One key of the Secret cannot be used; the others can.
     #[error("a key of Secret/{name} is invalid")]
-    Part {
+    InvalidKey {
         /// The Secret's name.
         name: String,
         /// What is wrong with it.
@@ -67,18 +67,17 @@ pub(crate) enum KeepError {
     Rotation(#[from] RotationError),
     /// This replica lost leadership in the middle of a round.
     #[error("this replica lost leadership")]
-    Deposed,
+    LostLeadership,
 }
 
-/// Sends a request about `what` (kind and name), with a timeout of [`REQUEST`].
-pub(crate) async fn limited<T>(
+/// Sends a request about `what` (kind and name), with a timeout of [`REQUEST_TIMEOUT`].
+pub(crate) async fn with_timeout<T>(
     what: &str,
     request: impl Future<Output = kube::Result<T>>,
-) -> Result<T, KeepError> {
-    match timeout(REQUEST, request).await {
-        Ok(answer) => {
-            answer.map_err(|source| KeepError::Request { what: what.to_owned(), source: Box::new(source) })
-        }
-        Err(_) => Err(KeepError::Late { what: what.to_owned() }),
+) -> Result<T, ReconcileError> {
+    match timeout(REQUEST_TIMEOUT, request).await {
+        Ok(answer) => answer
+            .map_err(|source| ReconcileError::Request { what: what.to_owned(), source: Box::new(source) }),
+        Err(_) => Err(ReconcileError::Timeout { what: what.to_owned() }),
     }
 }

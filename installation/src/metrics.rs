@@ -34,16 +34,16 @@ impl Metrics {
         metrics
     }
 
-    pub(crate) fn in_sync(&self, object: &str, is_in_sync: bool) {
+    pub(crate) fn set_in_sync(&self, object: &str, is_in_sync: bool) {
         self.in_sync.with_label_values(&[object]).set(is_in_sync.into());
     }
 
     /// Removes the registration metrics of a replica that does not lead, since the leader reports them.
-    pub(crate) fn forget(&self) {
+    pub(crate) fn clear_in_sync(&self) {
         self.in_sync.reset();
     }
 
-    pub(crate) fn made(&self, step: Step) {
+    pub(crate) fn count_rotation(&self, step: Step) {
         self.rotations.with_label_values(&[step.as_str()]).inc();
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::lease::candidate::{Candidate, Held, Refusal, Trace};
+use crate::lease::candidate::{AcquireError, Candidate, LeaseTerm, ReleaseMode};
 use crate::lease::{RETRY_PERIOD, jittered};
 
 #[cfg(test)]
@@ -38,25 +38,25 @@ pub struct Claim {
 
 /// Whether a replica has a number.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum ClaimState {
     /// It has none, for this reason.
-    Without(String),
+    Unclaimed(String),
     /// It has this one, or had it, if the claim has expired.
     Claimed(Claim),
 }
 
-/// A replica's attempt to get and keep a number; [`Numbers::run`] is its task.
-pub struct Numbers {
+/// A replica's attempt to get and keep a number; [`ReplicaNumbers::run`] is its task.
+pub struct ReplicaNumbers {
     candidates: Vec<Candidate>,
-    standing: watch::Sender<Standing>,
+    claim_state: watch::Sender<ClaimState>,
     time: fn() -> SystemTime,
 }
 
-impl Standing {
+impl ClaimState {
     /// Ready while the claim has not expired. The error is the reason for `/readyz`.
     pub fn readiness(&self) -> Result<(), String> {
         match self {
-            Self::Without(reason) => Err(format!("no replica number yet: {reason}")),
+            Self::Unclaimed(reason) => Err(format!("no replica number yet: {reason}")),
             Self::Claimed(claim) if claim.until <= SystemTime::now() => {
                 Err(format!("cannot renew the Lease of replica number {}", claim.number))
             }
@@ -65,7 +65,7 @@ impl Standing {
     }
 }
 
-impl Numbers {
+impl ReplicaNumbers {
     /// Acquires one number of as many as there are `leases` (names). Each number is the index of its Lease. `identity`
     /// must be unique to this process.
     pub fn new(
@@ -73,28 +73,28 @@ impl Numbers {
         namespace: &str,
         identity: &str,
         leases: impl IntoIterator<Item = String>,
-    ) -> (Self, watch::Receiver<Standing>) {
+    ) -> (Self, watch::Receiver<ClaimState>) {
         let candidate =
             |lease: String| Candidate::new(Api::namespaced(client.clone(), namespace), &lease, identity);
         let candidates = leases.into_iter().map(candidate).collect();
-        let (standing, receiver) = watch::channel(Standing::Without("none was asked for".to_owned()));
-        (Self { candidates, standing, time: SystemTime::now }, receiver)
+        let (claim_state, receiver) = watch::channel(ClaimState::Unclaimed("none was asked for".to_owned()));
+        (Self { candidates, claim_state, time: SystemTime::now }, receiver)
     }
 
     /// Acquires and renews a number until `stop` is cancelled, then releases it. Tasks that use the number should have
     /// ended before.
     pub async fn run(mut self, stop: CancellationToken) {
-        if stop.run_until_cancelled(self.hold()).await.is_none() {
+        if stop.run_until_cancelled(self.hold_a_number()).await.is_none() {
             for candidate in &mut self.candidates {
-                candidate.release(Trace::Kept).await;
+                candidate.release(ReleaseMode::KeepExpiry).await;
             }
         }
     }
 
-    async fn hold(&mut self) {
+    async fn hold_a_number(&mut self) {
         loop {
-            let index = self.claim().await;
-            self.keep(index).await;
+            let index = self.acquire().await;
+            self.renew_until_lost(index).await;
             tracing::warn!(
                 number = index,
                 "replica number was taken by another replica, acquiring another one"
@@ -104,26 +104,26 @@ impl Numbers {
 
     /// Tries one number after the other, from a random one on: replicas that start together should not all try the
     /// same.
-    async fn claim(&mut self) -> usize {
+    async fn acquire(&mut self) -> usize {
         let count = self.candidates.len();
         let mut index = usize::try_from(random() >> 32).unwrap_or_default() % count;
         let mut taken = 0;
         loop {
-            match self.attempt(index).await {
-                Ok(held) => {
-                    self.publish(index, held);
+            match self.try_acquire_or_renew(index).await {
+                Ok(term) => {
+                    self.publish(index, term);
                     return index;
                 }
-                Err(Refusal::Held | Refusal::Conflict) => {
+                Err(AcquireError::HeldByOther | AcquireError::Conflict) => {
                     index = (index + 1) % count;
                     taken += 1;
                     if taken < count {
                         continue;
                     }
-                    self.without(format!("all {count} are taken"));
+                    self.report_unclaimed(format!("all {count} are taken"));
                 }
                 // The other Leases would fail for the same reason, each with another name in its message.
-                Err(Refusal::Failed(reason)) => self.without(reason),
+                Err(AcquireError::Failed(reason)) => self.report_unclaimed(reason),
             }
             taken = 0;
             sleep(jittered(RETRY_PERIOD)).await;
@@ -132,44 +132,44 @@ impl Numbers {
 
     /// Renews until another replica has the number. When renewals fail it goes on trying, even past the expiry: if no
     /// other replica has taken the number, keeping it is better than another number.
-    async fn keep(&mut self, index: usize) {
+    async fn renew_until_lost(&mut self, index: usize) {
         loop {
             sleep(jittered(RENEW_PERIOD)).await;
-            match self.attempt(index).await {
-                Ok(held) => self.publish(index, held),
-                Err(Refusal::Held) => return,
-                Err(Refusal::Conflict) => {}
-                Err(Refusal::Failed(reason)) => {
+            match self.try_acquire_or_renew(index).await {
+                Ok(term) => self.publish(index, term),
+                Err(AcquireError::HeldByOther) => return,
+                Err(AcquireError::Conflict) => {}
+                Err(AcquireError::Failed(reason)) => {
                     tracing::warn!(number = index, %reason, "replica number Lease was not renewed");
                 }
             }
         }
     }
 
-    async fn attempt(&mut self, index: usize) -> Result<Held, Refusal> {
+    async fn try_acquire_or_renew(&mut self, index: usize) -> Result<LeaseTerm, AcquireError> {
         let time = self.time;
-        self.candidates[index].attempt(|before| before.is_none_or(|until| until <= time())).await
+        self.candidates[index].try_acquire_or_renew(|before| before.is_none_or(|until| until <= time())).await
     }
 
-    fn publish(&self, index: usize, held: Held) {
+    fn publish(&self, index: usize, term: LeaseTerm) {
         let number = u8::try_from(index).unwrap_or(u8::MAX);
-        let claim = Claim { number, after: held.before, until: held.until };
-        let before = self.standing.send_replace(Standing::Claimed(claim));
-        if !matches!(before, Standing::Claimed(before) if before.number == number) {
+        let claim = Claim { number, after: term.previous_expiry, until: term.expires };
+        let before = self.claim_state.send_replace(ClaimState::Claimed(claim));
+        if !matches!(before, ClaimState::Claimed(before) if before.number == number) {
             tracing::info!(number, lease = self.candidates[index].name(), "acquired a replica number");
         }
     }
 
-    fn without(&self, reason: String) {
-        let told = Standing::Without(reason);
-        let is_news = self.standing.send_if_modified(|standing| {
-            let is_news = matches!(standing, Standing::Without(_)) && *standing != told;
+    fn report_unclaimed(&self, reason: String) {
+        let unclaimed = ClaimState::Unclaimed(reason);
+        let is_news = self.claim_state.send_if_modified(|claim_state| {
+            let is_news = matches!(claim_state, ClaimState::Unclaimed(_)) && *claim_state != unclaimed;
             if is_news {
-                *standing = told.clone();
+                *claim_state = unclaimed.clone();
             }
             is_news
         });
-        if is_news && let Standing::Without(reason) = told {
+        if is_news && let ClaimState::Unclaimed(reason) = unclaimed {
             tracing::warn!(%reason, "replica has no number yet");
         }
     }

@@ -28,7 +28,7 @@ use crate::world::{Live, World};
 use gatehouse_apiservice::registration::{webhook_account, webhooks::COUNTS_NAME};
 use gatehouse_installation::certificates::{SelfManaged, Settings};
 use gatehouse_installation::lease::Election;
-use gatehouse_installation::registration::{Make, Registration};
+use gatehouse_installation::registration::{BuildObjects, Registration};
 
 #[cfg(test)]
 mod tests;
@@ -72,7 +72,7 @@ pub struct SelfManagedParts {
     /// Where the certificates are stored, and how they are issued.
     pub settings: Settings,
     /// Makes the webhook configurations for a CA bundle.
-    pub configurations: Make,
+    pub configurations: BuildObjects,
 }
 
 /// A running server.

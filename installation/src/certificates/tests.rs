@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::lease::Election;
-use crate::registration::Make;
+use crate::registration::BuildObjects;
 use gatehouse_fake_api::FakeApi;
 
 const LONG: Duration = Duration::from_mins(10);
@@ -18,7 +18,7 @@ const REGISTRATION: &str = "apiregistration.k8s.io";
 const AUTHORIZATION: &str = "rbac.authorization.k8s.io";
 
 struct Replica {
-    served: Served,
+    served: ServingCertificate,
     registry: Registry,
     stop: CancellationToken,
     tasks: [JoinHandle<()>; 2],
@@ -63,7 +63,7 @@ fn replica(api: &FakeApi, identity: &str) -> Replica {
     replica_of(api, identity, settings(NAME), Box::new(|bundle| vec![full("v1.view", bundle)]))
 }
 
-fn replica_of(api: &FakeApi, identity: &str, settings: Settings, make: Make) -> Replica {
+fn replica_of(api: &FakeApi, identity: &str, settings: Settings, make: BuildObjects) -> Replica {
     let client = api.client();
     let (election, leadership) = Election::new(client.clone(), NAMESPACE, "leader", identity);
     let registration = Registration::new(client.clone(), "owner", make);
@@ -185,7 +185,7 @@ async fn one_that_cannot_be_made_keeps_nothing_from_the_others() {
         "manager": "helm", "operation": "Apply", "fieldsV1": {"f:spec": {"f:group": {}}},
     }]);
     api.put(installed);
-    let make: Make = Box::new(|bundle| vec![full("v1.gone", bundle), full("v1.there", bundle)]);
+    let make: BuildObjects = Box::new(|bundle| vec![full("v1.gone", bundle), full("v1.there", bundle)]);
     let mut leader = replica_of(&api, "a", settings(NAME), make);
     leader.ready().await;
     let published =
@@ -204,7 +204,7 @@ async fn a_certificate_is_renewed_while_it_cannot_be_seen_who_trusts_it() {
     let kept = secret(&api).unwrap();
     api.hang(REGISTRATION, "apiservices");
     // A policy with another name makes a renewal due at once.
-    let make: Make = Box::new(|bundle| vec![full("v1.view", bundle)]);
+    let make: BuildObjects = Box::new(|bundle| vec![full("v1.view", bundle)]);
     let mut next = replica_of(&api, "b", settings("other.svc"), make);
     next.ready().await;
     until("another certificate", || next.served.keys.borrow().cert != before.cert).await;
@@ -268,9 +268,9 @@ async fn of_two_steps_over_one_secret_one_is_made() {
     let mut other = secret(&api).unwrap();
     other["metadata"]["labels"] = json!({"changed": "meanwhile"});
     let other = api.put(other);
-    let made = late.make(Step::PublishNext, Some(&store), Some(read)).await;
+    let made = late.apply_step(Step::PublishNext, Some(&store), Some(read)).await;
     assert!(
-        matches!(&made, Err(KeepError::Request { source, .. }) if source.to_string().contains("modified")),
+        matches!(&made, Err(ReconcileError::Request { source, .. }) if source.to_string().contains("modified")),
         "{made:?}"
     );
     assert_eq!(secret(&api), Some(other));

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{Decision, LEASE_DURATION, evaluate};
 use crate::blank;
-use crate::error::{KeepError, limited};
+use crate::error::{ReconcileError, with_timeout};
 
 /// The precision of the times in a Lease (`MicroTime`).
 const MICROSECOND: Duration = Duration::from_micros(1);
@@ -33,20 +33,20 @@ pub(crate) struct Candidate {
 
 /// A Lease that this candidate took or renewed.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Held {
+pub(crate) struct LeaseTerm {
     /// A time before the write was sent.
-    pub(crate) began: Instant,
+    pub(crate) started: Instant,
     /// When it expires: its `renewTime` plus its duration, by the holder's wall clock.
-    pub(crate) until: SystemTime,
+    pub(crate) expires: SystemTime,
     /// When the previous hold expired, of this or another holder, by the same rule; `None` if there was none.
-    pub(crate) before: Option<SystemTime>,
+    pub(crate) previous_expiry: Option<SystemTime>,
 }
 
 /// Why an attempt neither took nor renewed the Lease.
 #[derive(Debug)]
-pub(crate) enum Refusal {
+pub(crate) enum AcquireError {
     /// Another candidate holds the Lease.
-    Held,
+    HeldByOther,
     /// Another candidate wrote the Lease at the same time.
     Conflict,
     /// The API server answered with an error, or could not be reached.
@@ -55,18 +55,18 @@ pub(crate) enum Refusal {
 
 /// What a released Lease says about its last hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Trace {
+pub(crate) enum ReleaseMode {
     /// The hold ended now: `renewTime` is the time of release and the duration is 1 s. client-go writes this, so other
     /// tools recognize it.
-    Over,
+    Expire,
     /// `renewTime` and duration stay, so that the next holder knows until when the Lease was held.
-    Kept,
+    KeepExpiry,
 }
 
-impl From<KeepError> for Refusal {
-    fn from(error: KeepError) -> Self {
+impl From<ReconcileError> for AcquireError {
+    fn from(error: ReconcileError) -> Self {
         match &error {
-            KeepError::Request { source, .. } if is_conflict(source) => Self::Conflict,
+            ReconcileError::Request { source, .. } if is_conflict(source) => Self::Conflict,
             _ => Self::Failed(explain(&error)),
         }
     }
@@ -89,14 +89,14 @@ impl Candidate {
     }
 
     /// Reads the Lease, and takes or renews it if [`evaluate`] allows that. Before it takes a Lease that it does not
-    /// hold, it calls `may_take` with the time when the last hold expires, according to the Lease; `false` leaves the
-    /// Lease alone.
-    pub(crate) async fn attempt(
+    /// hold, it calls `may_acquire` with the time when the last hold expires, according to the Lease; `false` leaves
+    /// the Lease alone.
+    pub(crate) async fn try_acquire_or_renew(
         &mut self,
-        may_take: impl Fn(Option<SystemTime>) -> bool,
-    ) -> Result<Held, Refusal> {
+        may_acquire: impl Fn(Option<SystemTime>) -> bool,
+    ) -> Result<LeaseTerm, AcquireError> {
         let what = format!("Lease/{}", self.name);
-        let lease = limited(&what, self.api.get_opt(&self.name)).await?;
+        let lease = with_timeout(&what, self.api.get_opt(&self.name)).await?;
         let now = Instant::now();
         self.observe(lease, now);
         let (lease, since) = match &self.seen {
@@ -106,50 +106,51 @@ impl Candidate {
         let spec = lease.map(|lease| lease.spec.clone().unwrap_or_default());
         let decision = evaluate(spec.as_ref(), &self.identity, since, now);
         let mut lease = match (decision, lease) {
-            (Decision::Wait(_), _) => return Err(Refusal::Held),
+            (Decision::Wait(_), _) => return Err(AcquireError::HeldByOther),
             (Decision::Renew | Decision::Take, Some(lease)) => lease.clone(),
             // A new Lease has no holder and is taken below, unless another candidate created and took it meanwhile.
-            (_, _) => limited(&what, blank::make(&self.api, &self.name)).await?,
+            (_, _) => with_timeout(&what, blank::get_or_create(&self.api, &self.name)).await?,
         };
         let is_new = decision != Decision::Renew;
         let spec = lease.spec.take().unwrap_or_default();
         if decision == Decision::Create
             && spec.holder_identity.as_ref().is_some_and(|holder| !holder.is_empty())
         {
-            return Err(Refusal::Conflict);
+            return Err(AcquireError::Conflict);
         }
-        let before = held_until(&spec);
-        if is_new && !may_take(before) {
-            return Err(Refusal::Held);
+        let previous_expiry = expiry(&spec);
+        if is_new && !may_acquire(previous_expiry) {
+            return Err(AcquireError::HeldByOther);
         }
-        let spec = self.renewed(spec, timestamp((self.time)()), is_new);
-        let until = held_until(&spec).unwrap_or(SystemTime::UNIX_EPOCH);
+        let spec = self.renewed_spec(spec, timestamp((self.time)()), is_new);
+        let expires = expiry(&spec).unwrap_or(SystemTime::UNIX_EPOCH);
         lease.spec = Some(spec);
         // The update carries the resourceVersion: of two candidates that take the Lease, one gets a conflict.
-        let written = limited(&what, self.api.replace(&self.name, &PostParams::default(), &lease)).await?;
+        let written =
+            with_timeout(&what, self.api.replace(&self.name, &PostParams::default(), &lease)).await?;
         self.observe(Some(written), now);
-        Ok(Held { began: now, until, before })
+        Ok(LeaseTerm { started: now, expires, previous_expiry })
     }
 
     /// Releases the Lease, if this candidate last observed itself as its holder. If that fails or takes longer than
     /// [`RELEASE`], the next holder waits until the Lease expires.
-    pub(crate) async fn release(&mut self, trace: Trace) {
+    pub(crate) async fn release(&mut self, mode: ReleaseMode) {
         let Some((lease, _)) = self.seen.take() else { return };
-        if let Ok(Err(error)) = timeout(RELEASE, self.give_back(lease, trace)).await {
+        if let Ok(Err(error)) = timeout(RELEASE, self.clear_holder(lease, mode)).await {
             tracing::debug!(error = %explain(&error), lease = %self.name, "cannot release the Lease");
         }
     }
 
     /// Reads the Lease again after a conflict: a renewal that was cancelled in flight may have been written, and would
     /// leave the Lease held by a replica that has ended.
-    async fn give_back(&self, mut lease: Lease, trace: Trace) -> kube::Result<()> {
+    async fn clear_holder(&self, mut lease: Lease, mode: ReleaseMode) -> kube::Result<()> {
         loop {
             let spec = lease.spec.get_or_insert_default();
             if spec.holder_identity.as_deref() != Some(&self.identity) {
                 return Ok(());
             }
             spec.holder_identity = Some(String::new());
-            if trace == Trace::Over {
+            if mode == ReleaseMode::Expire {
                 spec.lease_duration_seconds = Some(1);
                 spec.renew_time = Some(MicroTime(timestamp((self.time)())));
             }
@@ -172,7 +173,7 @@ impl Candidate {
     /// The spec that takes or renews a Lease. `renewTime` never goes back, even if the wall clock does, since this
     /// holder and others may rely on the time that it gave. It always grows by 1 µs at least, since other candidates
     /// recognize a renewal by a change.
-    fn renewed(&self, before: LeaseSpec, now: Timestamp, is_new: bool) -> LeaseSpec {
+    fn renewed_spec(&self, before: LeaseSpec, now: Timestamp, is_new: bool) -> LeaseSpec {
         let transitions = before.lease_transitions.unwrap_or(0);
         let is_first = before.renew_time.is_none();
         let next = before.renew_time.as_ref().and_then(|last| last.0.checked_add(MICROSECOND).ok());
@@ -189,7 +190,7 @@ impl Candidate {
 }
 
 /// When the last hold expires, by the wall clock of its holder.
-fn held_until(spec: &LeaseSpec) -> Option<SystemTime> {
+fn expiry(spec: &LeaseSpec) -> Option<SystemTime> {
     let renewed = SystemTime::from(spec.renew_time.as_ref()?.0);
     renewed.checked_add(super::duration(spec))
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     RENEW_DEADLINE, RETRY_PERIOD,
-    candidate::{Candidate, Refusal, Trace},
+    candidate::{AcquireError, Candidate, ReleaseMode},
     jittered,
 };
 
@@ -71,28 +71,28 @@ impl Election {
 
     /// Takes part until `stop` is cancelled, then releases the Lease. The leader's work should have ended before.
     pub async fn run(mut self, stop: CancellationToken) {
-        if stop.run_until_cancelled(self.take_part()).await.is_none() {
+        if stop.run_until_cancelled(self.renew_until_stopped()).await.is_none() {
             self.step_down("shutting down");
-            self.candidate.release(Trace::Over).await;
+            self.candidate.release(ReleaseMode::Expire).await;
         }
     }
 
-    async fn take_part(&mut self) {
+    async fn renew_until_stopped(&mut self) {
         loop {
             let deadline = self.deadline();
             let attempted = tokio::select! {
-                attempted = self.candidate.attempt(|_| true) => Some(attempted),
+                attempted = self.candidate.try_acquire_or_renew(|_| true) => Some(attempted),
                 // An attempt that hangs must not extend the leadership.
                 () = sleep_until_some(deadline) => None,
             };
             match attempted {
-                Some(Ok(held)) => self.lead(held.began),
-                Some(Err(Refusal::Held)) => self.step_down("another replica holds the Lease"),
+                Some(Ok(term)) => self.extend_leadership(term.started),
+                Some(Err(AcquireError::HeldByOther)) => self.step_down("another replica holds the Lease"),
                 // If this replica leads, it may do so until its deadline: other candidates wait even longer.
-                Some(Err(Refusal::Conflict)) => {
+                Some(Err(AcquireError::Conflict)) => {
                     tracing::debug!(lease = %self.candidate.name(), "another replica acquired the Lease first");
                 }
-                Some(Err(Refusal::Failed(reason))) => {
+                Some(Err(AcquireError::Failed(reason))) => {
                     tracing::warn!(lease = %self.candidate.name(), %reason, "cannot renew the Lease");
                 }
                 None => self.step_down(TOO_LATE),
@@ -108,8 +108,8 @@ impl Election {
         *self.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lead(&self, began: Instant) {
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(began + RENEW_DEADLINE);
+    fn extend_leadership(&self, started: Instant) {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(started + RENEW_DEADLINE);
         if !self.leading.send_replace(true) {
             tracing::info!(lease = %self.candidate.name(), identity = %self.candidate.identity(), "acquired leadership");
         }

@@ -167,11 +167,11 @@ async fn a_clock_that_is_set_back_does_not_shorten_what_was_promised() {
     let mut candidate = Candidate::new(Api::namespaced(api.client(), "gatehouse-system"), "gatehouse", "a");
     let in_an_hour = || SystemTime::now() + Duration::from_hours(1);
     candidate.time = in_an_hour;
-    let promised = candidate.attempt(|_| true).await.unwrap().until;
+    let promised = candidate.try_acquire_or_renew(|_| true).await.unwrap().expires;
     candidate.time = SystemTime::now;
     for _ in 0..2 {
         let before = lease(&api);
-        assert!(candidate.attempt(|_| true).await.unwrap().until > promised);
+        assert!(candidate.try_acquire_or_renew(|_| true).await.unwrap().expires > promised);
         assert!(lease(&api) != before, "others see that it is renewed");
     }
 }

@@ -18,7 +18,7 @@ fn paused_time() -> SystemTime {
 }
 
 struct Replica {
-    standing: watch::Receiver<Standing>,
+    claim_state: watch::Receiver<ClaimState>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -31,26 +31,26 @@ fn server() -> FakeApi {
 
 fn replica(api: &FakeApi, identity: &str, numbers: u8) -> Replica {
     let leases = (0..numbers).map(|number| format!("number-{number}"));
-    let (mut replica, standing) = Numbers::new(&api.client(), "gatehouse-system", identity, leases);
+    let (mut replica, claim_state) = ReplicaNumbers::new(&api.client(), "gatehouse-system", identity, leases);
     replica.time = paused_time;
     replica.candidates.iter_mut().for_each(|candidate| candidate.time = paused_time);
     let stop = CancellationToken::new();
-    Replica { standing, task: tokio::spawn(replica.run(stop.clone())), stop }
+    Replica { claim_state, task: tokio::spawn(replica.run(stop.clone())), stop }
 }
 
 impl Replica {
     async fn claims(&mut self) -> Claim {
-        let claimed = self.standing.wait_for(|standing| matches!(standing, Standing::Claimed(_)));
+        let claimed = self.claim_state.wait_for(|claim_state| matches!(claim_state, ClaimState::Claimed(_)));
         match timeout(LONG, claimed).await.unwrap().unwrap().clone() {
-            Standing::Claimed(claim) => claim,
-            Standing::Without(_) => unreachable!("waited for"),
+            ClaimState::Claimed(claim) => claim,
+            ClaimState::Unclaimed(_) => unreachable!("waited for"),
         }
     }
 
     /// The number, if its claim has not expired.
     fn number(&self) -> Option<u8> {
-        match *self.standing.borrow() {
-            Standing::Claimed(claim) if paused_time() < claim.until => Some(claim.number),
+        match *self.claim_state.borrow() {
+            ClaimState::Claimed(claim) if paused_time() < claim.until => Some(claim.number),
             _ => None,
         }
     }
@@ -68,11 +68,11 @@ async fn no_two_replicas_have_one_number() {
     assert_eq!(numbers, (0..16).collect::<Vec<_>>());
     let mut late = replica(&api, "one too many", 16);
     sleep(LONG).await;
-    let told = late.standing.borrow().clone();
-    assert!(matches!(&told, Standing::Without(reason) if reason.contains("16")), "{told:?}");
+    let told = late.claim_state.borrow().clone();
+    assert!(matches!(&told, ClaimState::Unclaimed(reason) if reason.contains("16")), "{told:?}");
     // When a replica ends, the late one gets its number after the claim has expired.
     let first = replicas.swap_remove(0);
-    let Standing::Claimed(had) = *first.standing.borrow() else { panic!("claimed before") };
+    let ClaimState::Claimed(had) = *first.claim_state.borrow() else { panic!("claimed before") };
     first.stop.cancel();
     first.task.await.unwrap();
     let claim = late.claims().await;
@@ -106,18 +106,18 @@ async fn a_replica_that_was_cut_off_keeps_its_number_or_takes_another_but_never_
     assert_eq!(cut_off.number(), None, "it ended with what the Lease said");
     api.fail(false);
     let mut waiting = replica(&api, "waiting", 1);
-    let both = [cut_off.standing.clone(), waiting.standing.clone()];
+    let both = [cut_off.claim_state.clone(), waiting.claim_state.clone()];
     for _ in 0..200 {
         sleep(Duration::from_millis(300)).await;
         let used = both.iter().filter(
-            |standing| matches!(*standing.borrow(), Standing::Claimed(claim) if paused_time() < claim.until),
+            |claim_state| matches!(*claim_state.borrow(), ClaimState::Claimed(claim) if paused_time() < claim.until),
         );
         assert!(used.count() <= 1);
     }
     assert_eq!(cut_off.number(), Some(had.number), "it was still its own");
     cut_off.task.abort();
     let claim = waiting.claims().await;
-    let Standing::Claimed(last) = *cut_off.standing.borrow() else { panic!("claimed before") };
+    let ClaimState::Claimed(last) = *cut_off.claim_state.borrow() else { panic!("claimed before") };
     assert!(claim.after == Some(last.until) && paused_time() >= last.until, "{claim:?} after {last:?}");
 }
 
@@ -132,9 +132,9 @@ async fn a_number_that_another_took_is_replaced() {
     api.put(lease);
     let other = timeout(
         LONG,
-        loser
-            .standing
-            .wait_for(|standing| matches!(standing, Standing::Claimed(claim) if claim.number != had.number)),
+        loser.claim_state.wait_for(
+            |claim_state| matches!(claim_state, ClaimState::Claimed(claim) if claim.number != had.number),
+        ),
     );
     assert!(other.await.is_ok());
 }
@@ -143,9 +143,10 @@ async fn a_number_that_another_took_is_replaced() {
 async fn without_the_right_to_leases_it_is_said_why_once() {
     let api = FakeApi::new();
     let replica = replica(&api, "a", 16);
-    let mut standing = replica.standing.clone();
-    let told = standing.wait_for(|standing| standing.readiness().is_err_and(|reason| reason.contains("404")));
+    let mut claim_state = replica.claim_state.clone();
+    let told = claim_state
+        .wait_for(|claim_state| claim_state.readiness().is_err_and(|reason| reason.contains("404")));
     assert!(timeout(LONG, told).await.is_ok());
     // Each Lease fails with another message, but only the first one is reported.
-    assert!(timeout(LONG, standing.changed()).await.is_err(), "{:?}", *standing.borrow());
+    assert!(timeout(LONG, claim_state.changed()).await.is_err(), "{:?}", *claim_state.borrow());
 }

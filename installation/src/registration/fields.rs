@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 /// The set of fields that `manager` applied, and the sets of all other managers. Entries of subresources are left out,
 /// since kube-apiserver's controllers own the status. Updates by `manager` count as those of another manager.
-pub(super) fn holders<'a>(object: &'a Value, manager: &str) -> (Option<&'a Value>, Vec<&'a Value>) {
+pub(super) fn field_owners<'a>(object: &'a Value, manager: &str) -> (Option<&'a Value>, Vec<&'a Value>) {
     let entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
     let mut ours = None;
     let mut others = Vec::new();
@@ -22,25 +22,25 @@ pub(super) fn holders<'a>(object: &'a Value, manager: &str) -> (Option<&'a Value
     (ours, others)
 }
 
-/// What the holders own within a field.
-pub(super) fn within<'a>(holders: &[&'a Value], field: &str) -> Vec<&'a Value> {
+/// The owners' fields within a field.
+pub(super) fn within<'a>(owners: &[&'a Value], field: &str) -> Vec<&'a Value> {
     let field = format!("f:{field}");
-    holders.iter().filter_map(|holder| holder.get(&field)).collect()
+    owners.iter().filter_map(|owner| owner.get(&field)).collect()
 }
 
-/// What the holders own within an item of a list.
-pub(super) fn within_item<'a>(holders: &[&'a Value], item: &Value) -> Vec<&'a Value> {
-    let items = holders.iter().filter_map(|holder| holder.as_object()).flatten();
+/// The owners' fields within an item of a list.
+pub(super) fn within_item<'a>(owners: &[&'a Value], item: &Value) -> Vec<&'a Value> {
+    let items = owners.iter().filter_map(|owner| owner.as_object()).flatten();
     items.filter(|(key, _)| is_key_of(key, item)).map(|(_, fields)| fields).collect()
 }
 
-/// `value` without the fields that the holders own, except fields named `kept` (the apply forces those). `None` if
+/// `value` without the fields that the owners own, except fields named `kept` (the apply forces those). `None` if
 /// nothing is left.
-pub(super) fn without_held(value: &Value, holders: &[&Value], kept: &str) -> Option<Value> {
-    if holders.is_empty() {
+pub(super) fn without_owned(value: &Value, owners: &[&Value], kept: &str) -> Option<Value> {
+    if owners.is_empty() {
         return Some(value.clone());
     }
-    if holders.iter().any(|holder| is_leaf(holder)) {
+    if owners.iter().any(|owner| is_leaf(owner)) {
         return None;
     }
     let fields: Map<_, _> = value
@@ -50,7 +50,7 @@ pub(super) fn without_held(value: &Value, holders: &[&Value], kept: &str) -> Opt
             let left = if name == kept {
                 Some(value.clone())
             } else {
-                without_held(value, &within(holders, name), kept)
+                without_owned(value, &within(owners, name), kept)
             };
             Some((name.clone(), left?))
         })
@@ -59,13 +59,13 @@ pub(super) fn without_held(value: &Value, holders: &[&Value], kept: &str) -> Opt
 }
 
 /// Whether a set of fields has one that `value` lacks.
-pub(super) fn exceed(fields: &Value, value: &Value) -> bool {
+pub(super) fn has_field_missing_in(fields: &Value, value: &Value) -> bool {
     fields.as_object().into_iter().flatten().any(|(key, fields)| {
         if let Some(name) = key.strip_prefix("f:") {
-            value.get(name).is_none_or(|value| exceed(fields, value))
+            value.get(name).is_none_or(|value| has_field_missing_in(fields, value))
         } else if key.starts_with("k:") {
             let mut items = value.as_array().into_iter().flatten();
-            items.find(|item| is_key_of(key, item)).is_none_or(|item| exceed(fields, item))
+            items.find(|item| is_key_of(key, item)).is_none_or(|item| has_field_missing_in(fields, item))
         } else {
             // `.` is the field itself. Items of sets (`v:`) do not occur: the lists of values that Gatehouse applies
             // are atomic.
@@ -97,10 +97,10 @@ mod tests {
             {"manager": "helm", "operation": "Update", "fieldsV1": {"f:c": {}}},
             {"manager": "kube-apiserver", "operation": "Update", "subresource": "status", "fieldsV1": {"f:d": {}}},
         ]}});
-        let (ours, others) = holders(&object, "gatehouse");
+        let (ours, others) = field_owners(&object, "gatehouse");
         assert_eq!(ours, Some(&json!({"f:a": {}})));
         assert_eq!(others, [&json!({"f:b": {}}), &json!({"f:c": {}})]);
-        assert_eq!(holders(&json!({}), "gatehouse"), (None, Vec::new()));
+        assert_eq!(field_owners(&json!({}), "gatehouse"), (None, Vec::new()));
     }
 
     #[test]
@@ -116,12 +116,12 @@ mod tests {
             (json!({"f:d": {"f:e": {}}, "f:f": {}}), Some(json!({"a": 1, "b": {"c": 2, "caBundle": 3}}))),
             (json!({"f:x": {}}), Some(value.clone())),
         ] {
-            assert_eq!(without_held(&value, &[&held], "caBundle"), expected, "{held}");
+            assert_eq!(without_owned(&value, &[&held], "caBundle"), expected, "{held}");
         }
-        assert_eq!(without_held(&value, &[], "caBundle"), Some(value.clone()));
+        assert_eq!(without_owned(&value, &[], "caBundle"), Some(value.clone()));
         let (a, b) = (json!({"f:a": {}}), json!({"f:b": {"f:c": {}}}));
         let expected = json!({"b": {"caBundle": 3}, "d": {"e": 4}, "f": [5]});
-        assert_eq!(without_held(&value, &[&a, &b], "caBundle"), Some(expected));
+        assert_eq!(without_owned(&value, &[&a, &b], "caBundle"), Some(expected));
     }
 
     #[test]
@@ -135,7 +135,7 @@ mod tests {
             (json!({"f:list": {"k:{\"name\":\"x\"}": {"f:d": {}}}}), true),
             (json!({"f:list": {"k:{\"name\":\"y\"}": {}}}), true),
         ] {
-            assert_eq!(exceed(&fields, &value), exceeds, "{fields}");
+            assert_eq!(has_field_missing_in(&fields, &value), exceeds, "{fields}");
         }
     }
 }
