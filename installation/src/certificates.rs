@@ -25,9 +25,9 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{ReconcileError, with_timeout};
 use crate::lease::Leadership;
 use crate::metrics::Metrics;
+use crate::problem_log::ProblemLog;
 use crate::registration::{ReconcileResult, Registration};
-use crate::troubles::ProblemLog;
-use crate::{FIELD_MANAGER, blank};
+use crate::{FIELD_MANAGER, empty_object};
 
 #[cfg(test)]
 mod tests;
@@ -249,7 +249,7 @@ impl SelfManaged {
         let name = &self.settings.secret;
         let mut secret = match secret {
             Some(secret) => secret,
-            None => with_timeout(&self.what(), blank::get_or_create(&self.secrets, name)).await?,
+            None => with_timeout(&self.what(), empty_object::get_or_create(&self.secrets, name)).await?,
         };
         let data = store.to_data().into_iter().map(|(key, value)| (key, ByteString(value)));
         secret.data = Some(data.collect());

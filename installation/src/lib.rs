@@ -4,14 +4,14 @@
 //! The name of every object is known beforehand, so the RBAC rules need no verb for a whole kind: each of them has
 //! `resourceNames`.
 
-mod blank;
 pub mod certificates;
+mod empty_object;
 mod error;
 pub mod lease;
 mod metrics;
 pub mod number;
+mod problem_log;
 pub mod registration;
-mod troubles;
 
 /// The field manager of all server-side applies and updates.
 pub const FIELD_MANAGER: &str = "gatehouse";

@@ -12,7 +12,7 @@ use kube::{Api, api::PostParams};
 use tokio::time::{Instant, timeout};
 
 use super::{Decision, LEASE_DURATION, evaluate};
-use crate::blank;
+use crate::empty_object;
 use crate::error::{ReconcileError, with_timeout};
 
 /// The precision of the times in a Lease (`MicroTime`).
@@ -109,7 +109,7 @@ impl Candidate {
             (Decision::Wait(_), _) => return Err(AcquireError::HeldByOther),
             (Decision::Renew | Decision::Take, Some(lease)) => lease.clone(),
             // A new Lease has no holder and is taken below, unless another candidate created and took it meanwhile.
-            (_, _) => with_timeout(&what, blank::get_or_create(&self.api, &self.name)).await?,
+            (_, _) => with_timeout(&what, empty_object::get_or_create(&self.api, &self.name)).await?,
         };
         let is_new = decision != Decision::Renew;
         let spec = lease.spec.take().unwrap_or_default();

@@ -4,8 +4,8 @@
 //! may break unnoticed. It writes an object only if something in it is wrong. It deletes nothing, not even on shutdown,
 //! since other replicas go on serving.
 
+mod apply_plan;
 mod fields;
-mod wanted;
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use kube::{Client, Resource, core::GroupVersionKind};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use self::wanted::{ApplyPlan, bundles, plan_apply};
+use self::apply_plan::{ApplyPlan, bundles, plan_apply};
 use crate::FIELD_MANAGER;
 use crate::error::{ReconcileError, with_timeout};
 use crate::metrics::Metrics;
