@@ -9,15 +9,15 @@ use gatehouse_inventory::{
     catalogue::{Kind, KindId},
 };
 
-use super::{Projected, Projection, common, memory::Memory};
+use super::{Projected, Projection, common, memory::LastStatuses};
 use crate::watchcache::RowKey;
 
 /// The most failures that a layer names.
-const WORST: usize = 5;
+const MAX_FAILURES: usize = 5;
 
 #[derive(Debug, Default)]
 pub(super) struct ClusterHealths {
-    last: Memory<ClusterHealthStatus>,
+    last: LastStatuses<ClusterHealthStatus>,
 }
 
 impl Projection for ClusterHealths {
@@ -35,7 +35,7 @@ impl Projection for ClusterHealths {
         delta.clusters.iter().map(move |id| {
             let cluster = inventory.cluster(*id);
             let key = RowKey { namespace: "".into(), name: cluster.name.clone() };
-            let status = self.last.date(&key, health(inventory, cluster));
+            let status = self.last.carry_over_times(&key, health(inventory, cluster));
             // The creation time of a cluster is that of its namespace kube-system.
             let first = inventory.namespace(cluster, &"kube-system".into());
             Projected::Row {
@@ -131,7 +131,8 @@ fn layer_health(inventory: &Inventory, cluster: &Cluster, layer: Layer) -> Optio
     } else {
         Health::Healthy
     };
-    let (failures, failures_omitted) = common::worst(catalogue, cluster, tally.failures(), WORST);
+    let (failures, failures_omitted) =
+        common::worst_failures(catalogue, cluster, tally.failures(), MAX_FAILURES);
     Some(LayerHealth {
         name: layer.as_str().into(),
         health,
@@ -153,7 +154,7 @@ fn is_present(cluster: &Cluster, kind: KindId) -> bool {
 }
 
 fn kind_health(cluster: &Cluster, id: KindId, kind: &Kind, counts: Counts) -> KindHealth {
-    let (observed, message) = common::trouble(cluster, id).unwrap_or(("Watched", ""));
+    let (observed, message) = common::unreadable_reason(cluster, id).unwrap_or(("Watched", ""));
     let failures = State::ALL.into_iter().filter(|state| state.is_failure());
     KindHealth {
         kind: kind.kind.clone(),
@@ -193,7 +194,8 @@ fn warnings(inventory: &Inventory, cluster: &Cluster) -> Vec<String> {
     // TenantQuotas belong to no layer. Without this warning, missing `tenantusages` would look as if there
     // were no TenantQuotas.
     let unseen = inventory.catalogue().kinds().filter(|(id, kind)| {
-        kind.is_tenant_quota() && common::trouble(cluster, *id).is_some_and(|(why, _)| why == "Forbidden")
+        kind.is_tenant_quota()
+            && common::unreadable_reason(cluster, *id).is_some_and(|(why, _)| why == "Forbidden")
     });
     let unseen = unseen.map(|(_, kind)| format!("{} may not be read: their usage is unknown", kind.plural));
     mixed.chain(unseen).collect()

@@ -10,7 +10,7 @@ use gatehouse_inventory::{
 };
 
 /// The most objects that a path in a status names.
-const PATH: usize = 16;
+const MAX_PATH: usize = 16;
 
 pub(super) fn reference(catalogue: &Catalogue, key: &ObjectKey) -> ObjectReference {
     ObjectReference {
@@ -35,7 +35,7 @@ pub(super) fn path<'a>(
     catalogue: &Catalogue,
     keys: impl IntoIterator<Item = &'a ObjectKey>,
 ) -> Vec<ObjectReference> {
-    keys.into_iter().take(PATH).map(|key| reference(catalogue, key)).collect()
+    keys.into_iter().take(MAX_PATH).map(|key| reference(catalogue, key)).collect()
 }
 
 /// The root cause that blocks `record`, if it is blocked by another object.
@@ -115,7 +115,7 @@ pub(super) fn failure(catalogue: &Catalogue, cluster: &Cluster, record: &Record)
 }
 
 /// The failures of `keys`, at most `limit`, and how many were omitted.
-pub(super) fn worst<'a>(
+pub(super) fn worst_failures<'a>(
     catalogue: &Catalogue,
     cluster: &Cluster,
     keys: impl ExactSizeIterator<Item = &'a ObjectKey>,
@@ -145,7 +145,7 @@ pub(super) fn kind_count(kind: &Kind, counts: &Counts) -> KindCount {
 }
 
 /// Why the objects of a kind are unknown or may be stale, as reason and message; `None` if they are known.
-pub(super) fn trouble(cluster: &Cluster, kind: KindId) -> Option<(&'static str, &str)> {
+pub(super) fn unreadable_reason(cluster: &Cluster, kind: KindId) -> Option<(&'static str, &str)> {
     match cluster.kind_status(kind) {
         Some(KindStatus::Forbidden { message }) => Some(("Forbidden", message)),
         Some(KindStatus::Failing { message }) => Some(("Failing", message)),

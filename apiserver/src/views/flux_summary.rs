@@ -3,11 +3,11 @@
 use gatehouse_apiservice::{Time, view::FluxSummaryStatus};
 use gatehouse_inventory::{Cluster, Delta, Inventory, State, Tally, catalogue::Kind};
 
-use super::{Projected, Projection, memory::Memory, namespaces, namespaces::Objects};
+use super::{Projected, Projection, memory::LastStatuses, namespaces, namespaces::ObjectsStatus};
 
 #[derive(Debug, Default)]
 pub(super) struct FluxSummaries {
-    last: Memory<FluxSummaryStatus>,
+    last: LastStatuses<FluxSummaryStatus>,
 }
 
 impl Projection for FluxSummaries {
@@ -28,7 +28,7 @@ impl Projection for FluxSummaries {
 
 fn summary(inventory: &Inventory, cluster: &Cluster, tally: &Tally) -> FluxSummaryStatus {
     let counts = tally.counts();
-    let objects = Objects::of(inventory, cluster, tally, Kind::is_flux);
+    let objects = ObjectsStatus::of(inventory, cluster, tally, Kind::is_flux);
     FluxSummaryStatus {
         cluster: cluster.name.to_string(),
         state: tally.worst().unwrap_or(State::Ready).as_str().into(),

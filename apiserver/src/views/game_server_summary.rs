@@ -6,11 +6,11 @@ use gatehouse_apiservice::{
 };
 use gatehouse_inventory::{Cluster, Delta, GameNumbers, GameTally, Inventory, catalogue::Kind};
 
-use super::{Projected, Projection, memory::Memory, namespaces, namespaces::Objects};
+use super::{Projected, Projection, memory::LastStatuses, namespaces, namespaces::ObjectsStatus};
 
 #[derive(Debug, Default)]
 pub(super) struct GameServerSummaries {
-    last: Memory<GameServerSummaryStatus>,
+    last: LastStatuses<GameServerSummaryStatus>,
 }
 
 impl Projection for GameServerSummaries {
@@ -34,7 +34,7 @@ impl Projection for GameServerSummaries {
 }
 
 fn summary(inventory: &Inventory, cluster: &Cluster, tally: &GameTally) -> GameServerSummaryStatus {
-    let objects = Objects::of(inventory, cluster, &tally.objects, |kind| kind.game.is_some());
+    let objects = ObjectsStatus::of(inventory, cluster, &tally.objects, |kind| kind.game.is_some());
     let all: GameNumbers = tally.engines().map(|(_, own)| *own).sum();
     let engines = tally
         .engines()

@@ -11,14 +11,14 @@ use gatehouse_apiservice::{
 use crate::watchcache::RowKey;
 
 /// A status with conditions and a last observed time.
-pub(super) trait Dated: Clone + PartialEq {
+pub(super) trait TimedStatus: Clone + PartialEq {
     fn conditions(&mut self) -> &mut [Condition];
     fn last_observed_time(&mut self) -> &mut Time;
 }
 
-macro_rules! dated {
+macro_rules! timed_status {
     ($($status:ty),+) => {
-        $(impl Dated for $status {
+        $(impl TimedStatus for $status {
             fn conditions(&mut self) -> &mut [Condition] {
                 &mut self.conditions
             }
@@ -30,22 +30,22 @@ macro_rules! dated {
     };
 }
 
-dated!(ClusterHealthStatus, FluxSummaryStatus, GameServerSummaryStatus, TenantUsageStatus);
+timed_status!(ClusterHealthStatus, FluxSummaryStatus, GameServerSummaryStatus, TenantUsageStatus);
 
 /// The last status of each row. Only for views with few rows, since it holds them all.
 #[derive(Debug)]
-pub(super) struct Memory<S>(HashMap<RowKey, S>);
+pub(super) struct LastStatuses<S>(HashMap<RowKey, S>);
 
-impl<S> Default for Memory<S> {
+impl<S> Default for LastStatuses<S> {
     fn default() -> Self {
         Self(HashMap::new())
     }
 }
 
-impl<S: Dated> Memory<S> {
+impl<S: TimedStatus> LastStatuses<S> {
     /// Sets the times in `status` to the previous ones as far as the content is unchanged, and remembers the
     /// result.
-    pub(super) fn date(&mut self, key: &RowKey, mut status: S) -> S {
+    pub(super) fn carry_over_times(&mut self, key: &RowKey, mut status: S) -> S {
         if let Some(last) = self.0.get_mut(key) {
             for condition in status.conditions() {
                 // A condition with the same status keeps its lastTransitionTime.

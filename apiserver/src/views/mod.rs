@@ -46,7 +46,7 @@ pub(crate) enum Projected<S> {
         status: Box<S>,
     },
     /// The row does not exist.
-    Gone(RowKey),
+    Deleted(RowKey),
 }
 
 /// Computes the rows of one resource.

@@ -9,27 +9,27 @@ use gatehouse_inventory::{Cluster, Inventory, State, Str, Tally, catalogue::Kind
 
 use super::{
     Projected, common,
-    memory::{Dated, Memory},
+    memory::{LastStatuses, TimedStatus},
 };
 use crate::watchcache::RowKey;
 
 /// The most failures that a row names.
-const WORST: usize = 5;
+const MAX_FAILURES: usize = 5;
 
 /// The row of a namespace, which has the name of its cluster. It is deleted if `status` is `None`.
-pub(super) fn row<S: Dated>(
+pub(super) fn row<S: TimedStatus>(
     inventory: &Inventory,
     cluster: &Cluster,
     name: &Str,
     status: Option<S>,
-    last: &mut Memory<S>,
+    last: &mut LastStatuses<S>,
 ) -> Projected<S> {
     let key = RowKey { namespace: name.clone(), name: cluster.name.clone() };
     let Some(status) = status else {
         last.forget(&key);
-        return Projected::Gone(key);
+        return Projected::Deleted(key);
     };
-    let status = last.date(&key, status);
+    let status = last.carry_over_times(&key, status);
     let namespace = inventory.namespace(cluster, name);
     Projected::Row {
         cluster: cluster.name.clone(),
@@ -41,7 +41,7 @@ pub(super) fn row<S: Dated>(
 }
 
 /// The part of a status that counts the objects of a namespace, of whatever kinds.
-pub(super) struct Objects {
+pub(super) struct ObjectsStatus {
     pub(super) kinds: Vec<KindCount>,
     pub(super) oldest_failure: Option<Failure>,
     pub(super) failures: Vec<Failure>,
@@ -51,17 +51,19 @@ pub(super) struct Objects {
     pub(super) fresh: Condition,
 }
 
-impl Objects {
-    /// The status of the objects in `tally`, which holds all objects of the kinds for which `told` is true.
+impl ObjectsStatus {
+    /// The status of the objects in `tally`, which holds all objects of the kinds for which `is_counted` is
+    /// true.
     pub(super) fn of(
         inventory: &Inventory,
         cluster: &Cluster,
         tally: &Tally,
-        told: impl Fn(&Kind) -> bool,
+        is_counted: impl Fn(&Kind) -> bool,
     ) -> Self {
         let catalogue = inventory.catalogue();
-        let (failures, failures_omitted) = common::worst(catalogue, cluster, tally.failures(), WORST);
-        let unreadable = unreadable(inventory, cluster, told);
+        let (failures, failures_omitted) =
+            common::worst_failures(catalogue, cluster, tally.failures(), MAX_FAILURES);
+        let unreadable = unreadable(inventory, cluster, is_counted);
         let oldest = tally.oldest_failure().and_then(|key| cluster.record(key));
         let since =
             oldest.and_then(|record| record.verdict.outcome_since()).unwrap_or_else(|| cluster.last_event());
@@ -77,19 +79,24 @@ impl Objects {
     }
 }
 
-/// The kinds for which `told` is true and whose objects are unknown: forbidden, or never listed.
-fn unreadable(inventory: &Inventory, cluster: &Cluster, told: impl Fn(&Kind) -> bool) -> Vec<Unreadable> {
-    let told = inventory.catalogue().kinds().filter(|(_, kind)| told(kind));
-    told.filter_map(|(id, kind)| {
-        let (reason, message) = common::trouble(cluster, id)?;
-        (reason == "Forbidden" || !cluster.is_settled(id)).then(|| Unreadable {
-            kind: kind.kind.clone(),
-            group: kind.group.clone(),
-            reason: reason.into(),
-            message: message.into(),
+/// The kinds for which `is_counted` is true and whose objects are unknown: forbidden, or never listed.
+fn unreadable(
+    inventory: &Inventory,
+    cluster: &Cluster,
+    is_counted: impl Fn(&Kind) -> bool,
+) -> Vec<Unreadable> {
+    let counted = inventory.catalogue().kinds().filter(|(_, kind)| is_counted(kind));
+    counted
+        .filter_map(|(id, kind)| {
+            let (reason, message) = common::unreadable_reason(cluster, id)?;
+            (reason == "Forbidden" || !cluster.is_settled(id)).then(|| Unreadable {
+                kind: kind.kind.clone(),
+                group: kind.group.clone(),
+                reason: reason.into(),
+                message: message.into(),
+            })
         })
-    })
-    .collect()
+        .collect()
 }
 
 /// The condition `Ready`: False if an object has failed or is stalled or blocked; Unknown if objects could

@@ -21,7 +21,7 @@ pub(super) fn project<'a, S>(
         let Some((record, status)) =
             record.and_then(|record| Some((record, status(catalogue, cluster, record)?)))
         else {
-            return Projected::Gone(row);
+            return Projected::Deleted(row);
         };
         Projected::Row {
             cluster: cluster.name.clone(),

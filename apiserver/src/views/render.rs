@@ -36,7 +36,7 @@ impl Renderer {
 
     pub(super) fn render<S: View>(&mut self, row: Projected<S>) -> Update {
         let (cluster, key, created, tenant, status) = match row {
-            Projected::Gone(key) => return Update::Delete(key),
+            Projected::Deleted(key) => return Update::Delete(key),
             Projected::Row { cluster, key, created, tenant, status } => {
                 (cluster, key, created, tenant, status)
             }

@@ -12,7 +12,7 @@ use gatehouse_inventory::{
     Cluster, ClusterId, Delta, Inventory, Limit, Record, State, TenantQuotaDetail, catalogue::Kind,
 };
 
-use super::{Projected, Projection, common, memory::Memory};
+use super::{Projected, Projection, common, memory::LastStatuses};
 use crate::watchcache::RowKey;
 
 /// The cluster that serves this API. Only its quotas have rows, because they are the ones enforced here;
@@ -21,7 +21,7 @@ const LOCAL: ClusterId = ClusterId(0);
 
 #[derive(Debug, Default)]
 pub(super) struct TenantUsages {
-    last: Memory<TenantUsageStatus>,
+    last: LastStatuses<TenantUsageStatus>,
 }
 
 impl Projection for TenantUsages {
@@ -43,9 +43,9 @@ impl Projection for TenantUsages {
             let row = RowKey { namespace: "".into(), name: key.name.clone() };
             let Some(record) = cluster.record(key) else {
                 self.last.forget(&row);
-                return Projected::Gone(row);
+                return Projected::Deleted(row);
             };
-            let status = self.last.date(&row, usage(cluster, record));
+            let status = self.last.carry_over_times(&row, usage(cluster, record));
             Projected::Row {
                 cluster: cluster.name.clone(),
                 key: row,
@@ -76,7 +76,7 @@ fn usage(cluster: &Cluster, record: &Record) -> TenantUsageStatus {
             within_limits(cluster, record, &limits),
             common::fresh(cluster, [record.key.kind]),
         ],
-        limits: limits.iter().map(Measured::told).collect(),
+        limits: limits.iter().map(Measured::to_usage).collect(),
     }
 }
 
@@ -110,7 +110,7 @@ fn ready(record: &Record) -> Condition {
 
 /// The condition `WithinLimits`: False if any limit is exceeded, even if others are unknown.
 fn within_limits(cluster: &Cluster, record: &Record, limits: &[Measured<'_>]) -> Condition {
-    let name = |limit: &Measured<'_>| format!("{} {}", limit.limit.name, limit.told().of_hard());
+    let name = |limit: &Measured<'_>| format!("{} {}", limit.limit.name, limit.to_usage().of_hard());
     let exceeded: Vec<_> = limits.iter().filter(|limit| limit.is_exceeded()).map(name).collect();
     let unknown: Vec<_> = limits.iter().filter(|limit| limit.fill.is_none()).map(name).collect();
     let (status, reason, message) = if !exceeded.is_empty() {
@@ -153,7 +153,7 @@ impl<'a> Measured<'a> {
         self.fill.as_ref().is_some_and(Fill::is_exceeded)
     }
 
-    fn told(&self) -> LimitUsage {
+    fn to_usage(&self) -> LimitUsage {
         let Limit { name, hard, used, reserved, overcommit } = self.limit;
         let text = |text: &Option<gatehouse_inventory::Str>| text.as_deref().map(Into::into);
         LimitUsage {
