@@ -10,7 +10,7 @@ use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opt
 
 /// How a watch from a resourceVersion started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Resumed {
+pub(crate) enum ResumeOutcome {
     /// With the changes after it in this replica's log.
     Followed,
     /// With the rows that a client of another replica may lack.
@@ -19,8 +19,8 @@ pub(crate) enum Resumed {
     Expired,
 }
 
-impl Resumed {
-    fn name(self) -> &'static str {
+impl ResumeOutcome {
+    fn as_str(self) -> &'static str {
         match self {
             Self::Followed => "followed",
             Self::CaughtUp => "caught_up",
@@ -107,8 +107,8 @@ impl ViewMetrics {
     }
 
     /// Counts a watch that started from a resourceVersion.
-    pub(crate) fn watch_resumed(&self, resource: &str, outcome: Resumed) {
-        self.watch_resumes.with_label_values(&[resource, outcome.name()]).inc();
+    pub(crate) fn watch_resumed(&self, resource: &str, outcome: ResumeOutcome) {
+        self.watch_resumes.with_label_values(&[resource, outcome.as_str()]).inc();
     }
 
     /// The gauge of observed objects of a kind.

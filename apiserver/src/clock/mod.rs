@@ -197,7 +197,7 @@ impl Clock {
     /// Whether the versions are further ahead of the time than other replicas' versions can have moved them.
     /// Then they were made while the wall clock was wrong and this was not yet known. Other replicas refuse
     /// such versions until their time comes, so the process should restart and take another number.
-    pub fn is_astray(&self) -> bool {
+    pub fn is_too_far_ahead(&self) -> bool {
         let reading = (self.time)();
         let state = self.state();
         let is_known = state.right.is_some() && state.is_right(reading, self.window);
@@ -247,7 +247,7 @@ impl Clock {
 
     /// Makes all further versions later than this one. Returns false, and does nothing, if the version is
     /// further ahead of the time than clocks may differ (W/4), or past the end of this replica's grant.
-    pub fn pass(&self, version: u64) -> bool {
+    pub fn advance_past(&self, version: u64) -> bool {
         let now = self.trusted();
         let at = Ticks::of_version(version);
         let mut state = self.state();
@@ -274,7 +274,7 @@ impl State {
     /// as long.
     fn now(&self, reading: Reading, window: Duration) -> Ticks {
         Ticks::of(match self.right {
-            Some(offset) if is_apart(reading, offset, window) => reading.wall_at(offset),
+            Some(offset) if has_jumped(reading, offset, window) => reading.wall_at(offset),
             _ => reading.wall,
         })
     }
@@ -308,7 +308,7 @@ impl State {
     fn is_right(&self, reading: Reading, window: Duration) -> bool {
         match self.wall {
             Wall::Unknown => true,
-            Wall::Right(offset) => !is_apart(reading, offset, window),
+            Wall::Right(offset) => !has_jumped(reading, offset, window),
             Wall::Wrong => false,
         }
     }
@@ -320,7 +320,7 @@ impl State {
 }
 
 /// Whether the wall clock has moved further than slewing explains: by more than W/8.
-fn is_apart(reading: Reading, offset: i128, window: Duration) -> bool {
+fn has_jumped(reading: Reading, offset: i128, window: Duration) -> bool {
     reading.offset().abs_diff(offset) > (window / 8).as_micros()
 }
 

@@ -196,14 +196,14 @@ fn a_clock_that_was_years_off_for_a_moment_leaves_versions_where_they_were() {
             assert!(version > last && !is_vouched(version));
             assert!(Ticks::of_version(version) <= Ticks::of(at(111)), "{wrong}");
             let far = version::compose(Ticks::of(at(90 + DECADE)), 1, true);
-            assert!(!clock.pass(far), "nor does anybody push it there");
+            assert!(!clock.advance_past(far), "nor does anybody push it there");
             last = version;
         }
         set(120, 120);
         clock.confirm(true);
         let version = clock.next();
         assert_eq!((Ticks::of_version(version), is_vouched(version)), (Ticks::of(at(120)), true));
-        assert!(!clock.is_astray());
+        assert!(!clock.is_too_far_ahead());
     }
 }
 
@@ -213,11 +213,11 @@ fn versions_that_a_wrong_clock_made_from_the_start_are_astray_once_it_is_right()
     time[0].store(100 + DECADE, Ordering::Relaxed);
     clock.next();
     clock.confirm(false);
-    assert!(!clock.is_astray(), "nobody knows better");
+    assert!(!clock.is_too_far_ahead(), "nobody knows better");
     time[0].store(100, Ordering::Relaxed);
-    assert!(!clock.is_astray());
+    assert!(!clock.is_too_far_ahead());
     clock.confirm(true);
-    assert!(clock.is_astray());
+    assert!(clock.is_too_far_ahead());
 }
 
 #[test]
@@ -240,11 +240,11 @@ fn what_was_made_here_or_a_while_ago_is_known() {
 fn a_version_is_passed_unless_it_is_too_far_ahead() {
     let ahead = |second: u64| version::compose(Ticks::of(at(second)), 1, true);
     let (clock, _) = clock(Some(3));
-    assert!(clock.pass(ahead(114)) && clock.next() > ahead(114));
-    assert!(!clock.pass(ahead(116)) && clock.next() < ahead(115), "a quarter of a minute");
-    assert!(!clock.pass(u64::MAX));
+    assert!(clock.advance_past(ahead(114)) && clock.next() > ahead(114));
+    assert!(!clock.advance_past(ahead(116)) && clock.next() < ahead(115), "a quarter of a minute");
+    assert!(!clock.advance_past(u64::MAX));
 
     clock.grant(grant(5, None, 110));
-    assert!(!clock.pass(ahead(111)), "that is another's time already");
+    assert!(!clock.advance_past(ahead(111)), "that is another's time already");
     assert!(!is_vouched(clock.next()), "made from here on before the time comes");
 }

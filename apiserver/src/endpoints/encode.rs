@@ -115,22 +115,35 @@ impl Encoder {
         if initial_events_end {
             metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
         }
-        self.bare(out, "BOOKMARK", &metadata, version, with_columns);
+        self.metadata_only(out, "BOOKMARK", &metadata, version, with_columns);
     }
 
     /// A DELETED event that shows only the object's name: no more is known of it, or the client may not see
     /// more.
-    pub(super) fn gone(&self, out: &mut Vec<u8>, key: &RowKey, version: u64, with_columns: bool) {
+    pub(super) fn deleted_name_only(
+        &self,
+        out: &mut Vec<u8>,
+        key: &RowKey,
+        version: u64,
+        with_columns: bool,
+    ) {
         let mut metadata = json!({ "name": *key.name, "resourceVersion": version.to_string() });
         if !key.namespace.is_empty() {
             metadata["namespace"] = json!(*key.namespace);
         }
         metadata["creationTimestamp"] = Value::Null;
-        self.bare(out, EventType::Deleted.as_str(), &metadata, version, with_columns);
+        self.metadata_only(out, EventType::Deleted.as_str(), &metadata, version, with_columns);
     }
 
     /// An event whose object has nothing but metadata.
-    fn bare(&self, out: &mut Vec<u8>, event: &str, metadata: &Value, version: u64, with_columns: bool) {
+    fn metadata_only(
+        &self,
+        out: &mut Vec<u8>,
+        event: &str,
+        metadata: &Value,
+        version: u64,
+        with_columns: bool,
+    ) {
         let name = metadata.get("name").cloned();
         let metadata = format!("\"metadata\":{metadata}");
         wrap(out, event, |out| match self.representation {

@@ -14,7 +14,7 @@ use std::{collections::HashMap, sync::Arc};
 use gatehouse_apiservice::view::{GROUP, VERSION};
 use http::{Method, Response, request::Parts};
 
-use self::{fanout::Feeds, select::Selection, watch::Ends, websocket::WebSockets};
+use self::{fanout::Feeds, select::Selection, watch::EndConditions, websocket::WebSockets};
 use crate::{
     discovery,
     metrics::ViewMetrics,
@@ -40,14 +40,14 @@ const FLUX_SERIES: &str = "/metrics/flux";
 
 /// Handles the requests for the resources of the group, discovery and OpenAPI.
 pub struct Endpoints {
-    caches: HashMap<&'static str, Served>,
+    caches: HashMap<&'static str, ResourceEndpoint>,
     metrics: Arc<ViewMetrics>,
     flux_series: Option<Arc<FluxSeries>>,
     sockets: WebSockets,
 }
 
 /// A resource's cache, and the feeds that its watches share.
-struct Served {
+struct ResourceEndpoint {
     cache: Arc<WatchCache>,
     feeds: Feeds,
 }
@@ -55,7 +55,8 @@ struct Served {
 impl Endpoints {
     /// Endpoints over these caches, one for each resource.
     pub fn new(caches: impl IntoIterator<Item = Arc<WatchCache>>, metrics: Arc<ViewMetrics>) -> Self {
-        let served = |cache: Arc<WatchCache>| Served { feeds: Feeds::new(Arc::clone(&cache)), cache };
+        let served =
+            |cache: Arc<WatchCache>| ResourceEndpoint { feeds: Feeds::new(Arc::clone(&cache)), cache };
         let caches = caches.into_iter().map(|cache| (cache.resource.plural, served(cache))).collect();
         Self { caches, metrics, flux_series: None, sockets: WebSockets::new() }
     }
@@ -71,7 +72,7 @@ impl Endpoints {
         match &info {
             RequestInfo::Resource(resource) if resource.verb == Verb::Watch => {
                 let authorization = WatchAuthorization::new(authorizer, user, info.clone());
-                self.watch(&info, resource, &mut parts, holder, Ends { stop, authorization }).await
+                self.watch(&info, resource, &mut parts, holder, EndConditions { stop, authorization }).await
             }
             RequestInfo::Resource(resource) => self.read(resource, &parts).await,
             RequestInfo::NonResource(other)
@@ -93,7 +94,7 @@ impl Endpoints {
 
     /// Answers a get or list.
     async fn read(&self, request: &ResourceRequest, parts: &Parts) -> Result<Response<Body>, ApiError> {
-        let Served { cache, .. } = self.ready(request, &parts.method)?;
+        let ResourceEndpoint { cache, .. } = self.synced_resource(request, &parts.method)?;
         if request.verb == Verb::Get {
             let key = RowKey {
                 namespace: request.namespace.as_deref().unwrap_or_default().into(),
@@ -116,12 +117,12 @@ impl Endpoints {
         request: &ResourceRequest,
         parts: &mut Parts,
         holder: Holder,
-        ends: Ends,
+        ends: EndConditions,
     ) -> Result<Response<Body>, ApiError> {
-        let Served { cache, feeds } = self.ready(request, &parts.method)?;
+        let ResourceEndpoint { cache, feeds } = self.synced_resource(request, &parts.method)?;
         let (options, selection) = selected(cache, request, parts)?;
         let (representation, _) = negotiate::resource(&parts.headers, Shape::Watch)?;
-        let upgrade = self.sockets.requested(parts, holder)?;
+        let upgrade = self.sockets.upgrade(parts, holder)?;
         let feed = feeds.feed(selection, representation, options.include_object);
         let chunks = watch::watch(cache, feed, options, &self.metrics, ends).await?;
         Ok(match upgrade {
@@ -135,8 +136,12 @@ impl Endpoints {
 
     /// The resource of a request. Errors: 404 for an unknown path, 405 for a verb that is not served, 503
     /// until the view has synced.
-    fn ready(&self, request: &ResourceRequest, method: &Method) -> Result<&Served, ApiError> {
-        let served = self.served(request)?;
+    fn synced_resource(
+        &self,
+        request: &ResourceRequest,
+        method: &Method,
+    ) -> Result<&ResourceEndpoint, ApiError> {
+        let served = self.resource(request)?;
         match request.verb {
             Verb::Get | Verb::List | Verb::Watch => ensure_get_or_head(method)?,
             _ => return Err(ApiError::method_not_allowed(method)),
@@ -149,7 +154,7 @@ impl Endpoints {
     }
 
     /// The resource of a request, or 404 if the path has none.
-    fn served(&self, request: &ResourceRequest) -> Result<&Served, ApiError> {
+    fn resource(&self, request: &ResourceRequest) -> Result<&ResourceEndpoint, ApiError> {
         let is_served = request.group == GROUP
             && request.version == VERSION
             && request.subresource.is_none()

@@ -39,7 +39,7 @@ pub(super) async fn get(
     (representation, form): (Representation, Form),
     request: &HeaderMap,
 ) -> Result<Response<Body>, ApiError> {
-    at_least(cache, options.resource_version).await?;
+    wait_until_at_least(cache, options.resource_version).await?;
     let snapshot = cache.snapshot();
     let row = snapshot.rows.get(&key).ok_or_else(|| ApiError::not_found(super::subject(cache, &key.name)))?;
     let encoder = Encoder::new(cache.resource, representation, options.include_object);
@@ -77,7 +77,7 @@ pub(super) async fn list(
     }
     let encoder = Encoder::new(cache.resource, representation, options.include_object);
     let buffer = encoder.list_head(&meta);
-    let pieces = Pieces { encoder, rows: page, now: now(), next: 0, buffer };
+    let pieces = ListChunks { encoder, rows: page, now: now(), next: 0, buffer };
     if form == Form::Json {
         return Ok(compress::respond(form, request, pieces));
     }
@@ -103,19 +103,19 @@ async fn snapshot(cache: &WatchCache, options: &ListOptions) -> Result<Snapshot,
         };
         return cache.snapshot_at(version).map_err(|_| expired());
     }
-    if let Some(version) = exactly(options) {
-        if !cache.clock().pass(version) {
-            reached(cache, version, WAIT_FOR_VERSION).await?;
+    if let Some(version) = exact_version(options) {
+        if !cache.clock().advance_past(version) {
+            wait_until_reached(cache, version, WAIT_FOR_VERSION).await?;
         }
         return cache.snapshot_at(version).map_err(|error| ApiError::expired(error.to_string()));
     }
-    at_least(cache, options.resource_version).await?;
+    wait_until_at_least(cache, options.resource_version).await?;
     Ok(cache.snapshot())
 }
 
 /// The version that a list must have exactly: with `resourceVersionMatch=Exact`, and for a first page with a
 /// version but without a match ("legacy exact match" in Kubernetes).
-fn exactly(options: &ListOptions) -> Option<u64> {
+fn exact_version(options: &ListOptions) -> Option<u64> {
     let ResourceVersion(version) =
         options.resource_version.filter(|version| *version != ResourceVersion::ANY)?;
     let is_exact = match options.resource_version_match {
@@ -128,18 +128,28 @@ fn exactly(options: &ListOptions) -> Option<u64> {
 /// Waits until the cache is at least at `version`. Within a second after another replica made the version,
 /// what that replica knew may be missing here, so the request waits for it. Beyond that it is best effort:
 /// replicas may lag behind each other by more.
-pub(super) async fn at_least(cache: &WatchCache, version: Option<ResourceVersion>) -> Result<(), ApiError> {
+pub(super) async fn wait_until_at_least(
+    cache: &WatchCache,
+    version: Option<ResourceVersion>,
+) -> Result<(), ApiError> {
     let Some(ResourceVersion(version)) = version else { return Ok(()) };
     let is_known = cache.clock().knows(version, WAIT_FOR_CHANGE) && cache.advance_past(version);
-    if is_known || reached(cache, version, WAIT_FOR_CHANGE).await.is_ok() || cache.advance_past(version) {
+    if is_known
+        || wait_until_reached(cache, version, WAIT_FOR_CHANGE).await.is_ok()
+        || cache.advance_past(version)
+    {
         return Ok(());
     }
-    reached(cache, version, WAIT_FOR_VERSION.saturating_sub(WAIT_FOR_CHANGE)).await
+    wait_until_reached(cache, version, WAIT_FOR_VERSION.saturating_sub(WAIT_FOR_CHANGE)).await
 }
 
 /// Waits until a change or another request has brought the cache to `version`; otherwise an error after
 /// `limit`.
-pub(super) async fn reached(cache: &WatchCache, version: u64, limit: Duration) -> Result<(), ApiError> {
+pub(super) async fn wait_until_reached(
+    cache: &WatchCache,
+    version: u64,
+    limit: Duration,
+) -> Result<(), ApiError> {
     let mut follow = cache.follow();
     match tokio::time::timeout(limit, follow.wait_for(|current| *current >= version)).await {
         Ok(_) => Ok(()),
@@ -157,7 +167,7 @@ fn token_after(key: &RowKey, version: Option<u64>) -> String {
 }
 
 /// The pieces of a list's body, written as they are read.
-struct Pieces {
+struct ListChunks {
     encoder: Encoder,
     rows: Vec<Arc<Row>>,
     /// The time of the request, for ages.
@@ -166,13 +176,13 @@ struct Pieces {
     buffer: Vec<u8>,
 }
 
-impl Pieces {
+impl ListChunks {
     fn is_done(&self) -> bool {
         self.next > self.rows.len()
     }
 }
 
-impl Iterator for Pieces {
+impl Iterator for ListChunks {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {

@@ -56,12 +56,15 @@ impl Selection {
     /// The event for a client of another replica that may have the row in any state, and the row to show. A
     /// row that does not match gives DELETED, because it may have matched there; only its name is shown then,
     /// unless its last content matched.
-    pub(crate) fn retold<'a>(&self, retold: &'a CatchUpRow) -> Option<(EventType, Option<&'a Arc<Row>>)> {
+    pub(crate) fn catch_up_event<'a>(
+        &self,
+        stamped: &'a CatchUpRow,
+    ) -> Option<(EventType, Option<&'a Arc<Row>>)> {
         let shown = |row: &'a Option<Arc<Row>>| row.as_ref().filter(|row| self.matches(row));
-        match shown(&retold.row) {
-            Some(row) if retold.is_new => Some((EventType::Added, Some(row))),
+        match shown(&stamped.row) {
+            Some(row) if stamped.is_new => Some((EventType::Added, Some(row))),
             Some(row) => Some((EventType::Modified, Some(row))),
-            None => self.may_match(&retold.key).then(|| (EventType::Deleted, shown(&retold.last))),
+            None => self.may_match(&stamped.key).then(|| (EventType::Deleted, shown(&stamped.last))),
         }
     }
 

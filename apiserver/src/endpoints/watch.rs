@@ -28,25 +28,25 @@ use super::{
     select::EventType,
 };
 use crate::{
-    metrics::{Resumed, ViewMetrics},
+    metrics::{ResumeOutcome, ViewMetrics},
     options::{ListOptions, ResourceVersion},
-    watchcache::{CatchUp, Refused, Resume, Row, Then, WatchCache},
+    watchcache::{CatchUp, CatchUpStep, Resume, ResumeError, Row, WatchCache},
 };
 use gatehouse_serving::{ApiError, Body, authz::WatchAuthorization, body::streamed, negotiate::JSON};
 
 /// The interval of bookmarks, so that clients that see no change can resume from a recent version. Clients
 /// may count on one a minute; the rest of it allows for a slow network.
-const BOOKMARKS: Duration = Duration::from_secs(50);
+const BOOKMARK_INTERVAL: Duration = Duration::from_secs(50);
 /// A watch of a quiet namespace moves its position on this often: much sooner than the log drops it.
-const LOOK: Duration = Duration::from_mins(1);
+const POSITION_REFRESH: Duration = Duration::from_mins(1);
 /// Without `timeoutSeconds` a watch lasts between this long and twice as long, like kube-apiserver's
 /// (`--min-request-timeout`), so that watches that began together do not end together.
-const SHORTEST: Duration = Duration::from_mins(30);
+const MIN_REQUEST_TIMEOUT: Duration = Duration::from_mins(30);
 /// Rows per step for a client that is catching up: about [`CHUNK`] bytes.
-const RETOLD: usize = 64;
+const CATCH_UP_ROWS: usize = 64;
 /// How often a client that is catching up gets newly rendered rows. Rows that are rendered without a change
 /// wake no watch.
-const CATCH_UP: Duration = Duration::from_millis(250);
+const CATCH_UP_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A stream of chunks. Each chunk consists of whole events, each on a line of its own.
 pub(super) async fn watch(
@@ -54,7 +54,7 @@ pub(super) async fn watch(
     feed: Arc<Feed>,
     options: ListOptions,
     metrics: &ViewMetrics,
-    ends: Ends,
+    ends: EndConditions,
 ) -> Result<impl Stream<Item = Bytes> + Send + use<>, ApiError> {
     let follow = match &feed.selection.namespace {
         Some(namespace) => cache.follow_namespace(namespace),
@@ -62,7 +62,7 @@ pub(super) async fn watch(
     };
     let (phase, position) = match options.resource_version {
         version if options.initial_events() => {
-            read::at_least(cache, version).await?;
+            read::wait_until_at_least(cache, version).await?;
             let snapshot = cache.snapshot();
             let rows: Vec<_> = feed.selection.rows(&snapshot.rows, None).cloned().collect();
             let announce_end = options.initial_events_end();
@@ -72,16 +72,17 @@ pub(super) async fn watch(
         None | Some(ResourceVersion::ANY) => (Phase::Live, cache.snapshot().version),
         Some(ResourceVersion(version)) => {
             let (outcome, phase, position) = match resume(cache, version).await {
-                Ok(Resume::Follow(version)) => (Resumed::Followed, Phase::Live, version),
-                Ok(Resume::CatchUp(catch_up)) => (Resumed::CaughtUp, Phase::CatchUp(catch_up), version),
-                Err(expired) => (Resumed::Expired, Phase::Expired(expired), version),
+                Ok(Resume::Follow(version)) => (ResumeOutcome::Followed, Phase::Live, version),
+                Ok(Resume::CatchUp(catch_up)) => (ResumeOutcome::CaughtUp, Phase::CatchUp(catch_up), version),
+                Err(expired) => (ResumeOutcome::Expired, Phase::Expired(expired), version),
             };
             metrics.watch_resumed(cache.resource.plural, outcome);
             (phase, position)
         }
     };
     let start = Instant::now();
-    let mut bookmarks = interval_at(start + jittered(BOOKMARKS / 2, BOOKMARKS / 2), BOOKMARKS);
+    let mut bookmarks =
+        interval_at(start + jittered(BOOKMARK_INTERVAL / 2, BOOKMARK_INTERVAL / 2), BOOKMARK_INTERVAL);
     bookmarks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let watch = Watch {
         follow,
@@ -90,7 +91,8 @@ pub(super) async fn watch(
         phase,
         position,
         bookmarks: options.allow_watch_bookmarks.then_some(bookmarks),
-        deadline: start + options.timeout.unwrap_or_else(|| jittered(SHORTEST, SHORTEST)),
+        deadline: start
+            + options.timeout.unwrap_or_else(|| jittered(MIN_REQUEST_TIMEOUT, MIN_REQUEST_TIMEOUT)),
         events: metrics.watch_events(GROUP, VERSION, cache.resource.plural),
         ends,
     };
@@ -107,17 +109,17 @@ pub(super) async fn watch(
 /// is still too far ahead after [`read::WAIT_FOR_VERSION`] counts as expired, too: a replica with a wrong
 /// clock made it, and its clients should not wait until that time comes.
 async fn resume(cache: &WatchCache, version: u64) -> Result<Resume, ApiError> {
-    let refused = match cache.resume(version) {
-        Err(Refused::Ahead) => {
+    let resumed = match cache.resume(version) {
+        Err(ResumeError::TooLarge) => {
             // Whether the version was reached shows in the second attempt.
-            let _ = read::reached(cache, version, read::WAIT_FOR_VERSION).await;
+            let _ = read::wait_until_reached(cache, version, read::WAIT_FOR_VERSION).await;
             cache.resume(version)
         }
         result => result,
     };
-    refused.map_err(|refused| match refused {
-        Refused::Expired(expired) => ApiError::expired(expired.to_string()),
-        Refused::Ahead => {
+    resumed.map_err(|error| match error {
+        ResumeError::Expired(expired) => ApiError::expired(expired.to_string()),
+        ResumeError::TooLarge => {
             let current = cache.snapshot().version;
             ApiError::expired(format!("too large resource version: {version}, current: {current}"))
         }
@@ -144,7 +146,7 @@ struct Watch {
     bookmarks: Option<Interval>,
     deadline: Instant,
     events: IntCounter,
-    ends: Ends,
+    ends: EndConditions,
 }
 
 /// The memory that each watch takes, apart from what it shares.
@@ -152,7 +154,7 @@ struct Watch {
 pub(super) const SIZE: usize = size_of::<Watch>();
 
 /// What ends a watch, apart from its own timeout.
-pub(super) struct Ends {
+pub(super) struct EndConditions {
     /// Cancelled when the server drains.
     pub(super) stop: CancellationToken,
     /// Reports when the user has lost the right to watch.
@@ -242,16 +244,16 @@ impl Watch {
     /// Sends no bookmarks: no version stands for everything that the client has yet.
     async fn catch_up(&mut self, out: &mut Vec<u8>) {
         let Phase::CatchUp(catch_up) = &mut self.phase else { return };
-        let (rows, then) = match catch_up.next(self.feed.cache(), RETOLD) {
+        let (rows, then) = match catch_up.next(self.feed.cache(), CATCH_UP_ROWS) {
             Ok(next) => next,
             Err(error) => return self.fail(out, &ApiError::expired(error.to_string())),
         };
-        let events = self.feed.retold(&rows, self.is_first);
+        let events = self.feed.catch_up_events(&rows, self.is_first);
         self.is_first &= events.is_empty();
         self.events.inc_by(events.len() as u64);
         out.extend(events.into_iter().flatten());
         match then {
-            Then::Follow(version) => {
+            CatchUpStep::Follow(version) => {
                 self.position = version;
                 self.phase = Phase::Live;
                 if let Some(bookmarks) = &mut self.bookmarks {
@@ -259,8 +261,8 @@ impl Watch {
                     self.bookmark(out, false);
                 }
             }
-            Then::Wait if out.is_empty() => {
-                let next = tokio::time::sleep(CATCH_UP);
+            CatchUpStep::Wait if out.is_empty() => {
+                let next = tokio::time::sleep(CATCH_UP_INTERVAL);
                 tokio::select! {
                     () = next => {}
                     () = sleep_until(self.deadline) => self.phase = Phase::Ended,
@@ -268,7 +270,7 @@ impl Watch {
                     lost = self.ends.authorization.revoked() => self.fail(out, &lost),
                 }
             }
-            Then::More | Then::Wait => {}
+            CatchUpStep::More | CatchUpStep::Wait => {}
         }
     }
 
@@ -279,7 +281,7 @@ impl Watch {
 
     /// Sends a bookmark of the latest version if there are no events up to it. Otherwise those events are
     /// sent next, and carry their own versions.
-    fn bookmark_if_level(&mut self, out: &mut Vec<u8>) {
+    fn bookmark_if_caught_up(&mut self, out: &mut Vec<u8>) {
         if let Ok(batch) = self.feed.after(self.position)
             && batch.events.is_empty()
         {
@@ -298,8 +300,8 @@ impl Watch {
         };
         tokio::select! {
             changed = self.follow.changed() => if changed.is_err() { self.phase = Phase::Ended },
-            () = tokio::time::sleep(LOOK) => {}
-            () = bookmark => self.bookmark_if_level(out),
+            () = tokio::time::sleep(POSITION_REFRESH) => {}
+            () = bookmark => self.bookmark_if_caught_up(out),
             () = sleep_until(self.deadline) => self.phase = Phase::Ended,
             () = self.ends.stop.cancelled() => self.phase = Phase::Ended,
             lost = self.ends.authorization.revoked() => self.fail(out, &lost),

@@ -45,11 +45,11 @@ use gatehouse_serving::{
 /// The most connections that are open at once. One with its TLS buffers takes some 50 KiB: 100 MiB for all.
 const MAX_SOCKETS: usize = 2_000;
 /// The interval of pings. Proxies close connections that are silent for a minute.
-const PING: Duration = Duration::from_secs(30);
+const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// A client that takes no more than some 64 KiB in this time counts as not reading.
-const WRITE: Duration = Duration::from_secs(30);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait for the other side to close.
-const CLOSE: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The size limit of a client's message: clients only send `close`.
 const MAX_MESSAGE: usize = 4 << 10;
 /// The only version of RFC 6455.
@@ -80,18 +80,18 @@ impl WebSockets {
 
     /// How many more connections can be opened.
     #[cfg(test)]
-    pub(super) fn free(&self) -> usize {
+    pub(super) fn free_slots(&self) -> usize {
         self.slots.free()
     }
 
     /// Takes a slot out of the user's share; `None` if there is none left.
-    pub(super) fn take(&self, holder: Holder) -> Option<Held<Holder>> {
+    pub(super) fn acquire_slot(&self, holder: Holder) -> Option<Held<Holder>> {
         self.slots.try_take(holder, 1)
     }
 
     /// Checks a request for a WebSocket. `None` if the request does not ask for one. Errors: 400 for a bad
     /// handshake, 429 if all slots are in use.
-    pub(super) fn requested(&self, parts: &mut Parts, holder: Holder) -> Result<Option<Upgrade>, ApiError> {
+    pub(super) fn upgrade(&self, parts: &mut Parts, holder: Holder) -> Result<Option<Upgrade>, ApiError> {
         let headers = &parts.headers;
         if !tokens(headers, &header::UPGRADE).any(|token| token.eq_ignore_ascii_case("websocket"))
             || !tokens(headers, &header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
@@ -107,7 +107,7 @@ impl WebSockets {
         let connection = parts.extensions.remove::<OnUpgrade>();
         let connection = connection
             .ok_or_else(|| ApiError::bad_request("a connection of this kind cannot become a WebSocket"))?;
-        let slot = self.take(holder).ok_or_else(ApiError::too_many_requests)?;
+        let slot = self.acquire_slot(holder).ok_or_else(ApiError::too_many_requests)?;
         let audit = parts.extensions.remove();
         Ok(Some(Upgrade { connection, accept, protocol, slot, audit }))
     }
@@ -184,9 +184,9 @@ where
         .max_frame_size(Some(MAX_MESSAGE));
     let mut socket = WebSocketStream::from_raw_socket(connection, Role::Server, Some(config)).await;
     let mut events = std::pin::pin!(events);
-    let mut pings = interval_at(Instant::now() + PING, PING);
+    let mut pings = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut is_heard = true;
+    let mut is_alive = true;
     loop {
         let written = tokio::select! {
             received = socket.next() => match received {
@@ -194,18 +194,18 @@ where
                 // tungstenite queues the answer to each ping. Each answer is flushed before anything more is
                 // read, so that a client cannot fill memory with them. Other messages are ignored.
                 Some(Ok(_)) => {
-                    is_heard = true;
-                    timeout(WRITE, socket.flush()).await
+                    is_alive = true;
+                    timeout(WRITE_TIMEOUT, socket.flush()).await
                 }
             },
             _ = pings.tick() => {
-                if !std::mem::take(&mut is_heard) {
+                if !std::mem::take(&mut is_alive) {
                     return;
                 }
-                timeout(WRITE, socket.send(Message::Ping(Bytes::new()))).await
+                timeout(WRITE_TIMEOUT, socket.send(Message::Ping(Bytes::new()))).await
             }
             chunk = events.next() => match chunk {
-                Some(chunk) => timeout(WRITE, write(&mut socket, chunk)).await,
+                Some(chunk) => timeout(WRITE_TIMEOUT, write(&mut socket, chunk)).await,
                 None => break,
             },
         };
@@ -219,7 +219,7 @@ where
         while let Some(Ok(_)) = socket.next().await {}
         Ok::<_, tungstenite::Error>(())
     };
-    let _ = timeout(CLOSE, closed).await;
+    let _ = timeout(CLOSE_TIMEOUT, closed).await;
 }
 
 /// Sends each line of the chunk as a text frame.

@@ -44,17 +44,17 @@ impl Lag {
 }
 
 /// How far the inventory may be behind the upstream while versions are vouched for: half a window.
-pub(super) fn longest(window: Duration) -> Seconds {
+pub(super) fn max_lag(window: Duration) -> Seconds {
     seconds(window / 2)
 }
 
-/// Whether everything that happened until [`longest`] ago has been observed.
+/// Whether everything that happened until [`max_lag`] ago has been observed.
 pub(super) fn is_current(inventory: &Inventory, now: Seconds) -> bool {
     inventory.clusters().all(|(_, cluster)| cluster.is_current(now).is_ok())
 }
 
 /// Whether this process's clock agrees with the clocks of the clusters.
-pub(super) fn clock_is_right(inventory: &Inventory) -> bool {
+pub(super) fn clock_agrees(inventory: &Inventory) -> bool {
     inventory.clusters().all(|(_, cluster)| cluster.clock_error().is_none())
 }
 

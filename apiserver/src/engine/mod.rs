@@ -37,7 +37,7 @@ const TICKS_PER_COUNT: u32 = 10;
 const TICKS_PER_ADVANCE: u32 = 30;
 
 /// Applies events and updates the views. Returns when `stop` is cancelled, when every source has ended, or
-/// when the clock's versions are [astray](Clock::is_astray).
+/// when the clock's versions are [too far ahead](Clock::is_too_far_ahead).
 pub async fn run(
     inventory: Inventory,
     mut views: Views,
@@ -52,7 +52,7 @@ pub async fn run(
         return;
     }
     let caches = views.caches();
-    let mut inventory = inventory.with_lag(lag::longest(clock.window()));
+    let mut inventory = inventory.with_lag(lag::max_lag(clock.window()));
     let mut vouched = false;
     let mut batch = Vec::with_capacity(BATCH);
     let mut ticks = interval(TICK);
@@ -67,7 +67,7 @@ pub async fn run(
                 observe_lag(&inventory, &metrics);
                 lag.observe(&inventory, clock.window(), now());
                 if count.next() == Some(0) {
-                    measure(&inventory, &views, &metrics);
+                    update_size_metrics(&inventory, &views, &metrics);
                 }
                 is_due = advance.next() == Some(TICKS_PER_ADVANCE);
             }
@@ -75,21 +75,21 @@ pub async fn run(
             () = std::future::ready(()), if inventory.is_behind() => {}
             () = stop.cancelled() => return,
         }
-        let (mut gap, mut is_told_the_time) = (false, false);
+        let (mut gap, mut has_cluster_time) = (false, false);
         for (cluster, event) in batch.drain(..) {
             // An object that a list contains may have changed any number of times since the last event.
             gap |= matches!(event, Event::Restart(_) | Event::Synced(_));
             if let Event::Liveness(Liveness::Alive { ahead: Some(_), .. }) = &event {
-                is_told_the_time = true;
+                has_cluster_time = true;
             }
             if let Event::Undecodable(kind, why) = &event {
-                undecodable(&inventory, *kind, why, &metrics);
+                report_undecodable(&inventory, *kind, why, &metrics);
             }
             inventory.apply(cluster, event, now());
         }
-        if is_told_the_time {
-            clock.confirm(lag::clock_is_right(&inventory));
-            if clock.is_astray() {
+        if has_cluster_time {
+            clock.confirm(lag::clock_agrees(&inventory));
+            if clock.is_too_far_ahead() {
                 tracing::error!(
                     "versions were made by a clock that was far ahead, and no other replica would take them: ending, to \
                      begin anew"
@@ -101,10 +101,10 @@ pub async fn run(
         if !is_current {
             clock.vouch(false);
         }
-        keep_up(&mut inventory, &mut views, &metrics);
+        update_views(&mut inventory, &mut views, &metrics);
         if gap {
             for cache in &caches {
-                cache.gap();
+                cache.record_gap();
             }
         }
         clock.vouch(is_current);
@@ -121,7 +121,7 @@ pub async fn run(
 }
 
 /// Publishes the rows that changed, and some of those that depend on them.
-fn keep_up(inventory: &mut Inventory, views: &mut Views, metrics: &ViewMetrics) {
+fn update_views(inventory: &mut Inventory, views: &mut Views, metrics: &ViewMetrics) {
     if views.are_synced() {
         let changed = inventory.take_changed();
         publish(inventory, views, &changed, metrics);
@@ -162,7 +162,7 @@ fn now() -> Seconds {
     jiff::Timestamp::now().as_second()
 }
 
-fn undecodable(inventory: &Inventory, kind: Option<KindId>, why: &str, metrics: &ViewMetrics) {
+fn report_undecodable(inventory: &Inventory, kind: Option<KindId>, why: &str, metrics: &ViewMetrics) {
     let kind = kind.map(|kind| inventory.catalogue().kind(kind));
     let (group, name) = kind.map_or(("", ""), |kind| (&kind.group, &kind.kind));
     tracing::warn!(group, kind = name, why, "skipping an object that cannot be decoded");
@@ -179,7 +179,7 @@ fn observe_lag(inventory: &Inventory, metrics: &ViewMetrics) {
 }
 
 /// Counts the objects and rows and their bytes, for the metrics.
-fn measure(inventory: &Inventory, views: &Views, metrics: &ViewMetrics) {
+fn update_size_metrics(inventory: &Inventory, views: &Views, metrics: &ViewMetrics) {
     for (_, cluster) in inventory.clusters() {
         let mut counts: HashMap<KindId, i64> = HashMap::new();
         let mut bytes = 0;

@@ -33,7 +33,7 @@ impl World {
         let before = self.versions(RESOURCES);
         let state = STATES[turn % 2];
         self.apply_only(kustomization("good", "own").state(state, 5));
-        keep_up(&mut self.inventory, &mut self.views, metrics);
+        update_views(&mut self.inventory, &mut self.views, metrics);
         assert_eq!(self.cell(RESOURCES, "good/local.kustomization.own", "State"), state.as_str());
         self.changed_since(RESOURCES, &before).len() - 1
     }
@@ -88,7 +88,7 @@ fn a_star_that_flaps_keeps_nobody_waiting() {
     }
     // Once there are no more changes, all rows show the current state.
     while world.inventory.is_behind() {
-        keep_up(&mut world.inventory, &mut world.views, &metrics);
+        update_views(&mut world.inventory, &mut world.views, &metrics);
     }
     for n in [0, 1_499, 2_999] {
         let row = world.status_of(DEPENDENCIES, &format!("evil/local.kustomization.n{n}"));

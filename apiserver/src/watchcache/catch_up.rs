@@ -5,7 +5,7 @@
 //! before, where W is the [`window`](crate::clock::Clock::window). The clocks of the two replicas are off by
 //! at most W/8 each, and V is at most W/4 ahead of the other replica's clock. So every change that the client
 //! lacks happened less than W/2 + W/4 + 2 × W/8 = W before V. This replica observed that change no earlier
-//! than it happened, and stamped the rows that it rendered then ([`recent`](super::recent)). The client
+//! than it happened, and stamped the rows that it rendered then ([`stamp_log`](super::stamp_log)). The client
 //! therefore gets every row that was stamped since W before V, each with its current content.
 //!
 //! The client may also have seen changes that this replica has not observed yet. So it continues to get
@@ -34,11 +34,11 @@ pub enum Resume {
 
 /// Why a watch cannot resume from a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
+pub enum ResumeError {
     /// This replica no longer knows what the client may lack.
     Expired(Expired),
     /// The version is further ahead of this replica's time than correct clocks allow.
-    Ahead,
+    TooLarge,
 }
 
 /// The state of a client that is being sent the rows it may lack.
@@ -72,7 +72,7 @@ pub struct CatchUpRow {
 
 /// How a catch-up continues after some rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Then {
+pub enum CatchUpStep {
     /// With more rows, at once.
     More,
     /// With rows that are yet to be rendered: there are none now.
@@ -83,22 +83,23 @@ pub enum Then {
 
 impl WatchCache {
     /// How a client that has everything up to `version`, from whichever replica, resumes.
-    pub fn resume(&self, version: u64) -> Result<Resume, Refused> {
+    pub fn resume(&self, version: u64) -> Result<Resume, ResumeError> {
         let began = self.clock.now();
         self.read(|state| {
             if state.log.has(version) {
                 return Ok(Resume::Follow(version));
             }
-            let expired = Expired { asked: version, oldest: state.recent.start() };
+            let expired = Expired { asked: version, oldest: state.stamps.start() };
             // With a wrong clock, here or there, an old version may look recent.
             if !is_vouched(version) || !self.clock.is_right() {
-                return Err(Refused::Expired(expired));
+                return Err(ResumeError::Expired(expired));
             }
             let lacks = self.clock.window_before(version);
-            let from = lacks.and_then(|lacks| state.recent.from(lacks)).ok_or(Refused::Expired(expired))?;
+            let from =
+                lacks.and_then(|lacks| state.stamps.from(lacks)).ok_or(ResumeError::Expired(expired))?;
             // Versions made from here on must be later than the client's.
-            if !self.clock.pass(version) {
-                return Err(Refused::Ahead);
+            if !self.clock.advance_past(version) {
+                return Err(ResumeError::TooLarge);
             }
             Ok(Resume::CatchUp(CatchUp { asked: version, began, from, position: from }))
         })
@@ -107,34 +108,39 @@ impl WatchCache {
 
 impl CatchUp {
     /// The next rows, at most `limit`, and how to continue after them.
-    pub fn next(&mut self, cache: &WatchCache, limit: usize) -> Result<(Vec<CatchUpRow>, Then), Expired> {
+    pub fn next(
+        &mut self,
+        cache: &WatchCache,
+        limit: usize,
+    ) -> Result<(Vec<CatchUpRow>, CatchUpStep), Expired> {
         // Checked before the stamps are read: everything observed by now has left its stamps by then.
-        let is_level = cache.clock.vouches() && cache.clock.now() >= self.began + cache.clock.window() / 2;
-        if is_level {
+        let is_caught_up =
+            cache.clock.vouches() && cache.clock.now() >= self.began + cache.clock.window() / 2;
+        if is_caught_up {
             // The client's last version must be later than the one it came with. If the clock cannot move
             // that far, it is not.
             cache.advance_past(self.asked);
         }
-        let (rows, is_all, current) = cache.read(|state| self.look(state, limit))?;
+        let (rows, is_all, current) = cache.read(|state| self.read_rows(state, limit))?;
         if let Some(last) = rows.last() {
             self.position = last.version | 1;
         }
-        let then = match (is_all, is_level) {
-            (true, false) => Then::Wait,
-            (true, true) if current >= self.position => Then::Follow(current),
+        let then = match (is_all, is_caught_up) {
+            (true, false) => CatchUpStep::Wait,
+            (true, true) if current >= self.position => CatchUpStep::Follow(current),
             (true, true) => {
                 // Rows that were rendered without a change moved the client's version, but not the cache's.
                 cache.advance();
-                Then::More
+                CatchUpStep::More
             }
-            (false, _) => Then::More,
+            (false, _) => CatchUpStep::More,
         };
         Ok((rows, then))
     }
 
     /// The next rows, whether they are all, and the current version.
-    fn look(&self, state: &State, limit: usize) -> Result<(Vec<CatchUpRow>, bool, u64), Expired> {
-        let mut stamps = state.recent.after(self.position)?;
+    fn read_rows(&self, state: &State, limit: usize) -> Result<(Vec<CatchUpRow>, bool, u64), Expired> {
+        let mut stamps = state.stamps.after(self.position)?;
         let rows = stamps.by_ref().take(limit).map(|stamp| CatchUpRow {
             version: twin(stamp.version),
             key: stamp.key.clone(),

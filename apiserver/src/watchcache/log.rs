@@ -5,13 +5,13 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use super::{Expired, Row};
 
 /// How long a change is kept: longer than a client needs to list, lose its watch and back off.
-const AGE: Duration = Duration::from_mins(10);
+const MAX_AGE: Duration = Duration::from_mins(10);
 /// How many bytes of rows are kept for the log alone, per resource. At a hundred changes a second they last
 /// two minutes, which is how long a client may stay away without having to list again.
-const BYTES: usize = 8 << 20;
+const MAX_BYTES: usize = 8 << 20;
 /// How many versions without a change are remembered. A client that resumes from a forgotten one catches up,
 /// with more events than it needs, or lists again.
-const MARKS: usize = 64;
+const MAX_MARKS: usize = 64;
 
 /// What happened to a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Log {
 
     /// Remembers `version`, which is later than every change, as one that clients may hold.
     pub(super) fn mark(&mut self, version: u64) {
-        if self.marks.len() == MARKS {
+        if self.marks.len() == MAX_MARKS {
             self.marks.pop_front();
         }
         self.marks.push_back(version);
@@ -82,9 +82,9 @@ impl Log {
 
     /// Removes changes that are too old, or too many for the limit of bytes.
     pub(super) fn compact(&mut self, now: Duration) {
-        let oldest_kept = now.saturating_sub(AGE);
+        let oldest_kept = now.saturating_sub(MAX_AGE);
         while let Some(oldest) = self.changes.front()
-            && (self.bytes > BYTES || oldest.at < oldest_kept)
+            && (self.bytes > MAX_BYTES || oldest.at < oldest_kept)
         {
             self.bytes -= oldest.bytes();
             self.start = oldest.row.version;
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(versions(&log, 20), Ok(vec![]));
         assert_eq!(versions(&log, 9), Err(Expired { asked: 9, oldest: 10 }));
 
-        log.compact(start + AGE + Duration::from_secs(1));
+        log.compact(start + MAX_AGE + Duration::from_secs(1));
         assert_eq!(versions(&log, 12), Ok(vec![15, 20]));
         assert_eq!(versions(&log, 11), Err(Expired { asked: 11, oldest: 12 }));
     }
@@ -156,12 +156,12 @@ mod tests {
         log.mark(14);
         log.push(change(16, Duration::from_secs(1)));
         assert_eq!((9..18).filter(|version| log.has(*version)).collect::<Vec<_>>(), [10, 12, 14, 16]);
-        log.compact(AGE + Duration::from_millis(500));
+        log.compact(MAX_AGE + Duration::from_millis(500));
         assert_eq!((9..18).filter(|version| log.has(*version)).collect::<Vec<_>>(), [12, 14, 16]);
         for mark in 0..1_000 {
             log.mark(100 + mark);
         }
-        assert!(log.marks.len() <= MARKS && log.has(1_099));
+        assert!(log.marks.len() <= MAX_MARKS && log.has(1_099));
     }
 
     #[test]
@@ -169,11 +169,11 @@ mod tests {
         let now = Duration::ZERO;
         let mut log = Log::new(0);
         let each = change(2, now).bytes();
-        for version in 2..u64::try_from(2 * BYTES / each).unwrap() {
+        for version in 2..u64::try_from(2 * MAX_BYTES / each).unwrap() {
             log.push(change(version, now));
             log.compact(now);
         }
-        assert!(log.bytes() <= BYTES);
+        assert!(log.bytes() <= MAX_BYTES);
         assert!(log.after(1).is_err());
     }
 }

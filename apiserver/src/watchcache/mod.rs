@@ -33,16 +33,16 @@ use gatehouse_inventory::Str;
 use imbl::OrdMap;
 use tokio::sync::watch;
 
-pub use catch_up::{CatchUp, CatchUpRow, Refused, Resume, Then};
+pub use catch_up::{CatchUp, CatchUpRow, CatchUpStep, Resume, ResumeError};
 pub use log::{Change, ChangeKind};
 pub(crate) use row::object_head;
 pub use row::{Cells, Draft, Label, Row, RowKey};
 
 use self::{
     log::Log,
-    recent::{Outcome, Recent},
+    recent::{RenderOutcome, StampLog},
     row::Content,
-    wakes::Wakes,
+    wakes::ChangeNotifier,
 };
 use crate::clock::Clock;
 
@@ -104,16 +104,16 @@ pub struct WatchCache {
     pub resource: &'static Resource,
     clock: Arc<Clock>,
     state: RwLock<State>,
-    wakes: Wakes,
+    notifier: ChangeNotifier,
 }
 
 #[derive(Debug)]
 struct State {
     current: Snapshot,
     log: Log,
-    recent: Recent,
+    stamps: StampLog,
     synced: bool,
-    /// The namespace of each change since the write lock was taken, for [`Wakes`].
+    /// The namespace of each change since the write lock was taken, for [`ChangeNotifier`].
     changed: Vec<Str>,
 }
 
@@ -123,11 +123,11 @@ impl WatchCache {
         let state = State {
             current: Snapshot { version: 0, rows: OrdMap::new() },
             log: Log::new(0),
-            recent: Recent::new(0, Duration::ZERO),
+            stamps: StampLog::new(0, Duration::ZERO),
             synced: false,
             changed: Vec::new(),
         };
-        Self { resource, clock, state: RwLock::new(state), wakes: Wakes::new() }
+        Self { resource, clock, state: RwLock::new(state), notifier: ChangeNotifier::new() }
     }
 
     /// Applies the updates of a view in order. An update that leaves its row's content as it was emits no
@@ -151,7 +151,7 @@ impl WatchCache {
                     state.apply(key, content, &self.clock, now, &mut published);
                 }
                 state.log.compact(now);
-                state.recent.compact(now);
+                state.stamps.compact(now);
             });
         }
     }
@@ -163,7 +163,7 @@ impl WatchCache {
                 state.synced = true;
                 state.current.version = self.clock.next();
                 state.log = Log::new(state.current.version);
-                state.recent = Recent::new(state.current.version, self.clock.now());
+                state.stamps = StampLog::new(state.current.version, self.clock.now());
             }
         });
     }
@@ -171,8 +171,8 @@ impl WatchCache {
     /// Records that this replica may have missed intermediate states, for example because a kind was listed
     /// again. From now on only clients of this very cache can resume from versions before the gap; clients of
     /// other replicas get 410.
-    pub fn gap(&self) {
-        self.write(|state| state.recent = Recent::new(self.clock.next(), self.clock.now()));
+    pub fn record_gap(&self) {
+        self.write(|state| state.stamps = StampLog::new(self.clock.next(), self.clock.now()));
     }
 
     /// Moves the cache to a new version although nothing has changed, so that bookmarks stay recent. Does
@@ -186,11 +186,11 @@ impl WatchCache {
     }
 
     /// Like [`WatchCache::advance`], unless the cache's version is at or after `version` already. Returns
-    /// whether it is in the end: the clock refuses to move too far ahead, see [`Clock::pass`].
+    /// whether it is in the end: the clock refuses to move too far ahead, see [`Clock::advance_past`].
     pub fn advance_past(&self, version: u64) -> bool {
         self.write(|state| {
             let is_past = state.current.version >= version;
-            if !is_past && self.clock.pass(version) {
+            if !is_past && self.clock.advance_past(version) {
                 state.advance(&self.clock);
             }
             state.current.version >= version
@@ -199,7 +199,7 @@ impl WatchCache {
 
     /// Whether [`WatchCache::mark_synced`] has been called.
     pub fn is_synced(&self) -> bool {
-        self.wakes.latest() != 0
+        self.notifier.latest() != 0
     }
 
     /// The current rows, and their version.
@@ -239,20 +239,20 @@ impl WatchCache {
 
     /// Subscribes to the version of the latest change; 0 until the cache is synced.
     pub fn follow(&self) -> watch::Receiver<u64> {
-        self.wakes.follow()
+        self.notifier.follow()
     }
 
     /// Subscribes to the changes of one namespace: each wakes the receiver with a version at or after its
     /// own. Some changes of other namespaces wake it as well.
     pub fn follow_namespace(&self, namespace: &str) -> watch::Receiver<u64> {
-        self.wakes.follow_namespace(namespace)
+        self.notifier.follow_namespace(namespace)
     }
 
     /// The number of rows, the bytes they occupy, and the bytes of the log and the stamps.
     pub fn size(&self) -> (usize, usize, usize) {
         self.read(|state| {
             let rows = &state.current.rows;
-            (rows.len(), rows.values().map(|row| row.size()).sum(), state.log.bytes() + state.recent.bytes())
+            (rows.len(), rows.values().map(|row| row.size()).sum(), state.log.bytes() + state.stamps.bytes())
         })
     }
 
@@ -269,7 +269,7 @@ impl WatchCache {
         let version = Some(state.current.version).filter(|_| state.synced);
         drop(state);
         if let Some(version) = version {
-            self.wakes.tell(version, &changed);
+            self.notifier.notify(version, &changed);
         }
         result
     }
@@ -285,9 +285,9 @@ impl State {
         self.log.mark(self.current.version);
     }
 
-    fn stamp(&mut self, key: RowKey, version: u64, now: Duration, outcome: Outcome) {
+    fn stamp(&mut self, key: RowKey, version: u64, now: Duration, outcome: RenderOutcome) {
         if self.synced {
-            self.recent.stamp(key, version, now, outcome);
+            self.stamps.stamp(key, version, now, outcome);
         }
     }
 
@@ -301,9 +301,9 @@ impl State {
     ) {
         let previous = self.current.rows.get(&key).cloned();
         let (kind, row) = match (&previous, content) {
-            (None, None) => return self.stamp(key, clock.next(), now, Outcome::Gone(None)),
-            (Some(row), Some(content)) if row.says(&content) => {
-                return self.stamp(key, clock.next(), now, Outcome::Kept);
+            (None, None) => return self.stamp(key, clock.next(), now, RenderOutcome::Absent(None)),
+            (Some(row), Some(content)) if row.has_content(&content) => {
+                return self.stamp(key, clock.next(), now, RenderOutcome::Existing);
             }
             (None, Some(content)) => (ChangeKind::Added, Row::new(content, clock.next())),
             (Some(_), Some(content)) => (ChangeKind::Modified, Row::new(content, clock.next())),
@@ -311,13 +311,13 @@ impl State {
         };
         let row = Arc::new(row);
         self.current.version = row.version;
-        let (count, made) = match kind {
-            ChangeKind::Added => (&mut published.added, Outcome::Added),
-            ChangeKind::Modified => (&mut published.modified, Outcome::Kept),
-            ChangeKind::Deleted => (&mut published.deleted, Outcome::Gone(Some(Arc::clone(&row)))),
+        let (count, outcome) = match kind {
+            ChangeKind::Added => (&mut published.added, RenderOutcome::Added),
+            ChangeKind::Modified => (&mut published.modified, RenderOutcome::Existing),
+            ChangeKind::Deleted => (&mut published.deleted, RenderOutcome::Absent(Some(Arc::clone(&row)))),
         };
         *count += 1;
-        self.stamp(key.clone(), row.version, now, made);
+        self.stamp(key.clone(), row.version, now, outcome);
         if kind == ChangeKind::Deleted {
             self.current.rows.remove(&key);
         } else {

@@ -19,12 +19,12 @@ use std::{
 use super::{Expired, Row, RowKey};
 
 /// As long as the log keeps changes.
-const AGE: Duration = Duration::from_mins(10);
+const MAX_AGE: Duration = Duration::from_mins(10);
 /// The limit of bytes for each resource: enough for some twenty thousand rows.
-const BYTES: usize = 4 << 20;
+const MAX_BYTES: usize = 4 << 20;
 /// Superseded stamps are removed once there are more of them than of those that count, and more stamps than
 /// this in total.
-const FEW: usize = 1024;
+const CLEANUP_THRESHOLD: usize = 1024;
 
 /// Records that a row was rendered.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ struct Stamp {
 
 /// The latest stamp of a key: the one that counts.
 #[derive(Debug, Clone, Copy)]
-struct Latest {
+struct LatestStamp {
     version: u64,
     /// The version at which the row was added; 0 if that was before the oldest stamp.
     added: u64,
@@ -47,9 +47,9 @@ struct Latest {
 
 /// The recent stamps, oldest first.
 #[derive(Debug)]
-pub(super) struct Recent {
+pub(super) struct StampLog {
     stamps: VecDeque<Stamp>,
-    latest: HashMap<RowKey, Latest>,
+    latest: HashMap<RowKey, LatestStamp>,
     bytes: usize,
     /// All stamps after this version that count are here.
     start: u64,
@@ -59,38 +59,38 @@ pub(super) struct Recent {
 
 /// The result of rendering a row.
 #[derive(Debug, Clone)]
-pub(super) enum Outcome {
+pub(super) enum RenderOutcome {
     Added,
     /// The row existed before; its content may have changed.
-    Kept,
+    Existing,
     /// There is no such row now. Carries the last row if there was one.
-    Gone(Option<Arc<Row>>),
+    Absent(Option<Arc<Row>>),
 }
 
 /// A row that was rendered recently, at its latest stamp.
 #[derive(Debug)]
-pub(super) struct RecentRow<'a> {
+pub(super) struct StampedRow<'a> {
     pub(super) version: u64,
     pub(super) key: &'a RowKey,
-    /// See [`Latest::added`].
+    /// See [`LatestStamp::added`].
     pub(super) added: u64,
     pub(super) last: Option<&'a Arc<Row>>,
 }
 
-impl Recent {
+impl StampLog {
     /// No stamps yet; they will be those after `start`.
     pub(super) fn new(start: u64, now: Duration) -> Self {
         Self { stamps: VecDeque::new(), latest: HashMap::new(), bytes: 0, start, since: now }
     }
 
-    pub(super) fn stamp(&mut self, key: RowKey, version: u64, at: Duration, made: Outcome) {
+    pub(super) fn stamp(&mut self, key: RowKey, version: u64, at: Duration, outcome: RenderOutcome) {
         let known = self.latest.get(&key);
-        let (added, last) = match made {
-            Outcome::Added => (version, None),
-            Outcome::Kept => (known.map_or(0, |known| known.added), None),
-            Outcome::Gone(last) => (0, last),
+        let (added, last) = match outcome {
+            RenderOutcome::Added => (version, None),
+            RenderOutcome::Existing => (known.map_or(0, |known| known.added), None),
+            RenderOutcome::Absent(last) => (0, last),
         };
-        let superseded = self.latest.insert(key.clone(), Latest { version, added });
+        let superseded = self.latest.insert(key.clone(), LatestStamp { version, added });
         if let Some(superseded) = superseded
             && let Ok(at) = self.stamps.binary_search_by_key(&superseded.version, |stamp| stamp.version)
         {
@@ -107,17 +107,17 @@ impl Recent {
 
     /// Removes stamps that are too old, or too many for the limit of bytes.
     pub(super) fn compact(&mut self, now: Duration) {
-        if self.stamps.len() > FEW.max(2 * self.latest.len()) {
+        if self.stamps.len() > CLEANUP_THRESHOLD.max(2 * self.latest.len()) {
             let latest = &self.latest;
-            self.stamps.retain(|stamp| counts(latest, stamp));
+            self.stamps.retain(|stamp| is_latest(latest, stamp));
             self.bytes = self.stamps.iter().map(Stamp::bytes).sum();
         }
-        let oldest = now.saturating_sub(AGE);
+        let oldest = now.saturating_sub(MAX_AGE);
         while let Some(stamp) = self.stamps.front()
-            && (self.bytes > BYTES || stamp.at < oldest)
+            && (self.bytes > MAX_BYTES || stamp.at < oldest)
         {
             self.bytes -= stamp.bytes();
-            if counts(&self.latest, stamp) {
+            if is_latest(&self.latest, stamp) {
                 (self.start, self.since) = (stamp.version, stamp.at);
                 self.latest.remove(&stamp.key);
             }
@@ -136,7 +136,7 @@ impl Recent {
     }
 
     /// The rows rendered after `version`, each at its latest stamp, in the order of versions.
-    pub(super) fn after(&self, version: u64) -> Result<impl Iterator<Item = RecentRow<'_>>, Expired> {
+    pub(super) fn after(&self, version: u64) -> Result<impl Iterator<Item = StampedRow<'_>>, Expired> {
         if version < self.start {
             return Err(Expired { asked: version, oldest: self.start });
         }
@@ -144,11 +144,11 @@ impl Recent {
         Ok(self.stamps.range(first..).filter_map(|stamp| {
             let latest = self.latest.get(&stamp.key).filter(|latest| latest.version == stamp.version)?;
             let Stamp { version, key, last, .. } = stamp;
-            Some(RecentRow { version: *version, key, added: latest.added, last: last.as_ref() })
+            Some(StampedRow { version: *version, key, added: latest.added, last: last.as_ref() })
         }))
     }
 
-    /// The oldest version from which [`Recent::after`] is complete.
+    /// The oldest version from which [`StampLog::after`] is complete.
     pub(super) fn start(&self) -> u64 {
         self.start
     }
@@ -158,13 +158,13 @@ impl Recent {
     }
 }
 
-fn counts(latest: &HashMap<RowKey, Latest>, stamp: &Stamp) -> bool {
+fn is_latest(latest: &HashMap<RowKey, LatestStamp>, stamp: &Stamp) -> bool {
     latest.get(&stamp.key).is_some_and(|latest| latest.version == stamp.version)
 }
 
 impl Stamp {
     fn bytes(&self) -> usize {
-        let entry = size_of::<Self>() + size_of::<(RowKey, Latest)>();
+        let entry = size_of::<Self>() + size_of::<(RowKey, LatestStamp)>();
         entry + self.last.as_ref().map_or(0, |row| row.size())
     }
 }
@@ -181,15 +181,15 @@ mod tests {
         Duration::from_secs(second)
     }
 
-    fn told(recent: &Recent, after: u64) -> Option<Vec<(String, u64)>> {
+    fn told(recent: &StampLog, after: u64) -> Option<Vec<(String, u64)>> {
         let stamps = recent.after(after).ok()?;
         Some(stamps.map(|stamp| (stamp.key.name.to_string(), stamp.version)).collect())
     }
 
-    fn stamped(versions: &[(&str, u64, u64)]) -> Recent {
-        let mut recent = Recent::new(1, at(0));
+    fn stamped(versions: &[(&str, u64, u64)]) -> StampLog {
+        let mut recent = StampLog::new(1, at(0));
         for (name, version, second) in versions {
-            recent.stamp(key(name), *version, at(*second), Outcome::Kept);
+            recent.stamp(key(name), *version, at(*second), RenderOutcome::Existing);
         }
         recent
     }
@@ -229,23 +229,28 @@ mod tests {
 
     #[test]
     fn rows_made_again_and_again_take_no_room() {
-        let mut recent = Recent::new(1, at(0));
+        let mut recent = StampLog::new(1, at(0));
         for version in 2..100_000 {
-            recent.stamp(key(["x", "y"][usize::from(version % 2 == 0)]), version, at(1), Outcome::Kept);
+            recent.stamp(
+                key(["x", "y"][usize::from(version % 2 == 0)]),
+                version,
+                at(1),
+                RenderOutcome::Existing,
+            );
             recent.compact(at(1));
         }
-        assert!(recent.stamps.len() <= FEW + 1);
+        assert!(recent.stamps.len() <= CLEANUP_THRESHOLD + 1);
         assert_eq!((recent.start(), told(&recent, 1).unwrap().len()), (1, 2));
     }
 
     #[test]
     fn stamps_are_bounded_by_bytes() {
-        let mut recent = Recent::new(1, at(0));
+        let mut recent = StampLog::new(1, at(0));
         for version in 2..60_000 {
-            recent.stamp(key(&version.to_string()), version, at(1), Outcome::Added);
+            recent.stamp(key(&version.to_string()), version, at(1), RenderOutcome::Added);
             recent.compact(at(1));
         }
-        assert!(recent.bytes() <= BYTES);
+        assert!(recent.bytes() <= MAX_BYTES);
         assert_eq!(recent.latest.len(), recent.stamps.len());
         assert!(recent.start() > 1 && recent.from(at(0)).is_none());
     }

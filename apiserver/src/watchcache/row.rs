@@ -100,7 +100,7 @@ impl Row {
     }
 
     /// Whether the row has this content already.
-    pub(super) fn says(&self, content: &Content) -> bool {
+    pub(super) fn has_content(&self, content: &Content) -> bool {
         self.content.packed == content.packed
     }
 
@@ -206,8 +206,8 @@ mod tests {
         assert_eq!(object["metadata"]["creationTimestamp"], "1970-01-01T00:00:07Z");
         assert_eq!(object["metadata"]["labels"]["gatehouse.dev/cluster"], "local");
         assert_eq!(object["status"]["state"], "Ready");
-        assert!(row.says(&Content::new(draft("team-a", "local", "Ready"))));
-        assert!(!row.says(&Content::new(draft("team-a", "local", "Failed"))));
+        assert!(row.has_content(&Content::new(draft("team-a", "local", "Ready"))));
+        assert!(!row.has_content(&Content::new(draft("team-a", "local", "Failed"))));
     }
 
     #[test]
@@ -216,7 +216,7 @@ mod tests {
         let later = row.at_version(10_000);
         assert_eq!(object(&later)["metadata"]["resourceVersion"], "10000");
         assert_eq!(object(&later)["status"], object(&row)["status"]);
-        assert!(later.says(&row.content));
+        assert!(later.has_content(&row.content));
     }
 
     #[test]

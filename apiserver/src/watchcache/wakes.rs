@@ -1,7 +1,7 @@
 //! Wakes the watches that a change concerns.
 //!
 //! There may be a thousand watches of single namespaces, and most changes do not concern them. So each
-//! namespace that is followed has its own channel. Every [`ALL_AFTER`] changes all watches are woken, so that
+//! namespace that is followed has its own channel. Every [`WAKE_ALL_AFTER`] changes all watches are woken, so that
 //! a watch of a quiet namespace moves its position on before the log drops it.
 
 use std::{
@@ -14,14 +14,14 @@ use tokio::sync::watch;
 
 /// All watches are woken after this many changes. The log holds some thousands of usual changes, and more
 /// than this number even of the largest.
-const ALL_AFTER: usize = 64;
+const WAKE_ALL_AFTER: usize = 64;
 /// The channels of namespaces that have no more watchers are removed once there are more channels than this,
 /// or than twice as many as were left the last time.
-const FEW: usize = 64;
+const CLEANUP_THRESHOLD: usize = 64;
 
 /// The channels that a resource's watches wait on.
 #[derive(Debug)]
-pub(super) struct Wakes {
+pub(super) struct ChangeNotifier {
     /// The version of the latest change; 0 until the cache is synced.
     all: watch::Sender<u64>,
     namespaces: Mutex<Namespaces>,
@@ -36,7 +36,7 @@ struct Namespaces {
     changes: usize,
 }
 
-impl Wakes {
+impl ChangeNotifier {
     pub(super) fn new() -> Self {
         Self { all: watch::Sender::new(0), namespaces: Mutex::default() }
     }
@@ -59,7 +59,7 @@ impl Wakes {
         }
         if namespaces.channels.len() >= namespaces.limit {
             namespaces.channels.retain(|_, channel| channel.receiver_count() > 0);
-            namespaces.limit = FEW.max(2 * namespaces.channels.len());
+            namespaces.limit = CLEANUP_THRESHOLD.max(2 * namespaces.channels.len());
         }
         let (channel, receiver) = watch::channel(self.latest());
         namespaces.channels.insert(namespace.into(), channel);
@@ -69,10 +69,10 @@ impl Wakes {
     /// Publishes that everything up to `version` is in the log, and the namespace of each change. A
     /// concurrent `advance` may have published a later version already, but not these changes, so their
     /// namespaces are woken in any case.
-    pub(super) fn tell(&self, version: u64, changed: &[Str]) {
-        let is_later = self.all.send_if_modified(|told| {
-            let is_later = version > *told;
-            *told = version.max(*told);
+    pub(super) fn notify(&self, version: u64, changed: &[Str]) {
+        let is_later = self.all.send_if_modified(|published| {
+            let is_later = version > *published;
+            *published = version.max(*published);
             is_later
         });
         if !is_later && changed.is_empty() {
@@ -80,7 +80,7 @@ impl Wakes {
         }
         let mut namespaces = self.namespaces();
         namespaces.changes += changed.len();
-        if namespaces.changes >= ALL_AFTER {
+        if namespaces.changes >= WAKE_ALL_AFTER {
             namespaces.changes = 0;
             for channel in namespaces.channels.values() {
                 channel.send_replace(version);
@@ -110,51 +110,51 @@ mod tests {
 
     #[test]
     fn a_namespace_is_woken_by_its_own_changes() {
-        let wakes = Wakes::new();
-        let (mut all, mut a) = (wakes.follow(), wakes.follow_namespace("a"));
-        wakes.tell(1, &["b".into()]);
+        let notifier = ChangeNotifier::new();
+        let (mut all, mut a) = (notifier.follow(), notifier.follow_namespace("a"));
+        notifier.notify(1, &["b".into()]);
         assert!(all.has_changed().unwrap() && !a.has_changed().unwrap());
         all.mark_unchanged();
-        wakes.tell(2, &["b".into(), "a".into()]);
+        notifier.notify(2, &["b".into(), "a".into()]);
         assert!(all.has_changed().unwrap() && a.has_changed().unwrap());
         a.mark_unchanged();
-        wakes.tell(2, &[]);
+        notifier.notify(2, &[]);
         assert!(!a.has_changed().unwrap(), "nothing is later");
     }
 
     #[test]
     fn a_change_that_is_told_after_a_later_version_still_wakes_its_namespace() {
-        let wakes = Wakes::new();
-        let a = wakes.follow_namespace("a");
-        wakes.tell(101, &[]);
+        let notifier = ChangeNotifier::new();
+        let a = notifier.follow_namespace("a");
+        notifier.notify(101, &[]);
         assert!(!a.has_changed().unwrap());
-        wakes.tell(100, &["a".into()]);
-        assert!(a.has_changed().unwrap() && wakes.latest() == 101);
+        notifier.notify(100, &["a".into()]);
+        assert!(a.has_changed().unwrap() && notifier.latest() == 101);
     }
 
     #[test]
     fn everybody_is_woken_now_and_then() {
-        let wakes = Wakes::new();
-        let mut a = wakes.follow_namespace("a");
-        for version in 1..=ALL_AFTER as u64 {
+        let notifier = ChangeNotifier::new();
+        let mut a = notifier.follow_namespace("a");
+        for version in 1..=WAKE_ALL_AFTER as u64 {
             assert!(!a.has_changed().unwrap(), "{version}");
-            wakes.tell(version, &["b".into()]);
+            notifier.notify(version, &["b".into()]);
         }
         assert!(a.has_changed().unwrap());
         a.mark_unchanged();
-        wakes.tell(1000, &["b".into()]);
+        notifier.notify(1000, &["b".into()]);
         assert!(!a.has_changed().unwrap());
     }
 
     #[test]
     fn namespaces_that_nobody_follows_are_forgotten() {
-        let wakes = Wakes::new();
-        let kept = wakes.follow_namespace("kept");
-        for number in 0..10 * FEW {
-            drop(wakes.follow_namespace(&number.to_string()));
+        let notifier = ChangeNotifier::new();
+        let kept = notifier.follow_namespace("kept");
+        for number in 0..10 * CLEANUP_THRESHOLD {
+            drop(notifier.follow_namespace(&number.to_string()));
         }
-        assert!(wakes.namespaces().channels.len() <= FEW + 1);
-        wakes.tell(1, &["kept".into()]);
+        assert!(notifier.namespaces().channels.len() <= CLEANUP_THRESHOLD + 1);
+        notifier.notify(1, &["kept".into()]);
         assert!(kept.has_changed().unwrap());
     }
 }

@@ -20,7 +20,7 @@ use std::{
 
 use bytes::Bytes;
 
-use self::renderings::{Key, Renderings};
+use self::renderings::{EncodedEvents, Key};
 use super::{
     encode::{Encoder, now},
     select::{EventType, Selection},
@@ -36,13 +36,13 @@ const BATCH: usize = 512;
 /// Bytes per chunk of a response.
 pub(super) const CHUNK: usize = 64 << 10;
 /// How long a feed keeps an event. Watches whose clients read come within milliseconds.
-const KEPT: Duration = Duration::from_secs(2);
-/// Bytes of events that a feed keeps. Most of them are shared with `Renderings`, so they take no extra
+const RETENTION: Duration = Duration::from_secs(2);
+/// Bytes of events that a feed keeps. Most of them are shared with `EncodedEvents`, so they take no extra
 /// memory.
-const BYTES: usize = 256 << 10;
+const MAX_BYTES: usize = 256 << 10;
 /// Unused feeds are removed once there are more feeds than this, or than twice as many as were left the last
 /// time.
-const FEW: usize = 64;
+const CLEANUP_THRESHOLD: usize = 64;
 
 /// How a watch shows its objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,12 +60,12 @@ impl Style {
 /// The feeds of one resource, by selection and style.
 pub(super) struct Feeds {
     cache: Arc<WatchCache>,
-    renderings: Arc<Renderings>,
-    open: Mutex<Open>,
+    encoded_events: Arc<EncodedEvents>,
+    open: Mutex<OpenFeeds>,
 }
 
 #[derive(Default)]
-struct Open {
+struct OpenFeeds {
     feeds: HashMap<(Selection, Style), Weak<Feed>>,
     /// The number of feeds at which unused ones are removed.
     limit: usize,
@@ -77,16 +77,16 @@ pub(super) struct Feed {
     pub(super) encoder: Encoder,
     style: Style,
     cache: Arc<WatchCache>,
-    renderings: Arc<Renderings>,
-    latest: Mutex<Latest>,
+    encoded_events: Arc<EncodedEvents>,
+    recent: Mutex<RecentEvents>,
 }
 
 /// A change, and the event that it is to a selection.
-type Matched = (EventType, Arc<Change>);
+type MatchedChange = (EventType, Arc<Change>);
 
 /// The recent events of a feed.
 #[derive(Debug, Default)]
-struct Latest {
+struct RecentEvents {
     /// All events after `start` and up to `position` are here.
     start: u64,
     position: u64,
@@ -111,7 +111,7 @@ pub(super) struct Batch {
 
 impl Feeds {
     pub(super) fn new(cache: Arc<WatchCache>) -> Self {
-        Self { cache, renderings: Arc::default(), open: Mutex::default() }
+        Self { cache, encoded_events: Arc::default(), open: Mutex::default() }
     }
 
     /// The feed of a selection, shared with every other watch of it.
@@ -132,15 +132,15 @@ impl Feeds {
         }
         if open.feeds.len() >= open.limit {
             open.feeds.retain(|_, feed| feed.strong_count() > 0);
-            open.limit = FEW.max(2 * open.feeds.len());
+            open.limit = CLEANUP_THRESHOLD.max(2 * open.feeds.len());
         }
         let feed = Arc::new(Feed {
             selection,
             encoder: Encoder::new(self.cache.resource, representation, include_object),
             style,
             cache: Arc::clone(&self.cache),
-            renderings: Arc::clone(&self.renderings),
-            latest: Mutex::default(),
+            encoded_events: Arc::clone(&self.encoded_events),
+            recent: Mutex::default(),
         });
         open.feeds.insert(key, Arc::downgrade(&feed));
         feed
@@ -148,8 +148,8 @@ impl Feeds {
 
     /// How many events have been encoded.
     #[cfg(test)]
-    pub(super) fn written(&self) -> usize {
-        self.renderings.made()
+    pub(super) fn encoded_count(&self) -> usize {
+        self.encoded_events.encoded_count()
     }
 
     /// The number of feeds, including unused ones.
@@ -162,9 +162,9 @@ impl Feeds {
 impl Feed {
     /// The events after `position`, up to [`CHUNK`] bytes of them.
     pub(super) fn after(&self, position: u64) -> Result<Batch, Expired> {
-        match self.shared(position) {
+        match self.read_shared(position) {
             Some(batch) => Ok(batch),
-            None => self.own(position),
+            None => self.read_unshared(position),
         }
     }
 
@@ -173,52 +173,52 @@ impl Feed {
         if !self.style.is_table() {
             return self.after(position);
         }
-        let (events, reached) = self.look(position)?;
+        let (events, reached) = self.read_log(position)?;
         let Some((event, change)) = events.first() else {
             return Ok(Batch { events: Vec::new(), position: reached });
         };
-        let text = self.write(*event, change, now(), true).into();
+        let text = self.encode(*event, change, now(), true).into();
         Ok(Batch { events: vec![text], position: change.row.version })
     }
 
     /// The events after `position` from the shared ones, which are brought up to date first. `None` if
     /// `position` is older than those.
-    fn shared(&self, position: u64) -> Option<Batch> {
-        let mut latest = self.latest();
+    fn read_shared(&self, position: u64) -> Option<Batch> {
+        let mut recent = self.recent();
         let now = Instant::now();
-        latest.trim(now);
+        recent.trim(now);
         // The feed was unused for a while: no watch needs the events between its position and this one.
-        let is_stale = latest.events.is_empty() && position > latest.position;
-        if is_stale || self.advance(&mut latest, now).is_err() || position > latest.position {
-            *latest = Latest { start: position, position, ..Latest::default() };
-            self.advance(&mut latest, now).ok()?;
+        let is_stale = recent.events.is_empty() && position > recent.position;
+        if is_stale || self.advance(&mut recent, now).is_err() || position > recent.position {
+            *recent = RecentEvents { start: position, position, ..RecentEvents::default() };
+            self.advance(&mut recent, now).ok()?;
         }
-        latest.trim(now);
-        (position >= latest.start).then(|| latest.after(position))
+        recent.trim(now);
+        (position >= recent.start).then(|| recent.after(position))
     }
 
     /// Reads the next changes from the log and encodes their events.
-    fn advance(&self, latest: &mut Latest, now: Instant) -> Result<(), Expired> {
-        let (events, reached) = self.look(latest.position)?;
+    fn advance(&self, recent: &mut RecentEvents, now: Instant) -> Result<(), Expired> {
+        let (events, reached) = self.read_log(recent.position)?;
         for (event, change) in events {
-            let text = self.text(event, &change);
-            latest.bytes += text.len();
-            latest.events.push_back(Event { version: change.row.version, made: now, text });
+            let text = self.encoded(event, &change);
+            recent.bytes += text.len();
+            recent.events.push_back(Event { version: change.row.version, made: now, text });
         }
-        latest.position = reached;
+        recent.position = reached;
         Ok(())
     }
 
     /// The events after `position`, read from the log for this watch only.
-    pub(super) fn own(&self, position: u64) -> Result<Batch, Expired> {
-        let (events, reached) = self.look(position)?;
+    pub(super) fn read_unshared(&self, position: u64) -> Result<Batch, Expired> {
+        let (events, reached) = self.read_log(position)?;
         let mut batch = Batch { events: Vec::new(), position: reached };
         let mut bytes = 0;
         for (event, change) in events {
             if bytes >= CHUNK {
                 break;
             }
-            let text = self.text(event, &change);
+            let text = self.encoded(event, &change);
             bytes += text.len();
             batch.events.push(text);
             batch.position = change.row.version;
@@ -231,19 +231,19 @@ impl Feed {
 
     /// The next changes after `position` that are events to this selection, and the version up to which it
     /// read.
-    fn look(&self, position: u64) -> Result<(Vec<Matched>, u64), Expired> {
+    fn read_log(&self, position: u64) -> Result<(Vec<MatchedChange>, u64), Expired> {
         let (changes, reached) = self.cache.changes_after(position, BATCH)?;
         let events = changes.into_iter().filter_map(|change| Some((self.selection.event(&change)?, change)));
         Ok((events.collect(), reached))
     }
 
-    fn text(&self, event: EventType, change: &Change) -> Bytes {
+    fn encoded(&self, event: EventType, change: &Change) -> Bytes {
         let second = if self.style.is_table() { now() } else { 0 };
         let key = Key { version: change.row.version, event, style: self.style, second };
-        self.renderings.get(key, || self.write(event, change, second, false))
+        self.encoded_events.get(key, || self.encode(event, change, second, false))
     }
 
-    fn write(&self, event: EventType, change: &Change, now: i64, with_columns: bool) -> Vec<u8> {
+    fn encode(&self, event: EventType, change: &Change, now: i64, with_columns: bool) -> Vec<u8> {
         let left = change.previous.as_ref().filter(|_| {
             // The object still exists but no longer matches. Its DELETED event shows it as it last matched,
             // as kube-apiserver does.
@@ -261,18 +261,19 @@ impl Feed {
     }
 
     /// The events of rows for a client that is catching up. No other watch gets these.
-    pub(super) fn retold(&self, rows: &[CatchUpRow], mut with_columns: bool) -> Vec<Bytes> {
+    pub(super) fn catch_up_events(&self, rows: &[CatchUpRow], mut with_columns: bool) -> Vec<Bytes> {
         let now = now();
-        let told = rows.iter().filter_map(|retold| Some((retold, self.selection.retold(retold)?)));
-        let events = told.map(|(retold, (event, row))| {
+        let matched =
+            rows.iter().filter_map(|stamped| Some((stamped, self.selection.catch_up_event(stamped)?)));
+        let events = matched.map(|(stamped, (event, row))| {
             let mut out = Vec::new();
             let with_columns = std::mem::take(&mut with_columns);
             match row {
                 Some(row) => {
-                    let row = row.at_version(retold.version);
+                    let row = row.at_version(stamped.version);
                     self.encoder.event(&mut out, event.as_str(), &row, now, with_columns);
                 }
-                None => self.encoder.gone(&mut out, &retold.key, retold.version, with_columns),
+                None => self.encoder.deleted_name_only(&mut out, &stamped.key, stamped.version, with_columns),
             }
             out.into()
         });
@@ -286,21 +287,21 @@ impl Feed {
 
     /// Drops all events, as if their time were over.
     #[cfg(test)]
-    pub(super) fn forget(&self) {
-        let mut latest = self.latest();
-        latest.trim(Instant::now() + 2 * KEPT);
+    pub(super) fn expire_events(&self) {
+        let mut recent = self.recent();
+        recent.trim(Instant::now() + 2 * RETENTION);
     }
 
-    fn latest(&self) -> MutexGuard<'_, Latest> {
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    fn recent(&self) -> MutexGuard<'_, RecentEvents> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Latest {
+impl RecentEvents {
     /// Drops the events that are too old, or too many for the limit of bytes.
     fn trim(&mut self, now: Instant) {
         while let Some(oldest) = self.events.front()
-            && (self.bytes > BYTES || now.duration_since(oldest.made) > KEPT)
+            && (self.bytes > MAX_BYTES || now.duration_since(oldest.made) > RETENTION)
         {
             self.bytes -= oldest.text.len();
             self.start = oldest.version;

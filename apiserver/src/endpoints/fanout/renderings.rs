@@ -11,7 +11,7 @@ use super::{super::select::EventType, Style};
 
 /// Bytes of encoded events that a resource keeps. At a hundred changes a second that is some seconds; a watch
 /// that is further behind encodes its events itself.
-const BYTES: usize = 1 << 20;
+const MAX_BYTES: usize = 1 << 20;
 
 /// What the bytes of an event depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +26,7 @@ pub(super) struct Key {
 
 /// The most recent encoded events.
 #[derive(Debug, Default)]
-pub(super) struct Renderings {
+pub(super) struct EncodedEvents {
     state: Mutex<State>,
 }
 
@@ -34,10 +34,10 @@ pub(super) struct Renderings {
 struct State {
     texts: BTreeMap<Key, Bytes>,
     bytes: usize,
-    made: usize,
+    encoded_count: usize,
 }
 
-impl Renderings {
+impl EncodedEvents {
     /// The encoded event; `make` encodes it if it is not there. Other callers wait for that, which takes
     /// microseconds.
     pub(super) fn get(&self, key: Key, make: impl FnOnce() -> Vec<u8>) -> Bytes {
@@ -46,11 +46,11 @@ impl Renderings {
             return text.clone();
         }
         let text = Bytes::from(make());
-        state.made += 1;
+        state.encoded_count += 1;
         state.bytes += text.len();
         state.texts.insert(key, text.clone());
         // This may remove the new event itself, if it is older than all that are kept.
-        while state.bytes > BYTES
+        while state.bytes > MAX_BYTES
             && let Some((_, oldest)) = state.texts.pop_first()
         {
             state.bytes -= oldest.len();
@@ -60,8 +60,8 @@ impl Renderings {
 
     /// How many events have been encoded.
     #[cfg(test)]
-    pub(super) fn made(&self) -> usize {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).made
+    pub(super) fn encoded_count(&self) -> usize {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).encoded_count
     }
 }
 
@@ -78,22 +78,22 @@ mod tests {
 
     #[test]
     fn texts_are_made_once_and_bounded_by_bytes_the_latest_are_kept() {
-        let renderings = Renderings::default();
+        let encoded_events = EncodedEvents::default();
         let text = || vec![b'x'; 10 << 10];
         for version in 0..200 {
             for _ in 0..3 {
-                renderings.get(key(version), text);
+                encoded_events.get(key(version), text);
             }
         }
-        assert_eq!(renderings.made(), 200);
-        renderings.get(key(199), text);
-        assert_eq!(renderings.made(), 200, "the latest is kept");
+        assert_eq!(encoded_events.encoded_count(), 200);
+        encoded_events.get(key(199), text);
+        assert_eq!(encoded_events.encoded_count(), 200, "the latest is kept");
         for _ in 0..2 {
-            renderings.get(key(0), text);
+            encoded_events.get(key(0), text);
         }
-        assert_eq!(renderings.made(), 202, "the oldest is not, and takes nothing's place");
-        renderings.get(key(199), text);
-        assert_eq!(renderings.made(), 202);
-        assert!(renderings.state.lock().unwrap().bytes <= BYTES);
+        assert_eq!(encoded_events.encoded_count(), 202, "the oldest is not, and takes nothing's place");
+        encoded_events.get(key(199), text);
+        assert_eq!(encoded_events.encoded_count(), 202);
+        assert!(encoded_events.state.lock().unwrap().bytes <= MAX_BYTES);
     }
 }

@@ -7,8 +7,8 @@ use crate::endpoints::watch::SIZE;
 
 impl Server {
     /// How many events have been encoded so far.
-    fn written(&self) -> usize {
-        self.endpoints.caches["fluxsummaries"].feeds.written()
+    fn encoded_count(&self) -> usize {
+        self.endpoints.caches["fluxsummaries"].feeds.encoded_count()
     }
 }
 
@@ -26,14 +26,14 @@ async fn a_change_is_written_once_for_all_watchers_of_a_representation() {
             watchers.push(watch);
         }
     }
-    assert_eq!(server.written(), 0, "what is there at first is no change");
+    assert_eq!(server.encoded_count(), 0, "what is there at first is no change");
     for (changes, state) in [(1, "Failed"), (2, "Ready")] {
         server.put("a/x", state);
         for watch in &mut watchers {
             assert_eq!(watch.next().await.expect("an event")["type"], "MODIFIED");
         }
         // A Table is encoded again if its ages refer to another second.
-        assert!((3 * changes..=4 * changes).contains(&server.written()), "{}", server.written());
+        assert!((3 * changes..=4 * changes).contains(&server.encoded_count()), "{}", server.encoded_count());
     }
 }
 
@@ -52,7 +52,7 @@ async fn a_burst_is_written_once_for_those_who_read_it_late_and_in_pieces() {
     for watch in &mut watchers {
         assert_eq!(watch.take(changes).await.len(), changes);
     }
-    assert_eq!(server.written(), changes);
+    assert_eq!(server.encoded_count(), changes);
 }
 
 #[tokio::test(start_paused = true)]
@@ -175,7 +175,7 @@ proptest! {
                         told.extend(batch.events);
                     }
                 }
-                Step::Pass => watchers.iter().for_each(|(_, _, _, feed, _)| feed.forget()),
+                Step::Pass => watchers.iter().for_each(|(_, _, _, feed, _)| feed.expire_events()),
             }
         }
         for (at, began, mut position, feed, mut told) in watchers {
@@ -189,7 +189,7 @@ proptest! {
             let mut expected = Vec::new();
             let mut from = began;
             loop {
-                let batch = alone.own(from).unwrap();
+                let batch = alone.read_unshared(from).unwrap();
                 if batch.position == from { break }
                 from = batch.position;
                 expected.extend(batch.events);

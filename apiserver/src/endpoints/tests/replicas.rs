@@ -176,7 +176,7 @@ async fn what_may_have_been_missed_by_a_list_is_told_to_nobody_from_elsewhere() 
     let (from, own) = (a.put("a/x", "Failed"), b.version());
     let mut catching_up = b.watch_from(from, &[]).await;
     assert!(catching_up.is_quiet().await);
-    b.cache.gap();
+    b.cache.record_gap();
     assert_eq!(catching_up.take(1).await, ["ERROR 410"]);
     assert_eq!(b.watch_from(from, &[]).await.take(1).await, ["ERROR 410"]);
     let mut follower = b.watch_from(own, &[]).await;

@@ -107,14 +107,14 @@ async fn a_websocket_is_closed_when_the_watch_ends() {
 #[tokio::test(start_paused = true)]
 async fn the_watch_ends_when_the_websocket_is_closed_or_its_peer_is_gone() {
     let server = Arc::new(Server::with(&["a/x"]));
-    let free = server.endpoints.sockets.free();
+    let free = server.endpoints.sockets.free_slots();
     let mut polite = open(&server, &[]).await;
     let silent = open(&server, &[]).await;
-    assert_eq!(server.endpoints.sockets.free(), free - 2);
+    assert_eq!(server.endpoints.sockets.free_slots(), free - 2);
     polite.close(None).await.expect("closed");
     while polite.next().await.is_some() {}
     let start = Instant::now();
-    while server.endpoints.sockets.free() < free {
+    while server.endpoints.sockets.free_slots() < free {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     // The client reads nothing, so it answers no ping.
@@ -178,7 +178,7 @@ async fn a_client_that_sends_and_does_not_read_is_not_read_from_and_is_cut() {
         ("messages too large", Vec::new(), frame(TEXT, &[b'x'; 5000])),
     ] {
         let server = Arc::new(Server::with(&["a/x"]));
-        let free = server.endpoints.sockets.free();
+        let free = server.endpoints.sockets.free_slots();
         let response = ask(&server, &all(&[("watch", "true")]), HANDSHAKE).await;
         let mut socket = TokioIo::new(hyper::upgrade::on(response).await.expect("upgraded"));
         let start = Instant::now();
@@ -197,7 +197,7 @@ async fn a_client_that_sends_and_does_not_read_is_not_read_from_and_is_cut() {
         assert!(matches!(ended, Ok(Err(_))), "{what}: {sent} bytes taken, {ended:?}");
         assert!(sent < 256 << 10, "{what}: {sent} bytes taken of a client that does not read");
         assert!(start.elapsed() < Duration::from_mins(2), "{what}");
-        while server.endpoints.sockets.free() < free {
+        while server.endpoints.sockets.free_slots() < free {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         assert!(start.elapsed() < Duration::from_mins(2), "{what}");
@@ -231,11 +231,11 @@ async fn one_user_leaves_sockets_to_others() {
     let holder = |name: &str| {
         Holder::user(&gatehouse_serving::authn::UserInfo { name: name.to_owned(), ..Default::default() })
     };
-    let all = server.endpoints.sockets.free();
+    let all = server.endpoints.sockets.free_slots();
     let mut greedy = Vec::new();
-    while let Some(held) = server.endpoints.sockets.take(holder("greedy")) {
+    while let Some(held) = server.endpoints.sockets.acquire_slot(holder("greedy")) {
         greedy.push(held);
     }
     assert_eq!(greedy.len(), all / 4 * 3);
-    assert!(server.endpoints.sockets.take(holder("other")).is_some());
+    assert!(server.endpoints.sockets.acquire_slot(holder("other")).is_some());
 }

@@ -8,7 +8,7 @@ use proptest::{prelude::*, test_runner::TestCaseError};
 use super::{replica::content, world::Contents};
 use crate::{
     endpoints::select::{EventType, Selection},
-    watchcache::{CatchUp, Expired, Refused, Resume, Row, Then, WatchCache},
+    watchcache::{CatchUp, CatchUpStep, Expired, Resume, ResumeError, Row, WatchCache},
 };
 use gatehouse_serving::selector::{FieldSelector, LabelSelector};
 
@@ -81,7 +81,7 @@ impl Client {
         let phase = match resumed {
             Some(Ok(Resume::Follow(version))) => Phase::Follow(version),
             Some(Ok(Resume::CatchUp(catch_up))) => Phase::CatchUp(catch_up),
-            None | Some(Err(Refused::Expired(_) | Refused::Ahead)) => {
+            None | Some(Err(ResumeError::Expired(_) | ResumeError::TooLarge)) => {
                 return self.list(who, cache, false, contents);
             }
         };
@@ -123,24 +123,24 @@ impl Client {
                     Ok(next) => next,
                     Err(expired) => return Ok(Err(expired)),
                 };
-                for retold in &rows {
-                    *told = (*told).max(retold.version);
+                for stamped in &rows {
+                    *told = (*told).max(stamped.version);
                 }
-                if let Then::Follow(version) = then {
+                if let CatchUpStep::Follow(version) = then {
                     prop_assert!(version >= *told, "it goes back from {} to {}", told, version);
                     *phase = Phase::Follow(version);
                 }
-                for retold in &rows {
-                    if let Some((event, row)) = self.selection.retold(retold) {
-                        self.take(event, &retold.key.name, retold.version, row, contents)?;
+                for stamped in &rows {
+                    if let Some((event, row)) = self.selection.catch_up_event(stamped) {
+                        self.take(event, &stamped.key.name, stamped.version, row, contents)?;
                     }
                 }
-                if let Then::Follow(version) = then
+                if let CatchUpStep::Follow(version) = then
                     && self.takes_bookmarks
                 {
                     self.told(&cache, version)?;
                 }
-                Ok(Ok(then != Then::Wait || !rows.is_empty()))
+                Ok(Ok(then != CatchUpStep::Wait || !rows.is_empty()))
             }
             Phase::Follow(position) => {
                 let (changes, reached) = match cache.changes_after(*position, 1) {

@@ -142,7 +142,7 @@ impl Replica {
             }
         }
         self.publish(touched);
-        self.cache.gap();
+        self.cache.record_gap();
     }
 
     /// Notices that it is cut off, or that it no longer is.

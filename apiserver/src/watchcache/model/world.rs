@@ -263,7 +263,7 @@ impl World {
                     replica.trouble(false);
                 }
                 replica.hear();
-                if replica.cache.clock().is_astray() {
+                if replica.cache.clock().is_too_far_ahead() {
                     let skew = replica.skew;
                     self.restart(who, skew);
                 }
