@@ -9,7 +9,7 @@ use gatehouse_inventory::{
     catalogue::{Kind, KindId},
 };
 
-use super::{Projected, Projection, common, memory::LastStatuses};
+use super::{Projected, Projection, common, last_statuses::LastStatuses};
 use crate::watchcache::RowKey;
 
 /// The most failures that a layer names.

@@ -3,7 +3,7 @@
 use gatehouse_apiservice::{Time, view::FluxSummaryStatus};
 use gatehouse_inventory::{Cluster, Delta, Inventory, State, Tally, catalogue::Kind};
 
-use super::{Projected, Projection, memory::LastStatuses, namespaces, namespaces::ObjectsStatus};
+use super::{Projected, Projection, last_statuses::LastStatuses, namespaces, namespaces::ObjectsStatus};
 
 #[derive(Debug, Default)]
 pub(super) struct FluxSummaries {

@@ -6,7 +6,7 @@ use gatehouse_apiservice::{
 };
 use gatehouse_inventory::{Cluster, Delta, GameNumbers, GameTally, Inventory, catalogue::Kind};
 
-use super::{Projected, Projection, memory::LastStatuses, namespaces, namespaces::ObjectsStatus};
+use super::{Projected, Projection, last_statuses::LastStatuses, namespaces, namespaces::ObjectsStatus};
 
 #[derive(Debug, Default)]
 pub(super) struct GameServerSummaries {

@@ -12,7 +12,7 @@ mod flux_resource;
 mod flux_series;
 mod flux_summary;
 mod game_server_summary;
-mod memory;
+mod last_statuses;
 mod namespaces;
 mod objects;
 mod render;

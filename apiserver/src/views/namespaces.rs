@@ -9,7 +9,7 @@ use gatehouse_inventory::{Cluster, Inventory, State, Str, Tally, catalogue::Kind
 
 use super::{
     Projected, common,
-    memory::{LastStatuses, TimedStatus},
+    last_statuses::{LastStatuses, TimedStatus},
 };
 use crate::watchcache::RowKey;
 

@@ -12,7 +12,7 @@ use gatehouse_inventory::{
     Cluster, ClusterId, Delta, Inventory, Limit, Record, State, TenantQuotaDetail, catalogue::Kind,
 };
 
-use super::{Projected, Projection, common, memory::LastStatuses};
+use super::{Projected, Projection, common, last_statuses::LastStatuses};
 use crate::watchcache::RowKey;
 
 /// The cluster that serves this API. Only its quotas have rows, because they are the ones enforced here;

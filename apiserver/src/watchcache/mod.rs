@@ -13,15 +13,15 @@
 
 mod age;
 mod catch_up;
+mod change_notifier;
 mod log;
 #[cfg(test)]
 mod model;
 mod packed;
-mod recent;
 mod row;
+mod stamp_log;
 #[cfg(test)]
 pub(crate) mod testing;
-mod wakes;
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
@@ -39,10 +39,10 @@ pub(crate) use row::object_head;
 pub use row::{Cells, Draft, Label, Row, RowKey};
 
 use self::{
+    change_notifier::ChangeNotifier,
     log::Log,
-    recent::{RenderOutcome, StampLog},
     row::Content,
-    wakes::ChangeNotifier,
+    stamp_log::{RenderOutcome, StampLog},
 };
 use crate::clock::Clock;
 

@@ -10,7 +10,7 @@
 //! **Invariant:** watches never wait for each other. A slow watch shares less of the work, until it falls out
 //! of the log.
 
-mod renderings;
+mod encoded_events;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -20,7 +20,7 @@ use std::{
 
 use bytes::Bytes;
 
-use self::renderings::{EncodedEvents, Key};
+use self::encoded_events::{EncodedEvents, Key};
 use super::{
     encode::{Encoder, now},
     select::{EventType, Selection},
