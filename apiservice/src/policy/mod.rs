@@ -3,16 +3,19 @@
 mod field_error;
 mod quota_ledger;
 mod reconcile_policy;
+mod rules;
 mod selector;
 mod tenant_quota;
 
 pub use field_error::FieldError;
 pub use quota_ledger::{QuotaLedger, QuotaLedgerSpec};
 pub use reconcile_policy::{
-    CelRule, CrossNamespaceRefs, Defaults, DependencyCycles, Example, Exempt, Freeze, GameServerResources,
-    IntervalRule, OwnNamespace, Prune, ReconcilePolicy, ReconcilePolicySpec, ReconcilePolicyStatus,
-    ReplicasRule, RuleCount, Rules, ServiceAccount, ServiceAccountNameRule, SourcesRule, SuspensionRule,
-    TargetNamespaces, Verbs,
+    Defaults, Example, Exempt, GameServerResources, ReconcilePolicy, ReconcilePolicySpec,
+    ReconcilePolicyStatus, RuleCount, ServiceAccount,
+};
+pub use rules::{
+    CelRule, CrossNamespaceRefs, DependencyCycles, Freeze, IntervalRule, OwnNamespace, Prune, ReplicasRule,
+    Rules, ServiceAccountNameRule, SourcesRule, SuspensionRule, TargetNamespaces, Verbs,
 };
 pub use selector::Selector;
 pub use tenant_quota::{LastDenial, TenantQuota, TenantQuotaSpec, TenantQuotaStatus};
