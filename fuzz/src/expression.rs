@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 use std::thread;
 
 use gatehouse_inventory::expression::{
-    Budget, EXPRESSION_STEPS, Expression, Failure, Functions, TOTAL_STEPS, value_of,
+    Budget, Composed, EXPRESSION_STEPS, Expression, Failure, Functions, TOTAL_STEPS, value_of,
 };
 use serde_json::Value;
 
@@ -39,7 +39,7 @@ fn evaluated(source: &str, object: &Value) {
         Ok(compiled) => compiled,
         Err(why) => return assert!(!why.is_empty(), "{source:?}"),
     };
-    if let Err(why) = compiled.estimate(&FUNCTIONS) {
+    if let Err(why) = compiled.estimate(&FUNCTIONS, &Composed::default()) {
         assert!(!why.is_empty(), "{source:?}");
     }
     let budget = Budget::new(None);

@@ -7,21 +7,30 @@ use kube_cel::cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators as op,
 };
 
+use super::composed::Composed;
 use super::functions::Functions;
 use super::names::{Refused, refused};
-use super::signatures::Overload;
+use super::signatures::{self, Overload};
 use super::types::{Bindings, Type, most_general};
 use super::{conversion, evaluate, format, macros};
 
-/// Checks an expression: every call has an overload, every literal one type.
-pub(super) fn check(expr: &IdedExpr, functions: &Functions) -> Result<(), Refused> {
-    let mut checker =
-        Checker { functions, bindings: Bindings::default(), uses: 0, bound: Vec::new(), formats: 0 };
-    checker.of(expr).map(drop)
+/// Checks an expression: every call has an overload, every literal one type. Its type is that of its value.
+pub(super) fn check(expr: &IdedExpr, functions: &Functions, composed: &Composed) -> Result<Type, Refused> {
+    let mut checker = Checker {
+        functions,
+        composed,
+        bindings: Bindings::default(),
+        uses: 0,
+        bound: Vec::new(),
+        formats: 0,
+    };
+    let result = checker.of(expr)?;
+    Ok(checker.bindings.resolve(&result, true))
 }
 
 struct Checker<'e> {
     functions: &'e Functions,
+    composed: &'e Composed,
     bindings: Bindings,
     /// How many uses of overloads there were: each has parameters of its own.
     uses: usize,
@@ -88,6 +97,9 @@ impl<'e> Checker<'e> {
         if let Some((_, bound)) = self.bound.iter().rev().find(|(bound, _)| *bound == name) {
             return self.bindings.resolve(bound, false);
         }
+        if let Some(of_composed) = self.composed.type_of(name) {
+            return of_composed.clone();
+        }
         if let Some((path, _)) = self.functions.fields().iter().find(|(path, _)| *path == name) {
             return Type::Fields(path);
         }
@@ -111,15 +123,25 @@ impl<'e> Checker<'e> {
             }),
             Type::Fields(path) => {
                 let known = self.functions.fields().iter().find(|(known, _)| *known == path);
-                let names = known.map_or(&[][..], |(_, names)| names);
-                if !names.contains(&field) {
+                let known = known.map_or(&[][..], |(_, names)| names);
+                // `NAME`, or `NAME: TYPE`.
+                let parts = |text: &'static str| {
+                    text.split_once(": ").map_or((text, None), |(name, of)| (name, Some(of)))
+                };
+                let Some((_, of)) = known.iter().map(|text| parts(text)).find(|(name, _)| *name == field)
+                else {
+                    let names: Vec<_> = known.iter().map(|text| parts(text).0).collect();
                     let message =
                         format!("{path} has no field {field:?} here (there are {})", names.join(", "));
                     return Err(refused(message, field));
-                }
+                };
                 let inner = format!("{path}.{field}");
                 let inner = self.functions.fields().iter().find(|(path, _)| *path == inner);
-                Ok(inner.map_or(Type::Dyn, |(path, _)| Type::Fields(path)))
+                Ok(match (inner, of) {
+                    (Some((path, _)), _) => Type::Fields(path),
+                    (None, Some(of)) => signatures::type_of(of),
+                    (None, None) => Type::Dyn,
+                })
             }
             other => Err(refused(format!("type {other} has no fields"), field)),
         }

@@ -5,6 +5,7 @@
 
 use kube_cel::cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators as op};
 
+use super::composed::Composed;
 use super::functions::{Bound, Functions, Native};
 use super::{EXPRESSION_BYTES, EXPRESSION_STEPS, evaluate, macros, patterns};
 
@@ -45,8 +46,9 @@ impl Shape {
 }
 
 /// Refuses what would take far too much, and patterns that are none.
-pub(super) fn check(expr: &IdedExpr, functions: &Functions) -> Result<(), String> {
-    let mut estimate = Estimate { functions, bound: Vec::new(), steps: 0, bytes: 0 };
+pub(super) fn check(expr: &IdedExpr, functions: &Functions, composed: &Composed) -> Result<(), String> {
+    let mut estimate =
+        Estimate { functions, composed, known: Vec::new(), bound: Vec::new(), steps: 0, bytes: 0 };
     estimate.shape(expr, 1)?;
     if estimate.steps > MARGIN * EXPRESSION_STEPS {
         return Err(format!(
@@ -65,6 +67,9 @@ pub(super) fn check(expr: &IdedExpr, functions: &Functions) -> Result<(), String
 
 struct Estimate<'e> {
     functions: &'e Functions,
+    composed: &'e Composed,
+    /// The shapes of composed expressions that were estimated: each is evaluated once.
+    known: Vec<(usize, Shape)>,
     bound: Vec<(&'e str, Shape)>,
     steps: u64,
     bytes: u64,
@@ -85,7 +90,11 @@ impl<'e> Estimate<'e> {
             Expr::Literal(_) | Expr::Unspecified | Expr::Struct(_) => Shape::SCALAR,
             Expr::Ident(name) => {
                 let bound = self.bound.iter().rev().find(|(bound, _)| bound == name);
-                bound.map_or(Shape::UNKNOWN, |(_, shape)| *shape)
+                match (bound, self.composed.position(name)) {
+                    (Some((_, shape)), _) => *shape,
+                    (None, Some(at)) => self.of_composed(at)?,
+                    (None, None) => Shape::UNKNOWN,
+                }
             }
             Expr::Select(select) => {
                 let operand = self.shape(&select.operand, times)?;
@@ -138,6 +147,17 @@ impl<'e> Estimate<'e> {
                 if is_list { made } else { Shape::SCALAR }
             }
         })
+    }
+
+    fn of_composed(&mut self, at: usize) -> Result<Shape, String> {
+        if let Some((_, shape)) = self.known.iter().find(|(known, _)| *known == at) {
+            return Ok(*shape);
+        }
+        let bound = std::mem::take(&mut self.bound);
+        let shape = self.shape(&self.composed.expression(at).expr, 1);
+        self.bound = bound;
+        self.known.push((at, shape.clone()?));
+        shape
     }
 
     /// Something new of so many elements and bytes.

@@ -20,7 +20,9 @@ use kube_cel::cel::objects::{Key, Map};
 use super::functions::{Bound, Functions, Native};
 use super::measure::{ALLOCATION, ENTRY, VALUE};
 use super::operators::{self, as_optional, optional_select};
-use super::{Failure, budget::Meter, calls, conversion, describe, failed, lists, macros, patterns::Patterns};
+use super::{
+    Failure, Known, budget::Meter, calls, conversion, describe, failed, lists, macros, patterns::Patterns,
+};
 
 type Evaluated = Result<Value, Failure>;
 
@@ -29,7 +31,7 @@ pub(super) const DEEPEST: usize = 96;
 
 pub(super) struct Evaluator<'e, 'b> {
     functions: &'e Functions,
-    variables: &'e [(&'static str, Value)],
+    known: Known<'e>,
     /// What comprehensions have bound, innermost last. A result that is made up may be an error.
     bound: Vec<(&'e str, Evaluated)>,
     patterns: Patterns,
@@ -38,12 +40,8 @@ pub(super) struct Evaluator<'e, 'b> {
 }
 
 impl<'e, 'b> Evaluator<'e, 'b> {
-    pub(super) fn new(
-        functions: &'e Functions,
-        variables: &'e [(&'static str, Value)],
-        meter: Meter<'b>,
-    ) -> Self {
-        Self { functions, variables, bound: Vec::new(), patterns: Patterns::default(), depth: 0, meter }
+    pub(super) fn new(functions: &'e Functions, known: Known<'e>, meter: Meter<'b>) -> Self {
+        Self { functions, known, bound: Vec::new(), patterns: Patterns::default(), depth: 0, meter }
     }
 
     pub(super) fn evaluate(&mut self, expr: &'e IdedExpr) -> Evaluated {
@@ -93,13 +91,31 @@ impl<'e, 'b> Evaluator<'e, 'b> {
         if let Some((_, value)) = self.bound.iter().rev().find(|(bound, _)| *bound == name) {
             return value.clone();
         }
-        if let Some((_, value)) = self.variables.iter().find(|(known, _)| *known == name) {
+        if let Some((_, value)) = self.known.variables.iter().find(|(known, _)| *known == name) {
             return Ok(value.clone());
+        }
+        if let Some(value) = self.composed(name) {
+            return value;
         }
         if conversion::is_type_name(name) {
             return Ok(conversion::named_type(name));
         }
         Err(failed(format!("unknown variable {name:?}")))
+    }
+
+    /// The value of a composed expression, evaluated where nobody asked before; none, if there is no such expression.
+    fn composed(&mut self, identifier: &str) -> Option<Evaluated> {
+        let (composed, memo) = self.known.composed?;
+        let at = composed.position(identifier)?;
+        if let Some(known) = memo.get(at) {
+            return Some(known.clone());
+        }
+        // What macros bind around it is none of its names.
+        let bound = std::mem::take(&mut self.bound);
+        let value = self.evaluate(&composed.expression(at).expr);
+        self.bound = bound;
+        memo.keep(at, &value);
+        Some(value)
     }
 
     fn select(&mut self, select: &'e SelectExpr) -> Evaluated {

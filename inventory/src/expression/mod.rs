@@ -9,6 +9,7 @@ mod addresses;
 mod budget;
 mod calls;
 mod check;
+mod composed;
 mod conversion;
 mod corrections;
 mod estimate;
@@ -33,9 +34,11 @@ use std::fmt;
 use kube_cel::cel::{ExecutionError, IdedExpr, Value, parser::Parser};
 
 pub use self::budget::{Budget, EXPRESSION_BYTES, EXPRESSION_STEPS, TOTAL_STEPS};
+pub use self::composed::{Composed, Memo};
 use self::evaluate::Evaluator;
 pub use self::functions::{Functions, Own};
 pub use self::macros::each_part_mut;
+use self::types::Type;
 use crate::catalogue::tree;
 
 /// The longest message of a failure, in characters: the libraries print whole values.
@@ -92,6 +95,18 @@ fn explain(error: ExecutionError, what: &str) -> Failure {
 pub struct Expression {
     expr: IdedExpr,
     uses: Vec<&'static str>,
+    /// Those of the composed expressions that it uses, and those that these use.
+    composed: Vec<usize>,
+    result: Type,
+}
+
+/// What an expression is evaluated on.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// The values of variables.
+    pub variables: &'a [(&'static str, Value)],
+    /// The expressions that it may use by name, and what they came to.
+    pub composed: Option<(&'a Composed, &'a Memo)>,
 }
 
 impl Expression {
@@ -102,14 +117,16 @@ impl Expression {
         functions: &Functions,
         variables: &'static [&'static str],
     ) -> Result<Self, String> {
-        Self::compile_with(source, functions, variables, |_| Ok(()))
+        Self::compile_with(source, functions, variables, &Composed::default(), |_| Ok(()))
     }
 
-    /// As [`compile`](Self::compile); `rewrite` may put something in the place of what was parsed, before it is checked.
+    /// As [`compile`](Self::compile), for an expression that may use others by name; `rewrite` may put something in the
+    /// place of what was parsed, before it is checked.
     pub fn compile_with(
         source: &str,
         functions: &Functions,
         variables: &'static [&'static str],
+        composed: &Composed,
         rewrite: impl FnOnce(&mut IdedExpr) -> Result<(), String>,
     ) -> Result<Self, String> {
         names::refuse_repeated_signs(source)?;
@@ -122,21 +139,44 @@ impl Expression {
         let mut parsed = parsed?;
         names::refuse_depth(&parsed)?;
         macros::expand(&mut parsed)?;
-        let uses = names::used(&parsed, functions, variables);
-        let uses = uses.map_err(|unknown| unknown.at_its_place(source))?;
+        composed::resolve(&mut parsed)?;
+        let names = names::used(&parsed, functions, variables, composed);
+        let names::Used { variables: uses, composed: others } =
+            names.map_err(|unknown| unknown.at_its_place(source))?;
         rewrite(&mut parsed)?;
-        check::check(&parsed, functions).map_err(|refused| refused.at_its_place(source))?;
-        Ok(Self { expr: parsed, uses })
+        let result = check::check(&parsed, functions, composed);
+        let result = result.map_err(|refused| refused.at_its_place(source))?;
+        Ok(Self { expr: parsed, uses, composed: others, result })
     }
 
-    /// Which variables it uses: an object's fields are only made into those that are.
+    /// Whether its value is a boolean, by its type.
+    pub fn is_truth(&self) -> bool {
+        self.result == Type::Bool
+    }
+
+    /// Whether its value is a string, by its type.
+    pub fn is_text(&self) -> bool {
+        self.result == Type::String
+    }
+
+    /// The type of its value, for people.
+    pub fn result(&self) -> impl fmt::Display {
+        &self.result
+    }
+
+    /// Positions of the composed expressions that it comes to use.
+    pub fn composed(&self) -> &[usize] {
+        &self.composed
+    }
+
+    /// Which variables it uses, by others too: an object's fields are only made into those that are.
     pub fn uses(&self) -> &[&'static str] {
         &self.uses
     }
 
     /// Refuses, when it is written, what would take too much on an ordinary object, and patterns that are none.
-    pub fn estimate(&self, functions: &Functions) -> Result<(), String> {
-        estimate::check(&self.expr, functions)
+    pub fn estimate(&self, functions: &Functions, composed: &Composed) -> Result<(), String> {
+        estimate::check(&self.expr, functions, composed)
     }
 
     /// Its value, on variables that have these values.
@@ -146,7 +186,7 @@ impl Expression {
         variables: &[(&'static str, Value)],
         budget: &Budget,
     ) -> Result<Value, Failure> {
-        Evaluator::new(functions, variables, budget.meter()).evaluate(&self.expr)
+        self.evaluate_on(functions, Known { variables, composed: None }, budget)
     }
 
     /// As [`evaluate`](Self::evaluate), for a condition.
@@ -156,7 +196,27 @@ impl Expression {
         variables: &[(&'static str, Value)],
         budget: &Budget,
     ) -> Result<bool, Failure> {
-        match self.evaluate(functions, variables, budget)? {
+        self.holds_on(functions, Known { variables, composed: None }, budget)
+    }
+
+    /// Its value, on what is known.
+    pub fn evaluate_on(
+        &self,
+        functions: &Functions,
+        known: Known<'_>,
+        budget: &Budget,
+    ) -> Result<Value, Failure> {
+        Evaluator::new(functions, known, budget.meter()).evaluate(&self.expr)
+    }
+
+    /// As [`evaluate_on`](Self::evaluate_on), for a condition.
+    pub fn holds_on(
+        &self,
+        functions: &Functions,
+        known: Known<'_>,
+        budget: &Budget,
+    ) -> Result<bool, Failure> {
+        match self.evaluate_on(functions, known, budget)? {
             Value::Bool(holds) => Ok(holds),
             other => Err(failed(format!("expected a boolean, got {}", describe(&other)))),
         }

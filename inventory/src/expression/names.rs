@@ -2,7 +2,7 @@
 
 use kube_cel::cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr};
 
-use super::{conversion, evaluate, functions::Functions, macros};
+use super::{composed::Composed, conversion, evaluate, functions::Functions, macros};
 
 /// Why an expression is refused that can be parsed.
 pub(super) struct Refused {
@@ -59,6 +59,7 @@ fn place_of(source: &str, name: &str) -> Option<(usize, usize)> {
 /// What other places of Kubernetes have, and this does not.
 fn elsewhere(name: &str) -> Option<&'static str> {
     match name {
+        "params" => Some("params needs the ConfigMap that spec.paramRef of a policy names"),
         "authorizer" => Some("authorizer is not supported: rules.verbs asks for rights"),
         _ => None,
     }
@@ -163,23 +164,48 @@ pub(super) fn refuse_repeated_signs(source: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The variables that an expression uses, if all of its names are known and it does not nest too deep.
+/// What an expression uses, of itself and through others.
+#[derive(Debug, Default)]
+pub(super) struct Used {
+    pub(super) variables: Vec<&'static str>,
+    /// Positions of composed expressions.
+    pub(super) composed: Vec<usize>,
+}
+
+/// What an expression uses, if all of its names are known and it does not nest too deep.
 pub(super) fn used(
     expr: &IdedExpr,
     functions: &Functions,
     variables: &'static [&'static str],
-) -> Result<Vec<&'static str>, Refused> {
-    let mut names = Names { functions, variables, bound: Vec::new(), uses: Vec::new(), depth: 0 };
+    composed: &Composed,
+) -> Result<Used, Refused> {
+    let uses = Used::default();
+    let mut names = Names { functions, variables, composed, bound: Vec::new(), uses, depth: 0 };
     names.check(expr)?;
     Ok(names.uses)
+}
+
+impl Used {
+    fn variable(&mut self, name: &'static str) {
+        if !self.variables.contains(&name) {
+            self.variables.push(name);
+        }
+    }
+
+    fn composed(&mut self, at: usize) {
+        if !self.composed.contains(&at) {
+            self.composed.push(at);
+        }
+    }
 }
 
 /// Walks an expression, with the names its comprehensions bind.
 struct Names<'a> {
     functions: &'a Functions,
     variables: &'static [&'static str],
+    composed: &'a Composed,
     bound: Vec<&'a str>,
-    uses: Vec<&'static str>,
+    uses: Used,
     depth: usize,
 }
 
@@ -237,7 +263,17 @@ impl<'a> Names<'a> {
         if self.bound.contains(&name) {
             return Ok(());
         }
+        if let Some(at) = self.composed.position(name) {
+            let expression = self.composed.expression(at);
+            expression.uses().iter().for_each(|name| self.uses.variable(name));
+            expression.composed().iter().for_each(|at| self.uses.composed(*at));
+            self.uses.composed(at);
+            return Ok(());
+        }
         let Some(known) = self.variables.iter().copied().find(|known| *known == name) else {
+            if let Some(why) = self.composed.explain(name) {
+                return Err(refused(why, name));
+            }
             if conversion::is_type_name(name) {
                 return Ok(());
             }
@@ -247,9 +283,7 @@ impl<'a> Names<'a> {
             let message = format!("unknown variable {name:?} (known are {})", self.variables.join(", "));
             return Err(refused(message, name));
         };
-        if !self.uses.contains(&known) {
-            self.uses.push(known);
-        }
+        self.uses.variable(known);
         Ok(())
     }
 

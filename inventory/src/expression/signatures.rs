@@ -69,7 +69,8 @@ fn split(list: &'static str) -> Vec<&'static str> {
     parts.into_iter().map(str::trim).filter(|part| !part.is_empty()).collect()
 }
 
-fn type_of(text: &'static str) -> Type {
+/// Reads a type, such as `map(string, int)`.
+pub(super) fn type_of(text: &'static str) -> Type {
     let text = text.trim();
     if let Some((outer, inner)) = text.strip_suffix(')').and_then(|text| text.split_once('(')) {
         let mut inner = split(inner).into_iter().map(|part| Box::new(type_of(part)));

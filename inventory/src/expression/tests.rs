@@ -367,7 +367,9 @@ fn what_goes_through_large_objects_as_it_should_has_the_budget_for_it() {
 fn the_worst_is_refused_when_it_is_written() {
     let functions = functions();
     let estimate = |source: &str| {
-        Expression::compile(source, &functions, &VARIABLES).expect(source).estimate(&functions)
+        Expression::compile(source, &functions, &VARIABLES)
+            .expect(source)
+            .estimate(&functions, &Composed::default())
     };
     for (what, source) in [
         ("text doubles", format!("[object.a]{}.size() > 0", ".map(x, x + x)".repeat(27))),
