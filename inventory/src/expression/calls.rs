@@ -14,8 +14,8 @@ use super::functions::{Bound, Functions, Native};
 use super::measure::{ALLOCATION, Size, VALUE, measure};
 use super::operators::{as_optional, optional};
 use super::{
-    Failure, addresses, budget::Meter, check, conversion, corrections, describe, explain, failed, lists,
-    patterns::Patterns, signatures, text,
+    Failure, addresses, budget::Meter, check, conversion, describe, explain, failed, lists,
+    patterns::Patterns, quantities, signatures, text,
 };
 
 /// Copies that are made of arguments, and what a linear function makes of them, by their size.
@@ -116,7 +116,7 @@ pub(super) fn library(
     if let Some(result) = own(name, &operands, meter) {
         return result;
     }
-    if let Some(result) = corrections::call(name, &operands, meter) {
+    if let Some(result) = quantities::call(name, &operands) {
         return result;
     }
     let mut operands = operands;

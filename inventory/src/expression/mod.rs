@@ -11,7 +11,6 @@ mod calls;
 mod check;
 mod composed;
 mod conversion;
-mod corrections;
 mod estimate;
 mod evaluate;
 mod format;
@@ -22,6 +21,7 @@ mod measure;
 mod names;
 mod operators;
 mod patterns;
+mod quantities;
 mod re2;
 mod signatures;
 #[cfg(test)]
