@@ -88,10 +88,11 @@ const AT_ONCE: Duration = Duration::from_millis(200);
 /// A watch that ended sooner after its start is retried with back-off.
 const TOO_SHORT: Duration = Duration::from_secs(1);
 
-/// Follows a resource by its assignments, until the sender of these is dropped.
+/// Follows a resource by its assignments, in one namespace or everywhere, until the sender of these is dropped.
 pub(super) async fn follow(
     shared: Arc<Shared>,
     mut assigned: watch::Receiver<Assignment>,
+    namespace: Option<String>,
     content: Content,
     mut observer: impl Observer,
 ) {
@@ -117,7 +118,8 @@ pub(super) async fn follow(
             }
             Assignment::Served(resource) => {
                 was_served = true;
-                let mut follower = Follower::new(&shared, &resource, content, &mut observer);
+                let mut follower =
+                    Follower::new(&shared, &resource, namespace.as_deref(), content, &mut observer);
                 tokio::select! {
                     never = follower.run() => match never {},
                     changed = assigned.changed() => match changed {
@@ -156,7 +158,13 @@ struct Follower<'a, O> {
 }
 
 impl<'a, O: Observer> Follower<'a, O> {
-    fn new(shared: &'a Shared, resource: &ApiResource, content: Content, observer: &'a mut O) -> Self {
+    fn new(
+        shared: &'a Shared,
+        resource: &ApiResource,
+        namespace: Option<&str>,
+        content: Content,
+        observer: &'a mut O,
+    ) -> Self {
         let streaming = match shared.settings.streaming {
             Streaming::Auto => shared.streams.load(Ordering::Relaxed),
             Streaming::Always => true,
@@ -171,7 +179,7 @@ impl<'a, O: Observer> Follower<'a, O> {
             observer,
             content,
             version: resource.version.as_str().into(),
-            request: Request::new(DynamicObject::url_path(resource, None)),
+            request: Request::new(DynamicObject::url_path(resource, namespace)),
             watch_seconds: watch_seconds(shared.settings.round, &name),
             name,
             streaming,

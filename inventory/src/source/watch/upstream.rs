@@ -60,7 +60,18 @@ impl Upstream {
         content: Content,
         observer: impl Observer + 'static,
     ) -> impl Future<Output = ()> + Send + 'static {
-        follow::follow(Arc::clone(&self.0), self.served(wanted), content, observer)
+        follow::follow(Arc::clone(&self.0), self.served(wanted), None, content, observer)
+    }
+
+    /// As [`follow`](Self::follow), in one namespace alone.
+    pub fn follow_in(
+        &self,
+        namespace: String,
+        wanted: Wanted,
+        content: Content,
+        observer: impl Observer + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        follow::follow(Arc::clone(&self.0), self.served(wanted), Some(namespace), content, observer)
     }
 
     /// Runs discovery and heartbeats, and never ends. `heard` receives the result of each heartbeat.
