@@ -1,6 +1,7 @@
 //! What the policies have to say about the objects of the files.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use gatehouse_policy::{Accounts, Case, Kind, Operation, Policy, Subject, Violation, defaults};
 use jiff::Timestamp;
@@ -89,8 +90,11 @@ pub(crate) fn judge(
     let mut assumed: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut nowhere = 0;
     for placed in placed {
-        let Some(subject) = placed.subject() else { continue };
+        let Some(mut subject) = placed.subject() else { continue };
         let namespace = placed.namespace.as_deref().map(|name| namespaces.named(name));
+        if let Some(object) = namespace.as_ref().and_then(|known| known.object(&subject.namespace)) {
+            subject = subject.within(Arc::new(object));
+        }
         let selection: Vec<_> =
             policies.iter().map(|ruleset| ruleset.selects(namespace.as_ref(), Policy::selects)).collect();
         let applies =
@@ -185,6 +189,10 @@ impl Judging<'_> {
         }
         let open = Open::of(placed.object.node.as_deref());
         for violation in violations {
+            // A note says so, once.
+            if ruleset.parameters_unknown && ruleset.compiled.lacks_parameters(&violation.rule) {
+                continue;
+            }
             if let Some(message) = self.undecided(ruleset, with, placed, subject, &open, &violation) {
                 let spot = Some(self.files.spot_of(placed.object, &[&violation.field]));
                 self.verdicts.notes.push(Note { spot, message });
@@ -222,6 +230,10 @@ impl Judging<'_> {
                 format!("{path}: {text} is filled in by Flux, so {rule} cannot judge {}", or_object(field))
             });
         }
+        if ruleset.compiled.is_about_namespace(&violation.rule) && !subject.knows_namespace() {
+            let name = &subject.namespace;
+            return Some(format!("the Namespace {name} is in no file, so {rule} cannot judge the object"));
+        }
         if placed.namespace.is_some() {
             return None;
         }
@@ -242,7 +254,7 @@ impl Judging<'_> {
         let policy = &ruleset.compiled;
         let Violation { rule, field, message, hint } = violation;
         // When a file is applied is not known.
-        if rule.starts_with("freeze") {
+        if rule == "freezes" {
             self.verdicts
                 .notes
                 .push(Note { spot: None, message: format!("at present, {}: {message}", policy.name) });
@@ -257,7 +269,7 @@ impl Judging<'_> {
             placed.object,
             Finding {
                 spot: self.files.spot_of(placed.object, &[&field]),
-                enforcement: Severity::from(policy.enforcement),
+                enforcement: Severity::from(policy.enforcement_of(&rule)),
                 policy: policy.name.clone(),
                 rule: rule.into_owned(),
                 kind: placed.object.id.kind.clone(),

@@ -67,7 +67,7 @@ pub fn check(files: &mut Files, options: &Options, now: Timestamp) -> Report {
     let files = &*files;
     let placed = Placed::all(&objects);
     let namespaces = Namespaces::of(files, &placed, live, namespace_labels);
-    let rulesets = Rulesets::of(files, live);
+    let rulesets = Rulesets::of(files, &placed, live);
     let summary = Summary {
         files: files.texts.len(),
         objects: objects.len(),

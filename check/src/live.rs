@@ -14,6 +14,10 @@ pub struct Live {
     pub asked: bool,
     /// Namespaces and their labels.
     pub namespaces: BTreeMap<String, Labels>,
+    /// Annotations of namespaces.
+    pub annotations: BTreeMap<String, Labels>,
+    /// ConfigMaps that policies take parameters from, by namespace and name.
+    pub config_maps: BTreeMap<(String, String), Value>,
     /// Policies.
     pub policies: Vec<ReconcilePolicy>,
     /// Quotas.

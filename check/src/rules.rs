@@ -10,7 +10,9 @@ pub(crate) struct Description {
 /// The description of a rule of a ReconcilePolicy, or of a limit of a TenantQuota.
 pub(crate) fn description(rule: &str) -> Description {
     let describe = |short, full, help| Description { short, full, help };
-    match rule.split(['[', '-', '/']).next().unwrap_or(rule) {
+    // Conditions without a name have one of their own.
+    let is_condition = rule.starts_with("cel[") || rule.starts_with("cel-");
+    match if is_condition { "cel" } else { rule } {
         "interval" => describe(
             "The interval of reconciliation is within bounds",
             "An interval that is too short burdens the cluster and the sources; one that is too long leaves changes and drift unnoticed.",
@@ -20,6 +22,21 @@ pub(crate) fn description(rule: &str) -> Description {
             "A service account is named that the policy allows",
             "Without spec.serviceAccountName, Flux applies objects with the rights of its own controller, which are those of a cluster administrator.",
             "Set spec.serviceAccountName to an account that the policy allows.",
+        ),
+        "decryptionAccount" => describe(
+            "What is decrypted is decrypted by a service account that the policy allows",
+            "Without spec.decryption.serviceAccountName, the keys of a cloud are asked for with the rights of Flux's own controller.",
+            "Set spec.decryption.serviceAccountName to an account that the policy allows.",
+        ),
+        "verify" => describe(
+            "Signatures of sources are verified",
+            "A source whose signature is not verified, or by anybody's key, may have been replaced on the way.",
+            "Say in spec.verify with which keys, or against which identities, signatures are verified.",
+        ),
+        "ref" => describe(
+            "Sources are fetched by a form of reference that the policy allows",
+            "What a branch or the tag latest means changes without anybody changing the repository.",
+            "Name a version in the form that the policy allows.",
         ),
         "crossNamespaceRefs" => describe(
             "References stay within the namespace",

@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gatehouse_apiservice::policy::{FieldError, GROUP, ReconcilePolicy, TenantQuota};
+use gatehouse_apiservice::policy::{FieldError, GROUP, ParamRef, ReconcilePolicy, TenantQuota};
 use gatehouse_inventory::yaml::Node;
 use gatehouse_policy::Policy;
 use gatehouse_quota::CompiledQuota;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     Files, Live, Role,
-    build::Built,
+    build::{Built, Id},
     judge::Placed,
     report::{Note, Problem},
 };
@@ -33,6 +33,8 @@ pub(crate) struct Ruleset<T> {
     selector: Option<LabelSelector>,
     /// The CEL expressions of a policy, by the name of their rule.
     pub(crate) expressions: BTreeMap<String, String>,
+    /// Whether a policy takes parameters from a ConfigMap that is nowhere to be found.
+    pub(crate) parameters_unknown: bool,
 }
 
 /// What applies.
@@ -55,14 +57,15 @@ pub(crate) enum Selected {
 }
 
 impl Rulesets {
-    pub(crate) fn of(files: &Files, live: &Live) -> Self {
+    pub(crate) fn of(files: &Files, placed: &[Placed<'_>], live: &Live) -> Self {
         let mut rulesets = Self::default();
+        let parameters = Parameters { files, placed, live };
         let mut names: [BTreeSet<&str>; 2] = Default::default();
         for object in files.objects.iter().filter(|object| object.id.group == GROUP) {
             match (object.id.kind.as_str(), object.id.version.as_str()) {
                 ("ReconcilePolicy", VERSION) => {
                     names[0].insert(&object.id.name);
-                    rulesets.take_policy(files, object);
+                    rulesets.take_policy(files, &parameters, object);
                 }
                 ("TenantQuota", VERSION) => {
                     names[1].insert(&object.id.name);
@@ -83,8 +86,9 @@ impl Rulesets {
         for policy in
             live.policies.iter().filter(|policy| !changed(&names[0], policy.metadata.name.as_deref()))
         {
-            match Policy::compile(policy) {
-                Ok(ruleset) => rulesets.policies.push(Ruleset::policy(ruleset, policy)),
+            let found = parameters.of(policy);
+            match Policy::compile_with(policy, found.as_ref()) {
+                Ok(ruleset) => rulesets.add_policy(ruleset, policy, found.is_some()),
                 Err(errors) => {
                     rulesets.in_cluster("ReconcilePolicy", policy.metadata.name.as_deref(), errors);
                 }
@@ -103,12 +107,31 @@ impl Rulesets {
         rulesets
     }
 
-    fn take_policy(&mut self, files: &Files, object: &Built) {
+    fn take_policy(&mut self, files: &Files, parameters: &Parameters<'_>, object: &Built) {
         let Some(policy) = self.read::<ReconcilePolicy>(files, object) else { return };
-        match Policy::compile_new(&policy) {
-            Ok(ruleset) => self.policies.push(Ruleset::policy(ruleset, &policy)),
+        if let Err(errors) = Policy::compile_new(&policy) {
+            self.in_file(files, object, errors);
+            return;
+        }
+        let found = parameters.of(&policy);
+        match Policy::compile_with(&policy, found.as_ref()) {
+            Ok(ruleset) => self.add_policy(ruleset, &policy, found.is_some()),
             Err(errors) => self.in_file(files, object, errors),
         }
+    }
+
+    fn add_policy(&mut self, compiled: Policy, policy: &ReconcilePolicy, has_parameters: bool) {
+        let unknown = policy.spec.param_ref.as_ref().filter(|_| !has_parameters);
+        if let Some(ParamRef { name, namespace }) = unknown {
+            let message = format!(
+                "{} takes parameters from the ConfigMap {namespace}/{name}, which is in no file: rules that need it are \
+                 not judged",
+                compiled.name
+            );
+            self.notes.push(Note { spot: None, message });
+        }
+        let parameters_unknown = unknown.is_some();
+        self.policies.push(Ruleset { parameters_unknown, ..Ruleset::policy(compiled, policy) });
     }
 
     fn take_quota(&mut self, files: &Files, object: &Built) {
@@ -132,7 +155,7 @@ impl Rulesets {
             let what = format!("{} {}: {message}", object.id.kind, object.id.name);
             self.problems.push(Problem { spot, message: what });
         };
-        let value = object.node.as_deref().map(Node::to_value).unwrap_or_default();
+        let value = object.value();
         let typed: T = match serde_path_to_error::deserialize(&value) {
             Ok(typed) => typed,
             Err(error) => {
@@ -167,6 +190,38 @@ impl Rulesets {
             let message = format!("{kind} {} of the cluster: {error}", name.unwrap_or_default());
             self.notes.push(Note { spot: None, message });
         }
+    }
+}
+
+/// Where the ConfigMaps of policies may be.
+struct Parameters<'a> {
+    files: &'a Files,
+    placed: &'a [Placed<'a>],
+    live: &'a Live,
+}
+
+impl Parameters<'_> {
+    /// The ConfigMap that a policy takes parameters from: of the policies' files, of those that will be applied, else of
+    /// the cluster.
+    fn of(&self, policy: &ReconcilePolicy) -> Option<Value> {
+        let ParamRef { name, namespace } = policy.spec.param_ref.as_ref()?;
+        // Of one that is very long, only the beginning was read.
+        let is_it = |object: &Built, at: Option<&String>| {
+            let Id { group, kind, .. } = &object.id;
+            let is_map = group.is_empty() && kind == "ConfigMap" && object.node.is_some();
+            is_map && object.id.name == *name && at == Some(namespace)
+        };
+        let own = |object: &&Built| is_it(object, object.id.namespace.as_ref());
+        let beside = self.files.objects.iter().find(own).map(Built::value);
+        let applied = || {
+            let found = |placed: &&Placed<'_>| is_it(placed.object, placed.namespace.as_ref());
+            self.placed.iter().find(found).map(|placed| placed.object.value())
+        };
+        let there = || {
+            let key = (namespace.clone(), name.clone());
+            self.live.config_maps.get(&key).cloned()
+        };
+        beside.or_else(applied).or_else(there)
     }
 }
 
@@ -211,7 +266,8 @@ impl Ruleset<Policy> {
                 Some((name, rule["expression"].as_str()?.to_owned()))
             });
         let expressions = expressions.collect();
-        Self { compiled: ruleset, selector: policy.spec.namespace_selector.clone(), expressions }
+        let selector = policy.spec.namespace_selector.clone();
+        Self { compiled: ruleset, selector, expressions, parameters_unknown: false }
     }
 }
 
@@ -221,6 +277,7 @@ impl Ruleset<CompiledQuota> {
             compiled: ruleset,
             selector: Some(quota.spec.namespace_selector.clone()),
             expressions: BTreeMap::new(),
+            parameters_unknown: false,
         }
     }
 }
@@ -237,8 +294,8 @@ impl<T> Ruleset<T> {
         let keys =
             |only_name: bool| self.selector.as_ref().is_none_or(|selector| asks_for(selector, only_name));
         match namespace {
-            Some(Namespace { labels, known: true }) => decided(labels),
-            Some(Namespace { labels, known: false }) if keys(true) => decided(labels),
+            Some(Namespace { labels, known: true, .. }) => decided(labels),
+            Some(Namespace { labels, known: false, .. }) if keys(true) => decided(labels),
             None if keys(false) => Selected::Yes,
             Some(_) | None => Selected::Unknown,
         }
@@ -256,8 +313,23 @@ fn asks_for(selector: &LabelSelector, or_name: bool) -> bool {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Namespace {
     labels: Labels,
+    annotations: Labels,
     /// Whether these are all of its labels.
     known: bool,
+}
+
+impl Namespace {
+    /// As conditions see it; none, if it is described nowhere.
+    pub(crate) fn object(&self, name: &str) -> Option<Value> {
+        let Self { labels, annotations, known } = self;
+        known.then(|| {
+            let mut metadata = json!({"name": name, "labels": labels});
+            if !annotations.is_empty() {
+                metadata["annotations"] = json!(annotations);
+            }
+            json!({"metadata": metadata})
+        })
+    }
 }
 
 /// The namespaces that are known.
@@ -274,35 +346,40 @@ impl Namespaces {
     ) -> Self {
         let mut namespaces = Self::default();
         for (name, labels) in &live.namespaces {
-            namespaces.insert(name, labels.clone());
+            let annotations = live.annotations.get(name).cloned().unwrap_or_default();
+            namespaces.insert(name, labels.clone(), annotations);
         }
         let beside = files.objects.iter().filter(|object| files.text_of(object.at).role == Role::Policies);
         let objects = beside.chain(placed.iter().map(|placed| placed.object));
         for object in objects.filter(|object| object.id.group.is_empty() && object.id.kind == "Namespace") {
-            let labels = object.node.as_deref().and_then(|node| node.at_path(&["metadata", "labels"]));
-            let labels = labels.map(Node::entries).unwrap_or_default().iter();
-            let labels: Labels = labels
-                .filter_map(|entry| Some((entry.key.to_string(), entry.value.as_str()?.to_owned())))
-                .collect();
-            namespaces.insert(&object.id.name, labels);
+            let texts = |field: &str| -> Labels {
+                let map = object.node.as_deref().and_then(|node| node.at_path(&["metadata", field]));
+                let entries = map.map(Node::entries).unwrap_or_default().iter();
+                entries
+                    .filter_map(|entry| Some((entry.key.to_string(), entry.value.as_str()?.to_owned())))
+                    .collect()
+            };
+            namespaces.insert(&object.id.name, texts("labels"), texts("annotations"));
         }
         for (name, labels) in said {
-            let mut all = namespaces.0.get(name).map(|known| known.labels.clone()).unwrap_or_default();
+            let Namespace { labels: mut all, annotations, .. } =
+                namespaces.0.get(name).cloned().unwrap_or_default();
             all.extend(labels.clone());
-            namespaces.insert(name, all);
+            namespaces.insert(name, all, annotations);
         }
         namespaces
     }
 
-    fn insert(&mut self, name: &str, mut labels: Labels) {
+    fn insert(&mut self, name: &str, mut labels: Labels, annotations: Labels) {
         labels.insert(NAME_LABEL.to_owned(), name.to_owned());
-        self.0.insert(name.to_owned(), Namespace { labels, known: true });
+        self.0.insert(name.to_owned(), Namespace { labels, annotations, known: true });
     }
 
     /// Of one that is nowhere described, its name is known.
     pub(crate) fn named(&self, name: &str) -> Namespace {
         self.0.get(name).cloned().unwrap_or_else(|| Namespace {
             labels: Labels::from([(NAME_LABEL.to_owned(), name.to_owned())]),
+            annotations: Labels::new(),
             known: false,
         })
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use gatehouse_check::{Live, LiveObject};
 use gatehouse_policy::GOVERNED;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::{
     Api, Client, ResourceExt,
     api::{ApiResource, DynamicObject, ListParams},
@@ -33,6 +33,14 @@ pub(super) async fn fetch(client: &Client) -> kube::Result<Live> {
     };
     for namespace in namespaces {
         live.namespaces.insert(namespace.name_any(), namespace.labels().clone());
+        live.annotations.insert(namespace.name_any(), namespace.annotations().clone());
+    }
+    for of in live.policies.iter().filter_map(|policy| policy.spec.param_ref.clone()) {
+        let api: Api<ConfigMap> = Api::namespaced(client.clone(), &of.namespace);
+        if let Some(map) = api.get_opt(&of.name).await? {
+            let value = serde_json::to_value(map).unwrap_or_default();
+            live.config_maps.insert((of.namespace, of.name), value);
+        }
     }
     let mut wanted: BTreeSet<(String, String)> = GOVERNED
         .iter()

@@ -116,7 +116,7 @@ impl Running {
         let asking = parts.own_user.clone().find_out(parts.review.clone(), stop.clone());
         background.spawn("finding out who we are", asking);
 
-        let (world, observation) = World::new(parts.client.clone(), parts.watching);
+        let (world, observation) = World::new(parts.client.clone(), parts.watching, &parts.lease_namespace);
         background.spawn("observation", observation.run(stop.clone()));
         let (events, outbox) = Events::new(Arc::clone(&metrics), parts.identity.clone());
         background.spawn("telling Events", outbox.run(parts.review.clone(), stop.clone()));
@@ -150,6 +150,7 @@ impl Running {
             world,
             live,
             access: Access::new(authorizer),
+            namespace: parts.lease_namespace,
             own_user: parts.own_user,
             quotas,
             events,

@@ -10,12 +10,13 @@ mod tenant_quota;
 pub use field_error::FieldError;
 pub use quota_ledger::{QuotaLedger, QuotaLedgerSpec};
 pub use reconcile_policy::{
-    Defaults, Example, Exempt, GameServerResources, ReconcilePolicy, ReconcilePolicySpec,
-    ReconcilePolicyStatus, RuleCount, ServiceAccount,
+    Defaults, Example, Exempt, ExemptObjects, GameServerResources, ParamRef, ReconcilePolicy,
+    ReconcilePolicySpec, ReconcilePolicyStatus, RuleCount, RuleSettings, ServiceAccount, Variable,
 };
 pub use rules::{
-    CelRule, CrossNamespaceRefs, DependencyCycles, Freeze, IntervalRule, OwnNamespace, Prune, ReplicasRule,
-    Rules, ServiceAccountNameRule, SourcesRule, SuspensionRule, TargetNamespaces, Verbs,
+    CelRule, CrossNamespaceRefs, DecryptionAccountRule, DependencyCycles, Freeze, Identity, IntervalRule,
+    Latest, OwnNamespace, Prune, RefForm, RefRule, ReplicasRule, Rules, ServiceAccountNameRule, SourcesRule,
+    SuspensionRule, TargetNamespaces, TargetNamespacesRule, Verbs, VerifyRule,
 };
 pub use selector::Selector;
 pub use tenant_quota::{LastDenial, TenantQuota, TenantQuotaSpec, TenantQuotaStatus};

@@ -44,22 +44,40 @@ pub struct ReconcilePolicySpec {
     /// Labels of the namespaces whose objects are judged. Default: every namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<LabelSelector>,
-    /// Users whose requests are not judged. Freezes still hold for service accounts.
+    /// Users whose requests are not judged, and objects that are not judged by what they hold. Freezes still hold for
+    /// service accounts, and for all objects.
     #[serde(default)]
     pub exempt: Exempt,
     /// What happens to a request that violates a rule.
     #[serde(default)]
     pub enforcement: Enforcement,
+    /// ConfigMap with parameters: lists that several policies share, and `params` in CEL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub param_ref: Option<ParamRef>,
+    /// Expressions that conditions in CEL may use as `variables.NAME`. Each may use those before it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub variables: Vec<Variable>,
     /// Rules for objects.
     #[serde(default)]
     pub rules: Rules,
+    /// Kinds that a rule is limited to, and what happens if that rule is violated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["rule"])
+    )]
+    pub rule_settings: Vec<RuleSettings>,
     /// Values of fields that an object leaves out.
     #[serde(default)]
     pub defaults: Defaults,
 }
 
-/// Whose requests a policy does not judge.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Whose requests a policy does not judge, and which objects.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Exempt {
     /// User names.
@@ -74,6 +92,77 @@ pub struct Exempt {
     #[serde(default)]
     #[schemars(length(max = 256))]
     pub service_accounts: Vec<ServiceAccount>,
+    /// Objects that are not judged by what they hold, whoever writes them. Whoever makes an object exempt by a label, or
+    /// by a name in no particular namespace, needs the verb `exempt` on the policy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub objects: Vec<ExemptObjects>,
+}
+
+/// Objects that are not judged: those that have all of what is said.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExemptObjects {
+    /// Kinds, such as `Kustomization` or `GameServerSet.agones.dev`. Default: every kind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 127)))]
+    pub kinds: Vec<String>,
+    /// Namespaces, or globs such as `infra-*`. Default: every namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 253)))]
+    pub namespaces: Vec<String>,
+    /// Names, or globs such as `infra-*`. Default: every name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 253)))]
+    pub names: Vec<String>,
+    /// Labels of the objects. Default: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_selector: Option<LabelSelector>,
+    /// Rules that the objects are exempt from, such as `interval` or the name of a condition in CEL. Default: every rule
+    /// but `freezes`, `suspension` and `verbs`, which are about what somebody does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128), inner(length(min = 1, max = 63)))]
+    pub rules: Vec<String>,
+}
+
+/// A ConfigMap in Gatehouse's own namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ParamRef {
+    /// Its name. While it does not exist, every rule that needs it is violated.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Its namespace, which must be that of Gatehouse: tenants cannot write there.
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: String,
+}
+
+/// An expression with a name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Variable {
+    /// Its name, a CEL identifier.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// CEL expression. It is evaluated at its first use, once for an object.
+    #[schemars(length(min = 1, max = 4096))]
+    pub expression: String,
+}
+
+/// What differs for one rule from what the policy says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RuleSettings {
+    /// The rule, by its field of `spec.rules`, such as `interval`. Conditions in CEL have settings of their own.
+    #[schemars(length(min = 1, max = 63))]
+    pub rule: String,
+    /// Kinds that it judges, of those that it could. Default: all of those.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 127)))]
+    pub kinds: Vec<String>,
+    /// What happens to a request that violates it. Default: as the policy says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforcement: Option<Enforcement>,
 }
 
 /// A service account.
@@ -161,10 +250,13 @@ pub struct ReconcilePolicyStatus {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RuleCount {
-    /// The rule, by its field of `spec.rules`.
+    /// The rule, by its field of `spec.rules`, or the name of a condition in CEL.
     pub rule: String,
     /// Number of objects that violate it.
     pub violations: i64,
+    /// What happens to a request that violates it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforcement: Option<Enforcement>,
 }
 
 /// An object that violates a rule.

@@ -40,7 +40,9 @@ pub fn rights(
         aggregated(),
         ACCOUNT.cluster_role_binding(AGGREGATED, AGGREGATED),
     ];
-    rights.extend(ACCOUNT.role(NAME, &[Account::leases(&[NAME])]));
+    // Policies take parameters from ConfigMaps of its own namespace, whatever their names.
+    let parameters = rule(&[""], &["configmaps"], &["list", "watch"]);
+    rights.extend(ACCOUNT.role(NAME, &[Account::leases(&[NAME]), parameters]));
     // Whoever asks for metrics is asked about.
     rights.extend(ACCOUNT.delegation());
     rights.extend([priority_level(), flow_schema()]);

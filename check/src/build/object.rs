@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use regex::Regex;
+use serde_json::Value;
 
 use super::patch::Removed;
 use gatehouse_inventory::yaml::{At, Node};
@@ -64,6 +65,11 @@ impl Built {
     /// An object as it is written.
     pub(crate) fn new(id: Id, node: Option<Arc<Node>>, at: At) -> Self {
         Self { id, former: Vec::new(), node, at, removed: Vec::new() }
+    }
+
+    /// All of it; null, if it was not read whole.
+    pub(crate) fn value(&self) -> Value {
+        self.node.as_deref().map(Node::to_value).unwrap_or_default()
     }
 
     /// The place of the first of `fields` that the object has, or that a patch took from it; else its own.

@@ -31,7 +31,10 @@ async fn violations(gate: Arc<Gate>) -> anyhow::Result<()> {
     let told = gate.becomes(&path, KNOWN, |policy| policy["status"]["violations"] == 2).await?;
     let status = &told["status"];
     ensure!(status["judged"] == 3, "{status:#}");
-    ensure!(status["rules"] == json!([{"rule": "prune", "violations": 2}]), "{status:#}");
+    ensure!(
+        status["rules"] == json!([{"rule": "prune", "violations": 2, "enforcement": "Deny"}]),
+        "{status:#}"
+    );
     let example = &status["examples"][0];
     ensure!(example["name"] == "a" && example["kind"] == "Kustomization", "{status:#}");
     ensure!(example["namespace"] == namespace && example["rule"] == "prune", "{status:#}");

@@ -197,6 +197,8 @@ pub enum Verb {
     Resume,
     /// It asks for a reconciliation.
     Reconcile,
+    /// It makes an object exempt from the policy: a right on the policy, not on the object.
+    Exempt,
 }
 
 impl Verb {
@@ -206,6 +208,7 @@ impl Verb {
             Self::Suspend => "suspend",
             Self::Resume => "resume",
             Self::Reconcile => "reconcile",
+            Self::Exempt => "exempt",
         }
     }
 }
@@ -213,7 +216,7 @@ impl Verb {
 /// A rule that is broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// The rule, as its field of `spec.rules`: `interval`, `cel[0]`.
+    /// The rule, as its field of `spec.rules`, or the name of a condition: `interval`, `cel[0]`.
     pub rule: Cow<'static, str>,
     /// The field of the object that breaks it: `spec.interval`.
     pub field: String,

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 pub(crate) use self::patch::Additions;
 use crate::{
-    Case, Kind, Operation, Policy, Subject, annotation, members,
+    Case, Kind, Operation, Policy, Subject, annotation, dns, members,
     rules::{
         Errors,
         interval::{Interval, has_interval},
@@ -62,7 +62,7 @@ impl Defaults {
         }
         if let Some(name) = &defaults.service_account_name {
             let field = "spec.defaults.serviceAccountName";
-            if !is_object_name(name) {
+            if !dns::is_subdomain(name) {
                 errors.refuse(field, name, "must be the name of a service account");
             } else if account.is_some_and(|rule| !rule.allows(name)) {
                 errors.refuse(field, name, "breaks spec.rules.serviceAccountName of this policy");
@@ -188,18 +188,6 @@ fn is_flux_duration(text: &str) -> bool {
     !text.is_empty()
         && text.bytes().all(|byte| byte.is_ascii_digit() || b".smh".contains(&byte))
         && !text.starts_with('.')
-}
-
-fn is_object_name(name: &str) -> bool {
-    let edge =
-        |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    let bytes = name.as_bytes();
-    bytes.len() <= 253
-        && edge(bytes.first())
-        && edge(bytes.last())
-        && bytes
-            .iter()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.'))
 }
 
 /// Labels are selected by; what selects cannot be wrong if the label is right.

@@ -11,12 +11,24 @@ impl Names {
     pub(crate) fn compile(patterns: &[String], mut refuse: impl FnMut(usize, &str, String)) -> Self {
         let mut names = Vec::new();
         for (index, pattern) in patterns.iter().enumerate() {
-            match compile(pattern) {
-                Ok(_) if pattern.is_empty() => refuse(index, pattern, "must not be empty".into()),
+            match Self::read(pattern) {
                 Ok(glob) => names.push(glob),
                 Err(why) => refuse(index, pattern, why),
             }
         }
+        Self(names)
+    }
+
+    /// Reads one.
+    pub(crate) fn read(pattern: &str) -> Result<GlobMatcher, String> {
+        if pattern.is_empty() {
+            return Err("must not be empty".into());
+        }
+        compile(pattern)
+    }
+
+    /// Those that were read.
+    pub(crate) fn of(names: Vec<GlobMatcher>) -> Self {
         Self(names)
     }
 
@@ -36,11 +48,21 @@ impl Names {
 
 /// Compiles a glob in which `*` stays within a segment.
 pub(crate) fn compile(pattern: &str) -> Result<GlobMatcher, String> {
+    built(pattern, false)
+}
+
+/// The same, and upper and lower case are one.
+pub(crate) fn compile_caseless(pattern: &str) -> Result<GlobMatcher, String> {
+    built(pattern, true)
+}
+
+fn built(pattern: &str, is_caseless: bool) -> Result<GlobMatcher, String> {
     // globset compiles to a regular expression: a short pattern keeps it small.
     const LONGEST: usize = 1024;
     if pattern.len() > LONGEST {
         return Err(format!("is longer than {LONGEST} bytes"));
     }
-    let glob = GlobBuilder::new(pattern).literal_separator(true).backslash_escape(true).build();
+    let mut glob = GlobBuilder::new(pattern);
+    let glob = glob.literal_separator(true).backslash_escape(true).case_insensitive(is_caseless).build();
     glob.map(|glob| glob.compile_matcher()).map_err(|error| format!("not a glob: {}", error.kind()))
 }

@@ -6,8 +6,11 @@
 //! dependencies that exist, and the answers of SubjectAccessReview.
 
 mod case;
+mod content;
 mod cycle_core;
 mod defaults;
+mod dns;
+mod exemptions;
 mod fields;
 pub mod freeze;
 mod glob;
@@ -16,8 +19,10 @@ mod look;
 mod looks;
 mod members;
 mod names;
+mod parameters;
 mod policy;
 mod rules;
+mod settings;
 mod subject;
 mod visible;
 

@@ -25,17 +25,22 @@ pub fn looks(shape: Shape) -> Shape {
         .and(&[
             "spec.chart.spec.*",
             "spec.chart.spec.sourceRef.*",
+            "spec.chart.spec.verify.**",
             "spec.chartRef.*",
+            "spec.decryption.*",
             "spec.dependsOn[].*",
             "spec.distribution.*",
             "spec.eventSources[].*",
             "spec.imageRepositoryRef.*",
+            "spec.kubeConfig.secretRef.*",
             "spec.policy.**",
+            "spec.ref.*",
             "spec.resources[].*",
             "spec.sourceRef.*",
             "spec.sources[].*",
             "spec.sync.*",
             "spec.template.spec.*",
+            "spec.verify.**",
         ])
         .and(pod!("spec.template.spec"))
         .and(pod!("spec.template.spec.template.spec"))

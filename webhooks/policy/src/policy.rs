@@ -3,29 +3,27 @@
 use std::{collections::BTreeMap, sync::Mutex, time::Instant};
 
 use gatehouse_apiservice::policy::{
-    CrossNamespaceRefs, DependencyCycles, Enforcement, Exempt, FieldError, Prune, ReconcilePolicy, Rules,
-    Selector, Verbs,
+    Enforcement, Exempt, FieldError, ParamRef, ReconcilePolicy, Rules, Selector, Verbs,
 };
 use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
 
 use crate::{
     ActiveFreeze, Case, Dependencies, Kind, Operation, Subject, User, Verb, Violation,
+    content::{Content, Scope},
     defaults::Defaults,
+    exemptions::Exemptions,
     freeze::Freezes,
     members,
+    parameters::Parameters,
     rules::{
         Errors,
         cel::{Conditions, Seen},
-        cross_namespace, cycles, freezes,
-        interval::Interval,
-        judge, prune,
-        replicas::Replicas,
-        service_account::ServiceAccountName,
-        sources::Sources,
+        freezes, judge,
         suspension::Suspension,
-        target_namespaces::Targets,
         verbs,
     },
+    settings::Settings,
 };
 
 /// A ReconcilePolicy, compiled.
@@ -37,11 +35,15 @@ pub struct Policy {
     pub uid: String,
     /// Its generation; zero, if it was read from a file.
     pub generation: i64,
-    /// What happens to a request that breaks a rule.
+    /// What happens to a request that breaks a rule, where its settings say nothing else.
     pub enforcement: Enforcement,
     selector: Selector,
     exempt: Exempt,
+    exemptions: Exemptions,
+    settings: Settings,
+    param_ref: Option<ParamRef>,
     content: Content,
+    conditions: Conditions,
     suspension: Option<Suspension>,
     freezes: Freezes,
     /// What was found about the freezes, and until when it holds: every request asks.
@@ -50,19 +52,8 @@ pub struct Policy {
     pub(crate) defaults: Defaults,
 }
 
-/// The rules about what an object holds.
-#[derive(Debug)]
-struct Content {
-    interval: Option<Interval>,
-    service_account_name: Option<ServiceAccountName>,
-    forbids_cross_namespace_refs: bool,
-    sources: Option<Sources>,
-    targets: Option<Targets>,
-    requires_prune: bool,
-    forbids_cycles: bool,
-    replicas: Option<Replicas>,
-    conditions: Conditions,
-}
+/// The name of the rule that making an object exempt takes a right of its own.
+const EXEMPT: &str = "exempt";
 
 /// The freeze that is on, or none, from an instant until before another.
 #[derive(Debug, Clone)]
@@ -73,8 +64,17 @@ struct Frozen {
 }
 
 impl Policy {
-    /// Compiles a policy. Every field that is wrong is named.
+    /// Compiles a policy that has no parameters, or whose ConfigMap does not exist. Every field that is wrong is named.
     pub fn compile(policy: &ReconcilePolicy) -> Result<Self, Vec<FieldError>> {
+        Self::compile_with(policy, None)
+    }
+
+    /// Compiles a policy, with the ConfigMap of its `spec.paramRef`, if that exists. What is wrong with the ConfigMap is no
+    /// error of the policy: rules that need it are broken then.
+    pub fn compile_with(
+        policy: &ReconcilePolicy,
+        parameters: Option<&Value>,
+    ) -> Result<Self, Vec<FieldError>> {
         let mut errors = Errors::default();
         let spec = &policy.spec;
         let selector = spec.namespace_selector.as_ref().map(|selector| {
@@ -84,11 +84,17 @@ impl Policy {
             })
         });
         check_exempt(&spec.exempt, &mut errors);
-        let content = Content::compile(&spec.rules, &mut errors);
+        let parameters = Parameters::compile(spec.param_ref.as_ref(), parameters, &mut errors);
+        let content = Content::compile(&spec.rules, &parameters, &mut errors);
+        let conditions = Conditions::compile(spec, &parameters, &mut errors);
+        let mut written = written(&spec.rules);
+        let settings = Settings::compile(spec, &written, &mut errors);
+        written.extend(spec.rules.cel.iter().filter_map(|rule| rule.name.as_deref()));
+        let exemptions = Exemptions::compile(&spec.exempt.objects, &written, &mut errors);
         let suspension = spec.rules.suspension.as_ref().map(|rule| Suspension::compile(rule, &mut errors));
         let freezes = Freezes::compile(&spec.rules.freezes, &mut errors);
-        let (interval, account) = (content.interval.as_ref(), content.service_account_name.as_ref());
-        let defaults = Defaults::compile(&spec.defaults, interval, account, &mut errors);
+        let account = content.service_account_name.as_ref().and_then(|account| account.as_ref().ok());
+        let defaults = Defaults::compile(&spec.defaults, content.interval.as_ref(), account, &mut errors);
         if !errors.0.is_empty() {
             return Err(errors.0);
         }
@@ -99,7 +105,11 @@ impl Policy {
             enforcement: spec.enforcement,
             selector: selector.unwrap_or_default(),
             exempt: spec.exempt.clone(),
+            exemptions,
+            settings,
+            param_ref: spec.param_ref.clone(),
             content,
+            conditions,
             suspension,
             freezes,
             frozen: Mutex::new(None),
@@ -113,7 +123,7 @@ impl Policy {
     pub fn compile_new(policy: &ReconcilePolicy) -> Result<Self, Vec<FieldError>> {
         let compiled = Self::compile(policy)?;
         let mut errors = Errors::default();
-        compiled.content.conditions.estimate(&mut errors);
+        compiled.conditions.estimate(&mut errors);
         if errors.0.is_empty() { Ok(compiled) } else { Err(errors.0) }
     }
 
@@ -122,15 +132,51 @@ impl Policy {
         self.selector.matches(namespace_labels)
     }
 
+    /// What happens to a request that breaks a rule.
+    pub fn enforcement_of(&self, rule: &str) -> Enforcement {
+        if rule == EXEMPT {
+            // Whoever is exempt gets around all rules, the strictest too.
+            let all = self.settings.enforcements().chain([self.enforcement]);
+            return all.min_by_key(|one| *one as u8).unwrap_or_default();
+        }
+        self.settings.enforcement(rule).unwrap_or(self.enforcement)
+    }
+
+    /// The ConfigMap that it takes parameters from.
+    pub fn param_ref(&self) -> Option<&ParamRef> {
+        self.param_ref.as_ref()
+    }
+
+    /// Why rules that need its parameters cannot be judged, and are broken by whatever they judge.
+    pub fn trouble(&self) -> Option<&str> {
+        self.content.trouble().or_else(|| self.conditions.trouble())
+    }
+
+    /// Whether a rule cannot be judged for want of parameters.
+    pub fn lacks_parameters(&self, rule: &str) -> bool {
+        let is_condition = || self.conditions.uses(rule, "params");
+        self.content.is_unusable(rule) || self.conditions.trouble().is_some() && is_condition()
+    }
+
     /// Whether it has conditions: they may look at all of an object.
     pub fn has_conditions(&self) -> bool {
-        self.content.conditions.len() > 0
+        !self.conditions.is_empty()
+    }
+
+    /// Whether a condition asks for the Namespace of an object.
+    pub fn asks_for_namespace(&self) -> bool {
+        self.conditions.any_uses("namespaceObject")
+    }
+
+    /// Whether the condition of this name asks for the Namespace of an object.
+    pub fn is_about_namespace(&self, rule: &str) -> bool {
+        self.conditions.uses(rule, "namespaceObject")
     }
 
     /// Whether judging may take long: the work of macros and functions is bounded by a budget alone, which others should
     /// not spend waiting. Without, there is no more work than the expression has parts.
     pub fn may_take_long(&self) -> bool {
-        self.content.conditions.may_take_long()
+        self.conditions.may_take_long()
     }
 
     /// Judges a request at admission.
@@ -162,21 +208,18 @@ impl Policy {
         if case.operation == Operation::Delete || self.is_exempt(case.user) {
             return violations;
         }
+        let Some(object) = case.object else { return violations };
+        if let Some(scaling) = case.scaling.filter(|_| is_scale) {
+            self.content.judge_scale(self.scope(object), scaling, &mut violations);
+        }
         if is_scale {
-            if let (Some(replicas), Some(scaling)) = (&self.content.replicas, case.scaling) {
-                judge("replicas", &mut violations, |report| {
-                    replicas.check_scale(scaling, report);
-                    Ok(())
-                });
-            }
             return violations;
         }
-        let Some(object) = case.object else { return violations };
         // What was judged by its owner is judged as a whole when it has none any more.
         let is_changed = case.old.is_none_or(|old| old.spec_differs(object)) || members::is_let_go(case);
-        if is_changed {
-            self.content.judge(object, case.old, deps, &mut violations);
-        }
+        // Of what is the same, what it was exempt from and is no longer.
+        let scope = Scope { exempt_before: case.old.filter(|_| !is_changed), ..self.scope(object) };
+        self.content.judge(scope, case.old, deps, &mut violations);
         self.judge_conditions(case, object, is_changed, until, &mut violations);
         if let Some(suspension) = &self.suspension
             && !case.user.is_some_and(|user| case.accounts.is_flux(user))
@@ -208,12 +251,13 @@ impl Policy {
         if object.is_terminating() || members::is_member(object, deps) {
             return violations;
         }
-        self.content.judge(object, None, deps, &mut violations);
-        let seen = Seen::existing(object, *granted);
+        let scope = self.scope(object);
+        self.content.judge(scope, None, deps, &mut violations);
+        let seen = self.conditions.existing(object, *granted);
         let before = seen.steps_left();
-        for index in 0..self.content.conditions.len() {
-            judge(format!("cel[{index}]"), &mut violations, |report| {
-                self.content.conditions.check(index, &seen, report);
+        for (index, name) in self.conditions.names().enumerate().filter(|(_, name)| scope.judges(name)) {
+            judge(name.to_owned(), &mut violations, |report| {
+                self.conditions.check(index, &seen, report);
                 Ok(())
             });
         }
@@ -223,11 +267,27 @@ impl Policy {
 
     /// The rights that a request takes beside that of editing. The caller asks SubjectAccessReview.
     pub fn required_verbs(&self, case: &Case<'_>) -> Vec<Verb> {
-        let is_controller = |user: &User| case.accounts.is_gatehouse(user) || case.accounts.is_flux(user);
-        if !self.authorizes_verbs || case.user.is_some_and(is_controller) || self.is_exempt(case.user) {
+        let is_gatehouse = |user: &User| case.accounts.is_gatehouse(user);
+        if case.user.is_some_and(is_gatehouse) || self.is_exempt(case.user) {
             return Vec::new();
         }
-        verbs::required(case)
+        let is_flux = |user: &User| case.accounts.is_flux(user);
+        let is_judged = || case.subject().is_some_and(|subject| self.settings.judges("verbs", subject.kind));
+        let mut required = Vec::new();
+        if self.authorizes_verbs && !case.user.is_some_and(is_flux) && is_judged() {
+            required = verbs::required(case);
+        }
+        if self.takes_right_to_exempt(case) {
+            required.push(Verb::Exempt);
+        }
+        required
+    }
+
+    /// Whether a request makes an object exempt by what its author chooses.
+    fn takes_right_to_exempt(&self, case: &Case<'_>) -> bool {
+        let is_whole = case.operation != Operation::Delete && case.subresource.is_none();
+        let object = case.object.filter(|_| is_whole && !case.old.is_some_and(Subject::is_terminating));
+        object.is_some_and(|object| self.exemptions.takes_right(object, case.old))
     }
 
     /// The freeze that is on.
@@ -290,7 +350,7 @@ impl Policy {
         until: Option<Instant>,
         violations: &mut Vec<Violation>,
     ) {
-        let conditions = &self.content.conditions;
+        let conditions = &self.conditions;
         let is_relabelled = || {
             case.old.is_some_and(|old| {
                 ["labels", "annotations"]
@@ -298,20 +358,31 @@ impl Policy {
                     .any(|field| old.metadata(field) != object.metadata(field))
             })
         };
-        if conditions.len() == 0 || !(is_changed || is_relabelled()) {
+        if conditions.is_empty() || !(is_changed || is_relabelled()) {
             return;
         }
-        let seen = Seen::new(object, case.old, Some(case), until);
-        let before = case.old.filter(|_| !is_changed).map(|old| Seen::new(old, Some(old), Some(case), until));
-        for index in 0..conditions.len() {
-            if before.as_ref().is_some_and(|before| conditions.is_known_broken(index, before)) {
+        let scope = self.scope(object);
+        let seen = conditions.seen(object, case.old, case, until);
+        let old = case.old.filter(|_| !is_changed);
+        let before = old.map(|old| (old, conditions.seen(old, Some(old), case, until)));
+        for (index, name) in conditions.names().enumerate().filter(|(_, name)| scope.judges(name)) {
+            let was_broken = |(old, before): &(&Subject, Seen<'_>)| {
+                !self.exemptions.exempts(name, old) && conditions.is_known_broken(index, before)
+            };
+            if before.as_ref().is_some_and(was_broken) {
                 continue;
             }
-            judge(format!("cel[{index}]"), violations, |report| {
+            judge(name.to_owned(), violations, |report| {
                 conditions.check(index, &seen, report);
                 Ok(())
             });
         }
+    }
+
+    /// The rules that judge an object.
+    fn scope<'a>(&'a self, object: &'a Subject) -> Scope<'a> {
+        let Self { settings, exemptions, .. } = self;
+        Scope { settings, exemptions, object, exempt_before: None }
     }
 
     /// Whether somebody may pass freezes: people whom the policy exempts. Accounts are held in any case.
@@ -327,59 +398,6 @@ impl Policy {
                 let accounts = &self.exempt.service_accounts;
                 accounts.iter().any(|account| account.namespace == namespace && account.name == name)
             })
-    }
-}
-
-impl Content {
-    fn compile(rules: &Rules, errors: &mut Errors) -> Self {
-        Self {
-            interval: rules.interval.as_ref().map(|rule| Interval::compile(rule, errors)),
-            service_account_name: rules
-                .service_account_name
-                .as_ref()
-                .map(|rule| ServiceAccountName::compile(rule, errors)),
-            forbids_cross_namespace_refs: rules.cross_namespace_refs == Some(CrossNamespaceRefs::Forbid),
-            sources: rules.sources.as_ref().map(|rule| Sources::compile(rule, errors)),
-            targets: rules.target_namespaces.as_ref().map(|rule| Targets::compile(rule, errors)),
-            requires_prune: rules.prune == Some(Prune::Required),
-            forbids_cycles: rules.dependency_cycles == Some(DependencyCycles::Forbid),
-            replicas: rules.replicas.as_ref().map(|rule| Replicas::compile(rule, errors)),
-            conditions: Conditions::compile(&rules.cel, errors),
-        }
-    }
-
-    /// Every rule but the conditions.
-    fn judge(
-        &self,
-        object: &Subject,
-        old: Option<&Subject>,
-        deps: &dyn Dependencies,
-        violations: &mut Vec<Violation>,
-    ) {
-        if let Some(interval) = &self.interval {
-            judge("interval", violations, |report| interval.check(object, report));
-        }
-        if let Some(account) = &self.service_account_name {
-            judge("serviceAccountName", violations, |report| account.check(object, report));
-        }
-        if self.forbids_cross_namespace_refs {
-            judge("crossNamespaceRefs", violations, |report| cross_namespace::check(object, report));
-        }
-        if let Some(sources) = &self.sources {
-            judge("sources", violations, |report| sources.check(object, report));
-        }
-        if let Some(targets) = &self.targets {
-            judge("targetNamespaces", violations, |report| targets.check(object, report));
-        }
-        if self.requires_prune {
-            judge("prune", violations, |report| prune::check(object, report));
-        }
-        if self.forbids_cycles {
-            judge("dependencyCycles", violations, |report| cycles::check(object, deps, report));
-        }
-        if let Some(replicas) = &self.replicas {
-            judge("replicas", violations, |report| replicas.check(object, old, deps, report));
-        }
     }
 }
 
@@ -410,4 +428,42 @@ fn check_exempt(exempt: &Exempt, errors: &mut Errors) {
             }
         }
     }
+}
+
+/// The rules that a policy has, by their fields, but conditions in CEL.
+fn written(rules: &Rules) -> Vec<&'static str> {
+    let Rules {
+        interval,
+        service_account_name,
+        cross_namespace_refs,
+        sources,
+        target_namespaces,
+        decryption_account,
+        verify,
+        reference,
+        prune,
+        dependency_cycles,
+        suspension,
+        freezes,
+        replicas,
+        verbs,
+        cel: _,
+    } = rules;
+    let rules = [
+        ("interval", interval.is_some()),
+        ("serviceAccountName", service_account_name.is_some()),
+        ("decryptionAccount", decryption_account.is_some()),
+        ("crossNamespaceRefs", cross_namespace_refs.is_some()),
+        ("sources", sources.is_some()),
+        ("verify", verify.is_some()),
+        ("ref", reference.is_some()),
+        ("targetNamespaces", target_namespaces.is_some()),
+        ("prune", prune.is_some()),
+        ("dependencyCycles", dependency_cycles.is_some()),
+        ("suspension", suspension.is_some()),
+        ("freezes", !freezes.is_empty()),
+        ("replicas", replicas.is_some()),
+        ("verbs", verbs.is_some()),
+    ];
+    rules.into_iter().filter_map(|(rule, is_written)| is_written.then_some(rule)).collect()
 }

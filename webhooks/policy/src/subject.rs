@@ -1,5 +1,8 @@
 //! An object as policies see it: its metadata without managedFields, and its spec.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::{Kind, ObjectName};
@@ -38,6 +41,8 @@ pub struct Subject {
     rest: Option<u64>,
     /// Why conditions cannot look at it, since it was not read whole.
     unread: Option<String>,
+    /// The Namespace that it is in, as `namespaceObject`.
+    namespace_object: Option<Arc<Value>>,
 }
 
 impl Subject {
@@ -58,7 +63,24 @@ impl Subject {
             object,
             rest: None,
             unread: None,
+            namespace_object: None,
         }
+    }
+
+    /// Notes the Namespace that it is in: `metadata` alone, as conditions see it.
+    #[must_use]
+    pub fn within(self, namespace: Arc<Value>) -> Self {
+        Self { namespace_object: Some(namespace), ..self }
+    }
+
+    /// Whether the Namespace that it is in is known.
+    pub fn knows_namespace(&self) -> bool {
+        self.namespace_object.is_some()
+    }
+
+    /// The Namespace that it is in, where that is known.
+    pub(crate) fn namespace_object(&self) -> Option<&Value> {
+        self.namespace_object.as_deref()
     }
 
     /// Notes a digest of what was not read of `spec`, so that a difference in it is seen.
@@ -116,6 +138,12 @@ impl Subject {
             "metadata.{field} is not among what is read of objects"
         );
         self.object.get("metadata").and_then(|metadata| metadata.get(field)).unwrap_or(&Value::Null)
+    }
+
+    /// Its labels.
+    pub(crate) fn labels(&self) -> BTreeMap<String, String> {
+        let labels = self.metadata("labels").as_object().into_iter().flatten();
+        labels.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
     }
 
     /// An annotation.

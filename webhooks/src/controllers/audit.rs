@@ -195,13 +195,14 @@ impl Audit {
         let names: HashSet<&Str> = before.namespaces.keys().chain(after.namespaces.keys()).collect();
         for name in names {
             let (old, new) = (before.namespaces.get(name), after.namespaces.get(name));
-            if old.map(|info| &info.labels) == new.map(|info| &info.labels) {
+            if old == new {
                 continue;
             }
             for (policy, findings) in &mut self.findings {
                 let selected = old.is_some_and(|info| findings.policy.selects(&info.labels));
                 let selects = new.is_some_and(|info| findings.policy.selects(&info.labels));
-                if selected == selects {
+                // The same to a policy, unless a condition looks at the namespace itself.
+                if selected == selects && !(selects && findings.policy.asks_for_namespace()) {
                     continue;
                 }
                 for place in places_in(after, name) {
@@ -273,7 +274,14 @@ impl Audit {
                 return;
             }
         };
-        let Some(subject) = subject else { return };
+        let Some(mut subject) = subject else { return };
+        if self
+            .findings
+            .iter()
+            .any(|(name, findings)| is_judge(name, findings) && findings.policy.asks_for_namespace())
+        {
+            subject = subject.within(Arc::new(namespace.object(&place.key.namespace)));
+        }
         for (name, findings) in &mut self.findings {
             if !is_judge(name, findings) {
                 continue;

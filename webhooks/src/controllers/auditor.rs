@@ -234,6 +234,10 @@ impl LeaderTask for Auditor {
         // Objects that have not been listed are neither compliant nor violating, so nothing is reported before all
         // kinds are known.
         match snapshot.readiness() {
+            Ok(()) if snapshot.awaits_parameters_of(&snapshot.policies) => {
+                let reason = "waiting for the ConfigMaps that policies take parameters from";
+                self.look_blindly(&snapshot, reason).await
+            }
             Ok(()) => {
                 self.blind_since = None;
                 self.judge(snapshot).await

@@ -24,7 +24,11 @@ pub(crate) fn of_findings(
     let rules: Vec<_> = findings
         .by_rule()
         .into_iter()
-        .map(|(rule, objects)| RuleCount { rule: rule.to_owned(), violations: count(objects) })
+        .map(|(rule, objects)| RuleCount {
+            rule: rule.to_owned(),
+            violations: count(objects),
+            enforcement: Some(policy.enforcement_of(rule)),
+        })
         .collect();
     let violations = findings.broken().len();
     let examples = findings.broken().iter().flat_map(|(place, violations)| {
@@ -37,7 +41,7 @@ pub(crate) fn of_findings(
         })
     });
     let conditions = [
-        Proposed { of: "Ready", status: "True", reason: "Compiled", message: ENFORCED.to_owned() },
+        ready(policy),
         if violations == 0 {
             let message = format!("{} judged, none breaks a rule", objects(findings.judged()));
             Proposed { of: "Compliant", status: "True", reason: "NoViolations", message }
@@ -94,7 +98,7 @@ pub(crate) fn of_nothing(
 ) -> ReconcilePolicyStatus {
     let generation = policy.generation;
     let conditions = [
-        Proposed { of: "Ready", status: "True", reason: "Compiled", message: ENFORCED.to_owned() },
+        ready(policy),
         Proposed { of: "Compliant", status: "Unknown", reason: "NotObserved", message: shortened(reason) },
     ];
     ReconcilePolicyStatus {
@@ -103,6 +107,19 @@ pub(crate) fn of_nothing(
         active_freeze: policy.active_freeze(now).map(|freeze: ActiveFreeze| freeze.name),
         next_change: policy.next_change(now).map(Time),
         ..before.status.clone().unwrap_or_default()
+    }
+}
+
+/// Whether a policy that compiles does what it is for. Without its parameters, it denies what it cannot judge.
+fn ready(policy: &Policy) -> Proposed {
+    match policy.trouble() {
+        None => Proposed { of: "Ready", status: "True", reason: "Compiled", message: ENFORCED.to_owned() },
+        Some(why) => Proposed {
+            of: "Ready",
+            status: "False",
+            reason: "ParametersMissing",
+            message: shortened(&format!("{why}: rules that need it are violated by whatever they judge")),
+        },
     }
 }
 

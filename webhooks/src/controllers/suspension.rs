@@ -34,7 +34,8 @@ impl Limit {
     pub(super) fn add(&mut self, policy: &Policy) {
         self.is_noted |= policy.notes_suspensions();
         let Some(longest) = policy.max_suspension() else { return };
-        let limit = if policy.enforcement == Enforcement::Deny { &mut self.enforced } else { &mut self.told };
+        let is_enforced = policy.enforcement_of("suspension") == Enforcement::Deny;
+        let limit = if is_enforced { &mut self.enforced } else { &mut self.told };
         if limit.as_ref().is_none_or(|(known, _)| longest < *known) {
             *limit = Some((longest, policy.name.clone()));
         }

@@ -101,7 +101,7 @@ impl Replica {
     fn start(api: &FakeApi, leads: bool) -> Self {
         let settings =
             WatchSettings { discovery_interval: Duration::from_secs(6), ..WatchSettings::default() };
-        let (world, observation) = World::new(api.client(), settings);
+        let (world, observation) = World::new(api.client(), settings, "gatehouse-system");
         let stop = CancellationToken::new();
         let (leading, is_leading) = watch::channel(leads);
         let live = Live::new(api.client(), Duration::from_secs(2));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use gatehouse_apiservice::client::explain;
-use gatehouse_apiservice::policy::Enforcement;
+use gatehouse_apiservice::policy::{Enforcement, GROUP, VERSION};
 use gatehouse_object::Read;
 use gatehouse_policy::{Accounts, Case, Kind, Operation, Policy, Scaling, Subject, User, Verb};
 use gatehouse_quota::GroupResource;
@@ -28,7 +28,7 @@ use super::object::{self, Looks, Objects};
 use super::request::{self, Request};
 use super::room::{Reservation, Room};
 use super::verdicts::{Judged, Verdict, Verdicts};
-use super::words::{Finding, answer, missing, regarding, sentence};
+use super::words::{DECISIONS, Finding, answer, missing, regarding, rule_of, sentence};
 use crate::events::{Events, Level, Notice};
 use crate::metrics::Metrics;
 use crate::own_user::OwnUser;
@@ -47,6 +47,8 @@ pub struct Judge {
     pub live: Live,
     /// Where to ask for rights.
     pub access: Access,
+    /// Gatehouse's own namespace.
+    pub namespace: String,
     /// The user that this process is, and is never judged: it freezes and resumes, and must not stand in its own way.
     pub own_user: OwnUser,
     /// What holds tenants to their limits.
@@ -116,16 +118,17 @@ impl Judge {
             return Ok(Answer::allowed());
         };
         let mut findings = Vec::new();
-        for Judged { policy, violations, verbs } in &verdict.judged {
-            let forbidden = self.missing_right(request, &verdict.name, policy, verbs, &user).await?;
-            let missing = forbidden.as_ref().map(missing);
-            let violations: Vec<_> = violations.iter().cloned().chain(missing).collect();
+        for judged in &verdict.judged {
+            let forbidden = self.missing_right(request, &verdict.name, judged, &user).await?;
+            let missing = forbidden.as_ref().map(|(verb, why)| missing(*verb, why));
+            let violations: Vec<_> = judged.violations.iter().cloned().chain(missing).collect();
             if !violations.is_empty() {
-                findings.push(Finding { policy: Arc::clone(policy), violations, forbidden });
+                let (policy, forbidden) = (Arc::clone(&judged.policy), forbidden.map(|(_, why)| why));
+                findings.push(Finding { policy, violations, forbidden });
             }
         }
         // What policies say to it comes first.
-        if !findings.iter().any(|finding| finding.policy.enforcement == Enforcement::Deny) {
+        if !findings.iter().any(Finding::denies) {
             verdict.kept.clone()?;
         }
         self.tell(request, &findings);
@@ -139,15 +142,12 @@ impl Judge {
         until: Instant,
     ) -> Result<Option<Answer>, ApiError> {
         let Some(verdict) = self.verdict(Webhook::Quota, request, until).await? else { return Ok(None) };
-        let denies = |judged: &&Judged| {
-            judged.policy.enforcement == Enforcement::Deny && !judged.violations.is_empty()
-        };
         let finding = |judged: &Judged| Finding {
             policy: Arc::clone(&judged.policy),
             violations: judged.violations.clone(),
             forbidden: None,
         };
-        let findings: Vec<_> = verdict.judged.iter().filter(denies).map(finding).collect();
+        let findings: Vec<_> = verdict.judged.iter().map(finding).filter(Finding::denies).collect();
         if findings.is_empty() {
             return verdict.kept.clone().map(|()| None);
         }
@@ -175,8 +175,14 @@ impl Judge {
         if policies.is_empty() && !freeze::bears_marks(request) {
             return Ok(None);
         }
+        if snapshot.awaits_parameters_of(&policies) {
+            let why = "the ConfigMap of a policy that decides about the request has not been observed yet: try again";
+            return Err(ApiError::try_again(why, LATER));
+        }
         let judge = async || {
             let matter = self.matter(request, kind, &snapshot, &policies).await?;
+            let asks_for_namespace = policies.iter().any(|policy| policy.asks_for_namespace());
+            let matter = if asks_for_namespace { matter.within(&info) } else { matter };
             let over: Vec<&Policy> = policies.iter().map(|policy| &**policy).collect();
             let case = matter.case(&own.accounts);
             freeze::guard(request, &over, &case)?;
@@ -253,10 +259,9 @@ impl Judge {
         &self,
         request: &Request<'_>,
         name: &str,
-        policy: &Policy,
-        verbs: &[Verb],
+        Judged { policy, verbs, .. }: &Judged,
         user: &UserInfo,
-    ) -> Result<Option<ApiError>, ApiError> {
+    ) -> Result<Option<(Verb, ApiError)>, ApiError> {
         let target = Target {
             group: &request.resource.group,
             version: &request.resource.version,
@@ -264,12 +269,20 @@ impl Judge {
             namespace: &request.namespace,
             name,
         };
+        let of_policy = Target {
+            group: GROUP,
+            version: VERSION,
+            resource: "reconcilepolicies",
+            namespace: "",
+            name: &policy.name,
+        };
         for verb in verbs {
+            let target = if *verb == Verb::Exempt { of_policy } else { target };
             match self.access.check(user, verb.as_str(), target).await {
                 Ok(()) => {}
-                Err(why) if why.code() == StatusCode::FORBIDDEN => return Ok(Some(why)),
-                // Under a policy that only tells, nothing is told.
-                Err(_) if policy.enforcement != Enforcement::Deny => {}
+                Err(why) if why.code() == StatusCode::FORBIDDEN => return Ok(Some((*verb, why))),
+                // Under a rule that only tells, nothing is told.
+                Err(_) if policy.enforcement_of(rule_of(*verb)) != Enforcement::Deny => {}
                 Err(_) => {
                     let verb = verb.as_str();
                     let why = format!("cannot check the right to {verb}: try again");
@@ -282,25 +295,25 @@ impl Judge {
 
     /// Counts what was found, and makes Events of what is not only tried out.
     fn tell(&self, request: &Request<'_>, findings: &[Finding]) {
-        for Finding { policy, violations, .. } in findings {
-            let (outcome, reason) = match policy.enforcement {
-                Enforcement::Deny => ("denied", "PolicyDenied"),
-                Enforcement::Warn => ("warned", "PolicyViolated"),
-                Enforcement::Audit => ("audited", "PolicyViolated"),
-            };
-            let rules: BTreeSet<&str> = violations.iter().map(|violation| &*violation.rule).collect();
+        let enforced = |finding| {
+            DECISIONS.into_iter().map(move |(enforcement, outcome)| (finding, enforcement, outcome))
+        };
+        for (finding, enforcement, outcome) in findings.iter().flat_map(enforced) {
+            let policy = &finding.policy;
+            let rules: BTreeSet<&str> =
+                finding.enforced(enforcement).map(|violation| &*violation.rule).collect();
             for rule in &rules {
                 self.metrics.count_policy_decision(&policy.name, rule, outcome);
             }
-            if request.dry_run {
+            if request.dry_run || rules.is_empty() {
                 continue;
             }
             self.events.tell(Notice {
                 regarding: regarding(request),
                 level: Level::Warning,
-                reason,
+                reason: if enforcement == Enforcement::Deny { "PolicyDenied" } else { "PolicyViolated" },
                 action: "Admission",
-                note: sentence(policy, violations),
+                note: sentence(policy, enforcement, finding.enforced(enforcement)),
                 cause: format!("{}/{}", policy.name, rules.into_iter().collect::<Vec<_>>().join(",")),
             });
         }
@@ -385,6 +398,15 @@ impl Matter {
             field_manager,
             _room: room,
         })
+    }
+
+    /// Lets conditions see the namespace.
+    fn within(self, info: &NamespaceInfo) -> Self {
+        let within = |subject: Subject| {
+            let namespace = Arc::new(info.object(&subject.namespace));
+            subject.within(namespace)
+        };
+        Self { object: self.object.map(within), ..self }
     }
 
     fn name(&self) -> &str {

@@ -99,7 +99,8 @@ impl Reviews {
             match webhook {
                 Webhook::Mutate => Ok(self.judge.mutate(request, self.restoring.nothing(holder)).await),
                 Webhook::Validate if own::is_own(request) => {
-                    own::compile(request, &self.judge.live).await.map(|()| Answer::allowed())
+                    let compiled = own::compile(request, &self.judge.live, &self.judge.namespace).await;
+                    compiled.map(|()| Answer::allowed())
                 }
                 Webhook::Validate => self.judge.validate(request, until).await,
                 Webhook::Quota => self.judge.charge(request, until).await,

@@ -21,7 +21,8 @@ pub(super) fn is_own(request: &Request<'_>) -> bool {
 }
 
 /// Says whether what is written can be enforced. What is deleted, or is only the status of something, always goes.
-pub(super) async fn compile(request: &Request<'_>, live: &Live) -> Result<(), ApiError> {
+/// `namespace`: Gatehouse's own.
+pub(super) async fn compile(request: &Request<'_>, live: &Live, namespace: &str) -> Result<(), ApiError> {
     let Some(object) =
         request.object.filter(|_| request.is_whole() && request.operation != Operation::Delete)
     else {
@@ -38,8 +39,10 @@ pub(super) async fn compile(request: &Request<'_>, live: &Live) -> Result<(), Ap
         },
         "reconcilepolicies" => {
             // Compiling CEL takes more stack than is safe to take here, and more time than others should wait for.
-            let text = object.to_owned();
-            tokio::task::spawn_blocking(move || problems::<ReconcilePolicy, _>(&text, Policy::compile_new))
+            let (text, namespace) = (object.to_owned(), namespace.to_owned());
+            let compile =
+                move || problems::<ReconcilePolicy, _>(&text, |policy| compile_policy(policy, &namespace));
+            tokio::task::spawn_blocking(compile)
                 .await
                 .map_err(|_| ApiError::internal("compiling the policy panicked; see the log"))?
         }
@@ -51,6 +54,17 @@ pub(super) async fn compile(request: &Request<'_>, live: &Live) -> Result<(), Ap
     let name = if request.name.is_empty() { Cow::Borrowed("") } else { Cow::clone(&request.name) };
     let subject = Subject { group: GROUP, resource: &request.kind.kind, name: &name };
     Err(ApiError::invalid_object(subject, &problems))
+}
+
+/// As [`Policy::compile_new`]; parameters are read in `namespace` alone.
+fn compile_policy(policy: &ReconcilePolicy, namespace: &str) -> Result<(), Vec<FieldError>> {
+    let mut errors = Policy::compile_new(policy).err().unwrap_or_default();
+    if let Some(of) = policy.spec.param_ref.as_ref().filter(|of| of.namespace != namespace) {
+        let why =
+            format!("must be {namespace}, the namespace of Gatehouse: it reads ConfigMaps nowhere else");
+        errors.push(FieldError::new("spec.paramRef.namespace", &of.namespace, why));
+    }
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
 /// What a quota counts and cannot be counted: it would say that it is enforced, and enforce nothing. A quota that is there
@@ -94,7 +108,7 @@ fn spec(object: &RawValue) -> Option<&str> {
 
 fn problems<T: DeserializeOwned, C>(
     object: &RawValue,
-    compile: fn(&T) -> Result<C, Vec<FieldError>>,
+    compile: impl Fn(&T) -> Result<C, Vec<FieldError>>,
 ) -> Vec<FieldProblem> {
     let mut json = serde_json::Deserializer::from_str(object.get());
     match serde_path_to_error::deserialize::<_, T>(&mut json) {

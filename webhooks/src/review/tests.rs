@@ -89,6 +89,7 @@ impl Site {
             world,
             live,
             quotas,
+            namespace: "gatehouse-system".to_owned(),
             access: Access::new(Arc::new(access(&asked))),
             own_user,
             events,

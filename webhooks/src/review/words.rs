@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use gatehouse_apiservice::policy::{Enforcement, GROUP};
-use gatehouse_policy::{Kind, Policy, Violation};
+use gatehouse_policy::{Kind, Policy, Verb, Violation};
 use gatehouse_serving::ApiError;
 use gatehouse_serving::error::FieldProblem;
 
@@ -11,8 +11,9 @@ use super::answer::{Annotation, Answer};
 use super::request::{self, Request};
 use crate::events::Object;
 
-/// The rule that takes a right of its own.
+/// The rules that take a right of their own: to suspend, resume and reconcile, and to make an object exempt.
 const VERBS: &str = "verbs";
+const EXEMPT: &str = "exempt";
 
 /// A policy, and what it has against a request.
 pub(super) struct Finding {
@@ -22,44 +23,77 @@ pub(super) struct Finding {
     pub(super) forbidden: Option<ApiError>,
 }
 
-/// One answer to all findings: a refusal, if any policy denies; warnings and annotations for all.
+impl Finding {
+    /// What is enforced so.
+    pub(super) fn enforced(&self, enforcement: Enforcement) -> impl Iterator<Item = &Violation> {
+        self.violations
+            .iter()
+            .filter(move |violation| self.policy.enforcement_of(&violation.rule) == enforcement)
+    }
+
+    /// Whether it refuses the request.
+    pub(super) fn denies(&self) -> bool {
+        self.enforced(Enforcement::Deny).next().is_some()
+    }
+}
+
+/// One answer to all findings: a refusal, if any rule denies; warnings and annotations for all.
 pub(super) fn answer(findings: &[Finding]) -> Answer {
-    let denying = || findings.iter().filter(|finding| finding.policy.enforcement == Enforcement::Deny);
-    let mut answer = match denying().collect::<Vec<_>>().as_slice() {
+    let denying: Vec<_> = findings.iter().filter(|finding| finding.denies()).collect();
+    let mut answer = match denying.as_slice() {
         [] => Answer::allowed(),
         // Where nothing is missing but a right, the cluster's own words say it best.
-        [Finding { forbidden: Some(why), violations, .. }] if violations.len() == 1 => {
+        [finding @ Finding { forbidden: Some(why), .. }]
+            if finding.enforced(Enforcement::Deny).all(|violation| is_right(&violation.rule)) =>
+        {
             Answer::refused(why.clone())
         }
         several => {
-            let sentences = several.iter().map(|finding| {
-                let Finding { policy, violations, .. } = finding;
-                format!("{} denied the request: {}", named(policy), listed(violations))
-            });
-            let causes: Vec<_> = several.iter().flat_map(|finding| &finding.violations).map(cause).collect();
-            Answer::refused(ApiError::denied(sentences.collect::<Vec<_>>().join("; ")).caused_by(&causes))
+            let denied = |finding: &&Finding| {
+                let violations = finding.enforced(Enforcement::Deny);
+                format!("{} denied the request: {}", named(&finding.policy), listed(violations))
+            };
+            let sentences: Vec<_> = several.iter().map(denied).collect();
+            let denied = several.iter().flat_map(|finding| finding.enforced(Enforcement::Deny));
+            let causes: Vec<_> = denied.map(cause).collect();
+            Answer::refused(ApiError::denied(sentences.join("; ")).caused_by(&causes))
         }
     };
-    for Finding { policy, violations, .. } in findings {
-        for violation in violations {
+    for finding in findings {
+        let policy = &finding.policy;
+        for violation in &finding.violations {
             answer = answer.annotated(Annotation::Rule, &violation.rule);
-            if policy.enforcement == Enforcement::Warn {
+            if policy.enforcement_of(&violation.rule) == Enforcement::Warn {
                 answer = answer.warning(format!("{}: {}", named(policy), described(violation)));
             }
         }
-        let decision = match policy.enforcement {
-            Enforcement::Deny => "denied",
-            Enforcement::Warn => "warned",
-            Enforcement::Audit => "audited",
-        };
-        answer = answer.annotated(Annotation::Policy, &policy.name).annotated(Annotation::Decision, decision);
+        answer = answer.annotated(Annotation::Policy, &policy.name);
+        for (enforcement, decision) in DECISIONS {
+            if finding.enforced(enforcement).next().is_some() {
+                answer = answer.annotated(Annotation::Decision, decision);
+            }
+        }
     }
     answer
 }
 
-pub(super) fn missing(why: &ApiError) -> Violation {
+/// What is said of a violation in metrics and the audit log.
+pub(super) const DECISIONS: [(Enforcement, &str); 3] =
+    [(Enforcement::Deny, "denied"), (Enforcement::Warn, "warned"), (Enforcement::Audit, "audited")];
+
+fn is_right(rule: &str) -> bool {
+    matches!(rule, VERBS | EXEMPT)
+}
+
+/// The rule that a right belongs to.
+pub(super) fn rule_of(verb: Verb) -> &'static str {
+    if verb == Verb::Exempt { EXEMPT } else { VERBS }
+}
+
+/// That a right is missing.
+pub(super) fn missing(verb: Verb, why: &ApiError) -> Violation {
     Violation {
-        rule: VERBS.into(),
+        rule: rule_of(verb).into(),
         field: String::new(),
         message: why.to_string(),
         hint: "request the right, or ask someone who has it".to_owned(),
@@ -71,8 +105,12 @@ fn cause(violation: &Violation) -> FieldProblem {
     FieldProblem { field: field.clone().into(), reason: "FieldValueForbidden", message: message.clone() }
 }
 
-pub(super) fn sentence(policy: &Policy, violations: &[Violation]) -> String {
-    let verb = if policy.enforcement == Enforcement::Deny { "denied the request" } else { "is broken" };
+pub(super) fn sentence<'v>(
+    policy: &Policy,
+    enforcement: Enforcement,
+    violations: impl Iterator<Item = &'v Violation>,
+) -> String {
+    let verb = if enforcement == Enforcement::Deny { "denied the request" } else { "is broken" };
     format!("{} {verb}: {}", named(policy), listed(violations))
 }
 
@@ -80,8 +118,8 @@ fn named(policy: &Policy) -> String {
     format!("reconcilepolicies.{GROUP} {:?}", policy.name)
 }
 
-fn listed(violations: &[Violation]) -> String {
-    violations.iter().map(described).collect::<Vec<_>>().join("; ")
+fn listed<'v>(violations: impl Iterator<Item = &'v Violation>) -> String {
+    violations.map(described).collect::<Vec<_>>().join("; ")
 }
 
 fn described(violation: &Violation) -> String {

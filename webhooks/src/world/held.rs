@@ -7,7 +7,7 @@ use gatehouse_inventory::{Interner, Str, source::Raw};
 use gatehouse_policy::{Kind, ObjectName, Subject};
 use gatehouse_quota::{GroupResource, Usage};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize, de::Error as _};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
 use super::{applied::Applied, kinds::Role};
@@ -187,12 +187,6 @@ impl Text {
 }
 
 impl Document {
-    /// The metadata of an object.
-    pub(super) fn metadata(raw: &Raw) -> Result<Value, serde_json::Error> {
-        let read = gatehouse_object::read(raw.json(), &looks::METADATA, MOST);
-        read.map(|read| read.value).map_err(serde_json::Error::custom)
-    }
-
     /// Reads an object leniently: whatever is wrong with it, it must be known to exist.
     pub(super) fn read(raw: &Raw, role: Role, strings: &Interner) -> Result<Self, serde_json::Error> {
         let mut kept: Kept<'_> = serde_json::from_str(raw.json())?;

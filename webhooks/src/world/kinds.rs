@@ -17,6 +17,8 @@ pub(super) enum Role {
     Policy,
     /// QuotaLedgers.
     Ledger,
+    /// ConfigMaps of Gatehouse's own namespace, from which policies take parameters.
+    Parameters,
     /// A governed kind. The part of its objects that policies use is kept.
     Governed(Kind),
     /// A kind whose usage depends on templates. Its fields are kept, to compute the usage again when a template
@@ -84,6 +86,10 @@ static GOVERNED_RESOURCES: LazyLock<HashMap<Kind, GroupResource>> = LazyLock::ne
 pub fn resource_of(kind: Kind) -> &'static GroupResource {
     GOVERNED_RESOURCES.get(&kind).expect("every kind is among those that are governed")
 }
+
+/// ConfigMaps.
+pub(super) static CONFIG_MAPS: LazyLock<GroupResource> =
+    LazyLock::new(|| GroupResource::new("", "configmaps"));
 
 pub(super) fn wanted(resource: &GroupResource) -> Wanted {
     Wanted { group: resource.group.to_string(), plural: resource.resource.to_string(), kind: None }

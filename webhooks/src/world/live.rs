@@ -40,6 +40,9 @@ pub enum LiveError {
     /// The object cannot be read.
     #[error("cannot decode the object: {0}")]
     Unreadable(#[from] gatehouse_object::Fault),
+    /// What there is, is something else.
+    #[error("cannot decode the namespace: {0}")]
+    Undecodable(#[source] serde_json::Error),
     /// The request could not be built.
     #[error("not a name to ask for")]
     Name(#[source] http::Error),
@@ -64,8 +67,10 @@ impl Live {
 
     /// A namespace; `None` if it does not exist.
     pub async fn namespace(&self, name: &str) -> Result<Option<NamespaceInfo>, LiveError> {
-        let found = self.fields(&format!("/api/v1/namespaces/{}", encoded(name))).await?;
-        Ok(found.map(|object| observer::namespace(&object)))
+        let Some(json) = self.get(&format!("/api/v1/namespaces/{}", encoded(name))).await? else {
+            return Ok(None);
+        };
+        observer::namespace(&json).map(Some).map_err(LiveError::Undecodable)
     }
 
     /// An object of a resource whose version `snapshot` knows; `None` if it does not exist. This is a consistent read:

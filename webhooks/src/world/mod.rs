@@ -10,6 +10,7 @@ mod held;
 mod kinds;
 mod live;
 mod observer;
+mod parameters;
 mod snapshot;
 mod state;
 mod sums;
@@ -46,12 +47,13 @@ const ABSENCE: Duration = Duration::from_secs(30);
 pub struct World(Arc<Published>);
 
 impl World {
-    /// An empty world, and the observation that fills it.
-    pub fn new(client: Client, settings: WatchSettings) -> (Self, Observation) {
+    /// An empty world, and the observation that fills it. `namespace` is Gatehouse's own, which has the ConfigMaps that
+    /// policies take parameters from.
+    pub fn new(client: Client, settings: WatchSettings, namespace: &str) -> (Self, Observation) {
         let mut settings = settings;
         settings.absence = settings.absence.max(ABSENCE);
         let world = Self::of(Snapshot::default());
-        let writer = Writer::new(Upstream::new(client, settings), Arc::clone(&world.0));
+        let writer = Writer::new(Upstream::new(client, settings), namespace, Arc::clone(&world.0));
         (world, Observation(writer))
     }
 

@@ -1,13 +1,12 @@
 //! Decodes the notices of a followed resource, and sends them to the writer. There is one for each resource.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use gatehouse_inventory::{
     Interner, Str,
     source::{Observer, Raw, WatchNotice},
 };
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde::{Deserialize, de::DeserializeOwned};
 use tokio::sync::mpsc;
 
 use super::{
@@ -61,8 +60,9 @@ fn key(raw: &Raw, strings: &Interner) -> ObjectKey {
 /// Decodes an object by the role of its kind.
 pub(super) fn read(raw: &Raw, role: Role, strings: &Interner) -> Result<Applied, serde_json::Error> {
     Ok(match role {
-        Role::Namespace => Applied::Namespace(key(raw, strings), namespace(&Document::metadata(raw)?)),
+        Role::Namespace => Applied::Namespace(key(raw, strings), namespace(raw.json())?),
         Role::Quota => Applied::Quota(key(raw, strings), parse(raw)?),
+        Role::Parameters => Applied::Parameters(key(raw, strings), parse(raw)?),
         Role::Policy => Applied::Policy(key(raw, strings), parse(raw)?),
         Role::Ledger => Applied::Ledger(key(raw, strings), parse(raw)?),
         Role::Governed(_) | Role::Templated | Role::Template | Role::Counted => {
@@ -75,16 +75,27 @@ fn parse<T: DeserializeOwned>(raw: &Raw) -> Result<Arc<T>, serde_json::Error> {
     serde_json::from_str(raw.json()).map(Arc::new)
 }
 
-/// The labels and state of a namespace.
-pub(super) fn namespace(object: &Value) -> NamespaceInfo {
-    let metadata = &object["metadata"];
-    let labels = metadata["labels"].as_object().into_iter().flatten();
-    NamespaceInfo {
-        labels: labels.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect(),
-        deleting: !metadata["deletionTimestamp"].is_null(),
-        since: metadata["resourceVersion"]
-            .as_str()
-            .and_then(|version| version.parse().ok())
-            .unwrap_or(u64::MAX),
+/// A namespace, from its text.
+pub(super) fn namespace(json: &str) -> Result<NamespaceInfo, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Namespace {
+        metadata: Metadata,
     }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Metadata {
+        labels: Option<BTreeMap<String, String>>,
+        annotations: Option<BTreeMap<String, String>>,
+        creation_timestamp: Option<String>,
+        deletion_timestamp: Option<String>,
+        resource_version: Option<String>,
+    }
+    let Namespace { metadata } = serde_json::from_str(json)?;
+    Ok(NamespaceInfo {
+        labels: metadata.labels.unwrap_or_default(),
+        annotations: metadata.annotations.unwrap_or_default(),
+        created: metadata.creation_timestamp,
+        deleted: metadata.deletion_timestamp,
+        since: metadata.resource_version.and_then(|version| version.parse().ok()).unwrap_or(u64::MAX),
+    })
 }

@@ -9,7 +9,7 @@ use gatehouse_apiservice::{
 use gatehouse_inventory::{KindStatus, Str};
 use gatehouse_policy::{Dependencies, Kind, ObjectName, Policy};
 use gatehouse_quota::{Amounts, CompiledQuota, GroupResource, Weight};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::{
@@ -53,6 +53,8 @@ pub struct Snapshot {
     pub(super) usage: imbl::HashMap<Str, Amounts>,
     /// The part of it that belongs to Agones objects without an owner, in each namespace.
     pub(super) standing: imbl::HashMap<Str, Weight>,
+    /// Whether the ConfigMaps of policies are yet to be listed.
+    pub(super) awaits_parameters: bool,
     /// The uids of the objects that were deleted last.
     pub(super) deleted: imbl::HashSet<Str>,
 }
@@ -65,16 +67,43 @@ pub type Objects = imbl::OrdMap<ObjectKey, Arc<Held>>;
 pub struct NamespaceInfo {
     /// `metadata.labels`.
     pub labels: BTreeMap<String, String>,
-    /// Whether it is being deleted.
-    pub deleting: bool,
-    /// The resourceVersion at which this state was first observed.
+    /// `metadata.annotations`.
+    pub annotations: BTreeMap<String, String>,
+    /// `metadata.creationTimestamp`.
+    pub created: Option<String>,
+    /// `metadata.deletionTimestamp`, if it is being deleted.
+    pub deleted: Option<String>,
+    /// The resourceVersion at which these labels were first observed.
     pub since: u64,
 }
 
 /// Whether the labels and the state of deletion are equal; other changes do not matter.
 impl PartialEq for NamespaceInfo {
     fn eq(&self, other: &Self) -> bool {
-        self.labels == other.labels && self.deleting == other.deleting
+        self.is_labelled_like(other) && self.annotations == other.annotations
+    }
+}
+
+impl NamespaceInfo {
+    /// Whether it is selected as `other` is.
+    pub(super) fn is_labelled_like(&self, other: &Self) -> bool {
+        self.labels == other.labels && self.deleted == other.deleted
+    }
+
+    /// As conditions see it: its metadata, without what changes with every write.
+    pub fn object(&self, name: &str) -> Value {
+        let mut metadata = Map::from_iter([("name".to_owned(), name.into())]);
+        for (field, texts) in [("labels", &self.labels), ("annotations", &self.annotations)] {
+            if !texts.is_empty() {
+                metadata.insert(field.to_owned(), json!(texts));
+            }
+        }
+        for (field, time) in [("creationTimestamp", &self.created), ("deletionTimestamp", &self.deleted)] {
+            if let Some(time) = time {
+                metadata.insert(field.to_owned(), json!(time));
+            }
+        }
+        json!({"metadata": metadata})
     }
 }
 
@@ -198,6 +227,11 @@ impl Snapshot {
         self.policies.iter().filter(|policy| policy.selects(labels)).cloned().collect()
     }
 
+    /// Whether the ConfigMap that one of these policies takes parameters from is not known yet.
+    pub fn awaits_parameters_of(&self, policies: &[Arc<Policy>]) -> bool {
+        self.awaits_parameters && policies.iter().any(|policy| policy.param_ref().is_some())
+    }
+
     /// The kinds that a quota charges whose objects are unknown, with the reason.
     pub fn obstacles(&self, quota: &CompiledQuota) -> Vec<(GroupResource, String)> {
         let obstacle = |resource: &GroupResource| match self.kinds.get(resource) {
@@ -243,6 +277,10 @@ impl Snapshot {
         }
         if self.kinds.is_empty() {
             return Err("nothing is watched yet".to_owned());
+        }
+        // Not for ever: requests under such policies are told to try again.
+        if self.awaits_parameters && !self.is_settled_in {
+            waiting.push("the ConfigMaps of policies".to_owned());
         }
         if !waiting.is_empty() {
             waiting.sort();

@@ -11,11 +11,13 @@ use gatehouse_apiservice::policy::{FieldError, QuotaLedger, ReconcilePolicy, Ten
 use gatehouse_inventory::{KindStatus, Str};
 use gatehouse_policy::Policy;
 use gatehouse_quota::{CompiledQuota, Dimension, GroupResource};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
     held::{Document, ObjectKey},
     kinds::Role,
+    parameters::Parameters,
     snapshot::{Broken, KindState, NamespaceInfo, Snapshot},
     sums::Sums,
 };
@@ -27,6 +29,8 @@ pub(super) struct State {
     pub(super) snapshot: Snapshot,
     policies: BTreeMap<Str, Result<Arc<Policy>, Broken>>,
     quotas: BTreeMap<Str, Result<Arc<CompiledQuota>, Broken>>,
+    /// The ConfigMaps that policies may take parameters from.
+    parameters: Parameters,
     /// For each resource that is being listed, the objects seen so far.
     listing: HashMap<GroupResource, HashSet<ObjectKey>>,
     /// The uids of deleted objects, the oldest first.
@@ -52,6 +56,7 @@ pub(super) enum Applied {
     Namespace(ObjectKey, NamespaceInfo),
     Quota(ObjectKey, Arc<TenantQuota>),
     Policy(ObjectKey, Arc<ReconcilePolicy>),
+    Parameters(ObjectKey, Arc<Value>),
     Ledger(ObjectKey, Arc<QuotaLedger>),
     Object(Box<Document>),
 }
@@ -90,6 +95,13 @@ impl State {
 
     /// Applies a change of a kind.
     pub(super) fn take(&mut self, resource: &GroupResource, role: Role, change: Change) {
+        if role == Role::Parameters {
+            for name in self.parameters.take(change) {
+                self.rebind(&name);
+            }
+            self.snapshot.awaits_parameters = self.parameters.is_awaited();
+            return;
+        }
         match change {
             Change::Status(status) => self.told(resource, status),
             Change::Restart => {
@@ -144,8 +156,11 @@ impl State {
     fn apply(&mut self, resource: &GroupResource, applied: Applied) {
         let key = match applied {
             Applied::Namespace(key, info) => {
-                // Most changes of a namespace affect neither labels nor deletion.
-                if self.snapshot.namespaces.get(&key.name).is_none_or(|known| **known != info) {
+                // Most changes of a namespace affect none of these.
+                let known = self.snapshot.namespaces.get(&key.name);
+                if known.is_none_or(|known| **known != info) {
+                    let same = known.filter(|known| known.is_labelled_like(&info)).map(|known| known.since);
+                    let info = NamespaceInfo { since: same.unwrap_or(info.since), ..info };
                     self.snapshot.namespaces.insert(Str::clone(&key.name), Arc::new(info));
                 }
                 key
@@ -164,13 +179,13 @@ impl State {
                 let known =
                     self.snapshot.reconcile_policies.insert(Str::clone(&key.name), Arc::clone(&policy));
                 if known.is_none_or(|known| is_other(&known.metadata, &policy.metadata)) {
-                    let compiled = Policy::compile(&policy).map(Arc::new);
-                    let compiled = compiled.map_err(|errors| broken(&policy.metadata, errors));
-                    self.policies.insert(Str::clone(&key.name), compiled);
+                    self.compile(&key.name, &policy);
                     self.publish_policies();
                 }
                 key
             }
+            // Taken apart from what else is told.
+            Applied::Parameters(key, _) => key,
             Applied::Ledger(key, ledger) => {
                 self.snapshot.ledgers.insert(Str::clone(&key.name), ledger);
                 key
@@ -210,6 +225,42 @@ impl State {
                 }
             }
         }
+    }
+
+    fn compile(&mut self, name: &Str, policy: &ReconcilePolicy) {
+        let parameters = policy.spec.param_ref.as_ref().and_then(|of| self.parameters.get(of));
+        let compiled = Policy::compile_with(policy, parameters).map(Arc::new);
+        let compiled = compiled.map_err(|errors| broken(&policy.metadata, errors));
+        self.policies.insert(Str::clone(name), compiled);
+    }
+
+    /// Compiles anew the policies that take parameters from a ConfigMap.
+    fn rebind(&mut self, parameters: &str) {
+        let is_bound = |policy: &ReconcilePolicy| {
+            policy.spec.param_ref.as_ref().is_some_and(|of| of.name == *parameters)
+        };
+        let policies = self.snapshot.reconcile_policies.clone();
+        for (name, policy) in policies.iter().filter(|(_, policy)| is_bound(policy)) {
+            self.compile(name, policy);
+        }
+        self.publish_policies();
+    }
+
+    /// Whether a policy takes parameters from a ConfigMap.
+    pub(super) fn asks_for_parameters(&self) -> bool {
+        self.snapshot.reconcile_policies.values().any(|policy| policy.spec.param_ref.is_some())
+    }
+
+    /// Begins to observe ConfigMaps in a namespace.
+    pub(super) fn begin_parameters(&mut self, namespace: &str) {
+        self.parameters = Parameters::begun(namespace);
+        self.snapshot.awaits_parameters = true;
+    }
+
+    /// Ceases to observe ConfigMaps: no policy asks for any.
+    pub(super) fn cease_parameters(&mut self) {
+        self.parameters = Parameters::default();
+        self.snapshot.awaits_parameters = false;
     }
 
     fn publish_policies(&mut self) {

@@ -32,6 +32,8 @@ pub(super) struct Published {
 
 pub(super) struct Writer {
     upstream: Upstream,
+    /// Gatehouse's own.
+    namespace: String,
     published: Arc<Published>,
     state: State,
     strings: Arc<Interner>,
@@ -57,10 +59,11 @@ const SETTLE_IN: Duration = Duration::from_secs(20);
 const WAITING: usize = 1024;
 
 impl Writer {
-    pub(super) fn new(upstream: Upstream, published: Arc<Published>) -> Self {
+    pub(super) fn new(upstream: Upstream, namespace: &str, published: Arc<Published>) -> Self {
         let (said, heard) = mpsc::channel(WAITING);
         Self {
             upstream,
+            namespace: namespace.to_owned(),
             published,
             state: State::default(),
             strings: Arc::default(),
@@ -103,6 +106,7 @@ impl Writer {
                 }
             }
             self.follow_counted();
+            self.follow_parameters();
             self.publish();
         }
     }
@@ -123,7 +127,12 @@ impl Writer {
     fn follow(&mut self, resource: GroupResource, role: Role) {
         let slot = Slot(self.slots);
         self.slots += 1;
-        self.state.begin(&resource, role != Role::Counted);
+        let is_parameters = role == Role::Parameters;
+        if is_parameters {
+            self.state.begin_parameters(&self.namespace);
+        } else {
+            self.state.begin(&resource, role != Role::Counted);
+        }
         let reader = Reader {
             slot,
             role,
@@ -131,9 +140,29 @@ impl Writer {
             strings: Arc::clone(&self.strings),
             changes: self.said.clone(),
         };
-        let following = self.upstream.follow(kinds::wanted(&resource), role.content(), reader);
-        let task = self.tasks.spawn(following);
+        let wanted = kinds::wanted(&resource);
+        let task = if is_parameters {
+            let namespace = self.namespace.clone();
+            self.tasks.spawn(self.upstream.follow_in(namespace, wanted, role.content(), reader))
+        } else {
+            self.tasks.spawn(self.upstream.follow(wanted, role.content(), reader))
+        };
         self.followed.insert(slot, Followed { resource, role, task });
+    }
+
+    /// ConfigMaps are followed as long as a policy takes parameters from one.
+    fn follow_parameters(&mut self) {
+        let slot = self.followed.iter().find(|(_, followed)| followed.role == Role::Parameters);
+        match (slot.map(|(slot, _)| *slot), self.state.asks_for_parameters()) {
+            (None, true) => self.follow(kinds::CONFIG_MAPS.clone(), Role::Parameters),
+            (Some(slot), false) => {
+                if let Some(followed) = self.followed.remove(&slot) {
+                    followed.task.abort();
+                }
+                self.state.cease_parameters();
+            }
+            _ => {}
+        }
     }
 
     /// Follows the resources that quotas count, and stops when no quota counts them any more.
@@ -145,7 +174,8 @@ impl Writer {
         let wanted = self.state.counted();
         let mut known = BTreeSet::new();
         let mut over = Vec::new();
-        for (slot, followed) in &self.followed {
+        // ConfigMaps of one namespace are not all that a quota may count.
+        for (slot, followed) in self.followed.iter().filter(|(_, one)| one.role != Role::Parameters) {
             known.insert(followed.resource.clone());
             if followed.role == Role::Counted && !wanted.contains(&followed.resource) {
                 over.push(*slot);

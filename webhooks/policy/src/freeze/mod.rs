@@ -19,7 +19,7 @@ use jiff::{
     tz::{AmbiguousOffset, TimeZone, TimeZoneDatabase},
 };
 
-use crate::{ActiveFreeze, rules::Errors};
+use crate::{ActiveFreeze, dns, rules::Errors};
 
 pub use hold::{AUTHOR, Hold, forged, hold, marks, suspended};
 pub(crate) use overlap::refuse_overlaps;
@@ -58,7 +58,8 @@ impl Freezes {
         let mut windows = Vec::new();
         for (index, freeze) in freezes.iter().enumerate() {
             let field = format!("spec.rules.freezes[{index}]");
-            if !is_name(&freeze.name) {
+            // Marks of held objects are made of it.
+            if !dns::is_label(&freeze.name) {
                 let why = "must be a name of lower-case letters, digits and dashes, of at most 63 characters";
                 errors.refuse(format!("{field}.name"), &freeze.name, why);
             } else if freezes[..index].iter().any(|other| other.name == freeze.name) {
@@ -93,17 +94,6 @@ impl Freezes {
         };
         self.0.iter().filter_map(next).min()
     }
-}
-
-/// Marks of held objects are made of it, so that it must be a name.
-fn is_name(name: &str) -> bool {
-    let edge =
-        |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    let bytes = name.as_bytes();
-    bytes.len() <= 63
-        && edge(bytes.first())
-        && edge(bytes.last())
-        && bytes.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
 }
 
 impl Window {

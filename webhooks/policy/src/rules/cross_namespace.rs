@@ -22,6 +22,11 @@ fn references(kind: Kind) -> (&'static [&'static [&'static str]], &'static [&'st
     }
 }
 
+/// Whether objects of a kind refer to others.
+pub(crate) fn has_references(kind: Kind) -> bool {
+    references(kind) != (&[], &[])
+}
+
 pub(crate) fn check(subject: &Subject, report: &mut Report<'_>) -> Result<(), WrongType> {
     let (single, lists) = references(subject.kind);
     let spec = Look::spec(&subject.object);

@@ -30,8 +30,13 @@ pub fn depends_on(subject: &Subject) -> Vec<ObjectName> {
     read(subject).unwrap_or_default()
 }
 
+/// Whether objects of a kind depend on others.
+pub(crate) fn has_dependencies(kind: Kind) -> bool {
+    matches!(kind, Kind::Kustomization | Kind::HelmRelease | Kind::ResourceSet)
+}
+
 fn read(subject: &Subject) -> Result<Vec<ObjectName>, WrongType> {
-    if !matches!(subject.kind, Kind::Kustomization | Kind::HelmRelease | Kind::ResourceSet) {
+    if !has_dependencies(subject.kind) {
         return Ok(Vec::new());
     }
     let mut names = Vec::new();

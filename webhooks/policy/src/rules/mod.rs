@@ -3,21 +3,61 @@
 pub(crate) mod cel;
 pub(crate) mod cross_namespace;
 pub(crate) mod cycles;
+pub(crate) mod decryption;
 pub(crate) mod freezes;
 pub(crate) mod interval;
 pub(crate) mod prune;
+pub(crate) mod reference;
 pub(crate) mod replicas;
 pub(crate) mod service_account;
 pub(crate) mod sources;
 pub(crate) mod suspension;
 pub(crate) mod target_namespaces;
 pub(crate) mod verbs;
+pub(crate) mod verify;
 
 use std::borrow::Cow;
 
 use gatehouse_apiservice::policy::FieldError;
 
-use crate::{Violation, look::WrongType};
+use crate::{Kind, Violation, look::WrongType};
+
+/// The rules but conditions in CEL, by their fields of `spec.rules`.
+pub(crate) const NATIVE: [&str; 14] = [
+    "interval",
+    "serviceAccountName",
+    "decryptionAccount",
+    "crossNamespaceRefs",
+    "sources",
+    "verify",
+    "ref",
+    "targetNamespaces",
+    "prune",
+    "dependencyCycles",
+    "suspension",
+    "freezes",
+    "replicas",
+    "verbs",
+];
+
+/// Whether a rule may have anything to say of an object of a kind, and may be limited to it.
+pub(crate) fn is_judged(rule: &str, kind: Kind) -> bool {
+    match rule {
+        "interval" => interval::has_interval(kind),
+        "serviceAccountName" => matches!(kind, Kind::Kustomization | Kind::HelmRelease | Kind::ResourceSet),
+        "decryptionAccount" | "prune" => kind == Kind::Kustomization,
+        "crossNamespaceRefs" => cross_namespace::has_references(kind),
+        "sources" => sources::has_address(kind),
+        "verify" => verify::place(kind).is_some(),
+        "ref" => reference::has_reference(kind),
+        "targetNamespaces" => matches!(kind, Kind::Kustomization | Kind::HelmRelease),
+        "dependencyCycles" => cycles::has_dependencies(kind),
+        "replicas" => kind.has_replicas() || kind == Kind::FleetAutoscaler,
+        "verbs" => kind.is_flux(),
+        // A suspension is limited and noted for all objects of a namespace alike.
+        _ => false,
+    }
+}
 
 /// What a rule finds wrong with an object.
 pub(crate) struct Report<'a> {

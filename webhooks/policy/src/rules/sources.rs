@@ -23,6 +23,7 @@ use super::{Errors, Report};
 use crate::{
     Kind, Subject,
     look::{Look, WrongType},
+    parameters::{Parameters, Usable},
 };
 
 /// The host of Google's buckets.
@@ -38,21 +39,49 @@ struct Bucket<'a> {
 
 #[derive(Debug)]
 pub(crate) struct Sources {
-    allowed: Vec<Pattern>,
-    /// The patterns as they were written.
-    shown: String,
+    /// None: any.
+    allowed: Option<Vec<Pattern>>,
+    denied: Vec<Pattern>,
+}
+
+/// Whether an object of a kind says where something is fetched from.
+pub(crate) fn has_address(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::GitRepository
+            | Kind::OciRepository
+            | Kind::HelmRepository
+            | Kind::ImageRepository
+            | Kind::Bucket
+            | Kind::ResourceSetInputProvider
+            | Kind::FluxInstance
+            | Kind::HelmChart
+            | Kind::HelmRelease
+    )
 }
 
 impl Sources {
-    pub(crate) fn compile(rule: &SourcesRule, errors: &mut Errors) -> Self {
-        let mut allowed = Vec::new();
-        for (index, text) in rule.allowed.iter().enumerate() {
-            match Pattern::parse(text) {
-                Ok(pattern) => allowed.push(pattern),
-                Err(why) => errors.refuse(format!("spec.rules.sources.allowed[{index}]"), text, why),
-            }
+    pub(crate) fn compile(
+        rule: &SourcesRule,
+        parameters: &Parameters<'_>,
+        errors: &mut Errors,
+    ) -> Usable<Self> {
+        let SourcesRule { allowed, allowed_from, denied, denied_from } = rule;
+        let field = "spec.rules.sources";
+        let is_limited = allowed.is_some() || !allowed_from.is_empty();
+        if !is_limited && denied.is_empty() && denied_from.is_empty() {
+            errors.refuse(field, "{}", "must set allowed or denied");
         }
-        Self { allowed, shown: rule.allowed.join(", ") }
+        let own = allowed.as_deref().unwrap_or_default();
+        let allowed = parameters.list(&format!("{field}.allowed"), own, allowed_from, errors, Pattern::parse);
+        let denied = parameters.list(
+            &format!("{field}.denied"),
+            denied,
+            denied_from,
+            errors,
+            Pattern::parse_denied,
+        )?;
+        Ok(Self { allowed: is_limited.then_some(allowed?), denied })
     }
 
     pub(crate) fn check(&self, subject: &Subject, report: &mut Report<'_>) -> Result<(), WrongType> {
@@ -172,20 +201,30 @@ impl Sources {
     }
 
     fn judge(&self, field: &str, address: Result<Address, String>, report: &mut Report<'_>) {
-        match address {
-            Err(why) => report.broken(field, why, self.hint()),
-            Ok(address) if !self.allowed.iter().any(|pattern| pattern.matches(&address)) => {
-                report.broken(field, format!("{address} is not an allowed source"), self.hint());
+        let address = match address {
+            Ok(address) => address,
+            Err(why) => {
+                report.broken(field, why, self.hint());
+                return;
             }
-            Ok(_) => {}
+        };
+        if let Some(pattern) = self.denied.iter().find(|pattern| pattern.denies(&address)) {
+            let hint = format!("use a source that {} does not match", pattern.written());
+            report.broken(field, format!("{address} is a denied source"), hint);
+        } else if self.allowed.iter().any(|allowed| !allowed.iter().any(|pattern| pattern.matches(&address)))
+        {
+            report.broken(field, format!("{address} is not an allowed source"), self.hint());
         }
     }
 
     fn hint(&self) -> String {
-        if self.allowed.is_empty() {
-            "the policy allows no source at all".into()
-        } else {
-            format!("use a source that matches {}", self.shown)
+        match self.allowed.as_deref() {
+            None => "use a plain address".into(),
+            Some([]) => "the policy allows no source at all".into(),
+            Some(allowed) => {
+                let shown: Vec<_> = allowed.iter().map(Pattern::written).collect();
+                format!("use a source that matches {}", shown.join(", "))
+            }
         }
     }
 }

@@ -1,27 +1,40 @@
 //! `targetNamespaces`: where Kustomizations and HelmReleases may put what they apply.
 
-use gatehouse_apiservice::policy::TargetNamespaces;
+use gatehouse_apiservice::policy::{TargetNamespaces, TargetNamespacesRule};
 
 use super::{Errors, Report};
 use crate::{
     Kind, Subject,
     glob::Names,
     look::{Look, WrongType},
+    parameters::{Parameters, Usable},
 };
 
-/// Beside an object's own namespace.
 #[derive(Debug)]
-pub(crate) struct Targets(Names);
+pub(crate) struct Targets {
+    required: bool,
+    /// Beside an object's own namespace; none: any.
+    allowed: Option<Names>,
+}
 
 impl Targets {
-    pub(crate) fn compile(rule: &TargetNamespaces, errors: &mut Errors) -> Self {
-        let allowed = match rule {
-            TargetNamespaces::Own(_) => &[][..],
-            TargetNamespaces::Allowed { allowed } => allowed,
+    pub(crate) fn compile(
+        rule: &TargetNamespaces,
+        parameters: &Parameters<'_>,
+        errors: &mut Errors,
+    ) -> Usable<Self> {
+        let TargetNamespacesRule { required, allowed, allowed_from } = match rule {
+            TargetNamespaces::Own(_) => return Ok(Self { required: false, allowed: Some(Names::default()) }),
+            TargetNamespaces::Rule(rule) => rule,
         };
-        Self(Names::compile(allowed, |index, pattern, why| {
-            errors.refuse(format!("spec.rules.targetNamespaces.allowed[{index}]"), pattern, why);
-        }))
+        let field = "spec.rules.targetNamespaces";
+        let is_limited = allowed.is_some() || !allowed_from.is_empty();
+        if !required && !is_limited {
+            errors.refuse(field, "{}", "must be Own, or set required or allowed");
+        }
+        let own = allowed.as_deref().unwrap_or_default();
+        let names = parameters.names(&format!("{field}.allowed"), own, allowed_from, errors)?;
+        Ok(Self { required: *required, allowed: is_limited.then_some(names) })
     }
 
     pub(crate) fn check(&self, subject: &Subject, report: &mut Report<'_>) -> Result<(), WrongType> {
@@ -34,16 +47,29 @@ impl Targets {
         for name in fields {
             let field = Look::spec(&subject.object).field(name)?;
             // Left out, a HelmRelease goes into its own namespace, and a Kustomization where its manifests say.
-            let Some(target) = field.string()?.filter(|target| !target.is_empty()) else { continue };
-            if target != subject.namespace && !self.0.matches(target) {
-                let hint = if self.0.is_empty() {
-                    format!("use {}", subject.namespace)
-                } else {
-                    format!("use {}, or a namespace that matches {}", subject.namespace, self.0.show())
-                };
-                report.broken(field.path(), format!("{target} is not allowed"), hint);
+            let Some(target) = field.string()?.filter(|target| !target.is_empty()) else {
+                if self.required && *name == "targetNamespace" {
+                    report.broken(field.path(), "a target namespace must be named", self.hint(subject));
+                }
+                continue;
+            };
+            if target != subject.namespace && !self.allows(target) {
+                report.broken(field.path(), format!("{target} is not allowed"), self.hint(subject));
             }
         }
         Ok(())
+    }
+
+    fn allows(&self, target: &str) -> bool {
+        self.allowed.as_ref().is_none_or(|names| names.matches(target))
+    }
+
+    fn hint(&self, subject: &Subject) -> String {
+        let own = &subject.namespace;
+        match &self.allowed {
+            None => format!("name one, such as {own}"),
+            Some(names) if names.is_empty() => format!("use {own}"),
+            Some(names) => format!("use {own}, or a namespace that matches {}", names.show()),
+        }
     }
 }

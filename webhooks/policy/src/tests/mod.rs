@@ -3,8 +3,11 @@
 mod cel;
 mod compile;
 mod content;
+mod exemptions;
 mod freezes;
 mod members;
+mod parameters;
+mod references;
 mod requests;
 mod sources;
 

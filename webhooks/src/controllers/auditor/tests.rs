@@ -38,7 +38,7 @@ struct Running {
 }
 
 fn run(api: &FakeApi, leadership: Leadership) -> Running {
-    let (world, observation) = World::new(api.client(), WatchSettings::default());
+    let (world, observation) = World::new(api.client(), WatchSettings::default(), "gatehouse-system");
     let (registry, stop) = (Registry::new(), CancellationToken::new());
     let metrics = Arc::new(Metrics::new(&registry));
     let mut tasks = tokio::task::JoinSet::new();
@@ -101,7 +101,7 @@ async fn violations_are_told_as_they_come_and_go() {
     let running = run(&api, Leadership::fixed(true));
     let status = running.until("judged", |status| status["judged"] == 2).await;
     assert_eq!((&status["violations"], &status["observedGeneration"]), (&json!(1), &json!(1)));
-    assert_eq!(status["rules"], json!([{"rule": "interval", "violations": 1}]));
+    assert_eq!(status["rules"], json!([{"rule": "interval", "violations": 1, "enforcement": "Deny"}]));
     let example = &status["examples"][0];
     assert_eq!((&example["kind"], &example["name"]), (&json!("Kustomization"), &json!("quick")));
     let compliant = condition(&status, "Compliant");

@@ -73,7 +73,7 @@ fn run(api: FakeApi, at: &str) -> Running {
 }
 
 fn run_by(api: FakeApi, at: &str, leadership: Leadership) -> Running {
-    let (world, observation) = World::new(api.client(), WatchSettings::default());
+    let (world, observation) = World::new(api.client(), WatchSettings::default(), "gatehouse-system");
     let metrics = Arc::new(Metrics::new(&Registry::new()));
     let (events, outbox) = Events::new(Arc::clone(&metrics), "me".to_owned());
     let context = Context { client: api.client(), world, leadership, events, metrics };

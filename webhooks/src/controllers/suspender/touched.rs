@@ -126,7 +126,7 @@ impl Ruleset {
         let mut ruleset = Self::default();
         for policy in snapshot.policies.iter().filter(|policy| policy.selects(&info.labels)) {
             // No freeze holds objects of a namespace that is being deleted, since Flux does not prune while suspended.
-            ruleset.holds.extend(Hold::of(policy, now).filter(|_| !info.deleting));
+            ruleset.holds.extend(Hold::of(policy, now).filter(|_| info.deleted.is_none()));
             ruleset.limit.add(policy);
             ruleset.until = ruleset.until.into_iter().chain(policy.next_change(now)).min();
         }

@@ -24,7 +24,7 @@ fn server_api() -> FakeApi {
 
 fn observe(api: &FakeApi) -> Running {
     let settings = WatchSettings { discovery_interval: Duration::from_secs(6), ..WatchSettings::default() };
-    let (world, observation) = World::new(api.client(), settings);
+    let (world, observation) = World::new(api.client(), settings, "gatehouse-system");
     let stop = CancellationToken::new();
     let task = tokio::spawn(observation.run(stop.clone()));
     Running { world, stop, task }

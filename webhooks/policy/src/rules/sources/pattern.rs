@@ -1,4 +1,7 @@
-//! What a policy allows: `https://github.com/my-org/*`, `oci://*.example.com/**`, `git@github.com:my-org/*`.
+//! What a policy allows or denies: `https://github.com/my-org/*`, `oci://*.example.com/**`, `git@github.com:my-org/*`.
+//!
+//! What is denied must not be had by another spelling: there, users count for nothing, nor does the case of
+//! paths, which the large hosts do not tell apart; the scheme may be `*`.
 
 use globset::GlobMatcher;
 use url::Url;
@@ -8,10 +11,15 @@ use crate::glob;
 
 #[derive(Debug)]
 pub(super) struct Pattern {
-    scheme: String,
+    /// As it was written.
+    written: String,
+    /// None: any, of what is denied.
+    scheme: Option<String>,
     user: User,
     host: Host,
+    /// Its port, or that of the scheme.
     port: Option<u16>,
+    named_port: Option<u16>,
     /// The path as a glob; none, if the pattern has no path.
     path: Option<GlobMatcher>,
     /// What ends in `/**` also means what is there without: the root of a Helm repository, or of an organisation.
@@ -34,7 +42,28 @@ enum Host {
 }
 
 impl Pattern {
+    /// Reads what is allowed.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
+        Self::read(text, text, glob::compile)
+    }
+
+    /// Reads what is denied.
+    pub(super) fn parse_denied(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("*://") {
+            // Any host will do to read the rest by, of a scheme whose hosts are normalised.
+            Some(rest) => {
+                let read = Self::read(text, &format!("https://{rest}"), glob::compile_caseless)?;
+                Ok(Self { scheme: None, ..read })
+            }
+            None => Self::read(text, text, glob::compile_caseless),
+        }
+    }
+
+    fn read(
+        written: &str,
+        text: &str,
+        compile: impl Fn(&str) -> Result<GlobMatcher, String>,
+    ) -> Result<Self, String> {
         let text = scp(text).unwrap_or_else(|| text.to_owned());
         let (scheme, rest) =
             text.split_once("://").ok_or("must be a URL such as https://github.com/my-org/*")?;
@@ -64,21 +93,45 @@ impl Pattern {
             return Err("may have *. before the name of a domain only".into());
         }
         Ok(Self {
-            scheme: url.scheme().to_owned(),
+            written: written.to_owned(),
+            scheme: Some(url.scheme().to_owned()),
             user,
             host: if below { Host::Below(named) } else { Host::Named(named) },
             port: url.port().or_else(|| default_port(url.scheme())),
-            path: path_glob(path)?,
-            root: path.strip_suffix("/**").map(glob::compile).transpose()?,
+            named_port: url.port(),
+            path: path_glob(path, &compile)?,
+            root: path.strip_suffix("/**").map(&compile).transpose()?,
         })
     }
 
+    /// As it was written.
+    pub(super) fn written(&self) -> &str {
+        &self.written
+    }
+
+    /// Whether it allows an address.
     pub(super) fn matches(&self, address: &Address) -> bool {
-        self.scheme == address.scheme
+        self.scheme.as_ref().is_some_and(|scheme| *scheme == address.scheme)
             && self.port == address.port
             && self.allows_user(address.user.as_deref())
             && self.allows_host(&address.host)
             && self.allows_path(address)
+    }
+
+    /// Whether it denies an address. A host without a path is denied as a whole, on any port if none is named, and with
+    /// `*.` all that is below it.
+    pub(super) fn denies(&self, address: &Address) -> bool {
+        let is_host = match &self.host {
+            Host::Named(named) => *named == address.host,
+            Host::Below(domain) => {
+                let before = address.host.strip_suffix(domain.as_str());
+                before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
+            }
+        };
+        is_host
+            && self.scheme.as_ref().is_none_or(|scheme| *scheme == address.scheme)
+            && self.named_port.is_none_or(|port| address.port == Some(port))
+            && (self.path.is_none() || self.allows_path(address))
     }
 
     fn allows_user(&self, user: Option<&str>) -> bool {
@@ -116,7 +169,10 @@ impl Pattern {
     }
 }
 
-fn path_glob(path: &str) -> Result<Option<GlobMatcher>, String> {
+fn path_glob(
+    path: &str,
+    compile: impl Fn(&str) -> Result<GlobMatcher, String>,
+) -> Result<Option<GlobMatcher>, String> {
     if path.contains('#') || path.contains('%') || path.contains("//") {
         return Err("must not have a fragment, escapes or empty segments in its path".into());
     }
@@ -124,5 +180,5 @@ fn path_glob(path: &str) -> Result<Option<GlobMatcher>, String> {
         return Err("must not have dot segments in its path".into());
     }
     let path = path.strip_suffix('/').unwrap_or(path);
-    if path.is_empty() { Ok(None) } else { glob::compile(path).map(Some) }
+    if path.is_empty() { Ok(None) } else { compile(path).map(Some) }
 }

@@ -1,0 +1,384 @@
+//! `cel`: conditions of one's own, and the variables that they share.
+//!
+//! Conditions see `object` and `oldObject` (null at a creation), as policies see objects, and `request`: `operation`,
+//! `namespace`, `name` and `userInfo` (`username`, `groups`). A condition that asks for `request` is not judged on what
+//! exists already. `namespaceObject` is the metadata of the Namespace, `params` the ConfigMap of the policy. The functions
+//! are Kubernetes' CEL libraries but `lists.range`, which makes something out of nothing.
+//!
+//! **Durations.** Flux's are strings, and strings compare by their letters: `'10m' <= '5m'`. Nobody means that, so
+//! that `<`, `<=`, `>` and `>=` with a literal that is a duration, as in `object.spec.timeout <= '5m'`, compare
+//! durations; what stands on the other side must be one. Written out, that is
+//! `duration(object.spec.timeout) <= duration('5m')`, which is the way to compare two fields.
+//!
+//! **Failing closed.** A condition that cannot be evaluated is broken: a field that the object leaves out
+//! (`!has(object.spec.timeout) || …`), a wrong type, a ConfigMap that does not exist, more work than its [`Budget`]. Only a
+//! field of `object.spec` that the object's kind does not have, as the timeout of an Alert, is none of its business: the
+//! condition is about other kinds then.
+
+mod compile;
+mod message;
+mod seen;
+mod size;
+
+use std::{panic, thread, time::Instant};
+
+use gatehouse_apiservice::policy::{CelRule, ReconcilePolicySpec, Variable};
+use gatehouse_inventory::expression::{Budget, Failure, Known};
+use kube_cel::cel::Value as CelValue;
+
+pub(crate) use self::seen::Seen;
+use self::{
+    compile::{Compiled, Compiler, FUNCTIONS, STACK, on_large_stack},
+    message::Message,
+    seen::Unknown,
+    size::SHALLOW,
+};
+use super::{Errors, NATIVE, Report};
+use crate::{
+    Case, Subject, fields,
+    parameters::{Parameters, Usable},
+};
+
+/// So much of an expression is shown to whoever breaks it.
+const SHOWN: usize = 256;
+/// More are no policy but a program.
+const MOST: usize = 64;
+
+/// Conditions of a policy.
+#[derive(Debug)]
+pub(crate) struct Conditions {
+    all: Vec<Condition>,
+    compiler: Compiler,
+    params: Usable<CelValue>,
+}
+
+#[derive(Debug)]
+struct Condition {
+    /// The rule's name.
+    name: String,
+    compiled: Compiled,
+    message: Message,
+    /// The field that it is about; empty, if it is about all of the object.
+    field: String,
+    /// Its beginning, for people.
+    shown: String,
+}
+
+impl Conditions {
+    pub(crate) fn compile(
+        spec: &ReconcilePolicySpec,
+        parameters: &Parameters<'_>,
+        errors: &mut Errors,
+    ) -> Self {
+        let params = if parameters.is_named() { parameters.value() } else { Ok(CelValue::Null) };
+        let mut compiler = Compiler::new(parameters.is_named());
+        let rules = &spec.rules.cel;
+        for (field, count) in [("spec.variables", spec.variables.len()), ("spec.rules.cel", rules.len())] {
+            if count > MOST {
+                errors.refuse(field, count.to_string(), format!("must be {MOST} or fewer"));
+                return Self { all: Vec::new(), compiler, params };
+            }
+        }
+        let mut conditions = Vec::new();
+        if spec.variables.is_empty() && rules.is_empty() {
+            return Self { all: conditions, compiler, params };
+        }
+        let compile_all = || {
+            for (index, variable) in spec.variables.iter().enumerate() {
+                add_variable(index, variable, &spec.variables[..index], &mut compiler, errors);
+            }
+            for (index, rule) in rules.iter().enumerate() {
+                conditions.extend(condition(index, rule, &rules[..index], &compiler, errors));
+            }
+        };
+        if on_large_stack(compile_all).is_none() {
+            errors.refuse("spec.rules.cel", "", "could not be compiled");
+        }
+        Self { all: conditions, compiler, params }
+    }
+
+    /// Refuses, when they are written, those that would take too much on an ordinary object.
+    pub(crate) fn estimate(&self, errors: &mut Errors) {
+        for (index, condition) in self.all.iter().enumerate() {
+            let composed = &self.compiler.composed;
+            if let Err(why) = condition.compiled.expression.estimate(&FUNCTIONS, composed) {
+                errors.refuse(format!("spec.rules.cel[{index}].expression"), &condition.shown, why);
+            }
+            if let Err(why) = condition.message.estimate(composed) {
+                errors.refuse(format!("spec.rules.cel[{index}].messageExpression"), &condition.shown, why);
+            }
+        }
+    }
+
+    /// Whether any of them calls functions or has macros, whose work grows with what they are given, or needs a thread
+    /// of its own.
+    pub(crate) fn may_take_long(&self) -> bool {
+        self.all
+            .iter()
+            .any(|condition| condition.compiled.size.may_take_long() || condition.message.may_take_long())
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// The names of the rules, in order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.all.iter().map(|condition| condition.name.as_str())
+    }
+
+    /// Whether any of them asks for a variable.
+    pub(crate) fn any_uses(&self, variable: &str) -> bool {
+        self.names().any(|name| self.uses(name, variable))
+    }
+
+    /// Whether a rule asks for a variable.
+    pub(crate) fn uses(&self, rule: &str, variable: &str) -> bool {
+        let uses = |condition: &Condition| condition.compiled.expression.uses().contains(&variable);
+        self.all.iter().any(|condition| condition.name == rule && uses(condition))
+    }
+
+    /// Why the parameters that conditions ask for are not there.
+    pub(crate) fn trouble(&self) -> Option<&str> {
+        let missing = self.params.as_ref().err()?;
+        self.any_uses("params").then_some(missing.as_str())
+    }
+
+    /// What a request shows them.
+    pub(crate) fn seen<'a>(
+        &'a self,
+        object: &'a Subject,
+        old: Option<&'a Subject>,
+        case: &'a Case<'a>,
+        until: Option<Instant>,
+    ) -> Seen<'a> {
+        let memo = self.compiler.composed.memo();
+        Seen::new(object, old, Some(case), &self.params, memo, Budget::new(until)).until(until)
+    }
+
+    /// What exists, with so many steps at most for it.
+    pub(crate) fn existing<'a>(&'a self, object: &'a Subject, granted: u64) -> Seen<'a> {
+        let memo = self.compiler.composed.memo();
+        Seen::new(object, None, None, &self.params, memo, Budget::of(granted))
+    }
+
+    /// Judges an object with the condition at `index`.
+    pub(crate) fn check(&self, index: usize, seen: &Seen<'_>, report: &mut Report<'_>) {
+        let condition = &self.all[index];
+        let Err(why) = self.holds(condition, seen) else { return };
+        let message = match why {
+            None => self.message(condition, seen),
+            Some(why) => format!("{}: cannot be evaluated: {why}", condition.message.plain()),
+        };
+        report.broken(condition.field.clone(), message, format!("must hold: {}", condition.shown));
+    }
+
+    /// Whether the condition at `index` does not hold, for another reason than that time is over.
+    pub(crate) fn is_known_broken(&self, index: usize, seen: &Seen<'_>) -> bool {
+        self.holds(&self.all[index], seen).is_err() && !seen.is_late()
+    }
+
+    /// The error says why it cannot be evaluated; none, if it simply does not hold.
+    fn holds(&self, condition: &Condition, seen: &Seen<'_>) -> Result<(), Option<Failure>> {
+        let holds = self.on_values(&condition.compiled, seen, |known, budget| {
+            condition.compiled.expression.holds_on(&FUNCTIONS, known, budget)
+        });
+        match holds {
+            Ok(None | Some(true)) => Ok(()),
+            Ok(Some(false)) => Err(None),
+            Err(Failure::Absent(field)) if is_about_other_kinds(&condition.compiled, &field, seen.object) => {
+                Ok(())
+            }
+            Err(why) => Err(Some(why)),
+        }
+    }
+
+    /// What is said of a condition that does not hold: its own message, where there is one for this object.
+    fn message(&self, condition: &Condition, seen: &Seen<'_>) -> String {
+        let made = condition.message.expression().and_then(|compiled| {
+            let made = self.on_values(compiled, seen, |known, budget| {
+                compiled.expression.evaluate_on(&FUNCTIONS, known, budget)
+            });
+            made.ok().flatten().as_ref().and_then(message::text)
+        });
+        made.unwrap_or_else(|| condition.message.plain().to_owned())
+    }
+
+    /// Evaluates on the variables that an expression uses; none, if one of them cannot be known of what exists already.
+    fn on_values<T: Send>(
+        &self,
+        compiled: &Compiled,
+        seen: &Seen<'_>,
+        evaluate: impl FnOnce(Known<'_>, &Budget) -> Result<T, Failure> + Send,
+    ) -> Result<Option<T>, Failure> {
+        let uses = compiled.expression.uses();
+        let unread = [Some(seen.object), seen.old].into_iter().flatten().find_map(Subject::unread);
+        if let Some(why) = unread.filter(|_| uses.iter().any(|name| matches!(*name, "object" | "oldObject")))
+        {
+            return Err(Failure::Other(why.to_owned()));
+        }
+        let mut values = Vec::with_capacity(uses.len());
+        for name in uses {
+            match seen.value(name) {
+                Ok(value) => values.push((*name, value)),
+                Err(Unknown::OfExisting) => return Ok(None),
+                Err(Unknown::Missing(why)) => return Err(Failure::Other(why)),
+            }
+        }
+        let known = Known { variables: &values, composed: Some((&self.compiler.composed, &seen.memo)) };
+        let budget = &seen.budget;
+        match on_enough_stack(compiled.size.depth, || evaluate(known, budget)) {
+            Ok(result) => result.map(Some),
+            Err(_) => Err(Failure::Other("the evaluator failed".into())),
+        }
+    }
+}
+
+/// Whether an absent field is one that the object's kind does not have.
+fn is_about_other_kinds(compiled: &Compiled, field: &str, object: &Subject) -> bool {
+    compiled.spec_fields.iter().any(|known| known == field)
+        && object.spec().get(field).is_none()
+        && fields::is_of_other_kinds(object.kind, field)
+}
+
+/// Runs on the caller's stack what fits it, and the rest on a thread with a large one.
+fn on_enough_stack<T: Send>(depth: usize, run: impl FnOnce() -> T + Send) -> thread::Result<T> {
+    if depth <= SHALLOW {
+        return panic::catch_unwind(panic::AssertUnwindSafe(run));
+    }
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("cel".into()).stack_size(STACK).spawn_scoped(scope, run);
+        thread.map_err(|error| Box::new(error) as Box<dyn std::any::Any + Send>)?.join()
+    })
+}
+
+fn add_variable(
+    index: usize,
+    variable: &Variable,
+    before: &[Variable],
+    compiler: &mut Compiler,
+    errors: &mut Errors,
+) {
+    let Variable { name, expression } = variable;
+    let field = format!("spec.variables[{index}]");
+    if !is_identifier(name) {
+        errors.refuse(format!("{field}.name"), name, "must be a CEL identifier, such as sourceName");
+    } else if before.iter().any(|other| other.name == *name) {
+        errors.refuse(format!("{field}.name"), name, "names another variable of this policy too");
+    } else if let Err(why) = compiler.add(name, expression) {
+        errors.refuse(format!("{field}.expression"), expression, why);
+    }
+}
+
+fn condition(
+    index: usize,
+    rule: &CelRule,
+    before: &[CelRule],
+    compiler: &Compiler,
+    errors: &mut Errors,
+) -> Option<Condition> {
+    let field = format!("spec.rules.cel[{index}]");
+    let mut refuse =
+        |name: &str, value: &str, why: String| errors.refuse(format!("{field}.{name}"), value, why);
+    if let Some(name) = &rule.name {
+        if !is_name(name) || name == "cel" || name == "exempt" || NATIVE.contains(&name.as_str()) {
+            let why = "must be a name of letters, digits, dashes and dots, of at most 63 characters, and not that of \
+                       another rule";
+            refuse("name", name, why.to_owned());
+        } else if before.iter().any(|other| other.name.as_ref() == Some(name)) {
+            refuse("name", name, "names another condition of this policy too".to_owned());
+        }
+    }
+    let path = rule.field_path.as_deref().map(|path| path.strip_prefix('.').unwrap_or(path));
+    if let Some(path) = path.filter(|path| !is_path(path)) {
+        let why = "must be a field of the object, such as spec.timeout or metadata.labels[team]";
+        refuse("fieldPath", path, why.to_owned());
+    }
+    let source = rule.expression.as_str();
+    let shown = match source.char_indices().nth(SHOWN) {
+        None => source.to_owned(),
+        Some((end, _)) => format!("{}…", &source[..end]),
+    };
+    let message = Message::compile(rule, &shown, compiler);
+    let message = message.map_err(|why| {
+        refuse("messageExpression", rule.message_expression.as_deref().unwrap_or_default(), why);
+    });
+    let made = compiler.compile(source).map_err(|why| refuse("expression", source, why));
+    Some(Condition {
+        name: rule.name.clone().unwrap_or_else(|| format!("cel[{index}]")),
+        compiled: made.ok()?,
+        message: message.ok()?,
+        field: path.unwrap_or_default().to_owned(),
+        shown,
+    })
+}
+
+/// A name of a rule: as the value of a label.
+fn is_name(name: &str) -> bool {
+    let is_edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = name.as_bytes();
+    bytes.len() <= 63
+        && is_edge(bytes.first())
+        && is_edge(bytes.last())
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+}
+
+/// A name that an expression can have.
+fn is_identifier(name: &str) -> bool {
+    /// Words of the language, or kept for it.
+    const RESERVED: [&str; 21] = [
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "false",
+        "for",
+        "function",
+        "if",
+        "import",
+        "in",
+        "let",
+        "loop",
+        "namespace",
+        "null",
+        "package",
+        "return",
+        "true",
+        "var",
+        "void",
+        "while",
+    ];
+    name.len() <= 63
+        && name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && !RESERVED.contains(&name)
+}
+
+/// Fields and indices: `spec.chart.spec.version`, `metadata.labels[team]`.
+fn is_path(path: &str) -> bool {
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    path.split('.').next().is_some_and(|first| {
+        let first = first.split('[').next().unwrap_or_default();
+        matches!(first, "apiVersion" | "kind" | "metadata" | "spec")
+    }) && {
+        // What stands in brackets may have dots and slashes.
+        let (mut plain, mut depth) = (String::new(), 0);
+        for c in path.chars() {
+            match c {
+                '[' => depth += 1,
+                ']' => depth -= 1,
+                c if depth == 0 => plain.push(c),
+                c if c.is_control() => return false,
+                _ => {}
+            }
+            if !(0..=1).contains(&depth) {
+                return false;
+            }
+        }
+        depth == 0
+            && !path.contains("[]")
+            && plain.split('.').all(|name| !name.is_empty() && name.chars().all(is_of_name))
+    }
+}

@@ -1,0 +1,123 @@
+//! `ref`: by what form of reference something is fetched, and whether that means whatever is newest.
+//!
+//! Of several fields, that one counts which Flux goes by: a commit before a name, a version range, a tag and a branch; a
+//! digest before a version range and a tag. Without any, a GitRepository fetches the branch `master`, an OCIRepository the
+//! tag `latest`, and a chart is of the newest version.
+
+use gatehouse_apiservice::policy::{Latest, RefForm, RefRule};
+
+use super::{Errors, Report, verify::is_fetched_by_itself};
+use crate::{
+    Kind, Subject,
+    look::{Look, WrongType},
+};
+
+#[derive(Debug)]
+pub(crate) struct References {
+    allowed: Vec<RefForm>,
+    forbids_latest: bool,
+}
+
+/// A reference, by the field that Flux goes by.
+struct Reference<'a> {
+    form: RefForm,
+    /// None, if nothing is said.
+    text: Option<&'a str>,
+    path: String,
+}
+
+/// Whether objects of a kind say by what they fetch.
+pub(crate) fn has_reference(kind: Kind) -> bool {
+    matches!(kind, Kind::GitRepository | Kind::OciRepository | Kind::HelmChart | Kind::HelmRelease)
+}
+
+impl References {
+    pub(crate) fn compile(rule: &RefRule, errors: &mut Errors) -> Self {
+        let forbids_latest = rule.latest == Some(Latest::Forbid);
+        if rule.allowed.is_empty() && !forbids_latest {
+            errors.refuse("spec.rules.ref", "{}", "must set allowed, or latest to Forbid");
+        }
+        Self { allowed: rule.allowed.clone(), forbids_latest }
+    }
+
+    pub(crate) fn check(&self, subject: &Subject, report: &mut Report<'_>) -> Result<(), WrongType> {
+        let Some(Reference { form, text, path }) = reference(subject)? else { return Ok(()) };
+        if !self.allowed.is_empty() && !self.allowed.contains(&form) {
+            let why = match text {
+                Some(_) => format!("{} is not an allowed form of reference", name(form)),
+                None => format!("no reference is said, which is a {}", name(form)),
+            };
+            let forms: Vec<_> = self.allowed.iter().copied().map(name).collect();
+            report.broken(path, why, format!("use {}", forms.join(", ")));
+        } else if self.forbids_latest && is_latest(form, text) {
+            let why = match text {
+                Some(text) => {
+                    format!("{:?} is whatever is newest", text.chars().take(256).collect::<String>())
+                }
+                None => "no reference is said, so that whatever is newest is fetched".to_owned(),
+            };
+            report.broken(path, why, "name a version");
+        }
+        Ok(())
+    }
+}
+
+fn reference(subject: &Subject) -> Result<Option<Reference<'_>>, WrongType> {
+    use RefForm::{Branch, Commit, Digest, Name, SemVer, Tag};
+    let spec = Look::spec(&subject.object);
+    let (place, fields, otherwise): (_, &[(&str, RefForm)], _) = match subject.kind {
+        Kind::GitRepository => {
+            let fields =
+                &[("commit", Commit), ("name", Name), ("semver", SemVer), ("tag", Tag), ("branch", Branch)];
+            (spec.field("ref")?, fields, Branch)
+        }
+        Kind::OciRepository => {
+            (spec.field("ref")?, &[("digest", Digest), ("semver", SemVer), ("tag", Tag)], Tag)
+        }
+        kind if has_reference(kind) && !is_fetched_by_itself(kind, &spec)? => return Ok(None),
+        Kind::HelmChart => (spec, &[("version", SemVer)], SemVer),
+        Kind::HelmRelease => (spec.at(&["chart", "spec"])?, &[("version", SemVer)], SemVer),
+        _ => return Ok(None),
+    };
+    for (name, form) in fields {
+        let field = place.field(name)?;
+        if let Some(text) = field.string()?.filter(|text| !text.is_empty()) {
+            return Ok(Some(Reference { form: *form, text: Some(text), path: field.path().to_owned() }));
+        }
+    }
+    let path =
+        if let [(name, _)] = fields { place.field(name)?.path().to_owned() } else { place.path().to_owned() };
+    Ok(Some(Reference { form: otherwise, text: None, path }))
+}
+
+/// Whether a reference means whatever is newest. A branch is named, and so is its tip.
+fn is_latest(form: RefForm, text: Option<&str>) -> bool {
+    let text = text.map(str::trim);
+    match form {
+        RefForm::Tag => text.is_none_or(|tag| tag.eq_ignore_ascii_case("latest")),
+        RefForm::SemVer => text.is_none_or(is_any_version),
+        RefForm::Branch => text.is_none(),
+        RefForm::Name | RefForm::Commit | RefForm::Digest => false,
+    }
+}
+
+/// Whether every version is in a range, or every one from zero on.
+fn is_any_version(range: &str) -> bool {
+    let without = range.trim_start_matches(['>', '=', ' ', 'v', '~', '^']);
+    let bound = without.split('-').next().unwrap_or_default();
+    let is_any = |part: &str| matches!(part, "" | "*" | "x" | "X");
+    let is_open = is_any(bound) || bound.split('.').all(is_any);
+    let is_from_zero = range.starts_with('>') && bound.split('.').all(|part| is_any(part) || part == "0");
+    is_open || is_from_zero
+}
+
+fn name(form: RefForm) -> &'static str {
+    match form {
+        RefForm::Branch => "Branch",
+        RefForm::Tag => "Tag",
+        RefForm::SemVer => "SemVer",
+        RefForm::Name => "Name",
+        RefForm::Commit => "Commit",
+        RefForm::Digest => "Digest",
+    }
+}
