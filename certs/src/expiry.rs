@@ -47,7 +47,7 @@ impl Validity {
     }
 
     /// The time from `now` until `notAfter`; zero if that has passed.
-    pub fn left(&self, now: SystemTime) -> Duration {
+    pub fn remaining(&self, now: SystemTime) -> Duration {
         self.not_after.duration_since(now).unwrap_or_default()
     }
 
@@ -113,8 +113,8 @@ mod tests {
             validity.contains(system_time(1) + second - moment_before)
                 && !validity.contains(system_time(1) + second)
         );
-        assert_eq!(validity.left(system_time(0)), HOUR);
-        assert_eq!(validity.left(system_time(2)), Duration::ZERO);
+        assert_eq!(validity.remaining(system_time(0)), HOUR);
+        assert_eq!(validity.remaining(system_time(2)), Duration::ZERO);
     }
 
     #[test]

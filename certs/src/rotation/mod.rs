@@ -105,11 +105,11 @@ pub fn plan(store: Option<&Store>, policy: &Policy, now: SystemTime, observed: O
     };
     match (&store.previous, &store.next) {
         (Some(_), _) => after(observed.unchanged_for, Step::DropPrevious),
-        (None, Some(next)) if next.certificate.validity.left(now) <= policy.authority_margin() => {
+        (None, Some(next)) if next.certificate.validity.remaining(now) <= policy.authority_margin() => {
             Plan::Do(Step::PublishNext)
         }
         (None, Some(_)) => after(observed.published_for.unwrap_or_default(), Step::Switch),
-        (None, None) => match current.left(now).saturating_sub(policy.authority_margin()) {
+        (None, None) => match current.remaining(now).saturating_sub(policy.authority_margin()) {
             Duration::ZERO => Plan::Do(Step::PublishNext),
             rest => {
                 Plan::Nothing { requeue_after: rest.min(until_leaf_is_due(store, policy, now)).min(MAX_WAIT) }
@@ -130,6 +130,6 @@ fn is_leaf_due(store: &Store, policy: &Policy, now: SystemTime) -> bool {
 }
 
 fn until_leaf_is_due(store: &Store, policy: &Policy, now: SystemTime) -> Duration {
-    let left = store.leaf.as_ref().map_or(Duration::ZERO, |leaf| leaf.validity.left(now));
+    let left = store.leaf.as_ref().map_or(Duration::ZERO, |leaf| leaf.validity.remaining(now));
     left.saturating_sub(policy.leaf_margin())
 }

@@ -77,7 +77,7 @@ fn new_leaf(authority: &Authority, policy: &Policy, now: SystemTime) -> Result<L
             ips: Vec::new(),
             usage: Usage::ServerAuth,
             // A certificate never outlives its authority.
-            lifetime: policy.leaf_lifetime().min(authority.certificate.validity.left(now)),
+            lifetime: policy.leaf_lifetime().min(authority.certificate.validity.remaining(now)),
         },
     )?;
     Ok(Leaf::from_issued(pair)?)

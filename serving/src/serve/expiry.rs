@@ -112,7 +112,7 @@ fn warning(validity: &Validity, now: SystemTime) -> Option<ExpiryWarning> {
     if !validity.contains(now) {
         return Some(ExpiryWarning::NotValid);
     }
-    (validity.left(now) < WARN_BEFORE.min(validity.left(validity.not_before) / WARN_LIFETIME_PART))
+    (validity.remaining(now) < WARN_BEFORE.min(validity.remaining(validity.not_before) / WARN_LIFETIME_PART))
         .then_some(ExpiryWarning::ExpiresSoon)
 }
 
