@@ -48,7 +48,7 @@ impl<K: Hash + Eq + Clone> FairShare<K> {
     }
 
     /// Takes `amount` units for `holder`, or none if its share does not allow that many.
-    pub fn try_take(self: &Arc<Self>, holder: K, amount: usize) -> Option<Held<K>> {
+    pub fn try_acquire(self: &Arc<Self>, holder: K, amount: usize) -> Option<Held<K>> {
         let mut held = Held { share: Arc::clone(self), holder, amount: 0 };
         held.try_grow(amount).then_some(held)
     }
@@ -136,7 +136,7 @@ mod tests {
 
     /// Takes single units until the share is used up.
     fn grab(share: &Arc<FairShare<u8>>, holder: u8) -> Vec<Held<u8>> {
-        std::iter::from_fn(|| share.try_take(holder, 1)).collect()
+        std::iter::from_fn(|| share.try_acquire(holder, 1)).collect()
     }
 
     #[test]
@@ -158,19 +158,19 @@ mod tests {
     #[test]
     fn one_is_enough_for_one_and_none_is_no_limit() {
         let one = FairShare::new(1);
-        let held = one.try_take(1, 1).expect("there is one");
-        assert!(one.try_take(2, 1).is_none());
+        let held = one.try_acquire(1, 1).expect("there is one");
+        assert!(one.try_acquire(2, 1).is_none());
         drop(held);
-        assert!(one.try_take(2, 1).is_some());
+        assert!(one.try_acquire(2, 1).is_some());
         let endless = FairShare::new(0);
-        assert_eq!((0..100_000).filter_map(|_| endless.try_take(1, 1)).count(), 100_000);
+        assert_eq!((0..100_000).filter_map(|_| endless.try_acquire(1, 1)).count(), 100_000);
         assert!(!endless.is_nearly_exhausted());
     }
 
     #[tokio::test]
     async fn who_waits_goes_on_when_something_is_given_back() {
         let share = FairShare::new(8);
-        let all = share.try_take(1, 8).expect("free");
+        let all = share.try_acquire(1, 8).expect("free");
         let mut waiting = share.nothing(2);
         assert!(waiting.grow(3).now_or_never().is_none());
         assert!(waiting.grow(0).now_or_never().is_some(), "nothing is always there");
@@ -189,7 +189,7 @@ mod tests {
                 if gives_back && !held.is_empty() {
                     held.remove(usize::from(holder) % held.len());
                 } else {
-                    held.extend(share.try_take(holder, amount));
+                    held.extend(share.try_acquire(holder, amount));
                 }
                 let taken: usize = held.iter().map(|held| held.amount).sum();
                 prop_assert_eq!(taken + share.free(), 64);

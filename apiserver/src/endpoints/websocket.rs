@@ -86,7 +86,7 @@ impl WebSockets {
 
     /// Takes a slot out of the user's share; `None` if there is none left.
     pub(super) fn acquire_slot(&self, holder: Holder) -> Option<Held<Holder>> {
-        self.slots.try_take(holder, 1)
+        self.slots.try_acquire(holder, 1)
     }
 
     /// Checks a request for a WebSocket. `None` if the request does not ask for one. Errors: 400 for a bad

@@ -15,13 +15,13 @@ use sha2::{Digest, Sha256};
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::config::{AuthenticationConfig, CaBundle, earliest_end, system_time};
+use super::config::{AuthenticationConfig, CaBundle, earliest_expiry, system_time};
 use super::trust::{HighestTrust, Trust};
 use super::{Unauthenticated, UserInfo};
 
 /// A certificate is verified again after this long, in case one in the chain or an authority has become valid. That
 /// costs a fraction of a millisecond.
-const VERDICT_LIFETIME: Duration = Duration::from_mins(1);
+const VERIFICATION_LIFETIME: Duration = Duration::from_mins(1);
 
 /// The `extra` key by which kube-apiserver tells authorizers and the audit log which credential was used.
 const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
@@ -34,13 +34,13 @@ pub struct Peer {
     trust: HighestTrust,
 }
 
-/// A certificate whose private key the peer holds, and the last verdict on it.
+/// A certificate whose private key the peer holds, and its last verification.
 #[derive(Debug)]
 pub struct PeerCertificate {
     chain: Vec<CertificateDer<'static>>,
     subject: Result<Subject, String>,
     validities: Vec<Validity>,
-    verdict: ArcSwapOption<Verdict>,
+    verification: ArcSwapOption<Verification>,
 }
 
 #[derive(Debug)]
@@ -51,7 +51,7 @@ struct Subject {
 
 /// The result of verifying a certificate with one configuration, until a time.
 #[derive(Debug)]
-pub(super) struct Verdict {
+pub(super) struct Verification {
     /// Holding the configuration keeps its address from being reused, so that configurations can be compared by
     /// address.
     config: Arc<AuthenticationConfig>,
@@ -93,29 +93,37 @@ impl PeerCertificate {
     fn new(chain: Vec<CertificateDer<'static>>) -> Option<Self> {
         let subject = Subject::parse(chain.first()?);
         let validities = chain.iter().filter_map(|certificate| Validity::of(certificate).ok()).collect();
-        Some(Self { chain, subject, validities, verdict: ArcSwapOption::empty() })
+        Some(Self { chain, subject, validities, verification: ArcSwapOption::empty() })
     }
 
-    /// Verifies the certificate. The verdict is cached for [`VERDICT_LIFETIME`], or until the configuration changes or
-    /// a certificate expires.
-    pub(super) fn verdict(&self, config: &Arc<AuthenticationConfig>, now: UnixTime) -> Arc<Verdict> {
-        if let Some(verdict) = &*self.verdict.load()
-            && Arc::ptr_eq(&verdict.config, config)
-            && system_time(now) <= verdict.until
+    /// Verifies the certificate. The result is cached for [`VERIFICATION_LIFETIME`], or until the configuration changes
+    /// or a certificate expires.
+    pub(super) fn verification(
+        &self,
+        config: &Arc<AuthenticationConfig>,
+        now: UnixTime,
+    ) -> Arc<Verification> {
+        if let Some(verification) = &*self.verification.load()
+            && Arc::ptr_eq(&verification.config, config)
+            && system_time(now) <= verification.until
         {
-            return Arc::clone(verdict);
+            return Arc::clone(verification);
         }
-        let verdict = Arc::new(self.verify_with(config, now));
-        self.verdict.store(Some(Arc::clone(&verdict)));
-        verdict
+        let verification = Arc::new(self.verify_with(config, now));
+        self.verification.store(Some(Arc::clone(&verification)));
+        verification
     }
 
-    fn verify_with(&self, config: &Arc<AuthenticationConfig>, now: UnixTime) -> Verdict {
+    fn verify_with(&self, config: &Arc<AuthenticationConfig>, now: UnixTime) -> Verification {
         let bundles = [config.request_header.as_ref().map(|headers| &headers.ca), config.client_ca.as_ref()];
         let authorities = bundles.into_iter().flatten().flat_map(CaBundle::validities);
-        Verdict {
+        Verification {
             config: Arc::clone(config),
-            until: earliest_end(now, VERDICT_LIFETIME, self.validities.iter().copied().chain(authorities)),
+            until: earliest_expiry(
+                now,
+                VERIFICATION_LIFETIME,
+                self.validities.iter().copied().chain(authorities),
+            ),
             front_proxy: self.verify_front_proxy(config, now),
             client: match &config.client_ca {
                 Some(ca) => self.verify(ca, now),
@@ -152,7 +160,7 @@ impl PeerCertificate {
             .map_err(refused)
     }
 
-    /// The user that the subject names. It counts only if the verdict's `client` is Ok.
+    /// The user that the subject names. It counts only if the verification's `client` is Ok.
     pub(super) fn user(&self) -> Result<UserInfo, String> {
         let subject = self.subject.as_ref().map_err(Clone::clone)?;
         if subject.common_name.is_empty() {

@@ -181,7 +181,7 @@ pub(super) fn header_prefixes(origin: &str, prefixes: &[String]) -> Result<Vec<S
 }
 
 /// The earliest `notAfter` that is not before `now`, but at most `at_most` from now.
-pub(super) fn earliest_end(
+pub(super) fn earliest_expiry(
     now: UnixTime,
     at_most: Duration,
     validities: impl Iterator<Item = Validity>,

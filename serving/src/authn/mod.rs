@@ -93,23 +93,26 @@ impl Authenticator {
         let config = self.config.borrow().clone();
         let claimed = request_header::take(headers, config.request_header.as_ref());
         let token = bearer_token::take(headers);
-        let verdict = peer.certificate().map(|certificate| (certificate, certificate.verdict(&config, now)));
+        let verification =
+            peer.certificate().map(|certificate| (certificate, certificate.verification(&config, now)));
 
         if let Some(claimed) = claimed {
-            return match verdict {
+            return match verification {
                 None => Err(Unauthenticated("identity headers without a client certificate".to_owned())),
-                Some((_, verdict)) => match &verdict.front_proxy {
+                Some((_, verification)) => match &verification.front_proxy {
                     Ok(()) => claimed.map(UserInfo::authenticated),
                     Err(reason) => Err(Unauthenticated(format!("identity headers, but {reason}"))),
                 },
             };
         }
-        let refused = match verdict {
+        let refused = match verification {
             None => None,
-            Some((certificate, verdict)) => match verdict.client.clone().and_then(|()| certificate.user()) {
-                Ok(user) => return Ok(user.authenticated()),
-                Err(reason) => Some(reason),
-            },
+            Some((certificate, verification)) => {
+                match verification.client.clone().and_then(|()| certificate.user()) {
+                    Ok(user) => return Ok(user.authenticated()),
+                    Err(reason) => Some(reason),
+                }
+            }
         };
         match (token, refused) {
             (Some(token), _) => self.review(token?).await.map(UserInfo::authenticated),
@@ -122,8 +125,9 @@ impl Authenticator {
     /// Whether the peer has a certificate that verifies now, as that of a front proxy or a user.
     pub(crate) fn is_verified(&self, peer: &Peer, now: UnixTime) -> bool {
         let config = self.config.borrow().clone();
-        let verdict = peer.certificate().map(|certificate| certificate.verdict(&config, now));
-        verdict.is_some_and(|verdict| verdict.front_proxy.is_ok() || verdict.client.is_ok())
+        let verification = peer.certificate().map(|certificate| certificate.verification(&config, now));
+        verification
+            .is_some_and(|verification| verification.front_proxy.is_ok() || verification.client.is_ok())
     }
 
     /// The user of the client certificate of `peer`. All other credentials are removed from `headers` and ignored.
@@ -137,7 +141,7 @@ impl Authenticator {
         request_header::take(headers, config.request_header.as_ref());
         bearer_token::take(headers);
         let certificate = peer.certificate().ok_or_else(|| "no client certificate".to_owned())?;
-        certificate.verdict(&config, now).client.clone()?;
+        certificate.verification(&config, now).client.clone()?;
         Ok(certificate.user()?.authenticated())
     }
 

@@ -258,7 +258,7 @@ impl<H: Handler> Pipeline<H> {
         };
         let holder = self.holder(info, &user, peer);
         let slots = if info.is_long_running() { &self.watches } else { &self.slots };
-        let slot = slots.try_take(holder.clone(), 1).ok_or_else(ApiError::too_many_requests)?;
+        let slot = slots.try_acquire(holder.clone(), 1).ok_or_else(ApiError::too_many_requests)?;
         self.authorize(&user, info, observation).await?;
         let is_webhook_call = self.webhook_paths.contains(info);
         let response = self.dispatch(request, user, holder).await?;
@@ -281,7 +281,7 @@ impl<H: Handler> Pipeline<H> {
         if self.is_verified(peer) {
             return Ok(None);
         }
-        let slot = self.authenticating.try_take(Holder::address(peer.address().ip()), 1);
+        let slot = self.authenticating.try_acquire(Holder::address(peer.address().ip()), 1);
         slot.map(Some).ok_or_else(ApiError::too_many_requests)
     }
 
