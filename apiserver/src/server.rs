@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use crate::{
     clock::Clock,
     endpoints::Endpoints,
-    engine::{self, Lag},
+    engine::{self, LagReporter},
     metrics::ViewMetrics,
     views::{FluxSeries, Views},
     watchcache::WatchCache,
@@ -72,7 +72,7 @@ impl Running {
         let sink = Sink::new(catalogue, interner, ClusterId(0), sender);
         let stop = background.stop();
         background.spawn("source", source.run(sink, stop.clone()));
-        let (lag, upstream_lag) = Lag::new();
+        let (lag, upstream_lag) = LagReporter::new();
         let engine = engine::run(inventory, views, clock, events, Arc::clone(&metrics), lag, stop);
         background.spawn("inventory", engine);
 

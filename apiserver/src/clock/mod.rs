@@ -49,7 +49,7 @@ pub struct Grant {
 
 /// The time by two clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reading {
+pub struct ClockReading {
     /// The wall clock, which others know too. It may be wrong, and may be set.
     pub wall: SystemTime,
     /// The monotonic clock: the time since some moment, not affected by the wall clock.
@@ -58,7 +58,7 @@ pub struct Reading {
 
 /// Makes versions. A process has one clock, which all its resources share.
 pub struct Clock {
-    time: Box<dyn Fn() -> Reading + Send + Sync>,
+    time: Box<dyn Fn() -> ClockReading + Send + Sync>,
     window: Duration,
     state: Mutex<State>,
     granted: watch::Sender<bool>,
@@ -73,12 +73,12 @@ struct State {
     /// The time of the first version made with the current number.
     first: Option<Ticks>,
     vouches: bool,
-    wall: Wall,
-    /// The [`Reading::offset`] at which the wall clock was last confirmed to be right.
-    right: Option<i128>,
+    wall: WallClock,
+    /// The [`ClockReading::offset`] at which the wall clock was last confirmed to be right.
+    confirmed_offset: Option<i128>,
 }
 
-impl Reading {
+impl ClockReading {
     /// The wall clock minus the monotonic clock, in microseconds. It jumps when the wall clock is set, and
     /// drifts when it is slewed.
     fn offset(self) -> i128 {
@@ -102,11 +102,11 @@ impl Reading {
 
 /// Whether the wall clock is right, as far as is known.
 #[derive(Debug, Clone, Copy, Default)]
-enum Wall {
+enum WallClock {
     /// It has not been compared with another clock yet.
     #[default]
     Unknown,
-    /// It was right, at this [`Reading::offset`].
+    /// It was right, at this [`ClockReading::offset`].
     Right(i128),
     /// It was wrong when it was last compared.
     Wrong,
@@ -124,7 +124,7 @@ impl Clock {
     pub fn unnumbered() -> Self {
         let begin = Instant::now();
         Self {
-            time: Box::new(move || Reading { wall: SystemTime::now(), passed: begin.elapsed() }),
+            time: Box::new(move || ClockReading { wall: SystemTime::now(), passed: begin.elapsed() }),
             window: DEFAULT_WINDOW,
             state: Mutex::default(),
             granted: watch::Sender::new(false),
@@ -133,7 +133,7 @@ impl Clock {
 
     /// Reads the time from `time` instead of the system.
     #[must_use]
-    pub fn with_time(self, time: impl Fn() -> Reading + Send + Sync + 'static) -> Self {
+    pub fn with_time(self, time: impl Fn() -> ClockReading + Send + Sync + 'static) -> Self {
         Self { time: Box::new(time), ..self }
     }
 
@@ -183,14 +183,14 @@ impl Clock {
     pub fn confirm(&self, is_right: bool) {
         let offset = (self.time)().offset();
         let mut state = self.state();
-        if !is_right && !matches!(state.wall, Wall::Wrong) {
+        if !is_right && !matches!(state.wall, WallClock::Wrong) {
             tracing::warn!(
                 "the local clock differs from the cluster's: watches from other replicas must list again"
             );
         }
-        state.wall = if is_right { Wall::Right(offset) } else { Wall::Wrong };
+        state.wall = if is_right { WallClock::Right(offset) } else { WallClock::Wrong };
         if is_right {
-            state.right = Some(offset);
+            state.confirmed_offset = Some(offset);
         }
     }
 
@@ -200,7 +200,7 @@ impl Clock {
     pub fn is_too_far_ahead(&self) -> bool {
         let reading = (self.time)();
         let state = self.state();
-        let is_known = state.right.is_some() && state.is_right(reading, self.window);
+        let is_known = state.confirmed_offset.is_some() && state.is_right(reading, self.window);
         is_known && state.last > Ticks::of(reading.wall).plus(self.window)
     }
 
@@ -242,13 +242,13 @@ impl Clock {
     /// made the version itself, or because the version is at least `spread` old.
     pub fn knows(&self, version: u64, spread: Duration) -> bool {
         let at = Ticks::of_version(version);
-        at.plus(spread) <= self.trusted() || self.state().has_made(version)
+        at.plus(spread) <= self.trusted_time() || self.state().has_made(version)
     }
 
     /// Makes all further versions later than this one. Returns false, and does nothing, if the version is
     /// further ahead of the time than clocks may differ (W/4), or past the end of this replica's grant.
     pub fn advance_past(&self, version: u64) -> bool {
-        let now = self.trusted();
+        let now = self.trusted_time();
         let at = Ticks::of_version(version);
         let mut state = self.state();
         let is_near = at <= now.plus(self.window / 4) && state.limit().is_none_or(|limit| at < limit);
@@ -258,7 +258,7 @@ impl Clock {
         is_near
     }
 
-    fn trusted(&self) -> Ticks {
+    fn trusted_time(&self) -> Ticks {
         let reading = (self.time)();
         self.state().now(reading, self.window)
     }
@@ -272,14 +272,14 @@ impl State {
     /// The wall clock's time. If the wall clock was right once and has been set since, the time that it would
     /// show otherwise: else a wall clock that is wrong for a moment would push versions ahead by as much for
     /// as long.
-    fn now(&self, reading: Reading, window: Duration) -> Ticks {
-        Ticks::of(match self.right {
+    fn now(&self, reading: ClockReading, window: Duration) -> Ticks {
+        Ticks::of(match self.confirmed_offset {
             Some(offset) if has_jumped(reading, offset, window) => reading.wall_at(offset),
             _ => reading.wall,
         })
     }
 
-    fn next(&mut self, reading: Reading, window: Duration) -> u64 {
+    fn next(&mut self, reading: ClockReading, window: Duration) -> u64 {
         let now = self.now(reading, window);
         let at = self.limit().map_or(now, |limit| now.min(limit)).max(Ticks(self.last.0 + 1));
         self.last = at;
@@ -298,18 +298,18 @@ impl State {
 
     /// Whether a version of the time `at` is vouched for. One that is far ahead comes from a time that was
     /// corrected since; when its time comes, it would be mistaken for a version of that time.
-    fn vouched(&self, reading: Reading, at: Ticks, window: Duration) -> bool {
+    fn vouched(&self, reading: ClockReading, at: Ticks, window: Duration) -> bool {
         let now = self.now(reading, window);
         let is_within = self.limit().is_none_or(|limit| now.max(at) < limit);
         let is_right = self.is_right(reading, window);
         self.vouches && self.grant.is_some() && is_within && is_right && at <= now.plus(window / 4)
     }
 
-    fn is_right(&self, reading: Reading, window: Duration) -> bool {
+    fn is_right(&self, reading: ClockReading, window: Duration) -> bool {
         match self.wall {
-            Wall::Unknown => true,
-            Wall::Right(offset) => !has_jumped(reading, offset, window),
-            Wall::Wrong => false,
+            WallClock::Unknown => true,
+            WallClock::Right(offset) => !has_jumped(reading, offset, window),
+            WallClock::Wrong => false,
         }
     }
 
@@ -320,7 +320,7 @@ impl State {
 }
 
 /// Whether the wall clock has moved further than slewing explains: by more than W/8.
-fn has_jumped(reading: Reading, offset: i128, window: Duration) -> bool {
+fn has_jumped(reading: ClockReading, offset: i128, window: Duration) -> bool {
     reading.offset().abs_diff(offset) > (window / 8).as_micros()
 }
 

@@ -14,7 +14,7 @@ fn clock(number: Option<u8>) -> (Clock, Arc<AtomicU64>) {
     let clock = number.map_or_else(Clock::unnumbered, Clock::new);
     let clock = clock.with_time(move || {
         let wall = at(told.load(Ordering::Relaxed));
-        Reading { wall, passed: Duration::from_secs(1_000) }
+        ClockReading { wall, passed: Duration::from_secs(1_000) }
     });
     clock.vouch(true);
     (clock, second)
@@ -168,7 +168,7 @@ fn running() -> (Clock, Arc<[AtomicU64; 2]>) {
     let told = Arc::clone(&time);
     let clock = Clock::new(3).with_time(move || {
         let [wall, passed] = [0, 1].map(|n| told[n].load(Ordering::Relaxed));
-        Reading { wall: at(wall), passed: Duration::from_secs(passed) }
+        ClockReading { wall: at(wall), passed: Duration::from_secs(passed) }
     });
     clock.vouch(true);
     (clock, time)

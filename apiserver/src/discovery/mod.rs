@@ -65,15 +65,15 @@ impl Path {
 }
 
 struct Documents {
-    core: Forms,
-    groups: Forms,
+    core: DocumentFormats,
+    groups: DocumentFormats,
     group: Document,
     resources: Document,
     version: Document,
 }
 
 /// One document in each form that clients can request.
-struct Forms {
+struct DocumentFormats {
     legacy: Document,
     v2: Document,
     v2beta1: Document,
@@ -85,7 +85,7 @@ impl Documents {
         // others differently.
         let plain = |json| Document::new(negotiate::JSON, "no-cache, private", &json);
         let aggregated = |format: Format, json| Document::new(format.content_type(), "public", &json);
-        let forms = |legacy, make: fn(Format) -> serde_json::Value| Forms {
+        let forms = |legacy, make: fn(Format) -> serde_json::Value| DocumentFormats {
             legacy: plain(legacy),
             v2: aggregated(Format::V2, make(Format::V2)),
             v2beta1: aggregated(Format::V2Beta1, make(Format::V2Beta1)),
@@ -100,7 +100,7 @@ impl Documents {
     }
 }
 
-impl Forms {
+impl DocumentFormats {
     fn choose(&self, headers: &HeaderMap) -> Result<&Document, ApiError> {
         Ok(match negotiate::discovery(headers)? {
             negotiate::Discovery::Legacy => &self.legacy,

@@ -9,9 +9,9 @@ use gatehouse_serving::health::HealthCheck;
 
 /// Reports how far this replica is behind the upstream, for the readiness check.
 #[derive(Debug)]
-pub struct Lag(watch::Sender<Option<String>>);
+pub struct LagReporter(watch::Sender<Option<String>>);
 
-impl Lag {
+impl LagReporter {
     /// A reporter and its readiness check, which fails until the cluster has answered.
     pub fn new() -> (Self, HealthCheck) {
         let (sender, receiver) = watch::channel(Some("the cluster has not answered yet".to_owned()));

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::lag::Lag;
+pub use self::lag::LagReporter;
 use crate::{clock::Clock, metrics::ViewMetrics, views::Views};
 use gatehouse_serving::metrics::ServedResource;
 
@@ -44,7 +44,7 @@ pub async fn run(
     clock: Arc<Clock>,
     mut events: mpsc::Receiver<(ClusterId, Event)>,
     metrics: Arc<ViewMetrics>,
-    lag: Lag,
+    lag: LagReporter,
     stop: CancellationToken,
 ) {
     // Without a replica number there are no versions to publish rows under.

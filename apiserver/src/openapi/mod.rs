@@ -26,7 +26,7 @@ use crate::discovery::Document;
 use gatehouse_serving::{ApiError, Body, body::full, negotiate};
 
 /// The longest that `Expires` may promise (RFC 2616, 14.21), and what kube-apiserver promises.
-const A_YEAR: SignedDuration = SignedDuration::from_hours(365 * 24);
+const MAX_EXPIRES: SignedDuration = SignedDuration::from_hours(365 * 24);
 
 static DOCUMENTS: LazyLock<Documents> = LazyLock::new(Documents::build);
 
@@ -75,7 +75,7 @@ impl Documents {
                 let mut response = self.group.respond(headers);
                 let caching = response.headers_mut();
                 caching.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
-                if let Ok(expires) = Timestamp::now().checked_add(A_YEAR)
+                if let Ok(expires) = Timestamp::now().checked_add(MAX_EXPIRES)
                     && let Ok(expires) =
                         HeaderValue::from_str(&expires.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
                 {

@@ -119,7 +119,7 @@ fn layer_health(inventory: &Inventory, cluster: &Cluster, layer: Layer) -> Optio
     }
     let counts = tally.counts();
     let failed = tally.failures().len();
-    let progressing = under_way(counts);
+    let progressing = progressing_count(counts);
     let unseen = kinds.iter().any(|kind| kind.observed == "Forbidden")
         || catalogue.kinds().any(|(id, kind)| kind.counts_towards(layer) && !cluster.is_settled(id));
     let health = if failed > 0 {
@@ -167,7 +167,7 @@ fn kind_health(cluster: &Cluster, id: KindId, kind: &Kind, counts: Counts) -> Ki
 }
 
 /// The number of objects that are progressing, pending or terminating.
-fn under_way(counts: Counts) -> u32 {
+fn progressing_count(counts: Counts) -> u32 {
     [State::Progressing, State::Pending, State::Terminating].map(|state| counts.of(state)).into_iter().sum()
 }
 

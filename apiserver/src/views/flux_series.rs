@@ -115,11 +115,11 @@ struct Row {
     layout: &'static Layout,
     namespace: Str,
     name: Str,
-    detail: Shown,
+    detail: LabelValues,
 }
 
 /// The fields of a [`FluxDetail`] that a line can show.
-struct Shown {
+struct LabelValues {
     ready: Option<Readiness>,
     suspend: Option<bool>,
     revision: Option<Str>,
@@ -197,7 +197,7 @@ impl Row {
             // template.
             (Str::clone(name), matches!(kind, "OCIRepository" | "HelmChart" | "ExternalArtifact"))
         });
-        let detail = Shown {
+        let detail = LabelValues {
             ready: flux.ready,
             suspend: flux.suspend,
             revision: flux.revision.clone(),
@@ -225,7 +225,7 @@ impl Row {
     }
 }
 
-impl Shown {
+impl LabelValues {
     fn value(&self, field: Field) -> Option<Cow<'_, str>> {
         let source = |wanted: Option<bool>| {
             let (name, is_chart) = self.source.as_ref()?;

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde_json::json;
 
 use super::*;
-use crate::clock::{Reading, is_vouched, twin};
+use crate::clock::{ClockReading, is_vouched, twin};
 
 /// Two replicas with the same rows. Both have been up for some minutes.
 async fn two(places: &[&str]) -> [Server; 2] {
@@ -20,7 +20,7 @@ fn replica(number: u8, places: &[&str], set: Duration) -> Server {
     let year = SystemTime::UNIX_EPOCH + Duration::from_hours(500_000);
     let time = move || {
         let passed = Instant::now() - begin;
-        Reading { wall: year + set + passed, passed }
+        ClockReading { wall: year + set + passed, passed }
     };
     let clock = Clock::new(number).with_time(time);
     clock.vouch(true);

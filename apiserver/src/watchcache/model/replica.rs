@@ -11,7 +11,7 @@ use std::{
 
 use super::{Kind, world::Commit};
 use crate::{
-    clock::{Clock, Reading, Ticks},
+    clock::{Clock, ClockReading, Ticks},
     watchcache::{Draft, Row, RowKey, Update, WatchCache, testing},
 };
 
@@ -99,7 +99,7 @@ impl Replica {
         let told = Arc::clone(&time);
         let clock = Clock::new(number).with_window(window).with_time(move || {
             let [wall, passed] = [0, 1].map(|n| Duration::from_millis(told[n].load(Ordering::Relaxed)));
-            Reading { wall: SystemTime::UNIX_EPOCH + Duration::from_secs(BEGIN) + wall, passed }
+            ClockReading { wall: SystemTime::UNIX_EPOCH + Duration::from_secs(BEGIN) + wall, passed }
         });
         let cache = Arc::new(testing::cache_by(clock));
         let seen = [history.len(); 2];
