@@ -1,12 +1,15 @@
 //! What was admitted of one object, and is not counted yet.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::{Ledger, Reached, Seen, Truth};
 use crate::{Amounts, GroupResource};
 
 /// So many admissions of one object are told apart. Of more, the oldest are held together.
 const STEPS: usize = 8;
+
+/// Their labels say whose the objects are that are in them.
+static NAMESPACES: LazyLock<GroupResource> = LazyLock::new(|| GroupResource::new("", "namespaces"));
 
 /// A request that asks for more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -197,13 +200,14 @@ impl Entry {
         };
         let Some(member_since) = member_since else {
             // It is in a namespace that whoever admitted it took for the tenant's. Either the labels have not been seen
-            // yet, or they have been changed since; the latter, if it goes on like this.
-            return if self.fate.is_some() { Fold::Counted(None) } else { Fold::Keep };
+            // yet, perhaps since namespaces were listed anew out of an old cache; or they have been changed since it was
+            // written, which only a look at namespaces tells that is no older than the object.
+            let is_moved = self.fate.is_some()
+                && matches!(truth.reached(&NAMESPACES), Reached::To(reached) if reached >= revision);
+            return if is_moved { Fold::Counted(None) } else { Fold::Keep };
         };
-        let namespaces =
-            ledger.revisions.iter().find(|(one, _)| one.group.is_empty() && *one.resource == *"namespaces");
         let is_counted = ledger.revision(&self.resource).is_some_and(|counted| counted >= revision)
-            && namespaces.is_some_and(|(_, counted)| *counted >= member_since);
+            && ledger.revision(&NAMESPACES).is_some_and(|counted| counted >= member_since);
         if !is_counted {
             return Fold::Keep;
         }

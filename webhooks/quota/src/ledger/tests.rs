@@ -44,9 +44,11 @@ fn update(uid: &str, at: impl Into<Option<u64>>, old: i64, new: i64) -> Proposal
 }
 
 /// Objects by uid: revision and servers; and how far they were seen.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Shown {
     reached: u64,
+    /// How far namespaces were seen, if that is another revision.
+    namespaces: Option<u64>,
     objects: HashMap<&'static str, (u64, i64)>,
     elsewhere: HashSet<&'static str>,
     deleted: HashSet<&'static str>,
@@ -65,8 +67,8 @@ impl Truth for Shown {
         amounts(ours.map(|(_, (_, servers))| servers).sum())
     }
 
-    fn reached(&self, _resource: &GroupResource) -> Reached {
-        Reached::To(self.reached)
+    fn reached(&self, resource: &GroupResource) -> Reached {
+        Reached::To(self.namespaces.filter(|_| *resource == namespaces()).unwrap_or(self.reached))
     }
 
     fn seen(&self, _resource: &GroupResource, uid: &str) -> Option<Seen> {
@@ -253,6 +255,9 @@ fn what_is_in_a_namespace_not_known_to_be_the_tenants_stays_charged() {
     desk.settle(&shown);
     assert!(desk.is(0, 3));
     desk.expire(Fate::Present(5));
+    // Namespaces were listed anew out of an old cache, and have come to be as far again later.
+    desk.settle(&Shown { namespaces: Some(4), ..shown.clone() });
+    assert!(desk.is(0, 3));
     desk.settle(&shown);
     assert!(desk.holder.account.is_empty());
 }

@@ -25,7 +25,7 @@ impl World {
     }
 }
 
-fn run(steps: &[Step], run: Run) -> Result<(), TestCaseError> {
+pub(super) fn run(steps: &[Step], run: Run) -> Result<(), TestCaseError> {
     let mut world = World::new(run);
     world.check()?;
     for step in steps {
@@ -151,7 +151,7 @@ fn who_has_not_seen_all_of_an_emptied_ledger_promises_nothing_upon_it() {
     assert!(emptied_unseen(Some(Fault::EmptiedUnseen)).is_err());
 }
 
-const PLAIN: Run = Run { forced: false, older: false, meddler: false, fault: None };
+pub(super) const PLAIN: Run = Run { forced: false, older: false, meddler: false, fault: None };
 
 proptest! {
     #![proptest_config(cases(2000))]

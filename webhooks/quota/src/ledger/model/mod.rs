@@ -10,6 +10,7 @@
 //! `GATEHOUSE_LONG=1` runs a hundred times as many cases.
 
 mod cases;
+mod found;
 mod meddler;
 pub(super) mod older;
 mod replica;

@@ -1,0 +1,36 @@
+//! Sequences that chance has found once, each with what was wrong then.
+
+use super::{
+    Step,
+    cases::{PLAIN, run},
+};
+
+/// A replica whose list of namespaces was older than what it had admitted took an object for one that is no longer the
+/// tenant's, and gave up what it was charged, uncounted.
+#[test]
+fn a_list_of_namespaces_that_is_older_than_an_object_does_not_say_whose_it_is() {
+    let steps: &[Step] = &[
+        (0, 0, 0, 0),
+        (227, 5, 0, 1),
+        (164, 11, 0, 0),
+        (227, 93, 3, 0),
+        (141, 1, 190, 0),
+        (51, 0, 0, 0),
+        (0, 0, 24, 0),
+        (51, 0, 0, 0),
+        (171, 0, 136, 0),
+        (0, 0, 0, 0),
+        (12, 0, 0, 0),
+        (21, 0, 0, 0),
+        (34, 0, 0, 0),
+        (30, 0, 187, 0),
+        (21, 0, 110, 0),
+        (167, 0, 0, 0),
+        (0, 0, 0, 0),
+        (203, 188, 0, 0),
+        (76, 170, 60, 32),
+        (83, 53, 0, 0),
+        (187, 47, 0, 0),
+    ];
+    run(steps, PLAIN).unwrap();
+}
