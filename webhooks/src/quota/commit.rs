@@ -251,10 +251,15 @@ impl Committer {
                     continue;
                 }
             }
-            let Round { decisions, waits, recall } = self.evaluate(&mut batch, quota, now);
-            match self.write_block(quota, &waits, recall, now).await {
+            let Round { decisions, waits, recall } = self.evaluate(&batch, quota, now);
+            match self.write_block(quota, &waits, recall.is_some(), now).await {
                 Some(Written::Yes) => {
                     is_fresh = true;
+                    for (job, decision) in batch.iter_mut().zip(&decisions) {
+                        if let (Some(number), Decision::Recall(true)) = (recall, decision) {
+                            job.recalled(number, now);
+                        }
+                    }
                     self.shared.metrics.observe_ledger_batch(batch.len());
                 }
                 Some(_) if batch.is_empty() => return,
@@ -308,34 +313,22 @@ impl Committer {
     }
 
     /// What would become of the rest, if the block were written.
-    fn evaluate(&mut self, batch: &mut [Job], quota: &CompiledQuota, now: Instant) -> Round {
+    fn evaluate(&mut self, batch: &[Job], quota: &CompiledQuota, now: Instant) -> Round {
         let may_grow = self.budget.has_one(now);
         let mut round = Round::default();
         let Some(base) = &mut self.base else { return round };
         let own = Arc::clone(self.holder.name());
         let before = self.holder.account.charge().clone();
         self.holder.account.stage();
-        let mut recalls = Vec::new();
-        let mut must_wait = false;
-        for (index, job) in batch.iter().enumerate() {
+        for job in batch {
             let totals = totals(&base.ledger, &own, quota);
-            let decision = job.decide(&mut self.holder.account, totals, may_grow, now);
-            if matches!(decision, Decision::Recall(true)) {
-                recalls.push(index);
-            }
-            must_wait |= matches!(decision, Decision::Wait) && !may_grow;
-            round.decisions.push(decision);
+            round.decisions.push(job.decide(&mut self.holder.account, totals, may_grow, now));
         }
-        if !recalls.is_empty() {
-            if may_grow {
-                let number = base.ledger.recall();
-                for index in recalls {
-                    batch[index].recalled(number, now);
-                }
-                round.recall = true;
-            } else {
-                must_wait = true;
-            }
+        let has_any = |is_one: fn(&Decision) -> bool| round.decisions.iter().any(is_one);
+        let must_ask = has_any(|one| matches!(one, Decision::Recall(true)));
+        let must_wait = !may_grow && (must_ask || has_any(|one| matches!(one, Decision::Wait)));
+        if must_ask && may_grow {
+            round.recall = Some(base.ledger.recall());
         }
         if must_wait {
             self.wake(self.budget.next());
@@ -458,8 +451,8 @@ struct Round {
     decisions: Vec<Decision>,
     /// What the block has to grow by before anything is answered.
     waits: Amounts,
-    /// Whether others are asked to give something back.
-    recall: bool,
+    /// The number by which others are asked to give something back.
+    recall: Option<u64>,
 }
 
 fn totals<'a>(ledger: &'a gatehouse_quota::Ledger, own: &'a str, quota: &'a CompiledQuota) -> Totals<'a> {

@@ -108,9 +108,12 @@ impl Job {
         self.may_refuse_at
     }
 
-    /// When something must be done about it at the latest.
+    /// When something is to be done about it.
     pub(super) fn due(&self) -> Instant {
-        if self.may_refuse_at > Instant::now() { self.may_refuse_at } else { self.until }
+        let now = Instant::now();
+        let again = self.recall.map(|(_, at)| at + RECALL_AGAIN);
+        let dues = [Some(self.may_refuse_at), again, Some(self.until)];
+        dues.into_iter().flatten().filter(|due| *due > now).min().unwrap_or(self.until)
     }
 
     /// The answer, if it takes no write: the block covers it, or it takes something back.
