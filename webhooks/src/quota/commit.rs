@@ -14,10 +14,11 @@ mod budget;
 mod duty;
 mod job;
 mod known;
+mod prove;
 mod restore;
 mod task;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use gatehouse_apiservice::client::{jittered, random};
 use gatehouse_inventory::Str;
@@ -62,9 +63,9 @@ const FOLLOW: Duration = Duration::from_millis(50);
 const RECALL_AGAIN: Duration = Duration::from_secs(1);
 /// After a recall was seen, nobody holds more than it needs for so long.
 const CALM: Duration = Duration::from_secs(2);
-/// Nothing is promised before this upon a ledger without a seal by who has just started, nor upon one without entries by who
-/// has not seen each of its states: those who know that a version without seals cannot have written it break the seal.
-const GRACE: Duration = Duration::from_secs(2);
+/// Nothing is promised before this upon a ledger without a seal by who has just started: those who know that a version
+/// without seals cannot have written it break the seal, within the time that passes between two looks of an idle replica.
+const GRACE: Duration = Duration::from_secs(8);
 /// The wait after a conflict, or up to twice that; and after a failure.
 const AFTER_CONFLICT: Duration = Duration::from_millis(6);
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
@@ -99,16 +100,14 @@ pub(super) struct Committer {
     seen: Option<String>,
     /// The uid of the quota whose ledger stood here.
     stood: Option<String>,
-    /// The blocks of the ledger when it was last seen with its seal.
-    sealed: Option<BTreeSet<Arc<str>>>,
-    /// Uid and generation of the ledger when it was last known to stand.
-    known: Option<(String, i64)>,
     /// The generation of the quota by which promises were made.
     generation: Option<(String, i64)>,
-    /// The last state of the ledger that was known to be as Gatehouse wrote it.
-    whole: Option<(Version, Ledger)>,
-    /// Since when the ledger is without a seal, and another replica may know that somebody has removed it.
+    /// The last state of the ledger that nobody but Gatehouse can have made.
+    known: Option<(Version, Ledger)>,
+    /// Since when the ledger is without a seal, if this replica has just started.
     unsealed: Option<Instant>,
+    /// Whether the ledger was not what it should be when it was met last.
+    was_broken: bool,
     /// Since when the ledger is missing, or is not what it should be; and in which state of which object.
     broken: Option<(Instant, Option<(String, i64)>)>,
     /// It was found not to be what it should be, and does not say so itself.
@@ -170,11 +169,10 @@ impl Committer {
             base: None,
             seen: None,
             stood: None,
-            sealed: None,
-            known: None,
             generation: None,
-            whole: None,
+            known: None,
             unsealed: None,
+            was_broken: false,
             broken: None,
             is_unmarked: false,
             holder: Holder::new(life()),
@@ -229,9 +227,13 @@ impl Committer {
                 }
                 continue;
             }
+            if !self.is_judged(quota).await {
+                self.waiting = batch;
+                return;
+            }
             let written = self.mend(&world, quota).await;
             let written = match written {
-                None if !self.base.as_ref().is_some_and(Base::stands) || self.is_doubtful(now) => {
+                None if !self.base.as_ref().is_some_and(Base::stands) => {
                     self.waiting = batch;
                     return;
                 }

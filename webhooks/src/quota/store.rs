@@ -119,6 +119,11 @@ impl Version {
         Place { uid: &self.uid, generation: self.generation }
     }
 
+    /// Whether it is the state right after another, or the same but for what counts as no change.
+    pub(super) fn is_next(&self, before: &Self) -> bool {
+        self.uid == before.uid && self.generation <= before.generation + 1
+    }
+
     /// By the number that resourceVersions are.
     pub(super) fn number(&self) -> u64 {
         self.revision.parse().unwrap_or_default()

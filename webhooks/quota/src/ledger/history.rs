@@ -1,45 +1,76 @@
-//! The last state of a ledger that was as Gatehouse wrote it, out of everything that it has been since.
+//! What became of a ledger since a state that is known, out of every state that it has had.
 //!
 //! Replicas promise upon a ledger with its seal alone, and each promise is a write of it. So whatever somebody else makes of
 //! the object, its last state with a seal still holds all that was promised, if none that came after it is missing here.
+//! And a state without a seal is one of a version that knows none, if such versions may have made of each state the next;
+//! else somebody else has written, and blocks may be missing.
 
-use super::{Ledger, LedgerError, Seal};
+use std::sync::Arc;
+
+use super::{Block, Ledger, LedgerError, Seal};
 
 /// The states of a ledger, one after the other.
 #[derive(Debug, Clone)]
 pub struct History {
     quota_uid: String,
+    /// The last state with a seal.
+    sealed: Option<Ledger>,
+    /// The last state of all, if nobody but Gatehouse can have made it.
     last: Option<Ledger>,
 }
 
 impl History {
-    /// Begins with a state that has its seal.
+    /// Begins with a state that nobody but Gatehouse has made.
     pub fn new(ledger: Ledger) -> Self {
-        Self { quota_uid: ledger.quota_uid.clone(), last: Some(ledger) }
+        let sealed = Some(&ledger).filter(|ledger| ledger.seal == Seal::Whole).cloned();
+        Self { quota_uid: ledger.quota_uid.clone(), sealed, last: Some(ledger) }
     }
 
     /// Takes the next state.
     pub fn see(&mut self, state: Result<Ledger, LedgerError>) {
+        let before = self.last.take();
         let Ok(ledger) = state else { return };
         match ledger.seal {
             // Of a version that is yet to come, or found not to be true.
-            Seal::Broken if ledger.is_doubted => self.last = None,
+            Seal::Broken if ledger.is_doubted => self.sealed = None,
             Seal::Broken => {}
             // Another quota's.
-            _ if ledger.quota_uid != self.quota_uid && ledger.seal == Seal::Whole => self.last = None,
-            Seal::Whole => self.last = Some(ledger),
-            // A version that knows no seal has left an entry for what it admitted. Without any, it admitted nothing.
-            Seal::None if ledger.blocks.is_empty() => {}
-            Seal::None => self.last = None,
+            Seal::Whole if ledger.quota_uid != self.quota_uid => self.sealed = None,
+            Seal::Whole => {
+                self.sealed = Some(ledger.clone());
+                self.last = Some(ledger);
+            }
+            Seal::None => {
+                if self.sealed.as_ref().is_some_and(|sealed| ledger.has_entries_beside(sealed)) {
+                    self.sealed = None;
+                }
+                let is_ours = ledger.quota_uid == self.quota_uid;
+                self.last = before.filter(|before| is_ours && ledger.may_be_of_older(before)).map(|_| ledger);
+            }
         }
+    }
+
+    /// Whether nobody but Gatehouse has made the last state.
+    pub fn is_unbroken(&self) -> bool {
+        self.last.is_some()
     }
 
     /// The last state that was as Gatehouse wrote it, to be written anew. None, if something was admitted since by a version
     /// without seals, or it was found not to be true.
-    pub fn last(self) -> Option<Ledger> {
-        let mut ledger = self.last?;
+    pub fn restored(self) -> Option<Ledger> {
+        let mut ledger = self.sealed?;
         ledger.seal = Seal::None;
         Some(ledger)
+    }
+}
+
+impl Ledger {
+    /// Whether a version that knows no seal has left an entry for what it admitted. Without any, it admitted nothing.
+    fn has_entries_beside(&self, sealed: &Self) -> bool {
+        let is_known = |(name, block): (&Arc<str>, &Block)| {
+            sealed.blocks.get(name).is_some_and(|known| known.is_ours || known.text == block.text)
+        };
+        !self.blocks.iter().all(is_known)
     }
 }
 
@@ -71,7 +102,7 @@ mod tests {
         for (spec, generation) in states {
             history.see(read(spec, generation));
         }
-        history.last().map(|ledger| ledger.tickets)
+        history.restored().map(|ledger| ledger.tickets)
     }
 
     #[test]
@@ -92,6 +123,29 @@ mod tests {
         let older = json!({"quotaUid": "quota", "entries": {"uid": entry.to_string()}});
         assert_eq!(found(vec![(older.clone(), 2)]), None);
         assert_eq!(found(vec![(older, 2), (written(&sealed(2, 2), 2), 3)]), Some(2));
+    }
+
+    #[test]
+    fn only_what_follows_from_what_is_known_is_believed() {
+        let is_unbroken = |states: &[(Value, i64)]| {
+            let mut history = History::new(sealed(1, 1));
+            for (spec, generation) in states {
+                history.see(read(spec.clone(), *generation));
+            }
+            history.is_unbroken()
+        };
+        let older = |entries: Value| json!({"quotaUid": "quota", "entries": entries});
+        let entry = json!({"resource": "fleets.agones.dev", "namespace": "n", "name": "a"}).to_string();
+        let (one, none) = (older(json!({"uid": entry})), older(json!({})));
+        let broken = json!({"quotaUid": "quota", "entries": {"seal": "{"}});
+        let another = json!({"quotaUid": "another"});
+        let whole = (written(&sealed(4, 4), 4), 5);
+        assert!(is_unbroken(&[]) && is_unbroken(&[(one.clone(), 2), (none.clone(), 3)]));
+        for bad in [broken, another, written(&sealed(1, 1), 0)] {
+            assert!(!is_unbroken(&[(bad.clone(), 2)]), "{bad}");
+            assert!(!is_unbroken(&[(bad.clone(), 2), (none.clone(), 3)]), "{bad}");
+            assert!(is_unbroken(&[(bad.clone(), 2), whole.clone(), (one.clone(), 6)]), "{bad}");
+        }
     }
 
     #[test]

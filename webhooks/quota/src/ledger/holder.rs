@@ -84,6 +84,8 @@ impl Holder {
     /// replica could have removed: then the ledger is not as Gatehouse wrote it. If it has no seal, the block is not
     /// forgotten: it may be there again when the ledger was put right.
     pub fn meet(&mut self, ledger: &Ledger, now: Duration) -> bool {
+        // A ledger that was put right may ask again by a number that was seen before.
+        self.answered = self.answered.min(ledger.recalls());
         if let Some(block) = ledger.block(&self.name) {
             self.account.may_become(block.amount());
             return false;

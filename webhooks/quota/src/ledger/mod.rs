@@ -176,11 +176,22 @@ impl Ledger {
         })
     }
 
-    /// Whether it may have been counted after `before`: at no earlier revision, and all of it.
-    pub fn may_follow(&self, before: &Self) -> bool {
+    /// Whether a version without seals may have made this out of `before`, in one write: it counts nothing at an earlier
+    /// revision, and leaves the blocks of replicas as they are. It removes one whose replica is gone for long; but not just
+    /// when a replica has sealed the ledger.
+    pub fn may_be_of_older(&self, before: &Self) -> bool {
         let mut revisions = before.revisions.iter();
         let is_later = revisions.all(|(resource, at)| self.revision(resource).is_none_or(|now| now >= *at));
-        is_later && (before.used.is_empty() || !self.used.is_empty())
+        let counts_anew = self.revisions != before.revisions;
+        let mut used = before.used.iter();
+        let is_counted =
+            used.all(|(one, had)| counts_anew || self.used.get(one).is_none_or(|now| now == had));
+        let mut blocks = before.blocks.iter().filter(|(_, block)| block.is_ours);
+        let has_blocks = blocks.all(|(name, block)| match self.blocks.get(name) {
+            Some(now) => (&now.amount, now.ticket) == (&block.amount, block.ticket),
+            None => before.seal == Seal::None,
+        });
+        is_later && is_counted && has_blocks && (before.used.is_empty() || !self.used.is_empty())
     }
 
     /// Makes, changes or removes a block.

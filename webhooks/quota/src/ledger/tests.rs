@@ -373,6 +373,53 @@ fn who_holds_more_than_it_needs_has_not_answered() {
     assert!(is_charged(&desk.propose(&create("a", 5))));
 }
 
+#[test]
+fn a_recall_is_answered_though_its_number_was_seen_before() {
+    let desk = Desk::new(10, &Shown::new(1, &[]));
+    let mut holder = Holder::new("two");
+    // Somebody has edited the number, and the ledger was put back.
+    holder.meet(&Ledger { recall: 9, ..desk.ledger.clone() }, Duration::ZERO);
+    let mut ledger = desk.ledger;
+    holder.meet(&ledger, Duration::ZERO);
+    assert!(ledger.recall() > holder.answered());
+}
+
+/// What a version without seals may make of a ledger, and what it cannot.
+#[test]
+fn what_a_version_without_seals_did_not_write_is_known() {
+    let mut desk = Desk::new(9, &Shown::new(4, &[("a", 4, 2)]));
+    desk.propose(&create("b", 3));
+    desk.ledger.seal = Seal::Whole;
+    let before = desk.ledger;
+    let name = Arc::clone(desk.holder.name());
+    let with = |change: &dyn Fn(&mut Ledger)| {
+        let mut ledger = Ledger { seal: Seal::None, ..before.clone() };
+        change(&mut ledger);
+        ledger.may_be_of_older(&before)
+    };
+    let entry = || Block { is_ours: false, ..Block::new("x", 1, amounts(1), amounts(1), (0, 0)) };
+    assert!(with(&|_| ()));
+    assert!(with(&|ledger| ledger.put(&"uid".into(), Some(entry()))));
+    let count = |ledger: &mut Ledger, revision, used| {
+        ledger.revisions.insert(fleets(), revision);
+        ledger.used.insert(Dimension::GameServers, Quantity::from_integer(used));
+    };
+    assert!(with(&|ledger| count(ledger, 7, 1)));
+    assert!(!with(&|ledger| count(ledger, 3, 1)), "older than what was counted");
+    assert!(!with(&|ledger| count(ledger, 4, 1)), "another count of the same");
+    assert!(!with(&|ledger| ledger.used.clear()));
+    assert!(!with(&|ledger| ledger.put(&name, None)));
+    let block = |amount, ticket| Some(Block::new(&name, ticket, amounts(amount), amounts(0), (0, 0)));
+    assert!(with(&|ledger| ledger.put(&name, block(3, 1))));
+    assert!(!with(&|ledger| ledger.put(&name, block(2, 1))));
+    assert!(!with(&|ledger| ledger.put(&name, block(3, 2))));
+    // It removes a block that it has found nothing of, after a write of its own.
+    let mut older = Ledger { seal: Seal::None, ..before.clone() };
+    let unsealed = older.clone();
+    older.put(&name, None);
+    assert!(older.may_be_of_older(&unsealed));
+}
+
 fn read(json: serde_json::Value) -> Result<Ledger, String> {
     let spec: QuotaLedgerSpec = serde_json::from_value(json).unwrap();
     Ledger::read(&spec, Place { uid: "u", generation: 7 }).map_err(|error| error.field)

@@ -1,7 +1,5 @@
 //! The ledger as a replica knows it, and whether promises may be made upon it.
 
-use std::{collections::BTreeSet, sync::Arc};
-
 use gatehouse_quota::{CompiledQuota, Ledger, Seal};
 
 use crate::quota::store::{Stored, Version};
@@ -18,6 +16,8 @@ pub(super) struct Base {
 pub(super) enum State {
     /// It is this quota's, and as Gatehouse wrote it.
     Stands,
+    /// It has no seal, and it is not known yet whether a version without seals has written it.
+    Unproven,
     /// There is none, or it is that of a quota that had the name before.
     Lacking,
     /// Nobody knows what was admitted upon it: everything has to be waited for, and counted.
@@ -65,13 +65,8 @@ impl Base {
         self.version.as_ref().map_or(0, Version::number)
     }
 
-    /// The blocks of replicas, if it is sealed.
-    pub(super) fn sealed_blocks(&self) -> Option<BTreeSet<Arc<str>>> {
-        (self.ledger.seal() == Seal::Whole).then(|| self.blocks())
-    }
-
-    pub(super) fn blocks(&self) -> BTreeSet<Arc<str>> {
-        let blocks = self.ledger.blocks().filter(|(_, block)| block.is_ours());
-        blocks.map(|(name, _)| Arc::clone(name)).collect()
+    /// How many replicas hold a block.
+    pub(super) fn replicas(&self) -> usize {
+        self.ledger.blocks().filter(|(_, block)| block.is_ours()).count()
     }
 }

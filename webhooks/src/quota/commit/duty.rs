@@ -137,7 +137,8 @@ impl Committer {
             self.broken = None;
             return None;
         }
-        let must_wait = base.state == State::Broken || base.version.is_none() && is_missed;
+        let is_missing = base.version.is_none();
+        let must_wait = base.state == State::Broken || is_missed;
         if must_wait {
             // What was admitted upon it may still come. Whoever asks for more must wait until it cannot.
             let state = base.place();
@@ -159,14 +160,21 @@ impl Committer {
             Settled::Changed => {}
             _ => return None,
         }
-        let version = self.base.take().and_then(|base| base.version);
-        let is_made = version.is_none();
-        self.base = Some(Base { version, ledger, state: State::Stands });
-        let mut written = self.write(quota).await;
-        if is_made && written == Written::Yes {
-            // Only what is there has a uid to be sealed to.
-            written = self.write(quota).await;
+        if is_missing {
+            // Only what is there has a uid to be sealed to. Until then nobody promises anything upon it.
+            let mut unsealed = Ledger::new(&quota.uid);
+            if must_wait {
+                unsealed.break_seal();
+            }
+            self.base = Some(Base { version: None, ledger: unsealed, state: State::Broken });
+            let made = self.write(quota).await;
+            if made != Written::Yes {
+                return Some(made);
+            }
         }
+        let version = self.base.take().and_then(|base| base.version);
+        self.base = Some(Base { version, ledger, state: State::Stands });
+        let written = self.write(quota).await;
         if written == Written::Yes {
             self.broken = None;
             self.settler.reset();

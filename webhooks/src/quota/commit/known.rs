@@ -6,7 +6,7 @@ use gatehouse_apiservice::client::{explain, jittered};
 use gatehouse_quota::{CompiledQuota, Seal};
 
 use super::{
-    AFTER_FAILURE, CALM, Committer, FOLLOW, GRACE, Written,
+    AFTER_FAILURE, CALM, Committer, FOLLOW, Written,
     base::{Base, State},
 };
 use crate::{
@@ -22,8 +22,8 @@ impl Committer {
         if self.generation.as_ref() != Some(&generation) {
             if self.generation.as_ref().is_some_and(|(uid, _)| *uid != quota.uid) {
                 self.base = None;
-                self.whole = None;
                 self.known = None;
+                self.was_broken = false;
                 self.settler.reset();
             }
             self.generation = Some(generation);
@@ -53,84 +53,57 @@ impl Committer {
 
     /// Takes a ledger that was read or seen.
     pub(super) fn meet(&mut self, mut base: Base, quota: &CompiledQuota) {
-        let now = Instant::now();
         self.is_unmarked = false;
+        if base.state == State::Lacking && base.version.is_some() && self.stood.as_ref() == Some(&quota.uid) {
+            // There was this quota's.
+            base.state = State::Broken;
+        }
         if base.stands() {
-            let is_lost = self.holder.meet(&base.ledger, self.clock());
-            let blocks = base.blocks();
-            let is_sealed = base.ledger.seal() == Seal::Whole;
-            let was_robbed = !is_sealed && !self.may_be_of_older(&base);
-            if is_lost || was_robbed {
-                tracing::error!(
-                    quota = quota.name,
-                    "blocks are missing in the ledger, or it is an old state of it"
-                );
-                if is_sealed {
-                    base.ledger.doubt();
-                } else {
-                    base.ledger.break_seal();
-                }
+            base.state = self.judge(&base);
+            // Blocks that are missing may be there again when the ledger was put right.
+            if self.holder.meet(&base.ledger, self.clock()) {
                 base.state = State::Broken;
-                self.is_unmarked = true;
-                self.holder.account.lose();
-            } else {
-                // There may have been blocks that this replica has never seen.
-                let may_hide = base.ledger.blocks().next().is_none() && !self.is_next(&base);
-                self.sealed = base.sealed_blocks();
-                self.note_whole(&base);
-                let is_unknown = self.whole.is_none() || may_hide;
-                self.unsealed =
-                    if is_sealed { None } else { self.unsealed.or_else(|| is_unknown.then_some(now)) };
-                self.known = base.place();
             }
-            self.budget.share(blocks.len());
+            self.budget.share(base.replicas());
             self.stood = Some(quota.uid.clone());
             if base.ledger.recalls() > self.recall {
                 self.recall = base.ledger.recalls();
-                self.calm_until = now + CALM;
+                self.calm_until = Instant::now() + CALM;
+            }
+            match base.state {
+                State::Broken => self.distrust(&mut base, quota),
+                State::Stands => self.trust(&base),
+                State::Unproven | State::Lacking => {}
             }
         } else if base.state == State::Lacking && base.version.is_some() {
             self.holder.abandon();
         } else {
-            // The block may be there again when the ledger was put right.
             self.holder.account.lose();
+            self.was_broken = base.state == State::Broken;
         }
         self.base = Some(base);
         self.followed.1 = 0;
     }
 
-    /// Whether somebody who knows the ledger for longer may yet say that it is not what it should be.
-    pub(super) fn is_doubtful(&mut self, now: Instant) -> bool {
-        let Some(until) = self.unsealed.map(|since| since + GRACE).filter(|until| now < *until) else {
-            return false;
-        };
-        self.wake(until);
-        true
+    /// It is known that nobody but Gatehouse has made a state.
+    pub(super) fn trust(&mut self, base: &Base) {
+        self.known = base.version.clone().map(|version| (version, base.ledger.clone()));
+        self.unsealed = None;
+        self.was_broken = false;
     }
 
-    /// Whether a version without blocks may have written it, as it has no seal: such a version leaves blocks alone, and
-    /// counts nothing at an earlier revision. Else it was somebody else.
-    fn may_be_of_older(&self, base: &Base) -> bool {
-        let blocks = base.blocks();
-        let has_blocks = self.sealed.as_ref().is_none_or(|sealed| {
-            sealed.iter().all(|name| base.ledger.block(name).is_some()) || blocks.len() >= sealed.len()
-        });
-        has_blocks && self.whole.as_ref().is_none_or(|(_, whole)| base.ledger.may_follow(whole))
-    }
-
-    /// Whether it is the state that came right after the one that was last known to stand, or the same.
-    fn is_next(&self, base: &Base) -> bool {
-        let known = self.known.as_ref().zip(base.version.as_ref());
-        known.is_some_and(|((uid, generation), version)| {
-            *uid == version.uid && version.generation <= generation + 1
-        })
-    }
-
-    /// Keeps the last state that is known to be as Gatehouse wrote it.
-    fn note_whole(&mut self, base: &Base) {
-        if base.stands() && base.ledger.seal() == Seal::Whole {
-            self.whole = base.version.clone().map(|version| (version, base.ledger.clone()));
+    /// It is known that somebody else has made a state: nothing is promised upon it, and nobody else shall.
+    pub(super) fn distrust(&mut self, base: &mut Base, quota: &CompiledQuota) {
+        tracing::error!(quota = quota.name, "blocks are missing in the ledger, or it is an old state of it");
+        if base.ledger.seal() == Seal::Whole {
+            base.ledger.doubt();
+        } else {
+            base.ledger.break_seal();
         }
+        base.state = State::Broken;
+        self.is_unmarked = true;
+        self.was_broken = true;
+        self.holder.account.lose();
     }
 
     /// Forgets what is counted by now, and what came to nothing.
@@ -162,12 +135,9 @@ impl Committer {
                     base.ledger.was_sealed();
                 }
                 if base.stands() {
-                    self.sealed = base.sealed_blocks();
-                    self.known = base.place();
-                    self.unsealed = None;
+                    self.trust(&base);
                 }
-                self.note_whole(&base);
-                self.budget.share(base.blocks().len());
+                self.budget.share(base.replicas());
                 self.followed.1 = 0;
                 self.base = Some(base);
                 Written::Yes

@@ -17,7 +17,7 @@ use super::{
 use crate::quota::store::{Store, Version};
 
 /// The cluster tells what has happened at once, or it is not waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What a search has found.
 pub(super) struct Found {
@@ -30,7 +30,7 @@ pub(super) struct Found {
 impl Committer {
     /// Puts back what can be found. None: it is searched for, or there is nothing to be found.
     pub(super) async fn restore(&mut self, quota: &CompiledQuota) -> Option<Written> {
-        let (version, whole) = self.whole.clone()?;
+        let known = self.known.clone()?;
         let base = self.base.as_ref()?;
         let Some(until) = base.version.clone() else {
             let mut ledger = Ledger::new(&quota.uid);
@@ -40,7 +40,7 @@ impl Committer {
         };
         if self.found.as_ref().is_none_or(|found| found.until != until) {
             if self.searches.is_empty() {
-                self.searches.spawn(search(self.store.clone(), quota.name.clone(), (version, whole), until));
+                self.searches.spawn(search(self.store.clone(), quota.name.clone(), known, until));
             }
             return None;
         }
@@ -55,20 +55,30 @@ impl Committer {
     }
 }
 
-async fn search(store: Store, name: String, (from, whole): (Version, Ledger), until: Version) -> Found {
-    let mut history = History::new(whole);
-    let states = store.since(&name, &from, &until, |state| history.see(state));
-    let is_complete = match timeout(PATIENCE, states).await {
-        Ok(Ok(())) => true,
+async fn search(store: Store, name: String, known: (Version, Ledger), until: Version) -> Found {
+    let history = history(&store, &name, known, &until).await;
+    Found { until, ledger: history.and_then(History::restored) }
+}
+
+/// What a ledger has been since a state that is known. None: the cluster does not know all of it.
+pub(super) async fn history(
+    store: &Store,
+    name: &str,
+    (from, known): (Version, Ledger),
+    until: &Version,
+) -> Option<History> {
+    let mut history = History::new(known);
+    let states = store.since(name, &from, until, |state| history.see(state));
+    match timeout(PATIENCE, states).await {
+        Ok(Ok(())) => Some(history),
         Ok(Err(error)) => {
             let error = gatehouse_apiservice::client::explain(&error);
             tracing::warn!(quota = name, %error, "what the ledger was before could not be found out");
-            false
+            None
         }
         Err(_) => {
             tracing::warn!(quota = name, "what the ledger was before was not found out in time");
-            false
+            None
         }
-    };
-    Found { until, ledger: history.last().filter(|_| is_complete) }
+    }
 }

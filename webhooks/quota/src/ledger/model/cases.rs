@@ -45,8 +45,7 @@ pub(super) fn run(steps: &[Step], run: Run) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// The same cases each time, or a hundred times as many of chance: those find, once in some thousand, the two faults that
-/// KNOWN_ISSUES names.
+/// The same cases each time, so that a change is found by who has made it; or a hundred times as many of chance.
 fn cases(short: u32) -> ProptestConfig {
     let (cases, rng_seed) = match std::env::var_os("GATEHOUSE_LONG") {
         Some(_) => (short * 100, RngSeed::Random),

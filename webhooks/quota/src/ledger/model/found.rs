@@ -1,7 +1,7 @@
 //! Sequences that chance has found once, each with what was wrong then.
 
 use super::{
-    Step,
+    Run, Step,
     cases::{PLAIN, run},
 };
 
@@ -33,4 +33,27 @@ fn a_list_of_namespaces_that_is_older_than_an_object_does_not_say_whose_it_is() 
         (187, 47, 0, 0),
     ];
     run(steps, PLAIN).unwrap();
+}
+
+/// A block was written and the seal broken before the other replicas looked, its writer died, and the ledger was emptied.
+#[test]
+fn what_is_empty_after_a_broken_seal_is_no_older_versions() {
+    let steps: &[Step] = &[
+        (227, 255, 101, 0),
+        (149, 129, 21, 0),
+        (146, 252, 159, 0),
+        (4, 0, 0, 0),
+        (0, 0, 0, 0),
+        (0, 0, 0, 0),
+        (0, 0, 0, 0),
+        (0, 0, 0, 0),
+        (29, 137, 0, 0),
+        (16, 0, 0, 0),
+        (0, 0, 0, 0),
+        (16, 0, 0, 0),
+        (12, 0, 0, 0),
+        (167, 0, 34, 0),
+        (197, 0, 93, 0),
+    ];
+    run(steps, Run { meddler: true, ..PLAIN }).unwrap();
 }

@@ -9,7 +9,7 @@ impl World {
         let mut spec = stored.spec.clone();
         let names: Vec<String> = spec.entries.keys().filter(|name| **name != "seal").cloned().collect();
         let picked = (!names.is_empty()).then(|| names[usize::from(a) % names.len()].clone());
-        match how % 14 {
+        match how % 18 {
             0 => self.backups.push(stored),
             1 => {
                 // An old state is put in the place of what is.
@@ -67,6 +67,37 @@ impl World {
                 self.swap(stored.version, spec);
             }
             12 => {
+                // The seal, and one block.
+                let Some(name) = picked else { return };
+                spec.entries.remove("seal");
+                spec.entries.remove(&name);
+                self.swap(stored.version, spec);
+            }
+            13 => {
+                // The seal, and what a block holds.
+                let Some(name) = picked else { return };
+                spec.entries.remove("seal");
+                let text = spec.entries[&name].replace("\"peak\"", "\"other\"");
+                spec.entries.insert(name, text);
+                self.swap(stored.version, spec);
+            }
+            14 => {
+                // The seal, and what was counted.
+                spec.entries.remove("seal");
+                spec.used.insert("gameservers".to_owned(), "0".to_owned());
+                self.swap(stored.version, spec);
+            }
+            15 => {
+                // Everything.
+                self.swap(
+                    stored.version,
+                    gatehouse_apiservice::policy::QuotaLedgerSpec {
+                        quota_uid: if a.is_multiple_of(2) { "quota" } else { "another" }.to_owned(),
+                        ..Default::default()
+                    },
+                );
+            }
+            16 => {
                 // The API server forgets what was before.
                 self.states.clear();
                 self.states.extend(Some(stored));

@@ -172,20 +172,22 @@ impl World {
             let replica = world.born();
             world.replicas.push(replica);
         }
-        world.make_ledger();
+        world.make_ledger(&Ledger::new("quota"));
         for replica in 0..REPLICAS {
             world.catch_up(replica, KINDS);
         }
         world
     }
 
-    fn make_ledger(&mut self) {
-        let ledger = Ledger::new("quota");
-        self.create(&ledger);
-        self.seal();
+    /// Makes the ledger's object. Until it has a uid to be sealed to, nobody promises anything upon it.
+    fn make_ledger(&mut self, ledger: &Ledger) {
+        let mut unsealed = Ledger::new("quota");
+        unsealed.break_seal();
+        self.create(&unsealed);
+        let Some(stored) = self.stored.clone() else { return };
+        self.swap(stored.version, spec(ledger, Some(stored.place())));
     }
 
-    /// Makes the ledger's object.
     fn create(&mut self, ledger: &Ledger) {
         self.versions += 1;
         let uid = format!("ledger-{}", self.versions);
@@ -196,13 +198,6 @@ impl World {
     fn store(&mut self, stored: Option<Stored>) {
         self.states.extend(stored.clone());
         self.stored = stored;
-    }
-
-    /// What is there has a uid to be sealed to.
-    fn seal(&mut self) {
-        let Some(stored) = self.stored.clone() else { return };
-        let ledger = stored.read().unwrap();
-        self.swap(stored.version, spec(&ledger, Some(stored.place())));
     }
 
     fn make_namespace(&mut self, namespace: usize) {

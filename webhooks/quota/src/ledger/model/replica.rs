@@ -1,9 +1,6 @@
 //! A replica that knows blocks: what the task of a quota does, without time and I/O of its own.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use super::{super::*, Delayed, Stage, Stored, View, World, hard, seconds, spec};
 
@@ -18,15 +15,10 @@ pub(super) struct Replica {
     pub(super) blocks: HashMap<Dead, u32>,
     /// Blocks that have waited for long enough, and what had been written when that was found.
     pub(super) dead: Vec<(Dead, u64)>,
-    /// The last state that was known to be as Gatehouse wrote it.
-    pub(super) whole: Option<Base>,
+    /// The last state that nobody but Gatehouse can have made.
+    pub(super) known: Option<Base>,
     /// Since when the ledger is known not to be what it should be, and what had been written when that was long enough.
     pub(super) broken: Option<Broken>,
-    /// Whether the ledger was known to be as Gatehouse wrote it, and which blocks there were.
-    was_whole: bool,
-    others: BTreeSet<Arc<str>>,
-    /// Uid and generation of the ledger when it was last known to stand.
-    known: Option<(String, i64)>,
     /// Whether it has waited, with a ledger without a seal, for those who know more of it.
     has_waited: bool,
 }
@@ -59,6 +51,20 @@ impl Base {
     fn place(&self) -> Place<'_> {
         Place { uid: &self.uid, generation: self.generation }
     }
+
+    /// Whether it is the state right after another, or the same.
+    fn is_next(&self, before: &Self) -> bool {
+        self.uid == before.uid && self.generation <= before.generation + 1
+    }
+}
+
+/// Whether promises may be made upon a ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Judgement {
+    Stands,
+    Broken,
+    /// Those who know the ledger for longer may yet say that it is not what it should be.
+    Waits,
 }
 
 /// Ways to be wrong, each of which some case must find.
@@ -92,11 +98,8 @@ impl World {
             entries: HashMap::new(),
             blocks: HashMap::new(),
             dead: Vec::new(),
-            whole: None,
-            broken: None,
-            was_whole: false,
-            others: BTreeSet::new(),
             known: None,
+            broken: None,
             has_waited: false,
         }
     }
@@ -123,7 +126,7 @@ impl World {
 
     /// Takes over the ledger as it is.
     pub(super) fn meet(&mut self, index: usize) {
-        let (now, fault) = (self.now, self.run.fault);
+        let now = self.now;
         let stored = self.stored.clone();
         let replica = &mut self.replicas[index];
         let Some(Stored { version, uid, generation, spec }) = stored else {
@@ -149,23 +152,25 @@ impl World {
             replica.holder.account.lose();
             return self.follow(index);
         }
-        let is_next = replica.known.as_ref().is_some_and(|known| known.0 == uid && generation <= known.1 + 1);
-        let may_hide = ledger.blocks().next().is_none() && !is_next && fault != Some(Fault::EmptiedUnseen);
-        if ledger.seal() == Seal::None && (replica.whole.is_none() || may_hide) && !replica.has_waited {
+        if ledger.quota_uid() != "quota" {
+            // There was this quota's, and is another's: it is made anew as if it were broken.
+            replica.base = Some(Base { version, uid, generation, ledger });
+            replica.breaks(Some(version), now);
+            replica.holder.account.lose();
+            return;
+        }
+        let mut base = Base { version, uid, generation, ledger };
+        let judgement = self.judge(index, &base);
+        if judgement == Judgement::Waits {
             // Before it promises anything upon such a ledger, those who know more have seen it.
-            replica.has_waited = true;
+            self.replicas[index].has_waited = true;
             (0..self.replicas.len()).filter(|other| *other != index).for_each(|other| self.meet(other));
             return self.meet(index);
         }
-        let others = blocks(&ledger);
-        let is_lost = replica.holder.meet(&ledger, seconds(now));
-        let is_sealed = ledger.seal() == Seal::Whole;
-        let is_earlier = replica.whole.as_ref().is_some_and(|whole| !ledger.may_follow(&whole.ledger));
-        let was_robbed =
-            !is_sealed && (is_earlier || replica.was_whole && !replica.others.is_subset(&others));
-        let mut base = Base { version, uid, generation, ledger };
-        if is_lost || was_robbed {
-            if is_sealed {
+        let replica = &mut self.replicas[index];
+        let is_lost = replica.holder.meet(&base.ledger, seconds(now));
+        if is_lost || judgement == Judgement::Broken {
+            if base.ledger.seal() == Seal::Whole {
                 base.ledger.doubt();
             } else {
                 base.ledger.break_seal();
@@ -175,16 +180,44 @@ impl World {
             self.swap(base.version, spec);
             return self.meet(index);
         }
-        replica.was_whole = is_sealed;
-        replica.others = others;
-        replica.known = Some((base.uid.clone(), base.generation));
-        if is_sealed {
-            replica.whole = Some(base.clone());
-            replica.has_waited = false;
-        }
+        replica.has_waited &= base.ledger.seal() != Seal::Whole;
+        replica.known = Some(base.clone());
         replica.base = Some(base);
         replica.broken = None;
         self.follow(index);
+    }
+
+    /// A ledger without a seal is believed if versions without seals alone can have made it out of what is known; of what
+    /// was not seen, the API server may tell.
+    fn judge(&self, index: usize, base: &Base) -> Judgement {
+        let replica = &self.replicas[index];
+        if base.ledger.seal() == Seal::Whole {
+            return Judgement::Stands;
+        }
+        let Some(known) = &replica.known else {
+            let was_broken = replica.broken.as_ref().is_some_and(|broken| broken.version.is_some());
+            return match (was_broken, replica.has_waited) {
+                (true, _) => Judgement::Broken,
+                (false, false) => Judgement::Waits,
+                (false, true) => Judgement::Stands,
+            };
+        };
+        let is_unbroken = if base.is_next(known) {
+            base.ledger.may_be_of_older(&known.ledger)
+        } else {
+            let history = self.since(known);
+            self.has(Fault::EmptiedUnseen) || history.is_some_and(|history| history.is_unbroken())
+        };
+        if is_unbroken { Judgement::Stands } else { Judgement::Broken }
+    }
+
+    /// Everything that the ledger has been since, if the API server still knows all of it.
+    pub(super) fn since(&self, known: &Base) -> Option<History> {
+        let mut states = self.states.iter().skip_while(|state| state.version != known.version);
+        states.next()?;
+        let mut history = History::new(known.ledger.clone());
+        states.for_each(|state| history.see(state.read()));
+        Some(history)
     }
 
     pub(super) fn follow(&mut self, index: usize) {
@@ -332,12 +365,9 @@ impl World {
                     let stored = stored?;
                     let ledger = stored.read().unwrap();
                     let Stored { version, uid, generation, .. } = stored;
-                    replica.others = blocks(&ledger);
-                    replica.was_whole = true;
-                    replica.known = Some((uid.clone(), generation));
                     replica.has_waited = false;
                     replica.base = Some(Base { version, uid, generation, ledger });
-                    replica.whole = replica.base.clone();
+                    replica.known = replica.base.clone();
                 } else {
                     replica.holder.failed(true);
                 }
@@ -384,10 +414,6 @@ impl World {
     pub(super) fn has(&self, fault: Fault) -> bool {
         self.run.fault == Some(fault)
     }
-}
-
-fn blocks(ledger: &Ledger) -> BTreeSet<Arc<str>> {
-    ledger.blocks().filter(|(_, block)| block.is_ours()).map(|(name, _)| Arc::clone(name)).collect()
 }
 
 pub(super) fn spec_of(base: &Base) -> gatehouse_apiservice::policy::QuotaLedgerSpec {

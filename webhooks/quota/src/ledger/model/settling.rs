@@ -78,10 +78,7 @@ impl World {
                     let spec = spec_of(&Base { ledger, ..base });
                     self.swap(base_version(&self.replicas[index]), spec);
                 }
-                None if self.stored.is_none() => {
-                    self.create(&ledger);
-                    self.seal();
-                }
+                None if self.stored.is_none() => self.make_ledger(&ledger),
                 None => {}
             }
             self.replicas[index].broken = None;
@@ -112,24 +109,19 @@ impl World {
     /// Puts back the last state that was as Gatehouse wrote it, if the API server still knows all that came after one
     /// that this replica knows.
     fn restore(&mut self, index: usize) -> bool {
-        let Some(whole) = self.replicas[index].whole.clone() else { return false };
+        let Some(known) = self.replicas[index].known.clone() else { return false };
         let Some(current) = self.stored.clone() else {
             let mut ledger = Ledger::new("quota");
             ledger.break_seal();
             self.create(&ledger);
             return true;
         };
-        let mut history = History::new(whole.ledger);
-        if !self.has(Fault::RestoredAsKnown) {
-            let mut states = self.states.iter().skip_while(|state| state.version != whole.version);
-            if states.next().is_none() {
-                return false;
-            }
-            for state in states {
-                history.see(state.read());
-            }
-        }
-        let Some(ledger) = history.last() else { return false };
+        let history = if self.has(Fault::RestoredAsKnown) {
+            Some(History::new(known.ledger))
+        } else {
+            self.since(&known)
+        };
+        let Some(ledger) = history.and_then(History::restored) else { return false };
         let Stored { version, uid, generation, .. } = current;
         let spec = spec_of(&Base { version, uid, generation, ledger });
         self.swap(version, spec)
