@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gatehouse_installation::FIELD_MANAGER;
 use gatehouse_policy::freeze::{self, Hold};
-use gatehouse_policy::{Accounts, Case, Kind, Operation, Policy, Subject, annotation, defaults, gains_owner};
+use gatehouse_policy::{Accounts, Case, Kind, Operation, Policy, Subject, annotation, gains_owner, mutation};
 use gatehouse_serving::ApiError;
 use gatehouse_serving::error::FieldProblem;
 use gatehouse_serving::fair::Held;
@@ -48,13 +48,8 @@ pub(super) fn mutated(
         }
     }
     let Some(object) = case.object else { return Answer::allowed() };
-    let mut operations = freeze::marks(policies, case).0;
-    // Marks are rare; mostly there is nothing to copy.
-    let marked = patched(object, &operations);
-    let object = marked.as_ref().unwrap_or(object);
-    operations.extend(defaults(policies, &Case { object: Some(object), ..*case }).0);
+    let mut operations = mutation(policies, case, hold.as_ref()).0;
     let Some(hold) = hold else { return Answer::patched(&Patch(operations)) };
-    operations.extend(freeze::suspended(&hold, object).0);
     if object.kind.is_flux() {
         operations.extend(owned(request, object, case.now));
     }
@@ -237,16 +232,6 @@ fn as_it_was(request: &Request<'_>) -> Option<Vec<u8>> {
         value: None,
     });
     serde_json::to_vec(&restored.chain(removed).collect::<Vec<_>>()).ok()
-}
-
-/// An object with these changes; none, if there are none or they do not apply.
-fn patched(object: &Subject, operations: &[PatchOperation]) -> Option<Subject> {
-    if operations.is_empty() {
-        return None;
-    }
-    let mut patched = object.clone();
-    json_patch::patch(&mut patched.object, operations).ok()?;
-    Some(patched)
 }
 
 fn told(answer: Answer, hold: &Hold) -> Answer {
