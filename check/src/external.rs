@@ -47,7 +47,7 @@ fn blended(known: &Node, other: Node) -> Node {
         Data::Map(entries) => Data::Map(
             entries
                 .into_iter()
-                .map(|Entry { key, at, value }| match known.entry(&key) {
+                .map(|Entry { key, is_word, at, value }| match known.entry(&key) {
                     Some(before) => {
                         let same =
                             before.value.to_value() == value.to_value() || !before.value.entries().is_empty();
@@ -55,9 +55,10 @@ fn blended(known: &Node, other: Node) -> Node {
                             at: if same { before.at } else { at },
                             value: blended(&before.value, value),
                             key,
+                            is_word,
                         }
                     }
-                    None => Entry { key, at, value },
+                    None => Entry { key, is_word, at, value },
                 })
                 .collect(),
         ),

@@ -94,7 +94,7 @@ pub(crate) fn variables(files: &Files, namespace: Option<&str>, spec: &Node) -> 
         }
     }
     for entry in post_build.get("substitute").map(Node::entries).unwrap_or_default() {
-        variables.known.insert(entry.key.to_string(), scalar(&entry.value));
+        variables.known.insert(entry.name().to_owned(), scalar(&entry.value));
     }
     Some(variables)
 }
@@ -106,7 +106,7 @@ fn config_map(files: &Files, namespace: Option<&str>, name: &str) -> Option<BTre
     });
     let data = found.next()?.node.as_deref()?.get("data")?;
     let data: BTreeMap<String, String> =
-        data.entries().iter().map(|entry| (entry.key.to_string(), scalar(&entry.value))).collect();
+        data.entries().iter().map(|entry| (entry.name().to_owned(), scalar(&entry.value))).collect();
     let is_plain = !data.values().any(|value| value.contains("${"));
     (found.next().is_none() && is_plain).then_some(data)
 }

@@ -46,7 +46,7 @@ fn merge_map(into: &mut Node, patch: &Node, within: &str, removed: &mut Vec<Remo
         }
         _ => {}
     }
-    for Entry { key, at, value } in patch.entries().iter().filter(|entry| !entry.key.starts_with('$')) {
+    for Entry { key, at, value, .. } in patch.entries().iter().filter(|entry| !entry.key.starts_with('$')) {
         let field = if within.is_empty() { key.to_string() } else { format!("{within}.{key}") };
         match (&value.data, into.get_mut(key)) {
             (Data::Null, known) => {

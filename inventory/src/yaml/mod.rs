@@ -90,7 +90,7 @@ fn load_indented(text: &str, start: At, indent: u32) -> Result<Option<Node>, Loa
 
 /// A collection that has not ended yet.
 enum Open {
-    Map { at: At, anchor: Option<String>, entries: Vec<Entry>, key: Option<(Box<str>, At)> },
+    Map { at: At, anchor: Option<String>, entries: Vec<Entry>, key: Option<(Box<str>, bool, At)> },
     List { at: At, anchor: Option<String>, items: Vec<Node> },
 }
 
@@ -192,15 +192,19 @@ impl Loader<'_> {
                 None => {
                     let name = match &node.data {
                         Data::Map(_) | Data::List(_) => return Err("a key must be a scalar"),
+                        Data::Null => return Err("a key must not be null"),
                         data => scalar::key(data),
                     };
-                    *key = Some((name, node.at));
+                    *key = Some((name, matches!(node.data, Data::Word(..)), node.at));
                 }
-                Some((name, _)) if &*name == "<<" => merge(entries, node)?,
-                Some((name, at)) => match entries.iter_mut().find(|entry| entry.key == name) {
-                    Some(entry) => *entry = Entry { key: name, at, value: node },
-                    None => entries.push(Entry { key: name, at, value: node }),
-                },
+                Some((name, ..)) if &*name == "<<" => merge(entries, node)?,
+                Some((name, is_word, at)) => {
+                    let new = Entry { key: name, is_word, at, value: node };
+                    match entries.iter_mut().find(|entry| entry.key == new.key) {
+                        Some(entry) => *entry = new,
+                        None => entries.push(new),
+                    }
+                }
             },
         }
         Ok(())

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Number, Value};
 
+use super::scalar;
+
 /// A place in a file, as editors count: line and column from 1, the column in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct At {
@@ -59,12 +61,25 @@ pub enum Style {
 /// A key of a map and its value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// The key.
+    /// The key, as it is written.
     pub key: Box<str>,
+    /// Whether the key is a boolean of YAML 1.1 only: kubectl reads `on` as `true`, kustomize as a string.
+    pub is_word: bool,
     /// The place of the key.
     pub at: At,
     /// The value.
     pub value: Node,
+}
+
+impl Entry {
+    /// The key, as kubectl has it.
+    pub fn name(&self) -> &str {
+        match scalar::boolean(&self.key).filter(|_| self.is_word) {
+            Some(true) => "true",
+            Some(false) => "false",
+            None => &self.key,
+        }
+    }
 }
 
 impl Node {
@@ -89,7 +104,12 @@ impl Node {
             Value::Object(fields) => Data::Map(
                 fields
                     .iter()
-                    .map(|(key, value)| Entry { key: key.as_str().into(), at, value: Self::of(value, at) })
+                    .map(|(key, value)| Entry {
+                        key: key.as_str().into(),
+                        is_word: false,
+                        at,
+                        value: Self::of(value, at),
+                    })
                     .collect(),
             ),
         };
@@ -109,7 +129,7 @@ impl Node {
     }
 
     fn fields(entries: &[Entry]) -> Map<String, Value> {
-        entries.iter().map(|entry| (entry.key.to_string(), entry.value.to_value())).collect()
+        entries.iter().map(|entry| (entry.name().to_owned(), entry.value.to_value())).collect()
     }
 
     /// Sets the place of the value and all of its parts.
@@ -130,7 +150,10 @@ impl Node {
         match &mut self.data {
             Data::Word(word, _) => self.data = Data::Text(std::mem::take(word), Style::Quoted),
             Data::List(items) => items.iter_mut().for_each(Self::without_words),
-            Data::Map(entries) => entries.iter_mut().for_each(|entry| entry.value.without_words()),
+            Data::Map(entries) => entries.iter_mut().for_each(|entry| {
+                entry.is_word = false;
+                entry.value.without_words();
+            }),
             _ => {}
         }
     }
@@ -140,7 +163,7 @@ impl Node {
         match &self.data {
             Data::Word(..) => true,
             Data::List(items) => items.iter().any(Self::has_words),
-            Data::Map(entries) => entries.iter().any(|entry| entry.value.has_words()),
+            Data::Map(entries) => entries.iter().any(|entry| entry.is_word || entry.value.has_words()),
             _ => false,
         }
     }
@@ -216,7 +239,7 @@ impl Node {
         let Data::Map(entries) = &mut self.data else { return };
         match entries.iter_mut().find(|entry| &*entry.key == key) {
             Some(entry) => (entry.at, entry.value) = (at, value),
-            None => entries.push(Entry { key: key.into(), at, value }),
+            None => entries.push(Entry { key: key.into(), is_word: false, at, value }),
         }
     }
 

@@ -27,7 +27,8 @@ fn untagged(text: &str) -> Option<Data> {
     number(text).map(Data::Number)
 }
 
-fn boolean(text: &str) -> Option<bool> {
+/// The value of a boolean of YAML 1.1.
+pub(super) fn boolean(text: &str) -> Option<bool> {
     match text {
         "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => Some(true),
         "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => Some(false),
@@ -84,16 +85,25 @@ fn float(text: &str) -> Option<Number> {
         None => !mantissa.is_empty() && digits(mantissa),
     } && exponent.is_none_or(|exponent| !exponent.is_empty() && digits(exponent));
     let value: f64 = if well_formed { text.parse().ok()? } else { return None };
-    Number::from_f64(value)
+    whole(value).or_else(|| Number::from_f64(value))
 }
 
-/// The JSON key for a YAML key: `on:` becomes `"true"`.
+/// A number without a fraction, as Go writes it into JSON: `3.0` is `3`.
+fn whole(value: f64) -> Option<Number> {
+    /// Up to here every whole number is one.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    #[expect(clippy::cast_possible_truncation, reason = "it is whole and in bounds")]
+    let integer = (value.fract() == 0.0 && value.abs() <= EXACT).then_some(value as i64);
+    integer.map(Number::from)
+}
+
+/// The JSON key for a YAML key; a word stays as it is written.
 pub(super) fn key(data: &Data) -> Box<str> {
     match data {
-        Data::Null => "null".into(),
-        Data::Bool(value) | Data::Word(_, value) => value.to_string().into(),
+        Data::Bool(value) => value.to_string().into(),
+        Data::Word(word, _) => word.clone(),
         Data::Number(number) => number.to_string().into(),
         Data::Text(text, _) => text.clone(),
-        Data::Map(_) | Data::List(_) => "".into(),
+        Data::Null | Data::Map(_) | Data::List(_) => "".into(),
     }
 }

@@ -26,7 +26,11 @@ fn scalars_are_what_kubectl_would_send() {
         ("+7", json!(7)),
         ("1.5", json!(1.5)),
         (".5", json!(0.5)),
-        ("1e3", json!(1000.0)),
+        ("1e3", json!(1000)),
+        ("3.0", json!(3)),
+        ("-0.0", json!(0)),
+        ("1.e+3", json!(1000)),
+        ("1e400", json!("1e400")),
         ("1_000", json!(1000)),
         ("true", json!(true)),
         ("yes", json!(true)),
@@ -47,7 +51,8 @@ fn scalars_are_what_kubectl_would_send() {
         ("0644", json!(420)),
         ("0o17", json!(15)),
         ("0x1F", json!(31)),
-        ("08", json!(8.0)),
+        ("08", json!(8)),
+        ("089", json!(89)),
         ("-", json!("-")),
         (".", json!(".")),
         ("1e", json!("1e")),
@@ -79,7 +84,13 @@ fn a_quoted_text_may_go_on_at_the_indentation_of_its_key() {
 
 #[test]
 fn keys_are_texts() {
-    assert_eq!(value("on: 1\n2: b\n~: c\n"), json!({"true": 1, "2": "b", "null": "c"}));
+    assert_eq!(value("on: 1\n2: b\n'no': c\n"), json!({"true": 1, "2": "b", "no": "c"}));
+    // kustomize has its own mind about words.
+    let mut node = load("on: N\nN: {y: off}\n", START).unwrap().unwrap();
+    assert_eq!(node.to_value(), json!({"true": false, "false": {"true": false}}));
+    node.without_words();
+    assert_eq!(node.to_value(), json!({"on": "N", "N": {"y": "off"}}));
+    assert_eq!(load("~: c\n", START).unwrap_err().message, "a key must not be null");
 }
 
 #[test]
