@@ -191,7 +191,7 @@ fn what_is_elsewhere_or_not_built_is_said() {
     let files = files(&[
         (
             "d/kustomization.yaml",
-            "resources: [a.yaml, gone.yaml, 'https://example.com/base?ref=v1']\nreplacements: [{path: r.yaml}]\n",
+            "resources: [a.yaml, gone.yaml, 'https://example.com/base?ref=v1']\nreplacements: [{path: r.yaml}]\ntransformers: [t.yaml]\n",
         ),
         ("d/a.yaml", &kustomization("a", FINE)),
         ("d/r.yaml", "source: {kind: ConfigMap}\n"),
@@ -201,7 +201,8 @@ fn what_is_elsewhere_or_not_built_is_said() {
         &[
             "d/kustomization.yaml:1:21: note: gone.yaml does not exist",
             "d/kustomization.yaml:1:32: note: https://example.com/base?ref=v1 is elsewhere",
-            "d/a.yaml:1:1: note: Kustomization a: d/kustomization.yaml:2:1: replacements is not built",
+            "d/a.yaml:1:1: note: Kustomization a: d/r.yaml:1:1: a replacement is not made, since",
+            "d/a.yaml:1:1: note: Kustomization a: d/kustomization.yaml:3:1: transformers is not built",
         ],
     );
     files.write("d/kustomization.yaml", "resources: [a.yaml]\npatches: [{path: missing.yaml}]\n");
@@ -219,16 +220,33 @@ fn what_is_not_built_here_kubectl_builds() {
         return;
     }
     let files = files(&[
+        ("d/kustomization.yaml", "resources: [a.yaml]\ntransformers: [t.yaml]\n"),
+        ("d/a.yaml", &kustomization("a", "interval: 10m\npath: ./x")),
+        (
+            "d/t.yaml",
+            "apiVersion: builtin\nkind: PatchTransformer\nmetadata: {name: t}\npatch: '- {op: replace, path: /spec/interval, value: 1s}'\ntarget: {kind: Kustomization}\n",
+        ),
+    ]);
+    // What the transformer brought is its; what is missing is the object's.
+    assert_eq!(found(&files, &[]), ["d/a.yaml:1:1: p/prune", "d/kustomization.yaml:2:1: p/interval"]);
+}
+
+#[test]
+fn what_a_replacement_brings_is_told_at_the_replacement() {
+    let replacement = "source: {kind: ConfigMap, name: c, fieldPath: data.interval}\ntargets:\n- select: {kind: Kustomization}\n  fieldPaths: [spec.interval]\n";
+    let files = files(&[
         ("d/kustomization.yaml", "resources: [a.yaml, c.yaml]\nreplacements:\n- path: r.yaml\n"),
         ("d/a.yaml", &kustomization("a", "interval: 10m\npath: ./x")),
         ("d/c.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {interval: 1s}\n"),
-        (
-            "d/r.yaml",
-            "source: {kind: ConfigMap, name: c, fieldPath: data.interval}\ntargets:\n- select: {kind: Kustomization}\n  fieldPaths: [spec.interval]\n",
-        ),
+        ("d/r.yaml", replacement),
     ]);
-    // What the replacement brought is its; what is missing is the object's.
-    assert_eq!(found(&files, &[]), ["d/a.yaml:1:1: p/prune", "d/kustomization.yaml:2:1: p/interval"]);
+    assert_eq!(found(&files, &[]), ["d/a.yaml:1:1: p/prune", "d/r.yaml:4:16: p/interval"]);
+    // Versions of kustomize differ in what an expression selects.
+    files.write("d/r.yaml", replacement.replace("{kind: Kustomization}", "{kind: Kust.*}"));
+    let note = "d/a.yaml:1:1: note: Kustomization a: d/r.yaml:1:1: a replacement is not made, since a target is selected by an expression";
+    let mut command = files.command(&["d", "--policies", "policies"]);
+    // Without kubectl, which has one of them.
+    crate::Checked::from(command.env("PATH", "").output().unwrap()).expect(1, &[note]);
 }
 
 #[test]

@@ -23,6 +23,7 @@ pub(crate) struct Kustomization {
     pub(crate) annotations: Vec<Node>,
     pub(crate) images: Vec<Node>,
     pub(crate) config_maps: Vec<Node>,
+    pub(crate) replacements: Vec<Node>,
     /// Fields that are not built here.
     pub(crate) unsupported: Vec<(String, At)>,
 }
@@ -84,6 +85,7 @@ impl Kustomization {
                 "commonLabels" => all.labels.push(value.clone()),
                 "commonAnnotations" => all.annotations.push(value.clone()),
                 "images" => all.images.extend(value.items().iter().cloned()),
+                "replacements" => all.replacements.extend(value.items().iter().cloned()),
                 "configMapGenerator" => all.config_maps.extend(value.items().iter().cloned()),
                 key if HARMLESS.contains(&key) || is_empty(value) => {}
                 key => all.unsupported.push((key.to_owned(), at)),

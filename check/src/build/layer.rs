@@ -8,6 +8,7 @@ use super::{
     kustomization::{Kustomization, PatchSource, Reference},
     object::{Built, Id, Target},
     patch::{self, Outcome},
+    replacement::{self, Problem},
     transform,
 };
 use gatehouse_inventory::yaml::{At, Data, Node};
@@ -163,11 +164,53 @@ impl<'a, R: Repository> Layers<'a, R> {
             self.patch(folder, patch, objects)?;
         }
         transform::images(objects, &layer.images);
+        self.replacements(folder, layer, objects)?;
         for (field, at) in &layer.unsupported {
             if matches!(field.as_str(), "helmCharts" | "helmChartInflationGenerator" | "generators") {
                 self.left_out.push((*at, format!("{field}: what it generates is not judged")));
             } else {
                 self.unknown.push((*at, format!("{field} is not built: what it changes is not judged")));
+            }
+        }
+        Ok(())
+    }
+
+    fn replacements(
+        &mut self,
+        folder: &Path,
+        layer: &Kustomization,
+        objects: &mut [Built],
+    ) -> Result<(), Failure> {
+        for item in &layer.replacements {
+            let mut replacements = match item.str_of("path") {
+                Some(path) => {
+                    let mut documents =
+                        self.repository.documents(&super::clean(&folder.join(path)), item.at)?;
+                    // A file holds a list of them, or one.
+                    documents
+                        .drain(..)
+                        .flat_map(|document| match document.data {
+                            Data::List(items) => items,
+                            _ => vec![document],
+                        })
+                        .collect()
+                }
+                None => vec![item.clone()],
+            };
+            for replacement in &mut replacements {
+                replacement.without_words();
+                match replacement::replace(objects, replacement) {
+                    Ok(()) => {}
+                    // The source may be among what is not there.
+                    Err(Problem::Wrong(message)) if self.left_out.is_empty() => {
+                        return Err(Failure { at: replacement.at, message });
+                    }
+                    Err(Problem::Wrong(why) | Problem::Unknown(why)) => {
+                        let message =
+                            format!("a replacement is not made, since {why}: what it changes is not judged");
+                        self.unknown.push((replacement.at, message));
+                    }
+                }
             }
         }
         Ok(())

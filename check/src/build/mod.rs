@@ -1,13 +1,14 @@
 //! Manifests as they will be applied: what kustomize makes of kustomization files, and Flux of its Kustomizations.
 //!
 //! Built here is what most repositories use: resources, components, patches, namespace, names, labels, annotations,
-//! images. Every part of a built object keeps the place in the file that brought it, so that a finding names the patch
+//! images, replacements. Every part of a built object keeps the place in the file that brought it, so that a finding names the patch
 //! and not the base.
 
 mod kustomization;
 mod layer;
 mod object;
 mod patch;
+mod replacement;
 mod substitute;
 #[cfg(test)]
 mod tests;

@@ -118,7 +118,7 @@ spec: {replicas: 2, template: {spec: {template: {spec: {containers: [{name: game
 ";
 
 /// Each is the rest of a kustomization over [`BASE`].
-const FEATURES: [&str; 32] = [
+const FEATURES: [&str; 43] = [
     "namespace: other\n",
     "namePrefix: pre-\n",
     "nameSuffix: -post\n",
@@ -151,6 +151,17 @@ const FEATURES: [&str; 32] = [
     "configMapGenerator:\n- name: made\n  literals: [a=b]\n  options: {disableNameSuffixHash: true}\n",
     "resources: [more.yaml]\nconfigMapGenerator:\n- name: settings\n  behavior: merge\n  literals: [a=2, 'c=\"3\"']\n  options: {disableNameSuffixHash: true}\n",
     "resources: [more.yaml]\nconfigMapGenerator:\n- name: settings\n  behavior: replace\n  envs: [settings.env]\n  options: {disableNameSuffixHash: true}\n",
+    "replacements:\n- source: {kind: Kustomization, name: two, fieldPath: spec.path}\n  targets:\n  - select: {kind: Kustomization, name: one}\n    fieldPaths: [spec.path, spec.sourceRef.name]\n",
+    "replacements:\n- source: {kind: HelmRelease, fieldPath: metadata.namespace}\n  targets:\n  - select: {kind: Kustomization}\n    reject: [{name: two}]\n    fieldPaths: ['spec.dependsOn.[name=two].name', 'spec.dependsOn.*.namespace', 'metadata.annotations.[example.com/x]']\n    options: {create: true}\n",
+    "replacements:\n- source: {kind: Kustomization, name: two, fieldPath: spec.path, options: {delimiter: /, index: 1}}\n  targets:\n  - select: {kind: Kustomization, labelSelector: app=one}\n    fieldPaths: [spec.path]\n    options: {delimiter: /, index: 1}\n  - select: {kind: HelmRelease}\n    fieldPaths: [spec.interval]\n    options: {delimiter: m, index: -1}\n",
+    "replacements:\n- source: {kind: Fleet, fieldPath: spec.replicas}\n  targets:\n  - select: {kind: HelmRelease}\n    fieldPaths: [spec.values.list.0, spec.values.image.tag]\n  - select: {kind: HelmRelease}\n    fieldPaths: ['spec.values.new.deep.[name=x].v', spec.values.image]\n    options: {create: true}\n",
+    "replacements:\n- source: {kind: HelmRelease, fieldPath: spec.values}\n  targets:\n  - select: {kind: Kustomization, name: two}\n    fieldPaths: [spec.postBuild]\n",
+    "replacements:\n- source: {kind: Kustomization, name: one, fieldPath: spec.absent}\n  targets:\n  - select: {kind: HelmRelease}\n    fieldPaths: [spec.interval]\n",
+    "replacements:\n- source: {kind: Kustomization, name: one, fieldPath: spec.interval}\n  targets:\n  - select: {kind: HelmRelease}\n    fieldPaths: [spec.absent]\n",
+    "replacements:\n- source: {kind: Kustomization, fieldPath: spec.interval}\n  targets:\n  - select: {kind: HelmRelease}\n    fieldPaths: [spec.interval]\n",
+    "replacements:\n- source: {kind: Kustomization, name: one, fieldPath: spec.interval}\n  targets:\n  - select: {kind: Fleet}\n    fieldPaths: [spec.replicas]\n",
+    "replacements:\n- path: replacement.yaml\n",
+    "namePrefix: pre-\nreplacements:\n- source: {kind: Kustomization, name: two}\n  targets:\n  - select: {kind: Kustomization, name: one}\n    fieldPaths: ['spec.dependsOn.[name=two].name', 'spec.list.[=x]']\n    options: {create: true}\n",
 ];
 
 fn tree(overlay: &str, resources: bool) -> Vec<(String, String)> {
@@ -172,6 +183,10 @@ fn tree(overlay: &str, resources: bool) -> Vec<(String, String)> {
         file(
             "over/more.yaml",
             "apiVersion: source.toolkit.fluxcd.io/v1\nkind: GitRepository\nmetadata: {name: more}\nspec: {interval: 1m}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {a: \"1\", b: \"2\"}\n",
+        ),
+        file(
+            "over/replacement.yaml",
+            "- source: {kind: Kustomization, name: two, fieldPath: spec.postBuild.substitute.A}\n  targets:\n  - select: {kind: HelmRelease, name: three}\n    fieldPaths: [spec.values.image.tag]\n  - select: {kind: Fleet}\n    fieldPaths: [spec.replicas]\n",
         ),
         file("over/settings.env", "# settings\nx=1\ny=two words\n"),
         file(
@@ -255,9 +270,10 @@ fn random_overlays_of_overlays_are_built_as_kustomize_builds_them() {
             "top/other.yaml".to_owned(),
             top[4].1.replace("more", "other").replace("settings", "others"),
         ));
-        files.push(("top/settings.env".to_owned(), top[5].1.clone()));
-        files.push(("component2/kustomization.yaml".to_owned(), top[6].1.clone()));
-        files.push(("component2/extra.yaml".to_owned(), top[7].1.replace("name: extra", "name: extra2")));
+        files.push(("top/settings.env".to_owned(), top[6].1.clone()));
+        files.push(("top/replacement.yaml".to_owned(), top[5].1.clone()));
+        files.push(("component2/kustomization.yaml".to_owned(), top[7].1.clone()));
+        files.push(("component2/extra.yaml".to_owned(), top[8].1.replace("name: extra", "name: extra2")));
         compare(&files, "top");
     }
 }
