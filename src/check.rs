@@ -223,12 +223,15 @@ impl Run<'_> {
     }
 }
 
+/// Whether standard output shows colours.
+pub(crate) fn colour() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 fn print(report: &Report, format: Format, fail_on: FailOn) -> anyhow::Result<()> {
-    let colour =
-        io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let mut out = io::BufWriter::new(io::stdout().lock());
     let written = match format {
-        Format::Text => gatehouse_check::text(report, colour, &mut out),
+        Format::Text => gatehouse_check::text(report, colour(), &mut out),
         Format::Json => gatehouse_check::json(report, &mut out),
         Format::Sarif => gatehouse_check::sarif(report, &mut out),
         Format::Github => gatehouse_check::github(report, &mut out),

@@ -10,6 +10,7 @@ mod manifests;
 mod observing;
 mod replica;
 mod signals;
+mod test;
 mod webhooks;
 
 use std::process::ExitCode;
@@ -34,6 +35,7 @@ enum Subcommands {
     Crds(crds::Args),
     Demo(demo::Args),
     Manifests(manifests::Args),
+    Test(test::Args),
     Webhooks(Box<webhooks::Args>),
 }
 
@@ -42,7 +44,8 @@ fn main() -> ExitCode {
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         unreachable!("nothing installs a provider before main does");
     }
-    let quiet = matches!(command.subcommand, Subcommands::Demo(_) | Subcommands::Check(_));
+    let quiet =
+        matches!(command.subcommand, Subcommands::Demo(_) | Subcommands::Check(_) | Subcommands::Test(_));
     if let Err(error) = command.logging.install(quiet) {
         eprintln!("gatehouse: {error:#}");
         return ExitCode::from(2);
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
             Subcommands::Crds(args) => crds::run(&args).map(|()| ExitCode::SUCCESS),
             Subcommands::Demo(args) => demo::run(args).await,
             Subcommands::Manifests(args) => manifests::run(&args).map(|()| ExitCode::SUCCESS),
+            Subcommands::Test(args) => Ok(test::run(&args)),
             Subcommands::Webhooks(args) => webhooks::run(*args).await.map(|()| ExitCode::SUCCESS),
         }
     });

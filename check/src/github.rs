@@ -29,7 +29,14 @@ pub fn github(report: &Report, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-fn command(out: &mut impl Write, level: &str, spot: &Spot, title: &str, message: &str) -> io::Result<()> {
+/// One command.
+pub(crate) fn command(
+    out: &mut impl Write,
+    level: &str,
+    spot: &Spot,
+    title: &str,
+    message: &str,
+) -> io::Result<()> {
     write!(out, "::{level} file={}", property(&spot.path))?;
     if spot.line > 0 {
         write!(out, ",line={}", spot.line)?;

@@ -33,7 +33,8 @@ pub fn junit(report: &Report, fail_on: FailOn, out: &mut impl Write) -> io::Resu
     writeln!(out, "  </testsuite>\n</testsuites>")
 }
 
-fn case(
+/// One case: passed, or what became of it, a message and more.
+pub(crate) fn case(
     out: &mut impl Write,
     class: &str,
     name: &str,

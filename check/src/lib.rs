@@ -26,6 +26,7 @@ mod resource_set;
 mod rules;
 mod rulesets;
 mod sarif;
+mod suite;
 mod sums;
 
 pub use applied::{Applied, applied, files, has_kustomizations};
@@ -37,6 +38,10 @@ pub use output::{json, remarks, text};
 pub use report::{FailOn, Finding, Ignored, Note, Problem, Report, Severity, Spot, Summary};
 pub use rulesets::Labels;
 pub use sarif::sarif;
+pub use suite::{
+    CaseResult, Decision, Filter, Tested, test, tested_github, tested_json, tested_junit, tested_remarks,
+    tested_table,
+};
 
 use std::collections::BTreeMap;
 

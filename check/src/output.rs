@@ -85,7 +85,8 @@ pub(crate) fn subject(finding: &Finding) -> String {
     }
 }
 
-fn many(count: usize, what: &str) -> String {
+/// A count, and what is counted.
+pub(crate) fn many(count: usize, what: &str) -> String {
     many_of(count, what, &format!("{what}s"))
 }
 

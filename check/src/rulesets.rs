@@ -35,6 +35,8 @@ pub(crate) struct Ruleset<T> {
     pub(crate) expressions: BTreeMap<String, String>,
     /// Whether a policy takes parameters from a ConfigMap that is nowhere to be found.
     pub(crate) parameters_unknown: bool,
+    /// The rules of a policy, as violations name them.
+    pub(crate) rules: Vec<String>,
 }
 
 /// What applies.
@@ -265,9 +267,20 @@ impl Ruleset<Policy> {
                 let name = rule["name"].as_str().map_or_else(|| format!("cel[{index}]"), str::to_owned);
                 Some((name, rule["expression"].as_str()?.to_owned()))
             });
-        let expressions = expressions.collect();
-        let selector = policy.spec.namespace_selector.clone();
-        Self { compiled: ruleset, selector, expressions, parameters_unknown: false }
+        let expressions: BTreeMap<String, String> = expressions.collect();
+        let native = rules.as_object().into_iter().flat_map(|rules| rules.keys().cloned());
+        let exempt = (!policy.spec.exempt.objects.is_empty()).then(|| "exempt".to_owned());
+        Self {
+            compiled: ruleset,
+            selector: policy.spec.namespace_selector.clone(),
+            rules: native
+                .filter(|rule| rule != "cel")
+                .chain(expressions.keys().cloned())
+                .chain(exempt)
+                .collect(),
+            expressions,
+            parameters_unknown: false,
+        }
     }
 }
 
@@ -278,6 +291,7 @@ impl Ruleset<CompiledQuota> {
             selector: Some(quota.spec.namespace_selector.clone()),
             expressions: BTreeMap::new(),
             parameters_unknown: false,
+            rules: Vec::new(),
         }
     }
 }
@@ -307,6 +321,18 @@ fn asks_for(selector: &LabelSelector, or_name: bool) -> bool {
     let labels = selector.match_labels.iter().flatten().map(|(key, _)| key.as_str());
     let expressions = selector.match_expressions.iter().flatten().map(|expression| expression.key.as_str());
     labels.chain(expressions).all(|key| or_name && key == NAME_LABEL)
+}
+
+/// The labels of an object.
+pub(crate) fn labels_of(object: &Built) -> Labels {
+    texts_of(object, "labels")
+}
+
+/// The labels or annotations of an object.
+pub(crate) fn texts_of(object: &Built, field: &str) -> Labels {
+    let map = object.node.as_deref().and_then(|node| node.at_path(&["metadata", field]));
+    let entries = map.map(Node::entries).unwrap_or_default().iter();
+    entries.filter_map(|entry| Some((entry.name().to_owned(), entry.value.as_str()?.to_owned()))).collect()
 }
 
 /// What is known of a namespace.
@@ -352,14 +378,7 @@ impl Namespaces {
         let beside = files.objects.iter().filter(|object| files.text_of(object.at).role == Role::Policies);
         let objects = beside.chain(placed.iter().map(|placed| placed.object));
         for object in objects.filter(|object| object.id.group.is_empty() && object.id.kind == "Namespace") {
-            let texts = |field: &str| -> Labels {
-                let map = object.node.as_deref().and_then(|node| node.at_path(&["metadata", field]));
-                let entries = map.map(Node::entries).unwrap_or_default().iter();
-                entries
-                    .filter_map(|entry| Some((entry.key.to_string(), entry.value.as_str()?.to_owned())))
-                    .collect()
-            };
-            namespaces.insert(&object.id.name, texts("labels"), texts("annotations"));
+            namespaces.insert(&object.id.name, texts_of(object, "labels"), texts_of(object, "annotations"));
         }
         for (name, labels) in said {
             let Namespace { labels: mut all, annotations, .. } =

@@ -9,6 +9,7 @@ mod options;
 mod outputs;
 mod quotas;
 mod settings;
+mod suites;
 mod verdicts;
 
 use std::{
@@ -46,8 +47,12 @@ impl Files {
     }
 
     fn command(&self, args: &[&str]) -> Command {
+        self.subcommand("check", args)
+    }
+
+    fn subcommand(&self, name: &str, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gatehouse"));
-        command.arg("check").args(args).current_dir(self.0.path());
+        command.arg(name).args(args).current_dir(self.0.path());
         command.env_remove("RUST_LOG").env_remove("KUBECONFIG").stdin(Stdio::null());
         command
     }

@@ -1,0 +1,155 @@
+//! Tests of policies: requests beside the policies, with the decision that is right.
+//!
+//! A request goes through what the webhooks decide with: marks and defaults first ([`gatehouse_policy::mutation`]), then
+//! the rules of each policy over the namespace, then the quotas. What cannot fail is an error: a rule that no policy has,
+//! an object that no policy looks at, a suite without cases.
+
+mod compare;
+mod decide;
+mod find;
+mod format;
+mod output;
+mod request;
+mod world;
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use regex::Regex;
+use serde::Serialize;
+
+use self::{decide::decide, request::Request, world::World};
+pub use self::{
+    format::Decision,
+    output::{
+        github as tested_github, json as tested_json, junit as tested_junit, remarks as tested_remarks,
+        table as tested_table,
+    },
+};
+use crate::report::{Problem, Spot};
+
+/// What came of all tests.
+#[derive(Debug, Default, Serialize)]
+pub struct Tested {
+    /// Of each case that was run, in the order of the files.
+    pub results: Vec<CaseResult>,
+    /// What keeps a case, or a test, from being run.
+    pub problems: Vec<Problem>,
+}
+
+/// What came of a case.
+#[derive(Debug, Serialize)]
+pub struct CaseResult {
+    /// Where the case is.
+    #[serde(flatten)]
+    pub spot: Spot,
+    /// The name of the PolicyTest.
+    pub test: String,
+    /// The name of the case.
+    pub case: String,
+    /// The decision that is right.
+    pub expected: Decision,
+    /// The decision that was made.
+    pub decision: Decision,
+    /// What is not as it should be, a line each; empty, if the case passed.
+    pub differences: Vec<String>,
+}
+
+impl Tested {
+    /// 0: every case passed; 1: one failed; 2: one could not be run.
+    pub fn exit_code(&self) -> u8 {
+        match &self.problems[..] {
+            [] => u8::from(self.failed() > 0),
+            _ => 2,
+        }
+    }
+
+    /// How many cases failed.
+    pub fn failed(&self) -> usize {
+        self.results.iter().filter(|result| !result.differences.is_empty()).count()
+    }
+}
+
+/// Which cases to run: a regular expression over `TEST/CASE`.
+#[derive(Debug, Clone)]
+pub struct Filter(Regex);
+
+impl std::str::FromStr for Filter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Regex::new(text).map(Self).map_err(|error| format!("not a regular expression: {error}"))
+    }
+}
+
+/// Runs the PolicyTests in files and folders. `now` is for policies to which the time does not matter.
+pub fn test(paths: &[PathBuf], filter: Option<&Filter>, now: Timestamp) -> Tested {
+    let found = find::suites(paths);
+    let mut tested = Tested { problems: found.problems, ..Tested::default() };
+    let mut selected = 0;
+    for suite in &found.suites {
+        let is_selected = |name: &str| {
+            filter.is_none_or(|Filter(regex)| regex.is_match(&format!("{}/{name}", suite.test.metadata.name)))
+        };
+        let cases = suite.test.cases.iter().enumerate().filter(|(_, case)| is_selected(&case.name));
+        let cases: Vec<_> = cases.collect();
+        if cases.is_empty() {
+            continue;
+        }
+        selected += cases.len();
+        let world = match World::of(suite) {
+            Ok(world) => world,
+            Err(problems) => {
+                tested.problems.extend(problems);
+                continue;
+            }
+        };
+        for (index, case) in cases {
+            match run(suite, &world, index, now) {
+                Ok((decision, differences)) => tested.results.push(CaseResult {
+                    spot: suite.spot(&format!("cases[{index}]")),
+                    test: suite.test.metadata.name.clone(),
+                    case: case.name.clone(),
+                    expected: case.expect.decision,
+                    decision,
+                    differences,
+                }),
+                Err(problems) => tested.problems.extend(problems),
+            }
+        }
+    }
+    if selected == 0 && tested.problems.is_empty() {
+        let message = match filter {
+            Some(Filter(regex)) => format!("no case is selected by --run {:?}", regex.as_str()),
+            None => "no case to run".to_owned(),
+        };
+        tested.problems.push(Problem { spot: Spot::file("gatehouse".to_owned()), message });
+    }
+    tested
+}
+
+/// The decision about a case, and what is not as expected.
+fn run(
+    suite: &find::Suite,
+    world: &World,
+    index: usize,
+    now: Timestamp,
+) -> Result<(Decision, Vec<String>), Vec<Problem>> {
+    let case = &suite.test.cases[index];
+    let request = Request::of(suite, world, index, now).map_err(|problem| vec![problem])?;
+    let unknown = compare::unknown(suite, world, index);
+    if !unknown.is_empty() {
+        return Err(unknown);
+    }
+    let decided = decide(world, &request).map_err(|message| {
+        vec![Problem {
+            spot: suite.spot(&format!("cases[{index}]")),
+            message: format!("{}: {message}", case.name),
+        }]
+    })?;
+    let differences = compare::differences(&case.expect, &decided);
+    Ok((decided.decision, differences))
+}
+
+#[cfg(test)]
+mod tests;
