@@ -43,8 +43,11 @@ enum Unit {
 
 /// Plans what will be applied. `all`: files that no kustomization names, too.
 pub(crate) fn plan(files: &mut Files, all: bool) -> Plan {
+    let providers =
+        files.objects.iter().filter(|object| resource_set::is_provider(object)).cloned().collect();
     let mut planner = Planner {
         files,
+        providers,
         plan: Plan::default(),
         open: VecDeque::new(),
         done: HashSet::new(),
@@ -62,6 +65,8 @@ struct Planner<'a> {
     done: HashSet<(Option<String>, String, PathBuf)>,
     /// Kustomizations that are built, or part of one that is.
     built: HashSet<PathBuf>,
+    /// What provides inputs of ResourceSets, as it is written.
+    providers: Vec<Built>,
 }
 
 impl Planner<'_> {
@@ -237,7 +242,7 @@ impl Planner<'_> {
             self.follow(&object, folder);
         }
         if resource_set::is_resource_set(&object) {
-            let (made, unknown) = resource_set::made(&object);
+            let (made, unknown) = resource_set::made(&object, &self.providers);
             for (at, message) in unknown {
                 self.note(at, message);
             }

@@ -1,25 +1,35 @@
-//! What a ResourceSet of the Flux operator makes: its `resources` and `resourcesTemplate`, once for each of its
-//! `inputs`. Simple references to an input are filled in; what else a template does is not known here.
+//! What a ResourceSet of the Flux operator makes: its `resources` and `resourcesTemplate`, once for each of its inputs:
+//! those of `inputs`, and those of static providers that `inputsFrom` selects. Simple references to an input are filled
+//! in; what else a template does is not known here.
 
 use std::sync::Arc;
 
+use gatehouse_apiservice::policy::Selector;
 use gatehouse_inventory::yaml::{self, At, Data, Node, Style};
 
-use crate::build::{Built, Id};
+use crate::{
+    build::{Built, Id},
+    rulesets::labels_of,
+};
+
+/// Where a resource says that it is not to be made.
+const RECONCILE: &str = "fluxcd.controlplane.io/reconcile";
 
 /// Whether an object is one.
 pub(crate) fn is_resource_set(object: &Built) -> bool {
     object.id.group == "fluxcd.controlplane.io" && object.id.kind == "ResourceSet"
 }
 
+/// Whether an object provides inputs.
+pub(crate) fn is_provider(object: &Built) -> bool {
+    object.id.group == "fluxcd.controlplane.io" && object.id.kind == "ResourceSetInputProvider"
+}
+
 /// The objects it makes, and what could not be made out.
-pub(crate) fn made(object: &Built) -> (Vec<Built>, Vec<(At, String)>) {
+pub(crate) fn made(object: &Built, providers: &[Built]) -> (Vec<Built>, Vec<(At, String)>) {
     let (mut made, mut unknown) = (Vec::new(), Vec::new());
     let Some(spec) = object.node.as_deref().and_then(|node| node.get("spec")) else { return (made, unknown) };
-    let inputs: Vec<Option<&Node>> = match spec.get("inputs").map(Node::items) {
-        Some(inputs) if !inputs.is_empty() => inputs.iter().map(Some).collect(),
-        _ => vec![None],
-    };
+    let inputs = inputs(object, spec, providers);
     let mut templates: Vec<Node> = spec.get("resources").map(Node::items).unwrap_or_default().to_vec();
     if let Some(template) = spec
         .get("resourcesTemplate")
@@ -35,6 +45,10 @@ pub(crate) fn made(object: &Built) -> (Vec<Built>, Vec<(At, String)>) {
             let mut node = template.clone();
             if let Some(input) = input {
                 fill(&mut node, input);
+            }
+            let annotations = node.at_path(&["metadata", "annotations"]);
+            if annotations.and_then(|all| all.str_of(RECONCILE)) == Some("disabled") {
+                continue;
             }
             for (field, pairs) in ["labels", "annotations"]
                 .into_iter()
@@ -55,6 +69,61 @@ pub(crate) fn made(object: &Built) -> (Vec<Built>, Vec<(At, String)>) {
         }
     }
     (made, unknown)
+}
+
+/// The inputs, none for those that are not known: of a provider that asks elsewhere, or is not among the files.
+fn inputs(object: &Built, spec: &Node, providers: &[Built]) -> Vec<Option<Node>> {
+    let mut inputs: Vec<Option<Node>> = Vec::new();
+    for own in spec.get("inputs").map(Node::items).unwrap_or_default() {
+        inputs.push(Some(provided(own.clone(), object)));
+    }
+    let from = spec.get("inputsFrom").map(Node::items).unwrap_or_default();
+    for from in from {
+        let selected: Vec<&Built> = providers
+            .iter()
+            .filter(|provider| provider.id.namespace == object.id.namespace && selects(from, provider))
+            .collect();
+        if selected.is_empty() {
+            inputs.push(None);
+        }
+        inputs.extend(selected.into_iter().map(|provider| {
+            let spec = provider.node.as_deref()?.get("spec")?;
+            let values = spec.get("defaultValues").filter(|_| spec.str_of("type") == Some("Static"))?;
+            Some(provided(values.clone(), provider))
+        }));
+    }
+    // Each input has a name of its own then.
+    let is_permuted =
+        spec.at_path(&["inputStrategy"]).and_then(|strategy| strategy.str_of("name")) == Some("Permute");
+    if is_permuted || inputs.is_empty() { vec![None] } else { inputs }
+}
+
+/// Whether an item of `inputsFrom` means a provider.
+fn selects(from: &Node, provider: &Built) -> bool {
+    if let Some(name) = from.str_of("name") {
+        return provider.id.name == name;
+    }
+    let Some(selector) = from.get("selector") else { return false };
+    let selector = serde_json::from_value(selector.to_value()).ok();
+    let selector = selector.and_then(|selector| Selector::compile("selector", &selector).ok());
+    selector.is_some_and(|selector| selector.matches(&labels_of(provider)))
+}
+
+/// An input, with who provides it.
+fn provided(mut input: Node, by: &Built) -> Node {
+    let at = input.at;
+    let api_version = [by.id.group.as_str(), by.id.version.as_str()].join("/");
+    let namespace = by.id.namespace.as_deref().unwrap_or_default();
+    let provider = input.child("provider", at);
+    for (field, text) in [
+        ("apiVersion", &*api_version),
+        ("kind", &by.id.kind),
+        ("name", &by.id.name),
+        ("namespace", namespace),
+    ] {
+        provider.set(field, at, Node::text(text, at));
+    }
+    input
 }
 
 /// The documents of a template that has no more than references in it.

@@ -250,6 +250,56 @@ fn what_a_replacement_brings_is_told_at_the_replacement() {
 }
 
 #[test]
+fn inputs_come_from_static_providers_of_the_files() {
+    let provider = "apiVersion: fluxcd.controlplane.io/v1
+kind: ResourceSetInputProvider
+metadata: {name: tenants, namespace: team-a, labels: {kind: tenants}}
+spec:
+  type: Static
+  defaultValues: {tenant: x, interval: 2s}
+";
+    let set = |from: &str| {
+        format!(
+            "apiVersion: fluxcd.controlplane.io/v1
+kind: ResourceSet
+metadata: {{name: rs, namespace: team-a}}
+spec:
+  inputs: [{{tenant: own, interval: 3s}}]
+  inputsFrom: [{from}]
+  resources:
+  - apiVersion: kustomize.toolkit.fluxcd.io/v1
+    kind: Kustomization
+    metadata:
+      name: << inputs.tenant >>
+      namespace: << inputs.provider.namespace >>
+      annotations: {{fluxcd.controlplane.io/reconcile: << inputs.reconcile >>}}
+    spec: {{interval: << inputs.interval >>, prune: true}}
+"
+        )
+    };
+    let selected = "{kind: ResourceSetInputProvider, selector: {matchLabels: {kind: tenants}}}";
+    let files = files(&[("d/provider.yaml", provider), ("d/rs.yaml", &set(selected))]);
+    let json = files.check(&["d", "--policies", "policies", "-o", "json"]).json();
+    let names = json["findings"].as_array().unwrap().iter().map(|finding| finding["name"].as_str().unwrap());
+    assert_eq!(names.collect::<Vec<_>>(), ["own", "x"]);
+    // What says that it is not to be made is not.
+    files.write("d/provider.yaml", provider.replace("interval: 2s", "interval: 2s, reconcile: disabled"));
+    assert_eq!(found(&files, &[]).len(), 1);
+    // What is not among the files, or asks elsewhere, is a note beside what is known.
+    for (provider, from) in [
+        (provider.to_owned(), "{kind: ResourceSetInputProvider, name: other}"),
+        (provider.replace("Static", "GitHubBranch"), selected),
+    ] {
+        files.write("d/provider.yaml", provider);
+        files.write("d/rs.yaml", set(from));
+        let checked = files.check(&["d", "--policies", "policies"]);
+        checked
+            .expect(1, &["d/rs.yaml:14:12: note: spec.interval: << inputs.interval >> is filled in by Flux"]);
+        assert_eq!(checked.findings().len(), 1, "{checked:?}");
+    }
+}
+
+#[test]
 fn files_that_are_no_text_are_passed_over_in_a_folder() {
     let files = files(&[("d/a.yaml", &kustomization("a", FINE))]);
     files.write("d/crypt.yaml", b"\0GITCRYPT\0\x80\x81");
