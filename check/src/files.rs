@@ -96,7 +96,7 @@ impl Files {
     }
 
     /// The current folder, or what stands for it.
-    fn here(&self) -> PathBuf {
+    pub(crate) fn here(&self) -> PathBuf {
         self.base.clone().unwrap_or_else(|| absolute(Path::new(".")))
     }
 

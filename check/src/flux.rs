@@ -61,7 +61,10 @@ pub(crate) fn folder(files: &Files, object: &Built) -> Option<PathBuf> {
         let depth = top.map_or(0, |top| folder.components().count() - top.components().count() + 1);
         folder.ancestors().take(depth).map(Path::to_path_buf).collect::<Vec<_>>()
     });
-    let roots = files.folders.iter().flat_map(|folder| roots(folder)).chain(above);
+    // Mostly the check runs where the repository begins.
+    let here = files.here();
+    let here = files.folders.iter().any(|folder| folder.starts_with(&here)).then_some(here);
+    let roots = files.folders.iter().flat_map(|folder| roots(folder)).chain(above).chain(here);
     roots.map(|root| absolute(&root.join(path))).find(|folder| folder.is_dir() && files.is_checked(folder))
 }
 

@@ -300,6 +300,16 @@ spec:
 }
 
 #[test]
+fn a_path_may_count_from_the_current_folder() {
+    let parent = kustomization("root", "interval: 10m\nprune: true\npath: ./d/apps\ntargetNamespace: team-b");
+    let files = files(&[
+        ("d/cluster/root.yaml", &parent),
+        ("d/apps/a.yaml", &kustomization("a", "interval: 10m\nprune: true\ntargetNamespace: team-b")),
+    ]);
+    assert_eq!(found(&files, &[]), ["d/cluster/root.yaml:8:3: p/targetNamespaces"]);
+}
+
+#[test]
 fn files_that_are_no_text_are_passed_over_in_a_folder() {
     let files = files(&[("d/a.yaml", &kustomization("a", FINE))]);
     files.write("d/crypt.yaml", b"\0GITCRYPT\0\x80\x81");
