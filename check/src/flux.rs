@@ -83,14 +83,23 @@ impl Files {
     }
 }
 
-/// What `spec.postBuild` fills in: none if it fills in nothing.
-pub(crate) fn variables(files: &Files, namespace: Option<&str>, spec: &Node) -> Option<Variables> {
+/// What `spec.postBuild` fills in: none if it fills in nothing. `built`: the ConfigMaps that will be applied, as far as
+/// is known; else what files say counts.
+pub(crate) fn variables(
+    files: &Files,
+    built: &[Built],
+    namespace: Option<&str>,
+    spec: &Node,
+) -> Option<Variables> {
     let post_build = spec.get("postBuild")?;
     let mut variables = Variables::default();
     for from in post_build.get("substituteFrom").map(Node::items).unwrap_or_default() {
         let name = from.str_of("name").unwrap_or_default();
-        let found =
-            if from.str_of("kind") == Some("ConfigMap") { config_map(files, namespace, name) } else { None };
+        let found = if from.str_of("kind") == Some("ConfigMap") {
+            config_map(files, built, namespace, name)
+        } else {
+            None
+        };
         match found {
             Some(data) => variables.known.extend(data),
             None => variables.others = true,
@@ -102,11 +111,23 @@ pub(crate) fn variables(files: &Files, namespace: Option<&str>, spec: &Node) -> 
     Some(variables)
 }
 
-/// The data of a ConfigMap of the files, if there is one of that name and no other.
-fn config_map(files: &Files, namespace: Option<&str>, name: &str) -> Option<BTreeMap<String, String>> {
-    let mut found = files.config_maps(name).filter(|object| {
-        object.id.namespace.is_none() || namespace.is_none() || object.id.namespace.as_deref() == namespace
-    });
+/// The data of a ConfigMap, if there is one of that name and no other.
+fn config_map(
+    files: &Files,
+    built: &[Built],
+    namespace: Option<&str>,
+    name: &str,
+) -> Option<BTreeMap<String, String>> {
+    let is_meant = |object: &&Built| {
+        object.id.name == name
+            && (object.id.namespace.is_none()
+                || namespace.is_none()
+                || object.id.namespace.as_deref() == namespace)
+    };
+    let as_built: Vec<&Built> = built.iter().filter(is_meant).collect();
+    let found =
+        if as_built.is_empty() { files.config_maps(name).filter(is_meant).collect() } else { as_built };
+    let mut found = found.into_iter();
     let data = found.next()?.node.as_deref()?.get("data")?;
     let data: BTreeMap<String, String> =
         data.entries().iter().map(|entry| (entry.name().to_owned(), scalar(&entry.value))).collect();

@@ -48,6 +48,7 @@ pub(crate) fn plan(files: &mut Files, all: bool) -> Plan {
     let mut planner = Planner {
         files,
         providers,
+        config_maps: Vec::new(),
         plan: Plan::default(),
         open: VecDeque::new(),
         done: HashSet::new(),
@@ -65,6 +66,8 @@ struct Planner<'a> {
     done: HashSet<(Option<String>, String, PathBuf)>,
     /// Kustomizations that are built, or part of one that is.
     built: HashSet<PathBuf>,
+    /// ConfigMaps that will be applied.
+    config_maps: Vec<Built>,
     /// What provides inputs of ResourceSets, as it is written.
     providers: Vec<Built>,
 }
@@ -217,7 +220,7 @@ impl Planner<'_> {
 
     /// What Flux does after the build.
     fn finish(&self, objects: &mut [Built], namespace: Option<&str>, spec: &Node) {
-        let variables = flux::variables(self.files, namespace, spec);
+        let variables = flux::variables(self.files, &self.config_maps, namespace, spec);
         for object in objects {
             let at = object.at;
             let substitutes = flux::substitutes(object);
@@ -236,10 +239,14 @@ impl Planner<'_> {
     }
 
     fn put(&mut self, object: Built) {
-        if flux::is_kustomization(&object)
-            && let Some(folder) = flux::folder(self.files, &object)
-        {
-            self.follow(&object, folder);
+        if flux::is_kustomization(&object) {
+            match flux::folder(self.files, &object) {
+                Some(folder) => self.follow(&object, folder),
+                None => self.not_followed(&object),
+            }
+        }
+        if object.id.group.is_empty() && object.id.kind == "ConfigMap" {
+            self.config_maps.push(object.clone());
         }
         if resource_set::is_resource_set(&object) {
             let (made, unknown) = resource_set::made(&object, &self.providers);
@@ -254,6 +261,19 @@ impl Planner<'_> {
         let ignored = !named && path.as_deref().is_some_and(|path| self.files.is_ignored(path));
         if !ignored {
             self.plan.objects.push(object);
+        }
+    }
+
+    /// What it adds to what it leads to is judged nowhere.
+    fn not_followed(&mut self, object: &Built) {
+        let spec = object.node.as_deref().and_then(|node| node.get("spec"));
+        let adds =
+            |field: &&str| spec.and_then(|spec| spec.get(field)).is_some_and(|list| !list.items().is_empty());
+        if let Some(field) = ["patches", "components"].into_iter().find(adds) {
+            let message = format!(
+                "spec.{field}: the folder of spec.path is not among the files: what it brings is not judged"
+            );
+            self.note(object.place(&[&format!("spec.{field}")]), message);
         }
     }
 

@@ -300,6 +300,36 @@ spec:
 }
 
 #[test]
+fn config_maps_that_are_generated_fill_in_variables() {
+    let parent = kustomization(
+        "root",
+        "interval: 10m\nprune: true\npath: ./d/apps\npostBuild:\n  substituteFrom: [{kind: ConfigMap, name: vars}]",
+    );
+    let files = files(&[
+        ("d/cluster/root.yaml", &parent),
+        (
+            "d/cluster/kustomization.yaml",
+            "resources: [root.yaml]\nnamespace: team-a\nconfigMapGenerator:\n- {name: vars, literals: [I=1s], options: {disableNameSuffixHash: true}}\n",
+        ),
+        ("d/apps/a.yaml", &kustomization("a", "interval: ${I}\nprune: true")),
+    ]);
+    assert_eq!(found(&files, &[]), ["d/apps/a.yaml:5:3: p/interval"]);
+}
+
+#[test]
+fn patches_of_what_is_not_among_the_files_are_a_note() {
+    let patches = "patches:\n- target: {kind: Kustomization}\n  patch: '[]'";
+    let root =
+        |path: &str| kustomization("root", &format!("interval: 10m\nprune: true\npath: {path}\n{patches}"));
+    let note = ":8:3: note: spec.patches: the folder of spec.path is not among the files";
+    let files = files(&[("d/root.yaml", &root("./elsewhere"))]);
+    files.check(&["d", "--policies", "policies"]).expect(0, &[&format!("d/root.yaml{note}")]);
+    // All of a repository, which may be another one.
+    files.write("d/root.yaml", root("./"));
+    files.check(&["d", "--policies", "policies"]).expect(0, &[&format!("d/root.yaml{note}")]);
+}
+
+#[test]
 fn a_path_may_count_from_the_current_folder() {
     let parent = kustomization("root", "interval: 10m\nprune: true\npath: ./d/apps\ntargetNamespace: team-b");
     let files = files(&[
