@@ -330,6 +330,17 @@ fn patches_of_what_is_not_among_the_files_are_a_note() {
 }
 
 #[test]
+fn what_kustomize_refuses_is_bad_input() {
+    let files = files(&[
+        ("d/kustomization.yaml", "resources: [a.yaml, b.yaml]\n"),
+        ("d/a.yaml", &kustomization("a", FINE)),
+        ("d/b.yaml", &kustomization("a", FINE)),
+    ]);
+    let told = "d/b.yaml:1:1: error: kustomize cannot build this: Kustomization a is there already";
+    files.check(&["d", "--policies", "policies"]).expect(2, &[told]);
+}
+
+#[test]
 fn a_path_may_count_from_the_current_folder() {
     let parent = kustomization("root", "interval: 10m\nprune: true\npath: ./d/apps\ntargetNamespace: team-b");
     let files = files(&[

@@ -1,7 +1,10 @@
 //! One kustomization at work: its resources gathered, its components and patches applied, its names and labels given,
 //! in the order in which kustomize does it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
 use super::{
     Failure, Repository,
@@ -76,9 +79,11 @@ impl<'a, R: Repository> Layers<'a, R> {
             self.resource(folder, resource, &mut own)?;
         }
         objects.append(&mut own);
+        check_names(objects)?;
         for component in &layer.components {
             if let Some(path) = self.local(folder, component) {
                 self.into(&path, None, objects)?;
+                check_names(objects)?;
             }
         }
         for generator in &layer.config_maps {
@@ -150,6 +155,7 @@ impl<'a, R: Repository> Layers<'a, R> {
         }
         if let Some((namespace, at)) = &layer.namespace {
             transform::namespace(objects, namespace, *at);
+            check_names(objects)?;
         }
         transform::names(objects, layer.prefix.as_deref(), layer.suffix.as_deref());
         for (field, pairs) in layer
@@ -250,6 +256,20 @@ impl<'a, R: Repository> Layers<'a, R> {
             }
         }
         Ok(())
+    }
+}
+
+/// kustomize refuses two objects of the same name.
+fn check_names(objects: &[Built]) -> Result<(), Failure> {
+    let mut known = HashSet::new();
+    // What is yet to be named has none.
+    let named = |object: &&Built| !object.id.name.is_empty() && !object.id.name.ends_with('*');
+    match objects.iter().filter(named).find(|object| !known.insert(object.id.key())) {
+        None => Ok(()),
+        Some(object) => {
+            let message = format!("{} {} is there already", object.id.kind, object.id.name);
+            Err(Failure { at: object.at, message })
+        }
     }
 }
 

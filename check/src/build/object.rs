@@ -51,13 +51,18 @@ impl Id {
         })
     }
 
+    /// What kustomize takes for the same.
+    pub(super) fn key(&self) -> [&str; 5] {
+        let namespace = match self.namespace.as_deref() {
+            _ if is_cluster_scoped(&self.group, &self.kind) => "",
+            None | Some("") => "default",
+            Some(namespace) => namespace,
+        };
+        [&self.group, &self.version, &self.kind, namespace, &self.name]
+    }
+
     fn is(&self, other: &Self) -> bool {
-        let namespace = |id: &Self| id.namespace.clone().unwrap_or_else(|| "default".to_owned());
-        self.kind == other.kind
-            && self.name == other.name
-            && self.group == other.group
-            && self.version == other.version
-            && (is_cluster_scoped(&self.group, &self.kind) || namespace(self) == namespace(other))
+        self.key() == other.key()
     }
 }
 

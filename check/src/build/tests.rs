@@ -208,6 +208,37 @@ fn each_feature_is_built_as_kustomize_builds_it() {
     }
 }
 
+#[test]
+fn two_objects_of_a_name_are_refused_as_kustomize_refuses_them() {
+    let object = |namespace: &str, name: &str| {
+        format!(
+            "apiVersion: source.toolkit.fluxcd.io/v1\nkind: GitRepository\nmetadata: {{name: {name}, namespace: {namespace}}}\n"
+        )
+    };
+    let two = object("a", "x") + "---\n" + &object("b", "x");
+    let component = "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\nresources: [one.yaml]\n";
+    let cases = [
+        ("resources: [one.yaml, same.yaml]\n", false),
+        ("resources: [one.yaml, two.yaml]\n", false),
+        ("resources: [two.yaml]\n", true),
+        ("namespace: c\nresources: [two.yaml]\n", false),
+        ("resources: [one.yaml]\ncomponents: [component]\n", false),
+    ];
+    for (kustomization, builds) in cases {
+        let file = |path: &str, text: &str| (path.to_owned(), text.to_owned());
+        let files = [
+            file("d/kustomization.yaml", kustomization),
+            file("d/one.yaml", &object("a", "x")),
+            file("d/same.yaml", &object("a", "x")),
+            file("d/two.yaml", &two),
+            file("d/component/kustomization.yaml", component),
+            file("d/component/one.yaml", &object("a", "x")),
+        ];
+        compare(&files, "d");
+        assert_eq!(built(write(&files).path(), "d").is_ok(), builds, "{kustomization}");
+    }
+}
+
 /// Keys that two features share are joined, as one file would have them.
 fn joined(features: &[&str]) -> String {
     let mut sections: BTreeMap<&str, String> = BTreeMap::new();
