@@ -4,6 +4,7 @@ mod against;
 mod baseline;
 mod config;
 mod live;
+mod remote;
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +16,7 @@ use std::{
 use anyhow::Context;
 use gatehouse_check::{FailOn, Files, Labels, Live, Options, Report, Role};
 
-use self::config::Config;
+use self::{config::Config, remote::Policies};
 use crate::flags;
 
 /// Check whether policies and quotas would admit the objects in files
@@ -45,8 +46,10 @@ pub(crate) struct Args {
     /// The same as PATH, as for kubectl. May be repeated.
     #[arg(short = 'f', long = "filename", value_name = "PATH")]
     files: Vec<PathBuf>,
-    /// File or folder with policies, quotas and namespaces to use; its objects are not checked. May be repeated.
-    #[arg(long, value_name = "PATH")]
+    /// Policies, quotas and namespaces to use; other objects are not checked. A file or folder; https://… of a file or
+    /// .tar.gz, with #sha256=DIGEST if its content must not change; or oci://REGISTRY/REPOSITORY@sha256:DIGEST as `flux
+    /// push artifact` makes it. May be repeated.
+    #[arg(long, value_name = "PATH|URL")]
     policies: Vec<PathBuf>,
     /// Label of a namespace that the files do not contain. May be repeated.
     #[arg(long, value_name = "NAMESPACE:KEY=VALUE", value_parser = label)]
@@ -172,6 +175,7 @@ async fn checked(args: Args) -> anyhow::Result<ExitCode> {
     }
     anyhow::ensure!(!paths.is_empty(), "nothing to check: name a file or folder");
     let policies = if args.policies.is_empty() { config.policies } else { args.policies };
+    let policies = remote::fetch(&policies).await?;
     let ignore = [config.ignore, args.ignore].concat();
     let options = Options { live, namespace_labels: labels, all_files: args.all_files || config.all_files };
     let run = Run { paths: &paths, policies: &policies, ignore: &ignore, options: &options };
@@ -203,7 +207,7 @@ async fn checked(args: Args) -> anyhow::Result<ExitCode> {
 /// What is checked, by what.
 struct Run<'a> {
     paths: &'a [PathBuf],
-    policies: &'a [PathBuf],
+    policies: &'a [Policies],
     ignore: &'a [String],
     options: &'a Options,
 }
@@ -216,8 +220,8 @@ impl Run<'_> {
         for path in self.paths {
             files.read(path, Role::Judged);
         }
-        for path in self.policies {
-            files.read(path, Role::Policies);
+        for policies in self.policies {
+            policies.read_into(&mut files);
         }
         gatehouse_check::check(&mut files, self.options, jiff::Timestamp::now())
     }

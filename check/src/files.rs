@@ -141,6 +141,13 @@ impl Files {
         self.run(jobs, role);
     }
 
+    /// Takes what was read elsewhere, under the name it is shown by.
+    pub fn add(&mut self, name: &str, bytes: &[u8], role: Role) {
+        let file = self.text(name.to_owned(), None, role, true);
+        let parsed = parsed(bytes, file, manifest::is_json(Path::new(name)), self.whole);
+        self.take(file, Ok(parsed));
+    }
+
     fn list(&mut self, folder: &Path) -> Vec<Job> {
         let root = absolute(folder);
         self.folders.push(root.clone());

@@ -8,6 +8,7 @@ mod namespaces;
 mod options;
 mod outputs;
 mod quotas;
+mod remote;
 mod settings;
 mod suites;
 mod verdicts;

@@ -1,0 +1,196 @@
+//! An OCI artifact as `flux push artifact` makes them: a manifest whose layer is a `.tar.gz` of files.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Deserialize;
+
+use super::{
+    Fetched, archive, hexadecimal,
+    http::{Client, is_local},
+    verify,
+};
+
+const MANIFESTS: &str =
+    "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
+
+#[derive(Deserialize)]
+struct Manifest {
+    #[serde(default)]
+    layers: Option<Vec<Layer>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Layer {
+    media_type: String,
+    digest: String,
+}
+
+/// An artifact's address, without its scheme.
+struct Address<'a> {
+    registry: &'a str,
+    repository: &'a str,
+    digest: &'a str,
+}
+
+impl<'a> Address<'a> {
+    fn parse(text: &'a str) -> anyhow::Result<Self> {
+        let form = "an artifact is named oci://REGISTRY/REPOSITORY@sha256:DIGEST";
+        let (name, digest) = text.split_once('@').with_context(|| {
+            format!("{form}: a tag may be moved (`flux push` and `crane digest` print the digest)")
+        })?;
+        let digest = hexadecimal(digest.strip_prefix("sha256:").context(form)?)?;
+        let (registry, repository) = name.split_once('/').context(form)?;
+        // A tag beside a digest says nothing.
+        let repository = match repository.rsplit_once(':') {
+            Some((repository, tag)) if !tag.contains('/') => repository,
+            _ => repository,
+        };
+        let part = |character: char| character.is_ascii_alphanumeric() || "._-/".contains(character);
+        let is_repository = !repository.is_empty()
+            && repository.chars().all(part)
+            && !repository.split('/').any(|part| matches!(part, "" | "." | ".."));
+        anyhow::ensure!(is_repository, "{form}: {repository:?} is no repository");
+        Ok(Self { registry, repository, digest })
+    }
+
+    fn url(&self, of: &str, digest: &str) -> String {
+        let host = self.registry.rsplit_once(':').map_or(self.registry, |(host, _)| host);
+        let scheme = if is_local(host) { "http" } else { "https" };
+        // Docker Hub answers elsewhere than it is named.
+        let registry = if self.registry == "docker.io" { "registry-1.docker.io" } else { self.registry };
+        format!("{scheme}://{registry}/v2/{}/{of}/sha256:{digest}", self.repository)
+    }
+}
+
+/// The files of an artifact.
+pub(super) async fn pull(client: &Client, address: &str) -> anyhow::Result<Fetched> {
+    let address = Address::parse(address)?;
+    let mut session = Session { client, address, authorization: None };
+    let manifest = session.get("manifests", session.address.digest).await?;
+    verify(&manifest, session.address.digest).context("the manifest")?;
+    let manifest: Manifest =
+        serde_json::from_slice(&manifest).context("not a manifest of an OCI artifact")?;
+    let layers = manifest.layers.context("an index of artifacts, not one: name the digest of one")?;
+    let layer = layers.iter().find(|layer| layer.media_type.ends_with("tar+gzip"));
+    let layer = layer.context("the artifact has no layer that is a .tar.gz")?;
+    let digest =
+        hexadecimal(layer.digest.strip_prefix("sha256:").context("a layer without a SHA-256 digest")?)?;
+    let content = session.get("blobs", digest).await?;
+    verify(&content, digest).context("the layer")?;
+    archive::manifests(&content)
+}
+
+struct Session<'a> {
+    client: &'a Client,
+    address: Address<'a>,
+    authorization: Option<HeaderValue>,
+}
+
+impl Session<'_> {
+    async fn get(&mut self, of: &str, digest: &str) -> anyhow::Result<Vec<u8>> {
+        let url = self.address.url(of, digest);
+        let (mut status, headers, mut body) = self.ask(&url).await?;
+        if status == StatusCode::UNAUTHORIZED && self.authorization.is_none() {
+            let challenge = headers.get(header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
+            self.authorization = Some(self.authorize(challenge.unwrap_or_default()).await?);
+            (status, _, body) = self.ask(&url).await?;
+        }
+        match status {
+            StatusCode::OK => Ok(body),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                anyhow::bail!("{url} answers {status} (credentials are those of `docker login`)")
+            }
+            status => anyhow::bail!("{url} answers {status}"),
+        }
+    }
+
+    async fn ask(&self, url: &str) -> anyhow::Result<(StatusCode, HeaderMap, Vec<u8>)> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_static(MANIFESTS));
+        headers.extend(self.authorization.clone().map(|own| (header::AUTHORIZATION, own)));
+        self.client.ask(url, &headers).await
+    }
+
+    /// What the registry asks for: the user's own credentials, or a token that another server gives for them.
+    async fn authorize(&self, challenge: &str) -> anyhow::Result<HeaderValue> {
+        #[derive(Deserialize)]
+        struct Token {
+            #[serde(alias = "access_token")]
+            token: String,
+        }
+        let own = self.credentials()?;
+        let Some(parameters) = challenge.strip_prefix("Bearer ") else {
+            return own.context("the registry asks for credentials: `docker login` keeps them");
+        };
+        let parameters = parameters_of(parameters);
+        let realm = parameters.get("realm").context("the registry does not say who gives tokens")?;
+        let scope = format!("repository:{}:pull", self.address.repository);
+        let scope = parameters.get("scope").map_or(scope.as_str(), |scope| scope);
+        let service = parameters.get("service").map(|service| format!("service={}&", encoded(service)));
+        let separator = if realm.contains('?') { '&' } else { '?' };
+        let url = format!("{realm}{separator}{}scope={}", service.unwrap_or_default(), encoded(scope));
+        let mut headers = HeaderMap::new();
+        headers.extend(own.map(|own| (header::AUTHORIZATION, own)));
+        let (status, _, body) = self.client.ask(&url, &headers).await?;
+        anyhow::ensure!(status == StatusCode::OK, "{realm} gives no token: {status}");
+        let token: Token = serde_json::from_slice(&body).context("not a token")?;
+        bearer(&token.token)
+    }
+
+    /// What `docker login` kept for the registry.
+    fn credentials(&self) -> anyhow::Result<Option<HeaderValue>> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Config {
+            auths: BTreeMap<String, Auth>,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Auth {
+            auth: String,
+        }
+        let Some(text) = self.client.docker.as_ref().and_then(|file| std::fs::read_to_string(file).ok())
+        else {
+            return Ok(None);
+        };
+        let config: Config =
+            serde_json::from_str(&text).context("the configuration of docker cannot be read")?;
+        let registry = self.address.registry;
+        let names = [registry.to_owned(), format!("https://{registry}"), format!("https://{registry}/v1/")];
+        let auth = names.iter().find_map(|name| config.auths.get(name)).filter(|auth| !auth.auth.is_empty());
+        auth.map(|auth| secret(&format!("Basic {}", auth.auth))).transpose()
+    }
+}
+
+fn bearer(token: &str) -> anyhow::Result<HeaderValue> {
+    secret(&format!("Bearer {token}"))
+}
+
+fn secret(text: &str) -> anyhow::Result<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).context("credentials that no header can hold")?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// `realm="…",service="…"`.
+fn parameters_of(text: &str) -> BTreeMap<String, String> {
+    let mut parameters = BTreeMap::new();
+    let mut rest = text;
+    while let Some((name, after)) = rest.split_once('=') {
+        let (value, left) = match after.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
+            None => after.split_once(',').unwrap_or((after, "")),
+        };
+        parameters.insert(name.trim_matches([',', ' ']).to_ascii_lowercase(), value.to_owned());
+        rest = left;
+    }
+    parameters
+}
+
+/// As a value of a query.
+fn encoded(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}

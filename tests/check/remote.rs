@@ -1,0 +1,209 @@
+//! Policies from elsewhere, fetched from a server on this machine.
+
+use std::{
+    collections::HashMap,
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    sync::{Arc, Mutex},
+};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::{BAD, Files, STRICT};
+
+/// An answer: status, headers, body.
+type Answer = (u16, String, Vec<u8>);
+
+/// A server that answers what it is told to, for as long as the test runs.
+struct Server {
+    host: String,
+    answers: Arc<Mutex<HashMap<String, Answer>>>,
+    /// Path and `Authorization` of each request.
+    asked: Arc<Mutex<Vec<(String, String)>>>,
+}
+
+impl Server {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let (answers, asked) =
+            (Arc::<Mutex<HashMap<String, Answer>>>::default(), Arc::<Mutex<Vec<_>>>::default());
+        let (known, log) = (Arc::clone(&answers), Arc::clone(&asked));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { continue };
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                let path = lines.next().unwrap().unwrap().split(' ').nth(1).unwrap().to_owned();
+                let headers: Vec<String> =
+                    lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+                let authorization = headers.iter().find_map(|line| line.strip_prefix("authorization: "));
+                let authorization = authorization.unwrap_or_default().to_owned();
+                let key =
+                    if authorization.is_empty() { path.clone() } else { format!("{path} {authorization}") };
+                let answers = known.lock().unwrap().clone();
+                let answer = answers.get(&key).or(answers.get(&path)).cloned();
+                log.lock().unwrap().push((path, authorization));
+                let (status, headers, body) = answer.unwrap_or((404, String::new(), Vec::new()));
+                let head = format!(
+                    "HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n",
+                    body.len()
+                );
+                let _ = stream.write_all(&[head.as_bytes(), &body].concat());
+            }
+        });
+        Self { host, answers, asked }
+    }
+
+    fn answer(&self, path: &str, status: u16, headers: &str, body: impl Into<Vec<u8>>) {
+        self.answers.lock().unwrap().insert(path.to_owned(), (status, headers.to_owned(), body.into()));
+    }
+}
+
+fn digest(bytes: &[u8]) -> String {
+    format!("{:x}", Sha256::digest(bytes))
+}
+
+/// A `.tar.gz` of files.
+fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive =
+        tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    for (path, content) in files {
+        let mut header = tar::Header::new_gnu();
+        // As it is, without what the library would refuse to write.
+        header.as_gnu_mut().unwrap().name[..path.len()].copy_from_slice(path.as_bytes());
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        archive.append(&header, *content).unwrap();
+    }
+    archive.into_inner().unwrap().finish().unwrap()
+}
+
+fn strict() -> Vec<u8> {
+    std::fs::read(STRICT).unwrap()
+}
+
+fn check(files: &Files, policies: &str) -> crate::Checked {
+    let mut command = files.command(&["bad.yaml", "--policies", policies]);
+    command.env("DOCKER_CONFIG", files.path("docker")).env_remove("HTTPS_PROXY");
+    crate::Checked::from(command.output().unwrap())
+}
+
+#[test]
+fn a_file_or_archive_at_a_url_is_read() {
+    let (server, files) = (Server::start(), Files::new(&[("bad.yaml", BAD)]));
+    server.answer("/strict.yaml", 200, "", strict());
+    let url = format!("http://{}/strict.yaml", server.host);
+    let found = check(&files, &url);
+    assert_eq!((found.code, found.findings().len()), (1, 5), "{found:?}");
+    let pinned = |digest: &str| check(&files, &format!("{url}#sha256={digest}"));
+    assert_eq!(pinned(&digest(&strict())).code, 1);
+    pinned(&"0".repeat(64)).expect(2, &["the digest is sha256:", ", not sha256:0000"]);
+    pinned("12").expect(2, &["\"12\" is no SHA-256 digest"]);
+    // An archive, where what is named leads nowhere, and a redirect to it.
+    let content = strict();
+    let bytes = archive(&[
+        ("./p/strict.yaml", &content),
+        ("../../escape.yaml", b"x"),
+        ("README.md", b"x"),
+        (".hidden.yaml", b"a: ["),
+    ]);
+    server.answer("/all.tar.gz", 200, "", bytes);
+    server.answer("/latest", 302, "Location: /all.tar.gz\r\n", "");
+    let found = check(&files, &format!("http://{}/latest", server.host));
+    assert_eq!((found.code, found.findings().len()), (1, 5), "{found:?}");
+    assert!(!files.path("../escape.yaml").exists());
+    // A policy that does not compile is told with its address.
+    server.answer(
+        "/strict.yaml",
+        200,
+        "",
+        String::from_utf8(content).unwrap().replace("min: 1m", "min: often"),
+    );
+    check(&files, &url)
+        .expect(2, &["/strict.yaml:11:16: error: ReconcilePolicy strict: spec.rules.interval.min"]);
+}
+
+#[test]
+fn what_cannot_be_fetched_is_bad_input() {
+    let (server, files) = (Server::start(), Files::new(&[("bad.yaml", BAD)]));
+    let at = |path: &str| format!("http://{}{path}", server.host);
+    check(&files, &at("/absent")).expect(2, &["answers 404"]);
+    server.answer("/loop", 302, "Location: /loop\r\n", "");
+    check(&files, &at("/loop")).expect(2, &["more than 5 redirects"]);
+    server.answer("/out", 302, "Location: http://example.com/p.yaml\r\n", "");
+    check(&files, &at("/out"))
+        .expect(2, &["http://example.com/p.yaml: https is required, but for this machine"]);
+    server.answer("/damaged", 200, "", b"\x1f\x8bnothing".to_vec());
+    check(&files, &at("/damaged")).expect(2, &["the archive is damaged"]);
+    server.answer("/none", 200, "", archive(&[("README.md", b"x")]));
+    check(&files, &at("/none")).expect(2, &["holds no manifest"]);
+    check(&files, "http://example.com/p.yaml").expect(2, &["https is required, but for this machine"]);
+    check(&files, "ftp://example.com/p.yaml").expect(2, &["neither a path, nor https:// or oci://"]);
+    check(&files, "http://127.0.0.1:1/p.yaml")
+        .expect(2, &["--policies http://127.0.0.1:1/p.yaml: ", "refused"]);
+}
+
+#[test]
+fn an_artifact_is_read_by_its_digest() {
+    let (server, files) = (Server::start(), Files::new(&[("bad.yaml", BAD)]));
+    let content = strict();
+    let layer = archive(&[("strict.yaml", &content)]);
+    let manifest = format!(
+        "{{\"schemaVersion\": 2, \"layers\": [{{\"mediaType\": \"application/vnd.cncf.flux.content.v1.tar+gzip\", \"digest\": \"sha256:{}\", \"size\": {}}}]}}",
+        digest(&layer),
+        layer.len()
+    );
+    let (manifest_at, blob_at) = (
+        format!("/v2/my-org/policies/manifests/sha256:{}", digest(manifest.as_bytes())),
+        format!("/v2/my-org/policies/blobs/sha256:{}", digest(&layer)),
+    );
+    server.answer(&manifest_at, 200, "", manifest.clone());
+    server.answer(&blob_at, 200, "", layer.clone());
+    let name = format!("oci://{}/my-org/policies@sha256:{}", server.host, digest(manifest.as_bytes()));
+    let found = check(&files, &name);
+    assert_eq!((found.code, found.findings().len()), (1, 5), "{found:?}");
+    // A registry that wants a token, which it gives to whoever `docker login` knows.
+    let challenge =
+        format!("WWW-Authenticate: Bearer realm=\"http://{}/token\",service=\"reg\"\r\n", server.host);
+    server.answer(&manifest_at, 401, &challenge, "");
+    server.answer(&blob_at, 401, &challenge, "");
+    let token = "/token?service=reg&scope=repository%3Amy%2Dorg%2Fpolicies%3Apull";
+    server.answer(token, 200, "", "{\"token\": \"anonymous\"}");
+    check(&files, &name).expect(2, &["answers 401 Unauthorized (credentials are those of `docker login`)"]);
+    server.answer(&format!("{token} Basic amFuZTpzZWNyZXQ="), 200, "", "{\"token\": \"t\"}");
+    server.answer(&format!("{manifest_at} Bearer t"), 200, "", manifest.clone());
+    // The blob is elsewhere, where the token has no business.
+    let other = Server::start();
+    other.answer("/blob", 200, "", layer.clone());
+    server.answer(
+        &format!("{blob_at} Bearer t"),
+        307,
+        &format!("Location: http://{}/blob\r\n", other.host),
+        "",
+    );
+    files.write(
+        "docker/config.json",
+        format!("{{\"auths\": {{\"{}\": {{\"auth\": \"amFuZTpzZWNyZXQ=\"}}}}}}", server.host),
+    );
+    let found = check(&files, &name);
+    assert_eq!((found.code, found.findings().len()), (1, 5), "{found:?}");
+    assert_eq!(*other.asked.lock().unwrap(), [("/blob".to_owned(), String::new())]);
+    // What is served is not what was named.
+    other.answer("/blob", 200, "", archive(&[("other.yaml", b"a: b")]));
+    check(&files, &name).expect(2, &["the layer: the digest is sha256:"]);
+    server.answer(&format!("{manifest_at} Bearer t"), 200, "", manifest.replace("flux", "flax"));
+    check(&files, &name).expect(2, &["the manifest: the digest is sha256:"]);
+}
+
+#[test]
+fn an_artifact_without_a_digest_is_refused() {
+    let files = Files::new(&[("bad.yaml", BAD)]);
+    check(&files, "oci://ghcr.io/my-org/policies:v1")
+        .expect(2, &["oci://REGISTRY/REPOSITORY@sha256:DIGEST: a tag may be moved"]);
+    check(&files, "oci://ghcr.io/my-org/policies@sha256:12").expect(2, &["\"12\" is no SHA-256 digest"]);
+    check(&files, "oci://ghcr.io@sha256:12").expect(2, &["\"12\" is no SHA-256 digest"]);
+    let digest = "0".repeat(64);
+    check(&files, &format!("oci://ghcr.io/../x@sha256:{digest}")).expect(2, &["is no repository"]);
+    check(&files, &format!("oci://ghcr.io@sha256:{digest}")).expect(2, &["an artifact is named oci://"]);
+}
