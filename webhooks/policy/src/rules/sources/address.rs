@@ -10,6 +10,9 @@ use url::{Host, Url};
 
 use super::percent_decoded;
 
+/// The registry of images that name none.
+const DOCKER_HUB: &str = "docker.io";
+
 /// How an address is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
@@ -63,6 +66,7 @@ impl Address {
         if is_respelt(&text, &host) {
             return Err(shown() + "has a host that is read in more than one way");
         }
+        let host = if url.scheme() == "oci" { registry_name(host) } else { host };
         let path = path(&text, &url, form).map_err(|why| shown() + why)?;
         let user = Some(percent_decoded(url.username())).filter(|user| !user.is_empty());
         if user.as_ref().is_some_and(|user| !user.bytes().all(is_of_user)) {
@@ -211,11 +215,19 @@ pub(super) fn scp(text: &str) -> Option<String> {
     Some(format!("ssh://{authority}/{}", path.strip_prefix('/').unwrap_or(path)))
 }
 
-/// An image as an OCI address. As Docker reads them, a first segment without dot and port is no registry.
+/// An image as an OCI address. As Docker reads them, a first segment without dot and port is no registry, and an image of
+/// Docker Hub without an owner is one of its library.
 fn image(text: &str) -> String {
-    match text.split_once('/') {
-        None => format!("oci://docker.io/library/{text}"),
-        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => format!("oci://{text}"),
-        Some(_) => format!("oci://docker.io/{text}"),
-    }
+    let (registry, image) = match text.split_once('/') {
+        Some((first, image)) if first.contains(['.', ':']) || first == "localhost" => (first, image),
+        _ => (DOCKER_HUB, text),
+    };
+    let is_of_library = registry_name(registry.to_ascii_lowercase()) == DOCKER_HUB && !image.contains('/');
+    let library = if is_of_library { "library/" } else { "" };
+    format!("oci://{registry}/{library}{image}")
+}
+
+/// The host of a registry, which Docker Hub has two of.
+pub(super) fn registry_name(host: String) -> String {
+    if host == "index.docker.io" { DOCKER_HUB.to_owned() } else { host }
 }

@@ -6,7 +6,7 @@
 use globset::GlobMatcher;
 use url::Url;
 
-use super::address::{Address, Form, default_port, host, is_of_user, scp};
+use super::address::{Address, Form, default_port, host, is_of_user, registry_name, scp};
 use crate::glob;
 
 #[derive(Debug)]
@@ -89,6 +89,7 @@ impl Pattern {
         let url = Url::parse(&format!("{scheme}://{authority}/"))
             .map_err(|error| format!("is not a URL: {error}"))?;
         let named = host(&url).ok_or("names no valid host")?;
+        let named = if url.scheme() == "oci" { registry_name(named) } else { named };
         if below && !matches!(url.host(), Some(url::Host::Domain(_))) {
             return Err("may have *. before the name of a domain only".into());
         }

@@ -66,6 +66,13 @@ fn what_matches_is_allowed() {
     assert!(allows("oci://ghcr.io/my-org/**", "ghcr.io/my-org/app", Form::Image));
     assert!(allows("oci://docker.io/library/*", "nginx", Form::Image));
     assert!(allows("oci://docker.io/grafana/*", "grafana/grafana", Form::Image));
+    for image in ["docker.io/nginx", "index.docker.io/library/nginx", "Index.Docker.io:443/library/nginx"] {
+        assert!(allows("oci://docker.io/library/*", image, Form::Image), "{image}");
+        assert!(allows("oci://index.docker.io/library/*", image, Form::Image), "{image}");
+        assert!(!allows("oci://docker.io/*", image, Form::Image), "{image} is one of the library");
+    }
+    assert!(allows("oci://docker.io/library/*", "oci://nginx", Form::Oci));
+    assert!(allows("oci://docker.io/foo/*", "oci://index.docker.io/foo/bar", Form::Url));
     assert!(allows("oci://localhost:5000/**", "localhost:5000/app", Form::Image));
     assert!(allows("https://api.example.com/v1/*", "https://api.example.com/v1/inputs?env=prod", Form::Api));
     assert!(allows("https://minio.example.com", "https://minio.example.com/team-a", Form::Bucket));
@@ -173,6 +180,17 @@ fn what_another_pattern_means_is_refused() {
         ("ssh://*@github.com/my-org/*", "ssh://a;b@github.com/my-org/app"),
         ("ssh://git@github.com/my-org/*", "git@github.com:2222:my-org/app"),
         ("ssh://git@github.com/my-org/*", "git@github.com:~my-org/app"),
+        ("ssh://git@github.com/my-org/*", "git@github.com:/my-org//app"),
+        ("ssh://git@github.com/my-org/*", "git@github.com://my-org/app"),
+        ("ssh://git@github.com/my-org/*", "git@github.com:my-org/%2e%2e/evil"),
+        ("ssh://git@github.com/my-org/*", "git@evil.com@github.com:my-org/app"),
+        ("ssh://git@github.com/my-org/*", "ssh://git@github.com:my-org/app"),
+        ("ssh://git@127.0.0.1/**", "ssh://git@0x7f.1/x"),
+        ("https://[::1]/**", "https://[::ffff:127.0.0.1]/x"),
+        ("http://[fe80::1]/**", "http://[fe80::1%25eth0]/x"),
+        ("https://example.com/**", "https://example.com%2eevil.com/x"),
+        ("https://example.com/**", "https://ex\u{ad}ample.com/x"),
+        ("https://example.com/**", "https://example。com/x"),
         ("https://github.com", "https://github.com/x"),
         ("ssh://git@github.com/my-org/*", "ssh://root@github.com/my-org/app"),
         ("ssh://git@github.com/my-org/*", "ssh://github.com/my-org/app"),
