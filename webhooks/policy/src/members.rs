@@ -7,7 +7,7 @@
 
 use gatehouse_apiservice::agones::{Claim, Member};
 
-use crate::{Accounts, Case, Dependencies, Operation, Subject};
+use crate::{Accounts, Case, Dependencies, Operation, Subject, gains_owner};
 
 /// Whether a request is about what Agones makes for an object that exists, and is judged there.
 pub(crate) fn is_excused(case: &Case<'_>, deps: &dyn Dependencies) -> bool {
@@ -45,11 +45,10 @@ fn is_agones(case: &Case<'_>) -> bool {
 
 /// Whether an update, and no scale, leaves alone what the object is and whose.
 fn stays(case: &Case<'_>, claim: &Claim<'_>) -> bool {
-    case.scaling.is_none()
-        && case
-            .object
-            .zip(case.old)
-            .is_some_and(|(object, old)| !old.spec_differs(object) && old.claim().as_ref() == Some(claim))
+    let leaves_alone = |(object, old): (&Subject, &Subject)| {
+        !old.spec_differs(object) && old.claim().as_ref() == Some(claim) && !gains_owner(object, old)
+    };
+    case.scaling.is_none() && case.object.zip(case.old).is_some_and(leaves_alone)
 }
 
 impl Subject {

@@ -175,12 +175,19 @@ fn what_flux_writes_is_held_and_not_refused() {
         by_manager(update(), "jane", "kustomize-controller"),
         by_manager(update(), TENANT, "kubectl"),
         update().by(GATEHOUSE),
+        by_manager(update(), GATEHOUSE, "kustomize-controller"),
         Request::delete(plain()).at(SATURDAY).by(FLUX),
         Request::update(plain(), plain()).at(SATURDAY).by(FLUX),
         Request::update(plain(), other()).by(FLUX),
     ] {
         assert_eq!(held(&policy, &request), None, "{:?}", request.user);
     }
+    let status = Request { subresource: Some("status"), ..update().by(FLUX) };
+    assert_eq!(
+        (held(&policy, &status), status.judged(&policy)),
+        (None, vec![]),
+        "status is reported as ever"
+    );
     for enforcement in ["Warn", "Audit"] {
         let weak = super::policy(&WEEKEND.replacen('{', &format!("{{enforcement: {enforcement}, "), 1));
         assert_eq!(held(&weak, &update().by(FLUX)), None, "{enforcement}");

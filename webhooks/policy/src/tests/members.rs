@@ -107,6 +107,32 @@ fn an_update_that_leaves_spec_and_owner_alone_goes_with_the_fleet() {
 }
 
 #[test]
+fn an_owner_that_is_added_in_a_freeze_is_held_or_refused_whoever_owns_the_set_already() {
+    let policy = policy("rules: {freezes: [{name: day, schedule: '0 0 * * *', duration: 24h}]}");
+    let with = |names: &[&str]| {
+        let mut set = set("f", "", 1);
+        let owners = set.object["metadata"]["ownerReferences"].as_array_mut().unwrap();
+        owners.extend(
+            names
+                .iter()
+                .map(|name| json!({"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": name})),
+        );
+        set
+    };
+    for (before, after) in
+        [(with(&[]), with(&["a"])), (with(&["a"]), with(&["a", "b"])), (with(&["a"]), with(&["b"]))]
+    {
+        let update = || Request::update(before.clone(), after.clone());
+        let by_flux = update().by("system:serviceaccount:flux-system:kustomize-controller");
+        assert!(crate::freeze::hold(&[&policy], &by_flux.case()).is_some_and(|hold| hold.stays));
+        assert_eq!(update().judged_among(&policy, &Fleets).len(), 1);
+        assert_eq!(update().by(AGONES).judged_among(&policy, &Fleets), NONE);
+    }
+    let fewer = Request::update(with(&["a", "b"]), with(&["b"]));
+    assert_eq!(fewer.judged_among(&policy, &Fleets), NONE, "one that is taken away has nothing deleted");
+}
+
+#[test]
 fn what_has_no_owner_any_more_is_judged_as_a_whole() {
     let policy = small();
     let orphan = || {
