@@ -2,6 +2,7 @@
 
 mod bounded;
 mod content;
+mod freezes;
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
