@@ -12,6 +12,7 @@ use arc_swap::ArcSwapOption;
 use gatehouse_certs::expiry::Validity;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -32,6 +33,7 @@ pub struct Peer {
     address: SocketAddr,
     certificate: Option<PeerCertificate>,
     trust: HighestTrust,
+    connection: CancellationToken,
 }
 
 /// A certificate whose private key the peer holds, and its last verification.
@@ -65,7 +67,12 @@ pub(super) struct Verification {
 impl Peer {
     /// A peer that sent `chain` in the handshake, its own certificate first; empty if it sent none.
     pub fn new(address: SocketAddr, chain: Vec<CertificateDer<'static>>) -> Self {
-        Self { address, certificate: PeerCertificate::new(chain), trust: HighestTrust::default() }
+        Self {
+            address,
+            certificate: PeerCertificate::new(chain),
+            trust: HighestTrust::default(),
+            connection: CancellationToken::new(),
+        }
     }
 
     /// The address that it connects from.
@@ -81,6 +88,11 @@ impl Peer {
     /// Raises its trust to `trust`, if that is higher.
     pub(crate) fn raise_trust(&self, trust: Trust) {
         self.trust.raise(trust);
+    }
+
+    /// Closes its connection when it is cancelled.
+    pub(crate) fn connection(&self) -> &CancellationToken {
+        &self.connection
     }
 
     /// The certificate that it sent, if any. It proved that it holds the key.

@@ -130,6 +130,13 @@ impl Authenticator {
             .is_some_and(|verification| verification.front_proxy.is_ok() || verification.client.is_ok())
     }
 
+    /// Whether the peer has the front proxy's certificate, and so carries the requests of many users.
+    pub(crate) fn is_front_proxy(&self, peer: &Peer, now: UnixTime) -> bool {
+        let config = self.config.borrow().clone();
+        peer.certificate()
+            .is_some_and(|certificate| certificate.verification(&config, now).front_proxy.is_ok())
+    }
+
     /// The user of the client certificate of `peer`. All other credentials are removed from `headers` and ignored.
     pub fn certificate_holder(
         &self,

@@ -231,7 +231,7 @@ impl<H: Handler> Pipeline<H> {
                 observation.count_termination(error.code());
             }
             observation.record_error(&error);
-            form.refusal(error)
+            self.with_stall_timeout(form.refusal(error), peer, ())
         })
     }
 
@@ -250,7 +250,8 @@ impl<H: Handler> Pipeline<H> {
             let user = self.authenticate(parts, info, peer, observation).await?;
             self.authorize(&user, info, observation).await?;
             let holder = Holder::user(&user);
-            return self.dispatch(request, user, holder).await;
+            let response = self.dispatch(request, user, holder).await?;
+            return Ok(self.with_stall_timeout(response, peer, ()));
         }
         let user = {
             let _slot = self.acquire_authentication_slot(peer)?;
@@ -266,13 +267,25 @@ impl<H: Handler> Pipeline<H> {
             peer.raise_trust(Trust::WebhookCaller);
         }
         // The request is in flight until its response is sent, as in kube-apiserver.
+        Ok(self.with_stall_timeout(response, peer, slot))
+    }
+
+    /// The response, aborted if it is not read. `held` is dropped when it was sent.
+    fn with_stall_timeout(
+        &self,
+        response: Response<Body>,
+        peer: &Peer,
+        held: impl Send + 'static,
+    ) -> Response<Body> {
         let slots = Arc::clone(&self.slots);
+        let is_front_proxy = self.authenticator.is_front_proxy(peer, UnixTime::now());
         let timeout = StallTimeout {
             usual: self.request_timeout,
             short: SHORT_STALL_TIMEOUT,
             use_short: Box::new(move || slots.is_nearly_exhausted()),
+            connection: (!is_front_proxy).then(|| peer.connection().clone()),
         };
-        Ok(response.map(|body| with_stall_timeout(body, timeout, slot)))
+        response.map(|body| with_stall_timeout(body, timeout, held))
     }
 
     /// Limits requests that are being authenticated, by address, since that may take a TokenReview. A peer with a

@@ -158,6 +158,9 @@ impl<H: Handler> Connections<H> {
             () = activity.header_timeout(), if !is_http2 => {
                 return tracing::debug!(%address, "request head timed out");
             }
+            () = peer.connection().cancelled() => {
+                return tracing::debug!(%address, "connection closed: the client stopped reading");
+            }
         };
         if let Err(error) = result {
             tracing::debug!(%address, %error, "connection ended with an error");
