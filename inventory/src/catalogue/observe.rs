@@ -28,6 +28,10 @@ const UNDECODABLE: &str = "Undecodable";
 /// The reason of an object whose deletion does not end.
 const DELETION_STUCK: &str = "DeletionStuck";
 
+/// The reason of an object that has no status for so long.
+const NOT_RECONCILED: &str = "NotReconciled";
+const SILENCE: Seconds = 3600;
+
 /// The reason of an object that a rule could not be evaluated on.
 const RULE_ERROR: &str = "RuleError";
 
@@ -156,7 +160,10 @@ impl<'a> Judged<'a> {
         let layer = rules.layer(scope).map(|layer| layer.or(kind.layer));
         let draft = match deleted {
             Some(deleted) => terminating(rules, scope, deleted, interner).unwrap_or_else(rule_error),
-            None => rules.judge(scope, interner).unwrap_or_else(rule_error),
+            None => match rules.judge(scope, interner) {
+                Ok(draft) => silent(draft, created, scope.now, interner),
+                Err(error) => rule_error(error),
+            },
         };
         let (layer, draft) = match layer {
             Ok(layer) => (layer, draft),
@@ -211,6 +218,25 @@ fn terminating<'a>(
     };
     let deadline = Some(Box::new(deadline));
     Ok(Draft { message, since: Some(deleted), deadline, ..Draft::new(State::Terminating) })
+}
+
+/// An object on which nobody has reported: that takes seconds. Some kinds have a deadline of their own for it.
+fn silent<'a>(draft: Draft<'a>, created: Option<Seconds>, now: Seconds, interner: &Interner) -> Draft<'a> {
+    if draft.state != State::Pending || draft.deadline.is_some() {
+        return draft;
+    }
+    let since = created.unwrap_or(now);
+    let deadline = Deadline {
+        at: since.saturating_add(SILENCE),
+        since,
+        observed: created.is_none(),
+        end: End::State(State::Failed),
+        reason: interner.intern(NOT_RECONCILED),
+        message: interner.intern("no controller has reported on it"),
+        passed: false,
+        next: None,
+    };
+    Draft { deadline: Some(Box::new(deadline)), ..draft }
 }
 
 fn text(value: &Value) -> Option<&str> {

@@ -288,7 +288,7 @@ fn fields_of_the_wrong_type_make_an_unknown_row_that_names_them() {
         (
             "persistentvolumes",
             json!({"metadata": {"name": "a"}, "status": {"phase": 3}}),
-            "failed: status.phase: expected a string, got a number",
+            "progressing: status.phase: expected a string, got a number",
         ),
         (
             "nodes",
