@@ -199,7 +199,13 @@ async fn cases() -> anyhow::Result<()> {
     }
     ensure!(shown > 35, "{shown} rows");
     let (layers, objects): (Vec<Layer>, _) = read(include_str!("truth.yaml"))?;
-    apply(&client, "truth.yaml", objects).await?;
+    let written = without_times(objects)?;
+    apply(&client, "truth.yaml", written.iter().map(|(object, _)| object.clone()).collect()).await?;
+    for (object, time) in &written {
+        if let Some(time) = time {
+            age(&kubectl, object, time).await.with_context(|| object["metadata"]["name"].to_string())?;
+        }
+    }
     for right in &layers {
         layer(&kubectl, right).await.with_context(|| right.name.clone())?;
     }
@@ -244,6 +250,52 @@ async fn apply(client: &kube::Client, origin: &str, objects: Vec<Value>) -> anyh
     let objects = objects.into_iter().filter(|object| object["metadata"]["deletionTimestamp"].is_null());
     let manifest = |object| Manifest { origin: origin.to_owned(), object };
     load::apply(client, objects.map(manifest).collect()).await
+}
+
+/// A label that goes when an object is given an earlier time.
+const AGED: &str = "truth.example.com/aged";
+
+/// The objects as they are sent, and when each is said to have been written, if it says so.
+fn without_times(objects: Vec<Value>) -> anyhow::Result<Vec<(Value, Option<Value>)>> {
+    let apart = |mut object: Value| {
+        let metadata = object["metadata"].as_object_mut().context("metadata")?;
+        let fields = metadata.shift_remove("managedFields");
+        if fields.is_some() {
+            metadata.insert("labels".to_owned(), json!({ AGED: "" }));
+        }
+        Ok((object, fields.map(|fields| fields[0]["time"].clone())))
+    };
+    objects.into_iter().map(apart).collect()
+}
+
+/// Has an object say that nothing of it was written since. kube-apiserver takes the times of managedFields from whoever
+/// changes something else too, and gives one of its own for what is set, so that something has to go.
+async fn age(kubectl: &Kubectl, object: &Value, time: &Value) -> anyhow::Result<()> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (metadata, version) = (&object["metadata"], text(&object["apiVersion"]));
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    let kind = format!("{}.{group}", text(&object["kind"]));
+    let (kind, name, namespace) =
+        (kind.trim_end_matches('.'), text(&metadata["name"]), text(&metadata["namespace"]));
+    let of = ["-n", namespace.as_str(), "-o", "json", "--show-managed-fields"];
+    let now = kubectl.run([&["get", kind, name.as_str()][..], &of].concat()).await?.ok()?;
+    let mut entries = serde_json::from_str::<Value>(&now)?["metadata"]["managedFields"].take();
+    for entry in entries.as_array_mut().into_iter().flatten() {
+        entry["time"] = time.clone();
+    }
+    let patch = json!([
+        {"op": "remove", "path": format!("/metadata/labels/{}", AGED.replace('/', "~1"))},
+        {"op": "replace", "path": "/metadata/managedFields", "value": entries},
+    ]);
+    let patch = patch.to_string();
+    let aged = kubectl
+        .run([&["patch", kind, name.as_str(), "--type=json", "-p", &patch][..], &of].concat())
+        .await?
+        .ok()?;
+    let aged: Value = serde_json::from_str(&aged)?;
+    let mut entries = aged["metadata"]["managedFields"].as_array().into_iter().flatten();
+    ensure!(entries.all(|entry| entry["time"] == *time), "{aged:#}");
+    Ok(())
 }
 
 /// Waits until an object of Flux's, as `Kind namespace/name`, is shown as is right.
