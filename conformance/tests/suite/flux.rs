@@ -94,6 +94,32 @@ impl KustomizeController {
         Ok(true)
     }
 
+    /// Writes the status of an object.
+    pub(crate) async fn report(
+        &self,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+        status: &Value,
+    ) -> anyhow::Result<()> {
+        let (patch, manager) =
+            (json!({"status": status}).to_string(), format!("--field-manager=gotk-{MANAGER}"));
+        let args = [
+            "patch",
+            kind,
+            name,
+            "-n",
+            namespace,
+            "--subresource=status",
+            "--type=merge",
+            &manager,
+            "-p",
+            &patch,
+        ];
+        self.kubectl.run(args).await?.ok()?;
+        Ok(())
+    }
+
     /// Deletes an object, as pruning does.
     pub(crate) async fn prune(&self, kind: &str, namespace: &str, name: &str) -> anyhow::Result<Output> {
         self.kubectl.run(["delete", kind, name, "-n", namespace, "--wait=false"]).await

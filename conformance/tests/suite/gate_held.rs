@@ -107,6 +107,10 @@ async fn parent(gate: Arc<Gate>) -> anyhow::Result<()> {
     // The next reconciliation finds nothing to do.
     let written = flux.reconcile(&gate, &next).await?;
     ensure!(written.is_empty(), "{written:?}");
+    // It reports on what is held as ever.
+    flux.report("kustomization", namespace, "app", &json!({"lastHandledReconcileAt": "now"})).await?;
+    let app = gate.get(&object(namespace, "app")).await?;
+    ensure!(app["status"]["lastHandledReconcileAt"] == "now" && app["spec"]["suspend"] == true, "{app:#}");
     // What it prunes waits, and says so.
     let said = flux.prune("kustomization", namespace, "app").await?.failed()?;
     ensure!(said.contains("nothing may change during the freeze"), "{said}");
