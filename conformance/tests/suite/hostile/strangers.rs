@@ -1,35 +1,27 @@
-//! What strangers do. They come from an address of their own, as other pods do, and run apart from the trial, whose own
-//! requests would wait for them.
+//! What strangers do.
 
-use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use gatehouse_conformance::gatehouse::Gatehouse;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
-use tokio::runtime::{Builder, Runtime};
+use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::crowd::{Counts, Crowd, Part, Target};
 use crate::gate::creation;
 
-/// kube-apiserver, and all else of a trial, comes from 127.0.0.1.
-const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
 /// The largest body that is taken in.
 const LARGEST: usize = 7 << 20;
 /// How long a peer waits whom nobody ends.
 const HELD: Duration = Duration::from_mins(5);
 /// Of those that dribble, between two bytes.
 const DRIBBLE: Duration = Duration::from_millis(500);
+const HTTP: &str = "http/1.1";
 
 /// What a stranger does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,104 +66,38 @@ impl Attack {
     }
 }
 
-/// At work until they are ended.
-pub(super) struct Strangers {
-    runtime: Option<Runtime>,
-    counts: Counts,
+/// Strangers of every kind, at work at a replica until they are ended.
+pub(super) fn begin(replica: &Gatehouse, namespace: &str) -> anyhow::Result<Crowd<Attack>> {
+    let strangers = Strangers {
+        target: Target::new(replica.port(), replica.serving_ca(), None)?,
+        large: Arc::new(large(namespace)),
+        turn: Arc::default(),
+    };
+    let parts = Attack::ALL.map(|attack| Part { attack, peers: attack.peers(), pause: attack.pause() });
+    Crowd::begin(&parts, move |attack, counts| {
+        let strangers = strangers.clone();
+        async move { strangers.attack(attack, counts).await }
+    })
 }
 
-type Counts = Arc<Mutex<BTreeMap<Attack, u64>>>;
-
 #[derive(Clone)]
-struct Target {
-    port: u16,
-    connector: TlsConnector,
+struct Strangers {
+    target: Target,
     large: Arc<Vec<Vec<u8>>>,
     turn: Arc<AtomicU64>,
 }
 
 impl Strangers {
-    pub(super) fn begin(replica: &Gatehouse, namespace: &str) -> anyhow::Result<Self> {
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(replica.serving_ca().as_bytes()) {
-            roots.add(certificate?)?;
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let target = Target {
-            port: replica.port(),
-            connector: TlsConnector::from(Arc::new(config)),
-            large: Arc::new(large(namespace)),
-            turn: Arc::default(),
-        };
-        let counts = Counts::default();
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        for attack in Attack::ALL {
-            for _ in 0..attack.peers() {
-                let (target, counts) = (target.clone(), Arc::clone(&counts));
-                runtime.spawn(async move {
-                    let took_place = || *lock(&counts).entry(attack).or_default() += 1;
-                    loop {
-                        // Whatever ends it, it comes again.
-                        let _ = target.attack(attack, took_place).await;
-                        sleep(attack.pause()).await;
-                    }
-                });
-            }
-        }
-        Ok(Self { runtime: Some(runtime), counts })
-    }
-
-    /// Resolves when each attack has taken place.
-    pub(super) async fn all_begun(&self) {
-        while lock(&self.counts).len() < Attack::ALL.len() {
-            sleep(Duration::from_millis(10)).await;
-        }
-    }
-
-    /// How often each took place.
-    pub(super) fn end(self) -> BTreeMap<Attack, u64> {
-        std::mem::take(&mut *lock(&self.counts))
-    }
-}
-
-impl Drop for Strangers {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-fn lock(counts: &Counts) -> std::sync::MutexGuard<'_, BTreeMap<Attack, u64>> {
-    counts.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Target {
-    async fn socket(&self) -> anyhow::Result<TcpStream> {
-        let socket = TcpSocket::new_v4()?;
-        socket.bind((ADDRESS, 0).into())?;
-        Ok(socket.connect((Ipv4Addr::LOCALHOST, self.port).into()).await?)
-    }
-
-    async fn stream(&self) -> anyhow::Result<TlsStream<TcpStream>> {
-        let name = ServerName::try_from("localhost")?;
-        Ok(self.connector.connect(name, self.socket().await?).await?)
-    }
-
     /// Returns when the server has ended it.
-    async fn attack(&self, attack: Attack, took_place: impl Fn()) -> anyhow::Result<()> {
+    async fn attack(&self, attack: Attack, counts: Counts<Attack>) -> anyhow::Result<()> {
         if attack == Attack::Idle {
-            let mut socket = self.socket().await?;
-            took_place();
+            let mut socket = self.target.socket().await?;
+            counts.took_place(attack);
             until_ended(&mut socket).await;
             return Ok(());
         }
-        let mut stream = self.stream().await?;
-        took_place();
+        let mut stream = self.target.stream(HTTP).await?;
+        counts.took_place(attack);
         match attack {
             Attack::Idle | Attack::Silent => {}
             Attack::Head => {
