@@ -40,9 +40,6 @@ pub enum LiveError {
     /// The object cannot be read.
     #[error("cannot decode the object: {0}")]
     Unreadable(#[from] gatehouse_object::Fault),
-    /// What there is, is something else.
-    #[error("cannot decode the namespace: {0}")]
-    Undecodable(#[source] serde_json::Error),
     /// The request could not be built.
     #[error("not a name to ask for")]
     Name(#[source] http::Error),
@@ -70,7 +67,7 @@ impl Live {
         let Some(json) = self.get(&format!("/api/v1/namespaces/{}", encoded(name))).await? else {
             return Ok(None);
         };
-        observer::namespace(&json).map(Some).map_err(LiveError::Undecodable)
+        Ok(Some(observer::namespace(&json)?))
     }
 
     /// An object of a resource whose version `snapshot` knows; `None` if it does not exist. This is a consistent read:

@@ -1,16 +1,17 @@
 //! Decodes the notices of a followed resource, and sends them to the writer. There is one for each resource.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::{Arc, LazyLock};
 
 use gatehouse_inventory::{
     Interner, Str,
     source::{Observer, Raw, WatchNotice},
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use gatehouse_object::Shape;
+use serde::de::{DeserializeOwned, Error as _};
 use tokio::sync::mpsc;
 
 use super::{
-    held::{Document, ObjectKey},
+    held::{Document, MOST, ObjectKey},
     kinds::Role,
     snapshot::NamespaceInfo,
     state::{Applied, Change},
@@ -60,7 +61,10 @@ fn key(raw: &Raw, strings: &Interner) -> ObjectKey {
 /// Decodes an object by the role of its kind.
 pub(super) fn read(raw: &Raw, role: Role, strings: &Interner) -> Result<Applied, serde_json::Error> {
     Ok(match role {
-        Role::Namespace => Applied::Namespace(key(raw, strings), namespace(raw.json())?),
+        Role::Namespace => {
+            let read = namespace(raw.json()).map_err(serde_json::Error::custom)?;
+            Applied::Namespace(key(raw, strings), read)
+        }
         Role::Quota => Applied::Quota(key(raw, strings), parse(raw)?),
         Role::Parameters => Applied::Parameters(key(raw, strings), parse(raw)?),
         Role::Policy => Applied::Policy(key(raw, strings), parse(raw)?),
@@ -75,27 +79,31 @@ fn parse<T: DeserializeOwned>(raw: &Raw) -> Result<Arc<T>, serde_json::Error> {
     serde_json::from_str(raw.json()).map(Arc::new)
 }
 
-/// A namespace, from its text.
-pub(super) fn namespace(json: &str) -> Result<NamespaceInfo, serde_json::Error> {
-    #[derive(Deserialize)]
-    struct Namespace {
-        metadata: Metadata,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Metadata {
-        labels: Option<BTreeMap<String, String>>,
-        annotations: Option<BTreeMap<String, String>>,
-        creation_timestamp: Option<String>,
-        deletion_timestamp: Option<String>,
-        resource_version: Option<String>,
-    }
-    let Namespace { metadata } = serde_json::from_str(json)?;
+/// The metadata of a namespace. One whose labels cannot be read is an error: it is not one without labels.
+pub(super) fn namespace(json: &str) -> Result<NamespaceInfo, gatehouse_object::Fault> {
+    let read = gatehouse_object::read(json, &NAMESPACE, MOST)?;
+    let metadata = &read.value["metadata"];
+    let texts = |field: &str| {
+        let entries = metadata[field].as_object().into_iter().flatten();
+        entries.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
+    };
+    let text = |field: &str| metadata[field].as_str().map(str::to_owned);
     Ok(NamespaceInfo {
-        labels: metadata.labels.unwrap_or_default(),
-        annotations: metadata.annotations.unwrap_or_default(),
-        created: metadata.creation_timestamp,
-        deleted: metadata.deletion_timestamp,
-        since: metadata.resource_version.and_then(|version| version.parse().ok()).unwrap_or(u64::MAX),
+        labels: texts("labels"),
+        annotations: texts("annotations"),
+        created: text("creationTimestamp"),
+        deleted: text("deletionTimestamp"),
+        since: text("resourceVersion").and_then(|version| version.parse().ok()).unwrap_or(u64::MAX),
     })
 }
+
+/// What is read of a namespace.
+static NAMESPACE: LazyLock<Shape> = LazyLock::new(|| {
+    Shape::new(&[
+        "metadata.annotations.*",
+        "metadata.creationTimestamp",
+        "metadata.deletionTimestamp",
+        "metadata.labels.*",
+        "metadata.resourceVersion",
+    ])
+});
