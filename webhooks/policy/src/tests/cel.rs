@@ -141,6 +141,23 @@ fn the_message_is_the_expression_if_there_is_none() {
     );
 }
 
+/// One that is there already goes on being enforced: it cannot hold unless its value is true.
+#[test]
+fn a_condition_that_gives_no_boolean_is_refused_when_it_is_written() {
+    for (expression, gives) in
+        [("1 + 1", "int"), ("object.spec.prune", "dyn"), ("object.spec.prune == true", "")]
+    {
+        let policy =
+            json!({"metadata": {"name": "p"}, "spec": {"rules": {"cel": [{"expression": expression}]}}});
+        let policy: ReconcilePolicy = serde_json::from_value(policy).unwrap();
+        let errors = Policy::compile_new(&policy).err().unwrap_or_default();
+        let told: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(told.is_empty(), gives.is_empty(), "{expression}: {told:?}");
+        assert!(told.iter().all(|text| text.contains(&format!("gives {gives}:"))), "{expression}: {told:?}");
+        assert!(Policy::compile(&policy).is_ok());
+    }
+}
+
 #[test]
 fn what_does_not_compile_is_refused_with_its_place() {
     for (expression, why) in [

@@ -97,10 +97,19 @@ impl Conditions {
         Self { all: conditions, compiler, params }
     }
 
-    /// Refuses, when they are written, those that would take too much on an ordinary object.
+    /// Refuses, when they are written, those that give no boolean, as Kubernetes does, or would take too much on an ordinary
+    /// object.
     pub(crate) fn estimate(&self, errors: &mut Errors) {
         for (index, condition) in self.all.iter().enumerate() {
             let composed = &self.compiler.composed;
+            let expression = &condition.compiled.expression;
+            if !expression.is_truth() {
+                let why = format!(
+                    "must evaluate to bool, gives {}: compare it, as in … == true",
+                    expression.result()
+                );
+                errors.refuse(format!("spec.rules.cel[{index}].expression"), &condition.shown, why);
+            }
             if let Err(why) = condition.compiled.expression.estimate(&FUNCTIONS, composed) {
                 errors.refuse(format!("spec.rules.cel[{index}].expression"), &condition.shown, why);
             }
