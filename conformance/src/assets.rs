@@ -8,6 +8,8 @@ use crate::progress;
 
 const GO_MOD: &str = include_str!("../control-plane/go.mod");
 const GO_SUM: &str = include_str!("../control-plane/go.sum");
+/// What Kubernetes' programs are built from.
+pub(crate) const MODULE: [(&str, &str); 2] = [("go.mod", GO_MOD), ("go.sum", GO_SUM)];
 
 const KUBERNETES: &str = "k8s.io/kubernetes";
 const ETCD: &str = "go.etcd.io/etcd/server/v3";
@@ -69,7 +71,7 @@ fn in_folder(folder: &Path) -> Result<Assets, PathBuf> {
 }
 
 /// Without a stamp kube-apiserver calls itself v0.0.0, which clients do not know how to talk to.
-fn ldflags() -> String {
+pub(crate) fn ldflags() -> String {
     let version = kubernetes_version();
     let mut numbers = version.trim_start_matches('v').split('.');
     let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
@@ -85,8 +87,9 @@ async fn cached() -> Result<Assets, Unavailable> {
         return Ok(assets);
     }
     let filling = Filling::begin(&folder).await?;
-    filling.write("go.mod", GO_MOD)?;
-    filling.write("go.sum", GO_SUM)?;
+    for (file, text) in MODULE {
+        filling.write(file, text)?;
+    }
     for (file, package, version) in [
         (ETCD_FILE, ETCD.to_owned(), module_version(ETCD)),
         (API_SERVER_FILE, format!("{KUBERNETES}/cmd/kube-apiserver"), kubernetes_version()),

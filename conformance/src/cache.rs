@@ -3,6 +3,7 @@
 //! A folder is keyed by everything that goes into the build, so that a change of versions builds anew. What is built
 //! appears under its name only when it is complete; builders that run at the same time wait for each other.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, TryLockError};
 use std::io;
@@ -78,28 +79,47 @@ fn key(parts: &[&str]) -> String {
     key
 }
 
-/// The program `name` of a Go module, of which `files` is all there is; built if need be, which takes minutes.
-pub(crate) async fn go_program(
-    name: &str,
-    files: &[(&str, &str)],
-    package: &str,
-) -> Result<PathBuf, Unavailable> {
-    let texts: Vec<_> = files.iter().map(|&(_, text)| text).collect();
-    let folder = folder(name, &texts)?;
-    let executable = folder.join(name);
-    if executable.is_file() {
-        return Ok(executable);
+/// A program of a Go module, built once.
+pub(crate) struct GoProgram {
+    /// Of the program, and of the folder that it is kept in.
+    pub(crate) name: &'static str,
+    /// The module's files, which is all there is of it.
+    pub(crate) files: &'static [(&'static str, &'static str)],
+    pub(crate) package: &'static str,
+    pub(crate) ldflags: Cow<'static, str>,
+}
+
+impl GoProgram {
+    /// Without symbols, which nobody reads.
+    pub(crate) const LDFLAGS: Cow<'static, str> = Cow::Borrowed("-s -w");
+
+    /// The program, if it has been built.
+    pub(crate) fn kept(&self) -> Result<Option<PathBuf>, Unavailable> {
+        Ok(Some(self.folder()?.join(self.name)).filter(|executable| executable.is_file()))
     }
-    let filling = Filling::begin(&folder).await?;
-    if !executable.is_file() {
-        for (file, text) in files {
-            filling.write(file, text)?;
+
+    /// The program; built if need be, which takes minutes.
+    pub(crate) async fn find(&self) -> Result<PathBuf, Unavailable> {
+        if let Some(executable) = self.kept()? {
+            return Ok(executable);
         }
-        let what = format!("building {name} for tests, once, into {}", folder.display());
-        progress::during(what, filling.go(name, package, "-s -w")).await?;
-        filling.keep(name)?;
+        let folder = self.folder()?;
+        let filling = Filling::begin(&folder).await?;
+        if self.kept()?.is_none() {
+            for (file, text) in self.files {
+                filling.write(file, text)?;
+            }
+            let what = format!("building {} for tests, once, into {}", self.name, folder.display());
+            progress::during(what, filling.go(self.name, self.package, &self.ldflags)).await?;
+            filling.keep(self.name)?;
+        }
+        Ok(folder.join(self.name))
     }
-    Ok(executable)
+
+    fn folder(&self) -> Result<PathBuf, Unavailable> {
+        let texts = self.files.iter().map(|&(_, text)| text);
+        folder(self.name, &texts.chain([&*self.ldflags]).collect::<Vec<_>>())
+    }
 }
 
 /// The right to fill a folder, and another one to work in. Dropped, both are given up.

@@ -11,7 +11,7 @@ use std::process::Stdio;
 use anyhow::{Context, ensure};
 use tokio::process::Command;
 
-use crate::cache::{self, Unavailable};
+use crate::cache::{GoProgram, Unavailable};
 use crate::kubectl::Output;
 use crate::load::{self, Manifest};
 
@@ -77,8 +77,9 @@ impl Helm {
         if let Some(executable) = std::env::var_os("HELM").filter(|value| !value.is_empty()) {
             return Ok(Self { executable: executable.into() });
         }
-        let executable = cache::go_program("helm", &MODULE, PACKAGE).await?;
-        Ok(Self { executable })
+        let program =
+            GoProgram { name: "helm", files: &MODULE, package: PACKAGE, ldflags: GoProgram::LDFLAGS };
+        Ok(Self { executable: program.find().await? })
     }
 
     /// The output of `helm lint --strict`.

@@ -8,6 +8,7 @@ pub mod assets;
 pub mod cache;
 pub mod chart;
 pub mod control_plane;
+pub mod controllers;
 pub mod crds;
 pub mod definitions;
 pub mod foreign;

@@ -6,6 +6,7 @@ mod up;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use gatehouse_conformance::controllers::Controller;
 use gatehouse_conformance::{chart, helm::Helm, image, supervise};
 
 #[derive(Parser)]
@@ -25,6 +26,11 @@ enum Command {
     Chart,
     /// Build an OCI image without a container engine, as an image layout and as an archive
     Image(image::Arguments),
+    /// Build the controllers of a cluster, which takes about an hour in all, and print where they are
+    Controllers {
+        /// Which ones; all where none is named
+        controllers: Vec<Controller>,
+    },
     /// Serve a webhook that admits everything: a part of the benchmark
     #[command(hide = true)]
     EmptyWebhook(bench::admission::empty::Arguments),
@@ -40,6 +46,7 @@ fn main() -> ExitCode {
             Command::Bench(arguments) => bench::run(*arguments).await,
             Command::Chart => write_chart().await,
             Command::Image(arguments) => image::run(arguments).await,
+            Command::Controllers { controllers } => build(&controllers).await,
             Command::EmptyWebhook(arguments) => bench::admission::empty::run(arguments).await,
         }
     });
@@ -52,6 +59,13 @@ fn main() -> ExitCode {
 async fn write_chart() -> anyhow::Result<ExitCode> {
     for made in chart::made(&Helm::find().await?).await? {
         made.write()?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn build(controllers: &[Controller]) -> anyhow::Result<ExitCode> {
+    for controller in if controllers.is_empty() { &Controller::ALL } else { controllers } {
+        println!("{}", controller.find().await?.display());
     }
     Ok(ExitCode::SUCCESS)
 }

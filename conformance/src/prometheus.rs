@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use crate::cache::{self, Unavailable};
+use crate::cache::{GoProgram, Unavailable};
 
 const MODULE: [(&str, &str); 7] = [
     ("go.mod", include_str!("../tools/prometheus/go.mod")),
@@ -100,7 +100,9 @@ pub struct Sample {
 impl Prometheus {
     /// Finds the program. It is built if needed, which takes a minute.
     pub async fn find() -> Result<Self, Unavailable> {
-        Ok(Self { executable: cache::go_program("prometheus", &MODULE, ".").await? })
+        let program =
+            GoProgram { name: "prometheus", files: &MODULE, package: ".", ldflags: GoProgram::LDFLAGS };
+        Ok(Self { executable: program.find().await? })
     }
 
     /// The selectors of each expression; an error if one is not PromQL.

@@ -10,7 +10,7 @@ use anyhow::{Context, ensure};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
-use crate::cache::{self, Unavailable};
+use crate::cache::{GoProgram, Unavailable};
 use crate::control_plane::ControlPlane;
 use crate::pace::patience;
 use crate::ports;
@@ -31,7 +31,8 @@ pub struct Registry {
 
 /// Finds crane; builds it if need be, which takes seconds.
 pub async fn crane() -> Result<PathBuf, Unavailable> {
-    cache::go_program("crane", &MODULE, PACKAGE).await
+    let program = GoProgram { name: "crane", files: &MODULE, package: PACKAGE, ldflags: GoProgram::LDFLAGS };
+    program.find().await
 }
 
 impl Registry {

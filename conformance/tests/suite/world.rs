@@ -14,6 +14,7 @@ use anyhow::{anyhow, ensure};
 use gatehouse_conformance::assets::{self, AssetsError};
 use gatehouse_conformance::cache::Unavailable;
 use gatehouse_conformance::control_plane::{ControlPlane, Options};
+use gatehouse_conformance::controllers::{self, Controller};
 use gatehouse_conformance::gatehouse::{self, Gatehouse};
 use gatehouse_conformance::pace::patience;
 use gatehouse_conformance::webhooks::Webhooks;
@@ -206,6 +207,11 @@ async fn start() -> anyhow::Result<Cluster> {
         Err(error) => return Err(error.into()),
     };
     // Before the trials begin, since a cold build would use most of their time.
+    if controllers::are_required() {
+        for controller in Controller::ALL {
+            controller.find().await?;
+        }
+    }
     gatehouse::executable().await?;
     let options = Options { assets: Some(assets), ..Options::default() };
     Ok(Cluster::Up(Arc::new(ControlPlane::start(&options).await?)))

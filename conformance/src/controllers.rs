@@ -1,0 +1,83 @@
+//! The controllers of a real cluster, built once from Go modules.
+//!
+//! That takes long, so it happens only where GATEHOUSE_CONTROLLERS=require says so, and before any trial begins.
+//! Elsewhere what has been built before is used.
+
+use std::path::PathBuf;
+
+use crate::assets;
+use crate::cache::{GoProgram, Unavailable};
+
+const FLUX: [(&str, &str); 2] =
+    [("go.mod", include_str!("../flux/go.mod")), ("go.sum", include_str!("../flux/go.sum"))];
+
+/// What runs beside a control plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[expect(missing_docs, reason = "these are the programs' names")]
+pub enum Controller {
+    SourceController,
+    KustomizeController,
+    KubeControllerManager,
+    KubeScheduler,
+}
+
+impl Controller {
+    /// All there are, in the order in which they are built.
+    pub const ALL: [Self; 4] =
+        [Self::SourceController, Self::KustomizeController, Self::KubeControllerManager, Self::KubeScheduler];
+
+    /// The program's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SourceController => "source-controller",
+            Self::KustomizeController => "kustomize-controller",
+            Self::KubeControllerManager => "kube-controller-manager",
+            Self::KubeScheduler => "kube-scheduler",
+        }
+    }
+
+    /// The executable, if it has been built.
+    pub fn built(self) -> Result<Option<PathBuf>, Unavailable> {
+        self.program().kept()
+    }
+
+    /// The executable; built if need be, which takes up to half an hour.
+    pub async fn find(self) -> Result<PathBuf, Unavailable> {
+        self.program().find().await
+    }
+
+    fn program(self) -> GoProgram {
+        let (files, ldflags): (&[_], _) = match self {
+            Self::KubeControllerManager | Self::KubeScheduler => (&assets::MODULE, assets::ldflags().into()),
+            Self::SourceController | Self::KustomizeController => (&FLUX, GoProgram::LDFLAGS),
+        };
+        let package = match self {
+            Self::SourceController => "github.com/fluxcd/source-controller",
+            Self::KustomizeController => "github.com/fluxcd/kustomize-controller",
+            Self::KubeControllerManager => "k8s.io/kubernetes/cmd/kube-controller-manager",
+            Self::KubeScheduler => "k8s.io/kubernetes/cmd/kube-scheduler",
+        };
+        GoProgram { name: self.name(), files, package, ldflags }
+    }
+}
+
+/// Whether those that have not been built are to be, and what cannot be had is a failure.
+pub fn are_required() -> bool {
+    std::env::var("GATEHOUSE_CONTROLLERS").is_ok_and(|value| value == "require")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_a_tool_of_its_module() {
+        for controller in Controller::ALL {
+            let GoProgram { name, files, package, .. } = controller.program();
+            let (_, go_mod) = files[0];
+            let tool = format!("\t{package}");
+            assert!(go_mod.lines().any(|line| line == tool), "{name}: {package} is no tool of its go.mod");
+            assert!(package.ends_with(name), "{name} is built from {package}");
+        }
+    }
+}
