@@ -5,6 +5,7 @@
 pub mod agones;
 pub mod client;
 pub mod crds;
+pub mod denial;
 pub mod duration;
 pub mod kubeconfig;
 mod meta;

@@ -24,7 +24,7 @@ pub use gatehouse_apiservice::{policy::FieldError, quantity::Quantity};
 pub use ledger::{
     Account, Block, Charged, Counted, DEAD, Dead, Exceeded, Expired, Extent, Fate, History, Holder, Ledger,
     LedgerError, MAX_BYTES, MAX_ENTRIES, MAX_OF_USER, Outcome, Pending, Place, Proposal, RENEW, Reached,
-    Seal, Seen, Settled, Totals, Truth, VALID, forbidden,
+    Seal, Seen, Settled, Totals, Truth, VALID,
 };
 pub use quota::CompiledQuota;
 pub use replacement::exceeded_by_replacement;

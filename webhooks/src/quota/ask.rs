@@ -74,12 +74,12 @@ pub(super) struct Question {
 }
 
 impl Question {
-    /// What has to be stated under a quota and is not, in the words of ResourceQuota.
+    /// What has to be stated under a quota and is not.
     pub(super) fn unstated_under(&self, quota: &CompiledQuota) -> Option<String> {
         let unstated = self.unstated.iter().filter(|(dimension, _)| quota.hard.contains_key(dimension));
         let list: Vec<_> =
             unstated.map(|(dimension, who)| format!("{dimension} for: {}", who.join(","))).collect();
-        (!list.is_empty()).then(|| format!("must specify {}", list.join("; ")))
+        (!list.is_empty()).then(|| list.join("; "))
     }
 
     /// Why a game server may not be written smaller under a quota that denies: its pod keeps what it was made with.

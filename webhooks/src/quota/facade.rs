@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
-use gatehouse_apiservice::policy::Enforcement;
+use gatehouse_apiservice::{denial, policy::Enforcement};
 use gatehouse_inventory::Str;
-use gatehouse_quota::{CompiledQuota, Proposal, forbidden};
+use gatehouse_quota::{CompiledQuota, Proposal};
 use tokio::{sync::mpsc, sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -203,7 +203,7 @@ impl Quotas {
         let (mut warnings, mut quotas, mut decision) = (Vec::new(), Vec::new(), None);
         for quota in over {
             let Some(unstated) = question.unstated_under(quota) else { continue };
-            let message = format!("failed quota: {}: {unstated}", quota.name);
+            let message = denial::unstated(&quota.name, &unstated);
             match quota.enforcement {
                 Enforcement::Deny => return self.exceeded(quota, facts, question, &message),
                 Enforcement::Warn => {
@@ -269,7 +269,7 @@ impl Quotas {
         if !facts.dry_run {
             denials.count(&quota.name, &quota.uid, why);
         }
-        let message = forbidden(facts.resource, &question.name, why);
+        let message = denial::forbidden(facts.resource, &question.name, why);
         Verdict::Exceeded { message, quota: quota.name.clone() }
     }
 

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use gatehouse_apiservice::policy::{Enforcement, GROUP};
+use gatehouse_apiservice::denial;
+use gatehouse_apiservice::policy::Enforcement;
 use gatehouse_policy::{Kind, Policy, Verb, Violation};
 use gatehouse_serving::ApiError;
 use gatehouse_serving::error::FieldProblem;
@@ -49,14 +50,13 @@ pub(super) fn answer(findings: &[Finding]) -> Answer {
             Answer::refused(why.clone())
         }
         several => {
-            let denied = |finding: &&Finding| {
-                let violations = finding.enforced(Enforcement::Deny);
-                format!("{} denied the request: {}", named(&finding.policy), listed(violations))
-            };
-            let sentences: Vec<_> = several.iter().map(denied).collect();
+            let refusals = several
+                .iter()
+                .map(|finding| (&*finding.policy.name, listed(finding.enforced(Enforcement::Deny))));
+            let message = denial::by_policies(refusals);
             let denied = several.iter().flat_map(|finding| finding.enforced(Enforcement::Deny));
             let causes: Vec<_> = denied.map(cause).collect();
-            Answer::refused(ApiError::denied(sentences.join("; ")).caused_by(&causes))
+            Answer::refused(ApiError::denied(message).caused_by(&causes))
         }
     };
     for finding in findings {
@@ -64,7 +64,8 @@ pub(super) fn answer(findings: &[Finding]) -> Answer {
         for violation in &finding.violations {
             answer = answer.annotated(Annotation::Rule, &violation.rule);
             if policy.enforcement_of(&violation.rule) == Enforcement::Warn {
-                answer = answer.warning(format!("{}: {}", named(policy), described(violation)));
+                answer =
+                    answer.warning(format!("{}: {}", denial::policy(&policy.name), described(violation)));
             }
         }
         answer = answer.annotated(Annotation::Policy, &policy.name);
@@ -110,12 +111,10 @@ pub(super) fn sentence<'v>(
     enforcement: Enforcement,
     violations: impl Iterator<Item = &'v Violation>,
 ) -> String {
-    let verb = if enforcement == Enforcement::Deny { "denied the request" } else { "is broken" };
-    format!("{} {verb}: {}", named(policy), listed(violations))
-}
-
-fn named(policy: &Policy) -> String {
-    format!("reconcilepolicies.{GROUP} {:?}", policy.name)
+    if enforcement == Enforcement::Deny {
+        return denial::by_policies([(&*policy.name, listed(violations))]);
+    }
+    format!("{} is broken: {}", denial::policy(&policy.name), listed(violations))
 }
 
 fn listed<'v>(violations: impl Iterator<Item = &'v Violation>) -> String {

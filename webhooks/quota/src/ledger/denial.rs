@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use gatehouse_apiservice::quantity::Quantity;
+use gatehouse_apiservice::{denial, quantity::Quantity};
 
-use crate::{Dimension, GroupResource};
+use crate::Dimension;
 
 /// What does not fit, of each limit that it would exceed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,18 +33,8 @@ impl Exceeded {
     /// `exceeded quota: team-a, requested: gameservers=5, used: gameservers=78, limited: gameservers=80`
     pub fn message(&self, quota: &str) -> String {
         let Self { requested, used, limited } = self;
-        format!(
-            "exceeded quota: {quota}, requested: {}, used: {}, limited: {}",
-            List(requested),
-            List(used),
-            List(limited)
-        )
+        denial::exceeded(quota, List(requested), List(used), List(limited))
     }
-}
-
-/// That an object is refused, in the words of kube-apiserver.
-pub fn forbidden(resource: &GroupResource, name: &str, why: &str) -> String {
-    format!("{resource} {name:?} is forbidden: {why}")
 }
 
 struct List<'a>(&'a BTreeMap<Dimension, Quantity>);

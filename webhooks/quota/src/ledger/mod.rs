@@ -41,7 +41,7 @@ use gatehouse_apiservice::quantity::Quantity;
 
 pub use account::{Account, Charged, Extent, MAX_ENTRIES, MAX_OF_USER, Outcome, Totals};
 pub use block::{Block, Place, Seal};
-pub use denial::{Exceeded, forbidden};
+pub use denial::Exceeded;
 pub use entry::{Expired, Fate, Pending, Proposal};
 pub use history::History;
 pub use holder::{DEAD, Holder, RENEW, VALID};

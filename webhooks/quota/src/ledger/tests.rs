@@ -154,7 +154,7 @@ fn a_refusal_reads_as_that_of_resourcequota() {
         panic!("refused")
     };
     assert_eq!(
-        forbidden(&fleets(), "lobby", &exceeded.message("team-a")),
+        gatehouse_apiservice::denial::forbidden(fleets(), "lobby", &exceeded.message("team-a")),
         r#"fleets.agones.dev "lobby" is forbidden: exceeded quota: team-a, requested: gameservers=5, used: gameservers=78, limited: gameservers=80"#
     );
     assert!(desk.is(77, 1), "a refusal changes nothing");
