@@ -17,6 +17,17 @@ const DURATION_BUCKETS: [f64; 14] =
 /// The number of requests in one write of a ledger.
 const BATCH_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
+/// Whether a request is only tried out. Flux tries out everything before it applies anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DryRun(pub bool);
+
+impl DryRun {
+    /// As in `apiserver_request_total`.
+    fn as_str(self) -> &'static str {
+        if self.0 { "All" } else { "" }
+    }
+}
+
 /// The metrics of the webhooks.
 pub struct Metrics {
     reviews: IntCounterVec,
@@ -36,8 +47,8 @@ impl Metrics {
         let metrics = Self {
             reviews: counters(
                 "gatehouse_admission_reviews_total",
-                "Reviews answered, by webhook, operation and outcome.",
-                &["webhook", "operation", "outcome"],
+                "Reviews answered, by webhook, operation, dry run and outcome.",
+                &["webhook", "operation", "dry_run", "outcome"],
             ),
             durations: known(HistogramVec::new(
                 HistogramOpts::new("gatehouse_admission_duration_seconds", "Duration of admission reviews.")
@@ -47,12 +58,12 @@ impl Metrics {
             policy_decisions: counters(
                 "gatehouse_policy_decisions_total",
                 "Rules found broken at admission, by what came of it.",
-                &["policy", "rule", "outcome"],
+                &["policy", "rule", "dry_run", "outcome"],
             ),
             quota_decisions: counters(
                 "gatehouse_quota_decisions_total",
                 "Requests judged by a quota, by what came of it.",
-                &["quota", "outcome"],
+                &["quota", "dry_run", "outcome"],
             ),
             ledger_writes: counters(
                 "gatehouse_ledger_writes_total",
@@ -94,19 +105,26 @@ impl Metrics {
     }
 
     /// Counts a review. `operation` is empty if the review could not be read.
-    pub fn count_review(&self, webhook: &str, operation: &str, outcome: &str, duration: Duration) {
-        self.reviews.with_label_values(&[webhook, operation, outcome]).inc();
+    pub fn count_review(
+        &self,
+        webhook: &str,
+        operation: &str,
+        dry_run: DryRun,
+        outcome: &str,
+        duration: Duration,
+    ) {
+        self.reviews.with_label_values(&[webhook, operation, dry_run.as_str(), outcome]).inc();
         self.durations.with_label_values(&[webhook]).observe(duration.as_secs_f64());
     }
 
     /// Counts a violation of a rule; the outcome is `denied`, `warned` or `audited`.
-    pub fn count_policy_decision(&self, policy: &str, rule: &str, outcome: &str) {
-        self.policy_decisions.with_label_values(&[policy, rule, outcome]).inc();
+    pub fn count_policy_decision(&self, policy: &str, rule: &str, dry_run: DryRun, outcome: &str) {
+        self.policy_decisions.with_label_values(&[policy, rule, dry_run.as_str(), outcome]).inc();
     }
 
     /// Counts the decision of a quota about a request.
-    pub fn count_quota_decision(&self, quota: &str, outcome: &str) {
-        self.quota_decisions.with_label_values(&[quota, outcome]).inc();
+    pub fn count_quota_decision(&self, quota: &str, dry_run: DryRun, outcome: &str) {
+        self.quota_decisions.with_label_values(&[quota, dry_run.as_str(), outcome]).inc();
     }
 
     /// Counts a write of a ledger; the outcome is `written`, `conflict` or `failed`.
@@ -138,7 +156,7 @@ impl Metrics {
 
     /// Removes the series of a deleted policy.
     pub fn forget_policy(&self, policy: &str) {
-        forget(&self.policy_decisions, &["policy", "rule", "outcome"], policy);
+        forget(&self.policy_decisions, &["policy", "rule", "dry_run", "outcome"], policy);
         forget(&self.violations, &["policy", "rule"], policy);
     }
 
@@ -154,7 +172,7 @@ impl Metrics {
 
     /// Removes the series of a deleted quota.
     pub fn forget_quota(&self, quota: &str) {
-        forget(&self.quota_decisions, &["quota", "outcome"], quota);
+        forget(&self.quota_decisions, &["quota", "dry_run", "outcome"], quota);
     }
 }
 
@@ -203,23 +221,23 @@ mod tests {
     fn every_metric_is_rendered_and_a_policy_s_go_with_it() {
         let registry = Registry::new();
         let metrics = Metrics::new(&registry);
-        metrics.count_review("validate", "CREATE", "denied", Duration::from_millis(1));
+        metrics.count_review("validate", "CREATE", DryRun(true), "denied", Duration::from_millis(1));
         metrics.count_ledger_write("written");
         metrics.observe_ledger_batch(3);
         metrics.set_lease_held(true);
         metrics.events("sent").inc();
         for policy in ["strict", "lax"] {
-            metrics.count_policy_decision(policy, "interval", "denied");
+            metrics.count_policy_decision(policy, "interval", DryRun(false), "denied");
             metrics.set_violations(policy, "interval", 2);
             metrics.set_violations(policy, "prune", 1);
-            metrics.count_quota_decision(policy, "exceeded");
+            metrics.count_quota_decision(policy, DryRun(true), "exceeded");
         }
         let full = text(&registry);
         for expected in [
-            r#"gatehouse_admission_reviews_total{operation="CREATE",outcome="denied",webhook="validate"} 1"#,
+            r#"gatehouse_admission_reviews_total{dry_run="All",operation="CREATE",outcome="denied",webhook="validate"} 1"#,
             r#"gatehouse_admission_duration_seconds_count{webhook="validate"} 1"#,
-            r#"gatehouse_policy_decisions_total{outcome="denied",policy="strict",rule="interval"} 1"#,
-            r#"gatehouse_quota_decisions_total{outcome="exceeded",quota="strict"} 1"#,
+            r#"gatehouse_policy_decisions_total{dry_run="",outcome="denied",policy="strict",rule="interval"} 1"#,
+            r#"gatehouse_quota_decisions_total{dry_run="All",outcome="exceeded",quota="strict"} 1"#,
             r#"gatehouse_ledger_writes_total{outcome="written"} 1"#,
             "gatehouse_ledger_batch_size_sum 3",
             r#"gatehouse_policy_violations{policy="strict",rule="interval"} 2"#,

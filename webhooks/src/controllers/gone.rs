@@ -52,6 +52,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::metrics::DryRun;
     use crate::world::testing::Builder;
 
     #[test]
@@ -67,7 +68,7 @@ mod tests {
         });
         known.look(&world.apply(&quotas, &object).snapshot(), &metrics);
         for quota in ["a", "b"] {
-            metrics.count_quota_decision(quota, "admitted");
+            metrics.count_quota_decision(quota, DryRun(false), "admitted");
         }
         known.look(&world.delete(&quotas, "", "a").snapshot(), &metrics);
         let left: Vec<_> = registry

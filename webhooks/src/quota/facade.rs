@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     controllers::Interception,
-    metrics::Metrics,
+    metrics::{DryRun, Metrics},
     world::{Live, Snapshot, World},
 };
 
@@ -197,6 +197,9 @@ impl Quotas {
         until: Instant,
     ) -> Verdict {
         let shared = &self.0.shared;
+        let count = |quota: &str, outcome: &str| {
+            shared.metrics.count_quota_decision(quota, DryRun(facts.dry_run), outcome);
+        };
         if let Some(why) = over.iter().find_map(|quota| question.shrunk_under(quota)) {
             return Verdict::Invalid(why);
         }
@@ -234,19 +237,19 @@ impl Quotas {
                             let done = if is_warn { "warned" } else { "audited" };
                             // That somebody was warned outweighs that something was written down.
                             decision = if is_warn { Some(done) } else { decision.or(Some(done)) };
-                            shared.metrics.count_quota_decision(name, done);
+                            count(name, done);
                         }
-                        _ => shared.metrics.count_quota_decision(name, "admitted"),
+                        _ => count(name, "admitted"),
                     }
                     continue;
                 }
                 // It never stands in anybody's way; that the ledger lacks something now, settling puts right.
                 Err(Refusal::Contended) if !denies => {
-                    shared.metrics.count_quota_decision(name, "contended");
+                    count(name, "contended");
                     continue;
                 }
                 Err(Refusal::Contended) => {
-                    shared.metrics.count_quota_decision(name, "contended");
+                    count(name, "contended");
                     Verdict::Contended(format!("quota {name:?} could not be charged in time: try again"))
                 }
                 Err(Refusal::Exceeded(exceeded)) => {
@@ -265,7 +268,7 @@ impl Quotas {
     /// Refuses, and counts that it was.
     fn exceeded(&self, quota: &CompiledQuota, facts: &Facts<'_>, question: &Question, why: &str) -> Verdict {
         let Inner { shared, denials, .. } = &*self.0;
-        shared.metrics.count_quota_decision(&quota.name, "exceeded");
+        shared.metrics.count_quota_decision(&quota.name, DryRun(facts.dry_run), "exceeded");
         if !facts.dry_run {
             denials.count(&quota.name, &quota.uid, why);
         }

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Annotation, Answer};
 use super::request::Request;
-use crate::metrics::Metrics;
+use crate::metrics::{DryRun, Metrics};
 use crate::world::{Applied, own_paths};
 
 /// The old object in a patch, the patch in base64, and that in an answer, which grows while it is written.
@@ -36,7 +36,7 @@ pub(super) fn mutated(
 ) -> Answer {
     let hold = freeze::hold(policies, case);
     if let Some(hold) = &hold {
-        metrics.count_policy_decision(&hold.policy, "freezes", "held");
+        metrics.count_policy_decision(&hold.policy, "freezes", DryRun(request.dry_run), "held");
         if hold.stays {
             // The validating webhook refuses what is not made the old object again.
             let text = request.old_object.map_or(0, |old| old.get().len());

@@ -30,7 +30,7 @@ use super::room::{Reservation, Room};
 use super::verdicts::{Judged, Verdict, Verdicts};
 use super::words::{DECISIONS, Finding, answer, missing, regarding, rule_of, sentence};
 use crate::events::{Events, Level, Notice};
-use crate::metrics::Metrics;
+use crate::metrics::{DryRun, Metrics};
 use crate::own_user::OwnUser;
 use crate::quota::Quotas;
 use crate::sar::{Access, Target};
@@ -303,7 +303,7 @@ impl Judge {
             let rules: BTreeSet<&str> =
                 finding.enforced(enforcement).map(|violation| &*violation.rule).collect();
             for rule in &rules {
-                self.metrics.count_policy_decision(&policy.name, rule, outcome);
+                self.metrics.count_policy_decision(&policy.name, rule, DryRun(request.dry_run), outcome);
             }
             if request.dry_run || rules.is_empty() {
                 continue;

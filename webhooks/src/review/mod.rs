@@ -29,6 +29,8 @@ use gatehouse_serving::pipeline::{Authorized, Handler, Holder};
 use gatehouse_serving::{ApiError, Body};
 use http::Response;
 
+use crate::metrics::DryRun;
+
 pub use answer::{Annotation, Answer};
 use apart::Lane;
 pub use arrival::MAX_BODY;
@@ -121,8 +123,9 @@ impl Handler for Reviews {
     async fn serve(&self, request: Authorized) -> Result<Response<Body>, ApiError> {
         let started = Instant::now();
         let webhook = Webhook::at(request.parts.uri.path()).ok_or_else(ApiError::no_such_path)?;
-        let count = |operation: &str, outcome: &str| {
-            self.judge.metrics.count_review(webhook.as_str(), operation, outcome, started.elapsed());
+        let count = |operation: &str, dry_run: bool, outcome: &str| {
+            let (metrics, webhook) = (&self.judge.metrics, webhook.as_str());
+            metrics.count_review(webhook, operation, DryRun(dry_run), outcome, started.elapsed());
         };
         let holder = request.holder.clone();
         let read = async {
@@ -131,24 +134,24 @@ impl Handler for Reviews {
             Ok::<_, ApiError>((body, until))
         };
         // The body has its room until this returns.
-        let (body, until) = read.await.inspect_err(|_| count("", "unreadable"))?;
-        let (uid, answer, operation) =
+        let (body, until) = read.await.inspect_err(|_| count("", false, "unreadable"))?;
+        let (uid, answer, (operation, dry_run)) =
             match self.lane.work(body.bytes.len(), || Request::parse(&body.bytes)).await {
                 Err(Unreadable::NotAReview(error)) => {
-                    count("", "unreadable");
+                    count("", false, "unreadable");
                     return Err(error);
                 }
                 // The validating webhooks are asked about the same, and refuse it.
                 Err(Unreadable::Refused { uid, .. }) if webhook == Webhook::Mutate => {
-                    (uid, Answer::allowed(), "")
+                    (uid, Answer::allowed(), ("", false))
                 }
-                Err(Unreadable::Refused { uid, why }) => (uid, Answer::refused(why), ""),
+                Err(Unreadable::Refused { uid, why }) => (uid, Answer::refused(why), ("", false)),
                 Ok(review) => {
                     let answer = self.answer(webhook, &review, holder, until).await;
-                    (review.uid.clone().into_owned(), answer, review.operation.as_str())
+                    (review.uid.clone().into_owned(), answer, (review.operation.as_str(), review.dry_run))
                 }
             };
-        count(operation, answer.outcome());
+        count(operation, dry_run, answer.outcome());
         Ok(answer.into_response(&uid))
     }
 }

@@ -329,8 +329,8 @@ async fn one_page_of_metrics_tells_of_requests_and_reviews() {
     let (_, text) = send(&mut connection, get).await;
     let text = text.as_str().expect("text");
     for expected in [
-        r#"gatehouse_admission_reviews_total{operation="CREATE",outcome="allowed",webhook="validate"} 1"#,
-        r#"gatehouse_admission_reviews_total{operation="",outcome="unreadable",webhook="quota"} 1"#,
+        r#"gatehouse_admission_reviews_total{dry_run="",operation="CREATE",outcome="allowed",webhook="validate"} 1"#,
+        r#"gatehouse_admission_reviews_total{dry_run="",operation="",outcome="unreadable",webhook="quota"} 1"#,
         r#"gatehouse_admission_duration_seconds_count{webhook="validate"} 1"#,
         r#"subresource="/validate",verb="POST",version=""} 1"#,
         "gatehouse_lease_held",
