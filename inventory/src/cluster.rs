@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** only the [`Inventory`](crate::Inventory) changes a cluster.
 
+use gatehouse_apiservice::denial::Denier;
+
 use crate::{
     KindStatus, Layer, Liveness, ObjectKey, Record, Reference, Seconds, Str,
     catalogue::KindId,
@@ -152,6 +154,11 @@ impl Cluster {
     /// The kubelet versions of the cluster's nodes, and how many nodes have each.
     pub fn kubelet_versions(&self) -> impl ExactSizeIterator<Item = (&Str, u32)> {
         self.tallies.kubelet_versions.iter().map(|(version, nodes)| (version, *nodes))
+    }
+
+    /// How many objects a quota or policy holds back.
+    pub fn held_back(&self, by: &Denier<Str>) -> u32 {
+        self.tallies.held_back.get(by).copied().unwrap_or_default()
     }
 
     /// How many objects name `key` in their `dependsOn`.

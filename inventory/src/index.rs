@@ -9,6 +9,8 @@ use std::{
     sync::Arc,
 };
 
+use gatehouse_apiservice::{denial::DenierKind, policy::GROUP};
+
 use crate::{
     ClusterId, Detail, Event, KindStatus, ObjectKey, Record, Seconds, Str,
     catalogue::{Catalogue, KindId},
@@ -22,6 +24,7 @@ use crate::{
 pub struct Inventory {
     catalogue: Arc<Catalogue>,
     namespace_kind: Option<KindId>,
+    quota_kind: Option<KindId>,
     clusters: Vec<Cluster>,
     deadlines: BTreeSet<(Seconds, ClusterId, ObjectKey)>,
     delta: Delta,
@@ -36,9 +39,11 @@ impl Inventory {
         let ids = (0..).map(ClusterId).take(clusters.len());
         let delta = Delta { clusters: ids.collect(), ..Delta::default() };
         let namespace_kind = catalogue.find("", "Namespace");
+        let quota_kind = catalogue.find(GROUP, DenierKind::TenantQuota.as_str());
         Self {
             catalogue,
             namespace_kind,
+            quota_kind,
             clusters,
             deadlines: BTreeSet::new(),
             delta,
@@ -340,6 +345,16 @@ impl Inventory {
         if kind.is_flux() {
             cluster.graph.update(key, old.as_deref(), new, now);
             cluster.behind_since = cluster.behind_since.or(cluster.graph.behind_since());
+        }
+        if let Some(kind) = self.quota_kind {
+            let deniers =
+                [old.as_deref(), new].map(|record| record.map_or(&[][..], |record| record.verdict.deniers()));
+            if deniers[0] != deniers[1] {
+                let names =
+                    deniers.into_iter().flatten().filter(|denier| denier.kind == DenierKind::TenantQuota);
+                let key = |name: &Str| ObjectKey { kind, namespace: "".into(), name: name.clone() };
+                self.delta.objects.extend(names.map(|denier| (id, key(&denier.name))));
+            }
         }
         if labels(old.as_deref()) != labels(new) {
             self.delta.namespaces.insert((id, key.name.clone()));

@@ -44,4 +44,4 @@ pub use root_cause::{Root, RootCause};
 pub use source::{ClusterId, Event, KindStatus, Liveness, Sink, Source};
 pub use state::{Counts, State};
 pub use tally::{GameTally, Tally};
-pub use verdict::{Deadline, End, Verdict};
+pub use verdict::{Deadline, Deniers, End, Verdict};

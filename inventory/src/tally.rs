@@ -5,6 +5,8 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
 };
 
+use gatehouse_apiservice::denial::Denier;
+
 use crate::{
     Counts, Detail, Engine, GameKind, GameNumbers, Layer, ObjectKey, Record, Seconds, State, Str,
     catalogue::{Kind, KindId},
@@ -142,6 +144,8 @@ pub(crate) struct Tallies {
     pub(crate) layers: [Tally; Layer::ALL.len()],
     /// Nodes by kubelet version.
     pub(crate) kubelet_versions: BTreeMap<Str, u32>,
+    /// How many objects each quota and policy holds back.
+    pub(crate) held_back: HashMap<Denier<Str>, u32>,
 }
 
 impl Tallies {
@@ -159,6 +163,9 @@ impl Tallies {
         }
         if let Detail::Node { kubelet_version } = &record.detail {
             *self.kubelet_versions.entry(kubelet_version.clone()).or_default() += 1;
+        }
+        for denier in record.verdict.deniers() {
+            *self.held_back.entry(denier.clone()).or_default() += 1;
         }
     }
 
@@ -189,6 +196,14 @@ impl Tallies {
             *nodes -= 1;
             if *nodes == 0 {
                 self.kubelet_versions.remove(kubelet_version);
+            }
+        }
+        for denier in record.verdict.deniers() {
+            if let Some(objects) = self.held_back.get_mut(denier) {
+                *objects -= 1;
+                if *objects == 0 {
+                    self.held_back.remove(denier);
+                }
             }
         }
     }

@@ -33,6 +33,7 @@ pub(crate) fn record(name: &str) -> Builder {
             message: name.into(),
             since: None,
             outcome_since: None,
+            denied_by: None,
             deadline: None,
         },
         detail: Detail::Flux(Box::default()),

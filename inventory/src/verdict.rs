@@ -4,7 +4,9 @@
 //! begin the next attempt. So the outcome of the last finished attempt is carried over from the previous verdict of the
 //! same object.
 
-use crate::{Seconds, State, Str, flux::reason};
+use gatehouse_apiservice::denial::{self, Denier};
+
+use crate::{Interner, Seconds, State, Str, flux::reason};
 
 /// The result of a state rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,14 +23,35 @@ pub struct Verdict {
     pub since: Option<Seconds>,
     /// Of Flux objects: since when the [outcome](Verdict::outcome) has been a success or a failure, across attempts.
     pub outcome_since: Option<Seconds>,
+    /// The quotas and policies that deny what its controller does, as the message says.
+    pub denied_by: Option<Box<Deniers>>,
     /// The first of the deadlines that will change this verdict.
     pub deadline: Option<Box<Deadline>>,
+}
+
+/// Quotas and policies that deny a request, at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deniers(Box<[Denier<Str>]>);
+
+impl Deniers {
+    /// Those that the message names; it must not be cut yet.
+    pub(crate) fn named_in(message: &str, interner: &Interner) -> Option<Box<Self>> {
+        let named = denial::deniers(message).into_iter();
+        let named = named.map(|Denier { kind, name }| Denier { kind, name: interner.intern(name) });
+        let all: Box<[_]> = named.collect();
+        (!all.is_empty()).then(|| Box::new(Self(all)))
+    }
 }
 
 impl Verdict {
     /// The largest length of a message, in bytes. Some controllers write whole build logs into messages; longer ones
     /// are cut at a character boundary.
     pub const MESSAGE_BYTES: usize = 512;
+
+    /// The quotas and policies that hold the object back.
+    pub fn deniers(&self) -> &[Denier<Str>] {
+        self.denied_by.as_ref().map_or(&[], |deniers| &deniers.0)
+    }
 
     /// Whether the object is Ready, or was Ready when it was suspended.
     pub fn is_well(&self) -> bool {
@@ -69,6 +92,7 @@ impl Verdict {
                 self.outcome_since = before.outcome_since();
                 if self.state == State::Progressing {
                     (self.reason, self.message) = (before.reason.clone(), before.message.clone());
+                    self.denied_by = before.denied_by.clone();
                 }
             } else if known == Some(State::Ready) && self.last_outcome.is_none() {
                 (self.last_outcome, self.outcome_since) = (known, before.outcome_since());

@@ -2,6 +2,7 @@
 
 use gatehouse_apiservice::{
     Condition, ConditionStatus, Time,
+    denial::Denier,
     view::{BlockedBy, BlockedReason, Failure, KindCount, ObjectReference},
 };
 use gatehouse_inventory::{
@@ -28,6 +29,15 @@ pub(super) fn any_reference(catalogue: &Catalogue, reference: &Reference) -> Obj
             namespace: namespace.to_string(),
             name: name.to_string(),
         },
+    }
+}
+
+/// A quota or a policy, which are cluster-scoped.
+pub(super) fn denied_by(denier: &Denier<Str>) -> ObjectReference {
+    ObjectReference {
+        kind: denier.kind.as_str().to_owned(),
+        namespace: String::new(),
+        name: denier.name.to_string(),
     }
 }
 

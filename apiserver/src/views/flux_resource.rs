@@ -43,6 +43,7 @@ fn status(catalogue: &Catalogue, cluster: &Cluster, record: &Record) -> FluxReso
             .and_then(|flux| flux.source.as_ref())
             .map(|source| common::any_reference(catalogue, source)),
         blocked_by: common::blocked_by(catalogue, cluster, record),
+        denied_by: verdict.deniers().iter().map(common::denied_by).collect(),
         conditions: vec![ready(record), common::fresh(cluster, [record.key.kind])],
     }
 }

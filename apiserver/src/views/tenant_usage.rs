@@ -4,6 +4,7 @@ use std::cmp::{Ordering, Reverse};
 
 use gatehouse_apiservice::{
     Condition, ConditionStatus, Time,
+    denial::{Denier, DenierKind},
     policy::Enforcement,
     quantity::Quantity,
     view::{Denial, LimitUsage, TenantUsageStatus},
@@ -62,6 +63,7 @@ fn usage(cluster: &Cluster, record: &Record) -> TenantUsageStatus {
     let mut limits: Vec<_> = quota.iter().flat_map(|quota| quota.limits.iter()).map(Measured::of).collect();
     limits.sort_by(Measured::tighter);
     let tightest = limits.first().filter(|limit| limit.fill.is_some());
+    let held_back_by = Denier { kind: DenierKind::TenantQuota, name: record.key.name.clone() };
     let denial = quota.and_then(|quota| quota.last_denial.as_ref());
     TenantUsageStatus {
         cluster: cluster.name.to_string(),
@@ -69,6 +71,7 @@ fn usage(cluster: &Cluster, record: &Record) -> TenantUsageStatus {
         enforcement: enforcement(quota).into(),
         namespaces: quota.and_then(|quota| quota.namespaces),
         denied: quota.map_or(0, |quota| quota.denied),
+        held_back: cluster.held_back(&held_back_by).into(),
         last_denial: denial.map(|(time, message)| Denial { time: Time(*time), message: message.to_string() }),
         last_observed_time: Time(cluster.last_event()),
         conditions: vec![

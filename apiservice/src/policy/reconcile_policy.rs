@@ -234,6 +234,10 @@ pub struct ReconcilePolicyStatus {
     /// Number of objects that were judged.
     #[serde(default)]
     pub judged: i64,
+    /// Number of objects, such as Kustomizations and HelmReleases, whose own status says that this policy denies what their
+    /// controller does.
+    #[serde(default)]
+    pub held_back: i64,
     /// Name of the active freeze.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_freeze: Option<String>,

@@ -49,6 +49,9 @@ pub struct FluxResourceStatus {
     /// Root cause, if it is Blocked or its source has failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blocked_by: Option<BlockedBy>,
+    /// TenantQuotas and ReconcilePolicies that deny what it applies, as its controller's message says; at most eight.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub denied_by: Vec<ObjectReference>,
     /// Ready: it is not Failed, Stalled or Blocked. Fresh: the cluster answered within the last 30 seconds.
     pub conditions: Vec<Condition>,
 }
@@ -74,6 +77,7 @@ impl View for FluxResourceStatus {
             Column::text("Message", "What its controller says."),
             Column::text("Reason", "The deciding condition's reason.").wide(),
             Column::text("Last-Outcome", "How its last finished reconciliation ended.").wide(),
+            Column::text("Denied-By", "Quotas and policies that deny what it applies.").wide(),
             Column::text("Source", "Where its content comes from.").wide(),
             Column::text("Suspended-By", "Who suspended it.").wide(),
             Column::text("Cluster", "Name of the observed cluster.").wide(),
@@ -94,6 +98,7 @@ impl View for FluxResourceStatus {
             self.message.as_str().into(),
             self.reason.as_str().into(),
             self.last_outcome.as_deref().unwrap_or_default().into(),
+            self.denied_by.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ").into(),
             self.source.as_ref().map(ToString::to_string).unwrap_or_default().into(),
             self.suspended_by.as_deref().unwrap_or_default().into(),
             self.cluster.as_str().into(),

@@ -26,6 +26,9 @@ pub struct TenantUsageStatus {
     pub namespaces: Option<i64>,
     /// Number of requests that were denied so far.
     pub denied: i64,
+    /// Number of objects, such as Kustomizations and HelmReleases, whose own status says that this quota denies what their
+    /// controller does. Flux tries everything out first, so that what it is denied is not counted in `denied`.
+    pub held_back: i64,
     /// The last request that was denied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_denial: Option<Denial>,
@@ -81,6 +84,7 @@ impl View for TenantUsageStatus {
             Column::NAME,
             Column::text("Tightest", "The limit that is nearest to being reached."),
             Column::integer("Denied", "How many requests were refused so far."),
+            Column::integer("Held-Back", "How many objects the quota holds back, as their own status says."),
             Column::integer("Namespaces", "How many namespaces are the tenant's."),
             Column::text("Used", "What is used of every limit, the tightest first."),
             Column::text("Reserved", "What was admitted, and has not been seen yet.").wide(),
@@ -98,6 +102,7 @@ impl View for TenantUsageStatus {
         vec![
             self.tightest_cell().into(),
             Cell::Integer(self.denied),
+            Cell::Integer(self.held_back),
             self.namespaces.map_or(Cell::Nothing, Cell::Integer),
             self.each(|limit| Some(limit.of_hard())).into(),
             self.each(|limit| limit.reserved.clone()).into(),

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::{Deadline, Interner, Seconds, State, Verdict};
+use crate::{Deadline, Deniers, Interner, Seconds, State, Verdict};
 
 /// A [`Verdict`] whose text is still borrowed from the object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,11 +39,14 @@ impl Draft<'_> {
     }
 
     pub(crate) fn finish(self, interner: &Interner) -> Verdict {
+        // What is suspended is tried no more, whatever its condition still says.
+        let is_held_back = !matches!(self.state, State::Ready | State::Suspended);
         Verdict {
             state: self.state,
             last_outcome: self.last_outcome,
             reason: interner.intern(clip(&self.reason, REASON_BYTES)),
             message: interner.intern(clip(&self.message, Verdict::MESSAGE_BYTES)),
+            denied_by: is_held_back.then(|| Deniers::named_in(&self.message, interner)).flatten(),
             since: self.since,
             outcome_since: self.outcome_since,
             deadline: self.deadline,

@@ -29,6 +29,7 @@ pub(crate) fn object(kind: KindId, namespace: &str, name: &str) -> Builder {
             message: "Applied revision: main@sha1:0647aea75b85755411e0".into(),
             since: Some(CREATED),
             outcome_since: None,
+            denied_by: None,
             deadline: None,
         },
         detail: if row.is_flux() { Detail::Flux(Box::default()) } else { Detail::None },

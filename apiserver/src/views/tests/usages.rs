@@ -190,6 +190,47 @@ fn quotas_that_may_not_be_read_are_a_warning_of_the_cluster_s() {
     assert_eq!(world.cell(HEALTHS, "/local", "Health"), "Healthy");
 }
 
+/// A Kustomization as its controller writes it, whose Ready condition says so.
+fn tried(name: &str, status: &str, message: &str) -> Record {
+    let kind = kind("Kustomization");
+    let object = json!({
+        "metadata": {"name": name, "namespace": "games", "generation": 1},
+        "status": {"observedGeneration": 1, "conditions": [
+            {"type": "Ready", "status": status, "reason": "ReconciliationFailed", "message": message},
+        ]},
+    });
+    CATALOGUE.observe(kind, &object.to_string(), &Interner::default(), NOW).expect("an object")
+}
+
+#[test]
+fn what_a_quota_holds_back_is_counted_until_it_is_let_go() {
+    let denied = |name: &str| {
+        format!(
+            "{}: admission webhook \"quotas.policy.gatehouse.dev\" denied the request: fleets.agones.dev \"{name}\" is \
+             forbidden: exceeded quota: arena, requested: players=1, used: players=10, limited: players=10",
+            "Fleet/games/lobby dry-run failed (Forbidden)".repeat(20),
+        )
+    };
+    let mut world = World::with([quota("arena", &[("players", Some("10"), "10")]).build()]);
+    world.apply(tried("a", "False", &denied("a")));
+    world.apply(tried("b", "False", &denied("b")));
+    assert_eq!(cell(&world, "Held-Back"), 2);
+    let by = json!([{"kind": "TenantQuota", "name": "arena"}]);
+    let row = "games/local.kustomization.a";
+    assert_eq!(world.status_of(RESOURCES, row)["deniedBy"], by, "beyond what is kept of the message");
+    assert_eq!(world.cell(RESOURCES, row, "Denied-By"), "TenantQuota/arena");
+    // Tried again, it is held back until it is seen to be let go.
+    world.apply(tried("a", "Unknown", "Reconciliation in progress"));
+    assert_eq!((cell(&world, "Held-Back"), &world.status_of(RESOURCES, row)["deniedBy"]), (json!(2), &by));
+    world.apply(tried("a", "True", "Applied revision: 2"));
+    assert_eq!(
+        (cell(&world, "Held-Back"), &world.status_of(RESOURCES, row)["deniedBy"]),
+        (json!(1), &Value::Null)
+    );
+    world.delete(&key(kind("Kustomization"), "games", "b"));
+    assert_eq!(cell(&world, "Held-Back"), 0);
+}
+
 #[test]
 fn a_tenant_usage_is_told_in_full() {
     let limits = [("gameservers", Some("78"), "80"), ("players", None, "2000")];
