@@ -27,6 +27,7 @@ mod gate_expressions;
 mod gate_freezes;
 mod gate_going;
 mod gate_held;
+mod gate_held_back;
 mod gate_ledger;
 mod gate_memory;
 mod gate_mutation;
@@ -95,6 +96,7 @@ fn trials(world: &World) -> Vec<Trial> {
         gate_freezes::trials,
         gate_going::trials,
         gate_held::trials,
+        gate_held_back::trials,
         gate_suspension::trials,
         gate_registration::trials,
         gate_memory::trials,

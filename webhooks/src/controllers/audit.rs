@@ -6,6 +6,7 @@
 //! policies select since its labels changed. A property test compares the result with that of a complete audit.
 
 mod dependents;
+mod held_back;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use gatehouse_policy::{
 use serde_json::Value;
 
 use self::dependents::Dependents;
+use self::held_back::HeldBack;
 use crate::world::{Held, LiveError, ObjectKey, Snapshot, resource_of};
 
 /// The violations of all policies among the objects of a snapshot.
@@ -30,6 +32,7 @@ pub(crate) struct Audit {
     seen: Arc<Snapshot>,
     findings: BTreeMap<String, Findings>,
     dependents: Dependents,
+    held_back: HeldBack,
     /// Objects that could not be read, and are not judged yet.
     unread: HashSet<Place>,
     /// The objects in cycles of `dependsOn` and between these, in the last snapshot.
@@ -131,6 +134,11 @@ impl Audit {
         &self.findings
     }
 
+    /// How many objects a policy holds back, as their own status says.
+    pub(crate) fn held_back_by(&self, policy: &str) -> usize {
+        self.held_back.by(policy)
+    }
+
     /// Whether objects could not be read and are not judged yet.
     pub(crate) fn has_unread(&self) -> bool {
         !self.unread.is_empty()
@@ -162,6 +170,7 @@ impl Audit {
                     imbl::ordmap::DiffItem::Remove(key, old) => (key, Some(old), None),
                 };
                 let place = Place { kind: *kind, key: key.clone() };
+                self.held_back.follow(&place, new.map(|held| &**held));
                 if depends_on(old) != depends_on(new) || old.is_some() != new.is_some() {
                     let name = place.object_name();
                     self.dependents.change(&name, depends_on(old), depends_on(new));

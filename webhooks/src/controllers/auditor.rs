@@ -141,7 +141,9 @@ impl Auditor {
             let next = match (errors.get(&**name), blind, compiled, findings) {
                 (Some(errors), ..) => status::of_errors(&current, errors, now),
                 (None, Some(reason), Some(policy), _) => status::of_nothing(&current, policy, reason, now),
-                (None, None, _, Some(findings)) => status::of_findings(&current, findings, now),
+                (None, None, _, Some(findings)) => {
+                    status::of_findings(&current, findings, self.audit.held_back_by(name), now)
+                }
                 _ => continue,
             };
             if let Some(change) = &next.next_change {

@@ -18,6 +18,7 @@ const ENFORCED: &str = "the policy is enforced";
 pub(crate) fn of_findings(
     before: &ReconcilePolicy,
     findings: &Findings,
+    held_back: usize,
     now: Timestamp,
 ) -> ReconcilePolicyStatus {
     let policy: &Policy = &findings.policy;
@@ -56,6 +57,7 @@ pub(crate) fn of_findings(
         observed_generation: Some(policy.generation),
         violations: count(violations),
         judged: count(findings.judged()),
+        held_back: count(held_back),
         examples: examples.take(EXAMPLES).collect(),
         active_freeze: policy.active_freeze(now).map(|freeze: ActiveFreeze| freeze.name),
         next_change: policy.next_change(now).map(Time),

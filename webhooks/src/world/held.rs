@@ -3,6 +3,7 @@
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use gatehouse_apiservice::agones;
+use gatehouse_apiservice::denial::{self, DenierKind};
 use gatehouse_inventory::{Interner, Str, source::Raw};
 use gatehouse_policy::{Kind, ObjectName, Subject};
 use gatehouse_quota::{GroupResource, Usage};
@@ -52,6 +53,8 @@ pub struct Held {
     pub kind: Option<Kind>,
     /// The fields that Gatehouse owns by server-side apply; `None` if it owns none.
     pub applied: Option<Box<Applied>>,
+    /// The policies that hold it back according to its own status; `None` while an attempt is in progress.
+    pub held_back: Option<Box<[Str]>>,
 }
 
 /// The text of an object: `apiVersion`, `kind`, `metadata` without managedFields, and `spec`. A large object has only
@@ -90,6 +93,7 @@ impl Held {
             depends_on: self.depends_on.clone(),
             kind: self.kind,
             applied: self.applied.clone(),
+            held_back: self.held_back.clone(),
         }
     }
 
@@ -130,6 +134,7 @@ pub(super) struct Document {
     pub(super) depends_on: Box<[ObjectName]>,
     pub(super) kind: Option<Kind>,
     pub(super) applied: Option<Box<Applied>>,
+    pub(super) held_back: Option<Box<[Str]>>,
     /// The fields that its usage is computed from.
     pub(super) value: Value,
 }
@@ -158,6 +163,39 @@ struct KeptStatus<'a> {
     allocated_replicas: Option<&'a RawValue>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     reserved_replicas: Option<&'a RawValue>,
+}
+
+/// What the status of a governed kind says of an attempt.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Reported<'a> {
+    #[serde(borrow)]
+    conditions: Vec<Condition<'a>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Condition<'a> {
+    #[serde(borrow)]
+    r#type: Cow<'a, str>,
+    #[serde(borrow)]
+    status: Cow<'a, str>,
+    #[serde(borrow)]
+    message: Cow<'a, str>,
+}
+
+/// The policies whose refusals a status repeats in the conditions that say what went wrong.
+fn held_back(status: Option<&RawValue>, strings: &Interner) -> Option<Box<[Str]>> {
+    let reported = status.and_then(|status| serde_json::from_str::<Reported<'_>>(status.get()).ok());
+    let Reported { conditions } = reported.unwrap_or_default();
+    let failed = conditions.iter().filter(|condition| condition.status == "False");
+    let deniers = failed.flat_map(|condition| denial::deniers(&condition.message));
+    let policies = deniers.filter(|denier| denier.kind == DenierKind::ReconcilePolicy);
+    let mut names: Vec<_> = policies.map(|denier| strings.intern(denier.name)).collect();
+    names.sort();
+    names.dedup();
+    let is_under_way = conditions.iter().any(|ready| ready.r#type == "Ready" && ready.status == "Unknown");
+    (!names.is_empty() || !is_under_way).then(|| names.into())
 }
 
 #[derive(Deserialize, Default)]
@@ -191,6 +229,10 @@ impl Document {
     pub(super) fn read(raw: &Raw, role: Role, strings: &Interner) -> Result<Self, serde_json::Error> {
         let mut kept: Kept<'_> = serde_json::from_str(raw.json())?;
         let managed_fields = kept.metadata.remove("managedFields");
+        let held_back = match role {
+            Role::Governed(_) => held_back(kept.status, strings),
+            _ => None,
+        };
         let status = kept.status.take().filter(|_| role.is_of_agones());
         // A status that is not an object is ignored.
         let status = status.and_then(|status| serde_json::from_str::<KeptStatus<'_>>(status.get()).ok());
@@ -231,6 +273,7 @@ impl Document {
             depends_on: depends_on.into(),
             kind,
             applied: applied.filter(|applied| !applied.is_empty()).map(Box::new),
+            held_back,
             value,
         })
     }

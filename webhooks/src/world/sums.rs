@@ -92,6 +92,7 @@ impl State {
             depends_on,
             kind,
             applied,
+            held_back,
             value: _,
         } = document;
         self.hold(Held {
@@ -108,6 +109,7 @@ impl State {
             depends_on,
             kind,
             applied,
+            held_back,
         });
         self.retell(resource, &key);
     }

@@ -68,6 +68,30 @@ fn what_exists_is_judged_when_a_policy_comes_and_forgotten_when_it_goes() {
 }
 
 #[test]
+fn what_a_policy_holds_back_is_counted_until_it_is_let_go() {
+    let (mut builder, mut audit) = (Builder::new(), Audit::default());
+    let apps = resource_of(Kind::Kustomization);
+    let denied = "Fleet/apps/a dry-run failed (Forbidden): admission webhook \"policies.policy.gatehouse.dev\" denied the \
+                  request: reconcilepolicies.policy.gatehouse.dev \"strict\" denied the request: spec: no (rule replicas)";
+    let mut write = |audit: &mut Audit, name: &str, version: usize, status: &str, message: &str| {
+        let mut object = app("apps", name, version, "10m", &[]);
+        object["status"] = json!({"conditions": [{"type": "Ready", "status": status, "message": message}]});
+        builder.apply(apps, &object);
+        audited(audit, &builder);
+        audit.held_back_by("strict")
+    };
+    assert_eq!(write(&mut audit, "a", 1, "False", denied), 1);
+    assert_eq!(write(&mut audit, "b", 2, "False", denied), 2);
+    assert_eq!(write(&mut audit, "a", 3, "Unknown", "in progress"), 2, "tried again");
+    assert_eq!(write(&mut audit, "a", 4, "False", "build failed"), 1, "it fails for another reason");
+    assert_eq!(write(&mut audit, "a", 5, "False", denied), 2);
+    assert_eq!(write(&mut audit, "a", 6, "True", "Applied revision"), 1);
+    builder.delete(apps, "apps", "b");
+    audited(&mut audit, &builder);
+    assert_eq!((audit.held_back_by("strict"), audit.held_back_by("lax")), (0, 0));
+}
+
+#[test]
 fn a_namespace_that_changes_hands_changes_its_judges() {
     let (mut builder, mut audit) = (Builder::new(), Audit::default());
     let apps = resource_of(Kind::Kustomization);
