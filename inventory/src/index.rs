@@ -299,10 +299,11 @@ impl Inventory {
             // An object that was recreated under the same name inherits nothing from the old one.
             let before =
                 records::find(&cluster.records, key).filter(|before| before.created == record.created);
-            if let Some(before) = before
-                && self.catalogue.kind(key.kind).is_flux()
-            {
-                record.verdict.remember(&before.verdict);
+            if self.catalogue.kind(key.kind).is_flux() {
+                record.wait_for_dependency(cluster, now);
+                if let Some(before) = before {
+                    record.verdict.remember(&before.verdict);
+                }
             }
             record.settle(before, cluster, now);
         }

@@ -26,6 +26,7 @@ mod tally;
 #[cfg(test)]
 mod testing;
 mod verdict;
+mod waiting;
 pub mod yaml;
 
 pub use cluster::{Cluster, Contact, Dependency, NotCurrent, STALE_AFTER};

@@ -190,10 +190,11 @@ fn the_chart_that_a_release_had_made_is_the_root_cause_wherever_it_stands() {
 fn the_dependency_that_the_controller_names_is_blamed_and_no_tolerated_one() {
     let failing = "Ready=False HealthCheckFailed: Deployment/apps/metrics not ready";
     let blocked = |name: &str, on_: &[&str], message: &str| {
-        object(
+        object_since(
             &format!("Kustomization/apps/{name}"),
             &on(on_),
             &[&format!("Ready=False DependencyNotReady: {message}")],
+            600,
         )
     };
     let world = World::of(&[
@@ -223,15 +224,53 @@ fn the_dependency_that_the_controller_names_is_blamed_and_no_tolerated_one() {
     }
 }
 
+/// As kustomize-controller writes it whenever it finds a dependency in the middle of a reconciliation.
+#[test]
+fn who_waits_for_a_dependency_that_has_not_failed_is_blocked_after_five_minutes() {
+    let queue = |condition: &str| object("Kustomization/apps/queue", &git(), &[condition]);
+    let web = |condition: &str| object_since("Kustomization/apps/web", &on(&["queue"]), &[condition], 0);
+    let waits = "Ready=False DependencyNotReady: dependency 'apps/queue' is not ready";
+    let upgraded = "Ready=False DependencyNotReady: dependency 'apps/queue' revision is not up to date";
+    let working = "Ready=Unknown Progressing: Reconciliation in progress";
+    for (before, dependency, condition, expected) in [
+        (READY, READY, waits, "Progressing(Ready)"),
+        (READY, working, waits, "Progressing(Ready)"),
+        (READY, working, upgraded, "Progressing(Ready)"),
+        ("Ready=False BuildFailed: no", working, waits, "Progressing(Failed)"),
+    ] {
+        let mut world = World::of(&[queue(READY), web(before)]);
+        world.apply(&queue(dependency));
+        world.apply(&web(condition));
+        assert_eq!(world.shown("Kustomization/apps/web"), expected, "{before}, {dependency}, {condition}");
+        world.now += 300;
+        world.inventory.tick(world.now);
+        assert!(world.shown("Kustomization/apps/web").starts_with("Blocked"), "{condition}");
+    }
+    for dependency in ["Ready=False BuildFailed: no such file", "Stalled=True Gone: for good"] {
+        let world = World::of(&[queue(dependency), web(waits)]);
+        assert!(world.shown("Kustomization/apps/web").starts_with("Blocked"), "{dependency}");
+    }
+    let expression =
+        "Ready=False DependencyNotReady: dependency 'apps/queue' is not ready according to readyExpr eval";
+    assert!(
+        World::of(&[queue(READY), web(expression)]).shown("Kustomization/apps/web").starts_with("Blocked")
+    );
+    assert!(
+        World::of(&[web(waits)]).shown("Kustomization/apps/web").starts_with("Blocked"),
+        "it does not exist"
+    );
+}
+
 #[test]
 fn what_a_blocked_object_waits_for_is_asked_of_its_source() {
     let world = World::of(&[
         object("GitRepository/apps/fleet", &json!({}), &["Ready=False GitOperationFailed: denied"]),
         object("Kustomization/apps/base", &git(), &["Ready=Unknown Progressing: Reconciliation in progress"]),
-        object(
+        object_since(
             "Kustomization/apps/web",
             &on(&["base"]),
             &["Ready=False DependencyNotReady: dependency 'apps/base' is not ready"],
+            600,
         ),
         // Its own fault, whatever its source is doing.
         object("Kustomization/apps/own", &git(), &["Ready=False BuildFailed: no such file"]),

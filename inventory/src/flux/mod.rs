@@ -10,7 +10,7 @@ mod words;
 
 use gatehouse_apiservice::duration;
 use object::{Chart, Object, Ref, Snapshot, Spec, Status};
-pub(crate) use words::{asks_for_more, may_be_the_source, needs_a_source, reason};
+pub(crate) use words::{asks_by_expression, asks_for_more, may_be_the_source, needs_a_source, reason};
 
 use crate::{
     Detail, FluxDetail, FluxLinks, FluxTexts, Interner, Readiness, Record, Reference, Seconds, State, Str,

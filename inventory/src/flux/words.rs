@@ -25,7 +25,7 @@ pub(super) mod condition {
 
 /// Condition reasons.
 pub(crate) mod reason {
-    pub(in crate::flux) const DEPENDENCY_NOT_READY: &str = "DependencyNotReady";
+    pub(crate) const DEPENDENCY_NOT_READY: &str = "DependencyNotReady";
     pub(in crate::flux) const PROGRESSING_WITH_RETRY: &str = "ProgressingWithRetry";
     pub(in crate::flux) const RECONCILIATION_SUCCEEDED: &str = "ReconciliationSucceeded";
     /// A new revision came while the health of the one before was looked at: the next attempt begins at once.
@@ -178,9 +178,12 @@ pub(super) fn names(message: &str, kind: &str, namespace: &str, name: &str) -> b
 
 /// Whether a dependency that is Ready by itself may be what the controller waits for.
 pub(crate) fn asks_for_more(message: &str) -> bool {
-    ["according to readyExpr", "revision is not up to date", "not ready: expression"]
-        .iter()
-        .any(|words| message.contains(words))
+    asks_by_expression(message) || message.contains("revision is not up to date")
+}
+
+/// Whether the controller waits until an expression about the dependency is true.
+pub(crate) fn asks_by_expression(message: &str) -> bool {
+    ["according to readyExpr", "not ready: expression"].iter().any(|words| message.contains(words))
 }
 
 #[cfg(test)]
