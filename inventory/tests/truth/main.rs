@@ -5,5 +5,6 @@
 
 mod cases;
 mod judges;
+mod recorded;
 mod sequences;
 mod world;
