@@ -18,9 +18,15 @@ const CHECK_INTERVAL: Duration = Duration::from_mins(1);
 const WARN_BEFORE: Duration = Duration::from_hours(7 * 24);
 const WARN_LIFETIME_PART: u32 = 10;
 
+/// A replica stops being ready this long before its certificate expires, or when a 24th of its lifetime is left,
+/// whichever is shorter: long enough for clients to move to other replicas. A certificate that can be renewed has been
+/// renewed long before.
+const LEAVE_BEFORE: Duration = Duration::from_mins(1);
+const LEAVE_LIFETIME_PART: u32 = 24;
+
 impl Certificates {
-    /// A check that fails on `/readyz` while the serving certificate is not valid: clients would reject this replica,
-    /// and may accept another. It does not affect liveness, since a restart does not help.
+    /// A check that fails on `/readyz` while the serving certificate is not valid, or is about to expire: clients would
+    /// reject this replica, and may accept another. It does not affect liveness, since a restart does not help.
     pub fn readiness_check(&self) -> HealthCheck {
         let certificates = self.clone();
         HealthCheck::readiness("serving-certificate", move || {
@@ -32,13 +38,23 @@ impl Certificates {
 fn check_validity(serving: Result<Validity, InvalidCertificate>, now: SystemTime) -> Result<(), String> {
     match serving {
         Err(error) => Err(format!("the serving certificate is invalid: {error}")),
-        Ok(validity) if validity.contains(now) => Ok(()),
+        Ok(validity) if validity.contains(now) => {
+            if validity.remaining(now) >= at_most(&validity, LEAVE_BEFORE, LEAVE_LIFETIME_PART) {
+                return Ok(());
+            }
+            Err(format!("the serving certificate expires at {} and was not renewed", until(&validity)))
+        }
         Ok(validity) => Err(format!(
             "the serving certificate is valid from {} until {}",
             from(&validity),
             until(&validity)
         )),
     }
+}
+
+/// `time`, or a part of the lifetime if that is shorter.
+fn at_most(validity: &Validity, time: Duration, part: u32) -> Duration {
+    time.min(validity.remaining(validity.not_before) / part)
 }
 
 fn from(validity: &Validity) -> String {
@@ -112,7 +128,7 @@ fn warning(validity: &Validity, now: SystemTime) -> Option<ExpiryWarning> {
     if !validity.contains(now) {
         return Some(ExpiryWarning::NotValid);
     }
-    (validity.remaining(now) < WARN_BEFORE.min(validity.remaining(validity.not_before) / WARN_LIFETIME_PART))
+    (validity.remaining(now) < at_most(validity, WARN_BEFORE, WARN_LIFETIME_PART))
         .then_some(ExpiryWarning::ExpiresSoon)
 }
 
@@ -142,11 +158,24 @@ mod tests {
     fn a_replica_is_ready_while_its_certificate_is_valid_and_says_its_dates_when_not() {
         let validity = lasting(1);
         assert_eq!(check_validity(Ok(validity), start()), Ok(()));
-        assert_eq!(check_validity(Ok(validity), start() + DAY), Ok(()));
         let expected =
             "the serving certificate is valid from 2027-01-15T08:00:00Z until 2027-01-16T08:00:00Z";
         for time in [start() - DAY, start() + 2 * DAY] {
             assert_eq!(check_validity(Ok(validity), time), Err(expected.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_replica_leaves_a_minute_or_a_24th_of_a_short_life_before_its_certificate_expires() {
+        let second = Duration::from_secs(1);
+        let short = Validity { not_before: start(), not_after: start() + 12 * second };
+        for (validity, before) in
+            [(lasting(1), 60 * second), (lasting(365), 60 * second), (short, second / 2)]
+        {
+            let last = validity.not_after - before;
+            assert_eq!(check_validity(Ok(validity), last), Ok(()));
+            let said = check_validity(Ok(validity), last + second / 4);
+            assert!(said.is_err_and(|said| said.ends_with("and was not renewed")), "{validity:?}");
         }
     }
 
