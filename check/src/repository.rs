@@ -66,14 +66,18 @@ impl Repository for Files {
         Ok(self.range(file).to_vec())
     }
 
-    fn documents(&mut self, path: &Path, named: At) -> Result<Vec<Node>, Failure> {
+    fn documents(&mut self, path: &Path, named: At) -> Result<Result<Vec<Node>, String>, Failure> {
         let file = self.number(path);
         self.used.insert(file);
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let failure = |why: &dyn std::fmt::Display| Failure { at: named, message: format!("{name}: {why}") };
         let bytes = std::fs::File::open(path).and_then(files::bytes).map_err(|error| failure(&error))?;
-        let text = read::text(&bytes).map_err(|why| failure(&why))?;
-        read::documents(text, file).map_err(|error| Failure {
+        let text = match read::text(&bytes) {
+            Ok(text) => text,
+            // Whoever applies it may have the key to it.
+            Err(why) => return Ok(Err(format!("{name} is passed over: {why}"))),
+        };
+        read::documents(text, file).map(Ok).map_err(|error| Failure {
             at: At { file, line: error.line, column: 0 },
             message: format!("does not parse: {}", error.message),
         })

@@ -369,6 +369,23 @@ fn files_that_are_no_text_are_passed_over_in_a_folder() {
 }
 
 #[test]
+fn an_encrypted_patch_is_a_note_on_what_it_may_change() {
+    let files = files(&[
+        ("d/kustomization.yaml", "resources: [a.yaml, secret.yaml]\npatches: [{path: patch.yaml}]\n"),
+        ("d/a.yaml", &kustomization("a", "interval: 1s\nprune: true")),
+    ]);
+    files.write("d/secret.yaml", b"\0GITCRYPT\0\x80\x81");
+    files.write("d/patch.yaml", b"\0GITCRYPT\0\x80\x81");
+    files.check(&["d", "--policies", "policies"]).expect(
+        1,
+        &[
+            "d/secret.yaml: note: passed over: encrypted by git-crypt",
+            "d/a.yaml:1:1: note: Kustomization a: d/kustomization.yaml:2:18: patch.yaml is passed over: encrypted by git-crypt: what it changes is not judged",
+        ],
+    );
+}
+
+#[test]
 fn booleans_are_those_of_whoever_reads_the_file() {
     let yes = kustomization("a", "interval: 10m\nprune: yes");
     let files = files(&[("d/a.yaml", &yes)]);

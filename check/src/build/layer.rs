@@ -190,16 +190,20 @@ impl<'a, R: Repository> Layers<'a, R> {
         for item in &layer.replacements {
             let mut replacements = match item.str_of("path") {
                 Some(path) => {
-                    let mut documents =
-                        self.repository.documents(&super::clean(&folder.join(path)), item.at)?;
-                    // A file holds a list of them, or one.
-                    documents
-                        .drain(..)
-                        .flat_map(|document| match document.data {
-                            Data::List(items) => items,
-                            _ => vec![document],
-                        })
-                        .collect()
+                    match self.repository.documents(&super::clean(&folder.join(path)), item.at)? {
+                        // A file holds a list of them, or one.
+                        Ok(documents) => documents
+                            .into_iter()
+                            .flat_map(|document| match document.data {
+                                Data::List(items) => items,
+                                _ => vec![document],
+                            })
+                            .collect(),
+                        Err(why) => {
+                            self.unknown.push((item.at, format!("{why}: what it changes is not judged")));
+                            continue;
+                        }
+                    }
                 }
                 None => vec![item.clone()],
             };
@@ -233,7 +237,13 @@ impl<'a, R: Repository> Layers<'a, R> {
         let mut patches = match (&source.inline, &source.path) {
             (Some(inline), _) => self.repository.inline(inline)?,
             (None, Some(path)) => {
-                self.repository.documents(&super::clean(&folder.join(&path.name)), path.at)?
+                match self.repository.documents(&super::clean(&folder.join(&path.name)), path.at)? {
+                    Ok(documents) => documents,
+                    Err(why) => {
+                        self.unknown.push((path.at, format!("{why}: what it changes is not judged")));
+                        return Ok(());
+                    }
+                }
             }
             (None, None) => return Err(failure("a patch needs path or patch".to_owned())),
         };

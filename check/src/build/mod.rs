@@ -39,8 +39,8 @@ pub(crate) trait Repository {
     fn kustomization(&mut self, folder: &Path) -> Result<Option<Node>, Failure>;
     /// The objects of a file; `named`: by a kustomization, which has to exist then.
     fn objects(&mut self, path: &Path, named: Option<At>) -> Result<Vec<Built>, Failure>;
-    /// The documents of a file, whatever they are.
-    fn documents(&mut self, path: &Path, named: At) -> Result<Vec<Node>, Failure>;
+    /// The documents of a file, whatever they are; else why its text is not known here.
+    fn documents(&mut self, path: &Path, named: At) -> Result<Result<Vec<Node>, String>, Failure>;
     /// The documents of a text within a document.
     fn inline(&mut self, text: &Node) -> Result<Vec<Node>, Failure>;
     /// The manifests below a folder, and the folders that have a kustomization file, which stand for what is in them.
