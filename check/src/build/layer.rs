@@ -352,7 +352,7 @@ fn merge(
     for object in objects.iter_mut().filter(|object| selects(object)) {
         let before = object.id.clone();
         let Some(node) = object.node_mut() else { continue };
-        if let Outcome::Patched(removed) = patch::merge(node, patch) {
+        if let Outcome::Patched(removed) = patch::merge(node, patch)? {
             object.removed.extend(removed);
         }
         keep(object, &before, source);

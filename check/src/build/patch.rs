@@ -30,19 +30,25 @@ pub(crate) enum Outcome {
     Deleted,
 }
 
-/// Merges `patch` into `object`.
-pub(crate) fn merge(object: &mut Node, patch: &Node) -> Outcome {
+/// Merges `patch` into `object`; else what is wrong with it.
+pub(crate) fn merge(object: &mut Node, patch: &Node) -> Result<Outcome, String> {
     let mut removed = Vec::new();
-    if merge_map(object, patch, "", &mut removed) { Outcome::Patched(removed) } else { Outcome::Deleted }
+    let stays = merge_map(object, patch, "", &mut removed)?;
+    Ok(if stays { Outcome::Patched(removed) } else { Outcome::Deleted })
 }
 
 /// False if the whole map is to go.
-fn merge_map(into: &mut Node, patch: &Node, within: &str, removed: &mut Vec<Removed>) -> bool {
+fn merge_map(
+    into: &mut Node,
+    patch: &Node,
+    within: &str,
+    removed: &mut Vec<Removed>,
+) -> Result<bool, String> {
     match patch.get("$patch").and_then(Node::as_str) {
-        Some("delete") => return false,
+        Some("delete") => return Ok(false),
         Some("replace") => {
             *into = clean(patch);
-            return true;
+            return Ok(true);
         }
         _ => {}
     }
@@ -56,7 +62,7 @@ fn merge_map(into: &mut Node, patch: &Node, within: &str, removed: &mut Vec<Remo
                 }
             }
             (Data::Map(_), Some(known)) if matches!(known.data, Data::Map(_)) => {
-                if !merge_map(known, value, &field, removed) {
+                if !merge_map(known, value, &field, removed)? {
                     into.remove(key);
                     removed.push(Removed { field, at: *at });
                 }
@@ -66,10 +72,26 @@ fn merge_map(into: &mut Node, patch: &Node, within: &str, removed: &mut Vec<Remo
                     removed.push(Removed { field, at: *at });
                 }
             }
+            (_, Some(known)) if !is_alike(known, value) => {
+                return Err(format!(
+                    "{field}: wrong node kind: a map, a list and a scalar do not take each other's place"
+                ));
+            }
             _ => into.set(key, *at, clean(value)),
         }
     }
-    true
+    Ok(true)
+}
+
+/// Whether both are maps, lists or scalars; null is anything.
+fn is_alike(one: &Node, other: &Node) -> bool {
+    let kind = |node: &Node| match node.data {
+        Data::Null => None,
+        Data::Map(_) => Some(0),
+        Data::List(_) => Some(1),
+        _ => Some(2),
+    };
+    kind(one).zip(kind(other)).is_none_or(|(one, other)| one == other)
 }
 
 /// What a patch adds: without its directives.

@@ -306,7 +306,8 @@ impl Writing<'_> {
                 }
                 items.iter_mut().filter(|item| is_meant(item)).try_for_each(|item| self.go(item, rest, None))
             }
-            _ => Err(Unknown("a path of it leads through what is neither a map nor a list".to_owned())),
+            (_, Data::Null) => Err(Unknown("a path of it leads through null".to_owned())),
+            _ => Err(Wrong("wrong node kind on the path of a replacement".to_owned())),
         }
     }
 

@@ -118,7 +118,7 @@ spec: {replicas: 2, template: {spec: {template: {spec: {containers: [{name: game
 ";
 
 /// Each is the rest of a kustomization over [`BASE`].
-const FEATURES: [&str; 43] = [
+const FEATURES: [&str; 48] = [
     "namespace: other\n",
     "namePrefix: pre-\n",
     "nameSuffix: -post\n",
@@ -162,6 +162,11 @@ const FEATURES: [&str; 43] = [
     "replacements:\n- source: {kind: Kustomization, name: one, fieldPath: spec.interval}\n  targets:\n  - select: {kind: Fleet}\n    fieldPaths: [spec.replicas]\n",
     "replacements:\n- path: replacement.yaml\n",
     "namePrefix: pre-\nreplacements:\n- source: {kind: Kustomization, name: two}\n  targets:\n  - select: {kind: Kustomization, name: one}\n    fieldPaths: ['spec.dependsOn.[name=two].name', 'spec.list.[=x]']\n    options: {create: true}\n",
+    "patches:\n- target: {kind: HelmRelease}\n  patch: |\n    apiVersion: helm.toolkit.fluxcd.io/v2\n    kind: HelmRelease\n    metadata: {name: _}\n    spec: {interval: {a: b}}\n",
+    "patches:\n- target: {kind: HelmRelease}\n  patch: |\n    apiVersion: helm.toolkit.fluxcd.io/v2\n    kind: HelmRelease\n    metadata: {name: _}\n    spec: {values: 1}\n",
+    "patches:\n- target: {kind: HelmRelease}\n  patch: |\n    apiVersion: helm.toolkit.fluxcd.io/v2\n    kind: HelmRelease\n    metadata: {name: _}\n    spec: {values: {nothing: {a: b}, list: {c: d}}}\n",
+    "replacements:\n- source: {kind: HelmRelease, fieldPath: spec.interval}\n  targets:\n  - select: {kind: HelmRelease}\n    fieldPaths: [spec.interval.deep]\n    options: {create: true}\n",
+    "replacements:\n- source: {kind: HelmRelease, fieldPath: spec.interval}\n  targets:\n  - select: {kind: HelmRelease}\n    fieldPaths: [spec.values.list.deep]\n",
 ];
 
 fn tree(overlay: &str, resources: bool) -> Vec<(String, String)> {
