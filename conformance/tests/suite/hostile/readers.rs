@@ -135,7 +135,7 @@ async fn ask(
                         (*count, *longest) = (*count + 1, begun.elapsed().max(*longest));
                     }
                     Ok(answer) => {
-                        answers.refused.push(format!("{way}: {} {}", answer.code, answer.body["message"]))
+                        answers.refused.push(format!("{way}: {} {}", answer.code, answer.body["message"]));
                     }
                     Err(error) => answers.refused.push(format!("{way}: {error:#}")),
                 }

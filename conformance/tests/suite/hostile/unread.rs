@@ -142,7 +142,7 @@ impl Unread {
         anyhow::ensure!(&answer == b"HTTP/1.1 101", "{answer:?}");
         counts.took_place(attack);
         // A ping of 125 bytes, masked by zeros.
-        let ping = [&[0x89, 0x80 | 125, 0, 0, 0, 0], [7; 125].as_slice()].concat();
+        let ping = [&[0x89, 0x80 | 0x7d, 0, 0, 0, 0], [7; 125].as_slice()].concat();
         without_end(&mut stream, &ping).await;
         Ok(())
     }
