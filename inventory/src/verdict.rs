@@ -92,7 +92,7 @@ impl Verdict {
                 self.outcome_since = before.outcome_since();
                 if self.state == State::Progressing {
                     (self.reason, self.message) = (before.reason.clone(), before.message.clone());
-                    self.denied_by = before.denied_by.clone();
+                    self.denied_by.clone_from(&before.denied_by);
                 }
             } else if known == Some(State::Ready) && self.last_outcome.is_none() {
                 (self.last_outcome, self.outcome_since) = (known, before.outcome_since());
