@@ -34,6 +34,7 @@ mod gate_mutation;
 mod gate_overshoot;
 mod gate_owners;
 mod gate_policies;
+mod gate_policy_settings;
 mod gate_quotas;
 mod gate_registration;
 mod gate_requests;
@@ -104,6 +105,7 @@ fn trials(world: &World) -> Vec<Trial> {
         gate_existing::trials,
         gate_policies::trials,
         gate_expressions::trials,
+        gate_policy_settings::trials,
         gate_check::trials,
         gate_bad_input::trials,
         availability::trials,
