@@ -3,7 +3,8 @@
 //! Requests are admitted out of the replica's block, without a write. What goes beyond it is put together into a round: all
 //! that waits is evaluated on the ledger as it is last known, and the block written once, as large as that takes and as
 //! demand makes likely; answers are given when it stands. If somebody else has written meanwhile, the ledger is read and
-//! the round evaluated again. How often a replica writes is bounded, whatever is asked ([`budget`]).
+//! the round evaluated again. How often a replica writes is bounded, whatever is asked ([`budget`]). While the ledger is
+//! being written, what the block covers is admitted all the same; and it is filled up before it is used up.
 //!
 //! What only other blocks stand in the way of is not refused before their replicas have given back what they do not need:
 //! the ledger's recall asks them to. On the replica that leads, a round settles first, so that nothing is refused for want
@@ -200,7 +201,6 @@ impl Committer {
     /// Everything that waits, and the ledger's own affairs, once.
     async fn work(&mut self, quota: &CompiledQuota) {
         let mut batch = std::mem::take(&mut self.waiting);
-        batch.append(&mut self.queue);
         self.round = Instant::now();
         self.turn = None;
         // Whether the ledger was read or written since this round began.
@@ -208,6 +208,8 @@ impl Committer {
         let mut conflicts: u32 = 0;
         loop {
             let now = Instant::now();
+            // What has come during a write.
+            batch.append(&mut self.queue);
             batch = job::without_late(batch, now);
             let world = self.shared.world.snapshot();
             self.adopt(&world, quota);
@@ -294,10 +296,16 @@ impl Committer {
 
     /// Answers what needs no write: what the block covers, and what takes back.
     fn admit(&mut self, batch: Vec<Job>, quota: &CompiledQuota) -> Vec<Job> {
+        let Some(base) = self.base.take_if(|base| base.stands()) else { return batch };
+        let left = self.admit_upon(&base.ledger, batch, quota);
+        self.base = Some(base);
+        left
+    }
+
+    fn admit_upon(&mut self, ledger: &Ledger, batch: Vec<Job>, quota: &CompiledQuota) -> Vec<Job> {
         let is_valid = self.holder.is_valid(self.clock());
-        let Some(base) = self.base.as_ref().filter(|base| base.stands()) else { return batch };
         let own = Arc::clone(self.holder.name());
-        let totals = totals(&base.ledger, &own, quota);
+        let totals = totals(ledger, &own, quota);
         let before = self.holder.account.charge().clone();
         let mut left = Vec::new();
         for job in batch {

@@ -145,6 +145,9 @@ impl Account {
 
     /// Charges what a request asks for: within the block, or if `may_grow` within what there is room for.
     pub fn propose(&mut self, proposal: &Proposal, totals: Totals<'_>, may_grow: bool) -> Outcome {
+        if self.is_sent(&proposal.uid) {
+            return Outcome::Beyond;
+        }
         let plan = match self.plan(proposal, totals) {
             Ok(plan) => plan,
             Err(outcome) => return outcome,
@@ -274,7 +277,18 @@ impl Account {
         self.is_staging = true;
     }
 
-    /// Takes back what was admitted since [`Account::stage`].
+    /// What was admitted since [`Account::stage`] is being written. What is admitted from now on, out of what the block
+    /// holds whatever becomes of the write, stays.
+    pub fn sent(&mut self) {
+        self.is_staging = false;
+    }
+
+    /// Whether something of an object is being written that may have to be taken back.
+    pub fn is_sent(&self, uid: &Arc<str>) -> bool {
+        !self.is_staging && self.journal.iter().any(|(sent, _)| sent == uid)
+    }
+
+    /// Takes back what was admitted since [`Account::stage`], but not what was admitted after [`Account::sent`].
     pub fn roll_back(&mut self) {
         self.is_staging = false;
         for (uid, entry) in std::mem::take(&mut self.journal).into_iter().rev() {

@@ -347,6 +347,29 @@ fn what_was_admitted_beyond_the_block_covers_nothing() {
     assert!(matches!(desk.propose(&create("a", 3)), Outcome::Exceeded { .. }));
 }
 
+#[test]
+fn what_is_admitted_while_a_block_is_written_stays_when_that_fails() {
+    let mut desk = Desk::new(20, &Shown::new(1, &[]));
+    let name = Arc::clone(desk.holder.name());
+    let (mut ledger, hard) = (desk.ledger.clone(), hard(20));
+    let holder = &mut desk.holder;
+    let totals = Totals { ledger: &ledger, own: &name, hard: &hard, denies: true };
+    let block = holder.send(&amounts(6), totals, desk.now);
+    holder.landed();
+    ledger.put(&name, Some(block));
+    let totals = Totals { ledger: &ledger, own: &name, hard: &hard, denies: true };
+    holder.account.stage();
+    assert!(is_charged(&holder.account.propose(&create("sent", 2), totals, true)));
+    holder.send(&amounts(9), totals, desk.now);
+    holder.account.sent();
+    assert!(is_charged(&holder.account.propose(&create("meanwhile", 3), totals, false)));
+    assert_eq!(holder.account.propose(&create("meanwhile, too many", 2), totals, false), Outcome::Beyond);
+    assert_eq!(holder.account.propose(&create("sent", 1), totals, false), Outcome::Beyond);
+    holder.failed(true);
+    assert!(desk.is(0, 3));
+    assert_eq!(*desk.holder.account.limit(), amounts(6));
+}
+
 /// What others hold and do not need is asked for, before anybody is refused.
 #[test]
 fn who_holds_more_than_it_needs_has_not_answered() {

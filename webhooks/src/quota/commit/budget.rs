@@ -1,6 +1,6 @@
 //! How often a replica writes a ledger, and how large a block it asks for.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use gatehouse_quota::{Amounts, Dimension, Holder, Quantity, Totals};
 use tokio::time::Instant;
@@ -12,7 +12,9 @@ const AT_ONCE: u32 = 4;
 /// A block is to last so long, as things have gone.
 const LASTS: u128 = 2_000;
 /// What is asked for while nothing is known of how things go: so many times what was asked for just now.
-const AHEAD: i64 = 4;
+const AHEAD: i64 = 32;
+/// A block is filled up when less than this part is left of what it is to last for.
+const LOW: u128 = 4;
 
 /// The writes that a replica has left.
 #[derive(Debug)]
@@ -72,24 +74,44 @@ impl Demand {
         holder: &Holder,
         totals: Totals<'_>,
     ) -> Amounts {
-        let elapsed = elapsed.as_millis().max(50);
         let spent = std::mem::take(&mut self.spent).saturating_add(waits);
-        let expected = spent.iter().map(|(one, two)| (one.clone(), scaled(*two, LASTS, elapsed)));
-        let expected: BTreeMap<_, _> = expected.collect();
         let half = self.expected.iter().map(|(one, two)| (one.clone(), scaled(*two, 1, 2)));
-        self.expected = expected.into_iter().collect::<Amounts>().max(&half.collect());
-        let replicas = totals.ledger.blocks().filter(|(_, block)| block.is_ours()).count().max(2) as u128;
+        self.expected = expected(&spent, elapsed).max(&half.collect());
         let ahead = waits.checked_mul(AHEAD).unwrap_or_default();
-        let wish = self.expected.max(&ahead);
-        let share = |(dimension, wished): (&Dimension, &Quantity)| {
-            let charge = holder.account.charge().get(dimension);
-            let room = totals.ledger.room(totals.own, dimension, totals.hard).filter(|_| totals.denies);
-            let left = room.and_then(|room| room.checked_sub(charge));
-            let most = left.map_or(*wished, |left| scaled(left, 1, 2 * replicas));
-            (dimension.clone(), whole(dimension, (*wished).min(most)))
-        };
-        wish.iter().map(share).filter(|(_, wished)| !wished.is_negative()).collect()
+        share(&self.expected.max(&ahead), holder, totals)
     }
+
+    /// Whether the block will soon be used up, and there is room to fill it up.
+    pub(super) fn is_low(&self, elapsed: Duration, holder: &Holder, totals: Totals<'_>) -> bool {
+        let wished = self.expected.max(&expected(&self.spent, elapsed));
+        let share = share(&wished, holder, totals);
+        let account = &holder.account;
+        wished.iter().any(|(dimension, wished)| {
+            let charge = account.charge().get(dimension);
+            let left = account.limit().get(dimension).checked_sub(charge).unwrap_or_default();
+            let is_low = left < scaled(*wished, 1, LOW);
+            is_low && share.get(dimension) > scaled(left, 2, 1).max(Quantity::ZERO)
+        })
+    }
+}
+
+/// What is spent while a block is to last, as things go.
+fn expected(spent: &Amounts, elapsed: Duration) -> Amounts {
+    let elapsed = elapsed.as_millis().max(50);
+    spent.iter().map(|(one, two)| (one.clone(), scaled(*two, LASTS, elapsed))).collect()
+}
+
+/// Of what is wished for, so much as leaves others theirs.
+fn share(wish: &Amounts, holder: &Holder, totals: Totals<'_>) -> Amounts {
+    let replicas = totals.ledger.blocks().filter(|(_, block)| block.is_ours()).count().max(2) as u128;
+    let share = |(dimension, wished): (&Dimension, &Quantity)| {
+        let charge = holder.account.charge().get(dimension);
+        let room = totals.ledger.room(totals.own, dimension, totals.hard).filter(|_| totals.denies);
+        let left = room.and_then(|room| room.checked_sub(charge));
+        let most = left.map_or(*wished, |left| scaled(left, 1, 2 * replicas));
+        (dimension.clone(), whole(dimension, (*wished).min(most)))
+    };
+    wish.iter().map(share).filter(|(_, wished)| !wished.is_negative()).collect()
 }
 
 /// Servers come in whole numbers, and bytes.

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{
     Committer, SETTLE, SETTLE_FOR_ROOM, Written,
     base::{Base, State},
+    totals,
 };
 use crate::{
     quota::{
@@ -33,6 +34,8 @@ pub(super) enum Duty {
     Cover,
     /// Somebody asks for what is not needed.
     Answer,
+    /// It will soon be used up.
+    FillUp,
     /// It is in use, and would be taken for that of a replica that is gone.
     Renew,
     /// Part of it is counted by now, and others may need the room.
@@ -52,7 +55,8 @@ impl Committer {
         let clock = self.clock();
         let base = self.base.as_ref().filter(|base| base.stands())?;
         let account = &self.holder.account;
-        let Some(block) = base.ledger.block(self.holder.name()) else {
+        let own = self.holder.name();
+        let Some(block) = base.ledger.block(own) else {
             return (!account.is_covered(&base.ledger)).then_some(Duty::Cover);
         };
         let age = self.holder.written().map_or(Duration::MAX, |written| clock.saturating_sub(written));
@@ -65,6 +69,10 @@ impl Committer {
             Some(Duty::Answer)
         } else if is_idle {
             Some(Duty::GiveBack)
+        } else if now >= self.calm_until
+            && self.demand.is_low(age, &self.holder, totals(&base.ledger, own, quota))
+        {
+            Some(Duty::FillUp)
         } else if is_used && age >= RENEW {
             Some(Duty::Renew)
         } else if holds_more && age >= SHRINK && is_tight(&base.ledger, quota) {

@@ -130,6 +130,7 @@ impl Job {
                 Outcome::Full => Some(Err(Refusal::Contended)),
                 Outcome::Beyond | Outcome::Exceeded { .. } | Outcome::Untracked(_) => None,
             },
+            Asked::Withdraw(proposal, _) if account.is_sent(&proposal.uid) => None,
             Asked::Withdraw(proposal, receipt) => {
                 account.withdraw(proposal, *receipt);
                 Some(Ok(Admission::default()))

@@ -1,12 +1,14 @@
 //! Knowing the ledger: taking over what was read or seen of it, and writing it.
 
+use std::pin::pin;
+
 use tokio::time::Instant;
 
 use gatehouse_apiservice::client::{explain, jittered};
 use gatehouse_quota::{CompiledQuota, Seal};
 
 use super::{
-    AFTER_FAILURE, CALM, Committer, FOLLOW, Written,
+    AFTER_FAILURE, CALM, Committer, FOLLOW, QUEUE, Written,
     base::{Base, State},
 };
 use crate::{
@@ -128,7 +130,8 @@ impl Committer {
     pub(super) async fn write(&mut self, quota: &CompiledQuota) -> Written {
         let Some(mut base) = self.base.take() else { return Written::No };
         self.budget.take(Instant::now());
-        match self.store.write(quota, base.version.as_ref(), &base.ledger).await {
+        self.holder.account.sent();
+        match self.write_meanwhile(&base, quota).await {
             Ok(version) => {
                 self.shared.metrics.count_ledger_write("written");
                 if base.version.replace(version).is_some() {
@@ -149,6 +152,21 @@ impl Committer {
             Err(error) => {
                 self.failed(&error, "written");
                 Written::Unknown
+            }
+        }
+    }
+
+    /// Writes the ledger, and admits meanwhile what the block covers whatever becomes of that.
+    async fn write_meanwhile(&mut self, base: &Base, quota: &CompiledQuota) -> Result<Version, StoreError> {
+        let store = self.store.clone();
+        let mut write = pin!(store.write(quota, base.version.as_ref(), &base.ledger));
+        loop {
+            tokio::select! {
+                written = &mut write => return written,
+                Some(job) = self.jobs.recv(), if base.stands() && self.queue.len() < QUEUE => {
+                    let left = self.admit_upon(&base.ledger, vec![job], quota);
+                    self.queue.extend(left);
+                }
             }
         }
     }

@@ -91,6 +91,7 @@ impl Committer {
             changed.changed().await
         };
         tokio::select! {
+            () = std::future::ready(()), if !self.queue.is_empty() => {}
             job = self.jobs.recv() => self.queue.extend(job),
             _ = change, if is_leading || has_waiting || has_duties => {}
             changed = self.leading.changed() => {

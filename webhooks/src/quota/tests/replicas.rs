@@ -208,6 +208,24 @@ async fn a_quota_that_does_not_compile_says_so() {
     replica.stop().await;
 }
 
+/// What a block covers waits for no write: neither for that of a count nor for one that fills the block up.
+#[tokio::test(start_paused = true)]
+async fn what_a_block_covers_is_admitted_while_the_ledger_is_written() {
+    let api = server_api();
+    put_quota(&api, "a", &json!({COUNT: "1000"}), "Deny");
+    let replica = Replica::start(&api, true).ready().await;
+    assert!(is_admitted(&replica.create("first").await));
+    // What is counted after a second is written for as long as a write may take.
+    api.hang(POLICY, "quotaledgers");
+    sleep(Duration::from_millis(1500)).await;
+    let asked = Instant::now();
+    for index in 0..8 {
+        assert!(is_admitted(&replica.create(&format!("c{index}")).await), "{index}");
+    }
+    assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
+    replica.stop().await;
+}
+
 /// Of a tenant that has room, replicas write little; what they hold and do not need, they give back when another asks.
 #[tokio::test(start_paused = true)]
 async fn the_last_room_is_found_wherever_it_is_held() {

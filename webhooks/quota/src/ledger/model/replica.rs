@@ -341,8 +341,12 @@ impl World {
 
     /// Writes the own block, or that there is none. Says whether that was done, if it is known.
     fn put(&mut self, index: usize, block: Option<Block>, how: u8) -> Option<bool> {
+        if how % 2 == 1 {
+            self.admit_meanwhile(index);
+        }
         let replica = &mut self.replicas[index];
         let mut base = replica.base.clone()?;
+        replica.holder.account.sent();
         base.ledger.put(&Arc::clone(replica.holder.name()), block);
         let spec = spec_of(&base);
         match how {
@@ -373,6 +377,25 @@ impl World {
                 }
                 Some(is_done)
             }
+        }
+    }
+
+    /// While its block is being written, a replica admits what that covers whatever becomes of the write.
+    fn admit_meanwhile(&mut self, index: usize) {
+        let now = seconds(self.now);
+        let fresh = self.requests.iter().position(|request| request.stage == Stage::Fresh);
+        let Some(request) = fresh else { return };
+        let proposal = self.requests[request].proposal.clone();
+        let Replica { holder, base: Some(base), .. } = &mut self.replicas[index] else { return };
+        holder.account.sent();
+        if !holder.is_valid(now) {
+            return;
+        }
+        let name = Arc::clone(holder.name());
+        let hard = hard();
+        let totals = Totals { ledger: &base.ledger, own: &name, hard: &hard, denies: !self.run.forced };
+        if let Outcome::Charged(charged) = holder.account.propose(&proposal, totals, false) {
+            self.requests[request].stage = Stage::Admitted(charged.receipt.map(|receipt| (index, receipt)));
         }
     }
 
