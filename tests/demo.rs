@@ -112,9 +112,9 @@ fn game_servers_are_told_by_namespace_over_all_engines() {
 #[test]
 fn tenants_are_told_by_their_tightest_limit() {
     let shown = ok(&demo(&[], "{} get tnu"));
-    assert_eq!(row(&shown, "NAME"), ["NAME", "TIGHTEST", "DENIED", "NAMESPACES", "USED"]);
+    assert_eq!(row(&shown, "NAME"), ["NAME", "TIGHTEST", "DENIED", "HELD-BACK", "NAMESPACES", "USED"]);
     assert!(
-        row(&shown, "arena").starts_with(&["arena", "gameservers", "21/22", "(95%)", "3", "2"]),
+        row(&shown, "arena").starts_with(&["arena", "gameservers", "21/22", "(95%)", "3", "0", "2"]),
         "{shown}"
     );
     assert!(shown.contains("gameservers 21/22, players 272/400, count/fleets 2/4,"), "{shown}");

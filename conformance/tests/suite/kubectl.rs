@@ -66,9 +66,12 @@ async fn columns(site: Arc<Site>) -> anyhow::Result<()> {
     ensure!(line(&games, &["NAMESPACE"])? == heading.split(' ').collect::<Vec<_>>(), "{games}");
     ensure!(line(&games, &["games-us", "local"])?[2..] == ["1", "8", "5", "2", "0", "26", "112"], "{games}");
     let usages = kubectl.run(["get", "tenantusages"]).await?.ok()?;
-    ensure!(line(&usages, &["NAME"])? == ["NAME", "TIGHTEST", "DENIED", "NAMESPACES", "USED"], "{usages}");
+    ensure!(
+        line(&usages, &["NAME"])? == ["NAME", "TIGHTEST", "DENIED", "HELD-BACK", "NAMESPACES", "USED"],
+        "{usages}"
+    );
     let arena = line(&usages, &["arena"])?;
-    ensure!(arena[1..6] == ["gameservers", "21/22", "(95%)", "3", "2"], "{usages}");
+    ensure!(arena[1..7] == ["gameservers", "21/22", "(95%)", "3", "0", "2"], "{usages}");
 
     let cycle = kubectl.run(["get", "fluxdependencies", "-n", "games-eu"]).await?.ok()?;
     ensure!(line(&cycle, &["local.kustomization.lobby", "matchmaker"])?.last() == Some(&"True"), "{cycle}");
