@@ -14,7 +14,7 @@ use rcgen::{
 use time::OffsetDateTime;
 
 /// How far behind a peer's clock may be. kube-controller-manager's signers backdate certificates by as much.
-const CLOCK_SKEW: Duration = Duration::from_mins(5);
+pub const CLOCK_SKEW: Duration = Duration::from_mins(5);
 
 /// Ten years, far longer than any leaf. Such an authority is not rotated, but replaced by a new one.
 const AUTHORITY_LIFETIME: Duration = Duration::from_hours(10 * 365 * 24);

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use gatehouse_certs::expiry::{InvalidCertificate, Validity};
+use gatehouse_certs::issue::CLOCK_SKEW;
 use jiff::Timestamp;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
@@ -20,7 +21,8 @@ const WARN_LIFETIME_PART: u32 = 10;
 
 /// A replica stops being ready this long before its certificate expires, or when a 24th of its lifetime is left,
 /// whichever is shorter: long enough for clients to move to other replicas. A certificate that can be renewed has been
-/// renewed long before.
+/// renewed long before. The lifetime does not include [`CLOCK_SKEW`], by which certificates are backdated: of one that
+/// lasts seconds, the 24th would otherwise be longer than the time that is left when it is issued.
 const LEAVE_BEFORE: Duration = Duration::from_mins(1);
 const LEAVE_LIFETIME_PART: u32 = 24;
 
@@ -39,7 +41,8 @@ fn check_validity(serving: Result<Validity, InvalidCertificate>, now: SystemTime
     match serving {
         Err(error) => Err(format!("the serving certificate is invalid: {error}")),
         Ok(validity) if validity.contains(now) => {
-            if validity.remaining(now) >= at_most(&validity, LEAVE_BEFORE, LEAVE_LIFETIME_PART) {
+            let lifetime = validity.remaining(validity.not_before).saturating_sub(CLOCK_SKEW);
+            if validity.remaining(now) >= LEAVE_BEFORE.min(lifetime / LEAVE_LIFETIME_PART) {
                 return Ok(());
             }
             Err(format!("the serving certificate expires at {} and was not renewed", until(&validity)))
@@ -50,11 +53,6 @@ fn check_validity(serving: Result<Validity, InvalidCertificate>, now: SystemTime
             until(&validity)
         )),
     }
-}
-
-/// `time`, or a part of the lifetime if that is shorter.
-fn at_most(validity: &Validity, time: Duration, part: u32) -> Duration {
-    time.min(validity.remaining(validity.not_before) / part)
 }
 
 fn from(validity: &Validity) -> String {
@@ -128,7 +126,7 @@ fn warning(validity: &Validity, now: SystemTime) -> Option<ExpiryWarning> {
     if !validity.contains(now) {
         return Some(ExpiryWarning::NotValid);
     }
-    (validity.remaining(now) < at_most(validity, WARN_BEFORE, WARN_LIFETIME_PART))
+    (validity.remaining(now) < WARN_BEFORE.min(validity.remaining(validity.not_before) / WARN_LIFETIME_PART))
         .then_some(ExpiryWarning::ExpiresSoon)
 }
 
@@ -168,7 +166,7 @@ mod tests {
     #[test]
     fn a_replica_leaves_a_minute_or_a_24th_of_a_short_life_before_its_certificate_expires() {
         let second = Duration::from_secs(1);
-        let short = Validity { not_before: start(), not_after: start() + 12 * second };
+        let short = Validity { not_before: start() - CLOCK_SKEW, not_after: start() + 12 * second };
         for (validity, before) in
             [(lasting(1), 60 * second), (lasting(365), 60 * second), (short, second / 2)]
         {
