@@ -196,7 +196,7 @@ impl Quota {
                 *reserved.entry(key).or_default() += held;
             }
         }
-        let used = (!spec.is_null()).then(|| milli(&spec["used"])).transpose()?;
+        let used = is_sealed(&ledger).then(|| milli(&spec["used"])).transpose()?;
         Ok(Standing { truth, used, reserved, blocks, bytes: spec.to_string().len() })
     }
 
@@ -235,6 +235,15 @@ impl Standing {
         };
         self.blocks.is_empty() && self.used.as_ref().is_some_and(is_true)
     }
+}
+
+/// Whether the ledger's seal names its uid and generation. Replicas admit nothing upon one that was deleted and is made
+/// again until it has a seal, so what it says until then is not judged.
+fn is_sealed(ledger: &Value) -> bool {
+    let text = ledger["spec"]["entries"]["seal"].as_str().unwrap_or_default();
+    let seal: Value = serde_json::from_str(text).unwrap_or_default();
+    let metadata = &ledger["metadata"];
+    seal["name"].is_string() && seal["name"] == metadata["uid"] && seal["ticket"] == metadata["generation"]
 }
 
 fn is_missing(error: &anyhow::Error) -> bool {
