@@ -44,7 +44,7 @@ async fn exempt(gate: Arc<Gate>) -> anyhow::Result<()> {
     let tenant = gate.site.kubectl_as("tenant")?;
     let admin = gate.kubectl()?;
     let exempt = labelled(namespace, "exempt", json!({"prune": false}));
-    let told = apply(&tenant, Side::Server, &[exempt.clone()], &[]).await?.failed()?;
+    let told = apply(&tenant, Side::Server, std::slice::from_ref(&exempt), &[]).await?.failed()?;
     let forbidden =
         format!("\"{namespace}\" is forbidden: User \"tenant\" cannot exempt resource \"reconcilepolicies\"");
     ensure!(told.contains(&forbidden), "{told}");

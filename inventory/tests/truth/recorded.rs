@@ -48,7 +48,9 @@ impl Write {
         };
         let mut status = self.status.clone();
         if let Some(conditions) = status.get_mut("conditions").and_then(Value::as_array_mut) {
-            conditions.iter_mut().for_each(|condition| *condition = self::condition(condition));
+            for condition in conditions {
+                *condition = self::condition(condition);
+            }
         }
         json!({
             "apiVersion": api_version, "kind": self.kind, "spec": spec, "status": status,
@@ -79,12 +81,14 @@ fn shown(world: &World, place: &str) -> char {
     }
 }
 
-/// For each event, how each object and the cluster were shown until the next one, without repetitions.
-fn replay(lines: &str) -> Vec<(String, BTreeMap<String, String>)> {
+/// An event, and how each object and the cluster were shown until the next one.
+type Shown = (String, BTreeMap<String, String>);
+
+/// What was shown from each event to the next one, without repetitions.
+fn replay(lines: &str) -> Vec<Shown> {
     let (mut world, mut from) = (World::with([]), jiff::Timestamp::UNIX_EPOCH);
     let (mut specs, mut created) = (BTreeMap::new(), BTreeMap::new());
-    let (mut told, mut present): (Vec<(String, BTreeMap<String, String>)>, BTreeSet<String>) =
-        Default::default();
+    let (mut told, mut present) = (Vec::<Shown>::new(), BTreeSet::<String>::new());
     let go_on = |world: &mut World, from: jiff::Timestamp, at: f64| {
         #[allow(clippy::cast_possible_truncation, reason = "minutes")]
         let now = from.as_second() + at as i64;
@@ -139,12 +143,15 @@ fn world_time(world: &World) -> String {
     jiff::Timestamp::from_second(world.now).expect("a time").to_string()
 }
 
+/// What is expected of four objects, by kind and name.
+type Expected<'a> = [(&'a str, &'a str); 4];
+
 #[test]
 fn health_changes_once_for_each_thing_that_happens() {
     let (app, web) = ("Kustomization apps/app", "Kustomization apps/web");
     let (git, deployment) = ("GitRepository apps/app", "Deployment apps/web");
     let told = replay(FLUX);
-    let expected: &[(&str, &str, [(&str, &str); 4])] = &[
+    let expected: &[(&str, &str, Expected)] = &[
         ("install", "Progressing Healthy", [(git, "?+"), (app, "?+"), (web, "?+"), (deployment, "?+")]),
         ("upgrade", "Healthy", [(git, "+"), (app, "+"), (web, "+"), (deployment, "+")]),
         ("the build breaks", "Healthy Degraded", [(git, "+"), (app, "+-"), (web, "+-"), (deployment, "+")]),
