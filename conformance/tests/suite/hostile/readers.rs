@@ -50,7 +50,7 @@ pub(super) async fn trial() -> anyhow::Result<()> {
     let (site, gatehouse) = Site::new(Arc::clone(&control_plane)).await?;
     site.apply((0..OBJECTS).map(|number| kustomization(NAMESPACE, &format!("app-{number:04}"), Ok(()))))
         .await?;
-    for user in ["greedy", "patient"] {
+    for user in ["greedy", "greedy-too", "patient"] {
         site.allow_in(NAMESPACE, user).await?;
     }
     let list = format!("{API}/namespaces/{NAMESPACE}/fluxresources");
@@ -64,11 +64,13 @@ pub(super) async fn trial() -> anyhow::Result<()> {
         ensure!(items.len() == OBJECTS, "{way}: {}", items.len());
     }
     let process = Process(gatehouse.process().context("it runs")?.pid()?);
-    let identity = client_identity(control_plane.client_ca(), "greedy", None)?;
+    let identity = |user| client_identity(control_plane.client_ca(), user, None);
+    let direct = |user| Target::new(gatehouse.port(), gatehouse.serving_ca(), Some(&identity(user)?));
     let port = control_plane.url().rsplit(':').next().context("a port")?.parse()?;
     let unread = Unread {
-        direct: Target::new(gatehouse.port(), gatehouse.serving_ca(), Some(&identity))?,
-        proxied: Target::new(port, control_plane.client_ca().certificate_pem(), Some(&identity))?,
+        direct: direct("greedy")?,
+        direct_too: direct("greedy-too")?,
+        proxied: Target::new(port, control_plane.client_ca().certificate_pem(), Some(&identity("greedy")?))?,
         list: list.clone(),
         page: format!("{list}?limit={PAGE}"),
     };

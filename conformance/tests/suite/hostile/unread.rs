@@ -46,6 +46,8 @@ pub(super) enum Attack {
 #[derive(Clone)]
 pub(super) struct Unread {
     pub(super) direct: Target,
+    /// The same by another user, whose requests are not refused for what the first one holds.
+    pub(super) direct_too: Target,
     pub(super) proxied: Target,
     /// The path of a list that is longer than what HTTP/2 holds of it.
     pub(super) list: String,
@@ -70,7 +72,7 @@ impl Unread {
                 self.requests(&self.direct, &self.list, 1, STREAMS, || counts.took_place(attack)).await
             }
             Attack::Page => {
-                self.requests(&self.direct, &self.page, 1, STREAMS, || counts.took_place(attack)).await
+                self.requests(&self.direct_too, &self.page, 1, STREAMS, || counts.took_place(attack)).await
             }
             Attack::Refused => {
                 let missing = format!("{}/missing", self.list);
