@@ -20,6 +20,7 @@ mod flux;
 mod flux_metrics;
 mod gate;
 mod gate_bad_input;
+mod gate_cel_oracle;
 mod gate_charges;
 mod gate_check;
 mod gate_existing;
@@ -105,6 +106,7 @@ fn trials(world: &World) -> Vec<Trial> {
         gate_existing::trials,
         gate_policies::trials,
         gate_expressions::trials,
+        gate_cel_oracle::trials,
         gate_policy_settings::trials,
         gate_check::trials,
         gate_bad_input::trials,
