@@ -52,7 +52,7 @@ fn native(name: &str, group: &str, resource: &str, spec: Value) -> Value {
     object
 }
 
-fn binding(name: &str, selector: Value, more: Value) -> Value {
+fn binding(name: &str, selector: &Value, more: Value) -> Value {
     let mut object = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
         "metadata": {"name": name},
@@ -137,7 +137,7 @@ async fn evaluated(
         let spec = json!({"validations": validations});
         gate.put(&native(&name, "oracle.example.com", "subjects", spec)).await?;
         let selector = json!({"objectSelector": {"matchLabels": {"batch": &name}}});
-        gate.put(&binding(&name, selector, json!({}))).await?;
+        gate.put(&binding(&name, &selector, json!({}))).await?;
     }
     for (number, (verdict, sources)) in batches.iter().enumerate() {
         let name = format!("cel-{number}");
@@ -272,7 +272,7 @@ async fn side_by_side(gate: Arc<Gate>) -> anyhow::Result<()> {
     gate.put(&native(namespace, "kustomize.toolkit.fluxcd.io", "kustomizations", spec)).await?;
     let selector = json!({"namespaceSelector": {"matchLabels": {LABEL: namespace}}});
     let of = json!({"name": "shared", "namespace": "gatehouse-system", "parameterNotFoundAction": "Deny"});
-    gate.put(&binding(namespace, selector, json!({"paramRef": of}))).await?;
+    gate.put(&binding(namespace, &selector, json!({"paramRef": of}))).await?;
     let of = json!({"name": "shared", "namespace": "gatehouse-system"});
     let spec = json!({"enforcement": "Warn", "paramRef": of, "variables": variables, "rules": {"cel": all}});
     gate.put(&policy(namespace, spec)).await?;
