@@ -1,4 +1,4 @@
-//! Objects as the controllers write them, in situations that public bug reports tell of, and what is right.
+//! Tests objects as the controllers write them, in situations from public bug reports, with the expected verdicts.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ const LOCAL: ClusterId = ClusterId(0);
 /// 2026-11-28T22:30:00Z.
 const NOW: Seconds = 1_795_905_000;
 
-/// An instant, some seconds before now.
+/// A timestamp some seconds before now.
 fn ago(seconds: Seconds) -> Value {
     jiff::Timestamp::from_second(NOW - seconds).unwrap().to_string().into()
 }
@@ -70,7 +70,7 @@ impl World {
         self.inventory.cluster(LOCAL).record(&key(place)).unwrap()
     }
 
-    /// State, last outcome, and what it waits for in the end.
+    /// The state, the last outcome, and the root cause that the object waits for.
     fn shown(&self, place: &str) -> String {
         let cluster = self.inventory.cluster(LOCAL);
         let record = self.record(place);
@@ -89,7 +89,7 @@ impl World {
     }
 }
 
-/// An object of `Kind/namespace/name` with these conditions, as `Type=Status Reason: message`.
+/// An object `Kind/namespace/name` with these conditions, each as `Type=Status Reason: message`.
 fn object(place: &str, spec: &Value, conditions: &[&str]) -> Value {
     object_since(place, spec, conditions, 60)
 }
@@ -130,7 +130,7 @@ fn templated() -> Value {
     json!({"chart": {"spec": {"chart": "search", "sourceRef": {"kind": "HelmRepository", "name": "catalog", "namespace": "infra"}}}})
 }
 
-/// A HelmRelease whose chart is made in another namespace, and does not get there for a reason.
+/// A HelmRelease whose HelmChart is created in another namespace, and does not become ready because of `why`.
 fn waiting_release(why: &str, seconds: Seconds) -> Value {
     let message = format!("Ready=False SourceNotReady: HelmChart 'infra/shop-search' is not ready: {why}");
     let conditions = ["Reconciling=True Progressing: Fulfilling prerequisites", &message];
@@ -151,14 +151,14 @@ fn what_waits_for_a_chart_that_is_made_has_not_failed() {
         waiting_release(unreconciled, 1),
     ]);
     assert_eq!(world.shown("HelmRelease/shop/search"), "Progressing < HelmChart/shop-search Pending, source");
-    // A new version of a release that is well.
+    // A new version of a healthy release.
     let mut bumped = waiting_release("does not have an artifact", 1);
     let released = json!({"type": "Released", "status": "True", "reason": "UpgradeSucceeded",
         "lastTransitionTime": ago(864_000)});
     bumped["status"]["conditions"].as_array_mut().unwrap().push(released);
     world.apply(&bumped);
     assert!(world.shown("HelmRelease/shop/search").starts_with("Progressing(Ready)"));
-    // Not for ever.
+    // The wait has a limit.
     for (seconds, state) in [(299, State::Progressing), (300, State::Blocked), (90_000, State::Blocked)] {
         world.apply(&waiting_release(unreconciled, seconds));
         assert_eq!(world.record("HelmRelease/shop/search").verdict.state, state, "{seconds}");
@@ -175,7 +175,7 @@ fn the_chart_that_a_release_had_made_is_the_root_cause_wherever_it_stands() {
         waiting_release(why, 7_200),
     ]);
     assert_eq!(world.shown("HelmRelease/shop/search"), "Blocked < HelmChart/shop-search Failing, source");
-    // The repository behind it.
+    // The repository of that chart.
     world.apply(&object(
         "HelmRepository/infra/catalog",
         &json!({}),
@@ -210,7 +210,7 @@ fn the_dependency_that_the_controller_names_is_blamed_and_no_tolerated_one() {
         blocked("ui", &["api"], "dependency 'apps/api' is not ready according to readyExpr eval"),
         blocked("new", &["api"], "dependency 'apps/api' revision is not up to date"),
         blocked("gone", &["database", "none"], "dependency 'apps/none' not found: no"),
-        // It looks again in half a minute.
+        // The controller checks again in half a minute.
         blocked("soon", &["database", "api"], "dependency 'apps/api' is not ready"),
     ]);
     for (name, expected) in [
@@ -224,7 +224,7 @@ fn the_dependency_that_the_controller_names_is_blamed_and_no_tolerated_one() {
     }
 }
 
-/// As kustomize-controller writes it whenever it finds a dependency in the middle of a reconciliation.
+/// The status that kustomize-controller writes whenever it finds that a dependency is being reconciled.
 #[test]
 fn who_waits_for_a_dependency_that_has_not_failed_is_blocked_after_five_minutes() {
     let queue = |condition: &str| object("Kustomization/apps/queue", &git(), &[condition]);
@@ -272,10 +272,10 @@ fn what_a_blocked_object_waits_for_is_asked_of_its_source() {
             &["Ready=False DependencyNotReady: dependency 'apps/base' is not ready"],
             600,
         ),
-        // Its own fault, whatever its source is doing.
+        // The object failed by itself, regardless of its source.
         object("Kustomization/apps/own", &git(), &["Ready=False BuildFailed: no such file"]),
         object("Kustomization/apps/fetch", &git(), &["Ready=False ArtifactFailed: 404"]),
-        // A healthy object that its controller looks after has no trouble.
+        // A healthy object that is being reconciled has no problem.
         object("Kustomization/apps/busy", &git(), &["Ready=Unknown Progressing: Reconciliation in progress"]),
     ]);
     for (name, expected) in [
@@ -298,7 +298,7 @@ fn an_image_policy_waits_for_its_repository() {
         policy("Ready=False DependencyNotReady: referenced ImageRepository has not been scanned yet"),
     ]);
     assert_eq!(world.shown("ImagePolicy/apps/web"), "Blocked < ImageRepository/web Failed, source");
-    // At first there is nothing to choose from, for a while.
+    // At first there are no tags to choose from, for a while.
     let unscanned = "Ready=False DependencyNotReady: retrying in 30s error: no tags in database";
     world.apply(&policy(unscanned));
     assert_eq!(world.record("ImagePolicy/apps/web").verdict.state, State::Progressing);
@@ -324,7 +324,7 @@ fn behind_an_artifact_that_was_never_made_stands_its_generator() {
     assert_eq!(world.shown("Kustomization/apps/portal"), "Failed < ExternalArtifact/portal missing source");
     world.apply(&object("ArtifactGenerator/apps/mono", &spec, &[why, RETRY]));
     assert_eq!(world.shown("Kustomization/apps/portal"), "Failed < ArtifactGenerator/mono Failing, source");
-    // Further down the chain; and what is made is looked at itself.
+    // The cause is further up the chain; the artifacts themselves are checked too.
     world.apply(&object("ArtifactGenerator/apps/mono", &spec, &["Ready=False SourceFetchFailed: 404"]));
     world.apply(&object("GitRepository/apps/fleet", &json!({}), &["Ready=False GitOperationFailed: denied"]));
     assert_eq!(world.shown("Kustomization/apps/portal"), "Failed < GitRepository/fleet Failed, source");
@@ -360,7 +360,7 @@ fn the_message_is_of_the_condition_that_explains() {
         let verdict = &world.record("HelmRelease/shop/ledger").verdict;
         assert_eq!(&*verdict.message, why);
     }
-    // What it says of other troubles it says itself.
+    // The message of another failure is its own.
     let denied = "Stalled=True AccessDenied: cross-namespace reference";
     let world = World::of(&[object("HelmRelease/shop/ledger", &json!({}), &[denied, &released])]);
     assert_eq!(&*world.record("HelmRelease/shop/ledger").verdict.message, "cross-namespace reference");
@@ -408,7 +408,7 @@ fn what_takes_too_long_is_trouble_and_says_since_when() {
     let message = &world.record("Kustomization/apps/leaving").verdict.message;
     assert_eq!(&**message, "being deleted since 2026-11-20T22:30:00Z");
 
-    // Time alone brings it about, and what is sent again then changes nothing.
+    // Elapsed time alone causes the change, and a repeated event then changes nothing.
     let mut world = World::of(&[deleting(3_000)]);
     world.now += 601;
     world.inventory.tick(world.now);
@@ -447,7 +447,8 @@ fn a_canceled_health_check_is_no_failure() {
     assert_eq!(world.shown("Kustomization/apps/a"), "Progressing(Failing)", "nor a success");
 }
 
-/// A Kustomization over a revision applied and one attempted, whose newest history entry is of a revision.
+/// A Kustomization with an applied revision, an attempted revision, and history entries (status and revision), newest
+/// first.
 fn build(conditions: &[&str], applied: &str, attempted: &str, history: &[(&str, &str)]) -> Value {
     let mut one = object("Kustomization/apps/billing", &git(), conditions);
     one["status"]["lastAppliedRevision"] = applied.into();
@@ -479,14 +480,14 @@ fn after_a_restart_an_attempt_is_judged_by_what_the_object_tells() {
     ];
     let unhealthy = ["Healthy=False HealthCheckFailed: timeout", building[0], building[1]];
     for (object, expected) in [
-        // The revision before the one that is fetched was applied: all is well.
+        // The previous revision was applied, so the last outcome is a success.
         (build(&fetching, "1", "1", &[("ReconciliationSucceeded", "1")]), "Progressing(Ready)"),
-        // It was not, and left no entry: its build failed.
+        // It was not applied and left no history entry, so its build failed.
         (build(&fetching, "1", "2", &[("ReconciliationSucceeded", "1")]), "Progressing(Failed)"),
-        // It may be the first attempt of that revision or the tenth.
+        // This may be the first attempt of the revision or the tenth.
         (build(&building, "1", "2", &[("ReconciliationSucceeded", "1")]), "Progressing"),
         (build(&building, "1", "2", &[("HealthCheckFailed", "2")]), "Progressing(Failed)"),
-        // It is built: nothing but what leaves an entry can have gone wrong.
+        // The build is done: any failure from here on leaves a history entry.
         (build(&checking, "1", "2", &[("ReconciliationSucceeded", "1")]), "Progressing(Ready)"),
         (build(&building, "2", "2", &[("ReconciliationSucceeded", "2")]), "Progressing(Ready)"),
         (build(&unhealthy, "1", "2", &[("ReconciliationSucceeded", "1")]), "Progressing(Failed)"),

@@ -1,7 +1,8 @@
-//! Flux's kinds: from JSON to a record.
+//! Decodes and judges objects of Flux's kinds: JSON in, record out.
 //!
-//! Ten thousand of these are decoded when a cluster is first listed, and one for each reconciliation after
-//! that: the input is read once, nothing of it is built that no view shows.
+//! The first list of a cluster decodes ten thousand of these objects, and each later reconciliation decodes one.
+//!
+//! **Invariant:** The input is parsed once, and only the fields that a view shows are built.
 
 mod object;
 mod rule;
@@ -17,15 +18,15 @@ use crate::{
     catalogue::{Catalogue, KindId, clip, namespace_of},
 };
 
-/// Revisions, addresses and names of people are kept up to this length: objects may hold megabytes of each.
+/// Revisions, URLs and author names are cut to this length, because an object may hold megabytes of each.
 const TEXT_BYTES: usize = 1024;
-/// Longer than any name that Kubernetes admits.
+/// This is longer than any name that Kubernetes admits.
 const NAME_BYTES: usize = 256;
 
 pub(crate) use object::{Named, Text};
 pub use suspension::{DISABLED, GENERATOR_ANNOTATION, OPERATOR_ANNOTATION, Suspension};
 
-/// Decodes and judges an object of a kind whose rule is Flux's own.
+/// Decodes and judges an object of a kind that the built-in Flux rule judges.
 pub(crate) fn observe(
     catalogue: &Catalogue,
     id: KindId,
@@ -59,7 +60,7 @@ pub(crate) fn observe(
         statusless: match kind.kind.as_str() {
             "Alert" | "Provider" => true,
             "HelmRepository" => spec.type_.as_ref().is_some_and(|type_| type_.as_str() == "oci"),
-            // Whoever makes it need not give it conditions.
+            // Its controller is not required to write conditions.
             "ExternalArtifact" => artifact.is_some(),
             _ => false,
         },
@@ -93,18 +94,18 @@ pub(crate) fn observe(
     })
 }
 
-/// What is wrong with an object that [`observe`] refused: the field's path and the type it should have.
+/// Describes why [`observe`] rejected an object: the path of the field and the type that it should have.
 pub(crate) fn field_error(json: &str) -> String {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let Err(error) = serde_path_to_error::deserialize::<_, Object<'_>>(&mut deserializer) else {
-        // What follows the object is wrong.
+        // The object itself is valid, but the text after it is not.
         return deserializer.end().err().map_or_else(String::new, |error| error.to_string());
     };
     let message = error.inner().to_string();
     if !error.inner().is_data() {
         return message;
     }
-    // The place in a document that nobody sees says less than the path.
+    // The position in the JSON is cut off: users do not see that document, and the path says more.
     let message = message.rfind(" at line ").map_or(message.as_str(), |end| &message[..end]);
     format!("{}: {message}", error.path())
 }
@@ -113,21 +114,21 @@ fn last_attempt<'a>(kind: &str, newest: &'a Snapshot<'_>) -> Option<rule::Attemp
     if kind == "HelmRelease" { rule::released(newest) } else { rule::reconciled(newest) }
 }
 
-/// The revision that a Kustomization has tried last, if it has not applied it.
+/// The revision that a Kustomization attempted last, if it has not applied that revision.
 fn unapplied<'a>(status: &'a Status<'_>) -> Option<&'a str> {
     let text = |text: &'a Option<Text<'_>>| text.as_ref().map(Text::as_str).filter(|text| !text.is_empty());
-    // A HelmRelease has attempted revisions as well, and applied ones no more.
+    // A HelmRelease also has attempted revisions, but no longer has applied ones.
     let attempted = text(&status.last_attempted_revision).filter(|_| status.helm_chart.is_none())?;
     let applied = text(&status.last_applied_revision);
     (applied != Some(attempted)).then_some(attempted)
 }
 
-/// A duration as Go writes it, in whole seconds.
+/// Parses a duration in Go's syntax into whole seconds.
 fn seconds(text: &str) -> Option<Seconds> {
     duration::parse(text).ok().map(|duration| duration.as_secs())
 }
 
-/// Which of the dependencies the controller names in its message.
+/// The index of the dependency that the controller names in its message.
 fn named(catalogue: &Catalogue, depends_on: &[Reference], message: &str) -> Option<u8> {
     let is_named = |reference: &Reference| match reference {
         Reference::Known(key) => {
@@ -138,7 +139,7 @@ fn named(catalogue: &Catalogue, depends_on: &[Reference], message: &str) -> Opti
     depends_on.iter().position(is_named).and_then(|at| u8::try_from(at).ok())
 }
 
-/// What the Ready condition says, whatever the rule makes of it.
+/// The status of the Ready condition, regardless of the verdict of the rule.
 fn ready(status: &Status<'_>) -> Option<Readiness> {
     let conditions = status.conditions.as_deref().unwrap_or_default();
     let ready = conditions.iter().find(|condition| condition.type_.as_str() == "Ready")?;
@@ -150,7 +151,7 @@ fn ready(status: &Status<'_>) -> Option<Readiness> {
     }
 }
 
-/// What only metrics tell, by kind.
+/// The fields of each kind that only metrics expose.
 fn texts(kind: &str, spec: &Spec<'_>, status: &Status<'_>, interner: &Interner) -> Option<Box<FluxTexts>> {
     let texts = match kind {
         "GitRepository" | "HelmRepository" | "OCIRepository" => [spec.url.as_ref(), None],
@@ -184,7 +185,7 @@ fn revision(status: &Status<'_>, interner: &Interner) -> Option<Str> {
         let (name, tag) = (latest.name.as_ref()?, latest.tag.as_ref()?);
         Some(interner.intern(clip(&format!("{}:{}", name.as_str(), tag.as_str()), TEXT_BYTES)))
     };
-    // A HelmRelease of an older version has both; the Helm snapshot is the newer truth.
+    // A HelmRelease of an older version has both fields; the Helm snapshot is more recent.
     chart()
         .or_else(|| present(&status.last_applied_revision))
         .or_else(|| status.artifact.as_ref().and_then(|artifact| present(&artifact.revision)))
@@ -211,7 +212,7 @@ impl Own<'_> {
         }
     }
 
-    /// What it takes its content from: of several the one that its controller names in its `message`, else the first.
+    /// The source of the object: if it has several, the one that its controller names in `message`, else the first.
     fn source(&self, spec: &Spec<'_>, message: &str) -> Option<Reference> {
         let chart = || spec.chart.as_ref().and_then(Chart::source);
         let is_named = |source: &&Ref<'_>| {
@@ -235,7 +236,7 @@ impl Own<'_> {
         Some(self.reference(source, group, ""))
     }
 
-    /// The chart that a HelmRelease had made for itself, the artifacts that a generator makes.
+    /// The HelmChart that a HelmRelease created for itself, or the artifacts that an ArtifactGenerator produces.
     fn links(&self, kind: &str, spec: &Spec<'_>, status: &Status<'_>) -> Option<Box<FluxLinks>> {
         let known = |group: &str, kind: &str, namespace: &str, name: &str| {
             let key = crate::ObjectKey {
@@ -269,7 +270,7 @@ impl Own<'_> {
         depends_on.iter().map(|to| self.reference(to, &kind.group, &kind.kind)).collect()
     }
 
-    /// Resolves a reference; `group` and `kind` stand in for what it leaves out.
+    /// Resolves a reference; `group` and `kind` are the defaults for the parts that it omits.
     fn reference(&self, to: &Ref<'_>, group: &str, kind: &str) -> Reference {
         let api_version = to.api_version.as_ref().map(Text::as_str).filter(|version| !version.is_empty());
         let group = match api_version {
@@ -277,7 +278,7 @@ impl Own<'_> {
             None => group,
         };
         let kind = to.kind.as_ref().map_or(kind, |kind| kind.as_str());
-        // Longer than a name can be is the name of nothing, and cut it still is.
+        // A text longer than a name can be names no object, and neither does its prefix.
         let cut = |text: &str| self.interner.intern(clip(text, NAME_BYTES));
         let name = cut(to.name.as_str());
         let given = to.namespace.as_ref().map(Text::as_str).filter(|namespace| !namespace.is_empty());
@@ -291,7 +292,7 @@ impl Own<'_> {
             None => Reference::Foreign {
                 api_version: cut(api_version.unwrap_or_default()),
                 kind: cut(kind),
-                // Whether its kind is cluster-scoped is not known: what is written counts.
+                // Whether the kind is cluster-scoped is unknown, so the namespace is used as written.
                 namespace: cut(given.unwrap_or_default()),
                 name,
             },

@@ -1,8 +1,10 @@
-//! The parts of Flux's objects that are kept, as they come over the wire.
+//! The fields of Flux's objects that are kept, in their wire format.
 //!
-//! Text is borrowed from the input, and what is not named here (`managedFields`, `status.inventory`, Helm
-//! values) is skipped without being built. One shape serves every kind: a field that a kind does not have
-//! is absent. Every field may also be null, as Go writes empty values.
+//! One struct serves every kind: a field that a kind does not have is absent. Every field may also be null, because Go
+//! encodes empty values so.
+//!
+//! **Invariant:** Text is borrowed from the input, and fields that are not declared here (`managedFields`,
+//! `status.inventory`, Helm values) are skipped without being built.
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
@@ -13,7 +15,7 @@ use serde::{
 
 use super::suspension::{GENERATOR_ANNOTATION, OPERATOR_ANNOTATION};
 
-/// A string, borrowed where the JSON has no escapes in it.
+/// A string, borrowed from the JSON unless it contains escapes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Text<'a>(pub(crate) Cow<'a, str>);
 
@@ -45,7 +47,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-/// An instant in RFC 3339, to the second.
+/// An RFC 3339 timestamp, in whole seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Instant(pub(crate) i64);
 
@@ -62,7 +64,7 @@ impl<'de> Deserialize<'de> for Instant {
     }
 }
 
-/// The first element of a list; the others are skipped.
+/// The first element of a list; the other elements are skipped.
 #[derive(Debug)]
 pub(crate) struct First<T>(pub(crate) Option<T>);
 
@@ -97,14 +99,14 @@ pub(crate) struct Object<'a> {
     pub(crate) status: Option<Status<'a>>,
 }
 
-/// What is read where nothing else of the object can be.
+/// The fields to read if the rest of the object cannot be decoded.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Named<'a> {
     #[serde(borrow)]
     pub(crate) metadata: Name<'a>,
 }
 
-/// An object's name, and nothing that could be of the wrong type beside it.
+/// The name of an object, without other fields that could have the wrong type.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Name<'a> {
     #[serde(borrow)]
@@ -140,7 +142,7 @@ pub(crate) struct Annotations<'a> {
 }
 
 impl Annotations<'_> {
-    /// One of the two annotations that suspend.
+    /// The value of one of the two annotations that suspend an object.
     pub(crate) fn reconcile(&self, name: &str) -> Option<&str> {
         let text = match name {
             OPERATOR_ANNOTATION => &self.operator,
@@ -155,7 +157,7 @@ impl Annotations<'_> {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Spec<'a> {
     pub(crate) suspend: Option<bool>,
-    /// Of a HelmRepository: `oci` ones have no status.
+    /// HelmRepository: repositories of type `oci` have no status.
     #[serde(borrow, rename = "type")]
     pub(crate) type_: Option<Text<'a>>,
     #[serde(borrow)]
@@ -164,33 +166,33 @@ pub(crate) struct Spec<'a> {
     pub(crate) chart: Option<Chart<'a>>,
     #[serde(borrow)]
     pub(crate) chart_ref: Option<Ref<'a>>,
-    /// Of an ImagePolicy.
+    /// ImagePolicy.
     #[serde(borrow)]
     pub(crate) image_repository_ref: Option<Ref<'a>>,
-    /// Of an ArtifactGenerator, which may combine several.
+    /// ArtifactGenerator, which may combine several sources.
     #[serde(borrow)]
     pub(crate) sources: Option<Vec<Ref<'a>>>,
     #[serde(borrow)]
     pub(crate) depends_on: Option<Vec<Ref<'a>>>,
     #[serde(borrow)]
     pub(crate) timeout: Option<Text<'a>>,
-    /// Of a HelmRelease.
+    /// HelmRelease.
     pub(crate) test: Option<Test>,
-    /// Of an ArtifactGenerator: what it makes.
+    /// ArtifactGenerator: the artifacts that it produces.
     #[serde(borrow)]
     pub(crate) artifacts: Option<Vec<Output<'a>>>,
-    /// Of a GitRepository, HelmRepository or OCIRepository.
+    /// GitRepository, HelmRepository and OCIRepository.
     #[serde(borrow)]
     pub(crate) url: Option<Text<'a>>,
-    /// Of a Bucket.
+    /// Bucket.
     #[serde(borrow)]
     pub(crate) endpoint: Option<Text<'a>>,
     #[serde(borrow)]
     pub(crate) bucket_name: Option<Text<'a>>,
-    /// Of a HelmChart.
+    /// HelmChart.
     #[serde(borrow)]
     pub(crate) version: Option<Text<'a>>,
-    /// Of an ImageRepository.
+    /// ImageRepository.
     #[serde(borrow)]
     pub(crate) image: Option<Text<'a>>,
 }
@@ -202,7 +204,7 @@ pub(crate) struct Test {
     pub(crate) ignore_failures: Option<bool>,
 }
 
-/// A reference to another object; what is left out has a default that depends on where it stands.
+/// A reference to another object; the defaults of omitted fields depend on the field that holds the reference.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Ref<'a> {
@@ -216,7 +218,7 @@ pub(crate) struct Ref<'a> {
     pub(crate) namespace: Option<Text<'a>>,
 }
 
-/// `spec.chart`: a template with a source in a HelmRelease, a mere name in a HelmChart.
+/// `spec.chart`: a template with a source in a HelmRelease, only a name in a HelmChart.
 #[derive(Debug)]
 pub(crate) enum Chart<'a> {
     Template(Option<Ref<'a>>),
@@ -287,26 +289,26 @@ pub(crate) struct Status<'a> {
     pub(crate) last_applied_revision: Option<Text<'a>>,
     #[serde(borrow)]
     pub(crate) last_attempted_revision: Option<Text<'a>>,
-    /// Of a HelmRelease: `namespace/name` of the HelmChart made from its template.
+    /// HelmRelease: `namespace/name` of the HelmChart that is created from its template.
     #[serde(borrow)]
     pub(crate) helm_chart: Option<Text<'a>>,
     #[serde(borrow)]
     pub(crate) artifact: Option<Artifact<'a>>,
     #[serde(borrow)]
     pub(crate) history: Option<First<Snapshot<'a>>>,
-    /// Of an ImagePolicy.
+    /// ImagePolicy.
     #[serde(borrow)]
     pub(crate) latest_ref: Option<ImageRef<'a>>,
-    /// Of an ImagePolicy before v1.
+    /// ImagePolicy before v1.
     #[serde(borrow)]
     pub(crate) latest_image: Option<Text<'a>>,
-    /// Of an ImageRepository.
+    /// ImageRepository.
     #[serde(borrow)]
     pub(crate) last_scan_result: Option<ScanResult<'a>>,
-    /// Of an ImageUpdateAutomation.
+    /// ImageUpdateAutomation.
     #[serde(borrow)]
     pub(crate) last_push_commit: Option<Text<'a>>,
-    /// Of a Receiver.
+    /// Receiver.
     #[serde(borrow)]
     pub(crate) webhook_path: Option<Text<'a>>,
 }
@@ -332,8 +334,8 @@ pub(crate) struct Artifact<'a> {
     pub(crate) revision: Option<Text<'a>>,
 }
 
-/// The newest entry of `status.history`. A Kustomization's tells how its last reconciliation ended, a
-/// HelmRelease's what Helm released: they share nothing but the field's name.
+/// The newest entry of `status.history`. In a Kustomization it describes how the last reconciliation ended, in a
+/// HelmRelease what Helm released. The two formats share only the name of the field.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Snapshot<'a> {
@@ -358,7 +360,7 @@ pub(crate) struct SnapshotMetadata<'a> {
     pub(crate) revision: Option<Text<'a>>,
 }
 
-/// An entry of an ArtifactGenerator's `spec.artifacts`.
+/// An entry of `spec.artifacts` of an ArtifactGenerator.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Output<'a> {
     #[serde(borrow)]

@@ -1,9 +1,12 @@
-//! The state rule of Flux's kinds: a pure function of what an object says about itself.
+//! The state rule of Flux's kinds: a pure function from an object's own fields to a verdict.
 //!
-//! The first line that applies decides. Their order is the point: a controller advances
-//! `observedGeneration` only when it succeeds, so a failure is looked for before the generation; and every
-//! reconciliation sets Ready=Unknown, so what that hides is told apart, as the last outcome. An object does not always
-//! tell that; what was observed before is for [`Verdict::remember`](crate::Verdict) to keep.
+//! The first check that matches decides, so the order of the checks matters. Controllers advance `observedGeneration`
+//! only
+//! when they succeed, so failures are checked before the generation. Every reconciliation sets Ready=Unknown, which
+//! hides the outcome of the attempt before it, so that outcome is reported separately as the last outcome. If the
+//! object does not record it, [`Verdict::remember`](crate::Verdict) keeps the outcome that was observed earlier.
+//!
+//! **Invariant:** The verdict depends only on [`Facts`], which include the current time.
 
 use super::words::{condition, explained_by, limit, reason, waits_for_source};
 use crate::{
@@ -12,7 +15,7 @@ use crate::{
     flux::object::{Condition, Snapshot},
 };
 
-/// What the rule looks at.
+/// The input of the rule.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Facts<'a> {
     pub(crate) kind: &'a str,
@@ -20,7 +23,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) created: Option<Seconds>,
     /// `metadata.deletionTimestamp`.
     pub(crate) deleted: Option<Seconds>,
-    /// Whether its controller takes it for suspended.
+    /// Whether its controller treats it as suspended.
     pub(crate) suspended: bool,
     /// `metadata.generation`.
     pub(crate) generation: Option<i64>,
@@ -30,18 +33,18 @@ pub(crate) struct Facts<'a> {
     pub(crate) observed_generation: Option<i64>,
     /// `status.conditions`.
     pub(crate) conditions: &'a [Condition<'a>],
-    /// What the newest entry of `status.history` tells.
+    /// The attempt that the newest entry of `status.history` describes.
     pub(crate) last_attempt: Option<Attempt<'a>>,
-    /// A Kustomization's `status.lastAttemptedRevision`, unless that is the one it last applied.
+    /// `status.lastAttemptedRevision` of a Kustomization, unless it equals `status.lastAppliedRevision`.
     pub(crate) unapplied: Option<&'a str>,
-    /// No controller ever writes a status: an Alert, a Provider, an OCI HelmRepository.
+    /// Whether no controller ever writes a status: an Alert, a Provider, an OCI HelmRepository.
     pub(crate) statusless: bool,
-    /// A HelmRelease's `spec.test.ignoreFailures`.
+    /// `spec.test.ignoreFailures` of a HelmRelease.
     pub(crate) ignores_tests: bool,
     pub(crate) now: Seconds,
 }
 
-/// A finished attempt, as the history has it.
+/// A finished attempt, as recorded in the history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Attempt<'a> {
     pub(crate) state: State,
@@ -49,18 +52,18 @@ pub(crate) struct Attempt<'a> {
     pub(crate) revision: Option<&'a str>,
 }
 
-/// How the last finished attempt ended, and what says so.
+/// How the last finished attempt ended, and the condition that reports it.
 struct Outcome<'a> {
     state: State,
     since: Option<Seconds>,
     told_by: Option<&'a Condition<'a>>,
 }
 
-/// The state rule. First match.
+/// The state rule. The first check that matches decides.
 pub(crate) fn judge<'a>(facts: &'a Facts<'a>) -> Draft<'a> {
     let ready = facts.condition(condition::READY);
     if let Some(deleted) = facts.deleted {
-        // A finalizer that fails tells so by Ready=False.
+        // The controller reports a failing finalizer with Ready=False.
         let failing = ready.filter(|ready| ready.is("False"));
         let draft =
             Draft { since: Some(deleted), outcome_since: None, ..facts.draft(State::Terminating, failing) };
@@ -73,7 +76,7 @@ pub(crate) fn judge<'a>(facts: &'a Facts<'a>) -> Draft<'a> {
         );
     }
     if facts.suspended {
-        // When it was suspended is recorded nowhere; the condition tells the last outcome's time.
+        // The object does not record when it was suspended; the time of the condition belongs to the last outcome.
         return Draft { since: None, ..facts.under_way(State::Suspended, ready, facts.outcome()) };
     }
     if let Some(stalled) = facts.is_true(condition::STALLED) {
@@ -105,7 +108,7 @@ pub(crate) fn judge<'a>(facts: &'a Facts<'a>) -> Draft<'a> {
     }
 }
 
-/// What a Kustomization's, ResourceSet's or FluxInstance's newest history entry says of its last attempt.
+/// The last attempt according to the newest history entry of a Kustomization, ResourceSet or FluxInstance.
 pub(crate) fn reconciled<'a>(entry: &'a Snapshot<'_>) -> Option<Attempt<'a>> {
     let state = match entry.last_reconciled_status.as_ref()?.as_str() {
         "" | "Progressing" | "Unknown" => return None,
@@ -121,7 +124,7 @@ pub(crate) fn reconciled<'a>(entry: &'a Snapshot<'_>) -> Option<Attempt<'a>> {
     })
 }
 
-/// What a HelmRelease's newest Helm snapshot says: a release that is being made says nothing yet.
+/// The last attempt according to the newest Helm snapshot of a HelmRelease; `None` while Helm is still releasing it.
 pub(crate) fn released<'a>(entry: &'a Snapshot<'_>) -> Option<Attempt<'a>> {
     let state = match entry.status.as_ref()?.as_str() {
         "deployed" | "superseded" => State::Ready,
@@ -144,13 +147,13 @@ impl<'a> Facts<'a> {
         self.with_status(type_, "True")
     }
 
-    /// What a source says of an attempt that failed; that it waits for one of its own is none.
+    /// The conditions of a source that report a failed attempt. A source that waits for its own source has not failed.
     fn source_failures(&self) -> impl Iterator<Item = &'a Condition<'a>> {
         let failures = condition::SOURCE_FAILURES.into_iter().filter_map(|type_| self.is_true(type_));
         failures.filter(|failed| !waits_for_source(failed.reason(), failed.message()))
     }
 
-    /// Ready=False: about to go on, a dependency's fault, being retried, or none of these.
+    /// Ready=False: about to continue, blocked by a dependency, being retried, or failed.
     fn not_ready(&self, ready: &'a Condition<'a>) -> Draft<'a> {
         if ready.has_reason(reason::HEALTH_CHECK_CANCELED) {
             return self.progressing(ready);
@@ -173,13 +176,13 @@ impl<'a> Facts<'a> {
         if retrying { State::Failing } else { State::Failed }
     }
 
-    /// A controller is at work, as `condition` says; for too long, at some time.
+    /// A controller is working, as `condition` reports. After a time limit, this counts as a failure.
     fn progressing(&self, condition: &'a Condition<'a>) -> Draft<'a> {
         let draft = self.under_way(State::Progressing, Some(condition), self.outcome_beside_ready());
         self.fails_after(draft, condition.since(), limit::PROGRESS, reason::PROGRESS_STUCK, "in progress")
     }
 
-    /// How the last finished attempt ended, whatever the generation.
+    /// How the last finished attempt ended, for any generation.
     fn outcome(&self) -> Option<Outcome<'a>> {
         let of = |state, told_by: &'a Condition<'a>| Outcome {
             state,
@@ -199,8 +202,8 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// Ready=Unknown says that a reconciliation is going on. How the one before ended is told by other
-    /// conditions, which stay until the new one ends, and by the history.
+    /// Ready=Unknown reports that a reconciliation is in progress. Other conditions, which stay until it ends, and the
+    /// history report how the previous attempt ended.
     fn outcome_beside_ready(&self) -> Option<Outcome<'a>> {
         let of = |state, told_by: &'a Condition<'a>| Outcome {
             state,
@@ -211,11 +214,11 @@ impl<'a> Facts<'a> {
             return Some(of(State::Failed, failed));
         }
         if let Some(released) = self.condition(condition::RELEASED) {
-            // After a rollback the newest Helm snapshot is a deployed one: the failure is only told here.
+            // After a rollback, the newest Helm snapshot is a deployed one, so only this condition reports the failure.
             if released.is("False") || self.is_true(condition::REMEDIATED).is_some() {
                 return Some(of(State::Failed, released));
             }
-            // A release is not over before its tests are.
+            // A release is not finished until its tests are.
             return match self.condition(condition::TEST_SUCCESS).filter(|_| !self.ignores_tests) {
                 Some(test) if test.is("False") => Some(of(State::Failed, test)),
                 Some(test) if !test.is("True") => None,
@@ -236,22 +239,23 @@ impl<'a> Facts<'a> {
         told.or_else(|| self.is_true(condition::ARTIFACT_IN_STORAGE).map(|stored| of(State::Ready, stored)))
     }
 
-    /// A Kustomization that has tried a revision which it has not applied. A build that fails leaves no entry in the
-    /// history, so that the newest entry may be about an attempt before that: what this attempt has come to tells.
+    /// The outcome for a Kustomization that attempted a revision and did not apply it. A failed build leaves no history
+    /// entry, so the newest entry may describe an earlier attempt. The progress of the current attempt decides.
     fn outcome_of_unapplied(&self, revision: &str) -> Option<Outcome<'a>> {
         let of = |attempt: Attempt<'a>| Outcome { state: attempt.state, since: attempt.at, told_by: None };
         let own = self.last_attempt.filter(|attempt| attempt.revision == Some(revision));
         let at = self.is_true(condition::RECONCILING).map_or("", Condition::message);
         if at.starts_with("Fetching manifests") {
-            // It takes the revision up later: the attempt that took it up before has failed.
+            // The controller records the attempted revision later than this stage, so an earlier attempt recorded it,
+            // and failed.
             return Some(own.map_or(Outcome { state: State::Failed, since: None, told_by: None }, of));
         }
         let is_built = at.starts_with("Detecting drift") || at.starts_with("Running health checks");
         if is_built { self.last_attempt } else { own }.map(of)
     }
 
-    /// The verdict of an object that changed since its controller last looked. The CRDs' default
-    /// `observedGeneration: -1` says that none ever did, which is Pending's to tell.
+    /// The verdict of an object that changed since its controller last observed it. `observedGeneration: -1` is the
+    /// default of the CRDs: no controller has observed the object yet, which the Pending check handles.
     fn generation_ahead(&self) -> Option<Draft<'a>> {
         let ready = self.condition(condition::READY);
         let observed = self
@@ -267,12 +271,12 @@ impl<'a> Facts<'a> {
             outcome_since: ready.and_then(Condition::since),
             ..Draft::new(State::Progressing)
         };
-        // When the object changed is recorded nowhere: since when that has been seen, counts.
+        // The object does not record when it changed, so the time when Gatehouse first saw the change counts.
         let at = Some(self.now + self.patience(limit::SILENCE));
         Some(self.turns(draft, at, State::Failed, reason::GENERATION_NOT_OBSERVED, &words))
     }
 
-    /// `state`, with the deciding condition's reason and the message of the one that explains it.
+    /// `state`, with the reason of the deciding condition and the message of the condition that explains it.
     fn draft(&self, state: State, decided_by: Option<&'a Condition<'a>>) -> Draft<'a> {
         let Some(condition) = decided_by else { return Draft::new(state) };
         Draft {
@@ -284,8 +288,8 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// Since when it has failed that fails by `condition`: Ready is written anew with each attempt, others stay as they are
-    /// until one succeeds.
+    /// When the failure that `condition` reports began. Controllers rewrite Ready with each attempt; the other
+    /// conditions keep their time until an attempt succeeds.
     fn failed_since(&self, condition: &Condition<'_>) -> Option<Seconds> {
         let others = [condition::RELEASED, condition::HEALTHY].map(|type_| self.with_status(type_, "False"));
         let others = self.source_failures().chain(others.into_iter().flatten()).filter_map(Condition::since);
@@ -297,7 +301,8 @@ impl<'a> Facts<'a> {
         by.find_map(|(type_, status)| self.with_status(type_, status)).unwrap_or(condition)
     }
 
-    /// `state`, which says nothing of how the attempt before ended. If that failed, its words tell more.
+    /// `state`, without information about the previous attempt. If that attempt failed, its reason and message are
+    /// used.
     fn under_way(
         &self,
         state: State,
@@ -313,12 +318,12 @@ impl<'a> Facts<'a> {
         Draft { reason, message, last_outcome: Some(outcome.state), outcome_since: outcome.since, ..draft }
     }
 
-    /// How long something may take for which `limit` is enough mostly.
+    /// The time limit for an operation: `limit`, or twice `spec.timeout` if that is longer.
     fn patience(&self, limit: Seconds) -> Seconds {
         limit.max(self.timeout.unwrap_or_default().saturating_mul(2))
     }
 
-    /// `draft`, which is Failed when it has been so for too long.
+    /// `draft`, or Failed if the object has been in that state for too long.
     fn fails_after(
         &self,
         draft: Draft<'a>,
@@ -335,7 +340,7 @@ impl<'a> Facts<'a> {
         self.turns(draft, Some(at), State::Failed, reason, &format!("{words} since {date}{told}"))
     }
 
-    /// `draft`, which turns into another verdict at a time, if it has not yet.
+    /// `draft`, which changes to another verdict at a given time, or has already changed if that time has passed.
     fn turns(
         &self,
         draft: Draft<'a>,

@@ -1,4 +1,4 @@
-//! The state rule, line by line, and the traps that its order avoids.
+//! Tests each check of the state rule, and the mistakes that the order of the checks avoids.
 
 use std::borrow::Cow;
 
@@ -90,7 +90,7 @@ fn a_failure_began_when_the_oldest_condition_that_tells_of_it_did() {
         let draft = judge(&facts);
         assert_eq!((draft.since, draft.outcome_since), (Some(1_000), Some(expected)), "{:?}", conditions[1]);
     }
-    // A success is as old as its own condition.
+    // The time of a success is the time of its own condition.
     let conditions = [condition("Ready", "True", "Succeeded"), since("Released", "True", 700)];
     assert_eq!(judge(&facts(&conditions)).outcome_since, Some(1_000));
 }

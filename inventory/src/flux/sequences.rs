@@ -1,14 +1,16 @@
-//! What controllers write, one after the other, over an object's life: what is shown of it turns once for each thing
-//! that happens to it, and not with every attempt.
+//! Tests sequences of statuses that controllers write over the life of an object.
+//!
+//! **Invariant:** The displayed state changes once for each event that happens to the object, not with every attempt.
 
 use serde_json::{Value, json};
 
 use super::*;
 
-/// What is written, and what is shown after it: state, and whether it is well (`+`), broken (`-`) or neither (`?`).
+/// The conditions that are written, and what is displayed after them: the state, and the last outcome: success (`+`),
+/// failure (`-`) or unknown (`?`).
 type Step = (&'static [&'static str], &'static str);
 
-/// Shows the steps one by one. The last outcome changes only where the steps say so.
+/// Applies the steps in order. The last outcome changes only where the steps say so.
 fn follow(place: &str, spec: &Value, beside: impl Fn(usize, &mut Value), steps: &[Step]) {
     let mut world = World::of(&[]);
     let mut written: Vec<Value> = Vec::new();
@@ -17,7 +19,7 @@ fn follow(place: &str, spec: &Value, beside: impl Fn(usize, &mut Value), steps: 
         let since = NOW - world.now;
         let mut object = object_since(place, spec, conditions, since);
         object["metadata"]["creationTimestamp"] = ago(0);
-        // What is written as it was keeps its time.
+        // An unchanged condition keeps its time.
         let words = |one: &Value| ["type", "status", "reason", "message"].map(|field| one[field].clone());
         let list = object["status"]["conditions"].as_array_mut().unwrap();
         for condition in &mut *list {
@@ -38,7 +40,7 @@ fn follow(place: &str, spec: &Value, beside: impl Fn(usize, &mut Value), steps: 
         };
         let shown = format!("{}{outcome}", verdict.state);
         assert_eq!(shown, *expected, "{place}, step {at}: {conditions:?}");
-        // A failure keeps its words and its time while it is tried again.
+        // A failure keeps its message and its time while it is retried.
         if let Some(before) = failed_before.filter(|before| before.outcome().is_failure() && outcome == "-") {
             assert_eq!(verdict.outcome_since(), before.outcome_since(), "{place}, step {at}");
             if verdict.state == State::Progressing {
@@ -62,7 +64,8 @@ const APPLIED: &str = "Ready=True ReconciliationSucceeded: Applied revision: 2";
 
 #[test]
 fn a_kustomization() {
-    // The history as kustomize-controller keeps it: nothing of builds. By step, revision applied, attempted, newest entry.
+    // The history of kustomize-controller, which does not record builds. By step: applied revision, attempted revision,
+    // newest entry.
     let beside = |at: usize, object: &mut Value| {
         let (applied, attempted, entry) = match at {
             0..=2 => (None, None, None),
@@ -79,7 +82,7 @@ fn a_kustomization() {
         });
     };
     let steps: &[Step] = &[
-        // It is made; its source has yet to fetch.
+        // The object was created; its source has not been fetched yet.
         (&[], "Pending?"),
         (&["Ready=False ArtifactFailed: Source artifact not found, retrying in 30s"], "Progressing?"),
         (&[FETCH, WORKING], "Progressing?"),
@@ -88,10 +91,10 @@ fn a_kustomization() {
         (&[CHECK, WORKING, "Healthy=Unknown Progressing: running"], "Progressing?"),
         (&["Healthy=True Succeeded: passed", CHECK, WORKING], "Progressing?"),
         (&["Healthy=True Succeeded: passed", APPLIED], "Ready+"),
-        // The same revision, again.
+        // The same revision is reconciled again.
         (&[FETCH, WORKING], "Progressing+"),
         (&[APPLIED], "Ready+"),
-        // A revision that does not build, tried three times.
+        // A revision that does not build is attempted three times.
         (&[BUILD, WORKING], "Progressing+"),
         (&[RETRY, BROKEN], "Failing-"),
         (&[FETCH, WORKING], "Progressing-"),
@@ -99,7 +102,7 @@ fn a_kustomization() {
         (&[RETRY, BROKEN], "Failing-"),
         (&[BUILD, WORKING], "Progressing-"),
         (&[RETRY, BROKEN], "Failing-"),
-        // One that builds and does not get healthy, and is given up for a newer one in the middle.
+        // A revision builds but does not become healthy, and is abandoned during the attempt for a newer one.
         (&[APPLY, WORKING], "Progressing-"),
         (&[CHECK, WORKING, "Healthy=Unknown Progressing: running"], "Progressing-"),
         (&[RETRY, UNHEALTHY, "Healthy=False HealthCheckFailed: timeout"], "Failing-"),
@@ -113,7 +116,7 @@ fn a_kustomization() {
         ),
         (&[CHECK, WORKING], "Progressing-"),
         (&[APPLIED], "Ready+"),
-        // What it depends on fails and recovers.
+        // A dependency fails and recovers.
         (&["Ready=False DependencyNotReady: dependency 'apps/base' is not ready"], "Blocked-"),
         (&[FETCH, WORKING], "Progressing-"),
         (&[APPLIED], "Ready+"),
@@ -155,9 +158,9 @@ fn a_helm_release() {
         (&[PREPARE, NO_CHART], "Progressing?"),
         (&[PREPARE, INSTALL], "Progressing?"),
         (&["Ready=True InstallSucceeded: Helm install succeeded", INSTALLED], "Ready+"),
-        // Looked after, with nothing to do.
+        // A reconciliation without changes.
         (&[PREPARE, "Ready=True InstallSucceeded: Helm install succeeded", INSTALLED], "Ready+"),
-        // A new version, whose chart is made first; it fails and is rolled back, twice, and given up.
+        // A new version, whose chart is built first; it fails and is rolled back, twice, and the controller gives up.
         (&[PREPARE, NO_CHART, INSTALLED], "Progressing+"),
         (&[UPGRADE, INSTALLED], "Progressing+"),
         (&["Reconciling=True Progressing: Running 'rollback' action", FAILED, NOT_UPGRADED], "Failed-"),
@@ -178,11 +181,11 @@ fn a_helm_release() {
             ],
             "Stalled-",
         ),
-        // A version whose values cannot be read, which leaves Released as it was; and one that works.
+        // A version with unreadable values, which leaves Released unchanged; then a version that works.
         (&[PREPARE, "Ready=False ValuesError: no such Secret", NOT_UPGRADED], "Failed-"),
         (&[UPGRADE, NOT_UPGRADED], "Progressing-"),
         (&["Ready=True UpgradeSucceeded: Helm upgrade succeeded", UPGRADED], "Ready+"),
-        // A chart that cannot be loaded: nothing of it in Released.
+        // A chart that cannot be loaded: Released does not report it.
         (&[PREPARE, "Ready=False ArtifactFailed: Could not load chart: checksum", UPGRADED], "Failed-"),
         (&[PREPARE, "Ready=Unknown Progressing: reconciliation in progress", UPGRADED], "Progressing-"),
         (&["Ready=True UpgradeSucceeded: Helm upgrade succeeded", UPGRADED], "Ready+"),
@@ -214,7 +217,7 @@ fn a_helm_release_that_is_tested() {
         (&[GOOD, PASSED, INSTALLED], "Ready+"),
         (&[UPGRADE, PASSED, INSTALLED], "Progressing+"),
         (&[AWAITS, AWAITED, UPGRADED], "Progressing+"),
-        // The release succeeds each time, its tests do not.
+        // The release succeeds each time, but its tests fail.
         (&[RETRY, FAILED, NOT_PASSED, UPGRADED], "Failing-"),
         (&[UPGRADE, NOT_PASSED, UPGRADED], "Progressing-"),
         (&[AWAITS, AWAITED, UPGRADED], "Progressing-"),
@@ -260,12 +263,12 @@ fn a_kustomization_that_is_suspended_and_resumed() {
         (&[BUILD, WORKING], "Progressing+"),
         (&[RETRY, BROKEN], "Failing-"),
         (&[BUILD, WORKING], "Progressing-"),
-        // In the middle of an attempt, which its controller gives up.
+        // Suspended during an attempt, which the controller abandons.
         (&[BUILD, WORKING], "Suspended?"),
         (&[BUILD, WORKING], "Progressing-"),
         (&[FETCH, WORKING], "Progressing-"),
         (&[RETRY, BROKEN], "Failing-"),
-        // What it depends on is broken meanwhile.
+        // A dependency breaks in the meantime.
         (&["Ready=False DependencyNotReady: dependency 'apps/base' is not ready"], "Blocked-"),
         (&[FETCH, WORKING], "Progressing-"),
         (&[APPLIED], "Ready+"),
@@ -296,7 +299,7 @@ fn a_git_repository() {
         (&[READY, STORED], "Ready+"),
         (&["Reconciling=True NewRevision: new upstream revision", NEW, OUTDATED, STORED], "Progressing+"),
         (&[READY, STORED], "Ready+"),
-        // The right is taken away, and given back.
+        // The permission is revoked, and granted again.
         (&[RETRY, DENIED, FETCH_FAILED, STORED], "Failing-"),
         (
             &[
@@ -308,7 +311,7 @@ fn a_git_repository() {
             "Progressing-",
         ),
         (&[RETRY, DENIED, FETCH_FAILED, STORED], "Failing-"),
-        // The failure's condition goes before the artifact is stored.
+        // The condition of the failure is removed before the artifact is stored.
         (&["Reconciling=True NewRevision: new upstream revision", NEW, OUTDATED, STORED], "Progressing-"),
         (&[READY, STORED], "Ready+"),
     ];

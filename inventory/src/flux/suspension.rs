@@ -1,16 +1,19 @@
-//! When an object of Flux's is suspended: when its controller takes it for suspended. By kind, and nothing else.
+//! Decides whether an object of Flux is suspended, as its controller does.
 //!
-//! Read in the controllers' sources (Flux 2.9, flux-operator 0.58, source-watcher 2.2): the toolkit's controllers look
-//! at `spec.suspend` alone, the operator and source-watcher at an annotation of theirs alone. The operator's annotation
-//! on an object of the toolkit means something else ("leave this live object as it is") and suspends nothing.
+//! The rules come from the sources of the controllers (Flux 2.9, flux-operator 0.58, source-watcher 2.2). The
+//! controllers
+//! of the toolkit read only `spec.suspend`; the operator and source-watcher read only their own annotation. On an
+//! object
+//! of the toolkit, the operator's annotation means "leave this live object as it is" and does not suspend it.
 //!
-//! The views, the policies' rules, the end of suspensions and the freezes all decide by this.
+//! **Invariant:** The result depends only on the kind, `spec.suspend` and that annotation. The views, the policy rules,
+//! the end of suspensions and the freezes all use this decision.
 
-/// The Flux operator's annotation, on its own kinds.
+/// The annotation of the Flux operator, on its own kinds.
 pub const OPERATOR_ANNOTATION: &str = "fluxcd.controlplane.io/reconcile";
-/// source-watcher's annotation, on ArtifactGenerators.
+/// The annotation of source-watcher, on ArtifactGenerators.
 pub const GENERATOR_ANNOTATION: &str = "source.extensions.fluxcd.io/reconcile";
-/// What either annotation says of a suspended object, in whichever case.
+/// The value of either annotation on a suspended object, in any case.
 pub const DISABLED: &str = "disabled";
 
 /// How objects of a kind are suspended.
@@ -18,14 +21,14 @@ pub const DISABLED: &str = "disabled";
 pub enum Suspension {
     /// By `spec.suspend: true`.
     Field,
-    /// By an annotation that says [`DISABLED`].
+    /// By an annotation with the value [`DISABLED`].
     Annotation(&'static str),
-    /// Not at all: nothing reconciles them.
+    /// They cannot be suspended, because no controller reconciles them.
     Never,
 }
 
 impl Suspension {
-    /// Of a kind of Flux's toolkit, of its extensions or of the Flux operator.
+    /// The rule for a kind of Flux's toolkit, of its extensions, or of the Flux operator.
     pub fn of(group: &str, kind: &str) -> Self {
         match (group, kind) {
             ("fluxcd.controlplane.io", _) => Self::Annotation(OPERATOR_ANNOTATION),
@@ -49,8 +52,8 @@ impl Suspension {
     }
 }
 
-/// Compares as the controllers do: Go's `strings.ToLower` of the text is "disabled". It maps each character by itself,
-/// and one outside of ASCII to a letter of the word: the dotted capital İ.
+/// Compares as the controllers do: Go's `strings.ToLower` of the text equals "disabled". That function maps each
+/// character separately, and it maps one character outside ASCII to a letter of the word: the dotted capital İ.
 fn says_disabled(text: &str) -> bool {
     let lower = text.chars().map(|char| if char == 'İ' { 'i' } else { char.to_ascii_lowercase() });
     lower.eq(DISABLED.chars())
@@ -74,12 +77,12 @@ mod tests {
         ("image.toolkit.fluxcd.io", "ImageRepository"),
         ("image.toolkit.fluxcd.io", "ImagePolicy"),
         ("image.toolkit.fluxcd.io", "ImageUpdateAutomation"),
-        // A version or a kind yet to come is most likely like its siblings.
+        // A future version or kind is most likely to work as its siblings do.
         ("image.toolkit.fluxcd.io", "ImageSigner"),
     ];
     const OPERATOR: [&str; 4] = ["FluxInstance", "FluxReport", "ResourceSet", "ResourceSetInputProvider"];
 
-    /// Whether an object is suspended that says so by one spelling.
+    /// Whether an object with this value of the annotation is suspended.
     fn by_annotation(group: &str, kind: &str, name: &str, value: &str) -> bool {
         Suspension::of(group, kind).is_in_force(None, |asked| (asked == name).then_some(value))
     }

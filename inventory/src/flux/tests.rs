@@ -1,4 +1,4 @@
-//! Flux's objects, from JSON to a record.
+//! Tests that decode Flux's objects from JSON into records.
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ fn detail(kind: &str, object: &Value) -> FluxDetail {
     observe(kind, object).unwrap().flux().unwrap().clone()
 }
 
-/// `group/kind namespace/name`, for a reference to a kind of the catalogue.
+/// Formats a reference to a kind of the catalogue as `group/kind namespace/name`.
 fn shown(reference: &Reference) -> String {
     match reference {
         Reference::Known(ObjectKey { kind, namespace, name }) => {
@@ -152,7 +152,7 @@ fn suspended_is_what_the_controller_takes_for_suspended() {
         ("ArtifactGenerator", GENERATOR, false, true),
         ("ArtifactGenerator", OPERATOR, true, false),
         ("ExternalArtifact", OPERATOR, true, false),
-        // Of a live object that the operator made it only says that it is to be left as it is.
+        // On an object that the operator created, it only means that the live object is to be left as it is.
         ("Kustomization", OPERATOR, false, false),
         ("Kustomization", OPERATOR, true, true),
         ("GitRepository", GENERATOR, false, false),

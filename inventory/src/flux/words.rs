@@ -1,5 +1,8 @@
-//! Flux's controllers' words, and what they mean: as data, by kind, read in the controllers' sources (Flux 2.9,
-//! flux-operator 0.58, source-watcher 2.2).
+//! Condition types, reasons and messages of Flux's controllers, and their meaning, as tables by kind.
+//!
+//! They were taken from the sources of the controllers (Flux 2.9, flux-operator 0.58, source-watcher 2.2).
+//!
+//! **Invariant:** `OWN` is sorted, because it is searched with a binary search.
 
 use crate::Seconds;
 
@@ -14,11 +17,11 @@ pub(super) mod condition {
     pub(in crate::flux) const TEST_SUCCESS: &str = "TestSuccess";
     /// HelmRelease: a failed release was rolled back or uninstalled.
     pub(in crate::flux) const REMEDIATED: &str = "Remediated";
-    /// Kustomization: how the last health check that began ended. It stays while another attempt gets ready.
+    /// Kustomization: the result of the last health check that started. It stays while the next attempt prepares.
     pub(in crate::flux) const HEALTHY: &str = "Healthy";
-    /// Sources: an artifact can be had.
+    /// Sources: an artifact is available.
     pub(in crate::flux) const ARTIFACT_IN_STORAGE: &str = "ArtifactInStorage";
-    /// Sources: present, and True, only while what they name goes wrong.
+    /// Sources: each condition is present, and True, only while the failure that it names lasts.
     pub(in crate::flux) const SOURCE_FAILURES: [&str; 4] =
         ["FetchFailed", "BuildFailed", "StorageOperationFailed", "IncludeUnavailable"];
 }
@@ -28,40 +31,40 @@ pub(crate) mod reason {
     pub(crate) const DEPENDENCY_NOT_READY: &str = "DependencyNotReady";
     pub(in crate::flux) const PROGRESSING_WITH_RETRY: &str = "ProgressingWithRetry";
     pub(in crate::flux) const RECONCILIATION_SUCCEEDED: &str = "ReconciliationSucceeded";
-    /// A new revision came while the health of the one before was looked at: the next attempt begins at once.
+    /// A new revision arrived during the health check of the previous one; the next attempt starts at once.
     pub(in crate::flux) const HEALTH_CHECK_CANCELED: &str = "HealthCheckCanceled";
     pub(in crate::flux) const SOURCE_NOT_READY: &str = "SourceNotReady";
-    /// kstatus' name for a generation the controller has not come to.
+    /// The name that kstatus gives to a generation that the controller has not observed.
     pub(crate) const GENERATION_NOT_OBSERVED: &str = "LatestGenerationNotObserved";
-    // Gatehouse's own, for what took too long.
+    // Gatehouse's own reasons, for operations that exceeded a time limit.
     pub(in crate::flux) const DELETION_STUCK: &str = "DeletionStuck";
     pub(in crate::flux) const PROGRESS_STUCK: &str = "ProgressStuck";
     pub(in crate::flux) const NOT_RECONCILED: &str = "NotReconciled";
 }
 
-/// How long something may take before it is trouble. Where `spec.timeout` allows more, twice that.
+/// Time limits after which an operation counts as a problem. If twice `spec.timeout` is longer, that applies instead.
 pub(super) mod limit {
     use super::Seconds;
 
-    /// From `metadata.deletionTimestamp`.
+    /// Since `metadata.deletionTimestamp`.
     pub(in crate::flux) const DELETION: Seconds = 3_600;
-    /// From when Ready became Unknown.
+    /// Since Ready became Unknown.
     pub(in crate::flux) const PROGRESS: Seconds = 3_600;
-    /// From when the object was made, or a generation was first seen that its controller has not come to.
+    /// Since the object was created, or since Gatehouse first saw a generation that its controller has not observed.
     pub(in crate::flux) const SILENCE: Seconds = 3_600;
-    /// From when an object began to wait for a source that is still made.
+    /// Since the object began to wait for a source that is not available yet.
     pub(in crate::flux) const SOURCE: Seconds = 300;
 }
 
-/// A reason of Ready=False, and how messages begin or end that go with it.
+/// A reason of Ready=False, and the prefixes or suffixes of the messages that come with it.
 struct Waits {
     reason: &'static str,
     begins: &'static [&'static str],
     ends: &'static [&'static str],
 }
 
-/// Ready=False that is no failed attempt: what the object is made from is about to be made itself, at every
-/// installation and every new version. The controllers go on as soon as it is there.
+/// Ready=False that is not a failed attempt: the source of the object is still being created, as in every installation
+/// and for every new version. The controller continues as soon as the source is available.
 const FOR_A_SOURCE: [Waits; 6] = [
     Waits {
         reason: reason::SOURCE_NOT_READY,
@@ -77,15 +80,15 @@ const FOR_A_SOURCE: [Waits; 6] = [
         ],
         ends: &[],
     },
-    // An ImagePolicy whose repository was not scanned yet.
+    // An ImagePolicy whose ImageRepository has not been scanned yet.
     Waits { reason: reason::DEPENDENCY_NOT_READY, begins: &[], ends: &["no tags in database"] },
-    // An ArtifactGenerator's source without an artifact.
+    // An ArtifactGenerator whose source has no artifact.
     Waits { reason: "SourceFetchFailed", begins: &["get sources failed: source '"], ends: &[] },
     Waits { reason: "NoSourceArtifact", begins: &["no artifact available for"], ends: &[] },
     Waits { reason: "NoArtifact", begins: &["no artifact available for"], ends: &[] },
 ];
 
-/// Whether Ready=False says that the object waits for a source that is still made.
+/// Whether Ready=False reports that the object waits for a source that is not available yet.
 pub(super) fn waits_for_source(reason: &str, message: &str) -> bool {
     FOR_A_SOURCE.iter().any(|waits| {
         waits.reason == reason
@@ -94,7 +97,7 @@ pub(super) fn waits_for_source(reason: &str, message: &str) -> bool {
     })
 }
 
-/// Reasons that say only what became of a failure, and the conditions that say why, the best first.
+/// Reasons that report only the consequence of a failure, and the conditions that report its cause, best first.
 struct Explained {
     kind: &'static str,
     reasons: &'static [&'static str],
@@ -114,13 +117,13 @@ const EXPLAINED: [Explained; 1] = [Explained {
     by: &[("Released", "False"), ("TestSuccess", "False"), ("Remediated", "False"), ("Ready", "False")],
 }];
 
-/// The conditions, as type and status, that explain one with `reason`, the best first.
+/// The conditions (type and status) that explain a condition with `reason`, best first.
 pub(super) fn explained_by(kind: &str, reason: &str) -> &'static [(&'static str, &'static str)] {
     let found = EXPLAINED.iter().find(|one| one.kind == kind && one.reasons.contains(&reason));
     found.map_or(&[], |one| one.by)
 }
 
-/// Reasons of an object's own: its source, whatever that is doing, has nothing to do with it.
+/// Reasons of failures that the object causes itself, independently of its source.
 const OWN: [&str; 28] = [
     "AccessDenied",
     "BuildFailed",
@@ -152,20 +155,20 @@ const OWN: [&str; 28] = [
     "ValuesError",
 ];
 
-/// Whether what went wrong, by its reason, may have begun with the object's source.
+/// Whether a failure with this reason may be caused by the source of the object.
 pub(crate) fn may_be_the_source(reason: &str) -> bool {
     OWN.binary_search(&reason).is_err()
 }
 
-/// Whether an object that is not ready for this reason has no source that it could be made from.
+/// Whether an object that is not ready for this reason lacks a source.
 pub(crate) fn needs_a_source(reason: &str) -> bool {
     reason != reason::DEPENDENCY_NOT_READY && FOR_A_SOURCE.iter().any(|waits| waits.reason == reason)
 }
 
-/// Whether a controller names an object that it waits for.
+/// Whether the message of a controller names this object as one that it waits for.
 pub(super) fn names(message: &str, kind: &str, namespace: &str, name: &str) -> bool {
-    // kustomize- and helm-controller: 'namespace/name'; source-watcher also 'Kind/namespace/name'; the operator:
-    // version/Kind/namespace/name.
+    // kustomize-controller and helm-controller write 'namespace/name', source-watcher also 'Kind/namespace/name', and
+    // the operator version/Kind/namespace/name.
     message.contains(&format!("'{namespace}/{name}'"))
         || message.contains(&format!("'{kind}/{namespace}/{name}'"))
         || message.split(' ').any(|word| {
@@ -176,7 +179,7 @@ pub(super) fn names(message: &str, kind: &str, namespace: &str, name: &str) -> b
         })
 }
 
-/// Whether a dependency that is Ready by itself may be what the controller waits for.
+/// Whether the controller may wait for a dependency although that dependency is Ready.
 pub(crate) fn asks_for_more(message: &str) -> bool {
     asks_by_expression(message) || message.contains("revision is not up to date")
 }
