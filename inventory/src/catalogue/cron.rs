@@ -1,16 +1,19 @@
-//! When a schedule is due, as controllers written in Go read it: the grammar of `robfig/cron`, which CronJobs, Velero and
-//! CloudNativePG take.
+//! Computes the next time of a cron schedule, as controllers written in Go do: in the syntax of `robfig/cron`, which
+//! CronJobs, Velero and CloudNativePG use.
 //!
-//! Five fields, or six with seconds first; `@midnight` and the like; `@every 6h`; each after an optional `CRON_TZ=` or
-//! `TZ=`. Fields are made into what the library for cron reads, which is stricter in some forms and laxer in others: whether a
-//! schedule is valid is for its controller to say.
+//! A schedule has five fields, or six with seconds first; or it is `@midnight` and the like, or `@every 6h`. Each may
+//! follow
+//! `CRON_TZ=` or `TZ=`. The fields are rewritten for the cron library, which is stricter in some forms and more lenient
+//! in
+//! others. Whether a schedule is valid is for its controller to decide.
 
 use gatehouse_apiservice::duration;
 use jiff::{Timestamp, tz::TimeZone};
 
 use crate::{Seconds, schedule::is_ever_due};
 
-/// The first second after `after` at which `schedule` is due; `None` if it never is again. The error says what cannot be read.
+/// The first second after `after` that `schedule` matches; `None` if there is none. The error says what cannot be
+/// parsed.
 pub(super) fn next_run(schedule: &str, after: Seconds) -> Result<Option<Seconds>, String> {
     let (zone, schedule) = zone(schedule.trim())?;
     if let Some(every) = schedule.strip_prefix("@every ") {
@@ -36,21 +39,22 @@ pub(super) fn next_run(schedule: &str, after: Seconds) -> Result<Option<Seconds>
     Ok(next.ok().map(|next| next.timestamp().as_second()))
 }
 
-/// The time zone of a schedule, and the rest of it. Without one, controllers take their own, which in a container is UTC.
+/// The time zone of a schedule, and the rest of it. Without one, controllers use their local zone, which is UTC in a
+/// container.
 fn zone(schedule: &str) -> Result<(TimeZone, &str), String> {
     let named = schedule.strip_prefix("CRON_TZ=").or_else(|| schedule.strip_prefix("TZ="));
     let Some((name, rest)) = named.map(|named| named.split_once(' ').unwrap_or((named, ""))) else {
         return Ok((TimeZone::UTC, schedule));
     };
     let zone = match name {
-        // Go's own names for none.
+        // Go accepts these names for no particular time zone.
         "" | "Local" => TimeZone::UTC,
         name => TimeZone::get(name).map_err(|error| format!("{name:?} is not a time zone: {error}"))?,
     };
     Ok((zone, rest.trim()))
 }
 
-/// Fields in the forms that the library reads: `?` is `*`, and `5/15` counts from 5 to the field's end.
+/// Rewrites fields for the library: `?` becomes `*`, and `5/15` counts from 5 to the maximum of the field.
 fn plain(schedule: &str) -> String {
     let fields: Vec<_> = schedule.split_whitespace().collect();
     let ends: &[&str] = match fields.len() {
@@ -75,7 +79,7 @@ fn plain(schedule: &str) -> String {
 mod tests {
     use super::*;
 
-    /// When a schedule is due after Thursday 2026-01-01T10:30:00Z.
+    /// The next time of a schedule after Thursday 2026-01-01T10:30:00Z.
     fn due(schedule: &str) -> String {
         let after = "2026-01-01T10:30:00Z".parse::<Timestamp>().unwrap().as_second();
         match next_run(schedule, after) {

@@ -1,10 +1,10 @@
-//! A verdict being made, before its text is shared.
+//! A verdict under construction, before its texts are interned.
 
 use std::borrow::Cow;
 
 use crate::{Deadline, Deniers, Interner, Seconds, State, Verdict};
 
-/// A [`Verdict`] whose text is still borrowed from the object.
+/// A [`Verdict`] whose texts are still borrowed from the object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Draft<'a> {
     pub(crate) state: State,
@@ -16,11 +16,11 @@ pub(crate) struct Draft<'a> {
     pub(crate) deadline: Option<Box<Deadline>>,
 }
 
-/// Kubernetes' own limit for a condition's reason; what does not come from a condition may be longer.
+/// The limit of Kubernetes for the reason of a condition. A reason from another field may be longer.
 const REASON_BYTES: usize = 256;
 
 impl Draft<'_> {
-    /// `state`, for no reason given.
+    /// `state`, without a reason.
     pub(crate) fn new(state: State) -> Self {
         Self {
             state,
@@ -33,13 +33,13 @@ impl Draft<'_> {
         }
     }
 
-    /// An object that could not be judged.
+    /// The verdict on an object that could not be judged.
     pub(crate) fn unknown(reason: &'static str, message: String) -> Self {
         Self { reason: reason.into(), message: message.into(), ..Self::new(State::Unknown) }
     }
 
     pub(crate) fn finish(self, interner: &Interner) -> Verdict {
-        // What is suspended is tried no more, whatever its condition still says.
+        // A suspended object is not retried, even if its condition still says so.
         let is_held_back = !matches!(self.state, State::Ready | State::Suspended);
         Verdict {
             state: self.state,
@@ -54,7 +54,7 @@ impl Draft<'_> {
     }
 }
 
-/// The longest beginning of `text` within `bytes` that ends at a character.
+/// The longest prefix of `text` within `bytes` that ends at a character boundary.
 pub(crate) fn clip(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }

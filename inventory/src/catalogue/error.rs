@@ -1,4 +1,4 @@
-//! What can be wrong with a catalogue file, and with an object.
+//! Errors of catalogue files and of objects.
 
 /// A catalogue file that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -8,35 +8,35 @@ pub enum CatalogueError {
     Read {
         /// The file's path.
         file: String,
-        /// Why.
+        /// The I/O error.
         source: std::io::Error,
     },
-    /// The file is not a catalogue: not YAML, or without `kinds`.
+    /// The file is not a catalogue: it is not YAML, or has no `kinds`.
     #[error("{file}: {message}")]
     File {
         /// The file's path.
         file: String,
-        /// What is wrong, with the line where it is known.
+        /// The error, with its line if known.
         message: String,
     },
-    /// One of its kinds is wrong.
+    /// One of the kinds is invalid.
     #[error("{file}: {kind}: {field}: {message}")]
     Kind {
         /// The file's path.
         file: String,
-        /// The kind's name, or its place in the list where it has none.
+        /// The name of the kind, or its index in the list if it has no name.
         kind: String,
         /// The field, as a path within the kind.
         field: String,
-        /// What is wrong with it.
+        /// The error.
         message: String,
     },
 }
 
-/// An object that cannot even be named.
+/// An object whose name cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Undecodable {
-    /// What is wrong with it, and where.
+    /// The error and its position.
     pub message: String,
 }

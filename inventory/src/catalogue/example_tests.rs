@@ -1,4 +1,5 @@
-//! The bundled example cluster is judged as its comments say; real manifests without a status are Pending.
+//! Tests that the bundled example cluster is judged as its comments say, and that real manifests without a status are
+//! Pending.
 
 use std::{
     fmt::Write as _,
@@ -9,7 +10,7 @@ use std::{
 use super::Catalogue;
 use crate::{End, Interner, Record, State};
 
-/// An hour of no meaning, so that the snapshot's states depend on nothing else.
+/// A fixed time, so that the states in the snapshot do not depend on the clock.
 const NOW: i64 = 1_788_000_000;
 
 #[test]
@@ -41,7 +42,7 @@ fn real_manifests_without_a_status_are_pending_ready_or_suspended() {
     let mut judged = 0;
     for file in files(&folder) {
         let Ok(text) = fs::read_to_string(&file) else { continue };
-        // Templates of charts are among them, which are not YAML.
+        // Some files are Helm chart templates, which are not YAML.
         let Ok(documents) = serde_saphyr::from_multiple::<serde_json::Value>(&text) else { continue };
         for document in documents.iter().filter(|document| document.get("status").is_none()) {
             let Some(record) = observe(&catalogue, &interner, document) else { continue };
@@ -60,7 +61,7 @@ fn real_manifests_without_a_status_are_pending_ready_or_suspended() {
     assert!(judged > 10, "{judged}");
 }
 
-/// Every manifest below `folder`, in order.
+/// All manifests below `folder`, in order.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -75,14 +76,14 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Judges a document, if it is an object of a kind of the catalogue.
+/// Judges a document if it is an object of a kind in the catalogue.
 fn observe(catalogue: &Catalogue, interner: &Interner, document: &serde_json::Value) -> Option<Record> {
     let api_version = document.get("apiVersion")?.as_str()?;
     let group = api_version.split_once('/').map_or("", |(group, _)| group);
     let id = catalogue.find(group, document.get("kind")?.as_str()?)?;
     match catalogue.observe(id, &document.to_string(), interner, NOW) {
         Ok(record) => Some(record),
-        // A patch need not name its object.
+        // A patch may omit the name of its object.
         Err(error) => {
             assert!(error.message.contains("name"), "{error}: {document}");
             None
@@ -116,7 +117,7 @@ fn row(catalogue: &Catalogue, record: &Record) -> String {
     row
 }
 
-/// `{{now-2h30m}}` becomes the instant it means.
+/// Replaces `{{now-2h30m}}` with the timestamp that it means.
 fn replace_times(text: &str) -> String {
     let mut parts = text.split("{{now");
     let mut replaced = parts.next().unwrap().to_owned();

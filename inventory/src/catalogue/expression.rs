@@ -1,8 +1,12 @@
-//! The expressions of the catalogue's rules: their variables, and an object as these.
+//! The CEL expressions of the catalogue's rules: their variables, and how an object is bound to them.
 //!
-//! The variables are `metadata`, `spec` and `status` (maps, empty where the object has none), `object` and
-//! `self` (the whole object) and `now`. Beside Kubernetes' CEL libraries there are `nextRun(cron, timestamp)`, when a
-//! schedule is due next after an instant, and `portion(intOrString, total)`.
+//! The variables are `metadata`, `spec` and `status` (maps, empty if the object has none), `object` and `self` (the
+//! whole
+//! object) and `now`. Two functions are added to Kubernetes' CEL libraries: `nextRun(cron, timestamp)`, the next time
+//! of a
+//! schedule after a timestamp, and `portion(intOrString, total)`.
+//!
+//! **Invariant:** All expressions on one object share one budget.
 
 use std::{cell::OnceCell, collections::HashMap, sync::Arc};
 
@@ -17,7 +21,7 @@ use crate::{
 /// The variables an expression may use.
 const VARIABLES: [&str; 6] = ["metadata", "spec", "status", "object", "self", "now"];
 
-/// Steps of `nextRun`: the days of some forty years are looked through, at most.
+/// The cost of `nextRun` in steps: it searches the days of about forty years at most.
 const NEXT_RUN: u64 = 2_000;
 
 const OWN: [Own; 2] = [
@@ -39,20 +43,20 @@ pub(super) fn compile(source: &str, functions: &Functions) -> Result<Expression,
     Expression::compile(source, functions, &VARIABLES)
 }
 
-/// An object, and what expressions see of it: made at the first expression, used by all.
+/// An object and its variables, which are built at the first expression and shared by all.
 pub(super) struct Scope<'a> {
     pub(super) object: &'a Value,
     pub(super) now: Seconds,
     functions: &'a Functions,
     uses: &'a [&'static str],
     variables: OnceCell<Vec<(&'static str, Value)>>,
-    /// What all expressions may take on the object. Where it is not enough, the rule has an error, as where an
-    /// expression fails.
+    /// The budget of all expressions on the object. If it is exhausted, the rule has an error, as if an expression
+    /// failed.
     budget: Budget,
 }
 
 impl<'a> Scope<'a> {
-    /// `uses`: the variables of every expression that will be evaluated.
+    /// `uses` holds the variables of every expression that will be evaluated.
     pub(super) fn new(
         object: &'a Value,
         now: Seconds,
@@ -62,7 +66,7 @@ impl<'a> Scope<'a> {
         Self { object, now, functions, uses, variables: OnceCell::new(), budget: Budget::new(None) }
     }
 
-    /// When anything of the object was last written, as its `managedFields` tell: since then it has been as it is.
+    /// When any field of the object was last written, according to `managedFields`.
     pub(super) fn last_written(&self) -> Option<Seconds> {
         let managed = tree::field(self.object, "metadata").and_then(|of| tree::field(of, "managedFields"));
         let Some(Value::List(entries)) = managed else { return None };
@@ -79,7 +83,7 @@ impl<'a> Scope<'a> {
         value.map_err(|why| why.to_string())
     }
 
-    /// Whether a condition holds.
+    /// Whether a condition is true.
     pub(super) fn holds(&self, expression: &Expression) -> Result<bool, String> {
         let holds = expression.holds(self.functions, self.variables(), &self.budget);
         holds.map_err(|why| why.to_string())
@@ -102,18 +106,18 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// `at` as a CEL timestamp; null outside the years a timestamp can have.
+/// `at` as a CEL timestamp; null outside the years that a timestamp supports.
 fn timestamp(at: Seconds) -> Value {
     let text = jiff::Timestamp::from_second(at).map(|at| at.to_string());
     text.ok().and_then(|text| text.parse().ok()).map_or(Value::Null, Value::Timestamp)
 }
 
-/// `nextRun(schedule, after)`: when a schedule is due next; null if it never is, or is in a form that nobody here can read.
+/// `nextRun(schedule, after)`: the next time of a schedule; null if there is none, or if the schedule cannot be parsed.
 #[allow(clippy::needless_pass_by_value, reason = "the evaluator hands arguments over by value")]
 fn next_run(schedule: Arc<String>, after: Value) -> Result<Value, ExecutionError> {
     let wrong = |got| ExecutionError::function_error("nextRun", format!("expected a timestamp, got {got}"));
     match &after {
-        // What its controller accepts and this one does not says nothing against the object.
+        // A schedule that its controller accepts and this parser does not is no error of the object.
         Value::Timestamp(after) => {
             let next = cron::next_run(&schedule, after.timestamp()).ok().flatten();
             Ok(next.map_or(Value::Null, timestamp))
@@ -123,7 +127,8 @@ fn next_run(schedule: Arc<String>, after: Value) -> Result<Value, ExecutionError
     }
 }
 
-/// `portion(value, total)`: of an int-or-string such as `maxUnavailable` the number it means, percentages rounded up.
+/// `portion(value, total)`: the number that an int-or-string such as `maxUnavailable` means; percentages are rounded
+/// up.
 #[allow(clippy::needless_pass_by_value, reason = "the evaluator hands arguments over by value")]
 fn portion(value: Value, total: i64) -> Result<i64, ExecutionError> {
     let wrong = |got: &str| {

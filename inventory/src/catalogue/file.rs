@@ -1,4 +1,6 @@
-//! From a catalogue file to compiled kinds, or to an error that names file, kind and field.
+//! Compiles a catalogue file into kinds.
+//!
+//! **Invariant:** An error names the file, and the kind and the field if they are known.
 
 use std::collections::HashSet;
 
@@ -22,16 +24,16 @@ use crate::{
     expression::{Expression, Functions, describe},
 };
 
-/// Where conditions are, unless a rule says otherwise.
+/// The path of the conditions, unless a rule sets another.
 const CONDITIONS: &str = "status.conditions";
 
-/// What a deadline ends, unless it says otherwise: states in which an object is as good as it gets.
+/// The states that a deadline applies to by default: those that are not a failure.
 const WAITING: [State; 3] = [State::Ready, State::Pending, State::Progressing];
 
-/// How long a deletion may take, where a kind does not say: longer than any drain of a volume or a database.
+/// The default time limit of a deletion: longer than any drain of a volume or a database.
 const DELETING: Seconds = 3600;
 
-/// A catalogue file: the kinds are read one by one, so that an error can name its kind.
+/// A catalogue file. Its kinds are deserialized one by one, so that an error can name the kind.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileForm {
@@ -64,7 +66,7 @@ pub(super) fn parse(file: &str, text: &str, functions: &Functions) -> Result<Vec
     Ok(kinds)
 }
 
-/// A field, and what is wrong with it.
+/// A field and its error.
 type FieldError = (String, String);
 
 fn compile(form: KindForm, functions: &Functions) -> Result<Kind, FieldError> {
@@ -276,7 +278,7 @@ impl Compiler<'_> {
     }
 }
 
-/// A length of time such as `1h30m`.
+/// Parses a duration such as `1h30m`.
 fn seconds(field: &str, text: &str) -> Result<Seconds, FieldError> {
     let span = duration::parse(text)
         .map_err(|error| (field.to_owned(), format!("{text:?} is not a duration: {error}")))?;
@@ -287,7 +289,7 @@ fn field_path(field: &str, path: &str) -> Result<FieldPath, FieldError> {
     FieldPath::parse(path).map_err(|message| (field.to_owned(), message))
 }
 
-/// The values a field is compared with: of one type, so that a value of another is an error of the object.
+/// The values that a field is compared with. All have one type, so a value of another type is an error of the object.
 fn scalars(field: &str, values: Vec<serde_json::Value>) -> Result<Vec<Value>, FieldError> {
     let wrong = |message: &str| (field.to_owned(), message.to_owned());
     let scalar = |value| match value {

@@ -1,4 +1,4 @@
-//! The form of a catalogue file, as it is read. `builtin/README.md` documents it.
+//! The format of a catalogue file, as it is deserialized. `builtin/README.md` documents it.
 
 use std::fmt;
 
@@ -22,7 +22,7 @@ pub(super) struct KindForm {
     pub(super) layer: Option<Layer>,
     #[serde(default)]
     pub(super) layers: Vec<LayerForm>,
-    /// `Flux`: the built-in state rule, instead of the fields below.
+    /// `Flux` selects the built-in state rule instead of the fields below.
     pub(super) judge: Option<JudgeForm>,
     #[serde(default)]
     pub(super) suspended: OneOrMany<RuleForm>,
@@ -41,7 +41,7 @@ pub(super) struct KindForm {
     pub(super) series: Option<SeriesForm>,
     /// How long a deletion may take.
     pub(super) deleting: Option<String>,
-    /// Why it is not over yet: their messages.
+    /// Rules whose messages explain why the deletion has not finished.
     #[serde(default)]
     pub(super) deletion_explained_by: OneOrMany<RuleForm>,
 }
@@ -65,7 +65,7 @@ pub(super) struct LayerForm {
     pub(super) when: RuleForm,
 }
 
-/// A rule: an expression, or one of `cel`, `path` and `condition` with what goes with it.
+/// A rule: an expression, or one of `cel`, `path` and `condition` with its options.
 #[derive(Debug)]
 pub(super) struct RuleForm(pub(super) Box<RuleFields>);
 
@@ -94,61 +94,61 @@ pub(super) struct RuleFields {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct DeadlineForm {
     pub(super) at: Option<LookupForm>,
-    /// A duration, or a number of seconds found in the object.
+    /// A duration, or the path of a number of seconds in the object.
     pub(super) after: Option<TextForm>,
     #[serde(default)]
     pub(super) during: Vec<State>,
     pub(super) state: Option<State>,
-    /// The state is kept and counts no more.
+    /// The state is kept but no longer counts.
     #[serde(default)]
     pub(super) forget: bool,
     pub(super) reason: Option<TextForm>,
     pub(super) message: Option<TextForm>,
 }
 
-/// An object that one of the kind works by.
+/// An object that an object of this kind uses.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct UseForm {
     pub(super) group: Option<TextForm>,
     pub(super) kind: TextForm,
     pub(super) name: LookupForm,
-    /// Without it, the object's own.
+    /// If absent, the namespace of the object itself.
     pub(super) namespace: Option<LookupForm>,
     #[serde(default)]
     pub(super) when: Vec<CaseForm>,
 }
 
-/// What another object makes of a verdict: `is` names the reason it has, `missing` that it does not exist.
+/// How the other object changes a verdict: `is` matches its reason, `missing` matches if it does not exist.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct CaseForm {
     pub(super) is: Option<String>,
     #[serde(default)]
     pub(super) missing: bool,
-    /// Without it, the words alone are others.
+    /// If absent, only the reason and message change.
     pub(super) state: Option<State>,
     pub(super) reason: Option<TextForm>,
     pub(super) message: Option<TextForm>,
 }
 
-/// Objects that follow each other.
+/// Objects that form a series in time.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct SeriesForm {
     pub(super) name: LookupForm,
-    /// When one began; without it, when it was created.
+    /// When an object of the series started; if absent, when it was created.
     pub(super) at: Option<LookupForm>,
 }
 
-/// `{path: …}` or `{cel: …}`; a bare string is an expression.
+/// `{path: …}` or `{cel: …}`; a plain string is an expression.
 #[derive(Debug)]
 pub(super) enum LookupForm {
     Path(String),
     Cel(String),
 }
 
-/// A bare string is taken literally; else as [`LookupForm`].
+/// A plain string is taken literally; other forms are as in [`LookupForm`].
 #[derive(Debug)]
 pub(super) enum TextForm {
     Literal(String),
@@ -216,7 +216,7 @@ enum Either<T> {
     Map(T),
 }
 
-/// As an untagged enum, but the errors of the map are kept.
+/// Works like an untagged enum, but keeps the errors of the map.
 fn string_or_map<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
     expected: &'static str,

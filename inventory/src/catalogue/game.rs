@@ -1,4 +1,4 @@
-//! What views show of game servers and their fleets, read from the object.
+//! Reads the fields of game servers and their fleets that views show.
 
 use gatehouse_apiservice::agones::{Member, Reference};
 use kube_cel::cel::Value;
@@ -9,10 +9,10 @@ use crate::{
     game::{Engine, GameKind, GameNumbers, PartialSum, Role},
 };
 
-/// What a number of an object may be at most: sums over any number of objects stay far within an `i64`.
+/// The maximum of a number in an object: sums over any number of objects stay far below the maximum of `i64`.
 const MOST: i64 = u32::MAX as i64;
 
-/// What the object adds to its namespace's numbers; the error names a field of the wrong type.
+/// The numbers that the object adds to its namespace; the error names a field that has the wrong type.
 pub(super) fn numbers(kind: GameKind, name: &str, object: &Value) -> Result<GameNumbers, String> {
     let object = Object(object);
     let numbers = match (kind.engine, kind.role) {
@@ -26,7 +26,7 @@ pub(super) fn numbers(kind: GameKind, name: &str, object: &Value) -> Result<Game
     Ok(unless_leaving(object, GameNumbers { missing, ..numbers }))
 }
 
-/// Of what is being deleted nothing is desired.
+/// An object that is being deleted has no desired servers.
 fn unless_leaving(object: Object<'_>, numbers: GameNumbers) -> GameNumbers {
     match object.get(&["metadata", "deletionTimestamp"]) {
         Some(_) => GameNumbers { desired: 0, missing: 0, ..numbers },
@@ -34,7 +34,7 @@ fn unless_leaving(object: Object<'_>, numbers: GameNumbers) -> GameNumbers {
     }
 }
 
-/// A Fleet, or a GameServerSet, which tells nothing if it is a Fleet's.
+/// A Fleet, or a GameServerSet, which adds nothing if it belongs to a Fleet.
 fn agones_group(kind: &str, object: Object<'_>) -> Result<GameNumbers, String> {
     if kind == "GameServerSet" && object.is_made_for_another(Member::GameServerSet)? {
         return Ok(GameNumbers::default());
@@ -69,8 +69,8 @@ fn agones_server(object: Object<'_>) -> Result<GameNumbers, String> {
     })
 }
 
-/// Players and room for them: the counter or the list called `players`, else the alpha feature's own field. A list of
-/// a server's holds the players, one of a fleet's their number.
+/// Players and capacity: from the counter or the list named `players`, else from the field of the alpha feature. The
+/// list of a server holds the players; that of a fleet holds their number.
 fn agones_players(object: Object<'_>) -> Result<(PartialSum, PartialSum), String> {
     let places: [&[&str]; 3] =
         [&["status", "counters", "players"], &["status", "lists", "players"], &["status", "players"]];
@@ -100,14 +100,14 @@ fn kruise_set(object: Object<'_>) -> Result<GameNumbers, String> {
     })
 }
 
-/// A GameServerSet tells its servers' readiness and not what is done with them: a ready one that is in use or taken
-/// out says so itself, and is taken out of the ready ones.
+/// A GameServerSet reports the readiness of its servers, but not their use: a ready server that is in use or taken out
+/// reports that itself, and is subtracted from the ready ones.
 fn kruise_server(object: Object<'_>) -> Result<GameNumbers, String> {
     let ready = object.text(&["status", "currentState"])? == "Ready";
     let purpose = object.text(&["spec", "opsState"])?;
     let allocated = ready && purpose == "Allocated";
     let withdrawn = matches!(purpose, "Maintaining" | "WaitToBeDeleted" | "Kill");
-    // With the reclaim policy Cascade the owner is the Pod, and only the label names the set.
+    // With the reclaim policy Cascade, the owner is the Pod, and only the label names the set.
     let of_set = object.get(&["metadata", "labels", "game.kruise.io/owner-gss"]).is_some()
         || object.is_owned_by("game.kruise.io", "GameServerSet")?;
     if of_set {
@@ -140,7 +140,7 @@ fn pteronimbus_server(object: Object<'_>) -> Result<GameNumbers, String> {
     })
 }
 
-/// Reads fields, and says which of them is of the wrong type.
+/// Reads fields; an error names the field that has the wrong type.
 #[derive(Clone, Copy)]
 struct Object<'a>(&'a Value);
 
@@ -149,23 +149,23 @@ impl<'a> Object<'a> {
         path.iter().try_fold(self.0, |value, name| tree::field(value, name))
     }
 
-    /// A whole number from 0 to [`MOST`], whatever the object says beyond.
+    /// An integer from 0 to [`MOST`]; values outside are clamped.
     fn number(self, path: &[&str]) -> Result<Option<i64>, String> {
         match self.get(path) {
             None => Ok(None),
             Some(Value::Int(number)) => Ok(Some((*number).clamp(0, MOST))),
-            // What is too large for an int is read as a double.
+            // An integer that is too large for an int is read as a double.
             Some(Value::Float(number)) if *number >= 9e18 => Ok(Some(MOST)),
             Some(other) => Err(wrong(path, "a whole number", other)),
         }
     }
 
-    /// A count of the status; none is zero, as Go leaves it out.
+    /// A count in the status; absent means zero, because Go omits zero.
     fn status(self, name: &str) -> Result<i64, String> {
         self.number(&["status", name]).map(Option::unwrap_or_default)
     }
 
-    /// A text; empty if there is none.
+    /// A string; empty if absent.
     fn text(self, path: &[&str]) -> Result<&'a str, String> {
         match self.get(path) {
             None => Ok(""),
@@ -174,7 +174,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// Whether Agones takes it for made for another object, whose status tells it.
+    /// Whether Agones treats it as part of another object, whose status includes it.
     fn is_made_for_another(self, member: Member) -> Result<bool, String> {
         let references = self.owners()?.map(|owner| {
             let text = |field| owner.text(&[field]).unwrap_or_default();
@@ -190,7 +190,7 @@ impl<'a> Object<'a> {
         Ok(member.claim(Some(label), references).is_some_and(|claim| claim.uid.is_some()))
     }
 
-    /// Whether an object of this kind, in whatever version, owns this one.
+    /// Whether an object of this kind, in any version, owns this one.
     fn is_owned_by(self, group: &str, kind: &str) -> Result<bool, String> {
         let mut owners = self.owners()?;
         Ok(owners.any(|owner| {
@@ -271,7 +271,7 @@ mod tests {
         let foreign =
             json!({"metadata": owner("example.com", "GameServerSet"), "status": {"state": "Ready"}});
         assert_eq!(numbers("agones.dev", "GameServer", &foreign).ready, 1, "an owner of another system");
-        // Agones counts by the label too, so that no status tells what lacks it.
+        // Agones also counts by the label, so no status includes an object without it.
         let mut stowaway = set;
         stowaway["metadata"]["labels"] = json!({});
         assert_eq!(numbers("agones.dev", "GameServerSet", &stowaway).ready, 5);

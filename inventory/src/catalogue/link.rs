@@ -1,4 +1,4 @@
-//! What connects an object with others, as the catalogue says: which it works by, and which series it is one of.
+//! The links of an object to others, as the catalogue defines them: the objects that it uses, and its series.
 
 use super::{
     Catalogue, Draft,
@@ -8,36 +8,36 @@ use super::{
 };
 use crate::{Case, End, Interner, Layer, Links, Member, ObjectKey, Seconds, State, Str, Use, Verdict, When};
 
-/// An object that one of a kind works by.
+/// An object that an object of this kind uses.
 #[derive(Debug)]
 pub(super) struct UseRule {
-    /// None: the core group.
+    /// `None` is the core group.
     pub(super) group: Option<Text>,
     pub(super) kind: Option<Text>,
-    /// Nothing, or nothing but an empty text: it works by none.
+    /// If there is no value, or only an empty string, no object is used.
     pub(super) name: Lookup,
     pub(super) namespace: Option<Lookup>,
     pub(super) cases: Vec<CaseRule>,
 }
 
-/// What becomes of the verdict if the other is missing, or told for this reason.
+/// How the verdict changes if the other object is missing or has this reason.
 #[derive(Debug)]
 pub(super) struct CaseRule {
-    /// None: it is missing.
+    /// `None` matches if the other object is missing.
     pub(super) reason_is: Option<String>,
     pub(super) state: Option<State>,
     pub(super) reason: Option<Text>,
     pub(super) message: Option<Text>,
 }
 
-/// What makes several of a kind a series.
+/// What groups objects of a kind into a series.
 #[derive(Debug)]
 pub(super) struct SeriesRule {
     pub(super) name: Lookup,
     pub(super) at: Option<Lookup>,
 }
 
-/// An object, as far as its links need it.
+/// The fields of an object that its links need.
 pub(super) struct Subject<'a> {
     pub(super) namespace: &'a str,
     pub(super) created: Seconds,
@@ -45,7 +45,7 @@ pub(super) struct Subject<'a> {
 }
 
 impl Rules {
-    /// The object's links with others; `None` if it has none.
+    /// The links of the object to others; `None` if it has none.
     pub(super) fn links(
         &self,
         catalogue: &Catalogue,

@@ -1,4 +1,4 @@
-//! What a rule looks for in an object, and what it finds there: a match with its reason, message and time.
+//! Matches rules against an object. A match has a reason, a message and a time.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use crate::{
     expression::{Expression, describe},
 };
 
-/// One way to match an object, and what is told of it then.
+/// One way to match an object, and what is reported for a match.
 #[derive(Debug)]
 pub(super) struct Rule {
     pub(super) test: Test,
@@ -19,18 +19,18 @@ pub(super) struct Rule {
     pub(super) since: Option<Lookup>,
 }
 
-/// What a rule looks for.
+/// The condition of a rule.
 #[derive(Debug)]
 pub(super) enum Test {
-    /// An expression that is true.
+    /// A CEL expression that must be true.
     Cel(Expression),
-    /// A field's value.
+    /// The value of a field.
     Path(FieldPath, Check),
-    /// A condition.
+    /// A status condition.
     Condition(ConditionTest),
 }
 
-/// What a field's value is compared with.
+/// What the value of a field is compared with.
 #[derive(Debug)]
 pub(super) enum Check {
     Exists(bool),
@@ -38,38 +38,38 @@ pub(super) enum Check {
     NotIn(Vec<Value>),
 }
 
-/// A condition that is looked for in a list of them.
+/// A test for a condition in a list of conditions.
 #[derive(Debug)]
 pub(super) struct ConditionTest {
-    /// Where the lists are: most often `status.conditions`.
+    /// The path of the lists, usually `status.conditions`.
     pub(super) lists: FieldPath,
-    /// The one that explains most comes first.
+    /// The condition types; the one that explains most comes first.
     pub(super) types: Vec<String>,
-    /// Its status is one of these; empty is that of a condition that has none.
+    /// The accepted statuses; the empty string matches a condition without a status.
     pub(super) statuses: Vec<String>,
-    /// If not empty, its reason is one of these.
+    /// The accepted reasons, if not empty.
     pub(super) reasons: Vec<String>,
-    /// Its reason is none of these.
+    /// The excluded reasons.
     pub(super) not_reasons: Vec<String>,
-    /// It is none of an older generation of the object.
+    /// Whether conditions of an older generation of the object are ignored.
     pub(super) latest: bool,
 }
 
-/// A value found in the object.
+/// A value to look up in the object.
 #[derive(Debug)]
 pub(super) enum Lookup {
     Path(FieldPath),
     Cel(Expression),
 }
 
-/// Words: given, or found in the object.
+/// A text, given in the rule or looked up in the object.
 #[derive(Debug)]
 pub(super) enum Text {
     Literal(String),
     Found(Lookup),
 }
 
-/// What the match itself tells, for a rule that does not say.
+/// What the match itself provides, for rules that do not set it.
 #[derive(Debug, Default)]
 pub(super) struct Found<'a> {
     pub(super) reason: Cow<'a, str>,
@@ -96,7 +96,7 @@ impl Check {
             Check::NotIn(among) => (among, false),
         };
         for value in values {
-            // A list of one type is checked when the catalogue is read.
+            // The catalogue checks when it is read that the values of this list have one type.
             if let Some(expected) = among.first().filter(|first| describe(first) != describe(value)) {
                 let (expected, got) = (describe(expected), describe(value));
                 return Err(format!("{path}: expected {expected}, got {got}"));
@@ -109,7 +109,7 @@ impl Check {
     }
 }
 
-/// A phase is a reason if it is one word, else a message.
+/// A phase becomes the reason if it is one word, else the message.
 fn named(value: &Value) -> Found<'_> {
     let Value::String(text) = value else { return Found::default() };
     match text.chars().next() {
@@ -126,7 +126,7 @@ fn named(value: &Value) -> Found<'_> {
 }
 
 impl ConditionTest {
-    /// Of several that match, that of the type listed first tells why.
+    /// If several conditions match, the one whose type is listed first provides the reason.
     fn matches<'a>(&self, object: &'a Value) -> Result<Option<Found<'a>>, String> {
         let generation = if self.latest { number(object, &["metadata", "generation"])? } else { None };
         let mut best = None;
@@ -149,7 +149,7 @@ impl ConditionTest {
         Ok(best.map(|(_, found)| found))
     }
 
-    /// The match, and the place of the condition's type in the rule.
+    /// The match, and the index of the condition's type in the rule.
     fn matches_one<'a>(&self, condition: &'a Value) -> Result<Option<(usize, Found<'a>)>, String> {
         let text = |name: &str| match tree::field(condition, name) {
             None => Ok(""),
@@ -174,15 +174,15 @@ impl ConditionTest {
                 format!("{}[*].lastTransitionTime: expected an RFC 3339 timestamp, got {at:?}", self.lists)
             })?),
         };
-        // The Gateway API's definitions give new objects conditions of 1970.
+        // The CRDs of the Gateway API give new objects conditions with a time in 1970.
         let since = since.filter(|since| *since > 0);
-        // Kubelet and others leave the reason out; the type says what happened then.
+        // Kubelet and others omit the reason; the type is used instead.
         let reason = if reason.is_empty() { type_ } else { reason };
         Ok(Some((rank, Found { reason: reason.into(), message: text("message")?.into(), since })))
     }
 }
 
-/// A whole number.
+/// An integer.
 fn number(value: &Value, path: &[&str]) -> Result<Option<i64>, String> {
     match path.iter().try_fold(value, |value, name| tree::field(value, name)) {
         None => Ok(None),
@@ -200,7 +200,7 @@ impl Lookup {
         }
     }
 
-    /// A text.
+    /// A string.
     pub(super) fn text(&self, scope: &Scope<'_>) -> Result<Option<String>, String> {
         match self.value(scope)? {
             None => Ok(None),
@@ -221,7 +221,7 @@ impl Lookup {
     pub(super) fn instant(&self, scope: &Scope<'_>) -> Result<Option<Seconds>, String> {
         match self.value(scope)? {
             None => Ok(None),
-            // Longhorn writes an empty string for never.
+            // Longhorn writes an empty string for "never".
             Some(Value::String(text)) if text.is_empty() => Ok(None),
             Some(Value::String(text)) => seconds(&text)
                 .map(Some)
@@ -240,7 +240,7 @@ pub(super) fn text<'a>(text: Option<&Text>, scope: &Scope<'_>) -> Result<Option<
     }
 }
 
-/// An RFC 3339 instant, to the second.
+/// Parses an RFC 3339 timestamp, in whole seconds.
 pub(super) fn seconds(text: &str) -> Option<Seconds> {
     text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
 }

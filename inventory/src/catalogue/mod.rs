@@ -1,9 +1,10 @@
-//! The kinds that are observed, as data: what each is called, which layer it counts towards, how it is
-//! judged.
+//! The kinds that are observed, as data: the name of each, the layer that it counts towards, and how it is judged.
 //!
-//! The built-in rows are in `builtin/`; a file of the same form adds to them or replaces some. Everything
-//! in a row is compiled when it is read, so that judging an object can only fail by what the object holds,
-//! and then says so as [`State::Unknown`](crate::State::Unknown).
+//! The built-in rows are in `builtin/`. A file of the same format adds rows or replaces some.
+//!
+//! **Invariant:** Every row is compiled when it is read. Judging an object can therefore fail only because of the
+//! content
+//! of the object, and such a failure is reported as [`State::Unknown`](crate::State::Unknown).
 
 mod cron;
 mod draft;
@@ -32,7 +33,7 @@ macro_rules! builtin {
     ($($name:literal),*) => { [$(($name, include_str!(concat!("builtin/", $name)))),*] };
 }
 
-/// In the order in which kinds are told.
+/// The order of the files is the order in which kinds are reported.
 const BUILTIN: [(&str, &str); 12] = builtin![
     "flux.yaml",
     "cluster.yaml",
@@ -55,7 +56,7 @@ pub struct KindId(pub(crate) u16);
 /// The kinds that are observed.
 pub struct Catalogue {
     kinds: Vec<Kind>,
-    /// Functions for the rules' expressions: making the table costs more than judging an object.
+    /// The functions for the rules' expressions, kept because building this table costs more than judging an object.
     functions: Functions,
     flux_texts: bool,
 }
@@ -69,16 +70,16 @@ pub struct Kind {
     pub kind: String,
     /// The resource's plural name.
     pub plural: String,
-    /// Whether its objects live in namespaces.
+    /// Whether its objects are namespaced.
     pub namespaced: bool,
-    /// The part of the cluster that its objects' health counts towards, if any.
+    /// The layer of the cluster that the health of its objects counts towards, if any.
     pub layer: Option<Layer>,
-    /// Whose game servers its objects are, if they are.
+    /// The game engine and the role of its objects, if they run game servers.
     pub game: Option<GameKind>,
     judge: Judge,
 }
 
-/// How a kind's objects are judged.
+/// How the objects of a kind are judged.
 #[derive(Debug)]
 enum Judge {
     /// By the state rule of Flux's kinds.
@@ -88,7 +89,7 @@ enum Judge {
 }
 
 impl Catalogue {
-    /// The kinds that come with Gatehouse.
+    /// The kinds that are built into Gatehouse.
     pub fn builtin() -> Self {
         let mut catalogue = Self { kinds: Vec::new(), functions: expression::functions(), flux_texts: false };
         for (file, text) in BUILTIN {
@@ -97,7 +98,7 @@ impl Catalogue {
         catalogue
     }
 
-    /// Adds the kinds of a file. One that is known already is replaced.
+    /// Adds the kinds of a file, which replace known kinds of the same name.
     pub fn with_file(mut self, path: &Path) -> Result<Self, CatalogueError> {
         let file = path.display().to_string();
         match std::fs::read_to_string(path) {
@@ -106,7 +107,7 @@ impl Catalogue {
         }
     }
 
-    /// Keeps of Flux's objects what only metrics tell, too.
+    /// Also keeps the fields of Flux's objects that only metrics expose.
     #[must_use]
     pub fn with_flux_texts(self) -> Self {
         Self { flux_texts: true, ..self }
@@ -116,14 +117,14 @@ impl Catalogue {
         self.flux_texts
     }
 
-    /// The kind with this id, which this catalogue handed out.
+    /// The kind with this ID, which must come from this catalogue.
     pub fn kind(&self, id: KindId) -> &Kind {
         &self.kinds[usize::from(id.0)]
     }
 
     /// Every kind.
     pub fn kinds(&self) -> impl Iterator<Item = (KindId, &Kind)> {
-        // Its length was checked against u16 when it grew.
+        // The length is checked against u16 whenever the catalogue grows.
         (0u16..).map(KindId).zip(&self.kinds)
     }
 
@@ -132,12 +133,12 @@ impl Catalogue {
         self.kinds().find(|(_, row)| row.kind == kind && row.group == group).map(|(id, _)| id)
     }
 
-    /// How many kinds there are.
+    /// The number of kinds.
     pub fn len(&self) -> usize {
         self.kinds.len()
     }
 
-    /// Whether there are none, which no catalogue made from the built-in one is.
+    /// Whether there are no kinds, which is never true of a catalogue that starts from the built-in one.
     pub fn is_empty(&self) -> bool {
         self.kinds.is_empty()
     }
@@ -163,17 +164,17 @@ impl fmt::Debug for Catalogue {
 }
 
 impl Kind {
-    /// Whether the Flux views show it: the toolkit's kinds and those of the Flux operator that reconcile.
+    /// Whether the Flux views show it: the kinds of the toolkit, and those of the Flux operator that are reconciled.
     pub fn is_flux(&self) -> bool {
         matches!(self.judge, Judge::Flux)
     }
 
-    /// Whether it is the core group's Namespace.
+    /// Whether it is the Namespace kind of the core group.
     pub fn is_namespace(&self) -> bool {
         self.group.is_empty() && self.kind == "Namespace"
     }
 
-    /// Whether it is Gatehouse's own TenantQuota.
+    /// Whether it is the TenantQuota kind of Gatehouse.
     pub fn is_tenant_quota(&self) -> bool {
         self.group == gatehouse_apiservice::policy::GROUP && self.kind == "TenantQuota"
     }
@@ -187,7 +188,7 @@ impl Kind {
         self.layer == Some(layer) || elsewhere
     }
 
-    /// `plural.group`, as CustomResourceDefinitions are named; the plural alone in the core group.
+    /// `plural.group`, the name of its CustomResourceDefinition; only the plural in the core group.
     pub fn resource_name(&self) -> String {
         if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
     }

@@ -1,4 +1,6 @@
-//! From an object's JSON to its record.
+//! Turns the JSON of an object into its record.
+//!
+//! **Invariant:** An object whose name can be read always gets a record; if it cannot be judged, the record is Unknown.
 
 use gatehouse_apiservice::view::TENANT_LABEL;
 use kube_cel::cel::Value;
@@ -19,23 +21,23 @@ use crate::{
     flux::{self, Named, Text},
 };
 
-/// `metadata.namespace` of a manifest that names none, as kubectl takes it.
+/// The namespace of a manifest that sets no `metadata.namespace`, as in kubectl.
 const DEFAULT_NAMESPACE: &str = "default";
 
-/// The reason of an object with fields of the wrong type.
+/// The reason for an object with fields of the wrong type.
 const UNDECODABLE: &str = "Undecodable";
 
-/// The reason of an object whose deletion does not end.
+/// The reason for an object whose deletion does not finish.
 const DELETION_STUCK: &str = "DeletionStuck";
 
-/// The reason of an object that has no status for so long.
+/// The reason for an object that has had no status for too long.
 const NOT_RECONCILED: &str = "NotReconciled";
 const SILENCE: Seconds = 3600;
 
-/// The reason of an object that a rule could not be evaluated on.
+/// The reason for an object on which a rule could not be evaluated.
 const RULE_ERROR: &str = "RuleError";
 
-/// An object's namespace: none for a cluster-scoped kind, whatever the manifest says.
+/// The namespace of an object: empty for a cluster-scoped kind, even if the manifest sets one.
 pub(crate) fn namespace_of<'a>(kind: &Kind, namespace: Option<&'a Text<'_>>) -> &'a str {
     named_namespace(kind, namespace.map(Text::as_str))
 }
@@ -48,9 +50,9 @@ fn named_namespace<'a>(kind: &Kind, namespace: Option<&'a str>) -> &'a str {
 }
 
 impl Catalogue {
-    /// Decodes and judges an object. `now` is for verdicts that time brings about.
+    /// Decodes and judges an object. `now` is for verdicts that depend on the time.
     ///
-    /// An object whose fields have the wrong type gets a record too: Unknown, with the field's path.
+    /// An object whose fields have the wrong type also gets a record: Unknown, with the path of the field.
     pub fn observe(
         &self,
         id: KindId,
@@ -65,7 +67,7 @@ impl Catalogue {
         }
     }
 
-    /// A Flux object that did not decode: read again, slowly, for the field and the name.
+    /// Decodes a Flux object that failed to decode again, on a slower path, to find the field and the name.
     fn undecodable_flux(&self, id: KindId, json: &str, interner: &Interner) -> Result<Record, Undecodable> {
         let error = flux::field_error(json);
         let Ok(Named { metadata }) = serde_json::from_str::<Named<'_>>(json) else {
@@ -128,7 +130,7 @@ impl Catalogue {
     }
 }
 
-/// What is found out about an object that has a name.
+/// The findings about an object whose name is known.
 struct Judged<'a> {
     created: Seconds,
     layer: Option<crate::Layer>,
@@ -137,7 +139,7 @@ struct Judged<'a> {
 }
 
 impl<'a> Judged<'a> {
-    /// The error is the verdict on an object that is not of its kind's form.
+    /// The error is the verdict on an object that does not match the schema of its kind.
     fn of(
         catalogue: &Catalogue,
         kind: &Kind,
@@ -185,7 +187,7 @@ impl<'a> Judged<'a> {
     }
 }
 
-/// An object that is being deleted, which takes seconds, or hours where somebody plays; not days.
+/// An object that is being deleted. A deletion takes seconds, or hours while players are connected, but not days.
 fn terminating<'a>(
     rules: &Rules,
     scope: &Scope<'a>,
@@ -220,7 +222,7 @@ fn terminating<'a>(
     Ok(Draft { message, since: Some(deleted), deadline, ..Draft::new(State::Terminating) })
 }
 
-/// An object on which nobody has reported: that takes seconds. Some kinds have a deadline of their own for it.
+/// An object without a status, which normally lasts seconds. Some kinds have their own deadline for it.
 fn silent<'a>(draft: Draft<'a>, created: Option<Seconds>, now: Seconds, interner: &Interner) -> Draft<'a> {
     if draft.state != State::Pending || draft.deadline.is_some() {
         return draft;
@@ -246,11 +248,11 @@ fn text(value: &Value) -> Option<&str> {
     }
 }
 
-/// What views show of some kinds beyond their verdict.
+/// The details of some kinds that views show beyond the verdict.
 fn detail(kind: &Kind, object: &Value, json: &str, interner: &Interner) -> Result<Detail, String> {
     if let Some(of) = kind.game {
         let numbers = game::numbers(of, &kind.kind, object)?;
-        // Most are servers of a fleet, which add nothing.
+        // Most objects are servers of a fleet, which add nothing.
         let adds = numbers != GameNumbers::default();
         return Ok(if adds { Detail::Game(Box::new(numbers)) } else { Detail::None });
     }
@@ -280,7 +282,7 @@ fn detail(kind: &Kind, object: &Value, json: &str, interner: &Interner) -> Resul
     }
 }
 
-/// A part of an object that is a map, or absent.
+/// A part of an object that is a map or absent.
 struct Fields<'a> {
     part: &'static str,
     value: Option<&'a Value>,

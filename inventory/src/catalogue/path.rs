@@ -6,7 +6,7 @@ use kube_cel::cel::Value;
 
 use super::tree;
 
-/// Leads from an object to some of its values; a field that is absent leads nowhere, which is no error.
+/// A path from an object to some of its values. An absent field yields no value and no error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FieldPath {
     text: String,
@@ -21,7 +21,7 @@ enum Step {
 }
 
 impl FieldPath {
-    /// Reads a path; the error says where it stops being one.
+    /// Parses a path; the error says where it is invalid.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut steps = Vec::new();
         let mut rest = text;
@@ -51,7 +51,7 @@ impl FieldPath {
         }
     }
 
-    /// Every value the path leads to.
+    /// All values at the path.
     pub(super) fn values<'a>(&self, root: &'a Value) -> Vec<&'a Value> {
         let mut found = vec![root];
         for step in &self.steps {
@@ -80,7 +80,7 @@ fn elements(value: &Value) -> &[Value] {
     }
 }
 
-/// What follows a `[`, and the rest behind its `]`.
+/// The step after a `[`, and the rest after its `]`.
 fn bracketed(text: &str) -> Option<(Step, &str)> {
     if let Some(key) = text.strip_prefix('"') {
         let (key, rest) = key.split_once("\"]")?;

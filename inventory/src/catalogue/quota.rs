@@ -1,4 +1,4 @@
-//! What views show of a TenantQuota, read from the object.
+//! Reads the fields of a TenantQuota that views show.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::{
     record::{Limit, TenantQuotaDetail},
 };
 
-/// The parts that are looked at. What is not there is left out: a manifest need not be whole.
+/// The fields that are read. Each may be absent, because a manifest can be incomplete.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Form {
@@ -42,13 +42,13 @@ struct Selector {
     match_labels: BTreeMap<String, String>,
 }
 
-/// The error names a field of the wrong type.
+/// Reads the fields; the error names a field that has the wrong type.
 pub(super) fn detail(json: &str, interner: &Interner) -> Result<TenantQuotaDetail, String> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let form: Form = serde_path_to_error::deserialize(&mut deserializer)
         .map_err(|error| format!("{}: {}", error.path(), error.inner()))?;
     let Form { metadata, spec, status } = form;
-    // Whose it is stands in its selector, if not in a label of its own.
+    // The tenant is in the quota's own label, or else in its selector.
     let labels = [&metadata.labels, &spec.namespace_selector.match_labels];
     let tenant = labels.into_iter().find_map(|labels| labels.get(TENANT_LABEL));
     let told = |amounts: fn(&TenantQuotaStatus) -> &BTreeMap<String, String>, name: &String| {

@@ -1,11 +1,13 @@
-//! Rules: when an object is suspended, progressing, failed or current, and what is then said of it.
+//! The rules of a kind: when an object is suspended, progressing, failed or current, and what is reported then.
 //!
-//! The order is that of Flux's healthCheckExprs, with three lines of our own: being deleted → suspended → broken →
-//! progressing → failed → generation not observed → current → else Pending without a status, Progressing
-//! with one (Ready where the kind has no `current`). Within a field the first rule that matches decides.
-//! `broken` is what a new attempt does not cure before it has ended: a failure that outlives its retries, so that health
-//! does not flap. Failed stands before the generation because some controllers observe a generation only when they
-//! succeed.
+//! **Invariant:** The order is that of Flux's healthCheckExprs, with three additional checks: being deleted → suspended
+//! →
+//! broken → progressing → failed → generation not observed → current → else Pending without a status, Progressing with
+//! one (Ready if the kind has no `current`). Within a field, the first rule that matches decides.
+//!
+//! `broken` is a failure that outlives its retries: a new attempt does not clear it until that attempt ends, so the
+//! health does not flap. Failed is checked before the generation, because some controllers observe a generation only
+//! when they succeed.
 
 use std::borrow::Cow;
 
@@ -21,7 +23,7 @@ use super::{
 };
 use crate::{Deadline, End, Interner, Layer, Seconds, State, Verdict, expression::describe};
 
-/// How a kind's objects are judged.
+/// How the objects of a kind are judged.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
     pub(super) suspended: Vec<Rule>,
@@ -32,33 +34,33 @@ pub(super) struct Rules {
     pub(super) deadlines: Vec<TimedRule>,
     /// How long a deletion may take before it counts as stuck.
     pub(super) deleting: Seconds,
-    /// What tells why a deletion is not over.
+    /// Rules that find out why a deletion has not finished.
     pub(super) deletion_explained_by: Vec<Rule>,
-    /// Objects that count towards another layer than their kind's; the first that matches.
+    /// Objects that count towards a layer other than that of their kind; the first match decides.
     pub(super) layers: Vec<(Layer, Rule)>,
-    /// The objects that one of this kind works by.
+    /// The objects that an object of this kind uses.
     pub(super) uses: Vec<UseRule>,
-    /// What makes several of this kind a series.
+    /// What groups objects of this kind into a series.
     pub(super) series: Option<SeriesRule>,
     /// The variables that the expressions above use.
     pub(super) variables: Vec<&'static str>,
 }
 
-/// What time alone will do to an object.
+/// A change of an object's state that elapsed time alone causes.
 #[derive(Debug)]
 pub(super) struct TimedRule {
-    /// When the time begins; without it, when the object entered its state.
+    /// When the time starts; if absent, when the object entered its state.
     pub(super) at: Option<Lookup>,
     /// How long it lasts.
     pub(super) after: Span,
-    /// The states it is waiting in; others it leaves alone.
+    /// The states that it applies to; it does not change other states.
     pub(super) during: Vec<State>,
     pub(super) end: End,
     pub(super) reason: Option<Text>,
     pub(super) message: Option<Text>,
 }
 
-/// How long something lasts.
+/// A duration.
 #[derive(Debug)]
 pub(super) enum Span {
     Given(Seconds),
@@ -66,20 +68,20 @@ pub(super) enum Span {
     Found(Lookup),
 }
 
-/// Which field of a kind could not be evaluated, and why.
+/// The field of a kind that could not be evaluated, and the error.
 #[derive(Debug)]
 pub(super) struct RuleError {
     pub(super) field: &'static str,
     pub(super) message: String,
 }
 
-/// Adds the field to an evaluation's error.
+/// Adds the field name to an evaluation error.
 fn within<T>(field: &'static str, result: Result<T, String>) -> Result<T, RuleError> {
     result.map_err(|message| RuleError { field, message })
 }
 
 impl Rules {
-    /// The layer that this object counts towards instead of its kind's.
+    /// The layer that this object counts towards instead of that of its kind.
     pub(super) fn layer(&self, scope: &Scope<'_>) -> Result<Option<Layer>, RuleError> {
         for (layer, rule) in &self.layers {
             if within("layers", rule.matches(scope))?.is_some() {
@@ -89,7 +91,7 @@ impl Rules {
         Ok(None)
     }
 
-    /// Why the deletion of an object that is being deleted is not over, as far as it says.
+    /// Why the deletion of this object has not finished, as far as the object reports it.
     pub(super) fn deletion<'a>(&self, scope: &Scope<'a>) -> Result<Cow<'a, str>, RuleError> {
         let found = first(State::Terminating, "deletionExplainedBy", &self.deletion_explained_by, scope)?;
         Ok(found.map_or_else(Cow::default, |draft| draft.message))
@@ -98,7 +100,7 @@ impl Rules {
     /// Judges an object that is not being deleted.
     pub(super) fn judge<'a>(&self, scope: &Scope<'a>, interner: &Interner) -> Result<Draft<'a>, RuleError> {
         let mut draft = match self.state(scope) {
-            // Expressions written for a status need not be ready for none.
+            // Expressions that are written for a status may fail on an object without one.
             Err(_) if !has_status(scope.object) => Draft::new(State::Pending),
             state => state?,
         };
@@ -145,7 +147,7 @@ impl Rules {
         }))
     }
 
-    /// How the last attempt ended, where the rules can tell.
+    /// The outcome of the last attempt, if the rules can determine it.
     fn outcome(&self, scope: &Scope<'_>) -> Result<Option<State>, RuleError> {
         for (field, rules) in [("broken", &self.broken), ("failed", &self.failed)] {
             if first(State::Failed, field, rules, scope)?.is_some() {
@@ -155,13 +157,14 @@ impl Rules {
         self.good_so_far(scope)
     }
 
-    /// Ready, if the object does its work while something is under way. What it lacks is what is under way: no failure.
+    /// Ready, if the object works while an operation is in progress. What it still lacks is that operation, not a
+    /// failure.
     fn good_so_far(&self, scope: &Scope<'_>) -> Result<Option<State>, RuleError> {
         Ok(first(State::Ready, "current", &self.current, scope)?.map(|draft| draft.state))
     }
 
-    /// The deadlines, the earliest first. Of those that have come the first listed counts, since the graver is written
-    /// first: one that is listed after an earlier one never does.
+    /// The deadlines, earliest first. Of the deadlines that have passed, the one listed first decides, because the more
+    /// severe ones are listed first. A deadline that is listed after an earlier one never takes effect.
     fn deadline(
         &self,
         scope: &Scope<'_>,
@@ -173,12 +176,12 @@ impl Rules {
             let Some(deadline) = within("deadlines", rule.deadline(scope, interner, draft))? else {
                 continue;
             };
-            // What is listed before it and comes no later leaves nothing for it to decide.
+            // A deadline has no effect if one that is listed before it does not come later.
             if found.iter().all(|before: &Deadline| deadline.at < before.at) {
                 found.push(deadline);
             }
         }
-        // Each comes before those that are listed before it.
+        // Each deadline is earlier than those listed before it.
         let chain = |next, deadline| Some(Box::new(Deadline { next, ..deadline }));
         Ok(found.into_iter().fold(None, chain))
     }
@@ -224,10 +227,10 @@ impl TimedRule {
     }
 }
 
-/// What ", since …" takes behind a message.
+/// The length of ", since …" after a message.
 const SINCE_BYTES: usize = 40;
 
-/// The first rule that matches, as a verdict.
+/// The verdict of the first rule that matches.
 fn first<'a>(
     state: State,
     field: &'static str,
@@ -252,18 +255,18 @@ fn first<'a>(
     Ok(None)
 }
 
-/// Whether a controller has said anything.
+/// Whether a controller has written a status.
 fn has_status(object: &Value) -> bool {
     matches!(tree::field(object, "status"), Some(Value::Map(status)) if !status.map.is_empty())
 }
 
-/// `metadata.generation` and `status.observedGeneration`, where the latter lags.
+/// `metadata.generation` and `status.observedGeneration`, if the latter is behind.
 fn generation_ahead(object: &Value) -> Result<Option<(i64, i64)>, String> {
     let number =
         |part: &str, name: &str| match tree::field(object, part).and_then(|part| tree::field(part, name)) {
             None => Ok(None),
             Some(Value::Int(number)) => Ok(Some(*number)),
-            // Argo Rollouts writes a text, which was a hash once.
+            // Argo Rollouts writes a string, which was a hash in older versions.
             Some(Value::String(text)) => Ok(text.parse().ok()),
             Some(other) => Err(format!("{part}.{name}: expected a number, got {}", describe(other))),
         };

@@ -1,4 +1,4 @@
-//! Kinds of the catalogue by their rules, and catalogue files that users write.
+//! Tests the built-in kinds by their rules, and catalogue files that users write.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ fn observe(catalogue: &Catalogue, resource: &str, object: &Value) -> Record {
     catalogue.observe(id, &object.to_string(), &Interner::default(), NOW).unwrap()
 }
 
-/// The object's state and reason under the built-in catalogue.
+/// The state and the reason of the object under the built-in catalogue.
 fn judge(resource: &str, parts: &Value) -> String {
     let mut object = json!({"metadata": {"name": "a", "namespace": "ns"}});
     for (name, part) in parts.as_object().unwrap() {
@@ -41,7 +41,7 @@ fn every_kind_is_found_by_its_name_and_has_a_distinct_resource() {
     assert_eq!(resources.len(), catalogue.len());
     for layer in Layer::ALL {
         let of_layer = catalogue.kinds().any(|(_, kind)| kind.layer == Some(layer));
-        // Flux's controllers are Deployments like others, told apart by their label.
+        // Flux's controllers are ordinary Deployments; their label identifies them.
         assert_eq!(of_layer, layer != Layer::FluxControllers, "{layer:?}");
     }
 }
@@ -251,7 +251,7 @@ fn what_time_brings_is_a_deadline_before_and_a_failure_after() {
         let verdict = observe(&catalogue, "schedules.velero.io", &object).verdict;
         (verdict.state, verdict.reason.to_string(), verdict.deadline.map(|deadline| deadline.at - NOW))
     };
-    // Due again at 02:00 tomorrow, and an hour's grace.
+    // The next run is at 02:00 tomorrow, with an hour of grace.
     let ready = (State::Ready, "Enabled".to_owned(), Some(58_800));
     assert_eq!(schedule("0 2 * * *", "2026-08-29T02:00:05Z"), ready);
     assert_eq!(schedule("@daily", "2026-08-27T00:00:05Z").1, "LastBackupTooOld");

@@ -1,7 +1,8 @@
-//! An object as the values that rules look at.
+//! Converts an object into the CEL values that rules read.
 //!
-//! JSON becomes CEL values directly. Whole numbers are `int` whatever their sign, as Kubernetes does it:
-//! through a generic JSON value they would be `uint`, and `status.replicas < 1` would not compare.
+//! **Invariant:** Integers are `int` regardless of their sign, as in Kubernetes. Through a generic JSON value they
+//! would
+//! be `uint`, and `status.replicas < 1` would not compare.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -14,8 +15,8 @@ use serde::{
     de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-/// Reads an object, keeping of `metadata.managedFields` the times alone: the rest is often half of it, and of no use to
-/// a rule.
+/// Parses an object. Of `metadata.managedFields` only the times are kept: the rest is often half of the object, and no
+/// rule needs it.
 pub(crate) fn parse(json: &str) -> Result<Value, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let value = Place::Root.deserialize(&mut deserializer)?;
@@ -23,18 +24,18 @@ pub(crate) fn parse(json: &str) -> Result<Value, serde_json::Error> {
     Ok(value)
 }
 
-/// The same from JSON that was read before.
+/// Converts JSON that is already parsed.
 pub(crate) fn of(json: &serde_json::Value) -> Result<Value, serde_json::Error> {
     Place::Root.deserialize(json)
 }
 
-/// The field `name` of a map. Null is absence.
+/// The field `name` of a map. Null counts as absent.
 pub(crate) fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     let Value::Map(map) = value else { return None };
     map.get(&Key::String(Arc::new(name.to_owned()))).filter(|value| !matches!(value, Value::Null))
 }
 
-/// Where in the object a value stands, as far as that matters.
+/// The position of a value in the object, as far as it matters.
 #[derive(Clone, Copy)]
 enum Place {
     Root,
@@ -81,7 +82,7 @@ impl<'de> Visitor<'de> for Place {
     }
 
     fn visit_u64<E: Error>(self, v: u64) -> Result<Value, E> {
-        // As Kubernetes reads JSON: what is too large for an int is a double.
+        // As in Kubernetes, an integer that is too large for an int becomes a double.
         #[allow(clippy::cast_precision_loss, reason = "as Kubernetes reads it")]
         Ok(i64::try_from(v).map_or(Value::Float(v as f64), Value::Int))
     }
