@@ -1,9 +1,10 @@
-//! What one replica has admitted out of one quota and is not counted yet, held against its block.
+//! One replica's admissions of one quota that are not counted yet, and its block that covers them.
 //!
-//! `standing` is what is left of the block for certain: never more than the block in the ledger, whatever became of writes
-//! that were not answered, and without what is counted by now. `limit` is the part of it that there was room for: what was
-//! admitted beyond a limit, because it has to be, is no room for others when it comes to nothing. What is admitted
-//! within these needs no write. Whatever goes beyond must be written before anybody is answered.
+//! **Invariant:** an admission is answered only if the account or a successful write of the block covers it. `standing`
+//! is what certainly remains of the block: never more than the block in the ledger, whatever became of unanswered
+//! writes, and without what is counted by now. `limit` is the part of it that there was room for: an admission that had
+//! to exceed a limit leaves no room for others when it comes to nothing. Admissions within these need no write;
+//! anything beyond must be written before it is answered.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -18,62 +19,62 @@ use super::{
 };
 use crate::{Amounts, Dimension};
 
-/// More objects than this are not waited for, by one replica: beyond it, requests are told to try again. They are
-/// forgotten as soon as they are counted, so that many outstanding means that nobody counts, or that most requests fail
+/// The most objects that one replica keeps uncounted admissions of; beyond it, requests are told to retry. An admission
+/// is forgotten as soon as it is counted, so many outstanding ones mean that nobody counts, or that most requests fail
 /// after they were admitted.
 pub const MAX_ENTRIES: usize = 4096;
-/// Nor more than this that one user has asked for, so that no user stands in the way of all.
+/// The most of them that one user has requested, so that no user can block all others.
 pub const MAX_OF_USER: usize = 2048;
 
-/// What one replica has admitted out of one quota.
+/// One replica's admissions of one quota that are not counted yet.
 #[derive(Debug, Clone, Default)]
 pub struct Account {
     entries: BTreeMap<Arc<str>, Entry>,
-    /// Kept up: the sum over the entries.
+    /// The sum of the entries' charges, kept up to date.
     charge: Amounts,
     limit: Amounts,
     standing: Amounts,
     users: HashMap<Arc<str>, usize>,
     tickets: i64,
-    /// Entries as they were before what is to be written, the last change last.
+    /// The entries before the changes that are to be written; the last change is last.
     journal: Vec<(Arc<str>, Option<Entry>)>,
     is_staging: bool,
 }
 
-/// What becomes of a proposal.
+/// The result of a proposal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Nothing that is limited grows: admitted, whatever is used.
+    /// Admitted: no limited amount grows.
     NoIncrease,
-    /// The object has been written since: admitted, as it cannot be written again like this.
+    /// Admitted without a charge: the object has changed since, so the compare-and-swap of this request will fail.
     Superseded,
-    /// Admitted and charged. If the account does not cover it, the block must be written before anybody is told.
+    /// Admitted and charged. If the account does not cover it, the block must be written before the answer is given.
     Charged(Charged),
-    /// It goes beyond the block.
+    /// Beyond the block.
     Beyond,
-    /// There is no room.
+    /// Denied: there is no room.
     Exceeded {
-        /// What is exceeded.
+        /// The limits that it exceeds.
         exceeded: Exceeded,
-        /// Whether there would be none if all other replicas gave back all they hold.
+        /// Whether it would exceed them even if all other replicas gave back all they hold.
         is_certain: bool,
     },
-    /// Account is not kept of this limit yet: try again.
+    /// This limit is not tracked yet: retry.
     Untracked(Dimension),
-    /// Too much is waited for: try again.
+    /// Too many admissions are uncounted: retry.
     Full,
 }
 
 /// A charge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Charged {
-    /// What it exceeds, if it was forced.
+    /// The limits that it exceeds, if it was forced.
     pub exceeds: Option<Exceeded>,
-    /// The ticket, if nobody else's request rests on the entry: by it the charge can be taken back.
+    /// The ticket that the charge can be withdrawn with; `None` if another request relies on the same charge.
     pub receipt: Option<i64>,
 }
 
-/// A ledger and a quota, as they concern one block.
+/// A ledger and a quota, as seen by the holder of one block.
 #[derive(Debug, Clone, Copy)]
 pub struct Totals<'a> {
     /// The ledger.
@@ -82,16 +83,16 @@ pub struct Totals<'a> {
     pub own: &'a str,
     /// The limits.
     pub hard: &'a BTreeMap<Dimension, Quantity>,
-    /// Whether they are enforced: else a block may be of any size.
+    /// Whether the limits are enforced; if not, a block may have any size.
     pub denies: bool,
 }
 
-/// What a block is to be.
+/// The size of a block.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Extent {
-    /// All of it.
+    /// The whole block.
     pub amount: Amounts,
-    /// What there is room for.
+    /// The part of it that there is room for.
     pub right: Amounts,
 }
 
@@ -112,38 +113,38 @@ impl Totals<'_> {
 }
 
 impl Account {
-    /// How many objects are waited for.
+    /// The number of objects with uncounted admissions.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether everything that was admitted is counted.
+    /// Whether all admissions are counted.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// What was admitted and is not counted.
+    /// The sum of all uncounted admissions.
     pub fn charge(&self) -> &Amounts {
         &self.charge
     }
 
-    /// What is left of the block for certain.
+    /// The part of the block that certainly remains, and that there was room for.
     pub fn limit(&self) -> &Amounts {
         &self.limit
     }
 
-    /// Whether all that was admitted is within the block, of limits that the ledger keeps account of.
+    /// Whether the block covers all uncounted admissions, for each limit that the ledger tracks.
     pub fn is_covered(&self, ledger: &Ledger) -> bool {
         let mut charge = self.charge.iter().filter(|(dimension, _)| ledger.used.contains_key(dimension));
         charge.all(|(dimension, charge)| *charge <= self.standing.get(dimension))
     }
 
-    /// What is waited for.
+    /// The objects with uncounted admissions.
     pub fn pending(&self) -> impl Iterator<Item = Pending> {
         self.entries.iter().map(|(uid, entry)| entry.pending(uid))
     }
 
-    /// Charges what a request asks for: within the block, or if `may_grow` within what there is room for.
+    /// Charges a request: within the block, or if `may_grow` within the room that the ledger has.
     pub fn propose(&mut self, proposal: &Proposal, totals: Totals<'_>, may_grow: bool) -> Outcome {
         if self.is_sent(&proposal.uid) {
             return Outcome::Beyond;
@@ -153,7 +154,7 @@ impl Account {
             Err(outcome) => return outcome,
         };
         let within = if proposal.forced { &self.standing } else { &self.limit };
-        // What was admitted once, and is beyond the block by now, covers nothing that grows.
+        // An earlier charge that the block no longer covers does not cover any growth.
         let is_covered = plan.charge.iter().all(|(dimension, charge)| {
             let grows = plan.new.get(dimension) > plan.old.get(dimension);
             *charge <= within.get(dimension) || !grows && *charge <= self.charge.get(dimension)
@@ -171,8 +172,8 @@ impl Account {
         }
     }
 
-    /// What would become of a request, by what replicas have admitted and not by what they hold; for those that are
-    /// tried without being made.
+    /// The result of a request, judged by what other replicas have admitted instead of their blocks. Charges nothing:
+    /// for dry runs.
     pub fn consider(&self, proposal: &Proposal, totals: Totals<'_>) -> Outcome {
         let plan = match self.plan(proposal, totals) {
             Ok(plan) => plan,
@@ -186,8 +187,8 @@ impl Account {
         }
     }
 
-    /// Takes back what was charged for a request that was refused elsewhere, unless another request for the object was
-    /// admitted since. Says whether anything has changed.
+    /// Withdraws the charge of a request that was denied elsewhere, unless another request for the object was admitted
+    /// since. Returns whether anything has changed.
     pub fn withdraw(&mut self, proposal: &Proposal, receipt: i64) -> bool {
         let Some(entry) = self.entries.get(&proposal.uid).filter(|entry| entry.ticket == receipt) else {
             return false;
@@ -197,7 +198,7 @@ impl Account {
         true
     }
 
-    /// What would be exceeded, if what takes up `instead_of` took up `ceiling`.
+    /// The limits that would be exceeded if an object's usage became `ceiling` instead of `instead_of`.
     pub fn over_ceiling(
         &self,
         ceiling: &Amounts,
@@ -217,7 +218,7 @@ impl Account {
         (!exceeded.limited.is_empty()).then_some(exceeded)
     }
 
-    /// What the block should be: what was admitted, and `wish` beyond it as far as there is room for that.
+    /// The size to write the block with: the uncounted admissions, plus `wish` as far as there is room for it.
     pub fn extent(&self, wish: &Amounts, totals: Totals<'_>) -> Extent {
         let mut extent = Extent::default();
         let dimensions: BTreeSet<&Dimension> =
@@ -233,62 +234,62 @@ impl Account {
         extent
     }
 
-    /// The block may be no more than `amount` from now on: a write of it is under way, or it was seen.
+    /// The block may be as small as `amount` from now on: a write of it is in progress, or that size was observed.
     pub fn may_become(&mut self, amount: &Amounts) {
         self.limit = self.limit.min(amount);
         self.standing = self.standing.min(amount);
     }
 
-    /// The block stands in the ledger.
+    /// The block was written to the ledger.
     pub fn stands(&mut self, extent: &Extent) {
         self.limit = extent.right.clone();
         self.standing = extent.amount.clone();
         self.keep();
     }
 
-    /// What is left of the block.
+    /// What remains of the block.
     pub(super) fn left(&self) -> Extent {
         Extent { amount: self.standing.clone(), right: self.limit.clone() }
     }
 
-    /// What is left of the block is what it was.
+    /// Restores what remained of the block before a write.
     pub(super) fn restore(&mut self, left: Extent) {
         (self.standing, self.limit) = (left.amount, left.right);
     }
 
-    /// What was admitted since [`Account::stage`] stays.
+    /// Keeps what was admitted since [`Account::stage`].
     pub fn keep(&mut self) {
         self.journal.clear();
         self.is_staging = false;
     }
 
-    /// Gives up what is left beyond what was admitted.
+    /// Gives up the unused rest of the block.
     pub fn yield_rest(&mut self) {
         self.limit = self.limit.min(&self.charge);
     }
 
-    /// There is no block any more.
+    /// The block is gone.
     pub fn lose(&mut self) {
         self.may_become(&Amounts::default());
     }
 
-    /// What is admitted from now on can be taken back, until the block stands or [`Account::roll_back`].
+    /// Admissions from now on can be rolled back, until the block is written or [`Account::roll_back`].
     pub fn stage(&mut self) {
         self.is_staging = true;
     }
 
-    /// What was admitted since [`Account::stage`] is being written. What is admitted from now on, out of what the block
-    /// holds whatever becomes of the write, stays.
+    /// The write of what was admitted since [`Account::stage`] has begun. Admissions from now on are covered by the
+    /// block whether or not the write succeeds, and are not rolled back.
     pub fn sent(&mut self) {
         self.is_staging = false;
     }
 
-    /// Whether something of an object is being written that may have to be taken back.
+    /// Whether a write in progress includes an admission of this object that may have to be rolled back.
     pub fn is_sent(&self, uid: &Arc<str>) -> bool {
         !self.is_staging && self.journal.iter().any(|(sent, _)| sent == uid)
     }
 
-    /// Takes back what was admitted since [`Account::stage`], but not what was admitted after [`Account::sent`].
+    /// Rolls back what was admitted since [`Account::stage`], but not what was admitted after [`Account::sent`].
     pub fn roll_back(&mut self) {
         self.is_staging = false;
         for (uid, entry) in std::mem::take(&mut self.journal).into_iter().rev() {
@@ -296,7 +297,7 @@ impl Account {
         }
     }
 
-    /// Takes what was found out of entries that have waited for too long.
+    /// Records the results of quorum reads for expired entries.
     pub fn found(&mut self, expired: &[Expired]) {
         for one in expired {
             if let Some(entry) = self.entries.get_mut(&one.entry.uid) {
@@ -305,7 +306,7 @@ impl Account {
         }
     }
 
-    /// Forgets what is counted by now, and what came to nothing. Says whether anything has changed.
+    /// Forgets admissions that are counted by now or came to nothing. Returns whether anything has changed.
     pub fn follow(&mut self, ledger: &Ledger, truth: &dyn Truth) -> bool {
         let folds: Vec<_> = self
             .entries
@@ -373,8 +374,8 @@ impl Account {
         Charged { exceeds, receipt: is_alone.then_some(ticket) }
     }
 
-    /// What is exceeded of that which grows, and whether it would be without the other blocks: if others take up what
-    /// they have admitted, or else what they hold.
+    /// The limits that a growing amount would exceed, and whether it would exceed one even without the other blocks.
+    /// Other replicas count with what they have admitted, or else with their whole blocks.
     fn exceeded(&self, plan: &Plan, totals: Totals<'_>, by_admitted: bool) -> Option<(Exceeded, bool)> {
         let others = if by_admitted { totals.ledger.reserved(totals.own) } else { Amounts::default() };
         let mut exceeded = Exceeded::default();

@@ -1,8 +1,9 @@
-//! A replica's block, and the seal: what the texts of a ledger's `entries` hold.
+//! A replica's block, and the seal: the texts in a ledger's `entries`.
 //!
-//! A block is written as an entry of the form that versions without blocks know: an object that does not exist and takes
-//! up `peak`. They charge it like any other, keep it while its ticket changes, and look for the object when that has not
-//! changed for long. What they do not know of a text is lost when they write it: nothing that safety rests on.
+//! A block is written in the form of an entry that versions without blocks know: an object that does not exist and
+//! whose usage is `peak`. They charge it like any other entry, keep it while its ticket changes, and look for the
+//! object when the ticket has not changed for long. They drop the fields that they do not know when they write the
+//! text. **Invariant:** safety does not depend on those fields.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -10,54 +11,54 @@ use serde::{Deserialize, Serialize};
 
 use crate::Amounts;
 
-/// The text of the seal.
+/// The key of the seal in `entries`.
 pub(super) const SEAL: &str = "seal";
-/// What versions without blocks look for in the place of a block: it is served, and there is no such object.
+/// The resource that versions without blocks look up for a block: it is served, and the object does not exist.
 const RESOURCE: &str = "quotaledgers.policy.gatehouse.dev";
-/// The form of texts that have all fields of this version.
+/// The form number of texts with all fields of this version.
 const FORM: u64 = 2;
 
-/// So much of the room as one replica may admit without writing.
+/// The room out of which one replica may admit without a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
-    /// How much of each limit.
+    /// The amount for each limit.
     pub(super) amount: Amounts,
-    /// Changes whenever its replica writes it: whoever waits for the end of a replica begins anew then.
+    /// Changes with every write by its replica, which restarts the wait for the block to expire.
     pub(super) ticket: i64,
-    /// What was admitted out of it and not counted, when it was written.
+    /// What was admitted out of it and not counted when it was written.
     pub(super) reserved: Amounts,
-    /// The last recall that was answered.
+    /// The last recall that its replica answered.
     pub(super) answered: u64,
-    /// The count that its replica knew: what that had counted is no part of the block.
+    /// The count that its replica knew; the block does not include what that had counted.
     pub(super) counts: u64,
-    /// Written by a version that knows blocks, and by no other since.
+    /// A version with blocks wrote it, and no other version since.
     pub(super) is_ours: bool,
-    /// As it is written: what others wrote is kept as it is.
+    /// Its text in the object; the texts of other writers are kept unchanged.
     pub(super) text: Arc<str>,
 }
 
-/// Whether a ledger is as Gatehouse wrote it.
+/// Whether a ledger is unchanged since Gatehouse wrote it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Seal {
-    /// There is none: it is new, or a version that knows no seal wrote it last.
+    /// No seal: the ledger is new, or a version without seals wrote it last.
     #[default]
     None,
-    /// Nobody else has written since.
+    /// Nobody else has written the ledger since.
     Whole,
-    /// Somebody else has written, or it is a copy of another, or of what it was.
+    /// Somebody else has written the ledger, or it is a copy of another ledger or of an earlier state.
     Broken,
 }
 
-/// Which object a ledger is read from or written to.
+/// The object that a ledger is read from or written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place<'a> {
     /// Its uid.
     pub uid: &'a str,
-    /// Its generation: counted up by kube-apiserver whenever its spec changes.
+    /// Its generation: kube-apiserver increments it whenever the spec changes.
     pub generation: i64,
 }
 
-/// The text of a block or of the seal; of an entry as versions without blocks write it, the part that matters.
+/// The text of a block or of the seal, or the relevant part of an entry that a version without blocks wrote.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Text {
@@ -76,7 +77,7 @@ pub(super) struct Text {
     pub(super) recall: u64,
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) counts: u64,
-    /// Lost when a version without blocks writes the text.
+    /// The form number; lost when a version without blocks writes the text.
     #[serde(default)]
     form: u64,
 }
@@ -91,17 +92,17 @@ impl Text {
         Self { resource: RESOURCE.to_owned(), name: name.to_owned(), ticket, form: FORM, ..Self::default() }
     }
 
-    /// Whether a version that knows blocks wrote it, and no other since.
+    /// Whether a version with blocks wrote it, and no other version since.
     pub(super) fn is_ours(&self) -> bool {
         self.form == FORM && self.resource == RESOURCE
     }
 
-    /// Whether it is of a version that is yet to come.
+    /// Whether a later version wrote it.
     pub(super) fn is_of_future(&self) -> bool {
         self.form > FORM
     }
 
-    /// The text of the seal of a ledger in its next state.
+    /// The text of the seal for the next state of a ledger.
     pub(super) fn seal(uid: &str, generation: i64, recall: u64, counts: u64) -> Self {
         Self { recall, counts, ..Self::new(uid, generation) }
     }
@@ -133,17 +134,17 @@ impl Block {
         Self { amount, ticket, reserved, answered, counts, is_ours: true, text }
     }
 
-    /// How much of each limit.
+    /// The amount for each limit.
     pub fn amount(&self) -> &Amounts {
         &self.amount
     }
 
-    /// Changes whenever its replica writes it.
+    /// Changes with every write by its replica.
     pub fn ticket(&self) -> i64 {
         self.ticket
     }
 
-    /// Whether it is a replica's, and not the entry of an object.
+    /// Whether it is the block of a replica, not the entry of an object.
     pub fn is_ours(&self) -> bool {
         self.is_ours
     }

@@ -1,4 +1,4 @@
-//! How a refusal reads: as ResourceQuota's does.
+//! The message of a denial. **Invariant:** it reads like ResourceQuota's.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -6,14 +6,14 @@ use gatehouse_apiservice::{denial, quantity::Quantity};
 
 use crate::Dimension;
 
-/// What does not fit, of each limit that it would exceed.
+/// The limits that a request would exceed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Exceeded {
-    /// How much more was asked for.
+    /// How much more was requested.
     pub requested: BTreeMap<Dimension, Quantity>,
-    /// How much is taken, what was promised included.
+    /// How much is used, including what is reserved.
     pub used: BTreeMap<Dimension, Quantity>,
-    /// How much there is.
+    /// The limit.
     pub limited: BTreeMap<Dimension, Quantity>,
 }
 

@@ -1,20 +1,22 @@
-//! What was admitted of one object, and is not counted yet.
+//! The admissions of one object that are not counted yet.
+//!
+//! **Invariant:** an entry's charge covers all growth of the object that this replica admitted and that is not counted.
 
 use std::sync::{Arc, LazyLock};
 
 use super::{Ledger, Reached, Seen, Truth};
 use crate::{Amounts, GroupResource};
 
-/// So many admissions of one object are told apart. Of more, the oldest are held together.
+/// The most admissions of one object that are kept apart; beyond it, the oldest are merged.
 const STEPS: usize = 8;
 
-/// Their labels say whose the objects are that are in them.
+/// The resource of namespaces, whose labels say which tenant their objects belong to.
 static NAMESPACES: LazyLock<GroupResource> = LazyLock::new(|| GroupResource::new("", "namespaces"));
 
-/// A request that asks for more.
+/// A request that would change an object's usage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposal {
-    /// The object's uid: kube-apiserver has made it by the time that validating admission is asked.
+    /// The object's uid: kube-apiserver sets it before it calls validating admission.
     pub uid: Arc<str>,
     /// Its resource.
     pub resource: GroupResource,
@@ -22,19 +24,19 @@ pub struct Proposal {
     pub namespace: Arc<str>,
     /// Its name.
     pub name: Arc<str>,
-    /// Who asks.
+    /// The requesting user.
     pub user: Arc<str>,
-    /// The resourceVersion of the object as it is; none if it is to be made.
+    /// The resourceVersion of the existing object; `None` for a creation.
     pub at: Option<u64>,
-    /// What it takes up.
+    /// Its usage before the request.
     pub old: Amounts,
-    /// What it is to take up.
+    /// Its usage after the request.
     pub new: Amounts,
-    /// Whether it is admitted though it exceeds a limit.
+    /// Whether it is admitted even if it exceeds a limit.
     pub forced: bool,
 }
 
-/// An entry, as whoever waits for it knows it again.
+/// The identity of an entry, for whoever waits for it to expire.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pending {
     /// The object's uid.
@@ -45,49 +47,48 @@ pub struct Pending {
     pub namespace: Arc<str>,
     /// Its name.
     pub name: Arc<str>,
-    /// Of the last admission: no two are the same.
+    /// The ticket of the last admission; tickets are unique.
     pub ticket: i64,
 }
 
-/// An entry that has waited longer than any request lasts, and what a quorum read made after that has found.
+/// An entry older than any request can last, and the result of a quorum read that was made after that time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expired {
-    /// The entry as it was when the waiting began.
+    /// The entry when the wait began.
     pub entry: Pending,
-    /// What was found.
+    /// The result of the read.
     pub fate: Fate,
 }
 
-/// What a quorum read has found in the place of an object.
+/// The result of a quorum read of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// No object of that uid.
+    /// There is no object with that uid.
     Absent,
-    /// The object, at this revision.
+    /// The object exists, at this revision.
     Present(u64),
 }
 
-/// An object that may come to take up more than is counted for it.
+/// An object whose usage may grow above what is counted for it.
 ///
-/// The chain of what was written of an object may rise above what is counted only by steps that somebody admitted. Each
-/// point between what is counted and what the object takes up was crossed upwards for the last time by one of them, and
-/// lies between `floor` and `peak` of whoever admitted that: so all replicas together hold enough, whichever of them
-/// admitted what.
+/// The usage of an object grows above what is counted only by writes that some replica admitted. Each value between the
+/// counted and the current usage was passed upwards for the last time by one of these writes, and lies between `floor`
+/// and `peak` of the replica that admitted it. So all replicas together reserve enough, whichever admitted what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) resource: GroupResource,
     pub(super) namespace: Arc<str>,
     pub(super) name: Arc<str>,
     pub(super) user: Arc<str>,
-    /// Of the last admission. Whoever waits for the entry to expire begins anew when that changes.
+    /// The ticket of the last admission; when it changes, the wait for the entry to expire restarts.
     pub(super) ticket: i64,
-    /// In the order of revisions. A creation is before every update.
+    /// Ordered by revision; a creation comes before every update.
     steps: Vec<Step>,
-    /// What a quorum read has found after the last admission could not be written any more.
+    /// The result of a quorum read made after the last admission could no longer be written.
     fate: Option<Fate>,
 }
 
-/// What was admitted upon one revision: one of the requests will be written, or none.
+/// The admissions at one revision: at most one of the requests will be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Step {
     at: Option<u64>,
@@ -95,14 +96,14 @@ struct Step {
     new: Amounts,
 }
 
-/// What becomes of an entry.
+/// The result of comparing an entry with the observed state and the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fold {
-    /// It is as it was.
+    /// The entry is unchanged.
     Keep,
-    /// All that can become of it is counted, or this much of it.
+    /// The entry is counted, except for the rest that it carries.
     Counted(Option<Box<Entry>>),
-    /// Nothing has become of it, or can.
+    /// It came to nothing: no growth of it remains to be counted.
     Nothing,
 }
 
@@ -119,12 +120,13 @@ impl Entry {
         }
     }
 
-    /// The revision that was admitted last; a creation is before all of them.
+    /// The revision that the last admission is for; `None`, a creation, comes before all others.
     pub(super) fn at(&self) -> Option<u64> {
         self.steps.last().and_then(|step| step.at)
     }
 
-    /// With one more admission, upon the same revision or a later one. Says whether it stands alone there.
+    /// The entry with one more admission, at the same revision or a later one; and whether that is the only admission
+    /// there.
     pub(super) fn with(&self, proposal: &Proposal, old: Amounts, new: Amounts, ticket: i64) -> (Self, bool) {
         let mut entry = Self { ticket, fate: None, user: Arc::clone(&proposal.user), ..self.clone() };
         match entry.steps.last_mut() {
@@ -145,17 +147,17 @@ impl Entry {
         }
     }
 
-    /// Without what was admitted last; none, if nothing is left.
+    /// The entry without its last admission; `None` if no charge is left.
     pub(super) fn without_last(&self) -> Option<Self> {
         let mut entry = self.clone();
-        // The object stays as it is. What it takes up may still be more than is counted for it.
+        // The object does not change. Its usage may still be above what is counted for it.
         if let Some(last) = entry.steps.last_mut() {
             last.new = last.old.clone();
         }
         (!entry.charge().is_empty()).then_some(entry)
     }
 
-    /// The most that it may take up beyond what is counted.
+    /// The most that its usage may exceed what is counted for it.
     pub(super) fn charge(&self) -> Amounts {
         let Some(last) = self.steps.last() else { return Amounts::default() };
         let peak = last.old.max(&last.new);
@@ -174,23 +176,24 @@ impl Entry {
         }
     }
 
-    /// Takes what was found out, if nothing was admitted since.
+    /// Records the result of a quorum read, if nothing was admitted since the wait began.
     pub(super) fn found(&mut self, expired: &Expired) {
         if self.ticket == expired.entry.ticket {
             self.fate = Some(expired.fate);
         }
     }
 
-    /// Holds it against what was seen, and what the ledger has counted.
+    /// Compares it with what was observed and with what the ledger has counted.
     pub(super) fn fold(&self, uid: &str, ledger: &Ledger, truth: &dyn Truth) -> Fold {
-        // What a limit was charged that is kept account of no more, nobody waits for.
+        // A charge to limits that are no longer tracked is dropped.
         let is_tracked = self.charge().iter().any(|(dimension, _)| ledger.used.contains_key(dimension));
         if truth.was_deleted(uid) || self.fate == Some(Fate::Absent) || !is_tracked {
             return Fold::Nothing;
         }
         let at = self.at();
         let Some(Seen { revision, member_since }) = truth.seen(&self.resource, uid) else {
-            // An update was of an object that existed then. A creation may yet come.
+            // An update is of an object that existed; if it is not observed at or after that revision, it was deleted.
+            // A creation may still be written.
             let is_gone = at.is_some_and(|at| match truth.reached(&self.resource) {
                 Reached::To(reached) => reached >= at,
                 Reached::Absent => true,
@@ -199,9 +202,9 @@ impl Entry {
             return if is_gone { Fold::Nothing } else { Fold::Keep };
         };
         let Some(member_since) = member_since else {
-            // It is in a namespace that whoever admitted it took for the tenant's. Either the labels have not been seen
-            // yet, perhaps since namespaces were listed anew out of an old cache; or they have been changed since it was
-            // written, which only a look at namespaces tells that is no older than the object.
+            // The replica that admitted it took its namespace for the tenant's. Either the labels are not observed yet,
+            // for example because namespaces were listed again from an old cache; or they have changed since the object
+            // was written, which only an observation of namespaces that is at least as new as the object can tell.
             let is_moved = self.fate.is_some()
                 && matches!(truth.reached(&NAMESPACES), Reached::To(reached) if reached >= revision);
             return if is_moved { Fold::Counted(None) } else { Fold::Keep };
@@ -211,7 +214,7 @@ impl Entry {
         if !is_counted {
             return Fold::Keep;
         }
-        // Nobody can write it any more, nobody has, and the object is counted as it is.
+        // No admission can be written any more, none was, and the object is counted at its current revision.
         let is_over = self.fate == Some(Fate::Present(revision)) && at == Some(revision);
         let steps: Vec<_> = self
             .steps

@@ -1,40 +1,40 @@
-//! What became of a ledger since a state that is known, out of every state that it has had.
+//! Finds the last trustworthy state of a ledger among all the states that it has had since a known one.
 //!
-//! Replicas promise upon a ledger with its seal alone, and each promise is a write of it. So whatever somebody else makes of
-//! the object, its last state with a seal still holds all that was promised, if none that came after it is missing here.
-//! And a state without a seal is one of a version that knows none, if such versions may have made of each state the next;
-//! else somebody else has written, and blocks may be missing.
+//! Replicas reserve only in a ledger with its seal, and each block is a write of it. **Invariant:** whatever somebody
+//! else makes of the object, its last sealed state holds all reservations, provided that no later sealed state is
+//! missing here. A state without a seal is trusted if versions without seals can have written each of the states up to
+//! it; else somebody else has written, and blocks may be missing.
 
 use std::sync::Arc;
 
 use super::{Block, Ledger, LedgerError, Seal};
 
-/// The states of a ledger, one after the other.
+/// The states of a ledger, in order.
 #[derive(Debug, Clone)]
 pub struct History {
     quota_uid: String,
-    /// The last state with a seal.
+    /// The last sealed state that can be restored.
     sealed: Option<Ledger>,
-    /// The last state of all, if nobody but Gatehouse can have made it.
+    /// The last state, if only Gatehouse can have written it.
     last: Option<Ledger>,
 }
 
 impl History {
-    /// Begins with a state that nobody but Gatehouse has made.
+    /// Begins with a state that only Gatehouse has written.
     pub fn new(ledger: Ledger) -> Self {
         let sealed = Some(&ledger).filter(|ledger| ledger.seal == Seal::Whole).cloned();
         Self { quota_uid: ledger.quota_uid.clone(), sealed, last: Some(ledger) }
     }
 
-    /// Takes the next state.
+    /// Observes the next state.
     pub fn see(&mut self, state: Result<Ledger, LedgerError>) {
         let before = self.last.take();
         let Ok(ledger) = state else { return };
         match ledger.seal {
-            // Of a version that is yet to come, or found not to be true.
+            // A later version wrote it, or it was found to be wrong.
             Seal::Broken if ledger.is_doubted => self.sealed = None,
             Seal::Broken => {}
-            // Another quota's.
+            // The ledger of another quota.
             Seal::Whole if ledger.quota_uid != self.quota_uid => self.sealed = None,
             Seal::Whole => {
                 self.sealed = Some(ledger.clone());
@@ -50,13 +50,13 @@ impl History {
         }
     }
 
-    /// Whether nobody but Gatehouse has made the last state.
+    /// Whether only Gatehouse can have written the last state.
     pub fn is_unbroken(&self) -> bool {
         self.last.is_some()
     }
 
-    /// The last state that was as Gatehouse wrote it, to be written anew. None, if something was admitted since by a version
-    /// without seals, or it was found not to be true.
+    /// The last sealed state, to be written again. `None` if a version without seals has admitted something since, or
+    /// if the ledger was found to be wrong, is of a later version, or is of another quota.
     pub fn restored(self) -> Option<Ledger> {
         let mut ledger = self.sealed?;
         ledger.seal = Seal::None;
@@ -65,7 +65,8 @@ impl History {
 }
 
 impl Ledger {
-    /// Whether a version that knows no seal has left an entry for what it admitted. Without any, it admitted nothing.
+    /// Whether it has entries of a version without seals that `sealed` does not have. Without any, no such version has
+    /// admitted anything since.
     fn has_entries_beside(&self, sealed: &Self) -> bool {
         let is_known = |(name, block): (&Arc<str>, &Block)| {
             sealed.blocks.get(name).is_some_and(|known| known.is_ours || known.text == block.text)
@@ -81,7 +82,7 @@ mod tests {
 
     use super::{super::Place, *};
 
-    /// The object as it is at a generation, sealed to it.
+    /// A ledger that is sealed to the object at a generation.
     fn sealed(generation: i64, tickets: i64) -> Ledger {
         let ledger = Ledger { tickets, ..Ledger::new("quota") };
         read(written(&ledger, generation - 1), generation).unwrap()
@@ -96,7 +97,7 @@ mod tests {
         Ledger::read(&spec, Place { uid: "u", generation })
     }
 
-    /// What is found after `states`, each with the generation that the object has then: the tickets, to know it by.
+    /// The tickets of the state that is restored after `states`, each with the object's generation then.
     fn found(states: Vec<(Value, i64)>) -> Option<i64> {
         let mut history = History::new(sealed(1, 1));
         for (spec, generation) in states {

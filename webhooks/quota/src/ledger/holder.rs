@@ -1,51 +1,52 @@
-//! A replica's block of one ledger: how it is made, renewed, given back and lost.
+//! Creates, renews, gives back and loses a replica's block of one ledger.
 //!
-//! Times are of the replica's own steady clock. A block is good for [`VALID`] from when the write was *begun* that stands
-//! last; whoever settles takes its replica for gone [`DEAD`] after it has *seen* that write, which is later.
+//! **Invariant:** a replica stops admitting out of its block before any other replica may remove it. Times are of the
+//! replica's own monotonic clock. A block is valid for [`VALID`] from when its last successful write was *begun*; the
+//! replica that settles considers its holder dead [`DEAD`] after it *observed* that write, which is later.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{Account, Block, Extent, Ledger, Seal, Totals};
 use crate::Amounts;
 
-/// Nothing is admitted out of a block that was written longer ago than this.
+/// A replica admits nothing out of a block that it wrote longer ago than this.
 pub const VALID: Duration = Duration::from_secs(10);
-/// A block that is in use is written again after this.
+/// A block that is in use is renewed after this.
 pub const RENEW: Duration = Duration::from_secs(4);
-/// The replica of a block that was not written for so long is gone.
+/// The replica of a block that was not written for this long is considered dead.
 pub const DEAD: Duration = Duration::from_secs(15);
 
-/// What a replica holds of one ledger.
+/// The part of one ledger that a replica holds.
 #[derive(Debug, Clone)]
 pub struct Holder {
-    /// What it has admitted.
+    /// Its admissions that are not counted yet.
     pub account: Account,
-    /// Of this life of the process: no other has it.
+    /// Identifies this life of the process: unique.
     life: Arc<str>,
-    /// How many blocks there were before.
+    /// The number of earlier blocks.
     number: u32,
     name: Arc<str>,
-    /// Of the last write that was begun.
+    /// The ticket of the last write that was begun.
     ticket: i64,
-    /// When the write was begun that stands last; none, if there is no block.
+    /// When the last successful write was begun; `None` if there is no block.
     written: Option<Duration>,
     sent: Option<Sent>,
-    /// The last recall after which nothing was held that is not needed.
+    /// The last recall after which this replica held only what it needs.
     answered: u64,
 }
 
-/// A write that is under way.
+/// A write in progress.
 #[derive(Debug, Clone)]
 struct Sent {
     at: Duration,
-    /// None: the block is given back.
+    /// `None` if the block is being given back.
     extent: Option<Extent>,
-    /// The account's, as they were before.
+    /// The extent of the account before this write.
     before: Extent,
 }
 
 impl Holder {
-    /// A replica that holds nothing yet. `life` must be of this life of the process alone.
+    /// A replica that holds nothing yet. `life` must be unique to this life of the process.
     pub fn new(life: impl Into<Arc<str>>) -> Self {
         let life = life.into();
         Self {
@@ -65,26 +66,26 @@ impl Holder {
         &self.name
     }
 
-    /// The last recall after which nothing was held that is not needed.
+    /// The last recall after which this replica held only what it needs.
     pub fn answered(&self) -> u64 {
         self.answered
     }
 
-    /// Whether something may be admitted without writing.
+    /// Whether the block is valid, so that requests may be admitted without a write.
     pub fn is_valid(&self, now: Duration) -> bool {
         self.written.is_some_and(|written| now < written + VALID)
     }
 
-    /// When the block was written last.
+    /// When the last successful write of the block was begun.
     pub fn written(&self) -> Option<Duration> {
         self.written
     }
 
-    /// Takes a state of the ledger that is newer than all before. Says whether the block has gone that nobody but its
-    /// replica could have removed: then the ledger is not as Gatehouse wrote it. If it has no seal, the block is not
-    /// forgotten: it may be there again when the ledger was put right.
+    /// Observes a state of the ledger that is newer than all before. Returns whether the block is missing although only
+    /// this replica may have removed it: then somebody else has changed the ledger. Unless the seal is whole, the block
+    /// is not forgotten, because restoring the ledger may bring it back.
     pub fn meet(&mut self, ledger: &Ledger, now: Duration) -> bool {
-        // A ledger that was put right may ask again by a number that was seen before.
+        // A restored ledger may use a recall number again.
         self.answered = self.answered.min(ledger.recalls());
         if let Some(block) = ledger.block(&self.name) {
             self.account.may_become(block.amount());
@@ -95,7 +96,7 @@ impl Holder {
             self.answered = ledger.recalls();
             return false;
         };
-        // Given back, without an answer.
+        // The block was being given back, and the answer is still unknown.
         let was_given_back = self.sent.as_ref().is_some_and(|sent| sent.extent.is_none());
         let is_lost = !was_given_back && now < written + DEAD;
         if !is_lost || ledger.seal() == Seal::Whole {
@@ -106,7 +107,7 @@ impl Holder {
         is_lost
     }
 
-    /// There is another ledger, for another quota: the block is in none.
+    /// Drops the block: the ledger was replaced by that of another quota.
     pub fn abandon(&mut self) {
         self.account.lose();
         self.sent = None;
@@ -115,13 +116,13 @@ impl Holder {
         }
     }
 
-    /// The block to be written: what was admitted, and `wish` beyond it. Until [`Holder::landed`] or [`Holder::failed`]
-    /// it may have either size.
+    /// The block to be written: the uncounted admissions plus `wish`. Until [`Holder::landed`] or [`Holder::failed`],
+    /// the block in the ledger may have the old or the new size.
     pub fn send(&mut self, wish: &Amounts, totals: Totals<'_>, now: Duration) -> Block {
         let extent = self.account.extent(wish, totals);
         self.ticket += 1;
         let ledger = totals.ledger;
-        // Whoever holds more than it needs has not answered, whichever recall it is that somebody waits for.
+        // A replica that asks for more than it needs has answered no recall.
         let answered = if wish.is_empty() { ledger.recalls() } else { 0 };
         self.answered = self.answered.max(answered);
         let reserved = self.account.charge().clone();
@@ -131,7 +132,7 @@ impl Holder {
         block
     }
 
-    /// The block is to be given back.
+    /// Begins to give the block back.
     pub fn give_back(&mut self, now: Duration) {
         self.send_extent(None, now);
     }
@@ -143,7 +144,7 @@ impl Holder {
         self.sent = Some(Sent { at, extent, before });
     }
 
-    /// What was sent has been written.
+    /// The write succeeded.
     pub fn landed(&mut self) {
         let Some(Sent { at, extent, .. }) = self.sent.take() else { return };
         if let Some(extent) = extent {
@@ -157,7 +158,7 @@ impl Holder {
         }
     }
 
-    /// What was sent has not been answered by a success; `is_certain`: it was not done, and never will be.
+    /// The write did not succeed; `is_certain`: it was not done, and never will be.
     pub fn failed(&mut self, is_certain: bool) {
         self.account.roll_back();
         if is_certain && let Some(Sent { before, .. }) = self.sent.take() {
@@ -165,7 +166,7 @@ impl Holder {
         }
     }
 
-    /// What a block was is nobody's any more, and never again.
+    /// Takes a new block name, so that the old block is never reused.
     fn begin_anew(&mut self) {
         self.number += 1;
         self.name = name(&self.life, self.number);

@@ -1,27 +1,29 @@
-//! What is promised out of a quota, and not counted yet.
+//! The ledger of a quota: reserves room for objects that were admitted and are not counted yet.
 //!
-//! The ledger of a quota is one small object, which replicas change by compare-and-swap alone. It holds `used`, what the
-//! tenant's objects took up at one revision of each kind, and a *block* for each replica: so much of the room that is
-//! left as this replica may admit without writing anything. What it admitted and is not counted yet, a replica keeps in
-//! memory, in its [`Account`]. For each limit:
+//! The ledger is one small object, which replicas change by compare-and-swap alone. It holds `used`, the usage of the
+//! tenant's objects at one revision of each kind, and a *block* for each replica: the part of the remaining room that
+//! this replica may admit out of without a write. A replica keeps what it admitted and is not counted yet in memory, in
+//! its [`Account`].
 //!
-//! > usage ≤ used + Σ blocks, and of each replica: what it admitted and is not counted yet ≤ its block
+//! **Invariant:** for each limit:
 //!
-//! A block is made or enlarged only where `used` and all blocks together stay within the limit, so that usage does too.
+//! > usage ≤ used + Σ blocks, and for each replica: what it admitted and is not counted yet ≤ its block
 //!
-//! What it rests on:
-//! - etcd writes an update only if the object still stands at the revision that admission was shown. An update that was
-//!   admitted at R is written as R's immediate successor, or never.
-//! - An object is *counted* at a revision when `used` was counted at that revision of its kind, or a later one. Only then
-//!   does a replica forget what it admitted, and its block is worth so much less from then on: the room is in `used` now.
-//!   What came to nothing makes the block free again.
-//! - A block is of one life of a process. It is nobody else's, and never taken up again. A replica that has not written
-//!   its block for a while admits nothing more out of it; whoever settles removes it only after that, when what was
-//!   admitted out of it can no longer be written, and what was written is counted.
-//! - What is written by versions of Gatehouse that know no blocks, an entry for each object, is a block that nobody
-//!   renews; and a block is an entry to them.
-//! - The ledger is sealed: it names its own uid and generation. Whoever else writes it breaks the seal; then nothing is
-//!   promised until its last state with a seal is back in its place, or all that may have been admitted is counted.
+//! A block is created or enlarged only if `used` and all blocks together stay within the limit, so usage does too.
+//!
+//! It relies on the following:
+//! - etcd writes an update only if the object is still at the revision that admission was shown. An update that was
+//!   admitted at revision R is written as R's immediate successor, or never.
+//! - An object is *counted* at a revision if `used` was counted at that revision of its kind, or at a later one. Only
+//!   then does a replica forget the admission, and its block is worth that much less from then on, because `used` now
+//!   includes it. An admission that came to nothing frees its part of the block.
+//! - A block belongs to one life of one process, and is never reused. A replica that has not written its block for some
+//!   time admits nothing more out of it. Settling removes the block only after that, when admissions out of it can no
+//!   longer be written, and those that were written are counted.
+//! - Versions of Gatehouse without blocks write one entry per object. This version reads such an entry as a block that
+//!   nobody renews; those versions read a block as an entry.
+//! - The ledger is sealed: it names its own uid and generation. A write by anybody else breaks the seal. Then nothing
+//!   is reserved until the last sealed state is restored, or until everything that may have been admitted is counted.
 
 mod account;
 mod block;
@@ -50,48 +52,48 @@ pub use wire::LedgerError;
 
 use crate::{Amounts, Dimension, GroupResource};
 
-/// The blocks of a ledger are never larger than this together: none is made or enlarged that would take them further.
+/// The most bytes that the blocks of a ledger take together: no block is created or enlarged beyond it.
 pub const MAX_BYTES: usize = 16 << 10;
 
 /// The ledger of one quota.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
     quota_uid: String,
-    /// Every limit that is kept account of, those of which nothing is used too.
+    /// The usage of every tracked limit, including those with a usage of zero.
     used: BTreeMap<Dimension, Quantity>,
-    /// What `used` was counted at.
+    /// The revision of each resource that `used` was counted at.
     revisions: BTreeMap<GroupResource, u64>,
-    /// Of versions that know no blocks: how many admissions were charged.
+    /// The number of admissions that were charged by versions without blocks.
     tickets: i64,
     blocks: BTreeMap<Arc<str>, Block>,
-    /// Kept up: the sum of the blocks.
+    /// The sum of the blocks, kept up to date.
     promised: Amounts,
     seal: Seal,
-    /// It is not true, though Gatehouse wrote it; or it is of a version that is yet to come.
+    /// It is wrong although Gatehouse wrote it, or a later version wrote it.
     is_doubted: bool,
-    /// How often replicas were asked to give back what they do not need.
+    /// How often replicas were asked to give back room that they do not need.
     recall: u64,
-    /// How often `used` was counted.
+    /// The number of times that `used` was counted.
     counts: u64,
 }
 
 impl Ledger {
-    /// The ledger of a quota of which nothing is known yet: no limit is kept account of before it was counted.
+    /// An empty ledger: no limit is tracked before it was counted.
     pub fn new(quota_uid: impl Into<String>) -> Self {
         Self { quota_uid: quota_uid.into(), ..Self::default() }
     }
 
-    /// Whose ledger it is.
+    /// The uid of its quota.
     pub fn quota_uid(&self) -> &str {
         &self.quota_uid
     }
 
-    /// What was counted, of each limit that account is kept of.
+    /// The counted usage of each tracked limit.
     pub fn used(&self) -> &BTreeMap<Dimension, Quantity> {
         &self.used
     }
 
-    /// The revision that `used` was counted at.
+    /// The revision of a resource that `used` was counted at.
     pub fn revision(&self, resource: &GroupResource) -> Option<u64> {
         self.revisions.get(resource).copied()
     }
@@ -106,68 +108,70 @@ impl Ledger {
         self.blocks.get(name)
     }
 
-    /// What all blocks hold together.
+    /// The sum of all blocks.
     pub fn promised(&self) -> &Amounts {
         &self.promised
     }
 
-    /// What replicas have admitted and was not counted, as they wrote it last; of blocks that do not say so, all.
+    /// What replicas other than `but` had admitted and not seen counted when they last wrote their blocks; for entries
+    /// of versions without blocks, their whole amount.
     pub fn reserved(&self, but: &str) -> Amounts {
         let others = self.blocks.iter().filter(|(name, _)| ***name != *but);
         others.fold(Amounts::default(), |sum, (_, block)| sum.saturating_add(&block.reserved))
     }
 
-    /// Whether it is as Gatehouse wrote it.
+    /// Whether it is unchanged since Gatehouse wrote it.
     pub fn seal(&self) -> Seal {
         self.seal
     }
 
-    /// Breaks the seal, so that nobody promises anything upon it: somebody is known to have changed it.
+    /// Breaks the seal, so that nobody reserves anything in it: somebody else is known to have changed it.
     pub fn break_seal(&mut self) {
         self.seal = Seal::Broken;
     }
 
-    /// Breaks the seal of a ledger that is not true, though Gatehouse wrote it: what it was before helps no more.
+    /// Breaks the seal of a ledger that is wrong although Gatehouse wrote it: earlier states cannot be restored either.
     pub fn doubt(&mut self) {
         self.seal = Seal::Broken;
         self.is_doubted = true;
     }
 
-    /// It has been written, to an object that was there.
+    /// Records that it was written to an existing object, which gave it a seal if it had none.
     pub fn was_sealed(&mut self) {
         if self.seal == Seal::None {
             self.seal = Seal::Whole;
         }
     }
 
-    /// How many bytes the blocks take.
+    /// The number of bytes that the blocks take.
     pub fn bytes(&self) -> usize {
         self.blocks.iter().map(|(name, block)| name.len() + block.text.len()).sum()
     }
 
-    /// Whether replicas have admitted anything that was not counted when they wrote their blocks.
+    /// Whether any replica had admitted something that was not counted when it last wrote its block.
     pub fn is_waited_for(&self) -> bool {
         self.blocks.values().any(|block| block.is_ours && !block.reserved.is_empty())
     }
 
-    /// How often replicas were asked to give back what they do not need.
+    /// The number of recalls: how often replicas were asked to give back room that they do not need.
     pub fn recalls(&self) -> u64 {
         self.recall
     }
 
-    /// Asks all replicas to give back what they do not need, and says the number of that question.
+    /// Asks all replicas to give back room that they do not need, and returns the number of this recall.
     pub fn recall(&mut self) -> u64 {
         let answered = self.blocks.values().map(|block| block.answered).max();
         self.recall = self.recall.max(answered.unwrap_or_default()).saturating_add(1);
         self.recall
     }
 
-    /// How often `used` was counted.
+    /// The number of times that `used` was counted.
     pub fn counts(&self) -> u64 {
         self.counts
     }
 
-    /// Whether all but `own` that hold something of these limits have answered a recall, knowing what is counted.
+    /// Whether every other block that holds something of these limits has answered the recall, and was written with
+    /// knowledge of the last count.
     pub fn is_answered(&self, recall: u64, own: &str, dimensions: &BTreeSet<Dimension>) -> bool {
         let mut others = self.blocks.iter().filter(|(name, _)| ***name != *own);
         others.all(|(_, block)| {
@@ -176,9 +180,9 @@ impl Ledger {
         })
     }
 
-    /// Whether a version without seals may have made this out of `before`, in one write: it counts nothing at an earlier
-    /// revision, and leaves the blocks of replicas as they are. It removes one whose replica is gone for long; but not just
-    /// when a replica has sealed the ledger.
+    /// Whether a version without seals can have written this state over `before` in one write. Such a version never
+    /// counts at an earlier revision, and keeps the blocks of replicas. It does remove a block that was not written for
+    /// long, but not from a ledger that a replica has just sealed.
     pub fn may_be_of_older(&self, before: &Self) -> bool {
         let mut revisions = before.revisions.iter();
         let is_later = revisions.all(|(resource, at)| self.revision(resource).is_none_or(|now| now >= *at));
@@ -194,7 +198,7 @@ impl Ledger {
         is_later && is_counted && has_blocks && (before.used.is_empty() || !self.used.is_empty())
     }
 
-    /// Makes, changes or removes a block.
+    /// Creates, replaces or removes a block.
     pub fn put(&mut self, name: &Arc<str>, block: Option<Block>) {
         if let Some(before) = self.blocks.remove(name) {
             self.promised = self.promised.saturating_sub(&before.amount);
@@ -205,8 +209,8 @@ impl Ledger {
         }
     }
 
-    /// How much there is for one block: the limit without what is counted and what the other blocks hold. It may be
-    /// negative. None, if there is no such limit.
+    /// The room for one block: the limit minus the counted usage and the other blocks. It may be negative; `None` if
+    /// there is no such limit.
     pub fn room(
         &self,
         own: &str,
@@ -220,7 +224,7 @@ impl Ledger {
         Some(left.unwrap_or(least))
     }
 
-    /// What the other blocks hold of a limit.
+    /// The sum of the other blocks, for one limit.
     fn others(&self, own: &str, dimension: &Dimension) -> Quantity {
         let own = self.blocks.get(own).map(|block| block.amount.get(dimension)).unwrap_or_default();
         self.promised.get(dimension).checked_sub(own).unwrap_or(Quantity::from_milli(i128::MAX))

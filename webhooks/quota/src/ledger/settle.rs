@@ -1,7 +1,7 @@
-//! Counting what is used, and what becomes of blocks whose replicas are gone.
+//! Settling: counts what is used, and removes the blocks of dead replicas.
 //!
-//! Whoever settles holds the lease; but two that believe to hold it do no harm either, as what was seen may not be
-//! older than what the ledger was settled by before. The ledger says for each kind how far that was.
+//! The lease holder settles. **Invariant:** `used` is never replaced by an older observation: the ledger records the
+//! revision that each resource was counted at, so two replicas that both believe to hold the lease do no harm.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,26 +13,26 @@ use gatehouse_apiservice::quantity::Quantity;
 use super::Ledger;
 use crate::{Amounts, Dimension, GroupResource};
 
-/// What was observed, at one moment. All answers are of the same moment.
+/// What was observed. All answers are of the same moment.
 pub trait Truth {
-    /// What the objects of the tenant's namespaces take up.
+    /// The usage of the objects in the tenant's namespaces.
     fn used(&self) -> Amounts;
-    /// How far a resource was observed.
+    /// The revision up to which a resource was observed.
     fn reached(&self, resource: &GroupResource) -> Reached;
-    /// An object, wherever it is.
+    /// An observed object, in any namespace.
     fn seen(&self, resource: &GroupResource, uid: &str) -> Option<Seen>;
-    /// Whether an object with this uid was seen to go.
+    /// Whether the deletion of an object with this uid was observed.
     fn was_deleted(&self, uid: &str) -> bool;
 }
 
-/// How far a resource was observed.
+/// The revision up to which a resource was observed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reached {
-    /// Nothing can be said.
+    /// Unknown.
     Unknown,
-    /// It is not served, and the API server itself has just said so: there are no objects.
+    /// The API server has just said that it does not serve the resource: there are no objects.
     Absent,
-    /// Every change up to this revision was seen, and perhaps later ones.
+    /// Every change up to this revision was observed, and perhaps later ones.
     To(u64),
 }
 
@@ -41,44 +41,44 @@ pub enum Reached {
 pub struct Seen {
     /// Its resourceVersion.
     pub revision: u64,
-    /// The revision at which its namespace was seen to be the tenant's; none, if it is not.
+    /// The revision at which its namespace was observed to be the tenant's; `None` if it is not.
     pub member_since: Option<u64>,
 }
 
-/// A block that was not written for so long that nothing that was admitted out of it can be written any more.
+/// The block of a dead replica: not written for so long that no admission out of it can be written any more.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Dead {
     /// Its name.
     pub name: Arc<str>,
-    /// As it was when the waiting began.
+    /// Its ticket when the wait began.
     pub ticket: i64,
 }
 
-/// How the objects are counted.
+/// How complete the observation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counted {
-    /// As far as they were seen.
+    /// Objects are counted as far as they were observed.
     AsSeen,
-    /// Everything was seen that had been written when the last block had waited for long enough.
+    /// The observation includes everything that had been written when the last dead block expired.
     AllWritten,
 }
 
-/// What came of settling.
+/// The result of settling.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settled {
-    /// The ledger is as it was.
+    /// The ledger is unchanged.
     Unchanged,
-    /// It is the same but for revisions: worth being written only where somebody waits for them.
+    /// Only revisions have changed: worth a write only if a replica waits for them.
     Later,
-    /// It has changed, and is worth being written.
+    /// Usage or blocks have changed: worth a write.
     Changed,
-    /// Nothing could be done: of this resource less was seen than when the ledger was settled last. It is as it was.
+    /// The ledger is unchanged: this resource was not observed as far as when the ledger was last settled, or at all.
     Behind(GroupResource),
 }
 
 impl Ledger {
-    /// Makes `used` what was seen, and removes the blocks of the dead if everything was seen that they may have
-    /// admitted. `resources` are those that the limits depend on, and that of namespaces.
+    /// Sets `used` to the observed usage, and removes the blocks of dead replicas if everything that they may have
+    /// admitted was observed. `resources` are those that the limits depend on, and namespaces.
     pub fn settle(
         &mut self,
         hard: &BTreeMap<Dimension, Quantity>,

@@ -1,4 +1,6 @@
-//! The ledger as the QuotaLedger object holds it.
+//! Reads a ledger from a QuotaLedger object, and writes it.
+//!
+//! **Invariant:** a ledger is written with the seal of the object's next generation; a broken seal stays broken.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -14,25 +16,25 @@ use super::{
 };
 use crate::{Amounts, Dimension, GroupResource};
 
-/// In the place of the generation: that somebody else has written the ledger; and that it was as Gatehouse wrote it, and is
-/// not true.
+/// Written in the place of the seal's generation: somebody else has written the ledger (`BROKEN`), or the ledger is
+/// wrong although Gatehouse wrote it (`DOUBTED`).
 const BROKEN: i64 = 0;
 const DOUBTED: i64 = -1;
 
-/// A QuotaLedger that somebody else must have written.
+/// A QuotaLedger that cannot be read, so somebody else must have written it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: Invalid value: {value:?}")]
 pub struct LedgerError {
-    /// What makes no sense.
+    /// The field with the invalid value.
     pub field: String,
-    /// What it says.
+    /// The value.
     pub value: String,
 }
 
-/// A ledger, to be written to a place.
+/// A ledger to be written to an object.
 pub(super) struct Written<'a> {
     ledger: &'a Ledger,
-    /// None: the object is to be made, and has no uid yet.
+    /// `None` if the object is to be created, and has no uid yet.
     place: Option<Place<'a>>,
 }
 
@@ -77,13 +79,13 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// The ledger in the next state of the object at a place, or as a new object.
+    /// The ledger as the next state of an existing object, or as a new object.
     pub fn written<'a>(&'a self, place: Option<Place<'a>>) -> impl Serialize + 'a {
         Written { ledger: self, place }
     }
 }
 
-/// A block, or an entry that a version without blocks wrote: what it may take up beyond what is counted for it.
+/// A block; or an entry of a version without blocks, as a block of its possible usage beyond the counted usage.
 fn block(name: &str, text: &str, parsed: &Text) -> Result<Block, LedgerError> {
     let amounts = |field: &str, texts: &BTreeMap<String, String>| -> Result<Amounts, LedgerError> {
         let field = format!("spec.entries[{name}].{field}");
@@ -163,7 +165,7 @@ impl Serialize for Entries<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Written { ledger, place } = *self.0;
         let mut entries = serializer.serialize_map(None)?;
-        // A broken seal stays broken: no object has such a generation.
+        // A broken seal stays broken: no object has generation 0 or -1.
         let broken = if ledger.is_doubted { DOUBTED } else { BROKEN };
         let seal = match place {
             Some(place) if ledger.seal == Seal::Broken => Some((place.uid, broken)),
