@@ -1,4 +1,4 @@
-//! What is judged: a request, who makes it, and what is said about it.
+//! Defines a request as policies judge it: its operation, objects and user, and the violations it has.
 
 use std::borrow::Cow;
 
@@ -6,19 +6,19 @@ use jiff::Timestamp;
 
 use crate::{Subject, annotation};
 
-/// What a request does.
+/// The operation of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
-    /// The object does not exist yet.
+    /// Creates an object that does not exist yet.
     Create,
-    /// The object changes.
+    /// Updates the object.
     Update,
-    /// The object goes.
+    /// Deletes the object.
     Delete,
 }
 
 impl Operation {
-    /// As AdmissionReview writes it.
+    /// As AdmissionReview spells it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Create => "CREATE",
@@ -28,51 +28,52 @@ impl Operation {
     }
 }
 
-/// A request at admission.
+/// An admission request.
 #[derive(Debug, Clone, Copy)]
 pub struct Case<'a> {
-    /// What it does. A scale is an update.
+    /// The operation. A scale is an update.
     pub operation: Operation,
-    /// The subresource it addresses. Only `scale` is judged, by [`scaling`](Self::scaling).
+    /// The subresource, if any. Only `scale` is judged, by [`scaling`](Self::scaling).
     pub subresource: Option<&'a str>,
-    /// The object as it would be; of a deletion, none. Of a scale: the object that is scaled, as it is stored, or
-    /// with an empty spec where it is not known.
+    /// The new object; `None` for a deletion. For a scale: the scaled object as stored, or with an empty spec if it is
+    /// unknown.
     pub object: Option<&'a Subject>,
-    /// The object as it is; of a creation, none.
+    /// The old object; `None` for a creation.
     pub old: Option<&'a Subject>,
-    /// Of a scale: the replicas.
+    /// For a scale: the replicas.
     pub scaling: Option<Scaling>,
-    /// Who makes the request; unknown where files are checked.
+    /// The user; unknown if files are checked.
     pub user: Option<&'a User>,
-    /// As what it is written (`options.fieldManager`), if that is said. Anybody may say anything: it excuses from nothing.
+    /// The field manager (`options.fieldManager`), if given. Any client may claim any name, so it exempts from
+    /// nothing.
     pub field_manager: Option<&'a str>,
-    /// When.
+    /// The time of the request.
     pub now: Timestamp,
-    /// Which accounts are no people.
+    /// The accounts of controllers.
     pub accounts: &'a Accounts,
 }
 
 impl<'a> Case<'a> {
-    /// The object that the request is about.
+    /// The new object, or else the old one.
     pub fn subject(&self) -> Option<&'a Subject> {
         self.object.or(self.old)
     }
 
-    /// Whether it is a new object that a freeze admits suspended. That its mark is a true one is for
-    /// [`forged`](crate::freeze::forged) to say.
+    /// Whether it is a new object that a freeze admits suspended. Whether its mark is valid is checked by
+    /// [`forged`](crate::freeze::forged).
     pub(crate) fn is_admitted_suspended(&self) -> bool {
         let is_marked = |object: &Subject| object.annotation(annotation::FROZEN_BY).is_some();
         self.operation == Operation::Create && self.is_fluxs() && self.object.is_some_and(is_marked)
     }
 
-    /// Whether it is written by Helm, for helm-controller.
+    /// Whether helm-controller writes it, by field manager or by account.
     pub(crate) fn is_helms(&self) -> bool {
         let helm = "helm-controller";
         let is_account = |user: &User| user.service_account().is_some_and(|(_, name)| name == helm);
         self.field_manager == Some(helm) || self.user.is_some_and(is_account)
     }
 
-    /// Whether it is written by one of Flux's controllers: under its own account, or, as a tenant's account, by its
+    /// Whether a controller of Flux writes it: under its own account, or under a tenant's service account with its
     /// field manager.
     pub(crate) fn is_fluxs(&self) -> bool {
         let is_manager = || self.field_manager.is_some_and(|manager| FLUX.contains(&manager));
@@ -82,39 +83,39 @@ impl<'a> Case<'a> {
     }
 }
 
-/// `spec.replicas` of autoscaling/v1 Scale.
+/// `spec.replicas` of an autoscaling/v1 Scale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scaling {
-    /// Of the Scale as it is.
+    /// The old replicas.
     pub from: i64,
-    /// Of the Scale as it would be.
+    /// The new replicas.
     pub to: i64,
 }
 
-/// Who makes a request.
+/// The user who makes a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct User {
-    /// Their name.
+    /// The user name.
     pub name: String,
-    /// Their groups.
+    /// The groups.
     pub groups: Vec<String>,
 }
 
 impl User {
-    /// Namespace and name, of a service account.
+    /// The namespace and name, if it is a service account.
     pub fn service_account(&self) -> Option<(&str, &str)> {
         self.name.strip_prefix("system:serviceaccount:")?.split_once(':')
     }
 }
 
-/// Accounts that are no people: what they do is the doing of a controller.
+/// The accounts of controllers, which are not people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accounts {
     /// The namespace of Flux's controllers.
     pub flux_namespace: String,
     /// The namespace of Agones' controllers.
     pub agones_namespace: String,
-    /// Namespace and name of Gatehouse's own service account. It is never judged: it freezes and resumes.
+    /// The namespace and name of Gatehouse's own service account. It is never judged, because it freezes and resumes.
     pub gatehouse: (String, String),
 }
 
@@ -128,7 +129,7 @@ impl Default for Accounts {
     }
 }
 
-/// Service accounts of Flux's controllers and of the Flux operator.
+/// The service accounts of Flux's controllers and of the Flux operator.
 const FLUX: [&str; 8] = [
     "kustomize-controller",
     "helm-controller",
@@ -140,34 +141,34 @@ const FLUX: [&str; 8] = [
     "flux-operator",
 ];
 
-/// What removes what belongs to a namespace or an owner that goes.
+/// The controllers that delete the objects of a deleted namespace or owner.
 const COLLECTORS: [&str; 2] = ["namespace-controller", "generic-garbage-collector"];
 
 /// kube-controller-manager itself, where its controllers have no accounts of their own.
 const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
 
-/// Service accounts of Agones' controllers.
+/// The service accounts of Agones' controllers.
 const AGONES: [&str; 2] = ["agones-controller", "agones-extensions"];
 
-/// Other controllers that keep game servers running and in number: (namespace, name). A freeze stops deployments, not
-/// the replacement of a server that crashed.
+/// Other controllers that run and scale game servers: (namespace, name). A freeze stops deployments, not the
+/// replacement of a crashed server.
 const GAME_CONTROLLERS: [(&str, &str); 2] =
     [("kruise-game-system", "kruise-game-controller-manager"), ("kube-system", "horizontal-pod-autoscaler")];
 
 impl Accounts {
-    /// Whether it is Gatehouse itself.
+    /// Whether the user is Gatehouse itself.
     pub fn is_gatehouse(&self, user: &User) -> bool {
         user.service_account() == Some((self.gatehouse.0.as_str(), self.gatehouse.1.as_str()))
     }
 
-    /// Whether it is one of Flux's controllers under its own account. What they apply under a tenant's account is
-    /// the tenant's doing.
+    /// Whether the user is a controller of Flux under its own account. What a controller applies under a tenant's
+    /// account counts as the tenant's request.
     pub fn is_flux(&self, user: &User) -> bool {
         user.service_account()
             .is_some_and(|(namespace, name)| namespace == self.flux_namespace && FLUX.contains(&name))
     }
 
-    /// Whether it collects garbage: a namespace that goes must not hang.
+    /// Whether the user collects garbage. It must not be denied, or a namespace could not be deleted.
     pub fn is_collector(user: &User) -> bool {
         user.name == CONTROLLER_MANAGER
             || user
@@ -175,34 +176,35 @@ impl Accounts {
                 .is_some_and(|(namespace, name)| namespace == "kube-system" && COLLECTORS.contains(&name))
     }
 
-    /// Whether it is one of Agones' controllers, which make the sets of Fleets and the servers of sets.
+    /// Whether the user is a controller of Agones, which creates the sets of Fleets and the servers of sets.
     pub fn is_agones(&self, user: &User) -> bool {
         user.service_account()
             .is_some_and(|(namespace, name)| namespace == self.agones_namespace && AGONES.contains(&name))
     }
 
-    /// Whether it keeps game servers running.
+    /// Whether the user is a controller that runs game servers.
     pub fn is_game_controller(&self, user: &User) -> bool {
         self.is_agones(user)
             || user.service_account().is_some_and(|account| GAME_CONTROLLERS.contains(&account))
     }
 }
 
-/// A right that a request takes beside that of editing: flux-operator's verbs on Flux's resources.
+/// A verb that a request requires beside the right to edit: the verbs of flux-operator on Flux's resources, and
+/// `exempt`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Verb {
-    /// It suspends the object.
+    /// Suspend the object.
     Suspend,
-    /// It resumes the object.
+    /// Resume the object.
     Resume,
-    /// It asks for a reconciliation.
+    /// Request a reconciliation.
     Reconcile,
-    /// It makes an object exempt from the policy: a right on the policy, not on the object.
+    /// Make an object exempt from the policy: a verb on the policy, not on the object.
     Exempt,
 }
 
 impl Verb {
-    /// As SubjectAccessReview takes it.
+    /// As SubjectAccessReview spells it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Suspend => "suspend",
@@ -213,15 +215,15 @@ impl Verb {
     }
 }
 
-/// A rule that is broken.
+/// A violation of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// The rule, as its field of `spec.rules`, or the name of a condition: `interval`, `cel[0]`.
+    /// The rule: its field in `spec.rules`, or the name of a condition, such as `interval` or `cel[0]`.
     pub rule: Cow<'static, str>,
-    /// The field of the object that breaks it: `spec.interval`.
+    /// The field that violates it, such as `spec.interval`.
     pub field: String,
-    /// What is wrong.
+    /// The problem.
     pub message: String,
-    /// What would be right.
+    /// How to fix it.
     pub hint: String,
 }

@@ -1,4 +1,4 @@
-//! The rules about what an object holds, and which of them judge an object.
+//! Compiles the rules about the content of an object, and selects those that judge an object.
 
 use gatehouse_apiservice::policy::{CrossNamespaceRefs, DependencyCycles, Prune, Rules};
 
@@ -16,7 +16,7 @@ use crate::{
     settings::Settings,
 };
 
-/// The rules about what an object holds, but conditions in CEL.
+/// The rules about the content of an object, except CEL conditions.
 #[derive(Debug)]
 pub(crate) struct Content {
     pub(crate) interval: Option<Interval>,
@@ -32,13 +32,13 @@ pub(crate) struct Content {
     replicas: Option<Replicas>,
 }
 
-/// Which rules judge an object.
+/// Selects the rules that judge an object.
 #[derive(Clone, Copy)]
 pub(crate) struct Scope<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) exemptions: &'a Exemptions,
     pub(crate) object: &'a Subject,
-    /// The object before, where nothing else is to be judged than what it was exempt from.
+    /// The old object. If set, only rules that it was exempt from are judged.
     pub(crate) exempt_before: Option<&'a Subject>,
 }
 
@@ -62,7 +62,7 @@ impl Scope<'_> {
         }
     }
 
-    /// Runs a rule that may not be usable: then it is violated by what it would judge.
+    /// Runs a rule that may be unusable; every object that an unusable rule would judge violates it.
     fn run_usable<T>(
         &self,
         rule: &'static str,
@@ -105,7 +105,7 @@ impl Content {
         }
     }
 
-    /// Why some rule cannot be judged, if one cannot.
+    /// Why a rule cannot be judged, if there is one.
     pub(crate) fn trouble(&self) -> Option<&str> {
         fn why<T>(usable: Option<&Usable<T>>) -> Option<&str> {
             usable?.as_ref().err().map(String::as_str)

@@ -1,21 +1,23 @@
-//! Which objects a cycle of `dependsOn` may lead through.
+//! Finds the objects that a cycle of `dependsOn` may lead through.
 //!
-//! The rule against cycles searches below each object that is judged. Where no cycle can be there is nothing to search, or
-//! a chain of thousands would be walked once for each of its objects.
+//! The rule against cycles searches below each object that it judges. Objects outside this set need no search; without
+//! it, a chain of thousands would be walked once for each of its objects.
+//!
+//! **Invariant:** the set contains every member of every cycle.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::ObjectName;
 
-/// What each object depends on.
+/// The dependencies of each object.
 pub type Edges = HashMap<ObjectName, Vec<ObjectName>>;
 
-/// Every member of every cycle, and what lies between cycles.
+/// Every member of every cycle, and the objects on paths between cycles.
 #[derive(Debug, Default)]
 pub struct CycleCore(HashSet<ObjectName>);
 
 impl CycleCore {
-    /// In linear time.
+    /// Computes the set in linear time.
     pub fn of(edges: &Edges) -> Self {
         let mut core = edges.keys().cloned().collect();
         let turned = turned(edges);
@@ -40,7 +42,7 @@ fn turned(edges: &Edges) -> Edges {
     turned
 }
 
-/// Takes out of `core` what leads to nothing of it, again and again: no cycle leads through that.
+/// Removes from `core` each object without an edge into it, until none is left: no cycle leads through these.
 fn peel(core: &mut HashSet<ObjectName>, edges: &Edges, back: &Edges) {
     let within = |core: &HashSet<ObjectName>, name: &ObjectName| {
         edges.get(name).into_iter().flatten().filter(|to| core.contains(*to)).count()

@@ -1,13 +1,13 @@
-//! Names and globs, such as `flux-*`.
+//! Compiles names and globs, such as `flux-*`.
 
 use globset::{GlobBuilder, GlobMatcher};
 
-/// Names of which any is allowed.
+/// Globs; a name matches if any of them matches.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Names(Vec<GlobMatcher>);
 
 impl Names {
-    /// Compiles `patterns`; each that is no glob is told to `refuse`, with its place.
+    /// Compiles `patterns`; calls `refuse` with the index of each invalid one.
     pub(crate) fn compile(patterns: &[String], mut refuse: impl FnMut(usize, &str, String)) -> Self {
         let mut names = Vec::new();
         for (index, pattern) in patterns.iter().enumerate() {
@@ -19,7 +19,7 @@ impl Names {
         Self(names)
     }
 
-    /// Reads one.
+    /// Compiles one pattern.
     pub(crate) fn read(pattern: &str) -> Result<GlobMatcher, String> {
         if pattern.is_empty() {
             return Err("must not be empty".into());
@@ -27,7 +27,7 @@ impl Names {
         compile(pattern)
     }
 
-    /// Those that were read.
+    /// From compiled patterns.
     pub(crate) fn of(names: Vec<GlobMatcher>) -> Self {
         Self(names)
     }
@@ -40,24 +40,24 @@ impl Names {
         self.0.is_empty()
     }
 
-    /// For people.
+    /// The patterns as text for messages.
     pub(crate) fn show(&self) -> String {
         self.0.iter().map(|glob| glob.glob().glob()).collect::<Vec<_>>().join(", ")
     }
 }
 
-/// Compiles a glob in which `*` stays within a segment.
+/// Compiles a glob in which `*` does not match `/`.
 pub(crate) fn compile(pattern: &str) -> Result<GlobMatcher, String> {
     built(pattern, false)
 }
 
-/// The same, and upper and lower case are one.
+/// The same, ignoring case.
 pub(crate) fn compile_caseless(pattern: &str) -> Result<GlobMatcher, String> {
     built(pattern, true)
 }
 
 fn built(pattern: &str, is_caseless: bool) -> Result<GlobMatcher, String> {
-    // globset compiles to a regular expression: a short pattern keeps it small.
+    // globset compiles to a regular expression; a length limit keeps it small.
     const LONGEST: usize = 1024;
     if pattern.len() > LONGEST {
         return Err(format!("is longer than {LONGEST} bytes"));

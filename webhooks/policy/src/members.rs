@@ -1,15 +1,16 @@
-//! Objects that Agones has made for others, which are judged in their place: the sets of a Fleet, the servers of a set.
-//! Refusing these would have Agones try for ever.
+//! Excuses objects that Agones creates for others: the sets of a Fleet, and the servers of a set. Their owner is
+//! judged instead, since Agones would retry a denied creation forever.
 //!
-//! Whoever may write an object may write any label and owner reference. So it is Agones itself that is excused at
-//! admission, by its account, for what it takes for its own; others only where they leave `spec` and the owner as they
-//! are. What exists is excused if the owner does.
+//! Anyone who may write an object may write any label and owner reference.
+//!
+//! **Invariant:** at admission, an existing owner excuses only requests of Agones' own accounts, deletions, and
+//! updates that keep `spec` and the owner. An existing object is excused if its owner exists.
 
 use gatehouse_apiservice::agones::{Claim, Member};
 
 use crate::{Accounts, Case, Dependencies, Operation, Subject, gains_owner};
 
-/// Whether a request is about what Agones makes for an object that exists, and is judged there.
+/// Whether a request is excused: the object belongs to an existing owner of Agones, which is judged instead.
 pub(crate) fn is_excused(case: &Case<'_>, deps: &dyn Dependencies) -> bool {
     let Some(subject) = case.subject() else { return false };
     let Some(claim) = subject.claim().filter(|claim| deps.owns(&subject.namespace, claim)) else {
@@ -18,14 +19,14 @@ pub(crate) fn is_excused(case: &Case<'_>, deps: &dyn Dependencies) -> bool {
     case.operation == Operation::Delete || stays(case, &claim) || is_agones(case)
 }
 
-/// The same, as far as the request itself tells.
+/// The same, without looking up the owner.
 pub(crate) fn may_be_excused(case: &Case<'_>) -> bool {
     let claim = case.subject().and_then(Subject::claim);
     claim.is_some_and(|claim| stays(case, &claim) || is_agones(case))
 }
 
-/// Whether an update makes an object stand on its own that was excused until now. The garbage collector does so where
-/// an owner is deleted and leaves its dependents behind; it must not be held up.
+/// Whether an update detaches an object that was excused until now. The garbage collector does so if an owner is
+/// deleted and its dependents are orphaned; it must not be denied.
 pub(crate) fn is_let_go(case: &Case<'_>) -> bool {
     let Some(claim) = case.old.and_then(Subject::claim).filter(|claim| claim.uid.is_some()) else {
         return false;
@@ -34,7 +35,7 @@ pub(crate) fn is_let_go(case: &Case<'_>) -> bool {
         && !case.user.is_some_and(Accounts::is_collector)
 }
 
-/// Whether what exists is made for something that exists.
+/// Whether an existing object belongs to an existing owner.
 pub(crate) fn is_member(object: &Subject, deps: &dyn Dependencies) -> bool {
     object.claim().is_some_and(|claim| deps.owns(&object.namespace, &claim))
 }
@@ -43,7 +44,7 @@ fn is_agones(case: &Case<'_>) -> bool {
     case.user.is_some_and(|user| case.accounts.is_agones(user))
 }
 
-/// Whether an update, and no scale, leaves alone what the object is and whose.
+/// Whether it is an update, not a scale, that keeps the spec and the owner.
 fn stays(case: &Case<'_>, claim: &Claim<'_>) -> bool {
     let leaves_alone = |(object, old): (&Subject, &Subject)| {
         !old.spec_differs(object) && old.claim().as_ref() == Some(claim) && !gains_owner(object, old)
@@ -52,7 +53,7 @@ fn stays(case: &Case<'_>, claim: &Claim<'_>) -> bool {
 }
 
 impl Subject {
-    /// The owner that an object of Agones names as Agones does.
+    /// The owner of an object of Agones, if it is named as Agones does.
     pub fn claim(&self) -> Option<Claim<'_>> {
         let member = Member::of_kind(self.kind.group(), self.kind.name())?;
         member.claim_of(self.object.get("metadata")?)

@@ -1,4 +1,4 @@
-//! What the mutating webhook makes of an object.
+//! Computes the patch of the mutating webhook.
 
 use json_patch::{Patch, PatchOperation};
 
@@ -7,12 +7,12 @@ use crate::{
     freeze::{self, Hold},
 };
 
-/// What is written in place of an object that may change: marks are set right, defaults are filled in, and what Flux makes
-/// during a freeze (`hold`) is suspended.
+/// The patch to a new object: marks are corrected, defaults are filled in, and a new object from Flux during a freeze
+/// (`hold`) is suspended.
 pub fn mutation(policies: &[&Policy], case: &Case<'_>, hold: Option<&Hold>) -> Patch {
     let Some(object) = case.object else { return Patch(Vec::new()) };
     let mut operations = freeze::marks(policies, case).0;
-    // Marks are rare; mostly there is nothing to copy.
+    // Marks are rare, so usually nothing is copied.
     let marked = patched(object, &operations);
     let object = marked.as_ref().unwrap_or(object);
     operations.extend(defaults(policies, &Case { object: Some(object), ..*case }).0);
@@ -22,7 +22,7 @@ pub fn mutation(policies: &[&Policy], case: &Case<'_>, hold: Option<&Hold>) -> P
     Patch(operations)
 }
 
-/// An object with these changes; none, if there are none or they do not apply.
+/// The patched object; `None` if there are no operations or they do not apply.
 fn patched(object: &Subject, operations: &[PatchOperation]) -> Option<Subject> {
     if operations.is_empty() {
         return None;

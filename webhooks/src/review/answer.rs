@@ -1,7 +1,7 @@
-//! The answer to an AdmissionReview.
+//! The response to an AdmissionReview.
 //!
-//! Invariants: the uid is the request's; only [`Answer::patched`] and [`Answer::written`] carry a patch, and a patch never comes without its
-//! type; warnings stay within what kube-apiserver passes on.
+//! **Invariant:** the uid is that of the request. Only [`Answer::patched`] and [`Answer::written`] carry a patch, and
+//! a patch always comes with its type. Warnings stay within the limits of kube-apiserver.
 
 use std::collections::BTreeMap;
 
@@ -18,37 +18,37 @@ use serde_json::Value;
 
 use super::request::{API_VERSION, KIND};
 
-/// kube-apiserver may cut warnings that are longer than this many characters.
+/// kube-apiserver may truncate a warning that is longer than this many characters.
 const WARNING_CHARACTERS: usize = 256;
-/// And all of them once they take more bytes than this together.
+/// kube-apiserver may truncate all warnings if they take more bytes than this together.
 const WARNINGS_BYTES: usize = 4096;
-/// Room kept for the last warning, which says how many are missing.
+/// Bytes reserved for the last warning, which counts the omitted ones.
 const REMAINDER_BYTES: usize = 64;
-/// An annotation ends up in each line of the audit log.
+/// The most characters of an annotation: it is written to the audit log.
 const ANNOTATION_CHARACTERS: usize = 1024;
 
-/// What is decided, and what is said with it.
+/// The decision, with warnings and audit annotations.
 #[derive(Debug)]
 pub struct Answer {
-    /// A JSON Patch as it is sent, if anything is to be changed; or why the request is refused.
+    /// The serialized JSON Patch, if the object changes; or the reason of the denial.
     result: Result<Option<Vec<u8>>, ApiError>,
     warnings: Vec<String>,
     annotations: BTreeMap<Annotation, String>,
-    /// What a large patch has until it has been sent.
+    /// The room of a large patch, until it has been sent.
     room: Option<Held<Holder>>,
 }
 
-/// What the audit log is told. kube-apiserver puts the webhook's name before the key.
+/// A key of the audit annotations. kube-apiserver prefixes the key with the name of the webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Annotation {
-    /// The policies whose rules the object breaks.
+    /// The policies that the object violates.
     Policy,
-    /// The rules it breaks.
+    /// The rules that it violates.
     Rule,
     /// The quotas that count it.
     Quota,
-    /// What was decided, where that is more than the answer says.
+    /// The decision, where it says more than allowed or denied.
     Decision,
 }
 
@@ -78,24 +78,23 @@ struct Reply<'a> {
 }
 
 impl Answer {
-    /// The request may go on.
+    /// Admits the request.
     pub fn allowed() -> Self {
         Self::of(Ok(None))
     }
 
-    /// The request may go on, with these changes.
+    /// Admits the request with this patch.
     pub fn patched(patch: &json_patch::Patch) -> Self {
-        // A patch is made of strings and values, so that it can be written.
+        // A patch consists of strings and values, so serialization cannot fail.
         Self::of(Ok(serde_json::to_vec(patch).ok().filter(|_| !patch.0.is_empty())))
     }
 
-    /// The request may go on, with the changes of a JSON Patch that is written already. `room` is held until the answer has
-    /// been sent, or given up.
+    /// Admits the request with a serialized JSON Patch. `room` is held until the response has been sent or aborted.
     pub(super) fn written(patch: Vec<u8>, room: Held<Holder>) -> Self {
         Self { room: Some(room), ..Self::of(Ok(Some(patch))) }
     }
 
-    /// The request ends here.
+    /// Denies the request.
     pub fn refused(why: ApiError) -> Self {
         Self::of(Err(why))
     }
@@ -104,14 +103,14 @@ impl Answer {
         Self { result, warnings: Vec::new(), annotations: BTreeMap::new(), room: None }
     }
 
-    /// With something to tell whoever made the request.
+    /// Adds a warning for the client.
     #[must_use]
     pub fn warning(mut self, warning: impl Into<String>) -> Self {
         self.warnings.push(warning.into());
         self
     }
 
-    /// With something to tell the audit log; several values of a key are listed.
+    /// Adds an audit annotation; several values of a key are joined by commas.
     #[must_use]
     pub fn annotated(mut self, key: Annotation, value: &str) -> Self {
         let values = self.annotations.entry(key).or_default();
@@ -122,7 +121,7 @@ impl Answer {
         self
     }
 
-    /// In a word, for metrics.
+    /// The outcome as a label of metrics.
     pub fn outcome(&self) -> &'static str {
         match &self.result {
             Ok(None) => "allowed",
@@ -136,7 +135,7 @@ impl Answer {
         }
     }
 
-    /// The whole HTTP answer.
+    /// The HTTP response.
     pub fn into_response(mut self, uid: &str) -> Response<Body> {
         let room = self.room.take();
         let json = serde_json::to_vec(&self.document(uid)).unwrap_or_else(|_| {
@@ -178,7 +177,7 @@ impl Answer {
     }
 }
 
-/// A body that is handed over piece by piece: what is handed over as a whole counts as sent while it still waits.
+/// A body that is sent in pieces. A body in one piece would count as sent while it is still queued.
 fn until_sent(json: Vec<u8>, room: Held<Holder>) -> Body {
     const PIECE: usize = 64 * 1024;
     let json = Bytes::from(json);
@@ -189,7 +188,7 @@ fn until_sent(json: Vec<u8>, room: Held<Holder>) -> Body {
     }))
 }
 
-/// As many warnings as are passed on, each as long as it may be; the last tells how many more there are.
+/// Limits the number and length of the warnings; the last one counts those that are omitted.
 fn bounded(warnings: Vec<String>) -> Vec<String> {
     let (count, mut bytes) = (warnings.len(), 0);
     let mut kept: Vec<String> = Vec::new();
@@ -207,7 +206,7 @@ fn bounded(warnings: Vec<String>) -> Vec<String> {
     kept
 }
 
-/// The text with control characters blanked, as they cannot stand in a header, and cut to so many characters.
+/// Replaces control characters by spaces, since headers cannot have them, and truncates the text to `characters`.
 fn cut(text: &str, characters: usize) -> String {
     let mut cut: String =
         text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(characters).collect();
@@ -222,7 +221,7 @@ fn cut(text: &str, characters: usize) -> String {
 pub(super) mod testing {
     use super::*;
 
-    /// The answer as it is sent.
+    /// The response as it is sent.
     pub(crate) fn response(answer: Answer) -> Value {
         serde_json::to_value(answer.document("u-1")).expect("JSON")["response"].take()
     }

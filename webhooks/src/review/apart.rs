@@ -1,13 +1,15 @@
-//! Work that takes long, of reviews of megabytes: done so that small reviews are not kept waiting by it.
+//! Runs the long work of large reviews.
+//!
+//! **Invariant:** small reviews do not wait for large ones.
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 use tokio::task::block_in_place;
 
-/// Texts that are longer take milliseconds to read. An ordinary review has some kilobytes.
+/// Longer texts take milliseconds to read. An ordinary review has some kilobytes.
 const LONG: usize = 128 * 1024;
 
-/// Reads what comes in, one long text at a time: however many arrive, they leave processors to others.
+/// Parses one long text at a time, so that processors stay free for other work.
 #[derive(Debug)]
 pub(super) struct Lane(Semaphore);
 
@@ -16,18 +18,18 @@ impl Lane {
         Self(Semaphore::new(1))
     }
 
-    /// Works on a text of so many bytes.
+    /// Runs `work` on a text of `length` bytes.
     pub(super) async fn work<T>(&self, length: usize, work: impl FnOnce() -> T) -> T {
         if length <= LONG {
             return work();
         }
-        // Never closed.
+        // The semaphore is never closed.
         let _turn = self.0.acquire().await;
         apart(length, work)
     }
 }
 
-/// Works on a text of so many bytes. Where it is long, other tasks of this thread go on elsewhere meanwhile.
+/// Runs `work` on a text of `length` bytes. If it is long, other tasks of this thread move to another thread.
 pub(super) fn apart<T>(length: usize, work: impl FnOnce() -> T) -> T {
     let has_others = || Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
     if length > LONG && has_others() { block_in_place(work) } else { work() }
@@ -59,7 +61,7 @@ mod tests {
             }
         });
         waits.recv().expect("it has begun");
-        // The one worker of the runtime is at the long text; what is short is done all the same.
+        // The only worker of the runtime is busy with the long text; the short task still runs.
         let done = Arc::new(AtomicUsize::new(0));
         let short = runtime.spawn({
             let (lane, done) = (Arc::clone(&lane), Arc::clone(&done));

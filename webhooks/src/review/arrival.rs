@@ -1,4 +1,4 @@
-//! From an HTTP request to the bytes of a review: type, length, and the time there is for an answer.
+//! Reads the body of a review from an HTTP request, and checks its type, length and deadline.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use tokio::time::Instant;
 
 use super::intake::{Arrived, Intake};
 
-/// kube-apiserver reads at most 3 MiB of a request; what it then sends here is the new object (what is stored, with a
-/// patch of that size applied: 4.5 MiB at the very most), the old one (1.5 MiB, etcd's limit) and some kilobytes about
-/// who wants what.
+/// The most bytes of a body. kube-apiserver reads at most 3 MiB of a request. It sends the new object (the stored one
+/// with a patch of that size applied: at most 4.5 MiB), the old one (1.5 MiB, etcd's limit) and some kilobytes about
+/// the request.
 pub const MAX_BODY: usize = 7 * 1024 * 1024;
 
-/// kube-apiserver's own, where a webhook's configuration does not say.
+/// The default of kube-apiserver, if a webhook configuration sets none.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest a configuration may say.
+/// The longest timeout that a webhook configuration may set.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// One part in so many of the timeout is left for the way back: an answer that arrives too late is none.
+/// This fraction (1/10) of the timeout is left for sending the response: one that arrives too late is lost.
 const WAY_BACK: u32 = 10;
 
-/// Reads bodies, not all at once.
+/// Reads bodies within the limits of [`Intake`].
 pub(super) struct Reader {
     intake: Intake,
 }
@@ -33,7 +33,8 @@ impl Reader {
         Self { intake: Intake::new() }
     }
 
-    /// The whole body, if it is JSON of a bearable size and arrives in time. It has its room until it is dropped.
+    /// The whole body, if it is JSON, within the size limit, and arrives in time. It holds its room until it is
+    /// dropped.
     pub(super) async fn read(
         &self,
         parts: &Parts,
@@ -68,8 +69,8 @@ fn is_json(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-/// When the answer must be there, of a call that begins now: somewhat before kube-apiserver stops to wait, which says in
-/// `?timeout=` how long it does.
+/// The deadline for the response to a call that begins now: somewhat before the timeout of kube-apiserver, which
+/// `?timeout=` gives.
 pub(super) fn deadline(query: &str) -> Result<Instant, ApiError> {
     let given = url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "timeout");
     let timeout = match given {

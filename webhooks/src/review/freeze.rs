@@ -1,5 +1,8 @@
-//! What freezes make of a request beside refusing it: Flux's writes are held, Gatehouse's marks are its own, and what it
-//! holds is not deleted.
+//! Applies freezes beyond denying: holds the writes of Flux, protects the marks of Gatehouse, and keeps held objects
+//! from being deleted.
+//!
+//! **Invariant:** on Flux's objects, nobody but Gatehouse adds its marks or entries of its field manager; the request
+//! of someone else carries only those that the mutating webhook added.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,11 +25,11 @@ use super::request::Request;
 use crate::metrics::{DryRun, Metrics};
 use crate::world::{Applied, own_paths};
 
-/// The old object in a patch, the patch in base64, and that in an answer, which grows while it is written.
+/// The old object in a patch, the patch in base64, and that in a response, whose buffer grows while it is written.
 const COPIES: usize = 5;
 
-/// What a mutating review makes of an object: Flux's update of what is frozen is undone; else defaults are filled in,
-/// marks are set right, and what Flux makes during a freeze is suspended.
+/// The response of a mutating review. If a freeze holds an update by Flux, it is undone; otherwise defaults are filled
+/// in, marks are corrected, and a new object from Flux is suspended.
 pub(super) fn mutated(
     request: &Request<'_>,
     policies: &[&Policy],
@@ -38,7 +41,7 @@ pub(super) fn mutated(
     if let Some(hold) = &hold {
         metrics.count_policy_decision(&hold.policy, "freezes", DryRun(request.dry_run), "held");
         if hold.stays {
-            // The validating webhook refuses what is not made the old object again.
+            // The validating webhook denies an update that is not reverted.
             let text = request.old_object.map_or(0, |old| old.get().len());
             if !room.try_grow(text.saturating_mul(COPIES)) {
                 return Answer::allowed();
@@ -56,14 +59,14 @@ pub(super) fn mutated(
     told(Answer::patched(&Patch(operations)), &hold)
 }
 
-/// Whether there is anything of Gatehouse's in the objects, so that it takes a closer look: mostly there is not, and where
-/// no policy is in force nothing else has to be read. kube-apiserver writes JSON without escapes for such letters.
+/// Whether an object mentions Gatehouse's field manager. Most do not, and without a policy nothing else has to be read
+/// then. kube-apiserver does not escape such letters in JSON.
 pub(super) fn bears_marks(request: &Request<'_>) -> bool {
     let objects = [request.object, request.old_object];
     objects.into_iter().flatten().any(|raw| raw.get().contains(FIELD_MANAGER))
 }
 
-/// Refuses what would make somebody's doing look like Gatehouse's.
+/// Denies changes that forge the marks or the field manager of Gatehouse.
 pub(super) fn guard(request: &Request<'_>, policies: &[&Policy], case: &Case<'_>) -> Result<(), ApiError> {
     if !is_guarded(request, case) {
         return Ok(());
@@ -76,8 +79,8 @@ pub(super) fn guard(request: &Request<'_>, policies: &[&Policy], case: &Case<'_>
     check_entries(request, case)
 }
 
-/// What Gatehouse wrote and what stands as it wrote it stays its own: it would not know it again without its entry in
-/// managedFields, which nothing but an edit of these takes away then.
+/// Denies the removal of a managedFields entry of Gatehouse for a field that keeps its value. Gatehouse recognizes its
+/// own fields by this entry; only an edit of managedFields removes it then.
 fn check_entries(request: &Request<'_>, case: &Case<'_>) -> Result<(), ApiError> {
     let (Some(object), Some(old)) = (case.object, case.old) else { return Ok(()) };
     let applied = |raw: Option<&RawValue>| {
@@ -103,7 +106,8 @@ fn check_entries(request: &Request<'_>, case: &Case<'_>) -> Result<(), ApiError>
     Err(refused("metadata.managedFields".to_owned(), why))
 }
 
-/// Refuses what would delete an object that Gatehouse holds, whoever asks for it: Flux would leave behind what it applied.
+/// Denies the deletion of an object that Gatehouse holds, by any user but garbage collection: Flux would leave behind
+/// what the object applied.
 pub(super) fn keep(request: &Request<'_>, case: &Case<'_>) -> Result<(), ApiError> {
     let kind = case.subject().map(|subject| subject.kind).filter(|_| is_guarded(request, case));
     let Some(kind) = kind else { return Ok(()) };
@@ -111,7 +115,7 @@ pub(super) fn keep(request: &Request<'_>, case: &Case<'_>) -> Result<(), ApiErro
     let field = match (case.operation, case.object) {
         _ if case.user.is_some_and(Accounts::is_collector) => return Ok(()),
         (Operation::Delete, _) => "metadata",
-        // The garbage collector, which is not asked, would delete it for a new owner that does not exist.
+        // The garbage collector would delete it for a new owner that does not exist, and it is not denied.
         (_, Some(object)) if gains_owner(object, old) => "metadata.ownerReferences",
         _ => return Ok(()),
     };
@@ -136,8 +140,8 @@ fn is_held(request: &Request<'_>, kind: Kind, old: &Subject) -> bool {
     is_marked && fields().is_some_and(|fields| Applied::of(kind, fields).suspension)
 }
 
-/// Nobody else writes as Gatehouse's field manager, by a flag or by editing managedFields. Entries may shrink, as they do
-/// when somebody takes fields over.
+/// Only Gatehouse may write as its field manager, by a flag or by an edit of managedFields. Entries may shrink, as
+/// they do if someone takes over fields.
 fn check_manager(request: &Request<'_>, case: &Case<'_>) -> Result<(), ApiError> {
     let problem = |why: &str| Err(refused("metadata.managedFields".to_owned(), why.to_owned()));
     let paths = |raw: Option<&RawValue>| match raw.and_then(managed_fields) {
@@ -147,7 +151,7 @@ fn check_manager(request: &Request<'_>, case: &Case<'_>) -> Result<(), ApiError>
     let (Some(new), Some(mut known)) = (paths(request.object), paths(request.old_object)) else {
         return problem("cannot be read");
     };
-    // A new object that was admitted suspended: its mark was seen to be the right one.
+    // A new object that was admitted suspended; its mark was already verified.
     if case.operation == Operation::Create
         && let Some(object) = case.object.filter(|object| object.annotation(annotation::FROZEN_BY).is_some())
         && let Ok(made) = serde_json::value::to_raw_value(&[entry(object, case.now)])
@@ -162,7 +166,7 @@ fn check_manager(request: &Request<'_>, case: &Case<'_>) -> Result<(), ApiError>
     ))
 }
 
-/// What a new object that is admitted suspended is held by.
+/// The managedFields entry for the suspension of a new object.
 fn entry(object: &Subject, now: jiff::Timestamp) -> Value {
     let applied =
         Applied { suspension: true, annotations: vec![annotation::FROZEN_BY, annotation::SUSPENDED_BY] };
@@ -170,7 +174,7 @@ fn entry(object: &Subject, now: jiff::Timestamp) -> Value {
     applied.entry(object.kind, api_version, now)
 }
 
-/// Makes Gatehouse the owner of what suspends a new object.
+/// Makes Gatehouse the owner of the fields that suspend a new object.
 fn owned(request: &Request<'_>, object: &Subject, now: jiff::Timestamp) -> Option<PatchOperation> {
     let entry = entry(object, now);
     let operation = match request.object.and_then(managed_fields) {
@@ -180,7 +184,8 @@ fn owned(request: &Request<'_>, object: &Subject, now: jiff::Timestamp) -> Optio
     serde_json::from_value(operation).ok()
 }
 
-/// The patch that makes the new object the old one again, managedFields included, as text: nothing of either is built.
+/// The patch that restores the old object, managedFields included. It is made from text, without building either
+/// object.
 fn as_it_was(request: &Request<'_>) -> Option<Vec<u8>> {
     #[derive(Serialize)]
     struct Change<'a> {
@@ -189,7 +194,7 @@ fn as_it_was(request: &Request<'_>) -> Option<Vec<u8>> {
         #[serde(skip_serializing_if = "Option::is_none")]
         value: Option<&'a RawValue>,
     }
-    /// Kubernetes' objects have some five fields. Of something else nothing is built.
+    /// The top-level fields of an object. Kubernetes' objects have about five; more than [`MOST`] are rejected.
     #[derive(Default)]
     struct Fields<'a>(BTreeMap<Cow<'a, str>, &'a RawValue>);
     const MOST: usize = 64;
@@ -296,7 +301,7 @@ mod tests {
         assert_eq!(patch.0.len(), 4, "what is the same is left alone: {patch}");
     }
 
-    /// Whether an update from `old` to `new` leaves Gatehouse what it knows its own by.
+    /// Whether an update from `old` to `new` keeps the entries by which Gatehouse recognizes its fields.
     fn leaves_entries(old: &Value, new: &Value) -> bool {
         let mut review = testing::review("kustomize.toolkit.fluxcd.io", "kustomizations", new);
         review["request"]["operation"] = json!("UPDATE");

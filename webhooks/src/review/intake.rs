@@ -1,8 +1,8 @@
-//! Room for the bodies of reviews: taken as their bytes arrive, and held until the review is answered.
+//! Limits the memory for the bodies of reviews. Room is taken as bytes arrive, and held until the review is answered.
 //!
-//! What is declared takes nothing. The first bytes of every body, which is all that ordinary reviews have, come out of
-//! room of their own, so that large ones cannot keep small ones waiting. Both are shared by who sends (`FairShare`), so
-//! that one sender cannot keep others waiting. A body that has begun goes on arriving, or is cut.
+//! **Invariant:** a declared length takes no room. The first bytes of every body come out of separate room, so that
+//! large bodies cannot block ordinary reviews, which have no more than that. Clients share both rooms fairly
+//! (`FairShare`), so that one client cannot block others. A body that arrives too slowly is aborted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,28 +18,28 @@ use tokio::time::{Instant, timeout};
 
 use super::MAX_BODY;
 
-/// As much of each body is ordinary: fifty times what a usual review takes.
+/// The first part of each body: fifty times the size of a usual review.
 const FIRST: usize = 128 * 1024;
-/// The first bytes of all bodies together.
+/// The most bytes of the first parts of all bodies together.
 const FIRSTS: usize = 16 * 1024 * 1024;
-/// What is beyond them of all bodies together, beside that of the one that has the lane.
+/// The most bytes beyond the first parts of all bodies together, not counting the body that holds the lane.
 const REST: usize = 24 * 1024 * 1024;
 
-/// For so long in a row nothing of a body may arrive.
+/// The longest time without new bytes of a body.
 const PAUSE: Duration = Duration::from_secs(3);
-/// Beyond that, so many bytes arrive in each second that is spent waiting for them. kube-apiserver has all of a body at hand.
+/// The least bytes per second of waiting, beyond [`PAUSE`]. kube-apiserver has the whole body in memory when it sends.
 const RATE: u32 = 128 * 1024;
 
-/// Takes bodies in.
+/// Receives bodies.
 pub(super) struct Intake {
     firsts: Arc<FairShare<Holder>>,
     rest: Arc<FairShare<Holder>>,
-    /// Whoever has it needs no room for its rest. Without it, several large bodies could wait for each other, each with a
-    /// part of the room.
+    /// A body that holds the lane needs no room for the bytes beyond its first part. Without the lane, several large
+    /// bodies could wait for each other, each with a part of the room.
     lane: Arc<Semaphore>,
 }
 
-/// A whole body, and its room.
+/// A complete body, and its room.
 pub(super) struct Arrived {
     pub(super) bytes: Bytes,
     _room: Room,
@@ -51,7 +51,7 @@ struct Room {
     lane: Option<OwnedSemaphorePermit>,
 }
 
-/// How a body arrives.
+/// The time that was spent waiting for a body.
 #[derive(Default)]
 struct Pace {
     waited: Duration,
@@ -62,7 +62,7 @@ impl Intake {
         Self { firsts: FairShare::new(FIRSTS), rest: FairShare::new(REST), lane: Arc::new(Semaphore::new(1)) }
     }
 
-    /// All of a body, as soon as there is room for it.
+    /// Receives a whole body, and waits for room as needed.
     pub(super) async fn take(&self, holder: Holder, mut body: RequestBody) -> Result<Arrived, ApiError> {
         use hyper::body::Body as _;
         let hint = body.size_hint();
@@ -81,7 +81,7 @@ impl Intake {
             }
             room.extend(bytes.len(), length, &self.lane).await;
             if length > bytes.capacity() {
-                // As much as there will be, once more than the beginning is there.
+                // Allocate the declared length only after the first part has arrived.
                 let target = if length > FIRST { declared } else { declared.min(FIRST) };
                 bytes.reserve(target.max(length) - bytes.len());
             }
@@ -92,7 +92,7 @@ impl Intake {
 }
 
 impl Room {
-    /// Makes it enough for a body of `to` bytes, of which `from` had room.
+    /// Grows the room from a body of `from` bytes to one of `to` bytes.
     async fn extend(&mut self, from: usize, to: usize, lane: &Arc<Semaphore>) {
         self.first.grow(to.min(FIRST) - from.min(FIRST)).await;
         let rest = to.max(FIRST) - from.max(FIRST);
@@ -101,14 +101,14 @@ impl Room {
         }
         tokio::select! {
             () = self.rest.grow(rest) => {}
-            // It is never closed.
+            // The semaphore is never closed.
             permit = Arc::clone(lane).acquire_owned() => self.lane = permit.ok(),
         }
     }
 }
 
 impl Pace {
-    /// The next bytes of a body of which so many were received; `None` at its end.
+    /// The next bytes of a body of which `received` bytes have arrived; `None` at its end.
     async fn next(&mut self, body: &mut RequestBody, received: usize) -> Result<Option<Bytes>, ApiError> {
         let earned = Duration::from_secs(1) * u32::try_from(received).unwrap_or(u32::MAX) / RATE;
         let allowed = (PAUSE + earned).saturating_sub(self.waited).min(PAUSE);
@@ -119,7 +119,7 @@ impl Pace {
             let Some(frame) = frame else { return Ok(None) };
             let frame =
                 frame.map_err(|error| ApiError::bad_request(format!("the body ended early: {error}")))?;
-            // Trailers are of no interest, and bytes that are none do not count as progress.
+            // Trailers are ignored, and empty frames do not count as progress.
             if let Ok(data) = frame.into_data()
                 && !data.is_empty()
             {
@@ -149,7 +149,7 @@ mod tests {
         Full::new(Bytes::from(vec![b'x'; length])).map_err(|never| match never {}).boxed_unsync()
     }
 
-    /// A body that comes in chunks, each a while after the one before.
+    /// A body that arrives in chunks, with a pause before each.
     fn paced(chunks: usize, chunk: usize, pause: Duration) -> RequestBody {
         let chunks = stream::iter(0..chunks).then(move |_| async move {
             sleep(pause).await;
@@ -162,12 +162,12 @@ mod tests {
         outcome.map(|arrived| arrived.bytes.len()).map_err(|error| error.code().as_u16())
     }
 
-    /// What comes of a body that need not wait for room.
+    /// The outcome for a body that does not have to wait for room.
     async fn at_once(intake: &Intake, holder: Holder, length: usize) -> Option<Result<Arrived, ApiError>> {
         timeout(Duration::from_millis(1), intake.take(holder, whole(length))).await.ok()
     }
 
-    /// It says how long it is, and sends nothing.
+    /// A body that declares its length and sends nothing.
     struct Declared;
 
     impl hyper::body::Body for Declared {
@@ -213,7 +213,7 @@ mod tests {
         let bytes: usize = held.iter().map(|arrived| arrived.bytes.len()).sum();
         assert!((MAX_BODY..=FIRSTS + REST + MAX_BODY).contains(&bytes), "{bytes}");
         assert!(intake.rest.free() < REST / 2);
-        // One sender does not have the room of another, and nobody large that of ordinary reviews.
+        // Senders do not share their room, and large bodies do not use the room of ordinary reviews.
         let mut small = Vec::new();
         for _ in 0..500 {
             small.push(
@@ -234,7 +234,7 @@ mod tests {
         let intake = Intake::new();
         let bodies =
             (0..40).map(|_| intake.take(from(1), paced(MAX_BODY / CHUNK, CHUNK, Duration::from_millis(1))));
-        // Each is answered as soon as it is there.
+        // Each body is dropped as soon as it has arrived.
         let outcomes = futures::future::join_all(bodies.map(|body| body.map(code))).await;
         assert!(outcomes.iter().all(|outcome| *outcome == Ok(MAX_BODY)), "{outcomes:?}");
     }

@@ -1,4 +1,6 @@
-//! Judging by policies: what a request breaks, and what comes of it.
+//! Judges requests by the policies of their namespace, and reports the violations.
+//!
+//! **Invariant:** a request is not judged before everything that decides about it has been observed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -36,34 +38,34 @@ use crate::quota::Quotas;
 use crate::sar::{Access, Target};
 use crate::world::{KindState, Live, NamespaceInfo, Snapshot, World};
 
-/// The subresource that fleets and sets are scaled through.
+/// The subresource that scales fleets and sets.
 const SCALE: &str = "scale";
 
-/// Everything that judging takes.
+/// Everything that judging needs.
 pub struct Judge {
-    /// What is known.
+    /// The observed objects.
     pub world: World,
-    /// Where to ask for what is not known yet.
+    /// Reads from the API server, for what has not been observed yet.
     pub live: Live,
-    /// Where to ask for rights.
+    /// Checks rights.
     pub access: Access,
     /// Gatehouse's own namespace.
     pub namespace: String,
-    /// The user that this process is, and is never judged: it freezes and resumes, and must not stand in its own way.
+    /// The user of this process. It is never judged, because it freezes and resumes objects itself.
     pub own_user: OwnUser,
-    /// What holds tenants to their limits.
+    /// Enforces quotas.
     pub quotas: Quotas,
-    /// Where decisions are told.
+    /// Records decisions as Events.
     pub events: Events,
-    /// Where decisions are counted.
+    /// Counts decisions.
     pub metrics: Arc<Metrics>,
-    /// Room for what is built from reviews.
+    /// Limits the memory for what is built from reviews.
     pub room: Room,
-    /// What was judged a moment ago.
+    /// Recent verdicts, for the other webhook.
     pub verdicts: Verdicts,
 }
 
-/// What a request is about, read once for all policies.
+/// A request, read once for all policies.
 struct Matter {
     operation: Operation,
     object: Option<Subject>,
@@ -71,12 +73,13 @@ struct Matter {
     scaling: Option<Scaling>,
     user: User,
     field_manager: String,
-    /// Held until nobody looks at the objects any more.
+    /// Held as long as the objects are used.
     _room: Reservation,
 }
 
 impl Judge {
-    /// The world, once everything that decides was observed: before that, what is not seen may still be there.
+    /// The snapshot, once every required kind has been synced. Before that, an object that was not observed may still
+    /// exist.
     pub(super) fn known(&self) -> Result<Arc<Snapshot>, ApiError> {
         let snapshot = self.world.snapshot();
         let is_known = |state: &KindState| state.is_synced || !state.is_required;
@@ -87,7 +90,7 @@ impl Judge {
         Ok(snapshot)
     }
 
-    /// What the namespace of a request is labelled with: as observed, else as the API server says now.
+    /// The labels and metadata of the namespace of a request: as observed, or else as the API server returns it.
     pub(super) async fn namespace(
         &self,
         snapshot: &Snapshot,
@@ -111,7 +114,7 @@ impl Judge {
         }
     }
 
-    /// What the policies over the namespace say to a request.
+    /// Judges a request by the policies that select its namespace.
     pub(super) async fn validate(&self, request: &Request<'_>, until: Instant) -> Result<Answer, ApiError> {
         let user: UserInfo = request.user_info.clone().into();
         let Some(verdict) = self.verdict(Webhook::Validate, request, until).await? else {
@@ -127,7 +130,7 @@ impl Judge {
                 findings.push(Finding { policy, violations, forbidden });
             }
         }
-        // What policies say to it comes first.
+        // A denial by policies takes precedence over one that keeps an object held by a freeze.
         if !findings.iter().any(Finding::denies) {
             verdict.kept.clone()?;
         }
@@ -135,7 +138,8 @@ impl Judge {
         Ok(answer(&findings))
     }
 
-    /// The refusal by policies that a request is going to get anyway, but for rights. It is neither told nor counted here.
+    /// The denial by policies that the other webhook is about to return, missing rights aside. No Event is made and
+    /// nothing is counted here.
     pub(super) async fn foreseen(
         &self,
         request: &Request<'_>,
@@ -154,7 +158,7 @@ impl Judge {
         Ok(Some(answer(&findings)))
     }
 
-    /// What each policy over the namespace says by itself; nothing, if none looks at the request.
+    /// The violations by each policy that selects the namespace; `None` if no policy judges the request.
     async fn verdict(
         &self,
         asker: Webhook,
@@ -195,8 +199,8 @@ impl Judge {
         self.verdicts.once(asker, request, &policies, judge).await.map(Some)
     }
 
-    /// What each policy says by itself. On a thread of its own where that may take long, so that a deadline passes and
-    /// other requests are answered meanwhile; else at once, which is quicker than any thread.
+    /// The violations by each policy. Judging runs on a thread of its own if it may take long, so that a deadline can
+    /// pass and other requests are answered meanwhile; otherwise it runs inline, which is faster.
     async fn judged(
         &self,
         policies: Vec<Arc<Policy>>,
@@ -226,8 +230,9 @@ impl Judge {
         judged.await.map_err(panicked)
     }
 
-    /// What the policies over the namespace fill in, and what their freezes hold. Nothing of this refuses: a request that
-    /// lacks a default, is not held or cannot be read is judged as it is, by the validating webhook. `room` is for what is held.
+    /// Fills in the defaults of the policies, and holds what their freezes hold. Nothing here denies: a request that
+    /// lacks a default, is not held or cannot be read is left to the validating webhook. `room` is for patches that
+    /// restore an object.
     pub(super) async fn mutate(&self, request: &Request<'_>, room: Held<Holder>) -> Answer {
         self.mutated(request, room).await.unwrap_or_else(Answer::allowed)
     }
@@ -247,14 +252,14 @@ impl Judge {
         if policies.is_empty() && !freeze::bears_marks(request) {
             return None;
         }
-        // Whatever conditions look at, defaults do not.
+        // Defaults do not need what conditions look at.
         let matter = self.matter(request, kind, &snapshot, &[]).await.ok()?;
         let policies: Vec<&Policy> = policies.iter().map(|policy| &**policy).collect();
         let case = matter.case(&own.accounts);
         Some(freeze::mutated(request, &policies, &case, &self.metrics, room))
     }
 
-    /// The first right that a policy asks for and the user has not.
+    /// The first right that a policy requires and the user lacks.
     async fn missing_right(
         &self,
         request: &Request<'_>,
@@ -281,7 +286,7 @@ impl Judge {
             match self.access.check(user, verb.as_str(), target).await {
                 Ok(()) => {}
                 Err(why) if why.code() == StatusCode::FORBIDDEN => return Ok(Some((*verb, why))),
-                // Under a rule that only tells, nothing is told.
+                // Rules that only warn or audit do not report a failed check.
                 Err(_) if policy.enforcement_of(rule_of(*verb)) != Enforcement::Deny => {}
                 Err(_) => {
                     let verb = verb.as_str();
@@ -293,7 +298,7 @@ impl Judge {
         Ok(None)
     }
 
-    /// Counts what was found, and makes Events of what is not only tried out.
+    /// Counts violations, and makes Events of them unless the request is a dry run.
     fn tell(&self, request: &Request<'_>, findings: &[Finding]) {
         let enforced = |finding| {
             DECISIONS.into_iter().map(move |(enforcement, outcome)| (finding, enforcement, outcome))
@@ -321,7 +326,7 @@ impl Judge {
 }
 
 impl Judge {
-    /// The objects of a review, in room that is held as long as what is returned with them.
+    /// Reads the objects of a review. The reservation that is returned with them holds their room.
     pub(super) async fn read(
         &self,
         request: &Request<'_>,
@@ -337,7 +342,7 @@ impl Judge {
         Ok((objects, room))
     }
 
-    /// What a request is about, as far as these policies look at it.
+    /// Reads a request, as far as these policies look at it.
     async fn matter(
         &self,
         request: &Request<'_>,
@@ -345,7 +350,7 @@ impl Judge {
         snapshot: &Snapshot,
         policies: &[Arc<Policy>],
     ) -> Result<Matter, ApiError> {
-        // What goes is not judged by what it holds.
+        // A deletion is not judged by the content of the object.
         let is_judged = request.is_whole() && request.operation != request::Operation::Delete;
         let needs_all = is_judged && policies.iter().any(|policy| policy.has_conditions());
         let (objects, room) =
@@ -400,7 +405,7 @@ impl Matter {
         })
     }
 
-    /// Lets conditions see the namespace.
+    /// Adds the namespace, for conditions.
     fn within(self, info: &NamespaceInfo) -> Self {
         let within = |subject: Subject| {
             let namespace = Arc::new(info.object(&subject.namespace));
@@ -428,7 +433,7 @@ impl Matter {
     }
 }
 
-/// The object that a Scale is of, as observed; with an empty spec, if it is not known.
+/// The scaled object as observed; with an empty spec if it is unknown.
 fn scaled(request: &Request<'_>, kind: Kind, snapshot: &Snapshot) -> Subject {
     let (group, resource) = (&*request.resource.group, &*request.resource.resource);
     let resource = GroupResource { group: group.into(), resource: resource.into() };

@@ -1,4 +1,6 @@
-//! Holding requests to the quotas over their namespaces.
+//! Charges requests to the quotas of their namespaces.
+//!
+//! **Invariant:** a request that policies deny is not charged, unless only a right is missing.
 
 use std::sync::Arc;
 
@@ -20,20 +22,20 @@ use crate::events::{Level, Notice};
 use crate::quota::{Facts, Quotas, Requester, Verdict, released};
 use crate::sar::Target;
 
-/// kube-apiserver sends a Namespace as if it were inside of itself.
+/// kube-apiserver sends a Namespace as if it were inside itself.
 const NAMESPACES: &str = "namespaces";
 
-/// Why an Event is made of a quota's decision.
+/// The reason of Events about quota decisions.
 const REASON: &str = "QuotaExceeded";
 
 impl Judge {
-    /// What the quotas over the namespace say to a request.
+    /// Judges a request by the quotas that select its namespace.
     pub(super) async fn charge(&self, request: &Request<'_>, until: Instant) -> Result<Answer, ApiError> {
         let operation = match request.operation {
             request::Operation::Create => Operation::Create,
             request::Operation::Update => Operation::Update,
             request::Operation::Delete if request.orphans() => Operation::Delete,
-            // What goes is credited when it is seen to be gone.
+            // A deletion is credited when the object is observed to be gone.
             request::Operation::Delete | request::Operation::Connect => return Ok(Answer::allowed()),
         };
         let is_namespace = request.resource.group.is_empty() && request.resource.resource == NAMESPACES;
@@ -49,12 +51,12 @@ impl Judge {
         if !Quotas::concerned(&over, &resource) {
             return Ok(Answer::allowed());
         }
-        // kube-apiserver asks about policies and quotas at once. What a policy is going to refuse must not be charged, or
-        // whoever tries it again and again takes the room from others until the charges expire.
+        // kube-apiserver calls the policy webhook and the quota webhook at the same time. A request that a policy
+        // denies must not be charged: a client that repeats it would take room from others until the charges expire.
         if is_judged && let Some(refusal) = self.foreseen(request, until).await? {
             return Ok(refusal);
         }
-        // Of what is merely counted, any shape will do.
+        // An object that is only counted may have any shape.
         let looks = if takes_up(&resource) { Looks::Fields } else { Looks::Metadata };
         let (objects, _room) = self.read(request, looks).await?;
         let (object, old) = (objects.object.map(|read| read.value), objects.old.map(|read| read.value));
@@ -82,8 +84,8 @@ impl Judge {
         Ok(answer(verdict))
     }
 
-    /// Refuses what would have a server gone before its pod, but to whoever may change the quotas that deny: an administrator
-    /// removes finalizers where Agones is gone.
+    /// Denies a request that would remove a server before its pod, unless the user may update the quotas that deny: an
+    /// administrator removes finalizers if Agones is gone.
     async fn may_release(
         &self,
         request: &Request<'_>,
@@ -132,7 +134,7 @@ impl Judge {
         })
     }
 
-    /// Makes an Event of what exceeds a quota, and is not only tried out.
+    /// Makes an Event of a request that exceeds a quota, unless it is a dry run.
     fn tell_of(&self, request: &Request<'_>, verdict: &Verdict) {
         let (cause, note) = match verdict {
             Verdict::Exceeded { message, quota } => (quota.clone(), message.clone()),
@@ -182,7 +184,7 @@ fn answer(verdict: Verdict) -> Answer {
     }
 }
 
-/// Whether what is in an object says how much it takes up: of an autoscaler, what its fleet may.
+/// Whether the content of an object determines its usage. An autoscaler is charged for what its fleet may reach.
 fn takes_up(resource: &GroupResource) -> bool {
     is_charged(resource) || gatehouse_policy::governed(&resource.group, &resource.resource)
 }
@@ -193,7 +195,7 @@ mod tests {
 
     use super::*;
 
-    /// Allowed, code, and the annotations.
+    /// Whether it is allowed, the code, and the annotations.
     fn shown(verdict: Verdict) -> (bool, Value, Value) {
         let response = super::super::answer::testing::response(answer(verdict));
         let code = response["status"]["code"].clone();

@@ -1,8 +1,9 @@
-//! Reviews: an AdmissionReview in, its answer out.
+//! Reads an AdmissionReview, decides it, and writes the response.
 //!
-//! Invariants: nothing is admitted by accident. Whatever cannot be read, decided or finished in time is refused in words
-//! that say so, but for mutations, which fill in and never refuse. A validating answer never carries a patch. What is
-//! said about a dry run is what would be said otherwise, and nothing else comes of it.
+//! **Invariant:** nothing is admitted by accident. The validating webhooks deny a request that cannot be read, decided
+//! or finished in time, with a message that says so. The mutating webhook never denies: it only patches. A response of
+//! a validating webhook never carries a patch. A dry run gets the same answer as the real request, and has no side
+//! effects.
 
 mod answer;
 mod apart;
@@ -40,14 +41,14 @@ pub use request::{Operation, Request, Unreadable};
 pub use room::Room;
 pub use verdicts::Verdicts;
 
-/// Every path that reviews come to.
+/// The paths that serve reviews.
 pub const PATHS: &[&str] = &[MUTATE_PATH, VALIDATE_PATH, QUOTA_PATH];
 
-/// When what could not be decided should be asked again: a busy ledger is written some forty times meanwhile.
+/// The client should retry an undecided request after this time, in which a busy ledger is written about forty times.
 const LATER: Duration = Duration::from_secs(1);
 
-/// Patches that make objects what they were, of some megabytes, until they have been sent: all of them together, shared
-/// by who asks.
+/// The most bytes of all unsent patches that restore an old object. Such a patch can have several megabytes. The
+/// clients share the room fairly.
 const RESTORING: usize = 32 << 20;
 
 /// Answers reviews.
@@ -85,7 +86,7 @@ impl Webhook {
 }
 
 impl Reviews {
-    /// Answers by `judge`.
+    /// Decides reviews by `judge`.
     pub fn new(judge: Judge) -> Self {
         Self { reader: Reader::new(), judge, lane: Lane::new(), restoring: FairShare::new(RESTORING) }
     }
@@ -133,7 +134,7 @@ impl Handler for Reviews {
             let body = self.reader.read(&request.parts, request.holder, request.body, until).await?;
             Ok::<_, ApiError>((body, until))
         };
-        // The body has its room until this returns.
+        // The body holds its room until this function returns.
         let (body, until) = read.await.inspect_err(|_| count("", false, "unreadable"))?;
         let (uid, answer, (operation, dry_run)) =
             match self.lane.work(body.bytes.len(), || Request::parse(&body.bytes)).await {
@@ -141,7 +142,7 @@ impl Handler for Reviews {
                     count("", false, "unreadable");
                     return Err(error);
                 }
-                // The validating webhooks are asked about the same, and refuse it.
+                // The validating webhooks get the same request, and deny it.
                 Err(Unreadable::Refused { uid, .. }) if webhook == Webhook::Mutate => {
                     (uid, Answer::allowed(), ("", false))
                 }

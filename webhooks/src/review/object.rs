@@ -1,4 +1,6 @@
-//! The objects of a review, read as far as somebody looks at them. Of the wrong shape, they are refused by field.
+//! Reads the objects of a review, as far as rules look at them.
+//!
+//! **Invariant:** an object of the wrong shape is an error that names the field.
 
 use gatehouse_object::{Problem, Read, Shape};
 use gatehouse_serving::ApiError;
@@ -9,45 +11,46 @@ use serde_json::{Map, Value};
 use super::request::Request;
 use crate::looks;
 
-/// Fields of metadata that are text, where they are there.
+/// The metadata fields that must be strings if present.
 const TEXT: [&str; 7] =
     ["name", "generateName", "namespace", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp"];
-/// Those that map names to text.
+/// The metadata fields that must be maps of strings if present.
 const TEXT_BY_NAME: [&str; 2] = ["labels", "annotations"];
-/// Those that are lists.
+/// The metadata fields that must be lists if present.
 const LISTS: [&str; 2] = ["ownerReferences", "finalizers"];
 
-/// How much of an object is looked at.
+/// How much of an object is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Looks {
-    /// Its metadata, whatever the rest is.
+    /// The metadata only; the rest may have any shape.
     Metadata,
-    /// What rules, defaults and quotas look at.
+    /// The fields that rules, defaults and quotas look at.
     Fields,
-    /// All that policies may see, as conditions in CEL do. Of what cannot be read so, as much as of `Fields`.
+    /// Everything that policies may see, which CEL conditions need. If the objects are too large or too deep for that,
+    /// the same as `Fields`.
     Whole,
 }
 
-/// The objects of a review, and what they take.
+/// The objects of a review, and the memory that they take.
 #[derive(Debug)]
 pub(super) struct Objects {
-    /// As it is to be.
+    /// The new object.
     pub(super) object: Option<Read>,
-    /// As it was.
+    /// The old object.
     pub(super) old: Option<Read>,
-    /// Why they could not be read whole.
+    /// Why the objects could not be read whole.
     pub(super) unread: Option<String>,
     /// The memory that they take, in bytes.
     pub(super) cost: usize,
 }
 
-/// Reads the objects of a review, building at most `budget` bytes.
+/// Reads the objects of a review, and builds at most `budget` bytes.
 pub(super) fn read(request: &Request<'_>, how_much: Looks, budget: usize) -> Result<Objects, ApiError> {
     let shape = match how_much {
         Looks::Metadata => &looks::METADATA,
         Looks::Fields => &looks::FIELDS,
         Looks::Whole => {
-            // Conditions make of what they look at something that is about as large again.
+            // CEL conditions convert what they look at into values of about the same size.
             match read_by(request, &looks::WHOLE, budget / 2) {
                 Ok(objects) => return Ok(Objects { cost: 2 * objects.cost, ..objects }),
                 Err(Unread { too_large: Some(why), .. }) => {
@@ -64,7 +67,7 @@ pub(super) fn read(request: &Request<'_>, how_much: Looks, budget: usize) -> Res
 /// Why objects were not read.
 struct Unread {
     error: ApiError,
-    /// They make sense, and are deeper or more than may be built.
+    /// Set if the objects are valid, but too deep or too large to be built.
     too_large: Option<String>,
 }
 
@@ -88,7 +91,7 @@ fn read_by(request: &Request<'_>, shape: &Shape, budget: usize) -> Result<Object
     Ok(Objects { object, old, unread: None, cost: budget - left })
 }
 
-/// `spec.replicas` of an `autoscaling/v1` Scale. What is left out is none.
+/// `spec.replicas` of an `autoscaling/v1` Scale; 0 if it is absent.
 pub(super) fn replicas(request: &Request<'_>, scale: &Value) -> Result<i64, ApiError> {
     match scale.pointer("/spec/replicas") {
         None | Some(Value::Null) => Ok(0),
@@ -98,7 +101,7 @@ pub(super) fn replicas(request: &Request<'_>, scale: &Value) -> Result<i64, ApiE
     }
 }
 
-/// The object, if its outline is that of an object. Null is absence.
+/// Checks the outline of an object. Null fields count as absent.
 fn checked(object: Value) -> Result<Value, FieldProblem> {
     let Value::Object(mut object) = object else { return Err(invalid("object", "must be a map")) };
     object.retain(|_, value| !value.is_null());

@@ -1,4 +1,6 @@
-//! Gatehouse's own kinds: a quota or a policy that does not compile is refused when it is written, field by field.
+//! Compiles quotas and policies when they are written.
+//!
+//! **Invariant:** a new spec that does not compile is denied, with an error for each field.
 
 use std::borrow::Cow;
 
@@ -20,15 +22,16 @@ pub(super) fn is_own(request: &Request<'_>) -> bool {
     request.resource.group == GROUP
 }
 
-/// Says whether what is written can be enforced. What is deleted, or is only the status of something, always goes.
-/// `namespace`: Gatehouse's own.
+/// Denies a quota or a policy that cannot be enforced. Deletions and subresources such as status are always admitted.
+/// `namespace` is Gatehouse's own.
 pub(super) async fn compile(request: &Request<'_>, live: &Live, namespace: &str) -> Result<(), ApiError> {
     let Some(object) =
         request.object.filter(|_| request.is_whole() && request.operation != Operation::Delete)
     else {
         return Ok(());
     };
-    // What was refused would be there only from before a rule was stricter. It may still be labelled, and go.
+    // An invalid spec can exist only from before a rule became stricter. Such an object may still be labelled and
+    // deleted.
     if request.old_object.is_some_and(|old| spec(old).is_some_and(|old| Some(old) == spec(object))) {
         return Ok(());
     }
@@ -38,7 +41,7 @@ pub(super) async fn compile(request: &Request<'_>, live: &Live, namespace: &str)
             problems => problems,
         },
         "reconcilepolicies" => {
-            // Compiling CEL takes more stack than is safe to take here, and more time than others should wait for.
+            // Compiling CEL takes more stack than is safe to use here, and more time than other requests should wait.
             let (text, namespace) = (object.to_owned(), namespace.to_owned());
             let compile =
                 move || problems::<ReconcilePolicy, _>(&text, |policy| compile_policy(policy, &namespace));
@@ -56,7 +59,7 @@ pub(super) async fn compile(request: &Request<'_>, live: &Live, namespace: &str)
     Err(ApiError::invalid_object(subject, &problems))
 }
 
-/// As [`Policy::compile_new`]; parameters are read in `namespace` alone.
+/// As [`Policy::compile_new`], and parameters may only be read from `namespace`.
 fn compile_policy(policy: &ReconcilePolicy, namespace: &str) -> Result<(), Vec<FieldError>> {
     let mut errors = Policy::compile_new(policy).err().unwrap_or_default();
     if let Some(of) = policy.spec.param_ref.as_ref().filter(|of| of.namespace != namespace) {
@@ -67,8 +70,8 @@ fn compile_policy(policy: &ReconcilePolicy, namespace: &str) -> Result<(), Vec<F
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
-/// What a quota counts and cannot be counted: it would say that it is enforced, and enforce nothing. A quota that is there
-/// already goes on holding its other limits.
+/// The resources of a quota that cannot be counted: it would claim to enforce a limit and enforce nothing. A quota
+/// that exists already goes on enforcing its other limits.
 async fn uncounted(object: &RawValue, live: &Live) -> Result<Vec<FieldProblem>, ApiError> {
     let mut problems = Vec::new();
     let quota: TenantQuota = serde_json::from_str(object.get())
@@ -80,7 +83,7 @@ async fn uncounted(object: &RawValue, live: &Live) -> Result<Vec<FieldProblem>, 
             None => match live.is_countable(&resource).await {
                 Ok(Some(Countable::WithoutNamespace)) => Some(NO_NAMESPACE),
                 Ok(Some(Countable::WithoutObjects)) => Some(NO_OBJECTS),
-                // What is not served yet may come, and its status says so until then.
+                // A resource that is not served yet may be served later; the quota's status says so until then.
                 Ok(Some(Countable::Yes) | None) => None,
                 Err(error) => {
                     tracing::warn!(%resource, error = %explain(&error), "cannot find out whether it can be counted");
@@ -96,7 +99,7 @@ async fn uncounted(object: &RawValue, live: &Live) -> Result<Vec<FieldProblem>, 
     Ok(problems)
 }
 
-/// `spec` as it was sent. kube-apiserver writes equal ones alike.
+/// The text of `spec`. kube-apiserver serializes equal specs to equal text.
 fn spec(object: &RawValue) -> Option<&str> {
     #[derive(serde::Deserialize)]
     struct Specified<'a> {

@@ -1,7 +1,7 @@
-//! An AdmissionReview as it arrives: read once, and the objects in it left as text until somebody wants to look.
+//! Parses an AdmissionReview once; its objects stay text until they are needed.
 //!
-//! Invariant: whatever is not exactly a review of `admission.k8s.io/v1` is an error. Where its uid could be read, the
-//! error is an answer to it; else it is one of HTTP.
+//! **Invariant:** a body that is not a valid review of `admission.k8s.io/v1` is an error. If its uid could be read,
+//! the error is a response to the review; otherwise it is an HTTP error.
 
 use std::borrow::Cow;
 
@@ -14,49 +14,49 @@ mod user;
 use user::LONGEST_USER;
 pub(crate) use user::UserInfo;
 
-/// The one version that is read and answered.
+/// The only supported version.
 pub(super) const API_VERSION: &str = "admission.k8s.io/v1";
-/// The kind of questions and answers.
+/// The kind of requests and responses.
 pub(super) const KIND: &str = "AdmissionReview";
 
-/// The longest name of anything, in bytes. Kubernetes allows 253.
+/// The longest uid, name or group, in bytes. Kubernetes allows names of 253.
 const LONGEST_NAME: usize = 1024;
-/// What kube-apiserver asks about.
+/// The request of a review.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Request<'a> {
-    /// Names this call. Another call about the same request has another.
+    /// Identifies this call. Another call about the same request has another uid.
     #[serde(borrow)]
     pub uid: Cow<'a, str>,
-    /// What the object is sent as. With matchPolicy Equivalent not always what the client used.
+    /// The kind of the object. With matchPolicy Equivalent it may differ from what the client used.
     #[serde(borrow)]
     pub kind: Kind<'a>,
-    /// The resource it is of.
+    /// The resource of the object.
     #[serde(borrow)]
     pub resource: Resource<'a>,
-    /// What of the resource is written: `scale`, for one; empty for itself.
+    /// The subresource, such as `scale`; empty for the resource itself.
     #[serde(borrow, default, deserialize_with = "text_or_null")]
     pub sub_resource: Cow<'a, str>,
-    /// Empty at a creation under `generateName`; the object has the name then.
+    /// The name. Empty at a creation with `generateName`; the object has the name then.
     #[serde(borrow, default, deserialize_with = "text_or_null")]
     pub name: Cow<'a, str>,
-    /// Empty for what belongs to no namespace.
+    /// The namespace; empty for cluster-scoped objects.
     #[serde(borrow, default, deserialize_with = "text_or_null")]
     pub namespace: Cow<'a, str>,
-    /// What is to be done.
+    /// The operation.
     pub operation: Operation,
-    /// Who asks for it.
+    /// The user.
     pub user_info: UserInfo,
-    /// What is to be there. None at a deletion.
+    /// The new object; `None` for a deletion.
     #[serde(borrow, default)]
     pub object: Option<&'a RawValue>,
-    /// What is there. None at a creation.
+    /// The old object; `None` for a creation.
     #[serde(borrow, default)]
     pub old_object: Option<&'a RawValue>,
-    /// How it is to be written.
+    /// The options of the write.
     #[serde(borrow, default, deserialize_with = "default_or_null")]
     pub options: WriteOptions<'a>,
-    /// Nothing will be written, whatever the answer.
+    /// Whether the request is a dry run.
     #[serde(default, deserialize_with = "flag_or_null")]
     pub dry_run: bool,
 }
@@ -91,45 +91,45 @@ pub struct Resource<'a> {
     pub resource: Cow<'a, str>,
 }
 
-/// What is to be done with the object.
+/// The operation on the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Operation {
-    /// It is to be there.
+    /// Creates the object.
     Create,
-    /// It is to be different.
+    /// Updates the object.
     Update,
-    /// It is to go.
+    /// Deletes the object.
     Delete,
-    /// Something is to be opened through it.
+    /// Connects to the object.
     Connect,
 }
 
-/// CreateOptions or UpdateOptions, which patches have too; of DeleteOptions, nothing.
+/// The options that are used of CreateOptions, UpdateOptions (also of patches) and DeleteOptions.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WriteOptions<'a> {
-    /// What the writer calls itself.
+    /// The field manager.
     #[serde(borrow, default, deserialize_with = "text_or_null")]
     pub field_manager: Cow<'a, str>,
-    /// Of a deletion: what becomes of what the object owns.
+    /// For a deletion: what happens to dependents.
     #[serde(borrow, default, deserialize_with = "text_or_null")]
     pub propagation_policy: Cow<'a, str>,
-    /// The same, as it was said before.
+    /// For a deletion: the deprecated form of `propagation_policy`.
     #[serde(default, deserialize_with = "default_or_null")]
     pub orphan_dependents: Option<bool>,
 }
 
-/// Why there is nothing to review.
+/// Why a body could not be parsed.
 #[derive(Debug)]
 pub enum Unreadable {
-    /// No review, so an answer of HTTP's.
+    /// Not a review: answered with an HTTP error.
     NotAReview(ApiError),
-    /// A review that makes no sense, so a review that refuses.
+    /// A review that is invalid: answered with a denial.
     Refused {
-        /// Of the review.
+        /// The uid of the review.
         uid: String,
-        /// What is wrong.
+        /// The error.
         why: ApiError,
     },
 }
@@ -158,7 +158,7 @@ impl Operation {
 }
 
 impl<'a> Request<'a> {
-    /// Reads the body of a call.
+    /// Parses a body.
     pub fn parse(body: &'a [u8]) -> Result<Self, Unreadable> {
         if body.is_empty() {
             return Err(not_a_review("the body is empty; an AdmissionReview is expected"));
@@ -182,7 +182,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Every operation comes with its objects, and they are objects.
+    /// Checks that lengths are within limits, and that the operation has the objects that it needs.
     fn check(&self) -> Result<(), String> {
         for (field, name) in [
             ("name", &self.name),
@@ -223,17 +223,17 @@ impl<'a> Request<'a> {
         Ok(())
     }
 
-    /// What the request is about: the object to be, or that was.
+    /// The new object, or the old one for a deletion.
     pub fn subject(&self) -> Option<&'a RawValue> {
         self.object.or(self.old_object)
     }
 
-    /// Whether it is about the resource itself, and not about a part such as `scale`.
+    /// Whether it is about the resource itself, not a subresource such as `scale`.
     pub fn is_whole(&self) -> bool {
         self.sub_resource.is_empty()
     }
 
-    /// Whether it deletes an object so that what this owns stays. What makes no sense does not.
+    /// Whether it deletes an object and orphans its dependents. False if the old object cannot be read.
     pub fn orphans(&self) -> bool {
         #[derive(Default, Deserialize)]
         #[serde(default)]
@@ -250,7 +250,7 @@ impl<'a> Request<'a> {
         }
         match (&*self.options.propagation_policy, self.options.orphan_dependents) {
             ("", Some(orphans)) => orphans,
-            // Where the request does not say, the object does.
+            // If the request does not say, the finalizers of the object do.
             ("", None) => {
                 let old = self.old_object.and_then(|raw| serde_json::from_str::<Finalized>(raw.get()).ok());
                 old.is_some_and(|old| old.metadata.finalizers.iter().any(|one| one == "orphan"))
@@ -260,7 +260,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Finds out what is wrong with a body that could not be read, on the slow path.
+/// Finds the error in a body that could not be parsed. This is the slow path.
 fn explain(body: &[u8]) -> Unreadable {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -346,12 +346,12 @@ pub(crate) mod testing {
 
     use super::{API_VERSION, KIND};
 
-    /// The review of a creation of an object `a` in the namespace `n` by jane.
+    /// The review of a creation of object `a` in namespace `n` by jane.
     pub(crate) fn create(group: &str, resource: &str, object: &Value) -> Vec<u8> {
         review(group, resource, object).to_string().into_bytes()
     }
 
-    /// The same, to be changed.
+    /// The same as a value, for tests to modify.
     pub(crate) fn review(group: &str, resource: &str, object: &Value) -> Value {
         json!({
             "apiVersion": API_VERSION,

@@ -1,36 +1,37 @@
-//! The memory that is built from reviews, beside their bodies: reserved before an object is read, and held until the
-//! review is answered.
+//! Limits the memory that is built from reviews, apart from their bodies. It is reserved before an object is read, and
+//! held until the review is answered.
 //!
-//! What reading may build is bounded by the length of the text; what it did build is known after it, and the rest is
-//! given back. Small reviews have room of their own, so that large ones never keep them waiting.
+//! The length of the text bounds what reading may build; after reading, the unused part is released.
+//!
+//! **Invariant:** small reviews have separate room, so large reviews never block them.
 
 use std::sync::Arc;
 
 use gatehouse_object::MOST_PER_BYTE;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The most that is built from one review.
+/// The most bytes that are built from one review.
 pub(super) const MOST: usize = 32 << 20;
-/// What is built from all large reviews together: two at their most, with their users.
+/// The most bytes of all large reviews together: two of the largest, with their user info.
 const LARGE: usize = 72 << 20;
-/// What is built from all small ones together.
+/// The most bytes of all small reviews together.
 const SMALL: usize = 32 << 20;
-/// A review is small that may build so much: an object of some fifteen kilobytes, before and after.
+/// A review is small if it builds at most this: an object of about fifteen kilobytes, old and new.
 const MOST_OF_SMALL: usize = 2 << 20;
-/// What every review takes: its envelope, its user, its answer.
+/// What every review takes: its envelope, user info and response.
 const BASE: usize = 16 << 10;
 
-/// What is counted as one.
+/// The bytes of one permit.
 const UNIT: usize = 1 << 10;
 
-/// Room for what is built from reviews.
+/// The memory for what is built from reviews.
 #[derive(Debug)]
 pub struct Room {
     small: Arc<Semaphore>,
     large: Arc<Semaphore>,
 }
 
-/// Room that is taken, until this is dropped.
+/// Reserved room, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Reservation {
     permit: Option<OwnedSemaphorePermit>,
@@ -44,24 +45,24 @@ impl Default for Room {
 }
 
 impl Room {
-    /// The most that may be built from texts of so many bytes together.
+    /// The most bytes that may be built from texts of `text` bytes together.
     pub(super) fn bound(text: usize) -> usize {
         text.saturating_mul(MOST_PER_BYTE).min(MOST)
     }
 
-    /// Takes room for so much, as soon as there is. Callers hold no other.
+    /// Reserves room, and waits for it if needed. Callers must not hold another reservation.
     pub(super) async fn reserve(&self, bytes: usize) -> Reservation {
         let bytes = bytes.saturating_add(BASE);
         let room = if bytes <= MOST_OF_SMALL { &self.small } else { &self.large };
-        // More than there is altogether would never come.
+        // A request for more than the total would wait forever.
         let units = units(bytes.min(LARGE));
-        // Never closed; a review that could not be counted would be better answered than lost.
+        // The semaphore is never closed. Were it, answering without a reservation is better than failing the review.
         Reservation { permit: Arc::clone(room).acquire_many_owned(units).await.ok() }
     }
 }
 
 impl Reservation {
-    /// Gives back what is more than so many bytes.
+    /// Releases what exceeds `bytes`.
     pub(super) fn shrink(&mut self, bytes: usize) {
         let Some(permit) = &mut self.permit else { return };
         let excess = permit.num_permits().saturating_sub(units(bytes.saturating_add(BASE)) as usize);

@@ -1,4 +1,4 @@
-//! Reviews against a world made by hand: what policies refuse, warn about and fill in, and in which words.
+//! Tests reviews against a hand-made world: what policies deny, warn about and fill in, and the messages.
 
 mod bounded;
 mod content;
@@ -31,7 +31,7 @@ use gatehouse_fake_api::FakeApi;
 const FLUX: &str = "kustomize.toolkit.fluxcd.io";
 const OWN: &str = "system:serviceaccount:gatehouse-system:gatehouse-webhooks";
 
-/// Reviews over a world, and what is behind them.
+/// Reviews over a world, and the channels behind them.
 struct Site {
     reviews: Reviews,
     outbox: Outbox,
@@ -45,7 +45,7 @@ impl Site {
         Self::with_quota(policies, None)
     }
 
-    /// The same, with a quota over the namespace.
+    /// The same, with a quota that selects the namespace.
     fn with_quota(policies: &[(&str, Value)], hard: Option<&Value>) -> Self {
         let mut world = Builder::new();
         if let Some(hard) = hard {
@@ -118,7 +118,7 @@ impl Site {
         self.ask(Webhook::Validate, review).await
     }
 
-    /// Notes of what would be sent.
+    /// The notes of the Events that would be sent.
     fn told(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.outbox.next_now())
             .map(|told| format!("{} {}", told.reason, told.note))
@@ -126,12 +126,12 @@ impl Site {
     }
 }
 
-/// Who asks.
+/// A client by its number.
 fn peer(number: u8) -> Holder {
     Holder::address(Ipv4Addr::new(10, 0, 0, number).into())
 }
 
-/// A cluster in which jane may suspend, and nobody may do anything else; asking for joe's rights fails.
+/// A cluster in which jane may suspend, and nobody has another right; checking joe's rights fails.
 fn access(asked: &Arc<Mutex<Vec<Value>>>) -> Authorizer {
     let asked = Arc::clone(asked);
     let service = tower::service_fn(move |request: http::Request<KubeBody>| {
@@ -337,7 +337,7 @@ async fn what_a_policy_is_going_to_refuse_is_not_charged_to_a_quota() {
     let message = response["status"]["message"].as_str().expect("text");
     assert!(message.starts_with(r#"reconcilepolicies.policy.gatehouse.dev "strict" denied"#), "{message}");
     assert!(site.told().is_empty(), "the other webhook tells");
-    // With nothing against it, the ledger is asked for; there is none in this world.
+    // No policy denies it, so the quota ledger is read; this world has none.
     let response = site.ask(Webhook::Quota, &create(&json!({"interval": "1h", "prune": true}))).await;
     assert_eq!(
         (&response["allowed"], &response["status"]["code"]),

@@ -1,9 +1,11 @@
-//! What policies say to a request, judged once for the two webhooks that ask.
+//! Shares the verdict of the policies between the two webhooks that need it.
 //!
-//! kube-apiserver asks about policies and about quotas at once, and both want the verdict. Where it takes CEL that may work
-//! for long, whoever asks second takes what the first has found or is about to find. The uid of a review is another for each
-//! webhook, so that what is the same is known by its content; a verdict is shared once, by the other webhook, within a
-//! moment, and under the very same policies. Where the two ask different replicas, each judges, at the same time.
+//! kube-apiserver calls the policy webhook and the quota webhook at the same time, and both need the verdict. If a
+//! policy has CEL that may run long, the second webhook takes the result of the first, or waits for it. Each webhook
+//! gets its own uid for the same request, so requests are compared by content.
+//!
+//! **Invariant:** a verdict is shared once, with the other webhook, within [`SHARED_FOR`], and only under the same
+//! compiled policies. If the two calls reach different replicas, each replica judges by itself.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,26 +21,26 @@ use tokio::time::Instant;
 use super::Webhook;
 use super::request::Request;
 
-/// How long a verdict waits for the other webhook.
+/// How long a verdict is kept for the other webhook.
 const SHARED_FOR: Duration = Duration::from_secs(2);
-/// The most that wait. What is dropped is judged again.
+/// The most verdicts that are kept. A dropped one is computed again.
 const MOST: usize = 256;
 
-/// A policy, what it has against a request by itself, and the rights it asks for.
+/// A policy, its violations without rights, and the verbs that it requires.
 pub(super) struct Judged {
     pub(super) policy: Arc<Policy>,
     pub(super) violations: Vec<Violation>,
     pub(super) verbs: Vec<Verb>,
 }
 
-/// What all policies say, whether what a freeze holds is kept, and the name of what they judged.
+/// The verdict of all policies, whether objects held by a freeze are kept, and the name of the object.
 pub(super) struct Verdict {
     pub(super) name: String,
     pub(super) kept: Result<(), ApiError>,
     pub(super) judged: Vec<Judged>,
 }
 
-/// Verdicts that the other webhook may ask for, and turns for making one.
+/// The verdicts that the other webhook may take, and permits for long work.
 pub struct Verdicts {
     waiting: Mutex<VecDeque<Waiting>>,
     turns: Arc<Semaphore>,
@@ -52,7 +54,7 @@ struct Waiting {
     verdict: Arc<OnceCell<Arc<Verdict>>>,
 }
 
-/// The digest of all that a verdict depends on in a request.
+/// A digest of everything in a request that a verdict depends on.
 type Content = [u8; 32];
 
 impl Default for Verdicts {
@@ -63,7 +65,7 @@ impl Default for Verdicts {
 }
 
 impl Verdicts {
-    /// The verdict of `judge`, or of the other webhook on the same.
+    /// Runs `judge`, or takes the verdict of the other webhook on the same request.
     pub(super) async fn once(
         &self,
         asker: Webhook,
@@ -71,19 +73,18 @@ impl Verdicts {
         policies: &[Arc<Policy>],
         judge: impl AsyncFnOnce() -> Result<Verdict, ApiError>,
     ) -> Result<Arc<Verdict>, ApiError> {
-        // What is judged in microseconds is not worth a digest.
+        // Rules without long CEL take microseconds, which is not worth a digest.
         if !policies.iter().any(|policy| policy.may_take_long()) {
             return judge().await.map(Arc::new);
         }
         let verdict = self.shared(asker, content(request), policies);
-        // An error is nobody's verdict: the other one judges for itself. So it does if the first is given up.
+        // An error is not shared: the other webhook judges by itself. It also does so if the first call is cancelled.
         verdict.get_or_try_init(async || judge().await.map(Arc::new)).await.cloned()
     }
 
-    /// What long work waits for: as much of it goes on at once as there are processors, so that what it may take in memory
-    /// is bounded too.
+    /// Waits for a permit for long work. There are as many as processors, which also bounds the memory of such work.
     pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        // Never closed.
+        // The semaphore is never closed.
         Arc::clone(&self.turns).acquire_owned().await.ok()
     }
 
@@ -117,7 +118,7 @@ impl Verdicts {
 
 fn content(request: &Request<'_>) -> Content {
     let mut digest = Sha256::new();
-    // Each with its length: no two requests are written alike.
+    // Each field is preceded by its length, so that different requests have different input.
     let mut add = |bytes: &[u8]| {
         digest.update((bytes.len() as u64).to_le_bytes());
         digest.update(bytes);
@@ -170,7 +171,7 @@ mod tests {
         Arc::new(Policy::compile(&policy).expect("compiles"))
     }
 
-    /// How often a number of askers, in this order, have the same request judged.
+    /// Counts how often the request is judged if these webhooks ask in this order.
     async fn judged(verdicts: &Verdicts, askers: &[(Webhook, &str, &[Arc<Policy>])]) -> usize {
         let times = AtomicUsize::new(0);
         for (asker, name, policies) in askers {

@@ -1,4 +1,4 @@
-//! What policies found, in words: one answer to a request, and what its Event is about.
+//! Formats the findings of policies: the response to a request, and what its Event refers to.
 
 use std::sync::Arc;
 
@@ -12,38 +12,38 @@ use super::answer::{Annotation, Answer};
 use super::request::{self, Request};
 use crate::events::Object;
 
-/// The rules that take a right of their own: to suspend, resume and reconcile, and to make an object exempt.
+/// The rules about rights: to suspend, resume and reconcile, and to make an object exempt.
 const VERBS: &str = "verbs";
 const EXEMPT: &str = "exempt";
 
-/// A policy, and what it has against a request.
+/// A policy, and its violations by a request.
 pub(super) struct Finding {
     pub(super) policy: Arc<Policy>,
     pub(super) violations: Vec<Violation>,
-    /// The cluster's own words, where a right is missing.
+    /// The message of the authorizer, if a right is missing.
     pub(super) forbidden: Option<ApiError>,
 }
 
 impl Finding {
-    /// What is enforced so.
+    /// The violations of rules with this enforcement.
     pub(super) fn enforced(&self, enforcement: Enforcement) -> impl Iterator<Item = &Violation> {
         self.violations
             .iter()
             .filter(move |violation| self.policy.enforcement_of(&violation.rule) == enforcement)
     }
 
-    /// Whether it refuses the request.
+    /// Whether the policy denies the request.
     pub(super) fn denies(&self) -> bool {
         self.enforced(Enforcement::Deny).next().is_some()
     }
 }
 
-/// One answer to all findings: a refusal, if any rule denies; warnings and annotations for all.
+/// The response to all findings: a denial if any violated rule denies, with warnings and annotations for all of them.
 pub(super) fn answer(findings: &[Finding]) -> Answer {
     let denying: Vec<_> = findings.iter().filter(|finding| finding.denies()).collect();
     let mut answer = match denying.as_slice() {
         [] => Answer::allowed(),
-        // Where nothing is missing but a right, the cluster's own words say it best.
+        // If only a right is missing, the message of the authorizer is returned unchanged.
         [finding @ Finding { forbidden: Some(why), .. }]
             if finding.enforced(Enforcement::Deny).all(|violation| is_right(&violation.rule)) =>
         {
@@ -78,7 +78,7 @@ pub(super) fn answer(findings: &[Finding]) -> Answer {
     answer
 }
 
-/// What is said of a violation in metrics and the audit log.
+/// The decision by enforcement, in metrics and the audit log.
 pub(super) const DECISIONS: [(Enforcement, &str); 3] =
     [(Enforcement::Deny, "denied"), (Enforcement::Warn, "warned"), (Enforcement::Audit, "audited")];
 
@@ -86,12 +86,12 @@ fn is_right(rule: &str) -> bool {
     matches!(rule, VERBS | EXEMPT)
 }
 
-/// The rule that a right belongs to.
+/// The rule that requires a verb.
 pub(super) fn rule_of(verb: Verb) -> &'static str {
     if verb == Verb::Exempt { EXEMPT } else { VERBS }
 }
 
-/// That a right is missing.
+/// The violation for a missing right.
 pub(super) fn missing(verb: Verb, why: &ApiError) -> Violation {
     Violation {
         rule: rule_of(verb).into(),
@@ -127,13 +127,13 @@ fn described(violation: &Violation) -> String {
     format!("{field}{colon}{message} (rule {rule})")
 }
 
-/// What an Event about a request is about.
+/// The object that an Event about a request refers to.
 pub(super) fn regarding(request: &Request<'_>) -> Object {
     let metadata = request.subject().and_then(|raw| serde_json::from_str::<Identified>(raw.get()).ok());
     let Identified { metadata: Identity { name, uid } } = metadata.unwrap_or_default();
     let group = &request.resource.group;
     let slash = if group.is_empty() { "" } else { "/" };
-    // A Scale is nothing that anybody looks at: the Event is about what is scaled.
+    // The Event refers to the scaled object, not to the Scale.
     let kind = match Kind::of_resource(group, &request.resource.resource) {
         Some(kind) => kind.name().to_owned(),
         None => request.kind.kind.clone().into_owned(),
@@ -143,7 +143,7 @@ pub(super) fn regarding(request: &Request<'_>) -> Object {
         kind,
         namespace: request.namespace.clone().into_owned(),
         name: if request.name.is_empty() { name } else { request.name.clone().into_owned() },
-        // What is refused at its creation never exists.
+        // An object whose creation is denied has no uid.
         uid: if request.operation == request::Operation::Create { String::new() } else { uid },
     }
 }

@@ -1,9 +1,11 @@
-//! What becomes of a request while a freeze is on.
+//! Decides what happens to a request during a freeze.
 //!
-//! People are refused. What Flux's controllers write is held instead: an object that exists stays as it is, a new one is
-//! admitted suspended, a new fleet without servers. A parent that brings the objects of several tenants then sees no change in those of the frozen
-//! one, and goes on with the others. People whom the policy exempts may resume an object, or make one; that they did is
-//! marked on it, for otherwise it would be suspended at once.
+//! Requests of people are denied. Writes of Flux's controllers are held: an existing object stays as it is, a new one
+//! is admitted suspended, and a new fleet without servers. A parent that applies the objects of several tenants then
+//! sees no change in those of the frozen one, and continues with the others. People whom the policy exempts may resume
+//! or create an object; this is marked on it, because otherwise it would be suspended at once.
+//!
+//! **Invariant:** only a policy that denies holds a write, and only writes of Flux are held.
 
 use gatehouse_apiservice::policy::Enforcement;
 use gatehouse_inventory::{DISABLED, Suspension};
@@ -15,30 +17,30 @@ use crate::{
     rules::freezes,
 };
 
-/// Who suspends, as `fluxcd.controlplane.io/suspendedBy` says it.
+/// The author in `fluxcd.controlplane.io/suspendedBy`.
 pub const AUTHOR: &str = "gatehouse";
 
-/// Annotations that Gatehouse alone writes.
+/// The annotations that only Gatehouse writes.
 const MARKS: [&str; 2] = [annotation::FROZEN_BY, annotation::EXEMPT_FROM];
 
-/// What a freeze makes of a write by one of Flux's controllers.
+/// A write of a Flux controller that a freeze holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
-    /// The policy.
+    /// The name of the policy.
     pub policy: String,
-    /// Its freeze.
+    /// The active freeze.
     pub freeze: ActiveFreeze,
-    /// An object that exists stays as it is; else, a new one is admitted so that it does nothing.
+    /// True if an existing object stays as it is; false if a new one is admitted suspended or without servers.
     pub stays: bool,
 }
 
 impl Hold {
-    /// As objects are marked: `POLICY/FREEZE`.
+    /// The mark on held objects: `POLICY/FREEZE`.
     pub fn mark(&self) -> String {
         self.freeze.mark(&self.policy)
     }
 
-    /// A sentence for whoever wrote.
+    /// The warning for the client.
     pub fn notice(&self) -> String {
         let what = if self.stays { "the object stays as it is" } else { "the object does nothing" };
         format!("{what} during the freeze {}, which ends {}", self.mark(), self.freeze.until_local)
@@ -46,21 +48,21 @@ impl Hold {
 }
 
 impl ActiveFreeze {
-    /// As objects are marked: `POLICY/FREEZE`.
+    /// The mark on held objects: `POLICY/FREEZE`.
     pub fn mark(&self, policy: &str) -> String {
         format!("{policy}/{}", self.name)
     }
 
-    /// As objects are marked that this freeze does not hold, though others of its kind may: `POLICY/FREEZE@SINCE`.
+    /// The mark on objects that this freeze does not hold, though other occurrences may: `POLICY/FREEZE@SINCE`.
     pub fn exemption(&self, policy: &str) -> String {
         format!("{policy}/{}@{}", self.name, self.since)
     }
 }
 
 impl Policy {
-    /// The freeze that is on for a request, unless whoever makes it may pass.
+    /// The active freeze for a request, unless its user may pass.
     pub(crate) fn freeze_over(&self, case: &Case<'_>) -> Option<ActiveFreeze> {
-        // A freeze holds back what acts by itself; people who may break it are named by the policy.
+        // Garbage collection passes, game controllers pass on game servers, and so do people whom the policy exempts.
         let is_passed = |user: &User| {
             Accounts::is_collector(user)
                 || case.subject().is_some_and(|subject| !subject.kind.is_flux())
@@ -71,7 +73,7 @@ impl Policy {
         self.active_freeze(case.now).filter(|_| !is_passed)
     }
 
-    /// The freeze that this policy would hold a request by. Policies that only warn or audit hold nothing.
+    /// The hold of this policy on a request. Policies that only warn or audit hold nothing.
     fn hold(&self, case: &Case<'_>) -> Option<Hold> {
         if self.enforcement != Enforcement::Deny || !case.is_fluxs() {
             return None;
@@ -82,13 +84,13 @@ impl Policy {
             _ => return None,
         };
         let kind = case.object?.kind;
-        // Helm does not write again what it wrote once: a fleet would stay without servers when the freeze is over.
+        // Helm does not apply an unchanged object again, so a fleet would stay without servers after the freeze.
         let can_wait = kind.suspension() != Suspension::Never || kind.has_replicas() && !case.is_helms();
         let freeze = self.freeze_over(case).filter(|_| stays || can_wait)?;
         Some(Hold { policy: self.name.clone(), freeze, stays })
     }
 
-    /// The freeze that is on and that whoever makes the request is exempt from.
+    /// The mark of the active freeze, if the user is exempt from it.
     fn exemption(&self, case: &Case<'_>) -> Option<String> {
         let user = case.user.filter(|user| self.is_exempt_person(user))?;
         let freeze = self.active_freeze(case.now).filter(|_| self.enforcement == Enforcement::Deny)?;
@@ -97,15 +99,15 @@ impl Policy {
     }
 }
 
-/// The freeze that a request is held by.
+/// The hold on a request: that of the first policy which holds it.
 pub fn hold(policies: &[&Policy], case: &Case<'_>) -> Option<Hold> {
     let is_judged =
         case.subresource.is_none() && !case.user.is_some_and(|user| case.accounts.is_gatehouse(user));
     policies.iter().filter(|_| is_judged).find_map(|policy| policy.hold(case))
 }
 
-/// What admits a new object so that it does nothing, as additions to it. Who owns the fields that suspend is for the
-/// caller to say; a fleet has its servers when it is applied again.
+/// The patch that suspends a new object, or scales a new fleet to 0. The caller sets the owner of the fields that
+/// suspend; a fleet gets its servers when it is applied again.
 pub fn suspended(hold: &Hold, object: &Subject) -> Patch {
     let mut additions = Additions::to(&object.object);
     if object.kind.has_replicas() {
@@ -122,7 +124,7 @@ pub fn suspended(hold: &Hold, object: &Subject) -> Patch {
     additions.into_patch()
 }
 
-/// What an exempt person's request is marked with: the freezes that do not hold the object from here on.
+/// The mark for an exempt person's request: the freezes that no longer hold the object.
 fn exemptions(policies: &[&Policy], case: &Case<'_>) -> Option<String> {
     let object = case.object.filter(|object| object.kind.suspension() != Suspension::Never)?;
     let begins = match case.operation {
@@ -135,8 +137,8 @@ fn exemptions(policies: &[&Policy], case: &Case<'_>) -> Option<String> {
     (!exemptions.is_empty()).then(|| exemptions.join(","))
 }
 
-/// What is made of Gatehouse's marks in a request: an exempt person's doing is marked, and what Flux's controllers
-/// bring of them (from Git, where somebody copied them to) is left out.
+/// The patch to Gatehouse's marks in a request: an exempt person's request is marked, and changes to marks by Flux's
+/// controllers (from copies in Git) are reverted.
 pub fn marks(policies: &[&Policy], case: &Case<'_>) -> Patch {
     let Some(object) = case.object else { return Patch(Vec::new()) };
     let mut operations = Vec::new();
@@ -160,8 +162,8 @@ pub fn marks(policies: &[&Policy], case: &Case<'_>) -> Patch {
     additions.into_patch()
 }
 
-/// The mark that a request writes though only Gatehouse may, given what Gatehouse itself makes of it. Taking a mark away
-/// gives a claim up, which is not forbidden here: while a freeze is on, the freeze forbids it.
+/// The mark that a request adds or changes and only Gatehouse may write, except as Gatehouse itself adds it. Removing
+/// a mark gives up a claim, which is allowed here; an active freeze denies it.
 pub fn forged(policies: &[&Policy], case: &Case<'_>) -> Option<&'static str> {
     let object = case.object?;
     let is_right = |name: &str, value: &str| match name {

@@ -1,9 +1,11 @@
-//! Freeze windows: when each begins and ends, in its time zone.
+//! Computes freeze windows: when each begins and ends, in its time zone.
 //!
 //! A schedule names times on the clock of a zone. A freeze begins at the first instant at which that clock shows the
-//! time or a later one: a time that daylight saving leaves out becomes the end of the gap, and one that comes twice
-//! counts once, the first time. From there it lasts an absolute duration. Since later times never become earlier
-//! instants, the windows of a freeze are in the order of its schedule.
+//! time or a later one: a time that daylight saving skips moves to the end of the gap, and a time that occurs twice
+//! counts once, the first time. The freeze then lasts an absolute duration.
+//!
+//! **Invariant:** the windows of a freeze are in the order of its schedule, since a later time never becomes an
+//! earlier instant.
 
 mod hold;
 mod overlap;
@@ -24,20 +26,20 @@ use crate::{ActiveFreeze, dns, rules::Errors};
 pub use hold::{AUTHOR, Hold, forged, hold, marks, suspended};
 pub(crate) use overlap::refuse_overlaps;
 
-/// Longer than any freeze that is meant.
+/// The longest freeze: 31 days.
 const LONGEST: SignedDuration = SignedDuration::from_hours(31 * 24);
 
 /// The freezes of a policy.
 #[derive(Debug, Default)]
 pub(crate) struct Freezes(Vec<Window>);
 
-/// A freeze, compiled.
+/// A compiled freeze.
 #[derive(Debug)]
 pub(crate) struct Window {
     name: String,
     reason: Option<String>,
     schedule: croner::Cron,
-    /// The schedule as it was written.
+    /// The schedule as written.
     written: String,
     duration: SignedDuration,
     zone: TimeZone,
@@ -45,7 +47,7 @@ pub(crate) struct Window {
 
 impl Freezes {
     pub(crate) fn compile(freezes: &[Freeze], errors: &mut Errors) -> Self {
-        /// Each takes a search at admission; more than these are better written as a schedule.
+        /// The most freezes. Each takes a search at admission; more are better written as a schedule.
         const MOST: usize = 64;
         if freezes.len() > MOST {
             errors.refuse(
@@ -58,7 +60,7 @@ impl Freezes {
         let mut windows = Vec::new();
         for (index, freeze) in freezes.iter().enumerate() {
             let field = format!("spec.rules.freezes[{index}]");
-            // Marks of held objects are made of it.
+            // The name becomes part of the marks on held objects.
             if !dns::is_label(&freeze.name) {
                 let why = "must be a name of lower-case letters, digits and dashes, of at most 63 characters";
                 errors.refuse(format!("{field}.name"), &freeze.name, why);
@@ -81,7 +83,7 @@ impl Freezes {
         self.0.is_empty()
     }
 
-    /// The freeze that is on.
+    /// The active freeze.
     pub(crate) fn active(&self, now: Timestamp) -> Option<ActiveFreeze> {
         self.0.iter().find_map(|window| window.active(now))
     }
@@ -114,7 +116,7 @@ impl Window {
         let zone = match freeze.time_zone.as_deref() {
             None => Some(TimeZone::UTC),
             Some(name) => {
-                // The database of the build, so that every replica and every check of a file agree.
+                // The time zones are compiled in, so that every replica and every check of a file agree.
                 let zone = TimeZoneDatabase::bundled().get(name).ok();
                 if zone.is_none() {
                     errors.refuse(format!("{field}.timeZone"), name, "unknown time zone");
@@ -149,9 +151,9 @@ impl Window {
         })
     }
 
-    /// The last beginning at or before an instant.
+    /// The last start at or before an instant.
     fn last_start(&self, now: Timestamp) -> Option<Timestamp> {
-        // While the clock repeats an hour, it shows less than it has shown already.
+        // While the clock repeats an hour, it shows a time before one that it has already shown.
         let mut clock = self.latest_shown(now);
         let mut inclusive = true;
         loop {
@@ -164,7 +166,7 @@ impl Window {
         }
     }
 
-    /// The first beginning after an instant.
+    /// The first start after an instant.
     fn next_start(&self, now: Timestamp) -> Option<Timestamp> {
         let mut clock = self.zone.to_datetime(now);
         let mut inclusive = true;
@@ -178,7 +180,7 @@ impl Window {
         }
     }
 
-    /// The latest time the clock has shown up to an instant.
+    /// The latest time that the clock has shown up to an instant.
     fn latest_shown(&self, now: Timestamp) -> DateTime {
         /// No clock is put back by more, but over the date line.
         const LONGEST_FOLD: SignedDuration = SignedDuration::from_hours(3);

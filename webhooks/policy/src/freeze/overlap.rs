@@ -1,22 +1,23 @@
-//! Freezes of a policy must not overlap: which of two holds an object, and when it is let go, would be anybody's
-//! guess.
+//! Rejects policies whose freezes overlap: with two active freezes, it would be undefined which of them holds an
+//! object and when it is released.
 //!
-//! What overlaps is found on fixed years, not from today: a policy that was admitted once must compile for ever.
+//! **Invariant:** overlaps are searched in fixed years, not from today, so a policy that compiled once always
+//! compiles.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::Window;
 use crate::rules::Errors;
 
-/// From 2027 to 2031, with a leap day.
+/// The years 2027 to 2030, which include a leap day.
 const REFERENCE: (Timestamp, Timestamp) =
     (Timestamp::constant(1_798_761_600, 0), Timestamp::constant(1_924_992_000, 0));
 
-/// The most beginnings of one freeze that are looked at: four years of one every two hours. Denser schedules are
-/// looked at for a shorter time, in which they repeat themselves many times over.
+/// The most starts of one freeze that are checked: four years of one every two hours. A denser schedule is checked for
+/// a shorter time, in which it repeats many times.
 const MOST: usize = 17_600;
 
-/// Refuses windows that overlap, given with their place in the policy.
+/// Rejects windows that overlap; each is given with its index in the policy.
 pub(crate) fn refuse_overlaps(windows: &[(usize, Window)], errors: &mut Errors) {
     let starts: Vec<_> = windows.iter().map(|(_, window)| starts(window)).collect();
     for (place, (index, window)) in windows.iter().enumerate() {
@@ -51,7 +52,7 @@ pub(crate) fn refuse_overlaps(windows: &[(usize, Window)], errors: &mut Errors) 
     }
 }
 
-/// When a freeze begins within the reference years.
+/// The starts of a freeze within the reference years.
 fn starts(window: &Window) -> Vec<Timestamp> {
     let mut starts = Vec::new();
     let mut at = REFERENCE.0;
@@ -61,7 +62,7 @@ fn starts(window: &Window) -> Vec<Timestamp> {
         }
         let overlaps = starts.last().is_some_and(|last| next.duration_since(*last) < window.duration);
         starts.push(next);
-        // What overlaps itself is refused for that alone.
+        // A freeze that overlaps itself is rejected for that alone.
         if overlaps {
             break;
         }
@@ -70,7 +71,7 @@ fn starts(window: &Window) -> Vec<Timestamp> {
     starts
 }
 
-/// An instant at which both are on. Both lists are in order.
+/// An instant at which both freezes are active. Both lists are sorted.
 fn meeting(
     left: &[Timestamp],
     left_duration: SignedDuration,

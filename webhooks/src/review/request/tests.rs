@@ -1,4 +1,4 @@
-//! What is read as a review, and what is not.
+//! Tests which bodies are parsed as a review, and which are errors.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Who makes a request, as a review tells it: a bounded number of groups and values.
+//! The user of a review, with a bounded number of groups and extra values.
 
 use gatehouse_serving::authn;
 use serde::Deserialize;
@@ -6,12 +6,12 @@ use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::default_or_null;
 
-/// The most groups of a user, and the most values of what else is known of one.
+/// The most groups of a user, and the most extra entries and values.
 pub(super) const MOST_OF_USER: usize = 4096;
-/// What is known of a user, in bytes. kube-apiserver takes it from headers, of which it reads 1 MiB.
+/// The most bytes of the user info. kube-apiserver takes it from headers, of which it reads at most 1 MiB.
 pub(super) const LONGEST_USER: usize = 512 << 10;
 
-/// Who makes a request.
+/// The user who makes a request.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct UserInfo {
     username: String,
@@ -24,12 +24,12 @@ pub struct UserInfo {
 }
 
 impl UserInfo {
-    /// Their name.
+    /// The user name.
     pub fn name(&self) -> &str {
         &self.username
     }
 
-    /// Their groups.
+    /// The groups.
     pub fn groups(&self) -> &[String] {
         &self.groups.0
     }
@@ -45,7 +45,7 @@ impl UserInfo {
         COPIES * (bytes + entries * 3 * size_of::<String>())
     }
 
-    /// The length of all that is known.
+    /// The total length of all texts.
     pub(super) fn text(&self) -> usize {
         let length = |texts: &Few<String>| texts.0.iter().map(String::len).sum::<usize>();
         let extra = self.extra.0.iter().map(|(name, values)| name.len() + length(values));
@@ -53,7 +53,7 @@ impl UserInfo {
     }
 }
 
-/// A list, or a map, of no more than is bearable. Null is none, as Go writes nil.
+/// A list or a map with at most [`MOST_OF_USER`] entries. Null is empty, since Go writes nil as null.
 #[derive(Debug, Clone)]
 struct Few<T>(Vec<T>);
 

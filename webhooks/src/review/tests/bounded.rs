@@ -1,8 +1,8 @@
-//! Answers are small whatever was asked, and those that are not are held to a limit until they have been sent.
+//! Tests that responses are small for any request, and that large ones are limited until they have been sent.
 
 use super::*;
 
-/// No answer but a patch that restores an object is larger.
+/// The largest response, other than a patch that restores an object.
 const SMALL: usize = 256 << 10;
 
 async fn sent(answer: Answer) -> Vec<u8> {
@@ -50,7 +50,7 @@ async fn an_error_does_not_repeat_megabytes() {
     assert!(answer.to_string().len() < SMALL);
 }
 
-/// Whoever reaches the port can ask for such patches and not read them.
+/// Any client that reaches the port can request such patches and not read them.
 #[tokio::test]
 async fn patches_that_restore_objects_are_bounded_until_they_have_been_sent() {
     let always = json!([{"name": "always", "schedule": "0 0 * * *", "duration": "24h"}]);
@@ -75,7 +75,7 @@ async fn patches_that_restore_objects_are_bounded_until_they_have_been_sent() {
         assert!(unread.len() < 16, "there is no limit");
     }
     assert!(!unread.is_empty());
-    // Others have room of their own, and what was sent gives back its room.
+    // Other clients have separate room, and a sent response releases its room.
     let answer: Value = serde_json::from_slice(&sent(ask(peer(2)).await).await).expect("JSON");
     let patch: ByteString = serde_json::from_value(answer["response"]["patch"].clone()).expect("a patch");
     let patch: json_patch::Patch = serde_json::from_slice(&patch.0).expect("a patch");

@@ -1,4 +1,4 @@
-//! What is made of an object: defaults, conditions, shapes that are wrong, scales, policies themselves.
+//! Tests the content of objects: defaults, conditions, wrong shapes, scales, and policies themselves.
 
 use super::*;
 
@@ -82,7 +82,7 @@ async fn what_no_rule_looks_at_may_be_as_deep_as_it_likes_and_conditions_fail_on
     }
 }
 
-/// What grows without end, as a condition and as a warning, for both webhooks that want the verdict.
+/// A text that grows without limit, as a condition and as a warning, for both webhooks that need the verdict.
 #[tokio::test]
 async fn a_condition_without_end_is_broken_and_others_are_judged() {
     let endless = format!("[object.spec.interval]{}.size() > 0", ".map(x, x + x)".repeat(40));
@@ -104,7 +104,7 @@ async fn a_condition_without_end_is_broken_and_others_are_judged() {
     }
 }
 
-/// Judging does not outlast its review: time is over while it waits for its turn, or works.
+/// Judging ends at the deadline of its review, whether it waits for a permit or works.
 #[tokio::test]
 async fn judging_ends_with_its_review() {
     let pairs = "object.spec.list.all(a, object.spec.list.all(b, size(a + b) > 0))";
@@ -118,7 +118,7 @@ async fn judging_ends_with_its_review() {
     assert_eq!(response["allowed"], false, "{response}");
     let code = &response["status"]["code"];
     assert!(*code == 429 || response.to_string().contains("was not evaluated in time"), "{response}");
-    // Its turn is over as soon as it looks at the clock: all of them are there again.
+    // The work releases its permit as soon as it checks the clock: all permits are available again.
     let turns = std::thread::available_parallelism().map_or(2, usize::from);
     let turn = async || site.reviews.judge.verdicts.turn().await;
     let all = futures::future::join_all((0..turns).map(|_| turn()));

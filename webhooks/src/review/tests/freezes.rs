@@ -1,4 +1,5 @@
-//! Freezes as kube-apiserver meets them: what is held, what is made suspended, whose marks count, what is kept.
+//! Tests freezes as kube-apiserver sees them: what is held, what is admitted suspended, whose marks are valid, what is
+//! kept.
 
 use gatehouse_policy::{Kind, annotation};
 
@@ -10,7 +11,7 @@ const TENANT: &str = "system:serviceaccount:n:flux";
 const COLLECTOR: &str = "system:serviceaccount:kube-system:generic-garbage-collector";
 const MARK: &str = "p/day";
 
-/// A policy `p` whose freeze `day` is always on, and which exempts root.
+/// A policy `p` whose freeze `day` is always active, and which exempts root.
 fn frozen() -> Site {
     let freeze = json!({"name": "day", "schedule": "0 0 * * *", "duration": "24h"});
     let spec =
@@ -18,12 +19,12 @@ fn frozen() -> Site {
     Site::new(&[("p", spec)])
 }
 
-/// Policies are in force, and no freeze is on.
+/// A policy is in force, and no freeze is active.
 fn thawed() -> Site {
     Site::new(&[("p", strict("Warn"))])
 }
 
-/// A review by `user`, as `manager`.
+/// A review by `user`, with the field manager `manager`.
 fn by(user: &str, manager: &str, mut review: Value) -> Value {
     review["request"]["userInfo"]["username"] = json!(user);
     review["request"]["options"]["fieldManager"] = json!(manager);
@@ -48,7 +49,7 @@ fn deleted(old: &Value) -> Value {
     review
 }
 
-/// The patch of an answer to a mutation; none where there is none.
+/// The patch of a mutating review; `None` if there is none.
 async fn patch(site: &Site, review: &Value) -> Option<json_patch::Patch> {
     let response = site.ask(Webhook::Mutate, review).await;
     assert_eq!(response["allowed"], true, "{response}");
@@ -56,7 +57,7 @@ async fn patch(site: &Site, review: &Value) -> Option<json_patch::Patch> {
     Some(serde_json::from_slice(&patch.0).expect("a patch"))
 }
 
-/// What a mutation makes of the object; none where it leaves it as it is.
+/// The mutated object; `None` if there is no patch.
 async fn mutated(site: &Site, review: &Value) -> Option<Value> {
     let patch = patch(site, review).await?;
     let mut object = review["request"]["object"].clone();
@@ -69,7 +70,7 @@ async fn refusal(site: &Site, review: &Value) -> String {
     response["status"]["message"].as_str().unwrap_or_default().to_owned()
 }
 
-/// What Gatehouse owns of an object that it holds.
+/// The managedFields entry of Gatehouse on an object that it holds.
 fn entry() -> Value {
     let annotations = vec![annotation::FROZEN_BY, annotation::SUSPENDED_BY];
     let applied = Applied { suspension: true, annotations };
@@ -116,7 +117,7 @@ async fn what_flux_changes_stays_as_it_is_and_the_answer_says_so() {
 async fn status_is_written_in_a_freeze() {
     let site = frozen();
     let old = kustomization(&json!({"path": "a"}));
-    // With a status, kube-apiserver leaves spec alone; what it would not leave alone is not ours to judge there.
+    // A status update leaves the spec unchanged in kube-apiserver, so nothing else is judged there.
     let new = with(kustomization(&json!({"path": "b"})), "/status", json!({"observedGeneration": 2}));
     let mut review = flux(changed(&old, &new));
     review["request"]["subResource"] = json!("status");
@@ -133,7 +134,7 @@ async fn what_flux_makes_is_suspended_and_owned_by_gatehouse() {
         (declared.clone(), 1),
         (with(declared.clone(), "/metadata/managedFields", others.clone()), 2),
         (with(declared.clone(), "/metadata/managedFields", Value::Null), 1),
-        // Somebody copied an object of the cluster into Git, mark and all.
+        // Someone copied an object of the cluster into Git, with its mark.
         (with(declared.clone(), "/metadata/annotations", json!({annotation::FROZEN_BY: MARK})), 1),
     ] {
         let review = flux(request::testing::review(FLUX, "kustomizations", &object));
@@ -155,7 +156,7 @@ async fn what_flux_makes_is_suspended_and_owned_by_gatehouse() {
             assert!(said.contains("is reserved for Gatehouse and must not be changed"), "{user}: {said}");
         }
     }
-    // Of a fleet it owns nothing: it has servers when it is applied again.
+    // Gatehouse owns no field of a fleet: it gets servers when it is applied again.
     let fleet = json!({"apiVersion": "agones.dev/v1", "kind": "Fleet", "metadata": {"name": "f", "namespace": "n"}, "spec": {"replicas": 3}});
     let made = mutated(&site, &flux(request::testing::review("agones.dev", "fleets", &fleet))).await;
     assert_eq!(made, Some(with(fleet, "/spec/replicas", json!(0))));
@@ -184,14 +185,14 @@ async fn what_gatehouse_holds_is_kept_whoever_asks_but_for_the_collector() {
         assert!(said.contains("it is suspended by the freeze p/day"), "{said}");
         assert_eq!(refusal(&site, &by(COLLECTOR, "", review)).await, "");
     }
-    // An owner that was named before, a label, and what goes already.
+    // An owner that was named before, a label, and an object that is being deleted.
     let labelled = with(held(), "/metadata/labels", json!({"a": "b"}));
     let relabelled = with(owned.clone(), "/metadata/labels", json!({"a": "b"}));
     let going = with(held(), "/metadata/deletionTimestamp", json!("2026-11-29T00:00:00Z"));
     for review in [changed(&held(), &labelled), changed(&owned, &relabelled), deleted(&going)] {
         assert_eq!(refusal(&site, &by("root", "kubectl", review)).await, "");
     }
-    // What is not suspended, or marked, or suspended by Gatehouse is nobody's but its owner's.
+    // An object that is not suspended, not marked, or not suspended by Gatehouse may be deleted.
     for mine in [
         with(held(), "/spec/suspend", json!(false)),
         with(held(), "/metadata/annotations", json!({"gatehouse": "x"})),
@@ -199,7 +200,7 @@ async fn what_gatehouse_holds_is_kept_whoever_asks_but_for_the_collector() {
     ] {
         assert_eq!(refusal(&site, &by("root", "kubectl", deleted(&mine))).await, "", "{mine}");
     }
-    // Where no policy is in force any more, it is still Gatehouse's until it has let go.
+    // Without a policy in force, Gatehouse holds the object until it has released it.
     let said = refusal(&Site::new(&[]), &by("root", "kubectl", deleted(&held()))).await;
     assert!(said.contains("it is suspended by the freeze p/day"), "{said}");
 }
@@ -225,7 +226,7 @@ async fn nobody_writes_as_gatehouse() {
                 &with(plain.clone(), "/metadata/managedFields", json!("gatehouse")),
                 "cannot be read",
             ),
-            // What is taken over by somebody, or only stays.
+            // An entry that someone took over, or that stays.
             (Some(&own), &own, ""),
             (Some(&own), &with(own.clone(), "/spec/suspend", json!(false)), ""),
             (Some(&own), &with(plain.clone(), "/spec/suspend", json!(false)), ""),
@@ -239,7 +240,7 @@ async fn nobody_writes_as_gatehouse() {
                 let is_right = if expected.is_empty() { said.is_empty() } else { said.contains(expected) };
                 assert!(is_right, "{user} {old:?} {new}: {said:?}");
             }
-            // Its own writes are not looked at, nor what stands on a kind that it never holds.
+            // Gatehouse's own writes are not judged, nor entries on a kind that it never holds.
             assert_eq!(refusal(&site, &by(OWN, "gatehouse", review)).await, "");
         }
     }
