@@ -2,10 +2,8 @@
 //! CronJobs, Velero and CloudNativePG use.
 //!
 //! A schedule has five fields, or six with seconds first; or it is `@midnight` and the like, or `@every 6h`. Each may
-//! follow
-//! `CRON_TZ=` or `TZ=`. The fields are rewritten for the cron library, which is stricter in some forms and more lenient
-//! in
-//! others. Whether a schedule is valid is for its controller to decide.
+//! follow `CRON_TZ=` or `TZ=`. The fields are rewritten for the cron library, which is stricter in some forms and more
+//! lenient in others. Whether a schedule is valid is for its controller to decide.
 
 use gatehouse_apiservice::duration;
 use jiff::{Timestamp, tz::TimeZone};

@@ -1,10 +1,8 @@
 //! The CEL expressions of the catalogue's rules: their variables, and how an object is bound to them.
 //!
 //! The variables are `metadata`, `spec` and `status` (maps, empty if the object has none), `object` and `self` (the
-//! whole
-//! object) and `now`. Two functions are added to Kubernetes' CEL libraries: `nextRun(cron, timestamp)`, the next time
-//! of a
-//! schedule after a timestamp, and `portion(intOrString, total)`.
+//! whole object) and `now`. Two functions are added to Kubernetes' CEL libraries: `nextRun(cron, timestamp)`, the next
+//! time of a schedule after a timestamp, and `portion(intOrString, total)`.
 //!
 //! **Invariant:** All expressions on one object share one budget.
 

@@ -85,8 +85,8 @@ fn agones_players(object: Object<'_>) -> Result<(PartialSum, PartialSum), String
     Ok((PartialSum::new(of("count")?.or(listed)), PartialSum::new(of("capacity")?)))
 }
 
-/// Of those taken out on purpose, its status counts the ready ones a second time. What is missing is what is not ready,
-/// but for those of its servers that say they were taken out.
+/// The status counts the ready servers among those taken out on purpose twice. The missing servers are those that are
+/// not ready, except servers that report that they were taken out.
 fn kruise_set(object: Object<'_>) -> Result<GameNumbers, String> {
     let desired = object.number(&["spec", "replicas"])?.unwrap_or(0);
     let ready = object.status("readyReplicas")?;

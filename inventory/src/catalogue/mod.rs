@@ -3,8 +3,7 @@
 //! The built-in rows are in `builtin/`. A file of the same format adds rows or replaces some.
 //!
 //! **Invariant:** Every row is compiled when it is read. Judging an object can therefore fail only because of the
-//! content
-//! of the object, and such a failure is reported as [`State::Unknown`](crate::State::Unknown).
+//! content of the object, and such a failure is reported as [`State::Unknown`](crate::State::Unknown).
 
 mod cron;
 mod draft;

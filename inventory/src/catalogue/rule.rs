@@ -1,9 +1,8 @@
 //! The rules of a kind: when an object is suspended, progressing, failed or current, and what is reported then.
 //!
 //! **Invariant:** The order is that of Flux's healthCheckExprs, with three additional checks: being deleted → suspended
-//! →
-//! broken → progressing → failed → generation not observed → current → else Pending without a status, Progressing with
-//! one (Ready if the kind has no `current`). Within a field, the first rule that matches decides.
+//! → broken → progressing → failed → generation not observed → current → else Pending without a status, Progressing
+//! with one (Ready if the kind has no `current`). Within a field, the first rule that matches decides.
 //!
 //! `broken` is a failure that outlives its retries: a new attempt does not clear it until that attempt ends, so the
 //! health does not flap. Failed is checked before the generation, because some controllers observe a generation only

@@ -1,8 +1,7 @@
 //! Converts an object into the CEL values that rules read.
 //!
 //! **Invariant:** Integers are `int` regardless of their sign, as in Kubernetes. Through a generic JSON value they
-//! would
-//! be `uint`, and `status.replicas < 1` would not compare.
+//! would be `uint`, and `status.replicas < 1` would not compare.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 

@@ -1,9 +1,8 @@
 //! The state rule of Flux's kinds: a pure function from an object's own fields to a verdict.
 //!
 //! The first check that matches decides, so the order of the checks matters. Controllers advance `observedGeneration`
-//! only
-//! when they succeed, so failures are checked before the generation. Every reconciliation sets Ready=Unknown, which
-//! hides the outcome of the attempt before it, so that outcome is reported separately as the last outcome. If the
+//! only when they succeed, so failures are checked before the generation. Every reconciliation sets Ready=Unknown,
+//! which hides the outcome of the attempt before it, so that outcome is reported separately as the last outcome. If the
 //! object does not record it, [`Verdict::remember`](crate::Verdict) keeps the outcome that was observed earlier.
 //!
 //! **Invariant:** The verdict depends only on [`Facts`], which include the current time.

@@ -1,10 +1,9 @@
 //! Decides whether an object of Flux is suspended, as its controller does.
 //!
 //! The rules come from the sources of the controllers (Flux 2.9, flux-operator 0.58, source-watcher 2.2). The
-//! controllers
-//! of the toolkit read only `spec.suspend`; the operator and source-watcher read only their own annotation. On an
-//! object
-//! of the toolkit, the operator's annotation means "leave this live object as it is" and does not suspend it.
+//! controllers of the toolkit read only `spec.suspend`; the operator and source-watcher read only their own annotation.
+//! On an object of the toolkit, the operator's annotation means "leave this live object as it is" and does not suspend
+//! it.
 //!
 //! **Invariant:** The result depends only on the kind, `spec.suspend` and that annotation. The views, the policy rules,
 //! the end of suspensions and the freezes all use this decision.
