@@ -1,4 +1,4 @@
-//! URLs as Go parses them, and what Kubernetes' libraries of addresses and versions ask for beyond their parsers.
+//! Parses URLs as Go does, and adds the checks of Kubernetes' libraries for addresses and versions to their parsers.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -15,7 +15,7 @@ use super::{Failure, failed};
 struct Url {
     scheme: String,
     user: Option<String>,
-    /// With its port.
+    /// Includes the port.
     host: String,
     path: String,
     query: Option<String>,
@@ -28,7 +28,7 @@ impl Opaque for Url {
     }
 }
 
-/// Calls a function, if it is one of these; `None` leaves it to the library.
+/// Calls a function, if it is one of these; `None` leaves the call to the library.
 pub(super) fn call(name: &str, operands: &[Value]) -> Option<Result<Value, Failure>> {
     let text = |text: &str| Ok(Value::String(Arc::new(text.to_owned())));
     if let [Value::Opaque(opaque)] = operands
@@ -61,7 +61,7 @@ pub(super) fn call(name: &str, operands: &[Value]) -> Option<Result<Value, Failu
     }
 }
 
-/// Formats that the library reads differently: dashes of a UUID may be left out, and no bytes are none.
+/// Formats that the library parses differently: a UUID may omit its dashes, and empty bytes are not valid.
 fn validated(format: &str, text: &str) -> Option<Result<Value, Failure>> {
     let message = |message: &str| {
         let message = Value::String(Arc::new(message.to_owned()));
@@ -84,7 +84,7 @@ fn validated(format: &str, text: &str) -> Option<Result<Value, Failure>> {
     if format.contains("Byte") && text.is_empty() { message("invalid base64") } else { None }
 }
 
-/// Of a version that is read tolerantly: at most three numbers, and what comes after them only after three.
+/// Whether a version can be parsed leniently: it has at most three numbers, and a suffix only after three.
 fn is_tolerable(version: &str) -> bool {
     let version = version.trim();
     let version = version.strip_prefix('v').unwrap_or(version);
@@ -93,7 +93,7 @@ fn is_tolerable(version: &str) -> bool {
     parts.len() == 3 || (parts.len() < 3 && numbers.len() == version.len())
 }
 
-/// What of a version has a meaning: build metadata has none, also where versions are compared for equality.
+/// The significant part of a version: build metadata is ignored, also in tests for equality.
 pub(super) fn without_build(version: &str) -> &str {
     match version.split_once('+') {
         Some((version, build))
@@ -108,7 +108,7 @@ pub(super) fn without_build(version: &str) -> &str {
     }
 }
 
-/// Without zeros before a number, which some read as octal.
+/// Whether it has no leading zeros in numbers, which some parsers read as octal.
 fn is_strict_cidr(text: &str) -> bool {
     let has_zeros = |number: &str| number.len() > 1 && number.starts_with('0');
     text.split_once('/').is_some_and(|(address, prefix)| {
@@ -127,7 +127,7 @@ fn host_and_port(host: &str) -> (&str, &str) {
 }
 
 impl Url {
-    /// As Go's `url.ParseRequestURI`, and the parts as `url.Parse` has them.
+    /// Accepts what Go's `url.ParseRequestURI` accepts, and splits as `url.Parse` does.
     fn parse(text: &str) -> Result<Self, String> {
         let wrong = |why: &str| Err(format!("URL parse error: {why}"));
         if text.is_empty() {
@@ -149,7 +149,7 @@ impl Url {
             if scheme.is_empty() {
                 return wrong("it is neither absolute nor an absolute path");
             }
-            // Opaque, such as mailto:a@b.c.
+            // An opaque URL, such as mailto:a@b.c.
             let url = Self {
                 scheme,
                 user: Some(rest.to_owned()),
@@ -228,7 +228,7 @@ fn is_escaped_well(text: &str) -> bool {
     })
 }
 
-/// A path as it is sent: as it is written, if that is a way to write it, and escaped otherwise.
+/// The path as it is sent: unchanged if it is validly escaped, else escaped.
 fn escaped(path: &str) -> String {
     let stays = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@[]/%".contains(&byte);
     if path.bytes().all(stays) {
@@ -262,7 +262,7 @@ fn unescaped(text: &str, has_plus: bool) -> Vec<u8> {
     made
 }
 
-/// The values of each parameter. What Go does not read, it leaves out.
+/// The values of each parameter. Pairs that Go cannot parse are skipped.
 fn query(text: &str) -> Value {
     let mut parameters: HashMap<Key, Value> = HashMap::new();
     for part in text.split('&').filter(|part| !part.is_empty() && !part.contains(';')) {

@@ -1,56 +1,58 @@
-//! What an evaluation may cost: steps, bytes and time.
+//! Limits the cost of an evaluation: steps, bytes and time.
 //!
-//! Kubernetes' limits are the model: a limit for each expression, and one for all expressions of a policy on an object.
-//! A step is the evaluation of one part of an expression, or the look at one element or some bytes of a value. Bytes are
-//! counted before they are asked for and never given back, so that an evaluation cannot hold more than it may count.
+//! The limits follow those of Kubernetes: one for each expression, and one for all expressions of a policy on an
+//! object. A step is the evaluation of one part of an expression, or a read of one element or of some bytes of a value.
+//!
+//! **Invariant:** Bytes are counted before they are allocated and are never returned, so an evaluation cannot hold more
+//! than it may count.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::Failure;
 
-/// The most steps that one expression takes on one object.
+/// The most steps of one expression on one object.
 pub const EXPRESSION_STEPS: u64 = 1_000_000;
-/// The most bytes that one expression makes on one object.
+/// The most bytes that one expression allocates on one object.
 pub const EXPRESSION_BYTES: u64 = 16 << 20;
-/// The most steps that the expressions of a policy, or of a kind of the catalogue, take together on one object.
+/// The most steps of all expressions of a policy, or of a kind of the catalogue, on one object.
 pub const TOTAL_STEPS: u64 = 4 * EXPRESSION_STEPS;
 
-/// The clock is looked at after so many steps.
+/// The number of steps between two reads of the clock.
 const STEPS_BETWEEN_LOOKS: u64 = 1024;
 
-/// What several expressions may take together.
+/// The budget that several expressions share.
 #[derive(Debug)]
 pub struct Budget {
-    /// One evaluation at a time takes of it, if not on one thread.
+    /// Evaluations may run on different threads, but only one at a time uses it.
     steps: AtomicU64,
     until: Option<Instant>,
 }
 
 impl Budget {
-    /// [`TOTAL_STEPS`], and no step after `until`.
+    /// [`TOTAL_STEPS`], with the deadline `until`.
     pub fn new(until: Option<Instant>) -> Self {
         Self { steps: AtomicU64::new(TOTAL_STEPS), until }
     }
 
-    /// [`TOTAL_STEPS`], or less if so many are not left of what is granted for many objects.
+    /// [`TOTAL_STEPS`], or `granted` if fewer steps remain of the budget for many objects.
     pub fn of(granted: u64) -> Self {
         Self { steps: AtomicU64::new(granted.min(TOTAL_STEPS)), until: None }
     }
 
-    /// The steps that are left.
+    /// The remaining steps.
     pub fn steps_left(&self) -> u64 {
         self.steps.load(Ordering::Relaxed)
     }
 
-    /// What one expression may take of it.
+    /// The part of it that one expression may use.
     pub(super) fn meter(&self) -> Meter<'_> {
         let steps = self.steps_left().min(EXPRESSION_STEPS);
         Meter { budget: self, granted: steps, steps, bytes: EXPRESSION_BYTES, until_look: 0 }
     }
 }
 
-/// Counts what one expression takes.
+/// Counts the cost of one expression.
 #[derive(Debug)]
 pub(super) struct Meter<'b> {
     budget: &'b Budget,
@@ -61,7 +63,7 @@ pub(super) struct Meter<'b> {
 }
 
 impl Meter<'_> {
-    /// Takes steps; an error, if so many are not left or the time is over.
+    /// Counts steps; an error if too few remain or the deadline has passed.
     pub(super) fn steps(&mut self, steps: u64) -> Result<(), Failure> {
         let Some(left) = self.steps.checked_sub(steps) else {
             self.steps = 0;
@@ -83,7 +85,7 @@ impl Meter<'_> {
         Ok(())
     }
 
-    /// Takes bytes that are about to be asked for.
+    /// Counts bytes that are about to be allocated.
     pub(super) fn bytes(&mut self, bytes: u64) -> Result<(), Failure> {
         match self.bytes.checked_sub(bytes) {
             Some(left) => {

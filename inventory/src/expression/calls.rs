@@ -1,8 +1,10 @@
-//! Calls of functions: what a call may take is counted before it is made.
+//! Calls functions within the budget.
 //!
-//! The libraries' functions are handed copies of their arguments (twice, as the interpreter that they are written for
-//! has values of its own), and know no limits. So arguments are measured, and what the result may come to is worked out
-//! from them, before a function is called.
+//! The functions of the libraries receive copies of their arguments (twice, because the interpreter that they are
+//! written for has its own value type) and have no limits.
+//!
+//! **Invariant:** Arguments are measured, and the maximum size of the result is computed from them and counted, before
+//! a function is called.
 
 use std::panic;
 use std::sync::Arc;
@@ -18,10 +20,10 @@ use super::{
     patterns::Patterns, quantities, signatures, text,
 };
 
-/// Copies that are made of arguments, and what a linear function makes of them, by their size.
+/// The number of copies of the arguments, including the result of a linear function.
 const COPIES: u64 = 6;
 
-/// A function evaluated here.
+/// Calls a function that this crate evaluates.
 pub(super) fn native(
     native: Native,
     operands: &[Value],
@@ -59,10 +61,10 @@ pub(super) fn native(
     }
 }
 
-/// What `optional.ofNonZeroValue` takes for nothing.
+/// Whether `optional.ofNonZeroValue` treats the value as zero.
 fn is_zero(value: &Value) -> bool {
     match value {
-        // Go's zero time, not that of Unix.
+        // The zero time of Go, not of Unix.
         Value::Timestamp(time) => time.timestamp() == -62_135_596_800 && time.timestamp_subsec_nanos() == 0,
         value => value.is_zero(),
     }
@@ -100,7 +102,7 @@ fn size(operands: &[Value], meter: &mut Meter<'_>) -> Result<Value, Failure> {
     Ok(Value::Int(i64::try_from(size).unwrap_or(i64::MAX)))
 }
 
-/// A function of the libraries.
+/// Calls a function of the libraries.
 pub(super) fn library(
     functions: &Functions,
     name: &str,
@@ -126,14 +128,14 @@ pub(super) fn library(
     let mut args = operands;
     let this = is_method.then(|| args.remove(0));
     let result = upstream(functions, name, this, args)?;
-    // The library gives a format or null; Kubernetes an optional value.
+    // The library returns a format or null, Kubernetes an optional value.
     if name == "format.named" {
         return Ok(optional(Some(result).filter(|format| !matches!(format, Value::Null))));
     }
     Ok(result)
 }
 
-/// Refuses values that no overload takes.
+/// Rejects values that no overload accepts.
 pub(super) fn admitted(
     functions: &Functions,
     name: &str,
@@ -147,7 +149,7 @@ pub(super) fn admitted(
     Err(failed(check::no_overload(name, is_method, &operands)))
 }
 
-/// A function whose form in the libraries differs from Kubernetes', or that they lack.
+/// A function that the libraries lack, or define differently from Kubernetes.
 fn own(name: &str, operands: &[Value], meter: &mut Meter<'_>) -> Option<Result<Value, Failure>> {
     let optionals = |list: &[Value]| -> Vec<Value> {
         list.iter().filter_map(|item| as_optional(item)?.value().cloned()).collect()
@@ -181,7 +183,7 @@ fn own(name: &str, operands: &[Value], meter: &mut Meter<'_>) -> Option<Result<V
     })
 }
 
-/// A function of the libraries, called.
+/// Passes a call to the libraries.
 fn upstream(
     functions: &Functions,
     name: &str,
@@ -197,14 +199,14 @@ fn upstream(
     let args = args.into_iter().enumerate().map(|(at, arg)| bind(format!("@{at}"), arg)).collect();
     let call = CallExpr { func_name: name.to_owned(), target, args };
     let call = IdedExpr { id: 0, expr: Expr::Call(call) };
-    // The functions are not ours, and a value is anybody's.
+    // The functions are third-party code and the values are untrusted, so a panic is caught.
     match panic::catch_unwind(panic::AssertUnwindSafe(|| context.resolve(&call))) {
         Ok(result) => result.map_err(|error| explain(error, name)),
         Err(_) => Err(failed("the evaluator failed")),
     }
 }
 
-/// Takes what a call may need. `operands` are the target, if there is one, and the arguments.
+/// Counts the maximum cost of a call. `operands` are the target, if there is one, and the arguments.
 fn take(bound: Bound, operands: &[Value], meter: &mut Meter<'_>) -> Result<(), Failure> {
     let mut sizes = Vec::with_capacity(operands.len());
     for operand in operands {
@@ -223,7 +225,7 @@ fn take(bound: Bound, operands: &[Value], meter: &mut Meter<'_>) -> Result<(), F
         _ => "",
     };
     match bound {
-        // What is formatted is counted as it is written.
+        // The cost of formatting is counted during the formatting.
         Bound::Native(_) | Bound::Linear | Bound::Format => Ok(()),
         Bound::Own(steps) => meter.steps(steps),
         Bound::Pairs => {
@@ -269,7 +271,7 @@ fn take(bound: Bound, operands: &[Value], meter: &mut Meter<'_>) -> Result<(), F
     }
 }
 
-/// A literal text, as a value.
+/// A string literal, as a value.
 pub(super) fn literal(text: &str, meter: &mut Meter<'_>) -> Result<Value, Failure> {
     meter.bytes(ALLOCATION + text.len() as u64)?;
     Ok(Value::String(Arc::new(text.to_owned())))

@@ -1,7 +1,7 @@
-//! The type checker: what Kubernetes refuses when a policy is written is refused here, too.
+//! The type checker: it rejects what Kubernetes rejects when a policy is written.
 //!
-//! As cel-go's, with the options that Kubernetes sets: literals of lists and maps hold one type, and what is `dyn` is
-//! known when it is evaluated only.
+//! It follows cel-go with the options that Kubernetes sets: list and map literals have one element type, and the type
+//! of `dyn` values is known only during evaluation.
 
 use kube_cel::cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators as op,
@@ -14,7 +14,7 @@ use super::signatures::{self, Overload};
 use super::types::{Bindings, Type, most_general};
 use super::{conversion, evaluate, format, macros};
 
-/// Checks an expression: every call has an overload, every literal one type. Its type is that of its value.
+/// Checks that every call has an overload and every literal one element type. Returns the type of the expression.
 pub(super) fn check(expr: &IdedExpr, functions: &Functions, composed: &Composed) -> Result<Type, Refused> {
     let mut checker = Checker {
         functions,
@@ -32,11 +32,11 @@ struct Checker<'e> {
     functions: &'e Functions,
     composed: &'e Composed,
     bindings: Bindings,
-    /// How many uses of overloads there were: each has parameters of its own.
+    /// The number of overload uses so far: each use has its own type parameters.
     uses: usize,
-    /// What comprehensions have bound, innermost last.
+    /// The variables bound by comprehensions, innermost last.
     bound: Vec<(&'e str, Type)>,
-    /// How many calls of `format` are around: their lists may hold anything.
+    /// The number of enclosing calls of `format`: their lists may mix types.
     formats: usize,
 }
 
@@ -147,7 +147,7 @@ impl<'e> Checker<'e> {
         }
     }
 
-    /// The type of an element or entry; what is optional must be an optional value.
+    /// The type of an element or entry; an optional one must be an optional value.
     fn present(&mut self, found: Type, is_optional: bool) -> Checked {
         if !is_optional {
             return Ok(found);
@@ -158,7 +158,7 @@ impl<'e> Checker<'e> {
         }
     }
 
-    /// The type of several elements: all have the same, but in what is formatted.
+    /// The common type of several elements: all must have the same type, except in arguments of `format`.
     fn joined(&mut self, before: Option<Type>, found: Type) -> Checked {
         let Some(before) = before else { return Ok(found) };
         if self.formats > 0 {
@@ -208,7 +208,7 @@ impl<'e> Checker<'e> {
         Ok(result)
     }
 
-    /// The result of the overloads that take these operands.
+    /// The result type of the overloads that accept these operands.
     fn resolve(&mut self, name: &str, is_method: bool, operands: &[Type]) -> Checked {
         let mut result: Option<Type> = None;
         for overload in self.functions.overloads(name) {
@@ -255,7 +255,7 @@ impl<'e> Checker<'e> {
         let made = self.of(&of.accu_init)?;
         let outer = self.bound.len();
         self.bound.push((&of.accu_var, made.clone()));
-        // What only binds a name goes through nothing.
+        // A comprehension that only binds a name iterates over nothing.
         if of.iter_var != macros::UNUSED {
             self.bound.push((&of.iter_var, first));
         }
@@ -292,7 +292,7 @@ fn of_usage(of: &Type, usage: usize) -> Type {
     }
 }
 
-/// That no overload takes these operands.
+/// The message that no overload accepts these operands.
 pub(super) fn no_overload(name: &str, is_method: bool, operands: &[String]) -> String {
     match operands {
         [receiver, rest @ ..] if is_method => {
@@ -305,7 +305,7 @@ pub(super) fn no_overload(name: &str, is_method: bool, operands: &[String]) -> S
     }
 }
 
-/// Arguments that are literals are read when an expression is written.
+/// Validates literal arguments at compile time.
 fn literal_arguments(name: &str, call: &CallExpr) -> Result<(), String> {
     let text = |expr: Option<&IdedExpr>| match expr.map(|expr| &expr.expr) {
         Some(Expr::Literal(LiteralValue::String(text))) => Some(text.inner().to_owned()),

@@ -1,7 +1,9 @@
-//! Expressions with names that others use, as `variables.NAME`: each is evaluated at its first use, and once.
+//! Named expressions that others use as `variables.NAME`.
 //!
-//! As ValidatingAdmissionPolicies have them: one may use those before it, its type is that of its expression, and an
-//! error is an error wherever it is used. What it takes is taken of the budget of whoever uses it first.
+//! They work as in ValidatingAdmissionPolicies: an expression may use those before it, its type is that of its
+//! expression, and its error is an error at every use. Its cost counts towards the budget of its first user.
+//!
+//! **Invariant:** Each expression is evaluated at its first use, and once, unless the budget of that use was exhausted.
 
 use std::sync::OnceLock;
 
@@ -11,7 +13,7 @@ use kube_cel::cel::common::ast::{Expr, IdedExpr};
 use super::types::Type;
 use super::{Expression, Failure, each_part_mut};
 
-/// The variable whose fields they are.
+/// The variable that has them as fields.
 const VARIABLES: &str = "variables";
 
 /// Expressions with names, in the order in which they were added.
@@ -20,22 +22,22 @@ pub struct Composed(Vec<Named>);
 
 #[derive(Debug)]
 struct Named {
-    /// `variables.NAME`, which nobody can write as one identifier.
+    /// `variables.NAME`, which cannot be written as one identifier.
     identifier: String,
     expression: Expression,
 }
 
-/// What they came to on one object.
+/// Their results on one object.
 #[derive(Debug)]
 pub struct Memo(Vec<OnceLock<Result<Value, Failure>>>);
 
 impl Composed {
-    /// Adds an expression that was compiled with those that are there already.
+    /// Adds an expression that was compiled against the expressions added before it.
     pub fn add(&mut self, name: &str, expression: Expression) {
         self.0.push(Named { identifier: format!("{VARIABLES}.{name}"), expression });
     }
 
-    /// Room for what they come to on one object.
+    /// An empty store for their results on one object.
     pub fn memo(&self) -> Memo {
         Memo(self.0.iter().map(|_| OnceLock::new()).collect())
     }
@@ -53,7 +55,7 @@ impl Composed {
         &self.0[at].expression
     }
 
-    /// Why an identifier means none of them; none, if it has nothing to do with them.
+    /// Why an identifier names none of them; `None` if it is unrelated to them.
     pub(super) fn explain(&self, identifier: &str) -> Option<String> {
         if identifier == VARIABLES {
             return Some("variables are used as variables.NAME only".to_owned());
@@ -72,16 +74,16 @@ impl Memo {
         self.0[at].get()
     }
 
-    /// Keeps what one came to. Not that a budget was used up: that of the next who asks may be enough.
+    /// Stores a result, unless a budget was exhausted: the budget of the next user may be enough.
     pub(super) fn keep(&self, at: usize, value: &Result<Value, Failure>) {
         if !matches!(value, Err(Failure::Exhausted(_))) {
-            // Evaluated by one thread at a time.
+            // Only one thread evaluates at a time.
             let _ = self.0[at].set(value.clone());
         }
     }
 }
 
-/// Makes one identifier of each `variables.NAME`.
+/// Replaces each `variables.NAME` by one identifier.
 pub(super) fn resolve(expr: &mut IdedExpr) -> Result<(), String> {
     if let Expr::Comprehension(made) = &expr.expr
         && [Some(&made.iter_var), made.iter_var2.as_ref(), Some(&made.accu_var)]

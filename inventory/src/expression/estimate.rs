@@ -1,7 +1,7 @@
-//! What an expression would take on an ordinary object, estimated when it is written.
+//! Estimates, at compile time, the cost of an expression on an ordinary object.
 //!
-//! The budget holds whatever is evaluated; this is for telling its author in time. As in Kubernetes, an estimate may be
-//! ten times as large as what is granted: sizes are guessed. What grows with each macro of a chain goes far beyond that.
+//! The budget limits every evaluation; the estimate warns the author early. As in Kubernetes, an estimate may be ten
+//! times the limit, because sizes are guessed. A cost that multiplies with each macro of a chain goes far beyond that.
 
 use kube_cel::cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators as op};
 
@@ -9,30 +9,30 @@ use super::composed::Composed;
 use super::functions::{Bound, Functions, Native};
 use super::{EXPRESSION_BYTES, EXPRESSION_STEPS, evaluate, macros, patterns};
 
-/// The elements of a list or map of an ordinary object.
+/// The assumed number of elements of a list or map.
 const ITEMS: u64 = 64;
-/// The bytes of one of its texts.
+/// The assumed length of a string, in bytes.
 const TEXT: u64 = 256;
-/// How much an estimate may exceed what is granted.
+/// The factor by which an estimate may exceed the limit.
 const MARGIN: u64 = 10;
 
-/// How large a value would be.
+/// The estimated size of a value.
 #[derive(Debug, Clone, Copy)]
 struct Shape {
-    /// Elements, if it is a list or a map.
+    /// Number of elements, if it is a list or a map.
     items: u64,
-    /// Bytes of all that is in it.
+    /// Bytes of its whole content.
     bytes: u64,
 }
 
 impl Shape {
     const SCALAR: Self = Self { items: 1, bytes: 8 };
-    /// Something in an object: text, or a list of texts.
+    /// Any value in an object: a string, or a list of strings.
     const UNKNOWN: Self = Self { items: ITEMS, bytes: ITEMS * TEXT };
 
-    /// One of its elements.
+    /// The size of one of its elements.
     fn element(self) -> Self {
-        // A list within a list: its elements are not known by themselves.
+        // For nested lists, the size of the inner elements is not known separately.
         Self { items: ITEMS.min(self.bytes / 8).max(1), bytes: (self.bytes / self.items.max(1)).max(8) }
     }
 
@@ -45,7 +45,7 @@ impl Shape {
     }
 }
 
-/// Refuses what would take far too much, and patterns that are none.
+/// Rejects expressions that cost far too much, and invalid patterns.
 pub(super) fn check(expr: &IdedExpr, functions: &Functions, composed: &Composed) -> Result<(), String> {
     let mut estimate =
         Estimate { functions, composed, known: Vec::new(), bound: Vec::new(), steps: 0, bytes: 0 };
@@ -68,7 +68,7 @@ pub(super) fn check(expr: &IdedExpr, functions: &Functions, composed: &Composed)
 struct Estimate<'e> {
     functions: &'e Functions,
     composed: &'e Composed,
-    /// The shapes of composed expressions that were estimated: each is evaluated once.
+    /// The sizes of composed expressions that are already estimated: each is evaluated once.
     known: Vec<(usize, Shape)>,
     bound: Vec<(&'e str, Shape)>,
     steps: u64,
@@ -81,7 +81,7 @@ impl<'e> Estimate<'e> {
         self.bytes = self.bytes.saturating_add(times.saturating_mul(bytes));
     }
 
-    /// The shape of a part that is evaluated `times`.
+    /// The size of a part that is evaluated `times` times.
     fn shape(&mut self, expr: &'e IdedExpr, times: u64) -> Result<Shape, String> {
         self.take(times, 1, 0);
         Ok(match &expr.expr {
@@ -139,7 +139,7 @@ impl<'e> Estimate<'e> {
                 self.bound.push((&comprehension.iter_var, range.element()));
                 self.bound.extend(comprehension.iter_var2.as_deref().map(|name| (name, range.element())));
                 self.shape(&comprehension.loop_cond, rounds)?;
-                // What a round adds to nothing, each round adds.
+                // What one iteration adds to an empty result, every iteration adds.
                 let added = self.shape(&comprehension.loop_step, rounds)?;
                 self.bound.truncate(outer);
                 let made = Shape { items: range.items, bytes: range.items.saturating_mul(added.bytes) };
@@ -160,7 +160,7 @@ impl<'e> Estimate<'e> {
         shape
     }
 
-    /// Something new of so many elements and bytes.
+    /// A new value with this number of elements and bytes.
     fn made(&mut self, times: u64, items: u64, bytes: u64) -> Shape {
         self.take(times, bytes / 64, bytes.saturating_add(64));
         Shape { items, bytes }

@@ -1,10 +1,10 @@
-//! The evaluator: an expression's tree, gone through within a budget.
+//! The evaluator: walks the tree of an expression within a budget.
 //!
-//! The parser is cel's, and so are the values; cel's own interpreter has no limits and no place for any. It also copies
-//! whole values at each look into one, which this does not: values share their parts.
+//! The parser and the values are those of the cel crate. Its interpreter has no limits and no hooks for them, and it
+//! copies whole values at each field access; this evaluator does not, because values share their parts.
 //!
-//! Errors are values, as the CEL specification has it: `||`, `&&`, `all` and `exists` pass over an error where another
-//! part decides. Nothing passes over the end of the budget.
+//! **Invariant:** Errors are values, as in the CEL specification: `||`, `&&`, `all` and `exists` ignore an error if
+//! another operand decides. An exhausted budget is never ignored.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -26,13 +26,13 @@ use super::{
 
 type Evaluated = Result<Value, Failure>;
 
-/// The deepest that an expression may nest: evaluating recurses.
+/// The maximum nesting depth of an expression, because evaluation is recursive.
 pub(super) const DEEPEST: usize = 96;
 
 pub(super) struct Evaluator<'e, 'b> {
     functions: &'e Functions,
     known: Known<'e>,
-    /// What comprehensions have bound, innermost last. A result that is made up may be an error.
+    /// The variables bound by comprehensions, innermost last. An accumulated result may be an error.
     bound: Vec<(&'e str, Evaluated)>,
     patterns: Patterns,
     depth: usize,
@@ -58,7 +58,7 @@ impl<'e, 'b> Evaluator<'e, 'b> {
             Expr::List(list) => self.list(list),
             Expr::Map(map) => self.map(map),
             Expr::Comprehension(comprehension) => self.comprehension(comprehension),
-            // Refused when it is compiled.
+            // The compiler rejects these.
             Expr::Struct(_) | Expr::Unspecified => Err(failed("messages cannot be constructed")),
         };
         self.depth -= 1;
@@ -103,14 +103,14 @@ impl<'e, 'b> Evaluator<'e, 'b> {
         Err(failed(format!("unknown variable {name:?}")))
     }
 
-    /// The value of a composed expression, evaluated where nobody asked before; none, if there is no such expression.
+    /// The value of a composed expression, evaluated at its first use; `None` if there is no such expression.
     fn composed(&mut self, identifier: &str) -> Option<Evaluated> {
         let (composed, memo) = self.known.composed?;
         let at = composed.position(identifier)?;
         if let Some(known) = memo.get(at) {
             return Some(known.clone());
         }
-        // What macros bind around it is none of its names.
+        // A composed expression does not see the variables of the macros around its use.
         let bound = std::mem::take(&mut self.bound);
         let value = self.evaluate(&composed.expression(at).expr);
         self.bound = bound;
@@ -184,7 +184,7 @@ impl<'e, 'b> Evaluator<'e, 'b> {
         }
     }
 
-    /// `||` and `&&`: an error counts only where the other side does not decide.
+    /// `||` and `&&`: an error counts only if the other operand does not decide.
     fn logical(&mut self, left: &'e IdedExpr, right: &'e IdedExpr, decisive: bool) -> Evaluated {
         let left = self.truth(left);
         match left {
@@ -220,7 +220,7 @@ impl<'e, 'b> Evaluator<'e, 'b> {
 
     fn function(&mut self, call: &'e CallExpr) -> Evaluated {
         let mut args = Vec::with_capacity(call.args.len() + 1);
-        // `math.least(…)` is a function of a library, not a method of a variable called math.
+        // `math.least(…)` is a function of a library, not a method of a variable named math.
         let of_library = of_library(call, self.functions);
         let (name, bound) = match &of_library {
             Some((name, bound)) => (name.as_str(), Some(*bound)),
@@ -234,7 +234,7 @@ impl<'e, 'b> Evaluator<'e, 'b> {
         if let Bound::Native(native) = bound {
             let is_method = this.is_some();
             args.extend(this);
-            // What is there makes the other one needless.
+            // If there is a value, the alternative is not evaluated.
             if matches!(native, Native::Or | Native::OrValue)
                 && let [held] = args.as_slice()
                 && let Some(value) = as_optional(held).and_then(|held| held.value())
@@ -293,7 +293,7 @@ impl<'e, 'b> Evaluator<'e, 'b> {
         base: usize,
         items: impl Iterator<Item = (Value, Option<Value>)>,
     ) -> Evaluated {
-        // Only these two go on from an error, and may yet get rid of it.
+        // Only these two operators continue after an error, and may still discard it.
         let step = &comprehension.loop_step;
         let passes_errors = matches!(
             &step.expr,
@@ -316,8 +316,8 @@ impl<'e, 'b> Evaluator<'e, 'b> {
         self.evaluate(&comprehension.result)
     }
 
-    /// The result after a round. What `map` and `filter` do in each, which is to add to it, is done in place: a new list
-    /// for each round would be work that grows with the square.
+    /// The result after an iteration. `map` and `filter` append in each iteration; this is done in place, because
+    /// copying the list each time would cost quadratic time.
     fn step(&mut self, step: &'e IdedExpr, base: usize, before: Evaluated) -> Evaluated {
         let result_name = self.bound[base].0;
         let is_result = |expr: &IdedExpr| matches!(&expr.expr, Expr::Ident(name) if name == result_name);
@@ -343,7 +343,7 @@ impl<'e, 'b> Evaluator<'e, 'b> {
                     {
                         self.meter.steps(1)?;
                         let item = self.evaluate(&list.elements[0])?;
-                        // A vector that grows is copied, now and then, to one of twice the size.
+                        // A growing vector is sometimes copied to one of twice the size.
                         self.meter.bytes(3 * VALUE)?;
                         Arc::make_mut(&mut before).push(item);
                         Ok(Value::List(before))
@@ -356,7 +356,7 @@ impl<'e, 'b> Evaluator<'e, 'b> {
         }
     }
 
-    /// What is added to a map: a key and its value, or the entries of another.
+    /// The entries added to a map: a key and a value, or the entries of another map.
     fn entries(&mut self, added: &'e [IdedExpr]) -> Result<Vec<(Key, Value)>, Failure> {
         match added {
             [key, value] => {
@@ -423,7 +423,7 @@ fn ordered(left: &Value, right: &Value, meter: &mut Meter<'_>) -> Result<Orderin
     operators::order(left, right, meter)?.ok_or_else(|| failed("NaN has no order"))
 }
 
-/// The value of an element or an entry; none, if it is optional and not there.
+/// The value of an element or entry; `None` if it is optional and absent.
 fn present(value: Value, is_optional: bool) -> Result<Option<Value>, Failure> {
     if !is_optional {
         return Ok(Some(value));

@@ -1,4 +1,5 @@
-//! `format` of strings, as cel-go has it. `%e` is left out: cel-go writes its powers with characters of typography.
+//! `format` of strings, as in cel-go. `%e` is not supported, because cel-go writes exponents with typographic
+//! characters.
 
 use std::fmt::Write;
 
@@ -9,15 +10,15 @@ use kube_cel::cel::objects::Key;
 use super::measure::ALLOCATION;
 use super::{Failure, budget::Meter, conversion, describe, failed};
 
-/// The most digits after the point that may be asked for.
+/// The maximum precision.
 const MOST_PRECISION: usize = 100;
-/// What `%f` comes to if no precision is given.
+/// The default precision of `%f`.
 const PRECISION: usize = 6;
 
-/// A piece of a format.
+/// A part of a format string.
 enum Piece<'f> {
     Text(&'f str),
-    /// What is written there, and with how many digits.
+    /// The verb and its precision.
     Clause(char, Option<usize>),
 }
 
@@ -50,7 +51,7 @@ fn pieces(format: &str) -> Result<Vec<Piece<'_>>, String> {
     Ok(pieces)
 }
 
-/// Whether a format can be read, and there are as many arguments as it asks for, of types that are known to fit.
+/// Checks that a format is valid, that the number of arguments is right, and that known argument types fit.
 pub(super) fn check<'e>(format: &str, arguments: impl Iterator<Item = &'e Expr>) -> Result<(), String> {
     let mut arguments = arguments;
     for piece in pieces(format)? {
@@ -75,7 +76,7 @@ pub(super) fn check<'e>(format: &str, arguments: impl Iterator<Item = &'e Expr>)
     }
 }
 
-/// A text with the arguments in it.
+/// Formats the arguments.
 pub(super) fn format(format: &str, arguments: &[Value], meter: &mut Meter<'_>) -> Result<String, Failure> {
     let mut made = String::new();
     let mut arguments = arguments.iter();
@@ -139,7 +140,7 @@ fn hex(made: &mut String, clause: char, bytes: &[u8]) {
     }
 }
 
-/// With commas between thousands, as cel-go's locale has them.
+/// Writes thousands separators, as the locale of cel-go does.
 fn fixed(made: &mut String, number: f64, precision: usize) {
     if number.is_nan() {
         made.push_str("NaN");
@@ -166,7 +167,7 @@ fn fixed(made: &mut String, number: f64, precision: usize) {
     }
 }
 
-/// A value as text; within a list or map as a literal of CEL.
+/// Writes a value as text; within a list or map, as a CEL literal.
 fn written(made: &mut String, value: &Value, is_within: bool) -> Result<(), Failure> {
     match value {
         Value::Null => made.push_str("null"),
@@ -225,7 +226,7 @@ fn written(made: &mut String, value: &Value, is_within: bool) -> Result<(), Fail
     Ok(())
 }
 
-/// As Go's `%q` has it, for what is written in objects.
+/// Quotes as Go's `%q` does, for the characters that occur in objects.
 fn quoted(text: &str) -> String {
     let mut made = String::with_capacity(text.len() + 2);
     made.push('"');

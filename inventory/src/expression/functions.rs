@@ -1,42 +1,42 @@
-//! The functions an expression may call, and what bounds each.
+//! The functions that an expression may call, and the bound on the cost of each.
 //!
-//! A function that is not in the table does not exist: one that a new version of the libraries brings has to be given
-//! its bound first.
+//! **Invariant:** A function that is not in the table cannot be called, so a function of a new version of the libraries
+//! needs a bound first.
 
 use kube_cel::{KubeCelExt, cel::Context};
 
 use super::signatures::{self, Overload};
 
-/// What bounds the work and the memory of a call.
+/// The bound on the time and memory of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Bound {
-    /// Evaluated here, which counts by itself.
+    /// Evaluated by this crate, which counts the cost itself.
     Native(Native),
-    /// Some multiple of the arguments' size.
+    /// A multiple of the size of the arguments.
     Linear,
-    /// One that was added: its result is small, and its work so many steps.
+    /// An added function: its result is small, and it costs this number of steps.
     Own(u64),
-    /// Each element of one list is compared with all of another.
+    /// Each element of one list is compared with each element of another.
     Pairs,
     /// A list is sorted.
     Sort,
-    /// A text is looked for in another, from each character on.
+    /// A string is searched in another, from each character on.
     Search,
     /// Each level of nesting is copied.
     Flatten,
-    /// Each place that is replaced grows.
+    /// Each replaced part grows.
     Replace,
-    /// Each part of a text becomes a text of its own.
+    /// Each part of a string becomes a new string.
     Split,
-    /// The separator comes between all elements.
+    /// The separator is inserted between all elements.
     Join,
-    /// Numbers come with as many digits as they are asked for.
+    /// Numbers are written with the requested number of digits.
     Format,
-    /// As many elements as a number says.
+    /// A number gives the number of elements.
     Range,
 }
 
-/// The functions that are evaluated here.
+/// The functions that this crate evaluates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Native {
     Size,
@@ -55,7 +55,7 @@ pub(super) enum Native {
     OrValue,
 }
 
-/// What bounds a function; none, if there is no such function.
+/// The bound of a function; `None` if there is no such function.
 #[rustfmt::skip]
 fn bound_of(name: &str) -> Option<Bound> {
     Some(match name {
@@ -78,7 +78,7 @@ fn bound_of(name: &str) -> Option<Bound> {
         "string" | "bytes" | "double" | "int" | "uint" | "bool" | "dyn" | "type" | "duration" | "timestamp"
         | "getFullYear" | "getMonth" | "getDayOfYear" | "getDayOfMonth" | "getDate" | "getDayOfWeek" | "getHours"
         | "getMinutes" | "getSeconds" | "getMilliseconds"
-        // Texts.
+        // Strings.
         | "charAt" | "lowerAscii" | "upperAscii" | "substring" | "trim" | "strings.quote" | "format.byte"
         | "format.date" | "format.datetime" | "format.dns1035Label" | "format.dns1035LabelPrefix"
         | "format.dns1123Label" | "format.dns1123LabelPrefix" | "format.dns1123Subdomain"
@@ -106,14 +106,14 @@ fn bound_of(name: &str) -> Option<Bound> {
     })
 }
 
-/// A function that is added to Kubernetes'.
+/// A function added to those of Kubernetes.
 #[derive(Debug, Clone, Copy)]
 pub struct Own {
     /// Its name.
     pub name: &'static str,
-    /// Its arguments and its result, as `(string, timestamp) timestamp`.
+    /// Its parameters and its result, such as `(string, timestamp) timestamp`.
     pub signature: &'static str,
-    /// The most steps that it is worth; what it returns is small, whatever it is given.
+    /// Its cost in steps; its result must be small for every argument.
     pub steps: u64,
 }
 
@@ -129,7 +129,7 @@ pub struct Functions {
 }
 
 impl Functions {
-    /// Kubernetes' libraries, and what `add` adds to them.
+    /// Kubernetes' libraries, and the functions that `add` adds.
     pub fn new(own: &'static [Own], fields: Fields, add: impl FnOnce(&mut Context<'static>)) -> Self {
         let mut context = Context::default().with_all();
         add(&mut context);
@@ -137,7 +137,7 @@ impl Functions {
         Self { context, own, fields, is_nullable: false }
     }
 
-    /// Lets one side of `? :` be null, whatever the other is: null means none where these are used.
+    /// Allows one branch of `? :` to be null for any type of the other: these callers use null for "none".
     #[must_use]
     pub fn nullable(self) -> Self {
         Self { is_nullable: true, ..self }
@@ -166,9 +166,9 @@ impl Functions {
         own.map(|(own, _)| Bound::Own(own.steps)).or_else(|| bound_of(name))
     }
 
-    /// Whether there is such a function, or operator.
+    /// Whether a function or operator with this name exists.
     pub(super) fn knows(&self, name: &str) -> bool {
-        // Operators are the parser's own; no function can be named like one.
+        // The parser names operators so; no function can have such a name.
         name.starts_with(['_', '!', '-', '@']) || self.bound(name).is_some()
     }
 }

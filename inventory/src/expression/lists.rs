@@ -1,4 +1,4 @@
-//! Functions of lists, as Kubernetes' library and cel-go's `ext.Lists` have them.
+//! Functions of lists, as in Kubernetes' library and cel-go's `ext.Lists`.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -53,7 +53,7 @@ fn ordered(left: &Value, right: &Value, meter: &mut Meter<'_>) -> Result<Orderin
     order(left, right, meter)?.ok_or_else(|| failed("NaN has no order"))
 }
 
-/// The order of two elements, which are of one type.
+/// The order of two elements of the same type.
 fn compared(left: &Value, right: &Value, meter: &mut Meter<'_>) -> Result<Ordering, Failure> {
     if conversion::type_of(left) != conversion::type_of(right) {
         return Err(failed(format!("cannot compare {} with {}", describe(left), describe(right))));
@@ -96,7 +96,7 @@ fn extreme(list: &[Value], wanted: Ordering, meter: &mut Meter<'_>) -> Result<Va
     Ok(best.clone())
 }
 
-/// A list in the order of its keys.
+/// Sorts a list by its keys.
 fn sorted(list: &[Value], keys: &[Value], meter: &mut Meter<'_>) -> Result<Value, Failure> {
     let mut failure = None;
     let mut places: Vec<usize> = (0..list.len().min(keys.len())).collect();
@@ -118,7 +118,7 @@ fn sorted(list: &[Value], keys: &[Value], meter: &mut Meter<'_>) -> Result<Value
     }
 }
 
-/// `cel.@mapInsert`, which macros make maps with.
+/// `cel.@mapInsert`, which macros use to build maps.
 pub(super) fn insert(
     before: Value,
     added: Vec<(Key, Value)>,
@@ -126,7 +126,7 @@ pub(super) fn insert(
 ) -> Result<Value, Failure> {
     let Value::Map(before) = before else { return Err(failed("expected a map")) };
     let mut entries: Arc<HashMap<Key, Value>> = before.map;
-    // A table that grows is copied, now and then, to one of twice the size.
+    // A growing hash table is sometimes copied to one of twice the size.
     meter.bytes(3 * (ENTRY + VALUE) * added.len() as u64)?;
     for (key, value) in added {
         let taken = match &key {

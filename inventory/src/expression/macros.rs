@@ -1,6 +1,7 @@
-//! The macros that the parser leaves as calls: two variables, optional values, and the order by a key.
+//! Expands the macros that the parser leaves as calls: macros with two variables, optional values, and sorting by a
+//! key.
 //!
-//! They are expanded to comprehensions as cel-go expands them. Names of types are made one name each.
+//! They become comprehensions, as in cel-go. Dotted type names become one identifier each.
 
 use kube_cel::cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, ListExpr, LiteralValue, MapExpr, operators as op,
@@ -8,17 +9,17 @@ use kube_cel::cel::common::ast::{
 
 use super::conversion;
 
-/// The variable of a comprehension that goes through nothing: it binds a name to a value.
+/// The iteration variable of a comprehension that iterates over nothing and only binds a name to a value.
 pub(super) const UNUSED: &str = "#unused";
-/// What a comprehension makes.
+/// The accumulator of a comprehension.
 const RESULT: &str = "@result";
-/// What is put in order.
+/// The list to sort.
 const SORTED: &str = "@sorted";
 
 /// The optional value whose content is mapped.
 const MAPPED: &str = "@mapped";
 
-/// Expands the macros of an expression, the inner ones first.
+/// Expands the macros of an expression, inner ones first.
 pub(super) fn expand(expr: &mut IdedExpr) -> Result<(), String> {
     if let Some(name) = type_name(expr) {
         expr.expr = Expr::Ident(name);
@@ -52,7 +53,7 @@ pub(super) fn expand(expr: &mut IdedExpr) -> Result<(), String> {
     Ok(())
 }
 
-/// The name of a type, written with or without dots.
+/// The name of a type, with or without dots.
 fn type_name(expr: &IdedExpr) -> Option<String> {
     fn path(expr: &IdedExpr) -> Option<String> {
         match &expr.expr {
@@ -123,7 +124,7 @@ fn optional(name: &str, call: &mut CallExpr) -> Result<IdedExpr, String> {
     let mut args = std::mem::take(&mut call.args);
     let made = args.pop().unwrap_or_default();
     let variable = name_of(args.pop())?;
-    // Bound once: a chain of these would double what is before it each time.
+    // The value is bound once: otherwise, each call of a chain would double the expression before it.
     let bound = bind(&variable, method("value", ident(MAPPED), Vec::new()), made);
     let bound = if name == "optMap" { library("optional", "of", vec![bound]) } else { bound };
     let is_there = method("hasValue", ident(MAPPED), Vec::new());
@@ -149,7 +150,7 @@ fn sorted(call: &mut CallExpr) -> Result<IdedExpr, String> {
     Ok(bind(SORTED, *target, method("@sortByAssociatedKeys", ident(SORTED), vec![keys])))
 }
 
-/// `within`, with a name for a value.
+/// Evaluates `within` with a name bound to a value.
 fn bind(name: &str, value: IdedExpr, within: IdedExpr) -> IdedExpr {
     comprehension(ComprehensionExpr {
         iter_range: list(Vec::new()),
@@ -218,7 +219,7 @@ fn library(library: &str, name: &str, args: Vec<IdedExpr>) -> IdedExpr {
     method(name, ident(library), args)
 }
 
-/// The parts of an expression, to be changed.
+/// Visits the parts of an expression mutably.
 pub fn each_part_mut(expr: &mut IdedExpr, visit: &mut dyn FnMut(&mut IdedExpr)) {
     match &mut expr.expr {
         Expr::Unspecified | Expr::Literal(_) | Expr::Ident(_) | Expr::Struct(_) => {}

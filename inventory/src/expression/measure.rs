@@ -1,7 +1,10 @@
-//! How large a value is: what a copy of all of it takes.
+//! Measures values: the size of a full copy.
 //!
-//! Values share their parts, so that a short expression can make one that is small here and, written out, larger than
-//! any memory. Whoever copies or prints a value asks first; asking takes steps, and ends where they do.
+//! Values share their parts, so a short expression can build a value that is small in memory but larger than any memory
+//! when it is written out.
+//!
+//! **Invariant:** A value is measured before it is copied or printed. Measuring costs steps, and stops when they run
+//! out.
 
 use std::fmt;
 use std::fmt::Write;
@@ -11,28 +14,28 @@ use kube_cel::cel::objects::{Key, OptionalValue};
 
 use super::{Failure, budget::Meter};
 
-/// What a list takes for each element, and any value by itself.
+/// The size of a list element, and of any value by itself.
 pub(super) const VALUE: u64 = 32;
-/// What is allocated beside the content of a text, a list or a map.
+/// The allocation overhead of a string, a list or a map.
 pub(super) const ALLOCATION: u64 = 64;
-/// What an entry of a map takes beside its content: a table is never full.
+/// The overhead of a map entry: a hash table is never full.
 pub(super) const ENTRY: u64 = 4 * VALUE;
-/// Values that nest deeper are neither copied nor compared: both recurse.
+/// Values that nest deeper are neither copied nor compared, because both are recursive.
 pub(super) const DEEPEST: usize = 256;
 
 /// The size of a value as a tree.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Size {
-    /// Values in it.
+    /// The number of values in it.
     pub(super) nodes: u64,
-    /// Bytes of a copy.
+    /// The bytes of a copy.
     pub(super) bytes: u64,
-    /// How deep it nests.
+    /// Its nesting depth.
     pub(super) depth: usize,
 }
 
 impl Size {
-    /// Steps that going through it once takes.
+    /// The steps of one traversal.
     pub(super) fn work(self) -> u64 {
         self.nodes + self.bytes / 64
     }
@@ -46,7 +49,7 @@ impl Size {
     }
 }
 
-/// Measures a value; a step for each part.
+/// Measures a value; each part costs a step.
 pub(super) fn measure(value: &Value, meter: &mut Meter<'_>) -> Result<Size, Failure> {
     within(value, meter, 0)
 }
@@ -83,7 +86,7 @@ fn within(value: &Value, meter: &mut Meter<'_>, depth: usize) -> Result<Size, Fa
                     size = size.and(within(value, meter, depth + 1)?);
                 }
             } else {
-                // A URL, a quantity, …: what it prints is more than what it holds.
+                // For a URL, a quantity and so on, the printed form is larger than the stored one.
                 let mut printed = Printed(0);
                 let _ = write!(printed, "{:?}", opaque.as_debug());
                 size.bytes += printed.0;
@@ -94,7 +97,7 @@ fn within(value: &Value, meter: &mut Meter<'_>, depth: usize) -> Result<Size, Fa
     Ok(size)
 }
 
-/// Counts what is printed.
+/// Counts printed bytes.
 struct Printed(u64);
 
 impl Write for Printed {

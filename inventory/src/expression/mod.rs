@@ -1,9 +1,11 @@
-//! CEL: compiled when it is written, so that evaluating it can only fail by what an object holds, and evaluated within a
-//! [`Budget`] of steps, bytes and time, whatever an expression says.
+//! Compiles and evaluates CEL expressions.
 //!
-//! The language is Kubernetes' CEL: what it refuses is refused here when it is written, and what it has that is not
-//! supported here is refused too. Shared by the catalogue of kinds and by policies, each with variables and functions of
-//! its own.
+//! The language is Kubernetes' CEL: expressions that Kubernetes rejects are rejected here at compile time, and so are
+//! features of Kubernetes that are not supported here. The catalogue of kinds and the policies share this module, each
+//! with its own variables and functions.
+//!
+//! **Invariant:** Expressions are compiled when they are written, so evaluation fails only because of the content of an
+//! object. Every evaluation stays within a [`Budget`] of steps, bytes and time.
 
 mod addresses;
 mod budget;
@@ -41,17 +43,17 @@ pub use self::macros::each_part_mut;
 use self::types::Type;
 use crate::catalogue::tree;
 
-/// The longest message of a failure, in characters: the libraries print whole values.
+/// The longest message of a failure, in characters, because the libraries print whole values.
 const LONGEST_MESSAGE: usize = 512;
 
 /// Why an expression has no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// A field is not there; its name.
+    /// A field is absent; its name.
     Absent(String),
-    /// The budget was not enough. No part of an expression passes over this.
+    /// The budget is exhausted. No operator absorbs this failure.
     Exhausted(&'static str),
-    /// What the object holds cannot be worked with.
+    /// The content of the object does not fit the expression.
     Other(String),
 }
 
@@ -69,7 +71,7 @@ fn failed(why: impl Into<String>) -> Failure {
     Failure::Other(why.into())
 }
 
-/// An error of the libraries, in a few words. `what` was being done.
+/// Shortens an error of the libraries. `what` names the operation.
 fn explain(error: ExecutionError, what: &str) -> Failure {
     let message = match error {
         ExecutionError::NoSuchKey(key) => return Failure::Absent(key.to_string()),
@@ -95,23 +97,23 @@ fn explain(error: ExecutionError, what: &str) -> Failure {
 pub struct Expression {
     expr: IdedExpr,
     uses: Vec<&'static str>,
-    /// Those of the composed expressions that it uses, and those that these use.
+    /// The composed expressions that it uses, directly or through others.
     composed: Vec<usize>,
     result: Type,
 }
 
-/// What an expression is evaluated on.
+/// The input of an evaluation.
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
     /// The values of variables.
     pub variables: &'a [(&'static str, Value)],
-    /// The expressions that it may use by name, and what they came to.
+    /// The expressions that it may use by name, and their results.
     pub composed: Option<(&'a Composed, &'a Memo)>,
 }
 
 impl Expression {
-    /// Compiles, and refuses what could only fail later: unknown names, calls that no function takes, and what is not
-    /// supported. The message says where.
+    /// Compiles an expression, and rejects what could only fail later: unknown names, calls that match no overload, and
+    /// unsupported features. The message contains the position.
     pub fn compile(
         source: &str,
         functions: &Functions,
@@ -120,8 +122,8 @@ impl Expression {
         Self::compile_with(source, functions, variables, &Composed::default(), |_| Ok(()))
     }
 
-    /// As [`compile`](Self::compile), for an expression that may use others by name; `rewrite` may put something in the
-    /// place of what was parsed, before it is checked.
+    /// Like [`compile`](Self::compile), for an expression that may use others by name; `rewrite` may replace parts of
+    /// the parsed expression before it is checked.
     pub fn compile_with(
         source: &str,
         functions: &Functions,
@@ -149,37 +151,37 @@ impl Expression {
         Ok(Self { expr: parsed, uses, composed: others, result })
     }
 
-    /// Whether its value is a boolean, by its type.
+    /// Whether the type of its value is bool.
     pub fn is_truth(&self) -> bool {
         self.result == Type::Bool
     }
 
-    /// Whether its value is a string, by its type.
+    /// Whether the type of its value is string.
     pub fn is_text(&self) -> bool {
         self.result == Type::String
     }
 
-    /// The type of its value, for people.
+    /// The type of its value, for display.
     pub fn result(&self) -> impl fmt::Display {
         &self.result
     }
 
-    /// Positions of the composed expressions that it comes to use.
+    /// The indexes of the composed expressions that it uses, directly or through others.
     pub fn composed(&self) -> &[usize] {
         &self.composed
     }
 
-    /// Which variables it uses, by others too: an object's fields are only made into those that are.
+    /// The variables that it uses, directly or through others: only those fields of an object are converted.
     pub fn uses(&self) -> &[&'static str] {
         &self.uses
     }
 
-    /// Refuses, when it is written, what would take too much on an ordinary object, and patterns that are none.
+    /// Rejects, at compile time, expressions that would cost too much on an ordinary object, and invalid patterns.
     pub fn estimate(&self, functions: &Functions, composed: &Composed) -> Result<(), String> {
         estimate::check(&self.expr, functions, composed)
     }
 
-    /// Its value, on variables that have these values.
+    /// Evaluates it on these variables.
     pub fn evaluate(
         &self,
         functions: &Functions,
@@ -189,7 +191,7 @@ impl Expression {
         self.evaluate_on(functions, Known { variables, composed: None }, budget)
     }
 
-    /// As [`evaluate`](Self::evaluate), for a condition.
+    /// Like [`evaluate`](Self::evaluate), for a condition.
     pub fn holds(
         &self,
         functions: &Functions,
@@ -199,7 +201,7 @@ impl Expression {
         self.holds_on(functions, Known { variables, composed: None }, budget)
     }
 
-    /// Its value, on what is known.
+    /// Evaluates it on the given input.
     pub fn evaluate_on(
         &self,
         functions: &Functions,
@@ -209,7 +211,7 @@ impl Expression {
         Evaluator::new(functions, known, budget.meter()).evaluate(&self.expr)
     }
 
-    /// As [`evaluate_on`](Self::evaluate_on), for a condition.
+    /// Like [`evaluate_on`](Self::evaluate_on), for a condition.
     pub fn holds_on(
         &self,
         functions: &Functions,
@@ -223,13 +225,13 @@ impl Expression {
     }
 }
 
-/// A JSON value as expressions see it: whole numbers are `int` whatever their sign.
+/// Converts JSON into a CEL value: integers are `int` regardless of their sign.
 pub fn value_of(json: &serde_json::Value) -> Value {
-    // Every JSON value is one; nothing in it is read as anything more special.
+    // Every JSON value can be converted; none is interpreted as a special type.
     tree::of(json).unwrap_or(Value::Null)
 }
 
-/// What a value is, in the words of an error message.
+/// The type of a value, as error messages name it.
 pub fn describe(value: &Value) -> &'static str {
     match value {
         Value::Map(_) => "a map",

@@ -1,18 +1,20 @@
-//! The names in an expression: each variable and function is known before anything is evaluated.
+//! Resolves the names in an expression.
+//!
+//! **Invariant:** Every variable and function is known before anything is evaluated.
 
 use kube_cel::cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr};
 
 use super::{composed::Composed, conversion, evaluate, functions::Functions, macros};
 
-/// Why an expression is refused that can be parsed.
+/// Why an expression that can be parsed is rejected.
 pub(super) struct Refused {
     message: String,
-    /// The name at fault.
+    /// The name that caused the error.
     name: String,
 }
 
 impl Refused {
-    /// Parsed expressions do not say where their parts stood; names are found again in the source.
+    /// Adds the position. The parts of a parsed expression have none, so the name is searched in the source.
     pub(super) fn at_its_place(self, source: &str) -> String {
         match place_of(source, &self.name) {
             Some((line, column)) => format!("line {line} column {column}: {}", self.message),
@@ -21,7 +23,7 @@ impl Refused {
     }
 }
 
-/// Line and column, from one, of the first `name` outside of strings and comments.
+/// The line and column, from 1, of the first `name` outside strings and comments.
 fn place_of(source: &str, name: &str) -> Option<(usize, usize)> {
     let name = name.rsplit('.').next().filter(|name| !name.is_empty())?;
     let is_of_name = |c: char| c.is_alphanumeric() || c == '_';
@@ -56,7 +58,7 @@ fn place_of(source: &str, name: &str) -> Option<(usize, usize)> {
     None
 }
 
-/// What other places of Kubernetes have, and this does not.
+/// Features that exist elsewhere in Kubernetes but not here.
 fn elsewhere(name: &str) -> Option<&'static str> {
     match name {
         "params" => Some("params needs the ConfigMap that spec.paramRef of a policy names"),
@@ -65,7 +67,7 @@ fn elsewhere(name: &str) -> Option<&'static str> {
     }
 }
 
-/// What is no function of a library, though it looks like one.
+/// A call that looks like a library function but is none.
 fn of_no_library(call: &CallExpr) -> Option<(String, String)> {
     let Expr::Ident(library) = &call.target.as_deref()?.expr else { return None };
     let name = format!("{library}.{}", call.func_name);
@@ -80,7 +82,7 @@ fn of_no_library(call: &CallExpr) -> Option<(String, String)> {
     }
 }
 
-/// Refuses what nests deeper than can be gone through.
+/// Rejects expressions that nest too deep to be traversed.
 pub(super) fn refuse_depth(expr: &IdedExpr) -> Result<(), String> {
     fn depth(expr: &IdedExpr, left: usize) -> bool {
         if left == 0 {
@@ -96,7 +98,7 @@ pub(super) fn refuse_depth(expr: &IdedExpr) -> Result<(), String> {
     Err(format!("nests deeper than {} levels", evaluate::DEEPEST))
 }
 
-/// The parts of an expression.
+/// Visits the parts of an expression.
 fn each_part<'e>(expr: &'e IdedExpr, visit: &mut dyn FnMut(&'e IdedExpr)) {
     match &expr.expr {
         Expr::Unspecified | Expr::Literal(_) | Expr::Ident(_) => {}
@@ -121,10 +123,10 @@ fn each_part<'e>(expr: &'e IdedExpr, visit: &mut dyn FnMut(&'e IdedExpr)) {
     }
 }
 
-/// Refuses `!!` and `--`: the parser makes one sign of them.
+/// Rejects `!!` and `--`, because the parser reads them as one sign.
 pub(super) fn refuse_repeated_signs(source: &str) -> Result<(), String> {
     let mut rest = source.char_indices().peekable();
-    // The sign before, what stood before it, and whether that is an operand.
+    // The previous sign, how often it was repeated, and whether an operand came before it.
     let (mut sign, mut signs, mut after_operand) = (' ', 0, false);
     while let Some((at, c)) = rest.next() {
         match c {
@@ -147,7 +149,7 @@ pub(super) fn refuse_repeated_signs(source: &str) -> Result<(), String> {
         }
         let is_sign = c == '-' || c == '!' && !source[at..].starts_with("!=");
         signs = if is_sign && (c == sign || signs == 0) { signs + 1 } else { usize::from(is_sign) };
-        // Of two between operands, the first is a subtraction.
+        // Between operands, the first of two signs is a subtraction.
         let most = if c == '-' && after_operand { 2 } else { 1 };
         if is_sign && signs > most {
             let line = source[..at].matches('\n').count() + 1;
@@ -164,15 +166,15 @@ pub(super) fn refuse_repeated_signs(source: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What an expression uses, of itself and through others.
+/// The names that an expression uses, directly and through others.
 #[derive(Debug, Default)]
 pub(super) struct Used {
     pub(super) variables: Vec<&'static str>,
-    /// Positions of composed expressions.
+    /// Indexes of composed expressions.
     pub(super) composed: Vec<usize>,
 }
 
-/// What an expression uses, if all of its names are known and it does not nest too deep.
+/// The names that an expression uses, if all are known and it does not nest too deep.
 pub(super) fn used(
     expr: &IdedExpr,
     functions: &Functions,
@@ -199,7 +201,7 @@ impl Used {
     }
 }
 
-/// Walks an expression, with the names its comprehensions bind.
+/// Walks an expression, with the variables that its comprehensions bind.
 struct Names<'a> {
     functions: &'a Functions,
     variables: &'static [&'static str],

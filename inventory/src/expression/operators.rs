@@ -1,7 +1,7 @@
-//! Operators: arithmetic, equality, order, membership, and the look into maps and lists.
+//! Operators: arithmetic, equality, order, membership, and access to maps and lists.
 //!
-//! As the CEL specification has them. Numbers of all types are equal and ordered by their value; a field of what is no
-//! map is an absent field; an absent field, under an optional select, is none.
+//! They follow the CEL specification. Numbers of all types are compared by value; a field of a value that is not a map
+//! counts as absent; an optional select of an absent field is `optional.none()`.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use kube_cel::cel::objects::{AsKeyRef, KeyRef, Map, OptionalValue};
 use super::measure::{ALLOCATION, DEEPEST, VALUE};
 use super::{Failure, budget::Meter, describe, failed};
 
-/// A value in an optional, or none.
+/// An optional that holds a value, or none.
 pub(super) fn optional(value: Option<Value>) -> Value {
     Value::Opaque(Arc::new(value.map_or_else(OptionalValue::none, OptionalValue::of)))
 }
@@ -32,7 +32,7 @@ pub(super) fn select(operand: &Value, field: &str) -> Result<Value, Failure> {
     of_map(operand, field).ok_or_else(|| Failure::Absent(field.to_owned()))
 }
 
-/// Whether there is such a field.
+/// Whether the field exists.
 pub(super) fn has(operand: &Value, field: &str) -> Result<bool, Failure> {
     let held = as_optional(operand).map_or(Some(operand), OptionalValue::value);
     held.map_or(Ok(false), |held| of_map_or_scalar(held, field).map(|found| found.is_some()))
@@ -44,7 +44,7 @@ pub(super) fn optional_select(operand: &Value, field: &str) -> Result<Value, Fai
     held.map_or(Ok(None), |held| of_map_or_scalar(held, field)).map(optional)
 }
 
-/// A list has no fields, and is asked for none; anything else has none.
+/// Selecting a field of a list is an error; any other value that is not a map has no fields.
 fn of_map_or_scalar(value: &Value, field: &str) -> Result<Option<Value>, Failure> {
     match value {
         Value::List(_) => Err(failed(format!("a list has no field {field:?}"))),
@@ -87,7 +87,7 @@ fn look_up<'v>(operand: &'v Value, key: &Value) -> Result<Option<&'v Value>, Fai
     }
 }
 
-/// The value of a key. Whole numbers are one key, whatever their type.
+/// The value of a key. Integers of all types are the same key.
 fn entry<'v>(map: &'v Map, key: &Value) -> Option<&'v Value> {
     match key {
         Value::String(text) => map.get(&KeyRef::String(text)),
@@ -110,7 +110,7 @@ fn whole(value: &Value) -> Option<i64> {
     }
 }
 
-/// A key, for people.
+/// A key for display.
 fn shown(key: &Value) -> String {
     match key {
         Value::String(text) => text.chars().take(256).collect(),
@@ -121,7 +121,7 @@ fn shown(key: &Value) -> String {
     }
 }
 
-/// `left + right`, and the other operators of arithmetic.
+/// `left + right`, and the other arithmetic operators.
 pub(super) fn arithmetic(
     operator: &str,
     left: Value,
@@ -138,7 +138,7 @@ pub(super) fn arithmetic(
     result.map_err(|error| super::explain(error, verb)).and_then(in_range)
 }
 
-/// A duration that is no longer than Go's; anything else.
+/// Rejects a duration beyond the range of Go; passes other values.
 fn in_range(value: Value) -> Result<Value, Failure> {
     match &value {
         Value::Duration(duration) if duration.num_nanoseconds().is_none() => Err(failed("duration overflow")),
@@ -166,9 +166,9 @@ fn add(left: Value, right: Value, meter: &mut Meter<'_>) -> Result<Value, Failur
             meter.steps(length)?;
             Ok(Value::List(Arc::new(left.iter().chain(right.iter()).cloned().collect())))
         }
-        // The library looks at the range of a timestamp only in this order.
+        // The library checks the range of a timestamp only in this order.
         (left @ Value::Duration(_), right @ Value::Timestamp(_)) => add(right, left, meter),
-        // Nothing of these grows.
+        // The results of these do not grow.
         (left, right) => (left + right).map_err(|error| super::explain(error, "add")),
     }
 }
@@ -250,7 +250,7 @@ pub(super) fn contains(container: &Value, item: &Value, meter: &mut Meter<'_>) -
     }
 }
 
-/// The order of two values; none, if one of them is not a number at all (NaN).
+/// The order of two values; `None` if one of them is NaN.
 pub(super) fn order(left: &Value, right: &Value, meter: &mut Meter<'_>) -> Result<Option<Ordering>, Failure> {
     if is_number(left) && is_number(right) {
         return Ok(order_of_numbers(left, right));
@@ -275,7 +275,7 @@ fn is_number(value: &Value) -> bool {
     matches!(value, Value::Int(_) | Value::UInt(_) | Value::Float(_))
 }
 
-/// The order of two numbers, by their value; none, if one is not a number at all (NaN).
+/// The order of two numbers by value; `None` if one is NaN.
 fn order_of_numbers(left: &Value, right: &Value) -> Option<Ordering> {
     let integer = |value: &Value| match value {
         Value::Int(number) => Some(i128::from(*number)),
@@ -291,7 +291,7 @@ fn order_of_numbers(left: &Value, right: &Value) -> Option<Ordering> {
     }
 }
 
-/// As cel-go compares them: the whole number as a fraction, which loses digits beyond 2⁵³.
+/// Compares as cel-go does: the integer becomes a float, which loses digits beyond 2⁵³.
 #[allow(clippy::cast_precision_loss, reason = "so does cel-go")]
 fn order_of_mixed(left: i128, right: f64) -> Option<Ordering> {
     (left as f64).partial_cmp(&right)

@@ -1,7 +1,9 @@
-//! Regular expressions: `matches`, `find` and `findAll`, with what they take counted.
+//! Regular expressions: `matches`, `find` and `findAll`.
 //!
-//! The functions of the libraries compile a pattern anew for each call, however large it becomes. Here it is compiled
-//! once for an evaluation, within a limit, and what searching may take is counted by its size.
+//! The functions of the libraries compile a pattern at each call, without a size limit.
+//!
+//! **Invariant:** A pattern is compiled once for an evaluation, within a size limit, and the cost of a search is
+//! counted by the size of the pattern.
 
 use std::sync::Arc;
 
@@ -11,17 +13,17 @@ use regex::{Regex, RegexBuilder};
 use super::measure::{ALLOCATION, VALUE};
 use super::{EXPRESSION_STEPS, Failure, budget::Meter, describe, failed, re2};
 
-/// The sizes, in bytes, that a compiled pattern is tried with: what it takes is known by the first that is enough.
+/// The size limits, in bytes, that compilation tries in order; the first that is enough gives the size of a pattern.
 const TIERS: [usize; 6] = [4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20];
 /// A pattern of this size takes a step for each byte that is searched, larger ones more: in the worst case, every byte
 /// goes through all of a pattern.
 const STEP_BYTES: u64 = 64 << 10;
-/// The most steps of one search, within which the time is not looked at.
+/// The most steps of one search, during which the clock is not read.
 const MOST_SEARCHING: u64 = EXPRESSION_STEPS / 4;
-/// What a search may keep beside the pattern.
+/// The memory that a search may use in addition to the pattern.
 const SEARCH_BYTES: usize = 256 << 10;
 
-/// The patterns of one evaluation.
+/// The compiled patterns of one evaluation.
 #[derive(Default)]
 pub(super) struct Patterns(Vec<(Arc<String>, Compiled)>);
 
@@ -32,7 +34,7 @@ struct Compiled {
 }
 
 impl Compiled {
-    /// What a search through so many bytes takes.
+    /// The cost of a search through this number of bytes.
     fn searching(&self, bytes: usize) -> Result<u64, Failure> {
         let steps = 1 + (bytes as u64).saturating_mul(self.size) / STEP_BYTES;
         if steps > MOST_SEARCHING {
@@ -66,7 +68,7 @@ impl Patterns {
             meter.steps(self.0.len() as u64)?;
             return Ok(known.clone());
         }
-        // The first tier at least, and what a search keeps; the rest when it is known.
+        // Counts the first tier and the memory of a search; the rest is counted when the size is known.
         meter.bytes((TIERS[0] + SEARCH_BYTES) as u64)?;
         meter.steps(1_000 + pattern.len() as u64)?;
         let compiled = compile(pattern).map_err(failed)?;
@@ -76,7 +78,7 @@ impl Patterns {
         Ok(compiled)
     }
 
-    /// Whether a pattern is found in a text.
+    /// Whether a string contains a match of a pattern.
     pub(super) fn matches(&mut self, operands: &[Value], meter: &mut Meter<'_>) -> Result<Value, Failure> {
         let (text, pattern) = texts("matches", operands)?;
         let pattern = self.compiled(pattern, meter)?;
@@ -84,7 +86,7 @@ impl Patterns {
         Ok(Value::Bool(pattern.regex.is_match(text)))
     }
 
-    /// The first match, or an empty text.
+    /// The first match, or an empty string.
     pub(super) fn find(&mut self, operands: &[Value], meter: &mut Meter<'_>) -> Result<Value, Failure> {
         let (text, pattern) = texts("find", operands)?;
         let pattern = self.compiled(pattern, meter)?;
@@ -94,12 +96,12 @@ impl Patterns {
         Ok(Value::String(Arc::new(found.to_owned())))
     }
 
-    /// All matches, or the first of them.
+    /// All matches, or the first ones up to a limit.
     pub(super) fn find_all(&mut self, operands: &[Value], meter: &mut Meter<'_>) -> Result<Value, Failure> {
         let (text, pattern) = texts("findAll", operands)?;
         let pattern = self.compiled(pattern, meter)?;
         let limit = match operands.get(2) {
-            // Negative is all, as Kubernetes has it.
+            // As in Kubernetes, a negative limit means all.
             Some(Value::Int(limit)) => usize::try_from(*limit).unwrap_or(usize::MAX),
             _ => usize::MAX,
         };
@@ -108,7 +110,7 @@ impl Patterns {
         let mut searched = 0;
         meter.steps(pattern.searching(text.len())?)?;
         while found.len() < limit {
-            // A search may look at all of the rest, whatever it finds, but only a bad pattern makes it.
+            // A search may read the whole rest of the text, but only a bad pattern causes that.
             meter.steps(1 + pattern.searching(text.len() - searched)? / 64)?;
             let Some(next) = matches.next() else { break };
             searched = next.end();

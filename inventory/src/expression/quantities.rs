@@ -1,5 +1,7 @@
-//! Quantities: the libraries' wrap around beyond 128 bits, so that `1e200` may be less than `1`. These functions have the
-//! same names and give right values, or an error.
+//! Functions of quantities, which replace those of the libraries. The library functions wrap around beyond 128 bits, so
+//! `1e200` could be less than `1`.
+//!
+//! **Invariant:** These functions return a correct value or an error.
 
 use std::sync::Arc;
 
@@ -11,10 +13,10 @@ use super::{Failure, describe, failed};
 
 type Evaluated = Result<Value, Failure>;
 
-/// Thousand-millionths in one.
+/// Billionths in one.
 const NANOS: i128 = 1_000_000_000;
 
-/// A quantity in thousand-millionths, as exact as Kubernetes keeps it.
+/// A quantity in billionths, the precision of Kubernetes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Quantity(i128);
 
@@ -24,7 +26,7 @@ impl Opaque for Quantity {
     }
 }
 
-/// What a function gives; none, if it is not one of quantities.
+/// The result of a function; `None` if it is not a function of quantities.
 pub(super) fn call(name: &str, operands: &[Value]) -> Option<Evaluated> {
     match (name, operands) {
         ("quantity", [Value::String(text)]) => Some(of_text(text)),
@@ -73,7 +75,7 @@ fn of_quantity(name: &str, Quantity(nanos): Quantity, rest: &[Value]) -> Option<
     })
 }
 
-/// The other operand of a method; numbers are added and subtracted too.
+/// The other operand of a method; addition and subtraction also accept numbers.
 fn with(name: &str, other: &Value) -> Result<i128, Failure> {
     match other {
         Value::Int(number) if matches!(name, "add" | "sub") => Ok(i128::from(*number) * NANOS),

@@ -1,14 +1,16 @@
-//! Patterns in the syntax of RE2, which CEL has, written for the engine at hand.
+//! Translates patterns from the RE2 syntax of CEL into that of the regex engine.
 //!
-//! The two differ in what is Unicode (`\d`, `\w`, `\s` and `\b` are ASCII in RE2), in classes (RE2 knows no operators and
-//! no classes within each other), and in what is literal (`{`, `\Q…\E`). What RE2 does not read is refused.
+//! The two differ in Unicode (`\d`, `\w`, `\s` and `\b` are ASCII in RE2), in classes (RE2 has no set operators and no
+//! nested classes), and in literals (`{`, `\Q…\E`).
+//!
+//! **Invariant:** A pattern that RE2 rejects is rejected.
 
 use std::fmt::Write;
 
-/// The most repetitions that RE2 takes.
+/// The most repetitions that RE2 accepts.
 const MOST_REPETITIONS: u32 = 1_000;
 
-/// A pattern of RE2 for the engine at hand.
+/// Translates an RE2 pattern for the regex engine.
 pub(super) fn translated(pattern: &str) -> Result<String, String> {
     let mut translation = Translation { made: String::with_capacity(pattern.len() + 16), rest: pattern };
     translation.all().map_err(|why| {
@@ -97,7 +99,7 @@ impl Translation<'_> {
         }
     }
 
-    /// `{2}`, `{2,}` or `{2,3}`; none, if the brace is a literal.
+    /// `{2}`, `{2,}` or `{2,3}`; `None` if the brace is a literal.
     fn repetition(&mut self) -> Result<Option<String>, String> {
         let Some((within, after)) = self.rest.split_once('}') else { return Ok(None) };
         let (least, most) = within.split_once(',').unwrap_or((within, within));
@@ -127,7 +129,7 @@ impl Translation<'_> {
             if name.is_empty() || !name.chars().all(is_name) {
                 return Err("a group has no name".to_owned());
             }
-            // RE2's names may begin with a digit.
+            // Group names of RE2 may begin with a digit.
             self.made.push_str("?P<g_");
             self.made.push_str(name);
             self.made.push('>');
@@ -212,7 +214,7 @@ impl Translation<'_> {
             's' => "\\t\\n\\f\\r ",
             _ => "0-9A-Za-z_",
         };
-        // Within a class, RE2 knows no other class, so that this is the only one there is.
+        // RE2 has no nested classes, so this is the only class.
         match (class.is_ascii_uppercase(), in_class) {
             (false, true) => self.made.push_str(ranges),
             (is_negated, _) => {

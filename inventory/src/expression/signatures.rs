@@ -1,7 +1,7 @@
-//! The overloads of each function and operator: which there are is Kubernetes' choice, and stands in `signatures.txt`.
+//! The overloads of each function and operator: those that Kubernetes has, as listed in `signatures.txt`.
 //!
-//! Expressions are checked against them when they are written, and values again when a function is called: what is
-//! `dyn` until then may be anything.
+//! **Invariant:** Expressions are checked against them at compile time, and values again at each call, because a `dyn`
+//! value may have any type.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -16,7 +16,7 @@ use super::types::Type;
 #[derive(Debug)]
 pub(super) struct Overload {
     pub(super) is_method: bool,
-    /// The receiver first, if it is a method.
+    /// The receiver comes first for a method.
     pub(super) parameters: Vec<Type>,
     pub(super) result: Type,
 }
@@ -31,12 +31,12 @@ static ALL: LazyLock<HashMap<&'static str, Vec<Overload>>> = LazyLock::new(|| {
     all
 });
 
-/// The overloads of a function; none, if there is no such function.
+/// The overloads of a function; empty if there is no such function.
 pub(super) fn of(name: &str) -> &'static [Overload] {
     ALL.get(name).map_or(&[], Vec::as_slice)
 }
 
-/// Reads `(ARGUMENTS) RESULT` or `RECEIVER.(ARGUMENTS) RESULT`.
+/// Parses `(ARGUMENTS) RESULT` or `RECEIVER.(ARGUMENTS) RESULT`.
 pub(super) fn parse(text: &'static str) -> Overload {
     let (receiver, rest) = match text.strip_prefix('(') {
         Some(rest) => (None, rest),
@@ -55,7 +55,7 @@ pub(super) fn parse(text: &'static str) -> Overload {
     Overload { is_method: receiver.is_some(), parameters, result: type_of(result.trim_start_matches(')')) }
 }
 
-/// The parts of a list of types.
+/// Splits a list of types.
 fn split(list: &'static str) -> Vec<&'static str> {
     let (mut parts, mut depth, mut from) = (Vec::new(), 0, 0);
     for (at, c) in list.char_indices() {
@@ -69,7 +69,7 @@ fn split(list: &'static str) -> Vec<&'static str> {
     parts.into_iter().map(str::trim).filter(|part| !part.is_empty()).collect()
 }
 
-/// Reads a type, such as `map(string, int)`.
+/// Parses a type, such as `map(string, int)`.
 pub(super) fn type_of(text: &'static str) -> Type {
     let text = text.trim();
     if let Some((outer, inner)) = text.strip_suffix(')').and_then(|text| text.split_once('(')) {
@@ -97,7 +97,7 @@ pub(super) fn type_of(text: &'static str) -> Type {
     }
 }
 
-/// Whether a type parameter may stand for a type: `C` for one whose values have an order, `N` and `M` for numbers.
+/// Whether a type parameter accepts a type: `C` accepts ordered types, `N` and `M` numbers.
 pub(super) fn is_admitted(letter: char, of: &Type) -> bool {
     let is_number = matches!(of, Type::Int | Type::Uint | Type::Double);
     let is_open = matches!(of, Type::Dyn | Type::Parameter(..));
@@ -112,7 +112,7 @@ pub(super) fn is_admitted(letter: char, of: &Type) -> bool {
     }
 }
 
-/// Whether there is an overload for values, as far as their outermost type says.
+/// Whether an overload accepts the values, as far as their outermost types show.
 pub(super) fn admits(overloads: &[Overload], is_method: bool, values: &[&Value]) -> bool {
     overloads.iter().any(|overload| {
         overload.is_method == is_method

@@ -1,4 +1,6 @@
-//! Functions of strings, as cel-go's `ext.Strings` has them. What a call may take is counted before it is made.
+//! Functions of strings, as in cel-go's `ext.Strings`.
+//!
+//! **Invariant:** The maximum cost of a call is counted before the call.
 
 use std::sync::Arc;
 
@@ -47,7 +49,7 @@ fn split(of: &str, separator: &str, parts: i64) -> Value {
     let made: Vec<Value> = if parts == 0 {
         Vec::new()
     } else if separator.is_empty() {
-        // A character each; the last part has the rest.
+        // Each part is one character; the last part is the rest.
         let (mut made, mut rest) = (Vec::new(), of);
         while let Some(c) = rest.chars().next() {
             if made.len() + 1 == parts {
@@ -69,7 +71,7 @@ fn out_of_range(index: i64) -> Failure {
     failed(format!("index out of range: {index}"))
 }
 
-/// Where a part begins, in characters.
+/// The index of a part, in characters.
 fn index_of(of: &str, part: &str, from: i64) -> Result<Value, Failure> {
     if part.is_empty() {
         return Ok(Value::Int(from));
@@ -94,7 +96,7 @@ fn last_index_of(of: &str, part: &str, from: Option<i64>) -> Result<Value, Failu
     if from.is_some() && last >= length {
         return Ok(Value::Int(-1));
     }
-    // All that begins there or before.
+    // Everything that begins at that position or before it.
     let start = of.char_indices().nth(last).map_or(of.len(), |(at, _)| at);
     let within = &of[..of.len().min(start + part.len())];
     let within = if of.is_char_boundary(within.len()) { within } else { of };

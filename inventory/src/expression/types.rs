@@ -1,4 +1,4 @@
-//! The types of CEL, as its type checker has them: what is assignable to what, and what type parameters stand for.
+//! The types of CEL for the type checker: assignability and the bindings of type parameters.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use super::signatures::is_admitted;
 /// A type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Type {
-    /// Any value; what it is is known when it is evaluated.
+    /// Any value; its type is known only during evaluation.
     Dyn,
     Null,
     Bool,
@@ -18,20 +18,20 @@ pub(super) enum Type {
     Bytes,
     Duration,
     Timestamp,
-    /// A type, as a value.
+    /// A type as a value.
     Named,
     List(Box<Type>),
     Map(Box<Type>, Box<Type>),
     Optional(Box<Type>),
-    /// A type of a library, by its name.
+    /// A type of a library, by name.
     Opaque(&'static str),
-    /// A value whose fields are known, by its path: `request`.
+    /// A value with known fields, by its path, such as `request`.
     Fields(&'static str),
-    /// A parameter of an overload: its letter, and which use of it this is.
+    /// A type parameter of an overload: its letter, and the use of the overload.
     Parameter(char, usize),
 }
 
-/// What type parameters stand for.
+/// The types that type parameters are bound to.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Bindings {
     bound: Vec<((char, usize), Type)>,
@@ -49,7 +49,7 @@ impl Bindings {
         }
     }
 
-    /// A type with its parameters replaced by what they stand for; what is not known is `dyn` if `is_final`.
+    /// Replaces type parameters by their bindings; unbound ones become `dyn` if `is_final`.
     pub(super) fn resolve(&self, of: &Type, is_final: bool) -> Type {
         let inner = |of: &Type| Box::new(self.resolve(of, is_final));
         match of {
@@ -65,7 +65,7 @@ impl Bindings {
         }
     }
 
-    /// Whether a value of type `from` may stand where one of type `to` is asked for. Binds parameters.
+    /// Whether a value of type `from` is accepted where `to` is expected. Binds type parameters.
     pub(super) fn assign(&mut self, from: &Type, to: &Type) -> bool {
         if let Type::Parameter(letter, usage) = to {
             if from == to {
@@ -126,7 +126,7 @@ impl Bindings {
     }
 }
 
-/// The more general of two types of which one is assignable to the other.
+/// The more general of two types, one of which is assignable to the other.
 pub(super) fn most_general(left: &Type, right: &Type) -> Type {
     if is_as_general(left, right) { left.clone() } else { right.clone() }
 }
