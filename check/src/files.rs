@@ -1,4 +1,4 @@
-//! The files to check, read: objects with their places, and what could not be read.
+//! Reads the files to check: objects with their positions, and errors.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -24,15 +24,15 @@ use crate::{
     report::{Note, Problem, Spot},
 };
 
-/// Far more than any cluster's dump, and little enough to be held in memory.
+/// More than any cluster's dump, and small enough to be held in memory.
 const MAX_BYTES: u64 = 512 << 20;
 
-/// What a file is read for.
+/// The purpose of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Its objects are judged; policies in it count too.
+    /// Its objects are judged; its policies count too.
     Judged,
-    /// Policies, quotas and namespaces alone are taken from it.
+    /// Only its policies, quotas and namespaces are used.
     Policies,
 }
 
@@ -40,40 +40,40 @@ pub enum Role {
 #[derive(Debug, Default)]
 pub struct Files {
     pub(crate) texts: Vec<Text>,
-    /// By file, in its order.
+    /// The objects, in the order of the files.
     pub(crate) objects: Vec<Built>,
     pub(crate) problems: Vec<Problem>,
     pub(crate) notes: Vec<Note>,
-    /// The folders named, as absolute paths: what Flux's `spec.path` is sought below.
+    /// The folders that were given, as absolute paths; Flux's `spec.path` is resolved below them.
     pub(crate) folders: Vec<PathBuf>,
-    /// The folders that have a kustomization file, among those listed.
+    /// The listed folders that have a kustomization file.
     pub(crate) layers: BTreeSet<PathBuf>,
-    /// Files that something was made of: what is left over is named by nobody.
+    /// Files that were used in a build; nothing refers to the others.
     pub(crate) used: HashSet<u32>,
     by_path: HashMap<PathBuf, u32>,
-    /// ConfigMaps by name, among the objects.
+    /// The indexes of ConfigMaps, by name.
     config_maps: HashMap<String, Vec<usize>>,
-    /// Each real file is read once, whatever it is called.
+    /// Canonical paths: each file is read once, under whatever name.
     seen: HashSet<PathBuf>,
     pub(crate) kustomizations: HashMap<PathBuf, Option<Node>>,
     ignored: Vec<ignore::gitignore::Gitignore>,
-    /// What relative paths begin at, if not at the current folder.
+    /// The base of relative paths, if it is not the current folder.
     base: Option<PathBuf>,
-    /// Whether every object is kept as a whole, whatever its kind.
+    /// Whether every object is kept completely, for any kind.
     whole: bool,
 }
 
 /// A file.
 #[derive(Debug)]
 pub(crate) struct Text {
-    /// As people name it.
+    /// The display name.
     pub(crate) shown: String,
-    /// Absolute, without `.` and `..`; none of standard input.
+    /// The absolute path, without `.` and `..`; `None` for standard input.
     pub(crate) path: Option<PathBuf>,
-    /// Of [`Files::objects`].
+    /// Its range in [`Files::objects`].
     pub(crate) objects: Range<usize>,
     pub(crate) role: Role,
-    /// Whether its own name was given, and not that of a folder.
+    /// Whether the file itself was given, rather than its folder.
     pub(crate) named: bool,
 }
 
@@ -84,23 +84,23 @@ struct Job {
 }
 
 impl Files {
-    /// Files of another folder that stands for the current one: relative paths begin there, and are shown as they
-    /// would be here.
+    /// Files of another folder in place of the current one: relative paths start there, and are displayed as relative
+    /// to here.
     pub fn within(base: PathBuf) -> Self {
         Self { base: Some(base), ..Self::default() }
     }
 
-    /// Files all of whose objects are kept as a whole, to be shown and not judged.
+    /// Files whose objects are all kept completely, to be displayed and not judged.
     pub(crate) fn whole() -> Self {
         Self { whole: true, ..Self::default() }
     }
 
-    /// The current folder, or what stands for it.
+    /// The current folder, or its replacement.
     pub(crate) fn here(&self) -> PathBuf {
         self.base.clone().unwrap_or_else(|| absolute(Path::new(".")))
     }
 
-    /// As it was named, or below the current folder, or absolute; without what says nothing.
+    /// The path for display: as it was given, or relative to the current folder, or absolute; without redundant parts.
     fn shown(&self, path: &Path) -> String {
         let here = self.here();
         let below = if path.is_absolute() { path.strip_prefix(&here) } else { path.strip_prefix(".") };
@@ -108,7 +108,7 @@ impl Files {
         short.display().to_string()
     }
 
-    /// Leaves out what these patterns match, written as in a `.gitignore`, below the current folder.
+    /// Excludes files that match these patterns, in the syntax of `.gitignore`, below the current folder.
     pub fn ignore(&mut self, patterns: &[String]) {
         let mut builder = ignore::gitignore::GitignoreBuilder::new(self.here());
         for pattern in patterns {
@@ -120,7 +120,7 @@ impl Files {
         self.ignored.extend(builder.build().ok());
     }
 
-    /// Reads `path`: a file, a folder with all that is in it, or `-` for standard input.
+    /// Reads `path`: a file, a folder with all of its content, or `-` for standard input.
     pub fn read(&mut self, path: &Path, role: Role) {
         if path == Path::new("-") {
             let read = bytes(io::stdin().lock());
@@ -141,7 +141,7 @@ impl Files {
         self.run(jobs, role);
     }
 
-    /// Takes what was read elsewhere, under the name it is shown by.
+    /// Adds content that was read elsewhere, under a display name.
     pub fn add(&mut self, name: &str, bytes: &[u8], role: Role) {
         let file = self.text(name.to_owned(), None, role, true);
         let parsed = parsed(bytes, file, manifest::is_json(Path::new(name)), self.whole);
@@ -202,9 +202,10 @@ impl Files {
         })
     }
 
-    /// Reads files, several at a time.
+    /// Reads files in parallel.
     fn run(&mut self, jobs: Vec<Job>, role: Role) {
-        // A folder named twice, or beside a file in it, is read once. A first reading for judging serves policies too.
+        // A folder given twice, or with one of its files, is read once. A file that was read to be judged also provides
+        // policies.
         let jobs: Vec<Job> = jobs
             .into_iter()
             .filter(|job| !job.path.canonicalize().is_ok_and(|real| !self.seen.insert(real)))
@@ -246,7 +247,7 @@ impl Files {
         }
     }
 
-    /// A file that a kustomization names, wherever it is: none if it cannot be read.
+    /// A file that a kustomization names, in any folder; `None` if it cannot be read.
     pub(crate) fn load(&mut self, path: &Path) -> Option<u32> {
         if let Some(file) = self.by_path.get(path) {
             return Some(*file);
@@ -299,8 +300,8 @@ impl Files {
                 return self.problems.push(Problem { spot: Spot::file(name), message });
             }
         };
-        // In a folder much is no manifest and never meant to be one: what does not even speak of an `apiVersion` and a
-        // `kind`, or is a template, is only mentioned.
+        // Many files in a folder are not meant as manifests: a file that has no `apiVersion` and `kind`, or is a
+        // template, only gets a note.
         for fault in &parsed.faults {
             let line = usize::try_from(fault.line).unwrap_or(usize::MAX);
             let spot = Spot { line, ..Spot::file(name.clone()) };
@@ -329,13 +330,12 @@ impl Files {
         self.texts[index].objects = start..self.objects.len();
     }
 
-    /// The ConfigMaps of a name.
+    /// The ConfigMaps with this name.
     pub(crate) fn config_maps(&self, name: &str) -> impl Iterator<Item = &Built> {
         self.config_maps.get(name).into_iter().flatten().map(|index| &self.objects[*index])
     }
 
-    /// Lets go of what was needed to plan what will be applied: what is asked for afterwards is what says something of
-    /// other objects.
+    /// Frees what only planning needed. Only objects that describe other objects are needed afterwards.
     pub(crate) fn release(&mut self) {
         self.config_maps = HashMap::new();
         self.kustomizations = HashMap::new();
@@ -367,18 +367,18 @@ impl Files {
         self.notes.push(Note { spot, message: message.to_owned() });
     }
 
-    /// The file of a place.
+    /// The file of a position.
     pub(crate) fn text_of(&self, at: At) -> &Text {
         &self.texts[usize::try_from(at.file).unwrap_or(usize::MAX)]
     }
 
-    /// A place, as people read it.
+    /// A position, for display.
     pub(crate) fn spot(&self, at: At) -> Spot {
         let number = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
         Spot { path: self.text_of(at).shown.clone(), line: number(at.line), column: number(at.column) }
     }
 
-    /// The place of the first of `fields` that the object has, or that a patch took from it; else its own.
+    /// The position of the first of `fields` that the object has, or that a patch removed; else that of the object.
     pub(crate) fn spot_of(&self, object: &Built, fields: &[&str]) -> Spot {
         self.spot(object.place(fields))
     }
@@ -388,7 +388,7 @@ fn parsed(bytes: &[u8], file: u32, json: bool, whole: bool) -> Result<Parsed, No
     read::text(bytes).map(|text| read::parse(text, file, json, whole))
 }
 
-/// All of it, up to the limit: a path may lead to a device that never ends.
+/// Reads everything, up to the limit, because a path may lead to an endless device.
 pub(crate) fn bytes(from: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     bytes_into(from, &mut bytes)?;
@@ -406,7 +406,7 @@ fn bytes_into(from: impl Read, bytes: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-/// Absolute, without `.` and `..`. Links stay, as they do for kustomize.
+/// Absolute, without `.` and `..`. Symbolic links are kept, as in kustomize.
 pub(crate) fn absolute(path: &Path) -> PathBuf {
     clean(&std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()))
 }

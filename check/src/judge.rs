@@ -1,4 +1,4 @@
-//! What the policies have to say about the objects of the files.
+//! Judges the objects of the files by the policies.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -18,18 +18,18 @@ use crate::{
     rulesets::{Namespaces, Ruleset, Selected},
 };
 
-/// An object where it will be.
+/// An object and the namespace that it will be in.
 #[derive(Debug)]
 pub(crate) struct Placed<'a> {
-    /// Among the objects that will be applied.
+    /// Its index among the objects that will be applied.
     pub(crate) index: usize,
     pub(crate) object: &'a Built,
-    /// None where nobody says.
+    /// `None` if it is unknown.
     pub(crate) namespace: Option<String>,
 }
 
 impl<'a> Placed<'a> {
-    /// The objects, in order.
+    /// All objects, in order.
     pub(crate) fn all(objects: &'a [Built]) -> Vec<Self> {
         let placed = |(index, object): (usize, &'a Built)| {
             let namespace = object.id.namespace.clone().filter(|namespace| !flux::is_open(namespace));
@@ -38,7 +38,7 @@ impl<'a> Placed<'a> {
         objects.iter().enumerate().map(placed).collect()
     }
 
-    /// As the API server would have it.
+    /// The object as the API server would store it.
     pub(crate) fn value(&self) -> Value {
         match self.object.node.as_deref() {
             Some(node) => node.to_value(),
@@ -48,24 +48,24 @@ impl<'a> Placed<'a> {
 
     fn subject(&self) -> Option<Subject> {
         let kind = Kind::of_kind(&self.object.id.group, &self.object.id.kind)?;
-        // As kubectl would have it.
+        // The default namespace of kubectl.
         let namespace = self.namespace.as_deref().unwrap_or("default");
         Some(Subject::new(kind, namespace, &self.object.id.name, self.value()))
     }
 }
 
-/// The verdicts of the policies.
+/// The findings of the policies.
 #[derive(Debug, Default)]
 pub(crate) struct Verdicts {
     pub(crate) findings: Vec<Finding>,
     pub(crate) ignored: Vec<Ignored>,
     pub(crate) notes: Vec<Note>,
-    /// The objects that something applied to.
+    /// The objects that a policy or quota applied to.
     pub(crate) judged: HashSet<usize>,
 }
 
 impl Verdicts {
-    /// Takes a finding, unless the object says that it is meant to be.
+    /// Adds a finding, unless the object declares it as intended.
     pub(crate) fn take(&mut self, object: &Built, finding: Finding) {
         match ignored::reason(object, &finding.policy, &finding.rule) {
             Some(reason) => self.ignored.push(Ignored { finding, reason }),
@@ -74,7 +74,7 @@ impl Verdicts {
     }
 }
 
-/// Judges each object as if it were created by nobody in particular, after the defaults were filled in.
+/// Judges each object as a creation by an anonymous user, after defaulting.
 pub(crate) fn judge(
     files: &Files,
     placed: &[Placed<'_>],
@@ -86,7 +86,7 @@ pub(crate) fn judge(
     let graph = Graph::of(placed.iter().filter_map(Placed::subject), live);
     let mut judging =
         Judging { files, graph, now, accounts: Accounts::default(), verdicts: Verdicts::default() };
-    // By policy, the namespaces it was taken to select.
+    // For each policy, the namespaces that it was assumed to select.
     let mut assumed: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut nowhere = 0;
     for placed in placed {
@@ -104,7 +104,7 @@ pub(crate) fn judge(
             judging.by(ruleset, &certain, placed, &subject);
         }
         for (ruleset, _) in applies(Selected::Unknown) {
-            // If it selects the namespace, so do its defaults; those of other such policies may not.
+            // If the policy selects the namespace, its defaults apply too; those of other uncertain policies may not.
             let mut with = certain.clone();
             with.push(&ruleset.compiled);
             with.sort_by(|one, other| one.name.cmp(&other.name));
@@ -139,7 +139,7 @@ pub(crate) fn judge(
     verdicts
 }
 
-/// An object as the API server would have it, with the defaults of the policies over its namespace.
+/// The object as the API server would store it, with the defaults of the policies that select its namespace.
 pub(crate) fn filled(
     placed: &Placed<'_>,
     policies: &[Ruleset<Policy>],
@@ -153,12 +153,12 @@ pub(crate) fn filled(
         .filter(|ruleset| ruleset.selects(namespace.as_ref(), Policy::selects) != Selected::No);
     let with: Vec<&Policy> = selected.map(|ruleset| &ruleset.compiled).collect();
     let patch = defaults(&with, &creation(&subject, now, &Accounts::default()));
-    // A patch that does not apply fills in nothing.
+    // A patch that cannot be applied sets no defaults.
     let _ = json_patch::patch(&mut subject.object, &patch);
     subject.object
 }
 
-/// A creation by nobody in particular.
+/// The creation of an object by an unspecified user.
 fn creation<'a>(subject: &'a Subject, now: Timestamp, accounts: &'a Accounts) -> Case<'a> {
     Case {
         operation: Operation::Create,
@@ -189,7 +189,7 @@ impl Judging<'_> {
         }
         let open = Open::of(placed.object.node.as_deref());
         for violation in violations {
-            // A note says so, once.
+            // One note reports this.
             if ruleset.parameters_unknown && ruleset.compiled.lacks_parameters(&violation.rule) {
                 continue;
             }
@@ -205,12 +205,12 @@ impl Judging<'_> {
     fn violations(&self, ruleset: &Ruleset<Policy>, with: &[&Policy], subject: &Subject) -> Vec<Violation> {
         let case = creation(subject, self.now, &self.accounts);
         let mut filled = subject.clone();
-        // A patch that does not apply fills in nothing.
+        // A patch that cannot be applied sets no defaults.
         let _ = json_patch::patch(&mut filled.object, &defaults(with, &case));
         ruleset.compiled.judge(&Case { object: Some(&filled), ..case }, &self.graph)
     }
 
-    /// Why a violation may be none, if what it depends on is not known here.
+    /// Why a violation is uncertain, if it depends on something unknown.
     fn undecided(
         &self,
         ruleset: &Ruleset<Policy>,
@@ -237,7 +237,7 @@ impl Judging<'_> {
         if placed.namespace.is_some() {
             return None;
         }
-        // The namespace is not known: would another one be right?
+        // The namespace is unknown: checks whether another namespace would satisfy the rule.
         let named = placed.object.node.as_deref()?.field(field)?.1.as_str()?;
         let mut moved = Subject::new(subject.kind, named, &subject.name, subject.object.clone());
         if let Some(metadata) = moved.object.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -253,14 +253,14 @@ impl Judging<'_> {
     fn take(&mut self, ruleset: &Ruleset<Policy>, placed: &Placed<'_>, violation: Violation) {
         let policy = &ruleset.compiled;
         let Violation { rule, field, message, hint } = violation;
-        // When a file is applied is not known.
+        // The time when a file is applied is unknown.
         if rule == "freezes" {
             self.verdicts
                 .notes
                 .push(Note { spot: None, message: format!("at present, {}: {message}", policy.name) });
             return;
         }
-        // A position among the expressions says nothing a day later.
+        // The index of an expression is not stable over time.
         let rule_id = match ruleset.expressions.get(&*rule).filter(|_| rule.contains('[')) {
             Some(expression) => format!("cel-{}", short_digest(expression, 4)),
             None => rule.to_string(),
@@ -289,7 +289,7 @@ fn or_object(field: &str) -> &str {
     if field.is_empty() { "the object" } else { field }
 }
 
-/// Some of them, and how many more.
+/// The first names, and the number of the others.
 pub(crate) fn list(names: &[&str]) -> String {
     const SHOWN: usize = 5;
     let text = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");

@@ -1,9 +1,11 @@
-//! Admission on files: what a cluster with these policies and quotas would say to these objects, without the cluster.
+//! Offline admission: predicts how a cluster with these policies and quotas would decide about these objects.
 //!
-//! Input: manifests with the places of their fields, policies and quotas from files or from a live cluster. Each object
-//! is judged as if it were created, after the defaults were filled in as admission does: what a default fills is no
-//! violation. Quotas are held against the sum over a tenant's namespaces. Where something cannot be known from files,
-//! policies are taken to apply, quotas are not, and a note says so.
+//! Input: manifests with the positions of their fields, and policies and quotas from files or from a live cluster. Each
+//! object is judged as a creation, after defaulting as in admission, so a field that a default fills is no violation.
+//! Quotas are compared with the sum over the namespaces of a tenant.
+//!
+//! **Invariant:** If files do not contain enough information, policies are assumed to apply and quotas are not, and a
+//! note says so.
 
 mod applied;
 mod build;
@@ -53,18 +55,18 @@ use crate::{
     rulesets::{Namespaces, Rulesets},
 };
 
-/// What to check, and by what.
+/// The options of a check.
 #[derive(Debug, Default)]
 pub struct Options {
-    /// What a live cluster adds.
+    /// The state of a live cluster.
     pub live: Live,
-    /// Labels of namespaces, over what files and cluster say.
+    /// Labels of namespaces, which override those of files and of the cluster.
     pub namespace_labels: BTreeMap<String, Labels>,
-    /// Judge files that no kustomization names, too.
+    /// Also judge files that no kustomization names.
     pub all_files: bool,
 }
 
-/// Checks the files, as of an instant.
+/// Checks the files as of the time `now`.
 pub fn check(files: &mut Files, options: &Options, now: Timestamp) -> Report {
     let Options { live, namespace_labels, all_files } = options;
     let Plan { objects, notes: planned, problems: unbuilt } = plan::plan(files, *all_files);
@@ -89,7 +91,7 @@ pub fn check(files: &mut Files, options: &Options, now: Timestamp) -> Report {
     ignored.extend(sums.ignored);
     notes.extend(unreasoned(files, &placed));
     findings.sort();
-    // An object that goes to several namespaces is wrong in each for the same reason.
+    // An object that is applied to several namespaces violates a rule in each for the same reason.
     findings.dedup_by(|one, other| {
         let same = |finding: &Finding| Finding { namespace: None, ..finding.clone() };
         same(one) == same(other)
@@ -113,7 +115,7 @@ pub fn check(files: &mut Files, options: &Options, now: Timestamp) -> Report {
     Report { findings, notes, problems, ignored, summary }
 }
 
-/// Objects that would have a rule ignored and do not say why.
+/// A note for each object that ignores a rule without giving a reason.
 fn unreasoned(files: &Files, placed: &[Placed<'_>]) -> Vec<Note> {
     let objects = placed.iter().map(|placed| placed.object).filter(|object| ignored::lacks_reason(object));
     let field = format!("metadata.annotations[\"{}\"]", ignored::ANNOTATION);

@@ -1,8 +1,9 @@
-//! Which objects will be applied: what is built from the kustomization files, and what Flux makes of that in turn.
+//! Plans which objects will be applied: the results of kustomization files, and what Flux in turn applies from them.
 //!
-//! It begins with what nobody in the files applies: kustomizations that no other names, and files beside none. Each
-//! Flux Kustomization among the results leads to a folder, which is built with its patches, namespace and variables;
-//! each ResourceSet makes objects; and so on, until nothing new comes. Files that are named by nobody are left over.
+//! Planning starts with what no other file applies: kustomizations that no other names, and files that are not next to
+//! one. Each Flux Kustomization in the results refers to a folder, which is built with its patches, namespace and
+//! variables; each ResourceSet generates objects. This repeats until nothing new is found. The files that nothing
+//! refers to are left over.
 
 use std::{
     collections::{BTreeSet, HashSet, VecDeque},
@@ -23,7 +24,7 @@ use crate::{
     resource_set,
 };
 
-/// What will be applied.
+/// The objects that will be applied.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     pub(crate) objects: Vec<Built>,
@@ -31,17 +32,17 @@ pub(crate) struct Plan {
     pub(crate) problems: Vec<Problem>,
 }
 
-/// What is built at once.
+/// A unit that is built at once.
 enum Unit {
     /// A kustomization.
     Folder(PathBuf),
-    /// What a Flux Kustomization leads to.
+    /// The folder of a Flux Kustomization.
     Flux(Box<Built>, PathBuf),
-    /// A file as it is.
+    /// A file, without kustomize.
     File(u32),
 }
 
-/// Plans what will be applied. `all`: files that no kustomization names, too.
+/// Plans what will be applied. `all`: including files that no kustomization names.
 pub(crate) fn plan(files: &mut Files, all: bool) -> Plan {
     let providers =
         files.objects.iter().filter(|object| resource_set::is_provider(object)).cloned().collect();
@@ -62,13 +63,13 @@ struct Planner<'a> {
     files: &'a mut Files,
     plan: Plan,
     open: VecDeque<Unit>,
-    /// The Flux Kustomizations that were followed: each by its name and the folder.
+    /// The Flux Kustomizations that were followed, each by namespace, name and folder.
     done: HashSet<(Option<String>, String, PathBuf)>,
-    /// Kustomizations that are built, or part of one that is.
+    /// Kustomizations that were built, or are part of one that was.
     built: HashSet<PathBuf>,
     /// ConfigMaps that will be applied.
     config_maps: Vec<Built>,
-    /// What provides inputs of ResourceSets, as it is written.
+    /// Objects that provide inputs of ResourceSets, as written.
     providers: Vec<Built>,
 }
 
@@ -84,7 +85,8 @@ impl Planner<'_> {
         let layers: Vec<PathBuf> =
             self.files.layers.iter().filter(|folder| !inner.contains(*folder)).cloned().collect();
         let judged: Vec<u32> = self.judged();
-        // First what no Flux Kustomization leads to; then what one was to lead to that is itself applied by nobody.
+        // First the folders that no Flux Kustomization refers to, then those of Flux Kustomizations that nothing
+        // applies.
         for first in [true, false] {
             for folder in &layers {
                 if !self.built.contains(folder) && !self.above(folder) && (!first || !covered(folder)) {
@@ -131,13 +133,13 @@ impl Planner<'_> {
         inner
     }
 
-    /// Whether a folder above has a kustomization, which then says what of this one is applied.
+    /// Whether a parent folder has a kustomization, which then decides what of this folder is applied.
     fn above(&self, folder: &Path) -> bool {
         folder.ancestors().skip(1).any(|above| self.files.layers.contains(above))
     }
 
-    /// The folders that Flux Kustomizations of the files lead to, as these are written; and those Kustomizations that
-    /// apply themselves: with them Flux begins.
+    /// The folders that Flux Kustomizations in the files refer to, as written; and the Flux Kustomizations that apply
+    /// themselves, which are the entry points of Flux.
     fn applied(&self) -> (BTreeSet<PathBuf>, Vec<(Built, PathBuf)>) {
         let (mut folders, mut own) = (BTreeSet::new(), Vec::new());
         for object in self.files.objects.iter().filter(|object| flux::is_kustomization(object)) {
@@ -194,7 +196,7 @@ impl Planner<'_> {
                 return;
             }
         };
-        // Not where it would fetch what is elsewhere, nor where Flux adds to what is built.
+        // Not if it would fetch remote resources, nor if Flux adds to the build.
         let own = more.as_ref().is_none_or(Kustomization::adds_nothing) && !is_incomplete;
         if let Some((at, _)) = unknown.first().filter(|_| own)
             && let Some(by_kubectl) = external::built(folder, &objects, *at)
@@ -218,7 +220,7 @@ impl Planner<'_> {
         }
     }
 
-    /// What Flux does after the build.
+    /// The steps of Flux after the build.
     fn finish(&self, objects: &mut [Built], namespace: Option<&str>, spec: &Node) {
         let variables = flux::variables(self.files, &self.config_maps, namespace, spec);
         for object in objects {
@@ -264,7 +266,7 @@ impl Planner<'_> {
         }
     }
 
-    /// What it adds to what it leads to is judged nowhere.
+    /// The changes that it would make to its folder are not judged.
     fn not_followed(&mut self, object: &Built) {
         let spec = object.node.as_deref().and_then(|node| node.get("spec"));
         let adds =
@@ -281,7 +283,7 @@ impl Planner<'_> {
         self.plan.notes.push(Note { spot: Some(self.files.spot(at)), message });
     }
 
-    /// What no kustomization names.
+    /// Handles the files that no kustomization names.
     fn left_over(&mut self, judged: &[u32], all: bool) {
         for file in judged {
             if self.files.used.contains(file) {

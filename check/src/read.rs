@@ -1,7 +1,7 @@
-//! The text of one file, as objects with the places of their fields.
+//! Parses the text of a file into objects with the positions of their fields.
 //!
-//! Only what policies and quotas look into is kept as a tree. Of anything else the name is enough, and a large document
-//! of such a kind (the definition of a custom resource, a dashboard) is not parsed at all: its first lines tell.
+//! Only objects that policies and quotas read are kept as trees. Of others, only the name is kept, and a large document
+//! of such a kind (a CustomResourceDefinition, a dashboard) is not parsed at all: its lines are scanned for the name.
 
 use std::{fmt, ops::Range, sync::Arc};
 
@@ -15,24 +15,24 @@ use serde::Deserialize;
 
 use crate::build::{Built, Id};
 
-/// A document of another kind is parsed up to this size, so that mistakes in it are found.
+/// Documents of other kinds are parsed up to this size, to find errors in them.
 const LARGE: usize = 32 << 10;
 
-/// A ConfigMap is kept up to this size: Flux fills in variables from it.
+/// ConfigMaps are kept up to this size, because Flux substitutes variables from them.
 const LARGE_CONFIG_MAP: usize = 64 << 10;
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Debug, Default)]
 pub(crate) struct Parsed {
     pub(crate) objects: Vec<Built>,
     pub(crate) faults: Vec<Fault>,
     /// Whether there is no document in it.
     pub(crate) blank: bool,
-    /// Whether every object is kept as a whole.
+    /// Whether every object is kept completely.
     whole: bool,
 }
 
-/// A place where a file is wrong.
+/// An error in a file and its position.
 #[derive(Debug)]
 pub(crate) struct Fault {
     pub(crate) line: u32,
@@ -42,13 +42,13 @@ pub(crate) struct Fault {
     pub(crate) template: bool,
 }
 
-/// Why bytes are no text that kubectl reads.
+/// Why bytes are not a text that kubectl can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotText {
     GitCrypt,
     Utf16,
     Binary,
-    /// And the line.
+    /// With the line.
     NotUtf8(usize),
 }
 
@@ -63,7 +63,7 @@ impl fmt::Display for NotText {
     }
 }
 
-/// The text of a file, without its byte order mark.
+/// Decodes the text of a file, without its byte order mark.
 pub(crate) fn text(bytes: &[u8]) -> Result<&str, NotText> {
     if bytes.starts_with(b"\0GITCRYPT\0") {
         return Err(NotText::GitCrypt);
@@ -80,7 +80,7 @@ pub(crate) fn text(bytes: &[u8]) -> Result<&str, NotText> {
     Ok(manifest::without_mark(text))
 }
 
-/// Reads a text. `json`: as a stream of JSON values, which is what a `.json` file is. `whole`: keep every object.
+/// Parses a text. `json`: as a stream of JSON values, as in a `.json` file. `whole`: keep every object.
 pub(crate) fn parse(text: &str, file: u32, json: bool, whole: bool) -> Parsed {
     let mut parsed = Parsed { whole, ..Parsed::default() };
     if json {
@@ -100,7 +100,7 @@ pub(crate) fn parse(text: &str, file: u32, json: bool, whole: bool) -> Parsed {
     parsed
 }
 
-/// Every document of a text, whatever it is.
+/// All documents of a text, of any kind.
 pub(crate) fn documents(text: &str, file: u32) -> Result<Vec<Node>, yaml::LoadError> {
     let documents = manifest::documents(text).into_iter();
     let loaded =
@@ -108,7 +108,7 @@ pub(crate) fn documents(text: &str, file: u32) -> Result<Vec<Node>, yaml::LoadEr
     loaded.filter_map(Result::transpose).collect()
 }
 
-/// What tells whether a JSON value is of interest.
+/// The fields that decide whether a JSON value is kept.
 #[derive(Deserialize)]
 struct Header<'a> {
     #[serde(borrow, rename = "apiVersion")]
@@ -133,7 +133,7 @@ impl Parsed {
         }
     }
 
-    /// JSON values one after another. False if the text is none: in a YAML file it may still be YAML.
+    /// Parses consecutive JSON values. Returns false if the text is not JSON: in a YAML file it may still be YAML.
     fn json(&mut self, text: &str, range: Range<usize>, file: u32) -> bool {
         let whole = &text[range.clone()];
         let mut stream =
@@ -168,7 +168,7 @@ impl Parsed {
             match yaml::load(document, start) {
                 Ok(Some(node)) => self.take(node, None, document.len()),
                 Ok(None) => {}
-                // JSON has escapes that YAML does not: then the object is one place.
+                // JSON has escapes that YAML lacks; the whole object then has one position.
                 Err(_) => {
                     if let Ok(value) = serde_json::from_str::<serde_json::Value>(document) {
                         self.take(Node::of(&value, start), None, document.len());
@@ -185,14 +185,14 @@ impl Parsed {
         self.faults.push(Fault { line, message, manifest, template });
     }
 
-    /// Keeps an object, or the objects of a list. Everything else that YAML is used for is none of our business.
+    /// Keeps an object, or the objects of a list. Other YAML is ignored.
     fn take(&mut self, mut node: Node, of: Option<(&str, &str)>, size: usize) {
         if !matches!(node.data, Data::Map(_)) {
             return;
         }
         let at = node.at;
         if let Some((api_version, kind)) = of {
-            // Items of a typed list, as the API server sends it, leave these two to the list.
+            // Items of a typed list, as the API server returns it, inherit these two fields from the list.
             for (field, text) in [("apiVersion", api_version), ("kind", kind)] {
                 if node.get(field).is_none() {
                     node.set(field, at, Node::text(text, at));
@@ -212,7 +212,7 @@ impl Parsed {
             }
             return;
         }
-        // Encrypted by SOPS: what its fields say is not what they will be.
+        // Encrypted by SOPS: the fields do not have their final values.
         if id.group == "kustomize.config.k8s.io"
             || matches!(node.get("sops"), Some(Node { data: Data::Map(_), .. }))
         {
@@ -237,7 +237,7 @@ impl Parsed {
     }
 }
 
-/// Whether an object's content is of interest: to policies, to quotas, or for what it says of others.
+/// Whether the content of an object is needed: by policies, by quotas, or because it describes other objects.
 fn wanted(group: &str, kind: &str) -> bool {
     Kind::of_kind(group, kind).is_some()
         || matches!(
@@ -247,7 +247,7 @@ fn wanted(group: &str, kind: &str) -> bool {
         || (group.is_empty() && kind == "Namespace")
 }
 
-/// What a definition says of names.
+/// The names in a CustomResourceDefinition.
 fn definition(node: &Node) -> Option<Node> {
     let mut spec = Node::map(node.at);
     for field in ["group", "names"] {
@@ -259,8 +259,8 @@ fn definition(node: &Node) -> Option<Node> {
     Some(short)
 }
 
-/// The object of a large document in block style, by its lines: none if it has to be parsed, because its content
-/// matters or because it is written in another way.
+/// Scans the lines of a large document in block style. `None` if it has to be parsed, because its content is needed or
+/// because it has another style.
 fn skimmed(document: &str, start: At) -> Option<Built> {
     let (mut section, mut inner) = ("", "");
     let (mut api_version, mut kind, mut name, mut namespace) = (None, None, None, None);
@@ -328,7 +328,7 @@ fn skimmed(document: &str, start: At) -> Option<Built> {
     Some(Built::new(id, node, start))
 }
 
-/// A value on its key's line, if it is a plain or simply quoted text.
+/// The value on the line of its key, if it is a plain or simply quoted string.
 fn scalar(text: &str) -> Option<&str> {
     let text = text.split(" #").next().unwrap_or_default().trim();
     let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);

@@ -1,66 +1,66 @@
-//! What there is to say.
+//! The report of a check: findings, notes and problems.
 
 use gatehouse_apiservice::policy::Enforcement;
 use serde::Serialize;
 
-/// Everything a check found.
+/// The result of a check.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// What breaks a policy or exceeds a quota, by place.
+    /// Violations of policies and exceeded quotas, sorted by position.
     pub findings: Vec<Finding>,
-    /// What was left out or taken for granted, and why.
+    /// What was skipped or assumed, and why.
     pub notes: Vec<Note>,
-    /// What makes the check incomplete: files that do not parse, policies that do not compile.
+    /// Errors that make the check incomplete: files that do not parse, policies that do not compile.
     pub problems: Vec<Problem>,
-    /// Findings that an object says are meant to be, and why.
+    /// Findings that an object declares as intended, with the reason.
     pub ignored: Vec<Ignored>,
-    /// How much was read.
+    /// The number of inputs and results.
     pub summary: Summary,
 }
 
-/// A finding that an object says is meant to be.
+/// A finding that an object declares as intended.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Ignored {
-    /// What was found.
+    /// The finding.
     #[serde(flatten)]
     pub finding: Finding,
-    /// Why the object says it may be.
+    /// The reason that the object gives.
     pub reason: String,
 }
 
-/// How much was read.
+/// The number of inputs and results.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
-    /// Files.
+    /// Number of files.
     pub files: usize,
-    /// Objects to judge in them.
+    /// Number of objects to judge in them.
     pub objects: usize,
-    /// Those that a policy or quota applied to.
+    /// Number of objects that a policy or quota applied to.
     pub judged: usize,
-    /// Policies, those of the cluster too.
+    /// Number of policies, including those of the cluster.
     pub policies: usize,
-    /// Quotas, those of the cluster too.
+    /// Number of quotas, including those of the cluster.
     pub quotas: usize,
-    /// Findings that objects say are meant to be.
+    /// Number of findings that objects declare as intended.
     pub ignored: usize,
-    /// Findings that were there before, by a baseline or by another revision.
+    /// Number of findings that existed before, according to a baseline or another revision.
     pub known: usize,
 }
 
-/// A place in a file.
+/// A position in a file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Spot {
     /// The file, as it was named.
     pub path: String,
-    /// From 1; 0 for the file as a whole.
+    /// From 1; 0 for the whole file.
     pub line: usize,
-    /// From 1, in characters; 0 for the line as a whole.
+    /// From 1, in characters; 0 for the whole line.
     pub column: usize,
 }
 
 impl Spot {
-    /// A file as a whole.
+    /// The position of a whole file.
     pub fn file(path: String) -> Self {
         Self { path, line: 0, column: 0 }
     }
@@ -76,36 +76,36 @@ impl std::fmt::Display for Spot {
     }
 }
 
-/// A rule that an object breaks.
+/// A violation of a rule by an object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
-    /// Where: the field, else the object.
+    /// The position of the field, else of the object.
     #[serde(flatten)]
     pub spot: Spot,
-    /// What a cluster would do about it.
+    /// How a cluster would enforce it.
     #[serde(serialize_with = "by_name")]
     pub enforcement: Severity,
-    /// The ReconcilePolicy or TenantQuota.
+    /// The name of the ReconcilePolicy or TenantQuota.
     pub policy: String,
-    /// Its rule, for example `interval`; of a quota, the limit.
+    /// The rule, for example `interval`; for a quota, the limit.
     pub rule: String,
     /// The object's kind.
     pub kind: String,
-    /// Its namespace, as far as it is known.
+    /// Its namespace, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// Its name.
     pub name: String,
-    /// The field that is wrong or missing; empty for the object as a whole.
+    /// The invalid or missing field; empty for the whole object.
     pub field: String,
-    /// What is wrong.
+    /// The violation.
     pub message: String,
-    /// How to mend it.
+    /// How to fix it.
     pub hint: String,
-    /// The rule by a name that stays the same: an expression without a name has one by what it says.
+    /// A stable identifier of the rule: an expression without a name is identified by its text.
     pub rule_id: String,
-    /// Stays the same while the object, its file and the rule do, wherever in the file it is.
+    /// Stable while the object, its file and the rule stay the same, regardless of the position in the file.
     pub fingerprint: String,
 }
 
@@ -121,7 +121,7 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// As policies write it.
+    /// The name that policies use.
     pub fn name(self) -> &'static str {
         match self {
             Self::Deny => "Deny",
@@ -141,33 +141,33 @@ impl From<Enforcement> for Severity {
     }
 }
 
-/// Something worth knowing that breaks nothing.
+/// Information that is no violation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Note {
-    /// Where, if anywhere.
+    /// The position, if any.
     #[serde(flatten)]
     pub spot: Option<Spot>,
-    /// What.
+    /// The text.
     pub message: String,
 }
 
-/// Input that cannot be judged, or judged by.
+/// Input that cannot be judged, or a policy or quota that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Problem {
-    /// Where.
+    /// The position.
     #[serde(flatten)]
     pub spot: Spot,
-    /// What is wrong.
+    /// The error.
     pub message: String,
 }
 
-/// What makes a check fail.
+/// The lowest severity that makes a check fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum FailOn {
-    /// What would be refused.
+    /// Denials.
     #[default]
     Deny,
-    /// What would be warned of, too.
+    /// Also warnings.
     Warn,
     /// What would be audited, too.
     Audit,
@@ -176,7 +176,7 @@ pub enum FailOn {
 }
 
 impl FailOn {
-    /// Whether a finding of this severity makes a check fail.
+    /// Whether a finding of this severity makes the check fail.
     pub fn fails(self, severity: Severity) -> bool {
         match severity {
             Severity::Deny => true,
@@ -187,7 +187,7 @@ impl FailOn {
 }
 
 impl Report {
-    /// 0: nothing wrong; 1: something that makes the check fail; 2: bad input.
+    /// 0: success; 1: something makes the check fail; 2: invalid input.
     pub fn exit_code(&self, fail_on: FailOn) -> u8 {
         if self.problems.is_empty() {
             let found = self.findings.iter().any(|finding| fail_on.fails(finding.enforcement));
@@ -197,14 +197,14 @@ impl Report {
         }
     }
 
-    /// Takes out the findings that were there before.
+    /// Removes the findings that existed before.
     pub fn without(&mut self, known: &std::collections::BTreeSet<String>) {
         let before = self.findings.len();
         self.findings.retain(|finding| !known.contains(&finding.fingerprint));
         self.summary.known += before - self.findings.len();
     }
 
-    /// How many findings there are of a severity.
+    /// The number of findings of a severity.
     pub fn count(&self, severity: Severity) -> usize {
         self.findings.iter().filter(|finding| finding.enforcement == severity).count()
     }
@@ -216,7 +216,7 @@ fn by_name<S: serde::Serializer>(severity: &Severity, serializer: S) -> Result<S
 }
 
 impl Finding {
-    /// Gives findings their fingerprints. Of several that would have the same one, each is counted.
+    /// Sets the fingerprints. Findings that would have the same one are numbered.
     pub(crate) fn number(findings: &mut [Self]) {
         let mut seen: std::collections::HashMap<String, usize> = std::collections::HashMap::new();
         for finding in findings {
@@ -230,12 +230,12 @@ impl Finding {
     }
 }
 
-/// The first bytes of a digest, in hexadecimal.
+/// The first bytes of the SHA-256 digest, in hexadecimal.
 pub(crate) fn short_digest(text: &str, bytes: usize) -> String {
     use sha2::{Digest, Sha256};
     use std::fmt::Write;
     Sha256::digest(text).iter().take(bytes).fold(String::new(), |mut digest, byte| {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(digest, "{byte:02x}");
         digest
     })

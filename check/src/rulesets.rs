@@ -1,4 +1,4 @@
-//! Policies and quotas, from files and from the cluster, compiled; and what is known of namespaces.
+//! Compiles the policies and quotas of files and of the cluster, and collects what is known about namespaces.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,41 +20,41 @@ use crate::{
 /// The labels of a namespace.
 pub type Labels = BTreeMap<String, String>;
 
-/// The version of policies and quotas.
+/// The API version of policies and quotas.
 const VERSION: &str = "v1alpha1";
 
-/// Every namespace has it, with its name.
+/// The label that every namespace has, with its name as the value.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
-/// A policy or quota, and where it is from.
+/// A policy or quota and its origin.
 #[derive(Debug)]
 pub(crate) struct Ruleset<T> {
     pub(crate) compiled: T,
     selector: Option<LabelSelector>,
     /// The CEL expressions of a policy, by the name of their rule.
     pub(crate) expressions: BTreeMap<String, String>,
-    /// Whether a policy takes parameters from a ConfigMap that is nowhere to be found.
+    /// Whether a policy takes parameters from a ConfigMap that was not found.
     pub(crate) parameters_unknown: bool,
-    /// The rules of a policy, as violations name them.
+    /// The rules of a policy, as named in violations.
     pub(crate) rules: Vec<String>,
 }
 
-/// What applies.
+/// The policies and quotas to apply.
 #[derive(Debug, Default)]
 pub(crate) struct Rulesets {
-    /// By name: the first sets what several would.
+    /// Sorted by name: the first policy that sets a default wins.
     pub(crate) policies: Vec<Ruleset<Policy>>,
     pub(crate) quotas: Vec<Ruleset<CompiledQuota>>,
     pub(crate) problems: Vec<Problem>,
     pub(crate) notes: Vec<Note>,
 }
 
-/// Whether it applies to a namespace.
+/// Whether a policy or quota applies to a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Selected {
     Yes,
     No,
-    /// It depends on labels that are not known.
+    /// It depends on unknown labels.
     Unknown,
 }
 
@@ -73,7 +73,7 @@ impl Rulesets {
                     names[1].insert(&object.id.name);
                     rulesets.take_quota(files, object);
                 }
-                // The webhooks' own.
+                // The webhooks maintain these.
                 ("QuotaLedger", VERSION) => {}
                 (kind, version) => {
                     let known = "this Gatehouse knows ReconcilePolicy and TenantQuota";
@@ -83,7 +83,7 @@ impl Rulesets {
                 }
             }
         }
-        // What the cluster has and a file changes is as the file says.
+        // A file replaces the object of the same name in the cluster.
         let changed = |names: &BTreeSet<&str>, name: Option<&str>| names.contains(name.unwrap_or_default());
         for policy in
             live.policies.iter().filter(|policy| !changed(&names[0], policy.metadata.name.as_deref()))
@@ -149,8 +149,8 @@ impl Rulesets {
         }
     }
 
-    /// The typed object. A field that the type does not know is an error, as it is for `kubectl apply`: a misspelt
-    /// rule would be no rule.
+    /// Decodes the typed object. An unknown field is an error, as in `kubectl apply`: a misspelled rule would have no
+    /// effect.
     fn read<T: DeserializeOwned + Serialize>(&mut self, files: &Files, object: &Built) -> Option<T> {
         let mut problem = |field: &str, message: String| {
             let spot = files.spot_of(object, &[field]);
@@ -178,7 +178,7 @@ impl Rulesets {
     fn in_file(&mut self, files: &Files, object: &Built, errors: Vec<FieldError>) {
         for error in errors {
             let field = error.field.trim_end_matches(" key");
-            // A list may be shorter than it should be, a map may lack what it needs: then what is around it.
+            // If a list is too short or a map lacks a field, the enclosing field provides the position.
             let outer = field.rfind(['.', '[']).map_or("", |end| &field[..end]);
             let spot = files.spot_of(object, &[field, outer]);
             self.problems
@@ -186,7 +186,8 @@ impl Rulesets {
         }
     }
 
-    /// What does not compile applies to nothing there: no reason to refuse files for it, but worth knowing.
+    /// A policy that does not compile applies to nothing in the cluster either: files are not rejected for it, but it
+    /// is noted.
     fn in_cluster(&mut self, kind: &str, name: Option<&str>, errors: Vec<FieldError>) {
         for error in errors {
             let message = format!("{kind} {} of the cluster: {error}", name.unwrap_or_default());
@@ -195,7 +196,7 @@ impl Rulesets {
     }
 }
 
-/// Where the ConfigMaps of policies may be.
+/// The places to look for the ConfigMaps of policies.
 struct Parameters<'a> {
     files: &'a Files,
     placed: &'a [Placed<'a>],
@@ -203,11 +204,11 @@ struct Parameters<'a> {
 }
 
 impl Parameters<'_> {
-    /// The ConfigMap that a policy takes parameters from: of the policies' files, of those that will be applied, else of
+    /// The ConfigMap that a policy takes parameters from: from the files of policies, then the objects to apply, then
     /// the cluster.
     fn of(&self, policy: &ReconcilePolicy) -> Option<Value> {
         let ParamRef { name, namespace } = policy.spec.param_ref.as_ref()?;
-        // Of one that is very long, only the beginning was read.
+        // Only the beginning of a very large one was read.
         let is_it = |object: &Built, at: Option<&String>| {
             let Id { group, kind, .. } = &object.id;
             let is_map = group.is_empty() && kind == "ConfigMap" && object.node.is_some();
@@ -227,7 +228,7 @@ impl Parameters<'_> {
     }
 }
 
-/// The fields of `written` that are missing in what was understood of it.
+/// The fields of `written` that the decoded value lacks.
 fn unknown_fields(at: &str, written: &Value, known: &Value, unknown: &mut Vec<String>) {
     match (written, known) {
         (Value::Object(written), Value::Object(known)) => {
@@ -235,7 +236,7 @@ fn unknown_fields(at: &str, written: &Value, known: &Value, unknown: &mut Vec<St
                 let field = format!("{at}.{name}");
                 match known.get(name) {
                     Some(known) => unknown_fields(&field, value, known, unknown),
-                    // Left out where it is written again, because it says nothing.
+                    // Empty values are omitted when the object is serialized.
                     None if is_empty(value) => {}
                     None => unknown.push(field),
                 }
@@ -297,7 +298,7 @@ impl Ruleset<CompiledQuota> {
 }
 
 impl<T> Ruleset<T> {
-    /// Whether it applies, as `matches` has it, to a namespace with these labels.
+    /// Whether it applies to a namespace with these labels, as `matches` decides.
     pub(crate) fn selects(
         &self,
         namespace: Option<&Namespace>,
@@ -316,7 +317,7 @@ impl<T> Ruleset<T> {
     }
 }
 
-/// Whether a selector asks for nothing, or for the name alone.
+/// Whether a selector is empty, or requires only the name.
 fn asks_for(selector: &LabelSelector, or_name: bool) -> bool {
     let labels = selector.match_labels.iter().flatten().map(|(key, _)| key.as_str());
     let expressions = selector.match_expressions.iter().flatten().map(|expression| expression.key.as_str());
@@ -335,17 +336,17 @@ pub(crate) fn texts_of(object: &Built, field: &str) -> Labels {
     entries.filter_map(|entry| Some((entry.name().to_owned(), entry.value.as_str()?.to_owned()))).collect()
 }
 
-/// What is known of a namespace.
+/// What is known about a namespace.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Namespace {
     labels: Labels,
     annotations: Labels,
-    /// Whether these are all of its labels.
+    /// Whether its labels are complete.
     known: bool,
 }
 
 impl Namespace {
-    /// As conditions see it; none, if it is described nowhere.
+    /// The namespace object for conditions; `None` if nothing describes it.
     pub(crate) fn object(&self, name: &str) -> Option<Value> {
         let Self { labels, annotations, known } = self;
         known.then(|| {
@@ -358,12 +359,12 @@ impl Namespace {
     }
 }
 
-/// The namespaces that are known.
+/// The known namespaces.
 #[derive(Debug, Default)]
 pub(crate) struct Namespaces(BTreeMap<String, Namespace>);
 
 impl Namespaces {
-    /// Of the cluster, over them those of files, and over these what the user says of them.
+    /// The namespaces of the cluster, overridden by those of files, then by the user's options.
     pub(crate) fn of(
         files: &Files,
         placed: &[Placed<'_>],
@@ -394,7 +395,7 @@ impl Namespaces {
         self.0.insert(name.to_owned(), Namespace { labels, annotations, known: true });
     }
 
-    /// Of one that is nowhere described, its name is known.
+    /// If nothing describes a namespace, only its name is known.
     pub(crate) fn named(&self, name: &str) -> Namespace {
         self.0.get(name).cloned().unwrap_or_else(|| Namespace {
             labels: Labels::from([(NAME_LABEL.to_owned(), name.to_owned())]),

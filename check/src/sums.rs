@@ -1,7 +1,9 @@
-//! What the objects of each tenant's namespaces take up together, against its quotas.
+//! Sums the usage in the namespaces of each tenant and compares it with the quotas.
 //!
-//! The sum begins with what the cluster holds, and goes through the files in order. As at admission only an increase
-//! can exceed a limit: what asks for no more than it has is never refused.
+//! The sum starts with the usage in the cluster and adds the files in order.
+//!
+//! **Invariant:** As in admission, only an increase can exceed a limit: an object that requests no more than it already
+//! has is never rejected.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -28,7 +30,7 @@ use crate::{
 /// An object among all others.
 type Key = (GroupResource, String, String);
 
-/// What is found of all quotas.
+/// The violations of all quotas.
 pub(crate) fn exceeded(
     files: &Files,
     placed: &[Placed<'_>],
@@ -53,9 +55,9 @@ pub(crate) fn exceeded(
     verdicts
 }
 
-/// What every object takes up.
+/// The usage of every object.
 struct Counted<'a> {
-    /// Of the files, in order.
+    /// The objects of the files, in order.
     files: Vec<(&'a Placed<'a>, Key, Value, Result<Usage, UsageError>)>,
     live: HashMap<Key, Existing>,
     known: Known,
@@ -63,13 +65,13 @@ struct Counted<'a> {
 
 /// An object of the cluster.
 struct Existing {
-    /// What is counted of it.
+    /// Its counted usage.
     amounts: Amounts,
-    /// What it states no request of.
+    /// The dimensions for which it states no request.
     unstated: BTreeSet<Dimension>,
 }
 
-/// What only all objects together say.
+/// Lookups that need all objects.
 struct Known {
     /// The plural names of kinds.
     resources: HashMap<(String, String), String>,
@@ -133,7 +135,7 @@ impl Known {
         of.insert((namespace.to_owned(), name.to_owned()), value.clone());
     }
 
-    /// The resource of a kind: as its definition says, else by the rule that nearly all follow.
+    /// The resource of a kind: from its definition, else by the usual rule for plurals.
     fn resource(&self, group: &str, kind: &str) -> GroupResource {
         if let Some(plural) = self.resources.get(&(group.to_owned(), kind.to_owned())) {
             return GroupResource::new(group, plural);
@@ -155,13 +157,13 @@ impl Known {
 }
 
 impl Known {
-    /// What the cluster holds. What Agones has made for what is counted already is counted there.
+    /// The usage in the cluster. Objects that Agones created for a counted object are counted with that object.
     fn cluster(&self, live: &Live) -> HashMap<Key, Existing> {
         let mut families = Families::default();
         let mut existing = HashMap::new();
         for object in &live.objects {
             let resource = self.resource(&object.group, &object.kind);
-            // What the cluster cannot count itself it would not hold against these files.
+            // Objects that the cluster cannot count are not counted against these files.
             let Ok(usage) = usage(&resource, &object.value, self) else { continue };
             let usage = Arc::new(usage);
             if *resource.group == *agones::GROUP {
@@ -191,7 +193,7 @@ impl Templates for Known {
     }
 }
 
-/// One quota's sum.
+/// The sum for one quota.
 struct Sum<'a> {
     quota: &'a CompiledQuota,
     counted: &'a Counted<'a>,
@@ -212,7 +214,7 @@ impl Sum<'_> {
             }
         }
         let mut unknown: Vec<&str> = Vec::new();
-        // By limit: the object that went beyond it.
+        // For each limit, the object that exceeded it.
         let mut beyond: BTreeMap<&Dimension, &Placed<'_>> = BTreeMap::new();
         let mut seen: HashSet<&Key> = HashSet::new();
         for (placed, key, _, told) in &self.counted.files {
@@ -240,7 +242,7 @@ impl Sum<'_> {
             self.ceiling(placed, usage);
             self.unstated(placed, key, usage);
             let before = of_each.get(key).cloned().unwrap_or_default();
-            // One object in several files: whichever is applied, it takes up the larger amount at most.
+            // If one object is in several files, the larger usage counts, whichever file is applied.
             if !seen.insert(key) {
                 amounts = amounts.max(&before);
             }
@@ -274,7 +276,7 @@ impl Sum<'_> {
         largest.sort_by(|one, other| (other.0, one.1).cmp(&(one.0, other.1)));
         let mut hint = format!("ask for less, or raise spec.hard[{dimension}] of the quota; the largest:");
         for (amount, (resource, namespace, name)) in largest.iter().take(SHOWN) {
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             let _ = write!(hint, " {}/{namespace}/{name} {amount},", resource.resource);
         }
         hint.pop();
@@ -289,7 +291,7 @@ impl Sum<'_> {
         self.found(placed, dimension.to_string(), fields, message, hint);
     }
 
-    /// An autoscaler that may go further than the quota, all else left out.
+    /// Reports an autoscaler whose maximum exceeds the quota, regardless of other objects.
     fn ceiling(&mut self, placed: &Placed<'_>, usage: &Usage) {
         let Some(ceiling) = &usage.ceiling else { return };
         let namespace = placed.namespace.clone().unwrap_or_default();
@@ -306,7 +308,8 @@ impl Sum<'_> {
         }
     }
 
-    /// What it states no request of, though that is limited. What the cluster has like this already may stay so.
+    /// Reports limited dimensions for which the object states no request, unless the object in the cluster already
+    /// lacks it.
     fn unstated(&mut self, placed: &Placed<'_>, key: &Key, usage: &Usage) {
         let before = self.counted.live.get(key);
         for (dimension, who) in &usage.unstated {
@@ -328,7 +331,7 @@ impl Sum<'_> {
         }
     }
 
-    /// Nobody can tell what it takes up: it would be refused.
+    /// Reports an object whose usage cannot be computed: it would be denied.
     fn untold(&mut self, placed: &Placed<'_>, error: &UsageError, live: &Live) {
         match error {
             UsageError::UnknownTemplate { .. } if !live.asked => {
