@@ -1,8 +1,8 @@
-//! What is filled in where an object says nothing, as a JSON Patch.
+//! Fills in fields that an object omits, as a JSON Patch.
 //!
-//! Only what is absent is set, and only where the kind has the field: what Flux declared is never overwritten, so that
-//! its server-side-apply dry-run sees no drift. Each addition is made to a copy, too: what one policy set is there for
-//! the next, and asking again for the patched object gives nothing.
+//! **Invariant:** only absent fields are set, and only where the kind has the field: a field that Flux declared is
+//! never overwritten, so its server-side-apply dry-run sees no drift. Each addition is also applied to a copy, so that
+//! the next policy sees it, and a second review of the patched object adds nothing.
 
 mod containers;
 mod patch;
@@ -96,7 +96,7 @@ impl Defaults {
     fn add_to(&self, kind: Kind, additions: &mut Additions) {
         let text = |value: &Option<String>| value.clone().map(Value::String);
         if kind == Kind::ImagePolicy {
-            // It must have an interval if it reflects digests, and must not otherwise.
+            // The interval is required if it reflects digests always, and forbidden otherwise.
             if additions.get(&["spec", "digestReflectionPolicy"]) == Some(&json!("Always")) {
                 additions.add(&["spec", "interval"], text(&self.interval));
             }
@@ -117,10 +117,10 @@ impl Defaults {
     }
 }
 
-/// What the policies fill in where the object says nothing; of several, the first by name wins.
+/// The patch that fills in absent fields; if several policies set a field, the first by name wins.
 ///
-/// A creation is filled in, and an update that changes the spec; labels, where labels change too. Whoever suspends an
-/// object under a policy about suspensions is noted, with the time.
+/// Fields are filled in on a creation, and on an update that changes the spec; labels also on an update that changes
+/// labels. If a policy has a rule about suspensions, the author and the time of a suspension are added.
 pub fn defaults(policies: &[&Policy], case: &Case<'_>) -> Patch {
     let none = || Patch(Vec::new());
     let Some(object) = case.object else { return none() };
@@ -163,7 +163,7 @@ fn note_suspension(case: &Case<'_>, object: &Subject, additions: &mut Additions)
         additions.add(&["metadata", "annotations", name], Some(Value::String(value)));
     };
     note(annotation::SUSPENDED_BY, user.name.clone());
-    // To the second, as Kubernetes writes times.
+    // Kubernetes writes times in whole seconds.
     let now = jiff::Timestamp::from_second(case.now.as_second()).unwrap_or(case.now);
     note(annotation::SUSPENDED_AT, now.to_string());
 }
@@ -183,14 +183,14 @@ fn has_timeout(kind: Kind) -> bool {
     )
 }
 
-/// As the pattern of Flux's definitions has it: `^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`.
+/// Whether it matches the pattern of Flux's definitions: `^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`.
 fn is_flux_duration(text: &str) -> bool {
     !text.is_empty()
         && text.bytes().all(|byte| byte.is_ascii_digit() || b".smh".contains(&byte))
         && !text.starts_with('.')
 }
 
-/// Labels are selected by; what selects cannot be wrong if the label is right.
+/// Checks labels with a selector: it is valid if and only if the labels are.
 fn check_labels(labels: &BTreeMap<String, String>, errors: &mut Errors) {
     let selector = json!({"matchLabels": labels});
     let Ok(selector) = serde_json::from_value(selector) else { return };

@@ -1,9 +1,11 @@
-//! Objects that a policy does not judge by what they hold: by kind, namespace, name and labels.
+//! Exempts objects from the rules about their content: by kind, namespace, name and labels.
 //!
-//! Whoever may write an object may choose its labels, and a new one's name. So a request that makes an object exempt by
-//! these takes a right of its own, the verb `exempt` on the policy; where an exemption names the namespace and goes by no
-//! label, whoever wrote the policy has chosen. What was exempt before stays so without a right, and an object is judged
-//! by what it becomes: one that ceases to be exempt is judged as a whole.
+//! Anyone who may write an object may choose its labels, and the name of a new one. So a request that makes an object
+//! exempt by these requires the verb `exempt` on the policy. An exemption that names the namespace and no label was
+//! chosen by the policy's author, and requires no verb.
+//!
+//! **Invariant:** an object that was exempt before stays exempt without a verb. An object is judged as it becomes: one
+//! that is no longer exempt is judged as a whole.
 
 use gatehouse_apiservice::policy::{ExemptObjects, Selector};
 
@@ -14,7 +16,7 @@ use crate::{
     settings::kinds,
 };
 
-/// Rules about what somebody does, and when. No object is exempt from these.
+/// The rules about actions and times. No object is exempt from these.
 const ABOUT_DOING: [&str; 3] = ["freezes", "suspension", "verbs"];
 
 /// The exemptions of a policy.
@@ -27,12 +29,12 @@ struct Exemption {
     namespaces: Option<Names>,
     names: Option<Names>,
     labels: Option<Selector>,
-    /// Empty: every rule.
+    /// If empty, every rule.
     rules: Vec<String>,
 }
 
 impl Exemptions {
-    /// `written`: the rules that the policy has, by their fields or names.
+    /// Compiles exemptions. `written` has the fields or names of the policy's rules.
     pub(crate) fn compile(objects: &[ExemptObjects], written: &[&str], errors: &mut Errors) -> Self {
         let compile = |(index, one): (usize, &ExemptObjects)| {
             let field = format!("spec.exempt.objects[{index}]");
@@ -41,12 +43,12 @@ impl Exemptions {
         Self(objects.iter().enumerate().map(compile).collect())
     }
 
-    /// Whether an object is not judged by a rule.
+    /// Whether an object is exempt from a rule.
     pub(crate) fn exempts(&self, rule: &str, object: &Subject) -> bool {
         self.0.iter().any(|exemption| exemption.is_from(rule) && exemption.matches(object))
     }
 
-    /// Whether it takes a right to make `object` of `old`: it becomes exempt by what its author chooses.
+    /// Whether changing `old` to `object` requires the verb `exempt`: it becomes exempt by what its author chooses.
     pub(crate) fn takes_right(&self, object: &Subject, old: Option<&Subject>) -> bool {
         self.0.iter().any(|exemption| {
             exemption.is_chosen()
@@ -103,13 +105,13 @@ impl Exemption {
             && self.labels.as_ref().is_none_or(|selector| selector.matches(&object.labels()))
     }
 
-    /// Whether the author of an object chooses what makes it exempt.
+    /// Whether the author of an object can make it exempt.
     fn is_chosen(&self) -> bool {
         self.labels.is_some() || self.namespaces.is_none()
     }
 }
 
-/// Why objects cannot be exempt from a rule.
+/// Why objects cannot be exempt from a rule, if so.
 fn problem(rule: &str, written: &[&str]) -> Option<String> {
     if ABOUT_DOING.contains(&rule) {
         return Some(format!("{rule} is about what somebody does: exempt users instead"));

@@ -1,11 +1,11 @@
-//! Which fields the specs of the kinds have, as their definitions say.
+//! Lists the fields of `spec` for each kind, from their definitions.
 //!
-//! For telling a field that an object leaves out from one that its kind does not have. Fields that are newer than this
-//! table count as left out, which is the strict reading.
+//! Distinguishes a field that an object omits from one that its kind does not have. **Invariant:** a field that is
+//! newer than this table counts as omitted, which is the strict reading.
 
 use crate::{GOVERNED, Kind};
 
-/// Whether a field of `spec` belongs to other kinds, and not to this one.
+/// Whether a field of `spec` belongs to other kinds and not to this one.
 pub(crate) fn is_of_other_kinds(kind: Kind, field: &str) -> bool {
     let has = |kind: Kind| fields(kind).contains(&field);
     !has(kind) && GOVERNED.iter().copied().any(has)

@@ -1,4 +1,4 @@
-//! The kinds that policies judge. Which rule judges which of them is said by the rule.
+//! Lists the kinds that policies judge. Each rule says which of them it judges.
 
 use gatehouse_inventory::Suspension;
 
@@ -107,12 +107,12 @@ impl Kind {
         )
     }
 
-    /// How its controller is kept from reconciling it.
+    /// How its controller is suspended.
     pub fn suspension(self) -> Suspension {
         if self.is_flux() { Suspension::of(self.group(), self.name()) } else { Suspension::Never }
     }
 
-    /// Whether `spec.replicas` says how many servers it has: with none, it does nothing.
+    /// Whether `spec.replicas` is its number of servers: with none, it does nothing.
     pub fn has_replicas(self) -> bool {
         matches!(self, Self::Fleet | Self::GameServerSet | Self::KruiseGameServerSet)
     }

@@ -1,9 +1,9 @@
-//! Reconcile policies: compiled when they are written, judged on objects. No I/O.
+//! Compiles reconcile policies, and judges objects by them. **Invariant:** this crate does no I/O.
 //!
-//! [`Policy::compile`] reads a ReconcilePolicy and names every field that is wrong with it. [`Policy::judge`] judges a
-//! request at admission, [`Policy::audit`] an object that exists, [`defaults`] fills in what an object leaves out,
-//! and [`Policy::active_freeze`] says whether changes are held back at an instant. The caller brings the clock, the
-//! dependencies that exist, and the answers of SubjectAccessReview.
+//! [`Policy::compile`] reads a ReconcilePolicy and reports every invalid field. [`Policy::judge`] judges an admission
+//! request, [`Policy::audit`] an existing object, [`defaults`] fills in absent fields, and [`Policy::active_freeze`]
+//! returns the freeze that is active at an instant. The caller provides the clock, the existing dependencies, and the
+//! results of SubjectAccessReview.
 
 mod case;
 mod content;

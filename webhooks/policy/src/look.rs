@@ -1,13 +1,14 @@
-//! Reading fields of an object. A field of the wrong type is a violation that names it: it never passes silently.
+//! Reads fields of an object. **Invariant:** a field of the wrong type is a violation that names it; it never passes
+//! silently.
 
 use serde_json::{Map, Value};
 
-/// A field that has the wrong type.
+/// A field of the wrong type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WrongType {
     /// Its path.
     pub(crate) field: String,
-    /// What it must be, and is.
+    /// The expected and the actual type.
     pub(crate) message: String,
 }
 
@@ -17,7 +18,7 @@ impl WrongType {
     }
 }
 
-/// A place in an object: a value, or nothing, and its path.
+/// A place in an object: its value, if any, and its path.
 #[derive(Debug, Clone)]
 pub(crate) struct Look<'a> {
     value: Option<&'a Value>,
@@ -25,7 +26,7 @@ pub(crate) struct Look<'a> {
 }
 
 impl<'a> Look<'a> {
-    /// At `spec` of an object.
+    /// The `spec` of an object.
     pub(crate) fn spec(object: &'a Value) -> Self {
         Self { value: object.get("spec"), path: "spec".into() }.or_absent()
     }
@@ -35,12 +36,12 @@ impl<'a> Look<'a> {
         &self.path
     }
 
-    /// Whether there is something.
+    /// Whether it has a value.
     pub(crate) fn is_some(&self) -> bool {
         self.value.is_some()
     }
 
-    /// A field of it. Null is absence.
+    /// A field of it; null counts as absent.
     pub(crate) fn field(&self, name: &str) -> Result<Self, WrongType> {
         let fields = self.map()?;
         let value = fields.and_then(|fields| fields.get(name));
@@ -50,12 +51,12 @@ impl<'a> Look<'a> {
         Ok(look.or_absent())
     }
 
-    /// A field of a field …
+    /// A field at a path of names.
     pub(crate) fn at(&self, path: &[&str]) -> Result<Self, WrongType> {
         path.iter().try_fold(self.clone(), |look, name| look.field(name))
     }
 
-    /// Its elements, if it is there; a list it must be.
+    /// Its elements; empty if it is absent, an error if it is not a list.
     pub(crate) fn elements(&self) -> Result<Vec<Self>, WrongType> {
         let list = match self.value {
             None => return Ok(Vec::new()),
@@ -68,7 +69,7 @@ impl<'a> Look<'a> {
         Ok(list.iter().enumerate().map(element).collect())
     }
 
-    /// The string, if it is there.
+    /// The string, if present.
     pub(crate) fn string(&self) -> Result<Option<&'a str>, WrongType> {
         match self.value {
             None => Ok(None),
@@ -77,7 +78,7 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// The boolean, if it is there.
+    /// The boolean, if present.
     pub(crate) fn boolean(&self) -> Result<Option<bool>, WrongType> {
         match self.value {
             None => Ok(None),
@@ -86,10 +87,10 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// The whole number, if it is there.
+    /// The whole number, if present.
     pub(crate) fn integer(&self) -> Result<Option<i64>, WrongType> {
         let Some(value) = self.value else { return Ok(None) };
-        // What fits no i64 is no number of anything; as JSON it may have come with a fraction of zero.
+        // Numbers beyond i64 are rejected; a number in JSON may have a fraction of zero.
         let number = value.as_i64().or_else(|| {
             let float = value.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < 9e15)?;
             #[allow(clippy::cast_possible_truncation, reason = "whole, and within 2⁵³")]
@@ -98,7 +99,7 @@ impl<'a> Look<'a> {
         number.map(Some).ok_or_else(|| WrongType::new(&self.path, "a whole number", value))
     }
 
-    /// The map, if it is there.
+    /// The map, if present.
     pub(crate) fn map(&self) -> Result<Option<&'a Map<String, Value>>, WrongType> {
         match self.value {
             None => Ok(None),
@@ -107,7 +108,7 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// Whether objects are read as far as here.
+    /// Whether objects are read up to this path.
     #[cfg(debug_assertions)]
     fn is_covered(&self) -> bool {
         let steps = self.path.split('.').flat_map(|step| {
@@ -123,7 +124,7 @@ impl<'a> Look<'a> {
     }
 }
 
-/// What a value is, in the words of an error message.
+/// The type of a value, for an error message.
 fn describe(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

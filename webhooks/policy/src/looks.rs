@@ -1,11 +1,11 @@
-//! Which fields of an object rules and defaults look at, whatever its kind. Reviews and the world read these alone.
+//! Lists the fields of an object that rules and defaults read, for any kind. Reviews and the world read only these.
 //!
-//! A field that is not listed reads as if it were absent: a rule that looks at another one has to list it. In tests
-//! every look is held against this list. Conditions in CEL are not: where there are any, objects are read whole.
+//! **Invariant:** a field that is not listed reads as absent, so a rule that reads another field has to list it. Debug
+//! builds assert this on every access. CEL conditions are an exception: if a policy has any, objects are read whole.
 
 use gatehouse_object::Shape;
 
-/// What of a pod template is looked at, as macros of the path that leads to its spec.
+/// The fields of a pod template, for a path that leads to its spec.
 macro_rules! pod {
     ($pod:literal) => {
         &[
@@ -16,10 +16,10 @@ macro_rules! pod {
     };
 }
 
-/// The shape with what rules and defaults look at beside the metadata.
+/// Adds the fields that rules and defaults read beside the metadata to a shape.
 #[must_use]
 pub fn looks(shape: Shape) -> Shape {
-    // A template of objects as one text, which may be long.
+    // A template of objects is one text, which may be long.
     shape
         .and(&["-spec.resourcesTemplate", "spec.*"])
         .and(&[
@@ -47,7 +47,7 @@ pub fn looks(shape: Shape) -> Shape {
         .and(pod!("spec.gameServerTemplate.spec"))
 }
 
-/// Whether rules see what is at a place: names of fields, and `[]` for an element of a list.
+/// Whether a path is read: names of fields, and `[]` for an element of a list.
 #[cfg(debug_assertions)]
 pub(crate) fn covers<'p>(place: impl IntoIterator<Item = &'p str>) -> bool {
     use std::sync::LazyLock;

@@ -1,4 +1,4 @@
-//! What others say to this crate, and it to them, about objects and freezes.
+//! Defines what this crate and its callers tell each other about objects and freezes.
 
 use std::sync::Arc;
 
@@ -6,45 +6,45 @@ use gatehouse_apiservice::agones::Claim;
 use jiff::Timestamp;
 use serde_json::Value;
 
-/// A freeze that is on.
+/// An active freeze.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActiveFreeze {
-    /// Its name among the policy's freezes.
+    /// Its name in the policy.
     pub name: String,
-    /// What people are told.
+    /// The reason that users are shown.
     pub reason: Option<String>,
-    /// Since when.
+    /// When it began.
     pub since: Timestamp,
-    /// Until when.
+    /// When it ends.
     pub until: Timestamp,
-    /// `until` on the clock of the freeze's zone.
+    /// `until` in the time zone of the freeze.
     pub until_local: String,
 }
 
-/// An object, named.
+/// The identity of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectName {
     /// Its API group.
     pub group: Arc<str>,
     /// Its kind.
     pub kind: Arc<str>,
-    /// Its namespace; empty, if it has none.
+    /// Its namespace; empty if it has none.
     pub namespace: Arc<str>,
     /// Its name.
     pub name: Arc<str>,
 }
 
-/// What is known of the objects that exist: what they depend on, and whether and what they are.
+/// Looks up existing objects: their dependencies, and whether an owner or a fleet exists.
 pub trait Dependencies {
-    /// What an object depends on, see [`depends_on`](crate::depends_on); none, if it does not exist.
+    /// The dependencies of an object, see [`depends_on`](crate::depends_on); `None` if it does not exist.
     fn depends_on(&self, of: &ObjectName) -> Option<Vec<ObjectName>>;
 
-    /// Whether the owner exists that an object of `namespace` names.
+    /// Whether the owner exists that an object in `namespace` names.
     fn owns(&self, _namespace: &str, _claim: &Claim<'_>) -> bool {
         false
     }
 
-    /// A Fleet of Agones, with its spec; none, if it is not known.
+    /// A Fleet of Agones, with its spec; `None` if it is unknown.
     fn fleet(&self, _namespace: &str, _name: &str) -> Option<Value> {
         None
     }

@@ -1,7 +1,7 @@
-//! Parameters of a policy: the ConfigMap of `spec.paramRef`, and lists that are continued there.
+//! Reads the parameters of a policy: the ConfigMap of `spec.paramRef`, and lists that continue there.
 //!
-//! A rule whose parameters are missing or wrong cannot be judged, and is violated by every object that it judges: as a
-//! ValidatingAdmissionPolicy with `parameterNotFoundAction: Deny`.
+//! **Invariant:** a rule whose parameters are missing or invalid cannot be judged, and every object that it judges
+//! violates it, as with `parameterNotFoundAction: Deny` of a ValidatingAdmissionPolicy.
 
 use gatehouse_apiservice::policy::ParamRef;
 use gatehouse_inventory::expression::value_of;
@@ -10,22 +10,22 @@ use serde_json::Value;
 
 use crate::{dns, glob::Names, rules::Errors};
 
-/// The most entries that a list may have with those of its ConfigMap.
+/// The most entries of a list, with those of its ConfigMap.
 const MOST: usize = 4096;
 
-/// A rule, or why it cannot be judged.
+/// A rule, or the reason why it cannot be judged.
 pub(crate) type Usable<T> = Result<T, String>;
 
 /// The parameters that a policy is compiled with.
 #[derive(Debug)]
 pub(crate) struct Parameters<'a> {
-    /// `NAMESPACE/NAME`; none, if the policy has none.
+    /// `NAMESPACE/NAME`; `None` if the policy has none.
     named: Option<String>,
     found: Option<&'a Value>,
 }
 
 impl<'a> Parameters<'a> {
-    /// `found`: the ConfigMap, where it exists.
+    /// Compiles a reference. `found` is the ConfigMap, if it exists.
     pub(crate) fn compile(of: Option<&ParamRef>, found: Option<&'a Value>, errors: &mut Errors) -> Self {
         let Some(ParamRef { name, namespace }) = of else { return Self { named: None, found: None } };
         if !dns::is_subdomain(name) {
@@ -37,7 +37,7 @@ impl<'a> Parameters<'a> {
         Self { named: Some(format!("{namespace}/{name}")), found }
     }
 
-    /// Whether the policy has any.
+    /// Whether the policy has a reference.
     pub(crate) fn is_named(&self) -> bool {
         self.named.is_some()
     }
@@ -52,8 +52,8 @@ impl<'a> Parameters<'a> {
         self.found.ok_or_else(|| format!("the ConfigMap {named} of spec.paramRef does not exist"))
     }
 
-    /// The entries of a list: those of the policy, and those under `keys`. `read` reads one; what is wrong with one of the
-    /// policy is refused, and what is wrong with one of the ConfigMap makes the list unusable.
+    /// The entries of a list: those of the policy, and those under `keys` of the ConfigMap. `read` parses an entry; an
+    /// invalid entry of the policy is an error of the policy, and one of the ConfigMap makes the list unusable.
     pub(crate) fn list<T>(
         &self,
         field: &str,
@@ -83,7 +83,7 @@ impl<'a> Parameters<'a> {
         Ok(entries)
     }
 
-    /// As [`list`](Self::list), of names and globs.
+    /// As [`list`](Self::list), for names and globs.
     pub(crate) fn names(
         &self,
         field: &str,
@@ -124,7 +124,7 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// As ConfigMaps have them.
+/// Whether it is a valid key of a ConfigMap.
 fn is_key(key: &str) -> bool {
     let is_of_key = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     !key.is_empty() && key.len() <= 253 && key != "." && !key.starts_with("..") && key.bytes().all(is_of_key)

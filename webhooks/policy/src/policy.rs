@@ -1,4 +1,4 @@
-//! A policy, compiled: its rules in one place, and which of them judge a request.
+//! Compiles a policy, and decides which of its rules judge a request.
 
 use std::{collections::BTreeMap, sync::Mutex, time::Instant};
 
@@ -26,7 +26,7 @@ use crate::{
     settings::Settings,
 };
 
-/// A ReconcilePolicy, compiled.
+/// A compiled ReconcilePolicy.
 #[derive(Debug)]
 pub struct Policy {
     /// Its name.
@@ -35,7 +35,7 @@ pub struct Policy {
     pub uid: String,
     /// Its generation; zero, if it was read from a file.
     pub generation: i64,
-    /// What happens to a request that breaks a rule, where its settings say nothing else.
+    /// The enforcement of rules without a setting of their own.
     pub enforcement: Enforcement,
     selector: Selector,
     exempt: Exempt,
@@ -46,16 +46,16 @@ pub struct Policy {
     conditions: Conditions,
     suspension: Option<Suspension>,
     freezes: Freezes,
-    /// What was found about the freezes, and until when it holds: every request asks.
+    /// The cached freeze state, and until when it is valid: every request needs it.
     frozen: Mutex<Option<Frozen>>,
     authorizes_verbs: bool,
     pub(crate) defaults: Defaults,
 }
 
-/// The name of the rule that making an object exempt takes a right of its own.
+/// The rule that making an object exempt requires a verb.
 const EXEMPT: &str = "exempt";
 
-/// The freeze that is on, or none, from an instant until before another.
+/// The active freeze, or none, from one instant until before another.
 #[derive(Debug, Clone)]
 struct Frozen {
     from: Timestamp,
@@ -64,13 +64,13 @@ struct Frozen {
 }
 
 impl Policy {
-    /// Compiles a policy that has no parameters, or whose ConfigMap does not exist. Every field that is wrong is named.
+    /// Compiles a policy without parameters, or whose ConfigMap does not exist. Every invalid field is reported.
     pub fn compile(policy: &ReconcilePolicy) -> Result<Self, Vec<FieldError>> {
         Self::compile_with(policy, None)
     }
 
-    /// Compiles a policy, with the ConfigMap of its `spec.paramRef`, if that exists. What is wrong with the ConfigMap is no
-    /// error of the policy: rules that need it are broken then.
+    /// Compiles a policy with the ConfigMap of its `spec.paramRef`, if that exists. An invalid ConfigMap is not an
+    /// error of the policy: rules that need it are then violated.
     pub fn compile_with(
         policy: &ReconcilePolicy,
         parameters: Option<&Value>,
@@ -118,8 +118,8 @@ impl Policy {
         })
     }
 
-    /// As [`compile`](Self::compile), for a policy that is being written: what takes too much by an estimate is refused
-    /// too. One that is there already holds within its budget, and must not cease to be enforced.
+    /// As [`compile`](Self::compile), for a policy that is being written: expressions with too high an estimated cost
+    /// are rejected as well. An existing policy is bounded by its budget, and must stay enforced.
     pub fn compile_new(policy: &ReconcilePolicy) -> Result<Self, Vec<FieldError>> {
         let compiled = Self::compile(policy)?;
         let mut errors = Errors::default();
@@ -132,62 +132,63 @@ impl Policy {
         self.selector.matches(namespace_labels)
     }
 
-    /// What happens to a request that breaks a rule.
+    /// The enforcement of a rule.
     pub fn enforcement_of(&self, rule: &str) -> Enforcement {
         if rule == EXEMPT {
-            // Whoever is exempt gets around all rules, the strictest too.
+            // An exempt object avoids all rules, so the strictest enforcement applies.
             let all = self.settings.enforcements().chain([self.enforcement]);
             return all.min_by_key(|one| *one as u8).unwrap_or_default();
         }
         self.settings.enforcement(rule).unwrap_or(self.enforcement)
     }
 
-    /// The ConfigMap that it takes parameters from.
+    /// The reference to the ConfigMap with its parameters.
     pub fn param_ref(&self) -> Option<&ParamRef> {
         self.param_ref.as_ref()
     }
 
-    /// Why rules that need its parameters cannot be judged, and are broken by whatever they judge.
+    /// Why rules that need its parameters cannot be judged, if so; all objects that they judge violate them.
     pub fn trouble(&self) -> Option<&str> {
         self.content.trouble().or_else(|| self.conditions.trouble())
     }
 
-    /// Whether a rule cannot be judged for want of parameters.
+    /// Whether a rule cannot be judged because parameters are missing.
     pub fn lacks_parameters(&self, rule: &str) -> bool {
         let is_condition = || self.conditions.uses(rule, "params");
         self.content.is_unusable(rule) || self.conditions.trouble().is_some() && is_condition()
     }
 
-    /// Whether it has conditions: they may look at all of an object.
+    /// Whether it has conditions, which may read all of an object.
     pub fn has_conditions(&self) -> bool {
         !self.conditions.is_empty()
     }
 
-    /// Whether a condition asks for the Namespace of an object.
+    /// Whether a condition uses the Namespace of an object.
     pub fn asks_for_namespace(&self) -> bool {
         self.conditions.any_uses("namespaceObject")
     }
 
-    /// Whether the condition of this name asks for the Namespace of an object.
+    /// Whether the condition of this name uses the Namespace of an object.
     pub fn is_about_namespace(&self, rule: &str) -> bool {
         self.conditions.uses(rule, "namespaceObject")
     }
 
-    /// Whether judging may take long: the work of macros and functions is bounded by a budget alone, which others should
-    /// not spend waiting. Without, there is no more work than the expression has parts.
+    /// Whether judging may take long. The work of macros and functions is bounded only by a budget, which other
+    /// requests should not wait for. Without them, the work is bounded by the size of the expression.
     pub fn may_take_long(&self) -> bool {
         self.conditions.may_take_long()
     }
 
-    /// Judges a request at admission.
+    /// Judges an admission request.
     ///
-    /// Not judged: Gatehouse itself; what is going anyway; changes of status and of other subresources but `scale`;
-    /// game servers that belong to a fleet, which is judged in their place. Of an update, only what it changes.
+    /// Not judged: requests of Gatehouse itself; objects that are being deleted; changes of status and of other
+    /// subresources but `scale`; game servers that belong to a fleet, which is judged instead. An update is judged
+    /// only by what it changes.
     pub fn judge(&self, case: &Case<'_>, deps: &dyn Dependencies) -> Vec<Violation> {
         self.judge_until(case, deps, None)
     }
 
-    /// As [`judge`](Self::judge); what is not evaluated by `until` is broken.
+    /// As [`judge`](Self::judge); a condition that is not evaluated by `until` is violated.
     pub fn judge_until(
         &self,
         case: &Case<'_>,
@@ -215,9 +216,9 @@ impl Policy {
         if is_scale {
             return violations;
         }
-        // What was judged by its owner is judged as a whole when it has none any more.
+        // An object that loses the owner that was judged instead is judged as a whole.
         let is_changed = case.old.is_none_or(|old| old.spec_differs(object)) || members::is_let_go(case);
-        // Of what is the same, what it was exempt from and is no longer.
+        // An unchanged object is judged only by rules that it was exempt from and no longer is.
         let scope = Scope { exempt_before: case.old.filter(|_| !is_changed), ..self.scope(object) };
         self.content.judge(scope, case.old, deps, &mut violations);
         self.judge_conditions(case, object, is_changed, until, &mut violations);
@@ -233,14 +234,14 @@ impl Policy {
         violations
     }
 
-    /// Judges an object that exists: by what it holds, not by who made it or when.
+    /// Judges an existing object by its content, not by who created it or when.
     pub fn audit(&self, object: &Subject, deps: &dyn Dependencies) -> Vec<Violation> {
         let mut all = u64::MAX;
         self.audit_within(object, deps, &mut all)
     }
 
-    /// As [`audit`](Self::audit), within what is left of the steps that are granted for many objects. Where none are left,
-    /// every condition is broken.
+    /// As [`audit`](Self::audit), within the remaining steps that many objects share. If none are left, every
+    /// condition is violated.
     pub fn audit_within(
         &self,
         object: &Subject,
@@ -265,7 +266,7 @@ impl Policy {
         violations
     }
 
-    /// The rights that a request takes beside that of editing. The caller asks SubjectAccessReview.
+    /// The verbs that a request requires beside the right to edit. The caller checks them with SubjectAccessReview.
     pub fn required_verbs(&self, case: &Case<'_>) -> Vec<Verb> {
         let is_gatehouse = |user: &User| case.accounts.is_gatehouse(user);
         if case.user.is_some_and(is_gatehouse) || self.is_exempt(case.user) {
@@ -290,7 +291,7 @@ impl Policy {
         object.is_some_and(|object| self.exemptions.takes_right(object, case.old))
     }
 
-    /// The freeze that is on.
+    /// The active freeze.
     pub fn active_freeze(&self, now: Timestamp) -> Option<ActiveFreeze> {
         self.frozen(now).active
     }
@@ -300,12 +301,12 @@ impl Policy {
         self.frozen(now).until
     }
 
-    /// How long a suspension may last.
+    /// The longest suspension.
     pub fn max_suspension(&self) -> Option<SignedDuration> {
         self.suspension.as_ref()?.max_duration
     }
 
-    /// Whether it has a rule about suspensions: then who suspends, and when, is noted.
+    /// Whether it has a rule about suspensions: then the author and the time of a suspension are added.
     pub fn notes_suspensions(&self) -> bool {
         self.suspension.is_some()
     }
@@ -314,7 +315,7 @@ impl Policy {
         if self.freezes.is_empty() {
             return Frozen { from: now, until: None, active: None };
         }
-        // A poisoned lock holds what was found all the same.
+        // A poisoned lock still holds a valid value.
         let mut known = self.frozen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match &*known {
             Some(known) if known.from <= now && known.until.is_none_or(|until| now < until) => known.clone(),
@@ -340,8 +341,8 @@ impl Policy {
         }
     }
 
-    /// Conditions see labels and annotations too. What broke one before may still be labelled; a change of metadata
-    /// alone must not break one that held.
+    /// Judges conditions, which also see labels and annotations. An object that violated a condition before may still
+    /// be labelled; a change of metadata alone must not violate a condition that held.
     fn judge_conditions(
         &self,
         case: &Case<'_>,
@@ -379,13 +380,13 @@ impl Policy {
         }
     }
 
-    /// The rules that judge an object.
+    /// The scope of rules that judge an object.
     fn scope<'a>(&'a self, object: &'a Subject) -> Scope<'a> {
         let Self { settings, exemptions, .. } = self;
         Scope { settings, exemptions, object, exempt_before: None }
     }
 
-    /// Whether somebody may pass freezes: people whom the policy exempts. Accounts are held in any case.
+    /// Whether a user may pass freezes: people whom the policy exempts. Service accounts never pass by this.
     pub(crate) fn is_exempt_person(&self, user: &User) -> bool {
         user.service_account().is_none() && self.is_exempt(Some(user))
     }
@@ -401,8 +402,8 @@ impl Policy {
     }
 }
 
-/// Whether an object is being deleted, and nothing more comes of it. OpenKruiseGame goes on with a set that a finalizer
-/// keeps.
+/// Whether an object is being deleted, and nothing else happens to it. OpenKruiseGame still acts on changes of a set
+/// that a finalizer keeps.
 fn is_left_alone(case: &Case<'_>, subject: &Subject) -> bool {
     let changes = case.scaling.is_some()
         || case.old.zip(case.object).is_some_and(|(old, object)| old.spec_differs(object));
@@ -410,7 +411,7 @@ fn is_left_alone(case: &Case<'_>, subject: &Subject) -> bool {
     case.old.unwrap_or(subject).is_terminating() && !goes_on
 }
 
-/// An empty name exempts nobody, and was meant to exempt somebody.
+/// Rejects empty names in exemptions: they would exempt nobody.
 fn check_exempt(exempt: &Exempt, errors: &mut Errors) {
     for (list, names) in [("users", &exempt.users), ("groups", &exempt.groups)] {
         for (index, name) in names.iter().enumerate().filter(|(_, name)| name.is_empty()) {
@@ -430,7 +431,7 @@ fn check_exempt(exempt: &Exempt, errors: &mut Errors) {
     }
 }
 
-/// The rules that a policy has, by their fields, but conditions in CEL.
+/// The fields of the rules that a policy has, except CEL conditions.
 fn written(rules: &Rules) -> Vec<&'static str> {
     let Rules {
         interval,

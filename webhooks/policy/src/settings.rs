@@ -1,4 +1,4 @@
-//! What differs for one rule: the kinds that it judges, and what comes of a violation.
+//! Applies the settings of single rules: the kinds that a rule judges, and its enforcement.
 
 use gatehouse_apiservice::policy::{Enforcement, ReconcilePolicySpec, RuleSettings};
 
@@ -14,13 +14,13 @@ pub(crate) struct Settings(Vec<Setting>);
 #[derive(Debug)]
 struct Setting {
     rule: String,
-    /// None: all that the rule knows.
+    /// `None` for every kind that the rule supports.
     kinds: Option<Vec<Kind>>,
     enforcement: Option<Enforcement>,
 }
 
 impl Settings {
-    /// `written`: the rules that the policy has, by their fields.
+    /// Compiles the settings. `written` has the fields of the policy's rules.
     pub(crate) fn compile(spec: &ReconcilePolicySpec, written: &[&str], errors: &mut Errors) -> Self {
         let mut settings = Self::default();
         for (index, one) in spec.rule_settings.iter().enumerate() {
@@ -53,7 +53,7 @@ impl Settings {
         self.0.push(Setting { rule: rule.clone(), kinds: limited, enforcement: *enforcement });
     }
 
-    /// Why a rule cannot have settings.
+    /// Why a rule cannot have settings, if so.
     fn problem(&self, rule: &str, written: &[&str]) -> Option<String> {
         if rule.starts_with("cel") {
             return Some("conditions have settings of their own, in spec.rules.cel".to_owned());
@@ -79,12 +79,12 @@ impl Settings {
         kinds.is_none_or(|kinds| kinds.contains(&kind))
     }
 
-    /// What comes of a violation, if it is another thing than the policy says.
+    /// The enforcement of a rule, if it differs from that of the policy.
     pub(crate) fn enforcement(&self, rule: &str) -> Option<Enforcement> {
         self.of(rule)?.enforcement
     }
 
-    /// What comes of violations of some rules.
+    /// The enforcements that are set.
     pub(crate) fn enforcements(&self) -> impl Iterator<Item = Enforcement> {
         self.0.iter().filter_map(|setting| setting.enforcement)
     }
@@ -94,12 +94,12 @@ impl Settings {
     }
 }
 
-/// Reads names of kinds; none, if there are none: then any kind is meant.
+/// Parses names of kinds; `None` if there are none, which means any kind.
 pub(crate) fn kinds(field: &str, names: &[String], errors: &mut Errors) -> Option<Vec<Kind>> {
     let mut kinds = Vec::new();
     for (index, name) in names.iter().enumerate() {
         let known = kinds.len();
-        // Two kinds may have one name: then both are meant, unless the group is said.
+        // Two kinds may have the same name; a name without a group means both.
         kinds.extend(GOVERNED.iter().copied().filter(|kind| match name.split_once('.') {
             Some((name, group)) => kind.name() == name && kind.group() == group,
             None => kind.name() == name,

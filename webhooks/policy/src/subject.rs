@@ -1,4 +1,4 @@
-//! An object as policies see it: its metadata without managedFields, and its spec.
+//! Defines an object as policies see it: its metadata without managedFields, and its spec.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,20 +7,20 @@ use serde_json::Value;
 
 use crate::{Kind, ObjectName};
 
-/// Annotations that rules and controllers read and write.
+/// The annotations that rules and controllers read and write.
 pub mod annotation {
-    /// Why an object is suspended.
+    /// The reason of a suspension.
     pub const SUSPEND_REASON: &str = "gatehouse.dev/suspend-reason";
-    /// Since when an object is suspended (RFC 3339).
+    /// The time of a suspension (RFC 3339).
     pub const SUSPENDED_AT: &str = "gatehouse.dev/suspended-at";
-    /// Which freeze holds an object back: `POLICY/FREEZE`.
+    /// The freeze that holds an object: `POLICY/FREEZE`.
     pub const FROZEN_BY: &str = "gatehouse.dev/frozen-by";
-    /// Which freezes do not hold an object back, since somebody whom they exempt made or resumed it:
-    /// `POLICY/FREEZE@SINCE`, separated by commas.
+    /// The freezes that do not hold an object, since an exempt person created or resumed it: `POLICY/FREEZE@SINCE`,
+    /// separated by commas.
     pub const EXEMPT_FROM: &str = "gatehouse.dev/exempt-from";
-    /// Who suspended an object.
+    /// The author of a suspension.
     pub const SUSPENDED_BY: &str = "fluxcd.controlplane.io/suspendedBy";
-    /// Asks for a reconciliation, with `forceAt` and `resetAt`.
+    /// The annotations that request a reconciliation, with `forceAt` and `resetAt`.
     pub const REQUESTS: [&str; 3] =
         ["reconcile.fluxcd.io/requestedAt", "reconcile.fluxcd.io/forceAt", "reconcile.fluxcd.io/resetAt"];
 }
@@ -30,24 +30,24 @@ pub mod annotation {
 pub struct Subject {
     /// Its kind.
     pub kind: Kind,
-    /// Its namespace; empty, if it has none.
+    /// Its namespace; empty if it has none.
     pub namespace: String,
-    /// Its name; empty, if it is yet to be generated.
+    /// Its name; empty if it is not generated yet.
     pub name: String,
-    /// `apiVersion`, `kind`, `metadata` without managedFields, `spec`. Of an object that was read by a shape, only what
-    /// [`looks`](crate::looks) names is here: this is to judge by, and never to write back.
+    /// `apiVersion`, `kind`, `metadata` without managedFields, and `spec`. An object that was read by a shape has only
+    /// the fields that [`looks`](crate::looks) names: it is for judging, and must never be written back.
     pub object: Value,
-    /// A digest of what was not read of `spec`.
+    /// A digest of the parts of `spec` that were not read.
     rest: Option<u64>,
-    /// Why conditions cannot look at it, since it was not read whole.
+    /// Why conditions cannot be evaluated on it, if it was not read whole.
     unread: Option<String>,
-    /// The Namespace that it is in, as `namespaceObject`.
+    /// Its Namespace, as `namespaceObject`.
     namespace_object: Option<Arc<Value>>,
 }
 
 impl Subject {
-    /// `object` may be whole: what policies do not see is dropped. The namespace is that of the request, and where
-    /// that says none (in files), the object's.
+    /// Creates a subject. `object` may be whole: fields that policies do not see are dropped. The namespace is that of
+    /// the request, or of the object if there is no request (in files).
     pub fn new(kind: Kind, namespace: &str, name: &str, object: Value) -> Self {
         let mut object = object;
         if let Value::Object(fields) = &mut object {
@@ -67,45 +67,45 @@ impl Subject {
         }
     }
 
-    /// Notes the Namespace that it is in: `metadata` alone, as conditions see it.
+    /// Adds its Namespace: only `metadata`, as conditions see it.
     #[must_use]
     pub fn within(self, namespace: Arc<Value>) -> Self {
         Self { namespace_object: Some(namespace), ..self }
     }
 
-    /// Whether the Namespace that it is in is known.
+    /// Whether its Namespace is known.
     pub fn knows_namespace(&self) -> bool {
         self.namespace_object.is_some()
     }
 
-    /// The Namespace that it is in, where that is known.
+    /// Its Namespace, if known.
     pub(crate) fn namespace_object(&self) -> Option<&Value> {
         self.namespace_object.as_deref()
     }
 
-    /// Notes a digest of what was not read of `spec`, so that a difference in it is seen.
+    /// Adds a digest of the parts of `spec` that were not read, so that a difference in them is noticed.
     #[must_use]
     pub fn with_rest(self, rest: Option<u64>) -> Self {
         Self { rest, ..self }
     }
 
-    /// Notes why conditions cannot be evaluated on it: it was not read whole.
+    /// Adds the reason why conditions cannot be evaluated on it: it was not read whole.
     #[must_use]
     pub fn not_whole(self, why: String) -> Self {
         Self { unread: Some(why), ..self }
     }
 
-    /// Why conditions cannot be evaluated on it.
+    /// Why conditions cannot be evaluated on it, if so.
     pub(crate) fn unread(&self) -> Option<&str> {
         self.unread.as_deref()
     }
 
-    /// Whether `spec` is another one, also where nobody looks. Both must have been read alike.
+    /// Whether `spec` differs, including the parts that no rule reads. Both must have been read by the same shape.
     pub(crate) fn spec_differs(&self, other: &Self) -> bool {
         self.rest != other.rest || self.spec() != other.spec()
     }
 
-    /// An object as a file or the cluster has it, named by its own metadata.
+    /// A subject from a file or the cluster, with the namespace and name of its metadata.
     pub fn of(kind: Kind, object: Value) -> Self {
         let text = |field: &str| {
             let value = object.pointer("/metadata").and_then(|metadata| metadata.get(field));
@@ -115,7 +115,7 @@ impl Subject {
         Self::new(kind, &namespace, &name, object)
     }
 
-    /// Its name among all objects.
+    /// Its group, kind, namespace and name.
     pub fn object_name(&self) -> ObjectName {
         ObjectName {
             group: self.kind.group().into(),
@@ -125,12 +125,12 @@ impl Subject {
         }
     }
 
-    /// `spec`; null, if there is none.
+    /// `spec`; null if it is absent.
     pub fn spec(&self) -> &Value {
         self.object.get("spec").unwrap_or(&Value::Null)
     }
 
-    /// A field of its metadata; null, if there is none.
+    /// A field of its metadata; null if it is absent.
     pub(crate) fn metadata(&self, field: &str) -> &Value {
         #[cfg(debug_assertions)]
         assert!(
@@ -146,7 +146,7 @@ impl Subject {
         labels.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
     }
 
-    /// An annotation.
+    /// The value of an annotation.
     pub fn annotation(&self, name: &str) -> Option<&str> {
         debug_assert!(
             gatehouse_object::is_kept_annotation(name),
@@ -155,12 +155,12 @@ impl Subject {
         self.metadata("annotations").get(name)?.as_str()
     }
 
-    /// Whether it is going: then nothing may keep its finalizers from being removed.
+    /// Whether it is being deleted: then the removal of its finalizers must not be denied.
     pub fn is_terminating(&self) -> bool {
         !self.metadata("deletionTimestamp").is_null()
     }
 
-    /// Whether its controller takes it for suspended.
+    /// Whether its controller treats it as suspended.
     pub fn is_suspended(&self) -> bool {
         let suspend = self.spec().get("suspend").and_then(Value::as_bool);
         self.kind.suspension().is_in_force(suspend, |name| self.annotation(name))

@@ -1,16 +1,16 @@
-//! Whether a text says anything that can be seen.
+//! Checks whether a text has a visible character.
 
 use icu_properties::{
     CodePointMapData, CodePointSetData,
     props::{DefaultIgnorableCodePoint, GeneralCategory, GeneralCategoryGroup},
 };
 
-/// Symbols and letters by their category that are drawn as nothing: the empty braille cell, the object replacement
-/// character, the notehead that is none, the blanks among the hieroglyphs.
+/// Characters in the categories of symbols and letters that are drawn blank: the empty braille cell, the object
+/// replacement character, the null notehead, and the blanks among the hieroglyphs.
 const BLANKS: [char; 5] = ['\u{2800}', '\u{fffc}', '\u{1d159}', '\u{13441}', '\u{13442}'];
 
-/// Whether it has a letter, a digit, a punctuation mark or a symbol that is drawn. Spaces, control and format characters,
-/// fillers, joiners, marks without a letter, and what Unicode has not assigned say nothing.
+/// Whether a text has a letter, a digit, a punctuation mark or a symbol that is drawn. Spaces, control and format
+/// characters, fillers, joiners, marks without a letter, and unassigned characters do not count.
 pub(crate) fn says_something(text: &str) -> bool {
     let drawn = GeneralCategoryGroup::Letter
         .union(GeneralCategoryGroup::Number)

@@ -1,4 +1,4 @@
-//! `gameServerResources`: what the container of a game server asks for.
+//! `gameServerResources`: resource requests of the game server's container.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,11 @@ use serde_json::Value;
 use super::patch::Additions;
 use crate::Kind;
 
-/// Sets the requests of the game server's container that it neither requests nor limits: a limit alone is a request of
-/// as much.
+/// Sets the requests of the game server's container that have neither a request nor a limit: a limit alone implies an
+/// equal request.
 pub(super) fn add_requests(kind: Kind, requests: &BTreeMap<String, String>, additions: &mut Additions) {
-    // Where the pod is, and where it is said which of its containers is the game server: else it is the first.
+    // The path of the pod spec, and the path of the name of the game server's container; without a name, it is the
+    // first.
     let (pod, named): (&[&str], Option<&[&str]>) = match kind {
         Kind::GameServer => (&["spec", "template", "spec"], Some(&["spec", "container"])),
         Kind::Fleet | Kind::GameServerSet => (

@@ -1,4 +1,4 @@
-//! Additions to an object, collected as a patch and made to a copy at once.
+//! Collects additions to an object as a patch, and applies each to a copy at once.
 
 use json_patch::{AddOperation, Patch, PatchOperation, jsonptr::PointerBuf};
 use serde_json::{Map, Value};
@@ -9,7 +9,7 @@ pub(crate) struct Additions {
     operations: Vec<PatchOperation>,
 }
 
-/// Where in the object: names of fields, and indices of lists.
+/// A path in an object: names of fields, and indices of lists.
 pub(crate) type Path<'p> = [&'p str];
 
 impl Additions {
@@ -21,14 +21,14 @@ impl Additions {
         Patch(self.operations)
     }
 
-    /// What is there now. Null is absence.
+    /// The current value; `None` if it is absent or null.
     pub(super) fn get(&self, path: &Path<'_>) -> Option<&Value> {
         #[cfg(debug_assertions)]
         self.check(path);
         path.iter().try_fold(&self.object, child).filter(|value| !value.is_null())
     }
 
-    /// What is not read of objects would seem to be absent.
+    /// Asserts that the path is read, since a field that is not read would seem absent.
     #[cfg(debug_assertions)]
     fn check(&self, path: &Path<'_>) {
         let mut at = Some(&self.object);
@@ -40,7 +40,7 @@ impl Additions {
         assert!(crate::looks::covers(steps), "{path:?} is not among what is read of objects, see looks.rs");
     }
 
-    /// Sets a field if there is none.
+    /// Sets a field if it is absent.
     pub(super) fn add(&mut self, path: &Path<'_>, value: Option<Value>) {
         let Some(value) = value else { return };
         if self.get(path).is_none() {
@@ -48,9 +48,9 @@ impl Additions {
         }
     }
 
-    /// Sets a field, whatever it was. Maps on the way are made; an object with something else on the way is left as it
-    /// is: whoever validates it says what is wrong. `spec` is never made: an object without one is not to be completed
-    /// but refused.
+    /// Sets a field, whatever its value. Missing maps on the path are created; if the path leads through another type,
+    /// the object is left as it is, and validation reports the error. `spec` is never created: an object without one
+    /// must be denied, not completed.
     pub(crate) fn set(&mut self, path: &Path<'_>, value: Value) {
         for end in 1..path.len() {
             match self.get(&path[..end]) {

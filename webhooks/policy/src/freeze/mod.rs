@@ -182,7 +182,7 @@ impl Window {
 
     /// The latest time that the clock has shown up to an instant.
     fn latest_shown(&self, now: Timestamp) -> DateTime {
-        /// No clock is put back by more, but over the date line.
+        /// The most that clocks are put back, other than over the date line.
         const LONGEST_FOLD: SignedDuration = SignedDuration::from_hours(3);
         let shown = self.zone.to_datetime(now);
         let earlier = now.checked_sub(LONGEST_FOLD).unwrap_or(now);
@@ -198,7 +198,8 @@ impl Window {
             AmbiguousOffset::Fold { before, .. } => return before.to_timestamp(clock).ok(),
             AmbiguousOffset::Gap { before, .. } => before,
         };
-        // By the offset before the gap, the time lies within it or after its end, which is the transition before.
+        // With the offset before the gap, this instant lies within the gap or after its end; the end is the preceding
+        // transition.
         let within = before.to_timestamp(clock).ok()?;
         let transition =
             self.zone.preceding(within.checked_add(SignedDuration::from_nanos(1)).ok()?).next()?;
@@ -206,7 +207,7 @@ impl Window {
     }
 }
 
-/// Reads cron with five fields. Nicknames such as `@weekly` will do.
+/// Parses cron with five fields, or a nickname such as `@weekly`.
 fn schedule(text: &str) -> Result<croner::Cron, String> {
     use croner::parser::{CronParser, Seconds, Year};
     let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();

@@ -1,5 +1,5 @@
-//! `interval`: bounds of `spec.interval`, and of the chart's interval of a HelmRelease, which becomes that of a
-//! HelmChart.
+//! `interval`: bounds of `spec.interval`, and of the chart's interval in a HelmRelease, which becomes the interval of
+//! a HelmChart.
 
 use gatehouse_apiservice::{duration, policy::IntervalRule};
 use jiff::SignedDuration;
@@ -64,7 +64,7 @@ impl Interval {
     }
 
     fn bounds(&self, field: &Look<'_>, report: &mut Report<'_>) -> Result<(), WrongType> {
-        // Where it is required, the API server asks for it.
+        // The API server checks whether the field is required.
         let Some(text) = field.string()? else { return Ok(()) };
         match duration::parse(text) {
             Err(why) => report.broken(field.path(), format!("{text:?} {why}"), self.hint()),
@@ -77,7 +77,7 @@ impl Interval {
         Ok(())
     }
 
-    /// Why an interval is out of bounds.
+    /// Why an interval is out of bounds, if it is.
     pub(crate) fn problem(&self, interval: SignedDuration) -> Option<String> {
         if let Some(min) = self.min.filter(|min| interval < *min) {
             return Some(format!("is shorter than {}", duration::show(min)));

@@ -1,8 +1,8 @@
-//! `ref`: by what form of reference something is fetched, and whether that means whatever is newest.
+//! `ref`: the form of reference that something is fetched by, and whether it means the latest version.
 //!
-//! Of several fields, that one counts which Flux goes by: a commit before a name, a version range, a tag and a branch; a
-//! digest before a version range and a tag. Without any, a GitRepository fetches the branch `master`, an OCIRepository the
-//! tag `latest`, and a chart is of the newest version.
+//! If several fields are set, the rule judges the one that Flux uses: a commit before a name, a version range, a tag
+//! and a branch; a digest before a version range and a tag. If none is set, a GitRepository fetches the branch
+//! `master`, an OCIRepository the tag `latest`, and a chart the latest version.
 
 use gatehouse_apiservice::policy::{Latest, RefForm, RefRule};
 
@@ -18,15 +18,15 @@ pub(crate) struct References {
     forbids_latest: bool,
 }
 
-/// A reference, by the field that Flux goes by.
+/// A reference, by the field that Flux uses.
 struct Reference<'a> {
     form: RefForm,
-    /// None, if nothing is said.
+    /// `None` if no field is set.
     text: Option<&'a str>,
     path: String,
 }
 
-/// Whether objects of a kind say by what they fetch.
+/// Whether objects of a kind have a reference.
 pub(crate) fn has_reference(kind: Kind) -> bool {
     matches!(kind, Kind::GitRepository | Kind::OciRepository | Kind::HelmChart | Kind::HelmRelease)
 }
@@ -90,7 +90,7 @@ fn reference(subject: &Subject) -> Result<Option<Reference<'_>>, WrongType> {
     Ok(Some(Reference { form: otherwise, text: None, path }))
 }
 
-/// Whether a reference means whatever is newest. A branch is named, and so is its tip.
+/// Whether a reference means the latest version. A branch that is named does not count, though its tip moves.
 fn is_latest(form: RefForm, text: Option<&str>) -> bool {
     let text = text.map(str::trim);
     match form {
@@ -101,7 +101,7 @@ fn is_latest(form: RefForm, text: Option<&str>) -> bool {
     }
 }
 
-/// Whether every version is in a range, or every one from zero on.
+/// Whether a range contains every version, or every one from zero on.
 fn is_any_version(range: &str) -> bool {
     let without = range.trim_start_matches(['>', '=', ' ', 'v', '~', '^']);
     let bound = without.split('-').next().unwrap_or_default();

@@ -1,11 +1,13 @@
-//! `sources`: where sources may fetch from. Addresses are parsed, see [`address`]; no prefixes of strings are compared.
+//! `sources`: where sources may fetch from.
 //!
-//! An address is in `url` of GitRepository, OCIRepository, HelmRepository and ResourceSetInputProvider, `image` of
-//! ImageRepository, `endpoint` and `bucketName` of Bucket, `sync` and `distribution` of FluxInstance. What refers to one of
-//! these by name brings no address of its own: `sourceRef` and `chartRef` of any kind, `include` of GitRepository, `sources`
-//! of ArtifactGenerator. Not judged, since they are no place that content is fetched from: a Provider's and a Receiver's
-//! address, proxies and credentials (`sts`), what verifies signatures. What cannot be judged here is what a source itself
-//! leads to: the addresses in the index of a Helm repository, submodules of a Git repository.
+//! **Invariant:** addresses are parsed, see [`address`]; string prefixes are never compared.
+//!
+//! The rule judges `url` of GitRepository, OCIRepository, HelmRepository and ResourceSetInputProvider, `image` of
+//! ImageRepository, `endpoint` and `bucketName` of Bucket, `sync` and `distribution` of FluxInstance. References by
+//! name have no address of their own: `sourceRef` and `chartRef` of any kind, `include` of GitRepository, `sources` of
+//! ArtifactGenerator. Not judged, since no content is fetched from there: the address of a Provider or Receiver,
+//! proxies and credentials (`sts`), and what verifies signatures. What a source itself links to cannot be judged here:
+//! the addresses in the index of a Helm repository, and submodules of a Git repository.
 
 mod address;
 mod pattern;
@@ -29,7 +31,7 @@ use crate::{
 /// The host of Google's buckets.
 const GOOGLE_STORAGE: &str = "storage.googleapis.com";
 
-/// The fields that say which bucket.
+/// The fields that identify a bucket.
 struct Bucket<'a> {
     provider: Look<'a>,
     endpoint: Look<'a>,
@@ -39,12 +41,12 @@ struct Bucket<'a> {
 
 #[derive(Debug)]
 pub(crate) struct Sources {
-    /// None: any.
+    /// `None` allows any.
     allowed: Option<Vec<Pattern>>,
     denied: Vec<Pattern>,
 }
 
-/// Whether an object of a kind says where something is fetched from.
+/// Whether objects of a kind have an address that content is fetched from.
 pub(crate) fn has_address(kind: Kind) -> bool {
     matches!(
         kind,
@@ -102,7 +104,7 @@ impl Sources {
             }
             Kind::ResourceSetInputProvider => {
                 let url = spec.field("url")?;
-                // Some have none; of the others, some ask a registry for tags.
+                // Some providers have no URL; some of the others list the tags of a registry.
                 let is_oci = url.string()?.is_some_and(|url| url.starts_with("oci://"));
                 self.url(&url, if is_oci { Form::Oci } else { Form::Api }, report)?;
             }
@@ -118,20 +120,20 @@ impl Sources {
     }
 
     fn url(&self, field: &Look<'_>, form: Form, report: &mut Report<'_>) -> Result<(), WrongType> {
-        // Where it is required, the API server asks for it.
+        // The API server checks whether the field is required.
         let Some(text) = field.string()? else { return Ok(()) };
         self.judge(field.path(), Address::parse(text, form), report);
         Ok(())
     }
 
-    /// Which bucket it is depends on the provider: the S3 client takes a host as endpoint, Azure's a URL, and Google's
-    /// none, whatever is written there. A region names no other bucket.
+    /// Judges a bucket, whose address depends on the provider: the S3 client takes a host as endpoint, Azure's a URL,
+    /// and Google's ignores it. A region does not change the bucket.
     fn bucket(&self, bucket: &Bucket<'_>, report: &mut Report<'_>) -> Result<(), WrongType> {
         let Bucket { provider, endpoint, name, insecure } = bucket;
         let field = endpoint.path();
         let bucket = name.string()?.unwrap_or_default();
         let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-        // Azure has containers of its own, such as $web.
+        // Azure has special containers, such as $web.
         let plain = if provider.string()? == Some("azure") { bucket.trim_start_matches('$') } else { bucket };
         if !plain.bytes().all(is_of_name) {
             report.broken(
@@ -168,7 +170,7 @@ impl Sources {
         Ok(())
     }
 
-    /// What the Flux operator makes a source of.
+    /// Judges the source that the Flux operator creates.
     fn sync(&self, sync: &Look<'_>, report: &mut Report<'_>) -> Result<(), WrongType> {
         let (kind, url) = (sync.field("kind")?, sync.field("url")?);
         match kind.string()? {
@@ -187,7 +189,7 @@ impl Sources {
         }
     }
 
-    /// Where the Flux operator takes Flux from: its images, and the artifact with its manifests.
+    /// Judges where the Flux operator gets Flux from: its images, and the artifact with its manifests.
     fn distribution(&self, distribution: &Look<'_>, report: &mut Report<'_>) -> Result<(), WrongType> {
         let registry = distribution.field("registry")?;
         if let Some(text) = registry.string()? {
@@ -229,7 +231,7 @@ impl Sources {
     }
 }
 
-/// The name of a chart is joined to the address of its repository: it must not lead out of it.
+/// Judges the name of a chart, which is joined to the address of its repository: it must not leave the repository.
 fn chart(field: &Look<'_>, report: &mut Report<'_>) -> Result<(), WrongType> {
     let Some(chart) = field.string()? else { return Ok(()) };
     let decoded = percent_decoded(chart);
@@ -243,7 +245,7 @@ fn chart(field: &Look<'_>, report: &mut Report<'_>) -> Result<(), WrongType> {
     Ok(())
 }
 
-/// An OCI address without what follows the name of the repository: `:latest`, `@sha256:…`.
+/// An OCI address without the tag or digest: `:latest`, `@sha256:…`.
 fn without_tag(text: &str) -> &str {
     let name = text.split_once('@').map_or(text, |(name, _)| name);
     match name.rsplit_once('/') {
@@ -260,7 +262,7 @@ fn clipped(text: &str) -> String {
     text.chars().take(256).collect()
 }
 
-/// Decodes `%2e` and the like; what is no UTF-8 then is shown as what it is not.
+/// Decodes percent-encoding such as `%2e`; invalid UTF-8 is replaced.
 fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

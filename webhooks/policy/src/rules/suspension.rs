@@ -1,7 +1,9 @@
-//! `suspension`: suspending takes a reason and an author, and ends.
+//! `suspension`: a suspension requires a reason and an author, and may be limited in time.
 //!
-//! People only: Flux's controllers under their own accounts apply what was decided in Git. When an object was
-//! suspended is noted by admission or by the controller that resumes it, and is not for others to change.
+//! The rule does not apply to Flux's controllers under their own accounts, which apply what was decided in Git.
+//!
+//! **Invariant:** the start of a suspension is set by admission or by the controller that resumes; no other user
+//! changes it.
 
 use gatehouse_apiservice::policy::SuspensionRule;
 use jiff::{SignedDuration, Timestamp};
@@ -10,7 +12,7 @@ use super::{Errors, Report};
 use crate::{Case, Subject, annotation, visible::says_something};
 use gatehouse_apiservice::duration;
 
-/// How far the clock of whoever noted the beginning of a suspension may be from ours.
+/// The most that the clock of the writer may differ from ours.
 const CLOCKS: SignedDuration = SignedDuration::from_mins(5);
 
 #[derive(Debug)]
@@ -27,7 +29,7 @@ impl Suspension {
         Self { require_reason: rule.require_reason, max_duration }
     }
 
-    /// Judges a creation or an update by a person.
+    /// Judges a creation or an update.
     pub(crate) fn check(&self, case: &Case<'_>, object: &Subject, report: &mut Report<'_>) {
         if !object.kind.is_flux() || !object.is_suspended() {
             return;
@@ -48,7 +50,7 @@ impl Suspension {
         ];
         for (name, message, hint) in needed {
             let says = |object: &Subject| object.annotation(name).is_some_and(says_something);
-            // What was suspended before without saying why may still be changed; what was said may not be taken back.
+            // An object that was suspended without a reason may still be changed; a given reason may not be removed.
             if !says(object) && (!was_suspended || case.old.is_some_and(says)) {
                 let limit = match self.max_duration.filter(|_| name == annotation::SUSPEND_REASON) {
                     Some(limit) => format!("; it ends after {}", duration::show(limit)),
@@ -60,13 +62,13 @@ impl Suspension {
     }
 }
 
-/// Whether what is noted of the beginning is true. What an earlier suspension left behind, the controller clears away.
+/// Whether the start of the suspension is correct. The controller removes what an earlier suspension left.
 fn beginning(case: &Case<'_>, object: &Subject, was_suspended: bool, report: &mut Report<'_>) {
     let name = annotation::SUSPENDED_AT;
     let (now, before) = (object.annotation(name), case.old.and_then(|old| old.annotation(name)));
     let is_honest = match now {
         _ if now == before => true,
-        // Noted by the controller as soon as it sees the object.
+        // The controller adds it when it sees the object.
         None => !was_suspended,
         Some(_) if was_suspended && before.is_some() => false,
         Some(text) => text.parse::<Timestamp>().is_ok_and(|at| case.now.duration_since(at).abs() <= CLOCKS),

@@ -1,10 +1,10 @@
-//! `verbs`: suspending, resuming and asking for reconciliation are rights of their own, as the Flux operator knows
-//! them. Which are needed is found here; SubjectAccessReview says whether they are held.
+//! `verbs`: to suspend, to resume and to request a reconciliation require verbs of their own, those of the Flux
+//! operator. This module finds the required verbs; the caller checks them with SubjectAccessReview.
 
 use crate::{Case, Operation, Subject, Verb, annotation};
 
 pub(crate) fn required(case: &Case<'_>) -> Vec<Verb> {
-    // A creation changes nobody's mind, and takes the right to create.
+    // A creation changes no earlier decision, and requires the right to create.
     let (Operation::Update, None, Some(object), Some(old)) =
         (case.operation, case.subresource, case.object, case.old)
     else {
@@ -25,7 +25,7 @@ pub(crate) fn required(case: &Case<'_>) -> Vec<Verb> {
     verbs
 }
 
-/// Whether an annotation has a new value. Taking it away asks for nothing.
+/// Whether an annotation has a new value. Removing it requests nothing.
 fn is_asked(old: &Subject, new: &Subject, name: &str) -> bool {
     new.annotation(name).is_some_and(|token| old.annotation(name) != Some(token))
 }
