@@ -1,4 +1,4 @@
-//! What would be applied of a repository, for whoever shows it instead of judging it.
+//! Builds the objects of a repository that would be applied, for callers that display them instead of judging them.
 
 use std::path::{Path, PathBuf};
 
@@ -7,16 +7,16 @@ use serde_json::Value;
 
 use crate::{Files, Problem, Role, build::FILE_NAMES, plan};
 
-/// The objects of a repository, as they would be applied.
+/// The objects of a repository that would be applied.
 #[derive(Debug)]
 pub struct Applied {
-    /// Whole objects, in the order of their files.
+    /// Complete objects, in the order of their files.
     pub objects: Vec<Value>,
-    /// What could not be read or built.
+    /// Errors in reading or building.
     pub problems: Vec<Problem>,
 }
 
-/// Builds what would be applied of a folder.
+/// Builds the objects of a folder that would be applied.
 pub fn applied(folder: &Path) -> Applied {
     let mut files = Files::whole();
     files.read(folder, Role::Judged);
@@ -25,7 +25,7 @@ pub fn applied(folder: &Path) -> Applied {
     Applied { objects: objects.collect(), problems: [files.problems, plan.problems].concat() }
 }
 
-/// Whether anything in a folder has to be built.
+/// Whether a folder contains kustomizations that have to be built.
 pub fn has_kustomizations(folder: &Path) -> bool {
     let mut folders: Vec<PathBuf> =
         files(folder).iter().filter_map(|file| Some(file.parent()?.to_path_buf())).collect();

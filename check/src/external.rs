@@ -1,7 +1,7 @@
-//! What is not built here, built by `kubectl kustomize` where that is installed.
+//! Builds kustomizations with unsupported fields by `kubectl kustomize`, if it is installed.
 //!
-//! Its result says what, and not where from. What it has like the build here keeps its place; what it has otherwise was
-//! brought by the field that is not built here, and gets the place of that.
+//! Its output has no positions. Values that are equal to those of the native build keep their positions; other values
+//! get the position of the unsupported field, which must have caused them.
 
 use std::{path::Path, process::Command, sync::Arc};
 
@@ -12,7 +12,8 @@ use crate::{
     read,
 };
 
-/// The objects of a kustomization: none if kubectl cannot be run, or refuses. `at`: the field that is not built here.
+/// The objects of a kustomization; `None` if kubectl cannot be run or fails. `at`: the position of the unsupported
+/// field.
 pub(crate) fn built(folder: &Path, native: &[Built], at: At) -> Option<Vec<Built>> {
     let output = Command::new("kubectl").arg("kustomize").arg(folder).output().ok()?;
     if !output.status.success() {
@@ -26,7 +27,7 @@ pub(crate) fn built(folder: &Path, native: &[Built], at: At) -> Option<Vec<Built
         let place = known.map_or(at, |known| known.at);
         let node = match known.map(|known| known.node.as_deref()) {
             Some(Some(known)) => Some(blended(known, node)),
-            // Neither policies nor quotas look into it.
+            // Neither policies nor quotas read it.
             Some(None) => None,
             None => Some(node),
         };
@@ -37,7 +38,7 @@ pub(crate) fn built(folder: &Path, native: &[Built], at: At) -> Option<Vec<Built
     Some(objects.collect())
 }
 
-/// `other`, with the places of `known` for what is the same.
+/// `other`, with the positions of `known` where the values are equal.
 fn blended(known: &Node, other: Node) -> Node {
     if known.to_value() == other.to_value() {
         return known.clone();

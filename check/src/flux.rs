@@ -1,5 +1,5 @@
-//! What Flux applies: the kustomization that a Flux Kustomization makes of its `spec`, the folder that it leads to, and
-//! what its `spec.postBuild` fills in.
+//! Reads Flux Kustomizations: the kustomization that `spec` amounts to, the folder that it refers to, and the variables
+//! of `spec.postBuild`.
 
 use std::{
     collections::BTreeMap,
@@ -14,12 +14,12 @@ use crate::{
     files::absolute,
 };
 
-/// Whether an object is a Kustomization of Flux.
+/// Whether an object is a Flux Kustomization.
 pub(crate) fn is_kustomization(object: &Built) -> bool {
     object.id.group == "kustomize.toolkit.fluxcd.io" && object.id.kind == "Kustomization"
 }
 
-/// What its `spec` adds to the kustomization file that it leads to.
+/// The additions of its `spec` to the kustomization file in its folder.
 pub(crate) fn added(spec: &Node) -> Kustomization {
     let list = |field: &str| spec.get(field).map(Node::items).unwrap_or_default();
     let text = |field: &str| spec.str_of(field).filter(|text| !text.contains("${")).map(str::to_owned);
@@ -36,18 +36,18 @@ pub(crate) fn added(spec: &Node) -> Kustomization {
     }
 }
 
-/// Labels and annotations that it puts on everything.
+/// The labels and annotations that it adds to every object.
 pub(crate) fn common_metadata(spec: &Node) -> impl Iterator<Item = (&'static str, &Node)> {
     ["labels", "annotations"]
         .into_iter()
         .filter_map(|field| Some((field, spec.at_path(&["commonMetadata", field])?)))
 }
 
-/// The folder that `spec.path` leads to, if it is among the files. An artifact is mostly the repository; where it is a
-/// folder of one, the path counts from there, which the Kustomization itself mostly is in.
+/// The folder of `spec.path`, if it is among the files. An artifact usually contains the whole repository. If it
+/// contains only a folder of it, the path is relative to that folder, which usually also holds the Kustomization.
 pub(crate) fn folder(files: &Files, object: &Built) -> Option<PathBuf> {
     let path = object.node.as_deref()?.at_path(&["spec", "path"])?.as_str()?.trim_start_matches('/');
-    // Everything there is: then the path says nothing about which repository is meant.
+    // Every repository has this path, so it does not show which one is meant.
     if clean(&Path::new("/").join(path)) == Path::new("/") || path.contains("${") || path.contains("<<") {
         return None;
     }
@@ -61,14 +61,14 @@ pub(crate) fn folder(files: &Files, object: &Built) -> Option<PathBuf> {
         let depth = top.map_or(0, |top| folder.components().count() - top.components().count() + 1);
         folder.ancestors().take(depth).map(Path::to_path_buf).collect::<Vec<_>>()
     });
-    // Mostly the check runs where the repository begins.
+    // The check usually runs in the root of the repository.
     let here = files.here();
     let here = files.folders.iter().any(|folder| folder.starts_with(&here)).then_some(here);
     let roots = files.folders.iter().flat_map(|folder| roots(folder)).chain(above).chain(here);
     roots.map(|root| absolute(&root.join(path))).find(|folder| folder.is_dir() && files.is_checked(folder))
 }
 
-/// Where a repository that `folder` is in, or is, may begin: the folder itself, and what is above it up to a `.git`.
+/// Candidates for the root of the repository of `folder`: the folder itself and its parents up to one with a `.git`.
 fn roots(folder: &Path) -> Vec<PathBuf> {
     match folder.ancestors().position(|above| above.join(".git").exists()) {
         Some(depth) => folder.ancestors().take(depth + 1).map(Path::to_path_buf).collect(),
@@ -77,14 +77,14 @@ fn roots(folder: &Path) -> Vec<PathBuf> {
 }
 
 impl Files {
-    /// Whether a folder is below one that is checked, or holds one.
+    /// Whether a folder is below a checked folder, or contains one.
     fn is_checked(&self, folder: &Path) -> bool {
         self.folders.iter().any(|checked| folder.starts_with(checked) || checked.starts_with(folder))
     }
 }
 
-/// What `spec.postBuild` fills in: none if it fills in nothing. `built`: the ConfigMaps that will be applied, as far as
-/// is known; else what files say counts.
+/// The variables of `spec.postBuild`; `None` if it substitutes nothing. `built`: the ConfigMaps that will be applied,
+/// as far as known; otherwise those in the files count.
 pub(crate) fn variables(
     files: &Files,
     built: &[Built],
@@ -111,7 +111,7 @@ pub(crate) fn variables(
     Some(variables)
 }
 
-/// The data of a ConfigMap, if there is one of that name and no other.
+/// The data of a ConfigMap, if exactly one has this name.
 fn config_map(
     files: &Files,
     built: &[Built],
@@ -152,12 +152,12 @@ pub(crate) fn substitutes(object: &Built) -> bool {
     !disabled("labels") && !disabled("annotations")
 }
 
-/// Whether a text holds what is filled in later, by Flux or by a ResourceSet.
+/// Whether a text contains placeholders that Flux or a ResourceSet fills in later.
 pub(crate) fn is_open(text: &str) -> bool {
     text.contains("${") || (text.contains("<<") && text.contains(">>"))
 }
 
-/// A place that stands for a file as a whole.
+/// The position of a whole file.
 pub(crate) fn whole(file: u32) -> At {
     At { file, line: 0, column: 0 }
 }

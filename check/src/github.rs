@@ -1,4 +1,4 @@
-//! A report as GitHub's workflow commands, which it shows beside the lines of a pull request.
+//! Writes a report as GitHub workflow commands, which GitHub displays at the lines of a pull request.
 
 use std::io::{self, Write};
 
@@ -7,7 +7,7 @@ use super::{
     report::{Finding, Problem, Report, Severity, Spot},
 };
 
-/// One command a line. Notes are not among them: GitHub shows ten of a step, which findings need.
+/// Writes one command a line. Notes are omitted, because GitHub displays only ten for each step, which findings need.
 pub fn github(report: &Report, out: &mut impl Write) -> io::Result<()> {
     for Problem { spot, message } in &report.problems {
         command(out, "error", spot, "gatehouse", message)?;
@@ -29,7 +29,7 @@ pub fn github(report: &Report, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// One command.
+/// Writes one command.
 pub(crate) fn command(
     out: &mut impl Write,
     level: &str,

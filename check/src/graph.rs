@@ -1,5 +1,5 @@
-//! What depends on what, and the Fleets that there are: the files', over the cluster's. Whatever a file says of an owner,
-//! it is not Agones that applies it: everything in files is judged.
+//! The dependency graph and the Fleets, from the files and the cluster; files override the cluster. Everything in files
+//! is judged, whatever owner it names, because Agones does not apply files.
 
 use std::collections::HashMap;
 
@@ -35,7 +35,7 @@ impl Graph {
 
     fn new(objects: impl Iterator<Item = (ObjectName, Vec<ObjectName>)>) -> Self {
         let mut edges = HashMap::new();
-        // An object that is written twice is judged twice: a cycle may lead through either.
+        // An object that is written twice is judged twice: a cycle may go through either.
         let mut all = Edges::new();
         for (name, on) in objects {
             all.entry(name.clone()).or_default().extend(on.iter().cloned());

@@ -1,14 +1,15 @@
-//! Findings that an object says are meant to be: the annotation `gatehouse.dev/check-ignore`, with a reason.
+//! Findings that an object declares as intended, by the annotation `gatehouse.dev/check-ignore`.
 //!
-//! Each line of it is `RULE, RULE: REASON`; a rule may be written with its policy, `POLICY/RULE`. Nothing is ignored
-//! without a reason.
+//! Each line of it is `RULE, RULE: REASON`; a rule may be written with its policy, as `POLICY/RULE`.
+//!
+//! **Invariant:** No finding is ignored without a reason.
 
 use crate::build::Built;
 
 /// The annotation.
 pub(crate) const ANNOTATION: &str = "gatehouse.dev/check-ignore";
 
-/// Why a rule is not to be held against an object, if it says so.
+/// The reason to ignore a rule for an object, if the object gives one.
 pub(crate) fn reason(object: &Built, policy: &str, rule: &str) -> Option<String> {
     let node = object.node.as_deref()?;
     let text = node.at_path(&["metadata", "annotations"])?.str_of(ANNOTATION)?;
@@ -20,7 +21,7 @@ pub(crate) fn reason(object: &Built, policy: &str, rule: &str) -> Option<String>
     })
 }
 
-/// Whether an object has the annotation without saying why: a line that names no reason.
+/// Whether the annotation of an object has a line without a reason.
 pub(crate) fn lacks_reason(object: &Built) -> bool {
     let text = object
         .node

@@ -1,5 +1,5 @@
-//! A report as JUnit's XML, which most CI servers show as test results: a failed case for each finding that makes the
-//! run fail, a passed one for each that does not, an error for bad input.
+//! Writes a report as JUnit XML, which most CI servers display as test results: a failed case for each finding that
+//! makes the run fail, a passed one for each other finding, an error for each invalid input.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use super::{
     report::{FailOn, Finding, Problem, Report},
 };
 
-/// The whole report as one test suite. `fail_on`: what counts as failed.
+/// Writes the report as one test suite. `fail_on`: the severities that fail.
 pub fn junit(report: &Report, fail_on: FailOn, out: &mut impl Write) -> io::Result<()> {
     let failures = report.findings.iter().filter(|finding| fail_on.fails(finding.enforcement)).count();
     let errors = report.problems.len();
@@ -33,7 +33,7 @@ pub fn junit(report: &Report, fail_on: FailOn, out: &mut impl Write) -> io::Resu
     writeln!(out, "  </testsuite>\n</testsuites>")
 }
 
-/// One case: passed, or what became of it, a message and more.
+/// Writes one case: passed, or the outcome with a message and details.
 pub(crate) fn case(
     out: &mut impl Write,
     class: &str,
@@ -56,7 +56,7 @@ pub(crate) fn case(
     }
 }
 
-/// XML has no place for control characters, not even escaped.
+/// XML does not allow control characters, not even escaped.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

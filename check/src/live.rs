@@ -1,4 +1,4 @@
-//! What a live cluster adds: its namespaces, policies, quotas, and the objects that these are about.
+//! The state of a live cluster: its namespaces, policies, quotas, and the objects that these apply to.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use crate::rulesets::Labels;
 
-/// What a live cluster holds.
+/// The state of a live cluster.
 #[derive(Debug, Default)]
 pub struct Live {
-    /// Whether a cluster was asked at all.
+    /// Whether a cluster was queried.
     pub asked: bool,
     /// Namespaces and their labels.
     pub namespaces: BTreeMap<String, Labels>,
@@ -22,7 +22,7 @@ pub struct Live {
     pub policies: Vec<ReconcilePolicy>,
     /// Quotas.
     pub quotas: Vec<TenantQuota>,
-    /// The objects that policies and quotas are about.
+    /// The objects that policies and quotas apply to.
     pub objects: Vec<LiveObject>,
     /// The plural names of kinds, by group and kind.
     pub resources: BTreeMap<(String, String), String>,
@@ -35,10 +35,10 @@ pub struct LiveObject {
     pub group: String,
     /// Its kind.
     pub kind: String,
-    /// Its namespace; empty, if it has none.
+    /// Its namespace; empty if it has none.
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// All of it.
+    /// The complete object.
     pub value: Value,
 }

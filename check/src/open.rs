@@ -1,5 +1,6 @@
-//! Fields whose values are not known yet: Flux or a ResourceSet fills them in. What depends on one of them is not
-//! judged.
+//! Fields whose values are not known yet, because Flux or a ResourceSet fills them in.
+//!
+//! **Invariant:** A rule that depends on such a field is not judged.
 
 use gatehouse_inventory::yaml::{Data, Node};
 
@@ -45,7 +46,7 @@ impl Open {
         }
     }
 
-    /// The open field that a verdict depends on, and what is written there.
+    /// The open field that a verdict depends on, and its text.
     pub(crate) fn concerns(
         &self,
         rule: &str,
@@ -60,7 +61,7 @@ impl Open {
     }
 }
 
-/// Whether one field is the other, or in it.
+/// Whether one field equals or contains the other.
 fn touches(one: &str, other: &str) -> bool {
     let within = |inner: &str, outer: &str| {
         !outer.is_empty()
@@ -69,7 +70,7 @@ fn touches(one: &str, other: &str) -> bool {
     within(one, other) || within(other, one)
 }
 
-/// What rules look at beside the field that they name.
+/// Whether a rule also reads this field, in addition to the field that it names.
 fn also(rule: &str, path: &str) -> bool {
     match rule {
         "sources" => matches!(path, "spec.url" | "spec.endpoint" | "spec.bucketName" | "spec.provider"),
@@ -78,8 +79,8 @@ fn also(rule: &str, path: &str) -> bool {
     }
 }
 
-/// Whether an expression may read a field: it has the name of the field, or of something around it that a macro may go
-/// through. Too often rather than too seldom: then a note says so.
+/// Whether an expression may read a field: it contains the name of the field, or of an enclosing one that a macro may
+/// iterate over. If in doubt, the answer is yes, and a note reports it.
 fn reads(expression: &str, path: &[Part]) -> bool {
     if expression.contains("variables.") {
         return true;

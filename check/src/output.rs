@@ -1,4 +1,4 @@
-//! A report as people read it, and as JSON. As SARIF: [`crate::sarif`].
+//! Writes a report as text and as JSON. [`crate::sarif`] writes SARIF.
 
 use std::io::{self, Write};
 
@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use crate::report::{Finding, Ignored, Note, Problem, Report, Severity, Summary};
 
-/// One finding a line, its hint on the next: `path:line:column: policy/rule: field: message`. `colour`: for a terminal.
+/// Writes one finding a line, its hint on the next: `path:line:column: policy/rule: field: message`. `colour`: for a
+/// terminal.
 pub fn text(report: &Report, colour: bool, out: &mut impl Write) -> io::Result<()> {
     let [strong, red, yellow, dim, plain] =
         if colour { ["\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[0m"] } else { [""; 5] };
@@ -26,7 +27,7 @@ pub fn text(report: &Report, colour: bool, out: &mut impl Write) -> io::Result<(
     Ok(())
 }
 
-/// What goes beside the findings: bad input, notes if wanted, and how it went.
+/// Writes invalid input, notes if requested, and the summary.
 pub fn remarks(report: &Report, out: &mut impl Write, notes: bool) -> io::Result<()> {
     for Problem { spot, message } in &report.problems {
         writeln!(out, "{spot}: error: {message}")?;
@@ -61,7 +62,7 @@ pub fn remarks(report: &Report, out: &mut impl Write, notes: bool) -> io::Result
     )
 }
 
-/// The whole report as one JSON object.
+/// Writes the report as one JSON object.
 pub fn json(report: &Report, out: &mut impl Write) -> io::Result<()> {
     #[derive(Serialize)]
     struct Json<'a> {
@@ -76,7 +77,7 @@ pub fn json(report: &Report, out: &mut impl Write) -> io::Result<()> {
     writeln!(out)
 }
 
-/// The field, or the object where the whole of it is meant.
+/// The field, or the object if the finding is about the whole object.
 pub(crate) fn subject(finding: &Finding) -> String {
     if finding.field.is_empty() {
         format!("{} {}", finding.kind, finding.name)
@@ -85,7 +86,7 @@ pub(crate) fn subject(finding: &Finding) -> String {
     }
 }
 
-/// A count, and what is counted.
+/// A count with its noun.
 pub(crate) fn many(count: usize, what: &str) -> String {
     many_of(count, what, &format!("{what}s"))
 }

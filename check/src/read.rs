@@ -26,7 +26,7 @@ const LARGE_CONFIG_MAP: usize = 64 << 10;
 pub(crate) struct Parsed {
     pub(crate) objects: Vec<Built>,
     pub(crate) faults: Vec<Fault>,
-    /// Whether there is no document in it.
+    /// Whether it contains no document.
     pub(crate) blank: bool,
     /// Whether every object is kept completely.
     whole: bool,

@@ -169,9 +169,9 @@ pub enum FailOn {
     Deny,
     /// Also warnings.
     Warn,
-    /// What would be audited, too.
+    /// Also audited findings.
     Audit,
-    /// Anything, notes too.
+    /// Also notes.
     Note,
 }
 

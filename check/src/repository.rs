@@ -1,5 +1,5 @@
-//! The files as a build sees them: what kustomizations name is read when it is asked for, inside the folders that are
-//! checked and beyond them.
+//! The files as a build sees them: files that kustomizations name are read on demand, inside the checked folders and
+//! outside.
 
 use std::path::{Path, PathBuf};
 
@@ -74,7 +74,7 @@ impl Repository for Files {
         let bytes = std::fs::File::open(path).and_then(files::bytes).map_err(|error| failure(&error))?;
         let text = match read::text(&bytes) {
             Ok(text) => text,
-            // Whoever applies it may have the key to it.
+            // The tool that applies it may have the key.
             Err(why) => return Ok(Err(format!("{name} is passed over: {why}"))),
         };
         read::documents(text, file).map(Ok).map_err(|error| Failure {
@@ -103,11 +103,11 @@ impl Repository for Files {
     }
 }
 
-/// Deeper than any repository: links may lead back up.
+/// Deeper than any repository, because symbolic links may form cycles.
 const MAX_DEPTH: usize = 64;
 
-/// As kustomize-controller walks a folder without a kustomization file: hidden files too, each folder that has one as
-/// a whole.
+/// Walks a folder without a kustomization file as kustomize-controller does: including hidden files, and each folder
+/// that has a kustomization file as a whole.
 fn walk(folder: &Path, found: &mut Vec<PathBuf>, depth: usize) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     let mut paths: Vec<PathBuf> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();

@@ -1,6 +1,6 @@
-//! What a ResourceSet of the Flux operator makes: its `resources` and `resourcesTemplate`, once for each of its inputs:
-//! those of `inputs`, and those of static providers that `inputsFrom` selects. Simple references to an input are filled
-//! in; what else a template does is not known here.
+//! Generates the objects of a ResourceSet of the Flux operator: its `resources` and `resourcesTemplate`, once for each
+//! input of `inputs` and of the static providers that `inputsFrom` selects. Simple references to an input are replaced;
+//! other template actions are not supported.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::{
     rulesets::labels_of,
 };
 
-/// Where a resource says that it is not to be made.
+/// The annotation by which a resource is excluded.
 const RECONCILE: &str = "fluxcd.controlplane.io/reconcile";
 
-/// Whether an object is one.
+/// Whether an object is a ResourceSet.
 pub(crate) fn is_resource_set(object: &Built) -> bool {
     object.id.group == "fluxcd.controlplane.io" && object.id.kind == "ResourceSet"
 }
@@ -25,7 +25,7 @@ pub(crate) fn is_provider(object: &Built) -> bool {
     object.id.group == "fluxcd.controlplane.io" && object.id.kind == "ResourceSetInputProvider"
 }
 
-/// The objects it makes, and what could not be made out.
+/// The generated objects, and the parts that could not be evaluated.
 pub(crate) fn made(object: &Built, providers: &[Built]) -> (Vec<Built>, Vec<(At, String)>) {
     let (mut made, mut unknown) = (Vec::new(), Vec::new());
     let Some(spec) = object.node.as_deref().and_then(|node| node.get("spec")) else { return (made, unknown) };
@@ -71,7 +71,7 @@ pub(crate) fn made(object: &Built, providers: &[Built]) -> (Vec<Built>, Vec<(At,
     (made, unknown)
 }
 
-/// The inputs, none for those that are not known: of a provider that asks elsewhere, or is not among the files.
+/// The inputs; `None` for unknown ones, of a provider that queries a remote API or is not among the files.
 fn inputs(object: &Built, spec: &Node, providers: &[Built]) -> Vec<Option<Node>> {
     let mut inputs: Vec<Option<Node>> = Vec::new();
     for own in spec.get("inputs").map(Node::items).unwrap_or_default() {
@@ -92,13 +92,13 @@ fn inputs(object: &Built, spec: &Node, providers: &[Built]) -> Vec<Option<Node>>
             Some(provided(values.clone(), provider))
         }));
     }
-    // Each input has a name of its own then.
+    // Each input then has its own name.
     let is_permuted =
         spec.at_path(&["inputStrategy"]).and_then(|strategy| strategy.str_of("name")) == Some("Permute");
     if is_permuted || inputs.is_empty() { vec![None] } else { inputs }
 }
 
-/// Whether an item of `inputsFrom` means a provider.
+/// Whether an item of `inputsFrom` selects a provider.
 fn selects(from: &Node, provider: &Built) -> bool {
     if let Some(name) = from.str_of("name") {
         return provider.id.name == name;
@@ -109,7 +109,7 @@ fn selects(from: &Node, provider: &Built) -> bool {
     selector.is_some_and(|selector| selector.matches(&labels_of(provider)))
 }
 
-/// An input, with who provides it.
+/// An input, with the metadata of its provider.
 fn provided(mut input: Node, by: &Built) -> Node {
     let at = input.at;
     let api_version = [by.id.group.as_str(), by.id.version.as_str()].join("/");
@@ -126,7 +126,7 @@ fn provided(mut input: Node, by: &Built) -> Node {
     input
 }
 
-/// The documents of a template that has no more than references in it.
+/// The documents of a template that contains only references.
 fn documents(template: &Node) -> Option<Vec<Node>> {
     let Data::Text(text, style) = &template.data else { return None };
     let steers = ["if", "range", "else", "end", "with", "define", "template", "block"];
@@ -152,7 +152,7 @@ fn documents(template: &Node) -> Option<Vec<Node>> {
     Some(documents)
 }
 
-/// Fills in `<< inputs.NAME >>`, in keys and values.
+/// Replaces `<< inputs.NAME >>` in keys and values.
 fn fill(node: &mut Node, input: &Node) {
     match &mut node.data {
         Data::List(items) => items.iter_mut().for_each(|item| fill(item, input)),
@@ -192,7 +192,7 @@ fn filled(text: &str, input: &Node) -> String {
     filled
 }
 
-/// Of `inputs.NAME`, in quotes where it is piped to `quote`.
+/// The value of `inputs.NAME`, quoted if it is piped to `quote`.
 fn value(action: &str, input: &Node) -> Option<String> {
     let (reference, pipe) = action.split_once('|').unwrap_or((action, ""));
     let path: Vec<&str> =

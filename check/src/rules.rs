@@ -1,6 +1,6 @@
-//! What the rules are about, in the words that code hosts show beside a finding.
+//! Descriptions of the rules, which code hosts display next to a finding.
 
-/// What a rule asks for, and how to mend what breaks it.
+/// What a rule requires, and how to fix a violation.
 pub(crate) struct Description {
     pub(crate) short: &'static str,
     pub(crate) full: &'static str,
@@ -10,7 +10,7 @@ pub(crate) struct Description {
 /// The description of a rule of a ReconcilePolicy, or of a limit of a TenantQuota.
 pub(crate) fn description(rule: &str) -> Description {
     let describe = |short, full, help| Description { short, full, help };
-    // Conditions without a name have one of their own.
+    // Expressions without a name have a generated one.
     let is_condition = rule.starts_with("cel[") || rule.starts_with("cel-");
     match if is_condition { "cel" } else { rule } {
         "interval" => describe(

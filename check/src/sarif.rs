@@ -1,4 +1,4 @@
-//! A report as SARIF 2.1.0, which code hosts show beside the lines it is about.
+//! Writes a report as SARIF 2.1.0, which code hosts display at the affected lines.
 
 use std::{
     collections::BTreeMap,
@@ -14,10 +14,10 @@ use crate::{
     rules,
 };
 
-/// What a path keeps in a URI.
+/// The characters of a path that are not escaped in a URI.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// The whole report as one SARIF log with one run.
+/// Writes the report as one SARIF log with one run.
 pub fn sarif(report: &Report, out: &mut impl Write) -> io::Result<()> {
     let mut rules: BTreeMap<String, &Finding> = BTreeMap::new();
     for finding in report.findings.iter().chain(report.ignored.iter().map(|ignored| &ignored.finding)) {
@@ -26,7 +26,7 @@ pub fn sarif(report: &Report, out: &mut impl Write) -> io::Result<()> {
     let index: BTreeMap<&str, usize> =
         rules.keys().enumerate().map(|(index, id)| (id.as_str(), index)).collect();
     let found = report.findings.iter().map(|finding| result(finding, &index));
-    // A code host closes what is suppressed, and shows why.
+    // A code host closes suppressed results and displays the reason.
     let ignored = report.ignored.iter().map(|Ignored { finding, reason }| {
         let mut result = result(finding, &index);
         result["suppressions"] = json!([{"kind": "inSource", "justification": reason}]);
@@ -119,7 +119,7 @@ fn physical(spot: &Spot) -> Value {
     location
 }
 
-/// Relative to where the check ran, as the path was, or absolute.
+/// Relative to the folder where the check ran, if the path was, else absolute.
 fn uri(path: &str) -> String {
     let scheme = if path.starts_with('/') { "file://" } else { "" };
     let path = path.strip_prefix("./").unwrap_or(path);

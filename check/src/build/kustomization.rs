@@ -1,20 +1,20 @@
-//! What a kustomization file says, as far as it is built here; and which of it is not.
+//! Decodes a kustomization file: the fields that are supported here, and the names of the others.
 
 use gatehouse_inventory::yaml::{At, Node};
 
-/// The names that kustomize looks for, in its order.
+/// The file names that kustomize looks for, in its order.
 pub(crate) const FILE_NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
 
-/// A kustomization, or what a Flux Kustomization adds to one.
+/// A kustomization, or the additions of a Flux Kustomization to one.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Kustomization {
-    /// Files, folders and addresses, with `bases`.
+    /// Files, folders and URLs, including `bases`.
     pub(crate) resources: Vec<Reference>,
     pub(crate) components: Vec<Reference>,
-    /// `patchesStrategicMerge`, which come before the others.
+    /// `patchesStrategicMerge`, which are applied before the others.
     pub(crate) merges: Vec<PatchSource>,
     pub(crate) patches: Vec<PatchSource>,
-    /// `patchesJson6902`, which come after names and labels.
+    /// `patchesJson6902`, which are applied after names and labels.
     pub(crate) operations: Vec<PatchSource>,
     pub(crate) namespace: Option<(String, At)>,
     pub(crate) prefix: Option<String>,
@@ -24,18 +24,18 @@ pub(crate) struct Kustomization {
     pub(crate) images: Vec<Node>,
     pub(crate) config_maps: Vec<Node>,
     pub(crate) replacements: Vec<Node>,
-    /// Fields that are not built here.
+    /// Unsupported fields.
     pub(crate) unsupported: Vec<(String, At)>,
 }
 
-/// Something that is named, and where.
+/// A reference and its position.
 #[derive(Debug, Clone)]
 pub(crate) struct Reference {
     pub(crate) name: String,
     pub(crate) at: At,
 }
 
-/// A patch, in a file of its own or in place.
+/// A patch, in its own file or inline.
 #[derive(Debug, Clone)]
 pub(crate) struct PatchSource {
     pub(crate) path: Option<Reference>,
@@ -47,7 +47,7 @@ pub(crate) struct PatchSource {
     pub(crate) at: At,
 }
 
-/// Fields that change nothing about what is judged: no governed kind has a place that they write to.
+/// Fields that do not affect what is judged, because they write to no field of a governed kind.
 const HARMLESS: [&str; 13] = [
     "apiVersion",
     "kind",
@@ -96,7 +96,7 @@ impl Kustomization {
 }
 
 impl Kustomization {
-    /// Whether a Flux Kustomization adds nothing to what is built.
+    /// Whether a Flux Kustomization changes nothing in the build.
     pub(crate) fn adds_nothing(&self) -> bool {
         self.components.is_empty()
             && self.patches.is_empty()
@@ -119,7 +119,7 @@ fn reference(item: &Node) -> Option<Reference> {
     Some(Reference { name: text(item)?, at: item.at })
 }
 
-/// An item of `patchesStrategicMerge`: a path, or the patch itself.
+/// An item of `patchesStrategicMerge`: a path, or an inline patch.
 fn merge(item: &Node) -> PatchSource {
     let inline = item.as_str().is_some_and(|text| text.contains('\n') || text.trim_start().starts_with('{'));
     PatchSource {

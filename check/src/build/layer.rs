@@ -1,5 +1,6 @@
-//! One kustomization at work: its resources gathered, its components and patches applied, its names and labels given,
-//! in the order in which kustomize does it.
+//! Builds one kustomization: collects its resources, applies its components and patches, and sets names and labels.
+//!
+//! **Invariant:** The order of these steps is that of kustomize.
 
 use std::{
     collections::HashSet,
@@ -16,16 +17,16 @@ use super::{
 };
 use gatehouse_inventory::yaml::{At, Data, Node};
 
-/// What is being built.
+/// The state of a build.
 pub(crate) struct Layers<'a, R> {
     pub(crate) repository: &'a mut R,
-    /// The folders that lead here: a cycle would not end.
+    /// The enclosing folders, to detect cycles.
     within: Vec<PathBuf>,
     /// Every folder that was built.
     pub(crate) seen: Vec<PathBuf>,
-    /// What was left out, and where it is asked for.
+    /// References that were skipped, with their positions.
     pub(crate) left_out: Vec<(At, String)>,
-    /// What is done to objects and not known here: on each of them a note.
+    /// Changes to objects that are unknown here; each gets a note.
     pub(crate) unknown: Vec<(At, String)>,
 }
 
@@ -34,8 +35,8 @@ impl<'a, R: Repository> Layers<'a, R> {
         Self { repository, within: Vec::new(), seen: Vec::new(), left_out: Vec::new(), unknown: Vec::new() }
     }
 
-    /// Builds a folder; `more` is what a Flux Kustomization adds to the kustomization in it, or to the one that Flux
-    /// makes where there is none.
+    /// Builds a folder. `more` holds the additions of a Flux Kustomization to its kustomization file, or to the one
+    /// that Flux generates if there is none.
     pub(crate) fn folder(
         &mut self,
         folder: &Path,
@@ -97,7 +98,8 @@ impl<'a, R: Repository> Layers<'a, R> {
         Ok(())
     }
 
-    /// As Flux does where there is no kustomization file: every manifest below, and every folder that has one.
+    /// As Flux does without a kustomization file: adds every manifest below, and every folder that has a kustomization
+    /// file.
     fn everything(&mut self, folder: &Path, objects: &mut Vec<Built>) -> Result<(), Failure> {
         for path in self.repository.manifests(folder) {
             if path.is_dir() {
@@ -132,13 +134,13 @@ impl<'a, R: Repository> Layers<'a, R> {
         Ok(())
     }
 
-    /// The path that a reference names; none of what is elsewhere, which is noted.
+    /// The path of a reference; `None` if it is remote or missing, which is noted.
     fn local(&mut self, folder: &Path, reference: &Reference) -> Option<PathBuf> {
         let path = super::clean(&folder.join(&reference.name));
         if path.exists() {
             return Some(path);
         }
-        // Nothing is applied of what cannot be built, so what is missing hides nothing that a cluster would get.
+        // What cannot be built is not applied, so a missing file hides nothing that a cluster would get.
         let why = if is_remote(&reference.name) { "is elsewhere" } else { "does not exist" };
         self.left_out.push((reference.at, format!("{} {why}: what it brings is not judged", reference.name)));
         None
@@ -191,7 +193,7 @@ impl<'a, R: Repository> Layers<'a, R> {
             let mut replacements = match item.str_of("path") {
                 Some(path) => {
                     match self.repository.documents(&super::clean(&folder.join(path)), item.at)? {
-                        // A file holds a list of them, or one.
+                        // A file holds one patch or a list of them.
                         Ok(documents) => documents
                             .into_iter()
                             .flat_map(|document| match document.data {
@@ -211,7 +213,7 @@ impl<'a, R: Repository> Layers<'a, R> {
                 replacement.without_words();
                 match replacement::replace(objects, replacement) {
                     Ok(()) => {}
-                    // The source may be among what is not there.
+                    // The source may be among the skipped resources.
                     Err(Problem::Wrong(message)) if self.left_out.is_empty() => {
                         return Err(Failure { at: replacement.at, message });
                     }
@@ -269,10 +271,10 @@ impl<'a, R: Repository> Layers<'a, R> {
     }
 }
 
-/// kustomize refuses two objects of the same name.
+/// kustomize rejects two objects with the same ID.
 fn check_names(objects: &[Built]) -> Result<(), Failure> {
     let mut known = HashSet::new();
-    // What is yet to be named has none.
+    // An object without a final name has no ID yet.
     let named = |object: &&Built| !object.id.name.is_empty() && !object.id.name.ends_with('*');
     match objects.iter().filter(named).find(|object| !known.insert(object.id.key())) {
         None => Ok(()),
@@ -283,7 +285,7 @@ fn check_names(objects: &[Built]) -> Result<(), Failure> {
     }
 }
 
-/// Adds what a generator makes, or joins it with what is there.
+/// Adds a generated object, or merges it with an existing one.
 fn generate(objects: &mut Vec<Built>, made: Built, generator: &Node) -> Result<(), Failure> {
     let behavior = generator.str_of("behavior").unwrap_or("create");
     let known = objects.iter().position(|object| object.is(&made.id));
@@ -314,7 +316,7 @@ fn generate(objects: &mut Vec<Built>, made: Built, generator: &Node) -> Result<(
     }
 }
 
-/// Operations may change name and kind as anything else.
+/// JSON 6902 operations may change name and kind like any other field.
 fn operate(object: &mut Built, patch: &Node) -> Result<(), String> {
     object.remember();
     let Some(node) = object.node_mut() else { return Ok(()) };
@@ -360,7 +362,7 @@ fn merge(
     Ok(())
 }
 
-/// A strategic merge patch changes no name, namespace and kind, unless it may.
+/// A strategic merge patch does not change name, namespace and kind, unless its options allow it.
 fn keep(object: &mut Built, before: &Id, source: &PatchSource) {
     object.reread();
     if object.id == *before {
@@ -390,8 +392,8 @@ fn keep(object: &mut Built, before: &Id, source: &PatchSource) {
     object.reread();
 }
 
-/// What a Flux Kustomization adds, as kustomize-controller does: its patches after those of the file, its namespace over
-/// the one there.
+/// Adds the fields of a Flux Kustomization as kustomize-controller does: its patches after those of the file, its
+/// namespace in place of the one in the file.
 fn add(layer: &mut Kustomization, more: &Kustomization) {
     layer.components.extend(more.components.iter().cloned());
     layer.patches.extend(more.patches.iter().cloned());

@@ -1,8 +1,11 @@
-//! Manifests as they will be applied: what kustomize makes of kustomization files, and Flux of its Kustomizations.
+//! Builds manifests as they will be applied, as kustomize does from kustomization files and Flux from its
+//! Kustomizations.
 //!
-//! Built here is what most repositories use: resources, components, patches, namespace, names, labels, annotations,
-//! images, replacements. Every part of a built object keeps the place in the file that brought it, so that a finding names the patch
-//! and not the base.
+//! It supports the features that most repositories use: resources, components, patches, namespace, names, labels,
+//! annotations, images, replacements.
+//!
+//! **Invariant:** Every part of a built object keeps the position in the file that it came from, so a finding names the
+//! patch and not the base.
 
 mod kustomization;
 mod layer;
@@ -24,32 +27,32 @@ pub(crate) use self::{
 };
 use gatehouse_inventory::yaml::{At, Node};
 
-/// Why nothing can be built: kustomize would refuse it as well.
+/// Why a build fails: kustomize would fail as well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) at: At,
     pub(crate) message: String,
 }
 
-/// The files that are built from.
+/// The files to build from.
 pub(crate) trait Repository {
-    /// Where a folder is spoken of, if nothing in it can be.
+    /// The position of a folder, for messages that cannot name a position in its files.
     fn place(&mut self, folder: &Path) -> At;
     /// The kustomization file of a folder, if it has one.
     fn kustomization(&mut self, folder: &Path) -> Result<Option<Node>, Failure>;
-    /// The objects of a file; `named`: by a kustomization, which has to exist then.
+    /// The objects of a file. `named`: the position of the kustomization's reference; the file must exist then.
     fn objects(&mut self, path: &Path, named: Option<At>) -> Result<Vec<Built>, Failure>;
-    /// The documents of a file, whatever they are; else why its text is not known here.
+    /// The documents of a file, of any kind; or why its text is unknown here.
     fn documents(&mut self, path: &Path, named: At) -> Result<Result<Vec<Node>, String>, Failure>;
-    /// The documents of a text within a document.
+    /// The documents of an inline text.
     fn inline(&mut self, text: &Node) -> Result<Vec<Node>, Failure>;
-    /// The manifests below a folder, and the folders that have a kustomization file, which stand for what is in them.
+    /// The manifests below a folder. A folder that has a kustomization file is returned in place of its content.
     fn manifests(&mut self, folder: &Path) -> Vec<PathBuf>;
     /// The text of a file.
     fn text(&mut self, path: &Path) -> Option<String>;
 }
 
-/// Without `.` and `..`. Links stay, as they do for kustomize.
+/// Removes `.` and `..`. Symbolic links are kept, as in kustomize.
 pub(crate) fn clean(path: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for part in path.components() {

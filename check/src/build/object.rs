@@ -1,4 +1,4 @@
-//! An object as far as it is built, and which patches mean it.
+//! An object during a build, and the selection of objects by patches.
 
 use std::sync::Arc;
 
@@ -8,33 +8,33 @@ use serde_json::Value;
 use super::patch::Removed;
 use gatehouse_inventory::yaml::{At, Node};
 
-/// What kustomize knows an object by.
+/// The ID of an object in kustomize.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Id {
     pub(crate) group: String,
     pub(crate) version: String,
     pub(crate) kind: String,
-    /// None: it names none.
+    /// `None` if the manifest sets none.
     pub(crate) namespace: Option<String>,
     pub(crate) name: String,
 }
 
-/// An object, built so far.
+/// An object during a build.
 #[derive(Debug, Clone)]
 pub(crate) struct Built {
     pub(crate) id: Id,
-    /// What it was known by before it was renamed or moved.
+    /// Its IDs before it was renamed or moved.
     pub(crate) former: Vec<Id>,
-    /// None of what neither policies nor quotas look into.
+    /// `None` if neither policies nor quotas read it.
     pub(crate) node: Option<Arc<Node>>,
-    /// Where it begins.
+    /// The position of its start.
     pub(crate) at: At,
-    /// What patches took away from it.
+    /// The fields that patches removed.
     pub(crate) removed: Vec<Removed>,
 }
 
 impl Id {
-    /// Of an object.
+    /// The ID of an object.
     pub(crate) fn of(node: &Node) -> Option<Self> {
         let (group, version) = match node.str_of("apiVersion")?.split_once('/') {
             Some((group, version)) => (group, version),
@@ -51,7 +51,7 @@ impl Id {
         })
     }
 
-    /// What kustomize takes for the same.
+    /// The parts by which kustomize compares IDs.
     pub(super) fn key(&self) -> [&str; 5] {
         let namespace = match self.namespace.as_deref() {
             _ if is_cluster_scoped(&self.group, &self.kind) => "",
@@ -72,12 +72,12 @@ impl Built {
         Self { id, former: Vec::new(), node, at, removed: Vec::new() }
     }
 
-    /// All of it; null, if it was not read whole.
+    /// The complete object; null if only its ID was read.
     pub(crate) fn value(&self) -> Value {
         self.node.as_deref().map(Node::to_value).unwrap_or_default()
     }
 
-    /// The place of the first of `fields` that the object has, or that a patch took from it; else its own.
+    /// The position of the first of `fields` that the object has, or that a patch removed; else that of the object.
     pub(crate) fn place(&self, fields: &[&str]) -> At {
         let found = |field: &&str| {
             let there = self.node.as_deref().and_then(|node| node.field(field)).map(|(at, _)| at);
@@ -88,24 +88,24 @@ impl Built {
         fields.iter().find_map(found).unwrap_or(self.at)
     }
 
-    /// Whether it is, or was, what a strategic merge patch names.
+    /// Whether a strategic merge patch with this ID selects it, by its current ID or a former one.
     pub(crate) fn is(&self, id: &Id) -> bool {
         self.id.is(id) || self.former.iter().any(|former| former.is(id))
     }
 
-    /// Keeps what it is known by so far.
+    /// Records its current ID.
     pub(crate) fn remember(&mut self) {
         if self.former.last() != Some(&self.id) {
             self.former.push(self.id.clone());
         }
     }
 
-    /// Its tree, to be changed.
+    /// Its tree, for changes.
     pub(crate) fn node_mut(&mut self) -> Option<&mut Node> {
         self.node.as_mut().map(Arc::make_mut)
     }
 
-    /// As kustomize reads it.
+    /// Rereads the values as kustomize does.
     pub(crate) fn read_by_kustomize(&mut self) {
         if self.node.as_deref().is_some_and(Node::has_words)
             && let Some(node) = self.node_mut()
@@ -114,7 +114,7 @@ impl Built {
         }
     }
 
-    /// Makes id and tree agree again after a patch of the tree.
+    /// Updates the ID after a patch of the tree.
     pub(crate) fn reread(&mut self) {
         if let Some(id) = self.node.as_deref().and_then(Id::of) {
             self.id = id;
@@ -163,7 +163,7 @@ enum Requirement {
 }
 
 impl Target {
-    /// Else what is wrong with it.
+    /// Parses the target; the error says what is invalid.
     pub(crate) fn of(node: &Node) -> Result<Self, String> {
         let regex = |field: &str| match node.str_of(field) {
             None => Ok(None),
@@ -217,7 +217,7 @@ impl Requirement {
     }
 }
 
-/// Kubernetes' label selectors as text: `a=b, c!=d, e in (f,g), h notin (i), j, !k`.
+/// Parses a label selector of Kubernetes: `a=b, c!=d, e in (f,g), h notin (i), j, !k`.
 fn requirements(text: &str) -> Option<Vec<Requirement>> {
     let mut parts = vec![String::new()];
     let mut depth = 0_u32;
@@ -262,7 +262,7 @@ fn requirement(text: &str) -> Option<Requirement> {
     }
 }
 
-/// Kinds of Kubernetes itself that have no namespace. What kustomize does not know it puts into one.
+/// Cluster-scoped kinds that are built into Kubernetes. kustomize treats unknown kinds as namespaced.
 pub(crate) fn is_cluster_scoped(group: &str, kind: &str) -> bool {
     match group {
         "" => matches!(kind, "Namespace" | "Node" | "PersistentVolume" | "ComponentStatus"),

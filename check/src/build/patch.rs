@@ -1,20 +1,22 @@
-//! Patches: strategic merge as kustomize does it for kinds whose schema it does not know, and JSON 6902. What a patch
-//! brings keeps its own place; what it takes away is noted with the place of the patch.
+//! Patches: JSON 6902, and strategic merge as kustomize does it for kinds with an unknown schema.
 //!
 //! Every governed kind is a custom resource, so lists are replaced and not merged.
+//!
+//! **Invariant:** Values that a patch adds keep their position in the patch; fields that it removes are recorded with
+//! the position of the patch.
 
 use gatehouse_inventory::yaml::{At, Data, Entry, Node};
 
-/// A field that a patch took away, and where the patch says so.
+/// A field that a patch removed, and the position in the patch.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Removed {
-    /// As findings name fields.
+    /// The path, as findings write it.
     pub(crate) field: String,
     pub(crate) at: At,
 }
 
 impl Removed {
-    /// Whether it was the field itself, or what it was in.
+    /// Whether the field itself or an enclosing field was removed.
     pub(crate) fn is(&self, field: &str) -> bool {
         field
             .strip_prefix(self.field.as_str())
@@ -22,7 +24,7 @@ impl Removed {
     }
 }
 
-/// What a patch did to an object.
+/// The result of a patch.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Outcome {
     Patched(Vec<Removed>),
@@ -30,14 +32,14 @@ pub(crate) enum Outcome {
     Deleted,
 }
 
-/// Merges `patch` into `object`; else what is wrong with it.
+/// Merges `patch` into `object`; the error says what is invalid.
 pub(crate) fn merge(object: &mut Node, patch: &Node) -> Result<Outcome, String> {
     let mut removed = Vec::new();
     let stays = merge_map(object, patch, "", &mut removed)?;
     Ok(if stays { Outcome::Patched(removed) } else { Outcome::Deleted })
 }
 
-/// False if the whole map is to go.
+/// Returns false if the whole map is to be removed.
 fn merge_map(
     into: &mut Node,
     patch: &Node,
@@ -83,7 +85,7 @@ fn merge_map(
     Ok(true)
 }
 
-/// Whether both are maps, lists or scalars; null is anything.
+/// Whether both are maps, lists or scalars; null matches all of them.
 fn is_alike(one: &Node, other: &Node) -> bool {
     let kind = |node: &Node| match node.data {
         Data::Null => None,
@@ -94,7 +96,7 @@ fn is_alike(one: &Node, other: &Node) -> bool {
     kind(one).zip(kind(other)).is_none_or(|(one, other)| one == other)
 }
 
-/// What a patch adds: without its directives.
+/// The values that a patch adds, without its directives.
 fn clean(patch: &Node) -> Node {
     let data = match &patch.data {
         Data::Map(entries) => Data::Map(
@@ -112,7 +114,7 @@ fn clean(patch: &Node) -> Node {
     Node { at: patch.at, data }
 }
 
-/// Applies the operations of a JSON 6902 patch in order; else what is wrong with one.
+/// Applies the operations of a JSON 6902 patch in order; the error says which one is invalid.
 pub(crate) fn apply(object: &mut Node, operations: &Node) -> Result<Vec<Removed>, String> {
     let mut removed = Vec::new();
     for operation in operations.items() {
@@ -154,7 +156,7 @@ pub(crate) fn apply(object: &mut Node, operations: &Node) -> Result<Vec<Removed>
     Ok(removed)
 }
 
-/// The parts of a pointer.
+/// The parts of a JSON pointer.
 fn pointer(text: &str) -> Option<Vec<String>> {
     if text.is_empty() {
         return Some(Vec::new());
@@ -162,7 +164,7 @@ fn pointer(text: &str) -> Option<Vec<String>> {
     Some(text.strip_prefix('/')?.split('/').map(|part| part.replace("~1", "/").replace("~0", "~")).collect())
 }
 
-/// A pointer as findings name fields.
+/// Converts a JSON pointer to a path, as findings write it.
 fn field(pointer: &[String]) -> String {
     let mut field = String::new();
     for part in pointer {

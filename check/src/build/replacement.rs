@@ -1,23 +1,24 @@
-//! kustomize's `replacements`: a value of one object, or of the replacement itself, put into fields of others. What a
-//! replacement brings has the place of the path that it is put at.
+//! kustomize's `replacements`: copy a value of one object, or of the replacement itself, into fields of others.
+//!
+//! **Invariant:** The copied value has the position of the target's field path.
 
 use gatehouse_inventory::yaml::{self, At, Data, Entry, Node, Style};
 use regex::Regex;
 
 use super::object::{Built, Id, Target};
 
-/// Why a replacement is not made.
+/// Why a replacement is not applied.
 #[derive(Debug, PartialEq)]
 pub(super) enum Problem {
-    /// kustomize would refuse it.
+    /// kustomize would reject it.
     Wrong(String),
-    /// What comes of it is not known here.
+    /// The result is unknown here.
     Unknown(String),
 }
 
 use Problem::{Unknown, Wrong};
 
-/// Makes one replacement.
+/// Applies one replacement.
 pub(super) fn replace(objects: &mut [Built], replacement: &Node) -> Result<(), Problem> {
     let targets = replacement.get("targets").map(Node::items).unwrap_or_default();
     let value = match (replacement.get("source"), replacement.get("sourceValue")) {
@@ -45,7 +46,7 @@ pub(super) fn replace(objects: &mut [Built], replacement: &Node) -> Result<(), P
     Ok(())
 }
 
-/// How a value is put into a field, or taken out of one.
+/// How a value is written into a field, or read from one.
 #[derive(Debug, Default)]
 struct Options {
     delimiter: String,
@@ -68,12 +69,12 @@ impl Options {
     }
 }
 
-/// What kustomize has known an object by.
+/// The current and former IDs of an object.
 fn names(object: &Built) -> impl Iterator<Item = &Id> {
     object.former.iter().chain([&object.id])
 }
 
-/// Whether an object is what a selector names: each part that is not empty has to be the same.
+/// Whether a selector matches an ID: each part that is not empty must be equal.
 fn fits(selector: &Node, id: &Id) -> bool {
     let fits = |field: &str, text: &str| selector.str_of(field).is_none_or(|wanted| wanted == text);
     fits("group", &id.group)
@@ -83,7 +84,7 @@ fn fits(selector: &Node, id: &Id) -> bool {
         && fits("namespace", id.namespace.as_deref().unwrap_or("default"))
 }
 
-/// Newer versions of kustomize take the names of targets for regular expressions, older ones do not.
+/// Newer versions of kustomize treat the names in targets as regular expressions, older ones do not.
 fn is_plain(selector: &Node) -> bool {
     let is_plain = |field: &str| {
         selector.str_of(field).is_none_or(|text| !text.contains(|letter| "*+?|()[]{}^$\\".contains(letter)))
@@ -91,7 +92,7 @@ fn is_plain(selector: &Node) -> bool {
     ["group", "version", "kind", "name", "namespace"].into_iter().all(is_plain)
 }
 
-/// The selectors of labels and annotations alone.
+/// Only the label and annotation selectors.
 fn selectors(select: &Node) -> Result<Target, Problem> {
     let mut only = Node::map(select.at);
     for field in ["labelSelector", "annotationSelector"] {
@@ -147,7 +148,7 @@ fn scalar(node: &Node) -> Result<String, Problem> {
     }
 }
 
-/// The parts of a path: at dots, but for those after a backslash and within brackets.
+/// The parts of a path: it is split at dots, except those after a backslash and within brackets.
 fn parts(path: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let (mut is_escaped, mut is_bracketed) = (false, false);
@@ -174,7 +175,7 @@ fn parts(path: &str) -> Vec<String> {
     parts
 }
 
-/// What a part of a path stands for.
+/// The meaning of one part of a path.
 enum Part<'a> {
     Key(&'a str),
     Index(usize),
@@ -199,7 +200,7 @@ impl<'a> Part<'a> {
     }
 }
 
-/// A field of a source: of a list, the one element that is meant.
+/// A field of a source; in a list, the one element that matches.
 fn look_up<'a>(node: &'a Node, path: &[String]) -> Option<&'a Node> {
     path.iter().try_fold(node, |node, part| {
         match (Part::of(part, matches!(node.data, Data::List(_))), &node.data) {
@@ -214,12 +215,12 @@ fn look_up<'a>(node: &'a Node, path: &[String]) -> Option<&'a Node> {
     })
 }
 
-/// What an element of a list is found by: itself, or one of its fields.
+/// The key of a list element: the element itself, or one of its fields.
 fn element(item: &Node, key: &str) -> Option<String> {
     scalar(if key.is_empty() { item } else { item.get(key)? }).ok()
 }
 
-/// Puts a value into the fields of an object that a target names.
+/// Writes a value into the fields of an object that a target names.
 fn put(object: &mut Built, target: &Node, options: &Options, value: &Node) -> Result<(), Problem> {
     if object.node.is_none() {
         return Ok(());
@@ -240,17 +241,17 @@ fn put(object: &mut Built, target: &Node, options: &Options, value: &Node) -> Re
     Ok(())
 }
 
-/// A value on its way into fields.
+/// A value that is being written into fields.
 struct Writing<'a> {
     options: &'a Options,
     value: &'a Node,
-    /// What is written is brought by this.
+    /// The position of the written value.
     at: At,
     count: usize,
 }
 
 impl Writing<'_> {
-    /// `entry`: where the key of the node is, which is brought anew.
+    /// `entry`: the position of the node's key, which changes with the value.
     fn go(&mut self, node: &mut Node, path: &[String], entry: Option<&mut At>) -> Result<(), Problem> {
         let Some((part, rest)) = path.split_first() else {
             self.set(node)?;
@@ -319,7 +320,7 @@ impl Writing<'_> {
         }
         if matches!(self.value.data, Data::Map(_) | Data::List(_)) {
             return match node.data {
-                // What was made for it.
+                // A node that was created for the value.
                 Data::Null if self.options.create => {
                     *node = self.value.clone();
                     node.place(self.at);
@@ -329,11 +330,11 @@ impl Writing<'_> {
             };
         }
         let text = self.joined(&scalar(self.value)?, node)?;
-        // The type of a scalar stays.
+        // A scalar keeps its type.
         let is_typed = |data: &Data| std::mem::discriminant(data) == std::mem::discriminant(&node.data);
         let data = match &node.data {
             Data::Text(..) | Data::Word(..) => Data::Text(text.into(), Style::Quoted),
-            // What was made for it has none.
+            // A node that was created for the value has no type.
             Data::Null if self.options.create => yaml::plain(&text),
             _ => {
                 let data = yaml::plain(&text);
@@ -347,7 +348,7 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// The value in its place among the pieces of what is there.
+    /// Puts the value in its place among the parts of the existing text.
     fn joined(&self, value: &str, node: &Node) -> Result<String, Problem> {
         let Options { delimiter, index, .. } = self.options;
         if delimiter.is_empty() {

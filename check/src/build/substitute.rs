@@ -1,19 +1,21 @@
-//! `${…}` as Flux fills it in after a build: what `spec.postBuild` of a Kustomization says, in the syntax of
-//! drone/envsubst.
+//! Substitutes `${…}` as Flux does after a build: the variables of `spec.postBuild` of a Kustomization, in the syntax
+//! of drone/envsubst.
+//!
+//! **Invariant:** Unknown variables are left as they are written.
 
 use std::collections::BTreeMap;
 
 use gatehouse_inventory::yaml::{self, Data, Node, Style};
 
-/// The variables that are known.
+/// The known variables.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Variables {
     pub(crate) known: BTreeMap<String, String>,
-    /// Whether there may be others: a Secret's, or a ConfigMap's that is not among the files.
+    /// Whether there may be others: from a Secret, or from a ConfigMap that is not in the files.
     pub(crate) others: bool,
 }
 
-/// Fills in what is known. What is not stays as it is written.
+/// Substitutes the known variables.
 pub(crate) fn substitute(node: &mut Node, variables: &Variables) {
     match &mut node.data {
         Data::List(items) => items.iter_mut().for_each(|item| substitute(item, variables)),
@@ -30,8 +32,8 @@ pub(crate) fn substitute(node: &mut Node, variables: &Variables) {
             if *filled == **text {
                 return;
             }
-            // The whole object is text when Flux fills it in, without the quotes it was written with, which kustomize
-            // drops: a value may become a number.
+            // Flux substitutes in the text of the whole object, from which kustomize has dropped the original quotes,
+            // so a value may become a number.
             node.data = match style {
                 Style::Plain | Style::Quoted if !filled.contains("${") => yaml::plain(&filled),
                 style => Data::Text(filled.into(), *style),
@@ -50,7 +52,7 @@ fn filled(text: &str, variables: &Variables) -> String {
         if let Some(escaped) = tail.strip_prefix("$$") {
             filled.push('$');
             rest = escaped;
-            // `$${x}` is what `${x}` is to be afterwards.
+            // `$${x}` is an escape for `${x}`.
             if let Some(end) = escaped.strip_prefix('{').and_then(|_| escaped.find('}')) {
                 filled.push_str(&escaped[..=end]);
                 rest = &escaped[end + 1..];
@@ -77,7 +79,7 @@ fn filled(text: &str, variables: &Variables) -> String {
     filled
 }
 
-/// None: not known here.
+/// `None` if the value is unknown here.
 fn value(expression: &str, variables: &Variables) -> Option<String> {
     let end = expression
         .find(|character: char| !character.is_ascii_alphanumeric() && character != '_')
@@ -99,7 +101,7 @@ fn value(expression: &str, variables: &Variables) -> Option<String> {
         _ => {
             let default =
                 [":=", ":-", "=", "-"].iter().find_map(|operator_text| operator.strip_prefix(operator_text));
-            // A default with variables of its own, and functions that nobody uses for what is judged.
+            // A default with nested variables, and functions that are not used in governed fields.
             or(default.filter(|default| !default.contains("${"))?)
         }
     })

@@ -1,10 +1,10 @@
-//! What kustomize does to every object of a layer: namespace, names, labels, annotations, images; and the ConfigMaps
-//! that it generates.
+//! The transformations that kustomize applies to every object of a layer: namespace, names, labels, annotations,
+//! images; and the ConfigMaps that it generates.
 
 use super::object::{Built, Id, is_cluster_scoped};
 use gatehouse_inventory::yaml::{At, Data, Node};
 
-/// Puts objects into a namespace.
+/// Sets the namespace of objects.
 pub(crate) fn namespace(objects: &mut [Built], namespace: &str, at: At) {
     for object in objects {
         if object.id.group.is_empty() && object.id.kind == "Namespace" {
@@ -15,7 +15,7 @@ pub(crate) fn namespace(objects: &mut [Built], namespace: &str, at: At) {
     }
 }
 
-/// Puts something before and after names.
+/// Adds a prefix and a suffix to names.
 pub(crate) fn names(objects: &mut [Built], prefix: Option<&str>, suffix: Option<&str>) {
     let (prefix, suffix) = (prefix.unwrap_or_default(), suffix.unwrap_or_default());
     if prefix.is_empty() && suffix.is_empty() {
@@ -47,7 +47,7 @@ pub(crate) fn metadata(objects: &mut [Built], field: &str, pairs: &Node) {
     }
 }
 
-/// Sets names, tags and digests of the images in `containers` and `initContainers`, wherever they are.
+/// Sets names, tags and digests of the images in `containers` and `initContainers`, at any depth.
 pub(crate) fn images(objects: &mut [Built], images: &[Node]) {
     if images.is_empty() {
         return;
@@ -106,8 +106,8 @@ fn image(container: &mut Node, images: &[Node]) {
     }
 }
 
-/// The ConfigMap of an item of `configMapGenerator`, under the name it is given there: the digest that kustomize adds is
-/// nobody's business here.
+/// The ConfigMap of an item of `configMapGenerator`, under its name in the generator: the hash suffix of kustomize does
+/// not matter here.
 pub(crate) fn config_map(generator: &Node, mut text: impl FnMut(&str) -> Option<String>) -> Option<Built> {
     let (name, at) = (generator.str_of("name")?, generator.at);
     let mut node = Node::map(at);

@@ -1,4 +1,4 @@
-//! What is expected, beside what came.
+//! Compares the expected decision with the actual one.
 
 use std::fmt::Write;
 
@@ -12,7 +12,8 @@ use super::{
 };
 use crate::report::Problem;
 
-/// What an expectation names and what does not exist, or contradicts itself: it could never be met, or never fail.
+/// Expectations that name something that does not exist, or contradict themselves: they could never be met, or never
+/// fail.
 pub(super) fn unknown(suite: &Suite, world: &World, index: usize) -> Vec<Problem> {
     let expect = &suite.test.cases[index].expect;
     let at = format!("cases[{index}].expect");
@@ -73,7 +74,7 @@ impl World {
     }
 }
 
-/// What is not as expected, a line each.
+/// The differences from the expectation, one a line.
 pub(super) fn differences(expect: &Expect, decided: &Decided) -> Vec<String> {
     let mut lines = Vec::new();
     if expect.decision != decided.decision {
@@ -113,7 +114,7 @@ fn is(expected: &Violation, broken: &Broken) -> bool {
 fn described(Violation { policy, rule, field, message }: &Violation) -> String {
     let mut text = format!("{}/{rule}", policy.as_deref().unwrap_or("*"));
     if let Some(field) = field {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, ": {field}");
     }
     if let Some(message) = message {
@@ -127,7 +128,7 @@ fn told(Broken { policy, rule, field, message, .. }: &Broken) -> String {
     format!("{policy}/{rule}: {field}{colon}{message}")
 }
 
-/// The fields of `expected` that `object` has otherwise. Lists have to be the same.
+/// The fields of `expected` that differ in `object`. Lists must be equal.
 fn differing(at: &str, expected: &Value, object: &Value, lines: &mut Vec<String>) {
     match (expected, object) {
         (Value::Object(fields), Value::Object(_)) => {

@@ -1,4 +1,4 @@
-//! The decision about a request, by what the webhooks decide with.
+//! Decides about a request with the code that the webhooks use.
 
 use std::{collections::HashMap, iter::once, sync::Arc};
 
@@ -21,11 +21,11 @@ use crate::{
 pub(super) struct Decided {
     pub(super) decision: Decision,
     pub(super) broken: Vec<Broken>,
-    /// The object as it is admitted; of a deletion, none.
+    /// The admitted object; `None` for a deletion.
     pub(super) object: Option<Value>,
 }
 
-/// A rule that is broken, or a limit that is exceeded.
+/// A violated rule or an exceeded limit.
 #[derive(Debug)]
 pub(super) struct Broken {
     pub(super) policy: String,
@@ -35,10 +35,10 @@ pub(super) struct Broken {
     severity: Severity,
 }
 
-/// The policy and rule of what Gatehouse refuses by itself.
+/// The policy and rule of denials by Gatehouse itself.
 pub(super) const OWN: (&str, &str) = ("gatehouse", "reserved");
 
-/// What comes of a request; else what keeps it from being decided.
+/// The decision about a request; the error says why it cannot be decided.
 pub(super) fn decide(world: &World, request: &Request<'_>) -> Result<Decided, String> {
     let policies: Vec<&Ruleset<Policy>> = world.policies_over(&request.namespace);
     let mut decided = match request.kind {
@@ -70,7 +70,7 @@ pub(super) fn decide(world: &World, request: &Request<'_>) -> Result<Decided, St
     Ok(decided)
 }
 
-/// What the mutating webhook makes of it, and the policies say to that.
+/// Applies the mutating webhook, then the policies.
 fn judged(
     world: &World,
     request: &Request<'_>,
@@ -85,7 +85,7 @@ fn judged(
         operation: request.operation,
         subresource: is_scale.then_some("scale"),
         object,
-        // A scale is asked for with Scales, and not with the objects.
+        // A scale request is authorized by its Scales, without the objects.
         old: old.filter(|_| !is_scale),
         scaling: request.scaling,
         user: Some(&request.user),
@@ -152,7 +152,7 @@ fn missing_right(policy: &Policy, verb: Verb, user: &str) -> Broken {
     }
 }
 
-/// What quotas say to it, beside what exists.
+/// The quotas that the request exceeds, given the existing objects.
 fn exceeded(world: &World, request: &Request<'_>, object: &Value) -> Vec<Broken> {
     let mut live = Live { asked: true, objects: others(world, request), ..Live::default() };
     if let Some(old) = &request.old {
@@ -178,7 +178,7 @@ fn exceeded(world: &World, request: &Request<'_>, object: &Value) -> Vec<Broken>
     broken.collect()
 }
 
-/// What exists beside the object of the request.
+/// The existing objects other than that of the request.
 fn others(world: &World, request: &Request<'_>) -> Vec<LiveObject> {
     let is_itself = |object: &&LiveObject| {
         (&object.group, &object.kind, &object.namespace, &object.name)
@@ -187,10 +187,10 @@ fn others(world: &World, request: &Request<'_>) -> Vec<LiveObject> {
     world.existing.iter().filter(|object| !is_itself(object)).cloned().collect()
 }
 
-/// What exists around an object: dependencies, Fleets and owners.
+/// The objects that an object depends on: dependencies, Fleets and owners.
 struct Around {
     graph: Graph,
-    /// By plural name, namespace and name of objects of Agones: the uid, and whether it orphans what it owns.
+    /// By plural name, namespace and name of objects of Agones: the UID, and whether it orphans its dependents.
     owners: HashMap<(&'static str, String, String), (String, bool)>,
 }
 

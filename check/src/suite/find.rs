@@ -1,4 +1,6 @@
-//! The PolicyTests of files and folders, read strictly: a field that is misspelt would expect nothing.
+//! Finds the PolicyTests in files and folders.
+//!
+//! **Invariant:** Unknown fields are errors, because a misspelled field would expect nothing.
 
 use std::{
     collections::HashSet,
@@ -17,37 +19,37 @@ use crate::{
     report::{Problem, Spot},
 };
 
-/// A PolicyTest and where it is from.
+/// A PolicyTest and its origin.
 #[derive(Debug)]
 pub(super) struct Suite {
-    /// The file, as people name it.
+    /// The display name of the file.
     shown: String,
-    /// Its folder, absolute: paths in it count from there.
+    /// Its folder, as an absolute path: the base of paths in the test.
     pub(super) folder: PathBuf,
     node: Node,
     pub(super) test: PolicyTest,
 }
 
 impl Suite {
-    /// The place of a field, or of the nearest that is there around it.
+    /// The position of a field, or of the nearest existing field that encloses it.
     pub(super) fn spot(&self, field: &str) -> Spot {
         spot(&self.shown, &self.node, field)
     }
 
-    /// What is wrong with a field.
+    /// An error in a field.
     pub(super) fn problem(&self, field: &str, message: impl std::fmt::Display) -> Problem {
         Problem { spot: self.spot(field), message: format!("{field}: {message}") }
     }
 }
 
-/// What was found.
+/// The tests and the errors that were found.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) suites: Vec<Suite>,
     pub(super) problems: Vec<Problem>,
 }
 
-/// The PolicyTests of files, and of folders at any depth.
+/// Finds the PolicyTests in files, and in folders at any depth.
 pub(super) fn suites(paths: &[PathBuf]) -> Found {
     let mut found = Found::default();
     let mut seen = HashSet::new();
@@ -99,7 +101,7 @@ impl Found {
             }
             Err(error) => return self.file(path, 0, format!("cannot be read: {error}")),
         };
-        // Whatever else is beside policies is not looked at.
+        // Other files next to policies are ignored.
         let Ok(text) = read::text(&bytes) else { return };
         if !text.contains(GROUP) {
             return;
@@ -133,7 +135,7 @@ impl Found {
             Err(error) => {
                 let outer = error.path().to_string();
                 let message = error.inner().to_string();
-                // The path ends around a field that is not known.
+                // The path ends at the parent of an unknown field.
                 let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
                 let field = match unknown {
                     Some(name) if outer == "." => name.to_owned(),
@@ -150,7 +152,7 @@ impl Found {
         self.suites.push(suite);
     }
 
-    /// Names tell results apart.
+    /// Reports duplicate names, because results are identified by name.
     fn same_names(&mut self) {
         let mut names = HashSet::new();
         for suite in &self.suites {
@@ -170,7 +172,7 @@ impl Found {
     }
 }
 
-/// Lists that hold nothing, where something has to be for a test to be one.
+/// Reports empty lists that would make a test check nothing.
 fn empty(suite: &Suite) -> Vec<Problem> {
     let test = &suite.test;
     let lists = [("policies", test.policies.is_empty()), ("cases", test.cases.is_empty())];
@@ -188,7 +190,7 @@ fn empty(suite: &Suite) -> Vec<Problem> {
     problems
 }
 
-/// The place of a field, or of what is around it.
+/// The position of a field, or of an enclosing field.
 fn spot(shown: &str, node: &Node, field: &str) -> Spot {
     let mut rest = field;
     let at = loop {

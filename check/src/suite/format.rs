@@ -1,4 +1,4 @@
-//! A PolicyTest, as it is written: cases beside policies, each with the decision that is right.
+//! The format of a PolicyTest: policies, and cases with the expected decision of each.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-/// The group of PolicyTests.
+/// The API group of PolicyTests.
 pub(super) const GROUP: &str = "test.gatehouse.dev";
-/// Its one version.
+/// Its only version.
 pub(super) const VERSION: &str = "v1alpha1";
-/// Its one kind.
+/// Its only kind.
 pub(super) const KIND: &str = "PolicyTest";
 
 /// A document of `test.gatehouse.dev/v1alpha1`.
@@ -23,20 +23,20 @@ pub(super) struct PolicyTest {
     #[serde(rename = "kind")]
     _kind: String,
     pub(super) metadata: Metadata,
-    /// Files and folders with policies, quotas and namespaces, from the folder of the test.
+    /// Files and folders with policies, quotas and namespaces, relative to the folder of the test.
     pub(super) policies: Vec<String>,
-    /// Files and folders with objects that the cluster has already.
+    /// Files and folders with objects that already exist in the cluster.
     #[serde(default)]
     pub(super) existing: Vec<String>,
     #[serde(default)]
     pub(super) namespaces: Vec<Namespace>,
-    /// When the requests are made, where a case does not say.
+    /// The time of the requests, unless a case sets one.
     #[serde(default)]
     pub(super) now: Option<Timestamp>,
     pub(super) cases: Vec<Case>,
 }
 
-/// Of the metadata, the name tells tests apart; the rest is the user's own.
+/// The name in the metadata identifies the test; other fields are free.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Metadata {
@@ -55,7 +55,7 @@ pub(super) struct Namespace {
     pub(super) labels: BTreeMap<String, String>,
 }
 
-/// One request, and what has to come of it.
+/// One request and its expected outcome.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Case {
@@ -64,17 +64,17 @@ pub(super) struct Case {
     pub(super) object: Option<Object>,
     #[serde(default)]
     pub(super) old_object: Option<Object>,
-    /// Changes the object as `kubectl patch --type=merge` would; without an object, the old one.
+    /// A merge patch of the object, as by `kubectl patch --type=merge`; without an object, of the old one.
     #[serde(default)]
     pub(super) patch: Option<Value>,
-    /// The replicas that `kubectl scale` asks for the old object.
+    /// The replicas that `kubectl scale` requests for the old object.
     #[serde(default)]
     pub(super) scale: Option<i64>,
     #[serde(default, deserialize_with = "operation")]
     pub(super) operation: Option<Operation>,
     #[serde(default)]
     pub(super) user_info: Option<UserInfo>,
-    /// The verbs of `rules.verbs` that the user has a right to, and `exempt`.
+    /// The verbs of `rules.verbs`, and `exempt`, that the user is authorized for.
     #[serde(default, deserialize_with = "verbs")]
     pub(super) authorized: Vec<Verb>,
     #[serde(default)]
@@ -84,7 +84,7 @@ pub(super) struct Case {
     pub(super) expect: Expect,
 }
 
-/// An object in place, or in a file: `FILE`, `FILE#KIND/NAME` or `FILE#KIND/NAMESPACE/NAME`.
+/// An object inline, or in a file: `FILE`, `FILE#KIND/NAME` or `FILE#KIND/NAMESPACE/NAME`.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Object {
@@ -92,7 +92,7 @@ pub(super) enum Object {
     Inline(Value),
 }
 
-/// Who makes the request, as an AdmissionReview has it.
+/// The user of the request, as in an AdmissionReview.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct UserInfo {
@@ -101,42 +101,42 @@ pub(super) struct UserInfo {
     pub(super) groups: Vec<String>,
 }
 
-/// What has to come of a request.
+/// The expected outcome of a request.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Expect {
     pub(super) decision: Decision,
-    /// All that is broken, in any order.
+    /// All violations, in any order.
     #[serde(default)]
     pub(super) violations: Option<Vec<Violation>>,
-    /// Fields that the object has when it is admitted: null for one that it must not have.
+    /// Fields of the admitted object: null for a field that must be absent.
     #[serde(default)]
     pub(super) object: Option<Value>,
 }
 
-/// What comes of a request, worst last.
+/// The decision about a request; worse ones compare greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub enum Decision {
-    /// Nothing is broken.
+    /// No violations.
     Allowed,
-    /// A freeze holds what Flux writes: the object stays as it is, or does nothing.
+    /// A freeze holds back a write by Flux: the object stays as it is, or has no effect.
     Held,
-    /// Only policies that audit are broken.
+    /// Only policies in audit mode are violated.
     Audited,
-    /// It is admitted with warnings.
+    /// Admitted with warnings.
     Warned,
-    /// It is refused.
+    /// Denied.
     Denied,
 }
 
-/// A rule that has to be broken.
+/// An expected violation.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Violation {
-    /// The ReconcilePolicy or TenantQuota; any, if it is left out.
+    /// The ReconcilePolicy or TenantQuota; if omitted, any.
     #[serde(default)]
     pub(super) policy: Option<String>,
-    /// For example `interval`; of a quota, the limit.
+    /// The rule, for example `interval`; for a quota, the limit.
     pub(super) rule: String,
     #[serde(default)]
     pub(super) field: Option<String>,

@@ -1,8 +1,10 @@
-//! Tests of policies: requests beside the policies, with the decision that is right.
+//! Tests policies: each case is a request with the expected decision.
 //!
-//! A request goes through what the webhooks decide with: marks and defaults first ([`gatehouse_policy::mutation`]), then
-//! the rules of each policy over the namespace, then the quotas. What cannot fail is an error: a rule that no policy has,
-//! an object that no policy looks at, a suite without cases.
+//! A request passes through the code of the webhooks: marks and defaults first ([`gatehouse_policy::mutation`]), then
+//! the rules of each policy that selects the namespace, then the quotas.
+//!
+//! **Invariant:** A test that cannot fail is an error: a rule that no policy has, an object that no policy reads, a
+//! suite without cases.
 
 mod compare;
 mod decide;
@@ -28,30 +30,30 @@ pub use self::{
 };
 use crate::report::{Problem, Spot};
 
-/// What came of all tests.
+/// The results of all tests.
 #[derive(Debug, Default, Serialize)]
 pub struct Tested {
-    /// Of each case that was run, in the order of the files.
+    /// The result of each case that was run, in the order of the files.
     pub results: Vec<CaseResult>,
-    /// What keeps a case, or a test, from being run.
+    /// Errors that prevented a case or a test from running.
     pub problems: Vec<Problem>,
 }
 
-/// What came of a case.
+/// The result of a case.
 #[derive(Debug, Serialize)]
 pub struct CaseResult {
-    /// Where the case is.
+    /// The position of the case.
     #[serde(flatten)]
     pub spot: Spot,
     /// The name of the PolicyTest.
     pub test: String,
     /// The name of the case.
     pub case: String,
-    /// The decision that is right.
+    /// The expected decision.
     pub expected: Decision,
-    /// The decision that was made.
+    /// The actual decision.
     pub decision: Decision,
-    /// What is not as it should be, a line each; empty, if the case passed.
+    /// The differences from the expectation, one a line; empty if the case passed.
     pub differences: Vec<String>,
 }
 
@@ -64,13 +66,13 @@ impl Tested {
         }
     }
 
-    /// How many cases failed.
+    /// The number of failed cases.
     pub fn failed(&self) -> usize {
         self.results.iter().filter(|result| !result.differences.is_empty()).count()
     }
 }
 
-/// Which cases to run: a regular expression over `TEST/CASE`.
+/// Selects the cases to run by a regular expression over `TEST/CASE`.
 #[derive(Debug, Clone)]
 pub struct Filter(Regex);
 
@@ -82,7 +84,7 @@ impl std::str::FromStr for Filter {
     }
 }
 
-/// Runs the PolicyTests in files and folders. `now` is for policies to which the time does not matter.
+/// Runs the PolicyTests in files and folders. `now` is used for policies that do not depend on the time.
 pub fn test(paths: &[PathBuf], filter: Option<&Filter>, now: Timestamp) -> Tested {
     let found = find::suites(paths);
     let mut tested = Tested { problems: found.problems, ..Tested::default() };
@@ -128,7 +130,7 @@ pub fn test(paths: &[PathBuf], filter: Option<&Filter>, now: Timestamp) -> Teste
     tested
 }
 
-/// The decision about a case, and what is not as expected.
+/// Runs a case: its decision, and the differences from the expectation.
 fn run(
     suite: &find::Suite,
     world: &World,

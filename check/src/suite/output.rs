@@ -1,11 +1,11 @@
-//! What came of tests: as a table, as JSON, as JUnit's XML and as GitHub's workflow commands.
+//! Writes test results as a table, as JSON, as JUnit XML and as GitHub workflow commands.
 
 use std::io::{self, Write};
 
 use super::{CaseResult, Tested};
 use crate::{github::command, junit::case, output::many, report::Problem};
 
-/// A line for each case, below it what is not as expected. `colour`: for a terminal.
+/// Writes a line for each case, followed by its differences. `colour`: for a terminal.
 pub fn table(tested: &Tested, colour: bool, out: &mut impl Write) -> io::Result<()> {
     let [green, red, dim, plain] =
         if colour { ["\x1b[32m", "\x1b[31m", "\x1b[2m", "\x1b[0m"] } else { [""; 4] };
@@ -31,7 +31,7 @@ pub fn table(tested: &Tested, colour: bool, out: &mut impl Write) -> io::Result<
     Ok(())
 }
 
-/// What could not be run, and how it went.
+/// Writes errors and the summary.
 pub fn remarks(tested: &Tested, out: &mut impl Write) -> io::Result<()> {
     for Problem { spot, message } in &tested.problems {
         writeln!(out, "{spot}: error: {message}")?;
@@ -44,13 +44,13 @@ pub fn remarks(tested: &Tested, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{}: {} passed, {failed} failed{problems}", many(count, "case"), count - failed)
 }
 
-/// The whole as one JSON object.
+/// Writes the results as one JSON object.
 pub fn json(tested: &Tested, out: &mut impl Write) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, tested)?;
     writeln!(out)
 }
 
-/// An annotation for each case that failed and for each error.
+/// Writes an annotation for each failed case and each error.
 pub fn github(tested: &Tested, out: &mut impl Write) -> io::Result<()> {
     for Problem { spot, message } in &tested.problems {
         command(out, "error", spot, "gatehouse test", message)?;
@@ -62,7 +62,7 @@ pub fn github(tested: &Tested, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// A test suite, with a case for each.
+/// Writes one JUnit test suite with a JUnit case for each case.
 pub fn junit(tested: &Tested, out: &mut impl Write) -> io::Result<()> {
     let (failures, errors) = (tested.failed(), tested.problems.len());
     let tests = tested.results.len() + errors;

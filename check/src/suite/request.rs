@@ -1,4 +1,4 @@
-//! A case as a request: its objects read, and checked for what would keep it from failing.
+//! Turns a case into a request: reads its objects, and rejects cases that could not fail.
 
 use gatehouse_policy::{Kind, Operation, Scaling, User};
 use jiff::Timestamp;
@@ -20,23 +20,23 @@ use gatehouse_inventory::{
     yaml::{At, Node},
 };
 
-/// Who makes a request, where a case does not say.
+/// The user of a request, unless a case sets one.
 const SOMEBODY: &str = "somebody";
 const AUTHENTICATED: &str = "system:authenticated";
 
-/// What is asked for.
+/// The request.
 #[derive(Debug)]
 pub(super) struct Request<'a> {
     pub(super) case: &'a Case,
-    /// What the object is known by.
+    /// The ID of the object.
     pub(super) id: Id,
     pub(super) namespace: String,
-    /// None of what quotas alone look at.
+    /// `None` if only quotas read the object.
     pub(super) kind: Option<Kind>,
     pub(super) operation: Operation,
-    /// As it would be.
+    /// The new object.
     pub(super) object: Option<Value>,
-    /// As it is.
+    /// The existing object.
     pub(super) old: Option<Value>,
     pub(super) scaling: Option<Scaling>,
     pub(super) user: User,
@@ -102,7 +102,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// What the request does; else the field that is wrong, and why.
+/// The operation of the request; the error names the invalid field and the reason.
 fn operation(case: &Case, object: bool, old: bool) -> Result<Operation, (&'static str, String)> {
     let wrong = |field, message: &str| Err((field, message.to_owned()));
     if case.scale.is_some() {
@@ -146,7 +146,7 @@ fn object(suite: &Suite, written: &Object) -> Result<Value, String> {
     }
 }
 
-/// The one object of a file, or the one that is named.
+/// The only object of a file, or the one that is named.
 fn one(objects: &[Built], which: Option<&str>) -> Result<Value, String> {
     let is_meant = |object: &&Built| {
         let Some(which) = which else { return true };

@@ -1,4 +1,4 @@
-//! What the requests of a test meet: policies and quotas, namespaces, and objects that exist.
+//! The cluster state for the requests of a test: policies and quotas, namespaces, and existing objects.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -17,7 +17,7 @@ use crate::{
     rulesets::{Namespaces, Ruleset, Rulesets, Selected, texts_of},
 };
 
-/// What the requests of a test meet.
+/// The cluster state for the requests of a test.
 pub(super) struct World {
     pub(super) files: Files,
     pub(super) rulesets: Rulesets,
@@ -26,7 +26,7 @@ pub(super) struct World {
 }
 
 impl World {
-    /// Everything that a test names; what is wrong with it otherwise.
+    /// Reads everything that a test names; the error lists what is invalid.
     pub(super) fn of(suite: &Suite) -> Result<Self, Vec<Problem>> {
         let (files, mut problems) = read(suite, "policies", &suite.test.policies, Files::default());
         let (existing, unread) = read(suite, "existing", &suite.test.existing, Files::whole());
@@ -75,7 +75,7 @@ impl World {
 }
 
 impl World {
-    /// The policies over a namespace.
+    /// The policies that select a namespace.
     pub(super) fn policies_over(&self, namespace: &str) -> Vec<&Ruleset<Policy>> {
         let namespace = self.namespaces.named(namespace);
         let selects =
@@ -83,7 +83,7 @@ impl World {
         self.rulesets.policies.iter().filter(selects).collect()
     }
 
-    /// Whether it is known what selects a namespace; else the reason why it is not.
+    /// Whether it is known which policies and quotas select a namespace; the error says why not.
     pub(super) fn selects(&self, name: &str) -> Result<(), String> {
         let namespace = self.namespaces.named(name);
         let policies = self
@@ -107,13 +107,13 @@ impl World {
         }
     }
 
-    /// Whether it matters when a request is made.
+    /// Whether the result depends on the time of a request.
     pub(super) fn has_freezes(&self) -> bool {
         self.rulesets.policies.iter().any(|ruleset| ruleset.rules.iter().any(|rule| rule == "freezes"))
     }
 }
 
-/// Reads files and folders that a field names.
+/// Reads the files and folders of a field.
 fn read(suite: &Suite, field: &str, paths: &[String], mut files: Files) -> (Files, Vec<Problem>) {
     let mut problems = Vec::new();
     let mut seen = HashSet::new();

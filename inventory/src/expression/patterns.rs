@@ -15,8 +15,8 @@ use super::{EXPRESSION_STEPS, Failure, budget::Meter, describe, failed, re2};
 
 /// The size limits, in bytes, that compilation tries in order; the first that is enough gives the size of a pattern.
 const TIERS: [usize; 6] = [4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20];
-/// A pattern of this size takes a step for each byte that is searched, larger ones more: in the worst case, every byte
-/// goes through all of a pattern.
+/// Up to this size, a pattern costs one step for each searched byte, above it more: in the worst case, each byte visits
+/// the whole pattern.
 const STEP_BYTES: u64 = 64 << 10;
 /// The most steps of one search, during which the clock is not read.
 const MOST_SEARCHING: u64 = EXPRESSION_STEPS / 4;
