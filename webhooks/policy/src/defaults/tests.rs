@@ -1,4 +1,4 @@
-//! Defaults, each on the kinds that have the field, and what they leave alone.
+//! Tests each default on the kinds that have the field, and what defaults leave unchanged.
 
 use gatehouse_apiservice::policy::ReconcilePolicy;
 use jiff::Timestamp;
@@ -46,7 +46,7 @@ fn patch_of(policies: &[&Policy], object: &Subject, old: Option<&Subject>, user:
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "calls read better")]
-/// Creates the object under the policies, and compares what it becomes; then asks again.
+/// Creates the object under the policies, compares the result, and then reviews it again.
 fn check(policies: &[&Policy], kind: Kind, object: Value, expected: Value) {
     let patch = patch_of(policies, &subject(kind, object.clone()), None, "jane");
     let mut patched = object;
@@ -160,7 +160,7 @@ fn the_game_servers_container_gets_requests_without_limits_of_its_own() {
         set(json!([{"name": "a"}])),
         set(json!([{"name": "a", "resources": {"requests": {"cpu": "500m", "memory": "512Mi"}}}])),
     );
-    // A container that is not there, and lists that are none, are left alone.
+    // A missing container and invalid lists are left unchanged.
     for containers in [json!([]), json!([{"name": "other"}]), json!("x"), json!(null)] {
         check(&[&policy], Kind::Fleet, fleet(containers.clone()), fleet(containers));
     }
@@ -285,7 +285,7 @@ proptest! {
         let mut patched = object.clone();
         json_patch::patch(&mut patched, &patch).unwrap();
         prop_assert_eq!(&patch_of(&policies, &subject(kind, patched.clone()), None, "jane").0, &[]);
-        // Nothing that was there has changed.
+        // No existing field has changed.
         prop_assert!(contains(&patched, &object), "{} {}", patched, object);
     }
 }

@@ -1,4 +1,4 @@
-//! Windows over daylight saving, overlaps, and what is refused.
+//! Tests windows across daylight saving, overlaps, and rejected freezes.
 
 use jiff::ToSpan;
 use proptest::prelude::*;
@@ -33,7 +33,7 @@ fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-/// The beginnings from `from` on, as instants.
+/// The starts after `from`, as instants.
 fn beginnings(window: &Window, from: &str, count: usize) -> Vec<String> {
     let mut now = at(from);
     let mut starts = Vec::new();
@@ -55,7 +55,7 @@ fn a_beginning_in_the_gap_moves_to_its_end() {
     assert!(berlin.active(at("2027-03-28T00:59:59Z")).is_none());
     assert!(berlin.active(at("2027-03-28T01:00:00Z")).is_some());
     assert!(berlin.active(at("2027-03-28T02:00:00Z")).is_none());
-    // Exactly at the gap's beginning and its end.
+    // Exactly at the start and the end of the gap.
     assert_eq!(
         beginnings(&window("0 2 * * *", "1h", "Europe/Berlin"), "2027-03-27T12:00:00Z", 1),
         ["2027-03-28T01:00:00Z"]
@@ -86,7 +86,7 @@ fn a_beginning_in_the_fold_happens_once() {
     );
     assert!(berlin.active(at("2027-10-31T00:45:00Z")).is_some());
     assert!(berlin.active(at("2027-10-31T01:45:00Z")).is_none(), "the second time round");
-    // In the second half of the fold, before the time is shown again, the freeze is on still.
+    // In the second half of the fold, before the time is shown again, the freeze is still active.
     let longer = window("30 2 * * *", "45m", "Europe/Berlin");
     assert!(longer.active(at("2027-10-31T01:10:00Z")).is_some());
     // New York, 7 November 2027.
@@ -103,7 +103,7 @@ fn a_beginning_in_the_fold_happens_once() {
 
 #[test]
 fn a_freeze_lasts_as_long_over_daylight_saving() {
-    // From Friday 18:00 for 62 hours: usually until Monday 08:00 o'clock.
+    // From Friday 18:00 for 62 hours: usually until Monday 08:00.
     let weekend = window("0 18 * * FRI", "62h", "Europe/Berlin");
     let plain = weekend.active(at("2027-04-04T00:00:00Z")).unwrap();
     assert_eq!(plain.until_local, "2027-04-05 08:00 +02:00 (Europe/Berlin)");
@@ -198,7 +198,7 @@ fn freezes_that_overlap_are_refused_with_both_named() {
             "spec.rules.freezes[0].duration: Invalid value: \"1h1m\": freeze \"f\" overlaps itself: it begins again after 1h"
         ]
     );
-    // Once a year only, when the shorter day of spring makes them meet.
+    // The freeze overlaps itself only once a year, on the short day of spring.
     let errors = compile(&[freeze("30 2 * * *", "24h", "Europe/Berlin")]).unwrap_err();
     assert!(errors[0].contains("begins again after 23h30m"), "{errors:?}");
 }
@@ -214,7 +214,7 @@ fn freezes_that_touch_do_not_overlap() {
 }
 
 proptest! {
-    /// Looking back from any instant and looking forward from before find the same beginnings, in order.
+    /// Searching back from any instant and searching forward from an earlier one find the same starts, in order.
     #[test]
     fn looking_back_and_forward_agree(
         second in 1_700_000_000i64..1_900_000_000,

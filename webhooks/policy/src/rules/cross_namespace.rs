@@ -1,4 +1,4 @@
-//! `crossNamespaceRefs`: references to objects of other namespaces.
+//! `crossNamespaceRefs`: references to objects in other namespaces.
 
 use super::Report;
 use crate::{
@@ -6,14 +6,14 @@ use crate::{
     look::{Look, WrongType},
 };
 
-/// The fields of a kind that refer to other objects: single ones, and lists of them.
+/// The fields of a kind that refer to other objects: single references, and lists of them.
 fn references(kind: Kind) -> (&'static [&'static [&'static str]], &'static [&'static str]) {
     match kind {
         Kind::Kustomization => (&[&["sourceRef"]], &["dependsOn"]),
         Kind::HelmRelease => (&[&["chart", "spec", "sourceRef"], &["chartRef"]], &["dependsOn"]),
         Kind::HelmChart | Kind::ExternalArtifact | Kind::ImageUpdateAutomation => (&[&["sourceRef"]], &[]),
         Kind::ImagePolicy => (&[&["imageRepositoryRef"]], &[]),
-        // Their names may be `*`; the namespace tells where from.
+        // Their names may be `*`; the namespace is that of the referenced objects.
         Kind::Alert => (&[], &["eventSources"]),
         Kind::Receiver => (&[], &["resources"]),
         Kind::ArtifactGenerator => (&[], &["sources"]),
@@ -22,7 +22,7 @@ fn references(kind: Kind) -> (&'static [&'static [&'static str]], &'static [&'st
     }
 }
 
-/// Whether objects of a kind refer to others.
+/// Whether objects of a kind have references.
 pub(crate) fn has_references(kind: Kind) -> bool {
     references(kind) != (&[], &[])
 }

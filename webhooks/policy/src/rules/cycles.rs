@@ -1,8 +1,10 @@
-//! `dependencyCycles`: chains of `spec.dependsOn` that lead back to where they began.
+//! `dependencyCycles`: chains of `spec.dependsOn` that lead back to their start.
 //!
-//! The search begins at the object under review, which stands for its stored self, and finds the shortest chain that
-//! leads back to it. A cycle that does not pass through the object is not its fault. Two writes at once can close a
-//! cycle together: that is found when what exists is judged.
+//! The search starts at the object under review, which replaces its stored version, and finds the shortest chain that
+//! leads back to it.
+//!
+//! **Invariant:** a cycle that does not pass through the object is no violation of it. Two simultaneous writes can
+//! close a cycle together; the audit of existing objects finds it.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -15,22 +17,22 @@ use crate::{
     look::{Look, WrongType},
 };
 
-/// The most objects a search looks at. Real graphs have hundreds of objects below one; a search of this size takes
-/// some milliseconds, and an object with more below it is refused rather than left unjudged.
+/// The most objects that a search visits. Real graphs have hundreds of objects below one; a search of this size takes
+/// some milliseconds. An object with more below it is a violation: it is never left unjudged.
 const MOST: usize = 20_000;
 
-/// The most references a search looks at: an object may hold tens of thousands.
+/// The most references that a search visits: an object may hold tens of thousands.
 const MOST_REFERENCES: usize = 200_000;
 
-/// How many objects of a cycle are named.
+/// The most objects of a cycle that a message names.
 const SHOWN: usize = 64;
 
-/// What an object depends on, by its `spec.dependsOn`. References that have no name are left out.
+/// The dependencies of an object, by its `spec.dependsOn`. References without a name are omitted.
 pub fn depends_on(subject: &Subject) -> Vec<ObjectName> {
     read(subject).unwrap_or_default()
 }
 
-/// Whether objects of a kind depend on others.
+/// Whether objects of a kind have dependencies.
 pub(crate) fn has_dependencies(kind: Kind) -> bool {
     matches!(kind, Kind::Kustomization | Kind::HelmRelease | Kind::ResourceSet)
 }
@@ -66,7 +68,7 @@ pub(crate) fn check(
     report: &mut Report<'_>,
 ) -> Result<(), WrongType> {
     let first = read(subject)?;
-    // An object whose name is yet to be generated is not named by any other.
+    // No other object can name one whose name is not generated yet.
     if first.is_empty() || subject.name.is_empty() {
         return Ok(());
     }
@@ -94,15 +96,15 @@ pub(crate) fn check(
 
 enum Search {
     Nothing,
-    /// Begins and ends with the same object.
+    /// Starts and ends with the same object.
     Cycle(Vec<ObjectName>),
     TooLarge,
     TooDense,
 }
 
-/// Breadth first, so that the cycle found is the shortest.
+/// Searches breadth first, so the cycle that is found is the shortest.
 fn search(start: &ObjectName, first: Vec<ObjectName>, deps: &dyn Dependencies) -> Search {
-    // Each object that was reached, and from where.
+    // Each object that was reached, and its predecessor.
     let mut reached: HashMap<ObjectName, Arc<ObjectName>> = HashMap::new();
     let mut open: VecDeque<(Arc<ObjectName>, Vec<ObjectName>)> = VecDeque::new();
     open.push_back((Arc::new(start.clone()), first));
@@ -148,7 +150,7 @@ fn way_back(
     cycle
 }
 
-/// `a → b → a`; with namespaces where they differ, and kinds where those do.
+/// `a → b → a`; with namespaces if they differ, and with kinds if those differ.
 fn show(cycle: &[ObjectName]) -> String {
     let differ =
         |part: fn(&ObjectName) -> (&str, &str)| cycle.windows(2).any(|pair| part(&pair[0]) != part(&pair[1]));
@@ -159,7 +161,7 @@ fn show(cycle: &[ObjectName]) -> String {
         let namespace = if namespaces { format!("{}/", name.namespace) } else { String::new() };
         format!("{kind}{namespace}{}", name.name)
     };
-    // A message of a thousand names is read by nobody, and cut off by the API server.
+    // Nobody reads a message with a thousand names, and the API server truncates it.
     let left_out = cycle.len().saturating_sub(SHOWN);
     let mut names: Vec<String> = cycle.iter().take(SHOWN - 1).map(one).collect();
     if left_out > 0 {
@@ -246,13 +248,13 @@ mod tests {
 
     #[test]
     fn the_object_under_review_stands_for_its_stored_self() {
-        // Stored, a depends on b; under review, it no longer does.
+        // The stored a depends on b; the one under review does not.
         let graph = Graph::new(&[("a", "b"), ("b", "a")]);
         assert_eq!(check_cycle("a", &["c"], &graph), None);
         assert!(check_cycle("b", &["a"], &graph).is_some());
     }
 
-    /// Each object depends on the next; the last on the object under review.
+    /// Each object depends on the next, and the last on the object under review.
     struct Chain(usize);
 
     impl Dependencies for Chain {
@@ -273,7 +275,7 @@ mod tests {
 
     #[test]
     fn dense_graphs_are_searched_up_to_a_number_of_references() {
-        /// Three hundred objects that each depend on as many others; which lead nowhere else.
+        /// Three hundred objects that each depend on as many others, which have no further dependencies.
         struct Dense(usize);
         impl Dependencies for Dense {
             fn depends_on(&self, of: &ObjectName) -> Option<Vec<ObjectName>> {

@@ -1,5 +1,5 @@
-//! `decryptionAccount`: the account that a Kustomization decrypts with. Without one, the keys of a cloud are asked for
-//! with the rights of kustomize-controller, whoever's the secrets are; keys in a Secret make no difference to that.
+//! `decryptionAccount`: the account that a Kustomization decrypts with. Without one, keys in a cloud are read with the
+//! rights of kustomize-controller, whoever owns the secrets; keys in a Secret do not change that.
 
 use gatehouse_apiservice::policy::DecryptionAccountRule;
 

@@ -1,4 +1,4 @@
-//! `freezes`: while one is on, nothing changes.
+//! `freezes`: denies changes while a freeze is active.
 
 use gatehouse_inventory::Suspension;
 use serde_json::Value;
@@ -6,8 +6,8 @@ use serde_json::Value;
 use super::{Report, suspension};
 use crate::{ActiveFreeze, Case, Operation, Subject, annotation};
 
-/// Whether the request changes what is declared. Status, labels and requests to reconcile change nothing: what is held
-/// back stays held back.
+/// The field by which a request changes what is declared, if it does. Status, labels and requests to reconcile are no
+/// changes: a held object stays held.
 pub(crate) fn changes(case: &Case<'_>) -> Option<String> {
     if let Some(scaling) = case.scaling {
         return (scaling.from != scaling.to).then(|| "spec.replicas".to_owned());
@@ -15,17 +15,17 @@ pub(crate) fn changes(case: &Case<'_>) -> Option<String> {
     let (object, old) = match (case.operation, case.object, case.old) {
         (Operation::Delete, ..) => return Some("metadata".to_owned()),
         (Operation::Update, Some(object), Some(old)) => (object, old),
-        // What the object was before is not known, or it was not there.
+        // The old object is unknown or did not exist.
         _ => return Some("spec".to_owned()),
     };
     if object.spec_differs(old) {
         return Some("spec".to_owned());
     }
-    // The garbage collector deletes what an owner is named for that does not exist, and nobody is asked then.
+    // The garbage collector deletes an object whose named owner does not exist, and that deletion is not denied.
     if gains_owner(object, old) {
         return Some("metadata.ownerReferences".to_owned());
     }
-    // Some kinds are held back by an annotation, and all bear the marks of who holds them.
+    // Some kinds are suspended by an annotation, and all carry the marks of who suspended them.
     let holding = match object.kind.suspension() {
         Suspension::Annotation(name) => Some(name),
         Suspension::Field | Suspension::Never => None,
@@ -34,7 +34,7 @@ pub(crate) fn changes(case: &Case<'_>) -> Option<String> {
     marks.into_iter().find(|name| object.annotation(name) != old.annotation(name)).map(suspension::field)
 }
 
-/// Whether an owner is named that was not named before, in another way than before included.
+/// Whether an owner is added, or a reference to one is changed.
 pub fn gains_owner(object: &Subject, old: &Subject) -> bool {
     let owners =
         |subject: &Subject| subject.metadata("ownerReferences").as_array().cloned().unwrap_or_default();
@@ -42,7 +42,7 @@ pub fn gains_owner(object: &Subject, old: &Subject) -> bool {
     owners(object).iter().any(|owner| !before.contains(owner))
 }
 
-/// Whether a new object does nothing by itself: it is suspended, has no servers, or nothing ever reconciles it.
+/// Whether a new object does nothing by itself: it is suspended, has no servers, or no controller reconciles it.
 pub(crate) fn is_inert(object: &Subject) -> bool {
     object.is_suspended()
         || object.kind.has_replicas() && object.spec().get("replicas") == Some(&Value::from(0))

@@ -1,4 +1,5 @@
-//! The rules, a file each. A rule knows which kinds have the field it judges, and says nothing of others.
+//! Contains the rules, one file each. **Invariant:** a rule knows which kinds have the field that it judges, and never
+//! judges others.
 
 pub(crate) mod cel;
 pub(crate) mod cross_namespace;
@@ -22,7 +23,7 @@ use gatehouse_apiservice::policy::FieldError;
 
 use crate::{Kind, Violation, look::WrongType};
 
-/// The rules but conditions in CEL, by their fields of `spec.rules`.
+/// The rules except CEL conditions, by their fields of `spec.rules`.
 pub(crate) const NATIVE: [&str; 14] = [
     "interval",
     "serviceAccountName",
@@ -40,7 +41,7 @@ pub(crate) const NATIVE: [&str; 14] = [
     "verbs",
 ];
 
-/// Whether a rule may have anything to say of an object of a kind, and may be limited to it.
+/// Whether a rule can judge objects of a kind, and may be limited to it.
 pub(crate) fn is_judged(rule: &str, kind: Kind) -> bool {
     match rule {
         "interval" => interval::has_interval(kind),
@@ -54,24 +55,24 @@ pub(crate) fn is_judged(rule: &str, kind: Kind) -> bool {
         "dependencyCycles" => cycles::has_dependencies(kind),
         "replicas" => kind.has_replicas() || kind == Kind::FleetAutoscaler,
         "verbs" => kind.is_flux(),
-        // A suspension is limited and noted for all objects of a namespace alike.
+        // The rule on suspensions applies to all objects of a namespace alike.
         _ => false,
     }
 }
 
-/// What a rule finds wrong with an object.
+/// Collects the violations of a rule by an object.
 pub(crate) struct Report<'a> {
     rule: Cow<'static, str>,
     violations: &'a mut Vec<Violation>,
 }
 
-/// The most fields that are named of those that break a rule. An object of a megabyte can have a hundred thousand.
+/// The most violations of a rule that are reported. An object of a megabyte can have a hundred thousand.
 const MOST_VIOLATIONS: usize = 32;
-/// The longest text of a violation, in characters: fields may be named, and filled, with megabytes.
+/// The longest text of a violation, in characters: names and values of fields can have megabytes.
 const LONGEST_TEXT: usize = 1024;
 
 impl Report<'_> {
-    /// The rule is broken by a field.
+    /// Adds a violation by a field.
     pub(crate) fn broken(
         &mut self,
         field: impl Into<String>,
@@ -101,7 +102,7 @@ fn clipped(mut text: String) -> String {
     text
 }
 
-/// Runs a rule. A field that it needs and that has the wrong type breaks it.
+/// Runs a rule. A field that it reads and that has the wrong type is a violation.
 pub(crate) fn judge(
     rule: impl Into<Cow<'static, str>>,
     violations: &mut Vec<Violation>,
@@ -113,7 +114,7 @@ pub(crate) fn judge(
     }
 }
 
-/// What is wrong with a policy.
+/// Collects the errors of a policy.
 #[derive(Debug, Default)]
 pub(crate) struct Errors(pub(crate) Vec<FieldError>);
 
@@ -127,7 +128,7 @@ impl Errors {
         self.0.push(FieldError::new(field, value, message));
     }
 
-    /// Reads a duration longer than zero.
+    /// Parses a duration, which must be longer than zero.
     pub(crate) fn duration(&mut self, field: &str, value: &str) -> Option<jiff::SignedDuration> {
         match gatehouse_apiservice::duration::parse(value) {
             Ok(duration) if duration.is_positive() => return Some(duration),

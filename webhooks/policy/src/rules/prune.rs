@@ -1,4 +1,4 @@
-//! `prune`: a Kustomization must remove what is no longer in its source.
+//! `prune`: a Kustomization must delete objects that are no longer in its source.
 
 use super::Report;
 use crate::{

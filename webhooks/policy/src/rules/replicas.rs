@@ -1,4 +1,4 @@
-//! `replicas`: how large a fleet may be, and how large an autoscaler may make it.
+//! `replicas`: the size of a fleet, and the size that an autoscaler may scale it to.
 
 use gatehouse_apiservice::policy::ReplicasRule;
 use serde_json::Value;
@@ -22,7 +22,7 @@ impl Replicas {
         Self { max: rule.max }
     }
 
-    /// `old`: the object before. One that was too large may become smaller step by step.
+    /// Judges an object. `old` is the object before: one that was too large may be reduced step by step.
     pub(crate) fn check(
         &self,
         subject: &Subject,
@@ -58,15 +58,15 @@ impl Replicas {
         }
     }
 
-    /// Walks the policies of an autoscaler: a schedule holds one, a chain several. Of each only that part is in force
-    /// which its `type` names.
+    /// Walks the policies of an autoscaler: a schedule contains one, a chain several. Only the part that `type` names
+    /// is in force.
     fn autoscaler(
         &self,
         spec: &Look<'_>,
         fleet: Option<&Value>,
         report: &mut Report<'_>,
     ) -> Result<(), WrongType> {
-        /// As Agones nests them, a chain of schedules is the deepest there is.
+        /// The deepest nesting. Agones allows at most a chain of schedules.
         const DEEPEST: usize = 8;
         let mut open = vec![(spec.field("policy")?, 0)];
         while let Some((policy, depth)) = open.pop() {
@@ -96,8 +96,8 @@ impl Replicas {
         Ok(())
     }
 
-    /// A ceiling for the counters or lists of all servers together: as many servers as that is room for. Of a fleet that
-    /// is yet to come nobody knows; what scales it then is judged by its replicas.
+    /// Judges a limit on the total of a counter or list of all servers, converted to a number of servers. If the fleet
+    /// does not exist yet, the limit cannot be converted; its scaling is then judged by the replicas.
     fn capacity(
         &self,
         policy: &Look<'_>,
@@ -105,14 +105,14 @@ impl Replicas {
         fleet: Option<&Value>,
         report: &mut Report<'_>,
     ) -> Result<(), WrongType> {
-        /// Of a counter or list that does not say; the API server fills the same in.
+        /// The default capacity of a counter or list, which the API server fills in.
         const CAPACITY: i64 = 1000;
         let field = policy.field("maxCapacity")?;
         let (Some(most), Some(key), Some(fleet)) = (field.integer()?, policy.field("key")?.string()?, fleet)
         else {
             return Ok(());
         };
-        // What is wrong with the fleet is found there. Its fields are among those that quotas look at.
+        // Errors of the fleet are reported when it is judged. Quotas read the same fields.
         let path = ["spec", "template", "spec", tracked, key];
         let each = path.into_iter().try_fold(fleet, |value, name| value.get(name));
         let Some(each) = each.filter(|each| each.is_object()) else { return Ok(()) };

@@ -1,5 +1,5 @@
-//! `serviceAccountName`: the account that Kustomizations, HelmReleases and ResourceSets are applied as. Sources have
-//! a field of that name too, which pulls images and is not meant.
+//! `serviceAccountName`: the account that Kustomizations, HelmReleases and ResourceSets are applied as. The field of
+//! the same name in sources, which pulls images, is not judged.
 
 use gatehouse_apiservice::policy::ServiceAccountNameRule;
 
@@ -18,7 +18,7 @@ pub(crate) struct ServiceAccountName {
     allowed: Accounts,
 }
 
-/// Accounts that may be named; none: any.
+/// The accounts that may be named; `None` allows any.
 #[derive(Debug)]
 pub(crate) struct Accounts(Option<Names>);
 
@@ -61,8 +61,8 @@ impl ServiceAccountName {
     }
 }
 
-/// Whether it is applied by a kubeconfig in a Secret. One that a ConfigMap describes may have no account of its own: then
-/// it is Flux's.
+/// Whether it is applied by a kubeconfig in a Secret. A kubeconfig that a ConfigMap describes may name no account:
+/// then the account is Flux's.
 fn has_kube_config(kind: Kind, spec: &Look<'_>) -> Result<bool, WrongType> {
     if kind == Kind::ResourceSet {
         return Ok(false);
@@ -81,7 +81,7 @@ impl Accounts {
     ) -> Usable<Self> {
         let field = format!("{field}.allowed");
         let names = parameters.names(&field, allowed, from, errors)?;
-        // A list that turns out to be empty allows none; no list allows any.
+        // An empty list allows none; without a list, any is allowed.
         Ok(Self((!allowed.is_empty() || !from.is_empty()).then_some(names)))
     }
 

@@ -1,4 +1,4 @@
-//! `targetNamespaces`: where Kustomizations and HelmReleases may put what they apply.
+//! `targetNamespaces`: the namespaces that Kustomizations and HelmReleases may apply to.
 
 use gatehouse_apiservice::policy::{TargetNamespaces, TargetNamespacesRule};
 
@@ -13,7 +13,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Targets {
     required: bool,
-    /// Beside an object's own namespace; none: any.
+    /// The namespaces beside an object's own; `None` allows any.
     allowed: Option<Names>,
 }
 
@@ -40,13 +40,14 @@ impl Targets {
     pub(crate) fn check(&self, subject: &Subject, report: &mut Report<'_>) -> Result<(), WrongType> {
         let fields: &[&str] = match subject.kind {
             Kind::Kustomization => &["targetNamespace"],
-            // Helm keeps what it released as Secrets in the storage namespace.
+            // Helm stores its releases as Secrets in the storage namespace.
             Kind::HelmRelease => &["targetNamespace", "storageNamespace"],
             _ => &[],
         };
         for name in fields {
             let field = Look::spec(&subject.object).field(name)?;
-            // Left out, a HelmRelease goes into its own namespace, and a Kustomization where its manifests say.
+            // Without the field, a HelmRelease applies to its own namespace, and a Kustomization to those in its
+            // manifests.
             let Some(target) = field.string()?.filter(|target| !target.is_empty()) else {
                 if self.required && *name == "targetNamespace" {
                     report.broken(field.path(), "a target namespace must be named", self.hint(subject));

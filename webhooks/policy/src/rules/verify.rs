@@ -1,7 +1,7 @@
-//! `verify`: whether signatures of what is fetched are checked, and against whom.
+//! `verify`: whether the signatures of what is fetched are checked, and whose signatures are accepted.
 //!
-//! A signature by Cosign without a key is anybody's unless its identity is matched: Flux takes whoever signed. A chart
-//! from a GitRepository or a Bucket is verified as that source is, and a Bucket has nothing that could be verified.
+//! Without a key, Flux accepts a Cosign signature of anyone unless its identity is matched. A chart from a
+//! GitRepository or a Bucket is verified as its source is, and a Bucket has nothing to verify.
 
 use gatehouse_apiservice::policy::{Identity, VerifyRule};
 
@@ -11,15 +11,15 @@ use crate::{
     look::{Look, WrongType},
 };
 
-/// The providers of Flux, for objects other than GitRepositories.
+/// The providers of verification in Flux, for objects other than GitRepositories.
 const PROVIDERS: [&str; 2] = ["cosign", "notation"];
-/// The modes of a GitRepository.
+/// The modes of verification of a GitRepository.
 const MODES: [&str; 3] = ["HEAD", "Tag", "TagAndHEAD"];
 
 #[derive(Debug)]
 pub(crate) struct Signatures(VerifyRule);
 
-/// Where objects of a kind say what is verified.
+/// The path of the field that sets verification in objects of a kind.
 pub(crate) fn place(kind: Kind) -> Option<&'static [&'static str]> {
     match kind {
         Kind::GitRepository | Kind::OciRepository | Kind::HelmChart | Kind::Bucket => Some(&["verify"]),
@@ -87,7 +87,7 @@ impl Signatures {
     fn git(&self, verify: &Look<'_>, report: &mut Report<'_>) -> Result<(), WrongType> {
         let mode = verify.field("mode")?;
         let named = mode.string()?.filter(|mode| !mode.is_empty()).unwrap_or("HEAD");
-        // An older spelling of Flux.
+        // Flux's older spelling.
         let named = if named == "head" { "HEAD" } else { named };
         if !self.0.modes.is_empty() && !self.0.modes.iter().any(|allowed| allowed == named) {
             let hint = format!("use {}", self.0.modes.join(", "));
@@ -113,7 +113,7 @@ impl Signatures {
             let why = "without a key or an identity, anybody's signature is taken";
             report.broken(identities.path(), why, "name a Secret with keys, or who has to have signed");
         }
-        // With keys, Flux asks for no identity.
+        // With keys, Flux checks no identity.
         if self.0.identities.is_empty() || has_key {
             return Ok(());
         }
@@ -137,7 +137,7 @@ impl Signatures {
     }
 }
 
-/// Whether what an object asks for is fetched for it, and not as another source that is judged by itself.
+/// Whether an object fetches by itself, not from another source that is judged on its own.
 pub(super) fn is_fetched_by_itself(kind: Kind, spec: &Look<'_>) -> Result<bool, WrongType> {
     let source = match kind {
         Kind::HelmChart => spec.at(&["sourceRef", "kind"])?,

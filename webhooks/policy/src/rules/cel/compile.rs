@@ -1,4 +1,4 @@
-//! Expressions of policies, compiled: their variables, their functions, and durations that compare as durations.
+//! Compiles the expressions of policies: their variables, their functions, and comparisons of durations.
 
 use std::sync::LazyLock;
 use std::thread;
@@ -14,17 +14,17 @@ use super::size::{Size, each_part};
 
 /// The longest expression, in bytes.
 const LONGEST: usize = 4096;
-/// Parsing recurses through some twenty functions for each parenthesis.
+/// The stack for compiling: parsing recurses through about twenty functions for each parenthesis.
 pub(super) const STACK: usize = 64 << 20;
 
-/// The variables; the last is there if the policy has parameters.
+/// The variables; the last exists if the policy has parameters.
 pub(super) const VARIABLES: [&str; 5] = ["object", "oldObject", "request", "namespaceObject", "params"];
-/// A duration as a number that compares. No name that can be written has an `@`.
+/// The function that converts a duration to a comparable number. Names in expressions cannot contain `@`.
 const NANOSECONDS: &str = "@nanoseconds";
 
 const OWN: [Own; 1] = [Own { name: NANOSECONDS, signature: "(dyn) int", steps: 0 }];
 
-/// What is known of a request and of a namespace.
+/// The known fields of a request and of a namespace.
 const FIELDS: [(&str, &[&str]); 4] = [
     ("request", &["operation", "namespace", "name", "userInfo"]),
     ("request.userInfo", &["username", "groups"]),
@@ -44,21 +44,21 @@ const FIELDS: [(&str, &[&str]); 4] = [
 pub(super) static FUNCTIONS: LazyLock<Functions> =
     LazyLock::new(|| Functions::new(&OWN, &FIELDS, |context| context.add_function(NANOSECONDS, nanoseconds)));
 
-/// An expression of a policy.
+/// A compiled expression of a policy.
 #[derive(Debug)]
 pub(super) struct Compiled {
     pub(super) expression: Expression,
-    /// With what it comes to use.
+    /// The size, with the variables that it uses.
     pub(super) size: Size,
-    /// The fields that it takes from `object.spec`, by others too.
+    /// The fields of `object.spec` that it reads, also through variables.
     pub(super) spec_fields: Vec<String>,
 }
 
-/// What the expressions of a policy are compiled with.
+/// Compiles the expressions of a policy.
 #[derive(Debug, Default)]
 pub(super) struct Compiler {
     pub(super) composed: Composed,
-    /// Size and fields of the composed ones, in order.
+    /// The size and fields of the variables, in order.
     measured: Vec<(Size, Vec<String>)>,
     has_params: bool,
 }
@@ -93,17 +93,17 @@ impl Compiler {
         Ok(Compiled { expression, size, spec_fields })
     }
 
-    /// Adds a variable that those after it may use.
+    /// Adds a variable that later expressions may use.
     pub(super) fn add(&mut self, name: &str, source: &str) -> Result<(), String> {
         let Compiled { expression, size, spec_fields } = self.compile(source)?;
-        // What it uses itself is added for whoever uses it.
+        // The variables that it uses itself count for its users.
         self.measured.push((size, spec_fields));
         self.composed.add(name, expression);
         Ok(())
     }
 }
 
-/// Compiles on a thread with a large stack: the grammar is deep, and callers' stacks are not.
+/// Runs on a thread with a large stack: the grammar recurses deeply, and callers' stacks are small.
 pub(super) fn on_large_stack<T: Send>(compile: impl FnOnce() -> T + Send) -> Option<T> {
     thread::scope(|scope| {
         let thread = thread::Builder::new().name("cel".into()).stack_size(STACK);
@@ -123,7 +123,7 @@ fn nanoseconds(value: CelValue) -> Result<i64, ExecutionError> {
     read.map_err(|message| ExecutionError::function_error("duration", message))
 }
 
-/// The names X of each `object.spec.X`.
+/// Collects the name X of each `object.spec.X`.
 fn collect_spec_fields(expr: &IdedExpr, fields: &mut Vec<String>) {
     if let Expr::Select(select) = &expr.expr
         && let Expr::Select(spec) = &select.operand.expr
@@ -135,7 +135,7 @@ fn collect_spec_fields(expr: &IdedExpr, fields: &mut Vec<String>) {
     each_part(expr, &mut |part, _| collect_spec_fields(part, fields));
 }
 
-/// Has durations compared as durations.
+/// Rewrites comparisons with durations to compare durations.
 fn rewrite(expr: &mut IdedExpr) {
     each_part_mut(expr, &mut rewrite);
     if let Expr::Call(call) = &mut expr.expr

@@ -1,7 +1,7 @@
-//! What is said where a condition does not hold: a text, or an expression that makes one of the object.
+//! Creates the message for a condition that does not hold: a text, or the result of an expression on the object.
 //!
-//! As in a ValidatingAdmissionPolicy, an expression that fails, or makes nothing that could stand on one line, gives way
-//! to the text. What it takes is taken of the same budget.
+//! As in a ValidatingAdmissionPolicy, the text is used if the expression fails, or returns an empty or multi-line
+//! string. **Invariant:** the expression uses the same budget as the conditions.
 
 use gatehouse_apiservice::policy::CelRule;
 use gatehouse_inventory::expression::Composed;
@@ -9,7 +9,7 @@ use kube_cel::cel::Value;
 
 use super::compile::{Compiled, Compiler, FUNCTIONS};
 
-/// The longest that is made, in bytes, as Kubernetes has it.
+/// The longest result in bytes, as in Kubernetes.
 const LONGEST: usize = 5 << 10;
 
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Message {
     }
 }
 
-/// The message that a value is, if it can be one.
+/// The message in a value, if it is valid.
 pub(super) fn text(value: &Value) -> Option<String> {
     let Value::String(text) = value else { return None };
     let trimmed = text.trim();

@@ -1,19 +1,19 @@
-//! `cel`: conditions of one's own, and the variables that they share.
+//! `cel`: custom conditions, and the variables that they share.
 //!
 //! Conditions see `object` and `oldObject` (null at a creation), as policies see objects, and `request`: `operation`,
-//! `namespace`, `name` and `userInfo` (`username`, `groups`). A condition that asks for `request` is not judged on what
-//! exists already. `namespaceObject` is the metadata of the Namespace, `params` the ConfigMap of the policy. The functions
-//! are Kubernetes' CEL libraries but `lists.range`, which makes something out of nothing.
+//! `namespace`, `name` and `userInfo` (`username`, `groups`). A condition that uses `request` is not judged on
+//! existing objects. `namespaceObject` is the metadata of the Namespace, `params` the ConfigMap of the policy. The
+//! functions are Kubernetes' CEL libraries except `lists.range`, which creates a list of any size from a number.
 //!
-//! **Durations.** Flux's are strings, and strings compare by their letters: `'10m' <= '5m'`. Nobody means that, so
-//! that `<`, `<=`, `>` and `>=` with a literal that is a duration, as in `object.spec.timeout <= '5m'`, compare
-//! durations; what stands on the other side must be one. Written out, that is
-//! `duration(object.spec.timeout) <= duration('5m')`, which is the way to compare two fields.
+//! **Durations.** Durations of Flux are strings, which CEL compares by character: `'10m' <= '5m'`. So `<`, `<=`, `>`
+//! and `>=` with a duration literal, as in `object.spec.timeout <= '5m'`, compare durations here, and the other
+//! operand must be one. This is short for `duration(object.spec.timeout) <= duration('5m')`, which is how to compare
+//! two fields.
 //!
-//! **Failing closed.** A condition that cannot be evaluated is broken: a field that the object leaves out
-//! (`!has(object.spec.timeout) || …`), a wrong type, a ConfigMap that does not exist, more work than its [`Budget`]. Only a
-//! field of `object.spec` that the object's kind does not have, as the timeout of an Alert, is none of its business: the
-//! condition is about other kinds then.
+//! **Invariant:** conditions fail closed. A condition that cannot be evaluated is violated: the object omits a field
+//! (`!has(object.spec.timeout) || …`), a type is wrong, a ConfigMap does not exist, or the work exceeds its
+//! [`Budget`]. The only exception is a field of `object.spec` that the object's kind does not have, such as the
+//! timeout of an Alert: then the condition is about other kinds, and holds.
 
 mod compile;
 mod message;
@@ -39,12 +39,12 @@ use crate::{
     parameters::{Parameters, Usable},
 };
 
-/// So much of an expression is shown to whoever breaks it.
+/// The most characters of an expression that a message shows.
 const SHOWN: usize = 256;
-/// More are no policy but a program.
+/// The most conditions of a policy.
 const MOST: usize = 64;
 
-/// Conditions of a policy.
+/// The conditions of a policy.
 #[derive(Debug)]
 pub(crate) struct Conditions {
     all: Vec<Condition>,
@@ -54,13 +54,13 @@ pub(crate) struct Conditions {
 
 #[derive(Debug)]
 struct Condition {
-    /// The rule's name.
+    /// The name of the rule.
     name: String,
     compiled: Compiled,
     message: Message,
-    /// The field that it is about; empty, if it is about all of the object.
+    /// The field that it is about; empty if it is about the whole object.
     field: String,
-    /// Its beginning, for people.
+    /// The start of its expression, for messages.
     shown: String,
 }
 
@@ -97,8 +97,8 @@ impl Conditions {
         Self { all: conditions, compiler, params }
     }
 
-    /// Refuses, when they are written, those that give no boolean, as Kubernetes does, or would take too much on an ordinary
-    /// object.
+    /// Rejects conditions of a new policy that do not return a boolean, as Kubernetes does, or whose estimated cost on
+    /// an ordinary object is too high.
     pub(crate) fn estimate(&self, errors: &mut Errors) {
         for (index, condition) in self.all.iter().enumerate() {
             let composed = &self.compiler.composed;
@@ -119,15 +119,15 @@ impl Conditions {
         }
     }
 
-    /// Whether any of them calls functions or has macros, whose work grows with what they are given, or needs a thread
-    /// of its own.
+    /// Whether any condition calls functions or uses macros, whose work grows with their input, or needs a thread of
+    /// its own.
     pub(crate) fn may_take_long(&self) -> bool {
         self.all
             .iter()
             .any(|condition| condition.compiled.size.may_take_long() || condition.message.may_take_long())
     }
 
-    /// Whether there is none.
+    /// Whether there are no conditions.
     pub(crate) fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
@@ -137,24 +137,24 @@ impl Conditions {
         self.all.iter().map(|condition| condition.name.as_str())
     }
 
-    /// Whether any of them asks for a variable.
+    /// Whether any condition uses a variable.
     pub(crate) fn any_uses(&self, variable: &str) -> bool {
         self.names().any(|name| self.uses(name, variable))
     }
 
-    /// Whether a rule asks for a variable.
+    /// Whether a rule uses a variable.
     pub(crate) fn uses(&self, rule: &str, variable: &str) -> bool {
         let uses = |condition: &Condition| condition.compiled.expression.uses().contains(&variable);
         self.all.iter().any(|condition| condition.name == rule && uses(condition))
     }
 
-    /// Why the parameters that conditions ask for are not there.
+    /// Why the parameters that conditions use are missing, if so.
     pub(crate) fn trouble(&self) -> Option<&str> {
         let missing = self.params.as_ref().err()?;
         self.any_uses("params").then_some(missing.as_str())
     }
 
-    /// What a request shows them.
+    /// The variables of a request.
     pub(crate) fn seen<'a>(
         &'a self,
         object: &'a Subject,
@@ -166,7 +166,7 @@ impl Conditions {
         Seen::new(object, old, Some(case), &self.params, memo, Budget::new(until)).until(until)
     }
 
-    /// What exists, with so many steps at most for it.
+    /// The variables of an existing object, with at most `granted` steps.
     pub(crate) fn existing<'a>(&'a self, object: &'a Subject, granted: u64) -> Seen<'a> {
         let memo = self.compiler.composed.memo();
         Seen::new(object, None, None, &self.params, memo, Budget::of(granted))
@@ -183,12 +183,12 @@ impl Conditions {
         report.broken(condition.field.clone(), message, format!("must hold: {}", condition.shown));
     }
 
-    /// Whether the condition at `index` does not hold, for another reason than that time is over.
+    /// Whether the condition at `index` does not hold, for another reason than a passed deadline.
     pub(crate) fn is_known_broken(&self, index: usize, seen: &Seen<'_>) -> bool {
         self.holds(&self.all[index], seen).is_err() && !seen.is_late()
     }
 
-    /// The error says why it cannot be evaluated; none, if it simply does not hold.
+    /// Evaluates a condition. The error is why it cannot be evaluated; `None` if it does not hold.
     fn holds(&self, condition: &Condition, seen: &Seen<'_>) -> Result<(), Option<Failure>> {
         let holds = self.on_values(&condition.compiled, seen, |known, budget| {
             condition.compiled.expression.holds_on(&FUNCTIONS, known, budget)
@@ -203,7 +203,7 @@ impl Conditions {
         }
     }
 
-    /// What is said of a condition that does not hold: its own message, where there is one for this object.
+    /// The message for a condition that does not hold: the result of its message expression, or its text.
     fn message(&self, condition: &Condition, seen: &Seen<'_>) -> String {
         let made = condition.message.expression().and_then(|compiled| {
             let made = self.on_values(compiled, seen, |known, budget| {
@@ -214,7 +214,7 @@ impl Conditions {
         made.unwrap_or_else(|| condition.message.plain().to_owned())
     }
 
-    /// Evaluates on the variables that an expression uses; none, if one of them cannot be known of what exists already.
+    /// Evaluates with the variables that an expression uses; `None` if one of them is unknown for existing objects.
     fn on_values<T: Send>(
         &self,
         compiled: &Compiled,
@@ -251,7 +251,7 @@ fn is_about_other_kinds(compiled: &Compiled, field: &str, object: &Subject) -> b
         && fields::is_of_other_kinds(object.kind, field)
 }
 
-/// Runs on the caller's stack what fits it, and the rest on a thread with a large one.
+/// Runs shallow expressions on the caller's stack, and others on a thread with a large stack.
 fn on_enough_stack<T: Send>(depth: usize, run: impl FnOnce() -> T + Send) -> thread::Result<T> {
     if depth <= SHALLOW {
         return panic::catch_unwind(panic::AssertUnwindSafe(run));
@@ -323,7 +323,7 @@ fn condition(
     })
 }
 
-/// A name of a rule: as the value of a label.
+/// Whether it is a valid name of a rule: the syntax is that of a label value.
 fn is_name(name: &str) -> bool {
     let is_edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     let bytes = name.as_bytes();
@@ -333,9 +333,9 @@ fn is_name(name: &str) -> bool {
         && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
 }
 
-/// A name that an expression can have.
+/// Whether it is a valid identifier of an expression.
 fn is_identifier(name: &str) -> bool {
-    /// Words of the language, or kept for it.
+    /// Reserved words of CEL.
     const RESERVED: [&str; 21] = [
         "as",
         "break",
@@ -365,14 +365,14 @@ fn is_identifier(name: &str) -> bool {
         && !RESERVED.contains(&name)
 }
 
-/// Fields and indices: `spec.chart.spec.version`, `metadata.labels[team]`.
+/// Whether it is a path of fields and indices: `spec.chart.spec.version`, `metadata.labels[team]`.
 fn is_path(path: &str) -> bool {
     let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     path.split('.').next().is_some_and(|first| {
         let first = first.split('[').next().unwrap_or_default();
         matches!(first, "apiVersion" | "kind" | "metadata" | "spec")
     }) && {
-        // What stands in brackets may have dots and slashes.
+        // A key in brackets may have dots and slashes.
         let (mut plain, mut depth) = (String::new(), 0);
         for c in path.chars() {
             match c {

@@ -1,5 +1,5 @@
-//! What the conditions of a policy see of a request, made of its objects once for all of them, and what they may take
-//! together.
+//! Holds the values that the conditions of a policy see of a request, converted once for all of them, and their shared
+//! budget.
 
 use std::cell::OnceCell;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::compile::VARIABLES;
 use crate::{Case, Subject, parameters::Usable};
 
-/// What is seen of a request or an object.
+/// The values of a request or an object.
 pub(crate) struct Seen<'a> {
     pub(super) object: &'a Subject,
     pub(super) old: Option<&'a Subject>,
@@ -25,14 +25,14 @@ pub(crate) struct Seen<'a> {
 
 /// Why a variable has no value.
 pub(super) enum Unknown {
-    /// It cannot be known of what exists already: then the condition is not judged.
+    /// It is unknown for existing objects: the condition is not judged.
     OfExisting,
-    /// Something that should be there is not.
+    /// Something that should exist is missing.
     Missing(String),
 }
 
 impl<'a> Seen<'a> {
-    /// `case` is none where what exists is judged: who asked for that is not known.
+    /// Creates the values. `case` is `None` for existing objects, since their request is unknown.
     pub(super) fn new(
         object: &'a Subject,
         old: Option<&'a Subject>,
@@ -44,12 +44,12 @@ impl<'a> Seen<'a> {
         Self { object, old, case, params, values: Default::default(), memo, until: None, budget }
     }
 
-    /// Nothing is evaluated after `until`.
+    /// Sets the deadline of evaluation.
     pub(super) fn until(self, until: Option<Instant>) -> Self {
         Self { until, ..self }
     }
 
-    /// The steps that its conditions have left.
+    /// The remaining steps of the budget.
     pub(crate) fn steps_left(&self) -> u64 {
         self.budget.steps_left()
     }

@@ -1,33 +1,34 @@
-//! How large an expression is: what is enormous, or could work for long, is refused when it is written.
+//! Measures expressions. **Invariant:** an expression that is too large, or nests too deep, does not compile.
 
 use kube_cel::cel::common::ast::{EntryExpr, Expr, IdedExpr};
 
-/// The most parts an expression may be made of, with what macros expand to.
+/// The most parts of an expression, with the expansion of macros.
 const MOST_NODES: usize = 1024;
-/// The deepest an expression may nest: evaluating recurses, on the stack of whoever asks.
+/// The deepest nesting of an expression: evaluation recurses on the caller's stack.
 pub(super) const DEEPEST: usize = 48;
-/// The deepest that is evaluated on the caller's stack, of which it takes less than a MiB even unoptimised.
+/// The deepest nesting that is evaluated on the caller's stack, of which it uses less than a MiB even without
+/// optimization.
 pub(super) const SHALLOW: usize = 16;
-/// The deepest that macros such as `all` and `map` may nest: each level multiplies the work.
+/// The deepest nesting of macros such as `all` and `map`: each level multiplies the work.
 const DEEPEST_LOOPS: usize = 2;
 
-/// How large an expression is.
+/// The size of an expression.
 #[derive(Debug, Default)]
 pub(super) struct Size {
     nodes: usize,
     pub(super) depth: usize,
     loops: usize,
-    /// Calls of functions, other than operators.
+    /// Calls of functions, not of operators.
     calls: usize,
 }
 
 impl Size {
-    /// Whether its work grows with what it is given, or it needs a thread of its own.
+    /// Whether its work grows with its input, or it needs a thread of its own.
     pub(super) fn may_take_long(&self) -> bool {
         self.loops > 0 || self.calls > 0 || self.depth > SHALLOW
     }
 
-    /// Adds what an expression comes to use, which is evaluated within it.
+    /// Adds the size of a variable that an expression uses, which is evaluated within it.
     pub(super) fn add(&mut self, other: &Self) -> Result<(), String> {
         self.loops += other.loops;
         self.calls += other.calls;
@@ -38,7 +39,7 @@ impl Size {
         Ok(())
     }
 
-    /// Measures an expression, and refuses what is enormous.
+    /// Measures an expression, and rejects one that is too large.
     pub(super) fn of(expr: &IdedExpr) -> Result<Self, String> {
         let mut size = Self::default();
         measure(expr, 0, 0, &mut size)?;
@@ -73,7 +74,7 @@ fn measure(expr: &IdedExpr, depth: usize, loops: usize, size: &mut Size) -> Resu
         _ => loops,
     };
     let mut result = Ok(());
-    // A loop's range is evaluated once, outside of it.
+    // The range of a loop is evaluated once, outside the loop.
     each_part(expr, &mut |part, is_range| {
         if result.is_ok() {
             result = measure(part, depth + 1, if is_range { loops } else { inner_loops }, size);
@@ -82,7 +83,7 @@ fn measure(expr: &IdedExpr, depth: usize, loops: usize, size: &mut Size) -> Resu
     result
 }
 
-/// The parts of an expression, and whether each is the range of a loop.
+/// Visits the parts of an expression; the flag tells whether a part is the range of a loop.
 pub(super) fn each_part<'e>(expr: &'e IdedExpr, visit: &mut dyn FnMut(&'e IdedExpr, bool)) {
     match &expr.expr {
         Expr::Unspecified | Expr::Literal(_) | Expr::Ident(_) => {}

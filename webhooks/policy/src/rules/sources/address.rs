@@ -1,8 +1,8 @@
-//! The address of a source, parsed.
+//! Parses the address of a source.
 //!
-//! Flux's controllers parse addresses with Go's net/url, this with the URL standard. Where the two could read an
-//! address differently (backslashes, control characters, dots in escapes, doubled slashes), it is refused: what is
-//! judged must be what is fetched.
+//! Flux's controllers parse addresses with Go's net/url, this crate by the URL standard. **Invariant:** the judged
+//! address is the fetched one: an address that the two could read differently (backslashes, control characters, dots
+//! in escapes, doubled slashes) is rejected.
 
 use std::fmt;
 
@@ -10,10 +10,10 @@ use url::{Host, Url};
 
 use super::percent_decoded;
 
-/// The registry of images that name none.
+/// The registry of images without one.
 const DOCKER_HUB: &str = "docker.io";
 
-/// How an address is written.
+/// The form of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     /// A URL of a Git repository, or `user@host:path`.
@@ -24,7 +24,7 @@ pub(super) enum Form {
     Oci,
     /// A URL that may have a query.
     Api,
-    /// A URL made of a bucket's endpoint and name.
+    /// A URL composed of a bucket's endpoint and name.
     Bucket,
     /// An image without a scheme: `ghcr.io/org/app`.
     Image,
@@ -37,9 +37,9 @@ pub(super) struct Address {
     pub(super) scheme: String,
     pub(super) user: Option<String>,
     pub(super) host: String,
-    /// The port, or that which the scheme implies.
+    /// The port, or that of the scheme.
     pub(super) port: Option<u16>,
-    /// Begins with a slash, ends with none; percent-encoding is undone.
+    /// Starts with a slash and ends without one; percent-encoding is decoded.
     pub(super) path: String,
 }
 
@@ -76,7 +76,7 @@ impl Address {
         Ok(Self { form, scheme: url.scheme().to_owned(), user, host, port, path })
     }
 
-    /// What images are named below: `ghcr.io/fluxcd`.
+    /// Parses the prefix of images, such as `ghcr.io/fluxcd`.
     pub(super) fn of_registry(text: &str) -> Result<Self, String> {
         const IMAGE: &str = "/image";
         let text = text.strip_suffix('/').unwrap_or(text);
@@ -101,7 +101,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// The port that a scheme implies.
+/// The default port of a scheme.
 pub(super) fn default_port(scheme: &str) -> Option<u16> {
     match scheme {
         "https" | "oci" => Some(443),
@@ -112,7 +112,7 @@ pub(super) fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// The host, in lower case. Hosts of schemes that the URL standard does not know are not normalised by it.
+/// The host, in lower case. The URL standard does not normalize hosts of schemes that it does not know.
 pub(super) fn host(url: &Url) -> Option<String> {
     let host = match url.host()? {
         Host::Domain(domain) => domain.trim_end_matches('.').to_ascii_lowercase(),
@@ -122,7 +122,7 @@ pub(super) fn host(url: &Url) -> Option<String> {
     (!host.is_empty() && host.bytes().all(plain)).then_some(host)
 }
 
-/// Why an address could be read in more than one way.
+/// Why an address could be read in more than one way, if so.
 fn misread(text: &str, form: Form) -> Option<&'static str> {
     if text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\' || !c.is_ascii()) {
         return Some("contains a backslash, a space, or a character that is not ASCII");
@@ -145,8 +145,8 @@ fn misread(text: &str, form: Form) -> Option<&'static str> {
     None
 }
 
-/// Whether a host is written in another way than it is read: the URL standard takes `0x7f.1` for an address, which is a
-/// name elsewhere.
+/// Whether a host is parsed as something else than is written: the URL standard reads `0x7f.1` as an address, which is
+/// a name elsewhere.
 fn is_respelt(text: &str, host: &str) -> bool {
     let authority =
         text.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?']).next().unwrap_or_default());
@@ -162,8 +162,8 @@ pub(super) fn is_of_user(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'+')
 }
 
-/// Whether a character may be in the path of an address. What no server has in the name of a repository means something to
-/// somebody on the way: a list of addresses, a glob, a command.
+/// Whether a character may be in the path of an address. Characters that repository names do not have may mean
+/// something to a program on the way: a list of addresses, a glob, a command.
 fn is_of_path(c: char, form: Form) -> bool {
     let others = match form {
         Form::Oci | Form::Image => "-._",
@@ -175,8 +175,7 @@ fn is_of_path(c: char, form: Form) -> bool {
     c.is_ascii_alphanumeric() || others.contains(c)
 }
 
-/// The path of an address, from what was written: the parser has resolved its dot segments already, which must not
-/// be there in the first place.
+/// The path of an address, from the written text: the parser has already resolved dot segments, which are not allowed.
 fn path(text: &str, url: &Url, form: Form) -> Result<String, &'static str> {
     let rest = text.split_once("://").map_or("", |(_, rest)| rest);
     let written = rest.split('?').next().unwrap_or_default();
@@ -215,8 +214,8 @@ pub(super) fn scp(text: &str) -> Option<String> {
     Some(format!("ssh://{authority}/{}", path.strip_prefix('/').unwrap_or(path)))
 }
 
-/// An image as an OCI address. As Docker reads them, a first segment without dot and port is no registry, and an image of
-/// Docker Hub without an owner is one of its library.
+/// An image as an OCI address. As in Docker, a first segment without a dot and a port is not a registry, and an image
+/// of Docker Hub without an owner belongs to `library`.
 fn image(text: &str) -> String {
     let (registry, image) = match text.split_once('/') {
         Some((first, image)) if first.contains(['.', ':']) || first == "localhost" => (first, image),
@@ -227,7 +226,7 @@ fn image(text: &str) -> String {
     format!("oci://{registry}/{library}{image}")
 }
 
-/// The host of a registry, which Docker Hub has two of.
+/// The host of a registry; Docker Hub has two.
 pub(super) fn registry_name(host: String) -> String {
     if host == "index.docker.io" { DOCKER_HUB.to_owned() } else { host }
 }

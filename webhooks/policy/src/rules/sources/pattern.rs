@@ -1,7 +1,8 @@
-//! What a policy allows or denies: `https://github.com/my-org/*`, `oci://*.example.com/**`, `git@github.com:my-org/*`.
+//! Matches addresses against the patterns of a policy: `https://github.com/my-org/*`, `oci://*.example.com/**`,
+//! `git@github.com:my-org/*`.
 //!
-//! What is denied must not be had by another spelling: there, users count for nothing, nor does the case of
-//! paths, which the large hosts do not tell apart; the scheme may be `*`.
+//! **Invariant:** another spelling of an address does not avoid a denial. Patterns of denied addresses ignore users
+//! and the case of paths, which the large hosts ignore too; their scheme may be `*`.
 
 use globset::GlobMatcher;
 use url::Url;
@@ -11,18 +12,19 @@ use crate::glob;
 
 #[derive(Debug)]
 pub(super) struct Pattern {
-    /// As it was written.
+    /// The pattern as written.
     written: String,
-    /// None: any, of what is denied.
+    /// `None` matches any scheme, in denied patterns.
     scheme: Option<String>,
     user: User,
     host: Host,
-    /// Its port, or that of the scheme.
+    /// The port, or that of the scheme.
     port: Option<u16>,
     named_port: Option<u16>,
-    /// The path as a glob; none, if the pattern has no path.
+    /// The path as a glob; `None` if the pattern has no path.
     path: Option<GlobMatcher>,
-    /// What ends in `/**` also means what is there without: the root of a Helm repository, or of an organisation.
+    /// A pattern that ends in `/**` also matches the path without it: the root of a Helm repository or an
+    /// organisation.
     root: Option<GlobMatcher>,
 }
 
@@ -35,22 +37,22 @@ enum User {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Host {
-    /// This one.
+    /// This host.
     Named(String),
-    /// One level below this one.
+    /// A host one level below this one.
     Below(String),
 }
 
 impl Pattern {
-    /// Reads what is allowed.
+    /// Parses an allowed pattern.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         Self::read(text, text, glob::compile)
     }
 
-    /// Reads what is denied.
+    /// Parses a denied pattern.
     pub(super) fn parse_denied(text: &str) -> Result<Self, String> {
         match text.strip_prefix("*://") {
-            // Any host will do to read the rest by, of a scheme whose hosts are normalised.
+            // The rest is parsed with a scheme whose hosts are normalized.
             Some(rest) => {
                 let read = Self::read(text, &format!("https://{rest}"), glob::compile_caseless)?;
                 Ok(Self { scheme: None, ..read })
@@ -105,7 +107,7 @@ impl Pattern {
         })
     }
 
-    /// As it was written.
+    /// The pattern as written.
     pub(super) fn written(&self) -> &str {
         &self.written
     }
@@ -119,8 +121,8 @@ impl Pattern {
             && self.allows_path(address)
     }
 
-    /// Whether it denies an address. A host without a path is denied as a whole, on any port if none is named, and with
-    /// `*.` all that is below it.
+    /// Whether it denies an address. A host without a path is denied as a whole, on any port if none is named, and
+    /// with `*.` everything below it.
     pub(super) fn denies(&self, address: &Address) -> bool {
         let is_host = match &self.host {
             Host::Named(named) => *named == address.host,
@@ -155,13 +157,14 @@ impl Pattern {
     fn allows_path(&self, address: &Address) -> bool {
         let path = address.path.as_str();
         let Some(glob) = &self.path else {
-            // An endpoint without a bucket stands for all of its buckets; a host without a path for its root alone.
+            // An endpoint without a bucket matches all of its buckets; another host without a path matches only its
+            // root.
             return path.is_empty() || address.form == Form::Bucket;
         };
         if glob.is_match(path) || self.root.as_ref().is_some_and(|root| root.is_match(path)) {
             return true;
         }
-        // Git servers serve a repository under both names.
+        // Git servers serve a repository with and without `.git`.
         address.form == Form::Git
             && match path.strip_suffix(".git") {
                 Some(bare) => glob.is_match(bare),

@@ -250,7 +250,7 @@ fn a_pattern_that_means_nothing_is_refused() {
 }
 
 proptest! {
-    /// Whatever is appended to an allowed organisation stays within it, or is refused.
+    /// Any text appended to an allowed organisation stays within it, or the address is rejected.
     #[test]
     fn nothing_leads_out_of_an_organisation(tail in "[a-z./%\\\\@:?#2efF-]{0,24}") {
         let url = format!("https://github.com/my-org/{tail}");
