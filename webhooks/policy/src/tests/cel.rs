@@ -1,4 +1,4 @@
-//! Conditions: what they see, durations, and what is too much.
+//! Tests CEL conditions: what they see, durations, and limits.
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn refused(expression: &str) -> String {
 }
 
 const NONE: [&str; 0] = [];
-/// As the design has it.
+/// The example in the design.
 const DESIGN: &str = "object.spec.timeout <= '5m'";
 
 #[test]
@@ -50,7 +50,7 @@ fn the_designs_example_compares_durations() {
         NONE
     );
     assert_eq!(holds("[object.spec].all(s, s.timeout < '5m')", "spec: {timeout: 10m}"), ["cel[0] : no"]);
-    // Equality is that of strings, and so is the order of strings that are no durations.
+    // Equality compares strings, as does the order of strings that are not durations.
     assert_eq!(
         holds("object.spec.timeout == '5m' && object.spec.path < 'b'", "spec: {timeout: 5m, path: a}"),
         NONE
@@ -67,7 +67,8 @@ fn a_condition_about_a_field_of_other_kinds_is_not_judged() {
     for kind in [Kind::Alert, Kind::Fleet, Kind::HelmChart, Kind::ResourceSet] {
         assert_eq!(of(DESIGN, kind, "spec: {}"), NONE, "{kind:?}");
     }
-    // A newer kind may have it after all; what else the condition asks for is asked for; other fields are absent.
+    // A newer version of the kind may have the field; the rest of the condition is still judged; a field that no kind
+    // has counts as absent.
     assert_eq!(of(DESIGN, Kind::Alert, "spec: {timeout: 10m}"), ["cel[0] : no"]);
     assert_eq!(
         of(&format!("has(object.metadata.labels) && {DESIGN}"), Kind::Alert, "spec: {}"),
@@ -90,7 +91,7 @@ fn conditions_see_object_old_object_and_request() {
     let object =
         subject(Kind::Kustomization, "{metadata: {managedFields: [{}]}, spec: {size: 5}, status: {a: b}}");
     assert_eq!(Request::create(object.clone()).judged(&policy), NONE);
-    // What exists was asked for by nobody known.
+    // The user of an existing object is unknown.
     assert_eq!(policy.audit(&object, &NoDependencies), []);
     let updated = Request::update(object, subject(Kind::Kustomization, "spec: {size: 6}")).judged(&policy);
     assert_eq!(updated.iter().map(|line| &line[..6]).collect::<Vec<_>>(), ["cel[0]", "cel[2]", "cel[4]"]);
@@ -141,7 +142,7 @@ fn the_message_is_the_expression_if_there_is_none() {
     );
 }
 
-/// One that is there already goes on being enforced: it cannot hold unless its value is true.
+/// An existing condition stays enforced: it cannot hold unless its value is true.
 #[test]
 fn a_condition_that_gives_no_boolean_is_refused_when_it_is_written() {
     for (expression, gives) in
@@ -215,7 +216,7 @@ fn what_is_enormous_or_loops_is_refused() {
         let error = refused(&expression);
         assert!(error.contains(why), "{}…: {error}", &expression[..20]);
     }
-    // One within the range of another is two in turn.
+    // A loop in the range of another runs before it, not within it.
     assert!(
         try_policy("rules: {cel: [{expression: '[1].map(a, a).filter(b, true).all(c, [c].all(d, true))'}]}")
             .is_ok()
@@ -230,7 +231,7 @@ fn what_is_admitted_evaluates_on_a_small_stack() {
         format!("{} == 41", nested("(1 + ", ")", 40)),
         format!("{} == 1", nested("(true ? ", " : 0)", 40)),
         format!("[1].all(a, [1].all(b, {} == 31))", nested("(a + ", ")", 30)),
-        // The deepest that is evaluated on the caller's.
+        // The deepest nesting that is evaluated on the caller's stack.
         format!("{} == 15", nested("(1 + ", ")", 14)),
         format!("{} == 1", nested("(true ? ", " : 0)", 14)),
         format!("[1].all(a, [1].all(b, {} == 8))", nested("(a + ", ")", 7)),
@@ -253,7 +254,7 @@ fn too_much_work_on_an_object_is_given_up() {
     assert_eq!(holds(PAIRS, &list(100)), NONE, "each begins anew");
 }
 
-/// Of what an object leaves out: the select and the index of an optional field, at each depth.
+/// The select and the index of an optional field that an object omits, at each depth.
 #[test]
 fn optional_fields() {
     const OBJECT: &str =
@@ -277,7 +278,7 @@ fn optional_fields() {
     }
 }
 
-/// `exists` and `all`, as `||` and `&&`, pass over an error where another element decides.
+/// `exists` and `all`, like `||` and `&&`, ignore an error if another element decides.
 #[test]
 fn errors_in_macros() {
     const OBJECT: &str = "spec: {images: [{name: x, newName: y}, {name: z, newTag: v1}]}";
@@ -298,7 +299,7 @@ fn errors_in_macros() {
     }
 }
 
-/// Policies that took gigabytes, or minutes, at the first object.
+/// Policies that took gigabytes or minutes at the first object.
 fn hostile() -> Vec<String> {
     vec![
         format!("['aaaaaaaaaaaaaaaa']{}.size() > 0", ".map(x, x + x)".repeat(30)),
@@ -329,7 +330,7 @@ fn what_would_take_everything_is_refused_or_given_up() {
     }
 }
 
-/// The budget of one policy is one: however many conditions it has.
+/// A policy has one budget, however many conditions it has.
 #[test]
 fn conditions_of_a_policy_share_what_they_may_take() {
     const PAIRS: &str = "object.spec.list.all(a, object.spec.list.all(b, a == b))";
@@ -342,7 +343,7 @@ fn conditions_of_a_policy_share_what_they_may_take() {
     assert_eq!(Request::create(subject(Kind::Kustomization, &list(100))).judged(&policy), NONE);
 }
 
-/// What many objects are granted together is at an end at some point, and then nothing passes unjudged.
+/// The steps that many objects share run out at some point, and then no object passes unjudged.
 #[test]
 fn an_audit_of_many_objects_has_an_end() {
     const PAIRS: &str = "object.spec.list.all(a, object.spec.list.all(b, a == b))";
@@ -373,7 +374,7 @@ fn judging_ends_at_its_deadline() {
     assert_eq!(judged(Some(now)), ["cel[0] : no: cannot be evaluated: was not evaluated in time"]);
     assert_eq!(judged(Some(now + std::time::Duration::from_mins(1))), NONE);
     assert_eq!(judged(None), NONE);
-    // What is relabelled when time is over is not taken for what did not hold before.
+    // An object that is relabelled after the deadline does not count as one that violated the condition before.
     let update = Request::update(
         subject(Kind::Kustomization, "{metadata: {labels: {a: b}}, spec: {prune: true}}"),
         subject(Kind::Kustomization, "{metadata: {labels: {a: c}}, spec: {prune: true}}"),

@@ -1,4 +1,4 @@
-//! What is wrong with a policy is named by field, all of it.
+//! Tests that every error of a policy is reported by its field.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Each rule about what an object holds: accepting and rejecting, on every kind that has the field.
+//! Tests each rule about the content of an object: admitted and denied examples, on every kind that has the field.
 
 use super::*;
 
@@ -232,7 +232,7 @@ fn replicas() {
         check(RULE, Kind::FleetAutoscaler, &format!("{{fleetName: f, policy: {policy}}}"), expected);
     };
     autoscaler("{type: Buffer, buffer: {maxReplicas: 50}}", &[]);
-    // Only the part that the type names is in force.
+    // Only the part that `type` names is in force.
     autoscaler(
         "{type: Webhook, buffer: {maxReplicas: 51}, schedule: {policy: {type: Buffer, buffer: {maxReplicas: 51}}}}",
         &[],

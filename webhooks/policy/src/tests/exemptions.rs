@@ -1,11 +1,11 @@
-//! Objects that are exempt, rules for some kinds, and enforcement by rule.
+//! Tests exempt objects, rules for some kinds, and enforcement by rule.
 
 use gatehouse_apiservice::policy::Enforcement::{Audit, Deny, Warn};
 
 use super::*;
 
 const NONE: [&str; 0] = [];
-/// What breaks `prune` and `interval`.
+/// A spec that violates `prune` and `interval`.
 const BAD: &str = "spec: {prune: false, interval: 1s}";
 
 fn kustomization(metadata: &str, spec: &str) -> Subject {
@@ -79,7 +79,7 @@ fn an_object_is_judged_by_what_it_becomes() {
         ["interval", "prune", "team"],
         "the same spec, judged for the first time"
     );
-    // What was never exempt and stays the same is left alone, as ever.
+    // An unchanged object that was never exempt is not judged.
     assert_eq!(Request::update(plain(), kustomization("labels: {a: b, team: t}", BAD)).judged(&policy), NONE);
     let worse = kustomization("labels: {legacy: 'yes'}", "spec: {prune: false, interval: 2s}");
     assert_eq!(Request::update(exempt(), worse).judged(&policy), NONE);
@@ -112,7 +112,7 @@ fn whoever_makes_an_object_exempt_by_what_he_chooses_needs_a_right() {
     // From one exemption to another.
     let both = format!("{label}, {{labelSelector: {{matchLabels: {{other: 'yes'}}}}, rules: [prune]}}");
     assert!(needs(&both, Request::update(kustomization("labels: {other: 'yes'}", BAD), labelled())));
-    // A name is chosen by whoever creates the object; with its namespace, the policy has chosen.
+    // The author of an object chooses its name; if the exemption names the namespace, the policy has chosen.
     assert!(needs("{names: [x]}", Request::create(plain())));
     assert!(!needs("{names: [x]}", Request::update(plain(), plain())));
     assert!(!needs("{namespaces: [team-a], names: [x]}", Request::create(plain())));
@@ -286,7 +286,7 @@ fn settings_that_cannot_work_are_refused() {
     ]);
 }
 
-/// What is wrong with each, by its field.
+/// Asserts the error of each spec, by its field.
 fn assert_refused(cases: &[(&str, &str, &str)]) {
     for (spec, field, why) in cases {
         let errors = try_policy(spec).expect_err(spec);

@@ -1,4 +1,4 @@
-//! Freezes: what they refuse, and whom they let through.
+//! Tests freezes: what they deny, and who may pass.
 
 use super::*;
 use crate::{Policy, annotation, freeze, gains_owner};
@@ -50,7 +50,7 @@ fn changes_are_refused_with_name_reason_and_end() {
         "{metadata: {labels: {a: b}, annotations: {reconcile.fluxcd.io/requestedAt: x}}, spec: {path: a}}",
     );
     assert_eq!(Request::update(plain(), labelled).at(SATURDAY).judged(&policy), NONE);
-    // On a live object of the toolkit's kinds it holds nothing back.
+    // On an object of the toolkit's kinds, this annotation suspends nothing.
     let left_as_it_is = kustomization(
         "{metadata: {annotations: {fluxcd.controlplane.io/reconcile: disabled}}, spec: {path: a}}",
     );
@@ -152,7 +152,7 @@ fn what_flux_writes_is_held_and_not_refused() {
         update().by(FLUX),
         update().by("system:serviceaccount:flux-system:helm-controller"),
         update().by("system:serviceaccount:flux-system:flux-operator"),
-        // Flux as a tenant's account.
+        // Flux with a tenant's account.
         by_manager(update(), TENANT, "kustomize-controller"),
         Request::update(subject(Kind::Fleet, "spec: {replicas: 1}"), subject(Kind::Fleet, "spec: {replicas: 2}"))
             .at(SATURDAY)
@@ -165,7 +165,7 @@ fn what_flux_writes_is_held_and_not_refused() {
         .by(FLUX),
     ] {
         assert_eq!(held(&policy, &request), stays, "{:?}", request.user);
-        // What was not held for some reason is refused.
+        // A write that was not held for some reason is denied.
         assert_eq!(request.judged(&policy).len(), 1);
     }
     for request in [
@@ -221,10 +221,10 @@ fn what_flux_makes_in_a_freeze_is_admitted_suspended() {
         assert_eq!(freeze::forged(&[&policy], &request.case()), None);
         assert_eq!(held(&policy, &request), None, "once is enough");
     }
-    // Nothing reconciles it.
+    // No controller reconciles it.
     let artifact = Request::create(subject(Kind::ExternalArtifact, "spec: {}")).at(SATURDAY).by(FLUX);
     assert_eq!((held(&policy, &artifact), artifact.judged(&policy)), (None, vec![]));
-    // What Git suspends is admitted, and is not Gatehouse's to resume.
+    // An object that is suspended in Git is admitted, and Gatehouse does not resume it.
     let by_git = Request::create(kustomization("spec: {suspend: true}")).at(SATURDAY).by(FLUX);
     assert_eq!((held(&policy, &by_git), by_git.judged(&policy)), (None, vec![]));
     // A fleet has no servers until it is applied again, which Helm does not do.
@@ -239,12 +239,12 @@ fn what_flux_makes_in_a_freeze_is_admitted_suspended() {
         let by_helm = request.by("system:serviceaccount:flux-system:helm-controller");
         assert_eq!((held(&policy, &by_helm), by_helm.judged(&policy).len()), (None, 1));
     }
-    // What can neither be suspended nor be without servers is refused.
+    // An object that can neither be suspended nor be without servers is denied.
     for kind in [Kind::GameServer, Kind::FleetAutoscaler] {
         let game = Request::create(subject(kind, "spec: {}")).at(SATURDAY).by(FLUX);
         assert_eq!((held(&policy, &game), game.judged(&policy).len()), (None, 1), "{kind:?}");
     }
-    // People are refused, suspended or not.
+    // Requests of people are denied, suspended or not.
     assert_eq!(Request::create(kustomization("spec: {suspend: true}")).at(SATURDAY).judged(&policy).len(), 1);
 }
 
@@ -283,7 +283,7 @@ fn marks_are_gatehouses_alone() {
         freeze::forged(&[], &Request::update(plain(), with(annotation::FROZEN_BY, "p/x")).case()),
         Some(annotation::FROZEN_BY)
     );
-    // Somebody's own new object is not the freeze's.
+    // A person's new object may not carry the mark of a freeze.
     let created =
         |user: &str| Request::create(with(annotation::FROZEN_BY, "p/weekend")).by(user).at(SATURDAY);
     assert_eq!((forged(&created("jane")), forged(&created(FLUX))), (Some(annotation::FROZEN_BY), None));
@@ -293,13 +293,13 @@ fn marks_are_gatehouses_alone() {
         Some(annotation::FROZEN_BY),
         "it holds nothing"
     );
-    // Nor is what exists, or what reconciles.
+    // Neither may an existing object, or one that is not suspended.
     let made = with(annotation::FROZEN_BY, "p/weekend");
     let running = marked(annotation::FROZEN_BY, "p/weekend", "{}");
     for request in [Request::update(plain(), made), Request::create(running)] {
         assert_eq!(forged(&request.by(FLUX).at(SATURDAY)), Some(annotation::FROZEN_BY));
     }
-    // What stands in Git is left out, whatever it says, so that it stops nobody.
+    // Marks in Git are ignored, whatever their value, so that they deny nothing.
     for (old, expected) in
         [(None, Value::Null), (Some(with(annotation::FROZEN_BY, "p/true")), json!("p/true"))]
     {

@@ -1,4 +1,4 @@
-//! What Agones makes for a Fleet or a set is judged there, and whatever only looks like it is judged.
+//! Tests that objects which Agones creates for a Fleet or a set are excused, and that imitations are judged.
 
 use super::*;
 
@@ -6,7 +6,7 @@ const AGONES: &str = "system:serviceaccount:agones-system:agones-controller";
 const COLLECTOR: &str = "system:serviceaccount:kube-system:generic-garbage-collector";
 const NONE: [&str; 0] = [];
 
-/// A Fleet `f` of uid `u` exists, in team-a.
+/// A Fleet `f` with uid `u` exists, in team-a.
 struct Fleets;
 
 impl Dependencies for Fleets {
@@ -19,12 +19,12 @@ impl Dependencies for Fleets {
     }
 }
 
-/// A set with some fields of its owner reference as given.
+/// A set with these fields of its owner reference.
 fn set(label: &str, owner: &str, replicas: u32) -> Subject {
     let owner =
         format!("{{apiVersion: agones.dev/v1, kind: Fleet, name: f, uid: u, controller: true{owner}}}");
     let metadata = format!("{{labels: {{agones.dev/fleet: '{label}', a: b}}, ownerReferences: [{owner}]}}");
-    // Later fields of the same name count.
+    // The last of several fields of the same name counts.
     subject(Kind::GameServerSet, &format!("{{metadata: {metadata}, spec: {{replicas: {replicas}}}}}"))
 }
 
@@ -82,7 +82,7 @@ fn what_names_its_owner_otherwise_than_agones_does_is_judged() {
     }
 }
 
-/// With fields of the owner replaced.
+/// A set with some fields of the owner replaced.
 fn set_of(label: &str, owner: &str) -> Subject {
     let mut object = set(label, "", 99);
     let fields: Value = serde_saphyr::from_str(&format!("{{{}}}", owner.trim_start_matches(", "))).unwrap();
@@ -98,7 +98,7 @@ fn an_update_that_leaves_spec_and_owner_alone_goes_with_the_fleet() {
     let mut relabelled = set("f", "", 99);
     relabelled.object["metadata"]["labels"]["a"] = "c".into();
     assert_eq!(Request::update(set("f", "", 99), relabelled.clone()).judged_among(&policy, &Fleets), NONE);
-    // One that stands alone is judged by its labels.
+    // A set without an owner is judged by its labels.
     let mut alone = relabelled.clone();
     alone.object["metadata"]["ownerReferences"] = json!([]);
     let mut before = alone.clone();

@@ -1,4 +1,4 @@
-//! Policies as people write them, on objects as people write them.
+//! Tests policies and objects in the form in which people write them.
 
 mod cel;
 mod compile;
@@ -22,7 +22,7 @@ use crate::{
     Violation,
 };
 
-/// A policy of the given `spec`.
+/// A policy with this `spec`.
 fn try_policy(spec: &str) -> Result<Policy, Vec<String>> {
     let spec: Value = serde_saphyr::from_str(spec).unwrap();
     let policy = json!({
@@ -37,7 +37,7 @@ fn policy(spec: &str) -> Policy {
     try_policy(spec).unwrap()
 }
 
-/// An object of the namespace team-a called `x`, unless it says otherwise.
+/// An object in the namespace team-a with the name `x`, unless it says otherwise.
 fn subject(kind: Kind, object: &str) -> Subject {
     let mut object: Value = serde_saphyr::from_str(object).unwrap();
     let metadata = object.as_object_mut().unwrap().entry("metadata").or_insert_with(|| json!({}));
@@ -47,7 +47,7 @@ fn subject(kind: Kind, object: &str) -> Subject {
     Subject::of(kind, object)
 }
 
-/// Depends on nothing.
+/// No object has dependencies.
 struct NoDependencies;
 
 impl Dependencies for NoDependencies {
@@ -56,7 +56,7 @@ impl Dependencies for NoDependencies {
     }
 }
 
-/// A request, by default of jane in the morning of Wednesday, 6 January 2027.
+/// A request, by default by jane on the morning of Wednesday, 6 January 2027.
 struct Request {
     operation: Operation,
     subresource: Option<&'static str>,
@@ -142,7 +142,7 @@ fn line(violation: &Violation) -> String {
     format!("{} {}: {}", violation.rule, violation.field, violation.message)
 }
 
-/// Creates an object of `kind` under a policy with these rules, and compares what is said; what exists is said to be the
+/// Creates an object of `kind` under a policy with these rules, and compares the violations; the audit must return the
 /// same.
 #[track_caller]
 fn check(rules: &str, kind: Kind, spec: &str, expected: &[&str]) {
@@ -153,7 +153,7 @@ fn check(rules: &str, kind: Kind, spec: &str, expected: &[&str]) {
     assert_eq!(audited, expected, "{rules} {spec}, audited");
 }
 
-/// Dependencies by `NAME → NAMES` of Kustomizations in team-a.
+/// Dependencies of Kustomizations in team-a, as `NAME → NAMES`.
 struct Known(HashMap<&'static str, Vec<&'static str>>);
 
 impl Dependencies for Known {

@@ -1,4 +1,4 @@
-//! Parameters: lists that a ConfigMap continues, `params`, variables, messages and the Namespace in CEL.
+//! Tests parameters: lists that a ConfigMap continues, `params`, variables, messages, and the Namespace in CEL.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::*;
 
 const NONE: [&str; 0] = [];
 
-/// A policy with these rules that has the ConfigMap `gatehouse-system/shared`.
+/// A policy with these rules and the ConfigMap `gatehouse-system/shared`.
 fn with(spec: &str, data: Option<&Value>) -> Result<Policy, Vec<String>> {
     let spec: Value = serde_saphyr::from_str(spec).unwrap();
     let mut policy = json!({
@@ -56,7 +56,7 @@ fn lists_go_on_in_the_config_map() {
     assert_eq!(url("https://github.com/other/a"), NONE, "the line ends with it");
     assert_eq!(url("https://github.com/my-org/secret").len(), 1);
     assert_eq!(url("https://github.com/x/y").len(), 1);
-    // An empty list allows none but the object's own namespace.
+    // An empty list allows only the object's own namespace.
     let target =
         |name: &str| judged(&policy, Kind::Kustomization, &format!("spec: {{targetNamespace: {name}}}"));
     assert_eq!(target("other"), ["targetNamespaces spec.targetNamespace: other is not allowed"]);
@@ -133,7 +133,7 @@ rules:
         ["known : Bucket/c is not one of GitRepository/a,GitRepository/b"]
     );
     assert_eq!(of("{kind: GitRepository}").len(), 2, "an error is an error wherever it is used");
-    // What a variable takes from the spec of other kinds is about other kinds.
+    // A field of other kinds' specs that a variable reads makes the condition one about other kinds.
     assert_eq!(judged(&policy, Kind::Provider, "spec: {}"), NONE);
 }
 
@@ -229,7 +229,7 @@ fn variables_are_checked_when_they_are_written() {
 
 #[test]
 fn a_variable_is_evaluated_once_and_only_where_it_is_used() {
-    // Each of these takes more than half of the budget of one expression, and all of them more than that of a policy.
+    // Each of these takes more than half of the budget of one expression, and together they exceed that of a policy.
     let heavy = "object.spec.list.all(x, object.spec.list.all(y, x != y || true))";
     let rules: Vec<_> =
         (0..20).map(|_| json!({"expression": "variables.heavy && variables.heavy"})).collect();

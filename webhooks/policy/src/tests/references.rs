@@ -1,4 +1,4 @@
-//! Signatures, references, and the accounts that something is applied and decrypted with.
+//! Tests signatures, references, and the accounts that objects are applied and decrypted with.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn signatures_must_be_verified_and_against_somebody() {
         &[&missing("spec.chart.spec.verify")],
     );
     check(required, Bucket, "{}", &["verify spec: a Bucket has no signatures that could be verified"]);
-    // What is fetched as another source is verified there, and an index has no signature.
+    // Content that is fetched from another source is verified there, and an index has no signature.
     check(required, HelmRelease, "{chartRef: {kind: OCIRepository, name: a}}", &NONE);
     check(required, HelmRelease, "{chart: {spec: {sourceRef: {kind: GitRepository}}}}", &NONE);
     check(required, HelmChart, "{sourceRef: {kind: Bucket}}", &NONE);
@@ -34,7 +34,7 @@ fn signatures_must_be_verified_and_against_somebody() {
     check(required, OciRepository, "{verify: {provider: notation, secretRef: {name: trust}}}", &NONE);
     check(required, OciRepository, "{verify: {matchOIDCIdentity: [{issuer: i, subject: s}]}}", &NONE);
     check(required, GitRepository, "{verify: {mode: HEAD, secretRef: {name: a}}}", &NONE);
-    // A wrong type passes nothing.
+    // A wrong type is a violation.
     check(required, OciRepository, "{verify: x}", &["verify spec.verify: must be a map, is a string"]);
 
     check("{verify: {providers: [cosign]}}", OciRepository, "{}", &NONE);

@@ -1,4 +1,4 @@
-//! Which requests are judged, by whom, and what they take.
+//! Tests which requests are judged, for which users, and which verbs they require.
 
 use super::*;
 
@@ -33,7 +33,7 @@ fn what_is_going_is_never_denied() {
     };
     assert_eq!(Request::update(going("{path: a}"), going("{path: b}")).judged(&policy), NONE);
     assert_eq!(Request::delete(going("{}")).judged(&policy), NONE);
-    // A creation cannot claim to be going.
+    // A creation cannot claim to be a deletion in progress.
     assert_eq!(Request::create(going("{}")).judged(&policy).len(), 2);
 }
 
@@ -95,7 +95,7 @@ fn who_is_exempt_is_not_judged() {
     let suspend = || Request::update(kustomization("spec: {}"), kustomization("spec: {suspend: true}"));
     assert_eq!(suspend().verbs(&policy), [Verb::Suspend]);
     assert_eq!(suspend().by("root").verbs(&policy), []);
-    // Files are checked for nobody in particular.
+    // Files are checked without a user.
     assert_eq!(Request { user: None, ..create() }.judged(&policy).len(), 1);
 }
 
@@ -198,11 +198,11 @@ fn a_suspension_takes_reason_and_author() {
     assert_eq!(Request::create(with(&both, true)).judged(&policy), NONE);
     let left_as_it_is = with("fluxcd.controlplane.io/reconcile: disabled", false);
     assert_eq!(Request::update(plain(), left_as_it_is).judged(&policy), NONE);
-    // What was suspended before may be changed, but the reason not taken back; resuming takes none.
+    // An object that was suspended before may be changed, but the reason may not be removed; resuming requires none.
     assert_eq!(Request::update(with("", true), with("a: b", true)).judged(&policy), NONE);
     assert_eq!(Request::update(with(&both, true), with(WHO, true)).judged(&policy), [no_reason]);
     assert_eq!(Request::update(with(&both, true), plain()).judged(&policy), NONE);
-    // People only.
+    // The rule judges only people.
     assert_eq!(Request::update(plain(), with("", true)).by(FLUX).judged(&policy), NONE);
     assert_eq!(Request::update(plain(), with("", true)).by(TENANT).judged(&policy).len(), 2);
 }

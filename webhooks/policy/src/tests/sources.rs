@@ -1,4 +1,4 @@
-//! Where sources may fetch from: which field of which kind says it.
+//! Tests which field of which kind determines where a source fetches from.
 
 use super::*;
 
@@ -82,7 +82,7 @@ fn sources() {
     );
 }
 
-/// Which field says which bucket, by provider.
+/// Tests which field identifies a bucket, by provider.
 #[test]
 fn sources_of_buckets() {
     const RULE: &str = "{sources: {allowed: ['https://s3.amazonaws.com/team-a-*', 'https://acme.blob.core.windows.net/team-a-*', 'https://storage.googleapis.com/team-a-*', 'https://minio.example.com:9000/**']}}";
@@ -92,7 +92,7 @@ fn sources_of_buckets() {
         "{provider: aws, endpoint: s3.amazonaws.com, region: eu-west-1, bucketName: team-a-1}",
         "{provider: azure, endpoint: 'https://acme.blob.core.windows.net', bucketName: team-a-1}",
         "{provider: azure, endpoint: 'https://acme.blob.core.windows.net/', bucketName: team-a-1}",
-        // The client is not told of the endpoint.
+        // The client ignores the endpoint.
         "{provider: gcp, endpoint: storage.googleapis.com, bucketName: team-a-1}",
         "{provider: gcp, endpoint: 'https://evil.example.com/x', bucketName: team-a-1}",
         "{provider: gcp, bucketName: team-a-1}",
@@ -170,7 +170,7 @@ fn sources_of_buckets() {
     }
 }
 
-/// What the Flux operator takes Flux from, and what it makes a source of.
+/// Tests where the Flux operator gets Flux from, and the source that it creates.
 #[test]
 fn sources_of_flux_itself() {
     const RULE: &str = "{sources: {allowed: ['https://github.com/my-org/*', 'oci://ghcr.io/fluxcd/**', 'oci://ghcr.io/my-org/**', 'https://minio.example.com/team-a-*', 'oci://docker.io/fluxcd/**', 'oci://registry.local:5000/**']}}";
@@ -229,7 +229,8 @@ fn sources_of_flux_itself() {
     }
 }
 
-/// A pattern that ends in `/**` means its root too; and the other forms of an address, each where it counts.
+/// Tests that a pattern that ends in `/**` also matches its root, and the other forms of an address where each is
+/// valid.
 #[test]
 fn sources_by_kind() {
     const RULE: &str = "{sources: {allowed: ['https://charts.jetstack.io/**', 'oci://ghcr.io/my-org/**', 'https://*.github.io/**', 'https://api.example.com/**']}}";

@@ -41,7 +41,7 @@ use crate::{
 
 /// The most characters of an expression that a message shows.
 const SHOWN: usize = 256;
-/// The most conditions of a policy.
+/// The most conditions of a policy, and the most variables.
 const MOST: usize = 64;
 
 /// The conditions of a policy.

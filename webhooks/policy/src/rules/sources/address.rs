@@ -214,8 +214,8 @@ pub(super) fn scp(text: &str) -> Option<String> {
     Some(format!("ssh://{authority}/{}", path.strip_prefix('/').unwrap_or(path)))
 }
 
-/// An image as an OCI address. As in Docker, a first segment without a dot and a port is not a registry, and an image
-/// of Docker Hub without an owner belongs to `library`.
+/// An image as an OCI address. As in Docker, a first segment without a dot or a port is not a registry unless it is
+/// `localhost`, and an image of Docker Hub without an owner belongs to `library`.
 fn image(text: &str) -> String {
     let (registry, image) = match text.split_once('/') {
         Some((first, image)) if first.contains(['.', ':']) || first == "localhost" => (first, image),
