@@ -1,14 +1,15 @@
-//! One quota's ledger on one replica.
+//! The task of one quota's ledger on one replica.
 //!
-//! Requests are admitted out of the replica's block, without a write. What goes beyond it is put together into a round: all
-//! that waits is evaluated on the ledger as it is last known, and the block written once, as large as that takes and as
-//! demand makes likely; answers are given when it stands. If somebody else has written meanwhile, the ledger is read and
-//! the round evaluated again. How often a replica writes is bounded, whatever is asked ([`budget`]). While the ledger is
-//! being written, what the block covers is admitted all the same; and it is filled up before it is used up.
+//! The task admits requests out of the replica's block, without a write. Requests beyond the block are collected into a
+//! round: the task evaluates all of them against the ledger as last known, and writes the block once, as large as they
+//! need and as demand makes likely; it answers when the write has succeeded. If somebody else has written meanwhile,
+//! the task reads the ledger and evaluates the round again. The number of writes per replica is bounded, whatever the
+//! load ([`budget`]). While a write is in progress, the task goes on admitting what the block covers; and it enlarges
+//! the block before it is used up.
 //!
-//! What only other blocks stand in the way of is not refused before their replicas have given back what they do not need:
-//! the ledger's recall asks them to. On the replica that leads, a round settles first, so that nothing is refused for want
-//! of room that is known to be free.
+//! **Invariant:** a request that only the blocks of other replicas leave no room for is not denied before those
+//! replicas have given back room that they do not need: the ledger's recall asks them to. On the lease holder a round
+//! settles first, so that no request is denied for lack of room that is known to be free.
 
 mod base;
 mod budget;
@@ -50,28 +51,28 @@ use crate::{
     world::{Live, World},
 };
 
-/// Beyond this, requests are told to try again.
+/// The most requests that are queued; beyond it, requests are told to retry.
 pub(super) const QUEUE: usize = 4096;
-/// While there is nothing but settling to do, the ledger is settled no faster than this …
+/// The least time between two settlings while there is nothing else to do …
 const SETTLE: Duration = Duration::from_secs(1);
-/// … and than this, while there is little room.
+/// … and while there is little room.
 const SETTLE_FOR_ROOM: Duration = Duration::from_millis(100);
-/// Refusals that are due within this time are given together: each needs the ledger to be read once more.
+/// Denials that are due within this time are answered together: each needs another read of the ledger.
 const TOGETHER: Duration = Duration::from_millis(50);
-/// What was admitted is held against what was seen no faster than this, unless the ledger is another.
+/// The least time between two comparisons of the account with the observed state, unless the ledger has changed.
 const FOLLOW: Duration = Duration::from_millis(50);
-/// A recall that was not answered by all is repeated after this: some have taken more since.
+/// A recall that not all replicas have answered is repeated after this: some have taken more room since.
 const RECALL_AGAIN: Duration = Duration::from_secs(1);
-/// After a recall was seen, nobody holds more than it needs for so long.
+/// For this long after it observes a recall, a replica holds no more than it needs.
 const CALM: Duration = Duration::from_secs(2);
-/// Nothing is promised before this upon a ledger without a seal by who has just started: those who know that a version
-/// without seals cannot have written it break the seal, within the time that passes between two looks of an idle replica.
+/// A replica that has just started reserves nothing in a ledger without a seal before this: replicas which know that a
+/// version without seals cannot have written it break the seal within the time between two looks of an idle replica.
 const GRACE: Duration = Duration::from_secs(8);
-/// The wait after a conflict, or up to twice that; and after a failure.
+/// The wait after a conflict, for each earlier one in the round, which jitter may double; and the wait after a failure.
 const AFTER_CONFLICT: Duration = Duration::from_millis(6);
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 
-/// What all tasks of a replica share. Cheap to clone.
+/// The parts that all tasks of a replica share. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Shared {
     pub(super) world: World,
@@ -80,9 +81,9 @@ pub(super) struct Shared {
     pub(super) client: kube::Client,
     pub(super) metrics: Arc<Metrics>,
     pub(super) leading: watch::Receiver<bool>,
-    /// What kube-apiserver sends to be counted.
+    /// The kinds that kube-apiserver sends to the webhook.
     pub(super) interception: watch::Receiver<Interception>,
-    /// How long what was admitted may take to be written.
+    /// How long after its admission a request may still be written.
     pub(super) patience: Duration,
 }
 
@@ -95,30 +96,30 @@ pub(super) struct Committer {
     changed: watch::Receiver<u64>,
     leading: watch::Receiver<bool>,
     began: Instant,
-    /// The ledger as it was last read, written or seen. None: it is not known, and must be read.
+    /// The ledger as last read, written or observed; `None` if it must be read.
     base: Option<Base>,
-    /// The object that was seen in the world: if it is there no more, it is gone.
+    /// The object that was last observed in the world; when it disappears from the world, it was deleted.
     seen: Option<String>,
-    /// The uid of the quota whose ledger stood here.
+    /// The uid of the quota that had a valid ledger here.
     stood: Option<String>,
-    /// The generation of the quota by which promises were made.
+    /// The uid and generation of the quota that reservations were made for.
     generation: Option<(String, i64)>,
-    /// The last state of the ledger that nobody but Gatehouse can have made.
+    /// The last state of the ledger that only Gatehouse can have written.
     known: Option<(Version, Ledger)>,
-    /// Since when the ledger is without a seal, if this replica has just started.
+    /// Since when the ledger has no seal, if this replica has just started.
     unsealed: Option<Instant>,
-    /// Whether the ledger was not what it should be when it was met last.
+    /// Whether the ledger was broken when it was last read or observed.
     was_broken: bool,
-    /// Since when the ledger is missing, or is not what it should be; and in which state of which object.
+    /// Since when the ledger is missing or broken; and the uid and generation of its object.
     broken: Option<(Instant, Option<(String, i64)>)>,
-    /// It was found not to be what it should be, and does not say so itself.
+    /// The ledger was found to be broken, but its seal is not marked as broken yet.
     is_unmarked: bool,
     holder: Holder,
     demand: Demand,
     budget: Budget,
-    /// What is to be done in the next round.
+    /// The jobs of the next round.
     queue: Vec<Job>,
-    /// What can be refused, or waits for the ledger; it is tried again in each round.
+    /// Jobs that may be denied later, or wait for the ledger; each round tries them again.
     waiting: Vec<Job>,
     settler: Settler,
     entries: Waiting,
@@ -130,26 +131,27 @@ pub(super) struct Committer {
     reporter: Reporter,
     round: Instant,
     settled_at: Instant,
-    /// When `used` was written last, and when the account was held against what was seen, of which world.
+    /// When `used` was last written. Next: when the account was last compared with the observed state, and with which
+    /// world.
     counted_at: Instant,
     followed: (Instant, u64),
     used_at: Instant,
     calm_until: Instant,
-    /// The last recall that was seen here.
+    /// The last recall that was observed.
     recall: u64,
-    /// After a failure nothing is tried before this.
+    /// After a failure, nothing is retried before this.
     not_before: Instant,
-    /// When something is to be done that waits for its turn.
+    /// When a write that waits for the budget may be made.
     turn: Option<Instant>,
 }
 
-/// What came of an attempt to write.
+/// The result of an attempt to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Written {
     Yes,
-    /// It was not done; what it was to become must be evaluated anew.
+    /// It was not done; the round must be evaluated again.
     No,
-    /// It may have been done, or be done yet.
+    /// It may have been done, or may still be done.
     Unknown,
 }
 
@@ -198,7 +200,7 @@ impl Committer {
         }
     }
 
-    /// Everything that waits, and the ledger's own affairs, once.
+    /// Runs one round: all waiting jobs, and the duties for the ledger.
     async fn work(&mut self, quota: &CompiledQuota) {
         let mut batch = std::mem::take(&mut self.waiting);
         self.round = Instant::now();
@@ -208,7 +210,7 @@ impl Committer {
         let mut conflicts: u32 = 0;
         loop {
             let now = Instant::now();
-            // What has come during a write.
+            // Jobs that came in during a write.
             batch.append(&mut self.queue);
             batch = job::without_late(batch, now);
             let world = self.shared.world.snapshot();
@@ -244,7 +246,7 @@ impl Committer {
             };
             match written {
                 None => {}
-                // Whatever was counted is to be followed first.
+                // The account must follow the new count first.
                 Some(Written::Yes) => {
                     is_fresh = true;
                     continue;
@@ -282,7 +284,7 @@ impl Committer {
             let is_due = |job: &Job| job.may_refuse_at() <= now + TOGETHER;
             let refuses = batch.iter().zip(&decisions).any(|(job, one)| one.is_refusal() && is_due(job));
             if refuses && !is_fresh {
-                // What was admitted in this round is answered now; the rest, upon what is read.
+                // Answers the admissions of this round now, and the rest after another read of the ledger.
                 batch = answer(batch, decisions, |_| false);
                 self.waiting.clear();
                 self.base = None;
@@ -294,7 +296,7 @@ impl Committer {
         }
     }
 
-    /// Answers what needs no write: what the block covers, and what takes back.
+    /// Answers jobs that need no write: those that the block covers, and withdrawals.
     fn admit(&mut self, batch: Vec<Job>, quota: &CompiledQuota) -> Vec<Job> {
         let Some(base) = self.base.take_if(|base| base.stands()) else { return batch };
         let left = self.admit_upon(&base.ledger, batch, quota);
@@ -322,7 +324,7 @@ impl Committer {
         left
     }
 
-    /// What would become of the rest, if the block were written.
+    /// Decides the remaining jobs, on the condition that the block is written.
     fn evaluate(&mut self, batch: &[Job], quota: &CompiledQuota, now: Instant) -> Round {
         let may_grow = self.budget.has_one(now);
         let mut round = Round::default();
@@ -352,7 +354,7 @@ impl Committer {
         round
     }
 
-    /// Writes the block, if something waits for it or it is time to: see [`duty`].
+    /// Writes the block, if a job waits for it or a duty is due: see [`duty`].
     async fn write_block(
         &mut self,
         quota: &CompiledQuota,
@@ -398,7 +400,7 @@ impl Committer {
         Some(written)
     }
 
-    /// Writes the block as small as it can be, or that there is none, once.
+    /// Tries once to shrink the block as far as possible, or to remove it.
     async fn leave(&mut self, quota: &CompiledQuota) {
         let clock = self.clock();
         let Some(base) = &mut self.base else { return };
@@ -413,17 +415,17 @@ impl Committer {
         self.write(quota).await;
     }
 
-    /// Waits a little, and takes what has come meanwhile.
+    /// Waits after a conflict, and takes the jobs that came in meanwhile.
     async fn calm_down(&mut self, conflicts: u32, batch: &mut Vec<Job>) -> u32 {
-        // Whoever was faster has just begun to wait for its next turn, so that there is time for this one now. If there is
-        // none again, there are several in the same place.
+        // The replica that wrote first now waits for its next turn, so the first retry need not wait. If that conflicts
+        // too, several replicas compete.
         let calm = self.not_before.max(Instant::now() + jittered(AFTER_CONFLICT, AFTER_CONFLICT) * conflicts);
         sleep_until(calm.min(first_end(batch))).await;
         self.take_queued(batch);
         (conflicts + 1).min(8)
     }
 
-    /// What has come in the meantime rides along.
+    /// Adds the jobs that came in meanwhile to the batch.
     fn take_queued(&mut self, batch: &mut Vec<Job>) {
         while batch.len() < QUEUE {
             let Ok(job) = self.jobs.try_recv() else { return };
@@ -431,18 +433,18 @@ impl Committer {
         }
     }
 
-    /// Looks at everything again by then.
+    /// Runs another round by then at the latest.
     fn wake(&mut self, at: Instant) {
         self.turn = Some(self.turn.map_or(at, |turn| turn.min(at)));
     }
 
-    /// This task's own steady clock.
+    /// This task's own monotonic clock.
     fn clock(&self) -> Duration {
         self.began.elapsed()
     }
 }
 
-/// Gives the answers that are settled, and says what is left.
+/// Answers the decided jobs, and returns the rest.
 fn answer(batch: Vec<Job>, decisions: Vec<Decision>, may_refuse: impl Fn(&Job) -> bool) -> Vec<Job> {
     let mut left = Vec::new();
     for (job, decision) in batch.into_iter().zip(decisions) {
@@ -455,13 +457,13 @@ fn answer(batch: Vec<Job>, decisions: Vec<Decision>, may_refuse: impl Fn(&Job) -
     left
 }
 
-/// What was found out in a round.
+/// The result of evaluating a round.
 #[derive(Default)]
 struct Round {
     decisions: Vec<Decision>,
-    /// What the block has to grow by before anything is answered.
+    /// The amounts that the block must grow by before anything is answered.
     waits: Amounts,
-    /// The number by which others are asked to give something back.
+    /// The number of the recall to be made.
     recall: Option<u64>,
 }
 
@@ -470,12 +472,12 @@ fn totals<'a>(ledger: &'a gatehouse_quota::Ledger, own: &'a str, quota: &'a Comp
     Totals { ledger, own, hard: &quota.hard, denies }
 }
 
-/// A name that no other life of a process has.
+/// A name that is unique to this life of the process.
 fn life() -> String {
     format!("{:016x}{:08x}", random(), random() >> 32)
 }
 
-/// When the first of a batch is to be answered.
+/// When the first job of a batch must be answered.
 fn first_end(batch: &[Job]) -> Instant {
     batch.iter().map(Job::until).min().unwrap_or_else(Instant::now)
 }

@@ -1,8 +1,8 @@
-//! Whether this replica has seen all that was written by now: a list with a quorum, held against the world.
+//! Checks whether this replica has observed everything that is written by now, by a quorum list.
 //!
-//! What was written before the list has a revision that is no later than the list's. So everything is seen of a kind if
-//! its watch has come so far; of a quiet kind, whose watch has nothing to tell for minutes, if each object of the list is
-//! known at its revision or a later one, or has gone since.
+//! **Invariant:** everything that was written before the list has a revision no later than the list's. So a kind is
+//! fully observed if its watch has reached that revision; or, for a quiet kind whose watch reports nothing for minutes,
+//! if each object of the list is known at its revision or a later one, or was deleted since.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,24 +15,24 @@ use tokio::time::{Instant, sleep};
 
 use crate::world::{Listed, Live, Snapshot, World};
 
-/// How often it is looked whether what is missing was seen, and how often at most.
+/// How often the check for missing objects is repeated, and the most repetitions.
 const LOOK: Duration = Duration::from_millis(200);
 const LOOKS: usize = 150;
 
-/// What was found.
+/// The finding.
 #[derive(Debug)]
 pub(super) struct Covered {
-    /// When it was begun: everything was seen that had been written then.
+    /// When the check began: everything written by then is observed.
     pub(super) began: Instant,
-    /// How far each kind was observed when that was found.
+    /// The revision that each kind was observed at when the check succeeded.
     pub(super) revisions: BTreeMap<GroupResource, u64>,
-    /// Blocks that had waited for long enough when it was begun.
+    /// The blocks that had expired when the check began.
     pub(super) dead: Vec<Dead>,
-    /// The ledger was counted at a revision that the cluster has not come to.
+    /// The ledger was counted at a revision that the cluster has not reached.
     pub(super) is_future: bool,
 }
 
-/// Finds out whether all is seen. None: it could not be found out.
+/// Checks whether everything is observed; `None` if that could not be determined.
 pub(super) async fn find(
     live: Live,
     world: World,
@@ -46,7 +46,7 @@ pub(super) async fn find(
         let snapshot = world.snapshot();
         let Some(version) = snapshot.kinds.get(resource).and_then(|kind| kind.version()).map(str::to_owned)
         else {
-            // It is not served; whether that is so for good, whoever counts decides.
+            // The kind is not served; the settler decides whether that is permanent.
             continue;
         };
         let mut from = String::new();

@@ -1,13 +1,13 @@
-//! Quotas at work: what a request asks for, the ledgers that promise it, and what their status says.
+//! Enforces quotas: what a request asks of them, their ledgers, and their status.
 //!
-//! Every replica has one task for each TenantQuota ([`commit`]): it alone writes that quota's ledger here. It admits out of
-//! its replica's block, and writes when that is not enough. On the replica that leads the same task settles the ledger
-//! ([`settle`]), so that settling and promising never stand in each other's way. Replicas are kept apart by the
-//! compare-and-swap.
+//! Every replica runs one task for each TenantQuota ([`commit`]). On its replica, only this task writes the quota's
+//! ledger. It admits out of the replica's block, and writes when that is not enough. On the lease holder the same task
+//! settles the ledger ([`settle`]), so settling and reserving never conflict there. Compare-and-swap keeps the writes
+//! of different replicas apart.
 //!
-//! Invariants: nobody is told that a request is admitted before a block covers its charge; nobody is refused for want of
-//! room unless the ledger was read or written after the request came in, there was time to settle what had been deleted,
-//! and other replicas have given back what they do not need; whatever cannot be decided is to be tried again.
+//! **Invariant:** no request is admitted before a block covers its charge. No request is denied for lack of room unless
+//! the ledger was read or written after the request came in, there was time to settle what had been deleted, and other
+//! replicas have given back room that they do not need. A request that cannot be decided is told to retry.
 
 mod ask;
 mod commit;

@@ -1,7 +1,7 @@
-//! Game servers that Agones makes for its sets: held against what exists, since they are charged to nobody.
+//! Admits game servers that Agones creates for its sets, by what exists: they are charged to nobody.
 //!
-//! What exists is as this replica observes it, and what it has admitted itself is added until it is observed. So each
-//! replica may admit as much as there was room for when it looked last.
+//! **Invariant:** each replica counts the servers that it observes, and those that it admitted until it observes them.
+//! So each replica may admit as much as there was room for when it last looked.
 
 use std::{
     collections::HashMap,
@@ -16,13 +16,13 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::world::{Snapshot, World};
 
-/// How long a refusal waits for a change that would avert it: Agones may have seen one that is not observed here yet.
+/// How long a denial waits for a change that averts it: Agones may have observed one that this replica has not yet.
 const LAG: Duration = Duration::from_millis(250);
 
-/// What this replica has admitted.
+/// The servers that this replica has admitted.
 #[derive(Debug)]
 pub(super) struct Replacements {
-    /// How long what was admitted may take to be written.
+    /// How long after its admission a request may still be written.
     patience: Duration,
     admitted: Mutex<HashMap<Str, Admitted>>,
 }
@@ -34,7 +34,7 @@ struct Admitted {
     since: Instant,
 }
 
-/// A game server that Agones makes.
+/// A game server that Agones creates.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Replacement<'a> {
     pub(super) uid: &'a str,
@@ -55,7 +55,7 @@ impl Replacements {
         Self { patience, admitted: Mutex::default() }
     }
 
-    /// Admits a server, or says which of the quotas has no room for it.
+    /// Admits a server, or returns the quota that has no room for it.
     pub(super) async fn admit(
         &self,
         world: &World,
@@ -109,13 +109,13 @@ impl Replacements {
         Ok(())
     }
 
-    /// Forgets a server that is refused elsewhere.
+    /// Forgets a server that was denied elsewhere.
     pub(super) fn withdraw(&self, uid: &str) {
         self.admitted.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 }
 
-/// How many game servers take up some of what is exceeded until they are gone; empty, if none does.
+/// A note on how many game servers that are being deleted still use the exceeded limits; empty if none does.
 pub(super) fn because_of_going(world: &Snapshot, quota: &CompiledQuota, exceeded: &Exceeded) -> String {
     let going = world.standing(quota).going;
     let number = going.get(&Dimension::GameServers);

@@ -1,8 +1,11 @@
-//! What is used, counted from the world. See [`gatehouse_quota::Ledger::settle`] for what is decided by it; here is what
-//! that takes: the world as a [`Truth`], and since when the blocks of others are as they are.
+//! Settles a ledger: counts usage from the world, and finds expired blocks of other replicas.
 //!
-//! The clock is this process's own, and starts when it sees a block first: after a change of leader every block of a
-//! replica that is gone waits once more, which costs room for a minute and never lets through what should not be.
+//! [`gatehouse_quota::Ledger::settle`] decides; this module supplies the world as a [`Truth`], and since when the
+//! blocks of other replicas have not changed.
+//!
+//! **Invariant:** a block expires by the process's own clock, which starts when the process first observes the block.
+//! After a change of lease holder, the block of every dead replica therefore waits once more: that withholds room for a
+//! minute, but never admits too much.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -19,31 +22,31 @@ use tokio::time::Instant;
 use super::cover::Covered;
 use crate::world::{NamespaceInfo, Snapshot};
 
-/// Nothing that was admitted is written later than kube-apiserver's `--request-timeout` and as long: a request may go on
-/// for some time after its client was told that it had timed out. With the default of a minute, what came to nothing is
-/// given back within 75 s, a look at it included.
+/// An admitted request is written no later than kube-apiserver's `--request-timeout` plus this: a request may go on for
+/// some time after its client was told that it had timed out. With the default of a minute, the room of a request that
+/// came to nothing is released within 75 s, including the read that confirms it.
 pub(super) const BEYOND_TIMEOUT: Duration = Duration::from_secs(12);
-/// A ledger that is ahead of what was seen for so long may be ahead of the cluster.
+/// A ledger that is ahead of the observed state for this long may be ahead of the cluster.
 const DOUBT: Duration = Duration::from_secs(5);
 
 /// Settles one quota's ledger.
 #[derive(Debug)]
 pub(super) struct Settler {
-    /// How long what was admitted may take to be written.
+    /// How long after its admission a request may still be written.
     patience: Duration,
-    /// The world that the ledger was settled by last.
+    /// The sequence number of the world that the ledger was last settled with.
     sequence: Option<u64>,
-    /// Since when each block of others is as it is.
+    /// Since when each block of another replica has not changed.
     blocks: HashMap<Dead, Instant>,
-    /// Since when a kind is said not to be served.
+    /// Since when each absent kind is reported as not served.
     absent: HashMap<GroupResource, Instant>,
     covered: Option<Covered>,
-    /// What was not seen far enough, when the ledger was settled last, and since when that is so.
+    /// The resource that was not observed far enough when the ledger was last settled, and since when.
     behind: Option<(GroupResource, Instant)>,
     members: Members,
 }
 
-/// The namespaces of a tenant. A cluster has thousands, and they hardly ever change.
+/// The namespaces of a tenant, cached: a cluster has thousands, and they rarely change.
 #[derive(Debug, Default)]
 struct Members {
     of: imbl::HashMap<Str, Arc<NamespaceInfo>>,
@@ -64,18 +67,18 @@ impl Members {
     }
 }
 
-/// The world as it concerns a quota.
+/// The world as seen by one quota.
 pub(super) struct Observed<'a> {
     world: &'a Snapshot,
     quota: &'a CompiledQuota,
-    /// The ledger, which says by which kinds it was settled before.
+    /// The ledger, which says which kinds it was counted with before.
     settled: &'a Ledger,
     settler: &'a Settler,
     now: Instant,
 }
 
 impl Settler {
-    /// Has settled nothing yet. What was admitted may take as long as `patience` to be written.
+    /// A settler that has settled nothing yet. An admitted request may be written up to `patience` later.
     pub(super) fn new(patience: Duration) -> Self {
         Self {
             patience,
@@ -88,35 +91,35 @@ impl Settler {
         }
     }
 
-    /// Whether there is anything that it was not settled by.
+    /// Whether the world has changed since the ledger was last settled.
     pub(super) fn is_due(&self, world: &Snapshot) -> bool {
         self.sequence != Some(world.sequence) || self.covered.is_some()
     }
 
-    /// What stands in the way.
+    /// The resource that prevents settling.
     pub(super) fn behind(&self) -> Option<&GroupResource> {
         self.behind.as_ref().map(|(resource, _)| resource)
     }
 
-    /// How many namespaces are the tenant's, also before anything was settled.
+    /// The number of the tenant's namespaces, also before anything was settled.
     pub(super) fn namespaces(&mut self, world: &Snapshot, quota: &CompiledQuota) -> usize {
         self.members.keep(world, quota);
         self.members.namespaces.len()
     }
 
-    /// Forgets everything: somebody else leads, or the ledger is another.
+    /// Forgets everything: the lease holder or the ledger has changed.
     pub(super) fn reset(&mut self) {
         *self = Self { absent: std::mem::take(&mut self.absent), ..Self::new(self.patience) };
     }
 
-    /// The resources that limits depend on, and that of namespaces.
+    /// The resources that limits depend on, and namespaces.
     pub(super) fn resources(quota: &CompiledQuota) -> BTreeSet<GroupResource> {
         let mut resources: BTreeSet<GroupResource> = quota.resources();
         resources.insert(GroupResource::new("", "namespaces"));
         resources
     }
 
-    /// Settles.
+    /// Settles the ledger.
     pub(super) fn settle(
         &mut self,
         world: &Snapshot,
@@ -131,12 +134,12 @@ impl Settler {
             None => (&[][..], Counted::AsSeen),
         };
         let settled = self.count_with(world, quota, ledger, (dead, counted), now);
-        // What was found out holds until it was written.
+        // The finding is valid until the ledger is written.
         self.covered = covered;
         settled
     }
 
-    /// Counts for a ledger that is made.
+    /// Counts usage for a new ledger.
     pub(super) fn count(
         &mut self,
         world: &Snapshot,
@@ -174,12 +177,12 @@ impl Settler {
         settled
     }
 
-    /// What was settled has been written.
+    /// The settled ledger was written.
     pub(super) fn has_settled(&mut self) {
         self.covered = None;
     }
 
-    /// The world, to hold what was admitted against.
+    /// The world, to compare the account with.
     pub(super) fn observed<'a>(
         &'a self,
         world: &'a Snapshot,
@@ -190,7 +193,7 @@ impl Settler {
         Observed { world, quota, settled: ledger, settler: self, now }
     }
 
-    /// Notes which kinds are not served.
+    /// Records which kinds are not served.
     pub(super) fn observe_kinds(&mut self, world: &Snapshot, now: Instant) {
         let is_absent = |kind: &GroupResource| {
             world.kinds.get(kind).is_some_and(|state| state.status == Some(KindStatus::Absent))
@@ -201,7 +204,7 @@ impl Settler {
         }
     }
 
-    /// Notes the blocks of others.
+    /// Records the blocks of other replicas.
     pub(super) fn observe(&mut self, world: &Snapshot, ledger: &Ledger, own: &str, now: Instant) {
         self.observe_kinds(world, now);
         let mut before = std::mem::take(&mut self.blocks);
@@ -212,7 +215,7 @@ impl Settler {
         }
     }
 
-    /// Blocks of which nobody can write any more what was admitted out of them.
+    /// The expired blocks: no admission out of them can be written any more.
     pub(super) fn overdue(&self, now: Instant) -> Vec<Dead> {
         let is_known =
             |block: &Dead| self.covered.as_ref().is_some_and(|covered| covered.dead.contains(block));
@@ -220,19 +223,19 @@ impl Settler {
         overdue.map(|(block, _)| block).filter(|block| !is_known(block)).cloned().collect()
     }
 
-    /// When the next block will be.
+    /// When the next block expires.
     pub(super) fn next_overdue(&self) -> Option<Instant> {
         self.blocks.values().min().map(|since| *since + DEAD + self.patience)
     }
 
-    /// What the ledger was counted at, if what was seen is behind that for long.
+    /// The revisions that the ledger was counted at, if the observed state has been behind them for long.
     pub(super) fn doubted(&self, ledger: &Ledger, now: Instant) -> Option<BTreeMap<GroupResource, u64>> {
         let (resource, since) = self.behind.as_ref()?;
         let counted = ledger.revision(resource).filter(|_| now >= *since + DOUBT)?;
         Some([(resource.clone(), counted)].into())
     }
 
-    /// Takes what was found out.
+    /// Records a finding.
     pub(super) fn covered(&mut self, covered: Covered) {
         if let Some((_, since)) = &mut self.behind {
             *since = Instant::now();
@@ -242,14 +245,14 @@ impl Settler {
         }
     }
 
-    /// Whether everything is seen that was written by then.
+    /// Whether everything that was written by then is observed.
     pub(super) fn is_covered(&self, by: Instant) -> bool {
         self.covered.as_ref().is_some_and(|covered| covered.began >= by)
     }
 }
 
 impl Covered {
-    /// Whether the world is still as far: a list that is made anew may be old.
+    /// Whether the world has not gone back since: a new list may be older.
     fn is_still(&self, world: &Snapshot) -> bool {
         self.revisions.iter().all(|(resource, reached)| {
             world.kinds.get(resource).and_then(|kind| kind.revision).is_some_and(|now| now >= *reached)
@@ -272,7 +275,7 @@ impl Truth for Observed<'_> {
         if state.status != Some(KindStatus::Absent) {
             return Reached::Unknown;
         }
-        // Whoever begins to observe may be told for a moment that there is no such kind, when there is one by now.
+        // A new observer may briefly be told that a kind does not exist although it does by now.
         let is_new = self.settled.revision(resource).is_none();
         let since = self.settler.absent.get(resource);
         if is_new || since.is_some_and(|since| *since + self.settler.patience <= self.now) {

@@ -1,7 +1,6 @@
-//! Since when each object is waited for that this replica has admitted, and what became of those that have not come for
-//! too long.
+//! Waits for the objects of this replica's uncounted admissions, and reads those that have expired.
 //!
-//! The clock is this process's own, and starts when the entry is noted.
+//! **Invariant:** an admission expires by the process's own clock, which starts when its entry is first recorded.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -13,17 +12,17 @@ use tokio::time::Instant;
 
 use crate::world::{Live, Snapshot};
 
-/// So many entries are asked about in one go. A failure that leaves thousands behind is worked off over some rounds.
+/// The most entries that are read in one go. The thousands that a failure leaves behind take several rounds.
 const READS: usize = 512;
-/// So many at a time.
+/// The most concurrent reads.
 const AT_ONCE: usize = 8;
-/// What could not be found out is asked again after this.
+/// A failed read is retried after this.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// What is waited for.
+/// The entries that are waited for.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    /// How long what was admitted may take to be written.
+    /// How long after its admission a request may still be written.
     patience: Duration,
     clock: HashMap<Pending, Instant>,
     found: Vec<Expired>,
@@ -34,7 +33,7 @@ impl Waiting {
         Self { patience, clock: HashMap::new(), found: Vec::new() }
     }
 
-    /// Notes what is waited for by now.
+    /// Records the entries that the account has now.
     pub(super) fn observe(&mut self, account: &Account, now: Instant) {
         let mut before = std::mem::take(&mut self.clock);
         for entry in account.pending() {
@@ -43,13 +42,12 @@ impl Waiting {
         }
     }
 
-    /// When the first entry will have waited for too long.
+    /// When the first entry expires.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
         self.clock.values().min().map(|since| *since + self.patience)
     }
 
-    /// Entries that have waited for too long. They are waited for anew: whatever is found now may be that there is
-    /// nothing to find out yet.
+    /// Takes the expired entries. Their wait restarts, because the read may fail or decide nothing yet.
     pub(super) fn take_overdue(&mut self, now: Instant) -> Vec<Pending> {
         let patience = self.patience;
         let overdue = self.clock.iter_mut().filter(|(_, since)| **since + patience <= now).take(READS);
@@ -61,7 +59,7 @@ impl Waiting {
             .collect()
     }
 
-    /// Takes what was found.
+    /// Records the results of the reads.
     pub(super) fn found(&mut self, expired: Vec<Expired>) {
         self.found.extend(expired);
     }
@@ -75,7 +73,7 @@ impl Waiting {
     }
 }
 
-/// Reads with a quorum what became of entries. What cannot be found out is left out.
+/// Reads the objects of entries with a quorum. Entries whose read fails are left out.
 pub(super) async fn find(live: Live, world: Arc<Snapshot>, entries: Vec<Pending>) -> Vec<Expired> {
     let reads = stream::iter(entries).map(|entry| {
         let (live, world) = (&live, &world);
@@ -100,7 +98,7 @@ fn fate(entry: &Pending, found: Option<&Value>) -> Fate {
         Some(uid) if *uid == *entry.uid => Fate::Present(
             text("resourceVersion").and_then(|version| version.parse().ok()).unwrap_or_default(),
         ),
-        // Another of the same name, or none.
+        // Another object of the same name, or none.
         _ => Fate::Absent,
     }
 }

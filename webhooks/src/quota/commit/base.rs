@@ -1,26 +1,29 @@
-//! The ledger as a replica knows it, and whether promises may be made upon it.
+//! The ledger as a replica knows it, and whether the replica may reserve in it.
+//!
+//! **Invariant:** a replica reserves only in a ledger that [`State::Stands`].
 
 use gatehouse_quota::{CompiledQuota, Ledger, Seal};
 
 use crate::quota::store::{Stored, Version};
 
-/// A ledger that was read, or that there is none.
+/// The last known ledger, or that there is none.
 pub(super) struct Base {
     pub(super) version: Option<Version>,
     pub(super) ledger: Ledger,
     pub(super) state: State,
 }
 
-/// What can be done with a ledger.
+/// Whether a ledger can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// It is this quota's, and as Gatehouse wrote it.
+    /// It belongs to this quota, and only Gatehouse wrote it.
     Stands,
-    /// It has no seal, and it is not known yet whether a version without seals has written it.
+    /// It has no seal, and it is not known yet whether a version without seals wrote it.
     Unproven,
-    /// There is none, or it is that of a quota that had the name before.
+    /// There is none, or it belongs to an earlier quota of the same name.
     Lacking,
-    /// Nobody knows what was admitted upon it: everything has to be waited for, and counted.
+    /// What was admitted out of it is unknown: it must be restored, or rebuilt once every admission is counted or
+    /// expired.
     Broken,
 }
 
@@ -65,7 +68,7 @@ impl Base {
         self.version.as_ref().map_or(0, Version::number)
     }
 
-    /// How many replicas hold a block.
+    /// The number of replicas that hold a block.
     pub(super) fn replicas(&self) -> usize {
         self.ledger.blocks().filter(|(_, block)| block.is_ours()).count()
     }

@@ -1,25 +1,25 @@
-//! How often a replica writes a ledger, and how large a block it asks for.
+//! Bounds how often a replica writes a ledger, and chooses the size of its block.
 
 use std::time::Duration;
 
 use gatehouse_quota::{Amounts, Dimension, Holder, Quantity, Totals};
 use tokio::time::Instant;
 
-/// All replicas together write a ledger no more often than once in this time, but for a few writes at once.
+/// The least time between two writes of a ledger by all replicas together, except for short bursts.
 const APART: Duration = Duration::from_millis(200);
-/// So many writes at once, of each replica: one that waits for room, or for somebody's answer, need not wait for its turn.
+/// The burst of writes of each replica, so that a write for room or for a waiting request need not wait for its turn.
 const AT_ONCE: u32 = 4;
-/// A block is to last so long, as things have gone.
+/// The time, in milliseconds, that a block should last at the recent rate.
 const LASTS: u128 = 2_000;
-/// What is asked for while nothing is known of how things go: so many times what was asked for just now.
+/// The factor by which a block exceeds the current request while no rate is known.
 const AHEAD: i64 = 32;
-/// A block is filled up when less than this part is left of what it is to last for.
+/// A block is enlarged when less than one in so many of the expected amount is left.
 const LOW: u128 = 4;
 
-/// The writes that a replica has left.
+/// The write budget of a replica.
 #[derive(Debug)]
 pub(super) struct Budget {
-    /// When all would be there again.
+    /// When the budget will be full again.
     full_at: Instant,
     replicas: u32,
 }
@@ -29,12 +29,12 @@ impl Budget {
         Self { full_at: now, replicas: 1 }
     }
 
-    /// So many replicas write the ledger by turns.
+    /// Sets the number of replicas that share the write rate.
     pub(super) fn share(&mut self, replicas: usize) {
         self.replicas = u32::try_from(replicas).unwrap_or(u32::MAX).max(1);
     }
 
-    /// When one more may be begun.
+    /// When the next write may begin.
     pub(super) fn next(&self) -> Instant {
         let apart = APART * self.replicas;
         self.full_at.checked_sub(apart * (AT_ONCE - 1)).unwrap_or(self.full_at)
@@ -49,24 +49,24 @@ impl Budget {
     }
 }
 
-/// How fast a tenant's requests use up what there is.
+/// The rate at which a tenant's requests use up the block.
 #[derive(Debug, Default)]
 pub(super) struct Demand {
-    /// What was charged since the block was written last.
+    /// The charges since the block was last written.
     spent: Amounts,
-    /// What is spent while a block is to last.
+    /// The expected charges for as long as a block should last.
     expected: Amounts,
 }
 
 impl Demand {
-    /// So much more was charged.
+    /// Records a charge.
     pub(super) fn spend(&mut self, before: &Amounts, after: &Amounts) {
         let grown = after.saturating_sub(before);
         self.spent = self.spent.saturating_add(&grown.only(|one| !grown.get(one).is_negative()));
     }
 
-    /// How much to ask for beyond what is charged: of what is left, a share that leaves others theirs. `waits` is
-    /// charged in the same write.
+    /// The amounts to ask for beyond the charges: a share of the remaining room that leaves other replicas theirs.
+    /// `waits` is charged in the same write.
     pub(super) fn wish(
         &mut self,
         elapsed: Duration,
@@ -81,7 +81,7 @@ impl Demand {
         share(&self.expected.max(&ahead), holder, totals)
     }
 
-    /// Whether the block will soon be used up, and there is room to fill it up.
+    /// Whether the block will soon be used up, and there is room to enlarge it.
     pub(super) fn is_low(&self, elapsed: Duration, holder: &Holder, totals: Totals<'_>) -> bool {
         let wished = self.expected.max(&expected(&self.spent, elapsed));
         let share = share(&wished, holder, totals);
@@ -95,13 +95,13 @@ impl Demand {
     }
 }
 
-/// What is spent while a block is to last, as things go.
+/// The charges to expect for as long as a block should last, at the recent rate.
 fn expected(spent: &Amounts, elapsed: Duration) -> Amounts {
     let elapsed = elapsed.as_millis().max(50);
     spent.iter().map(|(one, two)| (one.clone(), scaled(*two, LASTS, elapsed))).collect()
 }
 
-/// Of what is wished for, so much as leaves others theirs.
+/// The part of a wish that leaves other replicas their share.
 fn share(wish: &Amounts, holder: &Holder, totals: Totals<'_>) -> Amounts {
     let replicas = totals.ledger.blocks().filter(|(_, block)| block.is_ours()).count().max(2) as u128;
     let share = |(dimension, wished): (&Dimension, &Quantity)| {
@@ -114,7 +114,7 @@ fn share(wish: &Amounts, holder: &Holder, totals: Totals<'_>) -> Amounts {
     wish.iter().map(share).filter(|(_, wished)| !wished.is_negative()).collect()
 }
 
-/// Servers come in whole numbers, and bytes.
+/// Rounds amounts that must be whole numbers, such as servers and bytes.
 fn whole(dimension: &Dimension, quantity: Quantity) -> Quantity {
     let milli = quantity.milli();
     let is_whole = *dimension != Dimension::RequestsCpu;

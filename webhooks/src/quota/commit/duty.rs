@@ -1,4 +1,4 @@
-//! What a replica does for a ledger unasked: settling, mending, and looking after its own block.
+//! A replica's regular duties for a ledger: settling and repairing it, and maintaining the replica's own block.
 
 use std::time::Duration;
 
@@ -18,39 +18,39 @@ use crate::{
     world::Snapshot,
 };
 
-/// A block of which nothing is used for so long is given back.
+/// A block that is unused for this long is given back.
 const IDLE: Duration = Duration::from_secs(10);
-/// How often room that a block has no right to any more is given back where there is little.
+/// How often a block gives back room that is counted by now, while there is little room.
 const SHRINK: Duration = Duration::from_secs(1);
-/// How often at most it is found out whether all was seen: it takes a list of every kind that limits depend on.
+/// The least time between two checks that everything is observed: each lists every kind that limits depend on.
 const COVER: Duration = Duration::from_secs(2);
-/// Where less than this part of a limit is left, there is little room.
+/// There is little room if less than this fraction (one in so many) of a limit is left.
 const LITTLE: i64 = 8;
 
-/// Why a block is to be written.
+/// The reason to write a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Duty {
-    /// It holds less than was admitted.
+    /// The block does not cover the uncounted admissions.
     Cover,
-    /// Somebody asks for what is not needed.
+    /// A recall asks for room that is not needed.
     Answer,
-    /// It will soon be used up.
+    /// The block will soon be used up.
     FillUp,
-    /// It is in use, and would be taken for that of a replica that is gone.
+    /// The block is in use, and would expire.
     Renew,
-    /// Part of it is counted by now, and others may need the room.
+    /// Part of the block is counted by now, and other replicas may need the room.
     Shrink,
-    /// It is not in use.
+    /// The block is not in use.
     GiveBack,
 }
 
 impl Committer {
-    /// Whether there is anything to look after.
+    /// Whether there is anything to maintain.
     pub(super) fn has_duties(&self) -> bool {
         self.holder.written().is_some() || !self.holder.account.is_empty()
     }
 
-    /// What is to be done about the block now.
+    /// The duty for the block that is due now.
     pub(super) fn duty(&mut self, quota: &CompiledQuota, now: Instant) -> Option<Duty> {
         let clock = self.clock();
         let base = self.base.as_ref().filter(|base| base.stands())?;
@@ -82,7 +82,7 @@ impl Committer {
         }
     }
 
-    /// When there may be something to do about the block.
+    /// When the next duty for the block may be due.
     pub(super) fn next_duty(&self) -> Option<Instant> {
         let written = self.began + self.holder.written()?;
         let idle = self.holder.account.is_empty().then_some(self.used_at + IDLE);
@@ -90,7 +90,7 @@ impl Committer {
         [idle, renew, self.turn].into_iter().flatten().min()
     }
 
-    /// Settles, if this replica leads and it is time to.
+    /// Settles, if this replica holds the lease and settling is due.
     pub(super) async fn settle(&mut self, world: &Snapshot, quota: &CompiledQuota) -> Option<Written> {
         let now = Instant::now();
         let base = self.base.as_ref().filter(|_| *self.leading.borrow())?;
@@ -125,8 +125,8 @@ impl Committer {
         Some(written)
     }
 
-    /// Makes a ledger that is missing, or puts right one that is not what it should be: by its last state that was, or,
-    /// where nobody knows that any more, by counting everything when all has come that may have been admitted.
+    /// Creates a missing ledger, or repairs a broken one: by restoring its last trustworthy state or, if that is no
+    /// longer known, by counting everything once nothing that may have been admitted can still be written.
     pub(super) async fn mend(&mut self, world: &Snapshot, quota: &CompiledQuota) -> Option<Written> {
         let now = Instant::now();
         let is_missed = self.stood.as_ref() == Some(&quota.uid) || is_missed(world, quota);
@@ -136,7 +136,7 @@ impl Committer {
             return None;
         }
         if self.is_unmarked && base.state == State::Broken {
-            // So that nobody else promises anything upon it.
+            // So that no other replica reserves anything in it.
             let written = self.write(quota).await;
             self.is_unmarked = written != Written::Yes;
             return Some(written);
@@ -148,7 +148,7 @@ impl Committer {
         let is_missing = base.version.is_none();
         let must_wait = base.state == State::Broken || is_missed;
         if must_wait {
-            // What was admitted upon it may still come. Whoever asks for more must wait until it cannot.
+            // Requests admitted out of it may still be written; requests for more wait until they no longer can.
             let state = base.place();
             if self.broken.as_ref().is_none_or(|(_, known)| *known != state) {
                 self.broken = Some((now, state));
@@ -169,7 +169,7 @@ impl Committer {
             _ => return None,
         }
         if is_missing {
-            // Only what is there has a uid to be sealed to. Until then nobody promises anything upon it.
+            // Only an existing object has a uid to be sealed to. Until then no replica reserves anything in it.
             let mut unsealed = Ledger::new(&quota.uid);
             if must_wait {
                 unsealed.break_seal();
@@ -190,8 +190,8 @@ impl Committer {
         Some(written)
     }
 
-    /// Finds out whether the world has seen all that was written by now: whoever is dead, or whatever was lost, can add
-    /// nothing to that.
+    /// Checks whether everything that is written by now is observed: dead replicas and expired admissions cannot add
+    /// anything to it.
     pub(super) fn cover(&mut self, quota: &CompiledQuota, now: Instant) {
         if !self.covers.is_empty() || !*self.leading.borrow() || now < self.cover_at {
             return;
@@ -231,7 +231,7 @@ impl Committer {
     }
 }
 
-/// Whether there is little room left of something.
+/// Whether there is little room for some limit.
 pub(super) fn is_tight(ledger: &Ledger, quota: &CompiledQuota) -> bool {
     quota.hard.iter().any(|(dimension, limit)| {
         let little = Quantity::from_milli(limit.milli() / i128::from(LITTLE));
@@ -239,7 +239,7 @@ pub(super) fn is_tight(ledger: &Ledger, quota: &CompiledQuota) -> bool {
     })
 }
 
-/// Whether a quota had a ledger once: its status tells what that had counted.
+/// Whether a quota has had a ledger before: then its status shows what that ledger had counted.
 fn is_missed(world: &Snapshot, quota: &CompiledQuota) -> bool {
     world.tenant_quotas.get(&*quota.name).is_some_and(|object| {
         object.metadata.uid.as_deref() == Some(&*quota.uid)

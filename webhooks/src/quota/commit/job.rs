@@ -1,4 +1,6 @@
-//! What is asked of a quota's task, and what it says.
+//! A job for a quota's task, and its answer.
+//!
+//! **Invariant:** a job that cannot be decided in its time is answered with [`Refusal::Contended`]: the client retries.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -7,51 +9,51 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::RECALL_AGAIN;
 
-/// How long a refusal waits for room to be found: what was deleted just before is seen, and settled, within some tens
-/// of milliseconds as a rule.
+/// How long a denial waits for room to be found: a deletion just before is normally observed and settled within some
+/// tens of milliseconds.
 const ROOM: Duration = Duration::from_secs(1);
 
-/// Something to do.
+/// A job.
 pub(crate) struct Job {
     asked: Asked,
-    /// Whoever asked is told to try again after this.
+    /// After this, the request is told to retry.
     until: Instant,
-    /// A refusal is not given before this.
+    /// A denial is not answered before this.
     may_refuse_at: Instant,
     /// The recall that was made for it, and when.
     recall: Option<(u64, Instant)>,
     reply: Option<oneshot::Sender<Reply>>,
 }
 
-/// What is asked for.
+/// The kind of a job.
 #[derive(Debug, Clone)]
 pub(crate) enum Asked {
     /// To charge a request.
     Charge(Proposal),
-    /// What would become of a request, which is not made.
+    /// To try a request without charging it: a dry run.
     Try(Proposal),
-    /// Whether a fleet might grow so far.
+    /// To check whether a fleet may grow to a ceiling.
     Ceiling {
-        /// What it would take up then.
+        /// Its usage then.
         ceiling: Amounts,
-        /// What it takes up.
+        /// Its usage now.
         instead_of: Amounts,
-        /// Whether that is admitted in any case.
+        /// Whether it is admitted even if it exceeds a limit.
         forced: bool,
     },
-    /// To take back what was charged.
+    /// To withdraw a charge.
     Withdraw(Proposal, i64),
 }
 
-/// What a quota answers.
+/// The answer of a quota.
 pub(crate) type Reply = Result<Admission, Refusal>;
 
 /// A request that a quota admits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Admission {
-    /// With this the charge can be taken back.
+    /// The ticket that the charge can be withdrawn with.
     pub(crate) receipt: Option<i64>,
-    /// What it exceeds, and is admitted all the same.
+    /// The limits that it exceeds although it is admitted.
     pub(crate) exceeds: Option<Exceeded>,
 }
 
@@ -64,12 +66,12 @@ pub(crate) enum Refusal {
     Contended,
 }
 
-/// What a round has decided, if it is written.
+/// The decision of a round, valid once the block is written.
 pub(super) enum Decision {
     Done(Reply),
     Refuse(Exceeded),
-    /// Only other blocks stand in the way: their replicas are to be asked for what they do not need, if that is not done
-    /// already.
+    /// Only other blocks leave no room: their replicas must give back what they do not need. `true` if a recall is yet
+    /// to be made.
     Recall(bool),
     /// It cannot be decided on this ledger.
     Wait,
@@ -86,7 +88,7 @@ impl Decision {
 }
 
 impl Job {
-    /// Asks, and expects an answer until then.
+    /// A job that expects an answer by `until`.
     pub(crate) fn new(asked: Asked, until: Instant) -> (Self, oneshot::Receiver<Reply>) {
         let (reply, answer) = oneshot::channel();
         // There must be time to read the ledger once more.
@@ -95,7 +97,7 @@ impl Job {
         (Self { asked, until, may_refuse_at, recall: None, reply: Some(reply) }, answer)
     }
 
-    /// Nobody waits for the answer.
+    /// The job without anybody waiting for its answer.
     pub(crate) fn unanswered(self) -> Self {
         Self { reply: None, ..self }
     }
@@ -108,7 +110,7 @@ impl Job {
         self.may_refuse_at
     }
 
-    /// When something is to be done about it.
+    /// When the job must be looked at again.
     pub(super) fn due(&self) -> Instant {
         let now = Instant::now();
         let again = self.recall.map(|(_, at)| at + RECALL_AGAIN);
@@ -116,7 +118,7 @@ impl Job {
         dues.into_iter().flatten().filter(|due| *due > now).min().unwrap_or(self.until)
     }
 
-    /// The answer, if it takes no write: the block covers it, or it takes something back.
+    /// The answer, if it needs no write: the block covers the request, or it is a withdrawal.
     pub(super) fn admit(&self, account: &mut Account, totals: Totals<'_>, is_valid: bool) -> Option<Reply> {
         if self.is_forgotten() {
             return Some(Err(Refusal::Contended));
@@ -139,12 +141,12 @@ impl Job {
         }
     }
 
-    /// Nobody waits for it any more: what is charged now would only be in the way of others.
+    /// Nobody waits for it any more: a charge now would only take room from others.
     fn is_forgotten(&self) -> bool {
         self.reply.as_ref().is_some_and(oneshot::Sender::is_closed)
     }
 
-    /// Decides, if the block may grow or not; what is admitted here is not to be told before it is written.
+    /// Decides, with or without growth of the block; an admission must not be answered before the block is written.
     pub(super) fn decide(
         &self,
         account: &mut Account,
@@ -159,7 +161,7 @@ impl Job {
                 Outcome::Exceeded { exceeded, is_certain } => {
                     self.exceeded(exceeded, is_certain, totals, now)
                 }
-                // Whether there is room is found out where the block may grow; that there is none, before.
+                // Only a block that may grow shows that there is room; a certain lack of room shows before.
                 Outcome::Beyond => match account.consider(proposal, totals) {
                     Outcome::Exceeded { exceeded, is_certain: true } => Decision::Refuse(exceeded),
                     _ => Decision::Wait,
@@ -181,7 +183,7 @@ impl Job {
         }
     }
 
-    /// What there is no room for is refused when nobody holds room that is not needed.
+    /// Denies a request without room only once no replica holds room that it does not need.
     fn exceeded(&self, exceeded: Exceeded, is_certain: bool, totals: Totals<'_>, now: Instant) -> Decision {
         let dimensions: BTreeSet<Dimension> = exceeded.limited.keys().cloned().collect();
         match self.recall {
@@ -194,14 +196,14 @@ impl Job {
         }
     }
 
-    /// A recall is made for it.
+    /// A recall was made for it.
     pub(super) fn recalled(&mut self, number: u64, now: Instant) {
         self.recall = Some((number, now));
     }
 
     pub(super) fn answer(self, reply: Reply) {
         if let Some(sender) = self.reply {
-            // Whoever asked may have gone.
+            // The receiver may be gone.
             let _ = sender.send(reply);
         }
     }
@@ -215,7 +217,7 @@ fn undecided(outcome: &Outcome) -> Decision {
     }
 }
 
-/// Those whose time is not over; the others are told to try again.
+/// The jobs whose time is not over; the others are told to retry.
 pub(super) fn without_late(jobs: Vec<Job>, now: Instant) -> Vec<Job> {
     let (late, rest): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.until <= now);
     for job in late {

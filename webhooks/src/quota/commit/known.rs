@@ -1,4 +1,4 @@
-//! Knowing the ledger: taking over what was read or seen of it, and writing it.
+//! Keeps the known state of the ledger: adopts what was read or observed, and writes it.
 
 use std::pin::pin;
 
@@ -17,9 +17,9 @@ use crate::{
 };
 
 impl Committer {
-    /// Takes over what was seen of the ledger, if it is newer than what is known.
+    /// Adopts the observed ledger, if it is newer than the known one.
     pub(super) fn adopt(&mut self, world: &Snapshot, quota: &CompiledQuota) {
-        // By other limits, what is left of the block may be too much.
+        // With other limits, the rest of the block may be too much.
         let generation = (quota.uid.clone(), quota.generation);
         if self.generation.as_ref() != Some(&generation) {
             if self.generation.as_ref().is_some_and(|(uid, _)| *uid != quota.uid) {
@@ -53,16 +53,16 @@ impl Committer {
         Ok(())
     }
 
-    /// Takes a ledger that was read or seen.
+    /// Adopts a ledger that was read or observed.
     pub(super) fn meet(&mut self, mut base: Base, quota: &CompiledQuota) {
         self.is_unmarked = false;
         if base.state == State::Lacking && base.version.is_some() && self.stood.as_ref() == Some(&quota.uid) {
-            // There was this quota's.
+            // This quota had a ledger here before.
             base.state = State::Broken;
         }
         if base.stands() {
             base.state = self.judge(&base);
-            // Blocks that are missing may be there again when the ledger was put right.
+            // Missing blocks may reappear when the ledger is restored.
             if self.holder.meet(&base.ledger, self.clock()) {
                 base.state = State::Broken;
             }
@@ -87,14 +87,14 @@ impl Committer {
         self.followed.1 = 0;
     }
 
-    /// It is known that nobody but Gatehouse has made a state.
+    /// Records a state that only Gatehouse can have written.
     pub(super) fn trust(&mut self, base: &Base) {
         self.known = base.version.clone().map(|version| (version, base.ledger.clone()));
         self.unsealed = None;
         self.was_broken = false;
     }
 
-    /// It is known that somebody else has made a state: nothing is promised upon it, and nobody else shall.
+    /// Records that somebody else wrote a state: no replica may reserve anything in it.
     pub(super) fn distrust(&mut self, base: &mut Base, quota: &CompiledQuota) {
         tracing::error!(quota = quota.name, "blocks are missing in the ledger, or it is an old state of it");
         if base.ledger.seal() == Seal::Whole {
@@ -108,7 +108,7 @@ impl Committer {
         self.holder.account.lose();
     }
 
-    /// Forgets what is counted by now, and what came to nothing.
+    /// Forgets admissions that are counted by now or came to nothing.
     pub(super) fn follow(&mut self, world: &Snapshot, quota: &CompiledQuota, is_waited_for: bool) {
         let Some(base) = self.base.as_ref().filter(|base| base.stands()) else { return };
         let now = Instant::now();
@@ -156,7 +156,7 @@ impl Committer {
         }
     }
 
-    /// Writes the ledger, and admits meanwhile what the block covers whatever becomes of that.
+    /// Writes the ledger; meanwhile admits what the block covers whether or not the write succeeds.
     async fn write_meanwhile(&mut self, base: &Base, quota: &CompiledQuota) -> Result<Version, StoreError> {
         let store = self.store.clone();
         let mut write = pin!(store.write(quota, base.version.as_ref(), &base.ledger));

@@ -1,8 +1,10 @@
-//! Whether a ledger without a seal may be believed.
+//! Decides whether a ledger without a seal can be trusted.
 //!
-//! A version that knows no seals takes it away when it writes; so does whoever empties a ledger. Such a state is believed if
-//! versions without seals alone can have made it, one write after the other, out of one that is known. What was not seen of
-//! that, the cluster is asked for. Who has just started knows no state to begin with, and waits for those who do.
+//! A version without seals drops the seal when it writes; so does anybody who empties a ledger. **Invariant:** a
+//! replica that knows an earlier state trusts such a ledger only if versions without seals can have made it out of that
+//! state, one write after the other; it asks the cluster for the states that it has not observed. A replica that has
+//! just started knows no state, and waits `GRACE` for the replicas that do: they break the seal if they cannot trust
+//! the ledger.
 
 use gatehouse_quota::{CompiledQuota, Seal};
 use tokio::time::Instant;
@@ -14,7 +16,7 @@ use super::{
 };
 
 impl Committer {
-    /// Judges a ledger of this quota that somebody has written, by what is known of it here.
+    /// Judges a ledger of this quota by the states that this replica knows.
     pub(super) fn judge(&self, base: &Base) -> State {
         if base.ledger.seal() == Seal::Whole {
             return State::Stands;
@@ -32,7 +34,7 @@ impl Committer {
         }
     }
 
-    /// Whether it is known by now what can be done with the ledger; finds that out, where it can be.
+    /// Whether the state of the ledger is decided by now; tries to decide it.
     pub(super) async fn is_judged(&mut self, quota: &CompiledQuota) -> bool {
         let Some(mut base) = self.base.take_if(|base| base.state == State::Unproven) else { return true };
         let known = self.known.clone();

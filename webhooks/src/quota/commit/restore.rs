@@ -1,9 +1,8 @@
-//! Putting back the last state of a ledger that was as Gatehouse wrote it, after somebody has edited, replaced or deleted
-//! the object.
+//! Restores the last state of a ledger that Gatehouse wrote, after somebody has edited, replaced or deleted the object.
 //!
-//! The cluster is asked for everything that has happened to the object since a state that is known. It tells all of it or
-//! refuses, so that no promise is missing: each was a write. What was deleted is made again first, with a broken seal upon
-//! which nobody promises anything: the search ends there.
+//! The replica asks the cluster for all states of the object since a known one. **Invariant:** the cluster returns all
+//! of them or fails, so no reservation is missing: each was a write. A deleted object is first created again, with a
+//! broken seal, so that nobody reserves anything in it: the search ends at that state.
 
 use std::time::Duration;
 
@@ -16,19 +15,19 @@ use super::{
 };
 use crate::quota::store::{Store, Version};
 
-/// The cluster tells what has happened at once, or it is not waited for.
+/// The cluster normally returns the history at once; the search gives up after this.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What a search has found.
+/// The result of a search.
 pub(super) struct Found {
     /// The state of the object that the search ended with.
     until: Version,
-    /// None: the cluster does not know everything that was before it.
+    /// `None` if there is nothing to restore, for example because the cluster does not know the whole history any more.
     ledger: Option<Ledger>,
 }
 
 impl Committer {
-    /// Puts back what can be found. None: it is searched for, or there is nothing to be found.
+    /// Restores the ledger; `None` while the search runs, or if there is nothing to restore.
     pub(super) async fn restore(&mut self, quota: &CompiledQuota) -> Option<Written> {
         let known = self.known.clone()?;
         let base = self.base.as_ref()?;
@@ -60,7 +59,8 @@ async fn search(store: Store, name: String, known: (Version, Ledger), until: Ver
     Found { until, ledger: history.and_then(History::restored) }
 }
 
-/// What a ledger has been since a state that is known. None: the cluster does not know all of it.
+/// The states of a ledger since a known one; `None` if the cluster does not know all of them, or does not answer in
+/// time.
 pub(super) async fn history(
     store: &Store,
     name: &str,

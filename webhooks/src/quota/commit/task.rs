@@ -1,4 +1,4 @@
-//! When a quota's task does something, and for how long it lives.
+//! The loop of a quota's task: when it acts, and for how long it lives.
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use tokio_util::sync::CancellationToken;
 use super::{Committer, Refusal, SETTLE_FOR_ROOM};
 use crate::quota::waiting;
 
-/// How often a leader looks at what has nothing to do with changes: its status, a ledger that could not be made.
+/// How often the lease holder checks what no change announces: the status, a ledger that could not be created.
 const IDLE: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// Nothing is so urgent that it is looked at more often.
+/// The least time between two looks, however urgent.
 const SOON: std::time::Duration = std::time::Duration::from_millis(5);
 
 impl Committer {
-    /// Works until `stop`, or until there is no such quota any more.
+    /// Runs until `stop`, or until the quota is gone.
     pub(in crate::quota) async fn run(mut self, stop: CancellationToken) {
         while let Some(quota) = self.quota() {
             self.work(&quota).await;
@@ -44,7 +44,7 @@ impl Committer {
         world.quotas.iter().find(|quota| *quota.name == *self.name).cloned()
     }
 
-    /// What is done beside: finding out what became of things, and, by the leader, telling how things stand.
+    /// Background work: reads expired entries, and reports the status on the lease holder.
     fn look_after(&mut self, quota: &CompiledQuota) {
         let now = Instant::now();
         if self.reads.is_empty() {
@@ -69,7 +69,7 @@ impl Committer {
         self.reporter.report(&world, quota, ledger, &mut self.settler, &interception);
     }
 
-    /// Gives the block back when the process ends; or so much of it as nobody waits for.
+    /// Gives the block back when the process ends, except for what covers uncounted admissions.
     async fn give_up(&mut self) {
         let Some(quota) = self.quota() else { return };
         if self.holder.written().is_some() && self.base.as_ref().is_some_and(super::Base::stands) {
@@ -77,7 +77,7 @@ impl Committer {
         }
     }
 
-    /// Waits until there is something to do.
+    /// Waits until there is work.
     async fn pause(&mut self) {
         let is_leading = *self.leading.borrow_and_update();
         let has_waiting = !self.waiting.is_empty();
@@ -86,7 +86,7 @@ impl Committer {
         let due = self.due(is_leading);
         let changed = &mut self.changed;
         let change = async {
-            // The world changes all the time; it is looked at once in a while.
+            // The world changes constantly; the task looks at it at intervals.
             sleep_until(next_look).await;
             changed.changed().await
         };
@@ -116,13 +116,13 @@ impl Committer {
         sleep_until(self.not_before).await;
     }
 
-    /// When something is to be done, whatever happens.
+    /// When the task must act at the latest.
     fn due(&self, is_leading: bool) -> Instant {
         let now = Instant::now();
         let waiting = self.waiting.iter().map(super::Job::due).min();
         let expiry = self.entries.next_expiry().filter(|_| self.reads.is_empty());
         let dead = self.settler.next_overdue().filter(|_| is_leading && self.covers.is_empty());
-        // What changed since the last look was perhaps passed over for being too soon.
+        // A change since the last look may have been skipped because it came too soon.
         let missed =
             (is_leading && self.settled_at + super::SETTLE > now).then_some(self.settled_at + super::SETTLE);
         let status = is_leading.then(|| self.reporter.next(now)).flatten();
