@@ -31,9 +31,9 @@ use crate::{
 pub struct Policy {
     /// Its name.
     pub name: String,
-    /// Its uid; empty, if it was read from a file.
+    /// Its uid; empty if it was read from a file.
     pub uid: String,
-    /// Its generation; zero, if it was read from a file.
+    /// Its generation; zero if it was read from a file.
     pub generation: i64,
     /// The enforcement of rules without a setting of their own.
     pub enforcement: Enforcement,

@@ -1,6 +1,6 @@
 //! Runs the long work of large reviews.
 //!
-//! **Invariant:** small reviews do not wait for large ones.
+//! **Invariant:** on a runtime with several threads, small reviews do not wait for large ones.
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;

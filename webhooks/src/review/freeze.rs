@@ -194,7 +194,7 @@ fn as_it_was(request: &Request<'_>) -> Option<Vec<u8>> {
         #[serde(skip_serializing_if = "Option::is_none")]
         value: Option<&'a RawValue>,
     }
-    /// The top-level fields of an object. Kubernetes' objects have about five; more than [`MOST`] are rejected.
+    /// The top-level fields of an object. Kubernetes' objects have about five; more than `MOST` are rejected.
     #[derive(Default)]
     struct Fields<'a>(BTreeMap<Cow<'a, str>, &'a RawValue>);
     const MOST: usize = 64;

@@ -1,6 +1,7 @@
 //! Judges requests by the policies of their namespace, and reports the violations.
 //!
-//! **Invariant:** a request is not judged before everything that decides about it has been observed.
+//! **Invariant:** a request is not validated before every kind that decides about it has been observed. Mutation never
+//! denies.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -2,8 +2,8 @@
 //!
 //! The rule does not apply to Flux's controllers under their own accounts, which apply what was decided in Git.
 //!
-//! **Invariant:** the start of a suspension is set by admission or by the controller that resumes; no other user
-//! changes it.
+//! **Invariant:** the start of a suspension is set by admission or by the controller that resumes; people cannot
+//! change it.
 
 use gatehouse_apiservice::policy::SuspensionRule;
 use jiff::{SignedDuration, Timestamp};

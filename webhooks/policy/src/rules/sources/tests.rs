@@ -1,4 +1,4 @@
-//! Sources: what is allowed, and the ways around it that are not.
+//! Tests sources: which addresses patterns allow, and that no other spelling avoids a pattern.
 
 use proptest::prelude::*;
 
