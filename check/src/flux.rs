@@ -143,7 +143,7 @@ fn scalar(node: &Node) -> String {
     }
 }
 
-/// Whether Flux fills in nothing in an object.
+/// Whether Flux substitutes variables in an object.
 pub(crate) fn substitutes(object: &Built) -> bool {
     let disabled = |field: &str| {
         let metadata = object.node.as_deref().and_then(|node| node.at_path(&["metadata", field]));

@@ -74,7 +74,7 @@ impl Verdicts {
     }
 }
 
-/// Judges each object as a creation by an anonymous user, after defaulting.
+/// Judges each object as a creation by an unspecified user, after defaulting.
 pub(crate) fn judge(
     files: &Files,
     placed: &[Placed<'_>],

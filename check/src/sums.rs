@@ -27,7 +27,7 @@ use crate::{
     rulesets::{Namespaces, Rulesets, Selected},
 };
 
-/// An object among all others.
+/// The key of an object.
 type Key = (GroupResource, String, String);
 
 /// The violations of all quotas.

@@ -1,4 +1,4 @@
-//! Builds beside those of `kubectl kustomize`: trees by hand for each feature, and random ones.
+//! Compares builds with those of `kubectl kustomize`: handwritten trees for each feature, and random ones.
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
@@ -11,7 +11,7 @@ use crate::{Files, Role};
 
 type Objects = BTreeMap<String, Value>;
 
-/// The objects by name; `status` of kustomize's own is not looked at.
+/// The objects by name; `status` of built-in kinds of Kubernetes is ignored.
 fn by_name(objects: impl Iterator<Item = Value>) -> Objects {
     let name = |object: &Value| {
         let text = |at: &str| object.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -40,7 +40,7 @@ fn built(root: &Path, folder: &str) -> Result<Objects, String> {
     Ok(by_name(objects.iter().filter_map(|object: &Built| Some(object.node.as_deref()?.to_value()))))
 }
 
-/// None where there is no kubectl.
+/// The build of kubectl; `None` if kubectl is not installed.
 fn expected(root: &Path, folder: &str) -> Option<Result<Objects, String>> {
     let output = match Command::new("kubectl").arg("kustomize").arg(root.join(folder)).output() {
         Ok(output) => output,
@@ -58,7 +58,7 @@ fn expected(root: &Path, folder: &str) -> Option<Result<Objects, String>> {
     Some(Ok(by_name(parsed.manifests.into_iter().map(|manifest| Value::Object(manifest.object)))))
 }
 
-/// Both build the same, or neither builds.
+/// Asserts that both builds give the same objects, or that both fail.
 fn compare(files: &[(String, String)], folder: &str) {
     let root = write(files);
     let Some(expected) = expected(root.path(), folder) else { return };
@@ -117,7 +117,7 @@ metadata: {name: four}
 spec: {replicas: 2, template: {spec: {template: {spec: {containers: [{name: game, image: \"example/game:1\"}]}}}}}
 ";
 
-/// Each is the rest of a kustomization over [`BASE`].
+/// Each is the remainder of a kustomization that is added to [`BASE`].
 const FEATURES: [&str; 48] = [
     "namespace: other\n",
     "namePrefix: pre-\n",
@@ -244,7 +244,7 @@ fn two_objects_of_a_name_are_refused_as_kustomize_refuses_them() {
     }
 }
 
-/// Keys that two features share are joined, as one file would have them.
+/// Merges keys that two features share, as in one file.
 fn joined(features: &[&str]) -> String {
     let mut sections: BTreeMap<&str, String> = BTreeMap::new();
     let mut order = Vec::new();

@@ -85,7 +85,7 @@ fn judged(
         operation: request.operation,
         subresource: is_scale.then_some("scale"),
         object,
-        // A scale request is authorized by its Scales, without the objects.
+        // A scale request carries Scale objects, not the objects themselves.
         old: old.filter(|_| !is_scale),
         scaling: request.scaling,
         user: Some(&request.user),

@@ -1,4 +1,4 @@
-//! Tests of tests: what passes, what fails and how that is told, and what cannot be run.
+//! Tests the test runner: which cases pass, which fail and with what output, and which cannot be run.
 
 use std::path::Path;
 
@@ -55,12 +55,12 @@ fn run(folder: &Path, filter: Option<&str>) -> Tested {
     test(&[folder.to_path_buf()], filter.as_ref(), "2026-11-29T12:00:00Z".parse().expect("a time"))
 }
 
-/// Runs cases under [`HEAD`].
+/// Runs cases that are appended to [`HEAD`].
 fn cases(text: &str) -> Tested {
     run(folder(&format!("{HEAD}{text}")).path(), None)
 }
 
-/// What is not as expected in the one case.
+/// The differences of the only case.
 fn differences(case: &str) -> Vec<String> {
     let tested = cases(case);
     assert!(tested.problems.is_empty(), "{:?}", tested.problems);
@@ -68,7 +68,7 @@ fn differences(case: &str) -> Vec<String> {
     tested.results.into_iter().next().expect("one case").differences
 }
 
-/// The one error, with line and column.
+/// The only error, with line and column.
 fn error(suite: &str) -> String {
     let tested = run(folder(suite).path(), None);
     assert_eq!(tested.exit_code(), 2, "{tested:?}");
@@ -114,7 +114,7 @@ fn what_differs_is_told_like_a_diff() {
         start(differences(&case("decision: Denied, violations: [{rule: prune}]"))),
         ["- */prune", told]
     );
-    // Every violation has to be named, and what is named has to be as it is.
+    // Every violation must be expected, and every expected one must match.
     let both = "decision: Denied, violations: [{rule: interval, message: other}]";
     assert_eq!(start(differences(&case(both))), ["- */interval: … other …", told]);
     assert_eq!(differences(&case("decision: Denied")), [""; 0]);
@@ -130,22 +130,22 @@ fn users_operations_and_rights_count() {
     let check = |more: &str| differences(&format!("{update}{more}"));
     let none = [""; 0];
     assert_eq!(check("  patch: {spec: {interval: 1s}}\n  expect: {decision: Denied}\n"), none);
-    // Whom the policy exempts may.
+    // The users that the policy exempts are allowed.
     let exempt = "  userInfo: {username: root, groups: [admins]}\n";
     assert_eq!(
         check(&format!("  patch: {{spec: {{interval: 1s}}}}\n{exempt}  expect: {{decision: Allowed}}\n")),
         none
     );
-    // A label does not make an old violation a new one.
+    // Changing a label does not turn an existing violation into a new one.
     let b = "- name: c\n  oldObject: objects.yaml#Kustomization/b\n  patch: {metadata: {labels: {x: y}}}\n  expect: {decision: Allowed}\n";
     assert_eq!(differences(b), none);
     assert_eq!(check("  operation: DELETE\n  expect: {decision: Allowed}\n"), none);
-    // Suspending takes a right.
+    // Suspending requires authorization.
     let suspend = "  patch: {spec: {suspend: true}}\n";
     let denied = "  expect: {decision: Denied, violations: [{rule: verbs, message: no right to suspend}]}\n";
     assert_eq!(check(&format!("{suspend}{denied}")), none);
     assert_eq!(check(&format!("{suspend}  authorized: [suspend]\n  expect: {{decision: Allowed}}\n")), none);
-    // Conditions see the request's object; marks of Gatehouse's are refused.
+    // Conditions read the object of the request; changes to Gatehouse's marks are denied.
     let inline = |name: &str, more: &str| {
         format!(
             "- name: c\n  object: {{apiVersion: kustomize.toolkit.fluxcd.io/v1, kind: Kustomization, metadata: {{name: {name}, namespace: team-a{more}}}, spec: {{interval: 5m}}}}\n"
@@ -190,7 +190,7 @@ fn freezes_hold_flux_and_deny_people() {
     std::fs::write(folder.path().join("p.yaml"), &policy).expect("can be written");
     let tested = run(folder.path(), None);
     assert_eq!((tested.exit_code(), tested.results.len()), (0, 4), "{tested:#?}");
-    // Without a time the test would pass on some days only.
+    // Without a fixed time, the test would pass only on some days.
     std::fs::write(folder.path().join("t.yaml"), suite.replace("now: 2026-11-29T12:00:00Z\n", ""))
         .expect("written");
     let tested = run(folder.path(), None);
@@ -258,7 +258,7 @@ cases:
     std::fs::write(folder.path().join("params.yaml"), params).expect("can be written");
     let tested = run(folder.path(), None);
     assert_eq!((tested.exit_code(), tested.results.len()), (0, 6), "{tested:#?}");
-    // What a policy asks for has to be there.
+    // The inputs that a policy requires must exist.
     for (without, told) in [
         (
             "existing: [params.yaml]\n",

@@ -1,4 +1,4 @@
-//! Values as the CEL specification has them, and what no expression gets past.
+//! Tests that values follow the CEL specification, and that no expression exceeds the budget.
 
 use std::time::{Duration, Instant};
 
@@ -31,10 +31,10 @@ fn evaluate(source: &str) -> Result<Value, Failure> {
     compiled.evaluate(&functions(), &[("object", object())], &Budget::new(None))
 }
 
-/// The object that the table of expressions is about.
+/// The object that the expressions of the table are evaluated on.
 const SUBJECT: &str = include_str!("conformance.json");
 
-/// Each expression of the table has the verdict that stands there.
+/// Each expression of the table has the recorded verdict.
 #[test]
 fn the_table_of_kubernetes_expressions() {
     let subject = value_of(&serde_json::from_str(SUBJECT).unwrap());
@@ -60,7 +60,7 @@ fn the_table_of_kubernetes_expressions() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What no budget is left for.
+/// The message with which an expression exhausts the budget.
 fn exhausted(source: &str, budget: &Budget, object: &serde_json::Value) -> &'static str {
     match compiled(source).evaluate(&functions(), &[("object", value_of(object))], budget) {
         Err(Failure::Exhausted(why)) => why,
@@ -83,7 +83,7 @@ fn what_holds() {
         "object.spec['text'] == 'abc' && object['spec'].list[1] == 2 && object.spec.list[dyn(1.0)] == 2 && object.spec.list[dyn(2u)] == 3",
         "'text' in object.spec && 2 in object.spec.list && !(4 in object.spec.list) && !('x' in object.spec)",
         "{1: 'a'}[dyn(1u)] == 'a' && {true: 'b'}[true] == 'b' && {1: 'a'}[dyn(1.0)] == 'a'",
-        // Optional fields: absent at any depth is none, and none stays none.
+        // Optional fields: a field that is absent at any depth is none, and none stays none.
         "object.spec.?nope.orValue('x') == 'x' && object.?nope.?deeper.orValue(false) == false",
         "!object.?nope.?deeper.hasValue() && !object.spec.?nope.hasValue() && object.spec.?text.hasValue()",
         "object.?spec.text.orValue('') == 'abc' && !object.?nope.text.hasValue() && object.?spec.?text == optional.of('abc')",
@@ -103,7 +103,7 @@ fn what_holds() {
         "type(1) == int && type(object.spec) == map && type('a') != bytes && string(duration('90s')) == '90s'",
         "[1, 2].map(x, [3, 4].map(y, x * y)) == [[3, 4], [6, 8]] && [[1], [2]].map(x, x.map(x, x + 1)) == [[2], [3]]",
         "{'a': 1, 'b': 2}.all(k, k in ['a', 'b']) && {'a': 1}.map(k, k) == ['a'] && object.spec.empty.all(k, false)",
-        // An error counts only where nothing else decides.
+        // An error counts only if no other operand decides.
         "object.spec.images.exists(i, i.tag == 'v1') && !object.spec.images.all(i, i.tag == 'v2')",
         "object.spec.images.exists(i, i.name == 'x' || i.tag == 'v1')",
         "true || object.spec.nope == 1",
@@ -111,7 +111,7 @@ fn what_holds() {
         "!(object.spec.nope == 1 && false)",
         "[3, 2].exists(x, 6 / (x - 3) == -6) && ![3, 2].all(x, 6 / (x - 3) == 6)",
         "true ? true : object.spec.nope",
-        // Functions, natively and of the libraries.
+        // Functions of this crate and of the libraries.
         "size('äö') == 2 && object.spec.list.size() == 3 && size({}) == 0 && b'ab'.size() == 2",
         "'abc'.contains('b') && 'abc'.startsWith('a') && 'abc'.endsWith('c') && 'abc'.contains('')",
         "'abc'.matches('^[a-c]+$') && 'x1y22'.find('[0-9]+') == '1' && 'x1y22'.findAll('[0-9]+') == ['1', '22']",
@@ -121,7 +121,7 @@ fn what_holds() {
         "sets.contains([1, 2], [2]) && sets.equivalent([1, 2], [2, 1]) && [[1], [2]].flatten() == [1, 2]",
         "quantity('1Gi').isGreaterThan(quantity('1M')) && url('https://a.b/c').getHost() == 'a.b' && semver('1.2.3').major() == 1",
         "'%s %d %.2f'.format(['a', 1, 0.5]) == 'a 1 0.50' && string(5) == '5' && int('5') == 5 && lists.range(3) == [0, 1, 2]",
-        // What the libraries have another value for.
+        // Functions for which the libraries return other values.
         "quantity('1e20').isGreaterThan(quantity('1')) && isQuantity('1e200') && !isQuantity('1x')",
         "quantity('9223372036854775807').add(quantity('1Ei')).isGreaterThan(quantity('9223372036854775807'))",
         "quantity('100n').isLessThan(quantity('1m')) && sign(quantity('1n').sub(quantity('1n'))) == 0",
@@ -215,7 +215,8 @@ fn what_has_no_value() {
     }
 }
 
-/// What grows with each step, in every way that an expression has. Each takes gigabytes, or hours, without a budget.
+/// Expressions that grow with each step, in every way that the language has. Without a budget, each takes gigabytes or
+/// hours.
 fn hostile() -> Vec<(&'static str, String)> {
     let chain = |start: &str, link: &str, links: usize| format!("{start}{}", link.repeat(links));
     let doubled = |links: usize| chain("['aaaaaaaaaaaaaaaa']", ".map(x, x + x)", links);
@@ -279,7 +280,7 @@ fn hostile_object() -> serde_json::Value {
     json!({"l": vec![1; 2000], "text": "a".repeat(50_000)})
 }
 
-/// Bytes that the thread's evaluation may hold are those it counts; here they are compared with the process' own.
+/// Compares the bytes that an evaluation counts with the memory of the process.
 #[test]
 fn whatever_grows_ends_within_the_budget() {
     for (what, source) in hostile() {
@@ -288,20 +289,20 @@ fn whatever_grows_ends_within_the_budget() {
         let why = exhausted(&source, &budget, &hostile_object());
         let grown = peak_kib() - before;
         assert!(why.contains("too "), "{what}: {why}");
-        // What is counted, what the allocator keeps beside it, and other tests of this process.
+        // The counted bytes, the overhead of the allocator, and other tests of this process.
         assert!(grown < 96 << 10, "{what}: {grown} KiB");
         assert!(budget.steps_left() >= TOTAL_STEPS - EXPRESSION_STEPS, "{what}");
     }
 }
 
-/// The most that this process was ever resident with.
+/// The peak resident memory of this process.
 fn peak_kib() -> i64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
 }
 
-/// Takes steps alone.
+/// Costs only steps, no bytes.
 const ENDLESS: &str = "object.l.all(a, object.l.all(b, true))";
 
 #[test]
@@ -333,7 +334,7 @@ fn evaluation_ends_when_time_is_over() {
     let past = Instant::now();
     assert_eq!(exhausted("true", &Budget::new(Some(past)), &json!({})), "was not evaluated in time");
     let soon = Instant::now() + Duration::from_millis(5);
-    // As many steps as are granted take longer than that.
+    // Using all granted steps takes longer than that.
     let object = hostile_object();
     assert_eq!(exhausted(ENDLESS, &Budget::new(Some(soon)), &object), "was not evaluated in time");
     let later = Budget::new(Some(Instant::now() + Duration::from_mins(1)));
