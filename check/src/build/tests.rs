@@ -11,7 +11,7 @@ use crate::{Files, Role};
 
 type Objects = BTreeMap<String, Value>;
 
-/// The objects by name; `status` of built-in kinds of Kubernetes is ignored.
+/// The objects by kind, namespace and name.
 fn by_name(objects: impl Iterator<Item = Value>) -> Objects {
     let name = |object: &Value| {
         let text = |at: &str| object.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();

@@ -97,7 +97,7 @@ impl Catalogue {
         catalogue
     }
 
-    /// Adds the kinds of a file, which replace known kinds of the same name.
+    /// Adds the kinds of a file. A kind that is already known is replaced.
     pub fn with_file(mut self, path: &Path) -> Result<Self, CatalogueError> {
         let file = path.display().to_string();
         match std::fs::read_to_string(path) {

@@ -1,4 +1,4 @@
-//! Conversions between types, and types as values: `string`, `int`, `type`, …, as cel-go has them.
+//! Conversions between types, and types as values: `string`, `int`, `type`, …, as in cel-go.
 
 use std::sync::Arc;
 
@@ -29,12 +29,12 @@ const TYPE_NAMES: [&str; 15] = [
     "net.CIDR",
 ];
 
-/// Whether a name is that of a type, written as a value.
+/// Whether a name is that of a type, which can be used as a value.
 pub(super) fn is_type_name(name: &str) -> bool {
     TYPE_NAMES.contains(&name)
 }
 
-/// A type, as a value.
+/// A type as a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TypeValue(String);
 
@@ -44,18 +44,18 @@ impl Opaque for TypeValue {
     }
 }
 
-/// The type of this name.
+/// The type with this name, as a value.
 pub(super) fn named_type(name: &str) -> Value {
     Value::Opaque(Arc::new(TypeValue(name.to_owned())))
 }
 
-/// The name of a type that is a value.
+/// The name of the type, if the value is a type.
 pub(super) fn as_type(value: &Value) -> Option<&str> {
     let Value::Opaque(opaque) = value else { return None };
     opaque.downcast_ref::<TypeValue>().map(|named| named.0.as_str())
 }
 
-/// The name of the type of a value.
+/// The name of a value's type.
 pub(super) fn type_of(value: &Value) -> &str {
     match value {
         Value::Int(_) => "int",
@@ -70,7 +70,7 @@ pub(super) fn type_of(value: &Value) -> &str {
         Value::Duration(_) => "google.protobuf.Duration",
         Value::Timestamp(_) => "google.protobuf.Timestamp",
         value if as_optional(value).is_some() => "optional_type",
-        // As Kubernetes calls what the library has as Format.
+        // Kubernetes has another name for the library's Format.
         Value::Opaque(opaque) if opaque.runtime_type_name() == "kubernetes.Format" => {
             "kubernetes.NamedFormat"
         }
@@ -83,7 +83,7 @@ fn cannot(value: &Value, to: &str) -> Failure {
     failed(format!("{} cannot be made {to}", describe(value)))
 }
 
-/// `string(…)` of what has no library of its own.
+/// Implements `string(…)` for types without their own library.
 pub(super) fn string(value: &Value) -> Result<String, Failure> {
     Ok(match value {
         Value::String(text) => text.as_ref().clone(),
@@ -100,7 +100,7 @@ pub(super) fn string(value: &Value) -> Result<String, Failure> {
     })
 }
 
-/// How chrono's times are written, without its name.
+/// Formats the times of chrono without naming that crate.
 trait Written {
     fn to_rfc3339_opts_nanos(&self) -> String;
 }
@@ -119,7 +119,7 @@ where
     }
 }
 
-/// Seconds of nanoseconds, as Go writes the floating-point number.
+/// Converts nanoseconds to seconds, as a float like that of Go's `Duration.Seconds`.
 #[allow(clippy::cast_precision_loss, reason = "as Go's Duration.Seconds does it")]
 fn seconds(nanos: i64) -> f64 {
     (nanos / 1_000_000_000) as f64 + (nanos % 1_000_000_000) as f64 / 1e9
@@ -129,7 +129,7 @@ pub(super) fn nanoseconds(duration: &chrono::Duration) -> Result<i64, Failure> {
     duration.num_nanoseconds().ok_or_else(|| failed("a duration is too long"))
 }
 
-/// A number as Go's `%g` writes it.
+/// Formats a number as Go's `%g` does.
 pub(super) fn shortest(number: f64) -> String {
     if number.is_nan() {
         return "NaN".to_owned();
@@ -231,7 +231,7 @@ pub(super) fn duration(value: &Value) -> Converted {
     }
 }
 
-/// Nanoseconds of a duration as Go's `time.ParseDuration` reads it.
+/// Parses a duration as Go's `time.ParseDuration` does, in nanoseconds.
 pub(super) fn go_duration(text: &str) -> Result<i64, String> {
     let read =
         gatehouse_apiservice::duration::parse(text).ok().and_then(|read| i64::try_from(read.as_nanos()).ok());
@@ -253,12 +253,12 @@ pub(super) fn timestamp(value: &Value) -> Converted {
     }
 }
 
-/// Whether an instant is of the years 1 to 9999.
+/// Whether a timestamp is in the years 1 to 9999.
 fn is_within(seconds: i64) -> bool {
     (-62_135_596_800..=253_402_300_799).contains(&seconds)
 }
 
-/// A timestamp of RFC 3339.
+/// Parses an RFC 3339 timestamp.
 pub(super) fn timestamp_of(text: &str) -> Result<Value, String> {
     let wrong = || {
         let shown: String = text.chars().take(64).collect();
@@ -269,7 +269,7 @@ pub(super) fn timestamp_of(text: &str) -> Result<Value, String> {
     if is_written && is_within(time.timestamp()) { Ok(Value::Timestamp(time)) } else { Err(wrong()) }
 }
 
-/// `getHours` and its like, in UTC or a time zone.
+/// `getHours` and similar functions, in UTC or in a time zone.
 pub(super) fn time_part(name: &str, operands: &[Value]) -> Converted {
     if let [Value::Duration(duration)] = operands {
         let nanos = nanoseconds(duration)?;
@@ -305,7 +305,7 @@ pub(super) fn time_part(name: &str, operands: &[Value]) -> Converted {
     }))
 }
 
-/// A time zone by its name, or as an offset such as `+02:00`.
+/// A time zone by name, or by an offset such as `+02:00`.
 fn time_zone(name: &str) -> Result<TimeZone, Failure> {
     let shown: String = name.chars().take(64).collect();
     let unknown = || failed(format!("{shown:?} is not a time zone"));

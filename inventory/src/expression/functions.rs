@@ -117,7 +117,7 @@ pub struct Own {
     pub steps: u64,
 }
 
-/// Variables whose fields are known, by their path, such as `request.userInfo`: what they have, as `NAME` or `NAME: TYPE`.
+/// Variables with known fields, by their path, such as `request.userInfo`, with the fields as `NAME` or `NAME: TYPE`.
 pub(super) type Fields = &'static [(&'static str, &'static [&'static str])];
 
 /// The functions an expression may use.

@@ -248,10 +248,10 @@ impl Translation<'_> {
                     self.rest = &self.rest[end + 2..];
                 }
                 '\\' => self.escape(true)?,
-                // A range, or at an end of the class itself.
+                // The `-` of a range, or a literal one at the start or the end of the class.
                 '-' if is_first || self.rest.starts_with(']') => self.made.push_str("\\-"),
                 '-' => {
-                    // At the end of the range it is one more character; a class of its own would be another matter.
+                    // A `-` at the end of a range is an ordinary character.
                     self.made.push('-');
                     if let Some(rest) = self.rest.strip_prefix('-') {
                         self.made.push_str("\\-");
