@@ -1,4 +1,6 @@
-//! How much of each limit something takes up.
+//! Amounts of several dimensions.
+//!
+//! **Invariant:** a zero amount is never stored.
 
 use std::{
     collections::{BTreeMap, btree_map},
@@ -9,17 +11,17 @@ use gatehouse_apiservice::quantity::Quantity;
 
 use crate::Dimension;
 
-/// How much of what. Sparse: what is zero is absent.
+/// An amount for each dimension. Sparse: zero amounts are absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Amounts(BTreeMap<Dimension, Quantity>);
 
 impl Amounts {
-    /// How much of `dimension`.
+    /// The amount of `dimension`.
     pub fn get(&self, dimension: &Dimension) -> Quantity {
         self.0.get(dimension).copied().unwrap_or(Quantity::ZERO)
     }
 
-    /// Makes it so much.
+    /// Sets the amount of a dimension.
     pub fn set(&mut self, dimension: Dimension, quantity: Quantity) {
         if quantity.is_zero() {
             self.0.remove(&dimension);
@@ -28,17 +30,17 @@ impl Amounts {
         }
     }
 
-    /// Whether it is nothing.
+    /// Whether all amounts are zero.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// What is there, in the order of the dimensions' names.
+    /// The amounts other than zero, ordered by the dimensions' names.
     pub fn iter(&self) -> btree_map::Iter<'_, Dimension, Quantity> {
         self.0.iter()
     }
 
-    /// The sum; none beyond the range.
+    /// The sum; `None` on overflow.
     pub fn checked_add(&self, other: &Self) -> Option<Self> {
         let mut sum = self.clone();
         for (dimension, quantity) in other {
@@ -47,7 +49,7 @@ impl Amounts {
         Some(sum)
     }
 
-    /// The difference, which may be negative; none beyond the range.
+    /// The difference, which may be negative; `None` on overflow.
     pub fn checked_sub(&self, other: &Self) -> Option<Self> {
         let mut difference = self.clone();
         for (dimension, quantity) in other {
@@ -56,7 +58,7 @@ impl Amounts {
         Some(difference)
     }
 
-    /// So many times as much; none beyond the range.
+    /// The amounts multiplied by `times`; `None` on overflow.
     pub fn checked_mul(&self, times: i64) -> Option<Self> {
         let mut product = Self::default();
         for (dimension, quantity) in self {
@@ -65,7 +67,7 @@ impl Amounts {
         Some(product)
     }
 
-    /// The sum, which stops at the end of the range: for sums over what exists, of which each part is far below.
+    /// The saturating sum: for sums over existing objects, each of which is far below the range.
     #[must_use]
     pub fn saturating_add(&self, other: &Self) -> Self {
         let mut sum = self.clone();
@@ -76,7 +78,7 @@ impl Amounts {
         sum
     }
 
-    /// The difference, which stops at the end of the range.
+    /// The saturating difference.
     #[must_use]
     pub fn saturating_sub(&self, other: &Self) -> Self {
         let mut difference = self.clone();
@@ -88,19 +90,19 @@ impl Amounts {
         difference
     }
 
-    /// The larger of each.
+    /// The larger amount of each dimension.
     #[must_use]
     pub fn max(&self, other: &Self) -> Self {
         self.each(other, Ord::max)
     }
 
-    /// The smaller of each.
+    /// The smaller amount of each dimension.
     #[must_use]
     pub fn min(&self, other: &Self) -> Self {
         self.each(other, Ord::min)
     }
 
-    /// Of those dimensions for which `keep` holds.
+    /// The amounts of the dimensions for which `keep` holds.
     #[must_use]
     pub fn only(&self, mut keep: impl FnMut(&Dimension) -> bool) -> Self {
         Self(self.0.iter().filter(|(one, _)| keep(one)).map(|(one, two)| (one.clone(), *two)).collect())

@@ -1,8 +1,8 @@
-//! Which resources cannot be counted: those whose objects belong to no namespace, and those that have no objects.
+//! The resources that cannot be counted: those without a namespace, and those without stored objects.
 
 use crate::GroupResource;
 
-/// Resources of Kubernetes and of Gatehouse that belong to no namespace. A star stands for every resource of a group.
+/// Cluster-scoped resources of Kubernetes and of Gatehouse. A star stands for every resource of a group.
 const CLUSTER_SCOPED: &[(&str, &str)] = &[
     ("", "componentstatuses"),
     ("", "namespaces"),
@@ -35,7 +35,7 @@ const CLUSTER_SCOPED: &[(&str, &str)] = &[
     ("storagemigration.k8s.io", "*"),
 ];
 
-/// Resources that are asked something, or are a view of others: nothing of them is stored.
+/// Resources that are requests for a review, or a view of others: they are not stored.
 const WITHOUT_OBJECTS: &[(&str, &str)] = &[
     ("", "bindings"),
     ("authentication.k8s.io", "*"),
@@ -44,8 +44,8 @@ const WITHOUT_OBJECTS: &[(&str, &str)] = &[
     ("view.gatehouse.dev", "*"),
 ];
 
-/// Why objects of a resource cannot be counted, as far as that is known of Kubernetes' own resources; of all others
-/// discovery tells.
+/// Why objects of a resource cannot be counted, as far as it is known for Kubernetes' own resources; discovery tells
+/// for all others.
 pub fn uncountable(resource: &GroupResource) -> Option<&'static str> {
     let is_among = |list: &[(&str, &str)]| {
         list.iter()
@@ -60,9 +60,9 @@ pub fn uncountable(resource: &GroupResource) -> Option<&'static str> {
     }
 }
 
-/// Of a resource that is not namespaced.
+/// The reason for a resource that is not namespaced.
 pub const NO_NAMESPACE: &str = "cannot be counted: its objects belong to no namespace, and so to no tenant";
-/// Of a resource without the verbs list and watch.
+/// The reason for a resource without the verbs list and watch.
 pub const NO_OBJECTS: &str = "cannot be counted: it has no objects that can be listed and watched";
 
 #[cfg(test)]

@@ -1,26 +1,26 @@
-//! What a quota limits: the keys of `spec.hard`.
+//! The dimensions that a quota limits: the keys of `spec.hard`.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 use gatehouse_apiservice::quantity::{Format, Quantity};
 use thiserror::Error;
 
-/// Something that is limited. Ordered as its names are.
+/// A dimension that a quota limits. Ordered by name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Dimension {
-    /// `count/RESOURCE.GROUP`: the objects of a resource.
+    /// `count/RESOURCE.GROUP`: the number of objects of a resource.
     Count(GroupResource),
     /// `gameservers`: servers that exist, or that fleets ask for.
     GameServers,
-    /// `players`: the players those servers have room for.
+    /// `players`: the players that those servers have room for.
     Players,
-    /// `requests.cpu`: what those servers ask for.
+    /// `requests.cpu`: the CPU that those servers request.
     RequestsCpu,
-    /// `requests.memory`: likewise.
+    /// `requests.memory`: the memory that those servers request.
     RequestsMemory,
 }
 
-/// A resource of a group, at whatever version.
+/// A resource of a group, at any version.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupResource {
     /// The plural name, such as `fleets`.
@@ -29,15 +29,15 @@ pub struct GroupResource {
     pub group: Arc<str>,
 }
 
-/// What is limited by a key of `spec.hard` cannot be told.
+/// An invalid key of `spec.hard`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum DimensionError {
-    /// No such limit.
+    /// There is no such dimension.
     #[error(
         "unknown limit: there are gameservers, players, requests.cpu, requests.memory and count/RESOURCE.GROUP"
     )]
     Unknown,
-    /// `count/` is followed by no resource.
+    /// `count/` is not followed by a resource.
     #[error(
         "must be count/RESOURCE.GROUP, such as count/fleets.agones.dev, or count/RESOURCE for the core group"
     )]
@@ -45,17 +45,17 @@ pub enum DimensionError {
 }
 
 impl Dimension {
-    /// Whether only whole numbers make sense.
+    /// Whether only integers are valid.
     pub fn is_integer(&self) -> bool {
         matches!(self, Self::Count(_) | Self::GameServers | Self::Players)
     }
 
-    /// A quantity of this, in words: memory in binary suffixes, all else in decimal ones.
+    /// A quantity of this dimension as text: memory with binary suffixes, all others with decimal ones.
     pub fn text(&self, quantity: Quantity) -> String {
         self.written(quantity).to_string()
     }
 
-    /// `quantity`, to be written as amounts of this are.
+    /// `quantity`, in the format of this dimension.
     pub(crate) fn written(&self, quantity: Quantity) -> Quantity {
         let format = if *self == Self::RequestsMemory { Format::Binary } else { Format::Decimal };
         quantity.with_format(format)
@@ -109,7 +109,7 @@ impl FromStr for GroupResource {
         let (resource, group) = text.split_once('.').map_or((text, None), |(one, two)| (one, Some(two)));
         let well = is_label(resource) && group.is_none_or(|group| group.split('.').all(is_label));
         if !well || text.len() > 316 {
-            // A label of 63, a dot and a subdomain of 253, less what would not be served anyway.
+            // A label of 63, a dot and a subdomain of 253, minus what would not be served anyway.
             return Err(DimensionError::Resource);
         }
         Ok(Self::new(group.unwrap_or_default(), resource))

@@ -1,11 +1,11 @@
-//! Tenant quotas: what objects take up, and the ledger that promises it. No I/O, no clock.
+//! Tenant quotas: the usage of objects, and the ledger that reserves it. No I/O, no clock.
 //!
-//! - [`CompiledQuota`]: a TenantQuota whose every field was found to make sense.
-//! - [`usage`]: what an object takes up, in exact numbers; an object that cannot be read is an error that names the
-//!   field, never nothing.
-//! - [`Families`]: what is counted of it, where Agones has made it for an object that is charged already.
-//! - [`Ledger`]: what was promised. Usage is at most what it has counted and charged, whatever is retried, lost,
-//!   late or seen twice.
+//! - [`CompiledQuota`]: a TenantQuota whose fields are all valid.
+//! - [`usage`]: the exact usage of an object; an object that cannot be read is an error that names the field, never a
+//!   usage of zero.
+//! - [`Families`]: the part of it that is counted, if Agones created the object for an owner that is charged already.
+//! - [`Ledger`]: the reservations. **Invariant:** usage is at most what it has counted and charged, whatever is
+//!   retried, lost, late or observed twice.
 
 mod amounts;
 mod countable;

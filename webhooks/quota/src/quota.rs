@@ -1,4 +1,4 @@
-//! A TenantQuota, compiled: every limit is a number, the selector is one.
+//! A compiled TenantQuota: its limits are numbers, and its selector is parsed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,24 +9,24 @@ use gatehouse_apiservice::{
 
 use crate::{Amounts, CHARGED, Dimension, GroupResource, uncountable};
 
-/// A TenantQuota that was found to make sense.
+/// A valid TenantQuota.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompiledQuota {
     /// `metadata.name`.
     pub name: String,
-    /// `metadata.uid`; empty, if it has none yet.
+    /// `metadata.uid`; empty if it has none yet.
     pub uid: String,
     /// `metadata.generation`.
     pub generation: i64,
     /// The limits.
     pub hard: BTreeMap<Dimension, Quantity>,
-    /// What happens to a request that would exceed one.
+    /// What happens to a request that would exceed a limit.
     pub enforcement: Enforcement,
     selector: Selector,
 }
 
 impl CompiledQuota {
-    /// Compiles a quota, or says all that is wrong with it.
+    /// Compiles a quota, or returns all its errors.
     pub fn compile(quota: &TenantQuota) -> Result<Self, Vec<FieldError>> {
         let mut errors = Vec::new();
         let mut hard = BTreeMap::new();
@@ -65,12 +65,12 @@ impl CompiledQuota {
         self.selector.matches(namespace_labels)
     }
 
-    /// What is limited of `amounts`.
+    /// The amounts that the quota limits.
     pub fn relevant(&self, amounts: &Amounts) -> Amounts {
         amounts.only(|dimension| self.hard.contains_key(dimension))
     }
 
-    /// What it counts and cannot, as far as that is known of Kubernetes' own resources.
+    /// Errors for the resources that it cannot count, as far as known for Kubernetes' own resources.
     pub fn uncountable(&self) -> Vec<FieldError> {
         let counted = self.hard.keys().filter_map(|dimension| match dimension {
             Dimension::Count(resource) => Some((dimension, uncountable(resource)?)),
@@ -82,7 +82,7 @@ impl CompiledQuota {
         counted.map(error).collect()
     }
 
-    /// The resources whose objects may take up something of what is limited.
+    /// The resources whose objects may use something that is limited.
     pub fn resources(&self) -> BTreeSet<GroupResource> {
         let mut resources = BTreeSet::new();
         for dimension in self.hard.keys() {

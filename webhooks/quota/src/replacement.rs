@@ -1,15 +1,17 @@
-//! Whether Agones may make another game server while others are being deleted.
+//! Decides whether Agones may create another game server while others are being deleted.
 //!
-//! Agones replaces a server as soon as it is deleted, while its pod still runs. What it makes for a Fleet or a set is charged
-//! there, so that a tenant who deletes servers again and again would have as many run as fit into their grace periods.
+//! Agones replaces a server as soon as it is deleted, while its pod still runs. What it creates for a Fleet or a set is
+//! charged there, so without this check a tenant who deletes servers again and again would have as many running as fit
+//! into their grace periods.
 
 use std::collections::BTreeMap;
 
 use crate::{Amounts, Dimension, Exceeded, Quantity, Weight};
 
-/// What `new` exceeds: with it there would be more than the limits allow, and more than is asked for too. A rollout's
-/// surge is asked for by its sets; room for players that running servers have made is in nobody's way. `used` is what is counted of a tenant, and `standing` what Agones' objects have of it;
-/// a server that was admitted and is not observed yet is part of `admitted`.
+/// The limits that `new` exceeds: with it, there would be more than the limits allow and more than is asked for. A
+/// rollout's surge is asked for by its sets; room for players that running servers have added does not block others.
+/// `used` is the counted usage of a tenant, and `standing` the part of it from Agones' objects; a server that was
+/// admitted and is not observed yet is part of `admitted`.
 pub fn exceeded_by_replacement(
     hard: &BTreeMap<Dimension, Quantity>,
     used: &Amounts,

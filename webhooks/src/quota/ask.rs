@@ -1,4 +1,4 @@
-//! What a request asks of the quotas over its namespace.
+//! Computes what a request asks of the quotas of its namespace.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,65 +16,65 @@ use tokio::time::Instant;
 
 use crate::world::{Live, LiveError, Snapshot};
 
-/// A request, as far as quotas are concerned.
+/// The parts of a request that quotas look at.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
-    /// Who does it.
+    /// The kind of requester.
     pub requester: Requester,
-    /// What is done. A deletion is asked about only where what the object owns stays: nothing is ever in the way of its
-    /// going.
+    /// The operation. A deletion is reviewed only if the objects that the object owns stay: else deletions are always
+    /// admitted.
     pub operation: Operation,
     /// The resource.
     pub resource: &'a GroupResource,
-    /// The version that it is sent at.
+    /// The API version that it is sent at.
     pub version: &'a str,
-    /// `scale`, or empty; nothing else takes up anything.
+    /// `scale`, or empty; other subresources change no usage.
     pub subresource: &'a str,
     /// The namespace.
     pub namespace: &'a str,
-    /// The object, or the Scale, as it is to be.
+    /// The new object, or the new Scale.
     pub object: Option<&'a Value>,
-    /// As it is.
+    /// The existing object or Scale.
     pub old: Option<&'a Value>,
-    /// Who asks.
+    /// The requesting user.
     pub user: &'a str,
-    /// Nothing will be written.
+    /// Whether it is a dry run.
     pub dry_run: bool,
-    /// When the answer must be there.
+    /// The deadline of the answer.
     pub until: Instant,
 }
 
-/// Who makes a request, as far as quotas are concerned.
+/// The kind of requester, as far as quotas distinguish them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Requester {
-    /// Agones. What it creates for a Fleet or a set is charged there. It is denied only while more would exist than the
-    /// limit allows and than Fleets and sets ask for, since Agones tries again.
+    /// Agones. What it creates for a Fleet or a set is charged to that owner. It is denied only while more would exist
+    /// than the limit allows and than Fleets and sets ask for, because Agones retries.
     Agones,
-    /// The garbage collector. It decides on nothing, and what it lets go of goes on being counted.
+    /// The garbage collector. It makes no decisions of its own, and objects that it orphans remain counted.
     Collector,
-    /// Anybody else. The owner that an object of theirs names excuses from nothing.
+    /// Anybody else. An owner reference in their objects exempts them from nothing.
     Other,
 }
 
-/// What a request asks for; by default nothing that any quota limits.
+/// What a request asks for; by default, nothing that a quota limits.
 #[derive(Debug, Default)]
 pub(super) struct Question {
-    /// The object's name, also where the API server has made it up.
+    /// The object's name, including one that the API server generated.
     pub(super) name: String,
-    /// What it takes up, and is to take up.
+    /// Its usage before and after the request.
     pub(super) charge: Option<Proposal>,
-    /// How far an autoscaler may let its fleet grow, if that is further than before.
+    /// How far an autoscaler may scale its fleet, if further than before.
     pub(super) ceiling: Option<CeilingRequest>,
-    /// What it does not state and has to, where a quota limits that: containers, or fields.
+    /// The containers or fields without a request that a quota with such a limit requires.
     pub(super) unstated: BTreeMap<Dimension, Vec<String>>,
-    /// What a game server takes up that Agones makes for a set.
+    /// The usage of a game server that Agones creates for a set.
     pub(super) replacement: Option<Amounts>,
-    /// What it makes less of in a game server than its pod takes up.
+    /// The amounts that an update lowers in a game server below what its pod uses.
     pub(super) shrunk: BTreeSet<Dimension>,
 }
 
 impl Question {
-    /// What has to be stated under a quota and is not.
+    /// The requests that a quota requires and that are missing, as text.
     pub(super) fn unstated_under(&self, quota: &CompiledQuota) -> Option<String> {
         let unstated = self.unstated.iter().filter(|(dimension, _)| quota.hard.contains_key(dimension));
         let list: Vec<_> =
@@ -82,7 +82,7 @@ impl Question {
         (!list.is_empty()).then(|| list.join("; "))
     }
 
-    /// Why a game server may not be written smaller under a quota that denies: its pod keeps what it was made with.
+    /// Why a quota that denies does not let a game server shrink: its pod keeps what it was created with.
     pub(super) fn shrunk_under(&self, quota: &CompiledQuota) -> Option<String> {
         let is_denied = quota.enforcement == Enforcement::Deny;
         let shrunk = self.shrunk.iter().find(|dimension| is_denied && quota.hard.contains_key(dimension))?;
@@ -92,21 +92,21 @@ impl Question {
     }
 }
 
-/// How far a fleet might grow.
+/// How far a fleet may grow.
 #[derive(Debug)]
 pub(super) struct CeilingRequest {
-    /// What it would take up then.
+    /// Its usage then.
     pub(super) ceiling: Amounts,
-    /// What it takes up.
+    /// Its usage now.
     pub(super) instead_of: Amounts,
 }
 
-/// Why it cannot be told what a request asks for.
+/// Why it is unknown what a request asks for.
 #[derive(Debug)]
 pub(super) enum AskError {
-    /// The object makes no sense.
+    /// The object is invalid.
     Invalid(String),
-    /// Something is not known now.
+    /// Something is unknown at present.
     Unknown(String),
 }
 
@@ -119,7 +119,7 @@ impl From<UsageError> for AskError {
     }
 }
 
-/// Of an object's `metadata`.
+/// The identifying fields of an object's `metadata`.
 struct Identity<'a> {
     uid: &'a str,
     name: &'a str,
@@ -136,14 +136,14 @@ impl<'a> Identity<'a> {
         }
     }
 
-    /// Of an object as it is, the revision that it was written at.
+    /// The revision of an existing object.
     fn revision(&self) -> Result<u64, AskError> {
         let wrong = |_| AskError::Invalid("oldObject.metadata.resourceVersion: must be a number".to_owned());
         self.resource_version.parse().map_err(wrong)
     }
 }
 
-/// Whether a quota limits anything that objects of the resource take up.
+/// Whether a quota limits anything that objects of the resource use.
 pub(super) fn concerns(quota: &CompiledQuota, resource: &GroupResource) -> bool {
     quota.hard.keys().any(|dimension| match dimension {
         Dimension::Count(counted) => counted == resource,
@@ -159,13 +159,13 @@ fn is_game_server(resource: &GroupResource) -> bool {
     (&*resource.group, &*resource.resource) == ("agones.dev", "gameservers")
 }
 
-/// The finalizers by which Agones keeps a GameServer until its pod has ended; the first, before Agones 1.41.
+/// The finalizers by which Agones keeps a GameServer until its pod has ended; Agones before 1.41 uses the first.
 const KEEPERS: [&str; 2] = ["agones.dev", "agones.dev/controller"];
 
-/// What says that a GameServer has no pod: Agones waits for none then.
+/// The annotation of a GameServer without a pod: Agones then waits for none.
 const DEV_ADDRESS: &str = "agones.dev/dev-address";
 
-/// The field by which an update would have a GameServer gone before its pod, and why that is so.
+/// The field by which an update would remove a GameServer before its pod, and the reason.
 pub(crate) fn released(resource: &GroupResource, object: &Value, old: &Value) -> Option<(String, String)> {
     if !is_game_server(resource) {
         return None;
@@ -206,9 +206,9 @@ pub(super) async fn question(facts: &Facts<'_>, world: &Snapshot, live: &Live) -
     }
 }
 
-/// The name of the object that a creation cannot make, because there is one: it would be charged, and for a minute nobody
-/// could tell that nothing comes of it. It is looked for only where the world knows of one, and read with a quorum then: it
-/// exists while the request is under way.
+/// The name of a creation's object, if it already exists: the creation will fail, but its charge would expire only
+/// after a minute. The object is looked up only if the world knows one, and then read with a quorum, so that it exists
+/// while the request is in progress.
 pub(super) async fn taken<'a>(
     facts: &Facts<'_>,
     question: &'a Question,
@@ -223,7 +223,7 @@ pub(super) async fn taken<'a>(
     matches!(found, Ok(Some(_))).then_some(name)
 }
 
-/// What a request asks for. A template that was made just before may not have been seen yet: it is looked up.
+/// What a request asks for. A template that was created just before may not be observed yet, so it is looked up.
 async fn ask_with_template(
     facts: &Facts<'_>,
     object: &Value,
@@ -249,7 +249,7 @@ async fn ask_with_template(
     }
 }
 
-/// The world, and a template that it has not seen.
+/// The world, and a template that it has not observed.
 struct Found<'a> {
     world: &'a Snapshot,
     namespace: &'a str,
@@ -266,7 +266,7 @@ impl Templates for Found<'_> {
     }
 }
 
-/// Like a [`AskError`], with what there is to find out yet.
+/// Like an [`AskError`], with what is yet to be looked up.
 enum Unclear {
     Usage(UsageError),
     AskError(AskError),
@@ -307,7 +307,7 @@ fn ask(
         return Ok(Question { name, ..Question::default() });
     }
     let new = usage(facts.resource, object, templates)?;
-    // One that makes no sense as it is was counted, and no more; it may be made to make sense.
+    // An invalid existing object was only counted as an object; an update may make it valid.
     let counted = |_| Usage::counted(facts.resource);
     let before = old.map(|old| usage(facts.resource, old, templates).unwrap_or_else(counted));
     let shrunk = before.as_ref().map(|before| shrunk(facts, &new, before)).unwrap_or_default();
@@ -328,8 +328,8 @@ fn ask(
     Ok(Question { name, charge: Some(charge), ceiling, unstated, replacement, shrunk })
 }
 
-/// What an object does not state: all of it at its creation, and whatever it stated before or there comes to be more of.
-/// What is there without is left alone otherwise, so that it can become smaller and be written to.
+/// The missing requests of an object that are reported: all of them at its creation; on an update, those that it stated
+/// before, or all if it grows to more servers. Other objects without requests can still be updated and shrink.
 fn unstated(facts: &Facts<'_>, new: &Usage, before: Option<&Usage>) -> BTreeMap<Dimension, Vec<String>> {
     if facts.requester == Requester::Agones && new.owner.is_some() {
         return BTreeMap::new();
@@ -342,7 +342,7 @@ fn unstated(facts: &Facts<'_>, new: &Usage, before: Option<&Usage>) -> BTreeMap<
     unstated.map(|(dimension, who)| (dimension.clone(), who.clone())).collect()
 }
 
-/// What an update makes less of in a server of Agones. Fleets and sets make new servers of what they say.
+/// The amounts that an update lowers in a GameServer of Agones. Fleets and sets create new servers instead.
 fn shrunk(facts: &Facts<'_>, new: &Usage, before: &Usage) -> BTreeSet<Dimension> {
     if !is_game_server(facts.resource) || facts.requester != Requester::Other {
         return BTreeSet::new();
@@ -351,7 +351,7 @@ fn shrunk(facts: &Facts<'_>, new: &Usage, before: &Usage) -> BTreeSet<Dimension>
     shrunk.map(|(dimension, _)| dimension.clone()).collect()
 }
 
-/// A set is deleted and lets its servers go: they stay, and its Fleet has another set made.
+/// What the orphaning deletion of a set asks for: its servers stay, and its Fleet gets another set.
 fn let_go(facts: &Facts<'_>, old: &Value, world: &Snapshot) -> Result<Question, AskError> {
     let identity = Identity::of(old);
     let name = identity.name.to_owned();
@@ -385,8 +385,8 @@ fn height(
     Ok(Some(CeilingRequest { ceiling: height, instead_of }))
 }
 
-/// A request for the number of replicas alone. The object is a Scale, with uid and resourceVersion of what is scaled; all
-/// else of that is looked up.
+/// What a request for the `scale` subresource asks for. Its object is a Scale with the uid and resourceVersion of the
+/// scaled object, which is looked up.
 async fn scale(
     facts: &Facts<'_>,
     object: &Value,
@@ -399,19 +399,19 @@ async fn scale(
     let at = Some(identity.revision()?);
     let Facts { resource, namespace, .. } = facts;
     let held = world.object(resource, namespace, identity.name);
-    // As it was then, or since: upon a revision that is history nothing is written anyway.
+    // At that revision or a later one: a write at an old revision fails anyway.
     let held = held.filter(|held| *held.uid == *identity.uid && Some(held.resource_version) >= at);
     let parent = match held.and_then(|held| held.value()) {
         Some(parent) => parent,
         None => match live.object_at(resource, facts.version, namespace, identity.name).await {
             Ok(Some(parent)) if Identity::of(&parent).uid == identity.uid => parent,
-            // It is gone, and nothing of it can be scaled.
+            // The object is gone, and cannot be scaled.
             Ok(_) => return Ok(Question::default()),
             Err(error) => return Err(unknown(facts, identity.name, &error)),
         },
     };
     let new = scaled(resource, &parent, new_replicas, world)?;
-    // What makes no sense as it is was merely counted.
+    // An invalid existing object was only counted as an object.
     let before = scaled(resource, &parent, old_replicas, world).unwrap_or_else(|_| Usage::counted(resource));
     let before = Some(before);
     let unstated = unstated(facts, &new, before.as_ref());

@@ -131,9 +131,9 @@ pub(super) struct Committer {
     reporter: Reporter,
     round: Instant,
     settled_at: Instant,
-    /// When `used` was last written. Next: when the account was last compared with the observed state, and with which
-    /// world.
+    /// When `used` was last written.
     counted_at: Instant,
+    /// When the account was last compared with the observed state, and the sequence number of that world.
     followed: (Instant, u64),
     used_at: Instant,
     calm_until: Instant,

@@ -1,5 +1,6 @@
-//! How many requests were refused, added to the status of quotas: by every replica, each its own, so that none is lost
-//! between them.
+//! Adds the number of denied requests to the status of quotas.
+//!
+//! **Invariant:** every replica adds its own denials, so none is lost between replicas.
 
 use std::{
     collections::HashMap,
@@ -19,14 +20,14 @@ use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-/// What was counted is written this often.
+/// How often counts are written.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Replicas write at the same time once in a while; what fails so often is tried with the next.
+/// The attempts per write, since replicas sometimes conflict; after that, the count is written with the next.
 const ATTEMPTS: u32 = 4;
-/// Longer messages are cut: status is no log.
+/// Longer messages are truncated: a status is not a log.
 const MESSAGE: usize = 1024;
 
-/// Refusals that were not written yet. Cheap to clone.
+/// Denials that are not written yet. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Denials(Arc<Mutex<HashMap<String, Refused>>>);
 
@@ -38,10 +39,10 @@ struct Refused {
 }
 
 impl Denials {
-    /// Counts a refusal.
+    /// Counts a denial.
     pub(super) fn count(&self, quota: &str, uid: &str, message: &str) {
         let message: String = message.chars().take(MESSAGE).collect();
-        // Microseconds are lost on the way; what is read back must equal what was written.
+        // The object does not keep microseconds, and the value read back must equal the written one.
         let now = Timestamp::now();
         let time = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
         let refused = Refused { uid: uid.to_owned(), count: 1, last: LastDenial { time, message } };
@@ -57,12 +58,12 @@ impl Denials {
                     known.last = refused.last;
                 }
             }
-            // Of a quota that is no more, nobody wants to know.
+            // Drops the denials of a quota that is gone.
             _ => drop(all.insert(quota, refused)),
         }
     }
 
-    /// Writes, now and again, until `stop`, and then what is left.
+    /// Writes the counts at intervals until `stop`, and then the rest.
     pub(super) async fn run(self, client: Client, stop: CancellationToken) {
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,4 +1,4 @@
-//! What reviews ask, and the tasks behind it.
+//! Answers reviews by the quotas of their namespace, and runs the quotas' tasks.
 
 use std::{
     collections::HashMap,
@@ -26,12 +26,12 @@ use crate::{
     world::{Live, Snapshot, World},
 };
 
-/// Of the time that there is, as much is spent on deciding; the rest is for the way back.
+/// The share of a request's time that deciding may take; the rest is for the response.
 const SHARE: f64 = 0.8;
-/// Quotas that do not compile are told so this soon.
+/// The wait before quotas that do not compile are reported.
 const BROKEN: Duration = Duration::from_secs(1);
 
-/// Quotas at work. Cheap to clone.
+/// The quotas of the cluster and their tasks. Cheap to clone.
 #[derive(Clone)]
 pub struct Quotas(Arc<Inner>);
 
@@ -44,36 +44,37 @@ struct Inner {
     handles: Mutex<HashMap<Str, mpsc::Sender<Job>>>,
 }
 
-/// What the quotas over a namespace say to a request.
+/// The verdict of the quotas of a namespace on a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is admitted, and charged.
+    /// Admitted and charged.
     Admit {
-        /// For whoever made it.
+        /// Warnings for the requester.
         warnings: Vec<String>,
         /// The quotas that limit it.
         quotas: Vec<String>,
         /// `warned` or `audited`, if it exceeds a quota that does not deny.
         decision: Option<&'static str>,
     },
-    /// There is no room.
+    /// Denied: there is no room.
     Exceeded {
-        /// In the words of ResourceQuota.
+        /// The message, worded as ResourceQuota's.
         message: String,
-        /// The quota that has none.
+        /// The exceeded quota.
         quota: String,
     },
-    /// It could not be decided; to be tried again.
+    /// Not decided: retry.
     Contended(String),
-    /// The object makes no sense.
+    /// The object is invalid.
     Invalid(String),
-    /// There is an object of this name: kube-apiserver would say so itself.
+    /// The object already exists, which kube-apiserver would report itself.
     Exists(String),
 }
 
 impl Quotas {
-    /// Quotas over `world`. `client` must not repeat requests by itself; `leading` says whether this replica settles,
-    /// `interception` what kube-apiserver sends to be counted, and `request_timeout` how long it works on a request.
+    /// The quotas of `world`. `client` must not retry requests by itself. `leading` says whether this replica holds the
+    /// lease and settles, `interception` which kinds kube-apiserver sends to be counted, and `request_timeout` how long
+    /// it works on a request.
     pub fn new(
         world: World,
         live: Live,
@@ -95,7 +96,7 @@ impl Quotas {
         }))
     }
 
-    /// Keeps a task for each quota until `stop`, and then until they have ended.
+    /// Runs a task for each quota until `stop`, and then until all have ended.
     pub async fn run(self, stop: CancellationToken) {
         let Inner { shared, denials, tasks, stop: end, .. } = &*self.0;
         let counting = tasks.spawn(denials.clone().run(shared.client.clone(), end.clone()));
@@ -114,7 +115,7 @@ impl Quotas {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = async {
-                    // The world changes all the time, quotas hardly ever.
+                    // The world changes constantly, quotas rarely.
                     tokio::time::sleep(BROKEN).await;
                     let _ = changed.changed().await;
                 } => {}
@@ -126,7 +127,7 @@ impl Quotas {
         tasks.wait().await;
     }
 
-    /// One task for each quota that there is.
+    /// Keeps one task for each existing quota.
     fn keep(&self, world: &Snapshot) {
         for quota in world.quotas.iter() {
             self.handle(&quota.name);
@@ -150,8 +151,8 @@ impl Quotas {
         }
     }
 
-    /// What the quotas over a namespace say to a request in it. `over` are these quotas, by name; with none that limits
-    /// the resource, nothing of the request need be read: see [`Quotas::concerned`].
+    /// The verdict of the quotas of a namespace on a request. `over` are these quotas, by name; if none limits the
+    /// resource, the request need not be read: see [`Quotas::concerned`].
     pub async fn review(&self, over: &[Arc<CompiledQuota>], facts: Facts<'_>) -> Verdict {
         let shared = &self.0.shared;
         let left = facts.until.saturating_duration_since(Instant::now());
@@ -188,7 +189,7 @@ impl Quotas {
         verdict
     }
 
-    /// What the quotas say to what a request asks for.
+    /// The verdict of the quotas on what a request asks for.
     async fn decide(
         &self,
         over: &[Arc<CompiledQuota>],
@@ -235,7 +236,7 @@ impl Quotas {
                                 warnings.push(format!("{} {:?}: {message}", facts.resource, question.name));
                             }
                             let done = if is_warn { "warned" } else { "audited" };
-                            // That somebody was warned outweighs that something was written down.
+                            // `warned` takes precedence over `audited`.
                             decision = if is_warn { Some(done) } else { decision.or(Some(done)) };
                             count(name, done);
                         }
@@ -243,7 +244,7 @@ impl Quotas {
                     }
                     continue;
                 }
-                // It never stands in anybody's way; that the ledger lacks something now, settling puts right.
+                // A quota that does not deny never blocks a request; settling adds what the ledger lacks now.
                 Err(Refusal::Contended) if !denies => {
                     count(name, "contended");
                     continue;
@@ -265,7 +266,7 @@ impl Quotas {
         Verdict::Admit { warnings, quotas, decision }
     }
 
-    /// Refuses, and counts that it was.
+    /// Denies the request, and counts the denial.
     fn exceeded(&self, quota: &CompiledQuota, facts: &Facts<'_>, question: &Question, why: &str) -> Verdict {
         let Inner { shared, denials, .. } = &*self.0;
         shared.metrics.count_quota_decision(&quota.name, DryRun(facts.dry_run), "exceeded");
@@ -276,7 +277,7 @@ impl Quotas {
         Verdict::Exceeded { message, quota: quota.name.clone() }
     }
 
-    /// Whether any of the quotas over a namespace limits what objects of the resource take up.
+    /// Whether any of the quotas of a namespace limits what objects of the resource use.
     pub fn concerned(over: &[Arc<CompiledQuota>], resource: &gatehouse_quota::GroupResource) -> bool {
         over.iter().any(|quota| ask::concerns(quota, resource))
     }
@@ -320,9 +321,9 @@ impl Quotas {
         }
     }
 
-    /// Nobody waits for it. If it does not come to be, the charge expires.
+    /// Withdraws a charge without waiting. If that fails, the charge expires.
     fn withdraw(&self, quota: &CompiledQuota, proposal: Proposal, receipt: i64) {
-        /// A busy ledger is written some hundred times in this time.
+        /// Long enough for some hundred writes of a busy ledger.
         const PATIENCE: Duration = Duration::from_secs(10);
         let (job, _) = Job::new(Asked::Withdraw(proposal, receipt), Instant::now() + PATIENCE);
         let _ = self.handle(&quota.name).try_send(job.unanswered());

@@ -1,7 +1,7 @@
-//! What a TenantQuota's status says, and when it is written: by the leader, upon change, once in a while.
+//! Writes a TenantQuota's status: on the lease holder, upon change, at most once in a while.
 //!
-//! `denied` and `lastDenial` are none of this: every replica adds to them ([`super::denials`]), and a merge patch leaves
-//! alone what it does not name.
+//! **Invariant:** it never writes `denied` and `lastDenial`: every replica adds to them ([`super::denials`]), and a
+//! merge patch keeps fields that it does not name.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -25,18 +25,18 @@ use crate::condition::{Proposed, shortened};
 use crate::controllers::Interception;
 use crate::world::{Broken, KindState, Snapshot};
 
-/// A status is written at most once in this time. Under load it changes with every settling.
+/// The least time between two writes of a status, which under load changes with every settling.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Writes the status of one quota.
 pub(super) struct Reporter {
     client: Client,
-    /// At most one.
+    /// At most one write in progress.
     write: JoinSet<()>,
-    /// What was sent last, and upon which generation: until it is seen, what is seen is older.
+    /// The status that was last sent, with its generation; until it is observed, the observed status is older.
     sent: Option<TenantQuotaStatus>,
     at: Option<Instant>,
-    /// Something was to be written that was too soon.
+    /// Whether a write was postponed because it came too soon.
     is_owed: bool,
 }
 
@@ -45,14 +45,14 @@ impl Reporter {
         Self { client, write: JoinSet::new(), sent: None, at: None, is_owed: false }
     }
 
-    /// When to report again, at the latest.
+    /// When to report again at the latest.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
-        // What was sent may take a while to be seen.
+        // The sent status may take a while to be observed.
         self.is_owed.then(|| self.at.map_or(now, |at| at + INTERVAL).max(now + INTERVAL / 4))
     }
 
-    /// Tells how a quota stands, if that is not what its status says: its ledger, and what replicas have admitted that was
-    /// not counted yet.
+    /// Writes the status of a quota if it has changed: its ledger, and what replicas have admitted that is not counted
+    /// yet.
     pub(super) fn report(
         &mut self,
         world: &Snapshot,
@@ -64,7 +64,7 @@ impl Reporter {
         while self.write.try_join_next().is_some() {}
         let now = Instant::now();
         if !self.write.is_empty() || self.at.is_some_and(|at| now < at + INTERVAL) {
-            // Whether there is anything to tell is found out when it may be told.
+            // Whether anything has changed is determined when a write is allowed.
             self.is_owed = true;
             return;
         }
@@ -85,7 +85,7 @@ impl Reporter {
         if self.sent.as_ref().is_some_and(|sent| is_same(sent, &status))
             && self.at.is_some_and(|at| now < at + 5 * INTERVAL)
         {
-            // Sent, and not seen yet; or it failed, and is sent once more after a while.
+            // It was sent and is not observed yet; or it failed, and is sent again after a while.
             return;
         }
         self.at = Some(now);
@@ -95,7 +95,7 @@ impl Reporter {
     }
 }
 
-/// Tells that a quota does not compile.
+/// Reports that a quota does not compile.
 pub(super) async fn report_broken(client: &Client, object: &TenantQuota, broken: &Broken) {
     let status = of_errors(object, &broken.errors, Timestamp::now());
     if object.status.as_ref().is_none_or(|said| !is_same(said, &status)) {
@@ -114,7 +114,7 @@ async fn send(client: Client, name: String, body: Value) {
     }
 }
 
-/// Why limits are not enforced as they should be.
+/// Why limits are not fully enforced.
 fn obstacle(
     world: &Snapshot,
     quota: &CompiledQuota,
@@ -132,13 +132,13 @@ fn obstacle(
     (!stands).then(|| ("NoLedger", "the ledger does not exist yet".to_owned()))
 }
 
-/// Why creations of what is counted pass without being asked about.
+/// Why creations of counted objects are not sent to the webhook.
 fn not_sent(
     world: &Snapshot,
     quota: &CompiledQuota,
     interception: &Interception,
 ) -> Option<(&'static str, String)> {
-    // A name that is spelt wrong limits nothing; nor does one that is yet to come.
+    // A misspelt resource name limits nothing; nor does one that is not served yet.
     if let Some(resource) = world.not_served(quota).into_iter().next() {
         return Some(("NotServed", format!("{resource} is not served by the cluster")));
     }
@@ -168,7 +168,7 @@ fn status(
         }
         reserved = admitted.iter().map(|(one, two)| (one.clone(), *two)).collect();
     } else if let Some(said) = said {
-        // What was known last is better than nothing; that it may be old, the condition says.
+        // Keeps the last known values; the condition says that they may be outdated.
         let before = |texts: &BTreeMap<String, String>| {
             let parsed = texts.iter().filter_map(|(one, two)| Some((one.parse().ok()?, two.parse().ok()?)));
             parsed.collect::<BTreeMap<Dimension, Quantity>>()
@@ -226,15 +226,15 @@ fn texts(quantities: &BTreeMap<Dimension, Quantity>) -> BTreeMap<String, String>
         .collect()
 }
 
-/// Whether both say the same of what is written here.
+/// Whether both agree in the fields that this module writes.
 fn is_same(one: &TenantQuotaStatus, other: &TenantQuotaStatus) -> bool {
     let own =
         |status: &TenantQuotaStatus| TenantQuotaStatus { denied: 0, last_denial: None, ..status.clone() };
     own(one) == own(other)
 }
 
-/// A patch that makes the status this one, but for the denials. It names the uid, so that it never falls upon another
-/// quota of the same name.
+/// A merge patch that sets the status, except for the denials. It names the uid, so that it never changes another quota
+/// of the same name.
 fn patch(object: &TenantQuota, status: &TenantQuotaStatus) -> Value {
     let before = object.status.clone().unwrap_or_default();
     let map = |before: &BTreeMap<String, String>, now: &BTreeMap<String, String>| {

@@ -1,4 +1,6 @@
-//! A QuotaLedger object, read and written.
+//! Reads and writes a QuotaLedger object.
+//!
+//! **Invariant:** every write is a creation or a compare-and-swap, and no request is repeated.
 
 use std::time::Duration;
 
@@ -11,28 +13,28 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::time::timeout;
 
-/// A read or write of one object takes milliseconds. What takes longer is given up, and found out about anew.
+/// The timeout of a read or write of one object, which takes milliseconds; after it, the ledger is read again.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The answer to a write is the whole ledger, unless one asks for less.
+/// Asks for metadata only: else the response to a write is the whole ledger.
 const METADATA_ALONE: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 
-/// Where a quota's ledger is.
+/// The client for quotas' ledgers.
 #[derive(Clone)]
 pub(super) struct Store {
     client: Client,
     path: String,
 }
 
-/// A ledger as it was read or written.
+/// A ledger that was read or written.
 #[derive(Debug)]
 pub(super) struct Stored {
-    /// Of the object, as it is now.
+    /// The version of the object.
     pub(super) version: Version,
-    /// What it says.
+    /// The ledger that it holds.
     pub(super) ledger: Result<Ledger, LedgerError>,
 }
 
-/// Which state of which object.
+/// A state of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Version {
     pub(super) uid: String,
@@ -43,22 +45,22 @@ pub(super) struct Version {
 /// Why a ledger was not written, as far as is known.
 #[derive(Debug, Error)]
 pub(super) enum StoreError {
-    /// It is another by now, or is there already.
+    /// The object has changed, or already exists.
     #[error("the ledger was written by another client")]
     Conflict,
-    /// It is gone.
+    /// The object is gone.
     #[error("the ledger does not exist")]
     Gone,
-    /// It took too long. What was asked may have been done.
+    /// It took too long. The request may have been carried out.
     #[error("timed out after {} s", PATIENCE.as_secs())]
     Late,
-    /// The API server refused, or was not to be reached. What was asked may have been done.
+    /// The API server denied the request, or was unreachable. The request may have been carried out.
     #[error("request to the API server failed")]
     Failed(#[source] Box<kube::Error>),
-    /// It has stopped before all was told.
+    /// The list ended early.
     #[error("the API server returned an incomplete list")]
     Incomplete,
-    /// A ledger is always JSON, and its name one of an object.
+    /// The request could not be built: never happens, since a ledger is always JSON and its name that of an object.
     #[error("the request could not be made")]
     Request(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -119,12 +121,12 @@ impl Version {
         Place { uid: &self.uid, generation: self.generation }
     }
 
-    /// Whether it is the state right after another, or the same but for what counts as no change.
+    /// Whether it is the state right after another, or that state itself except for changes that do not count.
     pub(super) fn is_next(&self, before: &Self) -> bool {
         self.uid == before.uid && self.generation <= before.generation + 1
     }
 
-    /// By the number that resourceVersions are.
+    /// The resourceVersion as a number.
     pub(super) fn number(&self) -> u64 {
         self.revision.parse().unwrap_or_default()
     }
@@ -139,12 +141,12 @@ impl Stored {
 }
 
 impl Store {
-    /// The ledgers are those of `client`, which must not repeat requests: a write that is repeated conflicts with itself.
+    /// `client` must not repeat requests: a repeated write conflicts with itself.
     pub(super) fn new(client: Client) -> Self {
         Self { client, path: format!("/apis/{GROUP}/{VERSION}/quotaledgers") }
     }
 
-    /// Reads with a quorum: nothing older than what is committed now.
+    /// Reads the ledger with a quorum: never older than what is committed now.
     pub(super) async fn read(&self, name: &str) -> Result<Option<Stored>, StoreError> {
         let request = Request::get(format!("{}/{name}", self.path)).body(Vec::new());
         match self.ask::<QuotaLedger>(request).await {
@@ -154,8 +156,8 @@ impl Store {
         }
     }
 
-    /// Has every state seen that the object, or one of its name after it, has had after `from`, up to `until`. It fails
-    /// where the cluster does not know all of them any more; it may wait for as long as it is let.
+    /// Passes every state of the object, or of a later one of its name, after `from` and up to `until` to `see`. It
+    /// fails if the cluster no longer knows all of them; it has no timeout of its own.
     pub(super) async fn since(
         &self,
         name: &str,
@@ -189,7 +191,7 @@ impl Store {
         Err(StoreError::Incomplete)
     }
 
-    /// Writes the ledger in the place of `version`, or as a new one.
+    /// Replaces the ledger at `version`, or creates it.
     pub(super) async fn write(
         &self,
         quota: &CompiledQuota,

@@ -1,20 +1,20 @@
-//! Fleets, their sets, and the servers of these: what is counted of each, so that every server counts once.
+//! Counts Fleets, their sets, and the servers of these, so that every server counts once.
 //!
-//! A Fleet is charged for what it asks for, before anything of it exists. What Agones makes of it takes up no more than
-//! that, as a rule: while a rollout surges, or where somebody else has made an object in the owner's name, it is more.
-//! So an owner counts for the larger of what it asks for itself and what its members take up together, limit by limit,
-//! and a member of an owner that exists counts for nothing but the object that it is. A GameServer that is being deleted
-//! counts beside that until it is gone, as a Pod does for ResourceQuota: Agones does not take it for a replica any more,
-//! and makes another while its pod still runs.
+//! A Fleet is charged for what it asks for, before anything of it exists. What Agones creates for it normally uses no
+//! more than that; during the surge of a rollout, or if somebody else created an object in the owner's name, it uses
+//! more. So an owner counts for the larger of what it asks for itself and what its members use together, limit by
+//! limit, and a member of an existing owner counts only as an object. A GameServer that is being deleted counts in
+//! addition until it is gone, as a Pod does for ResourceQuota: Agones no longer treats it as a replica, and creates
+//! another while its pod still runs.
 //!
-//! Invariant: what is counted of a family is at least what exists of it and at least what its owner asks for; and it
-//! never grows by more than an object does, as long as that keeps its owner. Whoever is admitted by what an object takes
-//! up alone is therefore charged enough.
+//! **Invariant:** the count of a family is at least what exists of it and at least what its owner asks for; and it
+//! never grows by more than an object does, as long as that object keeps its owner. A request that is admitted by the
+//! usage of its object alone is therefore charged enough.
 //!
-//! An object belongs to an owner by [`Owner`], if that exists with this name and uid. One that the garbage collector has
-//! let go of, with the label alone left, belongs to an owner that is being deleted as orphaning until that is gone:
-//! it is charged through it up to then, and by itself afterwards. A set that is deleted so is its Fleet's no more, which
-//! makes another.
+//! An object belongs to an [`Owner`] if an owner with this name and uid exists. An object that the garbage collector
+//! has orphaned, with only the label left, belongs to an owner that is being deleted with orphaning until that owner is
+//! gone: up to then it is charged through the owner, afterwards by itself. A set that is deleted with orphaning no
+//! longer belongs to its Fleet, which creates another.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -34,32 +34,33 @@ pub struct Name {
     pub name: Arc<str>,
 }
 
-/// Families, kept up object by object.
+/// All families, updated object by object.
 #[derive(Debug, Default)]
 pub struct Families {
     objects: HashMap<Name, Object>,
-    /// By the owner's name, then by its uid: none for those that have the label alone. The owner need not exist.
+    /// By the owner's name, then by its uid; without a uid for objects that have only the label. The owner need not
+    /// exist.
     by_owner: HashMap<Name, BTreeMap<Uid, Family>>,
-    /// By resource: an object that is counted, and takes up nothing.
+    /// By resource: the usage of an object that only counts as an object.
     bare: HashMap<GroupResource, Arc<Usage>>,
     /// By namespace: the sums over objects that have no owner.
     standing: HashMap<Arc<str>, Weight>,
-    /// The weight found last for a server, to be shared: neighbours mostly take up the same.
+    /// The last computed weight of a server, to be shared: consecutive servers mostly have the same usage.
     last: Option<(Arc<Usage>, Arc<Weight>)>,
 }
 
-/// What an object and its members take up together, beside being objects.
+/// The usage of an object and its members together, without their object counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Weight {
-    /// What Agones fills it up to.
+    /// The amount that Agones scales it to.
     pub asked: Amounts,
-    /// What is counted of it, but for servers that are being deleted: what it asks for, or what there is if that is more.
+    /// What is counted of it without servers being deleted: what it asks for, or what exists if that is more.
     pub stays: Amounts,
-    /// What servers take up that are not being deleted.
+    /// The usage of servers that are not being deleted.
     pub there: Amounts,
-    /// What servers take up that are being deleted.
+    /// The usage of servers that are being deleted.
     pub going: Amounts,
-    /// What servers that are not have made room for at run time, beyond what they were asked for.
+    /// The room that servers which are not being deleted added at run time, beyond what was asked for.
     pub grown: Amounts,
 }
 
@@ -70,7 +71,8 @@ impl Weight {
         if usage.is_going {
             return Self { going: alone, ..Self::default() };
         }
-        // One that was made for an owner counts for what that asks for. Where it is gone, the garbage collector deletes it.
+        // A server created for an owner counts towards what the owner asks for; if the owner is gone, it is
+        // garbage-collected.
         let is_made_for = usage.owner.as_ref().is_some_and(|owner| owner.uid.is_some());
         let (asked, grown) = if is_made_for {
             (Amounts::default(), [(Dimension::Players, usage.grown)].into_iter().collect())
@@ -85,7 +87,7 @@ impl Weight {
         self.stays.saturating_add(&self.going)
     }
 
-    /// What servers take up, whether or not they are being deleted.
+    /// The usage of all servers, including those being deleted.
     pub fn exists(&self) -> Amounts {
         self.there.saturating_add(&self.going)
     }
@@ -117,20 +119,20 @@ type Uid = Option<Arc<str>>;
 #[derive(Debug)]
 struct Object {
     uid: Arc<str>,
-    /// What is let go of it is still its own.
+    /// Whether it is being deleted and orphans its members, which still belong to it.
     orphans: bool,
-    /// What it takes up alone.
+    /// Its usage alone.
     alone: Arc<Usage>,
-    /// What it takes up with its members.
+    /// Its usage with its members.
     whole: Arc<Weight>,
     /// What is counted of it.
     counted: Arc<Usage>,
-    /// An owner is charged for it.
+    /// Whether an owner is charged for it.
     is_covered: bool,
 }
 
 impl Object {
-    /// What its owner's family has of it. The owner replaces what lets go of its members.
+    /// What it adds to its owner's family. The owner replaces a member that orphans its own members.
     fn weight(&self) -> Arc<Weight> {
         if self.orphans { Arc::default() } else { Arc::clone(&self.whole) }
     }
@@ -144,13 +146,13 @@ impl Object {
 #[derive(Debug, Default)]
 struct Family {
     members: BTreeSet<Name>,
-    /// What they take up together.
+    /// Their usage together.
     sum: Weight,
 }
 
 impl Families {
-    /// Takes in an object, or what it has become, and says of which objects another amount is counted now. `orphans`:
-    /// it is being deleted and lets go of its members.
+    /// Adds or updates an object, and returns the objects whose count has changed. `orphans`: it is being deleted and
+    /// orphans its members.
     pub fn put(&mut self, name: &Name, uid: &str, orphans: bool, alone: &Arc<Usage>) -> BTreeSet<Name> {
         let mut changed = BTreeSet::new();
         let before = self.objects.get(name);
@@ -161,7 +163,7 @@ impl Families {
         if before.is_some_and(|before| before.alone.owner != alone.owner) {
             self.leave(name, &mut changed);
         }
-        // What the owner's family and the namespace have of it is exchanged below.
+        // Its share in the owner's family and in the namespace is replaced below.
         let (weight, standing) = self.weights(name);
         let nothing = self.bare(&name.resource);
         let object = self.objects.entry(name.clone()).or_insert_with(|| Object {
@@ -184,7 +186,7 @@ impl Families {
         changed
     }
 
-    /// Takes out an object, and says of which others another amount is counted now.
+    /// Removes an object, and returns the others whose count has changed.
     pub fn remove(&mut self, name: &Name) -> BTreeSet<Name> {
         let mut changed = BTreeSet::new();
         self.leave(name, &mut changed);
@@ -205,8 +207,7 @@ impl Families {
         self.standing.get(namespace)
     }
 
-    /// Takes an object out of its namespace's sums, and out of the family that it is in, if it is in one: nobody has
-    /// anything of it afterwards.
+    /// Removes an object from its namespace's sums and from its family, if it has one.
     fn leave(&mut self, name: &Name, changed: &mut BTreeSet<Name>) {
         let (weight, standing) = self.weights(name);
         let Some(object) = self.objects.get_mut(name) else { return };
@@ -234,13 +235,13 @@ impl Families {
         self.objects.get(name).map(|object| (object.weight(), object.standing())).unwrap_or_default()
     }
 
-    /// Finds out what an object weighs, and hands a difference on to its owner.
+    /// Computes the weight of an object, and passes a difference on to its owner.
     fn weigh(&mut self, name: &Name, changed: &mut BTreeSet<Name>) {
         let (weight, standing) = self.weights(name);
         self.reweigh(name, (&weight, &standing), changed);
     }
 
-    /// The same of an object that has added so much to its owner's family and to its namespace.
+    /// The same for an object that had added `before` to its owner's family and to its namespace.
     fn reweigh(&mut self, name: &Name, before: (&Weight, &Weight), changed: &mut BTreeSet<Name>) {
         let bare = self.bare(&name.resource);
         let Some(object) = self.objects.get(name) else { return };
@@ -256,7 +257,7 @@ impl Families {
             Arc::new(Usage { amounts: amounts.saturating_add(&bare.amounts), ..Usage::default() })
         };
         let head = head(name, &alone);
-        // What lets go of its members is its owner's no more.
+        // An object that orphans its members no longer belongs to its owner.
         let is_covered =
             !orphans && head.as_ref().is_some_and(|(owner, uid)| self.exists(owner, uid.as_ref()));
         let Some(object) = self.objects.get_mut(name) else { return };
@@ -275,7 +276,7 @@ impl Families {
         self.weigh(&owner, changed);
     }
 
-    /// A namespace has so much of an object now, in the place of what it had.
+    /// Replaces an object's share in the sums of its namespace.
     fn stand(&mut self, namespace: &Arc<str>, before: &Weight, now: &Weight) {
         if before == now {
             return;
@@ -298,8 +299,8 @@ impl Families {
         weight
     }
 
-    /// A Fleet or a set with what belongs to it. Agones makes nothing for one that is being deleted; it counts in full
-    /// all the same until it is gone.
+    /// The weight of a Fleet or a set with its members. Agones creates nothing for one that is being deleted; it still
+    /// counts in full until it is gone.
     fn of_owner(&self, name: &Name, object: &Object) -> Weight {
         let alone = beside_count(&object.alone.amounts);
         let together = self.together(name, object);
@@ -311,7 +312,7 @@ impl Families {
         Weight { asked, stays: alone.max(&together.stays), ..together }
     }
 
-    /// What the members of an object take up together.
+    /// The usage of the members of an object together.
     fn together(&self, name: &Name, object: &Object) -> Weight {
         let Some(families) = self.by_owner.get(name) else { return Weight::default() };
         let is_own = |uid: &Uid| match uid {
@@ -322,7 +323,7 @@ impl Families {
         own.fold(Weight::default(), |sum, (_, family)| sum.plus(&family.sum))
     }
 
-    /// Counts all anew that name an object as their owner: it has come, gone, or become another.
+    /// Recounts the objects that name an object as their owner, after it was created, deleted or replaced.
     fn recount_members(&mut self, name: &Name, changed: &mut BTreeSet<Name>) {
         let families = self.by_owner.get(name).into_iter().flat_map(BTreeMap::values);
         let members: Vec<Name> = families.flat_map(|family| family.members.iter().cloned()).collect();
@@ -341,7 +342,7 @@ impl Families {
     }
 }
 
-/// Whose family an object is in: the owner's name, and its uid.
+/// The family of an object: the owner's name and uid.
 fn head(name: &Name, usage: &Usage) -> Option<(Name, Uid)> {
     let owner = usage.owner.as_ref()?;
     let named = Name {
@@ -352,7 +353,7 @@ fn head(name: &Name, usage: &Usage) -> Option<(Name, Uid)> {
     Some((named, owner.uid.clone()))
 }
 
-/// What is taken up beside being an object.
+/// The amounts without the object count.
 pub(crate) fn beside_count(amounts: &Amounts) -> Amounts {
     amounts.only(|dimension| !matches!(dimension, Dimension::Count(_)))
 }

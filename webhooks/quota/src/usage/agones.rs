@@ -1,7 +1,7 @@
 //! Agones: `Fleet`, `GameServerSet`, `GameServer`.
 //!
-//! The sidecar that Agones adds to each server is not in the template, and is not charged: how large it is, only the
-//! settings of Agones' controller say.
+//! The sidecar that Agones adds to each server is not in the template, and is not charged: only the settings of Agones'
+//! controller state its size.
 
 use std::collections::BTreeMap;
 
@@ -14,11 +14,11 @@ use crate::{Amounts, Dimension};
 /// The counter or list that counts players, by Agones' own examples.
 pub(super) const PLAYERS: &str = "players";
 
-/// What a counter or list may hold that does not say; the API server fills the same in.
+/// The capacity of a counter or list that states none; the API server uses the same default.
 const CAPACITY: i64 = 1000;
 
-/// A Fleet, or a GameServerSet: so many servers of one template, and no fewer than are played on or reserved. Those a
-/// scale-down leaves alone, and as many as there are count as replicas that need not be made.
+/// The usage of a Fleet or a GameServerSet: its replicas of one template, and no fewer than are allocated or reserved.
+/// A scale-down keeps those servers, and they count as replicas that need not be created.
 pub(super) fn fleet(
     root: &At<'_, '_>,
     replicas: Option<i64>,
@@ -37,15 +37,15 @@ pub(super) fn fleet(
     times(&each, replicas.max(kept(root)), &spec)
 }
 
-/// How many servers of a Fleet or a set are not taken away, by its status. A status that makes no sense is none: it is
-/// not the request's, and the servers themselves are counted as well.
+/// The number of servers of a Fleet or a set that a scale-down keeps, by its status. An invalid status counts as zero:
+/// it is not part of the request, and the servers themselves are counted as well.
 fn kept(root: &At<'_, '_>) -> i64 {
     let status = root.at("status");
     let count = |field: &str| status.at(field).count().ok().flatten().unwrap_or(0);
     count("allocatedReplicas").saturating_add(count("reservedReplicas")).min(i64::from(i32::MAX))
 }
 
-/// A server on its own, and what of it is room for players that it has made since it was made itself.
+/// The usage of a server alone, and the room for players in it that was added since its creation.
 pub(super) fn game_server(
     root: &At<'_, '_>,
     unstated: &mut BTreeMap<Dimension, Vec<String>>,
@@ -57,8 +57,8 @@ pub(super) fn game_server(
     Ok((amounts, players.checked_sub(made_with).unwrap_or_default()))
 }
 
-/// How many players a server has made room for since, which the SDK writes into its status. What makes no sense there is
-/// none: it is not the request's.
+/// The room for players that a server has added, which the SDK writes into its status. An invalid value counts as zero:
+/// it is not part of the request.
 fn grown(root: &At<'_, '_>) -> i64 {
     let status = root.at("status");
     let capacity = |at: &At<'_, '_>| at.at("capacity").count().ok().flatten().unwrap_or(0);
@@ -82,7 +82,7 @@ fn server(spec: &At<'_, '_>, unstated: &mut BTreeMap<Dimension, Vec<String>>) ->
     Ok(amounts)
 }
 
-/// How many players a server has room for. A server that says so in several ways means the same players.
+/// The number of players that a server has room for. Several statements of it mean the same players.
 fn players(spec: &At<'_, '_>) -> Result<i64, UsageError> {
     let alpha = spec.at("players");
     alpha.object()?;
@@ -93,7 +93,7 @@ fn players(spec: &At<'_, '_>) -> Result<i64, UsageError> {
     Ok(most)
 }
 
-/// What the counter or list `key` of a server may hold; none, if there is none.
+/// The capacity of the counter or list `key` of a server; `None` if there is none.
 pub(super) fn capacity(spec: &At<'_, '_>, tracked: &str, key: &str) -> Result<Option<i64>, UsageError> {
     let all = spec.at(tracked);
     let one = match all.object()? {

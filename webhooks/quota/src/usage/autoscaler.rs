@@ -1,7 +1,7 @@
 //! Agones' `FleetAutoscaler`: how far it may scale its fleet.
 //!
-//! A policy that asks a webhook or a Wasm module has no ceiling of its own: each step it takes is admitted or refused
-//! as any other request for the fleet.
+//! A policy that asks a webhook or a Wasm module has no ceiling of its own: each of its steps is admitted or denied
+//! like any other request for the fleet.
 
 use gatehouse_apiservice::quantity::Quantity;
 use serde_json::Value;
@@ -11,17 +11,17 @@ use crate::{Amounts, Dimension, GroupResource, NoTemplates};
 
 pub(super) const GROUP: &str = "autoscaling.agones.dev";
 
-/// Policies hold policies; Agones itself allows two levels.
+/// The deepest nesting of policies that is read; Agones itself allows two levels.
 const DEPTH: usize = 8;
 
-/// How far an autoscaler may go.
+/// How far an autoscaler may scale.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ceiling {
-    /// The fleet, of the autoscaler's namespace.
+    /// The fleet, in the autoscaler's namespace.
     pub fleet: String,
-    /// The most replicas that a buffer goes up to.
+    /// The most replicas that a buffer scales to.
     pub replicas: Option<i64>,
-    /// The most capacity that all counters or lists of a name go up to together.
+    /// The most capacity that all counters or lists of a name reach together.
     capacities: Vec<Capacity>,
 }
 
@@ -43,8 +43,8 @@ pub(super) fn ceiling(root: &At<'_, '_>) -> Result<Ceiling, UsageError> {
 }
 
 impl Ceiling {
-    /// What the fleet takes up when the autoscaler has gone as far as it may; none, if there is no telling. Of a fleet
-    /// that does not exist only that is known which the autoscaler itself says.
+    /// The usage of the fleet at the autoscaler's ceiling; `None` if unknown. For a fleet that does not exist, only
+    /// what the autoscaler itself states is known.
     pub fn amounts(&self, fleet: Option<&Value>) -> Result<Option<Amounts>, UsageError> {
         let Some(fleet) = fleet else { return Ok(self.amounts_alone()) };
         let root = At::root(fleet);
@@ -54,7 +54,7 @@ impl Ceiling {
         let mut most = self.replicas;
         for Capacity { tracked, key, most: capacity } in &self.capacities {
             let each = agones::capacity(&server, tracked, key)?.unwrap_or(0);
-            // It never goes beyond, so what is left over makes no further server.
+            // It never exceeds the capacity, so a remainder adds no server.
             most = most.max(capacity.checked_div(each));
         }
         let Some(replicas) = most else { return Ok(None) };
@@ -63,7 +63,7 @@ impl Ceiling {
         Ok(Some(usage.amounts.only(|dimension| !matches!(dimension, Dimension::Count(_)))))
     }
 
-    /// Whether there is anything that bounds it.
+    /// Whether it has any bound.
     pub fn is_bounded(&self) -> bool {
         self.replicas.is_some() || !self.capacities.is_empty()
     }
@@ -76,7 +76,7 @@ impl Ceiling {
         (!amounts.is_empty()).then_some(amounts)
     }
 
-    /// Takes in what a policy says. Only the part that its type names is in force.
+    /// Adds the bounds of a policy. Only the part that its type names applies.
     fn raise(&mut self, policy: &At<'_, '_>, depth: usize) -> Result<(), UsageError> {
         policy.object()?;
         if depth == 0 {

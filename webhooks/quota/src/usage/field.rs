@@ -1,4 +1,4 @@
-//! A field of an object, and the way to it: so that what makes no sense is named.
+//! A field of an object and its path, so that errors name the field.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::UsageError;
 
-/// A place in an object, at which there may be something. Null is nothing.
+/// A place in an object, which may be empty. Null is empty.
 #[derive(Clone, Copy)]
 pub(super) struct At<'v, 'p> {
     value: Option<&'v Value>,
@@ -29,12 +29,12 @@ impl<'v, 'p> At<'v, 'p> {
         Self { value: Some(object), parent: None, step: Step::Root }
     }
 
-    /// Of a tree that hangs at `parent`, though it stands elsewhere.
+    /// A tree that is named as if it were at `parent`.
     pub(super) fn beneath(parent: &'p At<'v, 'p>, value: &'v Value) -> Self {
         Self { value: present(Some(value)), parent: Some(parent), step: Step::Root }
     }
 
-    /// The field `name`. What is no object has none; that it should have been one is said by [`At::is_object`].
+    /// The field `name`. A value that is not an object has none; [`At::is_object`] reports that.
     pub(super) fn at<'q>(&'q self, name: &'q str) -> At<'v, 'q>
     where
         'p: 'q,
@@ -50,7 +50,7 @@ impl<'v, 'p> At<'v, 'p> {
         At { value: self.child(key), parent: Some(self), step: Step::Key(key) }.covered()
     }
 
-    /// What is not read of objects would seem to be absent.
+    /// Checks that the field is read from objects: else it would seem to be absent.
     fn covered(self) -> Self {
         #[cfg(debug_assertions)]
         {
@@ -83,7 +83,7 @@ impl<'v, 'p> At<'v, 'p> {
         self.read("a string", Value::as_str)
     }
 
-    /// Whether there is something.
+    /// Whether it is not empty.
     pub(super) fn is_some(&self) -> bool {
         self.value.is_some()
     }
@@ -102,7 +102,7 @@ impl<'v, 'p> At<'v, 'p> {
         Ok(items.into_iter().flatten().enumerate().map(item))
     }
 
-    /// A whole number, not below zero.
+    /// A non-negative integer.
     pub(super) fn count(&self) -> Result<Option<i64>, UsageError> {
         let Some(value) = self.value else { return Ok(None) };
         let Some(count) = whole(value) else { return Err(self.wrong("must be an integer")) };
@@ -112,7 +112,7 @@ impl<'v, 'p> At<'v, 'p> {
         Ok(Some(count))
     }
 
-    /// A quantity, as text or as a number, not below zero and no more than Kubernetes can count.
+    /// A non-negative quantity, as text or as a number, within the range of Kubernetes.
     pub(super) fn quantity(&self) -> Result<Option<Quantity>, UsageError> {
         let parsed = match self.value {
             None => return Ok(None),
@@ -128,17 +128,17 @@ impl<'v, 'p> At<'v, 'p> {
         }
     }
 
-    /// That what is asked for here is more than can be counted.
+    /// The error that the value here is out of range.
     pub(super) fn out_of_range(&self) -> UsageError {
         self.wrong("out of range")
     }
 
-    /// That something must be here.
+    /// The error that a value is required here.
     pub(super) fn required(&self) -> UsageError {
         self.wrong("must be given")
     }
 
-    /// That something is wrong with what is here.
+    /// The error that the value here is invalid.
     pub(super) fn wrong(&self, message: impl Into<String>) -> UsageError {
         let value = match self.value {
             None => String::new(),
@@ -162,7 +162,7 @@ fn present(value: Option<&Value>) -> Option<&Value> {
 
 /// `3` and `3.0`, which are the same to kube-apiserver.
 fn whole(value: &Value) -> Option<i64> {
-    /// Up to here each whole number is a float of its own.
+    /// Up to here a float represents each integer exactly.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     if let Some(value) = value.as_i64() {
         return Some(value);

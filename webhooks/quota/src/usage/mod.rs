@@ -1,11 +1,11 @@
-//! What an object takes up.
+//! Computes the usage of an object.
 //!
-//! Total over what kube-apiserver may send: an object of any resource is one of `count/RESOURCE.GROUP`; of the charged
-//! kinds the fields are read, and one with a value that cannot be is an error that names it. Absent fields mean what
-//! their API says they mean.
+//! **Invariant:** it is defined for everything that kube-apiserver may send: an object of any resource counts as one of
+//! `count/RESOURCE.GROUP`; for the charged kinds the fields are read, and an invalid value is an error that names its
+//! field. Absent fields have the meaning that their API defines.
 //!
-//! What an object of Agones takes up is told here as if it stood alone, with the owner that it names. What of that is
-//! counted, now that its owner is charged already, is for [`crate::Families`] to say.
+//! The usage of an object of Agones is computed here as if it stood alone, with the owner that it names.
+//! [`crate::Families`] decides how much of that is counted if the owner is charged already.
 
 mod agones;
 mod autoscaler;
@@ -31,7 +31,7 @@ pub use looks::looks;
 
 use crate::{Amounts, Dimension, GroupResource};
 
-/// The resources of which more is charged than their count, or which that depends on: group and plural.
+/// The resources that are charged for more than their count, or that such charges depend on: group and plural.
 pub const CHARGED: &[(&str, &str)] = &[
     (agones::GROUP, "fleets"),
     (agones::GROUP, "gameservers"),
@@ -41,41 +41,41 @@ pub const CHARGED: &[(&str, &str)] = &[
     (pteronimbus::GROUP, "gametemplates"),
 ];
 
-/// What an object takes up.
+/// The usage of an object.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Of each dimension that there is, limited or not.
+    /// The amount of each dimension, limited or not.
     pub amounts: Amounts,
-    /// The set or fleet of Agones that it is made for, if it names one as Agones does.
+    /// The set or Fleet of Agones that it was created for, if it names one as Agones does.
     pub owner: Option<Owner>,
-    /// It is an object of Agones, and is being deleted.
+    /// Whether it is an object of Agones that is being deleted.
     pub is_going: bool,
-    /// Of a server of Agones: room for players that it has made at run time, beyond what it was made with.
+    /// For a server of Agones: the room for players that it added at run time.
     pub grown: Quantity,
-    /// What it states no request of, and who in it does not: containers by name, or the field where it would stand.
+    /// The dimensions that it states no request for, and by whom: container names, or the missing field.
     pub unstated: BTreeMap<Dimension, Vec<String>>,
-    /// Of an autoscaler: how far it may go. Checked when it is admitted, and never charged.
+    /// For an autoscaler: how far it may scale. Checked at admission, and never charged.
     pub ceiling: Option<Ceiling>,
 }
 
-/// The owner that an object of Agones names, in every way that Agones asks for. Whether it exists, others know.
+/// The owner that an object of Agones names in every way that Agones requires. It need not exist.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Owner {
     /// Its resource.
     pub resource: GroupResource,
     /// Its name, in the object's own namespace.
     pub name: Arc<str>,
-    /// Its uid; none where the label alone is left, see [`Claim::uid`].
+    /// Its uid; `None` if only the label is left, see [`Claim::uid`].
     pub uid: Option<Arc<str>>,
 }
 
-/// Why it cannot be told what an object takes up.
+/// Why the usage of an object is unknown.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum UsageError {
-    /// A field makes no sense.
+    /// A field is invalid.
     #[error(transparent)]
     Field(#[from] FieldError),
-    /// The object is made from a template that is not known; it may come to be.
+    /// The object uses a template that is not known, and may yet be created.
     #[error("{field}: Not found: GameTemplate \"{namespace}/{name}\"")]
     UnknownTemplate {
         /// The field that names it.
@@ -87,9 +87,9 @@ pub enum UsageError {
     },
 }
 
-/// What only the cluster knows.
+/// Looks up templates in the cluster.
 pub trait Templates {
-    /// A GameTemplate of Pteronimbus, of which `spec` is read.
+    /// A GameTemplate of Pteronimbus, whose `spec` is read.
     fn game_template(&self, namespace: &str, name: &str) -> Option<Value>;
 }
 
@@ -104,24 +104,24 @@ impl Templates for NoTemplates {
 }
 
 impl Usage {
-    /// Of an object that is merely counted, or of which nothing else can be told.
+    /// The usage of an object that is only counted, or whose other usage is unknown.
     pub fn counted(resource: &GroupResource) -> Self {
         let count = (Dimension::Count(resource.clone()), Quantity::from_integer(1));
         Self { amounts: [count].into_iter().collect(), ..Self::default() }
     }
 
-    /// What it takes up beside being an object.
+    /// Its usage without the object count.
     pub fn beside_count(&self) -> Amounts {
         crate::families::beside_count(&self.amounts)
     }
 }
 
-/// Whether objects of the resource may take up more than their count.
+/// Whether objects of the resource may use more than their count.
 pub fn is_charged(resource: &GroupResource) -> bool {
     CHARGED.contains(&(&resource.group, &resource.resource))
 }
 
-/// What an object takes up.
+/// The usage of an object.
 pub fn usage(
     resource: &GroupResource,
     object: &Value,
@@ -130,7 +130,7 @@ pub fn usage(
     of_object(resource, object, None, templates)
 }
 
-/// What an object would take up with so many replicas: what a request for its `scale` subresource asks for.
+/// The usage of an object with so many replicas, as a request for its `scale` subresource asks for.
 pub fn scaled(
     resource: &GroupResource,
     object: &Value,
@@ -176,7 +176,7 @@ fn of_object(
     Ok(usage)
 }
 
-/// The owner that an object of this resource names in every way that Agones asks for, and that it goes with.
+/// The owner that an object of this resource names in every way that Agones requires, and that it is deleted with.
 pub fn owner(resource: &GroupResource, object: &Value) -> Option<Owner> {
     let member = Member::of_resource(&resource.group, &resource.resource)?;
     let Claim { name, uid, .. } = member.claim_of(object.get("metadata")?).filter(|claim| claim.is_sole)?;
@@ -187,7 +187,7 @@ pub fn owner(resource: &GroupResource, object: &Value) -> Option<Owner> {
     })
 }
 
-/// `each` times `replicas`, which may be too much to count.
+/// `each` times `replicas`; an error on overflow.
 fn times(each: &Amounts, replicas: i64, at: &At<'_, '_>) -> Result<Amounts, UsageError> {
     each.checked_mul(replicas).ok_or_else(|| at.out_of_range())
 }

@@ -1,6 +1,6 @@
-//! What a pod asks for, as the scheduler reckons: the larger of what runs at once and of what runs first, and the overhead
-//! of its sandbox. Where the pod as a whole states something, the larger of that and of its containers' counts: a
-//! cluster without that feature runs the containers.
+//! The requests of a pod, as the scheduler computes them: the larger of what runs at once and of what runs first, plus
+//! the overhead of its sandbox. If the pod states requests as a whole, the larger of these and of its containers'
+//! counts: a cluster without that feature runs the containers.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use gatehouse_apiservice::quantity::Quantity;
 use super::{At, UsageError};
 use crate::{Amounts, Dimension};
 
-/// What a pod of this `spec` asks for. Where it does not say for all of its containers, those are added to `unstated`: as
-/// much as the node has is what such a pod may take.
+/// The requests of a pod of this `spec`. Containers without a request are added to `unstated`: such a pod may use as
+/// much as the node has.
 pub(super) fn requests(
     spec: &At<'_, '_>,
     unstated: &mut BTreeMap<Dimension, Vec<String>>,
@@ -27,18 +27,18 @@ pub(super) fn requests(
     Ok(requests)
 }
 
-/// What a container, or whatever else has `resources`, asks for: what has a limit and no request asks for the limit.
+/// The request of a container, or of anything else with `resources`; without a request, its limit.
 pub(super) fn of_resources(resources: &At<'_, '_>, resource: &str) -> Result<Option<Quantity>, UsageError> {
     resources.object()?;
     let (requests, limits) = (resources.at("requests"), resources.at("limits"));
     requests.object()?;
     limits.object()?;
-    // The limit is read in any case: one that makes no sense is no better for being beside a request.
+    // The limit is always read: an invalid one is an error even beside a request.
     let limit = limits.key(resource).quantity()?;
     Ok(requests.key(resource).quantity()?.or(limit))
 }
 
-/// How much of `resource`, and the containers that do not say, unless the pod does as a whole.
+/// The request of `resource`, and the containers without one, unless the pod states one as a whole.
 fn request(spec: &At<'_, '_>, resource: &str) -> Result<(Quantity, Vec<String>), UsageError> {
     let add = |sum: Quantity, more: Quantity| sum.checked_add(more).ok_or_else(|| spec.out_of_range());
     let mut silent = Vec::new();
@@ -51,7 +51,7 @@ fn request(spec: &At<'_, '_>, resource: &str) -> Result<(Quantity, Vec<String>),
     for container in spec.at("initContainers").items()? {
         let own = of_container(&container, resource, &mut silent)?;
         if container.at("restartPolicy").text()? == Some("Always") {
-            // It goes on running beside everything that starts after it.
+            // A sidecar keeps running beside everything that starts after it.
             sidecars = add(sidecars, own)?;
             running = add(running, own)?;
             starting = starting.max(sidecars);
@@ -69,7 +69,7 @@ fn request(spec: &At<'_, '_>, resource: &str) -> Result<(Quantity, Vec<String>),
     Ok((add(running.max(starting).max(whole.unwrap_or_default()), overhead)?, silent))
 }
 
-/// What a container asks for. One that does not say is added to `silent`, by its name.
+/// The request of a container. The name of one without a request is added to `silent`.
 fn of_container(
     container: &At<'_, '_>,
     resource: &str,
