@@ -300,8 +300,8 @@ impl Files {
                 return self.problems.push(Problem { spot: Spot::file(name), message });
             }
         };
-        // Many files in a folder are not meant as manifests: a file that has no `apiVersion` and `kind`, or is a
-        // template, only gets a note.
+        // Many files in a folder are not meant as manifests. A document that does not parse only gets a note if it has
+        // no `apiVersion` and `kind`, or is a template.
         for fault in &parsed.faults {
             let line = usize::try_from(fault.line).unwrap_or(usize::MAX);
             let spot = Spot { line, ..Spot::file(name.clone()) };

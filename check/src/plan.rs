@@ -85,8 +85,8 @@ impl Planner<'_> {
         let layers: Vec<PathBuf> =
             self.files.layers.iter().filter(|folder| !inner.contains(*folder)).cloned().collect();
         let judged: Vec<u32> = self.judged();
-        // First the folders that no Flux Kustomization refers to, then those of Flux Kustomizations that nothing
-        // applies.
+        // First the folders that no Flux Kustomization refers to, then the rest: those whose Flux Kustomization is
+        // itself applied by nothing.
         for first in [true, false] {
             for folder in &layers {
                 if !self.built.contains(folder) && !self.above(folder) && (!first || !covered(folder)) {

@@ -27,7 +27,7 @@ use crate::{
 /// The path of the conditions, unless a rule sets another.
 const CONDITIONS: &str = "status.conditions";
 
-/// The states that a deadline applies to by default: those that are not a failure.
+/// The states that a deadline applies to by default: Ready, and the states that normally lead to it.
 const WAITING: [State; 3] = [State::Ready, State::Pending, State::Progressing];
 
 /// The default time limit of a deletion: longer than any drain of a volume or a database.

@@ -67,7 +67,7 @@ impl Catalogue {
         }
     }
 
-    /// Decodes a Flux object that failed to decode again, on a slower path, to find the field and the name.
+    /// Decodes again a Flux object that failed to decode, on a slower path that finds the field and the name.
     fn undecodable_flux(&self, id: KindId, json: &str, interner: &Interner) -> Result<Record, Undecodable> {
         let error = flux::field_error(json);
         let Ok(Named { metadata }) = serde_json::from_str::<Named<'_>>(json) else {
