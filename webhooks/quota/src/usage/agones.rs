@@ -57,8 +57,8 @@ pub(super) fn game_server(
     Ok((amounts, players.checked_sub(made_with).unwrap_or_default()))
 }
 
-/// The room for players that a server has added, which the SDK writes into its status. An invalid value counts as zero:
-/// it is not part of the request.
+/// The number of players that a server has room for by now, which the SDK writes into its status. An invalid value
+/// counts as zero: it is not part of the request.
 fn grown(root: &At<'_, '_>) -> i64 {
     let status = root.at("status");
     let capacity = |at: &At<'_, '_>| at.at("capacity").count().ok().flatten().unwrap_or(0);

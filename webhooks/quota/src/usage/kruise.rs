@@ -9,7 +9,7 @@ use crate::{Amounts, Dimension};
 
 pub(super) const GROUP: &str = "game.kruise.io";
 
-/// So many servers of one pod template.
+/// The usage of a GameServerSet: its replicas of one pod template.
 pub(super) fn game_server_set(
     root: &At<'_, '_>,
     replicas: Option<i64>,
@@ -22,7 +22,7 @@ pub(super) fn game_server_set(
     template.object()?;
     let mut each = pod::requests(&template.at("spec"), unstated)?;
     each.set(Dimension::GameServers, Quantity::from_integer(1));
-    // The set behind it has one replica where nobody says how many.
+    // The workload behind it defaults to one replica.
     let replicas = replicas.or(stated).unwrap_or(1);
     if replicas < 0 {
         return Err(spec.at("replicas").wrong("must not be negative"));

@@ -1,11 +1,11 @@
-//! Which fields of an object say what it takes up, whatever its kind. Reviews and the world read these alone.
+//! Lists the fields of an object that its usage depends on, for all kinds. Reviews and the world read only these.
 //!
-//! A field that is not listed reads as if it were absent: what looks at another one has to list it. In tests every look
-//! is held against this list.
+//! **Invariant:** code that reads a field must list it here, because a field that is not listed reads as absent. Tests
+//! check every read against this list.
 
 use gatehouse_object::Shape;
 
-/// What says how much a pod of the spec at a path takes up.
+/// The fields that the usage of a pod depends on, for a pod spec at a path.
 macro_rules! pod {
     ($pod:literal) => {
         &[
@@ -23,7 +23,7 @@ macro_rules! pod {
     };
 }
 
-/// The same of an Agones server.
+/// The same for an Agones server.
 macro_rules! server {
     ($server:literal) => {
         &[
@@ -34,7 +34,7 @@ macro_rules! server {
     };
 }
 
-/// The shape with what says how much an object takes up beside the metadata.
+/// The shape with the fields that the usage of an object depends on, in addition to the metadata.
 #[must_use]
 pub fn looks(shape: Shape) -> Shape {
     shape
@@ -61,7 +61,7 @@ pub fn looks(shape: Shape) -> Shape {
         .and(pod!("spec.gameServerTemplate.spec"))
 }
 
-/// Whether what is at a place is read: names of fields, and `[]` for an element of a list.
+/// Whether a place is read; it is given by field names, and `[]` for a list element.
 #[cfg(debug_assertions)]
 pub(super) fn covers<'p>(place: impl IntoIterator<Item = &'p str>) -> bool {
     use std::sync::LazyLock;

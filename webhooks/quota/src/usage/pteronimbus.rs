@@ -1,8 +1,8 @@
-//! Pteronimbus: `GameServer`, one each, of the size that its GameTemplate says.
+//! Pteronimbus: a `GameServer` is one server of the size that its GameTemplate states.
 //!
 //! No definition of these kinds is published. `spec.templateRef` is read as a name or as `{name, namespace}`; the
-//! template's `spec.resources` as `{cpu, memory}` or as `{requests, limits}`. A template that is edited changes what
-//! its servers take up without a request of theirs: that is seen, and reported as overcommit.
+//! template's `spec.resources` as `{cpu, memory}` or as `{requests, limits}`. An edit of a template changes the usage
+//! of its servers without a request for them: that is observed, and reported as overcommit.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +43,7 @@ pub(super) fn game_server(
     Ok(amounts)
 }
 
-/// The template's fields are named as seen from the server, by way of its reference.
+/// The usage by a template. Errors name the template's fields by way of the server's reference.
 fn of_template(
     reference: &At<'_, '_>,
     template: &Value,
