@@ -34,7 +34,7 @@ impl<'v, 'p> At<'v, 'p> {
         Self { value: present(Some(value)), parent: Some(parent), step: Step::Root }
     }
 
-    /// The field `name`. A value that is not an object has none; [`At::is_object`] reports that.
+    /// The field `name`. A value that is not an object has none; [`At::object`] reports that.
     pub(super) fn at<'q>(&'q self, name: &'q str) -> At<'v, 'q>
     where
         'p: 'q,

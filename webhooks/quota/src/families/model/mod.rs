@@ -1,9 +1,8 @@
-//! Families, against a model of what Agones and the garbage collector do.
+//! Tests families against a model of what Agones and the garbage collector do.
 //!
 //! The model selects as Agones does: sets of a Fleet by the label and the controlling reference's uid, servers of a set
-//! likewise, whatever kind or version the reference says. What exists beside, Agones has nothing to do with, and it runs
-//! all the same. So the truth is: whatever exists of servers, and what Agones is going to make of what Fleets and sets
-//! ask for.
+//! likewise, whatever kind or version the reference states. Agones ignores all other servers, but they run as well. So
+//! the truth is: all existing servers, and what Agones is going to create for what Fleets and sets ask for.
 
 mod cluster;
 
@@ -128,7 +127,7 @@ fn replacements() -> impl Strategy<Value = Vec<Step>> {
 
 proptest! {
 
-    /// What Agones runs is counted; and once, wherever nobody writes what Agones would not.
+    /// What Agones runs is counted; and exactly once, unless somebody writes what Agones would not.
     #[test]
     fn whatever_agones_runs_is_counted_once(steps in steps()) {
         let (mut cluster, mut families) = (Cluster::default(), Families::default());
@@ -147,8 +146,8 @@ proptest! {
         }
     }
 
-    /// However servers are deleted and replaced, there are never more than the limit or than is asked for; and where nothing
-    /// is being deleted, Agones makes what is asked for, a rollout's surge included.
+    /// However servers are deleted and replaced, there are never more than the limit or than is asked for; and if
+    /// nothing is being deleted, Agones creates what is asked for, including a rollout's surge.
     #[test]
     fn what_agones_replaces_stays_within_the_limit(steps in replacements(), limit in 0..9_i64) {
         let (mut cluster, mut families) = (Cluster::default(), Families::default());
@@ -171,7 +170,7 @@ proptest! {
         }
     }
 
-    /// In whatever order objects are observed, the same is counted in the end; and whoever is counted otherwise is told.
+    /// The final count does not depend on the order of observation, and every object whose count changes is reported.
     #[test]
     fn kept_up_is_counted_anew(steps in steps(), seed in any::<u64>()) {
         let (mut cluster, mut families) = (Cluster::default(), Families::default());
@@ -204,7 +203,7 @@ proptest! {
     }
 }
 
-/// The collector lets go of what a Fleet of eight has: eight are counted throughout.
+/// The collector orphans the servers of a Fleet of eight: eight are counted throughout.
 #[test]
 fn what_is_let_go_of_is_counted_once_at_every_moment() {
     let mut cluster = Cluster::default();
@@ -231,8 +230,8 @@ fn what_is_let_go_of_is_counted_once_at_every_moment() {
     assert_eq!(total(&families), 1, "the server that is left");
 }
 
-/// A server that names a set by its label alone, while that is being deleted and lets go of what it has, and whose state
-/// says `Shutdown`: its pod runs.
+/// A server that names a set by its label alone, while that is being deleted and lets go of what it has, and whose
+/// state says `Shutdown`: its pod runs.
 #[test]
 fn a_server_of_a_set_that_lets_go_counts_whatever_its_state_says() {
     let (mut cluster, mut families) = (Cluster::default(), Families::default());

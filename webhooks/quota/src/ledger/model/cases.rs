@@ -1,4 +1,4 @@
-//! What is tried, and what must hold after each step and in the end.
+//! The cases of the model, and what must hold after each step and in the end.
 
 use proptest::{prelude::*, test_runner::RngSeed};
 
@@ -8,11 +8,11 @@ use super::{
 };
 
 impl World {
-    /// A refusal is right if what is counted and admitted, as replicas wrote it, leaves no room for the request. What the
-    /// object takes up already may have been admitted by several.
+    /// A denial is right if the counted usage and the admissions, as replicas wrote them, leave no room for the
+    /// request. Several replicas may have admitted the object's present usage.
     pub(super) fn refuses(&mut self, request: usize) {
         let ledger = self.stored.as_ref().and_then(|stored| stored.read().ok());
-        // Upon a ledger that is not what it should be, or counts nothing yet, requests are put off.
+        // While the ledger is broken or counts nothing yet, requests are told to retry.
         let stands = |ledger: &Ledger| ledger.seal() != Seal::Broken && !ledger.used().is_empty();
         let Some(ledger) = ledger.filter(stands) else { return };
         let taken = ledger.reserved("");
@@ -45,7 +45,8 @@ pub(super) fn run(steps: &[Step], run: Run) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// The same cases each time, so that a change is found by who has made it; or a hundred times as many of chance.
+/// The same cases in each run, so that a failure shows the change that caused it; or a hundred times as many random
+/// ones.
 fn cases(short: u32) -> ProptestConfig {
     let (cases, rng_seed) = match std::env::var_os("GATEHOUSE_LONG") {
         Some(_) => (short * 100, RngSeed::Random),
@@ -58,7 +59,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(any::<Step>(), 1..200)
 }
 
-/// Whether a rule that is broken is found, by cases that are the same each time.
+/// Whether a broken rule is found by cases that are the same in each run.
 fn is_found(run: Run) -> bool {
     let config = ProptestConfig {
         cases: 20_000,
@@ -71,7 +72,7 @@ fn is_found(run: Run) -> bool {
     runner.run(&steps(), |steps| self::run(&steps, run)).is_err()
 }
 
-/// What chance finds soon, if a rule is broken; and what it takes longer for, if there is time.
+/// The broken rules that random cases find soon; and those that take longer, if there is time.
 #[test]
 fn each_rule_is_needed() {
     let mut faults = vec![Fault::BlocksTakenUp, Fault::CountedTwice, Fault::NoRecall];
@@ -86,13 +87,13 @@ fn each_rule_is_needed() {
     }
 }
 
-/// What one replica has admitted is made, or another request admitted, after it was taken for gone; by another that has
-/// seen its block all the time.
+/// A replica's admission is written, or another request admitted, after another replica, which has observed its block
+/// all the time, considered it dead.
 fn after_it_was_taken_for_gone(fault: Fault, breaks: bool) -> Result<(), TestCaseError> {
     let mut world = World::new(Run { fault: breaks.then_some(fault), ..PLAIN });
     let dead = u32::try_from(DEAD.as_secs()).unwrap();
     world.ask_to_create(0, 3, 0);
-    // With three servers to spare.
+    // There is room for three servers.
     world.review(&[0], 1, 3);
     world.meet(0);
     match fault {
@@ -129,7 +130,7 @@ fn a_block_outlives_its_replica_and_no_replica_its_block() {
     }
 }
 
-/// Somebody empties a ledger before one replica has seen what another has promised upon it.
+/// Somebody empties a ledger before one replica has observed what another has reserved in it.
 fn emptied_unseen(fault: Option<Fault>) -> Result<(), TestCaseError> {
     let mut world = World::new(Run { fault, meddler: true, ..PLAIN });
     (0..REPLICAS).for_each(|replica| world.meet(replica));

@@ -1,12 +1,12 @@
-//! Sequences that chance has found once, each with what was wrong then.
+//! Regressions: sequences that random cases found, each with its failure.
 
 use super::{
     Run, Step,
     cases::{PLAIN, run},
 };
 
-/// A replica whose list of namespaces was older than what it had admitted took an object for one that is no longer the
-/// tenant's, and gave up what it was charged, uncounted.
+/// A replica whose list of namespaces was older than its admission took an object for one that no longer belongs to the
+/// tenant, and dropped the charge before it was counted.
 #[test]
 fn a_list_of_namespaces_that_is_older_than_an_object_does_not_say_whose_it_is() {
     let steps: &[Step] = &[
@@ -35,7 +35,8 @@ fn a_list_of_namespaces_that_is_older_than_an_object_does_not_say_whose_it_is() 
     run(steps, PLAIN).unwrap();
 }
 
-/// A block was written and the seal broken before the other replicas looked, its writer died, and the ledger was emptied.
+/// A block was written and the seal broken before other replicas observed it, its writer died, and the ledger was
+/// emptied.
 #[test]
 fn what_is_empty_after_a_broken_seal_is_no_older_versions() {
     let steps: &[Step] = &[

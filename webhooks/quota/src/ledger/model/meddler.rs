@@ -1,4 +1,4 @@
-//! Somebody who may write ledgers and does not know what they are.
+//! A client that may write ledgers and does not know what they are.
 
 use super::{Run, World};
 
@@ -12,13 +12,13 @@ impl World {
         match how % 18 {
             0 => self.backups.push(stored),
             1 => {
-                // An old state is put in the place of what is.
+                // Replaces the ledger by an old state.
                 let Some(backup) = self.pick_backup(a) else { return };
                 self.swap(stored.version, backup);
             }
             2 => self.store(None),
             3 if a.is_multiple_of(4) => {
-                // Deleted, and made anew from an old state.
+                // Deletes the ledger, and creates it again from an old state.
                 let Some(spec) = self.pick_backup(a) else { return };
                 self.versions += 1;
                 let uid = format!("ledger-{}", self.versions);
@@ -62,12 +62,12 @@ impl World {
                 self.swap(stored.version, spec);
             }
             11 => {
-                // The seal and all blocks at once.
+                // Removes the seal and all blocks at once.
                 spec.entries.clear();
                 self.swap(stored.version, spec);
             }
             12 => {
-                // The seal, and one block.
+                // Removes the seal and one block.
                 let Some(name) = picked else { return };
                 spec.entries.remove("seal");
                 spec.entries.remove(&name);
@@ -98,12 +98,12 @@ impl World {
                 );
             }
             16 => {
-                // The API server forgets what was before.
+                // The API server forgets earlier states.
                 self.states.clear();
                 self.states.extend(Some(stored));
             }
             _ => {
-                // Of a version that is yet to come.
+                // The ledger of a later version.
                 let text = spec.entries.get("seal").map(|text| text.replace("\"form\":2", "\"form\":3"));
                 let Some(text) = text else { return };
                 spec.entries.insert("seal".to_owned(), text);

@@ -1,11 +1,15 @@
-//! The ledger against a model of the API server, of replicas and of those who meddle.
+//! Tests the ledger against a model of the API server, of replicas, and of clients that edit ledgers by hand.
 //!
-//! The model has what makes the real one hard: an update is written only upon the revision that admission was shown;
-//! requests are admitted and then written late, or never, or reviewed again, twice, by several replicas with old copies
-//! of the ledger; a write of the ledger is not answered, and done all the same, at once or later; replicas die and
-//! return, pause, and see each kind at a speed of their own, single objects ahead of the rest (as in the middle of a
-//! list), or begin anew from an old list; any of them settles, two at a time; some are of a version that knows no
-//! blocks; and somebody edits the ledger by hand, restores what it was, or deletes it. The clock is everybody's own.
+//! The model includes the difficulties of a real cluster:
+//! - an update is written only at the revision that admission was shown;
+//! - requests are admitted and then written late, or never, or reviewed again, twice, by several replicas with old
+//!   copies of the ledger;
+//! - a write of the ledger is not answered, and still done, at once or later;
+//! - replicas die and return, pause, and observe each kind at their own speed, single objects ahead of the rest (as in
+//!   the middle of a list), or start again from an old list;
+//! - any of them settles, two at a time; some are of a version without blocks;
+//! - somebody edits the ledger by hand, restores an old state, or deletes it;
+//! - each replica has its own clock.
 //!
 //! `GATEHOUSE_LONG=1` runs a hundred times as many cases.
 
@@ -31,7 +35,7 @@ use self::{
 };
 use super::*;
 
-/// No request is written later than this after it began: kube-apiserver's `--request-timeout`, and a little.
+/// A request is written no later than this after it began: kube-apiserver's `--request-timeout`, and a little more.
 const REQUEST: u32 = 70;
 /// The settler's patience.
 const PATIENCE: u32 = 75;
@@ -74,7 +78,7 @@ struct Object {
     usage: Amounts,
 }
 
-/// Something that was written: an object as it is since, or that it is gone.
+/// A write: the object's new state, or its deletion.
 #[derive(Debug, Clone)]
 struct Event {
     revision: u64,
@@ -102,14 +106,14 @@ impl Stored {
     }
 }
 
-/// A write that was not answered, and may yet be done.
+/// A write that was not answered, and may still be done.
 #[derive(Debug, Clone)]
 struct Delayed {
     version: u64,
     spec: QuotaLedgerSpec,
 }
 
-/// What a run has, beside replicas that know blocks.
+/// The state of a run, except for the replicas with blocks.
 #[derive(Debug, Clone, Copy)]
 struct Run {
     forced: bool,
@@ -128,16 +132,16 @@ struct World {
     /// Versions of the ledger so far.
     versions: u64,
     stored: Option<Stored>,
-    /// Every state that it has had, as far back as the API server tells.
+    /// Every state of the ledger, as far back as the API server knows them.
     states: Vec<Stored>,
-    /// As it was at times, for whoever restores it.
+    /// Some earlier states of the ledger, to be restored by hand.
     backups: Vec<Stored>,
     delayed: Vec<Delayed>,
     replicas: Vec<Replica>,
     lives: u32,
     older: Older,
     run: Run,
-    /// Whether a request was refused for which there was room.
+    /// Whether a request was denied although there was room.
     wrongly_refused: bool,
 }
 
@@ -179,7 +183,7 @@ impl World {
         world
     }
 
-    /// Makes the ledger's object. Until it has a uid to be sealed to, nobody promises anything upon it.
+    /// Creates the ledger's object. Until it has a uid to be sealed to, nobody reserves anything in it.
     fn make_ledger(&mut self, ledger: &Ledger) {
         let mut unsealed = Ledger::new("quota");
         unsealed.break_seal();
@@ -194,7 +198,7 @@ impl World {
         self.store(Some(Stored { version: self.versions, uid, generation: 1, spec: spec(ledger, None) }));
     }
 
-    /// The object is as it is from now on.
+    /// Records the object's new state.
     fn store(&mut self, stored: Option<Stored>) {
         self.states.extend(stored.clone());
         self.stored = stored;
@@ -278,7 +282,7 @@ impl World {
         }
     }
 
-    /// So much time passes that a replica that has not been heard of is taken for gone, by one that has seen everything.
+    /// Enough time passes that a replica which has observed everything considers a silent replica dead.
     fn wait_out(&mut self, replica: usize) {
         self.meet(replica);
         self.now += PATIENCE + 20;
@@ -286,7 +290,7 @@ impl World {
         self.catch_up(replica, KINDS);
     }
 
-    /// A write of the ledger that nobody has heard of is done.
+    /// Carries out an unanswered write of the ledger.
     fn land(&mut self, index: u8) {
         if self.delayed.is_empty() {
             return;
@@ -322,7 +326,7 @@ impl World {
         Ok(())
     }
 
-    /// Nobody asks for anything any more; everything is seen, and waited for.
+    /// No more requests are made; everything is observed, and all waits expire.
     fn quiesce(&mut self) {
         self.requests.clear();
         self.delayed.clear();

@@ -1,6 +1,6 @@
-//! A replica of a version that knows no blocks: every admission is an entry of the ledger, which is written whole.
+//! A replica of a version without blocks: every admission is an entry of the ledger, which it writes as a whole.
 //!
-//! Written down from what that version did, as far as it matters to others. It drops what it does not know.
+//! It models that version's behaviour as far as it matters to other replicas. It drops fields that it does not know.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{Amounts, Dimension};
 
-/// An object that may come to take up more than `used` counts for it, as it writes and reads one.
+/// The entry of an object whose usage may grow above what `used` counts for it, as that version reads and writes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::ledger) struct LedgerEntry {
@@ -33,12 +33,12 @@ pub(in crate::ledger) struct LedgerEntry {
     pub(in crate::ledger) peak: BTreeMap<String, String>,
 }
 
-/// What it knows.
+/// The ledger that it knows.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Older {
     view: View,
     base: Option<(u64, QuotaLedgerSpec)>,
-    /// Since when each entry is known, by its name and ticket; and what was found of those that have waited.
+    /// Since when each entry is known, by its name and ticket; and the results of reads for expired entries.
     clock: HashMap<(String, i64), u32>,
     found: HashMap<(String, i64), Fate>,
 }
@@ -166,7 +166,7 @@ impl World {
         }
     }
 
-    /// Looks for the objects of entries that have waited for too long. In the place of a block there is none.
+    /// Looks up the objects of expired entries. A block has no object.
     fn older_find(&mut self) {
         self.older_observe();
         for (entry, since) in &self.older.clock {

@@ -1,4 +1,4 @@
-//! A replica that knows blocks: what the task of a quota does, without time and I/O of its own.
+//! A replica with blocks: it does what the task of a quota does, without time and I/O of its own.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -8,18 +8,18 @@ use super::{super::*, Delayed, Stage, Stored, View, World, hard, seconds, spec};
 pub(super) struct Replica {
     pub(super) holder: Holder,
     pub(super) view: View,
-    /// As it was last read, written or seen.
+    /// The ledger as last read, written or observed.
     pub(super) base: Option<Base>,
     /// Since when each entry of the account, and each block of others, is known.
     pub(super) entries: HashMap<Pending, u32>,
     pub(super) blocks: HashMap<Dead, u32>,
-    /// Blocks that have waited for long enough, and what had been written when that was found.
+    /// The expired blocks, and the revision written when that was found.
     pub(super) dead: Vec<(Dead, u64)>,
-    /// The last state that nobody but Gatehouse can have made.
+    /// The last state that only Gatehouse can have written.
     pub(super) known: Option<Base>,
-    /// Since when the ledger is known not to be what it should be, and what had been written when that was long enough.
+    /// Since when the ledger is known to be broken, and the revision written when that had been long enough.
     pub(super) broken: Option<Broken>,
-    /// Whether it has waited, with a ledger without a seal, for those who know more of it.
+    /// Whether it has waited, with an unsealed ledger, for replicas that know earlier states.
     has_waited: bool,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct Replica {
 pub(super) struct Broken {
     pub(super) since: u32,
     pub(super) all: Option<u64>,
-    /// The version of the ledger; none, if there is none.
+    /// The version of the ledger; `None` if there is none.
     pub(super) version: Option<u64>,
 }
 
@@ -58,33 +58,33 @@ impl Base {
     }
 }
 
-/// Whether promises may be made upon a ledger.
+/// Whether a replica may reserve in a ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Judgement {
     Stands,
     Broken,
-    /// Those who know the ledger for longer may yet say that it is not what it should be.
+    /// Replicas that know earlier states may still mark the ledger as broken.
     Waits,
 }
 
-/// Ways to be wrong, each of which some case must find.
+/// Deliberate faults, each of which some case must find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// Blocks of the dead are removed as soon as their replicas are taken for gone.
+    /// Blocks are removed as soon as their replicas are considered dead.
     BlocksDroppedEarly,
-    /// A replica that returns goes on with the block it had.
+    /// A replica that returns reuses its old block.
     BlocksTakenUp,
-    /// A replica goes on admitting out of a block that it cannot have renewed.
+    /// A replica goes on admitting out of an expired block.
     BlocksOutlived,
-    /// What is counted makes the block free again.
+    /// Counted admissions free their part of the block.
     CountedTwice,
-    /// A request is refused for what others hold, without asking them.
+    /// A request is denied because of other blocks, without a recall.
     NoRecall,
-    /// Whoever settles has not seen all that the dead may have admitted.
+    /// The lease holder settles before it has observed everything that dead replicas may have admitted.
     CountedAsSeen,
-    /// Who has not seen all states of a ledger that somebody has emptied does not wait for those who have.
+    /// A replica that has not observed all states of an emptied ledger does not wait for those that have.
     EmptiedUnseen,
-    /// What is put back is the last state that its replica knows, whatever others have written after it.
+    /// A replica restores the last state that it knows, whatever others have written after it.
     RestoredAsKnown,
 }
 
@@ -124,7 +124,7 @@ impl World {
         self.replicas[index] = born;
     }
 
-    /// Takes over the ledger as it is.
+    /// Adopts the current ledger.
     pub(super) fn meet(&mut self, index: usize) {
         let now = self.now;
         let stored = self.stored.clone();
@@ -162,7 +162,7 @@ impl World {
         let mut base = Base { version, uid, generation, ledger };
         let judgement = self.judge(index, &base);
         if judgement == Judgement::Waits {
-            // Before it promises anything upon such a ledger, those who know more have seen it.
+            // Replicas that know earlier states observe such a ledger before this one reserves anything in it.
             self.replicas[index].has_waited = true;
             (0..self.replicas.len()).filter(|other| *other != index).for_each(|other| self.meet(other));
             return self.meet(index);
@@ -187,8 +187,8 @@ impl World {
         self.follow(index);
     }
 
-    /// A ledger without a seal is believed if versions without seals alone can have made it out of what is known; of what
-    /// was not seen, the API server may tell.
+    /// An unsealed ledger is trusted if only versions without seals can have made it out of a known state; the API
+    /// server may supply the states that were not observed.
     fn judge(&self, index: usize, base: &Base) -> Judgement {
         let replica = &self.replicas[index];
         if base.ledger.seal() == Seal::Whole {
@@ -211,7 +211,7 @@ impl World {
         if is_unbroken { Judgement::Stands } else { Judgement::Broken }
     }
 
-    /// Everything that the ledger has been since, if the API server still knows all of it.
+    /// All states of the ledger since, if the API server still knows them.
     pub(super) fn since(&self, known: &Base) -> Option<History> {
         let mut states = self.states.iter().skip_while(|state| state.version != known.version);
         states.next()?;
@@ -249,7 +249,7 @@ impl World {
         }
     }
 
-    /// Requests ride on one write together. Those that were admitted may be reviewed again.
+    /// Requests share one write. Admitted requests may be reviewed again.
     pub(super) fn review(&mut self, which: &[u8], index: usize, how: u8) {
         if how.is_multiple_of(3) {
             self.meet(index);
@@ -266,7 +266,7 @@ impl World {
             }
             let proposal = self.requests[request].proposal.clone();
             let Replica { holder, base: Some(base), broken: None, .. } = &mut self.replicas[index] else {
-                // To be tried again.
+                // To be retried.
                 return;
             };
             let name = Arc::clone(holder.name());
@@ -339,7 +339,7 @@ impl World {
         }
     }
 
-    /// Writes the own block, or that there is none. Says whether that was done, if it is known.
+    /// Writes or removes its own block. Returns whether that was done, if it is known.
     fn put(&mut self, index: usize, block: Option<Block>, how: u8) -> Option<bool> {
         if how % 2 == 1 {
             self.admit_meanwhile(index);
@@ -350,7 +350,7 @@ impl World {
         base.ledger.put(&Arc::clone(replica.holder.name()), block);
         let spec = spec_of(&base);
         match how {
-            // Nobody answers; it is done, or will be, or not.
+            // There is no answer; the write is done now, later, or never.
             7 | 8 => {
                 if how == 7 {
                     self.swap(base.version, spec);
@@ -380,7 +380,7 @@ impl World {
         }
     }
 
-    /// While its block is being written, a replica admits what that covers whatever becomes of the write.
+    /// While its block is being written, a replica admits what the block covers whether or not the write succeeds.
     fn admit_meanwhile(&mut self, index: usize) {
         let now = seconds(self.now);
         let fresh = self.requests.iter().position(|request| request.stage == Stage::Fresh);
@@ -399,7 +399,7 @@ impl World {
         }
     }
 
-    /// Gives back what is not needed, or renews.
+    /// Gives back room that is not needed, or renews the block.
     pub(super) fn answer(&mut self, index: usize, how: u8) {
         let now = seconds(self.now);
         let Replica { holder, base: Some(base), broken: None, .. } = &mut self.replicas[index] else {
@@ -419,7 +419,7 @@ impl World {
         }
     }
 
-    /// Gives all back, if nothing is waited for.
+    /// Gives the block back, if no admission is uncounted.
     pub(super) fn give_back(&mut self, index: usize, how: u8) {
         let now = seconds(self.now);
         let Replica { holder, base: Some(base), broken: None, .. } = &mut self.replicas[index] else {

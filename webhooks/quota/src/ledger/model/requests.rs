@@ -1,4 +1,4 @@
-//! Requests of the model: asked for, reviewed, and then written late, or never, or upon an object that has changed.
+//! Requests of the model: reviewed, and then written late, or never, or at an object that has changed.
 
 use std::collections::BTreeSet;
 
@@ -20,13 +20,13 @@ pub(super) struct Request {
     pub(super) namespace: usize,
     pub(super) kind: usize,
     pub(super) proposal: Proposal,
-    /// The recall that was made for it.
+    /// The recall that was made for the request.
     pub(super) recall: Option<u64>,
 }
 
 impl World {
     pub(super) fn request(&mut self, index: u8) -> Option<usize> {
-        // What took too long is over, whatever it was admitted to.
+        // A request that took too long ends, admitted or not.
         let now = self.now;
         self.requests.retain(|request| now - request.began <= REQUEST);
         (!self.requests.is_empty()).then(|| usize::from(index) % self.requests.len())
@@ -106,10 +106,10 @@ impl World {
         });
     }
 
-    /// Notes what became of requests. A review that is refused does not undo one that was admitted.
+    /// Records the results of requests. A denied review does not undo an admitted one.
     pub(super) fn answered(&mut self, stages: Vec<(usize, Option<Stage>)>) {
         let mut refused = BTreeSet::new();
-        // In a round of several, one that is evaluated later may show that an earlier one was not written, and free room.
+        // In a round, a later request may show that an earlier one was not written, and free room.
         if let [(index, None)] = stages.as_slice()
             && self.requests[*index].stage == Stage::Fresh
         {
@@ -141,7 +141,7 @@ impl World {
             (None, None) => {}
             (Some(at), Some(object)) if object.revision == at => {}
             (Some(_), Some(object)) => {
-                // A conflict: the request is tried, and reviewed, upon the object as it is.
+                // A conflict: the request is retried and reviewed at the current object.
                 let request = &mut self.requests[index];
                 request.stage = Stage::Fresh;
                 request.proposal.at = Some(object.revision);
@@ -158,7 +158,7 @@ impl World {
         self.write(&proposal.uid, kind, Some(object));
     }
 
-    /// A request ends unwritten. If another quota has refused it, its charge is taken back.
+    /// A request ends unwritten. If another quota has denied it, its charge is withdrawn.
     pub(super) fn give_up(&mut self, index: u8, how: u8) {
         let Some(index) = self.request(index) else { return };
         let request = self.requests.remove(index);

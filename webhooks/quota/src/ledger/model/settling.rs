@@ -1,4 +1,4 @@
-//! Settling in the model: finding out what became of things, counting, and putting a ledger right.
+//! Settling in the model: reads expired entries, counts, and repairs a ledger.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use super::{
 };
 
 impl World {
-    /// Sees everything, of all kinds but perhaps one, and settles.
+    /// Observes everything, except perhaps one kind, and settles.
     pub(super) fn catch_up(&mut self, index: usize, but: usize) {
         for kind in (0..KINDS).filter(|kind| *kind != but) {
             self.advance(index, kind, usize::MAX);
@@ -19,7 +19,7 @@ impl World {
         self.meet(index);
     }
 
-    /// Reads with a quorum what has waited for too long.
+    /// Reads expired entries with a quorum.
     pub(super) fn read_expired(&mut self, index: usize) {
         self.meet(index);
         let replica = &mut self.replicas[index];
@@ -35,8 +35,8 @@ impl World {
         self.follow(index);
     }
 
-    /// Finds blocks that nobody writes any more, and a ledger that is not what it should be for long enough; and reads
-    /// how far everything was written by then.
+    /// Finds expired blocks, and a ledger that has been broken for long enough; and reads the revision that everything
+    /// was written at by then.
     pub(super) fn read_dead(&mut self, index: usize) {
         self.meet(index);
         let early = self.has(Fault::BlocksDroppedEarly);
@@ -55,7 +55,7 @@ impl World {
         }
     }
 
-    /// Counts, removes the blocks of the dead, and makes anew a ledger that is not what it should be.
+    /// Counts, removes the blocks of dead replicas, and rebuilds a broken ledger.
     pub(super) fn settle(&mut self, index: usize) {
         self.meet(index);
         let as_seen = self.has(Fault::CountedAsSeen);
@@ -106,8 +106,8 @@ impl World {
         }
     }
 
-    /// Puts back the last state that was as Gatehouse wrote it, if the API server still knows all that came after one
-    /// that this replica knows.
+    /// Restores the last state that Gatehouse wrote, if the API server still knows all states after one that this
+    /// replica knows.
     fn restore(&mut self, index: usize) -> bool {
         let Some(known) = self.replicas[index].known.clone() else { return false };
         let Some(current) = self.stored.clone() else {

@@ -1,4 +1,4 @@
-//! What each replica sees in the model, and at what speed.
+//! The observations of each replica in the model, and their speed.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,12 +11,12 @@ use super::{
 };
 use crate::{Amounts, GroupResource};
 
-/// What was seen of each kind.
+/// The observed state of each kind.
 #[derive(Debug, Clone, Default)]
 pub(super) struct View {
     pub(super) reached: [u64; KINDS],
     pub(super) objects: HashMap<Arc<str>, Object>,
-    /// The revision of the last event seen of each object.
+    /// The revision of the last observed event of each object.
     pub(super) seen: HashMap<Arc<str>, u64>,
     pub(super) deleted: HashSet<Arc<str>>,
 }
@@ -76,11 +76,11 @@ impl World {
             view.see(event);
             last = event.revision;
         }
-        // A bookmark tells of the revisions of other kinds.
+        // A bookmark reports the revisions of other kinds.
         view.reached[kind] = if new.len() <= events { self.revision } else { last };
     }
 
-    /// One object is seen as it is now, the rest of its kind as before.
+    /// Observes the current state of one object, and leaves the rest of its kind.
     pub(super) fn see_ahead(&mut self, replica: usize, index: u8) {
         let Some((uid, _)) = self.pick(index) else { return };
         let last = self.history.iter().rfind(|event| event.uid == uid).cloned();
@@ -89,7 +89,7 @@ impl World {
         }
     }
 
-    /// Lists all kinds anew, and the lists may be old.
+    /// Lists all kinds again; the lists may be old.
     pub(super) fn begin_anew(&mut self, replica: usize, age: u8) {
         self.replicas[replica].view = self.old_view(age);
     }
@@ -104,7 +104,7 @@ impl World {
                 view.see(event);
             }
         }
-        // What was gone before the list was never seen to go.
+        // Deletions before the list are never observed.
         view.deleted.clear();
         view
     }
