@@ -7,7 +7,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use oci_spec::image::{
     Arch, Config, ConfigBuilder, Descriptor, DescriptorBuilder, ImageConfigurationBuilder, ImageIndexBuilder,
     ImageManifestBuilder, MediaType, OciLayoutBuilder, Os, PlatformBuilder, RootFsBuilder, Sha256Digest,
@@ -22,6 +22,8 @@ use super::layer::Layer;
 pub const LAYOUT: &str = "layout";
 /// The archive of it.
 pub const ARCHIVE: &str = "gatehouse.tar";
+/// The file by which a folder is an image layout.
+const MARKER: &str = "oci-layout";
 
 /// As in the Dockerfile; a test compares them.
 const USER: &str = "65532:65532";
@@ -75,13 +77,19 @@ impl Layout {
     pub(super) fn begin(folder: &Path, tag: &str, created: jiff::Timestamp) -> anyhow::Result<Self> {
         let layout = folder.join(LAYOUT);
         if layout.exists() {
+            // Somebody else's folder of that name is not removed.
+            let is_layout = layout.join(MARKER).is_file();
+            ensure!(is_layout, "{} exists and is no image layout", layout.display());
             fs::remove_dir_all(&layout).with_context(|| format!("cannot remove {}", layout.display()))?;
         }
         let blobs = layout.join("blobs/sha256");
         fs::create_dir_all(&blobs).with_context(|| format!("cannot create {}", blobs.display()))?;
         let folder = folder.to_owned();
         let (manifests, docker, layers) = Default::default();
-        Ok(Self { folder, tag: tag.to_owned(), created, manifests, docker, layers })
+        let layout = Self { folder, tag: tag.to_owned(), created, manifests, docker, layers };
+        let marker = OciLayoutBuilder::default().image_layout_version("1.0.0").build()?;
+        layout.write(MARKER, &document(&marker)?)?;
+        Ok(layout)
     }
 
     /// Adds the image of one platform.
@@ -137,8 +145,6 @@ impl Layout {
             ("io.containerd.image.name".to_owned(), containerd_name(&self.tag)),
         ]);
         named.set_annotations(Some(name));
-        let marker = OciLayoutBuilder::default().image_layout_version("1.0.0").build()?;
-        self.write("oci-layout", &document(&marker)?)?;
         self.write("index.json", &document(&index(vec![named])?)?)?;
         // Docker's form has no platforms: it names the first.
         self.docker.truncate(1);
@@ -172,7 +178,7 @@ impl Layout {
             .map(|entry| Ok(format!("blobs/sha256/{}", entry?.file_name().display())))
             .collect::<std::io::Result<_>>()?;
         blobs.sort();
-        let documents = ["oci-layout", "index.json", "manifest.json"].map(str::to_owned);
+        let documents = [MARKER, "index.json", "manifest.json"].map(str::to_owned);
         for name in documents.iter().chain(&blobs) {
             archive.append_path_with_name(layout.join(name), name)?;
         }
@@ -290,6 +296,16 @@ mod tests {
         let docker = read(folder.path(), "manifest.json");
         assert_eq!(docker.as_array().map(Vec::len), Some(1));
         assert_eq!(docker[0]["RepoTags"], json!(["gatehouse:1"]));
+    }
+
+    #[test]
+    fn only_an_image_layout_is_replaced() {
+        let (folder, _) = written("gatehouse:1", &[Architecture::Amd64]);
+        let begin = || Layout::begin(folder.path(), "gatehouse:1", jiff::Timestamp::UNIX_EPOCH).map(drop);
+        begin().expect("what an earlier run has written");
+        fs::remove_file(folder.path().join(LAYOUT).join(MARKER)).expect("marker");
+        assert!(begin().is_err_and(|error| error.to_string().ends_with("is no image layout")));
+        assert!(folder.path().join(LAYOUT).exists());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! An OCI image of Gatehouse, made without a container engine: the static executable that the Dockerfile builds, in the
 //! same two layers' worth of files, as an image layout and as one archive of it.
 //!
-//! The same sources make the same digest: entries of a layer are sorted and carry no times or owners, and what the image
-//! says of its creation is the time of the commit.
+//! The same files make the same layers: entries are sorted and carry no times or owners. The image's creation time is
+//! that of the commit.
 
 mod build;
 mod layer;
