@@ -46,6 +46,30 @@ pub struct FieldProblem {
     pub message: String,
 }
 
+/// The reasons of `metav1.Status` that are passed on.
+const REASONS: [&str; 20] = [
+    "AlreadyExists",
+    "BadRequest",
+    "Conflict",
+    "Expired",
+    "Forbidden",
+    "Gone",
+    "InternalError",
+    "Invalid",
+    "MethodNotAllowed",
+    "NotAcceptable",
+    "NotFound",
+    "RequestEntityTooLarge",
+    "ServerTimeout",
+    "ServiceUnavailable",
+    "StoreReadError",
+    "Timeout",
+    "TooManyRequests",
+    "Unauthorized",
+    "UnsupportedMediaType",
+    "Unknown",
+];
+
 /// The longest message, in bytes. Messages quote the request, which may be megabytes, and a response stays in memory
 /// until the client has read it.
 const LONGEST_MESSAGE: usize = 16 * 1024;
@@ -138,6 +162,19 @@ impl ApiError {
         )
     }
 
+    /// 405 for an object on which this action is not possible, whoever asks.
+    pub fn not_supported(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
+    }
+
+    /// 405 for a resource or subresource that has other verbs.
+    pub fn other_verbs(method: &http::Method, verbs: &[&str]) -> Self {
+        let verbs = verbs.join(", ");
+        let message =
+            format!("the server does not allow {method} on the requested resource: its verbs are {verbs}");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
+    }
+
     /// 406: no media type that the client accepts can be served. `available` lists those that can.
     pub fn not_acceptable(available: &str) -> Self {
         Self::new(
@@ -182,6 +219,13 @@ impl ApiError {
         error
     }
 
+    /// The same error, about the object of this name.
+    #[must_use]
+    pub fn about_object(mut self, name: &str) -> Self {
+        self.details.entry("name").or_insert_with(|| name.into());
+        self
+    }
+
     /// 422 for the query parameters of a list, with a cause for each problem.
     pub fn invalid_options(problems: &[FieldProblem]) -> Self {
         let options = Subject { group: "meta.k8s.io", resource: "ListOptions", name: "" };
@@ -210,6 +254,40 @@ impl ApiError {
     /// 409: the object cannot be created, since one with its name exists.
     pub fn already_exists(message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "AlreadyExists", message)
+    }
+
+    /// 409: the object is not in a state in which this can be done. Worded as in `errors.NewConflict`.
+    pub fn conflict(subject: Subject<'_>, why: impl std::fmt::Display) -> Self {
+        let message = format!("Operation cannot be fulfilled on {}: {why}", subject.qualified());
+        Self::new(StatusCode::CONFLICT, "Conflict", message).about(subject)
+    }
+
+    /// The error with which another API server has answered, for its client's client.
+    pub fn relayed(status: &kube::core::Status) -> Self {
+        let code = StatusCode::from_u16(status.code).ok().filter(|code| code.as_u16() >= 400);
+        let code = code.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let reason = REASONS.into_iter().find(|known| *known == status.reason).unwrap_or("Unknown");
+        let mut error = Self::new(code, reason, status.message.clone());
+        let Some(details) = &status.details else { return error };
+        for (key, value) in [("name", &details.name), ("group", &details.group), ("kind", &details.kind)] {
+            if !value.is_empty() {
+                error = error.detail(key, value.clone());
+            }
+        }
+        let causes = details.causes.iter().take(MOST_CAUSES).map(|cause| {
+            let text = |text: &str| clipped(text.to_owned(), LONGEST_CAUSE);
+            json!({
+                "reason": text(&cause.reason), "message": text(&cause.message), "field": text(&cause.field),
+            })
+        });
+        let causes: Vec<_> = causes.collect();
+        if !causes.is_empty() {
+            error.details.insert("causes".into(), causes.into());
+        }
+        match details.retry_after_seconds {
+            0 => error,
+            seconds => error.retry_after(Duration::from_secs(seconds.into())),
+        }
     }
 
     /// 422 with exactly this message.

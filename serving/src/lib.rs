@@ -1,5 +1,5 @@
 //! The parts of an HTTPS server that behaves like kube-apiserver: TLS, connections, requests, authentication,
-//! authorization, selectors, health checks, request metrics, audit log, traces, shutdown.
+//! authorization, selectors, health checks, request metrics, audit log, Events, traces, shutdown.
 //!
 //! [`server::ServerBuilder`] puts them together. The crate does not know what the handlers serve.
 
@@ -8,7 +8,9 @@ pub mod authn;
 pub mod authz;
 pub mod body;
 pub mod error;
+pub mod events;
 pub mod fair;
+pub mod field_selector;
 pub mod health;
 pub mod metrics;
 pub mod negotiate;
@@ -16,7 +18,6 @@ pub mod pipeline;
 pub mod query;
 pub mod request_info;
 pub mod review;
-pub mod selector;
 pub mod serve;
 pub mod server;
 pub mod shutdown;

@@ -16,6 +16,11 @@ impl<'a> Query<'a> {
         self.0.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_ref())
     }
 
+    /// All values of a parameter.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(given, _)| given == name).map(|(_, value)| value.as_ref())
+    }
+
     /// The value of a parameter; empty if it is missing. Kubernetes treats the two alike.
     pub fn text(&self, name: &str) -> &str {
         self.find(name).unwrap_or_default()

@@ -7,7 +7,7 @@
 use http::{Method, Uri};
 use percent_encoding::percent_decode_str;
 
-use crate::{query::Query, selector};
+use crate::{field_selector, query::Query};
 
 /// A request, as RBAC rules describe it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,7 +170,7 @@ impl ResourceRequest {
                 Verb::Get => {
                     self.verb =
                         if query.flag("watch").unwrap_or_default() { Verb::Watch } else { Verb::List };
-                    self.name = field_selector.as_deref().and_then(selector::required_name);
+                    self.name = field_selector.as_deref().and_then(field_selector::required_name);
                 }
                 Verb::Delete => self.verb = Verb::DeleteCollection,
                 _ => {}

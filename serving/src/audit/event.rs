@@ -13,6 +13,10 @@ use crate::{authn::UserInfo, error::ApiError, request_info::ResourceRequest};
 const MAX_USER_AGENT: usize = 1024;
 const TRUNCATED: &str = "...TRUNCATED";
 
+/// The user of a request that failed authentication.
+static NO_USER: UserInfo =
+    UserInfo { name: String::new(), uid: String::new(), groups: Vec::new(), extra: BTreeMap::new() };
+
 /// What is known of a request when it arrives.
 pub(super) struct RequestSummary {
     pub(super) audit_id: String,
@@ -52,7 +56,7 @@ struct Event<'a> {
     #[serde(rename = "requestURI")]
     request_uri: &'a str,
     verb: &'a str,
-    user: User<'a>,
+    user: &'a UserInfo,
     #[serde(rename = "sourceIPs")]
     source_ips: &'a [IpAddr],
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -65,18 +69,6 @@ struct Event<'a> {
     stage_timestamp: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     annotations: Option<&'a Annotations>,
-}
-
-#[derive(Default, Serialize)]
-struct User<'a> {
-    #[serde(skip_serializing_if = "str::is_empty")]
-    username: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    uid: &'a str,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    groups: &'a [String],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    extra: Option<&'a BTreeMap<String, Vec<String>>>,
 }
 
 #[derive(Serialize)]
@@ -123,7 +115,7 @@ impl RequestSummary {
             stage,
             request_uri: &self.request_uri,
             verb: details.verb,
-            user: details.user.map(User::from).unwrap_or_default(),
+            user: details.user.unwrap_or(&NO_USER),
             source_ips: &self.source_ips,
             user_agent: &self.user_agent,
             object_ref: details.resource.map(ObjectRef::from),
@@ -170,13 +162,6 @@ impl ResponseStatus {
     /// The client disconnected before the response.
     pub(super) fn disconnected() -> Self {
         Self { message: Some("Connection closed early".into()), ..Self::new(None) }
-    }
-}
-
-impl<'a> From<&'a UserInfo> for User<'a> {
-    fn from(user: &'a UserInfo) -> Self {
-        let extra = Some(&user.extra).filter(|extra| !extra.is_empty());
-        Self { username: &user.name, uid: &user.uid, groups: &user.groups, extra }
     }
 }
 

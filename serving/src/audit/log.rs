@@ -154,7 +154,7 @@ mod tests {
 
     use super::*;
 
-    /// A sink that keeps what is written, or fails if told so.
+    /// A sink that keeps what is written, or fails on demand.
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<(Vec<u8>, bool)>>);
 

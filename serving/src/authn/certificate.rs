@@ -24,7 +24,7 @@ use super::{Unauthenticated, UserInfo};
 /// costs a fraction of a millisecond.
 const VERIFICATION_LIFETIME: Duration = Duration::from_mins(1);
 
-/// The `extra` key by which kube-apiserver tells authorizers and the audit log which credential was used.
+/// The `extra` key by which authorizers and the audit log learn from kube-apiserver which credential was used.
 const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 
 /// The client of a connection.

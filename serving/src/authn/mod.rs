@@ -18,7 +18,6 @@ mod request_header;
 #[cfg(test)]
 pub(crate) mod testing;
 mod trust;
-mod user;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,8 +31,8 @@ pub use certificate::{Peer, PeerCertificate};
 pub(crate) use client_verifier::ProofOfPossession;
 pub use config::{AuthenticationConfig, CaBundle, ConfigError, RequestHeaderConfig};
 pub use files::AuthenticationFiles;
+pub use gatehouse_apiservice::UserInfo;
 pub(crate) use trust::Trust;
-pub use user::UserInfo;
 
 use crate::health::HealthCheck;
 

@@ -58,6 +58,14 @@ impl DelegatedAuthorizer {
         self.metrics.count_authorization(lookup == Lookup::Hit);
         decision.map(|(decision, asked)| (Arc::unwrap_or_clone(decision), asked))
     }
+
+    /// The answer to a review that is sent now. It is not cached.
+    pub(super) async fn review(&self, attributes: Attributes<'_>) -> Result<Decision, ReviewError> {
+        self.metrics.count_authorization(false);
+        let asking = ask(self.api.clone(), spec(attributes));
+        let answered = tokio::time::timeout(self.deadline, asking).await;
+        answered.unwrap_or(Err(ReviewError::Deadline)).map(Arc::unwrap_or_clone)
+    }
 }
 
 async fn ask(

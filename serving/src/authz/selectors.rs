@@ -3,9 +3,10 @@
 //! A selector in a review can only narrow the request. One that cannot be parsed is therefore left out: the review then
 //! asks for more, and may be denied. The endpoint rejects the selector afterwards.
 
+use gatehouse_apiservice::labels::Selector;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldSelectorRequirement, LabelSelectorRequirement};
 
-use crate::selector::{LabelSelector, field_terms};
+use crate::field_selector::field_terms;
 
 /// The requirements of a field selector; none if it cannot be parsed.
 pub(super) fn fields(selector: &str) -> Vec<FieldSelectorRequirement> {
@@ -20,7 +21,7 @@ pub(super) fn fields(selector: &str) -> Vec<FieldSelectorRequirement> {
 /// The requirements of a label selector, set-based ones included; none if it cannot be parsed. A review has no `Gt` and
 /// `Lt`, so these are left out.
 pub(super) fn labels(selector: &str) -> Vec<LabelSelectorRequirement> {
-    LabelSelector::parse(selector).map(|selector| selector.requirements()).unwrap_or_default()
+    Selector::parse(selector).map(|selector| selector.requirements()).unwrap_or_default()
 }
 
 #[cfg(test)]

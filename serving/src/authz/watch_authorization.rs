@@ -44,7 +44,7 @@ impl WatchAuthorization {
     /// For a `request` that has just been allowed to `user`.
     pub fn new(authorizer: Arc<Authorizer>, user: UserInfo, request: RequestInfo) -> Self {
         let now = Instant::now();
-        // The answer may be a cached one of unknown age. Renewing at once tells its age, and costs no review.
+        // The answer may be a cached one of unknown age. Renewing at once makes its age known, and costs no review.
         Self {
             authorizer,
             user,

@@ -27,6 +27,14 @@ impl AuditId {
         Self(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string())
     }
 
+    /// Leaves it to the handler, which passes it on to other API servers.
+    pub(super) fn keep_in(&self, headers: &mut HeaderMap) {
+        let is_there = headers.get(HEADER).is_some_and(|given| given.as_bytes() == self.0.as_bytes());
+        if !is_there {
+            headers.insert(HEADER, self.clone().into());
+        }
+    }
+
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }
@@ -55,5 +63,9 @@ mod tests {
             assert_eq!(of(unusable).len(), 36, "{unusable:?}");
         }
         assert_ne!(AuditId::random().0, AuditId::random().0);
+        let mut headers = HeaderMap::new();
+        let made = AuditId::of(&headers);
+        made.keep_in(&mut headers);
+        assert_eq!(AuditId::of(&headers).0, made.0, "a handler sees the ID that logs have");
     }
 }

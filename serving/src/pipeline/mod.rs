@@ -10,7 +10,6 @@
 mod audit_id;
 mod holder;
 mod observe;
-mod span;
 mod stall_timeout;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -51,7 +50,7 @@ pub use webhook_paths::{Credential, WebhookPaths};
 /// A request that is authenticated and authorized.
 #[derive(Debug)]
 pub struct Authorized {
-    /// Method, URL and headers, without identity headers and tokens.
+    /// Method, URL and headers, without identity headers and tokens, with the `Audit-ID`.
     pub parts: Parts,
     /// The parsed request, exactly as it was authorized.
     pub info: RequestInfo,
@@ -63,7 +62,7 @@ pub struct Authorized {
     pub authorizer: Arc<Authorizer>,
     /// Cancelled when a watch should end, during shutdown.
     pub stop: CancellationToken,
-    /// The body, unread. The view API ignores it.
+    /// The body, unread. Reads of views ignore it.
     pub body: RequestBody,
 }
 
@@ -187,6 +186,7 @@ impl<H: Handler> Pipeline<H> {
     {
         let (mut parts, body) = request.into_parts();
         let audit_id = AuditId::of(&parts.headers);
+        audit_id.keep_in(&mut parts.headers);
         let version = parts.version;
         let mut response = match RequestInfo::parse(&parts.method, &parts.uri) {
             Err(error) => ApiError::bad_request(error.to_string()).into_response(),

@@ -13,7 +13,6 @@ use prometheus::IntGauge;
 
 use super::Pipeline;
 use super::audit_id::AuditId;
-use super::span::RequestSpan;
 use super::trace_parent::trace_id;
 use crate::audit::{AuditGuard, AuditTrail};
 use crate::authn::{Peer, UserInfo};
@@ -21,6 +20,19 @@ use crate::body::{Body, with_observer};
 use crate::error::ApiError;
 use crate::metrics::{RequestLabels, RequestMetrics};
 use crate::request_info::RequestInfo;
+#[cfg(feature = "otel")]
+use crate::traces::RequestSpan;
+
+/// Without the feature `otel` a request has no span: this type has no values.
+#[cfg(not(feature = "otel"))]
+enum RequestSpan {}
+
+#[cfg(not(feature = "otel"))]
+impl RequestSpan {
+    fn record_status(&mut self, _: StatusCode) {
+        match *self {}
+    }
+}
 
 /// Records a request from its arrival to the end of its response.
 pub(super) struct Observation {

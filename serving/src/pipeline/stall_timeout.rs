@@ -139,7 +139,7 @@ async fn enforce(shared: Arc<Mutex<Shared>>, timeout: Arc<StallTimeout>) {
             }
             (shared.last_progress, waited)
         };
-        // No event tells when slots become short, so `use_short` is polled.
+        // No event says that slots have become short, so `use_short` is polled.
         let next = if waited < timeout.short { timeout.short } else { waited + timeout.short };
         tokio::time::sleep_until(last_progress + next.min(timeout.usual)).await;
     }
@@ -279,10 +279,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_watch_may_have_nothing_to_tell_for_long_but_not_tell_it_to_nobody() {
-        let (news, told) = futures::channel::mpsc::unbounded();
+        let (news, reported) = futures::channel::mpsc::unbounded();
         let held = Arc::new(());
         let weak = Arc::downgrade(&held);
-        let mut body = with_stall_timeout(streamed(told), timeout(), held);
+        let mut body = with_stall_timeout(streamed(reported), timeout(), held);
         for _ in 0..3 {
             let quiet = tokio::time::timeout(3 * TIMEOUT, body.frame()).await;
             assert!(quiet.is_err() && weak.upgrade().is_some());

@@ -25,8 +25,8 @@ pub(crate) const LIMITS: Limits =
 pub(crate) const TIMING: ShutdownTiming =
     ShutdownTiming { delay: Duration::from_millis(1), grace: Duration::from_millis(640) };
 
-/// Answers with the user's name and the names of the request's headers. A watch sends `hello` and goes on until `stop`
-/// is cancelled.
+/// Answers with the user's name and the names of the request's headers, but for the audit ID, which each has. A watch
+/// sends `hello` and goes on until `stop` is cancelled.
 pub(crate) struct Fake;
 
 impl Handler for Fake {
@@ -50,7 +50,8 @@ impl Handler for Fake {
             let end = stream::once(async move { request.stop.cancelled().await }).map(|()| Bytes::new());
             return Ok(Response::new(streamed(hello.chain(end))));
         }
-        let headers: Vec<_> = request.parts.headers.keys().map(http::HeaderName::as_str).collect();
+        let headers = request.parts.headers.keys().map(http::HeaderName::as_str);
+        let headers: Vec<_> = headers.filter(|name| *name != "audit-id").collect();
         Ok(Response::new(full(format!("{} {}", request.user.name, headers.join(" ")))))
     }
 }

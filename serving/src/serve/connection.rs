@@ -4,9 +4,10 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -127,11 +128,16 @@ impl<H: Handler> Connections<H> {
         let activity = slot.activity();
         let stream =
             TokioIo::new(ActivityStream::new(WriteTimeoutStream::new(stream, WRITE_TIMEOUT), activity));
+        let is_last_request = Arc::new(AtomicBool::new(false));
         let service = service_fn(|request: Request<Incoming>| {
             let (pipeline, peer) = (Arc::clone(&self.pipeline), Arc::clone(&peer));
             let request_is_open = Activity::begin_request(activity);
+            let is_last_request = Arc::clone(&is_last_request);
             async move {
-                let response = pipeline.handle(request, &peer).await;
+                let mut response = pipeline.handle(request, &peer).await;
+                if is_last_request.load(Ordering::Relaxed) {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
                 Ok::<_, Infallible>(hold_until_sent(response, request_is_open))
             }
         });
@@ -140,9 +146,7 @@ impl<H: Handler> Connections<H> {
             tokio::select! {
                 () = self.shutdown.draining() => {}
                 () = activity.idle_timeout() => {}
-                // The client may have a certificate of an authority that the handshake did not name. After a rotation,
-                // a front proxy would otherwise be rejected for as long as it keeps this connection.
-                () = self.certificates.client_ca_changed(tls), if !showed_certificate => {}
+                () = self.client_ca_changed(tls, is_http2, &is_last_request), if !showed_certificate => {}
             }
         });
         let served = async {
@@ -164,6 +168,20 @@ impl<H: Handler> Connections<H> {
         };
         if let Err(error) = result {
             tracing::debug!(%address, %error, "connection ended with an error");
+        }
+    }
+
+    /// Resolves when the client has to connect again because it may have a certificate of an authority that the
+    /// handshake did not name. After a rotation, a front proxy would otherwise be rejected for as long as it keeps this
+    /// connection.
+    ///
+    /// On HTTP/1.1 it sets `is_last_request` in place of resolving: kube-apiserver does not repeat a POST that it sends
+    /// while an idle connection is closed, so only the response to the next request may close it.
+    async fn client_ca_changed(&self, tls: &TlsConfig, is_http2: bool, is_last_request: &AtomicBool) {
+        self.certificates.client_ca_changed(tls).await;
+        if !is_http2 {
+            is_last_request.store(true, Ordering::Relaxed);
+            std::future::pending::<()>().await;
         }
     }
 }

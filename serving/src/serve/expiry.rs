@@ -172,8 +172,8 @@ mod tests {
         {
             let last = validity.not_after - before;
             assert_eq!(check_validity(Ok(validity), last), Ok(()));
-            let said = check_validity(Ok(validity), last + second / 4);
-            assert!(said.is_err_and(|said| said.ends_with("and was not renewed")), "{validity:?}");
+            let printed = check_validity(Ok(validity), last + second / 4);
+            assert!(printed.is_err_and(|printed| printed.ends_with("and was not renewed")), "{validity:?}");
         }
     }
 

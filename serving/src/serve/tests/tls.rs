@@ -122,6 +122,27 @@ async fn clients_are_asked_for_certificates_of_the_authorities_of_the_moment() {
     assert_eq!(asked.recv().await, Some(0), "the proxy's authority is not known yet");
 }
 
+#[tokio::test]
+async fn an_http1_connection_is_closed_by_the_response_after_the_authorities_changed() {
+    let server = Running::start().await;
+    let mut sender = server.http1(None).await;
+    let next =
+        Authorities { client: Authority::new("client-ca-2").expect("authority"), ..Authorities::new() };
+    let answer = sender.send_request(get(THINGS)).await.expect("answered");
+    assert!(!answer.headers().contains_key("connection"));
+    text(answer).await;
+
+    server.config.send_replace(next.config());
+    let closed = async {
+        while !sender.is_closed() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_millis(300), closed).await.expect_err("an idle connection is kept");
+    let answer = sender.send_request(get(THINGS)).await.expect("not a request lost");
+    assert_eq!(answer.headers()["connection"], "close");
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_says_nothing_is_hung_up_on() {
     let server = Running::start().await;

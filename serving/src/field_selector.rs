@@ -1,4 +1,8 @@
-//! Field selectors: parsed, and compiled for a resource's selectable fields.
+//! Field selectors, from the query parameter `fieldSelector`.
+//!
+//! **Invariants:** the grammar is that of `k8s.io/apimachinery` (`fields.ParseSelector`), because a more lenient parser
+//! would select more than was requested and authorized. [`std::fmt::Display`] writes a canonical form, which parses to
+//! the same selector.
 
 use std::{fmt, sync::Arc};
 
