@@ -4,17 +4,21 @@ use std::error::Error;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use kube::api::{Api, PostParams};
 use kube::core::Status;
 
-/// An error and its causes in one line, each told once. Of what an API server refused: the server's own words.
+use crate::UserInfo;
+
+/// An error and its causes in one line, each once. Of what an API server refused: the server's own words.
 ///
 /// kube's errors name the layer that they come from, repeat their sources, and put raw structures behind them.
 pub fn explain(error: &(dyn Error + 'static)) -> String {
-    let mut told: Vec<String> = Vec::new();
+    let mut texts: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(status) = of_type::<Status>(error) {
-            told.push(words(status));
+            texts.push(words(status));
             break;
         }
         next = error.source();
@@ -23,16 +27,16 @@ pub fn explain(error: &(dyn Error + 'static)) -> String {
         }
         let text = error.to_string();
         let source = next.map(ToString::to_string).unwrap_or_default();
-        // What an error tells of its source, the source tells itself.
+        // What an error says of its source, the source says itself.
         let own = text.strip_suffix(&source).map_or(text.as_str(), |own| own.trim_end_matches([':', ' ']));
         if !own.is_empty() {
-            told.push(own.to_owned());
+            texts.push(own.to_owned());
         }
     }
-    told.join(": ")
+    texts.join(": ")
 }
 
-/// Errors are told as a source in a box as often as without.
+/// Sources are in a box as often as not.
 fn of_type<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     error.downcast_ref().or_else(|| error.downcast_ref().map(Box::<E>::as_ref))
 }
@@ -49,6 +53,17 @@ fn words(status: &Status) -> String {
         ("", reason) => reason.to_owned(),
         (message, _) => message.to_owned(),
     }
+}
+
+/// The user as whom `client` authenticates, by a SelfSubjectReview. Its name is not empty.
+pub async fn own_user(client: &kube::Client) -> Result<UserInfo, String> {
+    let api: Api<SelfSubjectReview> = Api::all(client.clone());
+    let asked = api.create(&PostParams::default(), &SelfSubjectReview::default()).await;
+    let review = asked.map_err(|error| explain(&error))?;
+    let user = review.status.and_then(|status| status.user_info).unwrap_or_default();
+    let name = user.username.filter(|name| !name.is_empty()).ok_or("the answer names no user")?;
+    let groups = user.groups.unwrap_or_default();
+    Ok(UserInfo { name, groups, uid: user.uid.unwrap_or_default(), extra: user.extra.unwrap_or_default() })
 }
 
 /// A number that nobody can guess or repeat. The standard library's hashers are seeded by the operating system's random
@@ -77,7 +92,7 @@ mod tests {
     #[error("Secret/a cannot be read")]
     struct Outer(#[source] Box<kube::Error>);
 
-    /// One that tells its source too.
+    /// One that names its source too.
     #[derive(Debug, thiserror::Error)]
     #[error("watch failed: {0}")]
     struct Repeating(#[source] kube::Error);
@@ -99,8 +114,8 @@ mod tests {
         assert_eq!(explain(&Outer(Box::new(api("no", "")))), "Secret/a cannot be read: no");
         assert_eq!(explain(&Repeating(api("no", "Forbidden"))), "watch failed: no");
         let error = serde_json::from_str::<()>("{").unwrap_err();
-        let told = format!("Error deserializing response: {error}");
-        assert_eq!(explain(&kube::Error::SerdeError(error)), told);
+        let expected = format!("Error deserializing response: {error}");
+        assert_eq!(explain(&kube::Error::SerdeError(error)), expected);
     }
 
     #[test]

@@ -18,7 +18,7 @@ const FAILED: &str = "failed quota: ";
 const UNSTATED: &str = ": must specify ";
 const BETWEEN_POLICIES: &str = "; ";
 
-/// A message repeats one refusal, or some. What is beyond is not told.
+/// A message repeats one refusal, or some. Further ones are left out.
 const MOST: usize = 8;
 
 /// What refuses a request.
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     /// As kube-apiserver passes it on, and kustomize-controller.
-    fn told(webhook: &str, said: &str) -> String {
+    fn said_by(webhook: &str, said: &str) -> String {
         format!(
             "Kustomization/a/b dry-run failed (Forbidden): admission webhook \"{webhook}\" denied the request: {said}\n"
         )
@@ -151,17 +151,18 @@ mod tests {
             "fleets.agones.dev \"lobby\" is forbidden: exceeded quota: team-a.eu, requested: players=5, used: \
              players=78, limited: players=80"
         );
-        assert_eq!(found(&told(QUOTAS, &fleet)), [(TenantQuota, "team-a.eu")]);
-        assert_eq!(found(&told(COUNTS, &fleet)), [(TenantQuota, "team-a.eu")]);
+        assert_eq!(found(&said_by(QUOTAS, &fleet)), [(TenantQuota, "team-a.eu")]);
+        assert_eq!(found(&said_by(COUNTS, &fleet)), [(TenantQuota, "team-a.eu")]);
         let stated = forbidden("fleets.agones.dev", "lobby", &unstated("team-b", "requests.cpu for: server"));
-        assert_eq!(found(&told(QUOTAS, &stated)), [(TenantQuota, "team-b")]);
+        assert_eq!(found(&said_by(QUOTAS, &stated)), [(TenantQuota, "team-b")]);
         let policies = by_policies([("strict", "a (rule interval)".to_owned()), ("lax", "b; c".to_owned())]);
         assert!(policies.starts_with(&policy("strict")), "{policies}");
         for webhook in [POLICIES, QUOTAS] {
             let expected = [(ReconcilePolicy, "strict"), (ReconcilePolicy, "lax")];
-            assert_eq!(found(&told(webhook, &policies)), expected, "{webhook}");
+            assert_eq!(found(&said_by(webhook, &policies)), expected, "{webhook}");
         }
-        let several = [told(QUOTAS, &fleet), told(POLICIES, &policies), told(QUOTAS, &fleet)].concat();
+        let several =
+            [said_by(QUOTAS, &fleet), said_by(POLICIES, &policies), said_by(QUOTAS, &fleet)].concat();
         let expected = [(TenantQuota, "team-a.eu"), (ReconcilePolicy, "strict"), (ReconcilePolicy, "lax")];
         assert_eq!(found(&several), expected, "Helm lists what failed");
     }
@@ -170,7 +171,7 @@ mod tests {
     fn what_is_cut_names_nobody_or_the_whole_name() {
         let room = forbidden("fleets.agones.dev", "lobby", &exceeded("team-a", "a=1", "a=2", "a=2"));
         let policies = by_policies([("strict", "a (rule interval)".to_owned())]);
-        for message in [told(QUOTAS, &room), told(POLICIES, &policies)] {
+        for message in [said_by(QUOTAS, &room), said_by(POLICIES, &policies)] {
             for end in 0..message.len() {
                 let names = found(&message[..end]);
                 assert!(
@@ -185,9 +186,9 @@ mod tests {
     #[test]
     fn other_refusals_and_texts_name_nobody() {
         let room = forbidden("fleets.agones.dev", "lobby", &exceeded("team-a", "a=1", "a=2", "a=2"));
-        let foreign = told("quotas.example.com", &room);
-        let odd = told(QUOTAS, &forbidden("fleets", "x", &exceeded("A quota", "a=1", "a=1", "a=1")));
-        let busy = told(QUOTAS, "quota \"team-a\" could not be charged in time: try again");
+        let foreign = said_by("quotas.example.com", &room);
+        let odd = said_by(QUOTAS, &forbidden("fleets", "x", &exceeded("A quota", "a=1", "a=1", "a=1")));
+        let busy = said_by(QUOTAS, "quota \"team-a\" could not be charged in time: try again");
         let resource_quota =
             "pods \"a\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1";
         for message in [&foreign, &odd, &busy, resource_quota, "", &room] {

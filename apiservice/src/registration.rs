@@ -1,12 +1,14 @@
 //! The objects that register Gatehouse with a cluster, as pure values.
 //!
-//! They are what an installation needs beside the server itself and the Service that leads to it. The rights are the
-//! least there can be: to read the kinds that are summarised, to notice definitions of kinds that come and go, to have
-//! tokens and access reviewed, to read the ConfigMap that says whom to trust, and to hold Leases of its own names. Where
-//! certificates are self-managed, also to write one Secret and the APIService. What the webhooks need is in modules of
-//! its own.
+//! An installation needs them in addition to the Deployment and the Service. The permissions are minimal: the account
+//! may read the kinds that the views show, CustomResourceDefinitions, bindings and roles, create TokenReviews and
+//! SubjectAccessReviews, read the ConfigMap `extension-apiserver-authentication`, and hold Leases with its own names. If
+//! certificates are self-managed, it may also write one Secret and the APIService. The objects of the webhooks are in
+//! separate modules.
 
 mod account;
+pub mod actions;
+pub mod clusters;
 mod conditions;
 pub mod user_roles;
 pub mod webhook_account;
@@ -18,32 +20,32 @@ use serde_json::{Value, json};
 use self::account::{Account, by_group, named, rule};
 use crate::view::{GROUP, VERSION};
 
-/// Where Gatehouse is installed.
+/// The namespace of the installation.
 pub const NAMESPACE: &str = "gatehouse-system";
-/// The name of its Service, account, roles and Lease.
+/// The name of the API server's Service, service account, roles and Lease.
 pub const NAME: &str = "gatehouse-apiserver";
-/// The name of the Secret of its certificates, where they are self-managed.
+/// The name of the Secret with its certificates, if they are self-managed.
 pub const SECRET: &str = "gatehouse-apiserver-tls";
-/// How many replicas there can be: each holds a number below it, by a Lease.
+/// The most replicas: each holds a Lease with a number below this.
 pub const REPLICAS: u8 = 16;
-/// Its user name: that of its service account.
+/// The user name of its service account.
 pub const USER: &str = "system:serviceaccount:gatehouse-system:gatehouse-apiserver";
-/// The name under which kube-apiserver asks for it in the TLS handshake: a serving certificate must carry it.
+/// The server name that kube-apiserver sends in the TLS handshake. The serving certificate must be valid for it.
 pub const SERVER_NAME: &str = "gatehouse-apiserver.gatehouse-system.svc";
 
 const ACCOUNT: Account = Account(NAME);
 
-/// The name of its APIService.
+/// The name of the APIService.
 pub fn api_service_name() -> String {
     format!("{VERSION}.{GROUP}")
 }
 
-/// The APIService: it sends kube-apiserver to `port` of the Service [`NAME`], and has it trust `ca_bundle` (PEM) alone.
+/// The APIService: kube-apiserver connects to `port` of the Service [`NAME`] and trusts only `ca_bundle` (PEM).
 pub fn api_service(port: u16, ca_bundle: &str) -> Value {
     api_service_at(NAMESPACE, NAME, port, ca_bundle)
 }
 
-/// The same with a Service of another name.
+/// The APIService for a Service with another name.
 pub fn api_service_at(namespace: &str, service: &str, port: u16, ca_bundle: &str) -> Value {
     json!({
         "apiVersion": "apiregistration.k8s.io/v1",
@@ -65,13 +67,12 @@ pub fn namespace() -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
 }
 
-/// The name of the Lease of a replica's number.
+/// The name of the Lease for a replica number.
 pub fn replica_lease(number: u8) -> String {
     format!("{NAME}-replica-{number:02}")
 }
 
-/// Every right that the account [`USER`], which summarises `kinds`, needs in any case. Each kind is a group and a plural
-/// name.
+/// The permissions that the account [`USER`] always needs. It reads `kinds`, each given as group and plural name.
 pub fn rights<G, P>(kinds: impl IntoIterator<Item = (G, P)>) -> Vec<Value>
 where
     G: Into<String>,
@@ -85,15 +86,16 @@ where
     rights
 }
 
-/// What the account needs beyond [`rights`] where certificates are self-managed: to elect who keeps them, to write the
-/// Secret [`SECRET`], and to keep the APIService.
+/// The permissions beyond [`rights`] that the account needs if certificates are self-managed: for the leader's Lease, the
+/// Secret [`SECRET`] and the APIService.
 pub fn self_managed() -> Vec<Value> {
     let registered =
         named("apiregistration.k8s.io", "apiservices", &[&api_service_name()], &["get", "create", "patch"]);
     ACCOUNT.self_managed(vec![Account::leases(&[NAME])], vec![registered])
 }
 
-/// The right to read `kinds`, and to notice when definitions come and go.
+/// The permission to read `kinds`, to watch CustomResourceDefinitions, and to read the bindings and roles that tell
+/// which namespaces a user may see.
 pub fn cluster_role<G, P>(name: &str, kinds: impl IntoIterator<Item = (G, P)>) -> Value
 where
     G: Into<String>,
@@ -101,6 +103,8 @@ where
 {
     let mut rules = by_group(kinds, &["list", "watch"]);
     rules.push(rule(&["apiextensions.k8s.io"], &["customresourcedefinitions"], &["list", "watch"]));
+    let rbac = ["clusterrolebindings", "clusterroles", "rolebindings", "roles"];
+    rules.push(rule(&[account::AUTHORIZATION], &rbac, &["list", "watch"]));
     account::cluster_role(name, &rules)
 }
 
@@ -120,6 +124,11 @@ mod tests {
                 {
                     "apiGroups": ["apiextensions.k8s.io"],
                     "resources": ["customresourcedefinitions"],
+                    "verbs": read,
+                },
+                {
+                    "apiGroups": ["rbac.authorization.k8s.io"],
+                    "resources": ["clusterrolebindings", "clusterroles", "rolebindings", "roles"],
                     "verbs": read,
                 },
             ])

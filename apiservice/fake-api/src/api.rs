@@ -51,7 +51,7 @@ struct State {
     is_down: bool,
     /// Who holds which field is kept.
     tracks_fields: bool,
-    /// Watches are told nothing beyond this revision.
+    /// Watches are sent nothing beyond this revision.
     held_at: Option<u64>,
     /// What was before this revision is forgotten.
     compacted: u64,
@@ -131,7 +131,7 @@ impl FakeApi {
         self.state().is_down = is_down;
     }
 
-    /// Tells watches nothing that happens from now on, or all of it at last. Lists and gets see everything.
+    /// Sends watches nothing that happens from now on, or all of it at last. Lists and gets see everything.
     pub fn hold_watches(&self, hold: bool) {
         let mut state = self.state();
         state.held_at = hold.then_some(state.revision);

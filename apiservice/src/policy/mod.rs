@@ -4,7 +4,6 @@ mod field_error;
 mod quota_ledger;
 mod reconcile_policy;
 mod rules;
-mod selector;
 mod tenant_quota;
 
 pub use field_error::FieldError;
@@ -18,8 +17,7 @@ pub use rules::{
     Latest, OwnNamespace, Prune, RefForm, RefRule, ReplicasRule, Rules, ServiceAccountNameRule, SourcesRule,
     SuspensionRule, TargetNamespaces, TargetNamespacesRule, Verbs, VerifyRule,
 };
-pub use selector::Selector;
-pub use tenant_quota::{LastDenial, TenantQuota, TenantQuotaSpec, TenantQuotaStatus};
+pub use tenant_quota::{LastDenial, NamespaceUsage, TenantQuota, TenantQuotaSpec, TenantQuotaStatus};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -339,7 +339,7 @@ pub enum Verbs {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CelRule {
-    /// Name of the rule, by which it is told: in messages, metrics and status. Default: `cel[N]`, its position.
+    /// Name of the rule in messages, metrics and status. Default: `cel[N]`, its position.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub name: Option<String>,

@@ -44,14 +44,16 @@ pub struct TenantQuotaSpec {
     /// Labels of the tenant's namespaces.
     pub namespace_selector: LabelSelector,
     /// The limits, as quantities. `count/RESOURCE.GROUP` limits the objects of any resource; `gameservers` the game
-    /// servers that exist or that fleets ask for; `requests.cpu` and `requests.memory` what those servers ask for;
-    /// `players` the players they have room for.
+    /// servers that exist or that fleets ask for; `requests.cpu` and `requests.memory` what those servers ask for,
+    /// `limits.cpu` and `limits.memory` what they may use at most; `players` the players they have room for,
+    /// `capacity/NAME` the capacity of their Agones counters and lists of a name; `requests.storage` the storage that
+    /// PersistentVolumeClaims ask for.
     #[schemars(extend(
         "minProperties" = 1,
         "maxProperties" = 64,
         "x-kubernetes-validations" = [{
-            "rule": "self.all(key, key.startsWith('count/') || key in ['gameservers', 'players', 'requests.cpu', 'requests.memory'])",
-            "message": "a limit is count/RESOURCE.GROUP, gameservers, players, requests.cpu or requests.memory",
+            "rule": "self.all(key, key.startsWith('count/') || key.startsWith('capacity/') || key in ['gameservers', 'limits.cpu', 'limits.memory', 'players', 'requests.cpu', 'requests.memory', 'requests.storage'])",
+            "message": "a limit is count/RESOURCE.GROUP, capacity/NAME, gameservers, limits.cpu, limits.memory, players, requests.cpu, requests.memory or requests.storage",
         }],
     ))]
     pub hard: BTreeMap<String, String>,
@@ -82,6 +84,10 @@ pub struct TenantQuotaStatus {
     /// Number of namespaces that the selector matches.
     #[serde(default)]
     pub namespaces: i64,
+    /// Usage of each namespace that the selector matches, by its name; of the first 1000 if there are more.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+    pub by_namespace: BTreeMap<String, NamespaceUsage>,
     /// Number of requests that were denied so far.
     #[serde(default)]
     pub denied: i64,
@@ -92,6 +98,18 @@ pub struct TenantQuotaStatus {
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// Usage of one namespace of a TenantQuota.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NamespaceUsage {
+    /// Usage of existing objects in this namespace. What is not used is left out.
+    #[serde(default)]
+    pub used: BTreeMap<String, String>,
+    /// The last requests that were denied in this namespace, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last_denials: Vec<LastDenial>,
 }
 
 /// A request that was denied.

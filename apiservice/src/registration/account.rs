@@ -1,7 +1,7 @@
-//! What the accounts of both processes have in common, as pure values.
+//! The service accounts of both processes and their RBAC objects, as pure values.
 //!
-//! The rights that only self-managed certificates need are objects of their own: who brings certificates along leaves
-//! them out.
+//! Permissions that only self-managed certificates need are separate objects, so that an installation with its own
+//! certificates can omit them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use super::NAMESPACE;
 
-const AUTHORIZATION: &str = "rbac.authorization.k8s.io";
+pub(super) const AUTHORIZATION: &str = "rbac.authorization.k8s.io";
 
-/// A service account in [`NAMESPACE`]. Its Service, its Lease and its roles have the same name.
+/// A service account in [`NAMESPACE`]. The Service, the Lease and the roles have the same name.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Account(pub(super) &'static str);
 
@@ -20,15 +20,15 @@ pub(super) fn rule(groups: &[&str], resources: &[&str], verbs: &[&str]) -> Value
     json!({"apiGroups": groups, "resources": resources, "verbs": verbs})
 }
 
-/// A rule for objects of these names and no others.
+/// A rule that is limited to objects with these names.
 ///
-/// The right to create by name is what server-side apply asks for where the object is not there yet; a POST would need
-/// the right to create any.
+/// Server-side apply of an object that does not exist needs `create` for its name; a POST would need `create` for all
+/// names.
 pub(super) fn named(group: &str, resource: &str, names: &[&str], verbs: &[&str]) -> Value {
     json!({"apiGroups": [group], "resources": [resource], "resourceNames": names, "verbs": verbs})
 }
 
-/// One rule for each group, in order.
+/// One rule for each group, sorted.
 pub(super) fn by_group<G, P>(kinds: impl IntoIterator<Item = (G, P)>, verbs: &[&str]) -> Vec<Value>
 where
     G: Into<String>,
@@ -44,7 +44,7 @@ where
         .collect()
 }
 
-/// A ClusterRole of these rules.
+/// A ClusterRole with these rules.
 pub(super) fn cluster_role(name: &str, rules: &[Value]) -> Value {
     json!({
         "apiVersion": format!("{AUTHORIZATION}/v1"),
@@ -54,7 +54,7 @@ pub(super) fn cluster_role(name: &str, rules: &[Value]) -> Value {
     })
 }
 
-/// The same, with labels, which others find it by.
+/// A ClusterRole with these rules and labels.
 pub(super) fn labelled_cluster_role(name: &str, labels: &Value, rules: &[Value]) -> Value {
     let mut role = cluster_role(name, rules);
     role["metadata"]["labels"] = labels.clone();
@@ -62,7 +62,7 @@ pub(super) fn labelled_cluster_role(name: &str, labels: &Value, rules: &[Value])
 }
 
 impl Account {
-    /// Binds it to a ClusterRole.
+    /// Binds the account to a ClusterRole.
     pub(super) fn cluster_role_binding(self, name: &str, role: &str) -> Value {
         json!({
             "apiVersion": format!("{AUTHORIZATION}/v1"),
@@ -73,19 +73,24 @@ impl Account {
         })
     }
 
-    /// A Role of these rules in [`NAMESPACE`], and what binds the account to it.
+    /// A Role with these rules in [`NAMESPACE`], and its RoleBinding.
     pub(super) fn role(self, name: &str, rules: &[Value]) -> [Value; 2] {
+        self.role_in(NAMESPACE, name, rules)
+    }
+
+    /// A Role with these rules in a namespace, and its RoleBinding.
+    pub(super) fn role_in(self, namespace: &str, name: &str, rules: &[Value]) -> [Value; 2] {
         let role = json!({
             "apiVersion": format!("{AUTHORIZATION}/v1"),
             "kind": "Role",
-            "metadata": {"name": name, "namespace": NAMESPACE},
+            "metadata": {"name": name, "namespace": namespace},
             "rules": rules,
         });
-        [role, self.role_binding(name, NAMESPACE, name)]
+        [role, self.role_binding(name, namespace, name)]
     }
 
-    /// To have tokens and access reviewed, and to read the ConfigMap that says which front proxy and which client CA to
-    /// trust, which lives in kube-system.
+    /// Bindings for delegated authentication and authorization: to create TokenReviews and SubjectAccessReviews, and to
+    /// read the ConfigMap `extension-apiserver-authentication` in kube-system.
     pub(super) fn delegation(self) -> [Value; 2] {
         let name = self.0;
         [
@@ -94,14 +99,14 @@ impl Account {
         ]
     }
 
-    /// To hold the Leases of these names: each is applied once, empty, and replaced from then on.
+    /// The permission to hold the Leases with these names: each is first applied without a holder, and then updated.
     pub(super) fn leases(names: &[&str]) -> Value {
         named("coordination.k8s.io", "leases", names, &["get", "create", "patch", "update"])
     }
 
-    /// To keep its certificates in its Secret (applied and replaced as Leases are), and what leads to it registered: `registrations` are the objects, each a
-    /// rule. The account's own ClusterRole is read to be named as the owner of what is registered, so that it goes when
-    /// the installation goes.
+    /// The permissions for self-managed certificates: to apply and update the Secret, and to write the objects of
+    /// `registrations`, given as rules. The account may read its own ClusterRole, which it sets as the owner of objects
+    /// that it creates, so that they are garbage-collected with the installation.
     pub(super) fn self_managed(self, certificates: Vec<Value>, registrations: Vec<Value>) -> Vec<Value> {
         let name = self.0;
         let mut in_namespace =
@@ -118,7 +123,7 @@ impl Account {
         rights
     }
 
-    /// The name of the Secret of its certificates.
+    /// The name of the Secret with its certificates.
     pub(super) fn secret(self) -> String {
         format!("{}-tls", self.0)
     }

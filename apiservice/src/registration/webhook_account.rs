@@ -1,8 +1,8 @@
-//! The account that the webhooks run as, and its rights, as pure values.
+//! The service account of the webhooks and its permissions, as pure values.
 //!
-//! It reads what it judges, counts or compiles, writes ledgers, statuses and Events, and suspends and resumes what Flux
-//! reconciles. It reads no Secrets but that of its own certificates, where they are self-managed, and writes no object's
-//! spec but for that.
+//! It reads the objects that policies and quotas judge or count, writes QuotaLedgers, statuses and Events, and suspends
+//! and resumes Flux objects, which is the only field of a spec that it writes. The only Secret that it reads is that of
+//! its certificates, if they are self-managed.
 
 use serde_json::{Value, json};
 
@@ -10,26 +10,29 @@ use super::account::{self, Account, by_group, labelled_cluster_role, named, rule
 use super::{NAMESPACE, webhooks};
 use crate::policy::GROUP;
 
-/// The name of the Service, account, roles and Lease of the webhooks.
+/// The name of the Service, service account, roles and Lease of the webhooks.
 pub const NAME: &str = "gatehouse-webhooks";
-/// The name of the Secret of their certificates, where they are self-managed.
+/// The name of the Lease if certificates are not self-managed. A replica that manages certificates needs the Lease
+/// [`NAME`] while replicas of another `tls.mode` are still running.
+pub const UNMANAGED_LEASE: &str = "gatehouse-webhooks-controllers";
+/// The name of the Secret with their certificates, if they are self-managed.
 pub const SECRET: &str = "gatehouse-webhooks-tls";
-/// Its user name: that of its service account.
+/// The user name of the service account.
 pub const USER: &str = "system:serviceaccount:gatehouse-system:gatehouse-webhooks";
-/// The name under which kube-apiserver asks for it in the TLS handshake: a serving certificate must carry it.
+/// The server name that kube-apiserver sends in the TLS handshake. The serving certificate must be valid for it.
 pub const SERVER_NAME: &str = "gatehouse-webhooks.gatehouse-system.svc";
-/// A ClusterRole with this label, set to `true`, adds to what the account may do: to list and watch whatever a
-/// TenantQuota is to count that it does not read by itself.
+/// A ClusterRole with this label, set to `true`, is aggregated to the account's permissions: it lets the account list and
+/// watch further kinds for a TenantQuota to count.
 pub const AGGREGATE: &str = "gatehouse.dev/aggregate-to-webhooks";
-/// The role that such rights are gathered in.
+/// The ClusterRole that aggregates them.
 const AGGREGATED: &str = "gatehouse-webhooks-counted";
 
 const ACCOUNT: Account = Account(NAME);
 const REGISTRATIONS: &str = "admissionregistration.k8s.io";
 const CONFIGURATIONS: &str = "validatingwebhookconfigurations";
 
-/// Every right that the account [`USER`] needs in any case: to read `kinds` and to suspend and resume `suspended`, each a group and a
-/// plural name.
+/// The permissions that the account [`USER`] always needs. It reads `kinds`, and suspends and resumes `suspended`, each
+/// given as group and plural name.
 pub fn rights(
     kinds: impl IntoIterator<Item = (String, String)>,
     suspended: impl IntoIterator<Item = (String, String)>,
@@ -40,17 +43,17 @@ pub fn rights(
         aggregated(),
         ACCOUNT.cluster_role_binding(AGGREGATED, AGGREGATED),
     ];
-    // Policies take parameters from ConfigMaps of its own namespace, whatever their names.
+    // Policies take parameters from any ConfigMap in its own namespace.
     let parameters = rule(&[""], &["configmaps"], &["list", "watch"]);
-    rights.extend(ACCOUNT.role(NAME, &[Account::leases(&[NAME]), parameters]));
-    // Whoever asks for metrics is asked about.
+    rights.extend(ACCOUNT.role(NAME, &[Account::leases(&[NAME, UNMANAGED_LEASE]), parameters]));
+    // Requests for metrics are authenticated and authorized.
     rights.extend(ACCOUNT.delegation());
     rights.extend([priority_level(), flow_schema()]);
     rights
 }
 
-/// What the account needs beyond [`rights`] where certificates are self-managed: to write the Secret [`SECRET`], and to
-/// keep both static configurations.
+/// The permissions beyond [`rights`] that the account needs if certificates are self-managed: for the Secret [`SECRET`]
+/// and both static webhook configurations.
 pub fn self_managed() -> Vec<Value> {
     let registered =
         |resource| named(REGISTRATIONS, resource, &[webhooks::NAME], &["get", "create", "patch"]);
@@ -58,8 +61,8 @@ pub fn self_managed() -> Vec<Value> {
     ACCOUNT.self_managed(Vec::new(), registered.into())
 }
 
-/// What people may be given: to read quotas and policies, which whoever may view the whole cluster can, since they belong
-/// to no namespace; and to write them, which nobody can who is not bound to it.
+/// ClusterRoles for users: one to read quotas and policies, aggregated to `view` (they are cluster-scoped, so only users
+/// with a ClusterRoleBinding have it), and one to write them, which is aggregated to nothing.
 pub fn user_roles() -> [Value; 2] {
     let resources = ["reconcilepolicies", "tenantquotas"];
     let read = rule(&[GROUP], &resources, &["get", "list", "watch"]);
@@ -85,15 +88,15 @@ fn cluster_role(
     kinds: impl IntoIterator<Item = (String, String)>,
     suspended: impl IntoIterator<Item = (String, String)>,
 ) -> Value {
-    // What a charge rests on, or what became of it, is asked for beside what is watched.
+    // Single objects are read in addition to the watches: templates, and objects whose admission has expired.
     let mut rules = by_group(kinds, &["get", "list", "watch"]);
     rules.extend(by_group(suspended, &["patch"]));
     rules.extend([
-        // One that is not known yet is asked for.
+        // A namespace that was not observed yet is read.
         rule(&[""], &["namespaces"], &["get", "list", "watch"]),
         rule(&["apiextensions.k8s.io"], &["customresourcedefinitions"], &["list", "watch"]),
         rule(&[GROUP], &["reconcilepolicies"], &["list", "watch"]),
-        // Each replica adds its refusals to the status as it is.
+        // Each replica adds its denials to the current status.
         rule(&[GROUP], &["tenantquotas"], &["get", "list", "watch"]),
         rule(&[GROUP], &["reconcilepolicies/status", "tenantquotas/status"], &["patch"]),
         // Read with a quorum, and written as a whole, by POST or PUT.
@@ -102,13 +105,13 @@ fn cluster_role(
         rule(&["authorization.k8s.io"], &["subjectaccessreviews"], &["create"]),
         named(REGISTRATIONS, CONFIGURATIONS, &[webhooks::NAME], &["get"]),
     ]);
-    // Applied, which creates or patches.
+    // Server-side apply creates or patches.
     let counts = ["get", "create", "patch", "delete"];
     rules.push(named(REGISTRATIONS, CONFIGURATIONS, &[webhooks::COUNTS_NAME], &counts));
     account::cluster_role(NAME, &rules)
 }
 
-/// Its rules are kube-controller-manager's to fill in, and so are not written here.
+/// kube-controller-manager fills in the rules, so they are absent here.
 fn aggregated() -> Value {
     json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -118,8 +121,8 @@ fn aggregated() -> Value {
     })
 }
 
-/// A request that waits for admission holds a seat of its user's level. Were the ledger written from the same level,
-/// a full one would wait for itself.
+/// A request that waits for admission takes a seat of its user's priority level. If ledgers were written at the same
+/// level, requests that fill the level would wait for a write that waits for them.
 fn priority_level() -> Value {
     json!({
         "apiVersion": "flowcontrol.apiserver.k8s.io/v1",
@@ -146,7 +149,7 @@ fn flow_schema() -> Value {
         "metadata": {"name": NAME},
         "spec": {
             "priorityLevelConfiguration": {"name": NAME},
-            // Before those of service accounts (9000).
+            // Takes precedence over the FlowSchema of service accounts (9000).
             "matchingPrecedence": 1000,
             "distinguisherMethod": {"type": "ByUser"},
             "rules": [{

@@ -1,10 +1,10 @@
 //! The webhook configurations, as pure values.
 //!
-//! Every field that the API server would fill in is written out: a tool that compares what it applied with what is
-//! there (Flux does) would otherwise see a difference for ever. Empty fields that the API server drops are left out,
-//! for the same reason.
+//! Every field that the API server would default is set: a tool that compares the applied with the stored object (as
+//! Flux does) would otherwise always see a difference. Empty fields that the API server drops are absent for the same
+//! reason.
 //!
-//! Nothing of these names a label of objects: users write those, and `Scale` has none.
+//! There is no objectSelector: users can change labels, and `Scale` has none.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,26 +14,26 @@ use serde_json::{Value, json};
 use super::{
     NAMESPACE,
     conditions::{
-        changes_what_a_game_server_is, changes_what_is_counted_of_a_game_server,
-        changes_what_is_judged_of_a_game_server, is_not_cleaned_up, is_not_going, leaves_something_behind,
+        claim_requests_changed, game_server_policy_fields_changed, game_server_spec_or_owner_changed,
+        game_server_usage_changed, is_not_garbage_collected, is_not_terminating, orphans_dependents,
     },
 };
 use crate::{agones, policy::GROUP};
 
 /// The name of the MutatingWebhookConfiguration and of the ValidatingWebhookConfiguration.
 pub const NAME: &str = "gatehouse";
-/// The ValidatingWebhookConfiguration of the kinds that TenantQuotas count beyond the static ones.
+/// The name of the ValidatingWebhookConfiguration for further kinds that TenantQuotas count.
 pub const COUNTS_NAME: &str = "gatehouse-counts";
 
-/// The webhook that fills in a policy's defaults.
+/// The webhook that sets the defaults of policies.
 pub const DEFAULTS: &str = "defaults.policy.gatehouse.dev";
-/// The webhook that judges by policies.
+/// The webhook that validates by policies.
 pub const POLICIES: &str = "policies.policy.gatehouse.dev";
-/// The webhook that holds the limits of tenants.
+/// The webhook that enforces quotas.
 pub const QUOTAS: &str = "quotas.policy.gatehouse.dev";
-/// The webhook that refuses policies and quotas that make no sense.
+/// The webhook that denies invalid policies and quotas.
 pub const CONFIG: &str = "config.policy.gatehouse.dev";
-/// The webhook of kinds that are counted beyond the static ones.
+/// The webhook for further counted kinds.
 pub const COUNTS: &str = "counts.policy.gatehouse.dev";
 
 /// The path of [`DEFAULTS`].
@@ -43,81 +43,84 @@ pub const VALIDATE_PATH: &str = "/validate";
 /// The path of [`QUOTAS`] and [`COUNTS`].
 pub const QUOTA_PATH: &str = "/quota";
 
-/// A review takes milliseconds. What takes longer than this waits for a quota's room or for a replica that is gone,
-/// and had better be tried again.
+/// A review takes milliseconds. One that takes longer than this waits for room in a quota or for a replica that is down;
+/// then the client should retry.
 pub const TIMEOUT_SECONDS: i32 = 5;
 
-/// What fleets and sets of game servers are scaled through. It is matched as a subresource of the resource's own
-/// group; what arrives is an `autoscaling/v1` Scale.
+/// The subresource by which fleets and sets are scaled. Rules match it in the group of the resource; the object of the
+/// review is an `autoscaling/v1` Scale.
 const SCALE: &str = "scale";
 
-/// What Agones makes for a Fleet.
+/// PersistentVolumeClaims, whose requests may be expanded.
+const CLAIMS: &str = "persistentvolumeclaims";
+
+/// The sets that Agones creates for a Fleet.
 const SETS: &str = "gameserversets";
 
-/// Where kube-apiserver finds the webhooks.
+/// How kube-apiserver connects to the webhooks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
-    /// Behind a Service, as in a cluster.
+    /// By a Service.
     Service {
-        /// The Service's namespace.
+        /// Its namespace.
         namespace: String,
-        /// The Service's name.
+        /// Its name.
         name: String,
-        /// The Service's port.
+        /// Its port.
         port: u16,
     },
-    /// At a URL, without a path: where kube-apiserver is not part of the cluster's network.
+    /// By a URL without a path, for a kube-apiserver outside of the cluster's network.
     Url(String),
 }
 
-/// What becomes of a request that nobody could be asked about.
+/// The result of a request while the webhooks are down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailurePolicy {
-    /// It is refused.
+    /// It is denied.
     Fail,
     /// It is admitted.
     Ignore,
 }
 
-/// A resource, and whether it is scaled.
+/// A resource, and whether it has the subresource `scale`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Intercepted {
     /// The API group.
     pub group: String,
     /// The plural name.
     pub resource: String,
-    /// Whether the `scale` subresource is intercepted too.
+    /// Whether requests for the `scale` subresource are reviewed too.
     pub scale: bool,
 }
 
-/// What the configurations are made of.
+/// The parameters of the configurations.
 #[derive(Debug, Clone)]
 pub struct Webhooks {
-    /// Where the webhooks are served.
+    /// The address of the webhooks.
     pub address: Address,
-    /// Whom their certificates are signed by, as PEM.
+    /// The CAs of their serving certificates (PEM).
     pub ca_bundle: String,
-    /// What policies judge.
+    /// The resources that policies judge.
     pub governed: Vec<Intercepted>,
-    /// What quotas charge: an update may take up more.
+    /// The resources whose updates may increase usage.
     pub charged: Vec<Intercepted>,
-    /// What quotas count, and no more, whatever they say: it is creation that makes more of it.
+    /// The resources that quotas only count: only creation increases usage.
     pub counted: Vec<Intercepted>,
-    /// What becomes of a request while no policy can be asked about it. Quotas are held in any case.
+    /// The failurePolicy of the webhook for policies. That for quotas is always Fail.
     pub policies: FailurePolicy,
-    /// Namespaces that are never reviewed, beside that of the webhooks and kube-system.
+    /// Namespaces that are not reviewed, in addition to kube-system and that of the webhooks.
     pub excluded: Vec<String>,
-    /// How long kube-apiserver waits for a review.
+    /// `timeoutSeconds` of the webhooks.
     pub timeout_seconds: i32,
 }
 
 impl Intercepted {
-    /// A resource that cannot be scaled.
+    /// A resource without the subresource `scale`.
     pub fn new(group: impl Into<String>, resource: impl Into<String>) -> Self {
         Self { group: group.into(), resource: resource.into(), scale: false }
     }
 
-    /// The same, scaled through its `scale` subresource.
+    /// A resource with the subresource `scale`.
     #[must_use]
     pub fn scaled(self) -> Self {
         Self { scale: true, ..self }
@@ -130,13 +133,13 @@ impl Webhooks {
         [self.mutating(), self.validating()]
     }
 
-    /// Defaults are a convenience: where they cannot be filled in, policies still judge the object as it is.
+    /// Its failurePolicy is Ignore: without defaults, policies still judge the object as it is.
     fn mutating(&self) -> Value {
         let mut webhook = self.webhook(DEFAULTS, MUTATE_PATH, FailurePolicy::Ignore);
         webhook["sideEffects"] = json!("None");
-        // What is filled in depends on nothing that other webhooks add.
+        // Defaults depend on no field that other webhooks add.
         webhook["reinvocationPolicy"] = json!("Never");
-        webhook["matchConditions"] = json!([is_not_going(), changes_what_a_game_server_is()]);
+        webhook["matchConditions"] = json!([is_not_terminating(), game_server_spec_or_owner_changed()]);
         webhook["rules"] = json!(rules(&without_scale(&self.governed), &["CREATE", "UPDATE"]));
         configuration("MutatingWebhookConfiguration", NAME, &[webhook])
     }
@@ -145,17 +148,16 @@ impl Webhooks {
         let mut policies = self.webhook(POLICIES, VALIDATE_PATH, self.policies);
         policies["rules"] = json!(rules(&self.governed, &["CREATE", "UPDATE", "DELETE"]));
         policies["matchConditions"] =
-            json!([is_not_cleaned_up(), is_not_going(), changes_what_is_judged_of_a_game_server()]);
-        // What is deleted is credited when it is gone, not when somebody asks for it. But a set that leaves its servers
-        // behind is replaced by its Fleet.
+            json!([is_not_garbage_collected(), is_not_terminating(), game_server_policy_fields_changed()]);
+        // Deletions are credited when the object is gone, so only those that orphan servers are reviewed: the Fleet
+        // replaces the orphans.
         let mut quotas = self.webhook(QUOTAS, QUOTA_PATH, FailurePolicy::Fail);
         let mut charged = rules(&self.charged, &["CREATE", "UPDATE"]);
         charged.extend(rules(&self.counted, &["CREATE"]));
         charged.extend(rules(&[Intercepted::new(agones::GROUP, SETS)], &["DELETE"]));
         quotas["rules"] = json!(charged);
-        // What is going may still grow: nothing says that it will not be there for long.
-        quotas["matchConditions"] =
-            json!([changes_what_is_counted_of_a_game_server(), leaves_something_behind()]);
+        // Objects that are being deleted are reviewed too: they may still grow, and may exist for long.
+        quotas["matchConditions"] = json!([game_server_usage_changed(), orphans_dependents()]);
         let mut config = self.webhook(CONFIG, VALIDATE_PATH, FailurePolicy::Fail);
         config["namespaceSelector"] = json!({});
         config["rules"] = json!([{
@@ -173,7 +175,7 @@ impl Webhooks {
         webhook(name, &client_config, failure, &self.reviewed(), &json!(self.timeout_seconds))
     }
 
-    /// A cluster must come up, and Gatehouse in it, while nobody answers.
+    /// The cluster and Gatehouse must be able to start while the webhooks are down.
     fn reviewed(&self) -> Value {
         let mut unreviewed = vec![self.address.namespace(), "kube-system"];
         for name in &self.excluded {
@@ -201,7 +203,7 @@ impl Address {
         }
     }
 
-    /// Where the webhooks run.
+    /// The namespace of the webhooks.
     fn namespace(&self) -> &str {
         match self {
             Self::Service { namespace, .. } => namespace,
@@ -210,10 +212,10 @@ impl Address {
     }
 }
 
-/// The ValidatingWebhookConfiguration [`COUNTS_NAME`], with a rule for each of `counted`, reached as the webhook
-/// [`QUOTAS`] of the static configuration is, and removed with it. None where nothing is counted.
+/// The ValidatingWebhookConfiguration [`COUNTS_NAME`] with a rule for each of `counted`, or `None` if there are none. It
+/// has the clientConfig of the webhook [`QUOTAS`] in `installed`, the static configuration, which is also its owner.
 ///
-/// Says what is missing where `installed` is not what [`Webhooks::configurations`] makes.
+/// The error says what `installed` lacks that [`Webhooks::configurations`] sets.
 pub fn counts_configuration(
     installed: &Value,
     counted: impl IntoIterator<Item = (String, String)>,
@@ -227,11 +229,18 @@ pub fn counts_configuration(
     if counted.is_empty() {
         return Ok(None);
     }
-    // What the installation excludes is excluded here.
+    // The installation may exclude further namespaces.
     let (namespaces, timeout) = (&quotas["namespaceSelector"], &quotas["timeoutSeconds"]);
     let mut counts = webhook(COUNTS, &quotas["clientConfig"], FailurePolicy::Fail, namespaces, timeout);
     let counted: Vec<_> = counted.into_iter().collect();
-    counts["rules"] = json!(rules(&counted, &["CREATE"]));
+    let mut sent = rules(&counted, &["CREATE"]);
+    // A claim is the only one of these that may grow.
+    let claims = Intercepted::new("", CLAIMS);
+    if counted.contains(&claims) {
+        sent.extend(rules(&[claims], &["UPDATE"]));
+        counts["matchConditions"] = json!([claim_requests_changed()]);
+    }
+    counts["rules"] = json!(sent);
     let mut made = configuration("ValidatingWebhookConfiguration", COUNTS_NAME, &[counts]);
     made["metadata"]["ownerReferences"] = json!([{
         "apiVersion": "admissionregistration.k8s.io/v1",
@@ -242,7 +251,7 @@ pub fn counts_configuration(
     Ok(Some(made))
 }
 
-/// A validating webhook without rules, for what is in `namespaces`, a selector.
+/// A validating webhook without rules and with the namespaceSelector `namespaces`.
 fn webhook(
     name: &str,
     client_config: &Value,
@@ -261,7 +270,7 @@ fn webhook(
         "matchPolicy": "Equivalent",
         "namespaceSelector": namespaces,
         "objectSelector": {},
-        // Reservations and Events; neither in a dry-run.
+        // Reservations and Events, but not for dry runs.
         "sideEffects": "NoneOnDryRun",
         "timeoutSeconds": timeout_seconds,
     })
@@ -280,8 +289,8 @@ fn without_scale(intercepted: &[Intercepted]) -> Vec<Intercepted> {
     intercepted.iter().map(|one| Intercepted { scale: false, ..one.clone() }).collect()
 }
 
-/// One rule for each group, in order, so that the same kinds make the same text. Objects arrive in the version that
-/// they are asked for in.
+/// One rule for each group, sorted, so that the same kinds always result in the same text. Objects are sent in the version
+/// of the request.
 fn rules(intercepted: &[Intercepted], operations: &[&str]) -> Vec<Value> {
     let mut groups: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for Intercepted { group, resource, scale } in intercepted {

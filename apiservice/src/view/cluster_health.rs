@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, generate::SchemaGenerator};
 use serde::Serialize;
 
-use super::Failure;
+use super::{Failure, ProblemsStatus};
 use crate::{Cell, Column, Condition, Resource, Time, View};
 
 /// Health of a cluster, layer by layer.
@@ -18,9 +18,24 @@ pub struct ClusterHealthStatus {
     pub health: Health,
     /// Summary of the layers that are not healthy.
     pub reason: String,
+    /// Everything in the cluster that is not well.
+    #[serde(flatten)]
+    pub problems: ProblemsStatus,
     /// `gitVersion` of the cluster's API server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// The object that registers a remote cluster, for example `Secret gatehouse-clusters/eu`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// How a remote cluster is observed. `direct`: its objects are watched. `snapshot`: a folder is read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Cow<'static, str>>,
+    /// When a remote cluster that does not answer was last heard from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_heard_time: Option<Time>,
+    /// When the credential for a remote cluster expires, if it says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential_expires_time: Option<Time>,
     /// Every layer of which the cluster serves at least one kind, and those that may not be read.
     pub layers: Vec<LayerHealth>,
     /// Observations that are not failures, for example nodes with different kubelet versions.
@@ -29,7 +44,8 @@ pub struct ClusterHealthStatus {
     /// Time of the observation that this object reports.
     pub last_observed_time: Time,
     /// Healthy: no layer is Degraded or Unknown. Reachable: the cluster answers. Fresh: the cluster answered within the
-    /// last 30 seconds.
+    /// last 30 seconds. Of a remote cluster also Registered: its registration is accepted. Authenticated: it takes the
+    /// credential.
     pub conditions: Vec<Condition>,
 }
 
@@ -121,22 +137,28 @@ impl View for ClusterHealthStatus {
         columns: &[
             Column::NAME,
             Column::text("Health", "The worst health of any layer."),
-            Column::text("Nodes", "Nodes: current of all."),
-            Column::text("Flux", "Flux objects: current of all that are not suspended."),
-            Column::text("Workloads", "Deployments, StatefulSets, DaemonSets: current of all."),
-            Column::text("Storage", "Volumes and claims: current of all."),
-            Column::text("Certs", "Certificates: current of all."),
-            Column::text("Data", "Databases and caches: current of all."),
-            Column::text("Network", "Gateways and routes: current of all."),
-            Column::text("Backup", "Backups, their schedules and locations: current of all."),
+            Column::text("Nodes", "Nodes: ready of total."),
+            Column::text("Flux", "Flux objects: ready of those that are not suspended."),
+            Column::text("Workloads", "Deployments, StatefulSets, DaemonSets: ready of total."),
+            Column::text("Storage", "Volumes and claims: ready of total."),
+            Column::text("Certs", "Certificates: ready of total."),
+            Column::text("Data", "Databases and caches: ready of total."),
+            Column::text("Network", "Gateways and routes: ready of total."),
+            Column::text("Backup", "Backups, their schedules and locations: ready of total."),
+            Column::integer("Problems", "Objects of the cluster that are not well, of whatever kind."),
+            Column::text("Cause", "Object that explains the worst of these problems, and its reason."),
             Column::text("Reason", "The layers that are not healthy."),
             Column::text("Version", "Version of the cluster's API server."),
-            Column::text("Controllers", "Flux controllers: current of all.").wide(),
-            Column::text("Secrets", "External and sealed secrets: current of all.").wide(),
-            Column::text("ArgoCD", "Argo CD Applications: current of all.").wide(),
-            Column::text("Games", "Fleets and game servers: current of all.").wide(),
+            Column::text("Controllers", "Flux controllers: ready of total.").wide(),
+            Column::text("Secrets", "External and sealed secrets: ready of total.").wide(),
+            Column::text("ArgoCD", "Argo CD Applications: ready of total.").wide(),
+            Column::text("Games", "Fleets and game servers: ready of total.").wide(),
             Column::text("Reachable", "Whether the cluster answers.").wide(),
             Column::text("Fresh", "Whether the cluster answered within the last 30 seconds.").wide(),
+            Column::text("Origin", "The object that registers a remote cluster.").wide(),
+            Column::text("Mode", "How a remote cluster is observed.").wide(),
+            Column::age("Last-Heard", "The time since a silent remote cluster last answered.").wide(),
+            Column::text("Credential-Expires", "When the credential for a remote cluster expires.").wide(),
         ],
         selectable_fields: &["status.health"],
         status_schema: SchemaGenerator::subschema_for::<Self>,
@@ -153,6 +175,8 @@ impl View for ClusterHealthStatus {
             self.layer_cell("Data").into(),
             self.layer_cell("Network").into(),
             self.layer_cell("Backup").into(),
+            Cell::Integer(self.problems.problems.into()),
+            self.problems.cause_cell().into(),
             self.reason_cell().into(),
             self.version.as_deref().unwrap_or_default().into(),
             self.layer_cell("FluxControllers").into(),
@@ -161,6 +185,10 @@ impl View for ClusterHealthStatus {
             self.layer_cell("GameServers").into(),
             super::common::status_of(&self.conditions, "Reachable").into(),
             super::common::status_of(&self.conditions, "Fresh").into(),
+            self.origin.as_deref().unwrap_or_default().into(),
+            self.mode.as_deref().unwrap_or_default().into(),
+            Cell::Age(self.last_heard_time),
+            self.credential_expires_time.map(|time| time.to_string()).unwrap_or_default().into(),
         ]
     }
 

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use schemars::JsonSchema;
-use serde::Serialize;
+use schemars::{JsonSchema, Schema, generate::SchemaGenerator};
+use serde::{Serialize, Serializer};
 
 use crate::Time;
 
@@ -106,7 +106,33 @@ impl std::fmt::Display for BlockedBy {
     }
 }
 
-/// Number of objects of one kind by state. States without objects are left out.
+/// Number of objects by state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StateCounts {
+    /// Number of objects.
+    pub total: u32,
+    /// Number of objects whose last reconciliation succeeded.
+    pub ready: u32,
+    /// Number of failed objects, including those that are retried.
+    pub failed: u32,
+    /// Number of objects whose controller gave up.
+    pub stalled: u32,
+    /// Number of objects that wait for a failed dependency or source.
+    pub blocked: u32,
+    /// Number of objects that are being reconciled and have not failed.
+    pub progressing: u32,
+    /// Number of suspended objects.
+    pub suspended: u32,
+    /// Number of objects without a status.
+    pub pending: u32,
+    /// Number of objects that are being deleted.
+    pub terminating: u32,
+    /// Number of objects whose state could not be determined.
+    pub unknown: u32,
+}
+
+/// Number of objects of one kind by state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KindCount {
@@ -114,40 +140,70 @@ pub struct KindCount {
     pub kind: String,
     /// API group of the kind.
     pub group: String,
-    /// Number of objects of the kind.
-    pub total: u32,
-    /// Number of ready objects.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub ready: u32,
-    /// Number of failed objects, including those that are retried.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub failed: u32,
-    /// Number of objects whose controller gave up.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub stalled: u32,
-    /// Number of objects that wait for a failed dependency or source.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub blocked: u32,
-    /// Number of objects that are being reconciled and have not failed.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub progressing: u32,
-    /// Number of suspended objects.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub suspended: u32,
-    /// Number of objects without a status.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub pending: u32,
-    /// Number of objects that are being deleted.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub terminating: u32,
-    /// Number of objects whose state could not be determined.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub unknown: u32,
+    /// Number of its objects. Of the states, those without objects are left out.
+    #[serde(flatten, serialize_with = "without_zeros")]
+    #[schemars(schema_with = "optional_states")]
+    pub counts: StateCounts,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
-fn is_zero(count: &u32) -> bool {
-    *count == 0
+/// A row may have twenty kinds, most of them in one or two states.
+fn without_zeros<S: Serializer>(counts: &StateCounts, serializer: S) -> Result<S::Ok, S::Error> {
+    let StateCounts {
+        total,
+        ready,
+        failed,
+        stalled,
+        blocked,
+        progressing,
+        suspended,
+        pending,
+        terminating,
+        unknown,
+    } = *counts;
+    let states = [
+        ("ready", ready),
+        ("failed", failed),
+        ("stalled", stalled),
+        ("blocked", blocked),
+        ("progressing", progressing),
+        ("suspended", suspended),
+        ("pending", pending),
+        ("terminating", terminating),
+        ("unknown", unknown),
+    ];
+    serializer
+        .collect_map([("total", total)].into_iter().chain(states.into_iter().filter(|(_, count)| *count > 0)))
+}
+
+fn optional_states(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = StateCounts::json_schema(generator);
+    schema.insert("required".to_owned(), serde_json::json!(["total"]));
+    schema
+}
+
+/// The objects of a namespace that a summary is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectsStatus {
+    /// Number of objects by kind and state, including those owned by others of them.
+    pub kinds: Vec<KindCount>,
+    /// The oldest failure, of those with a known start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_failure: Option<Failure>,
+    /// The worst failures, most severe and oldest first; at most five.
+    pub failures: Vec<Failure>,
+    /// Number of failures that the list leaves out.
+    pub failures_omitted: u32,
+    /// Kinds whose objects cannot be observed and may be missing from the numbers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<Unreadable>,
+}
+
+impl ObjectsStatus {
+    /// When the oldest failure began.
+    pub(super) fn failing_since(&self) -> Option<Time> {
+        self.oldest_failure.as_ref().and_then(|failure| failure.since)
+    }
 }
 
 /// A kind whose objects cannot be observed. Its counts may be stale or missing.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, generate::SchemaGenerator};
 use serde::Serialize;
 
-use super::{Failure, KindCount, Unreadable};
+use super::{Failure, ObjectsStatus, ProblemsStatus, StateCounts};
 use crate::{Cell, Column, Condition, Resource, Time, View};
 
 /// States of the Flux objects of one namespace of a cluster.
@@ -18,37 +18,14 @@ pub struct FluxSummaryStatus {
     /// Pending, Terminating, Suspended or Ready.
     pub state: Cow<'static, str>,
     /// Number of Flux objects of the namespace.
-    pub total: u32,
-    /// Number of objects whose last reconciliation succeeded.
-    pub ready: u32,
-    /// Number of failed objects, including those that are retried.
-    pub failed: u32,
-    /// Number of objects whose controller gave up.
-    pub stalled: u32,
-    /// Number of objects that wait for a failed dependency or source.
-    pub blocked: u32,
-    /// Number of objects that are being reconciled and have not failed.
-    pub progressing: u32,
-    /// Number of suspended objects.
-    pub suspended: u32,
-    /// Number of objects without a status.
-    pub pending: u32,
-    /// Number of objects that are being deleted.
-    pub terminating: u32,
-    /// Number of objects whose state could not be determined.
-    pub unknown: u32,
-    /// The same counts by kind.
-    pub kinds: Vec<KindCount>,
-    /// The oldest failure, of those with a known start.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub oldest_failure: Option<Failure>,
-    /// The worst failures, most severe and oldest first; at most five.
-    pub failures: Vec<Failure>,
-    /// Number of failures that the list leaves out.
-    pub failures_omitted: u32,
-    /// Kinds whose objects cannot be observed and may be missing from the counts.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub unreadable: Vec<Unreadable>,
+    #[serde(flatten)]
+    pub counts: StateCounts,
+    /// Its objects.
+    #[serde(flatten)]
+    pub objects: ObjectsStatus,
+    /// Everything in the namespace that is not well, Flux objects or not.
+    #[serde(flatten)]
+    pub problems: ProblemsStatus,
     /// Time of the observation that this object reports.
     pub last_observed_time: Time,
     /// Ready: nothing is Failed, Stalled or Blocked. Fresh: the cluster answered within the last 30 seconds.
@@ -68,38 +45,42 @@ impl View for FluxSummaryStatus {
             Column::NAME,
             Column::integer("Total", "All Flux objects of the namespace."),
             Column::integer("Ready", "Objects whose last reconciliation succeeded."),
-            Column::integer("Failed", "Failed objects, those being retried included."),
-            Column::integer("Stalled", "Objects whose controller has given up."),
-            Column::integer("Blocked", "Objects waiting for a dependency."),
-            Column::integer("Progressing", "Objects being reconciled, with no failure."),
+            Column::integer("Failed", "Failed objects, including those that are retried."),
+            Column::integer("Stalled", "Objects whose controller gave up."),
+            Column::integer("Blocked", "Objects that wait for a failed dependency or source."),
+            Column::integer("Progressing", "Objects that are being reconciled and have not failed."),
             Column::integer("Suspended", "Suspended objects."),
-            Column::age("Oldest-Failure", "How long the longest failing object has been failing."),
-            Column::text("Worst", "The object that fails worst."),
-            Column::integer("Pending", "Objects that no controller has said anything about.").wide(),
-            Column::integer("Unknown", "Objects that could not be judged.").wide(),
-            Column::text("Root-Cause", "What the worst failure comes from, if it is blocked.").wide(),
+            Column::age("Oldest-Failure", "Time since the oldest failure began."),
+            Column::text("Worst", "Object with the most severe failure."),
+            Column::integer("Problems", "Objects of the namespace that are not well, of whatever kind."),
+            Column::text("Cause", "Object that explains the worst of these problems, and its reason."),
+            Column::integer("Pending", "Objects without a status.").wide(),
+            Column::integer("Unknown", "Objects whose state could not be determined.").wide(),
+            Column::text("Root-Cause", "Root cause of the worst failure, if that is blocked.").wide(),
             Column::text("Fresh", "Whether the cluster answered within the last 30 seconds.").wide(),
-            Column::text("Message", "What the worst failure's controller says.").wide(),
+            Column::text("Message", "Message of the worst failure.").wide(),
         ],
         selectable_fields: &["status.cluster", "status.state"],
         status_schema: SchemaGenerator::subschema_for::<Self>,
     };
 
     fn cells(&self) -> Vec<Cell<'_>> {
-        let worst = self.failures.first();
+        let worst = self.objects.failures.first();
         let root = worst.and_then(|worst| worst.blocked_by.as_ref());
         vec![
-            Cell::Integer(self.total.into()),
-            Cell::Integer(self.ready.into()),
-            Cell::Integer(self.failed.into()),
-            Cell::Integer(self.stalled.into()),
-            Cell::Integer(self.blocked.into()),
-            Cell::Integer(self.progressing.into()),
-            Cell::Integer(self.suspended.into()),
-            Cell::Age(self.oldest_failure.as_ref().and_then(|failure| failure.since)),
+            Cell::Integer(self.counts.total.into()),
+            Cell::Integer(self.counts.ready.into()),
+            Cell::Integer(self.counts.failed.into()),
+            Cell::Integer(self.counts.stalled.into()),
+            Cell::Integer(self.counts.blocked.into()),
+            Cell::Integer(self.counts.progressing.into()),
+            Cell::Integer(self.counts.suspended.into()),
+            Cell::Age(self.objects.failing_since()),
             worst.map(Failure::cell).unwrap_or_default().into(),
-            Cell::Integer(self.pending.into()),
-            Cell::Integer(self.unknown.into()),
+            Cell::Integer(self.problems.problems.into()),
+            self.problems.cause_cell().into(),
+            Cell::Integer(self.counts.pending.into()),
+            Cell::Integer(self.counts.unknown.into()),
             root.map(ToString::to_string).unwrap_or_default().into(),
             super::common::status_of(&self.conditions, "Fresh").into(),
             worst.map(|worst| worst.message.as_str()).unwrap_or_default().into(),

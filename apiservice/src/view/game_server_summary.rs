@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, generate::SchemaGenerator};
 use serde::Serialize;
 
-use super::{Failure, KindCount, Unreadable, common::status_of};
+use super::{Failure, ObjectsStatus, common::status_of};
 use crate::{Cell, Column, Condition, Resource, Time, View};
 
 /// Game servers of one namespace of a cluster. A server counts once: through the Fleet or GameServerSet that owns it,
@@ -20,18 +20,9 @@ pub struct GameServerSummaryStatus {
     pub numbers: GameServerNumbers,
     /// The same numbers by engine.
     pub engines: Vec<EngineNumbers>,
-    /// Number of objects by kind and state, including those owned by a Fleet or GameServerSet.
-    pub kinds: Vec<KindCount>,
-    /// The oldest failure, of those with a known start.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub oldest_failure: Option<Failure>,
-    /// The worst failures, most severe and oldest first; at most five.
-    pub failures: Vec<Failure>,
-    /// Number of failures that the list leaves out.
-    pub failures_omitted: u32,
-    /// Kinds whose objects cannot be observed and may be missing from the numbers.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub unreadable: Vec<Unreadable>,
+    /// Its objects.
+    #[serde(flatten)]
+    pub objects: ObjectsStatus,
     /// Time of the observation that this object reports.
     pub last_observed_time: Time,
     /// Ready: nothing has failed, and no desired server is missing. Fresh: the cluster answered within the last 30
@@ -90,18 +81,18 @@ impl View for GameServerSummaryStatus {
                       players, and which fail worst.",
         columns: &[
             Column::NAME,
-            Column::integer("Fleets", "Fleets, and GameServerSets that belong to none."),
-            Column::integer("Desired", "Servers that ought to be there."),
+            Column::integer("Fleets", "Fleets, and GameServerSets without a Fleet."),
+            Column::integer("Desired", "Desired servers."),
             Column::integer("Ready", "Servers that wait for players."),
             Column::integer("Allocated", "Servers that are in use."),
             Column::integer("Unhealthy", "Servers that have failed."),
-            Column::integer("Players", "Players connected, to those servers that tell."),
-            Column::integer("Capacity", "Players that those servers have room for which tell."),
+            Column::integer("Players", "Connected players, of the servers that report them."),
+            Column::integer("Capacity", "Room for players, of the servers that report it."),
             Column::integer("Reserved", "Servers that are reserved.").wide(),
             Column::integer("Withdrawn", "Servers under maintenance, or waiting to be deleted.").wide(),
             Column::text("Engines", "The engines that are present.").wide(),
-            Column::age("Oldest-Failure", "How long the longest failing object has been failing.").wide(),
-            Column::text("Worst", "The object that fails worst.").wide(),
+            Column::age("Oldest-Failure", "Time since the oldest failure began.").wide(),
+            Column::text("Worst", "Object with the most severe failure.").wide(),
             Column::text("Fresh", "Whether the cluster answered within the last 30 seconds.").wide(),
         ],
         selectable_fields: &["status.cluster"],
@@ -122,8 +113,8 @@ impl View for GameServerSummaryStatus {
             Cell::Integer(numbers.reserved),
             Cell::Integer(numbers.withdrawn),
             engines.join(",").into(),
-            Cell::Age(self.oldest_failure.as_ref().and_then(|failure| failure.since)),
-            self.failures.first().map(Failure::cell).unwrap_or_default().into(),
+            Cell::Age(self.objects.failing_since()),
+            self.objects.failures.first().map(Failure::cell).unwrap_or_default().into(),
             status_of(&self.conditions, "Fresh").into(),
         ]
     }

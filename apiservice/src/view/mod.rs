@@ -1,20 +1,42 @@
 //! The group `view.gatehouse.dev`: read models, computed, never stored. One file each.
 
+mod applied_tenant_quota;
+mod argo_application;
+mod argo_summary;
 mod cluster_health;
 mod common;
 mod flux_dependency;
+mod flux_history;
 mod flux_resource;
+mod flux_resource_tree;
 mod flux_summary;
+mod game_fleet;
+mod game_instance;
 mod game_server_summary;
+mod limits;
+mod my_namespace;
+mod problem;
 mod tenant_usage;
 
+pub use applied_tenant_quota::{AppliedLimit, AppliedTenantQuotaStatus};
+pub use argo_application::{ArgoApplicationStatus, ArgoCause, ArgoCondition, ArgoDestination, ArgoOperation};
+pub use argo_summary::{ArgoSummaryStatus, HealthCounts, SyncCounts};
 pub use cluster_health::{ClusterHealthStatus, Health, KindHealth, LayerHealth};
-pub use common::{BlockedBy, BlockedReason, Failure, KindCount, ObjectReference, Unreadable};
+pub use common::{
+    BlockedBy, BlockedReason, Failure, KindCount, ObjectReference, ObjectsStatus, StateCounts, Unreadable,
+};
 pub use flux_dependency::{Dependency, FluxDependencyStatus};
-pub use flux_resource::FluxResourceStatus;
+pub use flux_history::FluxHistoryStatus;
+pub use flux_resource::{FluxResourceStatus, ReconcileToken};
+pub use flux_resource_tree::{FluxResourceTreeStatus, TreeNode};
 pub use flux_summary::FluxSummaryStatus;
+pub use game_fleet::{FleetNumbers, GameFleetStatus};
+pub use game_instance::{GameInstanceStatus, GamePort};
 pub use game_server_summary::{EngineNumbers, GameServerNumbers, GameServerSummaryStatus};
-pub use tenant_usage::{Denial, LimitUsage, TenantUsageStatus};
+pub use limits::{Denial, LimitUsage};
+pub use my_namespace::{MyGames, MyNamespaceStatus, MyQuota};
+pub use problem::{ProblemCause, ProblemStatus, ProblemsStatus};
+pub use tenant_usage::TenantUsageStatus;
 
 use crate::{Resource, View};
 
@@ -32,12 +54,20 @@ pub const TENANT_LABEL: &str = "gatehouse.dev/tenant";
 pub const CLUSTER_LABEL: &str = "gatehouse.dev/cluster";
 
 /// Every resource served, in the order of discovery.
-pub static RESOURCES: [&Resource; 6] = [
+pub static RESOURCES: [&Resource; 14] = [
+    &<AppliedTenantQuotaStatus as View>::RESOURCE,
+    &<ArgoApplicationStatus as View>::RESOURCE,
+    &<ArgoSummaryStatus as View>::RESOURCE,
     &<ClusterHealthStatus as View>::RESOURCE,
     &<FluxDependencyStatus as View>::RESOURCE,
+    &<FluxHistoryStatus as View>::RESOURCE,
     &<FluxResourceStatus as View>::RESOURCE,
     &<FluxSummaryStatus as View>::RESOURCE,
+    &<GameFleetStatus as View>::RESOURCE,
+    &<GameInstanceStatus as View>::RESOURCE,
     &<GameServerSummaryStatus as View>::RESOURCE,
+    &<MyNamespaceStatus as View>::RESOURCE,
+    &<ProblemStatus as View>::RESOURCE,
     &<TenantUsageStatus as View>::RESOURCE,
 ];
 

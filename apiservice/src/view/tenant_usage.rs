@@ -6,6 +6,7 @@ use schemars::{JsonSchema, generate::SchemaGenerator};
 use serde::Serialize;
 
 use super::common::status_of;
+use super::limits::{Denial, LimitUsage, each, tightest_cell};
 use crate::{Cell, Column, Condition, Resource, Time, View};
 
 /// Usage of the TenantQuota of the same name.
@@ -39,38 +40,6 @@ pub struct TenantUsageStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// Usage of a limit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct LimitUsage {
-    /// The limit, as in `spec.hard`: `gameservers`, `requests.cpu`, `count/fleets.agones.dev` and so on.
-    pub name: String,
-    /// Value of the limit, a quantity.
-    pub hard: String,
-    /// Usage of existing objects, a quantity; absent while it is unknown.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub used: Option<String>,
-    /// Admitted and not yet counted in `used`, a quantity.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reserved: Option<String>,
-    /// By how much the limit is exceeded, a quantity.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub overcommit: Option<String>,
-    /// `used` in percent of `hard`, rounded down; absent if it is unknown or the limit is zero.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub percent: Option<i64>,
-}
-
-/// A request that was denied.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Denial {
-    /// Time of the denial.
-    pub time: Time,
-    /// Message of the denial.
-    pub message: String,
-}
-
 impl View for TenantUsageStatus {
     const RESOURCE: Resource = Resource {
         plural: "tenantusages",
@@ -82,15 +51,15 @@ impl View for TenantUsageStatus {
                       each limit with what is used of it, the tightest first, and what was refused.",
         columns: &[
             Column::NAME,
-            Column::text("Tightest", "The limit that is nearest to being reached."),
-            Column::integer("Denied", "How many requests were refused so far."),
-            Column::integer("Held-Back", "How many objects the quota holds back, as their own status says."),
-            Column::integer("Namespaces", "How many namespaces are the tenant's."),
-            Column::text("Used", "What is used of every limit, the tightest first."),
-            Column::text("Reserved", "What was admitted, and has not been seen yet.").wide(),
-            Column::text("Overcommit", "By how much limits are exceeded.").wide(),
+            Column::text("Tightest", "The limit that is closest to being reached."),
+            Column::integer("Denied", "Number of denied requests."),
+            Column::integer("Held-Back", "Number of objects whose status says that the quota denies them."),
+            Column::integer("Namespaces", "Number of the tenant's namespaces."),
+            Column::text("Used", "Usage of every limit, the tightest first."),
+            Column::text("Reserved", "Reservations: admitted and not observed yet.").wide(),
+            Column::text("Overcommit", "Amounts by which limits are exceeded.").wide(),
             Column::text("Enforcement", "What happens to a request that would exceed a limit.").wide(),
-            Column::age("Last-Denial", "How long ago a request was refused.").wide(),
+            Column::age("Last-Denial", "Time since the last denial.").wide(),
             Column::text("Ready", "Whether the quota is enforced.").wide(),
             Column::text("Fresh", "Whether the cluster answered within the last 30 seconds.").wide(),
         ],
@@ -100,13 +69,13 @@ impl View for TenantUsageStatus {
 
     fn cells(&self) -> Vec<Cell<'_>> {
         vec![
-            self.tightest_cell().into(),
+            tightest_cell(&self.limits, self.tightest.as_deref()).into(),
             Cell::Integer(self.denied),
             Cell::Integer(self.held_back),
             self.namespaces.map_or(Cell::Nothing, Cell::Integer),
-            self.each(|limit| Some(limit.of_hard())).into(),
-            self.each(|limit| limit.reserved.clone()).into(),
-            self.each(|limit| limit.overcommit.clone()).into(),
+            each(&self.limits, |limit| Some(limit.of_hard())).into(),
+            each(&self.limits, |limit| limit.reserved.clone()).into(),
+            each(&self.limits, |limit| limit.overcommit.clone()).into(),
             self.enforcement.as_ref().into(),
             Cell::Age(self.last_denial.as_ref().map(|denial| denial.time)),
             status_of(&self.conditions, "Ready").into(),
@@ -116,43 +85,5 @@ impl View for TenantUsageStatus {
 
     fn fields(&self) -> Vec<Cow<'_, str>> {
         vec![self.tightest.as_deref().unwrap_or_default().into()]
-    }
-}
-
-impl TenantUsageStatus {
-    /// `gameservers 78/80 (97%)`.
-    fn tightest_cell(&self) -> String {
-        let tightest = self.limits.iter().find(|limit| Some(&limit.name) == self.tightest.as_ref());
-        let Some(limit) = tightest else { return String::new() };
-        let percent = limit.percent.map(|percent| format!(" ({percent}%)"));
-        format!("{} {}{}", self.short(limit), limit.of_hard(), percent.unwrap_or_default())
-    }
-
-    /// `name value` of the limits that have one.
-    fn each(&self, value: impl Fn(&LimitUsage) -> Option<String>) -> String {
-        let named =
-            self.limits.iter().filter_map(|limit| Some(format!("{} {}", self.short(limit), value(limit)?)));
-        named.collect::<Vec<_>>().join(", ")
-    }
-
-    /// `count/fleets` for `count/fleets.agones.dev`, unless another group's fleets are limited too: a column has to fit
-    /// beside the others.
-    fn short<'a>(&self, limit: &'a LimitUsage) -> &'a str {
-        let resource = limit.resource();
-        let named_alike = self.limits.iter().filter(|other| other.resource() == resource).count();
-        if named_alike == 1 { resource } else { &limit.name }
-    }
-}
-
-impl LimitUsage {
-    /// `78/80`; `?` for what is not known.
-    pub fn of_hard(&self) -> String {
-        format!("{}/{}", self.used.as_deref().unwrap_or("?"), self.hard)
-    }
-
-    /// The name of a limit on objects without their group.
-    fn resource(&self) -> &str {
-        let end = if self.name.starts_with("count/") { self.name.find('.') } else { None };
-        &self.name[..end.unwrap_or(self.name.len())]
     }
 }

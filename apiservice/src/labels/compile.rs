@@ -1,31 +1,17 @@
-//! Selectors of namespaces by their labels, compiled: what does not parse is refused, named by field.
+//! A `LabelSelector` of `meta/v1`, validated: errors name the field.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use super::FieldError;
-
-/// A selector that was found to be one. An empty selector selects everything, as everywhere in Kubernetes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Selector(Vec<Requirement>);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Requirement {
-    key: String,
-    test: Test,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Test {
-    In(BTreeSet<String>),
-    NotIn(BTreeSet<String>),
-    Exists,
-    Absent,
-}
+use super::{
+    Requirement, Selector, Test,
+    syntax::{key_problem, value_problem},
+};
+use crate::policy::FieldError;
 
 impl Selector {
-    /// Compiles what stands in the field `field`.
+    /// Validates the selector in the field `field`.
     pub fn compile(field: &str, selector: &LabelSelector) -> Result<Self, Vec<FieldError>> {
         let mut requirements = Vec::new();
         let mut errors = Vec::new();
@@ -56,7 +42,7 @@ impl Selector {
                 "In" if some => Test::In(values),
                 "NotIn" if some => Test::NotIn(values),
                 "Exists" if !some => Test::Exists,
-                "DoesNotExist" if !some => Test::Absent,
+                "DoesNotExist" if !some => Test::Missing,
                 "In" | "NotIn" => {
                     let why = "must be specified when `operator` is 'In' or 'NotIn'";
                     errors.push(FieldError::new(format!("{field}.values"), "", why));
@@ -76,65 +62,14 @@ impl Selector {
             };
             requirements.push(Requirement { key: expression.key.clone(), test });
         }
-        if errors.is_empty() { Ok(Self(requirements)) } else { Err(errors) }
+        if errors.is_empty() { Ok(Self { requirements }) } else { Err(errors) }
     }
-
-    /// Whether an object with these labels is meant.
-    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.0.iter().all(|Requirement { key, test }| {
-            let value = labels.get(key);
-            match test {
-                Test::In(values) => value.is_some_and(|value| values.contains(value)),
-                Test::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
-                Test::Exists => value.is_some(),
-                Test::Absent => value.is_none(),
-            }
-        })
-    }
-}
-
-/// Why `key` is not a label's key: an optional DNS subdomain and `/`, and a name.
-fn key_problem(key: &str) -> Option<&'static str> {
-    const PREFIX: &str = "prefix part must be a lowercase DNS subdomain of at most 253 characters";
-    const NAME: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', begin and end with an \
-                        alphanumeric character, and be at most 63 characters long";
-    let (prefix, name) = match key.split_once('/') {
-        Some((prefix, name)) => (Some(prefix), name),
-        None => (None, key),
-    };
-    let subdomain = |prefix: &str| {
-        let edge = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        let label = |label: &str| {
-            let bytes = label.as_bytes();
-            bytes.first().is_some_and(|byte| edge(*byte))
-                && bytes.last().is_some_and(|byte| edge(*byte))
-                && bytes.iter().all(|byte| edge(*byte) || *byte == b'-')
-        };
-        prefix.len() <= 253 && prefix.split('.').all(label)
-    };
-    if prefix.is_some_and(|prefix| !subdomain(prefix)) {
-        return Some(PREFIX);
-    }
-    (name.is_empty() || !is_word(name)).then_some(NAME)
-}
-
-/// Why `value` is not a label's value.
-fn value_problem(value: &str) -> Option<&'static str> {
-    const WHY: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', \
-                       begin and end with an alphanumeric character, and be at most 63 characters long";
-    (!value.is_empty() && !is_word(value)).then_some(WHY)
-}
-
-fn is_word(word: &str) -> bool {
-    let bytes = word.as_bytes();
-    bytes.len() <= 63
-        && bytes.first().is_some_and(u8::is_ascii_alphanumeric)
-        && bytes.last().is_some_and(u8::is_ascii_alphanumeric)
-        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn compile(json: serde_json::Value) -> Result<Selector, Vec<String>> {
