@@ -5,9 +5,12 @@
 use gatehouse_apiservice::denial::Denier;
 
 use crate::{
-    KindStatus, Layer, Liveness, ObjectKey, Record, Reference, Seconds, Str,
+    ArgoTally, GameNumbers, KindStatus, Layer, Liveness, ObjectKey, Problems, Record, Reference,
+    Registration, Seconds, Str,
+    below::Below,
     catalogue::KindId,
     graph::{Cycle, Graph, Place},
+    managers::Managers,
     records::{self, Records},
     relations::Relations,
     tally::{GameTally, Tallies, Tally},
@@ -26,6 +29,8 @@ pub struct Cluster {
     kinds: Vec<Kind>,
     pub(crate) graph: Graph,
     pub(crate) relations: Relations,
+    pub(crate) below: Below,
+    pub(crate) managers: Managers,
     pub(crate) tallies: Tallies,
     pub(crate) contact: Contact,
     /// When it was added to the inventory.
@@ -37,6 +42,14 @@ pub struct Cluster {
     pub(crate) behind_since: Option<Seconds>,
     /// The largest acceptable delay between a change in the cluster and its appearance in the rows.
     pub(crate) lag: Seconds,
+    /// Who registered it; `None` for the cluster that serves this API.
+    pub(crate) registration: Option<Box<Registration>>,
+    /// When `registration` last changed.
+    pub(crate) registered: Seconds,
+    /// Registrations that are ignored.
+    pub(crate) ignored: Vec<Str>,
+    /// Whether it is no longer registered, and nothing of it is known.
+    pub(crate) removed: bool,
 }
 
 /// The state of the observation of a kind.
@@ -80,6 +93,8 @@ pub struct Contact {
     pub last_heard: Option<Seconds>,
     /// The error of the last attempt; `None` if it succeeded.
     pub silent: Option<Str>,
+    /// Whether that error is an answer, which says that the credential is not valid.
+    pub unauthenticated: bool,
     /// Since when the API server has answered, or has failed to.
     pub since: Seconds,
     /// `gitVersion` of its API server.
@@ -107,6 +122,8 @@ impl Cluster {
             kinds: std::iter::repeat_with(Kind::default).take(kinds).collect(),
             graph: Graph::default(),
             relations: Relations::default(),
+            below: Below::default(),
+            managers: Managers::default(),
             tallies: Tallies::default(),
             contact: Contact { since: now, ..Contact::default() },
             added: now,
@@ -115,7 +132,31 @@ impl Cluster {
             last_event: now,
             behind_since: None,
             lag: STALE_AFTER,
+            registration: None,
+            registered: now,
+            ignored: Vec::new(),
+            removed: false,
         }
+    }
+
+    /// Who registered the cluster, and whether it is observed; `None` for the one that serves this API.
+    pub fn registration(&self) -> Option<&Registration> {
+        self.registration.as_deref()
+    }
+
+    /// When what is known of the registration last changed.
+    pub fn registered_since(&self) -> Seconds {
+        self.registered
+    }
+
+    /// Registrations that are ignored, each with the reason.
+    pub fn ignored(&self) -> &[Str] {
+        &self.ignored
+    }
+
+    /// Whether the cluster is no longer registered. Its rows are to be deleted.
+    pub fn is_removed(&self) -> bool {
+        self.removed
     }
 
     pub(crate) fn kind_mut(&mut self, kind: KindId) -> &mut Kind {
@@ -146,9 +187,29 @@ impl Cluster {
         self.tallies.games.get(namespace)
     }
 
+    /// The Applications of Argo CD in a namespace; `None` if it has none.
+    pub fn applications(&self, namespace: &str) -> Option<&ArgoTally> {
+        self.tallies.applications.get(namespace)
+    }
+
+    /// What the servers of a fleet or set add to the numbers that it reports itself.
+    pub fn servers_of(&self, fleet: &ObjectKey) -> GameNumbers {
+        self.tallies.fleets.get(fleet).map_or_else(GameNumbers::default, |servers| servers.numbers)
+    }
+
     /// The counts over a layer.
     pub fn layer(&self, layer: Layer) -> &Tally {
         &self.tallies.layers[layer as usize]
+    }
+
+    /// The problems of the cluster.
+    pub fn problems(&self) -> &Problems {
+        &self.tallies.problems.all
+    }
+
+    /// The problems of a namespace; `None` if it has none.
+    pub fn problems_in(&self, namespace: &str) -> Option<&Problems> {
+        self.tallies.problems.namespaces.get(namespace)
     }
 
     /// The kubelet versions of the cluster's nodes, and how many nodes have each.
@@ -164,6 +225,11 @@ impl Cluster {
     /// How many objects name `key` in their `dependsOn`.
     pub fn dependents(&self, key: &ObjectKey) -> usize {
         self.graph.dependents(key)
+    }
+
+    /// How many objects that are not well are owned or applied by `key`.
+    pub fn unwell_below(&self, key: &ObjectKey) -> usize {
+        self.below.children(key)
     }
 
     /// The generator whose `spec.artifacts` names the object, whether or not the object exists.
@@ -197,7 +263,7 @@ impl Cluster {
     }
 
     /// Whether all objects of the kind are known, so that one without a record does not exist.
-    pub(crate) fn is_watched(&self, kind: KindId) -> bool {
+    pub fn is_watched(&self, kind: KindId) -> bool {
         self.is_settled(kind)
             && matches!(self.kind_status(kind), Some(KindStatus::Served { .. } | KindStatus::Absent))
     }
@@ -287,7 +353,7 @@ impl Cluster {
 
 impl Kind {
     /// Records an event of the kind.
-    pub(crate) fn said(&mut self, now: Seconds, lag: Seconds) {
+    pub(crate) fn observed(&mut self, now: Seconds, lag: Seconds) {
         if self.current.is_some() {
             self.current(now, lag);
         }
@@ -304,19 +370,25 @@ impl Kind {
 
 impl Contact {
     /// Applies an answer or its absence. Returns whether readers can see a difference.
-    pub(crate) fn hear(&mut self, heard: Liveness, now: Seconds) -> bool {
+    pub(crate) fn update(&mut self, liveness: Liveness, now: Seconds) -> bool {
         let before = self.clone();
         let was_silent = before.silent.is_some();
-        match heard {
+        match liveness {
             Liveness::Alive { version, ahead } => {
                 (self.last_heard, self.silent, self.version) = (Some(now), None, version);
                 self.ahead = ahead.or(self.ahead);
+                self.unauthenticated = false;
             }
-            Liveness::Silent { message } => self.silent = Some(message),
+            Liveness::Silent { message } => (self.silent, self.unauthenticated) = (Some(message), false),
+            Liveness::Unauthenticated { message } => {
+                (self.silent, self.unauthenticated) = (Some(message), true);
+            }
         }
         if self.silent.is_some() != was_silent {
             self.since = now;
         }
-        (&before.silent, &before.version) != (&self.silent, &self.version)
+        // The first answer is news, too, even if it says nothing.
+        (before.last_heard.is_some(), &before.silent, before.unauthenticated, &before.version)
+            != (self.last_heard.is_some(), &self.silent, self.unauthenticated, &self.version)
     }
 }

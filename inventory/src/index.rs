@@ -4,6 +4,9 @@
 //! that have to be rendered again are collected in a [`Delta`]: those of a changed object at once, and those of other
 //! objects that show it in portions, because tenants decide through `dependsOn` how many these are.
 
+mod remote;
+mod touch;
+
 use std::{
     collections::{BTreeSet, HashSet},
     sync::Arc,
@@ -11,8 +14,9 @@ use std::{
 
 use gatehouse_apiservice::{denial::DenierKind, policy::GROUP};
 
+use self::touch::touch;
 use crate::{
-    ClusterId, Detail, Event, KindStatus, ObjectKey, Record, Seconds, Str,
+    ClusterId, Detail, Engine, Event, KindStatus, ObjectKey, Record, Seconds, Str,
     catalogue::{Catalogue, KindId},
     cluster::{Cluster, STALE_AFTER},
     delta::{Backlog, Delta},
@@ -68,9 +72,14 @@ impl Inventory {
         &self.clusters[usize::from(id.0)]
     }
 
-    /// Every cluster.
+    /// Every cluster that is registered, and the local one.
     pub fn clusters(&self) -> impl Iterator<Item = (ClusterId, &Cluster)> {
-        (0..).map(ClusterId).zip(&self.clusters)
+        (0..).map(ClusterId).zip(&self.clusters).filter(|(_, cluster)| !cluster.removed)
+    }
+
+    /// Whether a remote cluster is or was registered.
+    pub fn has_remote(&self) -> bool {
+        self.clusters.len() > 1
     }
 
     /// The Namespace object with this name.
@@ -80,18 +89,28 @@ impl Inventory {
 
     /// Applies an event that a source sent at `now`.
     pub fn apply(&mut self, id: ClusterId, event: Event, now: Seconds) {
+        match event {
+            Event::Registered(registration) => self.register(id, registration, now),
+            Event::Removed => self.remove(id, now),
+            // The source of a cluster that was removed may have something left to say.
+            _ if self.clusters.get(usize::from(id.0)).is_none_or(|cluster| cluster.removed) => {}
+            observed => self.observe(id, observed, now),
+        }
+    }
+
+    fn observe(&mut self, id: ClusterId, event: Event, now: Seconds) {
         let cluster = &mut self.clusters[usize::from(id.0)];
         let lag = cluster.lag;
         match event {
             Event::Apply(record) => {
                 cluster.last_event = now;
-                cluster.kind_mut(record.key.kind).said(now, lag);
+                cluster.kind_mut(record.key.kind).observed(now, lag);
                 let key = record.key.clone();
                 self.replace(id, &key, Some(record), now);
             }
             Event::Delete(key) => {
                 cluster.last_event = now;
-                cluster.kind_mut(key.kind).said(now, lag);
+                cluster.kind_mut(key.kind).observed(now, lag);
                 self.replace(id, &key, None, now);
             }
             Event::Restart(kind) => {
@@ -102,7 +121,7 @@ impl Inventory {
                 let watched = cluster.is_watched(kind);
                 let state = cluster.kind_mut(kind);
                 let first = !std::mem::replace(&mut state.synced, true);
-                state.said(now, lag);
+                state.observed(now, lag);
                 // A list is the current state, so no event of it is outstanding.
                 (state.listing, state.resumed) = (false, None);
                 let pass = state.pass;
@@ -136,7 +155,7 @@ impl Inventory {
                 if matches!(status, KindStatus::Served { .. }) {
                     let was_failing = matches!(state.status, Some(KindStatus::Failing { .. }));
                     state.resumed = was_failing.then_some(now).or(state.resumed);
-                    state.said(now, lag);
+                    state.observed(now, lag);
                 }
                 state.failing_since = failing.then(|| state.failing_since.unwrap_or(now));
                 if state.status.as_ref() != Some(&status) {
@@ -146,9 +165,13 @@ impl Inventory {
                 }
             }
             Event::Current(kind) => cluster.kind_mut(kind).current(now, lag),
-            Event::Undecodable(..) => {}
-            Event::Liveness(heard) => {
-                if cluster.contact.hear(heard, now) {
+            Event::Undecodable(..) | Event::Registered(_) | Event::Removed => {}
+            Event::Ignored(ignored) => {
+                cluster.ignored = ignored;
+                self.delta.clusters.insert(id);
+            }
+            Event::Liveness(liveness) => {
+                if cluster.contact.update(liveness, now) {
                     self.delta.clusters.insert(id);
                 }
             }
@@ -164,8 +187,9 @@ impl Inventory {
             self.clusters[usize::from(id.0)].last_event = now;
             self.resettle(id, &key, now);
         }
-        for index in 0..self.clusters.len() {
-            self.refresh(ClusterId(u16::try_from(index).unwrap_or(u16::MAX)), now);
+        let ids: Vec<_> = self.clusters().map(|(id, _)| id).collect();
+        for id in ids {
+            self.refresh(id, now);
         }
     }
 
@@ -173,6 +197,10 @@ impl Inventory {
     pub fn take_delta(&mut self) -> Delta {
         let mut delta = self.take_changed();
         self.follow_into(&mut delta, usize::MAX, usize::MAX);
+        // What no longer waits affects others.
+        while self.is_behind() {
+            self.follow_into(&mut delta, usize::MAX, usize::MAX);
+        }
         delta
     }
 
@@ -191,6 +219,18 @@ impl Inventory {
         self.clusters.iter().map(|cluster| cluster.graph.steps()).sum()
     }
 
+    /// Queues objects whose rows show a change of another object; [`Inventory::follow`] returns them.
+    pub fn queue(&mut self, rows: impl IntoIterator<Item = (ClusterId, ObjectKey)>, now: Seconds) {
+        for (id, key) in rows {
+            if self.cluster(id).removed {
+                continue;
+            }
+            self.backlog.push(id, &key, now);
+            let cluster = &mut self.clusters[usize::from(id.0)];
+            cluster.behind_since = cluster.behind_since.or(Some(now));
+        }
+    }
+
     /// Continues to look for rows affected by changes of other objects, for about `steps` steps in the graph of each
     /// cluster, and returns at most `objects` of the affected objects, oldest first. Empty if none are left.
     pub fn follow(&mut self, steps: usize, objects: usize) -> Delta {
@@ -206,11 +246,14 @@ impl Inventory {
             cluster.graph.follow(steps, &cluster.records, &mut affected);
         }
         for _ in 0..objects {
-            let Some((id, key)) = self.backlog.pop() else { break };
-            touch(&self.catalogue, delta, id, key);
+            let Some((id, key, since)) = self.backlog.pop() else { break };
+            self.reconsider(id, &key, since);
+            let record = self.clusters[usize::from(id.0)].record(&key);
+            touch(&self.catalogue, delta, id, key, record);
         }
-        for cluster in &mut self.clusters {
-            let both = [self.backlog.since(), cluster.graph.behind_since()];
+        delta.extend(self.take_changed());
+        for (id, cluster) in (0..).map(ClusterId).zip(&mut self.clusters) {
+            let both = [self.backlog.since(id), cluster.graph.behind_since()];
             cluster.behind_since = both.into_iter().flatten().min();
         }
     }
@@ -223,6 +266,8 @@ impl Inventory {
             all.objects.extend(cluster.records.keys().map(|key| (id, key.clone())));
             all.namespaces.extend(cluster.tallies.namespaces.keys().map(|name| (id, name.clone())));
             all.games.extend(cluster.tallies.games.keys().map(|name| (id, name.clone())));
+            all.problems.extend(cluster.tallies.problems.namespaces.keys().map(|name| (id, name.clone())));
+            all.applications.extend(cluster.tallies.applications.keys().map(|name| (id, name.clone())));
         }
         all
     }
@@ -231,8 +276,8 @@ impl Inventory {
     fn refresh(&mut self, id: ClusterId, now: Seconds) {
         let cluster = &mut self.clusters[usize::from(id.0)];
         // Before the first answer, the silence counts from when the cluster was added.
-        let heard = cluster.contact.last_heard.unwrap_or(cluster.added);
-        let fresh = now - heard < STALE_AFTER;
+        let last_heard = cluster.contact.last_heard.unwrap_or(cluster.added);
+        let fresh = now - last_heard < STALE_AFTER;
         let flipped = fresh != cluster.fresh;
         if flipped {
             (cluster.fresh, cluster.fresh_since) = (fresh, now);
@@ -250,6 +295,8 @@ impl Inventory {
             self.touch_records(id, |key| flipped || stale_kinds.contains(&key.kind));
             self.touch_namespaces(id);
             self.touch_games(id);
+            self.touch_fleets(id);
+            self.touch_applications(id);
             self.delta.clusters.insert(id);
         }
     }
@@ -264,6 +311,9 @@ impl Inventory {
             self.touch_namespaces(id);
         } else if row.game.is_some() {
             self.touch_games(id);
+            self.touch_fleets(id);
+        } else if row.is_application() {
+            self.touch_applications(id);
         }
         let cluster = &mut self.clusters[usize::from(id.0)];
         if cluster.is_watched(kind) != watched {
@@ -273,22 +323,12 @@ impl Inventory {
             for key in &users {
                 self.resettle(id, key, now);
             }
+            let cluster = &mut self.clusters[usize::from(id.0)];
+            for key in cluster.below.users_of_absent(kind, &cluster.records) {
+                self.backlog.push(id, &key, now);
+                cluster.behind_since = cluster.behind_since.or(Some(now));
+            }
         }
-    }
-
-    fn touch_namespaces(&mut self, id: ClusterId) {
-        let names = self.clusters[usize::from(id.0)].tallies.namespaces.keys();
-        self.delta.namespaces.extend(names.map(|name| (id, name.clone())));
-    }
-
-    fn touch_games(&mut self, id: ClusterId) {
-        let names = self.clusters[usize::from(id.0)].tallies.games.keys();
-        self.delta.games.extend(names.map(|name| (id, name.clone())));
-    }
-
-    fn touch_records(&mut self, id: ClusterId, which: impl Fn(&ObjectKey) -> bool) {
-        let keys = self.clusters[usize::from(id.0)].records.keys().filter(|key| which(key));
-        self.delta.objects.extend(keys.map(|key| (id, key.clone())));
     }
 
     /// Stores the record that the source sent for `key`, or removes it if `new` is `None`.
@@ -303,10 +343,24 @@ impl Inventory {
                 record.wait_for_dependency(cluster, now);
                 if let Some(before) = before {
                     record.verdict.remember(&before.verdict);
+                    record.remember_unpruned(before);
+                    record.remember_awaited(before);
                 }
+            }
+            if self.catalogue.kind(key.kind).is_pod()
+                && let Some(before) = before
+            {
+                record.fails_since(before);
+            }
+            let game = self.catalogue.kind(key.kind).game;
+            if game.is_some_and(|game| game.engine == Engine::Pteronimbus)
+                && let Some(before) = before
+            {
+                record.runs_since(before);
             }
             record.settle(before, cluster, now);
         }
+        let new = new.filter(|record| self.catalogue.kind(key.kind).keeps(record));
         let unchanged = match (cluster.records.get_mut(key), &new) {
             (Some(entry), Some(record)) => {
                 entry.pass = pass;
@@ -317,6 +371,21 @@ impl Inventory {
         };
         if !unchanged {
             self.put(id, key, new.map(|record| Entry { record, pass }), now);
+        }
+    }
+
+    /// Judges an object again by what it waits for, or by its pods, one of which has changed.
+    fn reconsider(&mut self, id: ClusterId, key: &ObjectKey, since: Seconds) {
+        let cluster = &self.clusters[usize::from(id.0)];
+        let Some(entry) = cluster.records.get(key) else { return };
+        // Deadlines have passed up to the last event.
+        let now = since.max(cluster.last_event);
+        if let Some(verdict) = entry.record.no_longer_waits(cluster) {
+            let record = Box::new(Record { verdict, ..(*entry.record).clone() });
+            let pass = entry.pass;
+            self.put(id, key, Some(Entry { record, pass }), now);
+        } else if entry.record.flux().is_none() {
+            self.resettle(id, key, now);
         }
     }
 
@@ -343,9 +412,27 @@ impl Inventory {
         }
         let new = records::find(&cluster.records, key);
         let others = cluster.relations.update(key, old.as_deref(), new);
+        for other in cluster.below.update(key, old.as_deref(), new) {
+            self.backlog.push(id, &other, now);
+            cluster.behind_since = cluster.behind_since.or(Some(now));
+        }
+        let [before, after] = [old.as_deref(), new].map(|record| record.and_then(Record::applied_here));
+        for other in cluster.managers.update(key, before, after) {
+            self.backlog.push(id, &other, now);
+            cluster.behind_since = cluster.behind_since.or(Some(now));
+        }
         if kind.is_flux() {
             cluster.graph.update(key, old.as_deref(), new, now);
-            cluster.behind_since = cluster.behind_since.or(cluster.graph.behind_since());
+            let behind = cluster.graph.behind_since().or(self.backlog.since(id));
+            cluster.behind_since = cluster.behind_since.or(behind);
+        }
+        if let Some(game) = kind.game {
+            let shares =
+                [old.as_deref(), new].map(|record| record.and_then(|record| record.share_of_fleet(game)));
+            if shares[0] != shares[1] {
+                let fleets = shares.into_iter().flatten();
+                self.delta.objects.extend(fleets.map(|(fleet, _)| (id, fleet)));
+            }
         }
         if let Some(kind) = self.quota_kind {
             let deniers =
@@ -360,9 +447,12 @@ impl Inventory {
         if labels(old.as_deref()) != labels(new) {
             self.delta.namespaces.insert((id, key.name.clone()));
             self.delta.games.insert((id, key.name.clone()));
+            self.delta.applications.insert((id, key.name.clone()));
             self.touch_records(id, |other| other.namespace == key.name);
         }
-        touch(&self.catalogue, &mut self.delta, id, key.clone());
+        let states =
+            old.as_deref().into_iter().chain(records::find(&self.clusters[usize::from(id.0)].records, key));
+        touch(&self.catalogue, &mut self.delta, id, key.clone(), states);
         for other in &others {
             self.resettle(id, other, now);
         }
@@ -376,21 +466,10 @@ impl Inventory {
         let (mut record, pass) = (entry.record.clone(), entry.pass);
         record.settle(Some(&entry.record), cluster, now);
         if record != entry.record {
-            self.put(id, key, Some(Entry { record, pass }), now);
+            let kept = self.catalogue.kind(key.kind).keeps(&record);
+            self.put(id, key, kept.then_some(Entry { record, pass }), now);
         }
     }
-}
-
-/// Adds an object, its namespace and its cluster to `delta`.
-fn touch(catalogue: &Catalogue, delta: &mut Delta, id: ClusterId, key: ObjectKey) {
-    let kind = catalogue.kind(key.kind);
-    if kind.is_flux() {
-        delta.namespaces.insert((id, key.namespace.clone()));
-    } else if kind.game.is_some() {
-        delta.games.insert((id, key.namespace.clone()));
-    }
-    delta.objects.insert((id, key));
-    delta.clusters.insert(id);
 }
 
 /// The parts of a Namespace's record that appear in the metadata of all rows of the namespace.

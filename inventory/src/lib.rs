@@ -5,18 +5,30 @@
 //!
 //! **Invariant:** this crate knows nothing of HTTP, nor of the views that are rendered from the inventory.
 
+mod above;
+mod applied;
+mod argo;
+mod below;
 pub mod catalogue;
+mod cause;
 mod cluster;
+mod crashes;
 mod delta;
 pub mod expression;
 mod flux;
 mod game;
+mod game_server;
 mod graph;
+mod history;
 mod index;
 mod intern;
+mod managers;
 pub mod manifest;
+mod pod;
+mod problems;
 mod record;
 mod records;
+mod registration;
 mod relations;
 mod root_cause;
 pub mod schedule;
@@ -29,17 +41,25 @@ mod verdict;
 mod waiting;
 pub mod yaml;
 
+pub use above::Above;
+pub use applied::{Applied, Entry as AppliedEntry};
+pub use argo::{Application, ArgoHealth, ArgoSync, ArgoTally, Culprit};
+pub use cause::{Cause, Step};
 pub use cluster::{Cluster, Contact, Dependency, NotCurrent, STALE_AFTER};
 pub use delta::Delta;
-pub use flux::{DISABLED, GENERATOR_ANNOTATION, OPERATOR_ANNOTATION, Suspension};
+pub use flux::{DISABLED, GENERATOR_ANNOTATION, OPERATOR_ANNOTATION, Suspension, Unpruned as Named};
 pub use game::{Engine, GameKind, GameNumbers, PartialSum, Role};
+pub use game_server::{GameServer, Port};
 pub use graph::{Cycle, Place};
+pub use history::{History, HistoryEntry, HistoryResult};
 pub use index::Inventory;
 pub use intern::{Interner, Str};
+pub use problems::{Problems, is_problem, problem_namespace};
 pub use record::{
-    Detail, FluxDetail, FluxLinks, FluxTexts, Layer, Limit, ObjectKey, Readiness, Record, Reference, Seconds,
-    TenantQuotaDetail,
+    Detail, FluxDetail, FluxLinks, FluxRequest, FluxTexts, Layer, Limit, NamespaceShare, ObjectKey,
+    Readiness, Record, Reference, Seconds, TenantQuotaDetail,
 };
+pub use registration::{LOCAL, Mode, Refusal, Registration};
 pub use relations::{Case, Links, Member, Use, When};
 pub use root_cause::{Root, RootCause};
 pub use source::{ClusterId, Event, KindStatus, Liveness, Sink, Source};

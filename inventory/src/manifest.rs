@@ -157,7 +157,8 @@ fn text<'a>(object: &'a Map<String, Value>, field: &str) -> Option<&'a str> {
 }
 
 /// The documents of a YAML stream, each with the line on which it begins. A line that begins with `---` ends a document
-/// everywhere, even in a block scalar, so splitting needs no parser.
+/// everywhere, even in a block scalar, so splitting needs no parser. What follows `...` up to the next such line is not
+/// read by kubectl, and not by the parser.
 pub fn documents(text: &str) -> Vec<(usize, Range<usize>)> {
     let mut documents = Vec::new();
     let (mut start, mut start_line, mut offset) = (0, 1, 0);
@@ -166,9 +167,6 @@ pub fn documents(text: &str) -> Vec<(usize, Range<usize>)> {
             documents.push((start_line, start..offset));
             // The marker belongs to the document that it opens, since content may follow on the same line.
             (start, start_line) = (offset, index + 1);
-        } else if is_marker(line, "...") {
-            documents.push((start_line, start..offset));
-            (start, start_line) = (offset + line.len(), index + 2);
         }
         offset += line.len();
     }
@@ -185,7 +183,7 @@ fn is_marker(line: &str, marker: &str) -> bool {
 fn is_blank(document: &str) -> bool {
     document.lines().all(|line| {
         let line = line.strip_prefix("---").unwrap_or(line).trim_start();
-        line.is_empty() || line.starts_with(['#', '%'])
+        line.is_empty() || line.starts_with(['#', '%']) || line == "..."
     })
 }
 
@@ -254,12 +252,7 @@ mod tests {
         let found: Vec<_> = documents(text).into_iter().map(|(line, at)| (line, value(&text[at]))).collect();
         assert_eq!(
             found,
-            [
-                (4, json!({"a": 1})),
-                (6, json!({"b": "text\n--- not one\n"})),
-                (11, json!({"c": 3})),
-                (12, json!({"d": 4})),
-            ]
+            [(4, json!({"a": 1})), (6, json!({"b": "text\n--- not one\n"})), (12, json!({"d": 4})),]
         );
     }
 

@@ -7,10 +7,8 @@
 use gatehouse_apiservice::policy::Enforcement;
 
 use crate::{
-    Deadline, End, State, Str, Verdict,
-    catalogue::KindId,
-    game::GameNumbers,
-    relations::{Case, Links, Use},
+    Above, Application, Applied, Deadline, End, History, Named, State, Str, Verdict, catalogue::KindId,
+    game::GameNumbers, game_server::GameServer, relations::Links,
 };
 
 /// Seconds since the Unix epoch (`metav1.Time` has no more precision).
@@ -40,6 +38,8 @@ pub struct Record {
     pub verdict: Verdict,
     /// The fields that only some kinds have.
     pub detail: Detail,
+    /// What owns or applies it, if it is not well or may cease to be.
+    pub above: Option<Box<Above>>,
 }
 
 /// The fields that only some kinds have.
@@ -59,8 +59,12 @@ pub enum Detail {
         /// `status.nodeInfo.kubeletVersion`.
         kubelet_version: Str,
     },
-    /// A Fleet, GameServerSet or GameServer: what it adds to the numbers of its namespace.
+    /// A Fleet or GameServerSet: what it adds to the numbers of its namespace.
     Game(Box<GameNumbers>),
+    /// A GameServer.
+    GameServer(Box<GameServer>),
+    /// An Application of Argo CD.
+    Application(Box<Application>),
     /// A TenantQuota.
     TenantQuota(Box<TenantQuotaDetail>),
     /// An object with links to other objects, on which its verdict may depend.
@@ -82,6 +86,19 @@ pub struct TenantQuotaDetail {
     pub denied: i64,
     /// `status.lastDenial`: its time and message.
     pub last_denial: Option<(Seconds, Str)>,
+    /// `status.byNamespace`, sorted by namespace.
+    pub by_namespace: Box<[NamespaceShare]>,
+}
+
+/// What a TenantQuota reports of one of its namespaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamespaceShare {
+    /// The namespace.
+    pub namespace: Str,
+    /// What it uses of each limit, in the order of [`TenantQuotaDetail::limits`]; `None` if nothing is reported.
+    pub used: Box<[Option<Str>]>,
+    /// The last denials, the newest first: time and message.
+    pub last_denials: Box<[(Seconds, Str)]>,
 }
 
 /// A limit of a TenantQuota. Quantities are kept as text.
@@ -104,6 +121,10 @@ pub struct Limit {
 pub struct FluxDetail {
     /// `status.lastAppliedRevision`, the artifact's revision, or the last Helm snapshot's chart version.
     pub revision: Option<Str>,
+    /// What its status tells of its last reconciliations or releases.
+    pub history: History,
+    /// What it has applied, if its kind has an inventory in its status.
+    pub applied: Option<Box<Applied>>,
     /// Whether the object is suspended, whatever its state (a suspended object can be Terminating).
     pub suspended: bool,
     /// `spec.suspend` as written.
@@ -114,6 +135,8 @@ pub struct FluxDetail {
     pub texts: Option<Box<FluxTexts>>,
     /// The annotation `fluxcd.controlplane.io/suspendedBy`.
     pub suspended_by: Option<Str>,
+    /// What its annotations request, and what of that was handled; `None` if nothing was ever requested.
+    pub request: Option<Box<FluxRequest>>,
     /// Where its content comes from (`sourceRef`, `chart.spec.sourceRef`, `chartRef`).
     pub source: Option<Reference>,
     /// Links to other objects that only some kinds have.
@@ -126,6 +149,17 @@ pub struct FluxDetail {
     pub waits_for: Option<u8>,
 }
 
+/// What the annotations of a Flux object request.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FluxRequest {
+    /// The token of the last request to reconcile (`reconcile.fluxcd.io/requestedAt`).
+    pub token: Option<Str>,
+    /// The token that its controller has handled last (`status.lastHandledReconcileAt`).
+    pub handled: Option<Str>,
+    /// When its suspension ends by itself (`gatehouse.dev/suspended-until`).
+    pub suspended_until: Option<Seconds>,
+}
+
 /// Links of a Flux object beside its source and its dependencies.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FluxLinks {
@@ -133,6 +167,12 @@ pub struct FluxLinks {
     pub chart: Option<ObjectKey>,
     /// The ExternalArtifacts that a generator creates (`spec.artifacts`).
     pub makes: Box<[ObjectKey]>,
+    /// The Secret or ConfigMap with the address of the cluster that it applies to (`spec.kubeConfig`): kind and name.
+    pub target: Option<(&'static str, Str)>,
+    /// What its controller failed to delete, as its message names them.
+    pub unpruned: Box<[Named]>,
+    /// What its last attempt waited for in vain, as its controller's message names them.
+    pub awaited: Box<[ObjectKey]>,
 }
 
 impl FluxDetail {
@@ -259,6 +299,17 @@ impl Layer {
     }
 }
 
+impl Detail {
+    /// The links to other objects that the catalogue's rules have found.
+    pub(crate) fn links(&self) -> Option<&Links> {
+        match self {
+            Detail::Linked(links) => Some(links),
+            Detail::Application(application) => application.links.as_deref(),
+            _ => None,
+        }
+    }
+}
+
 impl Record {
     /// Applies the deadlines that have passed at `now`.
     pub(crate) fn let_pass(&mut self, now: Seconds) {
@@ -287,22 +338,41 @@ impl Record {
     pub fn game(&self) -> Option<&GameNumbers> {
         match &self.detail {
             Detail::Game(numbers) => Some(numbers),
+            Detail::GameServer(server) => server.numbers.as_deref(),
             _ => None,
         }
+    }
+
+    /// What it has applied, and whether to another cluster than its own.
+    pub fn applied(&self) -> Option<(&Applied, bool)> {
+        match &self.detail {
+            Detail::Flux(flux) => {
+                let elsewhere = flux.links.as_ref().is_some_and(|links| links.target.is_some());
+                Some((flux.applied.as_deref()?, elsewhere))
+            }
+            detail => Some((detail.links()?.applied.as_deref()?, false)),
+        }
+    }
+
+    /// What it has applied to its own cluster.
+    pub(crate) fn applied_here(&self) -> Option<&Applied> {
+        self.applied().filter(|(_, elsewhere)| !elsewhere).map(|(applied, _)| applied)
     }
 
     /// The links that the catalogue's rule for its kind has found.
     pub(crate) fn links(&self) -> Option<&Links> {
-        match &self.detail {
-            Detail::Linked(links) => Some(links),
-            _ => None,
-        }
+        self.detail.links()
     }
 
     pub(crate) fn own_verdict_mut(&mut self) -> &mut Verdict {
-        match &mut self.detail {
-            Detail::Linked(links) => &mut links.own,
-            _ => &mut self.verdict,
+        let links = match &mut self.detail {
+            Detail::Linked(links) => Some(links),
+            Detail::Application(application) => application.links.as_mut(),
+            _ => None,
+        };
+        match links {
+            Some(links) => &mut links.own,
+            None => &mut self.verdict,
         }
     }
 
@@ -320,21 +390,39 @@ impl Record {
             Detail::Flux(flux) => {
                 let texts = if flux.texts.is_some() { size_of::<FluxTexts>() } else { 0 };
                 let links = flux.links.as_ref();
-                let links =
-                    links.map_or(0, |links| size_of::<FluxLinks>() + size_of_val::<[_]>(&links.makes));
-                size_of::<FluxDetail>() + texts + links + flux.depends_on.len() * size_of::<Reference>()
+                let links = links.map_or(0, |links| {
+                    size_of::<FluxLinks>()
+                        + size_of_val::<[_]>(&links.makes)
+                        + size_of_val::<[_]>(&links.unpruned)
+                        + size_of_val::<[_]>(&links.awaited)
+                });
+                let applied = flux.applied.as_ref();
+                let applied = applied.map_or(0, |applied| size_of::<Applied>() + applied.size());
+                let request = if flux.request.is_some() { size_of::<FluxRequest>() } else { 0 };
+                size_of::<FluxDetail>()
+                    + texts
+                    + links
+                    + applied
+                    + request
+                    + flux.history.size()
+                    + flux.depends_on.len() * size_of::<Reference>()
             }
             Detail::Game(_) => size_of::<GameNumbers>(),
+            Detail::GameServer(server) => server.size(),
+            Detail::Application(application) => application.size(),
             Detail::TenantQuota(quota) => {
-                size_of::<TenantQuotaDetail>() + quota.limits.len() * size_of::<Limit>()
+                let of =
+                    |share: &NamespaceShare| size_of_val(&*share.used) + size_of_val(&*share.last_denials);
+                size_of::<TenantQuotaDetail>()
+                    + size_of_val(&*quota.limits)
+                    + size_of_val(&*quota.by_namespace)
+                    + quota.by_namespace.iter().map(of).sum::<usize>()
             }
-            Detail::Linked(links) => {
-                let cases = links.uses.iter().map(|used| used.cases.len() * size_of::<Case>()).sum::<usize>();
-                size_of::<Links>() + links.uses.len() * size_of::<Use>() + cases
-            }
+            Detail::Linked(links) => links.size(),
             Detail::None | Detail::Namespace { .. } | Detail::Node { .. } => 0,
         };
-        size_of::<Self>() + detail + self.verdict.deadlines().count() * size_of::<Deadline>()
+        let above = if self.above.is_some() { size_of::<Above>() } else { 0 };
+        size_of::<Self>() + detail + above + self.verdict.deadlines().count() * size_of::<Deadline>()
     }
 }
 

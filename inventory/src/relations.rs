@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::{
-    Cluster, Layer, ObjectKey, Record, Seconds, Str, Verdict,
+    Applied, Cluster, Layer, ObjectKey, Record, Seconds, Str, Verdict,
     catalogue::KindId,
     records::{self, Records},
 };
@@ -26,6 +26,16 @@ pub struct Links {
     pub uses: Box<[Use]>,
     /// The series that it belongs to.
     pub series: Option<Member>,
+    /// What it has applied to its own cluster, if it is an Application of Argo CD.
+    pub applied: Option<Box<Applied>>,
+}
+
+impl Links {
+    pub(crate) fn size(&self) -> usize {
+        let of = |used: &Use| size_of_val(&*used.cases) + size_of_val(&*used.not_reasons);
+        let applied = self.applied.as_ref().map_or(0, |applied| size_of::<Applied>() + applied.size());
+        size_of::<Self>() + size_of_val(&*self.uses) + self.uses.iter().map(of).sum::<usize>() + applied
+    }
 }
 
 /// An object that another one uses.
@@ -33,6 +43,12 @@ pub struct Links {
 pub struct Use {
     /// The used object.
     pub target: ObjectKey,
+    /// Whether it explains a failure of the user if it has failed itself.
+    pub explains_if_failed: bool,
+    /// Whether it explains a failure of the user if it does not exist.
+    pub explains_if_missing: bool,
+    /// The reasons with which its own failure explains nothing.
+    pub not_reasons: Box<[Str]>,
     /// How the verdict of the user depends on the used object. The first case that applies decides.
     pub cases: Box<[Case]>,
 }
@@ -169,6 +185,7 @@ impl Record {
             let (verdict, layer) = (case.unwrap_or(&links.own).clone(), links.layer);
             (self.verdict, self.layer) = (verdict, layer);
         }
+        self.crash_with_pods(cluster, now);
         if let Some(before) = before
             && self.flux().is_none()
         {

@@ -58,7 +58,7 @@ impl Cluster {
 }
 
 /// The next step of a walk.
-enum Next<'a> {
+pub(crate) enum Next<'a> {
     Dependency(&'a Record),
     Source(&'a Record),
     End(Root<'a>),
@@ -96,12 +96,13 @@ fn root_cause<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<RootCause<
     }
 }
 
-fn next<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<Next<'a>> {
+pub(crate) fn next<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<Next<'a>> {
     // A suspended object proceeds when somebody resumes it, whatever else is wrong.
     if record.verdict.state == State::Suspended || record.satisfies_dependents() {
         return None;
     }
-    if record.verdict.state != State::Blocked {
+    // While a blocked object is tried again, what blocked it still does.
+    if record.verdict.outcome() != State::Blocked {
         return source_in_the_way(cluster, record);
     }
     if cluster.place(&record.key).is_in_cycle() {
@@ -135,14 +136,14 @@ fn dependency_in_the_way<'a>(cluster: &'a Cluster, record: &'a Record) -> Option
     }
     let candidates = flux.depends_on.iter().filter_map(|reference| match cluster.dependency(reference) {
         Dependency::Is(dependency) => {
-            let grave = Grave::of(dependency)?;
-            Some((grave, reference, Next::Dependency(dependency)))
+            let likelihood = Likelihood::of(dependency)?;
+            Some((likelihood, reference, Next::Dependency(dependency)))
         }
         Dependency::Missing => {
             let key = key_of(reference)?;
-            Some((Grave::Missing, reference, Next::End(Root::Missing(key))))
+            Some((Likelihood::Missing, reference, Next::End(Root::Missing(key))))
         }
-        Dependency::Unseen => Some((Grave::Unseen, reference, Next::End(Root::Unseen(reference)))),
+        Dependency::Unseen => Some((Likelihood::Unseen, reference, Next::End(Root::Unseen(reference)))),
     });
     candidates.max_by(|(a, x, _), (b, y, _)| a.cmp(b).then_with(|| y.cmp(x))).map(|(_, _, next)| next)
 }
@@ -156,14 +157,14 @@ fn key_of(reference: &Reference) -> Option<&ObjectKey> {
 
 /// How likely a dependency is the cause, the least likely first.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Grave {
+enum Likelihood {
     Unseen,
     NotReady(State),
     Missing,
     Failed(State),
 }
 
-impl Grave {
+impl Likelihood {
     fn of(dependency: &Record) -> Option<Self> {
         let verdict = &dependency.verdict;
         match verdict.state {
@@ -177,7 +178,7 @@ impl Grave {
 /// The source of an object, if the source is why the object is not ready: it has failed, is itself waiting, or is
 /// missing.
 fn source_in_the_way<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<Next<'a>> {
-    if !may_be_the_source(&record.verdict.reason) {
+    if !may_be_the_source(&record.verdict.reason, &record.verdict.message) {
         return None;
     }
     let key = record.flux()?.fed_by()?;
@@ -193,7 +194,7 @@ fn source_in_the_way<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<Nex
             .or_else(|| is_trouble.then_some(Next::End(Root::MissingSource(key))));
     };
     let verdict = &source.verdict;
-    let is_waited_for = record.verdict.state == State::Blocked || waits_for_source(record);
+    let is_waited_for = record.verdict.outcome() == State::Blocked || waits_for_source(record);
     let outcome = verdict.outcome();
     let is_good = outcome == State::Ready || verdict.is_well();
     let is_in_the_way = outcome.is_failure() || (is_waited_for && !is_good);
@@ -211,12 +212,17 @@ fn waits_for_source(record: &Record) -> bool {
 /// Why an object has failed, if the cause is another object that it uses.
 fn rule_cause<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<RootCause<'a>> {
     let mut passed = vec![record];
+    if !record.verdict.state.is_failure() {
+        return None;
+    }
     let missing = loop {
         let current = passed[passed.len() - 1];
-        match culprit(cluster, current) {
-            Some(Culprit::Failed(used)) if !passed.iter().any(|one| one.key == used.key) => passed.push(used),
-            Some(Culprit::Missing(key)) => break Some(key),
-            Some(Culprit::Failed(_)) | None => break None,
+        match failed_use(cluster, current) {
+            Some(FailedUse::Failed(used)) if !passed.iter().any(|one| one.key == used.key) => {
+                passed.push(used);
+            }
+            Some(FailedUse::Missing(key)) => break Some(key),
+            Some(FailedUse::Failed(_)) | None => break None,
         }
     };
     let root = match missing {
@@ -227,15 +233,21 @@ fn rule_cause<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<RootCause<
     Some(RootCause { root, path: passed.into_iter().skip(1).map(|record| &record.key).collect() })
 }
 
-enum Culprit<'a> {
+pub(crate) enum FailedUse<'a> {
     Failed(&'a Record),
     Missing(&'a ObjectKey),
 }
 
-fn culprit<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<Culprit<'a>> {
-    let links = record.links().filter(|_| record.verdict.state.is_failure())?;
-    links.uses.iter().map(|used| &used.target).find_map(|target| match cluster.record(target) {
-        Some(used) => used.verdict.state.is_failure().then_some(Culprit::Failed(used)),
-        None => cluster.is_watched(target.kind).then_some(Culprit::Missing(target)),
+/// The first of the objects that this one uses which explains why it is not well.
+pub(crate) fn failed_use<'a>(cluster: &'a Cluster, record: &'a Record) -> Option<FailedUse<'a>> {
+    record.links()?.uses.iter().find_map(|used| {
+        let Some(other) = cluster.record(&used.target) else {
+            let explains = used.explains_if_missing && cluster.is_watched(used.target.kind);
+            return explains.then_some(FailedUse::Missing(&used.target));
+        };
+        let explains = used.explains_if_failed
+            && other.verdict.state.is_failure()
+            && !used.not_reasons.contains(&other.verdict.reason);
+        explains.then_some(FailedUse::Failed(other))
     })
 }

@@ -8,8 +8,9 @@ use std::{
 use gatehouse_apiservice::denial::Denier;
 
 use crate::{
-    Counts, Detail, Engine, GameKind, GameNumbers, Layer, ObjectKey, Record, Seconds, State, Str,
+    ArgoTally, Counts, Detail, Engine, GameKind, GameNumbers, Layer, ObjectKey, Record, Seconds, State, Str,
     catalogue::{Kind, KindId},
+    problems::ProblemTallies,
 };
 
 /// Counts by kind and state, and the failures in order.
@@ -21,40 +22,45 @@ pub struct Tally {
 
 /// The order of failures: the most severe state first, then the oldest, then by key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
+pub(crate) struct Rank {
     state: Reverse<State>,
     /// [`Seconds::MAX`] if unknown.
     since: Seconds,
-    key: ObjectKey,
+    pub(crate) key: ObjectKey,
 }
 
 impl Rank {
-    fn of(record: &Record, state: State) -> Option<Self> {
-        state.is_failure().then(|| Self {
-            state: Reverse(state),
+    /// The rank of a record by the outcome of its last attempt, whether or not that is a failure.
+    pub(crate) fn by_outcome(record: &Record) -> Self {
+        Self {
+            state: Reverse(record.verdict.outcome()),
             since: record.verdict.outcome_since().unwrap_or(Seconds::MAX),
             key: record.key.clone(),
-        })
+        }
+    }
+
+    fn of(record: &Record) -> Option<Self> {
+        record.verdict.outcome().is_failure().then(|| Self::by_outcome(record))
     }
 }
 
 impl Tally {
-    fn add(&mut self, record: &Record, state: State) {
+    pub(crate) fn add(&mut self, record: &Record, state: State) {
         self.kinds.entry(record.key.kind).or_default().add(state);
         // A failed object that is being retried counts as failed until the attempt ends, so that lists of failures are
         // stable.
-        self.failures.extend(Rank::of(record, record.verdict.outcome()));
+        self.failures.extend(Rank::of(record));
     }
 
     /// Removes a record that was added with the same state.
-    fn remove(&mut self, record: &Record, state: State) {
+    pub(crate) fn remove(&mut self, record: &Record, state: State) {
         if let Some(counts) = self.kinds.get_mut(&record.key.kind) {
             counts.remove(state);
             if counts.total() == 0 {
                 self.kinds.remove(&record.key.kind);
             }
         }
-        if let Some(rank) = Rank::of(record, record.verdict.outcome()) {
+        if let Some(rank) = Rank::of(record) {
             self.failures.remove(&rank);
         }
     }
@@ -132,6 +138,14 @@ impl GameTally {
     }
 }
 
+/// The servers of a fleet.
+#[derive(Debug, Default)]
+pub(crate) struct FleetTally {
+    /// What they add to the numbers of the fleet.
+    pub(crate) numbers: GameNumbers,
+    servers: u32,
+}
+
 /// The tallies of a cluster.
 #[derive(Debug, Default)]
 pub(crate) struct Tallies {
@@ -139,6 +153,10 @@ pub(crate) struct Tallies {
     pub(crate) namespaces: HashMap<Str, Tally>,
     /// Game servers and fleets by namespace.
     pub(crate) games: HashMap<Str, GameTally>,
+    /// Applications of Argo CD by namespace.
+    pub(crate) applications: HashMap<Str, ArgoTally>,
+    /// The servers of each fleet and set, whether or not that exists.
+    pub(crate) fleets: HashMap<ObjectKey, FleetTally>,
     /// All objects by the layer that they count towards, with the outcome of their last attempt: a healthy layer stays
     /// healthy while a controller reconciles one of its objects.
     pub(crate) layers: [Tally; Layer::ALL.len()],
@@ -146,17 +164,28 @@ pub(crate) struct Tallies {
     pub(crate) kubelet_versions: BTreeMap<Str, u32>,
     /// How many objects each quota and policy holds back.
     pub(crate) held_back: HashMap<Denier<Str>, u32>,
+    /// The problems of the cluster and of its namespaces.
+    pub(crate) problems: ProblemTallies,
 }
 
 impl Tallies {
     /// Adds a record of `kind`.
     pub(crate) fn add(&mut self, record: &Record, kind: &Kind) {
+        self.problems.add(record, kind);
         if kind.is_flux() {
             let namespace = self.namespaces.entry(record.key.namespace.clone()).or_default();
             namespace.add(record, record.verdict.state);
         }
         if let Some(game) = kind.game {
             self.games.entry(record.key.namespace.clone()).or_default().add(record, game);
+            if let Some((fleet, share)) = record.share_of_fleet(game) {
+                let fleet = self.fleets.entry(fleet).or_default();
+                fleet.numbers += share;
+                fleet.servers += 1;
+            }
+        }
+        if kind.is_application() {
+            self.applications.entry(record.key.namespace.clone()).or_default().add(record);
         }
         if let Some(layer) = record.layer {
             self.layers[layer as usize].add(record, record.verdict.outcome());
@@ -171,6 +200,7 @@ impl Tallies {
 
     /// Removes a record, which must be the same as when it was added.
     pub(crate) fn remove(&mut self, record: &Record, kind: &Kind) {
+        self.problems.remove(record, kind);
         if kind.is_flux()
             && let Some(namespace) = self.namespaces.get_mut(&record.key.namespace)
         {
@@ -185,6 +215,23 @@ impl Tallies {
             namespace.remove(record, game);
             if namespace.objects.is_empty() {
                 self.games.remove(&record.key.namespace);
+            }
+            if let Some((key, share)) = record.share_of_fleet(game)
+                && let Some(fleet) = self.fleets.get_mut(&key)
+            {
+                fleet.numbers -= share;
+                fleet.servers -= 1;
+                if fleet.servers == 0 {
+                    self.fleets.remove(&key);
+                }
+            }
+        }
+        if kind.is_application()
+            && let Some(namespace) = self.applications.get_mut(&record.key.namespace)
+        {
+            namespace.remove(record);
+            if namespace.objects.is_empty() {
+                self.applications.remove(&record.key.namespace);
             }
         }
         if let Some(layer) = record.layer {

@@ -37,6 +37,7 @@ pub(crate) fn record(name: &str) -> Builder {
             deadline: None,
         },
         detail: Detail::Flux(Box::default()),
+        above: None,
     })
 }
 

@@ -86,7 +86,7 @@ impl Verdict {
                     .outcome_since
                     .zip(before.outcome_since())
                     .is_some_and(|(own, before)| own > before || is_told && own == before);
-            let says_itself = is_suspended && self.last_outcome.is_some_and(State::is_failure);
+            let says_itself = is_told && self.last_outcome.is_some_and(State::is_failure);
             if known.is_some_and(State::is_failure) && !is_newer && !says_itself {
                 self.last_outcome = known;
                 self.outcome_since = before.outcome_since();
@@ -153,6 +153,7 @@ impl Verdict {
             let mut known = before.deadlines().filter(|known| known.observed);
             if deadline.observed
                 && let Some(known) = known.find(|known| known.is_same(deadline))
+                && known.since < deadline.since
             {
                 deadline.at -= deadline.since - known.since;
                 deadline.since = known.since;
@@ -174,7 +175,8 @@ impl Verdict {
     /// Applies the deadlines that are due at `now`. Returns the effect of the last one, if one has passed since the
     /// last call.
     pub(crate) fn let_pass(&mut self, now: Seconds) -> Option<End> {
-        let (mut deadline, mut end, mut told, mut is_new) = (self.deadline.as_deref_mut(), None, None, false);
+        let (mut deadline, mut end, mut reached, mut is_new) =
+            (self.deadline.as_deref_mut(), None, None, false);
         while let Some(current) = deadline {
             if !current.passed && current.at <= now {
                 (current.passed, is_new) = (true, true);
@@ -182,13 +184,19 @@ impl Verdict {
             if current.passed {
                 end = Some(current.end);
                 if let End::State(state) = current.end {
-                    told = Some((state, current.reason.clone(), current.told(), current.since, current.at));
+                    reached = Some((
+                        state,
+                        current.reason.clone(),
+                        current.message_after(),
+                        current.since,
+                        current.at,
+                    ));
                 }
             }
             deadline = current.next.as_deref_mut();
         }
         let end = end.filter(|_| is_new)?;
-        if let Some((state, reason, message, since, at)) = told {
+        if let Some((state, reason, message, since, at)) = reached {
             (self.state, self.last_outcome) = (state, None);
             (self.reason, self.message, self.since) = (reason, message, Some(since));
             self.outcome_since = self.outcome_since.and(Some(at));
@@ -209,7 +217,8 @@ pub struct Deadline {
     pub at: Seconds,
     /// When the state began that the deadline ends; at most `at`.
     pub since: Seconds,
-    /// Whether `since` is the time of the first observation, because the object has no such time.
+    /// Whether `since` is the time of the first observation or of a write before it, because the object has no such
+    /// time.
     pub observed: bool,
     /// The effect.
     pub end: End,
@@ -239,7 +248,7 @@ impl Deadline {
     }
 
     /// The message after the deadline. It includes the time `since`, unless that is the deadline itself.
-    fn told(&self) -> Str {
+    fn message_after(&self) -> Str {
         match jiff::Timestamp::from_second(self.since) {
             Ok(since) if self.since < self.at && self.message.is_empty() => format!("since {since}").into(),
             Ok(since) if self.since < self.at => format!("{}, since {since}", self.message).into(),

@@ -1,8 +1,9 @@
 //! The CEL expressions of the catalogue's rules: their variables, and how an object is bound to them.
 //!
 //! The variables are `metadata`, `spec` and `status` (maps, empty if the object has none), `object` and `self` (the
-//! whole object) and `now`. Two functions are added to Kubernetes' CEL libraries: `nextRun(cron, timestamp)`, the next
-//! time of a schedule after a timestamp, and `portion(intOrString, total)`.
+//! whole object) and `now`. Three functions are added to Kubernetes' CEL libraries: `nextRun(cron, timestamp)`, the next
+//! time of a schedule after a timestamp; `nextDue(cron, timestamp)`, the same for a run that began at that timestamp; and
+//! `portion(intOrString, total)`.
 //!
 //! **Invariant:** All expressions on one object share one budget.
 
@@ -22,8 +23,9 @@ const VARIABLES: [&str; 6] = ["metadata", "spec", "status", "object", "self", "n
 /// The cost of `nextRun` in steps: it searches the days of about forty years at most.
 const NEXT_RUN: u64 = 2_000;
 
-const OWN: [Own; 2] = [
+const OWN: [Own; 3] = [
     Own { name: "nextRun", signature: "(string, dyn) dyn", steps: NEXT_RUN },
+    Own { name: "nextDue", signature: "(string, dyn) dyn", steps: 2 * NEXT_RUN },
     Own { name: "portion", signature: "(dyn, int) int", steps: 1 },
 ];
 
@@ -31,6 +33,7 @@ const OWN: [Own; 2] = [
 pub(super) fn functions() -> Functions {
     Functions::new(&OWN, &[], |context| {
         context.add_function("nextRun", next_run);
+        context.add_function("nextDue", next_due);
         context.add_function("portion", portion);
     })
     .nullable()
@@ -113,15 +116,40 @@ fn timestamp(at: Seconds) -> Value {
 /// `nextRun(schedule, after)`: the next time of a schedule; null if there is none, or if the schedule cannot be parsed.
 #[allow(clippy::needless_pass_by_value, reason = "the evaluator hands arguments over by value")]
 fn next_run(schedule: Arc<String>, after: Value) -> Result<Value, ExecutionError> {
-    let wrong = |got| ExecutionError::function_error("nextRun", format!("expected a timestamp, got {got}"));
-    match &after {
-        // A schedule that its controller accepts and this parser does not is no error of the object.
-        Value::Timestamp(after) => {
-            let next = cron::next_run(&schedule, after.timestamp()).ok().flatten();
-            Ok(next.map_or(Value::Null, timestamp))
-        }
+    scheduled("nextRun", &after, |after| run_after(&schedule, after))
+}
+
+/// `nextDue(schedule, last)`: when the run after one that began at `last` is due. A run that began late, or by other
+/// means than its time, is not followed by another one at once: as long as the schedule leaves between two runs has to
+/// pass.
+#[allow(clippy::needless_pass_by_value, reason = "the evaluator hands arguments over by value")]
+fn next_due(schedule: Arc<String>, last: Value) -> Result<Value, ExecutionError> {
+    scheduled("nextDue", &last, |last| {
+        let next = run_after(&schedule, last)?;
+        let interval = run_after(&schedule, next).map_or(0, |second| second - next);
+        Some(next.max(last.saturating_add(interval)))
+    })
+}
+
+/// The next time of a schedule. A schedule that its controller accepts and this parser does not is no error of the
+/// object.
+fn run_after(schedule: &str, after: Seconds) -> Option<Seconds> {
+    cron::next_run(schedule, after).ok().flatten()
+}
+
+/// The result of a function of a timestamp; null for null.
+fn scheduled(
+    function: &str,
+    of: &Value,
+    compute: impl FnOnce(Seconds) -> Option<Seconds>,
+) -> Result<Value, ExecutionError> {
+    match of {
+        Value::Timestamp(of) => Ok(compute(of.timestamp()).map_or(Value::Null, timestamp)),
         Value::Null => Ok(Value::Null),
-        other => Err(wrong(describe(other))),
+        other => {
+            let message = format!("expected a timestamp, got {}", describe(other));
+            Err(ExecutionError::function_error(function, message))
+        }
     }
 }
 

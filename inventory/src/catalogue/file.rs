@@ -11,10 +11,10 @@ use serde::Deserialize;
 use super::{
     CatalogueError, Judge, Kind, expression,
     form::{
-        CaseForm, DeadlineForm, KindForm, LookupForm, OneOrMany, RuleFields, RuleForm, Scope, SeriesForm,
-        TextForm, UseForm,
+        CaseForm, DeadlineForm, ExplainsForm, JudgeForm, KindForm, LookupForm, MadeForForm, OneOrMany,
+        RuleFields, RuleForm, Scope, SeriesForm, TextForm, UseForm,
     },
-    link::{CaseRule, SeriesRule, UseRule},
+    link::{CaseRule, SeriesRule, TargetRule, UseRule},
     matching::{Check, ConditionTest, Lookup, Rule, Test, Text},
     path::FieldPath,
     rule::{Rules, Span, TimedRule},
@@ -90,11 +90,13 @@ fn compile(form: KindForm, functions: &Functions) -> Result<Kind, FieldError> {
             .collect::<Result<_, FieldError>>()?,
         uses: compiler.uses(form.uses)?,
         series: form.series.map(|series| compiler.series(series)).transpose()?,
+        made_for: form.made_for.map(|form| compiler.made_for(form)).transpose()?,
         variables: compiler.variables,
     };
     let judge = match form.judge {
         None => Judge::Rules(Box::new(rules)),
-        Some(_) if rules.is_empty() => Judge::Flux,
+        Some(JudgeForm::Flux) if rules.is_empty() => Judge::Flux,
+        Some(JudgeForm::Pod) if rules.is_empty() => Judge::Pod,
         Some(_) => return Err(("judge".into(), "leaves no room for rules of its own".into())),
     };
     Ok(Kind {
@@ -216,14 +218,20 @@ impl Compiler<'_> {
         let compile = |(index, form): (usize, UseForm)| {
             let field = format!("uses[{index}]");
             let cases = form.when.into_iter().enumerate();
+            let explains = |when| form.explains.as_ref().is_none_or(|explains| explains.0.contains(&when));
             Ok(UseRule {
-                group: self.text(&format!("{field}.group"), form.group)?,
-                kind: self.text(&format!("{field}.kind"), Some(form.kind))?,
-                name: self.lookup(&format!("{field}.name"), form.name)?,
-                namespace: form
-                    .namespace
-                    .map(|namespace| self.lookup(&format!("{field}.namespace"), namespace))
-                    .transpose()?,
+                target: TargetRule {
+                    group: self.text(&format!("{field}.group"), form.group)?,
+                    kind: self.text(&format!("{field}.kind"), Some(form.kind))?,
+                    name: self.lookup(&format!("{field}.name"), form.name)?,
+                    namespace: form
+                        .namespace
+                        .map(|namespace| self.lookup(&format!("{field}.namespace"), namespace))
+                        .transpose()?,
+                },
+                failed: explains(ExplainsForm::Failed),
+                missing: explains(ExplainsForm::Missing),
+                not_reasons: form.not_reason.0,
                 cases: cases
                     .map(|(index, form)| self.case(&format!("{field}.when[{index}]"), form))
                     .collect::<Result<_, _>>()?,
@@ -241,8 +249,18 @@ impl Compiler<'_> {
         Ok(CaseRule {
             reason_is,
             state: form.state,
+            forget: form.forget.map(|text| seconds(&format!("{field}.forget"), &text)).transpose()?,
             reason: self.text(&format!("{field}.reason"), form.reason)?,
             message: self.text(&format!("{field}.message"), form.message)?,
+        })
+    }
+
+    fn made_for(&mut self, form: MadeForForm) -> Result<TargetRule, FieldError> {
+        Ok(TargetRule {
+            group: self.text("madeFor.group", form.group)?,
+            kind: self.text("madeFor.kind", Some(form.kind))?,
+            name: self.lookup("madeFor.name", form.name)?,
+            namespace: None,
         })
     }
 

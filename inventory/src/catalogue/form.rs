@@ -22,7 +22,7 @@ pub(super) struct KindForm {
     pub(super) layer: Option<Layer>,
     #[serde(default)]
     pub(super) layers: Vec<LayerForm>,
-    /// `Flux` selects the built-in state rule instead of the fields below.
+    /// `Flux` and `Pod` select a built-in state rule instead of the fields below.
     pub(super) judge: Option<JudgeForm>,
     #[serde(default)]
     pub(super) suspended: OneOrMany<RuleForm>,
@@ -39,6 +39,8 @@ pub(super) struct KindForm {
     #[serde(default)]
     pub(super) uses: Vec<UseForm>,
     pub(super) series: Option<SeriesForm>,
+    /// The object that it was made for, if its owner is of a kind that is not observed.
+    pub(super) made_for: Option<MadeForForm>,
     /// How long a deletion may take.
     pub(super) deleting: Option<String>,
     /// Rules whose messages explain why the deletion has not finished.
@@ -56,6 +58,7 @@ pub(super) enum Scope {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub(super) enum JudgeForm {
     Flux,
+    Pod,
 }
 
 #[derive(Debug, Deserialize)]
@@ -106,6 +109,15 @@ pub(super) struct DeadlineForm {
     pub(super) message: Option<TextForm>,
 }
 
+/// The object that an object of this kind was made for, in the same namespace.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct MadeForForm {
+    pub(super) group: Option<TextForm>,
+    pub(super) kind: TextForm,
+    pub(super) name: LookupForm,
+}
+
 /// An object that an object of this kind uses.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -115,8 +127,21 @@ pub(super) struct UseForm {
     pub(super) name: LookupForm,
     /// If absent, the namespace of the object itself.
     pub(super) namespace: Option<LookupForm>,
+    /// When the other object explains a failure of this one; if absent, always.
+    pub(super) explains: Option<OneOrMany<ExplainsForm>>,
+    /// The reasons with which the other object does not explain a failure of this one.
+    #[serde(default)]
+    pub(super) not_reason: OneOrMany<String>,
     #[serde(default)]
     pub(super) when: Vec<CaseForm>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(super) enum ExplainsForm {
+    /// If it has failed.
+    Failed,
+    /// If it does not exist.
+    Missing,
 }
 
 /// How the other object changes a verdict: `is` matches its reason, `missing` matches if it does not exist.
@@ -128,6 +153,8 @@ pub(super) struct CaseForm {
     pub(super) missing: bool,
     /// If absent, only the reason and message change.
     pub(super) state: Option<State>,
+    /// How long after it began a failure counts.
+    pub(super) forget: Option<String>,
     pub(super) reason: Option<TextForm>,
     pub(super) message: Option<TextForm>,
 }

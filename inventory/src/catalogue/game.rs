@@ -1,19 +1,45 @@
 //! Reads the fields of game servers and their fleets that views show.
 
-use gatehouse_apiservice::agones::{Member, Reference};
+mod owner;
+mod server;
+
+use gatehouse_apiservice::agones::Member;
 use kube_cel::cel::Value;
 
-use super::tree;
+use self::owner::{made_for, owned_by};
+use super::{
+    Catalogue,
+    object::{MOST, Object},
+};
 use crate::{
-    expression::describe,
+    Detail, Interner, Seconds,
     game::{Engine, GameKind, GameNumbers, PartialSum, Role},
 };
 
-/// The maximum of a number in an object: sums over any number of objects stay far below the maximum of `i64`.
-const MOST: i64 = u32::MAX as i64;
+/// What is kept of an object beyond its verdict; the error names a field that has the wrong type. `written` is when it
+/// was last written, or observed if it does not say.
+pub(super) fn detail(
+    catalogue: &Catalogue,
+    kind: GameKind,
+    name: &str,
+    object: &Value,
+    written: Seconds,
+    interner: &Interner,
+) -> Result<Detail, String> {
+    let numbers = numbers(kind, name, object)?;
+    match kind.role {
+        Role::Group => Ok(Detail::Game(Box::new(numbers))),
+        Role::Server => {
+            let mut server = server::read(catalogue, kind.engine, Object(object), written, interner)?;
+            // Most are servers of a fleet, which add nothing.
+            server.numbers = (numbers != GameNumbers::default()).then(|| Box::new(numbers));
+            Ok(Detail::GameServer(Box::new(server)))
+        }
+    }
+}
 
 /// The numbers that the object adds to its namespace; the error names a field that has the wrong type.
-pub(super) fn numbers(kind: GameKind, name: &str, object: &Value) -> Result<GameNumbers, String> {
+fn numbers(kind: GameKind, name: &str, object: &Value) -> Result<GameNumbers, String> {
     let object = Object(object);
     let numbers = match (kind.engine, kind.role) {
         (Engine::Agones, Role::Group) => agones_group(name, object)?,
@@ -36,7 +62,7 @@ fn unless_leaving(object: Object<'_>, numbers: GameNumbers) -> GameNumbers {
 
 /// A Fleet, or a GameServerSet, which adds nothing if it belongs to a Fleet.
 fn agones_group(kind: &str, object: Object<'_>) -> Result<GameNumbers, String> {
-    if kind == "GameServerSet" && object.is_made_for_another(Member::GameServerSet)? {
+    if kind == "GameServerSet" && made_for(object, Member::GameServerSet)?.is_some() {
         return Ok(GameNumbers::default());
     }
     let (players, capacity) = agones_players(object)?;
@@ -53,7 +79,7 @@ fn agones_group(kind: &str, object: Object<'_>) -> Result<GameNumbers, String> {
 }
 
 fn agones_server(object: Object<'_>) -> Result<GameNumbers, String> {
-    if object.is_made_for_another(Member::GameServer)? {
+    if made_for(object, Member::GameServer)?.is_some() {
         return Ok(GameNumbers::default());
     }
     let state = object.text(&["status", "state"])?;
@@ -107,10 +133,7 @@ fn kruise_server(object: Object<'_>) -> Result<GameNumbers, String> {
     let purpose = object.text(&["spec", "opsState"])?;
     let allocated = ready && purpose == "Allocated";
     let withdrawn = matches!(purpose, "Maintaining" | "WaitToBeDeleted" | "Kill");
-    // With the reclaim policy Cascade, the owner is the Pod, and only the label names the set.
-    let of_set = object.get(&["metadata", "labels", "game.kruise.io/owner-gss"]).is_some()
-        || object.is_owned_by("game.kruise.io", "GameServerSet")?;
-    if of_set {
+    if kruise_owner(object)?.is_some() {
         let taken = i64::from(ready && (allocated || withdrawn));
         return Ok(GameNumbers {
             ready: -taken,
@@ -130,6 +153,16 @@ fn kruise_server(object: Object<'_>) -> Result<GameNumbers, String> {
     .with_missing())
 }
 
+/// The set that a server belongs to. With the reclaim policy Cascade, the owner is the Pod, and only the label names the
+/// set.
+fn kruise_owner(object: Object<'_>) -> Result<Option<&str>, String> {
+    let label = ["metadata", "labels", "game.kruise.io/owner-gss"];
+    match object.get(&label) {
+        Some(_) => object.text(&label).map(Some),
+        None => owned_by(object, "game.kruise.io", "GameServerSet"),
+    }
+}
+
 fn pteronimbus_server(object: Object<'_>) -> Result<GameNumbers, String> {
     let phase = object.text(&["status", "phase"])?;
     Ok(GameNumbers {
@@ -138,82 +171,6 @@ fn pteronimbus_server(object: Object<'_>) -> Result<GameNumbers, String> {
         players: PartialSum::new(object.number(&["status", "playerCount"])?),
         ..GameNumbers::default()
     })
-}
-
-/// Reads fields; an error names the field that has the wrong type.
-#[derive(Clone, Copy)]
-struct Object<'a>(&'a Value);
-
-impl<'a> Object<'a> {
-    fn get(self, path: &[&str]) -> Option<&'a Value> {
-        path.iter().try_fold(self.0, |value, name| tree::field(value, name))
-    }
-
-    /// An integer from 0 to [`MOST`]; values outside are clamped.
-    fn number(self, path: &[&str]) -> Result<Option<i64>, String> {
-        match self.get(path) {
-            None => Ok(None),
-            Some(Value::Int(number)) => Ok(Some((*number).clamp(0, MOST))),
-            // An integer that is too large for an int is read as a double.
-            Some(Value::Float(number)) if *number >= 9e18 => Ok(Some(MOST)),
-            Some(other) => Err(wrong(path, "a whole number", other)),
-        }
-    }
-
-    /// A count in the status; absent means zero, because Go omits zero.
-    fn status(self, name: &str) -> Result<i64, String> {
-        self.number(&["status", name]).map(Option::unwrap_or_default)
-    }
-
-    /// A string; empty if absent.
-    fn text(self, path: &[&str]) -> Result<&'a str, String> {
-        match self.get(path) {
-            None => Ok(""),
-            Some(Value::String(text)) => Ok(text),
-            Some(other) => Err(wrong(path, "a string", other)),
-        }
-    }
-
-    /// Whether Agones treats it as part of another object, whose status includes it.
-    fn is_made_for_another(self, member: Member) -> Result<bool, String> {
-        let references = self.owners()?.map(|owner| {
-            let text = |field| owner.text(&[field]).unwrap_or_default();
-            Reference {
-                api_version: text("apiVersion"),
-                kind: text("kind"),
-                name: text("name"),
-                uid: text("uid"),
-                controller: matches!(owner.get(&["controller"]), Some(Value::Bool(true))),
-            }
-        });
-        let label = self.text(&["metadata", "labels", member.label()]).unwrap_or_default();
-        Ok(member.claim(Some(label), references).is_some_and(|claim| claim.uid.is_some()))
-    }
-
-    /// Whether an object of this kind, in any version, owns this one.
-    fn is_owned_by(self, group: &str, kind: &str) -> Result<bool, String> {
-        let mut owners = self.owners()?;
-        Ok(owners.any(|owner| {
-            let version = owner.text(&["apiVersion"]).unwrap_or_default();
-            let of_group = version.split_once('/').is_some_and(|(name, _)| name == group);
-            of_group && owner.text(&["kind"]) == Ok(kind)
-        }))
-    }
-
-    /// Its owner references.
-    fn owners(self) -> Result<impl Iterator<Item = Object<'a>>, String> {
-        let path = ["metadata", "ownerReferences"];
-        let owners = match self.get(&path) {
-            None => &[],
-            Some(Value::List(owners)) => owners.as_slice(),
-            Some(other) => return Err(wrong(&path, "a list", other)),
-        };
-        Ok(owners.iter().map(Object))
-    }
-}
-
-fn wrong(path: &[&str], expected: &str, got: &Value) -> String {
-    format!("{}: expected {expected}, got {}", path.join("."), describe(got))
 }
 
 #[cfg(test)]
@@ -267,7 +224,7 @@ mod tests {
         let server = json!({"metadata": owner("agones.dev", "GameServerSet"),
             "status": {"state": "Ready", "players": {"count": 1, "capacity": 2}}});
         let record = observe("agones.dev", "GameServer", &server);
-        assert_eq!(record.detail, crate::Detail::None, "and takes no room");
+        assert_eq!(record.game(), None);
         let foreign =
             json!({"metadata": owner("example.com", "GameServerSet"), "status": {"state": "Ready"}});
         assert_eq!(numbers("agones.dev", "GameServer", &foreign).ready, 1, "an owner of another system");

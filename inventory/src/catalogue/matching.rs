@@ -87,6 +87,25 @@ impl Rule {
     }
 }
 
+impl Test {
+    /// What an object that does not match has instead. Expressions do not tell.
+    pub(super) fn lacks<'a>(&self, object: &'a Value) -> Option<Found<'a>> {
+        match self {
+            Test::Cel(_) => None,
+            Test::Path(path, _) => path.values(object).first().map(|value| {
+                let value = match value {
+                    Value::String(text) => text.to_string(),
+                    Value::Bool(flag) => flag.to_string(),
+                    Value::Int(number) => number.to_string(),
+                    other => describe(other).to_owned(),
+                };
+                Found { message: format!("{path} is {value}").into(), ..Found::default() }
+            }),
+            Test::Condition(test) => test.lacks(object),
+        }
+    }
+}
+
 impl Check {
     fn matches<'a>(&self, path: &FieldPath, object: &'a Value) -> Result<Option<Found<'a>>, String> {
         let values = path.values(object);
@@ -147,6 +166,35 @@ impl ConditionTest {
             }
         }
         Ok(best.map(|(_, found)| found))
+    }
+
+    /// The first of the conditions, with whichever status it has.
+    fn lacks<'a>(&self, object: &'a Value) -> Option<Found<'a>> {
+        fn text<'a>(condition: &'a Value, name: &str) -> &'a str {
+            match tree::field(condition, name) {
+                Some(Value::String(text)) => text,
+                _ => "",
+            }
+        }
+        let lists = self.lists.values(object).into_iter();
+        let conditions = lists.flat_map(|list| match list {
+            Value::List(conditions) => conditions.as_slice(),
+            _ => &[],
+        });
+        let mut found =
+            conditions.filter(|condition| self.types.iter().any(|type_| type_ == text(condition, "type")));
+        found.next().map(|condition| {
+            // It has the right status, so that it is of another generation.
+            if self.latest && self.statuses.iter().any(|status| status == text(condition, "status")) {
+                let message = "what its controller reports is of an older generation".into();
+                return Found { reason: "LatestGenerationNotObserved".into(), message, since: None };
+            }
+            let message = match text(condition, "message") {
+                "" => format!("{} is {}", text(condition, "type"), text(condition, "status")).into(),
+                message => Cow::Borrowed(message),
+            };
+            Found { reason: text(condition, "reason").into(), message, since: None }
+        })
     }
 
     /// The match, and the index of the condition's type in the rule.

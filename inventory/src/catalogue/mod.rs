@@ -5,6 +5,7 @@
 //! **Invariant:** Every row is compiled when it is read. Judging an object can therefore fail only because of the
 //! content of the object, and such a failure is reported as [`State::Unknown`](crate::State::Unknown).
 
+mod argo;
 mod cron;
 mod draft;
 mod error;
@@ -14,9 +15,11 @@ mod form;
 mod game;
 mod link;
 mod matching;
+mod object;
 mod observe;
 mod path;
 mod quota;
+mod resources;
 mod rule;
 pub(crate) mod tree;
 
@@ -26,7 +29,7 @@ pub(crate) use draft::{Draft, clip};
 pub use error::{CatalogueError, Undecodable};
 pub(crate) use observe::namespace_of;
 
-use crate::{GameKind, Layer, expression::Functions};
+use crate::{GameKind, Layer, Record, State, expression::Functions};
 
 macro_rules! builtin {
     ($($name:literal),*) => { [$(($name, include_str!(concat!("builtin/", $name)))),*] };
@@ -58,7 +61,12 @@ pub struct Catalogue {
     /// The functions for the rules' expressions, kept because building this table costs more than judging an object.
     functions: Functions,
     flux_texts: bool,
+    /// How many entries of the history of each of Flux's objects are kept.
+    history_entries: u8,
 }
+
+/// How many entries of the history of each of Flux's objects are kept by default.
+pub const HISTORY_ENTRIES: u8 = 3;
 
 /// A kind that is observed.
 #[derive(Debug)]
@@ -83,6 +91,8 @@ pub struct Kind {
 enum Judge {
     /// By the state rule of Flux's kinds.
     Flux,
+    /// By the state rule of Pods.
+    Pod,
     /// By the catalogue's rules.
     Rules(Box<rule::Rules>),
 }
@@ -90,7 +100,12 @@ enum Judge {
 impl Catalogue {
     /// The kinds that are built into Gatehouse.
     pub fn builtin() -> Self {
-        let mut catalogue = Self { kinds: Vec::new(), functions: expression::functions(), flux_texts: false };
+        let mut catalogue = Self {
+            kinds: Vec::new(),
+            functions: expression::functions(),
+            flux_texts: false,
+            history_entries: HISTORY_ENTRIES,
+        };
         for (file, text) in BUILTIN {
             catalogue.add(file, text).expect("the built-in catalogue is part of the build and tested");
         }
@@ -106,10 +121,27 @@ impl Catalogue {
         }
     }
 
+    /// Leaves Pods out: they are not watched, and no problem is explained by one.
+    #[must_use]
+    pub fn without_pods(mut self) -> Self {
+        self.kinds.retain(|kind| !kind.is_pod());
+        self
+    }
+
     /// Also keeps the fields of Flux's objects that only metrics expose.
     #[must_use]
     pub fn with_flux_texts(self) -> Self {
         Self { flux_texts: true, ..self }
+    }
+
+    /// Keeps so many entries of the history of each of Flux's objects, instead of [`HISTORY_ENTRIES`].
+    #[must_use]
+    pub fn with_history_entries(self, history_entries: u8) -> Self {
+        Self { history_entries, ..self }
+    }
+
+    pub(crate) fn history_entries(&self) -> usize {
+        self.history_entries.into()
     }
 
     pub(crate) fn keeps_flux_texts(&self) -> bool {
@@ -168,9 +200,35 @@ impl Kind {
         matches!(self.judge, Judge::Flux)
     }
 
+    /// Whether it is the Pod kind of the core group.
+    pub fn is_pod(&self) -> bool {
+        matches!(self.judge, Judge::Pod)
+    }
+
+    /// Whether a record of this kind is kept: there are more Pods than all other objects, and only those that are not
+    /// well are shown.
+    pub(crate) fn keeps(&self, record: &Record) -> bool {
+        !self.is_pod() || record.verdict.state != State::Ready
+    }
+
+    /// Whether objects of this kind count towards some layer.
+    pub fn has_layers(&self) -> bool {
+        self.layer.is_some() || matches!(&self.judge, Judge::Rules(rules) if !rules.layers.is_empty())
+    }
+
     /// Whether it is the Namespace kind of the core group.
     pub fn is_namespace(&self) -> bool {
         self.group.is_empty() && self.kind == "Namespace"
+    }
+
+    /// Whether it is the Application kind of Argo CD.
+    pub fn is_application(&self) -> bool {
+        self.group == "argoproj.io" && self.kind == "Application"
+    }
+
+    /// Whether it is the AppProject kind of Argo CD.
+    pub fn is_argo_project(&self) -> bool {
+        self.group == "argoproj.io" && self.kind == "AppProject"
     }
 
     /// Whether it is the TenantQuota kind of Gatehouse.
@@ -181,7 +239,7 @@ impl Kind {
     /// Whether objects of this kind may count towards a layer.
     pub fn counts_towards(&self, layer: Layer) -> bool {
         let elsewhere = match &self.judge {
-            Judge::Flux => false,
+            Judge::Flux | Judge::Pod => false,
             Judge::Rules(rules) => rules.layers.iter().any(|(other, _)| *other == layer),
         };
         self.layer == Some(layer) || elsewhere

@@ -6,19 +6,20 @@ use gatehouse_apiservice::view::TENANT_LABEL;
 use kube_cel::cel::Value;
 
 use super::{
-    Catalogue, Draft, Judge, Kind, KindId, Undecodable,
+    Catalogue, Draft, Judge, Kind, KindId, Undecodable, argo,
     draft::clip,
     expression::Scope,
     game,
     link::Subject,
-    matching, quota,
+    matching, quota, resources,
     rule::{self, Rules},
     tree,
 };
 use crate::{
-    Deadline, Detail, End, GameNumbers, Interner, ObjectKey, Record, Seconds, State, Verdict,
+    Above, Application, Deadline, Detail, End, Interner, ObjectKey, Record, Seconds, State, Verdict, above,
     expression::describe,
     flux::{self, Named, Text},
+    pod,
 };
 
 /// The namespace of a manifest that sets no `metadata.namespace`, as in kubectl.
@@ -61,15 +62,25 @@ impl Catalogue {
         now: Seconds,
     ) -> Result<Record, Undecodable> {
         match &self.kind(id).judge {
-            Judge::Flux => flux::observe(self, id, json, interner, now)
-                .or_else(|_| self.undecodable_flux(id, json, interner)),
+            Judge::Flux => flux::observe(self, id, json, interner, now).or_else(|_| {
+                let detail = Detail::Flux(Box::default());
+                self.undecodable(id, json, flux::field_error(json), detail, interner)
+            }),
+            Judge::Pod => pod::observe(self, id, json, interner, now)
+                .or_else(|_| self.undecodable(id, json, pod::field_error(json), Detail::None, interner)),
             Judge::Rules(rules) => self.observe_by_rules(id, rules, json, interner, now),
         }
     }
 
-    /// Decodes again a Flux object that failed to decode, on a slower path that finds the field and the name.
-    fn undecodable_flux(&self, id: KindId, json: &str, interner: &Interner) -> Result<Record, Undecodable> {
-        let error = flux::field_error(json);
+    /// The record of an object whose fields have the wrong type, if its name can be read.
+    fn undecodable(
+        &self,
+        id: KindId,
+        json: &str,
+        error: String,
+        detail: Detail,
+        interner: &Interner,
+    ) -> Result<Record, Undecodable> {
         let Ok(Named { metadata }) = serde_json::from_str::<Named<'_>>(json) else {
             return Err(Undecodable { message: error });
         };
@@ -84,7 +95,8 @@ impl Catalogue {
             created: 0,
             layer: kind.layer,
             verdict: Draft::unknown(UNDECODABLE, error).finish(interner),
-            detail: Detail::Flux(Box::default()),
+            detail,
+            above: None,
         })
     }
 
@@ -108,11 +120,12 @@ impl Catalogue {
         let scope = Scope::new(&object, now, &self.functions, &rules.variables);
 
         let judged = Judged::of(self, kind, rules, &metadata, &scope, json, interner);
-        let Judged { created, layer, draft, detail } = judged.unwrap_or_else(|draft| Judged {
+        let Judged { created, layer, draft, detail, above } = judged.unwrap_or_else(|draft| Judged {
             created: 0,
             layer: kind.layer,
             draft,
             detail: Detail::None,
+            above: None,
         });
         let mut record = Record {
             key: ObjectKey {
@@ -124,6 +137,7 @@ impl Catalogue {
             layer,
             verdict: draft.finish(interner),
             detail,
+            above,
         };
         record.let_pass(now);
         Ok(record)
@@ -136,6 +150,7 @@ struct Judged<'a> {
     layer: Option<crate::Layer>,
     draft: Draft<'a>,
     detail: Detail,
+    above: Option<Box<Above>>,
 }
 
 impl<'a> Judged<'a> {
@@ -155,7 +170,7 @@ impl<'a> Judged<'a> {
         for part in ["spec", "status"] {
             Fields::of(scope.object, part).map_err(undecodable)?;
         }
-        let detail = detail(kind, scope.object, json, interner).map_err(undecodable)?;
+        let detail = detail(catalogue, kind, scope, json, interner).map_err(undecodable)?;
         let rule_error = |error: rule::RuleError| {
             Draft::unknown(RULE_ERROR, format!("{}: {}", error.field, error.message))
         };
@@ -174,17 +189,62 @@ impl<'a> Judged<'a> {
         let created = created.unwrap_or_default();
         let namespace = metadata.text("namespace").map_err(undecodable)?;
         let subject = Subject { namespace: named_namespace(kind, namespace), created, layer };
+        let links = || {
+            let applied = resources::applied(kind, scope.object).map_err(undecodable)?;
+            let links = rules.links(catalogue, scope, interner, &subject, &draft, applied);
+            let links = links.map_err(|message| rule_error(rule::RuleError { field: "uses", message }))?;
+            Ok(links.map(Box::new))
+        };
         let detail = match detail {
-            Detail::None => {
-                let links = rules.links(catalogue, scope, interner, &subject, &draft);
-                let links =
-                    links.map_err(|message| rule_error(rule::RuleError { field: "uses", message }))?;
-                links.map_or(Detail::None, |links| Detail::Linked(Box::new(links)))
+            Detail::None => links()?.map_or(Detail::None, Detail::Linked),
+            Detail::Application(application) => {
+                Detail::Application(Box::new(Application { links: links()?, ..*application }))
             }
             detail => detail,
         };
-        Ok(Self { created, layer, draft, detail })
+        let may_fail = draft.state != State::Ready || draft.deadline.is_some() || detail.links().is_some();
+        let above = if may_fail {
+            let made_for = || match &rules.made_for {
+                Some(rule) => rule.key(catalogue, scope, interner, subject.namespace),
+                None => Ok(None),
+            };
+            above(catalogue, metadata, subject.namespace, interner, made_for).map_err(undecodable)?
+        } else {
+            None
+        };
+        Ok(Self { created, layer, draft, detail, above })
     }
+}
+
+/// What owns the object by its owner references, or else what it was made for, and what applies it by its labels.
+fn above(
+    catalogue: &Catalogue,
+    metadata: &Fields<'_>,
+    namespace: &str,
+    interner: &Interner,
+    made_for: impl FnOnce() -> Result<Option<ObjectKey>, String>,
+) -> Result<Option<Box<Above>>, String> {
+    let get = |name| metadata.value.and_then(|metadata| tree::field(metadata, name));
+    let references = match get("ownerReferences") {
+        None => &[][..],
+        Some(Value::List(references)) => references.as_slice(),
+        Some(other) => return Err(expected("metadata", "ownerReferences", "a list", other)),
+    };
+    let is_controller =
+        |reference: &&Value| matches!(tree::field(reference, "controller"), Some(Value::Bool(true)));
+    let owner = references.iter().find(is_controller).and_then(|reference| {
+        let field = |name| tree::field(reference, name).and_then(text);
+        let named = [field("apiVersion")?, field("kind")?, field("name")?];
+        above::owner(catalogue, interner, named, namespace)
+    });
+    let owner = match owner {
+        Some(owner) => Some(owner),
+        None => made_for()?,
+    };
+    let labels = get("labels");
+    let label = |prefix: &str, part: &str| text(tree::field(labels?, &format!("{prefix}/{part}"))?);
+    let manager = above::manager(catalogue, interner, label);
+    Ok(Above::of(owner, manager))
 }
 
 /// An object that is being deleted. A deletion takes seconds, or hours while players are connected, but not days.
@@ -249,12 +309,20 @@ fn text(value: &Value) -> Option<&str> {
 }
 
 /// The details of some kinds that views show beyond the verdict.
-fn detail(kind: &Kind, object: &Value, json: &str, interner: &Interner) -> Result<Detail, String> {
+fn detail(
+    catalogue: &Catalogue,
+    kind: &Kind,
+    scope: &Scope<'_>,
+    json: &str,
+    interner: &Interner,
+) -> Result<Detail, String> {
+    let object = scope.object;
     if let Some(of) = kind.game {
-        let numbers = game::numbers(of, &kind.kind, object)?;
-        // Most objects are servers of a fleet, which add nothing.
-        let adds = numbers != GameNumbers::default();
-        return Ok(if adds { Detail::Game(Box::new(numbers)) } else { Detail::None });
+        let written = scope.last_written().unwrap_or(scope.now);
+        return game::detail(catalogue, of, &kind.kind, object, written, interner);
+    }
+    if kind.is_application() {
+        return Ok(Detail::Application(Box::new(argo::application(object, interner)?)));
     }
     if kind.is_tenant_quota() {
         return Ok(Detail::TenantQuota(Box::new(quota::detail(json, interner)?)));

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use gatehouse_apiservice::{
-    policy::{Enforcement, TenantQuotaStatus},
+    policy::{Enforcement, LastDenial, TenantQuotaStatus},
     view::TENANT_LABEL,
 };
 use serde::Deserialize;
 
 use crate::{
-    Interner,
-    record::{Limit, TenantQuotaDetail},
+    Interner, Seconds, Str,
+    record::{Limit, NamespaceShare, TenantQuotaDetail},
 };
 
 /// The fields that are read. Each may be absent, because a manifest can be incomplete.
@@ -51,16 +51,26 @@ pub(super) fn detail(json: &str, interner: &Interner) -> Result<TenantQuotaDetai
     // The tenant is in the quota's own label, or else in its selector.
     let labels = [&metadata.labels, &spec.namespace_selector.match_labels];
     let tenant = labels.into_iter().find_map(|labels| labels.get(TENANT_LABEL));
-    let told = |amounts: fn(&TenantQuotaStatus) -> &BTreeMap<String, String>, name: &String| {
+    let amount = |amounts: fn(&TenantQuotaStatus) -> &BTreeMap<String, String>, name: &String| {
         status.as_ref().and_then(|status| amounts(status).get(name)).map(|amount| interner.intern(amount))
     };
     let limits = spec.hard.iter().map(|(name, hard)| Limit {
         name: interner.intern(name),
         hard: interner.intern(hard),
-        used: told(|status| &status.used, name),
-        reserved: told(|status| &status.reserved, name),
-        overcommit: told(|status| &status.overcommit, name),
+        used: amount(|status| &status.used, name),
+        reserved: amount(|status| &status.reserved, name),
+        overcommit: amount(|status| &status.overcommit, name),
     });
+    let shares =
+        status.iter().flat_map(|status| &status.by_namespace).map(|(namespace, usage)| NamespaceShare {
+            namespace: interner.intern(namespace),
+            used: spec
+                .hard
+                .keys()
+                .map(|name| usage.used.get(name).map(|used| interner.intern(used)))
+                .collect(),
+            last_denials: usage.last_denials.iter().map(|denial| denied(denial, interner)).collect(),
+        });
     let denial = status.as_ref().and_then(|status| status.last_denial.as_ref());
     Ok(TenantQuotaDetail {
         tenant: tenant.map(|tenant| interner.intern(tenant)),
@@ -68,8 +78,13 @@ pub(super) fn detail(json: &str, interner: &Interner) -> Result<TenantQuotaDetai
         limits: limits.collect(),
         namespaces: status.as_ref().map(|status| status.namespaces),
         denied: status.as_ref().map_or(0, |status| status.denied),
-        last_denial: denial.map(|denial| (denial.time.0.as_second(), interner.intern(&denial.message))),
+        last_denial: denial.map(|denial| denied(denial, interner)),
+        by_namespace: shares.collect(),
     })
+}
+
+fn denied(denial: &LastDenial, interner: &Interner) -> (Seconds, Str) {
+    (denial.time.0.as_second(), interner.intern(&denial.message))
 }
 
 #[cfg(test)]
@@ -95,6 +110,13 @@ mod tests {
             "status": {
                 "used": {"gameservers": "78"},
                 "reserved": {"gameservers": "1"},
+                "byNamespace": {
+                    "eu": {
+                        "used": {"gameservers": "70", "pods": "5"},
+                        "lastDenials": [{"time": "2026-01-01T00:00:00Z", "message": "too many"}],
+                    },
+                    "us": {},
+                },
                 "namespaces": 2,
                 "denied": 3,
                 "lastDenial": {"time": "2026-01-01T00:00:00Z", "message": "too many"},
@@ -119,6 +141,14 @@ mod tests {
             .map(|limit| (&*limit.name, &*limit.hard, limit.used.as_deref(), limit.reserved.as_deref()))
             .collect();
         assert_eq!(limits, [("gameservers", "80", Some("78"), Some("1")), ("players", "2000", None, None)]);
+        let share = |namespace: &str, used: [Option<Str>; 2], last_denials: &[(i64, Str)]| NamespaceShare {
+            namespace: namespace.into(),
+            used: used.into(),
+            last_denials: last_denials.into(),
+        };
+        let denial = (1_767_225_600, "too many".into());
+        let expected = [share("eu", [Some("70".into()), None], &[denial]), share("us", [None, None], &[])];
+        assert_eq!(*detail.by_namespace, expected, "of the limits, in their order");
     }
 
     #[test]

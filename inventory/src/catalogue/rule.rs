@@ -16,7 +16,7 @@ use super::{
     Draft,
     draft::clip,
     expression::Scope,
-    link::{SeriesRule, UseRule},
+    link::{SeriesRule, TargetRule, UseRule},
     matching::{Lookup, Rule, Text, text},
     tree,
 };
@@ -41,6 +41,8 @@ pub(super) struct Rules {
     pub(super) uses: Vec<UseRule>,
     /// What groups objects of this kind into a series.
     pub(super) series: Option<SeriesRule>,
+    /// The object that an object of this kind was made for, if its owner is not observed.
+    pub(super) made_for: Option<TargetRule>,
     /// The variables that the expressions above use.
     pub(super) variables: Vec<&'static str>,
 }
@@ -134,16 +136,27 @@ impl Rules {
         if let Some(draft) = first(State::Ready, "current", &self.current, scope)? {
             return Ok(draft);
         }
-        Ok(Draft::new(match tree::field(scope.object, "status") {
-            Some(Value::Map(status)) if !status.map.is_empty() => {
-                if self.current.is_empty() {
-                    State::Ready
-                } else {
-                    State::Progressing
-                }
+        if !has_status(scope.object) {
+            return Ok(Draft::new(State::Pending));
+        }
+        if self.current.is_empty() {
+            return Ok(Draft::new(State::Ready));
+        }
+        Ok(self.lacking(scope))
+    }
+
+    /// Of an object of which no rule says anything, what it lacks to be Ready.
+    fn lacking<'a>(&self, scope: &Scope<'a>) -> Draft<'a> {
+        let mut reason = None;
+        let mut words = Vec::new();
+        for rule in &self.current {
+            if let Some(found) = rule.test.lacks(scope.object) {
+                reason = reason.or(Some(found.reason).filter(|reason| !reason.is_empty()));
+                words.push(found.message);
             }
-            _ => State::Pending,
-        }))
+        }
+        let reason = reason.unwrap_or_else(|| IN_PROGRESS.into());
+        Draft { reason, message: words.join(", ").into(), ..Draft::new(State::Progressing) }
     }
 
     /// The outcome of the last attempt, if the rules can determine it.
@@ -205,10 +218,11 @@ impl TimedRule {
                 Some(at) => (at, false),
                 None => return Ok(None),
             },
-            None => match draft.since.or_else(|| scope.last_written()) {
-                Some(since) => (since, false),
-                None => (scope.now, true),
-            },
+            // A write that changes nothing about the state does not restart the time, so both are only the latest
+            // possible start.
+            None => draft
+                .since
+                .map_or_else(|| (scope.last_written().unwrap_or(scope.now), true), |since| (since, false)),
         };
         let reason = text(self.reason.as_ref(), scope)?;
         let message = text(self.message.as_ref(), scope)?;
@@ -225,6 +239,9 @@ impl TimedRule {
         }))
     }
 }
+
+/// The reason for an object that says nothing of itself, as kstatus names it.
+const IN_PROGRESS: &str = "InProgress";
 
 /// The length of ", since …" after a message.
 const SINCE_BYTES: usize = 40;

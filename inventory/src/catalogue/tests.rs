@@ -169,7 +169,11 @@ fn each_layer_is_bad_when_the_reference_says_so() {
             "Failed Faulted",
         ),
         ("volumes.longhorn.io", json!({"state": "detached", "robustness": "unknown"}), "Ready Detached"),
-        ("volumes.longhorn.io", json!({"state": "attaching", "robustness": "unknown"}), "Progressing "),
+        (
+            "volumes.longhorn.io",
+            json!({"state": "attaching", "robustness": "unknown"}),
+            "Progressing InProgress",
+        ),
         (
             "certificates.cert-manager.io",
             conditions(&[condition("Issuing", "True", "Renewing"), condition("Ready", "False", "Expired")]),
@@ -202,7 +206,7 @@ fn each_layer_is_bad_when_the_reference_says_so() {
         ("httproutes.gateway.networking.k8s.io", parents("False"), "Failed BackendNotFound"),
         ("httproutes.gateway.networking.k8s.io", parents("True"), "Ready Accepted"),
         ("backups.velero.io", json!({"phase": "PartiallyFailed"}), "Failed PartiallyFailed"),
-        ("backups.velero.io", json!({"phase": "InProgress"}), "Progressing "),
+        ("backups.velero.io", json!({"phase": "InProgress"}), "Progressing InProgress"),
         ("backupstoragelocations.velero.io", json!({"phase": "Unavailable"}), "Failed Unavailable"),
         ("applications.argoproj.io", app("Synced", "Healthy"), "Ready Healthy"),
         ("applications.argoproj.io", app("OutOfSync", "Healthy"), "Suspended OutOfSync"),
@@ -251,9 +255,11 @@ fn what_time_brings_is_a_deadline_before_and_a_failure_after() {
         let verdict = observe(&catalogue, "schedules.velero.io", &object).verdict;
         (verdict.state, verdict.reason.to_string(), verdict.deadline.map(|deadline| deadline.at - NOW))
     };
-    // The next run is at 02:00 tomorrow, with an hour of grace.
-    let ready = (State::Ready, "Enabled".to_owned(), Some(58_800));
-    assert_eq!(schedule("0 2 * * *", "2026-08-29T02:00:05Z"), ready);
+    // The next run is at 02:00 tomorrow, a day after the last one, with an hour of grace.
+    let ready = |at| (State::Ready, "Enabled".to_owned(), Some(at));
+    assert_eq!(schedule("0 2 * * *", "2026-08-29T02:00:05Z"), ready(58_805));
+    // One that began late is not followed by the next one at its time.
+    assert_eq!(schedule("0 2 * * *", "2026-08-28T20:00:00Z"), ready(9 * 3600 + 1200 + 3600));
     assert_eq!(schedule("@daily", "2026-08-27T00:00:05Z").1, "LastBackupTooOld");
     assert_eq!(schedule("@every 6h", "2026-08-29T08:40:00Z").2, Some(4 * 3600 + 3600));
     let unread = schedule("at midnight", "2026-08-29T02:00:05Z");
@@ -438,4 +444,42 @@ fn a_wrong_file_is_refused_by_file_kind_and_field() {
     }
     let missing = Catalogue::builtin().with_file(Path::new("nowhere/mine.yaml"));
     assert!(matches!(missing, Err(CatalogueError::Read { .. })));
+}
+
+#[test]
+fn pods_can_be_left_out() {
+    let catalogue = Catalogue::builtin().without_pods();
+    assert!(catalogue.find("", "Pod").is_none());
+    assert_eq!(catalogue.len() + 1, Catalogue::builtin().len());
+    assert!(catalogue.kinds().all(|(id, kind)| catalogue.find(&kind.group, &kind.kind) == Some(id)));
+}
+
+#[test]
+fn an_application_has_the_inventory_of_what_it_applied_here() {
+    let application = |destination: &Value, resources: &Value| {
+        let object = json!({
+            "metadata": {"name": "shop", "namespace": "argocd"}, "spec": {"destination": destination},
+            "status": {"health": {"status": "Healthy"}, "sync": {"status": "Synced"}, "resources": resources},
+        });
+        observe(&Catalogue::builtin(), "applications.argoproj.io", &object)
+    };
+    let resources = json!([
+        {"group": "apps", "version": "v1", "kind": "Deployment", "namespace": "apps", "name": "shop", "status": "Synced"},
+        {"version": "v1", "kind": "Service", "namespace": "apps", "name": "shop"},
+        {"group": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:shop"},
+        {"kind": 7}, "text",
+    ]);
+    let here = json!({"server": "https://kubernetes.default.svc", "namespace": "apps"});
+    let record = application(&here, &resources);
+    let (applied, elsewhere) = record.applied().expect("an inventory");
+    let entries: Vec<_> =
+        applied.entries().map(|entry| format!("{}/{}/{}", entry.kind, entry.namespace, entry.name)).collect();
+    assert_eq!(entries, ["ClusterRole//system:shop", "Service/apps/shop", "Deployment/apps/shop"]);
+    assert_eq!((applied.omitted, elsewhere, record.verdict.state), (2, false, State::Ready));
+    assert_eq!(
+        application(&json!({"name": "in-cluster"}), &resources).applied().map(|found| found.0.len()),
+        Some(3)
+    );
+    assert_eq!(application(&json!({"server": "https://edge:6443"}), &resources).applied(), None);
+    assert_eq!(application(&here, &json!({"a": 1})).verdict.state, State::Unknown);
 }

@@ -2,6 +2,9 @@
 //!
 //! **Invariant:** Integers are `int` regardless of their sign, as in Kubernetes. Through a generic JSON value they
 //! would be `uint`, and `status.replicas < 1` would not compare.
+//!
+//! **Invariant:** Rules see no null. Controllers in Go write null for a list or map that is empty, and `has(…)` would
+//! call such a field present.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -14,18 +17,18 @@ use serde::{
     de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-/// Parses an object. Of `metadata.managedFields` only the times are kept: the rest is often half of the object, and no
-/// rule needs it.
+/// Parses an object, without its nulls. Of `metadata.managedFields` only the times are kept: the rest is often half of
+/// the object, and no rule needs it.
 pub(crate) fn parse(json: &str) -> Result<Value, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    let value = Place::Root.deserialize(&mut deserializer)?;
+    let value = Reading { place: Place::Root, nulls: false }.deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(value)
 }
 
-/// Converts JSON that is already parsed.
+/// Converts JSON that is already parsed, with its nulls.
 pub(crate) fn of(json: &serde_json::Value) -> Result<Value, serde_json::Error> {
-    Place::Root.deserialize(json)
+    Reading { place: Place::Root, nulls: true }.deserialize(json)
 }
 
 /// The field `name` of a map. Null counts as absent.
@@ -53,7 +56,21 @@ impl Place {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Place {
+/// How a value is read.
+#[derive(Clone, Copy)]
+struct Reading {
+    place: Place,
+    /// Whether nulls are kept.
+    nulls: bool,
+}
+
+impl Reading {
+    fn keeps(self, value: &Value) -> bool {
+        self.nulls || !matches!(value, Value::Null)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Reading {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -61,7 +78,7 @@ impl<'de> DeserializeSeed<'de> for Place {
     }
 }
 
-impl<'de> Visitor<'de> for Place {
+impl<'de> Visitor<'de> for Reading {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -96,9 +113,11 @@ impl<'de> Visitor<'de> for Place {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        let place = if matches!(self, Place::Managed) { self } else { Place::Within };
-        while let Some(value) = seq.next_element_seed(place)? {
-            list.push(value);
+        let place = if matches!(self.place, Place::Managed) { self.place } else { Place::Within };
+        while let Some(value) = seq.next_element_seed(Self { place, ..self })? {
+            if self.keeps(&value) {
+                list.push(value);
+            }
         }
         Ok(Value::List(Arc::new(list)))
     }
@@ -106,12 +125,14 @@ impl<'de> Visitor<'de> for Place {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut map = HashMap::new();
         while let Some(key) = entries.next_key::<String>()? {
-            if matches!(self, Place::Managed) && key != "time" {
+            if matches!(self.place, Place::Managed) && key != "time" {
                 entries.next_value::<IgnoredAny>()?;
                 continue;
             }
-            let value = entries.next_value_seed(self.of_child(&key))?;
-            map.insert(Key::String(Arc::new(key)), value);
+            let value = entries.next_value_seed(Self { place: self.place.of_child(&key), ..self })?;
+            if self.keeps(&value) {
+                map.insert(Key::String(Arc::new(key)), value);
+            }
         }
         Ok(Value::Map(Map { map: Arc::new(map) }))
     }

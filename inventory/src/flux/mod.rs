@@ -4,17 +4,25 @@
 //!
 //! **Invariant:** The input is parsed once, and only the fields that a view shows are built.
 
+mod awaited;
+mod history;
+mod messages;
 mod object;
+mod pruning;
 mod rule;
 mod suspension;
-mod words;
+mod wire;
 
+pub(crate) use awaited::names_some;
 use gatehouse_apiservice::duration;
-use object::{Chart, Object, Ref, Snapshot, Spec, Status};
-pub(crate) use words::{asks_by_expression, asks_for_more, may_be_the_source, needs_a_source, reason};
+pub(crate) use messages::{
+    asks_by_expression, asks_for_more, may_be_the_source, needs_a_source, reason, waits_for_health,
+};
+use object::{Annotations, Chart, Object, Ref, Snapshot, Spec, Status};
 
 use crate::{
-    Detail, FluxDetail, FluxLinks, FluxTexts, Interner, Readiness, Record, Reference, Seconds, State, Str,
+    Above, Applied, Detail, FluxDetail, FluxLinks, FluxRequest, FluxTexts, Interner, Readiness, Record,
+    Reference, Seconds, State, Str, Verdict,
     catalogue::{Catalogue, KindId, clip, namespace_of},
 };
 
@@ -23,8 +31,10 @@ const TEXT_BYTES: usize = 1024;
 /// This is longer than any name that Kubernetes admits.
 const NAME_BYTES: usize = 256;
 
-pub(crate) use object::{Named, Text};
+pub(crate) use object::Named;
+pub use pruning::Named as Unpruned;
 pub use suspension::{DISABLED, GENERATOR_ANNOTATION, OPERATOR_ANNOTATION, Suspension};
+pub(crate) use wire::{Instant, Text};
 
 /// Decodes and judges an object of a kind that the built-in Flux rule judges.
 pub(crate) fn observe(
@@ -41,7 +51,7 @@ pub(crate) fn observe(
     let annotations = metadata.annotations.as_ref();
     let suspended = Suspension::of(&kind.group, &kind.kind)
         .is_in_force(spec.suspend, |name| annotations.and_then(|annotations| annotations.reconcile(name)));
-    let newest = status.history.as_ref().and_then(|history| history.0.as_ref());
+    let newest = status.history.as_ref().and_then(|history| history.0.first());
 
     let artifact = status.artifact.as_ref();
     let facts = rule::Facts {
@@ -57,6 +67,7 @@ pub(crate) fn observe(
         observed_generation: status.observed_generation,
         conditions: status.conditions.as_deref().unwrap_or_default(),
         last_attempt: newest.and_then(|newest| last_attempt(&kind.kind, newest)),
+        failing_since: status.history.as_ref().and_then(|history| rule::failing_since(&history.0)),
         statusless: match kind.kind.as_str() {
             "Alert" | "Provider" => true,
             "HelmRepository" => spec.type_.as_ref().is_some_and(|type_| type_.as_str() == "oci"),
@@ -72,15 +83,24 @@ pub(crate) fn observe(
     let depends_on = own.dependencies(kept);
     let waits_for =
         if verdict.state == State::Blocked { named(catalogue, &depends_on, &verdict.message) } else { None };
+    let above = match &metadata.labels {
+        Some(labels) if verdict.state != State::Ready || verdict.deadline.is_some() => {
+            Above::of(None, labels.manager(catalogue, interner))
+        }
+        _ => None,
+    };
     let detail = FluxDetail {
         revision: revision(&status, interner),
+        history: history::history(&kind.kind, &status, interner).keep(catalogue.history_entries()),
+        applied: applied(&status),
         suspended,
         suspend: spec.suspend,
         ready: ready(&status),
         texts: if catalogue.keeps_flux_texts() { texts(&kind.kind, &spec, &status, interner) } else { None },
         suspended_by: suspended_by.map(|by| interner.intern(clip(by.as_str(), TEXT_BYTES))),
+        request: request(annotations, &status, interner),
         source: own.source(&spec, &verdict.message),
-        links: own.links(&kind.kind, &spec, &status),
+        links: own.links(&kind.kind, &spec, &status, &verdict),
         depends_on,
         depends_on_omitted: u16::try_from(omitted.len()).unwrap_or(u16::MAX),
         waits_for,
@@ -91,13 +111,19 @@ pub(crate) fn observe(
         layer: kind.layer,
         verdict,
         detail: Detail::Flux(Box::new(detail)),
+        above,
     })
 }
 
 /// Describes why [`observe`] rejected an object: the path of the field and the type that it should have.
 pub(crate) fn field_error(json: &str) -> String {
+    path_error::<Object<'_>>(json)
+}
+
+/// Describes why an object is no `T`.
+pub(crate) fn path_error<'a, T: serde::Deserialize<'a>>(json: &'a str) -> String {
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    let Err(error) = serde_path_to_error::deserialize::<_, Object<'_>>(&mut deserializer) else {
+    let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut deserializer) else {
         // The object itself is valid, but the text after it is not.
         return deserializer.end().err().map_or_else(String::new, |error| error.to_string());
     };
@@ -132,9 +158,9 @@ fn seconds(text: &str) -> Option<Seconds> {
 fn named(catalogue: &Catalogue, depends_on: &[Reference], message: &str) -> Option<u8> {
     let is_named = |reference: &Reference| match reference {
         Reference::Known(key) => {
-            words::names(message, &catalogue.kind(key.kind).kind, &key.namespace, &key.name)
+            messages::names(message, &catalogue.kind(key.kind).kind, &key.namespace, &key.name)
         }
-        Reference::Foreign { kind, namespace, name, .. } => words::names(message, kind, namespace, name),
+        Reference::Foreign { kind, namespace, name, .. } => messages::names(message, kind, namespace, name),
     };
     depends_on.iter().position(is_named).and_then(|at| u8::try_from(at).ok())
 }
@@ -151,6 +177,26 @@ fn ready(status: &Status<'_>) -> Option<Readiness> {
     }
 }
 
+/// What the annotations request. Whatever is no time is no end of a suspension.
+fn request(
+    annotations: Option<&Annotations<'_>>,
+    status: &Status<'_>,
+    interner: &Interner,
+) -> Option<Box<FluxRequest>> {
+    let text = |text: Option<&Text<'_>>| {
+        let text = text.map(Text::as_str).filter(|text| !text.is_empty())?;
+        Some(interner.intern(clip(text, NAME_BYTES)))
+    };
+    let until = annotations.and_then(|annotations| annotations.suspended_until.as_ref());
+    let until = until.and_then(|until| until.as_str().parse::<jiff::Timestamp>().ok());
+    let request = FluxRequest {
+        token: text(annotations.and_then(|annotations| annotations.requested_at.as_ref())),
+        handled: text(status.last_handled_reconcile_at.as_ref()),
+        suspended_until: until.map(jiff::Timestamp::as_second),
+    };
+    (request != FluxRequest::default()).then(|| Box::new(request))
+}
+
 /// The fields of each kind that only metrics expose.
 fn texts(kind: &str, spec: &Spec<'_>, status: &Status<'_>, interner: &Interner) -> Option<Box<FluxTexts>> {
     let texts = match kind {
@@ -160,7 +206,7 @@ fn texts(kind: &str, spec: &Spec<'_>, status: &Status<'_>, interner: &Interner) 
         "ImageRepository" => [spec.image.as_ref(), None],
         "Receiver" => [status.webhook_path.as_ref(), None],
         "HelmRelease" => {
-            let newest = status.history.as_ref().and_then(|history| history.0.as_ref());
+            let newest = status.history.as_ref().and_then(|history| history.0.first());
             [newest.and_then(|newest| newest.app_version.as_ref()), None]
         }
         _ => return None,
@@ -176,7 +222,7 @@ fn revision(status: &Status<'_>, interner: &Interner) -> Option<Str> {
             .map(|text| interner.intern(clip(text.as_str(), TEXT_BYTES)))
     };
     let chart = || {
-        let newest = status.history.as_ref()?.0.as_ref()?;
+        let newest = status.history.as_ref()?.0.first()?;
         let (name, version) = (newest.chart_name.as_ref()?, newest.chart_version.as_ref()?);
         Some(interner.intern(clip(&format!("{}@{}", name.as_str(), version.as_str()), TEXT_BYTES)))
     };
@@ -193,6 +239,13 @@ fn revision(status: &Status<'_>, interner: &Interner) -> Option<Str> {
         .or_else(|| present(&status.latest_image))
         .or_else(|| status.last_scan_result.as_ref().and_then(|scan| present(&scan.revision)))
         .or_else(|| present(&status.last_push_commit))
+}
+
+/// The inventory in the status.
+fn applied(status: &Status<'_>) -> Option<Box<Applied>> {
+    let inventory = status.inventory.as_ref()?;
+    let applied = Applied::pack(inventory.ids.iter().map(Text::as_str), inventory.omitted);
+    (applied != Applied::default()).then(|| Box::new(applied))
 }
 
 /// The object whose references are resolved.
@@ -212,13 +265,14 @@ impl Own<'_> {
         }
     }
 
-    /// The source of the object: if it has several, the one that its controller names in `message`, else the first.
+    /// The source of the object: if it has several, the one that its controller names in `message`, else the first. A
+    /// repository that a GitRepository includes is its source only if `message` names it.
     fn source(&self, spec: &Spec<'_>, message: &str) -> Option<Reference> {
         let chart = || spec.chart.as_ref().and_then(Chart::source);
         let is_named = |source: &&Ref<'_>| {
             let kind = source.kind.as_ref().map_or("", Text::as_str);
             let namespace = source.namespace.as_ref().map_or(self.namespace, Text::as_str);
-            words::names(message, kind, namespace, source.name.as_str())
+            messages::names(message, kind, namespace, source.name.as_str())
         };
         let generator = || {
             let sources = spec.sources.as_deref()?;
@@ -226,6 +280,24 @@ impl Own<'_> {
         };
         if let Some(image) = &spec.image_repository_ref {
             return Some(self.reference(image, "image.toolkit.fluxcd.io", "ImageRepository"));
+        }
+        let included = || {
+            let all = spec.include.as_deref().unwrap_or_default().iter();
+            all.filter_map(|include| include.repository.as_ref())
+                .find(|repository| messages::names_include(message, repository.name.as_str()))
+        };
+        let provider = || {
+            let all = spec.inputs_from.as_deref().unwrap_or_default().iter();
+            all.filter_map(|input| input.name.as_ref())
+                .find(|name| messages::names_provider(message, self.namespace, name.as_str()))
+        };
+        if let Some(name) = provider() {
+            let provider = Ref { api_version: None, kind: None, name: name.clone(), namespace: None };
+            let group = "fluxcd.controlplane.io";
+            return Some(self.reference(&provider, group, "ResourceSetInputProvider"));
+        }
+        if let Some(repository) = included() {
+            return Some(self.reference(repository, "source.toolkit.fluxcd.io", "GitRepository"));
         }
         let source =
             spec.source_ref.as_ref().or(spec.chart_ref.as_ref()).or_else(chart).or_else(generator)?;
@@ -236,8 +308,15 @@ impl Own<'_> {
         Some(self.reference(source, group, ""))
     }
 
-    /// The HelmChart that a HelmRelease created for itself, or the artifacts that an ArtifactGenerator produces.
-    fn links(&self, kind: &str, spec: &Spec<'_>, status: &Status<'_>) -> Option<Box<FluxLinks>> {
+    /// The HelmChart that a HelmRelease created for itself, or the artifacts that an ArtifactGenerator produces; what could
+    /// not be deleted, and what was waited for in vain.
+    fn links(
+        &self,
+        kind: &str,
+        spec: &Spec<'_>,
+        status: &Status<'_>,
+        verdict: &Verdict,
+    ) -> Option<Box<FluxLinks>> {
         let known = |group: &str, kind: &str, namespace: &str, name: &str| {
             let key = crate::ObjectKey {
                 kind: self.catalogue.find(group, kind)?,
@@ -247,10 +326,18 @@ impl Own<'_> {
             Some(key)
         };
         let group = "source.toolkit.fluxcd.io";
+        let target = || {
+            let config = spec.kube_config.as_ref()?;
+            let secret = config.secret_ref.as_ref().map(|secret| ("Secret", secret));
+            let (kind, target) = secret.or_else(|| Some(("ConfigMap", config.config_map_ref.as_ref()?)))?;
+            Some((kind, self.interner.intern(clip(target.name.as_ref()?.as_str(), NAME_BYTES))))
+        };
         let links = match kind {
+            "Kustomization" => FluxLinks { target: target(), ..FluxLinks::default() },
             "HelmRelease" => {
-                let (namespace, name) = status.helm_chart.as_ref()?.as_str().split_once('/')?;
-                FluxLinks { chart: known(group, "HelmChart", namespace, name), ..FluxLinks::default() }
+                let chart = status.helm_chart.as_ref().and_then(|chart| chart.as_str().split_once('/'));
+                let chart = chart.and_then(|(namespace, name)| known(group, "HelmChart", namespace, name));
+                FluxLinks { chart, target: target(), ..FluxLinks::default() }
             }
             "ArtifactGenerator" => {
                 let artifacts =
@@ -260,8 +347,15 @@ impl Own<'_> {
                 });
                 FluxLinks { makes: made.collect(), ..FluxLinks::default() }
             }
-            _ => return None,
+            _ => FluxLinks::default(),
         };
+        let waited = verdict.outcome().is_failure() && waits_for_health(&verdict.reason, &verdict.message);
+        let awaited = if waited {
+            awaited::awaited(self.catalogue, self.interner, &verdict.message)
+        } else {
+            Box::default()
+        };
+        let links = FluxLinks { unpruned: pruning::unpruned(status, self.interner), awaited, ..links };
         (links != FluxLinks::default()).then(|| Box::new(links))
     }
 

@@ -4,90 +4,20 @@
 //! encodes empty values so.
 //!
 //! **Invariant:** Text is borrowed from the input, and fields that are not declared here (`managedFields`,
-//! `status.inventory`, Helm values) are skipped without being built.
+//! Helm values) are skipped without being built.
 
-use std::{borrow::Cow, fmt, marker::PhantomData};
+use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
     de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use super::suspension::{GENERATOR_ANNOTATION, OPERATOR_ANNOTATION};
-
-/// A string, borrowed from the JSON unless it contains escapes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Text<'a>(pub(crate) Cow<'a, str>);
-
-impl Text<'_> {
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextVisitor;
-        impl<'de> Visitor<'de> for TextVisitor {
-            type Value = Text<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_borrowed_str<E: Error>(self, v: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Borrowed(v)))
-            }
-
-            fn visit_str<E: Error>(self, v: &str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(v.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(TextVisitor)
-    }
-}
-
-/// An RFC 3339 timestamp, in whole seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Instant(pub(crate) i64);
-
-impl<'de> Deserialize<'de> for Instant {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Text::deserialize(deserializer)?;
-        match text.as_str().parse::<jiff::Timestamp>() {
-            Ok(instant) => Ok(Instant(instant.as_second())),
-            Err(_) => Err(D::Error::invalid_value(
-                serde::de::Unexpected::Str(text.as_str()),
-                &"an RFC 3339 timestamp",
-            )),
-        }
-    }
-}
-
-/// The first element of a list; the other elements are skipped.
-#[derive(Debug)]
-pub(crate) struct First<T>(pub(crate) Option<T>);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for First<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct FirstVisitor<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for FirstVisitor<T> {
-            type Value = First<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<First<T>, A::Error> {
-                let first = seq.next_element()?;
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(First(first))
-            }
-        }
-        deserializer.deserialize_seq(FirstVisitor(PhantomData))
-    }
-}
-
+use super::{
+    suspension::{GENERATOR_ANNOTATION, OPERATOR_ANNOTATION},
+    wire::{Few, Instant, Text},
+};
+use crate::{Applied, above::Labels};
 /// An object of any of Flux's kinds.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Object<'a> {
@@ -127,6 +57,8 @@ pub(crate) struct Metadata<'a> {
     pub(crate) deletion_timestamp: Option<Instant>,
     #[serde(borrow)]
     pub(crate) annotations: Option<Annotations<'a>>,
+    #[serde(borrow)]
+    pub(crate) labels: Option<Labels<'a>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -139,6 +71,10 @@ pub(crate) struct Annotations<'a> {
     generator: Option<Text<'a>>,
     #[serde(borrow, rename = "fluxcd.controlplane.io/suspendedBy")]
     pub(crate) suspended_by: Option<Text<'a>>,
+    #[serde(borrow, rename = "reconcile.fluxcd.io/requestedAt")]
+    pub(crate) requested_at: Option<Text<'a>>,
+    #[serde(borrow, rename = "gatehouse.dev/suspended-until")]
+    pub(crate) suspended_until: Option<Text<'a>>,
 }
 
 impl Annotations<'_> {
@@ -178,9 +114,15 @@ pub(crate) struct Spec<'a> {
     pub(crate) timeout: Option<Text<'a>>,
     /// HelmRelease.
     pub(crate) test: Option<Test>,
+    /// GitRepository: other repositories whose content it includes.
+    #[serde(borrow)]
+    pub(crate) include: Option<Vec<Include<'a>>>,
     /// ArtifactGenerator: the artifacts that it produces.
     #[serde(borrow)]
     pub(crate) artifacts: Option<Vec<Output<'a>>>,
+    /// ResourceSet: the providers of its inputs.
+    #[serde(borrow)]
+    pub(crate) inputs_from: Option<Vec<Input<'a>>>,
     /// GitRepository, HelmRepository and OCIRepository.
     #[serde(borrow)]
     pub(crate) url: Option<Text<'a>>,
@@ -195,6 +137,25 @@ pub(crate) struct Spec<'a> {
     /// ImageRepository.
     #[serde(borrow)]
     pub(crate) image: Option<Text<'a>>,
+    /// Kustomization and HelmRelease: the cluster that they apply to, if it is not their own.
+    #[serde(borrow)]
+    pub(crate) kube_config: Option<KubeConfig<'a>>,
+}
+
+/// `spec.kubeConfig`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct KubeConfig<'a> {
+    #[serde(borrow)]
+    pub(crate) secret_ref: Option<Target<'a>>,
+    #[serde(borrow)]
+    pub(crate) config_map_ref: Option<Target<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Target<'a> {
+    #[serde(borrow)]
+    pub(crate) name: Option<Text<'a>>,
 }
 
 /// `spec.test` of a HelmRelease.
@@ -293,9 +254,13 @@ pub(crate) struct Status<'a> {
     #[serde(borrow)]
     pub(crate) helm_chart: Option<Text<'a>>,
     #[serde(borrow)]
+    pub(crate) last_handled_reconcile_at: Option<Text<'a>>,
+    #[serde(borrow)]
     pub(crate) artifact: Option<Artifact<'a>>,
     #[serde(borrow)]
-    pub(crate) history: Option<First<Snapshot<'a>>>,
+    pub(crate) history: Option<Few<Snapshot<'a>>>,
+    #[serde(borrow)]
+    pub(crate) inventory: Option<Inventory<'a>>,
     /// ImagePolicy.
     #[serde(borrow)]
     pub(crate) latest_ref: Option<ImageRef<'a>>,
@@ -311,6 +276,87 @@ pub(crate) struct Status<'a> {
     /// Receiver.
     #[serde(borrow)]
     pub(crate) webhook_path: Option<Text<'a>>,
+}
+
+/// `status.inventory`: the objects that were applied. That of an ArtifactGenerator is a list of the artifacts that it made.
+#[derive(Debug, Default)]
+pub(crate) struct Inventory<'a> {
+    /// The `id`s of the first entries.
+    pub(crate) ids: Vec<Text<'a>>,
+    /// How many more there are.
+    pub(crate) omitted: usize,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Inventory<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Map<'a> {
+            #[serde(borrow)]
+            entries: Option<Ids<'a>>,
+        }
+        #[derive(Deserialize)]
+        struct Entry<'a> {
+            #[serde(borrow)]
+            id: Text<'a>,
+        }
+        struct Ids<'a>(Inventory<'a>);
+        impl<'de: 'a, 'a> Deserialize<'de> for Ids<'a> {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct IdsVisitor;
+                impl<'de> Visitor<'de> for IdsVisitor {
+                    type Value = Ids<'de>;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str("a list of entries")
+                    }
+
+                    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Ids<'de>, A::Error> {
+                        let mut all = Inventory::default();
+                        while all.ids.len() < Applied::MOST
+                            && let Some(Entry { id }) = seq.next_element()?
+                        {
+                            all.ids.push(id);
+                        }
+                        while seq.next_element::<IgnoredAny>()?.is_some() {
+                            all.omitted += 1;
+                        }
+                        Ok(Ids(all))
+                    }
+                }
+                deserializer.deserialize_seq(IdsVisitor)
+            }
+        }
+        struct InventoryVisitor;
+        impl<'de> Visitor<'de> for InventoryVisitor {
+            type Value = Inventory<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an inventory")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Inventory<'de>, A::Error> {
+                let map = Map::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(map.entries.map_or_else(Inventory::default, |ids| ids.0))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Inventory<'de>, A::Error> {
+                let mut all = Inventory::default();
+                while all.ids.len() < Applied::MOST
+                    && let Some(Name { name, namespace }) = seq.next_element()?
+                {
+                    let namespace = namespace.as_ref().map_or("", Text::as_str);
+                    let id =
+                        format!("{namespace}_{}_source.toolkit.fluxcd.io_ExternalArtifact", name.as_str());
+                    all.ids.push(Text(Cow::Owned(id)));
+                }
+                while seq.next_element::<IgnoredAny>()?.is_some() {
+                    all.omitted += 1;
+                }
+                Ok(all)
+            }
+        }
+        deserializer.deserialize_any(InventoryVisitor)
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -334,22 +380,34 @@ pub(crate) struct Artifact<'a> {
     pub(crate) revision: Option<Text<'a>>,
 }
 
-/// The newest entry of `status.history`. In a Kustomization it describes how the last reconciliation ended, in a
+/// An entry of `status.history`, the newest first. In a Kustomization it describes how the last reconciliation ended, in a
 /// HelmRelease what Helm released. The two formats share only the name of the field.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Snapshot<'a> {
     #[serde(borrow)]
     pub(crate) last_reconciled_status: Option<Text<'a>>,
+    pub(crate) first_reconciled: Option<Instant>,
     pub(crate) last_reconciled: Option<Instant>,
     #[serde(borrow)]
     pub(crate) metadata: Option<SnapshotMetadata<'a>>,
+    #[serde(borrow)]
+    pub(crate) digest: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(crate) last_reconciled_duration: Option<Text<'a>>,
+    pub(crate) total_reconciliations: Option<i64>,
+    /// The number of the release.
+    pub(crate) version: Option<i64>,
+    #[serde(borrow)]
+    pub(crate) action: Option<Text<'a>>,
     #[serde(borrow)]
     pub(crate) chart_name: Option<Text<'a>>,
     #[serde(borrow)]
     pub(crate) chart_version: Option<Text<'a>>,
     #[serde(borrow)]
     pub(crate) app_version: Option<Text<'a>>,
+    pub(crate) first_deployed: Option<Instant>,
+    pub(crate) last_deployed: Option<Instant>,
     #[serde(borrow)]
     pub(crate) status: Option<Text<'a>>,
 }
@@ -358,6 +416,20 @@ pub(crate) struct Snapshot<'a> {
 pub(crate) struct SnapshotMetadata<'a> {
     #[serde(borrow)]
     pub(crate) revision: Option<Text<'a>>,
+}
+
+/// An entry of `spec.include` of a GitRepository.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Include<'a> {
+    #[serde(borrow)]
+    pub(crate) repository: Option<Ref<'a>>,
+}
+
+/// An entry of `spec.inputsFrom` of a ResourceSet, which has a name or a selector.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Input<'a> {
+    #[serde(borrow)]
+    pub(crate) name: Option<Text<'a>>,
 }
 
 /// An entry of `spec.artifacts` of an ArtifactGenerator.

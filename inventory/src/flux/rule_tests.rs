@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::*;
-use crate::flux::object::{Instant, Text};
+use crate::flux::{Instant, Text};
 
 fn text(text: &'static str) -> Text<'static> {
     Text(Cow::Borrowed(text))

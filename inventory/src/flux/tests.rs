@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    FluxDetail, Interner, ObjectKey, Record, Reference, State,
+    FluxDetail, HistoryEntry, HistoryResult, Interner, ObjectKey, Record, Reference, Seconds, State,
     catalogue::{Catalogue, Undecodable},
 };
 
@@ -275,4 +275,141 @@ fn the_dependency_that_the_controller_names_is_found_among_those_that_are_kept()
             "message": format!("dependency 'ns/{name}' is not ready")}]});
         assert_eq!(detail("Kustomization", &object).waits_for, expected, "{name}");
     }
+}
+
+/// The last good revision, and since when.
+fn good(flux: &FluxDetail) -> Option<(&str, Seconds)> {
+    let good = flux.history.last_good()?;
+    Some((good.revision.as_deref()?, good.first))
+}
+
+#[test]
+fn a_history_keeps_how_each_attempt_ended() {
+    let mut object = own(&json!({}));
+    let digest = "sha256:5c8d1f0e7a4b39c2d6e8f1a0b3c5d7e9f2a4b6c8d0e1f3a5b7c9d1e3f5a7b9c1";
+    let entry = |status: &str| {
+        json!({"digest": digest, "lastReconciledStatus": status, "firstReconciled": "1970-01-01T00:00:10Z",
+            "lastReconciled": "1970-01-01T00:00:50Z", "lastReconciledDuration": "2.418s", "totalReconciliations": 37,
+            "metadata": {"revision": "main@sha1:1"}})
+    };
+    let timeless = json!({"digest": "sha256:0", "lastReconciledStatus": "ReconciliationSucceeded"});
+    let all = ["HealthCheckFailed", "ReconciliationSucceeded", "PruneFailed", "HealthCheckFailed"].map(entry);
+    object["status"] = json!({"history": [all[0], timeless, all[1], all[2], all[3]]});
+    let flux = detail("Kustomization", &object);
+    let [failed, good, unpruned] = flux.history.entries() else { panic!("{:?}", flux.history) };
+    assert_eq!(good.name(), "5c8d1f0e7a4b", "the same content has an entry for each status");
+    assert!(failed.name() != good.name() && unpruned.name() != failed.name());
+    assert_eq!((failed.result, good.result), (HistoryResult::Failed, HistoryResult::Succeeded));
+    assert_eq!((good.first, good.last, good.took, good.times), (10, 50, Some(2_418), Some(37)));
+
+    let release = |version: i64, status: &str, action: &str| {
+        json!({"chartName": "shop", "chartVersion": "1.2.3", "version": version, "status": status, "action": action,
+            "firstDeployed": "1970-01-01T00:00:01Z", "lastDeployed": format!("1970-01-01T00:00:{version:02}Z")})
+    };
+    let history = json!([
+        release(12, "deployed", "rollback"),
+        release(11, "failed", "upgrade"),
+        release(10, "superseded", "")
+    ]);
+    let object = json!({"metadata": {"name": "a", "namespace": "ns"}, "status": {"history": history}});
+    let flux = detail("HelmRelease", &object);
+    let names: Vec<_> = flux.history.entries().iter().map(HistoryEntry::name).collect();
+    assert_eq!(names, ["v12", "v11", "v10"]);
+    assert_eq!((flux.history.first_failure(), flux.history.entries()[2].first), (Some(1), 10));
+    let wrong =
+        json!({"metadata": {"name": "a", "namespace": "ns"}, "status": {"history": [{"version": "one"}]}});
+    assert_eq!(observe("HelmRelease", &wrong).unwrap().verdict.state, State::Unknown);
+}
+
+#[test]
+fn what_was_applied_and_where_and_the_last_good_revision_are_kept() {
+    let mut object = own(&json!({"kubeConfig": {"secretRef": {"name": "edge", "key": "value"}}}));
+    let entry = |revision: &str, status: &str, first: &str| {
+        json!({"digest": revision, "lastReconciledStatus": status, "firstReconciled": first, "lastReconciled": first,
+            "metadata": {"revision": revision}})
+    };
+    object["status"] = json!({
+        "inventory": {"entries": [{"id": "apps_shop_apps_Deployment", "v": "v1"}, {"id": "broken", "v": "v1"}]},
+        "history": [
+            entry("main@sha1:3", "HealthCheckFailed", "1970-01-01T00:00:30Z"),
+            entry("main@sha1:2", "ReconciliationSucceeded", "1970-01-01T00:00:20Z"),
+            entry("main@sha1:1", "ReconciliationSucceeded", "1970-01-01T00:00:10Z"),
+        ],
+    });
+    let flux = detail("Kustomization", &object);
+    assert_eq!(good(&flux), Some(("main@sha1:2", 20)));
+    let ids: std::collections::HashSet<_> = flux.history.entries().iter().map(|entry| entry.id).collect();
+    assert_eq!((ids.len(), flux.history.first_failure()), (3, Some(0)));
+    assert_eq!(flux.links.as_ref().unwrap().target, Some(("Secret", "edge".into())));
+    let applied = flux.applied.as_deref().unwrap();
+    assert_eq!((applied.len(), applied.omitted), (1, 1));
+    let record = observe("Kustomization", &object).unwrap();
+    assert!(record.applied_here().is_none(), "it applies elsewhere");
+
+    let snapshot = |version: &str, status: &str| json!({"chartName": "shop", "chartVersion": version, "status": status, "lastDeployed": "1970-01-01T00:01:00Z"});
+    let history = json!([snapshot("2.0.0", "failed"), snapshot("1.9.0", "superseded")]);
+    let release = json!({"metadata": {"name": "a", "namespace": "ns"}, "status": {"history": history},
+        "spec": {"kubeConfig": {"configMapRef": {"name": "edge"}}}});
+    let flux = detail("HelmRelease", &release);
+    assert_eq!(good(&flux), Some(("shop@1.9.0", 60)));
+    assert_eq!(flux.links.as_ref().unwrap().target, Some(("ConfigMap", "edge".into())));
+
+    let generator = json!({"metadata": {"name": "a", "namespace": "ns"},
+        "status": {"inventory": [{"name": "made", "namespace": "ns", "digest": "x", "filename": "y"}]}});
+    let made: Vec<_> = detail("ArtifactGenerator", &generator).applied.unwrap().entries().collect();
+    let made: Vec<_> = made.iter().map(|entry| [&*entry.kind, &entry.namespace, &entry.name]).collect();
+    assert_eq!(made, [["ExternalArtifact", "ns", "made"]]);
+    for wrong in [json!("x"), json!({"entries": 1}), json!({"entries": [{"id": 1}]})] {
+        let object = json!({"metadata": {"name": "a", "namespace": "ns"}, "status": {"inventory": wrong}});
+        let record = observe("Kustomization", &object).unwrap();
+        assert_eq!(record.verdict.state, State::Unknown, "{wrong}");
+    }
+}
+
+#[test]
+fn what_could_not_be_deleted_is_kept_as_long_as_its_message() {
+    let ready = |status: &str, reason: &str, message: &str| {
+        let mut object = own(&json!({}));
+        object["status"]["conditions"] = json!([{
+            "type": "Ready", "status": status, "reason": reason, "message": message, "observedGeneration": 1,
+            "lastTransitionTime": "1970-01-01T00:00:30Z",
+        }]);
+        observe("Kustomization", &object).unwrap()
+    };
+    let message = "delete failed, errors: Deployment/apps/shop delete failed: denied; really;ClusterRole/ops delete failed: no;";
+    let failed = ready("False", "PruneFailed", message);
+    let unpruned = |record: &Record| -> Vec<String> {
+        record
+            .flux()
+            .unwrap()
+            .unpruned()
+            .iter()
+            .map(|one| format!("{}/{}/{}", one.kind, one.namespace, one.name))
+            .collect()
+    };
+    assert_eq!(unpruned(&failed), ["Deployment/apps/shop", "ClusterRole//ops"]);
+    let mut retried = ready("Unknown", "Progressing", "Reconciliation in progress");
+    assert_eq!(unpruned(&retried), [""; 0]);
+    retried.verdict.remember(&failed.verdict);
+    retried.remember_unpruned(&failed);
+    assert_eq!(unpruned(&retried), unpruned(&failed));
+    let mut done = ready("True", "ReconciliationSucceeded", "Applied revision: main@sha1:1");
+    done.verdict.remember(&retried.verdict);
+    done.remember_unpruned(&retried);
+    assert_eq!(unpruned(&done), [""; 0]);
+    let many: Vec<_> = (0..40).map(|n| format!("ConfigMap/apps/c{n} delete failed: no;")).collect();
+    let many = many.concat();
+    assert_eq!(unpruned(&ready("False", "PruneFailed", &format!("delete failed, errors: {many}"))).len(), 16);
+}
+
+#[test]
+fn an_inventory_of_a_hundred_thousand_entries_is_kept_in_part() {
+    let entries: Vec<_> =
+        (0..100_000).map(|n| json!({"id": format!("apps_n{n}_apps_Deployment"), "v": "v1"})).collect();
+    let object =
+        json!({"metadata": {"name": "a", "namespace": "ns"}, "status": {"inventory": {"entries": entries}}});
+    let record = observe("Kustomization", &object).unwrap();
+    let applied = record.flux().unwrap().applied.as_deref().unwrap();
+    assert_eq!((applied.len(), applied.omitted), (10_000, 90_000));
+    assert!(record.size() < 128 << 10, "{}", record.size());
 }

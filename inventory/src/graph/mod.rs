@@ -320,7 +320,10 @@ impl Graph {
         if let Some(old) = self.node(id).source {
             remove(&mut self.node_mut(old).consumers, id);
             self.node_mut(id).source = None;
-            self.drop_unused(old);
+            // The object may have named itself, and its node is used below.
+            if old != id {
+                self.drop_unused(old);
+            }
         }
         if let Some(new) = new {
             let new = self.id(new);
@@ -341,7 +344,9 @@ impl Graph {
         for made in std::mem::take(&mut self.node_mut(id).makes) {
             remove(&mut self.node_mut(made).makers, id);
             self.reach.seed(made, now);
-            self.drop_unused(made);
+            if made != id {
+                self.drop_unused(made);
+            }
         }
         for made in new {
             let made = self.id(made);

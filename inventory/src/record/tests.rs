@@ -6,6 +6,6 @@ use super::*;
 #[test]
 fn a_record_does_not_grow_with_the_kinds_there_are() {
     assert_eq!(size_of::<Detail>(), 24);
-    assert_eq!(size_of::<Record>(), 168);
-    assert_eq!(size_of::<FluxDetail>(), 144);
+    assert_eq!(size_of::<Record>(), 176);
+    assert_eq!(size_of::<FluxDetail>(), 176);
 }

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    ObjectKey, Record, Seconds, Str,
+    ObjectKey, Record, Registration, Seconds, Str,
     catalogue::{Catalogue, KindId},
     intern::Interner,
 };
@@ -49,6 +49,13 @@ pub enum Event {
     Undecodable(Option<KindId>, String),
     /// The cluster answered, or failed to.
     Liveness(Liveness),
+    /// The cluster was registered, or its registration changed. Sent before all other events of a remote cluster.
+    Registered(Box<Registration>),
+    /// Registrations that are ignored, each with the reason: those that ask for the name of this cluster, too; of the
+    /// local cluster, those without a name of their own.
+    Ignored(Vec<Str>),
+    /// The cluster is no longer registered: its objects are forgotten. Sent after all other events.
+    Removed,
 }
 
 /// The status of the observation of a kind.
@@ -86,6 +93,11 @@ pub enum Liveness {
     /// The cluster did not answer.
     Silent {
         /// The error.
+        message: Str,
+    },
+    /// The cluster answered that it does not know who asks (401).
+    Unauthenticated {
+        /// What it said.
         message: Str,
     },
 }

@@ -8,7 +8,7 @@
 mod node;
 mod scalar;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use libyaml_safer::{EventData, Mark, Parser, ScalarStyle};
 
@@ -30,8 +30,22 @@ pub struct LoadError {
     pub message: String,
 }
 
+/// A document as kubectl reads it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// The value.
+    pub node: Node,
+    /// Why kustomize refuses it, with the place.
+    pub refused: Option<(At, String)>,
+}
+
 /// Reads the first document of `text`, which begins at `start` in a file. `None` if there is no document.
 pub fn load(text: &str, start: At) -> Result<Option<Node>, LoadError> {
+    Ok(document(text, start)?.map(|document| document.node))
+}
+
+/// Reads the first document of `text`, and learns whether kustomize reads it too.
+pub fn document(text: &str, start: At) -> Result<Option<Document>, LoadError> {
     load_indented(text, start, 0)
 }
 
@@ -43,7 +57,7 @@ pub fn load_inner(value: &Node) -> Result<Option<Node>, LoadError> {
         Style::Literal { indent } => {
             let column = u32::from(*indent) + 1;
             let start = At { line: value.at.line + 1, column, ..value.at };
-            load_indented(text, start, u32::from(*indent))
+            Ok(load_indented(text, start, u32::from(*indent))?.map(|document| document.node))
         }
         Style::Plain | Style::Quoted => {
             let mut node =
@@ -58,14 +72,31 @@ pub fn load_inner(value: &Node) -> Result<Option<Node>, LoadError> {
 
 /// The value of a scalar without quotes: a number, a boolean, null, or a text.
 pub fn plain(text: &str) -> Data {
-    scalar::resolve(text, None, true).unwrap_or_else(|| Data::Text(text.into(), Style::Plain))
+    scalar::resolve(text, None, true).ok().flatten().unwrap_or_else(|| Data::Text(text.into(), Style::Plain))
 }
 
-fn load_indented(text: &str, start: At, indent: u32) -> Result<Option<Node>, LoadError> {
+/// Whether a text is YAML of a map or a list.
+pub fn holds_structure(text: &str) -> bool {
+    matches!(load(text, At::default()), Ok(Some(Node { data: Data::Map(_) | Data::List(_), .. })))
+}
+
+fn load_indented(text: &str, start: At, indent: u32) -> Result<Option<Document>, LoadError> {
+    // The parser panics at an end where it expects the end of a line, or a text after a tag.
+    let ended = (!text.ends_with('\n')).then(|| format!("{text}\n"));
+    let padded = ended.as_deref().unwrap_or(text);
+    let loaded = std::panic::catch_unwind(|| load_padded(padded, ended.is_some(), start, indent));
+    loaded.unwrap_or_else(|_| {
+        Err(LoadError { line: start.line, message: "the parser failed on this document".to_owned() })
+    })
+}
+
+/// `is_padded`: the line break at the end is not part of the text.
+fn load_padded(text: &str, is_padded: bool, start: At, indent: u32) -> Result<Option<Document>, LoadError> {
     let mut bytes = text.as_bytes();
     let mut parser = Parser::new();
     parser.set_encoding(libyaml_safer::Encoding::Utf8);
     parser.set_input_string(&mut bytes);
+    let last_line = is_padded.then(|| text[..text.len() - 1].matches('\n').count() as u64);
     let mut loader = Loader {
         text,
         start,
@@ -75,12 +106,25 @@ fn load_indented(text: &str, start: At, indent: u32) -> Result<Option<Node>, Loa
         open: Vec::new(),
         copies: 0,
         root: None,
+        refused: None,
     };
     loop {
-        let event = parser.parse().map_err(|error| loader.error(&error))?;
+        let mut event = parser.parse().map_err(|error| loader.error(&error))?;
         let at = loader.at(event.start_mark);
+        // A block that goes on up to the end has no line break there.
+        if let EventData::Scalar { value, style: ScalarStyle::Literal | ScalarStyle::Folded, .. } =
+            &mut event.data
+            && last_line.is_some_and(|last| event.start_mark.line < last && event.end_mark.line > last)
+            && text.lines().next_back().is_some_and(|line| !line.trim().is_empty())
+            && value.ends_with('\n')
+        {
+            value.pop();
+        }
         match event.data {
-            EventData::StreamEnd | EventData::DocumentEnd { .. } => return Ok(loader.root),
+            EventData::StreamEnd | EventData::DocumentEnd { .. } => {
+                let refused = loader.refused;
+                return Ok(loader.root.map(|node| Document { node, refused }));
+            }
             data => loader
                 .take(data, event.start_mark)
                 .map_err(|message| LoadError { line: at.line, message: message.to_owned() })?,
@@ -90,8 +134,17 @@ fn load_indented(text: &str, start: At, indent: u32) -> Result<Option<Node>, Loa
 
 /// A collection that has not ended yet.
 enum Open {
-    Map { at: At, anchor: Option<String>, entries: Vec<Entry>, key: Option<(Box<str>, bool, At)> },
+    Map { at: At, anchor: Option<String>, entries: Vec<Entry>, key: Option<Key>, merged: Vec<Arc<str>> },
     List { at: At, anchor: Option<String>, items: Vec<Node> },
+}
+
+/// A key whose value has not come yet.
+struct Key {
+    name: Arc<str>,
+    is_word: bool,
+    /// Whether it is `<<`, without quotes.
+    merges: bool,
+    at: At,
 }
 
 struct Loader<'a> {
@@ -105,6 +158,7 @@ struct Loader<'a> {
     open: Vec<Open>,
     copies: usize,
     root: Option<Node>,
+    refused: Option<(At, String)>,
 }
 
 impl Loader<'_> {
@@ -137,8 +191,9 @@ impl Loader<'_> {
             EventData::Scalar { anchor, tag, value, style, plain_implicit, .. } => {
                 let plain = style == ScalarStyle::Plain && plain_implicit;
                 let data = match scalar::resolve(&value, tag.as_deref(), plain) {
-                    Some(data) => data,
-                    None => Data::Text(value.into_boxed_str(), self.style(style, mark)),
+                    Ok(Some(data)) => data,
+                    Err(why) if !self.expects_key() => return Err(why),
+                    Ok(None) | Err(_) => Data::Text(value.into_boxed_str(), self.style(style, mark)),
                 };
                 self.put(Node { at, data }, anchor)
             }
@@ -155,7 +210,7 @@ impl Loader<'_> {
                 self.enter(Open::List { at, anchor, items: Vec::new() })
             }
             EventData::MappingStart { anchor, .. } => {
-                self.enter(Open::Map { at, anchor, entries: Vec::new(), key: None })
+                self.enter(Open::Map { at, anchor, entries: Vec::new(), key: None, merged: Vec::new() })
             }
             EventData::SequenceEnd | EventData::MappingEnd => match self.open.pop() {
                 Some(Open::List { at, anchor, mut items }) => {
@@ -170,6 +225,10 @@ impl Loader<'_> {
             },
             _ => Ok(()),
         }
+    }
+
+    fn expects_key(&self) -> bool {
+        matches!(self.open.last(), Some(Open::Map { key: None, .. }))
     }
 
     fn enter(&mut self, open: Open) -> Result<(), &'static str> {
@@ -188,20 +247,33 @@ impl Loader<'_> {
         match self.open.last_mut() {
             None => self.root = Some(node),
             Some(Open::List { items, .. }) => items.push(node),
-            Some(Open::Map { entries, key, .. }) => match key.take() {
+            Some(Open::Map { entries, key, merged, .. }) => match key.take() {
                 None => {
                     let name = match &node.data {
                         Data::Map(_) | Data::List(_) => return Err("a key must be a scalar"),
                         Data::Null => return Err("a key must not be null"),
                         data => scalar::key(data),
                     };
-                    *key = Some((name, matches!(node.data, Data::Word(..)), node.at));
+                    if matches!(node.data, Data::Number(_)) {
+                        self.refused.get_or_insert_with(|| (node.at, format!("the key {name} is no text")));
+                    }
+                    let merges = matches!(&node.data, Data::Text(text, Style::Plain) if &**text == "<<");
+                    *key =
+                        Some(Key { name, is_word: matches!(node.data, Data::Word(..)), merges, at: node.at });
                 }
-                Some((name, ..)) if &*name == "<<" => merge(entries, node)?,
-                Some((name, is_word, at)) => {
+                Some(Key { merges: true, .. }) => merged.extend(merge(entries, node)?),
+                Some(Key { name, is_word, at, .. }) => {
                     let new = Entry { key: name, is_word, at, value: node };
                     match entries.iter_mut().find(|entry| entry.key == new.key) {
-                        Some(entry) => *entry = new,
+                        Some(entry) => {
+                            if let Some(index) = merged.iter().position(|merged| *merged == new.key) {
+                                merged.swap_remove(index);
+                            } else {
+                                let why = || (at, format!("the key {} is there already", new.key));
+                                self.refused.get_or_insert_with(why);
+                            }
+                            *entry = new;
+                        }
                         None => entries.push(new),
                     }
                 }
@@ -228,24 +300,32 @@ impl Loader<'_> {
     }
 }
 
-/// Merges the value of `<<`. Keys of the map itself take precedence, whatever the order.
-fn merge(entries: &mut Vec<Entry>, node: Node) -> Result<(), &'static str> {
-    match node.data {
-        Data::Map(merged) => {
-            for entry in merged {
-                if !entries.iter().any(|known| known.key == entry.key) {
-                    entries.push(entry);
+/// Merges the value of `<<`; returns the merged keys. Of several maps the first takes precedence. Keys that follow take
+/// the place of merged ones; about keys that stand before, kubectl and kustomize disagree.
+fn merge(entries: &mut Vec<Entry>, node: Node) -> Result<Vec<Arc<str>>, &'static str> {
+    let maps = match node.data {
+        Data::Map(_) => vec![node],
+        Data::List(items) => items,
+        _ => return Err("<< merges maps only"),
+    };
+    let before = entries.len();
+    for map in maps {
+        let Data::Map(merged) = map.data else { return Err("<< merges maps only") };
+        for entry in merged {
+            match entries.iter().position(|known| known.key == entry.key) {
+                None => entries.push(entry),
+                Some(index)
+                    if index < before && entries[index].value.to_value() != entry.value.to_value() =>
+                {
+                    return Err(
+                        "<< has a key that stands before it: kubectl takes one of them, kustomize the other",
+                    );
                 }
+                Some(_) => {}
             }
-            Ok(())
         }
-        Data::List(items) => items.into_iter().try_for_each(|item| match item.data {
-            Data::Map(_) => merge(entries, item),
-            _ => Err("<< merges maps only"),
-        }),
-        Data::Null => Ok(()),
-        _ => Err("<< merges maps only"),
     }
+    Ok(entries[before..].iter().map(|entry| entry.key.clone()).collect())
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! A value, with the place of each of its parts.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Number, Value};
 
 use super::scalar;
@@ -61,8 +63,8 @@ pub enum Style {
 /// A key of a map and its value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// The key, as it is written.
-    pub key: Box<str>,
+    /// The key, as it is written. Equal keys of many objects are kept once.
+    pub key: Arc<str>,
     /// Whether the key is a boolean of YAML 1.1 only: kubectl reads `on` as `true`, kustomize as a string.
     pub is_word: bool,
     /// The place of the key.

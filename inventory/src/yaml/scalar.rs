@@ -1,24 +1,69 @@
 //! The values of scalars by YAML 1.1, as sigs.k8s.io/yaml reads them.
 
+use std::{cell::RefCell, collections::HashSet, sync::Arc};
+
 use serde_json::Number;
 
-use super::node::Data;
+use super::node::{Data, Style};
 
-/// The value of a scalar; `None` if it is a text. `plain`: it is neither quoted nor a block.
-pub(super) fn resolve(text: &str, tag: Option<&str>, plain: bool) -> Option<Data> {
-    match tag.map(|tag| tag.strip_prefix("tag:yaml.org,2002:").unwrap_or(tag)) {
-        None if plain => untagged(text),
-        Some("null") => Some(Data::Null),
-        Some("int" | "float") => number(text).map(Data::Number),
+/// The value of a scalar; `None` if it is a text. `plain`: it is neither quoted nor a block. The error says why kubectl
+/// refuses it.
+pub(super) fn resolve(text: &str, tag: Option<&str>, plain: bool) -> Result<Option<Data>, &'static str> {
+    let value = match tag.map(|tag| tag.strip_prefix("tag:yaml.org,2002:").unwrap_or(tag)) {
+        None if plain && is_infinite(text) => return Err("JSON has no such number"),
+        None if plain => return Ok(untagged(text)),
+        Some("null") => is_null(text).then_some(Data::Null),
+        Some("int") => number(text)
+            .filter(|number| !number.is_f64() && !text.contains(['.', 'e', 'E']))
+            .map(Data::Number),
+        Some("float") => number(text).map(Data::Number),
         Some("bool") => boolean(text).map(Data::Bool),
-        None | Some(_) => None,
+        Some("binary") => binary(text).map(|text| Data::Text(text.into(), Style::Quoted)),
+        None | Some(_) => return Ok(None),
+    };
+    value.map(Some).ok_or("the value is not of the type of its tag")
+}
+
+fn is_null(text: &str) -> bool {
+    matches!(text, "" | "~" | "null" | "Null" | "NULL")
+}
+
+/// Numbers of YAML that JSON lacks.
+fn is_infinite(text: &str) -> bool {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    matches!(unsigned, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN")
+}
+
+/// The text that base 64 stands for.
+fn binary(text: &str) -> Option<String> {
+    let digits: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b'\n' | b'\r')).collect();
+    let bare = digits.strip_suffix(b"==").or_else(|| digits.strip_suffix(b"=")).unwrap_or(&digits);
+    if !digits.len().is_multiple_of(4) {
+        return None;
     }
+    let (mut bytes, mut bits, mut count) = (Vec::new(), 0_u32, 0);
+    for digit in bare {
+        let value = match digit {
+            b'A'..=b'Z' => digit - b'A',
+            b'a'..=b'z' => digit - b'a' + 26,
+            b'0'..=b'9' => digit - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = (bits << 6 | u32::from(value)) & 0xffff;
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push(u8::try_from(bits >> count & 0xff).ok()?);
+        }
+    }
+    String::from_utf8(bytes).ok()
 }
 
 fn untagged(text: &str) -> Option<Data> {
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Some(Data::Null),
-        _ => {}
+    if is_null(text) {
+        return Some(Data::Null);
     }
     if let Some(value) = boolean(text) {
         let modern = matches!(text.as_bytes().first(), Some(b't' | b'T' | b'f' | b'F'));
@@ -37,7 +82,6 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
 }
 
 /// Integers as Go's `ParseInt` with base 0 reads them, and floats as in YAML. Integers beyond 64 bits become floats.
-/// Values that JSON has no number for (`.inf`) stay texts.
 fn number(text: &str) -> Option<Number> {
     let first = text.as_bytes().first()?;
     if !first.is_ascii_digit() && !matches!(first, b'+' | b'-' | b'.') {
@@ -98,12 +142,31 @@ fn whole(value: f64) -> Option<Number> {
 }
 
 /// The JSON key for a YAML key; a word stays as it is written.
-pub(super) fn key(data: &Data) -> Box<str> {
+pub(super) fn key(data: &Data) -> Arc<str> {
     match data {
-        Data::Bool(value) => value.to_string().into(),
-        Data::Word(word, _) => word.clone(),
+        Data::Bool(value) => shared(if *value { "true" } else { "false" }),
+        Data::Word(word, _) => shared(word),
         Data::Number(number) => number.to_string().into(),
-        Data::Text(text, _) => text.clone(),
-        Data::Null | Data::Map(_) | Data::List(_) => "".into(),
+        Data::Text(text, _) => shared(text),
+        Data::Null | Data::Map(_) | Data::List(_) => shared(""),
     }
+}
+
+/// A key that many objects have, kept once for each thread.
+fn shared(key: &str) -> Arc<str> {
+    /// More different keys than the schemas of a repository have.
+    const MOST: usize = 4096;
+    thread_local! {
+        static KEYS: RefCell<HashSet<Arc<str>>> = RefCell::default();
+    }
+    KEYS.with_borrow_mut(|keys| {
+        if let Some(known) = keys.get(key) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = key.into();
+        if keys.len() < MOST {
+            keys.insert(Arc::clone(&new));
+        }
+        new
+    })
 }

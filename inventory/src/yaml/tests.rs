@@ -83,6 +83,67 @@ fn a_quoted_text_may_go_on_at_the_indentation_of_its_key() {
 }
 
 #[test]
+fn a_block_may_end_the_text_without_a_line_break() {
+    for (yaml, expected) in [
+        ("a: |\n  x", "x"),
+        ("a: >\n  x\n  y", "x y"),
+        ("a: |-\n  x", "x"),
+        ("a: |+\n  x", "x"),
+        ("a: |\n  x\n ", "x\n"),
+        ("a: |+\n  x\n", "x\n"),
+        ("a: |", ""),
+        ("a: |\n  x |", "x |"),
+        ("a: \"x\\ny\"", "x\ny"),
+    ] {
+        assert_eq!(value(yaml), json!({"a": expected}), "{yaml:?}");
+    }
+    // The parser panics on what follows a tag here.
+    assert!(load("a: [!x, b]", START).is_err());
+}
+
+#[test]
+fn what_kubectl_refuses_is_an_error() {
+    for yaml in [
+        ".inf",
+        "-.INF",
+        "+.Inf",
+        ".nan",
+        "[.NaN]",
+        "!!null x",
+        "!!int x",
+        "!!int 1.5",
+        "!!int \"\"",
+        "!!float x",
+        "!!float .inf",
+        "!!bool x",
+        "!!binary x",
+        "!!binary \"%%%%\"",
+    ] {
+        assert!(load(&format!("v: {yaml}\n"), START).is_err(), "{yaml}");
+    }
+    assert_eq!(
+        value("a: '.inf'\nb: !!bool yes\nc: !!float 1\nd: !!binary aGVsbG8=\n.inf: e\nf: !!null ~\n"),
+        json!({"a": ".inf", "b": true, "c": 1, "d": "hello", ".inf": "e", "f": null})
+    );
+    for merge in ["<<:", "<<: null", "<<: x", "<<: [x]", "k: 1\n<<: {k: 2}", "<<: {k: 1}\n<<: {k: 2}"] {
+        assert!(load(merge, START).is_err(), "{merge}");
+    }
+    assert_eq!(value("k: 1\n<<: {k: 1, l: 2}\n\"<<\": 3\n"), json!({"k": 1, "l": 2, "<<": 3}));
+}
+
+#[test]
+fn what_kustomize_refuses_is_known() {
+    let refused = |yaml: &str| {
+        let document = document(yaml, START).expect("the sample parses").expect("a document");
+        document.refused.map(|(at, why)| format!("{}:{}: {why}", at.line, at.column))
+    };
+    assert_eq!(refused("a: 1\nb: {c: 1, \"c\": 2}\n").as_deref(), Some("2:11: the key c is there already"));
+    assert_eq!(refused("a: {1: b}\n").as_deref(), Some("1:5: the key 1 is no text"));
+    assert_eq!(refused("a: {<<: {b: 1}, b: 2}\ntrue: 1\nyes: 2\n"), None);
+    assert_eq!(refused("a: {<<: {b: 1}, b: 2, b: 3}\n").as_deref(), Some("1:23: the key b is there already"));
+}
+
+#[test]
 fn keys_are_texts() {
     assert_eq!(value("on: 1\n2: b\n'no': c\n"), json!({"true": 1, "2": "b", "no": "c"}));
     // kustomize has its own mind about words.
@@ -99,7 +160,7 @@ fn anchors_merge_keys_and_duplicates_are_resolved_as_kubectl_does() {
     assert_eq!(merged["use"], json!({"x": 1, "k": 3}));
     assert_eq!(merged["list"], json!([{"x": 1, "k": 2}]));
     assert_eq!(
-        value("use:\n  k: 3\n  <<: [{k: 1, z: 2}, {z: 3, w: 4}]\n")["use"],
+        value("use:\n  <<: [{k: 1, z: 2}, {z: 3, w: 4}]\n  k: 3\n")["use"],
         json!({"k": 3, "z": 2, "w": 4})
     );
     assert_eq!(value("a: 1\nb: 2\na: 3\n"), json!({"a": 3, "b": 2}));

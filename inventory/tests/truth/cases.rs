@@ -47,19 +47,27 @@ struct Object {
     since: Option<String>,
     /// The root cause; empty if there is none.
     cause: Option<String>,
+    /// The end of the walk to what explains it; empty if it explains itself.
+    explained: Option<String>,
     /// Whether the object counts towards a layer.
     counts: Option<bool>,
 }
 
+/// The name and the documents of every case.
+pub(crate) fn all() -> impl Iterator<Item = (String, Vec<Value>)> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/truth/cases");
+    fs::read_dir(own).expect("the folder of the cases").map(|file| {
+        let file = file.expect("an entry").path();
+        let name = file.file_stem().expect("a name").to_string_lossy().into_owned();
+        (name, documents(&fs::read_to_string(&file).expect("text")))
+    })
+}
+
 #[test]
 fn every_case_is_shown_as_it_is() {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/truth/cases");
     let reported = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/cases");
     let (mut wrong, mut judged, mut also) = (Vec::new(), 0, 0);
-    for file in fs::read_dir(own).unwrap() {
-        let file = file.unwrap().path();
-        let name = file.file_stem().unwrap().to_string_lossy().into_owned();
-        let mut objects = documents(&fs::read_to_string(&file).unwrap());
+    for (name, mut objects) in all() {
         let case: Case =
             serde_json::from_value(objects.remove(0)).unwrap_or_else(|error| panic!("{name}: {error}"));
         wrong.extend(judge(&name, &case, &objects));
@@ -67,8 +75,9 @@ fn every_case_is_shown_as_it_is() {
         let Some(shared) = &case.shared else { continue };
         let folder = reported.join(shared).join("snapshot");
         if folder.is_dir() {
-            let files =
-                fs::read_dir(folder).unwrap().map(|file| fs::read_to_string(file.unwrap().path()).unwrap());
+            let files = fs::read_dir(folder)
+                .unwrap()
+                .map(|file| fs::read_to_string(file.expect("an entry").path()).unwrap());
             let objects: Vec<_> = files.flat_map(|text| documents(&text)).collect();
             wrong.extend(judge(&format!("{shared} (reported)"), &case, &objects));
             also += 1;
@@ -113,6 +122,9 @@ fn judge(name: &str, case: &Case, objects: &[Value]) -> Vec<String> {
             }
             if let Some(cause) = &right.cause {
                 differs(&format!("{of}: root cause"), cause, &world.cause(of));
+            }
+            if let Some(explained) = &right.explained {
+                differs(&format!("{of}: explained by"), explained, &world.explained(of));
             }
             if let Some(counts) = right.counts {
                 differs(&format!("{of}: counts"), &counts.to_string(), &record.layer.is_some().to_string());

@@ -195,11 +195,11 @@ fn every_difference_to_other_judges_is_explained() {
     table("differences", &format!("{}{others}", head("Argo CD | kstatus | Flux", 3)));
     let theirs = "`flux get` | `flux` waits | Flux operator";
     let document = table("flux-differences", &format!("{}{flux}", head(theirs, 3)));
-    let told: BTreeSet<_> = document
+    let explained: BTreeSet<_> = document
         .lines()
         .filter_map(|line| line.strip_prefix("- **")?.split_once("**:").map(|(why, _)| why.to_owned()))
         .collect();
-    assert_eq!(told, sweep.explained, "docs/health.md explains what differs, and nothing else");
+    assert_eq!(explained, sweep.explained, "docs/health.md explains what differs, and nothing else");
 }
 
 #[test]
@@ -245,8 +245,9 @@ fn deadline(form: &Value) -> String {
         Value::Null => "at its time".to_owned(),
         _ => "after a time by its state".to_owned(),
     };
-    match form["forget"].as_bool() {
-        Some(true) => format!("no longer counts {after}"),
+    match (form["forget"].as_bool(), form["state"].as_str()) {
+        (Some(true), _) => format!("no longer counts {after}"),
+        (_, Some("Ready")) => format!("is over {after}"),
         _ => format!("{reason} {after}"),
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::world::{NOW, World};
 
 /// The health of a cluster while an object is updated several times, each version staying for some seconds. Consecutive
 /// equal values are merged.
@@ -99,7 +99,10 @@ fn a_certificate_is_issued_renewed_refused_and_issued() {
         (600, good()),
     ];
     assert_eq!(healths(&[&first[..], &renewal].concat()), ["Progressing", "Healthy"]);
-    let failed = |attempts: i64| json!({"failedIssuanceAttempts": attempts, "lastFailureTime": "2026-11-28T22:00:00Z"});
+    let failed = |attempts: i64| {
+        json!({"failedIssuanceAttempts": attempts, "lastFailureTime": "2026-11-28T22:00:00Z",
+        "renewalTime": "2026-11-28T22:20:00Z", "notAfter": "2026-12-28T22:20:00Z"})
+    };
     let mut refused =
         vec![(30, certificate(json!([ready(), condition("Issuing", "True", "Renewing")]), json!({})))];
     for attempt in 1..4 {
@@ -162,6 +165,32 @@ fn a_fleet_is_made_played_on_scaled_and_stuck() {
     ];
     let all = [&made[..], &stuck].concat();
     assert_eq!(healths(&all), ["Progressing", "Healthy", "Degraded", "Healthy"]);
+}
+
+#[test]
+fn a_write_without_progress_does_not_put_off_a_deadline() {
+    let written = |mut object: Value, turn: i64| {
+        let at = jiff::Timestamp::from_second(crate::world::NOW + 30 * turn).expect("a time");
+        object["metadata"]["managedFields"] = json!([{"time": at.to_string()}]);
+        (30, object)
+    };
+    // Each server crashes as it starts, and the set makes another one.
+    let crashing: Vec<_> = (0..40)
+        .map(|turn| {
+            let status = json!({"replicas": 10 - turn % 2, "readyReplicas": 0});
+            written(object("agones.dev/v1", "Fleet", 1, json!({"replicas": 10}), status), turn)
+        })
+        .collect();
+    assert_eq!(healths(&crashing), ["Progressing", "Degraded"]);
+    // Argo CD looks at the application every three minutes, and writes when it did.
+    let drifted: Vec<_> = (0..40)
+        .map(|turn| {
+            let status = json!({"health": {"status": "Healthy"}, "sync": {"status": "OutOfSync", "revision": "2"}, "reconciledAt": turn});
+            let spec = json!({"syncPolicy": {"automated": {"selfHeal": true}}});
+            written(object("argoproj.io/v1alpha1", "Application", 1, spec, status), turn)
+        })
+        .collect();
+    assert_eq!(healths(&drifted), ["Healthy", "Degraded"]);
 }
 
 #[test]
@@ -290,4 +319,98 @@ fn what_others_say_follows_their_changes() {
     assert_eq!(world.overall(), "Healthy");
     world.delete(&second);
     assert_eq!(world.overall(), "Degraded", "what outdid it is gone");
+}
+
+#[test]
+fn what_waits_for_a_dependency_is_blocked_once_that_fails_though_nobody_writes_it_again() {
+    let kustomization = |name: &str, depends_on: &[&str], ready: [&str; 2], message: &str| {
+        let depends_on: Vec<_> = depends_on.iter().map(|name| json!({"name": name})).collect();
+        let [status, reason] = ready;
+        let ready = json!({"type": "Ready", "status": status, "reason": reason, "message": message,
+            "lastTransitionTime": "2026-11-28T22:29:58Z"});
+        let mut object = object(
+            "kustomize.toolkit.fluxcd.io/v1",
+            "Kustomization",
+            1,
+            json!({"dependsOn": depends_on}),
+            json!({"observedGeneration": 1, "conditions": [ready]}),
+        );
+        object["metadata"]["name"] = json!(name);
+        object
+    };
+    let well = |name: &str, depends_on: &[&str]| {
+        kustomization(name, depends_on, ["True", "ReconciliationSucceeded"], "Applied revision: 1")
+    };
+    let waits = |name: &str, on: &str| {
+        kustomization(
+            name,
+            &[on],
+            ["False", "DependencyNotReady"],
+            &format!("dependency 'ns/{on}' is not ready"),
+        )
+    };
+    let mut world = World::with(&[well("app", &[]), well("web", &["app"]), well("top", &["web"])]);
+    world.apply(&kustomization("app", &[], ["Unknown", "Progressing"], "Reconciliation in progress"));
+    world.apply(&waits("web", "app"));
+    world.apply(&waits("top", "web"));
+    let state = |world: &World, name: &str| world.verdict(&format!("Kustomization ns/{name}")).state.as_str();
+    assert_eq!(["web", "top"].map(|name| state(&world, name)), ["Progressing"; 2]);
+    world.apply(&kustomization("app", &[], ["False", "BuildFailed"], "no such file"));
+    assert_eq!(["web", "top"].map(|name| state(&world, name)), ["Blocked"; 2]);
+    assert_eq!(world.cause("Kustomization ns/top"), "Kustomization ns/app");
+    assert_eq!(world.verdict("Kustomization ns/web").message, "dependency 'ns/app' is not ready".into());
+    world.apply(&well("app", &[]));
+    assert_eq!(state(&world, "web"), "Blocked", "until it is seen to have succeeded");
+    world.apply(&well("web", &["app"]));
+    assert_eq!(state(&world, "web"), "Ready");
+    let mut suspended = well("app", &[]);
+    suspended["spec"]["suspend"] = json!(true);
+    world.apply(&suspended);
+    world.apply(&waits("web", "app"));
+    assert_eq!(state(&world, "web"), "Progressing", "until the new generation of app is recorded");
+    let mut failed = kustomization("app", &[], ["False", "BuildFailed"], "no such file");
+    failed["spec"]["suspend"] = json!(true);
+    world.apply(&failed);
+    assert_eq!(state(&world, "web"), "Blocked");
+}
+
+/// A pod is ready for a moment at each restart, so that the Deployment is written each time.
+#[test]
+fn a_deployment_of_which_a_pod_crashes_for_hours_fails_once_and_recovers_once() {
+    let deployment = |ready: i64| {
+        let conditions = json!([
+            condition("Available", "True", "MinimumReplicasAvailable"),
+            condition("Progressing", "True", "NewReplicaSetAvailable"),
+        ]);
+        let status = json!({"observedGeneration": 1, "replicas": 10, "updatedReplicas": 10,
+            "availableReplicas": ready, "readyReplicas": ready, "conditions": conditions});
+        object("apps/v1", "Deployment", 1, json!({"replicas": 10}), status)
+    };
+    let at = |seconds: i64| jiff::Timestamp::from_second(NOW + seconds).unwrap().to_string();
+    let pod = |restarts: i64, ready: bool, since: i64, state: Value| {
+        let condition = json!({"type": "Ready", "status": if ready { "True" } else { "False" },
+            "lastTransitionTime": at(since)});
+        let container = json!({"name": "c", "ready": ready, "restartCount": restarts, "state": state,
+            "lastState": {"terminated": {"exitCode": 1, "reason": "Error", "finishedAt": at(since - 10)}}});
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "a-7f-x", "namespace": "ns", "labels": {"pod-template-hash": "7f"},
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "a-7f", "controller": true}]},
+            "status": {"phase": "Running", "conditions": [condition], "containerStatuses": [container]},
+        })
+    };
+    let mut writes = vec![(60, deployment(10))];
+    for restart in 0..20_i64 {
+        let now = 60 + restart * 300;
+        let waiting =
+            json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s restarting"}});
+        writes.push((1, pod(restart + 1, false, now, waiting)));
+        writes.push((269, deployment(9)));
+        let running = json!({"running": {"startedAt": at(now + 270)}});
+        writes.push((1, pod(restart + 2, true, now + 270, running)));
+        writes.push((29, deployment(10)));
+    }
+    // It has run for ten minutes.
+    writes.push((600, deployment(10)));
+    assert_eq!(healths(&writes), ["Healthy", "Degraded", "Healthy"]);
 }

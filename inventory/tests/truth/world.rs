@@ -42,6 +42,7 @@ impl World {
 
     fn event(&mut self, event: Event) {
         self.inventory.apply(LOCAL, event, self.now);
+        self.inventory.take_delta();
     }
 
     fn observe(&self, object: &Value) -> Option<Record> {
@@ -72,6 +73,7 @@ impl World {
     pub(crate) fn wait(&mut self, seconds: i64) {
         self.now += seconds;
         self.inventory.tick(self.now);
+        self.inventory.take_delta();
     }
 
     pub(crate) fn cluster(&self) -> &Cluster {
@@ -104,6 +106,17 @@ impl World {
             Some(Root::Missing(key) | Root::MissingSource(key)) => format!("missing {}", shown(key)),
             Some(Root::Unseen(_)) => "unseen".into(),
             Some(Root::Cycle(_) | Root::NotEnough { .. }) => "of Flux's kinds".into(),
+        }
+    }
+
+    /// `Kind namespace/name` of the end of the walk to what explains an object; `missing …` if that does not exist;
+    /// empty if the object explains itself.
+    pub(crate) fn explained(&self, of: &str) -> String {
+        let cause = self.cluster().cause(self.record(of));
+        match cause.lacks {
+            Some(Root::Missing(key) | Root::MissingSource(key)) => format!("missing {}", shown(key)),
+            Some(_) => "of Flux's kinds".into(),
+            None => cause.path.last().map_or_else(String::new, |last| shown(&last.key)),
         }
     }
 

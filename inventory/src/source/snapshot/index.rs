@@ -27,7 +27,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Index {
     files: BTreeMap<PathBuf, File>,
-    told: BTreeMap<ObjectKey, LastEvent>,
+    sent: BTreeMap<ObjectKey, LastEvent>,
     /// The version at which each kind was last reported as served; no entry while the kind is absent.
     versions: BTreeMap<KindId, String>,
     /// Objects with two documents, and the places of these, so that each is logged once.
@@ -70,7 +70,7 @@ impl Index {
         let mut events = Vec::new();
         let changed = self.read(root, listing, sink, &mut events);
         if changed || !self.begun {
-            self.tell(root, sink, now, &mut events);
+            self.send_changes(root, sink, now, &mut events);
             for found in self.files.values_mut().flat_map(|file| &mut file.objects) {
                 found.json = None;
             }
@@ -84,7 +84,7 @@ impl Index {
         let Listing { files, templates, unreadable, .. } = listing;
         for folder in templates {
             if !self.templates.contains(&folder) {
-                tracing::info!(folder = %folder.display(), "Helm templates are passed over");
+                tracing::info!(folder = %folder.display(), "skipping Helm templates");
                 self.templates.insert(folder);
             }
         }
@@ -143,7 +143,7 @@ impl Index {
         let known = old.as_ref().map_or(&[][..], |file| &file.faults);
         for fault in faults.iter().filter(|fault| !known.contains(fault)) {
             let place = place(&path, fault.line);
-            tracing::warn!(at = %place, reason = %fault.message, "left out of the snapshot");
+            tracing::warn!(at = %place, reason = %fault.message, "skipping a document");
             events.push(Event::Undecodable(None, format!("{place}: {}", fault.message)));
         }
         if !known.is_empty() && faults.is_empty() {
@@ -157,7 +157,7 @@ impl Index {
         changed
     }
 
-    fn tell(&mut self, root: &Path, sink: &Sink, now: Seconds, events: &mut Vec<Event>) {
+    fn send_changes(&mut self, root: &Path, sink: &Sink, now: Seconds, events: &mut Vec<Event>) {
         let winners = self.winners();
         let versions = versions(&winners, &self.files);
         if self.begun {
@@ -216,9 +216,9 @@ impl Index {
     }
 
     fn tell_gone(&mut self, winners: &BTreeMap<ObjectKey, (PathBuf, usize)>, events: &mut Vec<Event>) {
-        self.told.retain(|key, told| {
+        self.sent.retain(|key, sent| {
             let stays = winners.contains_key(key);
-            if !stays && let Some(key) = told.key.take() {
+            if !stays && let Some(key) = sent.key.take() {
                 events.push(Event::Delete(key));
             }
             stays
@@ -236,28 +236,28 @@ impl Index {
     ) {
         let found = &self.files[path].objects[*index];
         let digest = found.digest;
-        if self.told.get(key).is_some_and(|told| told.digest == digest) {
+        if self.sent.get(key).is_some_and(|sent| sent.digest == digest) {
             return;
         }
         let line = found.line;
         let Some(json) = self.json(root, path, *index, sink) else { return };
-        let told = match sink.catalogue.observe(key.kind, &json, &sink.interner, now) {
+        let sent = match sink.catalogue.observe(key.kind, &json, &sink.interner, now) {
             Ok(record) => {
-                let told = LastEvent { digest, key: Some(record.key.clone()) };
+                let sent = LastEvent { digest, key: Some(record.key.clone()) };
                 events.push(Event::Apply(Box::new(record)));
-                told
+                sent
             }
             Err(error) => {
                 let place = place(path, line);
-                tracing::warn!(at = %place, %error, "left out of the snapshot");
+                tracing::warn!(at = %place, %error, "skipping a document");
                 events.push(Event::Undecodable(Some(key.kind), format!("{place}: {error}")));
-                if let Some(LastEvent { key: Some(before), .. }) = self.told.remove(key) {
+                if let Some(LastEvent { key: Some(before), .. }) = self.sent.remove(key) {
                     events.push(Event::Delete(before));
                 }
                 LastEvent { digest, key: None }
             }
         };
-        self.told.insert(key.clone(), told);
+        self.sent.insert(key.clone(), sent);
     }
 
     /// The JSON of an object. If it was sent or hidden by another document before, its file is read again.

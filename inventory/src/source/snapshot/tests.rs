@@ -57,15 +57,15 @@ impl Running {
 
     /// The events of a scan as text, without those of kinds that stay absent.
     async fn look(&mut self) -> Vec<String> {
-        let mut told = Vec::new();
+        let mut events_seen = Vec::new();
         loop {
             match self.next().await {
-                Event::Liveness(Liveness::Alive { .. }) => return told,
+                Event::Liveness(Liveness::Alive { .. }) => return events_seen,
                 Event::Liveness(Liveness::Silent { message }) => {
-                    told.push(format!("silent: {message}"));
-                    return told;
+                    events_seen.push(format!("silent: {message}"));
+                    return events_seen;
                 }
-                event => told.push(self.describe(&event)),
+                event => events_seen.push(self.describe(&event)),
             }
         }
     }
@@ -73,18 +73,18 @@ impl Running {
     /// The first scan with events. Periodic scans in between have none.
     async fn news(&mut self) -> Vec<String> {
         loop {
-            let told = self.look().await;
-            if !told.is_empty() {
-                return told;
+            let events_seen = self.look().await;
+            if !events_seen.is_empty() {
+                return events_seen;
             }
         }
     }
 
     /// The objects and faults of the first scan.
     async fn objects(&mut self) -> Vec<String> {
-        let mut told = self.look().await;
-        told.retain(|line| line.starts_with("apply") || line.starts_with("undecodable"));
-        told
+        let mut events_seen = self.look().await;
+        events_seen.retain(|line| line.starts_with("apply") || line.starts_with("undecodable"));
+        events_seen
     }
 
     fn kind(&self, kind: KindId) -> &str {
@@ -106,7 +106,8 @@ impl Running {
             Event::Synced(kind) => format!("synced {}", self.kind(*kind)),
             Event::Undecodable(_, message) => format!("undecodable {message}"),
             Event::Current(kind) => format!("current {}", self.kind(*kind)),
-            Event::Liveness(heard) => format!("{heard:?}"),
+            Event::Liveness(liveness) => format!("{liveness:?}"),
+            Event::Registered(_) | Event::Ignored(_) | Event::Removed => format!("{event:?}"),
         }
     }
 
@@ -119,9 +120,9 @@ impl Running {
 #[tokio::test]
 async fn every_kind_is_told_first_present_or_not() {
     let mut run = run(folder(&[("a.yaml", &app("a", "./a"))]));
-    let told = run.look().await;
+    let events_seen = run.look().await;
     let of = |kind: &str| -> Vec<&str> {
-        told.iter().map(String::as_str).filter(|line| line.split(' ').nth(1) == Some(kind)).collect()
+        events_seen.iter().map(String::as_str).filter(|line| line.split(' ').nth(1) == Some(kind)).collect()
     };
     assert_eq!(
         of("Kustomization"),
@@ -132,8 +133,11 @@ async fn every_kind_is_told_first_present_or_not() {
             "synced Kustomization"
         ]
     );
-    assert_eq!(of("Node"), ["Absent Node", "restart Node", "synced Node"]);
-    assert_eq!(told.iter().filter(|line| line.starts_with("synced")).count(), run.catalogue.kinds().count());
+    assert_eq!(of("Pooler"), ["Absent Pooler", "restart Pooler", "synced Pooler"]);
+    assert_eq!(
+        events_seen.iter().filter(|line| line.starts_with("synced")).count(),
+        run.catalogue.kinds().count()
+    );
     run.stop().await;
 }
 
@@ -154,10 +158,10 @@ async fn files_of_every_shape_are_read_and_others_passed_over() {
     ];
     let files: Vec<_> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
     let mut run = run(folder(&files));
-    let mut told = run.objects().await;
-    told.sort();
+    let mut events_seen = run.objects().await;
+    events_seen.sort();
     assert_eq!(
-        told,
+        events_seen,
         [
             "apply Kustomization apps/a",
             "apply Kustomization apps/b",
@@ -177,23 +181,23 @@ async fn a_broken_file_is_told_by_file_and_line_and_hides_no_other() {
         ("apps/nameless.yaml", "# first\napiVersion: v1\nkind: Node\nmetadata: {}\n"),
         ("good.yaml", &app("good", "x")),
     ]));
-    let told = run.objects().await;
-    assert_eq!(told.len(), 5, "{told:?}");
-    assert!(told[0].starts_with("undecodable apps/broken.yaml:"), "{told:?}");
-    let line: usize = told[0].split(':').nth(1).unwrap().parse().unwrap();
-    assert!((6..=7).contains(&line), "{told:?}");
-    assert!(told[1].starts_with("undecodable apps/nameless.yaml:1: metadata.name"), "{told:?}");
+    let events_seen = run.objects().await;
+    assert_eq!(events_seen.len(), 5, "{events_seen:?}");
+    assert!(events_seen[0].starts_with("undecodable apps/broken.yaml:"), "{events_seen:?}");
+    let line: usize = events_seen[0].split(':').nth(1).unwrap().parse().unwrap();
+    assert!((6..=7).contains(&line), "{events_seen:?}");
+    assert!(events_seen[1].starts_with("undecodable apps/nameless.yaml:1: metadata.name"), "{events_seen:?}");
     for name in ["before", "after", "good"] {
-        assert!(told.contains(&format!("apply Kustomization apps/{name}")), "{told:?}");
+        assert!(events_seen.contains(&format!("apply Kustomization apps/{name}")), "{events_seen:?}");
     }
     // A repaired file is read like any other, and nothing else is sent again.
     write(&run.folder, "apps/broken.yaml", &broken.replace("kind: [", "# gone"));
     write(&run.folder, "apps/nameless.yaml", "apiVersion: v1\nkind: Node\nmetadata: {name: node}\n");
-    let mut told = run.news().await;
-    while !told.contains(&"apply Node /node".to_owned()) {
-        told.extend(run.news().await);
+    let mut events_seen = run.news().await;
+    while !events_seen.contains(&"apply Node /node".to_owned()) {
+        events_seen.extend(run.news().await);
     }
-    assert_eq!(told, ["served Node v1", "apply Node /node"]);
+    assert_eq!(events_seen, ["served Node v1", "apply Node /node"]);
     run.stop().await;
 }
 
@@ -279,19 +283,19 @@ async fn a_folder_that_vanishes_is_silent_and_its_objects_stay() {
     run.look().await;
     let away = run.folder.path().join("away");
     fs::rename(&root, &away).unwrap();
-    let told = run.news().await;
-    assert!(told.len() == 1 && told[0].ends_with("does not exist"), "{told:?}");
+    let events_seen = run.news().await;
+    assert!(events_seen.len() == 1 && events_seen[0].ends_with("does not exist"), "{events_seen:?}");
     fs::remove_file(away.join("b.yaml")).unwrap();
     fs::rename(&away, &root).unwrap();
-    let mut told = run.news().await;
-    while told.last().is_some_and(|line| line.starts_with("silent")) {
-        told = run.news().await;
+    let mut events_seen = run.news().await;
+    while events_seen.last().is_some_and(|line| line.starts_with("silent")) {
+        events_seen = run.news().await;
     }
-    assert_eq!(told, ["delete Kustomization apps/b"]);
+    assert_eq!(events_seen, ["delete Kustomization apps/b"]);
     // An unmounted folder is empty.
     fs::remove_file(root.join("a.yaml")).unwrap();
-    let told = run.news().await;
-    assert!(told.len() == 1 && told[0].contains("holds no manifest"), "{told:?}");
+    let events_seen = run.news().await;
+    assert!(events_seen.len() == 1 && events_seen[0].contains("holds no manifest"), "{events_seen:?}");
     run.stop().await;
 }
 
@@ -332,10 +336,10 @@ async fn unreadable_folders_and_files_are_told_and_hide_no_other() {
     assert!(matches!(Snapshot::open(folder.path()), Err(SnapshotError::Unreadable { .. })));
     lock("", 0o755);
     let mut run = run(folder);
-    let told = run.objects().await;
-    assert_eq!(told.len(), 3, "{told:?}");
-    assert!(told[0].starts_with("undecodable locked: cannot be listed"), "{told:?}");
-    assert!(told[1].starts_with("undecodable locked.yaml: cannot be read"), "{told:?}");
+    let events_seen = run.objects().await;
+    assert_eq!(events_seen.len(), 3, "{events_seen:?}");
+    assert!(events_seen[0].starts_with("undecodable locked: cannot be listed"), "{events_seen:?}");
+    assert!(events_seen[1].starts_with("undecodable locked.yaml: cannot be read"), "{events_seen:?}");
     fs::set_permissions(run.folder.path().join("locked"), fs::Permissions::from_mode(0o755)).unwrap();
     run.stop().await;
 }

@@ -28,7 +28,7 @@ use super::{
     raw::Raw,
     settings::Streaming,
     shared::{Assignment, Shared},
-    trouble::Trouble,
+    watch_error::WatchError,
 };
 use crate::{Str, source::KindStatus};
 
@@ -110,10 +110,10 @@ pub(super) async fn follow(
                     }
                 }
                 // An empty list removes the known objects.
-                for said in
+                for notice in
                     [WatchNotice::Restart, WatchNotice::Synced, WatchNotice::Status(KindStatus::Absent)]
                 {
-                    observer.observe(said).await;
+                    observer.observe(notice).await;
                 }
             }
             Assignment::Served(resource) => {
@@ -199,7 +199,7 @@ impl<'a, O: Observer> Follower<'a, O> {
             let is_early = began.elapsed() + TOO_SHORT < asked.min(self.shared.settings.silence);
             let is_doubtful = match &ended {
                 Ok(()) => is_early,
-                Err(Trouble::Failed(_) | Trouble::Garbled(_)) => true,
+                Err(WatchError::Failed(_) | WatchError::Garbled(_)) => true,
                 // The server answered properly.
                 Err(_) => false,
             };
@@ -209,7 +209,7 @@ impl<'a, O: Observer> Follower<'a, O> {
             let wait = match ended {
                 Ok(()) if began.elapsed() < TOO_SHORT => self.back_off(),
                 Ok(()) => Duration::ZERO,
-                Err(trouble) => self.take_trouble(trouble).await,
+                Err(error) => self.handle_error(error).await,
             };
             tokio::select! {
                 () = sleep(wait) => {}
@@ -220,7 +220,7 @@ impl<'a, O: Observer> Follower<'a, O> {
     }
 
     /// Lists if necessary, then watches. Returns `Ok` when the server ends the watch, or the watch goes silent.
-    async fn round(&mut self) -> Result<(), Trouble> {
+    async fn round(&mut self) -> Result<(), WatchError> {
         self.trust().await?;
         let streaming = self.streaming && self.resume.is_none();
         let resumed = self.resume.clone();
@@ -240,8 +240,8 @@ impl<'a, O: Observer> Follower<'a, O> {
             let patience = if listing { FIRST_BOOKMARK } else { self.shared.settings.silence };
             match timeout(patience, events.try_next()).await {
                 Ok(Ok(Some(event))) => self.take(event, &mut listing).await?,
-                Ok(Err(error)) => return Err(Trouble::of(&error, false)),
-                Err(_) if listing => return Err(Trouble::NoStreaming),
+                Ok(Err(error)) => return Err(WatchError::of(&error, false)),
+                Err(_) if listing => return Err(WatchError::NoStreaming),
                 // The server ended the watch, or the connection is dead. The next round continues from the last
                 // resourceVersion.
                 Ok(Ok(None)) | Err(_) => return Ok(()),
@@ -252,7 +252,7 @@ impl<'a, O: Observer> Follower<'a, O> {
     /// If the server may have been replaced, checks that its resourceVersion has not decreased, as after a restore of
     /// etcd from a backup. A watch from a future resourceVersion would be silent until the cluster reaches it, and miss
     /// all changes until then.
-    async fn trust(&mut self) -> Result<(), Trouble> {
+    async fn trust(&mut self) -> Result<(), WatchError> {
         let doubts = self.shared.doubts.load(Ordering::Relaxed);
         if self.trusted != doubts
             && let Some(seen) = self.resume.as_deref().and_then(|version| version.parse::<u64>().ok())
@@ -271,7 +271,7 @@ impl<'a, O: Observer> Follower<'a, O> {
     async fn open(
         &mut self,
         streaming: bool,
-    ) -> Result<impl Stream<Item = kube::Result<WatchEvent<Raw>>> + use<O>, Trouble> {
+    ) -> Result<impl Stream<Item = kube::Result<WatchEvent<Raw>>> + use<O>, WatchError> {
         let parameters = WatchParams {
             timeout: Some(self.watch_seconds),
             bookmarks: true,
@@ -284,26 +284,26 @@ impl<'a, O: Observer> Follower<'a, O> {
             Content::Whole => self.request.watch(&parameters, from),
             Content::Metadata => self.request.watch_metadata(&parameters, from),
         };
-        let mut request = request.map_err(|error| Trouble::Failed(error.to_string()))?;
+        let mut request = request.map_err(|error| WatchError::Failed(error.to_string()))?;
         request.extensions_mut().insert("watch");
         match timeout(ANSWER, self.shared.client.request_events(request)).await {
             Ok(Ok(events)) => Ok(events),
-            Ok(Err(error)) => Err(Trouble::of(&error, streaming)),
+            Ok(Err(error)) => Err(WatchError::of(&error, streaming)),
             Err(_) => Err(late("watch", ANSWER)),
         }
     }
 
     /// Requests a page of a list, sends its items as they arrive, and returns the metadata of the list.
-    async fn page(&mut self, parameters: &ListParams, page: Page) -> Result<ListMeta, Trouble> {
+    async fn page(&mut self, parameters: &ListParams, page: Page) -> Result<ListMeta, WatchError> {
         let request = match self.content {
             Content::Whole => self.request.list(parameters),
             Content::Metadata => self.request.list_metadata(parameters),
         };
-        let mut request = request.map_err(|error| Trouble::Failed(error.to_string()))?;
+        let mut request = request.map_err(|error| WatchError::Failed(error.to_string()))?;
         request.extensions_mut().insert("list");
         let mut answer = match timeout(PAGE, self.shared.client.request_stream(request)).await {
             Ok(Ok(answer)) => Box::pin(answer),
-            Ok(Err(error)) => return Err(Trouble::of(&error, false)),
+            Ok(Err(error)) => return Err(WatchError::of(&error, false)),
             Err(_) => return Err(late("list", PAGE)),
         };
         if page == Page::First {
@@ -315,10 +315,10 @@ impl<'a, O: Observer> Follower<'a, O> {
             let length = match timeout(ANSWER, answer.fill_buf()).await {
                 Ok(Ok([])) => break,
                 Ok(Ok(bytes)) => {
-                    items.feed(bytes, &mut whole).map_err(Trouble::Garbled)?;
+                    items.feed(bytes, &mut whole).map_err(WatchError::Garbled)?;
                     bytes.len()
                 }
-                Ok(Err(error)) => return Err(Trouble::Failed(explain(&error))),
+                Ok(Err(error)) => return Err(WatchError::Failed(explain(&error))),
                 Err(_) => return Err(late("list", ANSWER)),
             };
             answer.consume_unpin(length);
@@ -328,13 +328,13 @@ impl<'a, O: Observer> Follower<'a, O> {
             for item in whole.drain(..) {
                 let raw = String::from_utf8(item).map_err(|error| error.to_string());
                 let raw = raw.and_then(|json| Raw::of(json).map_err(|error| error.to_string()));
-                self.observer.observe(WatchNotice::Apply(&raw.map_err(Trouble::Garbled)?)).await;
+                self.observer.observe(WatchNotice::Apply(&raw.map_err(WatchError::Garbled)?)).await;
             }
         }
-        items.finish().map_err(Trouble::Garbled)
+        items.finish().map_err(WatchError::Garbled)
     }
 
-    async fn list(&mut self) -> Result<(), Trouble> {
+    async fn list(&mut self) -> Result<(), WatchError> {
         let mut parameters = ListParams::default().limit(self.shared.settings.page_size);
         let mut page = Page::First;
         loop {
@@ -344,7 +344,9 @@ impl<'a, O: Observer> Follower<'a, O> {
             parameters.continue_token = given(metadata.continue_);
             if parameters.continue_token.is_none() {
                 let Some(version) = given(metadata.resource_version) else {
-                    return Err(Trouble::Failed("the list has no resourceVersion to watch from".to_owned()));
+                    return Err(WatchError::Failed(
+                        "the list has no resourceVersion to watch from".to_owned(),
+                    ));
                 };
                 self.observer.observe(WatchNotice::Synced).await;
                 self.reached(Some(&version), false).await;
@@ -354,7 +356,7 @@ impl<'a, O: Observer> Follower<'a, O> {
     }
 
     /// `listing`: the event belongs to the initial events of a streaming list, whose resourceVersions are not in order.
-    async fn take(&mut self, event: WatchEvent<Raw>, listing: &mut bool) -> Result<(), Trouble> {
+    async fn take(&mut self, event: WatchEvent<Raw>, listing: &mut bool) -> Result<(), WatchError> {
         match event {
             WatchEvent::Added(raw) | WatchEvent::Modified(raw) => {
                 self.observer.observe(WatchNotice::Apply(&raw)).await;
@@ -371,7 +373,7 @@ impl<'a, O: Observer> Follower<'a, O> {
                 }
                 self.reached(Some(&bookmark.metadata.resource_version), *listing).await;
             }
-            WatchEvent::Error(status) => return Err(Trouble::of_status(&status, false)),
+            WatchEvent::Error(status) => return Err(WatchError::of_status(&status, false)),
         }
         Ok(())
     }
@@ -386,41 +388,41 @@ impl<'a, O: Observer> Follower<'a, O> {
     }
 
     /// Reports an error if necessary, and returns how long to wait before the next attempt.
-    async fn take_trouble(&mut self, trouble: Trouble) -> Duration {
-        match trouble {
-            Trouble::Forbidden(message) => {
+    async fn handle_error(&mut self, error: WatchError) -> Duration {
+        match error {
+            WatchError::Forbidden(message) => {
                 // The resourceVersion may be too old by the time that access is granted.
                 self.resume = None;
                 let message = message.into();
-                self.tell(KindStatus::Forbidden { message }).await;
+                self.report(KindStatus::Forbidden { message }).await;
                 let forbidden = self.shared.settings.forbidden;
                 jittered(forbidden, forbidden)
             }
-            Trouble::NotServed(message) => {
+            WatchError::NotServed(message) => {
                 self.resume = None;
                 self.not_served += 1;
                 self.shared.rediscover.notify_one();
                 if self.not_served > 1 {
-                    self.tell(KindStatus::Failing { message: message.into() }).await;
+                    self.report(KindStatus::Failing { message: message.into() }).await;
                 }
                 self.back_off()
             }
-            Trouble::Expired => {
+            WatchError::Expired => {
                 self.resume = None;
                 self.back_off()
             }
-            Trouble::NoStreaming => {
+            WatchError::NoStreaming => {
                 tracing::debug!(kind = %self.name, "streaming lists are not supported, listing in pages");
                 self.streaming = false;
                 Duration::ZERO
             }
-            Trouble::Garbled(message) => {
+            WatchError::Garbled(message) => {
                 self.resume = None;
-                self.tell(KindStatus::Failing { message: message.into() }).await;
+                self.report(KindStatus::Failing { message: message.into() }).await;
                 self.back_off()
             }
-            Trouble::Failed(message) => {
-                self.tell(KindStatus::Failing { message: message.into() }).await;
+            WatchError::Failed(message) => {
+                self.report(KindStatus::Failing { message: message.into() }).await;
                 self.back_off()
             }
         }
@@ -434,10 +436,10 @@ impl<'a, O: Observer> Follower<'a, O> {
     async fn told_served(&mut self) {
         self.not_served = 0;
         let version = Str::clone(&self.version);
-        self.tell(KindStatus::Served { version }).await;
+        self.report(KindStatus::Served { version }).await;
     }
 
-    async fn tell(&mut self, status: KindStatus) {
+    async fn report(&mut self, status: KindStatus) {
         if self.status.as_ref() == Some(&status) {
             return;
         }
@@ -452,8 +454,8 @@ impl<'a, O: Observer> Follower<'a, O> {
     }
 }
 
-fn late(what: &str, limit: Duration) -> Trouble {
-    Trouble::Failed(format!("no answer to the {what} within {} s", limit.as_secs()))
+fn late(what: &str, limit: Duration) -> WatchError {
+    WatchError::Failed(format!("no answer to the {what} within {} s", limit.as_secs()))
 }
 
 /// The `timeoutSeconds` of a watch, different for each resource, so that not all watches are renewed at once.

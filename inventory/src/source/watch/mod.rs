@@ -14,8 +14,8 @@ mod settings;
 mod shared;
 #[cfg(test)]
 mod tests;
-mod trouble;
 mod upstream;
+mod watch_error;
 
 use std::collections::HashMap;
 
@@ -38,8 +38,7 @@ use crate::Str;
 /// A cluster that is watched through its API server.
 #[derive(Clone)]
 pub struct Watch {
-    client: Client,
-    settings: WatchSettings,
+    upstream: Upstream,
 }
 
 impl Watch {
@@ -50,13 +49,18 @@ impl Watch {
 
     /// A watch with `settings`.
     pub fn with_settings(client: Client, settings: WatchSettings) -> Self {
-        Self { client, settings }
+        Self { upstream: Upstream::new(client, settings) }
+    }
+
+    /// The cluster, for observers of other resources. They are followed once the source runs.
+    pub fn upstream(&self) -> Upstream {
+        self.upstream.clone()
     }
 }
 
 impl Source for Watch {
     async fn run(self, sink: Sink, stop: CancellationToken) {
-        let upstream = Upstream::new(self.client, self.settings);
+        let upstream = self.upstream;
         let mut tasks = JoinSet::new();
         let mut kinds = HashMap::new();
         for (id, kind) in sink.catalogue.kinds() {
@@ -64,9 +68,9 @@ impl Source for Watch {
             let task = upstream.follow(Wanted::from(kind), Content::Whole, recorder);
             kinds.insert(spawn(&mut tasks, &stop, task), id);
         }
-        let heard = sink.clone();
+        let liveness = sink.clone();
         spawn(&mut tasks, &stop, async move {
-            upstream.run(|sign| heard.send(Event::Liveness(sign))).await;
+            upstream.run(|sign| liveness.send(Event::Liveness(sign))).await;
         });
         while let Some(ended) = tasks.join_next_with_id().await {
             let Err(error) = ended else { continue };

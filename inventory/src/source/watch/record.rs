@@ -26,8 +26,8 @@ pub(super) struct Recorder {
 const OFTEN: Duration = Duration::from_secs(1);
 
 impl Observer for Recorder {
-    async fn observe(&mut self, said: WatchNotice<'_>) {
-        let event = match said {
+    async fn observe(&mut self, notice: WatchNotice<'_>) {
+        let event = match notice {
             WatchNotice::Status(status) => Event::Kind(self.kind, status),
             WatchNotice::Restart => Event::Restart(self.kind),
             WatchNotice::Apply(raw) => self.record(raw),
@@ -57,7 +57,7 @@ impl Recorder {
             Err(error) => {
                 let what = format!("{}/{}: {error}", raw.namespace(), raw.name());
                 let kind = self.sink.catalogue.kind(self.kind).resource_name();
-                tracing::warn!(%kind, object = %what, "left out");
+                tracing::warn!(%kind, object = %what, "skipping an object that cannot be decoded");
                 Event::Undecodable(Some(self.kind), what)
             }
         }

@@ -36,12 +36,12 @@ pub(super) struct Shared {
     pub(super) answers: Notify,
     /// How often there were signs that the server was restarted or replaced.
     pub(super) doubts: AtomicU64,
-    wishes: Mutex<Wishes>,
+    wanted_resources: Mutex<WantedResources>,
 }
 
 /// Locked briefly, never across an await.
 #[derive(Default)]
-struct Wishes {
+struct WantedResources {
     /// Whether discovery has answered. From then on, a newly wanted resource must wake discovery.
     is_answered: bool,
     wanted: Vec<(Wanted, watch::Sender<Assignment>)>,
@@ -56,16 +56,16 @@ impl Shared {
             rediscover: Notify::new(),
             answers: Notify::new(),
             doubts: AtomicU64::default(),
-            wishes: Mutex::default(),
+            wanted_resources: Mutex::default(),
         }
     }
 
     /// Whether `wanted` is served and as which resource, with updates. Dropping the receiver unsubscribes.
     pub(super) fn want(&self, wanted: Wanted) -> watch::Receiver<Assignment> {
         let (assign, assigned) = watch::channel(Assignment::Undecided);
-        let mut wishes = self.wishes();
-        wishes.wanted.push((wanted, assign));
-        if wishes.is_answered {
+        let mut wanted_resources = self.wanted_resources();
+        wanted_resources.wanted.push((wanted, assign));
+        if wanted_resources.is_answered {
             self.rediscover.notify_one();
         }
         assigned
@@ -77,19 +77,19 @@ impl Shared {
 
     /// Whether the CustomResourceDefinition with this name (`plural.group`) defines a wanted resource.
     pub(super) fn is_wanted(&self, definition: &str) -> bool {
-        let wishes = self.wishes();
+        let wanted_resources = self.wanted_resources();
         definition.split_once('.').is_some_and(|(plural, group)| {
-            wishes.wanted.iter().any(|(wanted, _)| wanted.group == group && wanted.plural == plural)
+            wanted_resources.wanted.iter().any(|(wanted, _)| wanted.group == group && wanted.plural == plural)
         })
     }
 
     /// Notifies the followers of resources whose assignment has changed.
     pub(super) fn assign(&self, served: &Served) {
         self.streams.store(served.streams, Ordering::Relaxed);
-        let mut wishes = self.wishes();
-        wishes.is_answered = true;
-        wishes.wanted.retain(|(_, assign)| !assign.is_closed());
-        for (wanted, assign) in &wishes.wanted {
+        let mut wanted_resources = self.wanted_resources();
+        wanted_resources.is_answered = true;
+        wanted_resources.wanted.retain(|(_, assign)| !assign.is_closed());
+        for (wanted, assign) in &wanted_resources.wanted {
             let new = match served.find(wanted) {
                 Finding::Served(resource) => Assignment::Served(resource),
                 Finding::Absent => Assignment::Absent,
@@ -105,7 +105,7 @@ impl Shared {
         }
     }
 
-    fn wishes(&self) -> MutexGuard<'_, Wishes> {
-        self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn wanted_resources(&self) -> MutexGuard<'_, WantedResources> {
+        self.wanted_resources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -75,12 +75,12 @@ impl Upstream {
     }
 
     /// Runs discovery and heartbeats, and never ends. `heard` receives the result of each heartbeat.
-    pub async fn run<F>(&self, heard: impl FnMut(Liveness) -> F + Send)
+    pub async fn run<F>(&self, report: impl FnMut(Liveness) -> F + Send)
     where
         F: Future<Output = ()> + Send,
     {
         let shared = &*self.0;
-        futures::future::join3(discover(shared), crds::watch(shared), heartbeat(shared, heard)).await;
+        futures::future::join3(discover(shared), crds::watch(shared), heartbeat(shared, report)).await;
     }
 }
 
@@ -113,7 +113,7 @@ async fn discover(shared: &Shared) {
 
 /// Requests the server's version periodically: the answer is small, every account may read it, and the API server itself
 /// gives it.
-async fn heartbeat<F>(shared: &Shared, mut heard: impl FnMut(Liveness) -> F + Send)
+async fn heartbeat<F>(shared: &Shared, mut report: impl FnMut(Liveness) -> F + Send)
 where
     F: Future<Output = ()> + Send,
 {
@@ -125,13 +125,16 @@ where
         beats.tick().await;
         let sign = match timeout(period, sign_of_life(&shared.client)).await {
             Ok(Ok(sign)) => sign,
+            Ok(Err(kube::Error::Api(status))) if status.code == StatusCode::UNAUTHORIZED.as_u16() => {
+                Liveness::Unauthenticated { message: status.message.as_str().into() }
+            }
             Ok(Err(error)) => Liveness::Silent { message: explain(&error).into() },
             Err(_) => {
                 let message = format!("timed out after {} s", period.as_secs_f64());
                 Liveness::Silent { message: message.into() }
             }
         };
-        let is_silent = matches!(sign, Liveness::Silent { .. });
+        let is_silent = !matches!(sign, Liveness::Alive { .. });
         if is_silent {
             shared.doubt();
         }
@@ -141,7 +144,7 @@ where
             shared.rediscover.notify_one();
         }
         was_silent = is_silent;
-        heard(sign).await;
+        report(sign).await;
     }
 }
 

@@ -54,34 +54,34 @@ async fn next(events: &mut mpsc::Receiver<(ClusterId, Event)>) -> Event {
 
 impl Running {
     /// The next `count` events about Kustomizations, as text.
-    async fn told(&mut self, count: usize) -> Vec<String> {
-        let mut told = Vec::new();
-        while told.len() < count {
+    async fn events_seen(&mut self, count: usize) -> Vec<String> {
+        let mut events_seen = Vec::new();
+        while events_seen.len() < count {
             let of = self.kustomization;
             match next(&mut self.events).await {
                 Event::Kind(kind, KindStatus::Served { version }) if kind == of => {
-                    told.push(format!("served {version}"));
+                    events_seen.push(format!("served {version}"));
                 }
-                Event::Kind(kind, KindStatus::Absent) if kind == of => told.push("absent".into()),
+                Event::Kind(kind, KindStatus::Absent) if kind == of => events_seen.push("absent".into()),
                 Event::Kind(kind, KindStatus::Forbidden { message }) if kind == of => {
-                    told.push(format!("forbidden {message}"));
+                    events_seen.push(format!("forbidden {message}"));
                 }
                 Event::Kind(kind, KindStatus::Failing { message }) if kind == of => {
-                    told.push(format!("failing {message}"));
+                    events_seen.push(format!("failing {message}"));
                 }
-                Event::Restart(kind) if kind == of => told.push("restart".into()),
-                Event::Synced(kind) if kind == of => told.push("synced".into()),
+                Event::Restart(kind) if kind == of => events_seen.push("restart".into()),
+                Event::Synced(kind) if kind == of => events_seen.push("synced".into()),
                 Event::Apply(record) if record.key.kind == of => {
-                    told.push(format!("apply {}/{}", record.key.namespace, record.key.name));
+                    events_seen.push(format!("apply {}/{}", record.key.namespace, record.key.name));
                 }
                 Event::Delete(key) if key.kind == of => {
-                    told.push(format!("delete {}/{}", key.namespace, key.name));
+                    events_seen.push(format!("delete {}/{}", key.namespace, key.name));
                 }
-                Event::Undecodable(kind, _) if kind == Some(of) => told.push("undecodable".into()),
+                Event::Undecodable(kind, _) if kind == Some(of) => events_seen.push("undecodable".into()),
                 _ => {}
             }
         }
-        told
+        events_seen
     }
 
     async fn stop(self) {
@@ -104,9 +104,9 @@ async fn pages_then_a_watch_and_anew_when_its_version_is_gone() {
         ],
     )
     .await;
-    let told = run.told(12).await;
+    let events_seen = run.events_seen(12).await;
     assert_eq!(
-        told,
+        events_seen,
         [
             "served v1",
             "restart",
@@ -123,7 +123,7 @@ async fn pages_then_a_watch_and_anew_when_its_version_is_gone() {
             "apply apps/d",
         ]
     );
-    assert_eq!(run.told(2).await, ["synced", "apply apps/e"]);
+    assert_eq!(run.events_seen(2).await, ["synced", "apply apps/e"]);
     let asked = run.fake.asked();
     assert!(asked[0].contains("limit=2") && !asked[0].contains("continue"), "{asked:?}");
     assert!(asked[1].contains("continue=more"), "{asked:?}");
@@ -151,9 +151,9 @@ async fn a_streaming_list_ends_with_its_bookmark_and_goes_on_as_a_watch() {
         ],
     )
     .await;
-    let told = run.told(9).await;
+    let events_seen = run.events_seen(9).await;
     assert_eq!(
-        told,
+        events_seen,
         [
             "served v1",
             "restart",
@@ -176,14 +176,14 @@ async fn a_streaming_list_ends_with_its_bookmark_and_goes_on_as_a_watch() {
 struct Teller(mpsc::UnboundedSender<String>);
 
 impl Observer for Teller {
-    async fn observe(&mut self, said: WatchNotice<'_>) {
-        let text = match said {
+    async fn observe(&mut self, notice: WatchNotice<'_>) {
+        let text = match notice {
             WatchNotice::Status(KindStatus::Served { version }) => format!("served {version}"),
             WatchNotice::Apply(raw) => format!("apply {}/{} {}", raw.namespace(), raw.name(), raw.uid()),
             WatchNotice::Delete(raw) => format!("delete {}/{} {}", raw.namespace(), raw.name(), raw.uid()),
             WatchNotice::Reached(version) => format!("reached {version}"),
-            said @ (WatchNotice::Status(_) | WatchNotice::Restart | WatchNotice::Synced) => {
-                format!("{said:?}")
+            notice @ (WatchNotice::Status(_) | WatchNotice::Restart | WatchNotice::Synced) => {
+                format!("{notice:?}")
             }
         };
         self.0.send(text).unwrap();
@@ -193,21 +193,21 @@ impl Observer for Teller {
 async fn follow_metadata(fake: &Fake, count: usize) -> Vec<String> {
     let settings = WatchSettings { page_size: 2, ..WatchSettings::default() };
     let upstream = Upstream::new(fake.client(), settings);
-    let (sender, mut told) = mpsc::unbounded_channel();
+    let (sender, mut events_seen) = mpsc::unbounded_channel();
     let wanted =
         Wanted { group: "kustomize.toolkit.fluxcd.io".into(), plural: "kustomizations".into(), kind: None };
     let following = upstream.follow(wanted, Content::Metadata, Teller(sender));
     let mut all = Vec::new();
-    let hear = async {
+    let receive = async {
         while all.len() < count {
-            all.push(told.recv().await.unwrap());
+            all.push(events_seen.recv().await.unwrap());
         }
     };
     tokio::select! {
-        () = hear => {}
+        () = receive => {}
         () = following => panic!("it goes on for ever"),
         () = upstream.run(|_| std::future::ready(())) => panic!("it goes on for ever"),
-        () = tokio::time::sleep(Duration::from_mins(1)) => panic!("too late: {told:?}"),
+        () = tokio::time::sleep(Duration::from_mins(1)) => panic!("too late: {events_seen:?}"),
     }
     all
 }
@@ -220,9 +220,9 @@ async fn any_resource_is_followed_by_its_metadata_and_says_how_far_it_came() {
         Reply::Open(vec![event("DELETED", app("b", "12")), bookmark("15")]),
     ];
     let fake = Fake::start("33", replies).await;
-    let told = follow_metadata(&fake, 9).await;
+    let events_seen = follow_metadata(&fake, 9).await;
     assert_eq!(
-        told,
+        events_seen,
         [
             "served v1",
             "Restart",
@@ -249,8 +249,11 @@ async fn any_resource_is_followed_by_its_metadata_and_says_how_far_it_came() {
 async fn of_a_streaming_list_only_its_end_says_how_far_it_came() {
     let events = vec![event("ADDED", app("a", "5")), event("ADDED", app("b", "3")), bookmark("9")];
     let fake = Fake::start("36", vec![Reply::Open(events)]).await;
-    let told = follow_metadata(&fake, 6).await;
-    assert_eq!(told, ["served v1", "Restart", "apply apps/a a", "apply apps/b b", "Synced", "reached 9"]);
+    let events_seen = follow_metadata(&fake, 6).await;
+    assert_eq!(
+        events_seen,
+        ["served v1", "Restart", "apply apps/a a", "apply apps/b b", "Synced", "reached 9"]
+    );
 }
 
 #[tokio::test]
@@ -261,7 +264,7 @@ async fn a_server_that_refuses_streaming_is_listed_by_pages() {
         Reply::Open(vec![]),
     ];
     let mut run = run("36", replies).await;
-    assert_eq!(run.told(4).await, ["served v1", "restart", "apply apps/a", "synced"]);
+    assert_eq!(run.events_seen(4).await, ["served v1", "restart", "apply apps/a", "synced"]);
     run.stop().await;
 }
 
@@ -273,9 +276,9 @@ async fn an_object_that_cannot_be_named_stalls_nothing() {
         Reply::Open(vec![event("ADDED", odd), event("ADDED", app("b", "11"))]),
     ];
     let mut run = run("30", replies).await;
-    let told = run.told(7).await;
+    let events_seen = run.events_seen(7).await;
     assert_eq!(
-        told,
+        events_seen,
         ["served v1", "restart", "undecodable", "apply apps/a", "synced", "undecodable", "apply apps/b"]
     );
     run.stop().await;
@@ -292,7 +295,7 @@ async fn failing_is_told_and_so_is_recovery_without_a_new_list() {
     ];
     let mut run = run("30", replies).await;
     assert_eq!(
-        run.told(7).await,
+        run.events_seen(7).await,
         [
             "failing etcd is down",
             "served v1",
@@ -317,14 +320,14 @@ async fn a_server_that_has_gone_back_is_listed_anew() {
         ],
     )
     .await;
-    let told =
+    let events_seen =
         ["served v1", "restart", "apply apps/a", "apply apps/b", "synced", "apply apps/a", "apply apps/a"];
-    assert_eq!(run.told(7).await, told, "an end alone is no reason");
+    assert_eq!(run.events_seen(7).await, events_seen, "an end alone is no reason");
     // etcd was restored from a backup: a watch from 12 would be silent until 12 is reached again.
     run.fake.go_back_to(11);
     run.fake.script(Reply::Body(200, list(&[app("b", "2")], "11", "")));
     run.fake.script(Reply::Open(vec![event("ADDED", app("c", "12"))]));
-    assert_eq!(run.told(4).await, ["restart", "apply apps/b", "synced", "apply apps/c"]);
+    assert_eq!(run.events_seen(4).await, ["restart", "apply apps/b", "synced", "apply apps/c"]);
     assert!(run.fake.asked().last().is_some_and(|query| query.ends_with("resourceVersion=11")));
     run.stop().await;
 }
@@ -332,7 +335,7 @@ async fn a_server_that_has_gone_back_is_listed_anew() {
 #[tokio::test]
 async fn missing_rights_are_told_for_the_kind_alone() {
     let mut run = run("30", vec![status(403, "may not list kustomizations")]).await;
-    assert_eq!(run.told(1).await, ["forbidden may not list kustomizations"]);
+    assert_eq!(run.events_seen(1).await, ["forbidden may not list kustomizations"]);
     // Another kind, and the cluster itself, work.
     let (mut alive, mut nodes) = (false, false);
     while !(alive && nodes) {
@@ -349,15 +352,15 @@ async fn missing_rights_are_told_for_the_kind_alone() {
 #[tokio::test]
 async fn a_server_that_answers_again_is_asked_at_once() {
     let mut run = run("30", vec![status(403, "not now")]).await;
-    assert_eq!(run.told(1).await, ["forbidden not now"]);
+    assert_eq!(run.events_seen(1).await, ["forbidden not now"]);
     run.fake.script(Reply::Body(200, list(&[app("a", "1")], "10", "")));
     run.fake.script(Reply::Open(vec![]));
     run.fake.fall_ill(true);
     while !matches!(next(&mut run.events).await, Event::Liveness(Liveness::Silent { .. })) {}
     run.fake.fall_ill(false);
     // Otherwise it would retry after half a minute.
-    let told = timeout(Duration::from_secs(10), run.told(4)).await.unwrap();
-    assert_eq!(told, ["served v1", "restart", "apply apps/a", "synced"]);
+    let events_seen = timeout(Duration::from_secs(10), run.events_seen(4)).await.unwrap();
+    assert_eq!(events_seen, ["served v1", "restart", "apply apps/a", "synced"]);
     run.stop().await;
 }
 
@@ -365,13 +368,13 @@ async fn a_server_that_answers_again_is_asked_at_once() {
 async fn a_kind_that_goes_takes_its_rows_along_and_may_come_back() {
     let replies = vec![Reply::Body(200, list(&[app("a", "1")], "10", "")), Reply::Open(vec![])];
     let mut run = run("30", replies).await;
-    assert_eq!(run.told(4).await, ["served v1", "restart", "apply apps/a", "synced"]);
+    assert_eq!(run.events_seen(4).await, ["served v1", "restart", "apply apps/a", "synced"]);
     run.fake.serve_kustomizations(false);
-    assert_eq!(run.told(3).await, ["restart", "synced", "absent"]);
+    assert_eq!(run.events_seen(3).await, ["restart", "synced", "absent"]);
     run.fake.script(Reply::Body(200, list(&[app("b", "20")], "21", "")));
     run.fake.script(Reply::Open(vec![]));
     run.fake.serve_kustomizations(true);
-    assert_eq!(run.told(4).await, ["served v1", "restart", "apply apps/b", "synced"]);
+    assert_eq!(run.events_seen(4).await, ["served v1", "restart", "apply apps/b", "synced"]);
     run.stop().await;
 }
 
@@ -379,8 +382,8 @@ async fn a_kind_that_goes_takes_its_rows_along_and_may_come_back() {
 async fn kinds_that_are_not_served_are_told_absent_once() {
     let mut run = run("30", vec![]).await;
     run.fake.serve_kustomizations(false);
-    let told = run.told(3).await;
-    assert_eq!(told, ["restart", "synced", "absent"]);
+    let events_seen = run.events_seen(3).await;
+    assert_eq!(events_seen, ["restart", "synced", "absent"]);
     run.stop().await;
 }
 
@@ -390,7 +393,7 @@ async fn a_cluster_that_cannot_be_reached_is_silent_and_stops_at_once() {
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let config = kube::Config::new(format!("http://{address}").parse().unwrap());
     let (mut events, _, stop, task) = run_with(Client::try_from(config).unwrap());
-    let Event::Liveness(Liveness::Silent { message }) = next(&mut events).await else { panic!("heard") };
+    let Event::Liveness(Liveness::Silent { message }) = next(&mut events).await else { panic!("not silent") };
     assert!(message.contains("refused"), "{message}");
     stop.cancel();
     timeout(Duration::from_secs(10), task).await.unwrap().unwrap();

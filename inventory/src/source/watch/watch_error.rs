@@ -5,7 +5,7 @@ use kube::{Error, core::Status};
 
 /// Why a list or watch ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(super) enum WatchError {
     /// 403: this account may not list or watch.
     Forbidden(String),
     /// 404: the resource is not, or no longer, served at this version.
@@ -20,7 +20,7 @@ pub(super) enum Trouble {
     Failed(String),
 }
 
-impl Trouble {
+impl WatchError {
     /// Classifies `error`. `streaming`: the request was for a streaming list.
     pub(super) fn of(error: &Error, streaming: bool) -> Self {
         match error {
@@ -55,16 +55,16 @@ mod tests {
     #[test]
     fn refusals_are_told_apart() {
         for (code, streaming, expected) in [
-            (403, false, Trouble::Forbidden("why".into())),
-            (404, false, Trouble::NotServed("why".into())),
-            (410, false, Trouble::Expired),
-            (400, true, Trouble::NoStreaming),
-            (422, true, Trouble::NoStreaming),
-            (422, false, Trouble::Failed("why".into())),
-            (401, false, Trouble::Failed("why".into())),
-            (500, true, Trouble::Failed("why".into())),
+            (403, false, WatchError::Forbidden("why".into())),
+            (404, false, WatchError::NotServed("why".into())),
+            (410, false, WatchError::Expired),
+            (400, true, WatchError::NoStreaming),
+            (422, true, WatchError::NoStreaming),
+            (422, false, WatchError::Failed("why".into())),
+            (401, false, WatchError::Failed("why".into())),
+            (500, true, WatchError::Failed("why".into())),
         ] {
-            assert_eq!(Trouble::of(&api(code, "why"), streaming), expected, "{code}");
+            assert_eq!(WatchError::of(&api(code, "why"), streaming), expected, "{code}");
         }
     }
 }

@@ -152,6 +152,9 @@ fn a_helm_release() {
     const NOT_UPGRADED: &str = "Released=False UpgradeFailed: Helm upgrade failed: timeout";
     const FAILED: &str = "Ready=False UpgradeFailed: Helm upgrade failed: timeout";
     const ROLLED_BACK: &str = "Ready=False RollbackSucceeded: Helm rollback succeeded";
+    const UNINSTALLED: &str = "Ready=False UninstallSucceeded: Helm uninstall succeeded";
+    const NOT_RELEASED: &str = "Released=False UninstallSucceeded: Helm uninstall succeeded";
+    const REMEDIATED: &str = "Remediated=True RollbackSucceeded: Helm rollback succeeded";
     let steps: &[Step] = &[
         (&[], "Pending?"),
         (&[PREPARE], "Progressing?"),
@@ -163,28 +166,28 @@ fn a_helm_release() {
         // A new version, whose chart is built first; it fails and is rolled back, twice, and the controller gives up.
         (&[PREPARE, NO_CHART, INSTALLED], "Progressing+"),
         (&[UPGRADE, INSTALLED], "Progressing+"),
-        (&["Reconciling=True Progressing: Running 'rollback' action", FAILED, NOT_UPGRADED], "Failed-"),
-        (
-            &[RETRY, ROLLED_BACK, "Remediated=True RollbackSucceeded: Helm rollback succeeded", NOT_UPGRADED],
-            "Failing-",
-        ),
-        (
-            &[UPGRADE, "Remediated=True RollbackSucceeded: Helm rollback succeeded", NOT_UPGRADED],
-            "Progressing-",
-        ),
-        (&["Reconciling=True Progressing: Running 'rollback' action", FAILED, NOT_UPGRADED], "Failed-"),
+        (&["Reconciling=True Progressing: Running 'rollback' action", FAILED, NOT_UPGRADED], "Failing-"),
+        (&[RETRY, ROLLED_BACK, REMEDIATED, NOT_UPGRADED], "Failing-"),
+        (&[UPGRADE, REMEDIATED, NOT_UPGRADED], "Progressing-"),
+        (&["Reconciling=True Progressing: Running 'rollback' action", FAILED, NOT_UPGRADED], "Failing-"),
         (
             &[
                 "Stalled=True RetriesExceeded: Failed to upgrade after 2 attempt(s)",
                 ROLLED_BACK,
+                REMEDIATED,
                 NOT_UPGRADED,
             ],
             "Stalled-",
         ),
-        // A version with unreadable values, which leaves Released unchanged; then a version that works.
-        (&[PREPARE, "Ready=False ValuesError: no such Secret", NOT_UPGRADED], "Failed-"),
-        (&[UPGRADE, NOT_UPGRADED], "Progressing-"),
+        // A version with unreadable values, which leaves the other conditions as they are; then a version that works.
+        (&[PREPARE, ROLLED_BACK, REMEDIATED, NOT_UPGRADED], "Failed-"),
+        (&[PREPARE, "Ready=False ValuesError: no such Secret", REMEDIATED, NOT_UPGRADED], "Failed-"),
+        (&[UPGRADE, REMEDIATED, NOT_UPGRADED], "Progressing-"),
         (&["Ready=True UpgradeSucceeded: Helm upgrade succeeded", UPGRADED], "Ready+"),
+        // A new name: the release is uninstalled, and installed again.
+        (&[PREPARE, UNINSTALLED, NOT_RELEASED], "Progressing+"),
+        (&[INSTALL, NOT_RELEASED], "Progressing+"),
+        (&["Ready=True InstallSucceeded: Helm install succeeded", INSTALLED], "Ready+"),
         // A chart that cannot be loaded: Released does not report it.
         (&[PREPARE, "Ready=False ArtifactFailed: Could not load chart: checksum", UPGRADED], "Failed-"),
         (&[PREPARE, "Ready=Unknown Progressing: reconciliation in progress", UPGRADED], "Progressing-"),
@@ -224,7 +227,7 @@ fn a_helm_release_that_is_tested() {
         (&[RETRY, FAILED, NOT_PASSED, UPGRADED], "Failing-"),
         (
             &["Reconciling=True Progressing: Running 'rollback' action", FAILED, NOT_PASSED, UPGRADED],
-            "Failed-",
+            "Failing-",
         ),
         (
             &[
