@@ -2,12 +2,15 @@
 
 use std::borrow::Cow;
 
+use gatehouse_apiservice::UserInfo;
 use jiff::Timestamp;
+use serde::Deserialize;
 
 use crate::{Subject, annotation};
 
-/// The operation of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// The operation of a request. CONNECT, the fourth of Kubernetes, has no object to be judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum Operation {
     /// Creates an object that does not exist yet.
     Create,
@@ -43,7 +46,7 @@ pub struct Case<'a> {
     /// For a scale: the replicas.
     pub scaling: Option<Scaling>,
     /// The user; unknown if files are checked.
-    pub user: Option<&'a User>,
+    pub user: Option<&'a UserInfo>,
     /// The field manager (`options.fieldManager`), if given. Any client may claim any name, so it exempts from
     /// nothing.
     pub field_manager: Option<&'a str>,
@@ -69,7 +72,7 @@ impl<'a> Case<'a> {
     /// Whether helm-controller writes it, by field manager or by account.
     pub(crate) fn is_helms(&self) -> bool {
         let helm = "helm-controller";
-        let is_account = |user: &User| user.service_account().is_some_and(|(_, name)| name == helm);
+        let is_account = |user: &UserInfo| user.service_account().is_some_and(|(_, name)| name == helm);
         self.field_manager == Some(helm) || self.user.is_some_and(is_account)
     }
 
@@ -90,22 +93,6 @@ pub struct Scaling {
     pub from: i64,
     /// The new replicas.
     pub to: i64,
-}
-
-/// The user who makes a request.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct User {
-    /// The user name.
-    pub name: String,
-    /// The groups.
-    pub groups: Vec<String>,
-}
-
-impl User {
-    /// The namespace and name, if it is a service account.
-    pub fn service_account(&self) -> Option<(&str, &str)> {
-        self.name.strip_prefix("system:serviceaccount:")?.split_once(':')
-    }
 }
 
 /// The accounts of controllers, which are not people.
@@ -157,19 +144,19 @@ const GAME_CONTROLLERS: [(&str, &str); 2] =
 
 impl Accounts {
     /// Whether the user is Gatehouse itself.
-    pub fn is_gatehouse(&self, user: &User) -> bool {
+    pub fn is_gatehouse(&self, user: &UserInfo) -> bool {
         user.service_account() == Some((self.gatehouse.0.as_str(), self.gatehouse.1.as_str()))
     }
 
     /// Whether the user is a controller of Flux under its own account. What a controller applies under a tenant's
     /// account counts as the tenant's request.
-    pub fn is_flux(&self, user: &User) -> bool {
+    pub fn is_flux(&self, user: &UserInfo) -> bool {
         user.service_account()
             .is_some_and(|(namespace, name)| namespace == self.flux_namespace && FLUX.contains(&name))
     }
 
     /// Whether the user collects garbage. It must not be denied, or a namespace could not be deleted.
-    pub fn is_collector(user: &User) -> bool {
+    pub fn is_collector(user: &UserInfo) -> bool {
         user.name == CONTROLLER_MANAGER
             || user
                 .service_account()
@@ -177,13 +164,13 @@ impl Accounts {
     }
 
     /// Whether the user is a controller of Agones, which creates the sets of Fleets and the servers of sets.
-    pub fn is_agones(&self, user: &User) -> bool {
+    pub fn is_agones(&self, user: &UserInfo) -> bool {
         user.service_account()
             .is_some_and(|(namespace, name)| namespace == self.agones_namespace && AGONES.contains(&name))
     }
 
     /// Whether the user is a controller that runs game servers.
-    pub fn is_game_controller(&self, user: &User) -> bool {
+    pub fn is_game_controller(&self, user: &UserInfo) -> bool {
         self.is_agones(user)
             || user.service_account().is_some_and(|account| GAME_CONTROLLERS.contains(&account))
     }
@@ -191,7 +178,8 @@ impl Accounts {
 
 /// A verb that a request requires beside the right to edit: the verbs of flux-operator on Flux's resources, and
 /// `exempt`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Verb {
     /// Suspend the object.
     Suspend,

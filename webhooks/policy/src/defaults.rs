@@ -12,13 +12,13 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use gatehouse_apiservice::{policy, quantity::Quantity};
+use gatehouse_apiservice::{dns, labels::Selector, policy, quantity::Quantity};
 use json_patch::Patch;
 use serde_json::{Value, json};
 
 pub(crate) use self::patch::Additions;
 use crate::{
-    Case, Kind, Operation, Policy, Subject, annotation, dns, members,
+    Case, Kind, Operation, Policy, Subject, annotation, members,
     rules::{
         Errors,
         interval::{Interval, has_interval},
@@ -160,7 +160,17 @@ fn note_suspension(case: &Case<'_>, object: &Subject, additions: &mut Additions)
         return;
     }
     let mut note = |name: &str, value: String| {
-        additions.add(&["metadata", "annotations", name], Some(Value::String(value)));
+        let path = ["metadata", "annotations", name];
+        // What the object bore before it was suspended is about an earlier suspension, or about none.
+        let is_left = case
+            .old
+            .and_then(|old| old.annotation(name))
+            .is_some_and(|left| object.annotation(name) == Some(left));
+        if is_left {
+            additions.set(&path, Value::String(value));
+        } else {
+            additions.add(&path, Some(Value::String(value)));
+        }
     };
     note(annotation::SUSPENDED_BY, user.name.clone());
     // Kubernetes writes times in whole seconds.
@@ -194,7 +204,7 @@ fn is_flux_duration(text: &str) -> bool {
 fn check_labels(labels: &BTreeMap<String, String>, errors: &mut Errors) {
     let selector = json!({"matchLabels": labels});
     let Ok(selector) = serde_json::from_value(selector) else { return };
-    if let Err(wrong) = policy::Selector::compile("spec.defaults", &selector) {
+    if let Err(wrong) = Selector::compile("spec.defaults", &selector) {
         for mut error in wrong {
             error.field = error.field.replace("spec.defaults.matchLabels", "spec.defaults.labels");
             errors.0.push(error);

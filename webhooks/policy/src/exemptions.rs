@@ -7,7 +7,7 @@
 //! **Invariant:** an object that was exempt before stays exempt without a verb. An object is judged as it becomes: one
 //! that is no longer exempt is judged as a whole.
 
-use gatehouse_apiservice::policy::{ExemptObjects, Selector};
+use gatehouse_apiservice::{labels::Selector, policy::ExemptObjects};
 
 use crate::{
     Kind, Subject,

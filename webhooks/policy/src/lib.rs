@@ -9,7 +9,6 @@ mod case;
 mod content;
 mod cycle_core;
 mod defaults;
-mod dns;
 mod exemptions;
 mod fields;
 pub mod freeze;
@@ -27,7 +26,7 @@ mod settings;
 mod subject;
 mod visible;
 
-pub use case::{Accounts, Case, Operation, Scaling, User, Verb, Violation};
+pub use case::{Accounts, Case, Operation, Scaling, Verb, Violation};
 pub use cycle_core::{CycleCore, Edges};
 pub use defaults::defaults;
 pub use gatehouse_apiservice::policy::FieldError;

@@ -3,12 +3,12 @@
 //! **Invariant:** a rule whose parameters are missing or invalid cannot be judged, and every object that it judges
 //! violates it, as with `parameterNotFoundAction: Deny` of a ValidatingAdmissionPolicy.
 
-use gatehouse_apiservice::policy::ParamRef;
+use gatehouse_apiservice::{dns, policy::ParamRef};
 use gatehouse_inventory::expression::value_of;
 use kube_cel::cel::Value as CelValue;
 use serde_json::Value;
 
-use crate::{dns, glob::Names, rules::Errors};
+use crate::{glob::Names, rules::Errors};
 
 /// The most entries of a list, with those of its ConfigMap.
 const MOST: usize = 4096;

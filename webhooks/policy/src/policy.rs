@@ -2,14 +2,16 @@
 
 use std::{collections::BTreeMap, sync::Mutex, time::Instant};
 
+use gatehouse_apiservice::UserInfo;
+use gatehouse_apiservice::labels::Selector;
 use gatehouse_apiservice::policy::{
-    Enforcement, Exempt, FieldError, ParamRef, ReconcilePolicy, Rules, Selector, Verbs,
+    Enforcement, Exempt, FieldError, ParamRef, ReconcilePolicy, Rules, Verbs,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::{
-    ActiveFreeze, Case, Dependencies, Kind, Operation, Subject, User, Verb, Violation,
+    ActiveFreeze, Case, Dependencies, Kind, Operation, Subject, Verb, Violation,
     content::{Content, Scope},
     defaults::Defaults,
     exemptions::Exemptions,
@@ -268,11 +270,11 @@ impl Policy {
 
     /// The verbs that a request requires beside the right to edit. The caller checks them with SubjectAccessReview.
     pub fn required_verbs(&self, case: &Case<'_>) -> Vec<Verb> {
-        let is_gatehouse = |user: &User| case.accounts.is_gatehouse(user);
+        let is_gatehouse = |user: &UserInfo| case.accounts.is_gatehouse(user);
         if case.user.is_some_and(is_gatehouse) || self.is_exempt(case.user) {
             return Vec::new();
         }
-        let is_flux = |user: &User| case.accounts.is_flux(user);
+        let is_flux = |user: &UserInfo| case.accounts.is_flux(user);
         let is_judged = || case.subject().is_some_and(|subject| self.settings.judges("verbs", subject.kind));
         let mut required = Vec::new();
         if self.authorizes_verbs && !case.user.is_some_and(is_flux) && is_judged() {
@@ -387,11 +389,11 @@ impl Policy {
     }
 
     /// Whether a user may pass freezes: people whom the policy exempts. Service accounts never pass by this.
-    pub(crate) fn is_exempt_person(&self, user: &User) -> bool {
+    pub(crate) fn is_exempt_person(&self, user: &UserInfo) -> bool {
         user.service_account().is_none() && self.is_exempt(Some(user))
     }
 
-    fn is_exempt(&self, user: Option<&User>) -> bool {
+    fn is_exempt(&self, user: Option<&UserInfo>) -> bool {
         let Some(user) = user else { return false };
         self.exempt.users.contains(&user.name)
             || user.groups.iter().any(|group| self.exempt.groups.contains(group))

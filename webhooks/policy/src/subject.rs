@@ -7,23 +7,7 @@ use serde_json::Value;
 
 use crate::{Kind, ObjectName};
 
-/// The annotations that rules and controllers read and write.
-pub mod annotation {
-    /// The reason of a suspension.
-    pub const SUSPEND_REASON: &str = "gatehouse.dev/suspend-reason";
-    /// The time of a suspension (RFC 3339).
-    pub const SUSPENDED_AT: &str = "gatehouse.dev/suspended-at";
-    /// The freeze that holds an object: `POLICY/FREEZE`.
-    pub const FROZEN_BY: &str = "gatehouse.dev/frozen-by";
-    /// The freezes that do not hold an object, since an exempt person created or resumed it: `POLICY/FREEZE@SINCE`,
-    /// separated by commas.
-    pub const EXEMPT_FROM: &str = "gatehouse.dev/exempt-from";
-    /// The author of a suspension.
-    pub const SUSPENDED_BY: &str = "fluxcd.controlplane.io/suspendedBy";
-    /// The annotations that request a reconciliation, with `forceAt` and `resetAt`.
-    pub const REQUESTS: [&str; 3] =
-        ["reconcile.fluxcd.io/requestedAt", "reconcile.fluxcd.io/forceAt", "reconcile.fluxcd.io/resetAt"];
-}
+pub use gatehouse_apiservice::annotation;
 
 /// An object as policies see it.
 #[derive(Debug, Clone)]

@@ -11,7 +11,7 @@ const BLANKS: [char; 5] = ['\u{2800}', '\u{fffc}', '\u{1d159}', '\u{13441}', '\u
 
 /// Whether a text has a letter, a digit, a punctuation mark or a symbol that is drawn. Spaces, control and format
 /// characters, fillers, joiners, marks without a letter, and unassigned characters do not count.
-pub(crate) fn says_something(text: &str) -> bool {
+pub(crate) fn is_not_blank(text: &str) -> bool {
     let drawn = GeneralCategoryGroup::Letter
         .union(GeneralCategoryGroup::Number)
         .union(GeneralCategoryGroup::Punctuation)
@@ -64,14 +64,14 @@ mod tests {
             "\u{fffc}",
             " \u{200b}\u{2800}\u{3164} ",
         ] {
-            assert!(!says_something(text), "{text:?}");
+            assert!(!is_not_blank(text), "{text:?}");
         }
     }
 
     #[test]
     fn whatever_is_drawn_says_something() {
         for text in ["x", "7", "…", "🔥", "Ω", "原因", "إصلاح", "é", "\u{200b}a\u{200b}", "-"] {
-            assert!(says_something(text), "{text:?}");
+            assert!(is_not_blank(text), "{text:?}");
         }
     }
 
@@ -81,7 +81,7 @@ mod tests {
             let ignorable = CodePointSetData::new::<DefaultIgnorableCodePoint>();
             let spaces = CodePointSetData::new::<WhiteSpace>();
             let is_nothing = ignorable.contains(char) || spaces.contains(char) || char.is_control();
-            prop_assert!(!(is_nothing && says_something(char.encode_utf8(&mut [0; 4]))));
+            prop_assert!(!(is_nothing && is_not_blank(char.encode_utf8(&mut [0; 4]))));
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Tests each default on the kinds that have the field, and what defaults leave unchanged.
 
-use gatehouse_apiservice::policy::ReconcilePolicy;
+use gatehouse_apiservice::{UserInfo, policy::ReconcilePolicy};
 use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Accounts, User};
+use crate::Accounts;
 
 const ALL: &str = r#"{
     "interval": "10m", "timeout": "5m", "retryInterval": "2m", "prune": true, "serviceAccountName": "flux-tenant",
@@ -30,7 +30,7 @@ fn subject(kind: Kind, object: Value) -> Subject {
 }
 
 fn patch_of(policies: &[&Policy], object: &Subject, old: Option<&Subject>, user: &str) -> Patch {
-    let user = User { name: user.into(), groups: Vec::new() };
+    let user = UserInfo { name: user.into(), ..UserInfo::default() };
     let case = Case {
         operation: if old.is_some() { Operation::Update } else { Operation::Create },
         subresource: None,
@@ -220,6 +220,22 @@ fn who_suspends_and_when_is_noted_under_a_policy_about_it() {
     let json = |patch: &Patch| serde_json::to_value(patch).unwrap();
     assert_eq!(json(&patch_of(&[&noting], &on(true), Some(&on(false)), "jane")), noted);
     assert_eq!(json(&patch_of(&[&noting], &on(true), None, "jane")), noted);
+    // Somebody wrote this before, to have the suspension end at once.
+    let marked = |value: bool| {
+        let annotations = json!({"gatehouse.dev/suspended-at": "2020-01-01T00:00:00Z",
+            "fluxcd.controlplane.io/suspendedBy": "nobody"});
+        subject(
+            Kind::Kustomization,
+            json!({"metadata": {"annotations": annotations}, "spec": {"suspend": value}}),
+        )
+    };
+    let mut patched = marked(true).object;
+    json_patch::patch(&mut patched, &patch_of(&[&noting], &marked(true), Some(&marked(false)), "jane"))
+        .unwrap();
+    assert_eq!(
+        patched["metadata"]["annotations"],
+        json!({"gatehouse.dev/suspended-at": "2027-01-15T08:00:00Z", "fluxcd.controlplane.io/suspendedBy": "jane"})
+    );
     let set = |state: &str| {
         subject(
             Kind::ResourceSet,

@@ -7,14 +7,13 @@
 //!
 //! **Invariant:** only a policy that denies holds a write, and only writes of Flux are held.
 
-use gatehouse_apiservice::policy::Enforcement;
+use gatehouse_apiservice::{UserInfo, policy::Enforcement};
 use gatehouse_inventory::{DISABLED, Suspension};
 use json_patch::{Patch, PatchOperation, RemoveOperation, jsonptr::PointerBuf};
 use serde_json::{Value, json};
 
 use crate::{
-    Accounts, ActiveFreeze, Case, Operation, Policy, Subject, User, annotation, defaults::Additions,
-    rules::freezes,
+    Accounts, ActiveFreeze, Case, Operation, Policy, Subject, annotation, defaults::Additions, rules::freezes,
 };
 
 /// The author in `fluxcd.controlplane.io/suspendedBy`.
@@ -63,7 +62,7 @@ impl Policy {
     /// The active freeze for a request, unless its user may pass.
     pub(crate) fn freeze_over(&self, case: &Case<'_>) -> Option<ActiveFreeze> {
         // Garbage collection passes, game controllers pass on game servers, and so do people whom the policy exempts.
-        let is_passed = |user: &User| {
+        let is_passed = |user: &UserInfo| {
             Accounts::is_collector(user)
                 || case.subject().is_some_and(|subject| !subject.kind.is_flux())
                     && case.accounts.is_game_controller(user)

@@ -13,7 +13,7 @@ mod overlap;
 #[cfg(test)]
 mod tests;
 
-use gatehouse_apiservice::policy::Freeze;
+use gatehouse_apiservice::{dns, policy::Freeze};
 use gatehouse_inventory::schedule::is_ever_due;
 use jiff::{
     SignedDuration, Timestamp,
@@ -21,7 +21,7 @@ use jiff::{
     tz::{AmbiguousOffset, TimeZone, TimeZoneDatabase},
 };
 
-use crate::{ActiveFreeze, dns, rules::Errors};
+use crate::{ActiveFreeze, rules::Errors};
 
 pub use hold::{AUTHOR, Hold, forged, hold, marks, suspended};
 pub(crate) use overlap::refuse_overlaps;

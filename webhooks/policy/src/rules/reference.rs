@@ -45,7 +45,7 @@ impl References {
         if !self.allowed.is_empty() && !self.allowed.contains(&form) {
             let why = match text {
                 Some(_) => format!("{} is not an allowed form of reference", name(form)),
-                None => format!("no reference is said, which is a {}", name(form)),
+                None => format!("is not set, which means a {}", name(form)),
             };
             let forms: Vec<_> = self.allowed.iter().copied().map(name).collect();
             report.broken(path, why, format!("use {}", forms.join(", ")));
@@ -54,7 +54,7 @@ impl References {
                 Some(text) => {
                     format!("{:?} is whatever is newest", text.chars().take(256).collect::<String>())
                 }
-                None => "no reference is said, so that whatever is newest is fetched".to_owned(),
+                None => "is not set, so that whatever is newest is fetched".to_owned(),
             };
             report.broken(path, why, "name a version");
         }
@@ -101,14 +101,32 @@ fn is_latest(form: RefForm, text: Option<&str>) -> bool {
     }
 }
 
-/// Whether a range contains every version, or every one from zero on.
+/// Whether one of the alternatives of a range contains every version, or every one from zero on.
 fn is_any_version(range: &str) -> bool {
-    let without = range.trim_start_matches(['>', '=', ' ', 'v', '~', '^']);
-    let bound = without.split('-').next().unwrap_or_default();
+    range.split("||").any(|alternative| bounds(alternative).split([',', ' ']).all(is_any_bound))
+}
+
+/// An alternative whose operators stand at their versions: `>= 1.0.0` as `>=1.0.0`.
+fn bounds(alternative: &str) -> String {
+    let mut bounds = String::with_capacity(alternative.len());
+    for c in alternative.trim().chars() {
+        if !(c.is_whitespace() && bounds.ends_with(['>', '<', '=', '!', '~', '^'])) {
+            bounds.push(c);
+        }
+    }
+    bounds
+}
+
+/// Whether a bound leaves out no version, or single ones.
+fn is_any_bound(bound: &str) -> bool {
+    let version = bound.trim_start_matches(['>', '=', '!', 'v', '~', '^']);
+    let operator = &bound[..bound.len() - version.len()];
+    let version = version.split('-').next().unwrap_or_default();
     let is_any = |part: &str| matches!(part, "" | "*" | "x" | "X");
-    let is_open = is_any(bound) || bound.split('.').all(is_any);
-    let is_from_zero = range.starts_with('>') && bound.split('.').all(|part| is_any(part) || part == "0");
-    is_open || is_from_zero
+    let is_from_zero = || version.split('.').all(|part| is_any(part) || part == "0");
+    version.split('.').all(is_any)
+        || operator.starts_with('!')
+        || matches!(operator.trim_end_matches('v'), ">" | ">=" | "=>") && is_from_zero()
 }
 
 fn name(form: RefForm) -> &'static str {

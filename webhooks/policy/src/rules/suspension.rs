@@ -9,7 +9,7 @@ use gatehouse_apiservice::policy::SuspensionRule;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Errors, Report};
-use crate::{Case, Subject, annotation, visible::says_something};
+use crate::{Case, Subject, annotation, visible::is_not_blank};
 use gatehouse_apiservice::duration;
 
 /// The most that the clock of the writer may differ from ours.
@@ -49,9 +49,9 @@ impl Suspension {
             (annotation::SUSPENDED_BY, "a suspension must say who suspended", "say who in the annotation"),
         ];
         for (name, message, hint) in needed {
-            let says = |object: &Subject| object.annotation(name).is_some_and(says_something);
+            let has_text = |object: &Subject| object.annotation(name).is_some_and(is_not_blank);
             // An object that was suspended without a reason may still be changed; a given reason may not be removed.
-            if !says(object) && (!was_suspended || case.old.is_some_and(says)) {
+            if !has_text(object) && (!was_suspended || case.old.is_some_and(has_text)) {
                 let limit = match self.max_duration.filter(|_| name == annotation::SUSPEND_REASON) {
                     Some(limit) => format!("; it ends after {}", duration::show(limit)),
                     None => String::new(),
@@ -62,14 +62,15 @@ impl Suspension {
     }
 }
 
-/// Whether the start of the suspension is correct. The controller removes what an earlier suspension left.
+/// Whether the start of the suspension is correct. What an earlier suspension left is replaced at admission: whoever may
+/// annotate an object would otherwise choose when somebody else's suspension ends.
 fn beginning(case: &Case<'_>, object: &Subject, was_suspended: bool, report: &mut Report<'_>) {
     let name = annotation::SUSPENDED_AT;
     let (now, before) = (object.annotation(name), case.old.and_then(|old| old.annotation(name)));
     let is_honest = match now {
-        _ if now == before => true,
         // The controller adds it when it sees the object.
-        None => !was_suspended,
+        None => !was_suspended || before.is_none(),
+        Some(_) if was_suspended && now == before => true,
         Some(_) if was_suspended && before.is_some() => false,
         Some(text) => text.parse::<Timestamp>().is_ok_and(|at| case.now.duration_since(at).abs() <= CLOCKS),
     };

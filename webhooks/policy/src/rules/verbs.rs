@@ -14,10 +14,17 @@ pub(crate) fn required(case: &Case<'_>) -> Vec<Verb> {
         return Vec::new();
     }
     let mut verbs = Vec::new();
-    match (old.is_suspended(), object.is_suspended()) {
-        (false, true) => verbs.push(Verb::Suspend),
-        (true, false) => verbs.push(Verb::Resume),
-        _ => {}
+    let (was_suspended, is_suspended) = (old.is_suspended(), object.is_suspended());
+    let until = annotation::SUSPENDED_UNTIL;
+    let has_other_end = was_suspended && old.annotation(until) != object.annotation(until);
+    if is_suspended && (!was_suspended || has_other_end) {
+        verbs.push(Verb::Suspend);
+    }
+    // Gatehouse resumes an object at the end of its suspension. So an end that is set for a suspension of somebody
+    // else, or before there is one, takes the same verb as to resume the object.
+    let sets_end = is_asked(old, object, until) && (was_suspended || !is_suspended);
+    if was_suspended && !is_suspended || sets_end {
+        verbs.push(Verb::Resume);
     }
     if annotation::REQUESTS.into_iter().any(|name| is_asked(old, object, name)) {
         verbs.push(Verb::Reconcile);

@@ -152,9 +152,12 @@ fn a_condition_that_gives_no_boolean_is_refused_when_it_is_written() {
             json!({"metadata": {"name": "p"}, "spec": {"rules": {"cel": [{"expression": expression}]}}});
         let policy: ReconcilePolicy = serde_json::from_value(policy).unwrap();
         let errors = Policy::compile_new(&policy).err().unwrap_or_default();
-        let told: Vec<_> = errors.iter().map(ToString::to_string).collect();
-        assert_eq!(told.is_empty(), gives.is_empty(), "{expression}: {told:?}");
-        assert!(told.iter().all(|text| text.contains(&format!("gives {gives}:"))), "{expression}: {told:?}");
+        let messages: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(messages.is_empty(), gives.is_empty(), "{expression}: {messages:?}");
+        assert!(
+            messages.iter().all(|text| text.contains(&format!("gives {gives}:"))),
+            "{expression}: {messages:?}"
+        );
         assert!(Policy::compile(&policy).is_ok());
     }
 }

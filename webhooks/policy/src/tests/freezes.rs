@@ -71,7 +71,8 @@ fn people_may_be_exempt_and_service_accounts_not() {
     ] {
         assert_eq!(create().by(user).judged(&policy).is_empty(), passes, "{user}");
     }
-    let group = |user: &str| User { name: user.into(), groups: vec!["ops".into()] };
+    let group =
+        |user: &str| UserInfo { name: user.into(), groups: vec!["ops".into()], ..UserInfo::default() };
     assert_eq!(Request { user: Some(group("joe")), ..create() }.judged(&policy), NONE);
     let account = group("system:serviceaccount:team-a:ci");
     assert_eq!(Request { user: Some(account), ..create() }.judged(&policy).len(), 1);

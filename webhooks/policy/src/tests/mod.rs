@@ -13,13 +13,12 @@ mod sources;
 
 use std::collections::HashMap;
 
-use gatehouse_apiservice::policy::ReconcilePolicy;
+use gatehouse_apiservice::{UserInfo, policy::ReconcilePolicy};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    Accounts, Case, Dependencies, Kind, ObjectName, Operation, Policy, Scaling, Subject, User, Verb,
-    Violation,
+    Accounts, Case, Dependencies, Kind, ObjectName, Operation, Policy, Scaling, Subject, Verb, Violation,
 };
 
 /// A policy with this `spec`.
@@ -63,7 +62,7 @@ struct Request {
     object: Option<Subject>,
     old: Option<Subject>,
     scaling: Option<Scaling>,
-    user: Option<User>,
+    user: Option<UserInfo>,
     field_manager: Option<&'static str>,
     now: Timestamp,
     accounts: Accounts,
@@ -77,7 +76,7 @@ impl Request {
             object: Some(object),
             old: None,
             scaling: None,
-            user: Some(User { name: "jane".into(), groups: vec!["devs".into()] }),
+            user: Some(UserInfo { name: "jane".into(), groups: vec!["devs".into()], ..UserInfo::default() }),
             field_manager: None,
             now: "2027-01-06T08:00:00Z".parse().unwrap(),
             accounts: Accounts::default(),
@@ -102,7 +101,7 @@ impl Request {
     }
 
     fn by(self, user: &str) -> Self {
-        Self { user: Some(User { name: user.into(), groups: Vec::new() }), ..self }
+        Self { user: Some(UserInfo { name: user.into(), ..UserInfo::default() }), ..self }
     }
 
     fn at(self, now: &str) -> Self {

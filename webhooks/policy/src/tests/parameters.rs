@@ -139,12 +139,12 @@ rules:
 
 #[test]
 fn a_message_that_cannot_be_made_gives_way_to_the_text() {
-    let said = |expression: &str| {
+    let messages = |expression: &str| {
         let rule = json!({"rules": {"cel": [{"expression": "false", "message": "plain", "messageExpression": expression}]}});
         judged(&policy(&rule.to_string()), Kind::Kustomization, "spec: {path: ./a, lines: \"a\\nb\"}")
     };
-    assert_eq!(said("'the path is ' + object.spec.path"), ["cel[0] : the path is ./a"]);
-    assert_eq!(said("' ' + string(object.spec.path) + ' '"), ["cel[0] : ./a"]);
+    assert_eq!(messages("'the path is ' + object.spec.path"), ["cel[0] : the path is ./a"]);
+    assert_eq!(messages("' ' + string(object.spec.path) + ' '"), ["cel[0] : ./a"]);
     for expression in [
         "'a' + object.spec.nope",
         "''",
@@ -153,7 +153,7 @@ fn a_message_that_cannot_be_made_gives_way_to_the_text() {
         "['a'][1]",
         "'aaaaaaaaaa'.replace('a', 'aaaaaaaaaa'.replace('a', 'aaaaaaaaaa'.replace('a', 'aaaaaaaaaaaaaaaaaaaa')))",
     ] {
-        assert_eq!(said(expression), ["cel[0] : plain"], "{expression}");
+        assert_eq!(messages(expression), ["cel[0] : plain"], "{expression}");
     }
     for (expression, why) in [
         ("1 + 1", "must give a string, gives int"),

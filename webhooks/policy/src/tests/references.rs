@@ -72,7 +72,7 @@ fn a_reference_has_the_form_that_flux_goes_by() {
         "{ref: {branch: main}}",
         &["ref spec.ref.branch: Branch is not an allowed form of reference"],
     );
-    check(pinned, GitRepository, "{}", &["ref spec.ref: no reference is said, which is a Branch"]);
+    check(pinned, GitRepository, "{}", &["ref spec.ref: is not set, which means a Branch"]);
     check(pinned, GitRepository, "{ref: {tag: v1}}", &NONE);
     check(pinned, GitRepository, "{ref: {branch: main, commit: abc}}", &NONE);
     check(
@@ -89,12 +89,7 @@ fn a_reference_has_the_form_that_flux_goes_by() {
         "{ref: {tag: v1}}",
         &["ref spec.ref.tag: Tag is not an allowed form of reference"],
     );
-    check(
-        digest,
-        OciRepository,
-        "{ref: {digest: ''}}",
-        &["ref spec.ref: no reference is said, which is a Tag"],
-    );
+    check(digest, OciRepository, "{ref: {digest: ''}}", &["ref spec.ref: is not set, which means a Tag"]);
     check(
         digest,
         HelmChart,
@@ -122,6 +117,13 @@ fn what_is_newest_may_be_forbidden() {
         "{ref: {semver: '>=0.0.0-0'}}",
         "{ref: {semver: '>0'}}",
         "{ref: {semver: x}}",
+        "{ref: {semver: '* || *'}}",
+        "{ref: {semver: '1.x || *'}}",
+        "{ref: {semver: '1.x || >= 0.0.0'}}",
+        "{ref: {semver: '*, x.x'}}",
+        "{ref: {semver: '>=0, !=1.0.0'}}",
+        "{ref: {semver: '=> 0'}}",
+        "{ref: {semver: '!= 1.0.0'}}",
     ] {
         assert!(judged(OciRepository, spec), "{spec}");
     }
@@ -132,6 +134,11 @@ fn what_is_newest_may_be_forbidden() {
         "{ref: {semver: '>=1.0.0'}}",
         "{ref: {semver: '0.1.x'}}",
         "{ref: {semver: '~0.0.1'}}",
+        "{ref: {semver: '1.x || 2.x'}}",
+        "{ref: {semver: '>= 0.0.0, < 2'}}",
+        "{ref: {semver: '>=1 !=1.1.0'}}",
+        "{ref: {semver: '0.1 - 2'}}",
+        "{ref: {semver: '~>0'}}",
     ] {
         assert!(!judged(OciRepository, spec), "{spec}");
     }

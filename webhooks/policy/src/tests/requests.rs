@@ -89,8 +89,10 @@ fn who_is_exempt_is_not_judged() {
     assert_eq!(create().by(GATEHOUSE).judged(&policy), NONE);
     assert_eq!(create().by(FLUX).judged(&policy).len(), 1);
     assert_eq!(create().by("system:serviceaccount:team-b:flux-tenant").judged(&policy).len(), 1);
-    let in_group =
-        Request { user: Some(User { name: "joe".into(), groups: vec!["ops".into()] }), ..create() };
+    let in_group = Request {
+        user: Some(UserInfo { name: "joe".into(), groups: vec!["ops".into()], ..UserInfo::default() }),
+        ..create()
+    };
     assert_eq!(in_group.judged(&policy), NONE);
     let suspend = || Request::update(kustomization("spec: {}"), kustomization("spec: {suspend: true}"));
     assert_eq!(suspend().verbs(&policy), [Verb::Suspend]);
@@ -105,6 +107,10 @@ fn verbs_are_what_an_update_does() {
     let annotated =
         |text: &str| kustomization(&format!("{{metadata: {{annotations: {{{text}}}}}, spec: {{}}}}"));
     let (plain, suspended) = (|| kustomization("spec: {}"), || kustomization("spec: {suspend: true}"));
+    let ending = |spec: &str, until: &str| {
+        let annotations = format!("gatehouse.dev/suspended-until: {until}");
+        kustomization(&format!("{{metadata: {{annotations: {{{annotations}}}}}, spec: {spec}}}"))
+    };
     for (old, new, verbs) in [
         (plain(), suspended(), &[Verb::Suspend][..]),
         (suspended(), plain(), &[Verb::Resume]),
@@ -127,6 +133,15 @@ fn verbs_are_what_an_update_does() {
         ),
         (annotated("reconcile.fluxcd.io/requestedAt: a"), plain(), &[]),
         (suspended(), annotated("reconcile.fluxcd.io/requestedAt: a"), &[Verb::Resume, Verb::Reconcile]),
+        // Gatehouse resumes the object at the end of its suspension.
+        (plain(), ending("{suspend: true}", "a"), &[Verb::Suspend]),
+        (suspended(), ending("{suspend: true}", "a"), &[Verb::Suspend, Verb::Resume]),
+        (ending("{suspend: true}", "a"), ending("{suspend: true}", "b"), &[Verb::Suspend, Verb::Resume]),
+        (ending("{suspend: true}", "a"), suspended(), &[Verb::Suspend]),
+        (ending("{suspend: true}", "a"), ending("{suspend: true}", "a"), &[]),
+        (ending("{suspend: true}", "a"), plain(), &[Verb::Resume]),
+        (plain(), ending("{}", "a"), &[Verb::Resume]),
+        (ending("{}", "a"), plain(), &[]),
     ] {
         let request = Request::update(old, new);
         assert_eq!(request.verbs(&on), verbs);
@@ -225,7 +240,11 @@ fn the_beginning_of_a_suspension_is_not_for_people_to_say() {
         (at(now, true), at(later, true), false),
         (at(now, true), at("", true), false),
         (at("", true), at(now, true), true),
-        (at(later, false), at(later, true), true),
+        (at("", true), at("", true), true),
+        (at(later, false), at(later, true), false),
+        (at("2020-01-01T00:00:00Z", false), at("2020-01-01T00:00:00Z", true), false),
+        (at(now, false), at(now, true), true),
+        (at(later, true), at(later, true), true),
         (at(now, true), at("", false), true),
     ] {
         let judged = Request::update(old.clone(), new.clone()).judged(&policy);

@@ -83,7 +83,7 @@ fn measure(expr: &IdedExpr, depth: usize, loops: usize, size: &mut Size) -> Resu
     result
 }
 
-/// Visits the parts of an expression; the flag tells whether a part is the range of a loop.
+/// Visits the parts of an expression; the flag says whether a part is the range of a loop.
 pub(super) fn each_part<'e>(expr: &'e IdedExpr, visit: &mut dyn FnMut(&'e IdedExpr, bool)) {
     match &expr.expr {
         Expr::Unspecified | Expr::Literal(_) | Expr::Ident(_) => {}

@@ -116,7 +116,11 @@ pub(super) fn default_port(scheme: &str) -> Option<u16> {
 pub(super) fn host(url: &Url) -> Option<String> {
     let host = match url.host()? {
         Host::Domain(domain) => domain.trim_end_matches('.').to_ascii_lowercase(),
-        address => return Some(address.to_string()),
+        // The same host as without the prefix `::ffff:`.
+        Host::Ipv6(address) => {
+            return Some(address.to_ipv4_mapped().map_or(format!("[{address}]"), |short| short.to_string()));
+        }
+        Host::Ipv4(address) => return Some(address.to_string()),
     };
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     (!host.is_empty() && host.bytes().all(plain)).then_some(host)
@@ -226,7 +230,8 @@ fn image(text: &str) -> String {
     format!("oci://{registry}/{library}{image}")
 }
 
-/// The host of a registry; Docker Hub has two.
+/// The host of a registry; Docker Hub has several.
 pub(super) fn registry_name(host: String) -> String {
-    if host == "index.docker.io" { DOCKER_HUB.to_owned() } else { host }
+    const OTHERS: [&str; 3] = ["index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"];
+    if OTHERS.contains(&&*host) { DOCKER_HUB.to_owned() } else { host }
 }

@@ -134,7 +134,11 @@ impl Pattern {
         is_host
             && self.scheme.as_ref().is_none_or(|scheme| *scheme == address.scheme)
             && self.named_port.is_none_or(|port| address.port == Some(port))
-            && (self.path.is_none() || self.allows_path(address))
+            && (self.path.is_none() || {
+                // So `.GIT` at its end is that of a Git repository too.
+                let path = address.path.to_ascii_lowercase();
+                self.allows_path(&Address { path, ..address.clone() })
+            })
     }
 
     fn allows_user(&self, user: Option<&str>) -> bool {

@@ -73,9 +73,27 @@ fn what_matches_is_allowed() {
     }
     assert!(allows("oci://docker.io/library/*", "oci://nginx", Form::Oci));
     assert!(allows("oci://docker.io/foo/*", "oci://index.docker.io/foo/bar", Form::Url));
+    assert!(allows("oci://docker.io/foo/*", "oci://registry-1.docker.io/foo/bar", Form::Oci));
     assert!(allows("oci://localhost:5000/**", "localhost:5000/app", Form::Image));
     assert!(allows("https://api.example.com/v1/*", "https://api.example.com/v1/inputs?env=prod", Form::Api));
     assert!(allows("https://minio.example.com", "https://minio.example.com/team-a", Form::Bucket));
+}
+
+#[test]
+fn what_is_denied_is_denied_by_its_other_names() {
+    for (pattern, text, form) in [
+        ("https://github.com/my-org/secret", "https://github.com/my-org/Secret.GIT", Form::Git),
+        ("https://github.com/my-org/secret.git", "https://github.com/my-org/secret", Form::Git),
+        ("https://github.com/my-org/secret.git", "https://github.com/my-org/SECRET.Git", Form::Git),
+        ("oci://docker.io/evil/*", "oci://registry-1.docker.io/evil/app", Form::Oci),
+        ("oci://registry.hub.docker.com/evil/*", "evil/app", Form::Image),
+        ("*://10.0.0.1", "https://[::ffff:10.0.0.1]/x", Form::Git),
+        ("*://10.0.0.1", "https://[::ffff:a00:1]:8443/x", Form::Git),
+        ("https://[::ffff:10.0.0.1]", "https://10.0.0.1/x", Form::Git),
+    ] {
+        let denied = Pattern::parse_denied(pattern).expect(pattern);
+        assert!(denied.denies(&Address::parse(text, form).expect(text)), "{pattern} must deny {text}");
+    }
 }
 
 #[test]
