@@ -1,23 +1,37 @@
 //! The dimensions that a quota limits: the keys of `spec.hard`.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{Arc, LazyLock},
+};
 
 use gatehouse_apiservice::quantity::{Format, Quantity};
 use thiserror::Error;
 
+use crate::usage::claim;
+
 /// A dimension that a quota limits. Ordered by name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Dimension {
+    /// `capacity/NAME`: the capacity of the Agones counters or lists with this name.
+    Capacity(Arc<str>),
     /// `count/RESOURCE.GROUP`: the number of objects of a resource.
     Count(GroupResource),
     /// `gameservers`: servers that exist, or that fleets ask for.
     GameServers,
+    /// `limits.cpu`: the CPU that those servers may use at most.
+    LimitsCpu,
+    /// `limits.memory`: the memory that those servers may use at most.
+    LimitsMemory,
     /// `players`: the players that those servers have room for.
     Players,
     /// `requests.cpu`: the CPU that those servers request.
     RequestsCpu,
     /// `requests.memory`: the memory that those servers request.
     RequestsMemory,
+    /// `requests.storage`: the storage that PersistentVolumeClaims request.
+    RequestsStorage,
 }
 
 /// A resource of a group, at any version.
@@ -34,9 +48,13 @@ pub struct GroupResource {
 pub enum DimensionError {
     /// There is no such dimension.
     #[error(
-        "unknown limit: there are gameservers, players, requests.cpu, requests.memory and count/RESOURCE.GROUP"
+        "unknown limit: there are gameservers, players, capacity/NAME, requests.cpu, requests.memory, limits.cpu, \
+         limits.memory, requests.storage and count/RESOURCE.GROUP"
     )]
     Unknown,
+    /// `capacity/` is not followed by the name of a counter or list.
+    #[error("must be capacity/NAME with a name of at most 63 letters, digits, dots, dashes and underscores")]
+    Capacity,
     /// `count/` is not followed by a resource.
     #[error(
         "must be count/RESOURCE.GROUP, such as count/fleets.agones.dev, or count/RESOURCE for the core group"
@@ -47,17 +65,34 @@ pub enum DimensionError {
 impl Dimension {
     /// Whether only integers are valid.
     pub fn is_integer(&self) -> bool {
-        matches!(self, Self::Count(_) | Self::GameServers | Self::Players)
+        matches!(self, Self::Capacity(_) | Self::Count(_) | Self::GameServers | Self::Players)
     }
 
-    /// A quantity of this dimension as text: memory with binary suffixes, all others with decimal ones.
+    /// The resource whose objects use it; `None` if these are the [charged](crate::CHARGED) ones.
+    pub fn counted(&self) -> Option<&GroupResource> {
+        match self {
+            Self::Count(resource) => Some(resource),
+            Self::RequestsStorage => Some(&CLAIMS),
+            _ => None,
+        }
+    }
+
+    /// The capacity of counters and lists with this name, if a limit can name it.
+    pub(crate) fn capacity(name: &str) -> Option<Self> {
+        let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        let well = (1..=63).contains(&name.len()) && name.bytes().all(inner);
+        well.then(|| Self::Capacity(name.into()))
+    }
+
+    /// A quantity of this dimension as text: memory and storage with binary suffixes, all others with decimal ones.
     pub fn text(&self, quantity: Quantity) -> String {
         self.written(quantity).to_string()
     }
 
     /// `quantity`, in the format of this dimension.
     pub(crate) fn written(&self, quantity: Quantity) -> Quantity {
-        let format = if *self == Self::RequestsMemory { Format::Binary } else { Format::Decimal };
+        let is_bytes = matches!(self, Self::LimitsMemory | Self::RequestsMemory | Self::RequestsStorage);
+        let format = if is_bytes { Format::Binary } else { Format::Decimal };
         quantity.with_format(format)
     }
 }
@@ -65,11 +100,15 @@ impl Dimension {
 impl fmt::Display for Dimension {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Capacity(name) => write!(f, "capacity/{name}"),
             Self::Count(resource) => write!(f, "count/{resource}"),
             Self::GameServers => f.write_str("gameservers"),
+            Self::LimitsCpu => f.write_str("limits.cpu"),
+            Self::LimitsMemory => f.write_str("limits.memory"),
             Self::Players => f.write_str("players"),
             Self::RequestsCpu => f.write_str("requests.cpu"),
             Self::RequestsMemory => f.write_str("requests.memory"),
+            Self::RequestsStorage => f.write_str("requests.storage"),
         }
     }
 }
@@ -80,15 +119,30 @@ impl FromStr for Dimension {
     fn from_str(text: &str) -> Result<Self, DimensionError> {
         match text {
             "gameservers" => Ok(Self::GameServers),
+            "limits.cpu" => Ok(Self::LimitsCpu),
+            "limits.memory" => Ok(Self::LimitsMemory),
             "players" => Ok(Self::Players),
             "requests.cpu" => Ok(Self::RequestsCpu),
             "requests.memory" => Ok(Self::RequestsMemory),
-            _ => text.strip_prefix("count/").ok_or(DimensionError::Unknown)?.parse().map(Self::Count),
+            "requests.storage" => Ok(Self::RequestsStorage),
+            _ => match text.split_once('/') {
+                Some(("count", resource)) => resource.parse().map(Self::Count),
+                Some(("capacity", name)) => Self::capacity(name).ok_or(DimensionError::Capacity),
+                _ => Err(DimensionError::Unknown),
+            },
         }
     }
 }
 
+/// PersistentVolumeClaims.
+static CLAIMS: LazyLock<GroupResource> = LazyLock::new(|| GroupResource::new("", claim::RESOURCE));
+
 impl GroupResource {
+    /// Whether these are PersistentVolumeClaims, which use storage.
+    pub fn is_claims(&self) -> bool {
+        *self == *CLAIMS
+    }
+
     /// The resource `resource` of `group`, which is empty for the core group.
     pub fn new(group: &str, resource: &str) -> Self {
         Self { resource: resource.into(), group: group.into() }
@@ -133,9 +187,14 @@ mod tests {
     fn a_key_reads_back_as_it_was_written() {
         for key in [
             "gameservers",
+            "limits.cpu",
+            "limits.memory",
             "players",
             "requests.cpu",
             "requests.memory",
+            "requests.storage",
+            "capacity/rooms",
+            "capacity/Rooms_2.eu-1",
             "count/pods",
             "count/fleets.agones.dev",
             "count/kustomizations.kustomize.toolkit.fluxcd.io",
@@ -146,7 +205,7 @@ mod tests {
 
     #[test]
     fn what_is_no_limit_is_refused() {
-        for key in ["", "pods", "GameServers", "requests.storage", "limits.cpu", "gameservers "] {
+        for key in ["", "pods", "GameServers", "requests.gpu", "limits.storage", "gameservers ", "a/b"] {
             assert_eq!(key.parse::<Dimension>(), Err(DimensionError::Unknown), "{key}");
         }
         for key in
@@ -154,11 +213,26 @@ mod tests {
         {
             assert_eq!(key.parse::<Dimension>(), Err(DimensionError::Resource), "{key}");
         }
+        for key in ["capacity/", "capacity/a b", "capacity/a/b", "capacity/ä"] {
+            assert_eq!(key.parse::<Dimension>(), Err(DimensionError::Capacity), "{key}");
+        }
+        assert!(format!("capacity/{}", "a".repeat(64)).parse::<Dimension>().is_err());
     }
 
     #[test]
     fn limits_are_in_the_order_of_their_names() {
-        let keys = ["count/a.z", "count/b.a", "gameservers", "players", "requests.cpu", "requests.memory"];
+        let keys = [
+            "capacity/rooms",
+            "count/a.z",
+            "count/b.a",
+            "gameservers",
+            "limits.cpu",
+            "limits.memory",
+            "players",
+            "requests.cpu",
+            "requests.memory",
+            "requests.storage",
+        ];
         let mut parsed: Vec<Dimension> = keys.iter().rev().map(|key| key.parse().unwrap()).collect();
         parsed.sort();
         assert_eq!(parsed.iter().map(ToString::to_string).collect::<Vec<_>>(), keys);

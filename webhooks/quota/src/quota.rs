@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gatehouse_apiservice::{
-    policy::{Enforcement, FieldError, Selector, TenantQuota},
+    labels::Selector,
+    policy::{Enforcement, FieldError, TenantQuota},
     quantity::Quantity,
 };
 
@@ -25,6 +26,10 @@ pub struct CompiledQuota {
     selector: Selector,
 }
 
+/// The most bytes that the names of a quota's limits take together: the ledger repeats them, and stays within
+/// [`MAX_BYTES`](crate::MAX_BYTES) with room for blocks.
+const MAX_NAMES: usize = 4 << 10;
+
 impl CompiledQuota {
     /// Compiles a quota, or returns all its errors.
     pub fn compile(quota: &TenantQuota) -> Result<Self, Vec<FieldError>> {
@@ -32,6 +37,11 @@ impl CompiledQuota {
         let mut hard = BTreeMap::new();
         if quota.spec.hard.is_empty() {
             errors.push(FieldError::new("spec.hard", "", "must have at least one limit"));
+        }
+        let names: usize = quota.spec.hard.keys().map(String::len).sum();
+        if names > MAX_NAMES {
+            let problem = format!("the names of the limits must be at most {MAX_NAMES} bytes together");
+            errors.push(FieldError::new("spec.hard", format!("{names} bytes"), problem));
         }
         for (key, value) in &quota.spec.hard {
             let field = format!("spec.hard[{key}]");
@@ -72,10 +82,8 @@ impl CompiledQuota {
 
     /// Errors for the resources that it cannot count, as far as known for Kubernetes' own resources.
     pub fn uncountable(&self) -> Vec<FieldError> {
-        let counted = self.hard.keys().filter_map(|dimension| match dimension {
-            Dimension::Count(resource) => Some((dimension, uncountable(resource)?)),
-            _ => None,
-        });
+        let counted =
+            self.hard.keys().filter_map(|dimension| Some((dimension, uncountable(dimension.counted()?)?)));
         let error = |(dimension, why): (&Dimension, &str)| {
             FieldError::new(format!("spec.hard[{dimension}]"), dimension.to_string(), why)
         };
@@ -86,11 +94,11 @@ impl CompiledQuota {
     pub fn resources(&self) -> BTreeSet<GroupResource> {
         let mut resources = BTreeSet::new();
         for dimension in self.hard.keys() {
-            match dimension {
-                Dimension::Count(resource) => {
+            match dimension.counted() {
+                Some(resource) => {
                     resources.insert(resource.clone());
                 }
-                _ => resources
+                None => resources
                     .extend(CHARGED.iter().map(|(group, resource)| GroupResource::new(group, resource))),
             }
         }
@@ -165,7 +173,7 @@ mod tests {
                 r#"spec.hard[count/pods]: Invalid value: "": quantities must be a number with an optional suffix, such as 500m, 2 or 1.5Gi"#,
                 r#"spec.hard[gameservers]: Invalid value: "2.5": must be an integer"#,
                 r#"spec.hard[players]: Invalid value: "-1": must not be negative"#,
-                r#"spec.hard[pods]: Invalid value: "pods": unknown limit: there are gameservers, players, requests.cpu, requests.memory and count/RESOURCE.GROUP"#,
+                r#"spec.hard[pods]: Invalid value: "pods": unknown limit: there are gameservers, players, capacity/NAME, requests.cpu, requests.memory, limits.cpu, limits.memory, requests.storage and count/RESOURCE.GROUP"#,
                 r#"spec.hard[requests.cpu]: Invalid value: "ten": quantities must be a number with an optional suffix, such as 500m, 2 or 1.5Gi"#,
                 r#"spec.hard[requests.memory]: Invalid value: "10Ei": must be at most 9223372036854775807"#,
                 r#"spec.namespaceSelector.matchExpressions[0].operator: Invalid value: "Near": not a valid selector operator: supported are In, NotIn, Exists, DoesNotExist"#,
@@ -177,5 +185,11 @@ mod tests {
     fn a_quota_without_limits_is_refused() {
         let errors = compile(&json!({"namespaceSelector": {}, "hard": {}})).unwrap_err();
         assert_eq!(errors, [r#"spec.hard: Invalid value: "": must have at least one limit"#]);
+        let hard: serde_json::Map<_, _> = (0..40)
+            .map(|index| (format!("count/r{index:0>60}.example.{}", "d".repeat(40)), json!("1")))
+            .collect();
+        let errors = compile(&json!({"namespaceSelector": {}, "hard": hard})).unwrap_err();
+        let expected = "the names of the limits must be at most 4096 bytes together";
+        assert_eq!(errors, [format!(r#"spec.hard: Invalid value: "4640 bytes": {expected}"#)]);
     }
 }

@@ -75,7 +75,7 @@ impl Weight {
         // garbage-collected.
         let is_made_for = usage.owner.as_ref().is_some_and(|owner| owner.uid.is_some());
         let (asked, grown) = if is_made_for {
-            (Amounts::default(), [(Dimension::Players, usage.grown)].into_iter().collect())
+            (Amounts::default(), usage.grown.clone())
         } else {
             (alone.clone(), Amounts::default())
         };

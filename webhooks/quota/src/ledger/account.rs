@@ -66,7 +66,7 @@ pub enum Outcome {
 }
 
 /// A charge.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Charged {
     /// The limits that it exceeds, if it was forced.
     pub exceeds: Option<Exceeded>,

@@ -52,7 +52,7 @@ pub use wire::LedgerError;
 
 use crate::{Amounts, Dimension, GroupResource};
 
-/// The most bytes that the blocks of a ledger take together: no block is created or enlarged beyond it.
+/// The most bytes of a ledger's spec: no block is created or enlarged beyond it.
 pub const MAX_BYTES: usize = 16 << 10;
 
 /// The ledger of one quota.
@@ -143,9 +143,9 @@ impl Ledger {
         }
     }
 
-    /// The number of bytes that the blocks take.
+    /// The number of bytes of the spec in JSON, without the seal.
     pub fn bytes(&self) -> usize {
-        self.blocks.iter().map(|(name, block)| name.len() + block.text.len()).sum()
+        serde_json::to_string(&self.written(None)).map_or(usize::MAX, |text| text.len())
     }
 
     /// Whether any replica had admitted something that was not counted when it last wrote its block.

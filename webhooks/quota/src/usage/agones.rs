@@ -14,6 +14,12 @@ use crate::{Amounts, Dimension};
 /// The counter or list that counts players, by Agones' own examples.
 pub(super) const PLAYERS: &str = "players";
 
+/// The fields with what a server counts, each with a capacity.
+const TRACKED: [&str; 2] = ["counters", "lists"];
+
+/// The counters, and the lists, that a server may have: each takes memory in the sums of all its owners.
+const MOST_TRACKED: usize = 64;
+
 /// The capacity of a counter or list that states none; the API server uses the same default.
 const CAPACITY: i64 = 1000;
 
@@ -45,25 +51,39 @@ fn kept(root: &At<'_, '_>) -> i64 {
     count("allocatedReplicas").saturating_add(count("reservedReplicas")).min(i64::from(i32::MAX))
 }
 
-/// The usage of a server alone, and the room for players in it that was added since its creation.
+/// The usage of a server alone, and the capacity in it that was added since its creation.
 pub(super) fn game_server(
     root: &At<'_, '_>,
     unstated: &mut BTreeMap<Dimension, Vec<String>>,
-) -> Result<(Amounts, Quantity), UsageError> {
-    let mut amounts = server(&root.at("spec"), unstated)?;
-    let made_with = amounts.get(&Dimension::Players);
-    let players = made_with.max(Quantity::from_integer(grown(root)));
-    amounts.set(Dimension::Players, players);
-    Ok((amounts, players.checked_sub(made_with).unwrap_or_default()))
+) -> Result<(Amounts, Amounts), UsageError> {
+    let made_with = server(&root.at("spec"), unstated)?;
+    let amounts = made_with.max(&capacity_by_now(root));
+    let grown = amounts.saturating_sub(&made_with);
+    Ok((amounts, grown))
 }
 
-/// The number of players that a server has room for by now, which the SDK writes into its status. An invalid value
-/// counts as zero: it is not part of the request.
-fn grown(root: &At<'_, '_>) -> i64 {
+/// The capacities of a server by now, which the SDK writes into its status. An invalid value counts as zero: it is not
+/// part of the request.
+fn capacity_by_now(root: &At<'_, '_>) -> Amounts {
     let status = root.at("status");
     let capacity = |at: &At<'_, '_>| at.at("capacity").count().ok().flatten().unwrap_or(0);
-    let tracked = ["counters", "lists"].map(|tracked| capacity(&status.at(tracked).key(PLAYERS)));
-    tracked.into_iter().fold(capacity(&status.at("players")), i64::max)
+    let mut amounts = Amounts::default();
+    let mut raise = |dimension: Dimension, capacity: i64| {
+        let most = amounts.get(&dimension).max(Quantity::from_integer(capacity));
+        amounts.set(dimension, most);
+    };
+    raise(Dimension::Players, capacity(&status.at("players")));
+    for tracked in TRACKED {
+        let all = status.at(tracked);
+        let names =
+            all.object().ok().flatten().into_iter().flat_map(serde_json::Map::keys).take(MOST_TRACKED);
+        for (name, dimension) in names.filter_map(|name| Some((name, Dimension::capacity(name)?))) {
+            raise(dimension, capacity(&all.key(name)));
+        }
+        // Not among the first, perhaps.
+        raise(Dimension::Players, capacity(&all.key(PLAYERS)));
+    }
+    amounts
 }
 
 /// Whether an object is being deleted.
@@ -76,10 +96,31 @@ fn server(spec: &At<'_, '_>, unstated: &mut BTreeMap<Dimension, Vec<String>>) ->
     spec.object()?;
     let template = spec.at("template");
     template.object()?;
-    let mut amounts = pod::requests(&template.at("spec"), unstated)?;
+    let mut amounts = pod::amounts(&template.at("spec"), unstated)?;
     amounts.set(Dimension::GameServers, Quantity::from_integer(1));
     amounts.set(Dimension::Players, Quantity::from_integer(players(spec)?));
+    for (dimension, capacity) in capacities(spec)? {
+        amounts.set(dimension, Quantity::from_integer(capacity));
+    }
     Ok(amounts)
+}
+
+/// The capacity of each counter and list of a server that a limit can name. A counter and a list of one name mean the
+/// same.
+fn capacities(spec: &At<'_, '_>) -> Result<BTreeMap<Dimension, i64>, UsageError> {
+    let mut capacities = BTreeMap::new();
+    for tracked in TRACKED {
+        let all = spec.at(tracked);
+        let Some(entries) = all.object()? else { continue };
+        if entries.len() > MOST_TRACKED {
+            return Err(all.wrong(format!("must have at most {MOST_TRACKED} entries")));
+        }
+        for (name, dimension) in entries.keys().filter_map(|name| Some((name, Dimension::capacity(name)?))) {
+            let most = capacities.entry(dimension).or_insert(0);
+            *most = i64::max(*most, capacity(spec, tracked, name)?.unwrap_or(0));
+        }
+    }
+    Ok(capacities)
 }
 
 /// The number of players that a server has room for. Several statements of it mean the same players.
@@ -87,7 +128,7 @@ fn players(spec: &At<'_, '_>) -> Result<i64, UsageError> {
     let alpha = spec.at("players");
     alpha.object()?;
     let mut most = alpha.at("initialCapacity").count()?.unwrap_or(0);
-    for tracked in ["counters", "lists"] {
+    for tracked in TRACKED {
         most = most.max(capacity(spec, tracked, PLAYERS)?.unwrap_or(0));
     }
     Ok(most)

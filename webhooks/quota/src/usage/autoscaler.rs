@@ -73,6 +73,12 @@ impl Ceiling {
         amounts.set(Dimension::GameServers, Quantity::from_integer(self.replicas.unwrap_or(0)));
         let players = self.capacities.iter().filter(|one| one.key == agones::PLAYERS).map(|one| one.most);
         amounts.set(Dimension::Players, Quantity::from_integer(players.max().unwrap_or(0)));
+        for Capacity { key, most, .. } in &self.capacities {
+            if let Some(dimension) = Dimension::capacity(key) {
+                let most = amounts.get(&dimension).max(Quantity::from_integer(*most));
+                amounts.set(dimension, most);
+            }
+        }
         (!amounts.is_empty()).then_some(amounts)
     }
 

@@ -20,7 +20,7 @@ pub(super) fn game_server_set(
     let stated = spec.at("replicas").count()?;
     let template = spec.at("gameServerTemplate");
     template.object()?;
-    let mut each = pod::requests(&template.at("spec"), unstated)?;
+    let mut each = pod::amounts(&template.at("spec"), unstated)?;
     each.set(Dimension::GameServers, Quantity::from_integer(1));
     // The workload behind it defaults to one replica.
     let replicas = replicas.or(stated).unwrap_or(1);

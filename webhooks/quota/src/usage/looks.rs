@@ -49,6 +49,7 @@ pub fn looks(shape: Shape) -> Shape {
             "spec.resources.requests.*",
             "spec.resources.limits.*",
             "status.allocatedReplicas",
+            "status.allocatedResources.*",
             "status.reservedReplicas",
             "status.players.capacity",
             "status.counters.*.capacity",

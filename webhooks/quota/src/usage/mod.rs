@@ -9,6 +9,7 @@
 
 mod agones;
 mod autoscaler;
+pub(crate) mod claim;
 mod field;
 mod kruise;
 mod looks;
@@ -50,8 +51,8 @@ pub struct Usage {
     pub owner: Option<Owner>,
     /// Whether it is an object of Agones that is being deleted.
     pub is_going: bool,
-    /// For a server of Agones: the room for players that it added at run time.
-    pub grown: Quantity,
+    /// For a server of Agones: the capacity that it added at run time.
+    pub grown: Amounts,
     /// The dimensions that it states no request for, and by whom: container names, or the missing field.
     pub unstated: BTreeMap<Dimension, Vec<String>>,
     /// For an autoscaler: how far it may scale. Checked at admission, and never charged.
@@ -164,6 +165,7 @@ fn of_object(
         (pteronimbus::GROUP, "gameservers") => {
             pteronimbus::game_server(&root, templates, &mut usage.unstated)?
         }
+        ("", claim::RESOURCE) => claim::storage(&root)?,
         (autoscaler::GROUP, "fleetautoscalers") => {
             usage.ceiling = Some(autoscaler::ceiling(&root)?);
             Amounts::default()

@@ -1,6 +1,6 @@
-//! The requests of a pod, as the scheduler computes them: the larger of what runs at once and of what runs first, plus
-//! the overhead of its sandbox. If the pod states requests as a whole, the larger of these and of its containers'
-//! counts: a cluster without that feature runs the containers.
+//! The requests and limits of a pod, as the scheduler computes them: the larger of what runs at once and of what runs
+//! first, plus the overhead of its sandbox. If the pod states them as a whole, the larger of these and of its
+//! containers' counts: a cluster without that feature runs the containers.
 
 use std::collections::BTreeMap;
 
@@ -9,47 +9,77 @@ use gatehouse_apiservice::quantity::Quantity;
 use super::{At, UsageError};
 use crate::{Amounts, Dimension};
 
-/// The requests of a pod of this `spec`. Containers without a request are added to `unstated`: such a pod may use as
-/// much as the node has.
-pub(super) fn requests(
+/// What a container states of a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stated {
+    /// Its request; without a request, its limit.
+    Request,
+    /// Its limit.
+    Limit,
+}
+
+/// The dimensions of a pod, each with what it is computed from.
+pub(super) const DIMENSIONS: [(Stated, &str, Dimension); 4] = [
+    (Stated::Request, "cpu", Dimension::RequestsCpu),
+    (Stated::Request, "memory", Dimension::RequestsMemory),
+    (Stated::Limit, "cpu", Dimension::LimitsCpu),
+    (Stated::Limit, "memory", Dimension::LimitsMemory),
+];
+
+/// The requests and limits of a pod of this `spec`. Containers without one are added to `unstated`: such a pod may use
+/// as much as the node has.
+pub(super) fn amounts(
     spec: &At<'_, '_>,
     unstated: &mut BTreeMap<Dimension, Vec<String>>,
 ) -> Result<Amounts, UsageError> {
     spec.object()?;
-    let mut requests = Amounts::default();
-    for (resource, dimension) in [("cpu", Dimension::RequestsCpu), ("memory", Dimension::RequestsMemory)] {
-        let (quantity, silent) = request(spec, resource)?;
+    let mut amounts = Amounts::default();
+    for (stated, resource, dimension) in DIMENSIONS {
+        let (quantity, silent) = amount(spec, stated, resource)?;
         if !silent.is_empty() {
             unstated.insert(dimension.clone(), silent);
         }
-        requests.set(dimension, quantity);
+        amounts.set(dimension, quantity);
     }
-    Ok(requests)
+    Ok(amounts)
 }
 
-/// The request of a container, or of anything else with `resources`; without a request, its limit.
-pub(super) fn of_resources(resources: &At<'_, '_>, resource: &str) -> Result<Option<Quantity>, UsageError> {
+/// What a container, or anything else with `resources`, states.
+pub(super) fn of_resources(
+    resources: &At<'_, '_>,
+    stated: Stated,
+    resource: &str,
+) -> Result<Option<Quantity>, UsageError> {
     resources.object()?;
     let (requests, limits) = (resources.at("requests"), resources.at("limits"));
     requests.object()?;
     limits.object()?;
-    // The limit is always read: an invalid one is an error even beside a request.
-    let limit = limits.key(resource).quantity()?;
-    Ok(requests.key(resource).quantity()?.or(limit))
+    // Both are always read: an invalid one is an error even beside the other.
+    let (request, limit) = (requests.key(resource).quantity()?, limits.key(resource).quantity()?);
+    Ok(match stated {
+        Stated::Request => request.or(limit),
+        Stated::Limit => limit,
+    })
 }
 
-/// The request of `resource`, and the containers without one, unless the pod states one as a whole.
-fn request(spec: &At<'_, '_>, resource: &str) -> Result<(Quantity, Vec<String>), UsageError> {
+/// The amount of `resource`, and the containers that state none, unless the pod states one as a whole.
+fn amount(spec: &At<'_, '_>, stated: Stated, resource: &str) -> Result<(Quantity, Vec<String>), UsageError> {
     let add = |sum: Quantity, more: Quantity| sum.checked_add(more).ok_or_else(|| spec.out_of_range());
     let mut silent = Vec::new();
+    let mut has_stated = false;
+    let mut of_container = |container: &At<'_, '_>| {
+        let own = of_container(container, stated, resource, &mut silent)?;
+        has_stated |= own.is_some();
+        Ok::<_, UsageError>(own.unwrap_or_default())
+    };
     let mut running = Quantity::ZERO;
     for container in spec.at("containers").items()? {
-        running = add(running, of_container(&container, resource, &mut silent)?)?;
+        running = add(running, of_container(&container)?)?;
     }
     let mut sidecars = Quantity::ZERO;
     let mut starting = Quantity::ZERO;
     for container in spec.at("initContainers").items()? {
-        let own = of_container(&container, resource, &mut silent)?;
+        let own = of_container(&container)?;
         if container.at("restartPolicy").text()? == Some("Always") {
             // A sidecar keeps running beside everything that starts after it.
             sidecars = add(sidecars, own)?;
@@ -59,27 +89,38 @@ fn request(spec: &At<'_, '_>, resource: &str) -> Result<(Quantity, Vec<String>),
             starting = starting.max(add(sidecars, own)?);
         }
     }
-    let whole = of_resources(&spec.at("resources"), resource)?;
-    if whole.is_some() {
+    let whole = spec.at("resources");
+    let of_pod = of_resources(&whole, stated, resource)?;
+    let is_request = whole.at("requests").key(resource).quantity()?.is_some();
+    let whole = match stated {
+        // kube-apiserver takes a limit of the pod for its request only if no container states one.
+        Stated::Request if has_stated && !is_request => None,
+        _ => of_pod,
+    };
+    if of_pod.is_some() {
         silent.clear();
     }
     let overhead = spec.at("overhead");
     overhead.object()?;
     let overhead = overhead.key(resource).quantity()?.unwrap_or_default();
-    Ok((add(running.max(starting).max(whole.unwrap_or_default()), overhead)?, silent))
+    let most = running.max(starting).max(whole.unwrap_or_default());
+    // A limit of the sandbox alone would limit nothing.
+    let overhead = if stated == Stated::Limit && most.is_zero() { Quantity::ZERO } else { overhead };
+    Ok((add(most, overhead)?, silent))
 }
 
-/// The request of a container. The name of one without a request is added to `silent`.
+/// What a container states, if anything. The name of one that states nothing is added to `silent`.
 fn of_container(
     container: &At<'_, '_>,
+    stated: Stated,
     resource: &str,
     silent: &mut Vec<String>,
-) -> Result<Quantity, UsageError> {
+) -> Result<Option<Quantity>, UsageError> {
     container.object()?;
-    let own = of_resources(&container.at("resources"), resource)?;
+    let own = of_resources(&container.at("resources"), stated, resource)?;
     if own.is_none() {
         let name = container.at("name").text()?.filter(|name| !name.is_empty());
         silent.push(name.map_or_else(|| container.to_string(), str::to_owned));
     }
-    Ok(own.unwrap_or_default())
+    Ok(own)
 }

@@ -55,9 +55,9 @@ fn of_template(
     let resources = spec.at("resources");
     resources.object()?;
     let mut amounts = Amounts::default();
-    for (resource, dimension) in [("cpu", Dimension::RequestsCpu), ("memory", Dimension::RequestsMemory)] {
+    for (stated, resource, dimension) in pod::DIMENSIONS {
         let plain = resources.at(resource).quantity()?;
-        let asked = pod::of_resources(&resources, resource)?.or(plain);
+        let asked = pod::of_resources(&resources, stated, resource)?.or(plain);
         if asked.is_none() {
             unstated.insert(dimension.clone(), vec![resources.to_string()]);
         }

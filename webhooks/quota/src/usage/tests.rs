@@ -16,11 +16,21 @@ fn resource(text: &str) -> GroupResource {
     text.parse().unwrap()
 }
 
-/// What an object takes up, as it is written, beside the count of itself.
-fn told(of: &str, object: &Value) -> String {
+/// What an object takes up, as it is written, beside the count of itself, capacities and limits.
+fn usage_text(of: &str, object: &Value) -> String {
+    requested(&amounts(of, object)).to_string()
+}
+
+/// What an object takes up, beside the count of itself.
+fn amounts(of: &str, object: &Value) -> Amounts {
     let usage = usage(&resource(of), object, &NoTemplates).unwrap();
     assert_eq!(usage.amounts.get(&Dimension::Count(resource(of))), Quantity::from_integer(1));
-    usage.amounts.only(|dimension| !matches!(dimension, Dimension::Count(_))).to_string()
+    usage.beside_count()
+}
+
+fn requested(amounts: &Amounts) -> Amounts {
+    use Dimension::{Capacity, LimitsCpu, LimitsMemory};
+    amounts.only(|dimension| !matches!(dimension, Capacity(_) | LimitsCpu | LimitsMemory))
 }
 
 fn refused(of: &str, object: &Value) -> String {
@@ -46,8 +56,8 @@ fn owned(kind: &str, api_version: &str, is_controller: bool) -> Value {
 
 #[test]
 fn anything_counts_as_one() {
-    assert_eq!(told("configmaps", &json!({"data": {"a": 1}})), "");
-    assert_eq!(told("kustomizations.kustomize.toolkit.fluxcd.io", &json!({"spec": []})), "");
+    assert_eq!(usage_text("configmaps", &json!({"data": {"a": 1}})), "");
+    assert_eq!(usage_text("kustomizations.kustomize.toolkit.fluxcd.io", &json!({"spec": []})), "");
 }
 
 #[test]
@@ -57,7 +67,7 @@ fn a_fleet_takes_up_its_template_so_many_times() {
         "template": {"spec": {"containers": [asks("500m", "1Gi"), asks("100m", "256Mi")]}},
     }}}});
     assert_eq!(
-        told("fleets.agones.dev", &fleet),
+        usage_text("fleets.agones.dev", &fleet),
         "gameservers=4,players=64,requests.cpu=2400m,requests.memory=5Gi"
     );
     let scaled = |replicas| scaled(&resource("fleets.agones.dev"), &fleet, replicas, &NoTemplates);
@@ -65,13 +75,16 @@ fn a_fleet_takes_up_its_template_so_many_times() {
     assert_eq!(ten.get(&Dimension::RequestsCpu).to_string(), "6");
     assert!(scaled(-1).unwrap_err().to_string().contains("spec.replicas"));
     assert!(scaled(i64::MAX).is_ok());
-    assert_eq!(told("fleets.agones.dev", &json!({"spec": {}})), "", "no replicas are none");
+    assert_eq!(usage_text("fleets.agones.dev", &json!({"spec": {}})), "", "no replicas are none");
 }
 
 #[test]
 fn what_is_made_for_an_owner_takes_up_what_it_would_alone_and_names_it() {
     let server = pod(&json!({"containers": [asks("1", "1Gi")]}));
-    assert_eq!(told("gameservers.agones.dev", &server), "gameservers=1,requests.cpu=1,requests.memory=1Gi");
+    assert_eq!(
+        usage_text("gameservers.agones.dev", &server),
+        "gameservers=1,requests.cpu=1,requests.memory=1Gi"
+    );
     let usage_of = |of: &str, object: &Value| usage(&resource(of), object, &NoTemplates).unwrap();
     let mut owned = owned("GameServerSet", "agones.dev/v1", true);
     assert_eq!(usage_of("gameservers.agones.dev", &owned).owner, None, "the label is missing");
@@ -81,13 +94,13 @@ fn what_is_made_for_an_owner_takes_up_what_it_would_alone_and_names_it() {
     let sets = resource("gameserversets.agones.dev");
     assert_eq!(of_set.owner, Some(Owner { resource: sets, name: "a".into(), uid: Some("u".into()) }));
     assert_eq!(usage_of("fleets.agones.dev", &owned).owner, None, "a fleet is nobody's");
-    assert_eq!(told("gameserversets.agones.dev", &json!({"spec": {"replicas": 3}})), "gameservers=3");
+    assert_eq!(usage_text("gameserversets.agones.dev", &json!({"spec": {"replicas": 3}})), "gameservers=3");
 }
 
 #[test]
 fn servers_that_are_played_on_or_reserved_are_no_fewer_for_a_scale_down() {
     let fleet = |replicas: i64, status: Value| {
-        told("fleets.agones.dev", &json!({"spec": {"replicas": replicas}, "status": status}))
+        usage_text("fleets.agones.dev", &json!({"spec": {"replicas": replicas}, "status": status}))
     };
     let played = json!({"replicas": 9, "readyReplicas": 2, "allocatedReplicas": 6, "reservedReplicas": 1});
     assert_eq!(fleet(0, played.clone()), "gameservers=7");
@@ -100,7 +113,7 @@ fn servers_that_are_played_on_or_reserved_are_no_fewer_for_a_scale_down() {
         "gameservers=2147483647"
     );
     let set = json!({"spec": {"replicas": 1}, "status": {"allocatedReplicas": 4}});
-    assert_eq!(told("gameserversets.agones.dev", &set), "gameservers=4");
+    assert_eq!(usage_text("gameserversets.agones.dev", &set), "gameservers=4");
     let scaled = scaled(&resource("fleets.agones.dev"), &set, 2, &NoTemplates).unwrap();
     assert_eq!(scaled.amounts.get(&Dimension::GameServers), Quantity::from_integer(4));
 }
@@ -146,8 +159,8 @@ fn what_is_being_deleted_is_going_whatever_its_state_says() {
 fn a_pod_that_does_not_say_for_all_of_its_containers_is_told() {
     let unstated = |spec: Value| {
         let usage = usage(&resource("gameservers.agones.dev"), &pod(&spec), &NoTemplates).unwrap();
-        let list =
-            usage.unstated.iter().map(|(dimension, who)| format!("{dimension} for: {}", who.join(",")));
+        let requests = usage.unstated.iter().filter(|(dimension, _)| **dimension >= Dimension::RequestsCpu);
+        let list = requests.map(|(dimension, who)| format!("{dimension} for: {}", who.join(",")));
         list.collect::<Vec<_>>().join("; ")
     };
     let named = |name: &str, resources: Value| json!({"name": name, "resources": resources});
@@ -165,7 +178,8 @@ fn a_pod_that_does_not_say_for_all_of_its_containers_is_told() {
 
 #[test]
 fn a_pod_asks_for_what_runs_at_once_or_what_runs_first() {
-    let requests = |spec: Value| told("gameservers.agones.dev", &pod(&spec)).replace("gameservers=1", "");
+    let requests =
+        |spec: Value| usage_text("gameservers.agones.dev", &pod(&spec)).replace("gameservers=1", "");
     let containers = json!([asks("200m", "0"), asks("300m", "0")]);
     // A first container that asks for more than all that run later.
     let init = json!([asks("2", "0")]);
@@ -195,15 +209,23 @@ fn a_pod_asks_for_what_runs_at_once_or_what_runs_first() {
         requests(json!({"containers": [asks("9", "1Gi")], "resources": {"requests": {"cpu": "1m"}}})),
         ",requests.cpu=9,requests.memory=1Gi"
     );
+    // A limit of the pod bounds what its containers state, and stands for what none of them states.
     assert_eq!(
         requests(json!({"containers": [asks("1", "1Gi")], "resources": {"limits": {"memory": "2Gi"}}})),
-        ",requests.cpu=1,requests.memory=2Gi"
+        ",requests.cpu=1,requests.memory=1Gi"
+    );
+    let first = json!({"containers": [{}], "initContainers": [asks("1", "1Gi")],
+        "resources": {"limits": {"cpu": "4", "memory": "2Gi"}}});
+    assert_eq!(requests(first), ",requests.cpu=1,requests.memory=1Gi");
+    assert_eq!(
+        requests(json!({"containers": [{}], "resources": {"limits": {"cpu": "4"}}})),
+        ",requests.cpu=4"
     );
 }
 
 #[test]
 fn players_are_what_a_server_has_room_for() {
-    let players = |spec: Value| told("gameservers.agones.dev", &json!({"spec": spec}));
+    let players = |spec: Value| usage_text("gameservers.agones.dev", &json!({"spec": spec}));
     assert_eq!(
         players(json!({"counters": {"players": {"count": 1, "capacity": 10}}})),
         "gameservers=1,players=10"
@@ -231,7 +253,7 @@ fn a_set_of_openkruisegame_takes_up_its_pod_template() {
     let set =
         json!({"spec": {"replicas": 2, "gameServerTemplate": {"spec": {"containers": [asks("1", "1Gi")]}}}});
     assert_eq!(
-        told("gameserversets.game.kruise.io", &set),
+        usage_text("gameserversets.game.kruise.io", &set),
         "gameservers=2,requests.cpu=2,requests.memory=2Gi"
     );
 }
@@ -254,7 +276,7 @@ fn a_server_of_pteronimbus_takes_up_what_its_template_says() {
             json!({"name": "minecraft", "namespace": "games"}),
         ] {
             let usage = usage(&servers, &server(reference), &templates(resources.clone())).unwrap();
-            let amounts = usage.amounts.to_string();
+            let amounts = requested(&usage.amounts).to_string();
             assert_eq!(
                 amounts,
                 "count/gameservers.pteronimbus.io=1,gameservers=1,requests.cpu=2,requests.memory=4Gi"
@@ -292,8 +314,10 @@ fn an_autoscaler_may_go_as_far_as_its_policies_say() {
         );
         let ceiling = usage.ceiling.unwrap();
         assert_eq!(ceiling.fleet, "lobby");
-        ceiling.amounts(fleet).unwrap().map(|amounts| amounts.to_string())
+        ceiling.amounts(fleet).unwrap()
     };
+    let all = |policy: &Value, fleet: Option<&Value>| most(policy, fleet).map(|most| most.to_string());
+    let most = |policy: &Value, fleet: Option<&Value>| Some(requested(&most(policy, fleet)?).to_string());
     let buffer = |most: i64| json!({"type": "Buffer", "buffer": {"bufferSize": "20%", "maxReplicas": most}});
     let counter = json!({"type": "Counter", "counter": {"key": "rooms", "maxCapacity": 30}});
     assert_eq!(most(&buffer(8), Some(&fleet)).unwrap(), "gameservers=8,players=80,requests.cpu=8");
@@ -312,6 +336,108 @@ fn an_autoscaler_may_go_as_far_as_its_policies_say() {
     assert_eq!(most(&buffer(8), None).unwrap(), "gameservers=8", "of a fleet that is yet to come");
     let players = json!({"type": "Counter", "counter": {"key": "players", "maxCapacity": 30}});
     assert_eq!(most(&players, None).unwrap(), "players=30");
+    assert_eq!(all(&counter, None).unwrap(), "capacity/rooms=30");
+    let expected = "capacity/players=70,capacity/rooms=28,gameservers=7,players=70,requests.cpu=7";
+    assert_eq!(all(&counter, Some(&fleet)).unwrap(), expected);
+}
+
+#[test]
+fn limits_are_what_containers_may_use_at_most() {
+    let limits = |spec: Value| {
+        let amounts = amounts("gameservers.agones.dev", &pod(&spec));
+        let amounts =
+            amounts.only(|dimension| matches!(dimension, Dimension::LimitsCpu | Dimension::LimitsMemory));
+        amounts.to_string()
+    };
+    let limited = |cpu: &str, memory: &str| {
+        json!({"name": "game", "resources": {"requests": {"cpu": "9", "memory": "9Gi"},
+            "limits": {"cpu": cpu, "memory": memory}}})
+    };
+    let two = json!([limited("500m", "1Gi"), limited("1", "512Mi")]);
+    assert_eq!(limits(json!({"containers": two})), "limits.cpu=1500m,limits.memory=1536Mi");
+    let init = json!([limited("2", "1Mi")]);
+    let with_init = json!({"containers": two, "initContainers": init});
+    assert_eq!(limits(with_init), "limits.cpu=2,limits.memory=1536Mi");
+    let overhead = json!({"cpu": "50m", "memory": "10Mi"});
+    assert_eq!(
+        limits(json!({"containers": two, "overhead": overhead})),
+        "limits.cpu=1550m,limits.memory=1546Mi"
+    );
+    let requests = json!({"containers": [asks("1", "1Gi")], "overhead": overhead});
+    assert_eq!(limits(requests.clone()), "", "what has no limit has no limit with its sandbox either");
+    let whole = json!({"limits": {"cpu": "4"}, "requests": {"memory": "7Gi"}});
+    assert_eq!(
+        limits(json!({"containers": two, "resources": whole})),
+        "limits.cpu=4,limits.memory=1536Mi",
+        "a request is no limit"
+    );
+    let unstated = |spec: &Value| {
+        let usage = usage(&resource("gameservers.agones.dev"), &pod(spec), &NoTemplates).unwrap();
+        let of_limits = usage.unstated.into_iter().filter(|(dimension, _)| *dimension < Dimension::Players);
+        of_limits.map(|(dimension, _)| dimension.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(unstated(&requests), ["limits.cpu", "limits.memory"]);
+    let mut of_pod = requests;
+    of_pod["resources"] = json!({"limits": {"cpu": "4"}});
+    assert_eq!(unstated(&of_pod), ["limits.memory"], "the pod says it");
+}
+
+#[test]
+fn a_server_of_pteronimbus_is_limited_by_its_template() {
+    let server = json!({"metadata": {"namespace": "games"}, "spec": {"templateRef": "minecraft"}});
+    let of = |resources: Value| {
+        let template = Known(json!({"spec": {"resources": resources}}));
+        usage(&resource("gameservers.pteronimbus.io"), &server, &template).unwrap()
+    };
+    let cpu = |resources: Value| of(resources).amounts.get(&Dimension::LimitsCpu);
+    let two = Quantity::from_integer(2);
+    assert_eq!(cpu(json!({"requests": {"cpu": "1"}, "limits": {"cpu": "2"}})), two);
+    assert_eq!(cpu(json!({"cpu": "2"})), two);
+    assert!(of(json!({"requests": {"cpu": "1"}})).unstated.contains_key(&Dimension::LimitsCpu));
+}
+
+#[test]
+fn capacities_of_counters_and_lists_count_by_name() {
+    let capacity = |object: &Value| {
+        let amounts = amounts("gameservers.agones.dev", object);
+        amounts.only(|dimension| matches!(dimension, Dimension::Capacity(_))).to_string()
+    };
+    let spec = json!({"counters": {"rooms": {"capacity": 5}, "a b": {"capacity": 9}, "none": null},
+        "lists": {"rooms": {"capacity": 7}, "bots": {}, "players": {"capacity": 3}}});
+    let expected = "capacity/bots=1k,capacity/players=3,capacity/rooms=7";
+    assert_eq!(capacity(&json!({"spec": spec})), expected, "the larger, and the API's default");
+    let status =
+        json!({"counters": {"rooms": {"capacity": 20}, "late": {"capacity": 2}, "bots": {"capacity": "x"}}});
+    let grown = json!({"spec": spec, "status": status});
+    assert_eq!(capacity(&grown), "capacity/bots=1k,capacity/late=2,capacity/players=3,capacity/rooms=20");
+    let usage = usage(&resource("gameservers.agones.dev"), &grown, &NoTemplates).unwrap();
+    assert_eq!(usage.grown.to_string(), "capacity/late=2,capacity/rooms=13");
+    let fleet = json!({"spec": {"replicas": 3, "template": {"spec": spec}}});
+    let of_fleet = amounts("fleets.agones.dev", &fleet);
+    assert_eq!(of_fleet.get(&"capacity/rooms".parse().unwrap()), Quantity::from_integer(21));
+    let names = |most: usize| (0..most).map(|name| (format!("n{name}"), json!({}))).collect::<Value>();
+    let full = |most: usize| json!({"spec": {"lists": names(most)}});
+    assert_eq!(amounts("gameservers.agones.dev", &full(64)).iter().count(), 65);
+    assert_eq!(
+        refused("gameservers.agones.dev", &full(65)),
+        r#"spec.lists: Invalid value: "{…}": must have at most 64 entries"#
+    );
+}
+
+#[test]
+fn a_claim_uses_the_storage_that_it_requests_or_that_is_allocated_to_it() {
+    let storage = |object: Value| amounts("persistentvolumeclaims", &object).to_string();
+    let spec = json!({"resources": {"requests": {"storage": "10Gi"}, "limits": {"storage": "99Gi"}}});
+    assert_eq!(storage(json!({"spec": spec})), "requests.storage=10Gi");
+    let status =
+        |storage: &str| json!({"allocatedResources": {"storage": storage}, "capacity": {"storage": "1Ti"}});
+    assert_eq!(storage(json!({"spec": spec, "status": status("20Gi")})), "requests.storage=20Gi");
+    assert_eq!(storage(json!({"spec": spec, "status": status("many")})), "requests.storage=10Gi");
+    assert_eq!(storage(json!({"spec": {}})), "");
+    assert_eq!(
+        refused("persistentvolumeclaims", &json!({"spec": {"resources": {"requests": {"storage": "-1"}}}})),
+        r#"spec.resources.requests[storage]: Invalid value: "-1": must not be negative"#
+    );
 }
 
 #[test]

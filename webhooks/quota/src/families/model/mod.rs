@@ -174,27 +174,27 @@ proptest! {
     #[test]
     fn kept_up_is_counted_anew(steps in steps(), seed in any::<u64>()) {
         let (mut cluster, mut families) = (Cluster::default(), Families::default());
-        let mut told: BTreeMap<Name, Amounts> = BTreeMap::new();
+        let mut reported: BTreeMap<Name, Amounts> = BTreeMap::new();
         for step in &steps {
             let Some((of, name)) = cluster.take(step) else { continue };
             let mut changed = follow(&mut families, &cluster, (of, name));
             changed.insert(full(of, name));
             for name in changed {
                 match families.counted(&name) {
-                    Some(counted) => told.insert(name, counted.amounts.clone()),
-                    None => told.remove(&name),
+                    Some(counted) => reported.insert(name, counted.amounts.clone()),
+                    None => reported.remove(&name),
                 };
             }
         }
         let mut order: Vec<_> = cluster.objects.keys().copied().collect();
         order.sort_by_key(|(of, name)| (seed.rotate_left(u32::from(*name) * 7) ^ of.len() as u64) % 11);
-        let mut anew = Families::default();
+        let mut rebuilt = Families::default();
         for (of, name) in order {
-            put(&mut anew, of, name, &cluster.objects[&(of, name)]);
+            put(&mut rebuilt, of, name, &cluster.objects[&(of, name)]);
         }
         let counted: BTreeMap<_, _> =
-            anew.objects.iter().map(|(name, object)| (name.clone(), object.counted.amounts.clone())).collect();
-        prop_assert_eq!(&told, &counted);
+            rebuilt.objects.iter().map(|(name, object)| (name.clone(), object.counted.amounts.clone())).collect();
+        prop_assert_eq!(&reported, &counted);
         let objects = families.by_owner.values().flat_map(BTreeMap::values).map(|one| one.members.len());
         let claims = cluster.objects.iter().filter(|((of, _), object)| {
             crate::owner(&of.parse().unwrap(), object).is_some()

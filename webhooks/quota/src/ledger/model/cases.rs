@@ -83,7 +83,7 @@ fn each_rule_is_needed() {
         assert!(is_found(Run { fault: Some(fault), ..PLAIN }), "{fault:?} was not found");
     }
     for fault in [Fault::RestoredAsKnown, Fault::EmptiedUnseen] {
-        assert!(is_found(Run { fault: Some(fault), meddler: true, ..PLAIN }), "{fault:?} was not found");
+        assert!(is_found(Run { fault: Some(fault), editor: true, ..PLAIN }), "{fault:?} was not found");
     }
 }
 
@@ -132,11 +132,11 @@ fn a_block_outlives_its_replica_and_no_replica_its_block() {
 
 /// Somebody empties a ledger before one replica has observed what another has reserved in it.
 fn emptied_unseen(fault: Option<Fault>) -> Result<(), TestCaseError> {
-    let mut world = World::new(Run { fault, meddler: true, ..PLAIN });
+    let mut world = World::new(Run { fault, editor: true, ..PLAIN });
     (0..REPLICAS).for_each(|replica| world.meet(replica));
     world.ask_to_create(0, 6, 0);
     world.review(&[0], 1, 0);
-    world.meddle(11, 0);
+    world.edit(11, 0);
     world.meet(0);
     world.ask_to_create(0, 6, 0);
     world.review(&[1], 0, 1);
@@ -151,7 +151,7 @@ fn who_has_not_seen_all_of_an_emptied_ledger_promises_nothing_upon_it() {
     assert!(emptied_unseen(Some(Fault::EmptiedUnseen)).is_err());
 }
 
-pub(super) const PLAIN: Run = Run { forced: false, older: false, meddler: false, fault: None };
+pub(super) const PLAIN: Run = Run { forced: false, older: false, editor: false, fault: None };
 
 proptest! {
     #![proptest_config(cases(2000))]
@@ -177,6 +177,6 @@ proptest! {
 
     #[test]
     fn whatever_somebody_makes_of_a_ledger_it_heals_and_no_limit_is_exceeded(steps in steps()) {
-        run(&steps, Run { meddler: true, ..PLAIN })?;
+        run(&steps, Run { editor: true, ..PLAIN })?;
     }
 }

@@ -56,5 +56,5 @@ fn what_is_empty_after_a_broken_seal_is_no_older_versions() {
         (167, 0, 34, 0),
         (197, 0, 93, 0),
     ];
-    run(steps, Run { meddler: true, ..PLAIN }).unwrap();
+    run(steps, Run { editor: true, ..PLAIN }).unwrap();
 }

@@ -14,8 +14,8 @@
 //! `GATEHOUSE_LONG=1` runs a hundred times as many cases.
 
 mod cases;
+mod editor;
 mod found;
-mod meddler;
 pub(super) mod older;
 mod replica;
 mod requests;
@@ -118,7 +118,7 @@ struct Delayed {
 struct Run {
     forced: bool,
     older: bool,
-    meddler: bool,
+    editor: bool,
     fault: Option<Fault>,
 }
 
@@ -277,7 +277,7 @@ impl World {
             26 => self.land(b),
             27 => self.read_dead(replica),
             28 if self.run.older => self.older_step(a, b, c),
-            29 if self.run.meddler => self.meddle(a, b),
+            29 if self.run.editor => self.edit(a, b),
             _ => self.now += u32::from(b % 3),
         }
     }
@@ -307,10 +307,10 @@ impl World {
         let usage = self.usage();
         let ledger = self.stored.as_ref().and_then(|stored| stored.read().ok());
         prop_assert!(
-            !self.wrongly_refused || self.run.meddler || self.run.older,
+            !self.wrongly_refused || self.run.editor || self.run.older,
             "refused, and there was room"
         );
-        let trusted = ledger.filter(|ledger| !self.run.meddler && ledger.seal() != Seal::Broken);
+        let trusted = ledger.filter(|ledger| !self.run.editor && ledger.seal() != Seal::Broken);
         for (dimension, limit) in hard() {
             let usage = usage.get(&dimension);
             if let Some(ledger) = &trusted {

@@ -106,7 +106,7 @@ impl World {
 
     /// Without a word. Its writes may yet be done, and its requests.
     pub(super) fn die(&mut self, index: usize) {
-        if self.run.meddler {
+        if self.run.editor {
             // Not just after somebody has taken the seal away, before anybody has seen it.
             (0..self.replicas.len()).for_each(|replica| self.meet(replica));
         }

@@ -3,8 +3,8 @@
 use super::{Run, World};
 
 impl World {
-    pub(super) fn meddle(&mut self, how: u8, a: u8) {
-        debug_assert!(matches!(self.run, Run { meddler: true, .. }));
+    pub(super) fn edit(&mut self, how: u8, a: u8) {
+        debug_assert!(matches!(self.run, Run { editor: true, .. }));
         let Some(stored) = self.stored.clone() else { return };
         let mut spec = stored.spec.clone();
         let names: Vec<String> = spec.entries.keys().filter(|name| **name != "seal").cloned().collect();
