@@ -2,13 +2,12 @@
 
 mod condition;
 pub mod controllers;
-pub mod events;
 pub mod intercepted;
 mod looks;
 pub mod metrics;
 pub mod own_user;
 pub mod quota;
 pub mod review;
-pub mod sar;
 pub mod server;
+mod tenant_metrics;
 pub mod world;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 /// In seconds. A review takes some hundred microseconds without I/O, milliseconds with I/O, and seconds under
@@ -57,17 +57,17 @@ impl Metrics {
             )),
             policy_decisions: counters(
                 "gatehouse_policy_decisions_total",
-                "Rules found broken at admission, by what came of it.",
+                "Rules violated at admission, by decision.",
                 &["policy", "rule", "dry_run", "outcome"],
             ),
             quota_decisions: counters(
                 "gatehouse_quota_decisions_total",
-                "Requests judged by a quota, by what came of it.",
+                "Requests judged by a quota, by outcome.",
                 &["quota", "dry_run", "outcome"],
             ),
             ledger_writes: counters(
                 "gatehouse_ledger_writes_total",
-                "Writes of quota ledgers, by what came of them.",
+                "Writes of quota ledgers, by outcome.",
                 &["outcome"],
             ),
             ledger_batch: known(Histogram::with_opts(
@@ -149,9 +149,9 @@ impl Metrics {
         self.lease_held.set(held.into());
     }
 
-    /// The counter of Events with this outcome: `sent`, `failed`, `repeated`, `limited` or `dropped`.
-    pub fn events(&self, outcome: &str) -> IntCounter {
-        self.events.with_label_values(&[outcome])
+    /// The counters of Events by outcome.
+    pub fn events(&self) -> IntCounterVec {
+        self.events.clone()
     }
 
     /// Removes the series of a deleted policy.
@@ -225,7 +225,7 @@ mod tests {
         metrics.count_ledger_write("written");
         metrics.observe_ledger_batch(3);
         metrics.set_lease_held(true);
-        metrics.events("sent").inc();
+        metrics.events().with_label_values(&["sent"]).inc();
         for policy in ["strict", "lax"] {
             metrics.count_policy_decision(policy, "interval", DryRun(false), "denied");
             metrics.set_violations(policy, "interval", 2);

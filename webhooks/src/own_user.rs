@@ -7,11 +7,12 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use gatehouse_apiservice::UserInfo;
+use gatehouse_apiservice::client::own_user;
+use gatehouse_apiservice::registration::NAME;
 use gatehouse_policy::Accounts;
 use gatehouse_serving::ApiError;
 use gatehouse_serving::health::HealthCheck;
-use k8s_openapi::api::authentication::v1::SelfSubjectReview;
-use kube::api::{Api, PostParams};
 use tokio_util::sync::CancellationToken;
 
 /// The time limit of a SelfSubjectReview.
@@ -25,6 +26,8 @@ pub struct OwnUser {
     known: Arc<OnceLock<Known>>,
     flux_namespace: Arc<str>,
     agones_namespace: Arc<str>,
+    /// The user of `gatehouse apiserver`, if a flag names it.
+    apiserver: Option<Arc<str>>,
 }
 
 /// The user of this process.
@@ -34,6 +37,9 @@ pub struct Known {
     pub name: String,
     /// The service accounts of the controllers, and that of this process if it uses one.
     pub accounts: Arc<Accounts>,
+    /// The user of `gatehouse apiserver`, which alone may report for whom it writes: by default its service account in
+    /// the namespace of ours. `None` if it is not known, and nobody may.
+    pub apiserver: Option<Arc<str>>,
 }
 
 impl OwnUser {
@@ -43,21 +49,31 @@ impl OwnUser {
             known: Arc::default(),
             flux_namespace: flux_namespace.into(),
             agones_namespace: agones_namespace.into(),
+            apiserver: None,
         }
+    }
+
+    /// Names the user of `gatehouse apiserver`.
+    #[must_use]
+    pub fn with_apiserver(self, user: Option<&str>) -> Self {
+        Self { apiserver: user.map(Into::into), ..self }
     }
 
     /// Sets the user, unless it is already known.
     pub fn learn(&self, name: String) {
-        let own = name.strip_prefix("system:serviceaccount:").and_then(|account| account.split_once(':'));
+        let user = UserInfo { name, ..UserInfo::default() };
         let mut accounts = Accounts {
             flux_namespace: self.flux_namespace.to_string(),
             agones_namespace: self.agones_namespace.to_string(),
             ..Accounts::default()
         };
-        if let Some((namespace, name)) = own {
+        let mut apiserver = self.apiserver.clone();
+        if let Some((namespace, name)) = user.service_account() {
             accounts.gatehouse = (namespace.to_owned(), name.to_owned());
+            apiserver =
+                apiserver.or_else(|| Some(format!("system:serviceaccount:{namespace}:{NAME}").into()));
         }
-        self.known.get_or_init(|| Known { name, accounts: Arc::new(accounts) });
+        self.known.get_or_init(|| Known { name: user.name, accounts: Arc::new(accounts), apiserver });
     }
 
     /// The user, or an error to answer a review with.
@@ -100,14 +116,10 @@ impl OwnUser {
     }
 }
 
-/// The name of the user, which is not empty.
+/// The name of the user.
 async fn ask(client: &kube::Client) -> Result<String, String> {
-    let api: Api<SelfSubjectReview> = Api::all(client.clone());
-    let (parameters, question) = (PostParams::default(), SelfSubjectReview::default());
-    let answer = tokio::time::timeout(ANSWER, api.create(&parameters, &question)).await;
-    let review = answer.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string())?;
-    let user = review.status.and_then(|status| status.user_info).and_then(|user| user.username);
-    user.filter(|name| !name.is_empty()).ok_or_else(|| "the answer names no user".to_owned())
+    let answer = tokio::time::timeout(ANSWER, own_user(client)).await;
+    answer.unwrap_or_else(|_| Err("no answer".to_owned())).map(|user| user.name)
 }
 
 #[cfg(test)]
@@ -115,7 +127,6 @@ mod tests {
     use std::convert::Infallible;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use gatehouse_policy::User;
     use kube::client::Body;
     use serde_json::json;
     use tokio::time::Instant;
@@ -160,9 +171,10 @@ mod tests {
         assert_eq!(asked.load(Ordering::SeqCst), 4);
         assert!(started.elapsed() < ANSWER + 4 * ASK_AGAIN, "{:?}", started.elapsed());
         let known = own.known().expect("known");
-        let user = User { name: OWN.to_owned(), groups: Vec::new() };
+        let user = UserInfo { name: OWN.to_owned(), ..UserInfo::default() };
         assert!(known.name == OWN && known.accounts.is_gatehouse(&user));
         assert_eq!(known.accounts.flux_namespace, "flux");
+        assert_eq!(known.apiserver.as_deref(), Some("system:serviceaccount:here:gatehouse-apiserver"));
 
         assert!(!asking.is_finished(), "a part of the server does not end by itself");
         stop.cancel();
@@ -174,6 +186,7 @@ mod tests {
         let (own, asked, stop) =
             (OwnUser::unknown("flux", "agones"), Arc::default(), CancellationToken::new());
         own.learn("jane".to_owned());
+        assert_eq!(own.known().expect("known").apiserver, None, "jane has no namespace");
         stop.cancel();
         own.clone().find_out(client(&asked), stop).await;
         let known = own.known().expect("known");

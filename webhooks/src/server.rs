@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gatehouse_inventory::source::WatchSettings;
+use gatehouse_serving::authz::Access;
+use gatehouse_serving::events::{EventRecorder, Reporter};
 use gatehouse_serving::health::HealthCheck;
 use gatehouse_serving::pipeline::{Credential, WebhookPaths};
 use gatehouse_serving::serve::ServeError;
@@ -18,12 +20,11 @@ use tokio::sync::Notify;
 
 use crate::controllers;
 use crate::controllers::Counts;
-use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::own_user::OwnUser;
 use crate::quota::Quotas;
-use crate::review::{Judge, PATHS, Reviews, Room, Verdicts};
-use crate::sar::Access;
+use crate::review::{Judge, PATHS, ReviewMemory, Reviews, Verdicts};
+use crate::tenant_metrics::TenantMetrics;
 use crate::world::{Live, World};
 use gatehouse_apiservice::registration::{webhook_account, webhooks::COUNTS_NAME};
 use gatehouse_installation::certificates::{SelfManaged, Settings};
@@ -40,6 +41,18 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const COUNTS_VERSION: &str = "admissionregistration.k8s.io/v1";
 /// Its kind.
 const COUNTS_KIND: &str = "ValidatingWebhookConfiguration";
+
+/// How decisions become Events. The queue holds some seconds of denials at full speed; the limits of a namespace are
+/// those of client-go's spam filter.
+pub(crate) fn reporter(instance: &str) -> Reporter {
+    Reporter {
+        controller: "gatehouse.dev/webhooks",
+        instance: instance.to_owned(),
+        queue: 512,
+        burst: 25.0,
+        refill: Duration::from_secs(10),
+    }
+}
 
 /// The parts of a server.
 pub struct Parts {
@@ -118,8 +131,10 @@ impl Running {
 
         let (world, observation) = World::new(parts.client.clone(), parts.watching, &parts.lease_namespace);
         background.spawn("observation", observation.run(stop.clone()));
-        let (events, outbox) = Events::new(Arc::clone(&metrics), parts.identity.clone());
-        background.spawn("telling Events", outbox.run(parts.review.clone(), stop.clone()));
+        let of_tenants = Box::new(TenantMetrics::new(world.clone()));
+        request_metrics.registry().register(of_tenants).expect("no other metrics have these names");
+        let (events, broadcaster) = EventRecorder::new(metrics.events(), reporter(&parts.identity));
+        background.spawn("sending Events", broadcaster.run(parts.review.clone(), stop.clone()));
 
         let live = Live::new(parts.client.clone(), PATIENCE);
         let (counts, interception) =
@@ -155,7 +170,7 @@ impl Running {
             quotas,
             events,
             metrics,
-            room: Room::default(),
+            room: ReviewMemory::default(),
             verdicts: Verdicts::default(),
         });
         let webhook_paths = WebhookPaths { paths: PATHS, credential: parts.credential };

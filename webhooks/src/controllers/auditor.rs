@@ -106,12 +106,12 @@ impl Auditor {
             Ok(audit) => self.audit = audit,
             Err(error) => {
                 // This is a bug. The next pass starts from nothing and judges all objects.
-                tracing::error!(%error, "the audit failed");
+                tracing::error!(%error, "audit of existing objects failed");
                 return RETRY;
             }
         }
         self.count(&snapshot);
-        let wait = self.tell(&snapshot, None).await;
+        let wait = self.report(&snapshot, None).await;
         if self.audit.has_unread() { wait.min(RETRY) } else { wait }
     }
 
@@ -124,11 +124,11 @@ impl Auditor {
             return left;
         }
         self.forget();
-        self.tell(snapshot, Some(reason)).await
+        self.report(snapshot, Some(reason)).await
     }
 
     /// Writes the statuses that have changed. `blind`: why the observation is incomplete.
-    async fn tell(&mut self, snapshot: &Snapshot, blind: Option<&str>) -> Duration {
+    async fn report(&mut self, snapshot: &Snapshot, blind: Option<&str>) -> Duration {
         let now = Timestamp::now();
         self.written.retain(|name, _| snapshot.reconcile_policies.contains_key(name));
         let errors: BTreeMap<&str, _> =

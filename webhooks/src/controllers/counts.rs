@@ -58,7 +58,7 @@ pub struct Counts {
     world: World,
     leadership: Leadership,
     api: Api<ValidatingWebhookConfiguration>,
-    told: watch::Sender<Interception>,
+    interception: watch::Sender<Interception>,
     /// Notifies of changes of the installed configuration.
     registered: Arc<Notify>,
 }
@@ -71,8 +71,8 @@ impl Counts {
         leadership: Leadership,
         registered: Arc<Notify>,
     ) -> (Self, watch::Receiver<Interception>) {
-        let (told, interception) = watch::channel(Interception::default());
-        (Self { world, leadership, api: Api::all(client), told, registered }, interception)
+        let (sender, interception) = watch::channel(Interception::default());
+        (Self { world, leadership, api: Api::all(client), interception: sender, registered }, interception)
     }
 
     /// Writes the configuration until `stop` is cancelled. It stays afterwards, since other replicas need it.
@@ -101,7 +101,7 @@ impl Counts {
                                 );
                             }
                             is_missed = !installed;
-                            self.tell(installed, wanted.clone()).await;
+                            self.publish(installed, wanted.clone()).await;
                             done = Some(wanted);
                             if installed { AGAIN } else { SOON }
                         }
@@ -140,11 +140,11 @@ impl Counts {
     }
 
     /// Publishes the kinds, after kube-apiserver has had time to apply the configuration.
-    async fn tell(&self, installed: bool, counted: BTreeSet<GroupResource>) {
+    async fn publish(&self, installed: bool, counted: BTreeSet<GroupResource>) {
         let interception = Interception { installed, counted };
-        if *self.told.borrow() != interception {
+        if *self.interception.borrow() != interception {
             tokio::time::sleep(SEEN).await;
-            self.told.send_replace(interception);
+            self.interception.send_replace(interception);
         }
     }
 
@@ -158,7 +158,11 @@ impl Counts {
             Ok(Some(configuration)) => self.apply(&configuration).await?,
             Ok(None) => self.remove().await?,
             Err(missing) => {
-                tracing::debug!(name = webhooks::NAME, missing, "not the configuration of Gatehouse");
+                tracing::debug!(
+                    name = webhooks::NAME,
+                    missing,
+                    "ValidatingWebhookConfiguration is not that of Gatehouse: counted kinds are not registered"
+                );
                 return Ok(false);
             }
         }
@@ -192,10 +196,7 @@ fn wanted(quotas: &[Arc<CompiledQuota>]) -> BTreeSet<GroupResource> {
 }
 
 fn counted(quota: &CompiledQuota) -> impl Iterator<Item = &GroupResource> {
-    quota.hard.keys().filter_map(|dimension| match dimension {
-        Dimension::Count(resource) => Some(resource),
-        _ => None,
-    })
+    quota.hard.keys().filter_map(Dimension::counted)
 }
 
 #[cfg(test)]
@@ -217,10 +218,10 @@ mod tests {
     fn only_what_is_not_sent_anyway_is_wanted_once() {
         let quotas = [
             quota(&json!({"count/configmaps": "1", "gameservers": "1", "count/fleets.agones.dev": "1"})),
-            quota(&json!({"count/configmaps": "7", "count/deployments.apps": "1"})),
+            quota(&json!({"count/configmaps": "7", "count/deployments.apps": "1", "requests.storage": "1"})),
         ];
         let wanted: Vec<_> = wanted(&quotas).iter().map(ToString::to_string).collect();
-        assert_eq!(wanted, ["configmaps", "deployments.apps"]);
+        assert_eq!(wanted, ["configmaps", "deployments.apps", "persistentvolumeclaims"]);
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub(super) fn decide(object: &Object, holds: &[Hold]) -> Option<Change> {
     match hold {
         // The object may be of any kind, since admission suspends all new ones. If another freeze follows, it takes
         // over the object.
-        Some(hold) if object.is_held() => Some(Change { write: claims(hold).write(object), told: None }),
+        Some(hold) if object.is_held() => Some(Change { write: claims(hold).write(object), notice: None }),
         // An object that is already suspended is left to whoever suspended it.
         Some(hold) if is_held(object.kind) && !object.is_suspended => Some(begin(object, hold)),
         None if object.is_held() => Some(end(object)),
@@ -72,12 +72,12 @@ fn claims(hold: &Hold) -> Claims {
 fn begin(object: &Object, hold: &Hold) -> Change {
     let reason = hold.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
     let note = format!("suspended by the freeze {}{reason}, which ends {}", hold.mark, hold.until);
-    Change { write: claims(hold).write(object), told: Some(("Frozen", note, hold.mark.clone())) }
+    Change { write: claims(hold).write(object), notice: Some(("Frozen", note, hold.mark.clone())) }
 }
 
 /// Drops all owned fields. Those that another manager owns too stay.
 fn end(object: &Object) -> Change {
     let mark = object.annotation(annotation::FROZEN_BY).unwrap_or_default();
     let note = format!("resumed: the freeze {mark} is over");
-    Change { write: Claims::default().write(object), told: Some(("FreezeEnded", note, mark.to_owned())) }
+    Change { write: Claims::default().write(object), notice: Some(("FreezeEnded", note, mark.to_owned())) }
 }

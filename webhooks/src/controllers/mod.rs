@@ -7,8 +7,8 @@ mod audit;
 mod auditor;
 mod counts;
 mod freeze;
-mod gone;
 mod leading;
+mod metrics_cleanup;
 mod object;
 mod status;
 mod suspender;
@@ -21,10 +21,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::counts::{Counts, Interception};
 use self::{auditor::Auditor, suspender::Suspender};
-use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::world::World;
 use gatehouse_installation::lease::Leadership;
+use gatehouse_serving::events::EventRecorder;
 
 /// What each controller needs. Cheap to clone.
 #[derive(Clone)]
@@ -36,7 +36,7 @@ pub struct Context {
     /// Whether this replica leads.
     pub leadership: Leadership,
     /// The queue of Events.
-    pub events: Events,
+    pub events: EventRecorder,
     /// The metrics.
     pub metrics: Arc<Metrics>,
 }
@@ -47,7 +47,7 @@ pub async fn run(context: Context, stop: CancellationToken) {
     let Context { world, client, metrics, leadership, .. } = context.clone();
     tasks.spawn(Auditor::new(world, client, metrics, leadership).run(stop.clone()));
     tasks.spawn(Suspender::new(context.clone()).run(stop.clone()));
-    tasks.spawn(gone::forget(context.world.clone(), Arc::clone(&context.metrics), stop.clone()));
+    tasks.spawn(metrics_cleanup::forget(context.world.clone(), Arc::clone(&context.metrics), stop.clone()));
     tasks.spawn(show_leadership(context, stop));
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {

@@ -4,20 +4,19 @@ use std::collections::BTreeMap;
 
 use gatehouse_inventory::{DISABLED, Suspension};
 use gatehouse_policy::{Kind, annotation};
+use gatehouse_serving::events;
 use serde_json::{Map, Value, json};
 
-use crate::{
-    events,
-    world::{Applied, Held},
-};
+use crate::world::{Applied, Held};
 
 /// The annotations about suspensions.
-const KNOWN: [&str; 5] = [
+const KNOWN: [&str; 6] = [
     annotation::FROZEN_BY,
     annotation::EXEMPT_FROM,
     annotation::SUSPENDED_AT,
     annotation::SUSPENDED_BY,
     annotation::SUSPEND_REASON,
+    annotation::SUSPENDED_UNTIL,
 ];
 
 /// The part of an object that matters for suspensions.
@@ -39,7 +38,7 @@ pub(super) struct Object {
 pub(super) struct Change {
     pub(super) write: Write,
     /// The Event: its reason, note and cause.
-    pub(super) told: Option<(&'static str, String, String)>,
+    pub(super) notice: Option<(&'static str, String, String)>,
 }
 
 /// A write to an object.

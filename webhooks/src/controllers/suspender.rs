@@ -6,7 +6,7 @@
 
 #[cfg(test)]
 mod tests;
-mod touched;
+mod visits;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -15,6 +15,7 @@ use gatehouse_apiservice::client::explain;
 use gatehouse_installation::FIELD_MANAGER;
 use gatehouse_inventory::Str;
 use gatehouse_quota::GroupResource;
+use gatehouse_serving::events::{Level, Notice};
 use jiff::Timestamp;
 use kube::{
     Client,
@@ -23,17 +24,14 @@ use kube::{
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use self::touched::{Place, Touched};
+use self::visits::{Place, Visits};
 use super::{
     Context, freeze,
     leading::{LeaderTask, while_leading},
     object::{Change, Object, Write},
     suspension,
 };
-use crate::{
-    events::{Level, Notice},
-    world::{Snapshot, resource_of},
-};
+use crate::world::{Snapshot, resource_of};
 
 /// The longest wait between passes, so that a correction of the wall clock takes effect.
 const LOOK: Duration = Duration::from_mins(1);
@@ -52,7 +50,7 @@ type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 pub(super) struct Suspender {
     context: Context,
     clock: Clock,
-    touched: Touched,
+    visits: Visits,
     /// The resourceVersions that were written. Snapshots may be older.
     written: HashMap<Place, u64>,
     /// The uids of objects for which an Event about an overdue suspension was sent.
@@ -74,7 +72,7 @@ impl Suspender {
     }
 
     fn by_clock(context: Context, clock: Clock) -> Self {
-        Self { context, clock, touched: Touched::default(), written: HashMap::new(), overdue: HashMap::new() }
+        Self { context, clock, visits: Visits::default(), written: HashMap::new(), overdue: HashMap::new() }
     }
 
     /// Suspends and resumes while this replica leads, until `stop` is cancelled.
@@ -95,12 +93,12 @@ impl Suspender {
             .buffer_unordered(AT_ONCE)
             .collect()
             .await;
-        let mut wait = self.touched.next().map_or(LOOK, |next| until(next, now)).min(LOOK);
+        let mut wait = self.visits.next().map_or(LOOK, |next| until(next, now)).min(LOOK);
         for (result, place) in results {
             if let Ok(version) = result {
                 self.written.insert(place, version);
             } else {
-                self.touched.again(place);
+                self.visits.again(place);
                 wait = wait.min(RETRY);
             }
         }
@@ -110,8 +108,8 @@ impl Suspender {
     /// The changes that are necessary.
     fn decide(&mut self, snapshot: &Arc<Snapshot>, now: Timestamp) -> Vec<Task> {
         let mut tasks = Vec::new();
-        for place in self.touched.take(snapshot, now) {
-            self.touched.look_at(&place, None);
+        for place in self.visits.take(snapshot, now) {
+            self.visits.look_at(&place, None);
             let objects = snapshot.objects(resource_of(place.0));
             let Some(held) = objects.and_then(|objects| objects.get(&place.1)) else {
                 self.written.remove(&place);
@@ -129,7 +127,7 @@ impl Suspender {
                 self.overdue.remove(&place);
             }
             // If the namespace is unknown, nothing can be decided.
-            let Some(ruleset) = self.touched.ruleset(&place.1.namespace).filter(|_| !object.is_terminating)
+            let Some(ruleset) = self.visits.ruleset(&place.1.namespace).filter(|_| !object.is_terminating)
             else {
                 continue;
             };
@@ -137,16 +135,16 @@ impl Suspender {
                 Some(change) => (change, None),
                 None => suspension::decide(&object, &ruleset.limit, &ruleset.holds, now),
             };
-            self.touched.look_at(&place, due);
+            self.visits.look_at(&place, due);
             if change.write != Write::Nothing {
                 match Task::new(snapshot, place.clone(), object, change) {
                     Some(task) => tasks.push(task),
-                    None => self.touched.again(place),
+                    None => self.visits.again(place),
                 }
-            } else if change.told.is_some()
+            } else if change.notice.is_some()
                 && self.overdue.insert(place, Str::clone(&held.uid)).as_ref() != Some(&held.uid)
             {
-                tell(&self.context, &object, &change, Level::Warning);
+                record_event(&self.context, &object, &change, Level::Warning);
             }
         }
         tasks
@@ -161,7 +159,7 @@ impl LeaderTask for Suspender {
     }
 
     fn rest(&mut self) {
-        self.touched = Touched::default();
+        self.visits = Visits::default();
         self.written.clear();
         self.overdue.clear();
     }
@@ -215,7 +213,7 @@ async fn work(context: &Context, task: &Task) -> Result<u64, Failed> {
     let written = match timeout(PATIENCE, write).await {
         Ok(Ok(written)) => written,
         Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
-            tracing::debug!(%resource, namespace = object.regarding().namespace, name, reason = %status.message, "has changed meanwhile");
+            tracing::debug!(%resource, namespace = object.regarding().namespace, name, reason = %status.message, "object was changed by another client, trying again later");
             return Err(Failed);
         }
         Ok(Err(error)) => {
@@ -227,7 +225,7 @@ async fn work(context: &Context, task: &Task) -> Result<u64, Failed> {
             return Err(Failed);
         }
     };
-    tell(context, object, change, Level::Normal);
+    record_event(context, object, change, Level::Normal);
     let version = written.metadata.resource_version.and_then(|version| version.parse().ok());
     Ok(version.unwrap_or_default())
 }
@@ -238,10 +236,10 @@ fn api(client: Client, resource: &GroupResource, version: &str, object: &Object)
     Api::namespaced_with(client, &object.regarding().namespace, &resource)
 }
 
-fn tell(context: &Context, object: &Object, change: &Change, level: Level) {
-    let Some((reason, note, cause)) = change.told.clone() else { return };
+fn record_event(context: &Context, object: &Object, change: &Change, level: Level) {
+    let Some((reason, note, cause)) = change.notice.clone() else { return };
     let regarding = object.regarding().clone();
-    context.events.tell(Notice { regarding, level, reason, action: "Keeping", note, cause });
+    context.events.record(Notice { regarding, level, reason, action: "Keeping", note, cause });
 }
 
 /// The time from `now` until just after `at`.

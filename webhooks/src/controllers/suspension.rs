@@ -16,7 +16,12 @@ use super::{
 /// How far in the future a start may be, since clocks differ.
 const CLOCKS: SignedDuration = SignedDuration::from_mins(5);
 /// The annotations of a suspension.
-const NOTES: [&str; 3] = [annotation::SUSPENDED_AT, annotation::SUSPENDED_BY, annotation::SUSPEND_REASON];
+const NOTES: [&str; 4] = [
+    annotation::SUSPENDED_AT,
+    annotation::SUSPENDED_BY,
+    annotation::SUSPEND_REASON,
+    annotation::SUSPENDED_UNTIL,
+];
 
 /// The rules of all policies about suspensions in a namespace.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +31,7 @@ pub(super) struct Limit {
     /// The shortest maximum among enforcing policies, with the name of its policy.
     enforced: Option<(SignedDuration, String)>,
     /// The shortest maximum among policies that only warn or audit, with the name of its policy.
-    told: Option<(SignedDuration, String)>,
+    reported: Option<(SignedDuration, String)>,
 }
 
 impl Limit {
@@ -35,14 +40,14 @@ impl Limit {
         self.is_noted |= policy.notes_suspensions();
         let Some(longest) = policy.max_suspension() else { return };
         let is_enforced = policy.enforcement_of("suspension") == Enforcement::Deny;
-        let limit = if is_enforced { &mut self.enforced } else { &mut self.told };
+        let limit = if is_enforced { &mut self.enforced } else { &mut self.reported };
         if limit.as_ref().is_none_or(|(known, _)| longest < *known) {
             *limit = Some((longest, policy.name.clone()));
         }
     }
 
     fn is_some(&self) -> bool {
-        self.enforced.is_some() || self.told.is_some()
+        self.enforced.is_some() || self.reported.is_some()
     }
 }
 
@@ -124,7 +129,7 @@ fn expire(
             .and_then(|(longest, policy)| Some((since.checked_add(*longest).ok()?, *longest, policy.clone())))
     };
     let mut next = None;
-    for (limit, is_enforced) in [(&limit.enforced, true), (&limit.told, false)] {
+    for (limit, is_enforced) in [(&limit.enforced, true), (&limit.reported, false)] {
         let Some((end, longest, policy)) = end(limit) else { continue };
         if now < end {
             next = next.into_iter().chain([end]).min();
@@ -133,13 +138,13 @@ fn expire(
                 "resumed: suspended since {since}, longer than the {longest:#} that policy {policy} allows"
             );
             let write = Write::End { resumes: true, annotations: NOTES.to_vec() };
-            return (Some(Change { write, told: Some(("SuspensionExpired", note, policy)) }), None);
+            return (Some(Change { write, notice: Some(("SuspensionExpired", note, policy)) }), None);
         } else {
             let note =
                 format!("suspended since {since}, longer than the {longest:#} that policy {policy} allows");
-            let told = Some(("SuspensionOverdue", note, policy));
+            let notice = Some(("SuspensionOverdue", note, policy));
             return match notes(object, Some(since), &Limit::default(), now) {
-                Write::Nothing => (Some(Change { write: Write::Nothing, told }), next),
+                Write::Nothing => (Some(Change { write: Write::Nothing, notice }), next),
                 // The Event is sent after this write.
                 write => (Some(quiet(write)), next),
             };
@@ -149,5 +154,5 @@ fn expire(
 }
 
 fn quiet(write: Write) -> Change {
-    Change { write, told: None }
+    Change { write, notice: None }
 }

@@ -1,8 +1,8 @@
 //! Rules, defaults and quotas have the same results on the fields that are read as on the whole object.
 
-use gatehouse_apiservice::policy::ReconcilePolicy;
+use gatehouse_apiservice::{UserInfo, policy::ReconcilePolicy};
 use gatehouse_policy::{
-    Accounts, Case, Dependencies, GOVERNED, Kind, ObjectName, Operation, Policy, Subject, User, defaults,
+    Accounts, Case, Dependencies, GOVERNED, Kind, ObjectName, Operation, Policy, Subject, defaults,
     depends_on,
 };
 use gatehouse_quota::{CHARGED, GroupResource, NoTemplates, usage};
@@ -184,7 +184,7 @@ fn lean(object: &Value) -> gatehouse_object::Read {
 
 /// The result of the policy for an update, or for a creation if `old` is `None`.
 fn judged(new: &Subject, old: Option<&Subject>) -> String {
-    let (user, accounts) = (User { name: "jane".into(), groups: Vec::new() }, Accounts::default());
+    let (user, accounts) = (UserInfo { name: "jane".into(), ..UserInfo::default() }, Accounts::default());
     let case = Case {
         operation: if old.is_some() { Operation::Update } else { Operation::Create },
         subresource: None,

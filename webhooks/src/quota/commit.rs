@@ -24,18 +24,18 @@ use std::{sync::Arc, time::Duration};
 
 use gatehouse_apiservice::client::{jittered, random};
 use gatehouse_inventory::Str;
-use gatehouse_quota::{Amounts, CompiledQuota, Holder, Ledger, MAX_BYTES, Totals};
+use gatehouse_quota::{Amounts, CompiledQuota, Holder, Ledger, MAX_BYTES, Outcome, Totals};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
     time::{Instant, sleep_until},
 };
 
-pub(super) use self::job::{Admission, Asked, Job, Refusal};
+pub(super) use self::job::{Asked, Job};
 use self::{
     base::Base,
     budget::{Budget, Demand},
-    job::Decision,
+    job::is_undecided,
     restore::Found,
 };
 use super::{
@@ -212,7 +212,7 @@ impl Committer {
             let now = Instant::now();
             // Jobs that came in during a write.
             batch.append(&mut self.queue);
-            batch = job::without_late(batch, now);
+            batch.retain(|job| job.until() > now);
             let world = self.shared.world.snapshot();
             self.adopt(&world, quota);
             self.follow(&world, quota, !batch.is_empty());
@@ -257,12 +257,12 @@ impl Committer {
                     continue;
                 }
             }
-            let Round { decisions, waits, recall } = self.evaluate(&batch, quota, now);
+            let Round { outcomes, waits, recall } = self.evaluate(&mut batch, quota, now);
             match self.write_block(quota, &waits, recall.is_some(), now).await {
                 Some(Written::Yes) => {
                     is_fresh = true;
-                    for (job, decision) in batch.iter_mut().zip(&decisions) {
-                        if let (Some(number), Decision::Recall(true)) = (recall, decision) {
+                    for (job, outcome) in batch.iter_mut().zip(&outcomes) {
+                        if let Some(number) = recall.filter(|_| needs_recall(job, outcome, now)) {
                             job.recalled(number, now);
                         }
                     }
@@ -282,15 +282,15 @@ impl Committer {
             }
             let now = Instant::now();
             let is_due = |job: &Job| job.may_refuse_at() <= now + TOGETHER;
-            let refuses = batch.iter().zip(&decisions).any(|(job, one)| one.is_refusal() && is_due(job));
+            let refuses = batch.iter().zip(&outcomes).any(|(job, one)| is_denial(one) && is_due(job));
             if refuses && !is_fresh {
                 // Answers the admissions of this round now, and the rest after another read of the ledger.
-                batch = answer(batch, decisions, |_| false);
+                batch = answer(batch, outcomes, |_| false);
                 self.waiting.clear();
                 self.base = None;
                 continue;
             }
-            let left = answer(batch, decisions, |job| is_due(job));
+            let left = answer(batch, outcomes, |job| is_due(job));
             self.waiting = left;
             return;
         }
@@ -310,9 +310,9 @@ impl Committer {
         let totals = totals(ledger, &own, quota);
         let before = self.holder.account.charge().clone();
         let mut left = Vec::new();
-        for job in batch {
+        for job in batch.into_iter().filter(|job| !job.is_forgotten()) {
             match job.admit(&mut self.holder.account, totals, is_valid) {
-                Some(reply) => job.answer(reply),
+                Some(outcome) => job.answer(outcome),
                 None => left.push(job),
             }
         }
@@ -325,20 +325,20 @@ impl Committer {
     }
 
     /// Decides the remaining jobs, on the condition that the block is written.
-    fn evaluate(&mut self, batch: &[Job], quota: &CompiledQuota, now: Instant) -> Round {
+    fn evaluate(&mut self, batch: &mut Vec<Job>, quota: &CompiledQuota, now: Instant) -> Round {
         let may_grow = self.budget.has_one(now);
         let mut round = Round::default();
         let Some(base) = &mut self.base else { return round };
         let own = Arc::clone(self.holder.name());
         let before = self.holder.account.charge().clone();
         self.holder.account.stage();
-        for job in batch {
+        batch.retain(|job| !job.is_forgotten());
+        for job in &*batch {
             let totals = totals(&base.ledger, &own, quota);
-            round.decisions.push(job.decide(&mut self.holder.account, totals, may_grow, now));
+            round.outcomes.push(job.decide(&mut self.holder.account, totals, may_grow));
         }
-        let has_any = |is_one: fn(&Decision) -> bool| round.decisions.iter().any(is_one);
-        let must_ask = has_any(|one| matches!(one, Decision::Recall(true)));
-        let must_wait = !may_grow && (must_ask || has_any(|one| matches!(one, Decision::Wait)));
+        let must_ask = batch.iter().zip(&round.outcomes).any(|(job, one)| needs_recall(job, one, now));
+        let must_wait = !may_grow && (must_ask || round.outcomes.iter().any(is_undecided));
         if must_ask && may_grow {
             round.recall = Some(base.ledger.recall());
         }
@@ -445,22 +445,31 @@ impl Committer {
 }
 
 /// Answers the decided jobs, and returns the rest.
-fn answer(batch: Vec<Job>, decisions: Vec<Decision>, may_refuse: impl Fn(&Job) -> bool) -> Vec<Job> {
+fn answer(batch: Vec<Job>, outcomes: Vec<Outcome>, may_deny: impl Fn(&Job) -> bool) -> Vec<Job> {
     let mut left = Vec::new();
-    for (job, decision) in batch.into_iter().zip(decisions) {
-        match decision {
-            Decision::Done(reply) => job.answer(reply),
-            Decision::Refuse(exceeded) if may_refuse(&job) => job.answer(Err(Refusal::Exceeded(exceeded))),
-            Decision::Refuse(_) | Decision::Recall(_) | Decision::Wait => left.push(job),
+    for (job, outcome) in batch.into_iter().zip(outcomes) {
+        match outcome {
+            Outcome::Exceeded { is_certain: true, .. } if may_deny(&job) => job.answer(outcome),
+            Outcome::Exceeded { .. } | Outcome::Beyond | Outcome::Untracked(_) => left.push(job),
+            outcome => job.answer(outcome),
         }
     }
     left
 }
 
+fn is_denial(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Exceeded { is_certain: true, .. })
+}
+
+/// Whether only other blocks leave no room for a job, and their replicas are yet to be asked for it.
+fn needs_recall(job: &Job, outcome: &Outcome, now: Instant) -> bool {
+    matches!(outcome, Outcome::Exceeded { is_certain: false, .. }) && job.needs_recall(now)
+}
+
 /// The result of evaluating a round.
 #[derive(Default)]
 struct Round {
-    decisions: Vec<Decision>,
+    outcomes: Vec<Outcome>,
     /// The amounts that the block must grow by before anything is answered.
     waits: Amounts,
     /// The number of the recall to be made.

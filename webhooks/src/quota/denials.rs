@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use super::by_namespace::LastDenials;
 use gatehouse_apiservice::client::explain;
 use gatehouse_apiservice::policy::{LastDenial, TenantQuota};
 use jiff::Timestamp;
@@ -36,16 +37,19 @@ struct Refused {
     uid: String,
     count: i64,
     last: LastDenial,
+    by_namespace: LastDenials,
 }
 
 impl Denials {
-    /// Counts a denial.
-    pub(super) fn count(&self, quota: &str, uid: &str, message: &str) {
+    /// Counts a denial of a request in a namespace.
+    pub(super) fn count(&self, quota: &str, uid: &str, namespace: &str, message: &str) {
         let message: String = message.chars().take(MESSAGE).collect();
         // The object does not keep microseconds, and the value read back must equal the written one.
         let now = Timestamp::now();
         let time = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
-        let refused = Refused { uid: uid.to_owned(), count: 1, last: LastDenial { time, message } };
+        let last = LastDenial { time, message };
+        let by_namespace = LastDenials::of(namespace, &last);
+        let refused = Refused { uid: uid.to_owned(), count: 1, last, by_namespace };
         self.add(quota.to_owned(), refused);
     }
 
@@ -57,6 +61,7 @@ impl Denials {
                 if known.last.time.0 <= refused.last.time.0 {
                     known.last = refused.last;
                 }
+                known.by_namespace.add(refused.by_namespace);
             }
             // Drops the denials of a quota that is gone.
             _ => drop(all.insert(quota, refused)),
@@ -96,13 +101,14 @@ async fn add_to_status(api: &Api<TenantQuota>, name: &str, refused: &Refused) ->
         if quota.metadata.uid.as_deref() != Some(&*refused.uid) {
             return Ok(());
         }
-        let said = quota.status.unwrap_or_default();
-        let last = said.last_denial.filter(|said| said.time.0 > refused.last.time.0);
+        let status = quota.status.unwrap_or_default();
+        let last = status.last_denial.filter(|status| status.time.0 > refused.last.time.0);
         let body = json!({
             "metadata": {"resourceVersion": quota.metadata.resource_version},
             "status": {
-                "denied": said.denied.saturating_add(refused.count),
+                "denied": status.denied.saturating_add(refused.count),
                 "lastDenial": last.as_ref().unwrap_or(&refused.last),
+                "byNamespace": refused.by_namespace.patch(&status.by_namespace),
             },
         });
         match api.patch_status(name, &PatchParams::default(), &Patch::Merge(&body)).await {

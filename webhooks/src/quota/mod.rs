@@ -9,19 +9,20 @@
 //! the ledger was read or written after the request came in, there was time to settle what had been deleted, and other
 //! replicas have given back room that they do not need. A request that cannot be decided is told to retry.
 
-mod ask;
+mod by_namespace;
 mod commit;
 mod cover;
 mod denials;
-mod facade;
+mod quotas;
 mod replacements;
 mod settle;
 mod status;
 mod store;
 #[cfg(test)]
 mod tests;
+mod usage_change;
 mod waiting;
 
-pub(crate) use ask::released;
-pub use ask::{Facts, Requester};
-pub use facade::{Quotas, Verdict};
+pub use quotas::{Admission, Quotas, Refusal, Verdict};
+pub(crate) use usage_change::released;
+pub use usage_change::{QuotaRequest, Requester};

@@ -64,6 +64,7 @@ impl Members {
         self.of = world.namespaces.clone();
         self.quota = Some((quota.uid.clone(), quota.generation));
         self.namespaces = world.namespaces_of(quota).cloned().collect();
+        self.namespaces.sort();
     }
 }
 
@@ -101,10 +102,10 @@ impl Settler {
         self.behind.as_ref().map(|(resource, _)| resource)
     }
 
-    /// The number of the tenant's namespaces, also before anything was settled.
-    pub(super) fn namespaces(&mut self, world: &Snapshot, quota: &CompiledQuota) -> usize {
+    /// The tenant's namespaces by name, also before anything was settled.
+    pub(super) fn namespaces(&mut self, world: &Snapshot, quota: &CompiledQuota) -> &[Str] {
         self.members.keep(world, quota);
-        self.members.namespaces.len()
+        &self.members.namespaces
     }
 
     /// Forgets everything: the lease holder or the ledger has changed.
@@ -275,7 +276,7 @@ impl Truth for Observed<'_> {
         if state.status != Some(KindStatus::Absent) {
             return Reached::Unknown;
         }
-        // A new observer may briefly be told that a kind does not exist although it does by now.
+        // A new observer may briefly learn that a kind does not exist although it does by now.
         let is_new = self.settled.revision(resource).is_none();
         let since = self.settler.absent.get(resource);
         if is_new || since.is_some_and(|since| *since + self.settler.patience <= self.now) {

@@ -1,7 +1,7 @@
 //! Writes a TenantQuota's status: on the lease holder, upon change, at most once in a while.
 //!
-//! **Invariant:** it never writes `denied` and `lastDenial`: every replica adds to them ([`super::denials`]), and a
-//! merge patch keeps fields that it does not name.
+//! **Invariant:** it never writes `denied`, `lastDenial` and `lastDenials`: every replica adds to them
+//! ([`super::denials`]), and a merge patch keeps fields that it does not name.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,9 +17,10 @@ use kube::{
     Api, Client,
     api::{Patch, PatchParams},
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::Instant};
 
+use super::by_namespace::{self, map_patch};
 use super::settle::Settler;
 use crate::condition::{Proposed, shortened};
 use crate::controllers::Interception;
@@ -27,6 +28,8 @@ use crate::world::{Broken, KindState, Snapshot};
 
 /// The least time between two writes of a status, which under load changes with every settling.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// The same grows by [`INTERVAL`] for each so many namespaces, whose usage makes the status large.
+const NAMESPACES: u32 = 100;
 
 /// Writes the status of one quota.
 pub(super) struct Reporter {
@@ -38,17 +41,18 @@ pub(super) struct Reporter {
     at: Option<Instant>,
     /// Whether a write was postponed because it came too soon.
     is_owed: bool,
+    interval: Duration,
 }
 
 impl Reporter {
     pub(super) fn new(client: Client) -> Self {
-        Self { client, write: JoinSet::new(), sent: None, at: None, is_owed: false }
+        Self { client, write: JoinSet::new(), sent: None, at: None, is_owed: false, interval: INTERVAL }
     }
 
     /// When to report again at the latest.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
         // The sent status may take a while to be observed.
-        self.is_owed.then(|| self.at.map_or(now, |at| at + INTERVAL).max(now + INTERVAL / 4))
+        self.is_owed.then(|| self.at.map_or(now, |at| at + self.interval).max(now + INTERVAL / 4))
     }
 
     /// Writes the status of a quota if it has changed: its ledger, and what replicas have admitted that is not counted
@@ -63,7 +67,7 @@ impl Reporter {
     ) {
         while self.write.try_join_next().is_some() {}
         let now = Instant::now();
-        if !self.write.is_empty() || self.at.is_some_and(|at| now < at + INTERVAL) {
+        if !self.write.is_empty() || self.at.is_some_and(|at| now < at + self.interval) {
             // Whether anything has changed is determined when a write is allowed.
             self.is_owed = true;
             return;
@@ -72,18 +76,25 @@ impl Reporter {
         if object.metadata.uid.as_deref() != Some(&*quota.uid) {
             return;
         }
-        let obstacle = obstacle(world, quota, ledger.is_some(), settler.behind())
+        let is_counted = ledger.is_some();
+        let obstacle = obstacle(world, quota, is_counted, settler.behind())
             .or_else(|| not_sent(world, quota, interception));
-        let status =
-            status(object, quota, ledger, settler.namespaces(world, quota), obstacle, Timestamp::now());
-        let said = object.status.as_ref();
-        self.is_owed = said.is_none_or(|said| !is_same(said, &status));
+        let known = object.status.as_ref();
+        let namespaces = settler.namespaces(world, quota);
+        self.interval = INTERVAL * (1 + u32::try_from(namespaces.len()).unwrap_or(u32::MAX) / NAMESPACES);
+        let mut status = status(object, quota, ledger, namespaces.len(), obstacle, Timestamp::now());
+        status.by_namespace = if is_counted && world.obstacles(quota).is_empty() {
+            by_namespace::usage(world, quota, namespaces, known.map(|known| &known.by_namespace))
+        } else {
+            known.map(|known| known.by_namespace.clone()).unwrap_or_default()
+        };
+        self.is_owed = known.is_none_or(|known| !is_same(known, &status));
         if !self.is_owed {
             self.sent = None;
             return;
         }
         if self.sent.as_ref().is_some_and(|sent| is_same(sent, &status))
-            && self.at.is_some_and(|at| now < at + 5 * INTERVAL)
+            && self.at.is_some_and(|at| now < at + 5 * self.interval)
         {
             // It was sent and is not observed yet; or it failed, and is sent again after a while.
             return;
@@ -98,7 +109,7 @@ impl Reporter {
 /// Reports that a quota does not compile.
 pub(super) async fn report_broken(client: &Client, object: &TenantQuota, broken: &Broken) {
     let status = of_errors(object, &broken.errors, Timestamp::now());
-    if object.status.as_ref().is_none_or(|said| !is_same(said, &status)) {
+    if object.status.as_ref().is_none_or(|known| !is_same(known, &status)) {
         send(client.clone(), broken.name.to_string(), patch(object, &status)).await;
     }
 }
@@ -154,7 +165,7 @@ fn status(
     obstacle: Option<(&'static str, String)>,
     now: Timestamp,
 ) -> TenantQuotaStatus {
-    let said = object.status.as_ref();
+    let known = object.status.as_ref();
     let mut overcommit = BTreeMap::new();
     let (mut used, mut reserved) = (BTreeMap::new(), BTreeMap::new());
     if let Some((ledger, admitted)) = ledger {
@@ -167,13 +178,14 @@ fn status(
             used.insert(dimension.clone(), *quantity);
         }
         reserved = admitted.iter().map(|(one, two)| (one.clone(), *two)).collect();
-    } else if let Some(said) = said {
+    } else if let Some(known) = known {
         // Keeps the last known values; the condition says that they may be outdated.
         let before = |texts: &BTreeMap<String, String>| {
             let parsed = texts.iter().filter_map(|(one, two)| Some((one.parse().ok()?, two.parse().ok()?)));
             parsed.collect::<BTreeMap<Dimension, Quantity>>()
         };
-        (used, reserved, overcommit) = (before(&said.used), before(&said.reserved), before(&said.overcommit));
+        (used, reserved, overcommit) =
+            (before(&known.used), before(&known.reserved), before(&known.overcommit));
     }
     let ready = if let Some((reason, message)) = obstacle {
         Proposed { of: "Ready", status: "False", reason, message }
@@ -200,9 +212,12 @@ fn status(
         reserved: texts(&reserved),
         overcommit: texts(&overcommit),
         namespaces: i64::try_from(namespaces).unwrap_or(i64::MAX),
-        conditions: [ready, over].map(|one| one.since(known(object), quota.generation, now)).into(),
-        denied: said.map_or(0, |said| said.denied),
-        last_denial: said.and_then(|said| said.last_denial.clone()),
+        conditions: [ready, over]
+            .map(|one| one.since(known_conditions(object), quota.generation, now))
+            .into(),
+        denied: known.map_or(0, |known| known.denied),
+        last_denial: known.and_then(|known| known.last_denial.clone()),
+        by_namespace: BTreeMap::new(),
     }
 }
 
@@ -212,9 +227,9 @@ fn of_errors(object: &TenantQuota, errors: &[FieldError], now: Timestamp) -> Ten
     let ready = Proposed { of: "Ready", status: "False", reason: "Invalid", message };
     TenantQuotaStatus {
         observed_generation: Some(generation),
-        conditions: vec![ready.since(known(object), generation, now)],
-        denied: object.status.as_ref().map_or(0, |said| said.denied),
-        last_denial: object.status.as_ref().and_then(|said| said.last_denial.clone()),
+        conditions: vec![ready.since(known_conditions(object), generation, now)],
+        denied: object.status.as_ref().map_or(0, |known| known.denied),
+        last_denial: object.status.as_ref().and_then(|known| known.last_denial.clone()),
         ..TenantQuotaStatus::default()
     }
 }
@@ -228,34 +243,34 @@ fn texts(quantities: &BTreeMap<Dimension, Quantity>) -> BTreeMap<String, String>
 
 /// Whether both agree in the fields that this module writes.
 fn is_same(one: &TenantQuotaStatus, other: &TenantQuotaStatus) -> bool {
-    let own =
-        |status: &TenantQuotaStatus| TenantQuotaStatus { denied: 0, last_denial: None, ..status.clone() };
-    own(one) == own(other)
+    let own = |status: &TenantQuotaStatus| TenantQuotaStatus {
+        denied: 0,
+        last_denial: None,
+        by_namespace: BTreeMap::new(),
+        ..status.clone()
+    };
+    by_namespace::is_same_usage(&one.by_namespace, &other.by_namespace) && own(one) == own(other)
 }
 
-/// A merge patch that sets the status, except for the denials. It names the uid, so that it never changes another quota
+/// A merge patch that sets the status, except for denials. It names the uid, so that it never changes another quota
 /// of the same name.
 fn patch(object: &TenantQuota, status: &TenantQuotaStatus) -> Value {
     let before = object.status.clone().unwrap_or_default();
-    let map = |before: &BTreeMap<String, String>, now: &BTreeMap<String, String>| {
-        let mut map: Map<String, Value> = before.keys().map(|key| (key.clone(), Value::Null)).collect();
-        map.extend(now.iter().map(|(key, value)| (key.clone(), Value::from(value.clone()))));
-        map
-    };
     json!({
         "metadata": {"uid": object.metadata.uid},
         "status": {
             "observedGeneration": status.observed_generation,
-            "hard": map(&before.hard, &status.hard),
-            "used": map(&before.used, &status.used),
-            "reserved": map(&before.reserved, &status.reserved),
-            "overcommit": map(&before.overcommit, &status.overcommit),
+            "hard": map_patch(&before.hard, &status.hard),
+            "used": map_patch(&before.used, &status.used),
+            "reserved": map_patch(&before.reserved, &status.reserved),
+            "overcommit": map_patch(&before.overcommit, &status.overcommit),
             "namespaces": status.namespaces,
+            "byNamespace": by_namespace::usage_patch(&before.by_namespace, &status.by_namespace),
             "conditions": status.conditions,
         },
     })
 }
 
-fn known(object: &TenantQuota) -> impl Iterator<Item = &Condition> {
+fn known_conditions(object: &TenantQuota) -> impl Iterator<Item = &Condition> {
     object.status.iter().flat_map(|status| &status.conditions)
 }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use gatehouse_policy::Operation;
 
-use super::{Facts, Quotas, Requester, Verdict};
+use super::{Admission, QuotaRequest, Quotas, Refusal, Requester, Verdict};
 use crate::{
     controllers::Interception,
     metrics::Metrics,
@@ -78,7 +78,7 @@ fn blocks(api: &FakeApi, name: &str) -> usize {
     entries.keys().filter(|name| **name != "seal").count()
 }
 
-/// What replicas have admitted and is not counted, as the quota's status tells.
+/// What replicas have admitted and is not counted, as the quota's status shows.
 fn reserved(api: &FakeApi, name: &str) -> Value {
     let status = api.get(POLICY, "tenantquotas", "", name).unwrap()["status"].clone();
     status["reserved"].as_object().filter(|all| !all.is_empty()).map_or(Value::Null, |all| json!(all))
@@ -137,13 +137,13 @@ impl Replica {
         until(what, || is_so(&self.world.snapshot())).await;
     }
 
-    async fn review(&self, facts: Facts<'_>) -> Verdict {
+    async fn review(&self, request: QuotaRequest<'_>) -> Verdict {
         let over = self.world.snapshot().quotas.to_vec();
-        self.quotas.review(&over, facts).await
+        self.quotas.review(&over, request).await
     }
 
     async fn create_of(&self, resource: &GroupResource, object: &Value, dry_run: bool) -> Verdict {
-        self.review(Facts {
+        self.review(QuotaRequest {
             requester: Requester::Other,
             operation: Operation::Create,
             resource,
@@ -170,7 +170,7 @@ impl Replica {
     }
 
     async fn update(&self, resource: &GroupResource, old: &Value, new: &Value, subresource: &str) -> Verdict {
-        self.review(Facts {
+        self.review(QuotaRequest {
             requester: Requester::Other,
             operation: Operation::Update,
             resource,
@@ -195,9 +195,9 @@ impl Replica {
 }
 
 fn is_admitted(verdict: &Verdict) -> bool {
-    matches!(verdict, Verdict::Admit { .. })
+    verdict.is_ok()
 }
 
 fn is_exceeded(verdict: &Verdict) -> bool {
-    matches!(verdict, Verdict::Exceeded { .. })
+    matches!(verdict, Err(Refusal::Exceeded { .. }))
 }

@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use gatehouse_apiservice::client::explain;
 use gatehouse_apiservice::policy::{Enforcement, GROUP, VERSION};
+use gatehouse_apiservice::{UserInfo, requester};
 use gatehouse_object::Read;
-use gatehouse_policy::{Accounts, Case, Kind, Operation, Policy, Scaling, Subject, User, Verb};
+use gatehouse_policy::{Accounts, Case, Kind, Operation, Policy, Scaling, Subject, Verb};
 use gatehouse_quota::GroupResource;
 use gatehouse_serving::ApiError;
-use gatehouse_serving::authn::UserInfo;
+use gatehouse_serving::authz::{Access, Target};
 use gatehouse_serving::error::Subject as Resource;
+use gatehouse_serving::events::{EventRecorder, Level, Notice};
 use gatehouse_serving::fair::Held;
 use gatehouse_serving::pipeline::Holder;
 use http::StatusCode;
@@ -25,18 +27,16 @@ use tokio::time::Instant;
 use super::LATER;
 use super::Webhook;
 use super::answer::Answer;
-use super::apart::apart;
+use super::blocking::block_in_place_if_long;
 use super::freeze;
+use super::memory::{Reservation, ReviewMemory};
+use super::messages::{DECISIONS, Finding, answer, missing, regarding, rule_of, sentence};
 use super::object::{self, Looks, Objects};
-use super::request::{self, Request};
-use super::room::{Reservation, Room};
+use super::request::{Request, cost_of_user};
 use super::verdicts::{Judged, Verdict, Verdicts};
-use super::words::{DECISIONS, Finding, answer, missing, regarding, rule_of, sentence};
-use crate::events::{Events, Level, Notice};
 use crate::metrics::{DryRun, Metrics};
 use crate::own_user::OwnUser;
 use crate::quota::Quotas;
-use crate::sar::{Access, Target};
 use crate::world::{KindState, Live, NamespaceInfo, Snapshot, World};
 
 /// The subresource that scales fleets and sets.
@@ -57,28 +57,46 @@ pub struct Judge {
     /// Enforces quotas.
     pub quotas: Quotas,
     /// Records decisions as Events.
-    pub events: Events,
+    pub events: EventRecorder,
     /// Counts decisions.
     pub metrics: Arc<Metrics>,
     /// Limits the memory for what is built from reviews.
-    pub room: Room,
+    pub room: ReviewMemory,
     /// Recent verdicts, for the other webhook.
     pub verdicts: Verdicts,
 }
 
 /// A request, read once for all policies.
-struct Matter {
+struct OwnedCase {
     operation: Operation,
     object: Option<Subject>,
     old: Option<Subject>,
     scaling: Option<Scaling>,
-    user: User,
+    user: UserInfo,
     field_manager: String,
     /// Held as long as the objects are used.
     _room: Reservation,
 }
 
 impl Judge {
+    /// Makes a request of `gatehouse apiserver` that of the user for whom it writes. Nobody else's report counts:
+    /// whoever may impersonate can set such a field.
+    pub(super) fn attribute(&self, request: &mut Request<'_>) -> Result<(), ApiError> {
+        // Without knowing ourselves, every request is refused anyway.
+        let Ok(own) = self.own_user.known() else { return Ok(()) };
+        if own.apiserver.as_deref() != Some(request.user_info.name.as_str()) {
+            return Ok(());
+        }
+        request.by_gatehouse = true;
+        match requester::decode(&request.user_info) {
+            None => Ok(()),
+            Some(requester) => {
+                request.user_info = requester.map_err(|error| ApiError::bad_request(error.to_string()))?;
+                Ok(())
+            }
+        }
+    }
+
     /// The snapshot, once every required kind has been synced. Before that, an object that was not observed may still
     /// exist.
     pub(super) fn known(&self) -> Result<Arc<Snapshot>, ApiError> {
@@ -117,13 +135,12 @@ impl Judge {
 
     /// Judges a request by the policies that select its namespace.
     pub(super) async fn validate(&self, request: &Request<'_>, until: Instant) -> Result<Answer, ApiError> {
-        let user: UserInfo = request.user_info.clone().into();
         let Some(verdict) = self.verdict(Webhook::Validate, request, until).await? else {
             return Ok(Answer::allowed());
         };
         let mut findings = Vec::new();
         for judged in &verdict.judged {
-            let forbidden = self.missing_right(request, &verdict.name, judged, &user).await?;
+            let forbidden = self.missing_right(request, &verdict.name, judged).await?;
             let missing = forbidden.as_ref().map(|(verb, why)| missing(*verb, why));
             let violations: Vec<_> = judged.violations.iter().cloned().chain(missing).collect();
             if !violations.is_empty() {
@@ -135,7 +152,7 @@ impl Judge {
         if !findings.iter().any(Finding::denies) {
             verdict.kept.clone()?;
         }
-        self.tell(request, &findings);
+        self.record_event(request, &findings);
         Ok(answer(&findings))
     }
 
@@ -171,7 +188,7 @@ impl Judge {
             return Ok(None);
         };
         let own = self.own_user.known()?;
-        if request.user_info.name() == own.name {
+        if request.user_info.name == own.name {
             return Ok(None);
         }
         let snapshot = self.known()?;
@@ -185,16 +202,16 @@ impl Judge {
             return Err(ApiError::try_again(why, LATER));
         }
         let judge = async || {
-            let matter = self.matter(request, kind, &snapshot, &policies).await?;
+            let owned_case = self.owned_case(request, kind, &snapshot, &policies).await?;
             let asks_for_namespace = policies.iter().any(|policy| policy.asks_for_namespace());
-            let matter = if asks_for_namespace { matter.within(&info) } else { matter };
+            let owned_case = if asks_for_namespace { owned_case.within(&info) } else { owned_case };
             let over: Vec<&Policy> = policies.iter().map(|policy| &**policy).collect();
-            let case = matter.case(&own.accounts);
+            let case = owned_case.case(&own.accounts);
             freeze::guard(request, &over, &case)?;
             let kept = freeze::keep(request, &case);
-            let name = matter.name().to_owned();
+            let name = owned_case.name().to_owned();
             let (snapshot, accounts) = (Arc::clone(&snapshot), Arc::clone(&own.accounts));
-            let judged = self.judged(policies.clone(), matter, snapshot, accounts, until).await?;
+            let judged = self.judged(policies.clone(), owned_case, snapshot, accounts, until).await?;
             Ok(Verdict { name, kept, judged })
         };
         self.verdicts.once(asker, request, &policies, judge).await.map(Some)
@@ -205,14 +222,14 @@ impl Judge {
     async fn judged(
         &self,
         policies: Vec<Arc<Policy>>,
-        matter: Matter,
+        owned_case: OwnedCase,
         snapshot: Arc<Snapshot>,
         accounts: Arc<Accounts>,
         until: Instant,
     ) -> Result<Vec<Judged>, ApiError> {
         let may_take_long = policies.iter().any(|policy| policy.may_take_long());
         let judge = move || {
-            let case = matter.case(&accounts);
+            let case = owned_case.case(&accounts);
             let judge = |policy: Arc<Policy>| {
                 let violations = policy.judge_until(&case, &*snapshot, Some(until.into_std()));
                 Judged { violations, verbs: policy.required_verbs(&case), policy }
@@ -244,7 +261,7 @@ impl Judge {
             return None;
         }
         let own = self.own_user.known().ok()?;
-        if request.user_info.name() == own.name {
+        if request.user_info.name == own.name {
             return None;
         }
         let snapshot = self.world.snapshot();
@@ -254,9 +271,9 @@ impl Judge {
             return None;
         }
         // Defaults do not need what conditions look at.
-        let matter = self.matter(request, kind, &snapshot, &[]).await.ok()?;
+        let owned_case = self.owned_case(request, kind, &snapshot, &[]).await.ok()?;
         let policies: Vec<&Policy> = policies.iter().map(|policy| &**policy).collect();
-        let case = matter.case(&own.accounts);
+        let case = owned_case.case(&own.accounts);
         Some(freeze::mutated(request, &policies, &case, &self.metrics, room))
     }
 
@@ -266,12 +283,12 @@ impl Judge {
         request: &Request<'_>,
         name: &str,
         Judged { policy, verbs, .. }: &Judged,
-        user: &UserInfo,
     ) -> Result<Option<(Verb, ApiError)>, ApiError> {
         let target = Target {
             group: &request.resource.group,
             version: &request.resource.version,
             resource: &request.resource.resource,
+            subresource: "",
             namespace: &request.namespace,
             name,
         };
@@ -279,12 +296,13 @@ impl Judge {
             group: GROUP,
             version: VERSION,
             resource: "reconcilepolicies",
+            subresource: "",
             namespace: "",
             name: &policy.name,
         };
         for verb in verbs {
             let target = if *verb == Verb::Exempt { of_policy } else { target };
-            match self.access.check(user, verb.as_str(), target).await {
+            match self.access.check(&request.user_info, verb.as_str(), target).await {
                 Ok(()) => {}
                 Err(why) if why.code() == StatusCode::FORBIDDEN => return Ok(Some((*verb, why))),
                 // Rules that only warn or audit do not report a failed check.
@@ -300,7 +318,7 @@ impl Judge {
     }
 
     /// Counts violations, and makes Events of them unless the request is a dry run.
-    fn tell(&self, request: &Request<'_>, findings: &[Finding]) {
+    fn record_event(&self, request: &Request<'_>, findings: &[Finding]) {
         let enforced = |finding| {
             DECISIONS.into_iter().map(move |(enforcement, outcome)| (finding, enforcement, outcome))
         };
@@ -314,7 +332,7 @@ impl Judge {
             if request.dry_run || rules.is_empty() {
                 continue;
             }
-            self.events.tell(Notice {
+            self.events.record(Notice {
                 regarding: regarding(request),
                 level: Level::Warning,
                 reason: if enforcement == Enforcement::Deny { "PolicyDenied" } else { "PolicyViolated" },
@@ -335,32 +353,32 @@ impl Judge {
     ) -> Result<(Objects, Reservation), ApiError> {
         let text = |raw: Option<&RawValue>| raw.map_or(0, |raw| raw.get().len());
         let text = text(request.object) + text(request.old_object);
-        let most = Room::bound(text);
-        let user = request.user_info.cost();
+        let most = ReviewMemory::bound(text);
+        let user = cost_of_user(&request.user_info);
         let mut room = self.room.reserve(most + user).await;
-        let objects = apart(text, || object::read(request, looks, most))?;
+        let objects = block_in_place_if_long(text, || object::read(request, looks, most))?;
         room.shrink(objects.cost + user);
         Ok((objects, room))
     }
 
     /// Reads a request, as far as these policies look at it.
-    async fn matter(
+    async fn owned_case(
         &self,
         request: &Request<'_>,
         kind: Kind,
         snapshot: &Snapshot,
         policies: &[Arc<Policy>],
-    ) -> Result<Matter, ApiError> {
+    ) -> Result<OwnedCase, ApiError> {
         // A deletion is not judged by the content of the object.
-        let is_judged = request.is_whole() && request.operation != request::Operation::Delete;
+        let is_judged = request.is_whole() && request.operation != Operation::Delete;
         let needs_all = is_judged && policies.iter().any(|policy| policy.has_conditions());
         let (objects, room) =
             self.read(request, if needs_all { Looks::Whole } else { Looks::Fields }).await?;
-        Matter::new(request, kind, snapshot, objects, room)
+        OwnedCase::new(request, kind, snapshot, objects, room)
     }
 }
 
-impl Matter {
+impl OwnedCase {
     fn new(
         request: &Request<'_>,
         kind: Kind,
@@ -368,14 +386,7 @@ impl Matter {
         objects: Objects,
         room: Reservation,
     ) -> Result<Self, ApiError> {
-        let operation = match request.operation {
-            request::Operation::Create => Operation::Create,
-            request::Operation::Update => Operation::Update,
-            request::Operation::Delete => Operation::Delete,
-            request::Operation::Connect => return Err(ApiError::bad_request("CONNECT is not supported")),
-        };
-        let user =
-            User { name: request.user_info.name().to_owned(), groups: request.user_info.groups().to_vec() };
+        let (operation, user) = (request.operation, request.user_info.clone());
         let field_manager = request.options.field_manager.clone().into_owned();
         if &*request.sub_resource == SCALE {
             let (Some(new), Some(old)) = (objects.object, objects.old) else {

@@ -6,20 +6,20 @@
 //! effects.
 
 mod answer;
-mod apart;
-mod arrival;
+mod blocking;
+mod body;
+mod body_memory;
 mod freeze;
-mod intake;
 mod judge;
-mod limits;
+mod memory;
+mod messages;
 mod object;
-mod own;
+mod own_kinds;
+mod quotas;
 mod request;
-mod room;
 #[cfg(test)]
 mod tests;
 mod verdicts;
-mod words;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,12 +33,12 @@ use http::Response;
 use crate::metrics::DryRun;
 
 pub use answer::{Annotation, Answer};
-use apart::Lane;
-pub use arrival::MAX_BODY;
-use arrival::Reader;
+use blocking::Lane;
+use body::BodyReader;
+pub use body::MAX_BODY;
 pub use judge::Judge;
-pub use request::{Operation, Request, Unreadable};
-pub use room::Room;
+pub use memory::ReviewMemory;
+pub use request::{Request, Unreadable};
 pub use verdicts::Verdicts;
 
 /// The paths that serve reviews.
@@ -53,7 +53,7 @@ const RESTORING: usize = 32 << 20;
 
 /// Answers reviews.
 pub struct Reviews {
-    reader: Reader,
+    reader: BodyReader,
     judge: Judge,
     lane: Lane,
     restoring: Arc<FairShare<Holder>>,
@@ -88,7 +88,23 @@ impl Webhook {
 impl Reviews {
     /// Decides reviews by `judge`.
     pub fn new(judge: Judge) -> Self {
-        Self { reader: Reader::new(), judge, lane: Lane::new(), restoring: FairShare::new(RESTORING) }
+        Self { reader: BodyReader::new(), judge, lane: Lane::new(), restoring: FairShare::new(RESTORING) }
+    }
+
+    /// Answers a request as that of the user for whom it is sent.
+    async fn attribute(
+        &self,
+        webhook: Webhook,
+        request: &mut Request<'_>,
+        holder: Holder,
+        until: tokio::time::Instant,
+    ) -> Answer {
+        match self.judge.attribute(request) {
+            Ok(()) => self.answer(webhook, request, holder, until).await,
+            // The validating webhooks get the same request, and deny it.
+            Err(_) if webhook == Webhook::Mutate => Answer::allowed(),
+            Err(why) => Answer::refused(why),
+        }
     }
 
     async fn answer(
@@ -101,8 +117,8 @@ impl Reviews {
         let decided = async {
             match webhook {
                 Webhook::Mutate => Ok(self.judge.mutate(request, self.restoring.nothing(holder)).await),
-                Webhook::Validate if own::is_own(request) => {
-                    let compiled = own::compile(request, &self.judge.live, &self.judge.namespace).await;
+                Webhook::Validate if own_kinds::is_own(request) => {
+                    let compiled = own_kinds::compile(request, &self.judge.live, &self.judge.namespace).await;
                     compiled.map(|()| Answer::allowed())
                 }
                 Webhook::Validate => self.judge.validate(request, until).await,
@@ -130,7 +146,7 @@ impl Handler for Reviews {
         };
         let holder = request.holder.clone();
         let read = async {
-            let until = arrival::deadline(request.parts.uri.query().unwrap_or_default())?;
+            let until = body::deadline(request.parts.uri.query().unwrap_or_default())?;
             let body = self.reader.read(&request.parts, request.holder, request.body, until).await?;
             Ok::<_, ApiError>((body, until))
         };
@@ -147,8 +163,8 @@ impl Handler for Reviews {
                     (uid, Answer::allowed(), ("", false))
                 }
                 Err(Unreadable::Refused { uid, why }) => (uid, Answer::refused(why), ("", false)),
-                Ok(review) => {
-                    let answer = self.answer(webhook, &review, holder, until).await;
+                Ok(mut review) => {
+                    let answer = self.attribute(webhook, &mut review, holder, until).await;
                     (review.uid.clone().into_owned(), answer, (review.operation.as_str(), review.dry_run))
                 }
             };

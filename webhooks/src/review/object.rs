@@ -161,12 +161,12 @@ fn refused(request: &Request<'_>, problem: FieldProblem) -> ApiError {
 mod tests {
     use serde_json::json;
 
+    use super::super::memory::ReviewMemory;
     use super::super::request::testing;
-    use super::super::room::Room;
     use super::*;
 
     fn read_of(object: &Value) -> Result<Value, String> {
-        let read = objects(object, Looks::Whole, Room::bound(usize::MAX))?;
+        let read = objects(object, Looks::Whole, ReviewMemory::bound(usize::MAX))?;
         Ok(read.object.expect("sent").value)
     }
 

@@ -5,14 +5,17 @@
 
 use std::borrow::Cow;
 
+use gatehouse_apiservice::UserInfo;
+use gatehouse_policy::Operation;
 use gatehouse_serving::ApiError;
-use serde::Deserialize;
+use serde::de::{Error, IntoDeserializer};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 mod user;
 
 use user::LONGEST_USER;
-pub(crate) use user::UserInfo;
+pub(super) use user::cost as cost_of_user;
 
 /// The only supported version.
 pub(super) const API_VERSION: &str = "admission.k8s.io/v1";
@@ -44,9 +47,14 @@ pub struct Request<'a> {
     #[serde(borrow, default, deserialize_with = "text_or_null")]
     pub namespace: Cow<'a, str>,
     /// The operation.
+    #[serde(deserialize_with = "operation")]
     pub operation: Operation,
-    /// The user.
+    /// The user. If [`by_gatehouse`](Self::by_gatehouse) is set, the one for whom `gatehouse apiserver` writes.
+    #[serde(deserialize_with = "user::bounded")]
     pub user_info: UserInfo,
+    /// Whether `gatehouse apiserver` sent it. Only [`Judge::attribute`](super::Judge::attribute) sets it.
+    #[serde(skip)]
+    pub by_gatehouse: bool,
     /// The new object; `None` for a deletion.
     #[serde(borrow, default)]
     pub object: Option<&'a RawValue>,
@@ -91,20 +99,6 @@ pub struct Resource<'a> {
     pub resource: Cow<'a, str>,
 }
 
-/// The operation on the object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Operation {
-    /// Creates the object.
-    Create,
-    /// Updates the object.
-    Update,
-    /// Deletes the object.
-    Delete,
-    /// Connects to the object.
-    Connect,
-}
-
 /// The options that are used of CreateOptions, UpdateOptions (also of patches) and DeleteOptions.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -143,18 +137,6 @@ struct Envelope<'a> {
     kind: Cow<'a, str>,
     #[serde(borrow, default)]
     request: Option<Request<'a>>,
-}
-
-impl Operation {
-    /// As kube-apiserver spells it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Create => "CREATE",
-            Self::Update => "UPDATE",
-            Self::Delete => "DELETE",
-            Self::Connect => "CONNECT",
-        }
-    }
 }
 
 impl<'a> Request<'a> {
@@ -199,14 +181,13 @@ impl<'a> Request<'a> {
                 return Err(format!("request.{field}: Too long: must have at most {LONGEST_NAME} bytes"));
             }
         }
-        if self.user_info.text() > LONGEST_USER {
+        if user::length(&self.user_info) > LONGEST_USER {
             return Err(format!("request.userInfo: Too long: must have at most {LONGEST_USER} bytes"));
         }
         let (object, old) = match self.operation {
             Operation::Create => (true, false),
             Operation::Update => (true, true),
             Operation::Delete => (false, true),
-            Operation::Connect => return Err("request.operation: CONNECT is not supported".to_owned()),
         };
         let operation = self.operation.as_str();
         for (field, needed, sent) in [("object", object, self.object), ("oldObject", old, self.old_object)] {
@@ -322,19 +303,26 @@ fn refused(uid: &str, why: String) -> Unreadable {
     Unreadable::Refused { uid: uid.to_owned(), why: ApiError::bad_request(why) }
 }
 
-fn text_or_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Cow<'de, str>, D::Error> {
+fn operation<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Operation, D::Error> {
+    match &*Cow::<str>::deserialize(deserializer)? {
+        "CONNECT" => Err(D::Error::custom("CONNECT is not supported")),
+        other => Operation::deserialize(other.into_deserializer()),
+    }
+}
+
+fn text_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'de, str>, D::Error> {
     #[derive(Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
     Ok(Option::<Text<'de>>::deserialize(deserializer)?.map(|Text(text)| text).unwrap_or_default())
 }
 
-fn flag_or_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+fn flag_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 fn default_or_null<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
-    D: serde::Deserializer<'de>,
+    D: Deserializer<'de>,
     T: Deserialize<'de> + Default,
 {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())

@@ -3,6 +3,7 @@
 mod bounded;
 mod content;
 mod freezes;
+mod requester;
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
@@ -20,13 +21,13 @@ use serde_json::{Value, json};
 
 use super::object::Looks;
 use super::*;
-use crate::events::{Events, Outbox};
 use crate::metrics::Metrics;
 use crate::own_user::OwnUser;
 use crate::quota::Quotas;
-use crate::sar::Access;
 use crate::world::{Live, World, testing::Builder};
 use gatehouse_fake_api::FakeApi;
+use gatehouse_serving::authz::Access;
+use gatehouse_serving::events::{EventBroadcaster, EventRecorder};
 
 const FLUX: &str = "kustomize.toolkit.fluxcd.io";
 const OWN: &str = "system:serviceaccount:gatehouse-system:gatehouse-webhooks";
@@ -34,7 +35,7 @@ const OWN: &str = "system:serviceaccount:gatehouse-system:gatehouse-webhooks";
 /// Reviews over a world, and the channels behind them.
 struct Site {
     reviews: Reviews,
-    outbox: Outbox,
+    broadcaster: EventBroadcaster,
     api: FakeApi,
     asked: Arc<Mutex<Vec<Value>>>,
 }
@@ -70,7 +71,7 @@ impl Site {
         assert!(snapshot.broken_policies.is_empty(), "{:?}", snapshot.broken_policies);
         let (api, asked) = (FakeApi::new(), Arc::default());
         let metrics = Arc::new(Metrics::new(&Registry::new()));
-        let (events, outbox) = Events::new(Arc::clone(&metrics), "me".to_owned());
+        let (events, broadcaster) = EventRecorder::new(metrics.events(), crate::server::reporter("me"));
         let world = World::of(snapshot);
         let live = Live::new(api.client(), Duration::from_secs(1));
         let (_, leading) = tokio::sync::watch::channel(false);
@@ -95,10 +96,10 @@ impl Site {
             own_user,
             events,
             metrics,
-            room: Room::default(),
+            room: ReviewMemory::default(),
             verdicts: Verdicts::default(),
         };
-        Self { reviews: Reviews::new(judge), outbox, api, asked }
+        Self { reviews: Reviews::new(judge), broadcaster, api, asked }
     }
 
     async fn ask(&self, webhook: Webhook, review: &Value) -> Value {
@@ -106,9 +107,9 @@ impl Site {
     }
 
     async fn ask_text(&self, webhook: Webhook, body: &str) -> Value {
-        let request = Request::parse(body.as_bytes()).expect("a review");
+        let mut request = Request::parse(body.as_bytes()).expect("a review");
         let until = tokio::time::Instant::now() + Duration::from_secs(5);
-        let answer = self.reviews.answer(webhook, &request, peer(1), until).await;
+        let answer = self.reviews.attribute(webhook, &mut request, peer(1), until).await;
         let body =
             answer.into_response(&request.uid).into_body().collect().await.expect("infallible").to_bytes();
         serde_json::from_slice::<Value>(&body).expect("JSON")["response"].take()
@@ -119,9 +120,9 @@ impl Site {
     }
 
     /// The notes of the Events that would be sent.
-    fn told(&mut self) -> Vec<String> {
-        std::iter::from_fn(|| self.outbox.next_now())
-            .map(|told| format!("{} {}", told.reason, told.note))
+    fn notices(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.broadcaster.next_now())
+            .map(|notice| format!("{} {}", notice.reason, notice.note))
             .collect()
     }
 }
@@ -204,9 +205,9 @@ async fn a_denial_names_policy_rule_and_field_and_lists_every_violation() {
         response["auditAnnotations"],
         json!({"policy": "strict", "rule": "interval,prune", "decision": "denied"})
     );
-    let told = site.told();
-    assert_eq!(told.len(), 1);
-    assert!(told[0].starts_with("PolicyDenied reconcilepolicies"), "{told:?}");
+    let notices = site.notices();
+    assert_eq!(notices.len(), 1);
+    assert!(notices[0].starts_with("PolicyDenied reconcilepolicies"), "{notices:?}");
 }
 
 #[tokio::test]
@@ -214,7 +215,7 @@ async fn what_keeps_to_the_rules_is_allowed_in_few_words() {
     let mut site = Site::new(&[("strict", strict("Deny"))]);
     let response = site.validate(&create(&json!({"interval": "10m", "prune": true}))).await;
     assert_eq!(response, json!({"uid": response["uid"], "allowed": true}));
-    assert!(site.told().is_empty());
+    assert!(site.notices().is_empty());
 }
 
 #[tokio::test]
@@ -234,8 +235,11 @@ async fn a_warning_is_for_whoever_asks_and_an_audit_for_the_log_alone() {
         response["auditAnnotations"],
         json!({"policy": "lax,quiet", "rule": "interval,prune", "decision": "warned,audited"})
     );
-    let told = site.told();
-    assert!(told.iter().all(|told| told.starts_with("PolicyViolated ")) && told.len() == 2, "{told:?}");
+    let notices = site.notices();
+    assert!(
+        notices.iter().all(|notice| notice.starts_with("PolicyViolated ")) && notices.len() == 2,
+        "{notices:?}"
+    );
 }
 
 #[tokio::test]
@@ -258,7 +262,7 @@ async fn a_dry_run_is_judged_alike_and_makes_no_events() {
     let mut review = create(&short());
     review["request"]["dryRun"] = json!(true);
     assert_eq!(site.validate(&review).await["allowed"], false);
-    assert!(site.told().is_empty());
+    assert!(site.notices().is_empty());
 }
 
 #[tokio::test]
@@ -336,7 +340,7 @@ async fn what_a_policy_is_going_to_refuse_is_not_charged_to_a_quota() {
     assert_eq!((&response["allowed"], &response["status"]["code"]), (&json!(false), &json!(403)));
     let message = response["status"]["message"].as_str().expect("text");
     assert!(message.starts_with(r#"reconcilepolicies.policy.gatehouse.dev "strict" denied"#), "{message}");
-    assert!(site.told().is_empty(), "the other webhook tells");
+    assert!(site.notices().is_empty(), "the other webhook records them");
     // No policy denies it, so the quota ledger is read; this world has none.
     let response = site.ask(Webhook::Quota, &create(&json!({"interval": "1h", "prune": true}))).await;
     assert_eq!(

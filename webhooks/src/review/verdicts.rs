@@ -134,13 +134,14 @@ fn content(request: &Request<'_>) -> Content {
         &request.namespace,
         &request.name,
         &request.options.field_manager,
-        request.user_info.name(),
+        &request.user_info.name,
         if request.dry_run { "dry run" } else { "" },
+        if request.by_gatehouse { "by Gatehouse" } else { "" },
     ];
     for text in texts {
         add(text.as_bytes());
     }
-    let groups = request.user_info.groups();
+    let groups = &request.user_info.groups;
     add(&(groups.len() as u64).to_le_bytes());
     for group in groups {
         add(group.as_bytes());

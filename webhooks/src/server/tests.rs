@@ -29,7 +29,7 @@ use crate::review::MAX_BODY;
 use gatehouse_fake_api::FakeApi;
 
 const TIMING: ShutdownTiming =
-    ShutdownTiming { delay: Duration::from_millis(300), grace: Duration::from_secs(5) };
+    ShutdownTiming { delay: Duration::from_secs(3), grace: Duration::from_secs(5) };
 const GROUP: &str = "policy.gatehouse.dev";
 const UID: &str = "705ab4f5-6393-11e8-b7cc-42010a800002";
 
@@ -355,7 +355,7 @@ async fn the_end_closes_connections_one_answer_later_and_gives_the_lease_back_la
     // During the shutdown delay the server is not ready, and still serves.
     let mut get = post("/readyz", "");
     *get.method_mut() = http::Method::GET;
-    tokio::time::sleep(TIMING.delay / 3).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
     let mut other = site.connect(None).await;
     assert_eq!(send(&mut other, get).await.0, StatusCode::INTERNAL_SERVER_ERROR);
     let answer = kept.send_request(post("/validate", good)).await.expect("answered");

@@ -16,12 +16,13 @@ use serde::{
 use serde_json::{Value, json, value::RawValue};
 
 /// The annotations that Gatehouse may own, beside one that suspends an object.
-const ANNOTATIONS: [&str; 5] = [
+const ANNOTATIONS: [&str; 6] = [
     annotation::FROZEN_BY,
     annotation::EXEMPT_FROM,
     annotation::SUSPENDED_AT,
     annotation::SUSPENDED_BY,
     annotation::SUSPEND_REASON,
+    annotation::SUSPENDED_UNTIL,
 ];
 
 /// The fields of an object that Gatehouse owns.

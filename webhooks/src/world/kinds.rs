@@ -26,6 +26,9 @@ pub(super) enum Role {
     Templated,
     /// Templates that determine the usage of other objects.
     Template,
+    /// A kind whose objects use more than their count, and that is observed as long as a quota limits it. Nothing but
+    /// its usage is kept.
+    Measured,
     /// A kind that is only counted, so its metadata suffices.
     Counted,
 }
@@ -37,6 +40,16 @@ impl Role {
             Self::Namespace | Self::Counted => Content::Metadata,
             _ => Content::Whole,
         }
+    }
+
+    /// The role of a kind that a quota limits and that is not among the [fixed] ones.
+    pub(super) fn of_limited(resource: &GroupResource) -> Self {
+        if resource.is_claims() { Self::Measured } else { Self::Counted }
+    }
+
+    /// Whether it is observed only as long as a quota limits it.
+    pub(super) fn is_optional(self) -> bool {
+        matches!(self, Self::Measured | Self::Counted)
     }
 
     /// Whether it is an Agones kind with usage of its own.

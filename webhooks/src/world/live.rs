@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::{
-    held::{Held, MOST},
+    object::{Held, MOST},
     observer,
     snapshot::{NamespaceInfo, Snapshot},
 };

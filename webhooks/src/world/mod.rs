@@ -6,19 +6,19 @@
 //! object is kept, and the usage of each namespace is updated incrementally.
 
 mod applied;
-mod held;
 mod kinds;
 mod live;
+mod object;
 mod observer;
 mod parameters;
 mod snapshot;
 mod state;
-mod sums;
 mod templates;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod usage_sums;
 mod writer;
 
 use std::{sync::Arc, time::Duration};
@@ -32,9 +32,9 @@ use tokio_util::sync::CancellationToken;
 use self::writer::{Published, Writer};
 pub use self::{
     applied::{Applied, own_paths},
-    held::{Held, ObjectKey},
     kinds::resource_of,
     live::{Countable, Listed, Live, LiveError},
+    object::{Held, ObjectKey},
     snapshot::{Broken, KindState, NamespaceInfo, Objects, Snapshot},
 };
 

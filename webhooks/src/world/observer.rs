@@ -11,8 +11,8 @@ use serde::de::{DeserializeOwned, Error as _};
 use tokio::sync::mpsc;
 
 use super::{
-    held::{Document, MOST, ObjectKey},
     kinds::Role,
+    object::{Document, MOST, ObjectKey},
     snapshot::NamespaceInfo,
     state::{Applied, Change},
 };
@@ -33,15 +33,15 @@ pub(super) struct Reader {
 }
 
 impl Observer for Reader {
-    async fn observe(&mut self, said: WatchNotice<'_>) {
-        let change = match said {
+    async fn observe(&mut self, notice: WatchNotice<'_>) {
+        let change = match notice {
             WatchNotice::Status(status) => Change::Status(status),
             WatchNotice::Restart => Change::Restart,
             WatchNotice::Apply(raw) => match read(raw, self.role, &self.strings) {
                 Ok(applied) => Change::Apply(Box::new(applied)),
                 Err(error) => {
                     let (namespace, name) = (raw.namespace(), raw.name());
-                    tracing::error!(resource = %self.name, namespace, name, %error, "left out");
+                    tracing::error!(resource = %self.name, namespace, name, %error, "skipping an object that cannot be decoded");
                     return;
                 }
             },
@@ -69,7 +69,7 @@ pub(super) fn read(raw: &Raw, role: Role, strings: &Interner) -> Result<Applied,
         Role::Parameters => Applied::Parameters(key(raw, strings), parse(raw)?),
         Role::Policy => Applied::Policy(key(raw, strings), parse(raw)?),
         Role::Ledger => Applied::Ledger(key(raw, strings), parse(raw)?),
-        Role::Governed(_) | Role::Templated | Role::Template | Role::Counted => {
+        Role::Governed(_) | Role::Templated | Role::Template | Role::Measured | Role::Counted => {
             Applied::Object(Box::new(Document::read(raw, role, strings)?))
         }
     })

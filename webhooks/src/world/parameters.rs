@@ -18,7 +18,7 @@ pub(super) struct Parameters {
     /// Where they are; none while nobody asks for any.
     namespace: Option<String>,
     known: BTreeMap<Str, Arc<Value>>,
-    /// While they are listed: those that were told.
+    /// While they are listed: those that have arrived.
     listing: Option<BTreeSet<Str>>,
     is_synced: bool,
     /// They may not be read: no use in waiting.
@@ -56,10 +56,10 @@ impl Parameters {
             Change::Delete(key) => self.known.remove(&key.name).map(|_| key.name).into_iter().collect(),
             Change::Synced => {
                 self.is_synced = true;
-                let told = self.listing.take().unwrap_or_default();
+                let listed = self.listing.take().unwrap_or_default();
                 let gone: Vec<Str> =
-                    self.known.keys().filter(|name| !told.contains(*name)).cloned().collect();
-                self.known.retain(|name, _| told.contains(name));
+                    self.known.keys().filter(|name| !listed.contains(*name)).cloned().collect();
+                self.known.retain(|name, _| listed.contains(name));
                 gone
             }
             Change::Status(status) => {
@@ -71,10 +71,10 @@ impl Parameters {
     }
 
     fn apply(&mut self, name: Str, map: Arc<Value>) -> Vec<Str> {
-        if let Some(told) = &mut self.listing {
-            told.insert(Str::clone(&name));
+        if let Some(listed) = &mut self.listing {
+            listed.insert(Str::clone(&name));
         }
-        // A list tells what is known already.
+        // A list repeats what is known already.
         if self.known.get(&name).is_some_and(|known| *known == map) {
             return Vec::new();
         }
@@ -95,7 +95,7 @@ fn without_managed_fields(map: Arc<Value>) -> Arc<Value> {
 mod tests {
     use serde_json::json;
 
-    use super::super::held::ObjectKey;
+    use super::super::object::ObjectKey;
     use super::*;
 
     fn key(name: &str) -> ObjectKey {

@@ -13,9 +13,9 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::{
-    held::{Held, ObjectKey},
     kinds,
     live::Listed,
+    object::{Held, ObjectKey},
 };
 
 /// A replica whose watch of policies has failed for this long is not ready. A kube-apiserver is replaced in far less
@@ -244,10 +244,7 @@ impl Snapshot {
 
     /// The kinds that a quota counts and the cluster does not serve.
     pub fn not_served(&self, quota: &CompiledQuota) -> Vec<GroupResource> {
-        let counted = quota.hard.keys().filter_map(|dimension| match dimension {
-            gatehouse_quota::Dimension::Count(resource) => Some(resource),
-            _ => None,
-        });
+        let counted = quota.hard.keys().filter_map(gatehouse_quota::Dimension::counted);
         let is_absent = |resource: &&GroupResource| {
             self.kinds.get(*resource).is_some_and(|kind| kind.status == Some(KindStatus::Absent))
         };

@@ -10,16 +10,16 @@ use std::{
 use gatehouse_apiservice::policy::{FieldError, QuotaLedger, ReconcilePolicy, TenantQuota};
 use gatehouse_inventory::{KindStatus, Str};
 use gatehouse_policy::Policy;
-use gatehouse_quota::{CompiledQuota, Dimension, GroupResource};
+use gatehouse_quota::{CompiledQuota, GroupResource};
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    held::{Document, ObjectKey},
     kinds::Role,
+    object::{Document, ObjectKey},
     parameters::Parameters,
     snapshot::{Broken, KindState, NamespaceInfo, Snapshot},
-    sums::Sums,
+    usage_sums::Sums,
 };
 
 /// The current state of the world.
@@ -86,11 +86,7 @@ impl State {
     /// The resources that quotas count, including those that are observed for other reasons.
     pub(super) fn counted(&self) -> BTreeSet<GroupResource> {
         let dimensions = self.snapshot.quotas.iter().flat_map(|quota| quota.hard.keys());
-        let counted = dimensions.filter_map(|dimension| match dimension {
-            Dimension::Count(resource) => Some(resource.clone()),
-            _ => None,
-        });
-        counted.collect()
+        dimensions.filter_map(|dimension| dimension.counted().cloned()).collect()
     }
 
     /// Applies a change of a kind.
@@ -103,16 +99,16 @@ impl State {
             return;
         }
         match change {
-            Change::Status(status) => self.told(resource, status),
+            Change::Status(status) => self.set_kind_status(resource, status),
             Change::Restart => {
                 self.listing.insert(resource.clone(), HashSet::new());
             }
             Change::Apply(applied) => self.apply(resource, *applied),
             Change::Delete(key) => self.delete(resource, role, &key),
             Change::Synced => {
-                let told = self.listing.remove(resource).unwrap_or_default();
+                let listed = self.listing.remove(resource).unwrap_or_default();
                 for key in self.known(resource, role) {
-                    if !told.contains(&key) {
+                    if !listed.contains(&key) {
                         self.delete(resource, role, &key);
                     }
                 }
@@ -122,7 +118,7 @@ impl State {
         }
     }
 
-    fn told(&mut self, resource: &GroupResource, status: KindStatus) {
+    fn set_kind_status(&mut self, resource: &GroupResource, status: KindStatus) {
         let kind = self.kind(resource);
         if status == KindStatus::Absent {
             // If the kind is served again, it is listed again.
@@ -184,7 +180,7 @@ impl State {
                 }
                 key
             }
-            // Taken apart from what else is told.
+            // Taken apart from the other changes.
             Applied::Parameters(key, _) => key,
             Applied::Ledger(key, ledger) => {
                 self.snapshot.ledgers.insert(Str::clone(&key.name), ledger);
@@ -196,8 +192,8 @@ impl State {
                 key
             }
         };
-        if let Some(told) = self.listing.get_mut(resource) {
-            told.insert(key);
+        if let Some(listed) = self.listing.get_mut(resource) {
+            listed.insert(key);
         }
     }
 

@@ -6,7 +6,7 @@ use gatehouse_inventory::Str;
 use gatehouse_quota::{GroupResource, Templates};
 use serde_json::Value;
 
-use super::{held::ObjectKey, kinds, snapshot::Snapshot};
+use super::{kinds, object::ObjectKey, snapshot::Snapshot};
 
 /// The key of a template.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,12 +26,12 @@ impl Templates for Snapshot {
 }
 
 /// Templates that record which of them were looked up, so that a change of these updates the object.
-pub(super) struct Asking<'a> {
+pub(super) struct RecordingTemplates<'a> {
     templates: &'a Snapshot,
     asked: RefCell<Vec<TemplateKey>>,
 }
 
-impl<'a> Asking<'a> {
+impl<'a> RecordingTemplates<'a> {
     pub(super) fn new(templates: &'a Snapshot) -> Self {
         Self { templates, asked: RefCell::default() }
     }
@@ -41,7 +41,7 @@ impl<'a> Asking<'a> {
     }
 }
 
-impl Templates for Asking<'_> {
+impl Templates for RecordingTemplates<'_> {
     fn game_template(&self, namespace: &str, name: &str) -> Option<Value> {
         let key = ObjectKey { namespace: Str::from(namespace), name: Str::from(name) };
         self.asked.borrow_mut().push(TemplateKey(key));

@@ -7,8 +7,8 @@ use gatehouse_quota::GroupResource;
 use serde_json::Value;
 
 use super::{
-    held::ObjectKey,
     kinds::{self, Role},
+    object::ObjectKey,
     observer,
     snapshot::Snapshot,
     state::{Change, State},
@@ -33,7 +33,7 @@ impl Builder {
     }
 
     fn observe(&mut self, resource: &GroupResource, role: Role) {
-        self.state.begin(resource, role != Role::Counted);
+        self.state.begin(resource, !role.is_optional());
         self.roles.insert(resource.clone(), role);
         for change in
             [Change::Restart, Change::Synced, Change::Status(KindStatus::Served { version: "v1".into() })]

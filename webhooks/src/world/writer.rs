@@ -13,7 +13,7 @@ use gatehouse_quota::{CompiledQuota, GroupResource};
 use tokio::{
     sync::{mpsc, watch},
     task::{AbortHandle, Id, JoinError, JoinSet},
-    time::sleep,
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -37,14 +37,15 @@ pub(super) struct Writer {
     published: Arc<Published>,
     state: State,
     strings: Arc<Interner>,
-    said: mpsc::Sender<(Slot, Change)>,
-    heard: mpsc::Receiver<(Slot, Change)>,
+    changes_sender: mpsc::Sender<(Slot, Change)>,
+    changes: mpsc::Receiver<(Slot, Change)>,
     followed: HashMap<Slot, Followed>,
     tasks: JoinSet<()>,
     /// The number of slots so far.
     slots: u64,
     /// The quotas whose counted kinds are followed.
     quotas: Arc<[Arc<CompiledQuota>]>,
+    published_at: Instant,
 }
 
 struct Followed {
@@ -53,26 +54,30 @@ struct Followed {
     task: AbortHandle,
 }
 
-/// How long readiness waits for kinds that only quotas count. All but the largest are listed in less time.
+/// The longest that the first readiness waits for kinds that only quotas count. All but the largest are listed in less time.
 const SETTLE_IN: Duration = Duration::from_secs(20);
 /// The capacity of the channel to the writer. If it is full, followers wait.
 const WAITING: usize = 1024;
+/// The least time between two snapshots, unless the one before is older: each copies what changed in the maps and wakes
+/// all quotas and controllers, so changes that come fast are published together.
+const APART: Duration = Duration::from_millis(5);
 
 impl Writer {
     pub(super) fn new(upstream: Upstream, namespace: &str, published: Arc<Published>) -> Self {
-        let (said, heard) = mpsc::channel(WAITING);
+        let (changes_sender, changes) = mpsc::channel(WAITING);
         Self {
             upstream,
             namespace: namespace.to_owned(),
             published,
             state: State::default(),
             strings: Arc::default(),
-            said,
-            heard,
+            changes_sender,
+            changes,
             followed: HashMap::new(),
             tasks: JoinSet::new(),
             slots: 0,
             quotas: Arc::default(),
+            published_at: Instant::now(),
         }
     }
 
@@ -96,19 +101,27 @@ impl Writer {
                         self.task_failed(&error);
                     }
                 }
-                Some(first) = self.heard.recv() => {
+                Some(first) = self.changes.recv() => {
                     self.take(first);
-                    // Publish pending changes together.
+                    sleep_until(self.published_at + APART).await;
                     for _ in 0..WAITING {
-                        let Ok(next) = self.heard.try_recv() else { break };
+                        let Ok(next) = self.changes.try_recv() else { break };
                         self.take(next);
                     }
                 }
             }
             self.follow_counted();
             self.follow_parameters();
+            self.settle_in();
             self.publish();
         }
+    }
+
+    /// Once readiness has succeeded, it does not wait for kinds that a quota begins to count. Otherwise a new quota could
+    /// make all replicas of a fresh installation unready at once.
+    fn settle_in(&mut self) {
+        let snapshot = &mut self.state.snapshot;
+        snapshot.is_settled_in = snapshot.is_settled_in || snapshot.readiness().is_ok();
     }
 
     fn take(&mut self, (slot, change): (Slot, Change)) {
@@ -122,6 +135,7 @@ impl Writer {
         let snapshot = Arc::new(self.state.snapshot.clone());
         self.published.snapshot.store(snapshot);
         self.published.sequence.send_replace(self.state.snapshot.sequence);
+        self.published_at = Instant::now();
     }
 
     fn follow(&mut self, resource: GroupResource, role: Role) {
@@ -131,14 +145,14 @@ impl Writer {
         if is_parameters {
             self.state.begin_parameters(&self.namespace);
         } else {
-            self.state.begin(&resource, role != Role::Counted);
+            self.state.begin(&resource, !role.is_optional());
         }
         let reader = Reader {
             slot,
             role,
             name: resource.to_string(),
             strings: Arc::clone(&self.strings),
-            changes: self.said.clone(),
+            changes: self.changes_sender.clone(),
         };
         let wanted = kinds::wanted(&resource);
         let task = if is_parameters {
@@ -177,7 +191,7 @@ impl Writer {
         // ConfigMaps of one namespace are not all that a quota may count.
         for (slot, followed) in self.followed.iter().filter(|(_, one)| one.role != Role::Parameters) {
             known.insert(followed.resource.clone());
-            if followed.role == Role::Counted && !wanted.contains(&followed.resource) {
+            if followed.role.is_optional() && !wanted.contains(&followed.resource) {
                 over.push(*slot);
             }
         }
@@ -188,7 +202,7 @@ impl Writer {
             }
         }
         for resource in wanted.difference(&known) {
-            self.follow(resource.clone(), Role::Counted);
+            self.follow(resource.clone(), Role::of_limited(resource));
         }
     }
 

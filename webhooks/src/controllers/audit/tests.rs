@@ -215,9 +215,9 @@ proptest! {
             }
         }
         audited(&mut audit, &builder);
-        let mut anew = Audit::default();
-        audited(&mut anew, &builder);
-        prop_assert_eq!(summary(&audit), summary(&anew));
+        let mut rebuilt = Audit::default();
+        audited(&mut rebuilt, &builder);
+        prop_assert_eq!(summary(&audit), summary(&rebuilt));
     }
 }
 

@@ -170,7 +170,7 @@ async fn a_policy_that_does_not_compile_says_why_and_recovers() {
     api.put(policy("soon"));
     api.put(app("quick", "10s"));
     let running = run(&api, Leadership::fixed(true));
-    let status = running.until("told", |status| condition(status, "Ready")["status"] == "False").await;
+    let status = running.until("reported", |status| condition(status, "Ready")["status"] == "False").await;
     let message = condition(&status, "Ready")["message"].as_str().unwrap().to_owned();
     assert!(message.contains("spec.rules.interval.min"), "{message}");
     assert_eq!(condition(&status, "Compliant")["status"], "Unknown");
@@ -214,7 +214,8 @@ async fn what_cannot_be_read_is_unknown_and_neither_compliant_nor_not() {
     let running = run(&api, Leadership::fixed(true));
     sleep(Duration::from_secs(20)).await;
     assert_eq!(running.writes(), 0, "it may be over soon");
-    let status = running.until("told", |status| condition(status, "Compliant")["status"] == "Unknown").await;
+    let status =
+        running.until("reported", |status| condition(status, "Compliant")["status"] == "Unknown").await;
     let message = condition(&status, "Compliant")["message"].as_str().unwrap().to_owned();
     assert!(message.contains("kustomizations.kustomize.toolkit.fluxcd.io may not be watched"), "{message}");
     assert_eq!(condition(&status, "Ready")["status"], "True");

@@ -5,16 +5,13 @@ mod marks;
 use gatehouse_fake_api::FakeApi;
 use gatehouse_installation::lease::Leadership;
 use gatehouse_inventory::source::WatchSettings;
+use gatehouse_serving::events::{EventBroadcaster, EventRecorder};
 use prometheus::Registry;
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::Instant};
 
 use super::*;
-use crate::{
-    events::{Events, Outbox},
-    metrics::Metrics,
-    world::World,
-};
+use crate::{metrics::Metrics, server::reporter, world::World};
 
 const POLICY: &str = "policy.gatehouse.dev";
 const KUSTOMIZE: &str = "kustomize.toolkit.fluxcd.io";
@@ -26,7 +23,7 @@ const SHORT: &str = r#"{"suspension": {"maxDuration": "2h"}}"#;
 
 struct Running {
     api: FakeApi,
-    outbox: Outbox,
+    broadcaster: EventBroadcaster,
     began: (Timestamp, Instant),
     stop: CancellationToken,
     tasks: JoinSet<()>,
@@ -75,14 +72,14 @@ fn run(api: FakeApi, at: &str) -> Running {
 fn run_by(api: FakeApi, at: &str, leadership: Leadership) -> Running {
     let (world, observation) = World::new(api.client(), WatchSettings::default(), "gatehouse-system");
     let metrics = Arc::new(Metrics::new(&Registry::new()));
-    let (events, outbox) = Events::new(Arc::clone(&metrics), "me".to_owned());
+    let (events, broadcaster) = EventRecorder::new(metrics.events(), reporter("me"));
     let context = Context { client: api.client(), world, leadership, events, metrics };
     let began = (at.parse::<Timestamp>().unwrap(), Instant::now());
     let clock = move || began.0.checked_add(began.1.elapsed()).unwrap();
     let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
     tasks.spawn(observation.run(stop.clone()));
     tasks.spawn(Suspender::by_clock(context, Arc::new(clock)).run(stop.clone()));
-    Running { api, outbox, began, stop, tasks }
+    Running { api, broadcaster, began, stop, tasks }
 }
 
 impl Running {
@@ -106,9 +103,9 @@ impl Running {
     }
 
     /// The reasons, names and notes of the Events.
-    fn told(&mut self) -> Vec<String> {
-        std::iter::from_fn(|| self.outbox.next_now())
-            .map(|told| format!("{} {}: {}", told.reason, told.regarding.name, told.note))
+    fn notices(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.broadcaster.next_now())
+            .map(|notice| format!("{} {}: {}", notice.reason, notice.regarding.name, notice.note))
             .collect()
     }
 
@@ -149,11 +146,11 @@ async fn a_freeze_holds_what_applies_and_lets_go_of_exactly_that() {
     let set = running.api.get(OPERATOR, "resourcesets", "apps", "r").unwrap();
     assert_eq!(set["metadata"]["annotations"]["fluxcd.controlplane.io/reconcile"], "disabled");
     assert_eq!(set["spec"], json!({}));
-    let mut told = running.told();
-    told.sort();
-    assert_eq!(told.len(), 3);
+    let mut notices = running.notices();
+    notices.sort();
+    assert_eq!(notices.len(), 3);
     assert_eq!(
-        told[0],
+        notices[0],
         "Frozen a: suspended by the freeze p/noon (lunch), which ends 2027-01-06 13:00 +00:00 (UTC)"
     );
 
@@ -166,8 +163,8 @@ async fn a_freeze_holds_what_applies_and_lets_go_of_exactly_that() {
     assert!(running.is_suspended("by-jane"), "it was not the freeze that suspended it");
     let set = running.api.get(OPERATOR, "resourcesets", "apps", "r").unwrap();
     assert_eq!(set["metadata"]["annotations"], json!({}));
-    let told = running.told();
-    assert!(told.contains(&"FreezeEnded a: resumed: the freeze p/noon is over".to_owned()), "{told:?}");
+    let notices = running.notices();
+    assert!(notices.contains(&"FreezeEnded a: resumed: the freeze p/noon is over".to_owned()), "{notices:?}");
     let elsewhere = [
         ("source.toolkit.fluxcd.io", "gitrepositories", "apps", "g"),
         (KUSTOMIZE, "kustomizations", "other", "o"),
@@ -278,11 +275,11 @@ async fn a_suspension_ends_at_its_longest_duration() {
     assert!(!running.is_suspended("noted"));
     assert_eq!(running.kustomization("noted")["metadata"]["annotations"], json!({"own": "kept"}));
     assert!(running.is_suspended("first-seen"));
-    let told = running.told();
-    assert_eq!(told.len(), 1);
+    let notices = running.notices();
+    assert_eq!(notices.len(), 1);
     assert!(
-        told[0].starts_with("SuspensionExpired noted: resumed: suspended since 2027-01-06T09:00:00Z"),
-        "{told:?}"
+        notices[0].starts_with("SuspensionExpired noted: resumed: suspended since 2027-01-06T09:00:00Z"),
+        "{notices:?}"
     );
 
     running.until("2027-01-06T12:00:10Z").await;
@@ -305,7 +302,7 @@ async fn what_a_suspension_left_behind_is_cleared_away() {
     let mut running = run(api, "2027-01-06T10:00:00Z");
     running.until("2027-01-06T10:01:00Z").await;
     assert_eq!(running.kustomization("a")["metadata"]["annotations"], json!({}));
-    assert_eq!(running.told(), [] as [String; 0]);
+    assert_eq!(running.notices(), [] as [String; 0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -316,9 +313,9 @@ async fn a_policy_that_only_warns_tells_once_of_what_is_suspended_too_long() {
     let mut running = run(api, "2027-01-06T10:00:00Z");
     running.until("2027-01-06T18:00:00Z").await;
     assert!(running.is_suspended("a"));
-    let told = running.told();
-    assert_eq!(told.len(), 1);
-    assert!(told[0].starts_with("SuspensionOverdue a: "), "{told:?}");
+    let notices = running.notices();
+    assert_eq!(notices.len(), 1);
+    assert!(notices[0].starts_with("SuspensionOverdue a: "), "{notices:?}");
 }
 
 #[tokio::test(start_paused = true)]

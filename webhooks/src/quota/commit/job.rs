@@ -1,10 +1,10 @@
-//! A job for a quota's task, and its answer.
+//! A job for a quota's task. Its answer is the [`Outcome`] that the ledger gives.
 //!
-//! **Invariant:** a job that cannot be decided in its time is answered with [`Refusal::Contended`]: the client retries.
+//! **Invariant:** a job that cannot be decided in its time is dropped without an answer: the client retries.
 
 use std::{collections::BTreeSet, time::Duration};
 
-use gatehouse_quota::{Account, Amounts, Dimension, Exceeded, Outcome, Proposal, Totals};
+use gatehouse_quota::{Account, Amounts, Charged, Dimension, Outcome, Proposal, Totals};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::RECALL_AGAIN;
@@ -22,7 +22,7 @@ pub(crate) struct Job {
     may_refuse_at: Instant,
     /// The recall that was made for it, and when.
     recall: Option<(u64, Instant)>,
-    reply: Option<oneshot::Sender<Reply>>,
+    reply: Option<oneshot::Sender<Outcome>>,
 }
 
 /// The kind of a job.
@@ -45,51 +45,9 @@ pub(crate) enum Asked {
     Withdraw(Proposal, i64),
 }
 
-/// The answer of a quota.
-pub(crate) type Reply = Result<Admission, Refusal>;
-
-/// A request that a quota admits.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Admission {
-    /// The ticket that the charge can be withdrawn with.
-    pub(crate) receipt: Option<i64>,
-    /// The limits that it exceeds although it is admitted.
-    pub(crate) exceeds: Option<Exceeded>,
-}
-
-/// Why a quota does not admit a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// There is no room.
-    Exceeded(Exceeded),
-    /// It could not be decided.
-    Contended,
-}
-
-/// The decision of a round, valid once the block is written.
-pub(super) enum Decision {
-    Done(Reply),
-    Refuse(Exceeded),
-    /// Only other blocks leave no room: their replicas must give back what they do not need. `true` if a recall is yet
-    /// to be made.
-    Recall(bool),
-    /// It cannot be decided on this ledger.
-    Wait,
-}
-
-impl Decision {
-    pub(super) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refuse(_))
-    }
-
-    fn admitted(receipt: Option<i64>, exceeds: Option<Exceeded>) -> Self {
-        Self::Done(Ok(Admission { receipt, exceeds }))
-    }
-}
-
 impl Job {
     /// A job that expects an answer by `until`.
-    pub(crate) fn new(asked: Asked, until: Instant) -> (Self, oneshot::Receiver<Reply>) {
+    pub(crate) fn new(asked: Asked, until: Instant) -> (Self, oneshot::Receiver<Outcome>) {
         let (reply, answer) = oneshot::channel();
         // There must be time to read the ledger once more.
         let now = Instant::now();
@@ -119,81 +77,58 @@ impl Job {
     }
 
     /// The answer, if it needs no write: the block covers the request, or it is a withdrawal.
-    pub(super) fn admit(&self, account: &mut Account, totals: Totals<'_>, is_valid: bool) -> Option<Reply> {
-        if self.is_forgotten() {
-            return Some(Err(Refusal::Contended));
-        }
+    pub(super) fn admit(&self, account: &mut Account, totals: Totals<'_>, is_valid: bool) -> Option<Outcome> {
         match &self.asked {
-            Asked::Charge(proposal) if is_valid => match account.propose(proposal, totals, false) {
-                Outcome::Charged(charged) => {
-                    Some(Ok(Admission { receipt: charged.receipt, exceeds: charged.exceeds }))
-                }
-                Outcome::NoIncrease | Outcome::Superseded => Some(Ok(Admission::default())),
-                Outcome::Full => Some(Err(Refusal::Contended)),
-                Outcome::Beyond | Outcome::Exceeded { .. } | Outcome::Untracked(_) => None,
-            },
+            Asked::Charge(proposal) if is_valid => {
+                let outcome = account.propose(proposal, totals, false);
+                (!is_undecided(&outcome) && !matches!(outcome, Outcome::Exceeded { .. })).then_some(outcome)
+            }
             Asked::Withdraw(proposal, _) if account.is_sent(&proposal.uid) => None,
             Asked::Withdraw(proposal, receipt) => {
                 account.withdraw(proposal, *receipt);
-                Some(Ok(Admission::default()))
+                Some(Outcome::NoIncrease)
             }
             Asked::Charge(_) | Asked::Try(_) | Asked::Ceiling { .. } => None,
         }
     }
 
-    /// Nobody waits for it any more: a charge now would only take room from others.
-    fn is_forgotten(&self) -> bool {
+    /// Whether nobody waits for its answer any more: a charge now would only take room from others.
+    pub(super) fn is_forgotten(&self) -> bool {
         self.reply.as_ref().is_some_and(oneshot::Sender::is_closed)
     }
 
-    /// Decides, with or without growth of the block; an admission must not be answered before the block is written.
-    pub(super) fn decide(
-        &self,
-        account: &mut Account,
-        totals: Totals<'_>,
-        may_grow: bool,
-        now: Instant,
-    ) -> Decision {
+    /// The outcome of a round, with or without growth of the block. An admission must not be answered before the block
+    /// is written, and a denial that is not certain not before other replicas have given back what they do not need.
+    pub(super) fn decide(&self, account: &mut Account, totals: Totals<'_>, may_grow: bool) -> Outcome {
         match &self.asked {
-            _ if self.is_forgotten() => Decision::Done(Err(Refusal::Contended)),
             Asked::Charge(proposal) => match account.propose(proposal, totals, may_grow) {
-                Outcome::Charged(charged) => Decision::admitted(charged.receipt, charged.exceeds),
                 Outcome::Exceeded { exceeded, is_certain } => {
-                    self.exceeded(exceeded, is_certain, totals, now)
+                    let dimensions: BTreeSet<Dimension> = exceeded.limited.keys().cloned().collect();
+                    let is_answered = |number| totals.ledger.is_answered(number, totals.own, &dimensions);
+                    let is_certain = is_certain || self.recall.is_some_and(|(number, _)| is_answered(number));
+                    Outcome::Exceeded { exceeded, is_certain }
                 }
                 // Only a block that may grow shows that there is room; a certain lack of room shows before.
                 Outcome::Beyond => match account.consider(proposal, totals) {
-                    Outcome::Exceeded { exceeded, is_certain: true } => Decision::Refuse(exceeded),
-                    _ => Decision::Wait,
+                    exceeded @ Outcome::Exceeded { is_certain: true, .. } => exceeded,
+                    _ => Outcome::Beyond,
                 },
-                outcome => undecided(&outcome),
+                outcome => outcome,
             },
-            Asked::Try(proposal) => match account.consider(proposal, totals) {
-                Outcome::Charged(charged) => Decision::admitted(None, charged.exceeds),
-                Outcome::Exceeded { exceeded, .. } => Decision::Refuse(exceeded),
-                outcome => undecided(&outcome),
-            },
+            Asked::Try(proposal) => account.consider(proposal, totals),
             Asked::Ceiling { ceiling, instead_of, forced } => {
                 match account.over_ceiling(ceiling, instead_of, totals) {
-                    Some(exceeded) if !forced => Decision::Refuse(exceeded),
-                    exceeds => Decision::admitted(None, exceeds),
+                    Some(exceeded) if !forced => Outcome::Exceeded { exceeded, is_certain: true },
+                    exceeds => Outcome::Charged(Charged { exceeds, receipt: None }),
                 }
             }
-            Asked::Withdraw(..) => Decision::admitted(None, None),
+            Asked::Withdraw(..) => Outcome::NoIncrease,
         }
     }
 
-    /// Denies a request without room only once no replica holds room that it does not need.
-    fn exceeded(&self, exceeded: Exceeded, is_certain: bool, totals: Totals<'_>, now: Instant) -> Decision {
-        let dimensions: BTreeSet<Dimension> = exceeded.limited.keys().cloned().collect();
-        match self.recall {
-            _ if is_certain => Decision::Refuse(exceeded),
-            Some((number, _)) if totals.ledger.is_answered(number, totals.own, &dimensions) => {
-                Decision::Refuse(exceeded)
-            }
-            Some((_, at)) if now < at + RECALL_AGAIN => Decision::Recall(false),
-            _ => Decision::Recall(true),
-        }
+    /// Whether a denial of it that is not certain must be preceded by a recall now.
+    pub(super) fn needs_recall(&self, now: Instant) -> bool {
+        self.recall.is_none_or(|(_, at)| now >= at + RECALL_AGAIN)
     }
 
     /// A recall was made for it.
@@ -201,27 +136,15 @@ impl Job {
         self.recall = Some((number, now));
     }
 
-    pub(super) fn answer(self, reply: Reply) {
+    pub(super) fn answer(self, outcome: Outcome) {
         if let Some(sender) = self.reply {
             // The receiver may be gone.
-            let _ = sender.send(reply);
+            let _ = sender.send(outcome);
         }
     }
 }
 
-fn undecided(outcome: &Outcome) -> Decision {
-    match outcome {
-        Outcome::NoIncrease | Outcome::Superseded | Outcome::Charged(_) => Decision::admitted(None, None),
-        Outcome::Full => Decision::Done(Err(Refusal::Contended)),
-        Outcome::Exceeded { .. } | Outcome::Beyond | Outcome::Untracked(_) => Decision::Wait,
-    }
-}
-
-/// The jobs whose time is not over; the others are told to retry.
-pub(super) fn without_late(jobs: Vec<Job>, now: Instant) -> Vec<Job> {
-    let (late, rest): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.until <= now);
-    for job in late {
-        job.answer(Err(Refusal::Contended));
-    }
-    rest
+/// Whether an outcome is none yet: it cannot be decided on this ledger.
+pub(super) fn is_undecided(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Beyond | Outcome::Untracked(_))
 }

@@ -90,13 +90,15 @@ impl Committer {
     /// Records a state that only Gatehouse can have written.
     pub(super) fn trust(&mut self, base: &Base) {
         self.known = base.version.clone().map(|version| (version, base.ledger.clone()));
+        // Also of a ledger that this replica has made itself, and of which it has not observed anything yet.
+        self.stood = Some(base.ledger.quota_uid().to_owned());
         self.unsealed = None;
         self.was_broken = false;
     }
 
     /// Records that somebody else wrote a state: no replica may reserve anything in it.
     pub(super) fn distrust(&mut self, base: &mut Base, quota: &CompiledQuota) {
-        tracing::error!(quota = quota.name, "blocks are missing in the ledger, or it is an old state of it");
+        tracing::error!(quota = quota.name, "ledger is an old state, or blocks were removed from it");
         if base.ledger.seal() == Seal::Whole {
             base.ledger.doubt();
         } else {
@@ -173,7 +175,7 @@ impl Committer {
 
     pub(super) fn failed(&mut self, error: &StoreError, done: &'static str) {
         self.shared.metrics.count_ledger_write("failed");
-        tracing::warn!(quota = &*self.name, error = %explain(error), "the ledger could not be {done}");
+        tracing::warn!(quota = &*self.name, error = %explain(error), "ledger cannot be {done}, retrying");
         self.not_before = Instant::now() + jittered(AFTER_FAILURE, AFTER_FAILURE);
     }
 }

@@ -44,7 +44,7 @@ impl Committer {
             return None;
         }
         let ledger = self.found.as_mut()?.ledger.take()?;
-        tracing::info!(quota = quota.name, "the ledger is put back as it was");
+        tracing::info!(quota = quota.name, "ledger restored to its last sealed state");
         self.base = Some(Base { version: Some(until), ledger, state: State::Stands });
         let written = self.write(quota).await;
         if written == Written::Yes {
@@ -73,11 +73,11 @@ pub(super) async fn history(
         Ok(Ok(())) => Some(history),
         Ok(Err(error)) => {
             let error = gatehouse_apiservice::client::explain(&error);
-            tracing::warn!(quota = name, %error, "what the ledger was before could not be found out");
+            tracing::warn!(quota = name, %error, "cannot find the last sealed state of the ledger");
             None
         }
         Err(_) => {
-            tracing::warn!(quota = name, "what the ledger was before was not found out in time");
+            tracing::warn!(quota = name, "timed out looking for the last sealed state of the ledger");
             None
         }
     }

@@ -6,7 +6,7 @@ use gatehouse_quota::CompiledQuota;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{Committer, Refusal, SETTLE_FOR_ROOM};
+use super::{Committer, SETTLE_FOR_ROOM};
 use crate::quota::waiting;
 
 /// How often the lease holder checks what no change announces: the status, a ledger that could not be created.
@@ -30,13 +30,6 @@ impl Committer {
             }
         }
         self.give_up().await;
-        self.jobs.close();
-        while let Ok(job) = self.jobs.try_recv() {
-            self.queue.push(job);
-        }
-        for job in self.waiting.into_iter().chain(self.queue) {
-            job.answer(Err(Refusal::Contended));
-        }
     }
 
     fn quota(&self) -> Option<Arc<CompiledQuota>> {

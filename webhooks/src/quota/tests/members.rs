@@ -43,7 +43,7 @@ impl Replica {
         operation: Operation,
         (object, old): (Option<&Value>, Option<&Value>),
     ) -> Verdict {
-        self.review(Facts {
+        self.review(QuotaRequest {
             requester,
             operation,
             resource: &sets(),
@@ -89,8 +89,8 @@ async fn what_loses_its_owner_is_charged_since_another_comes_in_its_place() {
     let mut other = before.clone();
     other["metadata"]["ownerReferences"][0]["uid"] = "uid-nobody".into();
     let mut beside = before.clone();
-    let keeper = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "c"});
-    beside["metadata"]["ownerReferences"].as_array_mut().unwrap().push(keeper);
+    let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "c"});
+    beside["metadata"]["ownerReferences"].as_array_mut().unwrap().push(owner);
     for after in [without("ownerReferences"), without("labels"), other, beside] {
         let update = (Some(&after), Some(&before));
         assert!(is_exceeded(&replica.asked(Requester::Other, Operation::Update, update).await), "{after}");
@@ -155,7 +155,7 @@ async fn what_states_no_request_is_refused_until_it_does() {
     api.put(fleet("f", 4));
     let replica = Replica::start(&api, true).ready().await;
     replica.seen("the fleet", |world| world.object(&fleets(), "games", "f").is_some()).await;
-    let Verdict::Exceeded { message, quota } = replica.create_of(&fleets(), &fleet("g", 1), false).await
+    let Err(Refusal::Exceeded { message, quota }) = replica.create_of(&fleets(), &fleet("g", 1), false).await
     else {
         panic!("admitted")
     };
@@ -204,7 +204,7 @@ async fn a_server_that_runs_is_not_charged_less_for_being_written_smaller() {
     };
     let before = server("1", 10, 60);
     let asked = async |requester, after: &Value| {
-        let facts = Facts {
+        let request = QuotaRequest {
             requester,
             operation: Operation::Update,
             resource: &servers,
@@ -217,8 +217,8 @@ async fn a_server_that_runs_is_not_charged_less_for_being_written_smaller() {
             dry_run: false,
             until: Instant::now() + Duration::from_secs(5),
         };
-        match replica.review(facts).await {
-            Verdict::Invalid(message) => message,
+        match replica.review(request).await {
+            Err(Refusal::Invalid(message)) => message,
             verdict => format!("admitted: {}", is_admitted(&verdict)),
         }
     };
@@ -265,7 +265,7 @@ async fn what_agones_replaces_waits_until_the_servers_before_are_gone() {
     let is_seen = |world: &Snapshot, name: &str| world.object(&servers, "games", name).is_some();
     let make = async |name: &str, dry_run: bool| {
         let object = server(name);
-        let facts = Facts {
+        let request = QuotaRequest {
             requester: Requester::Agones,
             operation: Operation::Create,
             resource: &servers,
@@ -278,8 +278,8 @@ async fn what_agones_replaces_waits_until_the_servers_before_are_gone() {
             dry_run,
             until: Instant::now() + Duration::from_secs(5),
         };
-        match replica.review(facts).await {
-            Verdict::Exceeded { message, .. } => message,
+        match replica.review(request).await {
+            Err(Refusal::Exceeded { message, .. }) => message,
             verdict => format!("admitted: {}", is_admitted(&verdict)),
         }
     };
@@ -310,7 +310,8 @@ async fn what_agones_replaces_waits_until_the_servers_before_are_gone() {
          used: gameservers=10, limited: gameservers=10 {terminating}"
     );
     assert_eq!(make("more", false).await, expected);
-    let Verdict::Exceeded { message, .. } = replica.create_of(&fleets(), &fleet("other", 1), false).await
+    let Err(Refusal::Exceeded { message, .. }) =
+        replica.create_of(&fleets(), &fleet("other", 1), false).await
     else {
         panic!("admitted")
     };
@@ -333,13 +334,17 @@ fn what_would_have_a_server_gone_before_its_pod_is_named() {
     let of = |finalizers: &[&str], annotations: Value| json!({"metadata": {"finalizers": finalizers, "annotations": annotations}});
     let field = |old: &Value, new: &Value| super::super::released(&servers, new, old).map(|(field, _)| field);
     let dev = json!({"agones.dev/dev-address": "192.0.2.1"});
-    for keeper in ["agones.dev", "agones.dev/controller"] {
-        let kept = of(&[keeper, "example.com/mine"], json!({}));
+    for finalizer in ["agones.dev", "agones.dev/controller"] {
+        let kept = of(&[finalizer, "example.com/mine"], json!({}));
         assert_eq!(field(&kept, &of(&[], json!({}))).as_deref(), Some("metadata.finalizers"));
-        assert_eq!(field(&kept, &of(&[keeper], json!({}))), None);
-        let named = field(&kept, &of(&[keeper], dev.clone()));
+        assert_eq!(field(&kept, &of(&[finalizer], json!({}))), None);
+        let named = field(&kept, &of(&[finalizer], dev.clone()));
         assert_eq!(named.as_deref(), Some("metadata.annotations[agones.dev/dev-address]"));
-        assert_eq!(field(&of(&[keeper], dev.clone()), &of(&[keeper], dev.clone())), None, "it has no pod");
+        assert_eq!(
+            field(&of(&[finalizer], dev.clone()), &of(&[finalizer], dev.clone())),
+            None,
+            "it has no pod"
+        );
         assert_eq!(super::super::released(&fleets(), &of(&[], json!({})), &kept), None);
     }
 }

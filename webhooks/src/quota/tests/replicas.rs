@@ -84,7 +84,10 @@ async fn without_a_ledger_requests_are_to_be_tried_again() {
     replica.seen("seen", |world| world.readiness().is_ok() && !world.quotas.is_empty()).await;
     let asked = Instant::now();
     let verdict = replica.create("one").await;
-    assert_eq!(verdict, Verdict::Contended("quota \"a\" could not be charged in time: try again".into()));
+    assert_eq!(
+        verdict,
+        Err(Refusal::Contended("quota \"a\" could not be charged in time: try again".into()))
+    );
     let waited = asked.elapsed();
     assert!(waited >= Duration::from_secs(3) && waited < Duration::from_secs(5), "{waited:?}");
     assert!(api.get(POLICY, "quotaledgers", "", "a").is_none(), "only the leader makes it");
@@ -106,7 +109,7 @@ async fn an_api_server_that_fails_is_contention_and_never_admission_nor_refusal(
     until("settled", || blocks(&api, "a") == 0).await;
     api.fail(true);
     let verdicts = join_all([replica.create("two"), replica.create("three")]).await;
-    assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Contended(_))), "{verdicts:?}");
+    assert!(verdicts.iter().all(|verdict| matches!(verdict, Err(Refusal::Contended(_)))), "{verdicts:?}");
     let asked = api.asked().len();
     assert!(asked < 2000, "{asked} requests");
     api.fail(false);
@@ -137,7 +140,7 @@ async fn nothing_is_written_while_nothing_changes() {
     assert!(is_admitted(&replica.create("one").await));
     until("settled", || blocks(&api, "a") == 0).await;
     let status = || api.get(POLICY, "tenantquotas", "", "a").unwrap()["status"].clone();
-    until("told", || status()["used"] == json!({COUNT: "1"})).await;
+    until("reported", || status()["used"] == json!({COUNT: "1"})).await;
     let written = || api.asked().iter().filter(|asked| !asked.starts_with("GET ")).count();
     sleep(Duration::from_secs(10)).await;
     let before = written();
@@ -157,7 +160,7 @@ async fn a_quota_that_is_made_anew_has_a_ledger_of_its_own() {
     api.delete(POLICY, "tenantquotas", "", "a");
     put_quota(&api, "a", &json!({COUNT: "2"}), "Deny");
     let uid = api.get(POLICY, "tenantquotas", "", "a").unwrap()["metadata"]["uid"].clone();
-    until("anew", || ledger(&api, "a")["quotaUid"] == uid).await;
+    until("rebuilt", || ledger(&api, "a")["quotaUid"] == uid).await;
     assert_eq!(ledger(&api, "a")["used"], json!({COUNT: "1"}));
     replica.seen("seen", |world| world.quotas.iter().any(|quota| quota.uid == uid.as_str().unwrap())).await;
     assert!(is_admitted(&replica.create("two").await));
@@ -175,16 +178,16 @@ async fn a_ledger_that_somebody_deletes_is_put_back_or_made_anew_when_nothing_of
         assert!(is_admitted(&replica.create("one").await));
         until("settled", || blocks(&api, "a") == 0).await;
         let status = || api.get(POLICY, "tenantquotas", "", "a").unwrap()["status"].clone();
-        until("told", || status()["used"] == json!({COUNT: "1"})).await;
+        until("reported", || status()["used"] == json!({COUNT: "1"})).await;
         // Admitted, and not made yet.
         assert!(is_admitted(&replica.create_of(&configmaps(), &configmap("late"), false).await));
         let deleted = Instant::now();
         api.delete(POLICY, "quotaledgers", "", "a");
         if is_forgotten {
             api.compact();
-            assert!(matches!(replica.create("two").await, Verdict::Contended(_)));
-            until("told", || status()["conditions"][0]["reason"] == "NoLedger").await;
-            until("made anew", || ledger(&api, "a")["used"] == json!({COUNT: "1"})).await;
+            assert!(matches!(replica.create("two").await, Err(Refusal::Contended(_))));
+            until("reported", || status()["conditions"][0]["reason"] == "NoLedger").await;
+            until("rebuilt", || ledger(&api, "a")["used"] == json!({COUNT: "1"})).await;
             assert!(deleted.elapsed() > Duration::from_secs(70), "{:?}", deleted.elapsed());
             assert!(is_admitted(&replica.create("three").await));
         } else {
@@ -203,7 +206,7 @@ async fn a_quota_that_does_not_compile_says_so() {
     put_quota(&api, "a", &json!({COUNT: "many"}), "Deny");
     let replica = Replica::start(&api, true);
     let condition = || api.get(POLICY, "tenantquotas", "", "a").unwrap()["status"]["conditions"][0].clone();
-    until("told", || condition()["reason"] == "Invalid").await;
+    until("reported", || condition()["reason"] == "Invalid").await;
     assert!(condition()["message"].as_str().unwrap().starts_with("spec.hard[count/configmaps]: "));
     replica.stop().await;
 }
@@ -273,7 +276,7 @@ async fn a_replica_that_dies_leaves_its_block_charged_until_nothing_of_it_can_co
     assert!(is_admitted(&one.create("own").await));
     let verdict = one.create("more").await;
     assert!(
-        matches!(verdict, Verdict::Contended(_)),
+        matches!(verdict, Err(Refusal::Contended(_))),
         "others stand in the way, and cannot be asked: {verdict:?}"
     );
     sleep(Duration::from_mins(1)).await;
@@ -401,7 +404,7 @@ async fn a_ledger_that_is_emptied_after_its_seal_was_broken_is_put_back() {
         api.put(object);
     }
     let verdict = two.create("second").await;
-    assert!(matches!(verdict, Verdict::Contended(_)), "{verdict:?}");
+    assert!(matches!(verdict, Err(Refusal::Contended(_))), "{verdict:?}");
     two.leading.send_replace(true);
     until("put back", || blocks(&api, "a") == 1).await;
     assert!(!is_admitted(&two.create("second").await));
@@ -425,11 +428,36 @@ async fn a_ledger_of_entries_is_taken_over() {
     api.put(object);
     let verdict = replica.create("one").await;
     assert!(is_admitted(&verdict), "{verdict:?}");
-    assert!(matches!(replica.create("two").await, Verdict::Contended(_)));
+    assert!(matches!(replica.create("two").await, Err(Refusal::Contended(_))));
     api.put(configmap("a"));
     until("taken over", || blocks(&api, "a") == 0).await;
     assert_eq!(ledger(&api, "a")["used"], json!({COUNT: "2"}));
     assert!(is_admitted(&replica.create("two").await));
+    replica.stop().await;
+}
+
+/// A full ledger grows no further: requests that need more room are retried, and admitted when there is a place again.
+#[tokio::test(start_paused = true)]
+async fn a_full_ledger_grows_no_further() {
+    let api = server_api();
+    put_quota(&api, "a", &json!({COUNT: "1000"}), "Deny");
+    let replica = Replica::start(&api, true).ready().await;
+    let mut object = api.get(POLICY, "quotaledgers", "", "a").unwrap();
+    let entry = |name: &str| json!({"resource": "configmaps", "namespace": "games", "name": name, "ticket": 1, "peak": {COUNT: "1"}});
+    let mut entries = serde_json::Map::new();
+    while json!(entries).to_string().len() < gatehouse_quota::MAX_BYTES - 300 {
+        let name = format!("e{}", entries.len());
+        entries.insert(format!("uid-{name}"), json!(entry(&name).to_string()));
+    }
+    object["spec"]["tickets"] = json!(entries.len());
+    object["spec"]["entries"] = json!(entries);
+    api.put(object);
+    let verdict = replica.create("one").await;
+    assert!(matches!(verdict, Err(Refusal::Contended(_))), "{verdict:?}");
+    let bytes = ledger(&api, "a").to_string().len();
+    assert!(bytes <= gatehouse_quota::MAX_BYTES + 512, "{bytes}");
+    until("a place again", || blocks(&api, "a") == 0).await;
+    assert!(is_admitted(&replica.create("one").await));
     replica.stop().await;
 }
 
@@ -446,9 +474,9 @@ async fn creations_that_come_to_nothing_are_bounded_by_user_and_write_little() {
     let mut contended = 0;
     for index in 0..2_500 {
         let verdict = replica.create_of(&configmaps(), &configmap(&format!("x{index}")), false).await;
-        contended += usize::from(matches!(verdict, Verdict::Contended(_)));
+        contended += usize::from(matches!(verdict, Err(Refusal::Contended(_))));
         let again = replica.create_of(&configmaps(), &configmap("there"), false).await;
-        taken += usize::from(matches!(again, Verdict::Exists(_)));
+        taken += usize::from(matches!(again, Err(Refusal::Exists(_))));
         sleep(Duration::from_millis(4)).await;
     }
     assert_eq!((taken, contended), (2_500, 2_500 - gatehouse_quota::MAX_OF_USER));

@@ -1,4 +1,4 @@
-//! What single requests are told.
+//! The answers to single requests.
 
 use super::*;
 
@@ -13,12 +13,12 @@ async fn a_request_is_charged_before_it_is_admitted_and_settled_when_it_is_seen(
     assert_eq!((&owner["kind"], &owner["name"]), (&json!("TenantQuota"), &json!("a")));
 
     let verdict = replica.create_of(&configmaps(), &configmap("one"), false).await;
-    assert_eq!(verdict, Verdict::Admit { warnings: Vec::new(), quotas: vec!["a".into()], decision: None });
+    assert_eq!(verdict, Ok(Admission { warnings: Vec::new(), quotas: vec!["a".into()], decision: None }));
     let spec = ledger(&api, "a");
     let text = spec["entries"].as_object().unwrap().iter().find(|(name, _)| **name != "seal").unwrap().1;
     let block: Value = serde_json::from_str(text.as_str().unwrap()).unwrap();
     assert_eq!((&block["peak"], &block["reserved"]), (&json!({COUNT: "1"}), &json!({COUNT: "1"})));
-    until("told", || reserved(&api, "a") == json!({COUNT: "1"})).await;
+    until("reported", || reserved(&api, "a") == json!({COUNT: "1"})).await;
 
     api.put(configmap("one"));
     until("settled", || blocks(&api, "a") == 0).await;
@@ -34,11 +34,16 @@ async fn what_has_no_room_is_refused_in_the_words_of_resourcequota_and_counted()
     assert!(is_admitted(&replica.create("one").await));
     let asked = Instant::now();
     let message = r#"configmaps "two" is forbidden: exceeded quota: a, requested: count/configmaps=1, used: count/configmaps=1, limited: count/configmaps=1"#;
-    assert_eq!(replica.create("two").await, Verdict::Exceeded { message: message.into(), quota: "a".into() });
+    assert_eq!(
+        replica.create("two").await,
+        Err(Refusal::Exceeded { message: message.into(), quota: "a".into() })
+    );
     assert!(asked.elapsed() < Duration::from_millis(1500), "{:?}", asked.elapsed());
     let status = || api.get(POLICY, "tenantquotas", "", "a").unwrap()["status"].clone();
     until("counted", || status()["denied"] == 1).await;
     assert!(status()["lastDenial"]["message"].as_str().unwrap().starts_with("exceeded quota: a"));
+    let here = status()["byNamespace"]["games"].clone();
+    assert_eq!(here["lastDenials"], json!([status()["lastDenial"]]), "{here}");
     replica.stop().await;
 }
 
@@ -96,7 +101,7 @@ async fn a_later_quota_that_refuses_takes_back_what_an_earlier_one_has_charged()
     put_quota(&api, "a", &json!({COUNT: "5"}), "Deny");
     put_quota(&api, "b", &json!({COUNT: "0"}), "Deny");
     let replica = Replica::start(&api, true).ready().await;
-    let Verdict::Exceeded { quota, .. } = replica.create("one").await else { panic!("refused") };
+    let Err(Refusal::Exceeded { quota, .. }) = replica.create("one").await else { panic!("refused") };
     assert_eq!(quota, "b");
     until("taken back", || reserved(&api, "a").is_null() && blocks(&api, "a") == 0).await;
     replica.stop().await;
@@ -107,12 +112,12 @@ async fn a_quota_that_warns_admits_charges_and_says_so() {
     let api = server_api();
     put_quota(&api, "a", &json!({COUNT: "0"}), "Warn");
     let replica = Replica::start(&api, true).ready().await;
-    let Verdict::Admit { warnings, decision, .. } = replica.create("one").await else { panic!("admitted") };
+    let Ok(Admission { warnings, decision, .. }) = replica.create("one").await else { panic!("admitted") };
     assert_eq!(decision, Some("warned"));
     assert!(warnings[0].contains("exceeded quota: a, requested: count/configmaps=1"), "{warnings:?}");
     until("seen", || ledger(&api, "a")["used"] == json!({COUNT: "1"})).await;
     let status = || api.get(POLICY, "tenantquotas", "", "a").unwrap()["status"].clone();
-    until("told", || status()["overcommit"] == json!({COUNT: "1"})).await;
+    until("reported", || status()["overcommit"] == json!({COUNT: "1"})).await;
     let over = status()["conditions"][1].clone();
     assert_eq!((&over["type"], &over["status"]), (&json!("Overcommitted"), &json!("True")));
     replica.stop().await;
@@ -133,7 +138,8 @@ async fn a_fleet_is_scaled_as_far_as_there_is_room() {
     };
     let old = scale(&stored, 2);
     assert!(is_admitted(&replica.update(&fleets, &old, &scale(&stored, 8), "scale").await));
-    let Verdict::Exceeded { message, .. } = replica.update(&fleets, &old, &scale(&stored, 9), "scale").await
+    let Err(Refusal::Exceeded { message, .. }) =
+        replica.update(&fleets, &old, &scale(&stored, 9), "scale").await
     else {
         panic!("refused")
     };
@@ -149,7 +155,8 @@ async fn a_fleet_is_scaled_as_far_as_there_is_room() {
         "1m".into();
     let newer = api.put(newer);
     let old = scale(&newer, 2);
-    let Verdict::Exceeded { message, .. } = replica.update(&fleets, &old, &scale(&newer, 11), "scale").await
+    let Err(Refusal::Exceeded { message, .. }) =
+        replica.update(&fleets, &old, &scale(&newer, 11), "scale").await
     else {
         panic!("refused")
     };
@@ -171,7 +178,7 @@ async fn an_object_that_makes_no_sense_is_refused_by_field() {
     let fleets = GroupResource::new("agones.dev", "fleets");
     assert_eq!(
         replica.create_of(&fleets, &odd, false).await,
-        Verdict::Invalid(r#"spec.replicas: Invalid value: "many": must be an integer"#.into())
+        Err(Refusal::Invalid(r#"spec.replicas: Invalid value: "many": must be an integer"#.into()))
     );
     replica.stop().await;
 }
@@ -191,7 +198,7 @@ async fn an_autoscaler_is_held_to_the_limit_and_not_charged() {
     };
     let before = writes(&api);
     assert!(is_admitted(&replica.create_of(&scalers, &scaler(6), false).await));
-    let Verdict::Exceeded { message, .. } = replica.create_of(&scalers, &scaler(7), false).await else {
+    let Err(Refusal::Exceeded { message, .. }) = replica.create_of(&scalers, &scaler(7), false).await else {
         panic!("refused")
     };
     assert!(
@@ -233,13 +240,14 @@ async fn a_template_that_was_made_a_moment_ago_is_looked_up() {
                    "metadata": {"name": "large", "namespace": "games"}, "spec": {"resources": {"cpu": "5"}}}));
     let servers = GroupResource::new("pteronimbus.io", "gameservers");
     let server = |template: &str| json!({"metadata": {"name": "s", "namespace": "games", "uid": "uid-s"}, "spec": {"templateRef": template}});
-    let Verdict::Exceeded { message, .. } = replica.create_of(&servers, &server("large"), false).await else {
+    let Err(Refusal::Exceeded { message, .. }) = replica.create_of(&servers, &server("large"), false).await
+    else {
         panic!("refused")
     };
     assert!(message.contains("requested: requests.cpu=5, "), "{message}");
     assert_eq!(
         replica.create_of(&servers, &server("none"), false).await,
-        Verdict::Invalid(r#"spec.templateRef: Not found: GameTemplate "games/none""#.into())
+        Err(Refusal::Invalid(r#"spec.templateRef: Not found: GameTemplate "games/none""#.into()))
     );
     api.hold_watches(false);
     replica.stop().await;
@@ -255,7 +263,7 @@ async fn a_name_that_is_taken_charges_nothing() {
     until("seen", || ledger(&api, "a")["used"] == json!({COUNT: "1"})).await;
     for _ in 0..3 {
         let verdict = replica.create("one").await;
-        assert_eq!(verdict, Verdict::Exists("configmaps \"one\" already exists".into()));
+        assert_eq!(verdict, Err(Refusal::Exists("configmaps \"one\" already exists".into())));
     }
     // The world does not know yet that it has gone.
     api.hold_watches(true);

@@ -185,9 +185,9 @@ async fn a_scale_is_judged_by_what_it_scales_and_told_of_it() {
         (&json!(false), &json!(403)),
         "{response}"
     );
-    let told = site.outbox.next_now().expect("told");
+    let notice = site.broadcaster.next_now().expect("an Event");
     assert_eq!(
-        (&*told.regarding.kind, &*told.regarding.api_version, &*told.regarding.uid),
+        (&*notice.regarding.kind, &*notice.regarding.api_version, &*notice.regarding.uid),
         ("Fleet", "agones.dev/v1", "u-9")
     );
     review["request"]["object"] = scale(5);

@@ -152,8 +152,11 @@ async fn what_flux_makes_is_suspended_and_owned_by_gatehouse() {
         assert_eq!(refusal(&site, &review).await, "");
         for user in ["jane", "root"] {
             let forged = by(user, "kubectl", review.clone());
-            let said = refusal(&site, &forged).await;
-            assert!(said.contains("is reserved for Gatehouse and must not be changed"), "{user}: {said}");
+            let message = refusal(&site, &forged).await;
+            assert!(
+                message.contains("is reserved for Gatehouse and must not be changed"),
+                "{user}: {message}"
+            );
         }
     }
     // Gatehouse owns no field of a fleet: it gets servers when it is applied again.
@@ -181,8 +184,8 @@ async fn what_gatehouse_holds_is_kept_whoever_asks_but_for_the_collector() {
     let references = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "c"}]);
     let owned = with(held(), "/metadata/ownerReferences", references);
     for review in [deleted(&held()), changed(&held(), &owned)] {
-        let said = refusal(&site, &by("root", "kubectl", review.clone())).await;
-        assert!(said.contains("it is suspended by the freeze p/day"), "{said}");
+        let message = refusal(&site, &by("root", "kubectl", review.clone())).await;
+        assert!(message.contains("it is suspended by the freeze p/day"), "{message}");
         assert_eq!(refusal(&site, &by(COLLECTOR, "", review)).await, "");
     }
     // An owner that was named before, a label, and an object that is being deleted.
@@ -201,8 +204,8 @@ async fn what_gatehouse_holds_is_kept_whoever_asks_but_for_the_collector() {
         assert_eq!(refusal(&site, &by("root", "kubectl", deleted(&mine))).await, "", "{mine}");
     }
     // Without a policy in force, Gatehouse holds the object until it has released it.
-    let said = refusal(&Site::new(&[]), &by("root", "kubectl", deleted(&held()))).await;
-    assert!(said.contains("it is suspended by the freeze p/day"), "{said}");
+    let message = refusal(&Site::new(&[]), &by("root", "kubectl", deleted(&held()))).await;
+    assert!(message.contains("it is suspended by the freeze p/day"), "{message}");
 }
 
 #[tokio::test]
@@ -236,9 +239,10 @@ async fn nobody_writes_as_gatehouse() {
                 None => request::testing::review(FLUX, "kustomizations", new),
             };
             for user in ["jane", "root", CONTROLLER] {
-                let said = refusal(&site, &by(user, "kubectl", review.clone())).await;
-                let is_right = if expected.is_empty() { said.is_empty() } else { said.contains(expected) };
-                assert!(is_right, "{user} {old:?} {new}: {said:?}");
+                let message = refusal(&site, &by(user, "kubectl", review.clone())).await;
+                let is_right =
+                    if expected.is_empty() { message.is_empty() } else { message.contains(expected) };
+                assert!(is_right, "{user} {old:?} {new}: {message:?}");
             }
             // Gatehouse's own writes are not judged, nor entries on a kind that it never holds.
             assert_eq!(refusal(&site, &by(OWN, "gatehouse", review)).await, "");

@@ -244,3 +244,17 @@ async fn a_counted_kind_that_never_answers_is_waited_for_and_not_for_ever() {
     assert!(running.world.readiness().is_ok());
     running.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_that_comes_right_after_the_start_does_not_take_readiness_back() {
+    let api = server_api();
+    api.serve("", "v1", "secrets", "Secret");
+    api.hang("", "secrets");
+    let running = observe(&api);
+    running.ready().await;
+    api.put(quota("a", 1, &[("count/secrets", "5")]));
+    let snapshot = running.until("seen", |snapshot| snapshot.quotas.len() == 1).await;
+    assert_eq!(snapshot.obstacles(&snapshot.quotas[0]).len(), 1);
+    assert_eq!(running.world.readiness(), Ok(()));
+    running.stop().await;
+}

@@ -8,7 +8,7 @@ use super::*;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Fleet { name: u8, namespace: u8, replicas: u8, anew: bool },
+    Fleet { name: u8, namespace: u8, replicas: u8, recreated: bool },
     Server { name: u8, template: u8 },
     Template { name: u8, cpu: u8 },
     Delete { what: u8, name: u8, namespace: u8 },
@@ -20,7 +20,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let small = 0..3u8;
     let step = prop_oneof![
         4 => (small.clone(), small.clone(), 0..5u8, any::<bool>())
-            .prop_map(|(name, namespace, replicas, anew)| Step::Fleet { name, namespace, replicas, anew }),
+            .prop_map(|(name, namespace, replicas, recreated)| Step::Fleet { name, namespace, replicas, recreated }),
         3 => (small.clone(), small.clone()).prop_map(|(name, template)| Step::Server { name, template }),
         3 => (small.clone(), 0..4u8).prop_map(|(name, cpu)| Step::Template { name, cpu }),
         3 => (small.clone(), small.clone(), small.clone())
@@ -43,10 +43,10 @@ fn run(builder: &mut Builder, steps: &[Step]) {
     for (index, step) in steps.iter().enumerate() {
         let version = index as u64 + 1;
         match step {
-            Step::Fleet { name, namespace, replicas, anew } => {
+            Step::Fleet { name, namespace, replicas, recreated } => {
                 let mut object = fleet(&format!("f{name}"), version, (*replicas).into());
                 object["metadata"]["namespace"] = format!("n{namespace}").into();
-                let life = if *anew { version } else { 0 };
+                let life = if *recreated { version } else { 0 };
                 object["metadata"]["uid"] = format!("{name}-{namespace}-{life}").into();
                 builder.apply(&fleets(), &object);
             }

@@ -30,7 +30,7 @@ pub(super) struct Ruleset {
 
 /// The last snapshot, and when to visit which object.
 #[derive(Debug, Default)]
-pub(super) struct Touched {
+pub(super) struct Visits {
     seen: Option<Arc<Snapshot>>,
     rulesets: HashMap<Str, Ruleset>,
     /// When the next freeze begins or ends in any namespace.
@@ -40,7 +40,7 @@ pub(super) struct Touched {
     again: BTreeSet<Place>,
 }
 
-impl Touched {
+impl Visits {
     /// The objects to visit now, including deleted ones.
     pub(super) fn take(&mut self, snapshot: &Arc<Snapshot>, now: Timestamp) -> BTreeSet<Place> {
         let before = self.seen.replace(Arc::clone(snapshot)).unwrap_or_default();
@@ -185,57 +185,57 @@ mod tests {
 
     #[test]
     fn one_change_is_one_look() {
-        let (mut builder, mut touched) = (world(), Touched::default());
+        let (mut builder, mut visits) = (world(), Visits::default());
         let now = at("2027-01-06T09:00:00Z");
-        assert_eq!(touched.take(&Arc::new(builder.snapshot()), now).len(), 2000);
-        assert!(touched.take(&Arc::new(builder.snapshot()), now).is_empty());
+        assert_eq!(visits.take(&Arc::new(builder.snapshot()), now).len(), 2000);
+        assert!(visits.take(&Arc::new(builder.snapshot()), now).is_empty());
         builder.apply(resource_of(Kind::Kustomization), &kustomization("a", "k7", 5000));
         builder.delete(resource_of(Kind::Kustomization), "b", "k8");
-        let looked = touched.take(&Arc::new(builder.snapshot()), now);
+        let looked = visits.take(&Arc::new(builder.snapshot()), now);
         assert_eq!(looked.iter().map(|(_, key)| &*key.name).collect::<Vec<_>>(), ["k7", "k8"]);
     }
 
     #[test]
     fn a_freeze_touches_the_namespaces_that_it_is_for() {
-        let (builder, mut touched) = (world(), Touched::default());
+        let (builder, mut visits) = (world(), Visits::default());
         let snapshot = Arc::new(builder.snapshot());
-        touched.take(&snapshot, at("2027-01-06T09:00:00Z"));
-        assert_eq!(touched.next(), Some(at("2027-01-06T12:00:00Z")));
-        assert!(touched.take(&snapshot, at("2027-01-06T11:59:59Z")).is_empty());
-        let looked = touched.take(&snapshot, at("2027-01-06T12:00:00Z"));
-        assert_eq!((looked.len(), touched.ruleset("a").unwrap().holds.len()), (1000, 1));
+        visits.take(&snapshot, at("2027-01-06T09:00:00Z"));
+        assert_eq!(visits.next(), Some(at("2027-01-06T12:00:00Z")));
+        assert!(visits.take(&snapshot, at("2027-01-06T11:59:59Z")).is_empty());
+        let looked = visits.take(&snapshot, at("2027-01-06T12:00:00Z"));
+        assert_eq!((looked.len(), visits.ruleset("a").unwrap().holds.len()), (1000, 1));
         assert!(looked.iter().all(|(_, key)| &*key.namespace == "a"));
-        assert!(touched.take(&snapshot, at("2027-01-06T12:30:00Z")).is_empty());
-        assert_eq!(touched.next(), Some(at("2027-01-06T13:00:00Z")));
+        assert!(visits.take(&snapshot, at("2027-01-06T12:30:00Z")).is_empty());
+        assert_eq!(visits.next(), Some(at("2027-01-06T13:00:00Z")));
     }
 
     #[test]
     fn a_namespace_that_is_relabelled_or_going_is_looked_at_again() {
-        let (mut builder, mut touched) = (world(), Touched::default());
+        let (mut builder, mut visits) = (world(), Visits::default());
         let now = at("2027-01-06T12:30:00Z");
-        touched.take(&Arc::new(builder.snapshot()), now);
+        visits.take(&Arc::new(builder.snapshot()), now);
         builder.namespace("b", &[("tenant", "a")]);
-        assert_eq!(touched.take(&Arc::new(builder.snapshot()), now).len(), 1000);
-        assert_eq!(touched.ruleset("b").unwrap().holds.len(), 1);
+        assert_eq!(visits.take(&Arc::new(builder.snapshot()), now).len(), 1000);
+        assert_eq!(visits.ruleset("b").unwrap().holds.len(), 1);
         let going = json!({"metadata": {"name": "b", "labels": {"tenant": "a"},
                                         "deletionTimestamp": "2027-01-06T12:30:00Z"}});
         builder.apply(&gatehouse_quota::GroupResource::new("", "namespaces"), &going);
-        assert_eq!(touched.take(&Arc::new(builder.snapshot()), now).len(), 1000);
-        assert!(touched.ruleset("b").unwrap().holds.is_empty(), "what goes is let go");
+        assert_eq!(visits.take(&Arc::new(builder.snapshot()), now).len(), 1000);
+        assert!(visits.ruleset("b").unwrap().holds.is_empty(), "what goes is let go");
     }
 
     #[test]
     fn what_is_due_is_looked_at_once_and_can_be_put_off() {
-        let (builder, mut touched) = (world(), Touched::default());
+        let (builder, mut visits) = (world(), Visits::default());
         let snapshot = Arc::new(builder.snapshot());
-        let place = touched.take(&snapshot, at("2027-01-06T09:00:00Z")).pop_first().unwrap();
-        touched.look_at(&place, Some(at("2027-01-06T10:00:00Z")));
-        touched.look_at(&place, Some(at("2027-01-06T10:30:00Z")));
-        assert_eq!(touched.next(), Some(at("2027-01-06T10:30:00Z")));
-        assert!(touched.take(&snapshot, at("2027-01-06T10:15:00Z")).is_empty());
-        assert_eq!(touched.take(&snapshot, at("2027-01-06T10:30:00Z")), BTreeSet::from([place.clone()]));
-        assert!(touched.take(&snapshot, at("2027-01-06T10:31:00Z")).is_empty());
-        touched.again(place.clone());
-        assert_eq!(touched.take(&snapshot, at("2027-01-06T10:31:00Z")), BTreeSet::from([place]));
+        let place = visits.take(&snapshot, at("2027-01-06T09:00:00Z")).pop_first().unwrap();
+        visits.look_at(&place, Some(at("2027-01-06T10:00:00Z")));
+        visits.look_at(&place, Some(at("2027-01-06T10:30:00Z")));
+        assert_eq!(visits.next(), Some(at("2027-01-06T10:30:00Z")));
+        assert!(visits.take(&snapshot, at("2027-01-06T10:15:00Z")).is_empty());
+        assert_eq!(visits.take(&snapshot, at("2027-01-06T10:30:00Z")), BTreeSet::from([place.clone()]));
+        assert!(visits.take(&snapshot, at("2027-01-06T10:31:00Z")).is_empty());
+        visits.again(place.clone());
+        assert_eq!(visits.take(&snapshot, at("2027-01-06T10:31:00Z")), BTreeSet::from([place]));
     }
 }

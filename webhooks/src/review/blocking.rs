@@ -25,12 +25,12 @@ impl Lane {
         }
         // The semaphore is never closed.
         let _turn = self.0.acquire().await;
-        apart(length, work)
+        block_in_place_if_long(length, work)
     }
 }
 
 /// Runs `work` on a text of `length` bytes. If it is long, other tasks of this thread move to another thread.
-pub(super) fn apart<T>(length: usize, work: impl FnOnce() -> T) -> T {
+pub(super) fn block_in_place_if_long<T>(length: usize, work: impl FnOnce() -> T) -> T {
     let has_others = || Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
     if length > LONG && has_others() { block_in_place(work) } else { work() }
 }

@@ -8,17 +8,17 @@ use std::{
 
 use gatehouse_apiservice::{denial, policy::Enforcement};
 use gatehouse_inventory::Str;
-use gatehouse_quota::{CompiledQuota, Proposal};
+use gatehouse_quota::{Charged, CompiledQuota, Outcome, Proposal};
 use tokio::{sync::mpsc, sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    ask::{self, AskError, Facts, Question},
-    commit::{Admission, Asked, Committer, Job, QUEUE, Refusal, Shared},
+    commit::{Asked, Committer, Job, QUEUE, Shared},
     denials::Denials,
     replacements::{Refused, Replacement, Replacements, because_of_going},
     settle::BEYOND_TIMEOUT,
     status,
+    usage_change::{self, QuotaRequest, UsageChange, UsageChangeError},
 };
 use crate::{
     controllers::Interception,
@@ -45,17 +45,22 @@ struct Inner {
 }
 
 /// The verdict of the quotas of a namespace on a request.
+pub type Verdict = Result<Admission, Refusal>;
+
+/// A request that the quotas admit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Admission {
+    /// Warnings for the requester.
+    pub warnings: Vec<String>,
+    /// The quotas that limit it.
+    pub quotas: Vec<String>,
+    /// `warned` or `audited`, if it exceeds a quota that does not deny.
+    pub decision: Option<&'static str>,
+}
+
+/// Why the quotas do not admit a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// Admitted and charged.
-    Admit {
-        /// Warnings for the requester.
-        warnings: Vec<String>,
-        /// The quotas that limit it.
-        quotas: Vec<String>,
-        /// `warned` or `audited`, if it exceeds a quota that does not deny.
-        decision: Option<&'static str>,
-    },
+pub enum Refusal {
     /// Denied: there is no room.
     Exceeded {
         /// The message, worded as ResourceQuota's.
@@ -153,37 +158,37 @@ impl Quotas {
 
     /// The verdict of the quotas of a namespace on a request. `over` are these quotas, by name; if none limits the
     /// resource, the request need not be read: see [`Quotas::concerned`].
-    pub async fn review(&self, over: &[Arc<CompiledQuota>], facts: Facts<'_>) -> Verdict {
+    pub async fn review(&self, over: &[Arc<CompiledQuota>], request: QuotaRequest<'_>) -> Verdict {
         let shared = &self.0.shared;
-        let left = facts.until.saturating_duration_since(Instant::now());
+        let left = request.until.saturating_duration_since(Instant::now());
         let until = Instant::now() + left.mul_f64(SHARE);
         let world = shared.world.snapshot();
-        let question = match ask::question(&facts, &world, &shared.live).await {
-            Ok(question) => question,
-            Err(AskError::Invalid(message)) => return Verdict::Invalid(message),
-            Err(AskError::Unknown(message)) => return Verdict::Contended(format!("{message}: try again")),
+        let change = match usage_change::of(&request, &world, &shared.live).await {
+            Ok(change) => change,
+            Err(UsageChangeError::Invalid(message)) => return Err(Refusal::Invalid(message)),
+            Err(UsageChangeError::Unknown(message)) => {
+                return Err(Refusal::Contended(format!("{message}: try again")));
+            }
         };
-        if let Some(name) = ask::taken(&facts, &question, &world, &shared.live).await {
-            return Verdict::Exists(format!("{} {name:?} already exists", facts.resource));
+        if let Some(name) = usage_change::taken(&request, &change, &world, &shared.live).await {
+            return Err(Refusal::Exists(format!("{} {name:?} already exists", request.resource)));
         }
         drop(world);
-        let replaced = question.charge.as_ref().zip(question.replacement.as_ref());
+        let replaced = change.charge.as_ref().zip(change.replacement.as_ref());
         let replaced = replaced.map(|(charge, amounts)| Replacement {
             uid: &charge.uid,
-            namespace: facts.namespace,
+            namespace: request.namespace,
             amounts,
-            dry_run: facts.dry_run,
+            dry_run: request.dry_run,
         });
         if let Some(new) = replaced {
             let admitted = self.0.replacements.admit(&shared.world, over, new, until).await;
             if let Err(Refused { quota, why }) = admitted {
-                return self.exceeded(&quota, &facts, &question, &why);
+                return Err(self.exceeded(&quota, &request, &change, &why));
             }
         }
-        let verdict = self.decide(over, &facts, &question, until).await;
-        if let Some(new) = replaced
-            && !matches!(verdict, Verdict::Admit { .. })
-        {
+        let verdict = self.decide(over, &request, &change, until).await;
+        if let Some(new) = replaced.filter(|_| verdict.is_err()) {
             self.0.replacements.withdraw(new.uid);
         }
         verdict
@@ -193,132 +198,139 @@ impl Quotas {
     async fn decide(
         &self,
         over: &[Arc<CompiledQuota>],
-        facts: &Facts<'_>,
-        question: &Question,
+        request: &QuotaRequest<'_>,
+        change: &UsageChange,
         until: Instant,
     ) -> Verdict {
         let shared = &self.0.shared;
         let count = |quota: &str, outcome: &str| {
-            shared.metrics.count_quota_decision(quota, DryRun(facts.dry_run), outcome);
+            shared.metrics.count_quota_decision(quota, DryRun(request.dry_run), outcome);
         };
-        if let Some(why) = over.iter().find_map(|quota| question.shrunk_under(quota)) {
-            return Verdict::Invalid(why);
+        if let Some(why) = over.iter().find_map(|quota| change.shrunk_under(quota)) {
+            return Err(Refusal::Invalid(why));
         }
-        let (mut warnings, mut quotas, mut decision) = (Vec::new(), Vec::new(), None);
+        let mut admission = Admission::default();
         for quota in over {
-            let Some(unstated) = question.unstated_under(quota) else { continue };
+            let Some(unstated) = change.unstated_under(quota) else { continue };
             let message = denial::unstated(&quota.name, &unstated);
             match quota.enforcement {
-                Enforcement::Deny => return self.exceeded(quota, facts, question, &message),
-                Enforcement::Warn => {
-                    warnings.push(format!("{} {:?}: {message}", facts.resource, question.name));
-                    decision = Some("warned");
-                }
-                Enforcement::Audit => decision = decision.or(Some("audited")),
+                Enforcement::Deny => return Err(self.exceeded(quota, request, change, &message)),
+                Enforcement::Warn => admission.warn(request, change, &message),
+                Enforcement::Audit => admission.audit(),
             }
         }
         let mut charged: Vec<(&CompiledQuota, Proposal, i64)> = Vec::new();
-        for quota in over.iter().filter(|quota| ask::concerns(quota, facts.resource)) {
+        for quota in over.iter().filter(|quota| usage_change::concerns(quota, request.resource)) {
             let name = &*quota.name;
-            quotas.push(name.to_owned());
+            admission.quotas.push(name.to_owned());
             let denies = quota.enforcement == Enforcement::Deny;
-            let verdict = match self.ask(quota, question, facts.dry_run, until).await {
-                Ok(Admission { receipt, exceeds }) => {
-                    let forced = question.charge.as_ref().is_some_and(|charge| charge.forced);
-                    if let (Some(receipt), Some(proposal)) = (receipt, &question.charge) {
+            let refusal = match self.ask(quota, change, request.dry_run, until).await {
+                Some(Outcome::Charged(Charged { receipt, exceeds })) => {
+                    let forced = change.charge.as_ref().is_some_and(|charge| charge.forced);
+                    if let (Some(receipt), Some(proposal)) = (receipt, &change.charge) {
                         charged.push((quota, proposal.clone(), receipt));
                     }
-                    match exceeds {
-                        Some(exceeds) if !denies && !forced => {
-                            let is_warn = quota.enforcement == Enforcement::Warn;
-                            if is_warn {
-                                let message = exceeds.message(name);
-                                warnings.push(format!("{} {:?}: {message}", facts.resource, question.name));
-                            }
-                            let done = if is_warn { "warned" } else { "audited" };
-                            // `warned` takes precedence over `audited`.
-                            decision = if is_warn { Some(done) } else { decision.or(Some(done)) };
-                            count(name, done);
+                    match exceeds.filter(|_| !denies && !forced) {
+                        Some(exceeds) if quota.enforcement == Enforcement::Warn => {
+                            admission.warn(request, change, &exceeds.message(name));
+                            count(name, "warned");
                         }
-                        _ => count(name, "admitted"),
+                        Some(_) => {
+                            admission.audit();
+                            count(name, "audited");
+                        }
+                        None => count(name, "admitted"),
                     }
                     continue;
                 }
-                // A quota that does not deny never blocks a request; settling adds what the ledger lacks now.
-                Err(Refusal::Contended) if !denies => {
-                    count(name, "contended");
-                    continue;
-                }
-                Err(Refusal::Contended) => {
-                    count(name, "contended");
-                    Verdict::Contended(format!("quota {name:?} could not be charged in time: try again"))
-                }
-                Err(Refusal::Exceeded(exceeded)) => {
+                Some(Outcome::Exceeded { exceeded, .. }) => {
                     let going = because_of_going(&shared.world.snapshot(), quota, &exceeded);
-                    self.exceeded(quota, facts, question, &(exceeded.message(name) + &going))
+                    self.exceeded(quota, request, change, &(exceeded.message(name) + &going))
+                }
+                _ => {
+                    count(name, "contended");
+                    // A quota that does not deny never blocks a request; settling adds what the ledger lacks now.
+                    if !denies {
+                        continue;
+                    }
+                    Refusal::Contended(format!("quota {name:?} could not be charged in time: try again"))
                 }
             };
             for (quota, proposal, receipt) in charged {
                 self.withdraw(quota, proposal, receipt);
             }
-            return verdict;
+            return Err(refusal);
         }
-        Verdict::Admit { warnings, quotas, decision }
+        Ok(admission)
     }
 
     /// Denies the request, and counts the denial.
-    fn exceeded(&self, quota: &CompiledQuota, facts: &Facts<'_>, question: &Question, why: &str) -> Verdict {
+    fn exceeded(
+        &self,
+        quota: &CompiledQuota,
+        request: &QuotaRequest<'_>,
+        change: &UsageChange,
+        why: &str,
+    ) -> Refusal {
         let Inner { shared, denials, .. } = &*self.0;
-        shared.metrics.count_quota_decision(&quota.name, DryRun(facts.dry_run), "exceeded");
-        if !facts.dry_run {
-            denials.count(&quota.name, &quota.uid, why);
+        shared.metrics.count_quota_decision(&quota.name, DryRun(request.dry_run), "exceeded");
+        if !request.dry_run {
+            denials.count(&quota.name, &quota.uid, request.namespace, why);
         }
-        let message = denial::forbidden(facts.resource, &question.name, why);
-        Verdict::Exceeded { message, quota: quota.name.clone() }
+        let message = denial::forbidden(request.resource, &change.name, why);
+        Refusal::Exceeded { message, quota: quota.name.clone() }
     }
 
     /// Whether any of the quotas of a namespace limits what objects of the resource use.
     pub fn concerned(over: &[Arc<CompiledQuota>], resource: &gatehouse_quota::GroupResource) -> bool {
-        over.iter().any(|quota| ask::concerns(quota, resource))
+        over.iter().any(|quota| usage_change::concerns(quota, resource))
     }
 
+    /// What a quota decides about what a request asks for; `None` if it does not decide in time.
     async fn ask(
         &self,
         quota: &CompiledQuota,
-        question: &Question,
+        change: &UsageChange,
         dry_run: bool,
         until: Instant,
-    ) -> Result<Admission, Refusal> {
-        let mut answer = Admission::default();
+    ) -> Option<Outcome> {
+        let mut admitted = Charged::default();
         let denies = quota.enforcement == Enforcement::Deny;
-        if let Some(request) = &question.ceiling {
-            let ceiling = quota.relevant(&request.ceiling);
+        if let Some(growth) = &change.ceiling {
+            let ceiling = quota.relevant(&growth.ceiling);
             if !ceiling.is_empty() {
-                let instead_of = quota.relevant(&request.instead_of);
+                let instead_of = quota.relevant(&growth.instead_of);
                 let asked = Asked::Ceiling { ceiling, instead_of, forced: !denies };
-                answer = self.send(quota, asked, until).await?;
+                match self.send(quota, asked, until).await? {
+                    Outcome::Charged(charged) => admitted = charged,
+                    outcome => return Some(outcome),
+                }
             }
         }
-        let Some(proposal) = &question.charge else { return Ok(answer) };
-        let grows = proposal.new.iter().any(|(dimension, quantity)| {
-            *quantity > proposal.old.get(dimension) && quota.hard.contains_key(dimension)
-        });
-        if !grows {
-            return Ok(answer);
-        }
+        let grows = |proposal: &&Proposal| {
+            proposal.new.iter().any(|(dimension, quantity)| {
+                *quantity > proposal.old.get(dimension) && quota.hard.contains_key(dimension)
+            })
+        };
+        let Some(proposal) = change.charge.as_ref().filter(grows) else {
+            return Some(Outcome::Charged(admitted));
+        };
         let proposal = Proposal { forced: proposal.forced || !denies, ..proposal.clone() };
         let asked = if dry_run { Asked::Try(proposal) } else { Asked::Charge(proposal) };
-        let Admission { receipt, exceeds } = self.send(quota, asked, until).await?;
-        Ok(Admission { receipt, exceeds: exceeds.or(answer.exceeds) })
+        Some(match self.send(quota, asked, until).await? {
+            Outcome::Charged(Charged { exceeds, receipt }) => {
+                Outcome::Charged(Charged { exceeds: exceeds.or(admitted.exceeds), receipt })
+            }
+            Outcome::NoIncrease | Outcome::Superseded => Outcome::Charged(admitted),
+            outcome => outcome,
+        })
     }
 
-    async fn send(&self, quota: &CompiledQuota, asked: Asked, until: Instant) -> Result<Admission, Refusal> {
-        let (job, answer) = Job::new(asked, until);
-        self.handle(&quota.name).try_send(job).map_err(|_| Refusal::Contended)?;
-        match tokio::time::timeout_at(until, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) | Err(_) => Err(Refusal::Contended),
-        }
+    /// What a quota's task answers; `None` if it does not answer in time.
+    async fn send(&self, quota: &CompiledQuota, asked: Asked, until: Instant) -> Option<Outcome> {
+        let (job, outcome) = Job::new(asked, until);
+        self.handle(&quota.name).try_send(job).ok()?;
+        tokio::time::timeout_at(until, outcome).await.ok()?.ok()
     }
 
     /// Withdraws a charge without waiting. If that fails, the charge expires.
@@ -327,5 +339,17 @@ impl Quotas {
         const PATIENCE: Duration = Duration::from_secs(10);
         let (job, _) = Job::new(Asked::Withdraw(proposal, receipt), Instant::now() + PATIENCE);
         let _ = self.handle(&quota.name).try_send(job.unanswered());
+    }
+}
+
+impl Admission {
+    /// Admits with a warning, which takes precedence over an audit.
+    fn warn(&mut self, request: &QuotaRequest<'_>, change: &UsageChange, message: &str) {
+        self.warnings.push(format!("{} {:?}: {message}", request.resource, change.name));
+        self.decision = Some("warned");
+    }
+
+    fn audit(&mut self) {
+        self.decision = self.decision.or(Some("audited"));
     }
 }

@@ -26,7 +26,7 @@ const UNIT: usize = 1 << 10;
 
 /// The memory for what is built from reviews.
 #[derive(Debug)]
-pub struct Room {
+pub struct ReviewMemory {
     small: Arc<Semaphore>,
     large: Arc<Semaphore>,
 }
@@ -37,14 +37,14 @@ pub(super) struct Reservation {
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Default for Room {
+impl Default for ReviewMemory {
     fn default() -> Self {
         let room = |bytes: usize| Arc::new(Semaphore::new(bytes / UNIT));
         Self { small: room(SMALL), large: room(LARGE) }
     }
 }
 
-impl Room {
+impl ReviewMemory {
     /// The most bytes that may be built from texts of `text` bytes together.
     pub(super) fn bound(text: usize) -> usize {
         text.saturating_mul(MOST_PER_BYTE).min(MOST)
@@ -82,9 +82,9 @@ mod tests {
 
     #[test]
     fn large_reviews_wait_for_each_other_and_never_keep_small_ones_waiting() {
-        let room = Room::default();
+        let room = ReviewMemory::default();
         let take = |bytes| room.reserve(bytes).now_or_never();
-        let mut first = take(Room::bound(usize::MAX)).expect("there is room");
+        let mut first = take(ReviewMemory::bound(usize::MAX)).expect("there is room");
         let second = take(MOST).expect("there is room for a second one");
         assert!(take(MOST / 2).is_none());
         let small: Vec<_> = std::iter::from_fn(|| take(MOST_OF_SMALL - BASE)).collect();
@@ -101,7 +101,8 @@ mod tests {
         let shape = gatehouse_object::Shape::new(gatehouse_object::WHOLE);
         for (many, separator) in [("0", ","), ("[]", ","), ("{}", ","), ("\"\"", ","), ("[0]", ",")] {
             let json = format!("{{\"spec\":[{}]}}", vec![many; 10_000].join(separator));
-            let read = gatehouse_object::read(&json, &shape, Room::bound(json.len())).expect("there is room");
+            let read = gatehouse_object::read(&json, &shape, ReviewMemory::bound(json.len()))
+                .expect("there is room");
             assert!(read.cost > json.len(), "{}", read.cost);
         }
     }

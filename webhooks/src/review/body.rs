@@ -9,7 +9,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, header};
 use tokio::time::Instant;
 
-use super::intake::{Arrived, Intake};
+use super::body_memory::{BodyMemory, ReceivedBody};
 
 /// The most bytes of a body. kube-apiserver reads at most 3 MiB of a request. It sends the new object (the stored one
 /// with a patch of that size applied: at most 4.5 MiB), the old one (1.5 MiB, etcd's limit) and some kilobytes about
@@ -23,14 +23,14 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// This fraction (1/10) of the timeout is left for sending the response: one that arrives too late is lost.
 const WAY_BACK: u32 = 10;
 
-/// Reads bodies within the limits of [`Intake`].
-pub(super) struct Reader {
-    intake: Intake,
+/// Reads bodies within the limits of [`BodyMemory`].
+pub(super) struct BodyReader {
+    memory: BodyMemory,
 }
 
-impl Reader {
+impl BodyReader {
     pub(super) fn new() -> Self {
-        Self { intake: Intake::new() }
+        Self { memory: BodyMemory::new() }
     }
 
     /// The whole body, if it is JSON, within the size limit, and arrives in time. It holds its room until it is
@@ -41,13 +41,13 @@ impl Reader {
         holder: Holder,
         body: RequestBody,
         until: Instant,
-    ) -> Result<Arrived, ApiError> {
+    ) -> Result<ReceivedBody, ApiError> {
         if parts.method != Method::POST {
             return Err(ApiError::only_post(&parts.method));
         }
         is_json(&parts.headers)?;
         let late = |_| ApiError::timeout("the body did not arrive in time");
-        tokio::time::timeout_at(until, self.intake.take(holder, body)).await.map_err(late)?
+        tokio::time::timeout_at(until, self.memory.take(holder, body)).await.map_err(late)?
     }
 }
 

@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_secs(3);
 const RATE: u32 = 128 * 1024;
 
 /// Receives bodies.
-pub(super) struct Intake {
+pub(super) struct BodyMemory {
     firsts: Arc<FairShare<Holder>>,
     rest: Arc<FairShare<Holder>>,
     /// A body that holds the lane needs no room for the bytes beyond its first part. Without the lane, several large
@@ -40,7 +40,7 @@ pub(super) struct Intake {
 }
 
 /// A complete body, and its room.
-pub(super) struct Arrived {
+pub(super) struct ReceivedBody {
     pub(super) bytes: Bytes,
     _room: Room,
 }
@@ -53,17 +53,17 @@ struct Room {
 
 /// The time that was spent waiting for a body.
 #[derive(Default)]
-struct Pace {
+struct IdleTime {
     waited: Duration,
 }
 
-impl Intake {
+impl BodyMemory {
     pub(super) fn new() -> Self {
         Self { firsts: FairShare::new(FIRSTS), rest: FairShare::new(REST), lane: Arc::new(Semaphore::new(1)) }
     }
 
     /// Receives a whole body, and waits for room as needed.
-    pub(super) async fn take(&self, holder: Holder, mut body: RequestBody) -> Result<Arrived, ApiError> {
+    pub(super) async fn take(&self, holder: Holder, mut body: RequestBody) -> Result<ReceivedBody, ApiError> {
         use hyper::body::Body as _;
         let hint = body.size_hint();
         if hint.lower() > MAX_BODY as u64 {
@@ -72,7 +72,7 @@ impl Intake {
         let declared = hint.exact().and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
         let mut room =
             Room { first: self.firsts.nothing(holder.clone()), rest: self.rest.nothing(holder), lane: None };
-        let mut pace = Pace::default();
+        let mut pace = IdleTime::default();
         let mut bytes = BytesMut::new();
         while let Some(chunk) = pace.next(&mut body, bytes.len()).await? {
             let length = bytes.len() + chunk.len();
@@ -87,7 +87,7 @@ impl Intake {
             }
             bytes.extend_from_slice(&chunk);
         }
-        Ok(Arrived { bytes: bytes.freeze(), _room: room })
+        Ok(ReceivedBody { bytes: bytes.freeze(), _room: room })
     }
 }
 
@@ -107,7 +107,7 @@ impl Room {
     }
 }
 
-impl Pace {
+impl IdleTime {
     /// The next bytes of a body of which `received` bytes have arrived; `None` at its end.
     async fn next(&mut self, body: &mut RequestBody, received: usize) -> Result<Option<Bytes>, ApiError> {
         let earned = Duration::from_secs(1) * u32::try_from(received).unwrap_or(u32::MAX) / RATE;
@@ -158,12 +158,16 @@ mod tests {
         StreamBody::new(chunks).boxed_unsync()
     }
 
-    fn code(outcome: Result<Arrived, ApiError>) -> Result<usize, u16> {
+    fn code(outcome: Result<ReceivedBody, ApiError>) -> Result<usize, u16> {
         outcome.map(|arrived| arrived.bytes.len()).map_err(|error| error.code().as_u16())
     }
 
     /// The outcome for a body that does not have to wait for room.
-    async fn at_once(intake: &Intake, holder: Holder, length: usize) -> Option<Result<Arrived, ApiError>> {
+    async fn at_once(
+        intake: &BodyMemory,
+        holder: Holder,
+        length: usize,
+    ) -> Option<Result<ReceivedBody, ApiError>> {
         timeout(Duration::from_millis(1), intake.take(holder, whole(length))).await.ok()
     }
 
@@ -188,7 +192,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_declared_and_not_sent_takes_no_room_and_is_cut_soon() {
-        let intake = Intake::new();
+        let intake = BodyMemory::new();
         let strangers: Vec<_> = (0..600).map(|_| intake.take(from(1), Declared.boxed_unsync())).collect();
         let beside = async {
             tokio::task::yield_now().await;
@@ -205,7 +209,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn room_is_held_until_the_review_is_answered_and_large_bodies_leave_small_ones_theirs() {
-        let intake = Intake::new();
+        let intake = BodyMemory::new();
         let mut held = Vec::new();
         while let Some(arrived) = at_once(&intake, from(1), MAX_BODY).await {
             held.push(arrived.unwrap_or_else(|error| panic!("{error}")));
@@ -231,7 +235,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn large_bodies_that_come_together_all_arrive() {
-        let intake = Intake::new();
+        let intake = BodyMemory::new();
         let bodies =
             (0..40).map(|_| intake.take(from(1), paced(MAX_BODY / CHUNK, CHUNK, Duration::from_millis(1))));
         // Each body is dropped as soon as it has arrived.
@@ -241,7 +245,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_goes_on_arriving_or_is_cut() {
-        let intake = Intake::new();
+        let intake = BodyMemory::new();
         for (chunks, chunk, pause, expected) in [
             (2, 1000, PAUSE / 3, Ok(2000)),
             (2, 1000, PAUSE + Duration::from_millis(1), Err(504)),

@@ -12,29 +12,29 @@ use crate::metrics::Metrics;
 use crate::world::{Snapshot, World};
 
 /// The interval of checks. The world changes all the time, but policies and quotas are rarely deleted.
-const LOOK: Duration = Duration::from_mins(1);
+const INTERVAL: Duration = Duration::from_mins(1);
 
 /// The policies and quotas at the last check.
 #[derive(Default)]
-struct Known {
+struct Names {
     policies: BTreeSet<Str>,
     quotas: BTreeSet<Str>,
 }
 
 /// Checks periodically, until `stop` is cancelled.
 pub(super) async fn forget(world: World, metrics: Arc<Metrics>, stop: CancellationToken) {
-    let mut known = Known::default();
-    let looking = async {
+    let mut names = Names::default();
+    let updating = async {
         loop {
-            known.look(&world.snapshot(), &metrics);
-            tokio::time::sleep(LOOK).await;
+            names.update(&world.snapshot(), &metrics);
+            tokio::time::sleep(INTERVAL).await;
         }
     };
-    stop.run_until_cancelled(looking).await;
+    stop.run_until_cancelled(updating).await;
 }
 
-impl Known {
-    fn look(&mut self, snapshot: &Snapshot, metrics: &Metrics) {
+impl Names {
+    fn update(&mut self, snapshot: &Snapshot, metrics: &Metrics) {
         let now = Self {
             policies: snapshot.reconcile_policies.keys().cloned().collect(),
             quotas: snapshot.tenant_quotas.keys().cloned().collect(),
@@ -59,18 +59,18 @@ mod tests {
     fn counts_go_with_what_they_were_of() {
         let registry = Registry::new();
         let metrics = Metrics::new(&registry);
-        let (mut world, mut known) = (Builder::new(), Known::default());
+        let (mut world, mut names) = (Builder::new(), Names::default());
         let quotas = GroupResource::new("policy.gatehouse.dev", "tenantquotas");
         let object = json!({
             "apiVersion": "policy.gatehouse.dev/v1alpha1", "kind": "TenantQuota",
             "metadata": {"name": "a", "uid": "u", "resourceVersion": "1"},
             "spec": {"namespaceSelector": {}, "hard": {"players": "1"}},
         });
-        known.look(&world.apply(&quotas, &object).snapshot(), &metrics);
+        names.update(&world.apply(&quotas, &object).snapshot(), &metrics);
         for quota in ["a", "b"] {
             metrics.count_quota_decision(quota, DryRun(false), "admitted");
         }
-        known.look(&world.delete(&quotas, "", "a").snapshot(), &metrics);
+        names.update(&world.delete(&quotas, "", "a").snapshot(), &metrics);
         let left: Vec<_> = registry
             .gather()
             .iter()

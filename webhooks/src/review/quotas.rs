@@ -5,22 +5,21 @@
 use std::sync::Arc;
 
 use gatehouse_apiservice::policy::{self, Enforcement};
-use gatehouse_policy::{Accounts, Operation, User};
+use gatehouse_policy::{Accounts, Operation};
 use gatehouse_quota::{CompiledQuota, GroupResource, is_charged};
 use gatehouse_serving::ApiError;
-use gatehouse_serving::authn::UserInfo;
+use gatehouse_serving::authz::Target;
+use gatehouse_serving::events::{Level, Notice};
 use http::StatusCode;
 use tokio::time::Instant;
 
 use super::LATER;
 use super::answer::{Annotation, Answer};
 use super::judge::Judge;
+use super::messages::regarding;
 use super::object::Looks;
-use super::request::{self, Request};
-use super::words::regarding;
-use crate::events::{Level, Notice};
-use crate::quota::{Facts, Quotas, Requester, Verdict, released};
-use crate::sar::Target;
+use super::request::Request;
+use crate::quota::{Admission, QuotaRequest, Quotas, Refusal, Requester, Verdict, released};
 
 /// kube-apiserver sends a Namespace as if it were inside itself.
 const NAMESPACES: &str = "namespaces";
@@ -31,13 +30,10 @@ const REASON: &str = "QuotaExceeded";
 impl Judge {
     /// Judges a request by the quotas that select its namespace.
     pub(super) async fn charge(&self, request: &Request<'_>, until: Instant) -> Result<Answer, ApiError> {
-        let operation = match request.operation {
-            request::Operation::Create => Operation::Create,
-            request::Operation::Update => Operation::Update,
-            request::Operation::Delete if request.orphans() => Operation::Delete,
-            // A deletion is credited when the object is observed to be gone.
-            request::Operation::Delete | request::Operation::Connect => return Ok(Answer::allowed()),
-        };
+        // A deletion is credited when the object is observed to be gone.
+        if request.operation == Operation::Delete && !request.orphans() {
+            return Ok(Answer::allowed());
+        }
         let is_namespace = request.resource.group.is_empty() && request.resource.resource == NAMESPACES;
         if request.namespace.is_empty() || is_namespace {
             return Ok(Answer::allowed());
@@ -66,21 +62,21 @@ impl Judge {
         {
             self.may_release(request, &over, &format!("{field}: Forbidden: {why}")).await?;
         }
-        let facts = Facts {
+        let quota_request = QuotaRequest {
             requester,
-            operation,
+            operation: request.operation,
             resource: &resource,
             version: &request.resource.version,
             subresource: &request.sub_resource,
             namespace: &request.namespace,
             object: object.as_ref(),
             old: old.as_ref(),
-            user: request.user_info.name(),
+            user: &request.user_info.name,
             dry_run: request.dry_run,
             until,
         };
-        let verdict = self.quotas.review(&over, facts).await;
-        self.tell_of(request, &verdict);
+        let verdict = self.quotas.review(&over, quota_request).await;
+        self.record_quota_event(request, &verdict);
         Ok(answer(verdict))
     }
 
@@ -92,16 +88,16 @@ impl Judge {
         over: &[Arc<CompiledQuota>],
         refusal: &str,
     ) -> Result<(), ApiError> {
-        let user: UserInfo = request.user_info.clone().into();
         for quota in over.iter().filter(|quota| quota.enforcement == Enforcement::Deny) {
             let target = Target {
                 group: policy::GROUP,
                 version: policy::VERSION,
                 resource: "tenantquotas",
+                subresource: "",
                 namespace: "",
                 name: &quota.name,
             };
-            match self.access.check(&user, "update", target).await {
+            match self.access.check(&request.user_info, "update", target).await {
                 Ok(()) => {}
                 Err(why) if why.code() == StatusCode::FORBIDDEN => {
                     let why = format!(
@@ -123,11 +119,11 @@ impl Judge {
     }
 
     fn requester(&self, request: &Request<'_>) -> Result<Requester, ApiError> {
-        let user = User { name: request.user_info.name().to_owned(), groups: Vec::new() };
+        let user = &request.user_info;
         let accounts = &self.own_user.known()?.accounts;
-        Ok(if accounts.is_agones(&user) {
+        Ok(if accounts.is_agones(user) {
             Requester::Agones
-        } else if Accounts::is_collector(&user) {
+        } else if Accounts::is_collector(user) {
             Requester::Collector
         } else {
             Requester::Other
@@ -135,10 +131,10 @@ impl Judge {
     }
 
     /// Makes an Event of a request that exceeds a quota, unless it is a dry run.
-    fn tell_of(&self, request: &Request<'_>, verdict: &Verdict) {
+    fn record_quota_event(&self, request: &Request<'_>, verdict: &Verdict) {
         let (cause, note) = match verdict {
-            Verdict::Exceeded { message, quota } => (quota.clone(), message.clone()),
-            Verdict::Admit { warnings, quotas, decision: Some(decision) } => {
+            Err(Refusal::Exceeded { message, quota }) => (quota.clone(), message.clone()),
+            Ok(Admission { warnings, quotas, decision: Some(decision) }) => {
                 let quotas = quotas.join(",");
                 let note = match warnings.as_slice() {
                     [] => format!("exceeds a quota that does not deny, of {quotas}"),
@@ -149,7 +145,7 @@ impl Judge {
             _ => return,
         };
         if !request.dry_run {
-            let told = Notice {
+            let notice = Notice {
                 regarding: regarding(request),
                 level: Level::Warning,
                 reason: REASON,
@@ -157,14 +153,14 @@ impl Judge {
                 note,
                 cause,
             };
-            self.events.tell(told);
+            self.events.record(notice);
         }
     }
 }
 
 fn answer(verdict: Verdict) -> Answer {
     match verdict {
-        Verdict::Admit { warnings, quotas, decision } => {
+        Ok(Admission { warnings, quotas, decision }) => {
             let answer = warnings.into_iter().fold(Answer::allowed(), Answer::warning);
             let answer =
                 quotas.iter().fold(answer, |answer, quota| answer.annotated(Annotation::Quota, quota));
@@ -173,20 +169,22 @@ fn answer(verdict: Verdict) -> Answer {
                 None => answer,
             }
         }
-        Verdict::Exceeded { message, quota } => Answer::refused(ApiError::denied(message))
+        Err(Refusal::Exceeded { message, quota }) => Answer::refused(ApiError::denied(message))
             .annotated(Annotation::Quota, &quota)
             .annotated(Annotation::Decision, "exceeded"),
-        Verdict::Contended(message) => {
+        Err(Refusal::Contended(message)) => {
             Answer::refused(ApiError::try_again(message, LATER)).annotated(Annotation::Decision, "contended")
         }
-        Verdict::Exists(message) => Answer::refused(ApiError::already_exists(message)),
-        Verdict::Invalid(message) => Answer::refused(ApiError::unprocessable(message)),
+        Err(Refusal::Exists(message)) => Answer::refused(ApiError::already_exists(message)),
+        Err(Refusal::Invalid(message)) => Answer::refused(ApiError::unprocessable(message)),
     }
 }
 
 /// Whether the content of an object determines its usage. An autoscaler is charged for what its fleet may reach.
 fn takes_up(resource: &GroupResource) -> bool {
-    is_charged(resource) || gatehouse_policy::governed(&resource.group, &resource.resource)
+    is_charged(resource)
+        || resource.is_claims()
+        || gatehouse_policy::governed(&resource.group, &resource.resource)
 }
 
 #[cfg(test)]
@@ -204,16 +202,14 @@ mod tests {
 
     #[test]
     fn each_verdict_has_its_code() {
-        let exceeded = Verdict::Exceeded { message: "no room".into(), quota: "a".into() };
+        let exceeded = Err(Refusal::Exceeded { message: "no room".into(), quota: "a".into() });
         let annotations = serde_json::json!({"quota": "a", "decision": "exceeded"});
         assert_eq!(shown(exceeded), (false, 403.into(), annotations));
         let contended = serde_json::json!({"decision": "contended"});
-        assert_eq!(shown(Verdict::Contended("busy".into())), (false, 429.into(), contended));
-        assert_eq!(shown(Verdict::Invalid("odd".into())), (false, 422.into(), Value::Null));
-        let admit = |decision| Verdict::Admit {
-            warnings: Vec::new(),
-            quotas: vec!["a".into(), "b".into()],
-            decision,
+        assert_eq!(shown(Err(Refusal::Contended("busy".into()))), (false, 429.into(), contended));
+        assert_eq!(shown(Err(Refusal::Invalid("odd".into()))), (false, 422.into(), Value::Null));
+        let admit = |decision| {
+            Ok(Admission { quotas: vec!["a".into(), "b".into()], decision, ..Admission::default() })
         };
         assert_eq!(shown(admit(None)), (true, Value::Null, serde_json::json!({"quota": "a,b"})));
         let warned = serde_json::json!({"quota": "a,b", "decision": "warned"});

@@ -18,7 +18,7 @@ use crate::world::{Live, LiveError, Snapshot};
 
 /// The parts of a request that quotas look at.
 #[derive(Debug, Clone, Copy)]
-pub struct Facts<'a> {
+pub struct QuotaRequest<'a> {
     /// The kind of requester.
     pub requester: Requester,
     /// The operation. A deletion is reviewed only if the objects that the object owns stay: else deletions are always
@@ -58,7 +58,7 @@ pub enum Requester {
 
 /// What a request asks for; by default, nothing that a quota limits.
 #[derive(Debug, Default)]
-pub(super) struct Question {
+pub(super) struct UsageChange {
     /// The object's name, including one that the API server generated.
     pub(super) name: String,
     /// Its usage before and after the request.
@@ -73,7 +73,7 @@ pub(super) struct Question {
     pub(super) shrunk: BTreeSet<Dimension>,
 }
 
-impl Question {
+impl UsageChange {
     /// The requests that a quota requires and that are missing, as text.
     pub(super) fn unstated_under(&self, quota: &CompiledQuota) -> Option<String> {
         let unstated = self.unstated.iter().filter(|(dimension, _)| quota.hard.contains_key(dimension));
@@ -103,14 +103,14 @@ pub(super) struct CeilingRequest {
 
 /// Why it is unknown what a request asks for.
 #[derive(Debug)]
-pub(super) enum AskError {
+pub(super) enum UsageChangeError {
     /// The object is invalid.
     Invalid(String),
     /// Something is unknown at present.
     Unknown(String),
 }
 
-impl From<UsageError> for AskError {
+impl From<UsageError> for UsageChangeError {
     fn from(error: UsageError) -> Self {
         match error {
             UsageError::Field(_) => Self::Invalid(error.to_string()),
@@ -137,17 +137,18 @@ impl<'a> Identity<'a> {
     }
 
     /// The revision of an existing object.
-    fn revision(&self) -> Result<u64, AskError> {
-        let wrong = |_| AskError::Invalid("oldObject.metadata.resourceVersion: must be a number".to_owned());
+    fn revision(&self) -> Result<u64, UsageChangeError> {
+        let wrong =
+            |_| UsageChangeError::Invalid("oldObject.metadata.resourceVersion: must be a number".to_owned());
         self.resource_version.parse().map_err(wrong)
     }
 }
 
 /// Whether a quota limits anything that objects of the resource use.
 pub(super) fn concerns(quota: &CompiledQuota, resource: &GroupResource) -> bool {
-    quota.hard.keys().any(|dimension| match dimension {
-        Dimension::Count(counted) => counted == resource,
-        _ => is_charged(resource) || is_autoscaler(resource),
+    quota.hard.keys().any(|dimension| match dimension.counted() {
+        Some(counted) => counted == resource,
+        None => is_charged(resource) || is_autoscaler(resource),
     })
 }
 
@@ -160,7 +161,7 @@ fn is_game_server(resource: &GroupResource) -> bool {
 }
 
 /// The finalizers by which Agones keeps a GameServer until its pod has ended; Agones before 1.41 uses the first.
-const KEEPERS: [&str; 2] = ["agones.dev", "agones.dev/controller"];
+const AGONES_FINALIZERS: [&str; 2] = ["agones.dev", "agones.dev/controller"];
 
 /// The annotation of a GameServer without a pod: Agones then waits for none.
 const DEV_ADDRESS: &str = "agones.dev/dev-address";
@@ -170,12 +171,12 @@ pub(crate) fn released(resource: &GroupResource, object: &Value, old: &Value) ->
     if !is_game_server(resource) {
         return None;
     }
-    let has = |object: &Value, keeper: &str| {
+    let has = |object: &Value, wanted: &str| {
         let finalizers = object.pointer("/metadata/finalizers").and_then(Value::as_array);
-        finalizers.into_iter().flatten().any(|finalizer| finalizer == keeper)
+        finalizers.into_iter().flatten().any(|finalizer| finalizer == wanted)
     };
-    if let Some(keeper) = KEEPERS.into_iter().find(|keeper| has(old, keeper) && !has(object, keeper)) {
-        let why = format!("{keeper} keeps the game server until its pod has ended");
+    if let Some(finalizer) = AGONES_FINALIZERS.into_iter().find(|one| has(old, one) && !has(object, one)) {
+        let why = format!("{finalizer} keeps the game server until its pod has ended");
         return Some(("metadata.finalizers".to_owned(), why));
     }
     let is_dev = |object: &Value| {
@@ -188,21 +189,27 @@ pub(crate) fn released(resource: &GroupResource, object: &Value, old: &Value) ->
 }
 
 /// What a request asks for.
-pub(super) async fn question(facts: &Facts<'_>, world: &Snapshot, live: &Live) -> Result<Question, AskError> {
-    if let (Operation::Delete, Some(old)) = (facts.operation, facts.old) {
-        return let_go(facts, old, world);
+pub(super) async fn of(
+    request: &QuotaRequest<'_>,
+    world: &Snapshot,
+    live: &Live,
+) -> Result<UsageChange, UsageChangeError> {
+    if let (Operation::Delete, Some(old)) = (request.operation, request.old) {
+        return let_go(request, old, world);
     }
-    let Some(object) = facts.object else {
-        return Err(AskError::Invalid("object: must be given".to_owned()));
+    let Some(object) = request.object else {
+        return Err(UsageChangeError::Invalid("object: must be given".to_owned()));
     };
-    match (facts.operation, facts.subresource, facts.old) {
-        (Operation::Create, "", _) => ask_with_template(facts, object, None, world, live).await,
-        (Operation::Update, "", Some(old)) => ask_with_template(facts, object, Some(old), world, live).await,
-        (Operation::Update, "scale", Some(old)) => scale(facts, object, old, world, live).await,
-        (Operation::Update, "" | "scale", None) => {
-            Err(AskError::Invalid("oldObject: must be given".to_owned()))
+    match (request.operation, request.subresource, request.old) {
+        (Operation::Create, "", _) => ask_with_template(request, object, None, world, live).await,
+        (Operation::Update, "", Some(old)) => {
+            ask_with_template(request, object, Some(old), world, live).await
         }
-        _ => Ok(Question::default()),
+        (Operation::Update, "scale", Some(old)) => scale(request, object, old, world, live).await,
+        (Operation::Update, "" | "scale", None) => {
+            Err(UsageChangeError::Invalid("oldObject: must be given".to_owned()))
+        }
+        _ => Ok(UsageChange::default()),
     }
 }
 
@@ -210,42 +217,44 @@ pub(super) async fn question(facts: &Facts<'_>, world: &Snapshot, live: &Live) -
 /// after a minute. The object is looked up only if the world knows one, and then read with a quorum, so that it exists
 /// while the request is in progress.
 pub(super) async fn taken<'a>(
-    facts: &Facts<'_>,
-    question: &'a Question,
+    request: &QuotaRequest<'_>,
+    usage_change: &'a UsageChange,
     world: &Snapshot,
     live: &Live,
 ) -> Option<&'a str> {
-    let name = &*question.name;
-    if facts.operation != Operation::Create || world.object(facts.resource, facts.namespace, name).is_none() {
+    let name = &*usage_change.name;
+    if request.operation != Operation::Create
+        || world.object(request.resource, request.namespace, name).is_none()
+    {
         return None;
     }
-    let found = live.object_at(facts.resource, facts.version, facts.namespace, name).await;
+    let found = live.object_at(request.resource, request.version, request.namespace, name).await;
     matches!(found, Ok(Some(_))).then_some(name)
 }
 
 /// What a request asks for. A template that was created just before may not be observed yet, so it is looked up.
 async fn ask_with_template(
-    facts: &Facts<'_>,
+    request: &QuotaRequest<'_>,
     object: &Value,
     old: Option<&Value>,
     world: &Snapshot,
     live: &Live,
-) -> Result<Question, AskError> {
-    let error = match ask(facts, object, old, world, world) {
+) -> Result<UsageChange, UsageChangeError> {
+    let error = match ask(request, object, old, world, world) {
         Err(Unclear::Usage(error)) => error,
-        other => return other.map_err(AskError::from),
+        other => return other.map_err(UsageChangeError::from),
     };
     let UsageError::UnknownTemplate { namespace, name, .. } = &error else {
-        return Err(AskError::Invalid(error.to_string()));
+        return Err(UsageChangeError::Invalid(error.to_string()));
     };
     let templates = GroupResource::new("pteronimbus.io", "gametemplates");
     match live.object(world, &templates, namespace, name).await {
         Ok(Some(template)) => {
             let found = Found { world, namespace, name, template };
-            ask(facts, object, old, world, &found).map_err(AskError::from)
+            ask(request, object, old, world, &found).map_err(UsageChangeError::from)
         }
-        Ok(None) => Err(AskError::Invalid(error.to_string())),
-        Err(_) => Err(AskError::Unknown(error.to_string())),
+        Ok(None) => Err(UsageChangeError::Invalid(error.to_string())),
+        Err(_) => Err(UsageChangeError::Unknown(error.to_string())),
     }
 }
 
@@ -266,10 +275,10 @@ impl Templates for Found<'_> {
     }
 }
 
-/// Like an [`AskError`], with what is yet to be looked up.
+/// Like an [`UsageChangeError`], with what is yet to be looked up.
 enum Unclear {
     Usage(UsageError),
-    AskError(AskError),
+    UsageChangeError(UsageChangeError),
 }
 
 impl From<UsageError> for Unclear {
@@ -278,60 +287,68 @@ impl From<UsageError> for Unclear {
     }
 }
 
-impl From<AskError> for Unclear {
-    fn from(puzzle: AskError) -> Self {
-        Self::AskError(puzzle)
+impl From<UsageChangeError> for Unclear {
+    fn from(error: UsageChangeError) -> Self {
+        Self::UsageChangeError(error)
     }
 }
 
-impl From<Unclear> for AskError {
+impl From<Unclear> for UsageChangeError {
     fn from(unclear: Unclear) -> Self {
         match unclear {
             Unclear::Usage(error) => error.into(),
-            Unclear::AskError(puzzle) => puzzle,
+            Unclear::UsageChangeError(error) => error,
         }
     }
 }
 
 fn ask(
-    facts: &Facts<'_>,
+    request: &QuotaRequest<'_>,
     object: &Value,
     old: Option<&Value>,
     world: &Snapshot,
     templates: &dyn Templates,
-) -> Result<Question, Unclear> {
+) -> Result<UsageChange, Unclear> {
     let identity = Identity::of(object);
     let name = identity.name.to_owned();
-    if facts.requester == Requester::Collector && old.is_some_and(|old| old.get("spec") == object.get("spec"))
+    if request.requester == Requester::Collector
+        && old.is_some_and(|old| old.get("spec") == object.get("spec"))
     {
-        return Ok(Question { name, ..Question::default() });
+        return Ok(UsageChange { name, ..UsageChange::default() });
     }
-    let new = usage(facts.resource, object, templates)?;
+    let new = usage(request.resource, object, templates)?;
     // An invalid existing object was only counted as an object; an update may make it valid.
-    let counted = |_| Usage::counted(facts.resource);
-    let before = old.map(|old| usage(facts.resource, old, templates).unwrap_or_else(counted));
-    let shrunk = before.as_ref().map(|before| shrunk(facts, &new, before)).unwrap_or_default();
-    let is_replacement = facts.operation == Operation::Create
-        && facts.requester == Requester::Agones
-        && is_game_server(facts.resource)
+    let counted = |_| Usage::counted(request.resource);
+    let before = old.map(|old| usage(request.resource, old, templates).unwrap_or_else(counted));
+    let shrunk = before.as_ref().map(|before| shrunk(request, &new, before)).unwrap_or_default();
+    let is_replacement = request.operation == Operation::Create
+        && request.requester == Requester::Agones
+        && is_game_server(request.resource)
         && new.owner.is_some();
     let replacement = is_replacement.then(|| new.beside_count());
     let ceiling = match &new.ceiling {
-        Some(ceiling) => {
-            height(facts, ceiling, before.as_ref().and_then(|before| before.ceiling.as_ref()), world)?
-        }
+        Some(ceiling) => ceiling_request(
+            request,
+            ceiling,
+            before.as_ref().and_then(|before| before.ceiling.as_ref()),
+            world,
+        )?,
         None => None,
     };
     let at = old.map(|old| Identity::of(old).revision()).transpose()?;
-    let unstated = unstated(facts, &new, before.as_ref());
-    let charge = charge(facts, &identity, at, (new, before))?;
-    Ok(Question { name, charge: Some(charge), ceiling, unstated, replacement, shrunk })
+    let unstated = unstated(request, &new, before.as_ref());
+    let charge = charge(request, &identity, at, (new, before))?;
+    Ok(UsageChange { name, charge: Some(charge), ceiling, unstated, replacement, shrunk })
 }
 
 /// The missing requests of an object that are reported: all of them at its creation; on an update, those that it stated
 /// before, or all if it grows to more servers. Other objects without requests can still be updated and shrink.
-fn unstated(facts: &Facts<'_>, new: &Usage, before: Option<&Usage>) -> BTreeMap<Dimension, Vec<String>> {
-    if facts.requester == Requester::Agones && new.owner.is_some() {
+fn unstated(
+    request: &QuotaRequest<'_>,
+    new: &Usage,
+    before: Option<&Usage>,
+) -> BTreeMap<Dimension, Vec<String>> {
+    if request.requester == Requester::Agones && new.owner.is_some() {
         return BTreeMap::new();
     }
     let servers = |usage: &Usage| usage.amounts.get(&Dimension::GameServers);
@@ -343,8 +360,8 @@ fn unstated(facts: &Facts<'_>, new: &Usage, before: Option<&Usage>) -> BTreeMap<
 }
 
 /// The amounts that an update lowers in a GameServer of Agones. Fleets and sets create new servers instead.
-fn shrunk(facts: &Facts<'_>, new: &Usage, before: &Usage) -> BTreeSet<Dimension> {
-    if !is_game_server(facts.resource) || facts.requester != Requester::Other {
+fn shrunk(request: &QuotaRequest<'_>, new: &Usage, before: &Usage) -> BTreeSet<Dimension> {
+    if !is_game_server(request.resource) || request.requester != Requester::Other {
         return BTreeSet::new();
     }
     let shrunk = before.amounts.iter().filter(|(dimension, had)| new.amounts.get(dimension) < **had);
@@ -352,27 +369,31 @@ fn shrunk(facts: &Facts<'_>, new: &Usage, before: &Usage) -> BTreeSet<Dimension>
 }
 
 /// What the orphaning deletion of a set asks for: its servers stay, and its Fleet gets another set.
-fn let_go(facts: &Facts<'_>, old: &Value, world: &Snapshot) -> Result<Question, AskError> {
+fn let_go(
+    request: &QuotaRequest<'_>,
+    old: &Value,
+    world: &Snapshot,
+) -> Result<UsageChange, UsageChangeError> {
     let identity = Identity::of(old);
     let name = identity.name.to_owned();
-    if owner(facts.resource, old).is_none_or(|owner| owner.uid.is_none()) {
-        return Ok(Question { name, ..Question::default() });
+    if owner(request.resource, old).is_none_or(|owner| owner.uid.is_none()) {
+        return Ok(UsageChange { name, ..UsageChange::default() });
     }
-    let takes_up = usage(facts.resource, old, world).unwrap_or_else(|_| Usage::counted(facts.resource));
-    let counted = Usage { owner: takes_up.owner.clone(), ..Usage::counted(facts.resource) };
+    let takes_up = usage(request.resource, old, world).unwrap_or_else(|_| Usage::counted(request.resource));
+    let counted = Usage { owner: takes_up.owner.clone(), ..Usage::counted(request.resource) };
     let at = Some(identity.revision()?);
-    let charge = charge(facts, &identity, at, (Usage { owner: None, ..takes_up }, Some(counted)))?;
-    Ok(Question { name, charge: Some(charge), ..Question::default() })
+    let charge = charge(request, &identity, at, (Usage { owner: None, ..takes_up }, Some(counted)))?;
+    Ok(UsageChange { name, charge: Some(charge), ..UsageChange::default() })
 }
 
-fn height(
-    facts: &Facts<'_>,
+fn ceiling_request(
+    request: &QuotaRequest<'_>,
     ceiling: &Ceiling,
     before: Option<&Ceiling>,
     world: &Snapshot,
-) -> Result<Option<CeilingRequest>, AskError> {
+) -> Result<Option<CeilingRequest>, UsageChangeError> {
     let fleets = GroupResource::new("agones.dev", "fleets");
-    let fleet = world.object(&fleets, facts.namespace, &ceiling.fleet);
+    let fleet = world.object(&fleets, request.namespace, &ceiling.fleet);
     let value = fleet.and_then(|fleet| fleet.value());
     let most = |ceiling: &Ceiling| ceiling.amounts(value.as_ref()).map(Option::unwrap_or_default);
     let height = most(ceiling)?;
@@ -388,41 +409,46 @@ fn height(
 /// What a request for the `scale` subresource asks for. Its object is a Scale with the uid and resourceVersion of the
 /// scaled object, which is looked up.
 async fn scale(
-    facts: &Facts<'_>,
+    request: &QuotaRequest<'_>,
     object: &Value,
     old: &Value,
     world: &Snapshot,
     live: &Live,
-) -> Result<Question, AskError> {
+) -> Result<UsageChange, UsageChangeError> {
     let (new_replicas, old_replicas) = (scale_replicas(object)?, scale_replicas(old)?);
     let identity = Identity::of(old);
     let at = Some(identity.revision()?);
-    let Facts { resource, namespace, .. } = facts;
+    let QuotaRequest { resource, namespace, .. } = request;
     let held = world.object(resource, namespace, identity.name);
     // At that revision or a later one: a write at an old revision fails anyway.
     let held = held.filter(|held| *held.uid == *identity.uid && Some(held.resource_version) >= at);
     let parent = match held.and_then(|held| held.value()) {
         Some(parent) => parent,
-        None => match live.object_at(resource, facts.version, namespace, identity.name).await {
+        None => match live.object_at(resource, request.version, namespace, identity.name).await {
             Ok(Some(parent)) if Identity::of(&parent).uid == identity.uid => parent,
             // The object is gone, and cannot be scaled.
-            Ok(_) => return Ok(Question::default()),
-            Err(error) => return Err(unknown(facts, identity.name, &error)),
+            Ok(_) => return Ok(UsageChange::default()),
+            Err(error) => return Err(unknown(request, identity.name, &error)),
         },
     };
     let new = scaled(resource, &parent, new_replicas, world)?;
     // An invalid existing object was only counted as an object.
     let before = scaled(resource, &parent, old_replicas, world).unwrap_or_else(|_| Usage::counted(resource));
     let before = Some(before);
-    let unstated = unstated(facts, &new, before.as_ref());
-    let charge = charge(facts, &identity, at, (new, before))?;
-    Ok(Question { name: identity.name.to_owned(), charge: Some(charge), unstated, ..Question::default() })
+    let unstated = unstated(request, &new, before.as_ref());
+    let charge = charge(request, &identity, at, (new, before))?;
+    Ok(UsageChange {
+        name: identity.name.to_owned(),
+        charge: Some(charge),
+        unstated,
+        ..UsageChange::default()
+    })
 }
 
-fn unknown(facts: &Facts<'_>, name: &str, error: &LiveError) -> AskError {
-    let Facts { resource, namespace, .. } = facts;
-    tracing::warn!(%resource, namespace, name, error = %explain(error), "cannot read what the decision needs");
-    AskError::Unknown(format!("{resource} {name:?} was not observed yet and cannot be read"))
+fn unknown(request: &QuotaRequest<'_>, name: &str, error: &LiveError) -> UsageChangeError {
+    let QuotaRequest { resource, namespace, .. } = request;
+    tracing::warn!(%resource, namespace, name, error = %explain(error), "cannot read an object that the usage depends on");
+    UsageChangeError::Unknown(format!("{resource} {name:?} was not observed yet and cannot be read"))
 }
 
 /// What an object takes up beyond what it took up. `at`: of an update, the revision that it is made upon.
@@ -431,16 +457,16 @@ fn unknown(facts: &Facts<'_>, name: &str, error: &LiveError) -> AskError {
 /// that is enough. Two are not: what Agones makes of what is charged already, and what is no longer its owner's, which
 /// makes another.
 fn charge(
-    facts: &Facts<'_>,
+    request: &QuotaRequest<'_>,
     identity: &Identity<'_>,
     at: Option<u64>,
     (new, before): (Usage, Option<Usage>),
-) -> Result<Proposal, AskError> {
+) -> Result<Proposal, UsageChangeError> {
     if identity.uid.is_empty() {
-        return Err(AskError::Invalid("metadata.uid: must be given".to_owned()));
+        return Err(UsageChangeError::Invalid("metadata.uid: must be given".to_owned()));
     }
-    let bare = || Usage::counted(facts.resource).amounts;
-    let forced = facts.requester == Requester::Agones && new.owner.is_some();
+    let bare = || Usage::counted(request.resource).amounts;
+    let forced = request.requester == Requester::Agones && new.owner.is_some();
     let is_let_go = before
         .as_ref()
         .and_then(|before| before.owner.as_ref())
@@ -452,10 +478,10 @@ fn charge(
     };
     Ok(Proposal {
         uid: Arc::from(identity.uid),
-        resource: facts.resource.clone(),
-        namespace: Arc::from(facts.namespace),
+        resource: request.resource.clone(),
+        namespace: Arc::from(request.namespace),
         name: Arc::from(identity.name),
-        user: Arc::from(facts.user),
+        user: Arc::from(request.user),
         at,
         old,
         new: if forced { bare() } else { new.amounts },

@@ -15,9 +15,9 @@ use gatehouse_quota::{Amounts, Dimension, Families, GroupResource, Name, Quantit
 use serde_json::Value;
 
 use super::{
-    held::{Document, Held, ObjectKey},
+    object::{Document, Held, ObjectKey},
     state::State,
-    templates::{Asking, TemplateKey},
+    templates::{RecordingTemplates, TemplateKey},
 };
 
 /// The key of an object among all resources.
@@ -81,7 +81,7 @@ impl Sums {
 impl State {
     /// Adds or replaces an object.
     pub(super) fn put(&mut self, resource: &GroupResource, document: Document) {
-        let (alone, usage_error) = self.tell(resource, &document.key, &document.value);
+        let (alone, usage_error) = self.compute_usage(resource, &document.key, &document.value);
         let Document {
             key,
             uid,
@@ -111,7 +111,7 @@ impl State {
             applied,
             held_back,
         });
-        self.retell(resource, &key);
+        self.recompute_templated(resource, &key);
     }
 
     /// Removes an object.
@@ -123,23 +123,23 @@ impl State {
             self.stand(&key.namespace);
             self.recount(changed);
         }
-        self.retell(resource, key);
+        self.recompute_templated(resource, key);
         Some(held)
     }
 
     /// Computes the usage of an object without regard to owners. If that fails, only the object is counted, and the
     /// error is returned.
-    fn tell(
+    fn compute_usage(
         &mut self,
         resource: &GroupResource,
         key: &ObjectKey,
         value: &Value,
     ) -> (Arc<Usage>, Option<Str>) {
-        let asking = Asking::new(&self.snapshot);
-        let told = gatehouse_quota::usage(resource, value, &asking);
-        let templates = asking.asked();
+        let templates_asked = RecordingTemplates::new(&self.snapshot);
+        let computed = gatehouse_quota::usage(resource, value, &templates_asked);
+        let templates = templates_asked.asked();
         self.sums.charge_by(&(resource.clone(), key.clone()), templates);
-        let (usage, error) = match told {
+        let (usage, error) = match computed {
             Ok(usage) => (usage, None),
             Err(error) => {
                 tracing::warn!(%resource, namespace = %key.namespace, name = %key.name, %error, "cannot compute usage; counting the object only");
@@ -150,14 +150,14 @@ impl State {
     }
 
     /// If the object at `key` is a template, computes the usage of its objects again.
-    fn retell(&mut self, resource: &GroupResource, key: &ObjectKey) {
+    fn recompute_templated(&mut self, resource: &GroupResource, key: &ObjectKey) {
         let Some(template) = TemplateKey::of(resource, key) else { return };
         for (resource, key) in self.sums.templated.get(&template).cloned().unwrap_or_default() {
             let Some(held) = self.snapshot.object(&resource, &key.namespace, &key.name).cloned() else {
                 continue;
             };
             let Some(value) = held.value() else { continue };
-            let (usage, usage_error) = self.tell(&resource, &key, &value);
+            let (usage, usage_error) = self.compute_usage(&resource, &key, &value);
             if usage != held.usage {
                 let alone = Arc::clone(&usage);
                 self.hold(Held { alone, usage_error, ..held.counted_as(usage) });

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use gatehouse_apiservice::denial;
 use gatehouse_apiservice::policy::Enforcement;
-use gatehouse_policy::{Kind, Policy, Verb, Violation};
+use gatehouse_policy::{Kind, Operation, Policy, Verb, Violation};
 use gatehouse_serving::ApiError;
 use gatehouse_serving::error::FieldProblem;
+use gatehouse_serving::events::Object;
 
 use super::answer::{Annotation, Answer};
-use super::request::{self, Request};
-use crate::events::Object;
+use super::request::Request;
 
 /// The rules about rights: to suspend, resume and reconcile, and to make an object exempt.
 const VERBS: &str = "verbs";
@@ -144,7 +144,7 @@ pub(super) fn regarding(request: &Request<'_>) -> Object {
         namespace: request.namespace.clone().into_owned(),
         name: if request.name.is_empty() { name } else { request.name.clone().into_owned() },
         // An object whose creation is denied has no uid.
-        uid: if request.operation == request::Operation::Create { String::new() } else { uid },
+        uid: if request.operation == Operation::Create { String::new() } else { uid },
     }
 }
 

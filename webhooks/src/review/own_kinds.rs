@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use gatehouse_apiservice::client::explain;
 use gatehouse_apiservice::policy::{FieldError, GROUP, ReconcilePolicy, TenantQuota};
-use gatehouse_policy::Policy;
+use gatehouse_policy::{Operation, Policy};
 use gatehouse_quota::{CompiledQuota, Dimension, NO_NAMESPACE, NO_OBJECTS, uncountable};
 use gatehouse_serving::ApiError;
 use gatehouse_serving::error::{FieldProblem, Subject};
@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::LATER;
-use super::request::{Operation, Request};
+use super::request::Request;
 use crate::world::{Countable, Live};
 
 /// Whether a request is about one of Gatehouse's own kinds.
