@@ -1,0 +1,198 @@
+//! The parameters and bodies of requests to act, checked before anything else happens.
+
+use std::fmt;
+
+use gatehouse_apiservice::{action::ActionKind, view::API_VERSION};
+use gatehouse_serving::{ApiError, error::FieldProblem, query::Query};
+use http::{HeaderMap, header};
+use jiff::Timestamp;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+/// The most bytes of a body.
+pub(super) const LONGEST_BODY: usize = 256 << 10;
+/// The longest reason, in bytes.
+const LONGEST_REASON: usize = 1024;
+/// The longest field manager that Kubernetes accepts.
+const LONGEST_MANAGER: usize = 128;
+
+/// The media types of patches. A strategic merge patch of a document without lists is a merge patch.
+pub(super) const MERGE_PATCHES: [&str; 2] =
+    ["application/merge-patch+json", "application/strategic-merge-patch+json"];
+pub(super) const JSON_PATCH: &str = "application/json-patch+json";
+const JSON: &str = "application/json";
+
+/// Whether a request is a dry run, by its query.
+pub(super) fn dry_run(query: &Query<'_>) -> Result<bool, ApiError> {
+    let manager = query.text("fieldManager");
+    if manager.len() > LONGEST_MANAGER || manager.chars().any(char::is_control) {
+        let problem = "must have at most 128 printable characters";
+        return Err(ApiError::invalid("UpdateOptions", "fieldManager", problem));
+    }
+    // As `ValidateDryRun` of apimachinery: every value counts, an empty one too.
+    if let Some(other) = query.all("dryRun").find(|value| *value != "All") {
+        let problem = format!("Unsupported value: {other:?}: supported values: \"All\"");
+        return Err(ApiError::invalid("UpdateOptions", "dryRun", &problem));
+    }
+    Ok(query.find("dryRun").is_some())
+}
+
+/// A request body.
+#[derive(Debug)]
+pub(super) struct Body<S> {
+    pub(super) preconditions: Preconditions,
+    pub(super) spec: S,
+}
+
+/// What must hold of the Flux object.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Preconditions {
+    pub(super) uid: Option<String>,
+    pub(super) resource_version: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Envelope<S> {
+    #[serde(default)]
+    api_version: Option<String>,
+    #[serde(default)]
+    kind: Option<String>,
+    #[serde(default)]
+    metadata: Option<Metadata>,
+    #[serde(default)]
+    spec: Option<S>,
+    /// What a client has read and sends back.
+    #[serde(default, rename = "status")]
+    _status: serde::de::IgnoredAny,
+}
+
+/// Other metadata is what a client has read and sends back.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    namespace: Option<String>,
+    #[serde(default)]
+    uid: Option<String>,
+    #[serde(default)]
+    resource_version: Option<String>,
+}
+
+/// The media type of a body, without parameters.
+pub(super) fn media_type(headers: &HeaderMap) -> String {
+    let sent = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    sent.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// 415 unless the body is JSON. An absent type counts as JSON, as in kube-apiserver.
+pub(super) fn ensure_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    match media_type(headers).as_str() {
+        "" | JSON => Ok(()),
+        other => Err(ApiError::unsupported_media_type(other, JSON)),
+    }
+}
+
+/// Decodes a body strictly. `shown_as` is the kind that answers name; `namespace` and `name` are those of the URL.
+pub(super) fn decode<S: DeserializeOwned + Default>(
+    bytes: &[u8],
+    (kind, shown_as): (&ActionKind, &str),
+    (namespace, name): (&str, &str),
+) -> Result<Body<S>, ApiError> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Body { preconditions: Preconditions::default(), spec: S::default() });
+    }
+    let document: Value = serde_json::from_slice(bytes).map_err(|error| unreadable(kind, "", &error))?;
+    // A struct is read from a list, too.
+    let is_object = |value: &Value| value.is_object() || value.is_null();
+    for field in ["", "metadata", "spec"] {
+        let value = if field.is_empty() { Some(&document) } else { document.get(field) };
+        if !value.is_none_or(is_object) || document.is_null() {
+            return Err(unreadable(kind, field, &"must be an object"));
+        }
+    }
+    let Envelope { api_version, kind: kind_name, metadata, spec, _status: _ } =
+        serde_path_to_error::deserialize::<_, Envelope<S>>(document).map_err(|error| {
+            let path = error.path().to_string();
+            unreadable(kind, if path == "." { "" } else { &path }, error.inner())
+        })?;
+    let mismatch = |field: &str, given: &str, expected: &str| {
+        let message = format!("{field} is {given:?}, and must be {expected:?} as in the URL");
+        Err(ApiError::bad_request(message.clone()).caused_by(&[problem(field, message)]))
+    };
+    let Metadata { name: own, namespace: within, uid, resource_version } = metadata.unwrap_or_default();
+    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+    for (field, given, expected) in [
+        ("apiVersion", given(api_version), API_VERSION),
+        ("kind", given(kind_name).filter(|given| given != shown_as), kind.kind),
+        ("metadata.name", given(own), name),
+        ("metadata.namespace", given(within), namespace),
+    ] {
+        if let Some(given) = given.filter(|given| given != expected) {
+            return mismatch(field, &given, expected);
+        }
+    }
+    let preconditions = Preconditions { uid: given(uid), resource_version: given(resource_version) };
+    Ok(Body { preconditions, spec: spec.unwrap_or_default() })
+}
+
+fn problem(field: &str, message: String) -> FieldProblem {
+    FieldProblem { field: field.to_owned().into(), reason: "FieldValueInvalid", message }
+}
+
+fn unreadable(kind: &ActionKind, path: &str, error: &impl fmt::Display) -> ApiError {
+    let text = error.to_string();
+    // Clients do not see the text by line and column.
+    let text = text.rfind(" at line ").map_or(text.as_str(), |end| &text[..end]);
+    let place = if path.is_empty() { String::new() } else { format!("{path}: ") };
+    let message = format!("{} cannot be decoded: {place}{text}", kind.kind);
+    let field = if path.is_empty() { "body" } else { path };
+    ApiError::bad_request(message).caused_by(&[problem(field, text.to_owned())])
+}
+
+/// The reason, if one is given: text on one line.
+pub(super) fn reason(kind: &ActionKind, given: Option<&str>) -> Result<Option<String>, ApiError> {
+    let Some(text) = given.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let invalid = |problem: &str| Err(ApiError::invalid(kind.kind, "spec.reason", problem));
+    if text.len() > LONGEST_REASON {
+        return invalid(&format!("Too long: must have at most {LONGEST_REASON} bytes"));
+    }
+    if text.chars().any(|c| c.is_control() || is_format(c)) {
+        return invalid("Invalid value: must be one line without control characters");
+    }
+    if text.chars().all(char::is_whitespace) {
+        return invalid("Invalid value: must not be blank");
+    }
+    Ok(Some(text.to_owned()))
+}
+
+/// Whether a character breaks a line or turns the direction of a text, without being a control character.
+fn is_format(c: char) -> bool {
+    matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The end of a suspension, in whole seconds, as it is written. `current` is the end that the object has already.
+pub(super) fn until(
+    kind: &ActionKind,
+    given: Option<&str>,
+    current: Option<&str>,
+    now: Timestamp,
+) -> Result<Option<String>, ApiError> {
+    let Some(text) = given.filter(|text| !text.is_empty()) else { return Ok(None) };
+    if current == Some(text) {
+        return Ok(Some(text.to_owned()));
+    }
+    let invalid = |problem: String| Err(ApiError::invalid(kind.kind, "spec.until", &problem));
+    let Ok(at) = text.parse::<Timestamp>() else {
+        let shown: String = text.chars().take(64).collect();
+        return invalid(format!(
+            "Invalid value: {shown:?}: must be a time in RFC 3339, as 2026-12-24T18:00:00Z"
+        ));
+    };
+    if at <= now {
+        return invalid(format!("Invalid value: {text:?}: must be in the future; it is {now:.0} now"));
+    }
+    Ok(Some(format!("{at:.0}")))
+}

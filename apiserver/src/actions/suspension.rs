@@ -1,0 +1,276 @@
+//! `suspension`, `suspend` and `resume`: whether an object is suspended, why, and until when.
+
+use std::sync::Arc;
+
+use gatehouse_apiservice::{
+    Time,
+    action::{SUSPENSION, SuspensionSpec, SuspensionStatus},
+    annotation::{SUSPEND_REASON, SUSPENDED_AT, SUSPENDED_BY, SUSPENDED_UNTIL},
+};
+use gatehouse_inventory::{DISABLED, Suspension};
+use gatehouse_serving::ApiError;
+use http::StatusCode;
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::{
+    Actions, Ask,
+    body::{self, Body, Preconditions},
+    live::Live,
+    report::{Action, Deed},
+    target::Target,
+};
+
+/// How often a request is tried that meets a change of the object by somebody else.
+const ATTEMPTS: usize = 5;
+
+/// The kind of the document that is patched: that of the rows, so that `kubectl edit` finds the resource.
+const SHOWN_AS: &str = "FluxResource";
+
+/// A suspension as it is shown: of this object, at this version.
+pub(super) struct Shown {
+    pub(super) uid: String,
+    pub(super) version: String,
+    pub(super) spec: SuspensionSpec,
+    pub(super) status: SuspensionStatus,
+}
+
+impl Shown {
+    /// The suspension of an object.
+    pub(super) fn of(live: &Live, target: &Target) -> Self {
+        let is_suspended = live.is_suspended(target.suspension());
+        // What an earlier suspension has left is not shown.
+        let note = |name| live.annotation(name).filter(|_| is_suspended).map(str::to_owned);
+        let since = note(SUSPENDED_AT).and_then(|at| at.parse::<Timestamp>().ok());
+        Self {
+            uid: live.uid().to_owned(),
+            version: live.version().to_owned(),
+            spec: SuspensionSpec {
+                suspended: Some(is_suspended),
+                reason: note(SUSPEND_REASON),
+                // Anybody who may write the object may have written it.
+                until: note(SUSPENDED_UNTIL).filter(|until| until.parse::<Timestamp>().is_ok()),
+            },
+            status: SuspensionStatus {
+                since: since.map(|since| Time(since.as_second())),
+                by: note(SUSPENDED_BY),
+                frozen_by: live.frozen_by(target.suspension()).map(str::to_owned),
+            },
+        }
+    }
+
+    /// The document that a patch applies to.
+    pub(super) fn document(&self, ask: &Ask, kind: &str) -> Value {
+        super::document(kind, ask, Some((&self.uid, &self.version)), &self.spec, &self.status)
+    }
+}
+
+/// What is wanted of a suspension.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    is_suspended: bool,
+    reason: Option<String>,
+    until: Option<String>,
+    /// Whether an absent reason or end is taken away. A short form leaves them.
+    is_whole: bool,
+}
+
+impl Wanted {
+    /// The verbs of the Flux operator that the change takes. A new end of a suspension that is there takes both: the
+    /// object is resumed then.
+    fn verbs(&self, current: &Shown) -> &'static [&'static str] {
+        let sets_end = self.until.is_some() && self.until != current.spec.until;
+        match (current.spec.suspended, self.is_suspended) {
+            (_, false) => &["resume"],
+            (Some(true), true) if sets_end => &["suspend", "resume"],
+            (_, true) => &["suspend"],
+        }
+    }
+}
+
+/// Where a wanted suspension comes from.
+pub(super) enum Given<'a> {
+    /// A body that is the same whatever the object's state.
+    Body(Body<SuspensionSpec>),
+    /// A patch, which is applied to each version of the suspension that is met.
+    Patch(&'a (dyn Fn(Value) -> Result<Vec<u8>, ApiError> + Send + Sync)),
+}
+
+impl Actions {
+    /// Reads the suspension of the object of a row.
+    pub(super) async fn suspension(&self, ask: &Ask) -> Result<Shown, ApiError> {
+        let target = self.target(&ask.namespace, &ask.name)?;
+        target.ensure_suspendable()?;
+        let live = target.get(&ask.call).await?;
+        Ok(Shown::of(&live, &target))
+    }
+
+    /// Changes the suspension of the object of a row, and returns it as it is then. `direction` is that of a short form.
+    pub(super) async fn suspend(
+        self: &Arc<Self>,
+        ask: &Ask,
+        given: Given<'_>,
+        direction: Option<bool>,
+    ) -> Result<Shown, ApiError> {
+        let target = self.target(&ask.namespace, &ask.name)?;
+        target.ensure_suspendable()?;
+        let _turn = self.turns.take(&target).await;
+        for attempt in 1.. {
+            let live = target.get(&ask.call).await?;
+            let current = Shown::of(&live, &target);
+            let (preconditions, spec) = match &given {
+                Given::Body(Body { preconditions, spec }) => (preconditions.clone(), spec.clone()),
+                Given::Patch(patch) => {
+                    let patched = patch(current.document(ask, SHOWN_AS))?;
+                    let Body { spec, .. } =
+                        body::decode(&patched, (&SUSPENSION, SHOWN_AS), (&ask.namespace, &ask.name))?;
+                    (given_preconditions(&patched, &current), spec)
+                }
+            };
+            let wanted = wanted(&spec, &current, direction)?;
+            for verb in wanted.verbs(&current) {
+                ask.access.check(&ask.user, verb, target.right()).await?;
+            }
+            live.ensure_acted_on(&target, &preconditions)?;
+            ensure_not_frozen(&live, &target, &wanted)?;
+            let Some(patch) = change(&live, &target, &wanted, ask, Timestamp::now()) else {
+                return Ok(current);
+            };
+            match self.write_suspension(ask, &target, live, patch, wanted).await {
+                Err(error) if error.code() == StatusCode::CONFLICT && attempt < ATTEMPTS => {}
+                written => return written.map(|live| Shown::of(&live, &target)),
+            }
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    /// The write goes on if the client disconnects, so that its Event is sent.
+    async fn write_suspension(
+        self: &Arc<Self>,
+        ask: &Ask,
+        target: &Target,
+        live: Live,
+        patch: Value,
+        wanted: Wanted,
+    ) -> Result<Live, ApiError> {
+        let (actions, ask, target) = (Arc::clone(self), ask.clone(), target.clone());
+        let writing = tokio::spawn(async move {
+            let written = target.patch(&live, patch, &ask.call).await?;
+            let action = if wanted.is_suspended { Action::Suspend } else { Action::Resume };
+            let until = wanted.until.as_deref().filter(|_| wanted.is_suspended);
+            let detail = until.map(|until| format!(" until {until}")).unwrap_or_default();
+            let reason = wanted.reason.as_deref().filter(|_| wanted.is_suspended);
+            actions.reports.report(&ask, &target, &written, &Deed { action, reason, detail: &detail });
+            Ok(written)
+        });
+        writing.await.map_err(ApiError::internal)?
+    }
+}
+
+/// A patch that leaves uid and version alone is no precondition: it is applied to what is there.
+fn given_preconditions(patched: &[u8], current: &Shown) -> Preconditions {
+    let document: Value = serde_json::from_slice(patched).unwrap_or_default();
+    let given = |name: &str, known: &str| {
+        let text = document["metadata"][name].as_str().filter(|text| !text.is_empty() && *text != known);
+        text.map(str::to_owned)
+    };
+    Preconditions {
+        uid: given("uid", &current.uid),
+        resource_version: given("resourceVersion", &current.version),
+    }
+}
+
+fn wanted(spec: &SuspensionSpec, current: &Shown, direction: Option<bool>) -> Result<Wanted, ApiError> {
+    let invalid = |field: &str, problem: &str| Err(ApiError::invalid(SUSPENSION.kind, field, problem));
+    let is_suspended = match (direction, spec.suspended) {
+        (Some(direction), Some(given)) if direction != given => {
+            return invalid(
+                "spec.suspended",
+                &format!("Invalid value: {given}: the subresource is for {direction}"),
+            );
+        }
+        (Some(direction), _) => direction,
+        (None, Some(given)) => given,
+        (None, None) => return invalid("spec.suspended", "Required value: whether the object is suspended"),
+    };
+    let reason = body::reason(&SUSPENSION, spec.reason.as_deref())?;
+    // A patch of the reason alone would change nothing.
+    if direction.is_none() && !is_suspended && current.spec.suspended == Some(false) {
+        for (field, given) in [("spec.reason", &spec.reason), ("spec.until", &spec.until)] {
+            if given.as_ref().is_some_and(|text| !text.is_empty()) {
+                return invalid(field, "Forbidden: may only be set while spec.suspended is true");
+            }
+        }
+    }
+    // A resumed object has no reason and no end, even if the document still names them.
+    let until = if is_suspended {
+        body::until(&SUSPENSION, spec.until.as_deref(), current.spec.until.as_deref(), Timestamp::now())?
+    } else {
+        None
+    };
+    Ok(Wanted { is_suspended, reason, until, is_whole: direction.is_none() })
+}
+
+/// A freeze owns the suspension of what it holds: whoever is exempt may resume it, and nobody can add to it.
+fn ensure_not_frozen(live: &Live, target: &Target, wanted: &Wanted) -> Result<(), ApiError> {
+    match live.frozen_by(target.suspension()).filter(|_| wanted.is_suspended) {
+        None => Ok(()),
+        Some(freeze) => {
+            let why = format!("it is suspended by the freeze {freeze} already, which resumes it at its end");
+            Err(ApiError::conflict(target.subject(), why))
+        }
+    }
+}
+
+/// The merge patch to what is wanted; `None` if the object is as wanted.
+fn change(live: &Live, target: &Target, wanted: &Wanted, ask: &Ask, now: Timestamp) -> Option<Value> {
+    let mut annotations = Map::new();
+    let mut set = |name: &str, value: Option<&str>| {
+        if live.annotation(name) != value {
+            annotations.insert(name.to_owned(), value.into());
+        }
+    };
+    let was_suspended = live.is_suspended(target.suspension());
+    if !wanted.is_suspended {
+        return was_suspended.then(|| resumed(target));
+    }
+    if !was_suspended {
+        set(SUSPENDED_AT, Some(&format!("{now:.0}")));
+        set(SUSPENDED_BY, ask.call.requester.as_ref().map(|user| user.name.as_str()));
+    }
+    // What an earlier suspension has left does not count for this one.
+    for (name, value) in [(SUSPEND_REASON, &wanted.reason), (SUSPENDED_UNTIL, &wanted.until)] {
+        if value.is_some() || wanted.is_whole || !was_suspended {
+            set(name, value.as_deref());
+        }
+    }
+    if was_suspended && annotations.is_empty() {
+        return None;
+    }
+    let mut patch = json!({});
+    if !was_suspended {
+        match target.suspension() {
+            Suspension::Field => patch["spec"] = json!({"suspend": true}),
+            Suspension::Annotation(name) => drop(annotations.insert(name.to_owned(), DISABLED.into())),
+            Suspension::Never => {}
+        }
+    }
+    patch["metadata"] = json!({"annotations": annotations});
+    Some(patch)
+}
+
+/// The merge patch that resumes an object and takes away the notes of the suspension.
+pub(super) fn resumed(target: &Target) -> Value {
+    let mut annotations = Map::new();
+    for name in [SUSPENDED_AT, SUSPENDED_BY, SUSPEND_REASON, SUSPENDED_UNTIL] {
+        annotations.insert(name.to_owned(), Value::Null);
+    }
+    let mut patch = json!({});
+    match target.suspension() {
+        Suspension::Field => patch["spec"] = json!({"suspend": null}),
+        Suspension::Annotation(name) => drop(annotations.insert(name.to_owned(), Value::Null)),
+        Suspension::Never => {}
+    }
+    patch["metadata"] = json!({"annotations": annotations});
+    patch
+}

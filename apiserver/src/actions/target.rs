@@ -1,0 +1,166 @@
+//! The Flux object that a request is about: found by the name of its row.
+
+use std::sync::Arc;
+
+use gatehouse_apiservice::{dns, view::GROUP};
+use gatehouse_inventory::{
+    ClusterId, Str, Suspension,
+    catalogue::{Kind, KindId},
+};
+use gatehouse_serving::{ApiError, authz, error::Subject};
+use serde_json::Value;
+
+use super::{
+    Actions,
+    cluster::{Call, Cluster},
+    live::Live,
+    observed::Served,
+};
+
+/// The view whose rows name objects.
+pub(super) const ROWS: &str = "fluxresources";
+/// Kinds that no controller reconciles on request.
+const NEVER_RECONCILED: [&str; 3] = ["Alert", "Provider", "ExternalArtifact"];
+
+/// A Flux object of a cluster.
+#[derive(Clone)]
+pub(super) struct Target {
+    pub(super) cluster: Arc<dyn Cluster>,
+    /// The name of the cluster.
+    pub(super) cluster_name: Str,
+    pub(super) group: String,
+    pub(super) version: Str,
+    pub(super) plural: String,
+    pub(super) kind: String,
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
+
+impl Actions {
+    /// The object of a row.
+    pub(super) fn target(&self, namespace: &str, row: &str) -> Result<Target, ApiError> {
+        let unknown = || ApiError::not_found(Subject { group: GROUP, resource: ROWS, name: row });
+        let malformed = || {
+            let problem = format!("Invalid value: {row:?}: must be CLUSTER.KIND.NAME in lower case");
+            ApiError::invalid("FluxResource", "metadata.name", &problem)
+        };
+        if row.matches('.').count() < 2 {
+            return Err(malformed());
+        }
+        let in_cluster =
+            |(id, name): (ClusterId, &Str)| Some((id, row.strip_prefix(&**name)?.strip_prefix('.')?));
+        let (cluster, rest) = self.clusters().find_map(in_cluster).ok_or_else(unknown)?;
+        let (kind, name) = rest.split_once('.').ok_or_else(malformed)?;
+        if !dns::is_subdomain(name) || !dns::is_label(namespace) {
+            return Err(malformed());
+        }
+        let is_named = |(_, row): &(KindId, &Kind)| row.is_flux() && row.kind.to_lowercase() == kind;
+        let (kind, _) = self.catalogue.kinds().find(is_named).ok_or_else(unknown)?;
+        self.target_of(cluster, kind, namespace, name)
+    }
+
+    /// The object of a kind. Specs name objects by any text, which must not become part of a path.
+    pub(super) fn target_of(
+        &self,
+        cluster: ClusterId,
+        kind: KindId,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Target, ApiError> {
+        let Kind { group, kind: kind_name, plural, .. } = self.catalogue.kind(kind);
+        if !dns::is_subdomain(name) || !dns::is_label(namespace) {
+            let problem = format!("no {kind_name} can be called {name:?} in namespace {namespace:?}");
+            return Err(ApiError::unprocessable(problem));
+        }
+        let version = match self.observed.served(cluster, kind) {
+            Some(Served::At(version)) => version,
+            Some(Served::No) => return Err(ApiError::not_found(Subject { group, resource: plural, name })),
+            None => {
+                let why = format!("{plural}.{group} were not observed yet: try again");
+                return Err(ApiError::unavailable(why));
+            }
+        };
+        let (cluster_name, cluster) = &self.clusters[usize::from(cluster.0)];
+        Ok(Target {
+            cluster: Arc::clone(cluster),
+            cluster_name: Str::clone(cluster_name),
+            group: group.clone(),
+            version,
+            plural: plural.clone(),
+            kind: kind_name.clone(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        })
+    }
+
+    /// The names of the clusters.
+    pub(super) fn clusters(&self) -> impl Iterator<Item = (ClusterId, &Str)> {
+        (0..).map(ClusterId).zip(self.clusters.iter().map(|(name, _)| name))
+    }
+}
+
+impl Target {
+    /// The name of its row in fluxresources.
+    pub(super) fn row(&self) -> String {
+        format!("{}.{}.{}", self.cluster_name, self.kind.to_lowercase(), self.name)
+    }
+
+    pub(super) fn api_version(&self) -> String {
+        format!("{}/{}", self.group, self.version)
+    }
+
+    pub(super) fn subject(&self) -> Subject<'_> {
+        Subject { group: &self.group, resource: &self.plural, name: &self.name }
+    }
+
+    /// The object, as the target of a right.
+    pub(super) fn right(&self) -> authz::Target<'_> {
+        authz::Target {
+            group: &self.group,
+            version: &self.version,
+            resource: &self.plural,
+            subresource: "",
+            namespace: &self.namespace,
+            name: &self.name,
+        }
+    }
+
+    pub(super) fn suspension(&self) -> Suspension {
+        Suspension::of(&self.group, &self.kind)
+    }
+
+    /// 405 if no controller reconciles objects of its kind.
+    pub(super) fn ensure_reconciled(&self) -> Result<(), ApiError> {
+        if NEVER_RECONCILED.contains(&self.kind.as_str()) {
+            let why = format!("no controller reconciles objects of kind {}", self.kind);
+            return Err(ApiError::not_supported(why));
+        }
+        Ok(())
+    }
+
+    /// 405 if objects of its kind cannot be suspended.
+    pub(super) fn ensure_suspendable(&self) -> Result<(), ApiError> {
+        if self.suspension() == Suspension::Never {
+            let why =
+                format!("objects of kind {} cannot be suspended: no controller reconciles them", self.kind);
+            return Err(ApiError::not_supported(why));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn get(&self, call: &Call) -> Result<Live, ApiError> {
+        self.cluster.get(&self.path(), call).await.map(Live)
+    }
+
+    /// Patches the object if it is still at the version of `live`; otherwise 409.
+    pub(super) async fn patch(&self, live: &Live, mut patch: Value, call: &Call) -> Result<Live, ApiError> {
+        patch["metadata"]["uid"] = live.uid().into();
+        patch["metadata"]["resourceVersion"] = live.version().into();
+        self.cluster.patch(&self.path(), &patch, call).await.map(Live)
+    }
+
+    fn path(&self) -> String {
+        let Self { group, version, plural, namespace, name, .. } = self;
+        format!("/apis/{group}/{version}/namespaces/{namespace}/{plural}/{name}")
+    }
+}
