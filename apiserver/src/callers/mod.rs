@@ -1,0 +1,250 @@
+//! Who sees which rows of `mynamespaces`: those of the namespaces in which he may list fluxsummaries.
+//!
+//! The view has one row for each namespace, rendered once. For each user the namespaces that he sees are kept. The
+//! bindings and roles of RBAC are an index of candidates ([`rbac`]); the authorizer decides about each, and about the
+//! whole cluster ([`answers`]). An answer is asked for again when a binding that concerns it changes, and otherwise
+//! after ten seconds, or as much later as keeps all watches together at [`REVIEWS_PER_SECOND`].
+//!
+//! **Invariant:** nothing is shown without an answer of the authorizer that allows it. What cannot be decided is an
+//! error for a list, and ends a watch after a minute.
+//!
+//! **Invariant:** what a user was shown at a version of this replica follows from the version alone ([`steps`]).
+//!
+//! Namespaces that only another authorizer than RBAC allows are not candidates: they are not listed, unless it allows
+//! the whole cluster. They can be read by name.
+
+mod answers;
+mod caller;
+mod objects;
+mod observed;
+mod rbac;
+mod steps;
+#[cfg(test)]
+pub(crate) mod testing;
+mod visible;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use gatehouse_apiservice::{
+    UserInfo, View,
+    view::{GROUP, MyNamespaceStatus, VERSION},
+};
+use gatehouse_inventory::source::Upstream;
+use gatehouse_serving::{
+    ApiError,
+    authz::{Access, Target},
+};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::sleep_until,
+};
+use tokio_util::sync::CancellationToken;
+
+use self::{answers::Answers, observed::Observed, rbac::Rbac};
+pub(crate) use self::{
+    caller::{Caller, OpenWatch, Progress},
+    steps::{Next, Step},
+    visible::Visible,
+};
+use crate::watchcache::{RowKey, WatchCache};
+
+/// How long an answer is used.
+const LIFETIME: Duration = Duration::from_secs(10);
+/// How many reviews are sent for open watches, on average. If they have more answers to renew than this in
+/// [`LIFETIME`], each answer is used for longer. Changes of RBAC are noticed by its watches, whatever this is.
+const REVIEWS_PER_SECOND: f64 = 25.0;
+/// How many reviews are waited for at once.
+const REVIEWS_AT_ONCE: usize = 32;
+/// How long a user is remembered who asks for nothing.
+const IDLE: Duration = Duration::from_mins(10);
+/// The most users that are remembered without an open watch.
+const MOST_CALLERS: usize = 1024;
+/// How often it is tried again to find out what a user sees.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The resource whose rows depend on who asks.
+pub(crate) const RESOURCE: &str = <MyNamespaceStatus as View>::RESOURCE.plural;
+
+/// See the module.
+pub(crate) struct Callers {
+    access: Access,
+    cache: Arc<WatchCache>,
+    /// `None` where the authorizer allows everything to everybody whom it knows.
+    observed: Option<Arc<Observed>>,
+    known: Mutex<HashMap<UserInfo, Arc<Caller>>>,
+    reviews: Semaphore,
+}
+
+impl Callers {
+    /// Everybody sees the rows of `cache` that `access` lets him see.
+    pub(crate) fn new(access: Access, cache: Arc<WatchCache>, has_rbac: bool) -> Arc<Self> {
+        let observed = has_rbac.then(|| Arc::new(Observed::new(Arc::clone(cache.shared_clock()))));
+        let (known, reviews) = (Mutex::default(), Semaphore::new(REVIEWS_AT_ONCE));
+        Arc::new(Self { access, cache, observed, known, reviews })
+    }
+
+    /// Follows the bindings and roles of a cluster until `stop` is cancelled.
+    pub(crate) async fn run(self: Arc<Self>, upstream: Upstream, stop: CancellationToken) {
+        match &self.observed {
+            Some(observed) => Arc::clone(observed).run(upstream, stop).await,
+            None => stop.cancelled().await,
+        }
+    }
+
+    /// A user, whose rights are known as they are now. Errors: they cannot be found out.
+    pub(crate) async fn caller(&self, user: &UserInfo) -> Result<Arc<Caller>, ApiError> {
+        let caller = self.find(user);
+        caller.review(self).await?;
+        Ok(caller)
+    }
+
+    /// Whether a user may see a row. Asks about its namespace alone, so that other authorizers than RBAC count too.
+    pub(crate) async fn may_see(&self, user: &UserInfo, key: &RowKey) -> Result<bool, ApiError> {
+        let known = self.known().get(user).cloned();
+        if let Some(caller) = known
+            && caller.visible().0.shows(key)
+            && caller.is_current(self)
+        {
+            return Ok(true);
+        }
+        self.ask(user, visible::namespace_of(key)).await
+    }
+
+    /// The watch of a user: what wakes it.
+    pub(crate) fn open(self: &Arc<Self>, caller: &Arc<Caller>) -> Rights {
+        let bindings = self.observed.as_ref().map(|observed| observed.follow());
+        let watch = caller.open_watch();
+        Rights { progress: caller.follow(), bindings, watch, callers: Arc::clone(self) }
+    }
+
+    fn find(&self, user: &UserInfo) -> Arc<Caller> {
+        let mut known = self.known();
+        let caller = if let Some(caller) = known.get(user) {
+            Arc::clone(caller)
+        } else {
+            known.retain(|_, caller| caller.idle() < IDLE);
+            if known.len() >= MOST_CALLERS {
+                forget_idlest(&mut known);
+            }
+            let caller = Arc::new(Caller::new(user.clone()));
+            known.insert(user.clone(), Arc::clone(&caller));
+            caller
+        };
+        caller.touch();
+        caller
+    }
+
+    /// Asks the authorizer about a namespace, or with an empty name about all.
+    async fn ask(&self, user: &UserInfo, namespace: &str) -> Result<bool, ApiError> {
+        let _turn = self.reviews.acquire().await;
+        let resource = objects::RESOURCE;
+        let target =
+            Target { group: GROUP, version: VERSION, resource, subresource: "", namespace, name: "" };
+        self.access.review(user, objects::VERB, target).await
+    }
+
+    /// Reads the index of candidates. Errors: it is not up to date.
+    fn read<T>(&self, look: impl FnOnce(&Rbac) -> T) -> Result<T, ApiError> {
+        match &self.observed {
+            Some(observed) => observed.read(look).map_err(ApiError::unavailable),
+            None => Ok(look(&Rbac::default())),
+        }
+    }
+
+    fn is_quiet(&self, subjects: &[rbac::Subject], since: Duration) -> bool {
+        self.is_open_to_all() || self.read(|rbac| rbac.is_quiet(subjects, since)).unwrap_or_default()
+    }
+
+    fn is_open_to_all(&self) -> bool {
+        self.observed.is_none()
+    }
+
+    /// Whether what a user sees can no longer be known.
+    fn is_outdated(&self, answers: &Answers) -> bool {
+        answers.is_outdated(tokio::time::Instant::now()) || self.read(|_| ()).is_err()
+    }
+
+    /// How long an answer is used: longer, the more of them have to be renewed.
+    fn lifetime(&self) -> Duration {
+        let answers: usize = self.known().values().map(|caller| caller.watched_answers()).sum();
+        let answers = u32::try_from(answers).unwrap_or(u32::MAX);
+        LIFETIME.max(Duration::from_secs_f64(f64::from(answers) / REVIEWS_PER_SECOND))
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<UserInfo, Arc<Caller>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Forgets the half of the users without a watch who were here longest ago. They are known again when they ask.
+fn forget_idlest(known: &mut HashMap<UserInfo, Arc<Caller>>) {
+    let mut idle: Vec<_> =
+        known.values().map(|caller| caller.idle()).filter(|idle| !idle.is_zero()).collect();
+    idle.sort_unstable();
+    if let Some(median) = idle.get(idle.len() / 2).copied() {
+        known.retain(|_, caller| caller.idle() < median);
+    }
+}
+
+/// The rights behind an open watch.
+pub(crate) struct Rights {
+    progress: watch::Receiver<Progress>,
+    bindings: Option<watch::Receiver<u64>>,
+    watch: OpenWatch,
+    callers: Arc<Callers>,
+}
+
+impl Rights {
+    /// Whose they are.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.watch
+    }
+
+    /// The same, to share.
+    pub(crate) fn shared_caller(&self) -> Arc<Caller> {
+        Arc::clone(&self.watch)
+    }
+
+    /// All users.
+    pub(crate) fn callers(&self) -> &Callers {
+        &self.callers
+    }
+
+    /// Renews what is due, in the background. Errors: what the user sees is no longer known.
+    pub(crate) fn check(&self) -> Result<(), ApiError> {
+        if !self.watch.is_renewing() && self.watch.is_due(&self.callers) {
+            self.watch.renew(&self.callers);
+        }
+        match &self.progress.borrow().lost {
+            Some(_) => Err(ApiError::expired("what you may see cannot be determined any more: list again")),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns when what the user sees may have changed, or is no longer known. Cancel safe.
+    pub(crate) async fn changed(&mut self) -> Result<(), ApiError> {
+        loop {
+            self.check()?;
+            if self.watch.is_renewing() {
+                // The sender lives in the caller.
+                let _ = self.progress.changed().await;
+                return self.check();
+            }
+            let bindings = async {
+                match &mut self.bindings {
+                    Some(bindings) => drop(bindings.changed().await),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = self.progress.changed() => return self.check(),
+                () = bindings => {}
+                () = sleep_until(self.watch.next_due()) => {}
+            }
+        }
+    }
+}
