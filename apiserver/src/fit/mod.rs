@@ -1,0 +1,75 @@
+//! `fit`: whether objects would fit into a quota, without creating them.
+//!
+//! **Invariant:** nothing is written and nothing is reserved; what is answered may be outdated when it arrives. The
+//! usage of objects is computed by the code of admission.
+
+mod verdict;
+
+use std::iter::once;
+
+use gatehouse_apiservice::view::{API_VERSION, AppliedTenantQuotaStatus, GROUP, TenantUsageStatus};
+use gatehouse_apiservice::{Resource, View};
+use gatehouse_serving::{
+    ApiError, Body,
+    body::RequestBody,
+    error::Subject,
+    negotiate::{self, Shape},
+};
+use http::{HeaderMap, Response, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::{
+    endpoints::compress,
+    watchcache::{RowKey, WatchCache, object_head},
+};
+
+/// The name of the subresource.
+pub(crate) const SUBRESOURCE: &str = "fit";
+/// The resources that have it.
+const OF: [&Resource; 2] = [&AppliedTenantQuotaStatus::RESOURCE, &TenantUsageStatus::RESOURCE];
+
+/// The most bytes of a body.
+const LONGEST_BODY: usize = 512 << 10;
+const JSON: &str = "application/json";
+
+/// Whether objects of a resource can be asked.
+pub(crate) fn is_of(plural: &str) -> bool {
+    OF.iter().any(|resource| resource.plural == plural)
+}
+
+/// Answers whether the objects of a body fit into the quota of a row.
+pub(crate) async fn answer(
+    cache: &WatchCache,
+    key: &RowKey,
+    headers: &HeaderMap,
+    body: RequestBody,
+) -> Result<Response<Body>, ApiError> {
+    let (_, form) = negotiate::resource(headers, Shape::Object)?;
+    let sent = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    // `kubectl create --raw` says nothing of its body.
+    if !["", JSON].contains(&sent.split(';').next().unwrap_or_default().trim()) {
+        return Err(ApiError::unsupported_media_type(sent, JSON));
+    }
+    let bytes = crate::request_body::read(body, LONGEST_BODY).await?;
+    let status = {
+        let snapshot = cache.snapshot();
+        let subject = Subject { group: GROUP, resource: cache.resource.plural, name: &key.name };
+        let row = snapshot.rows.get(key).ok_or_else(|| ApiError::not_found(subject))?;
+        let mut text = object_head(cache.resource.kind).into_bytes();
+        row.write_object(&mut text);
+        verdict::quota(&text)?
+    };
+    let objects: Value = serde_json::from_slice(&bytes)
+        .map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))?;
+    let fit = verdict::judge(&status, &key.namespace, objects)?;
+    let mut metadata = json!({"name": &*key.name});
+    if !key.namespace.is_empty() {
+        metadata["namespace"] = (*key.namespace).into();
+    }
+    let document =
+        json!({"apiVersion": API_VERSION, "kind": "QuotaFit", "metadata": metadata, "status": fit});
+    let document = form.document(document.to_string().into_bytes())?;
+    let mut response = compress::respond(form, headers, once(document.into()));
+    *response.status_mut() = StatusCode::CREATED;
+    Ok(response)
+}
