@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use gatehouse_inventory::{ClusterId, Inventory};
 use gatehouse_serving::metrics::RequestMetrics;
 use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, core::Collector};
 
@@ -41,6 +42,8 @@ pub struct ViewMetrics {
     view_updates: IntCounterVec,
     view_rows: IntGaugeVec,
     view_bytes: IntGaugeVec,
+    actions: IntCounterVec,
+    events: IntCounterVec,
 }
 
 impl ViewMetrics {
@@ -67,18 +70,18 @@ impl ViewMetrics {
             ),
             inventory_objects: gauges(
                 "gatehouse_inventory_objects",
-                "Objects mirrored, by kind.",
+                "Observed objects, by kind.",
                 &["cluster", "group", "kind"],
             ),
             inventory_bytes: gauges(
                 "gatehouse_inventory_bytes",
-                "Bytes of the objects mirrored, without the text they share.",
+                "Bytes of the observed objects, without the text that they share.",
                 &["cluster"],
             ),
             inventory_lag: registered(&requests, GaugeVec::new(lag, &["cluster"])),
             inventory_undecodable: counters(
                 "gatehouse_inventory_undecodable_total",
-                "Objects left out because not even their names could be read.",
+                "Objects that were skipped because their names cannot be decoded.",
                 &["group", "kind"],
             ),
             view_updates: counters(
@@ -86,12 +89,18 @@ impl ViewMetrics {
                 "Rows added, modified and deleted, by view.",
                 &["resource", "type"],
             ),
-            view_rows: gauges("gatehouse_view_rows", "Rows there are, by view.", &["resource"]),
+            view_rows: gauges("gatehouse_view_rows", "Current rows, by view.", &["resource"]),
             view_bytes: gauges(
                 "gatehouse_view_bytes",
-                "Bytes of the rows there are, and of those kept for watches to resume.",
+                "Bytes of the current rows, and of those kept for watches to resume.",
                 &["resource", "part"],
             ),
+            actions: counters(
+                "gatehouse_actions_total",
+                "Requests to act on Flux objects, by action, dry run and outcome.",
+                &["action", "dry_run", "outcome"],
+            ),
+            events: counters("gatehouse_events_total", "Events about actions, by result.", &["outcome"]),
             requests,
         }
     }
@@ -104,6 +113,16 @@ impl ViewMetrics {
     /// The counter of events that the watches of a resource have sent.
     pub(crate) fn watch_events(&self, group: &str, version: &str, resource: &str) -> IntCounter {
         self.watch_events.with_label_values(&[group, version, resource])
+    }
+
+    /// The counters of requests to act.
+    pub(crate) fn actions(&self) -> IntCounterVec {
+        self.actions.clone()
+    }
+
+    /// The counters of Events about actions.
+    pub(crate) fn events(&self) -> IntCounterVec {
+        self.events.clone()
     }
 
     /// Counts a watch that started from a resourceVersion.
@@ -136,6 +155,17 @@ impl ViewMetrics {
     /// Sets the seconds since a cluster last answered.
     pub(crate) fn set_inventory_lag(&self, cluster: &str, lag: Duration) {
         self.inventory_lag.with_label_values(&[cluster]).set(lag.as_secs_f64());
+    }
+
+    /// Forgets the series of a remote cluster that is no longer registered.
+    pub(crate) fn forget_cluster(&self, inventory: &Inventory, id: ClusterId) {
+        let cluster = &*inventory.cluster(id).name;
+        // What was never set cannot be removed, which is well.
+        let _ = self.inventory_lag.remove_label_values(&[cluster]);
+        let _ = self.inventory_bytes.remove_label_values(&[cluster]);
+        for (_, kind) in inventory.catalogue().kinds() {
+            let _ = self.inventory_objects.remove_label_values(&[cluster, &kind.group, &kind.kind]);
+        }
     }
 
     /// The counter of changed rows of a view; `kind` is ADDED, MODIFIED or DELETED.

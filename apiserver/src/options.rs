@@ -13,7 +13,8 @@ use std::{num::NonZeroUsize, time::Duration};
 pub(crate) use continue_token::ContinueToken;
 pub(crate) use version::ResourceVersion;
 
-use gatehouse_serving::{ApiError, error::FieldProblem, query::Query, selector::LabelSelector};
+use gatehouse_apiservice::labels::Selector;
+use gatehouse_serving::{ApiError, error::FieldProblem, query::Query};
 
 /// An upper limit of `timeoutSeconds`: longer than any watch lasts (at most an hour), and short enough to be
 /// added to any time.
@@ -22,7 +23,7 @@ const MAX_TIMEOUT: i64 = 24 * 60 * 60;
 /// The parameters of a list or a watch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ListOptions {
-    pub(crate) label_selector: LabelSelector,
+    pub(crate) label_selector: Selector,
     /// Not parsed yet, because the allowed fields depend on the resource (`FieldSelector::parse`).
     pub(crate) field_selector: String,
     /// `None`: no limit. As in Kubernetes, zero and negative limits mean the same.
@@ -79,7 +80,8 @@ impl ListOptions {
         let query = Query::parse(query);
         let watch = query.flag("watch").unwrap_or_default();
         let mut options = Self {
-            label_selector: LabelSelector::parse(query.text("labelSelector"))?,
+            label_selector: Selector::parse(query.text("labelSelector"))
+                .map_err(|problem| ApiError::bad_request(format!("labelSelector: {problem}")))?,
             field_selector: query.text("fieldSelector").to_owned(),
             limit: limit(&query)?,
             continue_token: None,

@@ -3,8 +3,12 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use gatehouse_inventory::{ClusterId, Interner, Inventory, Sink, Source, Str, catalogue::Catalogue};
+use gatehouse_inventory::{
+    ClusterId, Event, Interner, Inventory, LOCAL, Registration, Sink, Source, Str, catalogue::Catalogue,
+    source::Upstream,
+};
 use gatehouse_serving::{
+    authz::Access,
     health::HealthCheck,
     pipeline::WebhookPaths,
     serve::ServeError,
@@ -14,10 +18,14 @@ use gatehouse_serving::{
 use tokio::sync::mpsc;
 
 use crate::{
+    actions::{ActionParts, Actions, Observed, Seen},
+    callers::{self, Callers},
     clock::Clock,
+    clusters::{ClusterParts, Registrar, Registry, access::ClusterAccess},
     endpoints::Endpoints,
     engine::{self, LagReporter},
     metrics::ViewMetrics,
+    tree,
     views::{FluxSeries, Views},
     watchcache::WatchCache,
 };
@@ -33,8 +41,15 @@ pub struct Parts<S> {
     pub catalogue: Catalogue,
     /// Whether `/metrics/flux` is served.
     pub flux_series: bool,
+    /// Other clusters, whose rows are shown as well.
+    pub clusters: RemoteClusters<S>,
+    /// What actions need; `None`: Gatehouse writes nothing.
+    pub actions: Option<ActionParts>,
     /// Observes the cluster's objects.
     pub source: S,
+    /// The cluster whose RBAC tells which namespaces a user may see, beside the authorizer of the server. `None` where
+    /// that allows everything to everybody whom it knows.
+    pub rbac: Option<Upstream>,
     /// Makes the resourceVersions. Its replica number may be granted later.
     pub clock: Arc<Clock>,
     /// Readiness checks in addition to those of the views and of the upstream.
@@ -47,6 +62,16 @@ pub struct Parts<S> {
     pub leases: Tasks,
 }
 
+/// Other clusters.
+pub enum RemoteClusters<S> {
+    /// There are none.
+    None,
+    /// Those that Secrets register.
+    Registered(Box<ClusterParts>),
+    /// These, and no others.
+    Fixed(Vec<(Registration, S)>),
+}
+
 /// An API server that runs.
 pub struct Running {
     caches: Vec<Arc<WatchCache>>,
@@ -57,26 +82,88 @@ impl Running {
     /// Listens, and starts to observe. Discovery is served at once, each resource as soon as its view has
     /// synced.
     pub async fn start<S: Source>(parts: Parts<S>) -> Result<Self, ServeError> {
-        let Parts { cluster, catalogue, flux_series, source, clock, checks, server, mut background, leases } =
-            parts;
+        let Parts {
+            cluster,
+            catalogue,
+            flux_series,
+            clusters,
+            actions,
+            source,
+            rbac,
+            clock,
+            checks,
+            server,
+            mut background,
+            leases,
+        } = parts;
+        let authorizer = Arc::clone(&server.authorizer);
         let metrics = Arc::new(ViewMetrics::new(Arc::clone(&server.metrics)));
         let server = server.bind().await?;
 
         let (sender, events) = mpsc::channel(EVENTS);
         let (catalogue, interner) = (Arc::new(catalogue), Arc::new(Interner::default()));
         let flux_series = flux_series.then(|| Arc::new(FluxSeries::new(&catalogue)));
-        let views = Views::new(&clock, &interner).with_flux_series(flux_series.clone());
+        let (trees, questions) = tree::channel();
+        let observed = actions.is_some().then(Arc::<Observed>::default);
+        let views = Views::new(&clock, &interner)
+            .with_flux_series(flux_series.clone())
+            .with_trees(questions)
+            .with_observed(observed.clone());
         let caches = views.caches();
         let now = jiff::Timestamp::now().as_second();
-        let inventory = Inventory::new(Arc::clone(&catalogue), [cluster], now);
-        let sink = Sink::new(catalogue, interner, ClusterId(0), sender);
+        let inventory = Inventory::new(Arc::clone(&catalogue), [Str::clone(&cluster)], now);
+        let registry = Arc::new(Registry::new(Str::clone(&cluster)));
+        let shared = (Arc::clone(&catalogue), Arc::clone(&interner));
+        let registry = match clusters {
+            RemoteClusters::None => None,
+            RemoteClusters::Registered(parts) => {
+                let (stop, lag) = (background.stop(), clock.window() / 2);
+                let registrar = Registrar::new(*parts, Arc::clone(&registry), shared, sender.clone(), lag);
+                background.spawn("clusters", registrar.run(stop));
+                Some(registry)
+            }
+            RemoteClusters::Fixed(clusters) => {
+                registry.fix(clusters.iter().map(|(registration, _)| registration.name.clone()).collect());
+                for (id, (registration, source)) in (LOCAL.0 + 1..).map(ClusterId).zip(clusters) {
+                    // Before its own events, and before the local cluster's.
+                    let _ = sender.send((id, Event::Registered(Box::new(registration)))).await;
+                    let sink = Sink::new(Arc::clone(&catalogue), Arc::clone(&interner), id, sender.clone());
+                    background.spawn("source of a remote cluster", source.run(sink, background.stop()));
+                }
+                Some(registry)
+            }
+        };
+        let sink = Sink::new(Arc::clone(&catalogue), interner, LOCAL, sender);
         let stop = background.stop();
         background.spawn("source", source.run(sink, stop.clone()));
         let (lag, upstream_lag) = LagReporter::new();
+        let lag = lag.with_registry(registry.clone());
         let engine = engine::run(inventory, views, clock, events, Arc::clone(&metrics), lag, stop);
         background.spawn("inventory", engine);
 
-        let endpoints = Endpoints::new(caches.clone(), metrics).with_flux_series(flux_series);
+        let own = caches.iter().find(|cache| cache.resource.plural == callers::RESOURCE);
+        let own = Arc::clone(own.expect("it is one of the resources"));
+        let callers = Callers::new(Access::new(Arc::clone(&authorizer)), own, rbac.is_some());
+        if let Some(upstream) = rbac {
+            let stop = background.stop();
+            background.spawn("rbac", Arc::clone(&callers).run(upstream, stop));
+        }
+        let actions = actions.zip(observed).map(|(parts, observed)| {
+            let rows = caches.iter().find(|cache| cache.resource.plural == "fluxresources");
+            let seen = Seen {
+                cluster,
+                catalogue,
+                observed,
+                rows: Arc::clone(rows.expect("it is one of the resources")),
+            };
+            Actions::start(parts, seen, authorizer, &metrics, &mut background)
+        });
+        let endpoints = Endpoints::new(caches.clone(), metrics)
+            .with_flux_series(flux_series)
+            .with_trees(trees)
+            .with_clusters(registry.map(ClusterAccess::new))
+            .with_callers(callers)
+            .with_actions(actions);
         let checks = [synced_check(caches.clone()), upstream_lag].into_iter().chain(checks);
         let server = server.serve(endpoints, WebhookPaths::default(), checks, background, leases);
         Ok(Self { caches, server })

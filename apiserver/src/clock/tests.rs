@@ -10,10 +10,10 @@ use super::*;
 /// A clock, and the second that its wall clock shows.
 fn clock(number: Option<u8>) -> (Clock, Arc<AtomicU64>) {
     let second = Arc::new(AtomicU64::new(100));
-    let told = Arc::clone(&second);
+    let reported = Arc::clone(&second);
     let clock = number.map_or_else(Clock::unnumbered, Clock::new);
     let clock = clock.with_time(move || {
-        let wall = at(told.load(Ordering::Relaxed));
+        let wall = at(reported.load(Ordering::Relaxed));
         ClockReading { wall, passed: Duration::from_secs(1_000) }
     });
     clock.vouch(true);
@@ -165,9 +165,9 @@ fn a_clock_that_is_set_vouches_for_nothing_until_it_is_known_to_be_right() {
 /// A clock whose wall clock a test sets, and whose time a test lets pass.
 fn running() -> (Clock, Arc<[AtomicU64; 2]>) {
     let time = Arc::new([100, 100].map(AtomicU64::new));
-    let told = Arc::clone(&time);
+    let reported = Arc::clone(&time);
     let clock = Clock::new(3).with_time(move || {
-        let [wall, passed] = [0, 1].map(|n| told[n].load(Ordering::Relaxed));
+        let [wall, passed] = [0, 1].map(|n| reported[n].load(Ordering::Relaxed));
         ClockReading { wall: at(wall), passed: Duration::from_secs(passed) }
     });
     clock.vouch(true);

@@ -2,6 +2,7 @@
 
 use gatehouse_apiservice::{
     Resource,
+    action::Subresource,
     view::{CATEGORY, GROUP, RESOURCES, VERSION},
 };
 use serde_json::{Value, json};
@@ -38,8 +39,9 @@ pub(super) fn core(format: Format) -> Value {
 }
 
 /// The document of `/apis`.
-pub(super) fn groups(format: Format) -> Value {
-    let version = json!({ "version": VERSION, "resources": RESOURCES.map(resource), "freshness": "Current" });
+pub(super) fn groups(format: Format, subresources: &[&Subresource]) -> Value {
+    let resources = RESOURCES.map(|described| resource(described, subresources));
+    let version = json!({ "version": VERSION, "resources": resources, "freshness": "Current" });
     list(format, json!([{ "metadata": { "name": GROUP }, "versions": [version] }]))
 }
 
@@ -54,8 +56,8 @@ fn list(format: Format, items: Value) -> Value {
     })
 }
 
-fn resource(resource: &Resource) -> Value {
-    json!({
+fn resource(resource: &Resource, subresources: &[&Subresource]) -> Value {
+    let mut described = json!({
         "resource": resource.plural,
         // Never null: clients before 0.26.4 panic on it (kubernetes#118361).
         "responseKind": { "group": GROUP, "version": VERSION, "kind": resource.kind },
@@ -64,5 +66,19 @@ fn resource(resource: &Resource) -> Value {
         "verbs": VERBS,
         "shortNames": resource.short_names,
         "categories": [CATEGORY],
+    });
+    let own = subresources.iter().filter(|subresource| subresource.resource.plural == resource.plural);
+    let own: Vec<_> = own.map(|own| subresource(own)).collect();
+    if !own.is_empty() {
+        described["subresources"] = own.into();
+    }
+    described
+}
+
+fn subresource(subresource: &Subresource) -> Value {
+    json!({
+        "subresource": subresource.name,
+        "responseKind": { "group": GROUP, "version": VERSION, "kind": subresource.shown_as },
+        "verbs": subresource.verbs,
     })
 }

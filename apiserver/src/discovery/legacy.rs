@@ -3,6 +3,7 @@
 
 use gatehouse_apiservice::{
     Resource,
+    action::Subresource,
     view::{API_VERSION, CATEGORY, GROUP, RESOURCES, VERSION},
 };
 use serde_json::{Value, json};
@@ -29,18 +30,30 @@ pub(super) fn group() -> Value {
 }
 
 /// The document of `/apis/GROUP/VERSION`.
-pub(super) fn resources() -> Value {
+pub(super) fn resources(subresources: &[&Subresource]) -> Value {
+    let resources =
+        RESOURCES.into_iter().map(resource).chain(subresources.iter().map(|own| subresource(own)));
     json!({
         "kind": "APIResourceList",
         "apiVersion": "v1",
         "groupVersion": API_VERSION,
-        "resources": RESOURCES.map(resource),
+        "resources": resources.collect::<Vec<_>>(),
     })
 }
 
 fn group_fields() -> Value {
     let version = json!({ "groupVersion": API_VERSION, "version": VERSION });
     json!({ "name": GROUP, "versions": [version], "preferredVersion": version })
+}
+
+fn subresource(subresource: &Subresource) -> Value {
+    json!({
+        "name": format!("{}/{}", subresource.resource.plural, subresource.name),
+        "singularName": "",
+        "namespaced": subresource.resource.namespaced,
+        "kind": subresource.shown_as,
+        "verbs": subresource.verbs,
+    })
 }
 
 fn resource(resource: &Resource) -> Value {

@@ -5,8 +5,9 @@
 //! **Invariant:** the documents are built once and are the same before and after a view has synced, because a
 //! failing discovery blocks the deletion of every namespace in the cluster.
 //!
-//! **Invariant:** only `get`, `list` and `watch` are advertised, so that the garbage collector, ResourceQuota
-//! and the namespace controller ignore these read-only resources.
+//! **Invariant:** only `get`, `list` and `watch` are advertised of resources, so that the garbage collector,
+//! ResourceQuota and the namespace controller ignore them, and neither list nor delete of subresources. Those that act are
+//! there only where actions are enabled.
 
 mod aggregated;
 mod document;
@@ -17,7 +18,10 @@ mod version;
 
 use std::sync::LazyLock;
 
-use gatehouse_apiservice::view::{GROUP, VERSION};
+use gatehouse_apiservice::{
+    action::{Subresource, subresources},
+    view::{GROUP, VERSION},
+};
 use http::{HeaderMap, Response};
 
 use self::aggregated::Format;
@@ -26,16 +30,22 @@ use gatehouse_serving::{ApiError, Body, negotiate};
 
 const VERBS: [&str; 3] = ["get", "list", "watch"];
 
-static DOCUMENTS: LazyLock<Documents> = LazyLock::new(Documents::build);
+static READING: LazyLock<Documents> = LazyLock::new(|| Documents::build(false));
+static ACTING: LazyLock<Documents> = LazyLock::new(|| Documents::build(true));
 
-/// Responds to a GET or HEAD of a discovery path; `None` for any other path.
-pub(crate) fn respond(path: &str, headers: &HeaderMap) -> Option<Result<Response<Body>, ApiError>> {
+/// Responds to a GET or HEAD of a discovery path; `None` for any other path. `acts`: whether actions are enabled.
+pub(crate) fn respond(
+    path: &str,
+    headers: &HeaderMap,
+    acts: bool,
+) -> Option<Result<Response<Body>, ApiError>> {
+    let documents: &'static Documents = if acts { &ACTING } else { &READING };
     let answer = match Path::parse(path)? {
-        Path::Core => DOCUMENTS.core.choose(headers),
-        Path::Groups => DOCUMENTS.groups.choose(headers),
-        Path::Group => negotiate::json(headers).map(|()| &DOCUMENTS.group),
-        Path::Resources => negotiate::json(headers).map(|()| &DOCUMENTS.resources),
-        Path::Version => negotiate::json(headers).map(|()| &DOCUMENTS.version),
+        Path::Core => documents.core.choose(headers),
+        Path::Groups => documents.groups.choose(headers),
+        Path::Group => negotiate::json(headers).map(|()| &documents.group),
+        Path::Resources => negotiate::json(headers).map(|()| &documents.resources),
+        Path::Version => negotiate::json(headers).map(|()| &documents.version),
     };
     Some(answer.map(|document| document.respond(headers)))
 }
@@ -80,21 +90,23 @@ struct DocumentFormats {
 }
 
 impl Documents {
-    fn build() -> Self {
+    fn build(acts: bool) -> Self {
+        let subresources: Vec<&Subresource> = subresources(acts).collect();
+        let subresources = subresources.as_slice();
         // Only the documents that kube-apiserver lets clients cache by ETag are cacheable: clients handle the
         // others differently.
         let plain = |json| Document::new(negotiate::JSON, "no-cache, private", &json);
         let aggregated = |format: Format, json| Document::new(format.content_type(), "public", &json);
-        let forms = |legacy, make: fn(Format) -> serde_json::Value| DocumentFormats {
+        let forms = |legacy, make: &dyn Fn(Format) -> serde_json::Value| DocumentFormats {
             legacy: plain(legacy),
             v2: aggregated(Format::V2, make(Format::V2)),
             v2beta1: aggregated(Format::V2Beta1, make(Format::V2Beta1)),
         };
         Self {
-            core: forms(legacy::core_versions(), aggregated::core),
-            groups: forms(legacy::groups(), aggregated::groups),
+            core: forms(legacy::core_versions(), &aggregated::core),
+            groups: forms(legacy::groups(), &|format| aggregated::groups(format, subresources)),
             group: plain(legacy::group()),
-            resources: plain(legacy::resources()),
+            resources: plain(legacy::resources(subresources)),
             version: plain(version::info()),
         }
     }

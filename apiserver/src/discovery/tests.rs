@@ -18,7 +18,7 @@ const V2BETA1: &str = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGr
 
 fn ask(path: &str, accept: &'static str) -> Response<Body> {
     let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]);
-    respond(path, &headers).expect("a path of discovery").expect("an acceptable form")
+    respond(path, &headers, false).expect("a path of discovery").expect("an acceptable form")
 }
 
 fn read<T: DeserializeOwned>(response: Response<Body>) -> T {
@@ -35,7 +35,10 @@ fn legacy_documents_decode_as_what_they_are() {
     let group: APIGroup = read(ask("/apis/view.gatehouse.dev", "*/*"));
     assert_eq!(groups.groups, [group]);
     let resources: APIResourceList = read(ask("/apis/view.gatehouse.dev/v1alpha1", ""));
-    assert_eq!(resources.resources.len(), RESOURCES.len());
+    let (own, below): (Vec<_>, Vec<_>) = resources.resources.iter().partition(|one| !one.name.contains('/'));
+    assert_eq!(own.len(), RESOURCES.len());
+    let below: Vec<_> = below.into_iter().map(|one| (&*one.name, &*one.kind, one.verbs.join(","))).collect();
+    assert_eq!(below, [("fluxresources/tree", "FluxResourceTree", "get".to_owned())], "without actions");
     let version: Info = read(ask("/version", ""));
     assert!(version.git_version.starts_with('v'));
 }
@@ -69,7 +72,7 @@ fn an_unchanged_document_is_not_sent_again() {
         (header::ACCEPT, HeaderValue::from_static(V2)),
         (header::IF_NONE_MATCH, etag.clone()),
     ]);
-    let response = respond("/apis", &headers).unwrap().unwrap();
+    let response = respond("/apis", &headers, false).unwrap().unwrap();
     assert_eq!(response.status(), http::StatusCode::NOT_MODIFIED);
     assert_eq!(response.headers()[header::ETAG], etag);
     // Another form of the document has another ETag.
@@ -82,7 +85,7 @@ fn protobuf_alone_returns_406() {
     let headers = HeaderMap::from_iter([(header::ACCEPT, protobuf)]);
     for path in ["/api", "/apis", "/apis/view.gatehouse.dev", "/apis/view.gatehouse.dev/v1alpha1", "/version"]
     {
-        let error = respond(path, &headers).unwrap().unwrap_err();
+        let error = respond(path, &headers, false).unwrap().unwrap_err();
         assert_eq!(error.code(), http::StatusCode::NOT_ACCEPTABLE, "{path}");
     }
 }
@@ -92,7 +95,33 @@ fn other_paths_are_not_answered_here() {
     for path in
         ["", "/", "apis", "/apis//", "/apis/apps", "/apis/view.gatehouse.dev/v1", "/api/v1", "/versions"]
     {
-        assert!(respond(path, &HeaderMap::new()).is_none(), "{path}");
+        assert!(respond(path, &HeaderMap::new(), false).is_none(), "{path}");
+    }
+}
+
+#[test]
+fn subresources_that_act_are_told_of_only_where_actions_are_enabled() {
+    let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(V2))]);
+    let path = "/apis/view.gatehouse.dev/v1alpha1";
+    for acts in [false, true] {
+        let read = |path, headers| read::<Value>(respond(path, headers, acts).unwrap().unwrap());
+        let plain = HeaderMap::new();
+        let legacy = read(path, &plain);
+        let names = legacy["resources"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap());
+        let subresources: Vec<_> = names.filter(|name| name.contains('/')).collect();
+        let aggregated = read("/apis", &headers);
+        let resources = aggregated["items"][0]["versions"][0]["resources"].as_array().unwrap();
+        let nested = resources.iter().flat_map(|one| one["subresources"].as_array().into_iter().flatten());
+        assert_eq!(nested.count(), subresources.len());
+        let expected = [
+            "fluxresources/tree",
+            "fluxresources/reconcile",
+            "fluxresources/resume",
+            "fluxresources/suspend",
+            "fluxresources/suspension",
+            "fluxsummaries/reconcile",
+        ];
+        assert_eq!(subresources, if acts { expected.as_slice() } else { &expected[..1] });
     }
 }
 

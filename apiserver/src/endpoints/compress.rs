@@ -26,7 +26,7 @@ const LEVEL: Compression = Compression::fast();
 const CHUNK: usize = 32 << 10;
 
 /// The response that consists of `pieces`, compressed if it is long and the client accepts gzip.
-pub(super) fn respond(
+pub(crate) fn respond(
     form: Form,
     request: &HeaderMap,
     mut pieces: impl Iterator<Item = Bytes> + Send + 'static,

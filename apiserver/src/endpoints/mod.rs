@@ -1,10 +1,12 @@
 //! The handler behind all paths: discovery and OpenAPI, which are served from the start, and the resources of
 //! the group, each of which is served as soon as its own view has synced.
 
-mod compress;
+pub(crate) mod compress;
 mod encode;
 mod fanout;
+mod own_events;
 mod read;
+mod scope;
 pub(crate) mod select;
 mod watch;
 mod websocket;
@@ -12,37 +14,52 @@ mod websocket;
 use std::{collections::HashMap, sync::Arc};
 
 use gatehouse_apiservice::view::{GROUP, VERSION};
-use http::{Method, Response, request::Parts};
+use http::{Method, Response, header, request::Parts};
 
-use self::{fanout::Feeds, select::Selection, watch::EndConditions, websocket::WebSockets};
+use self::{
+    fanout::Feeds, own_events::OwnEvents, scope::Scope, select::Selection, watch::EndConditions,
+    websocket::WebSockets,
+};
 use crate::{
-    discovery,
+    actions::Actions,
+    callers::{self, Callers},
+    clusters::access::{ClusterAccess, Clusters, Visible, WatchRights},
+    discovery, fit,
     metrics::ViewMetrics,
     openapi,
     options::{GetOptions, ListOptions},
+    tree::TreeClient,
     views::FluxSeries,
     watchcache::{RowKey, WatchCache},
 };
 use gatehouse_serving::{
     ApiError, Body,
-    authz::WatchAuthorization,
+    authn::UserInfo,
+    authz::Authorizer,
     body::{full, streamed},
     error::Subject,
+    field_selector::FieldSelector,
     metrics::{self, RequestLabels},
     negotiate::{self, Shape},
     pipeline::{Authorized, Handler, Holder, ensure_get_or_head},
     request_info::{RequestInfo, ResourceRequest, Verb},
-    selector::FieldSelector,
 };
 
 /// The path of Flux's series. It is a path of its own so that RBAC can grant it separately.
 const FLUX_SERIES: &str = "/metrics/flux";
+
+/// The subresource with the tree of an object, and the resource that has it.
+const TREE: &str = "tree";
+const OF_TREES: &str = "fluxresources";
 
 /// Handles the requests for the resources of the group, discovery and OpenAPI.
 pub struct Endpoints {
     caches: HashMap<&'static str, ResourceEndpoint>,
     metrics: Arc<ViewMetrics>,
     flux_series: Option<Arc<FluxSeries>>,
+    trees: Option<TreeClient>,
+    actions: Option<Arc<Actions>>,
+    clusters: Option<ClusterAccess>,
     sockets: WebSockets,
 }
 
@@ -50,15 +67,35 @@ pub struct Endpoints {
 struct ResourceEndpoint {
     cache: Arc<WatchCache>,
     feeds: Feeds,
+    /// Decides who sees which rows; `None`: whoever may read the resource sees all of them.
+    callers: Option<Arc<Callers>>,
+}
+
+/// Which rows the user of a watch sees.
+struct Sight<'a> {
+    /// Of which clusters.
+    visible: Option<&'a Visible>,
+    /// Of a resource whose rows depend on who asks.
+    own: Option<OwnEvents>,
 }
 
 impl Endpoints {
     /// Endpoints over these caches, one for each resource.
     pub fn new(caches: impl IntoIterator<Item = Arc<WatchCache>>, metrics: Arc<ViewMetrics>) -> Self {
-        let served =
-            |cache: Arc<WatchCache>| ResourceEndpoint { feeds: Feeds::new(Arc::clone(&cache)), cache };
+        let served = |cache: Arc<WatchCache>| {
+            let feeds = Feeds::new(Arc::clone(&cache));
+            ResourceEndpoint { feeds, cache, callers: None }
+        };
         let caches = caches.into_iter().map(|cache| (cache.resource.plural, served(cache))).collect();
-        Self { caches, metrics, flux_series: None, sockets: WebSockets::new() }
+        Self {
+            caches,
+            metrics,
+            flux_series: None,
+            trees: None,
+            actions: None,
+            clusters: None,
+            sockets: WebSockets::new(),
+        }
     }
 
     /// Also serves `/metrics/flux` from these series, if there are any.
@@ -67,14 +104,74 @@ impl Endpoints {
         Self { flux_series: series, ..self }
     }
 
+    /// Also serves the trees of Flux objects.
+    #[must_use]
+    pub(crate) fn with_trees(self, trees: TreeClient) -> Self {
+        Self { trees: Some(trees), ..self }
+    }
+
+    /// Shows each user his own rows of `mynamespaces`. Until then that resource is not served.
+    #[must_use]
+    pub(crate) fn with_callers(mut self, callers: Arc<Callers>) -> Self {
+        if let Some(served) = self.caches.get_mut(callers::RESOURCE) {
+            served.callers = Some(callers);
+        }
+        self
+    }
+
+    /// Also acts, by subresources, if there are any actions.
+    #[must_use]
+    pub fn with_actions(self, actions: Option<Arc<Actions>>) -> Self {
+        Self { actions, ..self }
+    }
+
+    /// Also shows rows of remote clusters, to those who may see these.
+    #[must_use]
+    pub(crate) fn with_clusters(self, clusters: Option<ClusterAccess>) -> Self {
+        Self { clusters, ..self }
+    }
+
+    /// What a user may see, if there may be remote clusters.
+    async fn visible(&self, authorizer: &Authorizer, user: &UserInfo) -> Result<Option<Visible>, ApiError> {
+        match &self.clusters {
+            Some(clusters) => clusters.visible(authorizer, user).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     async fn answer(&self, request: Authorized) -> Result<Response<Body>, ApiError> {
+        if let RequestInfo::Resource(resource) = &request.info
+            && resource.subresource.as_deref() == Some(fit::SUBRESOURCE)
+            && fit::is_of(&resource.resource)
+        {
+            let of = ResourceRequest { verb: Verb::Get, subresource: None, ..resource.clone() };
+            let visible = self.visible(&request.authorizer, &request.user).await?;
+            return self.fit(&of, request, visible.as_ref()).await;
+        }
+        if let Some(actions) = &self.actions
+            && let RequestInfo::Resource(ResourceRequest { subresource: Some(name), .. }) = &request.info
+            && name != TREE
+        {
+            return actions.answer(request).await;
+        }
         let Authorized { mut parts, info, user, holder, authorizer, stop, .. } = request;
+        let visible = match &info {
+            RequestInfo::Resource(_) => self.visible(&authorizer, &user).await?,
+            RequestInfo::NonResource(_) => None,
+        };
         match &info {
             RequestInfo::Resource(resource) if resource.verb == Verb::Watch => {
-                let authorization = WatchAuthorization::new(authorizer, user, info.clone());
-                self.watch(&info, resource, &mut parts, holder, EndConditions { stop, authorization }).await
+                let own = self.own_events(resource, &parts.method, &user).await?;
+                let limit = self.clusters.as_ref().zip(visible.as_ref());
+                let authorization = WatchRights::new(&authorizer, &user, info.clone(), limit);
+                let ends = EndConditions { stop, authorization };
+                let sight = Sight { visible: visible.as_ref(), own };
+                self.watch(&info, resource, &mut parts, holder, sight, ends).await
             }
-            RequestInfo::Resource(resource) => self.read(resource, &parts).await,
+            RequestInfo::Resource(resource) if resource.subresource.as_deref() == Some(TREE) => {
+                self.tree(resource, &parts, visible.as_ref()).await
+            }
+            RequestInfo::Resource(resource) => self.read(resource, &parts, visible.as_ref(), &user).await,
             RequestInfo::NonResource(other)
                 if other.path == FLUX_SERIES
                     && let Some(series) = &self.flux_series =>
@@ -83,8 +180,9 @@ impl Endpoints {
                 Ok(metrics::response(streamed(series.text()?)))
             }
             RequestInfo::NonResource(other) => {
-                let document = discovery::respond(&other.path, &parts.headers)
-                    .or_else(|| openapi::respond(&other.path, query(&parts), &parts.headers));
+                let acts = self.actions.is_some();
+                let document = discovery::respond(&other.path, &parts.headers, acts)
+                    .or_else(|| openapi::respond(&other.path, query(&parts), &parts.headers, acts));
                 let document = document.ok_or_else(ApiError::no_such_path)?;
                 ensure_get_or_head(&parts.method)?;
                 document
@@ -92,23 +190,91 @@ impl Endpoints {
         }
     }
 
+    /// Answers a get of the tree of a Flux object.
+    async fn tree(
+        &self,
+        request: &ResourceRequest,
+        parts: &Parts,
+        visible: Option<&Visible>,
+    ) -> Result<Response<Body>, ApiError> {
+        let object = ResourceRequest { subresource: None, ..request.clone() };
+        let ResourceEndpoint { cache, .. } = self.synced_resource(&object, &parts.method)?;
+        let (Some(trees), Some(namespace), Some(name)) = (&self.trees, &request.namespace, &request.name)
+        else {
+            return Err(ApiError::no_such_path());
+        };
+        if cache.resource.plural != OF_TREES || request.verb != Verb::Get {
+            return Err(ApiError::no_such_path());
+        }
+        negotiate::json(&parts.headers)?;
+        let row = RowKey { namespace: namespace.as_str().into(), name: name.as_str().into() };
+        ensure_shown(cache, &row, visible)?;
+        let tree = trees.tree(row).await?.ok_or_else(|| ApiError::not_found(subject(cache, name)))?;
+        let response = Response::builder().header(header::CONTENT_TYPE, "application/json");
+        Ok(response.body(full(tree.to_string())).expect("a header that is a constant"))
+    }
+
+    /// Answers whether objects would fit into the quota of a row.
+    async fn fit(
+        &self,
+        of: &ResourceRequest,
+        request: Authorized,
+        visible: Option<&Visible>,
+    ) -> Result<Response<Body>, ApiError> {
+        let Authorized { parts, body, .. } = request;
+        if parts.method != Method::POST {
+            return Err(ApiError::only_post(&parts.method));
+        }
+        let ResourceEndpoint { cache, .. } = self.synced_resource(of, &Method::GET)?;
+        ensure_shown(cache, &row_key(of), visible)?;
+        fit::answer(cache, &row_key(of), &parts.headers, body).await
+    }
+
     /// Answers a get or list.
-    async fn read(&self, request: &ResourceRequest, parts: &Parts) -> Result<Response<Body>, ApiError> {
-        let ResourceEndpoint { cache, .. } = self.synced_resource(request, &parts.method)?;
+    async fn read(
+        &self,
+        request: &ResourceRequest,
+        parts: &Parts,
+        visible: Option<&Visible>,
+        user: &UserInfo,
+    ) -> Result<Response<Body>, ApiError> {
+        let served = self.synced_resource(request, &parts.method)?;
+        let cache = &served.cache;
         if request.verb == Verb::Get {
-            let key = RowKey {
-                namespace: request.namespace.as_deref().unwrap_or_default().into(),
-                name: request.name.as_deref().unwrap_or_default().into(),
-            };
+            let key = row_key(request);
+            if let Some(callers) = &served.callers
+                && !callers.may_see(user, &key).await?
+            {
+                // As if it did not exist.
+                return Err(ApiError::not_found(subject(cache, &key.name)));
+            }
             let options = GetOptions::parse(query(parts))?;
             let (representation, form) = negotiate::resource(&parts.headers, Shape::Object)?;
             let shown = (representation, form.prettified(options.pretty));
-            return read::get(cache, key, options, shown, &parts.headers).await;
+            let clusters = clusters(visible);
+            return read::get(cache, key, &clusters, options, shown, &parts.headers).await;
         }
-        let (options, selection) = selected(cache, request, parts)?;
+        let (options, selection) = selected(cache, request, parts, visible)?;
         let (representation, form) = negotiate::resource(&parts.headers, Shape::List)?;
         let shown = (representation, form.prettified(options.pretty));
-        read::list(cache, selection, options, shown, &parts.headers).await
+        let caller = match &served.callers {
+            Some(callers) => Some(callers.caller(user).await?),
+            None => None,
+        };
+        let scope = Scope::new(served, caller.as_deref(), watch::ResumeFrom::AnyReplica);
+        read::list(scope, selection, options, shown, &parts.headers).await
+    }
+
+    /// What a watch needs of a resource whose rows depend on who asks.
+    async fn own_events(
+        &self,
+        request: &ResourceRequest,
+        method: &Method,
+        user: &UserInfo,
+    ) -> Result<Option<OwnEvents>, ApiError> {
+        let Some(callers) = &self.synced_resource(request, method)?.callers else { return Ok(None) };
+        let caller = callers.caller(user).await?;
+        Ok(Some(OwnEvents::new(callers.open(&caller))))
     }
 
     async fn watch(
@@ -117,14 +283,21 @@ impl Endpoints {
         request: &ResourceRequest,
         parts: &mut Parts,
         holder: Holder,
+        Sight { visible, own }: Sight<'_>,
         ends: EndConditions,
     ) -> Result<Response<Body>, ApiError> {
-        let ResourceEndpoint { cache, feeds } = self.synced_resource(request, &parts.method)?;
-        let (options, selection) = selected(cache, request, parts)?;
+        let served = self.synced_resource(request, &parts.method)?;
+        let (options, selection) = selected(&served.cache, request, parts, visible)?;
         let (representation, _) = negotiate::resource(&parts.headers, Shape::Watch)?;
         let upgrade = self.sockets.upgrade(parts, holder)?;
-        let feed = feeds.feed(selection, representation, options.include_object);
-        let chunks = watch::watch(cache, feed, options, &self.metrics, ends).await?;
+        let feed = served.feeds.feed(selection, representation, options.include_object);
+        let origin = match visible {
+            Some(visible) if visible.sees_remote => watch::ResumeFrom::ThisReplica,
+            _ => watch::ResumeFrom::AnyReplica,
+        };
+        let caller = own.as_ref().map(OwnEvents::caller);
+        let scope = Scope::new(served, caller.as_deref(), origin);
+        let chunks = watch::watch(scope, feed, options, &self.metrics, ends, own).await?;
         Ok(match upgrade {
             Some(upgrade) => {
                 let labels = RequestLabels::new(self.metrics.requests().served(), info);
@@ -146,7 +319,8 @@ impl Endpoints {
             Verb::Get | Verb::List | Verb::Watch => ensure_get_or_head(method)?,
             _ => return Err(ApiError::method_not_allowed(method)),
         }
-        if !served.cache.is_synced() {
+        let is_open = served.callers.is_some() || served.cache.resource.plural != callers::RESOURCE;
+        if !served.cache.is_synced() || !is_open {
             let name = served.cache.resource.plural;
             return Err(ApiError::unavailable(format!("{name} is not synced with the cluster yet")));
         }
@@ -178,6 +352,13 @@ impl Handler for Endpoints {
     }
 }
 
+fn row_key(request: &ResourceRequest) -> RowKey {
+    RowKey {
+        namespace: request.namespace.as_deref().unwrap_or_default().into(),
+        name: request.name.as_deref().unwrap_or_default().into(),
+    }
+}
+
 fn query(parts: &Parts) -> &str {
     parts.uri.query().unwrap_or_default()
 }
@@ -187,6 +368,7 @@ fn selected(
     cache: &WatchCache,
     request: &ResourceRequest,
     parts: &Parts,
+    visible: Option<&Visible>,
 ) -> Result<(ListOptions, Selection), ApiError> {
     let options = ListOptions::parse(query(parts))?;
     let fields = FieldSelector::parse(&options.field_selector, cache.resource)?;
@@ -198,8 +380,20 @@ fn selected(
             Some(name) => fields.on(name)?,
             None => fields,
         },
+        clusters: clusters(visible),
     };
     Ok((options, selection))
+}
+
+fn clusters(visible: Option<&Visible>) -> Clusters {
+    visible.map(|visible| visible.clusters.clone()).unwrap_or_default()
+}
+
+/// 404 for a row that the user may not see, as if there were none.
+fn ensure_shown(cache: &WatchCache, key: &RowKey, visible: Option<&Visible>) -> Result<(), ApiError> {
+    let Some(visible) = visible else { return Ok(()) };
+    let is_shown = cache.snapshot().rows.get(key).is_some_and(|row| visible.clusters.show(row));
+    if is_shown { Ok(()) } else { Err(ApiError::not_found(subject(cache, &key.name))) }
 }
 
 fn subject<'a>(cache: &WatchCache, name: &'a str) -> Subject<'a> {

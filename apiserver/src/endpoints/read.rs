@@ -11,9 +11,11 @@ use http::{HeaderMap, Response};
 use super::{
     compress,
     encode::{Encoder, ListMeta, now},
+    scope::Scope,
     select::Selection,
 };
 use crate::{
+    clusters::access::Clusters,
     options::{ContinueToken, GetOptions, ListOptions, ResourceVersion, ResourceVersionMatch},
     watchcache::{Row, RowKey, Snapshot, WatchCache},
 };
@@ -35,20 +37,23 @@ const CHUNK: usize = 64 << 10;
 pub(super) async fn get(
     cache: &WatchCache,
     key: RowKey,
+    clusters: &Clusters,
     options: GetOptions,
     (representation, form): (Representation, Form),
     request: &HeaderMap,
 ) -> Result<Response<Body>, ApiError> {
     wait_until_at_least(cache, options.resource_version).await?;
     let snapshot = cache.snapshot();
-    let row = snapshot.rows.get(&key).ok_or_else(|| ApiError::not_found(super::subject(cache, &key.name)))?;
+    // A row that may not be seen looks like one that does not exist.
+    let row = snapshot.rows.get(&key).filter(|row| clusters.show(row));
+    let row = row.ok_or_else(|| ApiError::not_found(super::subject(cache, &key.name)))?;
     let encoder = Encoder::new(cache.resource, representation, options.include_object);
     let document = form.document(encoder.single(row, now()))?;
     Ok(compress::respond(form, request, std::iter::once(document.into())))
 }
 
 pub(super) async fn list(
-    cache: &WatchCache,
+    scope: Scope<'_>,
     selection: Selection,
     options: ListOptions,
     (representation, form): (Representation, Form),
@@ -59,7 +64,7 @@ pub(super) async fn list(
     {
         return Err(ApiError::bad_request("continue key is not valid: it is of another namespace"));
     }
-    let snapshot = snapshot(cache, &options).await?;
+    let snapshot = snapshot(scope, &options).await?;
     let after = options
         .continue_token
         .map(|token| RowKey { namespace: token.namespace.into(), name: token.name.into() });
@@ -75,7 +80,7 @@ pub(super) async fn list(
         meta.remaining = selection.is_everything().then(|| 1 + matching.count());
         meta.continue_token = Some(token_after(last.key(), Some(snapshot.version)));
     }
-    let encoder = Encoder::new(cache.resource, representation, options.include_object);
+    let encoder = Encoder::new(scope.cache().resource, representation, options.include_object);
     let buffer = encoder.list_head(&meta);
     let pieces = ListChunks { encoder, rows: page, now: now(), next: 0, buffer };
     if form == Form::Json {
@@ -87,9 +92,10 @@ pub(super) async fn list(
 }
 
 /// The snapshot at the version that the parameters ask for.
-async fn snapshot(cache: &WatchCache, options: &ListOptions) -> Result<Snapshot, ApiError> {
+async fn snapshot(scope: Scope<'_>, options: &ListOptions) -> Result<Snapshot, ApiError> {
+    let cache = scope.cache();
     if let Some(token) = &options.continue_token {
-        let Some(ResourceVersion(version)) = token.version else { return Ok(cache.snapshot()) };
+        let Some(ResourceVersion(version)) = token.version else { return scope.snapshot() };
         let expired = || {
             let key = RowKey { namespace: token.namespace.as_str().into(), name: token.name.as_str().into() };
             ApiError::expired(
@@ -101,16 +107,16 @@ async fn snapshot(cache: &WatchCache, options: &ListOptions) -> Result<Snapshot,
             )
             .with_continue(token_after(&key, None))
         };
-        return cache.snapshot_at(version).map_err(|_| expired());
+        return scope.snapshot_at(version).map_err(|_| expired());
     }
     if let Some(version) = exact_version(options) {
         if !cache.clock().advance_past(version) {
             wait_until_reached(cache, version, WAIT_FOR_VERSION).await?;
         }
-        return cache.snapshot_at(version).map_err(|error| ApiError::expired(error.to_string()));
+        return scope.snapshot_at(version).map_err(|error| ApiError::expired(error.to_string()));
     }
     wait_until_at_least(cache, options.resource_version).await?;
-    Ok(cache.snapshot())
+    scope.snapshot()
 }
 
 /// The version that a list must have exactly: with `resourceVersionMatch=Exact`, and for a first page with a

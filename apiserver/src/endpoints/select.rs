@@ -4,8 +4,12 @@ use std::{ops::Bound, sync::Arc};
 
 use imbl::OrdMap;
 
-use crate::watchcache::{CatchUpRow, Change, ChangeKind, Row, RowKey};
-use gatehouse_serving::selector::{FieldSelector, LabelSelector};
+use crate::{
+    clusters::access::Clusters,
+    watchcache::{CatchUpRow, Change, ChangeKind, Row, RowKey},
+};
+use gatehouse_apiservice::labels::Selector;
+use gatehouse_serving::field_selector::FieldSelector;
 
 /// The type of a watch event. It depends on the selection: see [`Selection::event`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,13 +30,15 @@ impl EventType {
     }
 }
 
-/// The namespace and selectors of a list or watch.
+/// The namespace and selectors of a list or watch, and what the user may see.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Selection {
     /// `None` for all namespaces, and for cluster-scoped resources.
     pub(crate) namespace: Option<String>,
-    pub(crate) labels: LabelSelector,
+    pub(crate) labels: Selector,
     pub(crate) fields: FieldSelector,
+    /// The clusters that the user may see.
+    pub(crate) clusters: Clusters,
 }
 
 impl Selection {
@@ -69,7 +75,7 @@ impl Selection {
     }
 
     /// Whether a row of this name can match, whatever its content.
-    fn may_match(&self, key: &RowKey) -> bool {
+    pub(crate) fn may_match(&self, key: &RowKey) -> bool {
         self.within(key) && self.fields.may_match(&key.namespace, &key.name)
     }
 
@@ -78,13 +84,14 @@ impl Selection {
     }
 
     fn selects(&self, row: &Row) -> bool {
-        self.fields.matches(&row.key().namespace, &row.key().name, row.fields())
+        self.clusters.show(row)
+            && self.fields.matches(&row.key().namespace, &row.key().name, row.fields())
             && self.labels.matches(row.labels())
     }
 
     /// Whether every row of the namespace matches.
     pub(crate) fn is_everything(&self) -> bool {
-        self.labels.is_empty() && self.fields.is_empty()
+        self.labels.is_empty() && self.fields.is_empty() && self.clusters.is_all()
     }
 
     /// The matching rows after the key `after`, in the order of lists.

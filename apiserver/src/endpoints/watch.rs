@@ -23,16 +23,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     encode::{self, now},
-    fanout::{CHUNK, Feed},
+    fanout::{Batch, CHUNK, Feed},
+    own_events::OwnEvents,
     read,
+    scope::Scope,
     select::EventType,
 };
 use crate::{
+    clusters::access::WatchRights,
     metrics::{ResumeOutcome, ViewMetrics},
     options::{ListOptions, ResourceVersion},
-    watchcache::{CatchUp, CatchUpStep, Resume, ResumeError, Row, WatchCache},
+    watchcache::{CatchUp, CatchUpStep, Expired, Resume, ResumeError, Row},
 };
-use gatehouse_serving::{ApiError, Body, authz::WatchAuthorization, body::streamed, negotiate::JSON};
+use gatehouse_serving::{ApiError, Body, body::streamed, negotiate::JSON};
 
 /// The interval of bookmarks, so that clients that see no change can resume from a recent version. Clients
 /// may count on one a minute; the rest of it allows for a slow network.
@@ -48,14 +51,25 @@ const CATCH_UP_ROWS: usize = 64;
 /// wake no watch.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(250);
 
+/// Whose versions a watch may start from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ResumeFrom {
+    /// Any replica's.
+    AnyReplica,
+    /// This one's only: the replicas may know different things of what the watch shows.
+    ThisReplica,
+}
+
 /// A stream of chunks. Each chunk consists of whole events, each on a line of its own.
 pub(super) async fn watch(
-    cache: &WatchCache,
+    scope: Scope<'_>,
     feed: Arc<Feed>,
     options: ListOptions,
     metrics: &ViewMetrics,
     ends: EndConditions,
+    own: Option<OwnEvents>,
 ) -> Result<impl Stream<Item = Bytes> + Send + use<>, ApiError> {
+    let cache = scope.cache();
     let follow = match &feed.selection.namespace {
         Some(namespace) => cache.follow_namespace(namespace),
         None => cache.follow(),
@@ -63,15 +77,15 @@ pub(super) async fn watch(
     let (phase, position) = match options.resource_version {
         version if options.initial_events() => {
             read::wait_until_at_least(cache, version).await?;
-            let snapshot = cache.snapshot();
+            let snapshot = scope.snapshot()?;
             let rows: Vec<_> = feed.selection.rows(&snapshot.rows, None).cloned().collect();
             let announce_end = options.initial_events_end();
             (Phase::Initial { rows: rows.into_iter(), announce_end }, snapshot.version)
         }
         // The client declined initial events and named no version: the watch starts now.
-        None | Some(ResourceVersion::ANY) => (Phase::Live, cache.snapshot().version),
+        None | Some(ResourceVersion::ANY) => (Phase::Live, scope.snapshot()?.version),
         Some(ResourceVersion(version)) => {
-            let (outcome, phase, position) = match resume(cache, version).await {
+            let (outcome, phase, position) = match resume(scope, version).await {
                 Ok(Resume::Follow(version)) => (ResumeOutcome::Followed, Phase::Live, version),
                 Ok(Resume::CatchUp(catch_up)) => (ResumeOutcome::CaughtUp, Phase::CatchUp(catch_up), version),
                 Err(expired) => (ResumeOutcome::Expired, Phase::Expired(expired), version),
@@ -95,6 +109,7 @@ pub(super) async fn watch(
             + options.timeout.unwrap_or_else(|| jittered(MIN_REQUEST_TIMEOUT, MIN_REQUEST_TIMEOUT)),
         events: metrics.watch_events(GROUP, VERSION, cache.resource.plural),
         ends,
+        own: own.map(Box::new),
     };
     Ok(stream::unfold(watch, |mut watch| async move {
         let chunk = watch.next_chunk().await?;
@@ -108,19 +123,24 @@ pub(super) async fn watch(
 /// again after such an event, but repeats a request that was refused with a status for ever. A version that
 /// is still too far ahead after [`read::WAIT_FOR_VERSION`] counts as expired, too: a replica with a wrong
 /// clock made it, and its clients should not wait until that time comes.
-async fn resume(cache: &WatchCache, version: u64) -> Result<Resume, ApiError> {
-    let resumed = match cache.resume(version) {
+async fn resume(scope: Scope<'_>, version: u64) -> Result<Resume, ApiError> {
+    let resumed = match scope.resume(version) {
         Err(ResumeError::TooLarge) => {
             // Whether the version was reached shows in the second attempt.
-            let _ = read::wait_until_reached(cache, version, read::WAIT_FOR_VERSION).await;
-            cache.resume(version)
+            let _ = read::wait_until_reached(scope.cache(), version, read::WAIT_FOR_VERSION).await;
+            scope.resume(version)
         }
         result => result,
     };
+    if scope.from() == ResumeFrom::ThisReplica && matches!(resumed, Ok(Resume::CatchUp(_))) {
+        return Err(ApiError::expired(
+            "the version is another replica's, and rows of remote clusters are seen: list again",
+        ));
+    }
     resumed.map_err(|error| match error {
         ResumeError::Expired(expired) => ApiError::expired(expired.to_string()),
         ResumeError::TooLarge => {
-            let current = cache.snapshot().version;
+            let current = scope.cache().snapshot().version;
             ApiError::expired(format!("too large resource version: {version}, current: {current}"))
         }
     })
@@ -147,6 +167,8 @@ struct Watch {
     deadline: Instant,
     events: IntCounter,
     ends: EndConditions,
+    /// `None`: the user sees all rows. Boxed, since nearly all watches are of other resources.
+    own: Option<Box<OwnEvents>>,
 }
 
 /// The memory that each watch takes, apart from what it shares.
@@ -157,8 +179,8 @@ pub(super) const SIZE: usize = size_of::<Watch>();
 pub(super) struct EndConditions {
     /// Cancelled when the server drains.
     pub(super) stop: CancellationToken,
-    /// Reports when the user has lost the right to watch.
-    pub(super) authorization: WatchAuthorization,
+    /// Reports when the user has lost the right to watch, or may see other clusters than before.
+    pub(super) authorization: WatchRights,
 }
 
 enum Phase {
@@ -190,6 +212,12 @@ impl Watch {
             {
                 self.fail(&mut out, &lost);
             }
+            if let Some(own) = &mut self.own
+                && !matches!(self.phase, Phase::Ended)
+                && let Err(lost) = own.rights().check()
+            {
+                self.fail(&mut out, &lost);
+            }
             match &mut self.phase {
                 Phase::Initial { .. } => self.initial(&mut out),
                 Phase::CatchUp(_) => self.catch_up(&mut out).await,
@@ -199,8 +227,7 @@ impl Watch {
                 }
                 Phase::Live => {
                     self.follow.borrow_and_update();
-                    let next = if self.is_first { Feed::first } else { Feed::after };
-                    match next(&self.feed, self.position) {
+                    match self.live() {
                         Ok(batch) => {
                             let has_moved = batch.position > self.position;
                             self.position = batch.position;
@@ -224,10 +251,23 @@ impl Watch {
         }
     }
 
+    /// The next events after the position.
+    fn live(&mut self) -> Result<Batch, Expired> {
+        match &mut self.own {
+            Some(own) => own.after(&self.feed, self.position, self.is_first),
+            None if self.is_first => self.feed.first(self.position),
+            None => self.feed.after(self.position),
+        }
+    }
+
     fn initial(&mut self, out: &mut Vec<u8>) {
         let Phase::Initial { rows, announce_end } = &mut self.phase else { return };
         let now = now();
         for row in rows.by_ref() {
+            // The client may read slowly, and lose rights meanwhile.
+            if self.own.as_ref().is_some_and(|own| !own.sees(&row)) {
+                continue;
+            }
             let is_first = std::mem::take(&mut self.is_first);
             self.feed.encoder.event(out, EventType::Added.as_str(), &row, now, is_first);
             self.events.inc();
@@ -247,6 +287,14 @@ impl Watch {
         let (rows, then) = match catch_up.next(self.feed.cache(), CATCH_UP_ROWS) {
             Ok(next) => next,
             Err(error) => return self.fail(out, &ApiError::expired(error.to_string())),
+        };
+        let rows = match &self.own {
+            Some(own) => own.caught_up(rows),
+            None => Ok(rows),
+        };
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(error) => return self.fail(out, &error),
         };
         let events = self.feed.catch_up_events(&rows, self.is_first);
         self.is_first &= events.is_empty();
@@ -282,10 +330,14 @@ impl Watch {
     /// Sends a bookmark of the latest version if there are no events up to it. Otherwise those events are
     /// sent next, and carry their own versions.
     fn bookmark_if_caught_up(&mut self, out: &mut Vec<u8>) {
-        if let Ok(batch) = self.feed.after(self.position)
-            && batch.events.is_empty()
-        {
-            self.position = batch.position;
+        let quiet_until = if let Some(own) = &self.own {
+            own.quiet_until(&self.feed, self.position)
+        } else {
+            let batch = self.feed.after(self.position).ok();
+            batch.filter(|batch| batch.events.is_empty()).map(|batch| batch.position)
+        };
+        if let Some(position) = quiet_until {
+            self.position = position;
             self.bookmark(out, false);
         }
     }
@@ -298,7 +350,14 @@ impl Watch {
                 None => std::future::pending().await,
             }
         };
+        let rights = async {
+            match &mut self.own {
+                Some(own) => own.rights().changed().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            changed = rights => if let Err(lost) = changed { self.fail(out, &lost) },
             changed = self.follow.changed() => if changed.is_err() { self.phase = Phase::Ended },
             () = tokio::time::sleep(POSITION_REFRESH) => {}
             () = bookmark => self.bookmark_if_caught_up(out),

@@ -1,8 +1,8 @@
 //! The task that owns the inventory and the views: it takes in events and publishes rows. It also tracks how
 //! far this replica is behind the upstream.
 //!
-//! **Invariant:** versions are vouched for only while the replica has observed everything that happened until
-//! half a resume window ago, and only once its rows no longer show that it had not. Rows that report this
+//! **Invariant:** versions are vouched for only while the replica has observed everything that happened in the
+//! local cluster until half a resume window ago, and only once its rows no longer show that it had not. Rows that report this
 //! replica's own troubles are therefore published under versions from which no other replica resumes a
 //! client.
 
@@ -11,7 +11,7 @@ mod lag;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use gatehouse_apiservice::view::RESOURCES;
-use gatehouse_inventory::{ClusterId, Delta, Event, Inventory, Liveness, Seconds, catalogue::KindId};
+use gatehouse_inventory::{ClusterId, Delta, Event, Inventory, LOCAL, Liveness, Seconds, catalogue::KindId};
 use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval},
@@ -71,6 +71,10 @@ pub async fn run(
                 }
                 is_due = advance.next() == Some(TICKS_PER_ADVANCE);
             }
+            question = views.question() => {
+                question.answer(&inventory);
+                continue;
+            }
             received = events.recv_many(&mut batch, BATCH) => if received == 0 { return },
             () = std::future::ready(()), if inventory.is_behind() => {}
             () = stop.cancelled() => return,
@@ -78,9 +82,13 @@ pub async fn run(
         let (mut gap, mut has_cluster_time) = (false, false);
         for (cluster, event) in batch.drain(..) {
             // An object that a list contains may have changed any number of times since the last event.
-            gap |= matches!(event, Event::Restart(_) | Event::Synced(_));
-            if let Event::Liveness(Liveness::Alive { ahead: Some(_), .. }) = &event {
+            // Rows of remote clusters are not among what other replicas' clients resume with.
+            gap |= cluster == LOCAL && matches!(event, Event::Restart(_) | Event::Synced(_));
+            if let (LOCAL, Event::Liveness(Liveness::Alive { ahead: Some(_), .. })) = (cluster, &event) {
                 has_cluster_time = true;
+            }
+            if let Event::Removed = &event {
+                metrics.forget_cluster(&inventory, cluster);
             }
             if let Event::Undecodable(kind, why) = &event {
                 report_undecodable(&inventory, *kind, why, &metrics);
@@ -97,7 +105,7 @@ pub async fn run(
                 return;
             }
         }
-        let is_current = lag::is_current(&inventory, now());
+        let is_current = lag.is_current(&inventory, clock.window(), now());
         if !is_current {
             clock.vouch(false);
         }
@@ -125,6 +133,7 @@ fn update_views(inventory: &mut Inventory, views: &mut Views, metrics: &ViewMetr
     if views.are_synced() {
         let changed = inventory.take_changed();
         publish(inventory, views, &changed, metrics);
+        inventory.queue(views.followers(), now());
         let follows = inventory.follow(FOLLOW_STEPS, FOLLOW_ROWS);
         publish(inventory, views, &follows, metrics);
     } else {
@@ -133,6 +142,7 @@ fn update_views(inventory: &mut Inventory, views: &mut Views, metrics: &ViewMetr
         let changed = inventory.take_delta();
         publish(inventory, views, &changed, metrics);
     }
+    inventory.queue(views.followers(), now());
 }
 
 fn publish(inventory: &Inventory, views: &mut Views, delta: &Delta, metrics: &ViewMetrics) {

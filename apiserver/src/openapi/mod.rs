@@ -28,21 +28,24 @@ use gatehouse_serving::{ApiError, Body, body::full, negotiate};
 /// The longest that `Expires` may promise (RFC 2616, 14.21), and what kube-apiserver promises.
 const MAX_EXPIRES: SignedDuration = SignedDuration::from_hours(365 * 24);
 
-static DOCUMENTS: LazyLock<Documents> = LazyLock::new(Documents::build);
+static READING: LazyLock<Documents> = LazyLock::new(|| Documents::build(false));
+static ACTING: LazyLock<Documents> = LazyLock::new(|| Documents::build(true));
 
 /// Responds to a GET or HEAD of an OpenAPI path; `None` for any other path. `query` is without the question
-/// mark.
+/// mark. `acts`: whether actions are enabled.
 pub(crate) fn respond(
     path: &str,
     query: &str,
     headers: &HeaderMap,
+    acts: bool,
 ) -> Option<Result<Response<Body>, ApiError>> {
     let path = path.strip_prefix("/openapi/")?;
+    let documents: &'static Documents = if acts { &ACTING } else { &READING };
     let answer = match path.strip_suffix('/').unwrap_or(path) {
-        "v2" => negotiate::json(headers).map(|()| DOCUMENTS.v2.respond(headers)),
-        "v3" => negotiate::json(headers).map(|()| DOCUMENTS.root.respond(headers)),
+        "v2" => negotiate::json(headers).map(|()| documents.v2.respond(headers)),
+        "v3" => negotiate::json(headers).map(|()| documents.root.respond(headers)),
         group if group.strip_prefix("v3/apis/") == Some(API_VERSION) => {
-            negotiate::json(headers).map(|()| DOCUMENTS.group(query, headers))
+            negotiate::json(headers).map(|()| documents.group(query, headers))
         }
         _ => return None,
     };
@@ -56,13 +59,13 @@ struct Documents {
 }
 
 impl Documents {
-    fn build() -> Self {
+    fn build(acts: bool) -> Self {
         let document = |json| Document::new(negotiate::JSON, "no-cache, private", &json);
-        let group = document(v3::document());
+        let group = document(v3::document(acts));
         let root = json!({
             "paths": { format!("apis/{API_VERSION}"): { "serverRelativeURL": url_of(&group) } },
         });
-        Self { v2: document(v2::document()), root: document(root), group }
+        Self { v2: document(v2::document(acts)), root: document(root), group }
     }
 
     /// The document of the group. If the URL has its hash, the response may be cached for a year; for another

@@ -26,15 +26,31 @@ const PRETTY: Parameter = query("pretty", "string", "If 'true', the JSON is inde
 const INCLUDE_OBJECT: Parameter = query(
     "includeObject",
     "string",
-    "What each row of a Table carries beside its cells: None, Metadata (the default) or Object. Without effect on \
-     other representations.",
+    "What each row of a Table contains beside its cells: None, Metadata (the default) or Object. Ignored for other \
+     representations.",
 );
+
+/// The query parameters of a subresource that is read.
+pub(super) const PRETTY_ALONE: [Parameter; 1] = [PRETTY];
+
+/// The query parameters of a subresource that is written.
+pub(super) const WRITE: [Parameter; 4] = [
+    query("dryRun", "string", "All: everything is checked, admission included, and nothing is written."),
+    query(
+        "fieldManager",
+        "string",
+        "Who writes. It is checked and not used: Gatehouse writes as the field manager gatehouse.",
+    ),
+    // kubectl validates documents by itself, and less strictly, if an operation does not have it.
+    query("fieldValidation", "string", "It is not used: unknown fields are always refused, as by Strict."),
+    PRETTY,
+];
 
 /// The query parameters of a get.
 pub(super) const GET: [Parameter; 3] = [
     INCLUDE_OBJECT,
     PRETTY,
-    query("resourceVersion", "string", "The oldest version that will do. Unset: the most recent."),
+    query("resourceVersion", "string", "The oldest acceptable version. Unset: the most recent."),
 ];
 
 /// The query parameters of a list or watch.
@@ -42,14 +58,13 @@ pub(super) const LIST: [Parameter; 12] = [
     query(
         "allowWatchBookmarks",
         "boolean",
-        "Whether a watch may send BOOKMARK events, which tell the version reached when nothing has changed.",
+        "Whether a watch may send BOOKMARK events, which report the current version while nothing changes.",
     ),
     query(
         "continue",
         "string",
-        "Where to go on: `metadata.continue` of the page before. Every page is of the version of the first. Once \
-         that version is forgotten, the answer is 410 and carries a token with which the list goes on at the \
-         present version.",
+        "Where to continue: `metadata.continue` of the previous page. All pages are of the version of the first. When \
+         that version is no longer available, the response is 410 with a token to continue at the current version.",
     ),
     query(
         "fieldSelector",
@@ -62,28 +77,28 @@ pub(super) const LIST: [Parameter; 12] = [
     query(
         "limit",
         "integer",
-        "The most objects to list at once. If there are more, `metadata.continue` tells how to go on. Unset or 0: \
+        "The most objects to list at once. If there are more, `metadata.continue` continues the list. Unset or 0: \
          all.",
     ),
     PRETTY,
     query(
         "resourceVersion",
         "string",
-        "A list: the oldest version that will do (see resourceVersionMatch); 0: whatever is at hand; unset: the most \
-         recent. A watch: the version after which to start; unset or 0: with an event for each object there is.",
+        "A list: the oldest acceptable version (see resourceVersionMatch); 0: any version; unset: the most recent. A \
+         watch: the version after which to start; unset or 0: first an event for each existing object.",
     ),
     query(
         "resourceVersionMatch",
         "string",
-        "What resourceVersion asks for in a list: Exact or NotOlderThan. With sendInitialEvents it must be \
+        "The meaning of resourceVersion in a list: Exact or NotOlderThan. With sendInitialEvents it must be \
          NotOlderThan.",
     ),
     query(
         "sendInitialEvents",
         "boolean",
-        "Whether a watch starts with an ADDED event for each object there is, followed by a BOOKMARK with the \
+        "Whether a watch starts with an ADDED event for each existing object, followed by a BOOKMARK with the \
          annotation `k8s.io/initial-events-end`. Not for lists.",
     ),
-    query("timeoutSeconds", "integer", "After how long a watch ends. Unset: between 30 and 60 minutes."),
-    query("watch", "boolean", "Whether to go on telling what changes, instead of listing what there is."),
+    query("timeoutSeconds", "integer", "Time after which a watch ends. Unset: between 30 and 60 minutes."),
+    query("watch", "boolean", "Whether to watch for changes instead of listing."),
 ];

@@ -1,10 +1,11 @@
-//! The operations: for each resource a list per scope, and a get.
+//! The operations: for each resource a list per scope, and a get; those of subresources.
 
 use gatehouse_apiservice::{
     Resource,
+    action::{Subresource, subresources},
     view::{API_VERSION, RESOURCES},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     parameters::{self, Parameter},
@@ -16,9 +17,11 @@ const ID: &str = "ViewGatehouseDevV1alpha1";
 /// The tag that groups the operations in generated documentation.
 pub(super) const TAG: &str = "viewGatehouseDev_v1alpha1";
 
-/// A path and its only operation, GET.
+/// An operation on a path.
 pub(super) struct Operation {
     pub(super) path: String,
+    /// `get`, `post`, `put` or `patch`.
+    pub(super) method: &'static str,
     pub(super) id: String,
     pub(super) description: String,
     /// `x-kubernetes-action` and the kind that it acts on; `None` for discovery.
@@ -31,17 +34,48 @@ pub(super) struct Operation {
 }
 
 impl Operation {
-    /// The path item around `get`, with the fields that both OpenAPI versions have in common. `parameter`
+    /// The HTTP status of success.
+    pub(super) fn code(&self) -> &'static str {
+        if self.method == "post" { "201" } else { "200" }
+    }
+
+    /// What that status means.
+    pub(super) fn outcome(&self) -> &'static str {
+        if self.method == "post" { "Created" } else { "OK" }
+    }
+
+    /// The name of the schema of its body, if it has one.
+    pub(super) fn body(&self) -> Option<String> {
+        match self.method {
+            "get" => None,
+            "patch" => Some(schemas::meta_name_of("Patch")),
+            _ => Some(self.answer.clone()),
+        }
+    }
+
+    /// The media types of its body.
+    pub(super) fn body_types(&self) -> &'static [&'static str] {
+        match self.method {
+            "patch" => &[
+                "application/json-patch+json",
+                "application/merge-patch+json",
+                "application/strategic-merge-patch+json",
+            ],
+            _ => &["application/json"],
+        }
+    }
+
+    /// The path item around an operation, with the fields that both OpenAPI versions have in common. `parameter`
     /// writes a parameter, which differs between them.
-    pub(super) fn item(&self, mut get: Value, parameter: impl Fn(&Parameter) -> Value) -> Value {
+    pub(super) fn item(&self, mut described: Value, parameter: impl Fn(&Parameter) -> Value) -> Value {
         if !self.query_parameters.is_empty() {
-            get["parameters"] = self.query_parameters.iter().map(&parameter).collect();
+            described["parameters"] = self.query_parameters.iter().map(&parameter).collect();
         }
         if let Some((action, kind)) = self.action {
-            get["x-kubernetes-action"] = action.into();
-            get["x-kubernetes-group-version-kind"] = schemas::group_version_kind(kind);
+            described["x-kubernetes-action"] = action.into();
+            described["x-kubernetes-group-version-kind"] = schemas::group_version_kind(kind);
         }
-        let mut item = json!({ "get": get });
+        let mut item = json!({ (self.method): described });
         if !self.path_parameters.is_empty() {
             item["parameters"] = self.path_parameters.iter().map(&parameter).collect();
         }
@@ -49,8 +83,21 @@ impl Operation {
     }
 }
 
-/// All operations of the group, ordered by path.
-pub(super) fn all() -> Vec<Operation> {
+/// The path items of all operations, ordered by path. `item` writes that of one operation.
+pub(super) fn items(acts: bool, item: impl Fn(&Operation) -> Value) -> Map<String, Value> {
+    let mut items = Map::new();
+    for operation in all(acts) {
+        let item = item(&operation);
+        let fields = items.entry(operation.path).or_insert_with(|| json!({}));
+        if let (Value::Object(fields), Value::Object(item)) = (fields, item) {
+            fields.extend(item);
+        }
+    }
+    items
+}
+
+/// All operations of the group, ordered by path. `acts`: whether actions are enabled.
+pub(super) fn all(acts: bool) -> Vec<Operation> {
     let mut operations = vec![resources()];
     for resource in RESOURCES {
         operations.push(list(resource, false));
@@ -59,6 +106,7 @@ pub(super) fn all() -> Vec<Operation> {
         }
         operations.push(get(resource));
     }
+    operations.extend(subresources(acts).flat_map(subresource));
     operations.sort_by(|a, b| a.path.cmp(&b.path));
     operations
 }
@@ -66,6 +114,7 @@ pub(super) fn all() -> Vec<Operation> {
 fn resources() -> Operation {
     Operation {
         path: format!("/apis/{API_VERSION}/"),
+        method: "get",
         id: format!("get{ID}APIResources"),
         description: "get available resources".into(),
         action: None,
@@ -85,6 +134,7 @@ fn list(resource: &Resource, in_namespace: bool) -> Operation {
     };
     Operation {
         path,
+        method: "get",
         id,
         description: format!("list or watch objects of kind {kind}"),
         action: Some(("list", kind)),
@@ -104,6 +154,7 @@ fn get(resource: &Resource) -> Operation {
     };
     Operation {
         path: format!("{collection}/{{name}}"),
+        method: "get",
         id: format!("read{ID}{scope}{kind}"),
         description: format!("read the specified {kind}"),
         action: Some(("get", kind)),
@@ -112,6 +163,30 @@ fn get(resource: &Resource) -> Operation {
         answer: schemas::name_of(kind),
         content_types: &["application/json"],
     }
+}
+
+fn subresource(subresource: &Subresource) -> impl Iterator<Item = Operation> {
+    let Subresource { resource, name, kind, shown_as, description, .. } = subresource;
+    let title = format!("{}{}", name[..1].to_uppercase(), &name[1..]);
+    subresource.verbs.iter().map(move |verb| {
+        let (method, action, word, query_parameters): (_, _, _, &'static [Parameter]) = match *verb {
+            "create" => ("post", "post", "create", &parameters::WRITE),
+            "update" => ("put", "put", "replace", &parameters::WRITE),
+            "patch" => ("patch", "patch", "patch", &parameters::WRITE),
+            _ => ("get", "get", "read", &parameters::PRETTY_ALONE),
+        };
+        Operation {
+            path: format!("{}/{{name}}/{name}", namespaced(resource.plural)),
+            method,
+            id: format!("{word}{ID}Namespaced{}{title}", resource.kind),
+            description: format!("{word}: {description}"),
+            action: Some((action, shown_as)),
+            path_parameters: vec![parameters::NAME, parameters::NAMESPACE],
+            query_parameters,
+            answer: schemas::name_of(kind.kind),
+            content_types: &["application/json"],
+        }
+    })
 }
 
 fn namespaced(plural: &str) -> String {

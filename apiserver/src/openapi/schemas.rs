@@ -10,6 +10,7 @@
 
 use gatehouse_apiservice::{
     Resource,
+    action::{ActionKind, SUBRESOURCES, kinds},
     view::{GROUP, RESOURCES, VERSION},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIResourceList, ListMeta, ObjectMeta};
@@ -24,7 +25,7 @@ pub(super) const COMPONENTS: &str = "#/components/schemas/";
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
 /// All schemas by name, sorted.
-pub(super) fn all() -> Map<String, Value> {
+pub(super) fn all(acts: bool) -> Map<String, Value> {
     // The schema of responses: a field that a response may omit is not required.
     let mut settings = SchemaSettings::draft2020_12().for_serialize();
     settings.transforms.clear();
@@ -39,11 +40,23 @@ pub(super) fn all() -> Map<String, Value> {
         schemas.insert(name_of(resource.kind), object(resource, &metadata, &status));
         schemas.insert(name_of(&list_kind(resource)), list(resource, &list_metadata));
     }
+    for kind in kinds(acts) {
+        let spec = kind.spec_schema.map(|schema| reference(schema(&mut generator).as_value()));
+        let status = reference((kind.status_schema)(&mut generator).as_value());
+        let metadata = reference(generator.subschema_for::<ObjectMeta>().as_value());
+        schemas.insert(name_of(kind.kind), action(kind, &metadata, spec.as_ref(), &status));
+    }
+    if acts {
+        schemas.insert(meta_name_of("Patch"), patch());
+    }
     refer_to::<APIResourceList>(&mut generator);
 
     for (name, mut schema) in generator.take_definitions(false) {
         simplify(&mut schema);
         schemas.insert(qualified(&name), schema);
+    }
+    if acts {
+        admit_suspensions(&mut schemas);
     }
     schemas.sort_keys();
     schemas
@@ -80,12 +93,60 @@ fn object(resource: &Resource, metadata: &Value, status: &Value) -> Value {
         "properties": {
             "apiVersion": api_version(),
             "kind": kind(resource.kind),
-            "metadata": described(metadata, "Name, namespace, labels and version. The name tells which cluster and \
-                which object is told about; the uid stays the same for as long as there is something to tell."),
-            "status": described(status, "What was observed. There is no spec: nothing can be asked for here, only read."),
+            "metadata": described(metadata, "Name, namespace, labels and version. The name consists of the cluster and \
+                the object that the row is about; the uid stays the same as long as the row exists."),
+            "status": described(status, "What was observed. There is no spec, since the views are read-only."),
         },
         "x-kubernetes-group-version-kind": [group_version_kind(resource.kind)],
     })
+}
+
+fn action(action: &ActionKind, metadata: &Value, spec: Option<&Value>, status: &Value) -> Value {
+    let mut schema = json!({
+        "description": action.description,
+        "type": "object",
+        "properties": {
+            "apiVersion": api_version(),
+            "kind": kind(action.kind),
+            "metadata": described(metadata, "Name and namespace of the row. In a request, uid and resourceVersion are \
+                preconditions on the Flux object."),
+            "status": described(status, "What was done, or found. Ignored in a request."),
+        },
+        "x-kubernetes-group-version-kind": [group_version_kind(action.kind)],
+    });
+    if let Some(spec) = spec {
+        schema["properties"]["spec"] = described(spec, "What is wanted.");
+    }
+    schema
+}
+
+/// Lets a suspension pass as what its subresource shows it as: kubectl edit validates it by the schema of that kind.
+fn admit_suspensions(schemas: &mut Map<String, Value>) {
+    let shown = SUBRESOURCES.iter().filter(|subresource| subresource.shown_as == subresource.resource.kind);
+    for subresource in shown {
+        let name = name_of(subresource.shown_as);
+        let of = |part: &str| name_of(&format!("{}{part}", subresource.kind.kind));
+        let only = format!("Only of the subresource {}: ", subresource.name);
+        let spec = json!({ "$ref": format!("{COMPONENTS}{}", of("Spec")) });
+        if let Some(schema) = schemas.get_mut(&name) {
+            schema["properties"]["spec"] = described(&spec, &format!("{only}what is wanted."));
+        }
+        let fields =
+            schemas.get(&of("Status")).map(|status| status["properties"].clone()).unwrap_or_default();
+        let Some(Value::Object(status)) = schemas.get_mut(&format!("{name}Status")) else { continue };
+        status.shift_remove("required");
+        let Some(Value::Object(known)) = status.get_mut("properties") else { continue };
+        for (field, mut schema) in fields.as_object().cloned().unwrap_or_default() {
+            if !known.contains_key(&field) {
+                schema["description"] = format!("{only}{}", text(schema.get("description"))).into();
+                known.insert(field, schema);
+            }
+        }
+    }
+}
+
+fn patch() -> Value {
+    json!({ "description": "Patch is the body of a PATCH request, by its media type.", "type": "object" })
 }
 
 fn list(resource: &Resource, metadata: &Value) -> Value {
@@ -153,6 +214,10 @@ fn simplify(schema: &mut Value) {
     }
     for keyword in ["$schema", "title", "nullable"] {
         fields.remove(keyword);
+    }
+    // Unknown fields are refused by the server, not by the schema: structural schemas do not know that keyword.
+    if fields.get("additionalProperties") == Some(&Value::Bool(false)) {
+        fields.remove("additionalProperties");
     }
     join_lines(fields);
     if let Some(Value::Array(types)) = fields.get_mut("type") {

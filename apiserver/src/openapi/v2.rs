@@ -1,6 +1,6 @@
 //! The Swagger 2.0 document, for the aggregator's merged document and for old clients.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     info,
@@ -12,10 +12,9 @@ use super::{
 const DEFINITIONS: &str = "#/definitions/";
 
 /// The whole document.
-pub(super) fn document() -> Value {
-    let paths: Map<_, _> =
-        paths::all().into_iter().map(|operation| (operation.path.clone(), item(&operation))).collect();
-    let mut definitions = schemas::all();
+pub(super) fn document(acts: bool) -> Value {
+    let paths = paths::items(acts, item);
+    let mut definitions = schemas::all(acts);
     definitions.values_mut().for_each(downgrade);
     json!({ "swagger": "2.0", "info": info(), "paths": paths, "definitions": definitions })
 }
@@ -46,19 +45,31 @@ fn downgrade(schema: &mut Value) {
 }
 
 fn item(operation: &Operation) -> Value {
-    let get = json!({
+    let schema = json!({ "$ref": format!("{DEFINITIONS}{}", operation.answer) });
+    let described = json!({
         "description": operation.description,
         "operationId": operation.id,
         "tags": [TAG],
         "schemes": ["https"],
-        "consumes": ["*/*"],
+        "consumes": operation.body().map_or(["*/*"].as_slice(), |_| operation.body_types()),
         "produces": operation.content_types,
         "responses": {
-            "200": { "description": "OK", "schema": { "$ref": format!("{DEFINITIONS}{}", operation.answer) } },
+            (operation.code()): { "description": operation.outcome(), "schema": schema },
             "401": { "description": "Unauthorized" },
         },
     });
-    operation.item(get, parameter)
+    let mut item = operation.item(described, parameter);
+    if let Some(body) = operation.body()
+        && let Some(described) = item.get_mut(operation.method)
+    {
+        let schema = json!({ "$ref": format!("{DEFINITIONS}{body}") });
+        let body = json!({ "name": "body", "in": "body", "required": true, "schema": schema });
+        match described.get_mut("parameters").and_then(Value::as_array_mut) {
+            Some(parameters) => parameters.push(body),
+            None => described["parameters"] = json!([body]),
+        }
+    }
+    item
 }
 
 fn parameter(parameter: &Parameter) -> Value {

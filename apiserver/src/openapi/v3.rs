@@ -10,14 +10,13 @@ use super::{
 };
 
 /// The whole document.
-pub(super) fn document() -> Value {
-    let paths: Map<_, _> =
-        paths::all().into_iter().map(|operation| (operation.path.clone(), item(&operation))).collect();
+pub(super) fn document(acts: bool) -> Value {
+    let paths = paths::items(acts, item);
     json!({
         "openapi": "3.0.0",
         "info": info(),
         "paths": paths,
-        "components": { "schemas": schemas::all() },
+        "components": { "schemas": schemas::all(acts) },
     })
 }
 
@@ -28,16 +27,22 @@ fn item(operation: &Operation) -> Value {
         .iter()
         .map(|kind| ((*kind).to_owned(), json!({ "schema": schema })))
         .collect();
-    let get = json!({
+    let mut described = json!({
         "description": operation.description,
         "operationId": operation.id,
         "tags": [TAG],
         "responses": {
-            "200": { "description": "OK", "content": content },
+            (operation.code()): { "description": operation.outcome(), "content": content },
             "401": { "description": "Unauthorized" },
         },
     });
-    operation.item(get, parameter)
+    if let Some(body) = operation.body() {
+        let schema = json!({ "schema": { "$ref": format!("{COMPONENTS}{body}") } });
+        let types = operation.body_types().iter();
+        let content: Map<_, _> = types.map(|kind| ((*kind).to_owned(), schema.clone())).collect();
+        described["requestBody"] = json!({ "content": content, "required": true });
+    }
+    operation.item(described, parameter)
 }
 
 fn parameter(parameter: &Parameter) -> Value {

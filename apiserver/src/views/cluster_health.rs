@@ -9,7 +9,9 @@ use gatehouse_inventory::{
     catalogue::{Kind, KindId},
 };
 
-use super::{Projected, Projection, common, last_statuses::LastStatuses};
+mod remote;
+
+use super::{Projected, Projection, causes, common, last_statuses::LastStatuses};
 use crate::watchcache::RowKey;
 
 /// The most failures that a layer names.
@@ -23,8 +25,9 @@ pub(super) struct ClusterHealths {
 impl Projection for ClusterHealths {
     type Status = ClusterHealthStatus;
 
-    fn needs(_: &Kind) -> bool {
-        true
+    fn needs(kind: &Kind) -> bool {
+        // Pods count towards no layer.
+        !kind.is_pod()
     }
 
     fn project<'a>(
@@ -35,6 +38,10 @@ impl Projection for ClusterHealths {
         delta.clusters.iter().map(move |id| {
             let cluster = inventory.cluster(*id);
             let key = RowKey { namespace: "".into(), name: cluster.name.clone() };
+            if cluster.is_removed() {
+                self.last.forget(&key);
+                return Projected::Deleted(key);
+            }
             let status = self.last.carry_over_times(&key, health(inventory, cluster));
             // The creation time of a cluster is that of its namespace kube-system.
             let first = inventory.namespace(cluster, &"kube-system".into());
@@ -53,18 +60,31 @@ fn health(inventory: &Inventory, cluster: &Cluster) -> ClusterHealthStatus {
     let layers: Vec<_> =
         Layer::ALL.into_iter().filter_map(|layer| layer_health(inventory, cluster, layer)).collect();
     let contact = cluster.contact();
-    let reachable = contact.silent.is_none();
+    let refusal = cluster.registration().and_then(|registration| registration.refused.as_ref());
+    let is_known = contact.silent.is_none() && refusal.is_none();
     let worst = layers.iter().map(|layer| layer.health).max().unwrap_or(Health::Healthy);
-    let health = if reachable { worst } else { worst.max(Health::Unknown) };
+    let health = if is_known { worst } else { worst.max(Health::Unknown) };
     let mut reasons: Vec<_> = layers.iter().filter_map(reason).collect();
-    if let Some(silent) = &contact.silent {
-        reasons.insert(0, format!("unreachable: {silent}"));
+    if let Some(refusal) = refusal {
+        // Nothing else is known, and nothing else matters.
+        reasons = vec![format!("refused: {}", refusal.message)];
+    } else if let Some(silent) = &contact.silent {
+        let why = if contact.unauthenticated { "credential refused" } else { "unreachable" };
+        reasons.insert(0, format!("{why}: {silent}"));
     }
     ClusterHealthStatus {
         cluster: cluster.name.to_string(),
         health,
         reason: reasons.join(", "),
+        problems: causes::in_short(inventory.catalogue(), cluster, Some(cluster.problems())),
         version: contact.version.as_deref().map(Into::into),
+        origin: cluster.registration().map(|registration| registration.origin.to_string()),
+        mode: cluster
+            .registration()
+            .filter(|known| known.refused.is_none())
+            .map(|known| known.mode.as_str().into()),
+        last_heard_time: remote::last_heard(cluster),
+        credential_expires_time: cluster.registration().and_then(|known| known.expires).map(Time),
         warnings: warnings(inventory, cluster),
         last_observed_time: Time(cluster.last_event()),
         conditions: conditions(inventory, cluster, health, &reasons),
@@ -79,30 +99,25 @@ fn conditions(
     reasons: &[String],
 ) -> Vec<Condition> {
     let contact = cluster.contact();
-    let silent = contact.silent.as_deref();
     let status = match health {
         Health::Healthy | Health::Progressing => ConditionStatus::True,
         Health::Unknown => ConditionStatus::Unknown,
         Health::Degraded => ConditionStatus::False,
     };
     let fresh = common::fresh(cluster, inventory.catalogue().kinds().map(|(kind, _)| kind));
-    vec![
-        Condition {
-            kind: "Healthy",
-            status,
-            last_transition_time: Time(cluster.last_event().max(contact.since)),
-            reason: health.as_str().into(),
-            message: reasons.join(", "),
-        },
-        Condition {
-            kind: "Reachable",
-            status: ConditionStatus::from(silent.is_none()),
-            last_transition_time: Time(contact.since),
-            reason: if silent.is_none() { "Answers" } else { "Silent" }.into(),
-            message: silent.unwrap_or_default().into(),
-        },
-        fresh,
-    ]
+    let healthy = Condition {
+        kind: "Healthy",
+        status,
+        last_transition_time: Time(cluster.last_event().max(contact.since)),
+        reason: health.as_str().into(),
+        message: reasons.join(", "),
+    };
+    let mut conditions = vec![healthy, remote::reachable(cluster), fresh];
+    if let Some(registration) = cluster.registration() {
+        conditions.push(remote::registered(cluster, registration));
+        conditions.push(remote::authenticated(cluster));
+    }
+    conditions
 }
 
 /// The health of a layer; `None` if the cluster serves none of its kinds.
@@ -198,5 +213,6 @@ fn warnings(inventory: &Inventory, cluster: &Cluster) -> Vec<String> {
             && common::unreadable_reason(cluster, *id).is_some_and(|(why, _)| why == "Forbidden")
     });
     let unseen = unseen.map(|(_, kind)| format!("{} may not be read: their usage is unknown", kind.plural));
-    mixed.chain(unseen).collect()
+    let ignored = cluster.ignored().iter().map(|ignored| format!("ignored: {ignored}"));
+    mixed.chain(unseen).chain(ignored).collect()
 }

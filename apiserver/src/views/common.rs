@@ -3,10 +3,11 @@
 use gatehouse_apiservice::{
     Condition, ConditionStatus, Time,
     denial::Denier,
-    view::{BlockedBy, BlockedReason, Failure, KindCount, ObjectReference},
+    view::{BlockedBy, BlockedReason, Failure, KindCount, ObjectReference, StateCounts},
 };
 use gatehouse_inventory::{
-    Cluster, Counts, Cycle, Detail, KindStatus, ObjectKey, Record, Reference, Root, RootCause, State, Str,
+    AppliedEntry, Cluster, Counts, Cycle, Detail, HistoryEntry, KindStatus, Named, ObjectKey, Record,
+    Reference, Root, RootCause, State, Str,
     catalogue::{Catalogue, Kind, KindId},
 };
 
@@ -30,6 +31,11 @@ pub(super) fn any_reference(catalogue: &Catalogue, reference: &Reference) -> Obj
             name: name.to_string(),
         },
     }
+}
+
+/// An object that a message names.
+pub(crate) fn named(Named { kind, namespace, name }: &Named) -> ObjectReference {
+    ObjectReference { kind: kind.to_string(), namespace: namespace.to_string(), name: name.to_string() }
 }
 
 /// A quota or a policy, which are cluster-scoped.
@@ -138,9 +144,12 @@ pub(super) fn worst_failures<'a>(
 }
 
 pub(super) fn kind_count(kind: &Kind, counts: &Counts) -> KindCount {
-    KindCount {
-        kind: kind.kind.clone(),
-        group: kind.group.clone(),
+    KindCount { kind: kind.kind.clone(), group: kind.group.clone(), counts: state_counts(counts) }
+}
+
+/// The API does not distinguish failed objects by whether they are retried.
+pub(super) fn state_counts(counts: &Counts) -> StateCounts {
+    StateCounts {
         total: counts.total(),
         ready: counts.of(State::Ready),
         failed: counts.of(State::Failed) + counts.of(State::Failing),
@@ -165,6 +174,11 @@ pub(super) fn unreadable_reason(cluster: &Cluster, kind: KindId) -> Option<(&'st
     }
 }
 
+/// Why the objects of a kind are not known, as reason and message; `None` if they are, however stale.
+pub(super) fn unknown_reason(cluster: &Cluster, kind: KindId) -> Option<(&'static str, &str)> {
+    unreadable_reason(cluster, kind).filter(|(reason, _)| *reason == "Forbidden" || !cluster.is_settled(kind))
+}
+
 /// The condition `Fresh`: whether the cluster, and the watches of these kinds, were heard from recently.
 pub(super) fn fresh(cluster: &Cluster, kinds: impl IntoIterator<Item = KindId>) -> Condition {
     let (fresh, since) = cluster.freshness_of(kinds);
@@ -180,6 +194,57 @@ pub(super) fn fresh(cluster: &Cluster, kinds: impl IntoIterator<Item = KindId>) 
         reason: reason.into(),
         message: message.into(),
     }
+}
+
+/// The condition `Ready` of an object. While a controller reconciles again, the outcome of its last attempt holds, so that
+/// the condition does not flap.
+pub(super) fn ready(record: &Record) -> Condition {
+    let verdict = &record.verdict;
+    let outcome = match verdict.state {
+        State::Progressing | State::Suspended => verdict.last_outcome.unwrap_or(verdict.state),
+        state => state,
+    };
+    let status = match outcome {
+        State::Ready => ConditionStatus::True,
+        state if state.is_failure() => ConditionStatus::False,
+        _ => ConditionStatus::Unknown,
+    };
+    Condition {
+        kind: "Ready",
+        status,
+        last_transition_time: Time(verdict.outcome_since().unwrap_or(record.created)),
+        reason: verdict.state.as_str().into(),
+        message: String::new(),
+    }
+}
+
+/// The entry of its history since which an object fails, if it does.
+pub(super) fn first_failure(record: &Record) -> Option<&HistoryEntry> {
+    let history = &record.flux().filter(|_| record.verdict.outcome().is_failure())?.history;
+    history.entries().get(history.first_failure()?)
+}
+
+/// The most objects that the condition `ManagedTwice` names.
+const TWICE: usize = 4;
+
+/// The condition `ManagedTwice`, if another object of Flux or Argo CD applies some of the same objects: they undo each other's changes.
+pub(super) fn managed_twice(catalogue: &Catalogue, cluster: &Cluster, record: &Record) -> Option<Condition> {
+    let twice = cluster.managed_twice(record, TWICE + 1);
+    let named = twice.iter().take(TWICE).map(|(AppliedEntry { namespace, kind, name, .. }, other)| {
+        let entry = ObjectReference { kind: kind.clone(), namespace: namespace.clone(), name: name.clone() };
+        format!("{entry} is applied by {} as well", reference(catalogue, other))
+    });
+    let mut named: Vec<_> = named.collect();
+    if twice.len() > TWICE {
+        named.push("and others".to_owned());
+    }
+    (!named.is_empty()).then(|| Condition {
+        kind: "ManagedTwice",
+        status: ConditionStatus::True,
+        last_transition_time: Time(record.verdict.since.unwrap_or(record.created)),
+        reason: "ManagedTwice".into(),
+        message: named.join(", "),
+    })
 }
 
 /// The tenant of a Namespace.

@@ -19,7 +19,7 @@ impl Projection for FluxDependencies {
         inventory: &'a Inventory,
         delta: &'a Delta,
     ) -> impl Iterator<Item = Projected<FluxDependencyStatus>> + 'a {
-        objects::project(inventory, delta, |catalogue, cluster, record| {
+        objects::project(inventory, delta, objects::flux, |catalogue, cluster, record| {
             let depends = record.flux().is_some_and(|flux| !flux.depends_on.is_empty());
             let part_of_graph = depends || cluster.dependents(&record.key) > 0;
             part_of_graph.then(|| status(catalogue, cluster, record))

@@ -20,7 +20,7 @@ use std::{
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use gatehouse_inventory::{
-    ClusterId, Delta, FluxDetail, Inventory, ObjectKey, Readiness, Record, Reference, Str,
+    ClusterId, Delta, FluxDetail, Inventory, LOCAL, ObjectKey, Readiness, Record, Reference, Str,
     catalogue::{Catalogue, KindId},
 };
 use gatehouse_serving::ApiError;
@@ -144,7 +144,11 @@ impl FluxSeries {
     /// Updates the series of the objects in `delta`. The first call must have all objects.
     pub(super) fn update(&self, inventory: &Inventory, delta: &Delta) {
         let mut rows = self.rows().clone().unwrap_or_default();
-        for (id, key) in delta.objects.iter().filter(|(_, key)| self.layouts.contains_key(&key.kind)) {
+        // A series has no label for its cluster: those of a remote one would be mistaken for local ones, and
+        // shown to all who may read the path.
+        let shown =
+            |(id, key): &&(ClusterId, ObjectKey)| *id == LOCAL && self.layouts.contains_key(&key.kind);
+        for (id, key) in delta.objects.iter().filter(shown) {
             match inventory
                 .cluster(*id)
                 .record(key)

@@ -1,9 +1,9 @@
 //! `fluxsummaries`: a row for each namespace that holds Flux objects.
 
 use gatehouse_apiservice::{Time, view::FluxSummaryStatus};
-use gatehouse_inventory::{Cluster, Delta, Inventory, State, Tally, catalogue::Kind};
+use gatehouse_inventory::{Cluster, Delta, Inventory, State, Str, Tally, catalogue::Kind};
 
-use super::{Projected, Projection, last_statuses::LastStatuses, namespaces, namespaces::ObjectsStatus};
+use super::{Projected, Projection, causes, common, last_statuses::LastStatuses, namespaces};
 
 #[derive(Debug, Default)]
 pub(super) struct FluxSummaries {
@@ -18,36 +18,26 @@ impl Projection for FluxSummaries {
         inventory: &'a Inventory,
         delta: &'a Delta,
     ) -> impl Iterator<Item = Projected<FluxSummaryStatus>> + 'a {
-        delta.namespaces.iter().map(move |(id, name)| {
+        let has_row = |(id, name): &(_, Str)| inventory.cluster(*id).namespace(name).is_some();
+        let others =
+            delta.problems.iter().filter(move |place| !delta.namespaces.contains(*place) && has_row(place));
+        delta.namespaces.iter().chain(others).map(move |(id, name)| {
             let cluster = inventory.cluster(*id);
-            let status = cluster.namespace(name).map(|tally| summary(inventory, cluster, tally));
+            let status = cluster.namespace(name).map(|tally| summary(inventory, cluster, name, tally));
             namespaces::row(inventory, cluster, name, status, &mut self.last)
         })
     }
 }
 
-fn summary(inventory: &Inventory, cluster: &Cluster, tally: &Tally) -> FluxSummaryStatus {
-    let counts = tally.counts();
-    let objects = ObjectsStatus::of(inventory, cluster, tally, Kind::is_flux);
+fn summary(inventory: &Inventory, cluster: &Cluster, name: &Str, tally: &Tally) -> FluxSummaryStatus {
+    let (objects, conditions) = namespaces::objects_status(inventory, cluster, tally, Kind::is_flux);
     FluxSummaryStatus {
         cluster: cluster.name.to_string(),
         state: tally.worst().unwrap_or(State::Ready).as_str().into(),
-        total: counts.total(),
-        ready: counts.of(State::Ready),
-        failed: counts.of(State::Failed) + counts.of(State::Failing),
-        stalled: counts.of(State::Stalled),
-        blocked: counts.of(State::Blocked),
-        progressing: counts.of(State::Progressing),
-        suspended: counts.of(State::Suspended),
-        pending: counts.of(State::Pending),
-        terminating: counts.of(State::Terminating),
-        unknown: counts.of(State::Unknown),
-        kinds: objects.kinds,
-        oldest_failure: objects.oldest_failure,
-        failures: objects.failures,
-        failures_omitted: objects.failures_omitted,
-        unreadable: objects.unreadable,
+        counts: common::state_counts(&tally.counts()),
+        objects,
+        problems: causes::in_short(inventory.catalogue(), cluster, cluster.problems_in(name)),
         last_observed_time: Time(cluster.last_event()),
-        conditions: vec![objects.ready, objects.fresh],
+        conditions: conditions.into(),
     }
 }

@@ -6,7 +6,7 @@ use gatehouse_apiservice::{
 };
 use gatehouse_inventory::{Cluster, Delta, GameNumbers, GameTally, Inventory, catalogue::Kind};
 
-use super::{Projected, Projection, last_statuses::LastStatuses, namespaces, namespaces::ObjectsStatus};
+use super::{Projected, Projection, last_statuses::LastStatuses, namespaces};
 
 #[derive(Debug, Default)]
 pub(super) struct GameServerSummaries {
@@ -34,7 +34,8 @@ impl Projection for GameServerSummaries {
 }
 
 fn summary(inventory: &Inventory, cluster: &Cluster, tally: &GameTally) -> GameServerSummaryStatus {
-    let objects = ObjectsStatus::of(inventory, cluster, &tally.objects, |kind| kind.game.is_some());
+    let (objects, [objects_ready, fresh]) =
+        namespaces::objects_status(inventory, cluster, &tally.objects, |kind| kind.game.is_some());
     let all: GameNumbers = tally.engines().map(|(_, own)| *own).sum();
     let engines = tally
         .engines()
@@ -43,13 +44,9 @@ fn summary(inventory: &Inventory, cluster: &Cluster, tally: &GameTally) -> GameS
         cluster: cluster.name.to_string(),
         numbers: numbers(&all),
         engines: engines.collect(),
-        kinds: objects.kinds,
-        oldest_failure: objects.oldest_failure,
-        failures: objects.failures,
-        failures_omitted: objects.failures_omitted,
-        unreadable: objects.unreadable,
+        objects,
         last_observed_time: Time(cluster.last_event()),
-        conditions: vec![ready(&all, objects.ready), objects.fresh],
+        conditions: vec![ready(&all, objects_ready), fresh],
     }
 }
 

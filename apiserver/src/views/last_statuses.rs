@@ -5,7 +5,10 @@ use std::collections::HashMap;
 
 use gatehouse_apiservice::{
     Condition, Time,
-    view::{ClusterHealthStatus, FluxSummaryStatus, GameServerSummaryStatus, TenantUsageStatus},
+    view::{
+        AppliedTenantQuotaStatus, ArgoSummaryStatus, ClusterHealthStatus, FluxSummaryStatus,
+        GameServerSummaryStatus, MyNamespaceStatus, TenantUsageStatus,
+    },
 };
 
 use crate::watchcache::RowKey;
@@ -30,7 +33,15 @@ macro_rules! timed_status {
     };
 }
 
-timed_status!(ClusterHealthStatus, FluxSummaryStatus, GameServerSummaryStatus, TenantUsageStatus);
+timed_status!(
+    AppliedTenantQuotaStatus,
+    ArgoSummaryStatus,
+    ClusterHealthStatus,
+    FluxSummaryStatus,
+    GameServerSummaryStatus,
+    MyNamespaceStatus,
+    TenantUsageStatus
+);
 
 /// The last status of each row. Only for views with few rows, since it holds them all.
 #[derive(Debug)]

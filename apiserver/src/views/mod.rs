@@ -2,31 +2,46 @@
 //!
 //! The views run in the task that owns the inventory. A projection decides which rows a [`Delta`] affects and
 //! what they contain; the watch cache compares them with the current rows, so that unchanged rows emit
-//! nothing. A view renders nothing, and its resource answers with 503, until every kind that it needs has
-//! been listed or is known to be unreadable.
+//! nothing. A view renders nothing, and its resource answers with 503, until every kind that it needs of the
+//! local cluster has been listed or is known to be unreadable.
 
+mod applied_tenant_quota;
+mod argo_application;
+mod argo_summary;
+mod causes;
 mod cluster_health;
 mod common;
 mod flux_dependency;
+mod flux_history;
 mod flux_resource;
 mod flux_series;
 mod flux_summary;
+mod game_fleet;
+mod game_instance;
 mod game_server_summary;
 mod last_statuses;
+mod limits;
+mod my_namespace;
 mod namespaces;
 mod objects;
+mod problem;
 mod render;
 mod tenant_usage;
 
 use std::sync::Arc;
 
 use gatehouse_apiservice::{Resource, Time, View, view::RESOURCES};
-use gatehouse_inventory::{Cluster, ClusterId, Delta, Interner, Inventory, Str, catalogue::Kind};
+use gatehouse_inventory::{
+    Cluster, ClusterId, Delta, Interner, Inventory, LOCAL, Mode, ObjectKey, Str, catalogue::Kind,
+};
 
+pub(crate) use self::common::named;
 pub use self::flux_series::FluxSeries;
 use self::render::Renderer;
 use crate::{
+    actions::Observed,
     clock::Clock,
+    tree::{Question, Questions},
     watchcache::{Published, RowKey, Update, WatchCache},
 };
 
@@ -66,12 +81,19 @@ pub(crate) trait Projection {
         inventory: &'a Inventory,
         delta: &'a Delta,
     ) -> impl Iterator<Item = Projected<Self::Status>> + 'a;
+
+    /// Objects whose rows show something that has changed with the last projection, to be projected later.
+    fn followers(&mut self) -> Vec<(ClusterId, ObjectKey)> {
+        Vec::new()
+    }
 }
 
 /// All views and the caches that they fill.
 pub struct Views {
     all: [Box<dyn AnyView>; RESOURCES.len()],
     flux_series: Option<Arc<FluxSeries>>,
+    questions: Option<Questions>,
+    observed: Option<Arc<Observed>>,
 }
 
 /// How many rows of a resource changed, for the metrics.
@@ -81,20 +103,51 @@ impl Views {
     /// All views, without rows.
     pub fn new(clock: &Arc<Clock>, interner: &Arc<Interner>) -> Self {
         let all = [
+            Driver::<applied_tenant_quota::AppliedTenantQuotas>::boxed(clock, interner),
+            Driver::<argo_application::ArgoApplications>::boxed(clock, interner),
+            Driver::<argo_summary::ArgoSummaries>::boxed(clock, interner),
             Driver::<cluster_health::ClusterHealths>::boxed(clock, interner),
             Driver::<flux_dependency::FluxDependencies>::boxed(clock, interner),
+            Driver::<flux_history::FluxHistories>::boxed(clock, interner),
             Driver::<flux_resource::FluxResources>::boxed(clock, interner),
             Driver::<flux_summary::FluxSummaries>::boxed(clock, interner),
+            Driver::<game_fleet::GameFleets>::boxed(clock, interner),
+            Driver::<game_instance::GameInstances>::boxed(clock, interner),
             Driver::<game_server_summary::GameServerSummaries>::boxed(clock, interner),
+            Driver::<my_namespace::MyNamespaces>::boxed(clock, interner),
+            Driver::<problem::Problems>::boxed(clock, interner),
             Driver::<tenant_usage::TenantUsages>::boxed(clock, interner),
         ];
-        Self { all, flux_series: None }
+        Self { all, flux_series: None, questions: None, observed: None }
     }
 
     /// Also keeps the series of Flux's objects up to date, if there are any.
     #[must_use]
     pub fn with_flux_series(self, series: Option<Arc<FluxSeries>>) -> Self {
         Self { flux_series: series, ..self }
+    }
+
+    /// Also receives these questions, for the task that owns the inventory to answer.
+    #[must_use]
+    pub(crate) fn with_trees(self, questions: Questions) -> Self {
+        Self { questions: Some(questions), ..self }
+    }
+
+    /// The next question.
+    pub(crate) async fn question(&mut self) -> Question {
+        if let Some(questions) = &mut self.questions
+            && let Some(question) = questions.recv().await
+        {
+            return question;
+        }
+        // Nobody asks any more.
+        std::future::pending().await
+    }
+
+    /// Also keeps up to date what actions need, if there are any.
+    #[must_use]
+    pub fn with_observed(self, observed: Option<Arc<Observed>>) -> Self {
+        Self { observed, ..self }
     }
 
     /// The cache of each resource.
@@ -107,9 +160,18 @@ impl Views {
         self.all.iter().all(|view| view.cache().is_synced())
     }
 
+    /// The objects whose rows show what the last updates changed. To be [queued](Inventory::queue).
+    pub fn followers(&mut self) -> Vec<(ClusterId, ObjectKey)> {
+        self.all.iter_mut().flat_map(|view| view.followers()).collect()
+    }
+
     /// Updates every view with what changed.
     pub fn update(&mut self, inventory: &Inventory, delta: &Delta) -> [Updates; RESOURCES.len()] {
         let updates = self.all.each_mut().map(|view| view.update(inventory, delta));
+        // Series and actions are for objects of the local cluster.
+        if let Some(observed) = &self.observed {
+            observed.update(inventory, delta);
+        }
         if let Some(series) = &self.flux_series {
             if series.is_synced() {
                 series.update(inventory, delta);
@@ -125,6 +187,7 @@ impl Views {
 trait AnyView: Send {
     fn cache(&self) -> &Arc<WatchCache>;
     fn update(&mut self, inventory: &Inventory, delta: &Delta) -> Updates;
+    fn followers(&mut self) -> Vec<(ClusterId, ObjectKey)>;
 }
 
 /// A projection and the cache that it fills.
@@ -148,14 +211,26 @@ impl<P: Projection + Default + Send + 'static> Driver<P> {
         })
     }
 
+    /// Renders the rows of each cluster by itself, because those of remote clusters are published otherwise.
     fn publish(&mut self, inventory: &Inventory, delta: &Delta, published: &mut Published) {
+        if inventory.has_remote() {
+            for (id, part) in delta.by_cluster() {
+                self.publish_of(id, inventory, &part, published);
+            }
+        } else {
+            self.publish_of(LOCAL, inventory, delta, published);
+        }
+    }
+
+    fn publish_of(&mut self, id: ClusterId, inventory: &Inventory, delta: &Delta, published: &mut Published) {
         let mut rows = self.projection.project(inventory, delta);
         loop {
             let batch: Vec<Update> = rows.by_ref().take(BATCH).map(|row| self.renderer.render(row)).collect();
             if batch.is_empty() {
                 return;
             }
-            *published += self.cache.publish(batch);
+            *published +=
+                if id == LOCAL { self.cache.publish(batch) } else { self.cache.publish_remote(batch) };
         }
     }
 }
@@ -175,14 +250,21 @@ impl<P: Projection + Default + Send + 'static> AnyView for Driver<P> {
         }
         (Self::RESOURCE, published)
     }
+
+    fn followers(&mut self) -> Vec<(ClusterId, ObjectKey)> {
+        self.projection.followers()
+    }
 }
 
 /// Whether everything that the view needs of a cluster has been listed or is unreadable. Views wait for the
-/// first cluster; a remote cluster that does not answer does not delay them.
+/// local cluster, and for folders: a remote cluster may answer slowly, or never.
 fn settled<P: Projection>(inventory: &Inventory, id: ClusterId, cluster: &Cluster) -> bool {
+    let is_folder = cluster.registration().is_some_and(|known| known.mode == Mode::Snapshot);
+    if id != LOCAL && !is_folder {
+        return true;
+    }
     let mut kinds = inventory.catalogue().kinds();
-    let known = kinds.all(|(id, kind)| !P::needs(kind) || cluster.is_settled(id));
-    known || (id != ClusterId(0) && cluster.contact().silent.is_some())
+    kinds.all(|(id, kind)| !P::needs(kind) || cluster.is_settled(id))
 }
 
 #[cfg(test)]

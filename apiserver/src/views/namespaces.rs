@@ -3,7 +3,7 @@
 
 use gatehouse_apiservice::{
     Condition, ConditionStatus, Time,
-    view::{Failure, KindCount, Unreadable},
+    view::{ObjectsStatus, Unreadable},
 };
 use gatehouse_inventory::{Cluster, Inventory, State, Str, Tally, catalogue::Kind};
 
@@ -40,43 +40,30 @@ pub(super) fn row<S: TimedStatus>(
     }
 }
 
-/// The part of a status that counts the objects of a namespace, of whatever kinds.
-pub(super) struct ObjectsStatus {
-    pub(super) kinds: Vec<KindCount>,
-    pub(super) oldest_failure: Option<Failure>,
-    pub(super) failures: Vec<Failure>,
-    pub(super) failures_omitted: u32,
-    pub(super) unreadable: Vec<Unreadable>,
-    pub(super) ready: Condition,
-    pub(super) fresh: Condition,
-}
-
-impl ObjectsStatus {
-    /// The status of the objects in `tally`, which holds all objects of the kinds for which `is_counted` is
-    /// true.
-    pub(super) fn of(
-        inventory: &Inventory,
-        cluster: &Cluster,
-        tally: &Tally,
-        is_counted: impl Fn(&Kind) -> bool,
-    ) -> Self {
-        let catalogue = inventory.catalogue();
-        let (failures, failures_omitted) =
-            common::worst_failures(catalogue, cluster, tally.failures(), MAX_FAILURES);
-        let unreadable = unreadable(inventory, cluster, is_counted);
-        let oldest = tally.oldest_failure().and_then(|key| cluster.record(key));
-        let since =
-            oldest.and_then(|record| record.verdict.outcome_since()).unwrap_or_else(|| cluster.last_event());
-        Self {
-            kinds: tally.kinds().map(|(id, counts)| common::kind_count(catalogue.kind(id), counts)).collect(),
-            oldest_failure: oldest.map(|record| common::failure(catalogue, cluster, record)),
-            failures,
-            failures_omitted,
-            ready: ready(tally, unreadable.is_empty(), Time(since)),
-            unreadable,
-            fresh: common::fresh(cluster, tally.kinds().map(|(kind, _)| kind)),
-        }
-    }
+/// The status of the objects in `tally`, which holds all objects of the kinds for which `is_counted` is true, and the
+/// conditions `Ready` and `Fresh`.
+pub(super) fn objects_status(
+    inventory: &Inventory,
+    cluster: &Cluster,
+    tally: &Tally,
+    is_counted: impl Fn(&Kind) -> bool,
+) -> (ObjectsStatus, [Condition; 2]) {
+    let catalogue = inventory.catalogue();
+    let (failures, failures_omitted) =
+        common::worst_failures(catalogue, cluster, tally.failures(), MAX_FAILURES);
+    let unreadable = unreadable(inventory, cluster, is_counted);
+    let oldest = tally.oldest_failure().and_then(|key| cluster.record(key));
+    let since =
+        oldest.and_then(|record| record.verdict.outcome_since()).unwrap_or_else(|| cluster.last_event());
+    let ready = ready(tally, unreadable.is_empty(), Time(since));
+    let objects = ObjectsStatus {
+        kinds: tally.kinds().map(|(id, counts)| common::kind_count(catalogue.kind(id), counts)).collect(),
+        oldest_failure: oldest.map(|record| common::failure(catalogue, cluster, record)),
+        failures,
+        failures_omitted,
+        unreadable,
+    };
+    (objects, [ready, common::fresh(cluster, tally.kinds().map(|(kind, _)| kind))])
 }
 
 /// The kinds for which `is_counted` is true and whose objects are unknown: forbidden, or never listed.
@@ -88,8 +75,8 @@ fn unreadable(
     let counted = inventory.catalogue().kinds().filter(|(_, kind)| is_counted(kind));
     counted
         .filter_map(|(id, kind)| {
-            let (reason, message) = common::unreadable_reason(cluster, id)?;
-            (reason == "Forbidden" || !cluster.is_settled(id)).then(|| Unreadable {
+            let (reason, message) = common::unknown_reason(cluster, id)?;
+            Some(Unreadable {
                 kind: kind.kind.clone(),
                 group: kind.group.clone(),
                 reason: reason.into(),

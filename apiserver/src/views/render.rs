@@ -16,14 +16,19 @@ use uuid::Uuid;
 use super::Projected;
 use crate::watchcache::{Cells, Draft, Label, RowKey, Update};
 
+/// Below this number of sets of fields, looking for those that no row has costs more than it frees.
+const SMALLEST_SWEEP: usize = 1024;
+
 /// Renders the rows of one resource.
 pub(super) struct Renderer {
     resource: &'static Resource,
     interner: Arc<Interner>,
     /// The labels of each cluster and tenant, shared by their rows.
     labels: HashMap<(Str, Option<Str>), Arc<[Label]>>,
-    /// Each distinct set of selectable fields; there are only as many as combinations of kind and state.
+    /// Each distinct set of selectable fields that some row has.
     fields: HashSet<Arc<[Str]>>,
+    /// When there are this many sets of fields, those that no row has any more are dropped: tenants choose some of them.
+    sweep_at: usize,
     /// The UUIDv5 name space of all uids, derived from the API group.
     uids: Uuid,
 }
@@ -31,7 +36,14 @@ pub(super) struct Renderer {
 impl Renderer {
     pub(super) fn new(resource: &'static Resource, interner: Arc<Interner>) -> Self {
         let uids = Uuid::new_v5(&Uuid::NAMESPACE_DNS, GROUP.as_bytes());
-        Self { resource, interner, labels: HashMap::new(), fields: HashSet::new(), uids }
+        Self {
+            resource,
+            interner,
+            labels: HashMap::new(),
+            fields: HashSet::new(),
+            sweep_at: SMALLEST_SWEEP,
+            uids,
+        }
     }
 
     pub(super) fn render<S: View>(&mut self, row: Projected<S>) -> Update {
@@ -63,6 +75,10 @@ impl Renderer {
         let fields: Arc<[Str]> = values.iter().map(|value| self.interner.intern(value)).collect();
         if let Some(known) = self.fields.get(&fields) {
             return Arc::clone(known);
+        }
+        if self.fields.len() >= self.sweep_at {
+            self.fields.retain(|fields| Arc::strong_count(fields) > 1);
+            self.sweep_at = SMALLEST_SWEEP.max(2 * self.fields.len());
         }
         self.fields.insert(Arc::clone(&fields));
         fields

@@ -11,7 +11,6 @@
 //! **Invariant:** nothing is queued per watcher. Each watcher holds a position in the shared log, so a slow
 //! watcher falls out of the log and never blocks the writer.
 
-mod age;
 mod catch_up;
 mod change_notifier;
 mod log;
@@ -65,6 +64,15 @@ pub enum Update {
     Apply(Draft),
     /// Delete the row, if there is one.
     Delete(RowKey),
+}
+
+/// Whose rows are published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// Those of the cluster that serves this API.
+    Local,
+    /// Those of another cluster.
+    Remote,
 }
 
 /// How many rows a [`WatchCache::publish`] added, modified and deleted. Rows whose content stayed the same
@@ -133,6 +141,17 @@ impl WatchCache {
     /// Applies the updates of a view in order. An update that leaves its row's content as it was emits no
     /// event.
     pub fn publish(&self, updates: impl IntoIterator<Item = Update>) -> Published {
+        self.publish_from(Origin::Local, updates)
+    }
+
+    /// The same for rows of a remote cluster. They leave no stamps: what replicas know of a remote cluster may
+    /// differ by more than a window, so whoever sees such rows resumes at the replica that made its version,
+    /// and nobody else may hear of them.
+    pub fn publish_remote(&self, updates: impl IntoIterator<Item = Update>) -> Published {
+        self.publish_from(Origin::Remote, updates)
+    }
+
+    fn publish_from(&self, origin: Origin, updates: impl IntoIterator<Item = Update>) -> Published {
         let mut published = Published::default();
         let mut updates = updates.into_iter().map(|update| match update {
             Update::Apply(draft) => (draft.key.clone(), Some(Content::new(draft))),
@@ -148,7 +167,7 @@ impl WatchCache {
             self.write(|state| {
                 let now = self.clock.now();
                 for (key, content) in batch {
-                    state.apply(key, content, &self.clock, now, &mut published);
+                    state.apply(origin, key, content, &self.clock, now, &mut published);
                 }
                 state.log.compact(now);
                 state.stamps.compact(now);
@@ -210,8 +229,13 @@ impl WatchCache {
     /// The rows as they were at `version`, if this cache issued exactly that version and its log reaches back
     /// to it.
     pub fn snapshot_at(&self, version: u64) -> Result<Snapshot, Expired> {
+        self.snapshot_at_or(version, false)
+    }
+
+    /// The same for a version that was [issued](WatchCache::issue) for a reader, who vouches for that.
+    pub(crate) fn snapshot_at_or(&self, version: u64, is_issued: bool) -> Result<Snapshot, Expired> {
         self.read(|state| {
-            if !state.log.has(version) {
+            if !is_issued && !state.log.has(version) {
                 return Err(Expired { asked: version, oldest: state.log.start() });
             }
             let mut rows = state.current.rows.clone();
@@ -223,6 +247,13 @@ impl WatchCache {
             }
             Ok(Snapshot { version, rows })
         })
+    }
+
+    /// The current rows under a version of their own, for a reader that shows them in another way than before. No other
+    /// reader is told of that version. It is later than all changes up to now, and earlier than all that follow, since
+    /// nobody writes meanwhile.
+    pub(crate) fn issue(&self) -> Snapshot {
+        self.read(|state| Snapshot { version: self.clock.next(), rows: state.current.rows.clone() })
     }
 
     /// At most `limit` changes after `version`, oldest first, and the version up to which there are no
@@ -261,6 +292,11 @@ impl WatchCache {
         &self.clock
     }
 
+    /// The same, to share.
+    pub(crate) fn shared_clock(&self) -> &Arc<Clock> {
+        &self.clock
+    }
+
     /// Changes the state under the write lock, then wakes the subscribers.
     fn write<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
@@ -285,14 +321,23 @@ impl State {
         self.log.mark(self.current.version);
     }
 
-    fn stamp(&mut self, key: RowKey, version: u64, now: Duration, outcome: RenderOutcome) {
-        if self.synced {
-            self.stamps.stamp(key, version, now, outcome);
+    /// Stamps a row of the local cluster.
+    fn stamp(
+        &mut self,
+        origin: Origin,
+        key: RowKey,
+        version: impl FnOnce() -> u64,
+        now: Duration,
+        outcome: RenderOutcome,
+    ) {
+        if self.synced && origin == Origin::Local {
+            self.stamps.stamp(key, version(), now, outcome);
         }
     }
 
     fn apply(
         &mut self,
+        origin: Origin,
         key: RowKey,
         content: Option<Content>,
         clock: &Clock,
@@ -301,9 +346,11 @@ impl State {
     ) {
         let previous = self.current.rows.get(&key).cloned();
         let (kind, row) = match (&previous, content) {
-            (None, None) => return self.stamp(key, clock.next(), now, RenderOutcome::Absent(None)),
+            (None, None) => {
+                return self.stamp(origin, key, || clock.next(), now, RenderOutcome::Absent(None));
+            }
             (Some(row), Some(content)) if row.has_content(&content) => {
-                return self.stamp(key, clock.next(), now, RenderOutcome::Existing);
+                return self.stamp(origin, key, || clock.next(), now, RenderOutcome::Existing);
             }
             (None, Some(content)) => (ChangeKind::Added, Row::new(content, clock.next())),
             (Some(_), Some(content)) => (ChangeKind::Modified, Row::new(content, clock.next())),
@@ -317,7 +364,7 @@ impl State {
             ChangeKind::Deleted => (&mut published.deleted, RenderOutcome::Absent(Some(Arc::clone(&row)))),
         };
         *count += 1;
-        self.stamp(key.clone(), row.version, now, outcome);
+        self.stamp(origin, key.clone(), || row.version, now, outcome);
         if kind == ChangeKind::Deleted {
             self.current.rows.remove(&key);
         } else {
@@ -380,7 +427,7 @@ mod tests {
         cache.publish([Update::Apply(draft("a", "x", "Ready"))]);
         let early = cache.snapshot().version;
         cache.mark_synced();
-        assert!(cache.changes_after(early, 10).is_err(), "the past is 410, never silence");
+        assert!(cache.changes_after(early, 10).is_err(), "a forgotten position gets 410, never a gap");
         assert!(cache.resume(early).is_err());
         let version = cache.snapshot().version;
         assert!(

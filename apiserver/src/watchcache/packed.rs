@@ -11,9 +11,7 @@
 
 use std::{io::Write as _, sync::LazyLock};
 
-use gatehouse_apiservice::Time;
-
-use super::age::Age;
+use gatehouse_apiservice::{Time, age::Age};
 
 /// Phrases that are common in rows, in any order. A phrase that no longer occurs does no harm but takes one
 /// of the bytes below [`PHRASE_LIMIT`]; a row without any of these phrases only takes more memory. The test
@@ -97,7 +95,21 @@ const PHRASES: &[&str] = &[
     ",\"failures\":[{\"kind\":\"",
     ",\"failuresOmitted\":",
     ",\"lastObservedTime\":\"",
+    // fluxhistories
+    "\",\"result\":\"Succeeded\",\"reason\":\"ReconciliationSucceeded\",\"first\":\"",
+    "\",\"result\":\"Succeeded\",\"reason\":\"",
+    "\",\"result\":\"Failed\",\"reason\":\"",
+    "\",\"first\":\"",
+    "\",\"last\":\"",
+    "\",\"took\":\"",
+    "\",\"times\":",
+    ",\"current\":false,\"firstFailure\":false}",
+    ",\"current\":true,\"firstFailure\":false}",
     // cells
+    "\",\"Kustomization/",
+    "\",\"Succeeded\",\"\",",
+    "\",\"ReconciliationSucceeded\",\"False\",\"False\",\"local\"]",
+    "\",\"ReconciliationSucceeded\",\"True\",\"False\",\"local\"]",
     "[\"local.kustomization.",
     "[\"local.helmrelease.",
     "[\"local.",

@@ -2,7 +2,10 @@
 
 use std::{ops::RangeBounds, sync::Arc};
 
-use gatehouse_apiservice::{Time, view::API_VERSION};
+use gatehouse_apiservice::{
+    Time,
+    view::{API_VERSION, CLUSTER_LABEL},
+};
 use gatehouse_inventory::Str;
 use serde_json::json;
 
@@ -112,6 +115,11 @@ impl Row {
     /// `metadata.labels`, sorted by key.
     pub fn labels(&self) -> &[Label] {
         &self.content.labels
+    }
+
+    /// The cluster that the row is about.
+    pub fn cluster(&self) -> Option<&Str> {
+        self.labels().iter().find(|(key, _)| **key == *CLUSTER_LABEL).map(|(_, cluster)| cluster)
     }
 
     /// The values of the resource's selectable fields, in the resource's order.

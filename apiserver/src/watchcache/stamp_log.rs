@@ -181,7 +181,7 @@ mod tests {
         Duration::from_secs(second)
     }
 
-    fn told(recent: &StampLog, after: u64) -> Option<Vec<(String, u64)>> {
+    fn reported(recent: &StampLog, after: u64) -> Option<Vec<(String, u64)>> {
         let stamps = recent.after(after).ok()?;
         Some(stamps.map(|stamp| (stamp.key.name.to_string(), stamp.version)).collect())
     }
@@ -197,12 +197,13 @@ mod tests {
     #[test]
     fn each_row_is_told_once_at_its_latest_stamp_and_in_order() {
         let recent = stamped(&[("x", 2, 1), ("y", 3, 2), ("x", 4, 3), ("z", 5, 4)]);
-        let named =
-            |told: &[(&str, u64)]| Some(told.iter().map(|(name, at)| ((*name).into(), *at)).collect());
-        assert_eq!(told(&recent, 1), named(&[("y", 3), ("x", 4), ("z", 5)]));
-        assert_eq!(told(&recent, 3), named(&[("x", 4), ("z", 5)]));
-        assert_eq!(told(&recent, 5), named(&[]));
-        assert_eq!(told(&recent, 0), None, "from before all that is known");
+        let named = |reported: &[(&str, u64)]| {
+            Some(reported.iter().map(|(name, at)| ((*name).into(), *at)).collect())
+        };
+        assert_eq!(reported(&recent, 1), named(&[("y", 3), ("x", 4), ("z", 5)]));
+        assert_eq!(reported(&recent, 3), named(&[("x", 4), ("z", 5)]));
+        assert_eq!(reported(&recent, 5), named(&[]));
+        assert_eq!(reported(&recent, 0), None, "from before all that is known");
     }
 
     #[test]
@@ -224,7 +225,7 @@ mod tests {
         );
         recent.compact(at(603));
         assert_eq!((recent.start(), recent.from(at(1)), recent.from(at(2))), (3, None, Some(3)));
-        assert!(told(&recent, 2).is_none());
+        assert!(reported(&recent, 2).is_none());
     }
 
     #[test]
@@ -240,7 +241,7 @@ mod tests {
             recent.compact(at(1));
         }
         assert!(recent.stamps.len() <= CLEANUP_THRESHOLD + 1);
-        assert_eq!((recent.start(), told(&recent, 1).unwrap().len()), (1, 2));
+        assert_eq!((recent.start(), reported(&recent, 1).unwrap().len()), (1, 2));
     }
 
     #[test]

@@ -26,13 +26,14 @@ use super::{
     select::{EventType, Selection},
 };
 use crate::{
+    callers::Visible,
     options::IncludeObject,
-    watchcache::{CatchUpRow, Change, ChangeKind, Expired, WatchCache},
+    watchcache::{CatchUpRow, Change, ChangeKind, Expired, RowKey, WatchCache},
 };
 use gatehouse_serving::negotiate::Representation;
 
 /// Changes read per step, after which a watch checks its deadline again.
-const BATCH: usize = 512;
+pub(super) const BATCH: usize = 512;
 /// Bytes per chunk of a response.
 pub(super) const CHUNK: usize = 64 << 10;
 /// How long a feed keeps an event. Watches whose clients read come within milliseconds.
@@ -278,6 +279,48 @@ impl Feed {
             out.into()
         });
         events.collect()
+    }
+
+    /// The events of changes that one watch alone is shown, up to [`CHUNK`] bytes of them. There are no others up to
+    /// `reached`. Rows that its user sees no longer are not shown any more: that they are gone is all he is told.
+    pub(super) fn own_events(
+        &self,
+        changes: Vec<Arc<Change>>,
+        reached: u64,
+        visible: &Visible,
+        mut with_columns: bool,
+    ) -> Batch {
+        let mut batch = Batch { events: Vec::new(), position: reached };
+        let mut bytes = 0;
+        let events = changes.into_iter().filter_map(|change| Some((self.selection.event(&change)?, change)));
+        let is_told =
+            |(event, change): &MatchedChange| visible.shows(change.row.key()) || *event == EventType::Deleted;
+        for (event, change) in events.filter(is_told) {
+            if bytes >= CHUNK {
+                // The next call continues after the last event taken.
+                return batch;
+            }
+            let text = if !visible.shows(change.row.key()) {
+                self.gone(change.row.key(), change.row.version, with_columns)
+            } else if with_columns && self.style.is_table() {
+                self.encode(event, &change, now(), true).into()
+            } else {
+                self.encoded(event, &change)
+            };
+            with_columns = false;
+            bytes += text.len();
+            batch.position = change.row.version;
+            batch.events.push(text);
+        }
+        batch.position = reached;
+        batch
+    }
+
+    /// A DELETED event that shows only the name of the row.
+    pub(super) fn gone(&self, key: &RowKey, version: u64, with_columns: bool) -> Bytes {
+        let mut out = Vec::new();
+        self.encoder.deleted_name_only(&mut out, key, version, with_columns);
+        out.into()
     }
 
     /// The cache that the events come from.

@@ -21,7 +21,7 @@ async fn a_streaming_list_ends_with_one_annotated_bookmark_at_its_version() {
     let mut watch = server.watch(&STREAMING).await;
     assert_eq!(watch.take(2).await, ["ADDED a/x Ready", "ADDED b/x Ready"]);
     let bookmark = watch.next().await.unwrap();
-    assert_eq!(told(&bookmark), "BOOKMARK");
+    assert_eq!(reported(&bookmark), "BOOKMARK");
     assert!(ends_initial_events(&bookmark), "{bookmark}");
     assert_eq!(version_of(&bookmark["object"]), version);
     assert_eq!(bookmark["object"]["kind"], "FluxSummary");
@@ -89,7 +89,7 @@ async fn bookmarks_come_at_least_each_minute_and_only_if_allowed() {
     let mut watch = server.watch(&[("resourceVersion", &from), ("allowWatchBookmarks", "true")]).await;
     for _ in 0..5 {
         let start = Instant::now();
-        assert_eq!(told(&watch.next().await.unwrap()), "BOOKMARK");
+        assert_eq!(reported(&watch.next().await.unwrap()), "BOOKMARK");
         assert!(start.elapsed() <= Duration::from_mins(1), "{:?}", start.elapsed());
     }
     let silent = server.watch(&[("resourceVersion", &from), ("timeoutSeconds", "600")]).await;
@@ -105,7 +105,7 @@ async fn a_bookmark_moves_past_changes_that_were_not_selected() {
     let mut watch = server.watch(&parameters).await;
     let version = server.put("a/x", "Failed");
     let bookmark = watch.next().await.unwrap();
-    assert_eq!((told(&bookmark).as_str(), version_of(&bookmark["object"])), ("BOOKMARK", version));
+    assert_eq!((reported(&bookmark).as_str(), version_of(&bookmark["object"])), ("BOOKMARK", version));
 }
 
 #[tokio::test(start_paused = true)]

@@ -60,7 +60,7 @@ async fn a_watcher_of_a_quiet_namespace_is_not_left_behind_by_others() {
     let server = Server::with(&["a/x", "b/y"]);
     let mut watch = server.watch_as(&within("a"), &[], "application/json").await;
     assert_eq!(watch.take(1).await, ["ADDED a/x Ready"]);
-    let reader = tokio::spawn(async move { watch.next().await.map(|event| told(&event)) });
+    let reader = tokio::spawn(async move { watch.next().await.map(|event| reported(&event)) });
     // Several times the capacity of the log, and longer than any feed or log keeps an event.
     for n in 0..40_000_u32 {
         server.put("b/y", if n % 2 == 0 { "Failed" } else { "Ready" });
@@ -85,7 +85,7 @@ async fn a_watcher_that_stops_reading_holds_nobody_up_and_is_cut() {
         server.cache.publish([Update::Apply(big)]);
         assert!(quick.next().await.is_some_and(|event| event["type"] != "ERROR"));
     }
-    assert_eq!(told(&slow.next().await.expect("an event")), "ERROR 410");
+    assert_eq!(reported(&slow.next().await.expect("an event")), "ERROR 410");
     assert!(slow.next().await.is_none());
     server.put("a/x", "Failed");
     assert_eq!(quick.take(1).await, ["MODIFIED a/x Failed"]);
@@ -148,8 +148,9 @@ proptest! {
         let feeds = &server.endpoints.caches["fluxsummaries"].feeds;
         let select = |at: usize| Selection {
             namespace: None,
-            labels: gatehouse_serving::selector::LabelSelector::parse(SELECTORS[at]).unwrap(),
+            labels: gatehouse_apiservice::labels::Selector::parse(SELECTORS[at]).unwrap(),
             fields: FieldSelector::default(),
+            clusters: Clusters::default(),
         };
         // For each watch: its position, its feed, and what it got. The expectation comes from a feed that it
         // does not share.
@@ -169,21 +170,21 @@ proptest! {
                 }
                 Step::Read(at) => {
                     let count = watchers.len().max(1);
-                    if let Some((_, _, position, feed, told)) = watchers.get_mut(at % count) {
+                    if let Some((_, _, position, feed, reported)) = watchers.get_mut(at % count) {
                         let batch = feed.after(*position).unwrap();
                         *position = batch.position;
-                        told.extend(batch.events);
+                        reported.extend(batch.events);
                     }
                 }
                 Step::Pass => watchers.iter().for_each(|(_, _, _, feed, _)| feed.expire_events()),
             }
         }
-        for (at, began, mut position, feed, mut told) in watchers {
+        for (at, began, mut position, feed, mut reported) in watchers {
             loop {
                 let batch = feed.after(position).unwrap();
                 if batch.position == position { break }
                 position = batch.position;
-                told.extend(batch.events);
+                reported.extend(batch.events);
             }
             let alone = fanout::Feeds::new(Arc::clone(&server.cache)).feed(select(at), style.0, style.1);
             let mut expected = Vec::new();
@@ -194,7 +195,7 @@ proptest! {
                 from = batch.position;
                 expected.extend(batch.events);
             }
-            prop_assert_eq!(told, expected);
+            prop_assert_eq!(reported, expected);
             prop_assert_eq!(position, from);
         }
     }

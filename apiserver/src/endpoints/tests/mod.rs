@@ -4,10 +4,14 @@
 //! Time is paused, so waiting takes no real time.
 
 mod bookmarks;
+mod clusters;
 mod convergence;
 mod fanout;
 mod forms;
 mod list;
+mod my_namespaces;
+mod my_rights;
+mod my_versions;
 mod paging;
 mod paths;
 mod replicas;
@@ -18,7 +22,7 @@ mod versions;
 mod watch;
 mod websocket;
 
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, sync::Mutex, time::Duration};
 
 use bytes::Bytes;
 use gatehouse_apiservice::{View, view::FluxSummaryStatus};
@@ -78,6 +82,8 @@ struct Server {
     cache: Arc<WatchCache>,
     stop: CancellationToken,
     authorizer: Arc<Authorizer>,
+    /// Who sends the next request.
+    user: Mutex<UserInfo>,
 }
 
 impl Server {
@@ -92,7 +98,8 @@ impl Server {
     /// A server over `endpoints` and one of their caches. Every request is authorised.
     fn over(endpoints: Endpoints, cache: Arc<WatchCache>) -> Self {
         let authorizer = Arc::new(Authorizer::CertificateHolders);
-        Self { endpoints, cache, stop: CancellationToken::new(), authorizer }
+        let user = Mutex::new(UserInfo::anonymous());
+        Self { endpoints, cache, stop: CancellationToken::new(), authorizer, user }
     }
 
     /// Publishes a row and returns the version of the change.
@@ -143,8 +150,8 @@ impl Server {
     /// The request as the pipeline passes it on.
     fn authorized(&self, parts: Parts) -> Authorized {
         let info = RequestInfo::parse(&parts.method, &parts.uri).expect("a path that can be read");
-        let (user, stop, authorizer) =
-            (UserInfo::anonymous(), self.stop.clone(), Arc::clone(&self.authorizer));
+        let user = self.user.lock().expect("no test panicked").clone();
+        let (stop, authorizer) = (self.stop.clone(), Arc::clone(&self.authorizer));
         let body = gatehouse_serving::body::unread(http_body_util::Empty::new());
         let holder = Holder::user(&user);
         Authorized { parts, info, user, holder, authorizer, stop, body }
@@ -225,7 +232,7 @@ impl Stream {
         while events.len() < count {
             let event = timeout(Duration::from_secs(1), self.next()).await;
             let event = event.unwrap_or_else(|_| panic!("nothing follows {events:?}"));
-            events.push(told(&event.unwrap_or_else(|| panic!("it ends after {events:?}"))));
+            events.push(reported(&event.unwrap_or_else(|| panic!("it ends after {events:?}"))));
         }
         events
     }
@@ -240,14 +247,14 @@ impl Stream {
         let start = Instant::now();
         let mut events = Vec::new();
         while let Some(event) = self.next().await {
-            events.push(told(&event));
+            events.push(reported(&event));
         }
         (events, start.elapsed())
     }
 }
 
 /// An event as `TYPE namespace/name state`, without the parts that it does not have.
-fn told(event: &Value) -> String {
+fn reported(event: &Value) -> String {
     let mut text = event["type"].as_str().expect("a type").to_owned();
     let metadata = &event["object"]["metadata"];
     if let (Some(namespace), Some(name)) = (metadata["namespace"].as_str(), metadata["name"].as_str()) {

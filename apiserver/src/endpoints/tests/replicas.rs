@@ -80,7 +80,7 @@ async fn a_row_that_was_made_again_and_says_the_same_may_have_said_something_els
     let mut watch = b.watch_from(from, &[]).await;
     assert_eq!(watch.take(1).await, ["MODIFIED a/x Ready"]);
     let event = watch.next().await.unwrap();
-    assert_eq!(told(&event), "DELETED a/came-and-went");
+    assert_eq!(reported(&event), "DELETED a/came-and-went");
     let name = event["object"]["metadata"]["name"].as_str();
     assert_eq!((&event["object"]["kind"], name), (&json!("FluxSummary"), Some("came-and-went")));
     let own = b.version();
@@ -98,10 +98,10 @@ async fn what_becomes_known_late_is_told_until_all_is_known_that_was_known_elsew
     // The row failed and recovered within one batch here.
     b.put("a/x", "Ready");
     let event = watch.next().await.unwrap();
-    assert_eq!(told(&event), "MODIFIED a/x Ready");
+    assert_eq!(reported(&event), "MODIFIED a/x Ready");
     assert!(version_of(&event["object"]).is_multiple_of(2), "the client may lack more yet");
     let bookmark = timeout(Duration::from_secs(15), watch.next()).await.unwrap().unwrap();
-    assert_eq!(told(&bookmark), "BOOKMARK");
+    assert_eq!(reported(&bookmark), "BOOKMARK");
     let reached = version_of(&bookmark["object"]);
     assert!(reached > from && twin(reached) != reached, "from here on it has what this replica has");
     b.put("a/x", "Ready");
@@ -132,7 +132,7 @@ async fn a_client_that_is_cut_while_it_catches_up_goes_on_anywhere() {
     }
     let mut watch = a.watch_from(from, &[]).await;
     let cut = watch.next().await.unwrap();
-    assert_eq!(told(&cut), "MODIFIED a/x Stalled");
+    assert_eq!(reported(&cut), "MODIFIED a/x Stalled");
     let rest = b.watch_from(version_of(&cut["object"]), &[]).await.take(3).await;
     assert_eq!(rest, ["MODIFIED a/x Stalled", "MODIFIED a/y Stalled", "MODIFIED a/z Stalled"]);
 }
@@ -167,7 +167,7 @@ async fn a_version_from_before_a_restart_has_expired() {
     tokio::time::advance(Duration::from_mins(1)).await;
     let after = replica(1, &["a/x"], Duration::from_mins(6));
     let events = after.watch_from(from, &[]).await.rest().await.0;
-    assert_eq!(events, ["ERROR 410"], "never silence");
+    assert_eq!(events, ["ERROR 410"], "never a gap");
 }
 
 #[tokio::test(start_paused = true)]
@@ -211,7 +211,7 @@ async fn what_comes_after_a_version_of_a_clock_that_is_ahead_is_later_all_the_sa
     let mut watch = b.watch_from(ahead, &[]).await;
     b.put("a/x", "Failed");
     let event = watch.next().await.unwrap();
-    assert_eq!(told(&event), "MODIFIED a/x Failed");
+    assert_eq!(reported(&event), "MODIFIED a/x Failed");
     assert!(version_of(&event["object"]) > ahead && b.version() > ahead);
 }
 
@@ -234,9 +234,9 @@ async fn a_quiet_replica_serves_a_later_version_of_another_after_a_second() {
 #[tokio::test(start_paused = true)]
 async fn an_exact_version_is_that_of_the_replica_that_told_it() {
     let [a, b] = two(&["a/x"]).await;
-    let told = a.put("a/x", "Failed").to_string();
+    let reported = a.put("a/x", "Failed").to_string();
     b.put("a/x", "Failed");
-    let exact = [("resourceVersion", &*told), ("resourceVersionMatch", "Exact")];
+    let exact = [("resourceVersion", &*reported), ("resourceVersionMatch", "Exact")];
     assert_eq!(a.get(&all(&exact)).await["items"][0]["status"]["state"], "Failed");
     let (code, reason, _) = b.refuses(&all(&exact)).await;
     assert_eq!((code, reason.as_str()), (410, "Expired"));

@@ -44,7 +44,7 @@ async fn a_watch_from_a_list_s_version_misses_nothing() {
         ["ADDED a/z Ready", "MODIFIED a/x Failed", "DELETED a/y Ready"].iter().zip(versions)
     {
         let event = watch.next().await.unwrap();
-        assert_eq!((told(&event).as_str(), version_of(&event["object"])), (*expected, version));
+        assert_eq!((reported(&event).as_str(), version_of(&event["object"])), (*expected, version));
     }
     server.put("a/y", "Ready");
     assert_eq!(watch.take(1).await, ["ADDED a/y Ready"]);
@@ -57,7 +57,7 @@ async fn a_deleted_object_is_told_as_it_last_was_at_the_version_of_its_end() {
     let mut watch = server.watch(&[("resourceVersion", &last.to_string())]).await;
     let end = server.delete("a/x");
     let event = watch.next().await.unwrap();
-    assert_eq!(told(&event), "DELETED a/x Stalled");
+    assert_eq!(reported(&event), "DELETED a/x Stalled");
     assert_eq!(version_of(&event["object"]), end);
     assert!(end > last);
     assert_eq!(event["object"]["metadata"]["labels"]["state"], "Stalled", "whole, not only its name");
@@ -70,7 +70,7 @@ async fn a_version_from_the_future_is_waited_for_and_then_told_by_an_event_with_
     let future = server.version() + super::versions::FUTURE;
     let mut watch = server.watch(&[("resourceVersion", &future.to_string())]).await;
     let event = watch.next().await.unwrap();
-    assert_eq!((told(&event).as_str(), start.elapsed().as_secs()), ("ERROR 410", 3));
+    assert_eq!((reported(&event).as_str(), start.elapsed().as_secs()), ("ERROR 410", 3));
     let message = event["object"]["message"].as_str().unwrap();
     assert!(message.starts_with(&format!("too large resource version: {future}")), "{message}");
     assert!(watch.next().await.is_none());
@@ -84,7 +84,7 @@ async fn a_version_that_was_forgotten_is_told_by_an_event_with_410() {
     for version in [&from, "1"] {
         let mut watch = server.watch(&[("resourceVersion", version)]).await;
         let event = watch.next().await.unwrap();
-        assert_eq!(told(&event), "ERROR 410");
+        assert_eq!(reported(&event), "ERROR 410");
         assert_eq!(event["object"]["reason"], "Expired");
         let message = event["object"]["message"].as_str().unwrap();
         assert!(message.starts_with(&format!("too old resource version: {version}")), "{message}");
@@ -108,7 +108,7 @@ async fn an_object_that_stops_matching_is_deleted_and_one_that_starts_is_added()
         expected.push(("DELETED a/y Failed", server.delete("a/y")));
         for (expected, version) in expected {
             let event = watch.next().await.unwrap();
-            assert_eq!(told(&event), expected, "{selector:?}");
+            assert_eq!(reported(&event), expected, "{selector:?}");
             assert_eq!(version_of(&event["object"]), version, "the version of the change");
         }
         assert!(watch.is_quiet().await, "{selector:?}");
@@ -201,7 +201,7 @@ async fn a_watcher_that_falls_behind_is_told_410_and_let_go() {
     assert_eq!(slow.take(1).await, ["ADDED a/x Ready"]);
     server.flood();
     let event = slow.next().await.unwrap();
-    assert_eq!(told(&event), "ERROR 410");
+    assert_eq!(reported(&event), "ERROR 410");
     assert_eq!(event["object"]["kind"], "Status");
     assert_eq!(event["object"]["reason"], "Expired");
     assert_eq!(slow.next().await, None);

@@ -69,7 +69,9 @@ async fn open(server: &Arc<Server>, parameters: &[(&str, &str)]) -> Socket {
 async fn next(socket: &mut Socket) -> Option<String> {
     loop {
         match socket.next().await? {
-            Ok(Message::Text(text)) => return Some(told(&serde_json::from_str(&text).expect("one event"))),
+            Ok(Message::Text(text)) => {
+                return Some(reported(&serde_json::from_str(&text).expect("one event")));
+            }
             Ok(Message::Close(_)) | Err(_) => return None,
             Ok(_) => {}
         }

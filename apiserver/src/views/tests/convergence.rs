@@ -1,15 +1,19 @@
 //! Properties: the rows depend only on the current objects, not on the order of events that led to them.
 
-use gatehouse_inventory::{Detail, GameNumbers, Layer, PartialSum, State};
+use gatehouse_inventory::{
+    Application, Detail, GameNumbers, GameServer, HistoryResult, Layer, PartialSum, Role, State,
+};
 use proptest::prelude::*;
 
 use super::{
-    records::{key, namespace, node, object, quota},
+    records::{entry, key, namespace, node, object, quota},
+    trees::tree_of,
     *,
 };
 
 /// An event. There are few objects, so that events often concern the same ones.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "there are forty of them")]
 enum Happening {
     Apply {
         kind: usize,
@@ -22,6 +26,11 @@ enum Happening {
         makes: Vec<(usize, usize)>,
         waits_for: Option<u8>,
         words: usize,
+        owner: Option<(usize, usize)>,
+        manager: Option<(usize, usize)>,
+        uses: Vec<(usize, usize)>,
+        applied: Vec<usize>,
+        history: Vec<(u64, bool)>,
     },
     Delete {
         kind: usize,
@@ -51,7 +60,7 @@ enum Happening {
 }
 
 /// Kinds that depend on each other and are sources of each other; the first [`FLUX`] are Flux's.
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 14] = [
     "Kustomization",
     "HelmRelease",
     "HelmChart",
@@ -60,17 +69,23 @@ const KINDS: [&str; 9] = [
     "Fleet.agones",
     "GameServer.agones",
     "GameServer.game.kruise",
+    "GameServerSet.game.kruise",
     "TenantQuota",
+    "Pod",
+    "ExternalSecret",
+    "SecretStore",
+    "Application",
 ];
 /// How many of [`KINDS`] are Flux's.
 const FLUX: usize = 4;
 /// Reasons and messages that the search for the root cause evaluates.
-const WORDS: [(&str, &str); 5] = [
+const WORDS: [(&str, &str); 6] = [
     ("ArtifactFailed", "not found"),
     ("SourceNotReady", "does not have an artifact"),
     ("BuildFailed", "no such file"),
     ("DependencyNotReady", "dependency is not ready according to readyExpr eval"),
     ("Progressing", ""),
+    ("HealthCheckFailed", "timeout waiting for: [Deployment/apps/a status: 'InProgress']"),
 ];
 const PLACES: [(&str, &str); 4] = [("apps", "a"), ("apps", "b"), ("infra", "a"), ("infra", "c")];
 const NAMESPACES: [&str; 3] = ["apps", "infra", "kube-system"];
@@ -78,14 +93,21 @@ const NAMESPACES: [&str; 3] = ["apps", "infra", "kube-system"];
 fn happening() -> impl Strategy<Value = Happening> {
     let (kind, place, state) = (0..KINDS.len(), 0..PLACES.len(), 0..State::ALL.len());
     let other = || (0..FLUX, 0..PLACES.len());
+    let any = || (0..KINDS.len(), 0..PLACES.len());
     prop_oneof![
         8 => (
             kind.clone(), place.clone(), state.clone(), state.clone(),
             prop::collection::vec(other(), 0..3), prop::option::of(other()),
             prop::option::weighted(0.2, 0..PLACES.len()), prop::collection::vec(other(), 0..2),
             prop::option::of(0..3_u8), 0..WORDS.len(),
-        ).prop_map(|(kind, place, state, outcome, depends_on, source, chart, makes, waits_for, words)| {
-            Happening::Apply { kind, place, state, outcome, depends_on, source, chart, makes, waits_for, words }
+            (prop::option::of(any()), prop::option::of(other()), prop::collection::vec(any(), 0..3),
+                prop::collection::vec(0..4_usize, 0..3), prop::collection::vec((0..4_u64, prop::bool::ANY), 0..4)),
+        ).prop_map(|(kind, place, state, outcome, depends_on, source, chart, makes, waits_for, words, below)| {
+            let (owner, manager, uses, applied, history) = below;
+            Happening::Apply {
+                kind, place, state, outcome, depends_on, source, chart, makes, waits_for, words, owner, manager, uses,
+                applied, history,
+            }
         }),
         3 => (kind.clone(), place).prop_map(|(kind, place)| Happening::Delete { kind, place }),
         1 => (0..NAMESPACES.len(), prop::option::of(0..2_u8))
@@ -110,21 +132,42 @@ fn place_key((kind, place): (usize, usize)) -> ObjectKey {
 }
 
 /// The detail that only some kinds have, with numbers derived from the arguments.
-fn detail(kind: usize, state: usize, outcome: usize, tells: bool) -> Option<Detail> {
+fn detail(kind: usize, state: usize, outcome: usize, reports: bool) -> Option<Detail> {
     let number = |at: usize| i64::try_from(at).unwrap();
-    if CATALOGUE.kind(id(kind)).game.is_some() {
+    if let Some(game) = CATALOGUE.kind(id(kind)).game {
         let numbers = GameNumbers {
+            fleets: number(outcome % 2),
             desired: number(outcome),
             ready: number(state) - 1,
             missing: number(outcome / 2),
-            players: PartialSum::new(tells.then_some(number(state))),
+            players: PartialSum::new(reports.then_some(number(state))),
             ..GameNumbers::default()
         };
-        return Some(Detail::Game(Box::new(numbers)));
+        let fleet = super::kind(["Fleet.agones", "GameServerSet.game.kruise"][state % 2]);
+        return Some(match game.role {
+            Role::Group => Detail::Game(Box::new(numbers)),
+            Role::Server => Detail::GameServer(Box::new(GameServer {
+                numbers: reports.then(|| Box::new(numbers)),
+                fleet: Some((fleet, PLACES[outcome % PLACES.len()].1.into())),
+                ..GameServer::default()
+            })),
+        });
+    }
+    if CATALOGUE.kind(id(kind)).is_application() {
+        let words = |words: [&str; 4], at: usize| words[at % 4].into();
+        return Some(Detail::Application(Box::new(Application {
+            sync: words(["Synced", "OutOfSync", "Unknown", ""], state),
+            health: words(["Healthy", "Degraded", "Missing", "?"], outcome),
+            drifted: u32::from(reports),
+            ..Application::default()
+        })));
     }
     CATALOGUE.kind(id(kind)).is_tenant_quota().then(|| {
-        let used = tells.then(|| state.to_string());
-        quota("", &[("players", used.as_deref(), &outcome.to_string()), ("a", Some("1"), "7")]).build().detail
+        let used = reports.then(|| state.to_string());
+        quota("", &[("players", used.as_deref(), &outcome.to_string()), ("a", Some("1"), "7")])
+            .share(NAMESPACES[state % 2], &[None, Some("1")], &[])
+            .build()
+            .detail
     })
 }
 
@@ -141,6 +184,11 @@ fn record(happening: &Happening) -> Option<Record> {
             makes,
             waits_for,
             words,
+            owner,
+            manager,
+            uses,
+            applied,
+            history,
         } => {
             let since = i64::try_from(state * 10 + place).unwrap();
             let place = place_key((*kind, *place));
@@ -149,6 +197,8 @@ fn record(happening: &Happening) -> Option<Record> {
             if matches!(State::ALL[*state], State::Progressing | State::Suspended) {
                 builder = builder.last_outcome(State::ALL[*outcome]);
             }
+            let ids: Vec<_> = applied.iter().map(|n| format!("apps_a{n}_apps_Deployment")).collect();
+            let ids: Vec<_> = ids.iter().map(String::as_str).collect();
             if *kind < FLUX {
                 let references =
                     depends_on.iter().map(|other| gatehouse_inventory::Reference::Known(place_key(*other)));
@@ -159,9 +209,32 @@ fn record(happening: &Happening) -> Option<Record> {
                 let makes = makes.iter().map(|made| place_key(*made)).collect();
                 builder = builder.links(chart.map(|place| place_key((2, place))), makes, *waits_for);
                 builder = builder.words(WORDS[*words].0, WORDS[*words].1);
+                if *words == 2 {
+                    builder = builder.elsewhere();
+                }
+                let entries = history.iter().map(|(id, succeeded)| {
+                    let result = if *succeeded { HistoryResult::Succeeded } else { HistoryResult::Failed };
+                    entry(*id, &format!("r{id}"), result, [since, 1])
+                });
+                builder = builder.history(entries);
+                builder = builder.applied(&ids);
+            }
+            // Circles of owners, managers and uses are among them.
+            builder = owner.map_or(builder.clone(), |owner| builder.owned_by(place_key(owner)));
+            builder = manager.map_or(builder.clone(), |manager| builder.managed_by(place_key(manager)));
+            if *kind >= FLUX && !uses.is_empty() {
+                builder = builder.uses(uses.iter().map(|used| place_key(*used)));
+                if KINDS[*kind] == "Application" {
+                    builder = builder.applied(&ids);
+                }
             }
             let mut record = builder.build();
-            if let Some(detail) = detail(*kind, *state, *outcome, source.is_some()) {
+            if let Some(mut detail) = detail(*kind, *state, *outcome, source.is_some()) {
+                if let (Detail::Application(application), Detail::Linked(links)) =
+                    (&mut detail, &record.detail)
+                {
+                    application.links = Some(links.clone());
+                }
                 record.detail = detail;
             }
             Some(record)
@@ -246,7 +319,17 @@ fn restarted(world: &World) -> World {
         fresh.event(Event::Kind(kind, status));
     }
     for record in cluster.records() {
-        fresh.event(Event::Apply(Box::new(record.clone())));
+        let mut record = record.clone();
+        // No use here changes a verdict, so that the own one is that which followed from earlier ones.
+        let links = match &mut record.detail {
+            Detail::Linked(links) => Some(links),
+            Detail::Application(application) => application.links.as_mut(),
+            _ => None,
+        };
+        if let Some(links) = links {
+            links.own = record.verdict.clone();
+        }
+        fresh.event(Event::Apply(Box::new(record)));
     }
     for (kind, _) in CATALOGUE.kinds() {
         if cluster.is_settled(kind) {
@@ -282,6 +365,11 @@ proptest! {
         prop_assert_eq!(live.len(), scratch.len());
         for (live, scratch) in live.into_iter().zip(scratch) {
             prop_assert_eq!(live, scratch);
+        }
+        for place in world.names(RESOURCES) {
+            let [live, scratch] = [&world, &fresh].map(|world| tree_of(world, &place));
+            prop_assert!(live.is_some());
+            prop_assert_eq!(live, scratch, "{}", place);
         }
     }
 

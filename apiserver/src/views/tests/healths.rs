@@ -115,11 +115,11 @@ fn a_kind_that_may_not_be_read_is_unknown_and_never_zero() {
     assert_eq!(cell(&world, "Reason"), "Nodes: Node forbidden");
     assert_eq!(healthy(&world).0, "Unknown");
     let kinds = world.status_of(HEALTHS, ROW)["layers"][0]["kinds"].take();
-    let told = json!([{
+    let reported = json!([{
         "kind": "Node", "group": "", "observed": "Forbidden", "message": "may not list nodes",
         "total": 0, "failed": 0,
     }]);
-    assert_eq!(kinds, told);
+    assert_eq!(kinds, reported);
     world.status(kind("StatefulSet"), forbidden());
     world.apply(deployment("web").build());
     assert_eq!(cell(&world, "Workloads"), "1/1?", "one kind of three is unknown");

@@ -8,13 +8,16 @@ use super::{
     *,
 };
 
-const ROWS: [(&str, &str); 6] = [
+const ROWS: [(&str, &str); 9] = [
     (SUMMARIES, "apps/local"),
     (RESOURCES, "apps/local.kustomization.web"),
     (DEPENDENCIES, "apps/local.kustomization.web"),
     (HEALTHS, "/local"),
     (GAMES, "apps/local"),
+    (FLEETS, "apps/local.agones.arena"),
+    (INSTANCES, "apps/local.agones.arena"),
     (USAGES, "/team-a"),
+    (APPLIED, "apps/team-a"),
 ];
 
 fn web() -> Record {
@@ -22,9 +25,11 @@ fn web() -> Record {
 }
 
 /// The objects that the rows of [`ROWS`] are made of.
-fn all() -> [Record; 3] {
+fn all() -> [Record; 4] {
     let server = game("GameServer.agones", "apps", "arena", gatehouse_inventory::GameNumbers::default());
-    [web(), server.build(), quota("team-a", &[]).build()]
+    let fleet = gatehouse_inventory::GameNumbers { fleets: 1, ..Default::default() };
+    let fleet = game("Fleet.agones", "apps", "arena", fleet);
+    [web(), server.build(), fleet.build(), quota("team-a", &[]).share("apps", &[], &[]).build()]
 }
 
 fn metadata(world: &World, plural: &str, place: &str, field: &str) -> Value {
@@ -43,7 +48,10 @@ fn uids_never_change() {
             "f46716fe-e892-5379-8b19-dfa0f276a2d5",
             "923a6f8d-360a-5877-b9d3-57246f604293",
             "e85fe465-94f0-5079-8f4a-362f86081534",
+            "462bab77-c0a6-5ed8-8dc2-8fb037de0858",
+            "dade60ea-4e79-5f79-ae4c-0ce23c9b9e0c",
             "c3538412-9ded-5e13-b264-46b3214bb7f2",
+            "f92db9d7-a0d1-552b-afa6-0ecf3f511a84",
         ]
     );
 }
@@ -86,7 +94,7 @@ fn an_object_s_row_is_as_old_as_the_object_and_a_summary_as_its_namespace() {
     let world = World::with(all().into_iter().chain([namespace("apps", None), system]));
     let created = ROWS.map(|(plural, place)| metadata(&world, plural, place, "creationTimestamp"));
     let (namespace, object) = ("2026-02-27T23:58:20Z", "2026-02-28T00:00:00Z");
-    assert_eq!(created, [namespace, object, object, namespace, namespace, object]);
+    assert_eq!(created, [namespace, object, object, namespace, namespace, object, object, object, object]);
 }
 
 #[test]

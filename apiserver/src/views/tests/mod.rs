@@ -1,13 +1,23 @@
 //! Tests of the views. They feed an inventory with events, as the engine does.
 
+mod applications;
+mod applied;
+mod argos;
 mod convergence;
 mod dependencies;
+mod fleets;
 mod games;
 mod healths;
+mod histories;
+mod instances;
 mod metadata;
+mod mine;
+mod problems;
 pub(crate) mod records;
+mod registered;
 mod resources;
 mod summaries;
+mod trees;
 mod updates;
 mod usages;
 
@@ -25,10 +35,19 @@ use crate::watchcache::{Row, object_head};
 pub(crate) const LOCAL: ClusterId = ClusterId(0);
 pub(crate) const SUMMARIES: &str = "fluxsummaries";
 pub(crate) const RESOURCES: &str = "fluxresources";
+pub(crate) const HISTORIES: &str = "fluxhistories";
 pub(crate) const DEPENDENCIES: &str = "fluxdependencies";
 pub(crate) const HEALTHS: &str = "clusterhealths";
 pub(crate) const GAMES: &str = "gameserversummaries";
+pub(crate) const FLEETS: &str = "gamefleets";
+pub(crate) const INSTANCES: &str = "gameinstances";
+pub(crate) const APPLICATIONS: &str = "argoapplications";
+pub(crate) const ARGO: &str = "argosummaries";
 pub(crate) const USAGES: &str = "tenantusages";
+pub(crate) const PROBLEMS: &str = "problems";
+const RESOURCES_SERVED: usize = super::RESOURCES.len();
+pub(crate) const MINE: &str = "mynamespaces";
+pub(crate) const APPLIED: &str = "appliedtenantquotas";
 /// The time of the tests, 2026-03-01T00:00:00Z: they do not depend on the date.
 pub(crate) const NOW: Seconds = 1_772_323_200;
 
@@ -95,17 +114,29 @@ impl World {
     }
 
     /// Updates the views. Returns how many rows of each changed.
-    pub(crate) fn update(&mut self) -> [Updates; 6] {
+    pub(crate) fn update(&mut self) -> [Updates; RESOURCES_SERVED] {
         let delta = self.inventory.take_delta();
-        self.views.update(&self.inventory, &delta)
+        let mut updates = self.views.update(&self.inventory, &delta);
+        loop {
+            self.inventory.queue(self.views.followers(), self.now);
+            if !self.inventory.is_behind() {
+                return updates;
+            }
+            let delta = self.inventory.take_delta();
+            for (update, more) in updates.iter_mut().zip(self.views.update(&self.inventory, &delta)) {
+                update.1 += more.1;
+            }
+        }
     }
 
     /// Publishes what changed and some of its consequences, as one round of the engine does.
     pub(crate) fn round(&mut self, steps: usize, rows: usize) {
         let changed = self.inventory.take_changed();
         self.views.update(&self.inventory, &changed);
+        self.inventory.queue(self.views.followers(), self.now);
         let follows = self.inventory.follow(steps, rows);
         self.views.update(&self.inventory, &follows);
+        self.inventory.queue(self.views.followers(), self.now);
     }
 
     /// A second later, an object is created or changed.

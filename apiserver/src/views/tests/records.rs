@@ -2,8 +2,9 @@
 
 use gatehouse_apiservice::policy::Enforcement;
 use gatehouse_inventory::{
-    Deadline, Detail, End, FluxDetail, FluxLinks, GameNumbers, Limit, ObjectKey, Record, Reference, Seconds,
-    State, TenantQuotaDetail, Verdict, catalogue::KindId,
+    Above, Applied, Deadline, Detail, End, FluxDetail, FluxLinks, GameNumbers, GameServer, History,
+    HistoryEntry, HistoryResult, Limit, Links, NamespaceShare, ObjectKey, Record, Reference, Role, Seconds,
+    State, TenantQuotaDetail, Use, Verdict, catalogue::KindId,
 };
 
 use super::{CATALOGUE, NOW, kind};
@@ -33,12 +34,36 @@ pub(crate) fn object(kind: KindId, namespace: &str, name: &str) -> Builder {
             deadline: None,
         },
         detail: if row.is_flux() { Detail::Flux(Box::default()) } else { Detail::None },
+        above: None,
     })
 }
 
 /// A Ready Kustomization.
 pub(crate) fn kustomization(namespace: &str, name: &str) -> Builder {
     object(kind("Kustomization"), namespace, name)
+}
+
+/// An entry of a history: reconciliations of a revision, from `first` to `last` seconds ago.
+pub(crate) fn entry(
+    id: u64,
+    revision: &str,
+    result: HistoryResult,
+    [first, last]: [Seconds; 2],
+) -> HistoryEntry {
+    let reason =
+        if result == HistoryResult::Succeeded { "ReconciliationSucceeded" } else { "HealthCheckFailed" };
+    HistoryEntry {
+        id,
+        is_release: false,
+        result,
+        reason: reason.into(),
+        revision: Some(revision.into()),
+        action: None,
+        first: NOW - first,
+        last: NOW - last,
+        took: Some(2_418),
+        times: Some(7),
+    }
 }
 
 /// A Namespace with the label of its tenant, if any.
@@ -59,9 +84,13 @@ pub(crate) fn node(name: &str, kubelet_version: &str) -> Builder {
 /// A Ready object of a game engine, with the numbers that it adds to its namespace.
 pub(crate) fn game(name_of_kind: &str, namespace: &str, name: &str, numbers: GameNumbers) -> Builder {
     let mut builder = object(kind(name_of_kind), namespace, name);
-    if numbers != GameNumbers::default() {
-        builder.0.detail = Detail::Game(Box::new(numbers));
-    }
+    builder.0.detail = match CATALOGUE.kind(kind(name_of_kind)).game.expect("a kind of a game engine").role {
+        Role::Group => Detail::Game(Box::new(numbers)),
+        Role::Server => {
+            let numbers = (numbers != GameNumbers::default()).then(|| Box::new(numbers));
+            Detail::GameServer(Box::new(GameServer { numbers, ..GameServer::default() }))
+        }
+    };
     builder
 }
 
@@ -84,6 +113,7 @@ pub(crate) fn quota(name: &str, limits: &[(&str, Option<&str>, &str)]) -> Builde
         namespaces: Some(2),
         denied: 0,
         last_denial: None,
+        by_namespace: Box::default(),
     }));
     builder
 }
@@ -135,6 +165,22 @@ impl Builder {
         self
     }
 
+    pub(crate) fn detail(mut self, detail: Detail) -> Self {
+        self.0.detail = detail;
+        self
+    }
+
+    pub(crate) fn server(mut self, change: impl FnOnce(&mut GameServer)) -> Self {
+        let Detail::GameServer(server) = &mut self.0.detail else { panic!("not a game server") };
+        change(server);
+        self
+    }
+
+    /// The kind and the name of the fleet that it belongs to.
+    pub(crate) fn of_fleet(self, name_of_kind: &str, name: &str) -> Self {
+        self.server(|server| server.fleet = Some((kind(name_of_kind), name.into())))
+    }
+
     fn quota(mut self, change: impl FnOnce(&mut TenantQuotaDetail)) -> Self {
         let Detail::TenantQuota(quota) = &mut self.0.detail else { panic!("not a TenantQuota") };
         change(quota);
@@ -153,6 +199,21 @@ impl Builder {
 
     pub(crate) fn overcommit(self, name: &str, amount: &str) -> Self {
         self.limit(name, |limit| limit.overcommit = Some(amount.into()))
+    }
+
+    /// What a namespace uses of each limit, in the order of the limits, and the time and message of what was denied there.
+    pub(crate) fn share(self, namespace: &str, used: &[Option<&str>], denied: &[(Seconds, &str)]) -> Self {
+        let share = NamespaceShare {
+            namespace: namespace.into(),
+            used: used.iter().map(|used| used.map(Into::into)).collect(),
+            last_denials: denied.iter().map(|(time, message)| (*time, (*message).into())).collect(),
+        };
+        self.quota(|quota| {
+            let mut shares = std::mem::take(&mut quota.by_namespace).into_vec();
+            shares.push(share);
+            shares.sort_by(|one, other| one.namespace.cmp(&other.namespace));
+            quota.by_namespace = shares.into();
+        })
     }
 
     /// How many requests the quota denied; time and message of the last.
@@ -187,9 +248,72 @@ impl Builder {
         waits_for: Option<u8>,
     ) -> Self {
         self.flux(|flux| {
-            flux.links = Some(Box::new(FluxLinks { chart, makes: makes.into() }));
+            flux.links = Some(Box::new(FluxLinks { chart, makes: makes.into(), ..FluxLinks::default() }));
             flux.waits_for = waits_for;
         })
+    }
+
+    /// It applies to another cluster.
+    pub(crate) fn elsewhere(self) -> Self {
+        self.flux(|flux| flux.links.get_or_insert_default().target = Some(("Secret", "edge".into())))
+    }
+
+    /// The entries of its history, the newest first.
+    pub(crate) fn history(self, entries: impl IntoIterator<Item = HistoryEntry>) -> Self {
+        self.flux(|flux| flux.history = History::new(entries))
+    }
+
+    /// The `id`s in its inventory.
+    pub(crate) fn applied(mut self, ids: &[&str]) -> Self {
+        let applied = Some(Box::new(Applied::pack(ids.iter().copied(), 0)));
+        match &mut self.0.detail {
+            Detail::Flux(flux) => flux.applied = applied,
+            Detail::Linked(links) => links.applied = applied,
+            other => panic!("no inventory in {other:?}"),
+        }
+        self
+    }
+
+    fn above(mut self, owner: Option<ObjectKey>, manager: Option<ObjectKey>) -> Self {
+        let before = self.0.above.take();
+        let (before_owner, before_manager) =
+            before.map_or((None, None), |above| (above.owner, above.manager));
+        let above = Above { owner: owner.or(before_owner), manager: manager.or(before_manager) };
+        self.0.above = (above.owner.is_some() || above.manager.is_some()).then(|| Box::new(above));
+        self
+    }
+
+    pub(crate) fn owned_by(self, owner: ObjectKey) -> Self {
+        self.above(Some(owner), None)
+    }
+
+    pub(crate) fn managed_by(self, manager: ObjectKey) -> Self {
+        self.above(None, Some(manager))
+    }
+
+    /// The objects that it uses, which explain its failures. To be called last.
+    pub(crate) fn uses(mut self, targets: impl IntoIterator<Item = ObjectKey>) -> Self {
+        let uses = targets.into_iter().map(|target| Use {
+            target,
+            explains_if_failed: true,
+            explains_if_missing: true,
+            not_reasons: Box::default(),
+            cases: Box::default(),
+        });
+        let (own, layer) = (self.0.verdict.clone(), self.0.layer);
+        let links = Links { own, layer, uses: uses.collect(), series: None, applied: None };
+        self.0.detail = Detail::Linked(Box::new(links));
+        self
+    }
+
+    /// A health check that failed because this object is not ready.
+    pub(crate) fn waited_for(self, kind: &str, object: ObjectKey) -> Self {
+        let message = format!(
+            "timeout waiting for: [{kind}/{}/{} status: 'InProgress']",
+            object.namespace, object.name
+        );
+        self.flux(|flux| flux.links.get_or_insert_default().awaited = [object].into())
+            .words("HealthCheckFailed", &message)
     }
 
     pub(crate) fn words(mut self, reason: &str, message: &str) -> Self {

@@ -147,3 +147,29 @@ fn packing_halves_a_row() {
         assert!(2 * packed < written, "{plural}: {packed} bytes for {written}");
     }
 }
+
+#[test]
+fn what_two_objects_apply_is_told_on_both() {
+    let other = || kustomization("apps", "other");
+    let own = web().applied(&["apps_shop_apps_Deployment", "apps_own__Service"]);
+    let mut world = World::with([own.build(), other().applied(&["apps_shop_apps_Deployment"]).build()]);
+    let twice = |world: &World, row| world.condition(RESOURCES, row, "ManagedTwice");
+    let message = |world: &World, row| {
+        let status = world.status_of(RESOURCES, row);
+        let conditions = status["conditions"].as_array().unwrap().clone();
+        conditions.iter().find(|one| one["type"] == "ManagedTwice").map(|one| one["message"].clone())
+    };
+    let both = "Deployment/apps/shop is applied by";
+    assert_eq!(message(&world, ROW), Some(json!(format!("{both} Kustomization/apps/other as well"))));
+    let row = "apps/local.kustomization.other";
+    assert_eq!(message(&world, row), Some(json!(format!("{both} Kustomization/apps/web as well"))));
+    assert_eq!(twice(&world, row).0, "True");
+    assert_eq!(world.status_of(RESOURCES, ROW)["applied"], 2);
+    world.apply(other().applied(&["apps_shop_apps_StatefulSet"]).build());
+    assert_eq!((message(&world, ROW), message(&world, row)), (None, None));
+    let argo = object(kind("Application"), "argocd", "shop").uses([]).applied(&["apps_shop_apps_Deployment"]);
+    world.apply(argo.build());
+    assert_eq!(message(&world, ROW), Some(json!(format!("{both} Application/argocd/shop as well"))));
+    world.delete(&key(kind("Application"), "argocd", "shop"));
+    assert_eq!(message(&world, ROW), None);
+}

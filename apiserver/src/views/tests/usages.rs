@@ -15,7 +15,7 @@ fn cell(world: &World, column: &str) -> Value {
 }
 
 /// The cells `Tightest` and `Used` of a quota with these limits: name, used, hard.
-fn told(limits: &[(&str, Option<&str>, &str)]) -> [String; 2] {
+fn reported(limits: &[(&str, Option<&str>, &str)]) -> [String; 2] {
     let world = World::with([quota("arena", limits).build()]);
     ["Tightest", "Used"].map(|column| cell(&world, column).as_str().unwrap().to_owned())
 }
@@ -34,7 +34,7 @@ fn the_tightest_limit_comes_first_whatever_its_unit() {
         ("requests.cpu", Some("63500m"), "64"),
         ("requests.memory", Some("128Gi"), "256Gi"),
     ];
-    let [tightest, used] = told(&limits);
+    let [tightest, used] = reported(&limits);
     assert_eq!(tightest, "requests.cpu 63500m/64 (99%)", "rounded down");
     assert_eq!(
         used,
@@ -49,7 +49,7 @@ fn groups_are_left_out_of_cells_where_names_are_told_apart_without_them() {
         ("count/gameservers.agones.dev", Some("1"), "4"),
         ("count/gameservers.pteronimbus.io", Some("0"), "4"),
     ];
-    let [tightest, used] = told(&limits);
+    let [tightest, used] = reported(&limits);
     assert_eq!(tightest, "count/fleets 3/4 (75%)");
     assert_eq!(
         used,
@@ -63,23 +63,23 @@ fn ratios_are_compared_exactly() {
         ("a", Some("9007199254740992"), "9007199254740994"),
         ("b", Some("9007199254740993"), "9007199254740994"),
     ];
-    assert_eq!(told(&large)[0], "b 9007199254740993/9007199254740994 (99%)");
+    assert_eq!(reported(&large)[0], "b 9007199254740993/9007199254740994 (99%)");
     let same = [("b", Some("1"), "3"), ("a", Some("2"), "6")];
-    assert_eq!(told(&same)[0], "a 2/6 (33%)", "the name decides between equals");
+    assert_eq!(reported(&same)[0], "a 2/6 (33%)", "the name decides between equals");
 }
 
 #[test]
 fn a_limit_of_zero_is_full_with_nothing_and_beyond_all_others_with_anything() {
-    assert_eq!(told(&[("a", Some("99"), "100"), ("b", Some("0"), "0")])[0], "b 0/0");
-    assert_eq!(told(&[("a", Some("101"), "100"), ("b", Some("0"), "0")])[0], "a 101/100 (101%)");
-    assert_eq!(told(&[("a", Some("500"), "100"), ("b", Some("1"), "0")])[0], "b 1/0");
+    assert_eq!(reported(&[("a", Some("99"), "100"), ("b", Some("0"), "0")])[0], "b 0/0");
+    assert_eq!(reported(&[("a", Some("101"), "100"), ("b", Some("0"), "0")])[0], "a 101/100 (101%)");
+    assert_eq!(reported(&[("a", Some("500"), "100"), ("b", Some("1"), "0")])[0], "b 1/0");
     assert_eq!(within(&[("b", Some("0"), "0")])[0], "True");
     assert_eq!(within(&[("b", Some("1"), "0")]), ["False", "Overcommitted", "b 1/0"]);
 }
 
 #[test]
 fn what_is_unknown_or_no_quantity_comes_last_and_is_never_zero() {
-    let [tightest, used] = told(&[
+    let [tightest, used] = reported(&[
         ("a", None, "10"),
         ("b", Some("many"), "10"),
         ("c", Some("1"), "lots"),
@@ -93,14 +93,19 @@ fn what_is_unknown_or_no_quantity_comes_last_and_is_never_zero() {
         "False",
         "what is known is told first"
     );
-    assert_eq!(told(&[("a", None, "10")])[0], "", "nothing is known to be tight");
+    assert_eq!(reported(&[("a", None, "10")])[0], "", "nothing is known to be tight");
 }
 
 #[test]
 fn huge_and_negative_quantities_do_no_harm() {
     let huge = "9223372036854775807E";
-    told(&[("a", Some(huge), huge), ("b", Some("1"), huge), ("c", Some(huge), "1"), ("d", Some("-5"), "-1")]);
-    assert_eq!(told(&[("a", Some("-5"), "10")])[0], "a -5/10 (0%)");
+    reported(&[
+        ("a", Some(huge), huge),
+        ("b", Some("1"), huge),
+        ("c", Some(huge), "1"),
+        ("d", Some("-5"), "-1"),
+    ]);
+    assert_eq!(reported(&[("a", Some("-5"), "10")])[0], "a -5/10 (0%)");
 }
 
 #[test]

@@ -7,10 +7,12 @@ use proptest::{prelude::*, test_runner::TestCaseError};
 
 use super::{replica::content, world::Contents};
 use crate::{
+    clusters::access::Clusters,
     endpoints::select::{EventType, Selection},
     watchcache::{CatchUp, CatchUpStep, Expired, Resume, ResumeError, Row, WatchCache},
 };
-use gatehouse_serving::selector::{FieldSelector, LabelSelector};
+use gatehouse_apiservice::labels::Selector;
+use gatehouse_serving::field_selector::FieldSelector;
 
 pub(super) struct Client {
     selection: Selection,
@@ -27,7 +29,7 @@ struct Watch {
     cache: Arc<WatchCache>,
     phase: Phase,
     /// The latest version that the watch has sent; 0 if none.
-    told: u64,
+    reported: u64,
 }
 
 enum Phase {
@@ -37,8 +39,9 @@ enum Phase {
 
 impl Client {
     pub(super) fn new(selects: bool, takes_bookmarks: bool) -> Self {
-        let labels = LabelSelector::parse(if selects { "match=yes" } else { "" }).expect("a selector");
-        let selection = Selection { namespace: None, labels, fields: FieldSelector::default() };
+        let labels = Selector::parse(if selects { "match=yes" } else { "" }).expect("a selector");
+        let (fields, clusters) = (FieldSelector::default(), Clusters::default());
+        let selection = Selection { namespace: None, labels, fields, clusters };
         Self { selection, takes_bookmarks, objects: BTreeMap::new(), version: None, watch: None, last: None }
     }
 
@@ -57,16 +60,16 @@ impl Client {
         prop_assert!(wanted.is_none_or(|version| snapshot.version >= version));
         self.objects.clear();
         for row in self.selection.rows(&snapshot.rows, None) {
-            contents.told(row.version, &row.key().name, &content(row))?;
+            contents.reported(row.version, &row.key().name, &content(row))?;
             self.objects.insert(row.key().name.to_string(), content(row));
         }
         self.watch = None;
-        self.told(cache, snapshot.version)?;
+        self.reported(cache, snapshot.version)?;
         self.watch = Some(Watch {
             who,
             cache: Arc::clone(cache),
             phase: Phase::Follow(snapshot.version),
-            told: snapshot.version,
+            reported: snapshot.version,
         });
         Ok(())
     }
@@ -85,7 +88,7 @@ impl Client {
                 return self.list(who, cache, false, contents);
             }
         };
-        self.watch = Some(Watch { who, cache: Arc::clone(cache), phase, told: 0 });
+        self.watch = Some(Watch { who, cache: Arc::clone(cache), phase, reported: 0 });
         Ok(())
     }
 
@@ -115,7 +118,7 @@ impl Client {
 
     /// Reads one step. Returns whether there was an event or there may be another at once.
     fn next(&mut self, contents: &mut Contents) -> Result<Result<bool, Expired>, TestCaseError> {
-        let Some(Watch { cache, phase, told, .. }) = &mut self.watch else { return Ok(Ok(false)) };
+        let Some(Watch { cache, phase, reported, .. }) = &mut self.watch else { return Ok(Ok(false)) };
         let cache = Arc::clone(cache);
         match phase {
             Phase::CatchUp(catch_up) => {
@@ -124,10 +127,10 @@ impl Client {
                     Err(expired) => return Ok(Err(expired)),
                 };
                 for stamped in &rows {
-                    *told = (*told).max(stamped.version);
+                    *reported = (*reported).max(stamped.version);
                 }
                 if let CatchUpStep::Follow(version) = then {
-                    prop_assert!(version >= *told, "it goes back from {} to {}", told, version);
+                    prop_assert!(version >= *reported, "it goes back from {} to {}", reported, version);
                     *phase = Phase::Follow(version);
                 }
                 for stamped in &rows {
@@ -138,7 +141,7 @@ impl Client {
                 if let CatchUpStep::Follow(version) = then
                     && self.takes_bookmarks
                 {
-                    self.told(&cache, version)?;
+                    self.reported(&cache, version)?;
                 }
                 Ok(Ok(then != CatchUpStep::Wait || !rows.is_empty()))
             }
@@ -152,7 +155,7 @@ impl Client {
                     if let Some(event) = self.selection.event(change) {
                         let version = change.row.version;
                         self.take(event, &change.row.key().name, version, Some(&change.row), contents)?;
-                        self.told(&cache, version)?;
+                        self.reported(&cache, version)?;
                     }
                 }
                 Ok(Ok(!changes.is_empty()))
@@ -171,7 +174,7 @@ impl Client {
         self.version = Some(version);
         match row.filter(|_| event != EventType::Deleted) {
             Some(row) => {
-                contents.told(version, name, &content(row))?;
+                contents.reported(version, name, &content(row))?;
                 self.objects.insert(name.to_owned(), content(row));
             }
             None => drop(self.objects.remove(name)),
@@ -180,7 +183,7 @@ impl Client {
     }
 
     /// Takes a settled version, and checks that it is not before any that this process gave it.
-    fn told(&mut self, cache: &Arc<WatchCache>, version: u64) -> Result<(), TestCaseError> {
+    fn reported(&mut self, cache: &Arc<WatchCache>, version: u64) -> Result<(), TestCaseError> {
         self.version = Some(version);
         if let Some((last, before)) = &self.last
             && Arc::ptr_eq(last, cache)
@@ -196,7 +199,7 @@ impl Client {
             && self.takes_bookmarks
         {
             let (cache, position) = (Arc::clone(cache), *position);
-            self.told(&cache, position)?;
+            self.reported(&cache, position)?;
         }
         Ok(())
     }

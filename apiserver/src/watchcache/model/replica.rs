@@ -78,8 +78,8 @@ impl Objects {
         match kind {
             Kind::Subject => BTreeSet::from([key]),
             Kind::Cause => {
-                let told = self.subjects.iter().filter(|(subject, value)| **subject + **value / 4 == key);
-                told.map(|(subject, _)| *subject).collect()
+                let reported = self.subjects.iter().filter(|(subject, value)| **subject + **value / 4 == key);
+                reported.map(|(subject, _)| *subject).collect()
             }
         }
     }
@@ -96,9 +96,9 @@ impl Replica {
         truth: Objects,
     ) -> Self {
         let time = Arc::new([now.saturating_add_signed(skew), now].map(AtomicU64::new));
-        let told = Arc::clone(&time);
+        let reported = Arc::clone(&time);
         let clock = Clock::new(number).with_window(window).with_time(move || {
-            let [wall, passed] = [0, 1].map(|n| Duration::from_millis(told[n].load(Ordering::Relaxed)));
+            let [wall, passed] = [0, 1].map(|n| Duration::from_millis(reported[n].load(Ordering::Relaxed)));
             ClockReading { wall: SystemTime::UNIX_EPOCH + Duration::from_secs(BEGIN) + wall, passed }
         });
         let cache = Arc::new(testing::cache_by(clock));

@@ -41,10 +41,10 @@ pub(super) struct Contents(HashMap<u64, (String, String)>);
 
 impl Contents {
     /// Checks that no version has two contents.
-    pub(super) fn told(&mut self, version: u64, key: &str, content: &str) -> Result<(), TestCaseError> {
-        let told = (key.to_owned(), content.to_owned());
-        let before = self.0.entry(version).or_insert_with(|| told.clone());
-        prop_assert_eq!(&*before, &told, "two contents of version {}", version);
+    pub(super) fn reported(&mut self, version: u64, key: &str, content: &str) -> Result<(), TestCaseError> {
+        let reported = (key.to_owned(), content.to_owned());
+        let before = self.0.entry(version).or_insert_with(|| reported.clone());
+        prop_assert_eq!(&*before, &reported, "two contents of version {}", version);
         Ok(())
     }
 }

@@ -1,0 +1,107 @@
+//! `argoapplications`: a row for each Application of Argo CD.
+
+use gatehouse_apiservice::{
+    Condition, ConditionStatus, Time,
+    view::{
+        ArgoApplicationStatus, ArgoCause, ArgoCondition, ArgoDestination, ArgoOperation, ObjectReference,
+    },
+};
+use gatehouse_inventory::{
+    Application, Cluster, Culprit, Delta, Inventory, Record, Str,
+    catalogue::{Catalogue, Kind},
+};
+
+use super::{Projected, Projection, common, objects};
+
+#[derive(Debug, Default)]
+pub(super) struct ArgoApplications;
+
+impl Projection for ArgoApplications {
+    type Status = ArgoApplicationStatus;
+
+    fn needs(kind: &Kind) -> bool {
+        // The project of an Application may say why it is not synced.
+        kind.is_application() || kind.is_argo_project() || kind.is_namespace()
+    }
+
+    fn project<'a>(
+        &'a mut self,
+        inventory: &'a Inventory,
+        delta: &'a Delta,
+    ) -> impl Iterator<Item = Projected<ArgoApplicationStatus>> + 'a {
+        let name = |kind: &Kind| kind.is_application().then(|| "application".to_owned());
+        objects::project(inventory, delta, name, |catalogue, cluster, record| {
+            Some(status(catalogue, cluster, record))
+        })
+    }
+}
+
+fn status(catalogue: &Catalogue, cluster: &Cluster, record: &Record) -> ArgoApplicationStatus {
+    // Nothing is known of one whose fields cannot be read.
+    let unread = Application::default();
+    let application = record.application().unwrap_or(&unread);
+    let verdict = &record.verdict;
+    let [destination, namespace] =
+        application.destination.each_ref().map(|text| text.as_deref().unwrap_or_default());
+    ArgoApplicationStatus {
+        cluster: cluster.name.to_string(),
+        name: record.key.name.to_string(),
+        project: application.project.to_string(),
+        state: verdict.state.as_str().into(),
+        last_outcome: verdict.last_outcome.map(|state| state.as_str().into()),
+        sync: application.sync.to_string(),
+        health: application.health.to_string(),
+        drifted: application.has_drifted(),
+        drifted_resources: application.drifted,
+        revision: application.revision.as_deref().map(str::to_owned),
+        destination: ArgoDestination::of(destination, namespace),
+        operation: application
+            .operation
+            .as_ref()
+            .map(|(phase, time)| ArgoOperation { phase: phase.to_string(), time: time.map(Time) }),
+        condition: application.condition.as_deref().map(|(kind, message): &(Str, Str)| ArgoCondition {
+            kind: kind.to_string(),
+            message: message.to_string(),
+        }),
+        cause: application.culprit.as_deref().map(cause),
+        reason: verdict.reason.to_string(),
+        message: verdict.message.to_string(),
+        since: verdict.since.map(Time),
+        conditions: [common::ready(record), synced(record, application)]
+            .into_iter()
+            .chain(common::managed_twice(catalogue, cluster, record))
+            .chain([common::fresh(cluster, [record.key.kind])])
+            .collect(),
+    }
+}
+
+fn cause(culprit: &Culprit) -> ArgoCause {
+    ArgoCause {
+        object: ObjectReference {
+            kind: culprit.kind.to_string(),
+            namespace: culprit.namespace.to_string(),
+            name: culprit.name.to_string(),
+        },
+        reason: culprit.reason.to_string(),
+        message: culprit.message.to_string(),
+    }
+}
+
+/// The condition `Synced`. Argo CD does not say since when an Application has drifted.
+fn synced(record: &Record, application: &Application) -> Condition {
+    let status = match &*application.sync {
+        "Synced" => ConditionStatus::True,
+        "OutOfSync" => ConditionStatus::False,
+        _ => ConditionStatus::Unknown,
+    };
+    let reason =
+        if application.sync.is_empty() { "NotCompared".into() } else { application.sync.to_string() };
+    let since = application.operation.as_ref().and_then(|(_, time)| *time).unwrap_or(record.created);
+    Condition {
+        kind: "Synced",
+        status,
+        last_transition_time: Time(since),
+        reason: reason.into(),
+        message: String::new(),
+    }
+}
