@@ -18,6 +18,8 @@ use gatehouse_inventory::{
     yaml::{At, Node},
 };
 
+use gatehouse_policy::Kind;
+
 use crate::{
     build::{Built, FILE_NAMES, clean},
     read::{self, NotText, Parsed},
@@ -75,6 +77,10 @@ pub(crate) struct Text {
     pub(crate) role: Role,
     /// Whether the file itself was given, rather than its folder.
     pub(crate) named: bool,
+    /// The line of a document that is no object.
+    pub(crate) stray: Option<u32>,
+    /// Whether a build has taken its objects.
+    is_taken: bool,
 }
 
 /// A file to read.
@@ -275,7 +281,7 @@ impl Files {
             self.by_path.insert(path.clone(), file);
         }
         let end = self.objects.len();
-        self.texts.push(Text { shown, path, objects: end..end, role, named });
+        self.texts.push(Text { shown, path, objects: end..end, role, named, stray: None, is_taken: false });
         file
     }
 
@@ -328,6 +334,32 @@ impl Files {
         }
         self.objects.extend(parsed.objects);
         self.texts[index].objects = start..self.objects.len();
+        self.texts[index].stray = parsed.stray;
+    }
+
+    /// The objects of a file, for a build to change. Those that are judged are kept once, in the build; who builds with
+    /// the file a second time reads it anew.
+    pub(crate) fn take_objects(&mut self, file: u32) -> Vec<Built> {
+        let index = usize::try_from(file).unwrap_or(usize::MAX);
+        let range = self.texts[index].objects.clone();
+        if self.texts[index].path.is_none() {
+            return self.objects[range].to_vec();
+        }
+        if std::mem::replace(&mut self.texts[index].is_taken, true) {
+            let path = self.texts[index].path.clone().unwrap_or_default();
+            let read = OpenFile::open(&path).and_then(bytes).ok();
+            let parsed =
+                read.and_then(|bytes| parsed(&bytes, file, manifest::is_json(&path), self.whole).ok());
+            return parsed.map(|parsed| parsed.objects).unwrap_or_default();
+        }
+        let objects = &mut self.objects[range];
+        let taken = objects.to_vec();
+        for object in
+            objects.iter_mut().filter(|object| Kind::of_kind(&object.id.group, &object.id.kind).is_some())
+        {
+            object.node = None;
+        }
+        taken
     }
 
     /// The ConfigMaps with this name.

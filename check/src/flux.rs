@@ -101,14 +101,23 @@ pub(crate) fn variables(
             None
         };
         match found {
-            Some(data) => variables.known.extend(data),
+            Some(data) => variables.known.extend(data.into_iter().map(joined)),
             None => variables.others = true,
         }
     }
     for entry in post_build.get("substitute").map(Node::entries).unwrap_or_default() {
-        variables.known.insert(entry.name().to_owned(), scalar(&entry.value));
+        variables.known.extend([joined((entry.name().to_owned(), scalar(&entry.value)))]);
     }
-    Some(variables)
+    // Without a variable, Flux leaves even defaults as they are, unless it is configured otherwise.
+    let is_done = variables.others
+        || !variables.known.is_empty()
+        || post_build.str_of("substituteStrategy") == Some("Always");
+    is_done.then_some(variables)
+}
+
+/// Flux joins the lines of a value.
+fn joined((name, value): (String, String)) -> (String, String) {
+    (name, value.replace('\n', ""))
 }
 
 /// The data of a ConfigMap, if exactly one has this name.
@@ -150,6 +159,19 @@ pub(crate) fn substitutes(object: &Built) -> bool {
         metadata.and_then(|all| all.str_of("kustomize.toolkit.fluxcd.io/substitute")) == Some("disabled")
     };
     !disabled("labels") && !disabled("annotations")
+}
+
+/// Why Flux does not apply an object: the field, and what it says.
+pub(crate) fn unapplied(object: &Built) -> Option<(String, String)> {
+    let marks = [("reconcile", "disabled"), ("ssa", "ignore")];
+    let annotated = |(mark, off): (&str, &str), of: &str| {
+        let key = format!("kustomize.toolkit.fluxcd.io/{mark}");
+        let value = object.node.as_deref()?.at_path(&["metadata", of])?.str_of(&key)?;
+        value
+            .eq_ignore_ascii_case(off)
+            .then(|| (format!("metadata.{of}[\"{key}\"]"), format!("{key}: {value}")))
+    };
+    marks.into_iter().find_map(|mark| annotated(mark, "labels").or_else(|| annotated(mark, "annotations")))
 }
 
 /// Whether a text contains placeholders that Flux or a ResourceSet fills in later.

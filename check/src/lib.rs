@@ -30,6 +30,7 @@ mod rulesets;
 mod sarif;
 mod suite;
 mod sums;
+mod template;
 
 pub use applied::{Applied, applied, files, has_kustomizations};
 pub use files::{Files, Role};

@@ -16,7 +16,7 @@ use gatehouse_policy::Kind;
 
 use crate::{
     Files, Role,
-    build::{Built, Failure, Kustomization, Layers, Repository as _, clean, substitute},
+    build::{Built, Failure, Id, Kustomization, Layers, Repository as _, clean, substitute},
     external,
     files::Text,
     flux,
@@ -54,6 +54,7 @@ pub(crate) fn plan(files: &mut Files, all: bool) -> Plan {
         open: VecDeque::new(),
         done: HashSet::new(),
         built: HashSet::new(),
+        applied: HashSet::new(),
     };
     planner.run(all);
     planner.plan
@@ -67,6 +68,8 @@ struct Planner<'a> {
     done: HashSet<(Option<String>, String, PathBuf)>,
     /// Kustomizations that were built, or are part of one that was.
     built: HashSet<PathBuf>,
+    /// Folders that Flux Kustomizations apply, as far as they could be built.
+    applied: HashSet<PathBuf>,
     /// ConfigMaps that will be applied.
     config_maps: Vec<Built>,
     /// Objects that provide inputs of ResourceSets, as written.
@@ -86,10 +89,11 @@ impl Planner<'_> {
             self.files.layers.iter().filter(|folder| !inner.contains(*folder)).cloned().collect();
         let judged: Vec<u32> = self.judged();
         // First the folders that no Flux Kustomization refers to, then the rest: those whose Flux Kustomization is
-        // itself applied by nothing.
+        // itself applied by nothing, and components that none adds.
         for first in [true, false] {
             for folder in &layers {
-                if !self.built.contains(folder) && !self.above(folder) && (!first || !covered(folder)) {
+                let waits = first && (covered(folder) || self.is_component(folder));
+                if !waits && !self.built.contains(folder) && !self.above(folder) {
                     self.open.push_back(Unit::Folder(folder.clone()));
                 }
             }
@@ -101,6 +105,7 @@ impl Planner<'_> {
                         !self.files.layers.contains(folder)
                             && !self.above(folder)
                             && (!first || !covered(folder))
+                            && !self.is_in_applied(folder)
                     });
                 if loose && !self.files.used.contains(file) {
                     self.open.push_back(Unit::File(*file));
@@ -131,6 +136,17 @@ impl Planner<'_> {
             }
         }
         inner
+    }
+
+    /// Whether a Flux Kustomization applies a folder: a file that it passes over is then not applied.
+    fn is_in_applied(&self, folder: &Path) -> bool {
+        folder.ancestors().any(|above| self.applied.contains(above))
+    }
+
+    /// Whether a folder is a component, which a Flux Kustomization may add.
+    fn is_component(&mut self, folder: &Path) -> bool {
+        let node = self.files.kustomization(folder);
+        node.is_ok_and(|node| node.is_some_and(|node| node.str_of("kind") == Some("Component")))
     }
 
     /// Whether a parent folder has a kustomization, which then decides what of this folder is applied.
@@ -196,6 +212,9 @@ impl Planner<'_> {
                 return;
             }
         };
+        if by.is_some() {
+            self.applied.insert(folder.to_path_buf());
+        }
         // Not if it would fetch remote resources, nor if Flux adds to the build.
         let own = more.as_ref().is_none_or(Kustomization::adds_nothing) && !is_incomplete;
         if let Some((at, _)) = unknown.first().filter(|_| own)
@@ -206,7 +225,12 @@ impl Planner<'_> {
         }
         if let Some(spec) = &spec {
             let namespace = by.and_then(|object| object.id.namespace.as_deref());
-            self.finish(&mut objects, namespace, spec);
+            if let Err(Failure { at, message }) = self.finish(&mut objects, namespace, spec) {
+                let message = format!("Flux cannot build this: {message}");
+                self.plan.problems.push(Problem { spot: self.files.spot(at), message });
+                return;
+            }
+            self.leave_out_unapplied(&mut objects);
         }
         for (at, message) in unknown {
             let spot = self.files.spot(at);
@@ -221,14 +245,18 @@ impl Planner<'_> {
     }
 
     /// The steps of Flux after the build.
-    fn finish(&self, objects: &mut [Built], namespace: Option<&str>, spec: &Node) {
+    fn finish(&self, objects: &mut [Built], namespace: Option<&str>, spec: &Node) -> Result<(), Failure> {
         let variables = flux::variables(self.files, &self.config_maps, namespace, spec);
         for object in objects {
             let at = object.at;
             let substitutes = flux::substitutes(object);
             let Some(node) = object.node.as_mut() else { continue };
             if let Some(variables) = variables.as_ref().filter(|_| substitutes && has_open(node)) {
-                substitute(Arc::make_mut(node), variables);
+                let done = substitute(Arc::make_mut(node), variables);
+                // Of other kinds, parts are not read as Flux reads them.
+                if Kind::of_kind(&object.id.group, &object.id.kind).is_some() {
+                    done?;
+                }
             }
             for (field, pairs) in flux::common_metadata(spec) {
                 let metadata = Arc::make_mut(node).child("metadata", at);
@@ -238,6 +266,19 @@ impl Planner<'_> {
             }
             object.reread();
         }
+        Ok(())
+    }
+
+    /// Removes the objects that Flux leaves alone.
+    fn leave_out_unapplied(&mut self, objects: &mut Vec<Built>) {
+        for object in objects.iter().filter(|object| is_governed(object)) {
+            if let Some((field, what)) = flux::unapplied(object) {
+                let Id { kind, name, .. } = &object.id;
+                let message = format!("not judged: Flux does not apply the {kind} {name} ({what})");
+                self.note(object.place(&[&field]), message);
+            }
+        }
+        objects.retain(|object| flux::unapplied(object).is_none());
     }
 
     fn put(&mut self, object: Built) {
@@ -296,8 +337,14 @@ impl Planner<'_> {
                     self.put(object);
                 }
             } else if objects.iter().any(is_governed) {
-                let message = "not judged: no kustomization names it (--all-files judges it)".to_owned();
-                self.note(flux::whole(*file), message);
+                let folder = self.files.text_of(flux::whole(*file)).path.as_deref().and_then(Path::parent);
+                let why = match folder {
+                    Some(folder) if self.is_in_applied(folder) && !self.files.layers.contains(folder) => {
+                        ".sourceignore leaves it out of what Flux applies"
+                    }
+                    _ => "no kustomization names it",
+                };
+                self.note(flux::whole(*file), format!("not judged: {why} (--all-files judges it)"));
             }
         }
         if all {

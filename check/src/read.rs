@@ -28,6 +28,8 @@ pub(crate) struct Parsed {
     pub(crate) faults: Vec<Fault>,
     /// Whether it contains no document.
     pub(crate) blank: bool,
+    /// The line of a document that is no object: kustomize refuses the file.
+    pub(crate) stray: Option<u32>,
     /// Whether every object is kept completely.
     whole: bool,
 }
@@ -91,9 +93,12 @@ pub(crate) fn parse(text: &str, file: u32, json: bool, whole: bool) -> Parsed {
     parsed.blank = documents.is_empty();
     for (line, range) in documents {
         let document = &text[range.clone()];
+        // JSON is read faster as JSON; a map in braces is YAML as well.
+        let known = parsed.faults.len();
         if document.trim_start().starts_with('{') && parsed.json(text, range.clone(), file) {
             continue;
         }
+        parsed.faults.truncate(known);
         let start = At { file, line: number(line), column: 1 };
         parsed.document(document, start);
     }
@@ -126,8 +131,24 @@ impl Parsed {
             self.objects.push(object);
             return;
         }
-        match yaml::load(document, start) {
-            Ok(Some(node)) => self.take(node, None, document.len()),
+        match yaml::document(document, start) {
+            Ok(Some(yaml::Document { node, refused })) => {
+                let known = self.objects.len();
+                let is_stray = match &node.data {
+                    Data::Map(entries) => !entries.is_empty() && Id::of(&node).is_none(),
+                    Data::Text(..) => true,
+                    _ => false,
+                };
+                if is_stray {
+                    self.stray.get_or_insert(node.at.line);
+                }
+                self.take(node, None, document.len());
+                if let Some(refused) = refused {
+                    for object in &mut self.objects[known..] {
+                        object.refused = Some(Arc::new(refused.clone()));
+                    }
+                }
+            }
             Ok(None) => {}
             Err(error) => self.fault(document, error.line, error.message),
         }

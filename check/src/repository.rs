@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+
 use gatehouse_inventory::yaml::{self, At, Data, Node};
 
 use crate::{
@@ -12,13 +14,18 @@ use crate::{
 };
 
 impl Files {
-    fn kustomization_file(folder: &Path) -> Option<PathBuf> {
-        FILE_NAMES.iter().map(|name| folder.join(name)).find(|path| path.is_file())
+    /// The folders from the root of the repository to this one, which are in one artifact.
+    fn artifact<'a>(&self, folder: &'a Path) -> Vec<&'a Path> {
+        let top = folder.ancestors().position(|above| above.join(".git").exists());
+        let top =
+            top.or_else(|| folder.ancestors().position(|above| self.folders.iter().any(|own| own == above)));
+        let mut folders: Vec<&Path> = folder.ancestors().take(top.unwrap_or_default() + 1).collect();
+        folders.reverse();
+        folders
     }
 
-    fn range(&self, file: u32) -> &[Built] {
-        let text = &self.texts[usize::try_from(file).unwrap_or(usize::MAX)];
-        &self.objects[text.objects.clone()]
+    fn kustomization_file(folder: &Path) -> Option<PathBuf> {
+        FILE_NAMES.iter().map(|name| folder.join(name)).find(|path| path.is_file())
     }
 }
 
@@ -43,10 +50,14 @@ impl Repository for Files {
             .map_err(|error| Failure { at, message: format!("cannot be read: {error}") })?;
         let text = read::text(&text).map_err(|why| Failure { at, message: format!("passed over: {why}") })?;
         let start = At { file, line: 1, column: 1 };
-        let node = yaml::load(text, start).map_err(|error| Failure {
+        let document = yaml::document(text, start).map_err(|error| Failure {
             at: At { line: error.line, ..at },
             message: format!("does not parse: {}", error.message),
         })?;
+        let node = match document {
+            Some(yaml::Document { refused: Some((at, message)), .. }) => return Err(Failure { at, message }),
+            document => document.map(|document| document.node),
+        };
         let node = node.filter(|node| matches!(node.data, Data::Map(_))).unwrap_or_else(|| Node::map(start));
         self.kustomizations.insert(folder.to_path_buf(), Some(node.clone()));
         Ok(Some(node))
@@ -63,7 +74,12 @@ impl Repository for Files {
             };
         };
         self.used.insert(file);
-        Ok(self.range(file).to_vec())
+        let at = At { file, line: 1, column: 1 };
+        if let Some(line) = self.text_of(at).stray {
+            let message = "a document without apiVersion and kind is no resource".to_owned();
+            return Err(Failure { at: At { line, ..at }, message });
+        }
+        Ok(self.take_objects(file))
     }
 
     fn documents(&mut self, path: &Path, named: At) -> Result<Result<Vec<Node>, String>, Failure> {
@@ -91,9 +107,12 @@ impl Repository for Files {
     }
 
     fn manifests(&mut self, folder: &Path) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        walk(folder, &mut found, 0);
-        found
+        let mut walk = Walk { found: Vec::new(), ignored: Vec::new() };
+        for above in self.artifact(folder) {
+            walk.ignore(above);
+        }
+        walk.folder(folder, 0);
+        walk.found
     }
 
     fn text(&mut self, path: &Path) -> Option<String> {
@@ -106,25 +125,59 @@ impl Repository for Files {
 /// Deeper than any repository, because symbolic links may form cycles.
 const MAX_DEPTH: usize = 64;
 
+/// The file with patterns of what source-controller leaves out of an artifact.
+const IGNORE_FILE: &str = ".sourceignore";
+
 /// Walks a folder without a kustomization file as kustomize-controller does: including hidden files, and each folder
 /// that has a kustomization file as a whole.
-fn walk(folder: &Path, found: &mut Vec<PathBuf>, depth: usize) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
-    let mut paths: Vec<PathBuf> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
-    paths.sort();
-    for path in paths {
-        let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
-        if metadata.is_dir() {
-            if path.file_name().is_some_and(|name| name == ".git") || depth >= MAX_DEPTH {
-                continue;
+struct Walk {
+    found: Vec<PathBuf>,
+    /// Patterns of the folders above, the nearest last.
+    ignored: Vec<Gitignore>,
+}
+
+impl Walk {
+    fn ignore(&mut self, folder: &Path) {
+        let file = folder.join(IGNORE_FILE);
+        if file.is_file() {
+            let mut builder = GitignoreBuilder::new(folder);
+            // A line that is no pattern excludes nothing.
+            builder.add(file);
+            self.ignored.extend(builder.build().ok());
+        }
+    }
+
+    fn is_ignored(&self, path: &Path, is_folder: bool) -> bool {
+        let mut matches =
+            self.ignored.iter().rev().map(|all| all.matched_path_or_any_parents(path, is_folder));
+        matches.find(|matched| !matched.is_none()).is_some_and(|matched| matched.is_ignore())
+    }
+
+    fn folder(&mut self, folder: &Path, depth: usize) {
+        let Ok(entries) = std::fs::read_dir(folder) else { return };
+        let mut paths: Vec<PathBuf> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
+        paths.sort();
+        for path in paths {
+            let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
+            if metadata.is_dir() {
+                if path.file_name().is_some_and(|name| name == ".git") || depth >= MAX_DEPTH {
+                    continue;
+                }
+                if let Some(file) = Files::kustomization_file(&path) {
+                    if !self.is_ignored(&file, false) {
+                        self.found.push(path);
+                    }
+                } else {
+                    let known = self.ignored.len();
+                    self.ignore(&path);
+                    self.folder(&path, depth + 1);
+                    self.ignored.truncate(known);
+                }
+            } else if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+                && !self.is_ignored(&path, false)
+            {
+                self.found.push(path);
             }
-            if Files::kustomization_file(&path).is_some() {
-                found.push(path);
-            } else {
-                walk(&path, found, depth + 1);
-            }
-        } else if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
-            found.push(path);
         }
     }
 }

@@ -1,15 +1,23 @@
-//! Generates the objects of a ResourceSet of the Flux operator: its `resources` and `resourcesTemplate`, once for each
-//! input of `inputs` and of the static providers that `inputsFrom` selects. Simple references to an input are replaced;
-//! other template actions are not supported.
+//! Generates the objects of a ResourceSet of the Flux operator: its `resources` and `resourcesTemplate`, and those of its
+//! `steps`, once for each input of `inputs` and of the static providers that `inputsFrom` selects.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
-use gatehouse_apiservice::policy::Selector;
-use gatehouse_inventory::yaml::{self, At, Data, Node, Style};
+use gatehouse_apiservice::labels::Selector;
+use gatehouse_inventory::{
+    manifest,
+    yaml::{self, At, Data, Node, Style},
+};
+use serde_json::{Value, json};
 
 use crate::{
-    build::{Built, Id},
+    build::{Built, Id, refilled},
+    flux,
     rulesets::labels_of,
+    template::{self, Rendered},
 };
 
 /// The annotation by which a resource is excluded.
@@ -29,73 +37,210 @@ pub(crate) fn is_provider(object: &Built) -> bool {
 pub(crate) fn made(object: &Built, providers: &[Built]) -> (Vec<Built>, Vec<(At, String)>) {
     let (mut made, mut unknown) = (Vec::new(), Vec::new());
     let Some(spec) = object.node.as_deref().and_then(|node| node.get("spec")) else { return (made, unknown) };
-    let inputs = inputs(object, spec, providers);
-    let mut templates: Vec<Node> = spec.get("resources").map(Node::items).unwrap_or_default().to_vec();
-    if let Some(template) = spec
-        .get("resourcesTemplate")
-        .filter(|template| template.as_str().is_some_and(|text| !text.is_empty()))
-    {
-        match documents(template) {
-            Some(documents) => templates.extend(documents),
-            None => unknown.push((template.at, "resourcesTemplate: what it makes is not judged".to_owned())),
+    let inputs = match inputs(object, spec, providers) {
+        Ok(inputs) => inputs,
+        Err((at, why)) => {
+            unknown.push((at, why));
+            vec![None]
         }
-    }
-    for template in &templates {
-        for input in &inputs {
-            let mut node = template.clone();
-            if let Some(input) = input {
-                fill(&mut node, input);
-            }
-            let annotations = node.at_path(&["metadata", "annotations"]);
-            if annotations.and_then(|all| all.str_of(RECONCILE)) == Some("disabled") {
-                continue;
-            }
-            for (field, pairs) in ["labels", "annotations"]
-                .into_iter()
-                .filter_map(|field| Some((field, spec.at_path(&["commonMetadata", field])?)))
-            {
-                for pair in pairs.entries() {
-                    node.child("metadata", pair.at).child(field, pair.at).set(
-                        &pair.key,
-                        pair.at,
-                        pair.value.clone(),
-                    );
+    };
+    // The first of two objects with one name is applied.
+    let mut known = HashSet::new();
+    let steps = spec.get("steps").map(Node::items).unwrap_or_default();
+    for part in std::iter::once(spec).chain(steps) {
+        let mut nodes = Vec::new();
+        for object in part.get("resources").map(Node::items).unwrap_or_default() {
+            nodes.extend(inputs.iter().map(|input| {
+                let mut node = object.clone();
+                if let Some(input) = input {
+                    fill(&mut node, input);
+                }
+                node
+            }));
+        }
+        if let Some(text) = part.get("resourcesTemplate").filter(|text| text.as_str() != Some("")) {
+            for input in &inputs {
+                match of_text(text, input.as_ref()) {
+                    Ok(more) => nodes.extend(more),
+                    Err(why) => {
+                        let message = format!("resourcesTemplate: what it makes is not judged: {why}");
+                        unknown.push((text.at, message));
+                    }
                 }
             }
-            let at = node.at;
-            if let Some(id) = Id::of(&node) {
-                made.push(Built::new(id, Some(Arc::new(node)), at));
+        }
+        for node in nodes {
+            let Some(object) = finished(node, spec) else { continue };
+            let [group, _, kind, namespace, name] = object.id.key();
+            let key = [group, kind, namespace, name];
+            if key.into_iter().any(flux::is_open) || known.insert(key.map(str::to_owned)) {
+                made.push(object);
             }
         }
     }
     (made, unknown)
 }
 
-/// The inputs; `None` for unknown ones, of a provider that queries a remote API or is not among the files.
-fn inputs(object: &Built, spec: &Node, providers: &[Built]) -> Vec<Option<Node>> {
-    let mut inputs: Vec<Option<Node>> = Vec::new();
-    for own in spec.get("inputs").map(Node::items).unwrap_or_default() {
-        inputs.push(Some(provided(own.clone(), object)));
+/// A resource with its common metadata; `None` if it is not applied, or is no object.
+fn finished(mut node: Node, spec: &Node) -> Option<Built> {
+    let annotations = node.at_path(&["metadata", "annotations"]);
+    if annotations.and_then(|all| all.str_of(RECONCILE)) == Some("disabled") {
+        return None;
     }
-    let from = spec.get("inputsFrom").map(Node::items).unwrap_or_default();
-    for from in from {
-        let selected: Vec<&Built> = providers
-            .iter()
-            .filter(|provider| provider.id.namespace == object.id.namespace && selects(from, provider))
-            .collect();
-        if selected.is_empty() {
-            inputs.push(None);
+    for (field, pairs) in flux::common_metadata(spec) {
+        for pair in pairs.entries() {
+            node.child("metadata", pair.at).child(field, pair.at).set(&pair.key, pair.at, pair.value.clone());
         }
-        inputs.extend(selected.into_iter().map(|provider| {
-            let spec = provider.node.as_deref()?.get("spec")?;
-            let values = spec.get("defaultValues").filter(|_| spec.str_of("type") == Some("Static"))?;
-            Some(provided(values.clone(), provider))
-        }));
     }
-    // Each input then has its own name.
-    let is_permuted =
-        spec.at_path(&["inputStrategy"]).and_then(|strategy| strategy.str_of("name")) == Some("Permute");
-    if is_permuted || inputs.is_empty() { vec![None] } else { inputs }
+    let (id, at) = (Id::of(&node)?, node.at);
+    Some(Built::new(id, Some(Arc::new(node)), at))
+}
+
+/// The resources of a template with an input; the error says what is not known.
+fn of_text(template: &Node, input: Option<&Value>) -> Result<Vec<Node>, String> {
+    let Data::Text(text, style) = &template.data else { return Err("it is no text".to_owned()) };
+    let rendered = match input.map(|input| template::render(text, input)) {
+        Some(Ok(rendered)) => rendered,
+        // Without actions that steer, each object is there, with what is not known as it is written.
+        Some(Err(_)) | None if !steers(text) => {
+            Rendered { lines: (0..).take(text.matches('\n').count() + 1).collect(), text: text.to_string() }
+        }
+        Some(Err(why)) => return Err(why),
+        None => return Err("its inputs are not known".to_owned()),
+    };
+    let mut nodes = Vec::new();
+    for (line, range) in manifest::documents(&rendered.text) {
+        let start = At { line: u32::try_from(line).unwrap_or(u32::MAX), column: 1, ..template.at };
+        let loaded = yaml::load(&rendered.text[range], start);
+        let Some(mut node) = loaded.map_err(|error| format!("it makes no YAML: {}", error.message))? else {
+            continue;
+        };
+        match style {
+            Style::Literal { indent } => relocate(&mut node, &rendered.lines, template.at, *indent),
+            Style::Plain | Style::Quoted => node.place(template.at),
+        }
+        nodes.push(node);
+    }
+    Ok(nodes)
+}
+
+/// Whether actions decide what is made, rather than being replaced by values.
+fn steers(text: &str) -> bool {
+    let words = ["if", "range", "else", "end", "with", "define", "template", "block"];
+    text.split("<<").skip(1).any(|action| {
+        let action = action.split(">>").next().unwrap_or_default();
+        let first = action.trim_matches(['-', ' ', '\t', '\n']).split_whitespace().next().unwrap_or_default();
+        words.contains(&first) || first.starts_with('$')
+    })
+}
+
+/// Turns lines of the rendered text into those of the file.
+fn relocate(node: &mut Node, lines: &[u32], template: At, indent: u16) {
+    let moved = |at: At| {
+        let index = usize::try_from(at.line.saturating_sub(1)).unwrap_or(usize::MAX);
+        let line = lines.get(index).or(lines.last()).copied().unwrap_or_default();
+        At { line: template.line + 1 + line, column: at.column + u32::from(indent), ..at }
+    };
+    node.at = moved(node.at);
+    match &mut node.data {
+        Data::List(items) => items.iter_mut().for_each(|item| relocate(item, lines, template, indent)),
+        Data::Map(entries) => entries.iter_mut().for_each(|entry| {
+            entry.at = moved(entry.at);
+            relocate(&mut entry.value, lines, template, indent);
+        }),
+        Data::Text(_, Style::Literal { indent: own }) => *own += indent,
+        _ => {}
+    }
+}
+
+/// One set of inputs; `None` if it is unknown.
+type Input = Option<Value>;
+
+/// The inputs; `None` for unknown ones, of a provider that queries a remote API or is not among the files. The error
+/// says why none is known.
+fn inputs(object: &Built, spec: &Node, providers: &[Built]) -> Result<Vec<Input>, (At, String)> {
+    let own = spec.get("inputs").map(Node::items).unwrap_or_default();
+    let mut sources: Vec<(&str, Vec<Input>)> = Vec::new();
+    sources.push((&object.id.name, own.iter().map(|own| Some(provided(own, object))).collect()));
+    // In the order of names, and each once.
+    let mut selected: BTreeMap<&str, Input> = BTreeMap::new();
+    let mut is_unknown = false;
+    for from in spec.get("inputsFrom").map(Node::items).unwrap_or_default() {
+        let before = selected.len();
+        for provider in providers {
+            if provider.id.namespace == object.id.namespace && selects(from, provider) {
+                selected.insert(&provider.id.name, of_provider(provider));
+            }
+        }
+        is_unknown |= selected.len() == before;
+    }
+    sources.extend(selected.into_iter().map(|(name, input)| (name, vec![input])));
+    if let Some(strategy) = spec.get("inputStrategy")
+        && strategy.str_of("name") == Some("Permute")
+    {
+        let is_unknown = is_unknown || sources.iter().any(|(_, inputs)| inputs.contains(&None));
+        let permuted = if is_unknown { None } else { permutations(&sources, strategy) };
+        let why = "inputStrategy: the inputs are not known, so what depends on them is not judged";
+        return permuted.ok_or_else(|| (strategy.at, why.to_owned()));
+    }
+    let mut inputs: Vec<Input> = sources.into_iter().flat_map(|(_, inputs)| inputs).collect();
+    if is_unknown || inputs.is_empty() {
+        inputs.push(None);
+    }
+    Ok(inputs)
+}
+
+/// What a provider of the files gives; `None` if it asks elsewhere.
+fn of_provider(provider: &Built) -> Input {
+    let spec = provider.node.as_deref()?.get("spec")?;
+    let values = spec.get("defaultValues").filter(|_| spec.str_of("type") == Some("Static"))?;
+    Some(provided(values, provider))
+}
+
+/// More are refused by the operator.
+const MOST_PERMUTATIONS: usize = 10_000;
+
+/// Each combination of one input of each source, under the name of the source.
+fn permutations(sources: &[(&str, Vec<Input>)], strategy: &Node) -> Option<Vec<Input>> {
+    let keeps_empty = strategy.get("includeEmptyProviders").is_some_and(|node| node.to_value() == true);
+    let mut permuted: Vec<(Vec<String>, Value)> = vec![(Vec::new(), json!({}))];
+    for (name, inputs) in sources.iter().filter(|(_, inputs)| keeps_empty || !inputs.is_empty()) {
+        if permuted.len() * inputs.len() > MOST_PERMUTATIONS {
+            return None;
+        }
+        let name = normalized(name);
+        let with = |(names, input): &(Vec<String>, Value)| {
+            let more = inputs.iter().flatten().enumerate().map(|(index, more)| {
+                let (mut names, mut input) = (names.clone(), input.clone());
+                names.push(format!("{name}={index}"));
+                input[&name] = more.clone();
+                (names, input)
+            });
+            more.collect::<Vec<_>>()
+        };
+        permuted = permuted.iter().flat_map(with).collect();
+    }
+    let finished = permuted.into_iter().map(|(names, mut input)| {
+        input["id"] = adler32(names.join("/").as_bytes()).to_string().into();
+        Some(input)
+    });
+    Some(finished.collect())
+}
+
+/// The name of a source as a key in templates.
+fn normalized(name: &str) -> String {
+    let lower = name.to_lowercase();
+    let words = lower.split(|letter: char| !letter.is_ascii_alphanumeric());
+    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join("_")
+}
+
+fn adler32(bytes: &[u8]) -> u32 {
+    let (mut sum, mut sums) = (1_u32, 0_u32);
+    for byte in bytes {
+        sum = (sum + u32::from(*byte)) % 65_521;
+        sums = (sums + sum) % 65_521;
+    }
+    (sums << 16) | sum
 }
 
 /// Whether an item of `inputsFrom` selects a provider.
@@ -110,103 +255,39 @@ fn selects(from: &Node, provider: &Built) -> bool {
 }
 
 /// An input, with the metadata of its provider.
-fn provided(mut input: Node, by: &Built) -> Node {
-    let at = input.at;
-    let api_version = [by.id.group.as_str(), by.id.version.as_str()].join("/");
-    let namespace = by.id.namespace.as_deref().unwrap_or_default();
-    let provider = input.child("provider", at);
-    for (field, text) in [
-        ("apiVersion", &*api_version),
-        ("kind", &by.id.kind),
-        ("name", &by.id.name),
-        ("namespace", namespace),
-    ] {
-        provider.set(field, at, Node::text(text, at));
+fn provided(input: &Node, by: &Built) -> Value {
+    let mut input = input.to_value();
+    if let Some(fields) = input.as_object_mut() {
+        let Id { group, version, kind, namespace, name } = &by.id;
+        let provider = json!({
+            "apiVersion": format!("{group}/{version}"), "kind": kind, "name": name,
+            "namespace": namespace.as_deref().unwrap_or_default(),
+        });
+        fields.insert("provider".to_owned(), provider);
     }
     input
 }
 
-/// The documents of a template that contains only references.
-fn documents(template: &Node) -> Option<Vec<Node>> {
-    let Data::Text(text, style) = &template.data else { return None };
-    let steers = ["if", "range", "else", "end", "with", "define", "template", "block"];
-    let mut rest: &str = text;
-    while let Some((_, tail)) = rest.split_once("<<") {
-        let (action, after) = tail.split_once(">>")?;
-        let first = action.trim_matches(['-', ' ', '\t', '\n']).split_whitespace().next().unwrap_or_default();
-        if steers.contains(&first) || first.starts_with('$') {
-            return None;
-        }
-        rest = after;
-    }
-    let mut documents = Vec::new();
-    for (line, range) in gatehouse_inventory::manifest::documents(text) {
-        let before = u32::try_from(line - 1).unwrap_or(u32::MAX);
-        let at = match style {
-            Style::Literal { .. } => At { line: template.at.line + before, ..template.at },
-            Style::Plain | Style::Quoted => template.at,
-        };
-        let document = Node { at, data: Data::Text(text[range].into(), *style) };
-        documents.extend(yaml::load_inner(&document).ok()?);
-    }
-    Some(documents)
-}
-
-/// Replaces `<< inputs.NAME >>` in keys and values.
-fn fill(node: &mut Node, input: &Node) {
+/// Fills an input into keys and values of an object, which the operator writes anew for that: without its quotes.
+fn fill(node: &mut Node, input: &Value) {
+    let at = node.at;
+    let render = |text: &str| template::render(text, input).map(|rendered| rendered.text);
     match &mut node.data {
         Data::List(items) => items.iter_mut().for_each(|item| fill(item, input)),
         Data::Map(entries) => entries.iter_mut().for_each(|entry| {
-            if entry.key.contains("<<") {
-                entry.key = filled(&entry.key, input).into();
+            if entry.key.contains("<<")
+                && let Ok(key) = render(&entry.key)
+            {
+                entry.key = key.into();
             }
             fill(&mut entry.value, input);
         }),
+        // What is not known stays open.
         Data::Text(text, style) if text.contains("<<") => {
-            let filled = filled(text, input);
-            node.data = match style {
-                Style::Plain if !filled.contains("<<") => yaml::plain(&filled),
-                style => Data::Text(filled.into(), *style),
-            };
+            if let Ok(data) = refilled(text, *style, at, render) {
+                node.data = data;
+            }
         }
         _ => {}
-    }
-}
-
-fn filled(text: &str, input: &Node) -> String {
-    let mut filled = String::new();
-    let mut rest = text;
-    while let Some((before, tail)) = rest.split_once("<<") {
-        let Some((action, after)) = tail.split_once(">>") else { break };
-        filled.push_str(before);
-        if let Some(value) = value(action, input) {
-            filled.push_str(&value);
-        } else {
-            filled.push_str("<<");
-            filled.push_str(action);
-            filled.push_str(">>");
-        }
-        rest = after;
-    }
-    filled.push_str(rest);
-    filled
-}
-
-/// The value of `inputs.NAME`, quoted if it is piped to `quote`.
-fn value(action: &str, input: &Node) -> Option<String> {
-    let (reference, pipe) = action.split_once('|').unwrap_or((action, ""));
-    let path: Vec<&str> =
-        reference.trim().trim_matches('-').trim().strip_prefix("inputs.")?.split('.').collect();
-    let found = input.at_path(&path)?;
-    let text = match &found.data {
-        Data::Text(text, _) => text.to_string(),
-        Data::Map(_) | Data::List(_) => return None,
-        _ => found.to_value().to_string(),
-    };
-    match pipe.trim() {
-        "" | "quote" => Some(text),
-        "lower" => Some(text.to_lowercase()),
-        "upper" => Some(text.to_uppercase()),
-        _ => None,
     }
 }

@@ -369,7 +369,7 @@ impl Namespaces {
         files: &Files,
         placed: &[Placed<'_>],
         live: &Live,
-        said: &BTreeMap<String, Labels>,
+        given: &BTreeMap<String, Labels>,
     ) -> Self {
         let mut namespaces = Self::default();
         for (name, labels) in &live.namespaces {
@@ -381,7 +381,7 @@ impl Namespaces {
         for object in objects.filter(|object| object.id.group.is_empty() && object.id.kind == "Namespace") {
             namespaces.insert(&object.id.name, texts_of(object, "labels"), texts_of(object, "annotations"));
         }
-        for (name, labels) in said {
+        for (name, labels) in given {
             let Namespace { labels: mut all, annotations, .. } =
                 namespaces.0.get(name).cloned().unwrap_or_default();
             all.extend(labels.clone());

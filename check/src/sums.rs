@@ -217,9 +217,9 @@ impl Sum<'_> {
         // For each limit, the object that exceeded it.
         let mut beyond: BTreeMap<&Dimension, &Placed<'_>> = BTreeMap::new();
         let mut seen: HashSet<&Key> = HashSet::new();
-        for (placed, key, _, told) in &self.counted.files {
+        for (placed, key, _, counted_usage) in &self.counted.files {
             let selected = selects(placed.namespace.as_deref());
-            let usage = match told {
+            let usage = match counted_usage {
                 Ok(usage) => usage,
                 Err(error) if selected == Selected::Yes => {
                     self.untold(placed, error, live);
@@ -287,7 +287,11 @@ impl Sum<'_> {
             "exceeds the limit {dimension}={hard} of the tenant's namespaces, which take up {} in all",
             used.get(dimension)
         );
-        let fields: &[&str] = if matches!(dimension, Dimension::Count(_)) { &[] } else { &["spec.replicas"] };
+        let fields: &[&str] = match dimension {
+            Dimension::Count(_) => &[],
+            Dimension::RequestsStorage => &["spec.resources"],
+            _ => &["spec.replicas"],
+        };
         self.found(placed, dimension.to_string(), fields, message, hint);
     }
 

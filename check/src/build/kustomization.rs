@@ -23,7 +23,10 @@ pub(crate) struct Kustomization {
     pub(crate) annotations: Vec<Node>,
     pub(crate) images: Vec<Node>,
     pub(crate) config_maps: Vec<Node>,
+    pub(crate) generator_options: Option<Node>,
     pub(crate) replacements: Vec<Node>,
+    /// Files with further fields for names, labels and namespaces.
+    pub(crate) configurations: Vec<Reference>,
     /// Unsupported fields.
     pub(crate) unsupported: Vec<(String, At)>,
 }
@@ -48,18 +51,14 @@ pub(crate) struct PatchSource {
 }
 
 /// Fields that do not affect what is judged, because they write to no field of a governed kind.
-const HARMLESS: [&str; 13] = [
+const HARMLESS: [&str; 9] = [
     "apiVersion",
     "kind",
     "metadata",
     "replicas",
     "secretGenerator",
-    "generatorOptions",
     "sortOptions",
     "buildMetadata",
-    "crds",
-    "openapi",
-    "configurations",
     "validators",
     "helmGlobals",
 ];
@@ -81,11 +80,15 @@ impl Kustomization {
                 "nameSuffix" => all.suffix = text(value),
                 "labels" => {
                     all.labels.extend(value.items().iter().filter_map(|item| item.get("pairs").cloned()));
+                    let own = value.items().iter().find_map(|item| item.entry("fields"));
+                    all.unsupported.extend(own.map(|own| ("labels with fields".to_owned(), own.at)));
                 }
                 "commonLabels" => all.labels.push(value.clone()),
                 "commonAnnotations" => all.annotations.push(value.clone()),
                 "images" => all.images.extend(value.items().iter().cloned()),
                 "replacements" => all.replacements.extend(value.items().iter().cloned()),
+                "configurations" => all.configurations.extend(references()),
+                "generatorOptions" => all.generator_options = Some(value.clone()),
                 "configMapGenerator" => all.config_maps.extend(value.items().iter().cloned()),
                 key if HARMLESS.contains(&key) || is_empty(value) => {}
                 key => all.unsupported.push((key.to_owned(), at)),

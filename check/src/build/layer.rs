@@ -17,6 +17,9 @@ use super::{
 };
 use gatehouse_inventory::yaml::{At, Data, Node};
 
+/// The references that kustomize knows: they change only with the names of generated objects.
+const REFERENCES: [&str; 2] = ["nameReference", "varReference"];
+
 /// The state of a build.
 pub(crate) struct Layers<'a, R> {
     pub(crate) repository: &'a mut R,
@@ -88,9 +91,10 @@ impl<'a, R: Repository> Layers<'a, R> {
             }
         }
         for generator in &layer.config_maps {
-            let made = transform::config_map(generator, |name| self.repository.text(&folder.join(name)));
+            let text = |name: &str| self.repository.text(&folder.join(name));
+            let made = transform::config_map(generator, layer.generator_options.as_ref(), text);
             if let Some(made) = made {
-                generate(objects, made, generator)?;
+                generate(objects, made, generator, self.left_out.is_empty())?;
             }
         }
         self.transform(folder, &layer, objects)?;
@@ -103,7 +107,10 @@ impl<'a, R: Repository> Layers<'a, R> {
     fn everything(&mut self, folder: &Path, objects: &mut Vec<Built>) -> Result<(), Failure> {
         for path in self.repository.manifests(folder) {
             if path.is_dir() {
-                self.into(&path, None, objects)?;
+                // What the folder changes is its own.
+                let mut own = Vec::new();
+                self.into(&path, None, &mut own)?;
+                objects.append(&mut own);
             } else {
                 self.file(&path, None, objects)?;
             }
@@ -129,6 +136,9 @@ impl<'a, R: Repository> Layers<'a, R> {
 
     fn file(&mut self, path: &Path, named: Option<At>, objects: &mut Vec<Built>) -> Result<(), Failure> {
         let mut own = self.repository.objects(path, named)?;
+        if let Some((at, message)) = own.iter().find_map(|object| object.refused.as_deref()) {
+            return Err(Failure { at: *at, message: message.clone() });
+        }
         own.iter_mut().for_each(Built::read_by_kustomize);
         objects.append(&mut own);
         Ok(())
@@ -173,6 +183,14 @@ impl<'a, R: Repository> Layers<'a, R> {
         }
         transform::images(objects, &layer.images);
         self.replacements(folder, layer, objects)?;
+        for file in &layer.configurations {
+            let path = super::clean(&folder.join(&file.name));
+            let documents = self.repository.documents(&path, file.at)?.unwrap_or_default();
+            if !documents.iter().flat_map(Node::entries).all(|entry| REFERENCES.contains(&&*entry.key)) {
+                let message = format!("{} is not built: what it changes is not judged", file.name);
+                self.unknown.push((file.at, message));
+            }
+        }
         for (field, at) in &layer.unsupported {
             if matches!(field.as_str(), "helmCharts" | "helmChartInflationGenerator" | "generators") {
                 self.left_out.push((*at, format!("{field}: what it generates is not judged")));
@@ -263,7 +281,10 @@ impl<'a, R: Repository> Layers<'a, R> {
                         operate(object, patch).map_err(failure)?;
                     }
                 }
-                Data::Map(_) => merge(objects, patch, target.as_ref(), source).map_err(failure)?,
+                Data::Map(_) => {
+                    let is_whole = self.left_out.is_empty();
+                    merge(objects, patch, target.as_ref(), source, is_whole).map_err(failure)?;
+                }
                 _ => return Err(failure("neither a strategic merge patch nor a JSON 6902 patch".to_owned())),
             }
         }
@@ -285,11 +306,13 @@ fn check_names(objects: &[Built]) -> Result<(), Failure> {
     }
 }
 
-/// Adds a generated object, or merges it with an existing one.
-fn generate(objects: &mut Vec<Built>, made: Built, generator: &Node) -> Result<(), Failure> {
+/// Adds a generated object, or merges it with an existing one. `is_whole`: no resource is elsewhere.
+fn generate(objects: &mut Vec<Built>, made: Built, generator: &Node, is_whole: bool) -> Result<(), Failure> {
     let behavior = generator.str_of("behavior").unwrap_or("create");
     let known = objects.iter().position(|object| object.is(&made.id));
     match (known, behavior) {
+        // It may be one of those that are elsewhere.
+        (None, "merge" | "replace") if !is_whole => Ok(()),
         (None, "merge" | "replace") | (Some(_), "create") => {
             let name = &made.id.name;
             let message = format!("ConfigMap {name} cannot be generated: behavior is {behavior}");
@@ -331,6 +354,7 @@ fn merge(
     patch: &Node,
     target: Option<&Target>,
     source: &PatchSource,
+    is_whole: bool,
 ) -> Result<(), String> {
     let id = Id::of(patch);
     let selects = |object: &Built| match (target, &id) {
@@ -343,6 +367,10 @@ fn merge(
             .as_ref()
             .ok_or("a strategic merge patch needs apiVersion, kind and metadata.name, or a target")?;
         if !objects.iter().any(selects) {
+            // It may be one of those that are elsewhere.
+            if !is_whole {
+                return Ok(());
+            }
             return Err(format!("no object is {} {}: kustomize refuses the patch", id.kind, id.name));
         }
     }

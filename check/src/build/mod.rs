@@ -7,6 +7,8 @@
 //! **Invariant:** Every part of a built object keeps the position in the file that it came from, so a finding names the
 //! patch and not the base.
 
+mod envsubst;
+mod filled;
 mod kustomization;
 mod layer;
 mod object;
@@ -20,6 +22,7 @@ mod transform;
 use std::path::{Path, PathBuf};
 
 pub(crate) use self::{
+    filled::refilled,
     kustomization::{FILE_NAMES, Kustomization, Reference, patch as patch_source},
     layer::Layers,
     object::{Built, Id},

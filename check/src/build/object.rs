@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use gatehouse_apiservice::labels::Selector;
+use gatehouse_inventory::yaml::{At, Node};
 use regex::Regex;
 use serde_json::Value;
 
 use super::patch::Removed;
-use gatehouse_inventory::yaml::{At, Node};
+use crate::rulesets::texts_of;
 
 /// The ID of an object in kustomize.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub(crate) struct Built {
     pub(crate) at: At,
     /// The fields that patches removed.
     pub(crate) removed: Vec<Removed>,
+    /// Why kustomize refuses its document, though kubectl does not.
+    pub(crate) refused: Option<Arc<(At, String)>>,
 }
 
 impl Id {
@@ -52,7 +56,7 @@ impl Id {
     }
 
     /// The parts by which kustomize compares IDs.
-    pub(super) fn key(&self) -> [&str; 5] {
+    pub(crate) fn key(&self) -> [&str; 5] {
         let namespace = match self.namespace.as_deref() {
             _ if is_cluster_scoped(&self.group, &self.kind) => "",
             None | Some("") => "default",
@@ -69,7 +73,7 @@ impl Id {
 impl Built {
     /// An object as it is written.
     pub(crate) fn new(id: Id, node: Option<Arc<Node>>, at: At) -> Self {
-        Self { id, former: Vec::new(), node, at, removed: Vec::new() }
+        Self { id, former: Vec::new(), node, at, removed: Vec::new(), refused: None }
     }
 
     /// The complete object; null if only its ID was read.
@@ -137,10 +141,6 @@ impl Built {
         }
         self.id.namespace = Some(namespace.to_owned());
     }
-
-    fn label(&self, of: &str, key: &str) -> Option<&str> {
-        self.node.as_deref()?.at_path(&["metadata", of])?.get(key)?.as_str()
-    }
 }
 
 /// The `target` of a patch.
@@ -150,16 +150,8 @@ pub(crate) struct Target {
     kind: Option<Regex>,
     name: Option<Regex>,
     namespace: Option<Regex>,
-    labels: Vec<Requirement>,
-    annotations: Vec<Requirement>,
-}
-
-/// One requirement of a label selector.
-enum Requirement {
-    In(String, Vec<String>),
-    NotIn(String, Vec<String>),
-    Exists(String),
-    Absent(String),
+    labels: Selector,
+    annotations: Selector,
 }
 
 impl Target {
@@ -172,8 +164,8 @@ impl Target {
                 .map_err(|_| format!("target.{field}: not a regular expression")),
         };
         let selector = |field: &str| match node.str_of(field) {
-            None => Ok(Vec::new()),
-            Some(text) => requirements(text).ok_or_else(|| format!("target.{field}: not a label selector")),
+            None => Ok(Selector::default()),
+            Some(text) => Selector::parse(text).map_err(|problem| format!("target.{field}: {problem}")),
         };
         Ok(Self {
             group: regex("group")?,
@@ -197,68 +189,9 @@ impl Target {
                 && fits(&self.name, &id.name)
                 && fits(&self.namespace, id.namespace.as_deref().unwrap_or("default"))
         };
-        ids.into_iter().any(named)
-            && self.labels.iter().all(|requirement| requirement.holds(|key| object.label("labels", key)))
-            && self
-                .annotations
-                .iter()
-                .all(|requirement| requirement.holds(|key| object.label("annotations", key)))
-    }
-}
-
-impl Requirement {
-    fn holds<'a>(&self, value: impl Fn(&str) -> Option<&'a str>) -> bool {
-        match self {
-            Self::In(key, values) => value(key).is_some_and(|value| values.iter().any(|one| one == value)),
-            Self::NotIn(key, values) => value(key).is_none_or(|value| values.iter().all(|one| one != value)),
-            Self::Exists(key) => value(key).is_some(),
-            Self::Absent(key) => value(key).is_none(),
-        }
-    }
-}
-
-/// Parses a label selector of Kubernetes: `a=b, c!=d, e in (f,g), h notin (i), j, !k`.
-fn requirements(text: &str) -> Option<Vec<Requirement>> {
-    let mut parts = vec![String::new()];
-    let mut depth = 0_u32;
-    for character in text.chars() {
-        match character {
-            '(' => depth += 1,
-            ')' => depth = depth.checked_sub(1)?,
-            _ => {}
-        }
-        match parts.last_mut() {
-            Some(last) if character != ',' || depth > 0 => last.push(character),
-            _ => parts.push(String::new()),
-        }
-    }
-    parts.iter().map(|part| requirement(part.trim())).collect()
-}
-
-fn requirement(text: &str) -> Option<Requirement> {
-    let set = |list: &str| -> Option<Vec<String>> {
-        let list = list.trim().strip_prefix('(')?.strip_suffix(')')?;
-        Some(list.split(',').map(|value| value.trim().to_owned()).collect())
-    };
-    let key = |key: &str| {
-        let key = key.trim();
-        (!key.is_empty() && !key.contains([' ', '=', '!', '('])).then(|| key.to_owned())
-    };
-    if let Some((left, right)) = text.split_once(" notin ") {
-        return Some(Requirement::NotIn(key(left)?, set(right)?));
-    }
-    if let Some((left, right)) = text.split_once(" in ") {
-        return Some(Requirement::In(key(left)?, set(right)?));
-    }
-    if let Some((left, right)) = text.split_once("!=") {
-        return Some(Requirement::NotIn(key(left)?, vec![right.trim().to_owned()]));
-    }
-    if let Some((left, right)) = text.split_once("==").or_else(|| text.split_once('=')) {
-        return Some(Requirement::In(key(left)?, vec![right.trim().to_owned()]));
-    }
-    match text.strip_prefix('!') {
-        Some(absent) => Some(Requirement::Absent(key(absent)?)),
-        None => Some(Requirement::Exists(key(text)?)),
+        let meets =
+            |selector: &Selector, field| selector.is_empty() || selector.matches(&texts_of(object, field));
+        ids.into_iter().any(named) && meets(&self.labels, "labels") && meets(&self.annotations, "annotations")
     }
 }
 

@@ -114,9 +114,15 @@ fn clean(patch: &Node) -> Node {
     Node { at: patch.at, data }
 }
 
+/// How deep a patch may nest values. Objects of the API are shallower; deeper ones would overflow the stack.
+const DEEPEST: usize = 100;
+/// How many values a patch may copy altogether: each copy can double the object.
+const MOST_COPIED: usize = 100_000;
+
 /// Applies the operations of a JSON 6902 patch in order; the error says which one is invalid.
 pub(crate) fn apply(object: &mut Node, operations: &Node) -> Result<Vec<Removed>, String> {
     let mut removed = Vec::new();
+    let mut copied = 0;
     for operation in operations.items() {
         let text = |field: &str| operation.get(field).and_then(Node::as_str);
         let (Some(op), Some(path)) = (text("op"), text("path")) else {
@@ -131,6 +137,18 @@ pub(crate) fn apply(object: &mut Node, operations: &Node) -> Result<Vec<Removed>
             Ok::<_, String>(from)
         };
         let place = operation.entry("value").map_or(at, |entry| entry.value.at);
+        let placed = match op {
+            "add" | "replace" => operation.get("value"),
+            "move" | "copy" => find(object, &from()?),
+            _ => None,
+        };
+        let (values, depth) = placed.map_or((0, 0), size);
+        if op == "copy" {
+            copied += values;
+        }
+        if pointer.len() + depth > DEEPEST || copied > MOST_COPIED {
+            return Err(wrong("the object becomes too large"));
+        }
         let done = match op {
             "add" => add(object, &pointer, value()?, place),
             "replace" => find(object, &pointer)
@@ -154,6 +172,22 @@ pub(crate) fn apply(object: &mut Node, operations: &Node) -> Result<Vec<Removed>
         done.ok_or_else(|| wrong("the object has no such field"))?;
     }
     Ok(removed)
+}
+
+/// How many values a node has, and how deep they are nested.
+fn size(node: &Node) -> (usize, usize) {
+    let (mut values, mut deepest) = (0, 0);
+    let mut left = vec![(node, 1)];
+    while let Some((node, depth)) = left.pop() {
+        values += 1;
+        deepest = deepest.max(depth);
+        match &node.data {
+            Data::List(items) => left.extend(items.iter().map(|item| (item, depth + 1))),
+            Data::Map(entries) => left.extend(entries.iter().map(|entry| (&entry.value, depth + 1))),
+            _ => {}
+        }
+    }
+    (values, deepest)
 }
 
 /// The parts of a JSON pointer.

@@ -29,7 +29,7 @@ pub(super) fn replace(objects: &mut [Built], replacement: &Node) -> Result<(), P
     for target in targets {
         let select = target.get("select").ok_or_else(|| Wrong("a target needs select".to_owned()))?;
         let reject = target.get("reject").map(Node::items).unwrap_or_default();
-        let options = Options::of(target)?;
+        let options = Options::of(target);
         let selectors = selectors(select)?;
         for object in objects.iter_mut() {
             let is_meant = |by: &Node| names(object).any(|id| fits(by, id));
@@ -55,17 +55,15 @@ struct Options {
 }
 
 impl Options {
-    fn of(node: &Node) -> Result<Self, Problem> {
-        let Some(options) = node.get("options") else { return Ok(Self::default()) };
-        if options.str_of("encoding").is_some() {
-            return Err(Unknown("encoding is not known".to_owned()));
-        }
+    fn of(node: &Node) -> Self {
+        let Some(options) = node.get("options") else { return Self::default() };
+        // kustomize has a field `encoding`, and ignores it.
         let value = |field: &str| options.get(field).map(Node::to_value).unwrap_or_default();
-        Ok(Self {
+        Self {
             delimiter: options.str_of("delimiter").unwrap_or_default().to_owned(),
             index: value("index").as_i64().unwrap_or_default(),
             create: value("create") == true,
-        })
+        }
     }
 }
 
@@ -122,7 +120,7 @@ fn value_of(objects: &[Built], source: &Node) -> Result<Node, Problem> {
     });
     let value =
         value.ok_or_else(|| Wrong(format!("fieldPath {path} is missing for the source of a replacement")))?;
-    let options = Options::of(source)?;
+    let options = Options::of(source);
     if options.delimiter.is_empty() && options.index == 0 {
         return Ok(value.clone());
     }
@@ -308,6 +306,10 @@ impl Writing<'_> {
                 items.iter_mut().filter(|item| is_meant(item)).try_for_each(|item| self.go(item, rest, None))
             }
             (_, Data::Null) => Err(Unknown("a path of it leads through null".to_owned())),
+            // Newer versions of kustomize look into texts that are YAML themselves.
+            (_, Data::Text(text, _)) if yaml::holds_structure(text) => {
+                Err(Unknown("a path of it leads into a text".to_owned()))
+            }
             _ => Err(Wrong("wrong node kind on the path of a replacement".to_owned())),
         }
     }

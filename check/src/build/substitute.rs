@@ -1,11 +1,12 @@
-//! Substitutes `${…}` as Flux does after a build: the variables of `spec.postBuild` of a Kustomization, in the syntax
-//! of drone/envsubst.
+//! Substitutes `${…}` as Flux does after a build: the variables of `spec.postBuild` of a Kustomization.
 //!
 //! **Invariant:** Unknown variables are left as they are written.
 
 use std::collections::BTreeMap;
 
-use gatehouse_inventory::yaml::{self, Data, Node, Style};
+use gatehouse_inventory::yaml::{Data, Node};
+
+use super::{Failure, envsubst, filled::refilled};
 
 /// The known variables.
 #[derive(Debug, Clone, Default)]
@@ -15,94 +16,150 @@ pub(crate) struct Variables {
     pub(crate) others: bool,
 }
 
-/// Substitutes the known variables.
-pub(crate) fn substitute(node: &mut Node, variables: &Variables) {
+impl Variables {
+    /// `None` if the value is unknown; empty if there is no such variable.
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        match self.known.get(name) {
+            Some(value) => Some(value),
+            None if self.others => None,
+            None => Some(""),
+        }
+    }
+}
+
+/// Substitutes the known variables; fails where Flux would refuse the object.
+pub(crate) fn substitute(node: &mut Node, variables: &Variables) -> Result<(), Failure> {
+    let at = node.at;
     match &mut node.data {
-        Data::List(items) => items.iter_mut().for_each(|item| substitute(item, variables)),
-        Data::Map(entries) => {
-            for entry in entries {
-                if entry.key.contains("${") {
-                    entry.key = filled(&entry.key, variables).into();
-                }
-                substitute(&mut entry.value, variables);
+        Data::List(items) => items.iter_mut().try_for_each(|item| substitute(item, variables)),
+        Data::Map(entries) => entries.iter_mut().try_for_each(|entry| {
+            if entry.key.contains('$') {
+                let failure = |message: &str| Failure { at: entry.at, message: message.to_owned() };
+                entry.key = envsubst::evaluate(&entry.key, variables).map_err(failure)?.into();
             }
-        }
+            substitute(&mut entry.value, variables)
+        }),
         Data::Text(text, style) if text.contains('$') => {
-            let filled = filled(text, variables);
-            if *filled == **text {
-                return;
-            }
-            // Flux substitutes in the text of the whole object, from which kustomize has dropped the original quotes,
-            // so a value may become a number.
-            node.data = match style {
-                Style::Plain | Style::Quoted if !filled.contains("${") => yaml::plain(&filled),
-                style => Data::Text(filled.into(), *style),
+            let failure = |message: String| Failure { at, message };
+            let fill = |text: &str| {
+                envsubst::evaluate(text, variables)
+                    .map_err(|why| format!("variable substitution failed: {why}"))
             };
+            let filled = fill(text).map_err(failure)?;
+            node.data = match refilled(text, *style, at, fill) {
+                Ok(data) => data,
+                // What is not known may make YAML of it.
+                Err(_) if variables.others => Data::Text(filled.into(), *style),
+                Err(message) => return Err(failure(message)),
+            };
+            Ok(())
         }
-        _ => {}
+        _ => Ok(()),
     }
 }
 
-fn filled(text: &str, variables: &Variables) -> String {
-    let mut filled = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        filled.push_str(&rest[..at]);
-        let tail = &rest[at..];
-        if let Some(escaped) = tail.strip_prefix("$$") {
-            filled.push('$');
-            rest = escaped;
-            // `$${x}` is an escape for `${x}`.
-            if let Some(end) = escaped.strip_prefix('{').and_then(|_| escaped.find('}')) {
-                filled.push_str(&escaped[..=end]);
-                rest = &escaped[end + 1..];
-            }
-            continue;
-        }
-        let Some(expression) =
-            tail.strip_prefix("${").and_then(|inner| inner.find('}').map(|end| &inner[..end]))
-        else {
-            filled.push('$');
-            rest = &tail[1..];
-            continue;
-        };
-        rest = &tail[expression.len() + 3..];
-        if let Some(value) = value(expression, variables) {
-            filled.push_str(&value);
-        } else {
-            filled.push_str("${");
-            filled.push_str(expression);
-            filled.push('}');
-        }
-    }
-    filled.push_str(rest);
-    filled
-}
+#[cfg(test)]
+mod tests {
+    use gatehouse_inventory::yaml::{self, At};
+    use serde_json::{Value, json};
 
-/// `None` if the value is unknown here.
-fn value(expression: &str, variables: &Variables) -> Option<String> {
-    let end = expression
-        .find(|character: char| !character.is_ascii_alphanumeric() && character != '_')
-        .unwrap_or(expression.len());
-    let (name, operator) = expression.split_at(end);
-    if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) {
-        return None;
+    use super::*;
+
+    fn variables(others: bool) -> Variables {
+        let known = [
+            ("A", "one"),
+            ("B", "team-a"),
+            ("E", ""),
+            ("H", "Hello World"),
+            ("L", "[x, z]"),
+            ("M", "{a: 1}"),
+            ("N", "12"),
+            ("Q", "it's"),
+            ("S", "a.b.c"),
+            ("T", "true"),
+            ("C", "a: b"),
+            ("X", "#x"),
+        ];
+        let known = known.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Variables { known, others }
     }
-    let known = variables.known.get(name);
-    if known.is_none() && variables.others {
-        return None;
+
+    fn substituted(text: &str, others: bool) -> Result<Value, String> {
+        let mut node = yaml::load(&json!({"v": text}).to_string(), At::default()).unwrap().unwrap();
+        substitute(&mut node, &variables(others)).map_err(|failure| failure.message)?;
+        Ok(node.to_value()["v"].clone())
     }
-    let known = known.map(String::as_str).unwrap_or_default();
-    let or = |default: &str| if known.is_empty() { default.to_owned() } else { known.to_owned() };
-    Some(match operator {
-        "" => known.to_owned(),
-        "^^" => known.to_uppercase(),
-        ",," => known.to_lowercase(),
-        _ => {
-            let default =
-                [":=", ":-", "=", "-"].iter().find_map(|operator_text| operator.strip_prefix(operator_text));
-            // A default with nested variables, and functions that are not used in governed fields.
-            or(default.filter(|default| !default.contains("${"))?)
+
+    /// The expected values are those of Flux's own library.
+    #[test]
+    fn expressions_have_the_values_that_flux_gives_them() {
+        for (text, expected) in [
+            ("${A}", json!("one")),
+            ("a ${A}-${B} b", json!("a one-team-a b")),
+            ("$A $$ $", json!("$A $ $")),
+            ("$${A} $$${A}", json!("${A} $one")),
+            ("${nope}", json!(null)),
+            ("x${nope}", json!("x")),
+            ("${E:=10m}", json!("10m")),
+            ("${E:-${nope:=${B}}}", json!("team-a")),
+            ("${A:=x}", json!("one")),
+            ("${E=x}", json!("x")),
+            ("${E:+x}${E:?y}", json!("xy")),
+            ("${#B}", json!(6)),
+            ("${B^}${B^^}${H,}${H,,}", json!("Team-aTEAM-Ahello Worldhello world")),
+            ("${B:1}", json!("eam-a")),
+            ("${B:-2}", json!("team-a")),
+            ("${B:1:2}", json!("ea")),
+            ("${B:9}", json!(null)),
+            ("${B:x}", json!("team-a")),
+            ("${S/./-}", json!("a-b.c")),
+            ("${S//./-}", json!("a-b-c")),
+            ("${S//./}", json!("abc")),
+            ("${B/#team/t}", json!("t-a")),
+            ("${B/%a/b}", json!("team-b")),
+            ("${S#*.}", json!("b.c")),
+            ("${S##*.}", json!("c")),
+            ("${S%.*}", json!("a.b")),
+            ("${S%%.*}", json!("a")),
+            ("${S%x}", json!("a.b.c")),
+            // As a part of the text of the object, values may become something else.
+            ("${N}", json!(12)),
+            ("${T}", json!(true)),
+            ("${L}", json!(["x", "z"])),
+            ("${M}", json!({"a": 1})),
+            ("${X}", json!(null)),
+            ("a ${X}", json!("a")),
+            ("${Q}", json!("it's")),
+            (": ${N}", json!(": 12")),
+            ("{${N}", json!("{12")),
+            ("a\n${N}\n", json!("a\n12\n")),
+        ] {
+            assert_eq!(substituted(text, false), Ok(expected), "{text}");
         }
-    })
+    }
+
+    #[test]
+    fn what_flux_refuses_is_an_error() {
+        for text in ["${A", "${}", "${A-x}", "${A!}", "${ A}", "${A#}", "${A/x}", "${A:=x", "${C}", ": ${Q}"]
+        {
+            assert!(substituted(text, false).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_depends_on_an_unknown_variable_stays() {
+        for (text, expected) in [
+            ("${nope}", "${nope}"),
+            ("${A} ${nope:=x}", "one ${nope:=x}"),
+            ("${E:=${nope}}", "${E:=${nope}}"),
+            ("${A:=${nope}}", "one"),
+            ("${nope}: ${N}", "${nope}: 12"),
+            // It may begin a quoted text.
+            ("${nope}[ ${C} ]", "${nope}[ a: b ]"),
+            // Patterns of these forms are not known here.
+            ("${A#[o]}", "${A#[o]}"),
+        ] {
+            assert_eq!(substituted(text, true), Ok(json!(expected)), "{text}");
+        }
+    }
 }

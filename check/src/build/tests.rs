@@ -118,7 +118,7 @@ spec: {replicas: 2, template: {spec: {template: {spec: {containers: [{name: game
 ";
 
 /// Each is the remainder of a kustomization that is added to [`BASE`].
-const FEATURES: [&str; 48] = [
+const FEATURES: [&str; 52] = [
     "namespace: other\n",
     "namePrefix: pre-\n",
     "nameSuffix: -post\n",
@@ -167,6 +167,10 @@ const FEATURES: [&str; 48] = [
     "patches:\n- target: {kind: HelmRelease}\n  patch: |\n    apiVersion: helm.toolkit.fluxcd.io/v2\n    kind: HelmRelease\n    metadata: {name: _}\n    spec: {values: {nothing: {a: b}, list: {c: d}}}\n",
     "replacements:\n- source: {kind: HelmRelease, fieldPath: spec.interval}\n  targets:\n  - select: {kind: HelmRelease}\n    fieldPaths: [spec.interval.deep]\n    options: {create: true}\n",
     "replacements:\n- source: {kind: HelmRelease, fieldPath: spec.interval}\n  targets:\n  - select: {kind: HelmRelease}\n    fieldPaths: [spec.values.list.deep]\n",
+    "replacements:\n- source: {kind: HelmRelease, fieldPath: spec.interval, options: {encoding: base64}}\n  targets:\n  - select: {kind: Kustomization}\n    fieldPaths: [spec.interval]\n    options: {encoding: hex, create: true}\n",
+    "generatorOptions: {labels: {all: x}, annotations: {kustomize.toolkit.fluxcd.io/substitute: disabled}, disableNameSuffixHash: true}\nconfigMapGenerator:\n- name: made\n  literals: [a=b]\n  options: {labels: {own: it}}\n",
+    "configurations: [references.yaml]\nnamePrefix: pre-\n",
+    "commonAnnotations: {who: z}\nlabels:\n- pairs: {team: x}\n  includeTemplates: true\n",
 ];
 
 fn tree(overlay: &str, resources: bool) -> Vec<(String, String)> {
@@ -192,6 +196,10 @@ fn tree(overlay: &str, resources: bool) -> Vec<(String, String)> {
         file(
             "over/replacement.yaml",
             "- source: {kind: Kustomization, name: two, fieldPath: spec.postBuild.substitute.A}\n  targets:\n  - select: {kind: HelmRelease, name: three}\n    fieldPaths: [spec.values.image.tag]\n  - select: {kind: Fleet}\n    fieldPaths: [spec.replicas]\n",
+        ),
+        file(
+            "over/references.yaml",
+            "nameReference:\n- kind: ConfigMap\n  version: v1\n  fieldSpecs: [{path: spec/valuesFrom/name, kind: HelmRelease}]\n",
         ),
         file("over/settings.env", "# settings\nx=1\ny=two words\n"),
         file(
@@ -311,5 +319,26 @@ fn random_overlays_of_overlays_are_built_as_kustomize_builds_them() {
         files.push(("component2/kustomization.yaml".to_owned(), top[7].1.clone()));
         files.push(("component2/extra.yaml".to_owned(), top[8].1.replace("name: extra", "name: extra2")));
         compare(&files, "top");
+    }
+}
+
+#[test]
+fn a_patch_cannot_copy_an_object_into_itself_without_bound() {
+    let copies = |path: fn(u32) -> String| {
+        let copy = |n: u32| format!("    - {{op: copy, from: /spec, path: /spec{}}}\n", path(n));
+        (0..25).map(copy).collect::<String>()
+    };
+    let deeper: String = (0..16)
+        .map(|n| "/x".repeat(1 << n))
+        .fold("    - {op: add, path: /spec/x, value: {}}\n".to_owned(), |patch, path| {
+            patch + &format!("    - {{op: copy, from: /spec, path: /spec{path}}}\n")
+        });
+    for patch in [copies(|n| format!("/x{n}")), deeper] {
+        let kustomization =
+            format!("resources: [base.yaml]\npatches:\n- target: {{name: two}}\n  patch: |\n{patch}");
+        let files = [("a/base.yaml", BASE.to_owned()), ("a/kustomization.yaml", kustomization)];
+        let root = write(&files.map(|(path, text)| (path.to_owned(), text)));
+        let error = built(root.path(), "a").expect_err("too large");
+        assert!(error.contains("the object becomes too large"), "{error}");
     }
 }

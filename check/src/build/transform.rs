@@ -108,7 +108,11 @@ fn image(container: &mut Node, images: &[Node]) {
 
 /// The ConfigMap of an item of `configMapGenerator`, under its name in the generator: the hash suffix of kustomize does
 /// not matter here.
-pub(crate) fn config_map(generator: &Node, mut text: impl FnMut(&str) -> Option<String>) -> Option<Built> {
+pub(crate) fn config_map(
+    generator: &Node,
+    options: Option<&Node>,
+    mut text: impl FnMut(&str) -> Option<String>,
+) -> Option<Built> {
     let (name, at) = (generator.str_of("name")?, generator.at);
     let mut node = Node::map(at);
     node.set("apiVersion", at, Node::text("v1", at));
@@ -117,6 +121,13 @@ pub(crate) fn config_map(generator: &Node, mut text: impl FnMut(&str) -> Option<
     metadata.set("name", at, Node::text(name, at));
     if let Some(namespace) = generator.str_of("namespace") {
         metadata.set("namespace", at, Node::text(namespace, at));
+    }
+    for options in options.into_iter().chain(generator.get("options")) {
+        for field in ["labels", "annotations"] {
+            for pair in options.get(field).map(Node::entries).unwrap_or_default() {
+                metadata.child(field, pair.at).set(&pair.key, pair.at, pair.value.clone());
+            }
+        }
     }
     let data = node.child("data", at);
     let texts = |field: &str| generator.get(field).map(Node::items).unwrap_or_default();

@@ -89,10 +89,10 @@ pub(super) fn differences(expect: &Expect, decided: &Decided) -> Vec<String> {
         for broken in
             decided.broken.iter().filter(|broken| !expected.iter().any(|expected| is(expected, broken)))
         {
-            lines.push(format!("+ {}", told(broken)));
+            lines.push(format!("+ {}", broken_text(broken)));
         }
     } else if !lines.is_empty() {
-        lines.extend(decided.broken.iter().map(|broken| format!("+ {}", told(broken))));
+        lines.extend(decided.broken.iter().map(|broken| format!("+ {}", broken_text(broken))));
     }
     if let Some(expected) = &expect.object {
         match &decided.object {
@@ -123,7 +123,7 @@ fn described(Violation { policy, rule, field, message }: &Violation) -> String {
     text
 }
 
-fn told(Broken { policy, rule, field, message, .. }: &Broken) -> String {
+fn broken_text(Broken { policy, rule, field, message, .. }: &Broken) -> String {
     let colon = if field.is_empty() { "" } else { ": " };
     format!("{policy}/{rule}: {field}{colon}{message}")
 }

@@ -106,7 +106,7 @@ fn judged(
             .map_err(|error| format!("what policies fill in does not apply: {error}"))?;
     }
     let case = Case { object: written.as_ref(), ..asked };
-    let deps = Around::of(world, request, written.as_ref());
+    let deps = RelatedObjects::of(world, request, written.as_ref());
     let mut broken = Vec::new();
     if let Some(name) = freeze::forged(&policies, &case).filter(|_| !is_scale) {
         broken.push(Broken {
@@ -188,13 +188,13 @@ fn others(world: &World, request: &Request<'_>) -> Vec<LiveObject> {
 }
 
 /// The objects that an object depends on: dependencies, Fleets and owners.
-struct Around {
+struct RelatedObjects {
     graph: Graph,
     /// By plural name, namespace and name of objects of Agones: the UID, and whether it orphans its dependents.
     owners: HashMap<(&'static str, String, String), (String, bool)>,
 }
 
-impl Around {
+impl RelatedObjects {
     fn of(world: &World, request: &Request<'_>, object: Option<&Subject>) -> Self {
         let objects = others(world, request);
         let mut owners = HashMap::new();
@@ -215,7 +215,7 @@ impl Around {
     }
 }
 
-impl Dependencies for Around {
+impl Dependencies for RelatedObjects {
     fn depends_on(&self, of: &ObjectName) -> Option<Vec<ObjectName>> {
         self.graph.depends_on(of)
     }

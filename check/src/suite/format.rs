@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use gatehouse_apiservice::UserInfo;
 use gatehouse_policy::{Operation, Verb};
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The API group of PolicyTests.
@@ -70,12 +71,12 @@ pub(super) struct Case {
     /// The replicas that `kubectl scale` requests for the old object.
     #[serde(default)]
     pub(super) scale: Option<i64>,
-    #[serde(default, deserialize_with = "operation")]
+    #[serde(default)]
     pub(super) operation: Option<Operation>,
     #[serde(default)]
     pub(super) user_info: Option<UserInfo>,
     /// The verbs of `rules.verbs`, and `exempt`, that the user is authorized for.
-    #[serde(default, deserialize_with = "verbs")]
+    #[serde(default)]
     pub(super) authorized: Vec<Verb>,
     #[serde(default)]
     pub(super) field_manager: Option<String>,
@@ -90,15 +91,6 @@ pub(super) struct Case {
 pub(super) enum Object {
     File(String),
     Inline(Value),
-}
-
-/// The user of the request, as in an AdmissionReview.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct UserInfo {
-    pub(super) username: String,
-    #[serde(default)]
-    pub(super) groups: Vec<String>,
 }
 
 /// The expected outcome of a request.
@@ -143,39 +135,4 @@ pub(super) struct Violation {
     /// A part of the message.
     #[serde(default)]
     pub(super) message: Option<String>,
-}
-
-fn operation<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Operation>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "UPPERCASE")]
-    enum Word {
-        Create,
-        Update,
-        Delete,
-    }
-    Ok(Option::<Word>::deserialize(deserializer)?.map(|word| match word {
-        Word::Create => Operation::Create,
-        Word::Update => Operation::Update,
-        Word::Delete => Operation::Delete,
-    }))
-}
-
-fn verbs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Verb>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "lowercase")]
-    enum Word {
-        Suspend,
-        Resume,
-        Reconcile,
-        Exempt,
-    }
-    let words = Vec::<Word>::deserialize(deserializer)?.into_iter();
-    Ok(words
-        .map(|word| match word {
-            Word::Suspend => Verb::Suspend,
-            Word::Resume => Verb::Resume,
-            Word::Reconcile => Verb::Reconcile,
-            Word::Exempt => Verb::Exempt,
-        })
-        .collect())
 }

@@ -73,9 +73,10 @@ pub fn junit(tested: &Tested, out: &mut impl Write) -> io::Result<()> {
         case(out, &spot.path, "input", Some(("error", &format!("{spot}: {message}"), "")))?;
     }
     for result in &tested.results {
-        let told = format!("{}: {}", result.spot, result.differences.first().map_or("", String::as_str));
+        let difference =
+            format!("{}: {}", result.spot, result.differences.first().map_or("", String::as_str));
         let all = result.differences.join("\n");
-        let outcome = (!result.differences.is_empty()).then_some(("failure", &*told, &*all));
+        let outcome = (!result.differences.is_empty()).then_some(("failure", &*difference, &*all));
         case(out, &result.test, &result.case, outcome)?;
     }
     writeln!(out, "  </testsuite>\n</testsuites>")

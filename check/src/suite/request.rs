@@ -1,6 +1,7 @@
 //! Turns a case into a request: reads its objects, and rejects cases that could not fail.
 
-use gatehouse_policy::{Kind, Operation, Scaling, User};
+use gatehouse_apiservice::UserInfo;
+use gatehouse_policy::{Kind, Operation, Scaling};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -22,7 +23,6 @@ use gatehouse_inventory::{
 
 /// The user of a request, unless a case sets one.
 const SOMEBODY: &str = "somebody";
-const AUTHENTICATED: &str = "system:authenticated";
 
 /// The request.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(super) struct Request<'a> {
     /// The existing object.
     pub(super) old: Option<Value>,
     pub(super) scaling: Option<Scaling>,
-    pub(super) user: User,
+    pub(super) user: UserInfo,
     pub(super) now: Timestamp,
 }
 
@@ -90,14 +90,14 @@ impl<'a> Request<'a> {
         }
         world.selects(&namespace).map_err(|message| problem(field, &message))?;
         let user = match &case.user_info {
-            Some(user) => User { name: user.username.clone(), groups: user.groups.clone() },
-            None => User { name: SOMEBODY.to_owned(), groups: vec![AUTHENTICATED.to_owned()] },
+            Some(user) => user.clone(),
+            None => UserInfo { name: SOMEBODY.to_owned(), ..UserInfo::default() }.authenticated(),
         };
-        let said = case.now.or(suite.test.now);
-        if said.is_none() && world.has_freezes() {
+        let given = case.now.or(suite.test.now);
+        if given.is_none() && world.has_freezes() {
             return Err(problem("", &"now: Required value: a policy has freezes"));
         }
-        let now = said.unwrap_or(now);
+        let now = given.unwrap_or(now);
         Ok(Self { case, id, namespace, kind, operation, object, old, scaling, user, now })
     }
 }

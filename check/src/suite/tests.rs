@@ -101,22 +101,22 @@ fn what_is_as_expected_passes() {
 fn what_differs_is_told_like_a_diff() {
     let case =
         |expect: &str| format!("- name: c\n  object: objects.yaml#Kustomization/b\n  expect: {{{expect}}}\n");
-    let told = "+ p/interval: spec.interval: 1s is shorter than the 1m that the policy asks for";
+    let message = "+ p/interval: spec.interval: 1s is shorter than the 1m that the policy asks for";
     let start = |lines: Vec<String>| {
         lines.into_iter().map(|line| line.chars().take(30).collect::<String>()).collect::<Vec<_>>()
     };
-    let told = &told[..30];
+    let message = &message[..30];
     assert_eq!(
         start(differences(&case("decision: Allowed"))),
-        ["decision: expected Allowed, got", told].map(|line| line.chars().take(30).collect::<String>())
+        ["decision: expected Allowed, got", message].map(|line| line.chars().take(30).collect::<String>())
     );
     assert_eq!(
         start(differences(&case("decision: Denied, violations: [{rule: prune}]"))),
-        ["- */prune", told]
+        ["- */prune", message]
     );
     // Every violation must be expected, and every expected one must match.
     let both = "decision: Denied, violations: [{rule: interval, message: other}]";
-    assert_eq!(start(differences(&case(both))), ["- */interval: … other …", told]);
+    assert_eq!(start(differences(&case(both))), ["- */interval: … other …", message]);
     assert_eq!(differences(&case("decision: Denied")), [""; 0]);
     assert_eq!(
         differences(&case("decision: Denied, object: {spec: {prune: false, interval: 1s, timeout: 5m}}")),
@@ -259,7 +259,7 @@ cases:
     let tested = run(folder.path(), None);
     assert_eq!((tested.exit_code(), tested.results.len()), (0, 6), "{tested:#?}");
     // The inputs that a policy requires must exist.
-    for (without, told) in [
+    for (without, message) in [
         (
             "existing: [params.yaml]\n",
             "p takes parameters from the ConfigMap gatehouse-system/params, which is in no file",
@@ -271,7 +271,7 @@ cases:
     ] {
         std::fs::write(folder.path().join("t.yaml"), suite.replace(without, "")).expect("can be written");
         let tested = run(folder.path(), None);
-        assert!(tested.exit_code() == 2 && tested.problems[0].message.contains(told), "{tested:#?}");
+        assert!(tested.exit_code() == 2 && tested.problems[0].message.contains(message), "{tested:#?}");
     }
 }
 
@@ -282,7 +282,7 @@ fn a_test_that_cannot_fail_is_an_error() {
     let with = |expect: &str| {
         case(&format!("- name: c\n  object: objects.yaml#Kustomization/b\n  expect: {{{expect}}}\n"))
     };
-    for (told, expected) in [
+    for (message, expected) in [
         (
             with("decision: Denied, violations: [{rule: intervall}]"),
             "9:44: cases[0].expect.violations[0].rule: no policy has a rule \"intervall\": there is interval, prune, verbs, cel[0], reserved",
@@ -375,7 +375,7 @@ fn a_test_that_cannot_fail_is_an_error() {
             "10:3: cases[1].name: another case is named \"one\" too",
         ),
     ] {
-        assert_eq!(told, expected);
+        assert_eq!(message, expected);
     }
     let none = run(folder(&format!("{HEAD}{PASSING}")).path(), Some("nothing"));
     assert_eq!(

@@ -58,9 +58,9 @@ impl World {
                 format!("{} takes parameters from the ConfigMap {name}, which is in no file", policy.name);
             problems.push(suite.problem("existing", message));
         }
-        let mut said = BTreeMap::new();
+        let mut labels_of = BTreeMap::new();
         for (index, namespace) in suite.test.namespaces.iter().enumerate() {
-            if said.insert(namespace.name.clone(), namespace.labels.clone()).is_some() {
+            if labels_of.insert(namespace.name.clone(), namespace.labels.clone()).is_some() {
                 let message = format!("{:?} is there already", namespace.name);
                 problems.push(suite.problem(&format!("namespaces[{index}].name"), message));
             }
@@ -68,7 +68,7 @@ impl World {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let namespaces = Namespaces::of(&files, &[], &live, &said);
+        let namespaces = Namespaces::of(&files, &[], &live, &labels_of);
         let existing = existing.objects.iter().filter_map(object).collect();
         Ok(Self { files, rulesets, namespaces, existing })
     }
