@@ -13,5 +13,4 @@ pub mod number;
 mod problem_log;
 pub mod registration;
 
-/// The field manager of all server-side applies and updates.
-pub const FIELD_MANAGER: &str = "gatehouse";
+pub use gatehouse_apiservice::FIELD_MANAGER;

@@ -19,7 +19,7 @@ impl Metrics {
         );
         let rotations = Opts::new(
             "gatehouse_certificate_rotations_total",
-            "Steps of certificate rotation that this replica carried out.",
+            "Steps of certificate rotation that this replica performed.",
         );
         let metrics = Self {
             in_sync: IntGaugeVec::new(in_sync, &["object"]).expect("a name and a label"),

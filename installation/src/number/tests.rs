@@ -68,8 +68,8 @@ async fn no_two_replicas_have_one_number() {
     assert_eq!(numbers, (0..16).collect::<Vec<_>>());
     let mut late = replica(&api, "one too many", 16);
     sleep(LONG).await;
-    let told = late.claim_state.borrow().clone();
-    assert!(matches!(&told, ClaimState::Unclaimed(reason) if reason.contains("16")), "{told:?}");
+    let reported = late.claim_state.borrow().clone();
+    assert!(matches!(&reported, ClaimState::Unclaimed(reason) if reason.contains("16")), "{reported:?}");
     // When a replica ends, the late one gets its number after the claim has expired.
     let first = replicas.swap_remove(0);
     let ClaimState::Claimed(had) = *first.claim_state.borrow() else { panic!("claimed before") };
@@ -144,9 +144,9 @@ async fn without_the_right_to_leases_it_is_said_why_once() {
     let api = FakeApi::new();
     let replica = replica(&api, "a", 16);
     let mut claim_state = replica.claim_state.clone();
-    let told = claim_state
+    let reported = claim_state
         .wait_for(|claim_state| claim_state.readiness().is_err_and(|reason| reason.contains("404")));
-    assert!(timeout(LONG, told).await.is_ok());
+    assert!(timeout(LONG, reported).await.is_ok());
     // Each Lease fails with another message, but only the first one is reported.
     assert!(timeout(LONG, claim_state.changed()).await.is_err(), "{:?}", *claim_state.borrow());
 }
