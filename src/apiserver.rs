@@ -4,13 +4,19 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use gatehouse_apiserver::{
+    actions::ActionParts,
     clock::{Clock, REPLICAS},
+    clusters::ClusterParts,
     engine,
-    server::{Parts, Running},
+    server::{Parts, RemoteClusters, Running},
 };
 use gatehouse_apiservice::{client::random, registration};
-use gatehouse_inventory::source::Watch;
+use gatehouse_inventory::{
+    catalogue::HISTORY_ENTRIES,
+    source::{Watch, WatchSettings},
+};
 use gatehouse_serving::{metrics::RequestMetrics, review, server::ServerBuilder};
+use http::Uri;
 
 use crate::{
     flags::{self, Authentication, LimitArgs, Replicas, Serving, Upstream},
@@ -35,6 +41,14 @@ pub(crate) struct Args {
     /// File with kinds to observe in addition to the built-in ones, or instead of some. May be repeated.
     #[arg(long, value_name = "FILE")]
     catalogue_file: Vec<PathBuf>,
+    /// Do not observe Pods. Problems then end at what owns the Pods, and do not tell which container fails and why. Saves
+    /// the watch of the kind that has the most objects and changes most often.
+    #[arg(long)]
+    without_pods: bool,
+    /// How many entries of the history of each Flux object fluxhistories show: the newest, and of the others the last good
+    /// one and the first failure. Controllers keep five. Each takes about 0.6 KiB.
+    #[arg(long, value_name = "NUMBER", default_value_t = HISTORY_ENTRIES, value_parser = clap::value_parser!(u8).range(1..=8))]
+    history_entries: u8,
     /// Number of this replica, 0 to 15; must be unique, so that no two replicas create the same resourceVersion.
     /// Default: a number held by a Lease, or a random one outside of a pod if neither --lease-namespace nor
     /// --tls-secret is set.
@@ -54,6 +68,10 @@ pub(crate) struct Args {
     flux_resource_metrics: bool,
 
     #[command(flatten)]
+    actions: ActionArgs,
+    #[command(flatten)]
+    clusters: ClusterArgs,
+    #[command(flatten)]
     upstream: Upstream,
     #[command(flatten)]
     replicas: Replicas,
@@ -67,17 +85,76 @@ pub(crate) struct Args {
     observing: Observing,
 }
 
+/// Flags about what Gatehouse writes.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Actions")]
+struct ActionArgs {
+    /// Serve the subresources that reconcile, suspend and resume Flux objects. The account of this process needs the
+    /// rights that `gatehouse manifests actions` prints.
+    #[arg(long)]
+    enable_actions: bool,
+    /// URL of Flux's notification-controller, which gets an event of each action for its Alerts, for example
+    /// http://notification-controller.flux-system.svc.cluster.local./
+    #[arg(long, value_name = "URL", value_parser = http_url, requires = "enable_actions")]
+    events_addr: Option<Uri>,
+}
+
+/// Flags about other clusters.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Remote clusters")]
+struct ClusterArgs {
+    /// Namespace with Secrets that register remote clusters, which are then shown, too, to users who may get
+    /// clusterhealths/NAME. Each has the label gatehouse.dev/cluster with the cluster's NAME, and a kubeconfig with one
+    /// context and a token or a client certificate under the key value. The account of this process needs the rights
+    /// that `gatehouse manifests clusters` prints here, and those of the ClusterRole gatehouse-apiserver in each remote
+    /// cluster.
+    #[arg(long, value_name = "NAMESPACE", value_parser = flags::object_name)]
+    cluster_secrets_namespace: Option<String>,
+}
+
+/// How often a remote cluster is asked for a sign of life. The local one is asked twice as often.
+const REMOTE_HEARTBEAT: Duration = Duration::from_secs(10);
+
+impl ClusterArgs {
+    fn parts(&self, client: &kube::Client, server: Uri, watching: &WatchSettings) -> RemoteClusters<Watch> {
+        let settings = WatchSettings { heartbeat: REMOTE_HEARTBEAT, ..watching.clone() };
+        match self.cluster_secrets_namespace.clone() {
+            Some(namespace) => RemoteClusters::Registered(Box::new(ClusterParts {
+                client: client.clone(),
+                server,
+                namespace,
+                settings,
+            })),
+            None => RemoteClusters::None,
+        }
+    }
+}
+
+/// Parses the URL of a server without TLS, as notification-controller is.
+fn http_url(text: &str) -> Result<Uri, String> {
+    let url: Uri = text.parse().map_err(|error| format!("{error}"))?;
+    if url.scheme_str() != Some("http") || url.authority().is_none() {
+        return Err("must be a URL that begins with http://".to_owned());
+    }
+    Ok(url)
+}
+
 /// Serves until SIGTERM or SIGINT.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let end = EndSignals::listen().received();
     tokio::pin!(end);
     let mut catalogue = flags::catalogue(&args.catalogue_file)?;
     let metrics = Arc::new(RequestMetrics::new(&engine::served_resources()));
+    catalogue = catalogue.with_history_entries(args.history_entries);
+    if args.without_pods {
+        catalogue = catalogue.without_pods();
+    }
     if args.flux_resource_metrics {
         catalogue = catalogue.with_flux_texts();
     }
     let observers = args.observing.observers(&metrics, "gatehouse-apiserver")?;
     let config = args.upstream.config().await?;
+    let server = config.cluster_url.clone();
     let client =
         kube::Client::try_from(config.clone()).context("cannot create a client from the kubeconfig")?;
     let review = review::client(config).context("cannot create a client for access reviews")?;
@@ -87,6 +164,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         () = &mut end => return Ok(()),
     };
     let authorizer = args.authentication.authorizer(review.clone(), &metrics);
+    let actions = args.actions.enable_actions.then(|| ActionParts {
+        client: review.clone(),
+        identity: args.replicas.identity(),
+        events_address: args.actions.events_addr.clone(),
+    });
     let mut tasks = ReplicaTasks::new(review, &args.replicas);
     let clock = Arc::new(args.clock());
     if args.is_numbered_by_lease() {
@@ -97,12 +179,17 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     if let Some(settings) = args.serving.own.settings(&namespace, registration::NAME)? {
         keys = tasks.certificates(&args.replicas.lease(registration::NAME), settings, &keys, &metrics);
     }
+    let source =
+        Watch::with_settings(client.clone(), args.upstream.watching().within(args.resume_window / 2));
     let parts = Parts {
         cluster: args.cluster_name.into(),
         catalogue,
         flux_series: args.flux_resource_metrics,
+        clusters: args.clusters.parts(&client, server, &args.upstream.watching()),
+        actions,
         checks: tasks.checks.into_iter().chain(args.authentication.readiness_check(&authenticator)).collect(),
-        source: Watch::with_settings(client, args.upstream.watching().within(args.resume_window / 2)),
+        rbac: Some(source.upstream()),
+        source,
         clock,
         server: ServerBuilder {
             address: args.serving.address(),

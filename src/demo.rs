@@ -2,10 +2,11 @@
 //! cluster, on loopback, with certificates made on the spot.
 
 mod example;
+mod named;
 mod snapshot;
-mod tables;
 
 use std::{
+    ffi::{OsStr, OsString},
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -17,14 +18,15 @@ use anyhow::Context;
 use gatehouse_apiserver::{
     clock::Clock,
     engine,
-    server::{Parts, Running},
+    server::{Parts, RemoteClusters, Running},
 };
 use gatehouse_apiservice::kubeconfig::{self, Access};
 use gatehouse_certs::{
     issue::{Authority, KeyPair, Leaf, Usage},
     load,
 };
-use gatehouse_inventory::source::Snapshot;
+use gatehouse_inventory::{Mode, Registration, source::Snapshot};
+use gatehouse_plugin::ConnectionArgs;
 use gatehouse_serving::{
     authn::{AuthenticationConfig, Authenticator, CaBundle},
     authz::Authorizer,
@@ -39,13 +41,18 @@ use rustix::process::Pid;
 use tempfile::TempDir;
 use tokio::{signal::unix::SignalKind, sync::watch};
 
-use self::snapshot::Folder;
-use crate::flags;
-use crate::signals::{self, EndSignals};
+use self::{named::Named, snapshot::Folder};
+use crate::{
+    flags, plugin,
+    signals::{self, EndSignals},
+};
 
 /// The user's certificate and the server's are thrown away with the process.
 const LIFETIME: Duration = Duration::from_hours(24 * 365);
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// Views that are printed without a command: the README's, and what only some clusters have.
+const SHOWN: [&str; 5] =
+    ["fluxsummaries", "clusterhealths", "problems", "gameserversummaries", "tenantusages"];
 
 /// Serve an example cluster, or a folder of manifests, on this machine
 ///
@@ -55,9 +62,10 @@ const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 pub(crate) struct Args {
     /// Folder or file of YAML or JSON manifests to serve instead of the example, or `-` for standard input
     /// (`kubectl get kustomizations,helmreleases -A -o yaml | gatehouse demo --snapshot -`). A repository with
-    /// kustomizations is served as it would be applied. Changes are picked up.
-    #[arg(long, value_name = "PATH", conflicts_with = "export")]
-    snapshot: Option<PathBuf>,
+    /// kustomizations is served as it would be applied. Changes are picked up. Several clusters: NAME=PATH for each,
+    /// of which the first, or the one without a name, is that which serves the views.
+    #[arg(long, value_name = "[NAME=]PATH", conflicts_with = "export", value_parser = Named::parse)]
+    snapshot: Vec<Named>,
     /// File with kinds to observe in addition to the built-in ones, or instead of some. May be repeated.
     #[arg(long, value_name = "FILE")]
     catalogue_file: Vec<PathBuf>,
@@ -85,33 +93,43 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         .prefix("gatehouse-demo-")
         .tempdir()
         .context("cannot create a temporary folder")?;
-    let folder = if let Some(named) = &args.snapshot {
-        Folder::of(named, scratch.path())?
-    } else {
+    let mut named = args.snapshot.clone();
+    if named.is_empty() {
         let folder = scratch.path().join("cluster");
         example::write(&folder)?;
-        Folder::of(&folder, scratch.path())?
-    };
-    let served = args.snapshot.as_deref().unwrap_or(&folder.path).display().to_string();
-    let mut running = start(&folder.path, &args.catalogue_file, args.secure_port, &scratch).await?;
+        named.push(Named { cluster: None, path: folder });
+    }
+    let clusters = named::clusters(named)?;
+    let served: Vec<_> = clusters.iter().map(|(_, path)| path.display().to_string()).collect();
+    let mut folders = Vec::new();
+    for (cluster, path) in clusters {
+        let own = scratch.path().join(format!("of-{cluster}"));
+        std::fs::create_dir(&own)?;
+        folders.push((cluster, Folder::of(&path, &own)?));
+    }
+    let mut running = start(&folders, &args.catalogue_file, args.secure_port, &scratch).await?;
     tokio::select! {
         synced = running.synced() => synced?,
         () = &mut end => return Ok(ExitCode::SUCCESS),
     }
-    // Ends with the process.
-    tokio::spawn(folder.keep());
+    // They end with the process.
+    for (_, folder) in folders {
+        tokio::spawn(folder.keep());
+    }
     let kubeconfig = scratch.path().join("kubeconfig");
     if let Some((program, arguments)) = args.command.split_first() {
-        return command(program, arguments, &kubeconfig).await;
+        let path = with_plugin(scratch.path())?;
+        return command(program, arguments, &kubeconfig, &path).await;
     }
     tokio::select! {
-        printed = tables::print(&kubeconfig) => printed?,
+        printed = print_tables(&kubeconfig) => printed?,
         () = &mut end => return Ok(ExitCode::SUCCESS),
     }
     eprintln!(
         "\nServing {} on https://{}. Try:\n\n  export KUBECONFIG={}\n  kubectl get fluxresources -A\n  \
-         kubectl get fluxdependencies -A -o wide\n  kubectl get gameserversummaries,tenantusages -A -o wide\n  kubectl explain fluxsummaries.status\n\nPress Ctrl-C to stop.",
-        served,
+         kubectl get problems -A --field-selector status.isCause=true\n  \
+         kubectl get fluxdependencies -A -o wide\n  kubectl get gameserversummaries,gamefleets,gameinstances,tenantusages -A -o wide\n  kubectl explain fluxsummaries.status\n\nPress Ctrl-C to stop.",
+        served.join(", "),
         running.address(),
         kubeconfig.display(),
     );
@@ -119,11 +137,43 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Prints the views for those who have no kubectl at hand. Asks the server as any client would.
+async fn print_tables(kubeconfig: &Path) -> anyhow::Result<()> {
+    let config = flags::kubeconfig(Some(kubeconfig), None).await?;
+    let connection = ConnectionArgs::default().connect(config)?;
+    for resource in SHOWN {
+        let table = connection.table(resource).await.with_context(|| format!("cannot list {resource}"))?;
+        // A folder of manifests need not hold game servers or quotas.
+        if !table.is_empty() {
+            println!("{}", table.render(false));
+        }
+    }
+    Ok(())
+}
+
+/// A PATH on which this executable is kubectl's plugin, too.
+fn with_plugin(scratch: &Path) -> anyhow::Result<OsString> {
+    let folder = scratch.join("bin");
+    std::fs::create_dir(&folder)?;
+    let executable = std::env::current_exe().context("cannot find this executable")?;
+    for name in plugin::NAMES {
+        std::os::unix::fs::symlink(&executable, folder.join(name))?;
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    Ok(std::env::join_paths([folder].into_iter().chain(std::env::split_paths(&path)))?)
+}
+
 /// Runs a command with KUBECONFIG set, and ends as it does.
-async fn command(program: &str, arguments: &[String], kubeconfig: &Path) -> anyhow::Result<ExitCode> {
+async fn command(
+    program: &str,
+    arguments: &[String],
+    kubeconfig: &Path,
+    path: &OsStr,
+) -> anyhow::Result<ExitCode> {
     let mut child = tokio::process::Command::new(program)
         .args(arguments)
         .env("KUBECONFIG", kubeconfig)
+        .env("PATH", path)
         .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("cannot run {program}"))?;
@@ -134,7 +184,7 @@ async fn command(program: &str, arguments: &[String], kubeconfig: &Path) -> anyh
         status = child.wait() => status,
         _ = terminate.recv() => {
             if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
-                // It may have ended by itself meanwhile.
+                // It may have exited meanwhile.
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
             }
             child.wait().await
@@ -144,12 +194,24 @@ async fn command(program: &str, arguments: &[String], kubeconfig: &Path) -> anyh
 }
 
 async fn start(
-    folder: &Path,
+    folders: &[(String, Folder)],
     catalogue_files: &[PathBuf],
     port: u16,
     scratch: &TempDir,
 ) -> anyhow::Result<Running> {
-    let source = Snapshot::open(folder)?;
+    let ((cluster, folder), others) = folders.split_first().context("nothing is to be served")?;
+    let source = Snapshot::open(&folder.path)?;
+    let remote = |(name, folder): &(String, Folder)| {
+        let registration = Registration {
+            name: name.as_str().into(),
+            origin: folder.path.display().to_string().into(),
+            refused: None,
+            expires: None,
+            mode: Mode::Snapshot,
+        };
+        anyhow::Ok((registration, Snapshot::open(&folder.path)?))
+    };
+    let others = others.iter().map(remote).collect::<anyhow::Result<Vec<_>>>()?;
     let catalogue = flags::catalogue(catalogue_files)?;
     let authority = Authority::new("gatehouse-demo")?;
     let serving = issue(&authority, "localhost", None, Usage::ServerAuth)?;
@@ -162,10 +224,13 @@ async fn start(
     let (_, configs) = watch::channel(Arc::new(authentication));
     let (_, keys) = watch::channel(load::issued(&serving)?);
     let running = Running::start(Parts {
-        cluster: "local".into(),
+        cluster: cluster.as_str().into(),
         catalogue,
         flux_series: false,
+        clusters: if others.is_empty() { RemoteClusters::None } else { RemoteClusters::Fixed(others) },
+        actions: None,
         source,
+        rbac: None,
         clock: Arc::new(Clock::new(0)),
         checks: Vec::new(),
         server: ServerBuilder {

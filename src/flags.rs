@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::Context;
-use gatehouse_apiservice::client::explain;
+use gatehouse_apiservice::{client::explain, dns};
 use gatehouse_certs::{
     issue::{Authority, Leaf, Usage},
     load,
@@ -182,10 +182,7 @@ fn connections(text: &str) -> Result<usize, String> {
 
 /// Parses the name of an object.
 pub(crate) fn object_name(text: &str) -> Result<String, String> {
-    let is_good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
-    let ends_well = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-    let ends = ends_well(text.chars().next()) && ends_well(text.chars().last());
-    if ends && text.len() <= 253 && text.chars().all(is_good) {
+    if dns::is_subdomain(text) {
         return Ok(text.to_owned());
     }
     Err("must be lower-case letters, digits, `-` and `.`, and begin and end with a letter or digit"

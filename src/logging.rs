@@ -14,7 +14,7 @@ pub(crate) struct LogArgs {
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
     /// Log level (error, warn, info, debug, trace), or directives such as `info,gatehouse_apiserver=debug`. Default:
-    /// `info`; `warn` for demo and check.
+    /// `info`; `warn` for check, demo, plugin and test.
     #[arg(long, global = true, env = "RUST_LOG", value_name = "FILTER")]
     log_level: Option<String>,
 }
@@ -27,13 +27,22 @@ enum LogFormat {
     Json,
 }
 
+/// What the flags are where there are none.
+impl Default for LogArgs {
+    fn default() -> Self {
+        Self { log_format: LogFormat::Text, log_level: std::env::var("RUST_LOG").ok() }
+    }
+}
+
 impl LogArgs {
     /// Starts logging; `quiet` is for commands whose own output is what people look at.
     pub(crate) fn install(&self, quiet: bool) -> anyhow::Result<()> {
         let default = if quiet { "warn" } else { "info" };
         let filter = self.log_level.as_deref().unwrap_or(default);
-        // The client logs whole bodies when it cannot decode them, Secrets included; errors it also returns.
-        let filter = format!("kube_client=error,{filter}");
+        // The client logs whole bodies when it cannot decode them, Secrets included; errors it also returns, and commands
+        // for people print them.
+        let client = if quiet { "off" } else { "error" };
+        let filter = format!("kube_client={client},{filter}");
         let filter = EnvFilter::try_new(&filter)
             .with_context(|| format!("--log-level: {filter:?} is not a valid log filter"))?;
         let registry = tracing_subscriber::registry().with(filter);

@@ -8,6 +8,7 @@ mod flags;
 mod logging;
 mod manifests;
 mod observing;
+mod plugin;
 mod replica;
 mod signals;
 mod test;
@@ -35,17 +36,23 @@ enum Subcommands {
     Crds(crds::Args),
     Demo(demo::Args),
     Manifests(manifests::Args),
+    Plugin(plugin::Args),
     Test(test::Args),
     Webhooks(Box<webhooks::Args>),
 }
 
 fn main() -> ExitCode {
-    let command = Command::parse();
+    let command = plugin::parse_if_named().map_or_else(Command::parse, |args| Command {
+        logging: logging::LogArgs::default(),
+        subcommand: Subcommands::Plugin(args),
+    });
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         unreachable!("nothing installs a provider before main does");
     }
-    let quiet =
-        matches!(command.subcommand, Subcommands::Demo(_) | Subcommands::Check(_) | Subcommands::Test(_));
+    let quiet = matches!(
+        command.subcommand,
+        Subcommands::Demo(_) | Subcommands::Check(_) | Subcommands::Plugin(_) | Subcommands::Test(_)
+    );
     if let Err(error) = command.logging.install(quiet) {
         eprintln!("gatehouse: {error:#}");
         return ExitCode::from(2);
@@ -67,6 +74,7 @@ fn main() -> ExitCode {
             Subcommands::Crds(args) => crds::run(&args).map(|()| ExitCode::SUCCESS),
             Subcommands::Demo(args) => demo::run(args).await,
             Subcommands::Manifests(args) => manifests::run(&args).map(|()| ExitCode::SUCCESS),
+            Subcommands::Plugin(args) => Ok(plugin::run(args).await),
             Subcommands::Test(args) => Ok(test::run(&args)),
             Subcommands::Webhooks(args) => webhooks::run(*args).await.map(|()| ExitCode::SUCCESS),
         }

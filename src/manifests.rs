@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 
 use anyhow::Context;
 use gatehouse_apiservice::registration::{
-    self, user_roles, webhook_account,
+    self, actions, clusters, user_roles, webhook_account,
     webhooks::{Address, FailurePolicy, TIMEOUT_SECONDS, Webhooks},
 };
 use gatehouse_inventory::catalogue::Catalogue;
@@ -40,6 +40,14 @@ enum Part {
     WebhooksSelfManaged,
     /// ClusterRoles for users and Prometheus: read views, policies and metrics; write policies.
     UserRoles,
+    /// ClusterRole and binding with which everybody reads mynamespaces.
+    MyNamespaces,
+    /// RBAC that actions need (--enable-actions), and ClusterRoles for users who act.
+    Actions,
+    /// The namespace of Secrets that register remote clusters, and RBAC to list these (--cluster-secrets-namespace).
+    Clusters,
+    /// For a remote cluster: the account as which it is observed, and what that may read.
+    SpokeRights,
     /// The APIService and the webhook configurations.
     Registration,
 }
@@ -71,6 +79,14 @@ impl Part {
             Self::UserRoles => {
                 user_roles::user_roles().into_iter().chain(webhook_account::user_roles()).collect()
             }
+            Self::MyNamespaces => user_roles::for_everyone().to_vec(),
+            Self::Actions => {
+                let mut objects = actions::rights(flux_kinds());
+                objects.extend(actions::user_roles(&flux_kinds()));
+                objects
+            }
+            Self::Clusters => clusters::rights(),
+            Self::SpokeRights => clusters::spoke_rights(kinds()),
             Self::Registration => registrations(),
         }
     }
@@ -79,6 +95,12 @@ impl Part {
 fn kinds() -> Vec<(String, String)> {
     let catalogue = Catalogue::builtin();
     catalogue.kinds().map(|(_, kind)| (kind.group.clone(), kind.plural.clone())).collect()
+}
+
+fn flux_kinds() -> Vec<(String, String)> {
+    let catalogue = Catalogue::builtin();
+    let flux = catalogue.kinds().filter(|(_, kind)| kind.is_flux());
+    flux.map(|(_, kind)| (kind.group.clone(), kind.plural.clone())).collect()
 }
 
 fn registrations() -> Vec<Value> {
@@ -125,7 +147,8 @@ mod tests {
 
     #[test]
     fn the_chart_has_the_current_objects() {
-        for &part in Part::value_variants() {
+        // A remote cluster has no release of the chart.
+        for &part in Part::value_variants().iter().filter(|part| **part != Part::SpokeRights) {
             let name = part.name();
             let file = format!("charts/gatehouse/files/{name}.yaml");
             let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&file));

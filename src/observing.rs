@@ -56,7 +56,7 @@ fn ratio(text: &str) -> Result<f64, String> {
 
 impl Observing {
     /// Opens what is to be written, by a process that is called `service`.
-    #[cfg_attr(not(feature = "otel"), expect(unused_variables, reason = "traces alone name who tells them"))]
+    #[cfg_attr(not(feature = "otel"), expect(unused_variables, reason = "only traces name the process"))]
     pub(crate) fn observers(
         &self,
         metrics: &RequestMetrics,

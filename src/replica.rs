@@ -51,8 +51,8 @@ impl ReplicaTasks {
         let leases = (0..registration::REPLICAS).map(registration::replica_lease);
         let (numbers, claim_state) =
             ReplicaNumbers::new(&self.client, &self.namespace, &self.identity, leases);
-        let told = claim_state.clone();
-        self.checks.push(HealthCheck::readiness("replica-number", move || told.borrow().readiness()));
+        let state = claim_state.clone();
+        self.checks.push(HealthCheck::readiness("replica-number", move || state.borrow().readiness()));
         self.background.spawn("replica number grants", grant(claim_state, clock, self.background.stop()));
         self.leases.spawn("replica number Lease", numbers.run(self.leases.stop()));
     }

@@ -23,7 +23,7 @@ Example:
       decision: Denied
       violations: [{policy: strict, rule: interval, message: shorter than 1m}]";
 
-/// Test policies and quotas: requests in files, each with the decision that is right
+/// Test policies and quotas: requests in files, each with the expected decision
 ///
 /// In the given files and folders, documents of apiVersion test.gatehouse.dev/v1alpha1 and kind PolicyTest are run. Each
 /// names policies and has cases: an object to create, to change or to delete, by whom, and the expected decision. The

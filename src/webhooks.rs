@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use gatehouse_apiservice::registration::{
-    webhook_account::NAME,
+    webhook_account::{NAME, UNMANAGED_LEASE},
     webhooks::{Address, FailurePolicy, Webhooks},
 };
 use gatehouse_serving::{metrics::RequestMetrics, pipeline::Credential, review, server::ServerBuilder};
@@ -91,6 +91,11 @@ struct AccountArgs {
     /// User name of this process in the cluster, whose own writes are not reviewed. Default: from a SelfSubjectReview.
     #[arg(long, value_name = "USER", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     own_user: Option<String>,
+    /// User name of `gatehouse apiserver` in the cluster. Its actions are judged as those of the users for whom it
+    /// writes; nobody else is believed about that. Default: the service account gatehouse-apiserver in the namespace of
+    /// this process's own service account.
+    #[arg(long, value_name = "USER", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    apiserver_user: Option<String>,
     /// kube-apiserver's --request-timeout. Reservations that were not observed 12 s after it are released; too low a
     /// value can overshoot quotas.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
@@ -112,7 +117,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         authenticator = args.authentication.authenticator(client.clone(), review.clone()) => authenticator?,
         () = &mut end => return Ok(()),
     };
-    let own_user = OwnUser::unknown(&args.accounts.flux_namespace, &args.accounts.agones_namespace);
+    let own_user = OwnUser::unknown(&args.accounts.flux_namespace, &args.accounts.agones_namespace)
+        .with_apiserver(args.accounts.apiserver_user.as_deref());
     if let Some(name) = args.accounts.own_user {
         own_user.learn(name);
     }
@@ -141,7 +147,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         own_user,
         identity: args.replicas.identity(),
         request_timeout: args.accounts.apiserver_request_timeout,
-        lease_name: args.replicas.lease(NAME),
+        lease_name: args.replicas.lease(if certificates.is_some() { NAME } else { UNMANAGED_LEASE }),
         lease_namespace,
         certificates,
     };

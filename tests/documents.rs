@@ -117,8 +117,12 @@ fn every_document_has_a_table_of_its_contents() {
 #[test]
 fn flags_of_the_command_that_documents_name_exist() {
     let mut known = BTreeSet::new();
-    for command in ["apiserver", "webhooks", "check", "demo", "manifests", "crds"] {
-        let help = Command::new(env!("CARGO_BIN_EXE_gatehouse")).args([command, "--help"]).output().unwrap();
+    let commands =
+        ["apiserver", "webhooks", "check", "demo", "manifests", "crds"].map(|command| vec![command]);
+    let of_plugin = ["why", "tree", "reconcile", "suspend", "resume", "quota", "clusters"];
+    for command in commands.into_iter().chain(of_plugin.map(|command| vec!["plugin", command])) {
+        let mut gatehouse = Command::new(env!("CARGO_BIN_EXE_gatehouse"));
+        let help = gatehouse.args(command).arg("--help").output().unwrap();
         let help = String::from_utf8(help.stdout).unwrap();
         known.extend(flags(&help).map(ToOwned::to_owned));
     }
@@ -131,6 +135,7 @@ fn flags_of_the_command_that_documents_name_exist() {
                 || line.contains("-- demo -")
                 || line.contains("gatehouse apiserver -")
                 || line.contains("gatehouse webhooks -")
+                || line.contains("kubectl gatehouse ")
         });
         for line in commands {
             // Behind the `--` of `cargo run` are the command's own.

@@ -7,7 +7,13 @@ use serde_json::Value;
 /// Every crate of the workspace, by layer. A crate may depend on those of lower layers alone.
 const LAYERS: [&[&str]; 6] = [
     &["gatehouse-apiservice", "gatehouse-certs", "gatehouse-fake-api", "gatehouse-object"],
-    &["gatehouse-inventory", "gatehouse-installation", "gatehouse-quota", "gatehouse-serving"],
+    &[
+        "gatehouse-inventory",
+        "gatehouse-installation",
+        "gatehouse-plugin",
+        "gatehouse-quota",
+        "gatehouse-serving",
+    ],
     &["gatehouse-policy"],
     &["gatehouse-apiserver", "gatehouse-check", "gatehouse-webhooks"],
     &["gatehouse"],

@@ -5,10 +5,10 @@ use std::sync::LazyLock;
 use futures::FutureExt;
 use gatehouse_apiservice::policy::{FieldError, GROUP, ReconcilePolicy, TenantQuota};
 use gatehouse_policy::{
-    Accounts, Case, Dependencies, Kind, ObjectName, Operation, Policy, Subject, User, defaults, depends_on,
+    Accounts, Case, Dependencies, Kind, ObjectName, Policy, Subject, defaults, depends_on,
 };
 use gatehouse_quota::{CompiledQuota, GroupResource, NoTemplates, Quantity, usage};
-use gatehouse_webhooks::review::{self, Answer, Request, Unreadable};
+use gatehouse_webhooks::review::{Answer, Request, Unreadable};
 use http_body_util::BodyExt;
 use serde_json::{Value, value::RawValue};
 
@@ -124,22 +124,14 @@ fn judged(request: &Request<'_>, new: Option<Value>, old: Option<Value>) {
     let Some(kind) = Kind::of_resource(&request.resource.group, &request.resource.resource) else { return };
     let subject = |object| Subject::new(kind, &request.namespace, &request.name, object);
     let (new, old) = (new.map(subject), old.map(subject));
-    let operation = match request.operation {
-        review::Operation::Create => Operation::Create,
-        review::Operation::Update => Operation::Update,
-        review::Operation::Delete => Operation::Delete,
-        review::Operation::Connect => return,
-    };
-    let user =
-        User { name: request.user_info.name().to_owned(), groups: request.user_info.groups().to_vec() };
     let accounts = Accounts::default();
     let case = Case {
-        operation,
+        operation: request.operation,
         subresource: None,
         object: new.as_ref(),
         old: old.as_ref(),
         scaling: None,
-        user: Some(&user),
+        user: Some(&request.user_info),
         field_manager: None,
         now: jiff::Timestamp::UNIX_EPOCH,
         accounts: &accounts,

@@ -2,8 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use gatehouse_apiservice::policy::Selector;
-use gatehouse_serving::selector;
+use gatehouse_apiservice::labels::Selector;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
 /// The first line is a selector as a query string has it, or, as JSON, as an object has it; the others are labels
@@ -27,20 +26,19 @@ pub fn selector(bytes: &[u8]) {
 }
 
 fn of_query(text: &str, labels: &BTreeMap<String, String>) {
-    let Ok(parsed) = selector::LabelSelector::parse(text) else { return };
-    let pairs: Vec<(Arc<str>, Arc<str>)> =
+    let Ok(parsed) = Selector::parse(text) else { return };
+    let pairs: Box<[(Arc<str>, Arc<str>)]> =
         labels.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into())).collect();
     let written = parsed.to_string();
-    let read =
-        selector::LabelSelector::parse(&written).unwrap_or_else(|error| panic!("{written:?}: {error}"));
+    let read = Selector::parse(&written).unwrap_or_else(|error| panic!("{written:?}: {error}"));
     assert_eq!(read, parsed, "{written:?}");
     assert_eq!(read.to_string(), written, "the written form is canonical");
-    assert_eq!(read.matches(&pairs), parsed.matches(&pairs), "{written:?} on {labels:?}");
-    assert!(!parsed.is_empty() || parsed.matches(&pairs), "what asks for nothing selects everything");
+    assert_eq!(read.matches(&*pairs), parsed.matches(&*pairs), "{written:?} on {labels:?}");
+    assert!(!parsed.is_empty() || parsed.matches(&*pairs), "what asks for nothing selects everything");
     // A review sees at least what the request selects.
     let review = LabelSelector { match_expressions: Some(parsed.requirements()), match_labels: None };
     if let Ok(compiled) = Selector::compile("review", &review) {
-        assert!(!parsed.matches(&pairs) || compiled.matches(labels), "{written:?} on {labels:?}");
+        assert!(!parsed.matches(&*pairs) || compiled.matches(labels), "{written:?} on {labels:?}");
     }
 }
 

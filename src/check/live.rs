@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use gatehouse_check::{Live, LiveObject};
 use gatehouse_policy::GOVERNED;
+use gatehouse_quota::Dimension;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::{
     Api, Client, ResourceExt,
@@ -49,9 +50,9 @@ pub(super) async fn fetch(client: &Client) -> kube::Result<Live> {
         .map(|(group, resource)| (group.to_owned(), resource.to_owned()))
         .collect();
     for key in live.quotas.iter().flat_map(|quota| quota.spec.hard.keys()) {
-        if let Some(counted) = key.strip_prefix("count/") {
-            let (resource, group) = counted.split_once('.').unwrap_or((counted, ""));
-            wanted.insert((group.to_owned(), resource.to_owned()));
+        let dimension = key.parse::<Dimension>().ok();
+        if let Some(counted) = dimension.as_ref().and_then(Dimension::counted) {
+            wanted.insert((counted.group.to_string(), counted.resource.to_string()));
         }
     }
     let groups: BTreeSet<&str> = wanted.iter().map(|(group, _)| group.as_str()).collect();

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, bail, ensure};
 use jiff::{SignedDuration, Timestamp};
 
-const MANIFESTS: [(&str, &str); 14] = [
+const MANIFESTS: [(&str, &str); 15] = [
     ("agones.yaml", include_str!("example/agones.yaml")),
     ("argocd.yaml", include_str!("example/argocd.yaml")),
     ("cluster.yaml", include_str!("example/cluster.yaml")),
@@ -19,6 +19,7 @@ const MANIFESTS: [(&str, &str); 14] = [
     ("games.yaml", include_str!("example/games.yaml")),
     ("helm-platform.yaml", include_str!("example/helm-platform.yaml")),
     ("helm-tenants.yaml", include_str!("example/helm-tenants.yaml")),
+    ("pods.yaml", include_str!("example/pods.yaml")),
     ("services.yaml", include_str!("example/services.yaml")),
     ("storage.yaml", include_str!("example/storage.yaml")),
     ("tenants.yaml", include_str!("example/tenants.yaml")),

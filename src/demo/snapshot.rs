@@ -78,7 +78,7 @@ impl Folder {
             match looked.await {
                 Ok(now) => known = now,
                 Err(error) => {
-                    tracing::error!(%error, "looking at the repository failed");
+                    tracing::error!(%error, "cannot scan the repository");
                     return std::future::pending().await;
                 }
             }
@@ -99,7 +99,7 @@ fn stamps(folder: &Path) -> Stamps {
 fn build(repository: &Path, into: &Path) -> anyhow::Result<()> {
     let Applied { objects, problems } = gatehouse_check::applied(repository);
     for problem in problems {
-        tracing::warn!(at = %problem.spot, reason = %problem.message, "left out of the snapshot");
+        tracing::warn!(at = %problem.spot, reason = %problem.message, "skipping a document");
     }
     let mut seen = std::collections::HashSet::new();
     let first = |object: &Value| {

@@ -13,7 +13,8 @@ pub(crate) struct Replicas {
     /// namespace, then gatehouse-system.
     #[arg(long, value_name = "NAMESPACE", value_parser = super::object_name)]
     lease_namespace: Option<String>,
-    /// Name of the Lease for leader election. Default: gatehouse-apiserver or gatehouse-webhooks.
+    /// Name of the Lease for leader election. Default: gatehouse-apiserver or gatehouse-webhooks; for webhooks without
+    /// --tls-secret gatehouse-webhooks-controllers.
     #[arg(long, value_name = "NAME", value_parser = super::object_name)]
     lease_name: Option<String>,
     /// Identity of this replica in Leases; must be unique. Default: the host name and a random suffix.

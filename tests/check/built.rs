@@ -15,27 +15,27 @@ spec:
     targetNamespaces: Own
 ";
 
-fn kustomization(name: &str, spec: &str) -> String {
+pub(crate) fn kustomization(name: &str, spec: &str) -> String {
     format!(
         "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {{name: {name}, namespace: team-a}}\nspec:\n  {}\n",
         spec.trim().replace('\n', "\n  ")
     )
 }
 
-fn files(files: &[(&str, &str)]) -> Files {
+pub(crate) fn files(files: &[(&str, &str)]) -> Files {
     let files = Files::new(files);
     files.write("policies/p.yaml", POLICY);
     files
 }
 
 /// The places of the findings, with the rule.
-fn found(files: &Files, more: &[&str]) -> Vec<String> {
+pub(crate) fn found(files: &Files, more: &[&str]) -> Vec<String> {
     let checked = files.check(&[&["-f", "d", "--policies", "policies"], more].concat());
     assert!(checked.code < 2, "{checked:?}");
     checked.findings().iter().map(|line| line.split(": spec").next().unwrap().to_owned()).collect()
 }
 
-const FINE: &str = "interval: 10m\nprune: true\npath: ./x";
+pub(crate) const FINE: &str = "interval: 10m\nprune: true\npath: ./x";
 
 #[test]
 fn a_patch_is_judged_and_named_and_not_the_base() {
@@ -77,27 +77,6 @@ fn the_patches_of_a_parent_are_those_of_the_children() {
     files.write("d/cluster/ks.yaml", &grand);
     files.write("d/deep/x.yaml", kustomization("deep", "interval: 1s\nprune: true"));
     assert_eq!(found(&files, &[]), ["d/deep/x.yaml:5:3: p/interval"]);
-}
-
-#[test]
-fn variables_that_are_known_are_filled_in_and_the_others_are_notes() {
-    let parent = kustomization(
-        "cluster",
-        "interval: 10m\npath: ./d/apps\nprune: true\npostBuild:\n  substitute: {PRUNE: \"true\"}\n  substituteFrom: [{kind: ConfigMap, name: settings}]",
-    );
-    let app = "interval: ${INTERVAL}\nprune: ${PRUNE}\ntimeout: ${TIMEOUT:=1m}";
-    let settings = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings, namespace: team-a}\ndata: {INTERVAL: 1s}\n";
-    let files = files(&[
-        ("d/cluster/ks.yaml", &parent),
-        ("d/cluster/settings.yaml", settings),
-        ("d/apps/app.yaml", &kustomization("app", app)),
-        (".git/HEAD", ""),
-    ]);
-    assert_eq!(found(&files, &[]), ["d/apps/app.yaml:5:3: p/interval"]);
-    files.write("d/cluster/settings.yaml", settings.replace("name: settings", "name: others"));
-    let checked = files.check(&["d", "--policies", "policies"]);
-    checked.expect(0, &["d/apps/app.yaml:5:3: note: spec.interval: ${INTERVAL} is filled in by Flux, so p/interval cannot judge it"]);
-    assert_eq!(checked.out, "");
 }
 
 #[test]
@@ -143,46 +122,6 @@ fn what_no_kustomization_names_is_not_judged_unless_asked_for() {
     assert_eq!(
         found(&files, &["--all-files"]),
         ["d/below/off.yaml:5:3: p/interval", "d/off.yaml:5:3: p/interval"]
-    );
-}
-
-#[test]
-fn what_a_resource_set_makes_is_judged_with_its_inputs() {
-    let set = "\
-apiVersion: fluxcd.controlplane.io/v1
-kind: ResourceSet
-metadata: {name: rs, namespace: team-a}
-spec:
-  serviceAccountName: flux-a
-  inputs: [{tenant: team-a, interval: 1s}, {tenant: team-b, interval: 5m}]
-  resources:
-  - apiVersion: kustomize.toolkit.fluxcd.io/v1
-    kind: Kustomization
-    metadata: {name: << inputs.tenant >>, namespace: << inputs.tenant >>}
-    spec:
-      interval: << inputs.interval >>
-      prune: true
-      sourceRef: {kind: GitRepository, name: g, namespace: team-a}
-  resourcesTemplate: |
-    apiVersion: kustomize.toolkit.fluxcd.io/v1
-    kind: Kustomization
-    metadata: {name: x, namespace: team-a}
-    spec: {interval: 2h, prune: true}
-    ---
-    apiVersion: kustomize.toolkit.fluxcd.io/v1
-    kind: Kustomization
-    metadata: {name: y, namespace: team-a}
-    spec: {interval: 3h, prune: true}
-";
-    let files = files(&[("d/rs.yaml", set)]);
-    assert_eq!(
-        found(&files, &[]),
-        [
-            "d/rs.yaml:12:7: p/interval",
-            "d/rs.yaml:14:49: p/crossNamespaceRefs",
-            "d/rs.yaml:19:12: p/interval",
-            "d/rs.yaml:24:12: p/interval"
-        ]
     );
 }
 
@@ -250,73 +189,6 @@ fn what_a_replacement_brings_is_told_at_the_replacement() {
 }
 
 #[test]
-fn inputs_come_from_static_providers_of_the_files() {
-    let provider = "apiVersion: fluxcd.controlplane.io/v1
-kind: ResourceSetInputProvider
-metadata: {name: tenants, namespace: team-a, labels: {kind: tenants}}
-spec:
-  type: Static
-  defaultValues: {tenant: x, interval: 2s}
-";
-    let set = |from: &str| {
-        format!(
-            "apiVersion: fluxcd.controlplane.io/v1
-kind: ResourceSet
-metadata: {{name: rs, namespace: team-a}}
-spec:
-  inputs: [{{tenant: own, interval: 3s}}]
-  inputsFrom: [{from}]
-  resources:
-  - apiVersion: kustomize.toolkit.fluxcd.io/v1
-    kind: Kustomization
-    metadata:
-      name: << inputs.tenant >>
-      namespace: << inputs.provider.namespace >>
-      annotations: {{fluxcd.controlplane.io/reconcile: << inputs.reconcile >>}}
-    spec: {{interval: << inputs.interval >>, prune: true}}
-"
-        )
-    };
-    let selected = "{kind: ResourceSetInputProvider, selector: {matchLabels: {kind: tenants}}}";
-    let files = files(&[("d/provider.yaml", provider), ("d/rs.yaml", &set(selected))]);
-    let json = files.check(&["d", "--policies", "policies", "-o", "json"]).json();
-    let names = json["findings"].as_array().unwrap().iter().map(|finding| finding["name"].as_str().unwrap());
-    assert_eq!(names.collect::<Vec<_>>(), ["own", "x"]);
-    // What says that it is not to be made is not.
-    files.write("d/provider.yaml", provider.replace("interval: 2s", "interval: 2s, reconcile: disabled"));
-    assert_eq!(found(&files, &[]).len(), 1);
-    // What is not among the files, or asks elsewhere, is a note beside what is known.
-    for (provider, from) in [
-        (provider.to_owned(), "{kind: ResourceSetInputProvider, name: other}"),
-        (provider.replace("Static", "GitHubBranch"), selected),
-    ] {
-        files.write("d/provider.yaml", provider);
-        files.write("d/rs.yaml", set(from));
-        let checked = files.check(&["d", "--policies", "policies"]);
-        checked
-            .expect(1, &["d/rs.yaml:14:12: note: spec.interval: << inputs.interval >> is filled in by Flux"]);
-        assert_eq!(checked.findings().len(), 1, "{checked:?}");
-    }
-}
-
-#[test]
-fn config_maps_that_are_generated_fill_in_variables() {
-    let parent = kustomization(
-        "root",
-        "interval: 10m\nprune: true\npath: ./d/apps\npostBuild:\n  substituteFrom: [{kind: ConfigMap, name: vars}]",
-    );
-    let files = files(&[
-        ("d/cluster/root.yaml", &parent),
-        (
-            "d/cluster/kustomization.yaml",
-            "resources: [root.yaml]\nnamespace: team-a\nconfigMapGenerator:\n- {name: vars, literals: [I=1s], options: {disableNameSuffixHash: true}}\n",
-        ),
-        ("d/apps/a.yaml", &kustomization("a", "interval: ${I}\nprune: true")),
-    ]);
-    assert_eq!(found(&files, &[]), ["d/apps/a.yaml:5:3: p/interval"]);
-}
-
-#[test]
 fn patches_of_what_is_not_among_the_files_are_a_note() {
     let patches = "patches:\n- target: {kind: Kustomization}\n  patch: '[]'";
     let root =
@@ -336,8 +208,8 @@ fn what_kustomize_refuses_is_bad_input() {
         ("d/a.yaml", &kustomization("a", FINE)),
         ("d/b.yaml", &kustomization("a", FINE)),
     ]);
-    let told = "d/b.yaml:1:1: error: kustomize cannot build this: Kustomization a is there already";
-    files.check(&["d", "--policies", "policies"]).expect(2, &[told]);
+    let reported = "d/b.yaml:1:1: error: kustomize cannot build this: Kustomization a is there already";
+    files.check(&["d", "--policies", "policies"]).expect(2, &[reported]);
 }
 
 #[test]
@@ -398,4 +270,55 @@ fn booleans_are_those_of_whoever_reads_the_file() {
 fn a_good_file_stays_good() {
     let files = Files::new(&[("d/kustomization.yml", "resources: [a.yaml]\n"), ("d/a.yaml", GOOD)]);
     files.strict(&["d"]).expect(0, &["1 judged"]);
+}
+
+#[test]
+fn a_patch_may_be_for_what_is_elsewhere() {
+    let files = files(&[
+        (
+            "d/kustomization.yaml",
+            "resources: [a.yaml, 'https://example.com/x/base.yaml']\npatches: [{path: p.yaml}]\nconfigMapGenerator:\n- {name: far, behavior: merge, literals: [a=b]}\n",
+        ),
+        ("d/a.yaml", &kustomization("a", "interval: 1s\nprune: true")),
+        ("d/p.yaml", "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {name: far}\nspec: {}\n"),
+    ]);
+    assert_eq!(found(&files, &[]), ["d/a.yaml:5:3: p/interval"]);
+    files.write("d/kustomization.yaml", "resources: [a.yaml]\npatches: [{path: p.yaml}]\n");
+    files.check(&["d", "--policies", "policies"]).expect(2, &["no object is DaemonSet far"]);
+}
+
+#[test]
+fn what_kustomize_does_not_read_is_bad_input_where_it_reads() {
+    let files = files(&[("d/kustomization.yaml", "resources: [a.yaml]\n")]);
+    for (more, expected) in [
+        (
+            "  interval: 1m\n",
+            "d/a.yaml:8:3: error: kustomize cannot build this: the key interval is there already",
+        ),
+        ("  values: {1: a}\n", "d/a.yaml:8:12: error: kustomize cannot build this: the key 1 is no text"),
+        (
+            "---\nfoo: bar\n",
+            "d/a.yaml:9:1: error: kustomize cannot build this: a document without apiVersion",
+        ),
+    ] {
+        let fine = kustomization("a", FINE);
+        files.write("d/a.yaml", format!("{}\n{more}", fine.trim_end()));
+        files.check(&["d", "--policies", "policies"]).expect(2, &[expected]);
+        // kubectl takes the last of two keys.
+        files.check(&["d/a.yaml", "--policies", "policies"]).expect(0, &["1 judged"]);
+    }
+    files.write("d/a.yaml", kustomization("a", "interval: 1s\nprune: true"));
+    files.write("d/kustomization.yaml", "resources: [a.yaml]\nresources: []\n");
+    let expected =
+        "d/kustomization.yaml:2:1: error: kustomize cannot build this: the key resources is there already";
+    files.check(&["d", "--policies", "policies"]).expect(2, &[expected]);
+}
+
+#[test]
+fn a_map_in_braces_is_yaml_as_well() {
+    let files = files(&[(
+        "d/a.yaml",
+        "{apiVersion: kustomize.toolkit.fluxcd.io/v1, kind: Kustomization, metadata: {name: a},\n  spec: {interval: 1s, prune: true}}\n",
+    )]);
+    assert_eq!(found(&files, &[]), ["d/a.yaml:2:10: p/interval"]);
 }

@@ -67,7 +67,7 @@ fn bad_input_is_2_and_told_by_place() {
         ("template.yaml", "a: {{ .Values.a }}\nb: }\n"),
     ]);
     files.write("latin1.yaml", b"apiVersion: v1\nkind: \xe9\n");
-    for (args, said) in [
+    for (args, printed) in [
         (vec!["-f", "missing.yaml"], "missing.yaml: error: does not exist"),
         (vec!["-f", "bad.yaml", "--policies", "nowhere"], "nowhere: error: does not exist"),
         (vec!["-f", "empty.yaml"], "empty.yaml: error: is empty"),
@@ -81,7 +81,7 @@ fn bad_input_is_2_and_told_by_place() {
         // In a folder it would be passed over.
         (vec!["-f", "template.yaml"], "template.yaml:1: error: does not parse: "),
     ] {
-        files.strict(&args).expect(2, &[said]);
+        files.strict(&args).expect(2, &[printed]);
     }
     // What can be judged is judged all the same.
     let checked = files.strict(&["-f", "bad.yaml", "-f", "missing.yaml"]);

@@ -3,12 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that unwraps fails with what it met")]
 
 mod built;
+mod flux;
 mod input;
 mod namespaces;
 mod options;
 mod outputs;
 mod quotas;
 mod remote;
+mod resource_sets;
 mod settings;
 mod suites;
 mod verdicts;
@@ -93,10 +95,10 @@ impl Checked {
     }
 
     /// `code`, and standard error has each of `said`.
-    fn expect(&self, code: i32, said: &[&str]) {
+    fn expect(&self, code: i32, printed: &[&str]) {
         assert_eq!(self.code, code, "{self:?}");
-        for said in said {
-            assert!(self.err.contains(said), "{said:?} is missing in {self:?}");
+        for printed in printed {
+            assert!(self.err.contains(printed), "{printed:?} is missing in {self:?}");
         }
     }
 }

@@ -15,14 +15,14 @@ fn a_policy_that_asks_for_labels_judges_namespaces_whose_labels_are_not_known() 
     files
         .check(&args)
         .expect(1, &["note: strict selects namespaces by labels, and those of apps are not known"]);
-    let told = |label: &str| files.check(&[args.as_slice(), &["--namespace-labels", label]].concat());
-    told("apps:gatehouse.dev/tenant=team-a").expect(1, &["2 judged"]);
-    let other = told("apps:gatehouse.dev/tenant=team-b");
+    let reported = |label: &str| files.check(&[args.as_slice(), &["--namespace-labels", label]].concat());
+    reported("apps:gatehouse.dev/tenant=team-a").expect(1, &["2 judged"]);
+    let other = reported("apps:gatehouse.dev/tenant=team-b");
     other.expect(0, &["0 judged"]);
     assert!(!other.err.contains("note:"), "{other:?}");
     files.write("namespace.yaml", NAMESPACE.replace("team-a", "team-b"));
     files.check(&[args.as_slice(), &["-f", "namespace.yaml"]].concat()).expect(0, &[]);
-    told("apps").expect(2, &["NAMESPACE:KEY=VALUE"]);
+    reported("apps").expect(2, &["NAMESPACE:KEY=VALUE"]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::{BAD, Files, STRICT};
 /// An answer: status, headers, body.
 type Answer = (u16, String, Vec<u8>);
 
-/// A server that answers what it is told to, for as long as the test runs.
+/// A server that gives fixed answers, for as long as the test runs.
 struct Server {
     host: String,
     answers: Arc<Mutex<HashMap<String, Answer>>>,
@@ -113,7 +113,7 @@ fn a_file_or_archive_at_a_url_is_read() {
     let found = check(&files, &format!("http://{}/latest", server.host));
     assert_eq!((found.code, found.findings().len()), (1, 5), "{found:?}");
     assert!(!files.path("../escape.yaml").exists());
-    // A policy that does not compile is told with its address.
+    // A policy that does not compile is reported with its address.
     server.answer(
         "/strict.yaml",
         200,
@@ -171,6 +171,20 @@ fn an_artifact_is_read_by_its_digest() {
     let token = "/token?service=reg&scope=repository%3Amy%2Dorg%2Fpolicies%3Apull";
     server.answer(token, 200, "", "{\"token\": \"anonymous\"}");
     check(&files, &name).expect(2, &["answers 401 Unauthorized (credentials are those of `docker login`)"]);
+    for (config, helper) in [
+        ("{\"credsStore\": \"desktop\"}".to_owned(), "desktop"),
+        (
+            format!("{{\"credHelpers\": {{\"{}\": \"own\"}}, \"credsStore\": \"desktop\"}}", server.host),
+            "own",
+        ),
+    ] {
+        files.write("docker/config.json", config);
+        check(&files, &name).expect(
+            2,
+            &[&format!("answers 401 Unauthorized (credential helpers are not read: put what docker-credential-{helper} has for {}", server.host)],
+        );
+    }
+    std::fs::remove_file(files.path("docker/config.json")).unwrap();
     server.answer(&format!("{token} Basic amFuZTpzZWNyZXQ="), 200, "", "{\"token\": \"t\"}");
     server.answer(&format!("{manifest_at} Bearer t"), 200, "", manifest.clone());
     // The blob is elsewhere, where the token has no business.

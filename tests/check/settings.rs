@@ -15,7 +15,7 @@ fn kustomization(name: &str, labels: &str, spec: &str) -> String {
     )
 }
 
-fn told(checked: &Checked, all: &[&str]) -> bool {
+fn reported(checked: &Checked, all: &[&str]) -> bool {
     checked.findings().len() == all.len() && all.iter().all(|text| checked.out.contains(text))
 }
 
@@ -69,7 +69,7 @@ fn parameters_come_from_the_files_and_are_missed_by_a_note() {
         let files = Files::new(&[("p/policy.yaml", &policy), (place, map), ("d/a.yaml", &object)]);
         let checked = files.check(&args);
         checked.expect(1, &[]);
-        assert!(told(&checked, &["ops is not allowed", "wrong path", "must be true"]), "{checked:?}");
+        assert!(reported(&checked, &["ops is not allowed", "wrong path", "must be true"]), "{checked:?}");
     }
     let files = Files::new(&[("p/policy.yaml", &policy), ("d/a.yaml", &object)]);
     let checked = files.check(&args);
@@ -95,7 +95,7 @@ fn the_namespace_is_that_of_the_files_or_a_note() {
     let files =
         Files::new(&[("policy.yaml", &policy), ("d/ns.yaml", &namespace("tin")), ("d/a.yaml", &object)]);
     let checked = files.check(&args);
-    assert!(checked.code == 1 && told(&checked, &["no gold"]), "{checked:?}");
+    assert!(checked.code == 1 && reported(&checked, &["no gold"]), "{checked:?}");
     let files =
         Files::new(&[("policy.yaml", &policy), ("d/ns.yaml", &namespace("gold")), ("d/a.yaml", &object)]);
     files.check(&args).expect(0, &[]);

@@ -42,7 +42,7 @@ fn the_tests_of_the_example_policies_pass() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gatehouse"));
     command.args(["test", "examples/policies"]).current_dir(env!("CARGO_MANIFEST_DIR"));
     let tested = Checked::from(command.output().unwrap());
-    tested.expect(0, &["15 cases: 15 passed, 0 failed"]);
+    tested.expect(0, &["29 cases: 29 passed, 0 failed"]);
 }
 
 #[test]
@@ -73,14 +73,14 @@ fn cases_are_selected_by_name() {
 #[test]
 fn what_cannot_be_run_is_bad_input() {
     let files = files(&suite().replace("rule: interval", "rule: intervals"));
-    let told = "policies/t/suite.yaml:12:60: error: cases[1].expect.violations[0].rule: strict has no rule \"intervals\"";
-    test(&files, &["policies"]).expect(2, &[told, "1 error"]);
+    let reported = "policies/t/suite.yaml:12:60: error: cases[1].expect.violations[0].rule: strict has no rule \"intervals\"";
+    test(&files, &["policies"]).expect(2, &[reported, "1 error"]);
     let github = test(&files, &["policies", "-o", "github"]);
     assert!(github.out.starts_with("::error file=policies/t/suite.yaml,line=12,col=60,"), "{github:?}");
     test(&files, &["absent"]).expect(2, &["absent: error: does not exist"]);
     test(&files, &["policies/good.yaml"]).expect(2, &["holds no PolicyTest"]);
     test(&files, &[]).expect(2, &["required arguments were not provided"]);
-    // A policy that does not compile is told at its own place.
+    // A policy that does not compile is reported at its own place.
     files.write("policies/strict.yaml", "apiVersion: policy.gatehouse.dev/v1alpha1\nkind: ReconcilePolicy\nmetadata: {name: strict}\nspec:\n  rules: {interval: {min: often}}\n");
     test(&files, &["policies"])
         .expect(2, &["policies/strict.yaml:5:22: error: ReconcilePolicy strict: spec.rules.interval.min"]);

@@ -68,7 +68,7 @@ impl<'a> Address<'a> {
 /// The files of an artifact.
 pub(super) async fn pull(client: &Client, address: &str) -> anyhow::Result<Fetched> {
     let address = Address::parse(address)?;
-    let mut session = Session { client, address, authorization: None };
+    let mut session = Session { client, address, authorization: None, helper: None };
     let manifest = session.get("manifests", session.address.digest).await?;
     verify(&manifest, session.address.digest).context("the manifest")?;
     let manifest: Manifest =
@@ -87,6 +87,8 @@ struct Session<'a> {
     client: &'a Client,
     address: Address<'a>,
     authorization: Option<HeaderValue>,
+    /// The credential helper that may have credentials for the registry.
+    helper: Option<String>,
 }
 
 impl Session<'_> {
@@ -101,7 +103,7 @@ impl Session<'_> {
         match status {
             StatusCode::OK => Ok(body),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                anyhow::bail!("{url} answers {status} (credentials are those of `docker login`)")
+                anyhow::bail!("{url} answers {status} ({})", self.who_knows())
             }
             status => anyhow::bail!("{url} answers {status}"),
         }
@@ -115,7 +117,7 @@ impl Session<'_> {
     }
 
     /// What the registry asks for: the user's own credentials, or a token that another server gives for them.
-    async fn authorize(&self, challenge: &str) -> anyhow::Result<HeaderValue> {
+    async fn authorize(&mut self, challenge: &str) -> anyhow::Result<HeaderValue> {
         #[derive(Deserialize)]
         struct Token {
             #[serde(alias = "access_token")]
@@ -123,7 +125,7 @@ impl Session<'_> {
         }
         let own = self.credentials()?;
         let Some(parameters) = challenge.strip_prefix("Bearer ") else {
-            return own.context("the registry asks for credentials: `docker login` keeps them");
+            return own.with_context(|| format!("the registry asks for credentials: {}", self.who_knows()));
         };
         let parameters = parameters_of(parameters);
         let realm = parameters.get("realm").context("the registry does not say who gives tokens")?;
@@ -135,17 +137,32 @@ impl Session<'_> {
         let mut headers = HeaderMap::new();
         headers.extend(own.map(|own| (header::AUTHORIZATION, own)));
         let (status, _, body) = self.client.ask(&url, &headers).await?;
-        anyhow::ensure!(status == StatusCode::OK, "{realm} gives no token: {status}");
+        anyhow::ensure!(status == StatusCode::OK, "{realm} gives no token: {status} ({})", self.who_knows());
         let token: Token = serde_json::from_slice(&body).context("not a token")?;
         bearer(&token.token)
     }
 
+    /// Where credentials are taken from.
+    fn who_knows(&self) -> String {
+        match &self.helper {
+            None => "credentials are those of `docker login`".to_owned(),
+            Some(helper) => format!(
+                "credential helpers are not read: put what docker-credential-{helper} has for {} into \"auths\" of \
+                 config.json",
+                self.address.registry
+            ),
+        }
+    }
+
     /// What `docker login` kept for the registry.
-    fn credentials(&self) -> anyhow::Result<Option<HeaderValue>> {
+    fn credentials(&mut self) -> anyhow::Result<Option<HeaderValue>> {
         #[derive(Default, Deserialize)]
         #[serde(default)]
+        #[serde(rename_all = "camelCase")]
         struct Config {
             auths: BTreeMap<String, Auth>,
+            cred_helpers: BTreeMap<String, String>,
+            creds_store: String,
         }
         #[derive(Default, Deserialize)]
         #[serde(default)]
@@ -161,6 +178,13 @@ impl Session<'_> {
         let registry = self.address.registry;
         let names = [registry.to_owned(), format!("https://{registry}"), format!("https://{registry}/v1/")];
         let auth = names.iter().find_map(|name| config.auths.get(name)).filter(|auth| !auth.auth.is_empty());
+        // Docker keeps them elsewhere: anonymous requests for them are answered with 401.
+        let helper =
+            names.iter().find_map(|name| config.cred_helpers.get(name)).unwrap_or(&config.creds_store);
+        if auth.is_none() && !helper.is_empty() {
+            tracing::debug!(helper, registry, "credential helpers are not read");
+            self.helper = Some(helper.clone());
+        }
         auth.map(|auth| secret(&format!("Basic {}", auth.auth))).transpose()
     }
 }
