@@ -21,10 +21,14 @@ app.kubernetes.io/name: gatehouse
 
 {{/*
 The objects of a file that `gatehouse manifests` printed, with the namespace and the labels of this release. What they
-may do is said there alone.
+may do is said there alone; `without` is a line of it that is left out.
 */}}
 {{- define "gatehouse.generated" -}}
-{{- $list := .root.Files.Get .file | replace "gatehouse-system" .root.Release.Namespace | fromYaml }}
+{{- $text := .root.Files.Get .file | replace "gatehouse-system" .root.Release.Namespace }}
+{{- if .without }}
+{{- $text = replace (printf "%s\n" .without) "" $text }}
+{{- end }}
+{{- $list := fromYaml $text }}
 {{- $labels := include "gatehouse.labels" . | fromYaml }}
 {{- range $list.items }}
 {{- $_ := set .metadata "labels" (merge (.metadata.labels | default dict) $labels) }}
