@@ -74,8 +74,9 @@ pub async fn made(helm: &Helm) -> anyhow::Result<Vec<Made>> {
 fn documents(text: &str) -> Vec<String> {
     let text = text.strip_prefix("---\n").unwrap_or(text);
     let documents = text.split("\n---\n").map(str::trim);
-    let said = documents.filter(|text| text.lines().any(|line| !line.is_empty() && !line.starts_with('#')));
-    said.map(ToOwned::to_owned).collect()
+    let printed =
+        documents.filter(|text| text.lines().any(|line| !line.is_empty() && !line.starts_with('#')));
+    printed.map(ToOwned::to_owned).collect()
 }
 
 /// The manifests for installing without Helm.

@@ -1,5 +1,5 @@
-//! The CRDs of other projects' kinds that the chart creates objects of. They are read from pinned Go modules
-//! in Go's module cache.
+//! The CRDs of other projects: of the kinds that the chart creates objects of, and of those that the controllers work on.
+//! They are read from pinned Go modules in Go's module cache.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -21,7 +21,7 @@ struct Module {
     files: &'static [&'static str],
 }
 
-const MODULES: [Module; 2] = [
+const OF_THE_CHART: [Module; 2] = [
     Module {
         path: "github.com/prometheus-operator/prometheus-operator",
         version: "v0.94.1",
@@ -39,6 +39,29 @@ const MODULES: [Module; 2] = [
     },
 ];
 
+/// In the versions of `flux/go.mod`.
+const OF_FLUX: [Module; 2] = [
+    Module {
+        path: "github.com/fluxcd/source-controller",
+        version: "v1.9.6",
+        sum: "h1:nG534/bI6nVpyHra7ONAk6xDB3xPsVT+EOLHZHXPrrc=",
+        files: &[
+            "config/crd/bases/source.toolkit.fluxcd.io_buckets.yaml",
+            "config/crd/bases/source.toolkit.fluxcd.io_externalartifacts.yaml",
+            "config/crd/bases/source.toolkit.fluxcd.io_gitrepositories.yaml",
+            "config/crd/bases/source.toolkit.fluxcd.io_helmcharts.yaml",
+            "config/crd/bases/source.toolkit.fluxcd.io_helmrepositories.yaml",
+            "config/crd/bases/source.toolkit.fluxcd.io_ocirepositories.yaml",
+        ],
+    },
+    Module {
+        path: "github.com/fluxcd/kustomize-controller",
+        version: "v1.9.6",
+        sum: "h1:XB+G3A0mky0j5uVHZWv4oSlS2RvZBoNIUhstIvY0JKE=",
+        files: &["config/crd/bases/kustomize.toolkit.fluxcd.io_kustomizations.yaml"],
+    },
+];
+
 /// The output of `go mod download -json`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -50,8 +73,17 @@ struct Downloaded {
 
 /// The CRDs of the Prometheus operator and of cert-manager.
 pub async fn foreign() -> anyhow::Result<Vec<Manifest>> {
+    read(&OF_THE_CHART).await
+}
+
+/// The CRDs of source-controller and kustomize-controller.
+pub async fn flux() -> anyhow::Result<Vec<Manifest>> {
+    read(&OF_FLUX).await
+}
+
+async fn read(modules: &[Module]) -> anyhow::Result<Vec<Manifest>> {
     let mut definitions = Vec::new();
-    for module in &MODULES {
+    for module in modules {
         let what = format!("fetching the definitions of {} {}", module.path, module.version);
         let folder = progress::during(what, module.download()).await?;
         for file in module.files {
@@ -83,5 +115,18 @@ impl Module {
         }
         anyhow::ensure!(downloaded.sum == self.sum, "{module} is {}, not {}", downloaded.sum, self.sum);
         Ok(downloaded.dir)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definitions_of_flux_are_those_of_its_controllers() {
+        for Module { path, version, sum, .. } in &OF_FLUX {
+            let line = format!("{path} {version} {sum}");
+            assert!(include_str!("../flux/go.sum").lines().any(|known| known == line), "{line}");
+        }
     }
 }

@@ -105,8 +105,8 @@ pub enum Certificate {
     Own,
     /// Files that other replicas use as well.
     Shared(Files),
-    /// The replica manages its certificate itself, as its flags say.
-    SelfManaged,
+    /// That of its flags: the replica manages it itself, or reads other files.
+    OfFlags,
 }
 
 /// The files of a serving certificate and its key, and the CA that issued it.
@@ -174,7 +174,7 @@ impl Gatehouse {
         let files = match &options.certificate {
             Certificate::Own => Some(Files::issue(control_plane, options.serves, &name)?),
             Certificate::Shared(files) => Some(files.clone()),
-            Certificate::SelfManaged => None,
+            Certificate::OfFlags => None,
         };
         let upstream = match &options.kubeconfig {
             Some(kubeconfig) => kubeconfig.clone(),
@@ -262,7 +262,7 @@ impl Gatehouse {
         url(self.port)
     }
 
-    /// The CA of its serving certificate, as PEM; empty if it manages its certificate itself.
+    /// The CA of its serving certificate, as PEM; empty if the certificate is that of its flags.
     pub fn serving_ca(&self) -> &str {
         &self.serving_ca
     }

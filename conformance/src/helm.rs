@@ -1,10 +1,10 @@
 //! Runs Helm on the chart of this repository.
 //!
 //! The executable is the one that HELM names, otherwise one that is built once from its Go module. It reads
-//! no configuration of the user and connects to no cluster.
+//! no configuration of the user, and connects to a cluster only by a kubeconfig that it is given.
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -20,7 +20,7 @@ const MODULE: [(&str, &str); 2] =
 const PACKAGE: &str = "helm.sh/helm/v4/cmd/helm";
 
 /// The release's name.
-const RELEASE: &str = "gatehouse";
+pub const RELEASE: &str = "gatehouse";
 /// The release's namespace, as in the README.
 pub const NAMESPACE: &str = "gatehouse-system";
 
@@ -28,6 +28,7 @@ pub const NAMESPACE: &str = "gatehouse-system";
 #[derive(Debug, Clone)]
 pub struct Helm {
     executable: PathBuf,
+    kubeconfig: PathBuf,
 }
 
 /// The values of a release, in addition to the chart's defaults.
@@ -75,11 +76,17 @@ impl Helm {
     /// Finds Helm. It is built if needed, which takes minutes.
     pub async fn find() -> Result<Self, Unavailable> {
         if let Some(executable) = std::env::var_os("HELM").filter(|value| !value.is_empty()) {
-            return Ok(Self { executable: executable.into() });
+            return Ok(Self { executable: executable.into(), kubeconfig: PathBuf::new() });
         }
         let program =
             GoProgram { name: "helm", files: &MODULE, package: PACKAGE, ldflags: GoProgram::LDFLAGS };
-        Ok(Self { executable: program.find().await? })
+        Ok(Self { executable: program.find().await?, kubeconfig: PathBuf::new() })
+    }
+
+    /// Helm with a cluster, as the user of a kubeconfig.
+    #[must_use]
+    pub fn on(self, kubeconfig: &Path) -> Self {
+        Self { kubeconfig: kubeconfig.to_owned(), ..self }
     }
 
     /// The output of `helm lint --strict`.
@@ -117,27 +124,36 @@ impl Helm {
         Ok(notes)
     }
 
+    /// Packages a chart as a version of it and of the application, and returns the archive, which is in `folder`.
+    pub async fn package(&self, chart: &Path, version: &str, folder: &Path) -> anyhow::Result<PathBuf> {
+        let versions = ["--version", version, "--app-version", version].map(OsString::from);
+        let mut args: Vec<OsString> =
+            vec!["package".into(), chart.into(), "--destination".into(), folder.into()];
+        args.extend(versions);
+        self.run(args).await?.ok()?;
+        Ok(folder.join(format!("{RELEASE}-{version}.tgz")))
+    }
+
     /// The files that `helm package` includes, by their paths in the chart.
     pub async fn packaged(&self) -> anyhow::Result<BTreeSet<String>> {
         let folder = tempfile::Builder::new().prefix("gatehouse-package-").tempdir()?;
-        let args = ["package".into(), chart().into(), "--destination".into(), folder.path().into()];
-        self.run(args.into()).await?.ok()?;
-        let entry = std::fs::read_dir(folder.path())?.next().context("helm has packaged nothing")??;
-        let output = Command::new("tar").arg("-tzf").arg(entry.path()).output().await.context("tar")?;
+        let archive = self.package(&chart(), env!("CARGO_PKG_VERSION"), folder.path()).await?;
+        let output = Command::new("tar").arg("-tzf").arg(archive).output().await.context("tar")?;
         ensure!(output.status.success(), "tar: {}", String::from_utf8_lossy(&output.stderr));
         let prefix = format!("{RELEASE}/");
         let paths = String::from_utf8(output.stdout)?;
         Ok(paths.lines().filter_map(|path| path.strip_prefix(&prefix)).map(ToOwned::to_owned).collect())
     }
 
-    async fn run(&self, args: Vec<OsString>) -> anyhow::Result<Output> {
+    /// Runs a command to its end, and returns its output whether or not it failed.
+    pub async fn run(&self, args: Vec<OsString>) -> anyhow::Result<Output> {
         let home = tempfile::Builder::new().prefix("gatehouse-helm-").tempdir()?;
         let text = args.iter().fold("helm".to_owned(), |text, arg| format!("{text} {}", arg.display()));
         let mut command = Command::new(&self.executable);
         for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
             command.env(variable, home.path());
         }
-        command.env("KUBECONFIG", OsStr::new("")).args(args).stdin(Stdio::null()).kill_on_drop(true);
+        command.env("KUBECONFIG", &self.kubeconfig).args(args).stdin(Stdio::null()).kill_on_drop(true);
         let output = command.output().await.with_context(|| format!("cannot run `{text}`"))?;
         Ok(Output {
             command: text,

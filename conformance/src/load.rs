@@ -24,8 +24,8 @@ const FIELD_MANAGER: &str = "gatehouse-conformance";
 /// Concurrent requests: enough to keep a small control plane busy.
 const PARALLEL: usize = 16;
 
-/// kube-apiserver serves a CRD a moment after it has accepted it.
-const DEFINITION_ATTEMPTS: u32 = 100;
+/// kube-apiserver serves a CRD a moment after it has accepted it; a minute is enough on a busy machine.
+const DEFINITION_ATTEMPTS: u32 = 600;
 const DEFINITION_PAUSE: Duration = Duration::from_millis(100);
 
 /// An object and its origin.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use gatehouse_conformance::controllers::Controller;
-use gatehouse_conformance::{chart, helm::Helm, image, supervise};
+use gatehouse_conformance::{chart, helm::Helm, image, krew, supervise};
 
 #[derive(Parser)]
 #[command(version, about)]
@@ -26,6 +26,8 @@ enum Command {
     Chart,
     /// Build an OCI image without a container engine, as an image layout and as an archive
     Image(image::Arguments),
+    /// Print the manifest by which krew installs a release of the kubectl plugin
+    Krew(krew::Arguments),
     /// Build the controllers of a cluster, which takes about an hour in all, and print where they are
     Controllers {
         /// Which ones; all where none is named
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
             Command::Bench(arguments) => bench::run(*arguments).await,
             Command::Chart => write_chart().await,
             Command::Image(arguments) => image::run(arguments).await,
+            Command::Krew(arguments) => krew::run(&arguments).map(|()| ExitCode::SUCCESS),
             Command::Controllers { controllers } => build(&controllers).await,
             Command::EmptyWebhook(arguments) => bench::admission::empty::run(arguments).await,
         }

@@ -4,7 +4,9 @@
 //! The Service is an ExternalName of `localhost`: kube-apiserver runs outside any pod network, and Endpoints
 //! do not accept loopback addresses.
 
-use gatehouse_apiservice::registration::{NAME, NAMESPACE, namespace, rights, webhook_account};
+use gatehouse_apiservice::registration::{
+    NAME, NAMESPACE, actions, namespace, rights, user_roles, webhook_account,
+};
 use gatehouse_inventory::catalogue::Catalogue;
 use gatehouse_webhooks::intercepted;
 use serde_json::{Value, json};
@@ -18,6 +20,9 @@ const COUNTED_ROLE: &str = "gatehouse-webhooks-counted-by-trials";
 pub fn prerequisites() -> Vec<Value> {
     let mut objects = vec![namespace(), service()];
     objects.extend(rights(kinds()));
+    objects.extend(actions::rights(flux_kinds()));
+    objects.extend(actions::user_roles(&flux_kinds()));
+    objects.extend(user_roles::for_everyone());
     objects
 }
 
@@ -37,6 +42,13 @@ pub fn webhooks() -> Vec<Value> {
 pub fn kinds() -> Vec<(String, String)> {
     let catalogue = Catalogue::builtin();
     catalogue.kinds().map(|(_, kind)| (kind.group.clone(), kind.plural.clone())).collect()
+}
+
+/// Group and plural of every kind that actions are for.
+fn flux_kinds() -> Vec<(String, String)> {
+    let catalogue = Catalogue::builtin();
+    let flux = catalogue.kinds().filter(|(_, kind)| kind.is_flux());
+    flux.map(|(_, kind)| (kind.group.clone(), kind.plural.clone())).collect()
 }
 
 /// The Service whose name resolves to this machine. It does not map ports, so the APIService names the

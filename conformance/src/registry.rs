@@ -51,6 +51,11 @@ impl Registry {
         Ok(Self { process, crane, port })
     }
 
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// A reference to what it holds under a name: `HOST:PORT/NAME`.
     pub fn reference(&self, name: &str) -> String {
         format!("{}:{}/{name}", Ipv4Addr::LOCALHOST, self.port)

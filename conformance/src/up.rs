@@ -16,7 +16,7 @@ use gatehouse_conformance::gatehouse::{self, Gatehouse};
 use gatehouse_conformance::load::{self, Manifest};
 use gatehouse_conformance::progress::{during, say};
 use gatehouse_conformance::webhooks::{self, Settings, Webhooks};
-use gatehouse_conformance::{crds, supervise};
+use gatehouse_conformance::{crds, spokes, supervise};
 use rustix::process::{Pid, kill_process};
 use tokio::process::Child;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -41,6 +41,9 @@ pub(crate) struct Arguments {
     /// Pass a flag on to `gatehouse webhooks`
     #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
     webhooks_flag: Vec<String>,
+    /// Start this many more control planes with the same objects, as remote clusters of the first
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, conflicts_with = "without_gatehouse")]
+    spokes: usize,
     /// Start the control plane alone
     #[arg(long)]
     without_gatehouse: bool,
@@ -63,13 +66,16 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         signals.any().await;
         ExitCode::SUCCESS
     };
-    let Prepared { control_plane, gatehouse, webhooks } = prepared;
+    let Prepared { control_plane, gatehouse, webhooks, spokes } = prepared;
     during("stopping", async {
         if let Some(webhooks) = webhooks {
             webhooks.end().await?;
         }
         if let Some(mut gatehouse) = gatehouse {
             gatehouse.stop().await?;
+        }
+        for spoke in spokes {
+            spoke.stop().await?;
         }
         control_plane.stop().await
     })
@@ -82,6 +88,7 @@ struct Prepared {
     gatehouse: Option<Gatehouse>,
     webhooks: Option<Webhooks>,
     control_plane: ControlPlane,
+    spokes: Vec<ControlPlane>,
 }
 
 async fn prepare(arguments: &Arguments) -> anyhow::Result<Prepared> {
@@ -93,22 +100,30 @@ async fn prepare(arguments: &Arguments) -> anyhow::Result<Prepared> {
     let control_plane = ControlPlane::start(&options).await?;
     let client = control_plane.client().await?;
     let what = format!("loading {} CRDs and objects", manifests.len());
-    during(what, load::apply(&client, manifests)).await?;
+    during(what, load::apply(&client, manifests.clone())).await?;
     if executable.is_none() {
-        return Ok(Prepared { gatehouse: None, webhooks: None, control_plane });
+        return Ok(Prepared { gatehouse: None, webhooks: None, control_plane, spokes: Vec::new() });
     }
     gatehouse::prepare(&control_plane).await?;
     webhooks::prepare(&control_plane).await?;
     let flags = arguments.webhooks_flag.clone();
     let settings = Settings { executable: executable.clone(), flags, ..Settings::default() };
-    let flags = arguments.apiserver_flag.clone();
+    let mut spokes = Vec::new();
+    for _ in 0..arguments.spokes {
+        spokes.push(spokes::start(manifests.clone()).await?);
+    }
+    let mut flags = [vec!["--enable-actions".to_owned()], arguments.apiserver_flag.clone()].concat();
+    if !spokes.is_empty() {
+        spokes::register(&control_plane, &spokes).await?;
+        flags.push(spokes::flag());
+    }
     let options = gatehouse::Options { executable, flags, ..gatehouse::Options::default() };
     let (gatehouse, webhooks) = tokio::try_join!(
         Gatehouse::start(&control_plane, &options),
         Webhooks::start(&control_plane, 1, &settings)
     )?;
     tokio::try_join!(gatehouse.register(&control_plane), webhooks.register(&control_plane))?;
-    Ok(Prepared { gatehouse: Some(gatehouse), webhooks: Some(webhooks), control_plane })
+    Ok(Prepared { gatehouse: Some(gatehouse), webhooks: Some(webhooks), control_plane, spokes })
 }
 
 async fn manifests(arguments: &Arguments, executable: Option<&Path>) -> anyhow::Result<Vec<Manifest>> {

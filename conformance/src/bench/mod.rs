@@ -5,7 +5,9 @@
 //! targets are for 10,000 objects on two cores. A missed target is reported but is no failure, because a busy
 //! machine proves little.
 
+mod actions;
 pub(crate) mod admission;
+mod check;
 mod cpu;
 mod fill;
 mod latency;
@@ -21,7 +23,7 @@ mod watchers;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use gatehouse_conformance::control_plane::{self, ControlPlane};
 use gatehouse_conformance::gatehouse::{self, Gatehouse};
 use gatehouse_conformance::progress::{during, say};
@@ -37,7 +39,7 @@ use gatehouse_conformance::process::Process;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// How many Kustomizations to load
+    /// Number of Kustomizations to create
     #[arg(long, value_name = "NUMBER", default_value_t = 10_000, value_parser = positive)]
     objects: usize,
     /// Over how many namespaces to spread them
@@ -49,28 +51,28 @@ pub(crate) struct Arguments {
     /// How often to run each kubectl command
     #[arg(long, value_name = "NUMBER", default_value_t = 5, value_parser = positive)]
     runs: usize,
-    /// How many changes to make for the latency of events
+    /// Number of changes for the latency of events
     #[arg(long, value_name = "NUMBER", default_value_t = 300, value_parser = positive)]
     changes: usize,
-    /// How many changes to make a second
+    /// Changes per second for the latency of events
     #[arg(long, value_name = "NUMBER", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rate: u32,
     /// Measure a part, and nothing else
     #[arg(long, value_name = "PART", value_enum)]
     only: Option<Part>,
-    /// How many watchers to tell of changes
+    /// Number of watchers
     #[arg(long, value_name = "NUMBER", default_value_t = 1000, value_parser = positive)]
     watchers: usize,
-    /// How many changes a second to tell them of
+    /// Changes per second that the watchers receive
     #[arg(long, value_name = "NUMBER", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     watch_rate: u32,
     /// For how long
     #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     watch_seconds: u64,
-    /// How many objects to create in each round of creations through the webhooks
+    /// Objects created in each round through the webhooks
     #[arg(long, value_name = "NUMBER", default_value_t = 2000, value_parser = positive)]
     creates: usize,
-    /// How many rounds of creations to make of each kind
+    /// Rounds of creations for each kind
     #[arg(long, value_name = "NUMBER", default_value_t = 5, value_parser = positive)]
     rounds: usize,
     /// Pass a flag on to Gatehouse
@@ -89,6 +91,10 @@ enum Part {
     Sample,
     /// The webhooks
     Admission,
+    /// `gatehouse check` on large repositories
+    Check,
+    /// Requests to reconcile, beside plain patches
+    Actions,
 }
 
 fn positive(text: &str) -> Result<usize, String> {
@@ -105,6 +111,12 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         say("this build is not optimized, so its figures mean little: use `cargo run --profile dist`");
     }
     let executable = gatehouse::executable().await?;
+    if arguments.only == Some(Part::Check) {
+        let mut report = Report::default();
+        check::measure(&executable, &mut report)?;
+        print!("{report}");
+        return Ok(ExitCode::SUCCESS);
+    }
     let control_plane = ControlPlane::start(&control_plane::Options::default()).await?;
     let client = control_plane.client().await?;
     during("loading CRDs", load::apply(&client, definitions()?)).await?;
@@ -124,7 +136,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     gatehouse::prepare(&control_plane).await?;
     let options = gatehouse::Options {
         executable: Some(executable),
-        flags: arguments.gatehouse_flag.clone(),
+        flags: [vec!["--enable-actions".to_owned()], arguments.gatehouse_flag.clone()].concat(),
         ..gatehouse::Options::default()
     };
     let mut gatehouse = Gatehouse::start(&control_plane, &options).await?;
@@ -132,6 +144,9 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     gatehouse.kill().await?;
     if arguments.only.is_none() {
         admission::measure(&control_plane, &settings, effort, &mut report).await?;
+    }
+    if arguments.only.is_none() {
+        check::measure(settings.executable.as_deref().context("no executable")?, &mut report)?;
     }
     during("stopping", async { control_plane.stop().await }).await?;
     print!("{report}");
@@ -185,6 +200,10 @@ async fn measure(
         return Ok(report);
     }
     gatehouse.register(control_plane).await?;
+    if arguments.only == Some(Part::Actions) {
+        actions::measure(&client, layout, arguments.creates, &mut report).await?;
+        return Ok(report);
+    }
     if arguments.only.is_none() {
         lists::measure(control_plane, arguments.runs, &mut report).await?;
         let upstream = Server { process: Process(control_plane.api_server().pid()?), client: &client };

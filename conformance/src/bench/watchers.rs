@@ -96,17 +96,19 @@ pub(super) async fn measure(
     ));
     let through = control_plane.kubeconfig();
     let mut first = NUMBERS;
-    for (scope, told) in [(Scope::OwnNamespace, "a namespace each"), (Scope::Everything, "everything each")] {
+    for (scope, reported) in
+        [(Scope::OwnNamespace, "a namespace each"), (Scope::Everything, "everything each")]
+    {
         for (way, kubeconfig) in [("direct", direct), ("through kube-apiserver", through)] {
-            let what = format!("{told}, {way}");
+            let what = format!("{reported}, {way}");
             let before = gatehouse.memory()?;
             let watchers =
                 during(format!("opening watches of {what}"), open(kubeconfig, scope, layout, load)).await?;
             tokio::time::sleep(SETTLE).await;
             let idle = gatehouse.memory()?;
-            let told = run(&client, processes, watchers, layout, load, first);
-            let told = during(format!("telling of {what}"), told).await?;
-            told.report(&what, load, [before, idle], report)?;
+            let reported = run(&client, processes, watchers, layout, load, first);
+            let reported = during(format!("telling of {what}"), reported).await?;
+            reported.report(&what, load, [before, idle], report)?;
             first += NUMBERS;
         }
     }
@@ -219,9 +221,10 @@ async fn run(
     let covers = |namespace: Option<usize>, change: &Change| {
         namespace.is_none_or(|namespace| namespace == change.id.namespace)
     };
-    let told = watchers.looking.iter();
-    let expected =
-        told.map(|(_, namespace)| changes.iter().filter(|change| covers(*namespace, change)).count()).sum();
+    let reported = watchers.looking.iter();
+    let expected = reported
+        .map(|(_, namespace)| changes.iter().filter(|change| covers(*namespace, change)).count())
+        .sum();
     let mut arrivals = Vec::new();
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while arrivals.len() < expected {

@@ -14,8 +14,10 @@ use crate::spread::Spread;
 /// The interval of readiness probes. A kubelet probes less often, but a cluster learns of a terminating pod
 /// at once, without a probe.
 const PROBE: Duration = Duration::from_millis(400);
-/// The probe's `timeoutSeconds`.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The probe's `timeoutSeconds` and `failureThreshold` in the chart. The threshold counts probes that are not answered in
+/// time; other failures have an effect at once.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+const PROBE_FAILURES: u32 = 2;
 /// The delay from a kubelet's result until all nodes act on it.
 const SPREADS: Duration = Duration::from_millis(300);
 /// The pods' `terminationGracePeriodSeconds`.
@@ -35,12 +37,15 @@ pub struct Deployment {
 struct Replica {
     // Aborted before the replica that it probes.
     probe: JoinHandle<()>,
+    spread: Arc<Spread>,
     gatehouse: Gatehouse,
 }
 
 impl Drop for Replica {
     fn drop(&mut self) {
         self.probe.abort();
+        // The probe may not have seen that it has ended.
+        self.spread.remove(self.gatehouse.port());
     }
 }
 
@@ -87,6 +92,12 @@ impl Deployment {
         Ok(())
     }
 
+    /// The same with other options, as after a change of the pod template.
+    pub async fn roll(&mut self, control_plane: &ControlPlane, options: Options) -> anyhow::Result<()> {
+        self.options = options;
+        self.restart(control_plane).await
+    }
+
     /// Stops all replicas in order.
     pub async fn end(mut self) -> anyhow::Result<()> {
         futures::future::try_join_all(self.replicas.iter_mut().map(end)).await.map(drop)
@@ -99,7 +110,7 @@ impl Deployment {
         let gatehouse = Gatehouse::start(control_plane, &options).await?;
         let port = gatehouse.port();
         let probe = tokio::spawn(probe(gatehouse.prober().await?, Arc::clone(&self.spread), port));
-        let replica = Replica { probe, gatehouse };
+        let replica = Replica { probe, spread: Arc::clone(&self.spread), gatehouse };
         let deadline = Instant::now() + LISTED;
         while !self.spread.has(port) {
             ensure!(Instant::now() < deadline, "{prefix} was ready, and is not any more");
@@ -118,10 +129,16 @@ async fn end(replica: &mut Replica) -> anyhow::Result<()> {
 
 /// Adds the replica to the load balancer while it is ready, and removes it while it is not.
 async fn probe(client: kube::Client, spread: Arc<Spread>, port: u16) {
+    let mut unanswered = 0;
     loop {
         let request = http::Request::get("/readyz").body(Vec::new()).expect("a path makes a request");
         let asked = tokio::time::timeout(PROBE_TIMEOUT, client.request_text(request)).await;
-        let is_ready = matches!(asked, Ok(Ok(_)));
+        unanswered = if asked.is_err() { unanswered + 1 } else { 0 };
+        let is_ready = match asked {
+            Ok(answer) => answer.is_ok(),
+            // One probe that a busy machine answers too late does not remove a replica.
+            Err(_) => spread.has(port) && unanswered < PROBE_FAILURES,
+        };
         if is_ready != spread.has(port) {
             tokio::time::sleep(SPREADS).await;
             if is_ready { spread.add(port) } else { spread.remove(port) }

@@ -1,12 +1,16 @@
 //! Writes that the webhooks review.
 
 use std::fmt::Display;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
 use super::objects::{FULL, JUDGED, ROOM, fleet, kustomization};
 use super::score::Score;
 use super::{Pace, send};
+
+/// How many clients write, or have written.
+static WRITERS: AtomicU32 = AtomicU32::new(0);
 
 const ALLOWED: &str = "allowed writes";
 const FORBIDDEN: &str = "forbidden writes";
@@ -20,33 +24,34 @@ fn kustomizations(namespace: &str) -> String {
 }
 
 /// Creates, scales and deletes Fleets within a quota that has room.
-pub(super) async fn allowed_fleets(client: kube::Client, number: usize, pace: Pace, score: Score) {
+pub(super) async fn allowed_fleets(client: kube::Client, pace: Pace, score: Score) {
     let object = |name: &str| fleet(ROOM, name, 2);
     let change = json!({"spec": {"replicas": 3}});
-    lives(&client, &fleets(ROOM), number, object, &change, pace, &score).await;
+    lives(&client, &fleets(ROOM), object, &change, pace, &score).await;
 }
 
 /// Creates, changes and deletes Kustomizations that comply with the policy.
-pub(super) async fn allowed_kustomizations(client: kube::Client, number: usize, pace: Pace, score: Score) {
+pub(super) async fn allowed_kustomizations(client: kube::Client, pace: Pace, score: Score) {
     let object = |name: &str| kustomization(JUDGED, name, true);
     let change = json!({"spec": {"interval": "11m"}});
-    lives(&client, &kustomizations(JUDGED), number, object, &change, pace, &score).await;
+    lives(&client, &kustomizations(JUDGED), object, &change, pace, &score).await;
 }
 
 /// Creates, changes and deletes one object after another.
 async fn lives(
     client: &kube::Client,
     collection: &str,
-    number: usize,
     object: impl Fn(&str) -> Value,
     change: &Value,
     mut pace: Pace,
     score: &Score,
 ) {
+    // Not the name of an object that an earlier traffic has left.
+    let writer = WRITERS.fetch_add(1, Ordering::Relaxed);
     let mut made = 0_u64;
     loop {
         made += 1;
-        let name = format!("object-{number}-{made}");
+        let name = format!("object-{writer}-{made}");
         let path = format!("{collection}/{name}");
         let object = object(&name);
         let steps =

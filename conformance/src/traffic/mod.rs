@@ -27,12 +27,15 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use crate::control_plane::ControlPlane;
 use crate::kubeconfig;
 pub use doors::Door;
-pub use objects::{in_force, objects};
+pub use objects::{beyond_quota, in_force, objects};
 use score::Score;
 pub use score::{Incident, Outcome};
 
 /// Far longer than any response takes; a later response counts as none.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often client-go repeats a request (`maxRetries` in rest/request.go).
+const RETRIES: u32 = 10;
 
 /// Load that runs until it is stopped.
 pub struct Traffic {
@@ -56,13 +59,13 @@ impl Traffic {
             requests.spawn(views::kept(client, pace(200), score.clone()));
         }
         let config = kubeconfig::config(kubeconfig).await?;
-        requests.spawn(views::anew(config, pace(500), score.clone()));
+        requests.spawn(views::reconnecting(config, pace(500), score.clone()));
 
-        for number in 0..2 {
+        for _ in 0..2 {
             let client = kubeconfig::client(kubeconfig).await?;
-            requests.spawn(admission::allowed_fleets(client, number, pace(400), score.clone()));
+            requests.spawn(admission::allowed_fleets(client, pace(400), score.clone()));
             let client = kubeconfig::client(kubeconfig).await?;
-            requests.spawn(admission::allowed_kustomizations(client, number, pace(400), score.clone()));
+            requests.spawn(admission::allowed_kustomizations(client, pace(400), score.clone()));
         }
         let client = kubeconfig::client(kubeconfig).await?;
         requests.spawn(admission::forbidden(client, pace(250), score.clone()));
@@ -122,8 +125,28 @@ impl Pace {
     }
 }
 
-/// Sends one request, with a JSON body if there is one.
+/// Sends one request, with a JSON body if there is one. Like client-go and so kubectl, it repeats a request that is
+/// answered with 429 and a time to wait, up to ten times.
 async fn send(
+    client: &kube::Client,
+    method: &str,
+    path: &str,
+    body: Option<&serde_json::Value>,
+) -> Result<serde_json::Value, kube::Error> {
+    let mut retries = RETRIES;
+    loop {
+        let answer = send_once(client, method, path, body).await;
+        let Err(kube::Error::Api(status)) = &answer else { return answer };
+        let wait = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+        if status.code != 429 || wait == 0 || retries == 0 {
+            return answer;
+        }
+        retries -= 1;
+        tokio::time::sleep(Duration::from_secs(wait.into())).await;
+    }
+}
+
+async fn send_once(
     client: &kube::Client,
     method: &str,
     path: &str,

@@ -41,6 +41,11 @@ pub fn objects() -> Vec<Value> {
     objects
 }
 
+/// A Fleet that the quota without room refuses for as long as it is enforced.
+pub fn beyond_quota() -> Value {
+    fleet(FULL, "beyond-quota", 1)
+}
+
 /// Waits until the quotas are enforced.
 pub async fn in_force(client: &kube::Client) -> anyhow::Result<()> {
     let deadline = Instant::now() + IN_FORCE;

@@ -49,6 +49,14 @@ impl Outcome {
         self.succeeded.get(client).copied().unwrap_or_default()
     }
 
+    /// An error unless each client made enough requests for the result to mean something.
+    pub fn took_place(&self, at_least: &[(&str, u64)]) -> anyhow::Result<()> {
+        for &(client, at_least) in at_least {
+            anyhow::ensure!(self.of(client) >= at_least, "{client}: {:?}", self.succeeded);
+        }
+        Ok(())
+    }
+
     /// An error that lists the failures, if there are any.
     pub fn without_failure(&self) -> anyhow::Result<()> {
         let lines = |incidents: &[Incident]| {

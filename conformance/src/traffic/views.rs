@@ -31,7 +31,7 @@ pub(super) async fn kept(client: kube::Client, mut pace: Pace, score: Score) {
 }
 
 /// Lists on a new connection each time.
-pub(super) async fn anew(config: kube::Config, mut pace: Pace, score: Score) {
+pub(super) async fn reconnecting(config: kube::Config, mut pace: Pace, score: Score) {
     let path = rows();
     while pace.next().await {
         let listed = async {

@@ -86,8 +86,8 @@ async fn can_i(site: Arc<Site>) -> anyhow::Result<()> {
         ("delete", "monitoring", "no"),
     ] {
         let args = ["auth", "can-i", verb, "fluxsummaries.view.gatehouse.dev", "-n", namespace];
-        let said = kubectl.run(args).await?.stdout;
-        ensure!(said.trim() == answer, "{verb} in {namespace}: {said}");
+        let printed = kubectl.run(args).await?.stdout;
+        ensure!(printed.trim() == answer, "{verb} in {namespace}: {printed}");
     }
     Ok(())
 }

@@ -1,18 +1,21 @@
-//! Compares the audit log with that of kube-apiserver: both record the same requests with the same audit IDs.
+//! Compares the audit log with that of kube-apiserver: both record the same requests with the same audit IDs, and what
+//! Gatehouse writes for a request has that request's ID.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use gatehouse_conformance::control_plane::{self, ControlPlane};
+use gatehouse_conformance::crds;
 use gatehouse_conformance::gatehouse::{self, Gatehouse, Options};
 use gatehouse_conformance::kubectl::Kubectl;
+use gatehouse_conformance::load::{self, Manifest};
 use gatehouse_conformance::webhooks::{self, Settings, Webhooks};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::caller::Caller;
-use crate::site::API;
+use crate::site::{API, kustomization};
 use crate::world::World;
 
 /// For both servers: requests about views, without those between servers.
@@ -22,7 +25,13 @@ kind: Policy
 rules:
 - {level: None, userGroups: [system:masters], users: [probe]}
 - {level: Metadata, resources: [{group: view.gatehouse.dev}]}
+- {level: Metadata, verbs: [patch], omitStages: [RequestReceived], users: ['system:serviceaccount:gatehouse-system:gatehouse-apiserver'], resources: [{group: kustomize.toolkit.fluxcd.io}]}
 ";
+
+/// The action that is requested, and what it changes.
+const ACTION: &str =
+    "/apis/view.gatehouse.dev/v1alpha1/namespaces/default/fluxresources/local.kustomization.app/reconcile";
+const KIND: &str = "kustomizations.kustomize.toolkit.fluxcd.io";
 
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
     vec![
@@ -77,8 +86,13 @@ async fn same_requests() -> anyhow::Result<()> {
         ..control_plane::Options::default()
     };
     let control_plane = ControlPlane::start(&options).await?;
+    let mut objects = crds::only(&[KIND])?;
+    let app = kustomization("default", "app", Ok(()));
+    objects.push(Manifest { origin: "(trial)".to_owned(), object: app });
+    load::apply(&control_plane.client().await?, objects).await?;
     gatehouse::prepare(&control_plane).await?;
-    let options = Options { flags: vec![policy_flag(&policy)], ..Options::default() };
+    let flags = vec!["--enable-actions".to_owned(), policy_flag(&policy)];
+    let options = Options { flags, ..Options::default() };
     let mut gatehouse = Gatehouse::start(&control_plane, &options).await?;
     let ours = Log(gatehouse.process().context("runs")?.log().to_owned());
     gatehouse.register(&control_plane).await?;
@@ -95,6 +109,9 @@ async fn ask(control_plane: &ControlPlane, gatehouse: &Gatehouse) -> anyhow::Res
     let root = control_plane.kubeconfig_for("root", Some("system:masters"))?;
     let kubectl = Kubectl::new(&root)?;
     kubectl.run(["get", "clusterhealth", "local"]).await?.ok()?;
+    let body = tempfile::NamedTempFile::new()?;
+    std::fs::write(&body, "{}")?;
+    kubectl.run(["create", "--raw", ACTION, "-f", &body.path().display().to_string()]).await?.ok()?;
     kubectl.run(["get", "fluxsummaries", "-A", "-o", "yaml"]).await?.ok()?;
     let missing = kubectl.run(["get", "fluxsummary", "local", "-n", "nowhere"]).await?;
     ensure!(missing.code == Some(1), "{missing:?}");
@@ -150,7 +167,12 @@ async fn reviews() -> anyhow::Result<()> {
 }
 
 fn compare(theirs: &Log, ours: &Log) -> anyhow::Result<()> {
-    let (theirs, mut ours) = (theirs.requests()?, ours.requests()?);
+    let (mut theirs, mut ours) = (theirs.requests()?, ours.requests()?);
+    let is_action = |event: &Value| event["objectRef"]["subresource"] == "reconcile";
+    let action = theirs.values_mut().find(|events| events.iter().any(is_action)).context("an action")?;
+    let patches: Vec<_> = action.extract_if(.., |event| event["verb"] == "patch").collect();
+    let [patch] = patches.as_slice() else { bail!("patches with the ID of the action: {patches:#?}") };
+    ensure!(patch["objectRef"]["name"] == "app" && patch["responseStatus"]["code"] == 200, "{patch:#}");
     let last = |events: &[Value]| events.last().cloned().unwrap_or_default();
     ensure!(theirs.len() >= 4, "kube-apiserver knows of {} requests", theirs.len());
     for (id, their_events) in &theirs {

@@ -62,7 +62,7 @@ async fn killed(_: Arc<ControlPlane>) -> anyhow::Result<()> {
     let stale = settles("discovery says so", WHOLE_AGAIN, &discovery, |list| !unavailable(list).is_empty());
     let stale = stale.await?;
     ensure!(unavailable(&stale) == ["view.gatehouse.dev"], "{:?}", unavailable(&stale));
-    let told = killed.elapsed();
+    let reported = killed.elapsed();
     let condition = async || {
         let path = "/apis/apiregistration.k8s.io/v1/apiservices/v1alpha1.view.gatehouse.dev";
         let object = caller.get(path).await?.ok()?;
@@ -71,7 +71,7 @@ async fn killed(_: Arc<ControlPlane>) -> anyhow::Result<()> {
     settles("the APIService says so", WHOLE_AGAIN, condition, |one| one["status"] == "False").await?;
     progress::say(format_args!(
         "discovery told of the end after {:.1} s, the APIService after {:.1} s",
-        told.as_secs_f32(),
+        reported.as_secs_f32(),
         killed.elapsed().as_secs_f32()
     ));
     // Whether kubectl complains about a stale group depends on its version. It must not complain about others.

@@ -112,6 +112,17 @@ impl Caller {
         self.exchange(method, path, &[("content-type", content_type)], body).await
     }
 
+    /// Sends a request with headers and a body.
+    pub(crate) async fn send_with(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> anyhow::Result<Answer> {
+        self.exchange(method, path, headers, body).await
+    }
+
     async fn exchange(
         &self,
         method: &Method,

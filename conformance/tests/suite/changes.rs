@@ -85,11 +85,11 @@ async fn wrong_types(site: Arc<Site>) -> anyhow::Result<()> {
     let path = format!("{API}/namespaces/{namespace}/fluxresources");
     let rows = async || caller.get(&path).await?.ok();
     // An object exists before its status does.
-    let told = |list: &Value| {
+    let reported = |list: &Value| {
         let rows = by_name(list);
         rows.len() == 5 && rows.values().all(|row| row["status"]["state"] != "Pending")
     };
-    let list = settles("all are shown", SHOWN, &rows, told).await?;
+    let list = settles("all are shown", SHOWN, &rows, reported).await?;
     for ((_, name), row) in by_name(&list) {
         let status = &row["status"];
         let expected = if name == "local.resourceset.well" { "Ready" } else { "Unknown" };

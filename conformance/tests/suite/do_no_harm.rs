@@ -90,8 +90,8 @@ async fn missed() -> anyhow::Result<()> {
         harm::view(&scene.gate),
         harm::told_by_discovery(&scene.gate),
     );
-    let ((), (waited, said), told) = hangs?;
-    ensure!(waited < LOST, "a view hung for {waited:?} ({said})");
+    let ((), (waited, printed), reported) = hangs?;
+    ensure!(waited < LOST, "a view hung for {waited:?} ({printed})");
     let (refused, afterwards) = harm::view(&scene.gate).await?;
     scene.signal(Signal::CONT)?;
     let well_again = Instant::now();
@@ -107,8 +107,8 @@ async fn missed() -> anyhow::Result<()> {
     table.fill(&scene.gate, Condition::Dead).await?;
     let (dead, at_last) = harm::view(&scene.gate).await?;
     progress::say(format_args!(
-        "do no harm:\n{table}\nhanging: a view asked for at once was refused after {waited:.1?} ({said}), discovery told \
-         of it after {told:.1?}, a view asked for then was refused after {refused:.1?} ({afterwards}); served \
+        "do no harm:\n{table}\nhanging: a view asked for at once was refused after {waited:.1?} ({printed}), discovery told \
+         of it after {reported:.1?}, a view asked for then was refused after {refused:.1?} ({afterwards}); served \
          {well_again:.1?} after it went on\ndead: a view was refused after {dead:.1?} ({at_last})"
     ));
     scene.end().await

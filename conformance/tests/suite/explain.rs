@@ -22,7 +22,9 @@ async fn documented(site: Arc<Site>, resource: &str) -> anyhow::Result<()> {
     let outline = kubectl.run(["explain", resource, "--recursive"]).await?.ok()?;
     let mut levels = vec![resource.to_owned()];
     levels.extend(objects(&outline).into_iter().map(|path| format!("{resource}.{path}")));
-    ensure!(levels.contains(&format!("{resource}.status.conditions")), "{levels:?}");
+    // A history says what happened, and has no conditions.
+    let below = if resource == "fluxhistories" { "status" } else { "status.conditions" };
+    ensure!(levels.contains(&format!("{resource}.{below}")), "{levels:?}");
     for level in &levels {
         let text = kubectl.run(["explain", level]).await?.ok()?;
         ensure!(text.contains("DESCRIPTION:") && text.contains("FIELDS:"), "{level}:\n{text}");

@@ -37,7 +37,7 @@ async fn follow(site: Arc<Site>) -> anyhow::Result<()> {
 
     let namespace = "flux-metrics";
     let scrape = || prometheus.run(["get", "--raw", PATH]);
-    let told = async |ready: &str| {
+    let reported = async |ready: &str| {
         let expected = format!(
             "gotk_resource_info{{customresource_group=\"kustomize.toolkit.fluxcd.io\",\
              customresource_kind=\"Kustomization\",customresource_version=\"v1\",\
@@ -47,13 +47,13 @@ async fn follow(site: Arc<Site>) -> anyhow::Result<()> {
         settles(&expected, TOLD, scrape, is_told).await
     };
     site.apply([kustomization(namespace, "app", Ok(()))]).await?;
-    let whole = told("True").await?.ok()?;
+    let whole = reported("True").await?.ok()?;
     // The objects of the example cluster are included, each once.
     let series = || whole.lines().filter(|line| !line.starts_with('#'));
     let different: BTreeSet<_> = series().collect();
     ensure!(different.len() > 10 && different.len() == series().count(), "{whole}");
     site.apply([kustomization(namespace, "app", Err("broken"))]).await?;
-    told("False").await?;
+    reported("False").await?;
     site.kubectl()?.run(["delete", "kustomization/app", "-n", namespace]).await?.ok()?;
     let label = format!("exported_namespace=\"{namespace}\"");
     let is_gone = |scraped: &Output| scraped.code == Some(0) && !scraped.stdout.contains(&label);

@@ -25,9 +25,9 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
 async fn refused(gate: &Gate, object: &Value, expected: &[&str]) -> anyhow::Result<()> {
     let kubectl = gate.kubectl()?;
     for side in SIDES {
-        let said = apply(&kubectl, side, std::slice::from_ref(object), &[]).await?.failed()?;
+        let printed = apply(&kubectl, side, std::slice::from_ref(object), &[]).await?.failed()?;
         for expected in expected {
-            ensure!(said.contains(expected), "{side:?}: not {expected:?} of {object}: {said}");
+            ensure!(printed.contains(expected), "{side:?}: not {expected:?} of {object}: {printed}");
         }
     }
     Ok(())

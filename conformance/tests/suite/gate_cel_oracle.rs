@@ -154,9 +154,9 @@ async fn evaluated(
             settles(name, KNOWN, || gate.caller.post(&path, &subject), |answer| !warnings(answer).is_empty())
                 .await?;
         ensure!(answer.code == StatusCode::CREATED, "{answer:#?}");
-        let told = warnings(&answer);
-        let failed = told.iter().filter(|text| text.contains(&format!(": {FAILED}"))).count();
-        let errors: Vec<_> = told.iter().filter(|text| text.contains("' resulted in error: ")).collect();
+        let reported = warnings(&answer);
+        let failed = reported.iter().filter(|text| text.contains(&format!(": {FAILED}"))).count();
+        let errors: Vec<_> = reported.iter().filter(|text| text.contains("' resulted in error: ")).collect();
         let is_error =
             |source: &str| errors.iter().any(|text| text.contains(&format!("'{}'", compared(source))));
         let expected = match *verdict {
@@ -168,7 +168,7 @@ async fn evaluated(
             wrong.push(format!(
                 "{verdict} expected of\n  {}\ntold\n  {}",
                 sources.join("\n  "),
-                told.join("\n  ")
+                reported.join("\n  ")
             ));
         }
     }
@@ -287,15 +287,15 @@ async fn side_by_side(gate: Arc<Gate>) -> anyhow::Result<()> {
         let object = kustomization(namespace, "x", fields.clone());
         let path = format!("{KUSTOMIZE}/namespaces/{namespace}/kustomizations?dryRun=All");
         let both = |answer: &Answer| {
-            let told = warnings(answer);
-            let tells = |by: &str| told.iter().any(|text| text.contains(by) && text.contains(HERE));
-            tells("ValidatingAdmissionPolicy") && tells("reconcilepolicies")
+            let reported = warnings(answer);
+            let reports = |by: &str| reported.iter().any(|text| text.contains(by) && text.contains(HERE));
+            reports("ValidatingAdmissionPolicy") && reports("reconcilepolicies")
         };
         let answer = settles("both tell", KNOWN, || gate.caller.post(&path, &object), both).await?;
-        let told = warnings(&answer);
-        let native: Vec<_> = told.iter().filter_map(|text| of_native(text)).collect();
-        let ours: Vec<_> = told.iter().filter_map(|text| of_gatehouse(text, &all)).collect();
-        ensure!(native == ours, "{fields}\nkube-apiserver {native:#?}\ngatehouse {ours:#?}\n{told:#?}");
+        let reported = warnings(&answer);
+        let native: Vec<_> = reported.iter().filter_map(|text| of_native(text)).collect();
+        let ours: Vec<_> = reported.iter().filter_map(|text| of_gatehouse(text, &all)).collect();
+        ensure!(native == ours, "{fields}\nkube-apiserver {native:#?}\ngatehouse {ours:#?}\n{reported:#?}");
         compared += native.len();
     }
     ensure!(compared > 15, "{compared} findings compared");
@@ -313,8 +313,8 @@ async fn side_by_side(gate: Arc<Gate>) -> anyhow::Result<()> {
     gate.delete(&format!("{ADMISSION}/validatingadmissionpolicybindings/{namespace}")).await?;
     // The rules that need it, and no others.
     let missing = |answer: &Answer| {
-        let told = warnings(answer);
-        told.iter().filter(|text| text.contains("of spec.paramRef does not exist")).count() == 4
+        let reported = warnings(answer);
+        reported.iter().filter(|text| text.contains("of spec.paramRef does not exist")).count() == 4
     };
     settles("Gatehouse misses it", KNOWN, || gate.caller.post(&path, &object), missing).await?;
     Ok(())
@@ -322,18 +322,20 @@ async fn side_by_side(gate: Arc<Gate>) -> anyhow::Result<()> {
 
 /// What kube-apiserver says of one validation; what cannot be evaluated is told by its expression.
 fn of_native(text: &str) -> Option<String> {
-    let (_, said) =
+    let (_, printed) =
         text.strip_prefix("Validation failed for ValidatingAdmissionPolicy ")?.split_once("': ")?;
-    Some(match said.strip_prefix("expression '").and_then(|rest| rest.split_once("' resulted in error: ")) {
-        Some((expression, _)) => format!("error of {expression}"),
-        None => said.to_owned(),
-    })
+    Some(
+        match printed.strip_prefix("expression '").and_then(|rest| rest.split_once("' resulted in error: ")) {
+            Some((expression, _)) => format!("error of {expression}"),
+            None => printed.to_owned(),
+        },
+    )
 }
 
 /// What Gatehouse says of one condition, in the same words.
 fn of_gatehouse(text: &str, rules: &[&Value]) -> Option<String> {
-    let (_, said) = text.strip_prefix("reconcilepolicies.policy.gatehouse.dev ")?.split_once("\": ")?;
-    let (message, rule) = said.rsplit_once(" (rule cel[")?;
+    let (_, printed) = text.strip_prefix("reconcilepolicies.policy.gatehouse.dev ")?.split_once("\": ")?;
+    let (message, rule) = printed.rsplit_once(" (rule cel[")?;
     if !message.contains(": cannot be evaluated: ") {
         return Some(message.to_owned());
     }

@@ -61,9 +61,10 @@ async fn check(gate: &Gate, objects: &[&Value]) -> anyhow::Result<Vec<Value>> {
         .kill_on_drop(true)
         .output()
         .await?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    let report: Value = serde_json::from_slice(&output.stdout).with_context(|| said.clone().into_owned())?;
+    let printed = String::from_utf8_lossy(&output.stderr);
+    let report: Value =
+        serde_json::from_slice(&output.stdout).with_context(|| printed.clone().into_owned())?;
     let findings = report["findings"].as_array().context("findings")?;
-    ensure!(output.status.code() == Some(i32::from(!findings.is_empty())), "{} {said}", output.status);
+    ensure!(output.status.code() == Some(i32::from(!findings.is_empty())), "{} {printed}", output.status);
     Ok(findings.iter().filter(|finding| finding["policy"] == NAMESPACE).cloned().collect())
 }

@@ -28,8 +28,8 @@ async fn violations(gate: Arc<Gate>) -> anyhow::Result<()> {
     let rules = json!({"prune": "Required", "interval": {"max": "1h"}});
     gate.put(&policy(namespace, json!({"rules": rules}))).await?;
     let path = format!("{POLICY}/reconcilepolicies/{namespace}");
-    let told = gate.becomes(&path, KNOWN, |policy| policy["status"]["violations"] == 2).await?;
-    let status = &told["status"];
+    let reported = gate.becomes(&path, KNOWN, |policy| policy["status"]["violations"] == 2).await?;
+    let status = &reported["status"];
     ensure!(status["judged"] == 3, "{status:#}");
     ensure!(
         status["rules"] == json!([{"rule": "prune", "violations": 2, "enforcement": "Deny"}]),
@@ -38,7 +38,10 @@ async fn violations(gate: Arc<Gate>) -> anyhow::Result<()> {
     let example = &status["examples"][0];
     ensure!(example["name"] == "a" && example["kind"] == "Kustomization", "{status:#}");
     ensure!(example["namespace"] == namespace && example["rule"] == "prune", "{status:#}");
-    ensure!(condition(&told, "Ready") == "True" && condition(&told, "Compliant") == "False", "{status:#}");
+    ensure!(
+        condition(&reported, "Ready") == "True" && condition(&reported, "Compliant") == "False",
+        "{status:#}"
+    );
 
     gate.put(&kustomization(namespace, "a", json!({"prune": true}))).await?;
     gate.delete(&format!("{KUSTOMIZE}/namespaces/{namespace}/kustomizations/b")).await?;
@@ -63,8 +66,8 @@ async fn cycle(gate: Arc<Gate>) -> anyhow::Result<()> {
     }
     gate.put(&policy(namespace, json!({"rules": {"dependencyCycles": "Forbid"}}))).await?;
     let path = format!("{POLICY}/reconcilepolicies/{namespace}");
-    let told = gate.becomes(&path, KNOWN, |policy| policy["status"]["violations"] == 2).await?;
-    ensure!(told["status"]["examples"].to_string().contains("a → b → a"), "{told:#}");
+    let reported = gate.becomes(&path, KNOWN, |policy| policy["status"]["violations"] == 2).await?;
+    ensure!(reported["status"]["examples"].to_string().contains("a → b → a"), "{reported:#}");
     Ok(())
 }
 
@@ -74,13 +77,13 @@ async fn usage(gate: Arc<Gate>) -> anyhow::Result<()> {
     gate.put(&fleet(namespace, "f", 4)).await?;
     gate.put(&quota(namespace, json!({"gameservers": "3", "requests.cpu": "8"}))).await?;
     let path = format!("{POLICY}/tenantquotas/{namespace}");
-    let told = gate.becomes(&path, KNOWN, |quota| quota["status"]["used"]["gameservers"] == "4").await?;
-    let status = &told["status"];
+    let reported = gate.becomes(&path, KNOWN, |quota| quota["status"]["used"]["gameservers"] == "4").await?;
+    let status = &reported["status"];
     ensure!(status["hard"] == json!({"gameservers": "3", "requests.cpu": "8"}), "{status:#}");
     ensure!(status["used"]["requests.cpu"] == "2" && status["namespaces"] == 1, "{status:#}");
     ensure!(status["overcommit"] == json!({"gameservers": "1"}), "{status:#}");
-    ensure!(condition(&told, "Overcommitted") == "True", "{status:#}");
-    ensure!(status["observedGeneration"] == told["metadata"]["generation"], "{status:#}");
+    ensure!(condition(&reported, "Overcommitted") == "True", "{status:#}");
+    ensure!(status["observedGeneration"] == reported["metadata"]["generation"], "{status:#}");
     gate.put(&fleet(namespace, "f", 2)).await?;
     gate.becomes(&path, KNOWN, |quota| condition(quota, "Overcommitted") == "False").await?;
     Ok(())

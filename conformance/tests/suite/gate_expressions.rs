@@ -35,10 +35,10 @@ async fn written(gate: Arc<Gate>) -> anyhow::Result<()> {
     ] {
         let object = policy(namespace, conditions(&["true", &expression]));
         let answer = gate.caller.post(&path, &object).await?;
-        let told = answer.body["message"].as_str().unwrap_or_default();
+        let reported = answer.body["message"].as_str().unwrap_or_default();
         ensure!(answer.code == StatusCode::UNPROCESSABLE_ENTITY, "{answer:#?}");
-        ensure!(told.contains("spec.rules.cel[1].expression"), "{told}");
-        ensure!(told.contains("on an ordinary object"), "{told}");
+        ensure!(reported.contains("spec.rules.cel[1].expression"), "{reported}");
+        ensure!(reported.contains("on an ordinary object"), "{reported}");
     }
     Ok(())
 }
@@ -68,10 +68,16 @@ async fn held(gate: Arc<Gate>) -> anyhow::Result<()> {
     let objects = format!("{KUSTOMIZE}/namespaces/{namespace}/kustomizations");
     for number in 0..5 {
         let answer = gate.caller.post(&objects, &large(&format!("large-{number}"))).await?;
-        let told = answer.body["message"].as_str().unwrap_or_default();
+        let reported = answer.body["message"].as_str().unwrap_or_default();
         ensure!(answer.code == StatusCode::FORBIDDEN, "{answer:#?}");
-        ensure!(told.contains("grows: cannot be evaluated: takes too much memory on this object"), "{told}");
-        ensure!(told.contains("grows: cannot be evaluated: takes too much work on this object"), "{told}");
+        ensure!(
+            reported.contains("grows: cannot be evaluated: takes too much memory on this object"),
+            "{reported}"
+        );
+        ensure!(
+            reported.contains("grows: cannot be evaluated: takes too much work on this object"),
+            "{reported}"
+        );
         // An ordinary object, meanwhile, is judged as ever.
         let small = kustomization(namespace, &format!("small-{number}"), json!({}));
         let answer = gate.caller.post(&objects, &small).await?;
@@ -79,11 +85,11 @@ async fn held(gate: Arc<Gate>) -> anyhow::Result<()> {
     }
 
     let path = format!("{POLICY}/reconcilepolicies/{namespace}");
-    let told = gate.becomes(&path, KNOWN, |policy| policy["status"]["judged"] == OBJECTS + 5).await?;
-    ensure!(told["status"]["violations"] == OBJECTS, "{told:#}");
-    let rules = told["status"]["rules"].as_array().map(Vec::as_slice).unwrap_or_default();
-    ensure!(rules.len() == expressions.len(), "{told:#}");
-    ensure!(rules.iter().all(|rule| rule["violations"] == OBJECTS), "{told:#}");
+    let reported = gate.becomes(&path, KNOWN, |policy| policy["status"]["judged"] == OBJECTS + 5).await?;
+    ensure!(reported["status"]["violations"] == OBJECTS, "{reported:#}");
+    let rules = reported["status"]["rules"].as_array().map(Vec::as_slice).unwrap_or_default();
+    ensure!(rules.len() == expressions.len(), "{reported:#}");
+    ensure!(rules.iter().all(|rule| rule["violations"] == OBJECTS), "{reported:#}");
     // The audit goes on, and nobody was restarted.
     let stored = format!("{objects}/stored-0");
     gate.delete(&stored).await?;

@@ -47,8 +47,8 @@ async fn freeze(gate: Arc<Gate>) -> anyhow::Result<()> {
 
     let expected = "nothing may change during the freeze \"release\" (the release is out), which ends";
     for side in SIDES {
-        let said = apply(&kubectl, side, std::slice::from_ref(&new), &[]).await?.failed()?;
-        ensure!(said.contains(expected), "{side:?}: {said}");
+        let printed = apply(&kubectl, side, std::slice::from_ref(&new), &[]).await?.failed()?;
+        ensure!(printed.contains(expected), "{side:?}: {printed}");
     }
     for args in [
         ["scale", "fleet/f", "-n", namespace, "--replicas=2"].as_slice(),
@@ -63,15 +63,15 @@ async fn freeze(gate: Arc<Gate>) -> anyhow::Result<()> {
             "{\"spec\": {\"suspend\": false}}",
         ],
     ] {
-        let said = kubectl.run(args).await?.failed()?;
-        ensure!(said.contains(expected), "{args:?}: {said}");
+        let printed = kubectl.run(args).await?.failed()?;
+        ensure!(printed.contains(expected), "{args:?}: {printed}");
     }
     let fleet = gate.get(&format!("{AGONES}/namespaces/{namespace}/fleets/f")).await?;
     ensure!(fleet["spec"]["replicas"] == 1, "{fleet:#}");
-    let told = |policy: &Value| {
+    let reported = |policy: &Value| {
         policy["status"]["activeFreeze"] == "release" && policy["status"]["nextChange"].is_string()
     };
-    gate.becomes(&format!("{POLICY}/reconcilepolicies/{namespace}"), KNOWN, told).await?;
+    gate.becomes(&format!("{POLICY}/reconcilepolicies/{namespace}"), KNOWN, reported).await?;
 
     gate.put(&policy(namespace, json!({"rules": {"freezes": []}}))).await?;
     let resumed =
@@ -109,14 +109,14 @@ async fn expiry(gate: Arc<Gate>) -> anyhow::Result<()> {
         gate.becomes(&object(namespace, "app"), within, |app| app["spec"]["suspend"] != true).await?;
     ensure!(!resumed["metadata"]["annotations"].to_string().contains("suspendedBy"), "{resumed:#}");
     let events = format!("/api/v1/namespaces/{namespace}/events");
-    let told = |events: &Value| {
+    let reported = |events: &Value| {
         let events = events["items"].as_array().into_iter().flatten();
         events.into_iter().any(|event| {
             event["involvedObject"]["name"] == "app"
                 && event["reason"].as_str().is_some_and(|why| why.contains("Suspension"))
         })
     };
-    gate.becomes(&events, KNOWN, told).await?;
+    gate.becomes(&events, KNOWN, reported).await?;
     Ok(())
 }
 
@@ -190,11 +190,11 @@ async fn verbs(gate: Arc<Gate>) -> anyhow::Result<()> {
     let operator = gate.site.kubectl_as("gate-operator")?;
     editor.run(edit).await?.ok()?;
     for (verb, command) in [("suspend", suspend.as_slice()), ("reconcile", &reconcile)] {
-        let said = editor.run(command).await?.failed()?;
+        let printed = editor.run(command).await?.failed()?;
         let user = "User \"gate-editor\" cannot";
         ensure!(
-            said.contains(user) && said.contains(verb) && said.contains("kustomizations"),
-            "{verb}: {said}"
+            printed.contains(user) && printed.contains(verb) && printed.contains("kustomizations"),
+            "{verb}: {printed}"
         );
     }
     operator.run(suspend).await?.ok()?;

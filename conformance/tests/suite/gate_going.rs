@@ -190,7 +190,7 @@ async fn surge(gate: Arc<Gate>) -> anyhow::Result<()> {
 
 async fn finalizers(gate: Arc<Gate>) -> anyhow::Result<()> {
     let hard = json!({"gameservers": "4", "requests.cpu": "8"});
-    let agones = Agones::new(gate, "gate-going-keepers", 2, hard).await?;
+    let agones = Agones::new(gate, "gate-going-finalizers", 2, hard).await?;
     let (gate, user) = (&agones.gate, "gate-going-tenant");
     permit(gate, agones.namespace, user, &["*"]).await?;
     let kubectl = gate.site.kubectl_as(user)?;
@@ -204,19 +204,19 @@ async fn finalizers(gate: Arc<Gate>) -> anyhow::Result<()> {
     };
     let refused = async |name: &str| -> anyhow::Result<()> {
         for finalizers in [&[][..], &["example.com/mine"]] {
-            let said = patched(name, kept(finalizers)).await?.failed()?;
+            let printed = patched(name, kept(finalizers)).await?.failed()?;
             let expected =
                 "metadata.finalizers: Forbidden: agones.dev/controller keeps the game server until its pod";
-            ensure!(said.contains(expected), "{said}");
+            ensure!(printed.contains(expected), "{printed}");
         }
         Ok(())
     };
     refused("a").await?;
     let dev = json!({"metadata": {"annotations": {"agones.dev/dev-address": "192.0.2.1"}}});
-    let said = patched("a", dev).await?.failed()?;
+    let printed = patched("a", dev).await?.failed()?;
     ensure!(
-        said.contains("metadata.annotations[agones.dev/dev-address]: Forbidden: Agones would not wait"),
-        "{said}"
+        printed.contains("metadata.annotations[agones.dev/dev-address]: Forbidden: Agones would not wait"),
+        "{printed}"
     );
     patched("a", kept(&[KEEPER, "example.com/mine"])).await?.ok()?;
     kubectl.run(["delete", "gameserver", "a", "-n", agones.namespace, "--wait=false"]).await?.ok()?;
@@ -225,8 +225,8 @@ async fn finalizers(gate: Arc<Gate>) -> anyhow::Result<()> {
     patched("a", kept(&[KEEPER])).await?.ok()?;
     let smaller = json!({"spec": {"template": {"spec": {"containers": [
         {"name": "game", "image": "game:1", "resources": {"requests": {"cpu": "1m", "memory": "512Mi"}}}]}}}});
-    let said = patched("a", smaller).await?.failed()?;
-    ensure!(said.contains("a game server keeps the requests.cpu"), "{said}");
+    let printed = patched("a", smaller).await?.failed()?;
+    ensure!(printed.contains("a game server keeps the requests.cpu"), "{printed}");
     agones.let_go("a").await?;
     // What the collector does for `kubectl delete --cascade=foreground`.
     let foreground = json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Foreground"});
@@ -243,8 +243,8 @@ async fn finalizers(gate: Arc<Gate>) -> anyhow::Result<()> {
     let mut old = agones.server("old");
     old["metadata"]["finalizers"] = json!(["agones.dev"]);
     made(&create(&agones.caller, "gameservers", &old).await?)?;
-    let said = patched("old", kept(&[])).await?.failed()?;
-    ensure!(said.contains("Forbidden: agones.dev keeps"), "{said}");
+    let printed = patched("old", kept(&[])).await?.failed()?;
+    ensure!(printed.contains("Forbidden: agones.dev keeps"), "{printed}");
     Ok(())
 }
 

@@ -112,8 +112,8 @@ async fn parent(gate: Arc<Gate>) -> anyhow::Result<()> {
     let app = gate.get(&object(namespace, "app")).await?;
     ensure!(app["status"]["lastHandledReconcileAt"] == "now" && app["spec"]["suspend"] == true, "{app:#}");
     // What it prunes waits, and says so.
-    let said = flux.prune("kustomization", namespace, "app").await?.failed()?;
-    ensure!(said.contains("nothing may change during the freeze"), "{said}");
+    let printed = flux.prune("kustomization", namespace, "app").await?.failed()?;
+    ensure!(printed.contains("nothing may change during the freeze"), "{printed}");
 
     thaw(&gate, namespace).await?;
     for path in [&*object(namespace, "app"), &*object(namespace, "new"), &*repository_path] {
@@ -146,8 +146,8 @@ async fn tenant(gate: Arc<Gate>) -> anyhow::Result<()> {
     // Under another name it is somebody's script, and refused.
     let next = kustomization(namespace, "app", json!({"path": "./next"}));
     let script = gate.site.kubectl_as(account)?;
-    let said = apply(&script, SIDES[0], &[next], &[]).await?.failed()?;
-    ensure!(said.contains("nothing may change during the freeze"), "{said}");
+    let printed = apply(&script, SIDES[0], &[next], &[]).await?.failed()?;
+    ensure!(printed.contains("nothing may change during the freeze"), "{printed}");
     Ok(())
 }
 
@@ -186,9 +186,9 @@ async fn exempt(gate: Arc<Gate>) -> anyhow::Result<()> {
     }
     // What they resumed they may delete, and Flux prunes.
     kubectl.run(["delete", "kustomization", "app", "-n", namespace, "--wait=false"]).await?.ok()?;
-    let said =
+    let printed =
         kubectl.run(["delete", "kustomization", "other", "-n", namespace, "--wait=false"]).await?.failed()?;
-    ensure!(said.contains("resume it before it is deleted"), "{said}");
+    ensure!(printed.contains("resume it before it is deleted"), "{printed}");
     Ok(())
 }
 
@@ -202,14 +202,14 @@ async fn deletion(gate: Arc<Gate>) -> anyhow::Result<()> {
     let root = gate.site.kubectl_as("gate-held-root")?;
     for (kubectl, expected) in [(gate.kubectl()?, "nothing may change"), (root, "is suspended by the freeze")]
     {
-        let said = kubectl
+        let printed = kubectl
             .run(["delete", "kustomization", "app", "-n", namespace, "--wait=false"])
             .await?
             .failed()?;
-        ensure!(said.contains(expected), "{said}");
+        ensure!(printed.contains(expected), "{printed}");
         let args = ["patch", "kustomization", "app", "-n", namespace, "--type=merge", "-p", &patch];
-        let said = kubectl.run(args).await?.failed()?;
-        ensure!(said.contains(expected), "{said}");
+        let printed = kubectl.run(args).await?.failed()?;
+        ensure!(printed.contains(expected), "{printed}");
     }
     // An owner that Flux would add is left out.
     let flux = KustomizeController::new(&gate, ACCOUNT, &[namespace]).await?;
@@ -267,16 +267,16 @@ async fn forged(gate: Arc<Gate>) -> anyhow::Result<()> {
         ),
     ];
     for (expected, args) in attempts {
-        let said = kubectl.run(&args).await?.failed()?;
-        ensure!(said.contains(expected), "{args:?}: {said}");
+        let printed = kubectl.run(&args).await?.failed()?;
+        ensure!(printed.contains(expected), "{args:?}: {printed}");
     }
     let mut with = kustomization(namespace, "made", json!({"suspend": true}));
     with["metadata"]["annotations"] = json!({"gatehouse.dev/frozen-by": "gate-held-forged/release"});
     for side in SIDES {
-        let said = apply(&kubectl, side, std::slice::from_ref(&with), &[]).await?.failed()?;
-        ensure!(said.contains("is reserved for Gatehouse and must not be changed"), "{said}");
+        let printed = apply(&kubectl, side, std::slice::from_ref(&with), &[]).await?.failed()?;
+        ensure!(printed.contains("is reserved for Gatehouse and must not be changed"), "{printed}");
     }
-    let said = apply(
+    let printed = apply(
         &kubectl,
         SIDES[1],
         &[kustomization(namespace, "made", json!({}))],
@@ -284,7 +284,7 @@ async fn forged(gate: Arc<Gate>) -> anyhow::Result<()> {
     )
     .await?
     .failed()?;
-    ensure!(said.contains("is reserved for Gatehouse: use another field manager"), "{said}");
+    ensure!(printed.contains("is reserved for Gatehouse: use another field manager"), "{printed}");
     // What stands in Git by mistake is left out, and stops no parent.
     let flux = KustomizeController::new(&gate, ACCOUNT, &[namespace]).await?;
     flux.reconcile(&gate, &[(&*object(namespace, "made"), with)]).await?;
@@ -312,8 +312,8 @@ async fn emptied(gate: Arc<Gate>) -> anyhow::Result<()> {
         ("--type=merge", json!({"metadata": {"managedFields": others}})),
         ("--type=json", json!([{"op": "replace", "path": "/metadata/managedFields", "value": [{}]}])),
     ] {
-        let said = patched(kind, body).await?.failed()?;
-        ensure!(said.contains("metadata.managedFields") && said.contains("leave them"), "{said}");
+        let printed = patched(kind, body).await?.failed()?;
+        ensure!(printed.contains("metadata.managedFields") && printed.contains("leave them"), "{printed}");
     }
     thaw(&gate, namespace).await?;
     let is_let_go = |app: &Value| {

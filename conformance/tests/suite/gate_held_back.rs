@@ -14,10 +14,10 @@ use crate::world::{World, settles};
 const VIEWS: &str = "/apis/view.gatehouse.dev/v1alpha1";
 
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
-    vec![world.guarded("gate_held_back::what_flux_is_refused_is_told_of_the_quota_and_the_policy", told)]
+    vec![world.guarded("gate_held_back::what_flux_is_refused_is_told_of_the_quota_and_the_policy", reported)]
 }
 
-async fn told(gate: Arc<Gate>) -> anyhow::Result<()> {
+async fn reported(gate: Arc<Gate>) -> anyhow::Result<()> {
     let namespace = "gate-held-back";
     gate.namespace(namespace).await?;
     let (large, careless) =
@@ -34,23 +34,23 @@ async fn told(gate: Arc<Gate>) -> anyhow::Result<()> {
     let before = decisions("All").await?;
     let controller = KustomizeController::new(&gate, ACCOUNT, &[namespace]).await?;
     let refused = async |object: &Value| {
-        let said = controller.dry_run(object).await.err().context("it is refused")?;
-        let said = format!("{said:#}");
-        let start = said.find("admission webhook").with_context(|| said.clone())?;
-        anyhow::Ok(format!("dry-run failed (Forbidden): {}", said[start..].trim_end()))
+        let printed = controller.dry_run(object).await.err().context("it is refused")?;
+        let printed = format!("{printed:#}");
+        let start = printed.find("admission webhook").with_context(|| printed.clone())?;
+        anyhow::Ok(format!("dry-run failed (Forbidden): {}", printed[start..].trim_end()))
     };
     let (by_quota, by_policy) = (refused(&large).await?, refused(&careless).await?);
     ensure!(decisions("All").await? > before, "dry runs are counted apart");
     ensure!(decisions("").await? == 0.0, "nothing else was refused");
 
-    for (name, said) in [("fleets", &by_quota), ("apps", &by_policy)] {
-        gate.put(&site::kustomization(namespace, name, Err(said))).await?;
+    for (name, printed) in [("fleets", &by_quota), ("apps", &by_policy)] {
+        gate.put(&site::kustomization(namespace, name, Err(printed))).await?;
     }
     let row = async |name: &str, by: Value| {
         let path = format!("{VIEWS}/namespaces/{namespace}/fluxresources/local.kustomization.{name}");
         let ask = async || gate.caller.get(&path).await;
-        let told = format!("{name} is held back by {by}");
-        settles(told, KNOWN, ask, |answer| answer.body["status"]["deniedBy"] == by).await
+        let reported = format!("{name} is held back by {by}");
+        settles(reported, KNOWN, ask, |answer| answer.body["status"]["deniedBy"] == by).await
     };
     row("fleets", json!([{"kind": "TenantQuota", "name": namespace}])).await?;
     row("apps", json!([{"kind": "ReconcilePolicy", "name": namespace}])).await?;

@@ -18,7 +18,7 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::world::{World, settles};
+use crate::world::{World, is_long, settles};
 
 const CLIENTS: usize = 16;
 const REPLICAS: usize = 2;
@@ -52,7 +52,7 @@ async fn run() -> anyhow::Result<()> {
 }
 
 async fn attacks(control_plane: &ControlPlane) -> anyhow::Result<()> {
-    let round = if std::env::var_os("GATEHOUSE_LONG").is_some() { LONG_ROUND } else { ROUND };
+    let round = if is_long() { LONG_ROUND } else { ROUND };
     let client = control_plane.client().await?;
     let charged = ["fleets.agones.dev", "gameservers.agones.dev", "gameserversets.agones.dev"];
     load::apply(&client, crds::only(&charged)?).await?;

@@ -55,19 +55,22 @@ async fn absent_only(gate: Arc<Gate>) -> anyhow::Result<()> {
     let namespace = "gate-defaults";
     with_defaults(&gate, namespace).await?;
     let kubectl = gate.kubectl()?;
-    let mut said = kustomization(namespace, "said", json!({"timeout": "1m", "serviceAccountName": "own"}));
-    said["metadata"]["labels"] = json!({"gatehouse.dev/managed": "false"});
+    let mut printed = kustomization(namespace, "said", json!({"timeout": "1m", "serviceAccountName": "own"}));
+    printed["metadata"]["labels"] = json!({"gatehouse.dev/managed": "false"});
     for side in SIDES {
-        apply(&kubectl, side, &[bare(namespace, "bare"), said.clone()], &[]).await?.ok()?;
+        apply(&kubectl, side, &[bare(namespace, "bare"), printed.clone()], &[]).await?.ok()?;
     }
     let bare = gate.get(&path(namespace, "bare")).await?;
     ensure!(bare["spec"]["timeout"] == "5m" && bare["spec"]["retryInterval"] == "2m", "{bare:#}");
     ensure!(bare["spec"]["serviceAccountName"] == "flux-tenant", "{bare:#}");
     ensure!(bare["metadata"]["labels"]["gatehouse.dev/managed"] == "true", "{bare:#}");
-    let said = gate.get(&path(namespace, "said")).await?;
-    ensure!(said["spec"]["timeout"] == "1m" && said["spec"]["serviceAccountName"] == "own", "{said:#}");
-    ensure!(said["metadata"]["labels"]["gatehouse.dev/managed"] == "false", "{said:#}");
-    ensure!(said["spec"]["retryInterval"] == "2m", "{said:#}");
+    let printed = gate.get(&path(namespace, "said")).await?;
+    ensure!(
+        printed["spec"]["timeout"] == "1m" && printed["spec"]["serviceAccountName"] == "own",
+        "{printed:#}"
+    );
+    ensure!(printed["metadata"]["labels"]["gatehouse.dev/managed"] == "false", "{printed:#}");
+    ensure!(printed["spec"]["retryInterval"] == "2m", "{printed:#}");
     Ok(())
 }
 

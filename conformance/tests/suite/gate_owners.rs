@@ -134,7 +134,7 @@ async fn stowaways(gate: Arc<Gate>) -> anyhow::Result<()> {
     used(&gate, namespace, "gameservers", "2").await?;
     exceeded(&create(&gate.caller, "gameservers", &server("c")).await?, "a server of the set's")?;
     exceeded(&create(&gate.caller, "gameservers", &game_server(namespace, "d")).await?, "a server")?;
-    // A surge is told as what it is, and not refused.
+    // A surge is shown as what it is, and not refused.
     let surge = |name: &str| owned(set(namespace, name, 1), "Fleet", "real", "");
     let uid = uid_of(&gate, namespace, "fleets", "real").await?;
     let mut second = surge("real-2");

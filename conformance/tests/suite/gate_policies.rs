@@ -33,6 +33,7 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
         world.guarded("gate_policies::exempt_users_and_groups_are_not_judged", exempt),
         world.guarded("gate_policies::every_policy_over_a_namespace_has_its_say", two_policies),
         world.guarded("gate_policies::scaling_a_fleet_is_judged", scale),
+        world.guarded("gate_policies::the_ceiling_of_an_autoscaler_by_counter_is_judged", counter),
         world.guarded("gate_policies::a_dry_run_is_judged_and_what_is_deleted_is_not", dry_run_and_delete),
         world.guarded("gate_policies::what_was_stored_before_is_judged_when_it_changes", updates),
     ];
@@ -178,9 +179,12 @@ async fn admits_and_refuses(gate: Arc<Gate>, rule: Rule) -> anyhow::Result<()> {
     let kubectl = gate.kubectl()?;
     for side in SIDES {
         for (object, expected) in &rule.bad {
-            let said = apply(&kubectl, side, std::slice::from_ref(object), &[]).await?.failed()?;
+            let printed = apply(&kubectl, side, std::slice::from_ref(object), &[]).await?.failed()?;
             let who = format!("reconcilepolicies.policy.gatehouse.dev \"{namespace}\" denied the request");
-            ensure!(said.contains(&who) && said.contains(expected), "{side:?}: not {expected:?}: {said}");
+            ensure!(
+                printed.contains(&who) && printed.contains(expected),
+                "{side:?}: not {expected:?}: {printed}"
+            );
         }
         for object in &rule.good {
             apply(&kubectl, side, std::slice::from_ref(object), &[]).await?.ok()?;
@@ -202,11 +206,11 @@ async fn warn(gate: Arc<Gate>) -> anyhow::Result<()> {
     for (side, name) in [(Side::Client, "client"), (Side::Server, "server")] {
         let bad = kustomization(namespace, name, json!({"prune": false}));
         let output = apply(&kubectl, side, &[bad], &[]).await?;
-        let said = output.stderr.clone();
+        let printed = output.stderr.clone();
         output.ok()?;
         ensure!(
-            said.contains("Warning:") && said.contains("spec.prune: must be true (rule prune)"),
-            "{said}"
+            printed.contains("Warning:") && printed.contains("spec.prune: must be true (rule prune)"),
+            "{printed}"
         );
     }
     Ok(())
@@ -292,11 +296,11 @@ async fn two_policies(gate: Arc<Gate>) -> anyhow::Result<()> {
     gate.until_refused("/validate", namespace, &long).await?;
     let mut both = no_prune;
     merge(&mut both["spec"], json!({"interval": "2h"}));
-    let said = apply(&gate.kubectl()?, Side::Server, &[both], &[]).await?.failed()?;
+    let printed = apply(&gate.kubectl()?, Side::Server, &[both], &[]).await?.failed()?;
     for expected in
         ["\"gate-two-policies\"", "\"gate-two-policies-second\"", "must be true", "2h is longer than 1h"]
     {
-        ensure!(said.contains(expected), "not {expected:?}: {said}");
+        ensure!(printed.contains(expected), "not {expected:?}: {printed}");
     }
     Ok(())
 }
@@ -311,10 +315,35 @@ async fn scale(gate: Arc<Gate>) -> anyhow::Result<()> {
         kubectl.run(["scale", "fleet/f", "-n", namespace, "--replicas", replicas]).await
     };
     scale("3").await?.ok()?;
-    let said = scale("4").await?.failed()?;
-    ensure!(said.contains("spec.replicas: 4 is more than 3 (rule replicas)"), "{said}");
+    let printed = scale("4").await?.failed()?;
+    ensure!(printed.contains("spec.replicas: 4 is more than 3 (rule replicas)"), "{printed}");
     let fleet = gate.get(&format!("{AGONES}/namespaces/{namespace}/fleets/f")).await?;
     ensure!(fleet["spec"]["replicas"] == 3, "{fleet:#}");
+    Ok(())
+}
+
+/// Counters are of each server, so that a capacity is a number of replicas. What the type does not name is not in force.
+async fn counter(gate: Arc<Gate>) -> anyhow::Result<()> {
+    let namespace = "gate-counter-rule";
+    gate.namespace(namespace).await?;
+    gate.policy(namespace, json!({"rules": {"replicas": {"max": 3}}}), &fleet(namespace, "f", 4)).await?;
+    let mut rooms = fleet(namespace, "rooms", 2);
+    rooms["spec"]["template"]["spec"]["counters"] = json!({"rooms": {"capacity": 10}});
+    gate.put(&rooms).await?;
+    let kubectl = gate.kubectl()?;
+    let autoscaler = |most: i64| {
+        let counter = json!({"key": "rooms", "bufferSize": 5, "minCapacity": 10, "maxCapacity": most});
+        json!({
+            "apiVersion": "autoscaling.agones.dev/v1", "kind": "FleetAutoscaler",
+            "metadata": {"namespace": namespace, "name": "rooms"},
+            "spec": {"fleetName": "rooms", "policy": {"type": "Counter", "counter": counter}},
+        })
+    };
+    for side in SIDES {
+        let said = apply(&kubectl, side, &[autoscaler(100_000)], &[]).await?.failed()?;
+        ensure!(said.contains("100000 are 10000 replicas of the fleet, more than 3"), "{said}");
+        apply(&kubectl, side, &[autoscaler(30)], &[]).await?.ok()?;
+    }
     Ok(())
 }
 
@@ -326,8 +355,8 @@ async fn dry_run_and_delete(gate: Arc<Gate>) -> anyhow::Result<()> {
     gate.policy(namespace, json!({"rules": {"prune": "Required"}}), &bad).await?;
     let kubectl = gate.kubectl()?;
     let other = kustomization(namespace, "other", json!({"prune": false}));
-    let said = apply(&kubectl, Side::Server, &[other], &["--dry-run=server"]).await?.failed()?;
-    ensure!(said.contains("spec.prune: must be true"), "{said}");
+    let printed = apply(&kubectl, Side::Server, &[other], &["--dry-run=server"]).await?.failed()?;
+    ensure!(printed.contains("spec.prune: must be true"), "{printed}");
     kubectl.run(["delete", "kustomization/bad", "-n", namespace, "--wait=false"]).await?.ok()?;
     Ok(())
 }
@@ -345,12 +374,13 @@ async fn updates(gate: Arc<Gate>) -> anyhow::Result<()> {
         let fields = fields.to_string();
         kubectl.run(["patch", "kustomization/bad", "-n", namespace, "--type=merge", "-p", &fields]).await
     };
-    let said = change(json!({"spec": {"interval": "11m"}})).await?.failed()?;
-    ensure!(said.contains("spec.prune: must be true"), "{said}");
+    let printed = change(json!({"spec": {"interval": "11m"}})).await?.failed()?;
+    ensure!(printed.contains("spec.prune: must be true"), "{printed}");
     let path = format!("{KUSTOMIZE}/namespaces/{namespace}/kustomizations/bad/status");
     let status = json!({"status": {"observedGeneration": 1}}).to_string().into_bytes();
-    let told = gate.caller.write(&http::Method::PATCH, &path, "application/merge-patch+json", status).await?;
-    ensure!(told.code.is_success(), "{told:#?}");
+    let reported =
+        gate.caller.write(&http::Method::PATCH, &path, "application/merge-patch+json", status).await?;
+    ensure!(reported.code.is_success(), "{reported:#?}");
     change(json!({"spec": {"prune": true}})).await?.ok().context("what mends it is admitted")?;
     Ok(())
 }

@@ -44,14 +44,14 @@ async fn exempt(gate: Arc<Gate>) -> anyhow::Result<()> {
     let tenant = gate.site.kubectl_as("tenant")?;
     let admin = gate.kubectl()?;
     let exempt = labelled(namespace, "exempt", json!({"prune": false}));
-    let told = apply(&tenant, Side::Server, std::slice::from_ref(&exempt), &[]).await?.failed()?;
+    let reported = apply(&tenant, Side::Server, std::slice::from_ref(&exempt), &[]).await?.failed()?;
     let forbidden =
         format!("\"{namespace}\" is forbidden: User \"tenant\" cannot exempt resource \"reconcilepolicies\"");
-    ensure!(told.contains(&forbidden), "{told}");
+    ensure!(reported.contains(&forbidden), "{reported}");
     // Nor by labelling alone what is there already; nor may he keep the label beside another fault.
-    let told =
+    let reported =
         tenant.run(["label", "kustomization", "old", "-n", namespace, "example.com/legacy=true"]).await?;
-    ensure!(told.failed()?.contains("cannot exempt resource"));
+    ensure!(reported.failed()?.contains("cannot exempt resource"));
     // An administrator may; then the tenant's changes pass, until the label goes.
     apply(&admin, Side::Server, &[exempt], &[]).await?.ok()?;
     let changed = labelled(namespace, "exempt", json!({"prune": false, "path": "./b"}));
@@ -63,9 +63,9 @@ async fn exempt(gate: Arc<Gate>) -> anyhow::Result<()> {
     apply(&tenant, Side::Server, &[known], &[]).await?.ok()?;
 
     let path = format!("{POLICY}/reconcilepolicies/{namespace}");
-    let told = gate.becomes(&path, KNOWN, |policy| policy["status"]["judged"] == 4).await?;
-    ensure!(told["status"]["violations"] == 1, "the old one alone: {:#}", told["status"]);
-    ensure!(told["status"]["examples"][0]["name"] == "old", "{:#}", told["status"]);
+    let reported = gate.becomes(&path, KNOWN, |policy| policy["status"]["judged"] == 4).await?;
+    ensure!(reported["status"]["violations"] == 1, "the old one alone: {:#}", reported["status"]);
+    ensure!(reported["status"]["examples"][0]["name"] == "old", "{:#}", reported["status"]);
     Ok(())
 }
 
@@ -83,14 +83,14 @@ async fn enforced(gate: Arc<Gate>) -> anyhow::Result<()> {
     gate.policy(namespace, json!({"rules": rules, "ruleSettings": settings}), &denied).await?;
 
     let all = kustomization(namespace, "bad", json!({"prune": false, "interval": "1s", "timeout": "10m"}));
-    let told = apply(&gate.kubectl()?, Side::Server, &[all], &[]).await?.failed()?;
+    let reported = apply(&gate.kubectl()?, Side::Server, &[all], &[]).await?.failed()?;
     ensure!(
-        told.contains("spec.prune: must be true (rule prune)") && !told.contains("1s is shorter"),
-        "{told}"
+        reported.contains("spec.prune: must be true (rule prune)") && !reported.contains("1s is shorter"),
+        "{reported}"
     );
     ensure!(
-        told.contains("Warning: ") && told.contains("spec.timeout: keep it short (rule short)"),
-        "{told}"
+        reported.contains("Warning: ") && reported.contains("spec.timeout: keep it short (rule short)"),
+        "{reported}"
     );
     let some = kustomization(namespace, "some", json!({"interval": "1s", "timeout": "10m"}));
     let objects = format!("{KUSTOMIZE}/namespaces/{namespace}/kustomizations");
@@ -103,12 +103,12 @@ async fn enforced(gate: Arc<Gate>) -> anyhow::Result<()> {
         ensure!(count >= 1.0, "{rule} {outcome}: {count}");
     }
     let path = format!("{POLICY}/reconcilepolicies/{namespace}");
-    let told = gate.becomes(&path, KNOWN, |policy| policy["status"]["violations"] == 1).await?;
+    let reported = gate.becomes(&path, KNOWN, |policy| policy["status"]["violations"] == 1).await?;
     let expected = json!([
         {"rule": "interval", "violations": 1, "enforcement": "Audit"},
         {"rule": "short", "violations": 1, "enforcement": "Warn"},
     ]);
-    ensure!(told["status"]["rules"] == expected, "{:#}", told["status"]);
+    ensure!(reported["status"]["rules"] == expected, "{:#}", reported["status"]);
     Ok(())
 }
 
@@ -134,15 +134,15 @@ async fn parameters(gate: Arc<Gate>) -> anyhow::Result<()> {
         let conditions = policy["status"]["conditions"].as_array().cloned().unwrap_or_default();
         conditions.into_iter().find(|condition| condition["type"] == "Ready").unwrap_or_default()
     };
-    let told = gate.becomes(&path, KNOWN, |policy| ready(policy)["status"] == "False").await?;
-    ensure!(ready(&told)["reason"] == "ParametersMissing", "{told:#}");
+    let reported = gate.becomes(&path, KNOWN, |policy| ready(policy)["status"] == "False").await?;
+    ensure!(ready(&reported)["reason"] == "ParametersMissing", "{reported:#}");
     gate.until_refused("/validate", namespace, &good).await?;
     let objects = format!("{KUSTOMIZE}/namespaces/{namespace}/kustomizations?dryRun=All");
     let refused = async |object: &Value, why: &'static str| {
-        let told = |answer: &crate::caller::Answer| {
+        let reported = |answer: &crate::caller::Answer| {
             answer.body["message"].as_str().unwrap_or_default().contains(why)
         };
-        settles(why, KNOWN, || gate.caller.post(&objects, object), told).await
+        settles(why, KNOWN, || gate.caller.post(&objects, object), reported).await
     };
     refused(&good, "does not exist").await?;
 
@@ -202,9 +202,9 @@ async fn refused(gate: Arc<Gate>) -> anyhow::Result<()> {
         (json!({"variables": [{"name": "a", "expression": "nope"}]}), "spec.variables[0].expression"),
     ] {
         let answer = gate.caller.post(&path, &policy("gate-refused-settings", spec.clone())).await?;
-        let told = answer.body["message"].as_str().unwrap_or_default();
+        let reported = answer.body["message"].as_str().unwrap_or_default();
         ensure!(
-            answer.code == StatusCode::UNPROCESSABLE_ENTITY && told.contains(field),
+            answer.code == StatusCode::UNPROCESSABLE_ENTITY && reported.contains(field),
             "{spec}: {answer:#?}"
         );
     }

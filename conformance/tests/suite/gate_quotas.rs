@@ -72,13 +72,13 @@ async fn given_back(gate: Arc<Gate>) -> anyhow::Result<()> {
     gate.quota(namespace, json!({"gameservers": "4"}), &fleet(namespace, "big", 5)).await?;
     let mut doomed = fleet(namespace, "doomed", 3);
     doomed["metadata"]["labels"] = json!({"gate-refuse": "true"});
-    let said = kubectl_apply(&gate, &doomed).await?.failed()?;
-    ensure!(said.contains("failed calling webhook \"gate-given-back.example.org\""), "{said}");
+    let printed = kubectl_apply(&gate, &doomed).await?.failed()?;
+    ensure!(printed.contains("failed calling webhook \"gate-given-back.example.org\""), "{printed}");
     let reserved = Instant::now();
 
     let next = fleet(namespace, "next", 3);
-    let said = kubectl_apply(&gate, &next).await?.failed()?;
-    ensure!(said.contains("exceeded quota"), "what was reserved is held for now: {said}");
+    let printed = kubectl_apply(&gate, &next).await?.failed()?;
+    ensure!(printed.contains("exceeded quota"), "what was reserved is held for now: {printed}");
     admitted_in_time(&gate, &next, GIVEN_BACK).await?;
     let after = reserved.elapsed();
     ensure!(after <= GIVEN_BACK, "{after:?}");
@@ -126,7 +126,7 @@ async fn denial(gate: Arc<Gate>) -> anyhow::Result<()> {
     used(&gate, namespace, "gameservers", "6").await?;
     for side in SIDES {
         let more = fleet(namespace, "more", 5);
-        let said = apply(&gate.kubectl()?, side, &[more], &[]).await?.failed()?;
+        let printed = apply(&gate.kubectl()?, side, &[more], &[]).await?.failed()?;
         for expected in [
             "(Forbidden)",
             "fleets.agones.dev \"more\" is forbidden: exceeded quota: gate-denial",
@@ -134,7 +134,7 @@ async fn denial(gate: Arc<Gate>) -> anyhow::Result<()> {
             "used: gameservers=6,requests.cpu=3",
             "limited: gameservers=8,requests.cpu=4",
         ] {
-            ensure!(said.contains(expected), "{side:?}: not {expected:?}: {said}");
+            ensure!(printed.contains(expected), "{side:?}: not {expected:?}: {printed}");
         }
     }
     let denials = gate
@@ -167,10 +167,10 @@ async fn scale(gate: Arc<Gate>) -> anyhow::Result<()> {
     };
     scale("8").await?.ok()?;
     // Within the servers' number, and beyond their memory: the template is looked up for it.
-    let said = scale("9").await?.failed()?;
-    ensure!(said.contains("exceeded quota: gate-scale, requested: requests.memory="), "{said}");
-    let said = scale("11").await?.failed()?;
-    ensure!(said.contains("gameservers=3"), "{said}");
+    let printed = scale("9").await?.failed()?;
+    ensure!(printed.contains("exceeded quota: gate-scale, requested: requests.memory="), "{printed}");
+    let printed = scale("11").await?.failed()?;
+    ensure!(printed.contains("gameservers=3"), "{printed}");
     scale("1").await?.ok()?;
     let again = async || scale("8").await;
     settles("what was scaled down makes room", KNOWN, again, |output| output.code == Some(0)).await?;
@@ -185,9 +185,9 @@ async fn dry_run(gate: Arc<Gate>) -> anyhow::Result<()> {
     let kubectl = gate.kubectl()?;
     for side in SIDES {
         apply(&kubectl, side, &[fleet(namespace, "f", 3)], &["--dry-run=server"]).await?.ok()?;
-        let said =
+        let printed =
             apply(&kubectl, side, &[fleet(namespace, "f", 4)], &["--dry-run=server"]).await?.failed()?;
-        ensure!(said.contains("exceeded quota"), "{side:?}: {said}");
+        ensure!(printed.contains("exceeded quota"), "{side:?}: {printed}");
     }
     let after = gate.get(&ledger(namespace)).await?;
     ensure!(before["spec"]["entries"] == after["spec"]["entries"], "{before:#} became {after:#}");
@@ -206,10 +206,10 @@ async fn generate_name(gate: Arc<Gate>) -> anyhow::Result<()> {
     let create = async || with_file(&kubectl, &["create"], std::slice::from_ref(&object), &[]).await;
     create().await?.ok()?;
     create().await?.ok()?;
-    let said = create().await?.failed()?;
+    let printed = create().await?.failed()?;
     ensure!(
-        said.contains("exceeded quota: gate-generate-name, requested: gameservers=1, used: gameservers=2"),
-        "{said}"
+        printed.contains("exceeded quota: gate-generate-name, requested: gameservers=1, used: gameservers=2"),
+        "{printed}"
     );
     Ok(())
 }
@@ -220,8 +220,8 @@ async fn delete_and_again(gate: Arc<Gate>) -> anyhow::Result<()> {
     gate.quota(namespace, json!({"gameservers": "3"}), &fleet(namespace, "big", 4)).await?;
     for _ in 0..3 {
         admitted_in_time(&gate, &fleet(namespace, "f", 3), KNOWN).await?;
-        let said = kubectl_apply(&gate, &fleet(namespace, "g", 1)).await?.failed()?;
-        ensure!(said.contains("exceeded quota"), "{said}");
+        let printed = kubectl_apply(&gate, &fleet(namespace, "g", 1)).await?.failed()?;
+        ensure!(printed.contains("exceeded quota"), "{printed}");
         gate.delete(&format!("{}/f", fleets(namespace))).await?;
     }
     used(&gate, namespace, "gameservers", "0").await
@@ -236,8 +236,8 @@ async fn updates(gate: Arc<Gate>) -> anyhow::Result<()> {
         let f = |replicas| fleet(namespace, if side == Side::Client { "f" } else { "s" }, replicas);
         apply(&kubectl, side, &[f(2)], &[]).await?.ok()?;
         apply(&kubectl, side, &[f(4)], &[]).await?.ok()?;
-        let said = apply(&kubectl, side, &[f(9)], &[]).await?.failed()?;
-        ensure!(said.contains("requested: requests.cpu=2500m"), "{side:?}: {said}");
+        let printed = apply(&kubectl, side, &[f(9)], &[]).await?.failed()?;
+        ensure!(printed.contains("requested: requests.cpu=2500m"), "{side:?}: {printed}");
     }
     used(&gate, namespace, "requests.cpu", "4").await
 }
@@ -256,8 +256,8 @@ async fn no_increase(gate: Arc<Gate>) -> anyhow::Result<()> {
         .await?
         .ok()?;
     kubectl.run(["scale", "fleet/f", "-n", namespace, "--replicas=5"]).await?.ok()?;
-    let said = kubectl.run(["scale", "fleet/f", "-n", namespace, "--replicas=6"]).await?.failed()?;
-    ensure!(said.contains("exceeded quota"), "{said}");
+    let printed = kubectl.run(["scale", "fleet/f", "-n", namespace, "--replicas=6"]).await?.failed()?;
+    ensure!(printed.contains("exceeded quota"), "{printed}");
     Ok(())
 }
 
@@ -269,8 +269,8 @@ async fn two_quotas(gate: Arc<Gate>) -> anyhow::Result<()> {
     second["metadata"]["name"] = json!("gate-two-quotas-second");
     gate.put(&second).await?;
     gate.until_refused("/quota", namespace, &fleet(namespace, "big", 4)).await?;
-    let said = kubectl_apply(&gate, &fleet(namespace, "f", 4)).await?.failed()?;
-    ensure!(said.contains("exceeded quota: gate-two-quotas-second"), "{said}");
+    let printed = kubectl_apply(&gate, &fleet(namespace, "f", 4)).await?.failed()?;
+    ensure!(printed.contains("exceeded quota: gate-two-quotas-second"), "{printed}");
     // What the first had promised before the second refused is withdrawn.
     kubectl_apply(&gate, &fleet(namespace, "f", 3)).await?.ok()?;
     gate.put(&{
@@ -281,8 +281,8 @@ async fn two_quotas(gate: Arc<Gate>) -> anyhow::Result<()> {
     .await?;
     gate.until_admitted("/quota", namespace, &fleet(namespace, "g", 2)).await?;
     kubectl_apply(&gate, &fleet(namespace, "g", 2)).await?.ok()?;
-    let said = kubectl_apply(&gate, &fleet(namespace, "h", 1)).await?.failed()?;
-    ensure!(said.contains("exceeded quota: gate-two-quotas,"), "{said}");
+    let printed = kubectl_apply(&gate, &fleet(namespace, "h", 1)).await?.failed()?;
+    ensure!(printed.contains("exceeded quota: gate-two-quotas,"), "{printed}");
     Ok(())
 }
 
@@ -295,8 +295,11 @@ async fn namespaces_share(gate: Arc<Gate>) -> anyhow::Result<()> {
     gate.put(&quota("gate-share", json!({"gameservers": "4"}))).await?;
     gate.until_refused("/quota", two, &fleet(two, "big", 5)).await?;
     kubectl_apply(&gate, &fleet(one, "f", 3)).await?.ok()?;
-    let said = kubectl_apply(&gate, &fleet(two, "f", 2)).await?.failed()?;
-    ensure!(said.contains("requested: gameservers=2, used: gameservers=3, limited: gameservers=4"), "{said}");
+    let printed = kubectl_apply(&gate, &fleet(two, "f", 2)).await?.failed()?;
+    ensure!(
+        printed.contains("requested: gameservers=2, used: gameservers=3, limited: gameservers=4"),
+        "{printed}"
+    );
     kubectl_apply(&gate, &fleet(two, "f", 1)).await?.ok()?;
     let path = format!("{POLICY}/tenantquotas/gate-share");
     gate.becomes(&path, KNOWN, |quota| {

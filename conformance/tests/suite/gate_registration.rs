@@ -157,8 +157,8 @@ async fn not_served(gate: Arc<Gate>) -> anyhow::Result<()> {
     gate.namespace(namespace).await?;
     gate.put(&quota(namespace, json!({"count/unicorns.example.org": "1"}))).await?;
     let path = format!("{POLICY}/tenantquotas/{namespace}");
-    let told = gate.becomes(&path, KNOWN, |quota| ready(quota) == Some("False")).await?;
-    ensure!(told.to_string().contains("unicorns.example.org"), "{told:#}");
+    let reported = gate.becomes(&path, KNOWN, |quota| ready(quota) == Some("False")).await?;
+    ensure!(reported.to_string().contains("unicorns.example.org"), "{reported:#}");
     // Nothing else suffers from it.
     gate.put(&config_map(namespace, "still-here")).await
 }

@@ -59,19 +59,19 @@ async fn spellings(gate: Arc<Gate>) -> anyhow::Result<()> {
             let output =
                 kubectl.run(["annotate", kind, name, "-n", namespace, "--overwrite", &value]).await?;
             if right {
-                let said = output.failed()?;
-                ensure!(said.contains("suspend"), "{kind} {value}: {said}");
+                let printed = output.failed()?;
+                ensure!(printed.contains("suspend"), "{kind} {value}: {printed}");
             } else {
                 output.ok()?;
             }
         }
     }
     let patch = "{\"spec\": {\"suspend\": true}}";
-    let said = kubectl
+    let printed = kubectl
         .run(["patch", "kustomization", "app", "-n", namespace, "--type=merge", "-p", patch])
         .await?
         .failed()?;
-    ensure!(said.contains("suspend"), "{said}");
+    ensure!(printed.contains("suspend"), "{printed}");
     Ok(())
 }
 
@@ -105,8 +105,8 @@ async fn noted(gate: Arc<Gate>) -> anyhow::Result<()> {
     let rules = json!({"suspension": {"requireReason": true, "maxDuration": "1h"}});
     gate.policy(namespace, json!({"rules": rules}), &bad).await?;
     let kubectl = gate.site.kubectl_as(user)?;
-    let said = ["gatehouse.dev/suspend-reason=the database moves", "example.com/note=of nobody's"];
-    kubectl.run(["annotate", "kustomization", "app", "-n", namespace, said[0], said[1]]).await?.ok()?;
+    let printed = ["gatehouse.dev/suspend-reason=the database moves", "example.com/note=of nobody's"];
+    kubectl.run(["annotate", "kustomization", "app", "-n", namespace, printed[0], printed[1]]).await?.ok()?;
     // As `flux suspend` does.
     let patch = "{\"spec\": {\"suspend\": true}}";
     let args = [

@@ -63,22 +63,31 @@ async fn pulled_and_started(image: &Path, control_plane: &ControlPlane) -> anyho
     start(container.path(), &root, control_plane).await
 }
 
-/// The archive and the layout are the same image, which a registry takes.
+/// The archive and the layout are the same image, which a registry takes. Returns the reference to the layout's.
 async fn pushed(registry: &Registry, image: &Path) -> anyhow::Result<String> {
     let index: Value = serde_json::from_slice(&fs::read(image.join(LAYOUT).join("index.json"))?)?;
     let digest = index["manifests"][0]["digest"].as_str().context("the index names a manifest")?;
-    let mut references = Vec::new();
-    for source in [image.join(ARCHIVE), image.join(LAYOUT)] {
-        let reference = registry.reference(&format!("gatehouse:{}", references.len()));
+    let push = async |source: &str, tag: &str| {
+        let (source, reference) = (image.join(source), registry.reference(&format!("gatehouse:{tag}")));
         registry.crane(["push".as_ref(), source.as_os_str(), reference.as_ref()]).await?;
         registry.crane(["validate", "--remote", &reference]).await?;
-        let pushed = registry.crane(["digest", &reference]).await?;
-        ensure!(String::from_utf8(pushed)?.trim() == digest, "{} has another digest", source.display());
-        references.push(reference);
-    }
-    let config: Value = serde_json::from_slice(&registry.crane(["config", &references[0]]).await?)?;
+        let manifest: Value = serde_json::from_slice(&registry.crane(["manifest", &reference]).await?)?;
+        anyhow::Ok((reference, manifest))
+    };
+    let (_, archive) = push(ARCHIVE, "archive").await?;
+    let (reference, layout) = push(LAYOUT, "layout").await?;
+    let pushed = String::from_utf8(registry.crane(["digest", &reference]).await?)?;
+    ensure!(pushed.trim() == digest, "{pushed} was pushed for {digest}");
+    // crane reads the archive as docker load does and gives the manifest Docker's media types: what it names is the same.
+    let named = |manifest: &Value| {
+        let layers = manifest["layers"].as_array().into_iter().flatten();
+        let parts = [&manifest["config"]].into_iter().chain(layers);
+        parts.map(|part| part["digest"].clone()).collect::<Vec<_>>()
+    };
+    ensure!(named(&layout).len() == 3 && named(&layout) == named(&archive), "{layout:#} {archive:#}");
+    let config: Value = serde_json::from_slice(&registry.crane(["config", &reference]).await?)?;
     ensure!(config["config"]["User"] == "65532:65532", "{config}");
-    references.pop().context("a reference")
+    Ok(reference)
 }
 
 /// As a container engine does, and with the folder that files are mounted at.
@@ -105,8 +114,9 @@ async fn start(container: &Path, root: &Path, control_plane: &ControlPlane) -> a
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
 
     let client = control_plane.client().await?;
-    load::apply(&client, crds::missing_from(&[])).await?;
-    load::apply(&client, gatehouse::example(&root.join("gatehouse")).await?).await?;
+    let mut objects = crds::missing_from(&[]);
+    objects.extend(gatehouse::example(&root.join("gatehouse")).await?);
+    load::apply(&client, objects).await?;
     gatehouse::prepare(control_plane).await?;
     let begun = Instant::now();
     let options = gatehouse::Options {

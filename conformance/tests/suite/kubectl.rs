@@ -44,20 +44,21 @@ fn line<'a>(table: &'a str, first: &[&str]) -> anyhow::Result<Vec<&'a str>> {
 async fn columns(site: Arc<Site>) -> anyhow::Result<()> {
     let kubectl = site.kubectl()?;
     let table = kubectl.run(["get", "fluxsummaries", "-A"]).await?.ok()?;
-    let heading =
-        "NAMESPACE NAME TOTAL READY FAILED STALLED BLOCKED PROGRESSING SUSPENDED OLDEST-FAILURE WORST";
+    let heading = "NAMESPACE NAME TOTAL READY FAILED STALLED BLOCKED PROGRESSING SUSPENDED OLDEST-FAILURE WORST PROBLEMS CAUSE";
     let heading: Vec<_> = heading.split(' ').collect();
     ensure!(line(&table, &["NAMESPACE"])? == heading, "{table}");
     let team_b = line(&table, &["team-b", "local"])?;
     ensure!(team_b[2..9].iter().all(|count| count.parse::<u32>().is_ok()), "{table}");
-    ensure!(team_b[10..] == ["HelmRelease/warehouse", "Stalled"], "{table}");
+    ensure!(team_b[10..12] == ["HelmRelease/warehouse", "Stalled"], "{table}");
+    ensure!(team_b[12].parse::<u32>().is_ok() && team_b[13..].len() == 2, "{table}");
 
     let wide = kubectl.run(["get", "fluxsummaries", "-A", "-o", "wide"]).await?.ok()?;
     let more = line(&wide, &["NAMESPACE"])?;
     ensure!(more.starts_with(&heading) && more.len() > heading.len(), "{wide}");
 
     let health = kubectl.run(["get", "clusterhealths"]).await?.ok()?;
-    let heading = "NAME HEALTH NODES FLUX WORKLOADS STORAGE CERTS DATA NETWORK BACKUP REASON VERSION";
+    let heading =
+        "NAME HEALTH NODES FLUX WORKLOADS STORAGE CERTS DATA NETWORK BACKUP PROBLEMS CAUSE REASON VERSION";
     ensure!(line(&health, &["NAME"])? == heading.split(' ').collect::<Vec<_>>(), "{health}");
     ensure!(line(&health, &["local", "Degraded"])?.last().is_some_and(|version| version.starts_with("v1.")));
 
@@ -253,11 +254,19 @@ async fn api_resources(site: Arc<Site>) -> anyhow::Result<()> {
     let args = ["api-resources", "--api-group=view.gatehouse.dev", "-o", "wide", "--no-headers"];
     let table = site.kubectl()?.run(args).await?.ok()?;
     for (plural, short, namespaced, kind) in [
+        ("appliedtenantquotas", "atq", "true", "AppliedTenantQuota"),
+        ("argoapplications", "aap", "true", "ArgoApplication"),
+        ("argosummaries", "aps", "true", "ArgoSummary"),
         ("clusterhealths", "chl", "false", "ClusterHealth"),
         ("fluxdependencies", "fxd", "true", "FluxDependency"),
+        ("fluxhistories", "fxh", "true", "FluxHistory"),
         ("fluxresources", "fxr", "true", "FluxResource"),
         ("fluxsummaries", "fxs", "true", "FluxSummary"),
+        ("gamefleets", "gfl", "true", "GameFleet"),
+        ("gameinstances", "gin", "true", "GameInstance"),
         ("gameserversummaries", "gsv", "true", "GameServerSummary"),
+        ("mynamespaces", "myns", "false", "MyNamespace"),
+        ("problems", "prb", "true", "Problem"),
         ("tenantusages", "tnu", "false", "TenantUsage"),
     ] {
         let cells = line(&table, &[plural])?;
@@ -277,7 +286,9 @@ async fn names(site: Arc<Site>) -> anyhow::Result<()> {
     for singular in ["clusterhealth", "fluxdependency", "fluxresource", "fluxsummary", "gameserversummary"] {
         ensure!(category.contains(&format!("{singular}.view.gatehouse.dev/local")), "{category}");
     }
-    ensure!(category.contains("tenantusage.view.gatehouse.dev/arena"), "{category}");
+    for singular in ["appliedtenantquota", "tenantusage"] {
+        ensure!(category.contains(&format!("{singular}.view.gatehouse.dev/arena")), "{category}");
+    }
     Ok(())
 }
 

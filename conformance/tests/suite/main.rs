@@ -4,6 +4,8 @@
 //! GATEHOUSE_CONFORMANCE=require. A trial is an `async fn` in a module beside this file, listed in its `trials`.
 
 mod access;
+mod actions;
+mod argo;
 mod audit;
 mod authentication;
 mod availability;
@@ -12,12 +14,15 @@ mod caller;
 mod chance;
 mod changes;
 mod chart;
+mod clusters;
 mod control_plane;
+mod controllers;
 mod delay;
 mod do_no_harm;
 mod explain;
 mod flux;
 mod flux_metrics;
+mod games;
 mod gate;
 mod gate_bad_input;
 mod gate_cel_oracle;
@@ -40,15 +45,22 @@ mod gate_quotas;
 mod gate_registration;
 mod gate_requests;
 mod gate_suspension;
+mod gate_tenants;
+mod helm_lifecycle;
+mod histories;
 mod hostile;
 mod image;
 mod informers;
-mod keeper;
+mod inventories;
 mod kubectl;
+mod my_namespaces;
+mod plugin;
+mod problems;
 mod production;
 mod relay;
 mod restore;
 mod rights;
+mod self_management;
 mod semantics;
 mod site;
 mod storm;
@@ -67,8 +79,9 @@ use libtest_mimic::{Arguments, Trial};
 
 use crate::world::World;
 
-/// Trials spend most of their time waiting for other processes.
-const AT_A_TIME: usize = 6;
+/// Trials spend most of their time waiting for other processes. More of them at a time, each with a control plane of its
+/// own, keep two cores so busy that time limits of etcd, kube-apiserver and controllers pass.
+const AT_A_TIME: usize = 3;
 
 fn main() -> ExitCode {
     supervise::intercept();
@@ -86,11 +99,13 @@ fn trials(world: &World) -> Vec<Trial> {
         gate_overshoot::trials,
         gate_ledger::trials,
         storm::trials,
+        controllers::trials,
         image::trials,
         production::trials,
+        helm_lifecycle::trials,
         do_no_harm::trials,
         hostile::trials,
-        keeper::trials,
+        self_management::trials,
         gate_quotas::trials,
         gate_charges::trials,
         gate_owners::trials,
@@ -100,6 +115,7 @@ fn trials(world: &World) -> Vec<Trial> {
         gate_held::trials,
         gate_held_back::trials,
         gate_suspension::trials,
+        gate_tenants::trials,
         gate_registration::trials,
         gate_memory::trials,
         gate_mutation::trials,
@@ -119,6 +135,7 @@ fn trials(world: &World) -> Vec<Trial> {
         watch_rights::trials,
         watch_wire::trials,
         access::trials,
+        actions::trials,
         audit::trials,
         authentication::trials,
         tls::trials,
@@ -126,9 +143,17 @@ fn trials(world: &World) -> Vec<Trial> {
         explain::trials,
         flux_metrics::trials,
         kubectl::trials,
+        my_namespaces::trials,
+        plugin::trials,
+        problems::trials,
+        games::trials,
+        inventories::trials,
+        histories::trials,
+        argo::trials,
         bad_input::trials,
         changes::trials,
         chart::trials,
+        clusters::trials,
         control_plane::trials,
         supervision::trials,
     ];

@@ -40,7 +40,12 @@ impl Relay {
 
     /// The URL of the proxy.
     pub(crate) fn url(&self) -> String {
-        format!("https://{}:{}", Ipv4Addr::LOCALHOST, self.port)
+        format!("https://{}", self.authority())
+    }
+
+    /// The host and the port of the proxy.
+    pub(crate) fn authority(&self) -> String {
+        format!("{}:{}", Ipv4Addr::LOCALHOST, self.port)
     }
 
     /// Forwards waiting and new connections.

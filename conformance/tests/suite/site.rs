@@ -48,12 +48,21 @@ impl Endpoint {
 }
 
 impl Site {
+    /// With the example cluster, and every kind that Gatehouse reads.
     pub(crate) async fn new(control_plane: Arc<ControlPlane>) -> anyhow::Result<(Self, Gatehouse)> {
-        let executable = gatehouse::executable().await?;
         let mut manifests = crds::shared()?;
-        manifests.extend(gatehouse::example(&executable).await?);
+        manifests.extend(gatehouse::example(&gatehouse::executable().await?).await?);
         let missing = crds::missing_from(&manifests);
         manifests.extend(missing);
+        Self::with(control_plane, manifests).await
+    }
+
+    /// With these CRDs and objects.
+    pub(crate) async fn with(
+        control_plane: Arc<ControlPlane>,
+        manifests: Vec<Manifest>,
+    ) -> anyhow::Result<(Self, Gatehouse)> {
+        let executable = gatehouse::executable().await?;
         let (left_out, manifests): (Vec<_>, Vec<_>) =
             manifests.into_iter().partition(|Manifest { object, .. }| {
                 object["kind"] == ABSENT_KIND || object["metadata"]["name"] == ABSENT_CRD
@@ -63,7 +72,8 @@ impl Site {
         let what = format!("loading {} CRDs and objects", manifests.len());
         progress::during(what, load::apply(&client, manifests)).await?;
         gatehouse::prepare(&control_plane).await?;
-        let options = Options { executable: Some(executable), ..Options::default() };
+        let flags = vec!["--enable-actions".to_owned()];
+        let options = Options { executable: Some(executable), flags, ..Options::default() };
         let gatehouse = Gatehouse::start(&control_plane, &options).await?;
         gatehouse.register(&control_plane).await?;
         let direct = Endpoint::of(&gatehouse);

@@ -14,7 +14,7 @@ use anyhow::{anyhow, ensure};
 use gatehouse_conformance::assets::{self, AssetsError};
 use gatehouse_conformance::cache::Unavailable;
 use gatehouse_conformance::control_plane::{ControlPlane, Options};
-use gatehouse_conformance::controllers::{self, Controller};
+use gatehouse_conformance::controllers::{self, Controller, NotBuilt};
 use gatehouse_conformance::gatehouse::{self, Gatehouse};
 use gatehouse_conformance::pace::patience;
 use gatehouse_conformance::webhooks::Webhooks;
@@ -22,6 +22,7 @@ use libtest_mimic::{Arguments, Completion, Trial};
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 
+use crate::controllers::Scene;
 use crate::gate::Gate;
 use crate::site::Site;
 
@@ -34,6 +35,7 @@ pub(crate) struct World {
     cluster: Cluster,
     registered: Arc<OnceCell<Result<Registered, String>>>,
     guarded: Arc<OnceCell<Result<Guarded, String>>>,
+    operated: Arc<OnceCell<Result<Arc<Scene>, String>>>,
 }
 
 /// The site and its Gatehouse.
@@ -52,15 +54,15 @@ impl World {
     /// Starts the control plane, unless the names of the trials are only listed.
     pub(crate) fn new(arguments: &Arguments) -> Self {
         let runtime = Runtime::new().expect("threads can be started");
-        let (registered, guarded) = (Arc::default(), Arc::default());
+        let (registered, guarded, operated) = (Arc::default(), Arc::default(), Arc::default());
         if arguments.list {
-            return Self { runtime, cluster: Cluster::NotNeeded, registered, guarded };
+            return Self { runtime, cluster: Cluster::NotNeeded, registered, guarded, operated };
         }
         let cluster = runtime.block_on(start()).unwrap_or_else(|error| {
             eprintln!("gatehouse: {error:#}");
             process::exit(101)
         });
-        Self { runtime, cluster, registered, guarded }
+        Self { runtime, cluster, registered, guarded, operated }
     }
 
     /// A trial with the shared control plane.
@@ -100,7 +102,7 @@ impl World {
         };
         Trial::ignorable_test(name, move || match runtime.block_on(body(control_plane)) {
             Ok(()) => Ok(Completion::Completed),
-            Err(error) if error.is::<Unavailable>() && !is_required() => {
+            Err(error) if error.is::<NotBuilt>() || error.is::<Unavailable>() && !is_required() => {
                 let reason = format!("{error:#}");
                 Ok(Completion::ignored_with(reason.lines().next().unwrap_or_default()))
             }
@@ -133,8 +135,38 @@ impl World {
         })
     }
 
+    /// A trial with real controllers, Gatehouse and its webhooks beside them. It is ignored where one of the controllers
+    /// has not been built. In its long form it has as much time as it takes.
+    pub(crate) fn operated<F>(
+        &self,
+        name: &str,
+        needs: &'static [Controller],
+        body: impl FnOnce(Arc<Scene>) -> F + Send + 'static,
+    ) -> Trial
+    where
+        F: Future<Output = anyhow::Result<()>>,
+    {
+        let operated = Arc::clone(&self.operated);
+        self.unbounded(name, async move |_| {
+            Scene::can_start(needs).await?;
+            let scene =
+                Arc::clone(once(&operated, "scene", async || Ok(Arc::new(Scene::new().await?))).await?);
+            scene.start(needs).await?;
+            let trial = body(Arc::clone(&scene));
+            let outcome = if is_long() { trial.await } else { bounded(trial).await };
+            outcome.map_err(|error| scene.explain(&error))
+        })
+    }
+
     /// Stops the webhooks, Gatehouse and the control plane.
     pub(crate) fn end(self) {
+        let operated = Arc::into_inner(self.operated).and_then(OnceCell::into_inner);
+        if let Some(Ok(scene)) = operated
+            && let Some(scene) = Arc::into_inner(scene)
+            && let Err(error) = self.runtime.block_on(scene.end())
+        {
+            eprintln!("gatehouse: the controllers did not stop: {error:#}");
+        }
         let guarded = Arc::into_inner(self.guarded).and_then(OnceCell::into_inner);
         if let Some(Ok((gate, webhooks))) = guarded {
             drop(gate);
@@ -169,26 +201,37 @@ async fn site(
     registered: &OnceCell<Result<Registered, String>>,
     control_plane: Arc<ControlPlane>,
 ) -> anyhow::Result<Arc<Site>> {
-    let made = registered.get_or_init(async || {
-        let (site, gatehouse) = Site::new(control_plane).await.map_err(|error| format!("{error:#}"))?;
+    let make = async || {
+        let (site, gatehouse) = Site::new(control_plane).await?;
         Ok((Arc::new(site), gatehouse))
-    });
-    match made.await {
-        Ok((site, _)) => Ok(Arc::clone(site)),
-        Err(error) => Err(anyhow!("there is no site: {error}")),
-    }
+    };
+    let (site, _) = once(registered, "site", make).await?;
+    Ok(Arc::clone(site))
 }
 
 /// Returns the gate, which is created once. If that fails, all trials that need it fail.
 async fn gate(guarded: &OnceCell<Result<Guarded, String>>, site: Arc<Site>) -> anyhow::Result<Arc<Gate>> {
-    let made = guarded.get_or_init(async || {
-        let (gate, webhooks) = Gate::new(site).await.map_err(|error| format!("{error:#}"))?;
+    let make = async || {
+        let (gate, webhooks) = Gate::new(site).await?;
         Ok((Arc::new(gate), webhooks))
-    });
-    match made.await {
-        Ok((gate, _)) => Ok(Arc::clone(gate)),
-        Err(error) => Err(anyhow!("there is no gate: {error}")),
-    }
+    };
+    let (gate, _) = once(guarded, "gate", make).await?;
+    Ok(Arc::clone(gate))
+}
+
+/// Returns what is made once. If that fails, it fails for everybody.
+async fn once<'a, T>(
+    cell: &'a OnceCell<Result<T, String>>,
+    what: &str,
+    make: impl AsyncFnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<&'a T> {
+    let result = cell.get_or_init(async || make().await.map_err(|error| format!("{error:#}"))).await;
+    result.as_ref().map_err(|error| anyhow!("there is no {what}: {error}"))
+}
+
+/// Whether the trials that have a long form run it.
+pub(crate) fn is_long() -> bool {
+    std::env::var_os("GATEHOUSE_LONG").is_some()
 }
 
 /// Whether an unavailable program is a failure.

@@ -19,7 +19,11 @@ const WITHOUT: [(&[&str], &[&str], &[&str]); 4] = [
         &["GatehouseApiserverDown", "GatehouseClusterNotHeard", "GatehouseViewUnavailable"],
         &["flux"],
     ),
-    (&["webhooks.enabled=false"], &["GatehouseWebhooksDown", "GatehouseNoLeader"], &["gate"]),
+    (
+        &["webhooks.enabled=false"],
+        &["GatehouseWebhooksDown", "GatehouseNoLeader", "GatehouseTenantAtLimit"],
+        &["gate", "tenants"],
+    ),
     (
         &["metrics.fluxResources=false", "audit.enabled=false", "tls.mode=cert-manager"],
         &["GatehouseAuditEventsLost", "GatehouseRegistrationDiffers"],
@@ -44,7 +48,7 @@ pub(super) async fn installed() -> anyhow::Result<()> {
             let told = rules(&objects).any(|rule| text(&rule["expr"]).contains(&format!("\"{job}\"")));
             ensure!(told == expected, "{set:?}: an alert names the job {job}: {told}");
         }
-        for name in ["flux", "gate", "server"] {
+        for name in ["flux", "gate", "server", "tenants"] {
             let expected = !no_dashboards.contains(&name);
             let found = named(&objects, "ConfigMap", &format!("gatehouse-dashboard-{name}")).is_some();
             ensure!(found == expected, "{set:?}: the dashboard {name} is there: {found}");

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
+use gatehouse_apiservice::registration::clusters;
 use gatehouse_conformance::control_plane::{ControlPlane, Options};
 use gatehouse_conformance::helm::{Helm, NAMESPACE, Values};
 use gatehouse_conformance::kubectl::Kubectl;
@@ -22,19 +23,30 @@ use crate::world::World;
 
 pub(super) fn trials(world: &World) -> Vec<Trial> {
     let target = Arc::new(OnceCell::new());
-    let on = |target: &Arc<OnceCell<Target>>| Arc::clone(target);
-    let (a, b, c, d) = (on(&target), on(&target), on(&target), on(&target));
     let mut trials = vec![
-        world.apart("chart::every_object_is_accepted_with_strict_validation", async move || {
-            accepted(&a).await
-        }),
-        world.apart("chart::pods_meet_the_restricted_standard", async move || restricted(&b).await),
-        world.apart("chart::applying_again_changes_nothing", async move || unchanged(&c).await),
-        world.apart("chart::deploy_is_a_kustomization_of_the_same", async move || kustomization(&d).await),
+        on(world, &target, "chart::every_object_is_accepted_with_strict_validation", accepted),
+        on(world, &target, "chart::pods_meet_the_restricted_standard", restricted),
+        on(world, &target, "chart::applying_again_changes_nothing", unchanged),
+        on(world, &target, "chart::deploy_is_a_kustomization_of_the_same", kustomization),
+        on(world, &target, "chart::the_documents_release_under_flux_is_valid", under_flux),
     ];
     trials.extend(upgrade::trials(world, target));
     trials
 }
+
+fn on(
+    world: &World,
+    target: &Arc<OnceCell<Target>>,
+    name: &str,
+    body: impl AsyncFnOnce(&OnceCell<Target>) -> anyhow::Result<()> + Send + 'static,
+) -> Trial {
+    let target = Arc::clone(target);
+    world.apart(name, async move || body(&target).await)
+}
+
+/// The kinds of a release under Flux.
+const FLUX_KINDS: [&str; 2] =
+    ["ocirepositories.source.toolkit.fluxcd.io", "helmreleases.helm.toolkit.fluxcd.io"];
 
 /// A control plane of its own, since the registrations that are installed here have no server behind them.
 pub(super) struct Target {
@@ -49,8 +61,11 @@ impl Target {
             let helm = Helm::find().await?;
             let control_plane = ControlPlane::start(&Options::default()).await?;
             let mut manifests = definitions::foreign().await?;
+            manifests.extend(crds::only(&FLUX_KINDS)?);
             manifests.extend(crds::missing_from(&manifests));
-            manifests.push(Manifest { origin: "(trial)".to_owned(), object: namespace() });
+            // A dry run does not make the namespaces of what follows.
+            let objects = [NAMESPACE, clusters::NAMESPACE].map(namespace);
+            manifests.extend(objects.map(|object| Manifest { origin: "(trial)".to_owned(), object }));
             load::apply(&control_plane.client().await?, manifests).await?;
             Ok(Self { control_plane, helm })
         })
@@ -79,9 +94,9 @@ impl Target {
     }
 }
 
-fn namespace() -> Value {
+fn namespace(name: &str) -> Value {
     let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
-    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}})
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
 }
 
 /// The arguments of a server-side apply.
@@ -255,12 +270,7 @@ async fn kustomization(target: &OnceCell<Target>) -> anyhow::Result<()> {
     };
     ensure!(named(&built)? == named(&plain)?, "{built}");
     // With the kustomization that docs/install.md tells its readers to write.
-    let document = std::fs::read_to_string(deploy.join("../docs/install.md"))?;
-    let blocks = document.split("```yaml\n").filter_map(|part| part.split_once("\n```"));
-    let (own, _) = blocks
-        .into_iter()
-        .find(|(text, _)| text.contains("resources: [deploy]"))
-        .context("docs/install.md")?;
+    let own = documented("resources: [deploy]")?;
     std::fs::write(folder.path().join("kustomization.yaml"), own)?;
     std::fs::create_dir(folder.path().join("deploy"))?;
     for name in ["kustomization.yaml", "gatehouse.yaml"] {
@@ -272,5 +282,36 @@ async fn kustomization(target: &OnceCell<Target>) -> anyhow::Result<()> {
     let file = folder.path().join("deploy.yaml");
     std::fs::write(&file, built)?;
     kubectl.run(apply(HELM, &file).into_iter().chain(DRY_RUN)).await?.ok()?;
+    Ok(())
+}
+
+/// The YAML of docs/install.md that contains a text.
+fn documented(text: &str) -> anyhow::Result<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/install.md");
+    let document = std::fs::read_to_string(path)?;
+    let mut blocks = document.split("```yaml\n").filter_map(|part| part.split_once("\n```"));
+    let (block, _) = blocks
+        .find(|(block, _)| block.contains(text))
+        .with_context(|| format!("docs/install.md has no YAML with {text}"))?;
+    Ok(block.to_owned())
+}
+
+/// kube-apiserver takes the HelmRelease and its source as the documents have them, and the chart takes the values.
+async fn under_flux(target: &OnceCell<Target>) -> anyhow::Result<()> {
+    let target = Target::of(target).await?;
+    let (kubectl, folder) = (target.kubectl()?, tempfile::tempdir()?);
+    let text = documented("kind: HelmRelease")?;
+    let file = folder.path().join("release.yaml");
+    std::fs::write(&file, &text)?;
+    let said = kubectl.run(apply(FLUX, &file).into_iter().chain(DRY_RUN)).await?.ok()?;
+    ensure!(said.lines().count() == 2, "{said}");
+
+    let objects = load::parse("docs/install.md", &text)?;
+    let release = objects.iter().find(|one| one.object["kind"] == "HelmRelease").context("a HelmRelease")?;
+    let values = folder.path().join("values.json");
+    std::fs::write(&values, release.object["spec"]["values"].to_string())?;
+    let chart = gatehouse_conformance::helm::chart();
+    let args = ["template".into(), chart.into(), "--values".into(), values.into()];
+    target.helm.run(args.into()).await?.ok()?;
     Ok(())
 }

@@ -39,6 +39,7 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
         world.apart("chart::rights_are_those_of_the_code_and_nothing_more", rights),
         world.apart("chart::pods_have_flags_that_the_command_knows", flags),
         world.apart("chart::minimal_fits_a_small_node", minimal),
+        world.apart("chart::pods_may_be_left_out_of_what_is_observed", without_pods),
     ];
     trials.extend(promql::trials(world));
     trials.extend(series::trials(world));
@@ -120,6 +121,20 @@ async fn refused() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Neither a flag nor a right is left over in either case, nor where an upgrade reuses values that do not know the choice.
+async fn without_pods() -> anyhow::Result<()> {
+    let helm = Helm::find().await?;
+    for (set, is_out) in
+        [("apiserver.pods=false", true), ("apiserver.pods=true", false), ("apiserver.pods=null", false)]
+    {
+        let rendered = helm.template(&Values::default().and([set])).await?.ok()?;
+        let has = |line: &str| rendered.lines().any(|other| other.trim() == line);
+        ensure!(has("- --without-pods") == is_out && has("- pods") != is_out, "{set}:\n{rendered}");
+        ensure!(has("- persistentvolumes"), "{set}:\n{rendered}");
+    }
+    Ok(())
+}
+
 /// The package contains the files that the README refers to.
 async fn package() -> anyhow::Result<()> {
     let readme = std::fs::read_to_string(helm::chart().join("README.md"))?;
@@ -173,6 +188,7 @@ async fn rights() -> anyhow::Result<()> {
         let mut objects = registration::rights(kinds());
         objects.extend(webhook_account::rights(intercepted::read(), intercepted::suspended()));
         objects.extend(user_roles::user_roles());
+        objects.extend(user_roles::for_everyone());
         objects.extend(webhook_account::user_roles());
         objects
     };

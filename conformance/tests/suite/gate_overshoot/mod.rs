@@ -120,10 +120,10 @@ async fn storms(
             let _ = stop.send(());
             anyhow::Ok(tally)
         };
-        let (told, is_told) = tokio::sync::watch::channel(false);
+        let (reported, is_told) = tokio::sync::watch::channel(false);
         let chaos = async {
             let deaths = chaos(&mut webhooks, &client, chance.fork(), stopped).await;
-            told.send_replace(true);
+            reported.send_replace(true);
             deaths
         };
         let (tally, deaths, filled) = tokio::try_join!(storm, chaos, fullest_until(&client, is_told))?;

@@ -14,6 +14,9 @@ const TENANT: &str = "gatehouse.dev/tenant";
 pub(super) const TENANTS: [&str; 3] = ["red", "green", "blue"];
 const NAMESPACES: usize = 2;
 
+/// How often a list is asked for.
+const ATTEMPTS: usize = 5;
+
 const AGONES: &str = "/apis/agones.dev/v1";
 const POLICY: &str = "/apis/policy.gatehouse.dev/v1alpha1";
 
@@ -105,8 +108,17 @@ pub(super) fn objects() -> Vec<Value> {
     namespaces().into_iter().map(namespace).chain(QUOTAS.iter().map(quota)).collect()
 }
 
+/// Reads an object or a list. kube-apiserver has a short time limit for requests here, and a busy machine misses it now
+/// and then.
 pub(super) async fn get(client: &kube::Client, path: &str) -> anyhow::Result<Value> {
-    client.request(http::Request::get(path).body(Vec::new())?).await.with_context(|| path.to_owned())
+    let mut attempts = ATTEMPTS;
+    loop {
+        attempts -= 1;
+        match client.request(http::Request::get(path).body(Vec::new())?).await {
+            Err(kube::Error::Api(status)) if status.code == 504 && attempts > 0 => {}
+            answer => return answer.with_context(|| path.to_owned()),
+        }
+    }
 }
 
 /// What a tenant really takes up, and what the objects are called.

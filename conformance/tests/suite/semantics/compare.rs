@@ -49,9 +49,9 @@ pub(super) async fn compared<Q: Debug, A: Debug + PartialEq>(
             answers[1] != answers[2] || (answers[0] == answers[1]) == differs(question)
         })
         .map(|(question, answers)| {
-            let told = subjects.iter().zip(answers);
-            let told = told.map(|(subject, answer)| format!("\n  {:?}: {answer:?}", subject.way));
-            format!("{question:?}{}", told.collect::<String>())
+            let reported = subjects.iter().zip(answers);
+            let reported = reported.map(|(subject, answer)| format!("\n  {:?}: {answer:?}", subject.way));
+            format!("{question:?}{}", reported.collect::<String>())
         })
         .collect();
     ensure!(problems.is_empty(), "{} of {all}:\n{}", problems.len(), problems.join("\n"));

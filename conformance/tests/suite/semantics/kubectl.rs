@@ -88,8 +88,8 @@ async fn wait_for_delete(site: Arc<Site>) -> anyhow::Result<()> {
         ensure!(early.is_err(), "it is still there: {early:?}");
         subject.delete("x").await?;
         // On a busy machine it may begin to look only now, and then prints nothing.
-        let said = waiting.await?.ok()?;
-        ensure!(said.is_empty() || said.contains("condition met"), "{said}");
+        let printed = waiting.await?.ok()?;
+        ensure!(printed.is_empty() || printed.contains("condition met"), "{printed}");
         // An object that does not exist needs no wait.
         kubectl.run(args).await?.ok()?;
         Ok(())

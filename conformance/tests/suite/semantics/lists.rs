@@ -142,7 +142,7 @@ async fn any_version(site: Arc<Site>) -> anyhow::Result<()> {
         let before = subject.version().await?;
         subject.create("first").await?;
         let mut watch = subject.watch(&format!("resourceVersion={before}")).await?;
-        let added = watch.tells(subject, "ADDED first").await?;
+        let added = watch.reports(subject, "ADDED first").await?;
         for query in ["", "resourceVersion=0", "resourceVersionMatch=NotOlderThan&resourceVersion={N}"] {
             let query = query.replace("{N}", version(&added["object"]));
             let list = subject.list(&query).await?.ok()?;

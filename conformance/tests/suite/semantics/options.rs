@@ -180,12 +180,12 @@ async fn watched(subject: &Subject, query: &str, _: &Names) -> anyhow::Result<Ou
     {
         return refused(code, &event["object"]);
     }
-    let mut told: Vec<_> = documents.iter().map(|event| subject.told(event)).collect();
+    let mut reported: Vec<_> = documents.iter().map(|event| subject.reported(event)).collect();
     // kube-apiserver sends a bookmark some seconds before the end of a watch without other events.
-    told.retain(|told| told != "BOOKMARK");
-    let initial = told.iter().take_while(|told| told.starts_with("ADDED")).count();
-    told[..initial].sort();
-    Ok(Outcome::Watched(told))
+    reported.retain(|reported| reported != "BOOKMARK");
+    let initial = reported.iter().take_while(|reported| reported.starts_with("ADDED")).count();
+    reported[..initial].sort();
+    Ok(Outcome::Watched(reported))
 }
 
 async fn watches(site: Arc<Site>) -> anyhow::Result<()> {

@@ -159,12 +159,12 @@ impl Subject {
 
     /// How often an object had been touched in this version.
     pub(super) fn touched(&self, object: &Value) -> Option<u64> {
-        let told = if self.is_gatehouse() {
+        let reported = if self.is_gatehouse() {
             &object["status"]["message"]
         } else {
             &object["metadata"]["annotations"][LABEL]
         };
-        told.as_str().and_then(|text| text.strip_prefix("touched ")?.parse().ok())
+        reported.as_str().and_then(|text| text.strip_prefix("touched ")?.parse().ok())
     }
 
     /// Creates an object that is neither on nor off.
@@ -241,7 +241,7 @@ impl Subject {
 
     pub(super) async fn watch_as(&self, query: &str, accept: &str) -> anyhow::Result<Watch> {
         // The first value of a repeated parameter counts.
-        let uri = format!("{}?watch=true&{query}&timeoutSeconds=110", self.collection());
+        let uri = format!("{}?watch=true&{query}&timeoutSeconds=900", self.collection());
         let request = Request::get(&uri).header(header::ACCEPT, accept).body(Vec::new())?;
         let lines = self.caller.client.request_stream(request).await.with_context(|| uri.clone())?.lines();
         Ok(Watch { of: format!("{}: {uri}", self.way), lines: lines.err_into().boxed() })
@@ -277,7 +277,7 @@ impl Subject {
     }
 
     /// A summary of an event: its type, and the name of the object or other content.
-    pub(super) fn told(&self, event: &Value) -> String {
+    pub(super) fn reported(&self, event: &Value) -> String {
         let (kind, object) = (event["type"].as_str().unwrap_or_default(), &event["object"]);
         match kind {
             "BOOKMARK" => {
@@ -334,20 +334,21 @@ impl Watch {
     /// The next event. It is an error if none arrives in time.
     pub(super) async fn next(&mut self) -> anyhow::Result<Value> {
         let line = tokio::time::timeout(patience(SHOWN), self.lines.next()).await;
-        let line = line.ok().flatten().with_context(|| format!("{}: no event", self.of))?;
+        let line = line.with_context(|| format!("{}: no event", self.of))?;
+        let line = line.with_context(|| format!("{}: the watch ended", self.of))?;
         Ok(serde_json::from_str(&line?)?)
     }
 
     /// The next event, which must have this summary. Bookmarks are skipped, since they may come at any time.
-    pub(super) async fn tells(&mut self, subject: &Subject, expected: &str) -> anyhow::Result<Value> {
-        let (event, told) = loop {
+    pub(super) async fn reports(&mut self, subject: &Subject, expected: &str) -> anyhow::Result<Value> {
+        let (event, reported) = loop {
             let event = self.next().await.with_context(|| format!("instead of {expected:?}"))?;
-            let told = subject.told(&event);
-            if told != "BOOKMARK" {
-                break (event, told);
+            let reported = subject.reported(&event);
+            if reported != "BOOKMARK" {
+                break (event, reported);
             }
         };
-        ensure!(told == expected, "{}: {told:?} instead of {expected:?}: {event:#}", self.of);
+        ensure!(reported == expected, "{}: {reported:?} instead of {expected:?}: {event:#}", self.of);
         Ok(event)
     }
 

@@ -37,50 +37,50 @@ async fn selected(site: Arc<Site>) -> anyhow::Result<()> {
         };
 
         subject.create("x").await?;
-        check(&[all.tells(subject, "ADDED x").await?])?;
+        check(&[all.reports(subject, "ADDED x").await?])?;
         subject.turn("x", true).await?;
         check(&[
-            on.tells(subject, "ADDED x").await?,
-            either.tells(subject, "ADDED x").await?,
-            all.tells(subject, "MODIFIED x").await?,
+            on.reports(subject, "ADDED x").await?,
+            either.reports(subject, "ADDED x").await?,
+            all.reports(subject, "MODIFIED x").await?,
         ])?;
         subject.touch("x", 1).await?;
         check(&[
-            on.tells(subject, "MODIFIED x").await?,
-            either.tells(subject, "MODIFIED x").await?,
-            all.tells(subject, "MODIFIED x").await?,
+            on.reports(subject, "MODIFIED x").await?,
+            either.reports(subject, "MODIFIED x").await?,
+            all.reports(subject, "MODIFIED x").await?,
         ])?;
 
         subject.turn("x", false).await?;
-        let stopped = on.tells(subject, "DELETED x").await?;
+        let stopped = on.reports(subject, "DELETED x").await?;
         let object = &stopped["object"];
         ensure!(subject.is_on(object) && subject.touched(object) == Some(1), "as it last was: {stopped:#}");
-        let changed = off.tells(subject, "ADDED x").await?;
+        let changed = off.reports(subject, "ADDED x").await?;
         ensure!(!subject.is_on(&changed["object"]), "{changed:#}");
         check(&[
             stopped,
             changed,
-            either.tells(subject, "MODIFIED x").await?,
-            all.tells(subject, "MODIFIED x").await?,
+            either.reports(subject, "MODIFIED x").await?,
+            all.reports(subject, "MODIFIED x").await?,
         ])?;
 
         subject.turn("x", true).await?;
         check(&[
-            on.tells(subject, "ADDED x").await?,
-            off.tells(subject, "DELETED x").await?,
-            either.tells(subject, "MODIFIED x").await?,
-            all.tells(subject, "MODIFIED x").await?,
+            on.reports(subject, "ADDED x").await?,
+            off.reports(subject, "DELETED x").await?,
+            either.reports(subject, "MODIFIED x").await?,
+            all.reports(subject, "MODIFIED x").await?,
         ])?;
         subject.turn("x", false).await?;
         subject.delete("x").await?;
-        on.tells(subject, "DELETED x").await?;
-        off.tells(subject, "ADDED x").await?;
-        let gone = off.tells(subject, "DELETED x").await?;
+        on.reports(subject, "DELETED x").await?;
+        off.reports(subject, "ADDED x").await?;
+        let gone = off.reports(subject, "DELETED x").await?;
         ensure!(!subject.is_on(&gone["object"]), "as it last was: {gone:#}");
         // A watch that no longer selects the object does not get its deletion.
         subject.create("y").await?;
         subject.turn("y", true).await?;
-        on.tells(subject, "ADDED y").await?;
+        on.reports(subject, "ADDED y").await?;
         Ok(())
     })
     .await
@@ -92,17 +92,17 @@ async fn from_each_version(site: Arc<Site>) -> anyhow::Result<()> {
         let mut watch = subject.watch(&format!("resourceVersion={before}")).await?;
         let mut events = Vec::new();
         subject.create("x").await?;
-        events.push(watch.tells(subject, "ADDED x").await?);
+        events.push(watch.reports(subject, "ADDED x").await?);
         subject.turn("x", true).await?;
-        events.push(watch.tells(subject, "MODIFIED x").await?);
+        events.push(watch.reports(subject, "MODIFIED x").await?);
         subject.create("y").await?;
-        events.push(watch.tells(subject, "ADDED y").await?);
+        events.push(watch.reports(subject, "ADDED y").await?);
         for number in 1..=3 {
             subject.touch("x", number).await?;
-            events.push(watch.tells(subject, "MODIFIED x").await?);
+            events.push(watch.reports(subject, "MODIFIED x").await?);
         }
         subject.delete("x").await?;
-        events.push(watch.tells(subject, "DELETED x").await?);
+        events.push(watch.reports(subject, "DELETED x").await?);
         let last = events.last().context("events")?;
         ensure!(subject.touched(&last["object"]) == Some(3), "as it last was: {last:#}");
         ensure!(number(&last["object"])? <= subject.version().await?.parse()?, "a list is not older");
@@ -113,7 +113,7 @@ async fn from_each_version(site: Arc<Site>) -> anyhow::Result<()> {
             versions.iter().map(async |from| subject.watch(&format!("resourceVersion={from}")).await);
         let mut watches = futures::future::try_join_all(opened).await?;
         subject.delete("y").await?;
-        events.push(watch.tells(subject, "DELETED y").await?);
+        events.push(watch.reports(subject, "DELETED y").await?);
         for (seen, watch) in watches.iter_mut().enumerate() {
             for event in &events[seen..] {
                 let again = watch.next().await.with_context(|| format!("after {seen} events"))?;
@@ -135,15 +135,15 @@ async fn one_name(site: Arc<Site>) -> anyhow::Result<()> {
             for name in ["other", "x"] {
                 subject.create(name).await?;
             }
-            let added = watch.tells(subject, "ADDED x").await?;
+            let added = watch.reports(subject, "ADDED x").await?;
             uids.push(added["object"]["metadata"]["uid"].clone());
             subject.turn("other", true).await?;
             subject.turn("x", true).await?;
-            watch.tells(subject, "MODIFIED x").await?;
+            watch.reports(subject, "MODIFIED x").await?;
             for name in ["other", "x"] {
                 subject.delete(name).await?;
             }
-            let deleted = watch.tells(subject, "DELETED x").await?;
+            let deleted = watch.reports(subject, "DELETED x").await?;
             ensure!(Some(&deleted["object"]["metadata"]["uid"]) == uids.last(), "{deleted:#}");
         }
         // A row's uid depends on its name only, so a recreated row has the same uid.
@@ -193,13 +193,13 @@ async fn streaming_list(site: Arc<Site>) -> anyhow::Result<()> {
         let mut declined = subject.watch(&format!("{declined}&resourceVersion={listed}")).await?;
 
         subject.create("d").await?;
-        let added = all.tells(subject, "ADDED d").await?;
+        let added = all.reports(subject, "ADDED d").await?;
         ensure!(number(&added["object"])? > ended.parse()?, "{added:#}");
-        declined.tells(subject, "ADDED d").await?;
+        declined.reports(subject, "ADDED d").await?;
         let mut resumed = subject.watch(&format!("resourceVersion={ended}")).await?;
-        resumed.tells(subject, "ADDED d").await?;
+        resumed.reports(subject, "ADDED d").await?;
         subject.turn("d", false).await?;
-        selected.tells(subject, "ADDED d").await?;
+        selected.reports(subject, "ADDED d").await?;
         Ok(())
     })
     .await
@@ -220,12 +220,12 @@ async fn bookmarks(site: Arc<Site>) -> anyhow::Result<()> {
         ensure!(without.is_empty(), "{without:#?}");
         let latest = with.last().context("no bookmark")?;
         for event in &with {
-            ensure!(subject.told(event) == "BOOKMARK", "{event:#}");
+            ensure!(subject.reported(event) == "BOOKMARK", "{event:#}");
             ensure!(number(&event["object"])? >= number(&list)?, "{event:#}");
         }
         subject.turn("x", true).await?;
         let from = format!("resourceVersion={}", version(&latest["object"]));
-        subject.watch(&from).await?.tells(subject, "MODIFIED x").await?;
+        subject.watch(&from).await?.reports(subject, "MODIFIED x").await?;
         Ok(())
     })
     .await

@@ -30,7 +30,7 @@ use self::replicas::{Misfortunes, Replicas};
 use self::rows::{Rows, difference, within};
 use self::writer::Writer;
 use crate::chance::Chance;
-use crate::world::{World, settles};
+use crate::world::{World, is_long, settles};
 
 const NAMESPACES: usize = 4;
 const TENANTS: [&str; 2] = ["red", "blue"];
@@ -83,7 +83,7 @@ async fn storms(
     programs: &[Client],
     chance: &mut Chance,
 ) -> anyhow::Result<()> {
-    let long = std::env::var_os("GATEHOUSE_LONG").is_some();
+    let long = is_long();
     let (rounds, round) = if long { (LONG_ROUNDS, LONG_ROUND) } else { (ROUNDS, ROUND) };
     let client = control_plane.client().await?;
     load::apply(&client, crds::only(&["kustomizations.kustomize.toolkit.fluxcd.io"])?).await?;
@@ -96,7 +96,7 @@ async fn storms(
     ];
     let mut clients = Clients::start(programs, &ways, &scopes(), control_plane.folder()).await?;
     let mut writer = Writer::new(client, chance.fork());
-    let (mut all, mut told) = (Misfortunes::default(), 0);
+    let (mut all, mut reported) = (Misfortunes::default(), 0);
     for number in 1..=rounds {
         let (stop, stopped) = watch::channel(false);
         let writing = async {
@@ -121,13 +121,13 @@ async fn storms(
         progress::say(format_args!(
             "storm: watches that went on, at replicas since their last start: {resumes:?}"
         ));
-        told += resumes.get("caught_up").copied().unwrap_or_default();
+        reported += resumes.get("caught_up").copied().unwrap_or_default();
         all.cut += suffered.cut;
         all.killed += suffered.killed;
     }
     progress::say(format_args!("storm: {} streamed lists were not verified", clients.unverified().await?));
     // A round without failures would prove nothing.
-    ensure!(all.cut > 10 * rounds && all.killed >= rounds && told > 0, "{all:?}, {told} caught up");
+    ensure!(all.cut > 10 * rounds && all.killed >= rounds && reported > 0, "{all:?}, {reported} caught up");
     drop(clients);
     replicas.end().await
 }
@@ -146,7 +146,7 @@ async fn truth(
     writer: &Writer,
 ) -> anyhow::Result<[Rows; 2]> {
     let objects = writer.objects().await?;
-    let expected: BTreeMap<_, _> = objects.iter().map(told).collect();
+    let expected: BTreeMap<_, _> = objects.iter().map(reported).collect();
     let look = async || {
         let lists = replicas.lists(control_plane).await?;
         let all = lists.iter().flat_map(|list| list.iter().zip(&lists[0]));
@@ -154,7 +154,7 @@ async fn truth(
         let shown: BTreeMap<_, _> = lists[0][0].iter().map(|(key, row)| (key.clone(), shown(row))).collect();
         different.extend((shown.keys().ne(expected.keys())).then(|| "other names".to_owned()));
         let wrong = shown.iter().filter(|(key, message)| {
-            expected.get(*key).is_some_and(|told| told.is_some() && told != *message)
+            expected.get(*key).is_some_and(|reported| reported.is_some() && reported != *message)
         });
         different.extend(wrong.map(|(key, message)| format!("{key:?} says {message:?}")));
         Ok((different, lists))
@@ -166,7 +166,7 @@ async fn truth(
 }
 
 /// The row of an object, and the message that it must show if only the object's condition determines it.
-fn told(object: &Value) -> ((String, String), Option<String>) {
+fn reported(object: &Value) -> ((String, String), Option<String>) {
     let metadata = &object["metadata"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let key = (text(&metadata["namespace"]), format!("local.kustomization.{}", text(&metadata["name"])));

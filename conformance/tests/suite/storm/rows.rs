@@ -83,7 +83,7 @@ pub(super) fn difference(has: &Rows, should: &Rows) -> Option<String> {
         .filter_map(|(key, row)| Some((key, row, has.get(key)?)))
         .filter(|(_, a, b)| a != b)
         .collect();
-    let told = |(key, should, has): &(&(String, String), &Value, &Value)| {
+    let reported = |(key, should, has): &(&(String, String), &Value, &Value)| {
         format!(" {key:?}: {has} should be {should}")
     };
     Some(
@@ -96,6 +96,6 @@ pub(super) fn difference(has: &Rows, should: &Rows) -> Option<String> {
             surplus.len(),
             surplus.first(),
             other.len()
-        ) + &other.first().map(told).unwrap_or_default(),
+        ) + &other.first().map(reported).unwrap_or_default(),
     )
 }

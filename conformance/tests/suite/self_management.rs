@@ -36,10 +36,10 @@ const MERGE: &str = "application/merge-patch+json";
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
     vec![
         world.apart(
-            "keeper::what_is_removed_or_overwritten_is_mended_and_what_is_installed_left_alone",
+            "self_management::what_is_removed_or_overwritten_is_mended_and_what_is_installed_left_alone",
             || installed([TIMEOUT, EXCLUDED].map(str::to_owned), mends),
         ),
-        world.apart("keeper::authorities_follow_each_other_and_everything_trusts_them", || {
+        world.apart("self_management::authorities_follow_each_other_and_everything_trusts_them", || {
             let flags = "--ca-lifetime=60s,--certificate-lifetime=18s,--rotation-overlap=3s";
             let args = |component: &str| format!("{component}.extraArgs={{{flags}}}");
             installed(["apiserver", "webhooks"].map(args), rotates)
@@ -346,6 +346,6 @@ async fn rotated(kept: &Kept, name: &str) -> anyhow::Result<()> {
     ensure!(switched["ca.crt"] == both["ca.crt"], "{name}: what is trusted changed with what is used");
     let over = reads("the first one is gone", &|data| data.get("previous-ca.crt").is_none()).await?;
     ensure!(over["ca.crt"] == switched["current-ca.crt"], "{name} trusts more than one");
-    progress::say(format_args!("keeper: an authority has followed another in Secret/{name}"));
+    progress::say(format_args!("self_management: an authority has followed another in Secret/{name}"));
     Ok(())
 }

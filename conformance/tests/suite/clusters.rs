@@ -1,0 +1,245 @@
+//! A hub and a remote cluster: two control planes, and a Gatehouse of its own for the first. The second is reached
+//! through a relay, and is seen by those only who may get its clusterhealth.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use gatehouse_apiservice::registration::clusters as rights;
+use gatehouse_conformance::control_plane::ControlPlane;
+use gatehouse_conformance::gatehouse::{Gatehouse, Options};
+use gatehouse_conformance::load::Manifest;
+use gatehouse_conformance::{crds, progress, spokes};
+use http::StatusCode;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
+use kube::Api;
+use kube::api::DeleteParams;
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use crate::caller::Caller;
+use crate::relay::Relay;
+use crate::site::{API, Site, kustomization};
+use crate::world::{World, settles};
+
+/// The Secrets are listed every five seconds, and a silent cluster is asked again after two minutes at the latest.
+const SOON: Duration = Duration::from_secs(30);
+const BACK: Duration = Duration::from_secs(150);
+/// Longer than any list here takes, even beside a cluster that hangs.
+const PROMPT: Duration = Duration::from_secs(2);
+
+pub(crate) fn trials(world: &World) -> Vec<Trial> {
+    vec![world.shared("clusters::a_remote_cluster_is_shown_to_those_who_may_and_harms_nobody", hub_and_spoke)]
+}
+
+/// The hub's own Gatehouse, and the remote cluster.
+struct Hub {
+    // Dropped before what they use.
+    gatehouse: Gatehouse,
+    admin: Caller,
+    /// Who may read all views, apart from clusterhealths.
+    user: Caller,
+    relay: Relay,
+    spoke: ControlPlane,
+    site: Arc<Site>,
+}
+
+const READER: &str = "reads-every-namespace";
+
+async fn hub_and_spoke(site: Arc<Site>) -> anyhow::Result<()> {
+    let hub = Hub::start(site).await?;
+    shown_to_those_who_may(&hub).await?;
+    refused(&hub).await?;
+    hushed(&hub).await?;
+    removed_and_registered_again(&hub).await
+}
+
+impl Hub {
+    async fn start(site: Arc<Site>) -> anyhow::Result<Self> {
+        let objects =
+            [kustomization("shop", "web", Err("no such path")), kustomization("team-b", "far", Ok(()))];
+        let mut manifests = crds::only(&["kustomizations.kustomize.toolkit.fluxcd.io"])?;
+        manifests.extend(objects.map(|object| Manifest { origin: "(trial)".to_owned(), object }));
+        let spoke = spokes::start(manifests).await?;
+        let port = spoke.url().rsplit(':').next().and_then(|port| port.trim_end_matches('/').parse().ok());
+        let relay = Relay::to(port.context("a URL with a port")?).await?;
+        relay.mend();
+
+        site.apply(spokes::prerequisites()).await?;
+        let rule = json!({
+            "apiGroups": ["view.gatehouse.dev"], "verbs": ["get", "list", "watch"],
+            "resources": ["fluxresources", "fluxresources/tree", "fluxsummaries", "problems"],
+        });
+        site.apply(cluster_role(READER, &rule)).await?;
+        let options =
+            Options { name: Some("hub".to_owned()), flags: vec![spokes::flag()], ..site.options.clone() };
+        let gatehouse = Gatehouse::start(&site.control_plane, &options).await?;
+        let caller = async |user: &str, group: Option<&str>| {
+            Caller::of_kubeconfig(&gatehouse.kubeconfig_for(&site.control_plane, user, group)?).await
+        };
+        let admin = caller("root", Some("system:masters")).await?;
+        let user = caller(READER, None).await?;
+        Ok(Self { gatehouse, admin, user, relay, spoke, site })
+    }
+
+    /// A kubeconfig for the remote cluster.
+    fn kubeconfig(&self) -> anyhow::Result<Value> {
+        let mut kubeconfig = spokes::kubeconfig(&self.spoke)?;
+        kubeconfig["clusters"][0]["cluster"]["server"] = self.relay.url().into();
+        Ok(kubeconfig)
+    }
+
+    async fn register(&self, name: &str, kubeconfig: &Value) -> anyhow::Result<()> {
+        self.site.apply([spokes::secret(name, kubeconfig)]).await
+    }
+
+    async fn unregister(&self, name: &str) -> anyhow::Result<()> {
+        let secrets: Api<Secret> = Api::namespaced(self.site.client.clone(), rights::NAMESPACE);
+        secrets.delete(name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    /// The names of the rows of the remote cluster that a user sees.
+    async fn seen(&self, user: &Caller) -> anyhow::Result<Vec<String>> {
+        let list = user.get(&format!("{API}/fluxresources")).await?.ok()?;
+        let names = list["items"].as_array().into_iter().flatten();
+        let names = names.filter_map(|item| item["metadata"]["name"].as_str());
+        Ok(names.filter(|name| name.starts_with("eu.")).map(str::to_owned).collect())
+    }
+
+    async fn sees(&self, what: &str, user: &Caller, within: Duration, names: &[&str]) -> anyhow::Result<()> {
+        settles(what, within, || self.seen(user), |seen| seen == names).await?;
+        Ok(())
+    }
+
+    /// The status and the reason of a condition of a cluster.
+    async fn condition(&self, cluster: &str, kind: &str) -> anyhow::Result<(String, String)> {
+        let answer = self.admin.get(&format!("{API}/clusterhealths/{cluster}")).await?;
+        if answer.code == StatusCode::NOT_FOUND {
+            return Ok(Default::default());
+        }
+        let health = answer.ok()?;
+        let conditions = health["status"]["conditions"].as_array().into_iter().flatten();
+        let found = conditions.into_iter().find(|condition| condition["type"] == kind);
+        let text = |field: &str| found.and_then(|found| found[field].as_str()).unwrap_or_default().to_owned();
+        Ok((text("status"), text("reason")))
+    }
+
+    async fn has(
+        &self,
+        cluster: &str,
+        kind: &str,
+        wanted: (&str, &str),
+        within: Duration,
+    ) -> anyhow::Result<()> {
+        let what = format!("{cluster} is {kind}={wanted:?}");
+        let is_so = |(status, reason): &(String, String)| (&**status, &**reason) == wanted;
+        settles(what, within, || self.condition(cluster, kind), is_so).await?;
+        Ok(())
+    }
+
+    async fn is_ready(&self) -> anyhow::Result<bool> {
+        Ok(self.admin.get("/readyz").await?.code == StatusCode::OK)
+    }
+}
+
+const ALL: [&str; 2] = ["eu.kustomization.web", "eu.kustomization.far"];
+
+async fn shown_to_those_who_may(hub: &Hub) -> anyhow::Result<()> {
+    hub.register("eu", &hub.kubeconfig()?).await?;
+    hub.sees("an administrator sees the cluster", &hub.admin, SOON, &ALL).await?;
+    hub.has("eu", "Registered", ("True", "Accepted"), SOON).await?;
+    hub.has("eu", "Authenticated", ("True", "CredentialAccepted"), SOON).await?;
+    ensure!(hub.seen(&hub.user).await?.is_empty(), "who may list fluxresources does not see it by that");
+    let row = format!("{API}/namespaces/shop/fluxresources/{}", ALL[0]);
+    for path in [row.clone(), format!("{row}/tree")] {
+        hub.user.get(&path).await?.refused(404, "NotFound")?;
+        hub.admin.get(&path).await?.ok()?;
+    }
+    let problems = hub.admin.get(&format!("{API}/namespaces/shop/problems")).await?.ok()?;
+    ensure!(problems["items"][0]["metadata"]["name"] == ALL[0], "{problems:#}");
+
+    let rule = json!({
+        "apiGroups": ["view.gatehouse.dev"], "resources": ["clusterhealths"], "resourceNames": ["eu"],
+        "verbs": ["get"],
+    });
+    let binding = "sees-eu";
+    let mut objects = cluster_role(binding, &rule);
+    objects[1]["subjects"][0]["name"] = READER.into();
+    hub.site.apply(objects).await?;
+    hub.sees("the right shows the cluster", &hub.user, SOON, &ALL).await?;
+    hub.user.get(&row).await?.ok()?;
+    let bindings: Api<ClusterRoleBinding> = Api::all(hub.site.client.clone());
+    bindings.delete(binding, &DeleteParams::default()).await?;
+    hub.sees("without the right it is gone", &hub.user, SOON, &[]).await
+}
+
+async fn refused(hub: &Hub) -> anyhow::Result<()> {
+    let mut runs = hub.kubeconfig()?;
+    runs["users"][0]["user"]["exec"] =
+        json!({"command": "true", "apiVersion": "client.authentication.k8s.io/v1"});
+    hub.register("runs", &runs).await?;
+    hub.has("runs", "Registered", ("False", "InvalidKubeconfig"), SOON).await?;
+    hub.register("twice", &hub.kubeconfig()?).await?;
+    hub.has("twice", "Registered", ("False", "SameCluster"), SOON).await?;
+    // By another address: only the cluster itself can tell who it is.
+    let port = hub.site.control_plane.url().rsplit(':').next().and_then(|port| port.parse().ok());
+    let detour = Relay::to(port.context("a URL with a port")?).await?;
+    detour.mend();
+    let mut own = spokes::kubeconfig(&hub.site.control_plane)?;
+    own["clusters"][0]["cluster"]["server"] = detour.url().into();
+    hub.register("loop", &own).await?;
+    hub.has("loop", "Registered", ("False", "TheHub"), SOON).await?;
+    for name in ["runs", "twice", "loop"] {
+        hub.unregister(name).await?;
+    }
+    hub.has("loop", "Registered", ("", ""), SOON).await
+}
+
+/// The remote cluster accepts connections, and never answers.
+async fn hushed(hub: &Hub) -> anyhow::Result<()> {
+    hub.relay.cut();
+    // Until the open connections have noticed.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    hub.relay.hush();
+    let began = Instant::now();
+    hub.has("eu", "Reachable", ("False", "Silent"), SOON).await?;
+    progress::say(format_args!("silence was told after {:.1} s", began.elapsed().as_secs_f32()));
+    hub.site.apply([kustomization("team-b", "near", Ok(()))]).await?;
+    let near = format!("{API}/namespaces/team-b/fluxresources/local.kustomization.near");
+    let told = async || Ok(hub.user.get(&near).await?.code);
+    settles("a change of the hub is told", PROMPT, told, |code| *code == StatusCode::OK).await?;
+    hub.has("eu", "Fresh", ("False", "ClusterSilent"), Duration::from_mins(1)).await?;
+    let asked = Instant::now();
+    ensure!(hub.seen(&hub.admin).await? == ALL, "what is known is shown");
+    ensure!(asked.elapsed() < PROMPT, "a list took {:?}", asked.elapsed());
+    ensure!(hub.is_ready().await?, "the hub stays ready");
+    hub.relay.mend();
+    hub.has("eu", "Reachable", ("True", "Answers"), BACK).await?;
+    hub.has("eu", "Fresh", ("True", "Observed"), BACK).await
+}
+
+async fn removed_and_registered_again(hub: &Hub) -> anyhow::Result<()> {
+    hub.unregister("eu").await?;
+    hub.sees("its rows are gone", &hub.admin, SOON, &[]).await?;
+    ensure!(hub.condition("eu", "Registered").await?.0.is_empty(), "its own, too");
+    hub.register("eu", &hub.kubeconfig()?).await?;
+    hub.sees("it is shown again", &hub.admin, SOON, &ALL).await?;
+    ensure!(hub.gatehouse.process().is_some() && hub.is_ready().await?);
+    Ok(())
+}
+
+/// A ClusterRole with one rule, bound to the user of its name.
+fn cluster_role(name: &str, rule: &Value) -> [Value; 2] {
+    let group = "rbac.authorization.k8s.io";
+    let version = format!("{group}/v1");
+    [
+        json!({"apiVersion": version, "kind": "ClusterRole", "metadata": {"name": name}, "rules": [rule]}),
+        json!({
+            "apiVersion": version, "kind": "ClusterRoleBinding", "metadata": {"name": name},
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": name},
+            "subjects": [{"apiGroup": group, "kind": "User", "name": name}],
+        }),
+    ]
+}

@@ -1,0 +1,173 @@
+//! What a tenant sees of the quotas over his namespaces, with rights in these namespaces only.
+
+use std::sync::Arc;
+
+use anyhow::ensure;
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use crate::gate::{Gate, KNOWN, LABEL, POLICY, fleet, quota, with_file};
+use crate::gate_quotas::kubectl_apply;
+use crate::site::API;
+use crate::world::World;
+
+pub(crate) fn trials(world: &World) -> Vec<Trial> {
+    vec![
+        world.guarded("gate_tenants::a_tenant_reads_his_quota_and_no_other_namespace", applied),
+        world.guarded("gate_tenants::what_would_fit_is_told_and_reserves_nothing", fit),
+        world.guarded("gate_tenants::a_namespace_that_changes_its_tenant_changes_its_quota", relabelled),
+    ]
+}
+
+async fn labelled(gate: &Gate, name: &str, tenant: &str) -> anyhow::Result<()> {
+    let metadata = json!({"name": name, "labels": {LABEL: tenant}});
+    gate.put(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})).await
+}
+
+fn row(namespace: &str, quota: &str) -> String {
+    format!("{API}/namespaces/{namespace}/appliedtenantquotas/{quota}")
+}
+
+/// The texts of a field of each limit, by the limit's name.
+fn limits(row: &Value, field: &str) -> Value {
+    let limits = row["status"]["limits"].as_array().into_iter().flatten();
+    limits
+        .map(|limit| (limit["name"].as_str().unwrap_or_default().to_owned(), limit[field].clone()))
+        .collect()
+}
+
+async fn applied(gate: Arc<Gate>) -> anyhow::Result<()> {
+    let (tenant, own, other, user) = ("gate-atq", "gate-atq-own", "gate-atq-other", "gate-atq-user");
+    for namespace in [own, other] {
+        labelled(&gate, namespace, tenant).await?;
+    }
+    gate.put(&quota(tenant, json!({"gameservers": "8", "requests.cpu": "4"}))).await?;
+    gate.until_refused("/quota", own, &fleet(own, "big", 9)).await?;
+    gate.site.allow_in(own, user).await?;
+    let kubectl = gate.site.kubectl_as(user)?;
+
+    gate.becomes(&format!("{POLICY}/tenantquotas/{tenant}"), KNOWN, |quota| {
+        quota["status"]["byNamespace"].as_object().is_some_and(|all| all.len() == 2)
+    })
+    .await?;
+    let mut watch = kubectl.watch(["get", "atq", "-n", own, "-w", "-o", "wide"])?;
+    watch.line_where(KNOWN, |line| line.contains("gameservers 8, requests.cpu 4")).await?;
+    kubectl_apply(&gate, &fleet(own, "some", 3)).await?.ok()?;
+    watch.line_where(KNOWN, |line| line.contains("gameservers 3/8 (37%)")).await?;
+    kubectl_apply(&gate, &fleet(other, "more", 4)).await?.ok()?;
+    watch.line_where(KNOWN, |line| line.contains("gameservers 1, requests.cpu 500m")).await?;
+    let printed = kubectl_apply(&gate, &fleet(own, "too-many", 2)).await?.failed()?;
+    ensure!(printed.contains("exceeded quota: gate-atq"), "{printed}");
+
+    let counted = |row: &Value| {
+        limits(row, "used") == json!({"gameservers": "7", "requests.cpu": "3500m"})
+            && row["status"]["lastDenials"][0]["message"].is_string()
+    };
+    let full = gate.becomes(&row(own, tenant), KNOWN, counted).await?;
+    ensure!(limits(&full, "usedHere") == json!({"gameservers": "3", "requests.cpu": "1500m"}), "{full:#}");
+    ensure!(limits(&full, "left") == json!({"gameservers": "1", "requests.cpu": "500m"}), "{full:#}");
+    ensure!(!full.to_string().contains(other), "it names another namespace: {full:#}");
+    let there = gate.get(&row(other, tenant)).await?;
+    ensure!(limits(&there, "usedHere") == json!({"gameservers": "4", "requests.cpu": "2"}), "{there:#}");
+    ensure!(there["status"]["lastDenials"] == json!([]), "nothing was denied there: {there:#}");
+
+    let table = kubectl.run(["get", "appliedtenantquotas", "-n", own]).await?.ok()?;
+    let heading = ["NAME", "TIGHTEST", "LEFT", "USED-HERE", "LAST-DENIAL"];
+    ensure!(table.split_whitespace().take(5).eq(heading), "{table}");
+    let described = kubectl.run(["describe", "atq", tenant, "-n", own]).await?.ok()?;
+    for expected in ["Last Denials", "Used Here", "exceeded quota", "Type:                  WithinLimits"] {
+        ensure!(described.contains(expected), "no {expected:?} in\n{described}");
+    }
+    let selected = ["get", "atq", "-n", own, "-o", "name", "--field-selector"];
+    for (selector, rows) in [("status.tightest=requests.cpu", 0), ("status.tightest=gameservers", 1)] {
+        let printed = kubectl.run(selected.iter().chain(&[selector])).await?.ok()?;
+        ensure!(printed.lines().count() == rows, "{selector}: {printed}");
+    }
+    let explained = kubectl.run(["explain", "atq.status.limits.usedHere"]).await?.ok()?;
+    ensure!(explained.contains("Usage of existing objects of this namespace"), "{explained}");
+    for elsewhere in [&["-n", other][..], &["-A"]] {
+        let complaint = kubectl.run(["get", "atq"].iter().chain(elsewhere)).await?.failed()?;
+        ensure!(complaint.contains("(Forbidden)"), "{complaint}");
+    }
+    Ok(())
+}
+
+async fn fit(gate: Arc<Gate>) -> anyhow::Result<()> {
+    let (namespace, user) = ("gate-fit", "gate-fit-user");
+    gate.namespace(namespace).await?;
+    gate.quota(namespace, json!({"gameservers": "8", "requests.cpu": "4"}), &fleet(namespace, "big", 9))
+        .await?;
+    kubectl_apply(&gate, &fleet(namespace, "some", 3)).await?.ok()?;
+    let counted = |row: &Value| limits(row, "used") == json!({"gameservers": "3", "requests.cpu": "1500m"});
+    gate.becomes(&row(namespace, namespace), KNOWN, counted).await?;
+
+    let kind = |kind: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": user});
+    let metadata = json!({"name": user, "namespace": namespace});
+    gate.put(&json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata,
+        "rules": [{
+            "apiGroups": ["view.gatehouse.dev"], "resources": ["appliedtenantquotas/fit"], "verbs": ["create"],
+        }],
+    }))
+    .await?;
+    gate.put(&json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": metadata,
+        "roleRef": kind("Role"), "subjects": [kind("User")],
+    }))
+    .await?;
+    let kubectl = gate.site.kubectl_as(user)?;
+    let path = format!("{}/fit", row(namespace, namespace));
+    let ask = async |objects: &[Value]| {
+        let raw = ["create", "--raw", path.as_str()];
+        anyhow::Ok(serde_json::from_str::<Value>(&with_file(&kubectl, &raw, objects, &[]).await?.ok()?)?)
+    };
+    for _ in 0..3 {
+        let fits = ask(&[fleet(namespace, "a", 2), fleet(namespace, "b", 3)]).await?;
+        ensure!(
+            fits["kind"] == "QuotaFit" && fits["status"]["fits"] == true,
+            "nothing is reserved: {fits:#}"
+        );
+        ensure!(
+            limits(&fits, "requested") == json!({"gameservers": "5", "requests.cpu": "2500m"}),
+            "{fits:#}"
+        );
+    }
+    let large = ask(&[fleet(namespace, "a", 6)]).await?;
+    ensure!(large["status"]["fits"] == false, "{large:#}");
+    ensure!(limits(&large, "fits") == json!({"gameservers": false, "requests.cpu": false}), "{large:#}");
+    let elsewhere = with_file(&kubectl, &["create", "--raw", &path], &[fleet("other", "a", 1)], &[]).await?;
+    let complaint = elsewhere.failed()?;
+    ensure!(complaint.contains("metadata.namespace"), "{complaint}");
+    let list = kubectl.run(["get", "atq", "-n", namespace]).await?.failed()?;
+    ensure!(list.contains("(Forbidden)"), "asking is a right of its own: {list}");
+    // The same of the whole tenant, where objects name their namespace.
+    let of_tenant = format!("{API}/tenantusages/{namespace}/fit");
+    let answer = gate.caller.post(&of_tenant, &fleet(namespace, "a", 5)).await?;
+    ensure!(answer.code == 201 && answer.body["status"]["fits"] == true, "{answer:#?}");
+    let mut nowhere = fleet(namespace, "a", 5);
+    nowhere["metadata"] = json!({"name": "a"});
+    gate.caller.post(&of_tenant, &nowhere).await?.refused(422, "Invalid")?;
+    let get = gate.caller.get(&of_tenant).await?;
+    get.refused(405, "MethodNotAllowed")?;
+    kubectl_apply(&gate, &fleet(namespace, "a", 5)).await?.ok()?;
+    Ok(())
+}
+
+async fn relabelled(gate: Arc<Gate>) -> anyhow::Result<()> {
+    let (one, two, namespace) = ("gate-atq-one", "gate-atq-two", "gate-atq-moved");
+    labelled(&gate, namespace, one).await?;
+    for tenant in [one, two] {
+        gate.put(&quota(tenant, json!({"gameservers": "4"}))).await?;
+    }
+    let list = format!("{API}/namespaces/{namespace}/appliedtenantquotas");
+    let names = |list: &Value| {
+        let items = list["items"].as_array().into_iter().flatten();
+        items.map(|item| item["metadata"]["name"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    gate.becomes(&list, KNOWN, |list| names(list) == [one]).await?;
+    labelled(&gate, namespace, two).await?;
+    gate.becomes(&list, KNOWN, |list| names(list) == [two]).await?;
+    gate.delete(&format!("{POLICY}/tenantquotas/{two}")).await?;
+    gate.becomes(&list, KNOWN, |list| names(list).is_empty()).await?;
+    Ok(())
+}
