@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 
 /// When a certificate is valid, in whole seconds, both ends included.
@@ -24,6 +24,16 @@ impl InvalidCertificate {
     pub(crate) fn new(error: &impl ToString) -> Self {
         Self(error.to_string())
     }
+}
+
+/// The time in which every certificate of a PEM text is valid. A text without a certificate is an error.
+pub fn of_pem(pem: &[u8]) -> Result<Validity, InvalidCertificate> {
+    let mut all: Option<Validity> = None;
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let validity = Validity::of(&certificate.map_err(|error| InvalidCertificate::new(&error))?)?;
+        all = Some(all.map_or(validity, |all| all.and(validity)));
+    }
+    all.ok_or_else(|| InvalidCertificate("no certificate in PEM".to_owned()))
 }
 
 impl Validity {
