@@ -36,6 +36,14 @@ fn limits(row: &Value, field: &str) -> Value {
         .collect()
 }
 
+/// Whether a row has these amounts of existing objects, and nothing is reserved any more. Usage and reservations are
+/// reported by different replicas, so that an object can be in both for a moment.
+fn counted(row: &Value, used: &Value) -> bool {
+    let reserved = limits(row, "reserved");
+    let settled = reserved.as_object().is_some_and(|all| all.values().all(|one| one.is_null() || one == "0"));
+    settled && limits(row, "used") == *used
+}
+
 async fn applied(gate: Arc<Gate>) -> anyhow::Result<()> {
     let (tenant, own, other, user) = ("gate-atq", "gate-atq-own", "gate-atq-other", "gate-atq-user");
     for namespace in [own, other] {
@@ -59,11 +67,12 @@ async fn applied(gate: Arc<Gate>) -> anyhow::Result<()> {
     let printed = kubectl_apply(&gate, &fleet(own, "too-many", 2)).await?.failed()?;
     ensure!(printed.contains("exceeded quota: gate-atq"), "{printed}");
 
-    let counted = |row: &Value| {
-        limits(row, "used") == json!({"gameservers": "7", "requests.cpu": "3500m"})
-            && row["status"]["lastDenials"][0]["message"].is_string()
-    };
-    let full = gate.becomes(&row(own, tenant), KNOWN, counted).await?;
+    let used = json!({"gameservers": "7", "requests.cpu": "3500m"});
+    let full = gate
+        .becomes(&row(own, tenant), KNOWN, |row| {
+            counted(row, &used) && row["status"]["lastDenials"][0]["message"].is_string()
+        })
+        .await?;
     ensure!(limits(&full, "usedHere") == json!({"gameservers": "3", "requests.cpu": "1500m"}), "{full:#}");
     ensure!(limits(&full, "left") == json!({"gameservers": "1", "requests.cpu": "500m"}), "{full:#}");
     ensure!(!full.to_string().contains(other), "it names another namespace: {full:#}");
@@ -98,8 +107,8 @@ async fn fit(gate: Arc<Gate>) -> anyhow::Result<()> {
     gate.quota(namespace, json!({"gameservers": "8", "requests.cpu": "4"}), &fleet(namespace, "big", 9))
         .await?;
     kubectl_apply(&gate, &fleet(namespace, "some", 3)).await?.ok()?;
-    let counted = |row: &Value| limits(row, "used") == json!({"gameservers": "3", "requests.cpu": "1500m"});
-    gate.becomes(&row(namespace, namespace), KNOWN, counted).await?;
+    let used = json!({"gameservers": "3", "requests.cpu": "1500m"});
+    gate.becomes(&row(namespace, namespace), KNOWN, |row| counted(row, &used)).await?;
 
     let kind = |kind: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": user});
     let metadata = json!({"name": user, "namespace": namespace});
