@@ -20,7 +20,7 @@ use super::{
     steps::{Next, Steps},
     visible::Visible,
 };
-use crate::watchcache::{Expired, Resume, ResumeError, Snapshot};
+use crate::watchcache::{Expired, Resume, ResumeError, ResumeFrom, Snapshot};
 
 /// How many reviews of one user are sent at once.
 const AT_ONCE: usize = 8;
@@ -212,12 +212,17 @@ impl Caller {
             .unwrap_or_else(|| (Visible::nothing(), 0))
     }
 
-    /// How a client that has everything up to `version`, from whichever replica, resumes.
+    /// How a client that has everything up to `version` resumes.
     ///
     /// What was shown by this replica at a version of its own is known. Of a version of another replica it is known only
     /// if nothing that concerns this user has changed in the bindings for so long that both replicas must have shown the
     /// same, and if the answers here follow from the bindings alone. Otherwise the version has expired.
-    pub(crate) fn resume(&self, callers: &Callers, version: u64) -> Result<Resume, ResumeError> {
+    pub(crate) fn resume(
+        &self,
+        callers: &Callers,
+        version: u64,
+        from: ResumeFrom,
+    ) -> Result<Resume, ResumeError> {
         let cache = &callers.cache;
         let is = |question: fn(&Steps, u64) -> bool| {
             self.with_steps(|steps| question(steps, version)).unwrap_or_default()
@@ -226,7 +231,7 @@ impl Caller {
         if is_covered && is(Steps::has) {
             return Ok(Resume::Follow(version));
         }
-        let resumed = cache.resume(version)?;
+        let resumed = cache.resume(version, from)?;
         if is_covered && matches!(resumed, Resume::Follow(_)) {
             return Ok(resumed);
         }

@@ -30,7 +30,7 @@ use crate::{
     options::{GetOptions, ListOptions},
     tree::TreeClient,
     views::FluxSeries,
-    watchcache::{RowKey, WatchCache},
+    watchcache::{ResumeFrom, RowKey, WatchCache},
 };
 use gatehouse_serving::{
     ApiError, Body,
@@ -261,7 +261,7 @@ impl Endpoints {
             Some(callers) => Some(callers.caller(user).await?),
             None => None,
         };
-        let scope = Scope::new(served, caller.as_deref(), watch::ResumeFrom::AnyReplica);
+        let scope = Scope::new(served, caller.as_deref(), ResumeFrom::AnyReplica);
         read::list(scope, selection, options, shown, &parts.headers).await
     }
 
@@ -292,8 +292,8 @@ impl Endpoints {
         let upgrade = self.sockets.upgrade(parts, holder)?;
         let feed = served.feeds.feed(selection, representation, options.include_object);
         let origin = match visible {
-            Some(visible) if visible.sees_remote => watch::ResumeFrom::ThisReplica,
-            _ => watch::ResumeFrom::AnyReplica,
+            Some(visible) if visible.sees_remote => ResumeFrom::ThisReplica,
+            _ => ResumeFrom::AnyReplica,
         };
         let caller = own.as_ref().map(OwnEvents::caller);
         let scope = Scope::new(served, caller.as_deref(), origin);

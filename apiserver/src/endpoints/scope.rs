@@ -1,9 +1,9 @@
 //! What a request reads: the rows of a cache, or those of them that its user may see.
 
-use super::{ResourceEndpoint, watch::ResumeFrom};
+use super::ResourceEndpoint;
 use crate::{
     callers::{Caller, Callers},
-    watchcache::{Expired, Resume, ResumeError, Snapshot, WatchCache},
+    watchcache::{Expired, Resume, ResumeError, ResumeFrom, Snapshot, WatchCache},
 };
 use gatehouse_serving::ApiError;
 
@@ -25,11 +25,6 @@ impl<'a> Scope<'a> {
         self.cache
     }
 
-    /// Whose versions a watch may start from.
-    pub(super) fn from(&self) -> ResumeFrom {
-        self.from
-    }
-
     /// The rows as they are now.
     pub(super) fn snapshot(&self) -> Result<Snapshot, ApiError> {
         match self.caller {
@@ -46,11 +41,11 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// How a client that has everything up to `version`, from whichever replica, resumes.
+    /// How a client that has everything up to `version` resumes.
     pub(super) fn resume(&self, version: u64) -> Result<Resume, ResumeError> {
         match self.caller {
-            Some((callers, caller)) => caller.resume(callers, version),
-            None => self.cache.resume(version),
+            Some((callers, caller)) => caller.resume(callers, version, self.from),
+            None => self.cache.resume(version, self.from),
         }
     }
 }

@@ -51,15 +51,6 @@ const CATCH_UP_ROWS: usize = 64;
 /// wake no watch.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Whose versions a watch may start from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ResumeFrom {
-    /// Any replica's.
-    AnyReplica,
-    /// This one's only: the replicas may know different things of what the watch shows.
-    ThisReplica,
-}
-
 /// A stream of chunks. Each chunk consists of whole events, each on a line of its own.
 pub(super) async fn watch(
     scope: Scope<'_>,
@@ -132,12 +123,10 @@ async fn resume(scope: Scope<'_>, version: u64) -> Result<Resume, ApiError> {
         }
         result => result,
     };
-    if scope.from() == ResumeFrom::ThisReplica && matches!(resumed, Ok(Resume::CatchUp(_))) {
-        return Err(ApiError::expired(
-            "the version is another replica's, and rows of remote clusters are seen: list again",
-        ));
-    }
     resumed.map_err(|error| match error {
+        ResumeError::AnotherReplica => ApiError::expired(
+            "the version is another replica's, and rows of remote clusters are seen: list again",
+        ),
         ResumeError::Expired(expired) => ApiError::expired(expired.to_string()),
         ResumeError::TooLarge => {
             let current = scope.cache().snapshot().version;

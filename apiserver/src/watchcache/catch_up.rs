@@ -32,9 +32,21 @@ pub enum Resume {
     CatchUp(CatchUp),
 }
 
+/// Whose versions a watch may resume from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResumeFrom {
+    /// Those of any replica.
+    AnyReplica,
+    /// Those of this replica only, because the watch shows rows of remote clusters. The argument above does not
+    /// hold for them: another replica may have lost a remote cluster for hours, or this one may have.
+    ThisReplica,
+}
+
 /// Why a watch cannot resume from a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResumeError {
+    /// The version is another replica's, and the watch resumes at the replica that made it only.
+    AnotherReplica,
     /// This replica no longer knows what the client may lack.
     Expired(Expired),
     /// The version is further ahead of this replica's time than correct clocks allow.
@@ -82,12 +94,15 @@ pub enum CatchUpStep {
 }
 
 impl WatchCache {
-    /// How a client that has everything up to `version`, from whichever replica, resumes.
-    pub fn resume(&self, version: u64) -> Result<Resume, ResumeError> {
+    /// How a client that has everything up to `version` resumes. `from`: whose version that may be.
+    pub fn resume(&self, version: u64, from: ResumeFrom) -> Result<Resume, ResumeError> {
         let began = self.clock.now();
         self.read(|state| {
             if state.log.has(version) {
                 return Ok(Resume::Follow(version));
+            }
+            if from == ResumeFrom::ThisReplica {
+                return Err(ResumeError::AnotherReplica);
             }
             let expired = Expired { asked: version, oldest: state.stamps.start() };
             // With a wrong clock, here or there, an old version may look recent.

@@ -32,7 +32,7 @@ use gatehouse_inventory::Str;
 use imbl::OrdMap;
 use tokio::sync::watch;
 
-pub use catch_up::{CatchUp, CatchUpRow, CatchUpStep, Resume, ResumeError};
+pub use catch_up::{CatchUp, CatchUpRow, CatchUpStep, Resume, ResumeError, ResumeFrom};
 pub use log::{Change, ChangeKind};
 pub(crate) use row::object_head;
 pub use row::{Cells, Draft, Label, Row, RowKey};
@@ -428,7 +428,7 @@ mod tests {
         let early = cache.snapshot().version;
         cache.mark_synced();
         assert!(cache.changes_after(early, 10).is_err(), "a forgotten position gets 410, never a gap");
-        assert!(cache.resume(early).is_err());
+        assert!(cache.resume(early, ResumeFrom::AnyReplica).is_err());
         let version = cache.snapshot().version;
         assert!(
             matches!(cache.changes_after(version, 10), Ok((changes, at)) if changes.is_empty() && at == version)
