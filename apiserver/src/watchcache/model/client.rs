@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::{prelude::*, test_runner::TestCaseError};
 
-use super::{replica::content, world::Contents};
+use super::{LOCAL, remote, replica::content, world::Contents};
 use crate::{
     clusters::access::Clusters,
     endpoints::select::{EventType, Selection},
-    watchcache::{CatchUp, CatchUpStep, Expired, Resume, ResumeError, Row, WatchCache},
+    watchcache::{CatchUp, CatchUpStep, Expired, Resume, ResumeError, ResumeFrom, Row, WatchCache},
 };
 use gatehouse_apiservice::labels::Selector;
 use gatehouse_serving::field_selector::FieldSelector;
@@ -22,6 +22,20 @@ pub(super) struct Client {
     watch: Option<Watch>,
     /// The last process that served it, and the latest settled version it got from that process.
     last: Option<(Arc<WatchCache>, u64)>,
+    sees_remote: bool,
+    /// Whose versions its watches resume from.
+    from: ResumeFrom,
+    outcomes: Vec<Outcome>,
+}
+
+/// How a request was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// With this many rows.
+    Listed(usize),
+    Followed,
+    CaughtUp,
+    Expired,
 }
 
 struct Watch {
@@ -37,12 +51,36 @@ enum Phase {
     Follow(u64),
 }
 
+/// Rows by their names: the content of each, and whether it matches the selector.
+type Rows = BTreeMap<String, (String, bool)>;
+
 impl Client {
-    pub(super) fn new(selects: bool, takes_bookmarks: bool) -> Self {
+    pub(super) fn new(selects: bool, takes_bookmarks: bool, sees_remote: bool) -> Self {
         let labels = Selector::parse(if selects { "match=yes" } else { "" }).expect("a selector");
-        let (fields, clusters) = (FieldSelector::default(), Clusters::default());
-        let selection = Selection { namespace: None, labels, fields, clusters };
-        Self { selection, takes_bookmarks, objects: BTreeMap::new(), version: None, watch: None, last: None }
+        let seen = if sees_remote { &[LOCAL, remote::NAME][..] } else { &[LOCAL] };
+        let clusters = Clusters::Only(Arc::new(seen.iter().map(|name| (*name).into()).collect()));
+        let selection = Selection { namespace: None, labels, fields: FieldSelector::default(), clusters };
+        Self {
+            selection,
+            takes_bookmarks,
+            objects: BTreeMap::new(),
+            version: None,
+            watch: None,
+            last: None,
+            sees_remote,
+            from: if sees_remote { ResumeFrom::ThisReplica } else { ResumeFrom::AnyReplica },
+            outcomes: Vec::new(),
+        }
+    }
+
+    /// From now on it resumes anywhere, whatever it sees.
+    pub(super) fn resume_anywhere(&mut self) {
+        self.from = ResumeFrom::AnyReplica;
+    }
+
+    /// How its requests were answered, if it sees no row of the remote cluster.
+    pub(super) fn outcomes(self) -> Option<Vec<Outcome>> {
+        (!self.sees_remote).then_some(self.outcomes)
     }
 
     /// `at_least`: the list must not be older than what the client has seen.
@@ -63,6 +101,7 @@ impl Client {
             contents.reported(row.version, &row.key().name, &content(row))?;
             self.objects.insert(row.key().name.to_string(), content(row));
         }
+        self.outcomes.push(Outcome::Listed(self.objects.len()));
         self.watch = None;
         self.reported(cache, snapshot.version)?;
         self.watch = Some(Watch {
@@ -80,14 +119,16 @@ impl Client {
         cache: &Arc<WatchCache>,
         contents: &mut Contents,
     ) -> Result<(), TestCaseError> {
-        let resumed = self.version.map(|version| cache.resume(version));
-        let phase = match resumed {
-            Some(Ok(Resume::Follow(version))) => Phase::Follow(version),
-            Some(Ok(Resume::CatchUp(catch_up))) => Phase::CatchUp(catch_up),
-            None | Some(Err(ResumeError::Expired(_) | ResumeError::TooLarge)) => {
+        let Some(version) = self.version else { return self.list(who, cache, false, contents) };
+        let (outcome, phase) = match cache.resume(version, self.from) {
+            Ok(Resume::Follow(version)) => (Outcome::Followed, Phase::Follow(version)),
+            Ok(Resume::CatchUp(catch_up)) => (Outcome::CaughtUp, Phase::CatchUp(catch_up)),
+            Err(ResumeError::AnotherReplica | ResumeError::Expired(_) | ResumeError::TooLarge) => {
+                self.outcomes.push(Outcome::Expired);
                 return self.list(who, cache, false, contents);
             }
         };
+        self.outcomes.push(outcome);
         self.watch = Some(Watch { who, cache: Arc::clone(cache), phase, reported: 0 });
         Ok(())
     }
@@ -108,6 +149,7 @@ impl Client {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(Expired { .. }) => {
+                    self.outcomes.push(Outcome::Expired);
                     let Some(Watch { who, cache, .. }) = self.watch.take() else { break };
                     self.list(who, &cache, false, contents)?;
                 }
@@ -214,13 +256,21 @@ impl Client {
         }
     }
 
-    /// Checks that the client has the rows of `truth` that it selects.
-    pub(super) fn has(&self, truth: &BTreeMap<u8, (String, bool)>) -> Result<(), TestCaseError> {
-        let everything = self.selection.is_everything();
-        let wanted = truth.iter().filter(|(_, (_, matches))| everything || *matches);
+    /// Checks that the client has the rows that it selects and sees.
+    pub(super) fn has(&self, local: &Rows, remote: &Rows) -> Result<(), TestCaseError> {
+        let everything = self.selection.labels.is_empty();
+        let seen = local.iter().chain(remote.iter().filter(|_| self.sees_remote));
+        let wanted = seen.filter(|(_, (_, matches))| everything || *matches);
         let wanted: BTreeMap<_, _> =
-            wanted.map(|(key, (content, _))| (key.to_string(), content.clone())).collect();
-        prop_assert_eq!(&self.objects, &wanted, "selects: {}", !everything);
+            wanted.map(|(name, (content, _))| (name.clone(), content.clone())).collect();
+        let (selects, sees_remote) = (!everything, self.sees_remote);
+        prop_assert_eq!(
+            &self.objects,
+            &wanted,
+            "selects: {}, sees the remote cluster: {}",
+            selects,
+            sees_remote
+        );
         Ok(())
     }
 }

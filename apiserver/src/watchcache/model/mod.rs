@@ -7,9 +7,13 @@
 //! off by at most an eighth of the window or far off. A replica whose versions are astray restarts, and at
 //! the end no replica with a right clock is ahead of the time.
 //!
+//! There is a remote cluster, too. A replica may lose it for any time, while another goes on to observe it, and stays
+//! ready meanwhile. Half of the clients see its rows. Those who do not are served as if it did not exist.
+//!
 //! `GATEHOUSE_LONG=1` runs a hundred times as many cases.
 
 mod client;
+mod remote;
 mod replica;
 mod world;
 
@@ -17,7 +21,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use self::world::World;
+use self::{client::Outcome, world::World};
 
 const WINDOW: Duration = Duration::from_secs(8);
 /// The longest delay, in milliseconds, at which a replica that vouches for its versions observes a change.
@@ -27,7 +31,12 @@ const HOUR: u64 = 3_600_000;
 /// How far ahead a very wrong clock is, in milliseconds.
 const DECADE: i64 = 10 * 365 * 24 * 3_600_000;
 
-/// What can happen. Numbers of replicas and clients are taken modulo how many there are.
+/// The name of the local cluster.
+const LOCAL: &str = "local";
+/// Four clients see rows of the local cluster only, four those of the remote one as well.
+const CLIENTS: usize = 8;
+
+/// What can happen. Numbers of replicas are taken modulo how many there are.
 #[derive(Debug, Clone)]
 enum Step {
     /// An object is written, or deleted.
@@ -60,6 +69,8 @@ enum Step {
     Cut(usize),
     /// A client gets a bookmark.
     Bookmark(usize),
+    /// What happens in the remote cluster.
+    Remote(remote::Step),
 }
 
 /// The kind of an object.
@@ -81,7 +92,7 @@ fn skew() -> impl Strategy<Value = i64> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let (who, key) = (0..4_usize, 0..3_u8);
+    let (client, who, key) = (0..CLIENTS, 0..4_usize, 0..3_u8);
     prop_oneof![
         12 => (kind(), key.clone(), prop::option::weighted(0.75, 0..8_u8)).prop_map(|(kind, key, value)| Step::Commit(kind, key, value)),
         5 => (kind(), key, 0..8_u8).prop_map(|(kind, key, value)| Step::Flip(kind, key, value)),
@@ -93,11 +104,12 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (who.clone(), kind()).prop_map(|(who, kind)| Step::Relist(who, kind)),
         1 => (who.clone(), skew()).prop_map(|(who, skew)| Step::Restart(who, skew)),
         1 => (who.clone(), skew()).prop_map(|(who, skew)| Step::SetClock(who, skew)),
-        3 => (who.clone(), who.clone(), any::<bool>()).prop_map(|(client, who, at_least)| Step::List(client, who, at_least)),
-        12 => (who.clone(), who.clone()).prop_map(|(client, who)| Step::Watch(client, who)),
-        14 => (who.clone(), 1..5_usize).prop_map(|(client, count)| Step::Read(client, count)),
-        3 => who.clone().prop_map(Step::Cut),
-        2 => who.prop_map(Step::Bookmark),
+        3 => (client.clone(), who.clone(), any::<bool>()).prop_map(|(client, who, at_least)| Step::List(client, who, at_least)),
+        12 => (client.clone(), who).prop_map(|(client, who)| Step::Watch(client, who)),
+        14 => (client.clone(), 1..5_usize).prop_map(|(client, count)| Step::Read(client, count)),
+        3 => client.clone().prop_map(Step::Cut),
+        2 => client.prop_map(Step::Bookmark),
+        12 => remote::step().prop_map(Step::Remote),
     ]
 }
 
@@ -106,7 +118,7 @@ fn run(replicas: &[i64], steps: &[Step], window: Duration) -> Result<(), TestCas
     for step in steps {
         world.take(step)?;
     }
-    world.finish()
+    world.finish().map(drop)
 }
 
 fn config(cases: u32) -> ProptestConfig {
@@ -123,6 +135,41 @@ proptest! {
         steps in prop::collection::vec(step(), 1..120),
     ) {
         run(&replicas, &steps, WINDOW)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(config(500))]
+
+    /// Whoever sees no row of the remote cluster is answered as without that cluster, or better: its changes make
+    /// newer versions, from which more watches can go on. (Not tried: what is forgotten after ten minutes. Where nothing
+    /// at all changes, it is forgotten later.)
+    #[test]
+    fn a_remote_cluster_costs_nobody_a_410_who_does_not_see_it(
+        replicas in prop::collection::vec(-1_000..=1_000_i64, 2..=4),
+        steps in prop::collection::vec(step(), 1..120),
+    ) {
+        let mut outcomes = Vec::new();
+        for exists in [true, false] {
+            let mut world = World::new(&replicas, WINDOW);
+            for step in &steps {
+                // The time passes in any case.
+                match step {
+                    Step::Remote(_) if !exists => world.take(&Step::Pass(0))?,
+                    Step::Pass(millis) => world.take(&Step::Pass(LAG.min(*millis)))?,
+                    // Else it reads fewer of its own events beside those that it is not shown.
+                    Step::Read(client, _) => world.take(&Step::Read(*client, usize::MAX))?,
+                    step => world.take(step)?,
+                }
+            }
+            outcomes.push(world.finish()?);
+        }
+        let [with, without] = &outcomes[..] else { unreachable!("two runs") };
+        for (with, without) in with.iter().zip(without) {
+            // From the first difference on, the client is in another state.
+            let differs = with.iter().zip(without).find(|(with, without)| with != without);
+            prop_assert!(differs.is_none_or(|(_, without)| *without == Outcome::Expired), "{:?}", differs);
+        }
     }
 }
 
@@ -152,6 +199,35 @@ fn known_elsewhere_before() -> Vec<Step> {
         Step::List(0, 0, false),
         Step::Watch(0, 1),
     ]
+}
+
+/// A client that sees the remote cluster lists at a replica that has lost it, and goes on at another.
+fn listed_where_a_cluster_is_lost() -> Vec<Step> {
+    let seer = CLIENTS - 1;
+    vec![
+        Step::Remote(remote::Step::Commit(1, Some(1))),
+        Step::Pass(3 * LAG),
+        Step::Remote(remote::Step::Lose(0)),
+        Step::Remote(remote::Step::Commit(1, Some(2))),
+        Step::Pass(10 * LAG),
+        Step::List(seer, 0, false),
+        Step::Watch(seer, 1),
+    ]
+}
+
+#[test]
+fn who_lists_where_a_cluster_is_lost_does_not_keep_its_old_rows() {
+    run(&[0, 0], &listed_where_a_cluster_is_lost(), WINDOW).unwrap();
+}
+
+#[test]
+fn if_it_went_on_anywhere_it_would_keep_them() {
+    let mut world = World::new(&[0, 0], WINDOW);
+    world.resume_anywhere();
+    for step in listed_where_a_cluster_is_lost() {
+        world.take(&step).unwrap();
+    }
+    assert!(world.finish().is_err());
 }
 
 #[test]

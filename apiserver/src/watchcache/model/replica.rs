@@ -9,10 +9,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Kind, world::Commit};
+use super::{
+    Kind, LOCAL,
+    remote::{self, Remote},
+    world::Commit,
+};
 use crate::{
     clock::{Clock, ClockReading, Ticks},
-    watchcache::{Draft, Row, RowKey, Update, WatchCache, testing},
+    watchcache::{Row, RowKey, Update, WatchCache, testing},
 };
 
 /// The objects of each kind.
@@ -36,6 +40,7 @@ pub(super) struct Replica {
     pub(super) resumed: Option<u64>,
     /// Whether it knows that it is cut off. Its rows then say that they may be stale.
     troubled: bool,
+    pub(super) remote: remote::Observed,
 }
 
 /// How far clocks may be off, in milliseconds: an eighth of the window.
@@ -62,9 +67,9 @@ impl Objects {
         self.clone().of(kind).get(&key).copied()
     }
 
-    /// The content of each row, and whether it matches the selector.
-    pub(super) fn rows(&self) -> BTreeMap<u8, (String, bool)> {
-        self.subjects.keys().filter_map(|key| Some((*key, self.row(*key)?))).collect()
+    /// The rows by their names: the content of each, and whether it matches the selector.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (String, (String, bool))> {
+        self.subjects.keys().filter_map(|key| Some((key.to_string(), self.row(*key)?)))
     }
 
     fn row(&self, key: u8) -> Option<(String, bool)> {
@@ -94,6 +99,7 @@ impl Replica {
         now: u64,
         history: &[Commit],
         truth: Objects,
+        remote: &Remote,
     ) -> Self {
         let time = Arc::new([now.saturating_add_signed(skew), now].map(AtomicU64::new));
         let reported = Arc::clone(&time);
@@ -103,8 +109,9 @@ impl Replica {
         });
         let cache = Arc::new(testing::cache_by(clock));
         let seen = [history.len(); 2];
-        let replica =
-            Self { cache, time, skew, seen, objects: truth, cut_off: None, resumed: None, troubled: false };
+        let remote = remote::Observed::new(remote, &cache);
+        let (cut_off, resumed, troubled) = (None, None, false);
+        let replica = Self { cache, time, skew, seen, objects: truth, cut_off, resumed, troubled, remote };
         replica.hear();
         replica.publish(replica.objects.subjects.keys().copied().collect());
         replica.cache.mark_synced();
@@ -180,22 +187,17 @@ impl Replica {
 
     fn publish(&self, touched: BTreeSet<u8>) {
         self.cache.publish(touched.into_iter().map(|key| match self.objects.row(key) {
-            Some((content, matches)) => Update::Apply(self.draft(key, &content, matches)),
-            None => Update::Delete(row_key(key)),
+            Some((content, matches)) => {
+                let content = if self.troubled { format!("{content}!") } else { content };
+                Update::Apply(remote::draft(row_key(&key.to_string()), &content, matches, LOCAL))
+            }
+            None => Update::Delete(row_key(&key.to_string())),
         }));
-    }
-
-    fn draft(&self, key: u8, content: &str, matches: bool) -> Draft {
-        let content = if self.troubled { format!("{content}!") } else { content.to_owned() };
-        let matches = if matches { "yes" } else { "no" };
-        let draft = testing::draft("a", &key.to_string(), "Ready");
-        let labels = [("content".into(), content.into()), ("match".into(), matches.into())];
-        Draft { key: row_key(key), labels: labels.into(), ..draft }
     }
 }
 
-fn row_key(key: u8) -> RowKey {
-    RowKey { namespace: "a".into(), name: key.to_string().into() }
+pub(super) fn row_key(name: &str) -> RowKey {
+    RowKey { namespace: "a".into(), name: name.into() }
 }
 
 /// The content of a row.

@@ -1,12 +1,16 @@
 //! The simulated world: the upstream cluster, time, and the calls between clients and replicas.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use proptest::{prelude::*, test_runner::TestCaseError};
 
 use super::{
-    Kind, LAG, Step,
-    client::Client,
+    CLIENTS, Kind, LAG, Step,
+    client::{Client, Outcome},
+    remote::{self, Remote},
     replica::{Objects, Replica},
 };
 use crate::clock::REPLICAS;
@@ -25,6 +29,7 @@ pub(super) struct World {
     now: u64,
     history: Vec<Commit>,
     truth: Objects,
+    remote: Remote,
     /// Lengths of the history at which the cluster was restored: no watch continues across them.
     torn: Vec<usize>,
     replicas: Vec<Replica>,
@@ -55,16 +60,19 @@ impl World {
         let mut truth = Objects::default();
         truth.put(Kind::Subject, 0, Some(1));
         truth.put(Kind::Cause, 1, Some(1));
+        let remote = Remote::default();
         let numbered = (0..).zip(skews);
-        let replicas =
-            numbered.map(|(number, skew)| Replica::new(number, *skew, window, now, &[], truth.clone()));
+        let replicas = numbered
+            .map(|(number, skew)| Replica::new(number, *skew, window, now, &[], truth.clone(), &remote));
         let replicas = replicas.collect();
-        // With and without a selector, and with and without bookmarks.
-        let clients = (0..4).map(|n| Client::new(n % 2 == 0, n / 2 == 0)).collect();
+        // With and without a selector, bookmarks, and the rows of the remote cluster.
+        let clients =
+            (0..CLIENTS).map(|n| Client::new(n % 2 == 0, n / 2 % 2 == 0, n >= CLIENTS / 2)).collect();
         let mut world = Self {
             now,
             history: Vec::new(),
             truth,
+            remote,
             torn: Vec::new(),
             replicas,
             clients,
@@ -75,6 +83,11 @@ impl World {
         // Replicas have been up for some time; otherwise they would refuse all clients of others.
         world.pass(4 * LAG);
         world
+    }
+
+    /// Leaves out the rule for those who see rows of the remote cluster.
+    pub(super) fn resume_anywhere(&mut self) {
+        self.clients.iter_mut().for_each(Client::resume_anywhere);
     }
 
     pub(super) fn take(&mut self, step: &Step) -> Result<(), TestCaseError> {
@@ -133,14 +146,39 @@ impl World {
             }
             Step::Cut(client) => self.clients[client].cut(),
             Step::Bookmark(client) => self.clients[client].bookmark()?,
+            Step::Remote(ref step) => self.take_remote(step),
         }
         Ok(())
     }
 
-    /// Delivers everything, and checks that every client has the true objects.
-    pub(super) fn finish(mut self) -> Result<(), TestCaseError> {
+    fn take_remote(&mut self, step: &remote::Step) {
+        match *step {
+            remote::Step::Commit(key, value) => self.remote.commit(self.now, key, value),
+            remote::Step::Deliver(who, count) => {
+                let who = self.replica(who);
+                let Replica { remote, cache, .. } = &mut self.replicas[who];
+                remote.deliver(&self.remote, count, cache);
+            }
+            remote::Step::Lose(who) => {
+                let who = self.replica(who);
+                self.replicas[who].remote.lose();
+            }
+            remote::Step::Find(who) => self.find_remote(who),
+        }
+    }
+
+    fn find_remote(&mut self, who: usize) {
+        let who = self.replica(who);
+        let Replica { remote, cache, .. } = &mut self.replicas[who];
+        remote.find(&self.remote, cache);
+    }
+
+    /// Delivers everything, and checks that every client has the true objects. Returns how those who see no row of the
+    /// remote cluster were answered.
+    pub(super) fn finish(mut self) -> Result<Vec<Vec<Outcome>>, TestCaseError> {
         for who in 0..self.replicas.len() {
             self.heal(who);
+            self.find_remote(who);
         }
         self.pass(3 * LAG);
         for (n, client) in self.clients.iter_mut().enumerate() {
@@ -155,7 +193,8 @@ impl World {
             }
             self.pass(3 * LAG);
         }
-        let truth = self.truth.rows();
+        let truth: BTreeMap<_, _> = self.truth.rows().collect();
+        let remote: BTreeMap<_, _> = remote::rows(&self.remote.objects).collect();
         for replica in &self.replicas {
             prop_assert_eq!(&replica.objects, &self.truth, "the model itself");
             // Unless no number was left for its restart.
@@ -167,9 +206,9 @@ impl World {
             );
         }
         for client in &self.clients {
-            client.has(&truth)?;
+            client.has(&truth, &remote)?;
         }
-        Ok(())
+        Ok(self.clients.into_iter().filter_map(Client::outcomes).collect())
     }
 
     /// Restarts a replica with a new number, as long as there is one: versions have room for [`REPLICAS`].
@@ -178,7 +217,7 @@ impl World {
             let truth = self.truth.clone();
             self.numbers += 1;
             self.replicas[who] =
-                Replica::new(self.numbers, skew, self.window, self.now, &self.history, truth);
+                Replica::new(self.numbers, skew, self.window, self.now, &self.history, truth, &self.remote);
             self.clients.iter_mut().for_each(|client| client.cut_from(who));
         }
     }
@@ -245,6 +284,7 @@ impl World {
             let next = end.min(self.now + LAG / 4);
             for who in 0..self.replicas.len() {
                 let replica = &mut self.replicas[who];
+                replica.remote.deliver_until(&self.remote, next.saturating_sub(LAG), &replica.cache);
                 match (replica.cut_off, replica.resumed) {
                     (Some(since), _) => {
                         if next >= since + LAG {
