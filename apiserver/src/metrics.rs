@@ -110,6 +110,11 @@ impl ViewMetrics {
         &self.requests
     }
 
+    /// Registers a metric whose names and labels are constants.
+    pub(crate) fn registered<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
+        registered(&self.requests, made)
+    }
+
     /// The counter of events that the watches of a resource have sent.
     pub(crate) fn watch_events(&self, group: &str, version: &str, resource: &str) -> IntCounter {
         self.watch_events.with_label_values(&[group, version, resource])

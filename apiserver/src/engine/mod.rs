@@ -19,7 +19,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use self::lag::LagReporter;
-use crate::{clock::Clock, metrics::ViewMetrics, views::Views};
+use crate::{
+    clock::Clock,
+    metrics::ViewMetrics,
+    views::{ClusterMetrics, Views},
+};
 use gatehouse_serving::metrics::ServedResource;
 
 /// Events taken in before the views are updated, so that a burst is rendered once.
@@ -53,6 +57,7 @@ pub async fn run(
     }
     let caches = views.caches();
     let mut inventory = inventory.with_lag(lag::max_lag(clock.window()));
+    let mut cluster_metrics = ClusterMetrics::new(&metrics);
     let mut vouched = false;
     let mut batch = Vec::with_capacity(BATCH);
     let mut ticks = interval(TICK);
@@ -65,6 +70,7 @@ pub async fn run(
             _ = ticks.tick() => {
                 inventory.tick(now());
                 observe_lag(&inventory, &metrics);
+                cluster_metrics.update(&inventory);
                 lag.observe(&inventory, clock.window(), now());
                 if count.next() == Some(0) {
                     update_size_metrics(&inventory, &views, &metrics);

@@ -9,8 +9,10 @@ use gatehouse_inventory::{
     catalogue::{Kind, KindId},
 };
 
+mod metrics;
 mod remote;
 
+pub(crate) use self::metrics::ClusterMetrics;
 use super::{Projected, Projection, causes, common, last_statuses::LastStatuses};
 use crate::watchcache::RowKey;
 

@@ -35,9 +35,9 @@ use gatehouse_inventory::{
     Cluster, ClusterId, Delta, Interner, Inventory, LOCAL, Mode, ObjectKey, Str, catalogue::Kind,
 };
 
-pub(crate) use self::common::named;
 pub use self::flux_series::FluxSeries;
 use self::render::Renderer;
+pub(crate) use self::{cluster_health::ClusterMetrics, common::named};
 use crate::{
     actions::Observed,
     clock::Clock,

@@ -16,8 +16,8 @@ const WITHOUT: [(&[&str], &[&str], &[&str]); 4] = [
     (&[], &[], &[]),
     (
         &["apiserver.enabled=false"],
-        &["GatehouseApiserverDown", "GatehouseClusterNotHeard", "GatehouseViewUnavailable"],
-        &["flux"],
+        &["GatehouseApiserverDown", "GatehouseClusterUnreachable", "GatehouseViewUnavailable"],
+        &["clusters", "flux"],
     ),
     (
         &["webhooks.enabled=false"],
@@ -48,7 +48,7 @@ pub(super) async fn installed() -> anyhow::Result<()> {
             let told = rules(&objects).any(|rule| text(&rule["expr"]).contains(&format!("\"{job}\"")));
             ensure!(told == expected, "{set:?}: an alert names the job {job}: {told}");
         }
-        for name in ["flux", "gate", "server", "tenants"] {
+        for name in ["clusters", "flux", "gate", "server", "tenants"] {
             let expected = !no_dashboards.contains(&name);
             let found = named(&objects, "ConfigMap", &format!("gatehouse-dashboard-{name}")).is_some();
             ensure!(found == expected, "{set:?}: the dashboard {name} is there: {found}");

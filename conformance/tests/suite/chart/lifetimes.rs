@@ -63,5 +63,12 @@ pub(super) async fn alert() -> anyhow::Result<()> {
         let (_, seconds) = expression.rsplit_once(" < ").context("no comparison")?;
         ensure!(seconds.parse() == Ok(expected), "{file} {set:?}: {expression}");
     }
+    for (set, expected) in [("336h", 1_209_600), ("1h30m", 5_400)] {
+        let set = format!("metrics.prometheusRule.credentialEnds={set}");
+        let values = Values::default().and(["metrics.prometheusRule.enabled=true".to_owned(), set]);
+        let expression = expression(&helm.objects(&values).await?, "GatehouseClusterCredentialEnds")?;
+        let (_, seconds) = expression.rsplit_once(" < ").context("no comparison")?;
+        ensure!(seconds.parse() == Ok(expected), "{expression}");
+    }
     Ok(())
 }

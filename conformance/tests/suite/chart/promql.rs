@@ -107,7 +107,7 @@ fn panels(uid: &str, dashboard: &Value, expressions: &mut Vec<Expression>) -> an
 
 /// The text as Grafana fills it in if `All` is chosen.
 fn filled_in(text: &str) -> String {
-    text.replace("$__rate_interval", "5m").replace("$namespace", ".*")
+    text.replace("$__rate_interval", "5m").replace("$namespace", ".*").replace("$cluster", ".*")
 }
 
 /// The labels in `{{kind}} of {{name}}`.

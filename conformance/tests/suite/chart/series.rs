@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use gatehouse_conformance::control_plane::{ControlPlane, Options as ControlPlaneOptions};
-use gatehouse_conformance::crds;
 use gatehouse_conformance::gatehouse::Gatehouse;
 use gatehouse_conformance::helm::{Helm, NAMESPACE, Values};
 use gatehouse_conformance::install::{Egress, Installation};
 use gatehouse_conformance::load::{self, Manifest};
 use gatehouse_conformance::prometheus::{Outcome, Prometheus, Sample, Scrape, Selector, Situation};
 use gatehouse_conformance::traffic::{self, Traffic};
+use gatehouse_conformance::{crds, spokes};
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use kube::Api;
 use kube::api::PostParams;
@@ -99,10 +99,14 @@ async fn installed(
         |component: &str| format!("{component}.extraArgs={{--audit-policy-file={}}}", policy.display());
     let values = Values::default().and([
         "metrics.fluxResources=true".to_owned(),
+        "clusters.enabled=true".to_owned(),
         audited("apiserver"),
         audited("webhooks"),
     ]);
     let installation = Installation::install(control_plane, egress, helm.objects(&values).await?).await?;
+    // Its credential is a certificate, which expires.
+    let spoke = spokes::start(Vec::new()).await?;
+    spokes::register(control_plane, std::slice::from_ref(&spoke)).await?;
     traffic::in_force(&client).await?;
     let traffic = Traffic::start(control_plane, Vec::new()).await?;
 
@@ -120,7 +124,8 @@ async fn installed(
     forbid_ledgers(&client).await?;
     settles("failures are told", USED, evaluate, |lacking| lacking.is_nothing_but(&[])).await?;
     drop(traffic);
-    installation.end().await
+    installation.end().await?;
+    spoke.stop().await
 }
 
 /// A namespace in which nothing is created or deleted.
