@@ -7,7 +7,7 @@ use std::{pin::pin, time::Duration};
 use futures::StreamExt;
 use gatehouse_apiservice::client::{explain, jittered};
 use kube::{
-    Api,
+    Api, Client,
     api::{DynamicObject, PartialObjectMeta},
     core::{ApiResource, GroupVersionKind},
     runtime::watcher::{self, DefaultBackoff, Event},
@@ -21,9 +21,20 @@ const FORBIDDEN: Duration = Duration::from_mins(1);
 
 /// Wakes discovery for each change of a CRD that defines a wanted resource. Never ends.
 pub(super) async fn watch(shared: &Shared) {
+    loop {
+        let replaced = shared.replaced();
+        let client = shared.client().await;
+        tokio::select! {
+            () = watch_by(client, shared) => {}
+            () = replaced => {}
+        }
+    }
+}
+
+async fn watch_by(client: Client, shared: &Shared) {
     let gvk = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
     let definitions = ApiResource::from_gvk_with_plural(&gvk, "customresourcedefinitions");
-    let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(shared.client.clone(), &definitions);
+    let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client, &definitions);
     let mut events = pin!(watcher::watcher(api, watcher::Config::default()));
     let mut backoff = DefaultBackoff::default();
     while let Some(event) = events.next().await {

@@ -194,7 +194,16 @@ impl<'a, O: Observer> Follower<'a, O> {
     async fn run(&mut self) -> Infallible {
         loop {
             let began = Instant::now();
-            let ended = self.round().await;
+            let replaced = self.shared.replaced();
+            let ended = tokio::select! {
+                ended = self.round() => ended,
+                () = replaced => {
+                    // By another client, from the version that was reached. The server may be another one.
+                    self.shared.doubt();
+                    sleep(jittered(Duration::ZERO, AT_ONCE)).await;
+                    continue;
+                }
+            };
             let asked = Duration::from_secs(self.watch_seconds.into());
             let is_early = began.elapsed() + TOO_SHORT < asked.min(self.shared.settings.silence);
             let is_doubtful = match &ended {
@@ -215,6 +224,7 @@ impl<'a, O: Observer> Follower<'a, O> {
                 () = sleep(wait) => {}
                 // Jitter, since there are about forty kinds.
                 () = self.shared.answers.notified() => sleep(jittered(AT_ONCE, AT_ONCE)).await,
+                () = self.shared.replaced() => sleep(jittered(Duration::ZERO, AT_ONCE)).await,
             }
         }
     }
@@ -286,7 +296,8 @@ impl<'a, O: Observer> Follower<'a, O> {
         };
         let mut request = request.map_err(|error| WatchError::Failed(error.to_string()))?;
         request.extensions_mut().insert("watch");
-        match timeout(ANSWER, self.shared.client.request_events(request)).await {
+        let client = self.shared.client().await;
+        match timeout(ANSWER, client.request_events(request)).await {
             Ok(Ok(events)) => Ok(events),
             Ok(Err(error)) => Err(WatchError::of(&error, streaming)),
             Err(_) => Err(late("watch", ANSWER)),
@@ -301,7 +312,8 @@ impl<'a, O: Observer> Follower<'a, O> {
         };
         let mut request = request.map_err(|error| WatchError::Failed(error.to_string()))?;
         request.extensions_mut().insert("list");
-        let mut answer = match timeout(PAGE, self.shared.client.request_stream(request)).await {
+        let client = self.shared.client().await;
+        let mut answer = match timeout(PAGE, client.request_stream(request)).await {
             Ok(Ok(answer)) => Box::pin(answer),
             Ok(Err(error)) => return Err(WatchError::of(&error, false)),
             Err(_) => return Err(late("list", PAGE)),

@@ -20,7 +20,10 @@ mod watch_error;
 use std::collections::HashMap;
 
 use kube::Client;
-use tokio::task::{Id, JoinSet};
+use tokio::{
+    sync::watch,
+    task::{Id, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 
 use self::record::Recorder;
@@ -50,6 +53,11 @@ impl Watch {
     /// A watch with `settings`.
     pub fn with_settings(client: Client, settings: WatchSettings) -> Self {
         Self { upstream: Upstream::new(client, settings) }
+    }
+
+    /// A watch by the last of `clients`: see [`Upstream::with_clients`].
+    pub fn with_clients(clients: watch::Receiver<Option<Client>>, settings: WatchSettings) -> Self {
+        Self { upstream: Upstream::with_clients(clients, settings) }
     }
 
     /// The cluster, for observers of other resources. They are followed once the source runs.

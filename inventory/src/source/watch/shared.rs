@@ -26,7 +26,8 @@ pub enum Assignment {
 
 /// The state that the tasks of one cluster share.
 pub(super) struct Shared {
-    pub(super) client: Client,
+    /// The client for all requests, with updates; `None` while none may be made.
+    clients: watch::Receiver<Option<Client>>,
     pub(super) settings: WatchSettings,
     /// Whether the server's version has streaming lists enabled by default.
     pub(super) streams: AtomicBool,
@@ -48,15 +49,36 @@ struct WantedResources {
 }
 
 impl Shared {
-    pub(super) fn new(client: Client, settings: WatchSettings) -> Self {
+    pub(super) fn new(clients: watch::Receiver<Option<Client>>, settings: WatchSettings) -> Self {
         Self {
-            client,
+            clients,
             settings,
             streams: AtomicBool::default(),
             rediscover: Notify::new(),
             answers: Notify::new(),
             doubts: AtomicU64::default(),
             wanted_resources: Mutex::default(),
+        }
+    }
+
+    /// The client for the next request, once there is one.
+    pub(super) async fn client(&self) -> Client {
+        let mut clients = self.clients.clone();
+        match clients.wait_for(Option::is_some).await.map(|client| Option::clone(&client)) {
+            Ok(Some(client)) => client,
+            // Who gave the last one has ended, and with it what asks.
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Waits until the client is replaced or taken away. What it has opened by then is to be opened anew.
+    pub(super) fn replaced(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut clients = self.clients.clone();
+        clients.mark_unchanged();
+        async move {
+            if clients.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
         }
     }
 

@@ -39,12 +39,14 @@ const AFTER_CHANGE: [Duration; 4] =
 impl Upstream {
     /// The API server behind `client`.
     pub fn new(client: Client, settings: WatchSettings) -> Self {
-        Self(Arc::new(Shared::new(client, settings)))
+        let (_, clients) = watch::channel(Some(client));
+        Self::with_clients(clients, settings)
     }
 
-    /// The client for all requests.
-    pub fn client(&self) -> &Client {
-        &self.0.client
+    /// An API server that is reached by the last of `clients`. While that is `None` nothing is requested, and what was
+    /// open is closed. The next client must lead to the same cluster: it goes on from the versions that were reached.
+    pub fn with_clients(clients: watch::Receiver<Option<Client>>, settings: WatchSettings) -> Self {
+        Self(Arc::new(Shared::new(clients, settings)))
     }
 
     /// Whether `wanted` is served and as which resource, with updates. Dropping the receiver unsubscribes.
@@ -89,7 +91,8 @@ async fn discover(shared: &Shared) {
     let mut backoff = DefaultBackoff::default();
     let mut soon = [].iter();
     loop {
-        let found = timeout(DISCOVERY, discovery::discover(&shared.client)).await;
+        let client = shared.client().await;
+        let found = timeout(DISCOVERY, discovery::discover(&client)).await;
         let found = found.unwrap_or_else(|_| Err(format!("timed out after {} s", DISCOVERY.as_secs())));
         let failed = match found {
             Ok(served) => {
@@ -104,7 +107,13 @@ async fn discover(shared: &Shared) {
         };
         let regular = shared.settings.discovery_interval.mul_f64(2.0 / 3.0);
         let wait = failed.or_else(|| soon.next().copied()).unwrap_or_else(|| jittered(regular, regular));
-        if timeout(wait, shared.rediscover.notified()).await.is_ok() {
+        let woken = async {
+            tokio::select! {
+                () = shared.rediscover.notified() => {}
+                () = shared.replaced() => {}
+            }
+        };
+        if timeout(wait, woken).await.is_ok() {
             soon = AFTER_CHANGE.iter();
             tokio::time::sleep(soon.next().copied().unwrap_or_default()).await;
         }
@@ -123,7 +132,8 @@ where
     let mut was_silent = false;
     loop {
         beats.tick().await;
-        let sign = match timeout(period, sign_of_life(&shared.client)).await {
+        let client = shared.client().await;
+        let sign = match timeout(period, sign_of_life(&client)).await {
             Ok(Ok(sign)) => sign,
             Ok(Err(kube::Error::Api(status))) if status.code == StatusCode::UNAUTHORIZED.as_u16() => {
                 Liveness::Unauthenticated { message: status.message.as_str().into() }

@@ -32,6 +32,10 @@ async fn run(minor: &'static str, replies: Vec<Reply>) -> Running {
 type Parts = (mpsc::Receiver<(ClusterId, Event)>, KindId, CancellationToken, JoinHandle<()>);
 
 fn run_with(client: Client) -> Parts {
+    run_by(watch::channel(Some(client)).1)
+}
+
+fn run_by(clients: watch::Receiver<Option<Client>>) -> Parts {
     let catalogue = Arc::new(Catalogue::builtin());
     let kustomization = catalogue.find("kustomize.toolkit.fluxcd.io", "Kustomization").unwrap();
     let (sender, events) = mpsc::channel(64);
@@ -44,7 +48,7 @@ fn run_with(client: Client) -> Parts {
         ..WatchSettings::default()
     };
     let stop = CancellationToken::new();
-    let task = tokio::spawn(Watch::with_settings(client, settings).run(sink, stop.clone()));
+    let task = tokio::spawn(Watch::with_clients(clients, settings).run(sink, stop.clone()));
     (events, kustomization, stop, task)
 }
 
@@ -88,6 +92,28 @@ impl Running {
         self.stop.cancel();
         timeout(Duration::from_secs(10), self.task).await.unwrap().unwrap();
     }
+}
+
+#[tokio::test]
+async fn another_client_goes_on_from_the_version_that_was_reached() {
+    let first = vec![
+        Reply::Body(200, list(&[app("a", "1")], "10", "")),
+        Reply::Open(vec![event("MODIFIED", app("a", "11"))]),
+    ];
+    let fake = Fake::start("33", first).await;
+    let (clients, receiver) = watch::channel(Some(fake.client()));
+    let (events, kustomization, stop, task) = run_by(receiver);
+    let mut run = Running { fake, events, kustomization, stop, task };
+    assert_eq!(run.events_seen(5).await, ["served v1", "restart", "apply apps/a", "synced", "apply apps/a"]);
+
+    let second = Fake::start("33", vec![Reply::Open(vec![event("DELETED", app("a", "12"))])]).await;
+    clients.send_replace(None);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!((run.fake.asked().len(), second.asked().len()), (2, 0), "nothing is requested meanwhile");
+    clients.send_replace(Some(second.client()));
+    assert_eq!(run.events_seen(1).await, ["delete apps/a"], "nothing is listed again");
+    assert!(second.asked()[0].ends_with("resourceVersion=11"), "{:?}", second.asked());
+    run.stop().await;
 }
 
 #[tokio::test]
