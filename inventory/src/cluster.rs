@@ -6,7 +6,7 @@ use gatehouse_apiservice::denial::Denier;
 
 use crate::{
     ArgoTally, GameNumbers, KindStatus, Layer, Liveness, ObjectKey, Problems, Record, Reference,
-    Registration, Seconds, Str,
+    Registration, Seconds, Str, Validity,
     below::Below,
     catalogue::KindId,
     graph::{Cycle, Graph, Place},
@@ -46,6 +46,8 @@ pub struct Cluster {
     pub(crate) registration: Option<Box<Registration>>,
     /// When `registration` last changed.
     pub(crate) registered: Seconds,
+    /// Whether its credential expires soon.
+    pub(crate) validity: Validity,
     /// Registrations that are ignored.
     pub(crate) ignored: Vec<Str>,
     /// Whether it is no longer registered, and nothing of it is known.
@@ -134,6 +136,7 @@ impl Cluster {
             lag: STALE_AFTER,
             registration: None,
             registered: now,
+            validity: Validity::default(),
             ignored: Vec::new(),
             removed: false,
         }
@@ -147,6 +150,11 @@ impl Cluster {
     /// When what is known of the registration last changed.
     pub fn registered_since(&self) -> Seconds {
         self.registered
+    }
+
+    /// Whether the credential expires soon, or has expired.
+    pub fn validity(&self) -> Validity {
+        self.validity
     }
 
     /// Registrations that are ignored, each with the reason.

@@ -282,6 +282,10 @@ impl Inventory {
         if flipped {
             (cluster.fresh, cluster.fresh_since) = (fresh, now);
         }
+        let validity = cluster.registration().map(|known| known.validity(now)).unwrap_or_default();
+        if std::mem::replace(&mut cluster.validity, validity) != validity {
+            self.delta.clusters.insert(id);
+        }
         let mut stale_kinds = HashSet::new();
         for (kind, _) in self.catalogue.kinds() {
             let state = cluster.kind_mut(kind);

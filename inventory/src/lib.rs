@@ -59,7 +59,7 @@ pub use record::{
     Detail, FluxDetail, FluxLinks, FluxRequest, FluxTexts, Layer, Limit, NamespaceShare, ObjectKey,
     Readiness, Record, Reference, Seconds, TenantQuotaDetail,
 };
-pub use registration::{LOCAL, Mode, Refusal, Registration};
+pub use registration::{LOCAL, Mode, NOTICE, Refusal, Registration, Validity};
 pub use relations::{Case, Links, Member, Use, When};
 pub use root_cause::{Root, RootCause};
 pub use source::{ClusterId, Event, KindStatus, Liveness, Sink, Source};

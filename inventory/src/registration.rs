@@ -40,6 +40,32 @@ impl Mode {
     }
 }
 
+/// Whether a credential expires soon.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Validity {
+    /// Not within [`NOTICE`], as far as is known.
+    #[default]
+    Lasting,
+    /// Within [`NOTICE`].
+    Ending,
+    /// It has expired.
+    Ended,
+}
+
+/// How long before its end a credential is said to expire.
+pub const NOTICE: Seconds = 7 * 24 * 3600;
+
+impl Registration {
+    /// Whether the credential expires soon, or has expired.
+    pub(crate) fn validity(&self, now: Seconds) -> Validity {
+        match self.expires {
+            Some(at) if at <= now => Validity::Ended,
+            Some(at) if at - now < NOTICE => Validity::Ending,
+            _ => Validity::Lasting,
+        }
+    }
+}
+
 /// Why a registration is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {

@@ -5,7 +5,7 @@ use gatehouse_apiservice::{
     view::{ClusterHealthStatus, Health, KindHealth, LayerHealth},
 };
 use gatehouse_inventory::{
-    Cluster, Counts, Delta, Inventory, KindStatus, Layer, State,
+    Cluster, Counts, Delta, Inventory, KindStatus, Layer, State, Validity,
     catalogue::{Kind, KindId},
 };
 
@@ -71,7 +71,11 @@ fn health(inventory: &Inventory, cluster: &Cluster) -> ClusterHealthStatus {
         // Nothing else is known, and nothing else matters.
         reasons = vec![format!("refused: {}", refusal.message)];
     } else if let Some(silent) = &contact.silent {
-        let why = if contact.unauthenticated { "credential refused" } else { "unreachable" };
+        let why = match (contact.unauthenticated, cluster.validity()) {
+            (true, Validity::Ended) => "credential expired",
+            (true, _) => "credential refused",
+            (false, _) => "unreachable",
+        };
         reasons.insert(0, format!("{why}: {silent}"));
     }
     ClusterHealthStatus {

@@ -15,6 +15,7 @@ impl Inventory {
         if std::mem::take(&mut cluster.removed) {
             (cluster.added, cluster.contact.since, cluster.fresh_since) = (now, now, now);
         }
+        cluster.validity = registration.validity(now);
         (cluster.registration, cluster.registered) = (Some(registration), now);
         self.delta.clusters.insert(id);
     }

@@ -1,7 +1,7 @@
 //! What the row of a cluster says about the way to it: whether it is registered, answers, and takes the credential.
 
 use gatehouse_apiservice::{Condition, ConditionStatus, Time};
-use gatehouse_inventory::{Cluster, Registration};
+use gatehouse_inventory::{Cluster, Registration, Validity};
 
 /// When a silent cluster last answered. The time is not told while it answers, since it would change all the time.
 pub(super) fn last_heard(cluster: &Cluster) -> Option<Time> {
@@ -43,18 +43,27 @@ pub(super) fn registered(cluster: &Cluster, registration: &Registration) -> Cond
 /// The condition `Authenticated`: whether the cluster takes the credential.
 pub(super) fn authenticated(cluster: &Cluster) -> Condition {
     let contact = cluster.contact();
-    let (status, reason, message) = match &contact.silent {
-        Some(message) if contact.unauthenticated => (ConditionStatus::False, "CredentialRefused", &**message),
-        Some(_) => (ConditionStatus::Unknown, "Silent", ""),
-        None if is_unasked(cluster) => (ConditionStatus::Unknown, "NotAsked", ""),
-        None => (ConditionStatus::True, "CredentialAccepted", ""),
+    let expires = cluster.registration().and_then(|registration| registration.expires).map(Time);
+    let (status, reason, message) = match (&contact.silent, cluster.validity(), expires) {
+        (Some(message), Validity::Ended, Some(at)) if contact.unauthenticated => {
+            (ConditionStatus::False, "CredentialExpired", format!("it expired at {at}: {message}"))
+        }
+        (Some(message), ..) if contact.unauthenticated => {
+            (ConditionStatus::False, "CredentialRefused", message.to_string())
+        }
+        (Some(_), ..) => (ConditionStatus::Unknown, "Silent", String::new()),
+        (None, ..) if is_unasked(cluster) => (ConditionStatus::Unknown, "NotAsked", String::new()),
+        (None, Validity::Ending | Validity::Ended, Some(at)) => {
+            (ConditionStatus::True, "CredentialExpiresSoon", format!("it expires at {at}"))
+        }
+        (None, ..) => (ConditionStatus::True, "CredentialAccepted", String::new()),
     };
     Condition {
         kind: "Authenticated",
         status,
         last_transition_time: Time(contact.since),
         reason: reason.into(),
-        message: message.into(),
+        message,
     }
 }
 
