@@ -6,7 +6,6 @@
 use gatehouse_certs::expiry;
 use gatehouse_inventory::{Refusal, Seconds};
 use k8s_openapi::ByteString;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -24,7 +23,7 @@ pub(super) struct Credential {
     /// When the token or the certificate expires.
     pub(super) expires: Option<Seconds>,
     /// A kubeconfig with the fields that are used, and no others.
-    document: Value,
+    pub(super) document: Value,
 }
 
 impl std::fmt::Debug for Credential {
@@ -63,22 +62,6 @@ impl Credential {
             "current-context": "context",
         });
         Ok(Self { server, expires, document })
-    }
-
-    /// A client of the cluster.
-    pub(super) async fn client(&self) -> Result<kube::Client, Refusal> {
-        let failed = |error: &(dyn std::error::Error + 'static)| {
-            refused("kubeconfig", gatehouse_apiservice::client::explain(error))
-        };
-        let kubeconfig: Kubeconfig = serde_json::from_value(self.document.clone())
-            .map_err(|_| refused("kubeconfig", "cannot be used"))?;
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-        let mut config = config.map_err(|error| failed(&error))?;
-        // A proxy of this process's environment is not the cluster's.
-        config.proxy_url = None;
-        // Retries are the source's own.
-        config.default_retry = false;
-        kube::Client::try_from(config).map_err(|error| failed(&error))
     }
 }
 

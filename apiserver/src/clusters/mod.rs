@@ -10,11 +10,13 @@
 //! **Invariant:** a row of a remote cluster is shown only to users who may `get clusterhealths/NAME`.
 
 pub(crate) mod access;
+mod connection;
 mod kubeconfig;
 mod observer;
 mod registrar;
 mod registry;
 mod secrets;
+mod starts;
 
 use gatehouse_inventory::source::WatchSettings;
 

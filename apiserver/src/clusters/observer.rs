@@ -1,5 +1,8 @@
 //! Observes one remote cluster: first who it is, then its objects.
 //!
+//! With another server, CA or client certificate it asks again who that is. For the same cluster the watches go on by
+//! the new client from the versions that they have reached; another one is listed anew.
+//!
 //! **Invariant:** it never gives up. What fails is tried again, at the latest after two minutes.
 
 use std::{
@@ -16,10 +19,17 @@ use gatehouse_inventory::{
 use http::StatusCode;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, ListParams};
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{error::Elapsed, sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
-use super::secrets;
+use super::{
+    secrets,
+    starts::{Starts, Turn},
+};
 
 /// The Namespace whose uid is a cluster's identity.
 const IDENTITY: &str = "kube-system";
@@ -46,6 +56,7 @@ impl Identities {
             Some(None) => Err(secrets::the_hub("server")),
             Some(Some(other)) if other != name => Err(secrets::same_as(other, "server")),
             _ => {
+                known.retain(|_, holder| holder.as_ref() != Some(name));
                 known.insert(uid, Some(name.clone()));
                 Ok(())
             }
@@ -58,56 +69,173 @@ impl Identities {
     }
 }
 
+/// How a cluster is reached, as its registration says now.
+#[derive(Clone)]
+pub(super) struct Target {
+    pub(super) client: kube::Client,
+    /// Increases with each other client. A new token is no other client.
+    pub(super) generation: u64,
+    pub(super) registration: Registration,
+    pub(super) ignored: Vec<Str>,
+}
+
 /// One remote cluster.
 pub(super) struct Observer {
-    pub(super) client: kube::Client,
+    pub(super) target: watch::Receiver<Target>,
     pub(super) settings: WatchSettings,
-    pub(super) registration: Registration,
     pub(super) identities: Arc<Identities>,
+    pub(super) starts: Starts,
     pub(super) sink: Sink,
+}
+
+/// The watches of a cluster that is known.
+struct Watches {
+    /// The identity of the cluster, if it tells.
+    uid: Option<String>,
+    clients: watch::Sender<Option<kube::Client>>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
 }
 
 impl Observer {
     /// Observes until `stop` is cancelled.
-    pub(super) async fn run(self, stop: CancellationToken) {
-        if stop.run_until_cancelled(self.identify()).await.is_some() {
-            Watch::with_settings(self.client, self.settings).run(self.sink, stop).await;
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut watches = None;
+        stop.run_until_cancelled(self.observe(&mut watches)).await;
+        if let Some(watches) = watches {
+            watches.end().await;
         }
-        self.identities.release(&self.registration.name);
+        let name = Str::clone(&self.target.borrow().registration.name);
+        self.identities.release(&name);
     }
 
-    /// Returns once it is known that the cluster is observed under no other name.
-    async fn identify(&self) {
+    /// Returns if the watches end by themselves, which is a bug.
+    async fn observe(&mut self, watches: &mut Option<Watches>) {
+        let mut turn = self.starts.turn().await;
+        loop {
+            let target = self.target.borrow_and_update().clone();
+            let Some(uid) = self.identify(&target, &mut turn).await else { continue };
+            match watches {
+                // By another way to the same cluster: they go on from the versions that they have reached.
+                Some(known) if uid.is_some() && known.uid == uid => {
+                    known.clients.send_replace(Some(target.client));
+                }
+                _ => {
+                    if let Some(before) = watches.take() {
+                        let is_another = uid.is_some() && before.uid.is_some();
+                        before.end().await;
+                        if is_another {
+                            self.forget(&target).await;
+                        }
+                    }
+                    *watches = Some(Watches::start(uid, target.client, &self.settings, &self.sink));
+                }
+            }
+            let Some(known) = watches else { return };
+            let listed = sleep(Starts::LISTING);
+            tokio::pin!(listed);
+            loop {
+                tokio::select! {
+                    () = &mut listed, if turn.is_some() => turn = None,
+                    _ = &mut known.task => return,
+                    changed = self.target.changed() => {
+                        if changed.is_err() {
+                            return;
+                        }
+                        if self.target.borrow().generation != target.generation {
+                            known.clients.send_replace(None);
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Another cluster has the name of one that was observed.
+    async fn forget(&self, target: &Target) {
+        self.sink.send(Event::Removed).await;
+        self.sink.send(registered(target, None)).await;
+        self.sink.send(Event::Ignored(target.ignored.clone())).await;
+    }
+
+    /// The identity of the cluster, if it tells, once it is known that it is observed under no other name. `None` if
+    /// the target has changed meanwhile.
+    async fn identify(&mut self, target: &Target, turn: &mut Turn) -> Option<Option<String>> {
         let mut wait = FIRST_WAIT;
         let mut was_refused = false;
-        loop {
-            let event = match timeout(ANSWER, identity(&self.client)).await {
-                Ok(Ok(Some(uid))) => match self.identities.claim(uid, &self.registration.name) {
-                    Ok(()) => break,
+        let uid = loop {
+            let event = match self.attempt(target, turn).await {
+                Ok(Ok(Some(uid))) => match self.identities.claim(uid.clone(), &target.registration.name) {
+                    Ok(()) => break Some(uid),
                     Err(refusal) => {
                         was_refused = true;
-                        self.registered(Some(refusal))
+                        registered(target, Some(refusal))
                     }
                 },
-                Ok(Ok(None)) => break,
+                Ok(Ok(None)) => break None,
                 Ok(Err(error)) => Event::Liveness(unanswered(&error)),
                 Err(_) => {
                     let message = format!("timed out after {} s", ANSWER.as_secs());
                     Event::Liveness(Liveness::Silent { message: message.into() })
                 }
             };
+            *turn = None;
             self.sink.send(event).await;
-            sleep(jittered(wait, wait)).await;
+            match timeout(jittered(wait, wait), self.target.changed()).await {
+                // A new credential is tried at once.
+                Ok(Ok(())) => return None,
+                // The registrar ends, and this with it.
+                Ok(Err(_)) => std::future::pending().await,
+                Err(_) => {}
+            }
             wait = (2 * wait).min(LONGEST_WAIT);
-        }
+        };
         if was_refused {
-            self.sink.send(self.registered(None)).await;
+            self.sink.send(registered(target, None)).await;
         }
+        Some(uid)
     }
 
-    fn registered(&self, refused: Option<Refusal>) -> Event {
-        Event::Registered(Box::new(Registration { refused, ..self.registration.clone() }))
+    async fn attempt(
+        &self,
+        target: &Target,
+        turn: &mut Turn,
+    ) -> Result<kube::Result<Option<String>>, Elapsed> {
+        let attempt = timeout(ANSWER, identity(&target.client));
+        tokio::pin!(attempt);
+        if turn.is_some()
+            && let Ok(answer) = timeout(Starts::PATIENCE, &mut attempt).await
+        {
+            return answer;
+        }
+        *turn = None;
+        attempt.await
     }
+}
+
+impl Watches {
+    fn start(uid: Option<String>, client: kube::Client, settings: &WatchSettings, sink: &Sink) -> Self {
+        let (clients, receiver) = watch::channel(Some(client));
+        let stop = CancellationToken::new();
+        let watch = Watch::with_clients(receiver, settings.clone());
+        let task = tokio::spawn(watch.run(sink.clone(), stop.clone()));
+        Self { uid, clients, stop, task }
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        // One that has ended by itself was awaited then.
+        if !self.task.is_finished()
+            && let Err(error) = self.task.await
+        {
+            tracing::error!(%error, "the watches of a cluster failed");
+        }
+    }
+}
+
+fn registered(target: &Target, refused: Option<Refusal>) -> Event {
+    Event::Registered(Box::new(Registration { refused, ..target.registration.clone() }))
 }
 
 fn unanswered(error: &kube::Error) -> Liveness {

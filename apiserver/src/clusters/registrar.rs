@@ -4,7 +4,8 @@
 //! to be taken up anew as often. A cluster keeps its id in the inventory, also when it is removed and registered
 //! again, so that its rows have one writer.
 //!
-//! **Invariant:** what observed a cluster has ended before anything else is said about that cluster.
+//! **Invariant:** what observed a cluster has ended before that is removed or refused. With another credential it goes
+//! on: a new token serves its next request, anything else is a new client (see the [observer](super::observer)).
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -15,7 +16,7 @@ use gatehouse_inventory::{
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ListParams};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinHandle,
     time::{sleep, timeout},
 };
@@ -24,8 +25,10 @@ use url::Url;
 
 use super::{
     ClusterParts, LABEL, Registry,
-    observer::{self, Identities, Observer},
+    connection::Connection,
+    observer::{self, Identities, Observer, Target},
     secrets::{self, Wanted},
+    starts::Starts,
 };
 
 /// How often the Secrets are listed, before a quarter of jitter. A short window needs it more often.
@@ -42,6 +45,7 @@ pub(crate) struct Registrar {
     events: mpsc::Sender<(ClusterId, Event)>,
     interval: Duration,
     identities: Arc<Identities>,
+    starts: Starts,
     /// Whether the identity of the local cluster is known.
     is_identified: bool,
     /// Every name that was ever registered.
@@ -57,7 +61,15 @@ struct Registered {
     registration: Registration,
     digest: [u8; 32],
     ignored: Vec<Str>,
-    observed: Option<(CancellationToken, JoinHandle<()>)>,
+    observed: Option<Observed>,
+}
+
+/// What observes a cluster.
+struct Observed {
+    connection: Connection,
+    target: watch::Sender<Target>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
 }
 
 /// Why the Secrets are not known.
@@ -84,6 +96,7 @@ impl Registrar {
             events,
             interval: INTERVAL.min(lag / 4),
             identities: Arc::default(),
+            starts: Starts::default(),
             is_identified: false,
             ids: BTreeMap::new(),
             clusters: BTreeMap::new(),
@@ -188,27 +201,40 @@ impl Registrar {
 
     async fn register(&mut self, name: Str, wanted: Wanted) {
         let Wanted { origin, credential, digest, ignored } = wanted;
-        let (client, expires) = match credential {
-            Ok(credential) => (credential.client().await, credential.expires),
-            Err(refusal) => (Err(refusal), None),
-        };
-        let refused = client.as_ref().err().cloned();
-        let registration = Registration { name: name.clone(), origin, refused, expires, mode: Mode::Direct };
         let Some(id) = self.id(&name) else {
             tracing::error!(cluster = &*name, "too many clusters were registered by this process");
             return;
         };
-        let before = self.clusters.get_mut(&name);
-        if let Some(before) = &before
-            && before.registration == registration
-            && before.digest == digest
-            && before.ignored == ignored
-            && !before.has_ended()
-        {
+        let expires = credential.as_ref().ok().and_then(|credential| credential.expires);
+        let refused = credential.as_ref().err().cloned();
+        let mut registration =
+            Registration { name: name.clone(), origin, refused, expires, mode: Mode::Direct };
+        let is_same = |before: &Registered| {
+            before.registration == registration
+                && before.digest == digest
+                && before.ignored == ignored
+                && !before.has_ended()
+        };
+        if self.clusters.get(&name).is_some_and(is_same) {
             return;
         }
-        if let Some(before) = before {
-            before.end().await;
+        let mut observed = self.clusters.remove(&name).and_then(|before| before.observed);
+        let connection = match (&observed, &credential) {
+            (_, Err(_)) => None,
+            (Some(observed), Ok(credential))
+                if !observed.has_ended() && observed.connection.renew(credential) =>
+            {
+                None
+            }
+            (_, Ok(credential)) => Connection::with(credential)
+                .await
+                .map_err(|refusal| registration.refused = Some(refusal))
+                .ok(),
+        };
+        if let Some(before) =
+            observed.take_if(|observed| observed.has_ended() || registration.refused.is_some())
+        {
+            before.end(&name).await;
         }
         match &registration.refused {
             None => {
@@ -221,23 +247,37 @@ impl Registrar {
         }
         self.send(id, Event::Registered(Box::new(registration.clone()))).await;
         self.send(id, Event::Ignored(ignored.clone())).await;
-        let observed = client.ok().map(|client| {
-            let stop = CancellationToken::new();
-            let observer = Observer {
-                client,
-                settings: self.parts.settings.clone(),
-                registration: registration.clone(),
-                identities: Arc::clone(&self.identities),
-                sink: Sink::new(
-                    Arc::clone(&self.catalogue),
-                    Arc::clone(&self.interner),
-                    id,
-                    self.events.clone(),
-                ),
-            };
-            (stop.clone(), tokio::spawn(observer.run(stop)))
-        });
+        if let Some(observed) = &mut observed {
+            observed.change(connection, &registration, &ignored);
+        } else {
+            observed = connection.map(|connection| self.observe(id, connection, &registration, &ignored));
+        }
         self.clusters.insert(name, Registered { registration, digest, ignored, observed });
+    }
+
+    fn observe(
+        &self,
+        id: ClusterId,
+        connection: Connection,
+        registration: &Registration,
+        ignored: &[Str],
+    ) -> Observed {
+        let (target, receiver) = watch::channel(Target {
+            client: connection.client.clone(),
+            generation: 0,
+            registration: registration.clone(),
+            ignored: ignored.to_vec(),
+        });
+        let observer = Observer {
+            target: receiver,
+            settings: self.parts.settings.clone(),
+            identities: Arc::clone(&self.identities),
+            starts: self.starts.clone(),
+            sink: Sink::new(Arc::clone(&self.catalogue), Arc::clone(&self.interner), id, self.events.clone()),
+        };
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(observer.run(stop.clone()));
+        Observed { connection, target, stop, task }
     }
 
     /// The id of a cluster, which it keeps for ever.
@@ -259,16 +299,40 @@ impl Registrar {
 impl Registered {
     /// Whether what observed the cluster has ended by itself, which is a bug.
     fn has_ended(&self) -> bool {
-        self.observed.as_ref().is_some_and(|(_, task)| task.is_finished())
+        self.observed.as_ref().is_some_and(Observed::has_ended)
     }
 
     /// Ends what observes the cluster.
     async fn end(&mut self) {
-        if let Some((stop, task)) = self.observed.take() {
-            stop.cancel();
-            if let Err(error) = task.await {
-                tracing::error!(%error, cluster = &*self.registration.name, "the observation of a cluster failed");
+        if let Some(observed) = self.observed.take() {
+            observed.end(&self.registration.name).await;
+        }
+    }
+}
+
+impl Observed {
+    fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// Tells of a changed registration, and of another connection if there is one.
+    fn change(&mut self, connection: Option<Connection>, registration: &Registration, ignored: &[Str]) {
+        self.target.send_modify(|target| {
+            (target.registration, target.ignored) = (registration.clone(), ignored.to_vec());
+            if let Some(connection) = &connection {
+                target.client = connection.client.clone();
+                target.generation += 1;
             }
+        });
+        if let Some(connection) = connection {
+            self.connection = connection;
+        }
+    }
+
+    async fn end(self, cluster: &str) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, cluster, "the observation of a cluster failed");
         }
     }
 }

@@ -1,6 +1,8 @@
 //! A hub and a remote cluster: two control planes, and a Gatehouse of its own for the first. The second is reached
 //! through a relay, and is seen by those only who may get its clusterhealth.
 
+mod credentials;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,7 +32,11 @@ const BACK: Duration = Duration::from_secs(150);
 const PROMPT: Duration = Duration::from_secs(2);
 
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
-    vec![world.shared("clusters::a_remote_cluster_is_shown_to_those_who_may_and_harms_nobody", hub_and_spoke)]
+    vec![
+        world.shared("clusters::a_remote_cluster_is_shown_to_those_who_may_and_harms_nobody", hub_and_spoke),
+        // With a hub of its own: both register a cluster of one name.
+        world.apart("clusters::another_credential_cuts_no_watch_and_loses_no_row", credentials::replaced),
+    ]
 }
 
 /// The hub's own Gatehouse, and the remote cluster.

@@ -61,7 +61,7 @@ async fn a_certificate_is_read_and_makes_a_client() {
     let parsed = Credential::parse(&text).unwrap();
     let ends = parsed.expires.unwrap() - jiff::Timestamp::now().as_second();
     assert!((3_000..=3_600).contains(&ends), "{ends}");
-    parsed.client().await.unwrap();
+    super::super::connection::Connection::with(&parsed).await.unwrap();
 }
 
 #[test]
