@@ -37,6 +37,7 @@ use gatehouse_serving::{
     shutdown::ShutdownTiming,
     tasks::Tasks,
 };
+use jiff::Timestamp;
 use rustix::process::Pid;
 use tempfile::TempDir;
 use tokio::{signal::unix::SignalKind, sync::watch};
@@ -94,10 +95,16 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         .tempdir()
         .context("cannot create a temporary folder")?;
     let mut named = args.snapshot.clone();
-    if named.is_empty() {
+    let is_example = named.is_empty();
+    if is_example {
         let folder = scratch.path().join("cluster");
         example::write(&folder)?;
         named.push(Named { cluster: None, path: folder });
+        for remote in &example::REMOTE {
+            let folder = scratch.path().join(remote.name);
+            remote.write(&folder)?;
+            named.push(Named { cluster: Some(remote.name.to_owned()), path: folder });
+        }
     }
     let clusters = named::clusters(named)?;
     let served: Vec<_> = clusters.iter().map(|(_, path)| path.display().to_string()).collect();
@@ -107,7 +114,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         std::fs::create_dir(&own)?;
         folders.push((cluster, Folder::of(&path, &own)?));
     }
-    let mut running = start(&folders, &args.catalogue_file, args.secure_port, &scratch).await?;
+    let mut running = start(&folders, is_example, &args.catalogue_file, args.secure_port, &scratch).await?;
     tokio::select! {
         synced = running.synced() => synced?,
         () = &mut end => return Ok(ExitCode::SUCCESS),
@@ -195,21 +202,31 @@ async fn command(
 
 async fn start(
     folders: &[(String, Folder)],
+    is_example: bool,
     catalogue_files: &[PathBuf],
     port: u16,
     scratch: &TempDir,
 ) -> anyhow::Result<Running> {
     let ((cluster, folder), others) = folders.split_first().context("nothing is to be served")?;
     let source = Snapshot::open(&folder.path)?;
+    let now = Timestamp::now();
     let remote = |(name, folder): &(String, Folder)| {
-        let registration = Registration {
+        let mut registration = Registration {
             name: name.as_str().into(),
             origin: folder.path.display().to_string().into(),
             refused: None,
             expires: None,
             mode: Mode::Snapshot,
         };
-        anyhow::Ok((registration, Snapshot::open(&folder.path)?))
+        let mut snapshot = Snapshot::open(&folder.path)?;
+        if let Some(example) = example::REMOTE.iter().find(|example| is_example && example.name == name) {
+            registration.origin = "the bundled example".into();
+            registration.expires = Some((now + example.expires).as_second());
+            if let Some((ago, error)) = example.lost {
+                snapshot = snapshot.of_lost((now - ago).as_second(), error.into());
+            }
+        }
+        anyhow::Ok((registration, snapshot))
     };
     let others = others.iter().map(remote).collect::<anyhow::Result<Vec<_>>>()?;
     let catalogue = flags::catalogue(catalogue_files)?;

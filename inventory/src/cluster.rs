@@ -388,6 +388,11 @@ impl Contact {
                 self.unauthenticated = false;
             }
             Liveness::Silent { message } => (self.silent, self.unauthenticated) = (Some(message), false),
+            Liveness::Lost { since, message } => {
+                (self.last_heard, self.silent, self.unauthenticated) = (Some(since), Some(message), false);
+                self.since = since;
+                return before != *self;
+            }
             Liveness::Unauthenticated { message } => {
                 (self.silent, self.unauthenticated) = (Some(message), true);
             }

@@ -173,6 +173,8 @@ impl Inventory {
             Event::Liveness(liveness) => {
                 if cluster.contact.update(liveness, now) {
                     self.delta.clusters.insert(id);
+                    // What was last heard long ago is stale by now.
+                    self.refresh(id, now);
                 }
             }
         }

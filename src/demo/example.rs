@@ -1,4 +1,5 @@
-//! The bundled example: a cluster of ten namespaces with much that is well and a few things that are not.
+//! The bundled example: a cluster of ten namespaces with much that is well and a few things that are not, and two small
+//! ones: one with a failure of its own, one that has not answered for two hours.
 //!
 //! Times in the manifests are relative, `{{now-2h30m}}`, and filled in when they are written out, so that ages
 //! look real whenever the demo runs.
@@ -26,7 +27,44 @@ const MANIFESTS: [(&str, &str); 15] = [
     ("workloads.yaml", include_str!("example/workloads.yaml")),
 ];
 
-/// Writes the manifests to a folder, which is made if need be and must be empty.
+/// A remote cluster of the example.
+pub(super) struct Remote {
+    pub(super) name: &'static str,
+    manifest: &'static str,
+    /// When its credential expires, from now.
+    pub(super) expires: SignedDuration,
+    /// How long ago it answered last, if it does not answer any more, and the error.
+    pub(super) lost: Option<(SignedDuration, &'static str)>,
+}
+
+pub(super) const REMOTE: [Remote; 2] = [
+    Remote {
+        name: "prod-eu",
+        manifest: include_str!("example/others/prod-eu.yaml"),
+        expires: SignedDuration::from_hours(24 * 5),
+        lost: None,
+    },
+    Remote {
+        name: "prod-us",
+        manifest: include_str!("example/others/prod-us.yaml"),
+        expires: SignedDuration::from_hours(24 * 200),
+        lost: Some((SignedDuration::from_hours(2), "connect to us.example.com:6443: timed out")),
+    },
+];
+
+impl Remote {
+    /// Writes its manifest to a folder, which is made.
+    pub(super) fn write(&self, folder: &Path) -> anyhow::Result<()> {
+        std::fs::create_dir(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        let file = folder.join("cluster.yaml");
+        let text =
+            at(self.manifest, Timestamp::now()).with_context(|| format!("the example's {}", self.name))?;
+        std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))
+    }
+}
+
+/// Writes the manifests of the first cluster to a folder, which is made if need be and must be empty.
 pub(super) fn write(folder: &Path) -> anyhow::Result<()> {
     let shown = folder.display();
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {shown}"))?;
@@ -97,7 +135,8 @@ mod tests {
 
     #[test]
     fn every_time_of_the_example_can_be_read() {
-        for (name, text) in MANIFESTS {
+        let others = REMOTE.iter().map(|remote| (remote.name, remote.manifest));
+        for (name, text) in MANIFESTS.into_iter().chain(others) {
             let text = at(text, Timestamp::now()).unwrap_or_else(|error| panic!("{name}: {error:#}"));
             assert!(!text.contains("{{"), "{name}");
         }

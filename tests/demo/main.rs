@@ -63,7 +63,33 @@ fn the_readme_command_prints_the_tables_and_ends() {
     let team_b = row(&shown, "team-b");
     assert_eq!(team_b[2..9], ["6", "1", "1", "1", "2", "0", "1"], "the counts of team-b");
     assert!(shown.contains("HelmRelease/warehouse Stalled"), "{shown}");
-    assert!(shown.contains("clusterhealth.view.gatehouse.dev/local   Degraded"), "{shown}");
+    let health = |cluster: &str| {
+        let name = format!("clusterhealth.view.gatehouse.dev/{cluster} ");
+        let line = shown.lines().find(|line| line.contains(&name)).unwrap_or_else(|| panic!("{shown}"));
+        line.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    assert_eq!(["local", "prod-eu", "prod-us"].map(health), ["Degraded", "Degraded", "Unknown"]);
+}
+
+#[test]
+fn a_cluster_of_the_example_does_not_answer_and_its_last_state_is_shown() {
+    let shown =
+        ok(&demo(&[], "{} get chl prod-us -o json; {} get fxr -n shop -l gatehouse.dev/cluster=prod-us"));
+    let (health, resources) = shown.split_once("\n}\n").unwrap();
+    let health: serde_json::Value = serde_json::from_str(&format!("{health}}}")).unwrap();
+    let conditions = health["status"]["conditions"].as_array().unwrap();
+    for (kind, status, reason) in [
+        ("Registered", "True", "Accepted"),
+        ("Reachable", "False", "Silent"),
+        ("Fresh", "False", "ClusterSilent"),
+    ] {
+        let found = conditions.iter().find(|condition| condition["type"] == kind).unwrap();
+        assert_eq!((&found["status"], &found["reason"]), (&status.into(), &reason.into()), "{found}");
+    }
+    assert!(health["status"]["lastHeardTime"].is_string(), "{health:#}");
+    assert_eq!(row(resources, "prod-us.kustomization.storefront")[3], "Ready");
+    let wide = ok(&demo(&[], "{} get chl -o wide"));
+    assert!(row(&wide, "NAME").ends_with(&["LAST-HEARD", "CREDENTIAL-EXPIRES"]), "{wide}");
 }
 
 #[test]

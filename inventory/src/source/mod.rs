@@ -95,6 +95,13 @@ pub enum Liveness {
         /// The error.
         message: Str,
     },
+    /// The cluster has not answered for some time, as who observed it before knows.
+    Lost {
+        /// When it last answered.
+        since: Seconds,
+        /// The error.
+        message: Str,
+    },
     /// The cluster answered that it does not know who asks (401).
     Unauthenticated {
         /// What it said.

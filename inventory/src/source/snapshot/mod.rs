@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{folder_watcher::FolderWatcher, index::Index};
 use super::{Event, Liveness, Sink, Source};
+use crate::{Seconds, Str};
 
 /// A folder of manifests, watched for changes.
 ///
@@ -34,6 +35,8 @@ use super::{Event, Liveness, Sink, Source};
 #[derive(Debug)]
 pub struct Snapshot {
     root: PathBuf,
+    /// Since when the cluster that it was taken of does not answer, and why.
+    lost: Option<(Seconds, Str)>,
 }
 
 /// Why a folder cannot be observed. Errors in single files are sent as [`Event::Undecodable`].
@@ -83,18 +86,24 @@ impl Snapshot {
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self, SnapshotError> {
         let root = folder.into();
         look(&root)?;
-        Ok(Self { root })
+        Ok(Self { root, lost: None })
+    }
+
+    /// The last that is known of a cluster that has not answered since then.
+    #[must_use]
+    pub fn of_lost(self, since: Seconds, message: Str) -> Self {
+        Self { lost: Some((since, message)), ..self }
     }
 }
 
 impl Source for Snapshot {
     async fn run(self, sink: Sink, stop: CancellationToken) {
         // Cancellation is safe at any await: no events are wanted afterwards.
-        stop.run_until_cancelled(observe(self.root, sink)).await;
+        stop.run_until_cancelled(observe(self.root, self.lost, sink)).await;
     }
 }
 
-async fn observe(root: PathBuf, sink: Sink) {
+async fn observe(root: PathBuf, lost: Option<(Seconds, Str)>, sink: Sink) {
     let changes = Arc::new(Notify::new());
     let mut state = (Index::default(), FolderWatcher::new(Arc::clone(&changes)));
     loop {
@@ -121,7 +130,11 @@ async fn observe(root: PathBuf, sink: Sink) {
                 for event in events {
                     sink.send(event).await;
                 }
-                sink.send(Event::Liveness(Liveness::Alive { version: None, ahead: None })).await;
+                let liveness = match &lost {
+                    None => Liveness::Alive { version: None, ahead: None },
+                    Some((since, message)) => Liveness::Lost { since: *since, message: message.clone() },
+                };
+                sink.send(Event::Liveness(liveness)).await;
             }
             Err(message) => sink.send(Event::Liveness(Liveness::Silent { message: message.into() })).await,
         }
