@@ -32,8 +32,8 @@ use crate::{FIELD_MANAGER, empty_object};
 #[cfg(test)]
 mod tests;
 
-/// Between two rounds, unless the overlap is short.
-const PERIOD: Duration = Duration::from_secs(5);
+/// Between two rounds, unless the overlap is short. A round of the leader is five requests.
+const PERIOD: Duration = Duration::from_secs(10);
 /// Rounds in an overlap, so that a replica keeps up even if one round fails or is late.
 const ROUNDS_PER_OVERLAP: u32 = 4;
 /// Between two rounds after an error, after a registration was applied, and until there is a Secret.

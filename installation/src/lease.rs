@@ -27,8 +27,12 @@ pub const LEASE_DURATION: Duration = Duration::from_secs(15);
 /// A holder that has not renewed for this long stops leading. The difference to [`LEASE_DURATION`] covers its last
 /// request, which may still be in flight.
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-/// The time between two attempts to take or renew the Lease, before jitter.
+/// The time between two attempts to take the Lease, before jitter.
 pub const RETRY_PERIOD: Duration = Duration::from_secs(2);
+/// The time between two renewals, and after one that failed, before jitter. Of the longest, 3.6 s, a renewal that hangs,
+/// 4 s, and the second, 1.2 s, something is left of [`RENEW_DEADLINE`] for another attempt.
+const RENEW_PERIOD: Duration = Duration::from_secs(3);
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What a candidate does next about a Lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

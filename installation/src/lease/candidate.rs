@@ -29,6 +29,9 @@ pub(crate) struct Candidate {
     pub(crate) time: fn() -> SystemTime,
     /// The Lease as last observed, and when its spec was first observed.
     seen: Option<(Lease, Instant)>,
+    /// Whether `seen` is what this candidate wrote last. Then the next renewal needs not read it: it fails with a
+    /// conflict if another client has written it since.
+    is_written: bool,
 }
 
 /// A Lease that this candidate took or renewed.
@@ -75,7 +78,7 @@ impl From<ReconcileError> for AcquireError {
 impl Candidate {
     pub(crate) fn new(api: Api<Lease>, name: &str, identity: &str) -> Self {
         let (name, identity) = (name.to_owned(), identity.to_owned());
-        Self { api, name, identity, time: SystemTime::now, seen: None }
+        Self { api, name, identity, time: SystemTime::now, seen: None, is_written: false }
     }
 
     /// The name of the Lease.
@@ -96,6 +99,15 @@ impl Candidate {
         may_acquire: impl Fn(Option<SystemTime>) -> bool,
     ) -> Result<LeaseTerm, AcquireError> {
         let what = format!("Lease/{}", self.name);
+        if std::mem::take(&mut self.is_written)
+            && let Some(lease) = self.seen.as_ref().map(|(lease, _)| lease.clone())
+        {
+            match self.write(lease, false, Instant::now()).await {
+                // It is no longer what was written, or gone.
+                Err(ReconcileError::Request { source, .. }) if has_code(&source, &[404, 409]) => {}
+                written => return Ok(written?),
+            }
+        }
         let lease = with_timeout(&what, self.api.get_opt(&self.name)).await?;
         let now = Instant::now();
         self.observe(lease, now);
@@ -112,23 +124,36 @@ impl Candidate {
             (_, _) => with_timeout(&what, empty_object::get_or_create(&self.api, &self.name)).await?,
         };
         let is_new = decision != Decision::Renew;
-        let spec = lease.spec.take().unwrap_or_default();
+        let spec = lease.spec.get_or_insert_default();
         if decision == Decision::Create
             && spec.holder_identity.as_ref().is_some_and(|holder| !holder.is_empty())
         {
             return Err(AcquireError::Conflict);
         }
-        let previous_expiry = expiry(&spec);
-        if is_new && !may_acquire(previous_expiry) {
+        if is_new && !may_acquire(expiry(spec)) {
             return Err(AcquireError::HeldByOther);
         }
-        let spec = self.renewed_spec(spec, timestamp((self.time)()), is_new);
+        Ok(self.write(lease, is_new, now).await?)
+    }
+
+    /// Takes or renews the Lease as it was read or written last. `now` is before the request.
+    async fn write(
+        &mut self,
+        mut lease: Lease,
+        is_new: bool,
+        now: Instant,
+    ) -> Result<LeaseTerm, ReconcileError> {
+        let before = lease.spec.take().unwrap_or_default();
+        let previous_expiry = expiry(&before);
+        let spec = self.renewed_spec(before, timestamp((self.time)()), is_new);
         let expires = expiry(&spec).unwrap_or(SystemTime::UNIX_EPOCH);
         lease.spec = Some(spec);
         // The update carries the resourceVersion: of two candidates that take the Lease, one gets a conflict.
+        let what = format!("Lease/{}", self.name);
         let written =
             with_timeout(&what, self.api.replace(&self.name, &PostParams::default(), &lease)).await?;
         self.observe(Some(written), now);
+        self.is_written = true;
         Ok(LeaseTerm { started: now, expires, previous_expiry })
     }
 
@@ -202,5 +227,9 @@ fn timestamp(time: SystemTime) -> Timestamp {
 }
 
 fn is_conflict(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 409)
+    has_code(error, &[409])
+}
+
+fn has_code(error: &kube::Error, codes: &[u16]) -> bool {
+    matches!(error, kube::Error::Api(status) if codes.contains(&status.code))
 }

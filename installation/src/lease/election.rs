@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    RENEW_DEADLINE, RETRY_PERIOD,
+    AGAIN, RENEW_DEADLINE, RENEW_PERIOD, RETRY_PERIOD,
     candidate::{AcquireError, Candidate, ReleaseMode},
     jittered,
 };
@@ -85,6 +85,12 @@ impl Election {
                 // An attempt that hangs must not extend the leadership.
                 () = sleep_until_some(deadline) => None,
             };
+            let wait = match (&attempted, deadline) {
+                (Some(Ok(_)), _) => RENEW_PERIOD,
+                // While there is time to renew.
+                (_, Some(_)) => AGAIN,
+                (_, None) => RETRY_PERIOD,
+            };
             match attempted {
                 Some(Ok(term)) => self.extend_leadership(term.started),
                 Some(Err(AcquireError::HeldByOther)) => self.step_down("another replica holds the Lease"),
@@ -98,7 +104,7 @@ impl Election {
                 None => self.step_down(TOO_LATE),
             }
             tokio::select! {
-                () = sleep(jittered(RETRY_PERIOD)) => {}
+                () = sleep(jittered(wait)) => {}
                 () = sleep_until_some(self.deadline()) => self.step_down(TOO_LATE),
             }
         }
@@ -110,14 +116,15 @@ impl Election {
 
     fn extend_leadership(&self, started: Instant) {
         *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(started + RENEW_DEADLINE);
-        if !self.leading.send_replace(true) {
+        // Whoever follows it is woken only by a change, and not by each renewal.
+        if self.leading.send_if_modified(|leading| !std::mem::replace(leading, true)) {
             tracing::info!(lease = %self.candidate.name(), identity = %self.candidate.identity(), "acquired leadership");
         }
     }
 
     fn step_down(&self, reason: &str) {
         *self.until.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        if self.leading.send_replace(false) {
+        if self.leading.send_if_modified(|leading| std::mem::replace(leading, false)) {
             tracing::info!(lease = %self.candidate.name(), identity = %self.candidate.identity(), reason, "lost leadership");
         }
     }

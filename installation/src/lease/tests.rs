@@ -100,6 +100,33 @@ async fn one_replica_leads_and_hands_over_when_it_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leader_renews_without_reading_and_wakes_nobody() {
+    let api = server();
+    let only = replica(&api, "only");
+    only.leads().await;
+    let mut receiver = only.leadership.receiver();
+    receiver.mark_unchanged();
+    let before = api.asked().len();
+    sleep(Duration::from_mins(1)).await;
+    let asked = api.asked().split_off(before);
+    assert!(asked.iter().all(|request| request.starts_with("PUT")), "{asked:?}");
+    assert!((15..=21).contains(&asked.len()), "{asked:?}");
+    assert!(only.leadership.is_leading() && !receiver.has_changed().unwrap());
+
+    // What others wrote is read, and so is a Lease that was deleted.
+    let mut edited = api.get("coordination.k8s.io", "leases", "gatehouse-system", "gatehouse").unwrap();
+    edited["metadata"]["labels"]["by"] = "somebody".into();
+    api.put(edited);
+    sleep(Duration::from_secs(12)).await;
+    assert!(only.leadership.is_leading());
+    api.delete("coordination.k8s.io", "leases", "gatehouse-system", "gatehouse");
+    sleep(Duration::from_secs(12)).await;
+    assert!(only.leadership.is_leading() && !receiver.has_changed().unwrap());
+    assert_eq!(lease(&api).holder_identity.as_deref(), Some("only"));
+    only.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_renewal_that_nobody_waited_for_does_not_keep_a_lease_from_being_given_back() {
     let api = server();
     let only = replica(&api, "only");
