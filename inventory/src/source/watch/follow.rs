@@ -474,6 +474,6 @@ fn late(what: &str, limit: Duration) -> WatchError {
 fn watch_seconds(round: Duration, name: &str) -> u32 {
     let round = round.as_secs().min(LONGEST_WATCH);
     let spread = name.bytes().map(u64::from).sum::<u64>() * 7 % 50;
-    // Up to a fifth less than `round`.
-    u32::try_from(round - round * spread / 250).unwrap_or_default().max(1)
+    // Up to a tenth less than `round`.
+    u32::try_from(round - round * spread / 500).unwrap_or_default().max(1)
 }

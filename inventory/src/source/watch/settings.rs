@@ -25,6 +25,9 @@ pub struct WatchSettings {
     pub forbidden: Duration,
 }
 
+/// A watch without changes is heard from within this time: kube-apiserver sends a bookmark each minute.
+const BOOKMARKS: Duration = Duration::from_secs(75);
+
 impl Default for WatchSettings {
     fn default() -> Self {
         Self {
@@ -45,10 +48,12 @@ impl WatchSettings {
     /// connections break silently. This costs one request per kind in that time.
     #[must_use]
     pub fn within(self, lag: Duration) -> Self {
+        // Otherwise a watch is heard from two seconds before its end, and when it is opened again.
+        let round = if lag > BOOKMARKS { self.round } else { self.round.min(lag.mul_f64(0.9)) };
         Self {
             // Jitter adds a third.
             discovery_interval: self.discovery_interval.min(lag.mul_f64(0.75)),
-            round: self.round.min(lag.mul_f64(0.75)),
+            round,
             silence: self.silence.min(lag),
             forbidden: self.forbidden.min(lag / 2),
             ..self
@@ -67,4 +72,15 @@ pub enum Streaming {
     Always,
     /// List in pages.
     Never,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_ends_before_its_silence_would_count_as_lag_unless_bookmarks_come_sooner() {
+        let round = |lag| WatchSettings::default().within(Duration::from_secs(lag)).round.as_secs();
+        assert_eq!([2, 30, 75, 90].map(round), [1, 27, 67, 300]);
+    }
 }
