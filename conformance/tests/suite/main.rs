@@ -49,6 +49,7 @@ mod gate_tenants;
 mod helm_lifecycle;
 mod histories;
 mod hostile;
+mod idle;
 mod image;
 mod informers;
 mod inventories;
@@ -102,6 +103,7 @@ fn trials(world: &World) -> Vec<Trial> {
         controllers::trials,
         image::trials,
         production::trials,
+        idle::trials,
         helm_lifecycle::trials,
         do_no_harm::trials,
         hostile::trials,
