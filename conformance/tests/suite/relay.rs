@@ -1,8 +1,10 @@
 //! A TCP proxy that can be interrupted, as a network can.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use anyhow::Context;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -20,6 +22,8 @@ enum Line {
     Cut,
     /// Connections are accepted, but wait.
     Silent,
+    /// Of what the server sends, a byte passes each second.
+    Trickling,
 }
 
 impl Relay {
@@ -58,6 +62,11 @@ impl Relay {
         self.line.send_replace(Line::Silent);
     }
 
+    /// Forwards a byte each second of what the server sends on new connections.
+    pub(crate) fn trickle(&self) {
+        self.line.send_replace(Line::Trickling);
+    }
+
     /// Closes all connections, and each new one at once.
     pub(crate) fn cut(&self) {
         self.line.send_replace(Line::Cut);
@@ -71,13 +80,34 @@ impl Drop for Relay {
 }
 
 async fn pass_on(mut near: TcpStream, port: u16, mut line: watch::Receiver<Line>) {
-    let is_heard = line.wait_for(|line| *line != Line::Silent).await.is_ok_and(|line| *line == Line::Whole);
-    if !is_heard {
+    let Ok(state) = line.wait_for(|line| *line != Line::Silent).await.map(|line| *line) else { return };
+    if state == Line::Cut {
         return;
     }
     let Ok(mut far) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await else { return };
+    let passed_on = async {
+        match state {
+            Line::Trickling => trickle(&mut near, &mut far).await,
+            _ => tokio::io::copy_bidirectional(&mut near, &mut far).await.map(drop),
+        }
+    };
     tokio::select! {
-        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+        _ = passed_on => {}
         _ = line.wait_for(|line| *line == Line::Cut) => {}
+    }
+}
+
+async fn trickle(near: &mut TcpStream, far: &mut TcpStream) -> std::io::Result<()> {
+    let (mut from_client, mut to_client) = near.split();
+    let (mut from_server, mut to_server) = far.split();
+    let slowly = async {
+        loop {
+            to_client.write_all(&[from_server.read_u8().await?]).await?;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::select! {
+        copied = tokio::io::copy(&mut from_client, &mut to_server) => copied.map(drop),
+        ended = slowly => ended,
     }
 }
