@@ -6,7 +6,7 @@ use anyhow::Context;
 use gatehouse_apiserver::{
     actions::ActionParts,
     clock::{Clock, REPLICAS},
-    clusters::ClusterParts,
+    clusters::{ClusterParts, Origins},
     engine,
     server::{Parts, RemoteClusters, Running},
 };
@@ -19,7 +19,7 @@ use gatehouse_serving::{metrics::RequestMetrics, review, server::ServerBuilder};
 use http::Uri;
 
 use crate::{
-    flags::{self, Authentication, LimitArgs, Replicas, Serving, Upstream},
+    flags::{self, Authentication, LimitArgs, OriginArgs, Replicas, Serving, Upstream},
     observing::Observing,
     replica::ReplicaTasks,
     signals::EndSignals,
@@ -70,7 +70,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     actions: ActionArgs,
     #[command(flatten)]
-    clusters: ClusterArgs,
+    clusters: OriginArgs,
     #[command(flatten)]
     upstream: Upstream,
     #[command(flatten)]
@@ -99,35 +99,21 @@ struct ActionArgs {
     events_addr: Option<Uri>,
 }
 
-/// Flags about other clusters.
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Remote clusters")]
-struct ClusterArgs {
-    /// Namespace with Secrets that register remote clusters, which are then shown, too, to users who may get
-    /// clusterhealths/NAME. Each has the label gatehouse.dev/cluster with the cluster's NAME, and a kubeconfig with one
-    /// context and a token or a client certificate under the key value. The account of this process needs the rights
-    /// that `gatehouse manifests clusters` prints here, and those of the ClusterRole gatehouse-apiserver in each remote
-    /// cluster.
-    #[arg(long, value_name = "NAMESPACE", value_parser = flags::object_name)]
-    cluster_secrets_namespace: Option<String>,
-}
-
 /// How often a remote cluster is asked for a sign of life. The local one is asked twice as often.
 const REMOTE_HEARTBEAT: Duration = Duration::from_secs(10);
 
-impl ClusterArgs {
-    fn parts(&self, client: &kube::Client, server: Uri, watching: &WatchSettings) -> RemoteClusters<Watch> {
-        let settings = WatchSettings { heartbeat: REMOTE_HEARTBEAT, ..watching.clone() };
-        match self.cluster_secrets_namespace.clone() {
-            Some(namespace) => RemoteClusters::Registered(Box::new(ClusterParts {
-                client: client.clone(),
-                server,
-                namespace,
-                settings,
-            })),
-            None => RemoteClusters::None,
-        }
+/// The clusters that the objects of these origins register.
+fn clusters(
+    origins: Origins,
+    client: &kube::Client,
+    server: Uri,
+    watching: &WatchSettings,
+) -> RemoteClusters<Watch> {
+    if origins.is_empty() {
+        return RemoteClusters::None;
     }
+    let settings = WatchSettings { heartbeat: REMOTE_HEARTBEAT, ..watching.clone() };
+    RemoteClusters::Registered(Box::new(ClusterParts { client: client.clone(), server, origins, settings }))
 }
 
 /// Parses the URL of a server without TLS, as notification-controller is.
@@ -185,7 +171,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         cluster: args.cluster_name.into(),
         catalogue,
         flux_series: args.flux_resource_metrics,
-        clusters: args.clusters.parts(&client, server, &args.upstream.watching()),
+        clusters: clusters(args.clusters.origins(), &client, server, &args.upstream.watching()),
         actions,
         checks: tasks.checks.into_iter().chain(args.authentication.readiness_check(&authenticator)).collect(),
         rbac: Some(source.upstream()),

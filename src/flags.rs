@@ -1,5 +1,6 @@
 //! Flags that several subcommands have, and what they stand for.
 
+mod origins;
 mod replicas;
 mod self_managed;
 #[cfg(test)]
@@ -37,6 +38,7 @@ use rustls::sign::CertifiedKey;
 use tokio::sync::{Semaphore, watch};
 
 pub(crate) use self::{
+    origins::OriginArgs,
     replicas::Replicas,
     self_managed::{SelfManaged, Service},
 };

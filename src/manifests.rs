@@ -5,7 +5,7 @@
 
 use std::io::{self, Write as _};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use gatehouse_apiservice::registration::{
     self, actions, clusters, user_roles, webhook_account,
     webhooks::{Address, FailurePolicy, TIMEOUT_SECONDS, Webhooks},
@@ -13,6 +13,8 @@ use gatehouse_apiservice::registration::{
 use gatehouse_inventory::catalogue::Catalogue;
 use gatehouse_webhooks::intercepted;
 use serde_json::{Value, json};
+
+use crate::flags::OriginArgs;
 
 /// The port of both Services.
 const PORT: u16 = 443;
@@ -26,6 +28,9 @@ pub(crate) struct Args {
     /// Objects to print.
     #[arg(value_name = "PART")]
     part: Part,
+    /// For the part clusters: what registers remote clusters. Default: Secrets in the namespace gatehouse-clusters.
+    #[command(flatten)]
+    origins: OriginArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -44,7 +49,8 @@ enum Part {
     MyNamespaces,
     /// RBAC that actions need (--enable-actions), and ClusterRoles for users who act.
     Actions,
-    /// The namespace of Secrets that register remote clusters, and RBAC to list these (--cluster-secrets-namespace).
+    /// The namespace of Secrets that register remote clusters, and RBAC to list these (--cluster-secrets-namespace); with
+    /// flags of other origins, RBAC to read the objects of these.
     Clusters,
     /// For a remote cluster: the account as which it is observed, and what that may read.
     SpokeRights,
@@ -54,14 +60,23 @@ enum Part {
 
 /// Prints them.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let text = yaml(args.part)?;
+    let text = match args.part {
+        Part::Clusters if !args.origins.is_empty() => list("clusters", &args.origins.rights())?,
+        part => {
+            ensure!(args.origins.is_empty(), "flags of origins are for the part clusters");
+            yaml(part)?
+        }
+    };
     io::stdout().lock().write_all(text.as_bytes()).context("cannot print")
 }
 
 fn yaml(part: Part) -> anyhow::Result<String> {
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": part.objects()});
-    let name = part.name();
-    Ok(format!("# Made by `gatehouse manifests {name}`.\n{}", serde_saphyr::to_string(&list)?))
+    list(&part.name(), &part.objects())
+}
+
+fn list(command: &str, objects: &[Value]) -> anyhow::Result<String> {
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    Ok(format!("# Made by `gatehouse manifests {command}`.\n{}", serde_saphyr::to_string(&list)?))
 }
 
 impl Part {
@@ -86,10 +101,15 @@ impl Part {
                 objects
             }
             Self::Clusters => clusters::rights(),
-            Self::SpokeRights => clusters::spoke_rights(kinds()),
+            Self::SpokeRights => spoke_rights(),
             Self::Registration => registrations(),
         }
     }
+}
+
+/// For a remote cluster: the account as which it is observed, and what that may read.
+pub(crate) fn spoke_rights() -> Vec<Value> {
+    clusters::spoke_rights(kinds())
 }
 
 fn kinds() -> Vec<(String, String)> {
@@ -157,6 +177,35 @@ mod tests {
                 "run `cargo run -- manifests {name} > {file}` and commit the file"
             );
         }
+    }
+
+    /// The namespaces of origins in the chart's file, each of which the chart replaces by those of its values.
+    const ORIGINS: [&str; 4] = [
+        "--cluster-api-namespaces=of-cluster-api",
+        "--argocd-cluster-namespaces=of-argocd",
+        "--cluster-profile-namespaces=of-cluster-profiles",
+        "--cluster-profile-secrets-namespace=of-cluster-profile-secrets",
+    ];
+
+    #[test]
+    fn the_chart_has_the_current_rights_of_origins() {
+        use clap::Parser;
+
+        #[derive(Debug, Parser)]
+        struct Command {
+            #[command(flatten)]
+            args: Args,
+        }
+        let line = ["gatehouse", "clusters"].into_iter().chain(ORIGINS);
+        let args = Command::try_parse_from(line).expect("flags").args;
+        let current = list("clusters", &args.origins.rights()).expect("prints");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/gatehouse/files/origins.yaml");
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let flags = ORIGINS.join(" ");
+        assert!(
+            text == current,
+            "run `cargo run -- manifests clusters {flags} > charts/gatehouse/files/origins.yaml` and commit the file"
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Reads the kubeconfig of a remote cluster, strictly: it comes from a Secret, so that it must run nothing, read no
-//! file, trust no server blindly, and carry one credential. Every refusal names the field.
+//! file, trust no server blindly, and carry one credential. Every refusal names the field. Other origins have the same
+//! fields under other names.
 //!
 //! **Invariant:** no message contains a value of a kubeconfig, apart from the server's host.
 
@@ -12,7 +13,7 @@ use url::Url;
 /// What a refused kubeconfig is called in a condition.
 const REASON: &str = "InvalidKubeconfig";
 /// The fields of a cluster and of a user that are known, and harmless or used.
-const CLUSTER_FIELDS: [&str; 5] =
+pub(super) const CLUSTER_FIELDS: [&str; 5] =
     ["server", "certificate-authority-data", "tls-server-name", "disable-compression", "extensions"];
 const USER_FIELDS: [&str; 4] = ["token", "client-certificate-data", "client-key-data", "extensions"];
 
@@ -33,24 +34,30 @@ impl std::fmt::Debug for Credential {
 }
 
 impl Credential {
-    /// Reads the text that `key` of a Secret holds.
-    pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
-        let document: Value =
-            serde_saphyr::from_str(text).map_err(|_| refused("kubeconfig", "is not YAML"))?;
-        if !document.is_object() {
-            return Err(refused("kubeconfig", "is not a kubeconfig"));
-        }
-        let (cluster_name, user_name) = context(&document)?;
+    /// Reads a kubeconfig. Without the name of a context it must have exactly one.
+    pub(super) fn parse(text: &str, context: Option<&str>) -> Result<Self, Refusal> {
+        let document = document(text)?;
+        let (cluster_name, user_name) = names(&document, context)?;
         let (cluster_at, cluster) = named(&document, "clusters", "cluster", cluster_name)?;
         let (user_at, user) = named(&document, "users", "user", user_name)?;
         known_fields(&cluster_at, cluster, &CLUSTER_FIELDS)?;
         known_fields(&user_at, user, &USER_FIELDS)?;
-        let server = server(&format!("{cluster_at}.server"), text_of(cluster, "server"))?;
+        Self::of(cluster, user, |field| match field {
+            "" => user_at.clone(),
+            field if CLUSTER_FIELDS.contains(&field) => format!("{cluster_at}.{field}"),
+            field => format!("{user_at}.{field}"),
+        })
+    }
+
+    /// Checks a cluster and a user whose fields are named as in a kubeconfig, and are known. `at` tells where such a field
+    /// was found, and for "" where the user was.
+    pub(super) fn of(cluster: &Value, user: &Value, at: impl Fn(&str) -> String) -> Result<Self, Refusal> {
+        let server = server(&at("server"), text_of(cluster, "server"))?;
         if let Some(data) = text_of(cluster, "certificate-authority-data") {
-            let field = format!("{cluster_at}.certificate-authority-data");
+            let field = at("certificate-authority-data");
             expiry::of_pem(&decoded(&field, data)?).map_err(|error| refused(&field, error))?;
         }
-        let expires = credential(&user_at, user)?;
+        let expires = credential(at, user)?;
         let mut used_cluster = json!({"server": server.as_str()});
         copy(cluster, &mut used_cluster, &CLUSTER_FIELDS[1..3]);
         let mut used_user = json!({});
@@ -65,8 +72,34 @@ impl Credential {
     }
 }
 
-/// The names of the cluster and the user of the only context.
-fn context(document: &Value) -> Result<(&str, &str), Refusal> {
+/// The user of a context of a kubeconfig, and where it is. Its cluster is not looked at.
+pub(super) fn of_user(text: &str, context: Option<&str>) -> Result<(String, Value), Refusal> {
+    let document = document(text)?;
+    let (_, user_name) = names(&document, context)?;
+    let (user_at, user) = named(&document, "users", "user", user_name)?;
+    known_fields(&user_at, user, &USER_FIELDS)?;
+    Ok((user_at, user.clone()))
+}
+
+fn document(text: &str) -> Result<Value, Refusal> {
+    let document: Value = serde_saphyr::from_str(text).map_err(|_| refused("kubeconfig", "is not YAML"))?;
+    if document.is_object() { Ok(document) } else { Err(refused("kubeconfig", "is not a kubeconfig")) }
+}
+
+/// The names of the cluster and the user of the context with this name, or of the only one.
+fn names<'a>(document: &'a Value, name: Option<&str>) -> Result<(&'a str, &'a str), Refusal> {
+    let (at, context) = match name {
+        Some(name) => named(document, "contexts", "context", name)?,
+        None => only_context(document)?,
+    };
+    let of = |field: &str| {
+        let name = context[field].as_str();
+        name.ok_or_else(|| refused(&format!("{at}.{field}"), "is missing"))
+    };
+    Ok((of("cluster")?, of("user")?))
+}
+
+fn only_context(document: &Value) -> Result<(String, &Value), Refusal> {
     let contexts = list(document, "contexts")?;
     let [context] = contexts.as_slice() else {
         return Err(refused("contexts", format!("has {} entries; must have exactly one", contexts.len())));
@@ -76,11 +109,7 @@ fn context(document: &Value) -> Result<(&str, &str), Refusal> {
     {
         return Err(refused("current-context", "is not the only context"));
     }
-    let of = |field: &str| {
-        let name = context.pointer(&format!("/context/{field}")).and_then(Value::as_str);
-        name.ok_or_else(|| refused(&format!("contexts[0].context.{field}"), "is missing"))
-    };
-    Ok((of("cluster")?, of("user")?))
+    Ok(("contexts[0].context".to_owned(), &context["context"]))
 }
 
 /// The entry of a list with this name, and the path of what it holds.
@@ -94,8 +123,8 @@ fn named<'a>(
     let found: Vec<_> = entries.iter().enumerate().filter(|(_, entry)| entry["name"] == name).collect();
     match found.as_slice() {
         [(at, entry)] => Ok((format!("{list_name}[{at}].{holds}"), &entry[holds])),
-        [] => Err(refused(list_name, "lacks the entry that the context names")),
-        _ => Err(refused(list_name, "has several entries of the name that the context names")),
+        [] => Err(refused(list_name, "lacks the entry that is named")),
+        _ => Err(refused(list_name, "has several entries of the name that is named")),
     }
 }
 
@@ -104,7 +133,7 @@ fn list<'a>(document: &'a Value, field: &str) -> Result<&'a Vec<Value>, Refusal>
 }
 
 /// Refuses fields that would run a program, read a file, or are not known.
-fn known_fields(at: &str, holder: &Value, known: &[&str]) -> Result<(), Refusal> {
+pub(super) fn known_fields(at: &str, holder: &Value, known: &[&str]) -> Result<(), Refusal> {
     let fields = holder.as_object().ok_or_else(|| refused(at, "is missing"))?;
     for (field, value) in fields {
         let is_empty = matches!(value, Value::Null | Value::Bool(false)) || value == "";
@@ -112,11 +141,14 @@ fn known_fields(at: &str, holder: &Value, known: &[&str]) -> Result<(), Refusal>
             continue;
         }
         let why = match field.as_str() {
-            "exec" | "auth-provider" => "would run a program: use a token or a client certificate",
+            "exec" | "auth-provider" | "execProviderConfig" | "awsAuthConfig" => {
+                "would run a program: use a token or a client certificate"
+            }
             "certificate-authority" | "tokenFile" | "client-certificate" | "client-key" => {
                 "names a file: put its content into the Secret"
             }
             "insecure-skip-tls-verify" => "would trust any server: use certificate-authority-data",
+            "insecure" => "would trust any server: use caData",
             "username" | "password" => "is not accepted by Kubernetes any more: use a token",
             _ => "is not supported",
         };
@@ -142,7 +174,7 @@ fn server(field: &str, text: Option<&str>) -> Result<Url, Refusal> {
 }
 
 /// Checks that there is one credential. Returns when it expires, if it says so.
-fn credential(at: &str, user: &Value) -> Result<Option<Seconds>, Refusal> {
+fn credential(at: impl Fn(&str) -> String, user: &Value) -> Result<Option<Seconds>, Refusal> {
     let [token, certificate, key] =
         [USER_FIELDS[0], USER_FIELDS[1], USER_FIELDS[2]].map(|f| text_of(user, f));
     match (token, certificate, key) {
@@ -150,21 +182,21 @@ fn credential(at: &str, user: &Value) -> Result<Option<Seconds>, Refusal> {
             if token.chars().all(|c| c.is_ascii_graphic()) {
                 Ok(token_expiry(token))
             } else {
-                Err(refused(&format!("{at}.token"), "has characters that no token has"))
+                Err(refused(&at("token"), "has characters that no token has"))
             }
         }
         (None, Some(certificate), Some(key)) => {
-            decoded(&format!("{at}.client-key-data"), key)?;
-            let field = format!("{at}.client-certificate-data");
+            decoded(&at(USER_FIELDS[2]), key)?;
+            let field = at(USER_FIELDS[1]);
             let validity = expiry::of_pem(&decoded(&field, certificate)?);
             let validity = validity.map_err(|error| refused(&field, error))?;
             let ends = validity.not_after.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
             Ok(Seconds::try_from(ends.as_secs()).ok())
         }
-        (None, Some(_), None) => Err(refused(&format!("{at}.client-key-data"), "is missing")),
-        (None, None, Some(_)) => Err(refused(&format!("{at}.client-certificate-data"), "is missing")),
-        (None, None, None) => Err(refused(at, "has neither a token nor a client certificate")),
-        (Some(_), ..) => Err(refused(at, "has a token and a client certificate; keep one")),
+        (None, Some(_), None) => Err(refused(&at(USER_FIELDS[2]), "is missing")),
+        (None, None, Some(_)) => Err(refused(&at(USER_FIELDS[1]), "is missing")),
+        (None, None, None) => Err(refused(&at(""), "has neither a token nor a client certificate")),
+        (Some(_), ..) => Err(refused(&at(""), "has a token and a client certificate; keep one")),
     }
 }
 

@@ -27,7 +27,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    secrets,
+    registrations,
     starts::{Starts, Turn},
 };
 
@@ -53,8 +53,8 @@ impl Identities {
     fn claim(&self, uid: String, name: &Str) -> Result<(), Refusal> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match known.get(&uid) {
-            Some(None) => Err(secrets::the_hub("server")),
-            Some(Some(other)) if other != name => Err(secrets::same_as(other, "server")),
+            Some(None) => Err(registrations::the_hub("server")),
+            Some(Some(other)) if other != name => Err(registrations::same_as(other, "server")),
             _ => {
                 known.retain(|_, holder| holder.as_ref() != Some(name));
                 known.insert(uid, Some(name.clone()));
@@ -248,7 +248,7 @@ fn unanswered(error: &kube::Error) -> Liveness {
 }
 
 /// The uid of a cluster; `None` if it does not tell. It is listed, since that is the right that there is.
-pub(super) async fn identity(client: &kube::Client) -> kube::Result<Option<String>> {
+pub async fn identity(client: &kube::Client) -> kube::Result<Option<String>> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let only = ListParams::default().fields(&format!("metadata.name={IDENTITY}"));
     match namespaces.list_metadata(&only).await {

@@ -1,6 +1,6 @@
-//! Follows the Secrets that register clusters, and starts, changes and stops what observes these.
+//! Follows the objects that register clusters, and starts, changes and stops what observes these.
 //!
-//! The Secrets are listed every few seconds: a list also tells that what is known is current, and a watch would have
+//! The objects are listed every few seconds: a list also tells that what is known is current, and a watch would have
 //! to be taken up anew as often. A cluster keeps its id in the inventory, also when it is removed and registered
 //! again, so that its rows have one writer.
 //!
@@ -9,12 +9,11 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use futures::{StreamExt, stream::FuturesUnordered};
 use gatehouse_apiservice::client::{explain, jittered};
 use gatehouse_inventory::{
     ClusterId, Event, Interner, LOCAL, Mode, Registration, Seconds, Sink, Str, catalogue::Catalogue,
 };
-use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, ListParams};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -24,21 +23,23 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::{
-    ClusterParts, LABEL, Registry,
+    ClusterParts, Registry,
     connection::Connection,
     observer::{self, Identities, Observer, Target},
-    secrets::{self, Wanted},
+    origins::{Followed, Origin},
+    registrations::{self, Accepted},
     starts::Starts,
 };
 
-/// How often the Secrets are listed, before a quarter of jitter. A short window needs it more often.
+/// How often the objects are listed, before a quarter of jitter. A short window needs it more often.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// How long a list may take.
+/// How long the local cluster may take to say who it is.
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// See the module.
 pub(crate) struct Registrar {
     parts: ClusterParts,
+    origins: Vec<Origin>,
     registry: Arc<Registry>,
     catalogue: Arc<Catalogue>,
     interner: Arc<Interner>,
@@ -51,8 +52,8 @@ pub(crate) struct Registrar {
     /// Every name that was ever registered.
     ids: BTreeMap<Str, ClusterId>,
     clusters: BTreeMap<Str, Registered>,
-    /// The versions of the Secrets that were read last.
-    seen: Option<Vec<(Option<String>, Option<String>)>>,
+    /// Whether what was read has not been taken yet.
+    has_changed: bool,
     ignored: Vec<Str>,
 }
 
@@ -72,13 +73,6 @@ struct Observed {
     task: JoinHandle<()>,
 }
 
-/// Why the Secrets are not known.
-struct Unlisted {
-    error: String,
-    /// Whether the right is missing.
-    is_refused: bool,
-}
-
 impl Registrar {
     /// Registers clusters with the inventory behind `events`, in time for `lag`.
     pub(crate) fn new(
@@ -89,6 +83,7 @@ impl Registrar {
         lag: Duration,
     ) -> Self {
         Self {
+            origins: parts.origins.each(),
             parts,
             registry,
             catalogue,
@@ -100,29 +95,28 @@ impl Registrar {
             is_identified: false,
             ids: BTreeMap::new(),
             clusters: BTreeMap::new(),
-            seen: None,
+            has_changed: false,
             ignored: Vec::new(),
         }
     }
 
-    /// Follows the Secrets until `stop` is cancelled.
+    /// Follows the objects until `stop` is cancelled.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut last_error = String::new();
         while !stop.is_cancelled() {
             let began = now();
-            match stop.run_until_cancelled(self.list()).await {
-                Some(Ok(secrets)) => {
+            match stop.run_until_cancelled(self.identify()).await {
+                Some(Ok(())) => {
                     last_error.clear();
-                    self.take(secrets).await;
-                    self.registry.confirm(began);
-                }
-                Some(Err(Unlisted { error, is_refused })) => {
-                    if is_refused {
-                        // As other replicas are; what is known stays.
+                    let is_current = stop.run_until_cancelled(self.read()).await.unwrap_or_default();
+                    self.take().await;
+                    if is_current {
                         self.registry.confirm(began);
                     }
+                }
+                Some(Err(error)) => {
                     if error != last_error {
-                        tracing::warn!(%error, namespace = self.parts.namespace, "cannot list the Secrets of clusters");
+                        tracing::warn!(%error, "the local cluster does not say who it is");
                         last_error = error;
                     }
                 }
@@ -135,40 +129,49 @@ impl Registrar {
         }
     }
 
-    /// The Secrets, once it is known who the local cluster is.
-    async fn list(&mut self) -> Result<Vec<Secret>, Unlisted> {
-        let asked = async {
-            if !self.is_identified {
-                if let Some(uid) = observer::identity(&self.parts.client).await? {
+    /// Learns who the local cluster is.
+    async fn identify(&mut self) -> Result<(), String> {
+        if self.is_identified {
+            return Ok(());
+        }
+        match timeout(ANSWER, observer::identity(&self.parts.client)).await {
+            Ok(Ok(uid)) => {
+                if let Some(uid) = uid {
                     self.identities.is_local(uid);
                 }
                 self.is_identified = true;
+                Ok(())
             }
-            let secrets: Api<Secret> = Api::namespaced(self.parts.client.clone(), &self.parts.namespace);
-            Ok(secrets.list(&ListParams::default().labels(LABEL)).await?.items)
-        };
-        match timeout(ANSWER, asked).await {
-            Ok(listed) => listed.map_err(|error: kube::Error| {
-                let is_refused = matches!(&error, kube::Error::Api(status) if status.is_forbidden());
-                Unlisted { error: explain(&error), is_refused }
-            }),
-            Err(_) => {
-                Err(Unlisted { error: format!("timed out after {} s", ANSWER.as_secs()), is_refused: false })
-            }
+            Ok(Err(error)) => Err(explain(&error)),
+            Err(_) => Err(format!("timed out after {} s", ANSWER.as_secs())),
         }
     }
 
-    /// Makes what is observed that which the Secrets ask for.
-    async fn take(&mut self, secrets: Vec<Secret>) {
+    /// Reads every origin. Returns whether each of them is known to be current, or refused, as it is to other replicas.
+    async fn read(&mut self) -> bool {
+        let client = &self.parts.client;
+        let mut reads: FuturesUnordered<_> =
+            self.origins.iter_mut().map(|origin| origin.follow(client)).collect();
+        let mut is_current = true;
+        while let Some(Followed { has_changed, is_current: is_this_current }) = reads.next().await {
+            self.has_changed |= has_changed;
+            is_current &= is_this_current;
+        }
+        is_current
+    }
+
+    /// Makes what is observed that which the objects ask for.
+    async fn take(&mut self) {
         let is_lost = self.clusters.values().any(Registered::has_ended);
-        let versions =
-            |secret: &Secret| (secret.metadata.uid.clone(), secret.metadata.resource_version.clone());
-        let seen: Vec<_> = secrets.iter().map(versions).collect();
-        if self.seen.as_ref() == Some(&seen) && !is_lost {
+        // The oldest of two registrations must be known.
+        let is_complete = self.origins.iter().all(Origin::is_answered);
+        if !is_complete || !self.has_changed && !is_lost {
             return;
         }
+        let asked = self.origins.iter().flat_map(Origin::wanted).collect();
         let server = Url::parse(&self.parts.server.to_string()).ok();
-        let found = secrets::read(secrets, &self.registry.local, server.as_ref());
+        let mut found = registrations::decide(asked, &self.registry.local, server.as_ref());
+        found.ignored.extend(self.origins.iter().filter_map(Origin::refused));
         let names = found.clusters.keys().cloned().collect();
         let gone: Vec<_> =
             self.clusters.keys().filter(|name| !found.clusters.contains_key(*name)).cloned().collect();
@@ -177,17 +180,17 @@ impl Registrar {
         }
         // Before the first row of a new cluster, and after the last of one that is gone.
         self.registry.set(names);
-        for (name, wanted) in found.clusters {
-            self.register(name, wanted).await;
+        for (name, accepted) in found.clusters {
+            self.register(name, accepted).await;
         }
         if self.ignored != found.ignored {
             self.ignored = found.ignored;
             for ignored in &self.ignored {
-                tracing::warn!(%ignored, "a registration is ignored");
+                tracing::warn!(%ignored, "a registration is ignored, or an origin cannot be read");
             }
             self.send(LOCAL, Event::Ignored(self.ignored.clone())).await;
         }
-        self.seen = Some(seen);
+        self.has_changed = false;
     }
 
     async fn remove(&mut self, name: &Str) {
@@ -199,8 +202,13 @@ impl Registrar {
         }
     }
 
-    async fn register(&mut self, name: Str, wanted: Wanted) {
-        let Wanted { origin, credential, digest, ignored } = wanted;
+    async fn register(&mut self, name: Str, accepted: Accepted) {
+        let Accepted { wanted, refused, ignored } = accepted;
+        let (origin, digest) = (Str::clone(&wanted.origin), wanted.digest);
+        let credential = match refused {
+            Some(refusal) => Err(refusal),
+            None => wanted.credential.as_ref().map_err(Clone::clone),
+        };
         let Some(id) = self.id(&name) else {
             tracing::error!(cluster = &*name, "too many clusters were registered by this process");
             return;

@@ -18,14 +18,43 @@ pub const SPOKE: &str = "gatehouse-hub";
 /// The namespace [`NAMESPACE`], and the permission beyond [`super::rights`] to list its Secrets. It outlives an
 /// installation, as what people put into it has to.
 pub fn rights() -> Vec<Value> {
-    let name = format!("{NAME}:clusters");
-    let namespace = json!({
+    rights_in(NAMESPACE)
+}
+
+/// The same in another namespace.
+pub fn rights_in(namespace: &str) -> Vec<Value> {
+    let object = json!({
         "apiVersion": "v1",
         "kind": "Namespace",
-        "metadata": {"name": NAMESPACE, "annotations": {"helm.sh/resource-policy": "keep"}},
+        "metadata": {"name": namespace, "annotations": {"helm.sh/resource-policy": "keep"}},
     });
-    let [role, binding] = ACCOUNT.role_in(NAMESPACE, &name, &[rule(&[""], &["secrets"], &["list"])]);
-    vec![namespace, role, binding]
+    let [role, binding] = in_namespace(namespace, "clusters", "", "secrets", &["list"]);
+    vec![object, role, binding]
+}
+
+/// The permission to read the kubeconfigs of Cluster API in a namespace: the Secrets are listed without their content,
+/// since the keys of CAs stand beside them, and read by name.
+pub fn cluster_api_rights(namespace: &str) -> [Value; 2] {
+    in_namespace(namespace, "cluster-api", "", "secrets", &["get", "list"])
+}
+
+/// The permission to list the cluster Secrets of Argo CD in a namespace.
+pub fn argocd_rights(namespace: &str) -> [Value; 2] {
+    in_namespace(namespace, "argocd-clusters", "", "secrets", &["list"])
+}
+
+/// The permission to list ClusterProfiles in some namespaces, and to read the Secrets of one, which they may name.
+pub fn profile_rights(namespaces: &[String], secrets: &str) -> Vec<Value> {
+    let group = "multicluster.x-k8s.io";
+    let rights = namespaces.iter().flat_map(|namespace| {
+        in_namespace(namespace, "cluster-profiles", group, "clusterprofiles", &["list"])
+    });
+    rights.chain(in_namespace(secrets, "cluster-profile-secrets", "", "secrets", &["get", "list"])).collect()
+}
+
+/// A Role in a namespace with one rule, and its binding.
+fn in_namespace(namespace: &str, name: &str, group: &str, resource: &str, verbs: &[&str]) -> [Value; 2] {
+    ACCOUNT.role_in(namespace, &format!("{NAME}:{name}"), &[rule(&[group], &[resource], verbs)])
 }
 
 /// What a remote cluster needs to be observed: an account, and the permission to read `kinds`, each given as group and

@@ -37,6 +37,43 @@ may do is said there alone; `without` is a line of it that is left out.
 {{- end }}
 {{- end }}
 
+{{/* Flags of the origins of remote clusters beside labelled Secrets, each with its namespaces. */}}
+{{- define "gatehouse.origins" -}}
+{{- $clusters := .Values.clusters | default dict }}
+{{- with ($clusters.clusterAPI).namespaces }}
+cluster-api-namespaces: {{ uniq . | toJson }}
+{{- end }}
+{{- with ($clusters.argoCD).namespaces }}
+argocd-cluster-namespaces: {{ uniq . | toJson }}
+{{- end }}
+{{- with $clusters.clusterProfiles }}
+{{- with .namespaces }}
+cluster-profile-namespaces: {{ uniq . | toJson }}
+cluster-profile-secrets-namespace: {{ list $clusters.clusterProfiles.secretsNamespace | toJson }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The rights for these: those of files/origins.yaml, in each of the namespaces. */}}
+{{- define "gatehouse.originRights" -}}
+{{- $origins := include "gatehouse.origins" .root | fromYaml }}
+{{- $labels := include "gatehouse.labels" . | fromYaml }}
+{{- $placeholders := dict
+  "of-cluster-api" "cluster-api-namespaces"
+  "of-argocd" "argocd-cluster-namespaces"
+  "of-cluster-profiles" "cluster-profile-namespaces"
+  "of-cluster-profile-secrets" "cluster-profile-secrets-namespace" }}
+{{- $text := .root.Files.Get "files/origins.yaml" | replace "gatehouse-system" .root.Release.Namespace }}
+{{- range (fromYaml $text).items }}
+{{- $object := . }}
+{{- range index $origins (index $placeholders .metadata.namespace) }}
+{{- $metadata := merge (dict "namespace" . "labels" $labels) $object.metadata }}
+---
+{{ merge (dict "metadata" $metadata) $object | toYaml }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "gatehouse.image" -}}
 {{- with .Values.image -}}
 {{- if .digest -}}

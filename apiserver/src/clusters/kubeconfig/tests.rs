@@ -19,7 +19,7 @@ fn kubeconfig(change: impl FnOnce(&mut Value)) -> String {
 }
 
 fn refusal(change: impl FnOnce(&mut Value)) -> String {
-    let refused = Credential::parse(&kubeconfig(change)).expect_err("refused");
+    let refused = Credential::parse(&kubeconfig(change), None).expect_err("refused");
     assert_eq!(&*refused.reason, REASON);
     refused.message.to_string()
 }
@@ -30,12 +30,12 @@ fn base64(bytes: &[u8]) -> Value {
 
 #[test]
 fn a_token_and_its_end_are_read() {
-    let parsed = Credential::parse(&kubeconfig(|_| {})).unwrap();
+    let parsed = Credential::parse(&kubeconfig(|_| {}), None).unwrap();
     assert_eq!((parsed.server.as_str(), parsed.expires), ("https://spoke.example:6443/", None));
     // {"alg":"none"} . {"exp":1800000000}
     let jwt = "eyJhbGciOiJub25lIn0.eyJleHAiOjE4MDAwMDAwMDB9.c2ln";
     let with_end = kubeconfig(|document| document["users"][0]["user"]["token"] = jwt.into());
-    assert_eq!(Credential::parse(&with_end).unwrap().expires, Some(1_800_000_000));
+    assert_eq!(Credential::parse(&with_end, None).unwrap().expires, Some(1_800_000_000));
 }
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn a_certificate_is_read_and_makes_a_client() {
             "client-key-data": base64(pair.key_pem.as_bytes()),
         });
     });
-    let parsed = Credential::parse(&text).unwrap();
+    let parsed = Credential::parse(&text, None).unwrap();
     let ends = parsed.expires.unwrap() - jiff::Timestamp::now().as_second();
     assert!((3_000..=3_600).contains(&ends), "{ends}");
     super::super::connection::Connection::with(&parsed).await.unwrap();
@@ -85,9 +85,12 @@ fn what_would_run_or_read_or_trust_anything_is_refused_by_name() {
     assert!(cluster("insecure-skip-tls-verify", true.into()).contains("would trust any server"));
     assert!(cluster("proxy-url", "http://p".into()).contains("proxy-url: is not supported"));
     assert!(
-        Credential::parse(&kubeconfig(|document| {
-            document["clusters"][0]["cluster"]["insecure-skip-tls-verify"] = false.into();
-        }))
+        Credential::parse(
+            &kubeconfig(|document| {
+                document["clusters"][0]["cluster"]["insecure-skip-tls-verify"] = false.into();
+            }),
+            None
+        )
         .is_ok()
     );
 }
@@ -129,7 +132,7 @@ fn there_is_one_context_and_one_credential() {
 #[test]
 fn no_message_shows_what_is_secret() {
     for text in ["token: s3cret: x", "- s3cret", "s3cret", "", "\u{0}", "{\"contexts\": \"s3cret\"}"] {
-        let refused = Credential::parse(text).expect_err("refused");
+        let refused = Credential::parse(text, None).expect_err("refused");
         assert!(!refused.message.contains("s3cret"), "{}", refused.message);
     }
 }

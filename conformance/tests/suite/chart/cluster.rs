@@ -48,6 +48,9 @@ fn on(
 const FLUX_KINDS: [&str; 2] =
     ["ocirepositories.source.toolkit.fluxcd.io", "helmreleases.helm.toolkit.fluxcd.io"];
 
+/// Namespaces that `ci/full-values.yaml` names, which belong to others.
+const ORIGINS: [&str; 5] = ["capi-eu", "capi-us", "argocd", "fleet", "fleet-secrets"];
+
 /// A control plane of its own, since the registrations that are installed here have no server behind them.
 pub(super) struct Target {
     control_plane: ControlPlane,
@@ -64,7 +67,7 @@ impl Target {
             manifests.extend(crds::only(&FLUX_KINDS)?);
             manifests.extend(crds::missing_from(&manifests));
             // A dry run does not make the namespaces of what follows.
-            let objects = [NAMESPACE, clusters::NAMESPACE].map(namespace);
+            let objects = [NAMESPACE, clusters::NAMESPACE].into_iter().chain(ORIGINS).map(namespace);
             manifests.extend(objects.map(|object| Manifest { origin: "(trial)".to_owned(), object }));
             load::apply(&control_plane.client().await?, manifests).await?;
             Ok(Self { control_plane, helm })

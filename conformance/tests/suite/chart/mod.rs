@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 
 use anyhow::{Context, ensure};
-use gatehouse_apiservice::registration::{self, user_roles, webhook_account};
+use gatehouse_apiservice::registration::{self, clusters, user_roles, webhook_account};
 use gatehouse_conformance::chart::{self, GOLDENS};
 use gatehouse_conformance::gatehouse;
 use gatehouse_conformance::helm::{self, Helm, Values};
@@ -37,6 +37,7 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
         world.apart("chart::a_package_has_what_its_readme_names", package),
         world.apart("chart::the_notes_tell_what_to_do_next", notes),
         world.apart("chart::rights_are_those_of_the_code_and_nothing_more", rights),
+        world.apart("chart::origins_of_clusters_have_the_rights_of_the_code_in_their_namespaces", origins),
         world.apart("chart::pods_have_flags_that_the_command_knows", flags),
         world.apart("chart::minimal_fits_a_small_node", minimal),
         world.apart("chart::pods_may_be_left_out_of_what_is_observed", without_pods),
@@ -73,7 +74,7 @@ async fn current() -> anyhow::Result<()> {
 }
 
 /// A file of values, the values set in addition, and what the error names.
-const REFUSED: [(&str, &[&str], &str); 31] = [
+const REFUSED: [(&str, &[&str], &str); 33] = [
     ("default", &["apiserver.replicas=0"], "/apiserver/replicas"),
     ("default", &["webhooks.replicas=0"], "/webhooks/replicas"),
     ("default", &["apiserver.replicas=16"], "/apiserver/replicas"),
@@ -108,6 +109,12 @@ const REFUSED: [(&str, &[&str], &str); 31] = [
         "/metrics/serviceMonitor/prometheus/namespace",
     ),
     ("full", &["metrics.prometheusRule.certificateEnds=7d"], "/metrics/prometheusRule/certificateEnds"),
+    ("default", &["clusters.argoCD.namespaces[0]=Argo_CD"], "/clusters/argoCD/namespaces/0"),
+    (
+        "default",
+        &["clusters.clusterProfiles.namespaces[0]=fleet"],
+        "clusters.clusterProfiles.secretsNamespace",
+    ),
     ("default", &["apisever.replicas=3"], "'apisever'"),
 ];
 
@@ -206,6 +213,33 @@ async fn rights() -> anyhow::Result<()> {
             |objects: &[&Value]| -> usize { objects.iter().map(|one| aggregates(one).len()).sum() };
         let rendered: Vec<_> = rendered.iter().map(|one| &one.object).collect();
         ensure!(aggregated(&rendered) == aggregated(&expected.iter().collect::<Vec<_>>()), "{name}: labels");
+    }
+    Ok(())
+}
+
+/// Each origin adds its own rights in the namespaces that are named, and no others.
+async fn origins() -> anyhow::Result<()> {
+    let helm = Helm::find().await?;
+    let said = async |set: &[&str]| {
+        let rendered = helm.objects(&Values::default().and(set.iter().copied())).await?;
+        anyhow::Ok(rendered.iter().filter_map(|one| says(&one.object)).collect::<BTreeMap<_, _>>())
+    };
+    let always = said(&[]).await?;
+    let of_capi = ["a", "b"].map(clusters::cluster_api_rights).concat();
+    let profiles = clusters::profile_rights(&["a".to_owned()], "b");
+    for (set, expected) in [
+        (["clusters.enabled=true"].as_slice(), clusters::rights()),
+        (&["clusters.clusterAPI.namespaces={a,b}"], of_capi),
+        (&["clusters.argoCD.namespaces={a}"], clusters::argocd_rights("a").into()),
+        (
+            &["clusters.clusterProfiles.namespaces={a}", "clusters.clusterProfiles.secretsNamespace=b"],
+            profiles,
+        ),
+    ] {
+        let mut more = said(set).await?;
+        more.retain(|key, _| !always.contains_key(key));
+        let meant: BTreeMap<_, _> = expected.iter().filter_map(says).collect();
+        ensure!(more == meant, "{set:?}: rendered {more:#?}\nmeant {meant:#?}");
     }
     Ok(())
 }
