@@ -2,6 +2,7 @@
 
 mod apiserver;
 mod check;
+mod clusters;
 mod crds;
 mod demo;
 mod flags;
@@ -33,6 +34,7 @@ struct Command {
 enum Subcommands {
     Apiserver(Box<apiserver::Args>),
     Check(check::Args),
+    Clusters(clusters::Args),
     Crds(crds::Args),
     Demo(demo::Args),
     Manifests(manifests::Args),
@@ -51,7 +53,11 @@ fn main() -> ExitCode {
     }
     let quiet = matches!(
         command.subcommand,
-        Subcommands::Demo(_) | Subcommands::Check(_) | Subcommands::Plugin(_) | Subcommands::Test(_)
+        Subcommands::Demo(_)
+            | Subcommands::Check(_)
+            | Subcommands::Clusters(_)
+            | Subcommands::Plugin(_)
+            | Subcommands::Test(_)
     );
     if let Err(error) = command.logging.install(quiet) {
         eprintln!("gatehouse: {error:#}");
@@ -71,6 +77,7 @@ fn main() -> ExitCode {
         match command.subcommand {
             Subcommands::Apiserver(args) => apiserver::run(*args).await.map(|()| ExitCode::SUCCESS),
             Subcommands::Check(args) => Ok(check::run(args).await),
+            Subcommands::Clusters(args) => Ok(clusters::run(args).await),
             Subcommands::Crds(args) => crds::run(&args).map(|()| ExitCode::SUCCESS),
             Subcommands::Demo(args) => demo::run(args).await,
             Subcommands::Manifests(args) => manifests::run(&args).map(|()| ExitCode::SUCCESS),

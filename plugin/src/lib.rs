@@ -25,6 +25,7 @@ mod why;
 
 use std::io::{self, Write};
 
+pub use clusters::{ClusterCondition, ClusterRow, RegistrationsArgs};
 pub use complete::Line;
 pub use connection::{Connection, ConnectionArgs};
 pub use error::{PluginError, exit};
