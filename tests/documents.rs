@@ -120,7 +120,9 @@ fn flags_of_the_command_that_documents_name_exist() {
     let commands =
         ["apiserver", "webhooks", "check", "demo", "manifests", "crds"].map(|command| vec![command]);
     let of_plugin = ["why", "tree", "reconcile", "suspend", "resume", "quota", "clusters"];
-    for command in commands.into_iter().chain(of_plugin.map(|command| vec!["plugin", command])) {
+    let of_clusters = ["add", "list", "remove"].map(|command| vec!["clusters", command]);
+    let of_plugin = of_plugin.map(|command| vec!["plugin", command]);
+    for command in commands.into_iter().chain(of_plugin).chain(of_clusters) {
         let mut gatehouse = Command::new(env!("CARGO_BIN_EXE_gatehouse"));
         let help = gatehouse.args(command).arg("--help").output().unwrap();
         let help = String::from_utf8(help.stdout).unwrap();
@@ -136,6 +138,7 @@ fn flags_of_the_command_that_documents_name_exist() {
                 || line.contains("gatehouse apiserver -")
                 || line.contains("gatehouse webhooks -")
                 || line.contains("kubectl gatehouse ")
+                || line.contains("gatehouse clusters ")
         });
         for line in commands {
             // Behind the `--` of `cargo run` are the command's own.

@@ -14,6 +14,8 @@ mod caller;
 mod chance;
 mod changes;
 mod chart;
+mod cluster_commands;
+mod cluster_origins;
 mod clusters;
 mod control_plane;
 mod controllers;
@@ -155,6 +157,8 @@ fn trials(world: &World) -> Vec<Trial> {
         bad_input::trials,
         changes::trials,
         chart::trials,
+        cluster_commands::trials,
+        cluster_origins::trials,
         clusters::trials,
         control_plane::trials,
         supervision::trials,
