@@ -228,7 +228,10 @@ async fn by_cluster_profile(hub: &Hub) -> anyhow::Result<()> {
     let accounts: Api<ServiceAccount> = Api::namespaced(hub.spoke.client().await?, "default");
     let account = serde_json::from_value(json!({"metadata": {"name": "hub"}}))?;
     accounts.create(&PostParams::default(), &account).await?;
-    let request = TokenRequest { spec: Some(TokenRequestSpec::default()), ..TokenRequest::default() };
+    let request = TokenRequest {
+        spec: Some(TokenRequestSpec { expiration_seconds: Some(2_592_000), ..TokenRequestSpec::default() }),
+        ..TokenRequest::default()
+    };
     let parameters = PostParams::default();
     let answer = accounts.create_token_request("hub", &parameters, &request).await?;
     let token = answer.status.unwrap_or_default().token.context("a token")?;
