@@ -8,6 +8,8 @@ use gatehouse_conformance::control_plane::{self, ControlPlane};
 use gatehouse_conformance::load::{self, Manifest};
 use gatehouse_conformance::progress;
 use http::StatusCode;
+use kube::Api;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind};
 use serde_json::{Value, json};
 
 use super::{ALL, BACK, Hub, PROMPT, SOON};
@@ -16,16 +18,19 @@ use crate::world::settles;
 
 /// As large as an object can be, nearly: etcd takes 1.5 MiB.
 const HUGE: usize = 1 << 20;
+/// The number of changes that are undone, so that later versions are still far below those that were seen.
+const UNDONE: usize = 30;
 /// The longest message of a condition that Kubernetes takes.
 const MESSAGE: usize = 32 << 10;
 
 pub(super) async fn alone() -> anyhow::Result<()> {
     let control_plane = Arc::new(ControlPlane::start(&control_plane::Options::default()).await?);
     let (site, _gatehouse) = Site::new(control_plane).await?;
-    let hub = Hub::start(Arc::new(site)).await?;
+    let mut hub = Hub::start(Arc::new(site)).await?;
     hub.register("eu", &hub.kubeconfig()?).await?;
     hub.sees("the cluster is shown", &hub.admin, SOON, &ALL).await?;
     another_api(&hub).await?;
+    an_older_state(&mut hub).await?;
     huge_objects(&hub).await?;
     a_byte_per_second(&hub).await
 }
@@ -41,6 +46,38 @@ async fn another_api(hub: &Hub) -> anyhow::Result<()> {
     hub.unregister("odd").await
 }
 
+/// The etcd of the remote cluster is restored from a backup: its resourceVersions go back.
+async fn an_older_state(hub: &mut Hub) -> anyhow::Result<()> {
+    let backup = hub.spoke.back_up().await?;
+    for number in 0..UNDONE {
+        let message = format!("change {number}");
+        apply(hub, [kustomization("team-b", "far", Err(&message))]).await?;
+    }
+    apply(hub, [kustomization("team-b", "made", Ok(()))]).await?;
+    let with_made = [ALL[0], ALL[1], "eu.kustomization.made"];
+    hub.sees("what is made is shown", &hub.admin, SOON, &with_made).await?;
+    hub.spoke.restore(&backup).await?;
+    hub.sees("what has never been is gone", &hub.admin, BACK, &ALL).await?;
+    harms_nobody(hub, "older").await?;
+    apply(hub, [kustomization("team-b", "made", Ok(()))]).await?;
+    hub.sees("it is followed from there", &hub.admin, SOON, &with_made).await?;
+    let far = format!("{API}/namespaces/team-b/fluxresources/{}", ALL[1]);
+    let state = hub.admin.get(&far).await?.ok()?["status"]["state"].clone();
+    ensure!(state == "Ready", "the changes were undone, and it is {state}");
+    let kustomizations: Api<DynamicObject> = Api::namespaced_with(
+        hub.spoke.client().await?,
+        "team-b",
+        &ApiResource::from_gvk(&GroupVersionKind::gvk("kustomize.toolkit.fluxcd.io", "v1", "Kustomization")),
+    );
+    kustomizations.delete("made", &DeleteParams::default()).await?;
+    hub.sees("it is deleted", &hub.admin, SOON, &ALL).await
+}
+
+async fn apply(hub: &Hub, objects: impl IntoIterator<Item = Value>) -> anyhow::Result<()> {
+    let manifest = |object| Manifest { origin: "(trial)".to_owned(), object };
+    load::apply(&hub.spoke.client().await?, objects.into_iter().map(manifest).collect()).await
+}
+
 async fn huge_objects(hub: &Hub) -> anyhow::Result<()> {
     let objects = (0..4).map(|number| {
         let message = "x".repeat(MESSAGE);
@@ -48,8 +85,7 @@ async fn huge_objects(hub: &Hub) -> anyhow::Result<()> {
         object["spec"]["patches"] = json!([{"patch": "x".repeat(HUGE)}]);
         object
     });
-    let manifests = objects.map(|object| Manifest { origin: "(trial)".to_owned(), object });
-    load::apply(&hub.spoke.client().await?, manifests.collect()).await?;
+    apply(hub, objects).await?;
     let expected = [
         ALL[0],
         ALL[1],
