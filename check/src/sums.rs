@@ -143,16 +143,7 @@ impl Known {
         if let Some(kind) = Kind::of_kind(group, kind) {
             return GroupResource::new(group, kind.resource());
         }
-        let lower = kind.to_lowercase();
-        let plural = match lower.strip_suffix('y') {
-            _ if lower == "endpoints" => lower,
-            Some(stem) if !stem.ends_with(['a', 'e', 'i', 'o', 'u']) => format!("{stem}ies"),
-            _ if lower.ends_with('s') || lower.ends_with('x') || lower.ends_with("ch") => {
-                format!("{lower}es")
-            }
-            _ => format!("{lower}s"),
-        };
-        GroupResource::new(group, &plural)
+        GroupResource::of_kind(group, kind)
     }
 }
 

@@ -143,6 +143,20 @@ impl GroupResource {
         *self == *CLAIMS
     }
 
+    /// The resource of a kind of `group`, by the usual rule for plurals.
+    pub fn of_kind(group: &str, kind: &str) -> Self {
+        let lower = kind.to_lowercase();
+        let plural = match lower.strip_suffix('y') {
+            _ if lower == "endpoints" => lower,
+            Some(stem) if !stem.ends_with(['a', 'e', 'i', 'o', 'u']) => format!("{stem}ies"),
+            _ if lower.ends_with('s') || lower.ends_with('x') || lower.ends_with("ch") => {
+                format!("{lower}es")
+            }
+            _ => format!("{lower}s"),
+        };
+        Self::new(group, &plural)
+    }
+
     /// The resource `resource` of `group`, which is empty for the core group.
     pub fn new(group: &str, resource: &str) -> Self {
         Self { resource: resource.into(), group: group.into() }
@@ -217,6 +231,19 @@ mod tests {
             assert_eq!(key.parse::<Dimension>(), Err(DimensionError::Capacity), "{key}");
         }
         assert!(format!("capacity/{}", "a".repeat(64)).parse::<Dimension>().is_err());
+    }
+
+    #[test]
+    fn kinds_have_their_usual_plurals() {
+        for (group, kind, plural) in [
+            ("agones.dev", "Fleet", "fleets.agones.dev"),
+            ("source.toolkit.fluxcd.io", "HelmRepository", "helmrepositories.source.toolkit.fluxcd.io"),
+            ("gateway.networking.k8s.io", "Gateway", "gateways.gateway.networking.k8s.io"),
+            ("networking.k8s.io", "Ingress", "ingresses.networking.k8s.io"),
+            ("", "Endpoints", "endpoints"),
+        ] {
+            assert_eq!(GroupResource::of_kind(group, kind).to_string(), plural);
+        }
     }
 
     #[test]
