@@ -1,4 +1,5 @@
-//! The subresources: those by which Gatehouse acts on Flux objects, where actions are enabled, and one that is read.
+//! The subresources: those by which Gatehouse acts on Flux objects, where actions are enabled, and those that change
+//! nothing.
 //!
 //! Like Eviction and TokenRequest of Kubernetes, a body is the request and comes back with a status.
 
@@ -7,7 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Resource, Time, View,
-    view::{FluxResourceStatus, FluxResourceTreeStatus, FluxSummaryStatus},
+    view::{
+        AppliedTenantQuotaStatus, FluxResourceStatus, FluxResourceTreeStatus, FluxSummaryStatus,
+        QuotaFitStatus, TenantUsageStatus,
+    },
 };
 
 /// A subresource of a view.
@@ -35,8 +39,10 @@ pub struct ActionKind {
     pub kind: &'static str,
     /// What `kubectl explain` would say about it.
     pub description: &'static str,
-    /// The schema of `spec`; `None` for what is only read.
+    /// The schema of `spec`; `None` for what has none.
     pub spec_schema: Option<fn(&mut SchemaGenerator) -> Schema>,
+    /// Whether a body is an object of any kind, or a List of such, instead of this kind.
+    pub takes_any_object: bool,
     /// The schema of `status`.
     pub status_schema: fn(&mut SchemaGenerator) -> Schema,
 }
@@ -46,6 +52,7 @@ pub const RECONCILE_REQUEST: ActionKind = ActionKind {
     kind: "ReconcileRequest",
     description: "ReconcileRequest asks the controllers of Flux to reconcile one object, or those of a namespace.",
     spec_schema: Some(SchemaGenerator::subschema_for::<ReconcileRequestSpec>),
+    takes_any_object: false,
     status_schema: SchemaGenerator::subschema_for::<ReconcileRequestStatus>,
 };
 
@@ -55,6 +62,7 @@ pub const SUSPENSION: ActionKind = ActionKind {
     description: "Suspension shows whether an object is suspended, why, since when and until when. To change it \
                   suspends or resumes the object.",
     spec_schema: Some(SchemaGenerator::subschema_for::<SuspensionSpec>),
+    takes_any_object: false,
     status_schema: SchemaGenerator::subschema_for::<SuspensionStatus>,
 };
 
@@ -63,18 +71,28 @@ pub const FLUX_RESOURCE_TREE: ActionKind = ActionKind {
     kind: "FluxResourceTree",
     description: "FluxResourceTree is a Flux object with what it applied, and what that applied, each with its state.",
     spec_schema: None,
+    takes_any_object: false,
     status_schema: SchemaGenerator::subschema_for::<FluxResourceTreeStatus>,
+};
+
+/// The kind of `fit`.
+pub const QUOTA_FIT: ActionKind = ActionKind {
+    kind: "QuotaFit",
+    description: "QuotaFit says whether objects would fit into a quota, limit by limit. Nothing is created or reserved.",
+    spec_schema: None,
+    takes_any_object: true,
+    status_schema: SchemaGenerator::subschema_for::<QuotaFitStatus>,
 };
 
 /// The kinds of subresources, with those of actions or without.
 pub fn kinds(acts: bool) -> impl Iterator<Item = &'static ActionKind> {
     static ACTING: [&ActionKind; 2] = [&RECONCILE_REQUEST, &SUSPENSION];
-    std::iter::once(&FLUX_RESOURCE_TREE).chain(ACTING.into_iter().filter(move |_| acts))
+    [&FLUX_RESOURCE_TREE, &QUOTA_FIT].into_iter().chain(ACTING.into_iter().filter(move |_| acts))
 }
 
 /// The subresources that are served, with actions or without.
 pub fn subresources(acts: bool) -> impl Iterator<Item = &'static Subresource> {
-    std::iter::once(&TREE).chain(SUBRESOURCES.iter().filter(move |_| acts))
+    std::iter::once(&TREE).chain(&FITS).chain(SUBRESOURCES.iter().filter(move |_| acts))
 }
 
 const FLUX_RESOURCES: &Resource = &<FluxResourceStatus as View>::RESOURCE;
@@ -89,6 +107,26 @@ pub static TREE: Subresource = Subresource {
     verbs: &["get"],
     description: "the Flux object with what it applied",
 };
+
+/// The subresources that say whether objects would fit into a quota. They are created only because they take a body.
+pub static FITS: [Subresource; 2] = [
+    Subresource {
+        resource: &<AppliedTenantQuotaStatus as View>::RESOURCE,
+        name: "fit",
+        kind: &QUOTA_FIT,
+        shown_as: QUOTA_FIT.kind,
+        verbs: &["create"],
+        description: "whether objects of the namespace would fit into the quota",
+    },
+    Subresource {
+        resource: &<TenantUsageStatus as View>::RESOURCE,
+        name: "fit",
+        kind: &QUOTA_FIT,
+        shown_as: QUOTA_FIT.kind,
+        verbs: &["create"],
+        description: "whether objects of the tenant would fit into the quota",
+    },
+];
 
 /// Every subresource that acts.
 pub static SUBRESOURCES: [Subresource; 5] = [
@@ -256,7 +294,6 @@ mod tests {
             for verb in subresource.verbs {
                 assert!(["create", "get", "patch", "update"].contains(verb), "{} {verb}", subresource.name);
             }
-            assert!(subresource.resource.namespaced);
         }
     }
 }

@@ -38,7 +38,12 @@ fn legacy_documents_decode_as_what_they_are() {
     let (own, below): (Vec<_>, Vec<_>) = resources.resources.iter().partition(|one| !one.name.contains('/'));
     assert_eq!(own.len(), RESOURCES.len());
     let below: Vec<_> = below.into_iter().map(|one| (&*one.name, &*one.kind, one.verbs.join(","))).collect();
-    assert_eq!(below, [("fluxresources/tree", "FluxResourceTree", "get".to_owned())], "without actions");
+    let expected = [
+        ("fluxresources/tree", "FluxResourceTree", "get".to_owned()),
+        ("appliedtenantquotas/fit", "QuotaFit", "create".to_owned()),
+        ("tenantusages/fit", "QuotaFit", "create".to_owned()),
+    ];
+    assert_eq!(below, expected, "without actions");
     let version: Info = read(ask("/version", ""));
     assert!(version.git_version.starts_with('v'));
 }
@@ -115,13 +120,15 @@ fn subresources_that_act_are_told_of_only_where_actions_are_enabled() {
         assert_eq!(nested.count(), subresources.len());
         let expected = [
             "fluxresources/tree",
+            "appliedtenantquotas/fit",
+            "tenantusages/fit",
             "fluxresources/reconcile",
             "fluxresources/resume",
             "fluxresources/suspend",
             "fluxresources/suspension",
             "fluxsummaries/reconcile",
         ];
-        assert_eq!(subresources, if acts { expected.as_slice() } else { &expected[..1] });
+        assert_eq!(subresources, if acts { expected.as_slice() } else { &expected[..3] });
     }
 }
 

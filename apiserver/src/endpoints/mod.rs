@@ -141,8 +141,7 @@ impl Endpoints {
 
     async fn answer(&self, request: Authorized) -> Result<Response<Body>, ApiError> {
         if let RequestInfo::Resource(resource) = &request.info
-            && resource.subresource.as_deref() == Some(fit::SUBRESOURCE)
-            && fit::is_of(&resource.resource)
+            && fit::is_asked(&resource.resource, resource.subresource.as_deref())
         {
             let of = ResourceRequest { verb: Verb::Get, subresource: None, ..resource.clone() };
             let visible = self.visible(&request.authorizer, &request.user).await?;
@@ -227,7 +226,7 @@ impl Endpoints {
         }
         let ResourceEndpoint { cache, .. } = self.synced_resource(of, &Method::GET)?;
         ensure_shown(cache, &row_key(of), visible)?;
-        fit::answer(cache, &row_key(of), &parts.headers, body).await
+        fit::answer(cache, &row_key(of), (query(&parts), &parts.headers), body).await
     }
 
     /// Answers a get or list.

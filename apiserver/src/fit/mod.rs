@@ -3,12 +3,15 @@
 //! **Invariant:** nothing is written and nothing is reserved; what is answered may be outdated when it arrives. The
 //! usage of objects is computed by the code of admission.
 
+mod objects;
 mod verdict;
 
 use std::iter::once;
 
-use gatehouse_apiservice::view::{API_VERSION, AppliedTenantQuotaStatus, GROUP, TenantUsageStatus};
-use gatehouse_apiservice::{Resource, View};
+use gatehouse_apiservice::{
+    action::{FITS, QUOTA_FIT},
+    view::{API_VERSION, GROUP},
+};
 use gatehouse_serving::{
     ApiError, Body,
     body::RequestBody,
@@ -18,33 +21,31 @@ use gatehouse_serving::{
 use http::{HeaderMap, Response, StatusCode, header};
 use serde_json::{Value, json};
 
+use self::objects::Objects;
 use crate::{
     endpoints::compress,
+    options::GetOptions,
     watchcache::{RowKey, WatchCache, object_head},
 };
-
-/// The name of the subresource.
-pub(crate) const SUBRESOURCE: &str = "fit";
-/// The resources that have it.
-const OF: [&Resource; 2] = [&AppliedTenantQuotaStatus::RESOURCE, &TenantUsageStatus::RESOURCE];
 
 /// The most bytes of a body.
 const LONGEST_BODY: usize = 512 << 10;
 const JSON: &str = "application/json";
 
-/// Whether objects of a resource can be asked.
-pub(crate) fn is_of(plural: &str) -> bool {
-    OF.iter().any(|resource| resource.plural == plural)
+/// Whether a resource has this subresource, and it is one of these.
+pub(crate) fn is_asked(plural: &str, subresource: Option<&str>) -> bool {
+    FITS.iter().any(|fit| fit.resource.plural == plural && subresource == Some(fit.name))
 }
 
 /// Answers whether the objects of a body fit into the quota of a row.
 pub(crate) async fn answer(
     cache: &WatchCache,
     key: &RowKey,
-    headers: &HeaderMap,
+    (query, headers): (&str, &HeaderMap),
     body: RequestBody,
 ) -> Result<Response<Body>, ApiError> {
     let (_, form) = negotiate::resource(headers, Shape::Object)?;
+    let form = form.prettified(GetOptions::parse(query)?.pretty);
     let sent = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     // `kubectl create --raw` says nothing of its body.
     if !["", JSON].contains(&sent.split(';').next().unwrap_or_default().trim()) {
@@ -61,13 +62,13 @@ pub(crate) async fn answer(
     };
     let objects: Value = serde_json::from_slice(&bytes)
         .map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))?;
-    let fit = verdict::judge(&status, &key.namespace, objects)?;
+    let fit = verdict::judge(&status, &Objects::read(&key.namespace, objects)?)?;
     let mut metadata = json!({"name": &*key.name});
     if !key.namespace.is_empty() {
         metadata["namespace"] = (*key.namespace).into();
     }
     let document =
-        json!({"apiVersion": API_VERSION, "kind": "QuotaFit", "metadata": metadata, "status": fit});
+        json!({"apiVersion": API_VERSION, "kind": QUOTA_FIT.kind, "metadata": metadata, "status": fit});
     let document = form.document(document.to_string().into_bytes())?;
     let mut response = compress::respond(form, headers, once(document.into()));
     *response.status_mut() = StatusCode::CREATED;

@@ -1,15 +1,18 @@
 //! The verdict on objects: what they would use of each limit of a quota, and whether that is left.
 //!
-//! Each object counts as one that is created, beside those that exist.
+//! Each object counts as one that is created, beside those that exist. As at admission, an autoscaler is judged by how
+//! far it may scale its fleet, and charged nothing; here beside all the other objects, in whichever order they come.
 
-use gatehouse_apiservice::quantity::Quantity;
-use gatehouse_quota::{Amounts, Dimension, GroupResource, NoTemplates, usage};
+use gatehouse_apiservice::{
+    quantity::Quantity,
+    view::{FitLimit, QuotaFitStatus},
+};
+use gatehouse_quota::{Amounts, Ceiling, Dimension, GroupResource, UsageError, usage};
 use gatehouse_serving::ApiError;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Deserialize;
 
-/// The most objects of a request.
-const MOST_OBJECTS: usize = 1000;
+use super::objects::{Asked, Objects, wrong};
+
 /// The most objects that the answer names.
 const MOST_NAMED: usize = 10;
 
@@ -28,37 +31,6 @@ struct Limit {
     reserved: Option<String>,
 }
 
-/// Whether objects fit.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Fit {
-    /// Whether all of them fit together. False if that is unknown.
-    fits: bool,
-    /// What happens to a request that would exceed a limit.
-    enforcement: String,
-    /// How many objects were asked about.
-    objects: usize,
-    limits: Vec<FitLimit>,
-    /// What objects must specify, and do not.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    must_specify: Vec<String>,
-}
-
-/// What the objects would use of a limit.
-#[derive(Debug, Serialize)]
-struct FitLimit {
-    name: String,
-    hard: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    used: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reserved: Option<String>,
-    requested: String,
-    /// Whether that is left; absent if it is unknown.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fits: Option<bool>,
-}
-
 /// The quota of a row, given as its object.
 pub(super) fn quota(row: &[u8]) -> Result<Quota, ApiError> {
     #[derive(Deserialize)]
@@ -69,57 +41,73 @@ pub(super) fn quota(row: &[u8]) -> Result<Quota, ApiError> {
     Ok(row.status)
 }
 
-/// Judges a List of objects, or one object. `namespace` is that of the row: objects are in it, or name none; empty if
-/// the row is of no namespace, and then each object names its own.
-pub(super) fn judge(quota: &Quota, namespace: &str, objects: Value) -> Result<Fit, ApiError> {
-    let objects = match objects {
-        Value::Object(mut list) if list.get("items").is_some_and(Value::is_array) => {
-            list.remove("items").and_then(|items| items.as_array().cloned()).unwrap_or_default()
-        }
-        object @ Value::Object(_) => vec![object],
-        _ => return Err(ApiError::bad_request("the body must be a List, or an object")),
-    };
-    if objects.len() > MOST_OBJECTS {
-        let many = format!("items: Too many: {}: must have at most {MOST_OBJECTS} items", objects.len());
-        return Err(ApiError::unprocessable(many));
-    }
+/// Judges objects.
+pub(super) fn judge(quota: &Quota, objects: &Objects) -> Result<QuotaFitStatus, ApiError> {
     let limited: Vec<Option<Dimension>> = quota.limits.iter().map(|limit| limit.name.parse().ok()).collect();
-    let (mut requested, mut must_specify) = (Amounts::default(), Vec::new());
-    for (index, object) in objects.iter().enumerate() {
-        let at = |why: &str| ApiError::unprocessable(format!("items[{index}].{why}"));
-        let resource = resource(object).map_err(at)?;
-        in_namespace(object, namespace).map_err(|why| at(&why))?;
-        let usage = usage(&resource, object, &NoTemplates).map_err(|error| at(&error.to_string()))?;
-        requested = requested.checked_add(&usage.amounts).ok_or_else(|| at("spec: out of range"))?;
+    let (mut requested, mut growth, mut must_specify) = (Amounts::default(), Amounts::default(), Vec::new());
+    for (index, asked) in objects.all.iter().enumerate() {
+        let at = |error: &UsageError| wrong(index, &error.to_string());
+        let usage = usage(&asked.resource, &asked.value, objects).map_err(|error| at(&error))?;
+        let sum = requested.checked_add(&usage.amounts);
+        requested = sum.ok_or_else(|| wrong(index, "spec: out of range"))?;
         let unstated = usage.unstated.iter().filter(|(one, _)| limited.contains(&Some((*one).clone())));
         for (dimension, who) in unstated {
-            let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-            must_specify.push(format!("{resource} {name:?}: {dimension} for: {}", who.join(",")));
+            must_specify.push(format!("{}: {dimension} for: {}", named(asked), who.join(",")));
+        }
+        let Some(ceiling) = usage.ceiling.filter(|ceiling| is_judged(ceiling, &limited)) else { continue };
+        match objects.fleet(&asked.namespace, &ceiling.fleet) {
+            Some(fleet) => growth = growth.max(&grows(&ceiling, fleet, objects).map_err(|error| at(&error))?),
+            None => must_specify.push(format!("{}: its Fleet {:?} in the list", named(asked), ceiling.fleet)),
         }
     }
+    let limits = quota.limits.iter().zip(&limited);
     let limits: Vec<_> =
-        quota.limits.iter().zip(&limited).map(|(limit, of)| limit.fit(of.as_ref(), &requested)).collect();
+        limits.map(|(limit, dimension)| limit.fit(dimension.as_ref(), &requested, &growth)).collect();
     let fits = must_specify.is_empty() && limits.iter().all(|limit| limit.fits == Some(true));
     must_specify.truncate(MOST_NAMED);
-    Ok(Fit { fits, enforcement: quota.enforcement.clone(), objects: objects.len(), limits, must_specify })
+    let (enforcement, objects) = (quota.enforcement.clone(), objects.all.len());
+    Ok(QuotaFitStatus { fits, enforcement, objects, limits, must_specify })
+}
+
+fn named(asked: &Asked) -> String {
+    format!("{} {:?}", asked.resource, asked.name)
+}
+
+/// Whether an autoscaler may reach a limit of game servers.
+fn is_judged(ceiling: &Ceiling, limited: &[Option<Dimension>]) -> bool {
+    ceiling.is_bounded() && limited.iter().flatten().any(|dimension| dimension.counted().is_none())
+}
+
+/// What a fleet uses at an autoscaler's ceiling, beyond what it uses as it is.
+fn grows(ceiling: &Ceiling, fleet: &serde_json::Value, objects: &Objects) -> Result<Amounts, UsageError> {
+    let Some(most) = ceiling.amounts(Some(fleet))? else { return Ok(Amounts::default()) };
+    let now = usage(&GroupResource::new("agones.dev", "fleets"), fleet, objects)?.beside_count();
+    Ok(most.saturating_sub(&now).max(&Amounts::default()))
 }
 
 impl Limit {
-    fn fit(&self, dimension: Option<&Dimension>, requested: &Amounts) -> FitLimit {
+    fn fit(&self, dimension: Option<&Dimension>, requested: &Amounts, growth: &Amounts) -> FitLimit {
         let amount = dimension.map(|dimension| requested.get(dimension));
-        let fits = match amount {
+        let more = dimension.map(|dimension| growth.get(dimension)).filter(|more| !more.is_zero());
+        let most = match (amount, more) {
+            (Some(amount), Some(more)) => Some(amount.checked_add(more)),
+            (amount, _) => amount.map(Some),
+        };
+        let fits = match most {
             // What asks for nothing more is admitted over the limit, too.
-            Some(amount) if amount.is_zero() => Some(true),
-            Some(amount) => self.has_room(amount),
+            Some(Some(amount)) if amount.is_zero() => Some(true),
+            Some(Some(amount)) => self.has_room(amount),
+            Some(None) => Some(false),
             None => None,
         };
-        let requested = dimension.zip(amount).map(|(dimension, amount)| dimension.text(amount));
+        let text = |amount: Option<Quantity>| dimension.zip(amount).map(|(of, amount)| of.text(amount));
         FitLimit {
             name: self.name.clone(),
             hard: self.hard.clone(),
             used: self.used.clone(),
             reserved: self.reserved.clone(),
-            requested: requested.unwrap_or_default(),
+            requested: text(amount).unwrap_or_default(),
+            ceiling: more.and_then(|_| text(most.flatten())),
             fits,
         }
     }
@@ -133,34 +121,9 @@ impl Limit {
     }
 }
 
-/// The resource of an object, by the usual rule for plurals.
-fn resource(object: &Value) -> Result<GroupResource, &'static str> {
-    let text = |field: &str| object.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let api_version = text("apiVersion").ok_or("apiVersion: Required value")?;
-    let kind = text("kind").ok_or("kind: Required value")?.to_lowercase();
-    let group = api_version.split_once('/').map_or("", |(group, _)| group);
-    let plural = match kind.strip_suffix('y') {
-        Some(stem) => format!("{stem}ies"),
-        None if kind.ends_with('s') => format!("{kind}es"),
-        None => format!("{kind}s"),
-    };
-    Ok(GroupResource::new(group, &plural))
-}
-
-fn in_namespace(object: &Value, namespace: &str) -> Result<(), String> {
-    let own = object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default();
-    match (own, namespace) {
-        ("", "") => Err("metadata.namespace: Required value".to_owned()),
-        (own, namespace) if own.is_empty() || namespace.is_empty() || own == namespace => Ok(()),
-        (own, namespace) => {
-            Err(format!("metadata.namespace: Invalid value: {own:?}: must be {namespace:?} or left out"))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -183,8 +146,8 @@ mod tests {
     }
 
     fn judged(namespace: &str, objects: Value) -> Result<Value, String> {
-        let fit =
-            judge(&arena(), namespace, objects).map_err(|error| error.status()["message"].to_string())?;
+        let judged = Objects::read(namespace, objects).and_then(|objects| judge(&arena(), &objects));
+        let fit = judged.map_err(|error| error.status()["message"].to_string())?;
         Ok(serde_json::to_value(fit).unwrap())
     }
 
@@ -217,6 +180,79 @@ mod tests {
         let fit = judged("eu", fleet(1, &json!({}))).unwrap();
         assert_eq!(fit["mustSpecify"], json!([r#"fleets.agones.dev "lobby": requests.memory for: game"#]));
         assert_eq!(fit["fits"], false);
+    }
+
+    fn autoscaler(fleet: &str, buffer: &Value) -> Value {
+        json!({
+            "apiVersion": "autoscaling.agones.dev/v1", "kind": "FleetAutoscaler", "metadata": {"name": "scaler"},
+            "spec": {"fleetName": fleet, "policy": {"type": "Buffer", "buffer": buffer}},
+        })
+    }
+
+    fn list(items: &[Value]) -> Value {
+        json!({"apiVersion": "v1", "kind": "List", "items": items})
+    }
+
+    #[test]
+    fn an_autoscaler_counts_as_far_as_it_may_scale() {
+        let (small, buffer) =
+            (fleet(1, &json!({"memory": "512Mi"})), |most: i64| json!({"maxReplicas": most}));
+        let fit = judged("eu", list(&[autoscaler("lobby", &buffer(5)), small.clone()])).unwrap();
+        assert_eq!((&fit["fits"], &fit["limits"][0]["requested"]), (&json!(true), &json!("1")));
+        assert_eq!(
+            (&fit["limits"][0]["ceiling"], &fit["limits"][1]["ceiling"]),
+            (&json!("5"), &json!("2560Mi"))
+        );
+        let fit = judged("eu", list(&[small.clone(), autoscaler("lobby", &buffer(6))])).unwrap();
+        assert_eq!((&fit["fits"], &fit["limits"][0]["fits"]), (&json!(false), &json!(false)));
+        assert_eq!(fit["limits"][1]["fits"], true);
+        let two = [small.clone(), autoscaler("lobby", &buffer(5)), autoscaler("lobby", &buffer(5))];
+        assert_eq!(judged("eu", list(&two)).unwrap()["fits"], true, "each by itself, as at admission");
+        let low = judged("eu", list(&[small.clone(), autoscaler("lobby", &buffer(1))])).unwrap();
+        assert_eq!(
+            (low["limits"][0].get("ceiling"), &low["fits"]),
+            (None, &json!(true)),
+            "no higher than the fleet"
+        );
+        let webhook = autoscaler("lobby", &json!(null));
+        assert_eq!(judged("eu", webhook).unwrap()["fits"], true, "it states no maximum");
+    }
+
+    #[test]
+    fn the_fleet_of_an_autoscaler_must_be_in_the_list() {
+        let fit = judged("eu", autoscaler("other", &json!({"maxReplicas": 1}))).unwrap();
+        let expected =
+            json!([r#"fleetautoscalers.autoscaling.agones.dev "scaler": its Fleet "other" in the list"#]);
+        assert_eq!((&fit["mustSpecify"], &fit["fits"]), (&expected, &json!(false)));
+        let wrong = autoscaler("other", &json!({"maxReplicas": "many"}));
+        let message = judged("eu", wrong).unwrap_err();
+        assert!(message.contains("items[0].spec.policy.buffer.maxReplicas: Invalid value"), "{message}");
+    }
+
+    #[test]
+    fn a_server_of_pteronimbus_is_as_large_as_its_template_in_the_list() {
+        let server = json!({
+            "apiVersion": "pteronimbus.io/v1", "kind": "GameServer", "metadata": {"name": "one"},
+            "spec": {"templateRef": {"name": "large"}},
+        });
+        let template = |namespace: &str| {
+            json!({
+                "apiVersion": "pteronimbus.io/v1", "kind": "GameTemplate",
+                "metadata": {"name": "large", "namespace": namespace},
+                "spec": {"resources": {"cpu": "2", "memory": "1Gi"}},
+            })
+        };
+        let fit = judged("eu", list(&[server.clone(), template("eu")])).unwrap();
+        assert_eq!((&fit["fits"], &fit["limits"][1]["requested"]), (&json!(true), &json!("1Gi")));
+        let message = judged("eu", server.clone()).unwrap_err();
+        assert!(
+            message.contains(r#"items[0].spec.templateRef: Not found: GameTemplate \"eu/large\""#),
+            "{message}"
+        );
+        let mut at_home = server;
+        at_home["metadata"]["namespace"] = json!("us");
+        let message = judged("", list(&[at_home, template("eu")])).unwrap_err();
+        assert!(message.contains("us/large"), "{message}");
     }
 
     #[test]

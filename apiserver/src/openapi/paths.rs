@@ -30,6 +30,8 @@ pub(super) struct Operation {
     pub(super) query_parameters: &'static [Parameter],
     /// The name of the response's schema.
     pub(super) answer: String,
+    /// The name of the schema of its body, if it has one.
+    pub(super) body: Option<String>,
     pub(super) content_types: &'static [&'static str],
 }
 
@@ -42,15 +44,6 @@ impl Operation {
     /// What that status means.
     pub(super) fn outcome(&self) -> &'static str {
         if self.method == "post" { "Created" } else { "OK" }
-    }
-
-    /// The name of the schema of its body, if it has one.
-    pub(super) fn body(&self) -> Option<String> {
-        match self.method {
-            "get" => None,
-            "patch" => Some(schemas::meta_name_of("Patch")),
-            _ => Some(self.answer.clone()),
-        }
     }
 
     /// The media types of its body.
@@ -121,6 +114,7 @@ fn resources() -> Operation {
         path_parameters: Vec::new(),
         query_parameters: &[],
         answer: schemas::meta_name_of("APIResourceList"),
+        body: None,
         content_types: &["application/json"],
     }
 }
@@ -141,19 +135,16 @@ fn list(resource: &Resource, in_namespace: bool) -> Operation {
         path_parameters: in_namespace.then_some(parameters::NAMESPACE).into_iter().collect(),
         query_parameters: &parameters::LIST,
         answer: schemas::name_of(&schemas::list_kind(resource)),
+        body: None,
         content_types: &["application/json", "application/json;stream=watch"],
     }
 }
 
 fn get(resource: &Resource) -> Operation {
-    let Resource { plural, kind, .. } = resource;
-    let (collection, scope, path_parameters) = if resource.namespaced {
-        (namespaced(plural), "Namespaced", vec![parameters::NAME, parameters::NAMESPACE])
-    } else {
-        (format!("/apis/{API_VERSION}/{plural}"), "", vec![parameters::NAME])
-    };
+    let kind = resource.kind;
+    let (path, scope, path_parameters) = object(resource);
     Operation {
-        path: format!("{collection}/{{name}}"),
+        path,
         method: "get",
         id: format!("read{ID}{scope}{kind}"),
         description: format!("read the specified {kind}"),
@@ -161,6 +152,7 @@ fn get(resource: &Resource) -> Operation {
         path_parameters,
         query_parameters: &parameters::GET,
         answer: schemas::name_of(kind),
+        body: None,
         content_types: &["application/json"],
     }
 }
@@ -169,24 +161,48 @@ fn subresource(subresource: &Subresource) -> impl Iterator<Item = Operation> {
     let Subresource { resource, name, kind, shown_as, description, .. } = subresource;
     let title = format!("{}{}", name[..1].to_uppercase(), &name[1..]);
     subresource.verbs.iter().map(move |verb| {
-        let (method, action, word, query_parameters): (_, _, _, &'static [Parameter]) = match *verb {
-            "create" => ("post", "post", "create", &parameters::WRITE),
-            "update" => ("put", "put", "replace", &parameters::WRITE),
-            "patch" => ("patch", "patch", "patch", &parameters::WRITE),
-            _ => ("get", "get", "read", &parameters::PRETTY_ALONE),
+        let (method, action, word) = match *verb {
+            "create" => ("post", "post", "create"),
+            "update" => ("put", "put", "replace"),
+            "patch" => ("patch", "patch", "patch"),
+            _ => ("get", "get", "read"),
         };
+        let answer = schemas::name_of(kind.kind);
+        let body = match method {
+            "get" => None,
+            "patch" => Some(schemas::meta_name_of("Patch")),
+            _ if kind.takes_any_object => Some(schemas::ANY_OBJECT.to_owned()),
+            _ => Some(answer.clone()),
+        };
+        let writes = body.is_some() && !kind.takes_any_object;
+        let (path, scope, path_parameters) = object(resource);
         Operation {
-            path: format!("{}/{{name}}/{name}", namespaced(resource.plural)),
+            path: format!("{path}/{name}"),
             method,
-            id: format!("{word}{ID}Namespaced{}{title}", resource.kind),
+            id: format!("{word}{ID}{scope}{}{title}", resource.kind),
             description: format!("{word}: {description}"),
             action: Some((action, shown_as)),
-            path_parameters: vec![parameters::NAME, parameters::NAMESPACE],
-            query_parameters,
-            answer: schemas::name_of(kind.kind),
+            path_parameters,
+            query_parameters: if writes { &parameters::WRITE } else { &parameters::PRETTY_ALONE },
+            answer,
+            body,
             content_types: &["application/json"],
         }
     })
+}
+
+/// The path of an object, what operation ids say of its scope, and the parameters in the path.
+fn object(resource: &Resource) -> (String, &'static str, Vec<Parameter>) {
+    let plural = resource.plural;
+    if resource.namespaced {
+        (
+            format!("{}/{{name}}", namespaced(plural)),
+            "Namespaced",
+            vec![parameters::NAME, parameters::NAMESPACE],
+        )
+    } else {
+        (format!("/apis/{API_VERSION}/{plural}/{{name}}"), "", vec![parameters::NAME])
+    }
 }
 
 fn namespaced(plural: &str) -> String {

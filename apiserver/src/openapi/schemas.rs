@@ -23,6 +23,8 @@ const PACKAGE: &str = "dev.gatehouse.view.v1alpha1";
 /// The place of schemas in an OpenAPI 3 document.
 pub(super) const COMPONENTS: &str = "#/components/schemas/";
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
+/// The schema name of an object of any kind, as Kubernetes has it.
+pub(super) const ANY_OBJECT: &str = "io.k8s.apimachinery.pkg.runtime.RawExtension";
 
 /// All schemas by name, sorted.
 pub(super) fn all(acts: bool) -> Map<String, Value> {
@@ -46,6 +48,7 @@ pub(super) fn all(acts: bool) -> Map<String, Value> {
         let metadata = reference(generator.subschema_for::<ObjectMeta>().as_value());
         schemas.insert(name_of(kind.kind), action(kind, &metadata, spec.as_ref(), &status));
     }
+    schemas.insert(ANY_OBJECT.to_owned(), any_object());
     if acts {
         schemas.insert(meta_name_of("Patch"), patch());
     }
@@ -102,14 +105,17 @@ fn object(resource: &Resource, metadata: &Value, status: &Value) -> Value {
 }
 
 fn action(action: &ActionKind, metadata: &Value, spec: Option<&Value>, status: &Value) -> Value {
+    let mut of_row = "Name and namespace of the row.".to_owned();
+    if spec.is_some() {
+        of_row += " In a request, uid and resourceVersion are preconditions on the Flux object.";
+    }
     let mut schema = json!({
         "description": action.description,
         "type": "object",
         "properties": {
             "apiVersion": api_version(),
             "kind": kind(action.kind),
-            "metadata": described(metadata, "Name and namespace of the row. In a request, uid and resourceVersion are \
-                preconditions on the Flux object."),
+            "metadata": described(metadata, &of_row),
             "status": described(status, "What was done, or found. Ignored in a request."),
         },
         "x-kubernetes-group-version-kind": [group_version_kind(action.kind)],
@@ -147,6 +153,10 @@ fn admit_suspensions(schemas: &mut Map<String, Value>) {
 
 fn patch() -> Value {
     json!({ "description": "Patch is the body of a PATCH request, by its media type.", "type": "object" })
+}
+
+fn any_object() -> Value {
+    json!({ "description": "An object of any kind, or a List of such objects.", "type": "object" })
 }
 
 fn list(resource: &Resource, metadata: &Value) -> Value {

@@ -51,7 +51,7 @@ fn item(operation: &Operation) -> Value {
         "operationId": operation.id,
         "tags": [TAG],
         "schemes": ["https"],
-        "consumes": operation.body().map_or(["*/*"].as_slice(), |_| operation.body_types()),
+        "consumes": operation.body.as_ref().map_or(["*/*"].as_slice(), |_| operation.body_types()),
         "produces": operation.content_types,
         "responses": {
             (operation.code()): { "description": operation.outcome(), "schema": schema },
@@ -59,7 +59,7 @@ fn item(operation: &Operation) -> Value {
         },
     });
     let mut item = operation.item(described, parameter);
-    if let Some(body) = operation.body()
+    if let Some(body) = &operation.body
         && let Some(described) = item.get_mut(operation.method)
     {
         let schema = json!({ "$ref": format!("{DEFINITIONS}{body}") });

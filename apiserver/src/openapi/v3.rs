@@ -36,7 +36,7 @@ fn item(operation: &Operation) -> Value {
             "401": { "description": "Unauthorized" },
         },
     });
-    if let Some(body) = operation.body() {
+    if let Some(body) = &operation.body {
         let schema = json!({ "schema": { "$ref": format!("{COMPONENTS}{body}") } });
         let types = operation.body_types().iter();
         let content: Map<_, _> = types.map(|kind| ((*kind).to_owned(), schema.clone())).collect();

@@ -16,6 +16,7 @@ mod game_server_summary;
 mod limits;
 mod my_namespace;
 mod problem;
+mod quota_fit;
 mod tenant_usage;
 
 pub use applied_tenant_quota::{AppliedLimit, AppliedTenantQuotaStatus};
@@ -36,6 +37,7 @@ pub use game_server_summary::{EngineNumbers, GameServerNumbers, GameServerSummar
 pub use limits::{Denial, LimitUsage};
 pub use my_namespace::{MyGames, MyNamespaceStatus, MyQuota};
 pub use problem::{ProblemCause, ProblemStatus, ProblemsStatus};
+pub use quota_fit::{FitLimit, QuotaFitStatus};
 pub use tenant_usage::TenantUsageStatus;
 
 use crate::{Resource, View};
