@@ -100,7 +100,7 @@ async fn idle(server: Server<'_>, time: Duration) -> anyhow::Result<f64> {
 }
 
 impl Cost {
-    fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let (cpu, wall, size) = (precise(self.cpu), seconds(self.wall), bytes(self.size));
         let throughput = if self.cpu > 0.0 && self.size > WORTH_A_THROUGHPUT {
             format!(", {:.0} MB/s", self.size / self.cpu / 1e6)

@@ -12,6 +12,7 @@ mod cpu;
 mod fill;
 mod latency;
 mod lists;
+mod my_namespaces;
 mod objects;
 mod raw;
 mod report;
@@ -60,6 +61,12 @@ pub(crate) struct Arguments {
     /// Measure a part, and nothing else
     #[arg(long, value_name = "PART", value_enum)]
     only: Option<Part>,
+    /// Number of users who ask for mynamespaces
+    #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = positive)]
+    callers: usize,
+    /// RoleBindings of each of them
+    #[arg(long, value_name = "NUMBER", default_value_t = 20, value_parser = positive)]
+    bindings: usize,
     /// Number of watchers
     #[arg(long, value_name = "NUMBER", default_value_t = 1000, value_parser = positive)]
     watchers: usize,
@@ -95,6 +102,9 @@ enum Part {
     Check,
     /// Requests to reconcile, beside plain patches
     Actions,
+    /// Rows that depend on who asks, for many callers
+    #[value(name = "mynamespaces")]
+    MyNamespaces,
 }
 
 fn positive(text: &str) -> Result<usize, String> {
@@ -197,6 +207,12 @@ async fn measure(
     let server = Server { process: start::process(gatehouse)?, client: &direct };
     if arguments.only == Some(Part::Sample) {
         sample::measure(control_plane, server, (arguments.rounds, time), &mut report).await?;
+        return Ok(report);
+    }
+    if arguments.only == Some(Part::MyNamespaces) {
+        let time = Duration::from_secs(arguments.watch_seconds);
+        let load = my_namespaces::Load { callers: arguments.callers, bindings: arguments.bindings, time };
+        my_namespaces::measure(control_plane, gatehouse, layout, load, &mut report).await?;
         return Ok(report);
     }
     gatehouse.register(control_plane).await?;

@@ -134,8 +134,8 @@ pub(super) async fn afterwards(
     Ok(())
 }
 
-/// The labels, as written, and values of a gauge in the exposition format.
-fn gauges<'a>(metrics: &'a str, name: &str) -> impl Iterator<Item = (&'a str, f64)> {
+/// The labels, as written, and values of a gauge or counter in the exposition format.
+pub(super) fn gauges<'a>(metrics: &'a str, name: &str) -> impl Iterator<Item = (&'a str, f64)> {
     metrics.lines().filter_map(move |line| {
         let (labels, value) = line.strip_prefix(name)?.rsplit_once(' ')?;
         let is_whole_name = labels.is_empty() || labels.starts_with('{');
