@@ -145,10 +145,15 @@ impl Answers {
         }
     }
 
+    /// Whether every question has an answer, though some may be due.
+    pub(super) fn is_complete(&self) -> bool {
+        self.open.is_empty()
+    }
+
     /// Whether the answers are those that RBAC alone would give. Only then can another replica, which knows the same
     /// bindings, tell what was shown here.
     pub(super) fn follow_from_rbac(&self) -> bool {
-        self.open.is_empty()
+        self.is_complete()
             && self.given.iter().all(|(question, answer)| answer.allowed == self.expects(question))
     }
 

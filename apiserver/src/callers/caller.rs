@@ -1,6 +1,7 @@
 //! One user: what he was shown, and the answers that this rests on.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -52,7 +53,7 @@ struct State {
 /// Notices for the watches of a user.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Progress {
-    /// How often the answers were renewed.
+    /// How often answers were renewed.
     pub(crate) rounds: u64,
     /// Why what he sees is no longer known.
     pub(crate) lost: Option<ApiError>,
@@ -86,6 +87,7 @@ impl Caller {
                 break;
             }
             failed = self.ask(callers, due).await.err();
+            self.show_answers(callers);
         }
         let mut state = self.state();
         let visible = state.answers.visible();
@@ -104,6 +106,20 @@ impl Caller {
         Ok(())
     }
 
+    /// Shows what is answered while other answers are asked for again. Not before each question has an answer: rows would
+    /// go and come back.
+    fn show_answers(&self, callers: &Callers) {
+        let mut state = self.state();
+        let visible = state.answers.visible();
+        let is_complete = state.answers.is_complete();
+        let is_seen =
+            state.steps.as_mut().is_some_and(|steps| is_complete && steps.see(&callers.cache, visible));
+        drop(state);
+        if is_seen {
+            self.progress.send_modify(|progress| progress.rounds += 1);
+        }
+    }
+
     /// Takes in the changes of the bindings, and returns the questions to ask.
     fn take_in(&self, callers: &Callers) -> Result<Vec<Question>, ApiError> {
         let now = Instant::now();
@@ -111,23 +127,26 @@ impl Caller {
         let seen = state.seen;
         let (last, change) = callers.read(|rbac| {
             let last = rbac.last();
-            let is_new = seen != Some(last);
-            let changed = seen
-                .map_or(Some(std::collections::HashSet::new()), |seen| rbac.changed(&self.subjects, seen));
-            (last, is_new.then(|| (rbac.candidates(&self.subjects), changed)))
+            let changed = match seen {
+                Some(seen) if seen == last => return (last, None),
+                Some(seen) => rbac.changed(&self.subjects, seen),
+                None => Some(HashSet::new()),
+            };
+            // Most changes concern others.
+            let concerns_him = seen.is_none() || changed.as_ref().is_none_or(|changed| !changed.is_empty());
+            (last, concerns_him.then(|| (rbac.candidates(&self.subjects), changed)))
         })?;
         if let Some((candidates, changed)) = change {
             state.answers.update(candidates, changed.as_ref(), now);
-            state.seen = Some(last);
         }
+        state.seen = Some(last);
         Ok(state.answers.due(now))
     }
 
     async fn ask(&self, callers: &Callers, questions: Vec<Question>) -> Result<(), ApiError> {
         let lifetime = callers.lifetime();
         let asking = questions.into_iter().map(|question| async move {
-            let asked = Instant::now();
-            let answer = callers.ask(&self.user, &question).await;
+            let (asked, answer) = callers.ask(&self.user, &question).await;
             (question, asked, answer)
         });
         let mut asking = stream::iter(asking).buffer_unordered(AT_ONCE);
@@ -252,9 +271,9 @@ impl Caller {
         OpenWatch(Arc::clone(self))
     }
 
-    /// How many answers have to be renewed, because watches are open.
-    pub(super) fn watched_answers(&self) -> usize {
-        if self.watches.load(Ordering::Relaxed) == 0 { 0 } else { self.state().answers.len() }
+    /// How many answers will have to be renewed, because he was here within this time or a watch is open.
+    pub(super) fn answers_in_use(&self, within: Duration) -> usize {
+        if self.idle() < within { self.state().answers.len() } else { 0 }
     }
 
     /// Notes that he is here.

@@ -3,7 +3,7 @@
 //! The view has one row for each namespace, rendered once. For each user the namespaces that he sees are kept. The
 //! bindings and roles of RBAC are an index of candidates ([`rbac`]); the authorizer decides about each, and about the
 //! whole cluster ([`answers`]). An answer is asked for again when a binding that concerns it changes, and otherwise
-//! after ten seconds, or as much later as keeps all watches together at [`REVIEWS_PER_SECOND`].
+//! after ten seconds, or as much later as keeps all users together at [`REVIEWS_PER_SECOND`].
 //!
 //! **Invariant:** nothing is shown without an answer of the authorizer that allows it. What cannot be decided is an
 //! error for a list, and ends a watch after a minute.
@@ -40,7 +40,7 @@ use gatehouse_serving::{
 };
 use tokio::{
     sync::{Semaphore, watch},
-    time::sleep_until,
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -54,9 +54,11 @@ use crate::watchcache::{RowKey, WatchCache};
 
 /// How long an answer is used.
 const LIFETIME: Duration = Duration::from_secs(10);
-/// How many reviews are sent for open watches, on average. If they have more answers to renew than this in
-/// [`LIFETIME`], each answer is used for longer. Changes of RBAC are noticed by its watches, whatever this is.
+/// How many reviews renew answers, on average. If there are more answers to renew than this in [`LIFETIME`], each answer
+/// is used for longer. Changes of RBAC are noticed by its watches, whatever this is.
 const REVIEWS_PER_SECOND: f64 = 25.0;
+/// Answers are renewed for those who have an open watch, or asked within this time.
+const ACTIVE: Duration = Duration::from_mins(1);
 /// How many reviews are waited for at once.
 const REVIEWS_AT_ONCE: usize = 32;
 /// How long a user is remembered who asks for nothing.
@@ -111,7 +113,7 @@ impl Callers {
         {
             return Ok(true);
         }
-        self.ask(user, visible::namespace_of(key)).await
+        self.ask(user, visible::namespace_of(key)).await.1
     }
 
     /// The watch of a user: what wakes it.
@@ -138,13 +140,15 @@ impl Callers {
         caller
     }
 
-    /// Asks the authorizer about a namespace, or with an empty name about all.
-    async fn ask(&self, user: &UserInfo, namespace: &str) -> Result<bool, ApiError> {
+    /// Asks the authorizer about a namespace, or with an empty name about all. Returns when it was asked: a review may
+    /// have to wait for others.
+    async fn ask(&self, user: &UserInfo, namespace: &str) -> (Instant, Result<bool, ApiError>) {
         let _turn = self.reviews.acquire().await;
+        let asked = Instant::now();
         let resource = objects::RESOURCE;
         let target =
             Target { group: GROUP, version: VERSION, resource, subresource: "", namespace, name: "" };
-        self.access.review(user, objects::VERB, target).await
+        (asked, self.access.review(user, objects::VERB, target).await)
     }
 
     /// Reads the index of candidates. Errors: it is not up to date.
@@ -165,12 +169,12 @@ impl Callers {
 
     /// Whether what a user sees can no longer be known.
     fn is_outdated(&self, answers: &Answers) -> bool {
-        answers.is_outdated(tokio::time::Instant::now()) || self.read(|_| ()).is_err()
+        answers.is_outdated(Instant::now()) || self.read(|_| ()).is_err()
     }
 
     /// How long an answer is used: longer, the more of them have to be renewed.
     fn lifetime(&self) -> Duration {
-        let answers: usize = self.known().values().map(|caller| caller.watched_answers()).sum();
+        let answers: usize = self.known().values().map(|caller| caller.answers_in_use(ACTIVE)).sum();
         let answers = u32::try_from(answers).unwrap_or(u32::MAX);
         LIFETIME.max(Duration::from_secs_f64(f64::from(answers) / REVIEWS_PER_SECOND))
     }

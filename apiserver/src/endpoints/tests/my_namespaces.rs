@@ -346,8 +346,8 @@ async fn a_table_has_its_columns_once_and_a_streamed_list_its_end() {
     assert!(bookmark.is_err());
 }
 
-#[tokio::test(start_paused = true)]
-async fn open_watches_ask_no_more_than_they_may() {
+/// Fifty users with a right to each of twenty rows.
+fn crowd() -> (Vec<String>, Replica) {
     let truth = Truth::default();
     let users: Vec<_> = (0..50).map(|n| format!("user-{n}")).collect();
     let rows: Vec<_> = (0..20).map(|n| format!("n-{n}")).collect();
@@ -355,11 +355,16 @@ async fn open_watches_ask_no_more_than_they_may() {
         truth.set(row, user, true);
     }
     let rows: Vec<_> = rows.iter().map(String::as_str).collect();
-    let replica = Replica::new(1, &rows, &truth);
+    (users, Replica::new(1, &rows, &truth))
+}
+
+#[tokio::test(start_paused = true)]
+async fn open_watches_ask_no_more_than_they_may() {
+    let (users, replica) = crowd();
     let mut watches = Vec::new();
     for user in &users {
         let mut watch = replica.watch(user, &[]).await;
-        take(&mut watch, rows.len()).await;
+        take(&mut watch, 20).await;
         watches.push(watch);
     }
     let reading = futures::future::join_all(watches.iter_mut().map(Stream::next));
@@ -374,4 +379,25 @@ async fn open_watches_ask_no_more_than_they_may() {
     let own = 50 * minutes * 60 / 7;
     assert!(asked <= own + 30 * minutes * 60, "{asked}, of which {own} are their own");
     assert!(asked >= 10 * minutes * 60, "they are renewed: {asked}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_of_many_users_ask_no_more_than_they_may() {
+    let (users, replica) = crowd();
+    let mut asked = 0;
+    let rounds = 60_u64;
+    for round in 0..rounds {
+        for user in &users {
+            assert_eq!(replica.names(user).await.len(), 20);
+        }
+        if round == 0 {
+            asked = replica.cluster.asked();
+        }
+        pass(&[&replica], Duration::from_secs(5)).await;
+    }
+    let asked = u64::try_from(replica.cluster.asked() - asked).unwrap();
+    // Each may list, which is known for ten seconds.
+    let own = 50 * rounds / 2;
+    assert!(asked <= own + 30 * rounds * 5, "{asked}, of which {own} are of the requests themselves");
+    assert!(asked >= 10 * rounds * 5, "they are renewed: {asked}");
 }
