@@ -68,7 +68,7 @@ impl Answers {
     fn complete(&mut self, now: Instant) {
         let mut wanted: BTreeSet<Question> = BTreeSet::from(["".into()]);
         if !self.sees_everything() {
-            wanted.extend(self.candidates.namespaces.iter().cloned());
+            wanted.extend(self.candidates.namespaces.iter().chain(&self.candidates.asked).cloned());
             // Another authorizer may allow what no binding does.
             let allowed = self.given.iter().filter(|(_, answer)| answer.allowed);
             wanted.extend(allowed.map(|(question, _)| Arc::clone(question)));
@@ -196,7 +196,7 @@ mod tests {
 
     fn candidates(namespaces: &[&str]) -> Candidates {
         let namespaces = namespaces.iter().map(|&namespace| namespace.into()).collect();
-        Candidates { everything: false, namespaces }
+        Candidates { namespaces, ..Candidates::default() }
     }
 
     fn texts(questions: &[Question]) -> Vec<&str> {
@@ -270,6 +270,21 @@ mod tests {
         answer(&mut answers, "denied", true);
         answers.update(candidates(&[]), Some(&HashSet::new()), Instant::now());
         assert_eq!(answers.visible(), only(&["denied"]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_label_asks_about_is_seen_if_it_is_allowed_and_does_not_follow_from_rbac() {
+        let mut answers = Answers::default();
+        let asked = ["a".into(), "b".into()].into();
+        answers.update(Candidates { asked, ..candidates(&[]) }, None, Instant::now());
+        answer(&mut answers, "", false);
+        assert_eq!(texts(&answers.due(Instant::now())), ["a", "b"]);
+        answer(&mut answers, "a", false);
+        answer(&mut answers, "b", false);
+        assert_eq!((answers.visible(), answers.follow_from_rbac()), (only(&[]), true));
+        tokio::time::advance(2 * LIFETIME).await;
+        answer(&mut answers, "a", true);
+        assert_eq!((answers.visible(), answers.follow_from_rbac()), (only(&["a"]), false));
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,11 +10,12 @@
 //!
 //! **Invariant:** what a user was shown at a version of this replica follows from the version alone ([`steps`]).
 //!
-//! Namespaces that only another authorizer than RBAC allows are not candidates: they are not listed, unless it allows
-//! the whole cluster. They can be read by name.
+//! Namespaces that only another authorizer than RBAC allows are not candidates, unless it allows the whole cluster or a
+//! RoleBinding is labelled to ask about its subjects. They can be read by name.
 
 mod answers;
 mod caller;
+mod counts;
 mod objects;
 mod observed;
 mod rbac;

@@ -1,6 +1,6 @@
 //! What is read of bindings and roles.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use gatehouse_apiservice::{
     View,
@@ -16,12 +16,24 @@ pub(super) const VERB: &str = "list";
 /// The resource.
 pub(super) const RESOURCE: &str = <FluxSummaryStatus as View>::RESOURCE.plural;
 
+/// The label of a RoleBinding, with the value `true`, whose subjects the authorizer is asked about in its namespace even
+/// if its role does not grant the right: for what another authorizer than RBAC allows.
+pub(super) const ASKED_LABEL: &str = "gatehouse.dev/ask-authorizer";
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct BindingObject {
+    #[serde(default)]
+    metadata: Metadata,
     role_ref: RoleRef,
     #[serde(default)]
     subjects: Option<Vec<SubjectObject>>,
+}
+
+#[derive(Deserialize, Default)]
+struct Metadata {
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Deserialize)]
@@ -59,7 +71,7 @@ pub(super) fn binding(
     json: &str,
     strings: &Interner,
 ) -> Result<Option<Binding>, serde_json::Error> {
-    let BindingObject { role_ref, subjects } = serde_json::from_str(json)?;
+    let BindingObject { metadata, role_ref, subjects } = serde_json::from_str(json)?;
     let of_role = match role_ref.kind.as_str() {
         "ClusterRole" => "",
         // A ClusterRoleBinding of a Role, which has no namespace, is not valid.
@@ -69,7 +81,10 @@ pub(super) fn binding(
     let subjects = subjects.into_iter().flatten();
     let subjects: Arc<[_]> = subjects.filter_map(|subject| subject.read(namespace, strings)).collect();
     let role = (strings.intern(of_role), strings.intern(&role_ref.name));
-    Ok((!subjects.is_empty()).then_some(Binding { role, subjects }))
+    let label = metadata.labels.as_ref().and_then(|labels| labels.get(ASKED_LABEL));
+    // About the whole cluster the authorizer is asked anyway.
+    let is_asked = !namespace.is_empty() && label.is_some_and(|value| value == "true");
+    Ok((!subjects.is_empty()).then_some(Binding { role, subjects, is_asked }))
 }
 
 /// Whether a role grants the right in the namespaces in which it is bound.
@@ -158,6 +173,23 @@ mod tests {
         let nobody = json!([{"kind": "ServiceAccount", "name": "here"}, {"kind": "Robot", "name": "r2"}]);
         assert_eq!(read("", &role, &nobody), None, "an account without a namespace is nobody");
         assert_eq!(read("a", &role, &Value::Null), None);
+    }
+
+    #[test]
+    fn a_label_says_whom_to_ask_about() {
+        let read = |namespace: &str, labels: &Value| {
+            let object = json!({
+                "metadata": {"labels": labels}, "roleRef": {"kind": "ClusterRole", "name": "r"},
+                "subjects": [{"kind": "User", "name": "jane"}],
+            });
+            let read = binding(namespace, &object.to_string(), &Interner::default());
+            read.expect("readable").is_some_and(|binding| binding.is_asked)
+        };
+        assert!(read("a", &json!({ASKED_LABEL: "true"})));
+        assert!(
+            !read("a", &json!({ASKED_LABEL: "false"})) && !read("a", &json!({})) && !read("a", &Value::Null)
+        );
+        assert!(!read("", &json!({ASKED_LABEL: "true"})), "the whole cluster is asked about anyway");
     }
 
     #[test]

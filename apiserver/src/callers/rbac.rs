@@ -4,7 +4,8 @@
 //! It grants nothing. It tells which questions to ask of the authorizer, and when to ask them again.
 //!
 //! **Invariant:** it follows RBAC's own rules to the letter: a namespace that it leaves out is not asked about. What it
-//! does not understand (a role that is missing, a subject of an unknown kind) grants nothing there either.
+//! does not understand (a role that is missing, a subject of an unknown kind) grants nothing there either. What another
+//! authorizer allows has no index; a RoleBinding with a label says whom to ask about, whatever its role grants.
 //!
 //! **Invariant:** a change counts for everyone whom its binding names, before or after it. Bindings of roles without
 //! this right are no changes: in most clusters these are nearly all.
@@ -17,6 +18,8 @@ use std::{
 
 use gatehouse_apiservice::UserInfo;
 use gatehouse_inventory::Str;
+
+use super::counts::Counts;
 
 /// How long changes are remembered: as long as the logs of the views remember theirs.
 const MAX_AGE: Duration = Duration::from_mins(10);
@@ -41,6 +44,8 @@ pub(super) struct Binding {
     /// The role; without a namespace for a ClusterRole.
     pub(super) role: Key,
     pub(super) subjects: Arc<[Subject]>,
+    /// Whether the authorizer is asked about its subjects in its namespace even if the role does not grant the right.
+    pub(super) is_asked: bool,
 }
 
 /// The kinds that are observed.
@@ -64,6 +69,8 @@ pub(super) struct Candidates {
     pub(super) everything: bool,
     /// These namespaces, by RoleBindings.
     pub(super) namespaces: BTreeSet<Str>,
+    /// The authorizer is to be asked about these namespaces, too.
+    pub(super) asked: BTreeSet<Str>,
 }
 
 /// A change that concerns somebody.
@@ -83,8 +90,10 @@ pub(super) struct Rbac {
     /// Whether each role grants the right.
     roles: HashMap<Key, (bool, u32)>,
     of_role: HashMap<Key, HashSet<Key>>,
-    /// How many bindings grant the right to each subject, by namespace.
-    granted: HashMap<Subject, HashMap<Str, u32>>,
+    /// Bindings that grant the right.
+    granted: Counts,
+    /// Bindings whose subjects are to be asked about.
+    asked: Counts,
     changes: VecDeque<Change>,
     /// The number of the last change.
     last: u64,
@@ -147,7 +156,7 @@ impl Rbac {
         for binding in bindings {
             let Some((Binding { subjects, .. }, _)) = self.bindings.get(&binding) else { continue };
             let subjects = Arc::clone(subjects);
-            self.count(&binding.0, &subjects, after);
+            self.granted.count(&binding.0, &subjects, after);
             self.change(binding.0, subjects, now);
         }
     }
@@ -166,17 +175,25 @@ impl Rbac {
         }
         if let Some(before) = before {
             self.forget_use(&before.role, key);
-            if self.grants(&before.role) {
-                self.count(&key.0, &before.subjects, false);
-                self.change(key.0.clone(), before.subjects, now);
-            }
+            self.apply(&key.0, before, false, now);
         }
         if let Some(after) = binding {
             self.of_role.entry(after.role.clone()).or_default().insert(key.clone());
-            if self.grants(&after.role) {
-                self.count(&key.0, &after.subjects, true);
-                self.change(key.0.clone(), after.subjects, now);
-            }
+            self.apply(&key.0, after, true, now);
+        }
+    }
+
+    /// Counts a binding, or counts it no longer.
+    fn apply(&mut self, namespace: &Str, binding: Binding, more: bool, now: Duration) {
+        let (grants, is_asked) = (self.grants(&binding.role), binding.is_asked);
+        if grants {
+            self.granted.count(namespace, &binding.subjects, more);
+        }
+        if is_asked {
+            self.asked.count(namespace, &binding.subjects, more);
+        }
+        if grants || is_asked {
+            self.change(namespace.clone(), binding.subjects, now);
         }
     }
 
@@ -191,26 +208,6 @@ impl Rbac {
 
     fn grants(&self, role: &Key) -> bool {
         self.roles.get(role).is_some_and(|(grants, _)| *grants)
-    }
-
-    fn count(&mut self, namespace: &Str, subjects: &[Subject], more: bool) {
-        for subject in subjects {
-            if more {
-                let granted = self.granted.entry(subject.clone()).or_default();
-                *granted.entry(namespace.clone()).or_default() += 1;
-                continue;
-            }
-            let Some(granted) = self.granted.get_mut(subject) else { continue };
-            if let Some(count) = granted.get_mut(namespace) {
-                *count -= 1;
-                if *count == 0 {
-                    granted.remove(namespace);
-                }
-            }
-            if granted.is_empty() {
-                self.granted.remove(subject);
-            }
-        }
     }
 
     fn change(&mut self, namespace: Str, subjects: Arc<[Subject]>, now: Duration) {
@@ -233,13 +230,14 @@ impl Rbac {
     /// Where somebody may have the right.
     pub(super) fn candidates(&self, who: &[Subject]) -> Candidates {
         let mut candidates = Candidates::default();
-        for namespace in who.iter().filter_map(|subject| self.granted.get(subject)).flat_map(HashMap::keys) {
+        for namespace in self.granted.of(who) {
             if namespace.is_empty() {
                 candidates.everything = true;
             } else {
                 candidates.namespaces.insert(namespace.clone());
             }
         }
+        candidates.asked = self.asked.of(who).cloned().collect();
         candidates
     }
 
@@ -294,7 +292,7 @@ mod tests {
     }
 
     fn binding(role: Key, subjects: &[Subject]) -> Binding {
-        Binding { role, subjects: subjects.into() }
+        Binding { role, subjects: subjects.into(), is_asked: false }
     }
 
     fn complete() -> Rbac {
@@ -323,6 +321,20 @@ mod tests {
         rbac.role(&key("", "view"), Some(false), at(3));
         assert_eq!(namespaces(&rbac, "jane"), Vec::<String>::new());
         assert!(rbac.granted.is_empty());
+    }
+
+    #[test]
+    fn who_is_to_be_asked_about_is_a_candidate_whatever_the_role_grants() {
+        let mut rbac = complete();
+        let asked = Binding { is_asked: true, ..binding(key("", "none"), &[user("jane")]) };
+        rbac.binding(&key("a", "b"), Some(asked.clone()), at(1));
+        let candidates = rbac.candidates(&[user("jane")]);
+        assert_eq!(candidates.asked, BTreeSet::from(["a".into()]));
+        assert!(candidates.namespaces.is_empty(), "RBAC grants nothing");
+        assert_eq!(rbac.changed(&[user("jane")], 0), Some(HashSet::from(["a".into()])));
+        rbac.binding(&key("a", "b"), Some(Binding { is_asked: false, ..asked }), at(2));
+        assert_eq!(rbac.candidates(&[user("jane")]), Candidates::default());
+        assert!(rbac.asked.is_empty() && rbac.last() == 2);
     }
 
     #[test]

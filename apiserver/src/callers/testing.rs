@@ -64,8 +64,20 @@ pub(crate) fn list(callers: &Callers, bound: &[(&str, &str)]) {
 
 /// Observes a binding of a user in a namespace, or without one in the cluster, or that it is gone.
 pub(crate) fn bind(callers: &Callers, namespace: &str, user: &str, exists: bool) {
-    let role = ("".into(), ROLE.into());
-    let binding = exists.then(|| Binding { role, subjects: [Subject::User(user.into())].into() });
+    bind_as(callers, namespace, user, exists.then_some(ROLE));
+}
+
+/// Observes a binding that asks about a user in a namespace, of a role that there is not.
+pub(crate) fn ask_about(callers: &Callers, namespace: &str, user: &str) {
+    bind_as(callers, namespace, user, Some("missing"));
+}
+
+fn bind_as(callers: &Callers, namespace: &str, user: &str, role: Option<&str>) {
+    let binding = role.map(|role| Binding {
+        role: ("".into(), role.into()),
+        subjects: [Subject::User(user.into())].into(),
+        is_asked: role != ROLE,
+    });
     let kind = if namespace.is_empty() { Kind::ClusterRoleBindings } else { Kind::RoleBindings };
     let observed = callers.observed.as_ref().expect("there is RBAC");
     observed.write(kind, |rbac, now| rbac.binding(&(namespace.into(), user.into()), binding, now));

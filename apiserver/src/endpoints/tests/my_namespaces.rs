@@ -12,7 +12,7 @@ use super::*;
 use crate::{
     callers::{
         Callers,
-        testing::{self as callers_testing, bind, draft, hear},
+        testing::{self as callers_testing, ask_about, bind, draft, hear},
     },
     clock::ClockReading,
 };
@@ -207,6 +207,16 @@ async fn a_row_is_read_by_name_where_it_is_seen_and_does_not_exist_elsewhere() {
     truth.set("b", "jane", true);
     assert_eq!(replica.code("jane", &format!("{MINE}/b")).await, 200);
     assert_eq!(replica.names("jane").await, ["a"], "nothing says where to ask");
+    let mut watch = replica.watch("jane", &[]).await;
+    assert_eq!(take(&mut watch, 1).await, ["ADDED a"]);
+    for namespace in ["b", "c"] {
+        ask_about(&replica.callers, namespace, "jane");
+    }
+    assert_eq!(take(&mut watch, 1).await, ["ADDED b"], "a label does, and grants nothing by that");
+    assert_eq!(replica.names("jane").await, ["a", "b"]);
+    truth.set("b", "jane", false);
+    pass(&[&replica], Duration::from_secs(11)).await;
+    assert_eq!(take(&mut watch, 1).await, ["DELETED b"]);
 }
 
 #[tokio::test(start_paused = true)]
