@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use futures::{AsyncBufReadExt, StreamExt};
 use gatehouse_apiservice::registration::clusters as rights;
 use gatehouse_conformance::control_plane::ControlPlane;
 use gatehouse_conformance::gatehouse::{Gatehouse, Options};
 use gatehouse_conformance::load::Manifest;
+use gatehouse_conformance::pace::patience;
 use gatehouse_conformance::{crds, progress, spokes};
 use http::StatusCode;
 use k8s_openapi::api::core::v1::Secret;
@@ -22,6 +24,7 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::caller::Caller;
+use crate::my_namespaces as mine;
 use crate::relay::Relay;
 use crate::site::{API, Site, kustomization};
 use crate::world::{World, settles};
@@ -58,6 +61,7 @@ const READER: &str = "reads-every-namespace";
 async fn hub_and_spoke(site: Arc<Site>) -> anyhow::Result<()> {
     let hub = Hub::start(site).await?;
     shown_to_those_who_may(&hub).await?;
+    own_namespaces(&hub).await?;
     refused(&hub).await?;
     hushed(&hub).await?;
     removed_and_registered_again(&hub).await
@@ -181,6 +185,71 @@ async fn shown_to_those_who_may(hub: &Hub) -> anyhow::Result<()> {
     let bindings: Api<ClusterRoleBinding> = Api::all(hub.site.client.clone());
     bindings.delete(binding, &DeleteParams::default()).await?;
     hub.sees("without the right it is gone", &hub.user, SOON, &[]).await
+}
+
+/// `mynamespaces` has a row for each namespace and cluster: of the namespaces that a user is bound in here, in the
+/// clusters that he may see.
+async fn own_namespaces(hub: &Hub) -> anyhow::Result<()> {
+    let tenant = "owns-team-b";
+    let tenants =
+        Caller::of_kubeconfig(&hub.gatehouse.kubeconfig_for(&hub.site.control_plane, tenant, None)?).await?;
+    let seen = async || {
+        let list = tenants.get(&format!("{API}/mynamespaces")).await?.ok()?;
+        let items = list["items"].as_array().cloned().unwrap_or_default();
+        let text =
+            |item: &Value, pointer: &str| item.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        Ok(items
+            .iter()
+            .filter_map(|item| Some((text(item, "/metadata/name")?, text(item, "/status/cluster")?)))
+            .collect::<Vec<_>>())
+    };
+    let row = |name: &str, cluster: &str| (name.to_owned(), cluster.to_owned());
+    let own = row("team-b", "local");
+    settles("nobody has no namespace", SOON, &seen, Vec::is_empty).await?;
+    hub.site.apply([mine::role(tenant, None, &[])]).await?;
+    hub.site
+        .apply([mine::binding(tenant, Some("team-b"), ("ClusterRole", tenant), ("User", tenant))])
+        .await?;
+    settles("the namespace of the hub is seen", SOON, &seen, |rows| *rows == [own.clone()]).await?;
+    for name in ["team-b.eu", "shop.eu"] {
+        tenants.get(&format!("{API}/mynamespaces/{name}")).await?.refused(404, "NotFound")?;
+    }
+    let query = "watch=true&timeoutSeconds=60&sendInitialEvents=true&resourceVersionMatch=NotOlderThan\
+                 &allowWatchBookmarks=true";
+    let request = http::Request::get(format!("{API}/mynamespaces?{query}")).body(Vec::new())?;
+    let mut watch = tenants.client.request_stream(request).await?.lines();
+
+    let mut objects = cluster_role(
+        "owns-team-b-sees-eu",
+        &json!({
+            "apiGroups": ["view.gatehouse.dev"], "resources": ["clusterhealths"], "resourceNames": ["eu"],
+            "verbs": ["get"],
+        }),
+    );
+    objects[1]["subjects"][0]["name"] = tenant.into();
+    hub.site.apply(objects).await?;
+    let both = [own.clone(), row("team-b.eu", "eu")];
+    settles("and that of the remote cluster", SOON, &seen, |rows| *rows == both).await?;
+    tenants.get(&format!("{API}/mynamespaces/team-b.eu")).await?.ok()?;
+    tenants.get(&format!("{API}/mynamespaces/shop.eu")).await?.refused(404, "NotFound")?;
+    // Which clusters are shown is fixed when a watch is opened.
+    let mut told = Vec::new();
+    while let Some(line) = tokio::time::timeout(patience(SOON), watch.next()).await.context("it goes on")? {
+        let event: Value = serde_json::from_str(&line?)?;
+        told.push(event["object"]["metadata"]["name"].as_str().unwrap_or_default().to_owned());
+        if event["type"] == "ERROR" {
+            ensure!(event["object"]["code"] == 410, "{event:#}");
+            break;
+        }
+    }
+    ensure!(!told.iter().any(|name| name.ends_with(".eu")), "{told:?}");
+
+    mine::delete(&hub.site, "clusterrolebinding", "owns-team-b-sees-eu", None).await?;
+    settles("without the right to the cluster", SOON, &seen, |rows| *rows == [own.clone()]).await?;
+    tenants.get(&format!("{API}/mynamespaces/team-b.eu")).await?.refused(404, "NotFound")?;
+    mine::delete(&hub.site, "rolebinding", tenant, Some("team-b")).await?;
+    settles("without any right", SOON, &seen, Vec::is_empty).await?;
+    Ok(())
 }
 
 async fn refused(hub: &Hub) -> anyhow::Result<()> {

@@ -56,7 +56,9 @@ mod image;
 mod informers;
 mod inventories;
 mod kubectl;
+mod my_authorizers;
 mod my_namespaces;
+mod my_replicas;
 mod plugin;
 mod problems;
 mod production;
@@ -130,6 +132,8 @@ fn trials(world: &World) -> Vec<Trial> {
         gate_policy_settings::trials,
         gate_check::trials,
         gate_bad_input::trials,
+        my_replicas::trials,
+        my_authorizers::trials,
         availability::trials,
         rights::trials,
         semantics::trials,

@@ -16,7 +16,7 @@ use crate::site::{API, Site, kustomization};
 use crate::world::{World, settles};
 
 /// The promised time, and a margin for a busy machine.
-const KNOWN: Duration = Duration::from_secs(12);
+pub(crate) const KNOWN: Duration = Duration::from_secs(12);
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 pub(crate) fn trials(world: &World) -> Vec<Trial> {
@@ -27,12 +27,12 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
     ]
 }
 
-fn namespace(name: &str) -> Value {
+pub(crate) fn namespace(name: &str) -> Value {
     let metadata = json!({"name": name, "labels": {"gatehouse.dev/tenant": "mns"}});
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
 }
 
-fn role(name: &str, namespace: Option<&str>, names: &[&str]) -> Value {
+pub(crate) fn role(name: &str, namespace: Option<&str>, names: &[&str]) -> Value {
     let kind = if namespace.is_some() { "Role" } else { "ClusterRole" };
     let mut rule =
         json!({"apiGroups": ["view.gatehouse.dev"], "resources": ["fluxsummaries"], "verbs": ["list"]});
@@ -44,7 +44,12 @@ fn role(name: &str, namespace: Option<&str>, names: &[&str]) -> Value {
 }
 
 /// Binds a role to a user or group; without a namespace in the whole cluster.
-fn binding(name: &str, namespace: Option<&str>, role: (&str, &str), subject: (&str, &str)) -> Value {
+pub(crate) fn binding(
+    name: &str,
+    namespace: Option<&str>,
+    role: (&str, &str),
+    subject: (&str, &str),
+) -> Value {
     let kind = if namespace.is_some() { "RoleBinding" } else { "ClusterRoleBinding" };
     json!({
         "apiVersion": format!("{RBAC}/v1"), "kind": kind,
@@ -54,7 +59,13 @@ fn binding(name: &str, namespace: Option<&str>, role: (&str, &str), subject: (&s
     })
 }
 
-async fn delete(site: &Site, kind: &str, name: &str, namespace: Option<&str>) -> anyhow::Result<()> {
+/// Deletes an object, by kubectl.
+pub(crate) async fn delete(
+    site: &Site,
+    kind: &str,
+    name: &str,
+    namespace: Option<&str>,
+) -> anyhow::Result<()> {
     let mut arguments = vec!["delete", kind, name, "--wait=false"];
     arguments.extend(namespace.iter().flat_map(|namespace| ["-n", namespace]));
     site.kubectl()?.run(arguments).await?.ok()?;
@@ -68,7 +79,7 @@ async fn names(kubectl: &Kubectl, of: &[&str]) -> anyhow::Result<BTreeSet<String
     Ok(names.filter(|name| of.contains(name)).map(ToOwned::to_owned).collect())
 }
 
-async fn sees(kubectl: &Kubectl, of: &[&str], expected: &[&str]) -> anyhow::Result<()> {
+pub(crate) async fn sees(kubectl: &Kubectl, of: &[&str], expected: &[&str]) -> anyhow::Result<()> {
     let expected: BTreeSet<String> = expected.iter().map(|name| (*name).to_owned()).collect();
     let what = format!("{expected:?} are seen");
     let now = async || anyhow::Ok(names(kubectl, of).await?);
@@ -83,7 +94,8 @@ async fn own_rows(site: Arc<Site>) -> anyhow::Result<()> {
         kustomization("mns-a", "good", Ok(())),
         kustomization("mns-a", "bad", Err("kustomize build failed")),
         role("mns-lister", None, &[]),
-        // The controller writes the rules of an aggregated role into it, as here.
+        // The controller writes the rules of an aggregated role into it, as here. `controllers::tenants` has the
+        // controller.
         role("mns-aggregated", None, &[]),
         role("mns-named", Some("mns-a"), &["local"]),
         binding("mns-one", Some("mns-a"), ("ClusterRole", "mns-lister"), ("User", "mns-one")),

@@ -13,6 +13,7 @@ mod scene;
 mod source;
 mod states;
 mod steady;
+mod tenants;
 mod workloads;
 
 use gatehouse_conformance::controllers::Controller;
@@ -31,6 +32,7 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
         applied::trials,
         freezes::trials,
         manager::trials,
+        tenants::trials,
         workloads::trials,
     ];
     modules.into_iter().flat_map(|trials| trials(world)).collect()
