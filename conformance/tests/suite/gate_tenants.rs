@@ -67,10 +67,10 @@ async fn applied(gate: Arc<Gate>) -> anyhow::Result<()> {
     let printed = kubectl_apply(&gate, &fleet(own, "too-many", 2)).await?.failed()?;
     ensure!(printed.contains("exceeded quota: gate-atq"), "{printed}");
 
-    let used = json!({"gameservers": "7", "requests.cpu": "3500m"});
+    let amounts = json!({"gameservers": "7", "requests.cpu": "3500m"});
     let full = gate
         .becomes(&row(own, tenant), KNOWN, |row| {
-            counted(row, &used) && row["status"]["lastDenials"][0]["message"].is_string()
+            counted(row, &amounts) && row["status"]["lastDenials"][0]["message"].is_string()
         })
         .await?;
     ensure!(limits(&full, "usedHere") == json!({"gameservers": "3", "requests.cpu": "1500m"}), "{full:#}");
@@ -107,8 +107,8 @@ async fn fit(gate: Arc<Gate>) -> anyhow::Result<()> {
     gate.quota(namespace, json!({"gameservers": "8", "requests.cpu": "4"}), &fleet(namespace, "big", 9))
         .await?;
     kubectl_apply(&gate, &fleet(namespace, "some", 3)).await?.ok()?;
-    let used = json!({"gameservers": "3", "requests.cpu": "1500m"});
-    gate.becomes(&row(namespace, namespace), KNOWN, |row| counted(row, &used)).await?;
+    let amounts = json!({"gameservers": "3", "requests.cpu": "1500m"});
+    gate.becomes(&row(namespace, namespace), KNOWN, |row| counted(row, &amounts)).await?;
 
     let kind = |kind: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": user});
     let metadata = json!({"name": user, "namespace": namespace});
