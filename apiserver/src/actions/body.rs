@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
+use super::json::{self, Unreadable};
+
 /// The most bytes of a body.
 pub(super) const LONGEST_BODY: usize = 256 << 10;
 /// The longest reason, in bytes.
@@ -104,19 +106,19 @@ pub(super) fn decode<S: DeserializeOwned + Default>(
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(Body { preconditions: Preconditions::default(), spec: S::default() });
     }
-    let document: Value = serde_json::from_slice(bytes).map_err(|error| unreadable(kind, "", &error))?;
+    let document = parse(kind.kind, bytes)?;
     // A struct is read from a list, too.
     let is_object = |value: &Value| value.is_object() || value.is_null();
     for field in ["", "metadata", "spec"] {
         let value = if field.is_empty() { Some(&document) } else { document.get(field) };
         if !value.is_none_or(is_object) || document.is_null() {
-            return Err(unreadable(kind, field, &"must be an object"));
+            return Err(unreadable(kind.kind, field, &"must be an object"));
         }
     }
     let Envelope { api_version, kind: kind_name, metadata, spec, _status: _ } =
         serde_path_to_error::deserialize::<_, Envelope<S>>(document).map_err(|error| {
             let path = error.path().to_string();
-            unreadable(kind, if path == "." { "" } else { &path }, error.inner())
+            unreadable(kind.kind, if path == "." { "" } else { &path }, error.inner())
         })?;
     let mismatch = |field: &str, given: &str, expected: &str| {
         let message = format!("{field} is {given:?}, and must be {expected:?} as in the URL");
@@ -142,12 +144,20 @@ fn problem(field: &str, message: String) -> FieldProblem {
     FieldProblem { field: field.to_owned().into(), reason: "FieldValueInvalid", message }
 }
 
-fn unreadable(kind: &ActionKind, path: &str, error: &impl fmt::Display) -> ApiError {
+/// Reads a document, `what` to those who sent it. No field may stand twice.
+pub(super) fn parse(what: &str, bytes: &[u8]) -> Result<Value, ApiError> {
+    json::parse(bytes).map_err(|error| match error {
+        Unreadable::Syntax(error) => unreadable(what, "", &error),
+        Unreadable::Twice(field) => unreadable(what, &field, &"the field stands twice"),
+    })
+}
+
+fn unreadable(what: &str, path: &str, error: &impl fmt::Display) -> ApiError {
     let text = error.to_string();
     // Clients do not see the text by line and column.
     let text = text.rfind(" at line ").map_or(text.as_str(), |end| &text[..end]);
     let place = if path.is_empty() { String::new() } else { format!("{path}: ") };
-    let message = format!("{} cannot be decoded: {place}{text}", kind.kind);
+    let message = format!("{what} cannot be decoded: {place}{text}");
     let field = if path.is_empty() { "body" } else { path };
     ApiError::bad_request(message).caused_by(&[problem(field, text.to_owned())])
 }

@@ -6,10 +6,12 @@
 //! **Invariant:** nothing is written before the whole request was checked, and every write is for one version of one
 //! object, so that what was checked is what is changed.
 
+mod attempts;
 mod body;
 mod bulk;
 mod cluster;
 mod ender;
+mod json;
 mod live;
 mod observed;
 mod patch;
@@ -312,17 +314,17 @@ type Patching<'a> = Box<dyn Fn(Value) -> Result<Vec<u8>, ApiError> + Send + Sync
 
 /// How a patch changes a document, by its media type.
 fn patching<'a>(media_type: &str, patch: &'a [u8]) -> Result<Patching<'a>, ApiError> {
-    let unreadable =
-        |error: serde_json::Error| ApiError::bad_request(format!("the patch cannot be decoded: {error}"));
     if media_type == body::JSON_PATCH {
-        let patch: json_patch::Patch = serde_json::from_slice(patch).map_err(unreadable)?;
+        let patch = serde_json::from_value(body::parse("the patch", patch)?);
+        let patch: json_patch::Patch =
+            patch.map_err(|error| ApiError::bad_request(format!("the patch cannot be decoded: {error}")))?;
         return Ok(Box::new(move |document| patch::apply(document, &patch)));
     }
     if !body::MERGE_PATCHES.contains(&media_type) {
         let accepted = [body::MERGE_PATCHES.as_slice(), &[body::JSON_PATCH]].concat().join(", ");
         return Err(ApiError::unsupported_media_type(media_type, &accepted));
     }
-    let patch: Value = serde_json::from_slice(patch).map_err(unreadable)?;
+    let patch = body::parse("the patch", patch)?;
     if !patch.is_object() {
         return Err(ApiError::bad_request("the patch must be a JSON object"));
     }

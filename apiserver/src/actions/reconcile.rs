@@ -8,20 +8,18 @@ use gatehouse_apiservice::{
     view::GROUP,
 };
 use gatehouse_serving::{ApiError, authz};
-use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, json};
 
 use super::{
     Actions, Ask,
+    attempts::Attempts,
     body::{self, Body, Preconditions},
     live::Live,
     report::{Action, Deed},
     target::{ROWS, Target},
 };
 
-/// How often a request is tried that meets a change of the object by somebody else.
-const ATTEMPTS: usize = 5;
 /// Kinds that can be forced.
 const FORCED: [&str; 2] = ["HelmRelease", "ResourceSetInputProvider"];
 
@@ -132,7 +130,8 @@ impl Actions {
         preconditions: &Preconditions,
     ) -> Result<RequestedObject, ApiError> {
         let _turn = self.turns.take(target).await;
-        for attempt in 1.. {
+        let mut attempts = Attempts::new();
+        loop {
             let live = target.get(&ask.call).await?;
             live.ensure_acted_on(target, preconditions)?;
             live.ensure_reconciled(target)?;
@@ -161,11 +160,10 @@ impl Actions {
                         requested_at: token,
                     });
                 }
-                Err(error) if error.code() == StatusCode::CONFLICT && attempt < ATTEMPTS => {}
+                Err(error) if attempts.try_again(&error) => {}
                 Err(error) => return Err(error),
             }
         }
-        unreachable!("the last attempt returns")
     }
 }
 

@@ -9,20 +9,17 @@ use gatehouse_apiservice::{
 };
 use gatehouse_inventory::{DISABLED, Suspension};
 use gatehouse_serving::ApiError;
-use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{
     Actions, Ask,
+    attempts::Attempts,
     body::{self, Body, Preconditions},
     live::Live,
     report::{Action, Deed},
     target::Target,
 };
-
-/// How often a request is tried that meets a change of the object by somebody else.
-const ATTEMPTS: usize = 5;
 
 /// The kind of the document that is patched: that of the rows, so that `kubectl edit` finds the resource.
 const SHOWN_AS: &str = "FluxResource";
@@ -115,7 +112,8 @@ impl Actions {
         let target = self.target(&ask.namespace, &ask.name)?;
         target.ensure_suspendable()?;
         let _turn = self.turns.take(&target).await;
-        for attempt in 1.. {
+        let mut attempts = Attempts::new();
+        loop {
             let live = target.get(&ask.call).await?;
             let current = Shown::of(&live, &target);
             let (preconditions, spec) = match &given {
@@ -137,11 +135,10 @@ impl Actions {
                 return Ok(current);
             };
             match self.write_suspension(ask, &target, live, patch, wanted).await {
-                Err(error) if error.code() == StatusCode::CONFLICT && attempt < ATTEMPTS => {}
+                Err(error) if attempts.try_again(&error) => {}
                 written => return written.map(|live| Shown::of(&live, &target)),
             }
         }
-        unreachable!("the last attempt returns")
     }
 
     /// The write goes on if the client disconnects, so that its Event is sent.

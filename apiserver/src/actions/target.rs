@@ -22,6 +22,9 @@ pub(super) const ROWS: &str = "fluxresources";
 /// Kinds that no controller reconciles on request.
 const NEVER_RECONCILED: [&str; 3] = ["Alert", "Provider", "ExternalArtifact"];
 
+/// How much of a name that no object can have is repeated, in characters.
+const LONGEST_SHOWN: usize = 300;
+
 /// A Flux object of a cluster.
 #[derive(Clone)]
 pub(super) struct Target {
@@ -36,24 +39,30 @@ pub(super) struct Target {
     pub(super) name: String,
 }
 
+/// The name of the row of an object.
+fn row(cluster: &str, kind: &str, name: &str) -> String {
+    format!("{cluster}.{}.{name}", kind.to_lowercase())
+}
+
+/// No object can have a row of this name.
+fn malformed(row: &str) -> ApiError {
+    let shown: String = row.chars().take(LONGEST_SHOWN).collect();
+    let problem =
+        format!("Invalid value: {shown:?}: must be CLUSTER.KIND.NAME in lower case, in a namespace");
+    ApiError::invalid("FluxResource", "metadata.name", &problem)
+}
+
 impl Actions {
     /// The object of a row.
     pub(super) fn target(&self, namespace: &str, row: &str) -> Result<Target, ApiError> {
         let unknown = || ApiError::not_found(Subject { group: GROUP, resource: ROWS, name: row });
-        let malformed = || {
-            let problem = format!("Invalid value: {row:?}: must be CLUSTER.KIND.NAME in lower case");
-            ApiError::invalid("FluxResource", "metadata.name", &problem)
-        };
         if row.matches('.').count() < 2 {
-            return Err(malformed());
+            return Err(malformed(row));
         }
         let in_cluster =
             |(id, name): (ClusterId, &Str)| Some((id, row.strip_prefix(&**name)?.strip_prefix('.')?));
         let (cluster, rest) = self.clusters().find_map(in_cluster).ok_or_else(unknown)?;
-        let (kind, name) = rest.split_once('.').ok_or_else(malformed)?;
-        if !dns::is_subdomain(name) || !dns::is_label(namespace) {
-            return Err(malformed());
-        }
+        let (kind, name) = rest.split_once('.').ok_or_else(|| malformed(row))?;
         let is_named = |(_, row): &(KindId, &Kind)| row.is_flux() && row.kind.to_lowercase() == kind;
         let (kind, _) = self.catalogue.kinds().find(is_named).ok_or_else(unknown)?;
         self.target_of(cluster, kind, namespace, name)
@@ -68,9 +77,9 @@ impl Actions {
         name: &str,
     ) -> Result<Target, ApiError> {
         let Kind { group, kind: kind_name, plural, .. } = self.catalogue.kind(kind);
+        let (cluster_name, requests) = &self.clusters[usize::from(cluster.0)];
         if !dns::is_subdomain(name) || !dns::is_label(namespace) {
-            let problem = format!("no {kind_name} can be called {name:?} in namespace {namespace:?}");
-            return Err(ApiError::unprocessable(problem));
+            return Err(malformed(&row(cluster_name, kind_name, name)));
         }
         let version = match self.observed.served(cluster, kind) {
             Some(Served::At(version)) => version,
@@ -80,9 +89,8 @@ impl Actions {
                 return Err(ApiError::unavailable(why));
             }
         };
-        let (cluster_name, cluster) = &self.clusters[usize::from(cluster.0)];
         Ok(Target {
-            cluster: Arc::clone(cluster),
+            cluster: Arc::clone(requests),
             cluster_name: Str::clone(cluster_name),
             group: group.clone(),
             version,
@@ -102,7 +110,7 @@ impl Actions {
 impl Target {
     /// The name of its row in fluxresources.
     pub(super) fn row(&self) -> String {
-        format!("{}.{}.{}", self.cluster_name, self.kind.to_lowercase(), self.name)
+        row(&self.cluster_name, &self.kind, &self.name)
     }
 
     pub(super) fn api_version(&self) -> String {

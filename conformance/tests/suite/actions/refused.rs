@@ -66,6 +66,9 @@ async fn fields(gate: Arc<Gate>) -> anyhow::Result<()> {
         "an empty PUT resumes nothing: {answer:#?}"
     );
     put(b"{", "application/json").await?.refused(400, "BadRequest")?;
+    let twice = put(br#"{"spec": {"suspended": true, "suspended": false}}"#, "application/json").await?;
+    twice.refused(400, "BadRequest")?;
+    ensure!(twice.body["details"]["causes"][0]["field"] == "spec.suspended", "{twice:#?}");
     put(b"{}", "application/vnd.kubernetes.protobuf").await?.refused(415, "UnsupportedMediaType")?;
     let patch = async |body: &str, media_type: &str| {
         let body = body.as_bytes().to_vec();
@@ -74,6 +77,8 @@ async fn fields(gate: Arc<Gate>) -> anyhow::Result<()> {
     let merge = "application/merge-patch+json";
     patch("{\"spec\": {\"suspend\": true}}", merge).await?.refused(400, "BadRequest")?;
     patch("[]", merge).await?.refused(400, "BadRequest")?;
+    let twice = patch(r#"{"spec": {"reason": "a", "reason": "b"}}"#, merge).await?;
+    ensure!(twice.refused(400, "BadRequest")?.contains("spec.reason"), "{twice:#?}");
     patch("{}", "application/apply-patch+yaml").await?.refused(415, "UnsupportedMediaType")?;
     for (field, value) in [("reason", "moving"), ("until", "2999-01-01T00:00:00Z")] {
         let answer = patch(&of_body(field, json!(value)).to_string(), merge).await?;
