@@ -31,6 +31,25 @@ pub(crate) struct Args {
     /// For the part clusters: what registers remote clusters. Default: Secrets in the namespace gatehouse-clusters.
     #[command(flatten)]
     origins: OriginArgs,
+    /// For spoke-rights: a user as whom the hub may act in the remote cluster. May be repeated.
+    #[arg(long, value_name = "NAME", value_parser = impersonated)]
+    act_as_user: Vec<String>,
+    /// For spoke-rights: a group of such users. All groups of a user are needed. May be repeated.
+    #[arg(long, value_name = "NAME", value_parser = impersonated, requires = "act_as_user")]
+    act_as_group: Vec<String>,
+}
+
+/// The name of a user or group that Gatehouse impersonates. What begins with `system:` it does not.
+fn impersonated(name: &str) -> Result<String, String> {
+    match name {
+        "" | "*" => Err("must be a name: RBAC has no pattern, and whoever may impersonate everybody may do \
+                         everything"
+            .to_owned()),
+        _ if name.starts_with("system:") => {
+            Err("must not begin with system:, which is not impersonated".to_owned())
+        }
+        _ => Ok(name.to_owned()),
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -60,18 +79,20 @@ enum Part {
 
 /// Prints them.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let text = match args.part {
-        Part::Clusters if !args.origins.is_empty() => list("clusters", &args.origins.rights())?,
-        part => {
-            ensure!(args.origins.is_empty(), "flags of origins are for the part clusters");
-            yaml(part)?
+    let Args { part, origins, act_as_user, act_as_group } = args;
+    ensure!(origins.is_empty() || *part == Part::Clusters, "flags of origins are for the part clusters");
+    ensure!(act_as_user.is_empty() || *part == Part::SpokeRights, "--act-as-user is for spoke-rights");
+    let objects = match part {
+        Part::Clusters if !origins.is_empty() => origins.rights(),
+        Part::SpokeRights => {
+            let [users, groups] =
+                [act_as_user, act_as_group].map(|names| names.iter().map(String::as_str).collect::<Vec<_>>());
+            [part.objects(), clusters::spoke_actions(&users, &groups)].concat()
         }
+        part => part.objects(),
     };
+    let text = list(&part.name(), &objects)?;
     io::stdout().lock().write_all(text.as_bytes()).context("cannot print")
-}
-
-fn yaml(part: Part) -> anyhow::Result<String> {
-    list(&part.name(), &part.objects())
 }
 
 fn list(command: &str, objects: &[Value]) -> anyhow::Result<String> {
@@ -165,6 +186,10 @@ mod tests {
 
     use super::*;
 
+    fn yaml(part: Part) -> anyhow::Result<String> {
+        list(&part.name(), &part.objects())
+    }
+
     #[test]
     fn the_chart_has_the_current_objects() {
         // A remote cluster has no release of the chart.
@@ -214,6 +239,14 @@ mod tests {
             let read: Value = serde_saphyr::from_str(&yaml(part).expect("prints")).expect("YAML");
             assert_eq!(read["items"], json!(part.objects()), "{part:?}");
         }
+    }
+
+    #[test]
+    fn nobody_is_impersonated_but_by_name() {
+        for name in ["", "*", "system:masters", "system:serviceaccount:a:b"] {
+            assert!(impersonated(name).is_err(), "{name}");
+        }
+        assert_eq!(impersonated("jane").as_deref(), Ok("jane"));
     }
 
     #[test]

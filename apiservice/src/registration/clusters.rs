@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     ACCOUNT, NAME,
-    account::{Account, rule},
+    account::{Account, cluster_role as role, named, rule},
     cluster_role,
 };
 
@@ -57,6 +57,27 @@ fn in_namespace(namespace: &str, name: &str, group: &str, resource: &str, verbs:
     ACCOUNT.role_in(namespace, &format!("{NAME}:{name}"), &[rule(&[group], &[resource], verbs)])
 }
 
+/// Whom Gatehouse may impersonate in a remote cluster, to act there as the user who asks: these users, in these groups.
+/// Each by name: RBAC has no pattern, and whoever may impersonate everybody may do everything. Empty without users.
+pub fn spoke_actions(users: &[&str], groups: &[&str]) -> Vec<Value> {
+    if users.is_empty() {
+        return Vec::new();
+    }
+    let name = format!("{SPOKE}:actions");
+    let mut rules = vec![named("", "users", users, &["impersonate"])];
+    if !groups.is_empty() {
+        rules.push(named("", "groups", groups, &["impersonate"]));
+    }
+    rules.push(rule(&["authentication.k8s.io"], &["uids"], &["impersonate"]));
+    vec![role(&name, &rules), in_spoke(Account(SPOKE).cluster_role_binding(&name, &name))]
+}
+
+/// The account that a binding names is in a namespace of its own there.
+fn in_spoke(mut binding: Value) -> Value {
+    binding["subjects"][0]["namespace"] = SPOKE.into();
+    binding
+}
+
 /// What a remote cluster needs to be observed: an account, and the permission to read `kinds`, each given as group and
 /// plural name.
 pub fn spoke_rights<G, P>(kinds: impl IntoIterator<Item = (G, P)>) -> Vec<Value>
@@ -64,14 +85,11 @@ where
     G: Into<String>,
     P: Into<String>,
 {
-    let spoke = Account(SPOKE);
-    let mut binding = spoke.cluster_role_binding(SPOKE, SPOKE);
-    binding["subjects"][0]["namespace"] = SPOKE.into();
     vec![
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SPOKE}}),
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": SPOKE, "namespace": SPOKE}}),
         cluster_role(SPOKE, kinds),
-        binding,
+        in_spoke(Account(SPOKE).cluster_role_binding(SPOKE, SPOKE)),
     ]
 }
 
@@ -96,5 +114,31 @@ mod tests {
             assert_eq!(rule["verbs"], json!(["list", "watch"]));
         }
         assert_eq!(rights[3]["subjects"][0]["namespace"], SPOKE);
+    }
+
+    #[test]
+    fn only_those_who_are_named_are_impersonated_in_a_remote_cluster() {
+        assert_eq!(spoke_actions(&[], &["team-a"]), Vec::<Value>::new());
+        let [role, binding] =
+            spoke_actions(&["jane"], &["team-a"]).try_into().expect("a role and its binding");
+        let impersonate = |group: &str, resource: &str, names: &Value| {
+            let mut granted = rule(&[group], &[resource], &["impersonate"]);
+            if !names.is_null() {
+                granted["resourceNames"] = names.clone();
+            }
+            granted
+        };
+        let rules = json!([
+            impersonate("", "users", &json!(["jane"])),
+            impersonate("", "groups", &json!(["team-a"])),
+            impersonate("authentication.k8s.io", "uids", &Value::Null),
+        ]);
+        assert_eq!(role["rules"], rules);
+        assert_eq!(
+            binding["subjects"],
+            json!([{"kind": "ServiceAccount", "namespace": SPOKE, "name": SPOKE}])
+        );
+        let alone = spoke_actions(&["jane"], &[]);
+        assert!(!alone[0].to_string().contains("groups\"]"), "{alone:?}");
     }
 }
