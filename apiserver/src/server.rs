@@ -152,6 +152,7 @@ impl Running {
             let rows = caches.iter().find(|cache| cache.resource.plural == "fluxresources");
             let seen = Seen {
                 cluster,
+                remotes: registry.clone(),
                 catalogue,
                 observed,
                 rows: Arc::clone(rows.expect("it is one of the resources")),

@@ -219,6 +219,13 @@ impl ApiError {
         error
     }
 
+    /// The same error, from another cluster.
+    #[must_use]
+    pub fn in_cluster(mut self, name: &str) -> Self {
+        self.message = clipped(format!("cluster {name}: {}", self.message), LONGEST_MESSAGE);
+        self
+    }
+
     /// The same error, about the object of this name.
     #[must_use]
     pub fn about_object(mut self, name: &str) -> Self {

@@ -24,8 +24,8 @@ pub(super) const MERGE_PATCHES: [&str; 2] =
 pub(super) const JSON_PATCH: &str = "application/json-patch+json";
 const JSON: &str = "application/json";
 
-/// Whether a request is a dry run, by its query.
-pub(super) fn dry_run(query: &Query<'_>) -> Result<bool, ApiError> {
+/// Whether a request is a dry run, and its field manager, by its query.
+pub(super) fn options(query: &Query<'_>) -> Result<(bool, Option<String>), ApiError> {
     let manager = query.text("fieldManager");
     if manager.len() > LONGEST_MANAGER || manager.chars().any(char::is_control) {
         let problem = "must have at most 128 printable characters";
@@ -36,7 +36,7 @@ pub(super) fn dry_run(query: &Query<'_>) -> Result<bool, ApiError> {
         let problem = format!("Unsupported value: {other:?}: supported values: \"All\"");
         return Err(ApiError::invalid("UpdateOptions", "dryRun", &problem));
     }
-    Ok(query.find("dryRun").is_some())
+    Ok((query.find("dryRun").is_some(), Some(manager.to_owned()).filter(|manager| !manager.is_empty())))
 }
 
 /// A request body.
@@ -142,6 +142,16 @@ pub(super) fn decode<S: DeserializeOwned + Default>(
 
 fn problem(field: &str, message: String) -> FieldProblem {
     FieldProblem { field: field.to_owned().into(), reason: "FieldValueInvalid", message }
+}
+
+/// A body for the row that is called `name` in another cluster. A JSON patch names no row.
+pub(super) fn renamed(bytes: &[u8], name: &str) -> Vec<u8> {
+    let mut document: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    match document.pointer_mut("/metadata/name") {
+        Some(own) if own.as_str().is_some_and(|own| !own.is_empty()) => *own = name.into(),
+        _ => return bytes.to_owned(),
+    }
+    document.to_string().into_bytes()
 }
 
 /// Reads a document, `what` to those who sent it. No field may stand twice.

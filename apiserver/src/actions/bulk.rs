@@ -9,13 +9,14 @@ use gatehouse_apiservice::{
     },
     view::GROUP,
 };
-use gatehouse_inventory::{ClusterId, State, Str, catalogue::KindId};
+use gatehouse_inventory::{State, Str, catalogue::KindId};
 use gatehouse_serving::{ApiError, authz, error::Subject};
 use http::StatusCode;
 
 use super::{
     Actions, Ask,
     body::{self, Body, Preconditions},
+    reach::Reached,
     reconcile::{Manner, token},
     target::{ROWS, Target},
 };
@@ -42,6 +43,7 @@ impl Actions {
     pub(super) async fn reconcile_namespace(
         self: &Arc<Self>,
         ask: &Ask,
+        cluster: &Reached,
         request: Body<ReconcileRequestSpec>,
     ) -> Result<ReconcileRequestStatus, ApiError> {
         let Body { preconditions, spec } = request;
@@ -49,7 +51,6 @@ impl Actions {
         let reason = body::reason(&RECONCILE_REQUEST, spec.reason.as_deref())?;
         let missing =
             || ApiError::not_found(Subject { group: GROUP, resource: "fluxsummaries", name: &ask.name });
-        let (cluster, _) = self.clusters().find(|(_, name)| ***name == *ask.name).ok_or_else(missing)?;
         let found =
             self.found(cluster, ask, spec.states.as_deref().unwrap_or_default())?.ok_or_else(missing)?;
         if found.len() > MOST {
@@ -84,16 +85,11 @@ impl Actions {
     }
 
     /// The objects in these states; `None` if the namespace has no Flux objects.
-    fn found(
-        &self,
-        cluster: ClusterId,
-        ask: &Ask,
-        states: &[String],
-    ) -> Result<Option<Vec<Found>>, ApiError> {
+    fn found(&self, cluster: &Reached, ask: &Ask, states: &[String]) -> Result<Option<Vec<Found>>, ApiError> {
         if !self.rows.is_synced() {
             return Err(ApiError::unavailable(format!("{ROWS} are not synced with the cluster yet")));
         }
-        let (name, _) = &self.clusters[usize::from(cluster.0)];
+        let name = &cluster.name;
         let kinds = self.catalogue.kinds().filter(|(_, kind)| kind.is_flux());
         let kinds: HashMap<&str, KindId> = kinds.map(|(id, kind)| (kind.kind.as_str(), id)).collect();
         let snapshot = self.rows.snapshot();
@@ -119,12 +115,12 @@ impl Actions {
     /// Whether the user may reconcile all objects of each kind in the namespace. Otherwise each is asked about.
     async fn allowed(
         &self,
-        cluster: ClusterId,
+        cluster: &Reached,
         ask: &Ask,
         found: &[Found],
     ) -> Result<HashMap<KindId, bool>, ApiError> {
         let mut allowed = HashMap::new();
-        for object in found {
+        for object in found.iter().filter(|_| cluster.is_local()) {
             if allowed.contains_key(&object.kind) {
                 continue;
             }
@@ -145,7 +141,7 @@ impl Actions {
     /// Asks one object. The error has the object, and what went wrong if anything did.
     async fn request_found(
         self: &Arc<Self>,
-        cluster: ClusterId,
+        cluster: &Reached,
         ask: &Ask,
         object: Found,
         is_allowed: bool,
@@ -181,7 +177,7 @@ impl Actions {
         }
         let asked = async {
             if !is_allowed {
-                ask.access.check(&ask.user, "reconcile", target.right()).await?;
+                self.ensure_allowed(ask, "reconcile", &target).await?;
             }
             self.request(ask, target.clone(), manner, Preconditions::default()).await
         };

@@ -1,15 +1,17 @@
 //! The cluster that an action is carried out on.
 //!
 //! [`LocalCluster`] is the one that Gatehouse runs in. There Gatehouse writes by its own account and reports the
-//! requester to admission. A remote cluster implements the same trait by requests that impersonate the requester.
+//! requester to admission. [`RemoteCluster`](super::remote::RemoteCluster) impersonates the requester.
 
-use std::time::Duration;
+use std::{future::ready, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
 use gatehouse_apiservice::{
     FIELD_MANAGER, UserInfo,
+    action::Subresource,
     client::{explain, own_user},
     requester,
+    view::API_VERSION,
 };
 use gatehouse_serving::ApiError;
 use http::{HeaderName, HeaderValue, Method, Request, header, request::Builder};
@@ -17,7 +19,7 @@ use serde_json::Value;
 use tokio::{sync::OnceCell, time::timeout};
 
 /// How long a cluster may take for one answer. Admission webhooks may take 30 s; a request to act has 60 s in all.
-const PATIENCE: Duration = Duration::from_secs(25);
+pub(super) const PATIENCE: Duration = Duration::from_secs(25);
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 const IMPERSONATED_USER: HeaderName = HeaderName::from_static("impersonate-user");
 const IMPERSONATED_GROUP: HeaderName = HeaderName::from_static("impersonate-group");
@@ -34,6 +36,37 @@ pub(crate) struct Call {
     pub(crate) audit_id: Option<HeaderValue>,
     /// Whether everything is checked and nothing written.
     pub(crate) dry_run: bool,
+    /// The field manager that the requester named, for a Gatehouse that the request is handed on to.
+    pub(crate) field_manager: Option<String>,
+}
+
+/// A request for a subresource, as the Gatehouse of another cluster gets it.
+#[derive(Debug)]
+pub(crate) struct Handed<'a> {
+    pub(crate) subresource: &'static Subresource,
+    pub(crate) method: Method,
+    pub(crate) namespace: &'a str,
+    /// The name of the row there.
+    pub(crate) name: &'a str,
+    /// The media type and the body, if it has one.
+    pub(crate) body: Option<(String, Vec<u8>)>,
+}
+
+impl Handed<'_> {
+    /// Path and query.
+    pub(super) fn path(&self, call: &Call) -> String {
+        let Self { subresource, namespace, name, .. } = self;
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        if let Some(manager) = &call.field_manager {
+            query.append_pair("fieldManager", manager);
+        }
+        if call.dry_run {
+            query.append_pair("dryRun", "All");
+        }
+        let (query, plural) = (query.finish(), subresource.resource.plural);
+        let path = format!("/apis/{API_VERSION}/namespaces/{namespace}/{plural}/{name}/{}", subresource.name);
+        if query.is_empty() { path } else { format!("{path}?{query}") }
+    }
 }
 
 /// Reads and patches single objects.
@@ -48,6 +81,33 @@ pub(crate) trait Cluster: Send + Sync + 'static {
         change: &'a Value,
         call: &'a Call,
     ) -> BoxFuture<'a, Result<Value, ApiError>>;
+
+    /// Hands a request on to the Gatehouse of the cluster, and returns its answer; `None` if it has to be carried out by
+    /// [`Self::get`] and [`Self::patch`].
+    fn hand_on<'a>(
+        &'a self,
+        _request: &'a Handed<'a>,
+        _call: &'a Call,
+    ) -> BoxFuture<'a, Result<Option<Value>, ApiError>> {
+        ready(Ok(None)).boxed()
+    }
+}
+
+/// A request for a merge patch.
+pub(super) fn patching(path: &str, call: &Call) -> Builder {
+    let dry_run = if call.dry_run { "&dryRun=All" } else { "" };
+    Request::builder()
+        .method(Method::PATCH)
+        .uri(format!("{path}?fieldManager={FIELD_MANAGER}{dry_run}"))
+        .header(header::CONTENT_TYPE, "application/merge-patch+json")
+}
+
+/// Passes the ID of the request in audit logs on.
+pub(super) fn with_audit_id(request: Builder, call: &Call) -> Builder {
+    match &call.audit_id {
+        Some(id) => request.header(AUDIT_ID, id.clone()),
+        None => request,
+    }
 }
 
 /// The cluster that Gatehouse runs in.
@@ -63,11 +123,7 @@ impl LocalCluster {
     }
 
     async fn ask(&self, request: Builder, body: Vec<u8>, call: &Call) -> Result<Value, ApiError> {
-        let request = match &call.audit_id {
-            Some(id) => request.header(AUDIT_ID, id.clone()),
-            None => request,
-        };
-        let request = request.body(body).map_err(ApiError::internal)?;
+        let request = with_audit_id(request, call).body(body).map_err(ApiError::internal)?;
         match timeout(PATIENCE, self.client.request(request)).await {
             Ok(Ok(object)) => Ok(object),
             Ok(Err(error)) => Err(self.refusal(error)),
@@ -121,15 +177,10 @@ impl Cluster for LocalCluster {
         change: &'a Value,
         call: &'a Call,
     ) -> BoxFuture<'a, Result<Value, ApiError>> {
-        let dry_run = if call.dry_run { "&dryRun=All" } else { "" };
-        let request = Request::builder()
-            .method(Method::PATCH)
-            .uri(format!("{path}?fieldManager={FIELD_MANAGER}{dry_run}"))
-            .header(header::CONTENT_TYPE, "application/merge-patch+json");
         async move {
             let request = match &call.requester {
-                Some(requester) => self.for_requester(request, requester).await?,
-                None => request,
+                Some(requester) => self.for_requester(patching(path, call), requester).await?,
+                None => patching(path, call),
             };
             self.ask(request, change.to_string().into_bytes(), call).await
         }
@@ -181,7 +232,8 @@ mod tests {
 
     fn call() -> Call {
         let user = UserInfo { name: "jane".to_owned(), ..UserInfo::default() };
-        Call { requester: Some(user), audit_id: Some(HeaderValue::from_static("abc-1")), dry_run: true }
+        let audit_id = Some(HeaderValue::from_static("abc-1"));
+        Call { requester: Some(user), audit_id, dry_run: true, field_manager: None }
     }
 
     #[tokio::test]

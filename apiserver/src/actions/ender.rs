@@ -6,6 +6,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use gatehouse_apiservice::{annotation::SUSPENDED_UNTIL, client::jittered};
+use gatehouse_inventory::ObjectKey;
 use gatehouse_serving::ApiError;
 use http::StatusCode;
 use jiff::Timestamp;
@@ -16,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Actions, Ask,
     body::Preconditions,
-    observed::Place,
     report::{Action, Deed},
     suspension::resumed,
 };
@@ -30,17 +30,17 @@ const AGAIN: Duration = Duration::from_secs(15);
 /// Runs until `stop` is cancelled.
 pub(super) async fn run(actions: Arc<Actions>, stop: CancellationToken) {
     let ending = async {
-        let mut looked_at: HashMap<Place, Instant> = HashMap::new();
+        let mut looked_at: HashMap<ObjectKey, Instant> = HashMap::new();
         loop {
             let (due, next) = actions.observed.ends(Timestamp::now().as_second());
-            looked_at.retain(|place, _| due.contains(place));
-            for place in due {
-                let is_left_alone = looked_at.get(&place).is_some_and(|at| at.elapsed() < AGAIN);
+            looked_at.retain(|key, _| due.contains(key));
+            for key in due {
+                let is_left_alone = looked_at.get(&key).is_some_and(|at| at.elapsed() < AGAIN);
                 if !is_left_alone {
-                    if let Err(error) = actions.end(&place).await {
+                    if let Err(error) = actions.end(&key).await {
                         tracing::info!(%error, "a suspension is over and cannot be ended yet");
                     }
-                    looked_at.insert(place, Instant::now());
+                    looked_at.insert(key, Instant::now());
                 }
             }
             let wait = next.map_or(LOOK, until).min(if looked_at.is_empty() { LOOK } else { AGAIN });
@@ -60,8 +60,8 @@ fn until(second: i64) -> Duration {
 
 impl Actions {
     /// Ends the suspension of an object, or removes what an earlier one has left.
-    async fn end(&self, (cluster, key): &Place) -> Result<(), ApiError> {
-        let target = self.target_of(*cluster, key.kind, &key.namespace, &key.name)?;
+    async fn end(&self, key: &ObjectKey) -> Result<(), ApiError> {
+        let target = self.target_of(&self.local, key.kind, &key.namespace, &key.name)?;
         let ask = Ask::own(&self.access, &key.namespace);
         let live = match target.get(&ask.call).await {
             Err(error) if error.code() == StatusCode::NOT_FOUND => return Ok(()),

@@ -1,7 +1,8 @@
 //! Actions on Flux objects, by subresources of the views: reconcile, suspend, resume.
 //!
 //! The pipeline has authorized the request for the subresource. Here the verb of the Flux operator on the Flux object
-//! is asked for, too; then Gatehouse writes by its own account, and admission judges the requester.
+//! is asked for, too; then Gatehouse writes by its own account, and admission judges the requester. In another cluster
+//! the requester is impersonated.
 //!
 //! **Invariant:** nothing is written before the whole request was checked, and every write is for one version of one
 //! object, so that what was checked is what is changed.
@@ -11,11 +12,14 @@ mod body;
 mod bulk;
 mod cluster;
 mod ender;
+mod impersonation;
 mod json;
 mod live;
 mod observed;
 mod patch;
+mod reach;
 mod reconcile;
+mod remote;
 mod report;
 mod suspension;
 mod target;
@@ -28,7 +32,7 @@ use gatehouse_apiservice::{
     action::{ReconcileRequestSpec, SUBRESOURCES, SUSPENSION, Subresource},
     view::{API_VERSION, GROUP, VERSION},
 };
-use gatehouse_inventory::{Str, catalogue::Catalogue};
+use gatehouse_inventory::{LOCAL, Str, catalogue::Catalogue};
 use gatehouse_serving::{
     ApiError, Body,
     authz::Access,
@@ -41,19 +45,23 @@ use gatehouse_serving::{
     request_info::{ResourceRequest, Verb},
     tasks::Tasks,
 };
-use http::{HeaderMap, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use prometheus::IntCounterVec;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 pub use self::observed::Observed;
 use self::{
-    cluster::{Call, Cluster, LocalCluster},
+    body::Body as Request,
+    cluster::{Call, Handed, LocalCluster},
+    reach::{OWN, Reached, Remotes},
     report::Reports,
-    suspension::{Given, Shown},
+    suspension::Given,
     turns::Turns,
 };
-use crate::{endpoints::compress, metrics::ViewMetrics, request_body, watchcache::WatchCache};
+use crate::{
+    clusters::Registry, endpoints::compress, metrics::ViewMetrics, request_body, watchcache::WatchCache,
+};
 
 /// What actions need beside the views.
 pub struct ActionParts {
@@ -65,10 +73,12 @@ pub struct ActionParts {
     pub events_address: Option<Uri>,
 }
 
-/// What actions see of the cluster.
+/// What actions see of the clusters.
 pub(crate) struct Seen {
-    /// Its name.
+    /// The name of the local one.
     pub(crate) cluster: Str,
+    /// Those that are registered beside it, if any can be.
+    pub(crate) remotes: Option<Arc<Registry>>,
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) observed: Arc<Observed>,
     /// The rows of fluxresources.
@@ -77,8 +87,8 @@ pub(crate) struct Seen {
 
 /// Answers requests for subresources.
 pub struct Actions {
-    /// By their ids in the inventory.
-    clusters: Vec<(Str, Arc<dyn Cluster>)>,
+    local: Reached,
+    remotes: Option<Remotes>,
     catalogue: Arc<Catalogue>,
     observed: Arc<Observed>,
     /// The rows of fluxresources.
@@ -114,7 +124,7 @@ impl Ask {
 }
 
 impl Actions {
-    /// Actions on the local cluster. Their tasks join `background`.
+    /// Actions on the local cluster and those that are registered. Their tasks join `background`.
     pub(crate) fn start(
         parts: ActionParts,
         seen: Seen,
@@ -122,7 +132,7 @@ impl Actions {
         metrics: &ViewMetrics,
         background: &mut Tasks,
     ) -> Arc<Self> {
-        let Seen { cluster, catalogue, observed, rows } = seen;
+        let Seen { cluster, remotes, catalogue, observed, rows } = seen;
         let ActionParts { client, identity, events_address } = parts;
         let stop = background.stop();
         let (events, broadcaster) = EventRecorder::new(metrics.events(), report::reporter(&identity));
@@ -132,9 +142,10 @@ impl Actions {
             background
                 .spawn("events to notification-controller", report::forward(address, queue, stop.clone()));
         }
-        let local: Arc<dyn Cluster> = Arc::new(LocalCluster::new(client));
+        let local = Reached { id: LOCAL, name: cluster, requests: Arc::new(LocalCluster::new(client)) };
         let actions = Arc::new(Self {
-            clusters: vec![(cluster, local)],
+            local,
+            remotes: remotes.map(|registry| Remotes::new(registry, Arc::clone(&authorizer))),
             catalogue,
             observed,
             rows,
@@ -164,11 +175,11 @@ impl Actions {
         let query = Query::parse(parts.uri.query().unwrap_or_default());
         let form = form.prettified(query.find("pretty").map(|_| query.flag("pretty").unwrap_or_default()));
         let audit_id = parts.headers.get("audit-id").cloned();
-        let call = Call { requester: Some(user.clone()), audit_id, dry_run: body::dry_run(&query)? };
-        let is_dry_run = call.dry_run;
+        let (dry_run, field_manager) = body::options(&query)?;
+        let call = Call { requester: Some(user.clone()), audit_id, dry_run, field_manager };
         let ask = Ask { user, access: self.access.clone(), namespace, name, call };
         let done = self.act(subresource, info.verb, &ask, &parts.headers, body).await;
-        self.count(subresource, info.verb, is_dry_run, &done);
+        self.count(subresource, info.verb, dry_run, &done);
         let done = done.map_err(|error| match error.code() {
             StatusCode::UNPROCESSABLE_ENTITY => error.about_object(&ask.name),
             _ => error,
@@ -189,48 +200,49 @@ impl Actions {
 
     async fn act(
         self: &Arc<Self>,
-        subresource: &Subresource,
+        subresource: &'static Subresource,
         verb: Verb,
         ask: &Ask,
         headers: &HeaderMap,
         body: RequestBody,
     ) -> Result<Value, ApiError> {
-        if verb == Verb::Get {
-            return Ok(self.suspension(ask).await?.document(ask, subresource.shown_as));
+        let media_type = body::media_type(headers);
+        if matches!(verb, Verb::Create | Verb::Update) {
+            body::ensure_json(headers)?;
         }
-        let place = (ask.namespace.as_str(), ask.name.as_str());
-        if verb == Verb::Patch {
-            let media_type = body::media_type(headers);
-            let patch = request_body::read(body, body::LONGEST_BODY).await?;
-            let apply = patching(&media_type, &patch)?;
-            return Ok(self
-                .suspend(ask, Given::Patch(&apply), None)
-                .await?
-                .document(ask, subresource.shown_as));
+        let sent = match verb {
+            Verb::Get => Vec::new(),
+            _ => request_body::read(body, body::LONGEST_BODY).await?,
+        };
+        let wish = Wish::read(subresource, verb, ask, &media_type, &sent)?;
+        let place = self.reach(ask, subresource.resource.plural).await?;
+        // A row of the local cluster has one name, by whichever it was found.
+        let ask = &Ask { name: place.row(&place.cluster.name), ..ask.clone() };
+        let handed = Handed {
+            subresource,
+            method: method(verb),
+            namespace: &ask.namespace,
+            name: &place.row(OWN),
+            body: (verb != Verb::Get).then(|| (media_type.clone(), body::renamed(&sent, &place.row(OWN)))),
+        };
+        if let Some(mut answer) = place.cluster.requests.hand_on(&handed, &ask.call).await? {
+            answer["metadata"]["name"] = ask.name.as_str().into();
+            return Ok(answer);
         }
-        body::ensure_json(headers)?;
-        let bytes = request_body::read(body, body::LONGEST_BODY).await?;
-        match (subresource.resource.plural, subresource.name) {
-            (_, "suspend" | "resume" | "suspension") => {
-                let direction = match subresource.name {
-                    "suspend" => Some(true),
-                    "resume" => Some(false),
-                    _ => None,
-                };
-                let body = body::decode(&bytes, (&SUSPENSION, subresource.shown_as), place)?;
-                let shown: Shown = self.suspend(ask, Given::Body(body), direction).await?;
-                Ok(shown.document(ask, subresource.shown_as))
+        let kind = subresource.shown_as;
+        match wish {
+            Wish::Show => Ok(self.suspension(ask, &place).await?.document(ask, kind)),
+            Wish::Suspension(given, direction) => {
+                Ok(self.suspend(ask, &place, given, direction).await?.document(ask, kind))
             }
-            (plural, _) => {
-                let request: body::Body<ReconcileRequestSpec> =
-                    body::decode(&bytes, (subresource.kind, subresource.shown_as), place)?;
+            Wish::Reconciliation(request) => {
                 let spec = request.spec.clone();
-                let status = if plural == target::ROWS {
-                    self.reconcile(ask, request).await?
+                let status = if subresource.resource.plural == target::ROWS {
+                    self.reconcile(ask, &place, request).await?
                 } else {
-                    self.reconcile_namespace(ask, request).await?
+                    self.reconcile_namespace(ask, &place.cluster, request).await?
                 };
-                Ok(document(subresource.shown_as, ask, None, &spec, &status))
+                Ok(document(kind, ask, None, &spec, &status))
             }
         }
     }
@@ -252,6 +264,53 @@ impl Actions {
             Err(_) => "failed",
         };
         self.outcomes.with_label_values(&[action, if is_dry_run { "All" } else { "" }, outcome]).inc();
+    }
+}
+
+/// What a request wants, as far as it can be told without the object.
+enum Wish<'a> {
+    /// To see the suspension.
+    Show,
+    /// Another suspension; with the direction of a short form.
+    Suspension(Given<'a>, Option<bool>),
+    Reconciliation(Request<ReconcileRequestSpec>),
+}
+
+impl<'a> Wish<'a> {
+    fn read(
+        subresource: &Subresource,
+        verb: Verb,
+        ask: &Ask,
+        media_type: &str,
+        sent: &'a [u8],
+    ) -> Result<Self, ApiError> {
+        let place = (ask.namespace.as_str(), ask.name.as_str());
+        let direction = match subresource.name {
+            "suspend" => Some(true),
+            "resume" => Some(false),
+            _ => None,
+        };
+        match verb {
+            Verb::Get => Ok(Self::Show),
+            Verb::Patch => Ok(Self::Suspension(Given::Patch(patching(media_type, sent)?), None)),
+            _ if subresource.kind.kind == SUSPENSION.kind => {
+                let body = body::decode(sent, (&SUSPENSION, subresource.shown_as), place)?;
+                Ok(Self::Suspension(Given::Body(body), direction))
+            }
+            _ => {
+                body::decode(sent, (subresource.kind, subresource.shown_as), place).map(Self::Reconciliation)
+            }
+        }
+    }
+}
+
+/// The method of a verb that a subresource has.
+fn method(verb: Verb) -> Method {
+    match verb {
+        Verb::Get => Method::GET,
+        Verb::Update => Method::PUT,
+        Verb::Patch => Method::PATCH,
+        _ => Method::POST,
     }
 }
 

@@ -1,5 +1,5 @@
-//! What actions need of the inventory: at which version each Flux kind is served, and when suspensions end. Actions are
-//! for the local cluster.
+//! What actions need of the inventory: at which version each Flux kind is served, which remote clusters answer, and when
+//! suspensions of the local cluster end.
 //!
 //! **Invariant:** only the task that owns the inventory writes it.
 
@@ -9,13 +9,10 @@ use std::{
 };
 
 use gatehouse_inventory::{
-    ClusterId, Delta, Inventory, KindStatus, LOCAL, ObjectKey, Record, Seconds, State as ObjectState, Str,
-    catalogue::KindId,
+    Cluster, ClusterId, Delta, Inventory, KindStatus, LOCAL, ObjectKey, Record, Registration, Seconds,
+    State as ObjectState, Str, catalogue::KindId,
 };
 use tokio::sync::Notify;
-
-/// A Flux object.
-pub(super) type Place = (ClusterId, ObjectKey);
 
 /// Whether a kind is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +34,17 @@ pub struct Observed {
 #[derive(Debug, Default)]
 struct State {
     served: HashMap<(ClusterId, KindId), Served>,
-    ends: BTreeSet<(Seconds, Place)>,
-    end_of: HashMap<Place, Seconds>,
+    remotes: HashMap<Str, Remote>,
+    ends: BTreeSet<(Seconds, ObjectKey)>,
+    end_of: HashMap<ObjectKey, Seconds>,
+}
+
+/// What is known of a remote cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Remote {
+    pub(super) id: ClusterId,
+    /// Why what is known of it may be old; `None` while it answers.
+    pub(super) unheard: Option<Str>,
 }
 
 impl Observed {
@@ -47,7 +53,7 @@ impl Observed {
         let catalogue = inventory.catalogue();
         let flux = || catalogue.kinds().filter(|(_, kind)| kind.is_flux());
         let mut state = self.state();
-        for (id, cluster) in inventory.clusters().filter(|(id, _)| *id == LOCAL) {
+        for (id, cluster) in inventory.clusters() {
             for (kind, _) in flux() {
                 let served = match cluster.kind_status(kind) {
                     Some(KindStatus::Served { version }) => Served::At(Str::clone(version)),
@@ -59,11 +65,17 @@ impl Observed {
             }
         }
         let mut is_changed = false;
-        let is_acted_on = |(id, key): &&Place| *id == LOCAL && catalogue.kind(key.kind).is_flux();
-        for place in delta.objects.iter().filter(is_acted_on) {
-            let end = inventory.cluster(place.0).record(&place.1).and_then(end);
-            is_changed |= state.set_end(place, end);
+        for (_, key) in delta.objects.iter().filter(|(id, _)| *id == LOCAL) {
+            if catalogue.kind(key.kind).is_flux() {
+                let end = inventory.cluster(LOCAL).record(key).and_then(end);
+                is_changed |= state.set_end(key, end);
+            }
         }
+        let remote = |(id, cluster): (ClusterId, &Cluster)| {
+            let registration = cluster.registration()?;
+            Some((cluster.name.clone(), Remote { id, unheard: unheard(cluster, registration) }))
+        };
+        state.remotes = inventory.clusters().filter_map(remote).collect();
         drop(state);
         if is_changed {
             self.changed.notify_one();
@@ -75,10 +87,15 @@ impl Observed {
         self.state().served.get(&(cluster, kind)).cloned()
     }
 
+    /// What is known of a remote cluster; `None` if nothing is yet.
+    pub(super) fn remote(&self, name: &str) -> Option<Remote> {
+        self.state().remotes.get(name).cloned()
+    }
+
     /// The suspensions that end before or at `now`, and when the next one ends.
-    pub(super) fn ends(&self, now: Seconds) -> (Vec<Place>, Option<Seconds>) {
+    pub(super) fn ends(&self, now: Seconds) -> (Vec<ObjectKey>, Option<Seconds>) {
         let state = self.state();
-        let due = state.ends.iter().take_while(|(at, _)| *at <= now).map(|(_, place)| place.clone());
+        let due = state.ends.iter().take_while(|(at, _)| *at <= now).map(|(_, key)| key.clone());
         let due: Vec<_> = due.collect();
         (due, state.ends.iter().map(|(at, _)| *at).find(|at| *at > now))
     }
@@ -90,22 +107,37 @@ impl Observed {
 
 impl State {
     /// Returns whether anything changed.
-    fn set_end(&mut self, place: &Place, end: Option<Seconds>) -> bool {
+    fn set_end(&mut self, key: &ObjectKey, end: Option<Seconds>) -> bool {
         let before = match end {
-            Some(end) => self.end_of.insert(place.clone(), end),
-            None => self.end_of.remove(place),
+            Some(end) => self.end_of.insert(key.clone(), end),
+            None => self.end_of.remove(key),
         };
         if before == end {
             return false;
         }
         if let Some(before) = before {
-            self.ends.remove(&(before, place.clone()));
+            self.ends.remove(&(before, key.clone()));
         }
         if let Some(end) = end {
-            self.ends.insert((end, place.clone()));
+            self.ends.insert((end, key.clone()));
         }
         true
     }
+}
+
+/// Why a cluster cannot be asked now, or what is known of it may be old.
+fn unheard(cluster: &Cluster, registration: &Registration) -> Option<Str> {
+    if let Some(refusal) = &registration.refused {
+        return Some(format!("its registration is refused: {}", refusal.message).into());
+    }
+    let contact = cluster.contact();
+    if let Some(message) = &contact.silent {
+        return Some(format!("it does not answer: {message}").into());
+    }
+    if contact.last_heard.is_none() {
+        return Some("it was not asked yet".into());
+    }
+    (!cluster.freshness().0).then(|| "it was not heard from lately".into())
 }
 
 /// When there is something to do about the end of a suspension. An end that was left on an object without a suspension

@@ -16,6 +16,7 @@ use super::{
     attempts::Attempts,
     body::{self, Body, Preconditions},
     live::Live,
+    reach::Place,
     report::{Action, Deed},
     target::{ROWS, Target},
 };
@@ -37,14 +38,15 @@ impl Actions {
     pub(super) async fn reconcile(
         self: &Arc<Self>,
         ask: &Ask,
+        place: &Place<'_>,
         request: Body<ReconcileRequestSpec>,
     ) -> Result<ReconcileRequestStatus, ApiError> {
         let Body { preconditions, spec } = request;
-        let target = self.target(&ask.namespace, &ask.name)?;
+        let target = self.target(ask, place)?;
         let reason = body::reason(&RECONCILE_REQUEST, spec.reason.as_deref())?;
         target.ensure_reconciled()?;
         check(&spec, &target)?;
-        ask.access.check(&ask.user, "reconcile", target.right()).await?;
+        self.ensure_allowed(ask, "reconcile", &target).await?;
         let manner = Manner { token: token(), force: spec.force, reset: spec.reset, reason };
         let mut wanted = Vec::new();
         if spec.with_source {
@@ -77,9 +79,7 @@ impl Actions {
         for (kind, namespace, name) in live.sources(target) {
             let known = self.catalogue.kinds().find(|(_, known)| known.is_flux() && known.kind == kind);
             let Some((kind, _)) = known else { continue };
-            let cluster = self.clusters().find(|(_, name)| **name == target.cluster_name);
-            let Some((cluster, _)) = cluster else { continue };
-            let source = self.target_of(cluster, kind, &namespace, &name)?;
+            let source = self.target_of(&target.cluster, kind, &namespace, &name)?;
             if source.ensure_reconciled().is_err() {
                 continue;
             }
@@ -93,7 +93,7 @@ impl Actions {
                 name: &row,
             };
             ask.access.check(&ask.user, "create", subresource).await?;
-            ask.access.check(&ask.user, "reconcile", source.right()).await?;
+            self.ensure_allowed(ask, "reconcile", &source).await?;
             let live = source.get(&ask.call).await?;
             if live.ensure_reconciled(&source).is_ok() {
                 live.ensure_running(&source)?;

@@ -102,9 +102,9 @@ impl Reports {
         (Self { events, forward, instance: instance.to_owned() }, queue)
     }
 
-    /// Reports a write. A dry run wrote nothing.
+    /// Reports a write. A dry run wrote nothing; in another cluster the user wrote, whom its audit log has.
     pub(super) fn report(&self, ask: &Ask, target: &Target, written: &Live, deed: &Deed<'_>) {
-        if ask.call.dry_run {
+        if ask.call.dry_run || !target.cluster.is_local() {
             return;
         }
         let by = ask.call.requester.as_ref().map(|user| format!(" by {}", user.name)).unwrap_or_default();

@@ -13,10 +13,11 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Actions, Ask,
+    Actions, Ask, Patching,
     attempts::Attempts,
     body::{self, Body, Preconditions},
     live::Live,
+    reach::Place,
     report::{Action, Deed},
     target::Target,
 };
@@ -90,13 +91,13 @@ pub(super) enum Given<'a> {
     /// A body that is the same whatever the object's state.
     Body(Body<SuspensionSpec>),
     /// A patch, which is applied to each version of the suspension that is met.
-    Patch(&'a (dyn Fn(Value) -> Result<Vec<u8>, ApiError> + Send + Sync)),
+    Patch(Patching<'a>),
 }
 
 impl Actions {
     /// Reads the suspension of the object of a row.
-    pub(super) async fn suspension(&self, ask: &Ask) -> Result<Shown, ApiError> {
-        let target = self.target(&ask.namespace, &ask.name)?;
+    pub(super) async fn suspension(&self, ask: &Ask, place: &Place<'_>) -> Result<Shown, ApiError> {
+        let target = self.target(ask, place)?;
         target.ensure_suspendable()?;
         let live = target.get(&ask.call).await?;
         Ok(Shown::of(&live, &target))
@@ -106,10 +107,11 @@ impl Actions {
     pub(super) async fn suspend(
         self: &Arc<Self>,
         ask: &Ask,
+        place: &Place<'_>,
         given: Given<'_>,
         direction: Option<bool>,
     ) -> Result<Shown, ApiError> {
-        let target = self.target(&ask.namespace, &ask.name)?;
+        let target = self.target(ask, place)?;
         target.ensure_suspendable()?;
         let _turn = self.turns.take(&target).await;
         let mut attempts = Attempts::new();
@@ -127,8 +129,9 @@ impl Actions {
             };
             let wanted = wanted(&spec, &current, direction)?;
             for verb in wanted.verbs(&current) {
-                ask.access.check(&ask.user, verb, target.right()).await?;
+                self.ensure_allowed(ask, verb, &target).await?;
             }
+            ensure_ended(&target, &wanted, &current)?;
             live.ensure_acted_on(&target, &preconditions)?;
             ensure_not_frozen(&live, &target, &wanted)?;
             let Some(patch) = change(&live, &target, &wanted, ask, Timestamp::now()) else {
@@ -206,6 +209,18 @@ fn wanted(spec: &SuspensionSpec, current: &Shown, direction: Option<bool>) -> Re
         None
     };
     Ok(Wanted { is_suspended, reason, until, is_whole: direction.is_none() })
+}
+
+/// Another cluster that runs no Gatehouse with actions has nobody who would resume the object.
+fn ensure_ended(target: &Target, wanted: &Wanted, current: &Shown) -> Result<(), ApiError> {
+    if target.cluster.is_local() || wanted.until.is_none() || wanted.until == current.spec.until {
+        return Ok(());
+    }
+    let problem = format!(
+        "Forbidden: cluster {} runs no Gatehouse with actions, which would end the suspension",
+        target.cluster.name
+    );
+    Err(ApiError::invalid(SUSPENSION.kind, "spec.until", &problem))
 }
 
 /// A freeze owns the suspension of what it holds: whoever is exempt may resume it, and nobody can add to it.

@@ -1,20 +1,19 @@
 //! The Flux object that a request is about: found by the name of its row.
 
-use std::sync::Arc;
-
 use gatehouse_apiservice::{dns, view::GROUP};
 use gatehouse_inventory::{
-    ClusterId, Str, Suspension,
+    Str, Suspension,
     catalogue::{Kind, KindId},
 };
 use gatehouse_serving::{ApiError, authz, error::Subject};
 use serde_json::Value;
 
 use super::{
-    Actions,
-    cluster::{Call, Cluster},
+    Actions, Ask,
+    cluster::Call,
     live::Live,
     observed::Served,
+    reach::{Place, Reached},
 };
 
 /// The view whose rows name objects.
@@ -28,9 +27,7 @@ const LONGEST_SHOWN: usize = 300;
 /// A Flux object of a cluster.
 #[derive(Clone)]
 pub(super) struct Target {
-    pub(super) cluster: Arc<dyn Cluster>,
-    /// The name of the cluster.
-    pub(super) cluster_name: Str,
+    pub(super) cluster: Reached,
     pub(super) group: String,
     pub(super) version: Str,
     pub(super) plural: String,
@@ -45,7 +42,7 @@ fn row(cluster: &str, kind: &str, name: &str) -> String {
 }
 
 /// No object can have a row of this name.
-fn malformed(row: &str) -> ApiError {
+pub(super) fn malformed(row: &str) -> ApiError {
     let shown: String = row.chars().take(LONGEST_SHOWN).collect();
     let problem =
         format!("Invalid value: {shown:?}: must be CLUSTER.KIND.NAME in lower case, in a namespace");
@@ -54,34 +51,27 @@ fn malformed(row: &str) -> ApiError {
 
 impl Actions {
     /// The object of a row.
-    pub(super) fn target(&self, namespace: &str, row: &str) -> Result<Target, ApiError> {
-        let unknown = || ApiError::not_found(Subject { group: GROUP, resource: ROWS, name: row });
-        if row.matches('.').count() < 2 {
-            return Err(malformed(row));
-        }
-        let in_cluster =
-            |(id, name): (ClusterId, &Str)| Some((id, row.strip_prefix(&**name)?.strip_prefix('.')?));
-        let (cluster, rest) = self.clusters().find_map(in_cluster).ok_or_else(unknown)?;
-        let (kind, name) = rest.split_once('.').ok_or_else(|| malformed(row))?;
+    pub(super) fn target(&self, ask: &Ask, place: &Place<'_>) -> Result<Target, ApiError> {
+        let unknown = || ApiError::not_found(Subject { group: GROUP, resource: ROWS, name: &ask.name });
+        let (kind, name) = place.object.split_once('.').ok_or_else(unknown)?;
         let is_named = |(_, row): &(KindId, &Kind)| row.is_flux() && row.kind.to_lowercase() == kind;
         let (kind, _) = self.catalogue.kinds().find(is_named).ok_or_else(unknown)?;
-        self.target_of(cluster, kind, namespace, name)
+        self.target_of(&place.cluster, kind, &ask.namespace, name)
     }
 
     /// The object of a kind. Specs name objects by any text, which must not become part of a path.
     pub(super) fn target_of(
         &self,
-        cluster: ClusterId,
+        cluster: &Reached,
         kind: KindId,
         namespace: &str,
         name: &str,
     ) -> Result<Target, ApiError> {
         let Kind { group, kind: kind_name, plural, .. } = self.catalogue.kind(kind);
-        let (cluster_name, requests) = &self.clusters[usize::from(cluster.0)];
         if !dns::is_subdomain(name) || !dns::is_label(namespace) {
-            return Err(malformed(&row(cluster_name, kind_name, name)));
+            return Err(malformed(&row(&cluster.name, kind_name, name)));
         }
-        let version = match self.observed.served(cluster, kind) {
+        let version = match self.observed.served(cluster.id, kind) {
             Some(Served::At(version)) => version,
             Some(Served::No) => return Err(ApiError::not_found(Subject { group, resource: plural, name })),
             None => {
@@ -90,8 +80,7 @@ impl Actions {
             }
         };
         Ok(Target {
-            cluster: Arc::clone(requests),
-            cluster_name: Str::clone(cluster_name),
+            cluster: cluster.clone(),
             group: group.clone(),
             version,
             plural: plural.clone(),
@@ -101,16 +90,25 @@ impl Actions {
         })
     }
 
-    /// The names of the clusters.
-    pub(super) fn clusters(&self) -> impl Iterator<Item = (ClusterId, &Str)> {
-        (0..).map(ClusterId).zip(self.clusters.iter().map(|(name, _)| name))
+    /// Checks that the user has the verb of the Flux operator on an object. In another cluster, where the user writes
+    /// and not Gatehouse, that cluster decides by what it grants of the object itself.
+    pub(super) async fn ensure_allowed(
+        &self,
+        ask: &Ask,
+        verb: &'static str,
+        target: &Target,
+    ) -> Result<(), ApiError> {
+        if target.cluster.is_local() {
+            ask.access.check(&ask.user, verb, target.right()).await?;
+        }
+        Ok(())
     }
 }
 
 impl Target {
     /// The name of its row in fluxresources.
     pub(super) fn row(&self) -> String {
-        row(&self.cluster_name, &self.kind, &self.name)
+        row(&self.cluster.name, &self.kind, &self.name)
     }
 
     pub(super) fn api_version(&self) -> String {
@@ -157,14 +155,14 @@ impl Target {
     }
 
     pub(super) async fn get(&self, call: &Call) -> Result<Live, ApiError> {
-        self.cluster.get(&self.path(), call).await.map(Live)
+        self.cluster.requests.get(&self.path(), call).await.map(Live)
     }
 
     /// Patches the object if it is still at the version of `live`; otherwise 409.
     pub(super) async fn patch(&self, live: &Live, mut patch: Value, call: &Call) -> Result<Live, ApiError> {
         patch["metadata"]["uid"] = live.uid().into();
         patch["metadata"]["resourceVersion"] = live.version().into();
-        self.cluster.patch(&self.path(), &patch, call).await.map(Live)
+        self.cluster.requests.patch(&self.path(), &patch, call).await.map(Live)
     }
 
     fn path(&self) -> String {

@@ -21,7 +21,7 @@ impl Turns {
     /// Waits for a turn, which lasts until the guard is dropped.
     pub(super) async fn take(&self, target: &Target) -> MutexGuard<'_, ()> {
         let mut hasher = DefaultHasher::new();
-        (&*target.cluster_name, &target.group, &target.kind, &target.namespace, &target.name)
+        (&*target.cluster.name, &target.group, &target.kind, &target.namespace, &target.name)
             .hash(&mut hasher);
         let place = usize::try_from(hasher.finish() % PLACES as u64).unwrap_or_default();
         self.0[place].lock().await

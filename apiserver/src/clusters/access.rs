@@ -90,6 +90,16 @@ impl ClusterAccess {
         Self(registry)
     }
 
+    /// Whether a remote cluster is registered, and `user` may see it now.
+    pub(crate) async fn may_see(
+        &self,
+        authorizer: &Authorizer,
+        user: &UserInfo,
+        name: &str,
+    ) -> Result<bool, ApiError> {
+        Ok(self.0.names().contains(name) && is_allowed(authorizer, user, name).await?)
+    }
+
     /// What `user` may see now. An error if a review fails: fewer rows would look as if the others were deleted.
     pub(crate) async fn visible(
         &self,

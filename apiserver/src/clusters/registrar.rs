@@ -195,6 +195,7 @@ impl Registrar {
 
     async fn remove(&mut self, name: &Str) {
         let Some(mut registered) = self.clusters.remove(name) else { return };
+        self.registry.connect(name, None);
         registered.end().await;
         tracing::info!(cluster = &**name, "a cluster is no longer registered");
         if let Some(id) = self.ids.get(name) {
@@ -260,6 +261,7 @@ impl Registrar {
         } else {
             observed = connection.map(|connection| self.observe(id, connection, &registration, &ignored));
         }
+        self.registry.connect(&name, observed.as_ref().map(|observed| observed.connection.client.clone()));
         self.clusters.insert(name, Registered { registration, digest, ignored, observed });
     }
 

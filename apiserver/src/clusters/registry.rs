@@ -1,9 +1,11 @@
-//! The names of the registered clusters, and whether they are known to be complete. Every request reads it.
+//! The names of the registered clusters, the ways to them, and whether they are known to be complete. Every request reads
+//! it.
 //!
 //! **Invariant:** only the registrar writes it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, Ordering},
@@ -18,20 +20,32 @@ use tokio::{sync::watch, time::Instant};
 const REMEMBERED: Duration = Duration::from_mins(10);
 
 /// See the module.
-#[derive(Debug)]
 pub(crate) struct Registry {
     /// The name of the local cluster.
     pub(crate) local: Str,
     names: watch::Sender<BTreeSet<Str>>,
     removed: Mutex<BTreeMap<Str, Instant>>,
+    clients: Mutex<BTreeMap<Str, kube::Client>>,
     /// When the registrations that are known were read from kube-apiserver.
     confirmed: AtomicI64,
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("local", &self.local).finish_non_exhaustive()
+    }
 }
 
 impl Registry {
     pub(crate) fn new(local: Str) -> Self {
         let (names, _) = watch::channel(BTreeSet::new());
-        Self { local, names, removed: Mutex::default(), confirmed: AtomicI64::new(Seconds::MIN) }
+        Self {
+            local,
+            names,
+            removed: Mutex::default(),
+            clients: Mutex::default(),
+            confirmed: AtomicI64::new(Seconds::MIN),
+        }
     }
 
     /// The names of the registered clusters, the local one aside, with updates.
@@ -54,6 +68,20 @@ impl Registry {
     /// Whether the registrations are those of `lag` before `now`, or later.
     pub(crate) fn is_current(&self, lag: Seconds, now: Seconds) -> bool {
         self.confirmed.load(Ordering::Relaxed) >= now.saturating_sub(lag)
+    }
+
+    /// A client of a remote cluster, which does not retry; `None` if it is not registered, or its registration refused.
+    pub(crate) fn client(&self, name: &str) -> Option<kube::Client> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Records the way to a cluster.
+    pub(super) fn connect(&self, name: &Str, client: Option<kube::Client>) {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        match client {
+            Some(client) => drop(clients.insert(name.clone(), client)),
+            None => drop(clients.remove(name)),
+        }
     }
 
     /// Records when the registrations that are known were read.
