@@ -308,7 +308,7 @@ async fn removed_and_registered_again(hub: &Hub) -> anyhow::Result<()> {
 }
 
 /// A ClusterRole with one rule, bound to the user of its name.
-fn cluster_role(name: &str, rule: &Value) -> [Value; 2] {
+pub(crate) fn cluster_role(name: &str, rule: &Value) -> [Value; 2] {
     let group = "rbac.authorization.k8s.io";
     let version = format!("{group}/v1");
     [

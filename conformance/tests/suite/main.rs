@@ -14,6 +14,7 @@ mod caller;
 mod chance;
 mod changes;
 mod chart;
+mod cluster_actions;
 mod cluster_commands;
 mod cluster_origins;
 mod clusters;
@@ -161,6 +162,7 @@ fn trials(world: &World) -> Vec<Trial> {
         bad_input::trials,
         changes::trials,
         chart::trials,
+        cluster_actions::trials,
         cluster_commands::trials,
         cluster_origins::trials,
         clusters::trials,

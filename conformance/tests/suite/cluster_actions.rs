@@ -1,0 +1,279 @@
+//! Actions on rows of a remote cluster: they are carried out there as the user, first by a patch, then by the Gatehouse
+//! of that cluster.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use gatehouse_apiservice::registration::{api_service, clusters as rights};
+use gatehouse_conformance::control_plane::ControlPlane;
+use gatehouse_conformance::gatehouse::{self, Gatehouse, Options};
+use gatehouse_conformance::load::{self, Manifest};
+use gatehouse_conformance::{crds, registration, spokes};
+use http::StatusCode;
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use crate::caller::{Answer, Caller};
+use crate::clusters::cluster_role;
+use crate::relay::Relay;
+use crate::site::{API, Site, kustomization};
+use crate::world::{World, settles};
+
+/// The Secrets are listed every five seconds; then the cluster is, too.
+const SOON: Duration = Duration::from_secs(40);
+/// The name of the remote cluster in rows.
+const FAR: &str = "far";
+const NAMESPACE: &str = "acted-on";
+const REQUESTED_AT: &str = "reconcile.fluxcd.io/requestedAt";
+/// Has every right on the hub, and may patch on the spoke.
+const ACTS: &str = "acts-far-away";
+/// Has every right on the hub, and none on the spoke.
+const ASKS: &str = "asks-far-away";
+/// May act on the hub, and not see the cluster.
+const BLIND: &str = "does-not-see-far";
+/// Has every right, but the hub may not impersonate it.
+const STRANGE: &str = "is-strange-to-far";
+
+pub(crate) fn trials(world: &World) -> Vec<Trial> {
+    vec![world.shared("cluster_actions::a_remote_cluster_is_acted_on_as_the_user", far_away)]
+}
+
+/// The hub's own Gatehouse, and the remote cluster.
+struct Scene {
+    // Dropped before what they use.
+    gatehouse: Gatehouse,
+    relay: Relay,
+    spoke: ControlPlane,
+    client: kube::Client,
+    site: Arc<Site>,
+}
+
+async fn far_away(site: Arc<Site>) -> anyhow::Result<()> {
+    let scene = Scene::start(site).await?;
+    by_a_patch(&scene).await?;
+    refused(&scene).await?;
+    by_its_gatehouse(&scene).await?;
+    cut(&scene).await
+}
+
+impl Scene {
+    async fn start(site: Arc<Site>) -> anyhow::Result<Self> {
+        let mut manifests = crds::only(&["kustomizations.kustomize.toolkit.fluxcd.io"])?;
+        let object = kustomization(NAMESPACE, "web", Ok(()));
+        manifests.push(Manifest { origin: "(trial)".to_owned(), object });
+        let spoke = spokes::start(manifests).await?;
+        let client = spoke.client().await?;
+        let mut objects = rights::spoke_rights(registration::kinds());
+        objects.extend(rights::spoke_actions(&[ACTS, ASKS, BLIND], &[]));
+        let flux = json!({
+            "apiGroups": ["kustomize.toolkit.fluxcd.io"], "resources": ["kustomizations"], "verbs": ["get", "patch"],
+        });
+        objects.extend(cluster_role(ACTS, &flux));
+        load::apply(&client, manifests_of(objects)).await?;
+
+        let port = spoke.url().rsplit(':').next().and_then(|port| port.trim_end_matches('/').parse().ok());
+        let relay = Relay::to(port.context("a URL with a port")?).await?;
+        relay.mend();
+        let account = format!("system:serviceaccount:{0}:{0}", rights::SPOKE);
+        let path = spoke.kubeconfig_for(&account, None)?;
+        let mut kubeconfig: Value = serde_json::from_str(&std::fs::read_to_string(path)?)?;
+        kubeconfig["clusters"][0]["cluster"]["server"] = relay.url().into();
+
+        site.apply(spokes::prerequisites()).await?;
+        let acts = json!({
+            "apiGroups": ["view.gatehouse.dev"], "verbs": ["create", "get", "patch", "update"],
+            "resources": [
+                "fluxresources/reconcile", "fluxresources/suspend", "fluxresources/resume",
+                "fluxresources/suspension", "fluxsummaries/reconcile",
+            ],
+        });
+        let sees = json!({
+            "apiGroups": ["view.gatehouse.dev"], "resources": ["clusterhealths"], "resourceNames": [FAR],
+            "verbs": ["get"],
+        });
+        for user in [ACTS, ASKS, BLIND, STRANGE] {
+            let mut objects = cluster_role(user, &acts);
+            if user != BLIND {
+                objects[0]["rules"] = json!([acts, sees]);
+            }
+            site.apply(objects).await?;
+        }
+        site.apply([spokes::secret(FAR, &kubeconfig)]).await?;
+        let flags = vec![spokes::flag(), "--enable-actions".to_owned()];
+        let options = Options { name: Some("hub-that-acts".to_owned()), flags, ..site.options.clone() };
+        let gatehouse = Gatehouse::start(&site.control_plane, &options).await?;
+        Ok(Self { gatehouse, relay, spoke, client, site })
+    }
+
+    async fn caller(&self, user: &str, group: Option<&str>) -> anyhow::Result<Caller> {
+        let kubeconfig = self.gatehouse.kubeconfig_for(&self.site.control_plane, user, group)?;
+        Caller::of_kubeconfig(&kubeconfig).await
+    }
+
+    /// The Kustomization in the remote cluster.
+    async fn object(&self) -> anyhow::Result<Value> {
+        let path = format!("/apis/kustomize.toolkit.fluxcd.io/v1/namespaces/{NAMESPACE}/kustomizations/web");
+        Ok(self.client.request(http::Request::get(path).body(Vec::new())?).await?)
+    }
+
+    /// Asks until the cluster is observed.
+    async fn until_it_is_known(&self, caller: &Caller) -> anyhow::Result<()> {
+        let ask = async || caller.post(&path("reconcile?dryRun=All"), &json!({})).await;
+        settles("the cluster can be acted on", SOON, ask, |answer| answer.code == StatusCode::CREATED)
+            .await
+            .map(drop)
+    }
+}
+
+fn manifests_of(objects: Vec<Value>) -> Vec<Manifest> {
+    objects.into_iter().map(|object| Manifest { origin: "(trial)".to_owned(), object }).collect()
+}
+
+fn path(subresource: &str) -> String {
+    format!("{API}/namespaces/{NAMESPACE}/fluxresources/{FAR}.kustomization.web/{subresource}")
+}
+
+fn created(answer: Answer) -> anyhow::Result<Value> {
+    ensure!(answer.code == StatusCode::CREATED, "{answer:#?}");
+    Ok(answer.body)
+}
+
+async fn by_a_patch(scene: &Scene) -> anyhow::Result<()> {
+    let caller = scene.caller(ACTS, None).await?;
+    let before = scene.object().await?;
+    scene.until_it_is_known(&caller).await?;
+    ensure!(scene.object().await? == before, "a dry run writes nothing");
+
+    let done = created(caller.post(&path("reconcile"), &json!({})).await?)?;
+    let live = scene.object().await?;
+    ensure!(live["metadata"]["annotations"][REQUESTED_AT] == done["status"]["requestedAt"], "{live:#}");
+    ensure!(done["metadata"]["name"] == format!("{FAR}.kustomization.web"), "{done:#}");
+    ensure!(done["status"]["objects"][0]["uid"] == live["metadata"]["uid"], "{done:#}");
+    ensure!(live["metadata"]["managedFields"].to_string().contains("\"manager\":\"gatehouse\""), "{live:#}");
+
+    let until = json!({"spec": {"until": "2999-01-01T00:00:00Z"}});
+    let message = caller.post(&path("suspend"), &until).await?;
+    let message = message.refused(422, "Invalid")?;
+    ensure!(message.contains("spec.until") && message.contains(FAR), "nobody would end it: {message}");
+    let uid = json!({"metadata": {"uid": "00000000-0000-4000-8000-000000000000"}});
+    caller.post(&path("suspend"), &uid).await?.refused(409, "Conflict")?;
+    created(caller.post(&path("suspend"), &json!({"spec": {"reason": "moving"}})).await?)?;
+    let live = scene.object().await?;
+    ensure!(live["spec"]["suspend"] == true, "{live:#}");
+    ensure!(live["metadata"]["annotations"]["fluxcd.controlplane.io/suspendedBy"] == ACTS, "{live:#}");
+    let shown = caller.get(&path("suspension")).await?.ok()?;
+    ensure!(shown["spec"]["reason"] == "moving" && shown["status"]["by"] == ACTS, "{shown:#}");
+    let message = caller.post(&path("reconcile"), &json!({})).await?;
+    ensure!(message.refused(409, "Conflict")?.contains("resume it first"), "{message:#?}");
+    created(caller.post(&path("resume"), &json!({})).await?)?;
+    ensure!(scene.object().await?["spec"].get("suspend").is_none());
+
+    let summary = format!("{API}/namespaces/{NAMESPACE}/fluxsummaries/{FAR}/reconcile");
+    // Its row follows the object.
+    let all = async || caller.post(&summary, &json!({})).await;
+    let asked = |answer: &Answer| answer.body["status"]["objects"][0]["name"] == "web";
+    settles("the namespace is reconciled", SOON, all, asked).await?;
+    Ok(())
+}
+
+async fn refused(scene: &Scene) -> anyhow::Result<()> {
+    let before = scene.object().await?;
+    for (user, group, code, reason, words) in [
+        (ASKS, None, 403, "Forbidden", &*format!("cluster {FAR}: ")),
+        (ASKS, None, 403, "Forbidden", "cannot get resource \"kustomizations\""),
+        (STRANGE, None, 403, "Forbidden", "cannot impersonate resource \"users\""),
+        (BLIND, None, 404, "NotFound", "not found"),
+        ("root", Some("system:masters"), 403, "Forbidden", "impersonates no members of the group"),
+        ("nobody-here", None, 403, "Forbidden", "fluxresources/reconcile"),
+    ] {
+        let caller = scene.caller(user, group).await?;
+        let answer = caller.post(&path("reconcile"), &json!({})).await?;
+        let message = answer.refused(code, reason)?;
+        ensure!(message.contains(words), "{user}: {message}");
+    }
+    // As if there were no such cluster.
+    let blind = scene.caller(BLIND, None).await?;
+    let unseen = blind.post(&path("reconcile"), &json!({})).await?;
+    let unknown = blind.post(&path("reconcile").replace(FAR, "fra"), &json!({})).await?;
+    ensure!(
+        unseen.body.to_string() == unknown.body.to_string().replace("fra", FAR),
+        "{unseen:#?} {unknown:#?}"
+    );
+    ensure!(scene.object().await? == before, "nothing was written");
+    Ok(())
+}
+
+/// The remote cluster gets a Gatehouse of its own, under another name for itself than the usual one.
+async fn by_its_gatehouse(scene: &Scene) -> anyhow::Result<()> {
+    let flags = vec!["--enable-actions".to_owned(), "--cluster-name=itself".to_owned()];
+    let options = Options { name: Some("of-the-spoke".to_owned()), flags, ..scene.site.options.clone() };
+    let own = Gatehouse::start(&scene.spoke, &options).await?;
+    load::apply(&scene.client, manifests_of(vec![api_service(own.port(), own.serving_ca())])).await?;
+    gatehouse::wait_until_available(&scene.client).await?;
+    // No right to patch any more: that cluster's Gatehouse writes.
+    let rules = json!([
+        {
+            "apiGroups": ["view.gatehouse.dev"], "verbs": ["create"],
+            "resources": ["fluxresources/reconcile", "fluxresources/suspend", "fluxresources/resume"],
+        },
+        {
+            "apiGroups": ["kustomize.toolkit.fluxcd.io"], "resources": ["kustomizations"],
+            "verbs": ["reconcile", "suspend", "resume"],
+        },
+    ]);
+    let mut objects = cluster_role(ACTS, &Value::Null);
+    objects[0]["rules"] = rules;
+    load::apply(&scene.client, manifests_of(objects.into())).await?;
+    let caller = scene.caller(ACTS, None).await?;
+    scene.until_it_is_known(&caller).await?;
+
+    let body =
+        json!({"metadata": {"name": format!("{FAR}.kustomization.web")}, "spec": {"reason": "pushed"}});
+    let done = created(caller.post(&path("reconcile"), &body).await?)?;
+    ensure!(done["metadata"]["name"] == format!("{FAR}.kustomization.web"), "{done:#}");
+    let live = scene.object().await?;
+    ensure!(live["metadata"]["annotations"][REQUESTED_AT] == done["status"]["requestedAt"], "{live:#}");
+    let events = format!("/apis/events.k8s.io/v1/namespaces/{NAMESPACE}/events");
+    let told = async || {
+        let request = http::Request::get(&events).body(Vec::new())?;
+        anyhow::Ok(scene.client.request::<Value>(request).await?.to_string())
+    };
+    let note = format!("reconciliation requested by {ACTS}: pushed");
+    settles("that Gatehouse tells who asked", SOON, told, |events| events.contains(&note)).await?;
+
+    let shown =
+        created(caller.post(&path("suspend"), &json!({"spec": {"until": "2999-01-01T00:00:00Z"}})).await?)?;
+    ensure!(shown["spec"]["until"] == "2999-01-01T00:00:00Z", "it would end it: {shown:#}");
+    let conflict = caller.post(&path("reconcile"), &json!({})).await?;
+    ensure!(conflict.refused(409, "Conflict")?.starts_with(&format!("cluster {FAR}: ")), "{conflict:#?}");
+    created(caller.post(&path("resume"), &json!({})).await?)?;
+    let answer = scene.caller(ASKS, None).await?.post(&path("reconcile"), &json!({})).await?;
+    let message = answer.refused(403, "Forbidden")?;
+    ensure!(
+        message.contains(&format!("cluster {FAR}: ")) && message.contains("fluxresources/reconcile"),
+        "{message}"
+    );
+    // What its Gatehouse does not grant is not done by a patch instead.
+    caller.get(&path("suspension")).await?.refused(403, "Forbidden")?;
+    Ok(())
+}
+
+/// Nothing is promised of a cluster that does not answer.
+async fn cut(scene: &Scene) -> anyhow::Result<()> {
+    let caller = scene.caller(ACTS, None).await?;
+    let before = scene.object().await?;
+    scene.relay.cut();
+    let answer = caller.post(&path("reconcile"), &json!({})).await?;
+    let message = answer.refused(503, "ServiceUnavailable")?;
+    ensure!(message.starts_with(&format!("cluster {FAR}: ")), "{message}");
+    let blind = scene.caller(BLIND, None).await?;
+    blind.post(&path("reconcile"), &json!({})).await?.refused(404, "NotFound")?;
+    scene.relay.hush();
+    // It accepts connections and never answers; by now that is known.
+    let ask = async || caller.post(&path("reconcile"), &json!({})).await;
+    let told = |answer: &Answer| answer.body["message"].to_string().contains("does not answer");
+    settles("its silence is told", SOON, ask, told).await?;
+    ensure!(scene.object().await? == before, "nothing was written");
+    Ok(())
+}
