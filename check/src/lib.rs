@@ -106,8 +106,9 @@ pub fn check(files: &mut Files, options: &Options, now: Timestamp) -> Report {
     notes.dedup();
     let mut problems: Vec<Problem> =
         files.problems.iter().cloned().chain(unbuilt).chain(rulesets.problems).collect();
-    if rulesets.policies.is_empty() && rulesets.quotas.is_empty() && problems.is_empty() && !live.asked {
-        let message = "neither a ReconcilePolicy nor a TenantQuota to check by (--policies)".to_owned();
+    if rulesets.policies.is_empty() && rulesets.quotas.is_empty() && problems.is_empty() {
+        let nor = if live.asked { ", nor is there one in the cluster" } else { "" };
+        let message = format!("neither a ReconcilePolicy nor a TenantQuota to check by (--policies){nor}");
         problems.push(Problem { spot: Spot::file("gatehouse".to_owned()), message });
     }
     problems.sort();
@@ -124,4 +125,21 @@ fn unreasoned(files: &Files, placed: &[Placed<'_>]) -> Vec<Note> {
     objects
         .map(|object| Note { spot: Some(files.spot_of(object, &[&field])), message: message.clone() })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_without_policies_checks_nothing_and_that_is_told() {
+        let options = Options { live: Live { asked: true, ..Live::default() }, ..Options::default() };
+        let report = check(&mut Files::default(), &options, Timestamp::UNIX_EPOCH);
+        assert_eq!(report.exit_code(FailOn::Deny), 2);
+        assert!(
+            report.problems[0].message.ends_with("nor is there one in the cluster"),
+            "{:?}",
+            report.problems
+        );
+    }
 }
