@@ -124,6 +124,11 @@ mod tests {
     }
 
     #[test]
+    fn clients_know_every_state() {
+        assert_eq!(State::ALL.map(State::as_str), gatehouse_apiservice::view::STATES);
+    }
+
+    #[test]
     fn worst_is_the_gravest_state_present() {
         let mut counts = Counts::default();
         assert_eq!(counts.worst(), None);

@@ -12,7 +12,7 @@ use crate::{
     error::PluginError,
     object::Target,
     output::{Format, OutputArgs, visible},
-    rows::{LOCAL_CLUSTER, Rows},
+    rows::{LOCAL_CLUSTER, Row, Rows},
 };
 
 /// Whether anything is written.
@@ -103,16 +103,27 @@ impl ActArgs {
         let body = json!({"apiVersion": API_VERSION, "kind": kind, "spec": spec});
         let cluster = self.cluster_name.as_deref();
         let (namespace, row) = target.row(&connection.namespace, cluster.unwrap_or(LOCAL_CLUSTER));
-        let (row, object) = match self.post(connection, &namespace, &row, subresource, &body).await {
+        match self.post(connection, &namespace, &row, subresource, &body).await {
             Err(error) if error.is_object_missing() && cluster.is_none() => {
                 // The observed cluster may have another name.
                 let Ok(found) = Rows::new(connection).named(target, None).await else { return Err(error) };
-                let object = self.post(connection, &found.namespace, &found.name, subresource, &body).await?;
-                (found.name, object)
+                self.post(connection, &found.namespace, &found.name, subresource, &body).await
             }
-            answer => (row, answer?),
-        };
-        Ok(Answer { row, object })
+            answer => answer,
+        }
+    }
+
+    /// Asks for an action on the object of a row.
+    pub(crate) async fn create_at(
+        &self,
+        connection: &Connection,
+        row: &Row,
+        subresource: &str,
+        kind: &str,
+        spec: &Value,
+    ) -> Result<Answer, PluginError> {
+        let body = json!({"apiVersion": API_VERSION, "kind": kind, "spec": spec});
+        self.post(connection, &row.namespace, &row.name, subresource, &body).await
     }
 
     async fn post(
@@ -122,10 +133,13 @@ impl ActArgs {
         row: &str,
         subresource: &str,
         body: &Value,
-    ) -> Result<Value, PluginError> {
+    ) -> Result<Answer, PluginError> {
         let (namespace, name, subresource) = (Some(namespace), Some(row), Some(subresource));
         let location = Location { namespace, resource: "fluxresources", name, subresource };
-        self.post_to(connection, location, body).await
+        let object = self.post_to(connection, location, body).await?;
+        // The server's own cluster has a name of its own, and answers to `local` too.
+        let named = object.pointer("/metadata/name").and_then(Value::as_str);
+        Ok(Answer { row: named.unwrap_or(row).to_owned(), object })
     }
 
     pub(crate) async fn post_to(

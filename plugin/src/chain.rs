@@ -12,6 +12,7 @@ use crate::{
     output::{Terminal, age, indent, visible},
     problems::{Cause, Problem},
     rows::{BlockedBy, Found, LOCAL_CLUSTER, Reference, Row, Rows},
+    suspension::Suspension,
 };
 
 /// A chain that is longer is cut: the server searches a root cause over 64 objects.
@@ -35,6 +36,8 @@ struct Link {
     relation: &'static str,
     object: Reference,
     known: Known,
+    /// Of a Flux object that is suspended.
+    suspension: Option<Suspension>,
 }
 
 /// What an object waits for, the nearest first.
@@ -57,6 +60,13 @@ impl Chain {
         let cluster = first.status.cluster.clone();
         let mut chain = Self::begin(cluster, first.reference(), Known::Flux(Box::new(first)));
         chain.follow(rows).await?;
+        for link in &mut chain.links {
+            if let Known::Flux(row) = &link.known
+                && row.status.suspended
+            {
+                link.suspension = Some(Suspension::of(connection, row).await);
+            }
+        }
         let is_explained = chain.end().is_none_or(Row::is_ready) || chain.is_cycle;
         if !is_explained && let Some(last) = chain.links.last() {
             let problem = Problem::of(connection, &chain.cluster, &last.object).await?;
@@ -80,7 +90,12 @@ impl Chain {
     }
 
     fn begin(cluster: String, object: Reference, known: Known) -> Self {
-        Self { cluster, links: vec![Link { relation: "", object, known }], last_words: None, is_cycle: false }
+        Self {
+            cluster,
+            links: vec![Link { relation: "", object, known, suspension: None }],
+            last_words: None,
+            is_cycle: false,
+        }
     }
 
     /// Follows what Flux objects wait for.
@@ -102,7 +117,7 @@ impl Chain {
                         Found::Forbidden => Known::Forbidden,
                     };
                     let relation = self.relation(&object);
-                    self.links.push(Link { relation, object, known });
+                    self.links.push(Link { relation, object, known, suspension: None });
                 }
             }
             let says_more = !matches!(self.end(), Some(row) if !row.is_ready());
@@ -127,7 +142,8 @@ impl Chain {
                 None if *object == cause.object => Known::Named(Box::new(cause.clone())),
                 None => Known::Named(Box::default()),
             };
-            self.links.push(Link { relation: "because of", object: object.clone(), known });
+            let object = object.clone();
+            self.links.push(Link { relation: "because of", object, known, suspension: None });
         }
         Ok(())
     }
@@ -182,7 +198,9 @@ impl Chain {
             }
             let object = terminal.bold(&link.object.to_string());
             match &link.known {
-                Known::Flux(row) => describe(&mut out, &object, row, terminal, wide),
+                Known::Flux(row) => {
+                    describe(&mut out, &object, row, link.suspension.as_ref(), terminal, wide);
+                }
                 Known::Problem(problem) => {
                     let Problem { state, since, reason, message, .. } = &**problem;
                     head(&mut out, &object, state, *since, terminal);
@@ -264,13 +282,19 @@ fn both(reason: &str, message: &str) -> String {
 }
 
 /// An object with its state and what its controller says.
-fn describe(out: &mut String, object: &str, row: &Row, terminal: Terminal, wide: bool) {
+fn describe(
+    out: &mut String,
+    object: &str,
+    row: &Row,
+    suspension: Option<&Suspension>,
+    terminal: Terminal,
+    wide: bool,
+) {
     let status = &row.status;
     head(out, object, &status.state, status.since, terminal);
     indent(out, "  ", &both(&status.reason, &status.message));
-    if status.suspended {
-        let by = status.suspended_by.as_deref().map(|by| format!(" by {by}"));
-        indent(out, "  ", &format!("suspended{}", by.unwrap_or_default()));
+    if let Some(suspension) = suspension {
+        indent(out, "  ", &suspension.text());
     }
     if !status.denied_by.is_empty() {
         let denied_by: Vec<_> = status.denied_by.iter().map(ToString::to_string).collect();

@@ -60,15 +60,19 @@ impl Line {
             }
         }
         let (word, wanted) = match (awaiting, flag(command, word)) {
-            (Some(arg), _) => (word, value_of(arg)),
+            // `--state Failed,St`: as well.
+            (Some(arg), _) => match value_of(arg) {
+                Wanted::Words(words) => {
+                    (word, Wanted::Words(behind(&word[..word.len() - last_of(arg, word).len()], words)))
+                }
+                wanted => (word, wanted),
+            },
             // `--output=js`: the shell completes the whole word.
             (None, Some((arg, Some(value)))) => {
-                let start = &word[..word.len() - value.len()];
                 let Wanted::Words(words) = value_of(arg) else {
                     return Self { word: value.to_owned(), wanted: value_of(arg), connection };
                 };
-                let words = words.into_iter().map(|(word, about)| (format!("{start}{word}"), about));
-                (word, Wanted::Words(words.collect()))
+                (word, Wanted::Words(behind(&word[..word.len() - last_of(arg, value).len()], words)))
             }
             _ if word.starts_with('-') => (word, Wanted::Words(flags(command))),
             _ if command.has_subcommands() => (word, Wanted::Words(subcommands(command))),
@@ -118,6 +122,18 @@ fn flag<'a, 'b>(command: &'a Command, word: &'b str) -> Option<(&'a Arg, Option<
     let arg = command.get_arguments().find(|arg| arg.get_short() == Some(letter))?;
     let value = letters.as_str();
     Some((arg, if value.is_empty() { None } else { Some(value.strip_prefix('=').unwrap_or(value)) }))
+}
+
+/// The last value of a list, of a flag that takes one.
+fn last_of<'a>(arg: &Arg, value: &'a str) -> &'a str {
+    match arg.get_value_delimiter() {
+        Some(delimiter) => value.rsplit(delimiter).next().unwrap_or_default(),
+        None => value,
+    }
+}
+
+fn behind(start: &str, words: Vec<(String, String)>) -> Vec<(String, String)> {
+    words.into_iter().map(|(word, about)| (format!("{start}{word}"), about)).collect()
 }
 
 fn takes_value(arg: &Arg) -> bool {
@@ -216,6 +232,10 @@ mod tests {
         assert_eq!(answers(&["why", "ks/a", "-o", "y"]).await.0, ["yaml"]);
         assert_eq!(answers(&["why", "--output=y"]).await.0, ["--output=yaml"]);
         assert_eq!(answers(&["why", "--kubeconfig", ""]).await, (Vec::new(), ":0".into()));
+        let states = answers(&["reconcile", "--all", "--state", "F"]).await;
+        assert_eq!(states, (vec!["Failing".into(), "Failed".into()], ":4".into()));
+        assert_eq!(answers(&["suspend", "--state", "Failed,St"]).await.0, ["Failed,Stalled"]);
+        assert_eq!(answers(&["suspend", "--state=Failed,St"]).await.0, ["--state=Failed,Stalled"]);
         // A global flag before the command hides nothing.
         assert_eq!(answers(&["-n", "team-a", "res"]).await.0, ["resume"]);
     }

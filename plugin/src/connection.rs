@@ -15,6 +15,7 @@ use crate::{error::PluginError, table::Table};
 const ESCAPED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_');
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 const JSON: &str = "application/json";
+const DISCOVERY: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 /// Flags that every command has, named as those of kubectl.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -132,6 +133,11 @@ impl Connection {
     pub async fn table(&self, resource: &str) -> Result<Table, PluginError> {
         let path = Location { resource, ..Location::default() }.path(&[]);
         Table::of(&self.send(request(Method::GET, &path, TABLE, None)?).await?)
+    }
+
+    /// Reads what the server has below `/api` or `/apis`, in one document.
+    pub(crate) async fn discovery(&self, root: &str) -> Result<Value, PluginError> {
+        self.send(request(Method::GET, root, DISCOVERY, None)?).await
     }
 
     /// Creates something, and returns what the server made of it.

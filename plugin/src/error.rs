@@ -90,6 +90,11 @@ impl PluginError {
         matches!(self, Self::Refused(status) if status.code == 403)
     }
 
+    /// Whether this is not done to objects of the kind, whoever asks.
+    pub(crate) fn is_not_supported(&self) -> bool {
+        matches!(self, Self::Refused(status) if status.code == 405)
+    }
+
     pub(crate) fn invalid(what: impl fmt::Display) -> Self {
         Self::Invalid(what.to_string())
     }

@@ -11,6 +11,8 @@ mod complete;
 mod connection;
 mod error;
 mod fit;
+mod known;
+mod many;
 mod object;
 mod output;
 mod problems;
@@ -18,10 +20,14 @@ mod quota;
 mod reconcile;
 mod rows;
 mod suspend;
+mod suspension;
 mod table;
 mod tree;
 mod wait;
 mod why;
+
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, Write};
 

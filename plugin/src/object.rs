@@ -31,6 +31,11 @@ pub(crate) fn is_flux(kind: &str) -> bool {
     KINDS.iter().any(|(known, _)| known.eq_ignore_ascii_case(kind))
 }
 
+/// Whether a kind in lower case is one that the plugin knows.
+pub(crate) fn is_known(kind: &str) -> bool {
+    is_flux(kind) || OTHERS.iter().any(|(known, _)| known.eq_ignore_ascii_case(kind))
+}
+
 /// Each kind with the shortest name that kubectl knows it by.
 pub(crate) fn kinds() -> impl Iterator<Item = (&'static str, &'static str)> {
     KINDS.iter().filter_map(|(kind, others)| Some((*kind, *others.iter().min_by_key(|name| name.len())?)))

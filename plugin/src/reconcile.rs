@@ -10,6 +10,7 @@ use crate::{
     act::{ActArgs, Acted, Answer, all_or_errors},
     connection::{Connection, Location},
     error::PluginError,
+    many::{self, ManyArgs},
     object::Target,
     output::Terminal,
     rows::LOCAL_CLUSTER,
@@ -23,22 +24,18 @@ use crate::{
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct ReconcileArgs {
     /// Objects, for example ks/shop hr/cart.
-    #[arg(value_name = "KIND/NAME", required_unless_present = "all")]
+    #[arg(value_name = "KIND/NAME", required_unless_present_any = ["all", "state"])]
     targets: Vec<Target>,
-    /// Reconcile every Flux object of the namespace.
-    #[arg(long, conflicts_with_all = ["targets", "with_source", "force", "reset"])]
-    all: bool,
-    /// With --all, only objects in this state, for example Failed. May be repeated.
-    #[arg(long, value_name = "STATE", value_delimiter = ',', requires = "all")]
-    state: Vec<String>,
+    #[command(flatten)]
+    many: ManyArgs,
     /// Reconcile the source of the object first.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["all", "state"])]
     with_source: bool,
     /// Upgrade a HelmRelease even if nothing has changed.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["all", "state"])]
     force: bool,
     /// Forget the failures that were counted for a HelmRelease.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["all", "state"])]
     reset: bool,
     /// Why, for the Event on the object.
     #[arg(long, value_name = "TEXT")]
@@ -72,10 +69,22 @@ impl ReconcileArgs {
     ) -> Result<(), PluginError> {
         let mut errors = Vec::new();
         let mut answers = Vec::new();
-        if self.all {
-            let answer = self.request_all(connection).await?;
-            errors.extend(self.print(&answer, out)?);
-            answers.push(answer);
+        if self.many.is_meant() {
+            for (namespace, cluster) in self.summaries(connection).await? {
+                match self.request_all(connection, &namespace, &cluster).await {
+                    Ok(answer) => {
+                        errors.extend(self.print(&answer, out)?);
+                        answers.push(answer);
+                    }
+                    Err(error) if self.many.all_namespaces => errors.push(error),
+                    Err(error) => return Err(error),
+                }
+            }
+            let is_empty = |answer: &Outcome| answer.requested.is_empty() && answer.not_requested.is_empty();
+            if self.act.output.is_text() && errors.is_empty() && answers.iter().all(is_empty) {
+                writeln!(out, "Nothing to reconcile")?;
+                out.flush()?;
+            }
         }
         for target in &self.targets {
             match self.request(connection, target).await {
@@ -120,21 +129,49 @@ impl ReconcileArgs {
         Ok(answer)
     }
 
-    async fn request_all(&self, connection: &Connection) -> Result<Outcome, PluginError> {
+    /// The summaries whose objects are meant, by namespace and cluster.
+    async fn summaries(&self, connection: &Connection) -> Result<Vec<(String, String)>, PluginError> {
+        let cluster = self.act.cluster_name.as_deref();
+        if let Some(namespace) = self.many.namespace(connection) {
+            // Nothing is read, since that would need another right.
+            return Ok(vec![(namespace.to_owned(), cluster.unwrap_or(LOCAL_CLUSTER).to_owned())]);
+        }
+        let items = many::items(connection, "fluxsummaries", None).await?;
+        let text =
+            |item: &Value, at: &str| item.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let found: Vec<_> = items
+            .iter()
+            .map(|item| (text(item, "/metadata/namespace"), text(item, "/metadata/name")))
+            .collect();
+        let cluster = match cluster {
+            Some(cluster) => cluster.to_owned(),
+            None => many::own_cluster(found.iter().map(|(_, cluster)| &**cluster))?,
+        };
+        Ok(found.into_iter().filter(|(_, of)| *of == cluster).collect())
+    }
+
+    async fn request_all(
+        &self,
+        connection: &Connection,
+        namespace: &str,
+        cluster: &str,
+    ) -> Result<Outcome, PluginError> {
         let mut spec = Map::new();
-        if !self.state.is_empty() {
-            spec.insert("states".to_owned(), json!(self.state));
+        if !self.many.state.is_empty() {
+            spec.insert("states".to_owned(), json!(self.many.state));
         }
         self.explain(&mut spec);
         let body = json!({"apiVersion": API_VERSION, "kind": "ReconcileRequest", "spec": spec});
-        let cluster = self.act.cluster_name.as_deref().unwrap_or(LOCAL_CLUSTER);
         let location = Location {
-            namespace: Some(&connection.namespace),
+            namespace: Some(namespace),
             resource: "fluxsummaries",
             name: Some(cluster),
             subresource: Some("reconcile"),
         };
-        Outcome::of(self.act.post_to(connection, location, &body).await?, cluster, true)
+        let object = self.act.post_to(connection, location, &body).await?;
+        // The server's own cluster has a name of its own, and answers to `local` too.
+        let named = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or(cluster).to_owned();
+        Outcome::of(object, &named, true)
     }
 
     fn explain(&self, spec: &mut Map<String, Value>) {
@@ -149,18 +186,16 @@ impl ReconcileArgs {
             answer.not_requested.iter().partition(|object| !LEFT_OUT.contains(&&*object.reason));
         if self.act.output.is_text() {
             for object in &answer.requested {
-                let mark = self.act.dry_run_mark();
-                writeln!(out, "{} reconciliation requested{mark}", object.qualified())?;
+                let (mark, place) = (self.act.dry_run_mark(), self.many.place(&object.namespace));
+                writeln!(out, "{} reconciliation requested{place}{mark}", object.qualified())?;
             }
             for object in left_out {
-                writeln!(out, "{}", object.not_requested())?;
-            }
-            if answer.requested.is_empty() && answer.not_requested.is_empty() {
-                writeln!(out, "Nothing to reconcile")?;
+                writeln!(out, "{}{}", object.not_requested(), self.many.place(&object.namespace))?;
             }
             out.flush()?;
         }
-        Ok(refused.into_iter().map(|object| PluginError::invalid(object.not_requested())).collect())
+        let told = |object: &Acted| object.not_requested() + &self.many.place(&object.namespace);
+        Ok(refused.into_iter().map(|object| PluginError::invalid(told(object))).collect())
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::{
     connection::{Connection, Location},
     error::PluginError,
+    many,
     object::Target,
     output::visible,
 };
@@ -68,6 +69,7 @@ pub(crate) struct Status {
     pub(crate) state: String,
     pub(crate) suspended: bool,
     pub(crate) suspended_by: Option<String>,
+    pub(crate) suspended_until: Option<String>,
     pub(crate) reason: String,
     pub(crate) message: String,
     pub(crate) since: Option<Timestamp>,
@@ -173,12 +175,17 @@ impl<'a> Rows<'a> {
         Row::of(self.connection.get(location, &[]).await?)
     }
 
-    /// All rows of a namespace, or of all.
+    /// All rows of a namespace, or of every one that the user may see.
     pub(crate) async fn list(&self, namespace: Option<&str>) -> Result<Vec<Row>, PluginError> {
-        let location = Location { namespace, resource: RESOURCE, ..Location::default() };
-        let mut list = self.connection.get(location, &[]).await?;
-        let items = list.get_mut("items").and_then(Value::as_array_mut).map(std::mem::take);
-        items.unwrap_or_default().into_iter().map(Row::of).collect()
+        many::items(self.connection, RESOURCE, namespace).await?.into_iter().map(Row::of).collect()
+    }
+
+    /// Remembers rows that were listed.
+    pub(crate) fn remember(&mut self, rows: &[Row]) {
+        for row in rows {
+            let key = (row.status.cluster.clone(), row.reference());
+            self.known.insert(key, Found::Row(Box::new(row.clone())));
+        }
     }
 
     /// What another object names, in the same cluster.

@@ -10,9 +10,13 @@ use crate::{
     act::{ActArgs, Answer, all_or_errors},
     connection::Connection,
     error::PluginError,
+    many::{self, ManyArgs},
     object::Target,
     output::visible,
 };
+
+/// The kind of bodies and answers.
+const KIND: &str = "Suspension";
 
 /// Suspend objects: their controllers leave them alone until they are resumed
 ///
@@ -20,8 +24,10 @@ use crate::{
 #[derive(Debug, Clone, clap::Args)]
 pub struct SuspendArgs {
     /// Objects, for example ks/shop hr/cart.
-    #[arg(value_name = "KIND/NAME", required = true)]
+    #[arg(value_name = "KIND/NAME", required_unless_present_any = ["all", "state"])]
     targets: Vec<Target>,
+    #[command(flatten)]
+    many: ManyArgs,
     /// Why. Policies may require it.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -38,8 +44,10 @@ pub struct SuspendArgs {
 #[derive(Debug, Clone, clap::Args)]
 pub struct ResumeArgs {
     /// Objects, for example ks/shop hr/cart.
-    #[arg(value_name = "KIND/NAME", required = true)]
+    #[arg(value_name = "KIND/NAME", required_unless_present_any = ["all", "state"])]
     targets: Vec<Target>,
+    #[command(flatten)]
+    many: ManyArgs,
     #[command(flatten)]
     act: ActArgs,
 }
@@ -53,44 +61,91 @@ impl SuspendArgs {
         if let Some(until) = self.until {
             spec.insert("until".to_owned(), format!("{until:.0}").into());
         }
-        act_on(&self.act, &self.targets, connection, "suspend", &spec.into(), out).await
+        let Self { targets, many, act, .. } = self;
+        Direction { subresource: "suspend", is_suspended: true, spec: spec.into(), act, many }
+            .act_on(targets, connection, out)
+            .await
     }
 }
 
 impl ResumeArgs {
     pub(crate) async fn run(&self, connection: &Connection, out: &mut dyn Write) -> Result<(), PluginError> {
-        act_on(&self.act, &self.targets, connection, "resume", &Map::new().into(), out).await
+        let Self { targets, many, act } = self;
+        Direction { subresource: "resume", is_suspended: false, spec: Map::new().into(), act, many }
+            .act_on(targets, connection, out)
+            .await
     }
 }
 
-async fn act_on(
-    act: &ActArgs,
-    targets: &[Target],
-    connection: &Connection,
-    subresource: &str,
-    spec: &Value,
-    out: &mut dyn Write,
-) -> Result<(), PluginError> {
-    let (mut errors, mut answers) = (Vec::new(), Vec::new());
-    for target in targets {
-        match act.create(connection, target, subresource, "Suspension", spec).await {
+/// What is done to each object.
+struct Direction<'a> {
+    subresource: &'static str,
+    is_suspended: bool,
+    spec: Value,
+    act: &'a ActArgs,
+    many: &'a ManyArgs,
+}
+
+impl Direction<'_> {
+    async fn act_on(
+        &self,
+        targets: &[Target],
+        connection: &Connection,
+        out: &mut dyn Write,
+    ) -> Result<(), PluginError> {
+        let Self { subresource, spec, act, many, .. } = self;
+        let (mut errors, mut answers) = (Vec::new(), Vec::new());
+        for target in targets {
+            let answer = act.create(connection, target, subresource, KIND, spec).await;
+            self.take(answer, "", &mut answers, &mut errors, out)?;
+        }
+        let mut rows = Vec::new();
+        if many.is_meant() {
+            rows = many::rows(connection, many, act.cluster_name.as_deref()).await?;
+            rows.retain(|row| row.status.suspended != self.is_suspended);
+        }
+        let mut is_any = false;
+        for row in &rows {
+            let answer = match act.create_at(connection, row, subresource, KIND, spec).await {
+                // No controller reconciles objects of this kind.
+                Err(error) if error.is_not_supported() => continue,
+                answer => answer,
+            };
+            is_any = true;
+            self.take(answer, &many.place(&row.namespace), &mut answers, &mut errors, out)?;
+        }
+        if many.is_meant() && !is_any && act.output.is_text() {
+            writeln!(out, "Nothing to {subresource}")?;
+        }
+        let objects: Vec<&Value> = answers.iter().map(|answer| &answer.object).collect();
+        let names: Vec<String> = answers.iter().map(Answer::named).collect();
+        act.print_objects(&objects, &names, out)?;
+        all_or_errors(errors)
+    }
+
+    fn take(
+        &self,
+        answer: Result<Answer, PluginError>,
+        place: &str,
+        answers: &mut Vec<Answer>,
+        errors: &mut Vec<PluginError>,
+        out: &mut dyn Write,
+    ) -> Result<(), PluginError> {
+        match answer {
             Ok(answer) => {
-                if act.output.is_text() {
-                    print(act, &answer, out)?;
+                if self.act.output.is_text() {
+                    print(self.act, &answer, place, out)?;
                 }
                 answers.push(answer);
             }
             Err(error) => errors.push(error),
         }
+        Ok(())
     }
-    let objects: Vec<&Value> = answers.iter().map(|answer| &answer.object).collect();
-    let names: Vec<String> = answers.iter().map(Answer::named).collect();
-    act.print_objects(&objects, &names, out)?;
-    all_or_errors(errors)
 }
 
 /// Prints what the object's suspension is now.
-fn print(act: &ActArgs, answer: &Answer, out: &mut dyn Write) -> Result<(), PluginError> {
+fn print(act: &ActArgs, answer: &Answer, place: &str, out: &mut dyn Write) -> Result<(), PluginError> {
     let object = &answer.object;
     let text = |at: &str| object.pointer(at).and_then(Value::as_str).map(visible);
     let is_suspended = object.pointer("/spec/suspended").and_then(Value::as_bool).unwrap_or_default();
@@ -98,7 +153,7 @@ fn print(act: &ActArgs, answer: &Answer, out: &mut dyn Write) -> Result<(), Plug
     if let Some(until) = text("/spec/until") {
         write!(out, " until {until}")?;
     }
-    writeln!(out, "{}", act.dry_run_mark())?;
+    writeln!(out, "{place}{}", act.dry_run_mark())?;
     // What was resumed may still stand still.
     if let Some(freeze) = text("/status/frozenBy") {
         writeln!(out, "  held by the freeze {freeze}")?;

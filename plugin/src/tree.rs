@@ -1,6 +1,10 @@
 //! `tree`: what an object depends on, level by level, and what it applied.
 
-use std::{collections::HashSet, fmt::Write as _, io::Write};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Write as _,
+    io::Write,
+};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -8,6 +12,7 @@ use serde_json::Value;
 use crate::{
     connection::{Connection, Location},
     error::PluginError,
+    many,
     object::Target,
     output::{OutputArgs, Terminal, age, visible},
     rows::{Found, Reference, Row, Rows},
@@ -15,13 +20,20 @@ use crate::{
 
 /// More objects than a person reads, and as many requests twice.
 const MAX_NODES: usize = 500;
+const DEPENDENCIES: &str = "fluxdependencies";
 
 /// Show what an object depends on, where its content comes from, and what it applied
+///
+/// Without KIND/NAME, shows the dependencies of all objects in a namespace, or with -A in all, from those on that nothing
+/// depends on.
 #[derive(Debug, Clone, clap::Args)]
 pub struct TreeArgs {
     /// Object, for example ks/shop, hr/shop or Kustomization/flux-system/apps.
     #[arg(value_name = "KIND/NAME")]
-    target: Target,
+    target: Option<Target>,
+    /// Show the objects of every namespace that you may see.
+    #[arg(short = 'A', long, conflicts_with = "target")]
+    all_namespaces: bool,
     /// Observed cluster that the object is in. Default: the one that serves the API.
     #[arg(long, value_name = "NAME")]
     cluster_name: Option<String>,
@@ -61,6 +73,8 @@ struct Walk<'a> {
     cluster: String,
     shown: HashSet<Reference>,
     above: Vec<Reference>,
+    /// By the names of rows in their namespaces, if all were listed.
+    dependencies: Option<HashMap<(String, String), Vec<Reference>>>,
 }
 
 impl TreeArgs {
@@ -71,10 +85,10 @@ impl TreeArgs {
         terminal: Terminal,
         out: &mut dyn Write,
     ) -> Result<(), PluginError> {
+        let Some(target) = &self.target else { return self.forest(connection, terminal, out).await };
         let rows = Rows::new(connection);
-        let root = rows.named(&self.target, self.cluster_name.as_deref()).await?;
-        let cluster = root.status.cluster.clone();
-        let mut walk = Walk { connection, rows, cluster, shown: HashSet::new(), above: Vec::new() };
+        let root = rows.named(target, self.cluster_name.as_deref()).await?;
+        let mut walk = Walk::new(connection, rows, root.status.cluster.clone());
         let (object, namespace, name) = (root.reference(), root.namespace.clone(), root.name.clone());
         let tree = walk.node(object, Found::Row(Box::new(root)), Relation::Itself).await?;
         let mut objects = Vec::new();
@@ -92,6 +106,78 @@ impl TreeArgs {
         line.print(&mut text, "", "");
         Ok(out.write_all(text.as_bytes())?)
     }
+
+    /// Prints the trees of a namespace, or of all.
+    async fn forest(
+        &self,
+        connection: &Connection,
+        terminal: Terminal,
+        out: &mut dyn Write,
+    ) -> Result<(), PluginError> {
+        let namespace = (!self.all_namespaces).then_some(connection.namespace.as_str());
+        let mut rows = Rows::new(connection);
+        let mut listed = rows.list(namespace).await?;
+        let cluster = match &self.cluster_name {
+            Some(cluster) => cluster.clone(),
+            None => many::own_cluster(listed.iter().map(|row| &*row.status.cluster))?,
+        };
+        listed.retain(|row| row.status.cluster == cluster);
+        rows.remember(&listed);
+        let mut walk = Walk::new(connection, rows, cluster);
+        walk.dependencies = Some(dependencies(connection, namespace).await?);
+        let mut needed = HashSet::new();
+        for row in &listed {
+            needed.extend(walk.below(row).await?.into_iter().map(|(object, _)| object));
+        }
+        // Of what waits for itself, nothing comes first.
+        let (first, rest): (Vec<_>, Vec<_>) =
+            listed.into_iter().partition(|row| !needed.contains(&row.reference()));
+        let (mut trees, mut omitted) = (Vec::new(), 0);
+        for row in first.into_iter().chain(rest) {
+            let object = row.reference();
+            if walk.shown.contains(&object) {
+                continue;
+            }
+            if walk.shown.len() >= MAX_NODES {
+                omitted += 1;
+                continue;
+            }
+            trees.push(walk.node(object, Found::Row(Box::new(row)), Relation::Itself).await?);
+        }
+        let mut objects = Vec::new();
+        for tree in &trees {
+            tree.collect(&mut objects);
+        }
+        if let Some(text) = self.output.objects(&objects)? {
+            return Ok(out.write_all(text.as_bytes())?);
+        }
+        let mut text = String::new();
+        for tree in &trees {
+            tree.line(terminal, self.output.is_wide()).print(&mut text, "", "");
+        }
+        if omitted > 0 {
+            let _ = writeln!(text, "… {omitted} objects more");
+        }
+        Ok(out.write_all(text.as_bytes())?)
+    }
+}
+
+/// What the objects of a namespace depend on, or of all. Empty where the user may not read it.
+async fn dependencies(
+    connection: &Connection,
+    namespace: Option<&str>,
+) -> Result<HashMap<(String, String), Vec<Reference>>, PluginError> {
+    let items = match many::items(connection, DEPENDENCIES, namespace).await {
+        Err(error) if error.is_forbidden() => Vec::new(),
+        items => items?,
+    };
+    let text =
+        |item: &Value, at: &str| item.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let named = |item: &Value| {
+        let status = Dependencies::deserialize(&item["status"]).unwrap_or_default();
+        ((text(item, "/metadata/namespace"), text(item, "/metadata/name")), status.depends_on)
+    };
+    Ok(items.iter().map(named).collect())
 }
 
 /// What an object applied, as `fluxresources/NAME/tree` has it.
@@ -163,7 +249,11 @@ impl Line {
     }
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(connection: &'a Connection, rows: Rows<'a>, cluster: String) -> Self {
+        Self { connection, rows, cluster, shown: HashSet::new(), above: Vec::new(), dependencies: None }
+    }
+
     async fn node(
         &mut self,
         object: Reference,
@@ -196,17 +286,24 @@ impl Walk<'_> {
 
     /// What an object names: its dependencies, then its source.
     async fn below(&self, row: &Row) -> Result<Vec<(Reference, Relation)>, PluginError> {
-        let (namespace, name) = (Some(row.namespace.as_str()), Some(row.name.as_str()));
-        let location = Location { namespace, resource: "fluxdependencies", name, subresource: None };
-        // An object without dependencies and dependents has no row.
-        let dependencies = match self.connection.get(location, &[]).await {
-            Ok(object) => Dependencies::deserialize(&object["status"]).unwrap_or_default(),
-            Err(error) if error.is_object_missing() || error.is_forbidden() => Dependencies::default(),
-            Err(error) => return Err(error),
-        };
-        let dependencies = dependencies.depends_on.into_iter().map(|object| (object, Relation::Dependency));
+        let dependencies = self.dependencies_of(row).await?.into_iter();
+        let dependencies = dependencies.map(|object| (object, Relation::Dependency));
         let source = row.status.source.clone().map(|object| (object, Relation::Source));
         Ok(dependencies.chain(source).collect())
+    }
+
+    async fn dependencies_of(&self, row: &Row) -> Result<Vec<Reference>, PluginError> {
+        if let Some(known) = &self.dependencies {
+            return Ok(known.get(&(row.namespace.clone(), row.name.clone())).cloned().unwrap_or_default());
+        }
+        let (namespace, name) = (Some(row.namespace.as_str()), Some(row.name.as_str()));
+        let location = Location { namespace, resource: DEPENDENCIES, name, subresource: None };
+        // An object without dependencies and dependents has no row.
+        match self.connection.get(location, &[]).await {
+            Ok(object) => Ok(Dependencies::deserialize(&object["status"]).unwrap_or_default().depends_on),
+            Err(error) if error.is_object_missing() || error.is_forbidden() => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     }
 }
 

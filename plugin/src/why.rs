@@ -9,7 +9,8 @@ use crate::{
     chain::Chain,
     connection::Connection,
     error::{PluginError, exit},
-    object::{Target, is_flux},
+    known,
+    object::{Target, is_flux, is_known},
     output::{OutputArgs, Terminal},
     problems::Problem,
     rows::{LOCAL_CLUSTER, Reference, Rows},
@@ -83,6 +84,11 @@ impl WhyArgs {
             let object = Reference { kind: kind.clone(), namespace, name: name.clone() };
             if let Some(problem) = Problem::of(connection, cluster, &object).await? {
                 return Ok((Chain::of_problem(problem, cluster, connection).await?, false));
+            }
+            if !is_known(kind) && known::is_unknown(connection, kind).await {
+                return Err(PluginError::invalid(format!(
+                    "the server doesn't have a resource type {kind:?}"
+                )));
             }
             if !is_flux(kind) {
                 return Err(PluginError::invalid(format!(

@@ -43,6 +43,8 @@ struct State {
     log: Vec<(u64, &'static str, Place, Value)>,
     /// Group and plural of what may not be listed.
     forbidden: Vec<(String, String)>,
+    /// Group and plural of what may not be listed over all namespaces.
+    forbidden_over_all: Vec<(String, String)>,
     /// Method and path with query of every request.
     asked: Vec<String>,
     accepted: HashMap<String, String>,
@@ -114,6 +116,11 @@ impl FakeApi {
         if is_forbidden {
             state.forbidden.push((group.into(), plural.into()));
         }
+    }
+
+    /// Refuses to list a resource over all namespaces.
+    pub fn forbid_over_all(&self, group: &str, plural: &str) {
+        self.state().forbidden_over_all.push((group.into(), plural.into()));
     }
 
     /// Never answers requests for a resource.
@@ -243,7 +250,8 @@ impl FakeApi {
         };
         let kind = (place.0.clone(), place.1.clone());
         if place.3.is_empty() && head.method == Method::GET {
-            if state.forbidden.contains(&kind) {
+            let is_over_all = place.2.is_empty() && state.forbidden_over_all.contains(&kind);
+            if is_over_all || state.forbidden.contains(&kind) {
                 return failure(403, "Forbidden", &format!("{} is forbidden", place.1), "");
             }
             if query.get("watch").is_some_and(|watch| watch == "true") {
@@ -289,6 +297,13 @@ fn write(
     let known = state.objects.get(&place).cloned();
     let not_found = || failure(404, "NotFound", &format!("{} {} not found", place.1, place.3), &place.3);
     match *method {
+        // What a subresource does is for the tests: it answers with the request.
+        Method::POST if !subresource.is_empty() => {
+            let mut request = sent();
+            request["status"] = json!({});
+            request["metadata"] = json!({"namespace": place.2, "name": place.3});
+            body_of(201, &request)
+        }
         Method::POST => {
             let object = sent();
             object["metadata"]["name"].as_str().unwrap().clone_into(&mut place.3);

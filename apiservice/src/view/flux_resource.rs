@@ -8,6 +8,20 @@ use serde::Serialize;
 use super::{BlockedBy, ObjectReference};
 use crate::{Cell, Column, Condition, Resource, Time, View};
 
+/// The states of objects, the least severe first.
+pub const STATES: [&str; 10] = [
+    "Ready",
+    "Suspended",
+    "Terminating",
+    "Pending",
+    "Progressing",
+    "Unknown",
+    "Blocked",
+    "Failing",
+    "Failed",
+    "Stalled",
+];
+
 /// State of one Flux object of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -28,7 +28,7 @@ pub use common::{
 };
 pub use flux_dependency::{Dependency, FluxDependencyStatus};
 pub use flux_history::FluxHistoryStatus;
-pub use flux_resource::{FluxResourceStatus, ReconcileToken};
+pub use flux_resource::{FluxResourceStatus, ReconcileToken, STATES};
 pub use flux_resource_tree::{FluxResourceTreeStatus, TreeNode};
 pub use flux_summary::FluxSummaryStatus;
 pub use game_fleet::{FleetNumbers, GameFleetStatus};
