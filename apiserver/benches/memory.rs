@@ -40,19 +40,19 @@ const SCENARIOS: [Scenario; 4] = [
 ];
 
 fn main() {
-    let objects = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(20_000);
+    let objects = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(10_000);
+    let catalogue = Arc::new(Catalogue::builtin());
     for scenario in &SCENARIOS {
         println!("{objects} Kustomizations {}", scenario.name);
-        measure(objects, scenario);
+        measure(&catalogue, objects, scenario);
     }
 }
 
-fn measure(objects: usize, scenario: &Scenario) {
-    let catalogue = Arc::new(Catalogue::builtin());
+fn measure(catalogue: &Arc<Catalogue>, objects: usize, scenario: &Scenario) {
     let interner = Arc::new(Interner::default());
     let kustomization =
         catalogue.find("kustomize.toolkit.fluxcd.io", "Kustomization").expect("a built-in kind");
-    let mut inventory = Inventory::new(Arc::clone(&catalogue), ["local".into()], NOW);
+    let mut inventory = Inventory::new(Arc::clone(catalogue), ["local".into()], NOW);
     let mut views = Views::new(&Arc::new(Clock::new(0)), &interner);
     let served = |kind| Event::Kind(kind, KindStatus::Served { version: "v1".into() });
     inventory.apply(LOCAL, Event::Liveness(Liveness::Alive { version: None, ahead: None }), NOW);
@@ -63,7 +63,7 @@ fn measure(objects: usize, scenario: &Scenario) {
 
     let start = Allocated::now();
     let records: Vec<_> = (0..objects)
-        .map(|n| Box::new(record(&catalogue, kustomization, &object(n, scenario), &interner)))
+        .map(|n| Box::new(record(catalogue, kustomization, &object(n, scenario), &interner)))
         .collect();
     let records_end = Allocated::now();
     records_end.since(&start).print("records and their texts", objects);
@@ -107,9 +107,8 @@ struct Allocated {
 impl Allocated {
     fn now() -> Self {
         let stats = ALLOCATOR.stats();
-        let grown = stats.bytes_allocated.wrapping_add_signed(stats.bytes_reallocated);
         Self {
-            bytes: grown - stats.bytes_deallocated,
+            bytes: stats.bytes_allocated - stats.bytes_deallocated,
             blocks: stats.allocations - stats.deallocations,
         }
     }
@@ -145,7 +144,7 @@ fn object(n: usize, scenario: &Scenario) -> Value {
         json!({"id": format!("team-{namespace:03}_{}-{e:02}_{}", name(place), KINDS[e % 5]), "v": "v1"})
     };
     let history = |age: usize| {
-        json!({"digest": format!("sha256:{:064x}", (n as u128 + 1) << 80 | age as u128),
+        json!({"digest": format!("sha256:{:016x}{:048x}", (3 * n + age + 1) * 0x9e37_79b9_7f4a, n),
             "firstReconciled": format!("2026-02-{:02}T22:{:02}:00Z", 27 - age, n % 60),
             "lastReconciled": format!("2026-02-{:02}T23:{:02}:00Z", 27 - age, n % 60),
             "lastReconciledDuration": format!("{}.{:03}s", 1 + place % 7, place * 37 % 1000),
