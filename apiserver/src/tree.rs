@@ -91,7 +91,7 @@ fn find<'a>(inventory: &'a Inventory, row: &RowKey) -> Option<(&'a Cluster, &'a 
         let is_kind =
             |row: &gatehouse_inventory::catalogue::Kind| row.is_flux() && row.kind.to_lowercase() == kind;
         let (kind, _) = inventory.catalogue().kinds().find(|(_, row)| is_kind(row))?;
-        let key = ObjectKey { kind, namespace: row.namespace.clone(), name: name.into() };
+        let key = ObjectKey::new(kind, row.namespace.clone(), name);
         Some((cluster, cluster.record(&key)?))
     })
 }
@@ -139,11 +139,7 @@ impl Tree<'_> {
                 continue;
             }
             let id = self.catalogue.find(&entry.group, &entry.kind).filter(|_| !elsewhere);
-            let key = id.map(|kind| ObjectKey {
-                kind,
-                namespace: entry.namespace.as_str().into(),
-                name: entry.name.as_str().into(),
-            });
+            let key = id.map(|kind| ObjectKey::new(kind, entry.namespace.as_str(), entry.name.as_str()));
             let record = key.as_ref().and_then(|key| self.cluster.record(key));
             nodes.push(match (record, key) {
                 (Some(record), Some(key)) if !self.seen.contains(&key) => self.node(record, depth - 1),

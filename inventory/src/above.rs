@@ -49,7 +49,7 @@ pub(crate) fn manager<'a>(
     MANAGERS.into_iter().find_map(|(prefix, group, kind)| {
         let (name, namespace) = (label(prefix, "name")?, label(prefix, "namespace")?);
         let kind = catalogue.find(group, kind)?;
-        Some(ObjectKey { kind, namespace: interner.intern(namespace), name: interner.intern(name) })
+        Some(interner.key(kind, namespace, name))
     })
 }
 
@@ -63,7 +63,7 @@ pub(crate) fn owner(
     let group = api_version.split_once('/').map_or("", |(group, _)| group);
     let id = catalogue.find(group, kind)?;
     let namespace = if catalogue.kind(id).namespaced { namespace } else { "" };
-    Some(ObjectKey { kind: id, namespace: interner.intern(namespace), name: interner.intern(name) })
+    Some(interner.key(id, namespace, name))
 }
 
 /// The labels that tell what is above an object.

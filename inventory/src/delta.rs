@@ -130,7 +130,7 @@ mod tests {
     use crate::catalogue::KindId;
 
     fn key(name: &str) -> ObjectKey {
-        ObjectKey { kind: KindId(0), namespace: "n".into(), name: name.into() }
+        ObjectKey::new(KindId(0), "n", name)
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl Record {
     /// The fleet or set that a game server belongs to, and what the server adds to its numbers.
     pub(crate) fn share_of_fleet(&self, kind: GameKind) -> Option<(ObjectKey, GameNumbers)> {
         let (fleet, name) = self.game_server()?.fleet.clone()?;
-        let fleet = ObjectKey { kind: fleet, namespace: self.key.namespace.clone(), name };
+        let fleet = ObjectKey::new(fleet, self.key.namespace.clone(), name);
         (kind.role == Role::Server).then(|| (fleet, GameNumbers::of(self, kind.role)))
     }
 

@@ -3,6 +3,8 @@
 //! Its controller keeps five of them. Gatehouse adds nothing to these, so that all replicas show the same, also after a
 //! restart.
 
+use std::fmt;
+
 use crate::{Seconds, Str};
 
 /// The entries of a history, the newest first.
@@ -12,10 +14,8 @@ pub struct History(Box<[HistoryEntry]>);
 /// Reconciliations of one content with one result, or a release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryEntry {
-    /// What tells it from the others of its object: the number of a release, or 48 bits.
-    pub id: u64,
-    /// Whether it is a release of Helm.
-    pub is_release: bool,
+    /// What tells it from the others of its object.
+    pub id: EntryId,
     /// How it ended.
     pub result: HistoryResult,
     /// The result as the controller calls it.
@@ -32,6 +32,34 @@ pub struct HistoryEntry {
     pub took: Option<u32>,
     /// How often it happened.
     pub times: Option<u32>,
+}
+
+/// What tells an entry from the others of its object, and the end of the name of its row: the number of a release as
+/// Helm writes it, or twelve hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EntryId(u64);
+
+impl EntryId {
+    const RELEASE: u64 = 1 << 63;
+
+    /// The number of a release of Helm, which is less than 2^63.
+    pub fn release(number: u64) -> Self {
+        Self(number | Self::RELEASE)
+    }
+
+    /// 48 bits of a digest.
+    pub fn digest(bits: u64) -> Self {
+        Self(bits & !Self::RELEASE)
+    }
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 & Self::RELEASE {
+            0 => write!(f, "{:012x}", self.0),
+            _ => write!(f, "v{}", self.0 & !Self::RELEASE),
+        }
+    }
 }
 
 /// How an attempt ended.
@@ -63,11 +91,6 @@ impl HistoryResult {
 }
 
 impl HistoryEntry {
-    /// The end of the name of its row: the release as Helm writes it, or twelve hexadecimal digits.
-    pub fn name(&self) -> String {
-        if self.is_release { format!("v{}", self.id) } else { format!("{:012x}", self.id) }
-    }
-
     /// Whether a remediation brought back what had been there before.
     fn is_rollback(&self) -> bool {
         self.action.as_ref().is_some_and(|action| action.eq_ignore_ascii_case("rollback"))
@@ -133,8 +156,7 @@ mod tests {
         let revision = Some(format!("r{id}").into());
         let (first, last) = (1, 2);
         HistoryEntry {
-            id,
-            is_release: false,
+            id: EntryId::digest(id),
             result,
             reason: "".into(),
             revision,
@@ -159,7 +181,10 @@ mod tests {
         assert_eq!(first(&[]), None);
         let back = HistoryEntry { action: Some("rollback".into()), ..entry(9, Succeeded) };
         let history = History::new([back, entry(8, Failed), entry(7, Succeeded)]);
-        assert_eq!((history.first_failure(), history.last_good().map(|good| good.id)), (Some(1), Some(9)));
+        assert_eq!(
+            (history.first_failure(), history.last_good().map(|good| good.id)),
+            (Some(1), Some(EntryId::digest(9)))
+        );
     }
 
     #[test]
@@ -183,15 +208,19 @@ mod tests {
                 );
             }
         }
-        assert_eq!(history(0).keep(1).entries().iter().map(|entry| entry.id).collect::<Vec<_>>(), [0, 2, 3]);
+        assert_eq!(
+            history(0).keep(1).entries().iter().map(|entry| entry.id).collect::<Vec<_>>(),
+            [0, 2, 3].map(EntryId::digest)
+        );
     }
 
     #[test]
     fn entries_have_names_of_their_own() {
         let twice = History::new([entry(255, HistoryResult::Failed), entry(255, HistoryResult::Succeeded)]);
         assert_eq!(twice.entries().len(), 1);
-        assert_eq!(twice.entries()[0].name(), "0000000000ff");
-        assert_eq!(HistoryEntry { is_release: true, ..entry(4, HistoryResult::Failed) }.name(), "v4");
+        assert_eq!(twice.entries()[0].id.to_string(), "0000000000ff");
+        assert_eq!(EntryId::release(4).to_string(), "v4");
+        assert_ne!(EntryId::release(4), EntryId::digest(4));
         assert!(size_of::<HistoryEntry>() <= 96, "{}", size_of::<HistoryEntry>());
     }
 }

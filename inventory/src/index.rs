@@ -84,7 +84,7 @@ impl Inventory {
 
     /// The Namespace object with this name.
     pub fn namespace<'a>(&self, cluster: &'a Cluster, name: &Str) -> Option<&'a Record> {
-        cluster.record(&ObjectKey { kind: self.namespace_kind?, namespace: "".into(), name: name.clone() })
+        cluster.record(&ObjectKey::new(self.namespace_kind?, "", name.clone()))
     }
 
     /// Applies an event that a source sent at `now`.
@@ -446,7 +446,7 @@ impl Inventory {
             if deniers[0] != deniers[1] {
                 let names =
                     deniers.into_iter().flatten().filter(|denier| denier.kind == DenierKind::TenantQuota);
-                let key = |name: &Str| ObjectKey { kind, namespace: "".into(), name: name.clone() };
+                let key = |name: &Str| ObjectKey::new(kind, "", name.clone());
                 self.delta.objects.extend(names.map(|denier| (id, key(&denier.name))));
             }
         }

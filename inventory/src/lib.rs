@@ -24,6 +24,7 @@ mod index;
 mod intern;
 mod managers;
 pub mod manifest;
+mod object_key;
 mod pod;
 mod problems;
 mod record;
@@ -51,12 +52,13 @@ pub use flux::{DISABLED, GENERATOR_ANNOTATION, OPERATOR_ANNOTATION, Suspension, 
 pub use game::{Engine, GameKind, GameNumbers, PartialSum, Role};
 pub use game_server::{GameServer, Port};
 pub use graph::{Cycle, Place};
-pub use history::{History, HistoryEntry, HistoryResult};
+pub use history::{EntryId, History, HistoryEntry, HistoryResult};
 pub use index::Inventory;
 pub use intern::{Interner, Str};
+pub use object_key::{ObjectKey, ObjectName};
 pub use problems::{Problems, is_problem, problem_namespace};
 pub use record::{
-    Detail, FluxDetail, FluxLinks, FluxRequest, FluxTexts, Layer, Limit, NamespaceShare, ObjectKey,
+    Detail, FluxDetail, FluxLinks, FluxRequest, FluxTexts, ForeignName, Layer, Limit, NamespaceShare,
     Readiness, Record, Reference, Seconds, TenantQuotaDetail,
 };
 pub use registration::{LOCAL, Mode, NOTICE, Refusal, Registration, Validity};

@@ -7,23 +7,12 @@
 use gatehouse_apiservice::policy::Enforcement;
 
 use crate::{
-    Above, Application, Applied, Deadline, End, History, Named, State, Str, Verdict, catalogue::KindId,
+    Above, Application, Applied, Deadline, End, History, Named, ObjectKey, State, Str, Verdict,
     game::GameNumbers, game_server::GameServer, relations::Links,
 };
 
 /// Seconds since the Unix epoch (`metav1.Time` has no more precision).
 pub type Seconds = i64;
-
-/// The key of an object within a cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ObjectKey {
-    /// The kind, as its row in the catalogue.
-    pub kind: KindId,
-    /// `metadata.namespace`; empty for cluster-scoped objects.
-    pub namespace: Str,
-    /// `metadata.name`.
-    pub name: Str,
-}
 
 /// An observed object, compact.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -216,17 +205,21 @@ pub type FluxTexts = [Option<Str>; 2];
 pub enum Reference {
     /// An object of a kind in the catalogue.
     Known(ObjectKey),
-    /// An object of a kind that is not observed.
-    Foreign {
-        /// `apiVersion`, or empty.
-        api_version: Str,
-        /// `kind`.
-        kind: Str,
-        /// `namespace`; empty for cluster-scoped objects.
-        namespace: Str,
-        /// `name`.
-        name: Str,
-    },
+    /// An object of a kind that is not observed. Boxed, since there are few.
+    Foreign(Box<ForeignName>),
+}
+
+/// What a reference to an object of a kind that is not observed says.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ForeignName {
+    /// `apiVersion`, or empty.
+    pub api_version: Str,
+    /// `kind`.
+    pub kind: Str,
+    /// `namespace`; empty for cluster-scoped objects.
+    pub namespace: Str,
+    /// `name`.
+    pub name: Str,
 }
 
 /// A part of the cluster whose health is reported as one value, in the order of display.

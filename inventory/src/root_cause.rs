@@ -151,7 +151,7 @@ fn dependency_in_the_way<'a>(cluster: &'a Cluster, record: &'a Record) -> Option
 fn key_of(reference: &Reference) -> Option<&ObjectKey> {
     match reference {
         Reference::Known(key) => Some(key),
-        Reference::Foreign { .. } => None,
+        Reference::Foreign(_) => None,
     }
 }
 

@@ -258,7 +258,7 @@ impl Tallies {
 
 /// A rank that sorts before all failures in `state`.
 fn first_of(state: State) -> Rank {
-    let key = ObjectKey { kind: KindId(0), namespace: "".into(), name: "".into() };
+    let key = ObjectKey::new(KindId(0), "", "");
     Rank { state: Reverse(state), since: Seconds::MIN, key }
 }
 

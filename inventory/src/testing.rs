@@ -17,7 +17,7 @@ pub(crate) fn kustomization() -> KindId {
 
 /// The key of a Kustomization in the namespace `apps`.
 pub(crate) fn key(name: &str) -> ObjectKey {
-    ObjectKey { kind: kustomization(), namespace: "apps".into(), name: name.into() }
+    ObjectKey::new(kustomization(), "apps", name)
 }
 
 /// A Kustomization in the namespace `apps`, Ready and without dependencies.

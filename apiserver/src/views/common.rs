@@ -25,10 +25,10 @@ pub(super) fn reference(catalogue: &Catalogue, key: &ObjectKey) -> ObjectReferen
 pub(super) fn any_reference(catalogue: &Catalogue, reference: &Reference) -> ObjectReference {
     match reference {
         Reference::Known(key) => self::reference(catalogue, key),
-        Reference::Foreign { kind, namespace, name, .. } => ObjectReference {
-            kind: kind.to_string(),
-            namespace: namespace.to_string(),
-            name: name.to_string(),
+        Reference::Foreign(foreign) => ObjectReference {
+            kind: foreign.kind.to_string(),
+            namespace: foreign.namespace.to_string(),
+            name: foreign.name.to_string(),
         },
     }
 }

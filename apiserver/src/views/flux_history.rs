@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use gatehouse_apiservice::{Time, duration, view::FluxHistoryStatus};
 use gatehouse_inventory::{
-    Cluster, ClusterId, Delta, HistoryEntry, Inventory, ObjectKey, Record, catalogue::Catalogue,
+    Cluster, ClusterId, Delta, EntryId, HistoryEntry, Inventory, ObjectKey, Record, catalogue::Catalogue,
 };
 use jiff::SignedDuration;
 
@@ -15,8 +15,8 @@ use crate::watchcache::RowKey;
 
 #[derive(Debug, Default)]
 pub(super) struct FluxHistories {
-    /// The ends of the names of each object's rows.
-    shown: HashMap<(ClusterId, ObjectKey), Box<[Box<str>]>>,
+    /// The entries of each object that have rows.
+    shown: HashMap<(ClusterId, ObjectKey), Box<[EntryId]>>,
 }
 
 impl Projection for FluxHistories {
@@ -45,24 +45,24 @@ impl FluxHistories {
         let (catalogue, cluster) = (inventory.catalogue(), inventory.cluster(id.0));
         let record = cluster.record(&id.1);
         let entries = record.and_then(Record::flux).map_or(&[][..], |flux| flux.history.entries());
-        let names: Box<[Box<str>]> = entries.iter().map(|entry| entry.name().into()).collect();
+        let ids: Box<[EntryId]> = entries.iter().map(|entry| entry.id).collect();
         let before = self.shown.get(id);
-        if names.is_empty() && before.is_none() {
+        if ids.is_empty() && before.is_none() {
             return Vec::new();
         }
         let object = objects::row_key(cluster, kind, &id.1);
-        let key = |name: &str| RowKey {
+        let key = |id: EntryId| RowKey {
             namespace: object.namespace.clone(),
-            name: format!("{}.{name}", object.name).into(),
+            name: format!("{}.{id}", object.name).into(),
         };
-        let gone = before.into_iter().flatten().filter(|name| !names.contains(name));
-        let mut rows: Vec<_> = gone.map(|name| Projected::Deleted(key(name))).collect();
+        let gone = before.into_iter().flatten().filter(|id| !ids.contains(id));
+        let mut rows: Vec<_> = gone.map(|id| Projected::Deleted(key(*id))).collect();
         if let Some(record) = record {
             let tenant = common::tenant(inventory.namespace(cluster, &id.1.namespace));
             let first_failure = common::first_failure(record);
-            rows.extend(entries.iter().zip(&names).enumerate().map(|(at, (entry, name))| Projected::Row {
+            rows.extend(entries.iter().enumerate().map(|(at, entry)| Projected::Row {
                 cluster: cluster.name.clone(),
-                key: key(name),
+                key: key(entry.id),
                 created: Time(entry.first),
                 tenant: tenant.clone(),
                 status: Box::new(FluxHistoryStatus {
@@ -72,10 +72,10 @@ impl FluxHistories {
                 }),
             }));
         }
-        if names.is_empty() {
+        if ids.is_empty() {
             self.shown.remove(id);
         } else {
-            self.shown.insert(id.clone(), names);
+            self.shown.insert(id.clone(), ids);
         }
         rows
     }

@@ -195,7 +195,7 @@ impl Row {
         let source = flux.source.as_ref().map(|source| {
             let (kind, name) = match source {
                 Reference::Known(key) => (catalogue.kind(key.kind).kind.as_str(), &key.name),
-                Reference::Foreign { kind, name, .. } => (&**kind, name),
+                Reference::Foreign(foreign) => (&*foreign.kind, &foreign.name),
             };
             // These kinds can be named by a HelmRelease's `chartRef`, but not by the `sourceRef` of its chart
             // template.

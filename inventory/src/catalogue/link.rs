@@ -112,8 +112,7 @@ impl TargetRule {
         let own_namespace = if catalogue.kind(kind).namespaced { own_namespace } else { "" };
         let namespace =
             namespace.as_deref().filter(|namespace| !namespace.is_empty()).unwrap_or(own_namespace);
-        let (namespace, name) = (interner.intern(namespace), interner.intern(&name));
-        Ok(Some(ObjectKey { kind, namespace, name }))
+        Ok(Some(interner.key(kind, namespace, &name)))
     }
 }
 

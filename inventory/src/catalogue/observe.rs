@@ -87,11 +87,7 @@ impl Catalogue {
         let kind = self.kind(id);
         let namespace = namespace_of(kind, metadata.namespace.as_ref());
         Ok(Record {
-            key: ObjectKey {
-                kind: id,
-                namespace: interner.intern(namespace),
-                name: interner.intern(metadata.name.as_str()),
-            },
+            key: interner.key(id, namespace, metadata.name.as_str()),
             created: 0,
             layer: kind.layer,
             verdict: Draft::unknown(UNDECODABLE, error).finish(interner),
@@ -128,11 +124,7 @@ impl Catalogue {
             above: None,
         });
         let mut record = Record {
-            key: ObjectKey {
-                kind: id,
-                namespace: interner.intern(named_namespace(kind, namespace)),
-                name: interner.intern(name),
-            },
+            key: interner.key(id, named_namespace(kind, namespace), name),
             created,
             layer,
             verdict: draft.finish(interner),

@@ -39,13 +39,11 @@ pub(crate) fn names_some(message: &str) -> bool {
 
 /// The objects that a message says are not ready, of each observed kind with such a name.
 pub(super) fn awaited(catalogue: &Catalogue, interner: &Interner, message: &str) -> Box<[ObjectKey]> {
-    let text = |text: &str| interner.intern(clip(text, NAME_BYTES));
     let keys = named(message).take(MOST).flat_map(|[kind, namespace, name]| {
         let kinds = catalogue.kinds().filter(move |(_, row)| row.kind == kind);
-        kinds.map(move |(id, row)| ObjectKey {
-            kind: id,
-            namespace: text(if row.namespaced { namespace } else { "" }),
-            name: text(name),
+        kinds.map(move |(id, row)| {
+            let namespace = if row.namespaced { namespace } else { "" };
+            interner.key(id, clip(namespace, NAME_BYTES), clip(name, NAME_BYTES))
         })
     });
     keys.collect()

@@ -35,7 +35,7 @@ fn kind(name: &str) -> KindId {
 fn key(place: &str) -> ObjectKey {
     let mut parts = place.split('/');
     let mut next = || parts.next().unwrap();
-    ObjectKey { kind: kind(next()), namespace: next().into(), name: next().into() }
+    ObjectKey::new(kind(next()), next(), next())
 }
 
 impl World {

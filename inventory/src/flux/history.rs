@@ -8,7 +8,7 @@ use super::{
     reason,
     wire::Text,
 };
-use crate::{History, HistoryEntry, HistoryResult, Interner, Str, catalogue::clip};
+use crate::{EntryId, History, HistoryEntry, HistoryResult, Interner, Str, catalogue::clip};
 
 /// Entries without a time are left out.
 pub(super) fn history(kind: &str, status: &Status<'_>, interner: &Interner) -> History {
@@ -31,8 +31,7 @@ fn reconciliations(entry: &Snapshot<'_>, interner: &Interner) -> Option<HistoryE
     let digest = first_digits(entry.digest.as_ref().map_or("", Text::as_str));
     let id = if result == HistoryResult::Succeeded { digest } else { digest ^ fold(status) };
     Some(HistoryEntry {
-        id,
-        is_release: false,
+        id: EntryId::digest(id),
         result,
         reason: text(status, interner),
         revision: entry.metadata.as_ref().and_then(|metadata| given(metadata.revision.as_ref(), interner)),
@@ -64,11 +63,12 @@ fn release(entry: &Snapshot<'_>, interner: &Interner) -> Option<HistoryEntry> {
     let deployed = entry.last_deployed.or(entry.first_deployed)?.0;
     Some(HistoryEntry {
         // Without a number, which Helm always writes, it is told by its content.
-        id: entry
-            .version
-            .and_then(|version| u64::try_from(version).ok())
-            .unwrap_or_else(|| fold(chart.as_deref().unwrap_or_default())),
-        is_release: true,
+        id: EntryId::release(
+            entry
+                .version
+                .and_then(|version| u64::try_from(version).ok())
+                .unwrap_or_else(|| fold(chart.as_deref().unwrap_or_default())),
+        ),
         result,
         reason: text(status, interner),
         revision: chart,

@@ -21,8 +21,8 @@ pub(crate) use messages::{
 use object::{Annotations, Chart, Object, Ref, Snapshot, Spec, Status};
 
 use crate::{
-    Above, Applied, Detail, FluxDetail, FluxLinks, FluxRequest, FluxTexts, Interner, Readiness, Record,
-    Reference, Seconds, State, Str, Verdict,
+    Above, Applied, Detail, FluxDetail, FluxLinks, FluxRequest, FluxTexts, ForeignName, Interner, Readiness,
+    Record, Reference, Seconds, State, Str, Verdict,
     catalogue::{Catalogue, KindId, clip, namespace_of},
 };
 
@@ -160,7 +160,9 @@ fn named(catalogue: &Catalogue, depends_on: &[Reference], message: &str) -> Opti
         Reference::Known(key) => {
             messages::names(message, &catalogue.kind(key.kind).kind, &key.namespace, &key.name)
         }
-        Reference::Foreign { kind, namespace, name, .. } => messages::names(message, kind, namespace, name),
+        Reference::Foreign(foreign) => {
+            messages::names(message, &foreign.kind, &foreign.namespace, &foreign.name)
+        }
     };
     depends_on.iter().position(is_named).and_then(|at| u8::try_from(at).ok())
 }
@@ -258,11 +260,7 @@ struct Own<'a> {
 
 impl Own<'_> {
     fn key(&self, name: &str) -> crate::ObjectKey {
-        crate::ObjectKey {
-            kind: self.id,
-            namespace: self.interner.intern(self.namespace),
-            name: self.interner.intern(name),
-        }
+        self.interner.key(self.id, self.namespace, name)
     }
 
     /// The source of the object: if it has several, the one that its controller names in `message`, else the first. A
@@ -318,12 +316,8 @@ impl Own<'_> {
         verdict: &Verdict,
     ) -> Option<Box<FluxLinks>> {
         let known = |group: &str, kind: &str, namespace: &str, name: &str| {
-            let key = crate::ObjectKey {
-                kind: self.catalogue.find(group, kind)?,
-                namespace: self.interner.intern(clip(namespace, NAME_BYTES)),
-                name: self.interner.intern(clip(name, NAME_BYTES)),
-            };
-            Some(key)
+            let kind = self.catalogue.find(group, kind)?;
+            Some(self.interner.key(kind, clip(namespace, NAME_BYTES), clip(name, NAME_BYTES)))
         };
         let group = "source.toolkit.fluxcd.io";
         let target = || {
@@ -374,22 +368,22 @@ impl Own<'_> {
         let kind = to.kind.as_ref().map_or(kind, |kind| kind.as_str());
         // A text longer than a name can be names no object, and neither does its prefix.
         let cut = |text: &str| self.interner.intern(clip(text, NAME_BYTES));
-        let name = cut(to.name.as_str());
+        let name = to.name.as_str();
         let given = to.namespace.as_ref().map(Text::as_str).filter(|namespace| !namespace.is_empty());
         match self.catalogue.find(group, kind) {
             Some(id) => {
                 let namespaced = self.catalogue.kind(id).namespaced;
                 let namespace = if namespaced { given.unwrap_or(self.namespace) } else { "" };
-                let namespace = cut(namespace);
-                Reference::Known(crate::ObjectKey { kind: id, namespace, name })
+                let key = self.interner.key(id, clip(namespace, NAME_BYTES), clip(name, NAME_BYTES));
+                Reference::Known(key)
             }
-            None => Reference::Foreign {
+            None => Reference::Foreign(Box::new(ForeignName {
                 api_version: cut(api_version.unwrap_or_default()),
                 kind: cut(kind),
                 // Whether the kind is cluster-scoped is unknown, so the namespace is used as written.
                 namespace: cut(given.unwrap_or_default()),
-                name,
-            },
+                name: cut(name),
+            })),
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    FluxDetail, HistoryEntry, HistoryResult, Interner, ObjectKey, Record, Reference, Seconds, State,
+    FluxDetail, ForeignName, HistoryResult, Interner, Record, Reference, Seconds, State,
     catalogue::{Catalogue, Undecodable},
 };
 
@@ -20,11 +20,12 @@ fn detail(kind: &str, object: &Value) -> FluxDetail {
 /// Formats a reference to a kind of the catalogue as `group/kind namespace/name`.
 fn shown(reference: &Reference) -> String {
     match reference {
-        Reference::Known(ObjectKey { kind, namespace, name }) => {
+        Reference::Known(key) => {
             let catalogue = Catalogue::builtin();
-            format!("{} {namespace}/{name}", catalogue.kind(*kind).resource_name())
+            format!("{} {}/{}", catalogue.kind(key.kind).resource_name(), key.namespace, key.name)
         }
-        Reference::Foreign { api_version, kind, namespace, name } => {
+        Reference::Foreign(foreign) => {
+            let ForeignName { api_version, kind, namespace, name } = &**foreign;
             format!("? {api_version} {kind} {namespace}/{name}")
         }
     }
@@ -297,8 +298,8 @@ fn a_history_keeps_how_each_attempt_ended() {
     object["status"] = json!({"history": [all[0], timeless, all[1], all[2], all[3]]});
     let flux = detail("Kustomization", &object);
     let [failed, good, unpruned] = flux.history.entries() else { panic!("{:?}", flux.history) };
-    assert_eq!(good.name(), "5c8d1f0e7a4b", "the same content has an entry for each status");
-    assert!(failed.name() != good.name() && unpruned.name() != failed.name());
+    assert_eq!(good.id.to_string(), "5c8d1f0e7a4b", "the same content has an entry for each status");
+    assert!(failed.id != good.id && unpruned.id != failed.id);
     assert_eq!((failed.result, good.result), (HistoryResult::Failed, HistoryResult::Succeeded));
     assert_eq!((good.first, good.last, good.took, good.times), (10, 50, Some(2_418), Some(37)));
 
@@ -313,7 +314,7 @@ fn a_history_keeps_how_each_attempt_ended() {
     ]);
     let object = json!({"metadata": {"name": "a", "namespace": "ns"}, "status": {"history": history}});
     let flux = detail("HelmRelease", &object);
-    let names: Vec<_> = flux.history.entries().iter().map(HistoryEntry::name).collect();
+    let names: Vec<_> = flux.history.entries().iter().map(|entry| entry.id.to_string()).collect();
     assert_eq!(names, ["v12", "v11", "v10"]);
     assert_eq!((flux.history.first_failure(), flux.history.entries()[2].first), (Some(1), 10));
     let wrong =

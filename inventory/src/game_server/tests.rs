@@ -182,7 +182,7 @@ fn servers_of_a_fleet_are_summed_as_they_come_change_and_go() {
         CATALOGUE.observe(kind, &object.to_string(), &Interner::default(), 1_000_000).unwrap()
     };
     let kind = CATALOGUE.find("agones.dev", "Fleet").unwrap();
-    let fleet = ObjectKey { kind, namespace: "games".into(), name: "arena".into() };
+    let fleet = ObjectKey::new(kind, "games", "arena");
     let failed = |record: &Record| Record {
         verdict: crate::Verdict { state: State::Failed, ..record.verdict.clone() },
         ..record.clone()

@@ -11,7 +11,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Graph, NodeId, Place, Steps, dependencies, insert, remove};
+use super::{
+    Graph, NodeId, Place, Steps, dependencies,
+    node::{insert, remove},
+};
 use crate::records::{self, Records};
 use crate::{ObjectKey, Seconds};
 

@@ -9,13 +9,18 @@
 //! and references that the changes of a round affect.
 
 mod components;
+mod node;
 mod reach;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use self::{components::Round, reach::Reach};
+use self::{
+    components::Round,
+    node::{Node, insert, remove},
+    reach::Reach,
+};
 use crate::{
     FluxDetail, ObjectKey, Record, Reference, Seconds,
     catalogue::KindId,
@@ -41,24 +46,6 @@ pub(crate) struct Graph {
     round: Round,
     reach: Reach,
     steps: u64,
-}
-
-/// An object that is an end of at least one edge. It need not exist.
-#[derive(Debug)]
-struct Node {
-    key: ObjectKey,
-    /// The nodes that it depends on. Sorted, without duplicates.
-    targets: Vec<NodeId>,
-    /// The nodes that depend on it. Sorted, without duplicates.
-    dependents: Vec<NodeId>,
-    source: Option<NodeId>,
-    /// The nodes that it is the source of. Sorted, without duplicates.
-    consumers: Vec<NodeId>,
-    /// The generators whose `spec.artifacts` names this object, which need not exist. Sorted, without duplicates.
-    makers: Vec<NodeId>,
-    /// The artifacts that this generator names. Sorted, without duplicates.
-    makes: Vec<NodeId>,
-    place: Place,
 }
 
 /// The depth of an object and the size of its cycle.
@@ -103,7 +90,7 @@ fn makes(record: Option<&Record>) -> &[ObjectKey] {
 fn known(reference: &Reference) -> Option<&ObjectKey> {
     match reference {
         Reference::Known(key) => Some(key),
-        Reference::Foreign { .. } => None,
+        Reference::Foreign(_) => None,
     }
 }
 
@@ -120,7 +107,7 @@ impl Graph {
 
     /// The generator that names `key` in its `spec.artifacts`; of several, the one with the smallest key.
     pub(crate) fn maker(&self, key: &ObjectKey) -> Option<&ObjectKey> {
-        let makers = self.node(*self.ids.get(key)?).makers.iter();
+        let makers = self.node(*self.ids.get(key)?).feeds().makers.iter();
         makers.map(|id| &self.node(*id).key).min()
     }
 
@@ -273,20 +260,15 @@ impl Graph {
         if let Some(id) = self.ids.get(key) {
             return *id;
         }
-        let node = Node {
-            key: key.clone(),
-            targets: Vec::new(),
-            dependents: Vec::new(),
-            source: None,
-            consumers: Vec::new(),
-            makers: Vec::new(),
-            makes: Vec::new(),
-            place: Place::default(),
-        };
+        let node = Node::new(key.clone());
         let id = if let Some(id) = self.free.pop() {
             self.nodes[id as usize] = node;
             id
         } else {
+            if self.nodes.len() == self.nodes.capacity() {
+                // Doubling would leave a quarter of it unused on average.
+                self.nodes.reserve_exact((self.nodes.len() / 8).max(16));
+            }
             self.nodes.push(node);
             NodeId::try_from(self.nodes.len() - 1).expect("memory ends before the numbers do")
         };
@@ -299,9 +281,7 @@ impl Graph {
         let node = self.node(id);
         let used = !node.targets.is_empty()
             || !node.dependents.is_empty()
-            || !node.consumers.is_empty()
-            || !node.makers.is_empty()
-            || !node.makes.is_empty()
+            || node.feeds.is_some()
             || node.source.is_some();
         if !used && self.ids.get(&node.key) == Some(&id) {
             let key = self.node(id).key.clone();
@@ -318,7 +298,7 @@ impl Graph {
         }
         let id = self.id(key);
         if let Some(old) = self.node(id).source {
-            remove(&mut self.node_mut(old).consumers, id);
+            self.node_mut(old).feed(|feeds| remove(&mut feeds.consumers, id));
             self.node_mut(id).source = None;
             // The object may have named itself, and its node is used below.
             if old != id {
@@ -328,7 +308,7 @@ impl Graph {
         if let Some(new) = new {
             let new = self.id(new);
             self.node_mut(id).source = Some(new);
-            insert(&mut self.node_mut(new).consumers, id);
+            self.node_mut(new).feed(|feeds| insert(&mut feeds.consumers, id));
         }
         self.drop_unused(id);
     }
@@ -341,8 +321,10 @@ impl Graph {
             return;
         }
         let id = self.id(key);
-        for made in std::mem::take(&mut self.node_mut(id).makes) {
-            remove(&mut self.node_mut(made).makers, id);
+        let mut made_before = Vec::new();
+        self.node_mut(id).feed(|feeds| made_before = std::mem::take(&mut feeds.makes));
+        for made in made_before {
+            self.node_mut(made).feed(|feeds| remove(&mut feeds.makers, id));
             self.reach.seed(made, now);
             if made != id {
                 self.drop_unused(made);
@@ -350,8 +332,8 @@ impl Graph {
         }
         for made in new {
             let made = self.id(made);
-            insert(&mut self.node_mut(made).makers, id);
-            insert(&mut self.node_mut(id).makes, made);
+            self.node_mut(made).feed(|feeds| insert(&mut feeds.makers, id));
+            self.node_mut(id).feed(|feeds| insert(&mut feeds.makes, made));
             self.reach.seed(made, now);
         }
         self.drop_unused(id);
@@ -375,24 +357,5 @@ impl Steps {
 
     fn take(&mut self, steps: usize) {
         self.taken += steps;
-    }
-}
-
-fn insert(sorted: &mut Vec<NodeId>, id: NodeId) {
-    if let Err(at) = sorted.binary_search(&id) {
-        // There are many objects, and most have one dependent: allocate for exactly one.
-        if sorted.is_empty() {
-            sorted.reserve_exact(1);
-        }
-        sorted.insert(at, id);
-    }
-}
-
-fn remove(sorted: &mut Vec<NodeId>, id: NodeId) {
-    if let Ok(at) = sorted.binary_search(&id) {
-        sorted.remove(at);
-        if sorted.is_empty() {
-            *sorted = Vec::new();
-        }
     }
 }

@@ -52,12 +52,13 @@ impl Graph {
         while steps.any() {
             let Some((next, distance)) = reach.open.pop_front() else { break };
             let node = self.node(next);
-            steps.take(1 + node.dependents.len() + node.consumers.len() + node.makes.len());
+            let feeds = node.feeds();
+            steps.take(1 + node.dependents.len() + feeds.consumers.len() + feeds.makes.len());
             // The row of a dependent always shows the states of its dependencies. The row of an object with a source
             // shows the source only if something is wrong.
             let dependents = node.dependents.iter().map(|id| (*id, self.looks_on(*id, records)));
             let consumers =
-                node.consumers.iter().chain(&node.makes).map(|id| (*id, self.looks_on(*id, records)));
+                feeds.consumers.iter().chain(&feeds.makes).map(|id| (*id, self.looks_on(*id, records)));
             let shown =
                 dependents.map(|(id, on)| (id, on, true)).chain(consumers.map(|(id, on)| (id, on, on)));
             for (id, looks_on, shows) in shown {
@@ -79,7 +80,7 @@ impl Graph {
     fn looks_on(&self, id: NodeId, records: &Records) -> bool {
         let node = self.node(id);
         // From an object that does not exist, the walk continues to the generator that should make it.
-        let Some(record) = records::find(records, &node.key) else { return !node.makers.is_empty() };
+        let Some(record) = records::find(records, &node.key) else { return !node.feeds().makers.is_empty() };
         let is_in_cycle = record.verdict.state == State::Blocked && node.place.is_in_cycle();
         !is_in_cycle && !record.satisfies_dependents()
     }

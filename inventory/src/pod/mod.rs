@@ -11,7 +11,7 @@ pub(crate) use rule::CRASH_LOOP;
 use object::{Owner, Pod};
 
 use crate::{
-    Above, Detail, Interner, Links, ObjectKey, Record, Seconds, State, Str, Use,
+    Above, Detail, Interner, Links, ObjectKey, Record, Seconds, State, Use,
     above::{self, Labels},
     catalogue::{Catalogue, KindId, namespace_of},
     flux::{Text, path_error},
@@ -35,9 +35,8 @@ pub(crate) fn observe(
     let name = pod.metadata.name.as_str();
     // A pod that is well is forgotten at once, and its name need not be shared with anything.
     let is_well = draft.state == State::Ready;
-    let key = |text: &str| if is_well { Str::from(text) } else { interner.intern(text) };
-    let (key, verdict) =
-        (ObjectKey { kind: id, namespace: key(namespace), name: key(name) }, draft.finish(interner));
+    let key = if is_well { ObjectKey::new(id, namespace, name) } else { interner.key(id, namespace, name) };
+    let verdict = draft.finish(interner);
     let mut record = Record { key, created, layer: None, verdict, detail: Detail::None, above: None };
     if !is_well {
         let uses = uses(catalogue, interner, &pod, namespace);
@@ -61,7 +60,7 @@ pub(crate) fn field_error(json: &str) -> String {
 fn uses(catalogue: &Catalogue, interner: &Interner, pod: &Pod<'_>, namespace: &str) -> Box<[Use]> {
     let target = |kind: &str, namespace: &str, name: &str| {
         let kind = catalogue.find("", kind)?;
-        let target = ObjectKey { kind, namespace: interner.intern(namespace), name: interner.intern(name) };
+        let target = interner.key(kind, namespace, name);
         Some(Use {
             target,
             explains_if_failed: true,

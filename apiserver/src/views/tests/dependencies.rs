@@ -1,6 +1,6 @@
 //! Tests of the rows of `fluxdependencies`.
 
-use gatehouse_inventory::{Reference, State};
+use gatehouse_inventory::{ForeignName, Reference, State};
 use serde_json::json;
 
 use super::{
@@ -143,12 +143,12 @@ fn a_path_in_a_row_is_bounded() {
 
 #[test]
 fn a_dependency_of_a_kind_that_is_not_observed_is_unknown_and_not_missing() {
-    let foreign = Reference::Foreign {
+    let foreign = Reference::Foreign(Box::new(ForeignName {
         api_version: "example.com/v1".into(),
         kind: "Widget".into(),
         namespace: "apps".into(),
         name: "w".into(),
-    };
+    }));
     let web = kustomization("apps", "web").state(State::Blocked, 5).depends_on_any(vec![foreign]);
     let world = World::with([web.build()]);
     assert_eq!(world.status_of(DEPENDENCIES, &place("web"))["dependsOn"][0]["state"], "Unknown");

@@ -1,7 +1,7 @@
 //! Tests of the rows of `fluxhistories`, and of what `fluxresources` show of the history.
 
 use gatehouse_inventory::{
-    HistoryEntry,
+    EntryId, HistoryEntry,
     HistoryResult::{Failed, Succeeded},
     State,
 };
@@ -28,13 +28,13 @@ const GOOD: &str = "apps/local.kustomization.shop.000000000001";
 #[test]
 fn each_entry_of_a_history_has_a_row() {
     let release = HistoryEntry {
-        is_release: true,
+        id: EntryId::release(4),
         revision: Some("shop@1.2.3".into()),
         reason: "deployed".into(),
         action: Some("upgrade".into()),
         took: None,
         times: None,
-        ..entry(4, "", Succeeded, [90, 90])
+        ..entry(0, "", Succeeded, [90, 90])
     };
     let helm = object(kind("HelmRelease"), "apps", "shop").history([release]);
     let world = World::with([shop().build(), helm.build(), kustomization("apps", "none").build()]);

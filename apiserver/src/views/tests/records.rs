@@ -2,7 +2,7 @@
 
 use gatehouse_apiservice::policy::Enforcement;
 use gatehouse_inventory::{
-    Above, Applied, Deadline, Detail, End, FluxDetail, FluxLinks, GameNumbers, GameServer, History,
+    Above, Applied, Deadline, Detail, End, EntryId, FluxDetail, FluxLinks, GameNumbers, GameServer, History,
     HistoryEntry, HistoryResult, Limit, Links, NamespaceShare, ObjectKey, Record, Reference, Role, Seconds,
     State, TenantQuotaDetail, Use, Verdict, catalogue::KindId,
 };
@@ -13,7 +13,7 @@ use super::{CATALOGUE, NOW, kind};
 pub(crate) const CREATED: Seconds = NOW - 86_400;
 
 pub(crate) fn key(kind: KindId, namespace: &str, name: &str) -> ObjectKey {
-    ObjectKey { kind, namespace: namespace.into(), name: name.into() }
+    ObjectKey::new(kind, namespace, name)
 }
 
 /// A Ready object of any kind.
@@ -53,8 +53,7 @@ pub(crate) fn entry(
     let reason =
         if result == HistoryResult::Succeeded { "ReconciliationSucceeded" } else { "HealthCheckFailed" };
     HistoryEntry {
-        id,
-        is_release: false,
+        id: EntryId::digest(id),
         result,
         reason: reason.into(),
         revision: Some(revision.into()),

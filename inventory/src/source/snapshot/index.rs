@@ -320,7 +320,7 @@ fn found(manifest: Manifest, kind: KindId, sink: &Sink) -> Result<Found, &'stati
     };
     let json = Value::Object(object).to_string();
     let digest = digest(json.as_bytes());
-    Ok(Found { key: ObjectKey { kind, namespace, name }, version, line, digest, json: Some(json) })
+    Ok(Found { key: ObjectKey::new(kind, namespace, name), version, line, digest, json: Some(json) })
 }
 
 /// For each kind, the version to report: of those in use, the one with the highest Kubernetes version priority.

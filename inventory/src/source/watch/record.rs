@@ -9,7 +9,6 @@ use super::{
     raw::Raw,
 };
 use crate::{
-    ObjectKey,
     catalogue::KindId,
     source::{Event, Sink},
 };
@@ -32,9 +31,7 @@ impl Observer for Recorder {
             WatchNotice::Restart => Event::Restart(self.kind),
             WatchNotice::Apply(raw) => self.record(raw),
             WatchNotice::Delete(raw) => {
-                let intern = |text| self.sink.interner.intern(text);
-                let (namespace, name) = (intern(raw.namespace()), intern(raw.name()));
-                Event::Delete(ObjectKey { kind: self.kind, namespace, name })
+                Event::Delete(self.sink.interner.key(self.kind, raw.namespace(), raw.name()))
             }
             WatchNotice::Synced => Event::Synced(self.kind),
             WatchNotice::Reached(_) if self.current.is_some_and(|current| current.elapsed() < OFTEN) => {
