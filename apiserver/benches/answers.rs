@@ -8,7 +8,7 @@ use futures::FutureExt;
 use gatehouse_apiserver::clock::Clock;
 use gatehouse_apiserver::endpoints::Endpoints;
 use gatehouse_apiserver::metrics::ViewMetrics;
-use gatehouse_apiserver::watchcache::{Cells, Draft, RowKey, Update, WatchCache};
+use gatehouse_apiserver::watchcache::{Cells, Draft, RowKey, Selectable, Update, WatchCache};
 use gatehouse_apiservice::view::FluxResourceStatus;
 use gatehouse_apiservice::{Resource, Time, View};
 use gatehouse_serving::authn::UserInfo;
@@ -158,12 +158,14 @@ fn draft(n: usize, change: usize) -> Draft {
         key: RowKey { namespace: namespace.as_str().into(), name: name.as_str().into() },
         uid: uuid::Uuid::from_u128((n as u128) << 64 | 0x5000_0000_8000_0000_0000_0000),
         created: Time(1_790_000_000),
-        labels: [
-            ("gatehouse.dev/cluster".into(), "local".into()),
-            ("gatehouse.dev/tenant".into(), namespace.as_str().into()),
-        ]
-        .into(),
-        fields: ["local".into(), "Kustomization".into(), "Ready".into(), "false".into()].into(),
+        selectable: Arc::new(Selectable {
+            labels: [
+                ("gatehouse.dev/cluster".into(), "local".into()),
+                ("gatehouse.dev/tenant".into(), namespace.as_str().into()),
+            ]
+            .into(),
+            fields: ["local".into(), "Kustomization".into(), "Ready".into(), "false".into()].into(),
+        }),
         status: status.into_bytes(),
         cells: Cells { json: json.into_bytes(), ages: vec![(at, Some(Time(1_790_000_000)))] },
     }

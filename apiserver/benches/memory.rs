@@ -35,7 +35,12 @@ struct Scenario {
 const SCENARIOS: [Scenario; 4] = [
     Scenario { name: "alone", depends: false, history: 0, inventory: 0 },
     Scenario { name: "with dependencies", depends: true, history: 0, inventory: 0 },
-    Scenario { name: "with dependencies and three entries of history", depends: true, history: 3, inventory: 0 },
+    Scenario {
+        name: "with dependencies and three entries of history",
+        depends: true,
+        history: 3,
+        inventory: 0,
+    },
     Scenario { name: "with dependencies and 25 applied objects", depends: true, history: 0, inventory: 25 },
 ];
 
@@ -140,7 +145,8 @@ fn object(n: usize, scenario: &Scenario) -> Value {
             "lastTransitionTime": "2026-02-28T22:00:00Z"})
     };
     let entry = |e: usize| {
-        const KINDS: [&str; 5] = ["apps_Deployment", "_Service", "_ConfigMap", "_ServiceAccount", "batch_CronJob"];
+        const KINDS: [&str; 5] =
+            ["apps_Deployment", "_Service", "_ConfigMap", "_ServiceAccount", "batch_CronJob"];
         json!({"id": format!("team-{namespace:03}_{}-{e:02}_{}", name(place), KINDS[e % 5]), "v": "v1"})
     };
     let history = |age: usize| {

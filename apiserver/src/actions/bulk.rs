@@ -94,9 +94,9 @@ impl Actions {
         let kinds: HashMap<&str, KindId> = kinds.map(|(id, kind)| (kind.kind.as_str(), id)).collect();
         let snapshot = self.rows.snapshot();
         let start = RowKey { namespace: ask.namespace.as_str().into(), name: "".into() };
-        let rows = snapshot.rows.range(start..).take_while(|(key, _)| *key.namespace == *ask.namespace);
+        let rows = snapshot.rows.range(start..).take_while(|row| *row.key().namespace == *ask.namespace);
         let (mut found, mut is_any) = (Vec::new(), false);
-        for (key, row) in rows {
+        for row in rows {
             // Cluster, kind, state and whether it is suspended: the fields by which rows can be selected.
             let [of, kind, state, suspended] = row.fields() else { continue };
             let Some(&kind_id) = kinds.get(&**kind).filter(|_| of == name) else { continue };
@@ -105,7 +105,7 @@ impl Actions {
                 continue;
             }
             let prefix = name.len() + kind.len() + 2;
-            let object = key.name.get(prefix..).unwrap_or_default().to_owned();
+            let object = row.key().name.get(prefix..).unwrap_or_default().to_owned();
             let is_suspended = **suspended == *"true";
             found.push(Found { kind: kind_id, name: object, state: Str::clone(state), is_suspended });
         }

@@ -10,10 +10,10 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use super::visible::{Rows, Visible};
+use super::visible::Visible;
 use crate::{
     clock::twin,
-    watchcache::{Change, ChangeKind, Expired, Row, Snapshot, WatchCache},
+    watchcache::{Change, ChangeKind, Expired, Row, Rows, Snapshot, WatchCache},
 };
 
 /// How long steps are remembered, as the log of the cache remembers changes.
@@ -217,12 +217,12 @@ mod tests {
         let second = steps.snapshot(&cache).version;
         cache.publish([Update::Apply(draft("b", "1")), Update::Apply(draft("d", "1"))]);
         steps.see(&cache, Visible::Everything);
-        let at = |version| names(steps.snapshot_at(&cache, version).expect("known").rows.values());
+        let at = |version| names(steps.snapshot_at(&cache, version).expect("known").rows.iter());
         assert_eq!((at(first), at(second)), (vec!["a".to_owned()], vec!["b".to_owned()]));
         steps.see(&cache, only(&["a", "b", "d"]));
-        assert_eq!(names(steps.snapshot(&cache).rows.values()), ["a", "b", "d"]);
+        assert_eq!(names(steps.snapshot(&cache).rows.iter()), ["a", "b", "d"]);
         steps.see(&cache, only(&["d"]));
-        let at = |version| names(steps.snapshot_at(&cache, version).expect("known").rows.values());
+        let at = |version| names(steps.snapshot_at(&cache, version).expect("known").rows.iter());
         assert!(at(first).is_empty(), "what is seen no longer is not shown as it was");
         assert!(steps.snapshot_at(&cache, first - 1).is_err());
         assert!(steps.snapshot_at(&cache, second + 1).is_err(), "nobody was given this version");

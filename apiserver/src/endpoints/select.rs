@@ -2,11 +2,9 @@
 
 use std::{ops::Bound, sync::Arc};
 
-use imbl::OrdMap;
-
 use crate::{
     clusters::access::Clusters,
-    watchcache::{CatchUpRow, Change, ChangeKind, Row, RowKey},
+    watchcache::{CatchUpRow, Change, ChangeKind, Row, RowKey, Rows},
 };
 use gatehouse_apiservice::labels::Selector;
 use gatehouse_serving::field_selector::FieldSelector;
@@ -97,7 +95,7 @@ impl Selection {
     /// The matching rows after the key `after`, in the order of lists.
     pub(crate) fn rows<'a>(
         &'a self,
-        rows: &'a OrdMap<RowKey, Arc<Row>>,
+        rows: &'a Rows,
         after: Option<RowKey>,
     ) -> impl Iterator<Item = &'a Arc<Row>> {
         let start = match (after, self.namespace.as_deref()) {
@@ -110,8 +108,7 @@ impl Selection {
         // Without a selector, rows need not be read.
         let everything = self.is_everything();
         rows.range((start, Bound::Unbounded))
-            .take_while(|(key, _)| self.within(key))
-            .map(|(_, row)| row)
+            .take_while(|row| self.within(row.key()))
             .filter(move |row| everything || self.selects(row))
     }
 }

@@ -14,9 +14,9 @@ use gatehouse_inventory::{Interner, Str};
 use uuid::Uuid;
 
 use super::Projected;
-use crate::watchcache::{Cells, Draft, Label, RowKey, Update};
+use crate::watchcache::{Cells, Draft, Label, RowKey, Selectable, Update};
 
-/// Below this number of sets of fields, looking for those that no row has costs more than it frees.
+/// Below this number of sets, looking for those that no row has costs more than it frees.
 const SMALLEST_SWEEP: usize = 1024;
 
 /// Renders the rows of one resource.
@@ -25,9 +25,9 @@ pub(super) struct Renderer {
     interner: Arc<Interner>,
     /// The labels of each cluster and tenant, shared by their rows.
     labels: HashMap<(Str, Option<Str>), Arc<[Label]>>,
-    /// Each distinct set of selectable fields that some row has.
-    fields: HashSet<Arc<[Str]>>,
-    /// When there are this many sets of fields, those that no row has any more are dropped: tenants choose some of them.
+    /// Each distinct set of labels and selectable fields that some row has.
+    selectable: HashSet<Arc<Selectable>>,
+    /// When there are this many sets, those that no row has any more are dropped: tenants choose some of them.
     sweep_at: usize,
     /// The UUIDv5 name space of all uids, derived from the API group.
     uids: Uuid,
@@ -40,7 +40,7 @@ impl Renderer {
             resource,
             interner,
             labels: HashMap::new(),
-            fields: HashSet::new(),
+            selectable: HashSet::new(),
             sweep_at: SMALLEST_SWEEP,
             uids,
         }
@@ -53,12 +53,10 @@ impl Renderer {
                 (cluster, key, created, tenant, status)
             }
         };
-        let fields = self.fields(&status.fields());
         Update::Apply(Draft {
             uid: self.uid(&cluster, &key),
             created,
-            labels: self.labels(cluster, tenant),
-            fields,
+            selectable: self.selectable(cluster, tenant, &status.fields()),
             cells: cells(&key.name, &status.cells()),
             status: serde_json::to_vec(&*status).expect("a status is a struct of strings and numbers"),
             key,
@@ -71,17 +69,18 @@ impl Renderer {
         Uuid::new_v5(&self.uids, name.as_bytes())
     }
 
-    fn fields(&mut self, values: &[Cow<'_, str>]) -> Arc<[Str]> {
-        let fields: Arc<[Str]> = values.iter().map(|value| self.interner.intern(value)).collect();
-        if let Some(known) = self.fields.get(&fields) {
+    fn selectable(&mut self, cluster: Str, tenant: Option<Str>, fields: &[Cow<'_, str>]) -> Arc<Selectable> {
+        let fields = fields.iter().map(|value| self.interner.intern(value)).collect();
+        let new = Arc::new(Selectable { labels: self.labels(cluster, tenant), fields });
+        if let Some(known) = self.selectable.get(&new) {
             return Arc::clone(known);
         }
-        if self.fields.len() >= self.sweep_at {
-            self.fields.retain(|fields| Arc::strong_count(fields) > 1);
-            self.sweep_at = SMALLEST_SWEEP.max(2 * self.fields.len());
+        if self.selectable.len() >= self.sweep_at {
+            self.selectable.retain(|known| Arc::strong_count(known) > 1);
+            self.sweep_at = SMALLEST_SWEEP.max(2 * self.selectable.len());
         }
-        self.fields.insert(Arc::clone(&fields));
-        fields
+        self.selectable.insert(Arc::clone(&new));
+        new
     }
 
     fn labels(&mut self, cluster: Str, tenant: Option<Str>) -> Arc<[Label]> {

@@ -13,11 +13,13 @@
 
 mod catch_up;
 mod change_notifier;
+mod instant;
 mod log;
 #[cfg(test)]
 mod model;
 mod packed;
 mod row;
+mod rows;
 mod stamp_log;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -29,13 +31,13 @@ use std::{
 
 use gatehouse_apiservice::Resource;
 use gatehouse_inventory::Str;
-use imbl::OrdMap;
 use tokio::sync::watch;
 
 pub use catch_up::{CatchUp, CatchUpRow, CatchUpStep, Resume, ResumeError, ResumeFrom};
 pub use log::{Change, ChangeKind};
 pub(crate) use row::object_head;
-pub use row::{Cells, Draft, Label, Row, RowKey};
+pub use row::{Cells, Draft, Label, Row, RowKey, Selectable};
+pub use rows::Rows;
 
 use self::{
     change_notifier::ChangeNotifier,
@@ -54,7 +56,7 @@ pub struct Snapshot {
     /// The version of the latest change, or a later one to which the cache was advanced without a change.
     pub version: u64,
     /// The rows by namespace and name, which is the order of lists.
-    pub rows: OrdMap<RowKey, Arc<Row>>,
+    pub rows: Rows,
 }
 
 /// What a view wants of one row.
@@ -129,7 +131,7 @@ impl WatchCache {
     /// A cache without rows, not yet synced.
     pub fn new(resource: &'static Resource, clock: Arc<Clock>) -> Self {
         let state = State {
-            current: Snapshot { version: 0, rows: OrdMap::new() },
+            current: Snapshot { version: 0, rows: Rows::default() },
             log: Log::new(0),
             stamps: StampLog::new(0, Duration::ZERO),
             synced: false,
@@ -241,9 +243,9 @@ impl WatchCache {
             let mut rows = state.current.rows.clone();
             for change in state.log.after(version)?.iter().rev() {
                 match &change.previous {
-                    Some(previous) => rows.insert(change.row.key().clone(), Arc::clone(previous)),
+                    Some(previous) => rows.insert(Arc::clone(previous)),
                     None => rows.remove(change.row.key()),
-                };
+                }
             }
             Ok(Snapshot { version, rows })
         })
@@ -283,7 +285,7 @@ impl WatchCache {
     pub fn size(&self) -> (usize, usize, usize) {
         self.read(|state| {
             let rows = &state.current.rows;
-            (rows.len(), rows.values().map(|row| row.size()).sum(), state.log.bytes() + state.stamps.bytes())
+            (rows.len(), rows.iter().map(|row| row.size()).sum(), state.log.bytes() + state.stamps.bytes())
         })
     }
 
@@ -368,7 +370,7 @@ impl State {
         if kind == ChangeKind::Deleted {
             self.current.rows.remove(&key);
         } else {
-            self.current.rows.insert(key, Arc::clone(&row));
+            self.current.rows.insert(Arc::clone(&row));
         }
         if self.synced {
             self.changed.push(Str::clone(&row.key().namespace));
@@ -415,7 +417,7 @@ mod tests {
         ]);
         let again = cache.snapshot_at(before.version).unwrap();
         let versions = |snapshot: &Snapshot| -> Vec<_> {
-            snapshot.rows.iter().map(|(key, row)| (key.clone(), row.version)).collect()
+            snapshot.rows.iter().map(|row| (row.key().clone(), row.version)).collect()
         };
         assert_eq!(versions(&again), versions(&before));
         assert_eq!(again.version, before.version);

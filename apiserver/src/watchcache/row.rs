@@ -32,10 +32,8 @@ pub struct Draft {
     pub uid: uuid::Uuid,
     /// `metadata.creationTimestamp`.
     pub created: Time,
-    /// `metadata.labels`, sorted by key.
-    pub labels: Arc<[Label]>,
-    /// The values of the resource's selectable fields, in the resource's order.
-    pub fields: Arc<[Str]>,
+    /// Its labels and selectable fields.
+    pub selectable: Arc<Selectable>,
     /// `status` as JSON.
     pub status: Vec<u8>,
     /// The cells of its table row.
@@ -60,12 +58,20 @@ pub struct Row {
     content: Content,
 }
 
+/// What rows are selected by. Rows with the same labels and fields share it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Selectable {
+    /// `metadata.labels`, sorted by key.
+    pub labels: Arc<[Label]>,
+    /// The values of the resource's selectable fields, in the resource's order.
+    pub fields: Box<[Str]>,
+}
+
 /// The content of a row without its version.
 #[derive(Debug, Clone)]
 pub(super) struct Content {
     key: RowKey,
-    labels: Arc<[Label]>,
-    fields: Arc<[Str]>,
+    selectable: Arc<Selectable>,
     /// `"metadata":{…},"status":{…}}`, then the cells.
     packed: Box<[u8]>,
     metadata_end: u32,
@@ -74,9 +80,9 @@ pub(super) struct Content {
 
 impl Content {
     pub(super) fn new(draft: Draft) -> Self {
-        let Draft { key, uid, created, labels, fields, status, cells } = draft;
+        let Draft { key, uid, created, selectable, status, cells } = draft;
         let mut packer = Packer::default();
-        metadata(&mut packer, &key, uid, created, &labels);
+        metadata(&mut packer, &key, uid, created, &selectable.labels);
         let metadata_end = offset(&packer);
         packer.text(&[b",\"status\":", status.as_slice(), b"}"].concat());
         let cells_start = offset(&packer);
@@ -87,7 +93,7 @@ impl Content {
             written = at;
         }
         packer.text(&cells.json[written..]);
-        Self { key, labels, fields, packed: packer.finish(), metadata_end, cells_start }
+        Self { key, selectable, packed: packer.finish(), metadata_end, cells_start }
     }
 }
 
@@ -114,7 +120,7 @@ impl Row {
 
     /// `metadata.labels`, sorted by key.
     pub fn labels(&self) -> &[Label] {
-        &self.content.labels
+        &self.content.selectable.labels
     }
 
     /// The cluster that the row is about.
@@ -124,7 +130,7 @@ impl Row {
 
     /// The values of the resource's selectable fields, in the resource's order.
     pub fn fields(&self) -> &[Str] {
-        &self.content.fields
+        &self.content.selectable.fields
     }
 
     /// Writes `"metadata":{…},"status":{…}}`: the object after its apiVersion and kind, see `object_head`.
@@ -143,9 +149,8 @@ impl Row {
     }
 
     fn write(&self, part: impl RangeBounds<u32>, now: i64, out: &mut Vec<u8>) {
-        let packed = &self.content.packed;
         let part = (part.start_bound().map(|at| *at as usize), part.end_bound().map(|at| *at as usize));
-        unpack(&packed[part], self.version, now, out);
+        unpack(&self.content.packed, part, self.version, now, out);
     }
 
     /// The bytes that this row occupies, without what it shares with other rows.
@@ -166,8 +171,10 @@ fn metadata(packer: &mut Packer, key: &RowKey, uid: uuid::Uuid, created: Time, l
     if !key.namespace.is_empty() {
         let _ = write!(text, ",\"namespace\":{}", json!(&*key.namespace));
     }
-    let _ = write!(text, ",\"uid\":\"{uid}\",\"resourceVersion\":\"");
+    text.push_str(",\"uid\":\"");
     packer.text(text.as_bytes());
+    packer.uid(uid);
+    packer.text(b"\",\"resourceVersion\":\"");
     packer.version();
     // A manifest that was never applied has no creation time, which Kubernetes writes as null.
     let mut text = match created {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use gatehouse_apiservice::{Time, View, view::FluxSummaryStatus};
 
-use super::{Cells, Draft, RowKey, WatchCache};
+use super::{Cells, Draft, Label, RowKey, Selectable, WatchCache};
 use crate::clock::Clock;
 
 /// A draft of a FluxSummary in `state`.
@@ -13,10 +13,20 @@ pub(crate) fn draft(namespace: &str, name: &str, state: &str) -> Draft {
         key: RowKey { namespace: namespace.into(), name: name.into() },
         uid: uuid::Uuid::from_u128(7),
         created: Time(7),
-        labels: [("gatehouse.dev/cluster".into(), name.into())].into(),
-        fields: [name.into(), state.into()].into(),
+        selectable: Arc::new(Selectable {
+            labels: [("gatehouse.dev/cluster".into(), name.into())].into(),
+            fields: [name.into(), state.into()].into(),
+        }),
         status: format!("{{\"state\":\"{state}\"}}").into(),
         cells: Cells { json: format!("[\"{name}\",]").into(), ages: vec![(name.len() + 4, Some(Time(7)))] },
+    }
+}
+
+impl Draft {
+    /// The same with other labels.
+    pub(crate) fn labelled(self, labels: impl Into<Arc<[Label]>>) -> Self {
+        let selectable = Selectable { labels: labels.into(), ..(*self.selectable).clone() };
+        Self { selectable: Arc::new(selectable), ..self }
     }
 }
 

@@ -48,8 +48,8 @@ const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;v=v1;
 /// A FluxSummary `namespace/name` in `state`, with the state as a label.
 fn row(place: &str, state: &str) -> Draft {
     let (namespace, name) = place.split_once('/').expect("namespace/name");
-    let labels = [("gatehouse.dev/cluster".into(), name.into()), ("state".into(), state.into())].into();
-    Draft { labels, ..testing::draft(namespace, name, state) }
+    let labels = [("gatehouse.dev/cluster".into(), name.into()), ("state".into(), state.into())];
+    testing::draft(namespace, name, state).labelled(labels)
 }
 
 fn key(place: &str) -> RowKey {

@@ -215,7 +215,7 @@ async fn a_watcher_that_does_not_read_holds_nothing_but_a_place_in_the_log() {
     let mut big = row("a/x", "Failed");
     big.status = format!("{{\"text\":\"{}\"}}", "x".repeat(1 << 20)).into();
     server.cache.publish([Update::Apply(big)]);
-    let row = Arc::downgrade(&server.cache.snapshot().rows[&key("a/x")]);
+    let row = Arc::downgrade(server.cache.snapshot().rows.get(&key("a/x")).expect("a row"));
     server.flood();
     server.delete("a/x");
     server.flood();

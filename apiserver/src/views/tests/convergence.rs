@@ -294,7 +294,7 @@ fn happen(world: &mut World, happening: &Happening) {
 fn rows(world: &World) -> Vec<(String, Value, Vec<Value>)> {
     let mut all = Vec::new();
     for cache in world.views.caches() {
-        for row in cache.snapshot().rows.values() {
+        for row in cache.snapshot().rows.iter() {
             let mut object = object_of(cache.resource, row);
             object["metadata"]["resourceVersion"].take();
             object["status"]["lastObservedTime"].take();

@@ -175,7 +175,12 @@ impl World {
     /// All rows as `namespace/name`, in order.
     pub(crate) fn names(&self, plural: &str) -> Vec<String> {
         let snapshot = self.cache(plural).snapshot();
-        snapshot.rows.keys().map(|key| format!("{}/{}", key.namespace, key.name)).collect()
+        snapshot
+            .rows
+            .iter()
+            .map(|row| row.key())
+            .map(|key| format!("{}/{}", key.namespace, key.name))
+            .collect()
     }
 
     fn find(&self, plural: &str, place: &str) -> Arc<Row> {
@@ -199,7 +204,7 @@ impl World {
     pub(crate) fn versions(&self, plural: &str) -> Vec<(String, u64)> {
         let snapshot = self.cache(plural).snapshot();
         let place = |key: &RowKey| format!("{}/{}", key.namespace, key.name);
-        snapshot.rows.iter().map(|(key, row)| (place(key), row.version)).collect()
+        snapshot.rows.iter().map(|row| (place(row.key()), row.version)).collect()
     }
 
     /// The rows that are new or have another version than in `before`.

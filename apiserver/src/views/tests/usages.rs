@@ -113,7 +113,7 @@ fn the_tightest_limit_s_name_can_be_selected_by() {
     let world = World::with([quota("arena", &[("players", Some("9"), "10")]).build()]);
     assert_eq!(world.status_of(USAGES, ROW)["tightest"], "players");
     let snapshot = world.cache(USAGES).snapshot();
-    let row = snapshot.rows.values().next().unwrap();
+    let row = snapshot.rows.iter().next().unwrap();
     assert_eq!(row.fields(), ["players".into()]);
 }
 

@@ -141,5 +141,5 @@ pub(super) fn draft(key: RowKey, content: &str, matches: bool, cluster: &str) ->
     let matches = if matches { "yes" } else { "no" };
     let labels = [("content", content), (CLUSTER_LABEL, cluster), ("match", matches)];
     let labels = labels.map(|(name, value)| (name.into(), value.into()));
-    Draft { labels: labels.into(), ..testing::draft(&key.namespace, &key.name, "Ready") }
+    testing::draft(&key.namespace, &key.name, "Ready").labelled(labels)
 }
