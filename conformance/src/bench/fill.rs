@@ -73,7 +73,7 @@ async fn served(client: &kube::Client, group: &str) -> anyhow::Result<()> {
 
 /// Creates an object with two field managers, as Flux does: `managedFields` are a large part of an object's
 /// size.
-async fn create(
+pub(super) async fn create(
     client: &kube::Client,
     group: &str,
     plural: &str,

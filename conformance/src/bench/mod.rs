@@ -14,6 +14,7 @@ mod latency;
 mod lists;
 mod my_namespaces;
 mod objects;
+mod problems;
 mod raw;
 mod report;
 mod sample;
@@ -82,6 +83,9 @@ pub(crate) struct Arguments {
     /// Rounds of creations for each kind
     #[arg(long, value_name = "NUMBER", default_value_t = 5, value_parser = positive)]
     rounds: usize,
+    /// Pods beside the Kustomizations, for problems; one in a hundred is not well
+    #[arg(long, value_name = "NUMBER", default_value_t = 5000, value_parser = positive)]
+    pods: usize,
     /// Pass a flag on to Gatehouse
     #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
     gatehouse_flag: Vec<String>,
@@ -105,6 +109,8 @@ enum Part {
     /// Rows that depend on who asks, for many callers
     #[value(name = "mynamespaces")]
     MyNamespaces,
+    /// Pods that change, their problems, and what users do without these
+    Problems,
 }
 
 fn positive(text: &str) -> Result<usize, String> {
@@ -218,6 +224,16 @@ async fn measure(
     gatehouse.register(control_plane).await?;
     if arguments.only == Some(Part::Actions) {
         actions::measure(&client, layout, arguments.creates, &mut report).await?;
+        return Ok(report);
+    }
+    if arguments.only == Some(Part::Problems) {
+        let load = problems::Load {
+            pods: arguments.pods,
+            rate: arguments.watch_rate,
+            time: Duration::from_secs(arguments.watch_seconds),
+            runs: arguments.runs,
+        };
+        problems::measure(control_plane, server, layout, load, &mut report).await?;
         return Ok(report);
     }
     if arguments.only.is_none() {
