@@ -215,9 +215,8 @@ async fn changed_meanwhile(
     other.watch(&version).await?.has_expired().await?;
     let (rows, version) = other.list().await?;
     ensure!(rows == set(&after), "{rows:?}");
-    site.apply(
-        ALL.map(|namespace| kustomization(namespace, "last", Err(if granted { "one" } else { "two" }))),
-    )
-    .await?;
+    // Another object each time, so that the row changes.
+    let object = if granted { "last-granted" } else { "last-revoked" };
+    site.apply(ALL.map(|namespace| kustomization(namespace, object, Err("build failed")))).await?;
     other.watch(&version).await?.until("MODIFIED", "mns-r3", &after).await
 }
