@@ -67,7 +67,7 @@ impl Spoke {
 
     /// The uid of the cluster; none, if it does not tell.
     pub(super) async fn uid(&self) -> anyhow::Result<Option<String>> {
-        Ok(refused(identity(&self.client).await).with_context(|| format!("--context {}", self.context))?)
+        refused(identity(&self.client).await).with_context(|| format!("--context {}", self.context))
     }
 
     /// The account and its rights. The Secret of a token that does not expire comes with it.

@@ -114,13 +114,11 @@ impl Registrar {
                         self.registry.confirm(began);
                     }
                 }
-                Some(Err(error)) => {
-                    if error != last_error {
-                        tracing::warn!(%error, "the local cluster does not say who it is");
-                        last_error = error;
-                    }
+                Some(Err(error)) if error != last_error => {
+                    tracing::warn!(%error, "the local cluster does not say who it is");
+                    last_error = error;
                 }
-                None => {}
+                Some(Err(_)) | None => {}
             }
             stop.run_until_cancelled(sleep(jittered(self.interval, self.interval / 4))).await;
         }

@@ -205,7 +205,7 @@ async fn listed(site: &Site) -> anyhow::Result<()> {
     let first = list.lines().next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
     ensure!(first == headings, "{list}");
     let wide = site.run("list -o wide").await?.ok()?;
-    ensure!(wide.contains("InvalidClusterSecret") && wide.contains("data[server]: is missing"), "{wide}");
+    ensure!(wide.contains("InvalidClusterSecret") && wide.contains("data[config]: is missing"), "{wide}");
     let json: Value = serde_json::from_str(&site.run("list -o json").await?.ok()?)?;
     let of_kubectl: Value = serde_json::from_str(&site.on("hub", "get clusterhealths -o json").await?.ok()?)?;
     let names =

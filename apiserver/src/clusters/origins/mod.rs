@@ -150,22 +150,26 @@ impl Origin {
             Kind::Secrets(secrets) => secrets.read(client, &self.known).await,
             Kind::Profiles(profiles) => profiles.read(client, &self.known).await,
         };
-        let unread = match read {
-            Ok(next) => return self.take(next),
-            Err(unread) => unread,
-        };
-        self.failures = self.failures.saturating_add(1);
-        if unread.error != self.last_error {
-            let (origin, error) = (self.describe(), &unread.error);
-            tracing::warn!(origin, error, "an origin of clusters cannot be read");
-            self.last_error.clone_from(&unread.error);
+        match read {
+            Ok(next) => self.take(next),
+            Err(unread) => self.miss(unread),
         }
-        let refused = unread.is_refused.then(|| format!("{}: {}", self.describe(), unread.error).into());
-        let is_given_up = unread.is_refused || self.failures >= GIVEN_UP;
+    }
+
+    /// What is known stays.
+    fn miss(&mut self, unread: Unread) -> Followed {
+        let Unread { error, is_refused, .. } = unread;
+        self.failures = self.failures.saturating_add(1);
+        let refused = is_refused.then(|| Str::from(format!("{}: {error}", self.describe())));
+        if error != self.last_error {
+            tracing::warn!(origin = self.describe(), error, "an origin of clusters cannot be read");
+            self.last_error = error;
+        }
+        let is_given_up = is_refused || self.failures >= GIVEN_UP;
         let is_first = is_given_up && !std::mem::replace(&mut self.is_answered, true);
         let is_other = self.refused != refused;
         self.refused = refused;
-        Followed { has_changed: is_first || is_other, is_current: unread.is_refused }
+        Followed { has_changed: is_first || is_other, is_current: is_refused }
     }
 
     fn take(&mut self, next: BTreeMap<String, Entry>) -> Followed {
@@ -218,21 +222,21 @@ impl Known {
 
 /// Waits for an answer, a bounded time.
 async fn ask<T>(question: impl Future<Output = kube::Result<T>>) -> Result<T, Unread> {
-    match timeout(ANSWER, question).await {
-        Ok(answer) => answer.map_err(|error| {
-            let code = match &error {
-                kube::Error::Api(status) => status.code,
-                _ => 0,
-            };
-            let (is_refused, is_unknown) =
-                (code == StatusCode::FORBIDDEN.as_u16(), code == StatusCode::NOT_FOUND.as_u16());
-            Unread { error: explain(&error), is_refused, is_unknown }
-        }),
-        Err(_) => {
-            let error = format!("timed out after {} s", ANSWER.as_secs());
-            Err(Unread { error, is_refused: false, is_unknown: false })
+    let Ok(answer) = timeout(ANSWER, question).await else {
+        let error = format!("timed out after {} s", ANSWER.as_secs());
+        return Err(Unread { error, is_refused: false, is_unknown: false });
+    };
+    answer.map_err(|error| {
+        let code = match &error {
+            kube::Error::Api(status) => status.code,
+            _ => 0,
+        };
+        Unread {
+            error: explain(&error),
+            is_refused: code == StatusCode::FORBIDDEN.as_u16(),
+            is_unknown: code == StatusCode::NOT_FOUND.as_u16(),
         }
-    }
+    })
 }
 
 fn version(metadata: &ObjectMeta) -> Version {

@@ -192,9 +192,9 @@ impl Provider<'_> {
         let secret = secret.ok_or_else(|| invalid(&place, "does not exist"))?;
         let text = secrets::text(secret, &named.key)
             .and_then(|text| text.ok_or_else(|| refused("data", "lacks the key that is named")))
-            .map_err(|refusal| within(&place, refusal))?;
+            .map_err(|refusal| within(&place, &refusal))?;
         let (user_at, user) = if self.is_kubeconfig {
-            of_user(text, named.context.as_deref()).map_err(|refusal| within(&place, refusal))?
+            of_user(text, named.context.as_deref()).map_err(|refusal| within(&place, &refusal))?
         } else {
             (format!("data[{TOKEN}]"), serde_json::json!({"token": text}))
         };
@@ -213,6 +213,6 @@ fn of_profile(refusal: Refusal) -> Refusal {
     Refusal { reason: REASON.into(), ..refusal }
 }
 
-fn within(place: &str, refusal: Refusal) -> Refusal {
+fn within(place: &str, refusal: &Refusal) -> Refusal {
     Refusal { reason: REASON.into(), message: format!("{place}: {}", refusal.message).into() }
 }

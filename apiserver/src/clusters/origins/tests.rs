@@ -249,7 +249,7 @@ fn a_cluster_profile_names_a_secret_of_one_namespace() {
     let at = "status.accessProviders[1].cluster";
     let extension = |extension: Value| {
         move |profile: &mut Value| {
-            cluster(profile)["extensions"] = json!([{"name": EXEC, "extension": extension}])
+            cluster(profile)["extensions"] = json!([{"name": EXEC, "extension": extension}]);
         }
     };
     let refused = |wanted: Wanted| refusal(&wanted).replace("InvalidClusterProfile: ", "");
@@ -391,4 +391,32 @@ fn an_object_is_read_again_when_its_version_changes() {
     assert!(known.same("a", &versions("1")).is_some() && known.same("a", &versions("2")).is_none());
     assert!(known.replace([("a".to_owned(), entry("2"))].into()));
     assert!(known.replace(BTreeMap::new()), "it is gone");
+}
+
+#[test]
+fn an_origin_that_cannot_be_read_keeps_what_is_known_and_does_not_hold_others_up_for_ever() {
+    let origins = Origins { argocd: vec!["argocd".to_owned()], ..Origins::default() };
+    let unread = |is_refused| Unread { error: "why".to_owned(), is_refused, is_unknown: false };
+    let [mut origin] = <[Origin; 1]>::try_from(origins.each()).ok().unwrap();
+    let entry = Entry { versions: Default::default(), wanted: argocd(|_| {}).map(Arc::new) };
+    let next = || BTreeMap::from([("cluster-eu".to_owned(), entry.clone())]);
+    let followed = |has_changed, is_current| Followed { has_changed, is_current };
+    assert_eq!(origin.take(next()), followed(true, true));
+    assert_eq!(origin.take(next()), followed(false, true));
+    assert_eq!(origin.miss(unread(false)), followed(false, false));
+    // The right is taken away: that is told, and other replicas see the same.
+    assert_eq!(origin.miss(unread(true)), followed(true, true));
+    assert_eq!(origin.miss(unread(true)), followed(false, true));
+    let told = "cluster Secrets of Argo CD in namespace argocd: why";
+    assert_eq!((origin.refused().as_deref(), origin.wanted().count()), (Some(told), 1));
+    assert_eq!(origin.take(next()), followed(true, true));
+    assert_eq!(origin.refused(), None);
+
+    let [mut silent] = <[Origin; 1]>::try_from(origins.each()).ok().unwrap();
+    for _ in 1..GIVEN_UP {
+        assert_eq!(silent.miss(unread(false)), followed(false, false));
+        assert!(!silent.is_answered());
+    }
+    assert_eq!(silent.miss(unread(false)), followed(true, false));
+    assert!(silent.is_answered());
 }
