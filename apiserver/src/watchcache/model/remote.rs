@@ -133,11 +133,11 @@ fn update(key: u8, value: Option<u8>) -> Update {
         return Update::Delete(row_key(&name(key)));
     };
     let (content, matches) = row(value);
-    Update::Apply(draft(row_key, &content, matches, NAME))
+    Update::Apply(draft(&row_key, &content, matches, NAME))
 }
 
 /// A row of a cluster.
-pub(super) fn draft(key: RowKey, content: &str, matches: bool, cluster: &str) -> Draft {
+pub(super) fn draft(key: &RowKey, content: &str, matches: bool, cluster: &str) -> Draft {
     let matches = if matches { "yes" } else { "no" };
     let labels = [("content", content), (CLUSTER_LABEL, cluster), ("match", matches)];
     let labels = labels.map(|(name, value)| (name.into(), value.into()));

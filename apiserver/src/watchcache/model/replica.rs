@@ -189,7 +189,7 @@ impl Replica {
         self.cache.publish(touched.into_iter().map(|key| match self.objects.row(key) {
             Some((content, matches)) => {
                 let content = if self.troubled { format!("{content}!") } else { content };
-                Update::Apply(remote::draft(row_key(&key.to_string()), &content, matches, LOCAL))
+                Update::Apply(remote::draft(&row_key(&key.to_string()), &content, matches, LOCAL))
             }
             None => Update::Delete(row_key(&key.to_string())),
         }));
