@@ -173,7 +173,11 @@ fn a_silent_cluster_is_told_stale_and_its_return_is_told_too() {
     assert_eq!(summary(&world)["total"], 1, "what is known is still told");
     world.hear(LOCAL);
     world.pass(1);
-    assert_eq!(world.condition(SUMMARIES, ROW, "Fresh"), ("True".into(), "Observed".into(), NOW + 61));
+    assert_eq!(
+        world.condition(SUMMARIES, ROW, "Fresh"),
+        ("True".into(), "Observed".into(), NOW + 60),
+        "at once"
+    );
 }
 
 #[test]
