@@ -413,11 +413,11 @@ mod tests {
         packer.text(b"[checkout-0001]");
         let end = packer.len();
         packer.text(b"<checkout-0001>");
-        let packed = packer.finish();
+        let both = packer.finish();
         let mut out = Vec::new();
-        unpack(&packed, (Bound::Included(end), Bound::Unbounded), 7, 0, &mut out);
+        unpack(&both, (Bound::Included(end), Bound::Unbounded), 7, 0, &mut out);
         assert_eq!(out, b"<checkout-0001>");
-        assert!(packed.len() - end < 10, "{packed:?}");
+        assert!(both.len() - end < 10, "{both:?}");
     }
 
     proptest! {
