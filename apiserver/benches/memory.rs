@@ -164,7 +164,7 @@ fn object(n: usize, scenario: &Scenario) -> Value {
         "metadata": {"name": name(place), "namespace": format!("team-{namespace:03}"),
             "creationTimestamp": format!("2026-01-{:02}T10:{:02}:00Z", 1 + n % 28, n % 60)},
         "spec": {"interval": "10m", "prune": true, "sourceRef": {"kind": "GitRepository", "name": "fleet"},
-            "dependsOn": depends_on.then(|| json!([{"name": name(place - 1)}])).unwrap_or_else(|| json!([]))},
+            "dependsOn": if depends_on { json!([{"name": name(place - 1)}]) } else { json!([]) }},
         "status": {"observedGeneration": 1, "lastAppliedRevision": revision(0),
             "lastAttemptedRevision": revision(0),
             "conditions": [
