@@ -71,10 +71,11 @@ async fn selected(site: Arc<Site>) -> anyhow::Result<()> {
             either.reports(subject, "MODIFIED x").await?,
             all.reports(subject, "MODIFIED x").await?,
         ])?;
+        // A row shows two changes of its object as one if they arrive together, so each is waited for.
         subject.turn("x", false).await?;
-        subject.delete("x").await?;
         on.reports(subject, "DELETED x").await?;
         off.reports(subject, "ADDED x").await?;
+        subject.delete("x").await?;
         let gone = off.reports(subject, "DELETED x").await?;
         ensure!(!subject.is_on(&gone["object"]), "as it last was: {gone:#}");
         // A watch that no longer selects the object does not get its deletion.
