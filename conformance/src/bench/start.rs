@@ -22,7 +22,7 @@ const SYNC_TARGET: f64 = 3.0;
 const SYNC_TARGET_OBJECTS: u64 = 10_000;
 
 /// The limits of memory for two numbers of objects; in between they are interpolated linearly.
-const MEMORY_TARGETS: [(u64, f64); 2] = [(10_000, 40.0 * MIB), (100_000, 200.0 * MIB)];
+const MEMORY_TARGETS: [(u64, f64); 2] = [(10_000, 40.0 * MIB), (100_000, 150.0 * MIB)];
 const MIB: f64 = 1_048_576.0;
 
 /// A single start may be unusual, so there are several.
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn memory_target_is_the_designs_at_its_two_points() {
         for (objects, mebibytes) in
-            [(500, 40.0), (10_000, 40.0), (55_000, 120.0), (100_000, 200.0), (100_100, 200.0)]
+            [(500, 40.0), (10_000, 40.0), (55_000, 95.0), (100_000, 150.0), (100_100, 150.0)]
         {
             assert!((memory_target(objects) / MIB - mebibytes).abs() < 1e-9, "{objects}");
         }
