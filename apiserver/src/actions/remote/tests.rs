@@ -1,3 +1,5 @@
+//! Tests of what is sent to a remote cluster for an action, and what becomes of its answers.
+
 use std::convert::Infallible;
 
 use gatehouse_apiservice::UserInfo;
