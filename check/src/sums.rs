@@ -78,6 +78,8 @@ struct Known {
     /// GameTemplates of Pteronimbus and Fleets of Agones, by namespace and name.
     templates: HashMap<(String, String), Value>,
     fleets: HashMap<(String, String), Value>,
+    /// RuntimeClasses by name.
+    runtime_classes: HashMap<String, Value>,
 }
 
 impl<'a> Counted<'a> {
@@ -91,6 +93,7 @@ impl<'a> Counted<'a> {
             resources: live.resources.iter().map(|(kind, plural)| (kind.clone(), plural.clone())).collect(),
             templates: HashMap::new(),
             fleets: HashMap::new(),
+            runtime_classes: HashMap::new(),
         };
         for object in files.objects.iter().filter(|object| object.id.kind == "CustomResourceDefinition") {
             let spec = object.node.as_deref().and_then(|node| node.get("spec"));
@@ -128,6 +131,10 @@ impl<'a> Counted<'a> {
 impl Known {
     fn learn(&mut self, group: &str, kind: &str, (namespace, name): (&str, &str), value: &Value) {
         let of = match (group, kind) {
+            ("node.k8s.io", "RuntimeClass") => {
+                self.runtime_classes.insert(name.to_owned(), value.clone());
+                return;
+            }
             ("pteronimbus.io", "GameTemplate") => &mut self.templates,
             ("agones.dev", "Fleet") => &mut self.fleets,
             _ => return,
@@ -181,6 +188,10 @@ fn member(resource: &GroupResource, namespace: &str, name: &str) -> Name {
 impl Templates for Known {
     fn game_template(&self, namespace: &str, name: &str) -> Option<Value> {
         self.templates.get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    fn runtime_class(&self, name: &str) -> Option<Value> {
+        self.runtime_classes.get(name).cloned()
     }
 }
 

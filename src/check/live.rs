@@ -19,8 +19,11 @@ use serde_json::Value;
 /// As many objects as kube-apiserver answers at once without much ado.
 const PAGE: u32 = 500;
 
-/// Kinds that quotas are charged for beside the governed ones: groups and resources.
-const CHARGED: [(&str, &str); 2] = [("pteronimbus.io", "gameservers"), ("pteronimbus.io", "gametemplates")];
+/// Kinds that quotas are charged for beside the governed ones, or that such charges depend on: groups and resources.
+const CHARGED: [(&str, &str); 3] =
+    [("pteronimbus.io", "gameservers"), ("pteronimbus.io", "gametemplates"), RUNTIME_CLASSES];
+/// Cluster-scoped, as no other of these.
+const RUNTIME_CLASSES: (&str, &str) = ("node.k8s.io", "runtimeclasses");
 
 /// Asks a cluster. What it does not serve is not there; what may not be read is an error, because a check that
 /// leaves it out would say less than it seems to.
@@ -70,7 +73,8 @@ pub(super) async fn fetch(client: &Client) -> kube::Result<Live> {
             let key = (resource.group.clone(), resource.kind.clone());
             live.resources.insert(key, resource.plural.clone());
             let asked = wanted.contains(&(resource.group.clone(), resource.plural.clone()));
-            if asked && capabilities.scope == Scope::Namespaced {
+            let is_namespaced = capabilities.scope == Scope::Namespaced;
+            if asked && (is_namespaced || (&*resource.group, &*resource.plural) == RUNTIME_CLASSES) {
                 list(&mut live, client, &resource).await?;
             }
         }

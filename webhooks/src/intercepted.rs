@@ -37,7 +37,12 @@ pub fn suspended() -> Vec<(String, String)> {
 /// The resources that are observed, in addition to those of Gatehouse, and those that only quotas count.
 pub fn read() -> Vec<(String, String)> {
     let governed = GOVERNED.iter().map(|kind| (kind.group(), kind.resource()));
-    let others = [PTERONIMBUS, (PTERONIMBUS.0, "gametemplates"), ("", "persistentvolumeclaims")];
+    let others = [
+        PTERONIMBUS,
+        (PTERONIMBUS.0, "gametemplates"),
+        ("node.k8s.io", "runtimeclasses"),
+        ("", "persistentvolumeclaims"),
+    ];
     governed.chain(others).map(|(group, plural)| (group.to_owned(), plural.to_owned())).collect()
 }
 

@@ -80,6 +80,11 @@ impl Templates for Objects {
     fn game_template(&self, namespace: &str, name: &str) -> Option<Value> {
         self.find(TEMPLATES, namespace, name).cloned()
     }
+
+    /// They are not observed, and no namespaced object that a tenant may ask about. docs/tenants.md says so.
+    fn runtime_class(&self, _name: &str) -> Option<Value> {
+        None
+    }
 }
 
 /// The error that a field of an object is wrong.

@@ -19,6 +19,7 @@ pub(crate) fn trials(world: &World) -> Vec<Trial> {
     vec![
         world.guarded("gate_requests::what_states_no_request_is_refused", unstated),
         world.guarded("gate_requests::a_policy_s_default_states_it", defaulted),
+        world.guarded("gate_requests::the_overhead_of_a_runtime_class_is_requested_too", sandboxed),
         world.guarded("gate_requests::servers_that_are_played_on_outlive_a_scale_down", played_on),
         world.guarded(
             "gate_requests::server_side_apply_of_a_scale_is_for_kube_apiserver_to_mend",
@@ -68,6 +69,39 @@ async fn defaulted(gate: Arc<Gate>) -> anyhow::Result<()> {
     gate.policy(namespace, spec, &fleet(namespace, "bigger", 51)).await?;
     kubectl_apply(&gate, &hungry(namespace, "f", 2)).await?.ok()?;
     used(&gate, namespace, "requests.cpu", "500m").await
+}
+
+/// kube-apiserver itself adds the overhead to each Pod of the class.
+async fn sandboxed(gate: Arc<Gate>) -> anyhow::Result<()> {
+    let namespace = "gate-sandboxed";
+    gate.namespace(namespace).await?;
+    gate.put(&json!({
+        "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "gate-gvisor"},
+        "handler": "runsc", "overhead": {"podFixed": {"cpu": "250m", "memory": "64Mi"}},
+    }))
+    .await?;
+    gate.quota(namespace, json!({"requests.cpu": "2"}), &fleet(namespace, "big", 21)).await?;
+    let sandboxed = |name: &str, replicas: i64| {
+        let mut fleet = hungry(namespace, name, replicas);
+        let pod = &mut fleet["spec"]["template"]["spec"]["template"]["spec"];
+        pod["runtimeClassName"] = "gate-gvisor".into();
+        pod["containers"][0]["resources"] = json!({"requests": {"cpu": "250m"}});
+        fleet
+    };
+    let refused = kubectl_apply(&gate, &sandboxed("f", 5)).await?.failed()?;
+    ensure!(refused.contains("requested: requests.cpu=2500m"), "{refused}");
+    kubectl_apply(&gate, &sandboxed("f", 4)).await?.ok()?;
+    used(&gate, namespace, "requests.cpu", "2").await?;
+    // The class changes: new Pods are larger, which is reported, and nothing more fits.
+    let class = "/apis/node.k8s.io/v1/runtimeclasses/gate-gvisor";
+    let larger = json!({"overhead": {"podFixed": {"cpu": "500m", "memory": "64Mi"}}});
+    let answer = gate.caller.write(&Method::PATCH, class, MERGE, larger.to_string().into_bytes()).await?;
+    ensure!(answer.code == StatusCode::OK, "{answer:#?}");
+    used(&gate, namespace, "requests.cpu", "3").await?;
+    let refused = kubectl_apply(&gate, &sandboxed("g", 1)).await?.failed()?;
+    ensure!(refused.contains("used: requests.cpu=3"), "{refused}");
+    gate.delete(class).await?;
+    used(&gate, namespace, "requests.cpu", "1").await
 }
 
 async fn played_on(gate: Arc<Gate>) -> anyhow::Result<()> {

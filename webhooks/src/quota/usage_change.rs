@@ -273,6 +273,10 @@ impl Templates for Found<'_> {
         }
         self.world.game_template(namespace, name)
     }
+
+    fn runtime_class(&self, name: &str) -> Option<Value> {
+        self.world.runtime_class(name)
+    }
 }
 
 /// Like an [`UsageChangeError`], with what is yet to be looked up.

@@ -24,7 +24,7 @@ pub(super) enum Role {
     /// A kind whose usage depends on templates. Its fields are kept, to compute the usage again when a template
     /// changes.
     Templated,
-    /// Templates that determine the usage of other objects.
+    /// Objects that determine the usage of others: templates, and RuntimeClasses.
     Template,
     /// A kind whose objects use more than their count, and that is observed as long as a quota limits it. Nothing but
     /// its usage is kept.
@@ -72,6 +72,7 @@ pub(super) fn fixed() -> Vec<(GroupResource, Role)> {
         (POLICIES.clone(), Role::Policy),
         (GroupResource::new(policy, "quotaledgers"), Role::Ledger),
         (TEMPLATES.clone(), Role::Template),
+        (RUNTIME_CLASSES.clone(), Role::Template),
     ];
     kinds.extend(GOVERNED.iter().map(|kind| (resource_of(*kind).clone(), Role::Governed(*kind))));
     for (group, resource) in CHARGED {
@@ -90,6 +91,10 @@ pub(super) static POLICIES: LazyLock<GroupResource> =
 /// The resource of GameTemplates.
 pub(super) static TEMPLATES: LazyLock<GroupResource> =
     LazyLock::new(|| GroupResource::new("pteronimbus.io", "gametemplates"));
+
+/// The resource of RuntimeClasses.
+pub(super) static RUNTIME_CLASSES: LazyLock<GroupResource> =
+    LazyLock::new(|| GroupResource::new("node.k8s.io", "runtimeclasses"));
 
 static GOVERNED_RESOURCES: LazyLock<HashMap<Kind, GroupResource>> = LazyLock::new(|| {
     GOVERNED.iter().map(|kind| (*kind, GroupResource::new(kind.group(), kind.resource()))).collect()

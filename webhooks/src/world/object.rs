@@ -151,6 +151,9 @@ struct Kept<'a> {
     metadata: BTreeMap<Cow<'a, str>, &'a RawValue>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     spec: Option<&'a RawValue>,
+    /// Of a RuntimeClass, which has no `spec`.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    overhead: Option<&'a RawValue>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     status: Option<&'a RawValue>,
 }

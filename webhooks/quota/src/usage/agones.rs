@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 pub(super) use gatehouse_apiservice::agones::GROUP;
 use gatehouse_apiservice::quantity::Quantity;
 
-use super::{At, UsageError, pod, times};
+use super::{At, Templates, UsageError, pod, times};
 use crate::{Amounts, Dimension};
 
 /// The counter or list that counts players, by Agones' own examples.
@@ -28,6 +28,7 @@ const CAPACITY: i64 = 1000;
 pub(super) fn fleet(
     root: &At<'_, '_>,
     replicas: Option<i64>,
+    templates: &dyn Templates,
     unstated: &mut BTreeMap<Dimension, Vec<String>>,
 ) -> Result<Amounts, UsageError> {
     let spec = root.at("spec");
@@ -35,7 +36,7 @@ pub(super) fn fleet(
     let stated = spec.at("replicas").count()?;
     let template = spec.at("template");
     template.object()?;
-    let each = server(&template.at("spec"), unstated)?;
+    let each = server(&template.at("spec"), templates, unstated)?;
     let replicas = replicas.or(stated).unwrap_or(0);
     if replicas < 0 {
         return Err(spec.at("replicas").wrong("must not be negative"));
@@ -54,9 +55,10 @@ fn kept(root: &At<'_, '_>) -> i64 {
 /// The usage of a server alone, and the capacity in it that was added since its creation.
 pub(super) fn game_server(
     root: &At<'_, '_>,
+    templates: &dyn Templates,
     unstated: &mut BTreeMap<Dimension, Vec<String>>,
 ) -> Result<(Amounts, Amounts), UsageError> {
-    let made_with = server(&root.at("spec"), unstated)?;
+    let made_with = server(&root.at("spec"), templates, unstated)?;
     let amounts = made_with.max(&capacity_by_now(root));
     let grown = amounts.saturating_sub(&made_with);
     Ok((amounts, grown))
@@ -92,11 +94,15 @@ pub(super) fn is_going(root: &At<'_, '_>) -> bool {
 }
 
 /// A GameServer's `spec`.
-fn server(spec: &At<'_, '_>, unstated: &mut BTreeMap<Dimension, Vec<String>>) -> Result<Amounts, UsageError> {
+fn server(
+    spec: &At<'_, '_>,
+    templates: &dyn Templates,
+    unstated: &mut BTreeMap<Dimension, Vec<String>>,
+) -> Result<Amounts, UsageError> {
     spec.object()?;
     let template = spec.at("template");
     template.object()?;
-    let mut amounts = pod::amounts(&template.at("spec"), unstated)?;
+    let mut amounts = pod::amounts(&template.at("spec"), templates, unstated)?;
     amounts.set(Dimension::GameServers, Quantity::from_integer(1));
     amounts.set(Dimension::Players, Quantity::from_integer(players(spec)?));
     for (dimension, capacity) in capacities(spec)? {

@@ -19,6 +19,7 @@ macro_rules! pod {
             concat!($pod, ".resources.requests.*"),
             concat!($pod, ".resources.limits.*"),
             concat!($pod, ".overhead.*"),
+            concat!($pod, ".runtimeClassName"),
         ]
     };
 }
@@ -44,6 +45,7 @@ pub fn looks(shape: Shape) -> Shape {
             "spec.policy.**",
             "spec.templateRef.name",
             "spec.templateRef.namespace",
+            "overhead.podFixed.*",
             "spec.resources.cpu",
             "spec.resources.memory",
             "spec.resources.requests.*",

@@ -88,10 +88,13 @@ pub enum UsageError {
     },
 }
 
-/// Looks up templates in the cluster.
+/// Looks up objects that the usage of others depends on.
 pub trait Templates {
     /// A GameTemplate of Pteronimbus, whose `spec` is read.
     fn game_template(&self, namespace: &str, name: &str) -> Option<Value>;
+
+    /// A RuntimeClass of `node.k8s.io/v1`, whose `overhead` is read.
+    fn runtime_class(&self, name: &str) -> Option<Value>;
 }
 
 /// Nothing is known.
@@ -100,6 +103,10 @@ pub struct NoTemplates;
 
 impl Templates for NoTemplates {
     fn game_template(&self, _namespace: &str, _name: &str) -> Option<Value> {
+        None
+    }
+
+    fn runtime_class(&self, _name: &str) -> Option<Value> {
         None
     }
 }
@@ -155,13 +162,17 @@ fn of_object(
     let mut usage = Usage::counted(resource);
     let root = At::root(object);
     let of_servers = match (&*resource.group, &*resource.resource) {
-        (agones::GROUP, "fleets" | "gameserversets") => agones::fleet(&root, replicas, &mut usage.unstated)?,
+        (agones::GROUP, "fleets" | "gameserversets") => {
+            agones::fleet(&root, replicas, templates, &mut usage.unstated)?
+        }
         (agones::GROUP, "gameservers") => {
-            let (amounts, grown) = agones::game_server(&root, &mut usage.unstated)?;
+            let (amounts, grown) = agones::game_server(&root, templates, &mut usage.unstated)?;
             usage.grown = grown;
             amounts
         }
-        (kruise::GROUP, "gameserversets") => kruise::game_server_set(&root, replicas, &mut usage.unstated)?,
+        (kruise::GROUP, "gameserversets") => {
+            kruise::game_server_set(&root, replicas, templates, &mut usage.unstated)?
+        }
         (pteronimbus::GROUP, "gameservers") => {
             pteronimbus::game_server(&root, templates, &mut usage.unstated)?
         }

@@ -1,12 +1,13 @@
 //! The requests and limits of a pod, as the scheduler computes them: the larger of what runs at once and of what runs
-//! first, plus the overhead of its sandbox. If the pod states them as a whole, the larger of these and of its
+//! first, plus the overhead of its sandbox: that of the pod's RuntimeClass, which kube-apiserver writes into a Pod at its
+//! creation, or of the template if that is larger. If the pod states them as a whole, the larger of these and of its
 //! containers' counts: a cluster without that feature runs the containers.
 
 use std::collections::BTreeMap;
 
 use gatehouse_apiservice::quantity::Quantity;
 
-use super::{At, UsageError};
+use super::{At, Templates, UsageError};
 use crate::{Amounts, Dimension};
 
 /// What a container states of a resource.
@@ -30,12 +31,22 @@ pub(super) const DIMENSIONS: [(Stated, &str, Dimension); 4] = [
 /// as much as the node has.
 pub(super) fn amounts(
     spec: &At<'_, '_>,
+    templates: &dyn Templates,
     unstated: &mut BTreeMap<Dimension, Vec<String>>,
 ) -> Result<Amounts, UsageError> {
     spec.object()?;
+    let class = spec.at("runtimeClassName");
+    let of_class = class.text()?.and_then(|name| templates.runtime_class(name));
+    let of_class = of_class.as_ref().map(|of_class| At::beneath(&class, of_class));
     let mut amounts = Amounts::default();
     for (stated, resource, dimension) in DIMENSIONS {
-        let (quantity, silent) = amount(spec, stated, resource)?;
+        let (containers, silent) = amount(spec, stated, resource)?;
+        let sandbox = overhead(spec, of_class.as_ref(), resource)?;
+        let quantity = match stated {
+            // A limit of the sandbox alone would limit nothing.
+            Stated::Limit if containers.is_zero() => containers,
+            _ => containers.checked_add(sandbox).ok_or_else(|| spec.out_of_range())?,
+        };
         if !silent.is_empty() {
             unstated.insert(dimension.clone(), silent);
         }
@@ -62,7 +73,7 @@ pub(super) fn of_resources(
     })
 }
 
-/// The amount of `resource`, and the containers that state none, unless the pod states one as a whole.
+/// The amount of `resource` without the sandbox, and the containers that state none, unless the pod states one as a whole.
 fn amount(spec: &At<'_, '_>, stated: Stated, resource: &str) -> Result<(Quantity, Vec<String>), UsageError> {
     let add = |sum: Quantity, more: Quantity| sum.checked_add(more).ok_or_else(|| spec.out_of_range());
     let mut silent = Vec::new();
@@ -100,13 +111,21 @@ fn amount(spec: &At<'_, '_>, stated: Stated, resource: &str) -> Result<(Quantity
     if of_pod.is_some() {
         silent.clear();
     }
-    let overhead = spec.at("overhead");
-    overhead.object()?;
-    let overhead = overhead.key(resource).quantity()?.unwrap_or_default();
-    let most = running.max(starting).max(whole.unwrap_or_default());
-    // A limit of the sandbox alone would limit nothing.
-    let overhead = if stated == Stated::Limit && most.is_zero() { Quantity::ZERO } else { overhead };
-    Ok((add(most, overhead)?, silent))
+    Ok((running.max(starting).max(whole.unwrap_or_default()), silent))
+}
+
+/// The overhead of the sandbox. kube-apiserver rejects a Pod whose overhead is not that of its RuntimeClass, and a Pod of
+/// a RuntimeClass that does not exist.
+fn overhead(spec: &At<'_, '_>, class: Option<&At<'_, '_>>, resource: &str) -> Result<Quantity, UsageError> {
+    let of = |overhead: &At<'_, '_>| {
+        overhead.object()?;
+        Ok::<_, UsageError>(overhead.key(resource).quantity()?.unwrap_or_default())
+    };
+    let stated = of(&spec.at("overhead"))?;
+    let Some(class) = class else { return Ok(stated) };
+    let of_class = class.at("overhead");
+    of_class.object()?;
+    Ok(stated.max(of(&of_class.at("podFixed"))?))
 }
 
 /// What a container states, if anything. The name of one that states nothing is added to `silent`.

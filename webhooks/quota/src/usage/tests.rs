@@ -10,6 +10,10 @@ impl Templates for Known {
     fn game_template(&self, namespace: &str, name: &str) -> Option<Value> {
         ((namespace, name) == ("games", "minecraft")).then(|| self.0.clone())
     }
+
+    fn runtime_class(&self, name: &str) -> Option<Value> {
+        (name == "gvisor").then(|| self.0.clone())
+    }
 }
 
 fn resource(text: &str) -> GroupResource {
@@ -174,6 +178,46 @@ fn a_pod_that_does_not_say_for_all_of_its_containers_is_told() {
     );
     let whole = json!({"requests": {"cpu": "3"}, "limits": {"memory": "2Gi"}});
     assert_eq!(unstated(json!({"containers": [sidecar], "resources": whole})), "", "the pod says it");
+}
+
+#[test]
+fn the_overhead_of_a_runtime_class_counts_for_each_pod() {
+    let known = |overhead: Value| Known(json!({"handler": "runsc", "overhead": overhead}));
+    let of = |of: &str, object: &Value, known: &Known| {
+        usage(&resource(of), object, known).map(|usage| requested(&usage.beside_count()).to_string())
+    };
+    let class = known(json!({"podFixed": {"cpu": "250m", "memory": "120Mi"}}));
+    let spec = json!({"containers": [asks("1", "1Gi")], "runtimeClassName": "gvisor"});
+    let mut fleet = json!({"spec": {"replicas": 4, "template": {"spec": {"template": {"spec": spec}}}}});
+    let four = "gameservers=4,requests.cpu=5,requests.memory=4576Mi";
+    assert_eq!(of("fleets.agones.dev", &fleet, &class).as_deref(), Ok(four));
+    let set = json!({"spec": {"replicas": 4, "gameServerTemplate": {"spec": spec}}});
+    assert_eq!(of("gameserversets.game.kruise.io", &set, &class).as_deref(), Ok(four));
+    let one = "gameservers=1,requests.cpu=1250m,requests.memory=1144Mi";
+    assert_eq!(of("gameservers.agones.dev", &pod(&spec), &class).as_deref(), Ok(one));
+    // kube-apiserver rejects a Pod with another overhead than its class has: the larger counts.
+    let pod_spec = &mut fleet["spec"]["template"]["spec"]["template"]["spec"];
+    pod_spec["overhead"] = json!({"cpu": "500m", "memory": "1Mi"});
+    let four = "gameservers=4,requests.cpu=6,requests.memory=4576Mi";
+    assert_eq!(of("fleets.agones.dev", &fleet, &class).as_deref(), Ok(four));
+    // A class without overhead, one that does not exist, and none.
+    for (class, name) in [(known(Value::Null), "gvisor"), (known(json!({"podFixed": {"cpu": 1}})), "other")] {
+        let spec = json!({"containers": [asks("1", "1Gi")], "runtimeClassName": name});
+        let alone = "gameservers=1,requests.cpu=1,requests.memory=1Gi";
+        assert_eq!(of("gameservers.agones.dev", &pod(&spec), &class).as_deref(), Ok(alone));
+    }
+    // A class that cannot be read is an error, and not less than it asks for.
+    let spec = json!({"containers": [asks("1", "1Gi")], "runtimeClassName": "gvisor"});
+    for (class, field) in [
+        (json!([]), "runtimeClassName.overhead"),
+        (json!({"podFixed": {"cpu": "much"}}), "runtimeClassName.overhead.podFixed[cpu]"),
+    ] {
+        let error = of("gameservers.agones.dev", &pod(&spec), &known(class)).unwrap_err().to_string();
+        assert!(error.contains(field), "{error}");
+    }
+    let spec = json!({"containers": [], "runtimeClassName": 5});
+    let error = of("gameservers.agones.dev", &pod(&spec), &class).unwrap_err().to_string();
+    assert!(error.contains("runtimeClassName"), "{error}");
 }
 
 #[test]

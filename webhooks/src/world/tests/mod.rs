@@ -166,6 +166,27 @@ fn a_template_that_comes_changes_or_goes_tells_its_servers_anew() {
 }
 
 #[test]
+fn a_runtime_class_that_comes_changes_or_goes_changes_the_usage_of_its_servers() {
+    let classes = GroupResource::new("node.k8s.io", "runtimeclasses");
+    let class = |version: u64, cpu: &str| {
+        json!({"metadata": {"name": "gvisor", "uid": "c", "resourceVersion": version.to_string()},
+               "handler": "runsc", "overhead": {"podFixed": {"cpu": cpu}}})
+    };
+    let mut lobby = fleet("lobby", 3, 4);
+    lobby["spec"]["template"]["spec"]["template"]["spec"]["runtimeClassName"] = "gvisor".into();
+    let mut builder = Builder::new();
+    builder.apply(&fleets(), &lobby).apply(&fleets(), &fleet("other", 4, 2));
+    let used = |builder: &Builder| of(builder.snapshot().usage_of("games").unwrap(), "requests.cpu");
+    assert_eq!(used(&builder), "3");
+    builder.apply(&classes, &class(5, "250m"));
+    assert_eq!(used(&builder), "4");
+    builder.apply(&classes, &class(6, "500m"));
+    assert_eq!(used(&builder), "5");
+    builder.delete(&classes, "", "gvisor");
+    assert_eq!(used(&builder), "3");
+}
+
+#[test]
 fn a_quota_uses_what_its_namespaces_hold_of_what_it_limits() {
     let mut builder = Builder::new();
     builder
