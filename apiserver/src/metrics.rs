@@ -42,6 +42,7 @@ pub struct ViewMetrics {
     view_updates: IntCounterVec,
     view_rows: IntGaugeVec,
     view_bytes: IntGaugeVec,
+    callers_left_out: IntCounter,
     actions: IntCounterVec,
     events: IntCounterVec,
 }
@@ -95,6 +96,13 @@ impl ViewMetrics {
                 "Bytes of the current rows, and of those kept for watches to resume.",
                 &["resource", "part"],
             ),
+            callers_left_out: registered(
+                &requests,
+                IntCounter::with_opts(Opts::new(
+                    "gatehouse_my_namespaces_left_out_total",
+                    "Users about whom the authorizer could not be asked for every namespace, because there are too many.",
+                )),
+            ),
             actions: counters(
                 "gatehouse_actions_total",
                 "Requests to act on Flux objects, by action, dry run and outcome.",
@@ -118,6 +126,11 @@ impl ViewMetrics {
     /// The counter of events that the watches of a resource have sent.
     pub(crate) fn watch_events(&self, group: &str, version: &str, resource: &str) -> IntCounter {
         self.watch_events.with_label_values(&[group, version, resource])
+    }
+
+    /// The counter of users for whom not every namespace is asked about.
+    pub(crate) fn callers_left_out(&self) -> IntCounter {
+        self.callers_left_out.clone()
     }
 
     /// The counters of requests to act.

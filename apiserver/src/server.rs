@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     actions::{ActionParts, Actions, Observed, Seen},
-    callers::{self, Callers},
+    callers::{self, Callers, Limits},
     clock::Clock,
     clusters::{ClusterParts, Registrar, Registry, access::ClusterAccess},
     endpoints::Endpoints,
@@ -143,7 +143,8 @@ impl Running {
 
         let own = caches.iter().find(|cache| cache.resource.plural == callers::RESOURCE);
         let own = Arc::clone(own.expect("it is one of the resources"));
-        let callers = Callers::new(Access::new(Arc::clone(&authorizer)), own, rbac.is_some());
+        let access = Access::new(Arc::clone(&authorizer));
+        let callers = Callers::new(access, own, rbac.is_some(), Limits::default(), &metrics);
         if let Some(upstream) = rbac {
             let stop = background.stop();
             background.spawn("rbac", Arc::clone(&callers).run(upstream, stop));

@@ -44,18 +44,24 @@ pub(super) struct Answers {
     /// Questions that have no answer yet, each with the time when to ask.
     open: BTreeMap<Question, Instant>,
     candidates: Candidates,
+    /// The most questions.
+    most: usize,
+    /// How many questions were left out for that.
+    left_out: usize,
 }
 
 impl Answers {
     /// Takes in what the bindings say now, and in which namespaces they changed for this user; `None` if anything may
-    /// have changed.
+    /// have changed. At most `most` questions are asked: the first by name, so that the same namespaces are shown
+    /// wherever the same is known.
     pub(super) fn update(
         &mut self,
         candidates: Candidates,
         changed: Option<&HashSet<Question>>,
+        most: usize,
         now: Instant,
     ) {
-        self.candidates = candidates;
+        (self.candidates, self.most) = (candidates, most);
         for (question, answer) in &mut self.given {
             if changed.is_none_or(|changed| changed.contains(question)) {
                 (answer.due, answer.changed) = (now, Some(now));
@@ -75,6 +81,10 @@ impl Answers {
             // A binding that is gone may still be known to kube-apiserver, or the other way round.
             let recent = self.given.iter().filter(|(_, answer)| answer.is_settling(now));
             wanted.extend(recent.map(|(question, _)| Arc::clone(question)));
+        }
+        self.left_out = wanted.len().saturating_sub(self.most.max(1));
+        if let Some(first) = wanted.iter().nth(self.most.max(1)).cloned() {
+            drop(wanted.split_off(&first));
         }
         self.given.retain(|question, _| wanted.contains(question));
         self.open.retain(|question, _| wanted.contains(question));
@@ -120,7 +130,12 @@ impl Answers {
             }
             return;
         };
-        let changed = self.given.get(question).and_then(|before| before.changed);
+        let before = self.given.get(question);
+        if before.is_none() && !self.open.contains_key(question) {
+            // It has been dropped meanwhile.
+            return;
+        }
+        let changed = before.and_then(|before| before.changed);
         // A change that was observed after the review was sent is not in its answer.
         let is_old = changed.is_some_and(|changed| changed > asked);
         // A new question comes from a binding that may be new.
@@ -132,8 +147,27 @@ impl Answers {
             _ => asked + jittered(lifetime.mul_f64(0.8), lifetime.mul_f64(0.2)),
         };
         self.open.remove(question);
-        self.given.insert(question.clone(), Answer { allowed, asked, due, is_failing: false, changed });
-        self.complete(now);
+        let answer = Answer { allowed, asked, due, is_failing: false, changed };
+        self.given.insert(question.clone(), answer);
+        if question.is_empty() {
+            self.complete(now);
+        } else if !self.is_wanted(question, &answer, now) {
+            self.given.remove(question);
+            if self.left_out > 0 {
+                // There is room for another.
+                self.complete(now);
+            }
+        }
+    }
+
+    /// Whether a question is one still, as [`Self::complete`] has it.
+    fn is_wanted(&self, question: &Question, answer: &Answer, now: Instant) -> bool {
+        let Candidates { namespaces, asked, .. } = &self.candidates;
+        !self.sees_everything()
+            && (answer.allowed
+                || answer.is_settling(now)
+                || namespaces.contains(question)
+                || asked.contains(question))
     }
 
     /// What RBAC alone would answer.
@@ -154,6 +188,7 @@ impl Answers {
     /// bindings, tell what was shown here.
     pub(super) fn follow_from_rbac(&self) -> bool {
         self.is_complete()
+            && self.left_out == 0
             && self.given.iter().all(|(question, answer)| answer.allowed == self.expects(question))
     }
 
@@ -179,6 +214,16 @@ impl Answers {
     pub(super) fn len(&self) -> usize {
         self.given.len() + self.open.len()
     }
+
+    /// How many questions are not asked, because there are too many.
+    pub(super) fn left_out(&self) -> usize {
+        self.left_out
+    }
+
+    /// The most questions.
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
 }
 
 impl Answer {
@@ -193,6 +238,7 @@ mod tests {
     use crate::callers::testing::only;
 
     const LIFETIME: Duration = Duration::from_secs(10);
+    const MOST: usize = 100;
 
     fn candidates(namespaces: &[&str]) -> Candidates {
         let namespaces = namespaces.iter().map(|&namespace| namespace.into()).collect();
@@ -209,7 +255,7 @@ mod tests {
 
     fn begun(namespaces: &[&str]) -> Answers {
         let mut answers = Answers::default();
-        answers.update(candidates(namespaces), None, Instant::now());
+        answers.update(candidates(namespaces), None, MOST, Instant::now());
         answers
     }
 
@@ -238,7 +284,7 @@ mod tests {
         let mut answers = begun(&["a"]);
         answer(&mut answers, "", false);
         answer(&mut answers, "a", true);
-        answers.update(candidates(&[]), Some(&HashSet::from(["a".into()])), Instant::now());
+        answers.update(candidates(&[]), Some(&HashSet::from(["a".into()])), MOST, Instant::now());
         assert_eq!(answers.visible(), only(&["a"]), "until the authorizer says otherwise");
         let began = Instant::now();
         let mut asked = 0;
@@ -252,7 +298,7 @@ mod tests {
         answer(&mut answers, "a", false);
         assert_eq!(answers.visible(), only(&[]));
         tokio::time::advance(SETTLING).await;
-        answers.update(candidates(&[]), Some(&HashSet::new()), Instant::now());
+        answers.update(candidates(&[]), Some(&HashSet::new()), MOST, Instant::now());
         assert_eq!(answers.len(), 1, "it is no longer a question");
     }
 
@@ -265,10 +311,10 @@ mod tests {
         tokio::time::advance(SETTLING).await;
         assert_eq!(texts(&answers.due(Instant::now())), ["denied"]);
         answer(&mut answers, "denied", true);
-        answers.update(candidates(&[]), Some(&HashSet::from(["denied".into()])), Instant::now());
+        answers.update(candidates(&[]), Some(&HashSet::from(["denied".into()])), MOST, Instant::now());
         tokio::time::advance(2 * SETTLING).await;
         answer(&mut answers, "denied", true);
-        answers.update(candidates(&[]), Some(&HashSet::new()), Instant::now());
+        answers.update(candidates(&[]), Some(&HashSet::new()), MOST, Instant::now());
         assert_eq!(answers.visible(), only(&["denied"]));
     }
 
@@ -276,7 +322,7 @@ mod tests {
     async fn what_a_label_asks_about_is_seen_if_it_is_allowed_and_does_not_follow_from_rbac() {
         let mut answers = Answers::default();
         let asked = ["a".into(), "b".into()].into();
-        answers.update(Candidates { asked, ..candidates(&[]) }, None, Instant::now());
+        answers.update(Candidates { asked, ..candidates(&[]) }, None, MOST, Instant::now());
         answer(&mut answers, "", false);
         assert_eq!(texts(&answers.due(Instant::now())), ["a", "b"]);
         answer(&mut answers, "a", false);
@@ -294,7 +340,7 @@ mod tests {
         let asked = Instant::now();
         answers.answered(&"a".into(), Some(true), asked, LIFETIME);
         tokio::time::advance(Duration::from_secs(1)).await;
-        answers.update(candidates(&["a"]), Some(&HashSet::from(["a".into()])), Instant::now());
+        answers.update(candidates(&["a"]), Some(&HashSet::from(["a".into()])), MOST, Instant::now());
         answers.answered(&"a".into(), Some(true), asked, LIFETIME);
         assert_eq!(texts(&answers.due(Instant::now())), ["a"]);
     }
@@ -314,5 +360,24 @@ mod tests {
         }
         tokio::time::advance(2 * RETRY).await;
         assert!(answers.is_outdated(Instant::now()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_exceeds_the_most_questions_is_not_seen() {
+        let mut answers = Answers::default();
+        answers.update(candidates(&["a", "b", "c"]), None, 3, Instant::now());
+        assert_eq!((answers.len(), answers.left_out()), (3, 1), "with that about everything");
+        for question in ["", "a", "b"] {
+            answer(&mut answers, question, !question.is_empty());
+        }
+        assert_eq!(answers.visible(), only(&["a", "b"]));
+        assert!(!answers.follow_from_rbac(), "another replica may leave out others");
+        answers.update(candidates(&["a", "c"]), Some(&HashSet::new()), 3, Instant::now());
+        assert_eq!((answers.len(), answers.left_out()), (3, 1), "b is allowed, as far as is known");
+        answers.update(candidates(&["a", "b", "c"]), Some(&HashSet::new()), 2, Instant::now());
+        assert_eq!((answers.visible(), answers.left_out()), (only(&["a"]), 2), "what was seen goes, too");
+        answers.update(candidates(&["a", "b", "c"]), Some(&HashSet::new()), 0, Instant::now());
+        answer(&mut answers, "", true);
+        assert_eq!((answers.visible(), answers.left_out()), (Visible::Everything, 0));
     }
 }

@@ -39,15 +39,27 @@ pub(crate) struct Caller {
     is_renewing: AtomicBool,
     progress: watch::Sender<Progress>,
     watches: AtomicUsize,
+    /// How many answers and steps' namespaces are kept, to be read while the state is locked.
+    weight: AtomicUsize,
 }
 
 struct State {
     answers: Answers,
     /// The number of the last change of the bindings that was taken in; `None` before the first.
     seen: Option<u64>,
+    /// Whether all answers about him may be kept beside those about others.
+    has_room: bool,
     /// `None` until everything was answered once.
     steps: Option<Steps>,
     used: Instant,
+}
+
+/// What became of the bindings' changes.
+enum TakenIn {
+    /// They are taken in, and these questions are to be asked.
+    Due(Vec<Question>),
+    /// First it has to be known whether there is room for so many answers.
+    NeedsRoom(usize),
 }
 
 /// Notices for the watches of a user.
@@ -64,7 +76,13 @@ pub(crate) struct OpenWatch(Arc<Caller>);
 
 impl Caller {
     pub(super) fn new(user: UserInfo) -> Self {
-        let state = State { answers: Answers::default(), seen: None, steps: None, used: Instant::now() };
+        let state = State {
+            answers: Answers::default(),
+            seen: None,
+            has_room: true,
+            steps: None,
+            used: Instant::now(),
+        };
         Self {
             subjects: subjects_of(&user),
             user,
@@ -73,6 +91,7 @@ impl Caller {
             is_renewing: AtomicBool::new(false),
             progress: watch::Sender::default(),
             watches: AtomicUsize::new(0),
+            weight: AtomicUsize::new(0),
         }
     }
 
@@ -90,6 +109,9 @@ impl Caller {
             self.show_answers(callers);
         }
         let mut state = self.state();
+        if state.is_crowded() {
+            return Err(crowded());
+        }
         let visible = state.answers.visible();
         match (&mut state.steps, failed) {
             (Some(steps), None) => drop(steps.see(&callers.cache, visible)),
@@ -101,6 +123,7 @@ impl Caller {
             }
             (None, Some(failure)) => return Err(failure),
         }
+        self.weigh(&state);
         drop(state);
         self.progress.send_if_modified(|progress| progress.lost.take().is_some());
         Ok(())
@@ -111,7 +134,7 @@ impl Caller {
     fn show_answers(&self, callers: &Callers) {
         let mut state = self.state();
         let visible = state.answers.visible();
-        let is_complete = state.answers.is_complete();
+        let is_complete = state.answers.is_complete() && !state.is_crowded();
         let is_seen =
             state.steps.as_mut().is_some_and(|steps| is_complete && steps.see(&callers.cache, visible));
         drop(state);
@@ -122,25 +145,70 @@ impl Caller {
 
     /// Takes in the changes of the bindings, and returns the questions to ask.
     fn take_in(&self, callers: &Callers) -> Result<Vec<Question>, ApiError> {
+        let mut has_room = None;
+        loop {
+            match self.try_take_in(callers, has_room)? {
+                TakenIn::Due(questions) => return Ok(questions),
+                // Others cannot be looked at while the state is locked.
+                TakenIn::NeedsRoom(wanted) => has_room = Some(callers.has_room(self, wanted)),
+            }
+        }
+    }
+
+    fn try_take_in(&self, callers: &Callers, has_room: Option<bool>) -> Result<TakenIn, ApiError> {
         let now = Instant::now();
         let mut state = self.state();
-        let seen = state.seen;
+        let (seen, is_crowded) = (state.seen, state.is_crowded());
         let (last, change) = callers.read(|rbac| {
             let last = rbac.last();
             let changed = match seen {
-                Some(seen) if seen == last => return (last, None),
+                Some(seen) if seen == last && !is_crowded => return (last, None),
                 Some(seen) => rbac.changed(&self.subjects, seen),
                 None => Some(HashSet::new()),
             };
             // Most changes concern others.
-            let concerns_him = seen.is_none() || changed.as_ref().is_none_or(|changed| !changed.is_empty());
+            let concerns_him =
+                seen.is_none() || is_crowded || changed.as_ref().is_none_or(|changed| !changed.is_empty());
             (last, concerns_him.then(|| (rbac.candidates(&self.subjects), changed)))
         })?;
         if let Some((candidates, changed)) = change {
-            state.answers.update(candidates, changed.as_ref(), now);
+            let Some(has_room) = has_room else {
+                // An answer about each and about all, and those that he sees.
+                let questions = (candidates.len() + 1).min(callers.limits.of_caller);
+                return Ok(TakenIn::NeedsRoom(2 * questions - 1));
+            };
+            let left_out = state.answers.left_out();
+            state.has_room = has_room;
+            let most = if has_room { callers.limits.of_caller } else { 1 };
+            state.answers.update(candidates, changed.as_ref(), most, now);
+            self.weigh(&state);
+            if left_out == 0 {
+                self.report_left_out(callers, &state.answers);
+            }
         }
         state.seen = Some(last);
-        Ok(state.answers.due(now))
+        Ok(TakenIn::Due(state.answers.due(now)))
+    }
+
+    /// Reports that there are more namespaces than are asked about.
+    fn report_left_out(&self, callers: &Callers, answers: &Answers) {
+        let (left_out, most) = (answers.left_out(), answers.most());
+        if left_out == 0 {
+            return;
+        }
+        callers.left_out.inc();
+        let user = &self.user.name;
+        tracing::warn!(user, left_out, most, "too many namespaces to ask the authorizer about");
+    }
+
+    /// How many answers and namespaces are kept.
+    pub(super) fn weight(&self) -> usize {
+        self.weight.load(Ordering::Relaxed)
+    }
+
+    fn weigh(&self, state: &State) {
+        let steps = state.steps.as_ref().map_or(0, Steps::weight);
+        self.weight.store(state.answers.len() + steps, Ordering::Relaxed);
     }
 
     async fn ask(&self, callers: &Callers, questions: Vec<Question>) -> Result<(), ApiError> {
@@ -166,7 +234,7 @@ impl Caller {
 
     /// Whether all answers may be used.
     pub(super) fn is_current(&self, callers: &Callers) -> bool {
-        self.take_in(callers).is_ok_and(|due| due.is_empty())
+        self.take_in(callers).is_ok_and(|due| due.is_empty()) && !self.state().is_crowded()
     }
 
     /// Whether it is time to ask, for watches.
@@ -188,8 +256,11 @@ impl Caller {
         let (caller, callers) = (Arc::clone(self), Arc::clone(callers));
         tokio::spawn(async move {
             let reviewed = caller.review(&callers).await;
-            let is_outdated = callers.is_outdated(&caller.state().answers);
-            let lost = if is_outdated { reviewed.err() } else { None };
+            let is_lost = {
+                let state = caller.state();
+                state.is_crowded() || callers.is_outdated(&state.answers)
+            };
+            let lost = if is_lost { reviewed.err() } else { None };
             caller.is_renewing.store(false, Ordering::Release);
             caller.progress.send_modify(|progress| {
                 progress.rounds += 1;
@@ -298,8 +369,19 @@ impl Caller {
     }
 }
 
+impl State {
+    /// Whether something is not asked about him because there are too many answers about others.
+    fn is_crowded(&self) -> bool {
+        !self.has_room && self.answers.left_out() > 0
+    }
+}
+
 fn unknown() -> ApiError {
     ApiError::unavailable("your rights are not known yet")
+}
+
+fn crowded() -> ApiError {
+    ApiError::unavailable("the rights of too many users are asked for at once; try again later")
 }
 
 impl std::ops::Deref for OpenWatch {

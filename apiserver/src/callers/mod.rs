@@ -39,6 +39,7 @@ use gatehouse_serving::{
     ApiError,
     authz::{Access, Target},
 };
+use prometheus::IntCounter;
 use tokio::{
     sync::{Semaphore, watch},
     time::{Instant, sleep_until},
@@ -51,7 +52,10 @@ pub(crate) use self::{
     steps::{Next, Step},
     visible::Visible,
 };
-use crate::watchcache::{RowKey, WatchCache};
+use crate::{
+    metrics::ViewMetrics,
+    watchcache::{RowKey, WatchCache},
+};
 
 /// How long an answer is used.
 const LIFETIME: Duration = Duration::from_secs(10);
@@ -72,6 +76,23 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The resource whose rows depend on who asks.
 pub(crate) const RESOURCE: &str = <MyNamespaceStatus as View>::RESOURCE.plural;
 
+/// How much is kept about users.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// The most questions that are asked about one user: the first namespaces by name. He is shown no others.
+    pub(crate) of_caller: usize,
+    /// The most answers, and namespaces in steps, of all users. Users without a watch are forgotten for it; who would
+    /// still exceed it gets 503.
+    pub(crate) of_all: usize,
+}
+
+impl Default for Limits {
+    /// Twice the namespaces that the view is made for, and some 20 MiB.
+    fn default() -> Self {
+        Self { of_caller: 10_000, of_all: 100_000 }
+    }
+}
+
 /// See the module.
 pub(crate) struct Callers {
     access: Access,
@@ -80,14 +101,24 @@ pub(crate) struct Callers {
     observed: Option<Arc<Observed>>,
     known: Mutex<HashMap<UserInfo, Arc<Caller>>>,
     reviews: Semaphore,
+    limits: Limits,
+    /// Counts users for whom not every namespace could be asked about.
+    left_out: IntCounter,
 }
 
 impl Callers {
     /// Everybody sees the rows of `cache` that `access` lets him see.
-    pub(crate) fn new(access: Access, cache: Arc<WatchCache>, has_rbac: bool) -> Arc<Self> {
+    pub(crate) fn new(
+        access: Access,
+        cache: Arc<WatchCache>,
+        has_rbac: bool,
+        limits: Limits,
+        metrics: &ViewMetrics,
+    ) -> Arc<Self> {
         let observed = has_rbac.then(|| Arc::new(Observed::new(Arc::clone(cache.shared_clock()))));
         let (known, reviews) = (Mutex::default(), Semaphore::new(REVIEWS_AT_ONCE));
-        Arc::new(Self { access, cache, observed, known, reviews })
+        let left_out = metrics.callers_left_out();
+        Arc::new(Self { access, cache, observed, known, reviews, limits, left_out })
     }
 
     /// Follows the bindings and roles of a cluster until `stop` is cancelled.
@@ -139,6 +170,29 @@ impl Callers {
         };
         caller.touch();
         caller
+    }
+
+    /// Whether so many answers about a user may be kept beside those about others. Users without a watch are forgotten if
+    /// there is no room, those first who were here longest ago. No state of a user may be locked.
+    fn has_room(&self, user: &Caller, wanted: usize) -> bool {
+        let most = self.limits.of_all;
+        let mut known = self.known();
+        let others: Vec<_> =
+            known.values().filter(|other| !std::ptr::eq(&raw const ***other, user)).cloned().collect();
+        let mut used: usize = others.iter().map(|other| other.weight()).sum();
+        if used + wanted > most {
+            let mut idle: Vec<_> = others.iter().map(|other| (other.idle(), other)).collect();
+            idle.retain(|(idle, _)| !idle.is_zero());
+            idle.sort_by_key(|(idle, _)| std::cmp::Reverse(*idle));
+            for (_, other) in idle {
+                if used + wanted <= most {
+                    break;
+                }
+                used -= other.weight();
+                known.remove(&other.user);
+            }
+        }
+        used + wanted <= most
     }
 
     /// Asks the authorizer about a namespace, or with an empty name about all. Returns when it was asked: a review may

@@ -73,6 +73,13 @@ pub(super) struct Candidates {
     pub(super) asked: BTreeSet<Str>,
 }
 
+impl Candidates {
+    /// How many namespaces there are, at most.
+    pub(super) fn len(&self) -> usize {
+        self.namespaces.len() + self.asked.len()
+    }
+}
+
 /// A change that concerns somebody.
 #[derive(Debug)]
 struct Change {

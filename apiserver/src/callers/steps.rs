@@ -20,6 +20,8 @@ use crate::{
 const MAX_AGE: Duration = Duration::from_mins(10);
 /// The most steps that are remembered. A step keeps the rows of its time alive, as far as they have changed since.
 const MAX_STEPS: usize = 64;
+/// The most namespaces in steps that are remembered, whatever their number. The last step is.
+const MAX_NAMES: usize = 50_000;
 
 /// A change of what somebody sees.
 #[derive(Debug, Clone)]
@@ -75,13 +77,22 @@ impl Steps {
         let at = cache.clock().now();
         self.taken.push_back(Step { version, at, rows, before, after: self.current.clone() });
         let oldest = at.saturating_sub(MAX_AGE);
+        let mut names = self.weight();
         while let Some(first) = self.taken.front()
-            && (self.taken.len() > MAX_STEPS || first.at < oldest)
+            && (self.taken.len() > MAX_STEPS
+                || first.at < oldest
+                || (names > MAX_NAMES && self.taken.len() > 1))
         {
             self.forgotten = first.version;
+            names -= first.before.len();
             self.taken.pop_front();
         }
         true
+    }
+
+    /// How many namespaces are kept.
+    pub(super) fn weight(&self) -> usize {
+        self.current.len() + self.taken.iter().map(|step| step.before.len()).sum::<usize>()
     }
 
     /// The version of the last step, or of the start.

@@ -26,6 +26,14 @@ impl Visible {
         Self::Only(Arc::default())
     }
 
+    /// How many namespaces are named.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Everything => 0,
+            Self::Only(namespaces) => namespaces.len(),
+        }
+    }
+
     /// Whether the row of this key is seen.
     pub(crate) fn shows(&self, key: &RowKey) -> bool {
         match self {

@@ -9,6 +9,7 @@ mod convergence;
 mod fanout;
 mod forms;
 mod list;
+mod my_limits;
 mod my_namespaces;
 mod my_rights;
 mod my_versions;

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     callers::{
-        Callers,
+        Callers, Limits,
         testing::{self as callers_testing, ask_about, bind, draft, hear},
     },
     clock::ClockReading,
@@ -61,6 +61,7 @@ pub(super) struct Replica {
     pub(super) server: Server,
     pub(super) callers: Arc<Callers>,
     pub(super) cluster: Arc<Reviews>,
+    pub(super) metrics: Arc<ViewMetrics>,
 }
 
 impl Replica {
@@ -71,6 +72,11 @@ impl Replica {
 
     /// The same where `epoch` is the beginning of the test, for a replica that starts later than others.
     pub(super) fn begun(number: u8, rows: &[&str], truth: &Truth, epoch: Instant) -> Self {
+        Self::limited(number, rows, truth, epoch, Limits::default())
+    }
+
+    /// The same, which keeps no more about users than this.
+    pub(super) fn limited(number: u8, rows: &[&str], truth: &Truth, epoch: Instant, limits: Limits) -> Self {
         let year = SystemTime::UNIX_EPOCH + Duration::from_hours(500_000);
         let begin = Instant::now();
         let clock = Clock::new(number).with_time(move || {
@@ -84,14 +90,15 @@ impl Replica {
         let metrics = Arc::new(RequestMetrics::new(&[]));
         let authorizer = DelegatedAuthorizer::new(client, DelegatedAuthorizer::DEADLINE, metrics);
         let authorizer = Arc::new(authorizer.into());
-        let callers = Callers::new(Access::new(Arc::clone(&authorizer)), Arc::clone(&cache), true);
+        let (access, metrics) = (Access::new(Arc::clone(&authorizer)), view_metrics());
+        let callers = Callers::new(access, Arc::clone(&cache), true, limits, &metrics);
         let pairs = truth.pairs();
         let pairs: Vec<_> = pairs.iter().map(|(namespace, user)| (&**namespace, &**user)).collect();
         callers_testing::list(&callers, &pairs);
         let endpoints =
-            Endpoints::new([Arc::clone(&cache)], view_metrics()).with_callers(Arc::clone(&callers));
+            Endpoints::new([Arc::clone(&cache)], Arc::clone(&metrics)).with_callers(Arc::clone(&callers));
         let server = Server { authorizer, ..Server::over(endpoints, cache) };
-        Self { server, callers, cluster }
+        Self { server, callers, cluster, metrics }
     }
 
     pub(super) fn act_as(&self, user: &str) {
